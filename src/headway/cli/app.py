@@ -1,0 +1,100 @@
+"""What a person types."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from headway.cli.tables import comparison
+from headway.control.catalogue import CONTROLLERS
+from headway.engine.benchmark import Job, Result, run_all
+from headway.roads import PROFILES, read_network
+from headway.roads.catalogue import RESCO, scenario, vehicles
+
+app = typer.Typer(help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+
+@app.command()
+def scenarios() -> None:
+    """List the scenarios of the catalogue."""
+    table = Table("scenario", "begin s", "end s", "junctions", "vehicles")
+    for name in RESCO:
+        of = scenario(name)
+        table.add_row(name, f"{of.begin_s:.0f}", f"{of.end_s:.0f}", str(len(read_network(of.net).junctions)), str(vehicles(of)))
+    console.print(table)
+
+
+@app.command()
+def bench(
+    scenario_: Annotated[str, typer.Option("--scenario", help="Name of the catalogue, several with commas, or all.")] = "cologne8",
+    sumocfg: Annotated[str, typer.Option(help="A SUMO configuration instead of a name.")] = "",
+    controllers: Annotated[str, typer.Option("--controller", help="Names with commas.")] = "fixed,planner",
+    seeds: Annotated[str, typer.Option(help="Such as 1-5 or 1,4.")] = "1-3",
+    scale: Annotated[float, typer.Option(min=0.01, help="SUMO's demand scaling.")] = 1.0,
+    timing: Annotated[str, typer.Option(help="benchmark or street.")] = "benchmark",
+    sensing: Annotated[str, typer.Option(help="connected, camera or loops.")] = "connected",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = os.cpu_count() or 1,
+    json_: Annotated[str, typer.Option("--json", help="Write the figures of each run to this file.")] = "",
+    keep: Annotated[str, typer.Option(help="Keep SUMO's tripinfo of each run in this folder.")] = "",
+) -> None:
+    """Run controllers over scenarios and seeds, and compare them."""
+    names = [sumocfg] if sumocfg else list(RESCO) if scenario_ == "all" else scenario_.split(",")
+    chosen = controllers.split(",")
+    if unknown := [c for c in chosen if c not in CONTROLLERS]:
+        raise typer.BadParameter(f"no controller {unknown[0]!r}. There are: {', '.join(CONTROLLERS)}.")
+    if timing not in PROFILES:
+        raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
+    for name in names:
+        scenario(name)
+    work = [Job(n, c, s, timing, sensing, scale, keep) for s in parse_seeds(seeds) for n in names for c in chosen]
+    results = progress(work, jobs)
+    if json_:
+        Path(json_).write_text(json.dumps([r.flat() for r in results], indent=1))
+    console.print(comparison(results))
+    if any(r.error for r in results):
+        raise SystemExit(1)
+
+
+@app.command()
+def demo() -> None:
+    """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway."""
+    console.print("One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice: with the")
+    console.print("network's own fixed-time programmes, and with Headway's planner. Each signal change passes the safety gate.\n")
+    results = progress([Job("cologne8", c, 1) for c in ("fixed", "planner")], os.cpu_count() or 1)
+    console.print(comparison(results))
+    if any(r.error for r in results):
+        raise SystemExit(1)
+
+
+def progress(work: list[Job], jobs: int) -> list[Result]:
+    """Run `work` with a progress bar; results in the order of the work."""
+    done: list[Result] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("runs", total=len(work))
+        for result in run_all(work, jobs):
+            done.append(result)
+            bar.update(task, advance=1, description=f"{result.scenario} {result.controller} seed {result.seed}")
+    rank = {(scenario(w.scenario).name, w.controller, w.seed): i for i, w in enumerate(work)}
+    return sorted(done, key=lambda r: rank.get((r.scenario, r.controller, r.seed), len(rank)))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "1-3,7" to [1, 2, 3, 7]. Raises typer.BadParameter."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        if not low.isdigit() or (high and not high.isdigit()):
+            raise typer.BadParameter(f"seeds {text!r}: give whole numbers, such as 1-5 or 1,4.")
+        seeds += range(int(low), int(high or low) + 1)
+    if not seeds:
+        raise typer.BadParameter(f"seeds {text!r} is empty.")
+    return seeds

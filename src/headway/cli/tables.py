@@ -1,0 +1,51 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.table import Table
+
+from headway.engine.benchmark import Result
+from headway.learning.statistics import Interval, interval, paired_p
+
+
+def comparison(results: list[Result]) -> Table:
+    """One row a scenario and controller: means over seeds with 95 % intervals, ratio to fixed time, significance."""
+    table = Table(title="mean over seeds, 95 % confidence interval; ratio and paired t-test against fixed time", title_justify="left")
+    for name in ("scenario", "controller", "delay s", "of fixed", "p", "waiting s", "stops", "arrived", "not in", "CO2 g", "violations", "wall s"):
+        table.add_column(name, justify="left" if name in ("scenario", "controller") else "right")
+    for scenario in dict.fromkeys(r.scenario for r in results):
+        own = [r for r in results if r.scenario == scenario]
+        base = {r.seed: r.delay_s for r in own if r.controller == "fixed" and not r.error}
+        for controller in dict.fromkeys(r.controller for r in own):
+            runs = [r for r in own if r.controller == controller]
+            for failed in (r for r in runs if r.error):
+                table.add_row(scenario, controller, f"[red]seed {failed.seed} FAILED: {failed.error}", *[""] * 9)
+            good = [r for r in runs if not r.error]
+            if good:
+                table.add_row(scenario, controller, *_row(good, base))
+        table.add_section()
+    return table
+
+
+def _row(good: list[Result], base: dict[int, float]) -> list[str]:
+    pairs = [(r.delay_s, base[r.seed]) for r in good if r.seed in base]
+    is_base = good[0].controller == "fixed"
+    ratio = f"{np.mean([a for a, _ in pairs]) / np.mean([b for _, b in pairs]):.2f}" if pairs and not is_base else ""
+    p = paired_p([a for a, _ in pairs], [b for _, b in pairs]) if len(pairs) > 1 and not is_base else float("nan")
+    return [
+        _text(interval([r.delay_s for r in good])),
+        ratio,
+        f"{p:.3g}" if np.isfinite(p) else "",
+        _text(interval([r.waiting_s for r in good])),
+        f"{np.mean([r.stops for r in good]):.2f}",
+        f"{np.mean([r.arrived for r in good]):.0f}",
+        f"{np.mean([r.never_entered for r in good]):.0f}",
+        f"{np.mean([r.co2_g for r in good]):.0f}",
+        f"{sum(r.safety_violations for r in good)}",
+        f"{np.mean([r.wall_s for r in good]):.1f}",
+    ]
+
+
+def _text(value: Interval) -> str:
+    return f"{value.mean:.1f}" + (f" ± {value.half_width:.1f}" if np.isfinite(value.half_width) else "")

@@ -1,0 +1,19 @@
+"""Decisions. Each controller is a pure step: observation and own state in, proposal and own state out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from headway.values import Observation, Proposal
+
+
+class Controller(Protocol):
+    """One way of deciding. A state is whatever `start` returned or the last `step` gave back; it is never changed in place."""
+
+    name: str
+
+    def start(self, seen: Observation) -> Any:
+        """The state before the first step."""
+
+    def step(self, seen: Observation, state: Any) -> tuple[Proposal, Any]:
+        """Decide on what is seen."""

@@ -1,0 +1,19 @@
+"""Controllers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headway.control import Controller
+from headway.control.fixed import FixedTime
+from headway.control.planner import Planner
+from headway.roads import Network, Timing
+
+CONTROLLERS: dict[str, Callable[[Network, Timing], Controller]] = {"fixed": FixedTime, "planner": Planner}
+
+
+def controller(name: str, network: Network, timing: Timing) -> Controller:
+    """The controller called `name`, for `network`. Raises ValueError for an unknown name."""
+    if name not in CONTROLLERS:
+        raise ValueError(f"no controller {name!r}. There are: {', '.join(CONTROLLERS)}.")
+    return CONTROLLERS[name](network, timing)

@@ -1,0 +1,107 @@
+"""The planner: each junction searches its next stages for the least delay of the traffic that it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headway.control import planner_kernel as kernel
+from headway.roads import Colour, Kind, Network, Timing
+from headway.values import FloatArray, IntArray, Observation, Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    horizon_s: float = 60.0
+    headway_s: float = 2.0
+    startup_s: float = 1.0
+    permissive: float = 0.4
+    stop_s: float = 3.0
+    late_s: float = 1.0
+    rest_s: float = 10.0
+    lead_s: float = 0.0
+    accel_mps2: float = 2.0
+    still_mps: float = 5.0
+    room_m: float = 15.0
+    holds_s: tuple[float, ...] = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
+    lengths_s: tuple[float, ...] = (8, 10, 12, 15, 18, 22, 27, 33, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerState:
+    target: IntArray
+    since_s: FloatArray
+    ended_s: FloatArray
+    lit: np.ndarray
+
+
+class Planner:
+    name = "planner"
+
+    def __init__(self, network: Network, timing: Timing, settings: PlannerSettings | None = None) -> None:
+        self._network = network
+        self.settings = s = settings or PlannerSettings()
+        junctions = network.junctions
+        widest, deepest = max(j.end - j.first for j in junctions), max(len(j.stages) for j in junctions)
+        self._first = np.array([j.first for j in junctions] + [len(network.groups)], np.int32)
+        self._stage_ptr = np.concatenate([[0], np.cumsum([len(j.stages) for j in junctions])]).astype(np.int32)
+        self._stages = np.full((self._stage_ptr[-1], widest), Colour.RED, np.int8)
+        self._trans = np.full((self._stage_ptr[-1], deepest, widest), -1.0)
+        self._intergreen = np.zeros((len(network.groups), widest))
+        self._least = timing.min_green_s
+        for i, j in enumerate(junctions):
+            own = slice(self._stage_ptr[i], self._stage_ptr[i + 1])
+            width = j.end - j.first
+            self._stages[own, :width] = j.stages
+            matrix = timing.intergreen_s(network, i)
+            self._intergreen[j.first : j.end, :width] = matrix.T
+            lit = j.stages >= Colour.PERMISSIVE
+            for x in range(len(j.stages)):
+                for y in range(len(j.stages)):
+                    ending = lit[x] & ~lit[y]
+                    wait = np.where(ending[:, None], matrix, 0.0).max(axis=0)
+                    self._trans[self._stage_ptr[i] + x, y, :width] = np.where(lit[y] & ~lit[x], wait, -1.0)
+        lanes, self._lane_ptr = [], [0]
+        for i, j in enumerate(junctions):
+            own_lanes = sorted(
+                {network.links[k].from_lane for g in j.groups for k in network.groups[g].links if network.links[k].kind != Kind.PEDESTRIAN}
+            )
+            lanes += own_lanes
+            self._lane_ptr.append(len(lanes))
+        self._lane_ptr = np.array(self._lane_ptr, np.int32)
+        self._lane_length = np.array([x.length_m for x in network.lanes])
+        self._limit = np.array([network.lanes[x].speed_mps for x in lanes])
+        self._approach = np.full(len(network.lanes), -1, np.int32)
+        self._approach[lanes] = np.arange(len(lanes))
+        self._link_group = np.array([x.group for x in network.links], np.int32)
+        self._link_to = np.array([x.to_lane for x in network.links], np.int32)
+        self._holds, self._lengths = np.array(s.holds_s, float), np.array(s.lengths_s, float)
+        self._par = np.array([s.headway_s, s.startup_s, s.permissive, s.stop_s, s.late_s, s.rest_s, s.lead_s, s.accel_mps2, s.still_mps, s.room_m])
+        self._sure = np.ones(len(junctions))
+
+    def start(self, seen: Observation) -> PlannerState:
+        n = len(self._network.junctions)
+        return PlannerState(
+            np.zeros(n, np.int32), np.full(n, seen.at_s), np.full(len(seen.shown), seen.at_s - 100.0), seen.shown >= Colour.PERMISSIVE
+        )
+
+    def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
+        now, v = seen.at_s, seen.vehicles
+        lit = seen.shown >= Colour.PERMISSIVE
+        ended = np.where(state.lit & ~lit, now - seen.shown_for_s, state.ended_s)
+        target, hold = np.empty_like(state.target), np.empty(len(state.target))
+        kernel.plan(
+            now, state.target, state.since_s, seen.shown, seen.shown_for_s, now - ended, self._first, self._lane_ptr, self._limit, self._approach,
+            self._stage_ptr, self._stages, self._trans, self._intergreen, self._least, self._link_group, self._link_to,
+            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, self._lane_length, self._holds, self._lengths, self.settings.horizon_s, self._par,
+            target, hold,
+        )  # fmt: skip
+        change = (target != state.target) & (hold <= 0.5)
+        target = np.where(change, target, state.target).astype(np.int32)
+        wanted = self._colours(target)
+        return Proposal(now, self.name, wanted, self._sure), PlannerState(target, np.where(change, now, state.since_s), ended, lit)
+
+    def _colours(self, target: IntArray) -> np.ndarray:
+        rows = self._stages[self._stage_ptr[:-1] + target]
+        return np.concatenate([rows[i, : j.end - j.first] for i, j in enumerate(self._network.junctions)])

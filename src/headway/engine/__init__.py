@@ -1,0 +1,1 @@
+"""The composition: which plant, controllers, gate, record."""

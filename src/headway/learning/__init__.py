@@ -1,0 +1,1 @@
+"""Training, evaluation with statistics, the model registry."""

@@ -1,0 +1,173 @@
+"""Cheap columnar observation of a SUMO street.
+
+Only lanes near a signal are asked for their vehicles; what does not change while a vehicle stays on a lane (its next
+link, length, class) is asked once, when it comes onto the lane, and kept in columns by slot. What remains each second is
+one call a lane, and two a vehicle. `bench/observe.py` measures this against the obvious ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headway.roads import Kind, Network
+from headway.values import FloatArray, IntArray, Vehicles
+
+HALTING_MPS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The lanes that are looked at; (n,) each.
+
+    name:   SUMO's lane name (roads, and lanes inside unsignalised junctions between them).
+    lane:   stop-line lane that traffic of this lane comes to, -1 where several are possible.
+    to_end_m: metres from the start of this lane to the stop line, along the shortest way.
+    """
+
+    name: tuple[str, ...]
+    lane: IntArray
+    to_end_m: FloatArray
+    only_link: IntArray
+    is_stop_lane: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def watch_lanes(network: Network, range_m: float) -> Watch:
+    """All lanes within `range_m` upstream of a stop line, up to the signal before."""
+    best: dict[str, tuple[float, set[int], bool]] = {}
+
+    def note(name: str, to_end: float, lane: int, stop: bool) -> None:
+        old = best.get(name)
+        lanes = (old[1] if old else set()) | {lane}
+        best[name] = (min(to_end, old[0]) if old else to_end, lanes, stop or (old[2] if old else False))
+
+    stops = sorted({link.from_lane for link in network.links if link.group >= 0 and link.kind != Kind.PEDESTRIAN})
+    for stop in stops:
+        front = [(stop, 0.0)]
+        reached: dict[int, float] = {}
+        while front:
+            lane, offset = front.pop()
+            if reached.get(lane, np.inf) <= offset:
+                continue
+            reached[lane] = offset
+            to_end = offset + network.lanes[lane].length_m
+            note(network.lanes[lane].id, to_end, stop, lane == stop)
+            if to_end >= range_m:
+                continue
+            for i in network.links_to(lane):
+                link = network.links[i]
+                if link.group >= 0:
+                    continue
+                inside = to_end
+                for via in reversed(link.via):
+                    inside += link.length_m / max(len(link.via), 1)
+                    note(via, inside, stop, False)
+                front.append((link.from_lane, inside))
+    names = tuple(best)
+    lane = np.array([next(iter(best[n][1])) if len(best[n][1]) == 1 else -1 for n in names], np.int32)
+    only = np.full(len(names), -1, np.int32)
+    for k, n in enumerate(names):
+        if best[n][2]:
+            own = network.links_from(network.lane_index[n])
+            if len(own) == 1:
+                only[k] = own[0]
+    return Watch(names, lane, np.array([best[n][0] for n in names]), only, np.array([best[n][2] for n in names]))
+
+
+class Watcher:
+    """Reads the vehicles of the watched lanes from `sumo` (the libsumo or traci module or connection)."""
+
+    def __init__(self, sumo: Any, network: Network, range_m: float) -> None:
+        self._vehicle, self._network, self._range_m = sumo.vehicle, network, range_m
+        self.watch = watch_lanes(network, range_m)
+        self._lane_ids = sumo.lane.getLastStepVehicleIDs
+        self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
+        self._numbers = np.arange(len(self.watch.name))
+        self._capacity = 1024
+        self._slot_of: dict[str, int] = {}
+        self._free = list(range(self._capacity))
+        self._on = np.full(self._capacity, -1, np.int32)
+        self._link = np.full(self._capacity, -1, np.int32)
+        self._lane = np.full(self._capacity, -1, np.int32)
+        self._length = np.zeros(self._capacity)
+        self._wait = np.zeros(self._capacity)
+        self._emergency = np.zeros(self._capacity, np.bool_)
+        self._seen = np.zeros(self._capacity)
+        self.arrived = np.zeros(len(network.links), np.int32)
+
+    def read(self, at_s: float, period_s: float) -> Vehicles:
+        """The vehicles within range. `period_s`: seconds since the read before."""
+        ids: list[str] = []
+        counts = []
+        lane_ids = self._lane_ids
+        for name in self.watch.name:
+            found = lane_ids(name)
+            counts.append(len(found))
+            if found:
+                ids += found
+        n = len(ids)
+        on = np.repeat(self._numbers, counts)
+        slots = self._slots(ids)
+        for i in np.flatnonzero(self._on[slots] != on).tolist():
+            self._moved(ids[i], int(slots[i]), int(on[i]))
+        position = np.fromiter(map(self._vehicle.getLanePosition, ids), np.float64, n)
+        speed = np.fromiter(map(self._vehicle.getSpeed, ids), np.float64, n)
+        wait = np.where(speed < HALTING_MPS, self._wait[slots] + period_s, 0.0)
+        self._wait[slots] = wait
+        self._seen[slots] = at_s
+        if len(self._slot_of) > 64 + 3 * n:
+            self._forget(at_s)
+        distance = self.watch.to_end_m[on] - position
+        near = np.flatnonzero((distance <= self._range_m) & (self._link[slots] >= 0))
+        s = slots[near]
+        return Vehicles(self._lane[s], self._link[s], distance[near], speed[near], wait[near], self._length[s], self._emergency[s])
+
+    def take_arrived(self) -> IntArray:
+        """Vehicles first seen for each link since the last call, (links,)."""
+        taken, self.arrived = self.arrived, np.zeros_like(self.arrived)
+        return taken
+
+    def _slots(self, ids: list[str]) -> IntArray:
+        slots = list(map(self._slot_of.get, ids))
+        if None in slots:
+            for i, slot in enumerate(slots):
+                if slot is None:
+                    slots[i] = self._new(ids[i])
+        return np.array(slots, np.int32)
+
+    def _new(self, name: str) -> int:
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
+        self._slot_of[name] = slot
+        self._on[slot], self._link[slot], self._wait[slot] = -1, -1, 0.0
+        self._length[slot] = self._vehicle.getLength(name) + self._vehicle.getMinGap(name)
+        self._emergency[slot] = self._vehicle.getVehicleClass(name) == "emergency"
+        return slot
+
+    def _moved(self, name: str, slot: int, on: int) -> None:
+        self._on[slot] = on
+        link = int(self.watch.only_link[on])
+        if link < 0 or self._network.links[link].group < 0:
+            ahead = self._vehicle.getNextTLS(name)
+            links = self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ()
+            own = self.watch.lane[on]
+            link = next((i for i in links if self._network.links[i].from_lane == own), links[0] if links else -1)
+        if link >= 0 and link != self._link[slot]:
+            self.arrived[link] += 1
+        self._link[slot] = link
+        self._lane[slot] = self.watch.lane[on] if self.watch.is_stop_lane[on] or link < 0 else self._network.links[link].from_lane
+
+    def _forget(self, at_s: float) -> None:
+        for name in [n for n, slot in self._slot_of.items() if self._seen[slot] < at_s - 10.0]:
+            self._free.append(self._slot_of.pop(name))
+
+    def _grow(self) -> None:
+        more = self._capacity
+        self._free = list(range(self._capacity, self._capacity + more))
+        self._capacity += more
+        for name in ("_on", "_link", "_lane", "_length", "_wait", "_emergency", "_seen"):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.zeros(more, old.dtype)]))

@@ -1,0 +1,136 @@
+"""A SUMO street as a plant, by libsumo in this process."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headway.plants import PlantError
+from headway.plants.sumo.observe import Watcher
+from headway.roads import Colour, Network
+from headway.values import ColourArray, Command, Observation
+
+LETTER = {Colour.DARK: "O", Colour.RED: "r", Colour.YELLOW: "y", Colour.PERMISSIVE: "g", Colour.GREEN: "G"}
+
+
+@dataclass(frozen=True, slots=True)
+class SumoSettings:
+    """How SUMO is started. extra: further command-line options, in order."""
+
+    sumocfg: str
+    seed: int = 1
+    scale: float = 1.0
+    range_m: float = 200.0
+    extra: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        return [
+            "sumo", "-c", self.sumocfg, "--seed", str(self.seed), "--scale", str(self.scale), "--time-to-teleport", "-1",
+            "--no-step-log", "true", "--no-warnings", "true", "--duration-log.disable", "true", *self.extra,
+        ]  # fmt: skip
+
+
+class SumoPlant:
+    """The street of one scenario; time is SUMO's own, in seconds."""
+
+    def __init__(self, settings: SumoSettings, network: Network) -> None:
+        self._settings, self._network = settings, network
+        self._sumo: Any = importlib.import_module("libsumo")
+        try:
+            self._sumo.start(settings.arguments())
+        except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
+            raise PlantError(f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the network.") from error
+        self._step_s = float(self._sumo.simulation.getDeltaT())
+        self._watcher = Watcher(self._sumo, network, settings.range_m)
+        self._tls = self._programmes()
+        self._shown: ColourArray = np.full(len(network.groups), Colour.RED, np.int8)
+        self._since = np.full(len(network.groups), self.time_s - 1e3)
+        self._started = False
+        self._last_s = self.time_s
+        to = sorted({x.to_lane for x in network.links if x.group >= 0})
+        self._exits = np.array(to, np.int64)
+        self._exit_names = [network.lanes[i].id for i in to]
+        self._exit_length = np.array([network.lanes[i].length_m for i in to])
+
+    def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str], str]]:
+        """For each programme: its name, (place, group) of its groups, its letters, the letter for red of each place."""
+        found = []
+        for junction in self._network.junctions:
+            for tl in junction.tl_ids:
+                places = [(self._network.groups[g].index, g) for g in junction.groups if self._network.groups[g].tl_id == tl]
+                width = len(self._sumo.trafficlight.getRedYellowGreenState(tl))
+                red = ["r"] * width
+                for place, group in places:
+                    red[place] = "s" if self._network.groups[group].turn_on_red else "r"
+                found.append((tl, places, red, ""))
+        return found
+
+    @property
+    def time_s(self) -> float:
+        return float(self._sumo.simulation.getTime())
+
+    @property
+    def running(self) -> bool:
+        """Vehicles are on the street, or still to come."""
+        return bool(self._sumo.simulation.getMinExpectedNumber() > 0)
+
+    def observe(self) -> Observation:
+        now = self.time_s
+        vehicles = self._watcher.read(now, now - self._last_s)
+        self._last_s = now
+        number = self._sumo.lane.getLastStepVehicleNumber
+        count = np.zeros(len(self._network.lanes), np.int32)
+        room = np.full(len(self._network.lanes), np.inf)
+        on = np.fromiter(map(number, self._exit_names), np.int32, len(self._exit_names))
+        count[self._exits] = on
+        room[self._exits] = self._exit_length - on * 7.5
+        return Observation(
+            now, vehicles, self._shown, now - self._since, room, count, self._watcher.take_arrived(),
+            np.zeros(len(self._network.groups), np.int32), np.ones(len(self._network.junctions)),
+        )  # fmt: skip
+
+    def apply(self, order: Command) -> None:
+        """Show the colours of `order` from the next step on."""
+        colours = order.colours
+        changed = np.flatnonzero(colours != self._shown) if self._started else np.arange(len(colours))
+        if not len(changed):
+            return
+        lit, was = colours >= Colour.PERMISSIVE, self._shown >= Colour.PERMISSIVE
+        restart = (colours != self._shown) & ~(lit & was)
+        self._since[restart] = self.time_s
+        self._shown = colours.copy()
+        touched = {self._network.groups[g].tl_id for g in changed.tolist()}
+        for tl, places, red, _ in self._tls:
+            if tl in touched or not self._started:
+                state = red.copy()
+                for place, group in places:
+                    colour = colours[group]
+                    if colour != Colour.RED:
+                        state[place] = LETTER[Colour(colour)]
+                self._sumo.trafficlight.setRedYellowGreenState(tl, "".join(state))
+        self._started = True
+
+    def advance(self, period_s: float) -> None:
+        try:
+            for _ in range(round(period_s / self._step_s)):
+                self._sumo.simulationStep()
+        except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
+            raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
+
+    def pending(self) -> dict[str, float]:
+        """Vehicles that were to depart but have not entered yet, with their delay so far, seconds."""
+        sumo = self._sumo
+        return {v: float(sumo.vehicle.getDepartDelay(v)) for v in sumo.simulation.getPendingVehicles()}
+
+    def checkpoint(self, path: Path) -> None:
+        self._sumo.simulation.saveState(str(path))
+
+    def restore(self, path: Path) -> None:
+        self._sumo.simulation.loadState(str(path))
+
+    def close(self) -> None:
+        self._sumo.close()

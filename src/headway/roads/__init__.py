@@ -1,0 +1,25 @@
+"""The static world: junctions, lanes, signal groups, stages, conflicts, intergreens, scenarios."""
+
+from headway.roads.network import Colour, Junction, Kind, Lane, Link, Network, Programme, RoadsError, SignalGroup, is_green
+from headway.roads.sumo_net import read_network
+from headway.roads.timing import BENCHMARK, PROFILES, STREET, Timing, TimingProfile, work_out
+
+__all__ = [
+    "BENCHMARK",
+    "PROFILES",
+    "STREET",
+    "Colour",
+    "Junction",
+    "Kind",
+    "Lane",
+    "Link",
+    "Network",
+    "Programme",
+    "RoadsError",
+    "SignalGroup",
+    "Timing",
+    "TimingProfile",
+    "is_green",
+    "read_network",
+    "work_out",
+]

@@ -1,0 +1,186 @@
+"""The static street: lanes, links, signal groups, junctions, and who conflicts with whom.
+
+Everything here is fixed once a network is read. Indices are positions in the tuples and arrays of one `Network`:
+a *lane* is any lane of a road, a *link* one way over a junction (from a lane to a lane), a *group* one signal group
+(all links that share one lamp), a *junction* all groups that must be decided together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int32]
+BoolArray = NDArray[np.bool_]
+ColourArray = NDArray[np.int8]
+
+
+class RoadsError(ValueError):
+    """The static world cannot be used as it is; the message names the place and the remedy."""
+
+
+class Colour(IntEnum):
+    """What one signal group shows. Everything from PERMISSIVE up is a green."""
+
+    DARK = 0
+    RED = 1
+    YELLOW = 2
+    PERMISSIVE = 3
+    GREEN = 4
+
+
+class Kind(IntEnum):
+    """Who a signal group serves."""
+
+    VEHICLE = 0
+    BICYCLE = 1
+    TRAM = 2
+    PEDESTRIAN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One lane. `length_m` in metres, `speed_mps` the limit; `kind` the narrowest class that may use it."""
+
+    id: str
+    edge: str
+    length_m: float
+    speed_mps: float
+    kind: Kind
+    end_xy: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One way over a junction.
+
+    group:     signal group that controls it, or -1 where no signal does.
+    length_m:  length of the path inside the junction.
+    via:       names of the lanes inside the junction, in driving order.
+    direction: SUMO's letter: s, l, r, t (turn), L, R (partly left, right); "c" for a pedestrian crossing.
+    """
+
+    node: str
+    request: int
+    from_lane: int
+    to_lane: int
+    group: int
+    direction: str
+    length_m: float
+    speed_mps: float
+    kind: Kind
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignalGroup:
+    """One lamp: position `index` in the state of programme `tl_id`.
+
+    turn_on_red: the programme lets these links turn on red after a stop (SUMO's 's').
+    """
+
+    tl_id: str
+    index: int
+    junction: int
+    kind: Kind
+    links: tuple[int, ...]
+    turn_on_red: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Programme:
+    """The junction's own fixed-time plan, over all its groups.
+
+    colours:    int8 (phases, groups of the junction).
+    duration_s: float (phases,).
+    offset_s:   seconds by which the plan starts late.
+    """
+
+    colours: ColourArray
+    duration_s: FloatArray
+    offset_s: float
+
+    @property
+    def cycle_s(self) -> float:
+        return float(self.duration_s.sum())
+
+    def phase_at(self, time_s: float) -> int:
+        """Index of the phase in force at `time_s` (simulated seconds since midnight or scenario start)."""
+        into = (time_s - self.offset_s) % self.cycle_s
+        return int(np.searchsorted(np.cumsum(self.duration_s), into, side="right").clip(0, len(self.duration_s) - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Junction:
+    """Groups that are decided together: those of one programme, or of several that meet at one node.
+
+    first, end: its groups are `network.groups[first:end]`.
+    conflicts:  bool (n, n), paths of the two groups cross or merge (right-of-way foes).
+    yields:     bool (n, n), [a, b]: traffic of a gives way to that of b, so that a may be permissive while b is green.
+    stages:     int8 (stages, n), each a compatible set of greens.
+    """
+
+    id: str
+    tl_ids: tuple[str, ...]
+    first: int
+    end: int
+    conflicts: BoolArray
+    yields: BoolArray
+    stages: ColourArray
+    programme: Programme
+
+    @property
+    def groups(self) -> range:
+        return range(self.first, self.end)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A street network as read from a file; see the module's text for the meaning of indices."""
+
+    path: str
+    lanes: tuple[Lane, ...]
+    links: tuple[Link, ...]
+    groups: tuple[SignalGroup, ...]
+    junctions: tuple[Junction, ...]
+    lane_index: dict[str, int] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def group_junction(self) -> IntArray:
+        return np.array([g.junction for g in self.groups], np.int32)
+
+    def links_from(self, lane: int) -> list[int]:
+        return self._from.get(lane, [])
+
+    def links_to(self, lane: int) -> list[int]:
+        return self._to.get(lane, [])
+
+    def __post_init__(self) -> None:
+        sources: dict[int, list[int]] = {}
+        targets: dict[int, list[int]] = {}
+        for i, link in enumerate(self.links):
+            sources.setdefault(link.from_lane, []).append(i)
+            targets.setdefault(link.to_lane, []).append(i)
+        object.__setattr__(self, "_from", sources)
+        object.__setattr__(self, "_to", targets)
+
+    _from: dict[int, list[int]] = field(init=False, repr=False, default_factory=dict)
+    _to: dict[int, list[int]] = field(init=False, repr=False, default_factory=dict)
+
+    def junction(self, name: str) -> int:
+        """Index of the junction called `name`, or that holds the programme called `name`. Raises RoadsError."""
+        for i, junction in enumerate(self.junctions):
+            if name == junction.id or name in junction.tl_ids:
+                return i
+        known = ", ".join(j.id for j in self.junctions[:8])
+        raise RoadsError(f"{self.path}: no junction {name!r}. Known: {known}{', ...' if len(self.junctions) > 8 else ''}")
+
+
+def is_green(colours: NDArray[np.int8]) -> BoolArray:
+    """True where a colour lets traffic go (protected or permissive)."""
+    return np.asarray(colours >= Colour.PERMISSIVE)

@@ -1,0 +1,105 @@
+"""Stages: sets of greens that may be shown together."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from headway.roads.network import BoolArray, Colour, ColourArray
+
+
+def permissible(colours: ColourArray, conflicts: BoolArray, yields: BoolArray) -> ColourArray:
+    """The same greens, each at the level that right of way allows.
+
+    A green that must give way to another green of the same set becomes permissive, if it was protected. Of two
+    conflicting greens neither of which gives way, the later one in the list becomes red.
+    colours: int8 (n,) of one stage. conflicts, yields: bool (n, n). Returns int8 (n,).
+    """
+    out = colours.copy()
+    greens = np.flatnonzero(out >= Colour.PERMISSIVE)
+    for a in greens:
+        for b in greens:
+            if a >= b or not conflicts[a, b] or out[a] == Colour.RED or out[b] == Colour.RED:
+                continue
+            if out[a] == Colour.GREEN and out[b] == Colour.GREEN:
+                if yields[a, b]:
+                    out[a] = Colour.PERMISSIVE
+                elif yields[b, a]:
+                    out[b] = Colour.PERMISSIVE
+                else:
+                    out[b] = Colour.RED
+            elif not ((out[a] == Colour.PERMISSIVE and yields[a, b]) or (out[b] == Colour.PERMISSIVE and yields[b, a])):
+                out[b if out[b] == Colour.PERMISSIVE else a] = Colour.RED
+    return out
+
+
+def is_compatible(colours: ColourArray, conflicts: BoolArray, yields: BoolArray) -> bool:
+    """No two conflicting greens, but for a permissive one that gives way to the other."""
+    return bool((permissible(colours, conflicts, yields) == colours).all())
+
+
+def green_phases(phases: ColourArray) -> ColourArray:
+    """The distinct phases of a programme that hold some green and no yellow. (phases, n) to (stages, n)."""
+    stages: list[ColourArray] = []
+    for colours in phases:
+        if (colours == Colour.YELLOW).any() or not (colours >= Colour.PERMISSIVE).any():
+            continue
+        if not any((colours == s).all() for s in stages):
+            stages.append(colours)
+    return np.array(stages, np.int8).reshape(len(stages), phases.shape[1])
+
+
+def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
+    """Every maximal set of groups without any conflict, all protected: (stages, n), at most `limit` of them.
+
+    The maximal independent sets of the conflict graph, by Bron and Kerbosch with pivoting (CACM 16(9), 1973) on its
+    complement.
+    """
+    n = len(conflicts)
+    free = [frozenset(np.flatnonzero(~conflicts[i]).tolist()) - {i} for i in range(n)]
+    found: list[frozenset[int]] = []
+
+    def extend(chosen: frozenset[int], candidates: frozenset[int], excluded: frozenset[int]) -> None:
+        if len(found) >= limit:
+            return
+        if not candidates and not excluded:
+            found.append(chosen)
+            return
+        pivot = max(candidates | excluded, key=lambda v: len(candidates & free[v]))
+        for v in sorted(candidates - free[pivot]):
+            extend(chosen | {v}, candidates & free[v], excluded & free[v])
+            candidates -= {v}
+            excluded |= {v}
+
+    extend(frozenset(), frozenset(range(n)), frozenset())
+    stages = np.full((len(found), n), Colour.RED, np.int8)
+    for row, chosen in zip(stages, found, strict=True):
+        row[sorted(chosen)] = Colour.GREEN
+    return stages
+
+
+def merge_programmes(parts: list[tuple[ColourArray, list[float], float]]) -> tuple[ColourArray, list[float], float]:
+    """One plan over the groups of several programmes with a common cycle, cut wherever one of them changes.
+
+    parts: (phases, groups) colours, phase durations in seconds, offset in seconds. Plans of different cycles are
+    taken over the longest of the cycles.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    cycle = max(sum(durations) for _, durations, _ in parts)
+    cuts = {0.0, cycle}
+    for _, durations, offset in parts:
+        own = sum(durations)
+        edges = np.concatenate([[0.0], np.cumsum(durations)])
+        cuts.update(float(t) for start in np.arange(offset % own - own, cycle, own) for t in start + edges if 0.0 < t < cycle)
+    ordered = sorted(cuts)
+    rows, lengths = [], []
+    for start, end in pairwise(ordered):
+        row = []
+        for colours, durations, offset in parts:
+            into = (0.5 * (start + end) - offset) % sum(durations)
+            row.append(colours[int(np.searchsorted(np.cumsum(durations), into, side="right"))])
+        rows.append(np.concatenate(row))
+        lengths.append(end - start)
+    return np.array(rows, np.int8), lengths, 0.0

@@ -1,0 +1,130 @@
+"""The four values that cross the rooms: Observation, Proposal, Command, Event. Frozen, columnar, SI units.
+
+Indices (lane, link, group, junction) are those of the `headway.roads.Network` in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int32]
+ColourArray = NDArray[np.int8]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicles:
+    """Vehicles near the signals, in no order; n of them.
+
+    lane:       int (n,), the stop-line lane that each will use, or -1 where unknown.
+    link:       int (n,), the link that each will take, or -1 where unknown.
+    distance_m: float (n,), metres to the stop line.
+    speed_mps:  float (n,).
+    waiting_s:  float (n,), seconds since it last moved faster than 0.1 m/s.
+    length_m:   float (n,), with the gap to the next one.
+    emergency:  bool (n,), it claims priority.
+    """
+
+    lane: IntArray
+    link: IntArray
+    distance_m: FloatArray
+    speed_mps: FloatArray
+    waiting_s: FloatArray
+    length_m: FloatArray
+    emergency: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.lane)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was measured at one instant.
+
+    at_s:         seconds, simulated or wall, of the measurement.
+    shown:        int8 (groups,), the colour that each signal group shows.
+    shown_for_s:  float (groups,), seconds since that colour began (permissive and protected green count as one).
+    room_m:       float (lanes,), free length at the start of each lane next to a signal, metres; inf where not measured.
+    count:        int (lanes,), vehicles on each lane next to a signal.
+    passed:       int (lanes,), vehicles that left over the stop line since the observation before.
+    waiting_persons: int (groups,), pedestrians waiting at each crossing.
+    completeness: float (junctions,) 0..1, share of the sources that delivered.
+    source:       name of the source.
+    """
+
+    at_s: float
+    vehicles: Vehicles
+    shown: ColourArray
+    shown_for_s: FloatArray
+    room_m: FloatArray
+    count: IntArray
+    passed: IntArray
+    waiting_persons: IntArray
+    completeness: FloatArray
+    source: str = "plant"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a controller wants shown.
+
+    at_s:       time of the observation that it rests on.
+    controller: who proposes.
+    wanted:     int8 (groups,), colour wanted; a change of stage is proposed as its end, the gate makes the way there.
+    confidence: float (junctions,) 0..1.
+    why:        short reasons, by junction index, for the explanation of a decision.
+    """
+
+    at_s: float
+    controller: str
+    wanted: ColourArray
+    confidence: FloatArray
+    why: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; the record is made of these.
+
+    kind: dotted name, such as "safety.minimum_green" or "engine.restored". data: figures, plain JSON types.
+    """
+
+    at_s: float
+    kind: str
+    junction: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the safety gate let through: int8 (groups,) colours to be shown from `at_s` on.
+
+    Only `headway.safety` holds the seal, so only it can make one.
+    """
+
+    at_s: float
+    colours: ColourArray
+    interventions: tuple[Event, ...]
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seal is not _SEAL:
+            raise PermissionError("A Command is made by the safety gate alone. Hand a Proposal to headway.safety.SafetyGate.admit.")
+
+
+_SEAL = object()
+_claimed: list[str] = []
+
+
+def claim_seal(owner: str) -> Callable[[float, ColourArray, tuple[Event, ...]], Command]:
+    """The maker of Commands, handed out once, to `headway.safety`. Raises PermissionError for anyone else."""
+    if not owner.startswith("headway.safety.") or (_claimed and _claimed[0] != owner):
+        raise PermissionError(f"{owner} may not make Commands; that right is with {_claimed[0] if _claimed else 'headway.safety'}.")
+    _claimed[:] = [owner]
+    return lambda at_s, colours, interventions: Command(at_s, colours, interventions, _SEAL)
