@@ -7,33 +7,42 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.control import planner_kernel as kernel
-from headway.roads import Colour, Kind, Network, Timing
+from headway.roads import Colour, Network, Timing
+from headway.roads.upstream import feeders
 from headway.values import FloatArray, IntArray, Observation, Proposal
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
-    horizon_s: float = 60.0
     headway_s: float = 2.0
     startup_s: float = 1.0
     permissive: float = 0.4
     stop_s: float = 3.0
-    late_s: float = 1.0
-    rest_s: float = 10.0
-    lead_s: float = 0.0
+    late_s: float = 0.7
+    rest_s: float = 0.0
     accel_mps2: float = 2.0
     still_mps: float = 5.0
     room_m: float = 15.0
+    gap_s: float = 2.0
+    virtual: float = 0.0
+    horizon_s: float = 60.0
+    recheck_s: float = 100.0
+    across_s: float = 5.0
+    before_s: float = 3.0
+    after_s: float = 1.0
+    memory_s: float = 600.0
     holds_s: tuple[float, ...] = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
-    lengths_s: tuple[float, ...] = (8, 10, 12, 15, 18, 22, 27, 33, 40)
+    lengths_s: tuple[float, ...] = (8, 11, 15, 20, 27, 36)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerState:
     target: IntArray
-    since_s: FloatArray
+    hold_s: FloatArray
     ended_s: FloatArray
     lit: np.ndarray
+    rates: FloatArray
+    learnt_s: float
 
 
 class Planner:
@@ -49,11 +58,13 @@ class Planner:
         self._stages = np.full((self._stage_ptr[-1], widest), Colour.RED, np.int8)
         self._trans = np.full((self._stage_ptr[-1], deepest, widest), -1.0)
         self._intergreen = np.zeros((len(network.groups), widest))
+        self._yields = np.zeros((len(network.groups), widest), np.bool_)
         self._least = timing.min_green_s
         for i, j in enumerate(junctions):
             own = slice(self._stage_ptr[i], self._stage_ptr[i + 1])
             width = j.end - j.first
             self._stages[own, :width] = j.stages
+            self._yields[j.first : j.end, :width] = j.yields
             matrix = timing.intergreen_s(network, i)
             self._intergreen[j.first : j.end, :width] = matrix.T
             lit = j.stages >= Colour.PERMISSIVE
@@ -62,45 +73,53 @@ class Planner:
                     ending = lit[x] & ~lit[y]
                     wait = np.where(ending[:, None], matrix, 0.0).max(axis=0)
                     self._trans[self._stage_ptr[i] + x, y, :width] = np.where(lit[y] & ~lit[x], wait, -1.0)
-        lanes, self._lane_ptr = [], [0]
-        for i, j in enumerate(junctions):
-            own_lanes = sorted(
-                {network.links[k].from_lane for g in j.groups for k in network.groups[g].links if network.links[k].kind != Kind.PEDESTRIAN}
-            )
-            lanes += own_lanes
-            self._lane_ptr.append(len(lanes))
-        self._lane_ptr = np.array(self._lane_ptr, np.int32)
-        self._lane_length = np.array([x.length_m for x in network.lanes])
+        self._lanes(network)
+        self._holds, self._lengths = np.array(s.holds_s, float), np.array(s.lengths_s, float)
+        self._par = np.array([
+            s.headway_s, s.startup_s, s.permissive, s.stop_s, s.late_s, s.rest_s, s.accel_mps2, s.still_mps, s.room_m, s.gap_s,
+            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s,
+        ])  # fmt: skip
+        self._sure = np.ones(len(junctions))
+
+    def _lanes(self, network: Network) -> None:
+        lanes, ptr = list[int](), [0]
+        for j in network.junctions:
+            lanes += sorted({network.links[k].from_lane for g in j.groups for k in network.groups[g].links if network.links[k].direction != "c"})
+            ptr.append(len(lanes))
+        self._lane_ptr = np.array(ptr, np.int32)
         self._limit = np.array([network.lanes[x].speed_mps for x in lanes])
+        self._visible = np.array([min(200.0, max(f.to_stop_m for f in feeders(network, x, 200.0))) for x in lanes])
+        own = [[i for i in network.links_from(x) if network.links[i].group >= 0 and network.links[i].direction != "c"] for x in lanes]
+        self._links_ptr = np.concatenate([[0], np.cumsum([len(x) for x in own])]).astype(np.int32)
+        self._links = np.array([i for x in own for i in x], np.int32)
         self._approach = np.full(len(network.lanes), -1, np.int32)
         self._approach[lanes] = np.arange(len(lanes))
         self._link_group = np.array([x.group for x in network.links], np.int32)
         self._link_to = np.array([x.to_lane for x in network.links], np.int32)
-        self._holds, self._lengths = np.array(s.holds_s, float), np.array(s.lengths_s, float)
-        self._par = np.array([s.headway_s, s.startup_s, s.permissive, s.stop_s, s.late_s, s.rest_s, s.lead_s, s.accel_mps2, s.still_mps, s.room_m])
-        self._sure = np.ones(len(junctions))
+        self._pocket = np.array([len(x.via) > 1 for x in network.links])
+        self._lane_length = np.array([x.length_m for x in network.lanes])
 
     def start(self, seen: Observation) -> PlannerState:
         n = len(self._network.junctions)
-        return PlannerState(
-            np.zeros(n, np.int32), np.full(n, seen.at_s), np.full(len(seen.shown), seen.at_s - 100.0), seen.shown >= Colour.PERMISSIVE
-        )
+        lit = seen.shown >= Colour.PERMISSIVE
+        return PlannerState(np.zeros(n, np.int32), np.zeros(n), np.full(len(lit), seen.at_s - 100.0), lit, np.zeros(len(self._network.links)), 0.0)
 
     def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
-        now, v = seen.at_s, seen.vehicles
+        now, v, s = seen.at_s, seen.vehicles, self.settings
         lit = seen.shown >= Colour.PERMISSIVE
         ended = np.where(state.lit & ~lit, now - seen.shown_for_s, state.ended_s)
+        learnt = min(state.learnt_s + 1.0, s.memory_s)
+        rates = state.rates + (seen.passed - state.rates) / max(learnt, 60.0)
         target, hold = np.empty_like(state.target), np.empty(len(state.target))
         kernel.plan(
-            now, state.target, state.since_s, seen.shown, seen.shown_for_s, now - ended, self._first, self._lane_ptr, self._limit, self._approach,
-            self._stage_ptr, self._stages, self._trans, self._intergreen, self._least, self._link_group, self._link_to,
-            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, self._lane_length, self._holds, self._lengths, self.settings.horizon_s, self._par,
+            state.target, state.hold_s, seen.shown, seen.shown_for_s, now - ended, self._first, self._lane_ptr, self._limit, self._visible,
+            self._links_ptr, self._links, self._approach,
+            self._stage_ptr, self._stages, self._trans, self._intergreen, self._least, self._link_group, self._link_to, self._pocket, self._yields,
+            v.lane, v.link, v.distance_m, v.speed_mps, seen.room_m, self._lane_length, rates, self._holds, self._lengths, self._par,
             target, hold,
         )  # fmt: skip
-        change = (target != state.target) & (hold <= 0.5)
-        target = np.where(change, target, state.target).astype(np.int32)
-        wanted = self._colours(target)
-        return Proposal(now, self.name, wanted, self._sure), PlannerState(target, np.where(change, now, state.since_s), ended, lit)
+        target = np.where(hold <= 0.5, target, state.target).astype(np.int32)
+        return Proposal(now, self.name, self._colours(target), self._sure), PlannerState(target, hold, ended, lit, rates, learnt)
 
     def _colours(self, target: IntArray) -> np.ndarray:
         rows = self._stages[self._stage_ptr[:-1] + target]

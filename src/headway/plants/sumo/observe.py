@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from headway.roads import Kind, Network
+from headway.roads import Network
+from headway.roads.upstream import feeders, stop_lanes
 from headway.values import FloatArray, IntArray, Vehicles
 
 HALTING_MPS = 0.1
@@ -37,34 +38,10 @@ class Watch:
 def watch_lanes(network: Network, range_m: float) -> Watch:
     """All lanes within `range_m` upstream of a stop line, up to the signal before."""
     best: dict[str, tuple[float, set[int], bool]] = {}
-
-    def note(name: str, to_end: float, lane: int, stop: bool) -> None:
-        old = best.get(name)
-        lanes = (old[1] if old else set()) | {lane}
-        best[name] = (min(to_end, old[0]) if old else to_end, lanes, stop or (old[2] if old else False))
-
-    stops = sorted({link.from_lane for link in network.links if link.group >= 0 and link.kind != Kind.PEDESTRIAN})
-    for stop in stops:
-        front = [(stop, 0.0)]
-        reached: dict[int, float] = {}
-        while front:
-            lane, offset = front.pop()
-            if reached.get(lane, np.inf) <= offset:
-                continue
-            reached[lane] = offset
-            to_end = offset + network.lanes[lane].length_m
-            note(network.lanes[lane].id, to_end, stop, lane == stop)
-            if to_end >= range_m:
-                continue
-            for i in network.links_to(lane):
-                link = network.links[i]
-                if link.group >= 0:
-                    continue
-                inside = to_end
-                for via in reversed(link.via):
-                    inside += link.length_m / max(len(link.via), 1)
-                    note(via, inside, stop, False)
-                front.append((link.from_lane, inside))
+    for stop in stop_lanes(network):
+        for feeder in feeders(network, stop, range_m):
+            to_stop, lanes, own = best.get(feeder.name, (np.inf, set[int](), False))
+            best[feeder.name] = (min(to_stop, feeder.to_stop_m), lanes | {stop}, own or feeder.is_stop_lane)
     names = tuple(best)
     lane = np.array([next(iter(best[n][1])) if len(best[n][1]) == 1 else -1 for n in names], np.int32)
     only = np.full(len(names), -1, np.int32)

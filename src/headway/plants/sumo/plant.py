@@ -12,7 +12,7 @@ import numpy as np
 from headway.plants import PlantError
 from headway.plants.sumo.observe import Watcher
 from headway.roads import Colour, Network
-from headway.values import ColourArray, Command, Observation
+from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
 LETTER = {Colour.DARK: "O", Colour.RED: "r", Colour.YELLOW: "y", Colour.PERMISSIVE: "g", Colour.GREEN: "G"}
 
@@ -82,16 +82,23 @@ class SumoPlant:
         now = self.time_s
         vehicles = self._watcher.read(now, now - self._last_s)
         self._last_s = now
-        number = self._sumo.lane.getLastStepVehicleNumber
-        count = np.zeros(len(self._network.lanes), np.int32)
-        room = np.full(len(self._network.lanes), np.inf)
-        on = np.fromiter(map(number, self._exit_names), np.int32, len(self._exit_names))
-        count[self._exits] = on
-        room[self._exits] = self._exit_length - on * 7.5
+        room, count = self._room()
         return Observation(
             now, vehicles, self._shown, now - self._since, room, count, self._watcher.take_arrived(),
             np.zeros(len(self._network.groups), np.int32), np.ones(len(self._network.junctions)),
         )  # fmt: skip
+
+    def _room(self) -> tuple[FloatArray, IntArray]:
+        """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
+        vehicles = list(map(self._sumo.lane.getLastStepVehicleIDs, self._exit_names))
+        count = np.zeros(len(self._network.lanes), np.int32)
+        room = np.full(len(self._network.lanes), np.inf)
+        count[self._exits] = list(map(len, vehicles))
+        rear = self._sumo.vehicle
+        for lane, ids in zip(self._exits.tolist(), vehicles, strict=True):
+            if ids:
+                room[lane] = rear.getLanePosition(ids[0]) - rear.getLength(ids[0]) + 4.0 * rear.getSpeed(ids[0])
+        return room, count
 
     def apply(self, order: Command) -> None:
         """Show the colours of `order` from the next step on."""
