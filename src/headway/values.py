@@ -44,6 +44,15 @@ class Vehicles:
 
 
 @dataclass(frozen=True, slots=True)
+class EmergencyVehicle:
+    """A vehicle that claims priority. ahead: (group, metres to its stop line) of the signals on its way, nearest first."""
+
+    id: str
+    speed_mps: float
+    ahead: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What was measured at one instant.
 
@@ -52,9 +61,10 @@ class Observation:
     shown_for_s:  float (groups,), seconds since that colour began (permissive and protected green count as one).
     room_m:       float (lanes,), free length at the start of each lane next to a signal, metres; inf where not measured.
     count:        int (lanes,), vehicles on each lane next to a signal.
-    passed:       int (lanes,), vehicles that left over the stop line since the observation before.
+    arrived:      int (links,), vehicles first seen for each link since the observation before.
     waiting_persons: int (groups,), pedestrians waiting at each crossing.
     completeness: float (junctions,) 0..1, share of the sources that delivered.
+    emergencies:  vehicles that claim priority, with their way.
     source:       name of the source.
     """
 
@@ -64,9 +74,10 @@ class Observation:
     shown_for_s: FloatArray
     room_m: FloatArray
     count: IntArray
-    passed: IntArray
+    arrived: IntArray
     waiting_persons: IntArray
     completeness: FloatArray
+    emergencies: tuple[EmergencyVehicle, ...] = ()
     source: str = "plant"
 
 

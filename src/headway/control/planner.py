@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.control import planner_kernel as kernel
-from headway.roads import Colour, Network, Timing
+from headway.roads import Colour, Link, Network, Timing
 from headway.roads.upstream import feeders
 from headway.values import FloatArray, IntArray, Observation, Proposal
 
@@ -28,8 +28,11 @@ class PlannerSettings:
     horizon_s: float = 60.0
     recheck_s: float = 100.0
     across_s: float = 5.0
-    before_s: float = 3.0
+    before_s: float = 1.0
     after_s: float = 1.0
+    window_s: float = 20.0
+    over_s: float = 0.0
+    lock_s: float = 0.0
     memory_s: float = 600.0
     holds_s: tuple[float, ...] = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
     lengths_s: tuple[float, ...] = (8, 11, 15, 20, 27, 36)
@@ -59,6 +62,7 @@ class Planner:
         self._trans = np.full((self._stage_ptr[-1], deepest, widest), -1.0)
         self._intergreen = np.zeros((len(network.groups), widest))
         self._yields = np.zeros((len(network.groups), widest), np.bool_)
+        self._yellow = timing.yellow_s
         self._least = timing.min_green_s
         for i, j in enumerate(junctions):
             own = slice(self._stage_ptr[i], self._stage_ptr[i + 1])
@@ -77,7 +81,7 @@ class Planner:
         self._holds, self._lengths = np.array(s.holds_s, float), np.array(s.lengths_s, float)
         self._par = np.array([
             s.headway_s, s.startup_s, s.permissive, s.stop_s, s.late_s, s.rest_s, s.accel_mps2, s.still_mps, s.room_m, s.gap_s,
-            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s,
+            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s, s.window_s, s.over_s, s.lock_s,
         ])  # fmt: skip
         self._sure = np.ones(len(junctions))
 
@@ -97,6 +101,7 @@ class Planner:
         self._link_group = np.array([x.group for x in network.links], np.int32)
         self._link_to = np.array([x.to_lane for x in network.links], np.int32)
         self._pocket = np.array([len(x.via) > 1 for x in network.links])
+        self._before = np.array([self.settings.before_s * crossing_s(x) for x in network.links])
         self._lane_length = np.array([x.length_m for x in network.lanes])
 
     def start(self, seen: Observation) -> PlannerState:
@@ -109,18 +114,28 @@ class Planner:
         lit = seen.shown >= Colour.PERMISSIVE
         ended = np.where(state.lit & ~lit, now - seen.shown_for_s, state.ended_s)
         learnt = min(state.learnt_s + 1.0, s.memory_s)
-        rates = state.rates + (seen.passed - state.rates) / max(learnt, 60.0)
+        rates = state.rates + (seen.arrived - state.rates) / max(learnt, 60.0)
         target, hold = np.empty_like(state.target), np.empty(len(state.target))
         kernel.plan(
             state.target, state.hold_s, seen.shown, seen.shown_for_s, now - ended, self._first, self._lane_ptr, self._limit, self._visible,
             self._links_ptr, self._links, self._approach,
-            self._stage_ptr, self._stages, self._trans, self._intergreen, self._least, self._link_group, self._link_to, self._pocket, self._yields,
+            self._stage_ptr, self._stages, self._trans, self._intergreen, self._least, self._link_group, self._link_to, self._pocket, self._before, self._yields, self._yellow,
             v.lane, v.link, v.distance_m, v.speed_mps, seen.room_m, self._lane_length, rates, self._holds, self._lengths, self._par,
             target, hold,
         )  # fmt: skip
         target = np.where(hold <= 0.5, target, state.target).astype(np.int32)
-        return Proposal(now, self.name, self._colours(target), self._sure), PlannerState(target, hold, ended, lit, rates, learnt)
+        wanted = self._colours(target)
+        young = lit & (seen.shown_for_s < self._least - 1e-6)
+        wanted = np.where(young & (wanted < Colour.PERMISSIVE), seen.shown, wanted)
+        return Proposal(now, self.name, wanted, self._sure), PlannerState(target, hold, ended, lit, rates, learnt)
 
     def _colours(self, target: IntArray) -> np.ndarray:
         rows = self._stages[self._stage_ptr[:-1] + target]
         return np.concatenate([rows[i, : j.end - j.first] for i, j in enumerate(self._network.junctions)])
+
+
+def crossing_s(link: Link) -> float:
+    """Seconds that a vehicle needs to cross a junction from standstill: from the stop line, or from where it waits inside."""
+    path = link.length_m * (0.5 if len(link.via) > 1 else 1.0) + 5.0
+    ramp = link.speed_mps**2 / 4.0
+    return float(np.sqrt(path)) if path <= ramp else link.speed_mps / 2.0 + (path - ramp) / link.speed_mps

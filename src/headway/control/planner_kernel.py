@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 MAX_LANES, DEPTH = 64, 4
-HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER = range(16)
+HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK = range(19)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -53,13 +53,13 @@ def run(lane, src, dst, ptr, last, v0, v1, eta, group, still, closed, colours, b
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
     """Discharge all lanes together during a stage with permissive greens, in order of time; returns the delay of those who leave.
 
     A vehicle on a permissive green waits for a gap in the traffic that it gives way to; where the junction has room for
     one that waits inside, it does not hold up those behind it, and leaves at the end of the green at the latest.
     """
-    headway, startup, stop, before, after = par[HEADWAY], par[STARTUP], par[STOP], par[BEFORE], par[AFTER]
+    headway, startup, stop, after = par[HEADWAY], par[STARTUP], par[STOP], par[AFTER]
     latest = end + par[LATE]
     cost = 0.0
     at = np.empty(2 * lanes)
@@ -94,7 +94,7 @@ def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, po
                 if o == k:
                     continue
                 u = vptr[lane0 + o] + ptr[dst, o]
-                if at[o] < soonest + before and u < vptr[lane0 + o + 1] and yields[g, group[u]] and colours[group[u]] == 4:
+                if at[o] < soonest + gap_before[v] and u < vptr[lane0 + o + 1] and yields[g, group[u]] and colours[group[u]] == 4:
                     wait_for = max(wait_for, at[o] + after)
                 if ptr[dst, o] > ptr[src, o] and yields[g, group[u - 1]] and last[dst, o] + after > soonest + 1e-9:
                     wait_for = max(wait_for, last[dst, o] + after)
@@ -132,14 +132,14 @@ def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, po
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def stage_cost(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def stage_cost(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
     for k in range(lanes):
         for v in range(vptr[lane0 + k] + ptr[src, k], vptr[lane0 + k + 1]):
             c = colours[group[v]]
             if c < 3 or eta[v] > end:
                 break
             if c == 3:
-                return mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, colours, yields, begin, end, opens, par)
+                return mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, colours, yields, begin, end, opens, par)
     cost = 0.0
     for k in range(lanes):
         lane = lane0 + k
@@ -217,7 +217,7 @@ def best_next(stage, depth, lanes, lane0, vptr, ptr, eta, group, closed, stages,
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, stages, yields, trans, opens, least, horizon, par, fixed_end):  # type: ignore[no-untyped-def]  # fmt: skip
+def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end):  # type: ignore[no-untyped-def]  # fmt: skip
     """Cost up to the horizon if `stage` is begun at `begin` and each stage then lasts until its queues are gone.
 
     fixed_end: the end of the first stage, or -1 to let it clear. Rows `src`, 2 and 3 of ptr and last are its scratch.
@@ -232,7 +232,7 @@ def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, 
         if end >= horizon:
             end = horizon
         nxt = 3 if row == 2 else 2
-        cost += stage_cost(row, nxt, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, stages[stage], yields, now, end, opens, par)
+        cost += stage_cost(row, nxt, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages[stage], yields, now, end, opens, par)
         row = nxt
         if end >= horizon:
             break
@@ -247,44 +247,39 @@ def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, 
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def search(now_stage, stages, yields, trans, n_groups, avail, earliest, lanes, lane0, vptr, eta, group, still, closed, pocket, holds, lengths, least, horizon, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, lane0, vptr, eta, group, still, closed, pocket, gap_before, holds, lengths, least, horizon, par):  # type: ignore[no-untyped-def]  # fmt: skip
     """Least-delay plan of one junction: (next stage, seconds until it begins, cost). The stage now is held if they are equal.
 
     stages: (S, groups) colours. trans: (S, S, groups) seconds from a change of stage to green, -1 where it goes on.
-    avail: (groups,) seconds until green in the stage now. earliest: (S,) seconds until a change to each is allowed.
+    soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where green. earliest: (S,) seconds until a change to each is allowed.
     """
     count = len(stages)
     ptr = np.zeros((DEPTH, MAX_LANES), np.int64)
     last = np.full((DEPTH, MAX_LANES), -100.0)
     opens0, opens = np.empty(n_groups), np.empty(n_groups)
     for g in range(n_groups):
-        opens0[g] = avail[g] if avail[g] > 0.0 else -1.0
+        opens0[g] = soon[now_stage, g]
     opens[:] = opens0
     best_stage, best_hold = now_stage, horizon
-    best = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, stages[now_stage], yields, 0.0, horizon, opens, par)
+    best = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages[now_stage], yields, 0.0, horizon, opens, par)
     best += rest_cost(1, lanes, lane0, vptr, ptr, eta, still, horizon, par[REST], par[STOP])
     for hi in range(len(holds)):
         h = holds[hi]
-        base = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, stages[now_stage], yields, 0.0, h, opens0, par)
+        base = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages[now_stage], yields, 0.0, h, opens0, par)
         if base + rest_cost(1, lanes, lane0, vptr, ptr, eta, still, h, 0.0, 0.0) >= best:
             break
         for s in range(count):
             if s == now_stage:
                 continue
             start, cost0 = h, base
-            if earliest[s] > h + 1e-6:
-                if hi > 0:
-                    continue
-                start = earliest[s]
-            if start > h + 1e-6:
-                cost0 = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, stages[now_stage], yields, 0.0, start, opens0, par)
-            elif hi == 0:
-                cost0 = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, stages[now_stage], yields, 0.0, h, opens0, par)
+            if hi > 0 and earliest[s] > h + 1e-6:
+                continue
             first = 1e9
+            over = 0
             for li in range(-1, len(lengths)):
                 for g in range(n_groups):
                     d = trans[now_stage, s, g]
-                    opens[g] = start + d if d >= 0.0 else -1.0
+                    opens[g] = soon[s, g] if hi == 0 else start + d if d >= 0.0 else -1.0
                 fixed_end = -1.0
                 if li < 0:
                     first = clear_time(1, lanes, lane0, vptr, ptr, last, eta, group, closed, stages[s], start, opens, least, horizon, par)
@@ -292,15 +287,18 @@ def search(now_stage, stages, yields, trans, n_groups, avail, earliest, lanes, l
                 else:
                     fixed_end = start + lengths[li]
                     if fixed_end >= first - 1.0:
-                        break
-                cost = rollout(s, 1, start, cost0, best, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, stages, yields, trans, opens, least, horizon, par, fixed_end)  # fmt: skip
+                        if par[OVER] <= 0.0 or first >= horizon or over >= 2:
+                            break
+                        over += 1
+                        fixed_end = first + over * par[OVER]
+                cost = rollout(s, 1, start, cost0, best, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end)  # fmt: skip
                 if cost < best:
                     best, best_stage, best_hold = cost, s, start
     return best_stage, best_hold, best
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length, link_to, link_group, first, limit, links, rates, visible, link_pocket, eta, group, still, closed, pocket, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length, link_to, link_group, first, limit, links, rates, visible, link_pocket, link_before, eta, group, still, closed, pocket, gap_before, par):  # type: ignore[no-untyped-def]  # fmt: skip
     """Put the vehicles of one lane, and those expected after them, at `at`..; returns the end."""
     end = at
     for i in range(v0, v1):
@@ -310,6 +308,7 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length,
         still[end] = v_speed[v] < par[STILL]
         to = link_to[v_link[v]]
         pocket[end] = link_pocket[v_link[v]]
+        gap_before[end] = link_before[v_link[v]]
         closed[end] = room[to] < min(par[ROOM], 0.6 * lane_length[to])
         end += 1
     total = 0.0
@@ -319,7 +318,7 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length,
         t = visible / limit + 0.5 / total
         used = np.zeros(len(links))
         n = 0
-        while t < par[HORIZON] and end < len(eta):
+        while t < par[WINDOW] and end < len(eta):
             pick, most = 0, -1e9
             for q in range(len(links)):
                 used[q] += rates[links[q]] * par[VIRTUAL] / total
@@ -331,6 +330,7 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length,
             still[end] = False
             closed[end] = False
             pocket[end] = link_pocket[links[pick]]
+            gap_before[end] = link_before[links[pick]]
             end += 1
             n += 1
             t += 1.0 / total
@@ -338,7 +338,7 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length,
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_limit, lane_visible, lane_links_ptr, lane_links, approach_of, stage_ptr, stages, trans, intergreen, least, link_group, link_to, link_pocket, yields_of, v_lane, v_link, v_distance, v_speed, room, lane_length, rates, holds, lengths, par, out_target, out_hold):  # type: ignore[no-untyped-def]  # fmt: skip
+def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_limit, lane_visible, lane_links_ptr, lane_links, approach_of, stage_ptr, stages, trans, intergreen, least, link_group, link_to, link_pocket, link_before, yields_of, own_yellow, v_lane, v_link, v_distance, v_speed, room, lane_length, rates, holds, lengths, par, out_target, out_hold):  # type: ignore[no-untyped-def]  # fmt: skip
     """Decide all junctions: fill `out_target` (junctions,), the stage to aim at from now, and `out_hold`, seconds until the change."""
     n, lanes_all = len(v_lane), len(lane_limit)
     horizon = par[HORIZON]
@@ -363,7 +363,7 @@ def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_l
             fill[a] += 1
     most = 4096
     eta, group, still, closed = np.empty(most), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most, np.bool_)
-    pocket = np.empty(most, np.bool_)
+    pocket, gap_before = np.empty(most, np.bool_), np.empty(most)
     for j in range(len(first) - 1):
         f, width = first[j], first[j + 1] - first[j]
         s0, count = stage_ptr[j], stage_ptr[j + 1] - stage_ptr[j]
@@ -373,31 +373,36 @@ def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_l
         if count < 2 or hold_left[j] > par[RECHECK]:
             out_hold[j] = hold_left[j] - 1.0
             continue
-        # until when the stage now cannot be left, and when each of its greens comes
-        avail = np.zeros(width)
-        for g in range(width):
-            if colours[now_stage, g] >= 3 and shown[f + g] < 3:
-                wait = 0.0
-                for h in range(width):
-                    if intergreen[f + g, h] > 0.0:
-                        if shown[f + h] >= 3 and colours[now_stage, h] < 3:
-                            wait = max(wait, least[f + h] - shown_for[f + h] + intergreen[f + g, h])
-                        else:
-                            wait = max(wait, intergreen[f + g, h] - ended_for[f + h])
-                avail[g] = max(wait, 0.0)
+        # when each green of each stage would come, if it were wanted from now on; -1 where it is there
+        soon = np.full((count, width), -1.0)
         earliest = np.zeros(count)
-        soonest = 1e9
+        moving = True
         for s in range(count):
-            t = 0.0
             for g in range(width):
-                if colours[now_stage, g] >= 3 and colours[s, g] < 3:
-                    age = shown_for[f + g] if shown[f + g] >= 3 else -avail[g]
-                    t = max(t, least[f + g] - age)
-            earliest[s] = t
-            if s != now_stage:
-                soonest = min(soonest, t)
-        if soonest > 0.0:
+                if colours[s, g] < 3:
+                    if shown[f + g] >= 3 and s != now_stage:
+                        earliest[s] = max(earliest[s], least[f + g] - shown_for[f + g])
+                elif shown[f + g] < 3:
+                    wait = 0.0
+                    if shown[f + g] == 2:
+                        wait = max(0.0, own_yellow[f + g] - shown_for[f + g])
+                    for h in range(width):
+                        if intergreen[f + g, h] > 0.0:
+                            if shown[f + h] >= 3:
+                                if colours[s, h] < 3:
+                                    wait = max(wait, max(0.0, least[f + h] - shown_for[f + h]) + intergreen[f + g, h])
+                            else:
+                                wait = max(wait, intergreen[f + g, h] - ended_for[f + h])
+                    soon[s, g] = max(wait, 0.0)
+            if s != now_stage and earliest[s] <= par[LOCK]:
+                moving = False
+        if moving:
             continue
+        for s in range(count):  # with the greens of the stage now that are still to come
+            if s != now_stage:
+                for g in range(width):
+                    if colours[now_stage, g] >= 3 and colours[s, g] < 3 and soon[now_stage, g] >= 0.0:
+                        earliest[s] = max(earliest[s], soon[now_stage, g] + least[f + g])
         a0, a1 = lane_ptr[j], lane_ptr[j + 1]
         red = False
         for a in range(a0, a1):
@@ -409,7 +414,7 @@ def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_l
         jptr = np.zeros(a1 - a0 + 1, np.int64)
         end = 0
         for a in range(a0, a1):
-            end = fill_lane(end, vptr[a], vptr[a + 1], order, v_distance, v_speed, v_link, room, lane_length, link_to, link_group, f, lane_limit[a], lane_links[lane_links_ptr[a] : lane_links_ptr[a + 1]], rates, lane_visible[a], link_pocket, eta, group, still, closed, pocket, par)  # fmt: skip
+            end = fill_lane(end, vptr[a], vptr[a + 1], order, v_distance, v_speed, v_link, room, lane_length, link_to, link_group, f, lane_limit[a], lane_links[lane_links_ptr[a] : lane_links_ptr[a + 1]], rates, lane_visible[a], link_pocket, link_before, eta, group, still, closed, pocket, gap_before, par)  # fmt: skip
             jptr[a - a0 + 1] = end
-        s, hold, _ = search(now_stage, colours, yields_of[f : f + width, :width], trans[s0 : s0 + count, :count, :width], width, avail, earliest, a1 - a0, 0, jptr, eta, group, still, closed, pocket, holds, lengths, least[f : f + width], horizon, par)  # fmt: skip
+        s, hold, _ = search(now_stage, colours, yields_of[f : f + width, :width], trans[s0 : s0 + count, :count, :width], width, soon, earliest, a1 - a0, 0, jptr, eta, group, still, closed, pocket, gap_before, holds, lengths, least[f : f + width], horizon, par)  # fmt: skip
         out_target[j], out_hold[j] = s, hold

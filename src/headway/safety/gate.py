@@ -1,30 +1,64 @@
-"""The safety gate: the only maker of Commands."""
+"""The safety gate: the only maker of Commands.
+
+Where a wish comes from, best first: the controller's proposal, the fallback's, the junction's own fixed-time programme,
+red to all. Over it stand, in this order: an operator's flash, an emergency vehicle, an operator's hold or forced stage,
+a group that has been red for too long. Whatever is wished, the rules of `headway.safety.kernel` decide what is shown.
+"""
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 import numpy as np
 
 from headway.roads import Colour, Network, Timing
 from headway.safety import kernel
 from headway.safety.kernel import Rule
-from headway.values import ColourArray, Command, Event, Proposal, claim_seal
+from headway.safety.override import Order, Override
+from headway.safety.priority import Priority
+from headway.values import ColourArray, Command, Event, Observation, Proposal, claim_seal
 
 _command = claim_seal("headway.safety.gate")
 
 
-class SafetyGate:
-    """Holds the rules of `timing` on `network`, whatever is proposed; starts all red."""
+class Source(IntEnum):
+    """Where the wish of this second came from."""
 
-    def __init__(self, network: Network, timing: Timing, now: float) -> None:
-        self._network, self._timing = network, timing
-        n = len(network.groups)
+    CONTROLLER = 0
+    FALLBACK = 1
+    FIXED_TIME = 2
+    ALL_RED = 3
+
+
+class SafetyGate:
+    """Holds the rules of `timing` on `network`, whatever is proposed. Starts all red, with every conflict just cleared.
+
+    stale_s:   a proposal or observation older than this counts as missing (two ticks).
+    resume_s:  how long things must have been well before a better source is trusted again.
+    """
+
+    def __init__(self, network: Network, timing: Timing, now: float, stale_s: float = 2.0, resume_s: float = 5.0) -> None:
+        self._network, self._timing, self._stale_s, self._resume_s = network, timing, stale_s, resume_s
+        n, m = len(network.groups), len(network.junctions)
         self.shown: ColourArray = np.full(n, Colour.RED, np.int8)
-        self._out, self._rule = self.shown.copy(), np.zeros(n, np.int8)
-        self._last_rule = self._rule.copy()
+        self.source = Source.CONTROLLER
+        self._out, self._rule, self._last_rule = self.shown.copy(), np.zeros(n, np.int8), np.zeros(n, np.int8)
         self._since, self._green_start, self._green_end = np.full(n, now), np.full(n, -1e9), np.full(n, now)
-        self._first = np.array([j.first for j in network.junctions] + [n], np.int32)
+        self._call_since, self._call_last, self._foe_since = np.full(n, now), np.full(n, -1e9), np.full(n, now)
+        self._calls, self._forced, self._exempt = np.zeros(n, np.bool_), np.full(m, -1, np.int32), np.zeros(m, np.bool_)
+        self._no_link, self._nobody = np.zeros(0, np.int32), np.zeros(n, np.int32)
+        self._now, self._source_since, self._unwell_s = now, now, -1e9
+        self._overrides: dict[int, Override] = {}
+        self._pending: list[Event] = []
+        self._tables()
+        self._priority = Priority(network.group_junction, tuple(j.id for j in network.junctions))
+
+    def _tables(self) -> None:
+        junctions = self._network.junctions
+        self._first = np.array([j.first for j in junctions] + [len(self._network.groups)], np.int32)
+        self._link_group = np.array([x.group for x in self._network.links], np.int32)
         ptr, foe, foe_yields, yields_foe = [0], list[int](), list[bool](), list[bool]()
-        for j in network.junctions:
+        for j in junctions:
             for a in range(j.end - j.first):
                 own = np.flatnonzero(j.conflicts[a]).tolist()
                 foe += [j.first + b for b in own]
@@ -32,23 +66,153 @@ class SafetyGate:
                 yields_foe += [bool(j.yields[a, b]) for b in own]
                 ptr.append(len(foe))
         self._foes = (np.array(ptr, np.int32), np.array(foe, np.int32), np.array(foe_yields, np.bool_), np.array(yields_foe, np.bool_))
+        self._stage_ptr = np.concatenate([[0], np.cumsum([len(j.stages) for j in junctions])]).astype(np.int32)
+        self._stages = np.full((self._stage_ptr[-1], max(j.end - j.first for j in junctions)), Colour.RED, np.int8)
+        self._stage_of = np.full(len(self._network.groups), -1, np.int32)
+        for i, j in enumerate(junctions):
+            self._stages[self._stage_ptr[i] : self._stage_ptr[i + 1], : j.end - j.first] = j.stages
+            for g in range(j.end - j.first):
+                serving = np.flatnonzero(j.stages[:, g] >= Colour.PERMISSIVE)
+                if len(serving):
+                    self._stage_of[j.first + g] = int(serving[np.argmax(j.stages[serving, g])])
 
-    def admit(self, proposal: Proposal, now: float) -> Command:
-        """The colours for the tick that begins at `now`, as near to the proposal as the rules allow."""
+    def order(self, override: Override, now: float) -> None:
+        """Put an operator's order in force. Raises ValueError if the junction or stage does not exist."""
+        if not 0 <= override.junction < len(self._network.junctions):
+            raise ValueError(f"no junction {override.junction}; there are {len(self._network.junctions)}")
+        junction = self._network.junctions[override.junction]
+        if override.stage >= len(junction.stages):
+            raise ValueError(f"junction {junction.id!r} has {len(junction.stages)} stages; there is no stage {override.stage}")
+        self._overrides[override.junction] = override
+        data = {"order": override.order.value, "stage": override.stage, "until_s": override.until_s, "by": override.by}
+        self._pending.append(Event(now, "safety.override", junction.id, data))
+
+    def release(self, junction: int, by: str, now: float) -> None:
+        """End an operator's order, if there is one."""
+        if self._overrides.pop(junction, None) is not None:
+            self._pending.append(Event(now, "safety.override_released", self._network.junctions[junction].id, {"by": by}))
+
+    def admit(self, proposal: Proposal | None, now: float, seen: Observation | None = None, fallback: Proposal | None = None) -> Command:
+        """The colours for the tick that begins at `now`, as near to what is wished as the rules allow.
+
+        A clock that goes back or stands still does not shorten any time: the gate's own clock never goes back.
+        """
+        events, self._pending = self._pending, []
+        if not np.isfinite(now) or now < self._now:
+            events.append(Event(self._now, "safety.clock", "", {"now": repr(now)}))
+            now = self._now
+        self._now = now
+        fresh = seen is not None and self._is_fresh(seen.at_s, now)
+        wanted = self._wish(proposal, fallback, now, seen if fresh else None, events)
+        self._exempt[:] = False
+        self._overrule(wanted, now, seen if fresh else None, events)
+        self._rule[:] = 0
         t = self._timing
+        self._note_calls(seen if fresh else None, now)
+        kernel.serve_starving(
+            now, wanted, self.shown, self._since, t.min_green_s, self._first, self._stage_ptr, self._stages, self._stage_of,
+            self._call_since, t.profile.max_red_s, self._exempt, self._forced, self._rule,
+        )  # fmt: skip
         kernel.step(
-            now, proposal.wanted, self.shown, self._since, self._green_start, self._green_end, self._first, *self._foes,
+            now, wanted, self.shown, self._since, self._green_start, self._green_end, self._foe_since, self._first, *self._foes,
             t.yellow_s, t.clearance_s, t.min_green_s, t.max_green_s, t.profile.min_cycle_s, self._out, self._rule,
         )  # fmt: skip
-        events = self._explain(now) if (self._rule != self._last_rule).any() else ()
+        if not kernel.is_safe(self._out, *self._foes):
+            events.append(Event(now, "safety.monitor", "", {"colours": self._out.tolist()}))
+            self._out[:] = np.where(self.shown >= Colour.PERMISSIVE, Colour.YELLOW, Colour.RED)
+        if (self._rule != self._last_rule).any():
+            self._explain(now, events)
         kernel.book(now, self._out, self.shown, self._since, self._green_start, self._green_end)
-        return _command(now, self.shown.copy(), events)
+        return _command(now, self.shown.copy(), tuple(events))
 
-    def _explain(self, now: float) -> tuple[Event, ...]:
-        events = []
+    def _is_fresh(self, at_s: float, now: float) -> bool:
+        return bool(np.isfinite(at_s)) and -1e-6 <= now - at_s <= self._stale_s + 1e-6
+
+    def _note_calls(self, seen: Observation | None, now: float) -> None:
+        link, persons = (seen.vehicles.link, seen.waiting_persons) if seen is not None else (self._no_link, self._nobody)
+        blind = ~(seen.completeness >= 0.5) if seen is not None else np.ones(len(self._exempt), np.bool_)
+        kernel.count_calls(link, self._link_group, persons, blind, self._first, self._calls)
+        kernel.note_calls(now, self._calls, self.shown, self._first, self._foes[0], self._foes[1], self._call_since, self._call_last, self._foe_since)
+
+    def _wish(self, proposal: Proposal | None, fallback: Proposal | None, now: float, seen: Observation | None, events: list[Event]) -> ColourArray:
+        """The colours wished by the best source that is well; a better one is trusted again after `resume_s`."""
+        best = Source.FIXED_TIME
+        for source, candidate in ((Source.FALLBACK, fallback), (Source.CONTROLLER, proposal)):
+            if candidate is not None and self._is_sound(candidate, now):
+                best = source
+        if seen is not None and seen.shown.shape == self.shown.shape and (seen.shown != self.shown).any():
+            best = Source.ALL_RED if now - self._unwell_s <= self._resume_s and self.source == Source.ALL_RED else best
+        if best > self.source:
+            self._switch(best, now, events)
+        elif best < self.source:
+            if now - self._source_since >= self._resume_s:
+                self._switch(best, now, events)
+        else:
+            self._source_since = now if best != self.source else self._source_since
+        if self.source == Source.CONTROLLER and proposal is not None:
+            return proposal.wanted.astype(np.int8)
+        if self.source == Source.FALLBACK and fallback is not None:
+            return fallback.wanted.astype(np.int8)
+        if self.source == Source.ALL_RED:
+            return np.full(len(self.shown), Colour.RED, np.int8)
+        return np.concatenate([j.programme.colours[j.programme.phase_at(now)] for j in self._network.junctions])
+
+    def _switch(self, to: Source, now: float, events: list[Event]) -> None:
+        events.append(Event(now, "safety.source", "", {"from": self.source.name.lower(), "to": to.name.lower()}))
+        self.source, self._source_since = to, now
+
+    def _is_sound(self, candidate: Proposal, now: float) -> bool:
+        wanted = candidate.wanted
+        return (
+            isinstance(wanted, np.ndarray)
+            and wanted.shape == self.shown.shape
+            and wanted.dtype.kind in "iu"
+            and isinstance(candidate.at_s, (int, float, np.floating))
+            and self._is_fresh(float(candidate.at_s), now)
+        )
+
+    def _overrule(self, wanted: ColourArray, now: float, seen: Observation | None, events: list[Event]) -> None:
+        """Write the wishes of operators and emergency vehicles over those of the controller."""
+        for junction, override in list(self._overrides.items()):
+            if now >= override.until_s:
+                del self._overrides[junction]
+                events.append(Event(now, "safety.override_expired", self._network.junctions[junction].id, {"by": override.by}))
+                continue
+            own = slice(self._first[junction], self._first[junction + 1])
+            self._exempt[junction] = True
+            if override.order is Order.STAGE:
+                wanted[own] = self._network.junctions[junction].stages[override.stage]
+            elif override.order is Order.HOLD:
+                wanted[own] = self.shown[own]
+            else:
+                wanted[own] = Colour.RED
+        if seen is None or not (seen.emergencies or self._priority.busy):
+            return
+        claims, news = self._priority.claims(seen.emergencies, now)
+        events += news
+        for junction, group in claims.items():
+            flashing = junction in self._overrides and self._overrides[junction].order is Order.FLASH
+            if not flashing and self._stage_of[group] >= 0:
+                own = slice(self._first[junction], self._first[junction + 1])
+                wanted[own] = self._best_stage(junction, group)
+                self._exempt[junction] = True
+
+    def _best_stage(self, junction: int, group: int) -> ColourArray:
+        """The stage that serves `group` with protected green if there is one, and changes least of what is shown."""
+        j = self._network.junctions[junction]
+        own = self.shown[j.first : j.end] >= Colour.PERMISSIVE
+        level = j.stages[:, group - j.first].astype(int)
+        same = ((j.stages >= Colour.PERMISSIVE) == own).sum(axis=1)
+        return np.asarray(j.stages[int(np.argmax(level * 1000 + same))])
+
+    def _explain(self, now: float, events: list[Event]) -> None:
+        """An event for each group at which a rule came to bear that did not bear the second before."""
         for g in np.flatnonzero((self._rule != self._last_rule) & (self._rule != Rule.NONE)).tolist():
-            group = self._network.groups[g]
+            group, rule = self._network.groups[g], Rule(int(self._rule[g]))
             data = {"tl": group.tl_id, "link": group.index, "shown": int(self.shown[g]), "for_s": float(now - self._since[g])}
-            events.append(Event(now, f"safety.{Rule(int(self._rule[g])).name.lower()}", self._network.junctions[group.junction].id, data))
+            limit = {Rule.MINIMUM_GREEN: self._timing.min_green_s[g], Rule.MAXIMUM_GREEN: self._timing.max_green_s[g]}.get(rule)
+            if limit is not None:
+                data["limit_s"] = float(limit)
+            events.append(Event(now, f"safety.{rule.name.lower()}", self._network.junctions[group.junction].id, data))
         self._last_rule = self._rule.copy()
-        return tuple(events)
+

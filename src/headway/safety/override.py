@@ -1,0 +1,35 @@
+"""What an operator orders at one junction, over the head of the controller, for a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Order(Enum):
+    """HOLD keeps the greens of the moment; STAGE forces one stage; FLASH shows red to all."""
+
+    HOLD = "hold"
+    STAGE = "stage"
+    FLASH = "flash"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One order. junction, stage: indices; until_s: when it expires, seconds of the gate's clock; by: who ordered.
+
+    The rules stand over the operator too: minimum green, yellow and clearance hold under every order.
+    """
+
+    junction: int
+    order: Order
+    until_s: float
+    by: str
+    stage: int = -1
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.until_s):
+            raise ValueError("an override needs an end: give until_s as a finite time")
+        if self.order is Order.STAGE and self.stage < 0:
+            raise ValueError("to force a stage, give its index (0 or more)")
