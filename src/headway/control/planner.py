@@ -33,6 +33,11 @@ class PlannerSettings:
     window_s: float = 20.0
     over_s: float = 0.0
     lock_s: float = 0.0
+    breadth: float = 0.0
+    change_s: float = 0.0
+    fair: float = 0.0
+    patience_s: float = 40.0
+    stuck_s: float = 5.0
     memory_s: float = 600.0
     holds_s: tuple[float, ...] = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
     lengths_s: tuple[float, ...] = (8, 11, 15, 20, 27, 36)
@@ -81,7 +86,7 @@ class Planner:
         self._holds, self._lengths = np.array(s.holds_s, float), np.array(s.lengths_s, float)
         self._par = np.array([
             s.headway_s, s.startup_s, s.permissive, s.stop_s, s.late_s, s.rest_s, s.accel_mps2, s.still_mps, s.room_m, s.gap_s,
-            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s, s.window_s, s.over_s, s.lock_s,
+            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s, s.window_s, s.over_s, s.lock_s, s.breadth, s.change_s, s.fair, s.patience_s, s.stuck_s,
         ])  # fmt: skip
         self._sure = np.ones(len(junctions))
 
@@ -112,7 +117,7 @@ class Planner:
     def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         now, v, s = seen.at_s, seen.vehicles, self.settings
         lit = seen.shown >= Colour.PERMISSIVE
-        ended = np.where(state.lit & ~lit, now - seen.shown_for_s, state.ended_s)
+        ended = np.where(lit, now, np.where(state.lit, now - seen.shown_for_s, state.ended_s))
         learnt = min(state.learnt_s + 1.0, s.memory_s)
         rates = state.rates + (seen.arrived - state.rates) / max(learnt, 60.0)
         target, hold = np.empty_like(state.target), np.empty(len(state.target))
@@ -120,7 +125,7 @@ class Planner:
             state.target, state.hold_s, seen.shown, seen.shown_for_s, now - ended, self._first, self._lane_ptr, self._limit, self._visible,
             self._links_ptr, self._links, self._approach,
             self._stage_ptr, self._stages, self._trans, self._intergreen, self._least, self._link_group, self._link_to, self._pocket, self._before, self._yields, self._yellow,
-            v.lane, v.link, v.distance_m, v.speed_mps, seen.room_m, self._lane_length, rates, self._holds, self._lengths, self._par,
+            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, self._lane_length, rates, self._holds, self._lengths, self._par,
             target, hold,
         )  # fmt: skip
         target = np.where(hold <= 0.5, target, state.target).astype(np.int32)

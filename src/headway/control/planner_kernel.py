@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 MAX_LANES, DEPTH = 64, 4
-HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK = range(19)
+HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK, BREADTH, CHANGE, FAIR, PATIENCE, STUCK = range(24)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -22,7 +22,7 @@ def eta_s(distance, speed, limit, accel):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def run(lane, src, dst, ptr, last, v0, v1, eta, group, still, closed, colours, begin, end, opens, par):  # type: ignore[no-untyped-def]
+def run(lane, src, dst, ptr, last, v0, v1, eta, group, still, weight, closed, colours, begin, end, opens, par):  # type: ignore[no-untyped-def]
     """Discharge one lane during one stage; returns the delay of those who leave, seconds.
 
     opens: (groups,) when each group turns green in this stage, or -1 if it was green before.
@@ -42,9 +42,7 @@ def run(lane, src, dst, ptr, last, v0, v1, eta, group, still, closed, colours, b
         if t > latest:
             break
         wait = t - eta[v]
-        cost += wait
-        if not still[v]:
-            cost += min(wait, stop)
+        cost += weight[v] * (wait if still[v] else wait + min(wait, stop))
         t_last = t
         v += 1
     ptr[dst, lane] = v - v0
@@ -53,7 +51,7 @@ def run(lane, src, dst, ptr, last, v0, v1, eta, group, still, closed, colours, b
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
     """Discharge all lanes together during a stage with permissive greens, in order of time; returns the delay of those who leave.
 
     A vehicle on a permissive green waits for a gap in the traffic that it gives way to; where the junction has room for
@@ -111,9 +109,7 @@ def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, po
                         not_before[k] = wait_for
                 continue
         wait = soonest - eta[v]
-        cost += wait
-        if not still[v]:
-            cost += min(wait, stop)
+        cost += weight[v] * (wait if still[v] else wait + min(wait, stop))
         if pick < lanes:
             ptr[dst, k] += 1
             last[dst, k] = soonest
@@ -124,22 +120,21 @@ def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, po
             at[pick] = 1e18
     for k in range(lanes):
         if inside[k] >= 0:
-            wait = end + 2.0 - eta[inside[k]]
-            cost += wait
-            if not still[inside[k]]:
-                cost += min(wait, stop)
+            v = inside[k]
+            wait = end + 2.0 - eta[v]
+            cost += weight[v] * (wait if still[v] else wait + min(wait, stop))
     return cost
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def stage_cost(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def stage_cost(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
     for k in range(lanes):
         for v in range(vptr[lane0 + k] + ptr[src, k], vptr[lane0 + k + 1]):
             c = colours[group[v]]
             if c < 3 or eta[v] > end:
                 break
             if c == 3:
-                return mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, colours, yields, begin, end, opens, par)
+                return mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, colours, yields, begin, end, opens, par)
     cost = 0.0
     for k in range(lanes):
         lane = lane0 + k
@@ -147,12 +142,12 @@ def stage_cost(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, close
             ptr[dst, k] = ptr[src, k]
             last[dst, k] = last[src, k]
             continue
-        cost += run(k, src, dst, ptr, last, vptr[lane], vptr[lane + 1], eta, group, still, closed, colours, begin, end, opens, par)
+        cost += run(k, src, dst, ptr, last, vptr[lane], vptr[lane + 1], eta, group, still, weight, closed, colours, begin, end, opens, par)
     return cost
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def rest_cost(depth, lanes, lane0, vptr, ptr, eta, still, at, extra, stop):  # type: ignore[no-untyped-def]
+def rest_cost(depth, lanes, lane0, vptr, ptr, eta, still, weight, at, extra, stop):  # type: ignore[no-untyped-def]
     """Delay up to `at`, and `extra` after it, of those who have not left."""
     cost = 0.0
     for k in range(lanes):
@@ -160,9 +155,7 @@ def rest_cost(depth, lanes, lane0, vptr, ptr, eta, still, at, extra, stop):  # t
             wait = at - eta[v]
             if wait <= 0.0:
                 break
-            cost += wait + extra
-            if not still[v]:
-                cost += min(wait, stop)
+            cost += weight[v] * (wait + extra if still[v] else wait + extra + min(wait, stop))
     return cost
 
 
@@ -217,7 +210,7 @@ def best_next(stage, depth, lanes, lane0, vptr, ptr, eta, group, closed, stages,
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end):  # type: ignore[no-untyped-def]  # fmt: skip
+def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end, second, change):  # type: ignore[no-untyped-def]  # fmt: skip
     """Cost up to the horizon if `stage` is begun at `begin` and each stage then lasts until its queues are gone.
 
     fixed_end: the end of the first stage, or -1 to let it clear. Rows `src`, 2 and 3 of ptr and last are its scratch.
@@ -232,22 +225,33 @@ def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, 
         if end >= horizon:
             end = horizon
         nxt = 3 if row == 2 else 2
-        cost += stage_cost(row, nxt, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages[stage], yields, now, end, opens, par)
+        cost += stage_cost(row, nxt, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[stage], yields, now, end, opens, par)
         row = nxt
         if end >= horizon:
             break
-        if cost + rest_cost(row, lanes, lane0, vptr, ptr, eta, still, end, 0.0, 0.0) >= bound:
+        if cost + rest_cost(row, lanes, lane0, vptr, ptr, eta, still, weight, end, 0.0, 0.0) >= bound:
             return 1e18
-        follow = best_next(stage, row, lanes, lane0, vptr, ptr, eta, group, closed, stages, end, par[ACROSS])
+        follow = second
+        if follow < 0:
+            follow = best_next(stage, row, lanes, lane0, vptr, ptr, eta, group, closed, stages, end, par[ACROSS])
+        second = -1
+        cost += change
         for g in range(len(opens)):
             d = trans[stage, follow, g]
             opens[g] = end + d if d >= 0.0 else -1.0
         stage, now = follow, end
-    return cost + rest_cost(row, lanes, lane0, vptr, ptr, eta, still, horizon, extra, stop)
+    return cost + rest_cost(row, lanes, lane0, vptr, ptr, eta, still, weight, horizon, extra, stop)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, lane0, vptr, eta, group, still, closed, pocket, gap_before, holds, lengths, least, horizon, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def entry(opens, soon, trans, at_once, start):  # type: ignore[no-untyped-def]
+    """When the greens of a stage come: from the signals as they stand, or after the stage before it."""
+    for g in range(len(opens)):
+        opens[g] = soon[g] if at_once else start + trans[g] if trans[g] >= 0.0 else -1.0
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, lane0, vptr, eta, group, still, weight, closed, pocket, gap_before, holds, lengths, least, horizon, change, par):  # type: ignore[no-untyped-def]  # fmt: skip
     """Least-delay plan of one junction: (next stage, seconds until it begins, cost). The stage now is held if they are equal.
 
     stages: (S, groups) colours. trans: (S, S, groups) seconds from a change of stage to green, -1 where it goes on.
@@ -261,27 +265,24 @@ def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, la
         opens0[g] = soon[now_stage, g]
     opens[:] = opens0
     best_stage, best_hold = now_stage, horizon
-    best = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages[now_stage], yields, 0.0, horizon, opens, par)
-    best += rest_cost(1, lanes, lane0, vptr, ptr, eta, still, horizon, par[REST], par[STOP])
+    best = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[now_stage], yields, 0.0, horizon, opens, par)
+    best += rest_cost(1, lanes, lane0, vptr, ptr, eta, still, weight, horizon, par[REST], par[STOP])
     for hi in range(len(holds)):
         h = holds[hi]
-        base = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages[now_stage], yields, 0.0, h, opens0, par)
-        if base + rest_cost(1, lanes, lane0, vptr, ptr, eta, still, h, 0.0, 0.0) >= best:
+        base = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[now_stage], yields, 0.0, h, opens0, par)
+        if base + rest_cost(1, lanes, lane0, vptr, ptr, eta, still, weight, h, 0.0, 0.0) >= best:
             break
         for s in range(count):
             if s == now_stage:
                 continue
-            start, cost0 = h, base
+            start, cost0 = h, base + change
             if hi > 0 and earliest[s] > h + 1e-6:
                 continue
             first = 1e9
             over = 0
             for li in range(-1, len(lengths)):
-                for g in range(n_groups):
-                    d = trans[now_stage, s, g]
-                    opens[g] = soon[s, g] if hi == 0 else start + d if d >= 0.0 else -1.0
-                fixed_end = -1.0
                 if li < 0:
+                    entry(opens, soon[s], trans[now_stage, s], hi == 0, start)
                     first = clear_time(1, lanes, lane0, vptr, ptr, last, eta, group, closed, stages[s], start, opens, least, horizon, par)
                     fixed_end = min(first, horizon)
                 else:
@@ -291,14 +292,18 @@ def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, la
                             break
                         over += 1
                         fixed_end = first + over * par[OVER]
-                cost = rollout(s, 1, start, cost0, best, lanes, lane0, vptr, ptr, last, eta, group, still, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end)  # fmt: skip
-                if cost < best:
-                    best, best_stage, best_hold = cost, s, start
+                for second in range(-1, count if par[BREADTH] > 0.0 else 0):
+                    if second == s:
+                        continue
+                    entry(opens, soon[s], trans[now_stage, s], hi == 0, start)
+                    cost = rollout(s, 1, start, cost0, best, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end, second, change)  # fmt: skip
+                    if cost < best:
+                        best, best_stage, best_hold = cost, s, start
     return best_stage, best_hold, best
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length, link_to, link_group, first, limit, links, rates, visible, link_pocket, link_before, eta, group, still, closed, pocket, gap_before, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, first, limit, links, rates, visible, link_pocket, link_before, red_for, eta, group, still, weight, closed, pocket, gap_before, par):  # type: ignore[no-untyped-def]  # fmt: skip
     """Put the vehicles of one lane, and those expected after them, at `at`..; returns the end."""
     end = at
     for i in range(v0, v1):
@@ -307,9 +312,12 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length,
         eta[end] = eta_s(v_distance[v], v_speed[v], limit, par[ACCEL])
         still[end] = v_speed[v] < par[STILL]
         to = link_to[v_link[v]]
+        weight[end] = 1.0 + par[FAIR] * max(0.0, red_for[link_group[v_link[v]]] - par[PATIENCE]) / 60.0
         pocket[end] = link_pocket[v_link[v]]
         gap_before[end] = link_before[v_link[v]]
-        closed[end] = room[to] < min(par[ROOM], 0.6 * lane_length[to])
+        g = group[end] + first
+        stuck = i == v0 and v_distance[v] < 15.0 and v_wait[v] > par[STUCK] and shown[g] >= 3 and shown_for[g] > par[STUCK] + 3.0
+        closed[end] = stuck or room[to] < min(par[ROOM], 0.6 * lane_length[to])
         end += 1
     total = 0.0
     for i in links:
@@ -329,6 +337,7 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length,
             eta[end] = t
             still[end] = False
             closed[end] = False
+            weight[end] = 1.0
             pocket[end] = link_pocket[links[pick]]
             gap_before[end] = link_before[links[pick]]
             end += 1
@@ -338,7 +347,7 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_link, room, lane_length,
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_limit, lane_visible, lane_links_ptr, lane_links, approach_of, stage_ptr, stages, trans, intergreen, least, link_group, link_to, link_pocket, link_before, yields_of, own_yellow, v_lane, v_link, v_distance, v_speed, room, lane_length, rates, holds, lengths, par, out_target, out_hold):  # type: ignore[no-untyped-def]  # fmt: skip
+def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_limit, lane_visible, lane_links_ptr, lane_links, approach_of, stage_ptr, stages, trans, intergreen, least, link_group, link_to, link_pocket, link_before, yields_of, own_yellow, v_lane, v_link, v_distance, v_speed, v_wait, room, lane_length, rates, holds, lengths, par, out_target, out_hold):  # type: ignore[no-untyped-def]  # fmt: skip
     """Decide all junctions: fill `out_target` (junctions,), the stage to aim at from now, and `out_hold`, seconds until the change."""
     n, lanes_all = len(v_lane), len(lane_limit)
     horizon = par[HORIZON]
@@ -362,7 +371,7 @@ def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_l
             order[k] = v
             fill[a] += 1
     most = 4096
-    eta, group, still, closed = np.empty(most), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most, np.bool_)
+    eta, group, still, weight, closed = np.empty(most), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most), np.empty(most, np.bool_)
     pocket, gap_before = np.empty(most, np.bool_), np.empty(most)
     for j in range(len(first) - 1):
         f, width = first[j], first[j + 1] - first[j]
@@ -414,7 +423,10 @@ def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_l
         jptr = np.zeros(a1 - a0 + 1, np.int64)
         end = 0
         for a in range(a0, a1):
-            end = fill_lane(end, vptr[a], vptr[a + 1], order, v_distance, v_speed, v_link, room, lane_length, link_to, link_group, f, lane_limit[a], lane_links[lane_links_ptr[a] : lane_links_ptr[a + 1]], rates, lane_visible[a], link_pocket, link_before, eta, group, still, closed, pocket, gap_before, par)  # fmt: skip
+            end = fill_lane(end, vptr[a], vptr[a + 1], order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, f, lane_limit[a], lane_links[lane_links_ptr[a] : lane_links_ptr[a + 1]], rates, lane_visible[a], link_pocket, link_before, ended_for, eta, group, still, weight, closed, pocket, gap_before, par)  # fmt: skip
             jptr[a - a0 + 1] = end
-        s, hold, _ = search(now_stage, colours, yields_of[f : f + width, :width], trans[s0 : s0 + count, :count, :width], width, soon, earliest, a1 - a0, 0, jptr, eta, group, still, closed, pocket, gap_before, holds, lengths, least[f : f + width], horizon, par)  # fmt: skip
+        change = 0.0
+        for i in range(lane_links_ptr[a0], lane_links_ptr[a1]):
+            change += par[CHANGE] * rates[lane_links[i]]
+        s, hold, _ = search(now_stage, colours, yields_of[f : f + width, :width], trans[s0 : s0 + count, :count, :width], width, soon, earliest, a1 - a0, 0, jptr, eta, group, still, weight, closed, pocket, gap_before, holds, lengths, least[f : f + width], horizon, change, par)  # fmt: skip
         out_target[j], out_hold[j] = s, hold
