@@ -38,6 +38,8 @@ class PlannerSettings:
     fair: float = 0.0
     patience_s: float = 40.0
     stuck_s: float = 5.0
+    short_m: float = 60.0
+    spill: float = 1.0
     memory_s: float = 600.0
     holds_s: tuple[float, ...] = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
     lengths_s: tuple[float, ...] = (8, 11, 15, 20, 27, 36)
@@ -86,7 +88,7 @@ class Planner:
         self._holds, self._lengths = np.array(s.holds_s, float), np.array(s.lengths_s, float)
         self._par = np.array([
             s.headway_s, s.startup_s, s.permissive, s.stop_s, s.late_s, s.rest_s, s.accel_mps2, s.still_mps, s.room_m, s.gap_s,
-            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s, s.window_s, s.over_s, s.lock_s, s.breadth, s.change_s, s.fair, s.patience_s, s.stuck_s,
+            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s, s.window_s, s.over_s, s.lock_s, s.breadth, s.change_s, s.fair, s.patience_s, s.stuck_s, s.short_m, s.spill,
         ])  # fmt: skip
         self._sure = np.ones(len(junctions))
 
@@ -98,6 +100,7 @@ class Planner:
         self._lane_ptr = np.array(ptr, np.int32)
         self._limit = np.array([network.lanes[x].speed_mps for x in lanes])
         self._visible = np.array([min(200.0, max(f.to_stop_m for f in feeders(network, x, 200.0))) for x in lanes])
+        self._own = np.array([network.lanes[x].length_m for x in lanes])
         own = [[i for i in network.links_from(x) if network.links[i].group >= 0 and network.links[i].direction != "c"] for x in lanes]
         self._links_ptr = np.concatenate([[0], np.cumsum([len(x) for x in own])]).astype(np.int32)
         self._links = np.array([i for x in own for i in x], np.int32)
@@ -122,7 +125,7 @@ class Planner:
         rates = state.rates + (seen.arrived - state.rates) / max(learnt, 60.0)
         target, hold = np.empty_like(state.target), np.empty(len(state.target))
         kernel.plan(
-            state.target, state.hold_s, seen.shown, seen.shown_for_s, now - ended, self._first, self._lane_ptr, self._limit, self._visible,
+            state.target, state.hold_s, seen.shown, seen.shown_for_s, now - ended, self._first, self._lane_ptr, self._limit, self._visible, self._own,
             self._links_ptr, self._links, self._approach,
             self._stage_ptr, self._stages, self._trans, self._intergreen, self._least, self._link_group, self._link_to, self._pocket, self._before, self._yields, self._yellow,
             v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, self._lane_length, rates, self._holds, self._lengths, self._par,

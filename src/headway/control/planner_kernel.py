@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 MAX_LANES, DEPTH = 64, 4
-HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK, BREADTH, CHANGE, FAIR, PATIENCE, STUCK = range(24)
+HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK, BREADTH, CHANGE, FAIR, PATIENCE, STUCK, SHORT, SPILL = range(26)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -303,21 +303,28 @@ def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, la
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, first, limit, links, rates, visible, link_pocket, link_before, red_for, eta, group, still, weight, closed, pocket, gap_before, par):  # type: ignore[no-untyped-def]  # fmt: skip
+def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, first, limit, links, rates, visible, stop_length, link_pocket, link_before, red_for, eta, group, still, weight, closed, pocket, gap_before, par):  # type: ignore[no-untyped-def]  # fmt: skip
     """Put the vehicles of one lane, and those expected after them, at `at`..; returns the end."""
     end = at
+    tail = 0.0
+    for i in range(v0, v1):
+        if v_speed[order[i]] < 2.0:
+            tail = v_distance[order[i]] + 7.5
+    full = max(0.0, min(1.0, tail / stop_length * 2.0 - 1.0))
     for i in range(v0, v1):
         v = order[i]
         group[end] = link_group[v_link[v]] - first
         eta[end] = eta_s(v_distance[v], v_speed[v], limit, par[ACCEL])
         still[end] = v_speed[v] < par[STILL]
         to = link_to[v_link[v]]
-        weight[end] = 1.0 + par[FAIR] * max(0.0, red_for[link_group[v_link[v]]] - par[PATIENCE]) / 60.0
+        weight[end] = 1.0 + par[SPILL] * full + par[FAIR] * max(0.0, red_for[link_group[v_link[v]]] - par[PATIENCE]) / 60.0
         pocket[end] = link_pocket[v_link[v]]
         gap_before[end] = link_before[v_link[v]]
         g = group[end] + first
         stuck = i == v0 and v_distance[v] < 15.0 and v_wait[v] > par[STUCK] and shown[g] >= 3 and shown_for[g] > par[STUCK] + 3.0
         closed[end] = stuck or room[to] < min(par[ROOM], 0.6 * lane_length[to])
+        if lane_length[to] < par[SHORT]:
+            room[to] = min(room[to], lane_length[to]) - 7.5
         end += 1
     total = 0.0
     for i in links:
@@ -347,9 +354,10 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, sho
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_limit, lane_visible, lane_links_ptr, lane_links, approach_of, stage_ptr, stages, trans, intergreen, least, link_group, link_to, link_pocket, link_before, yields_of, own_yellow, v_lane, v_link, v_distance, v_speed, v_wait, room, lane_length, rates, holds, lengths, par, out_target, out_hold):  # type: ignore[no-untyped-def]  # fmt: skip
+def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_limit, lane_visible, lane_own, lane_links_ptr, lane_links, approach_of, stage_ptr, stages, trans, intergreen, least, link_group, link_to, link_pocket, link_before, yields_of, own_yellow, v_lane, v_link, v_distance, v_speed, v_wait, room, lane_length, rates, holds, lengths, par, out_target, out_hold):  # type: ignore[no-untyped-def]  # fmt: skip
     """Decide all junctions: fill `out_target` (junctions,), the stage to aim at from now, and `out_hold`, seconds until the change."""
     n, lanes_all = len(v_lane), len(lane_limit)
+    room = room.copy()
     horizon = par[HORIZON]
     vptr = np.zeros(lanes_all + 1, np.int64)
     for v in range(n):
@@ -423,7 +431,7 @@ def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_l
         jptr = np.zeros(a1 - a0 + 1, np.int64)
         end = 0
         for a in range(a0, a1):
-            end = fill_lane(end, vptr[a], vptr[a + 1], order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, f, lane_limit[a], lane_links[lane_links_ptr[a] : lane_links_ptr[a + 1]], rates, lane_visible[a], link_pocket, link_before, ended_for, eta, group, still, weight, closed, pocket, gap_before, par)  # fmt: skip
+            end = fill_lane(end, vptr[a], vptr[a + 1], order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, f, lane_limit[a], lane_links[lane_links_ptr[a] : lane_links_ptr[a + 1]], rates, lane_visible[a], lane_own[a], link_pocket, link_before, ended_for, eta, group, still, weight, closed, pocket, gap_before, par)  # fmt: skip
             jptr[a - a0 + 1] = end
         change = 0.0
         for i in range(lane_links_ptr[a0], lane_links_ptr[a1]):

@@ -14,6 +14,7 @@ from headway.plants.sumo.observe import Watcher
 from headway.roads import Colour, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
+SHORT_M = 60.0  # of a shorter lane, those still inside the junction take a good part
 LETTER = {Colour.DARK: "O", Colour.RED: "r", Colour.YELLOW: "y", Colour.PERMISSIVE: "g", Colour.GREEN: "G"}
 
 
@@ -54,7 +55,9 @@ class SumoPlant:
         to = sorted({x.to_lane for x in network.links if x.group >= 0})
         self._exits = np.array(to, np.int64)
         self._exit_names = [network.lanes[i].id for i in to]
-        self._exit_length = np.array([network.lanes[i].length_m for i in to])
+        self._short = [
+            (i, [via for k in network.links_to(i) for via in network.links[k].via]) for i in to if network.lanes[i].length_m < SHORT_M
+        ]
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str], str]]:
         """For each programme: its name, (place, group) of its groups, its letters, the letter for red of each place."""
@@ -98,6 +101,11 @@ class SumoPlant:
         for lane, ids in zip(self._exits.tolist(), vehicles, strict=True):
             if ids:
                 room[lane] = rear.getLanePosition(ids[0]) - rear.getLength(ids[0]) + 4.0 * rear.getSpeed(ids[0])
+        inside = self._sumo.lane.getLastStepVehicleNumber
+        for lane, names in self._short:
+            coming = sum(map(inside, names))
+            if coming:
+                room[lane] = min(room[lane], self._network.lanes[lane].length_m) - 7.5 * coming
         return room, count
 
     def apply(self, order: Command) -> None:
