@@ -45,7 +45,7 @@ class TimingProfile:
             raise ValueError(f"timing {self.name!r}: walk_s {self.walk_s} is under 4 s")
 
 
-BENCHMARK = TimingProfile("benchmark", 5.0, 9999.0, 99999.0, 0.0, 3.0, 0.0, 7.0, 7.0)
+BENCHMARK = TimingProfile("benchmark", 5.0, 120.0, 150.0, 0.0, 3.0, 0.0, 7.0, 7.0)
 STREET = TimingProfile("street", 10.0, 90.0, 110.0, 40.0, None, None)
 PROFILES = {p.name: p for p in (BENCHMARK, STREET)}
 

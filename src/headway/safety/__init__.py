@@ -1,6 +1,7 @@
-"""The rules, and nothing else."""
+"""The rules, and nothing else: an independent gate and conflict monitor, priority, override. It trusts nobody."""
 
-from headway.safety.gate import SafetyGate
+from headway.safety.gate import SafetyGate, Source
 from headway.safety.kernel import Rule
+from headway.safety.override import Order, Override
 
-__all__ = ["Rule", "SafetyGate"]
+__all__ = ["Order", "Override", "Rule", "SafetyGate", "Source"]

@@ -47,7 +47,7 @@ class SafetyGate:
         self._call_since, self._call_last, self._foe_since = np.full(n, now), np.full(n, -1e9), np.full(n, now)
         self._calls, self._forced, self._exempt = np.zeros(n, np.bool_), np.full(m, -1, np.int32), np.zeros(m, np.bool_)
         self._no_link, self._nobody = np.zeros(0, np.int32), np.zeros(n, np.int32)
-        self._now, self._source_since, self._unwell_s = now, now, -1e9
+        self._now, self._better_since, self._obeyed_s = now, now, now
         self._overrides: dict[int, Override] = {}
         self._pending: list[Event] = []
         self._tables()
@@ -135,20 +135,13 @@ class SafetyGate:
         kernel.note_calls(now, self._calls, self.shown, self._first, self._foes[0], self._foes[1], self._call_since, self._call_last, self._foe_since)
 
     def _wish(self, proposal: Proposal | None, fallback: Proposal | None, now: float, seen: Observation | None, events: list[Event]) -> ColourArray:
-        """The colours wished by the best source that is well; a better one is trusted again after `resume_s`."""
-        best = Source.FIXED_TIME
-        for source, candidate in ((Source.FALLBACK, fallback), (Source.CONTROLLER, proposal)):
-            if candidate is not None and self._is_sound(candidate, now):
-                best = source
-        if seen is not None and seen.shown.shape == self.shown.shape and (seen.shown != self.shown).any():
-            best = Source.ALL_RED if now - self._unwell_s <= self._resume_s and self.source == Source.ALL_RED else best
-        if best > self.source:
-            self._switch(best, now, events)
-        elif best < self.source:
-            if now - self._source_since >= self._resume_s:
-                self._switch(best, now, events)
-        else:
-            self._source_since = now if best != self.source else self._source_since
+        """The colours wished by the best source that is well; worse at once, better again only after `resume_s` of health."""
+        well = self._well(proposal, fallback, now, seen)
+        if well > self.source or (well < self.source and now - self._better_since >= self._resume_s):
+            events.append(Event(now, "safety.source", "", {"from": self.source.name.lower(), "to": well.name.lower()}))
+            self.source = well
+        if well >= self.source:
+            self._better_since = now
         if self.source == Source.CONTROLLER and proposal is not None:
             return proposal.wanted.astype(np.int8)
         if self.source == Source.FALLBACK and fallback is not None:
@@ -157,9 +150,17 @@ class SafetyGate:
             return np.full(len(self.shown), Colour.RED, np.int8)
         return np.concatenate([j.programme.colours[j.programme.phase_at(now)] for j in self._network.junctions])
 
-    def _switch(self, to: Source, now: float, events: list[Event]) -> None:
-        events.append(Event(now, "safety.source", "", {"from": self.source.name.lower(), "to": to.name.lower()}))
-        self.source, self._source_since = to, now
+    def _well(self, proposal: Proposal | None, fallback: Proposal | None, now: float, seen: Observation | None) -> Source:
+        """The best source that can be used now. Lamps that do not show what was commanded leave red to all."""
+        if seen is None or seen.shown.shape != self.shown.shape or (seen.shown == self.shown).all():
+            self._obeyed_s = now
+        if now - self._obeyed_s > self._stale_s:
+            return Source.ALL_RED
+        if proposal is not None and self._is_sound(proposal, now):
+            return Source.CONTROLLER
+        if fallback is not None and self._is_sound(fallback, now):
+            return Source.FALLBACK
+        return Source.FIXED_TIME
 
     def _is_sound(self, candidate: Proposal, now: float) -> bool:
         wanted = candidate.wanted

@@ -1,0 +1,36 @@
+"""Random signalised junctions, for properties that hold on every network."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from headway.roads import Colour, Junction, Kind, Lane, Link, Network, Programme, SignalGroup
+from headway.roads.stages import maximal_stages
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """One to three junctions of two to eight groups with any symmetric conflicts, some of them permissive, some pedestrian."""
+    lanes: list[Lane] = []
+    links: list[Link] = []
+    groups: list[SignalGroup] = []
+    junctions: list[Junction] = []
+    for j in range(draw(st.integers(1, 3))):
+        n = draw(st.integers(2, 8))
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        upper = np.triu(rng.random((n, n)) < draw(st.sampled_from([0.2, 0.5, 0.9])), 1)
+        conflicts = upper | upper.T
+        yields = conflicts & np.triu(rng.random((n, n)) < 0.4, 1)
+        first = len(groups)
+        for g in range(n):
+            walk = bool(rng.random() < 0.2)
+            kind = Kind.PEDESTRIAN if walk else Kind.VEHICLE
+            lanes += [Lane(f"in{j}_{g}", f"in{j}_{g}", 100.0, float(rng.uniform(5, 25)), kind, (0.0, 0.0)), Lane(f"out{j}_{g}", f"out{j}_{g}", 100.0, 13.9, kind, (0.0, 0.0))]  # fmt: skip
+            links.append(Link(f"J{j}", g, len(lanes) - 2, len(lanes) - 1, first + g, "c" if walk else "s", float(rng.uniform(5, 40)), 10.0, kind))
+            groups.append(SignalGroup(f"J{j}", g, j, kind, (len(links) - 1,), False))
+        stages = maximal_stages(conflicts)
+        plan = Programme(stages, np.full(len(stages), 12.0), 0.0)
+        junctions.append(Junction(f"J{j}", (f"J{j}",), first, len(groups), conflicts, yields, stages, plan))
+    assert all((s == Colour.GREEN).any() for junction in junctions for s in junction.stages)
+    return Network("random", tuple(lanes), tuple(links), tuple(groups), tuple(junctions), {x.id: i for i, x in enumerate(lanes)})

@@ -1,0 +1,69 @@
+"""The rules of the gate, stated a second time: naively, second by second, over the whole history of one junction.
+
+Nothing here is shared with the gate but the network and the timing that both are told.
+"""
+
+from __future__ import annotations
+
+from headway.roads import Colour, Network, Timing
+
+GO = (Colour.PERMISSIVE, Colour.GREEN)
+
+
+def broken_rules(network: Network, timing: Timing, history: list[tuple[float, list[int]]]) -> list[str]:
+    """All that is wrong with `history`, (time s, colour of each group) for every second, oldest first; it began all red."""
+    wrong = []
+    for now, colours in history:
+        wrong += [f"{now}: group {g} shows {c}" for g, c in enumerate(colours) if c not in (Colour.RED, Colour.YELLOW, *GO)]
+    for g in range(len(network.groups)):
+        wrong += _one_group(timing, history, g)
+    for junction in network.junctions:
+        for a in junction.groups:
+            for b in junction.groups:
+                if a != b and junction.conflicts[a - junction.first, b - junction.first]:
+                    gives_way = bool(junction.yields[a - junction.first, b - junction.first])
+                    back = bool(junction.yields[b - junction.first, a - junction.first])
+                    wrong += _pair(timing, history, a, b, gives_way, back)
+    return wrong
+
+
+def _one_group(timing: Timing, history: list[tuple[float, list[int]]], g: int) -> list[str]:
+    wrong, began, ended = [], None, None
+    last = Colour.RED
+    for now, colours in history:
+        colour = colours[g]
+        if colour in GO and last not in GO:
+            if last == Colour.YELLOW:
+                wrong.append(f"{now}: group {g} goes from yellow to green")
+            if began is not None and now - began < timing.profile.min_cycle_s - 1e-3:
+                wrong.append(f"{now}: group {g} is green again {now - began} s after its last start")
+            began = now
+        if last in GO and colour not in GO:
+            if began is not None and now - began < timing.min_green_s[g] - 1e-3:
+                wrong.append(f"{now}: group {g} was green for {now - began} s only")
+            if timing.yellow_s[g] > 0 and colour != Colour.YELLOW:
+                wrong.append(f"{now}: group {g} goes from green to red without yellow")
+            ended = now
+        if last == Colour.YELLOW and colour == Colour.RED and ended is not None and now - ended < timing.yellow_s[g] - 1e-3:
+            wrong.append(f"{now}: group {g} was yellow for {now - ended} s only")
+        if last == Colour.RED and colour == Colour.YELLOW:
+            wrong.append(f"{now}: group {g} goes from red to yellow")
+        last = colour
+    return wrong
+
+
+def _pair(timing: Timing, history: list[tuple[float, list[int]]], a: int, b: int, a_yields: bool, b_yields: bool) -> list[str]:
+    wrong, ended, last_a, last_b = [], -1e9, Colour.RED, Colour.RED
+    for now, colours in history:
+        if colours[a] in GO and colours[b] in GO:
+            permitted = (colours[a] == Colour.PERMISSIVE and a_yields) or (colours[b] == Colour.PERMISSIVE and b_yields)
+            if not permitted:
+                wrong.append(f"{now}: conflicting greens {a} and {b}")
+        if last_a in GO and colours[a] not in GO:
+            ended = now
+        if colours[b] in GO and last_b not in GO and colours[a] not in GO:
+            clear = timing.yellow_s[a] + timing.clearance_s[a]
+            if now - ended < clear - 1e-3:
+                wrong.append(f"{now}: group {b} starts {now - ended} s after the end of {a}, which needs {clear}")
+        last_a, last_b = colours[a], colours[b]
+    return wrong
