@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.control import Controller
+from headway.control.actuated import Actuated
 from headway.control.fixed import FixedTime
 from headway.control.planner import Planner
+from headway.control.pressure import Greedy, MaxPressure
+from headway.control.webster import Webster
 from headway.roads import Network, Timing
 
-CONTROLLERS: dict[str, Callable[[Network, Timing], Controller]] = {"fixed": FixedTime, "planner": Planner}
+CONTROLLERS: dict[str, Callable[[Network, Timing], Controller]] = {
+    "fixed": FixedTime,
+    "webster": Webster,
+    "actuated": Actuated,
+    "greedy": Greedy,
+    "max-pressure": MaxPressure,
+    "planner": Planner,
+}
 
 
 def controller(name: str, network: Network, timing: Timing) -> Controller:

@@ -45,7 +45,7 @@ class Street:
         t1 = clock()
         proposal, self._state = self.controller.step(seen, self._state)
         t2 = clock()
-        command = self.gate.admit(proposal, seen.at_s)
+        command = self.gate.admit(proposal, seen.at_s, seen)
         t3 = clock()
         for event in command.interventions:
             self._record(event)

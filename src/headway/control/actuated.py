@@ -1,0 +1,51 @@
+"""Vehicle actuation: stages in turn, each extended while vehicles keep coming (gap-out), up to a longest green (max-out)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headway.control.pressure import Aim
+from headway.control.stages import StageTable, demand, may_change
+from headway.roads import Colour, Network, Timing
+from headway.values import Observation, Proposal
+
+
+class Actuated:
+    """A stage that nobody asks for is skipped; the last one rests in green when nobody asks for another.
+
+    gap_s: a green ends when no vehicle is closer to the stop line than this, seconds. longest_s: max-out.
+    """
+
+    name = "actuated"
+    gap_s, longest_s = 3.0, 50.0
+
+    def __init__(self, network: Network, timing: Timing) -> None:
+        self._network, self._timing, self._table = network, timing, StageTable(network, timing)
+        self._sure = np.ones(len(network.junctions))
+        self._group = np.array([x.group for x in network.links], np.int32)
+
+    def start(self, seen: Observation) -> Aim:
+        n = len(self._network.junctions)
+        return Aim(np.zeros(n, np.int32), np.full(n, seen.at_s))
+
+    def step(self, seen: Observation, state: Aim) -> tuple[Proposal, Aim]:
+        v = seen.vehicles
+        coming = (v.link >= 0) & (v.distance_m <= self.gap_s * np.maximum(v.speed_mps, 2.0))
+        extends = np.zeros(len(seen.shown), np.bool_)
+        extends[self._group[v.link[coming]]] = True
+        calls = demand(self._network, seen) > 0
+        target, began = state.target.copy(), state.next_s.copy()
+        for j in np.flatnonzero(may_change(self._network, self._timing, target, self._table, seen)).tolist():
+            junction = self._network.junctions[j]
+            own = slice(junction.first, junction.end)
+            lit = junction.stages >= Colour.PERMISSIVE
+            protected = junction.stages[target[j]] == Colour.GREEN
+            if (extends[own] & protected).any() and seen.at_s - began[j] < self.longest_s:
+                continue
+            waiting = calls[own] & (seen.shown[own] < Colour.PERMISSIVE)
+            for ahead in range(1, len(junction.stages)):
+                candidate = (target[j] + ahead) % len(junction.stages)
+                if (lit[candidate] & waiting).any():
+                    target[j], began[j] = candidate, seen.at_s
+                    break
+        return Proposal(seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure), Aim(target, began)

@@ -1,0 +1,66 @@
+"""Greedy and max-pressure: the stage with most traffic, or with most traffic less what stands behind the junction.
+
+Max pressure: P. Varaiya, "Max pressure control of a network of signalized intersections", Transportation Research C 36 (2013).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headway.control.stages import StageTable, demand, may_change
+from headway.roads import Colour, Network, Timing
+from headway.values import FloatArray, IntArray, Observation, Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """The stage aimed at (junctions,), and when each junction decides next, seconds."""
+
+    target: IntArray
+    next_s: FloatArray
+
+
+class Greedy:
+    """Every `interval_s` the stage that serves most vehicles near the junction."""
+
+    name = "greedy"
+    interval_s = 5.0
+
+    def __init__(self, network: Network, timing: Timing) -> None:
+        self._network, self._timing, self._table = network, timing, StageTable(network, timing)
+        self._starts = np.array([j.first for j in network.junctions])
+        self._sure = np.ones(len(network.junctions))
+        self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
+
+    def start(self, seen: Observation) -> Aim:
+        n = len(self._network.junctions)
+        return Aim(np.zeros(n, np.int32), np.full(n, seen.at_s))
+
+    def weights(self, seen: Observation) -> FloatArray:
+        """What a green of each group is worth, (groups,)."""
+        return demand(self._network, seen)
+
+    def step(self, seen: Observation, state: Aim) -> tuple[Proposal, Aim]:
+        free = may_change(self._network, self._timing, state.target, self._table, seen) & (seen.at_s >= state.next_s - 1e-6)
+        target = state.target.copy()
+        if free.any():
+            worth = self.weights(seen)
+            for j in np.flatnonzero(free).tolist():
+                junction = self._network.junctions[j]
+                lit = junction.stages >= Colour.PERMISSIVE
+                score = lit @ worth[junction.first : junction.end]
+                if score.max() > score[target[j]]:
+                    target[j] = int(np.argmax(score))
+        due = np.where(free, seen.at_s + self.interval_s, state.next_s)
+        return Proposal(seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure), Aim(target, due)
+
+
+class MaxPressure(Greedy):
+    """Every `interval_s` the stage with the greatest sum of vehicles before less vehicles behind its links."""
+
+    name = "max-pressure"
+
+    def weights(self, seen: Observation) -> FloatArray:
+        return demand(self._network, seen) - seen.count[self._to]

@@ -1,0 +1,67 @@
+"""What every stage-based controller needs: the stages of all junctions in one table, and who they serve."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headway.roads import Colour, Network, Timing
+from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
+
+
+class StageTable:
+    """The stages of all junctions, one after the other.
+
+    ptr:     int (junctions + 1,), the stages of junction j are rows ptr[j]..ptr[j + 1] - 1.
+    colours: int8 (rows, widest junction), padded with red.
+    count:   int (junctions,).
+    """
+
+    def __init__(self, network: Network, timing: Timing) -> None:
+        junctions = network.junctions
+        self._width = [j.end - j.first for j in junctions]
+        self.count = np.array([len(j.stages) for j in junctions], np.int32)
+        self.ptr = np.concatenate([[0], np.cumsum(self.count)]).astype(np.int32)
+        self.colours: ColourArray = np.full((self.ptr[-1], max(self._width)), Colour.RED, np.int8)
+        for i, j in enumerate(junctions):
+            self.colours[self.ptr[i] : self.ptr[i + 1], : self._width[i]] = j.stages
+        self._place = np.concatenate([i * max(self._width) + np.arange(w) for i, w in enumerate(self._width)])
+        self._least = timing.min_green_s
+
+    def wanted(self, target: IntArray) -> ColourArray:
+        """Colours (groups,) of the stage `target` (junctions,) of each junction."""
+        return np.asarray(self.colours[self.ptr[:-1] + target].ravel()[self._place])
+
+    def wanted_after_least(self, target: IntArray, seen: Observation) -> ColourArray:
+        """The same, but a group that has not had its shortest green keeps it."""
+        wanted = self.wanted(target)
+        young = (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s < self._least - 1e-6)
+        return np.where(young & (wanted < Colour.PERMISSIVE), seen.shown, wanted)
+
+
+def may_change(network: Network, timing: Timing, target: IntArray, table: StageTable, seen: Observation) -> BoolArray:
+    """(junctions,): the stage aimed at is shown in full, and each of its greens has lasted its shortest time."""
+    wanted = table.wanted(target) >= Colour.PERMISSIVE
+    ready = ~wanted | ((seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s >= timing.min_green_s - 1e-6))
+    return np.asarray(np.logical_and.reduceat(ready, [j.first for j in network.junctions]))
+
+
+def demand(network: Network, seen: Observation, within_m: float = 200.0) -> FloatArray:
+    """Vehicles within `within_m` of the stop line, and pedestrians who wait, by signal group: (groups,)."""
+    v = seen.vehicles
+    near = (v.link >= 0) & (v.distance_m <= within_m)
+    groups = np.array([x.group for x in network.links], np.int32)[v.link[near]]
+    return np.bincount(groups[groups >= 0], minlength=len(network.groups)) + seen.waiting_persons
+
+
+class FlowMeter:
+    """Arrival rates by link, an exponential mean over `memory_s` that starts as a plain mean. A pure step."""
+
+    def __init__(self, memory_s: float) -> None:
+        self._memory_s = memory_s
+
+    def step(self, rates: FloatArray, learnt_s: float, arrived: IntArray, period_s: float) -> tuple[FloatArray, float]:
+        """New (rates (links,) veh/s, seconds learnt so far) after `arrived` (links,) vehicles in `period_s`."""
+        learnt = min(learnt_s + period_s, self._memory_s)
+        if period_s <= 0.0:
+            return rates, learnt_s
+        return rates + (arrived / period_s - rates) * min(1.0, period_s / max(learnt, 60.0)), learnt
