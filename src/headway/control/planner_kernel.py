@@ -323,8 +323,8 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, sho
         g = group[end] + first
         stuck = i == v0 and v_distance[v] < 15.0 and v_wait[v] > par[STUCK] and shown[g] >= 3 and shown_for[g] > par[STUCK] + 3.0
         closed[end] = stuck or room[to] < min(par[ROOM], 0.6 * lane_length[to])
-        if lane_length[to] < par[SHORT]:
-            room[to] = min(room[to], lane_length[to]) - 7.5
+        if lane_length[to] < par[SHORT] and room[to] < lane_length[to]:
+            room[to] -= 7.5
         end += 1
     total = 0.0
     for i in links:

@@ -14,7 +14,7 @@ from headway.plants.sumo.observe import Watcher
 from headway.roads import Colour, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
-SHORT_M = 60.0  # of a shorter lane, those still inside the junction take a good part
+SHORT_M = 60.0  # of a shorter lane, those that stand inside the junction take a good part
 LETTER = {Colour.DARK: "O", Colour.RED: "r", Colour.YELLOW: "y", Colour.PERMISSIVE: "g", Colour.GREEN: "G"}
 
 
@@ -101,11 +101,11 @@ class SumoPlant:
         for lane, ids in zip(self._exits.tolist(), vehicles, strict=True):
             if ids:
                 room[lane] = rear.getLanePosition(ids[0]) - rear.getLength(ids[0]) + 4.0 * rear.getSpeed(ids[0])
-        inside = self._sumo.lane.getLastStepVehicleNumber
+        halting = self._sumo.lane.getLastStepHaltingNumber
         for lane, names in self._short:
-            coming = sum(map(inside, names))
-            if coming:
-                room[lane] = min(room[lane], self._network.lanes[lane].length_m) - 7.5 * coming
+            standing = sum(map(halting, names))
+            if standing:
+                room[lane] = min(room[lane], self._network.lanes[lane].length_m) - 7.5 * standing
         return room, count
 
     def apply(self, order: Command) -> None:

@@ -1,0 +1,164 @@
+"""One typed tree of settings: built-in defaults, then a YAML file per environment, then HEADWAY_... variables.
+
+An unknown key or a bad value is refused with its path, what it was, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the message lists every fault with its path."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoopSettings(_Section):
+    """The loop. tick_s: period of decisions; cycle_s: period of the optimisation cycle; both seconds."""
+
+    tick_s: float = Field(1.0, ge=0.1, le=5.0)
+    cycle_s: float = Field(30.0, ge=5.0, le=600.0)
+    realtime: float = Field(0.0, ge=0.0, le=1000.0, description="times real time; 0 is as fast as possible")
+
+
+class ControlSettings(_Section):
+    """Who decides, and who stands in. Below `confidence` a junction is left to the fallback."""
+
+    controller: Literal["fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"] = "planner"
+    fallback: Literal["fixed", "webster", "actuated", "planner"] = "webster"
+    confidence: float = Field(0.4, ge=0.0, le=1.0)
+
+
+class StreetSettings(_Section):
+    """The street. timing: rules of time; sensing: what is seen."""
+
+    scenario: str = "cologne8"
+    seed: int = Field(1, ge=0)
+    scale: float = Field(1.0, gt=0.0, le=10.0)
+    timing: Literal["benchmark", "street"] = "street"
+    sensing: Literal["connected", "camera", "loops"] = "connected"
+
+
+class RecoverySettings(_Section):
+    """What survives. checkpoint_s: simulated seconds between checkpoints; silent_s: wall seconds after which a worker counts as hung."""
+
+    folder: str = "data"
+    checkpoint_s: float = Field(60.0, ge=1.0, le=3600.0)
+    silent_s: float = Field(10.0, ge=0.5, le=300.0)
+    restarts: int = Field(5, ge=0, le=1000, description="restarts allowed without a checkpoint in between")
+
+
+class LogSettings(_Section):
+    """Logs. folder: one file a component there, besides standard error; empty for none."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    json_lines: bool = False
+    folder: str = ""
+
+
+class Settings(BaseSettings):
+    """All settings of Headway."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="HEADWAY_", env_nested_delimiter="__")
+
+    environment: Literal["development", "production", "test"] = "development"
+    loop: LoopSettings = LoopSettings()
+    control: ControlSettings = ControlSettings()
+    street: StreetSettings = StreetSettings()
+    recovery: RecoverySettings = RecoverySettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables of the environment stand over what the file says."""
+        return env_settings, init_settings
+
+
+RESTART_ONLY = ("environment", "street", "recovery")
+
+
+def load(path: str | Path | None = None) -> Settings:
+    """Read the settings from the YAML file `path` (none: defaults and variables alone). Raises SettingsError."""
+    tree: Any = {}
+    if path is not None:
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file.") from error
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}.")
+    try:
+        return Settings(**tree)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_fault(path, e) for e in error.errors())) from error
+
+
+def _fault(path: str | Path | None, error: Any) -> str:
+    where = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known(error["loc"][:-1])
+        return f"{path or 'environment'}: {where}: unknown key. Known here: {', '.join(known)}."
+    return f"{path or 'environment'}: {where}: {error['input']!r} is not allowed: {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def _known(location: tuple[str | int, ...]) -> list[str]:
+    model: Any = Settings
+    for part in location:
+        model = model.model_fields[str(part)].annotation
+    return sorted(model.model_fields)
+
+
+class Watched:
+    """Settings that follow their file while the program runs. A faulty file changes nothing; the fault is kept in `fault`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._stamp = self._read_stamp()
+        self.current = load(path)
+        self.fault = ""
+
+    def refresh(self) -> tuple[str, ...]:
+        """Read the file again if it changed. Returns the sections that changed and are now in force.
+
+        Sections of RESTART_ONLY keep their value until the next start; a change there is reported in `fault`.
+        """
+        stamp = self._read_stamp()
+        if stamp == self._stamp:
+            return ()
+        self._stamp = stamp
+        try:
+            new = load(self._path)
+        except SettingsError as error:
+            self.fault = str(error)
+            return ()
+        held = [s for s in RESTART_ONLY if getattr(new, s) != getattr(self.current, s)]
+        self.fault = f"{self._path}: a change of {', '.join(held)} takes effect at the next start." if held else ""
+        new = new.model_copy(update={s: getattr(self.current, s) for s in held})
+        changed = tuple(s for s in Settings.model_fields if getattr(new, s) != getattr(self.current, s))
+        self.current = new
+        return changed
+
+    def _read_stamp(self) -> tuple[int, int]:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return (0, 0)
+        return (status.st_mtime_ns, status.st_size)
