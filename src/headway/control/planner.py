@@ -40,6 +40,7 @@ class PlannerSettings:
     stuck_s: float = 5.0
     short_m: float = 60.0
     spill: float = 1.0
+    giveup_s: float = 30.0
     memory_s: float = 600.0
     holds_s: tuple[float, ...] = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
     lengths_s: tuple[float, ...] = (8, 11, 15, 20, 27, 36)
@@ -88,7 +89,7 @@ class Planner:
         self._holds, self._lengths = np.array(s.holds_s, float), np.array(s.lengths_s, float)
         self._par = np.array([
             s.headway_s, s.startup_s, s.permissive, s.stop_s, s.late_s, s.rest_s, s.accel_mps2, s.still_mps, s.room_m, s.gap_s,
-            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s, s.window_s, s.over_s, s.lock_s, s.breadth, s.change_s, s.fair, s.patience_s, s.stuck_s, s.short_m, s.spill,
+            s.virtual, s.horizon_s, s.recheck_s, s.across_s, s.before_s, s.after_s, s.window_s, s.over_s, s.lock_s, s.breadth, s.change_s, s.fair, s.patience_s, s.stuck_s, s.short_m, s.spill, s.giveup_s,
         ])  # fmt: skip
         self._sure = np.ones(len(junctions))
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 MAX_LANES, DEPTH = 64, 4
-HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK, BREADTH, CHANGE, FAIR, PATIENCE, STUCK, SHORT, SPILL = range(26)
+HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK, BREADTH, CHANGE, FAIR, PATIENCE, STUCK, SHORT, SPILL, GIVEUP = range(27)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -33,7 +33,7 @@ def run(lane, src, dst, ptr, last, v0, v1, eta, group, still, weight, closed, co
     while v < v1:
         g = group[v]
         c = colours[g]
-        if c < 3 or closed[v]:
+        if c - closed[v] < 3:
             break
         gap = headway if c == 4 else headway / permissive
         t = max(eta[v], t_last + gap, begin)
@@ -72,7 +72,7 @@ def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weight, cl
             if at[k] < 0.0:
                 v = vptr[lane0 + k] + ptr[dst, k]
                 at[k] = 1e18
-                if v < vptr[lane0 + k + 1] and colours[group[v]] >= 3 and not closed[v]:
+                if v < vptr[lane0 + k + 1] and colours[group[v]] - closed[v] >= 3:
                     t = max(eta[v], last[dst, k] + headway, begin, not_before[k])
                     if opens[group[v]] >= 0.0:
                         t = max(t, opens[group[v]] + startup)
@@ -172,7 +172,7 @@ def clear_time(depth, lanes, lane0, vptr, ptr, last, eta, group, closed, colours
         served = False
         for v in range(vptr[lane0 + k] + ptr[depth, k], vptr[lane0 + k + 1]):
             g = group[v]
-            if colours[g] != 4 or closed[v]:
+            if colours[g] != 4 or closed[v] > 1:
                 break
             t = max(eta[v], t_last + headway, begin)
             if opens[g] >= 0.0:
@@ -200,7 +200,7 @@ def best_next(stage, depth, lanes, lane0, vptr, ptr, eta, group, closed, stages,
             end = vptr[lane0 + k + 1]
             while v < end and eta[v] < at + ahead:
                 c = stages[s, group[v]]
-                if c < 3 or closed[v]:
+                if c - closed[v] < 3:
                     break
                 score += (at + ahead - eta[v]) * (1.0 if c == 4 else 0.3)
                 v += 1
@@ -321,8 +321,14 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, sho
         pocket[end] = link_pocket[v_link[v]]
         gap_before[end] = link_before[v_link[v]]
         g = group[end] + first
-        stuck = i == v0 and v_distance[v] < 15.0 and v_wait[v] > par[STUCK] and shown[g] >= 3 and shown_for[g] > par[STUCK] + 3.0
-        closed[end] = stuck or room[to] < min(par[ROOM], 0.6 * lane_length[to])
+        closed[end] = 0
+        if i == v0 and v_distance[v] < 15.0:
+            if v_wait[v] > par[STUCK] and shown[g] == 4 and shown_for[g] > par[STUCK] + 3.0:
+                closed[end] = 2  # green, and yet it does not move: what blocks it is not the signal
+            elif v_wait[v] > par[GIVEUP]:
+                closed[end] = 1  # has found no gap
+        if room[to] < min(par[ROOM], 0.6 * lane_length[to]):
+            closed[end] = 2
         if lane_length[to] < par[SHORT] and room[to] < lane_length[to]:
             room[to] -= 7.5
         end += 1
@@ -343,7 +349,7 @@ def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, sho
             group[end] = link_group[links[pick]] - first
             eta[end] = t
             still[end] = False
-            closed[end] = False
+            closed[end] = 0
             weight[end] = 1.0
             pocket[end] = link_pocket[links[pick]]
             gap_before[end] = link_before[links[pick]]
@@ -379,7 +385,7 @@ def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_l
             order[k] = v
             fill[a] += 1
     most = 4096
-    eta, group, still, weight, closed = np.empty(most), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most), np.empty(most, np.bool_)
+    eta, group, still, weight, closed = np.empty(most), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most), np.empty(most, np.int64)
     pocket, gap_before = np.empty(most, np.bool_), np.empty(most)
     for j in range(len(first) - 1):
         f, width = first[j], first[j + 1] - first[j]
