@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.control import planner_kernel as kernel
+from headway.control.stages import StageTable
 from headway.roads import Colour, Link, Network, Timing
 from headway.roads.upstream import feeders
-from headway.values import FloatArray, IntArray, Observation, Proposal
+from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class PlannerState:
     target: IntArray
     hold_s: FloatArray
     ended_s: FloatArray
-    lit: np.ndarray
+    lit: BoolArray
     rates: FloatArray
     learnt_s: float
 
@@ -65,17 +66,15 @@ class Planner:
         junctions = network.junctions
         widest, deepest = max(j.end - j.first for j in junctions), max(len(j.stages) for j in junctions)
         self._first = np.array([j.first for j in junctions] + [len(network.groups)], np.int32)
-        self._stage_ptr = np.concatenate([[0], np.cumsum([len(j.stages) for j in junctions])]).astype(np.int32)
-        self._stages = np.full((self._stage_ptr[-1], widest), Colour.RED, np.int8)
+        self._table = StageTable(network, timing)
+        self._stage_ptr, self._stages = self._table.ptr, self._table.colours
         self._trans = np.full((self._stage_ptr[-1], deepest, widest), -1.0)
         self._intergreen = np.zeros((len(network.groups), widest))
         self._yields = np.zeros((len(network.groups), widest), np.bool_)
         self._yellow = timing.yellow_s
         self._least = timing.min_green_s
         for i, j in enumerate(junctions):
-            own = slice(self._stage_ptr[i], self._stage_ptr[i + 1])
             width = j.end - j.first
-            self._stages[own, :width] = j.stages
             self._yields[j.first : j.end, :width] = j.yields
             matrix = timing.intergreen_s(network, i)
             self._intergreen[j.first : j.end, :width] = matrix.T
@@ -133,14 +132,8 @@ class Planner:
             target, hold,
         )  # fmt: skip
         target = np.where(hold <= 0.5, target, state.target).astype(np.int32)
-        wanted = self._colours(target)
-        young = lit & (seen.shown_for_s < self._least - 1e-6)
-        wanted = np.where(young & (wanted < Colour.PERMISSIVE), seen.shown, wanted)
+        wanted = self._table.wanted_after_least(target, seen)
         return Proposal(now, self.name, wanted, self._sure), PlannerState(target, hold, ended, lit, rates, learnt)
-
-    def _colours(self, target: IntArray) -> np.ndarray:
-        rows = self._stages[self._stage_ptr[:-1] + target]
-        return np.concatenate([rows[i, : j.end - j.first] for i, j in enumerate(self._network.junctions)])
 
 
 def crossing_s(link: Link) -> float:

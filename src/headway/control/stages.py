@@ -18,6 +18,7 @@ class StageTable:
 
     def __init__(self, network: Network, timing: Timing) -> None:
         junctions = network.junctions
+        self._network = network
         self._width = [j.end - j.first for j in junctions]
         self.count = np.array([len(j.stages) for j in junctions], np.int32)
         self.ptr = np.concatenate([[0], np.cumsum(self.count)]).astype(np.int32)
@@ -32,10 +33,17 @@ class StageTable:
         return np.asarray(self.colours[self.ptr[:-1] + target].ravel()[self._place])
 
     def wanted_after_least(self, target: IntArray, seen: Observation) -> ColourArray:
-        """The same, but a group that has not had its shortest green keeps it."""
+        """The same, but a group that has not had its shortest green keeps it, and those in conflict with it wait."""
         wanted = self.wanted(target)
-        young = (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s < self._least - 1e-6)
-        return np.where(young & (wanted < Colour.PERMISSIVE), seen.shown, wanted)
+        kept = (wanted < Colour.PERMISSIVE) & (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s < self._least - 1e-6)
+        for g in np.flatnonzero(kept).tolist():
+            junction = self._network.junctions[self._network.groups[g].junction]
+            own = slice(junction.first, junction.end)
+            row = g - junction.first
+            foes = junction.conflicts[row] & (seen.shown[own] < Colour.PERMISSIVE)
+            wanted[own][foes] = Colour.RED
+            wanted[g] = seen.shown[g]
+        return wanted
 
 
 def may_change(network: Network, timing: Timing, target: IntArray, table: StageTable, seen: Observation) -> BoolArray:

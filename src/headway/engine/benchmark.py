@@ -96,7 +96,7 @@ def run(job: Job) -> Result:
         def count(_: object) -> None:
             interventions[0] += 1
 
-        street = open_street(network, timing, SumoSettings(of.sumocfg, job.seed, job.scale, extra=extra), job.controller, count)
+        street = open_street(network, timing, SumoSettings(of.sumocfg, job.seed, job.scale, sensing=job.sensing, extra=extra), job.controller, count)
         begun = time.perf_counter()
         try:
             while street.plant.time_s < of.end_s and (np.isfinite(of.end_s) or street.plant.running):

@@ -14,9 +14,9 @@ import numpy as np
 
 from headway.roads import Network
 from headway.roads.upstream import feeders, stop_lanes
-from headway.values import FloatArray, IntArray, Vehicles
+from headway.values import EmergencyVehicle, FloatArray, IntArray, Vehicles
 
-HALTING_MPS = 0.1
+HALTING_MPS, AHEAD_M = 0.1, 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Watcher:
         self.watch = watch_lanes(network, range_m)
         self._lane_ids = sumo.lane.getLastStepVehicleIDs
         self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
+        self._group_at = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
         self._numbers = np.arange(len(self.watch.name))
         self._capacity = 1024
         self._slot_of: dict[str, int] = {}
@@ -73,9 +74,11 @@ class Watcher:
         self._emergency = np.zeros(self._capacity, np.bool_)
         self._seen = np.zeros(self._capacity)
         self.arrived = np.zeros(len(network.links), np.int32)
+        self.urgent: set[str] = set()
+        self._last_s = 0.0
 
-    def read(self, at_s: float, period_s: float) -> Vehicles:
-        """The vehicles within range. `period_s`: seconds since the read before."""
+    def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
+        """The vehicles within range, and the number of each. `period_s`: seconds since the read before."""
         ids: list[str] = []
         counts = []
         lane_ids = self._lane_ids
@@ -93,18 +96,28 @@ class Watcher:
         speed = np.fromiter(map(self._vehicle.getSpeed, ids), np.float64, n)
         wait = np.where(speed < HALTING_MPS, self._wait[slots] + period_s, 0.0)
         self._wait[slots] = wait
-        self._seen[slots] = at_s
+        self._seen[slots] = self._last_s = at_s
         if len(self._slot_of) > 64 + 3 * n:
             self._forget(at_s)
         distance = self.watch.to_end_m[on] - position
         near = np.flatnonzero((distance <= self._range_m) & (self._link[slots] >= 0))
         s = slots[near]
-        return Vehicles(self._lane[s], self._link[s], distance[near], speed[near], wait[near], self._length[s], self._emergency[s])
+        seen = Vehicles(self._lane[s], self._link[s], distance[near], speed[near], wait[near], self._length[s], self._emergency[s])
+        return seen, s
 
     def take_arrived(self) -> IntArray:
         """Vehicles first seen for each link since the last call, (links,)."""
         taken, self.arrived = self.arrived, np.zeros_like(self.arrived)
         return taken
+
+    def emergencies(self) -> tuple[EmergencyVehicle, ...]:
+        """The emergency vehicles that are near, with the signals on their way within `AHEAD_M`."""
+        self.urgent = {n for n in self.urgent if n in self._slot_of and self._seen[self._slot_of[n]] >= self._last_s}
+        found = []
+        for name in sorted(self.urgent):
+            ahead = tuple((group, float(s[2])) for s in self._vehicle.getNextTLS(name) if s[2] <= AHEAD_M and (group := self._group_at.get((s[0], s[1]), -1)) >= 0)
+            found.append(EmergencyVehicle(name, float(self._vehicle.getSpeed(name)), ahead))
+        return tuple(found)
 
     def _slots(self, ids: list[str]) -> IntArray:
         slots = list(map(self._slot_of.get, ids))
@@ -117,11 +130,13 @@ class Watcher:
     def _new(self, name: str) -> int:
         if not self._free:
             self._grow()
-        slot = self._free.pop()
+        slot = self._free.pop(0)
         self._slot_of[name] = slot
         self._on[slot], self._link[slot], self._wait[slot] = -1, -1, 0.0
         self._length[slot] = self._vehicle.getLength(name) + self._vehicle.getMinGap(name)
         self._emergency[slot] = self._vehicle.getVehicleClass(name) == "emergency"
+        if self._emergency[slot]:
+            self.urgent.add(name)
         return slot
 
     def _moved(self, name: str, slot: int, on: int) -> None:

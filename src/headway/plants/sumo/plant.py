@@ -11,6 +11,7 @@ import numpy as np
 
 from headway.plants import PlantError
 from headway.plants.sumo.observe import Watcher
+from headway.plants.sumo.profiles import likely_links, profile
 from headway.roads import Colour, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
@@ -26,6 +27,7 @@ class SumoSettings:
     seed: int = 1
     scale: float = 1.0
     range_m: float = 200.0
+    sensing: str = "connected"
     extra: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
@@ -47,6 +49,7 @@ class SumoPlant:
             raise PlantError(f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the network.") from error
         self._step_s = float(self._sumo.simulation.getDeltaT())
         self._watcher = Watcher(self._sumo, network, settings.range_m)
+        self._profile = profile(settings.sensing, network, settings.seed)
         self._tls = self._programmes()
         self._shown: ColourArray = np.full(len(network.groups), Colour.RED, np.int8)
         self._since = np.full(len(network.groups), self.time_s - 1e3)
@@ -55,6 +58,8 @@ class SumoPlant:
         to = sorted({x.to_lane for x in network.links if x.group >= 0})
         self._exits = np.array(to, np.int64)
         self._exit_names = [network.lanes[i].id for i in to]
+        likely = likely_links(network)
+        self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
         self._short = [
             (i, [via for k in network.links_to(i) for via in network.links[k].via]) for i in to if network.lanes[i].length_m < SHORT_M
         ]
@@ -83,13 +88,24 @@ class SumoPlant:
 
     def observe(self) -> Observation:
         now = self.time_s
-        vehicles = self._watcher.read(now, now - self._last_s)
+        there, number = self._watcher.read(now, now - self._last_s)
+        vehicles = self._profile.see(now, there, number)
         self._last_s = now
         room, count = self._room()
         return Observation(
-            now, vehicles, self._shown, now - self._since, room, count, self._watcher.take_arrived(),
+            now, vehicles, self._shown, now - self._since, room, count, self._arrivals(),
             np.zeros(len(self._network.groups), np.int32), np.ones(len(self._network.junctions)),
+            self._watcher.emergencies() if self._watcher.urgent else (),
         )  # fmt: skip
+
+    def _arrivals(self) -> IntArray:
+        """Arrivals by link; by the likely link of each lane, where the equipment does not tell links."""
+        arrived = self._watcher.take_arrived()
+        if self._settings.sensing != "connected":
+            blurred = np.zeros_like(arrived)
+            np.add.at(blurred, self._blur, arrived)
+            return blurred
+        return arrived
 
     def _room(self) -> tuple[FloatArray, IntArray]:
         """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
