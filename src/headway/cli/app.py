@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from headway.cli.live import watch
 from headway.cli.tables import comparison
+from headway.config import Settings, load
 from headway.control.catalogue import CONTROLLERS
 from headway.engine.benchmark import Job, Result, run_all
+from headway.engine.worker import Task
 from headway.roads import PROFILES, read_network
 from headway.roads.catalogue import RESCO, scenario, vehicles
 
@@ -72,6 +75,34 @@ def demo() -> None:
     console.print(comparison(results))
     if any(r.error for r in results):
         raise SystemExit(1)
+
+
+@app.command()
+def run(
+    scenario_: Annotated[str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")] = "",
+    controller: Annotated[str, typer.Option(help="Who decides.")] = "",
+    realtime: Annotated[float, typer.Option(help="Times real time; 0 is as fast as possible.")] = -1.0,
+    until: Annotated[float, typer.Option(help="Simulated second at which to end.")] = float("inf"),
+    timing: Annotated[str, typer.Option(help="benchmark or street.")] = "",
+    config: Annotated[str, typer.Option(help="Settings, a YAML file.")] = "",
+    data: Annotated[str, typer.Option(help="Folder of the record and the checkpoints.")] = "",
+) -> None:
+    """Run a street live. Stopped (Ctrl-C, kill) it resumes where it was when called again."""
+    settings = load(config or None)
+    street = {k: v for k, v in (("scenario", scenario_), ("timing", timing)) if v}
+    changes: dict[str, Any] = {
+        "street": street,
+        "control": {"controller": controller} if controller else {},
+        "recovery": {"folder": data} if data else {},
+    }
+    if realtime >= 0:
+        changes["loop"] = {"realtime": realtime}
+    tree = settings.model_dump()
+    for section, values in changes.items():
+        tree[section].update(values)
+    settings = Settings.model_validate(tree)
+    scenario(settings.street.scenario)
+    watch(Task(settings, until), console)
 
 
 def progress(work: list[Job], jobs: int) -> list[Result]:

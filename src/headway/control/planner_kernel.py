@@ -6,7 +6,35 @@ import numpy as np
 from numba import njit
 
 MAX_LANES, DEPTH = 64, 4
-HEADWAY, STARTUP, PERMISSIVE, STOP, LATE, REST, ACCEL, STILL, ROOM, GAP, VIRTUAL, HORIZON, RECHECK, ACROSS, BEFORE, AFTER, WINDOW, OVER, LOCK, BREADTH, CHANGE, FAIR, PATIENCE, STUCK, SHORT, SPILL, GIVEUP = range(27)
+(
+    HEADWAY,
+    STARTUP,
+    PERMISSIVE,
+    STOP,
+    LATE,
+    REST,
+    ACCEL,
+    STILL,
+    ROOM,
+    GAP,
+    VIRTUAL,
+    HORIZON,
+    RECHECK,
+    ACROSS,
+    BEFORE,
+    AFTER,
+    WINDOW,
+    OVER,
+    LOCK,
+    BREADTH,
+    CHANGE,
+    FAIR,
+    PATIENCE,
+    STUCK,
+    SHORT,
+    SPILL,
+    GIVEUP,
+) = range(27)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -134,7 +162,28 @@ def stage_cost(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weigh
             if c < 3 or eta[v] > end:
                 break
             if c == 3:
-                return mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, colours, yields, begin, end, opens, par)
+                return mixed(
+                    src,
+                    dst,
+                    lanes,
+                    lane0,
+                    vptr,
+                    ptr,
+                    last,
+                    eta,
+                    group,
+                    still,
+                    weight,
+                    closed,
+                    pocket,
+                    gap_before,
+                    colours,
+                    yields,
+                    begin,
+                    end,
+                    opens,
+                    par,
+                )
     cost = 0.0
     for k in range(lanes):
         lane = lane0 + k
@@ -225,7 +274,28 @@ def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, 
         if end >= horizon:
             end = horizon
         nxt = 3 if row == 2 else 2
-        cost += stage_cost(row, nxt, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[stage], yields, now, end, opens, par)
+        cost += stage_cost(
+            row,
+            nxt,
+            lanes,
+            lane0,
+            vptr,
+            ptr,
+            last,
+            eta,
+            group,
+            still,
+            weight,
+            closed,
+            pocket,
+            gap_before,
+            stages[stage],
+            yields,
+            now,
+            end,
+            opens,
+            par,
+        )
         row = nxt
         if end >= horizon:
             break
@@ -265,11 +335,34 @@ def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, la
         opens0[g] = soon[now_stage, g]
     opens[:] = opens0
     best_stage, best_hold = now_stage, horizon
-    best = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[now_stage], yields, 0.0, horizon, opens, par)
+    best = stage_cost(
+        0,
+        1,
+        lanes,
+        lane0,
+        vptr,
+        ptr,
+        last,
+        eta,
+        group,
+        still,
+        weight,
+        closed,
+        pocket,
+        gap_before,
+        stages[now_stage],
+        yields,
+        0.0,
+        horizon,
+        opens,
+        par,
+    )
     best += rest_cost(1, lanes, lane0, vptr, ptr, eta, still, weight, horizon, par[REST], par[STOP])
     for hi in range(len(holds)):
         h = holds[hi]
-        base = stage_cost(0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[now_stage], yields, 0.0, h, opens0, par)
+        base = stage_cost(
+            0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[now_stage], yields, 0.0, h, opens0, par
+        )
         if base + rest_cost(1, lanes, lane0, vptr, ptr, eta, still, weight, h, 0.0, 0.0) >= best:
             break
         for s in range(count):

@@ -113,7 +113,9 @@ class Webster:
         lanes = sorted({self._network.links[k].from_lane for k in links})
         of_lane = [[k for k in links if self._network.links[k].from_lane == lane] for lane in lanes]
         level = {Colour.GREEN: 1.0, Colour.PERMISSIVE: PERMISSIVE_SHARE}
-        serves = np.array([[min(level.get(s[self._network.links[k].group - junction.first], 0.0) for k in own) for own in of_lane] for s in junction.stages])
+        serves = np.array(
+            [[min(level.get(s[self._network.links[k].group - junction.first], 0.0) for k in own) for own in of_lane] for s in junction.stages]
+        )
         for lane, own in enumerate(of_lane):  # a lane whose links never run together is served by whichever runs
             if not serves[:, lane].any():
                 serves[:, lane] = [max(level.get(s[self._network.links[k].group - junction.first], 0.0) for k in own) for s in junction.stages]
@@ -159,4 +161,3 @@ class Webster:
     @staticmethod
     def _stage(plan: Plan, into_s: float) -> int:
         return int(np.searchsorted(plan.ends_s, into_s + 1e-6, side="right").clip(0, len(plan.ends_s) - 1))
-

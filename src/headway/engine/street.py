@@ -1,20 +1,23 @@
-"""One street: its plant, its controller, its gate; the tick that ties them."""
+"""One street: its plant, its controller, its gate; the tick that ties them, and the slower optimisation cycle."""
 
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headway.control import Controller
 from headway.control.catalogue import controller
+from headway.control.confidence import freshness
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Network, Timing
 from headway.safety import SafetyGate
-from headway.values import Event
+from headway.values import Event, Observation, Proposal, Vehicles
 
 
 @dataclass
@@ -23,29 +26,47 @@ class Durations:
 
     rows: list[tuple[float, float, float, float, float]] = field(default_factory=list)
 
-    def table(self) -> np.ndarray:
+    def table(self) -> np.ndarray[Any, Any]:
         return np.array(self.rows).reshape(-1, 5)
+
+
+@dataclass
+class Outlook:
+    """What the street keeps from second to second, besides plant and gate; all of it goes into a checkpoint."""
+
+    controller: Any
+    fallback: Any
+    arrived: np.ndarray[Any, Any]
+    next_cycle_s: float
+    cycles: int = 0
+    low: np.ndarray[Any, Any] | None = None
 
 
 class Street:
     """The closed loop of one street. `record` takes every event, in order."""
 
-    def __init__(self, network: Network, timing: Timing, plant: SumoPlant, by: Controller, record: Callable[[Event], None]) -> None:
-        self.network, self.plant, self.controller, self._record = network, plant, by, record
+    def __init__(
+        self, network: Network, timing: Timing, plant: SumoPlant, by: Controller, fallback: Controller, record: Callable[[Event], None],
+        cycle_s: float = 30.0, confidence: float = 0.4,
+    ) -> None:  # fmt: skip
+        self.network, self.plant, self.controller, self.fallback, self._record = network, plant, by, fallback, record
+        self.cycle_s, self.confidence = cycle_s, confidence
         self.gate = SafetyGate(network, timing, plant.time_s)
         self.seen = plant.observe()
-        self._state: Any = by.start(self.seen)
+        self.outlook = Outlook(by.start(self.seen), fallback.start(self.seen), np.zeros(len(network.links), np.int64), plant.time_s + cycle_s)
+        self._junction = network.group_junction
+        self._failing = ""
         self.durations = Durations()
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
         clock = time.perf_counter
         t0 = clock()
-        seen = self.seen = self.plant.observe()
+        seen = self.seen = sound(self.plant.observe(), self.network)
         t1 = clock()
-        proposal, self._state = self.controller.step(seen, self._state)
+        proposal, fallback = self._decide(seen)
         t2 = clock()
-        command = self.gate.admit(proposal, seen.at_s, seen)
+        command = self.gate.admit(proposal, seen.at_s, seen, fallback)
         t3 = clock()
         for event in command.interventions:
             self._record(event)
@@ -55,7 +76,116 @@ class Street:
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
 
+    def _decide(self, seen: Observation) -> tuple[Proposal | None, Proposal | None]:
+        """The controller's proposal, with the junctions that it is not sure of left to the fallback, and the fallback's."""
+        self.outlook.arrived += seen.arrived
+        proposal = self._propose(seen)
+        score = proposal.confidence * seen.completeness * freshness(self.plant.time_s - seen.at_s) if proposal is not None else None
+        low = score < self.confidence if score is not None else None
+        if seen.at_s >= self.outlook.next_cycle_s - 1e-6:
+            self._cycle(seen)
+        if low is not None and not low.any():
+            if self.outlook.low is not None:
+                self._tell_low(seen, low, score)
+            return proposal, None
+        fallback = self._fall_back(seen)
+        if proposal is not None and low is not None:
+            self._tell_low(seen, low, score)
+            proposal = replace(proposal, wanted=np.where(low[self._junction], fallback.wanted, proposal.wanted))
+        return proposal, fallback
 
-def open_street(network: Network, timing: Timing, sumo: SumoSettings, by: str, record: Callable[[Event], None]) -> Street:
-    """Start SUMO and the controller called `by` on it."""
-    return Street(network, timing, SumoPlant(sumo, network), controller(by, network, timing), record)
+    def _propose(self, seen: Observation) -> Proposal | None:
+        """The controller is not trusted to be free of errors: one that raises counts as silent, and is recorded."""
+        try:
+            proposal, self.outlook.controller = self.controller.step(seen, self.outlook.controller)
+        except Exception as error:
+            if self._failing != repr(error):
+                self._failing = repr(error)
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                data = {"controller": self.controller.name, "error": repr(error), "at": f"{Path(where.filename).name}:{where.lineno}"}
+                self._record(Event(seen.at_s, "engine.controller_failed", "", data))
+            return None
+        if self._failing:
+            self._failing = ""
+            self._record(Event(seen.at_s, "engine.controller_recovered", "", {"controller": self.controller.name}))
+        return proposal
+
+    def _fall_back(self, seen: Observation) -> Proposal:
+        """The fallback is asked only when it is needed; it is told all arrivals since it was asked last."""
+        told = replace(seen, arrived=self.outlook.arrived)
+        proposal, self.outlook.fallback = self.fallback.step(told, self.outlook.fallback)
+        self.outlook.arrived = np.zeros_like(self.outlook.arrived)
+        return proposal
+
+    def _cycle(self, seen: Observation) -> None:
+        """The optimisation cycle: flows and splits of the fallback anew, and a line in the record."""
+        begun = time.perf_counter()
+        self._fall_back(seen)
+        ticks = self.durations.table()[-int(self.cycle_s) :]
+        halted = int((seen.vehicles.speed_mps < 0.1).sum())
+        self.outlook.cycles += 1
+        self.outlook.next_cycle_s += self.cycle_s
+        data = {
+            "cycle": self.outlook.cycles, "vehicles": len(seen.vehicles), "halted": halted, "source": self.gate.source.name.lower(),
+            "decide_ms": round(float(ticks[:, 1].mean() * 1e3), 3) if len(ticks) else 0.0,
+            "processing_ms": round((time.perf_counter() - begun) * 1e3, 3),
+        }  # fmt: skip
+        self._record(Event(seen.at_s, "engine.cycle", "", data))
+
+    def _tell_low(self, seen: Observation, low: np.ndarray[Any, Any], score: Any) -> None:
+        before = self.outlook.low if self.outlook.low is not None else np.zeros_like(low)
+        for j in np.flatnonzero(low != before).tolist():
+            kind = "engine.fallback" if low[j] else "engine.fallback_ended"
+            data = {"confidence": round(float(score[j]), 3), "threshold": self.confidence, "fallback": self.fallback.name}
+            self._record(Event(seen.at_s, kind, self.network.junctions[j].id, data))
+        self.outlook.low = low if low.any() else None
+
+    def state(self) -> dict[str, Any]:
+        """All that a restart needs besides the plant's own state."""
+        return {"gate": self.gate.state(), "outlook": self.outlook, "controller": self.controller.name, "fallback": self.fallback.name}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up a state from `state`; the plant must have been restored before. The signals are shown anew.
+
+        The state of a controller that is not in charge any more is left aside; the new one starts afresh.
+        """
+        self.gate.resume(state["gate"])
+        self.plant.show(self.gate.shown, self.gate.shown_since)
+        self.seen = self.plant.observe()
+        self.outlook = state["outlook"]
+        if state["controller"] != self.controller.name:
+            self.outlook.controller = self.controller.start(self.seen)
+        if state["fallback"] != self.fallback.name:
+            self.outlook.fallback = self.fallback.start(self.seen)
+
+
+def sound(seen: Observation, network: Network) -> Observation:
+    """The observation without what cannot be: numbers that are none, places that do not exist, speeds beyond reason.
+
+    Each rejected row lowers the completeness of all junctions by its share.
+    """
+    v = seen.vehicles
+    good = (v.distance_m > -20.0) & (v.distance_m < 5000.0) & (v.speed_mps >= 0.0) & (v.speed_mps < 100.0) & (v.waiting_s >= 0.0)
+    good &= (v.lane < len(network.lanes)) & (v.lane >= -1) & (v.link < len(network.links)) & (v.link >= -1)
+    if good.all():
+        return seen
+    share = float(good.mean())
+    kept = Vehicles(*(getattr(v, name)[good] for name in ("lane", "link", "distance_m", "speed_mps", "waiting_s", "length_m", "emergency")))
+    return replace(seen, vehicles=kept, completeness=seen.completeness * share)
+
+
+def open_street(
+    network: Network, timing: Timing, sumo: SumoSettings, by: str, record: Callable[[Event], None], fallback: str = "webster",
+    cycle_s: float = 30.0, confidence: float = 0.4,
+) -> Street:  # fmt: skip
+    """Start SUMO and the controller called `by` on it; the compiled parts are made ready before the first tick."""
+    plant = SumoPlant(sumo, network)
+    try:
+        deciding = controller(by, network, timing)
+        street = Street(network, timing, plant, deciding, controller(fallback, network, timing), record, cycle_s, confidence)
+        rehearsal = SafetyGate(network, timing, plant.time_s)
+        rehearsal.admit(deciding.step(street.seen, street.outlook.controller)[0], street.seen.at_s, street.seen)
+    except BaseException:
+        plant.close()
+        raise
+    return street

@@ -8,6 +8,7 @@ a group that has been red for too long. Whatever is wished, the rules of `headwa
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from headway.safety import kernel
 from headway.safety.kernel import Rule
 from headway.safety.override import Order, Override
 from headway.safety.priority import Priority
-from headway.values import ColourArray, Command, Event, Observation, Proposal, claim_seal
+from headway.values import ColourArray, Command, Event, FloatArray, Observation, Proposal, claim_seal
 
 _command = claim_seal("headway.safety.gate")
+
+
+_MEMORY = ("shown", "_since", "_green_start", "_green_end", "_call_since", "_call_last", "_foe_since", "_forced", "_last_rule")
 
 
 class Source(IntEnum):
@@ -38,7 +42,7 @@ class SafetyGate:
     """
 
     def __init__(self, network: Network, timing: Timing, now: float, stale_s: float = 2.0, resume_s: float = 5.0) -> None:
-        self._network, self._timing, self._stale_s, self._resume_s = network, timing, stale_s, resume_s
+        self._network, self.timing, self._stale_s, self._resume_s = network, timing, stale_s, resume_s
         n, m = len(network.groups), len(network.junctions)
         self.shown: ColourArray = np.full(n, Colour.RED, np.int8)
         self.source = Source.CONTROLLER
@@ -76,6 +80,31 @@ class SafetyGate:
                 if len(serving):
                     self._stage_of[j.first + g] = int(serving[np.argmax(j.stages[serving, g])])
 
+    @property
+    def shown_since(self) -> FloatArray:
+        """When each group's colour began, (groups,) seconds; all greens count as one colour."""
+        return self._since.copy()
+
+    def state(self) -> dict[str, Any]:
+        """All that the gate remembers, to be given to `resume` of a gate of the same network and timing."""
+        arrays = {k: getattr(self, k).copy() for k in _MEMORY}
+        return arrays | {
+            "source": int(self.source),
+            "now": self._now,
+            "better": self._better_since,
+            "obeyed": self._obeyed_s,
+            "overrides": dict(self._overrides),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up what another gate remembered. Raises ValueError if it was of another network."""
+        if state["shown"].shape != self.shown.shape:
+            raise ValueError(f"the state is of a network with {len(state['shown'])} signal groups; this one has {len(self.shown)}")
+        for name in _MEMORY:
+            getattr(self, name)[:] = state[name]
+        self.source, self._now = Source(state["source"]), state["now"]
+        self._better_since, self._obeyed_s, self._overrides = state["better"], state["obeyed"], dict(state["overrides"])
+
     def order(self, override: Override, now: float) -> None:
         """Put an operator's order in force. Raises ValueError if the junction or stage does not exist."""
         if not 0 <= override.junction < len(self._network.junctions):
@@ -107,7 +136,7 @@ class SafetyGate:
         self._exempt[:] = False
         self._overrule(wanted, now, seen if fresh else None, events)
         self._rule[:] = 0
-        t = self._timing
+        t = self.timing
         self._note_calls(seen if fresh else None, now)
         kernel.serve_starving(
             now, wanted, self.shown, self._since, t.min_green_s, self._first, self._stage_ptr, self._stages, self._stage_of,
@@ -211,9 +240,8 @@ class SafetyGate:
         for g in np.flatnonzero((self._rule != self._last_rule) & (self._rule != Rule.NONE)).tolist():
             group, rule = self._network.groups[g], Rule(int(self._rule[g]))
             data = {"tl": group.tl_id, "link": group.index, "shown": int(self.shown[g]), "for_s": float(now - self._since[g])}
-            limit = {Rule.MINIMUM_GREEN: self._timing.min_green_s[g], Rule.MAXIMUM_GREEN: self._timing.max_green_s[g]}.get(rule)
+            limit = {Rule.MINIMUM_GREEN: self.timing.min_green_s[g], Rule.MAXIMUM_GREEN: self.timing.max_green_s[g]}.get(rule)
             if limit is not None:
                 data["limit_s"] = float(limit)
             events.append(Event(now, f"safety.{rule.name.lower()}", self._network.junctions[group.junction].id, data))
         self._last_rule = self._rule.copy()
-

@@ -172,8 +172,6 @@ def is_safe(colours, ptr, foe, foe_yields, yields_foe):  # type: ignore[no-untyp
         if colours[g] >= PERMISSIVE:
             for k in range(ptr[g], ptr[g + 1]):
                 h = foe[k]
-                if colours[h] >= PERMISSIVE and not (
-                    (colours[g] == PERMISSIVE and yields_foe[k]) or (colours[h] == PERMISSIVE and foe_yields[k])
-                ):
+                if colours[h] >= PERMISSIVE and not ((colours[g] == PERMISSIVE and yields_foe[k]) or (colours[h] == PERMISSIVE and foe_yields[k])):
                     return False
     return True

@@ -115,7 +115,11 @@ class Watcher:
         self.urgent = {n for n in self.urgent if n in self._slot_of and self._seen[self._slot_of[n]] >= self._last_s}
         found = []
         for name in sorted(self.urgent):
-            ahead = tuple((group, float(s[2])) for s in self._vehicle.getNextTLS(name) if s[2] <= AHEAD_M and (group := self._group_at.get((s[0], s[1]), -1)) >= 0)
+            ahead = tuple(
+                (group, float(s[2]))
+                for s in self._vehicle.getNextTLS(name)
+                if s[2] <= AHEAD_M and (group := self._group_at.get((s[0], s[1]), -1)) >= 0
+            )
             found.append(EmergencyVehicle(name, float(self._vehicle.getSpeed(name)), ahead))
         return tuple(found)
 

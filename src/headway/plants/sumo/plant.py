@@ -33,7 +33,7 @@ class SumoSettings:
     def arguments(self) -> list[str]:
         return [
             "sumo", "-c", self.sumocfg, "--seed", str(self.seed), "--scale", str(self.scale), "--time-to-teleport", "-1",
-            "--no-step-log", "true", "--no-warnings", "true", "--duration-log.disable", "true", *self.extra,
+            "--no-step-log", "true", "--save-state.rng", "true", "--save-state.transportables", "true", "--no-warnings", "true", "--duration-log.disable", "true", *self.extra,
         ]  # fmt: skip
 
 
@@ -60,12 +60,10 @@ class SumoPlant:
         self._exit_names = [network.lanes[i].id for i in to]
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
-        self._short = [
-            (i, [via for k in network.links_to(i) for via in network.links[k].via]) for i in to if network.lanes[i].length_m < SHORT_M
-        ]
+        self._short = [(i, [via for k in network.links_to(i) for via in network.links[k].via]) for i in to if network.lanes[i].length_m < SHORT_M]
 
-    def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str], str]]:
-        """For each programme: its name, (place, group) of its groups, its letters, the letter for red of each place."""
+    def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
+        """For each programme: its name, (place, group) of its groups, the letter for red of each place."""
         found = []
         for junction in self._network.junctions:
             for tl in junction.tl_ids:
@@ -74,7 +72,7 @@ class SumoPlant:
                 red = ["r"] * width
                 for place, group in places:
                     red[place] = "s" if self._network.groups[group].turn_on_red else "r"
-                found.append((tl, places, red, ""))
+                found.append((tl, places, red))
         return found
 
     @property
@@ -127,21 +125,25 @@ class SumoPlant:
     def apply(self, order: Command) -> None:
         """Show the colours of `order` from the next step on."""
         colours = order.colours
-        changed = np.flatnonzero(colours != self._shown) if self._started else np.arange(len(colours))
-        if not len(changed):
-            return
-        lit, was = colours >= Colour.PERMISSIVE, self._shown >= Colour.PERMISSIVE
-        restart = (colours != self._shown) & ~(lit & was)
-        self._since[restart] = self.time_s
-        self._shown = colours.copy()
-        touched = {self._network.groups[g].tl_id for g in changed.tolist()}
-        for tl, places, red, _ in self._tls:
+        changed = np.flatnonzero(colours != self._shown)
+        if len(changed) or not self._started:
+            lit, was = colours >= Colour.PERMISSIVE, self._shown >= Colour.PERMISSIVE
+            self._since[(colours != self._shown) & ~(lit & was)] = self.time_s
+            self._shown = colours.copy()
+            self._send({self._network.groups[g].tl_id for g in changed.tolist()})
+
+    def show(self, colours: ColourArray, since_s: FloatArray) -> None:
+        """Set the signals as they were after a restore: SUMO forgets states that were set from outside."""
+        self._shown, self._since, self._started = colours.copy(), since_s.copy(), False
+        self._send(set())
+
+    def _send(self, touched: set[str]) -> None:
+        for tl, places, red in self._tls:
             if tl in touched or not self._started:
                 state = red.copy()
                 for place, group in places:
-                    colour = colours[group]
-                    if colour != Colour.RED:
-                        state[place] = LETTER[Colour(colour)]
+                    if self._shown[group] != Colour.RED:
+                        state[place] = LETTER[Colour(self._shown[group])]
                 self._sumo.trafficlight.setRedYellowGreenState(tl, "".join(state))
         self._started = True
 
@@ -158,10 +160,20 @@ class SumoPlant:
         return {v: float(sumo.vehicle.getDepartDelay(v)) for v in sumo.simulation.getPendingVehicles()}
 
     def checkpoint(self, path: Path) -> None:
+        """Save SUMO's state, with its random numbers, so that the same run goes on."""
         self._sumo.simulation.saveState(str(path))
 
     def restore(self, path: Path) -> None:
-        self._sumo.simulation.loadState(str(path))
+        """Set SUMO back. The signals must be shown again after (`show`); vehicles still to come are in the routes of the scenario."""
+        try:
+            self._sumo.simulation.loadState(str(path))
+        except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
+            raise PlantError(
+                f"{path}: SUMO does not take this state ({error}). A state fits only the SUMO version and the network that wrote it."
+            ) from error
+        self._watcher = Watcher(self._sumo, self._network, self._settings.range_m)
+        self._profile = profile(self._settings.sensing, self._network, self._settings.seed)
+        self._last_s = self.time_s
 
     def close(self) -> None:
         self._sumo.close()

@@ -87,7 +87,9 @@ class Loops:
                 wait.append(max(0.0, (queued - free) / APPROACH_MPS))
         n = len(lanes)
         lane_array = np.array(lanes, np.int32)
-        return Vehicles(lane_array, self._link[lane_array], np.array(distance), np.array(speed), np.array(wait), np.full(n, SPACING_M), np.zeros(n, np.bool_))
+        return Vehicles(
+            lane_array, self._link[lane_array], np.array(distance), np.array(speed), np.array(wait), np.full(n, SPACING_M), np.zeros(n, np.bool_)
+        )
 
 
 def likely_links(network: Network) -> IntArray:

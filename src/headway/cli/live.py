@@ -1,0 +1,59 @@
+"""A running street in the terminal."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from types import FrameType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from headway.engine.worker import Done, Engine, Snapshot, Task
+from headway.runtime.supervisor import Restarted
+from headway.values import Event
+
+
+def watch(task: Task, console: Console) -> None:
+    """Run `task` to its end, or until Ctrl-C or SIGTERM: then its state is kept and it can be resumed."""
+    engine = Engine(task)
+    lines: deque[str] = deque(maxlen=8)
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        lines.append(f"stopping ({signal.Signals(signum).name}), keeping the state")
+        engine.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    street = task.settings.street
+    title = f"{street.scenario}, {task.settings.control.controller}, {street.timing} timing, {street.sensing} sensing, seed {street.seed}"
+    shown: Snapshot | None = None
+    with Live(console=console, refresh_per_second=8, transient=False) as live:
+        for message in engine.messages():
+            if isinstance(message, Snapshot):
+                shown = message
+            elif isinstance(message, Restarted):
+                lines.append(f"street process restarted after {message.recovery_s:.1f} s: {message.why}")
+            elif isinstance(message, Event) and message.kind != "engine.cycle":
+                lines.append(f"{message.at_s:9.0f} {message.kind} {message.junction} " + " ".join(f"{k}={v}" for k, v in message.data.items()))
+            elif isinstance(message, Done):
+                lines.append(f"{'the end' if message.finished else 'stopped; the same command goes on from here'} at {message.time_s:.0f} s")
+            live.update(_picture(title, shown, lines))
+
+
+def _picture(title: str, shown: Snapshot | None, lines: deque[str]) -> Group:
+    parts: list[Text | Table | ProgressBar] = [Text(title, style="bold")]
+    if shown is not None:
+        finite = shown.end_s < 1e9
+        parts.append(ProgressBar(total=shown.end_s - shown.begin_s if finite else None, completed=shown.time_s - shown.begin_s, width=60))
+        table = Table.grid(padding=(0, 3))
+        table.add_row("time", f"{shown.time_s:.0f} s", "vehicles near signals", str(shown.vehicles), "standing", str(shown.halted))
+        table.add_row("decided by", shown.source, "safety events", str(shown.interventions), "cycles", str(shown.cycles))
+        table.add_row("tick", f"{shown.tick_ms:.2f} ms", "overruns", str(shown.overruns), "jitter p99", f"{shown.jitter_p99_s * 1e3:.1f} ms")
+        table.add_row("checkpoint", f"{shown.checkpoint_s:.0f} s", "trouble", shown.trouble or "none")
+        parts.append(table)
+    parts += [Text(line, overflow="ellipsis", no_wrap=True) for line in lines]
+    return Group(*parts)

@@ -1,0 +1,83 @@
+"""The record of events on disk: one JSON object a line, appended; what cannot be written now is kept and written later."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from headway.values import Event
+
+
+class EventLog:
+    """Appends events to `path`. A full or failing disk loses nothing until `most` events wait; `lost` counts from there."""
+
+    def __init__(self, path: Path, most: int = 1_000_000) -> None:
+        self._path, self._most = path, most
+        self._waiting: deque[str] = deque()
+        self._stream: Any = None
+        self.lost = 0
+        self.trouble = ""
+
+    def append(self, event: Event) -> None:
+        """Take an event into the record; never raises for the disk's sake, see `trouble`."""
+        if len(self._waiting) >= self._most:
+            self._waiting.popleft()
+            self.lost += 1
+        row = {"at_s": event.at_s, "kind": event.kind, "junction": event.junction, "data": dict(event.data)}
+        self._waiting.append(json.dumps(row, separators=(",", ":")) + "\n")
+
+    def flush(self) -> None:
+        """Write what waits, as far as the disk takes it: whole lines, in order."""
+        if not self._waiting:
+            return
+        try:
+            if self._stream is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                _mend(self._path)
+                self._stream = self._path.open("ab", buffering=0)
+            while self._waiting:
+                row = self._waiting[0].encode()
+                written = self._stream.write(row)
+                if written != len(row):
+                    raise OSError(f"{written} of {len(row)} bytes written")
+                self._waiting.popleft()
+            self.trouble = ""
+        except OSError as error:
+            self.trouble = f"{self._path}: {error.strerror or error}"
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def close(self) -> None:
+        self.flush()
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _mend(path: Path) -> None:
+    """Cut off a line that was begun and not ended, so that it can be written again in full."""
+    if not path.exists():
+        return
+    with path.open("r+b") as stream:
+        end = stream.seek(0, 2)
+        back = min(end, 1 << 20)
+        stream.seek(end - back)
+        tail = stream.read(back)
+        keep = tail.rfind(b"\n") + 1
+        if keep != len(tail):
+            stream.truncate(end - back + keep)
+
+
+def read(path: Path) -> list[Event]:
+    """All events of a record, oldest first; an unfinished last line is passed over."""
+    events = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        row = json.loads(line)
+        events.append(Event(row["at_s"], row["kind"], row["junction"], row["data"]))
+    return events

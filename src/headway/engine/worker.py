@@ -1,0 +1,228 @@
+"""The street process: runs one street, records its events, checkpoints it, takes orders; and the engine that watches it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headway.config import Settings
+from headway.control.catalogue import controller
+from headway.engine import checkpoint
+from headway.engine.record import EventLog
+from headway.engine.street import Street, open_street
+from headway.plants.sumo import SumoSettings
+from headway.roads import PROFILES, read_network, work_out
+from headway.roads.catalogue import scenario
+from headway.runtime import Pacer, Supervisor
+from headway.runtime.supervisor import Outbox
+from headway.safety import Override
+from headway.values import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The street at one moment, for those who look. Times in seconds of the simulation, but for wall times."""
+
+    time_s: float
+    begin_s: float
+    end_s: float
+    vehicles: int
+    halted: int
+    source: str
+    interventions: int
+    cycles: int
+    overruns: int
+    jitter_p99_s: float
+    tick_ms: float
+    checkpoint_s: float
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The run came to its end, or was asked to stop (its state is then kept)."""
+
+    time_s: float
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """An order: go on with another controller, or another scenario from its beginning."""
+
+    controller: str = ""
+    scenario: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the street process is to do. until_s: simulated end, inf for the scenario's own."""
+
+    settings: Settings
+    until_s: float = float("inf")
+
+    def key(self) -> str:
+        s = self.settings.street
+        return f"{s.scenario} seed {s.seed} scale {s.scale} timing {s.timing} sensing {s.sensing}"
+
+
+@dataclass
+class _Run:
+    """One street under way."""
+
+    street: Street
+    of: Any
+    log: EventLog
+    folder: Path
+    key: str
+    kept_s: float
+    interventions: list[int]
+
+
+def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
+    """The body of the street process: from the last checkpoint of the same run, or from the beginning."""
+    run = _open(outbox, task)
+    settings = task.settings
+    pacer = Pacer(settings.loop.tick_s, settings.loop.realtime)
+    end_s = min(task.until_s, run.of.end_s)
+    told = 0.0
+    try:
+        while run.street.plant.time_s < end_s - 1e-6 and (np.isfinite(end_s) or run.street.plant.running):
+            while inbox.poll():
+                order = inbox.recv()
+                if order is None:
+                    _keep(run)
+                    outbox.put(Done(run.street.plant.time_s, False), keep=True)
+                    return
+                run = _obey(outbox, run, order, task)
+                end_s = min(task.until_s, run.of.end_s)
+            pacer.wait()
+            run.street.tick(settings.loop.tick_s)
+            run.log.flush()
+            if run.street.plant.time_s - run.kept_s >= settings.recovery.checkpoint_s:
+                _keep(run)
+            if time.monotonic() - told >= 0.1:
+                told = time.monotonic()
+                outbox.put(_snapshot(run, pacer))
+        outbox.put(_snapshot(run, pacer), keep=True)
+        outbox.put(Done(run.street.plant.time_s, True), keep=True)
+        checkpoint.clear(run.folder / "checkpoints")
+    finally:
+        run.log.close()
+        run.street.plant.close()
+
+
+def _open(outbox: Outbox, task: Task) -> _Run:
+    s = task.settings
+    of = scenario(s.street.scenario)
+    network = read_network(of.net)
+    folder = Path(s.recovery.folder)
+    log = EventLog(folder / "events.jsonl")
+    counted = [0]
+
+    def record(event: Event) -> None:
+        counted[0] += event.kind.startswith("safety.")
+        log.append(event)
+        outbox.put(event, keep=True)
+
+    sumo = SumoSettings(of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing)
+    street = open_street(
+        network,
+        work_out(network, PROFILES[s.street.timing]),
+        sumo,
+        s.control.controller,
+        record,
+        s.control.fallback,
+        s.loop.cycle_s,
+        s.control.confidence,
+    )
+    key = f"{of.name} {task.key()}"
+    found = checkpoint.latest(folder / "checkpoints", key)
+    if found is not None:
+        street.plant.restore(found.plant)
+        street.resume(found.street())
+        record(Event(found.time_s, "engine.restored", "", {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s}))
+    else:
+        record(Event(of.begin_s, "engine.started", "", {"run": key, "controller": s.control.controller}))
+    log.flush()
+    return _Run(street, of, log, folder, key, street.plant.time_s, counted)
+
+
+def _keep(run: _Run) -> None:
+    """Checkpoint; a disk that does not take it leaves the one before in force, and says so."""
+    run.log.flush()
+    now = run.street.plant.time_s
+    try:
+        checkpoint.save(run.folder / "checkpoints", run.key, now, run.street.plant, run.street.state())
+        run.kept_s = now
+    except OSError as error:
+        run.log.append(Event(now, "engine.checkpoint_failed", "", {"error": str(error)}))
+        run.kept_s = now - 0.5 * (now - run.kept_s)
+
+
+def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
+    """Orders are taken between two ticks; the event says at which simulated time one came into force."""
+    now = run.street.plant.time_s
+    if isinstance(order, Override):
+        run.street.gate.order(order, now)
+    elif isinstance(order, Switch) and order.controller:
+        run.street.controller = controller(order.controller, run.street.network, run.street.gate.timing)
+        run.street.outlook.controller = run.street.controller.start(run.street.seen)
+        run.log.append(Event(now, "engine.controller", "", {"controller": order.controller}))
+    elif isinstance(order, Switch) and order.scenario:
+        scenario(order.scenario)  # a faulty name is refused before the street that runs is given up
+        run.log.close()
+        run.street.plant.close()
+        street = task.settings.street.model_copy(update={"scenario": order.scenario})
+        switched = Task(task.settings.model_copy(update={"street": street}), task.until_s)
+        run = _open(outbox, switched)
+    return run
+
+
+def _snapshot(run: _Run, pacer: Pacer) -> Snapshot:
+    street, pacing = run.street, pacer.report()
+    recent = street.durations.rows[-100:]
+    return Snapshot(
+        street.plant.time_s, run.of.begin_s, run.of.end_s, len(street.seen.vehicles), int((street.seen.vehicles.speed_mps < 0.1).sum()),
+        street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,
+        1e3 * sum(map(sum, recent)) / max(len(recent), 1), run.kept_s, run.log.trouble,
+    )  # fmt: skip
+
+
+class Engine:
+    """The supervised street process, as seen from outside: start, messages, orders, stop."""
+
+    def __init__(self, task: Task) -> None:
+        recovery = task.settings.recovery
+        self._last_kept = -1.0
+        self._supervisor = Supervisor(work, task, recovery.silent_s, recovery.restarts, self._progressed)
+
+    def _progressed(self, message: Any) -> bool:
+        """A checkpoint since the last message: the restarts before it are forgiven."""
+        if isinstance(message, Snapshot) and message.checkpoint_s > self._last_kept:
+            forgiven = self._last_kept >= 0
+            self._last_kept = message.checkpoint_s
+            return forgiven
+        return False
+
+    def messages(self) -> Iterator[Any]:
+        """Snapshot, Event, Restarted, and Done at the end. Raises WorkerFailed when the process is given up."""
+        return self._supervisor.messages()
+
+    def order(self, order: Override | Switch) -> None:
+        """Hand an order to the street; it is taken before the next tick. Raises WorkerFailed if there is no street now."""
+        self._supervisor.send(order)
+
+    def stop(self) -> None:
+        """Checkpoint and end."""
+        self._supervisor.stop()
+
+    @property
+    def pid(self) -> int | None:
+        return self._supervisor.pid

@@ -1,0 +1,177 @@
+"""A worker process under watch: restarted when it dies or falls silent, given up when that does not help."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+class WorkerFailed(RuntimeError):
+    """The worker failed more often than is allowed; the message says how it ended last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """Told by the supervisor in place of a message: why, and after how many wall seconds the new worker spoke."""
+
+    why: str
+    recovery_s: float
+
+
+class Outbox:
+    """The worker's way out. `put` never waits: kept messages queue up, others replace each other (latest only)."""
+
+    def __init__(self, pipe: Connection, most: int = 100_000) -> None:
+        self._pipe, self._kept, self._latest = pipe, deque[Any](maxlen=most), deque[Any](maxlen=1)
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def put(self, message: Any, keep: bool = False) -> None:
+        """Hand out a message; `keep` one that must not be replaced by a later one."""
+        (self._kept if keep else self._latest).append(message)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Send what is left, at most a second long."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(1.0)
+
+    def _send(self) -> None:
+        with contextlib.suppress(BrokenPipeError, OSError):
+            while True:
+                self._wake.wait(0.5)
+                self._wake.clear()
+                while self._kept or self._latest:
+                    self._pipe.send(self._kept.popleft() if self._kept else self._latest.popleft())
+                if self._closed:
+                    return
+
+
+Work = Callable[[Outbox, Connection, Any], None]
+
+
+class Supervisor:
+    """Runs `work(outbox, inbox, argument)` in a process of its own and passes on what it puts out.
+
+    silent_s: wall seconds without a message after which it counts as hung and is killed; the first message after a start
+    may take `start_s`. restarts: starts allowed in a row without `worked(message)` in between.
+    """
+
+    def __init__(self, work: Work, argument: Any, silent_s: float, restarts: int, worked: Callable[[Any], bool], start_s: float = 120.0) -> None:
+        self._work, self._argument, self._silent_s, self._restarts = work, argument, silent_s, restarts
+        self._worked, self._start_s = worked, start_s
+        self._context = multiprocessing.get_context("spawn")
+        self._process: Any = None
+        self._to_worker: Connection | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the worker of the moment."""
+        return self._process.pid if self._process is not None else None
+
+    def send(self, order: Any) -> None:
+        """Hand an order to the worker. Raises WorkerFailed if there is none."""
+        try:
+            if self._to_worker is None:
+                raise OSError("not started")
+            self._to_worker.send(order)
+        except OSError as error:
+            raise WorkerFailed(f"the worker takes no orders now ({error})") from error
+
+    def stop(self) -> None:
+        """Ask the worker to end; `messages` ends when it has."""
+        self._stopping = True
+        with contextlib.suppress(WorkerFailed):
+            self.send(None)
+
+    def messages(self) -> Iterator[Any]:
+        """What the worker puts out, with a `Restarted` after each restart. Raises WorkerFailed when it is given up."""
+        failures, failed_at, why = 0, 0.0, ""
+        while True:
+            pipe = self._launch()
+            heard = False
+            try:
+                for message in self._listen(pipe):
+                    if not heard and failures:
+                        yield Restarted(why, time.monotonic() - failed_at)
+                    heard = True
+                    if self._worked(message):
+                        failures = 0
+                    yield message
+                why = self._ending()
+            finally:
+                self._kill()
+            if not why or self._stopping:
+                return
+            failed_at, failures = time.monotonic(), failures + 1
+            if failures > self._restarts:
+                raise WorkerFailed(f"the worker failed {failures} times in a row; the last time: {why}")
+
+    def _launch(self) -> Connection:
+        ours, theirs = self._context.Pipe(duplex=False)
+        inbox, self._to_worker = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(target=_begin, args=(self._work, theirs, inbox, self._argument), daemon=True)
+        self._process.start()
+        theirs.close()
+        inbox.close()
+        return ours
+
+    def _listen(self, pipe: Connection) -> Iterator[Any]:
+        patience = self._start_s
+        self._hung = False
+        while True:
+            if not pipe.poll(patience):
+                self._hung = True
+                return
+            try:
+                message = pipe.recv()
+            except EOFError:
+                return
+            patience = self._silent_s
+            yield message
+
+    def _ending(self) -> str:
+        if self._hung:
+            return f"silent for {self._silent_s} s"
+        self._process.join(5.0)
+        code = self._process.exitcode
+        if code == 0:
+            return ""
+        return f"ended by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.is_alive():
+            self._process.join(2.0 if self._stopping else 0.0)
+            if self._process.is_alive():
+                self._process.kill()
+            self._process.join()
+
+
+def _begin(work: Work, pipe: Connection, inbox: Connection, argument: Any) -> None:
+    """In the worker: a terminal's Ctrl-C is for the parent, which asks us to stop; without a parent we end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    outbox = Outbox(pipe)
+    try:
+        work(outbox, inbox, argument)
+    finally:
+        outbox.close()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(3)
