@@ -32,14 +32,18 @@ class Outbox:
 
     def __init__(self, pipe: Connection, most: int = 100_000) -> None:
         self._pipe, self._kept, self._latest = pipe, deque[Any](maxlen=most), deque[Any](maxlen=1)
-        self._wake = threading.Event()
+        self._wake, self._lock = threading.Event(), threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
 
     def put(self, message: Any, keep: bool = False) -> None:
-        """Hand out a message; `keep` one that must not be replaced by a later one."""
-        (self._kept if keep else self._latest).append(message)
+        """Hand out a message; `keep` one that must not be replaced by a later one, nor overtake an earlier one."""
+        with self._lock:
+            if keep:
+                self._kept.extend(self._latest)
+                self._latest.clear()
+            (self._kept if keep else self._latest).append(message)
         self._wake.set()
 
     def close(self) -> None:
@@ -48,13 +52,17 @@ class Outbox:
         self._wake.set()
         self._thread.join(1.0)
 
+    def _next(self) -> Any:
+        with self._lock:
+            return self._kept.popleft() if self._kept else self._latest.popleft() if self._latest else None
+
     def _send(self) -> None:
         with contextlib.suppress(BrokenPipeError, OSError):
             while True:
                 self._wake.wait(0.5)
                 self._wake.clear()
-                while self._kept or self._latest:
-                    self._pipe.send(self._kept.popleft() if self._kept else self._latest.popleft())
+                while (message := self._next()) is not None:
+                    self._pipe.send(message)
                 if self._closed:
                     return
 

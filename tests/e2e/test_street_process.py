@@ -1,0 +1,149 @@
+"""Stories of the street process: killed, hung, stopped, resumed; nothing lost that was recorded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from headway.config import Settings
+from headway.engine import checkpoint
+from headway.engine.record import EventLog, read
+from headway.engine.worker import Done, Engine, Snapshot, Switch, Task
+from headway.runtime.supervisor import Restarted, WorkerFailed
+from headway.safety import Order, Override
+from headway.values import Event
+
+
+def settings(folder, **sections) -> Settings:
+    street = {"scenario": "cologne1", "timing": "benchmark"} | sections.get("street", {})
+    recovery = {"folder": str(folder), "checkpoint_s": 60.0, "silent_s": 3.0} | sections.get("recovery", {})
+    return Settings.model_validate({"street": street, "recovery": recovery, "loop": sections.get("loop", {}), "control": sections.get("control", {})})
+
+
+def play(engine, on_snapshot=lambda s: None):
+    messages = []
+    for message in engine.messages():
+        messages.append(message)
+        if isinstance(message, Snapshot):
+            on_snapshot(message)
+    return messages
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint(tmp_path, blow):
+    engine = Engine(Task(settings(tmp_path), until_s=25200.0 + 900))
+    struck = []
+
+    def strike(snapshot):
+        if not struck and snapshot.checkpoint_s > 25200 + 100:
+            struck.append(snapshot)
+            os.kill(engine.pid, blow)
+
+    messages = play(engine, strike)
+    restarts = [m for m in messages if isinstance(m, Restarted)]
+    assert len(restarts) == 1
+    assert isinstance(messages[-1], Done)
+    assert messages[-1].finished
+    events = read(tmp_path / "events.jsonl")
+    restored = [e for e in events if e.kind == "engine.restored"]
+    assert len(restored) == 1
+    assert 0 <= struck[0].time_s - restored[0].data["checkpoint_s"] <= 61 + 900 * (blow is signal.SIGSTOP)
+    assert {e.at_s for e in events if e.kind == "engine.cycle"} >= {25200.0 + 30 * k for k in range(1, 29)}, "no cycle is missing in the record"
+
+
+def test_a_run_asked_to_stop_resumes_where_it_was(tmp_path):
+    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=25200.0 + 600))
+    messages = play(engine, lambda s: s.time_s > 25200 + 50 and engine.stop())
+    stopped = messages[-1]
+    assert isinstance(stopped, Done)
+    assert not stopped.finished
+    again = play(Engine(Task(settings(tmp_path), until_s=25200.0 + 600)))
+    assert next(m for m in again if isinstance(m, Event)).data["checkpoint_s"] == stopped.time_s
+    assert again[-1].finished
+
+
+def test_the_command_survives_its_own_death_by_kill_9(tmp_path):
+    command = [sys.executable, "-m", "headway", "run", "--scenario", "cologne1", "--until", "26000", "--realtime", "150", "--data", str(tmp_path)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("checkpoints/[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    first.stderr.close()
+    time.sleep(2.0)  # the orphaned street process ends by itself
+    assert subprocess.run([*command[:-3], "0", *command[-2:]], stdout=subprocess.DEVNULL, timeout=200, check=False).returncode == 0
+    kinds = [e.kind for e in read(tmp_path / "events.jsonl")]
+    assert kinds.count("engine.started") == 1
+    assert kinds.count("engine.restored") == 1
+
+
+def test_orders_are_taken_between_ticks_and_a_scenario_can_be_switched_while_running(tmp_path):
+    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=58000.0))
+    sent = []
+
+    def order(snapshot):
+        if not sent and snapshot.time_s > 25220:
+            sent.append(snapshot.time_s)
+            engine.order(Override(0, Order.HOLD, snapshot.time_s + 30, "operator"))
+            engine.order(Switch(controller="greedy"))
+            engine.order(Switch(scenario="ingolstadt1"))
+
+    messages = play(engine, order)
+    assert messages[-1].finished
+    assert messages[-1].time_s == 58000.0
+    kinds = [e.kind for e in read(tmp_path / "events.jsonl")]
+    assert "engine.controller" in kinds
+    assert kinds.count("engine.started") == 2
+
+
+def test_a_worker_that_always_fails_is_given_up_with_a_reason(tmp_path):
+    faulty = settings(tmp_path, recovery={"restarts": 1}).model_copy(update={"street": settings(tmp_path).street.model_copy(update={"scenario": "nowhere"})})
+    with pytest.raises(WorkerFailed, match="failed 2 times in a row"):
+        play(Engine(Task(faulty)))
+
+
+def test_a_full_disk_delays_the_record_and_loses_nothing(tmp_path):
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path)
+    log.append(Event(0.0, "a"))
+    log.flush()
+    log.close()
+    full = EventLog(tmp_path)  # a folder cannot be written as a file: every write fails, as on a full disk
+    for second in range(3):
+        full.append(Event(float(second), "b"))
+        full.flush()
+    assert full.trouble
+    assert full.waiting == 3
+    full._path = path
+    full.flush()
+    assert [e.kind for e in read(path)] == ["a", "b", "b", "b"]
+    full.close()
+
+
+def test_a_torn_line_is_mended_before_more_is_written(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"at_s":1,"kind":"a","junction":"","data":{}}\n{"at_s":2,"ki')
+    log = EventLog(path)
+    log.append(Event(2.0, "b"))
+    log.close()
+    assert [e.kind for e in read(path)] == ["a", "b"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
+    class Plant:
+        def checkpoint(self, path):
+            path.write_bytes(b"state")
+
+    for second in (10.0, 20.0):
+        checkpoint.save(tmp_path, "run", second, Plant(), {"n": second})
+    (tmp_path / f"{20.0:015.3f}" / "street.pickle").write_bytes(b"damaged")
+    found = checkpoint.latest(tmp_path, "run")
+    assert found is not None
+    assert found.street() == {"n": 10.0}
+    assert checkpoint.latest(tmp_path, "another run") is None
