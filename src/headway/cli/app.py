@@ -16,13 +16,18 @@ from headway.cli.live import watch
 from headway.cli.tables import comparison
 from headway.config import Settings, load
 from headway.control.catalogue import CONTROLLERS
+from headway.control.qlearning import DEFAULT_TABLE
+from headway.control.qtable import QTable
 from headway.engine.benchmark import Job, Result, run_all
 from headway.engine.worker import Task
-from headway.roads import PROFILES, read_network
+from headway.learning import training
+from headway.learning.training import TrainingSettings
+from headway.roads import PROFILES, read_network, work_out
 from headway.roads.catalogue import RESCO, scenario, vehicles
 
 app = typer.Typer(help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 @app.command()
@@ -78,6 +83,31 @@ def demo() -> None:
 
 
 @app.command()
+def train(
+    scenario_: Annotated[str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")] = "cologne1",
+    episodes: Annotated[int, typer.Option(min=1, help="Runs of the whole scenario.")] = 10,
+    timing: Annotated[str, typer.Option(help="benchmark or street.")] = "benchmark",
+    out: Annotated[str, typer.Option(help="The Q-table's file; an existing one is trained on.")] = str(DEFAULT_TABLE),
+) -> None:
+    """Train the Q-learning controller; `--controller q-learning` then uses the table (HEADWAY_QTABLE names another file)."""
+    of = scenario(scenario_)
+    network = read_network(of.net)
+    if timing not in PROFILES:
+        raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
+    settings = TrainingSettings(episodes=episodes)
+    path = Path(out)
+    most = max(len(j.stages) for j in network.junctions)
+    table = QTable.read(path) if path.exists() else QTable(most, settings.rows, path)
+    with Progress(*COLUMNS, console=console) as bar:
+        task = bar.add_task("episodes", total=episodes)
+        for episode in training.train(of, network, work_out(network, PROFILES[timing]), table, settings):
+            text = f"halted {episode.halted:.1f}, states {episode.states}, surprise {episode.surprise:.2f}"
+            bar.update(task, advance=1, description=text)
+            bar.console.print(f"episode {episode.number + 1}: mean {text}")
+    console.print(f"{len(table)} states in {path}")
+
+
+@app.command()
 def run(
     scenario_: Annotated[str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")] = "",
     controller: Annotated[str, typer.Option(help="Who decides.")] = "",
@@ -108,8 +138,7 @@ def run(
 def progress(work: list[Job], jobs: int) -> list[Result]:
     """Run `work` with a progress bar; results in the order of the work."""
     done: list[Result] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*COLUMNS, console=console, transient=True) as bar:
         task = bar.add_task("runs", total=len(work))
         for result in run_all(work, jobs):
             done.append(result)

@@ -9,6 +9,7 @@ from headway.control.actuated import Actuated
 from headway.control.fixed import FixedTime
 from headway.control.planner import Planner
 from headway.control.pressure import Greedy, MaxPressure
+from headway.control.qlearning import QLearning
 from headway.control.webster import Webster
 from headway.roads import Network, Timing
 
@@ -19,6 +20,7 @@ CONTROLLERS: dict[str, Callable[[Network, Timing], Controller]] = {
     "greedy": Greedy,
     "max-pressure": MaxPressure,
     "planner": Planner,
+    "q-learning": QLearning,
 }
 
 

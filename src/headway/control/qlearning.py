@@ -1,0 +1,135 @@
+"""Tabular Q-learning as a controller: it uses a table; `headway.learning.training` fills it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.control.confidence import Confidence, freshness, novelty, performance
+from headway.control.qtable import Keys, QTable, mix
+from headway.control.stages import StageTable, demand, may_change
+from headway.roads import Colour, Network, Timing
+from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
+
+TABLE = "HEADWAY_QTABLE"
+DEFAULT_TABLE = Path("data/q.table")
+STEPS = np.array([1, 2, 4, 7, 11])  # vehicles at which a stage's demand counts as one class more
+AGES = np.array([10, 20, 40])  # seconds of green at which its age counts as one class more
+
+
+@dataclass(frozen=True, slots=True)
+class QState:
+    """target: stage aimed at; since_s: when it was chosen; next_s: next decision. (junctions,) each.
+
+    keys, chosen: state and action of the last decision; regret: exponential mean of what was missed, per junction.
+    """
+
+    target: IntArray
+    since_s: FloatArray
+    next_s: FloatArray
+    keys: Keys
+    chosen: NDArray[np.int64]
+    visits: FloatArray
+    agreement: FloatArray
+    regret: FloatArray
+    waiting: FloatArray
+
+
+class Describer:
+    """What the learner sees of each junction: stage, age of green, demand of each stage, room downstream."""
+
+    def __init__(self, network: Network, timing: Timing) -> None:
+        self.network, self.table = network, StageTable(network, timing)
+        self.most = int(self.table.count.max())
+        self._first = [j.first for j in network.junctions]
+        self._names = np.array([hash_of(j.id) for j in network.junctions])
+        self._lit = self.table.colours >= Colour.PERMISSIVE
+        self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
+
+    def stage_demand(self, seen: Observation) -> FloatArray:
+        """Vehicles that each stage would serve, (junctions, most stages); nought beyond a junction's own."""
+        worth = demand(self.network, seen)
+        out = np.zeros((len(self._first), self.most))
+        for j, junction in enumerate(self.network.junctions):
+            rows = self._lit[self.table.ptr[j] : self.table.ptr[j + 1], : junction.end - junction.first]
+            out[j, : len(rows)] = rows @ worth[junction.first : junction.end]
+        return out
+
+    def keys(self, seen: Observation, target: IntArray, since_s: FloatArray, wanted: FloatArray) -> Keys:
+        """The key of each junction's state, (junctions,)."""
+        full = np.logical_or.reduceat(seen.room_m[self._to] < 15.0, self._first)
+        columns = [self._names, target, np.searchsorted(AGES, seen.at_s - since_s), full]
+        return mix(np.column_stack([*columns, np.searchsorted(STEPS, wanted, side="right")]).astype(np.int64))
+
+
+class QLearning:
+    """Chooses the stage of greatest value every `interval_s`; how sure it is follows from visits, agreement and regret."""
+
+    name = "q-learning"
+    interval_s = 5.0
+
+    def __init__(self, network: Network, timing: Timing, table: QTable | None = None) -> None:
+        self._network, self._timing, self._see = network, timing, Describer(network, timing)
+        path = Path(os.environ.get(TABLE, str(DEFAULT_TABLE)))
+        self.table = table or (QTable.read(path) if path.exists() else QTable(self._see.most, 1 << 12))
+        if self.table.actions < self._see.most:
+            raise ValueError(f"the Q-table has {self.table.actions} actions, this network needs {self._see.most}. Train one for it: headway train")
+
+    def start(self, seen: Observation) -> QState:
+        n = len(self._network.junctions)
+        zeros = np.zeros(n)
+        return QState(np.zeros(n, np.int32), np.full(n, seen.at_s), np.full(n, seen.at_s), np.zeros(n, np.uint64), np.zeros(n, np.int64), zeros, np.ones(n), zeros, zeros)  # fmt: skip
+
+    def due(self, seen: Observation, state: QState) -> BoolArray:
+        """Junctions that may decide now, (junctions,)."""
+        return np.asarray(may_change(self._network, self._timing, state.target, self._see.table, seen) & (seen.at_s >= state.next_s - 1e-6))
+
+    def step(self, seen: Observation, state: QState) -> tuple[Proposal, QState]:
+        due = self.due(seen, state)
+        return self.act(seen, state, due, None) if due.any() else (self._propose(seen, state), state)
+
+    def act(self, seen: Observation, state: QState, due: BoolArray, explore: NDArray[np.int64] | None) -> tuple[Proposal, QState]:
+        """Decide where `due`; `explore` (junctions,) gives actions to be tried instead, -1 for none."""
+        wanted = self._see.stage_demand(seen)
+        keys = self._see.keys(seen, state.target, state.since_s, wanted)
+        values, visits = self.table.get(keys)
+        values[:, : self._see.most][np.arange(self._see.most) >= self._see.table.count[:, None]] = -np.inf
+        values[:, self._see.most :] = -np.inf
+        unknown = visits.sum(axis=1) == 0
+        best = np.where(unknown, wanted.argmax(axis=1), values.argmax(axis=1))
+        chosen = best if explore is None else np.where(explore >= 0, explore, best)
+        target = np.where(due, chosen, state.target).astype(np.int32)
+        fresh = due & (target != state.target)
+        halted = np.bincount(self._junction_of(seen), minlength=len(due)).astype(float)
+        regret = state.regret + due * 0.1 * (np.maximum(halted - state.waiting, 0.0) / 5.0 - state.regret)
+        new = QState(
+            target, np.where(fresh, seen.at_s, state.since_s), np.where(due, seen.at_s + self.interval_s, state.next_s),
+            np.where(due, keys, state.keys), np.where(due, chosen, state.chosen), np.where(due, visits.sum(axis=1), state.visits),
+            np.where(due, (best == wanted.argmax(axis=1)) * 0.5 + 0.5, state.agreement), regret, np.where(due, halted, state.waiting),
+        )  # fmt: skip
+        return self._propose(seen, new), new
+
+    def confidence(self, seen: Observation, state: QState, now: float) -> Confidence:
+        """How sure it is of each junction's last decision, by factor."""
+        n = len(state.target)
+        return Confidence(np.full(n, freshness(now - seen.at_s)), seen.completeness, novelty(state.visits), state.agreement, performance(state.regret))
+
+    def _propose(self, seen: Observation, state: QState) -> Proposal:
+        sure = self.confidence(seen, state, seen.at_s)
+        return Proposal(seen.at_s, self.name, self._see.table.wanted_after_least(state.target, seen), sure.score)
+
+    def _junction_of(self, seen: Observation) -> IntArray:
+        groups = np.array([x.group for x in self._network.links])[seen.vehicles.link[(seen.vehicles.speed_mps < 0.1) & (seen.vehicles.link >= 0)]]
+        return self._network.group_junction[groups[groups >= 0]]
+
+
+def hash_of(name: str) -> int:
+    """A number that stays the same between processes, for a name."""
+    value = 2166136261
+    for byte in name.encode():
+        value = (value ^ byte) * 16777619 % (1 << 31)
+    return value

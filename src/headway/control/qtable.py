@@ -1,0 +1,141 @@
+"""A Q-table for many states: hashed keys, constant-time look-up, least recently used rows replaced, kept in a mapped file.
+
+The table is set-associative, as a processor's cache is: a key may stand in any of WAYS rows of its set, and when all are
+taken the row that was used longest ago gives way. So a look-up touches one short run of memory and never needs to grow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+WAYS = 8
+MAGIC = 0x4845_4144_5741_5951  # "HEADWAYQ"
+HEADER = np.dtype([("magic", "<u8"), ("version", "<u4"), ("actions", "<u4"), ("rows", "<u8"), ("clock", "<u8")])
+
+Keys = NDArray[np.uint64]
+Values = NDArray[np.float32]
+
+
+class QTable:
+    """Values and visit counts of `actions` actions for up to `rows` states; in memory, or in the file `path`.
+
+    A file survives the death of its process: rows are changed in place, a new row's key is written after its values.
+    """
+
+    def __init__(self, actions: int, rows: int = 1 << 16, path: Path | None = None) -> None:
+        if actions < 1 or rows < WAYS or rows & (rows - 1):
+            raise ValueError(f"a Q-table needs at least one action and a power of two of rows, at least {WAYS}; asked for {actions} and {rows}")
+        self.actions, self.rows, self.path = actions, rows, path
+        row = np.dtype([("key", "<u8"), ("used", "<u8"), ("visits", "<u4", (actions,)), ("value", "<f4", (actions,))])
+        if path is None:
+            self._header, self._table = np.zeros(1, HEADER), np.zeros(rows, row)
+        else:
+            self._header, self._table = self._open(path, row)
+        self._key, self._used, self._visits, self._value = (self._table[name] for name in ("key", "used", "visits", "value"))
+
+    def _open(self, path: Path, row: np.dtype) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+        size = HEADER.itemsize + self.rows * row.itemsize
+        if path.exists():
+            header = np.memmap(path, HEADER, "r+", shape=(1,))
+            found = (int(header["magic"][0]), int(header["version"][0]), int(header["actions"][0]), int(header["rows"][0]))
+            if found != (MAGIC, 1, self.actions, self.rows) or path.stat().st_size != size:
+                raise ValueError(f"{path}: is no Q-table of {self.actions} actions and {self.rows} rows (has {found[2]} and {found[3]}). Give another file, or the table's own size.")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as stream:
+                stream.truncate(size)
+            header = np.memmap(path, HEADER, "r+", shape=(1,))
+            header[0] = (MAGIC, 1, self.actions, self.rows, 0)
+        return header, np.memmap(path, row, "r+", offset=HEADER.itemsize, shape=(self.rows,))
+
+    @classmethod
+    def read(cls, path: Path) -> QTable:
+        """The table in the file `path`, whatever its size. Raises ValueError if it is none."""
+        if not path.is_file() or path.stat().st_size < HEADER.itemsize:
+            raise ValueError(f"{path}: no Q-table there. Train one: headway train --out {path}")
+        header = np.fromfile(path, HEADER, 1)[0]
+        if int(header["magic"]) != MAGIC:
+            raise ValueError(f"{path}: is no Q-table.")
+        return cls(int(header["actions"]), int(header["rows"]), path)
+
+    def get(self, keys: Keys) -> tuple[Values, NDArray[np.uint32]]:
+        """Values (n, actions) and visits (n, actions) of `keys` (n,); zeros for a state never set. Marks the rows as used."""
+        self._header["clock"] += 1
+        values, visits = np.empty((len(keys), self.actions), np.float32), np.empty((len(keys), self.actions), np.uint32)
+        _get(keys, self._key, self._used, self._visits, self._value, self._header["clock"][0], values, visits)
+        return values, visits
+
+    def add(self, keys: Keys, actions: NDArray[np.int64], steps: Values) -> None:
+        """Add `steps` (n,) to the values of `actions` (n,) in the states `keys` (n,), one visit each."""
+        self._header["clock"] += 1
+        _add(keys, actions, steps, self._key, self._used, self._visits, self._value, self._header["clock"][0])
+
+    def flush(self) -> None:
+        """Write what has changed to the disk, to survive the machine as well as the process."""
+        for part in (self._table, self._header):
+            if isinstance(part, np.memmap):
+                part.flush()
+
+    def __len__(self) -> int:
+        return int((self._key != 0).sum())
+
+
+def mix(parts: NDArray[np.integer]) -> Keys:  # type: ignore[type-arg]
+    """Rows of small whole numbers (n, k) to keys (n,), by Steele's SplitMix64 step over the columns; never 0."""
+    key = np.full(len(parts), 0x9E3779B97F4A7C15, np.uint64)
+    with np.errstate(over="ignore"):
+        for column in np.asarray(parts).T:
+            key = (key ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+            key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            key ^= key >> np.uint64(31)
+    return np.where(key == 0, np.uint64(1), key)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _find(key, table):  # type: ignore[no-untyped-def]
+    first = (key & np.uint64(len(table) // WAYS - 1)) * np.uint64(WAYS)
+    for way in range(WAYS):
+        if table[first + np.uint64(way)] == key:
+            return np.int64(first) + way
+    return np.int64(-1)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _get(keys, table, used, visits, value, clock, out, out_visits):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        row = _find(keys[i], table)
+        if row < 0:
+            out[i, :] = 0.0
+            out_visits[i, :] = 0
+        else:
+            used[row] = clock
+            for a in range(value.shape[1]):
+                out[i, a] = value[row, a]
+                out_visits[i, a] = visits[row, a]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _add(keys, actions, steps, table, used, visits, value, clock):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        row = _find(keys[i], table)
+        if row < 0:
+            first = np.int64((keys[i] & np.uint64(len(table) // WAYS - 1)) * np.uint64(WAYS))
+            row = first
+            for way in range(WAYS):
+                if table[first + way] == 0:
+                    row = first + way
+                    break
+                if used[first + way] < used[row]:
+                    row = first + way
+            table[row] = 0
+            value[row, :] = 0.0
+            visits[row, :] = 0
+            table[row] = keys[i]
+        used[row] = clock
+        value[row, actions[i]] += steps[i]
+        visits[row, actions[i]] += 1

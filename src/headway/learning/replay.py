@@ -1,0 +1,58 @@
+"""Prioritised experience replay (Schaul, Quan, Antonoglou, Silver, ICLR 2016), over columns, with priorities in a sum tree."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Replay:
+    """The last `size` experiences (a power of two), drawn in proportion to priority ** alpha.
+
+    Adaptive: the correction for drawing unevenly, beta, grows from 0.4 to 1 as the surprises shrink.
+    """
+
+    def __init__(self, size: int = 1 << 15, alpha: float = 0.6) -> None:
+        self._size, self._alpha, self._next, self._filled = size, alpha, 0, 0
+        self._tree = np.zeros(2 * size)
+        self.rows = np.zeros(size, [("key", "u8"), ("action", "i8"), ("reward", "f4"), ("next", "u8"), ("mask", "u4"), ("gamma", "f4")])
+        self._first_surprise = self._surprise = 0.0
+
+    def __len__(self) -> int:
+        return self._filled
+
+    def put(self, rows: NDArray[np.void]) -> None:
+        """Take in experiences, with the highest priority so far: each is to be learnt from once at least."""
+        at = (self._next + np.arange(len(rows))) % self._size
+        self.rows[at] = rows
+        self._set(at, np.full(len(rows), max(self._tree[self._size :].max(), 1.0)))
+        self._next, self._filled = int((self._next + len(rows)) % self._size), min(self._size, self._filled + len(rows))
+
+    def draw(self, n: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Places (n,) of experiences, and their weights (n,), at most 1."""
+        total = self._tree[1]
+        wanted = (np.arange(n) + random.random(n)) * total / n
+        node = np.ones(n, np.int64)
+        while node[0] < self._size:
+            left = self._tree[2 * node]
+            right = (wanted > left) & (self._tree[2 * node + 1] > 0)
+            wanted = np.where(right, wanted - left, wanted)
+            node = 2 * node + right
+        beta = 1.0 - 0.6 * min(1.0, self._surprise / max(self._first_surprise, 1e-9))
+        weight = (self._filled * self._tree[node] / total) ** -beta
+        return node - self._size, weight / weight.max()
+
+    def learnt(self, places: NDArray[np.int64], surprise: NDArray[np.float64]) -> None:
+        """Tell how far off (n,) the expectation was at `places` (n,)."""
+        mean = float(np.abs(surprise).mean())
+        self._surprise = mean if not self._first_surprise else 0.99 * self._surprise + 0.01 * mean
+        self._first_surprise = max(self._first_surprise, self._surprise)
+        self._set(places, (np.abs(surprise) + 1e-3) ** self._alpha)
+
+    def _set(self, places: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
+        node = places + self._size
+        self._tree[node] = priority
+        node = np.unique(node // 2)
+        while node[0] >= 1:
+            self._tree[node] = self._tree[2 * node] + self._tree[2 * node + 1]
+            node = np.unique(node // 2)

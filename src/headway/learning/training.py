@@ -1,0 +1,155 @@
+"""Training the Q-table: episodes on the real plant, through the real gate, with prioritised replay and coordination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from headway.control.qlearning import QLearning, QState
+from headway.control.qtable import QTable
+from headway.learning.replay import Replay
+from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.roads import Network, Timing
+from headway.roads.catalogue import Scenario
+from headway.safety import SafetyGate
+from headway.values import FloatArray, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """Terms of the reward of a junction, per second of the interval: all but the last count against it.
+
+    halted, longest wait (minutes), change of stage, neighbours' mean reward (the coordinator's share).
+    """
+
+    halted: float = 1.0
+    longest: float = 2.0
+    change: float = 1.0
+    neighbours: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """rate: learning rate, falling with visits; gamma: discount of an interval; explore: share of tries, first and last."""
+
+    episodes: int = 10
+    rate: float = 0.3
+    gamma: float = 0.9
+    explore: tuple[float, float] = (0.3, 0.02)
+    batch: int = 256
+    rows: int = 1 << 18
+    reward: Reward = Reward()
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What one episode came to: mean number of halted vehicles, decisions, states known, mean surprise."""
+
+    number: int
+    halted: float
+    decisions: int
+    states: int
+    surprise: float
+
+
+def neighbours(network: Network) -> FloatArray:
+    """Row-normalised adjacency (junctions, junctions): who sends traffic straight to whom, either way."""
+    near = np.zeros((len(network.junctions), len(network.junctions)))
+    for link in network.links:
+        if link.group < 0:
+            continue
+        front, passed = [link.to_lane], {link.to_lane}
+        while front:
+            for i in network.links_from(front.pop()):
+                onward = network.links[i]
+                if onward.group >= 0:
+                    a, b = network.groups[link.group].junction, network.groups[onward.group].junction
+                    if a != b:
+                        near[a, b] = near[b, a] = 1.0
+                elif onward.to_lane not in passed and len(passed) < 200:
+                    passed.add(onward.to_lane)
+                    front.append(onward.to_lane)
+    return np.asarray(near / np.maximum(near.sum(axis=1, keepdims=True), 1.0))
+
+
+def train(of: Scenario, network: Network, timing: Timing, table: QTable, settings: TrainingSettings, seed: int = 1000) -> Iterator[Episode]:
+    """Fill `table` by episodes over the whole of the scenario, each with a seed of its own from `seed` on."""
+    replay, random, near = Replay(), np.random.default_rng(seed), neighbours(network)
+    for number in range(settings.episodes):
+        part = number / max(settings.episodes - 1, 1)
+        explore = settings.explore[0] * (settings.explore[1] / settings.explore[0]) ** part
+        yield _episode(of, network, timing, table, settings, replay, random, near, seed + number, explore, number)
+        table.flush()
+
+
+def _episode(of, network, timing, table, settings, replay, random, near, seed, explore, number):  # type: ignore[no-untyped-def]
+    plant = SumoPlant(SumoSettings(of.sumocfg, seed), network)
+    try:
+        agent, gate = QLearning(network, timing, table), SafetyGate(network, timing, plant.time_s)
+        state, n = agent.start(plant.observe()), len(network.junctions)
+        owed, since, halted, surprises, decisions = np.zeros(n), np.full(n, plant.time_s), 0.0, list[float](), 0
+        seconds = 0
+        while plant.time_s < of.end_s and (np.isfinite(of.end_s) or plant.running):
+            seen = plant.observe()
+            pain = _pain(network, seen, settings.reward)
+            owed -= pain + settings.reward.neighbours * (near @ pain)
+            halted += float((seen.vehicles.speed_mps < 0.1).sum())
+            seconds += 1
+            due = agent.due(seen, state)
+            if due.any():
+                tries = np.where(random.random(n) < explore, random.integers(0, np.array([len(j.stages) for j in network.junctions])), -1)
+                before = state
+                proposal, state = agent.act(seen, state, due, tries)
+                decisions += int(due.sum())
+                _remember(replay, before, state, due, owed - settings.reward.change * (before.chosen != before.target), seen.at_s - since, network)
+                owed, since = np.where(due, 0.0, owed), np.where(due, seen.at_s, since)
+                if len(replay) >= settings.batch:
+                    surprises.append(_learn(table, replay, settings, random))
+            else:
+                proposal, state = agent.step(seen, state)
+            plant.apply(gate.admit(proposal, seen.at_s, seen))
+            plant.advance(1.0)
+        return Episode(number, halted / max(seconds, 1), decisions, len(table), float(np.mean(surprises)) if surprises else 0.0)
+    finally:
+        plant.close()
+
+
+def _pain(network: Network, seen: Observation, reward: Reward) -> FloatArray:
+    """What each junction suffers in this second, (junctions,)."""
+    v = seen.vehicles
+    known = v.link >= 0
+    group = np.array([x.group for x in network.links])[v.link[known]]
+    junction = network.group_junction[group]
+    halted = np.bincount(junction[v.speed_mps[known] < 0.1], minlength=len(network.junctions)).astype(float)
+    longest = np.zeros(len(network.junctions))
+    np.maximum.at(longest, junction, v.waiting_s[known])
+    return np.asarray(reward.halted * halted + reward.longest * longest / 60.0)
+
+
+def _remember(replay: Replay, before: QState, after: QState, due: np.ndarray, owed: FloatArray, lasted_s: FloatArray, network: Network) -> None:  # type: ignore[type-arg]
+    rows = np.zeros(len(due), replay.rows.dtype)
+    rows["key"], rows["action"], rows["reward"], rows["next"] = before.keys, before.chosen, owed / np.maximum(lasted_s, 1.0), after.keys
+    rows["mask"] = [len(j.stages) for j in network.junctions]
+    rows["gamma"] = lasted_s / QLearning.interval_s
+    told = due & (before.keys != 0)
+    if told.any():
+        replay.put(rows[told])
+
+
+def _learn(table: QTable, replay: Replay, settings: TrainingSettings, random: np.random.Generator) -> float:
+    """One batch of updates towards reward + gamma * max Q(next); returns the mean surprise."""
+    places, weight = replay.draw(settings.batch, random)
+    places, index = np.unique(places, return_index=True)
+    rows = replay.rows[places]
+    values, visits = table.get(rows["key"])
+    ahead, _ = table.get(rows["next"])
+    ahead[np.arange(ahead.shape[1]) >= rows["mask"][:, None]] = -np.inf
+    goal = rows["reward"] + settings.gamma ** rows["gamma"] * ahead.max(axis=1)
+    picked = np.arange(len(rows)), rows["action"]
+    surprise = (goal - values[picked]).astype(np.float64)
+    rate = np.maximum(settings.rate / (1.0 + 0.05 * visits[picked]), 0.02)
+    table.add(rows["key"], rows["action"], (rate * weight[index] * surprise).astype(np.float32))
+    replay.learnt(places, surprise)
+    return float(np.abs(surprise).mean())
