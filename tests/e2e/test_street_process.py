@@ -14,7 +14,7 @@ from headway.config import Settings
 from headway.engine import checkpoint
 from headway.engine.record import EventLog, read
 from headway.engine.worker import Done, Engine, Snapshot, Switch, Task
-from headway.runtime.supervisor import Restarted, WorkerFailed
+from headway.runtime.supervisor import Restarted, WorkerError
 from headway.safety import Order, Override
 from headway.values import Event
 
@@ -25,7 +25,7 @@ def settings(folder, **sections) -> Settings:
     return Settings.model_validate({"street": street, "recovery": recovery, "loop": sections.get("loop", {}), "control": sections.get("control", {})})
 
 
-def play(engine, on_snapshot=lambda s: None):
+def play(engine, on_snapshot=lambda _: None):
     messages = []
     for message in engine.messages():
         messages.append(message)
@@ -103,8 +103,10 @@ def test_orders_are_taken_between_ticks_and_a_scenario_can_be_switched_while_run
 
 
 def test_a_worker_that_always_fails_is_given_up_with_a_reason(tmp_path):
-    faulty = settings(tmp_path, recovery={"restarts": 1}).model_copy(update={"street": settings(tmp_path).street.model_copy(update={"scenario": "nowhere"})})
-    with pytest.raises(WorkerFailed, match="failed 2 times in a row"):
+    faulty = settings(tmp_path, recovery={"restarts": 1}).model_copy(
+        update={"street": settings(tmp_path).street.model_copy(update={"scenario": "nowhere"})}
+    )
+    with pytest.raises(WorkerError, match="failed 2 times in a row"):
         play(Engine(Task(faulty)))
 
 

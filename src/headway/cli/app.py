@@ -66,9 +66,7 @@ def bench(
     results = progress(work, jobs)
     if json_:
         Path(json_).write_text(json.dumps([r.flat() for r in results], indent=1))
-    console.print(comparison(results))
-    if any(r.error for r in results):
-        raise SystemExit(1)
+    conclude(results)
 
 
 @app.command()
@@ -77,9 +75,7 @@ def demo() -> None:
     console.print("One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice: with the")
     console.print("network's own fixed-time programmes, and with Headway's planner. Each signal change passes the safety gate.\n")
     results = progress([Job("cologne8", c, 1) for c in ("fixed", "planner")], os.cpu_count() or 1)
-    console.print(comparison(results))
-    if any(r.error for r in results):
-        raise SystemExit(1)
+    conclude(results)
 
 
 @app.command()
@@ -133,6 +129,15 @@ def run(
     settings = Settings.model_validate(tree)
     scenario(settings.street.scenario)
     watch(Task(settings, until), console)
+
+
+def conclude(results: list[Result]) -> None:
+    """Print the table, and each failure in full; status 1 if there is one."""
+    console.print(comparison(results))
+    for failed in (r for r in results if r.error):
+        Console(stderr=True, soft_wrap=True).print(f"{failed.scenario} {failed.controller} seed {failed.seed}: {failed.error}", markup=False)
+    if any(r.error for r in results):
+        raise SystemExit(1)
 
 
 def progress(work: list[Job], jobs: int) -> list[Result]:

@@ -5,7 +5,6 @@ An unknown key or a bad value is refused with its path, what it was, and what is
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +24,9 @@ class _Section(BaseModel):
 class LoopSettings(_Section):
     """The loop. tick_s: period of decisions; cycle_s: period of the optimisation cycle; both seconds."""
 
-    tick_s: float = Field(1.0, ge=0.1, le=5.0)
-    cycle_s: float = Field(30.0, ge=5.0, le=600.0)
-    realtime: float = Field(0.0, ge=0.0, le=1000.0, description="times real time; 0 is as fast as possible")
+    tick_s: float = Field(default=1.0, ge=0.1, le=5.0)
+    cycle_s: float = Field(default=30.0, ge=5.0, le=600.0)
+    realtime: float = Field(default=0.0, ge=0.0, le=1000.0, description="times real time; 0 is as fast as possible")
 
 
 class ControlSettings(_Section):
@@ -35,15 +34,15 @@ class ControlSettings(_Section):
 
     controller: Literal["fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"] = "planner"
     fallback: Literal["fixed", "webster", "actuated", "planner"] = "webster"
-    confidence: float = Field(0.4, ge=0.0, le=1.0)
+    confidence: float = Field(default=0.4, ge=0.0, le=1.0)
 
 
 class StreetSettings(_Section):
     """The street. timing: rules of time; sensing: what is seen."""
 
     scenario: str = "cologne8"
-    seed: int = Field(1, ge=0)
-    scale: float = Field(1.0, gt=0.0, le=10.0)
+    seed: int = Field(default=1, ge=0)
+    scale: float = Field(default=1.0, gt=0.0, le=10.0)
     timing: Literal["benchmark", "street"] = "street"
     sensing: Literal["connected", "camera", "loops"] = "connected"
 
@@ -52,9 +51,9 @@ class RecoverySettings(_Section):
     """What survives. checkpoint_s: simulated seconds between checkpoints; silent_s: wall seconds after which a worker counts as hung."""
 
     folder: str = "data"
-    checkpoint_s: float = Field(60.0, ge=1.0, le=3600.0)
-    silent_s: float = Field(10.0, ge=0.5, le=300.0)
-    restarts: int = Field(5, ge=0, le=1000, description="restarts allowed without a checkpoint in between")
+    checkpoint_s: float = Field(default=60.0, ge=1.0, le=3600.0)
+    silent_s: float = Field(default=10.0, ge=0.5, le=300.0)
+    restarts: int = Field(default=5, ge=0, le=1000, description="restarts allowed without a checkpoint in between")
 
 
 class LogSettings(_Section):
@@ -158,7 +157,7 @@ class Watched:
 
     def _read_stamp(self) -> tuple[int, int]:
         try:
-            status = os.stat(self._path)
+            status = self._path.stat()
         except OSError:
             return (0, 0)
         return (status.st_mtime_ns, status.st_size)

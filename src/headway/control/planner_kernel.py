@@ -2,538 +2,240 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-MAX_LANES, DEPTH = 64, 4
-(
-    HEADWAY,
-    STARTUP,
+from headway.control.queue_model import (
+    GREEN,
+    MAX_LANES,
     PERMISSIVE,
-    STOP,
-    LATE,
-    REST,
-    ACCEL,
-    STILL,
-    ROOM,
-    GAP,
-    VIRTUAL,
-    HORIZON,
-    RECHECK,
-    ACROSS,
-    BEFORE,
-    AFTER,
-    WINDOW,
-    OVER,
-    LOCK,
-    BREADTH,
-    CHANGE,
-    FAIR,
-    PATIENCE,
-    STUCK,
-    SHORT,
-    SPILL,
-    GIVEUP,
-) = range(27)
+    ROWS,
+    Queue,
+    best_next,
+    clear_time,
+    cost_left,
+    cost_so_far,
+    eta_s,
+    stage_cost,
+)
+from headway.values import BoolArray, FloatArray, IntArray
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def eta_s(distance, speed, limit, accel):  # type: ignore[no-untyped-def]
-    """Seconds to the stop line from `speed`, accelerating to `limit`."""
-    if distance <= 0.0:
-        return 0.0
-    v = min(speed, limit)
-    ramp = (limit * limit - v * v) / (2.0 * accel)
-    if ramp >= distance:
-        return (np.sqrt(v * v + 2.0 * accel * distance) - v) / accel
-    return (limit - v) / accel + (distance - ramp) / limit
+class Tables(NamedTuple):
+    """What does not change: the network and its timing, flat.
 
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def run(lane, src, dst, ptr, last, v0, v1, eta, group, still, weight, closed, colours, begin, end, opens, par):  # type: ignore[no-untyped-def]
-    """Discharge one lane during one stage; returns the delay of those who leave, seconds.
-
-    opens: (groups,) when each group turns green in this stage, or -1 if it was green before.
+    first: (junctions + 1,) groups; stage_ptr: (junctions + 1,) rows of stages (rows, widest), trans (rows, most stages, widest):
+    seconds from a change to green, -1 where it goes on. intergreen: (groups, widest), of the column's end before the row's start.
+    lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. link_*: by link. lane_length_m: (lanes,).
     """
-    headway, startup, permissive, stop = par[HEADWAY], par[STARTUP], par[PERMISSIVE], par[STOP]
-    latest = end + par[LATE]
-    v, t_last, cost = v0 + ptr[src, lane], last[src, lane], 0.0
-    while v < v1:
-        g = group[v]
-        c = colours[g]
-        if c - closed[v] < 3:
-            break
-        gap = headway if c == 4 else headway / permissive
-        t = max(eta[v], t_last + gap, begin)
-        if opens[g] >= 0.0:
-            t = max(t, opens[g] + startup + gap - headway)
-        if t > latest:
-            break
-        wait = t - eta[v]
-        cost += weight[v] * (wait if still[v] else wait + min(wait, stop))
-        t_last = t
-        v += 1
-    ptr[dst, lane] = v - v0
-    last[dst, lane] = t_last
-    return cost
+
+    first: IntArray
+    stage_ptr: IntArray
+    stages: np.ndarray
+    trans: FloatArray
+    intergreen: FloatArray
+    yields: BoolArray
+    least: FloatArray
+    yellow: FloatArray
+    lane_ptr: IntArray
+    lane_limit: FloatArray
+    lane_own: FloatArray
+    approach: IntArray
+    link_group: IntArray
+    link_to: IntArray
+    link_inside: BoolArray
+    link_before: FloatArray
+    lane_length: FloatArray
+    holds: FloatArray
+    lengths: FloatArray
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def mixed(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Discharge all lanes together during a stage with permissive greens, in order of time; returns the delay of those who leave.
-
-    A vehicle on a permissive green waits for a gap in the traffic that it gives way to; where the junction has room for
-    one that waits inside, it does not hold up those behind it, and leaves at the end of the green at the latest.
-    """
-    headway, startup, stop, after = par[HEADWAY], par[STARTUP], par[STOP], par[AFTER]
-    latest = end + par[LATE]
-    cost = 0.0
-    at = np.empty(2 * lanes)
-    not_before = np.full(2 * lanes, -1e9)
-    inside = np.full(lanes, -1, np.int64)
-    for k in range(lanes):
-        ptr[dst, k], last[dst, k] = ptr[src, k], last[src, k]
-        at[k], at[lanes + k] = -1.0, 1e18
-    for _ in range(2000):
-        pick, soonest = -1, 1e17
-        for k in range(lanes):
-            if at[k] < 0.0:
-                v = vptr[lane0 + k] + ptr[dst, k]
-                at[k] = 1e18
-                if v < vptr[lane0 + k + 1] and colours[group[v]] - closed[v] >= 3:
-                    t = max(eta[v], last[dst, k] + headway, begin, not_before[k])
-                    if opens[group[v]] >= 0.0:
-                        t = max(t, opens[group[v]] + startup)
-                    at[k] = t
-            if at[k] < soonest:
-                pick, soonest = k, at[k]
-            if at[lanes + k] < soonest:
-                pick, soonest = lanes + k, at[lanes + k]
-        if pick < 0 or soonest > latest:
-            break
-        k = pick % lanes
-        v = vptr[lane0 + k] + ptr[dst, k] if pick < lanes else inside[k]
-        g = group[v]
-        if colours[g] == 3:
-            wait_for = -1e9
-            for o in range(lanes):
-                if o == k:
-                    continue
-                u = vptr[lane0 + o] + ptr[dst, o]
-                if at[o] < soonest + gap_before[v] and u < vptr[lane0 + o + 1] and yields[g, group[u]] and colours[group[u]] == 4:
-                    wait_for = max(wait_for, at[o] + after)
-                if ptr[dst, o] > ptr[src, o] and yields[g, group[u - 1]] and last[dst, o] + after > soonest + 1e-9:
-                    wait_for = max(wait_for, last[dst, o] + after)
-            if wait_for > soonest:
-                if pick < lanes and pocket[v] and inside[k] < 0:
-                    inside[k] = v
-                    at[lanes + k] = wait_for
-                    ptr[dst, k] += 1
-                    last[dst, k] = soonest
-                    at[k] = -1.0
-                else:
-                    at[pick] = wait_for
-                    if pick < lanes:
-                        not_before[k] = wait_for
-                continue
-        wait = soonest - eta[v]
-        cost += weight[v] * (wait if still[v] else wait + min(wait, stop))
-        if pick < lanes:
-            ptr[dst, k] += 1
-            last[dst, k] = soonest
-            not_before[k] = -1e9
-            at[k] = -1.0
-        else:
-            inside[k] = -1
-            at[pick] = 1e18
-    for k in range(lanes):
-        if inside[k] >= 0:
-            v = inside[k]
-            wait = end + 2.0 - eta[v]
-            cost += weight[v] * (wait if still[v] else wait + min(wait, stop))
-    return cost
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def stage_cost(src, dst, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, colours, yields, begin, end, opens, par):  # type: ignore[no-untyped-def]  # fmt: skip
-    for k in range(lanes):
-        for v in range(vptr[lane0 + k] + ptr[src, k], vptr[lane0 + k + 1]):
-            c = colours[group[v]]
-            if c < 3 or eta[v] > end:
-                break
-            if c == 3:
-                return mixed(
-                    src,
-                    dst,
-                    lanes,
-                    lane0,
-                    vptr,
-                    ptr,
-                    last,
-                    eta,
-                    group,
-                    still,
-                    weight,
-                    closed,
-                    pocket,
-                    gap_before,
-                    colours,
-                    yields,
-                    begin,
-                    end,
-                    opens,
-                    par,
-                )
-    cost = 0.0
-    for k in range(lanes):
-        lane = lane0 + k
-        if vptr[lane] + ptr[src, k] >= vptr[lane + 1]:
-            ptr[dst, k] = ptr[src, k]
-            last[dst, k] = last[src, k]
-            continue
-        cost += run(k, src, dst, ptr, last, vptr[lane], vptr[lane + 1], eta, group, still, weight, closed, colours, begin, end, opens, par)
-    return cost
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def rest_cost(depth, lanes, lane0, vptr, ptr, eta, still, weight, at, extra, stop):  # type: ignore[no-untyped-def]
-    """Delay up to `at`, and `extra` after it, of those who have not left."""
-    cost = 0.0
-    for k in range(lanes):
-        for v in range(vptr[lane0 + k] + ptr[depth, k], vptr[lane0 + k + 1]):
-            wait = at - eta[v]
-            if wait <= 0.0:
-                break
-            cost += weight[v] * (wait + extra if still[v] else wait + extra + min(wait, stop))
-    return cost
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def clear_time(depth, lanes, lane0, vptr, ptr, last, eta, group, closed, colours, begin, opens, least, horizon, par):  # type: ignore[no-untyped-def]
-    """When the queues and the platoons of a stage that began at `begin` have passed, not before its shortest green."""
-    headway, startup, gap_out = par[HEADWAY], par[STARTUP], par[GAP]
-    until = begin
-    for g in range(len(opens)):
-        if opens[g] >= 0.0 and colours[g] >= 3:
-            until = max(until, opens[g] + least[g])
-    for k in range(lanes):
-        t_last = last[depth, k]
-        served = False
-        for v in range(vptr[lane0 + k] + ptr[depth, k], vptr[lane0 + k + 1]):
-            g = group[v]
-            if colours[g] != 4 or closed[v] > 1:
-                break
-            t = max(eta[v], t_last + headway, begin)
-            if opens[g] >= 0.0:
-                t = max(t, opens[g] + startup)
-            ready = max(t_last, begin) if served else max(begin, until)
-            if t > ready + gap_out and eta[v] > ready + gap_out or t > horizon:
-                break
-            t_last = t
-            served = True
-        if served:
-            until = max(until, t_last + 0.1)
-    return until
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def best_next(stage, depth, lanes, lane0, vptr, ptr, eta, group, closed, stages, at, ahead):  # type: ignore[no-untyped-def]
-    """The stage other than `stage` that would serve most waiting time at `at`."""
-    best, found = -1.0, -1
-    for s in range(len(stages)):
-        if s == stage:
-            continue
-        score = 0.0
-        for k in range(lanes):
-            v = vptr[lane0 + k] + ptr[depth, k]
-            end = vptr[lane0 + k + 1]
-            while v < end and eta[v] < at + ahead:
-                c = stages[s, group[v]]
-                if c - closed[v] < 3:
-                    break
-                score += (at + ahead - eta[v]) * (1.0 if c == 4 else 0.3)
-                v += 1
-        if score > best:
-            best, found = score, s
-    return found
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def rollout(stage, src, begin, cost, bound, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end, second, change):  # type: ignore[no-untyped-def]  # fmt: skip
+@njit(cache=True)
+def rollout(q, lanes, ptr, last, stage, src, begin, cost, bound, stages, yields, trans, opens, least, m, fixed_end):  # type: ignore[no-untyped-def]
     """Cost up to the horizon if `stage` is begun at `begin` and each stage then lasts until its queues are gone.
 
-    fixed_end: the end of the first stage, or -1 to let it clear. Rows `src`, 2 and 3 of ptr and last are its scratch.
+    fixed_end: the end of the first stage. The rows after `src` of ptr and last are its scratch.
     """
-    extra, stop = par[REST], par[STOP]
-    now, row = begin, src
-    for _ in range(12):
-        end = fixed_end
-        if end < 0.0:
-            end = clear_time(row, lanes, lane0, vptr, ptr, last, eta, group, closed, stages[stage], now, opens, least, horizon, par)
-        fixed_end = -1.0
-        if end >= horizon:
-            end = horizon
+    now, row, end = begin, src, fixed_end
+    for turn in range(12):
+        if turn > 0:
+            end = clear_time(q, lanes, row, ptr, last, stages[stage], now, opens, least, m)
+        end = min(end, m.horizon)
         nxt = 3 if row == 2 else 2
-        cost += stage_cost(
-            row,
-            nxt,
-            lanes,
-            lane0,
-            vptr,
-            ptr,
-            last,
-            eta,
-            group,
-            still,
-            weight,
-            closed,
-            pocket,
-            gap_before,
-            stages[stage],
-            yields,
-            now,
-            end,
-            opens,
-            par,
-        )
+        cost += stage_cost(q, lanes, row, nxt, ptr, last, stages[stage], yields, now, end, opens, m)
         row = nxt
-        if end >= horizon:
+        if end >= m.horizon:
             break
-        if cost + rest_cost(row, lanes, lane0, vptr, ptr, eta, still, weight, end, 0.0, 0.0) >= bound:
+        if cost + cost_so_far(q, lanes, row, ptr, end) >= bound:
             return 1e18
-        follow = second
-        if follow < 0:
-            follow = best_next(stage, row, lanes, lane0, vptr, ptr, eta, group, closed, stages, end, par[ACROSS])
-        second = -1
-        cost += change
-        for g in range(len(opens)):
-            d = trans[stage, follow, g]
-            opens[g] = end + d if d >= 0.0 else -1.0
+        follow = best_next(q, lanes, row, ptr, stage, stages, end, m)
+        enter(opens, trans[stage, follow], end)
         stage, now = follow, end
-    return cost + rest_cost(row, lanes, lane0, vptr, ptr, eta, still, weight, horizon, extra, stop)
+    return cost + cost_left(q, lanes, row, ptr, m)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def entry(opens, soon, trans, at_once, start):  # type: ignore[no-untyped-def]
-    """When the greens of a stage come: from the signals as they stand, or after the stage before it."""
+@njit(cache=True)
+def enter(opens, trans, start):  # type: ignore[no-untyped-def]
+    """When the greens of a stage come that follows another at `start`."""
     for g in range(len(opens)):
-        opens[g] = soon[g] if at_once else start + trans[g] if trans[g] >= 0.0 else -1.0
+        opens[g] = start + trans[g] if trans[g] >= 0.0 else -1.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def search(now_stage, stages, yields, trans, n_groups, soon, earliest, lanes, lane0, vptr, eta, group, still, weight, closed, pocket, gap_before, holds, lengths, least, horizon, change, par):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Least-delay plan of one junction: (next stage, seconds until it begins, cost). The stage now is held if they are equal.
+@njit(cache=True)
+def search(q, lanes, stage, stages, yields, trans, soon, earliest, holds, lengths, least, m):  # type: ignore[no-untyped-def]
+    """The least-cost plan of one junction: (next stage, seconds until it begins). `stage` itself means to hold it.
 
-    stages: (S, groups) colours. trans: (S, S, groups) seconds from a change of stage to green, -1 where it goes on.
-    soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where green. earliest: (S,) seconds until a change to each is allowed.
+    stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where
+    it is green. earliest: (S,) seconds until `stage` may be left for each.
     """
-    count = len(stages)
-    ptr = np.zeros((DEPTH, MAX_LANES), np.int64)
-    last = np.full((DEPTH, MAX_LANES), -100.0)
-    opens0, opens = np.empty(n_groups), np.empty(n_groups)
-    for g in range(n_groups):
-        opens0[g] = soon[now_stage, g]
-    opens[:] = opens0
-    best_stage, best_hold = now_stage, horizon
-    best = stage_cost(
-        0,
-        1,
-        lanes,
-        lane0,
-        vptr,
-        ptr,
-        last,
-        eta,
-        group,
-        still,
-        weight,
-        closed,
-        pocket,
-        gap_before,
-        stages[now_stage],
-        yields,
-        0.0,
-        horizon,
-        opens,
-        par,
-    )
-    best += rest_cost(1, lanes, lane0, vptr, ptr, eta, still, weight, horizon, par[REST], par[STOP])
+    ptr, last = np.zeros((ROWS, MAX_LANES), np.int64), np.full((ROWS, MAX_LANES), -100.0)
+    opens = np.empty(soon.shape[1])
+    best_stage, best_hold = stage, m.horizon
+    best = stage_cost(q, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, m.horizon, soon[stage], m) + cost_left(q, lanes, 1, ptr, m)
     for hi in range(len(holds)):
-        h = holds[hi]
-        base = stage_cost(
-            0, 1, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages[now_stage], yields, 0.0, h, opens0, par
-        )
-        if base + rest_cost(1, lanes, lane0, vptr, ptr, eta, still, weight, h, 0.0, 0.0) >= best:
+        start = holds[hi]
+        base = stage_cost(q, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, start, soon[stage], m)
+        if base + cost_so_far(q, lanes, 1, ptr, start) >= best:
             break
-        for s in range(count):
-            if s == now_stage:
+        for s in range(len(stages)):
+            if s == stage or (hi > 0 and earliest[s] > start + 1e-6):
                 continue
-            start, cost0 = h, base + change
-            if hi > 0 and earliest[s] > h + 1e-6:
-                continue
-            first = 1e9
-            over = 0
+            first = 0.0
             for li in range(-1, len(lengths)):
-                if li < 0:
-                    entry(opens, soon[s], trans[now_stage, s], hi == 0, start)
-                    first = clear_time(1, lanes, lane0, vptr, ptr, last, eta, group, closed, stages[s], start, opens, least, horizon, par)
-                    fixed_end = min(first, horizon)
+                if hi == 0:
+                    opens[:] = soon[s]
                 else:
-                    fixed_end = start + lengths[li]
-                    if fixed_end >= first - 1.0:
-                        if par[OVER] <= 0.0 or first >= horizon or over >= 2:
-                            break
-                        over += 1
-                        fixed_end = first + over * par[OVER]
-                for second in range(-1, count if par[BREADTH] > 0.0 else 0):
-                    if second == s:
-                        continue
-                    entry(opens, soon[s], trans[now_stage, s], hi == 0, start)
-                    cost = rollout(s, 1, start, cost0, best, lanes, lane0, vptr, ptr, last, eta, group, still, weight, closed, pocket, gap_before, stages, yields, trans, opens, least, horizon, par, fixed_end, second, change)  # fmt: skip
-                    if cost < best:
-                        best, best_stage, best_hold = cost, s, start
-    return best_stage, best_hold, best
+                    enter(opens, trans[stage, s], start)
+                if li < 0:
+                    first = end = clear_time(q, lanes, 1, ptr, last, stages[s], start, opens, least, m)
+                else:
+                    end = start + lengths[li]
+                    if end >= first - 1.0:
+                        break
+                cost = rollout(q, lanes, ptr, last, s, 1, start, base, best, stages, yields, trans, opens, least, m, end)
+                if cost < best:
+                    best, best_stage, best_hold = cost, s, start
+    return best_stage, best_hold
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def fill_lane(at, v0, v1, order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, first, limit, links, rates, visible, stop_length, link_pocket, link_before, red_for, eta, group, still, weight, closed, pocket, gap_before, par):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Put the vehicles of one lane, and those expected after them, at `at`..; returns the end."""
-    end = at
-    tail = 0.0
-    for i in range(v0, v1):
-        if v_speed[order[i]] < 2.0:
-            tail = v_distance[order[i]] + 7.5
-    full = max(0.0, min(1.0, tail / stop_length * 2.0 - 1.0))
-    for i in range(v0, v1):
-        v = order[i]
-        group[end] = link_group[v_link[v]] - first
-        eta[end] = eta_s(v_distance[v], v_speed[v], limit, par[ACCEL])
-        still[end] = v_speed[v] < par[STILL]
-        to = link_to[v_link[v]]
-        weight[end] = 1.0 + par[SPILL] * full + par[FAIR] * max(0.0, red_for[link_group[v_link[v]]] - par[PATIENCE]) / 60.0
-        pocket[end] = link_pocket[v_link[v]]
-        gap_before[end] = link_before[v_link[v]]
-        g = group[end] + first
-        closed[end] = 0
-        if i == v0 and v_distance[v] < 15.0:
-            if v_wait[v] > par[STUCK] and shown[g] == 4 and shown_for[g] > par[STUCK] + 3.0:
-                closed[end] = 2  # green, and yet it does not move: what blocks it is not the signal
-            elif v_wait[v] > par[GIVEUP]:
-                closed[end] = 1  # has found no gap
-        if room[to] < min(par[ROOM], 0.6 * lane_length[to]):
-            closed[end] = 2
-        if lane_length[to] < par[SHORT] and room[to] < lane_length[to]:
-            room[to] -= 7.5
-        end += 1
-    total = 0.0
-    for i in links:
-        total += rates[i] * par[VIRTUAL]
-    if par[VIRTUAL] > 0.0 and total > 1e-4:
-        t = visible / limit + 0.5 / total
-        used = np.zeros(len(links))
-        n = 0
-        while t < par[WINDOW] and end < len(eta):
-            pick, most = 0, -1e9
-            for q in range(len(links)):
-                used[q] += rates[links[q]] * par[VIRTUAL] / total
-                if used[q] > most:
-                    most, pick = used[q], q
-            used[pick] -= 1.0
-            group[end] = link_group[links[pick]] - first
-            eta[end] = t
-            still[end] = False
-            closed[end] = 0
-            weight[end] = 1.0
-            pocket[end] = link_pocket[links[pick]]
-            gap_before[end] = link_before[links[pick]]
-            end += 1
-            n += 1
-            t += 1.0 / total
-    return end
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def plan(target, hold_left, shown, shown_for, ended_for, first, lane_ptr, lane_limit, lane_visible, lane_own, lane_links_ptr, lane_links, approach_of, stage_ptr, stages, trans, intergreen, least, link_group, link_to, link_pocket, link_before, yields_of, own_yellow, v_lane, v_link, v_distance, v_speed, v_wait, room, lane_length, rates, holds, lengths, par, out_target, out_hold):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Decide all junctions: fill `out_target` (junctions,), the stage to aim at from now, and `out_hold`, seconds until the change."""
-    n, lanes_all = len(v_lane), len(lane_limit)
-    room = room.copy()
-    horizon = par[HORIZON]
-    vptr = np.zeros(lanes_all + 1, np.int64)
+@njit(cache=True)
+def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
+    """(ptr, order): the vehicles of stop lane a, nearest first, are order[ptr[a]:ptr[a + 1]]."""
+    n, lanes = len(v_lane), len(t.lane_limit)
+    ptr = np.zeros(lanes + 1, np.int64)
+    place = np.full(n, -1, np.int64)
     for v in range(n):
-        if v_lane[v] >= 0 and approach_of[v_lane[v]] >= 0 and v_link[v] >= 0:
-            vptr[approach_of[v_lane[v]] + 1] += 1
-    for a in range(lanes_all):
-        vptr[a + 1] += vptr[a]
-    fill = vptr[:-1].copy()
-    order = np.empty(max(n, 1), np.int64)
+        if v_lane[v] >= 0 and v_link[v] >= 0 and t.link_group[v_link[v]] >= 0:
+            place[v] = t.approach[v_lane[v]]
+        if place[v] >= 0:
+            ptr[place[v] + 1] += 1
+    for a in range(lanes):
+        ptr[a + 1] += ptr[a]
+    fill, order = ptr[:-1].copy(), np.empty(max(n, 1), np.int64)
     for v in range(n):
-        if v_lane[v] < 0 or v_link[v] < 0:
-            continue
-        a = approach_of[v_lane[v]]
+        a = place[v]
         if a >= 0:
             k = fill[a]
-            while k > vptr[a] and v_distance[order[k - 1]] > v_distance[v]:
+            while k > ptr[a] and v_distance[order[k - 1]] > v_distance[v]:
                 order[k] = order[k - 1]
                 k -= 1
             order[k] = v
             fill[a] += 1
-    most = 4096
-    eta, group, still, weight, closed = np.empty(most), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most), np.empty(most, np.int64)
-    pocket, gap_before = np.empty(most, np.bool_), np.empty(most)
-    for j in range(len(first) - 1):
-        f, width = first[j], first[j + 1] - first[j]
-        s0, count = stage_ptr[j], stage_ptr[j + 1] - stage_ptr[j]
-        now_stage = target[j]
-        out_target[j], out_hold[j] = now_stage, 0.0
-        colours = stages[s0 : s0 + count, :width]
-        if count < 2 or hold_left[j] > par[RECHECK]:
-            out_hold[j] = hold_left[j] - 1.0
+    return ptr, order
+
+
+@njit(cache=True)
+def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, shown, shown_for, room):  # type: ignore[no-untyped-def]
+    """Put the vehicles `rows` of stop lane a into the queue from place `at` on; takes room in short lanes behind. Returns the end."""
+    tail = 0.0
+    for v in rows:
+        if v_speed[v] < 2.0:
+            tail = v_distance[v] + 7.5
+    full = max(0.0, min(1.0, tail / t.lane_own[a] * 2.0 - 1.0))
+    for i in range(len(rows)):
+        v = rows[i]
+        link = v_link[v]
+        g, to = t.link_group[link], t.link_to[link]
+        q.group[at] = g - first
+        q.eta[at] = eta_s(v_distance[v], v_speed[v], t.lane_limit[a], m.accel)
+        q.still[at] = v_speed[v] < m.still
+        q.weight[at] = 1.0 + m.spill * full
+        q.inside[at], q.before[at] = t.link_inside[link], t.link_before[link]
+        q.closed[at] = 0
+        if i == 0 and v_distance[v] < 15.0:
+            if v_wait[v] > m.stuck and shown[g] == GREEN and shown_for[g] > m.stuck + 3.0:
+                q.closed[at] = 2  # green, and yet it does not move: what blocks it is not the signal
+            elif v_wait[v] > m.give_up:
+                q.closed[at] = 1
+        if room[to] < min(m.room, 0.6 * t.lane_length[to]):
+            q.closed[at] = 2
+        if t.lane_length[to] < m.short and room[to] < t.lane_length[to]:
+            room[to] -= 7.5
+        at += 1
+    return at
+
+
+@njit(cache=True)
+def look_ahead(t, j, stage, shown, shown_for, ended_for):  # type: ignore[no-untyped-def]
+    """(soon, earliest, bound) of `search` for junction j from its signals as they stand; bound: no other stage can begin yet."""
+    f, width = t.first[j], t.first[j + 1] - t.first[j]
+    s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
+    soon, earliest, bound = np.full((count, width), -1.0), np.zeros(count), True
+    for s in range(count):
+        for g in range(width):
+            if t.stages[s0 + s, g] < PERMISSIVE:
+                if shown[f + g] >= PERMISSIVE and s != stage:
+                    earliest[s] = max(earliest[s], t.least[f + g] - shown_for[f + g])
+            elif shown[f + g] < PERMISSIVE:
+                wait = max(0.0, t.yellow[f + g] - shown_for[f + g]) if shown[f + g] == 2 else 0.0
+                for h in range(width):
+                    clear = t.intergreen[f + g, h]
+                    if clear > 0.0 and shown[f + h] < PERMISSIVE:
+                        wait = max(wait, clear - ended_for[f + h])
+                    elif clear > 0.0 and t.stages[s0 + s, h] < PERMISSIVE:
+                        wait = max(wait, max(0.0, t.least[f + h] - shown_for[f + h]) + clear)
+                soon[s, g] = wait
+        if s != stage and earliest[s] <= 0.0:
+            bound = False
+    for s in range(count):  # with the greens of the stage now that are still to come
+        for g in range(width):
+            if s != stage and t.stages[s0 + stage, g] >= PERMISSIVE and t.stages[s0 + s, g] < PERMISSIVE and soon[stage, g] >= 0.0:
+                earliest[s] = max(earliest[s], soon[stage, g] + t.least[f + g])
+    return soon, earliest, bound
+
+
+@njit(cache=True)
+def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, v_speed, v_wait, room, out):  # type: ignore[no-untyped-def]
+    """Decide all junctions: fill `out` (junctions,) with the stage to aim at from now on. `target`: the one up to now."""
+    ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
+    room = room.copy()
+    n = len(v_lane) + 1
+    eta, group, still, weight = np.empty(n), np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n)
+    closed, inside, before = np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n)
+    for j in range(len(t.first) - 1):
+        f, width = t.first[j], t.first[j + 1] - t.first[j]
+        s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
+        stage = out[j] = target[j]
+        a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
+        asked = False
+        for i in range(ptr[a0], ptr[a1]):
+            if t.stages[s0 + stage, t.link_group[v_link[order[i]]] - f] < GREEN:
+                asked = True
+                break
+        if count < 2 or not asked:
             continue
-        # when each green of each stage would come, if it were wanted from now on; -1 where it is there
-        soon = np.full((count, width), -1.0)
-        earliest = np.zeros(count)
-        moving = True
-        for s in range(count):
-            for g in range(width):
-                if colours[s, g] < 3:
-                    if shown[f + g] >= 3 and s != now_stage:
-                        earliest[s] = max(earliest[s], least[f + g] - shown_for[f + g])
-                elif shown[f + g] < 3:
-                    wait = 0.0
-                    if shown[f + g] == 2:
-                        wait = max(0.0, own_yellow[f + g] - shown_for[f + g])
-                    for h in range(width):
-                        if intergreen[f + g, h] > 0.0:
-                            if shown[f + h] >= 3:
-                                if colours[s, h] < 3:
-                                    wait = max(wait, max(0.0, least[f + h] - shown_for[f + h]) + intergreen[f + g, h])
-                            else:
-                                wait = max(wait, intergreen[f + g, h] - ended_for[f + h])
-                    soon[s, g] = max(wait, 0.0)
-            if s != now_stage and earliest[s] <= par[LOCK]:
-                moving = False
-        if moving:
+        soon, earliest, bound = look_ahead(t, j, stage, shown, shown_for, ended_for)
+        if bound:
             continue
-        for s in range(count):  # with the greens of the stage now that are still to come
-            if s != now_stage:
-                for g in range(width):
-                    if colours[now_stage, g] >= 3 and colours[s, g] < 3 and soon[now_stage, g] >= 0.0:
-                        earliest[s] = max(earliest[s], soon[now_stage, g] + least[f + g])
-        a0, a1 = lane_ptr[j], lane_ptr[j + 1]
-        red = False
-        for a in range(a0, a1):
-            for i in range(vptr[a], vptr[a + 1]):
-                if colours[now_stage, link_group[v_link[order[i]]] - f] < 4:
-                    red = True
-        if not red:
-            continue
-        jptr = np.zeros(a1 - a0 + 1, np.int64)
+        lanes = a1 - a0
+        q = Queue(np.zeros(lanes + 1, np.int64), eta, group, still, weight, closed, inside, before)
         end = 0
         for a in range(a0, a1):
-            end = fill_lane(end, vptr[a], vptr[a + 1], order, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, lane_length, link_to, link_group, f, lane_limit[a], lane_links[lane_links_ptr[a] : lane_links_ptr[a + 1]], rates, lane_visible[a], lane_own[a], link_pocket, link_before, ended_for, eta, group, still, weight, closed, pocket, gap_before, par)  # fmt: skip
-            jptr[a - a0 + 1] = end
-        change = 0.0
-        for i in range(lane_links_ptr[a0], lane_links_ptr[a1]):
-            change += par[CHANGE] * rates[lane_links[i]]
-        s, hold, _ = search(now_stage, colours, yields_of[f : f + width, :width], trans[s0 : s0 + count, :count, :width], width, soon, earliest, a1 - a0, 0, jptr, eta, group, still, weight, closed, pocket, gap_before, holds, lengths, least[f : f + width], horizon, change, par)  # fmt: skip
-        out_target[j], out_hold[j] = s, hold
+            end = fill_lane(q, t, m, a, end, order[ptr[a] : ptr[a + 1]], f, v_distance, v_speed, v_wait, v_link, shown, shown_for, room)
+            q.vptr[a - a0 + 1] = end
+        stages, yields, trans = t.stages[s0 : s0 + count, :width], t.yields[f : f + width, :width], t.trans[s0 : s0 + count, :count, :width]
+        s, hold = search(q, lanes, stage, stages, yields, trans, soon, earliest, t.holds, t.lengths, t.least[f : f + width], m)
+        if hold <= 0.5:
+            out[j] = s

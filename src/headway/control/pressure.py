@@ -63,4 +63,4 @@ class MaxPressure(Greedy):
     name = "max-pressure"
 
     def weights(self, seen: Observation) -> FloatArray:
-        return demand(self._network, seen) - seen.count[self._to]
+        return np.asarray(demand(self._network, seen) - seen.count[self._to])

@@ -82,7 +82,10 @@ class QLearning:
     def start(self, seen: Observation) -> QState:
         n = len(self._network.junctions)
         zeros = np.zeros(n)
-        return QState(np.zeros(n, np.int32), np.full(n, seen.at_s), np.full(n, seen.at_s), np.zeros(n, np.uint64), np.zeros(n, np.int64), zeros, np.ones(n), zeros, zeros)  # fmt: skip
+        return QState(
+            np.zeros(n, np.int32), np.full(n, seen.at_s), np.full(n, seen.at_s), np.zeros(n, np.uint64), np.zeros(n, np.int64),
+            zeros, np.ones(n), zeros, zeros,
+        )  # fmt: skip
 
     def due(self, seen: Observation, state: QState) -> BoolArray:
         """Junctions that may decide now, (junctions,)."""
@@ -97,10 +100,9 @@ class QLearning:
         wanted = self._see.stage_demand(seen)
         keys = self._see.keys(seen, state.target, state.since_s, wanted)
         values, visits = self.table.get(keys)
-        values[:, : self._see.most][np.arange(self._see.most) >= self._see.table.count[:, None]] = -np.inf
-        values[:, self._see.most :] = -np.inf
-        unknown = visits.sum(axis=1) == 0
-        best = np.where(unknown, wanted.argmax(axis=1), values.argmax(axis=1))
+        greedy = wanted.argmax(axis=1)
+        untried = visits[np.arange(len(greedy)), greedy] == 0
+        best = np.where(untried, greedy, np.where(visits > 0, values, -np.inf).argmax(axis=1))
         chosen = best if explore is None else np.where(explore >= 0, explore, best)
         target = np.where(due, chosen, state.target).astype(np.int32)
         fresh = due & (target != state.target)
@@ -116,7 +118,9 @@ class QLearning:
     def confidence(self, seen: Observation, state: QState, now: float) -> Confidence:
         """How sure it is of each junction's last decision, by factor."""
         n = len(state.target)
-        return Confidence(np.full(n, freshness(now - seen.at_s)), seen.completeness, novelty(state.visits), state.agreement, performance(state.regret))
+        return Confidence(
+            np.full(n, freshness(now - seen.at_s)), seen.completeness, novelty(state.visits), state.agreement, performance(state.regret)
+        )
 
     def _propose(self, seen: Observation, state: QState) -> Proposal:
         sure = self.confidence(seen, state, seen.at_s)
@@ -124,7 +128,7 @@ class QLearning:
 
     def _junction_of(self, seen: Observation) -> IntArray:
         groups = np.array([x.group for x in self._network.links])[seen.vehicles.link[(seen.vehicles.speed_mps < 0.1) & (seen.vehicles.link >= 0)]]
-        return self._network.group_junction[groups[groups >= 0]]
+        return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)
 
 
 def hash_of(name: str) -> int:

@@ -37,13 +37,16 @@ class QTable:
             self._header, self._table = self._open(path, row)
         self._key, self._used, self._visits, self._value = (self._table[name] for name in ("key", "used", "visits", "value"))
 
-    def _open(self, path: Path, row: np.dtype) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def _open(self, path: Path, row: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         size = HEADER.itemsize + self.rows * row.itemsize
         if path.exists():
             header = np.memmap(path, HEADER, "r+", shape=(1,))
             found = (int(header["magic"][0]), int(header["version"][0]), int(header["actions"][0]), int(header["rows"][0]))
             if found != (MAGIC, 1, self.actions, self.rows) or path.stat().st_size != size:
-                raise ValueError(f"{path}: is no Q-table of {self.actions} actions and {self.rows} rows (has {found[2]} and {found[3]}). Give another file, or the table's own size.")
+                raise ValueError(
+                    f"{path}: is no Q-table of {self.actions} actions and {self.rows} rows ("
+                    f"has {found[2]} and {found[3]}). Give another file, or the table's own size."
+                )
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as stream:
@@ -84,7 +87,7 @@ class QTable:
         return int((self._key != 0).sum())
 
 
-def mix(parts: NDArray[np.integer]) -> Keys:  # type: ignore[type-arg]
+def mix(parts: NDArray[np.integer]) -> Keys:
     """Rows of small whole numbers (n, k) to keys (n,), by Steele's SplitMix64 step over the columns; never 0."""
     key = np.full(len(parts), 0x9E3779B97F4A7C15, np.uint64)
     with np.errstate(over="ignore"):
@@ -96,7 +99,7 @@ def mix(parts: NDArray[np.integer]) -> Keys:  # type: ignore[type-arg]
     return np.where(key == 0, np.uint64(1), key)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _find(key, table):  # type: ignore[no-untyped-def]
     first = (key & np.uint64(len(table) // WAYS - 1)) * np.uint64(WAYS)
     for way in range(WAYS):
@@ -105,7 +108,7 @@ def _find(key, table):  # type: ignore[no-untyped-def]
     return np.int64(-1)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _get(keys, table, used, visits, value, clock, out, out_visits):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         row = _find(keys[i], table)
@@ -119,7 +122,7 @@ def _get(keys, table, used, visits, value, clock, out, out_visits):  # type: ign
                 out_visits[i, a] = visits[row, a]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _add(keys, actions, steps, table, used, visits, value, clock):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         row = _find(keys[i], table)

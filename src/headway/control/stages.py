@@ -58,7 +58,7 @@ def demand(network: Network, seen: Observation, within_m: float = 200.0) -> Floa
     v = seen.vehicles
     near = (v.link >= 0) & (v.distance_m <= within_m)
     groups = np.array([x.group for x in network.links], np.int32)[v.link[near]]
-    return np.bincount(groups[groups >= 0], minlength=len(network.groups)) + seen.waiting_persons
+    return np.asarray(np.bincount(groups[groups >= 0], minlength=len(network.groups)) + seen.waiting_persons, np.float64)
 
 
 class FlowMeter:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def run(job: Job) -> Result:
         )  # fmt: skip
 
 
-def judge(trips: Path, pending: dict[str, float], of: Scenario) -> dict[str, float]:
+def judge(trips: Path, pending: dict[str, float], of: Scenario) -> dict[str, Any]:
     """The figures of merit, from SUMO's tripinfo and the vehicles that never entered (with their delay so far, s)."""
     rows, persons, fuel, co2, arrived = [], [], 0.0, 0.0, 0
     for _, item in ET.iterparse(trips):

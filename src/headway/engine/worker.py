@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from headway import telemetry
 from headway.config import Settings
 from headway.control.catalogue import controller
 from headway.engine import checkpoint
@@ -87,8 +88,9 @@ class _Run:
 
 def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     """The body of the street process: from the last checkpoint of the same run, or from the beginning."""
-    run = _open(outbox, task)
     settings = task.settings
+    telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
+    run = _open(outbox, task)
     pacer = Pacer(settings.loop.tick_s, settings.loop.realtime)
     end_s = min(task.until_s, run.of.end_s)
     told = 0.0
@@ -130,6 +132,8 @@ def _open(outbox: Outbox, task: Task) -> _Run:
         counted[0] += event.kind.startswith("safety.")
         log.append(event)
         outbox.put(event, keep=True)
+        room = "safety" if event.kind.startswith("safety.") else "street"
+        telemetry.log(room).debug(event.kind, at_s=event.at_s, junction=event.junction, **event.data)
 
     sumo = SumoSettings(of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing)
     street = open_street(
@@ -212,11 +216,11 @@ class Engine:
         return False
 
     def messages(self) -> Iterator[Any]:
-        """Snapshot, Event, Restarted, and Done at the end. Raises WorkerFailed when the process is given up."""
+        """Snapshot, Event, Restarted, and Done at the end. Raises WorkerError when the process is given up."""
         return self._supervisor.messages()
 
     def order(self, order: Override | Switch) -> None:
-        """Hand an order to the street; it is taken before the next tick. Raises WorkerFailed if there is no street now."""
+        """Hand an order to the street; it is taken before the next tick. Raises WorkerError if there is no street now."""
         self._supervisor.send(order)
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ class Replay:
     def __init__(self, size: int = 1 << 15, alpha: float = 0.6) -> None:
         self._size, self._alpha, self._next, self._filled = size, alpha, 0, 0
         self._tree = np.zeros(2 * size)
-        self.rows = np.zeros(size, [("key", "u8"), ("action", "i8"), ("reward", "f4"), ("next", "u8"), ("mask", "u4"), ("gamma", "f4")])
+        self.rows = np.zeros(size, [("key", "u8"), ("action", "i8"), ("reward", "f4"), ("next", "u8"), ("gamma", "f4")])
         self._first_surprise = self._surprise = 0.0
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Network, Timing
 from headway.roads.catalogue import Scenario
 from headway.safety import SafetyGate
-from headway.values import FloatArray, Observation
+from headway.values import BoolArray, FloatArray, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,10 @@ def train(of: Scenario, network: Network, timing: Timing, table: QTable, setting
         table.flush()
 
 
-def _episode(of, network, timing, table, settings, replay, random, near, seed, explore, number):  # type: ignore[no-untyped-def]
+def _episode(
+    of: Scenario, network: Network, timing: Timing, table: QTable, settings: TrainingSettings, replay: Replay,
+    random: np.random.Generator, near: FloatArray, seed: int, explore: float, number: int,
+) -> Episode:  # fmt: skip
     plant = SumoPlant(SumoSettings(of.sumocfg, seed), network)
     try:
         agent, gate = QLearning(network, timing, table), SafetyGate(network, timing, plant.time_s)
@@ -103,7 +106,7 @@ def _episode(of, network, timing, table, settings, replay, random, near, seed, e
                 before = state
                 proposal, state = agent.act(seen, state, due, tries)
                 decisions += int(due.sum())
-                _remember(replay, before, state, due, owed - settings.reward.change * (before.chosen != before.target), seen.at_s - since, network)
+                _remember(replay, before, state, due, owed - settings.reward.change * (before.chosen != before.target), seen.at_s - since)
                 owed, since = np.where(due, 0.0, owed), np.where(due, seen.at_s, since)
                 if len(replay) >= settings.batch:
                     surprises.append(_learn(table, replay, settings, random))
@@ -128,10 +131,9 @@ def _pain(network: Network, seen: Observation, reward: Reward) -> FloatArray:
     return np.asarray(reward.halted * halted + reward.longest * longest / 60.0)
 
 
-def _remember(replay: Replay, before: QState, after: QState, due: np.ndarray, owed: FloatArray, lasted_s: FloatArray, network: Network) -> None:  # type: ignore[type-arg]
+def _remember(replay: Replay, before: QState, after: QState, due: BoolArray, owed: FloatArray, lasted_s: FloatArray) -> None:
     rows = np.zeros(len(due), replay.rows.dtype)
     rows["key"], rows["action"], rows["reward"], rows["next"] = before.keys, before.chosen, owed / np.maximum(lasted_s, 1.0), after.keys
-    rows["mask"] = [len(j.stages) for j in network.junctions]
     rows["gamma"] = lasted_s / QLearning.interval_s
     told = due & (before.keys != 0)
     if told.any():
@@ -144,10 +146,10 @@ def _learn(table: QTable, replay: Replay, settings: TrainingSettings, random: np
     places, index = np.unique(places, return_index=True)
     rows = replay.rows[places]
     values, visits = table.get(rows["key"])
-    ahead, _ = table.get(rows["next"])
-    ahead[np.arange(ahead.shape[1]) >= rows["mask"][:, None]] = -np.inf
-    goal = rows["reward"] + settings.gamma ** rows["gamma"] * ahead.max(axis=1)
+    ahead, tried = table.get(rows["next"])
     picked = np.arange(len(rows)), rows["action"]
+    onward = np.where((tried > 0).any(axis=1), np.where(tried > 0, ahead, -np.inf).max(axis=1), values[picked])
+    goal = rows["reward"] + settings.gamma ** rows["gamma"] * onward
     surprise = (goal - values[picked]).astype(np.float64)
     rate = np.maximum(settings.rate / (1.0 + 0.05 * visits[picked]), 0.02)
     table.add(rows["key"], rows["action"], (rate * weight[index] * surprise).astype(np.float32))

@@ -85,11 +85,10 @@ def _points(shape: str) -> list[tuple[float, float]]:
 def _links(path: str, raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str, int]]:
     """Every link over a junction with its programme and place in it ("" and -1 without signal)."""
     onward = {f"{c.get('from')}_{c.get('fromLane')}": c.get("via") for c in raw.connections if c.get("from", "").startswith(":")}
-    place = {}
-    for node in raw.nodes:
-        if node.get("type") != "internal":
-            for i, name in enumerate((node.get("intLanes") or "").split()):
-                place[name] = (node.get("id", ""), i)
+    place: dict[str, tuple[str, int]] = {}
+    for junction in raw.nodes:
+        if junction.get("type") != "internal":
+            place |= {inner: (junction.get("id", ""), i) for i, inner in enumerate((junction.get("intLanes") or "").split())}
     found: list[tuple[Link, str, int]] = []
     for c in raw.connections:
         start, end, via = f"{c.get('from')}_{c.get('fromLane')}", f"{c.get('to')}_{c.get('toLane')}", c.get("via")
@@ -114,7 +113,8 @@ def _links(path: str, raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str,
         tl = c.get("tl", "")
         if tl and request < 0:
             raise RoadsError(
-                f"{path}: connection {start} -> {end} of traffic light {tl!r} has no internal lane, so its right of way is unknown. Rebuild the network with netconvert without --no-internal-links."
+                f"{path}: connection {start} -> {end} of traffic light {tl!r} "
+                "has no internal lane, so its right of way is unknown. Rebuild the network with netconvert without --no-internal-links."
             )
         kind = Kind.PEDESTRIAN if crossing else max(_kind(raw.lanes[start]), _kind(raw.lanes[end]))
         direction = "c" if crossing else c.get("dir", "s")
@@ -202,7 +202,7 @@ def _assemble(path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[L
                 own = tuple(by_tl[tl][place])
                 kind = max((links[i].kind for i in own), default=Kind.VEHICLE)
                 groups.append(SignalGroup(tl, place, len(junctions), kind, own, any(s[place] == "s" for s in states)))
-        junctions.append(_junction(path, raw, links, groups, first, members, warnings, len(junctions)))
+        junctions.append(_junction(path, raw, links, groups, first, members, warnings))
     if not junctions:
         raise RoadsError(
             f"{path}: no connection is controlled by any of the {len(raw.programmes)} traffic lights. Assign links to them (tl, linkIndex)."
@@ -224,7 +224,7 @@ def _assemble(path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[L
 
 
 def _junction(
-    path: str, raw: _Raw, links: list[Link], groups: list[SignalGroup], first: int, members: tuple[str, ...], warnings: list[str], number: int
+    path: str, raw: _Raw, links: list[Link], groups: list[SignalGroup], first: int, members: tuple[str, ...], warnings: list[str]
 ) -> Junction:
     own = groups[first:]
     conflicts, yields = _right_of_way(raw, links, [list(g.links) for g in own])

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
-class WorkerFailed(RuntimeError):
+class WorkerError(RuntimeError):
     """The worker failed more often than is allowed; the message says how it ended last."""
 
 
@@ -91,22 +91,22 @@ class Supervisor:
         return self._process.pid if self._process is not None else None
 
     def send(self, order: Any) -> None:
-        """Hand an order to the worker. Raises WorkerFailed if there is none."""
+        """Hand an order to the worker. Raises WorkerError if there is none."""
         try:
             if self._to_worker is None:
                 raise OSError("not started")
             self._to_worker.send(order)
         except OSError as error:
-            raise WorkerFailed(f"the worker takes no orders now ({error})") from error
+            raise WorkerError(f"the worker takes no orders now ({error})") from error
 
     def stop(self) -> None:
         """Ask the worker to end; `messages` ends when it has."""
         self._stopping = True
-        with contextlib.suppress(WorkerFailed):
+        with contextlib.suppress(WorkerError):
             self.send(None)
 
     def messages(self) -> Iterator[Any]:
-        """What the worker puts out, with a `Restarted` after each restart. Raises WorkerFailed when it is given up."""
+        """What the worker puts out, with a `Restarted` after each restart. Raises WorkerError when it is given up."""
         failures, failed_at, why = 0, 0.0, ""
         while True:
             pipe = self._launch()
@@ -126,7 +126,7 @@ class Supervisor:
                 return
             failed_at, failures = time.monotonic(), failures + 1
             if failures > self._restarts:
-                raise WorkerFailed(f"the worker failed {failures} times in a row; the last time: {why}")
+                raise WorkerError(f"the worker failed {failures} times in a row; the last time: {why}")
 
     def _launch(self) -> Connection:
         ours, theirs = self._context.Pipe(duplex=False)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headway.roads import Network, Timing
+from headway.roads import Network, SignalGroup, Timing
+from headway.values import BoolArray, FloatArray
 
 GREENS = "gG"
 
@@ -61,8 +63,8 @@ def audit(network: Network, timing: Timing, lines: dict[str, list[tuple[float, s
                         and not _gives_way(letters[row, b], junction.yields[b, a])
                     ):
                         found.append(Violation(float(times[row]), junction.id, "conflict", (int(a), int(b))))
-            for g in np.flatnonzero(~np.isin(letters[row], list("rsyYgG"))):
-                found.append(Violation(float(times[row]), junction.id, "colour", (int(g),)))
+            odd = np.flatnonzero(~np.isin(letters[row], list("rsyYgG")))
+            found += [Violation(float(times[row]), junction.id, "colour", (int(g),)) for g in odd]
         found += _clearances(junction.id, junction.first, junction.conflicts, timing, times, letters, green, begin)
     return found
 
@@ -71,8 +73,10 @@ def _gives_way(letter: str, yields: bool) -> bool:
     return letter == "g" and bool(yields)
 
 
-def _clearances(name, first, conflicts, timing, times, letters, green, begin):  # type: ignore[no-untyped-def]
-    found = []
+def _clearances(
+    name: str, first: int, conflicts: BoolArray, timing: Timing, times: FloatArray, letters: NDArray[np.str_], green: BoolArray, begin: float
+) -> list[Violation]:
+    found: list[Violation] = []
     eps = 1e-3
     for g in range(letters.shape[1]):
         lit = green[:, g]
@@ -93,12 +97,12 @@ def _clearances(name, first, conflicts, timing, times, letters, green, begin):  
                 for r in range(end, len(times)):
                     if times[r] + eps >= free:
                         break
-                    if green[r, other] and not green[r - 1, other]:
+                    if green[r, other] and not green[r - 1, other] and not green[r, g]:
                         found.append(Violation(float(times[r]), name, "clearance", (g, int(other))))
     return found
 
 
-def _joined(lines: list[list[tuple[float, str]]], tls: tuple[str, ...], groups: list) -> Iterator[tuple[float, str]]:  # type: ignore[type-arg]
+def _joined(lines: list[list[tuple[float, str]]], tls: tuple[str, ...], groups: list[SignalGroup]) -> Iterator[tuple[float, str]]:
     """One time line over all groups of a junction, from those of its programmes."""
     moments = sorted({t for line in lines for t, _ in line})
     cursors = [0] * len(lines)

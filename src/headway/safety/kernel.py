@@ -27,7 +27,7 @@ class Rule(IntEnum):
     MAXIMUM_RED = 6
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def note_calls(now, calls, shown, first, ptr, foe, call_since, call_last, foe_since):  # type: ignore[no-untyped-def]
     """Bring up to date since when each red group has been asking, and each green group has kept an asking one waiting.
 
@@ -50,7 +50,7 @@ def note_calls(now, calls, shown, first, ptr, foe, call_since, call_last, foe_si
             foe_since[g] = now
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def serve_starving(now, wanted, shown, since, least, first, stage_ptr, stages, stage_of, call_since, max_red, exempt, forced, rule):  # type: ignore[no-untyped-def]  # fmt: skip
     """Where a group has asked in vain for `max_red` seconds, its stage is wanted until it has had its shortest green.
 
@@ -78,7 +78,7 @@ def serve_starving(now, wanted, shown, since, least, first, stage_ptr, stages, s
                     rule[g] = 6
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def step(now, wanted, shown, since, green_start, green_end, foe_since, first, ptr, foe, foe_yields, yields_foe, yellow, clearance, least, most, min_cycle, out, rule):  # type: ignore[no-untyped-def]  # fmt: skip
     """Fill `out` (groups,) with the colours to show, `rule` (groups,) with the rule that changed a wish.
 
@@ -138,7 +138,7 @@ def step(now, wanted, shown, since, green_start, green_end, foe_since, first, pt
             out[g] = w
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def book(now, out, shown, since, green_start, green_end):  # type: ignore[no-untyped-def]
     """Put `out` in force: bring the clocks of each group up to date."""
     for g in range(len(out)):
@@ -152,7 +152,7 @@ def book(now, out, shown, since, green_start, green_end):  # type: ignore[no-unt
         shown[g] = out[g]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def count_calls(link, link_group, persons, recall, first, calls):  # type: ignore[no-untyped-def]
     """calls (groups,): a vehicle for the group is in sight, a pedestrian waits, or its junction is blind (`recall`)."""
     for j in range(len(first) - 1):
@@ -163,7 +163,7 @@ def count_calls(link, link_group, persons, recall, first, calls):  # type: ignor
             calls[link_group[i]] = True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def is_safe(colours, ptr, foe, foe_yields, yields_foe):  # type: ignore[no-untyped-def]
     """The last look, by itself: known colours only, and no two conflicting greens of which none gives way."""
     for g in range(len(colours)):

@@ -40,16 +40,16 @@ def watch_lanes(network: Network, range_m: float) -> Watch:
     best: dict[str, tuple[float, set[int], bool]] = {}
     for stop in stop_lanes(network):
         for feeder in feeders(network, stop, range_m):
-            to_stop, lanes, own = best.get(feeder.name, (np.inf, set[int](), False))
-            best[feeder.name] = (min(to_stop, feeder.to_stop_m), lanes | {stop}, own or feeder.is_stop_lane)
+            to_stop, served, own = best.get(feeder.name, (np.inf, set[int](), False))
+            best[feeder.name] = (min(to_stop, feeder.to_stop_m), served | {stop}, own or feeder.is_stop_lane)
     names = tuple(best)
     lane = np.array([next(iter(best[n][1])) if len(best[n][1]) == 1 else -1 for n in names], np.int32)
     only = np.full(len(names), -1, np.int32)
     for k, n in enumerate(names):
         if best[n][2]:
-            own = network.links_from(network.lane_index[n])
-            if len(own) == 1:
-                only[k] = own[0]
+            links = network.links_from(network.lane_index[n])
+            if len(links) == 1:
+                only[k] = links[0]
     return Watch(names, lane, np.array([best[n][0] for n in names]), only, np.array([best[n][2] for n in names]))
 
 

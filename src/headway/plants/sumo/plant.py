@@ -33,7 +33,8 @@ class SumoSettings:
     def arguments(self) -> list[str]:
         return [
             "sumo", "-c", self.sumocfg, "--seed", str(self.seed), "--scale", str(self.scale), "--time-to-teleport", "-1",
-            "--no-step-log", "true", "--save-state.rng", "true", "--save-state.transportables", "true", "--no-warnings", "true", "--duration-log.disable", "true", *self.extra,
+            "--no-step-log", "true", "--save-state.rng", "true", "--save-state.transportables", "true", "--no-warnings", "true",
+            "--duration-log.disable", "true", *self.extra,
         ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headway.roads import Network
 from headway.values import FloatArray, IntArray, Vehicles
@@ -103,7 +104,7 @@ def likely_links(network: Network) -> IntArray:
     return found
 
 
-def take(of: Vehicles, rows: IntArray) -> Vehicles:
+def take(of: Vehicles, rows: NDArray[np.int64]) -> Vehicles:
     """The rows of a table of vehicles."""
     columns: list[IntArray | FloatArray] = [of.lane, of.link, of.distance_m, of.speed_mps, of.waiting_s, of.length_m, of.emergency]  # type: ignore[list-item]
     return Vehicles(*(c[rows] for c in columns))  # type: ignore[arg-type]

@@ -1,0 +1,268 @@
+"""The planner's model of one junction, compiled: lanes as first-in-first-out queues that stages discharge.
+
+Times are seconds from now. A state of the search is a row of `ptr` (vehicles gone, by lane) and `last` (when the last one
+left): discharging reads the row `src` and writes the row `dst`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from headway.values import BoolArray, FloatArray
+
+MAX_LANES, ROWS = 64, 4
+GREEN, PERMISSIVE = 4, 3
+
+
+class Model(NamedTuple):
+    """The figures of the model; seconds, metres, metres a second.
+
+    headway, startup: between two vehicles of a queue; lost at its start. late: how long after the end of green one still goes.
+    stop:             cost of having to stop, on top of the wait. still: below this speed a vehicle has stopped already.
+    accel:            of a vehicle that drives up freely, m/s2.
+    after:            between the last vehicle of a stream and one that gives way to it.
+    gap:              a stream is taken to have ended when nobody comes for so long. ahead: how far the choice of the next stage looks.
+    rest:             cost of each vehicle left over at the horizon.
+    room, short:      a lane with less room is closed; in a lane shorter than this each vehicle takes its part of the room.
+    stuck, give_up:   who stands so long on green is blocked; who stands so long finds no gap.
+    spill:            weight that a vehicle gains when its queue fills the lane.
+    """
+
+    horizon: float
+    headway: float
+    startup: float
+    late: float
+    stop: float
+    still: float
+    accel: float
+    after: float
+    gap: float
+    ahead: float
+    rest: float
+    room: float
+    short: float
+    stuck: float
+    give_up: float
+    spill: float
+
+
+class Queue(NamedTuple):
+    """The vehicles of one junction, lane by lane, nearest first: lane k has those from vptr[k] to vptr[k + 1] - 1.
+
+    eta: earliest arrival at the stop line; group: signal group (of the junction); still: it stands or crawls; weight: of its delay.
+    closed: 1 if a permissive green does not help it, 2 if none does; inside: it may wait within the junction for a gap;
+    before: the gap that it needs in the stream it gives way to.
+    """
+
+    vptr: np.ndarray
+    eta: FloatArray
+    group: np.ndarray
+    still: BoolArray
+    weight: FloatArray
+    closed: np.ndarray
+    inside: BoolArray
+    before: FloatArray
+
+
+@njit(cache=True)
+def eta_s(distance, speed, limit, accel):  # type: ignore[no-untyped-def]
+    """Seconds to the stop line from `speed`, accelerating to `limit`."""
+    if distance <= 0.0:
+        return 0.0
+    v = min(speed, limit)
+    ramp = (limit * limit - v * v) / (2.0 * accel)
+    if ramp >= distance:
+        return (np.sqrt(v * v + 2.0 * accel * distance) - v) / accel
+    return (limit - v) / accel + (distance - ramp) / limit
+
+
+@njit(cache=True)
+def cost_of(q, v, t, m):  # type: ignore[no-untyped-def]
+    """What it costs that vehicle v leaves at t."""
+    wait = t - q.eta[v]
+    return q.weight[v] * (wait if q.still[v] else wait + min(wait, m.stop))
+
+
+@njit(cache=True)
+def discharge(q, k, src, dst, ptr, last, colours, begin, end, opens, m):  # type: ignore[no-untyped-def]
+    """Discharge lane k, whose greens are all protected, from `begin` to `end`; returns the cost of those who leave.
+
+    opens: (groups,) when each group turns green, or -1 if it was green before.
+    """
+    v, t_last, cost = q.vptr[k] + ptr[src, k], last[src, k], 0.0
+    while v < q.vptr[k + 1]:
+        g = q.group[v]
+        if colours[g] - q.closed[v] < PERMISSIVE:
+            break
+        t = max(q.eta[v], t_last + m.headway, begin)
+        if opens[g] >= 0.0:
+            t = max(t, opens[g] + m.startup)
+        if t > end + m.late:
+            break
+        cost += cost_of(q, v, t, m)
+        t_last = t
+        v += 1
+    ptr[dst, k] = v - q.vptr[k]
+    last[dst, k] = t_last
+    return cost
+
+
+@njit(cache=True)
+def discharge_together(q, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m):  # type: ignore[no-untyped-def]
+    """The same for all lanes in order of time, where some green is permissive.
+
+    Who has a permissive green waits for a gap in the traffic that it gives way to; where the junction has room for one that
+    waits inside, it does not hold up those behind it, and leaves at the end of the green at the latest.
+    """
+    cost = 0.0
+    at, not_before = np.empty(2 * lanes), np.full(lanes, -1e9)
+    inside = np.full(lanes, -1, np.int64)
+    for k in range(lanes):
+        ptr[dst, k], last[dst, k] = ptr[src, k], last[src, k]
+        at[k], at[lanes + k] = -1.0, 1e18
+    for _ in range(2000):
+        pick, soonest = -1, 1e17
+        for k in range(lanes):
+            if at[k] < 0.0:
+                at[k] = 1e18
+                v = q.vptr[k] + ptr[dst, k]
+                if v < q.vptr[k + 1] and colours[q.group[v]] - q.closed[v] >= PERMISSIVE:
+                    at[k] = max(q.eta[v], last[dst, k] + m.headway, begin, not_before[k])
+                    if opens[q.group[v]] >= 0.0:
+                        at[k] = max(at[k], opens[q.group[v]] + m.startup)
+            if at[k] < soonest:
+                pick, soonest = k, at[k]
+            if at[lanes + k] < soonest:
+                pick, soonest = lanes + k, at[lanes + k]
+        if pick < 0 or soonest > end + m.late:
+            break
+        k = pick % lanes
+        v = q.vptr[k] + ptr[dst, k] if pick < lanes else inside[k]
+        if colours[q.group[v]] == PERMISSIVE:
+            until = gap_from(q, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m)
+            if until > soonest:
+                if pick < lanes and q.inside[v] and inside[k] < 0:
+                    inside[k], at[lanes + k] = v, until
+                    ptr[dst, k] += 1
+                    last[dst, k] = soonest
+                    at[k] = -1.0
+                else:
+                    at[pick] = until
+                    if pick < lanes:
+                        not_before[k] = until
+                continue
+        cost += cost_of(q, v, soonest, m)
+        if pick < lanes:
+            ptr[dst, k] += 1
+            last[dst, k] = soonest
+            not_before[k], at[k] = -1e9, -1.0
+        else:
+            inside[k], at[pick] = -1, 1e18
+    for k in range(lanes):
+        if inside[k] >= 0:
+            cost += cost_of(q, inside[k], end + 2.0, m)
+    return cost
+
+
+@njit(cache=True)
+def gap_from(q, v, lane, lanes, now, at, src, dst, ptr, last, colours, yields, m):  # type: ignore[no-untyped-def]
+    """When the traffic that vehicle v of `lane` gives way to next leaves it alone; not after `now` if it may go at once."""
+    until = -1e9
+    for k in range(lanes):
+        if k == lane:
+            continue
+        u = q.vptr[k] + ptr[dst, k]
+        if at[k] < now + q.before[v] and u < q.vptr[k + 1] and yields[q.group[v], q.group[u]] and colours[q.group[u]] == GREEN:
+            until = max(until, at[k] + m.after)
+        if ptr[dst, k] > ptr[src, k] and yields[q.group[v], q.group[u - 1]] and last[dst, k] + m.after > now + 1e-9:
+            until = max(until, last[dst, k] + m.after)
+    return until
+
+
+@njit(cache=True)
+def stage_cost(q, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m):  # type: ignore[no-untyped-def]
+    """Discharge all lanes during one stage; returns the cost of those who leave."""
+    for k in range(lanes):
+        for v in range(q.vptr[k] + ptr[src, k], q.vptr[k + 1]):
+            c = colours[q.group[v]]
+            if c < PERMISSIVE or q.eta[v] > end:
+                break
+            if c == PERMISSIVE:
+                return discharge_together(q, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m)
+    cost = 0.0
+    for k in range(lanes):
+        cost += discharge(q, k, src, dst, ptr, last, colours, begin, end, opens, m)
+    return cost
+
+
+@njit(cache=True)
+def cost_so_far(q, lanes, row, ptr, at):  # type: ignore[no-untyped-def]
+    """A lower bound of what those who have not left cost, by their wait up to `at`."""
+    cost = 0.0
+    for k in range(lanes):
+        for v in range(q.vptr[k] + ptr[row, k], q.vptr[k + 1]):
+            if q.eta[v] >= at:
+                break
+            cost += q.weight[v] * (at - q.eta[v])
+    return cost
+
+
+@njit(cache=True)
+def cost_left(q, lanes, row, ptr, m):  # type: ignore[no-untyped-def]
+    """What those cost who have not left at the horizon."""
+    cost = 0.0
+    for k in range(lanes):
+        for v in range(q.vptr[k] + ptr[row, k], q.vptr[k + 1]):
+            if q.eta[v] >= m.horizon:
+                break
+            cost += cost_of(q, v, m.horizon, m) + q.weight[v] * m.rest
+    return cost
+
+
+@njit(cache=True)
+def clear_time(q, lanes, row, ptr, last, colours, begin, opens, least, m):  # type: ignore[no-untyped-def]
+    """When the queues and platoons of a stage that began at `begin` have passed, not before its shortest green."""
+    until = begin
+    for g in range(len(opens)):
+        if opens[g] >= 0.0 and colours[g] >= PERMISSIVE:
+            until = max(until, opens[g] + least[g])
+    for k in range(lanes):
+        t_last, served = last[row, k], False
+        for v in range(q.vptr[k] + ptr[row, k], q.vptr[k + 1]):
+            g = q.group[v]
+            if colours[g] != GREEN or q.closed[v] > 1:
+                break
+            t = max(q.eta[v], t_last + m.headway, begin)
+            if opens[g] >= 0.0:
+                t = max(t, opens[g] + m.startup)
+            ready = max(t_last, begin) if served else until
+            if (t > ready + m.gap and q.eta[v] > ready + m.gap) or t > m.horizon:
+                break
+            t_last, served = t, True
+        if served:
+            until = max(until, t_last + 0.1)
+    return until
+
+
+@njit(cache=True)
+def best_next(q, lanes, row, ptr, stage, stages, at, m):  # type: ignore[no-untyped-def]
+    """The stage other than `stage` that would serve most waiting time at `at`."""
+    best, found = -1.0, stage
+    for s in range(len(stages)):
+        if s == stage:
+            continue
+        score = 0.0
+        for k in range(lanes):
+            v = q.vptr[k] + ptr[row, k]
+            while v < q.vptr[k + 1] and q.eta[v] < at + m.ahead:
+                c = stages[s, q.group[v]]
+                if c - q.closed[v] < PERMISSIVE:
+                    break
+                score += (at + m.ahead - q.eta[v]) * (1.0 if c == GREEN else 0.3)
+                v += 1
+        if score > best:
+            best, found = score, s
+    return found
