@@ -13,14 +13,14 @@ import numpy as np
 
 from headway.control import planner_kernel as kernel
 from headway.control.queue_model import MAX_LANES, Model
-from headway.control.stages import StageTable
+from headway.control.stages import GO, StageTable
 from headway.roads import Colour, Link, Network, RoadsError, Timing
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
 HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
 MODEL = Model(
-    horizon=60.0, headway=2.0, startup=1.0, late=0.7, stop=3.0, still=5.0, accel=2.0, after=1.0, gap=2.0, ahead=5.0,
+    horizon=60.0, headway=2.0, startup=1.0, late=0.7, stop=3.0, crawl=5.0, accel=2.0, after=1.0, gap=2.0, ahead=5.0,
     rest=0.0, room=15.0, short=60.0, stuck=5.0, give_up=30.0, spill=1.0,
 )  # fmt: skip
 
@@ -40,7 +40,7 @@ class Planner:
     name = "planner"
 
     def __init__(self, network: Network, timing: Timing, model: Model = MODEL) -> None:
-        self._network, self._model, self._table = network, model, StageTable(network, timing)
+        self._network, self._model, self._table = network, np.array(model), StageTable(network, timing)
         self._tables = tables(network, timing, self._table)
         self._sure = np.ones(len(network.junctions))
 
@@ -51,7 +51,7 @@ class Planner:
 
     def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         v = seen.vehicles
-        lit = seen.shown >= Colour.PERMISSIVE
+        lit = seen.shown >= GO
         ended = np.where(state.lit & ~lit, seen.at_s - seen.shown_for_s, state.ended_s)
         target = np.empty_like(state.target)
         kernel.plan(

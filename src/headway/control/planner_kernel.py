@@ -8,11 +8,25 @@ import numpy as np
 from numba import njit
 
 from headway.control.queue_model import (
+    ACCEL,
+    BEFORE,
+    CLOSED,
+    CRAWL,
+    ETA,
+    GIVE_UP,
     GREEN,
+    GROUP,
+    HORIZON,
+    INSIDE,
     MAX_LANES,
     PERMISSIVE,
+    ROOM,
     ROWS,
-    Queue,
+    SHORT,
+    SPILL,
+    STILL,
+    STUCK,
+    WEIGHT,
     best_next,
     clear_time,
     cost_left,
@@ -53,7 +67,7 @@ class Tables(NamedTuple):
 
 
 @njit(cache=True)
-def rollout(q, lanes, ptr, last, stage, src, begin, cost, bound, stages, yields, trans, opens, least, m, fixed_end):  # type: ignore[no-untyped-def]
+def rollout(q, vptr, lanes, ptr, last, stage, src, begin, cost, bound, stages, yields, trans, opens, least, m, fixed_end):  # type: ignore[no-untyped-def]
     """Cost up to the horizon if `stage` is begun at `begin` and each stage then lasts until its queues are gone.
 
     fixed_end: the end of the first stage. The rows after `src` of ptr and last are its scratch.
@@ -61,19 +75,19 @@ def rollout(q, lanes, ptr, last, stage, src, begin, cost, bound, stages, yields,
     now, row, end = begin, src, fixed_end
     for turn in range(12):
         if turn > 0:
-            end = clear_time(q, lanes, row, ptr, last, stages[stage], now, opens, least, m)
-        end = min(end, m.horizon)
+            end = clear_time(q, vptr, lanes, row, ptr, last, stages[stage], now, opens, least, m)
+        end = min(end, m[HORIZON])
         nxt = 3 if row == 2 else 2
-        cost += stage_cost(q, lanes, row, nxt, ptr, last, stages[stage], yields, now, end, opens, m)
+        cost += stage_cost(q, vptr, lanes, row, nxt, ptr, last, stages[stage], yields, now, end, opens, m)
         row = nxt
-        if end >= m.horizon:
+        if end >= m[HORIZON]:
             break
-        if cost + cost_so_far(q, lanes, row, ptr, end) >= bound:
+        if cost + cost_so_far(q, vptr, lanes, row, ptr, end) >= bound:
             return 1e18
-        follow = best_next(q, lanes, row, ptr, stage, stages, end, m)
+        follow = best_next(q, vptr, lanes, row, ptr, stage, stages, end, m)
         enter(opens, trans[stage, follow], end)
         stage, now = follow, end
-    return cost + cost_left(q, lanes, row, ptr, m)
+    return cost + cost_left(q, vptr, lanes, row, ptr, m)
 
 
 @njit(cache=True)
@@ -84,7 +98,7 @@ def enter(opens, trans, start):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def search(q, lanes, stage, stages, yields, trans, soon, earliest, holds, lengths, least, m):  # type: ignore[no-untyped-def]
+def search(q, vptr, lanes, stage, stages, yields, trans, soon, earliest, holds, lengths, least, m):  # type: ignore[no-untyped-def]
     """The least-cost plan of one junction: (next stage, seconds until it begins). `stage` itself means to hold it.
 
     stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where
@@ -92,12 +106,12 @@ def search(q, lanes, stage, stages, yields, trans, soon, earliest, holds, length
     """
     ptr, last = np.zeros((ROWS, MAX_LANES), np.int64), np.full((ROWS, MAX_LANES), -100.0)
     opens = np.empty(soon.shape[1])
-    best_stage, best_hold = stage, m.horizon
-    best = stage_cost(q, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, m.horizon, soon[stage], m) + cost_left(q, lanes, 1, ptr, m)
+    best_stage, best_hold = stage, m[HORIZON]
+    best = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, m[HORIZON], soon[stage], m) + cost_left(q, vptr, lanes, 1, ptr, m)
     for hi in range(len(holds)):
         start = holds[hi]
-        base = stage_cost(q, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, start, soon[stage], m)
-        if base + cost_so_far(q, lanes, 1, ptr, start) >= best:
+        base = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, start, soon[stage], m)
+        if base + cost_so_far(q, vptr, lanes, 1, ptr, start) >= best:
             break
         for s in range(len(stages)):
             if s == stage or (hi > 0 and earliest[s] > start + 1e-6):
@@ -109,12 +123,12 @@ def search(q, lanes, stage, stages, yields, trans, soon, earliest, holds, length
                 else:
                     enter(opens, trans[stage, s], start)
                 if li < 0:
-                    first = end = clear_time(q, lanes, 1, ptr, last, stages[s], start, opens, least, m)
+                    first = end = clear_time(q, vptr, lanes, 1, ptr, last, stages[s], start, opens, least, m)
                 else:
                     end = start + lengths[li]
                     if end >= first - 1.0:
                         break
-                cost = rollout(q, lanes, ptr, last, s, 1, start, base, best, stages, yields, trans, opens, least, m, end)
+                cost = rollout(q, vptr, lanes, ptr, last, s, 1, start, base, best, stages, yields, trans, opens, least, m, end)
                 if cost < best:
                     best, best_stage, best_hold = cost, s, start
     return best_stage, best_hold
@@ -158,20 +172,20 @@ def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, 
         v = rows[i]
         link = v_link[v]
         g, to = t.link_group[link], t.link_to[link]
-        q.group[at] = g - first
-        q.eta[at] = eta_s(v_distance[v], v_speed[v], t.lane_limit[a], m.accel)
-        q.still[at] = v_speed[v] < m.still
-        q.weight[at] = 1.0 + m.spill * full
-        q.inside[at], q.before[at] = t.link_inside[link], t.link_before[link]
-        q.closed[at] = 0
+        q[GROUP, at] = g - first
+        q[ETA, at] = eta_s(v_distance[v], v_speed[v], t.lane_limit[a], m[ACCEL])
+        q[STILL, at] = v_speed[v] < m[CRAWL]
+        q[WEIGHT, at] = 1.0 + m[SPILL] * full
+        q[INSIDE, at], q[BEFORE, at] = t.link_inside[link], t.link_before[link]
+        q[CLOSED, at] = 0
         if i == 0 and v_distance[v] < 15.0:
-            if v_wait[v] > m.stuck and shown[g] == GREEN and shown_for[g] > m.stuck + 3.0:
-                q.closed[at] = 2  # green, and yet it does not move: what blocks it is not the signal
-            elif v_wait[v] > m.give_up:
-                q.closed[at] = 1
-        if room[to] < min(m.room, 0.6 * t.lane_length[to]):
-            q.closed[at] = 2
-        if t.lane_length[to] < m.short and room[to] < t.lane_length[to]:
+            if v_wait[v] > m[STUCK] and shown[g] == GREEN and shown_for[g] > m[STUCK] + 3.0:
+                q[CLOSED, at] = 2  # green, and yet it does not move: what blocks it is not the signal
+            elif v_wait[v] > m[GIVE_UP]:
+                q[CLOSED, at] = 1
+        if room[to] < min(m[ROOM], 0.6 * t.lane_length[to]):
+            q[CLOSED, at] = 2
+        if t.lane_length[to] < m[SHORT] and room[to] < t.lane_length[to]:
             room[to] -= 7.5
         at += 1
     return at
@@ -212,8 +226,7 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
     room = room.copy()
     n = len(v_lane) + 1
-    eta, group, still, weight = np.empty(n), np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n)
-    closed, inside, before = np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n)
+    q = np.empty((7, n))
     for j in range(len(t.first) - 1):
         f, width = t.first[j], t.first[j + 1] - t.first[j]
         s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
@@ -230,12 +243,12 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
         if bound:
             continue
         lanes = a1 - a0
-        q = Queue(np.zeros(lanes + 1, np.int64), eta, group, still, weight, closed, inside, before)
+        vptr = np.zeros(lanes + 1, np.int64)
         end = 0
         for a in range(a0, a1):
             end = fill_lane(q, t, m, a, end, order[ptr[a] : ptr[a + 1]], f, v_distance, v_speed, v_wait, v_link, shown, shown_for, room)
-            q.vptr[a - a0 + 1] = end
+            vptr[a - a0 + 1] = end
         stages, yields, trans = t.stages[s0 : s0 + count, :width], t.yields[f : f + width, :width], t.trans[s0 : s0 + count, :count, :width]
-        s, hold = search(q, lanes, stage, stages, yields, trans, soon, earliest, t.holds, t.lengths, t.least[f : f + width], m)
+        s, hold = search(q, vptr, lanes, stage, stages, yields, trans, soon, earliest, t.holds, t.lengths, t.least[f : f + width], m)
         if hold <= 0.5:
             out[j] = s

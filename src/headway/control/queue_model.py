@@ -11,17 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from headway.values import BoolArray, FloatArray
-
 MAX_LANES, ROWS = 64, 4
 GREEN, PERMISSIVE = 4, 3
 
 
 class Model(NamedTuple):
-    """The figures of the model; seconds, metres, metres a second.
+    """The figures of the model, in the order in which the compiled code finds them; seconds, metres, metres a second.
 
     headway, startup: between two vehicles of a queue; lost at its start. late: how long after the end of green one still goes.
-    stop:             cost of having to stop, on top of the wait. still: below this speed a vehicle has stopped already.
+    stop:             cost of having to stop, on top of the wait. crawl: below this speed a vehicle has stopped already.
     accel:            of a vehicle that drives up freely, m/s2.
     after:            between the last vehicle of a stream and one that gives way to it.
     gap:              a stream is taken to have ended when nobody comes for so long. ahead: how far the choice of the next stage looks.
@@ -36,7 +34,7 @@ class Model(NamedTuple):
     startup: float
     late: float
     stop: float
-    still: float
+    crawl: float
     accel: float
     after: float
     gap: float
@@ -49,22 +47,12 @@ class Model(NamedTuple):
     spill: float
 
 
-class Queue(NamedTuple):
-    """The vehicles of one junction, lane by lane, nearest first: lane k has those from vptr[k] to vptr[k + 1] - 1.
+HORIZON, HEADWAY, STARTUP, LATE, STOP, CRAWL, ACCEL, AFTER, GAP, AHEAD, REST, ROOM, SHORT, STUCK, GIVE_UP, SPILL = range(len(Model._fields))
 
-    eta: earliest arrival at the stop line; group: signal group (of the junction); still: it stands or crawls; weight: of its delay.
-    closed: 1 if a permissive green does not help it, 2 if none does; inside: it may wait within the junction for a gap;
-    before: the gap that it needs in the stream it gives way to.
-    """
-
-    vptr: np.ndarray
-    eta: FloatArray
-    group: np.ndarray
-    still: BoolArray
-    weight: FloatArray
-    closed: np.ndarray
-    inside: BoolArray
-    before: FloatArray
+# The vehicles of one junction, lane by lane, nearest first: columns vptr[k] to vptr[k + 1] - 1 of q are those of lane k. Rows of q:
+# earliest arrival at the stop line; signal group (of the junction); 1 if it stands or crawls; weight of its delay;
+# 1 if a permissive green does not help it, 2 if none does; 1 if it may wait within the junction for a gap; the gap that it needs.
+ETA, GROUP, STILL, WEIGHT, CLOSED, INSIDE, BEFORE = range(7)
 
 
 @njit(cache=True)
@@ -82,36 +70,36 @@ def eta_s(distance, speed, limit, accel):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def cost_of(q, v, t, m):  # type: ignore[no-untyped-def]
     """What it costs that vehicle v leaves at t."""
-    wait = t - q.eta[v]
-    return q.weight[v] * (wait if q.still[v] else wait + min(wait, m.stop))
+    wait = t - q[ETA, v]
+    return q[WEIGHT, v] * (wait if q[STILL, v] > 0.0 else wait + min(wait, m[STOP]))
 
 
 @njit(cache=True)
-def discharge(q, k, src, dst, ptr, last, colours, begin, end, opens, m):  # type: ignore[no-untyped-def]
+def discharge(q, vptr, k, src, dst, ptr, last, colours, begin, end, opens, m):  # type: ignore[no-untyped-def]
     """Discharge lane k, whose greens are all protected, from `begin` to `end`; returns the cost of those who leave.
 
     opens: (groups,) when each group turns green, or -1 if it was green before.
     """
-    v, t_last, cost = q.vptr[k] + ptr[src, k], last[src, k], 0.0
-    while v < q.vptr[k + 1]:
-        g = q.group[v]
-        if colours[g] - q.closed[v] < PERMISSIVE:
+    v, t_last, cost = vptr[k] + ptr[src, k], last[src, k], 0.0
+    while v < vptr[k + 1]:
+        g = int(q[GROUP, v])
+        if colours[g] - q[CLOSED, v] < PERMISSIVE:
             break
-        t = max(q.eta[v], t_last + m.headway, begin)
+        t = max(q[ETA, v], t_last + m[HEADWAY], begin)
         if opens[g] >= 0.0:
-            t = max(t, opens[g] + m.startup)
-        if t > end + m.late:
+            t = max(t, opens[g] + m[STARTUP])
+        if t > end + m[LATE]:
             break
         cost += cost_of(q, v, t, m)
         t_last = t
         v += 1
-    ptr[dst, k] = v - q.vptr[k]
+    ptr[dst, k] = v - vptr[k]
     last[dst, k] = t_last
     return cost
 
 
 @njit(cache=True)
-def discharge_together(q, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m):  # type: ignore[no-untyped-def]
+def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m):  # type: ignore[no-untyped-def]
     """The same for all lanes in order of time, where some green is permissive.
 
     Who has a permissive green waits for a gap in the traffic that it gives way to; where the junction has room for one that
@@ -128,23 +116,23 @@ def discharge_together(q, lanes, src, dst, ptr, last, colours, yields, begin, en
         for k in range(lanes):
             if at[k] < 0.0:
                 at[k] = 1e18
-                v = q.vptr[k] + ptr[dst, k]
-                if v < q.vptr[k + 1] and colours[q.group[v]] - q.closed[v] >= PERMISSIVE:
-                    at[k] = max(q.eta[v], last[dst, k] + m.headway, begin, not_before[k])
-                    if opens[q.group[v]] >= 0.0:
-                        at[k] = max(at[k], opens[q.group[v]] + m.startup)
+                v = vptr[k] + ptr[dst, k]
+                if v < vptr[k + 1] and colours[int(q[GROUP, v])] - q[CLOSED, v] >= PERMISSIVE:
+                    at[k] = max(q[ETA, v], last[dst, k] + m[HEADWAY], begin, not_before[k])
+                    if opens[int(q[GROUP, v])] >= 0.0:
+                        at[k] = max(at[k], opens[int(q[GROUP, v])] + m[STARTUP])
             if at[k] < soonest:
                 pick, soonest = k, at[k]
             if at[lanes + k] < soonest:
                 pick, soonest = lanes + k, at[lanes + k]
-        if pick < 0 or soonest > end + m.late:
+        if pick < 0 or soonest > end + m[LATE]:
             break
         k = pick % lanes
-        v = q.vptr[k] + ptr[dst, k] if pick < lanes else inside[k]
-        if colours[q.group[v]] == PERMISSIVE:
-            until = gap_from(q, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m)
+        v = vptr[k] + ptr[dst, k] if pick < lanes else inside[k]
+        if colours[int(q[GROUP, v])] == PERMISSIVE:
+            until = gap_from(q, vptr, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m)
             if until > soonest:
-                if pick < lanes and q.inside[v] and inside[k] < 0:
+                if pick < lanes and q[INSIDE, v] > 0.0 and inside[k] < 0:
                     inside[k], at[lanes + k] = v, until
                     ptr[dst, k] += 1
                     last[dst, k] = soonest
@@ -168,62 +156,62 @@ def discharge_together(q, lanes, src, dst, ptr, last, colours, yields, begin, en
 
 
 @njit(cache=True)
-def gap_from(q, v, lane, lanes, now, at, src, dst, ptr, last, colours, yields, m):  # type: ignore[no-untyped-def]
+def gap_from(q, vptr, v, lane, lanes, now, at, src, dst, ptr, last, colours, yields, m):  # type: ignore[no-untyped-def]
     """When the traffic that vehicle v of `lane` gives way to next leaves it alone; not after `now` if it may go at once."""
     until = -1e9
     for k in range(lanes):
         if k == lane:
             continue
-        u = q.vptr[k] + ptr[dst, k]
-        if at[k] < now + q.before[v] and u < q.vptr[k + 1] and yields[q.group[v], q.group[u]] and colours[q.group[u]] == GREEN:
-            until = max(until, at[k] + m.after)
-        if ptr[dst, k] > ptr[src, k] and yields[q.group[v], q.group[u - 1]] and last[dst, k] + m.after > now + 1e-9:
-            until = max(until, last[dst, k] + m.after)
+        u = vptr[k] + ptr[dst, k]
+        if at[k] < now + q[BEFORE, v] and u < vptr[k + 1] and yields[int(q[GROUP, v]), int(q[GROUP, u])] and colours[int(q[GROUP, u])] == GREEN:
+            until = max(until, at[k] + m[AFTER])
+        if ptr[dst, k] > ptr[src, k] and yields[int(q[GROUP, v]), int(q[GROUP, u - 1])] and last[dst, k] + m[AFTER] > now + 1e-9:
+            until = max(until, last[dst, k] + m[AFTER])
     return until
 
 
 @njit(cache=True)
-def stage_cost(q, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m):  # type: ignore[no-untyped-def]
+def stage_cost(q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m):  # type: ignore[no-untyped-def]
     """Discharge all lanes during one stage; returns the cost of those who leave."""
     for k in range(lanes):
-        for v in range(q.vptr[k] + ptr[src, k], q.vptr[k + 1]):
-            c = colours[q.group[v]]
-            if c < PERMISSIVE or q.eta[v] > end:
+        for v in range(vptr[k] + ptr[src, k], vptr[k + 1]):
+            c = colours[int(q[GROUP, v])]
+            if c < PERMISSIVE or q[ETA, v] > end:
                 break
             if c == PERMISSIVE:
-                return discharge_together(q, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m)
+                return discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m)
     cost = 0.0
     for k in range(lanes):
-        cost += discharge(q, k, src, dst, ptr, last, colours, begin, end, opens, m)
+        cost += discharge(q, vptr, k, src, dst, ptr, last, colours, begin, end, opens, m)
     return cost
 
 
 @njit(cache=True)
-def cost_so_far(q, lanes, row, ptr, at):  # type: ignore[no-untyped-def]
+def cost_so_far(q, vptr, lanes, row, ptr, at):  # type: ignore[no-untyped-def]
     """A lower bound of what those who have not left cost, by their wait up to `at`."""
     cost = 0.0
     for k in range(lanes):
-        for v in range(q.vptr[k] + ptr[row, k], q.vptr[k + 1]):
-            if q.eta[v] >= at:
+        for v in range(vptr[k] + ptr[row, k], vptr[k + 1]):
+            if q[ETA, v] >= at:
                 break
-            cost += q.weight[v] * (at - q.eta[v])
+            cost += q[WEIGHT, v] * (at - q[ETA, v])
     return cost
 
 
 @njit(cache=True)
-def cost_left(q, lanes, row, ptr, m):  # type: ignore[no-untyped-def]
+def cost_left(q, vptr, lanes, row, ptr, m):  # type: ignore[no-untyped-def]
     """What those cost who have not left at the horizon."""
     cost = 0.0
     for k in range(lanes):
-        for v in range(q.vptr[k] + ptr[row, k], q.vptr[k + 1]):
-            if q.eta[v] >= m.horizon:
+        for v in range(vptr[k] + ptr[row, k], vptr[k + 1]):
+            if q[ETA, v] >= m[HORIZON]:
                 break
-            cost += cost_of(q, v, m.horizon, m) + q.weight[v] * m.rest
+            cost += cost_of(q, v, m[HORIZON], m) + q[WEIGHT, v] * m[REST]
     return cost
 
 
 @njit(cache=True)
-def clear_time(q, lanes, row, ptr, last, colours, begin, opens, least, m):  # type: ignore[no-untyped-def]
+def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):  # type: ignore[no-untyped-def]
     """When the queues and platoons of a stage that began at `begin` have passed, not before its shortest green."""
     until = begin
     for g in range(len(opens)):
@@ -231,15 +219,15 @@ def clear_time(q, lanes, row, ptr, last, colours, begin, opens, least, m):  # ty
             until = max(until, opens[g] + least[g])
     for k in range(lanes):
         t_last, served = last[row, k], False
-        for v in range(q.vptr[k] + ptr[row, k], q.vptr[k + 1]):
-            g = q.group[v]
-            if colours[g] != GREEN or q.closed[v] > 1:
+        for v in range(vptr[k] + ptr[row, k], vptr[k + 1]):
+            g = int(q[GROUP, v])
+            if colours[g] != GREEN or q[CLOSED, v] > 1:
                 break
-            t = max(q.eta[v], t_last + m.headway, begin)
+            t = max(q[ETA, v], t_last + m[HEADWAY], begin)
             if opens[g] >= 0.0:
-                t = max(t, opens[g] + m.startup)
+                t = max(t, opens[g] + m[STARTUP])
             ready = max(t_last, begin) if served else until
-            if (t > ready + m.gap and q.eta[v] > ready + m.gap) or t > m.horizon:
+            if (t > ready + m[GAP] and q[ETA, v] > ready + m[GAP]) or t > m[HORIZON]:
                 break
             t_last, served = t, True
         if served:
@@ -248,7 +236,7 @@ def clear_time(q, lanes, row, ptr, last, colours, begin, opens, least, m):  # ty
 
 
 @njit(cache=True)
-def best_next(q, lanes, row, ptr, stage, stages, at, m):  # type: ignore[no-untyped-def]
+def best_next(q, vptr, lanes, row, ptr, stage, stages, at, m):  # type: ignore[no-untyped-def]
     """The stage other than `stage` that would serve most waiting time at `at`."""
     best, found = -1.0, stage
     for s in range(len(stages)):
@@ -256,12 +244,12 @@ def best_next(q, lanes, row, ptr, stage, stages, at, m):  # type: ignore[no-unty
             continue
         score = 0.0
         for k in range(lanes):
-            v = q.vptr[k] + ptr[row, k]
-            while v < q.vptr[k + 1] and q.eta[v] < at + m.ahead:
-                c = stages[s, q.group[v]]
-                if c - q.closed[v] < PERMISSIVE:
+            v = vptr[k] + ptr[row, k]
+            while v < vptr[k + 1] and q[ETA, v] < at + m[AHEAD]:
+                c = stages[s, int(q[GROUP, v])]
+                if c - q[CLOSED, v] < PERMISSIVE:
                     break
-                score += (at + m.ahead - q.eta[v]) * (1.0 if c == GREEN else 0.3)
+                score += (at + m[AHEAD] - q[ETA, v]) * (1.0 if c == GREEN else 0.3)
                 v += 1
         if score > best:
             best, found = score, s

@@ -7,6 +7,8 @@ import numpy as np
 from headway.roads import Colour, Network, Timing
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
+GO = int(Colour.PERMISSIVE)  # a plain number: comparing an array with an enum member costs microseconds
+
 
 class StageTable:
     """The stages of all junctions, one after the other.
@@ -26,7 +28,7 @@ class StageTable:
         for i, j in enumerate(junctions):
             self.colours[self.ptr[i] : self.ptr[i + 1], : self._width[i]] = j.stages
         self._place = np.concatenate([i * max(self._width) + np.arange(w) for i, w in enumerate(self._width)])
-        self._least = timing.min_green_s
+        self._least = timing.min_green_s - 1e-6
 
     def wanted(self, target: IntArray) -> ColourArray:
         """Colours (groups,) of the stage `target` (junctions,) of each junction."""
@@ -35,12 +37,12 @@ class StageTable:
     def wanted_after_least(self, target: IntArray, seen: Observation) -> ColourArray:
         """The same, but a group that has not had its shortest green keeps it, and those in conflict with it wait."""
         wanted = self.wanted(target)
-        kept = (wanted < Colour.PERMISSIVE) & (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s < self._least - 1e-6)
-        for g in np.flatnonzero(kept).tolist():
+        kept = (wanted < GO) & (seen.shown >= GO) & (seen.shown_for_s < self._least)
+        for g in np.flatnonzero(kept).tolist() if kept.any() else ():
             junction = self._network.junctions[self._network.groups[g].junction]
             own = slice(junction.first, junction.end)
             row = g - junction.first
-            foes = junction.conflicts[row] & (seen.shown[own] < Colour.PERMISSIVE)
+            foes = junction.conflicts[row] & (seen.shown[own] < GO)
             wanted[own][foes] = Colour.RED
             wanted[g] = seen.shown[g]
         return wanted

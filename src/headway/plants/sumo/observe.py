@@ -1,8 +1,8 @@
 """Cheap columnar observation of a SUMO street.
 
-Only lanes near a signal are asked for their vehicles; what does not change while a vehicle stays on a lane (its next
-link, length, class) is asked once, when it comes onto the lane, and kept in columns by slot. What remains each second is
-one call a lane, and two a vehicle. `bench/observe.py` measures this against the obvious ways.
+Each vehicle is asked for its lane; only those on lanes near a signal are asked for more. What does not change while a vehicle
+stays on a lane (its next link, length, class) is asked once, when it comes onto the lane, and kept in columns by slot. What
+remains each second is one call a vehicle, and two more a vehicle near a signal: `python -m bench observe` measures it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Watch:
 
     name:   SUMO's lane name (roads, and lanes inside unsignalised junctions between them).
     lane:   stop-line lane that traffic of this lane comes to, -1 where several are possible.
-    to_end_m: metres from the start of this lane to the stop line, along the shortest way.
+    to_end_m: metres from the start of this lane to the stop line, along the shortest way; inf for a lane that leads away.
     """
 
     name: tuple[str, ...]
@@ -36,12 +36,15 @@ class Watch:
 
 
 def watch_lanes(network: Network, range_m: float) -> Watch:
-    """All lanes within `range_m` upstream of a stop line, up to the signal before."""
+    """All lanes within `range_m` upstream of a stop line, up to the signal before; and those that lead away from signals."""
     best: dict[str, tuple[float, set[int], bool]] = {}
     for stop in stop_lanes(network):
         for feeder in feeders(network, stop, range_m):
             to_stop, served, own = best.get(feeder.name, (np.inf, set[int](), False))
             best[feeder.name] = (min(to_stop, feeder.to_stop_m), served | {stop}, own or feeder.is_stop_lane)
+    for link in network.links:
+        if link.group >= 0:
+            best.setdefault(network.lanes[link.to_lane].id, (np.inf, set(), False))
     names = tuple(best)
     lane = np.array([next(iter(best[n][1])) if len(best[n][1]) == 1 else -1 for n in names], np.int32)
     only = np.full(len(names), -1, np.int32)
@@ -59,17 +62,17 @@ class Watcher:
     def __init__(self, sumo: Any, network: Network, range_m: float) -> None:
         self._vehicle, self._network, self._range_m = sumo.vehicle, network, range_m
         self.watch = watch_lanes(network, range_m)
-        self._lane_ids = sumo.lane.getLastStepVehicleIDs
+        self._place_of = {name: i for i, name in enumerate(self.watch.name)}
+        self.count, self.room_m = np.zeros(len(self.watch.name), np.int32), np.full(len(self.watch.name), np.inf)
         self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
         self._group_at = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
-        self._numbers = np.arange(len(self.watch.name))
         self._capacity = 1024
         self._slot_of: dict[str, int] = {}
         self._free = list(range(self._capacity))
         self._on = np.full(self._capacity, -1, np.int32)
         self._link = np.full(self._capacity, -1, np.int32)
         self._lane = np.full(self._capacity, -1, np.int32)
-        self._length = np.zeros(self._capacity)
+        self._length, self._bare = np.zeros(self._capacity), np.zeros(self._capacity)
         self._wait = np.zeros(self._capacity)
         self._emergency = np.zeros(self._capacity, np.bool_)
         self._seen = np.zeros(self._capacity)
@@ -79,31 +82,33 @@ class Watcher:
 
     def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
         """The vehicles within range, and the number of each. `period_s`: seconds since the read before."""
-        ids: list[str] = []
-        counts = []
-        lane_ids = self._lane_ids
-        for name in self.watch.name:
-            found = lane_ids(name)
-            counts.append(len(found))
-            if found:
-                ids += found
+        vehicle = self._vehicle
+        everyone = vehicle.getIDList()
+        places = list(map(self._place_of.get, map(vehicle.getLaneID, everyone)))
+        ids = [v for v, place in zip(everyone, places, strict=True) if place is not None]
         n = len(ids)
-        on = np.repeat(self._numbers, counts)
+        on = np.array([place for place in places if place is not None], np.int32)
         slots = self._slots(ids)
         for i in np.flatnonzero(self._on[slots] != on).tolist():
             self._moved(ids[i], int(slots[i]), int(on[i]))
-        position = np.fromiter(map(self._vehicle.getLanePosition, ids), np.float64, n)
-        speed = np.fromiter(map(self._vehicle.getSpeed, ids), np.float64, n)
-        wait = np.where(speed < HALTING_MPS, self._wait[slots] + period_s, 0.0)
-        self._wait[slots] = wait
+        position = np.fromiter(map(vehicle.getLanePosition, ids), np.float64, n)
+        speed = np.fromiter(map(vehicle.getSpeed, ids), np.float64, n)
+        self._wait[slots] = wait = np.where(speed < HALTING_MPS, self._wait[slots] + period_s, 0.0)
         self._seen[slots] = self._last_s = at_s
         if len(self._slot_of) > 64 + 3 * n:
             self._forget(at_s)
+        self._rear(on, slots, position, speed)
         distance = self.watch.to_end_m[on] - position
         near = np.flatnonzero((distance <= self._range_m) & (self._link[slots] >= 0))
         s = slots[near]
         seen = Vehicles(self._lane[s], self._link[s], distance[near], speed[near], wait[near], self._length[s], self._emergency[s])
         return seen, s
+
+    def _rear(self, on: IntArray, slots: IntArray, position: FloatArray, speed: FloatArray) -> None:
+        """Note, for each watched lane, how many there are and what room the last one leaves with its way of 4 s."""
+        self.count[:], self.room_m[:] = 0, np.inf
+        np.add.at(self.count, on, 1)
+        np.minimum.at(self.room_m, on, position - self._bare[slots] + 4.0 * speed)
 
     def take_arrived(self) -> IntArray:
         """Vehicles first seen for each link since the last call, (links,)."""
@@ -137,7 +142,8 @@ class Watcher:
         slot = self._free.pop(0)
         self._slot_of[name] = slot
         self._on[slot], self._link[slot], self._wait[slot] = -1, -1, 0.0
-        self._length[slot] = self._vehicle.getLength(name) + self._vehicle.getMinGap(name)
+        self._bare[slot] = self._vehicle.getLength(name)
+        self._length[slot] = self._bare[slot] + self._vehicle.getMinGap(name)
         self._emergency[slot] = self._vehicle.getVehicleClass(name) == "emergency"
         if self._emergency[slot]:
             self.urgent.add(name)
@@ -146,6 +152,9 @@ class Watcher:
     def _moved(self, name: str, slot: int, on: int) -> None:
         self._on[slot] = on
         link = int(self.watch.only_link[on])
+        if not np.isfinite(self.watch.to_end_m[on]):
+            self._link[slot] = -1
+            return
         if link < 0 or self._network.links[link].group < 0:
             ahead = self._vehicle.getNextTLS(name)
             links = self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ()
@@ -164,6 +173,6 @@ class Watcher:
         more = self._capacity
         self._free = list(range(self._capacity, self._capacity + more))
         self._capacity += more
-        for name in ("_on", "_link", "_lane", "_length", "_wait", "_emergency", "_seen"):
+        for name in ("_on", "_link", "_lane", "_length", "_bare", "_wait", "_emergency", "_seen"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(more, old.dtype)]))

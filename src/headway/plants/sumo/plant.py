@@ -16,7 +16,8 @@ from headway.roads import Colour, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
 SHORT_M = 60.0  # of a shorter lane, those that stand inside the junction take a good part
-LETTER = {Colour.DARK: "O", Colour.RED: "r", Colour.YELLOW: "y", Colour.PERMISSIVE: "g", Colour.GREEN: "G"}
+LETTERS = "OrygG"  # by Colour
+GO, RED = int(Colour.PERMISSIVE), int(Colour.RED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,14 @@ class SumoPlant:
         self._watcher = Watcher(self._sumo, network, settings.range_m)
         self._profile = profile(settings.sensing, network, settings.seed)
         self._tls = self._programmes()
+        self._tl_of = [g.tl_id for g in network.groups]
         self._shown: ColourArray = np.full(len(network.groups), Colour.RED, np.int8)
         self._since = np.full(len(network.groups), self.time_s - 1e3)
         self._started = False
         self._last_s = self.time_s
         to = sorted({x.to_lane for x in network.links if x.group >= 0})
         self._exits = np.array(to, np.int64)
-        self._exit_names = [network.lanes[i].id for i in to]
+        self._exit_places = np.array([self._watcher.watch.name.index(network.lanes[i].id) for i in to])
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
         self._short = [(i, [via for k in network.links_to(i) for via in network.links[k].via]) for i in to if network.lanes[i].length_m < SHORT_M]
@@ -108,14 +110,8 @@ class SumoPlant:
 
     def _room(self) -> tuple[FloatArray, IntArray]:
         """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
-        vehicles = list(map(self._sumo.lane.getLastStepVehicleIDs, self._exit_names))
-        count = np.zeros(len(self._network.lanes), np.int32)
-        room = np.full(len(self._network.lanes), np.inf)
-        count[self._exits] = list(map(len, vehicles))
-        rear = self._sumo.vehicle
-        for lane, ids in zip(self._exits.tolist(), vehicles, strict=True):
-            if ids:
-                room[lane] = rear.getLanePosition(ids[0]) - rear.getLength(ids[0]) + 4.0 * rear.getSpeed(ids[0])
+        room, count = np.full(len(self._network.lanes), np.inf), np.zeros(len(self._network.lanes), np.int32)
+        room[self._exits], count[self._exits] = self._watcher.room_m[self._exit_places], self._watcher.count[self._exit_places]
         halting = self._sumo.lane.getLastStepHaltingNumber
         for lane, names in self._short:
             standing = sum(map(halting, names))
@@ -128,10 +124,10 @@ class SumoPlant:
         colours = order.colours
         changed = np.flatnonzero(colours != self._shown)
         if len(changed) or not self._started:
-            lit, was = colours >= Colour.PERMISSIVE, self._shown >= Colour.PERMISSIVE
+            lit, was = colours >= GO, self._shown >= GO
             self._since[(colours != self._shown) & ~(lit & was)] = self.time_s
             self._shown = colours.copy()
-            self._send({self._network.groups[g].tl_id for g in changed.tolist()})
+            self._send({self._tl_of[g] for g in changed.tolist()})
 
     def show(self, colours: ColourArray, since_s: FloatArray) -> None:
         """Set the signals as they were after a restore: SUMO forgets states that were set from outside."""
@@ -139,12 +135,13 @@ class SumoPlant:
         self._send(set())
 
     def _send(self, touched: set[str]) -> None:
+        shown = self._shown.tolist()
         for tl, places, red in self._tls:
             if tl in touched or not self._started:
                 state = red.copy()
                 for place, group in places:
-                    if self._shown[group] != Colour.RED:
-                        state[place] = LETTER[Colour(self._shown[group])]
+                    if shown[group] != RED:
+                        state[place] = LETTERS[shown[group]]
                 self._sumo.trafficlight.setRedYellowGreenState(tl, "".join(state))
         self._started = True
 
