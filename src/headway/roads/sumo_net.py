@@ -164,7 +164,7 @@ def _right_of_way(raw: _Raw, links: list[Link], members: list[list[int]]) -> tup
             for r in node.findall("request"):
                 requests[node.get("id", "")][int(r.get("index", "-1"))] = (r.get("foes", "")[::-1], r.get("response", "")[::-1])
     n = len(members)
-    conflicts, yields = np.zeros((n, n), np.bool_), np.zeros((n, n), np.bool_)
+    conflicts = np.zeros((n, n), np.bool_)
     all_yield = np.ones((n, n), np.bool_)
     for a in range(n):
         for b in range(n):
@@ -179,6 +179,8 @@ def _right_of_way(raw: _Raw, links: list[Link], members: list[list[int]]) -> tup
                         conflicts[a, b] = conflicts[b, a] = True
                         all_yield[a, b] &= response[k : k + 1] == "1"
     yields = conflicts & all_yield
+    # foes of which the network puts neither first (opposing left turns that cut each other): each gives way to the other
+    yields |= conflicts & ~yields & ~yields.T
     return conflicts, yields
 
 

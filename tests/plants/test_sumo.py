@@ -1,0 +1,167 @@
+"""The SUMO plant: what it sees is there, what is saved comes back, and the known traps of SUMO's states are covered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headway.engine.street import open_street
+from headway.plants import PlantError
+from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.roads import BENCHMARK, read_network, work_out
+from headway.roads.catalogue import scenario
+
+
+def street(name="cologne1", by="planner", **kwargs):
+    of = scenario(name)
+    network = read_network(of.net)
+    return open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, **kwargs), by, lambda _: None)
+
+
+def in_own_process(code: str) -> str:
+    """libsumo holds one simulation a process: what needs several runs them apart."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_scenario_starts_at_its_own_begin_and_what_is_seen_is_what_sumo_knows():
+    import libsumo
+
+    s = street("cologne8")
+    try:
+        assert s.plant.time_s == 25200.0
+        for _ in range(900):
+            s.tick()
+        seen = s.plant.observe()
+        true = {}
+        for v in libsumo.vehicle.getIDList():
+            ahead = libsumo.vehicle.getNextTLS(v)
+            if ahead and ahead[0][2] <= 200.0:
+                true[round(ahead[0][2], 1), round(libsumo.vehicle.getSpeed(v), 3)] = (ahead[0][0], ahead[0][1])
+        groups = [s.network.groups[s.network.links[i].group] for i in seen.vehicles.link]
+        got = {(round(float(d), 1), round(float(x), 3)): (g.tl_id, g.index) for d, x, g in zip(seen.vehicles.distance_m, seen.vehicles.speed_mps, groups, strict=True)}
+        assert len(got) > 10
+        assert sum(true.get(k) == v for k, v in got.items()) >= 0.95 * len(got)
+        assert len(got) >= 0.9 * len(true)
+    finally:
+        s.plant.close()
+
+
+@pytest.mark.parametrize("sensing", ["camera", "loops"])
+def test_lesser_equipment_sees_less_but_never_what_is_far(sensing):
+    s = street("cologne8", sensing=sensing)
+    try:
+        counts = []
+        for _ in range(300):
+            s.tick()
+            counts.append(len(s.seen.vehicles))
+            assert (s.seen.vehicles.distance_m <= 130).all()
+        assert max(counts) > 5
+    finally:
+        s.plant.close()
+
+
+RESTORE = """
+import pickle, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from tests.plants.test_sumo import street
+s = street()
+mode, folder = {mode!r}, Path({folder!r})
+if mode == "save":
+    for _ in range(600): s.tick()
+    s.plant.checkpoint(folder / "state.xml.gz")
+    (folder / "street.pickle").write_bytes(pickle.dumps(s.state()))
+else:
+    s.plant.restore(folder / "state.xml.gz")
+    s.resume(pickle.loads((folder / "street.pickle").read_bytes()))
+import libsumo
+entered = 0
+shown = []
+for _ in range(600):
+    s.tick()
+    entered += libsumo.simulation.getDepartedNumber()
+    shown.append(s.gate.shown.tobytes())
+print(s.plant.time_s, entered, len(libsumo.vehicle.getIDList()), hash(tuple(shown[:5])) and shown[0].hex())
+s.plant.close()
+"""
+
+
+def test_a_restored_street_goes_on_in_a_new_process_with_vehicles_and_signals(tmp_path):
+    here = str(Path(__file__).parents[2])
+    first = in_own_process(RESTORE.format(here=here, mode="save", folder=str(tmp_path))).split()
+    again = in_own_process(RESTORE.format(here=here, mode="restore", folder=str(tmp_path))).split()
+    assert again[0] == first[0]
+    assert int(again[1]) > 200, "further vehicles enter after a restore"
+    assert abs(int(again[1]) - int(first[1])) <= 15
+    assert again[3] == first[3], "the signals go on as they were"
+
+
+def test_a_state_of_another_network_is_refused(tmp_path):
+    s = street("cologne1")
+    s.plant.checkpoint(tmp_path / "state.xml.gz")
+    s.plant.close()
+    other = street("cologne3")
+    try:
+        with pytest.raises(PlantError, match=r"state\.xml\.gz"):
+            (tmp_path / "state.xml.gz").write_bytes(b"no state")
+            other.plant.restore(tmp_path / "state.xml.gz")
+    finally:
+        other.plant.close()
+
+
+def test_routes_that_do_not_fit_the_network_are_a_clear_error(tmp_path):
+    of = scenario("cologne1")
+    config = tmp_path / "mixed.sumocfg"
+    config.write_text(f'<configuration><input><net-file value="{of.net}"/><route-files value="{scenario("ingolstadt1").routes[0]}"/></input></configuration>')
+    network = read_network(of.net)
+    plant = None
+    with pytest.raises(PlantError, match=r"mixed\.sumocfg|SUMO failed"):
+        plant = SumoPlant(SumoSettings(str(config)), network)
+        for _ in range(10):
+            plant.advance(1.0)
+    if plant is not None:
+        plant.close()
+
+
+def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green(tmp_path):
+    of = scenario("cologne8")
+    extra = tmp_path / "fire.rou.xml"
+    extra.write_text('<routes><vType id="fire" vClass="emergency"/><trip id="engine1" type="fire" depart="25210" from="-186623965#18" to="-186623965#14"/></routes>')
+    network = read_network(of.net)
+    events = []
+    s = open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, extra=("--additional-files", str(extra))), "planner", events.append)
+    try:
+        ahead = set()
+        for _ in range(180):
+            s.tick()
+            ahead |= {len(e.ahead) for e in s.seen.emergencies}
+        assert max(ahead, default=0) >= 2, "the signals along its way are known, not the next one alone"
+        kinds = [e.kind for e in events]
+        assert "safety.emergency" in kinds
+        assert "safety.emergency_ended" in kinds
+    finally:
+        s.plant.close()
+
+
+def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
+    from dataclasses import replace
+
+    from headway.engine.street import sound
+
+    s = street("cologne1")
+    try:
+        for _ in range(60):
+            s.tick()
+        v = s.seen.vehicles
+        bad = replace(v, distance_m=np.where(np.arange(len(v)) == 0, np.nan, v.distance_m), speed_mps=np.where(np.arange(len(v)) == 1, 1e9, v.speed_mps))
+        kept = sound(replace(s.seen, vehicles=bad), s.network)
+        assert len(kept.vehicles) == len(v) - 2
+        assert (kept.completeness < 1).all()
+    finally:
+        s.plant.close()
