@@ -44,7 +44,10 @@ def test_a_scenario_starts_at_its_own_begin_and_what_is_seen_is_what_sumo_knows(
             if ahead and ahead[0][2] <= 200.0:
                 true[round(ahead[0][2], 1), round(libsumo.vehicle.getSpeed(v), 3)] = (ahead[0][0], ahead[0][1])
         groups = [s.network.groups[s.network.links[i].group] for i in seen.vehicles.link]
-        got = {(round(float(d), 1), round(float(x), 3)): (g.tl_id, g.index) for d, x, g in zip(seen.vehicles.distance_m, seen.vehicles.speed_mps, groups, strict=True)}
+        got = {
+            (round(float(d), 1), round(float(x), 3)): (g.tl_id, g.index)
+            for d, x, g in zip(seen.vehicles.distance_m, seen.vehicles.speed_mps, groups, strict=True)
+        }
         assert len(got) > 10
         assert sum(true.get(k) == v for k, v in got.items()) >= 0.95 * len(got)
         assert len(got) >= 0.9 * len(true)
@@ -118,7 +121,9 @@ def test_a_state_of_another_network_is_refused(tmp_path):
 def test_routes_that_do_not_fit_the_network_are_a_clear_error(tmp_path):
     of = scenario("cologne1")
     config = tmp_path / "mixed.sumocfg"
-    config.write_text(f'<configuration><input><net-file value="{of.net}"/><route-files value="{scenario("ingolstadt1").routes[0]}"/></input></configuration>')
+    config.write_text(
+        f'<configuration><input><net-file value="{of.net}"/><route-files value="{scenario("ingolstadt1").routes[0]}"/></input></configuration>'
+    )
     network = read_network(of.net)
     plant = None
     with pytest.raises(PlantError, match=r"mixed\.sumocfg|SUMO failed"):
@@ -132,10 +137,14 @@ def test_routes_that_do_not_fit_the_network_are_a_clear_error(tmp_path):
 def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green(tmp_path):
     of = scenario("cologne8")
     extra = tmp_path / "fire.rou.xml"
-    extra.write_text('<routes><vType id="fire" vClass="emergency"/><trip id="engine1" type="fire" depart="25210" from="-186623965#18" to="-186623965#14"/></routes>')
+    extra.write_text(
+        '<routes><vType id="fire" vClass="emergency"/><trip id="engine1" type="fire" depart="25210" from="-186623965#18" to="-186623965#14"/></routes>'
+    )
     network = read_network(of.net)
     events = []
-    s = open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, extra=("--additional-files", str(extra))), "planner", events.append)
+    s = open_street(
+        network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, extra=("--additional-files", str(extra))), "planner", events.append
+    )
     try:
         ahead = set()
         for _ in range(180):
@@ -159,7 +168,9 @@ def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
         for _ in range(60):
             s.tick()
         v = s.seen.vehicles
-        bad = replace(v, distance_m=np.where(np.arange(len(v)) == 0, np.nan, v.distance_m), speed_mps=np.where(np.arange(len(v)) == 1, 1e9, v.speed_mps))
+        bad = replace(
+            v, distance_m=np.where(np.arange(len(v)) == 0, np.nan, v.distance_m), speed_mps=np.where(np.arange(len(v)) == 1, 1e9, v.speed_mps)
+        )
         kept = sound(replace(s.seen, vehicles=bad), s.network)
         assert len(kept.vehicles) == len(v) - 2
         assert (kept.completeness < 1).all()

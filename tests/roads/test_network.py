@@ -62,7 +62,11 @@ def test_pedestrians_are_groups_with_walk_and_clearance(crossing_network):
         assert timing.min_green_s[g] >= 7
         assert timing.min_green_s[g] + timing.clearance_s[g] >= 20 - 1e-9
     junction = network.junctions[network.groups[walking[0]].junction]
-    crossed = [g for g in junction.groups if network.groups[g].kind != Kind.PEDESTRIAN and junction.conflicts[walking[0] - junction.first, g - junction.first]]
+    crossed = [
+        g
+        for g in junction.groups
+        if network.groups[g].kind != Kind.PEDESTRIAN and junction.conflicts[walking[0] - junction.first, g - junction.first]
+    ]
     assert crossed, "a crossing conflicts with the traffic that drives over it"
 
 

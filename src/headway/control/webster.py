@@ -49,12 +49,12 @@ def splits(flow_ratios: FloatArray, cycle_s: float, lost_s: float, least_s: Floa
     The sum is cycle_s - lost_s, or the sum of `least_s` where that is more.
     """
     total = max(cycle_s - lost_s, float(least_s.sum()))
-    share = flow_ratios if flow_ratios.sum() > 0 else np.ones_like(flow_ratios)
+    share = flow_ratios + 1e-6  # so that stages without traffic share what is left, where no other does
     greens = least_s.copy()
     loose = np.ones(len(greens), np.bool_)
     while loose.any():
         left = total - greens[~loose].sum()
-        wish = left * share / max(share[loose].sum(), 1e-12)
+        wish = left * share / share[loose].sum()
         tight = loose & (wish < least_s)
         if not tight.any():
             greens[loose] = wish[loose]

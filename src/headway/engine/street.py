@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +17,15 @@ from headway.control.catalogue import controller
 from headway.control.confidence import freshness
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Network, Timing
-from headway.safety import SafetyGate
+from headway.safety import SafetyGate, Source
 from headway.values import Event, Observation, Proposal, Vehicles
 
 
 @dataclass
 class Durations:
-    """Wall time of the parts of each tick, seconds; one row a tick: observe, decide, gate, apply, advance."""
+    """Wall time of the parts of the last 7,200 ticks, seconds; one row a tick: observe, decide, gate, apply, advance."""
 
-    rows: list[tuple[float, float, float, float, float]] = field(default_factory=list)
+    rows: deque[tuple[float, float, float, float, float]] = field(default_factory=lambda: deque(maxlen=7200))
 
     def table(self) -> np.ndarray[Any, Any]:
         return np.array(self.rows).reshape(-1, 5)
@@ -84,7 +85,7 @@ class Street:
         low = score < self.confidence if score is not None else None
         if seen.at_s >= self.outlook.next_cycle_s - 1e-6:
             self._cycle(seen)
-        if low is not None and not low.any():
+        if low is not None and not low.any() and self.gate.source is Source.CONTROLLER:
             if self.outlook.low is not None:
                 self._tell_low(seen, low, score)
             return proposal, None
@@ -95,7 +96,7 @@ class Street:
         return proposal, fallback
 
     def _propose(self, seen: Observation) -> Proposal | None:
-        """The controller is not trusted to be free of errors: one that raises counts as silent, and is recorded."""
+        """The controller is not trusted: one that raises or talks nonsense counts as silent; what it raised is recorded."""
         try:
             proposal, self.outlook.controller = self.controller.step(seen, self.outlook.controller)
         except Exception as error:
@@ -104,6 +105,8 @@ class Street:
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 data = {"controller": self.controller.name, "error": repr(error), "at": f"{Path(where.filename).name}:{where.lineno}"}
                 self._record(Event(seen.at_s, "engine.controller_failed", "", data))
+            return None
+        if not self.gate.is_sound(proposal, seen.at_s):
             return None
         if self._failing:
             self._failing = ""
@@ -121,7 +124,7 @@ class Street:
         """The optimisation cycle: flows and splits of the fallback anew, and a line in the record."""
         begun = time.perf_counter()
         self._fall_back(seen)
-        ticks = self.durations.table()[-int(self.cycle_s) :]
+        ticks = np.array(list(self.durations.rows)[-int(self.cycle_s) :]).reshape(-1, 5)
         halted = int((seen.vehicles.speed_mps < 0.1).sum())
         self.outlook.cycles += 1
         self.outlook.next_cycle_s += self.cycle_s

@@ -191,7 +191,7 @@ def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
 
 def _snapshot(run: _Run, pacer: Pacer) -> Snapshot:
     street, pacing = run.street, pacer.report()
-    recent = street.durations.rows[-100:]
+    recent = list(street.durations.rows)[-100:]
     return Snapshot(
         street.plant.time_s, run.of.begin_s, run.of.end_s, len(street.seen.vehicles), int((street.seen.vehicles.speed_mps < 0.1).sum()),
         street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,

@@ -185,13 +185,14 @@ class SafetyGate:
             self._obeyed_s = now
         if now - self._obeyed_s > self._stale_s:
             return Source.ALL_RED
-        if proposal is not None and self._is_sound(proposal, now):
+        if proposal is not None and self.is_sound(proposal, now):
             return Source.CONTROLLER
-        if fallback is not None and self._is_sound(fallback, now):
+        if fallback is not None and self.is_sound(fallback, now):
             return Source.FALLBACK
         return Source.FIXED_TIME
 
-    def _is_sound(self, candidate: Proposal, now: float) -> bool:
+    def is_sound(self, candidate: Proposal, now: float) -> bool:
+        """The proposal is of this network, of whole numbers, and not stale."""
         wanted = candidate.wanted
         return (
             isinstance(wanted, np.ndarray)

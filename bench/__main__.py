@@ -1,0 +1,26 @@
+"""python -m bench [table|speed|qtable|gate|safety|memory|street|sensing ...]: all of them, in this order, where none is named."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import compare, longrun, speed
+
+PARTS = {
+    "speed": speed.loop,
+    "qtable": speed.qtable,
+    "gate": speed.gate,
+    "table": compare.table,
+    "street": compare.street,
+    "sensing": compare.sensing,
+    "safety": longrun.safety,
+    "memory": longrun.memory,
+}
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or list(PARTS)
+    if unknown := [n for n in names if n not in PARTS]:
+        sys.exit(f"no benchmark {unknown[0]!r}. There are: {', '.join(PARTS)}")
+    for name in names:
+        print(f"\n== {name}: {(PARTS[name].__doc__ or '').splitlines()[0]}", flush=True)
+        PARTS[name]()

@@ -1,0 +1,107 @@
+"""How good: Headway beside its peers on the eight scenarios, judged by SUMO's own trip records."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import libsumo
+import numpy as np
+
+from headway.engine.benchmark import Job, judge, run_all
+from headway.plants.sumo import SumoSettings
+from headway.roads import read_network
+from headway.roads.catalogue import RESCO, scenario
+
+SEEDS = (1, 2, 3)
+MUST = dict(zip(RESCO, (13.6, 15.5, 12.8, 10.7, 18.0, 50.0, 15.9, 640.0), strict=True))
+AIM = dict(zip(RESCO, (12.0, 13.5, 11.5, 10.0, 16.0, 40.0, 14.5, 450.0), strict=True))
+
+
+def peer(job: tuple[str, str, int]) -> tuple[str, str, int, float]:
+    """A run without Headway: `floor` (all green, conflicts ignored: what no control can undercut) or SUMO's own actuated control."""
+    name, kind, seed = job
+    of = scenario(name)
+    network = read_network(of.net)
+    with tempfile.TemporaryDirectory() as folder:
+        trips, more = Path(folder) / "trips.xml", Path(folder) / "add.xml"
+        more.write_text("<additional>" + ("".join(actuated(of.net)) if kind == "sumo-actuated" else "") + "</additional>")
+        extra = ("--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true", "--additional-files", str(more))
+        libsumo.start(SumoSettings(of.sumocfg, seed, extra=extra).arguments())
+        if kind == "floor":
+            for tl in (t for j in network.junctions for t in j.tl_ids):
+                libsumo.trafficlight.setRedYellowGreenState(tl, "G" * len(libsumo.trafficlight.getRedYellowGreenState(tl)))
+        while libsumo.simulation.getTime() < of.end_s:
+            libsumo.simulationStep()
+        pending = {v: float(libsumo.vehicle.getDepartDelay(v)) for v in libsumo.simulation.getPendingVehicles()}
+        libsumo.close()
+        return name, kind, seed, judge(trips, pending, of)["delay_s"]
+
+
+def actuated(net: str) -> list[str]:
+    """The network's programmes again, as SUMO's gap-based actuated ones, greens from 5 to 50 s."""
+    import xml.etree.ElementTree as ET
+
+    out = []
+    for logic in ET.parse(net).getroot().iter("tlLogic"):
+        phases = []
+        for phase in logic.findall("phase"):
+            state, green = phase.get("state", ""), "y" not in phase.get("state", "")
+            bounds = ' minDur="5" maxDur="50"' if green else ""
+            phases.append(f'<phase duration="{phase.get("duration")}" state="{state}"{bounds}/>')
+        out.append(f'<tlLogic id="{logic.get("id")}" type="actuated" programID="gap" offset="0">{"".join(phases)}</tlLogic>')
+    return out
+
+
+def runs(controllers: tuple[str, ...], **kwargs: object) -> dict[tuple[str, str], list]:  # type: ignore[type-arg]
+    found = defaultdict(list)
+    jobs = [Job(n, c, s, **kwargs) for s in SEEDS for n in RESCO for c in controllers]  # type: ignore[arg-type]
+    for result in run_all(jobs, multiprocessing.cpu_count()):
+        found[result.scenario, result.controller].append(result)
+        if result.error:
+            print(f"  FAILED {result.scenario} {result.controller} {result.seed}: {result.error}")
+    return found
+
+
+def table() -> None:
+    """Mean delay, seconds a vehicle, seeds 1-3, benchmark timing, connected sensing."""
+    names = ("fixed", "webster", "actuated", "greedy", "max-pressure", "planner")
+    mine = runs(names)
+    peers = defaultdict(list)
+    jobs = [(n, k, s) for n in RESCO for k, seeds in (("floor", (1,)), ("sumo-actuated", SEEDS)) for s in seeds]
+    with multiprocessing.get_context("spawn").Pool(maxtasksperchild=4) as pool:
+        for name, kind, _, delay in pool.imap_unordered(peer, jobs):
+            peers[name, kind].append(delay)
+    print(f"{'scenario':13s}{'floor':>7s}{'fixed':>8s}{'SUMO act.':>10s}{'webster':>9s}{'actuated':>9s}{'greedy':>8s}{'max-pr.':>8s}"
+          f"{'PLANNER':>9s}{'of fixed':>9s}{'must':>7s}{'aim':>7s}  seeds  unsafe")  # fmt: skip
+    for name in RESCO:
+        mean = {c: np.mean([r.delay_s for r in mine[name, c]]) for c in names}
+        own = sorted(mine[name, "planner"], key=lambda r: r.seed)
+        unsafe = sum(r.safety_violations for c in names for r in mine[name, c])
+        print(f"{name:13s}{np.mean(peers[name, 'floor']):7.1f}{mean['fixed']:8.1f}{np.mean(peers[name, 'sumo-actuated']):10.1f}{mean['webster']:9.1f}"
+              f"{mean['actuated']:9.1f}{mean['greedy']:8.1f}{mean['max-pressure']:8.1f}{mean['planner']:9.2f}{mean['planner'] / mean['fixed']:9.2f}"
+              f"{MUST[name]:7.1f}{AIM[name]:7.1f}  {' '.join(f'{r.delay_s:.1f}' for r in own)}  {unsafe}")  # fmt: skip
+
+
+def street() -> None:
+    """Street timing: mean wait of the planner, as a ratio to the network's own fixed programme (to reach: 0.55; arterial4x4 0.70)."""
+    found = runs(("fixed", "planner"), timing="street")
+    for name in RESCO:
+        fixed, planner = ([r.waiting_s for r in found[name, c]] for c in ("fixed", "planner"))
+        unsafe = sum(r.safety_violations for c in ("fixed", "planner") for r in found[name, c])
+        print(
+            f"{name:13s} fixed {np.mean(fixed):7.1f} s   planner {np.mean(planner):7.1f} s   ratio {np.mean(planner) / np.mean(fixed):.2f}   unsafe {unsafe}"
+        )
+
+
+def sensing() -> None:
+    """What is left of the gain with lesser equipment: mean delay of the planner, benchmark timing."""
+    found = {s: runs(("planner",), sensing=s) for s in ("connected", "camera", "loops")}
+    base = runs(("fixed",))
+    for name in RESCO:
+        fixed = np.mean([r.delay_s for r in base[name, "fixed"]])
+        row = {s: np.mean([r.delay_s for r in found[s][name, "planner"]]) for s in found}
+        text = "   ".join(f"{s} {d:7.1f} s ({d / fixed:.2f})" for s, d in row.items())
+        print(f"{name:13s} fixed {fixed:7.1f} s   {text}")

@@ -1,0 +1,71 @@
+"""What holds over a long time: the rules of safety, and memory."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.safety.test_gate import play
+
+from headway.roads import BENCHMARK, STREET, read_network
+from headway.roads.catalogue import RESCO, scenario
+
+MEMORY = """
+import sys, resource
+from pathlib import Path
+from headway.engine.record import EventLog
+from headway.engine.street import open_street
+from headway.plants.sumo import SumoSettings
+from headway.roads import BENCHMARK, read_network, work_out
+network = read_network(sys.argv[2])
+log = EventLog(Path(sys.argv[3]) / "events.jsonl")
+street = open_street(network, work_out(network, BENCHMARK), SumoSettings(sys.argv[1]), "planner", log.append)
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+for hour in range(24):
+    for _ in range(3600):
+        street.tick()
+    log.flush()
+    if hour in (1, 23):
+        print(hour + 1, resident(), flush=True)
+"""
+
+
+def safety(junction_seconds: int = 1_000_000) -> None:
+    """At least a million junction-seconds of sense and nonsense through the gate, held against the second statement of the rules."""
+    done, seed, begun = 0, 0, time.monotonic()
+    networks = [read_network(scenario(n).net) for n in RESCO]
+    while done < junction_seconds:
+        for network in networks:
+            for profile in (BENCHMARK, STREET):
+                play(network, profile, seed, (0.02, 0.1, 0.5)[seed % 3], 600)
+                done += 600 * len(network.junctions)
+                if done >= junction_seconds:
+                    break
+            if done >= junction_seconds:
+                break
+            seed += 1
+    print(f"{done:,} junction-seconds in {time.monotonic() - begun:.0f} s: no rule broken")
+
+
+def memory() -> None:
+    """Resident memory of the whole loop over 24 simulated hours of steady demand on cologne1; to reach: under 1 % growth."""
+    of = scenario("cologne1")
+    trips = re.findall(r'<trip id="[^"]*" type="pkw" depart="[^"]*" from="([^"]*)" to="([^"]*)"', Path(of.routes[0]).read_text())
+    with TemporaryDirectory() as folder:
+        routes, config = Path(folder) / "day.rou.xml", Path(folder) / "day.sumocfg"
+        pairs = sorted({p: trips.count(p) for p in set(trips)}.items())
+        flows = "".join(
+            f'<flow id="f{i}" type="pkw" begin="0" end="86400" vehsPerHour="{0.6 * n}" from="{a}" to="{b}"/>' for i, ((a, b), n) in enumerate(pairs)
+        )
+        routes.write_text(f'<routes><vType id="pkw" vClass="passenger" speedDev="0.1" length="4.3" minGap="1.5"/>{flows}</routes>')
+        config.write_text(
+            f'<configuration><input><net-file value="{of.net}"/><route-files value="{routes}"/></input><time><begin value="0"/><end value="86400"/></time></configuration>'
+        )
+        done = subprocess.run([sys.executable, "-c", MEMORY, str(config), of.net, folder], capture_output=True, text=True, check=True).stdout.split()
+        first, last = float(done[1]), float(done[3])
+        print(f"after 2 h {first:.1f} MiB, after 24 h {last:.1f} MiB: {100 * (last / first - 1):+.2f} %")

@@ -1,0 +1,121 @@
+"""How fast, as ratios in one run beside the bare thing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from headway.control.qtable import QTable
+from headway.roads import BENCHMARK, Network, read_network, work_out
+from headway.roads.catalogue import scenario
+from headway.safety import SafetyGate
+from headway.values import Proposal
+
+BARE = """
+import sys, time, libsumo
+from headway.plants.sumo import SumoSettings
+from headway.roads.catalogue import scenario
+of = scenario(sys.argv[1])
+libsumo.start(SumoSettings(of.sumocfg).arguments())
+begun = time.perf_counter()
+while libsumo.simulation.getTime() < of.end_s:
+    libsumo.simulationStep()
+print(time.perf_counter() - begun)
+"""
+LOOP = """
+import sys, time, numpy as np
+from pathlib import Path
+from headway.engine.record import EventLog
+from headway.engine.street import open_street
+from headway.plants.sumo import SumoSettings
+from headway.roads import BENCHMARK, read_network, work_out
+from headway.roads.catalogue import scenario
+of = scenario(sys.argv[1])
+network = read_network(of.net)
+log = EventLog(Path(sys.argv[2]) / "events.jsonl")
+street = open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg), "planner", log.append)
+begun = time.perf_counter()
+while street.plant.time_s < of.end_s:
+    street.tick()
+    log.flush()
+wall = time.perf_counter() - begun
+parts = street.durations.table()
+print(wall, np.percentile(parts[:, 1], 99) * 1e3, *parts.sum(axis=0))
+"""
+
+
+def loop() -> None:
+    """Wall time of bare libsumo stepping / wall time of the whole loop (observe, plan, gate, record, apply, advance); to reach: 0.40."""
+    with TemporaryDirectory() as folder:
+        for name in ("cologne8", "ingolstadt21"):
+            pairs = []
+            for _ in range(3):
+                bare = float(subprocess.run([sys.executable, "-c", BARE, name], capture_output=True, text=True, check=True).stdout)
+                whole = subprocess.run([sys.executable, "-c", LOOP, name, folder], capture_output=True, text=True, check=True).stdout.split()
+                pairs.append((bare, *map(float, whole)))
+            best = sorted(pairs, key=lambda p: p[0] / p[1])[1]
+            parts = ", ".join(f"{n} {s:.2f}" for n, s in zip(("observe", "decide", "gate", "apply", "advance"), best[3:], strict=True))
+            print(f"{name:13s} ratio {best[0] / best[1]:.2f} (median of 3; bare {best[0]:.2f} s, loop {best[1]:.2f} s: {parts}); "
+                  f"decision of all junctions p99 {best[2]:.2f} ms")  # fmt: skip
+
+
+def qtable() -> None:
+    """Batch look-ups in the Q-table / a bare NumPy gather of the same size; to reach: at most 4."""
+    random = np.random.default_rng(1)
+    table = QTable(8, 1 << 20)
+    keys = random.integers(1, 2**63, 200_000).astype(np.uint64)
+    table.add(keys, random.integers(0, 8, len(keys)), np.ones(len(keys), np.float32))
+    wanted = keys[random.integers(0, len(keys), 10_000)]
+    bare, rows = np.zeros((1 << 20, 8), np.float32), random.integers(0, 1 << 20, 10_000)
+    ours, theirs = best_of(lambda: table.get(wanted)), best_of(lambda: bare[rows])
+    print(f"10,000 look-ups: {ours * 1e3:.3f} ms, gather {theirs * 1e3:.3f} ms, ratio {ours / theirs:.2f}")
+    one = wanted[:1]
+    print(
+        f"10,000 set and get, one by one: {best_of(lambda: [(table.add(one, np.zeros(1, np.int64), np.ones(1, np.float32)), table.get(one)) for _ in range(10_000)], 1):.3f} s"
+    )
+
+
+def gate() -> None:
+    """1,000 junctions through the gate in one tick; to reach: 50 ms."""
+    network = many(read_network(scenario("cologne1").net), 1000)
+    timing = work_out(network, BENCHMARK)
+    shield = SafetyGate(network, timing, 0.0)
+    random, sure = np.random.default_rng(1), np.ones(1000)
+    durations = []
+    for second in range(60):
+        wanted = np.concatenate([j.stages[random.integers(len(j.stages))] for j in network.junctions])
+        begun = time.perf_counter()
+        shield.admit(Proposal(float(second), "bench", wanted, sure), float(second))
+        durations.append(time.perf_counter() - begun)
+    print(
+        f"{len(network.groups)} signal groups: median {np.median(durations[5:]) * 1e3:.2f} ms, p99 {np.percentile(durations[5:], 99) * 1e3:.2f} ms a tick"
+    )
+
+
+def many(of: Network, times: int) -> Network:
+    """A network of `times` copies of the first junction of `of`."""
+    from dataclasses import replace
+
+    junction = of.junctions[0]
+    n = junction.end - junction.first
+    own = of.groups[junction.first : junction.end]
+    groups = tuple(replace(g, tl_id=f"{g.tl_id}.{k}", junction=k) for k in range(times) for g in own)
+    junctions = tuple(replace(junction, id=f"{junction.id}.{k}", first=k * n, end=(k + 1) * n) for k in range(times))
+    return replace(of, path=str(Path("copies")), groups=groups, junctions=junctions)
+
+
+def best_of(work: Callable[[], object], times: int = 20) -> float:
+    """Shortest wall time of `work`, seconds, after a first call."""
+    work()
+    found = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - begun)
+    return min(found)

@@ -1,0 +1,86 @@
+"""A controller that raises, falls silent or talks nonsense: the street goes on by the fallback, and all of it is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headway.control.fixed import FixedTime
+from headway.engine.street import open_street
+from headway.plants.sumo import SumoSettings
+from headway.roads import BENCHMARK, read_network, work_out
+from headway.roads.catalogue import scenario
+from headway.safety import Source
+
+
+class Faulty(FixedTime):
+    """Decides well, but in the seconds 60 to 120 does what `fault` makes of it."""
+
+    fault = staticmethod(lambda proposal: proposal)
+
+    def step(self, seen, state):
+        proposal, state = super().step(seen, state)
+        return (self.fault(proposal) if 60 <= seen.at_s - 25200 < 120 else proposal), state
+
+
+def fail(proposal):
+    raise RuntimeError("broken")
+
+
+FAULTS = {
+    "raising": fail,
+    "not a number": lambda p: replace(p, wanted=np.full(p.wanted.shape, np.nan)),
+    "wrong length": lambda p: replace(p, wanted=p.wanted[:-1]),
+    "of yesterday": lambda p: replace(p, at_s=p.at_s - 86400),
+    "of no time": lambda p: replace(p, at_s=float("nan")),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_fallback_takes_over_within_a_tick_and_the_controller_comes_back(fault):
+    of = scenario("cologne1")
+    network = read_network(of.net)
+    timing = work_out(network, BENCHMARK)
+    events = []
+    street = open_street(network, timing, SumoSettings(of.sumocfg), "fixed", events.append)
+    street.controller = Faulty(network, timing)
+    street.controller.fault = FAULTS[fault]
+    try:
+        for second in range(180):
+            street.tick()
+            if second == 62:
+                assert street.gate.source is Source.FALLBACK
+        assert street.gate.source is Source.CONTROLLER
+        switches = [(e.data["from"], e.data["to"]) for e in events if e.kind == "safety.source"]
+        assert switches == [("controller", "fallback"), ("fallback", "controller")]
+        if fault == "raising":
+            failed = next(e for e in events if e.kind == "engine.controller_failed")
+            assert "broken" in failed.data["error"]
+            assert "engine.controller_recovered" in {e.kind for e in events}
+    finally:
+        street.plant.close()
+
+
+def test_a_junction_of_low_confidence_is_left_to_the_fallback_by_itself():
+    of = scenario("cologne3")
+    network = read_network(of.net)
+    timing = work_out(network, BENCHMARK)
+    events = []
+
+    class Unsure(FixedTime):
+        def step(self, seen, state):
+            proposal, state = super().step(seen, state)
+            return replace(proposal, confidence=np.array([1.0, 0.1, 1.0])), state
+
+    street = open_street(network, timing, SumoSettings(of.sumocfg), "fixed", events.append)
+    street.controller = Unsure(network, timing)
+    try:
+        for _ in range(60):
+            street.tick()
+        told = [e for e in events if e.kind == "engine.fallback"]
+        assert [e.junction for e in told] == [network.junctions[1].id]
+        assert street.gate.source is Source.CONTROLLER
+    finally:
+        street.plant.close()
