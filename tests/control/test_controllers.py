@@ -19,7 +19,7 @@ from headway.roads import BENCHMARK, read_network, work_out
 from headway.roads.catalogue import scenario
 
 
-@pytest.mark.parametrize("name", [n for n in CONTROLLERS])
+@pytest.mark.parametrize("name", list(CONTROLLERS))
 def test_a_step_changes_nothing_that_it_was_given_and_repeats_itself(name):
     s = street("cologne3", by="fixed")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -65,8 +66,8 @@ def test_faster_than_real_time_waits_less_and_nought_never_waits():
 
 def work_once_then_well(outbox, inbox, path):
     outbox.put("begun", keep=True)
-    if not os.path.exists(path):
-        open(path, "w").close()
+    if not Path(path).exists():
+        Path(path).touch()
         time.sleep(0.2)
         os._exit(7)
     outbox.put("done", keep=True)

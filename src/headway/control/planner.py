@@ -20,8 +20,8 @@ from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposa
 HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
 MODEL = Model(
-    horizon=60.0, headway=2.0, startup=1.0, late=0.7, stop=3.0, crawl=5.0, accel=2.0, after=1.0, gap=2.0, ahead=5.0,
-    rest=0.0, room=15.0, short=60.0, stuck=5.0, give_up=30.0, spill=1.0,
+    horizon=60.0, headway=1.89, startup=1.38, late=0.34, stop=1.33, crawl=5.0, accel=3.54, after=0.67, gap=2.0, ahead=5.0,
+    rest=0.0, room=15.0, short=60.0, stuck=7.0, give_up=32.0, spill=0.3,
 )  # fmt: skip
 
 
