@@ -21,7 +21,7 @@ HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
 MODEL = Model(
     horizon=60.0, headway=1.89, startup=1.38, late=0.34, stop=1.33, crawl=5.0, accel=3.54, after=0.67, gap=2.0, ahead=5.0,
-    rest=0.0, room=15.0, short=60.0, stuck=7.0, give_up=32.0, spill=0.3,
+    rest=0.0, room=15.0, short=60.0, stuck=7.0, give_up=32.0, spill=0.5,
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     return kernel.Tables(
         np.array([j.first for j in junctions] + [len(groups)], np.int32), stages.ptr, stages.colours, trans, intergreen, yields,
         timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32), np.array([network.lanes[x].speed_mps for x in lanes]),
-        np.array([network.lanes[x].length_m for x in lanes]), approach, np.array([x.group for x in links], np.int32),
+        np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32), approach, np.array([x.group for x in links], np.int32),
         np.array([x.to_lane for x in links], np.int32), np.array([len(x.via) > 1 for x in links]), np.array([crossing_s(x) for x in links]),
         np.array([x.length_m for x in network.lanes]), np.array(HOLDS_S, np.float64), np.array(LENGTHS_S, np.float64),
     )  # fmt: skip

@@ -56,6 +56,7 @@ class Tables(NamedTuple):
     lane_ptr: IntArray
     lane_limit: FloatArray
     lane_own: FloatArray
+    lane_id: IntArray
     approach: IntArray
     link_group: IntArray
     link_to: IntArray
@@ -161,7 +162,7 @@ def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, shown, shown_for, room):  # type: ignore[no-untyped-def]
+def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind):  # type: ignore[no-untyped-def]
     """Put the vehicles `rows` of stop lane a into the queue from place `at` on; takes room in short lanes behind. Returns the end."""
     tail = 0.0
     for v in rows:
@@ -175,7 +176,7 @@ def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, 
         q[GROUP, at] = g - first
         q[ETA, at] = eta_s(v_distance[v], v_speed[v], t.lane_limit[a], m[ACCEL])
         q[STILL, at] = v_speed[v] < m[CRAWL]
-        q[WEIGHT, at] = 1.0 + m[SPILL] * full
+        q[WEIGHT, at] = 1.0 + m[SPILL] * full * (1.0 + behind / len(rows))
         q[INSIDE, at], q[BEFORE, at] = t.link_inside[link], t.link_before[link]
         q[CLOSED, at] = 0
         if i == 0 and v_distance[v] < 15.0:
@@ -224,7 +225,10 @@ def look_ahead(t, j, stage, shown, shown_for, ended_for):  # type: ignore[no-unt
 def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, v_speed, v_wait, room, out):  # type: ignore[no-untyped-def]
     """Decide all junctions: fill `out` (junctions,) with the stage to aim at from now on. `target`: the one up to now."""
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
-    room = room.copy()
+    room, behind = room.copy(), np.zeros(len(room))
+    for v in range(len(v_link)):
+        if v_link[v] >= 0:
+            behind[t.link_to[v_link[v]]] += 1.0
     n = len(v_lane) + 1
     q = np.empty((7, n))
     for j in range(len(t.first) - 1):
@@ -246,7 +250,24 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
         vptr = np.zeros(lanes + 1, np.int64)
         end = 0
         for a in range(a0, a1):
-            end = fill_lane(q, t, m, a, end, order[ptr[a] : ptr[a + 1]], f, v_distance, v_speed, v_wait, v_link, shown, shown_for, room)
+            end = fill_lane(
+                q,
+                t,
+                m,
+                a,
+                end,
+                order[ptr[a] : ptr[a + 1]],
+                f,
+                v_distance,
+                v_speed,
+                v_wait,
+                v_link,
+                shown,
+                shown_for,
+                ended_for,
+                room,
+                behind[t.lane_id[a]],
+            )
             vptr[a - a0 + 1] = end
         stages, yields, trans = t.stages[s0 : s0 + count, :width], t.yields[f : f + width, :width], t.trans[s0 : s0 + count, :count, :width]
         s, hold = search(q, vptr, lanes, stage, stages, yields, trans, soon, earliest, t.holds, t.lengths, t.least[f : f + width], m)

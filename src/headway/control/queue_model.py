@@ -26,7 +26,7 @@ class Model(NamedTuple):
     rest:             cost of each vehicle left over at the horizon.
     room, short:      a lane with less room is closed; in a lane shorter than this each vehicle takes its part of the room.
     stuck, give_up:   who stands so long on green is blocked; who stands so long finds no gap.
-    spill:            weight that a vehicle gains when its queue fills the lane.
+    spill:            weight that a vehicle gains when its queue fills the lane, the more the more are kept out behind it.
     """
 
     horizon: float
