@@ -264,7 +264,6 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
                 v_link,
                 shown,
                 shown_for,
-                ended_for,
                 room,
                 behind[t.lane_id[a]],
             )
