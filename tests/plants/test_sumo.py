@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,24 @@ def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
         assert (kept.completeness < 1).all()
     finally:
         s.plant.close()
+
+
+def test_a_sumo_of_its_own_process_is_driven_by_the_same_class():
+    of = scenario("cologne1")
+    network = read_network(of.net)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [*SumoSettings(of.sumocfg).arguments()[1:], "--remote-port", str(port)]
+    sumo = subprocess.Popen([Path(sys.executable).parent / "sumo", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        s = open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, remote=f"127.0.0.1:{port}"), "planner", lambda _: None)
+        for _ in range(100):
+            s.tick()
+        assert s.plant.time_s == 25300.0
+        assert len(s.seen.vehicles) > 0
+        s.plant.close()
+        assert sumo.wait(30) == 0
+    finally:
+        sumo.kill()
+        sumo.wait()

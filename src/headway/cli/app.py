@@ -14,7 +14,7 @@ from rich.table import Table
 
 from headway.cli.live import watch
 from headway.cli.tables import comparison
-from headway.config import Settings, load
+from headway.config import checked, load
 from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE
 from headway.control.qtable import QTable
@@ -27,6 +27,7 @@ from headway.roads.catalogue import RESCO, scenario, vehicles
 
 app = typer.Typer(help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
+PROFILES_OF_SENSING = ("connected", "camera", "loops")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -60,6 +61,8 @@ def bench(
         raise typer.BadParameter(f"no controller {unknown[0]!r}. There are: {', '.join(CONTROLLERS)}.")
     if timing not in PROFILES:
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
+    if sensing not in PROFILES_OF_SENSING:
+        raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(PROFILES_OF_SENSING)}.")
     for name in names:
         scenario(name)
     work = [Job(n, c, s, timing, sensing, scale, keep) for s in parse_seeds(seeds) for n in names for c in chosen]
@@ -126,7 +129,7 @@ def run(
     tree = settings.model_dump()
     for section, values in changes.items():
         tree[section].update(values)
-    settings = Settings.model_validate(tree)
+    settings = checked(tree)
     scenario(settings.street.scenario)
     watch(Task(settings, until), console)
 

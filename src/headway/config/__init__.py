@@ -104,6 +104,11 @@ def load(path: str | Path | None = None) -> Settings:
             raise SettingsError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
         if not isinstance(tree, dict):
             raise SettingsError(f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}.")
+    return checked(tree, path)
+
+
+def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
+    """The settings of a tree of sections; `path` is named in faults. Raises SettingsError with every fault."""
     try:
         return Settings(**tree)
     except ValidationError as error:
@@ -114,8 +119,8 @@ def _fault(path: str | Path | None, error: Any) -> str:
     where = ".".join(str(p) for p in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _known(error["loc"][:-1])
-        return f"{path or 'environment'}: {where}: unknown key. Known here: {', '.join(known)}."
-    return f"{path or 'environment'}: {where}: {error['input']!r} is not allowed: {error['msg'][0].lower()}{error['msg'][1:]}."
+        return f"{path or 'settings'}: {where}: unknown key. Known here: {', '.join(known)}."
+    return f"{path or 'settings'}: {where}: {error['input']!r} is not allowed: {error['msg'][0].lower()}{error['msg'][1:]}."
 
 
 def _known(location: tuple[str | int, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from headway.plants.sumo.profiles import likely_links, profile
 from headway.roads import Colour, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
+_LABELS = itertools.count()
 SHORT_M = 60.0  # of a shorter lane, those that stand inside the junction take a good part
 LETTERS = "OrygG"  # by Colour
 GO, RED = int(Colour.PERMISSIVE), int(Colour.RED)
@@ -22,7 +24,11 @@ GO, RED = int(Colour.PERMISSIVE), int(Colour.RED)
 
 @dataclass(frozen=True, slots=True)
 class SumoSettings:
-    """How SUMO is started. extra: further command-line options, in order."""
+    """How SUMO is started. extra: further command-line options, in order.
+
+    remote: empty for libsumo in this process; "gui" for a graphical SUMO of this machine; "host:port" for one that waits there
+    (started with the options of `arguments` and --remote-port). The last two need the package traci.
+    """
 
     sumocfg: str
     seed: int = 1
@@ -30,6 +36,7 @@ class SumoSettings:
     range_m: float = 200.0
     sensing: str = "connected"
     extra: tuple[str, ...] = ()
+    remote: str = ""
 
     def arguments(self) -> list[str]:
         return [
@@ -39,16 +46,32 @@ class SumoSettings:
         ]  # fmt: skip
 
 
+def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
+    """SUMO's interface, started or connected, and the errors that it raises. Raises PlantError if there is none to be had."""
+    library = importlib.import_module("traci" if settings.remote else "libsumo")
+    errors = (library.TraCIException, library.FatalTraCIError)
+    try:
+        if not settings.remote:
+            library.start(settings.arguments())
+            return library, errors
+        if settings.remote == "gui":
+            label = f"headway-{next(_LABELS)}"
+            library.start(["sumo-gui", "--start", "--quit-on-end", *settings.arguments()[1:]], label=label)
+            return library.getConnection(label), errors
+        host, _, port = settings.remote.rpartition(":")
+        if not port.isdigit():
+            raise PlantError(f"remote {settings.remote!r}: give gui, or host:port.")
+        return library.connect(int(port), host=host or "localhost", numRetries=10), errors
+    except (*errors, OSError) as error:
+        raise PlantError(f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the network.") from error
+
+
 class SumoPlant:
     """The street of one scenario; time is SUMO's own, in seconds."""
 
     def __init__(self, settings: SumoSettings, network: Network) -> None:
         self._settings, self._network = settings, network
-        self._sumo: Any = importlib.import_module("libsumo")
-        try:
-            self._sumo.start(settings.arguments())
-        except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
-            raise PlantError(f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the network.") from error
+        self._sumo, self._errors = connect(settings)
         self._step_s = float(self._sumo.simulation.getDeltaT())
         self._watcher = Watcher(self._sumo, network, settings.range_m)
         self._profile = profile(settings.sensing, network, settings.seed)
@@ -149,7 +172,7 @@ class SumoPlant:
         try:
             for _ in range(round(period_s / self._step_s)):
                 self._sumo.simulationStep()
-        except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
+        except self._errors as error:
             raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
 
     def pending(self) -> dict[str, float]:
@@ -165,7 +188,7 @@ class SumoPlant:
         """Set SUMO back. The signals must be shown again after (`show`); vehicles still to come are in the routes of the scenario."""
         try:
             self._sumo.simulation.loadState(str(path))
-        except (self._sumo.TraCIException, self._sumo.FatalTraCIError) as error:
+        except self._errors as error:
             raise PlantError(
                 f"{path}: SUMO does not take this state ({error}). A state fits only the SUMO version and the network that wrote it."
             ) from error
