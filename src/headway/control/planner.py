@@ -17,6 +17,7 @@ from headway.control.stages import GO, StageTable
 from headway.roads import Colour, Link, Network, RoadsError, Timing
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
+RED = int(Colour.RED)
 HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
 MODEL = Model(
@@ -27,9 +28,10 @@ MODEL = Model(
 
 @dataclass(frozen=True, slots=True)
 class PlannerState:
-    """The stage aimed at (junctions,); when each group's green ended, seconds, and whether it is lit (groups,)."""
+    """The stage aimed at (junctions,); when each group's green began and ended last, seconds, and whether it is lit (groups,)."""
 
     target: IntArray
+    began_s: FloatArray
     ended_s: FloatArray
     lit: BoolArray
 
@@ -42,23 +44,27 @@ class Planner:
     def __init__(self, network: Network, timing: Timing, model: Model = MODEL) -> None:
         self._network, self._model, self._table = network, np.array(model), StageTable(network, timing)
         self._tables = tables(network, timing, self._table)
-        self._sure = np.ones(len(network.junctions))
+        self._sure, self._min_cycle_s = np.ones(len(network.junctions)), timing.profile.min_cycle_s
 
     def start(self, seen: Observation) -> PlannerState:
-        return PlannerState(
-            np.zeros(len(self._network.junctions), np.int32), np.full(len(seen.shown), seen.at_s - 100.0), seen.shown >= Colour.PERMISSIVE
-        )
+        before = np.full(len(seen.shown), seen.at_s - 1e3)
+        return PlannerState(np.zeros(len(self._network.junctions), np.int32), before, before, seen.shown >= Colour.PERMISSIVE)
 
     def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         v = seen.vehicles
         lit = seen.shown >= GO
-        ended = np.where(state.lit & ~lit, seen.at_s - seen.shown_for_s, state.ended_s)
+        since = seen.at_s - seen.shown_for_s
+        ended, began = np.where(state.lit & ~lit, since, state.ended_s), np.where(lit & ~state.lit, since, state.began_s)
+        barred = self._min_cycle_s - (seen.at_s - began)
         target = np.empty_like(state.target)
         kernel.plan(
-            self._tables, self._model, state.target, seen.shown, seen.shown_for_s, seen.at_s - ended,
+            self._tables, self._model, state.target, seen.shown, seen.shown_for_s, seen.at_s - ended, barred,
             v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, target,
         )  # fmt: skip
-        return Proposal(seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure), PlannerState(target, ended, lit)
+        wanted = self._table.wanted_after_least(target, seen)
+        if self._min_cycle_s > 0.0:
+            wanted = np.where(~lit & (barred > 0.0), np.minimum(wanted, RED), wanted)
+        return Proposal(seen.at_s, self.name, wanted, self._sure), PlannerState(target, began, ended, lit)
 
 
 def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Tables:

@@ -19,6 +19,7 @@ from headway.plants.sumo import SumoSettings
 from headway.roads import PROFILES, read_network, work_out
 from headway.roads.catalogue import Scenario, scenario
 from headway.safety.audit import audit, read_states
+from headway.values import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,8 @@ def run(job: Job) -> Result:
         )  # fmt: skip
         interventions = [0]
 
-        def count(_: object) -> None:
-            interventions[0] += 1
+        def count(event: Event) -> None:
+            interventions[0] += event.kind.startswith("safety.")
 
         street = open_street(network, timing, SumoSettings(of.sumocfg, job.seed, job.scale, sensing=job.sensing, extra=extra), job.controller, count)
         begun = time.perf_counter()
