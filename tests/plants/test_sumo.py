@@ -13,7 +13,7 @@ import pytest
 from headway.engine.street import open_street
 from headway.plants import PlantError
 from headway.plants.sumo import SumoPlant, SumoSettings
-from headway.roads import BENCHMARK, read_network, work_out
+from headway.roads import BENCHMARK, STREET, Colour, read_network, work_out
 from headway.roads.catalogue import scenario
 
 
@@ -198,3 +198,36 @@ def test_a_sumo_of_its_own_process_is_driven_by_the_same_class():
     finally:
         sumo.kill()
         sumo.wait()
+
+
+@pytest.mark.parametrize("timing", [BENCHMARK, STREET], ids=lambda t: t.name)
+def test_pedestrians_are_seen_and_none_waits_for_ever(crossing_network, tmp_path, timing):
+    edges = ["left0A0", "bottom0A0", "left1A1", "B0right0", "B1right1", "B1top1", "A1top0", "B0bottom1"]
+    drives = [("left0A0", "B0right0"), ("bottom0A0", "A1top0"), ("left1A1", "B1right1")]
+    (tmp_path / "walk.rou.xml").write_text(
+        "<routes>"
+        + "".join(f'<flow id="car{i}" begin="0" end="600" vehsPerHour="500" from="{a}" to="{b}"/>' for i, (a, b) in enumerate(drives))
+        + "".join(
+            f'<personFlow id="p{i}" begin="0" end="600" personsPerHour="60"><walk from="{a}" to="{b}"/></personFlow>'
+            for i, (a, b) in enumerate(zip(edges, reversed(edges), strict=True))
+        )
+        + "</routes>"
+    )
+    config = tmp_path / "walk.sumocfg"
+    config.write_text(
+        f'<configuration><input><net-file value="{crossing_network}"/><route-files value="{tmp_path}/walk.rou.xml"/></input><time><end value="900"/></time></configuration>'
+    )
+    network = read_network(crossing_network)
+    s = open_street(network, work_out(network, timing), SumoSettings(str(config)), "planner", lambda _: None)
+    try:
+        stood = np.zeros(len(network.groups))
+        longest, seen = 0.0, 0
+        for _ in range(900):
+            s.tick()
+            seen = max(seen, int(s.seen.waiting_persons.sum()))
+            stood = np.where((s.seen.waiting_persons > 0) & (s.gate.shown < Colour.PERMISSIVE), stood + 1, 0)
+            longest = max(longest, float(stood.max()))
+        assert seen > 0
+        assert longest < timing.max_red_s + 120
+    finally:
+        s.plant.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +12,6 @@ from headway.roads import BENCHMARK, STREET, Colour, Kind, RoadsError, TimingPro
 from headway.roads.catalogue import RESCO, scenario, vehicles
 from headway.roads.stages import is_compatible, maximal_stages, merge_programmes, permissible
 from headway.roads.timing import red_clearance_s, yellow_s
-
-
-@pytest.fixture(scope="session")
-def crossing_network(tmp_path_factory) -> Path:
-    """A small grid with pedestrian crossings and bicycle lanes, by netgenerate."""
-    out = tmp_path_factory.mktemp("net") / "walk.net.xml"
-    tool = Path(sys.executable).parent / "netgenerate"
-    subprocess.run(
-        [tool, "--grid", "--grid.number", "2", "--grid.attach-length", "150", "--default.lanenumber", "2", "--crossings.guess", "--sidewalks.guess",
-         "--bikelanes.guess", "--tls.guess", "true", "--tls.guess.threshold", "0", "--no-turnarounds", "-o", out],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return out
 
 
 @pytest.mark.parametrize("name", RESCO)

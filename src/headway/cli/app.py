@@ -75,8 +75,10 @@ def bench(
 @app.command()
 def demo() -> None:
     """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway."""
-    console.print("One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice: with the")
-    console.print("network's own fixed-time programmes, and with Headway's planner. Each signal change passes the safety gate.\n")
+    console.print(
+        "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice: with the network's own "
+        "fixed-time programmes, and with Headway's planner. Each signal change passes the safety gate.\n"
+    )
     results = progress([Job("cologne8", c, 1) for c in ("fixed", "planner")], os.cpu_count() or 1)
     conclude(results)
 

@@ -13,10 +13,10 @@ def comparison(results: list[Result]) -> Table:
     """One row a scenario and controller: means over seeds with 95 % intervals, ratio to fixed time, significance."""
     table = Table(
         title="Means over seeds with 95 % confidence intervals; ratio and paired t-test against fixed time.\n"
-        "delay and wait: seconds a vehicle; done: arrived; out: never got in; unsafe: rules broken on the street",
+        "delay and wait: seconds a vehicle; done: arrived; out: never got in; bad: rules broken on the street",
         title_justify="left",
     )
-    for name in ("scenario", "controller", "delay s", "of fixed", "p", "wait s", "done", "out", "unsafe"):
+    for name in ("scenario", "controller", "delay s", "of fixed", "p", "wait s", "done", "out", "bad"):
         table.add_column(name, justify="left" if name in ("scenario", "controller") else "right", no_wrap=True)
     for scenario in dict.fromkeys(r.scenario for r in results):
         own = [r for r in results if r.scenario == scenario]

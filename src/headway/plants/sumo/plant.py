@@ -13,7 +13,7 @@ import numpy as np
 from headway.plants import PlantError
 from headway.plants.sumo.observe import Watcher
 from headway.plants.sumo.profiles import likely_links, profile
-from headway.roads import Colour, Network
+from headway.roads import Colour, Kind, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
 _LABELS = itertools.count()
@@ -84,6 +84,10 @@ class SumoPlant:
         to = sorted({x.to_lane for x in network.links if x.group >= 0})
         self._exits = np.array(to, np.int64)
         self._exit_places = np.array([self._watcher.watch.name.index(network.lanes[i].id) for i in to])
+        walks = [(i, network.links[k]) for i, g in enumerate(network.groups) if g.kind == Kind.PEDESTRIAN for k in g.links]
+        self._crossing_of = {network.lanes[link.to_lane].edge: i for i, link in walks}
+        nodes = {f":{link.node}_w" for _, link in walks}
+        self._walking_areas = sorted({x.edge for x in network.lanes if x.edge.startswith(tuple(nodes)) and nodes})
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
         self._short = [(i, [via for k in network.links_to(i) for via in network.links[k].via]) for i in to if network.lanes[i].length_m < SHORT_M]
@@ -118,7 +122,7 @@ class SumoPlant:
         room, count = self._room()
         return Observation(
             now, vehicles, self._shown, now - self._since, room, count, self._arrivals(),
-            np.zeros(len(self._network.groups), np.int32), np.ones(len(self._network.junctions)),
+            self._persons(), np.ones(len(self._network.junctions)),
             self._watcher.emergencies() if self._watcher.urgent else (),
         )  # fmt: skip
 
@@ -130,6 +134,16 @@ class SumoPlant:
             np.add.at(blurred, self._blur, arrived)
             return blurred
         return arrived
+
+    def _persons(self) -> IntArray:
+        """Pedestrians who stand before each crossing, on either side, (groups,)."""
+        waiting = np.zeros(len(self._network.groups), np.int32)
+        for area in self._walking_areas:
+            for person in self._sumo.edge.getLastStepPersonIDs(area):
+                group = self._crossing_of.get(self._sumo.person.getNextEdge(person), -1)
+                if group >= 0:
+                    waiting[group] += 1
+        return waiting
 
     def _room(self) -> tuple[FloatArray, IntArray]:
         """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
