@@ -15,6 +15,7 @@ from headway.plants.sumo import SumoSettings
 from headway.roads import read_network
 from headway.roads.catalogue import RESCO, scenario
 
+NO_RIGHT_OF_WAY = 1 + 2 + 4 + 32  # SUMO: safe speed and its accelerations, but neither right of way nor foes within a junction
 SEEDS = (1, 2, 3)
 MUST = dict(zip(RESCO, (13.6, 15.5, 12.8, 10.7, 18.0, 50.0, 15.9, 640.0), strict=True))
 AIM = dict(zip(RESCO, (12.0, 13.5, 11.5, 10.0, 16.0, 40.0, 14.5, 450.0), strict=True))
@@ -28,13 +29,16 @@ def peer(job: tuple[str, str, int]) -> tuple[str, str, int, float]:
     with tempfile.TemporaryDirectory() as folder:
         trips, more = Path(folder) / "trips.xml", Path(folder) / "add.xml"
         more.write_text("<additional>" + ("".join(actuated(of.net)) if kind == "sumo-actuated" else "") + "</additional>")
-        extra = ("--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true", "--additional-files", str(more))
+        extra = ("--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true", "--additional-files", str(more), "--collision.action", "none")
         libsumo.start(SumoSettings(of.sumocfg, seed, extra=extra).arguments())
         if kind == "floor":
             for tl in (t for j in network.junctions for t in j.tl_ids):
                 libsumo.trafficlight.setRedYellowGreenState(tl, "G" * len(libsumo.trafficlight.getRedYellowGreenState(tl)))
         while libsumo.simulation.getTime() < of.end_s:
             libsumo.simulationStep()
+            if kind == "floor":
+                for vehicle in libsumo.simulation.getDepartedIDList():
+                    libsumo.vehicle.setSpeedMode(vehicle, NO_RIGHT_OF_WAY)
         pending = {v: float(libsumo.vehicle.getDepartDelay(v)) for v in libsumo.simulation.getPendingVehicles()}
         libsumo.close()
         return name, kind, seed, judge(trips, pending, of)["delay_s"]
