@@ -29,7 +29,16 @@ def peer(job: tuple[str, str, int]) -> tuple[str, str, int, float]:
     with tempfile.TemporaryDirectory() as folder:
         trips, more = Path(folder) / "trips.xml", Path(folder) / "add.xml"
         more.write_text("<additional>" + ("".join(actuated(of.net)) if kind == "sumo-actuated" else "") + "</additional>")
-        extra = ("--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true", "--additional-files", str(more), "--collision.action", "none")
+        extra = (
+            "--tripinfo-output",
+            str(trips),
+            "--tripinfo-output.write-unfinished",
+            "true",
+            "--additional-files",
+            str(more),
+            "--collision.action",
+            "none",
+        )
         libsumo.start(SumoSettings(of.sumocfg, seed, extra=extra).arguments())
         if kind == "floor":
             for tl in (t for j in network.junctions for t in j.tl_ids):

@@ -53,8 +53,10 @@ class Planner:
     def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         v = seen.vehicles
         lit = seen.shown >= GO
-        since = seen.at_s - seen.shown_for_s
-        ended, began = np.where(state.lit & ~lit, since, state.ended_s), np.where(lit & ~state.lit, since, state.began_s)
+        began, ended = state.began_s, state.ended_s
+        if (lit != state.lit).any():
+            since = seen.at_s - seen.shown_for_s
+            ended, began = np.where(state.lit & ~lit, since, ended), np.where(lit & ~state.lit, since, began)
         barred = self._min_cycle_s - (seen.at_s - began)
         target = np.empty_like(state.target)
         kernel.plan(

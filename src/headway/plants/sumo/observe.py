@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from headway.roads import Network
 from headway.roads.upstream import feeders, stop_lanes
@@ -93,22 +94,14 @@ class Watcher:
             self._moved(ids[i], int(slots[i]), int(on[i]))
         position = np.fromiter(map(vehicle.getLanePosition, ids), np.float64, n)
         speed = np.fromiter(map(vehicle.getSpeed, ids), np.float64, n)
-        self._wait[slots] = wait = np.where(speed < HALTING_MPS, self._wait[slots] + period_s, 0.0)
-        self._seen[slots] = self._last_s = at_s
+        self._last_s = at_s
+        lane, link, s, distance, speed, wait, length, emergency = digest(
+            at_s, period_s, self._range_m, on, slots, position, speed, self.watch.to_end_m, self._lane, self._link, self._length, self._bare,
+            self._emergency, self._wait, self._seen, self.count, self.room_m,
+        )  # fmt: skip
         if len(self._slot_of) > 64 + 3 * n:
             self._forget(at_s)
-        self._rear(on, slots, position, speed)
-        distance = self.watch.to_end_m[on] - position
-        near = np.flatnonzero((distance <= self._range_m) & (self._link[slots] >= 0))
-        s = slots[near]
-        seen = Vehicles(self._lane[s], self._link[s], distance[near], speed[near], wait[near], self._length[s], self._emergency[s])
-        return seen, s
-
-    def _rear(self, on: IntArray, slots: IntArray, position: FloatArray, speed: FloatArray) -> None:
-        """Note, for each watched lane, how many there are and what room the last one leaves with its way of 4 s."""
-        self.count[:], self.room_m[:] = 0, np.inf
-        np.add.at(self.count, on, 1)
-        np.minimum.at(self.room_m, on, position - self._bare[slots] + 4.0 * speed)
+        return Vehicles(lane, link, distance, speed, wait, length, emergency), s
 
     def take_arrived(self) -> IntArray:
         """Vehicles first seen for each link since the last call, (links,)."""
@@ -176,3 +169,32 @@ class Watcher:
         for name in ("_on", "_link", "_lane", "_length", "_bare", "_wait", "_emergency", "_seen"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(more, old.dtype)]))
+
+
+@njit(cache=True)
+def digest(at_s, period_s, range_m, on, slots, position, speed, to_end_m, lane, link, length, bare, emergency, wait, seen, count, room):  # type: ignore[no-untyped-def]
+    """Columns of the vehicles in range; brings their waits up to date, and the count and the room at the start of each watched lane.
+
+    The room is what the last vehicle leaves, with the way that it makes in 4 s; inf where there is none.
+    """
+    n = len(on)
+    count[:], room[:] = 0, np.inf
+    near = 0
+    for i in range(n):
+        s, k = slots[i], on[i]
+        wait[s] = wait[s] + period_s if speed[i] < HALTING_MPS else 0.0
+        seen[s] = at_s
+        count[k] += 1
+        room[k] = min(room[k], position[i] - bare[s] + 4.0 * speed[i])
+        near += to_end_m[k] - position[i] <= range_m and link[s] >= 0
+    lanes, links, places = np.empty(near, np.int32), np.empty(near, np.int32), np.empty(near, np.int32)
+    distances, speeds, waits, lengths, urgent = np.empty(near), np.empty(near), np.empty(near), np.empty(near), np.empty(near, np.bool_)
+    at = 0
+    for i in range(n):
+        s = slots[i]
+        distance = to_end_m[on[i]] - position[i]
+        if distance <= range_m and link[s] >= 0:
+            lanes[at], links[at], places[at] = lane[s], link[s], s
+            distances[at], speeds[at], waits[at], lengths[at], urgent[at] = distance, speed[i], wait[s], length[s], emergency[s]
+            at += 1
+    return lanes, links, places, distances, speeds, waits, lengths, urgent
