@@ -57,15 +57,15 @@ class Planner:
         if (lit != state.lit).any():
             since = seen.at_s - seen.shown_for_s
             ended, began = np.where(state.lit & ~lit, since, ended), np.where(lit & ~state.lit, since, began)
-        barred = self._min_cycle_s - (seen.at_s - began)
         target = np.empty_like(state.target)
         kernel.plan(
-            self._tables, self._model, state.target, seen.shown, seen.shown_for_s, seen.at_s - ended, barred,
+            self._tables, self._model, state.target, seen.shown, seen.shown_for_s, seen.at_s - ended,
             v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, target,
         )  # fmt: skip
         wanted = self._table.wanted_after_least(target, seen)
-        if self._min_cycle_s > 0.0:
-            wanted = np.where(~lit & (barred > 0.0), np.minimum(wanted, RED), wanted)
+        if self._min_cycle_s > 0.0:  # a group may not start again yet: known here, not in the search, where it did harm
+            barred = seen.at_s - began < self._min_cycle_s - 1e-6
+            wanted = np.where(~lit & barred, np.minimum(wanted, RED), wanted)
         return Proposal(seen.at_s, self.name, wanted, self._sure), PlannerState(target, began, ended, lit)
 
 

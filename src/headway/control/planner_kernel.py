@@ -193,11 +193,8 @@ def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, 
 
 
 @njit(cache=True)
-def look_ahead(t, j, stage, shown, shown_for, ended_for, barred):  # type: ignore[no-untyped-def]
-    """(soon, earliest, bound) of `search` for junction j from its signals as they stand; bound: no other stage can begin yet.
-
-    barred: (groups,) seconds until each may turn green again.
-    """
+def look_ahead(t, j, stage, shown, shown_for, ended_for):  # type: ignore[no-untyped-def]
+    """(soon, earliest, bound) of `search` for junction j from its signals as they stand; bound: no other stage can begin yet."""
     f, width = t.first[j], t.first[j + 1] - t.first[j]
     s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
     soon, earliest, bound = np.full((count, width), -1.0), np.zeros(count), True
@@ -214,7 +211,7 @@ def look_ahead(t, j, stage, shown, shown_for, ended_for, barred):  # type: ignor
                         wait = max(wait, clear - ended_for[f + h])
                     elif clear > 0.0 and t.stages[s0 + s, h] < PERMISSIVE:
                         wait = max(wait, max(0.0, t.least[f + h] - shown_for[f + h]) + clear)
-                soon[s, g] = max(wait, barred[f + g])
+                soon[s, g] = wait
         if s != stage and earliest[s] <= 0.0:
             bound = False
     for s in range(count):  # with the greens of the stage now that are still to come
@@ -225,7 +222,7 @@ def look_ahead(t, j, stage, shown, shown_for, ended_for, barred):  # type: ignor
 
 
 @njit(cache=True)
-def plan(t, m, target, shown, shown_for, ended_for, barred, v_lane, v_link, v_distance, v_speed, v_wait, room, out):  # type: ignore[no-untyped-def]
+def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, v_speed, v_wait, room, out):  # type: ignore[no-untyped-def]
     """Decide all junctions: fill `out` (junctions,) with the stage to aim at from now on. `target`: the one up to now."""
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
     room, behind = room.copy(), np.zeros(len(room))
@@ -246,7 +243,7 @@ def plan(t, m, target, shown, shown_for, ended_for, barred, v_lane, v_link, v_di
                 break
         if count < 2 or not asked:
             continue
-        soon, earliest, bound = look_ahead(t, j, stage, shown, shown_for, ended_for, barred)
+        soon, earliest, bound = look_ahead(t, j, stage, shown, shown_for, ended_for)
         if bound:
             continue
         lanes = a1 - a0
