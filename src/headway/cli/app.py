@@ -73,7 +73,9 @@ def bench(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="In the terminal, with the table at the end; there is no page yet.")] = True,
+) -> None:
     """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway."""
     console.print(
         "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice: with the network's own "
