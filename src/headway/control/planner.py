@@ -8,6 +8,7 @@ delay of all vehicles in sight, each lane a queue (`headway.control.queue_model`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Planner:
     name = "planner"
 
     def __init__(self, network: Network, timing: Timing, model: Model = MODEL) -> None:
-        self._network, self._model, self._table = network, np.array(model), StageTable(network, timing)
+        self._network, self._model, self._table = network, np.array(model), StageTable(network, timing, every=True)
         self._tables = tables(network, timing, self._table)
         self._sure, self._min_cycle_s = np.ones(len(network.junctions)), timing.profile.min_cycle_s
 
@@ -80,11 +81,10 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
         width = j.end - j.first
         matrix = timing.intergreen_s(network, i)
         intergreen[j.first : j.end, :width], yields[j.first : j.end, :width] = matrix.T, j.yields
-        lit = j.stages >= Colour.PERMISSIVE
+        lit = stages.colours[stages.ptr[i] : stages.ptr[i + 1], :width] >= GO
         for x, before in enumerate(lit):
-            for y, after in enumerate(lit):
-                clear = np.where((before & ~after)[:, None], matrix, 0.0).max(axis=0)
-                trans[stages.ptr[i] + x, y, :width] = np.where(after & ~before, clear, -1.0)
+            clear = np.where((before & ~lit)[:, :, None], matrix, 0.0).max(axis=1)
+            trans[stages.ptr[i] + x, : len(lit), :width] = np.where(lit & ~before, clear, -1.0)
         own = sorted({links[k].from_lane for g in j.groups for k in groups[g].links if links[k].direction != "c"})
         if len(own) > MAX_LANES:
             raise RoadsError(f"{network.path}: junction {j.id!r} has {len(own)} lanes; the planner takes {MAX_LANES}. Split its programme.")
@@ -93,12 +93,21 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     approach = np.full(len(network.lanes), -1, np.int32)
     approach[lanes] = np.arange(len(lanes))
     return kernel.Tables(
-        np.array([j.first for j in junctions] + [len(groups)], np.int32), stages.ptr, stages.colours, trans, intergreen, yields,
+        np.array([j.first for j in junctions] + [len(groups)], np.int32), stages.ptr, stages.colours,
+        as_bits(stages.colours >= GO), as_bits(stages.colours >= Colour.GREEN), trans, intergreen, yields,
         timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32), np.array([network.lanes[x].speed_mps for x in lanes]),
         np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32), approach, np.array([x.group for x in links], np.int32),
         np.array([x.to_lane for x in links], np.int32), np.array([len(x.via) > 1 for x in links]), np.array([crossing_s(x) for x in links]),
         np.array([x.length_m for x in network.lanes]), np.array(HOLDS_S, np.float64), np.array(LENGTHS_S, np.float64),
     )  # fmt: skip
+
+
+def as_bits(rows: BoolArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Each row as 64-bit words, (rows, words)."""
+    words = -(-rows.shape[1] // 64)
+    padded = np.zeros((len(rows), words * 64), np.bool_)
+    padded[:, : rows.shape[1]] = rows
+    return np.packbits(padded, axis=1, bitorder="little").view(np.uint64).reshape(len(rows), words)
 
 
 def crossing_s(link: Link) -> float:

@@ -41,13 +41,15 @@ class Tables(NamedTuple):
     """What does not change: the network and its timing, flat.
 
     first: (junctions + 1,) groups; stage_ptr: (junctions + 1,) rows of stages (rows, widest), trans (rows, most stages, widest):
-    seconds from a change to green, -1 where it goes on. intergreen: (groups, widest), of the column's end before the row's start.
+    seconds from a change to green, -1 where it goes on. lit, green: (rows, words) their groups that may go, and protected, as bits. intergreen: (groups, widest), of the column's end before the row's start.
     lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. link_*: by link. lane_length_m: (lanes,).
     """
 
     first: IntArray
     stage_ptr: IntArray
     stages: np.ndarray
+    lit: np.ndarray
+    green: np.ndarray
     trans: FloatArray
     intergreen: FloatArray
     yields: BoolArray
@@ -99,30 +101,30 @@ def enter(opens, trans, start):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def search(q, vptr, lanes, stage, stages, yields, trans, soon, earliest, holds, lengths, least, m):  # type: ignore[no-untyped-def]
-    """The least-cost plan of one junction: (next stage, seconds until it begins). `stage` itself means to hold it.
+def search(q, vptr, lanes, stages, yields, trans, soon, earliest, holds, lengths, least, m):  # type: ignore[no-untyped-def]
+    """The least-cost plan of one junction: (next stage, seconds until it begins). 0, the stage of now, means to hold it.
 
     stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where
-    it is green. earliest: (S,) seconds until `stage` may be left for each.
+    it is green. earliest: (S,) seconds until it may be left for each of them.
     """
     ptr, last = np.zeros((ROWS, MAX_LANES), np.int64), np.full((ROWS, MAX_LANES), -100.0)
     opens = np.empty(soon.shape[1])
-    best_stage, best_hold = stage, m[HORIZON]
-    best = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, m[HORIZON], soon[stage], m) + cost_left(q, vptr, lanes, 1, ptr, m)
+    best_stage, best_hold = 0, m[HORIZON]
+    best = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m) + cost_left(q, vptr, lanes, 1, ptr, m)
     for hi in range(len(holds)):
         start = holds[hi]
-        base = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[stage], yields, 0.0, start, soon[stage], m)
+        base = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, start, soon[0], m)
         if base + cost_so_far(q, vptr, lanes, 1, ptr, start) >= best:
             break
-        for s in range(len(stages)):
-            if s == stage or (hi > 0 and earliest[s] > start + 1e-6):
+        for s in range(1, len(stages)):
+            if hi > 0 and earliest[s] > start + 1e-6:
                 continue
             first = 0.0
             for li in range(-1, len(lengths)):
                 if hi == 0:
                     opens[:] = soon[s]
                 else:
-                    enter(opens, trans[stage, s], start)
+                    enter(opens, trans[0, s], start)
                 if li < 0:
                     first = end = clear_time(q, vptr, lanes, 1, ptr, last, stages[s], start, opens, least, m)
                 else:
@@ -193,15 +195,19 @@ def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, 
 
 
 @njit(cache=True)
-def look_ahead(t, j, stage, shown, shown_for, ended_for):  # type: ignore[no-untyped-def]
-    """(soon, earliest, bound) of `search` for junction j from its signals as they stand; bound: no other stage can begin yet."""
+def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-untyped-def]
+    """(soon, earliest, bound) of `search` for the stages `picks` of junction j from its signals as they stand.
+
+    bound: no stage other than the first can begin yet.
+    """
     f, width = t.first[j], t.first[j + 1] - t.first[j]
-    s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
+    s0, count = t.stage_ptr[j], len(picks)
     soon, earliest, bound = np.full((count, width), -1.0), np.zeros(count), True
     for s in range(count):
+        stage = t.stages[s0 + picks[s]]
         for g in range(width):
-            if t.stages[s0 + s, g] < PERMISSIVE:
-                if shown[f + g] >= PERMISSIVE and s != stage:
+            if stage[g] < PERMISSIVE:
+                if shown[f + g] >= PERMISSIVE and s > 0:
                     earliest[s] = max(earliest[s], t.least[f + g] - shown_for[f + g])
             elif shown[f + g] < PERMISSIVE:
                 wait = max(0.0, t.yellow[f + g] - shown_for[f + g]) if shown[f + g] == 2 else 0.0
@@ -209,16 +215,62 @@ def look_ahead(t, j, stage, shown, shown_for, ended_for):  # type: ignore[no-unt
                     clear = t.intergreen[f + g, h]
                     if clear > 0.0 and shown[f + h] < PERMISSIVE:
                         wait = max(wait, clear - ended_for[f + h])
-                    elif clear > 0.0 and t.stages[s0 + s, h] < PERMISSIVE:
+                    elif clear > 0.0 and stage[h] < PERMISSIVE:
                         wait = max(wait, max(0.0, t.least[f + h] - shown_for[f + h]) + clear)
                 soon[s, g] = wait
-        if s != stage and earliest[s] <= 0.0:
+        if s > 0 and earliest[s] <= 0.0:
             bound = False
-    for s in range(count):  # with the greens of the stage now that are still to come
+    now = t.stages[s0 + picks[0]]
+    for s in range(1, count):  # with the greens of the stage now that are still to come
         for g in range(width):
-            if s != stage and t.stages[s0 + stage, g] >= PERMISSIVE and t.stages[s0 + s, g] < PERMISSIVE and soon[stage, g] >= 0.0:
-                earliest[s] = max(earliest[s], soon[stage, g] + t.least[f + g])
+            if now[g] >= PERMISSIVE and t.stages[s0 + picks[s], g] < PERMISSIVE and soon[0, g] >= 0.0:
+                earliest[s] = max(earliest[s], soon[0, g] + t.least[f + g])
     return soon, earliest, bound
+
+
+@njit(cache=True)
+def worth_trying(lit, green, stage, need, shown):  # type: ignore[no-untyped-def]
+    """The stages to search, `stage` first: those that serve traffic that no other serves as well.
+
+    lit, green: (S, words) of the junction. need: (words,) groups with traffic. shown: (words,) groups lit now; of equal stages the
+    one that keeps most of them is taken.
+    """
+    kept, n = np.empty(len(lit), np.int64), 1
+    kept[0] = stage
+    for s in range(len(lit)):
+        drop = s == stage
+        i = 0
+        while i < n and not drop:
+            k = kept[i]
+            under, over = True, True
+            for w in range(len(need)):
+                under &= (lit[s, w] & need[w] & ~lit[k, w]) == 0 and (green[s, w] & need[w] & ~green[k, w]) == 0
+                over &= (lit[k, w] & need[w] & ~lit[s, w]) == 0 and (green[k, w] & need[w] & ~green[s, w]) == 0
+            if under and over and i > 0 and overlap(lit[s], shown) > overlap(lit[k], shown):
+                kept[i], drop = s, True
+            elif under:
+                drop = True
+            elif over and i > 0:
+                kept[i] = kept[n - 1]
+                n -= 1
+                continue
+            i += 1
+        if not drop:
+            kept[n] = s
+            n += 1
+    return kept[:n]
+
+
+@njit(cache=True)
+def overlap(lit, shown):  # type: ignore[no-untyped-def]
+    """Groups lit in both."""
+    count = 0
+    for w in range(len(lit)):
+        x = lit[w] & shown[w]
+        while x != 0:
+            x &= x - np.uint64(1)
+            count += 1
+    return count
 
 
 @njit(cache=True)
@@ -229,21 +281,29 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
     for v in range(len(v_link)):
         if v_link[v] >= 0:
             behind[t.link_to[v_link[v]]] += 1.0
-    n = len(v_lane) + 1
-    q = np.empty((7, n))
+    q = np.empty((7, len(v_lane) + 1))
+    need, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
         f, width = t.first[j], t.first[j + 1] - t.first[j]
         s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
         stage = out[j] = target[j]
         a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
-        asked = False
+        need[:], lit[:] = 0, 0
         for i in range(ptr[a0], ptr[a1]):
-            if t.stages[s0 + stage, t.link_group[v_link[order[i]]] - f] < GREEN:
-                asked = True
-                break
-        if count < 2 or not asked:
+            g = t.link_group[v_link[order[i]]] - f
+            need[g // 64] |= np.uint64(1) << np.uint64(g % 64)
+        asked = False
+        for w in range(len(need)):
+            asked |= need[w] & ~t.green[s0 + stage, w] != 0
+        if not asked:
             continue
-        soon, earliest, bound = look_ahead(t, j, stage, shown, shown_for, ended_for)
+        for g in range(width):
+            if shown[f + g] >= PERMISSIVE:
+                lit[g // 64] |= np.uint64(1) << np.uint64(g % 64)
+        picks = worth_trying(t.lit[s0 : s0 + count], t.green[s0 : s0 + count], stage, need, lit)
+        if len(picks) < 2:
+            continue
+        soon, earliest, bound = look_ahead(t, j, picks, shown, shown_for, ended_for)
         if bound:
             continue
         lanes = a1 - a0
@@ -268,7 +328,13 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
                 behind[t.lane_id[a]],
             )
             vptr[a - a0 + 1] = end
-        stages, yields, trans = t.stages[s0 : s0 + count, :width], t.yields[f : f + width, :width], t.trans[s0 : s0 + count, :count, :width]
-        s, hold = search(q, vptr, lanes, stage, stages, yields, trans, soon, earliest, t.holds, t.lengths, t.least[f : f + width], m)
+        stages, trans = np.empty((len(picks), width), np.int8), np.empty((len(picks), len(picks), width))
+        for x in range(len(picks)):
+            stages[x] = t.stages[s0 + picks[x], :width]
+            for y in range(len(picks)):
+                trans[x, y] = t.trans[s0 + picks[x], picks[y], :width]
+        s, hold = search(
+            q, vptr, lanes, stages, t.yields[f : f + width, :width], trans, soon, earliest, t.holds, t.lengths, t.least[f : f + width], m
+        )
         if hold <= 0.5:
-            out[j] = s
+            out[j] = picks[s]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headway.roads import Colour, Network, Timing
+from headway.roads import Colour, Network, Timing, compatible_stages
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
 GO = int(Colour.PERMISSIVE)  # a plain number: comparing an array with an enum member costs microseconds
@@ -16,17 +16,20 @@ class StageTable:
     ptr:     int (junctions + 1,), the stages of junction j are rows ptr[j]..ptr[j + 1] - 1.
     colours: int8 (rows, widest junction), padded with red.
     count:   int (junctions,).
+
+    With `every`, all compatible stages of a junction follow the green phases of its programme.
     """
 
-    def __init__(self, network: Network, timing: Timing) -> None:
+    def __init__(self, network: Network, timing: Timing, every: bool = False) -> None:
         junctions = network.junctions
         self._network = network
         self._width = [j.end - j.first for j in junctions]
-        self.count = np.array([len(j.stages) for j in junctions], np.int32)
+        stages = [compatible_stages(j.stages, j.conflicts, j.yields) if every else j.stages for j in junctions]
+        self.count = np.array([len(s) for s in stages], np.int32)
         self.ptr = np.concatenate([[0], np.cumsum(self.count)]).astype(np.int32)
         self.colours: ColourArray = np.full((self.ptr[-1], max(self._width)), Colour.RED, np.int8)
-        for i, j in enumerate(junctions):
-            self.colours[self.ptr[i] : self.ptr[i + 1], : self._width[i]] = j.stages
+        for i, own in enumerate(stages):
+            self.colours[self.ptr[i] : self.ptr[i + 1], : self._width[i]] = own
         self._place = np.concatenate([i * max(self._width) + np.arange(w) for i, w in enumerate(self._width)])
         self._least = timing.min_green_s - 1e-6
 

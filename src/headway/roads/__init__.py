@@ -1,6 +1,7 @@
 """The static world: junctions, lanes, signal groups, stages, conflicts, intergreens, scenarios."""
 
 from headway.roads.network import Colour, Junction, Kind, Lane, Link, Network, Programme, RoadsError, SignalGroup, is_green
+from headway.roads.stages import compatible_stages
 from headway.roads.sumo_net import read_network
 from headway.roads.timing import BENCHMARK, PROFILES, STREET, Timing, TimingProfile, work_out
 
@@ -19,6 +20,7 @@ __all__ = [
     "SignalGroup",
     "Timing",
     "TimingProfile",
+    "compatible_stages",
     "is_green",
     "read_network",
     "work_out",

@@ -79,6 +79,18 @@ def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
     return stages
 
 
+def compatible_stages(stages: ColourArray, conflicts: BoolArray, yields: BoolArray) -> ColourArray:
+    """All stages worth showing: `stages` first, then every maximal set of greens without conflict, protected or permissive.
+
+    Two conflicting groups are put together only where one of `stages` does it already: that one may give way to the other is a
+    judgement on sight and speed which the makers of the programme have taken. (m, n) to (more, n), without doubles.
+    """
+    lit = stages >= Colour.PERMISSIVE
+    together = (lit[:, :, None] & lit[:, None, :]).any(axis=0)
+    more = [permissible(s, conflicts, yields) for s in maximal_stages(conflicts & ~together)]
+    return np.array(list({s.tobytes(): s for s in (*stages, *more, *maximal_stages(conflicts))}.values()), np.int8)
+
+
 def merge_programmes(parts: list[tuple[ColourArray, list[float], float]]) -> tuple[ColourArray, list[float], float]:
     """One plan over the groups of several programmes with a common cycle, cut wherever one of them changes.
 

@@ -90,7 +90,11 @@ class SumoPlant:
         self._walking_areas = sorted({x.edge for x in network.lanes if x.edge.startswith(tuple(nodes)) and nodes})
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
-        self._short = [(i, [via for k in network.links_to(i) for via in network.links[k].via]) for i in to if network.lanes[i].length_m < SHORT_M]
+        self._short = [
+            (i, [via for k in network.links_to(i) for via in network.links[k].via], [network.links[k].group for k in network.links_from(i)])
+            for i in to
+            if network.lanes[i].length_m < SHORT_M
+        ]
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
         """For each programme: its name, (place, group) of its groups, the letter for red of each place."""
@@ -150,10 +154,12 @@ class SumoPlant:
         room, count = np.full(len(self._network.lanes), np.inf), np.zeros(len(self._network.lanes), np.int32)
         room[self._exits], count[self._exits] = self._watcher.room_m[self._exit_places], self._watcher.count[self._exit_places]
         halting = self._sumo.lane.getLastStepHaltingNumber
-        for lane, names in self._short:
-            standing = sum(map(halting, names))
+        for lane, names, groups in self._short:
+            length, standing = self._network.lanes[lane].length_m, sum(map(halting, names))
+            if any(g >= 0 and self._shown[g] < GO for g in groups):  # they will stop: no room is gained by their speed
+                room[lane] = min(room[lane], length - 7.5 * count[lane])
             if standing:
-                room[lane] = min(room[lane], self._network.lanes[lane].length_m) - 7.5 * standing
+                room[lane] = min(room[lane], length) - 7.5 * standing
         return room, count
 
     def apply(self, order: Command) -> None:
