@@ -24,7 +24,7 @@ class Vehicles:
 
     lane:       int (n,), the stop-line lane that each will use, or -1 where unknown.
     link:       int (n,), the link that each will take, or -1 where unknown.
-    distance_m: float (n,), metres to the stop line.
+    distance_m: float (n,), metres to the stop line; below nought for one that waits inside the junction.
     speed_mps:  float (n,).
     waiting_s:  float (n,), seconds since it last moved faster than 0.1 m/s.
     length_m:   float (n,), with the gap to the next one.

@@ -23,7 +23,7 @@ HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
 MODEL = Model(
     horizon=60.0, headway=1.89, startup=1.38, late=0.34, stop=1.33, crawl=5.0, accel=3.54, after=0.67, gap=2.0, ahead=5.0,
-    rest=0.0, room=15.0, short=60.0, stuck=7.0, give_up=32.0, spill=0.5,
+    rest=0.0, room=15.0, short=60.0, stuck=7.0, give_up=32.0, spill=0.5, harm=1.0,
 )  # fmt: skip
 
 
@@ -73,18 +73,32 @@ class Planner:
 def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Tables:
     """The flat tables of the search. Raises RoadsError for a junction with more lanes than it can take."""
     junctions, groups, links = network.junctions, network.groups, network.links
-    widest = stages.colours.shape[1]
-    trans = np.full((len(stages.colours), int(stages.count.max()), widest), -1.0)
-    intergreen, yields = np.zeros((len(groups), widest)), np.zeros((len(groups), widest), np.bool_)
+    inside = [sorted({links[k].group for g in j.groups for k in groups[g].links if len(links[k].via) > 1}) for j in junctions]
+    col_ptr = np.cumsum([0] + [j.end - j.first + len(x) for j, x in zip(junctions, inside, strict=True)]).astype(np.int32)
+    widest = int(np.diff(col_ptr).max())
+    colours = np.full((len(stages.colours), widest), Colour.RED, np.int8)
+    trans = np.full((len(colours), int(stages.count.max()), widest), -1.0)
+    intergreen, yields = np.zeros((len(groups), widest)), np.zeros((col_ptr[-1], widest), np.bool_)
+    column, inside_column = np.full(len(links), -1, np.int32), np.full(len(links), -1, np.int32)
     lanes, lane_ptr = list[int](), [0]
     for i, j in enumerate(junctions):
-        width = j.end - j.first
-        matrix = timing.intergreen_s(network, i)
-        intergreen[j.first : j.end, :width], yields[j.first : j.end, :width] = matrix.T, j.yields
-        lit = stages.colours[stages.ptr[i] : stages.ptr[i + 1], :width] >= GO
+        rows, n, c = slice(stages.ptr[i], stages.ptr[i + 1]), j.end - j.first, col_ptr[i]
+        colours[rows, :n] = stages.colours[rows, :n]
+        intergreen[j.first : j.end, :n], yields[c : c + n, :n] = timing.intergreen_s(network, i).T, j.yields
+        for place, group in enumerate(inside[i], n):  # who waits inside goes when those go no more to whom it gives way
+            yields[c + place, :n] = j.yields[group - j.first]
+            free = (colours[rows, :n][:, j.yields[group - j.first]] < GO).all(axis=1)
+            colours[rows, place] = np.where(free, Colour.GREEN, Colour.PERMISSIVE)
+        lit = colours[rows, :n] >= GO
+        free = colours[rows, n : n + len(inside[i])] == Colour.GREEN
         for x, before in enumerate(lit):
-            clear = np.where((before & ~lit)[:, :, None], matrix, 0.0).max(axis=1)
-            trans[stages.ptr[i] + x, : len(lit), :width] = np.where(lit & ~before, clear, -1.0)
+            clear = np.where((before & ~lit)[:, :, None], intergreen[j.first : j.end, :n].T, 0.0).max(axis=1)
+            trans[stages.ptr[i] + x, : len(lit), :n] = np.where(lit & ~before, clear, -1.0)
+            trans[stages.ptr[i] + x, : len(lit), n : n + len(inside[i])] = np.where(free & ~free[x], kernel.INSIDE_CLEARS_S, -1.0)
+        for g in j.groups:
+            for k in groups[g].links:
+                column[k] = g - j.first
+                inside_column[k] = n + inside[i].index(g) if len(links[k].via) > 1 else -1
         own = sorted({links[k].from_lane for g in j.groups for k in groups[g].links if links[k].direction != "c"})
         if len(own) > MAX_LANES:
             raise RoadsError(f"{network.path}: junction {j.id!r} has {len(own)} lanes; the planner takes {MAX_LANES}. Split its programme.")
@@ -93,12 +107,12 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     approach = np.full(len(network.lanes), -1, np.int32)
     approach[lanes] = np.arange(len(lanes))
     return kernel.Tables(
-        np.array([j.first for j in junctions] + [len(groups)], np.int32), stages.ptr, stages.colours,
-        as_bits(stages.colours >= GO), as_bits(stages.colours >= Colour.GREEN), trans, intergreen, yields,
-        timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32), np.array([network.lanes[x].speed_mps for x in lanes]),
-        np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32), approach, np.array([x.group for x in links], np.int32),
-        np.array([x.to_lane for x in links], np.int32), np.array([len(x.via) > 1 for x in links]), np.array([crossing_s(x) for x in links]),
-        np.array([x.length_m for x in network.lanes]), np.array(HOLDS_S, np.float64), np.array(LENGTHS_S, np.float64),
+        np.array([j.first for j in junctions] + [len(groups)], np.int32), col_ptr, stages.ptr, colours, as_bits(colours >= GO),
+        as_bits(colours >= Colour.GREEN), trans, intergreen, yields, timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32),
+        np.array([network.lanes[x].speed_mps for x in lanes]), np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32),
+        approach, np.array([x.group for x in links], np.int32), column, inside_column, np.array([x.to_lane for x in links], np.int32),
+        np.array([crossing_s(x) for x in links]), np.array([x.length_m for x in network.lanes]), np.array(HOLDS_S, np.float64),
+        np.array(LENGTHS_S, np.float64),
     )  # fmt: skip
 
 

@@ -11,11 +11,12 @@ from headway.control.queue_model import (
     ACCEL,
     BEFORE,
     CLOSED,
+    COLUMN,
     CRAWL,
     ETA,
     GIVE_UP,
     GREEN,
-    GROUP,
+    HARM,
     HORIZON,
     INSIDE,
     MAX_LANES,
@@ -36,16 +37,21 @@ from headway.control.queue_model import (
 )
 from headway.values import BoolArray, FloatArray, IntArray
 
+INSIDE_CLEARS_S = 1.0  # who waits inside goes so long after those have stopped to whom it gives way
+
 
 class Tables(NamedTuple):
     """What does not change: the network and its timing, flat.
 
-    first: (junctions + 1,) groups; stage_ptr: (junctions + 1,) rows of stages (rows, widest), trans (rows, most stages, widest):
+    first: (junctions + 1,) groups; col_ptr: the same with, after the groups of each junction, one column more for each of them
+    whose traffic may wait inside the junction for a gap. stage_ptr: (junctions + 1,) rows of stages (rows, widest), trans (rows, most stages, widest):
     seconds from a change to green, -1 where it goes on. lit, green: (rows, words) their groups that may go, and protected, as bits. intergreen: (groups, widest), of the column's end before the row's start.
-    lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. link_*: by link. lane_length_m: (lanes,).
+    lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length: (lanes,).
+    link_*: by link; its column, and that of those who wait inside, -1 where there is no place to wait.
     """
 
     first: IntArray
+    col_ptr: IntArray
     stage_ptr: IntArray
     stages: np.ndarray
     lit: np.ndarray
@@ -61,8 +67,9 @@ class Tables(NamedTuple):
     lane_id: IntArray
     approach: IntArray
     link_group: IntArray
+    link_column: IntArray
+    link_inside: IntArray
     link_to: IntArray
-    link_inside: BoolArray
     link_before: FloatArray
     lane_length: FloatArray
     holds: FloatArray
@@ -101,19 +108,20 @@ def enter(opens, trans, start):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def search(q, vptr, lanes, stages, yields, trans, soon, earliest, holds, lengths, least, m):  # type: ignore[no-untyped-def]
+def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, lengths, least, m):  # type: ignore[no-untyped-def]
     """The least-cost plan of one junction: (next stage, seconds until it begins). 0, the stage of now, means to hold it.
 
     stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where
-    it is green. earliest: (S,) seconds until it may be left for each of them.
+    it is green. earliest: (S,) seconds until it may be left for each of them. harm: (S,) what a second of each costs by what it blocks.
     """
     ptr, last = np.zeros((ROWS, MAX_LANES), np.int64), np.full((ROWS, MAX_LANES), -100.0)
     opens = np.empty(soon.shape[1])
     best_stage, best_hold = 0, m[HORIZON]
     best = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m) + cost_left(q, vptr, lanes, 1, ptr, m)
+    best += harm[0] * m[HORIZON]
     for hi in range(len(holds)):
         start = holds[hi]
-        base = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, start, soon[0], m)
+        base = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, start, soon[0], m) + harm[0] * start
         if base + cost_so_far(q, vptr, lanes, 1, ptr, start) >= best:
             break
         for s in range(1, len(stages)):
@@ -131,7 +139,9 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, holds, lengths
                     end = start + lengths[li]
                     if end >= first - 1.0:
                         break
-                cost = rollout(q, vptr, lanes, ptr, last, s, 1, start, base, best, stages, yields, trans, opens, least, m, end)
+                cost = rollout(
+                    q, vptr, lanes, ptr, last, s, 1, start, base + harm[s] * (end - start), best, stages, yields, trans, opens, least, m, end
+                )
                 if cost < best:
                     best, best_stage, best_hold = cost, s, start
     return best_stage, best_hold
@@ -164,7 +174,7 @@ def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind):  # type: ignore[no-untyped-def]
+def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind):  # type: ignore[no-untyped-def]
     """Put the vehicles `rows` of stop lane a into the queue from place `at` on; takes room in short lanes behind. Returns the end."""
     tail = 0.0
     for v in rows:
@@ -175,11 +185,17 @@ def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, 
         v = rows[i]
         link = v_link[v]
         g, to = t.link_group[link], t.link_to[link]
-        q[GROUP, at] = g - first
+        if v_distance[v] < 0.0:
+            if v_speed[v] < m[CRAWL] and t.link_inside[link] >= 0:
+                q[COLUMN, at], q[ETA, at], q[STILL, at], q[INSIDE, at] = t.link_inside[link], 0.0, 1.0, 0.0
+                q[WEIGHT, at], q[BEFORE, at], q[CLOSED, at] = 1.0, t.link_before[link], v_wait[v] > m[STUCK]
+                at += 1
+            continue
+        q[COLUMN, at] = t.link_column[link]
         q[ETA, at] = eta_s(v_distance[v], v_speed[v], t.lane_limit[a], m[ACCEL])
         q[STILL, at] = v_speed[v] < m[CRAWL]
         q[WEIGHT, at] = 1.0 + m[SPILL] * full * (1.0 + behind / len(rows))
-        q[INSIDE, at], q[BEFORE, at] = t.link_inside[link], t.link_before[link]
+        q[INSIDE, at], q[BEFORE, at] = t.link_inside[link] >= 0, t.link_before[link]
         q[CLOSED, at] = 0
         if i == 0 and v_distance[v] < 15.0:
             if v_wait[v] > m[STUCK] and shown[g] == GREEN and shown_for[g] > m[STUCK] + 3.0:
@@ -187,7 +203,7 @@ def fill_lane(q, t, m, a, at, rows, first, v_distance, v_speed, v_wait, v_link, 
             elif v_wait[v] > m[GIVE_UP]:
                 q[CLOSED, at] = 1
         if room[to] < min(m[ROOM], 0.6 * t.lane_length[to]):
-            q[CLOSED, at] = 2
+            q[CLOSED, at] = 3 if t.lane_length[to] < m[SHORT] else 2
         if t.lane_length[to] < m[SHORT] and room[to] < t.lane_length[to]:
             room[to] -= 7.5
         at += 1
@@ -201,8 +217,8 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
     bound: no stage other than the first can begin yet.
     """
     f, width = t.first[j], t.first[j + 1] - t.first[j]
-    s0, count = t.stage_ptr[j], len(picks)
-    soon, earliest, bound = np.full((count, width), -1.0), np.zeros(count), True
+    s0, count, cols = t.stage_ptr[j], len(picks), t.col_ptr[j + 1] - t.col_ptr[j]
+    soon, earliest, bound = np.full((count, cols), -1.0), np.zeros(count), True
     for s in range(count):
         stage = t.stages[s0 + picks[s]]
         for g in range(width):
@@ -218,6 +234,9 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
                     elif clear > 0.0 and stage[h] < PERMISSIVE:
                         wait = max(wait, max(0.0, t.least[f + h] - shown_for[f + h]) + clear)
                 soon[s, g] = wait
+        for g in range(width, cols):
+            if stage[g] == GREEN and t.stages[s0 + picks[0], g] != GREEN:
+                soon[s, g] = INSIDE_CLEARS_S
         if s > 0 and earliest[s] <= 0.0:
             bound = False
     now = t.stages[s0 + picks[0]]
@@ -229,11 +248,11 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
 
 
 @njit(cache=True)
-def worth_trying(lit, green, stage, need, shown):  # type: ignore[no-untyped-def]
+def worth_trying(lit, green, stage, need, shut, shown):  # type: ignore[no-untyped-def]
     """The stages to search, `stage` first: those that serve traffic that no other serves as well.
 
-    lit, green: (S, words) of the junction. need: (words,) groups with traffic. shown: (words,) groups lit now; of equal stages the
-    one that keeps most of them is taken.
+    lit, green: (S, words) of the junction. need: (words,) columns with traffic that a green helps; shut: where a green does harm. shown:
+    (words,) groups lit now; of stages that serve the same, the one with least harm, then the one that keeps most of these, is taken.
     """
     kept, n = np.empty(len(lit), np.int64), 1
     kept[0] = stage
@@ -246,11 +265,12 @@ def worth_trying(lit, green, stage, need, shown):  # type: ignore[no-untyped-def
             for w in range(len(need)):
                 under &= (lit[s, w] & need[w] & ~lit[k, w]) == 0 and (green[s, w] & need[w] & ~green[k, w]) == 0
                 over &= (lit[k, w] & need[w] & ~lit[s, w]) == 0 and (green[k, w] & need[w] & ~green[s, w]) == 0
-            if under and over and i > 0 and overlap(lit[s], shown) > overlap(lit[k], shown):
+            worse = overlap(lit[s], shut) - overlap(lit[k], shut)
+            if under and over and i > 0 and (worse < 0 or (worse == 0 and overlap(lit[s], shown) > overlap(lit[k], shown))):
                 kept[i], drop = s, True
-            elif under:
+            elif under and worse >= 0:
                 drop = True
-            elif over and i > 0:
+            elif over and worse <= 0 and i > 0:
                 kept[i] = kept[n - 1]
                 n -= 1
                 continue
@@ -282,59 +302,49 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
         if v_link[v] >= 0:
             behind[t.link_to[v_link[v]]] += 1.0
     q = np.empty((7, len(v_lane) + 1))
-    need, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
+    need, shut, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
         f, width = t.first[j], t.first[j + 1] - t.first[j]
         s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
-        stage = out[j] = target[j]
+        stage, cols = target[j], t.col_ptr[j + 1] - t.col_ptr[j]
+        out[j] = stage
         a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
-        need[:], lit[:] = 0, 0
-        for i in range(ptr[a0], ptr[a1]):
-            g = t.link_group[v_link[order[i]]] - f
-            need[g // 64] |= np.uint64(1) << np.uint64(g % 64)
+        lanes = a1 - a0
+        vptr = np.zeros(lanes + 1, np.int64)
+        end = 0
+        for a in range(a0, a1):
+            rows = order[ptr[a] : ptr[a + 1]]
+            end = fill_lane(q, t, m, a, end, rows, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind[t.lane_id[a]])
+            vptr[a - a0 + 1] = end
+        need[:], shut[:], lit[:] = 0, 0, 0
+        for i in range(end):
+            column = int(q[COLUMN, i])
+            (shut if q[CLOSED, i] > 2.0 else need)[column // 64] |= np.uint64(1) << np.uint64(column % 64)
         asked = False
         for w in range(len(need)):
-            asked |= need[w] & ~t.green[s0 + stage, w] != 0
+            shut[w] &= ~need[w]
+            asked |= (need[w] & ~t.green[s0 + stage, w]) | (shut[w] & t.lit[s0 + stage, w]) != 0
         if not asked:
             continue
         for g in range(width):
             if shown[f + g] >= PERMISSIVE:
                 lit[g // 64] |= np.uint64(1) << np.uint64(g % 64)
-        picks = worth_trying(t.lit[s0 : s0 + count], t.green[s0 : s0 + count], stage, need, lit)
+        picks = worth_trying(t.lit[s0 : s0 + count], t.green[s0 : s0 + count], stage, need, shut, lit)
         if len(picks) < 2:
             continue
         soon, earliest, bound = look_ahead(t, j, picks, shown, shown_for, ended_for)
         if bound:
             continue
-        lanes = a1 - a0
-        vptr = np.zeros(lanes + 1, np.int64)
-        end = 0
-        for a in range(a0, a1):
-            end = fill_lane(
-                q,
-                t,
-                m,
-                a,
-                end,
-                order[ptr[a] : ptr[a + 1]],
-                f,
-                v_distance,
-                v_speed,
-                v_wait,
-                v_link,
-                shown,
-                shown_for,
-                room,
-                behind[t.lane_id[a]],
-            )
-            vptr[a - a0 + 1] = end
-        stages, trans = np.empty((len(picks), width), np.int8), np.empty((len(picks), len(picks), width))
+        harm = np.zeros(len(picks))
         for x in range(len(picks)):
-            stages[x] = t.stages[s0 + picks[x], :width]
+            harm[x] = overlap(t.lit[s0 + picks[x]], shut) * m[HARM]
+        stages, trans, least = np.empty((len(picks), cols), np.int8), np.empty((len(picks), len(picks), cols)), np.zeros(cols)
+        least[:width] = t.least[f : f + width]
+        for x in range(len(picks)):
+            stages[x] = t.stages[s0 + picks[x], :cols]
             for y in range(len(picks)):
-                trans[x, y] = t.trans[s0 + picks[x], picks[y], :width]
-        s, hold = search(
-            q, vptr, lanes, stages, t.yields[f : f + width, :width], trans, soon, earliest, t.holds, t.lengths, t.least[f : f + width], m
-        )
+                trans[x, y] = t.trans[s0 + picks[x], picks[y], :cols]
+        yields = t.yields[t.col_ptr[j] : t.col_ptr[j + 1], :cols]
+        s, hold = search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, t.holds, t.lengths, least, m)
         if hold <= 0.5:
             out[j] = picks[s]

@@ -27,6 +27,7 @@ class Model(NamedTuple):
     room, short:      a lane with less room is closed; in a lane shorter than this each vehicle takes its part of the room.
     stuck, give_up:   who stands so long on green is blocked; who stands so long finds no gap.
     spill:            weight that a vehicle gains when its queue fills the lane, the more the more are kept out behind it.
+    harm:             cost of a second of green for a link into a short lane that is full.
     """
 
     horizon: float
@@ -45,14 +46,15 @@ class Model(NamedTuple):
     stuck: float
     give_up: float
     spill: float
+    harm: float
 
 
-HORIZON, HEADWAY, STARTUP, LATE, STOP, CRAWL, ACCEL, AFTER, GAP, AHEAD, REST, ROOM, SHORT, STUCK, GIVE_UP, SPILL = range(len(Model._fields))
+HORIZON, HEADWAY, STARTUP, LATE, STOP, CRAWL, ACCEL, AFTER, GAP, AHEAD, REST, ROOM, SHORT, STUCK, GIVE_UP, SPILL, HARM = range(len(Model._fields))
 
 # The vehicles of one junction, lane by lane, nearest first: columns vptr[k] to vptr[k + 1] - 1 of q are those of lane k. Rows of q:
-# earliest arrival at the stop line; signal group (of the junction); 1 if it stands or crawls; weight of its delay;
-# 1 if a permissive green does not help it, 2 if none does; 1 if it may wait within the junction for a gap; the gap that it needs.
-ETA, GROUP, STILL, WEIGHT, CLOSED, INSIDE, BEFORE = range(7)
+# earliest arrival at the stop line; column of the stages (signal group, or place inside); 1 if it stands or crawls; weight of its delay;
+# 1 if a permissive green does not help it, 2 if none does, 3 if it does harm; 1 if it may wait within the junction for a gap; the gap that it needs.
+ETA, COLUMN, STILL, WEIGHT, CLOSED, INSIDE, BEFORE = range(7)
 
 
 @njit(cache=True)
@@ -82,7 +84,7 @@ def discharge(q, vptr, k, src, dst, ptr, last, colours, begin, end, opens, m):  
     """
     v, t_last, cost = vptr[k] + ptr[src, k], last[src, k], 0.0
     while v < vptr[k + 1]:
-        g = int(q[GROUP, v])
+        g = int(q[COLUMN, v])
         if colours[g] - q[CLOSED, v] < PERMISSIVE:
             break
         t = max(q[ETA, v], t_last + m[HEADWAY], begin)
@@ -117,10 +119,10 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
             if at[k] < 0.0:
                 at[k] = 1e18
                 v = vptr[k] + ptr[dst, k]
-                if v < vptr[k + 1] and colours[int(q[GROUP, v])] - q[CLOSED, v] >= PERMISSIVE:
+                if v < vptr[k + 1] and colours[int(q[COLUMN, v])] - q[CLOSED, v] >= PERMISSIVE:
                     at[k] = max(q[ETA, v], last[dst, k] + m[HEADWAY], begin, not_before[k])
-                    if opens[int(q[GROUP, v])] >= 0.0:
-                        at[k] = max(at[k], opens[int(q[GROUP, v])] + m[STARTUP])
+                    if opens[int(q[COLUMN, v])] >= 0.0:
+                        at[k] = max(at[k], opens[int(q[COLUMN, v])] + m[STARTUP])
             if at[k] < soonest:
                 pick, soonest = k, at[k]
             if at[lanes + k] < soonest:
@@ -129,7 +131,7 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
             break
         k = pick % lanes
         v = vptr[k] + ptr[dst, k] if pick < lanes else inside[k]
-        if colours[int(q[GROUP, v])] == PERMISSIVE:
+        if colours[int(q[COLUMN, v])] == PERMISSIVE:
             until = gap_from(q, vptr, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m)
             if until > soonest:
                 if pick < lanes and q[INSIDE, v] > 0.0 and inside[k] < 0:
@@ -163,9 +165,11 @@ def gap_from(q, vptr, v, lane, lanes, now, at, src, dst, ptr, last, colours, yie
         if k == lane:
             continue
         u = vptr[k] + ptr[dst, k]
-        if at[k] < now + q[BEFORE, v] and u < vptr[k + 1] and yields[int(q[GROUP, v]), int(q[GROUP, u])] and colours[int(q[GROUP, u])] == GREEN:
+        if u < vptr[k + 1] and q[CLOSED, u] > 1.0 and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
+            return 1e17  # it stands on green, blocked, but it has right of way
+        if at[k] < now + q[BEFORE, v] and u < vptr[k + 1] and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
             until = max(until, at[k] + m[AFTER])
-        if ptr[dst, k] > ptr[src, k] and yields[int(q[GROUP, v]), int(q[GROUP, u - 1])] and last[dst, k] + m[AFTER] > now + 1e-9:
+        if ptr[dst, k] > ptr[src, k] and yields[int(q[COLUMN, v]), int(q[COLUMN, u - 1])] and last[dst, k] + m[AFTER] > now + 1e-9:
             until = max(until, last[dst, k] + m[AFTER])
     return until
 
@@ -175,7 +179,7 @@ def stage_cost(q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end,
     """Discharge all lanes during one stage; returns the cost of those who leave."""
     for k in range(lanes):
         for v in range(vptr[k] + ptr[src, k], vptr[k + 1]):
-            c = colours[int(q[GROUP, v])]
+            c = colours[int(q[COLUMN, v])]
             if c < PERMISSIVE or q[ETA, v] > end:
                 break
             if c == PERMISSIVE:
@@ -220,7 +224,7 @@ def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):
     for k in range(lanes):
         t_last, served = last[row, k], False
         for v in range(vptr[k] + ptr[row, k], vptr[k + 1]):
-            g = int(q[GROUP, v])
+            g = int(q[COLUMN, v])
             if colours[g] != GREEN or q[CLOSED, v] > 1:
                 break
             t = max(q[ETA, v], t_last + m[HEADWAY], begin)
@@ -246,7 +250,7 @@ def best_next(q, vptr, lanes, row, ptr, stage, stages, at, m):  # type: ignore[n
         for k in range(lanes):
             v = vptr[k] + ptr[row, k]
             while v < vptr[k + 1] and q[ETA, v] < at + m[AHEAD]:
-                c = stages[s, int(q[GROUP, v])]
+                c = stages[s, int(q[COLUMN, v])]
                 if c - q[CLOSED, v] < PERMISSIVE:
                     break
                 score += (at + m[AHEAD] - q[ETA, v]) * (1.0 if c == GREEN else 0.3)

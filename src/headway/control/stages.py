@@ -61,7 +61,7 @@ def may_change(network: Network, timing: Timing, target: IntArray, table: StageT
 def demand(network: Network, seen: Observation, within_m: float = 200.0) -> FloatArray:
     """Vehicles within `within_m` of the stop line, and pedestrians who wait, by signal group: (groups,)."""
     v = seen.vehicles
-    near = (v.link >= 0) & (v.distance_m <= within_m)
+    near = (v.link >= 0) & (v.distance_m >= 0.0) & (v.distance_m <= within_m)
     groups = np.array([x.group for x in network.links], np.int32)[v.link[near]]
     return np.asarray(np.bincount(groups[groups >= 0], minlength=len(network.groups)) + seen.waiting_persons, np.float64)
 

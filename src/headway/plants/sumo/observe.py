@@ -24,9 +24,10 @@ HALTING_MPS, AHEAD_M = 0.1, 600.0
 class Watch:
     """The lanes that are looked at; (n,) each.
 
-    name:   SUMO's lane name (roads, and lanes inside unsignalised junctions between them).
+    name:   SUMO's lane name (roads, lanes inside unsignalised junctions between them, and where one waits inside a junction).
     lane:   stop-line lane that traffic of this lane comes to, -1 where several are possible.
-    to_end_m: metres from the start of this lane to the stop line, along the shortest way; inf for a lane that leads away.
+    to_end_m: metres from the start of this lane to the stop line, along the shortest way; inf for a lane that leads away,
+              nought for a place inside the junction.
     """
 
     name: tuple[str, ...]
@@ -37,7 +38,8 @@ class Watch:
 
 
 def watch_lanes(network: Network, range_m: float) -> Watch:
-    """All lanes within `range_m` upstream of a stop line, up to the signal before; and those that lead away from signals."""
+    """All lanes within `range_m` upstream of a stop line, up to the signal before; where vehicles wait inside a junction for a gap;
+    and those that lead away from signals."""
     best: dict[str, tuple[float, set[int], bool]] = {}
     for stop in stop_lanes(network):
         for feeder in feeders(network, stop, range_m):
@@ -54,7 +56,15 @@ def watch_lanes(network: Network, range_m: float) -> Watch:
             links = network.links_from(network.lane_index[n])
             if len(links) == 1:
                 only[k] = links[0]
-    return Watch(names, lane, np.array([best[n][0] for n in names]), only, np.array([best[n][2] for n in names]))
+    to_end = np.array([best[n][0] for n in names])
+    waiting = [(link.via[0], link.from_lane, i) for i, link in enumerate(network.links) if link.group >= 0 and len(link.via) > 1]
+    return Watch(
+        (*names, *(w[0] for w in waiting)),
+        np.array([*lane, *(w[1] for w in waiting)], np.int32),
+        np.array([*to_end, *np.zeros(len(waiting))]),
+        np.array([*only, *(w[2] for w in waiting)], np.int32),
+        np.array([*(best[n][2] for n in names), *np.ones(len(waiting), np.bool_)]),
+    )
 
 
 class Watcher:

@@ -156,7 +156,7 @@ class SumoPlant:
         halting = self._sumo.lane.getLastStepHaltingNumber
         for lane, names, groups in self._short:
             length, standing = self._network.lanes[lane].length_m, sum(map(halting, names))
-            if any(g >= 0 and self._shown[g] < GO for g in groups):  # they will stop: no room is gained by their speed
+            if any(g >= 0 and self._shown[g] < Colour.GREEN for g in groups):  # they may stop: no room is gained by their speed
                 room[lane] = min(room[lane], length - 7.5 * count[lane])
             if standing:
                 room[lane] = min(room[lane], length) - 7.5 * standing

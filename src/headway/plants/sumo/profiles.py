@@ -45,7 +45,7 @@ class Camera:
         noisy = there.distance_m + self._random.normal(0.0, CAMERA_NOISE_M, len(there))
         # whether one is missed depends on its number, not on the second: an occluded vehicle stays occluded
         missed = (number.astype(np.uint64) * np.uint64(2654435761) % np.uint64(1000)) < np.uint64(1000 * CAMERA_MISSED)
-        seen = np.flatnonzero((noisy <= CAMERA_RANGE_M) & ~missed & (there.lane >= 0))
+        seen = np.flatnonzero((noisy <= CAMERA_RANGE_M) & (there.distance_m >= 0.0) & ~missed & (there.lane >= 0))
         picked = take(there, seen)
         return replace(picked, distance_m=np.maximum(noisy[seen], 0.0), link=self._link[picked.lane])
 
@@ -61,7 +61,7 @@ class Loops:
         self._left: dict[int, float] = {}
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
-        near = np.flatnonzero((there.distance_m <= ADVANCE_M) & (there.lane >= 0))
+        near = np.flatnonzero((there.distance_m <= ADVANCE_M) & (there.distance_m >= 0.0) & (there.lane >= 0))
         now = dict(zip(number[near].tolist(), there.lane[near].tolist(), strict=True))
         for one, lane in now.items():
             if one not in self._inside:
@@ -70,7 +70,7 @@ class Loops:
             if one not in now and self._entered.get(lane):
                 self._entered[lane].pop(0)
                 self._left[lane] = at_s
-        at_line = set(there.lane[(there.distance_m <= 3.0) & (there.lane >= 0)].tolist())
+        at_line = set(there.lane[(there.distance_m <= 3.0) & (there.distance_m >= 0.0) & (there.lane >= 0)].tolist())
         self._inside = now
         return self._between(at_s, at_line)
 
