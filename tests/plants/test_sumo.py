@@ -36,22 +36,28 @@ def test_a_scenario_starts_at_its_own_begin_and_what_is_seen_is_what_sumo_knows(
     s = street("cologne8")
     try:
         assert s.plant.time_s == 25200.0
-        for _ in range(900):
+        right = close = seen_rows = 0
+        for second in range(1200):
             s.tick()
-        seen = s.plant.observe()
-        true = {}
-        for v in libsumo.vehicle.getIDList():
-            ahead = libsumo.vehicle.getNextTLS(v)
-            if ahead and ahead[0][2] <= 200.0:
-                true[round(ahead[0][2], 1), round(libsumo.vehicle.getSpeed(v), 3)] = (ahead[0][0], ahead[0][1])
-        groups = [s.network.groups[s.network.links[i].group] for i in seen.vehicles.link]
-        got = {
-            (round(float(d), 1), round(float(x), 3)): (g.tl_id, g.index)
-            for d, x, g in zip(seen.vehicles.distance_m, seen.vehicles.speed_mps, groups, strict=True)
-        }
-        assert len(got) > 10
-        assert sum(true.get(k) == v for k, v in got.items()) >= 0.95 * len(got)
-        assert len(got) >= 0.9 * len(true)
+            if second < 600 or second % 100:
+                continue
+            v = s.plant.observe().vehicles
+            true = {}
+            for name in libsumo.vehicle.getIDList():
+                ahead = libsumo.vehicle.getNextTLS(name)
+                if ahead and ahead[0][2] <= 200.0:
+                    true.setdefault((ahead[0][0], ahead[0][1]), []).append((ahead[0][2], libsumo.vehicle.getSpeed(name)))
+            for d, x, link in zip(v.distance_m, v.speed_mps, v.link, strict=True):
+                if d >= 0.0:  # the others wait inside a junction, where SUMO looks to the next one already
+                    group = s.network.groups[s.network.links[link].group]
+                    found = true.get((group.tl_id, group.index), [])
+                    right += any(abs(d - e) < 3.0 and abs(x - y) < 1e-6 for e, y in found)
+                    close += any(abs(d - e) < 0.1 and abs(x - y) < 1e-6 for e, y in found)
+                    seen_rows += 1
+            assert (v.distance_m >= 0.0).sum() >= 0.9 * sum(map(len, true.values()))
+        assert seen_rows > 100
+        assert right >= 0.95 * seen_rows
+        assert close >= 0.8 * seen_rows
     finally:
         s.plant.close()
 

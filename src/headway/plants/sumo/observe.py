@@ -84,7 +84,7 @@ class Watcher:
         self._link = np.full(self._capacity, -1, np.int32)
         self._lane = np.full(self._capacity, -1, np.int32)
         self._length, self._bare = np.zeros(self._capacity), np.zeros(self._capacity)
-        self._wait = np.zeros(self._capacity)
+        self._wait, self._detour = np.zeros(self._capacity), np.zeros(self._capacity)
         self._emergency = np.zeros(self._capacity, np.bool_)
         self._seen = np.zeros(self._capacity)
         self.arrived = np.zeros(len(network.links), np.int32)
@@ -107,7 +107,7 @@ class Watcher:
         self._last_s = at_s
         lane, link, s, distance, speed, wait, length, emergency = digest(
             at_s, period_s, self._range_m, on, slots, position, speed, self.watch.to_end_m, self._lane, self._link, self._length, self._bare,
-            self._emergency, self._wait, self._seen, self.count, self.room_m,
+            self._detour, self._emergency, self._wait, self._seen, self.count, self.room_m,
         )  # fmt: skip
         if len(self._slot_of) > 64 + 3 * n:
             self._forget(at_s)
@@ -155,18 +155,28 @@ class Watcher:
     def _moved(self, name: str, slot: int, on: int) -> None:
         self._on[slot] = on
         link = int(self.watch.only_link[on])
+        self._detour[slot] = 0.0
         if not np.isfinite(self.watch.to_end_m[on]):
             self._link[slot] = -1
             return
         if link < 0 or self._network.links[link].group < 0:
             ahead = self._vehicle.getNextTLS(name)
             links = self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ()
-            own = self.watch.lane[on]
-            link = next((i for i in links if self._network.links[i].from_lane == own), links[0] if links else -1)
+            link = self._from_own_lane(int(self.watch.lane[on]), links)
+            if link >= 0 and not self.watch.is_stop_lane[on]:  # its way may be longer than the shortest
+                self._detour[slot] = ahead[0][2] + self._vehicle.getLanePosition(name) - self.watch.to_end_m[on]
         if link >= 0 and link != self._link[slot]:
             self.arrived[link] += 1
         self._link[slot] = link
         self._lane[slot] = self.watch.lane[on] if self.watch.is_stop_lane[on] or link < 0 else self._network.links[link].from_lane
+
+    def _from_own_lane(self, lane: int, links: tuple[int, ...]) -> int:
+        """The one of `links` that leaves `lane`, or one that leaves it for the same street; failing that the first: it must change lanes."""
+        of, ways = self._network.links, self._network.links_from(lane)
+        streets = {self._network.lanes[of[i].to_lane].edge for i in links}
+        return next(
+            (i for i in ways if i in links), next((i for i in ways if self._network.lanes[of[i].to_lane].edge in streets), links[0] if links else -1)
+        )
 
     def _forget(self, at_s: float) -> None:
         for name in [n for n, slot in self._slot_of.items() if self._seen[slot] < at_s - 10.0]:
@@ -176,13 +186,13 @@ class Watcher:
         more = self._capacity
         self._free = list(range(self._capacity, self._capacity + more))
         self._capacity += more
-        for name in ("_on", "_link", "_lane", "_length", "_bare", "_wait", "_emergency", "_seen"):
+        for name in ("_on", "_link", "_lane", "_length", "_bare", "_wait", "_detour", "_emergency", "_seen"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(more, old.dtype)]))
 
 
 @njit(cache=True)
-def digest(at_s, period_s, range_m, on, slots, position, speed, to_end_m, lane, link, length, bare, emergency, wait, seen, count, room):  # type: ignore[no-untyped-def]
+def digest(at_s, period_s, range_m, on, slots, position, speed, to_end_m, lane, link, length, bare, detour, emergency, wait, seen, count, room):  # type: ignore[no-untyped-def]
     """Columns of the vehicles in range; brings their waits up to date, and the count and the room at the start of each watched lane.
 
     The room is what the last vehicle leaves, with the way that it makes in 4 s; inf where there is none.
@@ -196,13 +206,13 @@ def digest(at_s, period_s, range_m, on, slots, position, speed, to_end_m, lane, 
         seen[s] = at_s
         count[k] += 1
         room[k] = min(room[k], position[i] - bare[s] + 4.0 * speed[i])
-        near += to_end_m[k] - position[i] <= range_m and link[s] >= 0
+        near += to_end_m[k] + detour[s] - position[i] <= range_m and link[s] >= 0
     lanes, links, places = np.empty(near, np.int32), np.empty(near, np.int32), np.empty(near, np.int32)
     distances, speeds, waits, lengths, urgent = np.empty(near), np.empty(near), np.empty(near), np.empty(near), np.empty(near, np.bool_)
     at = 0
     for i in range(n):
         s = slots[i]
-        distance = to_end_m[on[i]] - position[i]
+        distance = to_end_m[on[i]] + detour[s] - position[i]
         if distance <= range_m and link[s] >= 0:
             lanes[at], links[at], places[at] = lane[s], link[s], s
             distances[at], speeds[at], waits[at], lengths[at], urgent[at] = distance, speed[i], wait[s], length[s], emergency[s]
