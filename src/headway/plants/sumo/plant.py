@@ -66,6 +66,32 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
         raise PlantError(f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the network.") from error
 
 
+@dataclass(frozen=True, slots=True)
+class ShortLane:
+    """A lane behind a signal that a few vehicles fill. beside: the lanes of its street behind signals, itself among them; exits: the
+    groups at their ends; before, after: where one stands inside the junctions at its start and its end."""
+
+    lane: int
+    beside: tuple[int, ...]
+    exits: tuple[int, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
+    """Those of the lanes `behind` signals that are shorter than `SHORT_M`."""
+    found = []
+    for lane in behind:
+        if network.lanes[lane].length_m < SHORT_M:
+            beside = [i for i in behind if network.lanes[i].edge == network.lanes[lane].edge]
+            out = [network.links[k] for i in beside for k in network.links_from(i)]
+            exits = {link.group for link in out if link.group >= 0}
+            before = [via for k in network.links_to(lane) for via in network.links[k].via]
+            after = [link.via[0] for link in out if link.group >= 0 and len(link.via) > 1]
+            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after)))
+    return found
+
+
 class SumoPlant:
     """The street of one scenario; time is SUMO's own, in seconds."""
 
@@ -90,11 +116,7 @@ class SumoPlant:
         self._walking_areas = sorted({x.edge for x in network.lanes if x.edge.startswith(tuple(nodes)) and nodes})
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
-        self._short = [
-            (i, [via for k in network.links_to(i) for via in network.links[k].via], [network.links[k].group for k in network.links_from(i)])
-            for i in to
-            if network.lanes[i].length_m < SHORT_M
-        ]
+        self._short = short_lanes(network, to)
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
         """For each programme: its name, (place, group) of its groups, the letter for red of each place."""
@@ -153,13 +175,14 @@ class SumoPlant:
         """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
         room, count = np.full(len(self._network.lanes), np.inf), np.zeros(len(self._network.lanes), np.int32)
         room[self._exits], count[self._exits] = self._watcher.room_m[self._exit_places], self._watcher.count[self._exit_places]
-        halting = self._sumo.lane.getLastStepHaltingNumber
-        for lane, names, groups in self._short:
-            length, standing = self._network.lanes[lane].length_m, sum(map(halting, names))
-            if any(g >= 0 and self._shown[g] < Colour.GREEN for g in groups):  # they may stop: no room is gained by their speed
-                room[lane] = min(room[lane], length - 7.5 * count[lane])
+        halting, number = self._sumo.lane.getLastStepHaltingNumber, self._sumo.lane.getLastStepVehicleNumber
+        for short in self._short:
+            length, standing = self._network.lanes[short.lane].length_m, sum(map(halting, short.before))
+            if any(self._shown[g] < Colour.GREEN for g in short.exits):  # they may stop: no room is gained by their speed
+                there = sum(count[i] for i in short.beside) + sum(map(number, short.after))
+                room[short.lane] = min(room[short.lane], length - 7.5 * max(count[short.lane], -(-there // len(short.beside))))
             if standing:
-                room[lane] = min(room[lane], length) - 7.5 * standing
+                room[short.lane] = min(room[short.lane], length) - 7.5 * standing
         return room, count
 
     def apply(self, order: Command) -> None:
