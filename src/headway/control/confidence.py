@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class Confidence:
 
 def freshness(age_s: float) -> float:
     """1 at no age, 0 at STALE_S seconds; 0 for an age that is no number."""
-    return float(np.clip(1.0 - age_s / STALE_S, 0.0, 1.0)) if np.isfinite(age_s) else 0.0
+    return min(1.0, max(0.0, 1.0 - age_s / STALE_S)) if math.isfinite(age_s) else 0.0
 
 
 def novelty(visits: FloatArray) -> FloatArray:

@@ -53,15 +53,10 @@ class Planner:
 
     def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         v = seen.vehicles
-        lit = seen.shown >= GO
-        began, ended = state.began_s, state.ended_s
-        if (lit != state.lit).any():
-            since = seen.at_s - seen.shown_for_s
-            ended, began = np.where(state.lit & ~lit, since, ended), np.where(lit & ~state.lit, since, began)
-        target = np.empty_like(state.target)
-        kernel.plan(
-            self._tables, self._model, state.target, seen.shown, seen.shown_for_s, seen.at_s - ended,
-            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, target,
+        lit, began, ended = kernel.note_changes(seen.at_s, seen.shown, seen.shown_for_s, state.lit, state.began_s, state.ended_s)
+        target = kernel.plan(
+            self._tables, self._model, seen.at_s, state.target, seen.shown, seen.shown_for_s, ended,
+            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m,
         )  # fmt: skip
         wanted = self._table.wanted_after_least(target, seen)
         if self._min_cycle_s > 0.0:  # a group may not start again yet: known here, not in the search, where it did harm

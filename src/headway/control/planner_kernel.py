@@ -294,8 +294,20 @@ def overlap(lit, shown):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, v_speed, v_wait, room, out):  # type: ignore[no-untyped-def]
-    """Decide all junctions: fill `out` (junctions,) with the stage to aim at from now on. `target`: the one up to now."""
+def note_changes(at_s, shown, shown_for, lit, began, ended):  # type: ignore[no-untyped-def]
+    """(lit, began, ended) brought up to date with the signals as they are shown; new arrays."""
+    lit, began, ended = lit.copy(), began.copy(), ended.copy()
+    for g in range(len(shown)):
+        if (shown[g] >= PERMISSIVE) != lit[g]:
+            lit[g] = not lit[g]
+            (began if lit[g] else ended)[g] = at_s - shown_for[g]
+    return lit, began, ended
+
+
+@njit(cache=True)
+def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance, v_speed, v_wait, room):  # type: ignore[no-untyped-def]
+    """Decide all junctions: the stages (junctions,) to aim at from now on. `target`: those up to now. ended: (groups,) when a green did."""
+    out, ended_for = np.empty_like(target), at_s - ended
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
     room, behind = room.copy(), np.zeros(len(room))
     for v in range(len(v_link)):
@@ -348,3 +360,4 @@ def plan(t, m, target, shown, shown_for, ended_for, v_lane, v_link, v_distance, 
         s, hold = search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, t.holds, t.lengths, least, m)
         if hold <= 0.5:
             out[j] = picks[s]
+    return out

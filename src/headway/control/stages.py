@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from headway.roads import Colour, Network, Timing, compatible_stages
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
 GO = int(Colour.PERMISSIVE)  # a plain number: comparing an array with an enum member costs microseconds
+RED = int(Colour.RED)
 
 
 class StageTable:
@@ -30,25 +32,44 @@ class StageTable:
         self.colours: ColourArray = np.full((self.ptr[-1], max(self._width)), Colour.RED, np.int8)
         for i, own in enumerate(stages):
             self.colours[self.ptr[i] : self.ptr[i + 1], : self._width[i]] = own
-        self._place = np.concatenate([i * max(self._width) + np.arange(w) for i, w in enumerate(self._width)])
+        self._junction = network.group_junction
+        self._first = np.array([j.first for j in junctions], np.int32)
         self._least = timing.min_green_s - 1e-6
+        self._conflicts = np.zeros((len(network.groups), max(self._width)), np.bool_)
+        for j in junctions:
+            self._conflicts[j.first : j.end, : j.end - j.first] = j.conflicts
 
     def wanted(self, target: IntArray) -> ColourArray:
         """Colours (groups,) of the stage `target` (junctions,) of each junction."""
-        return np.asarray(self.colours[self.ptr[:-1] + target].ravel()[self._place])
+        return np.asarray(colours_of(target, self.ptr, self.colours, self._junction, self._first))
 
     def wanted_after_least(self, target: IntArray, seen: Observation) -> ColourArray:
         """The same, but a group that has not had its shortest green keeps it, and those in conflict with it wait."""
         wanted = self.wanted(target)
-        kept = (wanted < GO) & (seen.shown >= GO) & (seen.shown_for_s < self._least)
-        for g in np.flatnonzero(kept).tolist() if kept.any() else ():
-            junction = self._network.junctions[self._network.groups[g].junction]
-            own = slice(junction.first, junction.end)
-            row = g - junction.first
-            foes = junction.conflicts[row] & (seen.shown[own] < GO)
-            wanted[own][foes] = Colour.RED
-            wanted[g] = seen.shown[g]
+        keep_least(wanted, seen.shown, seen.shown_for_s, self._least, self._conflicts, self._junction, self._first)
         return wanted
+
+
+@njit(cache=True)
+def colours_of(target, ptr, colours, junction, first):  # type: ignore[no-untyped-def]
+    """See `StageTable.wanted`."""
+    out = np.empty(len(junction), np.int8)
+    for g in range(len(out)):
+        j = junction[g]
+        out[g] = colours[ptr[j] + target[j], g - first[j]]
+    return out
+
+
+@njit(cache=True)
+def keep_least(wanted, shown, shown_for, least, conflicts, junction, first):  # type: ignore[no-untyped-def]
+    """See `StageTable.wanted_after_least`; changes `wanted`."""
+    for g in range(len(wanted)):
+        if wanted[g] < GO and shown[g] >= GO and shown_for[g] < least[g]:
+            wanted[g] = shown[g]
+            a = first[junction[g]]
+            for h in range(conflicts.shape[1]):
+                if conflicts[g, h] and shown[a + h] < GO:
+                    wanted[a + h] = RED
 
 
 def may_change(network: Network, timing: Timing, target: IntArray, table: StageTable, seen: Observation) -> BoolArray:

@@ -82,16 +82,17 @@ class Street:
         """The controller's proposal, with the junctions that it is not sure of left to the fallback, and the fallback's."""
         self.outlook.arrived += seen.arrived
         proposal = self._propose(seen)
-        score = proposal.confidence * seen.completeness * freshness(self.plant.time_s - seen.at_s) if proposal is not None else None
-        low = score < self.confidence if score is not None else None
+        fresh, doubt = freshness(self.plant.time_s - seen.at_s), False
+        if proposal is not None:
+            doubt = doubtful(proposal.confidence, seen.completeness, fresh, self.confidence)
         if seen.at_s >= self.outlook.next_cycle_s - 1e-6:
             self._cycle(seen)
-        if low is not None and not low.any() and self.gate.source is Source.CONTROLLER:
-            if self.outlook.low is not None:
-                self._tell_low(seen, low, score)
+        if proposal is not None and not doubt and self.outlook.low is None and self.gate.source is Source.CONTROLLER:
             return proposal, None
         fallback = self._fall_back(seen)
-        if proposal is not None and low is not None:
+        if proposal is not None:
+            score = proposal.confidence * seen.completeness * fresh
+            low = ~(score >= self.confidence)
             self._tell_low(seen, low, score)
             proposal = replace(proposal, wanted=np.where(low[self._junction], fallback.wanted, proposal.wanted))
         return proposal, fallback
@@ -176,6 +177,15 @@ def sound(seen: Observation, network: Network) -> Observation:
     share = float(good.mean())
     kept = Vehicles(*(getattr(v, name)[good] for name in ("lane", "link", "distance_m", "speed_mps", "waiting_s", "length_m", "emergency")))
     return replace(seen, vehicles=kept, completeness=seen.completeness * share)
+
+
+@njit(cache=True)
+def doubtful(confidence, completeness, fresh, threshold):  # type: ignore[no-untyped-def]
+    """Whether some junction's confidence, with what is known of the observation, is below the threshold, or no number."""
+    sure = True
+    for j in range(len(confidence)):
+        sure &= confidence[j] * completeness[j] * fresh >= threshold
+    return not sure
 
 
 @njit(cache=True)

@@ -7,6 +7,7 @@ remains each second is one call a vehicle, and two more a vehicle near a signal:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,11 +68,18 @@ def watch_lanes(network: Network, range_m: float) -> Watch:
     )
 
 
+def bare(sumo: Any, domain: str, name: str) -> Callable[[str], Any]:
+    """A getter without the wrapper in Python that libsumo puts around it, which costs as much as the getter itself."""
+    compiled = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
+    return getattr(compiled, f"{domain}_{name}", None) or getattr(getattr(sumo, domain), name)
+
+
 class Watcher:
     """Reads the vehicles of the watched lanes from `sumo` (the libsumo or traci module or connection)."""
 
     def __init__(self, sumo: Any, network: Network, range_m: float) -> None:
         self._vehicle, self._network, self._range_m = sumo.vehicle, network, range_m
+        self._lane_of, self._position_of, self._speed_of = (bare(sumo, "vehicle", name) for name in ("getLaneID", "getLanePosition", "getSpeed"))
         self.watch = watch_lanes(network, range_m)
         self._place_of = {name: i for i, name in enumerate(self.watch.name)}
         self.count, self.room_m = np.zeros(len(self.watch.name), np.int32), np.full(len(self.watch.name), np.inf)
@@ -93,17 +101,16 @@ class Watcher:
 
     def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
         """The vehicles within range, and the number of each. `period_s`: seconds since the read before."""
-        vehicle = self._vehicle
-        everyone = vehicle.getIDList()
-        places = list(map(self._place_of.get, map(vehicle.getLaneID, everyone)))
+        everyone = self._vehicle.getIDList()
+        places = list(map(self._place_of.get, map(self._lane_of, everyone)))
         ids = [v for v, place in zip(everyone, places, strict=True) if place is not None]
         n = len(ids)
         on = np.array([place for place in places if place is not None], np.int32)
         slots = self._slots(ids)
         for i in np.flatnonzero(self._on[slots] != on).tolist():
             self._moved(ids[i], int(slots[i]), int(on[i]))
-        position = np.fromiter(map(vehicle.getLanePosition, ids), np.float64, n)
-        speed = np.fromiter(map(vehicle.getSpeed, ids), np.float64, n)
+        position = np.fromiter(map(self._position_of, ids), np.float64, n)
+        speed = np.fromiter(map(self._speed_of, ids), np.float64, n)
         self._last_s = at_s
         lane, link, s, distance, speed, wait, length, emergency = digest(
             at_s, period_s, self._range_m, on, slots, position, speed, self.watch.to_end_m, self._lane, self._link, self._length, self._bare,
@@ -155,20 +162,26 @@ class Watcher:
     def _moved(self, name: str, slot: int, on: int) -> None:
         self._on[slot] = on
         link = int(self.watch.only_link[on])
-        self._detour[slot] = 0.0
+        known, network = int(self._link[slot]), self._network
         if not np.isfinite(self.watch.to_end_m[on]):
             self._link[slot] = -1
             return
-        if link < 0 or self._network.links[link].group < 0:
-            ahead = self._vehicle.getNextTLS(name)
-            links = self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ()
-            link = self._from_own_lane(int(self.watch.lane[on]), links)
-            if link >= 0 and not self.watch.is_stop_lane[on]:  # its way may be longer than the shortest
-                self._detour[slot] = ahead[0][2] + self._vehicle.getLanePosition(name) - self.watch.to_end_m[on]
+        detour = 0.0
+        if link < 0 or network.links[link].group < 0:
+            own = int(self.watch.lane[on])
+            if known >= 0 and self.watch.is_stop_lane[on] and network.lanes[network.links[known].from_lane].edge == network.lanes[own].edge:
+                link = self._from_own_lane(own, (known,))
+            else:
+                ahead = self._vehicle.getNextTLS(name)
+                links = self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ()
+                link = self._from_own_lane(own, links)
+                if link >= 0 and not self.watch.is_stop_lane[on]:  # its way may be longer than the shortest
+                    detour = ahead[0][2] + self._vehicle.getLanePosition(name) - self.watch.to_end_m[on]
+        self._detour[slot] = detour
         if link >= 0 and link != self._link[slot]:
             self.arrived[link] += 1
         self._link[slot] = link
-        self._lane[slot] = self.watch.lane[on] if self.watch.is_stop_lane[on] or link < 0 else self._network.links[link].from_lane
+        self._lane[slot] = self.watch.lane[on] if self.watch.is_stop_lane[on] or link < 0 else network.links[link].from_lane
 
     def _from_own_lane(self, lane: int, links: tuple[int, ...]) -> int:
         """The one of `links` that leaves `lane`, or one that leaves it for the same street; failing that the first: it must change lanes."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headway.plants import PlantError
-from headway.plants.sumo.observe import Watcher
+from headway.plants.sumo.observe import Watcher, bare
 from headway.plants.sumo.profiles import likely_links, profile
 from headway.roads import Colour, Kind, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
@@ -116,7 +116,8 @@ class SumoPlant:
         self._walking_areas = sorted({x.edge for x in network.lanes if x.edge.startswith(tuple(nodes)) and nodes})
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
-        self._short = short_lanes(network, to)
+        self._short, self._complete = short_lanes(network, to), np.ones(len(network.junctions))
+        self._halting, self._number = (bare(self._sumo, "lane", name) for name in ("getLastStepHaltingNumber", "getLastStepVehicleNumber"))
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
         """For each programme: its name, (place, group) of its groups, the letter for red of each place."""
@@ -148,7 +149,7 @@ class SumoPlant:
         room, count = self._room()
         return Observation(
             now, vehicles, self._shown, now - self._since, room, count, self._arrivals(),
-            self._persons(), np.ones(len(self._network.junctions)),
+            self._persons(), self._complete,
             self._watcher.emergencies() if self._watcher.urgent else (),
         )  # fmt: skip
 
@@ -175,7 +176,7 @@ class SumoPlant:
         """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
         room, count = np.full(len(self._network.lanes), np.inf), np.zeros(len(self._network.lanes), np.int32)
         room[self._exits], count[self._exits] = self._watcher.room_m[self._exit_places], self._watcher.count[self._exit_places]
-        halting, number = self._sumo.lane.getLastStepHaltingNumber, self._sumo.lane.getLastStepVehicleNumber
+        halting, number = self._halting, self._number
         for short in self._short:
             length, standing = self._network.lanes[short.lane].length_m, sum(map(halting, short.before))
             if any(self._shown[g] < Colour.GREEN for g in short.exits):  # they may stop: no room is gained by their speed
