@@ -19,6 +19,21 @@ from headway.roads.upstream import feeders, stop_lanes
 from headway.values import EmergencyVehicle, FloatArray, IntArray, Vehicles
 
 HALTING_MPS, AHEAD_M = 0.1, 600.0
+# One row a vehicle, so that it is one line of the processor's cache: SUMO's step has emptied that each second.
+SLOT = np.dtype(
+    [
+        ("wait", "f8"),
+        ("detour", "f8"),
+        ("length", "f8"),
+        ("bare", "f8"),
+        ("seen", "f8"),
+        ("on", "i4"),
+        ("link", "i4"),
+        ("lane", "i4"),
+        ("urgent", "i4"),
+    ]
+)
+WATCHED = np.dtype([("to_end", "f8"), ("room", "f8"), ("count", "i8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +97,21 @@ class Watcher:
         self._lane_of, self._position_of, self._speed_of = (bare(sumo, "vehicle", name) for name in ("getLaneID", "getLanePosition", "getSpeed"))
         self.watch = watch_lanes(network, range_m)
         self._place_of = {name: i for i, name in enumerate(self.watch.name)}
-        self.count, self.room_m = np.zeros(len(self.watch.name), np.int32), np.full(len(self.watch.name), np.inf)
+        self.lanes = np.zeros(len(self.watch.name), WATCHED)
+        self.lanes["to_end"], self.lanes["room"] = self.watch.to_end_m, np.inf
+        self.room_m, self.count = self.lanes["room"], self.lanes["count"]
         self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
         self._group_at = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
         self._capacity = 1024
         self._slot_of: dict[str, int] = {}
+        self._tidy_at = 256
         self._free = list(range(self._capacity))
-        self._on = np.full(self._capacity, -1, np.int32)
-        self._link = np.full(self._capacity, -1, np.int32)
-        self._lane = np.full(self._capacity, -1, np.int32)
-        self._length, self._bare = np.zeros(self._capacity), np.zeros(self._capacity)
-        self._wait, self._detour = np.zeros(self._capacity), np.zeros(self._capacity)
-        self._emergency = np.zeros(self._capacity, np.bool_)
-        self._seen = np.zeros(self._capacity)
+        self._slot = np.zeros(self._capacity, SLOT)
+        self._on, self._link = self._slot["on"], self._slot["link"]
+        watch = self.watch  # as plain lists: one number out of an array costs ten times as much
+        self._own, self._only, self._stop = watch.lane.tolist(), watch.only_link.tolist(), watch.is_stop_lane.tolist()
+        self._away = np.isinf(watch.to_end_m).tolist()
+        self._edge, self._signalled = [x.edge for x in network.lanes], [x.group >= 0 for x in network.links]
         self.arrived = np.zeros(len(network.links), np.int32)
         self.urgent: set[str] = set()
         self._last_s = 0.0
@@ -112,13 +129,10 @@ class Watcher:
         position = np.fromiter(map(self._position_of, ids), np.float64, n)
         speed = np.fromiter(map(self._speed_of, ids), np.float64, n)
         self._last_s = at_s
-        lane, link, s, distance, speed, wait, length, emergency = digest(
-            at_s, period_s, self._range_m, on, slots, position, speed, self.watch.to_end_m, self._lane, self._link, self._length, self._bare,
-            self._detour, self._emergency, self._wait, self._seen, self.count, self.room_m,
-        )  # fmt: skip
-        if len(self._slot_of) > 64 + 3 * n:
+        which, how = digest(at_s, period_s, self._range_m, on, slots, position, speed, self._slot, self.lanes)
+        if len(self._slot_of) > self._tidy_at:
             self._forget(at_s)
-        return Vehicles(lane, link, distance, speed, wait, length, emergency), s
+        return Vehicles(which[0], which[1], how[0], how[1], how[2], how[3], which[3] > 0), which[2]
 
     def take_arrived(self) -> IntArray:
         """Vehicles first seen for each link since the last call, (links,)."""
@@ -127,7 +141,7 @@ class Watcher:
 
     def emergencies(self) -> tuple[EmergencyVehicle, ...]:
         """The emergency vehicles that are near, with the signals on their way within `AHEAD_M`."""
-        self.urgent = {n for n in self.urgent if n in self._slot_of and self._seen[self._slot_of[n]] >= self._last_s}
+        self.urgent = {n for n in self.urgent if n in self._slot_of and self._slot["seen"][self._slot_of[n]] >= self._last_s}
         found = []
         for name in sorted(self.urgent):
             ahead = tuple(
@@ -151,83 +165,78 @@ class Watcher:
             self._grow()
         slot = self._free.pop(0)
         self._slot_of[name] = slot
-        self._on[slot], self._link[slot], self._wait[slot] = -1, -1, 0.0
-        self._bare[slot] = self._vehicle.getLength(name)
-        self._length[slot] = self._bare[slot] + self._vehicle.getMinGap(name)
-        self._emergency[slot] = self._vehicle.getVehicleClass(name) == "emergency"
-        if self._emergency[slot]:
+        bare, urgent = self._vehicle.getLength(name), self._vehicle.getVehicleClass(name) == "emergency"
+        self._slot[slot] = (0.0, 0.0, bare + self._vehicle.getMinGap(name), bare, 0.0, -1, -1, -1, urgent)
+        if urgent:
             self.urgent.add(name)
         return slot
 
     def _moved(self, name: str, slot: int, on: int) -> None:
         self._on[slot] = on
-        link = int(self.watch.only_link[on])
-        known, network = int(self._link[slot]), self._network
-        if not np.isfinite(self.watch.to_end_m[on]):
+        if self._away[on]:
             self._link[slot] = -1
             return
-        detour = 0.0
-        if link < 0 or network.links[link].group < 0:
-            own = int(self.watch.lane[on])
-            if known >= 0 and self.watch.is_stop_lane[on] and network.lanes[network.links[known].from_lane].edge == network.lanes[own].edge:
+        own, link, known, detour = self._own[on], self._only[on], int(self._link[slot]), 0.0
+        if link < 0 or not self._signalled[link]:
+            if known >= 0 and self._stop[on] and self._edge[self._network.links[known].from_lane] == self._edge[own]:
                 link = self._from_own_lane(own, (known,))
             else:
                 ahead = self._vehicle.getNextTLS(name)
-                links = self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ()
-                link = self._from_own_lane(own, links)
-                if link >= 0 and not self.watch.is_stop_lane[on]:  # its way may be longer than the shortest
+                link = self._from_own_lane(own, self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ())
+                if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
                     detour = ahead[0][2] + self._vehicle.getLanePosition(name) - self.watch.to_end_m[on]
-        self._detour[slot] = detour
-        if link >= 0 and link != self._link[slot]:
+        if link >= 0 and link != known:
             self.arrived[link] += 1
-        self._link[slot] = link
-        self._lane[slot] = self.watch.lane[on] if self.watch.is_stop_lane[on] or link < 0 else network.links[link].from_lane
+        lane = own if self._stop[on] or link < 0 else self._network.links[link].from_lane
+        row = self._slot[slot]
+        row["link"], row["lane"], row["detour"] = link, lane, detour
 
     def _from_own_lane(self, lane: int, links: tuple[int, ...]) -> int:
         """The one of `links` that leaves `lane`, or one that leaves it for the same street; failing that the first: it must change lanes."""
-        of, ways = self._network.links, self._network.links_from(lane)
-        streets = {self._network.lanes[of[i].to_lane].edge for i in links}
-        return next(
-            (i for i in ways if i in links), next((i for i in ways if self._network.lanes[of[i].to_lane].edge in streets), links[0] if links else -1)
-        )
+        of, ways, edge = self._network.links, self._network.links_from(lane), self._edge
+        for i in ways:
+            if i in links:
+                return i
+        streets = {edge[of[i].to_lane] for i in links}
+        return next((i for i in ways if edge[of[i].to_lane] in streets), links[0] if links else -1)
 
     def _forget(self, at_s: float) -> None:
-        for name in [n for n, slot in self._slot_of.items() if self._seen[slot] < at_s - 10.0]:
+        for name in [n for n, slot in self._slot_of.items() if self._slot["seen"][slot] < at_s - 10.0]:
             self._free.append(self._slot_of.pop(name))
+        self._tidy_at = 256 + 2 * len(self._slot_of)
 
     def _grow(self) -> None:
         more = self._capacity
         self._free = list(range(self._capacity, self._capacity + more))
         self._capacity += more
-        for name in ("_on", "_link", "_lane", "_length", "_bare", "_wait", "_detour", "_emergency", "_seen"):
-            old = getattr(self, name)
-            setattr(self, name, np.concatenate([old, np.zeros(more, old.dtype)]))
+        self._slot = np.concatenate([self._slot, np.zeros(more, SLOT)])
+        self._on, self._link = self._slot["on"], self._slot["link"]
 
 
 @njit(cache=True)
-def digest(at_s, period_s, range_m, on, slots, position, speed, to_end_m, lane, link, length, bare, detour, emergency, wait, seen, count, room):  # type: ignore[no-untyped-def]
-    """Columns of the vehicles in range; brings their waits up to date, and the count and the room at the start of each watched lane.
+def digest(at_s, period_s, range_m, on, slots, position, speed, slot, lanes):  # type: ignore[no-untyped-def]
+    """Those in range: int (4, n) stop lane, link, slot, urgency; float (4, n) metres to the stop line, speed, wait, length.
 
-    The room is what the last vehicle leaves, with the way that it makes in 4 s; inf where there is none.
+    Brings the waits up to date, and the count and the room at the start of each watched lane. The room is what the last
+    vehicle leaves, with the way that it makes in 4 s; inf where there is none.
     """
-    n = len(on)
-    count[:], room[:] = 0, np.inf
-    near = 0
+    n, near = len(on), 0
+    for k in range(len(lanes)):
+        lanes[k].count, lanes[k].room = 0, np.inf
     for i in range(n):
-        s, k = slots[i], on[i]
-        wait[s] = wait[s] + period_s if speed[i] < HALTING_MPS else 0.0
-        seen[s] = at_s
-        count[k] += 1
-        room[k] = min(room[k], position[i] - bare[s] + 4.0 * speed[i])
-        near += to_end_m[k] + detour[s] - position[i] <= range_m and link[s] >= 0
-    lanes, links, places = np.empty(near, np.int32), np.empty(near, np.int32), np.empty(near, np.int32)
-    distances, speeds, waits, lengths, urgent = np.empty(near), np.empty(near), np.empty(near), np.empty(near), np.empty(near, np.bool_)
+        s, k = slot[slots[i]], lanes[on[i]]
+        s.wait = s.wait + period_s if speed[i] < HALTING_MPS else 0.0
+        s.seen = at_s
+        k.count += 1
+        k.room = min(k.room, position[i] - s.bare + 4.0 * speed[i])
+        near += k.to_end + s.detour - position[i] <= range_m and s.link >= 0
+    which, how = np.empty((4, near), np.int32), np.empty((4, near))
     at = 0
     for i in range(n):
-        s = slots[i]
-        distance = to_end_m[on[i]] + detour[s] - position[i]
-        if distance <= range_m and link[s] >= 0:
-            lanes[at], links[at], places[at] = lane[s], link[s], s
-            distances[at], speeds[at], waits[at], lengths[at], urgent[at] = distance, speed[i], wait[s], length[s], emergency[s]
+        s = slot[slots[i]]
+        distance = lanes[on[i]].to_end + s.detour - position[i]
+        if distance <= range_m and s.link >= 0:
+            which[0, at], which[1, at], which[2, at], which[3, at] = s.lane, s.link, slots[i], s.urgent
+            how[0, at], how[1, at], how[2, at], how[3, at] = distance, speed[i], s.wait, s.length
             at += 1
-    return lanes, links, places, distances, speeds, waits, lengths, urgent
+    return which, how
