@@ -99,12 +99,14 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
             raise RoadsError(f"{network.path}: junction {j.id!r} has {len(own)} lanes; the planner takes {MAX_LANES}. Split its programme.")
         lanes += own
         lane_ptr.append(len(lanes))
+    streets: dict[str, int] = {}
     approach = np.full(len(network.lanes), -1, np.int32)
     approach[lanes] = np.arange(len(lanes))
     return kernel.Tables(
         np.array([j.first for j in junctions] + [len(groups)], np.int32), col_ptr, stages.ptr, colours, as_bits(colours >= GO),
         as_bits(colours >= Colour.GREEN), trans, intergreen, yields, timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32),
         np.array([network.lanes[x].speed_mps for x in lanes]), np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32),
+        np.array([streets.setdefault(x.edge, i) for i, x in enumerate(network.lanes)], np.int32),
         approach, np.array([x.group for x in links], np.int32), column, inside_column, np.array([x.to_lane for x in links], np.int32),
         np.array([crossing_s(x) for x in links]), np.array([x.length_m for x in network.lanes]), np.array(HOLDS_S, np.float64),
         np.array(LENGTHS_S, np.float64),

@@ -46,7 +46,8 @@ class Tables(NamedTuple):
     first: (junctions + 1,) groups; col_ptr: the same with, after the groups of each junction, one column more for each of them
     whose traffic may wait inside the junction for a gap. stage_ptr: (junctions + 1,) rows of stages (rows, widest), trans (rows, most stages, widest):
     seconds from a change to green, -1 where it goes on. lit, green: (rows, words) their groups that may go, and protected, as bits. intergreen: (groups, widest), of the column's end before the row's start.
-    lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length: (lanes,).
+    lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length, lane_street: (lanes,), the latter the
+    first lane of the same street.
     link_*: by link; its column, and that of those who wait inside, -1 where there is no place to wait.
     """
 
@@ -65,6 +66,7 @@ class Tables(NamedTuple):
     lane_limit: FloatArray
     lane_own: FloatArray
     lane_id: IntArray
+    lane_street: IntArray
     approach: IntArray
     link_group: IntArray
     link_column: IntArray
@@ -109,16 +111,17 @@ def enter(opens, trans, start):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, lengths, least, m):  # type: ignore[no-untyped-def]
-    """The least-cost plan of one junction: (next stage, seconds until it begins). 0, the stage of now, means to hold it.
+    """The stage to aim at now: 0, the stage of now, unless the least-cost plan leaves it at once.
 
     stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where
-    it is green. earliest: (S,) seconds until it may be left for each of them. harm: (S,) what a second of each costs by what it blocks.
+    it is green. earliest: (S,) seconds until it may be left for each of them. harm: (S,) what a second of each costs by what it
+    blocks. Plans that leave at once come first; then one that holds longer and costs less settles it: to hold is decided anew
+    each second, so how long need not be known.
     """
     ptr, last = np.zeros((ROWS, MAX_LANES), np.int64), np.full((ROWS, MAX_LANES), -100.0)
     opens = np.empty(soon.shape[1])
-    best_stage, best_hold = 0, m[HORIZON]
-    best = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m) + cost_left(q, vptr, lanes, 1, ptr, m)
-    best += harm[0] * m[HORIZON]
+    chosen, best = 0, stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
+    best += cost_left(q, vptr, lanes, 1, ptr, m) + harm[0] * m[HORIZON]
     for hi in range(len(holds)):
         start = holds[hi]
         base = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, start, soon[0], m) + harm[0] * start
@@ -143,8 +146,12 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
                     q, vptr, lanes, ptr, last, s, 1, start, base + harm[s] * (end - start), best, stages, yields, trans, opens, least, m, end
                 )
                 if cost < best:
-                    best, best_stage, best_hold = cost, s, start
-    return best_stage, best_hold
+                    if hi > 0:
+                        return 0
+                    chosen, best = s, cost
+        if hi == 0 and chosen == 0:
+            return 0
+    return chosen
 
 
 @njit(cache=True)
@@ -174,8 +181,11 @@ def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind):  # type: ignore[no-untyped-def]
-    """Put the vehicles `rows` of stop lane a into the queue from place `at` on; takes room in short lanes behind. Returns the end."""
+def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind, street):  # type: ignore[no-untyped-def]
+    """Put the vehicles `rows` of stop lane a into the queue from place `at` on; takes room in short lanes behind. Returns the end.
+
+    behind, street: vehicles on their way to this lane from the junction before, and to all lanes of its street.
+    """
     tail = 0.0
     for v in rows:
         if v_speed[v] < 2.0:
@@ -188,7 +198,8 @@ def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, 
         if v_distance[v] < 0.0:
             if v_speed[v] < m[CRAWL] and t.link_inside[link] >= 0:
                 q[COLUMN, at], q[ETA, at], q[STILL, at], q[INSIDE, at] = t.link_inside[link], 0.0, 1.0, 0.0
-                q[WEIGHT, at], q[BEFORE, at], q[CLOSED, at] = 1.0, t.link_before[link], v_wait[v] > m[STUCK]
+                q[WEIGHT, at] = 1.0 + m[SPILL] * (1.0 + street) * (t.lane_own[a] < m[SHORT]) + v_wait[v] / m[GIVE_UP]
+                q[BEFORE, at], q[CLOSED, at] = t.link_before[link], v_wait[v] > m[STUCK]
                 at += 1
             continue
         q[COLUMN, at] = t.link_column[link]
@@ -309,10 +320,11 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
     """Decide all junctions: the stages (junctions,) to aim at from now on. `target`: those up to now. ended: (groups,) when a green did."""
     out, ended_for = np.empty_like(target), at_s - ended
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
-    room, behind = room.copy(), np.zeros(len(room))
+    room, behind, street = room.copy(), np.zeros(len(room)), np.zeros(len(room))
     for v in range(len(v_link)):
         if v_link[v] >= 0:
             behind[t.link_to[v_link[v]]] += 1.0
+            street[t.lane_street[t.link_to[v_link[v]]]] += 1.0
     q = np.empty((7, len(v_lane) + 1))
     need, shut, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
@@ -326,7 +338,23 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         end = 0
         for a in range(a0, a1):
             rows = order[ptr[a] : ptr[a + 1]]
-            end = fill_lane(q, t, m, a, end, rows, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind[t.lane_id[a]])
+            end = fill_lane(
+                q,
+                t,
+                m,
+                a,
+                end,
+                rows,
+                v_distance,
+                v_speed,
+                v_wait,
+                v_link,
+                shown,
+                shown_for,
+                room,
+                behind[t.lane_id[a]],
+                street[t.lane_street[t.lane_id[a]]],
+            )
             vptr[a - a0 + 1] = end
         need[:], shut[:], lit[:] = 0, 0, 0
         for i in range(end):
@@ -357,7 +385,5 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
             for y in range(len(picks)):
                 trans[x, y] = t.trans[s0 + picks[x], picks[y], :cols]
         yields = t.yields[t.col_ptr[j] : t.col_ptr[j + 1], :cols]
-        s, hold = search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, t.holds, t.lengths, least, m)
-        if hold <= 0.5:
-            out[j] = picks[s]
+        out[j] = picks[search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, t.holds, t.lengths, least, m)]
     return out

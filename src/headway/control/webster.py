@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from headway.control.stages import FlowMeter, StageTable
 from headway.roads import Colour, Network, Timing
-from headway.values import FloatArray, Observation, Proposal
+from headway.values import FloatArray, IntArray, Observation, Proposal
 
 SATURATION_VEH_S, PERMISSIVE_SHARE, STARTUP_LOST_S, END_GAIN_S = 1800.0 / 3600.0, 0.4, 2.0, 2.0
 
@@ -69,11 +70,20 @@ def critical_ratios(lane_ratio: FloatArray, serves: FloatArray) -> FloatArray:
     lane_ratio: (lanes,) flow / saturation flow. serves: (stages, lanes), rate at which a stage discharges a lane (0..1).
     Lanes that one stage alone serves come first; what is then still missing goes to the stage that serves the lane best.
     """
+    return np.asarray(fill_ratios(lane_ratio, serves, np.lexsort((-lane_ratio, (serves > 0).sum(axis=0)))))
+
+
+@njit(cache=True)
+def fill_ratios(lane_ratio, serves, order):  # type: ignore[no-untyped-def]
+    """`critical_ratios` with the lanes taken in `order`."""
     y = np.zeros(len(serves))
-    for lane in np.lexsort((-lane_ratio, (serves > 0).sum(axis=0))):
-        missing = lane_ratio[lane] - float(serves[:, lane] @ y)
-        if missing > 0 and serves[:, lane].any():
-            best = int(np.argmax(serves[:, lane]))
+    for lane in order:
+        missing, best = lane_ratio[lane], 0
+        for s in range(len(serves)):
+            missing -= serves[s, lane] * y[s]
+            if serves[s, lane] > serves[best, lane]:
+                best = s
+        if missing > 0.0 and serves[best, lane] > 0.0:
             y[best] += missing / serves[best, lane]
     return y
 
@@ -106,8 +116,8 @@ class Webster:
         self._sure = np.ones(len(network.junctions))
         self._parts = [self._junction(j) for j in range(len(network.junctions))]
 
-    def _junction(self, j: int) -> tuple[FloatArray, FloatArray, FloatArray, list[list[int]]]:
-        """(stages, lanes) service, lost time of each stage, shortest green of each, links of each lane."""
+    def _junction(self, j: int) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, IntArray]:
+        """(stages, lanes) service, lost time of each stage, shortest green of each; links lane by lane, and where those of each begin."""
         junction = self._network.junctions[j]
         links = [k for g in junction.groups for k in self._network.groups[g].links]
         lanes = sorted({self._network.links[k].from_lane for k in links})
@@ -124,12 +134,14 @@ class Webster:
         following = np.roll(lit, -1, axis=0)
         gap = np.array([matrix[a & ~b][:, b & ~a].max(initial=0.0) for a, b in zip(lit, following, strict=True)])
         least = np.array([self._timing.min_green_s[junction.first : junction.end][s].max(initial=0.0) for s in lit])
-        return serves, np.maximum(gap + STARTUP_LOST_S - END_GAIN_S, 0.0), least, of_lane
+        by_lane = np.array([k for own in of_lane for k in own], np.int32)
+        starts = np.cumsum([0] + [len(own) for own in of_lane[:-1]]).astype(np.int32)
+        return serves, np.maximum(gap + STARTUP_LOST_S - END_GAIN_S, 0.0), least, by_lane, starts
 
     def plan(self, j: int, rates: FloatArray) -> Plan:
         """The plan of junction `j` for arrival rates (links,), veh/s."""
-        serves, lost, least, of_lane = self._parts[j]
-        ratio = np.array([rates[own].sum() / SATURATION_VEH_S for own in of_lane])
+        serves, lost, least, links, starts = self._parts[j]
+        ratio = np.add.reduceat(rates[links], starts) / SATURATION_VEH_S
         y = critical_ratios(ratio, serves)
         used = (y > 0) | (len(y) == 1)
         for s in np.flatnonzero(~used):  # a stage that some group needs cannot be left out

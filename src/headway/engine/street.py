@@ -7,6 +7,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class Street:
         """The optimisation cycle: flows and splits of the fallback anew, and a line in the record."""
         begun = time.perf_counter()
         self._fall_back(seen)
-        ticks = np.array(list(self.durations.rows)[-int(self.cycle_s) :]).reshape(-1, 5)
+        ticks = np.array(list(islice(reversed(self.durations.rows), int(self.cycle_s)))).reshape(-1, 5)
         halted = int((seen.vehicles.speed_mps < 0.1).sum())
         self.outlook.cycles += 1
         self.outlook.next_cycle_s += self.cycle_s

@@ -178,7 +178,8 @@ class SumoPlant:
         room[self._exits], count[self._exits] = self._watcher.room_m[self._exit_places], self._watcher.count[self._exit_places]
         halting, number = self._halting, self._number
         for short in self._short:
-            length, standing = self._network.lanes[short.lane].length_m, sum(map(halting, short.before))
+            length = self._network.lanes[short.lane].length_m
+            standing = sum(map(halting, short.before))
             if any(self._shown[g] < Colour.GREEN for g in short.exits):  # they may stop: no room is gained by their speed
                 there = sum(count[i] for i in short.beside) + sum(map(number, short.after))
                 room[short.lane] = min(room[short.lane], length - 7.5 * max(count[short.lane], -(-there // len(short.beside))))
