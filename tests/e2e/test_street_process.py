@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from headway.config import Settings
+from headway.config import Settings, load, overridden
 from headway.engine import checkpoint
 from headway.engine.record import EventLog, read
 from headway.engine.worker import Done, Engine, Snapshot, Switch, Task
@@ -100,6 +100,65 @@ def test_orders_are_taken_between_ticks_and_a_scenario_can_be_switched_while_run
     kinds = [e.kind for e in read(tmp_path / "events.jsonl")]
     assert "engine.controller" in kinds
     assert kinds.count("engine.started") == 2
+
+
+def test_an_order_that_cannot_be_obeyed_is_refused_with_a_reason_and_the_street_goes_on(tmp_path):
+    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=25200.0 + 300))
+    sent = []
+
+    def order(snapshot):
+        if not sent:
+            sent.append(snapshot)
+            for wrong in (Switch(scenario="nowhere"), Switch(controller="magic"), Override(99, Order.HOLD, 1e9, "operator"), "what?"):
+                engine.order(wrong)
+
+    messages = play(engine, order)
+    assert messages[-1].finished
+    assert not [m for m in messages if isinstance(m, Restarted)]
+    refused = [e.data["why"] for e in read(tmp_path / "events.jsonl") if e.kind == "engine.order_refused"]
+    assert len(refused) == 4
+    assert "nowhere" in refused[0]
+    assert "magic" in refused[1]
+    assert "no junction 99" in refused[2]
+
+
+def test_a_switch_outlives_the_process_that_obeyed_it(tmp_path):
+    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=25200.0 + 600))
+    done = []
+
+    def order(snapshot):
+        if not done:
+            done.append("ordered")
+            engine.order(Switch(controller="greedy"))
+        elif len(done) == 1 and snapshot.checkpoint_s >= 25200 + 120:
+            done.append("killed")
+            os.kill(engine.pid, signal.SIGKILL)
+
+    assert play(engine, order)[-1].finished
+    started = [e.data["controller"] for e in read(tmp_path / "events.jsonl") if e.kind == "engine.restored"]
+    assert started == ["greedy"]
+
+
+def test_settings_are_followed_while_running_and_faulty_ones_change_nothing(tmp_path):
+    path, faulty = tmp_path / "headway.yaml", "control: {controller: magic}"
+    path.write_text("loop: {realtime: 200}\ncontrol: {controller: planner}\n")
+    changes = {"street": {"scenario": "cologne1", "timing": "benchmark"}, "recovery": {"folder": str(tmp_path)}}
+    engine = Engine(Task(overridden(load(path), changes), 25200.0 + 900, str(path), changes))
+    written = []
+
+    def edit(snapshot):
+        if not written and snapshot.time_s > 25200 + 50:
+            written.append(path.write_text(faulty))
+        elif len(written) == 1 and snapshot.time_s > 25200 + 150:
+            written.append(path.write_text("loop: {realtime: 0}\ncontrol: {controller: webster, fallback: fixed}\n"))
+
+    assert play(engine, edit)[-1].finished
+    events = read(tmp_path / "events.jsonl")
+    refused = [e for e in events if e.kind == "engine.settings_refused"]
+    assert len(refused) == 1
+    assert "magic" in refused[0].data["fault"]
+    followed = [e.data for e in events if e.kind == "engine.settings"]
+    assert followed == [{"changed": ["loop", "control"], "controller": "webster"}]
 
 
 def test_a_worker_that_always_fails_is_given_up_with_a_reason(tmp_path):

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from headway.cli.live import watch
 from headway.cli.tables import comparison
-from headway.config import checked, load
+from headway.config import load, overridden
 from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE
 from headway.control.qtable import QTable
@@ -117,25 +117,20 @@ def run(
     realtime: Annotated[float, typer.Option(help="Times real time; 0 is as fast as possible.")] = -1.0,
     until: Annotated[float, typer.Option(help="Simulated second at which to end.")] = float("inf"),
     timing: Annotated[str, typer.Option(help="benchmark or street.")] = "",
-    config: Annotated[str, typer.Option(help="Settings, a YAML file.")] = "",
+    config: Annotated[str, typer.Option(help="Settings, a YAML file; what it says of loop, control and log is followed while running.")] = "",
     data: Annotated[str, typer.Option(help="Folder of the record and the checkpoints.")] = "",
 ) -> None:
     """Run a street live. Stopped (Ctrl-C, kill) it resumes where it was when called again."""
-    settings = load(config or None)
     street = {k: v for k, v in (("scenario", scenario_), ("timing", timing)) if v}
-    changes: dict[str, Any] = {
+    changes: dict[str, dict[str, Any]] = {
         "street": street,
         "control": {"controller": controller} if controller else {},
         "recovery": {"folder": data} if data else {},
+        "loop": {"realtime": realtime} if realtime >= 0 else {},
     }
-    if realtime >= 0:
-        changes["loop"] = {"realtime": realtime}
-    tree = settings.model_dump()
-    for section, values in changes.items():
-        tree[section].update(values)
-    settings = checked(tree)
+    settings = overridden(load(config or None), changes)
     scenario(settings.street.scenario)
-    watch(Task(settings, until), console)
+    watch(Task(settings, until, config, changes), console)
 
 
 def conclude(results: list[Result]) -> None:

@@ -5,6 +5,7 @@ An unknown key or a bad value is refused with its path, what it was, and what is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +116,18 @@ def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
         raise SettingsError("\n".join(_fault(path, e) for e in error.errors())) from error
 
 
+def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """`settings` with `changes` (by section and key), as given on a command line, over file and variables. Raises SettingsError."""
+    sections = {}
+    for name, values in changes.items():
+        old = getattr(settings, name)
+        try:
+            sections[name] = type(old).model_validate(old.model_dump() | dict(values))
+        except ValidationError as error:
+            raise SettingsError("\n".join(_fault(None, e | {"loc": (name, *e["loc"])}) for e in error.errors())) from error
+    return settings.model_copy(update=sections)
+
+
 def _fault(path: str | Path | None, error: Any) -> str:
     where = ".".join(str(p) for p in error["loc"])
     if error["type"] == "extra_forbidden":
@@ -131,12 +144,15 @@ def _known(location: tuple[str | int, ...]) -> list[str]:
 
 
 class Watched:
-    """Settings that follow their file while the program runs. A faulty file changes nothing; the fault is kept in `fault`."""
+    """Settings that follow their file while the program runs. A faulty file changes nothing; the fault is kept in `fault`.
 
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+    changes: what stands over the file, by section and key.
+    """
+
+    def __init__(self, path: str | Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._path, self._changes = Path(path), changes or {}
         self._stamp = self._read_stamp()
-        self.current = load(path)
+        self.current = overridden(load(path), self._changes)
         self.fault = ""
 
     def refresh(self) -> tuple[str, ...]:
@@ -149,7 +165,7 @@ class Watched:
             return ()
         self._stamp = stamp
         try:
-            new = load(self._path)
+            new = overridden(load(self._path), self._changes)
         except SettingsError as error:
             self.fault = str(error)
             return ()

@@ -146,6 +146,14 @@ class Street:
             self._record(Event(seen.at_s, kind, self.network.junctions[j].id, data))
         self.outlook.low = low if low.any() else None
 
+    def put_in_charge(self, by: Controller) -> None:
+        """Another controller, from its start, from the next tick on."""
+        self.controller, self.outlook.controller = by, by.start(self.seen)
+
+    def stand_in(self, fallback: Controller) -> None:
+        """Another fallback, from its start."""
+        self.fallback, self.outlook.fallback = fallback, fallback.start(self.seen)
+
     def state(self) -> dict[str, Any]:
         """All that a restart needs besides the plant's own state."""
         return {"gate": self.gate.state(), "outlook": self.outlook, "controller": self.controller.name, "fallback": self.fallback.name}
@@ -160,9 +168,9 @@ class Street:
         self.seen = self.plant.observe()
         self.outlook = state["outlook"]
         if state["controller"] != self.controller.name:
-            self.outlook.controller = self.controller.start(self.seen)
+            self.put_in_charge(self.controller)
         if state["fallback"] != self.fallback.name:
-            self.outlook.fallback = self.fallback.start(self.seen)
+            self.stand_in(self.fallback)
 
 
 def sound(seen: Observation, network: Network) -> Observation:

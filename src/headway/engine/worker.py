@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headway import telemetry
-from headway.config import Settings
+from headway.config import Settings, Watched, overridden
 from headway.control.catalogue import controller
 from headway.engine import checkpoint
 from headway.engine.record import EventLog
@@ -63,10 +64,15 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the street process is to do. until_s: simulated end, inf for the scenario's own."""
+    """What the street process is to do.
+
+    until_s: simulated end, inf for the scenario's own. path: file whose changes are followed while running, with `changes` over it.
+    """
 
     settings: Settings
     until_s: float = float("inf")
+    path: str = ""
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def key(self) -> str:
         s = self.settings.street
@@ -84,13 +90,15 @@ class _Run:
     key: str
     kept_s: float
     interventions: list[int]
+    record: Callable[[Event], None]
 
 
 def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     """The body of the street process: from the last checkpoint of the same run, or from the beginning."""
-    settings = task.settings
-    telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
-    run = _open(outbox, task)
+    watched = Watched(task.path, task.changes) if task.path else None
+    settings = watched.current if watched else task.settings
+    _set_up_logs(settings)
+    run = _open(outbox, _switched(replace(task, settings=settings), _orders(task)))
     pacer = Pacer(settings.loop.tick_s, settings.loop.realtime)
     end_s = min(task.until_s, run.of.end_s)
     told = 0.0
@@ -112,12 +120,58 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
             if time.monotonic() - told >= 0.1:
                 told = time.monotonic()
                 outbox.put(_snapshot(run, pacer))
+                if watched and _follow(run, watched, settings):
+                    settings = watched.current
+                    pacer = Pacer(settings.loop.tick_s, settings.loop.realtime)
         outbox.put(_snapshot(run, pacer), keep=True)
         outbox.put(Done(run.street.plant.time_s, True), keep=True)
         checkpoint.clear(run.folder / "checkpoints")
+        _orders_file(task).unlink(missing_ok=True)
     finally:
         run.log.close()
         run.street.plant.close()
+
+
+def _set_up_logs(settings: Settings) -> None:
+    telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
+
+
+def _follow(run: _Run, watched: Watched, before: Settings) -> bool:
+    """Put what changed in the settings' file in force; whether anything did. What is refused there is recorded, and changes nothing."""
+    fault, now = watched.fault, run.street.plant.time_s
+    changed = watched.refresh()
+    if watched.fault and watched.fault != fault:
+        run.record(Event(now, "engine.settings_refused", "", {"fault": watched.fault}))
+    if not changed:
+        return False
+    new, street = watched.current, run.street
+    _set_up_logs(new)
+    street.cycle_s, street.confidence = new.loop.cycle_s, new.control.confidence
+    if new.control.fallback != before.control.fallback:
+        street.stand_in(controller(new.control.fallback, street.network, street.gate.timing))
+    if new.control.controller != before.control.controller:
+        street.put_in_charge(controller(new.control.controller, street.network, street.gate.timing))
+    run.record(Event(now, "engine.settings", "", {"changed": list(changed), "controller": street.controller.name}))
+    return True
+
+
+def _orders_file(task: Task) -> Path:
+    return Path(task.settings.recovery.folder) / "orders.json"
+
+
+def _orders(task: Task) -> dict[str, str]:
+    """The switches of scenario and controller in force for this task, which outlive the process."""
+    try:
+        found = json.loads(_orders_file(task).read_text(encoding="utf-8"))
+        return dict(found["orders"]) if found["task"] == task.key() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _switched(task: Task, orders: Mapping[str, str]) -> Task:
+    changes = {"street": {"scenario": orders["scenario"]}} if "scenario" in orders else {}
+    by = {"control": {"controller": orders["controller"]}} if "controller" in orders else {}
+    return replace(task, settings=overridden(task.settings, changes | by))
 
 
 def _open(outbox: Outbox, task: Task) -> _Run:
@@ -136,26 +190,25 @@ def _open(outbox: Outbox, task: Task) -> _Run:
         telemetry.log(room).debug(event.kind, at_s=event.at_s, junction=event.junction, **event.data)
 
     sumo = SumoSettings(of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing)
-    street = open_street(
-        network,
-        work_out(network, PROFILES[s.street.timing]),
-        sumo,
-        s.control.controller,
-        record,
-        s.control.fallback,
-        s.loop.cycle_s,
-        s.control.confidence,
-    )
+    timing = work_out(network, PROFILES[s.street.timing])
+    street = open_street(network, timing, sumo, s.control.controller, record, s.control.fallback, s.loop.cycle_s, s.control.confidence)
     key = f"{of.name} {task.key()}"
     found = checkpoint.latest(folder / "checkpoints", key)
     if found is not None:
         street.plant.restore(found.plant)
         street.resume(found.street())
-        record(Event(found.time_s, "engine.restored", "", {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s}))
+        record(
+            Event(
+                found.time_s,
+                "engine.restored",
+                "",
+                {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s, "controller": s.control.controller},
+            )
+        )
     else:
         record(Event(of.begin_s, "engine.started", "", {"run": key, "controller": s.control.controller}))
     log.flush()
-    return _Run(street, of, log, folder, key, street.plant.time_s, counted)
+    return _Run(street, of, log, folder, key, street.plant.time_s, counted, record)
 
 
 def _keep(run: _Run) -> None:
@@ -171,21 +224,37 @@ def _keep(run: _Run) -> None:
 
 
 def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
-    """Orders are taken between two ticks; the event says at which simulated time one came into force."""
+    """Orders are taken between two ticks; the event says at which simulated time one came into force, or why it was refused."""
     now = run.street.plant.time_s
-    if isinstance(order, Override):
-        run.street.gate.order(order, now)
-    elif isinstance(order, Switch) and order.controller:
-        run.street.controller = controller(order.controller, run.street.network, run.street.gate.timing)
-        run.street.outlook.controller = run.street.controller.start(run.street.seen)
-        run.log.append(Event(now, "engine.controller", "", {"controller": order.controller}))
-    elif isinstance(order, Switch) and order.scenario:
-        scenario(order.scenario)  # a faulty name is refused before the street that runs is given up
+    try:
+        if isinstance(order, Override):
+            run.street.gate.order(order, now)
+        elif isinstance(order, Switch):
+            return _switch(outbox, run, order, task)
+        else:
+            raise ValueError(f"no order of the kind {type(order).__name__}. There are: Override, Switch.")
+    except (ValueError, OSError) as error:
+        run.record(Event(now, "engine.order_refused", "", {"order": repr(order), "why": str(error)}))
+    return run
+
+
+def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
+    """Another controller at once, or another scenario from its beginning. Raises ValueError before anything is given up."""
+    now, orders = run.street.plant.time_s, _orders(task) | {k: v for k, v in asdict(order).items() if v}
+    switched = _switched(task, orders)
+    if order.scenario:
+        read_network(scenario(order.scenario).net)
+    draft = _orders_file(task).with_suffix(".draft")
+    draft.write_text(json.dumps({"task": task.key(), "orders": orders}), encoding="utf-8")
+    draft.replace(_orders_file(task))
+    if order.controller and not order.scenario:
+        run.street.put_in_charge(controller(order.controller, run.street.network, run.street.gate.timing))
+        run.record(Event(now, "engine.controller", "", {"controller": order.controller}))
+    if order.scenario:
+        run.record(Event(now, "engine.scenario", "", {"scenario": order.scenario}))
         run.log.close()
         run.street.plant.close()
-        street = task.settings.street.model_copy(update={"scenario": order.scenario})
-        switched = Task(task.settings.model_copy(update={"street": street}), task.until_s)
-        run = _open(outbox, switched)
+        return _open(outbox, switched)
     return run
 
 

@@ -86,7 +86,8 @@ def watch_lanes(network: Network, range_m: float) -> Watch:
 def bare(sumo: Any, domain: str, name: str) -> Callable[[str], Any]:
     """A getter without the wrapper in Python that libsumo puts around it, which costs as much as the getter itself."""
     compiled = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
-    return getattr(compiled, f"{domain}_{name}", None) or getattr(getattr(sumo, domain), name)
+    found: Callable[[str], Any] = getattr(compiled, f"{domain}_{name}", None) or getattr(getattr(sumo, domain), name)
+    return found
 
 
 class Watcher:

@@ -69,13 +69,15 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
 @dataclass(frozen=True, slots=True)
 class ShortLane:
     """A lane behind a signal that a few vehicles fill. beside: the lanes of its street behind signals, itself among them; exits: the
-    groups at their ends; before, after: where one stands inside the junctions at its start and its end."""
+    groups at their ends; before, after: where one stands inside the junctions at its start and its end; against: the lanes the other
+    way. On some 15 m, vehicles that stand in both ways at once reach back into both junctions, and none can leave any more."""
 
     lane: int
     beside: tuple[int, ...]
     exits: tuple[int, ...]
     before: tuple[str, ...]
     after: tuple[str, ...]
+    against: tuple[int, ...]
 
 
 def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
@@ -88,7 +90,13 @@ def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
             exits = {link.group for link in out if link.group >= 0}
             before = [via for k in network.links_to(lane) for via in network.links[k].via]
             after = [link.via[0] for link in out if link.group >= 0 and len(link.via) > 1]
-            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after)))
+            start, end = {network.links[k].node for k in network.links_to(lane)}, {link.node for link in out}
+            against = [
+                i
+                for i in behind
+                if start & {network.links[k].node for k in network.links_from(i)} and end & {network.links[k].node for k in network.links_to(i)}
+            ]
+            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after), tuple(against)))
     return found
 
 
@@ -182,7 +190,8 @@ class SumoPlant:
             standing = sum(map(halting, short.before))
             if any(self._shown[g] < Colour.GREEN for g in short.exits):  # they may stop: no room is gained by their speed
                 there = sum(count[i] for i in short.beside) + sum(map(number, short.after))
-                room[short.lane] = min(room[short.lane], length - 7.5 * max(count[short.lane], -(-there // len(short.beside))))
+                spare = 7.5 if length < 20.0 and any(count[i] for i in short.against) else 0.0
+                room[short.lane] = min(room[short.lane], length - spare - 7.5 * max(count[short.lane], -(-there // len(short.beside))))
             if standing:
                 room[short.lane] = min(room[short.lane], length) - 7.5 * standing
         return room, count
