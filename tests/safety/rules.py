@@ -67,3 +67,25 @@ def _pair(timing: Timing, history: list[tuple[float, list[int]]], a: int, b: int
                 wrong.append(f"{now}: group {b} starts {now - ended} s after the end of {a}, which needs {clear}")
         last_a, last_b = colours[a], colours[b]
     return wrong
+
+
+def kept_waiting(network: Network, timing: Timing, history: list[tuple[float, list[int]]], calls: list[tuple[set[int], bool]]) -> list[str]:
+    """Greens that outlast the longest while one in conflict, red, asks all the time, (asking groups, excused) for each second.
+
+    A second is excused where an order, an emergency or blindness stands over the rule.
+    """
+    wrong = []
+    for junction in network.junctions:
+        for a in junction.groups:
+            for b in junction.groups:
+                if a == b or not junction.conflicts[a - junction.first, b - junction.first]:
+                    continue
+                since = None
+                for (now, colours), (asking, excused) in zip(history, calls, strict=True):
+                    if colours[a] in GO and colours[b] not in GO and b in asking and not excused:
+                        since = now if since is None else since
+                        if now - since > timing.max_green_s[a] + 1e-3:
+                            wrong.append(f"{now}: group {a} is green for {now - since} s while {b} waits")
+                    else:
+                        since = None
+    return wrong

@@ -17,6 +17,7 @@ from headway.roads import Colour, Kind, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
 
 _LABELS = itertools.count()
+TIGHT_M = 20.0
 SHORT_M = 60.0  # of a shorter lane, those that stand inside the junction take a good part
 LETTERS = "OrygG"  # by Colour
 GO, RED = int(Colour.PERMISSIVE), int(Colour.RED)
@@ -68,9 +69,12 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
 
 @dataclass(frozen=True, slots=True)
 class ShortLane:
-    """A lane behind a signal that a few vehicles fill. beside: the lanes of its street behind signals, itself among them; exits: the
-    groups at their ends; before, after: where one stands inside the junctions at its start and its end; against: the lanes the other
-    way. On some 15 m, vehicles that stand in both ways at once reach back into both junctions, and none can leave any more."""
+    """A lane behind a signal that a few vehicles fill.
+
+    beside: the lanes of its street behind signals, itself among them; exits: the groups at their ends. before, after: where one
+    stands inside the junctions at its start and its end. against: the lanes the other way; entering: the lanes inside the junction
+    that lead to them. On some 15 m, vehicles that stand in both ways at once reach back into both junctions, and none can leave.
+    """
 
     lane: int
     beside: tuple[int, ...]
@@ -78,6 +82,7 @@ class ShortLane:
     before: tuple[str, ...]
     after: tuple[str, ...]
     against: tuple[int, ...]
+    entering: tuple[str, ...]
 
 
 def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
@@ -96,7 +101,8 @@ def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
                 for i in behind
                 if start & {network.links[k].node for k in network.links_from(i)} and end & {network.links[k].node for k in network.links_to(i)}
             ]
-            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after), tuple(against)))
+            entering = tuple(via for i in against for k in network.links_to(i) for via in network.links[k].via)
+            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after), tuple(against), entering))
     return found
 
 
@@ -190,7 +196,7 @@ class SumoPlant:
             standing = sum(map(halting, short.before))
             if any(self._shown[g] < Colour.GREEN for g in short.exits):  # they may stop: no room is gained by their speed
                 there = sum(count[i] for i in short.beside) + sum(map(number, short.after))
-                spare = 7.5 if length < 20.0 and any(count[i] for i in short.against) else 0.0
+                spare = 7.5 if length < TIGHT_M and (any(count[i] for i in short.against) or any(map(number, short.entering))) else 0.0
                 room[short.lane] = min(room[short.lane], length - spare - 7.5 * max(count[short.lane], -(-there // len(short.beside))))
             if standing:
                 room[short.lane] = min(room[short.lane], length) - 7.5 * standing
