@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from headway.control import planner_kernel as kernel
-from headway.control.queue_model import MAX_LANES, Model
+from headway.control.queue_model import Model
 from headway.control.stages import GO, StageTable
-from headway.roads import Colour, Link, Network, RoadsError, Timing
+from headway.roads import Colour, Link, Network, Timing
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
 RED = int(Colour.RED)
@@ -66,7 +66,7 @@ class Planner:
 
 
 def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Tables:
-    """The flat tables of the search. Raises RoadsError for a junction with more lanes than it can take."""
+    """The flat tables of the search."""
     junctions, groups, links = network.junctions, network.groups, network.links
     inside = [sorted({links[k].group for g in j.groups for k in groups[g].links if len(links[k].via) > 1}) for j in junctions]
     col_ptr = np.cumsum([0] + [j.end - j.first + len(x) for j, x in zip(junctions, inside, strict=True)]).astype(np.int32)
@@ -95,8 +95,6 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
                 column[k] = g - j.first
                 inside_column[k] = n + inside[i].index(g) if len(links[k].via) > 1 else -1
         own = sorted({links[k].from_lane for g in j.groups for k in groups[g].links if links[k].direction != "c"})
-        if len(own) > MAX_LANES:
-            raise RoadsError(f"{network.path}: junction {j.id!r} has {len(own)} lanes; the planner takes {MAX_LANES}. Split its programme.")
         lanes += own
         lane_ptr.append(len(lanes))
     streets: dict[str, int] = {}

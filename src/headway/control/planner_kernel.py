@@ -19,7 +19,6 @@ from headway.control.queue_model import (
     HARM,
     HORIZON,
     INSIDE,
-    MAX_LANES,
     PERMISSIVE,
     ROOM,
     ROWS,
@@ -118,7 +117,8 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
     blocks. Plans that leave at once come first; then one that holds longer and costs less settles it: to hold is decided anew
     each second, so how long need not be known.
     """
-    ptr, last = np.zeros((ROWS, MAX_LANES), np.int64), np.full((ROWS, MAX_LANES), -100.0)
+    ptr, last = np.empty((ROWS + 1, lanes), np.int64), np.empty((ROWS + 2, 2 * lanes))
+    ptr[0], last[0] = 0, -100.0
     opens = np.empty(soon.shape[1])
     chosen, best = 0, stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
     best += cost_left(q, vptr, lanes, 1, ptr, m) + harm[0] * m[HORIZON]

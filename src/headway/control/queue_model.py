@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-MAX_LANES, ROWS = 64, 4
+ROWS = 4
 GREEN, PERMISSIVE = 4, 3
 
 
@@ -105,14 +105,14 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
     """The same for all lanes in order of time, where some green is permissive.
 
     Who has a permissive green waits for a gap in the traffic that it gives way to; where the junction has room for one that
-    waits inside, it does not hold up those behind it, and leaves at the end of the green at the latest.
+    waits inside, it does not hold up those behind it, and leaves at the end of the green at the latest. The rows of ptr and last
+    from ROWS on are scratch.
     """
     cost = 0.0
-    at, not_before = np.empty(2 * lanes), np.full(lanes, -1e9)
-    inside = np.full(lanes, -1, np.int64)
+    at, not_before, inside = last[ROWS], last[ROWS + 1], ptr[ROWS]
     for k in range(lanes):
         ptr[dst, k], last[dst, k] = ptr[src, k], last[src, k]
-        at[k], at[lanes + k] = -1.0, 1e18
+        at[k], at[lanes + k], not_before[k], inside[k] = -1.0, 1e18, -1e9, -1
     for _ in range(2000):
         pick, soonest = -1, 1e17
         for k in range(lanes):
