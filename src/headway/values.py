@@ -89,14 +89,14 @@ class Proposal:
     controller: who proposes.
     wanted:     int8 (groups,), colour wanted; a change of stage is proposed as its end, the gate makes the way there.
     confidence: float (junctions,) 0..1.
-    why:        short reasons, by junction index, for the explanation of a decision.
+    why:        the factors that the confidence is made of, float (junctions,) 0..1 each, by name; empty where there are none.
     """
 
     at_s: float
     controller: str
     wanted: ColourArray
     confidence: FloatArray
-    why: Mapping[int, str] = field(default_factory=dict)
+    why: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

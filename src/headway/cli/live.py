@@ -55,5 +55,10 @@ def _picture(title: str, shown: Snapshot | None, lines: deque[str]) -> Group:
         table.add_row("tick", f"{shown.tick_ms:.2f} ms", "overruns", str(shown.overruns), "jitter p99", f"{shown.jitter_p99_s * 1e3:.1f} ms")
         table.add_row("checkpoint", f"{shown.checkpoint_s:.0f} s", "trouble", shown.trouble or "none")
         parts.append(table)
+        worst = sorted(shown.junctions, key=lambda j: (-j.halted, -j.longest_wait_s))[:5]
+        near = Table("junction", "vehicles", "standing", "longest wait", "confidence", box=None, padding=(0, 3, 0, 0), header_style="dim")
+        for j in worst:
+            near.add_row(j.junction[:40], str(j.vehicles), str(j.halted), f"{j.longest_wait_s:.0f} s", f"{j.confidence:.2f}")
+        parts.append(near)
     parts += [Text(line, overflow="ellipsis", no_wrap=True) for line in lines]
     return Group(*parts)

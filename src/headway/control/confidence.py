@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -32,13 +32,12 @@ class Confidence:
     @property
     def score(self) -> FloatArray:
         """Geometric mean of the factors: one that is nought leaves nothing."""
-        parts = np.stack([self.freshness, self.completeness, self.novelty, self.agreement, self.performance])
+        parts = np.stack(list(self.factors().values()))
         return np.asarray(np.prod(np.clip(parts, 0.0, 1.0), axis=0) ** (1.0 / len(parts)))
 
-    def explain(self, junction: int) -> dict[str, float]:
-        """The factors of one junction, and the score."""
-        named = {k: round(float(getattr(self, k)[junction]), 3) for k in ("freshness", "completeness", "novelty", "agreement", "performance")}
-        return named | {"score": round(float(self.score[junction]), 3)}
+    def factors(self) -> dict[str, FloatArray]:
+        """The factors by name, (junctions,) each."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def freshness(age_s: float) -> float:

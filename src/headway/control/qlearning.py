@@ -124,7 +124,7 @@ class QLearning:
 
     def _propose(self, seen: Observation, state: QState) -> Proposal:
         sure = self.confidence(seen, state, seen.at_s)
-        return Proposal(seen.at_s, self.name, self._see.table.wanted_after_least(state.target, seen), sure.score)
+        return Proposal(seen.at_s, self.name, self._see.table.wanted_after_least(state.target, seen), sure.score, sure.factors())
 
     def _junction_of(self, seen: Observation) -> IntArray:
         groups = np.array([x.group for x in self._network.links])[seen.vehicles.link[(seen.vehicles.speed_mps < 0.1) & (seen.vehicles.link >= 0)]]

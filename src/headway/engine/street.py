@@ -17,6 +17,8 @@ from numba import njit
 from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.control.confidence import freshness
+from headway.control.stages import GO
+from headway.engine.board import JunctionState
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Network, Timing
 from headway.safety import SafetyGate, Source
@@ -57,8 +59,9 @@ class Street:
         self.gate = SafetyGate(network, timing, plant.time_s)
         self.seen = plant.observe()
         self.outlook = Outlook(by.start(self.seen), fallback.start(self.seen), np.zeros(len(network.links), np.int64), plant.time_s + cycle_s)
-        self._junction = network.group_junction
+        self._junction, self._link_group = network.group_junction, np.array([x.group for x in network.links], np.int32)
         self._failing = ""
+        self.confident: np.ndarray[Any, Any] | None = None
         self.durations = Durations()
 
     def tick(self, period_s: float = 1.0) -> None:
@@ -83,18 +86,19 @@ class Street:
         """The controller's proposal, with the junctions that it is not sure of left to the fallback, and the fallback's."""
         self.outlook.arrived += seen.arrived
         proposal = self._propose(seen)
+        self.confident = proposal.confidence if proposal is not None else None
         fresh, doubt = freshness(self.plant.time_s - seen.at_s), False
         if proposal is not None:
             doubt = doubtful(proposal.confidence, seen.completeness, fresh, self.confidence)
         if seen.at_s >= self.outlook.next_cycle_s - 1e-6:
-            self._cycle(seen)
+            self._cycle(seen, proposal)
         if proposal is not None and not doubt and self.outlook.low is None and self.gate.source is Source.CONTROLLER:
             return proposal, None
         fallback = self._fall_back(seen)
         if proposal is not None:
             score = proposal.confidence * seen.completeness * fresh
             low = ~(score >= self.confidence)
-            self._tell_low(seen, low, score)
+            self._tell_low(seen, low, score, proposal)
             proposal = replace(proposal, wanted=np.where(low[self._junction], fallback.wanted, proposal.wanted))
         return proposal, fallback
 
@@ -123,7 +127,7 @@ class Street:
         self.outlook.arrived = np.zeros_like(self.outlook.arrived)
         return proposal
 
-    def _cycle(self, seen: Observation) -> None:
+    def _cycle(self, seen: Observation, proposal: Proposal | None) -> None:
         """The optimisation cycle: flows and splits of the fallback anew, and a line in the record."""
         begun = time.perf_counter()
         self._fall_back(seen)
@@ -136,15 +140,41 @@ class Street:
             "decide_ms": round(float(ticks[:, 1].mean() * 1e3), 3) if len(ticks) else 0.0,
             "processing_ms": round((time.perf_counter() - begun) * 1e3, 3),
         }  # fmt: skip
+        if proposal is not None:  # of the least sure junction, with each factor
+            least = int(np.argmin(proposal.confidence))
+            data["confidence"] = round(float(proposal.confidence[least]), 3)
+            if proposal.why:
+                data["least_sure"] = self.network.junctions[least].id
+                data |= {name: round(float(factor[least]), 3) for name, factor in proposal.why.items()}
         self._record(Event(seen.at_s, "engine.cycle", "", data))
 
-    def _tell_low(self, seen: Observation, low: np.ndarray[Any, Any], score: Any) -> None:
+    def _tell_low(self, seen: Observation, low: np.ndarray[Any, Any], score: Any, proposal: Proposal) -> None:
         before = self.outlook.low if self.outlook.low is not None else np.zeros_like(low)
         for j in np.flatnonzero(low != before).tolist():
             kind = "engine.fallback" if low[j] else "engine.fallback_ended"
             data = {"confidence": round(float(score[j]), 3), "threshold": self.confidence, "fallback": self.fallback.name}
+            data |= {name: round(float(factor[j]), 3) for name, factor in proposal.why.items()}
             self._record(Event(seen.at_s, kind, self.network.junctions[j].id, data))
         self.outlook.low = low if low.any() else None
+
+    def junctions(self) -> tuple[JunctionState, ...]:
+        """Each junction as it was at the last tick."""
+        v, junctions = self.seen.vehicles, self.network.junctions
+        known = v.link >= 0
+        group = self._link_group[v.link[known]]
+        where = self._junction[group[group >= 0]]
+        halted = (v.speed_mps[known] < 0.1)[group >= 0]
+        longest, n = np.zeros(len(junctions)), len(junctions)
+        np.maximum.at(longest, where, v.waiting_s[known][group >= 0])
+        count, standing = np.bincount(where, minlength=n), np.bincount(where[halted], minlength=n)
+        lit = self.gate.shown >= GO
+        return tuple(
+            JunctionState(
+                j.id, self.seen.at_s, int(count[i]), int(standing[i]), float(longest[i]), tuple(np.flatnonzero(lit[j.first : j.end]).tolist()),
+                float(self.confident[i]) if self.confident is not None else 0.0,
+            )
+            for i, j in enumerate(junctions)
+        )  # fmt: skip
 
     def put_in_charge(self, by: Controller) -> None:
         """Another controller, from its start, from the next tick on."""

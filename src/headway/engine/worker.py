@@ -16,6 +16,7 @@ from headway import telemetry
 from headway.config import Settings, Watched, overridden
 from headway.control.catalogue import controller
 from headway.engine import checkpoint
+from headway.engine.board import Board, JunctionState
 from headway.engine.record import EventLog
 from headway.engine.street import Street, open_street
 from headway.plants.sumo import SumoSettings
@@ -44,6 +45,7 @@ class Snapshot:
     tick_ms: float
     checkpoint_s: float
     trouble: str
+    junctions: tuple[JunctionState, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,16 +266,17 @@ def _snapshot(run: _Run, pacer: Pacer) -> Snapshot:
     return Snapshot(
         street.plant.time_s, run.of.begin_s, run.of.end_s, len(street.seen.vehicles), int((street.seen.vehicles.speed_mps < 0.1).sum()),
         street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,
-        1e3 * sum(map(sum, recent)) / max(len(recent), 1), run.kept_s, run.log.trouble,
+        1e3 * sum(map(sum, recent)) / max(len(recent), 1), run.kept_s, run.log.trouble, street.junctions(),
     )  # fmt: skip
 
 
 class Engine:
-    """The supervised street process, as seen from outside: start, messages, orders, stop."""
+    """The supervised street process, as seen from outside: start, messages, orders, stop. board: the junctions, for any thread."""
 
     def __init__(self, task: Task) -> None:
         recovery = task.settings.recovery
         self._last_kept = -1.0
+        self.board = Board()
         self._supervisor = Supervisor(work, task, recovery.silent_s, recovery.restarts, self._progressed)
 
     def _progressed(self, message: Any) -> bool:
@@ -286,7 +289,12 @@ class Engine:
 
     def messages(self) -> Iterator[Any]:
         """Snapshot, Event, Restarted, and Done at the end. Raises WorkerError when the process is given up."""
-        return self._supervisor.messages()
+        for message in self._supervisor.messages():
+            if isinstance(message, Event) and message.kind in ("engine.started", "engine.restored"):
+                self.board.forget()
+            elif isinstance(message, Snapshot):
+                self.board.put(message.junctions)
+            yield message
 
     def order(self, order: Override | Switch) -> None:
         """Hand an order to the street; it is taken before the next tick. Raises WorkerError if there is no street now."""

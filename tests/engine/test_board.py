@@ -1,0 +1,49 @@
+"""The board under many writers: nothing torn, nothing older over newer, and 10,000 updates well within the time asked for."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from headway.engine.board import Board, JunctionState
+
+
+def state(junction: int, at_s: float) -> JunctionState:
+    return JunctionState(f"J{junction}", at_s, int(at_s), int(at_s), at_s, (int(at_s),), 1.0)
+
+
+def test_ten_thousand_concurrent_updates_leave_the_newest_whole_state_of_each_junction():
+    board, stop, torn = Board(), threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            for s in board.all().values():
+                if not s.vehicles == s.halted == s.green[0] == int(s.at_s):
+                    torn.append(s)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for r in readers:
+        r.start()
+    updates = [(j, float(t)) for j in range(100) for t in range(100)]
+    random.Random(1).shuffle(updates)
+    with ThreadPoolExecutor(32) as pool:
+        taken = sum(pool.map(lambda u: board.put([state(*u)]), updates))
+    stop.set()
+    for r in readers:
+        r.join()
+    assert not torn
+    assert len(board.all()) == 100
+    assert {s.at_s for s in board.all().values()} == {99.0}
+    assert taken + board.late == 10_000
+
+
+def test_a_picture_of_the_board_does_not_change_and_a_new_scenario_starts_anew():
+    board = Board()
+    board.put([state(1, 50.0)])
+    picture = board.all()
+    board.put([state(1, 60.0)])
+    assert picture["J1"].at_s == 50.0
+    board.forget()
+    assert board.get("J1") is None
+    assert board.put([state(1, 10.0)]) == 1

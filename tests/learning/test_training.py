@@ -1,0 +1,45 @@
+"""Training on the real plant: it learns, and what it learnt is used, kept and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from headway.control.qlearning import QLearning
+from headway.control.qtable import QTable
+from headway.learning.training import TrainingSettings, train
+from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.roads import BENCHMARK, read_network, work_out
+from headway.roads.catalogue import scenario
+from headway.safety import SafetyGate
+
+
+def test_episodes_shorten_queues_and_the_table_outlives_the_process(tmp_path):
+    of = scenario("cologne1")
+    of = replace(of, end_s=of.begin_s + 1200)
+    network = read_network(of.net)
+    timing = work_out(network, BENCHMARK)
+    path = tmp_path / "q.table"
+    table = QTable(len(network.junctions[0].stages), 1 << 14, path)
+    episodes = list(train(of, network, timing, table, TrainingSettings(episodes=6, rows=1 << 14)))
+    assert np.mean([e.halted for e in episodes[-2:]]) < np.mean([e.halted for e in episodes[:2]])
+    assert [e.states for e in episodes] == sorted(e.states for e in episodes)
+    kept = QTable.read(path)
+    assert len(kept) == episodes[-1].states
+
+    plant = SumoPlant(SumoSettings(of.sumocfg, 5), network)
+    try:
+        agent = QLearning(network, timing, kept)
+        state, gate = agent.start(plant.observe()), SafetyGate(network, timing, plant.time_s)
+        for _ in range(300):
+            seen = plant.observe()
+            proposal, state = agent.step(seen, state)
+            plant.apply(gate.admit(proposal, seen.at_s, seen))
+            plant.advance(1.0)
+        assert set(proposal.why) == {"freshness", "completeness", "novelty", "agreement", "performance"}
+        product = np.prod([proposal.why[k] for k in proposal.why], axis=0) ** 0.2
+        assert np.allclose(product, proposal.confidence)
+        assert proposal.why["novelty"][0] > 0.0
+    finally:
+        plant.close()
