@@ -34,3 +34,20 @@ def networks(draw: st.DrawFn) -> Network:
         junctions.append(Junction(f"J{j}", (f"J{j}",), first, len(groups), conflicts, yields, stages, plan))
     assert all((s == Colour.GREEN).any() for junction in junctions for s in junction.stages)
     return Network("random", tuple(lanes), tuple(links), tuple(groups), tuple(junctions), {x.id: i for i, x in enumerate(lanes)})
+
+
+def crossroads() -> Network:
+    """Four groups: 0 and 1 cross; 2 crosses nobody; 3 is a left turn that crosses 0 and may give way to it. Stages: 0+2+3, 1+2, 3+2."""
+    conflicts = np.zeros((4, 4), bool)
+    for a, b in ((0, 1), (0, 3), (1, 3)):
+        conflicts[a, b] = conflicts[b, a] = True
+    yields = np.zeros((4, 4), bool)
+    yields[3, 0] = True
+    red, may, go = Colour.RED, Colour.PERMISSIVE, Colour.GREEN
+    stages = np.array([[go, red, go, may], [red, go, go, red], [red, red, go, go]], np.int8)
+    lanes = [Lane(f"{way}{g}", f"{way}{g}", 100.0, 13.9, Kind.VEHICLE, (0.0, 0.0)) for g in range(4) for way in ("in", "out")]
+    links = tuple(Link("J", g, 2 * g, 2 * g + 1, g, "s", 20.0, 10.0, Kind.VEHICLE) for g in range(4))
+    groups = tuple(SignalGroup("J", g, 0, Kind.VEHICLE, (g,), False) for g in range(4))
+    plan = Programme(stages, np.full(3, 12.0), 0.0)
+    junction = Junction("J", ("J",), 0, 4, conflicts, yields, stages, plan)
+    return Network("crossroads", tuple(lanes), links, groups, (junction,), {x.id: i for i, x in enumerate(lanes)})

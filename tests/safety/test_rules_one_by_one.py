@@ -1,0 +1,289 @@
+"""Each rule of the gate by itself, to the second, on one crossroads of four groups (see `crossroads`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headway.roads import BENCHMARK, STREET, Colour, work_out
+from headway.safety import Order, Override, SafetyGate, Source, kernel
+from headway.safety.priority import Priority
+from headway.values import EmergencyVehicle
+from tests.safety.networks import crossroads
+from tests.safety.test_gate import look, propose
+
+R, Y, P, G = int(Colour.RED), int(Colour.YELLOW), int(Colour.PERMISSIVE), int(Colour.GREEN)
+NETWORK = crossroads()
+STAGES = NETWORK.junctions[0].stages
+
+
+class Street:
+    """A gate, a clock, and what was shown and said so far."""
+
+    def __init__(self, profile=BENCHMARK):
+        self.timing = work_out(NETWORK, profile)
+        self.gate, self.now, self.shown, self.events = SafetyGate(NETWORK, self.timing, 0.0), 0.0, [], []
+
+    def play(self, wanted, seconds, links=(), **changes):
+        """`seconds` of the same wish; changes: to the observation."""
+        for _ in range(seconds):
+            seen = replace(look(NETWORK, self.gate, self.now, links), **changes)
+            command = self.gate.admit(propose(NETWORK, self.now, np.array(wanted, np.int8)), self.now, seen)
+            self.shown.append(command.colours.tolist())
+            self.events += command.interventions
+            self.now += 1.0
+        return self
+
+    def lit(self, group):
+        return [s[group] >= P for s in self.shown]
+
+    def of(self, kind):
+        return [e for e in self.events if e.kind == f"safety.{kind}"]
+
+
+def test_a_green_lasts_for_ever_where_nobody_else_asks_and_to_the_maximum_where_one_does():
+    assert all(Street().play(STAGES[0], 400).lit(0)[4:])
+    asked = Street().play(STAGES[0], 400, links=(1,))
+    began = asked.lit(0).index(True)
+    length = asked.lit(0)[began:].index(False)
+    assert length == asked.timing.max_green_s[0]
+    event = asked.of("maximum_green")[0]
+    assert event.data["limit_s"] == asked.timing.max_green_s[0]
+    assert event.data["link"] == 0
+    assert event.junction == "J"
+
+
+def test_a_group_that_crosses_nobody_has_no_maximum():
+    assert all(Street().play(STAGES[0], 400, links=(1,)).lit(2)[4:])
+
+
+def test_a_call_is_remembered_for_ten_seconds_and_then_forgotten():
+    street = Street().play(STAGES[0], 5).play(STAGES[0], 1, links=(1,)).play(STAGES[0], 10)
+    assert street.gate._call_since[1] == 4.0  # the last second in which nobody asked
+    assert street.play(STAGES[0], 1).gate._call_since[1] == street.now - 1.0
+    assert all(street.play(STAGES[0], 300).lit(0)[4:])
+
+
+def test_one_that_asks_in_vain_is_served_after_the_longest_red_for_its_shortest_green():
+    street = Street().play(STAGES[1], 400, links=(0,))
+    began = street.lit(0).index(True)
+    assert street.timing.profile.max_green_s <= began <= street.timing.profile.max_red_s + 10
+    lasted = street.lit(0)[began:].index(False)
+    assert lasted == street.timing.min_green_s[0]
+
+
+def test_of_two_that_starve_both_are_served_in_turn():
+    street = Street().play(STAGES[1], 500, links=(0, 3))
+    assert any(street.lit(0))
+    assert any(street.lit(3))
+
+
+@pytest.mark.parametrize(("completeness", "served"), [(1.0, False), (0.5, False), (0.49, True), (float("nan"), True)])
+def test_a_blind_junction_serves_everybody(completeness, served):
+    street = Street().play(STAGES[1], 400, completeness=np.array([completeness]))
+    assert any(street.lit(0)) is served
+
+
+@pytest.mark.parametrize(("persons", "served"), [(0, False), (1, True)])
+def test_a_pedestrian_is_a_call(persons, served):
+    street = Street().play(STAGES[1], 400, waiting_persons=np.array([persons, 0, 0, 0], np.int32))
+    assert any(street.lit(0)) is served
+
+
+@pytest.mark.parametrize("link", [-1, 7, -5])
+def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
+    calls = np.ones(4, bool)
+    kernel.count_calls(
+        np.array([link], np.int32), np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.zeros(1, bool), np.array([0, 4], np.int32), calls
+    )
+    assert not calls.any()
+
+
+@pytest.mark.parametrize("link", [0, 3])
+def test_the_first_and_the_last_link_call_their_groups_and_one_without_signal_none(link):
+    of = np.array([0, 1, -1, 3], np.int32)
+    calls = np.zeros(4, bool)
+    kernel.count_calls(np.array([link, 2], np.int32), of, np.zeros(4, np.int32), np.zeros(1, bool), np.array([0, 4], np.int32), calls)
+    assert np.flatnonzero(calls).tolist() == [link]
+
+
+def test_a_green_that_is_given_up_too_soon_is_kept_and_the_event_tells_the_figures():
+    street = Street().play(STAGES[0], 6).play(STAGES[1], 10)
+    began = street.lit(0).index(True)
+    assert street.lit(0)[began:].index(False) == street.timing.min_green_s[0]
+    event = street.of("minimum_green")[0]
+    assert event.data == {"tl": "J", "link": 0, "shown": G, "for_s": event.at_s - began, "limit_s": street.timing.min_green_s[0]}
+
+
+def test_a_rule_is_told_once_as_long_as_it_bears_and_again_when_it_bears_anew():
+    street = Street().play(STAGES[0], 5).play(STAGES[1], 3)
+    assert len([e for e in street.of("minimum_green") if e.data["link"] == 0]) == 1
+    street.play(STAGES[0], 1).play(STAGES[1], 1)
+    assert len([e for e in street.of("minimum_green") if e.data["link"] == 0]) == 1 + (street.shown[-1][0] >= P)
+
+
+def test_yellow_is_shown_to_its_end_and_may_be_asked_to_last_six_seconds():
+    plain = Street().play(STAGES[0], 12).play(STAGES[1], 10)
+    assert [s[0] for s in plain.shown].count(Y) == plain.timing.yellow_s[0]
+    long = Street().play(STAGES[0], 12).play([Y, R, R, R], 12)
+    assert [s[0] for s in long.shown].count(Y) == 6
+
+
+def test_the_next_starts_when_yellow_and_clearance_are_over_and_not_later():
+    for profile in (BENCHMARK, STREET):
+        street = Street(profile).play(STAGES[0], 60).play(STAGES[1], 20)
+        ended = len(street.lit(0)) - street.lit(0)[::-1].index(True)
+        began = street.lit(1).index(True)
+        need = street.timing.yellow_s[0] + street.timing.clearance_s[0]
+        assert need - 1e-6 <= began - ended < need + 1.0
+
+
+def test_a_group_does_not_start_again_within_the_shortest_cycle():
+    street = Street(STREET).play(STAGES[0], 12).play(STAGES[1], 16).play(STAGES[0], 60)
+    starts = [t for t, (a, b) in enumerate(zip([False, *street.lit(0)], street.lit(0), strict=False)) if b and not a]
+    assert len(starts) == 2
+    assert starts[1] - starts[0] == STREET.min_cycle_s
+    assert street.of("minimum_cycle")
+
+
+def test_of_two_conflicting_greens_one_is_shown_and_the_other_named():
+    street = Street().play([G, G, G, R], 20)
+    assert sum(street.shown[-1][g] >= P for g in (0, 1)) == 1
+    assert {e.data["link"] for e in street.of("conflict")} <= {0, 1}
+    assert street.of("conflict")
+
+
+def test_a_left_turn_may_go_with_those_it_gives_way_to_but_only_permissively():
+    assert Street().play(STAGES[0], 9).shown[-1] == [G, R, G, P]
+    both = Street().play([G, R, G, G], 9).shown[-1]
+    assert not (both[0] >= P and both[3] == G)
+    assert Street().play(STAGES[2], 9).play([G, R, G, P], 30).shown[-1] == [G, R, G, P]
+
+
+@pytest.mark.parametrize("colour", [-128, -1, 0, 5, 127])
+def test_a_colour_that_there_is_not_becomes_red(colour):
+    street = Street().play(STAGES[0], 12).play([colour, R, G, R], 9)
+    assert street.shown[-1] == [R, R, G, R]
+    assert street.of("colour")
+
+
+@pytest.mark.parametrize(
+    ("colours", "safe"),
+    [
+        ([R, R, R, R], True), ([G, R, G, P], True), ([G, R, G, G], False), ([G, G, R, R], False), ([P, G, R, R], False), ([P, P, R, R], False),
+        ([P, R, R, P], True), ([P, R, R, G], False), ([Y, G, R, R], True), ([R, G, G, P], False), ([0, R, R, R], False), ([5, R, R, R], False),
+    ],
+)  # fmt: skip
+def test_the_last_look_by_itself(colours, safe):
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    assert kernel.is_safe(np.array(colours, np.int8), *gate._foes) is safe
+
+
+@pytest.mark.parametrize(("age", "source"), [(2.0, Source.CONTROLLER), (2.1, Source.FIXED_TIME)])
+def test_a_proposal_may_be_two_seconds_old(age, source):
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0)
+    gate.admit(propose(NETWORK, 12.0 - age, STAGES[0]), 12.0)
+    assert gate.source is source
+
+
+def test_a_better_source_is_trusted_again_after_five_good_seconds():
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    gate.admit(None, 0.0)
+    sources = []
+    for second in range(1, 9):
+        gate.admit(propose(NETWORK, float(second), STAGES[0]), float(second))
+        sources.append(gate.source)
+    assert sources.index(Source.CONTROLLER) == 4
+
+
+def test_lamps_may_disagree_for_two_seconds_and_no_longer():
+    street = Street().play(STAGES[0], 10)
+    wrong = np.array([R, G, R, R], np.int8)
+    street.play(STAGES[0], 2, shown=wrong)
+    assert street.gate.source is Source.CONTROLLER
+    street.play(STAGES[0], 1, shown=wrong)
+    assert street.gate.source is Source.ALL_RED
+
+
+@pytest.mark.parametrize("wanted", [np.ones(5, np.int8), np.ones((4, 1), np.int8), np.ones(4), np.ones(4, bool), [4, 1, 4, 1], None])
+def test_a_proposal_of_another_form_is_no_proposal(wanted):
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    assert not gate.is_sound(propose(NETWORK, 0.0, wanted), 0.0)
+    assert gate.is_sound(propose(NETWORK, 0.0, np.ones(4, np.int64)), 0.0)
+
+
+def test_an_order_ends_in_the_second_of_its_end_and_can_be_released_before():
+    street = Street().play(STAGES[0], 10)
+    street.gate.order(Override(0, Order.STAGE, 30.5, "op", 1), 10.0)
+    street.play(STAGES[0], 40)
+    assert [e.at_s for e in street.of("override_expired")] == [31.0]
+    street.gate.order(Override(0, Order.FLASH, 1000.0, "op"), street.now)
+    street.play(STAGES[0], 20)
+    assert street.shown[-1] == [R, R, R, R]
+    street.gate.release(0, "op", street.now)
+    assert street.play(STAGES[0], 20).shown[-1] == [G, R, G, P]
+    assert len(street.of("override_released")) == 1
+
+
+def test_a_hold_keeps_what_is_shown_whatever_is_wished_or_asked():
+    street = Street().play(STAGES[0], 10)
+    street.gate.order(Override(0, Order.HOLD, 300.0, "op"), 10.0)
+    street.play(STAGES[1], 100, links=(1,))
+    assert all(street.lit(0)[4:])
+
+
+def test_orders_that_cannot_be_are_refused():
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    for wrong in (Override(1, Order.HOLD, 9.0, "op"), Override(-1, Order.HOLD, 9.0, "op"), Override(0, Order.STAGE, 9.0, "op", 3)):
+        with pytest.raises(ValueError, match="no"):
+            gate.order(wrong, 0.0)
+    gate.order(Override(0, Order.STAGE, 9.0, "op", 2), 0.0)
+    with pytest.raises(ValueError, match="index"):
+        Override(0, Order.STAGE, 9.0, "op")
+    with pytest.raises(ValueError, match="finite"):
+        Override(0, Order.HOLD, float("inf"), "op")
+
+
+def test_a_flash_stands_over_an_emergency_and_an_emergency_over_a_hold():
+    fleet = (EmergencyVehicle("e", 14.0, ((1, 50.0),)),)
+    held = Street().play(STAGES[0], 10)
+    held.gate.order(Override(0, Order.HOLD, 300.0, "op"), 10.0)
+    assert held.play(STAGES[0], 12, emergencies=fleet).shown[-1][1] == G
+    flashing = Street().play(STAGES[0], 10)
+    flashing.gate.order(Override(0, Order.FLASH, 300.0, "op"), 10.0)
+    assert flashing.play(STAGES[0], 12, emergencies=fleet).shown[-1] == [R, R, R, R]
+
+
+def test_an_emergency_vehicle_gets_the_protected_green_if_there_is_one():
+    fleet = (EmergencyVehicle("e", 14.0, ((3, 50.0),)),)
+    assert Street().play(STAGES[0], 10).play(STAGES[0], 12, emergencies=fleet).shown[-1] == STAGES[2].tolist()
+
+
+def claims(priority, *vehicles, now=0.0):
+    return priority.claims([EmergencyVehicle(*v) for v in vehicles], now)[0]
+
+
+def test_who_is_served_is_not_put_back_for_another_of_nearly_the_same_time():
+    p = Priority(np.zeros(4, np.int32), ("J",))
+    assert claims(p, ("b", 10.0, ((0, 100.0),))) == {0: 0}
+    assert claims(p, ("b", 10.0, ((0, 100.0),)), ("a", 10.0, ((1, 80.0),)), now=1.0) == {0: 0}
+    assert claims(p, ("b", 10.0, ((0, 100.0),)), ("a", 10.0, ((1, 60.0),)), now=2.0) == {0: 1}
+
+
+def test_a_vehicle_far_away_or_of_an_unknown_group_claims_nothing_and_one_that_stays_loses_its_claim():
+    p = Priority(np.zeros(4, np.int32), ("J",))
+    assert claims(p, ("far", 10.0, ((0, 301.0),))) == {}
+    assert claims(p, ("at the edge", 10.0, ((0, 300.0),))) == {0: 0}
+    assert claims(p, ("ghost", 10.0, ((4, 10.0), (-1, 10.0)))) == {}
+    assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=10.0) == {0: 0}
+    assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=130.0) == {0: 0}
+    assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=131.0) == {}
+
+
+def test_a_state_of_another_network_is_refused():
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    with pytest.raises(ValueError, match="4"):
+        gate.resume(gate.state() | {"shown": np.ones(3, np.int8)})
