@@ -1,4 +1,4 @@
-"""python -m bench [table|speed|qtable|gate|safety|memory|street|sensing ...]: all of them, in this order, where none is named."""
+"""python -m bench [table|speed|qtable|gate|safety|memory|street|sensing|learning ...]: all of them, in this order, where none is named."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ PARTS = {
     "table": compare.table,
     "street": compare.street,
     "sensing": compare.sensing,
+    "learning": compare.learning,
     "safety": longrun.safety,
     "memory": longrun.memory,
 }

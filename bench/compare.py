@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 import libsumo
 import numpy as np
 
+from headway.control.qlearning import TABLE
+from headway.control.qtable import QTable
 from headway.engine.benchmark import Job, judge, run_all
+from headway.learning.training import TrainingSettings, train
 from headway.plants.sumo import SumoSettings
-from headway.roads import read_network
+from headway.roads import BENCHMARK, read_network, work_out
 from headway.roads.catalogue import RESCO, scenario
 
 NO_RIGHT_OF_WAY = 1 + 2 + 4 + 32  # SUMO: safe speed and its accelerations, but neither right of way nor foes within a junction
@@ -118,3 +122,23 @@ def sensing() -> None:
         row = {s: np.mean([r.delay_s for r in found[s][name, "planner"]]) for s in found}
         text = "   ".join(f"{s} {d:7.1f} s ({d / fixed:.2f})" for s, d in row.items())
         print(f"{name:13s} fixed {fixed:7.1f} s   {text}")
+
+
+def learning(episodes: int = 40) -> None:
+    """Q-learning after training of 40 episodes a scenario (on other seeds than those reported), beside what it falls back to and the planner."""
+    for name in ("cologne1", "cologne3", "ingolstadt1"):
+        of = scenario(name)
+        network = read_network(of.net)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "q.table"
+            settings = TrainingSettings(episodes=episodes)
+            table = QTable(max(len(j.stages) for j in network.junctions), settings.rows, path)
+            told = list(train(of, network, work_out(network, BENCHMARK), table, settings))
+            os.environ[TABLE] = str(path)
+            found = defaultdict(list)
+            jobs = [Job(name, c, s) for s in SEEDS for c in ("webster", "greedy", "q-learning", "planner")]
+            for result in run_all(jobs, multiprocessing.cpu_count()):
+                found[result.controller].append(result.delay_s)
+            del os.environ[TABLE]
+        row = "   ".join(f"{c} {np.mean(d):.1f} s" for c, d in sorted(found.items()))
+        print(f"{name:13s} {row}   (halted in training {told[0].halted:.1f} to {told[-1].halted:.1f}, {told[-1].states} states)")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headway.roads import BENCHMARK, STREET, Colour, work_out
+from headway.roads import BENCHMARK, STREET, Colour, Kind, work_out
 from headway.safety import Order, Override, SafetyGate, Source, kernel
 from headway.safety.priority import Priority
 from headway.values import EmergencyVehicle
@@ -277,7 +277,7 @@ def test_a_vehicle_far_away_or_of_an_unknown_group_claims_nothing_and_one_that_s
     p = Priority(np.zeros(4, np.int32), ("J",))
     assert claims(p, ("far", 10.0, ((0, 301.0),))) == {}
     assert claims(p, ("at the edge", 10.0, ((0, 300.0),))) == {0: 0}
-    assert claims(p, ("ghost", 10.0, ((4, 10.0), (-1, 10.0)))) == {}
+    assert claims(p, ("ghost", 10.0, ((4, 10.0), (9, 10.0), (-1, 10.0)))) == {}
     assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=10.0) == {0: 0}
     assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=130.0) == {0: 0}
     assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=131.0) == {}
@@ -287,3 +287,25 @@ def test_a_state_of_another_network_is_refused():
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     with pytest.raises(ValueError, match="4"):
         gate.resume(gate.state() | {"shown": np.ones(3, np.int8)})
+
+
+def test_without_any_controller_the_junction_runs_its_own_programme():
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    shown = [gate.admit(None, float(second), look(NETWORK, gate, float(second))).colours.tolist() for second in range(72)]
+    assert gate.source is Source.FIXED_TIME
+    for begin in (0.0, 36.0):
+        for phase in range(3):
+            assert shown[int(begin) + 12 * phase + 8] == STAGES[phase].tolist()
+
+
+def test_a_walk_that_has_lasted_too_long_does_not_start_again_in_the_same_second():
+    groups = (replace(NETWORK.groups[0], kind=Kind.PEDESTRIAN), *NETWORK.groups[1:])
+    network = replace(NETWORK, groups=groups)
+    timing = work_out(network, BENCHMARK)
+    assert timing.yellow_s[0] == 0.0
+    gate, shown = SafetyGate(network, timing, 0.0), []
+    for second in range(300):
+        now = float(second)
+        shown.append(gate.admit(propose(network, now, STAGES[0]), now, look(network, gate, now, (1,))).colours[0] >= P)
+    began = shown.index(True)
+    assert shown[began:].index(False) == timing.max_green_s[0]

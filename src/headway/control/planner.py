@@ -23,7 +23,7 @@ HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
 MODEL = Model(
     horizon=60.0, headway=1.89, startup=1.38, late=0.34, stop=1.33, crawl=5.0, accel=3.54, after=0.67, gap=2.0, ahead=5.0,
-    rest=0.0, room=15.0, short=60.0, stuck=7.0, give_up=32.0, spill=0.5, harm=1.0,
+    rest=0.0, room=15.0, short=60.0, stuck=7.0, give_up=32.0, spill=0.5, harm=1.0, person=1.0,
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class Planner:
         lit, began, ended = kernel.note_changes(seen.at_s, seen.shown, seen.shown_for_s, state.lit, state.began_s, state.ended_s)
         target = kernel.plan(
             self._tables, self._model, seen.at_s, state.target, seen.shown, seen.shown_for_s, ended,
-            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m,
+            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, seen.waiting_persons,
         )  # fmt: skip
         wanted = self._table.wanted_after_least(target, seen)
         if self._min_cycle_s > 0.0:  # a group may not start again yet: known here, not in the search, where it did harm

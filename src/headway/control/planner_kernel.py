@@ -20,6 +20,7 @@ from headway.control.queue_model import (
     HORIZON,
     INSIDE,
     PERMISSIVE,
+    PERSON,
     ROOM,
     ROWS,
     SHORT,
@@ -316,8 +317,11 @@ def note_changes(at_s, shown, shown_for, lit, began, ended):  # type: ignore[no-
 
 
 @njit(cache=True)
-def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance, v_speed, v_wait, room):  # type: ignore[no-untyped-def]
-    """Decide all junctions: the stages (junctions,) to aim at from now on. `target`: those up to now. ended: (groups,) when a green did."""
+def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance, v_speed, v_wait, room, persons):  # type: ignore[no-untyped-def]
+    """Decide all junctions: the stages (junctions,) to aim at from now on.
+
+    target: those up to now. ended: (groups,) when a green did. persons: (groups,) who wait at a crossing; all of them go at once.
+    """
     out, ended_for = np.empty_like(target), at_s - ended
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
     room, behind, street = room.copy(), np.zeros(len(room)), np.zeros(len(room))
@@ -325,7 +329,7 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         if v_link[v] >= 0:
             behind[t.link_to[v_link[v]]] += 1.0
             street[t.lane_street[t.link_to[v_link[v]]]] += 1.0
-    q = np.empty((7, len(v_lane) + 1))
+    q = np.empty((7, len(v_lane) + len(persons) + 1))
     need, shut, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
         f, width = t.first[j], t.first[j + 1] - t.first[j]
@@ -333,8 +337,7 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         stage, cols = target[j], t.col_ptr[j + 1] - t.col_ptr[j]
         out[j] = stage
         a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
-        lanes = a1 - a0
-        vptr = np.zeros(lanes + 1, np.int64)
+        vptr = np.zeros(a1 - a0 + width + 1, np.int64)
         end = 0
         for a in range(a0, a1):
             rows = order[ptr[a] : ptr[a + 1]]
@@ -356,6 +359,14 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
                 street[t.lane_street[t.lane_id[a]]],
             )
             vptr[a - a0 + 1] = end
+        lanes = a1 - a0
+        for g in range(width):  # a crossing where somebody waits is one more lane
+            if persons[f + g] > 0 and shown[f + g] < PERMISSIVE:
+                q[:, end] = 0.0
+                q[COLUMN, end], q[STILL, end], q[WEIGHT, end] = g, 1.0, m[PERSON] * persons[f + g]
+                end += 1
+                lanes += 1
+                vptr[lanes] = end
         need[:], shut[:], lit[:] = 0, 0, 0
         for i in range(end):
             column = int(q[COLUMN, i])

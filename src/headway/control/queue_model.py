@@ -28,6 +28,7 @@ class Model(NamedTuple):
     stuck, give_up:   who stands so long on green is blocked; who stands so long finds no gap.
     spill:            weight that a vehicle gains when its queue fills the lane, the more the more are kept out behind it.
     harm:             cost of a second of green for a link into a short lane that is full.
+    person:           weight of a pedestrian's wait beside a vehicle's.
     """
 
     horizon: float
@@ -47,9 +48,12 @@ class Model(NamedTuple):
     give_up: float
     spill: float
     harm: float
+    person: float
 
 
-HORIZON, HEADWAY, STARTUP, LATE, STOP, CRAWL, ACCEL, AFTER, GAP, AHEAD, REST, ROOM, SHORT, STUCK, GIVE_UP, SPILL, HARM = range(len(Model._fields))
+(HORIZON, HEADWAY, STARTUP, LATE, STOP, CRAWL, ACCEL, AFTER, GAP, AHEAD, REST, ROOM, SHORT, STUCK, GIVE_UP, SPILL, HARM, PERSON) = range(
+    len(Model._fields)
+)
 
 # The vehicles of one junction, lane by lane, nearest first: columns vptr[k] to vptr[k + 1] - 1 of q are those of lane k. Rows of q:
 # earliest arrival at the stop line; column of the stages (signal group, or place inside); 1 if it stands or crawls; weight of its delay;
