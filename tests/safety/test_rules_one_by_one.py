@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -53,6 +53,13 @@ def test_a_green_lasts_for_ever_where_nobody_else_asks_and_to_the_maximum_where_
     assert event.data["limit_s"] == asked.timing.max_green_s[0]
     assert event.data["link"] == 0
     assert event.junction == "J"
+
+
+@pytest.mark.parametrize(("stage", "green", "asks"), [(0, 3, 1), (1, 1, 0), (1, 1, 3), (2, 3, 0)])
+def test_every_green_permissive_or_not_has_its_maximum(stage, green, asks):
+    street = Street().play(STAGES[stage], 160, links=(asks,))
+    began = street.lit(green).index(True)
+    assert street.lit(green)[began:].index(False) == street.timing.max_green_s[green]
 
 
 def test_a_group_that_crosses_nobody_has_no_maximum():
@@ -309,3 +316,53 @@ def test_a_walk_that_has_lasted_too_long_does_not_start_again_in_the_same_second
         shown.append(gate.admit(propose(network, now, STAGES[0]), now, look(network, gate, now, (1,))).colours[0] >= P)
     began = shown.index(True)
     assert shown[began:].index(False) == timing.max_green_s[0]
+
+
+def test_a_conflict_is_told_for_permissive_greens_too():
+    street = Street().play([P, R, R, R], 10).play([P, G, R, R], 10)
+    assert street.shown[-1][:2] == [P, R]
+    assert {e.data["link"] for e in street.of("conflict")} == {1}
+
+
+def test_a_picture_of_other_lamps_tells_nothing_of_these():
+    street = Street().play(STAGES[0], 10)
+    for shape in (3, 5):
+        street.play(STAGES[0], 5, shown=np.ones(shape, np.int8))
+        assert street.gate.source is Source.CONTROLLER
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_an_emergency_vehicle_that_has_its_green_changes_nothing(stage):
+    fleet = (EmergencyVehicle("e", 14.0, ((2, 50.0),)),)
+    street = Street().play(STAGES[stage], 10).play(STAGES[(stage + 1) % 3], 12, emergencies=fleet)
+    assert street.shown[-1] == STAGES[stage].tolist()
+
+
+def test_an_emergency_vehicle_whose_group_no_stage_serves_changes_nothing():
+    junction = NETWORK.junctions[0]
+    stages = junction.stages.copy()
+    stages[:, 3] = R
+    network = replace(NETWORK, junctions=(replace(junction, stages=stages),))
+    gate = SafetyGate(network, work_out(network, BENCHMARK), 0.0)
+    fleet = (EmergencyVehicle("e", 14.0, ((3, 50.0),)),)
+    for second in range(30):
+        now = float(second)
+        shown = gate.admit(propose(network, now, stages[0]), now, look(network, gate, now, (), fleet)).colours
+    assert shown.tolist() == stages[0].tolist()
+
+
+def test_the_record_tells_whose_claim_ended_when_another_takes_over():
+    for names in (("b", "c"), ("b", "a")):
+        p = Priority(np.zeros(4, np.int32), ("J",))
+        p.claims([EmergencyVehicle(names[0], 10.0, ((0, 100.0),))], 0.0)
+        events = p.claims([EmergencyVehicle(names[1], 10.0, ((1, 100.0),))], 1.0)[1]
+        assert [(e.kind, e.data["vehicle"]) for e in events] == [("safety.emergency_ended", names[0]), ("safety.emergency", names[1])]
+        assert events[1].data == {"vehicle": names[1], "group": 1, "eta_s": 10.0}
+        assert p.busy
+        assert [e.kind for e in p.claims([], 2.0)[1]] == ["safety.emergency_ended"]
+        assert not p.busy
+
+
+def test_an_order_once_given_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Override(0, Order.HOLD, 9.0, "op").until_s = 99.0  # type: ignore[misc]
