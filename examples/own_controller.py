@@ -1,0 +1,62 @@
+"""A controller of your own: a pure step from what is seen to what is wanted. The safety gate does the rest.
+
+python examples/own_controller.py [SCENARIO] [SECONDS]
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+from headway.control.stages import StageTable
+from headway.control.webster import Webster
+from headway.engine.street import Street
+from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.roads import BENCHMARK, Network, Timing, read_network, work_out
+from headway.roads.catalogue import scenario
+from headway.values import Event, Observation, Proposal
+
+
+@dataclass(frozen=True)
+class LongestWait:
+    """Each junction shows the stage of the vehicle that has waited longest. Its state: the stages aimed at, (junctions,)."""
+
+    network: Network
+    timing: Timing
+    name: str = "longest-wait"
+
+    def start(self, seen: Observation) -> np.ndarray:
+        return np.zeros(len(self.network.junctions), np.int32)
+
+    def step(self, seen: Observation, state: np.ndarray) -> tuple[Proposal, np.ndarray]:
+        target, v = state.copy(), seen.vehicles
+        for j, junction in enumerate(self.network.junctions):
+            waits = {
+                self.network.links[k].group: w for k, w in sorted(zip(v.link, v.waiting_s, strict=True), key=lambda x: x[1]) if k >= 0 and w > 5.0
+            }
+            own = [g for g in waits if g in junction.groups]
+            if own:
+                target[j] = int(np.argmax(junction.stages[:, own[-1] - junction.first]))
+        wanted = StageTable(self.network, self.timing).wanted_after_least(target, seen)
+        return Proposal(seen.at_s, self.name, wanted, np.ones(len(target))), target
+
+
+def main(name: str = "cologne1", seconds: int = 600) -> None:
+    of, events = scenario(name), list[Event]()
+    network = read_network(of.net)
+    timing = work_out(network, BENCHMARK)
+    plant = SumoPlant(SumoSettings(of.sumocfg), network)
+    street = Street(network, timing, plant, LongestWait(network, timing), Webster(network, timing), events.append)
+    standing = 0
+    for _ in range(seconds):
+        street.tick()
+        standing += int((street.seen.vehicles.speed_mps < 0.1).sum())
+    plant.close()
+    gate = sum(e.kind.startswith("safety.") for e in events)
+    print(f"{name}: {standing / seconds:.1f} vehicles standing on average, {gate} interventions of the gate")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2], *map(int, sys.argv[2:3]))

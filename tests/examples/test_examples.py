@@ -1,0 +1,20 @@
+"""Every example runs and says something."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+SHORT = {"own_controller.py": ["cologne1", "120"]}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_it_runs(path):
+    done = subprocess.run([sys.executable, str(path), *SHORT.get(path.name, [])], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "rror" not in done.stdout
