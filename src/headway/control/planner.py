@@ -72,7 +72,6 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     col_ptr = np.cumsum([0] + [j.end - j.first + len(x) for j, x in zip(junctions, inside, strict=True)]).astype(np.int32)
     widest = int(np.diff(col_ptr).max())
     colours = np.full((len(stages.colours), widest), Colour.RED, np.int8)
-    trans = np.full((len(colours), int(stages.count.max()), widest), -1.0)
     intergreen, yields = np.zeros((len(groups), widest)), np.zeros((col_ptr[-1], widest), np.bool_)
     column, inside_column = np.full(len(links), -1, np.int32), np.full(len(links), -1, np.int32)
     lanes, lane_ptr = list[int](), [0]
@@ -84,12 +83,6 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
             yields[c + place, :n] = j.yields[group - j.first]
             free = (colours[rows, :n][:, j.yields[group - j.first]] < GO).all(axis=1)
             colours[rows, place] = np.where(free, Colour.GREEN, Colour.PERMISSIVE)
-        lit = colours[rows, :n] >= GO
-        free = colours[rows, n : n + len(inside[i])] == Colour.GREEN
-        for x, before in enumerate(lit):
-            clear = np.where((before & ~lit)[:, :, None], intergreen[j.first : j.end, :n].T, 0.0).max(axis=1)
-            trans[stages.ptr[i] + x, : len(lit), :n] = np.where(lit & ~before, clear, -1.0)
-            trans[stages.ptr[i] + x, : len(lit), n : n + len(inside[i])] = np.where(free & ~free[x], kernel.INSIDE_CLEARS_S, -1.0)
         for g in j.groups:
             for k in groups[g].links:
                 column[k] = g - j.first
@@ -102,7 +95,7 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     approach[lanes] = np.arange(len(lanes))
     return kernel.Tables(
         np.array([j.first for j in junctions] + [len(groups)], np.int32), col_ptr, stages.ptr, colours, as_bits(colours >= GO),
-        as_bits(colours >= Colour.GREEN), trans, intergreen, yields, timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32),
+        as_bits(colours >= Colour.GREEN), intergreen, yields, timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32),
         np.array([network.lanes[x].speed_mps for x in lanes]), np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32),
         np.array([streets.setdefault(x.edge, i) for i, x in enumerate(network.lanes)], np.int32),
         approach, np.array([x.group for x in links], np.int32), column, inside_column, np.array([x.to_lane for x in links], np.int32),

@@ -44,11 +44,11 @@ class Tables(NamedTuple):
     """What does not change: the network and its timing, flat.
 
     first: (junctions + 1,) groups; col_ptr: the same with, after the groups of each junction, one column more for each of them
-    whose traffic may wait inside the junction for a gap. stage_ptr: (junctions + 1,) rows of stages (rows, widest), trans (rows, most stages, widest):
-    seconds from a change to green, -1 where it goes on. lit, green: (rows, words) their groups that may go, and protected, as bits. intergreen: (groups, widest), of the column's end before the row's start.
-    lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length, lane_street: (lanes,), the latter the
-    first lane of the same street.
-    link_*: by link; its column, and that of those who wait inside, -1 where there is no place to wait.
+    whose traffic may wait inside the junction for a gap. stage_ptr: (junctions + 1,) rows of stages (rows, widest) and of lit and
+    green (rows, words): the columns that may go, and those protected, as bits. intergreen: (groups, widest) seconds, of the
+    column's end before the row's start. lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length,
+    lane_street: (lanes,), the latter the first lane of the same street. link_*: by link; its column, and that of those who wait
+    inside, -1 where there is no place to wait.
     """
 
     first: IntArray
@@ -57,7 +57,6 @@ class Tables(NamedTuple):
     stages: np.ndarray
     lit: np.ndarray
     green: np.ndarray
-    trans: FloatArray
     intergreen: FloatArray
     yields: BoolArray
     least: FloatArray
@@ -294,6 +293,31 @@ def worth_trying(lit, green, stage, need, shut, shown):  # type: ignore[no-untyp
 
 
 @njit(cache=True)
+def changes(stages, width, intergreen):  # type: ignore[no-untyped-def]
+    """(S, S, columns): seconds from a change of stage to the green of each column that it begins, -1 for the others.
+
+    stages: (S, columns), of which the first `width` are groups. intergreen: (width, ...), of the column's end before the row's start.
+    """
+    count, cols = stages.shape
+    out = np.full((count, count, cols), -1.0)
+    for x in range(count):
+        for y in range(count):
+            if x == y:
+                continue
+            for g in range(width):
+                if stages[y, g] >= PERMISSIVE and stages[x, g] < PERMISSIVE:
+                    clear = 0.0
+                    for h in range(width):
+                        if stages[x, h] >= PERMISSIVE and stages[y, h] < PERMISSIVE:
+                            clear = max(clear, intergreen[g, h])
+                    out[x, y, g] = clear
+            for g in range(width, cols):
+                if stages[y, g] == GREEN and stages[x, g] != GREEN:
+                    out[x, y, g] = INSIDE_CLEARS_S
+    return out
+
+
+@njit(cache=True)
 def overlap(lit, shown):  # type: ignore[no-untyped-def]
     """Groups lit in both."""
     count = 0
@@ -389,12 +413,11 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         harm = np.zeros(len(picks))
         for x in range(len(picks)):
             harm[x] = overlap(t.lit[s0 + picks[x]], shut) * m[HARM]
-        stages, trans, least = np.empty((len(picks), cols), np.int8), np.empty((len(picks), len(picks), cols)), np.zeros(cols)
+        stages, least = np.empty((len(picks), cols), np.int8), np.zeros(cols)
         least[:width] = t.least[f : f + width]
         for x in range(len(picks)):
             stages[x] = t.stages[s0 + picks[x], :cols]
-            for y in range(len(picks)):
-                trans[x, y] = t.trans[s0 + picks[x], picks[y], :cols]
+        trans = changes(stages, width, t.intergreen[f : f + width])
         yields = t.yields[t.col_ptr[j] : t.col_ptr[j + 1], :cols]
         out[j] = picks[search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, t.holds, t.lengths, least, m)]
     return out
