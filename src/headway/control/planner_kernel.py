@@ -198,7 +198,7 @@ def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, 
         if v_distance[v] < 0.0:
             if v_speed[v] < m[CRAWL] and t.link_inside[link] >= 0:
                 q[COLUMN, at], q[ETA, at], q[STILL, at], q[INSIDE, at] = t.link_inside[link], 0.0, 1.0, 0.0
-                q[WEIGHT, at] = 1.0 + m[SPILL] * (1.0 + street) * (t.lane_own[a] < m[SHORT]) + v_wait[v] / m[GIVE_UP]
+                q[WEIGHT, at] = 1.0 + (m[SPILL] * (1.0 + street) + v_wait[v] / m[GIVE_UP]) * (t.lane_own[a] < m[SHORT])
                 q[BEFORE, at], q[CLOSED, at] = t.link_before[link], v_wait[v] > m[STUCK]
                 at += 1
             continue

@@ -179,13 +179,10 @@ class Watcher:
             return
         own, link, known, detour = self._own[on], self._only[on], int(self._link[slot]), 0.0
         if link < 0 or not self._signalled[link]:
-            if known >= 0 and self._stop[on] and self._edge[self._network.links[known].from_lane] == self._edge[own]:
-                link = self._from_own_lane(own, (known,))
-            else:
-                ahead = self._vehicle.getNextTLS(name)
-                link = self._from_own_lane(own, self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ())
-                if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
-                    detour = ahead[0][2] + self._vehicle.getLanePosition(name) - self.watch.to_end_m[on]
+            ahead = self._vehicle.getNextTLS(name)  # anew on each lane: the way that SUMO tells may depend on it
+            link = self._from_own_lane(own, self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ())
+            if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
+                detour = ahead[0][2] + self._vehicle.getLanePosition(name) - self.watch.to_end_m[on]
         if link >= 0 and link != known:
             self.arrived[link] += 1
         lane = own if self._stop[on] or link < 0 else self._network.links[link].from_lane
