@@ -66,6 +66,7 @@ class Observation:
     completeness: float (junctions,) 0..1, share of the sources that delivered.
     emergencies:  vehicles that claim priority, with their way.
     source:       name of the source.
+    links_known:  the link of each vehicle is told by it, not guessed from its lane.
     """
 
     at_s: float
@@ -79,6 +80,7 @@ class Observation:
     completeness: FloatArray
     emergencies: tuple[EmergencyVehicle, ...] = ()
     source: str = "plant"
+    links_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from headway.engine.benchmark import Job, run_all
 from headway.learning.statistics import interval, paired_p
 from headway.roads.catalogue import scenario
 
@@ -89,3 +90,10 @@ def test_statistics_are_those_of_the_text_book():
     assert paired_p([1.0, 2.0], [1.0, 2.0]) == 1.0
     with pytest.raises(ValueError, match="no values"):
         interval([])
+
+
+@pytest.mark.parametrize("sensing", ["camera", "loops"])
+def test_lesser_equipment_degrades_gently(sensing):
+    jobs = [Job("cologne1", "fixed", 4), Job("cologne1", "planner", 4, sensing=sensing)]
+    delay = {r.controller: r.delay_s for r in run_all(jobs, 2)}
+    assert delay["planner"] < 0.6 * delay["fixed"]

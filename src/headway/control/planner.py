@@ -56,7 +56,7 @@ class Planner:
         lit, began, ended = kernel.note_changes(seen.at_s, seen.shown, seen.shown_for_s, state.lit, state.began_s, state.ended_s)
         target = kernel.plan(
             self._tables, self._model, seen.at_s, state.target, seen.shown, seen.shown_for_s, ended,
-            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, seen.waiting_persons,
+            v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, seen.waiting_persons, seen.links_known,
         )  # fmt: skip
         wanted = self._table.wanted_after_least(target, seen)
         if self._min_cycle_s > 0.0:  # a group may not start again yet: known here, not in the search, where it did harm
@@ -94,7 +94,8 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     approach = np.full(len(network.lanes), -1, np.int32)
     approach[lanes] = np.arange(len(lanes))
     return kernel.Tables(
-        np.array([j.first for j in junctions] + [len(groups)], np.int32), col_ptr, stages.ptr, colours, as_bits(colours >= GO),
+        np.array([j.first for j in junctions] + [len(groups)], np.int32), col_ptr, stages.ptr,
+        np.array([len(j.stages) for j in junctions], np.int32), colours, as_bits(colours >= GO),
         as_bits(colours >= Colour.GREEN), intergreen, yields, timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32),
         np.array([network.lanes[x].speed_mps for x in lanes]), np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32),
         np.array([streets.setdefault(x.edge, i) for i, x in enumerate(network.lanes)], np.int32),

@@ -47,13 +47,15 @@ class Tables(NamedTuple):
     whose traffic may wait inside the junction for a gap. stage_ptr: (junctions + 1,) rows of stages (rows, widest) and of lit and
     green (rows, words): the columns that may go, and those protected, as bits. intergreen: (groups, widest) seconds, of the
     column's end before the row's start. lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length,
-    lane_street: (lanes,), the latter the first lane of the same street. link_*: by link; its column, and that of those who wait
+    lane_street: (lanes,), the latter the first lane of the same street. own: (junctions,) how many of the stages, the
+    first ones, are the programme's. link_*: by link; its column, and that of those who wait
     inside, -1 where there is no place to wait.
     """
 
     first: IntArray
     col_ptr: IntArray
     stage_ptr: IntArray
+    own: IntArray
     stages: np.ndarray
     lit: np.ndarray
     green: np.ndarray
@@ -341,10 +343,11 @@ def note_changes(at_s, shown, shown_for, lit, began, ended):  # type: ignore[no-
 
 
 @njit(cache=True)
-def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance, v_speed, v_wait, room, persons):  # type: ignore[no-untyped-def]
+def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance, v_speed, v_wait, room, persons, known):  # type: ignore[no-untyped-def]
     """Decide all junctions: the stages (junctions,) to aim at from now on.
 
-    target: those up to now. ended: (groups,) when a green did. persons: (groups,) who wait at a crossing; all of them go at once.
+    target: those up to now. ended: (groups,) when a green did. persons: (groups,) who wait at a crossing; all of them go at once. known: the
+    links of vehicles are told; where they are guessed, the programme's stages alone are tried, which serve the whole of a lane.
     """
     out, ended_for = np.empty_like(target), at_s - ended
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
@@ -357,8 +360,8 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
     need, shut, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
         f, width = t.first[j], t.first[j + 1] - t.first[j]
-        s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j]
-        stage, cols = target[j], t.col_ptr[j + 1] - t.col_ptr[j]
+        s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j] if known else t.own[j]
+        stage, cols = target[j] if target[j] < count else 0, t.col_ptr[j + 1] - t.col_ptr[j]
         out[j] = stage
         a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
         vptr = np.zeros(a1 - a0 + width + 1, np.int64)

@@ -164,7 +164,7 @@ class SumoPlant:
         return Observation(
             now, vehicles, self._shown, now - self._since, room, count, self._arrivals(),
             self._persons(), self._complete,
-            self._watcher.emergencies() if self._watcher.urgent else (),
+            self._watcher.emergencies() if self._watcher.urgent else (), links_known=self._settings.sensing == "connected",
         )  # fmt: skip
 
     def _arrivals(self) -> IntArray:
