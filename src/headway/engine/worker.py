@@ -256,7 +256,11 @@ def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
         run.record(Event(now, "engine.scenario", "", {"scenario": order.scenario}))
         run.log.close()
         run.street.plant.close()
-        return _open(outbox, switched)
+        try:
+            return _open(outbox, switched)
+        except Exception as error:  # the process starts anew, on what ran before: a switch that fails must not be tried for ever
+            _orders_file(task).unlink(missing_ok=True)
+            raise RuntimeError(f"scenario {order.scenario!r} does not start: {error}") from error
     return run
 
 
