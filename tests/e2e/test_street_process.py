@@ -14,6 +14,7 @@ from headway.config import Settings, load, overridden
 from headway.engine import checkpoint
 from headway.engine.record import EventLog, read
 from headway.engine.worker import Done, Engine, Snapshot, Switch, Task
+from headway.roads.catalogue import scenario
 from headway.runtime.supervisor import Restarted, WorkerError
 from headway.safety import Order, Override
 from headway.values import Event
@@ -120,6 +121,26 @@ def test_an_order_that_cannot_be_obeyed_is_refused_with_a_reason_and_the_street_
     assert "nowhere" in refused[0]
     assert "magic" in refused[1]
     assert "no junction 99" in refused[2]
+
+
+def test_a_switch_to_a_scenario_that_does_not_start_leads_back_to_the_one_before(tmp_path):
+    config, routes = tmp_path / "broken.sumocfg", tmp_path / "broken.rou.xml"
+    routes.write_text('<routes><trip id="a" depart="0" from="nowhere" to="nowhere"/></routes>')
+    net = scenario("cologne1").net
+    config.write_text(
+        f'<configuration><input><net-file value="{net}"/><route-files value="{routes}"/></input><time><begin value="0"/><end value="99"/></time></configuration>'
+    )
+    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=25200.0 + 300))
+    sent = []
+
+    def order(snapshot):
+        if not sent and snapshot.time_s > 25220:
+            sent.append(engine.order(Switch(scenario=str(config))))
+
+    messages = play(engine, order)
+    assert messages[-1].finished
+    assert messages[-1].time_s == 25500.0
+    assert len([m for m in messages if isinstance(m, Restarted)]) <= 1
 
 
 def test_a_switch_outlives_the_process_that_obeyed_it(tmp_path):
