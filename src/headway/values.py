@@ -59,7 +59,7 @@ class Observation:
     at_s:         seconds, simulated or wall, of the measurement.
     shown:        int8 (groups,), the colour that each signal group shows.
     shown_for_s:  float (groups,), seconds since that colour began (permissive and protected green count as one).
-    room_m:       float (lanes,), free length at the start of each lane next to a signal, metres; inf where not measured.
+    room_m:       float (lanes,), free length at the start of each lane next to a signal, metres; inf where it is not measured, or nobody near.
     count:        int (lanes,), vehicles on each lane next to a signal.
     arrived:      int (links,), vehicles first seen for each link since the observation before.
     waiting_persons: int (groups,), pedestrians waiting at each crossing.

@@ -103,7 +103,7 @@ def test_a_pedestrian_is_a_call(persons, served):
 def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
     calls = np.ones(4, bool)
     kernel.count_calls(
-        np.array([link], np.int32), np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.zeros(1, bool), np.array([0, 4], np.int32), calls
+        np.array([link], np.int32), np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.ones(1), np.array([0, 4], np.int32), calls
     )
     assert not calls.any()
 
@@ -112,7 +112,7 @@ def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
 def test_the_first_and_the_last_link_call_their_groups_and_one_without_signal_none(link):
     of = np.array([0, 1, -1, 3], np.int32)
     calls = np.zeros(4, bool)
-    kernel.count_calls(np.array([link, 2], np.int32), of, np.zeros(4, np.int32), np.zeros(1, bool), np.array([0, 4], np.int32), calls)
+    kernel.count_calls(np.array([link, 2], np.int32), of, np.zeros(4, np.int32), np.ones(1), np.array([0, 4], np.int32), calls)
     assert np.flatnonzero(calls).tolist() == [link]
 
 

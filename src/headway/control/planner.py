@@ -15,8 +15,8 @@ import numpy as np
 from headway.control import planner_kernel as kernel
 from headway.control.queue_model import Model
 from headway.control.stages import GO, StageTable
-from headway.roads import Colour, Link, Network, Timing
-from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
+from headway.roads import Colour, Junction, Link, Network, Timing
+from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation, Proposal
 
 RED = int(Colour.RED)
 HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
@@ -29,9 +29,11 @@ MODEL = Model(
 
 @dataclass(frozen=True, slots=True)
 class PlannerState:
-    """The stage aimed at (junctions,); when each group's green began and ended last, seconds, and whether it is lit (groups,)."""
+    """The stage aimed at (junctions,); the colours seen last; when each group's green began and ended last, seconds, and whether
+    it is lit (groups,)."""
 
     target: IntArray
+    shown: ColourArray
     began_s: FloatArray
     ended_s: FloatArray
     lit: BoolArray
@@ -49,11 +51,13 @@ class Planner:
 
     def start(self, seen: Observation) -> PlannerState:
         before = np.full(len(seen.shown), seen.at_s - 1e3)
-        return PlannerState(np.zeros(len(self._network.junctions), np.int32), before, before, seen.shown >= Colour.PERMISSIVE)
+        return PlannerState(np.zeros(len(self._network.junctions), np.int32), seen.shown, before, before, seen.shown >= Colour.PERMISSIVE)
 
     def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         v = seen.vehicles
-        lit, began, ended = kernel.note_changes(seen.at_s, seen.shown, seen.shown_for_s, state.lit, state.began_s, state.ended_s)
+        lit, began, ended = state.lit, state.began_s, state.ended_s
+        if seen.shown is not state.shown:
+            lit, began, ended = kernel.note_changes(seen.at_s, seen.shown, seen.shown_for_s, lit, began, ended)
         target = kernel.plan(
             self._tables, self._model, seen.at_s, state.target, seen.shown, seen.shown_for_s, ended,
             v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, seen.waiting_persons, seen.links_known,
@@ -62,7 +66,7 @@ class Planner:
         if self._min_cycle_s > 0.0:  # a group may not start again yet: known here, not in the search, where it did harm
             barred = seen.at_s - began < self._min_cycle_s - 1e-6
             wanted = np.where(~lit & barred, np.minimum(wanted, RED), wanted)
-        return Proposal(seen.at_s, self.name, wanted, self._sure), PlannerState(target, began, ended, lit)
+        return Proposal(seen.at_s, self.name, wanted, self._sure), PlannerState(target, seen.shown, began, ended, lit)
 
 
 def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Tables:
@@ -95,7 +99,7 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     approach[lanes] = np.arange(len(lanes))
     return kernel.Tables(
         np.array([j.first for j in junctions] + [len(groups)], np.int32), col_ptr, stages.ptr,
-        np.array([len(j.stages) for j in junctions], np.int32), colours, as_bits(colours >= GO),
+        np.array([len(j.stages) for j in junctions], np.int32), np.array([narrow(network, j) for j in junctions]), colours, as_bits(colours >= GO),
         as_bits(colours >= Colour.GREEN), intergreen, yields, timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32),
         np.array([network.lanes[x].speed_mps for x in lanes]), np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32),
         np.array([streets.setdefault(x.edge, i) for i, x in enumerate(network.lanes)], np.int32),
@@ -103,6 +107,12 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
         np.array([crossing_s(x) for x in links]), np.array([x.length_m for x in network.lanes]), np.array(HOLDS_S, np.float64),
         np.array(LENGTHS_S, np.float64),
     )  # fmt: skip
+
+
+def narrow(network: Network, junction: Junction) -> bool:
+    """The junction leads into a lane shorter than `MODEL.short`."""
+    behind = (network.links[k].to_lane for g in junction.groups for k in network.groups[g].links)
+    return any(network.lanes[lane].length_m < MODEL.short for lane in behind)
 
 
 def as_bits(rows: BoolArray) -> np.ndarray[Any, np.dtype[np.uint64]]:

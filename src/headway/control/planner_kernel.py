@@ -48,7 +48,7 @@ class Tables(NamedTuple):
     green (rows, words): the columns that may go, and those protected, as bits. intergreen: (groups, widest) seconds, of the
     column's end before the row's start. lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length,
     lane_street: (lanes,), the latter the first lane of the same street. own: (junctions,) how many of the stages, the
-    first ones, are the programme's. link_*: by link; its column, and that of those who wait
+    first ones, are the programme's; narrow: whether it leads into a lane so short that its room is shared out. link_*: by link; its column, and that of those who wait
     inside, -1 where there is no place to wait.
     """
 
@@ -56,6 +56,7 @@ class Tables(NamedTuple):
     col_ptr: IntArray
     stage_ptr: IntArray
     own: IntArray
+    narrow: BoolArray
     stages: np.ndarray
     lit: np.ndarray
     green: np.ndarray
@@ -261,6 +262,23 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
 
 
 @njit(cache=True)
+def settled(t, j, s0, count, stage, shown, shown_for):  # type: ignore[no-untyped-def]
+    """No stage of junction j other than `stage` can begin yet: each would end a green that has not had its least."""
+    young = np.zeros(t.lit.shape[1], np.uint64)
+    for g in range(t.first[j], t.first[j + 1]):
+        if shown[g] >= PERMISSIVE and shown_for[g] < t.least[g]:
+            k = g - t.first[j]
+            young[k // 64] |= np.uint64(1) << np.uint64(k % 64)
+    for s in range(count):
+        ends = s == stage
+        for w in range(len(young)):
+            ends |= (young[w] & ~t.lit[s0 + s, w]) != 0
+        if not ends:
+            return False
+    return True
+
+
+@njit(cache=True)
 def worth_trying(lit, green, stage, need, shut, shown):  # type: ignore[no-untyped-def]
     """The stages to search, `stage` first: those that serve traffic that no other serves as well.
 
@@ -363,6 +381,8 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j] if known else t.own[j]
         stage, cols = target[j] if target[j] < count else 0, t.col_ptr[j + 1] - t.col_ptr[j]
         out[j] = stage
+        if not t.narrow[j] and settled(t, j, s0, count, stage, shown, shown_for):
+            continue
         a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
         vptr = np.zeros(a1 - a0 + width + 1, np.int64)
         end = 0

@@ -44,12 +44,15 @@ def webster_cycle(flow_ratios: FloatArray, lost_s: float, bounds: CycleBounds) -
     return bounds.longest_s if y >= 1.0 else bounds.clip((1.5 * lost_s + 5.0) / (1.0 - y))
 
 
-def splits(flow_ratios: FloatArray, cycle_s: float, lost_s: float, least_s: FloatArray) -> FloatArray:
+@njit(cache=True)
+def splits(flow_ratios, cycle_s, lost_s, least_s):  # type: ignore[no-untyped-def]
     """Effective green of each stage, in proportion to its critical ratio and at least `least_s`; (stages,) seconds.
+
+    flow_ratios: (stages,). cycle_s, lost_s: seconds. least_s: (stages,) seconds.
 
     The sum is cycle_s - lost_s, or the sum of `least_s` where that is more.
     """
-    total = max(cycle_s - lost_s, float(least_s.sum()))
+    total = max(cycle_s - lost_s, least_s.sum())
     share = flow_ratios + 1e-6  # so that stages without traffic share what is left, where no other does
     greens = least_s.copy()
     loose = np.ones(len(greens), np.bool_)
@@ -88,6 +91,21 @@ def fill_ratios(lane_ratio, serves, order):  # type: ignore[no-untyped-def]
     return y
 
 
+@njit(cache=True)
+def stages_needed(y, lit):  # type: ignore[no-untyped-def]
+    """(stages,) those with traffic, and those that alone serve some group: lit (stages, groups)."""
+    used = (y > 0.0) | (len(y) == 1)
+    for s in range(len(y)):
+        for g in range(lit.shape[1]):
+            if lit[s, g] and not used[s]:
+                alone = True
+                for other in range(len(y)):
+                    alone &= not (used[other] and lit[other, g])
+                if alone:
+                    used[s] = True
+    return used
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One junction's plan: end of each stage within the cycle (stages,), seconds; the last is the cycle length."""
@@ -115,6 +133,7 @@ class Webster:
         self._meter = FlowMeter(900.0)
         self._sure = np.ones(len(network.junctions))
         self._parts = [self._junction(j) for j in range(len(network.junctions))]
+        self._lit = [j.stages >= Colour.PERMISSIVE for j in network.junctions]
 
     def _junction(self, j: int) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, IntArray]:
         """(stages, lanes) service, lost time of each stage, shortest green of each; links lane by lane, and where those of each begin."""
@@ -143,11 +162,7 @@ class Webster:
         serves, lost, least, links, starts = self._parts[j]
         ratio = np.add.reduceat(rates[links], starts) / SATURATION_VEH_S
         y = critical_ratios(ratio, serves)
-        used = (y > 0) | (len(y) == 1)
-        for s in np.flatnonzero(~used):  # a stage that some group needs cannot be left out
-            junction = self._network.junctions[j]
-            lit = junction.stages >= Colour.PERMISSIVE
-            used[s] = bool((lit[s] & ~lit[used].any(axis=0)).any()) or used[s]
+        used = stages_needed(y, self._lit[j])
         cycle = webster_cycle(y[used], float(lost[used].sum()), self._bounds)
         lengths = np.zeros(len(y))
         lengths[used] = splits(y[used], cycle, float(lost[used].sum()), least[used]) + lost[used]
@@ -172,4 +187,4 @@ class Webster:
 
     @staticmethod
     def _stage(plan: Plan, into_s: float) -> int:
-        return int(np.searchsorted(plan.ends_s, into_s + 1e-6, side="right").clip(0, len(plan.ends_s) - 1))
+        return min(int(plan.ends_s.searchsorted(into_s + 1e-6, side="right")), len(plan.ends_s) - 1)

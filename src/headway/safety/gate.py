@@ -8,6 +8,7 @@ a group that has been red for too long. Whatever is wished, the rules of `headwa
 from __future__ import annotations
 
 from enum import IntEnum
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class SafetyGate:
         self._since, self._green_start, self._green_end = np.full(n, now), np.full(n, -1e9), np.full(n, now)
         self._call_since, self._call_last, self._foe_since = np.full(n, now), np.full(n, -1e9), np.full(n, now)
         self._calls, self._forced, self._exempt = np.zeros(n, np.bool_), np.full(m, -1, np.int32), np.zeros(m, np.bool_)
-        self._no_link, self._nobody = np.zeros(0, np.int32), np.zeros(n, np.int32)
+        self._no_link, self._nobody, self._blind = np.zeros(0, np.int32), np.zeros(n, np.int32), np.zeros(m)
         self._now, self._better_since, self._obeyed_s = now, now, now
         self._overrides: dict[int, Override] = {}
         self._pending: list[Event] = []
@@ -127,7 +128,7 @@ class SafetyGate:
         A clock that goes back or stands still does not shorten any time: the gate's own clock never goes back.
         """
         events, self._pending = self._pending, []
-        if not np.isfinite(now) or now < self._now:
+        if not isfinite(now) or now < self._now:
             events.append(Event(self._now, "safety.clock", "", {"now": repr(now)}))
             now = self._now
         self._now = now
@@ -149,18 +150,18 @@ class SafetyGate:
         if not kernel.is_safe(self._out, *self._foes):
             events.append(Event(now, "safety.monitor", "", {"colours": self._out.tolist()}))
             self._out[:] = np.where(self.shown >= Colour.PERMISSIVE, Colour.YELLOW, Colour.RED)
-        if (self._rule != self._last_rule).any():
+        if not kernel.same(self._rule, self._last_rule):
             self._explain(now, events)
         kernel.book(now, self._out, self.shown, self._since, self._green_start, self._green_end)
         return _command(now, self.shown.copy(), tuple(events))
 
     def _is_fresh(self, at_s: float, now: float) -> bool:
-        return bool(np.isfinite(at_s)) and -1e-6 <= now - at_s <= self._stale_s + 1e-6
+        return isfinite(at_s) and -1e-6 <= now - at_s <= self._stale_s + 1e-6
 
     def _note_calls(self, seen: Observation | None, now: float) -> None:
         link, persons = (seen.vehicles.link, seen.waiting_persons) if seen is not None else (self._no_link, self._nobody)
-        blind = ~(seen.completeness >= 0.5) if seen is not None else np.ones(len(self._exempt), np.bool_)
-        kernel.count_calls(link, self._link_group, persons, blind, self._first, self._calls)
+        known = seen.completeness if seen is not None else self._blind
+        kernel.count_calls(link, self._link_group, persons, known, self._first, self._calls)
         kernel.note_calls(now, self._calls, self.shown, self._first, self._foes[0], self._foes[1], self._call_since, self._call_last, self._foe_since)
 
     def _wish(self, proposal: Proposal | None, fallback: Proposal | None, now: float, seen: Observation | None, events: list[Event]) -> ColourArray:
@@ -181,7 +182,7 @@ class SafetyGate:
 
     def _well(self, proposal: Proposal | None, fallback: Proposal | None, now: float, seen: Observation | None) -> Source:
         """The best source that can be used now. Lamps that do not show what was commanded leave red to all."""
-        if seen is None or seen.shown.shape != self.shown.shape or (seen.shown == self.shown).all():
+        if seen is None or _kind(seen.shown) != _kind(self.shown) or kernel.same(seen.shown, self.shown):
             self._obeyed_s = now
         if now - self._obeyed_s > self._stale_s:
             return Source.ALL_RED
@@ -246,3 +247,7 @@ class SafetyGate:
                 data["limit_s"] = float(limit)
             events.append(Event(now, f"safety.{rule.name.lower()}", self._network.junctions[group.junction].id, data))
         self._last_rule = self._rule.copy()
+
+
+def _kind(colours: ColourArray) -> object:
+    return getattr(colours, "shape", None), getattr(colours, "dtype", None)

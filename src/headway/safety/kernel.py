@@ -12,7 +12,7 @@ from numba import njit
 from headway.roads import Colour
 
 RED, YELLOW, PERMISSIVE, GREEN = int(Colour.RED), int(Colour.YELLOW), int(Colour.PERMISSIVE), int(Colour.GREEN)
-LONGEST_YELLOW_S, CALL_MEMORY_S, EPS = 6.0, 10.0, 1e-6
+LONGEST_YELLOW_S, CALL_MEMORY_S, EPS, LEAST_KNOWN = 6.0, 10.0, 1e-6, 0.5
 
 
 class Rule(IntEnum):
@@ -153,14 +153,24 @@ def book(now, out, shown, since, green_start, green_end):  # type: ignore[no-unt
 
 
 @njit(cache=True)
-def count_calls(link, link_group, persons, recall, first, calls):  # type: ignore[no-untyped-def]
-    """calls (groups,): a vehicle for the group is in sight, a pedestrian waits, or its junction is blind (`recall`)."""
+def count_calls(link, link_group, persons, known, first, calls):  # type: ignore[no-untyped-def]
+    """calls (groups,): a vehicle for the group is in sight, a pedestrian waits, or less than half of its junction is `known`."""
     for j in range(len(first) - 1):
+        blind = not known[j] >= LEAST_KNOWN
         for g in range(first[j], first[j + 1]):
-            calls[g] = recall[j] or persons[g] > 0
+            calls[g] = blind or persons[g] > 0
     for i in link:
         if 0 <= i < len(link_group) and link_group[i] >= 0:
             calls[link_group[i]] = True
+
+
+@njit(cache=True)
+def same(a, b):  # type: ignore[no-untyped-def]
+    """Whether two arrays of one length hold the same."""
+    equal = len(a) == len(b)
+    for g in range(min(len(a), len(b))):
+        equal &= a[g] == b[g]
+    return equal
 
 
 @njit(cache=True)

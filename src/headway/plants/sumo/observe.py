@@ -18,7 +18,7 @@ from headway.roads import Network
 from headway.roads.upstream import feeders, stop_lanes
 from headway.values import EmergencyVehicle, FloatArray, IntArray, Vehicles
 
-HALTING_MPS, AHEAD_M = 0.1, 600.0
+HALTING_MPS, AHEAD_M, PASSED_M = 0.1, 600.0, 30.0
 # One row a vehicle, so that it is one line of the processor's cache: SUMO's step has emptied that each second.
 SLOT = np.dtype(
     [
@@ -33,7 +33,7 @@ SLOT = np.dtype(
         ("urgent", "i4"),
     ]
 )
-WATCHED = np.dtype([("to_end", "f8"), ("room", "f8"), ("count", "i8")])
+WATCHED = np.dtype([("to_end", "f8"), ("room", "f8"), ("passed", "f8"), ("count", "i8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ class Watcher:
         self._place_of = {name: i for i, name in enumerate(self.watch.name)}
         self.lanes = np.zeros(len(self.watch.name), WATCHED)
         self.lanes["to_end"], self.lanes["room"] = self.watch.to_end_m, np.inf
-        self.room_m, self.count = self.lanes["room"], self.lanes["count"]
+        long = {lane.id for lane in network.lanes if lane.length_m > 2 * PASSED_M}
+        self.lanes["passed"] = [PASSED_M if name in long else 2 * PASSED_M for name in self.watch.name]
         self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
         self._group_at = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
         self._capacity = 1024
@@ -108,36 +109,80 @@ class Watcher:
         self._tidy_at = 256
         self._free = list(range(self._capacity))
         self._slot = np.zeros(self._capacity, SLOT)
-        self._on, self._link = self._slot["on"], self._slot["link"]
+        self._link = [-1] * self._capacity
+        self._link_from: dict[tuple[int, str, int], int] = {}
         watch = self.watch  # as plain lists: one number out of an array costs ten times as much
         self._own, self._only, self._stop = watch.lane.tolist(), watch.only_link.tolist(), watch.is_stop_lane.tolist()
-        self._away = np.isinf(watch.to_end_m).tolist()
+        self._away, self._to_end = np.isinf(watch.to_end_m).tolist(), watch.to_end_m.tolist()
         self._edge, self._signalled = [x.edge for x in network.lanes], [x.group >= 0 for x in network.links]
-        self.arrived = np.zeros(len(network.links), np.int32)
+        self._lane_before: dict[str, str] = {}
+        self.present: dict[str, int] = {}  # vehicles on each lane of the network that has any
+        self._asked: dict[str, int] = {}  # slot of each that is asked where it is and how fast
+        self._slots = np.zeros(0, np.int32)
+        self.arrived, self._any_arrived = np.zeros(len(network.links), np.int32), False
+        self._none_arrived = np.zeros(len(network.links), np.int32)
+        self._none_arrived.setflags(write=False)
         self.urgent: set[str] = set()
         self._last_s = 0.0
 
     def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
         """The vehicles within range, and the number of each. `period_s`: seconds since the read before."""
         everyone = self._vehicle.getIDList()
-        places = list(map(self._place_of.get, map(self._lane_of, everyone)))
-        ids = [v for v, place in zip(everyone, places, strict=True) if place is not None]
-        n = len(ids)
-        on = np.array([place for place in places if place is not None], np.int32)
-        slots = self._slots(ids)
-        for i in np.flatnonzero(self._on[slots] != on).tolist():
-            self._moved(ids[i], int(slots[i]), int(on[i]))
-        position = np.fromiter(map(self._position_of, ids), np.float64, n)
-        speed = np.fromiter(map(self._speed_of, ids), np.float64, n)
+        lane_of = dict(zip(everyone, map(self._lane_of, everyone), strict=True))
+        if lane_of != self._lane_before:
+            self._follow(lane_of, self._lane_before)
+            self._lane_before = lane_of
+            self._slots = np.fromiter(self._asked.values(), np.int32, len(self._asked))
+        n = len(self._slots)
+        position = np.fromiter(map(self._position_of, self._asked), np.float64, n)
+        speed = np.fromiter(map(self._speed_of, self._asked), np.float64, n)
         self._last_s = at_s
-        which, how = digest(at_s, period_s, self._range_m, on, slots, position, speed, self._slot, self.lanes)
+        which, how, passed = digest(at_s, period_s, self._range_m, self._slots, position, speed, self._slot, self.lanes)
+        if len(passed):
+            names = list(self._asked)
+            for i in passed.tolist():
+                del self._asked[names[i]]
+            self._slots = np.fromiter(self._asked.values(), np.int32, len(self._asked))
         if len(self._slot_of) > self._tidy_at:
             self._forget(at_s)
         return Vehicles(which[0], which[1], how[0], how[1], how[2], how[3], which[3] > 0), which[2]
 
+    def _follow(self, now: dict[str, str], before: dict[str, str]) -> None:
+        """Take note of the vehicles that are on another lane than the second before."""
+        moves, fresh = list[tuple[float, ...]](), len(now)
+        for name, lane in now.items():
+            was = before.get(name)
+            if was == lane:
+                fresh -= 1
+                continue
+            if was is not None:
+                fresh -= 1
+                self._leave(name, was, moves)
+            self.present[lane] = self.present.get(lane, 0) + 1
+            on = self._place_of.get(lane)
+            if on is not None:
+                slot = self._slot_of.get(name)
+                self._asked[name] = slot = self._new(name) if slot is None else slot
+                moves.append((slot, on, *self._way(name, slot, on)))
+        if len(before) + fresh > len(now):
+            for name in [n for n in before if n not in now]:
+                self._leave(name, before[name], moves)
+        if moves:
+            note_moves(self._slot, self.lanes, np.array(moves, np.float64))
+
+    def _leave(self, name: str, lane: str, moves: list[tuple[float, ...]]) -> None:
+        self.present[lane] -= 1
+        if not self.present[lane]:
+            del self.present[lane]
+        if lane in self._place_of:
+            moves.append((-1, self._place_of[lane], 0, 0, 0))
+            self._asked.pop(name, None)
+
     def take_arrived(self) -> IntArray:
         """Vehicles first seen for each link since the last call, (links,)."""
-        taken, self.arrived = self.arrived, np.zeros_like(self.arrived)
+        if not self._any_arrived:
+            return self._none_arrived
+        taken, self.arrived, self._any_arrived = self.arrived, np.zeros(len(self.arrived), np.int32), False
         return taken
 
     def emergencies(self) -> tuple[EmergencyVehicle, ...]:
@@ -153,50 +198,45 @@ class Watcher:
             found.append(EmergencyVehicle(name, float(self._vehicle.getSpeed(name)), ahead))
         return tuple(found)
 
-    def _slots(self, ids: list[str]) -> IntArray:
-        slots = list(map(self._slot_of.get, ids))
-        if None in slots:
-            for i, slot in enumerate(slots):
-                if slot is None:
-                    slots[i] = self._new(ids[i])
-        return np.array(slots, np.int32)
-
     def _new(self, name: str) -> int:
         if not self._free:
             self._grow()
         slot = self._free.pop(0)
         self._slot_of[name] = slot
         bare, urgent = self._vehicle.getLength(name), self._vehicle.getVehicleClass(name) == "emergency"
+        self._link[slot] = -1
         self._slot[slot] = (0.0, 0.0, bare + self._vehicle.getMinGap(name), bare, 0.0, -1, -1, -1, urgent)
         if urgent:
             self.urgent.add(name)
         return slot
 
-    def _moved(self, name: str, slot: int, on: int) -> None:
-        self._on[slot] = on
+    def _way(self, name: str, slot: int, on: int) -> tuple[int, int, float]:
+        """(link, stop lane, detour) of a vehicle that came onto the watched lane `on`; -1 where there is none."""
         if self._away[on]:
             self._link[slot] = -1
-            return
-        own, link, known, detour = self._own[on], self._only[on], int(self._link[slot]), 0.0
+            return -1, -1, 0.0
+        own, link, known, detour = self._own[on], self._only[on], self._link[slot], 0.0
         if link < 0 or not self._signalled[link]:
             ahead = self._vehicle.getNextTLS(name)  # anew on each lane: the way that SUMO tells may depend on it
-            link = self._from_own_lane(own, self._link_at.get((ahead[0][0], ahead[0][1]), ()) if ahead else ())
+            link = self._from_own_lane(own, ahead[0][0], ahead[0][1]) if ahead else -1
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
-                detour = ahead[0][2] + self._vehicle.getLanePosition(name) - self.watch.to_end_m[on]
+                detour = ahead[0][2] + self._position_of(name) - self._to_end[on]
         if link >= 0 and link != known:
             self.arrived[link] += 1
-        lane = own if self._stop[on] or link < 0 else self._network.links[link].from_lane
-        row = self._slot[slot]
-        row["link"], row["lane"], row["detour"] = link, lane, detour
+            self._any_arrived = True
+        self._link[slot] = link
+        return link, own if self._stop[on] or link < 0 else self._network.links[link].from_lane, detour
 
-    def _from_own_lane(self, lane: int, links: tuple[int, ...]) -> int:
-        """The one of `links` that leaves `lane`, or one that leaves it for the same street; failing that the first: it must change lanes."""
-        of, ways, edge = self._network.links, self._network.links_from(lane), self._edge
-        for i in ways:
-            if i in links:
-                return i
-        streets = {edge[of[i].to_lane] for i in links}
-        return next((i for i in ways if edge[of[i].to_lane] in streets), links[0] if links else -1)
+    def _from_own_lane(self, lane: int, tl: str, index: int) -> int:
+        """The link of place `index` of programme `tl` that leaves `lane`, or one that leaves it for the same street; failing that
+        the first: it must change lanes."""
+        found = self._link_from.get((lane, tl, index))
+        if found is None:
+            links, of, edge = self._link_at.get((tl, index), ()), self._network.links, self._edge
+            ways, streets = self._network.links_from(lane), {edge[of[i].to_lane] for i in links}
+            found = next((i for i in ways if i in links), next((i for i in ways if edge[of[i].to_lane] in streets), links[0] if links else -1))
+            self._link_from[lane, tl, index] = found
+        return found
 
     def _forget(self, at_s: float) -> None:
         for name in [n for n, slot in self._slot_of.items() if self._slot["seen"][slot] < at_s - 10.0]:
@@ -208,33 +248,61 @@ class Watcher:
         self._free = list(range(self._capacity, self._capacity + more))
         self._capacity += more
         self._slot = np.concatenate([self._slot, np.zeros(more, SLOT)])
-        self._on, self._link = self._slot["on"], self._slot["link"]
+        self._link += [-1] * more
 
 
 @njit(cache=True)
-def digest(at_s, period_s, range_m, on, slots, position, speed, slot, lanes):  # type: ignore[no-untyped-def]
-    """Those in range: int (4, n) stop lane, link, slot, urgency; float (4, n) metres to the stop line, speed, wait, length.
+def note_moves(slot, lanes, moves):  # type: ignore[no-untyped-def]
+    """moves: (n, 5), who came onto a watched lane: slot, lane, link, stop lane, detour; or left it: -1, lane."""
+    for i in range(len(moves)):
+        on = int(moves[i, 1])
+        if moves[i, 0] < 0.0:
+            lanes[on].count -= 1
+            continue
+        s = slot[int(moves[i, 0])]
+        s.on, s.link, s.lane, s.detour = on, int(moves[i, 2]), int(moves[i, 3]), moves[i, 4]
+        lanes[on].count += 1
 
-    Brings the waits up to date, and the count and the room at the start of each watched lane. The room is what the last
-    vehicle leaves, with the way that it makes in 4 s; inf where there is none.
+
+@njit(cache=True)
+def digest(at_s, period_s, range_m, slots, position, speed, slot, lanes):  # type: ignore[no-untyped-def]
+    """Those in range: int (4, n) stop lane, link, slot, urgency; float (4, n) metres to the stop line, speed, wait, length; and the
+    places in `slots` of those who need not be asked again on their lane: it leads away, and they are well down it.
+
+    Brings the waits up to date, and the room at the start of each watched lane: what the last vehicle leaves, with the way that it
+    makes in 4 s; inf where there is none, or none near it.
     """
-    n, near = len(on), 0
+    n, near, far = len(slots), 0, 0
     for k in range(len(lanes)):
-        lanes[k].count, lanes[k].room = 0, np.inf
-    for i in range(n):
-        s, k = slot[slots[i]], lanes[on[i]]
-        s.wait = s.wait + period_s if speed[i] < HALTING_MPS else 0.0
-        s.seen = at_s
-        k.count += 1
-        k.room = min(k.room, position[i] - s.bare + 4.0 * speed[i])
-        near += k.to_end + s.detour - position[i] <= range_m and s.link >= 0
-    which, how = np.empty((4, near), np.int32), np.empty((4, near))
-    at = 0
+        lanes[k].room = np.inf
     for i in range(n):
         s = slot[slots[i]]
-        distance = lanes[on[i]].to_end + s.detour - position[i]
+        k = lanes[s.on]
+        s.wait = s.wait + period_s if speed[i] < HALTING_MPS else 0.0
+        s.seen = at_s
+        k.room = min(k.room, position[i] - s.bare + 4.0 * speed[i])
+        near += k.to_end + s.detour - position[i] <= range_m and s.link >= 0
+        far += k.to_end == np.inf and position[i] - s.bare > k.passed and s.urgent == 0
+    which, how, passed = np.empty((4, near), np.int32), np.empty((4, near)), np.empty(far, np.int32)
+    at = gone = 0
+    for i in range(n):
+        s = slot[slots[i]]
+        k = lanes[s.on]
+        distance = k.to_end + s.detour - position[i]
         if distance <= range_m and s.link >= 0:
             which[0, at], which[1, at], which[2, at], which[3, at] = s.lane, s.link, slots[i], s.urgent
             how[0, at], how[1, at], how[2, at], how[3, at] = distance, speed[i], s.wait, s.length
             at += 1
-    return which, how
+        if k.to_end == np.inf and position[i] - s.bare > k.passed and s.urgent == 0:
+            passed[gone] = i
+            gone += 1
+    return which, how, passed
+
+
+@njit(cache=True)
+def behind(lanes, exits, places, count):  # type: ignore[no-untyped-def]
+    """(room_m, count) of all `count` lanes of the network from the watched lanes `places`, which are its lanes `exits`."""
+    room, vehicles = np.full(count, np.inf), np.zeros(count, np.int32)
+    for i in range(len(exits)):
+        room[exits[i]], vehicles[exits[i]] = lanes[places[i]].room, lanes[places[i]].count
+    return room, vehicles

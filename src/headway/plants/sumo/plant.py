@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headway.plants import PlantError
-from headway.plants.sumo.observe import Watcher, bare
+from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
 from headway.roads import Colour, Kind, Network
 from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
@@ -20,7 +20,7 @@ _LABELS = itertools.count()
 TIGHT_M = 20.0
 SHORT_M = 60.0  # of a shorter lane, those that stand inside the junction take a good part
 LETTERS = "OrygG"  # by Colour
-GO, RED = int(Colour.PERMISSIVE), int(Colour.RED)
+GREEN, GO, RED = int(Colour.GREEN), int(Colour.PERMISSIVE), int(Colour.RED)  # an enum's own are slow to look up
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class ShortLane:
 
     beside: the lanes of its street behind signals, itself among them; exits: the groups at their ends. before, after: where one
     stands inside the junctions at its start and its end. against: the lanes the other way; entering: the lanes inside the junction
-    that lead to them. On some 15 m, vehicles that stand in both ways at once reach back into both junctions, and none can leave.
+    that lead to them. near: them all. On some 15 m, vehicles that stand in both ways at once reach back into both junctions, and none can leave.
     """
 
     lane: int
@@ -83,6 +83,7 @@ class ShortLane:
     after: tuple[str, ...]
     against: tuple[int, ...]
     entering: tuple[str, ...]
+    near: frozenset[str]
 
 
 def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
@@ -102,7 +103,8 @@ def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
                 if start & {network.links[k].node for k in network.links_from(i)} and end & {network.links[k].node for k in network.links_to(i)}
             ]
             entering = tuple(via for i in against for k in network.links_to(i) for via in network.links[k].via)
-            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after), tuple(against), entering))
+            near = frozenset([*(network.lanes[i].id for i in (*beside, *against)), *before, *after, *entering])
+            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after), tuple(against), entering, near))
     return found
 
 
@@ -131,7 +133,7 @@ class SumoPlant:
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
         self._short, self._complete = short_lanes(network, to), np.ones(len(network.junctions))
-        self._halting, self._number = (bare(self._sumo, "lane", name) for name in ("getLastStepHaltingNumber", "getLastStepVehicleNumber"))
+        self._halting = bare(self._sumo, "lane", "getLastStepHaltingNumber")
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
         """For each programme: its name, (place, group) of its groups, the letter for red of each place."""
@@ -188,15 +190,16 @@ class SumoPlant:
 
     def _room(self) -> tuple[FloatArray, IntArray]:
         """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
-        room, count = np.full(len(self._network.lanes), np.inf), np.zeros(len(self._network.lanes), np.int32)
-        room[self._exits], count[self._exits] = self._watcher.room_m[self._exit_places], self._watcher.count[self._exit_places]
-        halting, number = self._halting, self._number
+        room, count = behind(self._watcher.lanes, self._exits, self._exit_places, len(self._network.lanes))
+        halting, present, shown = self._halting, self._watcher.present, self._shown.tolist()
         for short in self._short:
+            if present.keys().isdisjoint(short.near):
+                continue
             length = self._network.lanes[short.lane].length_m
-            standing = sum(map(halting, short.before))
-            if any(self._shown[g] < Colour.GREEN for g in short.exits):  # they may stop: no room is gained by their speed
-                there = sum(count[i] for i in short.beside) + sum(map(number, short.after))
-                spare = 7.5 if length < TIGHT_M and (any(count[i] for i in short.against) or any(map(number, short.entering))) else 0.0
+            standing = sum(halting(via) for via in short.before if via in present)
+            if any(shown[g] < GREEN for g in short.exits):  # they may stop: no room is gained by their speed
+                there = sum(count[i] for i in short.beside) + sum(present.get(via, 0) for via in short.after)
+                spare = 7.5 if length < TIGHT_M and (any(count[i] for i in short.against) or not present.keys().isdisjoint(short.entering)) else 0.0
                 room[short.lane] = min(room[short.lane], length - spare - 7.5 * max(count[short.lane], -(-there // len(short.beside))))
             if standing:
                 room[short.lane] = min(room[short.lane], length) - 7.5 * standing
@@ -205,8 +208,8 @@ class SumoPlant:
     def apply(self, order: Command) -> None:
         """Show the colours of `order` from the next step on."""
         colours = order.colours
-        changed = np.flatnonzero(colours != self._shown)
-        if len(changed) or not self._started:
+        if not self._started or colours.tobytes() != self._shown.tobytes():
+            changed = np.flatnonzero(colours != self._shown)
             lit, was = colours >= GO, self._shown >= GO
             self._since[(colours != self._shown) & ~(lit & was)] = self.time_s
             self._shown = colours.copy()
