@@ -44,13 +44,15 @@ def test_a_change_of_the_file_takes_effect_and_a_faulty_one_changes_nothing(tmp_
     watched = Watched(file)
     assert watched.refresh() == ()
     write(file, "loop: {cycle_s: 20}\n")
+    assert watched.refresh() == ()  # it may still be being written
     assert watched.refresh() == ("loop",)
     assert watched.current.loop.cycle_s == 20
     write(file, "loop: {cycle_s: no}\n")
-    assert watched.refresh() == ()
+    assert watched.refresh() == watched.refresh() == ()
     assert watched.current.loop.cycle_s == 20
     assert "loop.cycle_s" in watched.fault
     write(file, "loop: {cycle_s: 25}\nstreet: {seed: 9}\n")
+    assert watched.refresh() == ()  # it may still be being written
     assert watched.refresh() == ("loop",)
     assert watched.current.street.seed == 1
     assert "street" in watched.fault

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from headway.cli import kpp
 from headway.cli.live import watch
 from headway.cli.tables import comparison
 from headway.config import load, overridden
@@ -26,6 +27,7 @@ from headway.roads import PROFILES, read_network, work_out
 from headway.roads.catalogue import RESCO, scenario, vehicles
 
 app = typer.Typer(help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(kpp.app, name="kpp")
 console = Console()
 PROFILES_OF_SENSING = ("connected", "camera", "loops")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

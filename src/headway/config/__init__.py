@@ -28,6 +28,8 @@ class LoopSettings(_Section):
     tick_s: float = Field(default=1.0, ge=0.1, le=5.0)
     cycle_s: float = Field(default=30.0, ge=5.0, le=600.0)
     realtime: float = Field(default=0.0, ge=0.0, le=1000.0, description="times real time; 0 is as fast as possible")
+    mode: Literal["performance", "balanced", "accuracy"] = "balanced"
+    overrun: Literal["degrade", "skip", "slow"] = "degrade"
 
 
 class ControlSettings(_Section):
@@ -57,6 +59,28 @@ class RecoverySettings(_Section):
     restarts: int = Field(default=5, ge=0, le=1000, description="restarts allowed without a checkpoint in between")
 
 
+class RuleSettings(_Section):
+    """An alert: when the figure at `path` of the state (such as junctions.*.queue) is `condition` than `threshold`, for `for_s` seconds."""
+
+    name: str
+    path: str
+    condition: Literal[">", ">=", "<", "<=", "==", "!="] = ">"
+    threshold: float = Field(allow_inf_nan=False)
+    level: Literal["info", "warning", "error", "critical"] = "warning"
+    hysteresis: float = Field(default=0.0, ge=0.0)
+    for_s: float = Field(default=0.0, ge=0.0)
+    clear_s: float = Field(default=0.0, ge=0.0)
+
+
+class AlertSettings(_Section):
+    """Alerts on the street."""
+
+    rules: tuple[RuleSettings, ...] = (
+        RuleSettings(name="long wait", path="junctions.*.longest_wait_s", threshold=180.0, hysteresis=60.0, for_s=5.0),
+        RuleSettings(name="long queue", path="junctions.*.queue", threshold=40.0, hysteresis=10.0, for_s=10.0),
+    )
+
+
 class LogSettings(_Section):
     """Logs. folder: one file a component there, besides standard error; empty for none."""
 
@@ -75,6 +99,7 @@ class Settings(BaseSettings):
     control: ControlSettings = ControlSettings()
     street: StreetSettings = StreetSettings()
     recovery: RecoverySettings = RecoverySettings()
+    alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -151,17 +176,18 @@ class Watched:
 
     def __init__(self, path: str | Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self._path, self._changes = Path(path), changes or {}
-        self._stamp = self._read_stamp()
+        self._stamp = self._seen = self._read_stamp()
         self.current = overridden(load(path), self._changes)
         self.fault = ""
 
     def refresh(self) -> tuple[str, ...]:
-        """Read the file again if it changed. Returns the sections that changed and are now in force.
+        """Read the file again if it changed, and then stayed as it is until this call. Returns the sections that changed and are now in force.
 
         Sections of RESTART_ONLY keep their value until the next start; a change there is reported in `fault`.
         """
-        stamp = self._read_stamp()
-        if stamp == self._stamp:
+        stamp, seen = self._read_stamp(), self._seen
+        self._seen = stamp
+        if stamp in (self._stamp, (0, 0)) or stamp != seen:  # while somebody writes it, it is not read
             return ()
         self._stamp = stamp
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,18 @@ from headway.engine.street import Street, open_street
 from headway.plants.sumo import SumoSettings
 from headway.roads import PROFILES, read_network, work_out
 from headway.roads.catalogue import scenario
-from headway.runtime import Pacer, Supervisor
+from headway.runtime import (
+    ErrorRecoverySystem,
+    Level,
+    Limits,
+    Policy,
+    RealTimeController,
+    Rule,
+    RuntimeSettings,
+    Strategy,
+    Supervisor,
+)
+from headway.runtime.streams import Subscription
 from headway.runtime.supervisor import Outbox
 from headway.safety import Override
 from headway.values import Event
@@ -46,6 +57,7 @@ class Snapshot:
     checkpoint_s: float
     trouble: str
     junctions: tuple[JunctionState, ...]
+    mode: str = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +95,75 @@ class Task:
 
 @dataclass
 class _Run:
-    """One street under way."""
+    """One street under way, as the real-time loop drives it."""
 
     street: Street
     of: Any
     log: EventLog
     folder: Path
     key: str
-    kept_s: float
+    tick_s: float
     interventions: list[int]
     record: Callable[[Event], None]
+
+    @property
+    def time_s(self) -> float:
+        return self.street.plant.time_s
+
+    @property
+    def running(self) -> bool:
+        return bool(np.isfinite(self.of.end_s)) or self.street.plant.running
+
+    def advance(self, period_s: float, shortest_s: float) -> None:
+        for _ in range(max(round(period_s / self.tick_s), 1)):
+            self.street.tick(self.tick_s)
+        self.log.flush()
+
+    def state(self) -> dict[str, Any]:
+        """Of the whole street, and of `junctions` by name: vehicles, queue (standing vehicles), longest_wait_s, confidence."""
+        seen, junctions = self.street.seen, self.street.junctions()
+        near = {
+            j.junction: {"vehicles": j.vehicles, "queue": j.halted, "longest_wait_s": j.longest_wait_s, "confidence": j.confidence} for j in junctions
+        }
+        return {
+            "time_s": self.time_s, "vehicles": len(seen.vehicles), "halted": int((seen.vehicles.speed_mps < 0.1).sum()),
+            "source": self.street.gate.source.name.lower(), "junctions": near, "board": junctions,
+        }  # fmt: skip
+
+    def figures(self) -> dict[str, float]:
+        v = self.street.seen.vehicles
+        return {"vehicles": float(len(v)), "speed_mps": float(v.speed_mps.max(initial=0.0)), "longest_wait_s": float(v.waiting_s.max(initial=0.0))}
+
+    def keep(self) -> None:
+        self.log.flush()
+        checkpoint.save(self.folder / "checkpoints", self.key, self.time_s, self.street.plant, self.street.state())
+
+    def undo(self) -> None:
+        raise RuntimeError("a street cannot go back by a second; its process starts anew from the last checkpoint")
+
+    restore = begin = restart = undo
+
+
+LIMITS = {"vehicles": Limits(0.0, 1e6), "speed_mps": Limits(0.0, 150.0), "longest_wait_s": Limits(0.0, 1e6)}
+LEAVE_IT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = ((Exception, (Strategy.STOP,)),)  # to who watches this process
+
+
+def _loop(run: _Run, settings: Settings) -> tuple[RealTimeController, Subscription]:
+    """The real-time loop of a street, and the stream of what is told outside."""
+    rules = tuple(
+        Rule(r.name, r.path, r.condition, r.threshold, Level[r.level.upper()], r.hysteresis, r.for_s, r.clear_s) for r in settings.alerts.rules
+    )
+    runtime = RuntimeSettings(
+        settings.loop.tick_s, settings.loop.realtime, settings.loop.overrun, settings.loop.mode, gather=False,
+        checkpoint_s=settings.recovery.checkpoint_s, limits=LIMITS, rules=rules,
+    )  # fmt: skip
+    tell = partial(_tell, run)
+    loop = RealTimeController(run, runtime, tell, ErrorRecoverySystem(LEAVE_IT))
+    return loop, loop.streams.subscribe("outside", 10.0, policy=Policy.LATEST_ONLY)
+
+
+def _tell(run: _Run, at_s: float, kind: str, data: Mapping[str, Any]) -> None:
+    run.record(Event(at_s, kind, "", data))
 
 
 def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
@@ -101,31 +172,28 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     settings = watched.current if watched else task.settings
     _set_up_logs(settings)
     run = _open(outbox, _switched(replace(task, settings=settings), _orders(task)))
-    pacer = Pacer(settings.loop.tick_s, settings.loop.realtime)
+    loop, outside = _loop(run, settings)
     end_s = min(task.until_s, run.of.end_s)
-    told = 0.0
     try:
-        while run.street.plant.time_s < end_s - 1e-6 and (np.isfinite(end_s) or run.street.plant.running):
+        while run.time_s < end_s - 1e-6 and (np.isfinite(end_s) or run.running):
             while inbox.poll():
                 order = inbox.recv()
                 if order is None:
-                    _keep(run)
-                    outbox.put(Done(run.street.plant.time_s, False), keep=True)
+                    loop.keep()
+                    outbox.put(Done(run.time_s, False), keep=True)
                     return
-                run = _obey(outbox, run, order, task)
-                end_s = min(task.until_s, run.of.end_s)
-            pacer.wait()
-            run.street.tick(settings.loop.tick_s)
-            run.log.flush()
-            if run.street.plant.time_s - run.kept_s >= settings.recovery.checkpoint_s:
-                _keep(run)
-            if time.monotonic() - told >= 0.1:
-                told = time.monotonic()
-                outbox.put(_snapshot(run, pacer))
+                before, run = run, _obey(outbox, run, order, task)
+                if run is not before:
+                    loop, outside = _loop(run, settings)
+                    end_s = min(task.until_s, run.of.end_s)
+            loop.tick(end_s)
+            for message in outside.take():
+                outbox.put(_snapshot(run, loop, message.values["board"]))
                 if watched and _follow(run, watched, settings):
                     settings = watched.current
-                    pacer = Pacer(settings.loop.tick_s, settings.loop.realtime)
-        outbox.put(_snapshot(run, pacer), keep=True)
+                    run.tick_s = settings.loop.tick_s
+                    loop, outside = _loop(run, settings)
+        outbox.put(_snapshot(run, loop, run.street.junctions()), keep=True)
         outbox.put(Done(run.street.plant.time_s, True), keep=True)
         checkpoint.clear(run.folder / "checkpoints")
         _orders_file(task).unlink(missing_ok=True)
@@ -210,19 +278,7 @@ def _open(outbox: Outbox, task: Task) -> _Run:
     else:
         record(Event(of.begin_s, "engine.started", "", {"run": key, "controller": s.control.controller}))
     log.flush()
-    return _Run(street, of, log, folder, key, street.plant.time_s, counted, record)
-
-
-def _keep(run: _Run) -> None:
-    """Checkpoint; a disk that does not take it leaves the one before in force, and says so."""
-    run.log.flush()
-    now = run.street.plant.time_s
-    try:
-        checkpoint.save(run.folder / "checkpoints", run.key, now, run.street.plant, run.street.state())
-        run.kept_s = now
-    except OSError as error:
-        run.log.append(Event(now, "engine.checkpoint_failed", "", {"error": str(error)}))
-        run.kept_s = now - 0.5 * (now - run.kept_s)
+    return _Run(street, of, log, folder, key, s.loop.tick_s, counted, record)
 
 
 def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
@@ -264,13 +320,13 @@ def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
     return run
 
 
-def _snapshot(run: _Run, pacer: Pacer) -> Snapshot:
-    street, pacing = run.street, pacer.report()
+def _snapshot(run: _Run, loop: RealTimeController, junctions: tuple[JunctionState, ...]) -> Snapshot:
+    street, pacing = run.street, loop.pacer.report()
     recent = list(street.durations.rows)[-100:]
     return Snapshot(
         street.plant.time_s, run.of.begin_s, run.of.end_s, len(street.seen.vehicles), int((street.seen.vehicles.speed_mps < 0.1).sum()),
         street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,
-        1e3 * sum(map(sum, recent)) / max(len(recent), 1), run.kept_s, run.log.trouble, street.junctions(),
+        1e3 * sum(map(sum, recent)) / max(len(recent), 1), loop.kept_s, run.log.trouble, junctions, loop.optimizer.mode.name,
     )  # fmt: skip
 
 

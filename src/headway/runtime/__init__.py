@@ -1,6 +1,38 @@
-"""Time: pacing without drift, and the supervision of a worker process. It knows nothing of traffic."""
+"""Time: the loop that advances any plant, and what watches over it. It knows nothing of traffic."""
 
+from headway.runtime.controller import Driven, RealTimeController, RuntimeSettings, StoppedError
+from headway.runtime.modes import MODES, RealTimeOptimizer
+from headway.runtime.monitor import Alert, Level, RealTimeMonitor, Rule
 from headway.runtime.pacing import Pacer, Pacing
+from headway.runtime.profiler import PerformanceProfiler
+from headway.runtime.recovery import ErrorRecoverySystem, Strategy
+from headway.runtime.stability import Limits, NumericalStabilityMonitor
+from headway.runtime.streams import DataStreamManager, Policy
 from headway.runtime.supervisor import Supervisor, WorkerError
+from headway.runtime.timestep import AdaptiveTimestepper, StepBounds
 
-__all__ = ["Pacer", "Pacing", "Supervisor", "WorkerError"]
+__all__ = [
+    "MODES",
+    "AdaptiveTimestepper",
+    "Alert",
+    "DataStreamManager",
+    "Driven",
+    "ErrorRecoverySystem",
+    "Level",
+    "Limits",
+    "NumericalStabilityMonitor",
+    "Pacer",
+    "Pacing",
+    "PerformanceProfiler",
+    "Policy",
+    "RealTimeController",
+    "RealTimeMonitor",
+    "RealTimeOptimizer",
+    "Rule",
+    "RuntimeSettings",
+    "StepBounds",
+    "StoppedError",
+    "Strategy",
+    "Supervisor",
+    "WorkerError",
+]

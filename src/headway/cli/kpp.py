@@ -1,0 +1,168 @@
+"""The power plant in the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from headway.engine.kpp import KppRun, LoadControl, runtime_settings
+from headway.plants.kpp import KppSettings
+from headway.runtime import MODES, Policy, RealTimeController, StepBounds
+
+app = typer.Typer(help="The buoyancy-chain power plant, a second plant on the same real-time loop.", no_args_is_help=True)
+console = Console()
+KWH_J = 3.6e6
+SAMPLES = ("time_s", "v_chain", "power_output", "power_input", "efficiency", "flywheel_radps", "ledger_residual")
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def run(
+    seconds: Annotated[float, typer.Option(help="Plant seconds to run.")] = 120.0,
+    h1: Annotated[bool, typer.Option("--h1", help="Bubbles in the water of the descending side.")] = False,
+    h2: Annotated[bool, typer.Option("--h2", help="Expansion at the water's temperature.")] = False,
+    h3: Annotated[bool, typer.Option("--h3", help="Pulse and coast by the clutch.")] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="In real time, instead of as fast as possible.")] = False,
+    json_: Annotated[str, typer.Option("--json", help="Write the result, with samples, to this file; - for standard output.")] = "",
+    csv: Annotated[str, typer.Option(help="Write the samples to this file.")] = "",
+    plot: Annotated[bool, typer.Option("--plot", help="Draw speed and power over time in the terminal.")] = False,
+    mode: Annotated[str, typer.Option(help="performance, balanced or accuracy.")] = "balanced",
+    floaters: Annotated[int, typer.Option(help="An even number.")] = 66,
+    depth: Annotated[float, typer.Option(help="Of the tank, metres.")] = 10.0,
+    volume: Annotated[float, typer.Option(help="Of a floater, m3.")] = 0.4,
+    speed: Annotated[float, typer.Option(help="Chain speed to hold by the load, m/s; 0 for full load.")] = 0.0,
+    dt_min: Annotated[float, typer.Option(help="Shortest step, seconds.")] = 0.05,
+    dt_max: Annotated[float, typer.Option(help="Longest step, seconds.")] = 0.2,
+    rtol: Annotated[float, typer.Option(help="Relative tolerance of a step's error.")] = 1e-4,
+    data: Annotated[str, typer.Option(help="Folder of the checkpoint; a run that was killed goes on from there.")] = "",
+) -> None:
+    """Run the plant, with its energy ledger: what went in, what is stored, what was lost, what came out."""
+    if not (math.isfinite(seconds) and seconds > 0.0):
+        raise typer.BadParameter(f"seconds {seconds}: give a finite number above 0.")
+    if mode not in MODES:
+        raise typer.BadParameter(f"no mode {mode!r}. There are: {', '.join(MODES)}.")
+    try:
+        plant = KppSettings(floaters=floaters, depth_m=depth, volume_m3=volume, h1=h1, h2=h2, h3=h3)
+        bounds = StepBounds(dt_min, dt_max, rtol, 0.01 * rtol)
+        control = LoadControl(speed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    driven = KppRun(plant, bounds, control, Path(data) if data else None)
+    went_on = driven.take_up()
+    lines: deque[str] = deque(maxlen=6)
+    if went_on:
+        lines.append(f"goes on from the checkpoint at {driven.time_s:.1f} s")
+
+    def tell(at_s: float, kind: str, figures: Mapping[str, Any]) -> None:
+        lines.append(f"{at_s:9.1f} {kind} " + " ".join(f"{k}={v}" for k, v in figures.items()))
+
+    loop = RealTimeController(driven, runtime_settings(1.0 if realtime else 0.0, mode, (10.0 if realtime else 600.0) if data else 0.0, bounds), tell)
+    samples = _drive(loop, driven, seconds, lines, quiet=json_ == "-")
+    driven.forget()
+    result = _result(driven, samples, loop)
+    if json_ == "-":
+        print(json.dumps(result))
+    elif json_:
+        Path(json_).write_text(json.dumps(result, indent=1), encoding="utf-8")
+    if csv:
+        rows = [",".join(SAMPLES), *(",".join(f"{s[k]:.9g}" for k in SAMPLES) for s in samples)]
+        Path(csv).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    if plot and json_ != "-":
+        console.print()
+        for name, unit, scale in (("v_chain", "m/s", 1.0), ("power_output", "kW", 1e-3)):
+            console.print(_chart([s["time_s"] for s in samples], [s[name] * scale for s in samples], f"{name}, {unit}"))
+
+
+def _drive(loop: RealTimeController, driven: KppRun, seconds: float, lines: deque[str], quiet: bool) -> list[dict[str, float]]:
+    """Run to `seconds`; the samples are some 500 states, evenly spaced in plant time, taken between ticks."""
+    every, samples, wall = seconds / 500.0, list[dict[str, float]](), time.perf_counter()
+    begun, steps = driven.time_s, driven.plant.steps
+    shown = loop.streams.subscribe("terminal", 8.0, policy=Policy.LATEST_ONLY)
+    due = begun
+
+    def sample() -> None:
+        state = driven.state()
+        samples.append({k: float(state[k]) for k in SAMPLES})
+
+    with Live(console=console, refresh_per_second=8, transient=False, screen=False) if not quiet else _Nothing() as live:
+        sample()
+        while driven.time_s < seconds - 1e-9:
+            due = min(max(due + every, driven.time_s + 1e-6), seconds)
+            while driven.time_s < due - 1e-9:
+                loop.tick(due)
+            sample()
+            if live is not None and shown.take():
+                rate = (driven.plant.steps - steps) / max(time.perf_counter() - wall, 1e-9)
+                live.update(_picture(driven.state(), loop, rate, seconds, lines))
+        rate = (driven.plant.steps - steps) / max(time.perf_counter() - wall, 1e-9)
+        driven.rate = rate
+        if live is not None:
+            live.update(_picture(driven.state(), loop, rate, seconds, lines))
+    loop.close()
+    return samples
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _result(driven: KppRun, samples: list[dict[str, float]], loop: RealTimeController) -> dict[str, Any]:
+    m, counts = driven.plant.observe(), driven.plant.counts
+    return {
+        "seconds": m.time_s, "efficiency": m.efficiency, "ledger_residual": m.ledger_residual, "electrical_kwh": m.energy_j["electrical"] / KWH_J,
+        "compressor_kwh": (m.energy_j["compressor"] + m.energy_j["bubbles"]) / KWH_J, "heat_kwh": m.energy_j["heat"] / KWH_J,
+        "steps": counts["steps"], "steps_per_s": driven.rate, "rejected_steps": counts["rejected"], "forced_steps": counts["forced"],
+        "events": counts["events"], "stability": loop.stability.score, "mode": loop.optimizer.mode.name,
+        "ledger_kwh": {k: v / KWH_J for k, v in m.energy_j.items()} | {"stored": m.stored_j / KWH_J}, "samples": samples,
+    }  # fmt: skip
+
+
+def _picture(state: Mapping[str, Any], loop: RealTimeController, rate: float, seconds: float, lines: deque[str]) -> Group:
+    energy, s = state["energy_j"], loop.settings
+    title = f"KPP, {state['time_s']:.1f} of {seconds:.0f} s, {'real time' if s.realtime else 'as fast as possible'}, mode {loop.optimizer.mode.name}"
+    now, clutch = Table.grid(padding=(0, 3)), "engaged" if state["engaged"] else "overrun"
+    now.add_row("chain", f"{state['v_chain']:.3f} m/s", "flywheel", f"{state['flywheel_radps']:.1f} rad/s", "clutch", clutch)
+    power = [f"{state[k] / 1e3:.1f} kW" for k in ("power_output", "power_input")]
+    now.add_row("output", power[0], "air now", power[1], "efficiency", f"{state['efficiency']:.4f}")
+    jitter = f"{loop.pacer.report().jitter_p99_s * 1e3:.2f} ms" if s.realtime else "-"
+    now.add_row("steps", f"{rate:,.0f} /s", "jitter p99", jitter, "stability", f"{loop.stability.score:.2f}")
+    ledger = Table("energy ledger", "kWh", box=None, padding=(0, 3, 0, 0), header_style="dim")
+    for name, joule in energy.items():
+        ledger.add_row(name, f"{joule / KWH_J:10.4f}")
+    ledger.add_row("stored", f"{state['stored_j'] / KWH_J:10.4f}")
+    ledger.add_row("not explained", f"{state['ledger_residual'] * 100:.2e} %")
+    reasons = [Text(r, style="yellow") for r in loop.stability.reasons]
+    return Group(Text(title, style="bold"), now, ledger, *reasons, *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines))
+
+
+def _chart(x: list[float], y: list[float], title: str, width: int = 72, height: int = 10) -> Text:
+    """A curve in Braille dots."""
+    low, high = min(y), max(y)
+    grid = [[0] * width for _ in range(height)]
+    for a, b in zip(x, y, strict=True):
+        column = round((a - x[0]) / max(x[-1] - x[0], 1e-9) * (2 * width - 1))
+        row = round((1.0 - (b - low) / max(high - low, 1e-9)) * (4 * height - 1))
+        grid[row // 4][column // 2] |= (0x01, 0x02, 0x04, 0x40)[row % 4] if column % 2 == 0 else (0x08, 0x10, 0x20, 0x80)[row % 4]
+    rows = ["".join(chr(0x2800 + cell) for cell in row) for row in grid]
+    rows[0] += f" {high:.3g}"
+    rows[-1] += f" {low:.3g}"
+    return Text("\n".join([title, *rows, f"{x[0]:.0f} s{'':>{width - 12}}{x[-1]:.0f} s"]))

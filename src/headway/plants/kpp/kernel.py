@@ -1,0 +1,432 @@
+"""The KPP plant's equations and their integration, compiled.
+
+State y: chain position s (m) and speed v (m/s), flywheel speed w (rad/s), the ledger (J, see LEDGER), then for each floater its air m (kg)
+and theta = m T (kg K). Air in a floater that is open below has the pressure p of the water around it, so V = R theta / p. With the water
+that it displaces and the atmosphere above, what it stores is its enthalpy, and the first law of an open system gives
+
+    cp theta' = cp k (m T_water - theta) + V p' + cp T_in m'          heat from the water, less the work of buoyancy, plus what flows in.
+
+Method: Dormand and Prince's 5(4) pair with Shampine's interpolant (the tables are SciPy's `RK45`). Events: air valve opens at the foot,
+closes when the floater has its air; vent at the head; shell full; clutch engages and overruns; pulse and coast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from scipy.integrate import RK45
+
+from headway.plants.kpp.settings import GAS_J_KGK as R
+from headway.plants.kpp.settings import HEAT_CAPACITY_J_KGK as CP
+from headway.plants.kpp.settings import WATER_KGPM3 as RHO
+from headway.runtime.timestep import pi_factor
+
+S, V, W = 0, 1, 2
+LEDGER = (
+    "compressor",
+    "bubbles",
+    "heat",
+    "electrical",
+    "generator",
+    "drag",
+    "gear",
+    "windage",
+    "expelled",
+    "spilled",
+    "vented",
+    "intake",
+    "clutch",
+    "rejected",
+)
+(COMPRESSOR, BUBBLES, HEAT, ELECTRICAL, GENERATOR, DRAG, GEAR, WINDAGE, EXPELLED, SPILLED, VENTED, INTAKE, CLUTCH, REJECTED) = range(
+    3, 3 + len(LEDGER)
+)
+AIR = 3 + len(LEDGER)
+HAIR = 1e-9  # metres: who stands at the foot but for rounding stands at the foot
+
+A21 = float(RK45.A[1, 0])
+A31, A32 = (float(x) for x in RK45.A[2, :2])
+A41, A42, A43 = (float(x) for x in RK45.A[3, :3])
+A51, A52, A53, A54 = (float(x) for x in RK45.A[4, :4])
+A61, A62, A63, A64, A65 = (float(x) for x in RK45.A[5, :5])
+B1, _, B3, B4, B5, B6 = (float(x) for x in RK45.B)
+E1, _, E3, E4, E5, E6, E7 = (float(x) for x in RK45.E)
+P = np.ascontiguousarray(RK45.P)
+
+# The discrete part, kept beside y: engaged (0 or 1), s of the next floater at the foot and at the head, which floaters these are, time of the
+# next switch of pulse and coast, whether the clutch may engage, the load 0..1, whether air is let in.
+ENGAGED, NEXT_IN, NEXT_OUT, WHICH_IN, WHICH_OUT, SWITCH, MAY_ENGAGE, LOAD, AIR_ON, FULL = range(10)
+# What `run` counts, and its last proposal for a step.
+STEPS, REJECTED_STEPS, EVENTS, FORCED, ERROR, STEP, STATUS, CALLS = range(8)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-def]
+    """dy/dt; returns the torque that the clutch carries, N m. valve: (n,) 1 where air flows in; full: (n,) 1 where the shell spills."""
+    n, s, v, w = c.n, y[S], y[V], y[W]
+    air, theta, d_air, d_theta = y[AIR : AIR + n], y[AIR + n :], dy[AIR : AIR + n], dy[AIR + n :]
+    volume = growth = warmth = flow = 0.0
+    lowest = 0.9 * (c.p_in - c.weight * (c.x_out - c.x_in))  # of those beyond the head, who have no air
+    for i in range(n):
+        q = s + i * c.spacing - c.x_in
+        x = q - c.loop * np.floor((q + HAIR) / c.loop)
+        per_p = 1.0 / max(c.p_in - c.weight * x, lowest)
+        rate = -c.weight * v * per_p
+        heat = c.heat * (air[i] * c.water - theta[i])
+        change = heat + theta[i] * (R / CP) * rate + valve[i] * c.flow * c.water
+        d_theta[i], d_air[i] = change, valve[i] * c.flow
+        volume += theta[i] * per_p
+        growth += (change - theta[i] * rate) * per_p
+        warmth += heat
+        flow += valve[i]
+    volume *= R
+    growth *= R
+    spilled = 0.0
+    if d[FULL] > 0.0:
+        for i in range(n):
+            if full[i] > 0.0 and theta[i] > 0.0:  # the shell holds no more: V stays, the rest of the air leaves
+                q = s + i * c.spacing - c.x_in
+                p = c.p_in - c.weight * (q - c.loop * np.floor((q + HAIR) / c.loop))
+                rate = -c.weight * v / p
+                growth -= R * (d_theta[i] - theta[i] * rate) / p
+                d_theta[i] = theta[i] * rate
+                d_air[i] = air[i] * rate * (1.0 - R / CP) - c.heat * (air[i] * c.water - theta[i]) * air[i] / theta[i]
+                spilled -= CP * (theta[i] / air[i] - c.water) * d_air[i]
+    inertia = c.inertia - RHO * volume
+    drag = c.drag * v * abs(v)
+    gear = c.friction * v / np.sqrt(v * v + 1e-4) + c.viscous * v
+    taken = RHO * max(-growth, 0.0)
+    force = c.weight * volume + c.shell - drag - gear - taken * v
+    torque, windage = d[LOAD] * np.interp(w, speeds, torques), c.windage * w
+    if d[ENGAGED] > 0.0:
+        a = (force - c.ratio * (torque + windage)) / (inertia + c.flywheel * c.ratio * c.ratio)
+        b = a * c.ratio
+    else:
+        a, b = force / inertia, -(torque + windage) / c.flywheel
+    dy[S], dy[V], dy[W] = v, a, b
+    dy[COMPRESSOR], dy[BUBBLES], dy[HEAT] = flow * c.flow * c.compression, c.bubble, CP * warmth
+    dy[ELECTRICAL], dy[GENERATOR] = c.efficiency * torque * w, (1.0 - c.efficiency) * torque * w
+    dy[DRAG], dy[GEAR], dy[WINDAGE] = drag * v, gear * v, windage * w
+    dy[EXPELLED], dy[SPILLED] = 0.5 * RHO * abs(growth) * v * v, spilled
+    dy[VENTED] = dy[INTAKE] = dy[CLUTCH] = 0.0
+    dy[REJECTED] = dy[COMPRESSOR] + c.bubble - c.shell * v
+    return c.flywheel * b + torque + windage
+
+
+@njit(cache=True)
+def volume_of(y, i, c):  # type: ignore[no-untyped-def]
+    """Air volume of floater i, m3."""
+    q = y[S] + i * c.spacing - c.x_in
+    x = q - c.loop * np.floor((q + HAIR) / c.loop)
+    return R * y[AIR + c.n + i] / (c.p_in - c.weight * x)
+
+
+@njit(cache=True)
+def volumes(y, c):  # type: ignore[no-untyped-def]
+    """Air in each floater, (n,) m3."""
+    out = np.zeros(c.n)
+    for i in range(c.n):
+        if y[AIR + i] > 0.0:
+            out[i] = volume_of(y, i, c)
+    return out
+
+
+@njit(cache=True)
+def stored(y, c):  # type: ignore[no-untyped-def]
+    """Energy in the plant, J: of motion, and enthalpy of the air over that at the water's temperature."""
+    volume = 0.0
+    enthalpy = 0.0
+    for i in range(c.n):
+        if y[AIR + i] > 0.0:
+            volume += volume_of(y, i, c)
+            enthalpy += CP * (y[AIR + c.n + i] - y[AIR + i] * c.water)
+    return 0.5 * (c.inertia - RHO * volume) * y[V] ** 2 + 0.5 * c.flywheel * y[W] ** 2 + enthalpy
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def step(y, h, k, new, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-def]
+    """One step of length h from y, with k[0] the slope there; fills k (7, len) and new. Returns the clutch's torque at its end."""
+    n = len(y)
+    k1, k2, k3, k4, k5, k6, k7 = k[0], k[1], k[2], k[3], k[4], k[5], k[6]
+    for i in range(n):
+        new[i] = y[i] + h * (A21 * k1[i])
+    rhs(new, k2, d, valve, full, c, speeds, torques)
+    for i in range(n):
+        new[i] = y[i] + h * (A31 * k1[i] + A32 * k2[i])
+    rhs(new, k3, d, valve, full, c, speeds, torques)
+    for i in range(n):
+        new[i] = y[i] + h * (A41 * k1[i] + A42 * k2[i] + A43 * k3[i])
+    rhs(new, k4, d, valve, full, c, speeds, torques)
+    for i in range(n):
+        new[i] = y[i] + h * (A51 * k1[i] + A52 * k2[i] + A53 * k3[i] + A54 * k4[i])
+    rhs(new, k5, d, valve, full, c, speeds, torques)
+    for i in range(n):
+        new[i] = y[i] + h * (A61 * k1[i] + A62 * k2[i] + A63 * k3[i] + A64 * k4[i] + A65 * k5[i])
+    rhs(new, k6, d, valve, full, c, speeds, torques)
+    for i in range(n):
+        new[i] = y[i] + h * (B1 * k1[i] + B3 * k3[i] + B4 * k4[i] + B5 * k5[i] + B6 * k6[i])
+    return rhs(new, k7, d, valve, full, c, speeds, torques)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def local_error(y, new, h, k, c, rtol, atol):  # type: ignore[no-untyped-def]
+    """Root mean square of the estimated error over its tolerance; s, v, w and the air count, the ledger does not."""
+    total = 0.0
+    for i in range(3):
+        e = h * (E1 * k[0, i] + E3 * k[2, i] + E4 * k[3, i] + E5 * k[4, i] + E6 * k[5, i] + E7 * k[6, i])
+        scale = atol * (c.ratio if i == W else 1.0) + rtol * max(abs(y[i]), abs(new[i])) * (i != S)
+        total += (e / scale) ** 2
+    part = 0.0
+    for i in range(AIR + c.n, len(y)):
+        e = h * (E1 * k[0, i] + E3 * k[2, i] + E4 * k[3, i] + E5 * k[4, i] + E6 * k[5, i] + E7 * k[6, i])
+        part += e * e
+    part /= ((atol + rtol) * c.air * c.water) ** 2
+    return np.sqrt((total + part) / (3.0 + 0.5 * c.n))
+
+
+@njit(cache=True, error_model="numpy")
+def within(y, k, h, part, out):  # type: ignore[no-untyped-def]
+    """The state at y's time + part * h, by the interpolant of the step that k belongs to."""
+    w = np.empty(7)
+    for j in range(7):
+        w[j] = h * part * (P[j, 0] + part * (P[j, 1] + part * (P[j, 2] + part * P[j, 3])))
+    for i in range(len(y)):
+        out[i] = y[i] + w[0] * k[0, i] + w[2] * k[2, i] + w[3] * k[3, i] + w[4] * k[4, i] + w[5] * k[5, i] + w[6] * k[6, i]
+
+
+@njit(cache=True, error_model="numpy")
+def reach(y, k, h, at, goal):  # type: ignore[no-untyped-def]
+    """Part of the step, 0..1, at which component `at` of the interpolant comes to `goal`; Newton's method, held within a bracket."""
+    low, high = 0.0, 1.0
+    a = b = e = f = 0.0
+    for j in range(7):
+        a += P[j, 0] * k[j, at]
+        b += P[j, 1] * k[j, at]
+        e += P[j, 2] * k[j, at]
+        f += P[j, 3] * k[j, at]
+    wanted = (goal - y[at]) / h
+    part = min(max(wanted / (a + b + e + f), 0.0), 1.0)
+    for _ in range(50):
+        value = part * (a + part * (b + part * (e + part * f))) - wanted
+        if value > 0.0:
+            high = part
+        else:
+            low = part
+        slope = a + part * (2.0 * b + part * (3.0 * e + part * 4.0 * f))
+        nxt = part - value / slope if slope != 0.0 else 0.5 * (low + high)
+        if not low <= nxt <= high:
+            nxt = 0.5 * (low + high)
+        if abs(nxt - part) < 1e-13:
+            return nxt
+        part = nxt
+    return part
+
+
+@njit(cache=True, error_model="numpy")
+def slip(y, c):  # type: ignore[no-untyped-def]
+    """How much faster the gear turns than the flywheel, rad/s."""
+    return c.ratio * y[V] - y[W]
+
+
+@njit(cache=True)
+def fill(y, i, c):  # type: ignore[no-untyped-def]
+    """How much the air of floater i exceeds its shell, m3."""
+    return volume_of(y, i, c) - c.volume
+
+
+NONE, FOOT, HEAD, SHELL, ENGAGE, OVERRUN = range(6)
+
+
+@njit(cache=True, error_model="numpy")
+def first_event(y, k, h, new, torque, d, valve, full, c, speeds, torques, mid, slope):  # type: ignore[no-untyped-def]
+    """(kind, part of the step, floater) of the first event within the step from y to new; NONE if there is none."""
+    kind, part, which = NONE, 1.0, -1
+    if new[S] >= d[NEXT_IN]:
+        kind, part, which = FOOT, reach(y, k, h, S, d[NEXT_IN]), int(d[WHICH_IN])
+    if new[S] >= d[NEXT_OUT]:
+        at = reach(y, k, h, S, d[NEXT_OUT])
+        if at < part or kind == NONE:
+            kind, part, which = HEAD, at, int(d[WHICH_OUT])
+    if d[ENGAGED] == 0.0 and d[MAY_ENGAGE] > 0.0 and slip(new, c) >= 0.0:
+        low, high = 0.0, part
+        within(y, k, h, part, mid)
+        if slip(mid, c) >= 0.0:
+            while high - low > 1e-10:
+                at = 0.5 * (low + high)
+                within(y, k, h, at, mid)
+                if slip(mid, c) >= 0.0:
+                    high = at
+                else:
+                    low = at
+            kind, part, which = ENGAGE, high, -1
+    if d[ENGAGED] > 0.0 and torque < 0.0:
+        low, high = 0.0, part
+        within(y, k, h, part, mid)
+        if rhs(mid, slope, d, valve, full, c, speeds, torques) < 0.0:
+            while high - low > 1e-10:
+                at = 0.5 * (low + high)
+                within(y, k, h, at, mid)
+                if rhs(mid, slope, d, valve, full, c, speeds, torques) < 0.0:
+                    high = at
+                else:
+                    low = at
+            kind, part, which = OVERRUN, high, -1
+    may_fill = R * c.air * c.water > c.volume * (c.p_in - c.weight * (c.x_out - c.x_in)) * (1.0 + 1e-9)
+    for i in range(c.n if may_fill else 0):
+        if (
+            new[AIR + c.n + i] > 0.0
+            and full[i] == 0.0
+            and valve[i] == 0.0
+            and i != int(d[WHICH_OUT])
+            and fill(new, i, c) > 1e-12
+            and fill(y, i, c) <= 1e-12
+        ):
+            low, high = 0.0, part
+            within(y, k, h, part, mid)
+            if fill(mid, i, c) > 1e-12:
+                while high - low > 1e-10:
+                    at = 0.5 * (low + high)
+                    within(y, k, h, at, mid)
+                    if fill(mid, i, c) > 1e-12:
+                        high = at
+                    else:
+                        low = at
+                kind, part, which = SHELL, high, i
+    return kind, part, which
+
+
+@njit(cache=True, error_model="numpy")
+def happen(kind, which, y, d, valve, full, c):  # type: ignore[no-untyped-def]
+    """Let an event take place: the discrete part changes, and what jumps, jumps; the ledger is kept."""
+    n = c.n
+    if kind == FOOT:
+        if d[AIR_ON] > 0.0 and y[AIR + which] <= 0.0:
+            valve[which] = 1.0
+        d[NEXT_IN] += c.spacing
+        d[WHICH_IN] = (which - 1) % n
+    elif kind == HEAD:
+        air, theta = y[AIR + which], y[AIR + n + which]
+        if air > 0.0:
+            before = stored(y, c)
+            inertia = c.inertia
+            for i in range(n):
+                if y[AIR + i] > 0.0:
+                    inertia -= RHO * volume_of(y, i, c)
+            lost = CP * (theta - air * c.water)
+            y[V] *= inertia / (
+                inertia + RHO * R * theta / (c.p_in - c.weight * (c.x_out - c.x_in))
+            )  # water takes the air's place, and is carried along
+            y[AIR + which] = y[AIR + n + which] = 0.0
+            y[VENTED] += lost
+            y[INTAKE] += before - lost - stored(y, c)
+            if d[ENGAGED] > 0.0 and slip(y, c) < 0.0:
+                d[ENGAGED] = 0.0
+        valve[which] = 0.0
+        if full[which] > 0.0:
+            full[which] = 0.0
+            d[FULL] -= 1.0
+        d[NEXT_OUT] += c.spacing
+        d[WHICH_OUT] = (which - 1) % n
+    elif kind == SHELL:
+        full[which] = 1.0
+        d[FULL] += 1.0
+    elif kind == ENGAGE:
+        engage(y, d, c)
+    elif kind == OVERRUN:
+        d[ENGAGED] = 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def engage(y, d, c):  # type: ignore[no-untyped-def]
+    """The clutch closes: chain and flywheel turn as one from now on; what the impact costs goes to the ledger."""
+    before = stored(y, c)
+    inertia = c.inertia
+    for i in range(c.n):
+        if y[AIR + i] > 0.0:
+            inertia -= RHO * volume_of(y, i, c)
+    y[V] = (inertia * y[V] + c.flywheel * c.ratio * y[W]) / (inertia + c.flywheel * c.ratio**2)
+    y[W] = c.ratio * y[V]
+    y[CLUTCH] += before - stored(y, c)
+    d[ENGAGED] = 1.0
+
+
+@njit(cache=True, error_model="numpy")
+def switch(t, y, d, c):  # type: ignore[no-untyped-def]
+    """Pulse and coast: the clutch is held open, or let go."""
+    if d[MAY_ENGAGE] > 0.0:
+        d[MAY_ENGAGE] = d[ENGAGED] = 0.0
+        d[SWITCH] = t + c.coast
+    else:
+        d[MAY_ENGAGE] = 1.0
+        d[SWITCH] = t + c.pulse
+        if slip(y, c) >= 0.0:
+            engage(y, d, c)
+
+
+@njit(cache=True, error_model="numpy")
+def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, mid):  # type: ignore[no-untyped-def]
+    """Integrate y from t to `end`, seconds; returns the time reached, earlier where count[STATUS] tells of trouble.
+
+    control: (rtol, atol, shortest, longest step). count: see above; STATUS 1: a value that is no number, 2: too many steps.
+    """
+    rtol, atol, shortest, longest = control
+    n, most = c.n, count[STEPS] + count[REJECTED_STEPS] + 1e7
+    count[STATUS] = 0.0
+    h = min(max(count[STEP], shortest), longest)
+    before = count[ERROR]
+    fresh = True
+    while t < end - 1e-12:
+        target, closes = min(end, d[SWITCH]), -1
+        for i in range(n):
+            if valve[i] > 0.0:
+                at = t + (c.air - y[AIR + i]) / c.flow
+                if at < target:
+                    target, closes = at, i
+        cut = t + h >= target - 1e-12
+        trial = max(target - t, 0.0) if cut else h
+        if trial > 0.0:
+            if fresh:
+                rhs(y, k[0], d, valve, full, c, speeds, torques)
+                fresh = False
+            torque = step(y, trial, k, new, d, valve, full, c, speeds, torques)
+            error = local_error(y, new, trial, k, c, rtol, atol)
+            if not np.isfinite(error) or not np.isfinite(new[V]):
+                count[STATUS] = 1.0
+                return t
+            if error > 1.0 and trial > shortest * 1.000001:
+                h = max(trial * pi_factor(error, 1.0, 5.0), shortest)
+                count[REJECTED_STEPS] += 1
+                continue
+            count[FORCED] += error > 1.0
+            count[STEPS] += 1
+            if count[STEPS] + count[REJECTED_STEPS] > most:
+                count[STATUS] = 2.0
+                return t
+            kind, part, which = first_event(y, k, trial, new, torque, d, valve, full, c, speeds, torques, mid, k[7])
+            if not cut:
+                h = min(max(trial * pi_factor(error, before, 5.0), shortest), longest)
+                before = max(error, 1e-4)
+            if kind != NONE:
+                within(y, k, trial, part, mid)
+                y[:] = mid
+                if kind == FOOT or kind == HEAD:  # to the last bit: the next floater is one spacing on
+                    y[S] = d[NEXT_IN] if kind == FOOT else d[NEXT_OUT]
+                t += part * trial
+                happen(kind, which, y, d, valve, full, c)
+                count[EVENTS] += 1
+                fresh = True
+                continue
+            y[:] = new
+            k[0, :] = k[6, :]
+            t = target if cut else t + trial
+        if closes >= 0 and t >= target - 1e-12:
+            valve[closes] = 0.0
+            y[AIR + closes] = c.air
+            count[EVENTS] += 1
+            fresh = True
+        if t >= d[SWITCH] - 1e-12:
+            switch(t, y, d, c)
+            count[EVENTS] += 1
+            fresh = True
+    count[STEP], count[ERROR] = h, before
+    return end

@@ -1,0 +1,60 @@
+"""Dotted paths into a state: `floaters.v_chain`, `junctions.*.queue`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+
+class Path:
+    """A pattern of fields. `*` stands for one part, alone for everything.
+
+    >>> Path("junctions.*.queue").matches("junctions.A1.queue")
+    True
+    """
+
+    __slots__ = ("_match", "text")
+
+    def __init__(self, text: str) -> None:
+        if not re.fullmatch(r"\*|[^.*\s]+(\.([^.*\s]+|\*))*|\*(\.([^.*\s]+|\*))+", text):
+            raise ValueError(f"{text!r} is no path: names with dots in between, * for any one part.")
+        self.text = text
+        self._match = _matcher(text)
+
+    def matches(self, path: str) -> bool:
+        return self._match(path) is not None
+
+    def check(self, sample: Mapping[str, Any] | None) -> None:
+        """Raises ValueError if nothing in `sample` matches; None is not looked into."""
+        if sample is None:
+            return
+        known = list(flatten(sample))
+        if not any(self.matches(p) for p in known):
+            near = ", ".join(sorted(known)[:12])
+            raise ValueError(f"there is no {self.text!r} in the state. There are: {near}{', ...' if len(known) > 12 else ''}.")
+
+    def find(self, flat: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        if self.text in flat:
+            return [(self.text, flat[self.text])]
+        if "*" not in self.text:
+            return []
+        return [(path, value) for path, value in flat.items() if self.matches(path)]
+
+
+@lru_cache(maxsize=1024)
+def _matcher(text: str) -> Any:
+    parts = text.split(".")
+    return re.compile(".*" if text == "*" else r"\.".join("[^.]+" if part == "*" else re.escape(part) for part in parts)).fullmatch
+
+
+def flatten(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings, by dotted path."""
+    flat: dict[str, Any] = {}
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key if prefix else key] = value
+    return flat

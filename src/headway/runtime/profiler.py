@@ -1,0 +1,99 @@
+"""Where the time goes: named sections and counters over a window, on a monotonic clock."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class SectionReport:
+    """Of one section, over the window: calls since the start, and seconds. budget_use: 95th percentile / budget; 0 without one."""
+
+    calls: int
+    mean_s: float
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    max_s: float
+    budget_use: float
+
+
+class Section:
+    """`with` it around the work to be timed. One at a time: a section is not entered again before it was left."""
+
+    __slots__ = ("_append", "_begun", "_clock", "budget_s", "calls", "window")
+
+    def __init__(self, window: int, budget_s: float) -> None:
+        self.window: deque[float] = deque(maxlen=window)
+        self._append, self._clock, self._begun = self.window.append, time.perf_counter, 0.0
+        self.calls, self.budget_s = 0, budget_s
+
+    def __enter__(self) -> None:
+        self._begun = self._clock()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._append(self._clock() - self._begun)
+        self.calls += 1
+
+
+class _Off:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+
+OFF = _Off()
+
+
+class PerformanceProfiler:
+    """Sections by name, made once and then entered for half a microsecond a pair; switched off, all are one that does nothing.
+
+    >>> profiler = PerformanceProfiler()
+    >>> advance = profiler.section("advance", budget_s=0.02)
+    >>> with advance:
+    ...     pass
+    >>> profiler.report()["advance"].calls
+    1
+    """
+
+    def __init__(self, window: int = 1024, on: bool = True) -> None:
+        if window < 1:
+            raise ValueError(f"window: {window} is not allowed: at least 1 call.")
+        self._window, self.on = window, on
+        self._sections: dict[str, Section] = {}
+        self._counters: dict[str, float] = {}
+
+    def section(self, name: str, budget_s: float = 0.0) -> Section | _Off:
+        """The section called `name`, to be kept by who uses it."""
+        if not self.on:
+            return OFF
+        if name not in self._sections:
+            self._sections[name] = Section(self._window, budget_s)
+        return self._sections[name]
+
+    def count(self, name: str, more: float = 1.0) -> None:
+        if self.on:
+            self._counters[name] = self._counters.get(name, 0.0) + more
+
+    def report(self) -> dict[str, SectionReport]:
+        found = {}
+        for name, section in self._sections.items():
+            seconds = np.array(section.window) if section.window else np.zeros(1)
+            p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
+            use = float(p95) / section.budget_s if section.budget_s else 0.0
+            found[name] = SectionReport(section.calls, float(seconds.mean()), float(p50), float(p95), float(p99), float(seconds.max()), use)
+        return found
+
+    def figures(self) -> dict[str, float]:
+        """All of it flat, by dotted name, for the metrics."""
+        flat = {f"counter.{name}": value for name, value in self._counters.items()}
+        for name, report in self.report().items():
+            flat |= {f"section.{name}.{field}": float(getattr(report, field)) for field in SectionReport.__slots__}
+        return flat

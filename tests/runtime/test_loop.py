@@ -1,0 +1,142 @@
+"""The real-time loop with a real plant on it: on time, in real time, through faults and kills."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from bench.faults import SILENT, Clock, faults
+
+from headway.engine.kpp import KppRun, LoadControl, runtime_settings
+from headway.plants.kpp import KppSettings
+from headway.runtime import RealTimeController, Rule, RuntimeSettings, StepBounds, StoppedError
+
+
+def loop_of(run, realtime=0.0, tell=None, clock=None, **more):
+    settings = runtime_settings(realtime, "balanced", 0.0, StepBounds(), **more)
+    return RealTimeController(run, settings, tell, clock=clock or time.monotonic, sleep=clock.sleep if clock else time.sleep)
+
+
+def test_a_hundred_faults_by_a_seed_none_silent():
+    tally = faults(100, streets=1, seed=7, tell=lambda line: None)
+    assert sum(tally.values()) == 100
+    assert not [key for key in tally if key[1] == SILENT]
+
+
+def test_in_real_time_no_tick_drifts_and_none_is_missed():
+    run = KppRun(KppSettings(), StepBounds())
+    loop = loop_of(run, 1.0)
+    subs = [loop.streams.subscribe(f"s{k}", 20.0, size=8) for k in range(100)]
+    begun = time.monotonic()
+    loop.run(2.0)
+    assert time.monotonic() - begun == pytest.approx(2.0, abs=0.1)
+    assert loop.pacer.report().drift_s == 0.0
+    assert all(s.delivery.offered >= 15 for s in subs)
+
+
+def test_a_tick_that_takes_too_long_changes_the_mode_and_tells_so():
+    clock, told = Clock(), []
+
+    class Heavy(KppRun):
+        def advance(self, period_s, shortest_s):
+            super().advance(period_s, shortest_s)
+            clock.now += 0.08 if self.time_s < 10.0 else 0.001
+
+    loop = loop_of(Heavy(KppSettings(), StepBounds()), 1.0, lambda at_s, kind, data: told.append((kind, data)), clock)
+    loop.run(10.0)
+    assert loop.optimizer.mode.name == "performance"
+    assert loop.stepper.floor_s == 0.2
+    loop.run(30.0)
+    assert loop.optimizer.mode.name == "balanced"
+    assert [d["mode"] for k, d in told if k == "runtime.mode"] == ["performance", "balanced"]
+
+
+def test_alerts_reach_the_record_and_a_path_that_is_not_there_is_refused_at_the_start():
+    told = []
+    rules = (Rule("running", "floaters.v_chain", ">", 1.0, for_s=0.2),)
+    loop = loop_of(KppRun(KppSettings(), StepBounds()), 0.0, lambda at_s, kind, data: told.append(kind), rules=rules)
+    loop.optimizer.choose("accuracy")
+    begun = time.monotonic()
+    while "alert.opened" not in told and time.monotonic() - begun < 10.0:
+        loop.tick()
+    assert "alert.opened" in told
+    with pytest.raises(ValueError, match="v_chian"):
+        loop_of(KppRun(KppSettings(), StepBounds()), rules=(Rule("x", "floaters.v_chian", ">", 1.0),))
+
+
+def test_what_cannot_be_mended_stops_with_the_reason():
+    class Broken(KppRun):
+        def advance(self, period_s, shortest_s):
+            raise KeyError("broken for good")
+
+    told = []
+    loop = loop_of(Broken(KppSettings(), StepBounds()), 0.0, lambda at_s, kind, data: told.append(data))
+    with pytest.raises(StoppedError, match="broken for good"):
+        loop.run(1.0)
+    strategies = [d["strategy"] for d in told if "strategy" in d]
+    assert strategies[0] == "retry with a smaller step"
+    assert strategies[-1] == "stop safely"
+    assert len(strategies) == len(set(strategies))
+
+
+def test_the_load_control_holds_the_speed_that_is_asked_for():
+    run = KppRun(KppSettings(), StepBounds(), LoadControl(2.2))
+    loop_of(run).run(120.0)
+    assert run.plant.v_chain == pytest.approx(2.2, abs=0.03)
+
+
+@pytest.mark.parametrize("bad", [{"period_s": 0.0}, {"realtime": -1.0}, {"mode": "turbo"}, {"overrun": "panic"}, {"checkpoint_s": -1.0}])
+def test_settings_of_the_loop_that_cannot_be_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        RuntimeSettings(**bad)
+
+
+def headway(*words, **more):
+    return subprocess.run([sys.executable, "-m", "headway", "kpp", "run", *words], capture_output=True, text=True, timeout=120, **more)
+
+
+def test_the_command_gives_one_object_with_the_figures_and_refuses_nonsense(tmp_path):
+    done = headway("--seconds", "30", "--h2", "--json", str(tmp_path / "a.json"), "--csv", str(tmp_path / "a.csv"), "--plot")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert 0.0 < result["efficiency"] < 1.0
+    assert result["ledger_residual"] < 1e-3
+    assert result["electrical_kwh"] < result["compressor_kwh"]
+    assert result["heat_kwh"] > 0.0
+    assert result["steps"] > 500
+    assert result["steps_per_s"] > 0.0
+    assert {"time_s", "v_chain", "power_output", "efficiency"} <= set(result["samples"][-1])
+    assert result["samples"][-1]["time_s"] == pytest.approx(30.0)
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == len(result["samples"]) + 1
+    assert json.loads(headway("--seconds", "2", "--json", "-").stdout)["seconds"] == pytest.approx(2.0)
+    for words, said in (
+        (("--floaters", "65"), "even"),
+        (("--volume", "-1"), "volume_m3"),
+        (("--dt-min", "1"), "shortest_s"),
+        (("--mode", "x"), "balanced"),
+    ):
+        refused = headway("--seconds", "1", *words)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+
+
+def test_killed_it_goes_on_from_its_checkpoint(tmp_path):
+    words = [sys.executable, "-m", "headway", "kpp", "run", "--seconds", "600", "--realtime", "--data", str(tmp_path), "--json", "-"]
+    first = subprocess.Popen(words, stdout=subprocess.PIPE)
+    path, deadline = tmp_path / "kpp.npz", time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    kept = float(np.load(path)["_t"])
+    assert kept >= 10.0
+    done = headway("--seconds", "60", "--data", str(tmp_path), "--json", "-")
+    result = json.loads(done.stdout)
+    assert result["samples"][0]["time_s"] == pytest.approx(kept)
+    assert result["seconds"] == pytest.approx(60.0)
+    assert not path.exists()
