@@ -1,15 +1,20 @@
-"""python -m bench [table|speed|qtable|gate|safety|memory|street|sensing|learning ...]: all of them, in this order, where none is named."""
+"""python -m bench [NAME ...]: all of them where none is named, in the order of PARTS."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import compare, longrun, speed
+from bench import compare, faults, kpp, longrun, speed
 
 PARTS = {
     "speed": speed.loop,
     "qtable": speed.qtable,
     "gate": speed.gate,
+    "kpp": kpp.speed,
+    "precision": kpp.precision,
+    "watching": kpp.watching,
+    "faults": faults.faults,
+    "realtime": kpp.realtime,
     "table": compare.table,
     "street": compare.street,
     "sensing": compare.sensing,
