@@ -99,7 +99,12 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
 def street_killed(random: np.random.Generator, folder: Path) -> str:
     """Kill the street process of a running street at a moment by chance."""
     settings = overridden(
-        Settings(), {"street": {"scenario": "cologne1", "timing": "benchmark"}, "recovery": {"folder": str(folder), "checkpoint_s": 20.0}}
+        Settings(),
+        {
+            "street": {"scenario": "cologne1", "timing": "benchmark"},
+            "recovery": {"folder": str(folder), "checkpoint_s": 20.0},
+            "loop": {"realtime": 300.0},
+        },
     )
     engine, at_s, killed, restarted, last = Engine(Task(settings, 25200.0 + 240.0)), 25200.0 + float(random.uniform(30, 180)), False, False, 0.0
     for message in engine.messages():

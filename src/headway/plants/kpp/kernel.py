@@ -371,7 +371,9 @@ def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, m
     """
     rtol, atol, shortest, longest = control
     n, most = c.n, count[STEPS] + count[REJECTED_STEPS] + 1e7
-    count[STATUS] = 0.0
+    count[STATUS] = 0.0 if np.isfinite(y.sum()) else 1.0
+    if count[STATUS] > 0.0:
+        return t
     h = min(max(count[STEP], shortest), longest)
     before = count[ERROR]
     fresh = True
