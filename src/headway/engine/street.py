@@ -22,7 +22,9 @@ from headway.engine.board import JunctionState
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Network, Timing
 from headway.safety import SafetyGate, Source
-from headway.values import Event, Observation, Proposal, Vehicles
+from headway.values import ColourArray, Event, Observation, Proposal, Vehicles
+
+MOST_CHANGES = 100_000
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Street:
         self._failing = ""
         self.confident: np.ndarray[Any, Any] | None = None
         self.durations = Durations()
+        self.changes: list[tuple[float, int, int]] = []  # (time s, signal group, colour) since somebody took them
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
@@ -74,6 +77,8 @@ class Street:
         t2 = clock()
         command = self.gate.admit(proposal, seen.at_s, seen, fallback)
         t3 = clock()
+        if command.colours.tobytes() != self.plant.shown.tobytes():
+            self._note(command.colours, seen.at_s)
         for event in command.interventions:
             self._record(event)
         self.plant.apply(command)
@@ -81,6 +86,11 @@ class Street:
         self.plant.advance(period_s)
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
+
+    def _note(self, colours: ColourArray, at_s: float) -> None:
+        """Keep which groups change their colour, for the record; no more of them where nobody takes them."""
+        if len(self.changes) < MOST_CHANGES:
+            self.changes += [(at_s, g, int(colours[g])) for g in np.flatnonzero(colours != self.plant.shown).tolist()]
 
     def _decide(self, seen: Observation) -> tuple[Proposal | None, Proposal | None]:
         """The controller's proposal, with the junctions that it is not sure of left to the fallback, and the fallback's."""

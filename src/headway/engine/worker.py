@@ -19,7 +19,7 @@ from headway.engine import checkpoint
 from headway.engine.board import Board, JunctionState
 from headway.engine.record import EventLog
 from headway.engine.street import Street, open_street
-from headway.plants.sumo import SumoSettings
+from headway.plants.sumo import Scene, SumoSettings
 from headway.roads import PROFILES, read_network, work_out
 from headway.roads.catalogue import scenario
 from headway.runtime import (
@@ -58,6 +58,9 @@ class Snapshot:
     trouble: str
     junctions: tuple[JunctionState, ...]
     mode: str = "balanced"
+    controller: str = ""
+    shown: bytes = b""
+    scene: Scene | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,37 @@ class Done:
 
     time_s: float
     finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Colours that changed: (time s, signal group, colour), in order."""
+
+    changes: tuple[tuple[float, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An order: whether snapshots carry the scene, with every vehicle; `record`: whether changes of colour are handed out."""
+
+    scene: bool = True
+    record: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An order: an operator's override of a junction ends."""
+
+    junction: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Optimise:
+    """An order: how often the optimisation cycle runs, seconds; how fast time goes, times real time (below 0: as it is)."""
+
+    cycle_s: float = 0.0
+    realtime: float = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +139,7 @@ class _Run:
     tick_s: float
     interventions: list[int]
     record: Callable[[Event], None]
+    look: Look = Look(False, False)
 
     @property
     def time_s(self) -> float:
@@ -182,17 +217,23 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
                     loop.keep()
                     outbox.put(Done(run.time_s, False), keep=True)
                     return
+                if isinstance(order, Optimise):
+                    settings = _optimise(run, settings, order)
+                    loop, outside = _loop(run, settings)
+                    continue
                 before, run = run, _obey(outbox, run, order, task)
                 if run is not before:
                     loop, outside = _loop(run, settings)
                     end_s = min(task.until_s, run.of.end_s)
             loop.tick(end_s)
             for message in outside.take():
+                _hand_out_signals(outbox, run)
                 outbox.put(_snapshot(run, loop, message.values["board"]))
                 if watched and _follow(run, watched, settings):
                     settings = watched.current
                     run.tick_s = settings.loop.tick_s
                     loop, outside = _loop(run, settings)
+        _hand_out_signals(outbox, run)
         outbox.put(_snapshot(run, loop, run.street.junctions()), keep=True)
         outbox.put(Done(run.street.plant.time_s, True), keep=True)
         checkpoint.clear(run.folder / "checkpoints")
@@ -200,6 +241,12 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     finally:
         run.log.close()
         run.street.plant.close()
+
+
+def _hand_out_signals(outbox: Outbox, run: _Run) -> None:
+    taken, run.street.changes = run.street.changes, []
+    if taken and run.look.record:
+        outbox.put(Signals(tuple(taken)), keep=True)
 
 
 def _set_up_logs(settings: Settings) -> None:
@@ -281,16 +328,33 @@ def _open(outbox: Outbox, task: Task) -> _Run:
     return _Run(street, of, log, folder, key, s.loop.tick_s, counted, record)
 
 
+def _optimise(run: _Run, settings: Settings, order: Optimise) -> Settings:
+    """Another cycle or pace from now on; what is not allowed is recorded and changes nothing."""
+    wish = {k: v for k, v in (("cycle_s", order.cycle_s), ("realtime", order.realtime)) if v > 0.0 or (k == "realtime" and v == 0.0)}
+    try:
+        settings = overridden(settings, {"loop": wish})
+    except ValueError as error:
+        run.record(Event(run.time_s, "engine.order_refused", "", {"order": repr(order), "why": str(error)}))
+        return settings
+    run.street.cycle_s = settings.loop.cycle_s
+    run.record(Event(run.time_s, "engine.settings", "", {"changed": list(wish), **wish}))
+    return settings
+
+
 def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
     """Orders are taken between two ticks; the event says at which simulated time one came into force, or why it was refused."""
     now = run.street.plant.time_s
     try:
         if isinstance(order, Override):
             run.street.gate.order(order, now)
+        elif isinstance(order, Release):
+            run.street.gate.release(order.junction, order.by, now)
+        elif isinstance(order, Look):
+            run.look = order
         elif isinstance(order, Switch):
             return _switch(outbox, run, order, task)
         else:
-            raise ValueError(f"no order of the kind {type(order).__name__}. There are: Override, Switch.")
+            raise ValueError(f"no order of the kind {type(order).__name__}. There are: Override, Release, Optimise, Look, Switch.")
     except (ValueError, OSError) as error:
         run.record(Event(now, "engine.order_refused", "", {"order": repr(order), "why": str(error)}))
     return run
@@ -327,6 +391,7 @@ def _snapshot(run: _Run, loop: RealTimeController, junctions: tuple[JunctionStat
         street.plant.time_s, run.of.begin_s, run.of.end_s, len(street.seen.vehicles), int((street.seen.vehicles.speed_mps < 0.1).sum()),
         street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,
         1e3 * sum(map(sum, recent)) / max(len(recent), 1), loop.kept_s, run.log.trouble, junctions, loop.optimizer.mode.name,
+        street.controller.name, street.plant.shown.tobytes(), street.plant.scene() if run.look.scene else None,
     )  # fmt: skip
 
 
@@ -356,7 +421,7 @@ class Engine:
                 self.board.put(message.junctions)
             yield message
 
-    def order(self, order: Override | Switch) -> None:
+    def order(self, order: Override | Release | Optimise | Look | Switch) -> None:
         """Hand an order to the street; it is taken before the next tick. Raises WorkerError if there is no street now."""
         self._supervisor.send(order)
 

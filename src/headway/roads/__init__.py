@@ -2,7 +2,7 @@
 
 from headway.roads.network import Colour, Junction, Kind, Lane, Link, Network, Programme, RoadsError, SignalGroup, is_green
 from headway.roads.stages import compatible_stages
-from headway.roads.sumo_net import read_network
+from headway.roads.sumo_net import Shapes, read_network, read_shapes
 from headway.roads.timing import BENCHMARK, PROFILES, STREET, Timing, TimingProfile, work_out
 
 __all__ = [
@@ -17,11 +17,13 @@ __all__ = [
     "Network",
     "Programme",
     "RoadsError",
+    "Shapes",
     "SignalGroup",
     "Timing",
     "TimingProfile",
     "compatible_stages",
     "is_green",
     "read_network",
+    "read_shapes",
     "work_out",
 ]

@@ -7,6 +7,7 @@ programme: a programme that shows two conflicting protected greens is read, corr
 from __future__ import annotations
 
 import gzip
+import math
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Iterator
@@ -260,3 +261,34 @@ def _junction(
 
 def _from_name(links: list[Link], own: list[SignalGroup], place: int) -> str:
     return f"lane {links[own[place].links[0]].from_lane}, direction {links[own[place].links[0]].direction}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What a map of the network is drawn from. lanes: (id, width m, points (k, 2)); junctions: outlines; signals: for each signal group the end
+    of its lane (x, y) and the direction there, degrees clockwise from north."""
+
+    lanes: list[tuple[str, float, list[tuple[float, float]]]]
+    junctions: list[list[tuple[float, float]]]
+    signals: list[tuple[float, float, float]]
+
+
+def read_shapes(network: Network) -> Shapes:
+    """The shapes of `network`, from its file. Raises RoadsError if it cannot be read."""
+    opened = gzip.open if network.path.endswith(".gz") else open
+    lanes, junctions, end = [], [], dict[str, tuple[float, float, float]]()
+    try:
+        with opened(network.path, "rb") as stream:
+            for _, x in ET.iterparse(stream):
+                if x.tag == "lane":
+                    points = _points(x.get("shape", ""))
+                    if len(points) > 1:
+                        lanes.append((x.get("id", ""), float(x.get("width", 3.2)), points))
+                        (x0, y0), (x1, y1) = points[-2:]
+                        end[x.get("id", "")] = (x1, y1, math.degrees(math.atan2(x1 - x0, y1 - y0)))
+                elif x.tag == "junction" and x.get("type") != "internal":
+                    junctions.append(_points(x.get("shape", "")))
+    except (OSError, ET.ParseError) as error:
+        raise RoadsError(f"{network.path}: cannot be read ({error}).") from error
+    from_lane = [network.lanes[network.links[g.links[0]].from_lane].id for g in network.groups]
+    return Shapes(lanes, [j for j in junctions if len(j) > 2], [end.get(lane, (0.0, 0.0, 0.0)) for lane in from_lane])

@@ -1,5 +1,5 @@
 """The SUMO street."""
 
-from headway.plants.sumo.plant import SumoPlant, SumoSettings
+from headway.plants.sumo.plant import Scene, SumoPlant, SumoSettings
 
-__all__ = ["SumoPlant", "SumoSettings"]
+__all__ = ["Scene", "SumoPlant", "SumoSettings"]

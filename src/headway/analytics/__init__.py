@@ -1,0 +1,5 @@
+"""Questions to the record. Every figure comes with the number that it rests on; units stand in the names."""
+
+from headway.analytics.records import MissingError, Scope
+
+__all__ = ["MissingError", "Scope"]

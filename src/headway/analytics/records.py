@@ -1,0 +1,267 @@
+"""What the ingested record says of waits, speeds, emissions, emergencies, and how two simulations compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from headway.analytics.comparison import Paired, paired
+from headway.store import Database
+
+FILTERS = (("simulation_id", "simulation", "="), ("intersection_id", "junction", "="), ("at", "begin", ">="), ("at", "end", "<"))
+
+
+class MissingError(LookupError):
+    """There is nothing of what was asked for; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which records: one simulation, one junction, a window of time [begin, end); None for all. limit, offset: paging of lists."""
+
+    simulation: str | None = None
+    junction: str | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+    limit: int = 1000
+    offset: int = 0
+
+    def where(self) -> tuple[str, dict[str, Any]]:
+        parts, values = ["TRUE"], dict[str, Any]()
+        for column, name, sign in (
+            ("simulation_id", "simulation", "="),
+            ("intersection_id", "junction", "="),
+            ("at", "begin", ">="),
+            ("at", "end", "<"),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"{column} {sign} :{name}")
+                values[name] = value
+        return " AND ".join(parts), values
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Of one simulation. throughput is vehicles a second as reported, the mean; speed in km/h."""
+
+    simulation_id: str
+    records: int
+    junctions: int
+    begin: datetime
+    end: datetime
+    vehicles: int
+    mean_wait_s: float
+    mean_speed_kmh: float
+    mean_throughput: float
+    fuel_saved_l: float
+    co2_saved_kg: float
+    emergency_overrides: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Waits of one junction's records, seconds."""
+
+    intersection_id: str
+    n: int
+    mean_s: float
+    median_s: float
+    p95_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Mean speeds of one junction's records, km/h."""
+
+    intersection_id: str
+    n: int
+    mean_kmh: float
+    median_kmh: float
+    p15_kmh: float
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """Savings as reported, and what they are worth at the stated price and emission factor."""
+
+    n: int
+    fuel_saved_l: float
+    co2_saved_kg: float
+    fuel_price_per_l: float
+    money_saved: float
+    co2_kg_per_l: float
+    co2_from_fuel_kg: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Paired by junction and by seconds since each simulation's own begin; unpaired: records without a partner."""
+
+    baseline: str
+    ai: str
+    unpaired: int
+    wait_s: Paired
+    speed_kmh: Paired
+    throughput: Paired
+
+
+@dataclass(frozen=True, slots=True)
+class Emergencies:
+    """n: records; with_vehicle: those that saw an emergency vehicle. Waits are the means of records with one and without."""
+
+    n: int
+    with_vehicle: int
+    overrides: int
+    mean_wait_with_s: float | None
+    mean_wait_without_s: float | None
+    by_junction: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Means over `bucket_s` seconds, oldest first."""
+
+    simulation_id: str | None
+    bucket_s: int
+    n: int
+    points: list[dict[str, Any]]
+
+
+def summary(record: Database, simulation: str) -> Summary:
+    """Raises MissingError if there is no such simulation."""
+    row = record.rows(
+        """SELECT count(*) AS records, count(DISTINCT intersection_id) AS junctions, min(at) AS begin, max(at) AS "end", sum(vehicles) AS vehicles,
+                  avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS mean_speed_kmh, avg(throughput) AS mean_throughput, sum(fuel_saved_l) AS fuel_saved_l,
+                  sum(co2_saved_kg) AS co2_saved_kg, sum(overrides) AS emergency_overrides
+           FROM simulation_record WHERE simulation_id = :id""",
+        id=simulation,
+    )[0]
+    if not row["records"]:
+        raise MissingError(f"there is no simulation {simulation!r} in the record")
+    return Summary(simulation, **row)
+
+
+def waits(record: Database, scope: Scope) -> list[Waits]:
+    where, values = scope.where()
+    rows = record.rows(
+        f"""SELECT intersection_id, count(*) AS n, avg(wait_s) AS mean_s, percentile_cont(0.5) WITHIN GROUP (ORDER BY wait_s) AS median_s,
+                   percentile_cont(0.95) WITHIN GROUP (ORDER BY wait_s) AS p95_s
+            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id LIMIT :limit OFFSET :offset""",
+        limit=scope.limit, offset=scope.offset, **values,
+    )  # fmt: skip
+    return [Waits(**row) for row in rows]
+
+
+def speeds(record: Database, scope: Scope) -> list[Speeds]:
+    where, values = scope.where()
+    rows = record.rows(
+        f"""SELECT intersection_id, count(*) AS n, avg(speed_kmh) AS mean_kmh, percentile_cont(0.5) WITHIN GROUP (ORDER BY speed_kmh) AS median_kmh,
+                   percentile_cont(0.15) WITHIN GROUP (ORDER BY speed_kmh) AS p15_kmh
+            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id LIMIT :limit OFFSET :offset""",
+        limit=scope.limit, offset=scope.offset, **values,
+    )  # fmt: skip
+    return [Speeds(**row) for row in rows]
+
+
+def impact(record: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31) -> Impact:
+    """co2_kg_per_l: burning petrol (2.31; diesel 2.68), as the UK's conversion factors for company reporting have them, rounded."""
+    where, values = scope.where()
+    row = record.rows(
+        f"""SELECT count(*) AS n, coalesce(sum(fuel_saved_l), 0) AS fuel, coalesce(sum(co2_saved_kg), 0) AS co2
+            FROM simulation_record WHERE {where}""",
+        **values,
+    )[0]
+    fuel = float(row["fuel"])
+    return Impact(row["n"], fuel, float(row["co2"]), fuel_price_per_l, fuel * fuel_price_per_l, co2_kg_per_l, fuel * co2_kg_per_l)
+
+
+def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Comparison:
+    """Raises MissingError if one of them is not there, or nothing pairs."""
+    where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
+    rows = record.rows(
+        f"""WITH r AS (
+                SELECT simulation_id AS s, intersection_id AS j, at - min(at) OVER (PARTITION BY simulation_id) AS t, wait_s, speed_kmh, throughput
+                FROM simulation_record WHERE simulation_id IN (:a, :b) AND {where})
+            SELECT a.wait_s AS wait_a, b.wait_s AS wait_b, a.speed_kmh AS speed_a, b.speed_kmh AS speed_b, a.throughput AS flow_a,
+                   b.throughput AS flow_b, a.s AS in_a, b.s AS in_b
+            FROM (SELECT * FROM r WHERE s = :a) a FULL JOIN (SELECT * FROM r WHERE s = :b) b USING (j, t)""",
+        a=baseline, b=ai, **values,
+    )  # fmt: skip
+    for name, column in ((baseline, "in_a"), (ai, "in_b")):
+        if not any(row[column] for row in rows):
+            raise MissingError(f"there is no simulation {name!r} in the record, in this window")
+    pairs = [row for row in rows if row["in_a"] and row["in_b"]]
+    if not pairs:
+        raise MissingError(f"no record of {baseline!r} and of {ai!r} is of the same junction at the same second since its begin")
+    found = [
+        paired(np.array([float(p[f"{name}_a"]) for p in pairs]), np.array([float(p[f"{name}_b"]) for p in pairs]))
+        for name in ("wait", "speed", "flow")
+    ]
+    return Comparison(baseline, ai, len(rows) - len(pairs), *found)
+
+
+def emergencies(record: Database, scope: Scope) -> Emergencies:
+    where, values = scope.where()
+    row = record.rows(
+        f"""SELECT count(*) AS n, count(*) FILTER (WHERE emergency) AS seen, coalesce(sum(overrides), 0) AS overrides,
+                   avg(wait_s) FILTER (WHERE emergency) AS wait_with, avg(wait_s) FILTER (WHERE NOT emergency) AS wait_without
+            FROM simulation_record WHERE {where}""",
+        **values,
+    )[0]
+    by = record.rows(
+        f"""SELECT intersection_id, count(*) FILTER (WHERE emergency) AS with_vehicle, sum(overrides) AS overrides
+            FROM simulation_record WHERE {where} GROUP BY intersection_id HAVING sum(overrides) > 0 OR bool_or(emergency)
+            ORDER BY 3 DESC, 1 LIMIT :limit OFFSET :offset""",
+        limit=scope.limit, offset=scope.offset, **values,
+    )  # fmt: skip
+    return Emergencies(row["n"], row["seen"], row["overrides"], row["wait_with"], row["wait_without"], by)
+
+
+def series(record: Database, scope: Scope, bucket_s: int = 60) -> Series:
+    where, values = scope.where()
+    points = record.rows(
+        f"""SELECT date_bin(make_interval(secs => :bucket), at, 'epoch'::timestamptz) AS at, count(*) AS n, avg(wait_s) AS wait_s,
+                   avg(speed_kmh) AS speed_kmh, avg(throughput) AS throughput, sum(vehicles) AS vehicles
+            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 1 LIMIT :limit OFFSET :offset""",
+        bucket=bucket_s, limit=scope.limit, offset=scope.offset, **values,
+    )  # fmt: skip
+    return Series(scope.simulation, bucket_s, sum(p["n"] for p in points), points)
+
+
+def live(record: Database) -> dict[str, Any]:
+    """The newest record of each junction, and totals over the last hour of the record."""
+    newest = record.rows(
+        """SELECT DISTINCT ON (intersection_id) intersection_id, simulation_id, at, wait_s, speed_kmh, throughput, vehicles, emergency
+           FROM simulation_record WHERE at > (SELECT max(at) FROM simulation_record) - interval '1 hour'
+           ORDER BY intersection_id, at DESC"""
+    )
+    n = len(newest)
+    return {
+        "n": n, "at": max((r["at"] for r in newest), default=None), "mean_wait_s": sum(r["wait_s"] for r in newest) / n if n else None,
+        "mean_speed_kmh": sum(r["speed_kmh"] for r in newest) / n if n else None, "vehicles": sum(r["vehicles"] for r in newest),
+        "emergencies": sum(r["emergency"] for r in newest), "junctions": newest,
+    }  # fmt: skip
+
+
+def performance(record: Database, scope: Scope) -> list[dict[str, Any]]:
+    """Each simulation's means, best wait first."""
+    where, values = scope.where()
+    return record.rows(
+        f"""SELECT simulation_id, count(*) AS n, avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS mean_speed_kmh, avg(throughput) AS mean_throughput
+            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 3 LIMIT :limit OFFSET :offset""",
+        limit=scope.limit, offset=scope.offset, **values,
+    )  # fmt: skip
+
+
+def scatter(record: Database, scope: Scope) -> list[dict[str, Any]]:
+    """Throughput beside wait, a point a record, oldest first."""
+    where, values = scope.where()
+    return record.rows(
+        f"""SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh FROM simulation_record WHERE {where}
+            ORDER BY at, intersection_id LIMIT :limit OFFSET :offset""",
+        limit=scope.limit, offset=scope.offset, **values,
+    )  # fmt: skip

@@ -1,0 +1,158 @@
+"""Live streams to many clients: serialised once, put into each client's buffer, sent by whoever is ready; the slow get the newest only."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headway.telemetry import metrics
+
+TOPICS, FORMATS = ("realtime", "monitoring", "alerts"), ("dashboard", "chart", "table")
+HISTORY, BUFFER, PATIENCE_S, HEARTBEAT_S = 512, 64, 30.0, 15.0
+encode = msgspec.json.Encoder().encode
+Shape = Callable[[dict[str, Any]], Any]
+
+
+def chart(news: dict[str, Any]) -> Any:
+    """Points: the numbers of the message, by name."""
+    return {"x": news.get("time_s", news.get("at_s")), "y": {k: v for k, v in news.items() if isinstance(v, int | float) and not isinstance(v, bool)}}
+
+
+def table(news: dict[str, Any]) -> Any:
+    """Rows: junctions where there are some, else the message's own fields."""
+    junctions = news.get("junctions")
+    if isinstance(junctions, list) and junctions:
+        return {"columns": list(junctions[0]), "rows": [list(j.values()) for j in junctions]}
+    flat = {k: v for k, v in news.items() if not isinstance(v, dict | list)}
+    return {"columns": list(flat), "rows": [list(flat.values())]}
+
+
+SHAPES: dict[str, Shape] = {"dashboard": lambda news: news, "chart": chart, "table": table}
+
+
+@dataclass(eq=False)
+class Client:
+    """One who listens. street, kinds: filters, empty for all. packed: large messages as base64 of zlib."""
+
+    topic: str
+    street: str = ""
+    kinds: tuple[str, ...] = ()
+    form: str = "dashboard"
+    packed: bool = False
+    buffer: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=BUFFER))
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    since: float = field(default_factory=time.monotonic)
+    full_since: float = 0.0
+    sent: int = 0
+    dropped: int = 0
+    ended: str = ""
+
+    def wants(self, street: str, kind: str) -> bool:
+        return (not self.street or street == self.street) and (not self.kinds or kind.startswith(self.kinds))
+
+
+class Hub:
+    """Of one process. `tell` may be called from any thread; all else belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, set[Client]] = {t: set() for t in TOPICS}
+        self._history: dict[str, deque[tuple[int, str, str, dict[str, Any]]]] = {t: deque(maxlen=HISTORY) for t in TOPICS}
+        self._number = int(time.time() * 1000) << 12
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.relay: Callable[[str, str, dict[str, Any]], None] | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def tell(self, topic: str, street: str, news: dict[str, Any]) -> None:
+        """From any thread. Nothing is done where nobody could hear it."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.broadcast, topic, street, news)
+
+    def hear(self, topic: str, street: str, news: dict[str, Any]) -> None:
+        """The same for what another process told: it goes to the clients, not out again."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.broadcast, topic, street, news, True)
+
+    def broadcast(self, topic: str, street: str, news: dict[str, Any], relayed: bool = False) -> None:
+        """To all clients of the topic whose filter lets it pass; each form is made once."""
+        self._number += 1
+        number, kind = self._number, str(news.get("kind", ""))
+        self._history[topic].append((number, street, kind, news))
+        made: dict[tuple[str, bool], bytes] = {}
+        now = time.monotonic()
+        for client in self._clients[topic]:
+            if client.wants(street, kind):
+                key = (client.form, client.packed)
+                if key not in made:
+                    made[key] = frame(number, topic, street, news, *key)
+                self._put(client, number, made[key], now)
+        if self.relay is not None and not relayed:
+            self.relay(topic, street, news)
+
+    def join(self, client: Client, last_id: int = 0) -> None:
+        """From now on; with `last_id`, first what came after it, as far as it is still known."""
+        for number, street, kind, news in self._history[client.topic] if last_id else ():
+            if number > last_id and client.wants(street, kind):
+                self._put(client, number, frame(number, client.topic, street, news, client.form, client.packed), time.monotonic())
+        self._clients[client.topic].add(client)
+        metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
+
+    def leave(self, client: Client) -> None:
+        self._clients[client.topic].discard(client)
+        metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
+
+    async def messages(self, client: Client) -> AsyncIterator[tuple[int, bytes] | None]:
+        """What the client gets, in order; None where it is time for a heartbeat. Ends when it is dropped (`ended` says why)."""
+        while not client.ended:
+            if not client.buffer:
+                client.news.clear()
+                try:
+                    await asyncio.wait_for(client.news.wait(), HEARTBEAT_S)
+                except TimeoutError:
+                    yield None
+                    continue
+            while client.buffer:
+                found = client.buffer.popleft()
+                yield found
+                client.sent += 1
+            client.full_since = 0.0
+
+    def statistics(self) -> dict[str, Any]:
+        return {
+            t: {"clients": len(c), "sent": sum(x.sent for x in c), "dropped": sum(x.dropped for x in c), "waiting": sum(len(x.buffer) for x in c)}
+            for t, c in self._clients.items()
+        }
+
+    def _put(self, client: Client, number: int, message: bytes, now: float) -> None:
+        if len(client.buffer) >= BUFFER:  # too slow: the newest only, and after a while not even that
+            client.dropped += len(client.buffer)
+            metrics.sent.labels(client.topic, "dropped").inc(len(client.buffer))
+            client.buffer.clear()
+            client.full_since = client.full_since or now
+            if now - client.full_since > PATIENCE_S:
+                client.ended = f"too slow: {client.dropped} messages were left out in {PATIENCE_S:.0f} s"
+        client.buffer.append((number, message))
+        client.news.set()
+
+
+def frame(number: int, topic: str, street: str, news: dict[str, Any], form: str, packed: bool) -> bytes:
+    """One message as it goes out."""
+    data = SHAPES[form](news)
+    whole = {"id": str(number), "topic": topic, "street": street, "data": data}
+    if packed:
+        plain = encode(data)
+        if len(plain) > 512:
+            whole["data"] = base64.b64encode(zlib.compress(plain, 1)).decode()
+            whole["encoding"] = "zlib+base64"
+    return encode(whole)

@@ -1,0 +1,114 @@
+"""The doors of the live streams: WebSocket and Server-Sent Events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
+
+from headway.api.hub import TOPICS, Client, Hub
+from headway.api.problems import ProblemError, responses
+from headway.api.security import Role, identify, need
+
+router = APIRouter(tags=["streams"])
+Form = Literal["dashboard", "chart", "table"]
+
+
+def client_of(topic: str, street: str, kinds: str, form: str, packed: bool) -> Client:
+    return Client(topic, street, tuple(k for k in kinds.split(",") if k), form, packed)
+
+
+async def _socket(socket: WebSocket, topic: str) -> None:
+    """?token=, street=, kinds=a,b, format=dashboard|chart|table, compress=1, last_id=. A text message `{"street": ..., "kinds": [...]}` changes
+    the filters; anything else is answered by an error and changes nothing."""
+    state, query = socket.app.state, socket.query_params
+    try:
+        await asyncio.to_thread(identify, state.keyring, state.keys, socket.headers, query)
+    except ProblemError as error:
+        await socket.close(4401, error.detail[:120])
+        return
+    form, last = query.get("format", "dashboard"), query.get("last_id", "0")
+    if form not in ("dashboard", "chart", "table") or not last.isdigit() or len(last) > 19:
+        await socket.close(4400, "format is dashboard, chart or table; last_id a number")
+        return
+    await socket.accept()
+    client, hub = client_of(topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"), state.hub
+    hub.join(client, int(last))
+    reading = asyncio.create_task(_listen(socket, client))
+    try:
+        async for message in hub.messages(client):
+            await socket.send_text(message[1].decode() if message is not None else '{"topic":"heartbeat"}')
+        await socket.close(4408, client.ended[:120])
+    except (WebSocketDisconnect, RuntimeError):
+        pass
+    finally:
+        hub.leave(client)
+        reading.cancel()
+
+
+async def _listen(socket: WebSocket, client: Client) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError, KeyError):
+        while True:
+            try:
+                wish = await socket.receive_json()
+                street, kinds = wish.get("street", client.street), wish.get("kinds", client.kinds)
+                if not isinstance(street, str) or not all(isinstance(k, str) for k in kinds):
+                    raise ValueError("street is a name, kinds a list of names")
+                client.street, client.kinds = street, tuple(kinds)
+            except (ValueError, AttributeError, TypeError) as error:
+                await socket.send_json({"topic": "error", "detail": str(error)})
+    client.ended = client.ended or "gone"
+    client.news.set()
+
+
+@router.websocket("/ws/realtime")
+async def realtime(socket: WebSocket) -> None:
+    """State of the streets, some ten times a second."""
+    await _socket(socket, "realtime")
+
+
+@router.websocket("/ws/monitoring")
+async def monitoring(socket: WebSocket) -> None:
+    """Events of the engine."""
+    await _socket(socket, "monitoring")
+
+
+@router.websocket("/ws/alerts")
+async def alerts(socket: WebSocket) -> None:
+    """Alerts, and events that are as urgent."""
+    await _socket(socket, "alerts")
+
+
+@router.get(
+    "/stream/{topic}", response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **responses(401, 403, 404, 422)},
+)  # fmt: skip
+async def events(
+    request: Request, topic: str, street: Annotated[str, Query(max_length=64)] = "", kinds: Annotated[str, Query(max_length=512)] = "",
+    form: Annotated[Form, Query(alias="format")] = "dashboard", compress: bool = False, last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    _: Any = Depends(need(Role.VIEWER)),
+) -> StreamingResponse:  # fmt: skip
+    """The same as Server-Sent Events; after a break a browser goes on from its `Last-Event-ID`."""
+    if topic not in TOPICS:
+        raise ProblemError(404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
+    given = request.headers.get("last-event-id", "")
+    client, hub = client_of(topic, street, kinds, form, compress), request.app.state.hub
+    return StreamingResponse(
+        _sse(hub, client, int(given) if given.isdigit() and len(given) < 20 else last_id), media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )  # fmt: skip
+
+
+async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncIterator[bytes]:
+    hub.join(client, last_id)
+    try:
+        yield b"retry: 2000\n\n"
+        async for message in hub.messages(client):
+            yield b"id: %d\ndata: %s\n\n" % message if message is not None else b": still here\n\n"
+        yield b"event: dropped\ndata: " + client.ended.encode() + b"\n\n"
+    finally:
+        hub.leave(client)

@@ -1,0 +1,90 @@
+"""Errors as problem details (RFC 9457), and how each class of error becomes one."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DataError, OperationalError
+from starlette.exceptions import HTTPException
+
+from headway.analytics import MissingError
+from headway.runtime import WorkerError
+
+
+class Fault(BaseModel):
+    """One thing that is wrong in a request. pointer: where, as a JSON pointer (RFC 6901)."""
+
+    pointer: str = Field(examples=["/signals/0/signal_status"])
+    message: str = Field(examples=["must be one of RED, YELLOW, GREEN"])
+
+
+class Problem(BaseModel):
+    """Problem details."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no simulation 'SIM_1' in the record"])
+    instance: str = Field(examples=["/api/v1/analytics/simulation/SIM_1/summary"])
+    faults: list[Fault] = []
+
+
+class ProblemError(Exception):
+    """Raised in a route, answered as a problem."""
+
+    def __init__(self, status: int, detail: str, faults: list[Fault] | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.faults, self.headers = status, detail, faults or [], headers or {}
+
+
+def problem(request: Request, status: int, detail: str, faults: list[Fault] | None = None, headers: dict[str, str] | None = None) -> JSONResponse:
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=request.url.path, faults=faults or [])
+    return JSONResponse(body.model_dump(), status, headers, media_type="application/problem+json")
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer besides its success, for the OpenAPI document."""
+    schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {s: {"description": HTTPStatus(s).phrase, "content": schema} for s in sorted({*statuses, 429})}
+
+
+def install(app: FastAPI) -> None:
+    """Answer all errors of `app` as problems; what nobody foresaw is a 500 without its inner life."""
+
+    @app.exception_handler(ProblemError)
+    async def _problem(request: Request, error: ProblemError) -> JSONResponse:
+        return problem(request, error.status, error.detail, error.faults, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        return problem(request, error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=e["msg"]) for e in error.errors()]
+        return problem(request, 422, f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the request", faults)
+
+    @app.exception_handler(MissingError)
+    async def _missing(request: Request, error: MissingError) -> JSONResponse:
+        return problem(request, 404, str(error))
+
+    @app.exception_handler(WorkerError)
+    async def _worker(request: Request, error: WorkerError) -> JSONResponse:
+        return problem(request, 503, str(error), headers={"Retry-After": "5"})
+
+    @app.exception_handler(OperationalError)
+    async def _database(request: Request, error: OperationalError) -> JSONResponse:
+        return problem(request, 503, "the record cannot be reached now", headers={"Retry-After": "5"})
+
+    @app.exception_handler(DataError)
+    async def _data(request: Request, error: DataError) -> JSONResponse:
+        return problem(request, 422, "a value is beyond what the record can hold")
+
+    @app.exception_handler(Exception)
+    async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return problem(request, 500, "something failed that should not; the log has it under this request's id")

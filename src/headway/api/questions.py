@@ -1,0 +1,156 @@
+"""Analytics, dashboards and charts over the record; answers are kept for some seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import AwareDatetime, TypeAdapter
+
+from headway.analytics import Scope, records, signals
+from headway.api.problems import responses
+from headway.api.security import Role, need
+
+router = APIRouter(dependencies=[Depends(need(Role.VIEWER))])
+Text = Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$", examples=["SIM_20250910_001"])]
+Maybe = Annotated[str | None, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")]
+When = Annotated[AwareDatetime | None, Query(examples=["2025-09-10T00:00:00Z"])]
+OK = responses(401, 403, 422, 503)
+FOUND = responses(401, 403, 404, 422, 503)
+
+
+def scope(
+    intersection_id: Maybe = None, begin: When = None, end: When = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+) -> Scope:  # fmt: skip
+    """A window of the record: one junction or all, [begin, end), and which part of a list."""
+    return Scope(None, intersection_id, begin, end, limit, offset)
+
+
+Window = Annotated[Scope, Depends(scope)]
+
+
+def of(window: Scope, simulation: str | None) -> Scope:
+    return Scope(simulation, window.junction, window.begin, window.end, window.limit, window.offset)
+
+
+def answered(request: Request, kind: Any, ask: Callable[[], Any]) -> Response:
+    """The answer as JSON: from the cache, or asked now."""
+    key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
+    body = request.app.state.cache.get(key, lambda: TypeAdapter(kind).dump_json(ask()))
+    return Response(body, media_type="application/json")
+
+
+A = "/api/v1/analytics"
+
+
+@router.get(f"{A}/simulation/{{id}}/summary", tags=["analytics"], response_model=records.Summary, responses=FOUND)
+def summary(request: Request, id: Text) -> Response:
+    """Totals and means of one simulation."""
+    return answered(request, records.Summary, lambda: records.summary(request.app.state.database, id))
+
+
+@router.get(f"{A}/wait-times", tags=["analytics"], response_model=list[records.Waits], responses=OK)
+def waits(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
+    """Mean, median and 95th percentile of the waits of each junction, seconds."""
+    return answered(request, list[records.Waits], lambda: records.waits(request.app.state.database, of(window, simulation_id)))
+
+
+@router.get(f"{A}/speeds", tags=["analytics"], response_model=list[records.Speeds], responses=OK)
+def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
+    """Mean, median and 15th percentile of the mean speeds of each junction, km/h."""
+    return answered(request, list[records.Speeds], lambda: records.speeds(request.app.state.database, of(window, simulation_id)))
+
+
+@router.get(f"{A}/environmental-impact", tags=["analytics"], response_model=records.Impact, responses=OK)
+def impact(
+    request: Request, window: Window, simulation_id: Maybe = None, fuel_price_per_l: Annotated[float, Query(gt=0, le=100)] = 1.70,
+    co2_kg_per_l: Annotated[float, Query(gt=0, le=10)] = 2.31,
+) -> Response:  # fmt: skip
+    """Fuel and CO2 saved as reported, and what the fuel is worth at the price given."""
+    return answered(
+        request, records.Impact, lambda: records.impact(request.app.state.database, of(window, simulation_id), fuel_price_per_l, co2_kg_per_l)
+    )
+
+
+@router.get(f"{A}/comparison/baseline-vs-ai", tags=["analytics"], response_model=records.Comparison, responses=FOUND)
+def comparison(
+    request: Request, window: Window, baseline: Annotated[str, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
+    ai: Annotated[str, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
+) -> Response:  # fmt: skip
+    """Two simulations, paired by junction and by second since each one's begin: differences, 95 % intervals, p, effect sizes."""
+    return answered(request, records.Comparison, lambda: records.compare(request.app.state.database, baseline, ai, window))
+
+
+@router.get(f"{A}/emergency-report", tags=["analytics"], response_model=records.Emergencies, responses=OK)
+def emergencies(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
+    """Emergency vehicles and overrides."""
+    return answered(request, records.Emergencies, lambda: records.emergencies(request.app.state.database, of(window, simulation_id)))
+
+
+@router.get(f"{A}/time-series/{{id}}", tags=["analytics"], response_model=records.Series, responses=OK)
+def series(request: Request, id: Text, window: Window, bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 60) -> Response:
+    """Means of one simulation over time."""
+    return answered(request, records.Series, lambda: records.series(request.app.state.database, of(window, id), bucket_s))
+
+
+@router.get("/api/v1/dashboard/live-metrics", tags=["dashboard"], responses=OK)
+def live(request: Request) -> dict[str, Any]:
+    """The newest record of each junction, and totals over the last hour of the record."""
+    return answered(request, dict[str, Any], lambda: records.live(request.app.state.database))  # type: ignore[return-value]
+
+
+@router.get("/api/v1/dashboard/performance-comparison", tags=["dashboard"], responses=OK)
+def performance(request: Request, window: Window) -> list[dict[str, Any]]:
+    """Each simulation's means, shortest wait first."""
+    return answered(request, list[dict[str, Any]], lambda: records.performance(request.app.state.database, window))  # type: ignore[return-value]
+
+
+@router.get("/api/v1/charts/wait-time-trend", tags=["charts"], response_model=records.Series, responses=OK)
+def trend(request: Request, window: Window, simulation_id: Maybe = None, bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 300) -> Response:
+    """Waits over time."""
+    return answered(request, records.Series, lambda: records.series(request.app.state.database, of(window, simulation_id), bucket_s))
+
+
+@router.get("/api/v1/charts/performance-scatter", tags=["charts"], responses=OK)
+def scatter(request: Request, window: Window, simulation_id: Maybe = None) -> list[dict[str, Any]]:
+    """Throughput beside wait, a point a record."""
+    return answered(request, list[dict[str, Any]], lambda: records.scatter(request.app.state.database, of(window, simulation_id)))  # type: ignore[return-value]
+
+
+@router.get("/api/v1/runs", tags=["signals"], responses=OK)
+def runs(request: Request) -> list[dict[str, Any]]:
+    """The engine's runs, newest first."""
+    return signals.runs(request.app.state.database)
+
+
+Run = Annotated[int, Path(ge=1, le=2**62)]
+
+
+@router.get("/api/v1/runs/{run}/splits", tags=["signals"], response_model=list[signals.Split], responses=OK)
+def splits(
+    request: Request, run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+    end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
+) -> Response:  # fmt: skip
+    """Greens of each signal group: how many, how long, what share of the time."""
+    return answered(request, list[signals.Split], lambda: signals.splits(request.app.state.database, run, _text(junction), begin_s, end_s))
+
+
+@router.get("/api/v1/runs/{run}/events", tags=["signals"], responses=OK)
+def events(
+    request: Request, run: Run, kind: Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]*$")] = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Events of a run, in order."""
+    return signals.events(request.app.state.database, run, kind, limit, offset)
+
+
+@router.get("/api/v1/runs/{run}/high-resolution", tags=["signals"], responses=OK)
+def high_resolution(request: Request, run: Run, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000) -> list[dict[str, Any]]:
+    """Signal changes as Indiana high-resolution event codes (1 begin of green, 8 of yellow, 10 of red clearance)."""
+    return signals.high_resolution(request.app.state.database, run, limit)
+
+
+def _text(value: str | None) -> str | None:
+    return value.replace("\x00", "") if value is not None else None

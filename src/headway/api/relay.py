@@ -1,0 +1,71 @@
+"""Live news across several API processes, by a Valkey stream: what one tells, the clients of all hear."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from typing import Any
+
+import redis
+
+from headway.api.hub import Hub
+from headway.telemetry import metrics
+
+STREAM, KEPT = "headway:live", 4096
+
+
+class Relay:
+    """Sends what the hub tells to the stream, and tells the hub what others sent. While Valkey is away, each process tells its own clients."""
+
+    def __init__(self, url: str, hub: Hub) -> None:
+        self._url, self._hub, self._own = url, hub, secrets.token_hex(6)
+        self._out: list[tuple[str, str, dict[str, Any]]] = []
+        self._stop, self._wake = threading.Event(), threading.Event()
+
+    def begin(self) -> None:
+        self._hub.relay = self._put
+        for work in (self._send, self._receive):
+            threading.Thread(target=work, daemon=True, name=f"relay {work.__name__}").start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+
+    def _put(self, topic: str, street: str, news: dict[str, Any]) -> None:
+        if len(self._out) < KEPT:
+            self._out.append((topic, street, news))
+            self._wake.set()
+
+    def _connect(self) -> redis.Redis:
+        return redis.Redis.from_url(self._url, socket_timeout=5.0, socket_connect_timeout=1.0)
+
+    def _send(self) -> None:
+        link = self._connect()
+        while not self._stop.is_set():
+            self._wake.wait(1.0)
+            self._wake.clear()
+            taken, self._out = self._out, []
+            try:
+                with link.pipeline(transaction=False) as together:
+                    for topic, street, news in taken:
+                        together.xadd(STREAM, {"from": self._own, "news": json.dumps([topic, street, news])}, maxlen=KEPT)
+                    together.execute()
+                metrics.degraded.labels("relay").set(0)
+            except redis.RedisError:
+                metrics.degraded.labels("relay").set(1)
+                self._stop.wait(1.0)
+
+    def _receive(self) -> None:
+        link, last = self._connect(), "$"
+        while not self._stop.is_set():
+            try:
+                found: Any = link.xread({STREAM: last}, block=1000, count=256)
+                for _, entries in found or []:
+                    for number, fields in entries:
+                        last = number
+                        if fields[b"from"].decode() != self._own:
+                            topic, street, news = json.loads(fields[b"news"])
+                            self._hub.hear(topic, street, news)
+            except redis.RedisError:
+                self._stop.wait(1.0)

@@ -1,0 +1,187 @@
+"""Who may do what: signed tokens, API keys, roles, and an audit trail that shows when it was tampered with."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import jwt
+import sqlalchemy as sa
+from fastapi import Request
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from headway.api.problems import ProblemError
+from headway.store import Database
+
+ALGORITHM, ISSUER = "HS256", "headway"
+bearer, key_header = HTTPBearer(auto_error=False, description="A token signed by this server"), APIKeyHeader(name="X-API-Key", auto_error=False)
+
+
+class Role(IntEnum):
+    """Each may do what the ones before it may."""
+
+    VIEWER = 0
+    OPERATOR = 1
+    ENGINEER = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    name: str
+    role: Role
+
+
+NOBODY = Who("", Role.VIEWER)
+
+
+class Keyring:
+    """The secrets that tokens are signed with, by key id, in a file of this user's own; the newest signs, all verify until dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if path.exists():
+            self._keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            self._keys = {}
+            self.rotate()
+
+    def rotate(self, keep: int = 2) -> str:
+        """A new secret signs from now on; `keep` secrets stay valid in all. Its key id."""
+        kid = secrets.token_hex(4)
+        kept = dict(list(self._keys.items())[-(keep - 1) :]) if keep > 1 else {}
+        self._keys = {**kept, kid: secrets.token_urlsafe(48)}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".draft")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            json.dump(self._keys, stream)
+        draft.replace(self._path)
+        return kid
+
+    def token(self, name: str, role: Role, lasts_s: float = 12 * 3600.0) -> str:
+        kid, now = list(self._keys)[-1], time.time()
+        claims = {"sub": name, "role": role.name.lower(), "iss": ISSUER, "iat": int(now), "exp": int(now + lasts_s), "jti": secrets.token_hex(8)}
+        return jwt.encode(claims, self._keys[kid], ALGORITHM, headers={"kid": kid})
+
+    def read(self, token: str) -> Who:
+        """Raises ProblemError 401 for a token that is forged, expired, or of a key that is gone."""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid", "")
+            key = self._keys.get(kid) if isinstance(kid, str) else None
+            if key is None:
+                raise jwt.InvalidTokenError("signed with a key that is not in force")
+            claims = jwt.decode(token, key, [ALGORITHM], issuer=ISSUER, options={"require": ["exp", "sub", "role", "iss"]})
+            return Who(str(claims["sub"]), Role[str(claims["role"]).upper()])
+        except (jwt.InvalidTokenError, KeyError, ValueError) as error:
+            raise refused(f"the token is not valid ({error})") from error
+
+
+def refused(detail: str) -> ProblemError:
+    return ProblemError(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Keys:
+    """API keys, kept as hashes: `hw_ID_SECRET`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def make(self, name: str, role: Role) -> str:
+        """The key itself; it is shown this once."""
+        number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        row = "INSERT INTO api_key (id, hash, name, role) VALUES (:id, :hash, :name, :role)"
+        self._database.execute(row, id=number, hash=_digest(secret), name=name, role=role.name.lower())
+        return f"hw_{number}_{secret}"
+
+    def read(self, key: str) -> Who:
+        """Raises ProblemError 401."""
+        parts = key.split("_", 2)
+        if len(parts) == 3 and parts[0] == "hw" and parts[1].isalnum():
+            found = self._database.rows("SELECT hash, name, role FROM api_key WHERE id = :id AND revoked_at IS NULL", id=parts[1])
+            if found and hmac.compare_digest(found[0]["hash"], _digest(parts[2])):
+                return Who(found[0]["name"], Role[found[0]["role"].upper()])
+        raise refused("the API key is not valid")
+
+    def revoke(self, number: str) -> bool:
+        return self._database.execute("UPDATE api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL", id=number) > 0
+
+
+class Audit:
+    """Who did what, each entry bound to the one before it by a hash: nothing can be changed or left out unseen."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self._lock = database, threading.Lock()
+
+    def add(self, who: Who, what: str, status: int, data: dict[str, Any]) -> None:
+        with self._lock, self._database.engine.begin() as held:
+            held.execute(sa.text("SELECT pg_advisory_xact_lock(4846)"))
+            last = held.execute(sa.text("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")).first()
+            number, before = (last.number + 1, last.hash) if last else (1, "")
+            at = f"{time.time():.6f}"
+            entry = {"number": number, "at": at, "who": who.name, "role": who.role.name.lower(), "what": what, "status": status, "data": data}
+            held.execute(
+                sa.text(
+                    "INSERT INTO audit (number, at, who, role, what, status, data, before, hash) VALUES "
+                    "(:number, to_timestamp(CAST(:at AS double precision)), :who, :role, :what, :status, CAST(:data AS jsonb), :before, :hash)"
+                ),
+                entry | {"data": json.dumps(data), "before": before, "hash": _chain(before, entry)},
+            )
+
+    def verify(self) -> tuple[int, str]:
+        """(entries, what is wrong); nothing is wrong where the second is empty."""
+        before, number = "", 0
+        for row in self._database.rows(
+            "SELECT number, extract(epoch FROM at) AS at, who, role, what, status, data, before, hash FROM audit ORDER BY number"
+        ):
+            number += 1
+            entry = {k: row[k] for k in ("number", "who", "role", "what", "status", "data")} | {"at": f"{row['at']:.6f}"}
+            if row["number"] != number:
+                return number, f"entry {number} is missing"
+            if row["before"] != before or row["hash"] != _chain(before, entry):
+                return number, f"entry {number} was changed"
+            before = row["hash"]
+        return number, ""
+
+
+def _chain(before: str, entry: dict[str, Any]) -> str:
+    return _digest(before + json.dumps(entry, sort_keys=True, separators=(",", ":")))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def need(role: Role) -> Callable[..., Who]:
+    """A dependency: who calls, if they have at least `role`. 401 without or with bad credentials, 403 with too few rights."""
+
+    def check(request: Request) -> Who:
+        who = identify(request.app.state.keyring, request.app.state.keys, request.headers, request.query_params)
+        request.state.who = who
+        if who.role < role:
+            raise ProblemError(403, f"this needs the role {role.name.lower()}; yours is {who.role.name.lower()}")
+        return who
+
+    return check
+
+
+def identify(keyring: Keyring, keys: Keys, headers: Any, query: Any = None) -> Who:
+    """Who calls, by their token or API key; where no header can be set (a browser's WebSocket), by the token in the query."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return keyring.read(token.strip())
+    if key := headers.get("x-api-key", ""):
+        return keys.read(key)
+    if query is not None and query.get("token"):
+        return keyring.read(query["token"])
+    raise refused("credentials are needed: a bearer token, or an API key in X-API-Key")

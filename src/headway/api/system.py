@@ -1,0 +1,114 @@
+"""Health, readiness, metrics, and what an administrator needs."""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from headway import __version__
+from headway.api.problems import ProblemError, responses
+from headway.api.security import Role, Who, need
+from headway.store.upkeep import erase
+from headway.telemetry import metrics
+
+router = APIRouter()
+Admin = Annotated[Who, Depends(need(Role.ADMIN))]
+OK = responses(401, 403, 503)
+
+
+class Health(BaseModel):
+    status: str = Field(examples=["ok"])
+    version: str
+
+
+class Ready(BaseModel):
+    """database: the record can be reached; streets: running ones; spool: batches that wait for the database."""
+
+    ready: bool
+    database: bool
+    streets: int
+    spool: int
+
+
+class KeyIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    role: str = Field(pattern="^(viewer|operator|engineer|admin)$")
+
+
+@router.get("/health", tags=["system"])
+async def health() -> Health:
+    """The process is alive."""
+    return Health(status="ok", version=__version__)
+
+
+@router.get("/health/ready", tags=["system"], responses={503: {"model": Ready}})
+def ready(request: Request, response: Response) -> Ready:
+    """It can do its work: the record can be reached and nothing waits to be written."""
+    state = request.app.state
+    alive, waiting = state.database.alive(), state.intake.spool.waiting
+    running = sum(not live.finished for live in state.service.streets.values()) if state.service else 0
+    found = Ready(ready=alive and waiting == 0, database=alive, streets=running, spool=waiting)
+    response.status_code = 200 if found.ready else 503
+    return found
+
+
+@router.get("/metrics", tags=["system"], response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+def prometheus(request: Request) -> Response:
+    """All metrics, in Prometheus' text form."""
+    state = request.app.state
+    metrics.spooled.set(state.intake.spool.waiting)
+    metrics.stored.set(state.intake.stored)
+    return Response(metrics.exposition(state.folder), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/system/info", tags=["system"], responses=OK)
+def info(request: Request, _: Annotated[Who, Depends(need(Role.VIEWER))]) -> dict[str, Any]:
+    """What runs here, and how well its streams are read."""
+    state = request.app.state
+    return {
+        "version": __version__, "python": platform.python_version(), "streets": list(state.service.streets) if state.service else [],
+        "streams": state.hub.statistics(), "rows_stored": state.intake.stored, "spool": state.intake.spool.waiting,
+        "embedded_database": state.database.embedded is not None,
+    }  # fmt: skip
+
+
+@router.post("/api/v1/admin/clear-cache", tags=["admin"], responses=OK)
+def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
+    """Forget all kept answers."""
+    request.app.state.cache.clear()
+    return {"done": True}
+
+
+@router.post("/api/v1/admin/keys", tags=["admin"], status_code=201, responses=responses(401, 403, 422, 503))
+def make_key(request: Request, wish: KeyIn, _: Admin) -> dict[str, str]:
+    """A new API key. It is shown this once; a hash of it is kept."""
+    return {"key": request.app.state.keys.make(wish.name, Role[wish.role.upper()])}
+
+
+@router.delete("/api/v1/admin/keys/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503))
+def revoke_key(request: Request, id: Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")], _: Admin) -> dict[str, bool]:
+    """Revoke a key, by its middle part."""
+    if not request.app.state.keys.revoke(id):
+        raise ProblemError(404, f"no key {id!r} is in force")
+    return {"done": True}
+
+
+@router.delete("/api/v1/admin/simulations/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503))
+def erase_simulation(request: Request, id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")], _: Admin) -> dict[str, int]:
+    """Erase all records of one simulation."""
+    gone = erase(request.app.state.database, id)
+    if not gone:
+        raise ProblemError(404, f"there is no simulation {id!r} in the record")
+    request.app.state.cache.clear()
+    return {"rows": gone}
+
+
+@router.get("/api/v1/admin/audit/verify", tags=["admin"], responses=OK)
+def verify(request: Request, _: Admin) -> dict[str, Any]:
+    """Whether the audit trail is whole."""
+    entries, wrong = request.app.state.audit.verify()
+    return {"entries": entries, "whole": not wrong, "wrong": wrong}

@@ -1,0 +1,197 @@
+"""Streets kept running for those who look and operate: engines in threads of this process, their record, their newest state."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from headway import telemetry
+from headway.engine.worker import Done, Engine, Look, Optimise, Release, Signals, Snapshot, Switch, Task
+from headway.roads import Network, read_network
+from headway.roads.catalogue import scenario
+from headway.runtime import WorkerError
+from headway.runtime.supervisor import Restarted
+from headway.safety import Override
+from headway.store import Intake
+from headway.values import Event
+
+Listener = Callable[[str, str, Any], None]
+FLUSH_S, MOST_WAITING = 1.0, 200_000
+
+
+class Recorder:
+    """Puts what engines tell into the record, a batch a second, in a thread of its own: an engine never waits for the database."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake, self._waiting, self._lock = intake, deque[tuple[str, tuple[Any, ...]]](), threading.Lock()
+        self.lost, self.trouble, self._stop = 0, "", threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="recorder")
+        self._thread.start()
+
+    def put(self, table: str, row: tuple[Any, ...]) -> None:
+        with self._lock:
+            if len(self._waiting) >= MOST_WAITING:
+                self._waiting.popleft()
+                self.lost += 1
+            self._waiting.append((table, row))
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._stop.set()
+        self._thread.join(10.0)
+
+    def _work(self) -> None:
+        while not self._stop.wait(FLUSH_S):
+            self.flush()
+        self.flush()
+
+    def flush(self) -> None:
+        with self._lock:
+            taken, self._waiting = self._waiting, deque()
+        batches: dict[str, list[tuple[Any, ...]]] = {}
+        for table, row in taken:
+            batches.setdefault(table, []).append(row)
+        for table, rows in batches.items():
+            try:
+                self._intake.write(table, rows)
+                self.trouble = ""
+            except Exception as error:  # neither database nor disk: kept here, as long as there is room
+                self.trouble = str(error)
+                with self._lock:
+                    self._waiting.extendleft((table, row) for row in reversed(rows))
+        if not taken:
+            self._intake.catch_up()
+
+
+@dataclass
+class Live:
+    """One street under way, as seen from this process."""
+
+    name: str
+    task: Task
+    engine: Engine
+    network: Network
+    run: int = 0
+    snapshot: Snapshot | None = None
+    fault: str = ""
+    finished: bool = False
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=500))
+    history: deque[tuple[float, float, int, int]] = field(default_factory=lambda: deque(maxlen=7200))
+    alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    numbers: int = 0
+    kept_s: float = -1e9
+    waited: float = 0.0
+    thread: Any = None
+
+
+class StreetService:
+    """Runs streets by name ("headway", "baseline"). tell(topic, street, message): called from their threads, for whoever listens."""
+
+    def __init__(self, tell: Listener | None = None, intake: Intake | None = None) -> None:
+        self._tell, self._intake = tell or _nobody, intake
+        self.recorder = Recorder(intake) if intake is not None else None
+        self.streets: dict[str, Live] = {}
+        self._lock = threading.Lock()
+        self._log = telemetry.log("engine")
+
+    def start(self, name: str, task: Task) -> Live:
+        """Raises ValueError if the scenario is none, or one of that name is running."""
+        of = scenario(task.settings.street.scenario)
+        with self._lock:
+            if name in self.streets and not self.streets[name].finished:
+                raise ValueError(f"street {name!r} is running already. Stop it first.")
+            live = self.streets[name] = Live(name, task, Engine(task), read_network(of.net))
+        live.run = self._begin_run(live)
+        live.thread = threading.Thread(target=self._listen, args=(live,), daemon=True, name=f"street {name}")
+        live.thread.start()
+        return live
+
+    def order(self, name: str, order: Override | Release | Optimise | Look | Switch) -> None:
+        """Raises KeyError for an unknown street, WorkerError if it takes no orders now."""
+        live = self.streets[name]
+        if isinstance(order, Switch) and order.scenario:
+            live.network = read_network(scenario(order.scenario).net)
+        live.engine.order(order)
+
+    def stop(self) -> None:
+        """End all streets, their state kept, and write what is left to the record."""
+        for live in list(self.streets.values()):
+            live.engine.stop()
+        for live in list(self.streets.values()):
+            live.thread.join(10.0)
+        if self.recorder is not None:
+            self.recorder.close()
+
+    def _begin_run(self, live: Live) -> int:
+        s = live.task.settings
+        if self._intake is None:
+            return 0
+        return self._intake.begin_run(f"{live.name} {live.task.key()} {time.time_ns()}", s.street.scenario, s.control.controller, s.street.seed)
+
+    def _listen(self, live: Live) -> None:
+        try:
+            for message in live.engine.messages():
+                self._take(live, message)
+        except WorkerError as error:
+            live.fault = str(error)
+            self._tell("alerts", live.name, {"kind": "engine.given_up", "error": str(error), "at_s": live.snapshot.time_s if live.snapshot else 0.0})
+            self._log.error("given up", street=live.name, error=str(error))
+        live.finished = True
+
+    def _take(self, live: Live, message: Any) -> None:
+        if isinstance(message, Snapshot):
+            self._see(live, message)
+        elif isinstance(message, Signals):
+            for at_s, group, colour in message.changes:
+                junction = live.network.junctions[live.network.group_junction[group]]
+                self._keep("signal_state", (live.run, at_s, junction.id, group - junction.first, colour))
+        elif isinstance(message, Event):
+            live.events.append(message)
+            live.numbers += 1
+            self._keep("event", (live.run, live.numbers, message.at_s, message.kind, message.junction, _json(message.data)))
+            data = {"at_s": message.at_s, "kind": message.kind, "junction": message.junction, "data": dict(message.data)}
+            if message.kind.startswith("alert."):
+                self._alert(live, message)
+            if message.kind.startswith(("alert.", "safety.emergency", "safety.source", "runtime.", "engine.restored")):
+                self._tell("alerts", live.name, data)
+            self._tell("monitoring", live.name, data)
+            if message.kind in ("engine.started", "engine.restored", "engine.scenario"):
+                live.engine.order(Look(True, True))
+        elif isinstance(message, Restarted):
+            self._tell("alerts", live.name, {"kind": "engine.restarted", "why": message.why, "recovery_s": message.recovery_s})
+        elif isinstance(message, Done):
+            live.finished = True
+
+    def _see(self, live: Live, snapshot: Snapshot) -> None:
+        live.snapshot = snapshot
+        if snapshot.time_s - live.kept_s >= 5.0 or snapshot.time_s < live.kept_s:
+            live.kept_s = snapshot.time_s
+            wait = sum(j.longest_wait_s for j in snapshot.junctions) / max(len(snapshot.junctions), 1)
+            live.history.append((snapshot.time_s, wait, snapshot.vehicles, snapshot.halted))
+            for j in snapshot.junctions:
+                self._keep("observation", (live.run, snapshot.time_s, j.junction, j.vehicles, j.halted, j.longest_wait_s, j.confidence))
+        self._tell("realtime", live.name, snapshot)
+
+    def _alert(self, live: Live, event: Event) -> None:
+        number = int(event.data.get("number", 0))
+        if event.kind == "alert.closed":
+            live.alerts.pop(number, None)
+        else:
+            live.alerts[number] = {"at_s": event.at_s, **event.data}
+
+    def _keep(self, table: str, row: tuple[Any, ...]) -> None:
+        if self.recorder is not None:
+            self.recorder.put(table, row)
+
+
+def _nobody(topic: str, street: str, message: Any) -> None:
+    pass
+
+
+def _json(data: Any) -> str:
+    return json.dumps(dict(data))

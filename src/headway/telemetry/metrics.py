@@ -1,0 +1,46 @@
+"""What is measured of the running system, for Prometheus."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+registry = CollectorRegistry()
+requests = Counter("headway_requests", "HTTP requests", ("method", "route", "status"), registry=registry)
+request_s = Histogram(
+    "headway_request_seconds", "Time of a request", ("route",), registry=registry, buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10)
+)
+degraded = Gauge("headway_degraded", "1 where a part works without the help that it was given", ("part",), registry=registry)
+street_time_s = Gauge("headway_street_time_seconds", "Simulated time of a street", ("street",), registry=registry)
+vehicles = Gauge("headway_vehicles", "Vehicles near signals", ("street",), registry=registry)
+halted = Gauge("headway_vehicles_standing", "Vehicles that stand near signals", ("street",), registry=registry)
+tick_s = Gauge("headway_tick_seconds", "Mean time of a tick", ("street",), registry=registry)
+overruns = Gauge("headway_tick_overruns", "Ticks that began a whole period late", ("street",), registry=registry)
+cycles = Gauge("headway_cycles", "Optimisation cycles", ("street",), registry=registry)
+events = Counter("headway_events", "Events of the engine", ("street", "kind"), registry=registry)
+open_alerts = Gauge("headway_alerts_open", "Alerts that are open", ("street", "level"), registry=registry)
+restarts = Counter("headway_restarts", "Restarts of a street's process", ("street",), registry=registry)
+clients = Gauge("headway_stream_clients", "Clients of a stream", ("topic",), registry=registry)
+sent = Counter("headway_stream_messages", "Messages to clients of streams", ("topic", "what"), registry=registry)
+spooled = Gauge("headway_spool_batches", "Batches that wait for the database", registry=registry)
+stored = Gauge("headway_rows_stored", "Rows stored since the start", registry=registry)
+cache_hits = Counter("headway_cache", "Look-ups in the cache", ("result",), registry=registry)
+memory_bytes = Gauge("headway_memory_bytes", "Resident memory of this process", registry=registry)
+cpu_s = Gauge("headway_cpu_seconds", "Processor time of this process", registry=registry)
+disk_free_bytes = Gauge("headway_disk_free_bytes", "Room left where the data lies", registry=registry)
+up_s = Gauge("headway_up_seconds", "Since the start", registry=registry)
+_begun = time.monotonic()
+
+
+def exposition(folder: Path) -> bytes:
+    """All metrics in Prometheus' text form. folder: where the data lies."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) if Path("/proc/self/statm").exists() else 0
+    memory_bytes.set(pages * os.sysconf("SC_PAGE_SIZE"))
+    cpu_s.set(time.process_time())
+    disk_free_bytes.set(shutil.disk_usage(folder).free)
+    up_s.set(time.monotonic() - _begun)
+    return bytes(generate_latest(registry))
