@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headway.cli import kpp
+from headway.cli import kpp, serve
 from headway.cli.live import watch
 from headway.cli.tables import comparison
 from headway.config import load, overridden
@@ -28,6 +28,10 @@ from headway.roads.catalogue import RESCO, scenario, vehicles
 
 app = typer.Typer(help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(kpp.app, name="kpp")
+app.add_typer(serve.db, name="db")
+app.add_typer(serve.audit, name="audit")
+app.command("serve")(serve.serve)
+app.command("token")(serve.token)
 console = Console()
 PROFILES_OF_SENSING = ("connected", "camera", "loops")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -76,9 +80,15 @@ def bench(
 
 @app.command()
 def demo(
-    headless: Annotated[bool, typer.Option("--headless", help="In the terminal, with the table at the end; there is no page yet.")] = True,
+    headless: Annotated[bool, typer.Option("--headless", help="In the terminal alone, as fast as possible, with a table at the end.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page.")] = 8000,
+    data: Annotated[str, typer.Option(help="Folder of the demo's data.")] = "data/demo",
 ) -> None:
-    """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway."""
+    """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway, live on a page."""
+    if not headless:
+        console.print("One hour of morning traffic in Cologne, twice, ten times real time: the network's own fixed time, and Headway. Open:\n")
+        serve.serve("cologne8", True, 10.0, "127.0.0.1", port, data, "", 6000, "street", True)
+        return
     console.print(
         "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice: with the network's own "
         "fixed-time programmes, and with Headway's planner. Each signal change passes the safety gate.\n"

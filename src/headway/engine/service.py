@@ -76,6 +76,7 @@ class Live:
     task: Task
     engine: Engine
     network: Network
+    repeat: bool = False
     run: int = 0
     snapshot: Snapshot | None = None
     fault: str = ""
@@ -96,16 +97,16 @@ class StreetService:
         self._tell, self._intake = tell or _nobody, intake
         self.recorder = Recorder(intake) if intake is not None else None
         self.streets: dict[str, Live] = {}
-        self._lock = threading.Lock()
+        self._lock, self._stopping = threading.Lock(), False
         self._log = telemetry.log("engine")
 
-    def start(self, name: str, task: Task) -> Live:
-        """Raises ValueError if the scenario is none, or one of that name is running."""
+    def start(self, name: str, task: Task, repeat: bool = False) -> Live:
+        """repeat: begin anew when the demand has ended. Raises ValueError if the scenario is none, or one of that name is running."""
         of = scenario(task.settings.street.scenario)
         with self._lock:
             if name in self.streets and not self.streets[name].finished:
                 raise ValueError(f"street {name!r} is running already. Stop it first.")
-            live = self.streets[name] = Live(name, task, Engine(task), read_network(of.net))
+            live = self.streets[name] = Live(name, task, Engine(task), read_network(of.net), repeat=repeat)
         live.run = self._begin_run(live)
         live.thread = threading.Thread(target=self._listen, args=(live,), daemon=True, name=f"street {name}")
         live.thread.start()
@@ -120,6 +121,7 @@ class StreetService:
 
     def stop(self) -> None:
         """End all streets, their state kept, and write what is left to the record."""
+        self._stopping = True
         for live in list(self.streets.values()):
             live.engine.stop()
         for live in list(self.streets.values()):
@@ -135,8 +137,14 @@ class StreetService:
 
     def _listen(self, live: Live) -> None:
         try:
-            for message in live.engine.messages():
-                self._take(live, message)
+            while True:
+                live.finished = False
+                for message in live.engine.messages():
+                    self._take(live, message)
+                if not live.repeat or self._stopping:
+                    break
+                live.engine, live.run = Engine(live.task), self._begin_run(live)
+                live.history.clear()
         except WorkerError as error:
             live.fault = str(error)
             self._tell("alerts", live.name, {"kind": "engine.given_up", "error": str(error), "at_s": live.snapshot.time_s if live.snapshot else 0.0})

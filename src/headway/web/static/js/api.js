@@ -1,0 +1,60 @@
+// Asking the service, and listening to it.
+const KEY = "headway-token";
+
+export function takeToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) {
+    sessionStorage.setItem(KEY, given);
+    history.replaceState(null, "", location.pathname);
+  }
+  return sessionStorage.getItem(KEY);
+}
+
+export function setToken(token) {
+  sessionStorage.setItem(KEY, token);
+}
+
+export function role() {
+  try {
+    return JSON.parse(atob(sessionStorage.getItem(KEY).split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).role;
+  } catch {
+    return "";
+  }
+}
+
+export async function ask(path, body) {
+  const options = { headers: { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } };
+  if (body !== undefined) {
+    options.method = "POST";
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(path, options);
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({ detail: answer.statusText }));
+    throw Object.assign(new Error(problem.detail), { status: answer.status });
+  }
+  return answer.json();
+}
+
+// Calls `hear` with each message; connects again after a break, and goes on after the last message that came.
+export function listen(topic, hear, tell) {
+  let last = "0", wait = 500;
+  const connect = () => {
+    const at = new URL(`/ws/${topic}`, location.href);
+    at.protocol = at.protocol.replace("http", "ws");
+    at.search = new URLSearchParams({ token: sessionStorage.getItem(KEY), last_id: topic === "realtime" ? "0" : last });
+    const socket = new WebSocket(at);
+    socket.onopen = () => { wait = 500; tell?.(true); };
+    socket.onmessage = (event) => {
+      const message = JSON.parse(event.data);
+      if (message.id) last = message.id;
+      if (message.data) hear(message.street, message.data);
+    };
+    socket.onclose = (event) => {
+      tell?.(false, event.reason);
+      if (event.code !== 4401) setTimeout(connect, wait = Math.min(wait * 2, 8000));
+    };
+  };
+  connect();
+}

@@ -1,0 +1,284 @@
+import { ask, listen, role, setToken, takeToken } from "./api.js";
+import { Curves, Strip } from "./charts.js";
+import { StreetMap } from "./map.js";
+
+const $ = (id) => document.getElementById(id);
+const STREETS = ["headway", "baseline"], RANK = ["viewer", "operator", "engineer", "admin"];
+const CONTROLLERS = ["planner", "q-learning", "max-pressure", "greedy", "actuated", "webster", "fixed"];
+const latest = {}, maps = {}, sums = { headway: [0, 0, 0], baseline: [0, 0, 0] };
+let charts = {}, names = [], strip = null;
+window.headway = { latest, maps };  // for tests and the curious
+
+function say(text, bad = false) {
+  $("said").textContent = text;
+  $("said").style.color = bad ? "var(--bad)" : "";
+}
+
+async function order(path, body, done) {
+  try {
+    const answer = await ask(`/api/v1/engine/streets/headway/${path}`, body);
+    say(done ?? answer.detail);
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function tabs() {
+  const all = [...document.querySelectorAll("[role=tab]")];
+  const choose = (tab) => {
+    for (const t of all) {
+      t.setAttribute("aria-selected", t === tab);
+      t.tabIndex = t === tab ? 0 : -1;
+      $(t.getAttribute("aria-controls")).hidden = t !== tab;
+    }
+    if (tab.id === "tab-system") showSystem();
+  };
+  all.forEach((tab, i) => {
+    tab.onclick = () => choose(tab);
+    tab.onkeydown = (e) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+      if (step) { const to = all[(i + step + all.length) % all.length]; to.focus(); choose(to); }
+    };
+  });
+}
+
+function theme() {
+  const set = (dark) => {
+    document.documentElement.classList.toggle("dark", dark);
+    localStorage.setItem("headway-dark", dark ? "1" : "");
+    Object.values(maps).forEach((m) => m.repaint());
+    Object.values(charts).forEach((c) => c.draw());
+  };
+  const kept = localStorage.getItem("headway-dark");
+  set(kept === null ? matchMedia("(prefers-color-scheme: dark)").matches : kept === "1");
+  $("theme").onclick = () => set(!document.documentElement.classList.contains("dark"));
+  addEventListener("keydown", (e) => { if (e.key === "d" && !/INPUT|SELECT/.test(e.target.tagName)) $("theme").click(); });
+}
+
+function rights() {
+  const mine = RANK.indexOf(role());
+  for (const name of ["operator", "engineer"])
+    for (const element of document.querySelectorAll(`.${name}`)) {
+      element.hidden = mine < RANK.indexOf(name);
+    }
+}
+
+const FIGURES = [
+  ["Time of the street, s", (s) => s.time_s - s.begin_s, 0, 0],
+  ["Vehicles near signals", (s) => s.vehicles, 0, 0],
+  ["Standing vehicles", (s) => s.halted, 0, -1],
+  ["Standing, mean so far", (s) => sums[s.street][1] / Math.max(sums[s.street][0], 1), 1, -1],
+  ["Longest wait, mean of junctions, s", (s) => mean(s.junctions.map((j) => j.longest_wait_s)), 1, -1],
+  ["Longest wait, mean so far, s", (s) => sums[s.street][2] / Math.max(sums[s.street][0], 1), 1, -1],
+  ["Safety events", (s) => s.interventions, 0, 0],
+];
+const mean = (list) => list.reduce((a, b) => a + b, 0) / Math.max(list.length, 1);
+
+function showFigures() {
+  const body = $("figures").tBodies[0];
+  body.replaceChildren(...FIGURES.map(([name, of, digits, better]) => {
+    const [a, b] = ["baseline", "headway"].map((s) => (latest[s]?.started ? of(latest[s]) : null));
+    const row = document.createElement("tr");
+    const change = better && a && b !== null ? (100 * (b - a)) / a : null;
+    const cells = [name, a?.toFixed(digits) ?? "–", b?.toFixed(digits) ?? "–", change === null ? "" : `${change > 0 ? "+" : ""}${change.toFixed(0)} %`];
+    row.append(...cells.map((text, i) => {
+      const cell = document.createElement(i ? "td" : "th");
+      cell.textContent = text;
+      if (i === 3 && change !== null) cell.className = change * better > 0 ? "better" : "worse";
+      return cell;
+    }));
+    return row;
+  }));
+}
+
+function showJunctions() {
+  const street = latest.headway;
+  if (!street?.started || $("junctions").hidden) return;
+  const body = $("junction-rows");
+  const seen = new Map([...body.rows].map((row) => [row.dataset.id, row]));
+  for (const j of street.junctions) {
+    let row = seen.get(j.id);
+    if (!row) {
+      row = body.insertRow();
+      row.dataset.id = j.id;
+      for (let k = 0; k < 5; k++) row.insertCell();
+      row.append(orders(j.id));
+      rights();
+    }
+    [j.id, j.vehicles, j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2)].forEach((text, k) => { row.cells[k].textContent = text; });
+    seen.delete(j.id);
+  }
+  seen.forEach((row) => row.remove());
+}
+
+function orders(id) {
+  const cell = document.createElement("td");
+  cell.className = "operator";
+  const stages = names.find((n) => n.id === id)?.stages ?? 1, path = `junctions/${encodeURIComponent(id)}/override`;
+  const stage = document.createElement("select");
+  stage.ariaLabel = `Stage of ${id}`;
+  for (let k = 0; k < stages; k++) stage.add(new Option(`stage ${k + 1}`, k));
+  const button = (text, act) => { const b = document.createElement("button"); b.textContent = text; b.onclick = act; return b; };
+  cell.append(
+    button("Hold", () => order(path, { order: "hold", lasts_s: 60 })), stage,
+    button("Show", () => order(path, { order: "stage", stage: Number(stage.value), lasts_s: 60 })),
+    button("Emergency", () => order(`emergency/${encodeURIComponent(id)}`, { order: "stage", stage: Number(stage.value), lasts_s: 90 })),
+    button("Flash", () => order(path, { order: "flash", lasts_s: 60 })), button("Release", () => order(path, { order: "release" })),
+  );
+  return cell;
+}
+
+function showAlert(street, news) {
+  const item = document.createElement("li");
+  const data = news.data ?? news;
+  item.className = data.level ?? (news.kind?.startsWith("alert") ? "warning" : "");
+  const what = Object.entries(data).filter(([k]) => !["kind", "number"].includes(k)).map(([k, v]) => `${k} ${typeof v === "number" ? +v.toFixed(1) : JSON.stringify(v)}`).join(", ");
+  item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.kind} ${news.junction ?? ""}  ${what}`;
+  const list = $("alerts");
+  list.prepend(item);
+  while (list.children.length > 30) list.lastChild.remove();
+}
+
+function showEvent(street, news) {
+  const item = document.createElement("li");
+  item.textContent = `${news.at_s.toFixed(0)} s  ${street}  ${news.kind} ${news.junction}  ${JSON.stringify(news.data)}`;
+  $("events").prepend(item);
+  while ($("events").children.length > 100) $("events").lastChild.remove();
+}
+
+async function showSystem() {
+  try {
+    const info = await ask("/system/info"), s = latest.headway ?? {};
+    const rows = { ...info, streams: JSON.stringify(info.streams), "tick ms": s.tick_ms?.toFixed(2), "jitter p99 ms": (s.jitter_p99_s * 1e3)?.toFixed(1), overruns: s.overruns, mode: s.mode, "decided by": s.source, "last checkpoint s": s.checkpoint_s, trouble: s.trouble || "none" };
+    $("info").replaceChildren(...Object.entries(rows).flatMap(([k, v]) => {
+      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+      dt.textContent = k; dd.textContent = v;
+      return [dt, dd];
+    }));
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function hear(street, news) {
+  const before = latest[street];
+  latest[street] = news;
+  if (before && (news.scenario !== before.scenario || news.time_s < before.time_s - 60)) begin(street);
+  if (!maps[street] || !news.started) return;
+  if (news.scene) maps[street].setScene(news.scene, news.shown);
+  if (street === "headway") strip.add(news.time_s - news.begin_s, names.map((n) => Math.max(...news.shown.slice(n.first, n.first + 1))), names);
+  $(`time-${street}`).textContent = `${news.controller}, ${(news.time_s - news.begin_s).toFixed(0)} s`;
+  if (!before || Math.floor(news.time_s / 5) !== Math.floor(before.time_s / 5)) {
+    const which = STREETS.indexOf(street), at = news.time_s - news.begin_s, waited = mean(news.junctions.map((j) => j.longest_wait_s));
+    const sum = sums[street];
+    sum[0] += 1; sum[1] += news.halted; sum[2] += waited;
+    charts.halted.add(which, at, news.halted);
+    charts.wait.add(which, at, waited);
+    if (street === "headway") news.junctions.slice(0, 5).forEach((j, i) => charts.queue.add(i, at, j.queue));
+    charts.time.add(which, at, news.vehicles);
+  }
+}
+
+async function begin(street) {
+  sums[street] = [0, 0, 0];
+  Object.values(charts).forEach((c) => c.clear());
+  strip.clear();
+  const shapes = await ask(`/api/v1/engine/streets/${street}/map`);
+  maps[street].setShapes(shapes);
+  if (street === "headway") names = shapes.names;
+}
+
+function exports() {
+  const save = (name, blob) => {
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  $("export-png").onclick = () => {
+    const all = [...Object.values(charts).map((c) => c.canvas()), $("time-space")], whole = document.createElement("canvas");
+    whole.width = Math.max(...all.map((c) => c.width));
+    whole.height = all.reduce((h, c) => h + c.height, 0);
+    const ctx = whole.getContext("2d");
+    ctx.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--card");
+    ctx.fillRect(0, 0, whole.width, whole.height);
+    all.reduce((y, c) => (ctx.drawImage(c, 0, y), y + c.height), 0);
+    whole.toBlob((blob) => save("headway-charts.png", blob));
+  };
+  const rows = () => charts.halted.data[0].map((t, i) => ({ time_s: t, halted_headway: charts.halted.data[1][i], halted_baseline: charts.halted.data[2][i], wait_headway_s: charts.wait.data[1][i], wait_baseline_s: charts.wait.data[2][i] }));
+  $("export-csv").onclick = () => {
+    const list = rows(), head = Object.keys(list[0] ?? { time_s: 0 });
+    save("headway.csv", new Blob([[head.join(","), ...list.map((r) => head.map((k) => r[k] ?? "").join(","))].join("\n") + "\n"], { type: "text/csv" }));
+  };
+  $("export-json").onclick = () => save("headway.json", new Blob([JSON.stringify({ streets: latest, series: rows() })], { type: "application/json" }));
+}
+
+function controls(scenarios, street) {
+  $("controller").replaceChildren(...CONTROLLERS.map((c) => new Option(c, c, false, c === street.controller)));
+  $("scenario").replaceChildren(...scenarios.map((s) => new Option(s, s, false, s === street.scenario)));
+  $("optimise").checked = street.controller !== "fixed";
+  $("optimise").onchange = (e) => {
+    order("optimisation", { enabled: e.target.checked }, e.target.checked ? "optimisation is on: the planner decides" : "optimisation is off: fixed time");
+    $("controller").value = e.target.checked ? "planner" : "fixed";
+  };
+  $("cycle").onchange = (e) => order("optimisation", { cycle_s: Number(e.target.value) }, `the optimisation cycle is ${e.target.value} s`);
+  $("pace").onchange = async (e) => {
+    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/optimisation`, { realtime: Number(e.target.value) }).catch((error) => say(error.message, true));
+    say(`${e.target.value} times real time`);
+  };
+  $("controller").onchange = (e) => order("controller", { controller: e.target.value });
+  $("scenario").onchange = async (e) => {
+    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/scenario`, { scenario: e.target.value }).catch((error) => say(error.message, true));
+    say(`${e.target.value} begins; a large network takes some seconds`);
+    setTimeout(() => STREETS.forEach((s) => maps[s] && begin(s)), 1500);
+  };
+}
+
+async function start() {
+  const streets = await ask("/api/v1/engine/state");
+  $("sign-in").hidden = true;
+  $("street").hidden = false;
+  for (const s of streets) if (STREETS.includes(s.street)) maps[s.street] = new StreetMap($(`map-${s.street}`));
+  $("figure-baseline").hidden = !maps.baseline;
+  charts = {
+    halted: new Curves($("chart-halted"), "Standing vehicles", "vehicles"), wait: new Curves($("chart-wait"), "Longest wait, mean of the junctions", "s"),
+    queue: new Curves($("chart-queue"), "Queues of the first five junctions", "vehicles", ["1", "2", "3", "4", "5"]), time: new Curves($("chart-time"), "Vehicles near signals", "vehicles"),
+  };
+  strip = new Strip($("time-space"));
+  rights();
+  exports();
+  for (const s of Object.keys(maps)) await begin(s);
+  for (const s of Object.keys(maps)) {
+    const past = await ask(`/api/v1/engine/streets/${s}/history`), first = streets.find((x) => x.street === s).begin_s ?? 0;
+    past.time_s.forEach((t, i) => {
+      charts.halted.add(STREETS.indexOf(s), t - first, past.halted[i]);
+      charts.wait.add(STREETS.indexOf(s), t - first, past.wait_s[i]);
+      charts.time.add(STREETS.indexOf(s), t - first, past.vehicles[i]);
+      sums[s][0] += 1; sums[s][1] += past.halted[i]; sums[s][2] += past.wait_s[i];
+    });
+    (await ask(`/api/v1/engine/streets/${s}/alerts`)).forEach((a) => showAlert(s, { kind: "alert.open", at_s: a.at_s, data: a }));
+  }
+  if (streets.length) controls(await ask("/api/v1/engine/scenarios"), streets.find((s) => s.street === "headway") ?? streets[0]);
+  listen("realtime", hear, (on, why) => {
+    $("link").textContent = on ? "live" : why || "connection lost";
+    $("link").className = `pill ${on ? "on" : "off"}`;
+  });
+  listen("alerts", showAlert);
+  listen("monitoring", showEvent);
+  setInterval(() => { showFigures(); showJunctions(); Object.values(charts).forEach((c) => c.draw()); strip.draw(); }, 500);
+}
+
+function signIn(error) {
+  $("street").hidden = true;
+  $("sign-in").hidden = false;
+  $("sign-in-error").textContent = error && error.status !== 401 ? error.message : error ? "The token is not valid, or has expired." : "";
+  $("sign-in").onsubmit = (e) => {
+    e.preventDefault();
+    setToken($("token").value.trim());
+    start().catch(signIn);
+  };
+}
+
+tabs();
+theme();
+if (takeToken()) start().catch(signIn);
+else signIn();
