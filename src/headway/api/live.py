@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
@@ -15,6 +15,7 @@ from headway.api.problems import ProblemError, responses
 from headway.api.security import Role, identify, need
 
 router = APIRouter(tags=["streams"])
+May = Depends(need(Role.VIEWER))
 Form = Literal["dashboard", "chart", "table"]
 
 
@@ -84,13 +85,12 @@ async def alerts(socket: WebSocket) -> None:
 
 
 @router.get(
-    "/stream/{topic}", response_class=StreamingResponse,
+    "/stream/{topic}", response_class=StreamingResponse, dependencies=[May],
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **responses(401, 403, 404, 422)},
 )  # fmt: skip
 async def events(
     request: Request, topic: str, street: Annotated[str, Query(max_length=64)] = "", kinds: Annotated[str, Query(max_length=512)] = "",
     form: Annotated[Form, Query(alias="format")] = "dashboard", compress: bool = False, last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
-    _: Any = Depends(need(Role.VIEWER)),
 ) -> StreamingResponse:  # fmt: skip
     """The same as Server-Sent Events; after a break a browser goes on from its `Last-Event-ID`."""
     if topic not in TOPICS:

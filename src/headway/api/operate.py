@@ -15,7 +15,7 @@ from headway.roads import RoadsError, read_network, read_shapes
 from headway.roads.catalogue import RESCO, scenario
 from headway.safety import Order, Override
 
-router = APIRouter(prefix="/api/v1", tags=["engine"])
+router = APIRouter(prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))])  # before anything is looked up
 Name = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9-]+$", examples=["headway"])]
 Controller = Literal["fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"]
 OK, FOUND, ORDER = responses(401, 403), responses(401, 403, 404), responses(401, 403, 404, 422, 503)
@@ -77,7 +77,6 @@ def junction_of(live: Live, junction: str) -> int:
 
 
 Street = Annotated[Live, Depends(street)]
-Viewer = Annotated[Who, Depends(need(Role.VIEWER))]
 Operator = Annotated[Who, Depends(need(Role.OPERATOR))]
 Engineer = Annotated[Who, Depends(need(Role.ENGINEER))]
 
@@ -109,19 +108,19 @@ def told(live: Live) -> dict[str, Any]:
 
 
 @router.get("/engine/state", responses=FOUND)
-def state(request: Request, _: Viewer) -> list[dict[str, Any]]:
+def state(request: Request) -> list[dict[str, Any]]:
     """All streets."""
     return [told(live) for live in service(request).streets.values()]
 
 
 @router.get("/engine/streets/{name}", responses=FOUND)
-def one(live: Street, _: Viewer) -> dict[str, Any]:
+def one(live: Street) -> dict[str, Any]:
     """One street."""
     return told(live)
 
 
 @router.get("/engine/streets/{name}/history", responses=FOUND)
-def history(live: Street, _: Viewer) -> dict[str, Any]:
+def history(live: Street) -> dict[str, Any]:
     """Every 5 s of its time: mean over the junctions of the longest wait (s), vehicles, standing ones."""
     rows = list(live.history)
     return {
@@ -134,13 +133,13 @@ def history(live: Street, _: Viewer) -> dict[str, Any]:
 
 
 @router.get("/engine/streets/{name}/alerts", responses=FOUND)
-def alerts(live: Street, _: Viewer) -> list[dict[str, Any]]:
+def alerts(live: Street) -> list[dict[str, Any]]:
     """Alerts that are open."""
     return list(live.alerts.values())
 
 
 @router.get("/engine/streets/{name}/map", responses=responses(401, 403, 404))
-def shapes(live: Street, _: Viewer) -> dict[str, Any]:
+def shapes(live: Street) -> dict[str, Any]:
     """What a map is drawn from: lanes (width m, points), junctions' outlines, signal heads (x, y, direction, junction number)."""
     found, network = read_shapes(live.network), live.network
     number = network.group_junction.tolist()
@@ -152,13 +151,13 @@ def shapes(live: Street, _: Viewer) -> dict[str, Any]:
 
 
 @router.get("/engine/scenarios", responses=OK)
-def scenarios(_: Viewer) -> list[str]:
+def scenarios() -> list[str]:
     """Names of the scenarios that can be switched to."""
     return list(RESCO)
 
 
 @router.post("/engine/streets/{name}/junctions/{junction:path}/override", responses=ORDER)
-def override(request: Request, live: Street, junction: str, wish: OverrideIn, who: Operator) -> Done:
+def override(request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn) -> Done:
     """An operator's order for one junction; the safety gate makes the way there."""
     number = junction_of(live, junction)
     if wish.order == "release":
@@ -172,20 +171,20 @@ def override(request: Request, live: Street, junction: str, wish: OverrideIn, wh
 
 
 @router.post("/engine/streets/{name}/emergency/{junction:path}", responses=ORDER)
-def emergency(request: Request, live: Street, junction: str, wish: OverrideIn, who: Operator) -> Done:
+def emergency(request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn) -> Done:
     """Clear a junction for an emergency vehicle by hand: the stage that it needs, at once that the rules allow it."""
-    return override(request, live, junction, OverrideIn(order="stage", stage=wish.stage, lasts_s=wish.lasts_s), who)
+    return override(request, who, live, junction, OverrideIn(order="stage", stage=wish.stage, lasts_s=wish.lasts_s))
 
 
 @router.post("/engine/streets/{name}/controller", responses=ORDER)
-def controller(request: Request, live: Street, wish: ControllerIn, _: Engineer) -> Done:
+def controller(request: Request, _: Engineer, live: Street, wish: ControllerIn) -> Done:
     """Another controller, from the next tick on."""
     service(request).order(live.name, Switch(controller=wish.controller))
     return Done(detail=f"{wish.controller} takes over")
 
 
 @router.post("/engine/streets/{name}/scenario", responses=ORDER)
-def switch(request: Request, live: Street, wish: ScenarioIn, _: Engineer) -> Done:
+def switch(request: Request, _: Engineer, live: Street, wish: ScenarioIn) -> Done:
     """Another scenario, from its beginning."""
     try:
         read_network(scenario(wish.scenario).net)
@@ -196,7 +195,7 @@ def switch(request: Request, live: Street, wish: ScenarioIn, _: Engineer) -> Don
 
 
 @router.post("/engine/streets/{name}/optimisation", responses=ORDER)
-def optimisation(request: Request, live: Street, wish: OptimisationIn, _: Operator) -> Done:
+def optimisation(request: Request, _: Operator, live: Street, wish: OptimisationIn) -> Done:
     """Optimisation on or off, its cycle, the pace of the simulation."""
     if wish.enabled is not None:
         service(request).order(live.name, Switch(controller="planner" if wish.enabled else "fixed"))

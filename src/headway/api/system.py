@@ -84,13 +84,13 @@ def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
 
 
 @router.post("/api/v1/admin/keys", tags=["admin"], status_code=201, responses=responses(401, 403, 422, 503))
-def make_key(request: Request, wish: KeyIn, _: Admin) -> dict[str, str]:
+def make_key(request: Request, _: Admin, wish: KeyIn) -> dict[str, str]:
     """A new API key. It is shown this once; a hash of it is kept."""
     return {"key": request.app.state.keys.make(wish.name, Role[wish.role.upper()])}
 
 
 @router.delete("/api/v1/admin/keys/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503))
-def revoke_key(request: Request, id: Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")], _: Admin) -> dict[str, bool]:
+def revoke_key(request: Request, _: Admin, id: Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]) -> dict[str, bool]:
     """Revoke a key, by its middle part."""
     if not request.app.state.keys.revoke(id):
         raise ProblemError(404, f"no key {id!r} is in force")
@@ -98,7 +98,7 @@ def revoke_key(request: Request, id: Annotated[str, Path(max_length=64, pattern=
 
 
 @router.delete("/api/v1/admin/simulations/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503))
-def erase_simulation(request: Request, id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")], _: Admin) -> dict[str, int]:
+def erase_simulation(request: Request, _: Admin, id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")]) -> dict[str, int]:
     """Erase all records of one simulation."""
     gone = erase(request.app.state.database, id)
     if not gone:

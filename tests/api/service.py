@@ -1,0 +1,71 @@
+"""A real server on a real database, for the tests: uvicorn in a thread of this process, httpx as its client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from headway.api import create_app
+from headway.api.app import ApiSettings
+from headway.api.security import Role
+from headway.store import open_database
+
+EXAMPLE = {
+    "simulation_id": "SIM_1", "timestamp": "2025-09-10T23:20:00Z", "intersection_id": "INT_1",
+    "signals": [{
+        "direction": "north", "vehicle_counts": {"car": 78, "bus": 0}, "emergency_vehicle_present": False, "signal_status": "GREEN", "signal_timer": 18,
+        "vehicles_crossed": 35, "avg_wait_time": 12.5, "green_time_allocated": 20,
+    }],
+    "metrics": {
+        "total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87, "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8,
+        "emergency_overrides": 0,
+    },
+}  # fmt: skip
+
+
+def record(simulation="SIM_1", second=0, junction="INT_1", wait=20.6, **more):
+    metrics = EXAMPLE["metrics"] | {"avg_wait_time_all_sides": wait}
+    stamp = f"2025-09-10T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z"
+    return EXAMPLE | {"simulation_id": simulation, "timestamp": stamp, "intersection_id": junction, "metrics": metrics} | more
+
+
+class Service:
+    """A running server. `token(role)`, `client(role)`."""
+
+    def __init__(self, app, url):
+        self.app, self.url = app, url
+
+    def token(self, role="admin", lasts_s=3600.0):
+        return self.app.state.keyring.token(f"a-{role}", Role[role.upper()], lasts_s)
+
+    def client(self, role="admin"):
+        headers = {"Authorization": f"Bearer {self.token(role)}"} if role else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, service=None, **settings) -> Iterator[Service]:
+    database = open_database(folder)
+    app = create_app(ApiSettings(folder, **({"per_minute": 0, "cache_s": 0.0} | settings)), database, service)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.02)
+    try:
+        yield Service(app, f"http://127.0.0.1:{port}")
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        database.close()

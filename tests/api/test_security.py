@@ -1,0 +1,135 @@
+"""Who may do what: each route by each role, with no, expired and forged credentials; the audit trail; the limit."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import jwt
+import pytest
+
+from headway.api.security import ALGORITHM, Role
+from tests.api.service import serving
+
+PUBLIC = {"/health", "/health/ready", "/metrics"}
+OPERATOR = ("/api/v1/ingest", "/override", "/emergency", "/optimisation")
+ENGINEER = ("/controller", "/scenario")
+
+
+def least(method, path):
+    if "/admin/" in path:
+        return Role.ADMIN
+    if method != "get" and any(part in path for part in ENGINEER):
+        return Role.ENGINEER
+    return Role.OPERATOR if method != "get" and any(part in path for part in OPERATOR) else Role.VIEWER
+
+
+def routes(service):
+    with service.client(None) as client:
+        document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            if path not in PUBLIC:
+                yield (
+                    method,
+                    path,
+                    path.replace("{id}", "x1")
+                    .replace("{name}", "headway")
+                    .replace("{junction}", "j")
+                    .replace("{run}", "1")
+                    .replace("{topic}", "nothing"),
+                )
+
+
+def forged(service):
+    keyring = service.app.state.keyring
+    good = service.token("admin")
+    kid, claims = jwt.get_unverified_header(good)["kid"], jwt.decode(good, options={"verify_signature": False})
+    yield jwt.encode(claims, "x" * 64, ALGORITHM, headers={"kid": kid})
+    yield jwt.encode(claims, None, "none", headers={"kid": kid})
+    yield jwt.encode(claims, keyring._keys[kid], "HS512", headers={"kid": kid})
+    yield jwt.encode(claims, keyring._keys[kid], ALGORITHM, headers={"kid": "other"})
+    yield jwt.encode(claims | {"exp": int(time.time()) - 10}, keyring._keys[kid], ALGORITHM, headers={"kid": kid})
+    yield jwt.encode(claims | {"role": "god"}, keyring._keys[kid], ALGORITHM, headers={"kid": kid})
+    yield jwt.encode({k: v for k, v in claims.items() if k != "exp"}, keyring._keys[kid], ALGORITHM, headers={"kid": kid})
+    yield good[:-4] + "AAAA"
+    yield "nonsense"
+
+
+def test_each_route_asks_for_credentials_and_for_the_right_role(service):
+    found = list(routes(service))
+    assert len(found) > 25
+    tokens = {role: service.token(role.name.lower()) for role in Role}
+    bad = list(forged(service))
+    with httpx.Client(base_url=service.url, timeout=30.0) as client:
+        for method, path, url in found:
+            assert client.request(method, url).status_code == 401, path
+            for token in bad if path.endswith("/runs") else bad[:1]:
+                assert client.request(method, url, headers={"Authorization": f"Bearer {token}"}).status_code == 401, (path, token)
+            for role, token in tokens.items():
+                status = client.request(method, url, headers={"Authorization": f"Bearer {token}"}).status_code
+                assert (status == 403) == (role < least(method, path)), (method, path, role, status)
+                assert status < 500, (method, path, status)
+
+
+def test_keys_work_until_they_are_revoked(service):
+    with service.client("admin") as admin:
+        key = admin.post("/api/v1/admin/keys", json={"name": "loader", "role": "operator"}).json()["key"]
+        with httpx.Client(base_url=service.url, headers={"X-API-Key": key}) as client:
+            assert client.get("/api/v1/runs").status_code == 200
+            assert client.post("/api/v1/admin/clear-cache").status_code == 403
+            assert admin.delete(f"/api/v1/admin/keys/{key.split('_')[1]}").status_code == 200
+            assert client.get("/api/v1/runs").status_code == 401
+        for wrong in ("hw_x_y", "hw_", key[:-1] + "#", "' OR 1=1"):
+            assert httpx.get(f"{service.url}/api/v1/runs", headers={"X-API-Key": wrong}).status_code == 401
+
+
+def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path):
+    with serving(tmp_path) as running, running.client("admin") as admin:
+        for _ in range(5):
+            admin.post("/api/v1/admin/clear-cache")
+        with running.client("viewer") as viewer:
+            viewer.post("/api/v1/admin/clear-cache")
+        assert admin.get("/api/v1/admin/audit/verify").json() == {"entries": 6, "whole": True, "wrong": ""}
+        database = running.app.state.database
+        last = database.rows("SELECT who, role, status FROM audit ORDER BY number DESC LIMIT 1")[0]
+        assert last == {"who": "a-viewer", "role": "viewer", "status": 403}
+        with pytest.raises(Exception, match="only ever added"):
+            database.execute("UPDATE audit SET who = 'x' WHERE number = 2")
+        database.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_kept")
+        database.execute("UPDATE audit SET who = 'somebody' WHERE number = 2")
+        assert admin.get("/api/v1/admin/audit/verify").json()["wrong"] == "entry 2 was changed"
+        database.execute("UPDATE audit SET who = 'a-admin' WHERE number = 2")
+        assert admin.get("/api/v1/admin/audit/verify").json()["whole"]
+        database.execute("DELETE FROM audit WHERE number = 3")
+        assert "3" in admin.get("/api/v1/admin/audit/verify").json()["wrong"]
+
+
+def test_secrets_are_of_this_user_alone_and_rotate(tmp_path):
+    with serving(tmp_path) as running:
+        keyring = running.app.state.keyring
+        assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
+        old = running.token("viewer")
+        keyring.rotate()
+        assert keyring.read(old).role is Role.VIEWER
+        keyring.rotate()
+        assert httpx.get(f"{running.url}/api/v1/runs", headers={"Authorization": f"Bearer {old}"}).status_code == 401
+
+
+def test_one_client_may_ask_so_often_and_is_told_so(tmp_path):
+    with serving(tmp_path, per_minute=5) as running, running.client("viewer") as viewer, running.client("admin") as admin:
+        answers = [viewer.get("/api/v1/runs") for _ in range(7)]
+        assert [a.status_code for a in answers] == [200] * 5 + [429] * 2
+        assert answers[0].headers["x-ratelimit-remaining"] == "4"
+        assert int(answers[-1].headers["retry-after"]) <= 61
+        assert answers[-1].headers["content-type"] == "application/problem+json"
+        assert admin.get("/api/v1/runs").status_code == 200
+        assert viewer.get("/health").status_code == 200
+
+
+def test_each_answer_has_its_time_and_its_id(service):
+    answer = httpx.get(f"{service.url}/health", headers={"X-Request-ID": "abc-1"})
+    assert float(answer.headers["x-process-time"]) < 5.0
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert httpx.get(f"{service.url}/health", headers={"X-Request-ID": "a b"}).headers["x-request-id"] != "a b"
+    assert httpx.get(f"{service.url}/nowhere").json()["status"] == 404
