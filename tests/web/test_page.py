@@ -1,0 +1,118 @@
+"""Journeys through the page, in a real browser: watch, switch the optimisation, override a junction, see an alert, export."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from headway.config import Settings, overridden
+from headway.engine.service import StreetService
+from headway.engine.worker import Task
+from tests.api.service import serving
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER HERE: the page is not tested; install Debian's chromium")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    from playwright.sync_api import sync_playwright
+
+    folder = tmp_path_factory.mktemp("page")
+
+    def streets(tell, intake):
+        service = StreetService(tell, intake)
+        for name, by in (("headway", "planner"), ("baseline", "fixed")):
+            changes = {
+                "street": {"scenario": "cologne1"}, "control": {"controller": by, "fallback": "fixed"}, "loop": {"realtime": 10.0},
+                "recovery": {"folder": str(folder / name)},
+                "alerts": {"rules": ({"name": "any", "path": "vehicles", "condition": ">=", "threshold": 0.0, "level": "error"},)},
+            }  # fmt: skip
+            service.start(name, Task(overridden(Settings(), changes)))
+        return service
+
+    with serving(folder, streets) as running, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--headless", "--disable-background-networking", "--disable-gpu"]
+        )
+        yield running, browser
+        browser.close()
+
+
+@pytest.fixture
+def page(shown):
+    running, browser = shown
+    opened = browser.new_page(viewport={"width": 1300, "height": 1200})
+    faults = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("request", lambda request: faults.append(request.url) if not request.url.startswith((running.url, "blob:", "data:", "ws:")) else None)
+    opened.goto(f"{running.url}/#token={running.token('admin')}")
+    opened.wait_for_function("() => window.headway?.latest.headway?.started && window.headway.latest.baseline?.started", timeout=60_000)
+    yield opened
+    assert faults == []
+    opened.close()
+
+
+def test_two_streets_are_seen_moving_and_compared(page):
+    before = page.evaluate("window.headway.latest.headway.time_s")
+    page.wait_for_function(f"() => window.headway.latest.headway.time_s > {before} + 5", timeout=60_000)
+    assert page.evaluate("window.headway.latest.headway.scene.id.length") >= 0
+    assert page.inner_text("#link") == "live"
+    frames = page.evaluate("window.headway.maps.headway.frames")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.headway.maps.headway.frames") > frames
+    page.wait_for_selector("#figures tbody tr")
+    assert "Standing vehicles" in page.inner_text("#figures")
+    assert page.locator(".uplot").count() == 4
+    assert "token" not in page.url
+
+
+def test_the_optimisation_is_switched_off_and_on(page):
+    page.uncheck("#optimise")
+    page.wait_for_function("() => window.headway.latest.headway.controller === 'fixed'", timeout=30_000)
+    page.check("#optimise")
+    page.wait_for_function("() => window.headway.latest.headway.controller === 'planner'", timeout=30_000)
+
+
+def test_a_junction_is_overridden_and_the_event_is_seen(page):
+    page.click("#tab-junctions")
+    page.wait_for_selector("#junction-rows tr")
+    page.click("text=Flash >> nth=0")
+    page.wait_for_function("() => document.getElementById('said').textContent.includes('flash')")
+    page.click("#tab-system")
+    page.wait_for_selector("text=safety.override", timeout=30_000)
+    page.click("#tab-junctions")
+    page.click("text=Release >> nth=0")
+    page.wait_for_function("() => document.getElementById('said').textContent.includes('released')")
+
+
+def test_an_alert_is_seen_and_the_figures_are_exported(page):
+    page.wait_for_selector("#alerts li.error", timeout=30_000)
+    page.wait_for_timeout(1500)
+    for button, name in (("#export-csv", "headway.csv"), ("#export-json", "headway.json"), ("#export-png", "headway-charts.png")):
+        with page.expect_download() as download:
+            page.click(button)
+        assert download.value.suggested_filename == name
+        assert download.value.path().stat().st_size > 20
+
+
+def test_a_viewer_sees_no_buttons_that_are_not_for_them_and_keys_work(shown):
+    running, browser = shown
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(f"{running.url}/")
+    page.fill("#token", "nonsense")
+    page.press("#token", "Enter")
+    page.wait_for_selector("text=not valid")
+    page.fill("#token", running.token("viewer"))
+    page.press("#token", "Enter")
+    page.wait_for_selector("#figures tbody tr", timeout=60_000)
+    assert page.locator("#optimise").is_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+    page.focus("#tab-street")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#tab-junctions", "aria-selected") == "true"
+    dark = page.evaluate("document.documentElement.classList.contains('dark')")
+    page.keyboard.press("d")
+    assert page.evaluate("document.documentElement.classList.contains('dark')") is not dark
+    page.close()
