@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import compare, faults, kpp, longrun, speed
+from bench import compare, faults, kpp, longrun, service, speed
 
 PARTS = {
     "speed": speed.loop,
@@ -15,6 +15,10 @@ PARTS = {
     "watching": kpp.watching,
     "faults": faults.faults,
     "realtime": kpp.realtime,
+    "ingest": service.ingest,
+    "answers": service.answers,
+    "broadcast": service.broadcast,
+    "simple": service.simple,
     "table": compare.table,
     "street": compare.street,
     "sensing": compare.sensing,

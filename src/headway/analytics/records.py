@@ -182,26 +182,26 @@ def impact(record: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_k
 def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Comparison:
     """Raises MissingError if one of them is not there, or nothing pairs."""
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
-    rows = record.rows(
+    row = record.rows(
         f"""WITH r AS (
                 SELECT simulation_id AS s, intersection_id AS j, at - min(at) OVER (PARTITION BY simulation_id) AS t, wait_s, speed_kmh, throughput
-                FROM simulation_record WHERE simulation_id IN (:a, :b) AND {where})
-            SELECT a.wait_s AS wait_a, b.wait_s AS wait_b, a.speed_kmh AS speed_a, b.speed_kmh AS speed_b, a.throughput AS flow_a,
-                   b.throughput AS flow_b, a.s AS in_a, b.s AS in_b
-            FROM (SELECT * FROM r WHERE s = :a) a FULL JOIN (SELECT * FROM r WHERE s = :b) b USING (j, t)""",
+                FROM simulation_record WHERE simulation_id IN (:a, :b) AND {where}),
+            p AS (SELECT x.wait_s AS wait_a, y.wait_s AS wait_b, x.speed_kmh AS speed_a, y.speed_kmh AS speed_b, x.throughput AS flow_a,
+                         y.throughput AS flow_b
+                  FROM r x JOIN r y USING (j, t) WHERE x.s = :a AND y.s = :b ORDER BY j, t)
+            SELECT (SELECT count(*) FROM r WHERE s = :a) AS of_a, (SELECT count(*) FROM r WHERE s = :b) AS of_b, array_agg(wait_a) AS wait_a,
+                   array_agg(wait_b) AS wait_b, array_agg(speed_a) AS speed_a, array_agg(speed_b) AS speed_b, array_agg(flow_a) AS flow_a,
+                   array_agg(flow_b) AS flow_b FROM p""",
         a=baseline, b=ai, **values,
-    )  # fmt: skip
-    for name, column in ((baseline, "in_a"), (ai, "in_b")):
-        if not any(row[column] for row in rows):
+    )[0]  # fmt: skip
+    for name, count in ((baseline, row["of_a"]), (ai, row["of_b"])):
+        if not count:
             raise MissingError(f"there is no simulation {name!r} in the record, in this window")
-    pairs = [row for row in rows if row["in_a"] and row["in_b"]]
-    if not pairs:
+    if row["wait_a"] is None:
         raise MissingError(f"no record of {baseline!r} and of {ai!r} is of the same junction at the same second since its begin")
-    found = [
-        paired(np.array([float(p[f"{name}_a"]) for p in pairs]), np.array([float(p[f"{name}_b"]) for p in pairs]))
-        for name in ("wait", "speed", "flow")
-    ]
-    return Comparison(baseline, ai, len(rows) - len(pairs), *found)
+    found = [paired(np.array(row[f"{name}_a"], np.float64), np.array(row[f"{name}_b"], np.float64)) for name in ("wait", "speed", "flow")]
+    unpaired = row["of_a"] + row["of_b"] - 2 * len(row["wait_a"])
+    return Comparison(baseline, ai, unpaired, *found)
 
 
 def emergencies(record: Database, scope: Scope) -> Emergencies:

@@ -113,6 +113,8 @@ class Intake:
             name = f"simulation_record_{year:04d}_{number:02d}"
             span = f"FROM ('{month}-01 00:00+00') TO ('{after} 00:00+00')"
             query = f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF simulation_record FOR VALUES {span}"
-            with contextlib.suppress(sa.exc.ProgrammingError):  # another process made it, or the default partition holds rows of that month
+            with contextlib.suppress(
+                sa.exc.ProgrammingError, sa.exc.IntegrityError
+            ):  # another process made it, or the default partition holds rows of that month
                 self._database.execute(query)
             self._months.add(month)
