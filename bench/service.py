@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import re
 import socket
 import subprocess
 import sys
@@ -28,6 +29,7 @@ RECORD = {
     ],
     "metrics": {"total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87, "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8, "emergency_overrides": 0},
 }  # fmt: skip
+FIGURES = re.compile(r'"t": ?([0-9.]+), ?"n": ?([0-9]+)')
 SERVER = """
 import sys, asyncio, uvicorn
 from pathlib import Path
@@ -226,12 +228,12 @@ def _listeners(url: str, count: int, seconds: float, out: Any) -> None:
                 first = last = got = 0
                 while time.time() < until:
                     try:
-                        message = json.loads(await asyncio.wait_for(link.recv(), 2.0))
+                        message = await asyncio.wait_for(link.recv(), 2.0)
                     except TimeoutError:
                         continue
-                    data = message.get("data", message)
-                    late.append(time.time() - data["t"])
-                    first, last, got = first or data["n"], data["n"], got + 1
+                    at, number = FIGURES.search(message, 0, 200).groups()  # so that the listeners cost as little as they can
+                    late.append(time.time() - float(at))
+                    first, last, got = first or int(number), int(number), got + 1
                 numbers.append((first, last, got))
         except Exception as error:
             numbers.append((-1, -1, 0))
@@ -282,7 +284,7 @@ def _audience(url: str, clients: int, seconds: float) -> tuple[float, float, flo
     late, numbers = found
     if errors:
         print(f"  {len(errors)} connections failed, the first: {errors[0]}")
-    tail = np.array(late[len(late) // 3 :]) if late else np.full(1, np.nan)
+    tail = np.array(late[len(late) // 2 :]) if late else np.full(1, np.nan)
     lost = sum(last - first + 1 - got for first, last, got in numbers if first >= 0 and got)
     spread = max((last for _, last, _ in numbers), default=0) - min((f for f, _, g in numbers if g), default=0)
     return len(late) / max(spread * 0.1, 1e-9), float(np.percentile(tail, 50)), float(np.percentile(tail, 99)), lost
