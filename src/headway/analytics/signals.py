@@ -7,9 +7,6 @@ from typing import Any
 
 from headway.store import Database
 
-YELLOW, PERMISSIVE = 2, 3
-CODES = {"green": 1, "yellow": 8, "red": 10}  # Indiana Traffic Signal Hi Resolution Data Logger Enumerations (Purdue University, 2012)
-
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -27,13 +24,17 @@ class Split:
 def splits(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> list[Split]:
     """Greens that began and ended in the window, of run number `run`."""
     rows = record.rows(
-        """WITH s AS (
-               SELECT junction, signal_group, at_s, colour, lead(at_s) OVER w - at_s AS lasted_s, max(at_s) OVER () - min(at_s) OVER () AS whole_s
+        """WITH c AS (
+               SELECT junction, signal_group, at_s, colour >= 3 AS lit, lag(colour >= 3) OVER w AS was,
+                      max(at_s) OVER () - min(at_s) OVER () AS whole_s
                FROM signal_state WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction) AND at_s >= :begin AND at_s < :end
-               WINDOW w AS (PARTITION BY junction, signal_group ORDER BY at_s))
+               WINDOW w AS (PARTITION BY junction, signal_group ORDER BY at_s)),
+           s AS (
+               SELECT junction, signal_group, lit, whole_s, lead(at_s) OVER (PARTITION BY junction, signal_group ORDER BY at_s) - at_s AS lasted_s
+               FROM c WHERE lit IS DISTINCT FROM was)
            SELECT junction, signal_group, count(*) AS n, avg(lasted_s) AS mean_green_s, max(lasted_s) AS longest_green_s,
                   percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s, sum(lasted_s) / nullif(max(whole_s), 0) AS green_share
-           FROM s WHERE colour >= 3 AND lasted_s IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
+           FROM s WHERE lit AND lasted_s IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
         run=run, junction=junction, begin=begin_s, end=end_s,
     )  # fmt: skip
     return [Split(**row) for row in rows]
@@ -53,9 +54,14 @@ def events(record: Database, run: int, kind: str = "", limit: int = 1000, offset
 
 
 def high_resolution(record: Database, run: int, limit: int = 1_000_000) -> list[dict[str, Any]]:
-    """Signal changes as Indiana event codes: (at_s, device, event, parameter); the parameter is the signal group of its junction, from 1 on."""
+    """Signal changes as Indiana event codes (1 begin of green, 8 of yellow, 10 of red; Indiana Traffic Signal Hi Resolution Data Logger
+    Enumerations, Purdue University 2012): (at_s, device, event, parameter); the parameter is the signal group of its junction, from 1 on."""
     return record.rows(
-        """SELECT at_s, junction AS device, CASE WHEN colour >= 3 THEN 1 WHEN colour = 2 THEN 8 ELSE 10 END AS event, signal_group + 1 AS parameter
-           FROM signal_state WHERE run_id = :run ORDER BY at_s, junction, signal_group LIMIT :limit""",
+        """WITH c AS (
+               SELECT at_s, junction, signal_group, CASE WHEN colour >= 3 THEN 1 WHEN colour = 2 THEN 8 ELSE 10 END AS event
+               FROM signal_state WHERE run_id = :run),
+           e AS (SELECT *, lag(event) OVER (PARTITION BY junction, signal_group ORDER BY at_s) AS before FROM c)
+           SELECT at_s, junction AS device, event, signal_group + 1 AS parameter FROM e WHERE event IS DISTINCT FROM before
+           ORDER BY at_s, junction, signal_group LIMIT :limit""",
         run=run, limit=limit,
     )  # fmt: skip

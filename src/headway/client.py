@@ -1,0 +1,196 @@
+"""A client of a Headway service, sync and async: orders, questions, records, and live streams that come back after a break.
+
+Needs `httpx` (`pip install headway[client]`). It speaks HTTP alone and imports nothing else of Headway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import httpx
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import connect
+
+Topic = Literal["realtime", "monitoring", "alerts"]
+LONGEST_PAUSE_S = 8.0
+BROKEN = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
+
+
+class HeadwayError(RuntimeError):
+    """The service refused; status: HTTP status; faults: what is wrong where, as (JSON pointer, message)."""
+
+    def __init__(self, status: int, detail: str, faults: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(f"{status}: {detail}" + "".join(f"; {p or '/'}: {m}" for p, m in faults))
+        self.status, self.detail, self.faults = status, detail, tuple(faults)
+
+
+class _Calls:
+    """What can be asked, as (method, path, query, body); how it is sent is the business of the two clients."""
+
+    @staticmethod
+    def streets() -> tuple[str, str, Any, Any]:
+        return "GET", "/api/v1/engine/state", None, None
+
+    @staticmethod
+    def override(street: str, junction: str, order: str, stage: int, lasts_s: float) -> tuple[str, str, Any, Any]:
+        return "POST", f"/api/v1/engine/streets/{street}/junctions/{junction}/override", None, {"order": order, "stage": stage, "lasts_s": lasts_s}
+
+    @staticmethod
+    def controller(street: str, name: str) -> tuple[str, str, Any, Any]:
+        return "POST", f"/api/v1/engine/streets/{street}/controller", None, {"controller": name}
+
+    @staticmethod
+    def ingest(records: Sequence[Mapping[str, Any]]) -> tuple[str, str, Any, Any]:
+        return "POST", "/api/v1/ingest/batch", None, list(records)
+
+    @staticmethod
+    def analytics(name: str, query: Mapping[str, Any]) -> tuple[str, str, Any, Any]:
+        return "GET", f"/api/v1/analytics/{name}", dict(query), None
+
+
+def _read(answer: httpx.Response) -> Any:
+    if answer.status_code >= 400:
+        try:
+            problem = answer.json()
+        except ValueError:
+            problem = {}
+        faults = [(f["pointer"], f["message"]) for f in problem.get("faults", [])]
+        raise HeadwayError(answer.status_code, problem.get("detail", answer.reason_phrase), faults)
+    return answer.json()
+
+
+def _address(url: str, topic: str, token: str, query: Mapping[str, Any], last: str) -> str:
+    words = httpx.QueryParams({"token": token, **{k: v for k, v in query.items() if v}, **({"last_id": last} if last else {})})
+    return f"{url.replace('http', 'ws', 1).rstrip('/')}/ws/{topic}?{words}"
+
+
+def _refused(error: Exception) -> bool:
+    """There is no use in trying again."""
+    closed = getattr(error, "rcvd", None)
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return status in (401, 403) or (closed is not None and closed.code in (4400, 4401))
+
+
+class Headway:
+    """The sync client.
+
+    with Headway("http://127.0.0.1:8000", token) as headway:
+        headway.override("headway", "247379907", "hold", lasts_s=30)
+        for message in headway.listen("alerts"):
+            print(message["data"])
+    """
+
+    def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
+        self._url, self._token = url, token
+        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s)
+
+    def __enter__(self) -> Headway:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no answer."""
+        return _read(self._http.request(method, path, params=query, json=body))
+
+    def streets(self) -> list[dict[str, Any]]:
+        """The state of all streets."""
+        found: list[dict[str, Any]] = self.call(*_Calls.streets())
+        return found
+
+    def override(self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0) -> Any:
+        """order: hold, stage, flash or release."""
+        return self.call(*_Calls.override(street, junction, order, stage, lasts_s))
+
+    def controller(self, street: str, name: str) -> Any:
+        return self.call(*_Calls.controller(street, name))
+
+    def ingest(self, records: Sequence[Mapping[str, Any]]) -> Any:
+        """Records in the form of the API; what came of them."""
+        return self.call(*_Calls.ingest(records))
+
+    def analytics(self, name: str, **query: Any) -> Any:
+        """Such as analytics("wait-times", simulation_id="SIM_1")."""
+        return self.call(*_Calls.analytics(name, query))
+
+    def listen(self, topic: Topic, **query: Any) -> Iterator[dict[str, Any]]:
+        """Messages of a stream, for ever: after a break it connects again and goes on after the last one.
+
+        query: street, kinds, format, compress. Raises HeadwayError if the service refuses.
+        """
+        last, pause = "", 0.2
+        while True:
+            try:
+                with connect(_address(self._url, topic, self._token, query, last), max_size=None) as link:
+                    pause = 0.2
+                    for text in link:
+                        message = json.loads(text)
+                        if message.get("id"):
+                            last = message["id"]
+                            yield message
+            except BROKEN as error:
+                if _refused(error):
+                    raise HeadwayError(401, "the stream is refused") from error
+            time.sleep(pause)
+            pause = min(2.0 * pause, LONGEST_PAUSE_S)
+
+
+class AsyncHeadway:
+    """The async client; the same methods."""
+
+    def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
+        self._url, self._token = url, token
+        self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s)
+
+    async def __aenter__(self) -> AsyncHeadway:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def call(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no answer."""
+        return _read(await self._http.request(method, path, params=query, json=body))
+
+    async def streets(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self.call(*_Calls.streets())
+        return found
+
+    async def override(self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0) -> Any:
+        return await self.call(*_Calls.override(street, junction, order, stage, lasts_s))
+
+    async def controller(self, street: str, name: str) -> Any:
+        return await self.call(*_Calls.controller(street, name))
+
+    async def ingest(self, records: Sequence[Mapping[str, Any]]) -> Any:
+        return await self.call(*_Calls.ingest(records))
+
+    async def analytics(self, name: str, **query: Any) -> Any:
+        return await self.call(*_Calls.analytics(name, query))
+
+    async def listen(self, topic: Topic, **query: Any) -> AsyncIterator[dict[str, Any]]:
+        """See `Headway.listen`."""
+        last, pause = "", 0.2
+        while True:
+            try:
+                async with connect_async(_address(self._url, topic, self._token, query, last), max_size=None) as link:
+                    pause = 0.2
+                    async for text in link:
+                        message = json.loads(text)
+                        if message.get("id"):
+                            last = message["id"]
+                            yield message
+            except BROKEN as error:
+                if _refused(error):
+                    raise HeadwayError(401, "the stream is refused") from error
+            await asyncio.sleep(pause)
+            pause = min(2.0 * pause, LONGEST_PAUSE_S)

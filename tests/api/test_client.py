@@ -1,0 +1,91 @@
+"""The Python client against a real street behind a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from headway.client import AsyncHeadway, Headway, HeadwayError
+from headway.config import Settings, overridden
+from headway.engine.service import StreetService
+from headway.engine.worker import Task
+from tests.api.service import record, serving
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("street")
+
+    def streets(tell, intake):
+        service = StreetService(tell, intake)
+        changes = {"street": {"scenario": "cologne1"}, "loop": {"realtime": 20.0}, "recovery": {"folder": str(folder / "run")}}
+        service.start("headway", Task(overridden(Settings(), changes)))
+        return service
+
+    with serving(folder, streets) as running:
+        deadline = time.monotonic() + 60
+        while not running.app.state.service.streets["headway"].snapshot and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield running
+
+
+def test_orders_reach_the_street_and_come_back_as_events(street):
+    with Headway(street.url, street.token("engineer")) as headway:
+        junction = headway.streets()[0]["junctions"][0]["id"]
+        stream = headway.listen("monitoring")
+        headway.override("headway", junction, "hold", lasts_s=30)
+        kinds = set()
+        for message in stream:
+            kinds.add(message["data"]["kind"])
+            if "safety.override" in kinds:
+                break
+        stream.close()
+        headway.controller("headway", "webster")
+        deadline = time.monotonic() + 20
+        while headway.streets()[0]["controller"] != "webster" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert headway.streets()[0]["controller"] == "webster"
+        with pytest.raises(HeadwayError, match="no junction"):
+            headway.override("headway", "nowhere", "hold")
+        with pytest.raises(HeadwayError, match="422") as fault:
+            headway.ingest([{"simulation_id": "x"}])
+        assert any(p == "/0/timestamp" for p, _ in fault.value.faults)
+    with Headway(street.url, "nonsense") as nobody, pytest.raises(HeadwayError, match="401"):
+        next(nobody.listen("alerts"))
+
+
+def test_async_it_is_the_same(street):
+    async def play():
+        async with AsyncHeadway(street.url, street.token("operator")) as headway:
+            assert (await headway.ingest([record("ASYNC", 1), record("ASYNC", 2)]))["stored"] == 2
+            assert (await headway.analytics("wait-times", simulation_id="ASYNC"))[0]["n"] == 2
+            seen, stream = [], headway.listen("realtime", street="headway")
+            async for message in stream:
+                seen.append(message["data"]["time_s"])
+                if len(seen) == 3:
+                    break
+            await stream.aclose()
+            return seen
+
+    seen = asyncio.run(play())
+    assert seen == sorted(seen)
+
+
+def test_what_the_street_did_is_in_the_record_with_its_signals(street):
+    with Headway(street.url, street.token("viewer")) as headway:
+        deadline, splits = time.monotonic() + 40, []
+        run = headway.call("GET", "/api/v1/runs")[0]["id"]
+        while not splits and time.monotonic() < deadline:
+            time.sleep(1.0)
+            splits = headway.call("GET", f"/api/v1/runs/{run}/splits")
+        assert splits
+        assert all(s["mean_green_s"] >= 3.0 and 0.0 < s["green_share"] <= 1.0 for s in splits)
+        log = headway.call("GET", f"/api/v1/runs/{run}/high-resolution")
+        assert {row["event"] for row in log} == {1, 8, 10}
+        by_group = {}
+        for row in log:
+            by_group.setdefault((row["device"], row["parameter"]), []).append(row["event"])
+        assert all(events.count(1) - events.count(8) in (-1, 0, 1) for events in by_group.values())
+        assert headway.call("GET", f"/api/v1/runs/{run}/events", {"kind": "engine.started"})
