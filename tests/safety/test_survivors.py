@@ -1,0 +1,168 @@
+"""What the mutants that outlived the other tests would have done, one by one (docs/decisions/0005)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headway.roads import BENCHMARK, work_out
+from headway.safety import Order, Override, SafetyGate, Source, kernel
+from headway.safety.kernel import Rule
+from tests.safety.networks import crossroads
+from tests.safety.test_gate import look, propose
+from tests.safety.test_rules_one_by_one import STAGES, G, P, R, Street, Y
+
+NETWORK = crossroads()
+TIMING = work_out(NETWORK, BENCHMARK)
+
+
+def test_a_calm_second_has_no_events_at_all():
+    assert Street().play(STAGES[0], 30).events == []
+
+
+def test_what_the_last_look_finds_ends_every_green_by_yellow(monkeypatch):
+    street = Street().play(STAGES[0], 20)
+    shown = street.gate.shown.copy()
+    monkeypatch.setattr(kernel, "is_safe", lambda *a: False)
+    street.play(STAGES[0], 1)
+    assert street.shown[-1] == np.where(shown >= P, Y, R).tolist()
+    assert len(street.of("monitor")) == 1
+
+
+@pytest.mark.parametrize(("ahead", "sound"), [(0.0, True), (5e-7, True), (0.5, False), (-2.0, True), (-2.1, False)])
+def test_a_proposal_of_the_future_is_no_proposal(ahead, sound):
+    gate = SafetyGate(NETWORK, TIMING, 0.0)
+    assert gate.is_sound(propose(NETWORK, 100.0 + ahead, STAGES[0]), 100.0) is sound
+
+
+def sources(gate, begin, healthy, fallback=None):
+    """The source in each second; healthy: whether there is a proposal."""
+    found = []
+    for k, well in enumerate(healthy):
+        now = begin + k
+        proposal = propose(NETWORK, now, STAGES[0]) if well else None
+        spare = propose(NETWORK, now, STAGES[1]) if fallback and fallback[k] else None
+        gate.admit(proposal, now, look(NETWORK, gate, now, ()), spare)
+        found.append(gate.source)
+    return found
+
+
+def test_a_better_source_is_trusted_after_five_seconds_without_a_break():
+    gate = SafetyGate(NETWORK, TIMING, 1000.0)
+    healthy = [True] * 3 + [False] + [True] * 3 + [False] + [True] * 10
+    found = sources(gate, 1000.0, healthy)
+    assert found[3] is Source.FIXED_TIME
+    assert all(s is Source.FIXED_TIME for s in found[3:12])
+    assert found[12] is Source.CONTROLLER
+
+
+def test_while_fixed_time_rules_a_fallback_that_appears_is_not_taken_at_once():
+    gate = SafetyGate(NETWORK, TIMING, 1000.0)
+    found = sources(gate, 1000.0, [True] + [False] * 12, [False] * 3 + [True] * 10)
+    assert found[2] is Source.FIXED_TIME
+    assert Source.FALLBACK not in found[3:7]
+    assert found[-1] is Source.FALLBACK
+    programme = NETWORK.junctions[0].programme
+    gate = SafetyGate(NETWORK, TIMING, 1000.0)
+    sources(gate, 1000.0, [True, False], [False, False])
+    assert gate._wish(None, propose(NETWORK, 1002.0, STAGES[1]), 1002.0, None, []).tolist() == programme.colours[programme.phase_at(1002.0)].tolist()
+
+
+@pytest.mark.parametrize("order", [Order.HOLD, Order.STAGE])
+def test_an_operators_order_is_not_broken_by_who_waits_long(order):
+    profile = replace(BENCHMARK, max_red_s=30.0)
+    street = Street(profile).play(STAGES[0], 10)
+    street.gate.order(Override(0, order, 1e6, "ann", 0 if order is Order.STAGE else -1), street.now)
+    street.play(STAGES[0], 45, links=(1,))
+    assert street.of("maximum_red") == []
+
+
+def test_a_rule_of_lower_number_is_told_as_well():
+    gate, events = SafetyGate(NETWORK, TIMING, 0.0), []
+    gate._last_rule[:], gate._rule[:] = Rule.MAXIMUM_GREEN, 0
+    gate._rule[1] = Rule.MINIMUM_GREEN
+    gate._explain(1.0, events)
+    assert [e.kind for e in events] == ["safety.minimum_green"]
+
+
+def note(shown, calls, call_since, call_last, now):
+    n = len(shown)
+    since, last, foe = np.array(call_since, float), np.array(call_last, float), np.full(n, now)
+    kernel.note_calls(
+        now, np.array(calls), np.array(shown, np.int8), np.array([0, n], np.int32), np.zeros(n + 1, np.int32), np.zeros(0, np.int32), since, last, foe
+    )
+    return since
+
+
+@pytest.mark.parametrize("colour", [P, G])
+def test_who_has_green_of_either_kind_does_not_wait(colour):
+    assert note([colour, R], [True, True], [0.0, 0.0], [50.0, 50.0], 50.0).tolist() == [50.0, 0.0]
+
+
+def starve(**changes):
+    """Two junctions of two groups each; the stages of each: first group, second group. Returns (wanted, forced, rule)."""
+    at = {
+        "now": 100.0, "wanted": [G, R, G, R], "shown": [G, R, G, R], "since": [0.0] * 4, "least": [5.0] * 4, "stage_of": [0, 1, 0, 1],
+        "call_since": [100.0] * 4, "max_red": 60.0, "exempt": [False, False], "forced": [-1, -1],
+    } | changes  # fmt: skip
+    wanted, forced, rule = np.array(at["wanted"], np.int8), np.array(at["forced"], np.int32), np.zeros(4, np.int8)
+    kernel.serve_starving(
+        at["now"], wanted, np.array(at["shown"], np.int8), np.array(at["since"]), np.array(at["least"]), np.array([0, 2, 4], np.int32),
+        np.array([0, 2, 4], np.int32), np.array([[G, R], [R, G], [G, R], [R, G]], np.int8), np.array(at["stage_of"], np.int32), np.array(at["call_since"]),
+        at["max_red"], np.array(at["exempt"]), forced, rule,
+    )  # fmt: skip
+    return wanted.tolist(), forced.tolist(), rule.tolist()
+
+
+def test_an_exempt_junction_does_not_spare_those_after_it():
+    wanted, forced, rule = starve(exempt=[True, False], call_since=[100.0, 0.0, 100.0, 0.0])
+    assert forced == [-1, 3]
+    assert wanted == [G, R, R, G]
+    assert rule == [0, 0, 0, 6]
+
+
+def test_service_by_force_begins_at_the_second_it_is_due_and_not_before():
+    assert starve(call_since=[100.0, 40.0, 100.0, 40.5])[1] == [1, -1]
+
+
+def test_who_shows_green_of_either_kind_does_not_starve():
+    for colour in (P, G):
+        assert starve(shown=[colour, R, G, R], call_since=[0.0, 100.0, 100.0, 100.0])[1] == [-1, -1]
+
+
+def test_force_ends_with_the_shortest_green_and_not_before():
+    assert starve(shown=[R, G, G, R], since=[0.0, 96.0, 0.0, 0.0], forced=[1, -1])[1] == [1, -1]
+    assert starve(shown=[R, G, G, R], since=[0.0, 95.0, 0.0, 0.0], forced=[1, -1])[1] == [-1, -1]
+    assert starve(shown=[R, G, G, R], since=[0.0, 90.0, 0.0, 0.0], forced=[1, -1])[1] == [-1, -1]
+    assert starve(shown=[R, R, G, R], since=[0.0, 0.0, 0.0, 0.0], forced=[1, -1])[1] == [1, -1]
+
+
+def test_the_first_group_under_force_stays_so_though_another_waits_longer():
+    wanted, forced, _ = starve(shown=[R, R, G, R], wanted=[R, G, G, R], since=[0.0] * 4, forced=[0, -1], call_since=[30.0, 0.0, 100.0, 100.0])
+    assert forced[0] == 0
+    assert wanted[:2] == [G, R]
+
+
+def safe(colours, **changes):
+    """Groups 0 and 1 are foes; foe_yields, yields_foe along the list (1 for 0, 0 for 1)."""
+    at = {"foe_yields": [False, False], "yields_foe": [False, False]} | changes
+    return kernel.is_safe(
+        np.array(colours, np.int8), np.array([0, 1, 2], np.int32), np.array([1, 0], np.int32), np.array(at["foe_yields"]), np.array(at["yields_foe"])
+    )
+
+
+def test_of_two_foes_only_the_one_that_gives_way_may_be_permissive():
+    assert not safe([G, G])
+    assert not safe([G, G], foe_yields=[True, False], yields_foe=[False, True])
+    assert safe([G, P], foe_yields=[True, False], yields_foe=[False, True])
+    assert not safe([P, G], foe_yields=[True, False], yields_foe=[False, True])
+    assert safe([G, Y])
+
+
+def test_a_yellow_is_not_drawn_out_by_a_wish_for_green():
+    street = Street().play(STAGES[0], 20).play([R, R, R, R], 1)
+    assert street.shown[-1][0] == Y
+    street.play(STAGES[0], 3)
+    assert street.shown[-1][0] != Y
