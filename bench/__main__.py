@@ -19,6 +19,7 @@ PARTS = {
     "answers": service.answers,
     "broadcast": service.broadcast,
     "simple": service.simple,
+    "undisturbed": service.undisturbed,
     "table": compare.table,
     "street": compare.street,
     "sensing": compare.sensing,

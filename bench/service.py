@@ -331,3 +331,64 @@ def simple(count: int = 3000) -> None:
                 ratios.append(rates[0] / rates[1])
         bare.terminate()
         print(f"ratio {np.median(ratios):.2f} (median of 5; ours {rates[0]:,.0f}/s, one connection)")
+
+
+def undisturbed() -> None:
+    """p99 of a street's tick with 1,000 listeners, ingestion and questions on the same service / without them; to reach: at most 1.5."""
+    with TemporaryDirectory() as folder, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        words = [
+            sys.executable,
+            "-m",
+            "headway",
+            "serve",
+            "--data",
+            folder,
+            "--port",
+            str(port),
+            "--no-baseline",
+            "--realtime",
+            "20",
+            "--per-minute",
+            "0",
+        ]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        token = process.stdout.readline().strip().split("token=")[1]
+        url, headers = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {token}"}
+        time.sleep(25.0)
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            ratios = [_tick_p99(client)]
+            stop = threading.Event()
+
+            def load() -> None:
+                bodies = batches(20, "LOAD")
+                while not stop.is_set():
+                    for body in bodies:
+                        client.post("/api/v1/ingest/batch", content=body)
+                        client.get("/api/v1/analytics/wait-times?simulation_id=LOAD")
+                        time.sleep(0.05)
+
+            worker = threading.Thread(target=load)
+            worker.start()
+            context = multiprocessing.get_context("spawn")
+            out = context.Queue()
+            crowd = context.Process(target=_listeners, args=(f"ws://127.0.0.1:{port}/ws/alerts?token={token}", 1000, 60.0, out))
+            crowd.start()
+            time.sleep(58.0)
+            ratios.append(_tick_p99(client))
+            stop.set()
+            worker.join()
+            crowd.kill()
+        process.terminate()
+        process.wait(30)
+        print(f"tick p99 {ratios[0] * 1e3:.2f} ms alone, {ratios[1] * 1e3:.2f} ms with all of it, ratio {ratios[1] / ratios[0]:.2f}")
+
+
+def _tick_p99(client: httpx.Client) -> float:
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith("headway_section{") and 'figure="section.advance.p99_s"' in line:
+            return float(line.rsplit(" ", 1)[1])
+    raise RuntimeError("the service tells no p99 of its ticks")

@@ -104,6 +104,10 @@ def tell(app: FastAPI, topic: str, street: str, message: Any) -> None:
         metrics.tick_s.labels(street).set(message.tick_ms / 1e3)
         metrics.overruns.labels(street).set(message.overruns)
         metrics.cycles.labels(street).set(message.cycles)
+        metrics.jitter_s.labels(street).set(message.jitter_p99_s)
+        metrics.interventions.labels(street).set(message.interventions)
+        for figure, value in message.profile.items():
+            metrics.sections.labels(street, figure).set(value)
         service = app.state.service
         if service is None or street not in service.streets:
             return

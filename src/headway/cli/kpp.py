@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ def run(
     dt_min: Annotated[float, typer.Option(help="Shortest step, seconds.")] = 0.05,
     dt_max: Annotated[float, typer.Option(help="Longest step, seconds.")] = 0.2,
     rtol: Annotated[float, typer.Option(help="Relative tolerance of a step's error.")] = 1e-4,
-    data: Annotated[str, typer.Option(help="Folder of the checkpoint; a run that was killed goes on from there.")] = "",
+    data: Annotated[str, typer.Option(help="Folder of the checkpoint; a run that was stopped or killed goes on from there.")] = "data/kpp",
 ) -> None:
     """Run the plant, with its energy ledger: what went in, what is stored, what was lost, what came out."""
     if not (math.isfinite(seconds) and seconds > 0.0):
@@ -63,7 +64,7 @@ def run(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     driven = KppRun(plant, bounds, control, Path(data) if data else None)
-    went_on = driven.take_up()
+    went_on = driven.take_up(seconds)
     lines: deque[str] = deque(maxlen=6)
     if went_on:
         lines.append(f"goes on from the checkpoint at {driven.time_s:.1f} s")
@@ -71,8 +72,14 @@ def run(
     def tell(at_s: float, kind: str, figures: Mapping[str, Any]) -> None:
         lines.append(f"{at_s:9.1f} {kind} " + " ".join(f"{k}={v}" for k, v in figures.items()))
 
-    loop = RealTimeController(driven, runtime_settings(1.0 if realtime else 0.0, mode, (10.0 if realtime else 600.0) if data else 0.0, bounds), tell)
-    samples = _drive(loop, driven, seconds, lines, quiet=json_ == "-")
+    loop = RealTimeController(driven, runtime_settings(1.0 if realtime else 0.0, mode, (10.0 if realtime else 3600.0) if data else 0.0, bounds), tell)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        samples = _drive(loop, driven, seconds, lines, quiet=json_ == "-")
+    except KeyboardInterrupt:
+        loop.keep()
+        Console(stderr=True).print(f"stopped at {driven.time_s:.1f} s; the same command goes on from here")
+        return
     driven.forget()
     result = _result(driven, samples, loop)
     if json_ == "-":

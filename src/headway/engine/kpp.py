@@ -100,11 +100,14 @@ class KppRun:
         self.plant.restore(self._path)
         self._before = self.plant.state()
 
-    def take_up(self) -> bool:
-        """Go on from the checkpoint of an earlier process, if there is one of the same plant; whether there was."""
+    def take_up(self, until_s: float = math.inf) -> bool:
+        """Go on from the checkpoint of an earlier process, if there is one of the same plant from before `until_s`; whether there was."""
         try:
             self.restore()
         except PlantError:
+            return False
+        if self.time_s >= until_s:
+            self.begin()
             return False
         return True
 

@@ -61,6 +61,7 @@ class Snapshot:
     controller: str = ""
     shown: bytes = b""
     scene: Scene | None = None
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +392,7 @@ def _snapshot(run: _Run, loop: RealTimeController, junctions: tuple[JunctionStat
         street.plant.time_s, run.of.begin_s, run.of.end_s, len(street.seen.vehicles), int((street.seen.vehicles.speed_mps < 0.1).sum()),
         street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,
         1e3 * sum(map(sum, recent)) / max(len(recent), 1), loop.kept_s, run.log.trouble, junctions, loop.optimizer.mode.name,
-        street.controller.name, street.plant.shown.tobytes(), street.plant.scene() if run.look.scene else None,
+        street.controller.name, street.plant.shown.tobytes(), street.plant.scene() if run.look.scene else None, loop.profiler.figures(),
     )  # fmt: skip
 
 

@@ -20,6 +20,11 @@ vehicles = Gauge("headway_vehicles", "Vehicles near signals", ("street",), regis
 halted = Gauge("headway_vehicles_standing", "Vehicles that stand near signals", ("street",), registry=registry)
 tick_s = Gauge("headway_tick_seconds", "Mean time of a tick", ("street",), registry=registry)
 overruns = Gauge("headway_tick_overruns", "Ticks that began a whole period late", ("street",), registry=registry)
+sections = Gauge(
+    "headway_section", "Time of a part of the loop, seconds, and how much of its budget it uses", ("street", "figure"), registry=registry
+)
+jitter_s = Gauge("headway_tick_jitter_seconds", "How late ticks begin, 99th percentile", ("street",), registry=registry)
+interventions = Gauge("headway_safety_events", "Events of the safety gate since the start of the run", ("street",), registry=registry)
 cycles = Gauge("headway_cycles", "Optimisation cycles", ("street",), registry=registry)
 events = Counter("headway_events", "Events of the engine", ("street", "kind"), registry=registry)
 open_alerts = Gauge("headway_alerts_open", "Alerts that are open", ("street", "level"), registry=registry)
