@@ -99,7 +99,7 @@ def test_a_pedestrian_is_a_call(persons, served):
     assert any(street.lit(0)) is served
 
 
-@pytest.mark.parametrize("link", [-1, 7, -5])
+@pytest.mark.parametrize("link", [-1, 4, 7, -5])
 def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
     calls = np.ones(4, bool)
     kernel.count_calls(np.array([link], np.int32), np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.ones(1), np.array([0, 4], np.int32), calls)

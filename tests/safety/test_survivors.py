@@ -166,3 +166,11 @@ def test_a_yellow_is_not_drawn_out_by_a_wish_for_green():
     assert street.shown[-1][0] == Y
     street.play(STAGES[0], 3)
     assert street.shown[-1][0] != Y
+
+
+def test_two_greens_are_never_safe_whoever_gives_way():
+    assert not safe([G, G], foe_yields=[True, True], yields_foe=[True, True])
+
+
+def test_the_sources_are_four_in_their_order():
+    assert [s.name for s in Source] == ["CONTROLLER", "FALLBACK", "FIXED_TIME", "ALL_RED"]

@@ -62,7 +62,8 @@ def high_resolution(record: Database, run: int, limit: int = 1_000_000) -> list[
                SELECT at_s, junction, signal_group, CASE WHEN colour >= 3 THEN 1 WHEN colour = 2 THEN 8 ELSE 10 END AS event
                FROM signal_state WHERE run_id = :run),
            e AS (SELECT *, lag(event) OVER (PARTITION BY junction, signal_group ORDER BY at_s) AS before FROM c)
-           SELECT (SELECT date_trunc('day', begun_at) FROM run WHERE id = :run) + make_interval(secs => at_s) AS timestamp, at_s, junction AS device, event, signal_group + 1 AS parameter FROM e WHERE event IS DISTINCT FROM before
+           SELECT (SELECT date_trunc('day', begun_at) FROM run WHERE id = :run) + make_interval(secs => at_s) AS timestamp, at_s,
+                  junction AS device, event, signal_group + 1 AS parameter FROM e WHERE event IS DISTINCT FROM before
            ORDER BY at_s, junction, signal_group LIMIT :limit""",
         run=run, limit=limit,
     )  # fmt: skip
