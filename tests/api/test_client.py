@@ -83,7 +83,12 @@ def test_what_the_street_did_is_in_the_record_with_its_signals(street):
         assert splits
         assert all(s["mean_green_s"] >= 3.0 and 0.0 < s["green_share"] <= 1.0 for s in splits)
         log = headway.call("GET", f"/api/v1/runs/{run}/high-resolution")
-        assert {row["event"] for row in log} == {1, 8, 10}
+        assert {row["event"] for row in log} == {1, 8, 10, 81, 82}
+        assert sum(a["n"] for a in headway.call("GET", f"/api/v1/runs/{run}/arrivals")) > 0
+        assert headway.call("GET", f"/api/v1/runs/{run}/queues")[0]["n"] > 0
+        one = splits[0]
+        diagram = headway.call("GET", f"/api/v1/runs/{run}/coordination", {"junction": one["junction"], "signal_group": one["signal_group"]})
+        assert len(diagram["at_s"]) == len(diagram["into_cycle_s"])
         by_group = {}
         for row in log:
             by_group.setdefault((row["device"], row["parameter"]), []).append(row["event"])

@@ -137,6 +137,36 @@ def splits(
     return answered(request, list[signals.Split], lambda: signals.splits(request.app.state.database, run, _text(junction), begin_s, end_s))
 
 
+@router.get("/api/v1/runs/{run}/arrivals", tags=["signals"], response_model=list[signals.Arrivals], responses=OK)
+def arrivals(
+    request: Request, run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+    end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
+) -> Response:  # fmt: skip
+    """Arrivals on green, yellow and red, approach delay, split failures and detector health of each signal group."""
+    return answered(request, list[signals.Arrivals], lambda: signals.arrivals(request.app.state.database, run, _text(junction), begin_s, end_s))
+
+
+@router.get("/api/v1/runs/{run}/coordination", tags=["signals"], response_model=signals.Coordination, responses=OK)
+def coordination(
+    request: Request, run: Run, junction: Annotated[str, Query(max_length=256)], signal_group: Annotated[int, Query(ge=0, le=1000)],
+    begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0, end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
+) -> Response:  # fmt: skip
+    """Data of the Purdue coordination diagram of one signal group."""
+    return answered(
+        request, signals.Coordination,
+        lambda: signals.coordination(request.app.state.database, run, _text(junction) or "", signal_group, begin_s, end_s),
+    )  # fmt: skip
+
+
+@router.get("/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK)
+def queues(
+    request: Request, run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+    end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
+) -> Response:  # fmt: skip
+    """Standing vehicles and longest waits of each junction."""
+    return answered(request, list[signals.Queues], lambda: signals.queues(request.app.state.database, run, _text(junction), begin_s, end_s))
+
+
 @router.get("/api/v1/runs/{run}/events", tags=["signals"], responses=OK)
 def events(
     request: Request, run: Run, kind: Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]*$")] = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,

@@ -158,6 +158,9 @@ class StreetService:
             for at_s, group, colour in message.changes:
                 junction = live.network.junctions[live.network.group_junction[group]]
                 self._keep("signal_state", (live.run, at_s, junction.id, group - junction.first, colour))
+            for at_s, group, there in message.actuations:
+                junction = live.network.junctions[live.network.group_junction[group]]
+                self._keep("detector_state", (live.run, at_s, junction.id, group - junction.first, there))
         elif isinstance(message, Event):
             live.events.append(message)
             live.numbers += 1

@@ -24,7 +24,7 @@ from headway.roads import Network, Timing
 from headway.safety import SafetyGate, Source
 from headway.values import ColourArray, Event, Observation, Proposal, Vehicles
 
-MOST_CHANGES = 100_000
+MOST_CHANGES, DETECTOR_M = 100_000, 6.0
 
 
 @dataclass
@@ -66,6 +66,8 @@ class Street:
         self.confident: np.ndarray[Any, Any] | None = None
         self.durations = Durations()
         self.changes: list[tuple[float, int, int]] = []  # (time s, signal group, colour) since somebody took them
+        self.actuations: list[tuple[float, int, bool]] | None = None  # (time s, signal group, somebody stands or drives over its stop line)
+        self._occupied = np.zeros(len(network.groups), np.bool_)
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
@@ -81,6 +83,8 @@ class Street:
             self._note(command.colours, seen.at_s)
         for event in command.interventions:
             self._record(event)
+        if self.actuations is not None:
+            self._detect(seen)
         self.plant.apply(command)
         t4 = clock()
         self.plant.advance(period_s)
@@ -91,6 +95,13 @@ class Street:
         """Keep which groups change their colour, for the record; no more of them where nobody takes them."""
         if len(self.changes) < MOST_CHANGES:
             self.changes += [(at_s, g, int(colours[g])) for g in np.flatnonzero(colours != self.plant.shown).tolist()]
+
+    def _detect(self, seen: Observation) -> None:
+        """Keep when somebody comes onto the last metres before a stop line, and when they are empty again."""
+        now = occupied(seen.vehicles.link, seen.vehicles.distance_m, self._link_group, len(self._occupied))
+        if self.actuations is not None and len(self.actuations) < MOST_CHANGES:
+            self.actuations += [(seen.at_s, g, bool(now[g])) for g in np.flatnonzero(now != self._occupied).tolist()]
+        self._occupied = now
 
     def _decide(self, seen: Observation) -> tuple[Proposal | None, Proposal | None]:
         """The controller's proposal, with the junctions that it is not sure of left to the fallback, and the fallback's."""
@@ -226,6 +237,16 @@ def sound(seen: Observation, network: Network) -> Observation:
     share = float(good.mean())
     kept = Vehicles(*(getattr(v, name)[good] for name in ("lane", "link", "distance_m", "speed_mps", "waiting_s", "length_m", "emergency")))
     return replace(seen, vehicles=kept, completeness=seen.completeness * share)
+
+
+@njit(cache=True)
+def occupied(link, distance, link_group, groups):  # type: ignore[no-untyped-def]
+    """(groups,): a vehicle of the group is within DETECTOR_M of its stop line."""
+    out = np.zeros(groups, np.bool_)
+    for i in range(len(link)):
+        if link[i] >= 0 and 0.0 <= distance[i] <= DETECTOR_M and link_group[link[i]] >= 0:
+            out[link_group[link[i]]] = True
+    return out
 
 
 @njit(cache=True)

@@ -74,9 +74,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Colours that changed: (time s, signal group, colour), in order."""
+    """Colours that changed: (time s, signal group, colour), in order; and stop lines that were reached or left."""
 
     changes: tuple[tuple[float, int, int], ...]
+    actuations: tuple[tuple[float, int, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +247,10 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
 
 def _hand_out_signals(outbox: Outbox, run: _Run) -> None:
     taken, run.street.changes = run.street.changes, []
-    if taken and run.look.record:
-        outbox.put(Signals(tuple(taken)), keep=True)
+    if run.look.record:
+        seen, run.street.actuations = run.street.actuations or [], []
+        if taken or seen:
+            outbox.put(Signals(tuple(taken), tuple(seen)), keep=True)
 
 
 def _set_up_logs(settings: Settings) -> None:

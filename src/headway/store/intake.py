@@ -22,6 +22,7 @@ COLUMNS = {
     ),
     "event": ("run_id", "number", "at_s", "kind", "junction", "data"),
     "signal_state": ("run_id", "at_s", "junction", "signal_group", "colour"),
+    "detector_state": ("run_id", "at_s", "junction", "signal_group", "occupied"),
     "observation": ("run_id", "at_s", "junction", "vehicles", "halted", "longest_wait_s", "confidence"),
     "violation": ("id", "at", "device", "rule", "data"),
 }  # fmt: skip
