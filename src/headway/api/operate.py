@@ -85,7 +85,8 @@ def told(live: Live) -> dict[str, Any]:
     """The state of a street as plain figures."""
     s = live.snapshot
     base = {
-        "street": live.name, "scenario": live.task.settings.street.scenario, "controller": s.controller if s else live.task.settings.control.controller,
+        "street": live.name, "scenario": live.task.settings.street.scenario,
+        "controller": s.controller if s else live.task.settings.control.controller,
         "finished": live.finished, "fault": live.fault, "run": live.run,
     }  # fmt: skip
     if s is None:
@@ -101,7 +102,8 @@ def told(live: Live) -> dict[str, Any]:
         for j in s.junctions
     ]
     return base | {
-        "started": True, "time_s": s.time_s, "begin_s": s.begin_s, "end_s": s.end_s if s.end_s < 1e17 else None, "vehicles": s.vehicles, "halted": s.halted,
+        "started": True, "time_s": s.time_s, "begin_s": s.begin_s, "end_s": s.end_s if s.end_s < 1e17 else None,
+        "vehicles": s.vehicles, "halted": s.halted,
         "source": s.source, "interventions": s.interventions, "cycles": s.cycles, "overruns": s.overruns, "jitter_p99_s": s.jitter_p99_s,
         "tick_ms": s.tick_ms, "checkpoint_s": s.checkpoint_s, "trouble": s.trouble, "mode": s.mode, "junctions": junctions,
     }  # fmt: skip

@@ -169,7 +169,8 @@ def queues(
 
 @router.get("/api/v1/runs/{run}/events", tags=["signals"], responses=OK)
 def events(
-    request: Request, run: Run, kind: Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]*$")] = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    request: Request, run: Run, kind: Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]*$")] = "",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Events of a run, in order."""
