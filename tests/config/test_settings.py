@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from headway.config import SettingsError, Watched, load
+from headway.config import Settings, SettingsError, Watched, load
+from headway.engine.worker import rules_of
 
 
 def write(path, text):
@@ -56,3 +57,13 @@ def test_a_change_of_the_file_takes_effect_and_a_faulty_one_changes_nothing(tmp_
     assert watched.refresh() == ("loop",)
     assert watched.current.street.seed == 1
     assert "street" in watched.fault
+
+
+def test_an_alert_on_a_figure_that_no_street_has_is_refused_before_anything_starts():
+    rule = {"name": "r", "threshold": 1.0}
+    for path in ("junctions.*.queue", "junctions.A1.longest_wait_s", "vehicles"):
+        rules_of(Settings(alerts={"rules": (rule | {"path": path},)}))
+    with pytest.raises(ValueError, match="queues"):
+        rules_of(Settings(alerts={"rules": (rule | {"path": "junctions.*.queues"},)}))
+    with pytest.raises(ValueError, match="already"):
+        rules_of(Settings(alerts={"rules": (rule | {"path": "vehicles"}, rule | {"path": "halted"})}))

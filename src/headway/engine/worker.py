@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,6 +29,7 @@ from headway.runtime import (
     Limits,
     Policy,
     RealTimeController,
+    RealTimeMonitor,
     Rule,
     RuntimeSettings,
     Strategy,
@@ -185,11 +187,21 @@ LIMITS = {"vehicles": Limits(0.0, 1e6), "speed_mps": Limits(0.0, 150.0), "longes
 LEAVE_IT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = ((Exception, (Strategy.STOP,)),)  # to who watches this process
 
 
-def _loop(run: _Run, settings: Settings) -> tuple[RealTimeController, Subscription]:
-    """The real-time loop of a street, and the stream of what is told outside."""
+def rules_of(settings: Settings) -> tuple[Rule, ...]:
+    """The rules of alerts. Raises ValueError for a path that no street's state has, or a name that occurs twice."""
     rules = tuple(
         Rule(r.name, r.path, r.condition, r.threshold, Level[r.level.upper()], r.hysteresis, r.for_s, r.clear_s) for r in settings.alerts.rules
     )
+    places = {"vehicles": 0, "queue": 0, "longest_wait_s": 0.0, "confidence": 1.0}
+    sample = {"time_s": 0.0, "vehicles": 0, "halted": 0, "junctions": {"any": places}}
+    any_junction = [replace(r, path=re.sub(r"^junctions\.[^.]+", "junctions.any", r.path)) for r in rules]
+    RealTimeMonitor(tuple(any_junction), sample)
+    return rules
+
+
+def _loop(run: _Run, settings: Settings) -> tuple[RealTimeController, Subscription]:
+    """The real-time loop of a street, and the stream of what is told outside."""
+    rules = rules_of(settings)
     runtime = RuntimeSettings(
         settings.loop.tick_s, settings.loop.realtime, settings.loop.overrun, settings.loop.mode, gather=False,
         checkpoint_s=settings.recovery.checkpoint_s, limits=LIMITS, rules=rules,
@@ -404,6 +416,7 @@ class Engine:
 
     def __init__(self, task: Task) -> None:
         recovery = task.settings.recovery
+        rules_of(task.settings)
         self._last_kept = -1.0
         self.board = Board()
         self._supervisor = Supervisor(work, task, recovery.silent_s, recovery.restarts, self._progressed)
