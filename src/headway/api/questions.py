@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -128,22 +129,46 @@ def runs(request: Request) -> list[dict[str, Any]]:
 Run = Annotated[int, Path(ge=1, le=2**62)]
 
 
-@router.get("/api/v1/runs/{run}/splits", tags=["signals"], response_model=list[signals.Split], responses=OK)
-def splits(
-    request: Request, run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Of one run: a junction or all, [begin_s, end_s) of the street's own time."""
+
+    run: int
+    junction: str | None
+    begin_s: float
+    end_s: float
+
+
+def part(
+    run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
     end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
-) -> Response:  # fmt: skip
+) -> Part:  # fmt: skip
+    return Part(run, _text(junction), begin_s, end_s)
+
+
+PartOf = Annotated[Part, Depends(part)]
+
+
+def measured(request: Request, kind: Any, measure: Callable[..., Any], of: Part) -> Response:
+    return answered(request, kind, lambda: measure(request.app.state.database, of.run, of.junction, of.begin_s, of.end_s))
+
+
+@router.get("/api/v1/runs/{run}/splits", tags=["signals"], response_model=list[signals.Split], responses=OK)
+def splits(request: Request, of: PartOf) -> Response:
     """Greens of each signal group: how many, how long, what share of the time."""
-    return answered(request, list[signals.Split], lambda: signals.splits(request.app.state.database, run, _text(junction), begin_s, end_s))
+    return measured(request, list[signals.Split], signals.splits, of)
 
 
 @router.get("/api/v1/runs/{run}/arrivals", tags=["signals"], response_model=list[signals.Arrivals], responses=OK)
-def arrivals(
-    request: Request, run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
-    end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
-) -> Response:  # fmt: skip
+def arrivals(request: Request, of: PartOf) -> Response:
     """Arrivals on green, yellow and red, approach delay, split failures and detector health of each signal group."""
-    return answered(request, list[signals.Arrivals], lambda: signals.arrivals(request.app.state.database, run, _text(junction), begin_s, end_s))
+    return measured(request, list[signals.Arrivals], signals.arrivals, of)
+
+
+@router.get("/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK)
+def queues(request: Request, of: PartOf) -> Response:
+    """Standing vehicles and longest waits of each junction."""
+    return measured(request, list[signals.Queues], signals.queues, of)
 
 
 @router.get("/api/v1/runs/{run}/coordination", tags=["signals"], response_model=signals.Coordination, responses=OK)
@@ -156,15 +181,6 @@ def coordination(
         request, signals.Coordination,
         lambda: signals.coordination(request.app.state.database, run, _text(junction) or "", signal_group, begin_s, end_s),
     )  # fmt: skip
-
-
-@router.get("/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK)
-def queues(
-    request: Request, run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
-    end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
-) -> Response:  # fmt: skip
-    """Standing vehicles and longest waits of each junction."""
-    return answered(request, list[signals.Queues], lambda: signals.queues(request.app.state.database, run, _text(junction), begin_s, end_s))
 
 
 @router.get("/api/v1/runs/{run}/events", tags=["signals"], responses=OK)
