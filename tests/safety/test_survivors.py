@@ -174,3 +174,23 @@ def test_two_greens_are_never_safe_whoever_gives_way():
 
 def test_the_sources_are_four_in_their_order():
     assert [s.name for s in Source] == ["CONTROLLER", "FALLBACK", "FIXED_TIME", "ALL_RED"]
+
+
+def test_of_two_who_starve_the_longer_wait_is_served_and_then_kept():
+    at = {"shown": [R, R, G, R], "wanted": [R, R, G, R]}
+    assert starve(**at, call_since=[30.0, 0.0, 100.0, 100.0])[1] == [1, -1]
+    assert starve(**at, since=[0.0] * 4, forced=[1, -1], call_since=[0.0, 30.0, 100.0, 100.0])[1] == [1, -1]
+
+
+@pytest.mark.parametrize(("junction", "stage"), [(1, 0), (5, 0), (0, 99)])
+def test_orders_for_what_is_not_there_are_refused(junction, stage):
+    gate = SafetyGate(NETWORK, TIMING, 0.0)
+    with pytest.raises(ValueError, match=r"no junction|no stage"):
+        gate.order(Override(junction, Order.STAGE, 10.0, "ann", stage), 0.0)
+
+
+@pytest.mark.parametrize("groups", [1, 9])
+def test_the_memory_of_another_network_is_refused(groups):
+    gate = SafetyGate(NETWORK, TIMING, 0.0)
+    with pytest.raises(ValueError, match=r"another|groups"):
+        gate.resume(gate.state() | {"shown": np.zeros(groups, np.int8)})
