@@ -194,3 +194,24 @@ def test_the_memory_of_another_network_is_refused(groups):
     gate = SafetyGate(NETWORK, TIMING, 0.0)
     with pytest.raises(ValueError, match=r"another|groups"):
         gate.resume(gate.state() | {"shown": np.zeros(groups, np.int8)})
+
+
+@pytest.mark.parametrize("colour", [P, G])
+def test_a_foe_that_shows_green_of_either_kind_is_not_kept_waiting(colour):
+    foe_since, last = np.zeros(2), np.full(2, 50.0)
+    kernel.note_calls(
+        50.0, np.array([True, True]), np.array([P, colour], np.int8), np.array([0, 2], np.int32), np.array([0, 1, 2], np.int32), np.array([1, 0], np.int32),
+        np.zeros(2), last, foe_since,
+    )  # fmt: skip
+    assert foe_since.tolist() == [50.0, 50.0]
+
+
+def test_a_group_that_may_not_start_yet_does_not_hold_up_the_next():
+    n, out, rule = 2, np.zeros(2, np.int8), np.zeros(2, np.int8)
+    kernel.step(
+        100.0, np.array([G, G], np.int8), np.array([R, R], np.int8), np.zeros(n), np.array([90.0, 0.0]), np.zeros(n), np.full(n, 100.0), np.array([0, 2], np.int32),
+        np.zeros(n + 1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.full(n, 3.0), np.zeros(n), np.full(n, 5.0),
+        np.full(n, 90.0), 40.0, out, rule,
+    )  # fmt: skip
+    assert out.tolist() == [R, G]
+    assert rule.tolist() == [5, 0]
