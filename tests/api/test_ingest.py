@@ -32,6 +32,14 @@ def test_every_fault_is_named_with_its_place(client):
     assert pointers == {"/timestamp", "/colour", "/signals/0/signal_status", "/signals/0/vehicles_crossed"}
 
 
+def test_names_that_no_database_takes_are_a_fault_not_a_failure(client):
+    bad = record("NUL")
+    bad["signals"] = [EXAMPLE["signals"][0] | {"vehicle_counts": {"a\x00b": 1}}]
+    answer = client.post("/api/v1/ingest/simulation", json=bad)
+    assert answer.status_code == 422
+    assert client.post("/api/v1/ingest/simulation%00", json=bad).status_code == 404
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"nul", b"\xff\xfe", b"[" * 5000, json.dumps([EXAMPLE] * 5001).encode()])
 def test_what_is_no_batch_is_refused(client, body):
     answer = client.post("/api/v1/ingest/batch", content=body)

@@ -57,7 +57,7 @@ def page(shown):
 def test_two_streets_are_seen_moving_and_compared(page):
     before = page.evaluate("window.headway.latest.headway.time_s")
     page.wait_for_function(f"() => window.headway.latest.headway.time_s > {before} + 5", timeout=60_000)
-    assert page.evaluate("window.headway.latest.headway.scene.id.length") >= 0
+    page.wait_for_function("() => window.headway.latest.headway.scene?.id.length > 0", timeout=60_000)
     assert page.inner_text("#link") == "live"
     frames = page.evaluate("window.headway.maps.headway.frames")
     page.wait_for_timeout(500)

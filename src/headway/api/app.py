@@ -132,7 +132,9 @@ async def _audited(request: Request, following: Callable[[Request], Awaitable[Re
     if request.method in CHANGING and not request.url.path.startswith("/api/v1/ingest"):
         who = getattr(request.state, "who", NOBODY)
         try:
-            await run_in_threadpool(request.app.state.audit.add, who, f"{request.method} {request.url.path}"[:512], response.status_code, {})
+            await run_in_threadpool(
+                request.app.state.audit.add, who, f"{request.method} {request.url.path}".replace("\x00", "")[:512], response.status_code, {}
+            )
         except Exception as error:  # the order stands; that it could not be written down is told
             telemetry.log("api").error("audit not written", error=str(error), who=who.name, what=request.url.path)
             metrics.degraded.labels("audit").set(1)

@@ -42,7 +42,7 @@ class SignalIn(_Strict):
     """One approach of a junction. Times in seconds."""
 
     direction: Literal["north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"]
-    vehicle_counts: dict[Annotated[str, StringConstraints(min_length=1, max_length=32)], Count] = Field(max_length=32)
+    vehicle_counts: dict[Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_ \-]+$")], Count] = Field(max_length=32)
     emergency_vehicle_present: bool
     signal_status: Literal["RED", "YELLOW", "GREEN"]
     signal_timer: Amount
@@ -92,11 +92,12 @@ class Taken(BaseModel):
 
 # The same once more for speed: msgspec decodes and checks a good record in microseconds. What it refuses, pydantic explains; what only pydantic
 # would refuse (the pattern of a name, a time without zone) is checked in `row`.
+_Kind = Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_ \-]+\Z")]
+
+
 class _Signal(msgspec.Struct, forbid_unknown_fields=True):
     direction: Literal["north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"]
-    vehicle_counts: Annotated[
-        dict[Annotated[str, msgspec.Meta(min_length=1, max_length=32)], Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]], msgspec.Meta(max_length=32)
-    ]
+    vehicle_counts: Annotated[dict[_Kind, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]], msgspec.Meta(max_length=32)]
     emergency_vehicle_present: bool
     signal_status: Literal["RED", "YELLOW", "GREEN"]
     signal_timer: Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -9,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from headway import telemetry
 from headway.engine.worker import Done, Engine, Look, Optimise, Release, Signals, Snapshot, Switch, Task
@@ -143,7 +146,14 @@ class StreetService:
                     self._take(live, message)
                 if not live.repeat or self._stopping:
                     break
-                live.engine, live.run = Engine(live.task), self._begin_run(live)
+                live.engine = Engine(live.task)
+                while not self._stopping:  # without its number nothing of the new run could be kept
+                    try:
+                        live.run = self._begin_run(live)
+                        break
+                    except SQLAlchemyError as error:
+                        self._log.error("the record is away; the next run waits for it", street=live.name, error=str(error))
+                        time.sleep(2.0)
                 live.history.clear()
         except WorkerError as error:
             live.fault = str(error)
@@ -172,7 +182,8 @@ class StreetService:
                 self._tell("alerts", live.name, data)
             self._tell("monitoring", live.name, data)
             if message.kind in ("engine.started", "engine.restored", "engine.scenario"):
-                live.engine.order(Look(True, True))
+                with contextlib.suppress(WorkerError):  # it died meanwhile: it is told again when it is back
+                    live.engine.order(Look(True, True))
         elif isinstance(message, Restarted):
             self._tell("alerts", live.name, {"kind": "engine.restarted", "why": message.why, "recovery_s": message.recovery_s})
         elif isinstance(message, Done):

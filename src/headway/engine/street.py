@@ -65,8 +65,9 @@ class Street:
         self._failing = ""
         self.confident: np.ndarray[Any, Any] | None = None
         self.durations = Durations()
-        self.changes: list[tuple[float, int, int]] = []  # (time s, signal group, colour) since somebody took them
-        self.actuations: list[tuple[float, int, bool]] | None = None  # (time s, signal group, somebody stands or drives over its stop line)
+        self.recording = False  # whether somebody takes these, both since they were taken last:
+        self.changes: list[tuple[float, int, int]] = []  # (time s, signal group, colour)
+        self.actuations: list[tuple[float, int, bool]] = []  # (time s, signal group, somebody stands or drives over its stop line)
         self._occupied = np.zeros(len(network.groups), np.bool_)
 
     def tick(self, period_s: float = 1.0) -> None:
@@ -79,27 +80,21 @@ class Street:
         t2 = clock()
         command = self.gate.admit(proposal, seen.at_s, seen, fallback)
         t3 = clock()
-        if command.colours.tobytes() != self.plant.shown.tobytes():
-            self._note(command.colours, seen.at_s)
         for event in command.interventions:
             self._record(event)
-        if self.actuations is not None:
-            self._detect(seen)
+        if self.recording:
+            self._note(command.colours, seen)
         self.plant.apply(command)
         t4 = clock()
         self.plant.advance(period_s)
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
 
-    def _note(self, colours: ColourArray, at_s: float) -> None:
-        """Keep which groups change their colour, for the record; no more of them where nobody takes them."""
-        if len(self.changes) < MOST_CHANGES:
-            self.changes += [(at_s, g, int(colours[g])) for g in np.flatnonzero(colours != self.plant.shown).tolist()]
-
-    def _detect(self, seen: Observation) -> None:
-        """Keep when somebody comes onto the last metres before a stop line, and when they are empty again."""
+    def _note(self, colours: ColourArray, seen: Observation) -> None:
+        """Keep, for the record, which groups change their colour, and when the last metres before a stop line are reached and left."""
         now = occupied(seen.vehicles.link, seen.vehicles.distance_m, self._link_group, len(self._occupied))
-        if self.actuations is not None and len(self.actuations) < MOST_CHANGES:
+        if len(self.changes) + len(self.actuations) < MOST_CHANGES:  # no more of them where nobody takes them after all
+            self.changes += [(seen.at_s, g, int(colours[g])) for g in np.flatnonzero(colours != self.plant.shown).tolist()]
             self.actuations += [(seen.at_s, g, bool(now[g])) for g in np.flatnonzero(now != self._occupied).tolist()]
         self._occupied = now
 

@@ -199,8 +199,8 @@ def rules_of(settings: Settings) -> tuple[Rule, ...]:
     return rules
 
 
-def _loop(run: _Run, settings: Settings) -> tuple[RealTimeController, Subscription]:
-    """The real-time loop of a street, and the stream of what is told outside."""
+def _loop(run: _Run, settings: Settings, before: RealTimeController | None = None) -> tuple[RealTimeController, Subscription]:
+    """The real-time loop of a street, and the stream of what is told outside. before: the loop whose work it goes on with."""
     rules = rules_of(settings)
     runtime = RuntimeSettings(
         settings.loop.tick_s, settings.loop.realtime, settings.loop.overrun, settings.loop.mode, gather=False,
@@ -208,6 +208,8 @@ def _loop(run: _Run, settings: Settings) -> tuple[RealTimeController, Subscripti
     )  # fmt: skip
     tell = partial(_tell, run)
     loop = RealTimeController(run, runtime, tell, ErrorRecoverySystem(LEAVE_IT))
+    if before is not None:
+        loop.go_on_from(before)
     return loop, loop.streams.subscribe("outside", 10.0, policy=Policy.LATEST_ONLY)
 
 
@@ -233,7 +235,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
                     return
                 if isinstance(order, Optimise):
                     settings = _optimise(run, settings, order)
-                    loop, outside = _loop(run, settings)
+                    loop, outside = _loop(run, settings, loop)
                     continue
                 before, run = run, _obey(outbox, run, order, task)
                 if run is not before:
@@ -246,7 +248,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
                 if watched and _follow(run, watched, settings):
                     settings = watched.current
                     run.tick_s = settings.loop.tick_s
-                    loop, outside = _loop(run, settings)
+                    loop, outside = _loop(run, settings, loop)
         _hand_out_signals(outbox, run)
         outbox.put(_snapshot(run, loop, run.street.junctions()), keep=True)
         outbox.put(Done(run.street.plant.time_s, True), keep=True)
@@ -258,11 +260,10 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
 
 
 def _hand_out_signals(outbox: Outbox, run: _Run) -> None:
-    taken, run.street.changes = run.street.changes, []
-    if run.look.record:
-        seen, run.street.actuations = run.street.actuations or [], []
-        if taken or seen:
-            outbox.put(Signals(tuple(taken), tuple(seen)), keep=True)
+    street = run.street
+    if street.changes or street.actuations:
+        outbox.put(Signals(tuple(street.changes), tuple(street.actuations)), keep=True)
+        street.changes, street.actuations = [], []
 
 
 def _set_up_logs(settings: Settings) -> None:
@@ -366,7 +367,7 @@ def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
         elif isinstance(order, Release):
             run.street.gate.release(order.junction, order.by, now)
         elif isinstance(order, Look):
-            run.look = order
+            run.look, run.street.recording = order, order.record
         elif isinstance(order, Switch):
             return _switch(outbox, run, order, task)
         else:

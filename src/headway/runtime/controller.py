@@ -166,6 +166,12 @@ class RealTimeController:
         self.streams.rate_hz = self.optimizer.mode.stream_hz
         self._tell(self.driven.time_s, "runtime.mode", {"mode": name, "why": "chosen"})
 
+    def go_on_from(self, before: RealTimeController) -> None:
+        """Take over from a loop of the same plant with other settings: when it was checkpointed last, and the alerts that are open."""
+        self._kept_s = before.kept_s
+        if self.settings.rules == before.settings.rules:
+            self.monitor = before.monitor
+
     def close(self) -> None:
         self.streams.close()
 

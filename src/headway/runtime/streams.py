@@ -108,6 +108,10 @@ class Subscription:
                     self._apart.append((now, message))
                 else:
                     self.delivery.dropped += 1
+                    if message.urgent:
+                        since, last = self._apart[-1]
+                        self._apart[-1] = (since, Message(message.at_s, {**last.values, **message.values}, True))
+                        self.delivery.merged += 1
             else:
                 self._make_room()
                 self._buffer.append((now, message))
@@ -146,7 +150,7 @@ class DataStreamManager:
         self._priority = tuple(Path(p) for p in priority)
         self._subscriptions: dict[str, Subscription] = {}
         self._threads: dict[str, threading.Thread] = {}
-        self._lock, self._closed = threading.Lock(), False
+        self._lock = threading.Lock()
 
     def subscribe(
         self, name: str, rate_hz: float, fields: tuple[str, ...] = ("*",), size: int = 64, policy: Policy = Policy.DROP_OLDEST,
@@ -182,14 +186,14 @@ class DataStreamManager:
         now = self._clock()
         return any(s._next_s <= now for s in list(self._subscriptions.values()))
 
-    def publish(self, at_s: float, state: Mapping[str, Any], urgent_only: bool = False) -> None:
+    def publish(self, at_s: float, state: Mapping[str, Any]) -> None:
         """Offer the state of plant time `at_s` to all whose turn it is; the others get priority fields that changed."""
         now, flat = self._clock(), flatten(state)
         urgent = {path: value for path, value in flat.items() if any(p.matches(path) for p in self._priority)}
         chosen: dict[tuple[str, ...], dict[str, Any]] = {}
         for s in list(self._subscriptions.values()):
             changed = {p: v for p, v in urgent.items() if s._urgent.get(p, _NOTHING) != v} if urgent else {}
-            if s._next_s <= now and not urgent_only:
+            if s._next_s <= now:
                 if s.fields not in chosen:
                     patterns = [Path(f) for f in s.fields]
                     everything = any(f == "*" for f in s.fields)
@@ -217,7 +221,6 @@ class DataStreamManager:
 
     def close(self) -> None:
         """Detach all; their threads end."""
-        self._closed = True
         for name in list(self._subscriptions):
             self.unsubscribe(name, "closed")
         for thread in self._threads.values():

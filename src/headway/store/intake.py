@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Intake:
 
     def __init__(self, database: Database, folder: Path, most_spool_bytes: int = 1 << 30) -> None:
         self._database, self.spool = database, Spool(folder / "spool.jsonl", most_spool_bytes)
+        self._refused, self.refused = folder / "refused.jsonl", 0
         self._months: set[str] = set()
         self._lock = threading.Lock()
         self.stored = self.duplicates = self.outages = 0
@@ -73,7 +75,7 @@ class Intake:
         """Replay the spool, if there is one; whether nothing waits any more."""
         if self.spool.waiting and self._lock.acquire(blocking=False):
             try:
-                self.spool.replay(lambda table, rows: self._copied(table, rows))
+                self.spool.replay(self._copied)
             except OUTAGE:
                 return False
             finally:
@@ -81,7 +83,13 @@ class Intake:
         return self.spool.waiting == 0
 
     def _copied(self, table: str, rows: list[Any]) -> None:
-        self._copy(table, rows)
+        """A batch that the database refuses for what it says is put aside, with the reason: it must not hold up those behind it."""
+        try:
+            self._copy(table, rows)
+        except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as error:
+            with self._refused.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"why": str(error), "table": table, "rows": rows}) + "\n")
+            self.refused += len(rows)
 
     def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
         columns = ", ".join(COLUMNS[table])

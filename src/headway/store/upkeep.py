@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -70,7 +71,9 @@ def read_key(path: Path) -> bytes:
 def backup(database: Database, path: Path, key: bytes) -> int:
     """Dump the whole record into `path`, encrypted and authenticated (AES-256-GCM, chunk by chunk); bytes written. Written whole or not at all."""
     draft, cipher, start = path.with_suffix(path.suffix + ".draft"), AESGCM(key), secrets.token_bytes(4)
-    dump = subprocess.Popen([_tool("pg_dump"), "--format=custom", "--no-owner", database.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    dump = subprocess.Popen([_tool("pg_dump"), "--format=custom", "--no-owner", _address(database)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=_secret(database),
+    )  # fmt: skip
     assert dump.stdout is not None
     assert dump.stderr is not None
     with draft.open("wb") as out:
@@ -96,22 +99,27 @@ def backup(database: Database, path: Path, key: bytes) -> int:
 
 def restore(database: Database, path: Path, key: bytes) -> None:
     """Set the record back to a backup. It is read and checked to its end before anything is changed. Raises ValueError, DatabaseError."""
-    plain = path.with_suffix(path.suffix + ".plain")
-    try:
-        with os.fdopen(os.open(plain, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            for part in _opened(path, key):
-                out.write(part)
-        script = subprocess.run([_tool("pg_restore"), "--no-owner", "--file=-", str(plain)], capture_output=True, check=False)
-        if script.returncode:
-            raise DatabaseError(f"{path}: cannot be read: {script.stderr.decode(errors='replace').strip()}")
-        begin = b"DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n"
-        words = [_tool("psql"), "--single-transaction", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", database.url]
-        done = subprocess.run(words, input=begin + script.stdout.replace(b"CREATE SCHEMA public;", b""), capture_output=True, check=False)
-        if done.returncode:
-            raise DatabaseError(f"{path}: was not restored, nothing was changed: {done.stderr.decode(errors='replace').strip()}")
-        database.engine.dispose()
-    finally:
-        plain.unlink(missing_ok=True)
+    whole = b"".join(_opened(path, key))
+    script = subprocess.run([_tool("pg_restore"), "--no-owner", "--file=-"], input=whole, capture_output=True, check=False)
+    if script.returncode:
+        raise DatabaseError(f"{path}: cannot be read: {script.stderr.decode(errors='replace').strip()}")
+    begin = b"DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n"
+    words = [_tool("psql"), "--single-transaction", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", _address(database)]
+    sql = begin + script.stdout.replace(b"CREATE SCHEMA public;", b"", 1)
+    done = subprocess.run(words, input=sql, capture_output=True, check=False, env=_secret(database))
+    if done.returncode:
+        raise DatabaseError(f"{path}: was not restored, nothing was changed: {done.stderr.decode(errors='replace').strip()}")
+    database.engine.dispose()
+
+
+def _address(database: Database) -> str:
+    """For PostgreSQL's own tools, without the password: who lists processes must not read it."""
+    return sa.make_url(database.url).set(drivername="postgresql", password=None).render_as_string()
+
+
+def _secret(database: Database) -> dict[str, str]:
+    password = sa.make_url(database.url).password
+    return os.environ | ({"PGPASSWORD": str(password)} if password else {})
 
 
 def _opened(path: Path, key: bytes) -> Any:
