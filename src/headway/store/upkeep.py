@@ -71,9 +71,8 @@ def read_key(path: Path) -> bytes:
 def backup(database: Database, path: Path, key: bytes) -> int:
     """Dump the whole record into `path`, encrypted and authenticated (AES-256-GCM, chunk by chunk); bytes written. Written whole or not at all."""
     draft, cipher, start = path.with_suffix(path.suffix + ".draft"), AESGCM(key), secrets.token_bytes(4)
-    dump = subprocess.Popen([_tool("pg_dump"), "--format=custom", "--no-owner", _address(database)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=_secret(database),
-    )  # fmt: skip
+    words = [_tool("pg_dump"), "--format=custom", "--no-owner", _address(database)]
+    dump = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_secret(database))
     assert dump.stdout is not None
     assert dump.stderr is not None
     with draft.open("wb") as out:
@@ -89,8 +88,8 @@ def backup(database: Database, path: Path, key: bytes) -> int:
             number, part = number + 1, following
         out.flush()
         os.fsync(out.fileno())
-    said = dump.stderr.read().decode(errors="replace")
-    if dump.wait():
+    said = dump.communicate()[1].decode(errors="replace")
+    if dump.returncode:
         draft.unlink()
         raise DatabaseError(f"the backup failed: {said.strip() or 'pg_dump gave no reason'}")
     draft.replace(path)
