@@ -21,7 +21,13 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
 demo: $(VENV)/.installed
 	$(BIN)/headway demo $(ARGS)
 
-test: $(VENV)/.installed-test
+# What we are compared with, in an environment of its own: its pyarrow and SUMO do not go together in one process.
+$(VENV)-peers/.installed: requirements-peers.lock
+	test -x $(VENV)-peers/bin/python || $(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --require-hashes -r requirements-peers.lock
+	touch $@
+
+test: $(VENV)/.installed-test $(VENV)-peers/.installed
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.installed-test
@@ -38,7 +44,8 @@ lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml lock/build.in -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test pyproject.toml lock/build.in -o requirements-test.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --no-deps lock/scenarios.in -o requirements-scenarios.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header lock/peers.in -o requirements-peers.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	rm -rf $(VENV) $(VENV)-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

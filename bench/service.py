@@ -65,7 +65,8 @@ async def with_chatter(a):
         task.cancel()
 app.router.lifespan_context = with_chatter
 print(app.state.keyring.token("bench", Role.ADMIN), flush=True)
-uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+from headway.api.sockets import Connection
+uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", ws=Connection)
 database.close()
 """
 

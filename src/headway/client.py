@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httpx
 from websockets.asyncio.client import connect as connect_async
@@ -123,15 +123,24 @@ class Headway:
         return self.call(*_Calls.analytics(name, query))
 
     def listen(self, topic: Topic, **query: Any) -> Iterator[dict[str, Any]]:
-        """Messages of a stream, for ever: after a break it connects again and goes on after the last one.
+        """Messages of a stream from this call on, for ever: after a break it connects again and goes on after the last one.
 
-        query: street, kinds, format, compress. Raises HeadwayError if the service refuses.
+        query: street, kinds, format, compress. Raises HeadwayError if the service refuses. `close()` of what it gives ends it.
         """
-        last, pause = "", 0.2
+        messages = self._messages(topic, query)
+        next(messages)
+        return cast(Iterator[dict[str, Any]], messages)
+
+    def _messages(self, topic: Topic, query: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+        """None once it is connected for the first time, then the messages."""
+        last, pause, begun = "", 0.2, False
         while True:
             try:
                 with connect(_address(self._url, topic, self._token, query, last), max_size=None) as link:
                     pause = 0.2
+                    if not begun:
+                        begun = True
+                        yield None
                     for text in link:
                         message = json.loads(text)
                         if message.get("id"):
@@ -178,7 +187,7 @@ class AsyncHeadway:
         return await self.call(*_Calls.analytics(name, query))
 
     async def listen(self, topic: Topic, **query: Any) -> AsyncIterator[dict[str, Any]]:
-        """See `Headway.listen`."""
+        """See `Headway.listen`; it connects when its first message is asked for."""
         last, pause = "", 0.2
         while True:
             try:

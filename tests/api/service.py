@@ -15,6 +15,7 @@ import uvicorn
 from headway.api import create_app
 from headway.api.app import ApiSettings
 from headway.api.security import Role
+from headway.api.sockets import Connection
 from headway.store import open_database
 
 EXAMPLE = {
@@ -57,7 +58,7 @@ def serving(folder: Path, service=None, **settings) -> Iterator[Service]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws=Connection))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 60

@@ -86,6 +86,21 @@ def test_after_a_break_it_goes_on_where_it_was(service):
     assert any(x.startswith("id:") for x in lines)
 
 
+@pytest.mark.parametrize("compression", ["deflate", None])
+@pytest.mark.parametrize("size", [10, 1_000, 100_000])
+def test_each_gets_all_in_order_whether_written_at_once_or_later(service, compression, size):
+    hub = service.app.state.hub
+    url = f"{service.url.replace('http', 'ws')}/ws/realtime?token={service.token('viewer')}"
+    with connect(url, compression=compression) as one:
+        settle(service, "realtime")
+        hub.tell("realtime", "a", {"n": 0, "load": "x" * size})
+        one.send('{"street": "a"}')
+        for n in range(1, 50):
+            hub.tell("realtime", "a", {"n": n, "load": "é" * size})
+        assert [m["data"]["n"] for m in news(one, 50)] == list(range(50))
+    assert hub.statistics()["realtime"]["dropped"] == 0
+
+
 def test_who_has_no_token_hears_nothing(service):
     for query in ("", "?token=x"):
         with (

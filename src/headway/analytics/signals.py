@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from headway.analytics.highres import FORCE_OFF, GAP_OUT, LONGEST_GREEN_S, MAX_OUT, History, Series, greens, recorded, stages
 from headway.store import Database
 from headway.values import FloatArray
 
-YELLOW, PERMISSIVE = 2, 3  # of the colours as they are kept
+PETROL_KG_PER_L = 0.745  # as HBEFA, whose factors SUMO uses, has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +59,6 @@ def events(record: Database, run: int, kind: str = "", limit: int = 1000, offset
     )  # fmt: skip
 
 
-def high_resolution(record: Database, run: int, limit: int = 1_000_000) -> list[dict[str, Any]]:
-    """Signals and detectors as Indiana event codes (1 begin of green, 8 of yellow, 10 of red; 82 detector on, 81 off; Indiana Traffic Signal Hi
-    Resolution Data Logger Enumerations, Purdue University 2012): timestamp (the day of the run and the street's own clock), at_s, device,
-    event, parameter (signal group of the junction, from 1 on; each has one detector, of the same number)."""
-    return record.rows(
-        """WITH c AS (
-               SELECT at_s, junction, signal_group, CASE WHEN colour >= 3 THEN 1 WHEN colour = 2 THEN 8 ELSE 10 END AS event
-               FROM signal_state WHERE run_id = :run),
-           e AS (SELECT *, lag(event) OVER (PARTITION BY junction, signal_group ORDER BY at_s) AS before FROM c),
-           a AS (
-               SELECT at_s, junction, signal_group, event FROM e WHERE event IS DISTINCT FROM before
-               UNION ALL SELECT at_s, junction, signal_group, CASE WHEN occupied THEN 82 ELSE 81 END FROM detector_state WHERE run_id = :run)
-           SELECT (SELECT date_trunc('day', begun_at) FROM run WHERE id = :run) + make_interval(secs => at_s) AS timestamp, at_s,
-                  junction AS device, event, signal_group + 1 AS parameter FROM a ORDER BY at_s, device, parameter, event LIMIT :limit""",
-        run=run, limit=limit,
-    )  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class Arrivals:
     """At one signal group's stop line: n actuations, and how many of them on green, yellow and red. delay_s: mean wait of those on red
@@ -97,8 +80,12 @@ class Arrivals:
 
 def arrivals(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> list[Arrivals]:
     """Of each signal group that showed something in the window."""
-    colours, detectors = _histories(record, run, junction, begin_s, end_s)
-    return [_arrivals(*key, *colours[key], *detectors.get(key, (np.zeros(0), np.zeros(0)))) for key in sorted(colours)]
+    return arrivals_of(recorded(record, run, junction, begin_s, end_s))
+
+
+def arrivals_of(history: History) -> list[Arrivals]:
+    """Of each signal group for vehicles."""
+    return [_arrivals(*key, history.colours[key], *history.detector(key)) for key in sorted(history.colours) if key not in history.crossings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +101,9 @@ class Coordination:
 
 
 def coordination(record: Database, run: int, junction: str, group: int, begin_s: float = 0.0, end_s: float = 1e18) -> Coordination:
-    colours, detectors = _histories(record, run, junction, begin_s, end_s)
-    at, level = colours.get((junction, group), (np.zeros(0), np.zeros(0)))
-    on, there = detectors.get((junction, group), (np.zeros(0), np.zeros(0)))
-    stage = _stage(level)
+    history = recorded(record, run, junction, begin_s, end_s)
+    at, stage = stages(history.colours.get((junction, group), (np.zeros(0), np.zeros(0))))
+    on, there = history.detector((junction, group))
     red, green, yellow = (at[stage == k] for k in range(3))
     arrived = on[there > 0]
     arrived = arrived[arrived >= red[0]] if len(red) else arrived[:0]
@@ -153,31 +139,137 @@ def queues(record: Database, run: int, junction: str | None = None, begin_s: flo
     return [Queues(**{**row, "mean_veh": float(row["mean_veh"])}) for row in rows]
 
 
-History = dict[tuple[str, int], tuple[FloatArray, FloatArray]]
+@dataclass(frozen=True, slots=True)
+class Terminations:
+    """What ended the n greens of one signal group: nobody came any more, its longest length, or others' turn.
+    Fewer than n where a controller's log does not tell of all. mean_split_s: green and yellow."""
+
+    junction: str
+    signal_group: int
+    n: int
+    gap_out: int
+    max_out: int
+    force_off: int
+    mean_split_s: float | None
 
 
-def _histories(record: Database, run: int, junction: str | None, begin_s: float, end_s: float) -> tuple[History, History]:
-    """(colours, detectors) of each signal group: times (s) and values, in order."""
-    found: list[History] = []
-    for table, column in (("signal_state", "colour"), ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END")):
-        rows = record.rows(
-            f"""SELECT junction, signal_group, array_agg(at_s ORDER BY at_s) AS at_s, array_agg({column} ORDER BY at_s) AS value FROM {table}
-                WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction) AND at_s >= :begin AND at_s < :end GROUP BY 1, 2""",
-            run=run, junction=junction, begin=begin_s, end=end_s,
-        )  # fmt: skip
-        found.append({(r["junction"], r["signal_group"]): (np.array(r["at_s"], np.float64), np.array(r["value"], np.float64)) for r in rows})
-    return found[0], found[1]
+def terminations(
+    record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18, longest_green_s: float = LONGEST_GREEN_S
+) -> list[Terminations]:
+    """Of each signal group for vehicles that showed something in the window."""
+    return terminations_of(recorded(record, run, junction, begin_s, end_s), longest_green_s)
 
 
-def _stage(colour: FloatArray) -> FloatArray:
-    """0 red, 1 green, 2 yellow."""
-    return np.where(colour >= PERMISSIVE, 1, np.where(colour == YELLOW, 2, 0)).astype(np.float64)
+def terminations_of(history: History, longest_green_s: float = LONGEST_GREEN_S) -> list[Terminations]:
+    found = []
+    for key in sorted(history.colours.keys() - history.crossings):
+        of = greens(history, key, longest_green_s)
+        mean = float((of.end_s + of.yellow_s - of.begin_s).mean()) if len(of.why) else None
+        gap, most, force = (int((of.why == why).sum()) for why in (GAP_OUT, MAX_OUT, FORCE_OFF))
+        found.append(Terminations(*key, len(of.why), gap, most, force, mean))
+    return found
 
 
-def _arrivals(junction: str, group: int, at: FloatArray, colour: FloatArray, on: FloatArray, there: FloatArray) -> Arrivals:
-    stage = _stage(colour)
-    first = np.concatenate([[True], stage[1:] != stage[:-1]])
-    last, at, stage = at[-1], at[first], stage[first]
+@dataclass(frozen=True, slots=True)
+class PedestrianDelay:
+    """At one crossing: n calls (somebody begins to wait) that were answered, and the seconds from the call to the walk signal."""
+
+    junction: str
+    signal_group: int
+    n: int
+    mean_s: float | None
+    p95_s: float | None
+    longest_s: float | None
+
+
+def pedestrian_delay(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> list[PedestrianDelay]:
+    """Of each crossing."""
+    history = recorded(record, run, junction, begin_s, end_s)
+    found = []
+    for key in sorted(history.crossings & history.colours.keys()):
+        delays = _waits(stages(history.colours[key]), history.detector(key))
+        figures = (float(delays.mean()), float(np.percentile(delays, 95)), float(delays.max())) if len(delays) else (None, None, None)
+        found.append(PedestrianDelay(*key, len(delays), *figures))
+    return found
+
+
+def _waits(signal: Series, detector: Series) -> FloatArray:
+    """From each call to the next green; 0 for one that comes while it is green."""
+    at, stage = signal
+    calls = detector[0][detector[1] > 0]
+    place = np.searchsorted(at, calls, "right") - 1
+    lit = (place >= 0) & (stage[np.maximum(place, 0)] == 1) if len(at) else np.zeros(len(calls), np.bool_)
+    green = at[stage == 1]
+    after = np.searchsorted(green, calls)
+    answered = lit | (after < len(green))
+    return np.where(lit, 0.0, green[np.minimum(after, max(len(green) - 1, 0))] - calls)[answered] if len(green) else np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Emissions:
+    """Of a run, from SUMO's own emission model (HBEFA) over n looks; rates between two looks are taken as they were at the first.
+
+    vehicle_h: vehicle-hours on the street. Petrol at 0.745 kg/l.
+    """
+
+    run: int
+    n: int
+    hours: float
+    vehicle_h: float
+    fuel_l: float
+    co2_kg: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """A run beside a baseline, over the simulated time that both cover; saved is the baseline's less the run's. n: pairs of looks."""
+
+    run: Emissions
+    baseline: Emissions | None
+    n: int
+    fuel_price_per_l: float
+    fuel_saved_l: float | None
+    co2_saved_kg: float | None
+    money_saved: float | None
+    vehicle_h_saved: float | None
+
+
+def impact(
+    record: Database, run: int, baseline: int | None = None, fuel_price_per_l: float = 1.70, begin_s: float = 0.0, end_s: float = 1e18
+) -> Impact:
+    """What a run burnt, and what it saved beside another of the same scenario."""
+    mine, other = (_looks(record, r, begin_s, end_s) if r is not None else None for r in (run, baseline))
+    assert mine is not None
+    if other is None:
+        return Impact(_emitted(run, mine, fuel_price_per_l), None, 0, fuel_price_per_l, None, None, None, None)
+    last = min(mine[-1, 0], other[-1, 0]) if len(mine) and len(other) else 0.0
+    first = max(mine[0, 0], other[0, 0]) if len(mine) and len(other) else 1.0
+    one, two = (x[(x[:, 0] >= first) & (x[:, 0] <= last)] for x in (mine, other))
+    a, b = _emitted(run, one, fuel_price_per_l), _emitted(int(baseline or 0), two, fuel_price_per_l)
+    saved = (b.fuel_l - a.fuel_l, b.co2_kg - a.co2_kg, b.cost - a.cost, b.vehicle_h - a.vehicle_h)
+    return Impact(a, b, min(a.n, b.n), fuel_price_per_l, *saved) if min(a.n, b.n) > 1 else Impact(a, b, 0, fuel_price_per_l, None, None, None, None)
+
+
+def _looks(record: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
+    """(n, 4): time s, vehicles, fuel mg/s, CO2 mg/s."""
+    rows = record.rows(
+        "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run AND at_s >= :begin AND at_s < :end ORDER BY at_s",
+        run=run, begin=begin_s, end=end_s,
+    )  # fmt: skip
+    return np.array([tuple(r.values()) for r in rows], np.float64).reshape(-1, 4)
+
+
+def _emitted(run: int, looks: FloatArray, price: float) -> Emissions:
+    lasted = np.diff(looks[:, 0])
+    vehicle_s, fuel_mg, co2_mg = (float((looks[:-1, k] * lasted).sum()) for k in (1, 2, 3))
+    litres = fuel_mg / 1e6 / PETROL_KG_PER_L
+    return Emissions(run, len(looks), float(lasted.sum()) / 3600.0, vehicle_s / 3600.0, litres, co2_mg / 1e6, litres * price)
+
+
+def _arrivals(junction: str, group: int, colour: Series, on: FloatArray, there: FloatArray) -> Arrivals:
+    last = colour[0][-1]
+    at, stage = stages(colour)
     arrived = on[there > 0]
     place = np.searchsorted(at, arrived, "right") - 1
     known = arrived[place >= 0]

@@ -1,4 +1,4 @@
-"""Live streams to many clients: serialised once, put into each client's buffer, sent by whoever is ready; the slow get the newest only."""
+"""Live streams to many clients: serialised, framed and compressed once, written straight to whoever is ready; the slow get the newest only."""
 
 from __future__ import annotations
 
@@ -38,16 +38,43 @@ def table(news: dict[str, Any]) -> Any:
 SHAPES: dict[str, Shape] = {"dashboard": lambda news: news, "chart": chart, "table": table}
 
 
+@dataclass(eq=False, slots=True)
+class Message:
+    """One message as it goes out. text: JSON. Its WebSocket frames are made when first asked for, and then the same for all."""
+
+    number: int
+    text: bytes
+    frames: dict[int, bytes] = field(default_factory=dict)
+
+    def frame(self, window_bits: int = 0) -> bytes:
+        """The text frame (RFC 6455, 5.2); with `window_bits` deflated by itself, without the context of earlier messages (RFC 7692, 7.2.1)."""
+        found = self.frames.get(window_bits)
+        if found is None:
+            body, first = self.text, 0x81
+            if window_bits:
+                deflate = zlib.compressobj(1, zlib.DEFLATED, -window_bits)
+                body, first = (deflate.compress(body) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4], 0xC1
+            n = len(body)
+            size = bytes((n,)) if n < 126 else b"\x7e" + n.to_bytes(2, "big") if n < 65536 else b"\x7f" + n.to_bytes(8, "big")
+            found = self.frames[window_bits] = bytes((first,)) + size + body
+        return found
+
+
 @dataclass(eq=False)
 class Client:
-    """One who listens. street, kinds: filters, empty for all. packed: large messages as base64 of zlib."""
+    """One who listens. street, kinds: filters, empty for all. packed: large messages as base64 of zlib.
+
+    deliver: writes a message at once and says True, or False where the connection is not ready; None where only its own task can send.
+    """
 
     topic: str
     street: str = ""
     kinds: tuple[str, ...] = ()
     form: str = "dashboard"
     packed: bool = False
-    buffer: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=BUFFER))
+    deliver: Callable[[Message], bool] | None = None
+    buffer: deque[Message] = field(default_factory=lambda: deque(maxlen=BUFFER))
+    sending: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
     since: float = field(default_factory=time.monotonic)
     full_since: float = 0.0
@@ -89,14 +116,14 @@ class Hub:
         self._number += 1
         number, kind = self._number, str(news.get("kind", ""))
         self._history[topic].append((number, street, kind, news))
-        made: dict[tuple[str, bool], bytes] = {}
+        made: dict[tuple[str, bool], Message] = {}
         now = time.monotonic()
         for client in self._clients[topic]:
             if client.wants(street, kind):
                 key = (client.form, client.packed)
                 if key not in made:
-                    made[key] = frame(number, topic, street, news, *key)
-                self._put(client, number, made[key], now)
+                    made[key] = Message(number, written(number, topic, street, news, *key))
+                self._put(client, made[key], now)
         if self.relay is not None and not relayed:
             self.relay(topic, street, news)
 
@@ -104,7 +131,8 @@ class Hub:
         """From now on; with `last_id`, first what came after it, as far as it is still known."""
         for number, street, kind, news in self._history[client.topic] if last_id else ():
             if number > last_id and client.wants(street, kind):
-                self._put(client, number, frame(number, client.topic, street, news, client.form, client.packed), time.monotonic())
+                text = written(number, client.topic, street, news, client.form, client.packed)
+                self._put(client, Message(number, text), time.monotonic())
         self._clients[client.topic].add(client)
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
@@ -112,7 +140,7 @@ class Hub:
         self._clients[client.topic].discard(client)
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
-    async def messages(self, client: Client) -> AsyncIterator[tuple[int, bytes] | None]:
+    async def messages(self, client: Client) -> AsyncIterator[Message | None]:
         """What the client gets, in order; None where it is time for a heartbeat. Ends when it is dropped (`ended` says why)."""
         while not client.ended:
             if not client.buffer:
@@ -123,9 +151,9 @@ class Hub:
                     yield None
                     continue
             while client.buffer:
-                found = client.buffer.popleft()
+                found, client.sending = client.buffer.popleft(), True
                 yield found
-                client.sent += 1
+                client.sent, client.sending = client.sent + 1, False
             client.full_since = 0.0
 
     def statistics(self) -> dict[str, Any]:
@@ -134,7 +162,10 @@ class Hub:
             for t, c in self._clients.items()
         }
 
-    def _put(self, client: Client, number: int, message: bytes, now: float) -> None:
+    def _put(self, client: Client, message: Message, now: float) -> None:
+        if client.deliver is not None and not client.buffer and not client.sending and client.deliver(message):
+            client.sent += 1
+            return
         if len(client.buffer) >= BUFFER:  # too slow: the newest only, and after a while not even that
             client.dropped += len(client.buffer)
             metrics.sent.labels(client.topic, "dropped").inc(len(client.buffer))
@@ -142,11 +173,11 @@ class Hub:
             client.full_since = client.full_since or now
             if now - client.full_since > PATIENCE_S:
                 client.ended = f"too slow: {client.dropped} messages were left out in {PATIENCE_S:.0f} s"
-        client.buffer.append((number, message))
+        client.buffer.append(message)
         client.news.set()
 
 
-def frame(number: int, topic: str, street: str, news: dict[str, Any], form: str, packed: bool) -> bytes:
+def written(number: int, topic: str, street: str, news: dict[str, Any], form: str, packed: bool) -> bytes:
     """One message as it goes out."""
     data = SHAPES[form](news)
     whole = {"id": str(number), "topic": topic, "street": street, "data": data}

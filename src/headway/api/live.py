@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from headway.api.hub import TOPICS, Client, Hub
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Role, identify, need
+from headway.api.sockets import DELIVER
 
 router = APIRouter(tags=["streams"])
 May = Depends(need(Role.VIEWER))
@@ -38,11 +39,12 @@ async def _socket(socket: WebSocket, topic: str) -> None:
         return
     await socket.accept()
     client, hub = client_of(topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"), state.hub
+    client.deliver = socket.scope.get("extensions", {}).get(DELIVER)
     hub.join(client, int(last))
     reading = asyncio.create_task(_listen(socket, client))
     try:
         async for message in hub.messages(client):
-            await socket.send_text(message[1].decode() if message is not None else '{"topic":"heartbeat"}')
+            await socket.send_text(message.text.decode() if message is not None else '{"topic":"heartbeat"}')
         await socket.close(4408, client.ended[:120])
     except (WebSocketDisconnect, RuntimeError):
         pass
@@ -108,7 +110,7 @@ async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncIterator[bytes]:
     try:
         yield b"retry: 2000\n\n"
         async for message in hub.messages(client):
-            yield b"id: %d\ndata: %s\n\n" % message if message is not None else b": still here\n\n"
+            yield b"id: %d\ndata: %s\n\n" % (message.number, message.text) if message is not None else b": still here\n\n"
         yield b"event: dropped\ndata: " + client.ended.encode() + b"\n\n"
     finally:
         hub.leave(client)

@@ -85,7 +85,7 @@ def told(live: Live) -> dict[str, Any]:
     """The state of a street as plain figures."""
     s = live.snapshot
     base = {
-        "street": live.name, "scenario": live.task.settings.street.scenario,
+        "street": live.name, "scenario": live.scenario,
         "controller": s.controller if s else live.task.settings.control.controller,
         "finished": live.finished, "fault": live.fault, "run": live.run,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, TypeAdapter
 
-from headway.analytics import Scope, records, signals
+from headway.analytics import Scope, highres, records, signals
 from headway.api.problems import responses
 from headway.api.security import Role, need
 
@@ -165,6 +165,28 @@ def arrivals(request: Request, of: PartOf) -> Response:
     return measured(request, list[signals.Arrivals], signals.arrivals, of)
 
 
+@router.get("/api/v1/runs/{run}/terminations", tags=["signals"], response_model=list[signals.Terminations], responses=OK)
+def terminations(request: Request, of: PartOf) -> Response:
+    """What ended the greens of each signal group (gap-out, max-out, force-off), and its mean split."""
+    return measured(request, list[signals.Terminations], signals.terminations, of)
+
+
+@router.get("/api/v1/runs/{run}/pedestrian-delay", tags=["signals"], response_model=list[signals.PedestrianDelay], responses=OK)
+def pedestrian_delay(request: Request, of: PartOf) -> Response:
+    """Seconds from a pedestrian's call to the walk signal, for each crossing."""
+    return measured(request, list[signals.PedestrianDelay], signals.pedestrian_delay, of)
+
+
+@router.get("/api/v1/runs/{run}/environmental-impact", tags=["signals"], response_model=signals.Impact, responses=OK)
+def run_impact(
+    request: Request, run: Run, baseline: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    fuel_price_per_l: Annotated[float, Query(gt=0, le=100)] = 1.70, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+    end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
+) -> Response:  # fmt: skip
+    """Fuel, CO2 and cost of a run by SUMO's emission model, and what it saved beside a baseline run."""
+    return answered(request, signals.Impact, lambda: signals.impact(request.app.state.database, run, baseline, fuel_price_per_l, begin_s, end_s))
+
+
 @router.get("/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK)
 def queues(request: Request, of: PartOf) -> Response:
     """Standing vehicles and longest waits of each junction."""
@@ -195,8 +217,9 @@ def events(
 
 @router.get("/api/v1/runs/{run}/high-resolution", tags=["signals"], responses=OK)
 def high_resolution(request: Request, run: Run, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000) -> list[dict[str, Any]]:
-    """Signal changes as Indiana high-resolution event codes (1 begin of green, 8 of yellow, 10 of red clearance)."""
-    return signals.high_resolution(request.app.state.database, run, limit)
+    """Signals and detectors as Indiana high-resolution event codes (1 begin of green, 8 of yellow, 10 of red; 4 gap-out, 5 max-out, 6 force-off;
+    82 detector on, 81 off; 21 walk, 45 call of a pedestrian; 300 and on the splits)."""
+    return highres.high_resolution(request.app.state.database, run, limit)
 
 
 def _text(value: str | None) -> str | None:

@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from headway import telemetry
+from headway.analytics import highres
 from headway.api import create_app
 from headway.api.app import ApiSettings
 from headway.api.security import Audit, Keyring, Role
+from headway.api.sockets import Connection
 from headway.config import Settings, load, overridden
 from headway.engine.service import StreetService
 from headway.engine.worker import Task
@@ -80,7 +82,9 @@ def serve(
             webbrowser.open(f"http://{host}:{port}/#token={token}")
         console.print("The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends.", highlight=False)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", ws_ping_interval=20.0, server_header=False))
+        server = uvicorn.Server(
+            uvicorn.Config(app, host=host, port=port, log_level="warning", ws=Connection, ws_ping_interval=20.0, server_header=False)
+        )
         try:
             server.run()
         except KeyboardInterrupt:
@@ -149,6 +153,23 @@ def erase(simulation: Annotated[str, typer.Argument()], data: Data = "data") -> 
         console.print(f"{take_away(database, simulation)} rows")
     finally:
         database.close()
+
+
+@db.command("events")
+def export_events(
+    run: Annotated[int, typer.Argument(help="Number of the run.")],
+    out: Annotated[Path, typer.Option(help="CSV file of the events.")] = Path("events.csv"),
+    detectors: Annotated[Path, typer.Option(help="CSV file of the detectors' configuration.")] = Path("detectors.csv"), data: Data = "data",
+) -> None:  # fmt: skip
+    """Write a run's signals and detectors as Indiana high-resolution event codes, as the package atspm reads them."""
+    database = open_database(Path(data))
+    try:
+        count = highres.export(database, run, out, detectors)
+    finally:
+        database.close()
+    if not count:
+        raise LookupError(f"run {run} has no signal states in the record")
+    console.print(f"{count:,} events in {escape(str(out))}, detectors in {escape(str(detectors))}")
 
 
 @audit.command()

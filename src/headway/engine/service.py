@@ -17,6 +17,7 @@ from headway import telemetry
 from headway.engine.worker import Done, Engine, Look, Optimise, Release, Signals, Snapshot, Switch, Task
 from headway.roads import Network, read_network
 from headway.roads.catalogue import scenario
+from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.safety import Override
@@ -81,6 +82,7 @@ class Live:
     network: Network
     repeat: bool = False
     run: int = 0
+    scenario: str = ""
     snapshot: Snapshot | None = None
     fault: str = ""
     finished: bool = False
@@ -109,7 +111,7 @@ class StreetService:
         with self._lock:
             if name in self.streets and not self.streets[name].finished:
                 raise ValueError(f"street {name!r} is running already. Stop it first.")
-            live = self.streets[name] = Live(name, task, Engine(task), read_network(of.net), repeat=repeat)
+            live = self.streets[name] = Live(name, task, Engine(task), read_network(of.net), repeat, scenario=of.name)
         live.run = self._begin_run(live)
         live.thread = threading.Thread(target=self._listen, args=(live,), daemon=True, name=f"street {name}")
         live.thread.start()
@@ -119,7 +121,7 @@ class StreetService:
         """Raises KeyError for an unknown street, WorkerError if it takes no orders now."""
         live = self.streets[name]
         if isinstance(order, Switch) and order.scenario:
-            live.network = read_network(scenario(order.scenario).net)
+            read_network(scenario(order.scenario).net)
         live.engine.order(order)
 
     def stop(self) -> None:
@@ -136,7 +138,22 @@ class StreetService:
         s = live.task.settings
         if self._intake is None:
             return 0
-        return self._intake.begin_run(f"{live.name} {live.task.key()} {time.time_ns()}", s.street.scenario, s.control.controller, s.street.seed)
+        run = self._intake.begin_run(f"{live.name} {live.task.key()} {time.time_ns()}", live.scenario, s.control.controller, s.street.seed)
+        for junction in live.network.junctions:
+            for group in junction.groups:
+                if live.network.groups[group].kind == Kind.PEDESTRIAN:
+                    self._keep("crossing", (run, junction.id, group - junction.first))
+        return run
+
+    def _next_run(self, live: Live) -> None:
+        """Without its number nothing of the new run could be kept: wait for the record, if it is away."""
+        while not self._stopping:
+            try:
+                live.run = self._begin_run(live)
+                return
+            except SQLAlchemyError as error:
+                self._log.error("the record is away; the next run waits for it", street=live.name, error=str(error))
+                time.sleep(2.0)
 
     def _listen(self, live: Live) -> None:
         try:
@@ -147,13 +164,7 @@ class StreetService:
                 if not live.repeat or self._stopping:
                     break
                 live.engine = Engine(live.task)
-                while not self._stopping:  # without its number nothing of the new run could be kept
-                    try:
-                        live.run = self._begin_run(live)
-                        break
-                    except SQLAlchemyError as error:
-                        self._log.error("the record is away; the next run waits for it", street=live.name, error=str(error))
-                        time.sleep(2.0)
+                self._next_run(live)
                 live.history.clear()
         except WorkerError as error:
             live.fault = str(error)
@@ -172,6 +183,11 @@ class StreetService:
                 junction = live.network.junctions[live.network.group_junction[group]]
                 self._keep("detector_state", (live.run, at_s, junction.id, group - junction.first, there))
         elif isinstance(message, Event):
+            if message.kind in ("engine.started", "engine.restored") and message.data["scenario"] != live.scenario:  # another street from here on
+                live.scenario = str(message.data["scenario"])
+                live.network = read_network(scenario(live.scenario).net)
+                self._next_run(live)
+                live.history.clear()
             live.events.append(message)
             live.numbers += 1
             self._keep("event", (live.run, live.numbers, message.at_s, message.kind, message.junction, _json(message.data)))
@@ -197,6 +213,8 @@ class StreetService:
             live.history.append((snapshot.time_s, wait, snapshot.vehicles, snapshot.halted))
             for j in snapshot.junctions:
                 self._keep("observation", (live.run, snapshot.time_s, j.junction, j.vehicles, j.halted, j.longest_wait_s, j.confidence))
+        if snapshot.emission is not None:
+            self._keep("emission", (live.run, snapshot.time_s, *snapshot.emission))
         self._tell("realtime", live.name, snapshot)
 
     def _alert(self, live: Live, event: Event) -> None:

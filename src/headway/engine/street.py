@@ -67,7 +67,7 @@ class Street:
         self.durations = Durations()
         self.recording = False  # whether somebody takes these, both since they were taken last:
         self.changes: list[tuple[float, int, int]] = []  # (time s, signal group, colour)
-        self.actuations: list[tuple[float, int, bool]] = []  # (time s, signal group, somebody stands or drives over its stop line)
+        self.actuations: list[tuple[float, int, bool]] = []  # (time s, signal group, somebody is at its stop line, or waits to cross)
         self._occupied = np.zeros(len(network.groups), np.bool_)
 
     def tick(self, period_s: float = 1.0) -> None:
@@ -92,7 +92,7 @@ class Street:
 
     def _note(self, colours: ColourArray, seen: Observation) -> None:
         """Keep, for the record, which groups change their colour, and when the last metres before a stop line are reached and left."""
-        now = occupied(seen.vehicles.link, seen.vehicles.distance_m, self._link_group, len(self._occupied))
+        now = occupied(seen.vehicles.link, seen.vehicles.distance_m, self._link_group, len(self._occupied)) | (seen.waiting_persons > 0)
         if len(self.changes) + len(self.actuations) < MOST_CHANGES:  # no more of them where nobody takes them after all
             self.changes += [(seen.at_s, g, int(colours[g])) for g in np.flatnonzero(colours != self.plant.shown).tolist()]
             self.actuations += [(seen.at_s, g, bool(now[g])) for g in np.flatnonzero(now != self._occupied).tolist()]

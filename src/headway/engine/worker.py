@@ -64,6 +64,7 @@ class Snapshot:
     shown: bytes = b""
     scene: Scene | None = None
     profile: Mapping[str, float] = field(default_factory=dict)
+    emission: tuple[int, float, float] | None = None  # vehicles, fuel mg/s, CO2 mg/s; every `EMISSION_S` where somebody keeps it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class _Run:
     interventions: list[int]
     record: Callable[[Event], None]
     look: Look = Look(False, False)
+    emission_s: float = -1e18
 
     @property
     def time_s(self) -> float:
@@ -184,6 +186,7 @@ class _Run:
 
 
 LIMITS = {"vehicles": Limits(0.0, 1e6), "speed_mps": Limits(0.0, 150.0), "longest_wait_s": Limits(0.0, 1e6)}
+EMISSION_S = 5.0
 LEAVE_IT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = ((Exception, (Strategy.STOP,)),)  # to who watches this process
 
 
@@ -336,11 +339,11 @@ def _open(outbox: Outbox, task: Task) -> _Run:
                 found.time_s,
                 "engine.restored",
                 "",
-                {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s, "controller": s.control.controller},
+                {"scenario": of.name, "checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s, "controller": s.control.controller},
             )
         )
     else:
-        record(Event(of.begin_s, "engine.started", "", {"run": key, "controller": s.control.controller}))
+        record(Event(of.begin_s, "engine.started", "", {"run": key, "scenario": of.name, "controller": s.control.controller}))
     log.flush()
     return _Run(street, of, log, folder, key, s.loop.tick_s, counted, record)
 
@@ -409,7 +412,15 @@ def _snapshot(run: _Run, loop: RealTimeController, junctions: tuple[JunctionStat
         street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,
         1e3 * sum(map(sum, recent)) / max(len(recent), 1), loop.kept_s, run.log.trouble, junctions, loop.optimizer.mode.name,
         street.controller.name, street.plant.shown.tobytes(), street.plant.scene() if run.look.scene else None, loop.profiler.figures(),
+        _emission(run),
     )  # fmt: skip
+
+
+def _emission(run: _Run) -> tuple[int, float, float] | None:
+    if not run.look.record or run.emission_s <= run.time_s < run.emission_s + EMISSION_S:
+        return None
+    run.emission_s = run.time_s
+    return run.street.plant.emissions()
 
 
 class Engine:

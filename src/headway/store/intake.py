@@ -25,6 +25,8 @@ COLUMNS = {
     "signal_state": ("run_id", "at_s", "junction", "signal_group", "colour"),
     "detector_state": ("run_id", "at_s", "junction", "signal_group", "occupied"),
     "observation": ("run_id", "at_s", "junction", "vehicles", "halted", "longest_wait_s", "confidence"),
+    "crossing": ("run_id", "junction", "signal_group"),
+    "emission": ("run_id", "at_s", "vehicles", "fuel_mg_s", "co2_mg_s"),
     "violation": ("id", "at", "device", "rule", "data"),
 }  # fmt: skip
 OUTAGE = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError, psycopg.InterfaceError, sa.exc.TimeoutError)

@@ -271,6 +271,12 @@ class SumoPlant:
             np.array([vehicle.getLength(v) for v in ids], np.float32), np.array([CLASSES.get(vehicle.getVehicleClass(v), 0) for v in ids], np.uint8),
         )  # fmt: skip
 
+    def emissions(self) -> tuple[int, float, float]:
+        """(vehicles on the street, fuel mg/s, CO2 mg/s) at this instant, by SUMO's emission model; costs some microseconds a vehicle."""
+        vehicle = self._sumo.vehicle
+        ids = vehicle.getIDList()
+        return len(ids), float(sum(map(vehicle.getFuelConsumption, ids))), float(sum(map(vehicle.getCO2Emission, ids)))
+
     def pending(self) -> dict[str, float]:
         """Vehicles that were to depart but have not entered yet, with their delay so far, seconds."""
         sumo = self._sumo

@@ -1,0 +1,186 @@
+"""Histories of signals and detectors, from the engine's record or a controller's high-resolution log, and back to such a log.
+
+Codes: Indiana Traffic Signal Hi Resolution Data Logger Enumerations (Purdue University, 2012); the splits' 300 + phase - 1 are MAXTIME's.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headway.store import Database
+from headway.values import FloatArray
+
+RED, YELLOW, PERMISSIVE, GREEN = 1, 2, 3, 4  # of the colours as they are kept
+BEGIN_GREEN, BEGIN_YELLOW, BEGIN_RED = 1, 8, 10
+GAP_OUT, MAX_OUT, FORCE_OFF = 4, 5, 6
+WALK, DONT_WALK, CALL = 21, 23, 45
+OFF, ON, SPLIT = 81, 82, 300
+EXTENSION_S, LONGEST_GREEN_S, PHASES = 3.0, 90.0, 16
+COLOUR_OF = {BEGIN_GREEN: GREEN, BEGIN_YELLOW: YELLOW, BEGIN_RED: RED}
+Key = tuple[str, int]
+Series = tuple[FloatArray, FloatArray]
+Rows = Iterable[tuple[float, str, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What signal groups showed and their detectors told, by (junction, group): times (s, ascending) and values.
+
+    colours: `RED` to `GREEN`, from each time on. detectors: 1 occupied, 0 free; of a crossing, whether somebody waits. crossings: pedestrian groups.
+    ended: what a controller tells of its terminations, `GAP_OUT` to `FORCE_OFF` at the end of a green; empty where nobody told.
+    """
+
+    colours: Mapping[Key, Series]
+    detectors: Mapping[Key, Series]
+    crossings: frozenset[Key] = frozenset()
+    ended: Mapping[Key, Series] = field(default_factory=dict)
+
+    def detector(self, key: Key) -> Series:
+        return self.detectors.get(key, (np.zeros(0), np.zeros(0)))
+
+
+def recorded(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> History:
+    """The history of run number `run` of the engine."""
+    found: list[dict[Key, Series]] = []
+    for table, column in (("signal_state", "colour"), ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END")):
+        rows = record.rows(
+            f"""SELECT junction, signal_group, array_agg(at_s ORDER BY at_s) AS at_s, array_agg({column} ORDER BY at_s) AS value FROM {table}
+                WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction) AND at_s >= :begin AND at_s < :end GROUP BY 1, 2""",
+            run=run, junction=junction, begin=begin_s, end=end_s,
+        )  # fmt: skip
+        found.append({(r["junction"], r["signal_group"]): (np.array(r["at_s"], np.float64), np.array(r["value"], np.float64)) for r in rows})
+    crossings = record.rows("SELECT junction, signal_group FROM crossing WHERE run_id = :run", run=run)
+    return History(found[0], found[1], frozenset((r["junction"], r["signal_group"]) for r in crossings))
+
+
+def logged(rows: Rows, phase_of: Mapping[tuple[str, int], int], each: bool = False) -> History:
+    """The history that a controller's log tells: rows of (time s, device, event code, parameter).
+
+    phase_of: phase of each (device, detector channel) that is to be heard. A phase's detectors count as one, occupied while any is; with `each`,
+    every actuation of any of them counts by itself (to count arrivals). Signal group k is phase k + 1.
+    """
+    colours: dict[Key, list[tuple[float, float]]] = {}
+    detectors: dict[Key, list[tuple[float, float]]] = {}
+    ended: dict[Key, list[tuple[float, float]]] = {}
+    occupied: dict[Key, set[int]] = {}
+    for at, device, code, parameter in sorted(rows, key=lambda r: r[0]):
+        if code in COLOUR_OF:
+            colours.setdefault((device, parameter - 1), []).append((at, COLOUR_OF[code]))
+        elif code in (GAP_OUT, MAX_OUT, FORCE_OFF):
+            ended.setdefault((device, parameter - 1), []).append((at, code))
+        elif code in (ON, OFF) and (device, parameter) in phase_of:
+            key = (device, phase_of[device, parameter] - 1)
+            there = occupied.setdefault(key, set())
+            before = bool(there)
+            (there.add if code == ON else there.discard)(parameter)
+            if each and code == ON:
+                detectors.setdefault(key, []).extend(((at, 1.0), (at, 0.0)))
+            elif not each and bool(there) != before:
+                detectors.setdefault(key, []).append((at, float(bool(there))))
+    return History(_series(colours), _series(detectors), ended=_series(ended))
+
+
+def _series(of: Mapping[Key, list[tuple[float, float]]]) -> dict[Key, Series]:
+    tables = {key: np.array(of[key], np.float64) for key in sorted(of)}
+    return {key: (table[:, 0], table[:, 1]) for key, table in tables.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Greens:
+    """Whole greens of one group, n of them; seconds. yellow_s: of the yellow after it, 0 without one. why: GAP_OUT, MAX_OUT or FORCE_OFF."""
+
+    begin_s: FloatArray
+    end_s: FloatArray
+    yellow_s: FloatArray
+    why: FloatArray
+
+
+def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Greens:
+    """Greens that began and ended, and what ended each: what the controller told (0 where it told nothing of this one), if it tells of any;
+    otherwise its longest length, else nobody for `EXTENSION_S` (gap-out), else others' turn (force-off)."""
+    at, stage = stages(history.colours[key])
+    on, there = history.detector(key)
+    told_at, told = history.ended.get(key, (np.zeros(0), np.zeros(0)))
+    found = []
+    for k in np.flatnonzero(stage == 1).tolist():
+        if k == 0 or k + 1 >= len(at):
+            continue
+        begin, end = float(at[k]), float(at[k + 1])
+        yellow = float(at[k + 2] - end) if stage[k + 1] == 2 and k + 2 < len(at) else 0.0
+        if history.ended:
+            last = int(np.searchsorted(told_at, end, "right")) - 1
+            why = float(told[last]) if last >= 0 and told_at[last] > begin else 0.0
+        else:
+            last = int(np.searchsorted(on, end, "right")) - 1
+            calm = last < 0 or (there[last] == 0 and end - on[last] >= EXTENSION_S)
+            why = MAX_OUT if end - begin >= longest_s else GAP_OUT if calm else FORCE_OFF
+        found.append((begin, end, yellow, why))
+    table = np.array(found, np.float64).reshape(-1, 4)
+    return Greens(*table.T)
+
+
+def stages(colour: Series) -> Series:
+    """Times at which it became 0 red, 1 green or 2 yellow; permissive and protected green are one."""
+    at, value = colour
+    stage = np.where(value >= PERMISSIVE, 1, np.where(value == YELLOW, 2, 0)).astype(np.float64)
+    first = np.concatenate([[True], stage[1:] != stage[:-1]])[: len(stage)]
+    return at[first], stage[first]
+
+
+def log_of(history: History, longest_s: float = LONGEST_GREEN_S) -> list[tuple[float, str, int, int]]:
+    """The log that a controller would have written: (time s, device, code, parameter), in order.
+
+    Parameter is the signal group of the junction, from 1 on; each has one detector, of the same number. Splits (green and yellow, whole seconds) are
+    told of the first `PHASES` groups, as the codes have room for no more.
+    """
+    rows: list[tuple[float, str, int, int]] = []
+    for key, colour in history.colours.items():
+        device, phase = key[0], key[1] + 1
+        at, stage = stages(colour)
+        on, there = history.detector(key)
+        if key in history.crossings:
+            rows += [(t, device, WALK if s == 1 else DONT_WALK, phase) for t, s in zip(at.tolist(), stage.tolist(), strict=True) if s != 2]
+            rows += [(t, device, CALL, phase) for t in on[there > 0].tolist()]
+            continue
+        rows += [(t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase) for t, s in zip(at.tolist(), stage.tolist(), strict=True)]
+        rows += [(t, device, ON if v else OFF, phase) for t, v in zip(on.tolist(), there.tolist(), strict=True)]
+        ended = greens(history, key, longest_s)
+        rows += [(e, device, int(w), phase) for e, w in zip(ended.end_s.tolist(), ended.why.tolist(), strict=True)]
+        if phase <= PHASES:
+            lengths = ended.end_s + ended.yellow_s - ended.begin_s
+            rows += [(e, device, SPLIT + phase - 1, round(s)) for e, s in zip(ended.end_s.tolist(), lengths.tolist(), strict=True)]
+    return sorted(rows)
+
+
+def high_resolution(record: Database, run: int, limit: int = 1_000_000) -> list[dict[str, Any]]:
+    """The first `limit` events of a run as such a log; timestamp is the day of the run and the street's own clock (at_s)."""
+    begun = record.rows("SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run)
+    if not begun:
+        return []
+    day: datetime = begun[0]["day"]
+    return [
+        {"timestamp": day + timedelta(seconds=at), "at_s": at, "device": device, "event": code, "parameter": parameter}
+        for at, device, code, parameter in log_of(recorded(record, run))[:limit]
+    ]
+
+
+def export(record: Database, run: int, events: Path, detectors: Path) -> int:
+    """Write a run's log, and its detectors' configuration, as CSV in the columns that the PyPI package atspm takes; how many events."""
+    log = high_resolution(record, run)
+    with events.open("w", newline="", encoding="utf-8") as stream:
+        out = csv.writer(stream)
+        out.writerow(("TimeStamp", "DeviceId", "EventId", "Parameter"))
+        out.writerows((f"{r['timestamp']:%Y-%m-%d %H:%M:%S.%f}"[:-3], r["device"], r["event"], r["parameter"]) for r in log)
+    pairs = sorted({(r["device"], r["parameter"]) for r in log if r["event"] in (ON, OFF)})
+    with detectors.open("w", newline="", encoding="utf-8") as stream:
+        out = csv.writer(stream)
+        out.writerow(("DeviceId", "Phase", "Parameter", "Function"))
+        out.writerows((device, phase, phase, use) for device, phase in pairs for use in ("Presence", "Advance", "Yellow_Red"))
+    return len(log)
