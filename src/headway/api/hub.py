@@ -145,10 +145,12 @@ class Hub:
         while not client.ended:
             if not client.buffer:
                 client.news.clear()
+                before = client.sent
                 try:
                     await asyncio.wait_for(client.news.wait(), HEARTBEAT_S)
                 except TimeoutError:
-                    yield None
+                    if client.sent == before:
+                        yield None
                     continue
             while client.buffer:
                 found, client.sending = client.buffer.popleft(), True
