@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import compare, faults, kpp, longrun, service, speed
+from bench import compare, faults, kpp, longrun, plans, service, speed
 
 PARTS = {
     "speed": speed.loop,
@@ -17,6 +17,7 @@ PARTS = {
     "realtime": kpp.realtime,
     "ingest": service.ingest,
     "answers": service.answers,
+    "plans": plans.plans,
     "broadcast": service.broadcast,
     "simple": service.simple,
     "undisturbed": service.undisturbed,

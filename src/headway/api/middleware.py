@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 import time
 from typing import Any
@@ -17,6 +18,7 @@ from headway import telemetry
 from headway.telemetry import metrics
 
 CROWD = 20
+ACCESS = logging.getLogger("headway.api")
 FREE = ("/health", "/metrics", "/static", "/docs", "/openapi.json")
 
 
@@ -66,6 +68,8 @@ class Around:
             metrics.request_s.labels(route).observe(spent_s)
             if status >= 500:
                 self._log.error("request failed", id=request_id, method=scope["method"], path=path, status=status)
+            elif ACCESS.isEnabledFor(logging.DEBUG):
+                self._log.debug("request", id=request_id, method=scope["method"], path=path, status=status, ms=round(spent_s * 1e3, 2))
 
     def _take(self, headers: dict[bytes, bytes], scope: Scope) -> tuple[bool, list[tuple[bytes, bytes]]]:
         given = headers.get(b"authorization") or headers.get(b"x-api-key")
