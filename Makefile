@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo vision test lint bench lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Headway needs Python 3.11 or newer; set PYTHON=/path/to/it')"
@@ -15,8 +15,15 @@ $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-test.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-test.lock
 	touch $@
+
+$(VENV)/.installed-vision: $(VENV)/.installed requirements-vision.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-vision.lock
+	touch $@
+
+# Cameras: `headway watch`, `headway camera`, and the cameras of `headway serve`.
+vision: $(VENV)/.installed-vision
 
 demo: $(VENV)/.installed
 	$(BIN)/headway demo $(ARGS)
@@ -42,6 +49,7 @@ bench: $(VENV)/.installed-test
 # Pins every dependency anew (needs `pip install uv`).
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml lock/build.in -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --extra vision pyproject.toml lock/build.in -o requirements-vision.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test pyproject.toml lock/build.in -o requirements-test.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --no-deps lock/scenarios.in -o requirements-scenarios.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header lock/peers.in -o requirements-peers.lock
