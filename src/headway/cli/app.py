@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headway.cli import kpp, serve
+from headway.cli import kpp, serve, vision
 from headway.cli.live import watch
 from headway.cli.tables import comparison
 from headway.config import load, overridden
@@ -32,6 +32,9 @@ app.add_typer(serve.db, name="db")
 app.add_typer(serve.audit, name="audit")
 app.command("serve")(serve.serve)
 app.command("token")(serve.token)
+app.command("watch")(vision.watch)
+app.command("camera")(vision.camera)
+app.add_typer(vision.models, name="models")
 console = Console()
 PROFILES_OF_SENSING = ("connected", "camera", "loops")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -168,7 +168,7 @@ def export_events(
     finally:
         database.close()
     if not count:
-        raise LookupError(f"run {run} has no signal states in the record")
+        raise ValueError(f"run {run} has no signal states in the record")
     console.print(f"{count:,} events in {escape(str(out))}, detectors in {escape(str(detectors))}")
 
 

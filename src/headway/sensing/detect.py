@@ -1,0 +1,319 @@
+"""What is on a picture: a network in ONNX form, or, without one, what moves before a background."""
+
+from __future__ import annotations
+
+import ast
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+import supervision as sv
+from numpy.typing import NDArray
+
+from headway.sensing import SensingError
+from headway.sensing.sources import Picture
+
+CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
+PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK, VEHICLE = range(7)
+COCO = {0: PERSON, 1: BICYCLE, 2: CAR, 3: MOTORCYCLE, 5: BUS, 7: TRUCK}
+PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider")
+STRIDES = (8, 16, 32)
+cv2.setNumThreads(1)  # streams run side by side; threads within one picture only get in their way
+GREY_BORDER = 114
+HOLE_EDGES = 1.3
+
+
+class Detector(Protocol):
+    """threads: pictures that it can look at side by side."""
+
+    threads: int
+
+    def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
+        """Look at a picture, (height, width, 3) BGR: boxes in its pixels, with confidence and class (index into `CLASSES`).
+
+        key: which stream it is of; a detector may keep what it knows of a stream, and looks at its pictures in their order.
+        """
+
+    def forget(self, key: str) -> None:
+        """The stream has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a network wants its picture, and tells its boxes. kind: yolox, yolov5, yolov8 or ended (with its own suppression of doubles)."""
+
+    kind: str
+    width: int
+    height: int
+    classes: dict[int, int]
+
+
+class OnnxDetector:
+    """A detection network. Raises SensingError for a file that is no such network, naming what it holds."""
+
+    def __init__(self, path: Path, threshold: float = 0.12, overlap: float = 0.6, threads: int = 0) -> None:
+        if not path.exists():
+            raise SensingError(f"{path}: there is no such model. `headway models list` tells of known ones.")
+        if path.stat().st_size == 0:
+            raise SensingError(f"{path}: the file is empty. Fetch it again: `headway models fetch`.")
+        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+        self._threshold, self._overlap = threshold, overlap
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 3
+        providers = [p for p in PROVIDERS if p in ort.get_available_providers()]
+        if providers[0] != "CPUExecutionProvider":
+            self.threads = 1
+        try:  # a picture a thread beats many threads a picture: their work is small, and waiting for one another dear
+            self._sessions = [ort.InferenceSession(str(path), options, providers=providers) for _ in range(self.threads)]
+        except Exception as error:  # onnxruntime raises a class of its own for each fault
+            raise SensingError(f"{path}: this is no ONNX model that can be run ({str(error).splitlines()[0][:200]})") from error
+        self.provider = self._sessions[0].get_providers()[0]
+        self.layout = read_layout(self._sessions[0], str(path))
+        self._input = self._sessions[0].get_inputs()[0].name
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for session in self._sessions:
+            self._free.put(session)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="detector")
+
+    def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
+        return self._pool.submit(self._one, image)
+
+    def forget(self, key: str) -> None:
+        pass
+
+    def _one(self, image: Picture) -> sv.Detections:
+        at = self.layout
+        scale = min(at.width / image.shape[1], at.height / image.shape[0])
+        size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
+        left, top = (0, 0) if at.kind == "yolox" else ((at.width - size[0]) // 2, (at.height - size[1]) // 2)
+        canvas = np.full((at.height, at.width, 3), GREY_BORDER, np.uint8)
+        canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        blob = cv2.dnn.blobFromImage(canvas, 1.0 if at.kind == "yolox" else 1.0 / 255.0, swapRB=at.kind != "yolox")
+        session = self._free.get()
+        try:
+            out = session.run(None, {self._input: blob})[0][0]
+        finally:
+            self._free.put(session)
+        boxes, scores, classes = _decoded(out, at, self._threshold)
+        if not len(boxes):
+            return sv.Detections.empty()
+        boxes = (boxes - np.array([left, top, left, top], np.float32)) / scale
+        if at.kind != "ended":
+            sides = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]
+            groups = (classes == PERSON).astype(np.int32)  # one thing is one vehicle, whatever two classes say of it
+            kept = np.asarray(cv2.dnn.NMSBoxesBatched(sides, scores, groups, self._threshold, self._overlap), np.int64).reshape(-1)
+            boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
+        limit = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
+        return sv.Detections(xyxy=np.clip(boxes, 0.0, limit), confidence=scores, class_id=classes)
+
+
+def read_layout(session: Any, where: str) -> Layout:
+    """From the model's own metadata and shapes. Raises SensingError for what is no known detection network."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    meta = session.get_modelmeta().custom_metadata_map
+    found = f"input {inputs[0].shape} {inputs[0].type}, output {outputs[0].shape}"
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] != 3 or inputs[0].type != "tensor(float)" or len(outputs[0].shape) != 3:
+        raise SensingError(
+            f"{where}: {found} is no known layout. Known: input [1, 3, height, width] of float; output of YOLOX, YOLOv5, YOLOv8, YOLO11."
+        )
+    told: list[Any] = [640, 640]
+    with suppress(ValueError, SyntaxError, KeyError):
+        told = list(ast.literal_eval(meta["imgsz"]))
+    height, width = (side if isinstance(side, int) else int(t) for side, t in zip(inputs[0].shape[2:], told, strict=False))
+    cells = sum((height // s) * (width // s) for s in STRIDES)
+    _, rows, columns = outputs[0].shape
+    names: dict[int, str] = {}
+    with suppress(ValueError, SyntaxError, KeyError):
+        names = dict(ast.literal_eval(meta["names"]))
+    if not isinstance(rows, int) or not isinstance(columns, int):  # told by one run, where the file leaves it open
+        shape = session.run(None, {inputs[0].name: np.zeros((1, 3, height, width), np.float32)})[0].shape
+        rows, columns = shape[1], shape[2]
+    if rows == cells and columns > 5:
+        kind, count = "yolox", columns - 5
+    elif rows == 3 * cells and columns > 5:
+        kind, count = "yolov5", columns - 5
+    elif columns == cells and rows > 4:
+        kind, count = "yolov8", rows - 4
+    elif columns == 6 and rows <= 1000:
+        kind, count = "ended", len(names) or 80
+    else:
+        raise SensingError(
+            f"{where}: {found} is no known layout. For {width} x {height} YOLOX tells [1, {cells}, 5 + classes], YOLOv8 [1, 4 + classes, {cells}]."
+        )
+    classes = {k: CLASSES.index(name) for k, name in names.items() if name in CLASSES} if names else COCO if count == 80 else {}
+    if not classes:
+        raise SensingError(
+            f"{where}: its {count} classes have no names in the model's metadata, and they are not the 80 of COCO. Known: {', '.join(CLASSES)}."
+        )
+    return Layout(kind, width, height, classes)
+
+
+def _decoded(out: NDArray[np.float32], at: Layout, threshold: float) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Boxes (x1, y1, x2, y2 in the network's picture), scores and our classes of those above the threshold."""
+    ours = np.array(sorted(at.classes), np.int64)
+    to = np.array([at.classes[k] for k in ours.tolist()], np.int64)
+    if at.kind == "ended":
+        rows = out[(out[:, 4] >= threshold) & np.isin(out[:, 5].astype(np.int64), ours)]
+        return rows[:, :4], rows[:, 4], to[np.searchsorted(ours, rows[:, 5].astype(np.int64))]
+    if at.kind == "yolov8":
+        table = out[4 + ours]
+        scores = table.max(0)
+        kept = np.flatnonzero(scores >= threshold)
+        which, scores, boxes = table[:, kept].argmax(0), scores[kept], out[:4, kept].T
+    else:
+        likely = np.flatnonzero(out[:, 4] >= threshold)
+        table = out[likely][:, 5 + ours] * out[likely, 4:5]
+        scores = table.max(1) if len(likely) else np.zeros(0, np.float32)
+        good = scores >= threshold
+        kept, which, scores = likely[good], table[good].argmax(1) if good.any() else np.zeros(0, np.int64), scores[good]
+        boxes = out[kept, :4]
+        if at.kind == "yolox":
+            grid, stride = _grid(at.width, at.height)
+            boxes = np.c_[(boxes[:, :2] + grid[kept]) * stride[kept], np.exp(boxes[:, 2:]) * stride[kept]]
+    half = boxes[:, 2:] / 2.0
+    return np.c_[boxes[:, :2] - half, boxes[:, :2] + half].astype(np.float32), scores.astype(np.float32), to[which]
+
+
+_grids: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+
+
+def _grid(width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cell and stride of each row of a YOLOX output, (cells, 2) and (cells, 1)."""
+    if (width, height) not in _grids:
+        cells, strides = [], []
+        for s in STRIDES:
+            y, x = np.mgrid[0 : height // s, 0 : width // s]
+            cells.append(np.c_[x.ravel(), y.ravel()])
+            strides.append(np.full((x.size, 1), s))
+        _grids[width, height] = np.concatenate(cells).astype(np.float32), np.concatenate(strides).astype(np.float32)
+    return _grids[width, height]
+
+
+@dataclass
+class _Background:
+    """Of one stream: the empty street, as far as it is known."""
+
+    mean: NDArray[np.float32]
+    shown: Picture
+    noise: float = 6.0
+    seen: int = 0
+    shade: float = 0.55
+    shades: NDArray[np.float64] = field(default_factory=lambda: np.zeros(64))
+
+
+@dataclass
+class MotionDetector:
+    """What differs from the background, which learns quickly where nothing is and hardly where something stands.
+
+    least_px: smallest area of a box; work_width: larger pictures are made smaller first. A vehicle that was there before the camera looked
+    is found when it drives off; the hole that it leaves is closed when nothing moves in it.
+    """
+
+    least_px: int = 60
+    work_width: int = 1280
+    threads: int = 1
+    learning: float = 0.03
+    forgetting: float = 0.0004
+    _known: dict[str, _Background] = field(default_factory=dict)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector"))
+
+    def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
+        return self._pool.submit(self._one, key, image)
+
+    def forget(self, key: str) -> None:
+        self._known.pop(key, None)
+
+    def _one(self, key: str, image: Picture) -> sv.Detections:
+        scale = min(self.work_width / image.shape[1], 1.0)
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1.0 else image
+        small = cv2.blur(small, (3, 3))
+        of = self._known.get(key)
+        if of is None or of.shown.shape != small.shape:
+            of = self._known[key] = _Background(small.astype(np.float32), small.copy())
+        mask, changed = self._differing(of, small)
+        self._learn(of, small, changed)
+        least, found = self.least_px * scale * scale, []
+        for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+            area = cv2.contourArea(outline)
+            if area >= least:
+                x, y, w, h = cv2.boundingRect(outline)
+                if area >= 0.2 * w * h and not (of.seen % 5 == 0 and self._is_hole(of, small, outline, (x, y, w, h))):
+                    middle = cv2.moments(outline)  # of the whole outline: it trembles less than the outermost pixels do
+                    dx, dy = middle["m10"] / middle["m00"] - x - w / 2.0, middle["m01"] / middle["m00"] - y - h / 2.0
+                    inside = x > 1 and y > 1 and x + w < mask.shape[1] - 1 and y + h < mask.shape[0] - 1
+                    dx, dy = (dx, dy) if inside else (0.0, 0.0)
+                    found.append((x + dx, y + dy, x + w + dx, y + h + dy, area / (w * h)))
+        if not found:
+            return sv.Detections.empty()
+        table = np.array(found, np.float32)
+        sure = np.clip(0.5 + 0.5 * table[:, 4], 0.0, 1.0)
+        return sv.Detections(xyxy=table[:, :4] / scale, confidence=sure, class_id=np.full(len(table), VEHICLE))
+
+    def _is_hole(self, of: _Background, small: Picture, outline: Any, box: tuple[int, int, int, int]) -> bool:
+        """Whether it is the background that shows something here, and the street does not any more: then its outline is an edge there, not here.
+
+        It is closed at once.
+        """
+        x, y, w, h = box
+        x0, y0, x1, y1 = max(x - 3, 0), max(y - 3, 0), min(x + w + 3, small.shape[1]), min(y + h + 3, small.shape[0])
+        rim = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        cv2.drawContours(rim, [outline], -1, 255, 3, offset=(-x0, -y0))
+        edges = []
+        for image in (small, of.shown):
+            grey = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_BGR2GRAY)
+            slope = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+            edges.append(float(cv2.mean(slope, rim)[0]))
+        if edges[1] < HOLE_EDGES * edges[0]:
+            return False
+        cv2.drawContours(rim, [outline], -1, 255, -1, offset=(-x0, -y0))
+        rim = np.asarray(cv2.dilate(rim, np.ones((7, 7), np.uint8)), np.uint8)
+        for to in (of.mean, of.shown):
+            to[y0:y1, x0:x1][rim > 0] = small[y0:y1, x0:x1][rim > 0]
+        return True
+
+    def _differing(self, of: _Background, small: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Where something stands; and where anything differs, shadows too."""
+        far = cv2.absdiff(small, of.shown)
+        level = max(4.0 * of.noise, 12.0)
+        most = cv2.max(cv2.max(far[:, :, 0], far[:, :, 1]), far[:, :, 2])
+        mask = np.asarray(cv2.threshold(most, level, 255, cv2.THRESH_BINARY)[1], np.uint8)
+        changed = mask.copy()
+        self._lighten(of, small, mask)
+        mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
+        return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8), changed
+
+    def _lighten(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
+        """Take shadows out of the mask: all colours darker by one and the same share, which is the same all over the picture and learned from it."""
+        rows, columns = np.nonzero(mask)
+        if not len(rows):
+            return
+        share = small[rows, columns].astype(np.float32) / np.maximum(of.shown[rows, columns], 12)
+        mean = share.mean(1)
+        even = (share.max(1) - share.min(1) < 0.09) & (mean < 0.9)
+        of.shades = 0.95 * of.shades + np.bincount((mean[even] * 64).astype(np.int64), minlength=64)[:64]
+        smooth = np.convolve(of.shades[16:54], [1.0, 2.0, 1.0], "same")
+        of.shade = (int(smooth.argmax()) + 16.5) / 64.0
+        dark = even & (np.abs(mean - of.shade) < 0.045)
+        mask[rows[dark], columns[dark]] = 0
+
+    def _learn(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
+        of.seen += 1
+        if of.seen > 30 and of.seen % 4:
+            return
+        rate = max(self.learning, 1.0 / of.seen) if of.seen <= 30 else self.learning * 4.0
+        grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))
+        free = cv2.bitwise_not(grown)
+        cv2.accumulateWeighted(small, of.mean, rate, free)
+        cv2.accumulateWeighted(small, of.mean, self.forgetting, grown)
+        if of.seen <= 30 or of.seen % 40 == 0:
+            few = cv2.absdiff(small[::7, ::7], of.shown[::7, ::7])[free[::7, ::7] > 0]
+            if len(few):
+                of.noise = 0.9 * of.noise + 0.1 * float(np.median(few)) * 1.48
+        of.shown = cv2.convertScaleAbs(of.mean)

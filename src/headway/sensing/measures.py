@@ -1,0 +1,175 @@
+"""What the tracks of one stream say of the traffic: counts, turns, headways, queues, occupancy, congestion, a heat map."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.sensing.detect import CLASSES, PERSON
+from headway.sensing.site import Line, Site, Zone
+from headway.sensing.tracks import Track
+
+SPAN_S, HEAT_CELLS = 300.0, 64
+LEVELS = ((0.7, "free"), (0.4, "dense"), (0.15, "slow"), (0.0, "jam"))  # of the speed limit
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A track has crossed a line. at_s: between the two frames, by where it was before and after."""
+
+    at_s: float
+    line: str
+    direction: str
+    track: int
+    kind: str
+    speed_mps: float
+    speed_se_mps: float
+
+
+@dataclass
+class _LaneFigures:
+    occupied_s: float = 0.0
+    speeds: deque[tuple[float, float]] = field(default_factory=deque)
+    inside: list[Track] = field(default_factory=list)
+
+
+class Measures:
+    """One stream's figures. `look` once a frame; `figures` whenever they are asked for."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.counts: Counter[tuple[str, str, str]] = Counter()  # line, direction, class
+        self.turns: Counter[tuple[str, str]] = Counter()  # from line, to line
+        self.crossings: deque[Crossing] = deque(maxlen=2000)
+        self.headways: dict[str, deque[float]] = {x.name: deque(maxlen=200) for x in site.lines}
+        self._last_at: dict[str, float] = {}
+        self._lanes = {z.name: _LaneFigures() for z in site.zones if z.kind == "lane"}
+        self._masks = {z.name: _mask(z, site.size) for z in site.zones}
+        self.heat = np.zeros((max(round(HEAT_CELLS * site.size[1] / site.size[0]), 1), HEAT_CELLS))
+        self._begun_s = self._at_s = np.nan
+
+    def zones_of(self, track: Track) -> list[str]:
+        """The zones that it stands on now."""
+        return [name for name, mask in self._masks.items() if _inside(mask, track.feet[-1])]
+
+    def look(self, at_s: float, tracks: list[Track]) -> list[Crossing]:
+        """Take in one frame; the lines crossed since the one before."""
+        lasted = at_s - self._at_s if np.isfinite(self._at_s) else 0.0
+        self._begun_s = self._begun_s if np.isfinite(self._begun_s) else at_s
+        self._at_s = at_s
+        found = []
+        for track in tracks:
+            if track.at_s == at_s and len(track.feet) > 1:
+                found += self._crossed(track)
+        for name, lane in self._lanes.items():
+            lane.inside = [t for t in tracks if t.kind != PERSON and _inside(self._masks[name], t.feet[-1])]
+            lane.occupied_s += lasted if lane.inside else 0.0
+            lane.speeds.extend((at_s, t.speed_mps) for t in lane.inside if np.isfinite(t.speed_mps))
+            while lane.speeds and lane.speeds[0][0] < at_s - SPAN_S:
+                lane.speeds.popleft()
+        height, width = self.heat.shape
+        for track in tracks:
+            x, y = int(track.feet[-1][0] / self.site.size[0] * width), int(track.feet[-1][1] / self.site.size[1] * height)
+            if 0 <= x < width and 0 <= y < height:
+                self.heat[y, x] += lasted
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """Counts (vehicles), flows (veh/h), headways (s), queues (vehicles, m), occupancy (0 to 1), congestion, as plain figures."""
+        lasted = max(self._at_s - self._begun_s, 1e-9) if np.isfinite(self._at_s) else 0.0
+        lines = {}
+        for line in self.site.lines:
+            counts = {way: {k: n for (name, w, k), n in self.counts.items() if name == line.name and w == way} for way in ("in", "out")}
+            total = sum(sum(c.values()) for c in counts.values())
+            gaps = self.headways[line.name]
+            lines[line.name] = {
+                **counts, "flow_veh_h": total / lasted * 3600.0 if lasted > 1.0 else None, "mean_headway_s": float(np.mean(gaps)) if gaps else None,
+            }  # fmt: skip
+        lanes = {z.name: self._lane(z, lasted) for z in self.site.zones if z.kind == "lane"}
+        return {
+            "seconds": lasted,
+            "lines": lines,
+            "lanes": lanes,
+            "turns": [{"from": a, "to": b, "n": n} for (a, b), n in sorted(self.turns.items())],
+        }
+
+    def _lane(self, zone: Zone, lasted: float) -> dict[str, Any]:
+        lane = self._lanes[zone.name]
+        queue = [t for t in lane.inside if t.standing_s > 1.0]
+        speeds = [v for at, v in lane.speeds if at >= self._at_s - 60.0]
+        limit = (zone.limit_kmh or self.site.rules.limit_kmh or 50.0) / 3.6
+        ratio = float(np.mean(speeds)) / limit if speeds else 1.0
+        return {
+            "vehicles": len(lane.inside), "queue_veh": len(queue), "queue_m": _extent(queue),
+            "longest_wait_s": max((t.standing_s for t in queue), default=0.0),
+            "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0, "mean_speed_mps": float(np.mean(speeds)) if speeds else None,
+            "congestion": next(name for least, name in LEVELS if ratio >= least) if speeds or queue else "free",
+        }  # fmt: skip
+
+    def _crossed(self, track: Track) -> list[Crossing]:
+        found = []
+        a, b = track.feet[-2], track.feet[-1]
+        for line in self.site.lines:
+            mark = f"line {line.name}"
+            share, way = crossing(a, b, line)
+            if share < 0.0:
+                continue
+            at = track.times[-2] + share * (track.times[-1] - track.times[-2])
+            if mark in track.marks and at - track.marks[mark] < 5.0:  # it trembles on the line
+                continue
+            name = CLASSES[track.kind]
+            self.counts[line.name, way, name] += 1
+            before = [(t, m[5:]) for m, t in track.marks.items() if m.startswith("line ")]
+            if before:
+                self.turns[max(before)[1], line.name] += 1
+            track.marks[mark] = at
+            track.marks[f"{way} {line.name}"] = at
+            if line.name in self._last_at:
+                self.headways[line.name].append(at - self._last_at[line.name])
+            self._last_at[line.name] = at
+            found.append(Crossing(at, line.name, way, track.id, name, track.mean_mps, track.mean_se_mps))
+        self.crossings.extend(found)
+        return found
+
+
+def crossing(a: tuple[float, float], b: tuple[float, float], line: Line) -> tuple[float, str]:
+    """Where between `a` (0) and `b` (1) the way crosses the line, and `in` or `out`; (-1, "") if it does not."""
+    (px, py), (qx, qy) = line.px
+    dx, dy, ex, ey = b[0] - a[0], b[1] - a[1], qx - px, qy - py
+    cross = dx * ey - dy * ex
+    if abs(cross) < 1e-12:
+        return -1.0, ""
+    along = ((px - a[0]) * ey - (py - a[1]) * ex) / cross
+    on = ((px - a[0]) * dy - (py - a[1]) * dx) / cross
+    if not (0.0 <= along < 1.0 and 0.0 <= on <= 1.0):
+        return -1.0, ""
+    return along, "in" if cross > 0.0 else "out"
+
+
+def _mask(zone: Zone, size: tuple[int, int]) -> NDArray[np.uint8]:
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    cv2.fillPoly(mask, [np.round(np.array(zone.px)).astype(np.int32)], 1)
+    return mask
+
+
+def _inside(mask: NDArray[np.uint8], at: tuple[float, float]) -> bool:
+    if not (np.isfinite(at[0]) and np.isfinite(at[1])):
+        return False
+    x, y = int(at[0]), int(at[1])
+    return 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0] and bool(mask[y, x])
+
+
+def _extent(queue: list[Track]) -> float | None:
+    """Metres from the first to the last of those who stand, with their lengths; None without a calibration."""
+    if not queue:
+        return 0.0
+    at = np.array([t.road[-1] for t in queue])
+    if np.isnan(at).any():
+        return None
+    apart = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1)).max()
+    return float(apart + np.nanmean([t.length_m for t in queue]))

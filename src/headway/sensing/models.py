@@ -1,0 +1,96 @@
+"""Known detection models: where they come from, under which licence, and the hash that a file must have."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from headway.sensing import SensingError
+
+CHUNK, SILENT_S = 1 << 16, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One file. sha256: empty where the publisher changes it; such a model is not fetched, only used from a file of yours."""
+
+    name: str
+    url: str
+    licence: str
+    sha256: str
+    about: str
+
+
+RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
+MODELS = (
+    Model(
+        "yolox_nano", f"{RELEASE}/yolox_nano.onnx", "Apache-2.0 (Megvii)", "e8af074932d4ed7e232278e3055cefcdea3edf178874a3694ae292649fb464dd",
+        "80 COCO classes, 416 x 416, 3.7 MB; 10 to 25 ms a frame on a processor",
+    ),
+)  # fmt: skip
+
+
+def known(name: str) -> Model:
+    """Raises SensingError for an unknown name."""
+    for model in MODELS:
+        if model.name == name:
+            return model
+    raise SensingError(f"no model {name!r}. There are: {', '.join(m.name for m in MODELS)}; or give a file of your own.")
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def verify(model: Model, path: Path) -> None:
+    """Raises SensingError if the file is not what it should be."""
+    if not path.exists():
+        raise SensingError(f"{path}: it is not there. Fetch it: `headway models fetch {model.name}`")
+    found = digest(path)
+    if found != model.sha256:
+        raise SensingError(f"{path}: its sha256 is {found}, it should be {model.sha256}. Delete it and fetch it again.")
+
+
+def fetch(model: Model, folder: Path, url: str = "", progress: Callable[[int, int], None] | None = None) -> Path:
+    """Download, or go on with a download that broke; the file gets its name only when its hash is right.
+
+    Raises SensingError with what to do, when the server does not answer, breaks off, or sends something else (which is then deleted).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part, url = folder / f"{model.name}.onnx", folder / f"{model.name}.onnx.part", url or model.url
+    if path.exists() and digest(path) == model.sha256:
+        return path
+    begun = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    try:
+        with urllib.request.urlopen(request, timeout=SILENT_S) as answer:
+            begun = begun if answer.status == 206 else 0
+            whole = begun + int(answer.headers.get("Content-Length") or 0)
+            with part.open("ab" if begun else "wb") as out:
+                done = begun
+                while chunk := answer.read(CHUNK):
+                    out.write(chunk)
+                    done += len(chunk)
+                    if progress is not None:
+                        progress(done, whole)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # what is here is as long as the whole, and yet not it
+            part.unlink(missing_ok=True)
+        raise SensingError(f"{url}: the server answers {error.code}. Try again later, or put the file at {path} yourself.") from error
+    except (OSError, ValueError) as error:
+        raise SensingError(
+            f"{url}: {error}. Nothing is lost: the same command goes on where it broke; or put the file at {path} yourself."
+        ) from error
+    if whole and done < whole:
+        raise SensingError(f"{url}: it broke off after {done} of {whole} bytes. The same command goes on there.")
+    found = digest(part)
+    if found != model.sha256:
+        part.unlink()
+        raise SensingError(f"{url}: what came has the sha256 {found}, not {model.sha256}. It was deleted: somebody else's file may stand there.")
+    part.replace(path)
+    return path

@@ -1,0 +1,340 @@
+"""A camera that looks at a simulated street: what it sees, picture by picture, and the truth beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.plants.sumo.plant import Scene
+from headway.roads import Network
+from headway.roads.network import Kind
+from headway.roads.sumo_net import Shapes
+from headway.sensing.sources import Picture
+from headway.values import ColourArray, FloatArray
+
+WIDTH_M, HEIGHT_M = (1.8, 2.5, 2.4, 0.7, 2.6, 2.2), (1.5, 3.2, 3.2, 1.7, 3.4, 2.4)  # by the kinds of a Scene
+TRUTH_CLASS = ("car", "bus", "truck", "bicycle", "bus", "truck")
+PAINTS = np.array(
+    [(235, 235, 235), (190, 192, 195), (60, 58, 56), (45, 45, 170), (150, 70, 35), (120, 125, 130), (40, 90, 40), (60, 150, 200)], np.float64
+)
+ASPHALT, GRASS, PAVEMENT, PAINT = (92, 94, 96), (70, 104, 84), (128, 132, 136), (205, 208, 210)
+SUN = np.array([0.45, 0.3, 0.84])
+LAMPS = {0: (30, 30, 30), 1: (40, 40, 255), 2: (40, 200, 255), 3: (90, 220, 60), 4: (90, 220, 60)}
+LAMP_M, LAMP_HEIGHT_M, SUBPIXEL = 0.35, 5.5, 4
+
+
+@dataclass(frozen=True)
+class View:
+    """A pinhole camera. at_m: its place (x, y, height); towards_m: what is in the middle of the picture; size: width, height."""
+
+    at_m: tuple[float, float, float]
+    towards_m: tuple[float, float]
+    focal_px: float
+    size: tuple[int, int] = (1280, 720)
+
+    def project(self, points: FloatArray) -> FloatArray:
+        """(n, 2) pixels of (n, 3) metres; nan behind the camera."""
+        away = np.asarray(points, np.float64) - np.array(self.at_m)
+        right, down, forward = self._axes()
+        depth = away @ forward
+        depth = np.where(depth > 0.1, depth, np.nan)
+        return np.c_[self.focal_px * (away @ right) / depth + self.size[0] / 2, self.focal_px * (away @ down) / depth + self.size[1] / 2]
+
+    def ground(self, points: FloatArray) -> FloatArray:
+        return self.project(np.c_[points, np.zeros(len(points))])
+
+    def _axes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        forward = np.array([*self.towards_m, 0.0]) - np.array(self.at_m)
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0.0, 0.0, 1.0])
+        right /= np.linalg.norm(right)
+        return right, np.cross(forward, right), forward
+
+
+def view_of(network: Network, shapes: Shapes, junction: int, height_m: float = 90.0, tilt_deg: float = 10.0, reach_m: float = 60.0) -> View:
+    """A view of a junction with `reach_m` to either side, from `height_m`, tilted from straight down, its roads along the picture's sides."""
+    ends = np.array([shapes.signals[g] for g in network.junctions[junction].groups if network.groups[g].kind != Kind.PEDESTRIAN])
+    middle = ends[:, :2].mean(0)
+    way = np.radians(90.0 - ends[:, 2])
+    main = 0.25 * np.arctan2(np.sin(4.0 * way).sum(), np.cos(4.0 * way).sum())  # the cross that most lanes lie along
+    if np.abs(np.sin(way - main)).sum() > np.abs(np.cos(way - main)).sum():
+        main += np.pi / 2.0
+    back = np.array([np.cos(main - np.pi / 2), np.sin(main - np.pi / 2)]) * height_m * np.tan(np.radians(max(tilt_deg, 0.5)))
+    away = float(np.hypot(height_m, np.hypot(*back)))
+    return View((float(middle[0] + back[0]), float(middle[1] + back[1]), height_m), (float(middle[0]), float(middle[1])), 640.0 * away / reach_m)
+
+
+@dataclass
+class Painter:
+    """Draws the street. night, rain: how it looks then. seed: of the noise."""
+
+    view: View
+    network: Network
+    shapes: Shapes
+    seed: int = 0
+    night: bool = False
+    rain: bool = False
+    noise: float = 4.0
+    _empty: Picture = field(init=False)
+    _grain: list[NDArray[np.int16]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        random = np.random.default_rng(self.seed)
+        width, height = self.view.size
+        self._empty = self._street(random)
+        self._grain = [random.normal(0.0, self.noise, (height, width, 3)).astype(np.int16) for _ in range(5)]
+        self._shots = 0
+        lamps = []
+        for (x, y, angle), group in zip(self.shapes.signals, self.network.groups, strict=True):
+            a = np.radians(90.0 - angle)
+            lamps.append(
+                (
+                    x + 1.5 * np.cos(a) + 1.9 * np.sin(a),
+                    y + 1.5 * np.sin(a) - 1.9 * np.cos(a),
+                    LAMP_HEIGHT_M if group.kind != Kind.PEDESTRIAN else 2.5,
+                )
+            )
+        self.lamps_px = self.view.project(np.array(lamps))
+        self.lamp_px = max(LAMP_M * self.view.focal_px / self.view.at_m[2], 1.5)
+
+    def shoot(self, scene: Scene, shown: ColourArray) -> tuple[Picture, list[dict[str, Any]]]:
+        """The picture, BGR, and of each vehicle in it: number, class, box, seen (the share that is not hidden), x, y, speed_mps."""
+        image = self._empty.copy()
+        boxes = [self._corners(scene, k) for k in range(len(scene.number))]
+        seen = [k for k in range(len(boxes)) if self._near(boxes[k])]
+        if not self.night:
+            dark = np.zeros(image.shape[:2], np.uint8)
+            for k in seen:
+                self._fill(dark, cv2.convexHull(self._shadow(boxes[k]).astype(np.float32))[:, 0], 255)
+            cv2.copyTo((image * 0.55).astype(np.uint8), dark, image)
+        ids = np.zeros(image.shape[:2], np.float32)
+        camera = np.array(self.view.at_m)
+        for k in sorted(seen, key=lambda k: -float(np.linalg.norm(boxes[k].mean(0) - camera))):
+            self._vehicle(image, boxes[k], scene, k)
+            self._fill(ids, self._hull(boxes[k]), float(k + 1))
+        for group, (x, y) in enumerate(self.lamps_px):
+            if np.isfinite(x) and -50 < x < image.shape[1] + 50 and -50 < y < image.shape[0] + 50:
+                self._lamp(image, (x, y), int(shown[group]))
+        return self._weather(image), self._truth(scene, boxes, seen, ids)
+
+    def _corners(self, scene: Scene, k: int) -> FloatArray:
+        """(8, 3): front right, front left, rear left, rear right, on the road and above."""
+        a, kind = np.radians(float(scene.angle_deg[k])), int(scene.kind[k])
+        ahead, left = np.array([np.sin(a), np.cos(a)]), np.array([-np.cos(a), np.sin(a)])
+        half = WIDTH_M[kind] / 2.0
+        front = scene.at_m[k].astype(np.float64)
+        rear = front - ahead * float(scene.length_m[k])
+        base = np.array([front - left * half, front + left * half, rear + left * half, rear - left * half])
+        return np.r_[np.c_[base, np.zeros(4)], np.c_[base, np.full(4, HEIGHT_M[kind])]]
+
+    def _near(self, box: FloatArray) -> bool:
+        px = self.view.project(box)
+        return bool(np.isfinite(px).all() and (px.max(0) > 0).all() and (px.min(0) < self.view.size).all())
+
+    def _shadow(self, box: FloatArray) -> FloatArray:
+        top = box[4:, :2] - SUN[:2] / SUN[2] * box[4:, 2:]
+        return self.view.ground(np.r_[box[:4, :2], top])
+
+    def _hull(self, box: FloatArray) -> NDArray[np.float32]:
+        return np.asarray(cv2.convexHull(self.view.project(box).astype(np.float32))[:, 0])
+
+    def _vehicle(self, image: Picture, box: FloatArray, scene: Scene, k: int) -> None:
+        kind, number = int(scene.kind[k]), int(scene.number[k])
+        paint = PAINTS[number % len(PAINTS)] if kind != 1 else np.array((40.0, 60.0, 200.0))
+        px, camera = self.view.project(box), np.array(self.view.at_m)
+        for a, b in ((0, 1), (1, 2), (2, 3), (3, 0)):
+            side = box[b] - box[a]
+            normal = np.array([-side[1], side[0], 0.0])
+            if normal @ (box[[0, 2]].mean(0) - box[a]) > 0:
+                normal = -normal
+            if normal @ (camera - box[a]) > 0:
+                light = 0.45 + 0.35 * max(float(normal @ SUN) / max(float(np.linalg.norm(normal)), 1e-9), 0.0)
+                self._fill(image, px[[a, b, b + 4, a + 4]], tuple(paint * light))
+        self._fill(image, px[4:], tuple(paint))
+        if kind in (0, 5):  # the windows, front and back
+            for begin, end in ((0.22, 0.38), (0.82, 0.92)):
+                share = np.array([begin, begin, end, end])[:, None]
+                glass = box[[4, 5, 5, 4]] * (1 - share) + box[[7, 6, 6, 7]] * share
+                self._fill(image, self.view.project(glass), (60, 50, 45))
+        if self.night:
+            for corner in (0, 1):
+                at = self.view.project(box[corner : corner + 1] + np.array([0.0, 0.0, 0.6]))[0]
+                cv2.circle(image, (round(float(at[0])), round(float(at[1]))), max(round(self.lamp_px * 0.6), 1), (255, 255, 255), -1, cv2.LINE_AA)
+
+    def _lamp(self, image: Picture, at: tuple[float, float], colour: int) -> None:
+        middle = (round(at[0] * 2**SUBPIXEL), round(at[1] * 2**SUBPIXEL))
+        cv2.circle(image, middle, round(self.lamp_px * 1.4 * 2**SUBPIXEL), (25, 25, 25), -1, cv2.LINE_AA, SUBPIXEL)
+        cv2.circle(image, middle, round(self.lamp_px * 2**SUBPIXEL), LAMPS[colour], -1, cv2.LINE_AA, SUBPIXEL)
+
+    def _weather(self, image: Picture) -> Picture:
+        self._shots += 1
+        if self.night:
+            image = np.asarray(cv2.convertScaleAbs(image, alpha=0.45), np.uint8)
+        if self.rain:
+            random = np.random.default_rng((self.seed, self._shots))
+            image = np.asarray(cv2.addWeighted(image, 0.75, np.full_like(image, 120), 0.25, 0.0), np.uint8)
+            for x, y in random.integers(0, self.view.size, (150, 2)).tolist():
+                cv2.line(image, (x, y), (x + 2, y + 9), (170, 170, 170), 1, cv2.LINE_AA)
+        return np.asarray(cv2.add(image, self._grain[self._shots % len(self._grain)], dtype=cv2.CV_8U), np.uint8)
+
+    def _truth(self, scene: Scene, boxes: list[FloatArray], seen: list[int], ids: NDArray[np.float32]) -> list[dict[str, Any]]:
+        found = []
+        for k in seen:
+            hull = self._hull(boxes[k])
+            whole = float(cv2.contourArea(hull))
+            low, high = np.clip(hull.min(0), 0, self.view.size), np.clip(hull.max(0), 0, self.view.size)
+            part = ids[int(low[1]) : int(high[1]) + 1, int(low[0]) : int(high[0]) + 1]
+            shown = float((part == k + 1).sum()) / max(whole, 1.0)
+            middle = boxes[k][:4, :2].mean(0)
+            found.append({
+                "number": int(scene.number[k]), "class": TRUTH_CLASS[int(scene.kind[k])], "box": [round(float(v), 2) for v in (*low, *high)],
+                "seen": round(min(shown, 1.0), 3), "x": round(float(middle[0]), 3), "y": round(float(middle[1]), 3),
+                "speed_mps": round(float(scene.speed_mps[k]), 3),
+            })  # fmt: skip
+        return found
+
+    def _street(self, random: np.random.Generator) -> Picture:
+        width, height = self.view.size
+        image = np.empty((height, width, 3), np.uint8)
+        image[:] = GRASS
+        for ring in self.shapes.junctions:
+            self._area(image, np.array(ring), ASPHALT)
+        for name, lane_m, points in self.shapes.lanes:
+            i = self.network.lane_index.get(name)
+            foot = i is not None and self.network.lanes[i].kind == Kind.PEDESTRIAN
+            self._area(image, _ribbon(np.array(points), lane_m), PAVEMENT if foot else ASPHALT)
+        for name, lane_m, points in self.shapes.lanes:
+            if not name.startswith(":"):
+                px = self.view.ground(_ribbon(np.array(points), lane_m - 0.1))
+                if np.isfinite(px).all():
+                    cv2.polylines(image, [_fixed(px)], False, (150, 152, 154), 1, cv2.LINE_AA, SUBPIXEL)
+        for group, (x, y, angle) in zip(self.network.groups, self.shapes.signals, strict=True):
+            if group.kind != Kind.PEDESTRIAN:
+                a = np.radians(90.0 - angle)
+                ahead, left = np.array([np.cos(a), np.sin(a)]), np.array([-np.sin(a), np.cos(a)])
+                end = np.array([x, y])
+                self._area(
+                    image, np.array([end - left * 1.5, end + left * 1.5, end + left * 1.5 - ahead * 0.4, end - left * 1.5 - ahead * 0.4]), PAINT
+                )
+        rough = cv2.GaussianBlur(random.normal(0.0, 9.0, image.shape).astype(np.float32), (0, 0), 1.5)
+        return np.clip(image + rough, 0, 255).astype(np.uint8)
+
+    def _area(self, image: Picture, ring: FloatArray, colour: tuple[int, int, int]) -> None:
+        px = self.view.ground(ring)
+        if np.isfinite(px).all():
+            cv2.fillPoly(image, [_fixed(px)], colour, cv2.LINE_AA, SUBPIXEL)
+
+    def _fill(self, image: Any, px: Any, colour: Any) -> None:
+        if image.ndim == 3:
+            cv2.fillConvexPoly(image, _fixed(px), colour, cv2.LINE_AA, SUBPIXEL)
+        else:
+            cv2.fillConvexPoly(image, _fixed(px), colour, cv2.LINE_8, SUBPIXEL)
+
+
+def _fixed(px: FloatArray) -> NDArray[np.int32]:
+    return np.asarray(np.round(np.clip(px, -1e5, 1e5) * 2**SUBPIXEL), np.int32).reshape(-1, 1, 2)
+
+
+def _ribbon(points: FloatArray, width_m: float) -> FloatArray:
+    """The outline of a lane, from its middle line."""
+    ahead = np.gradient(points, axis=0)
+    ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+    left = np.c_[-ahead[:, 1], ahead[:, 0]] * width_m / 2.0
+    return np.r_[points + left, (points - left)[::-1]]
+
+
+def site_file(painter: Painter, junction: int, limit_kmh: float | None = None) -> dict[str, Any]:
+    """The camera's site: calibration, a stop line and a zone for each approach lane of the junction, the lamps."""
+    view, network, shapes = painter.view, painter.network, painter.shapes
+    width, height = view.size
+    corners = np.array([[0.15, 0.2], [0.85, 0.2], [0.85, 0.85], [0.15, 0.85], [0.5, 0.5], [0.3, 0.6]]) * [width, height]
+    flat = np.linalg.inv(_ground_matrix(view))
+    on_road = np.c_[corners, np.ones(len(corners))] @ flat.T
+    points = [
+        {"px": [float(x), float(y)], "m": [float(a), float(b)]} for (x, y), (a, b) in zip(corners, on_road[:, :2] / on_road[:, 2:], strict=True)
+    ]
+    lanes = {name: (wide, np.array(shape)) for name, wide, shape in shapes.lanes}
+    lines, zones, seen = [], [], set()
+    for group in network.junctions[junction].groups:
+        for link in network.groups[group].links:
+            lane = network.lanes[network.links[link].from_lane]
+            if lane.id in seen or network.groups[group].kind == Kind.PEDESTRIAN or lane.id not in lanes:
+                continue
+            seen.add(lane.id)
+            wide, shape = lanes[lane.id]
+            ahead = shape[-1] - shape[-2]
+            ahead /= np.linalg.norm(ahead)
+            left = np.array([-ahead[1], ahead[0]])
+            # where a vehicle's middle is when its front has passed the line by a metre: a little beyond, so that who stops at it does not cross
+            at = shape[-1] + ahead * 1.0
+            ends = view.ground(np.array([at + left * wide / 2, at - left * wide / 2]))
+            if np.isfinite(ends).all() and (ends >= 0).all() and (ends <= [width, height]).all():
+                lines.append({"name": f"stop {lane.id}", "px": ends.tolist(), "stop": True, "group": group})
+            ring = _clipped(view.ground(_ribbon(_last(shape, 60.0), wide)), width, height)
+            if len(ring) >= 3:
+                way = view.ground(np.array([shape[-1] - ahead * 10.0, shape[-1]]))
+                zones.append(
+                    {
+                        "name": f"lane {lane.id}",
+                        "kind": "lane",
+                        "px": ring,
+                        "heading": way.tolist(),
+                        "lane": lane.id,
+                        "limit_kmh": round(lane.speed_mps * 3.6, 1),
+                    }
+                )
+    lamps = [
+        {"group": g, "px": [*(painter.lamps_px[g] - painter.lamp_px).tolist(), 2 * painter.lamp_px, 2 * painter.lamp_px]}
+        for g in network.junctions[junction].groups
+        if np.isfinite(painter.lamps_px[g]).all() and (painter.lamps_px[g] > 0).all() and (painter.lamps_px[g] < [width, height]).all()
+    ]  # fmt: skip
+    rules = {"limit_kmh": limit_kmh} if limit_kmh else {}
+    return {"size": [width, height], "points": points, "camera_m": list(view.at_m), "lines": lines, "zones": zones, "lamps": lamps, "rules": rules}
+
+
+def _ground_matrix(view: View) -> FloatArray:
+    """(3, 3), road to picture."""
+    right, down, forward = view._axes()
+    at, (width, height) = np.array(view.at_m), view.size
+    rows = np.array([view.focal_px * right + forward * width / 2, view.focal_px * down + forward * height / 2, forward])
+    return np.c_[rows[:, :2], -rows @ at]
+
+
+def _last(shape: FloatArray, length_m: float) -> FloatArray:
+    """The last metres of a line."""
+    kept, left = [shape[-1]], length_m
+    for k in range(len(shape) - 1, 0, -1):
+        step = float(np.linalg.norm(shape[k] - shape[k - 1]))
+        if step >= left:
+            kept.append(shape[k] + (shape[k - 1] - shape[k]) * left / step)
+            break
+        kept.append(shape[k - 1])
+        left -= step
+    return np.array(kept[::-1])
+
+
+def _clipped(ring: FloatArray, width: int, height: int) -> list[list[float]]:
+    """The part of a polygon within the picture (Sutherland and Hodgman, 1974)."""
+    points = [tuple(p) for p in ring if np.isfinite(p).all()]
+    for axis, limit, sign in ((0, 0.0, 1.0), (0, float(width), -1.0), (1, 0.0, 1.0), (1, float(height), -1.0)):
+        out: list[tuple[float, ...]] = []
+        for k, b in enumerate(points):
+            a = points[k - 1]
+            ina, inb = sign * (a[axis] - limit) >= 0, sign * (b[axis] - limit) >= 0
+            if ina != inb:
+                t = (limit - a[axis]) / (b[axis] - a[axis])
+                out.append((a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])))
+            if inb:
+                out.append(b)
+        points = out
+    return [[float(np.clip(x, 0, width)), float(np.clip(y, 0, height))] for x, y in points]
+
+
+def truth_line(at_s: float, vehicles: list[dict[str, Any]], shown: ColourArray) -> str:
+    """One line of the truth beside a clip."""
+    return json.dumps({"at_s": round(at_s, 3), "shown": [int(c) for c in shown], "vehicles": vehicles}, separators=(",", ":"))

@@ -1,0 +1,283 @@
+"""Where a camera looks: its calibration to the road plane, the lines and zones drawn on its picture, the rules in force there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from scipy.optimize import least_squares
+
+from headway.values import FloatArray
+
+CLICK_PX = 1.0  # what a careful hand misses a point by
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+Pixel = tuple[Finite, Finite]
+
+
+class CalibrationError(ValueError):
+    """The points do not fix the road plane; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From the picture to the road plane, metres.
+
+    matrix:   (3, 3), picture (x right, y down, pixels) to road (x, y).
+    error_m:  root mean square error on the road. With more than four points: each one found from the others. With four, which fit any
+              homography without rest: what an error of one pixel in each of them means.
+    camera_m: place of the camera (x, y, height), if it is known; then points above the road can be set right.
+    """
+
+    matrix: NDArray[np.float64]
+    error_m: float
+    camera_m: tuple[float, float, float] | None = None
+
+    def road(self, pixels: FloatArray, height_m: FloatArray | float = 0.0) -> FloatArray:
+        """(n, 2) metres of (n, 2) pixels that lie `height_m` above the road (0 where the camera's place is not known). Beyond the horizon: nan."""
+        found = _mapped(self.matrix, pixels)
+        if self.camera_m is not None:
+            x, y, z = self.camera_m
+            share = np.asarray(height_m, np.float64).reshape(-1, 1) / z
+            found = found + (np.array([x, y]) - found) * share
+        return found
+
+    def picture(self, metres: FloatArray) -> FloatArray:
+        """(n, 2) pixels of (n, 2) points of the road."""
+        return _mapped(np.asarray(np.linalg.inv(self.matrix), np.float64), metres)
+
+    @staticmethod
+    def from_points(pixels: FloatArray, metres: FloatArray, camera_m: tuple[float, float, float] | None = None) -> Calibration:
+        """From four or more pairs, (n, 2) each. Raises CalibrationError if they do not fix a plane: fewer than four, or three of four on one line."""
+        if len(pixels) < 4 or len(pixels) != len(metres):
+            raise CalibrationError(f"points: {len(pixels)} pairs are given. Give four or more, on the road and not on one line.")
+        matrix = _homography(pixels, metres)
+        if len(pixels) > 4:
+            misses = [
+                _mapped(_homography(np.delete(pixels, k, 0), np.delete(metres, k, 0), f"points without number {k + 1}"), pixels[k : k + 1])[0]
+                - metres[k]
+                for k in range(len(pixels))
+            ]
+            error = float(np.sqrt(np.mean(np.sum(np.square(misses), 1))))
+        else:
+            moved = [
+                _mapped(_homography(pixels + shift * np.eye(4)[k][:, None] * axis, metres), pixels) - metres
+                for k in range(4)
+                for axis in ((1.0, 0.0), (0.0, 1.0))
+                for shift in (CLICK_PX,)
+            ]
+            error = float(np.sqrt(np.mean(np.sum(np.sum(np.square(moved), 2), 0))))
+        return Calibration(matrix, error, camera_m)
+
+    @staticmethod
+    def from_lengths(ends: FloatArray, lengths_m: FloatArray, size: tuple[int, int]) -> Calibration:
+        """From road markings of known length: ends (n, 2, 2) pixels, lengths (n,) metres, three or more, not all alike in place and direction.
+
+        A camera without roll and distortion is fitted (focal length, tilt, height). Raises CalibrationError if none fits.
+        """
+        if len(ends) < 3 or len(ends) != len(lengths_m):
+            raise CalibrationError(f"markings: {len(ends)} are given. Give three or more of known length, near and far.")
+
+        def lengths(of: FloatArray) -> FloatArray:
+            road = _mapped(_tilted(of, size), ends.reshape(-1, 2)).reshape(-1, 2, 2)
+            return np.nan_to_num(np.linalg.norm(road[:, 0] - road[:, 1], axis=1), nan=1e6, posinf=1e6)
+
+        best = None
+        for tilt in (0.2, 0.5, 0.9):
+            begin = np.array([np.log(size[0]), tilt, np.log(8.0)])
+            fit = least_squares(lambda of: np.log(lengths(of) / lengths_m), begin, max_nfev=500)
+            if best is None or fit.cost < best.cost:
+                best = fit
+        assert best is not None
+        error = float(np.sqrt(np.mean(np.square(lengths(best.x) - lengths_m))))
+        if not error < 0.2 * float(np.mean(lengths_m)) or np.linalg.cond(best.jac) > 1e4:
+            raise CalibrationError(
+                f"markings: no camera fits them (error {error:.2f} m). Check the lengths, and mark some in another direction or distance."
+            )
+        return Calibration(_tilted(best.x, size), error, (0.0, 0.0, float(np.exp(best.x[2]))))
+
+
+def _tilted(of: FloatArray, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Picture to road of a camera at (0, 0, height) that looks along y, down by the tilt (radians). of: log focal length (px), tilt, log height."""
+    focal, tilt, height = np.exp(of[0]), of[1], np.exp(of[2])
+    cx, cy = size[0] / 2, size[1] / 2
+    rays = np.array([[1.0 / focal, 0.0, -cx / focal], [0.0, 1.0 / focal, -cy / focal], [0.0, 0.0, 1.0]])
+    c, s = np.cos(tilt), np.sin(tilt)
+    world = np.array([[1.0, 0.0, 0.0], [0.0, -s, c], [0.0, -c, -s]])  # rows: x, y, up; of right, down, forward
+    towards = world @ rays
+    return np.array([height * towards[0], height * towards[1], -towards[2]])
+
+
+def _homography(pixels: FloatArray, metres: FloatArray, what: str = "points") -> NDArray[np.float64]:
+    """Least squares by the normalised direct linear transform (Hartley, Zisserman: Multiple View Geometry, 2003, algorithm 4.2)."""
+    (p, a), (m, b) = _normalised(pixels, what), _normalised(metres, what)
+    rows = []
+    for (x, y), (u, v) in zip(p, m, strict=True):
+        rows += [[-x, -y, -1, 0, 0, 0, u * x, u * y, u], [0, 0, 0, -x, -y, -1, v * x, v * y, v]]
+    _, values, vectors = np.linalg.svd(np.array(rows))
+    if values[7] < 1e-4 * values[0]:
+        raise CalibrationError(f"{what}: three or more lie on one line, or two on one another. Spread them over the road.")
+    found = np.linalg.inv(b) @ vectors[-1].reshape(3, 3) @ a
+    found /= np.linalg.norm(found)
+    weights = np.c_[pixels, np.ones(len(pixels))] @ found[2]
+    if abs(np.linalg.det(found)) < 1e-18 or (np.sign(weights) != np.sign(weights[0])).any():
+        raise CalibrationError(f"{what}: they fold the road over itself. Check that each pixel goes with its own point of the road.")
+    return np.asarray(found * np.sign(weights[0]))
+
+
+def _normalised(points: FloatArray, what: str) -> tuple[FloatArray, NDArray[np.float64]]:
+    middle = points.mean(0)
+    spread = float(np.sqrt(2.0) / max(np.linalg.norm(points - middle, axis=1).mean(), 1e-12))
+    if spread > 1e9:
+        raise CalibrationError(f"{what}: they are all the same point.")
+    return (points - middle) * spread, np.array([[spread, 0, -spread * middle[0]], [0, spread, -spread * middle[1]], [0, 0, 1.0]])
+
+
+def _mapped(matrix: NDArray[np.float64], points: FloatArray) -> FloatArray:
+    of = np.c_[np.asarray(points, np.float64).reshape(-1, 2), np.ones(np.size(points) // 2)] @ matrix.T
+    weight = np.where(of[:, 2:] > 1e-12, of[:, 2:], np.nan)
+    return np.asarray(of[:, :2] / weight)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PointPair(_Part):
+    px: Pixel
+    m: Pixel
+
+
+class Marking(_Part):
+    px: tuple[Pixel, Pixel]
+    m: Annotated[float, Field(gt=0.0, le=1000.0)]
+
+
+class Line(_Part):
+    """A line over the road; who crosses it is counted. Seen from its first point to its second, `in` is from right to left of it.
+
+    stop: it is a stop line of signal group `group` (of `signals`), crossed in its `in` direction.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    px: tuple[Pixel, Pixel]
+    stop: bool = False
+    group: Annotated[int, Field(ge=0)] | None = None
+
+
+class Zone(_Part):
+    """An area of the picture.
+
+    kind: lane (queues, occupancy, flow; `heading` is its direction by two pixels, `limit_kmh` its own limit), box (not to be stood in),
+    crossing (pedestrians have priority), forbidden (nobody may drive there).
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    kind: Literal["lane", "box", "crossing", "forbidden"] = "lane"
+    px: Annotated[tuple[Pixel, ...], Field(min_length=3, max_length=64)]
+    heading: tuple[Pixel, Pixel] | None = None
+    limit_kmh: Annotated[float, Field(gt=0.0, le=300.0)] | None = None
+    lane: str = ""  # SUMO's name of the lane, where the picture is to steer a street
+
+
+class Turn(_Part):
+    """A way from one line to another that is not allowed."""
+
+    from_line: str
+    to_line: str
+
+
+class Lamp(_Part):
+    """The lamp of a signal group as the camera sees it: x, y, width, height in pixels."""
+
+    group: Annotated[int, Field(ge=0)]
+    px: tuple[Finite, Finite, Annotated[float, Field(gt=1)], Annotated[float, Field(gt=1)]]
+
+
+class Rules(_Part):
+    """What is a violation, always in the driver's favour: a speed counts above limit + margin + 3 standard errors.
+
+    The default margin is 3 km/h below 100 km/h and 3 % above, as most European forces grant. grace_s: after red began.
+    """
+
+    limit_kmh: Annotated[float, Field(gt=0.0, le=300.0)] | None = None
+    margin_kmh: Annotated[float, Field(ge=0.0, le=50.0)] = 3.0
+    margin_share: Annotated[float, Field(ge=0.0, le=0.5)] = 0.03
+    grace_s: Annotated[float, Field(ge=0.0, le=5.0)] = 0.5
+    blocked_s: Annotated[float, Field(gt=0.0, le=600.0)] = 5.0
+    stop_m: Annotated[float, Field(gt=0.0, le=20.0)] = 1.0
+
+
+class SiteFile(_Part):
+    size: tuple[Annotated[int, Field(ge=16, le=16384)], Annotated[int, Field(ge=16, le=16384)]]
+    points: tuple[PointPair, ...] = ()
+    markings: tuple[Marking, ...] = ()
+    camera_m: tuple[Finite, Finite, Annotated[float, Field(gt=0.0, le=5000.0)]] | None = None
+    lines: tuple[Line, ...] = ()
+    zones: tuple[Zone, ...] = ()
+    lamps: tuple[Lamp, ...] = ()
+    forbidden_turns: tuple[Turn, ...] = ()
+    rules: Rules = Rules()
+
+    @model_validator(mode="after")
+    def _whole(self) -> SiteFile:
+        names = [x.name for x in self.lines] + [x.name for x in self.zones]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"{sorted(twice)} occurs twice among lines and zones; each needs a name of its own")
+        areas: tuple[Line | Zone, ...] = (*self.lines, *self.zones)
+        for part in areas:
+            for x, y in part.px:
+                if not (0 <= x <= self.size[0] and 0 <= y <= self.size[1]):
+                    raise ValueError(f"{part.name}: the point ({x:g}, {y:g}) is outside the picture of {self.size[0]} x {self.size[1]}")
+        lines = {x.name for x in self.lines}
+        for turn in self.forbidden_turns:
+            for name in (turn.from_line, turn.to_line):
+                if name not in lines:
+                    raise ValueError(f"forbidden_turns: there is no line {name!r}. There are: {', '.join(sorted(lines)) or 'none'}")
+        return self
+
+
+@dataclass(frozen=True)
+class Site:
+    """A camera's place, ready for use. calibration: None where none is given; then there are counts, but no speeds, and `uncalibrated` says why."""
+
+    size: tuple[int, int]
+    calibration: Calibration | None = None
+    lines: tuple[Line, ...] = ()
+    zones: tuple[Zone, ...] = ()
+    lamps: tuple[Lamp, ...] = ()
+    forbidden_turns: tuple[Turn, ...] = ()
+    rules: Rules = field(default_factory=Rules)
+    uncalibrated: str = "the camera is not calibrated: give four points of the road, or markings of known length"
+
+    @staticmethod
+    def of(tree: Any, where: str = "site") -> Site:
+        """Raises CalibrationError naming the place of each fault."""
+        try:
+            file = SiteFile.model_validate(tree)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
+            raise CalibrationError(f"{where}: {faults}") from error
+        calibration = None
+        try:
+            if file.points:
+                pixels, metres = np.array([p.px for p in file.points]), np.array([p.m for p in file.points])
+                calibration = Calibration.from_points(pixels, metres, file.camera_m)
+            elif file.markings:
+                calibration = Calibration.from_lengths(np.array([m.px for m in file.markings]), np.array([m.m for m in file.markings]), file.size)
+        except CalibrationError as error:
+            raise CalibrationError(f"{where}: {error}") from error
+        return Site(file.size, calibration, file.lines, file.zones, file.lamps, file.forbidden_turns, file.rules)
+
+
+def read_site(path: Path) -> Site:
+    """A site from a YAML (or JSON) file. Raises CalibrationError, OSError."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{path}: this is no YAML: {error}") from error
+    return Site.of(tree, str(path))
