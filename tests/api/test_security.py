@@ -19,6 +19,10 @@ ENGINEER = ("/controller", "/scenario")
 def least(method, path):
     if "/admin/" in path:
         return Role.ADMIN
+    if path.startswith("/streams") and method != "get":
+        return Role.OPERATOR if path.endswith("/signals") else Role.ENGINEER
+    if path.endswith("/pictures/{number}"):
+        return Role.OPERATOR
     if method != "get" and any(part in path for part in ENGINEER):
         return Role.ENGINEER
     return Role.OPERATOR if method != "get" and any(part in path for part in OPERATOR) else Role.VIEWER

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from headway import __version__, telemetry, web
-from headway.api import ingest, live, operate, problems, questions, system
+from headway.api import cameras, ingest, live, operate, problems, questions, system
 from headway.api.cache import Cache
 from headway.api.hub import Hub
 from headway.api.middleware import Around
 from headway.api.relay import Relay
 from headway.api.security import NOBODY, Audit, Keyring, Keys
+from headway.config import NotifySettings
+from headway.engine.cameras import CameraService
 from headway.engine.service import StreetService
 from headway.engine.worker import Snapshot
+from headway.sensing import MISSING
 from headway.store import Database, Intake
 from headway.telemetry import metrics
 
@@ -41,6 +44,7 @@ class ApiSettings:
     origins: tuple[str, ...] = ()
     redis_url: str = ""
     cache_s: float = 5.0
+    notify: NotifySettings = field(default_factory=NotifySettings)
 
 
 def create_app(settings: ApiSettings, database: Database, service: Callable[[Any, Intake], StreetService] | None = None) -> FastAPI:
@@ -53,11 +57,15 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
             app.state.relay.begin()
         if service is not None:
             app.state.service = await run_in_threadpool(service, lambda *news: tell(app, *news), app.state.intake)
+        if (settings.folder / "cameras.json").exists() and not MISSING:
+            state.cameras = await run_in_threadpool(state.make_cameras)
         stop = threading.Event()
         catching = threading.Thread(target=_catch_up, args=(app.state.intake, stop), daemon=True)
         catching.start()
         yield
         stop.set()
+        if app.state.cameras is not None:
+            await run_in_threadpool(app.state.cameras.close)
         if app.state.service is not None:
             await run_in_threadpool(app.state.service.stop)
         if app.state.relay is not None:
@@ -73,17 +81,19 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
     state.keyring, state.keys, state.audit = Keyring(settings.folder / "keys.json"), Keys(database), Audit(database)
     state.cache = Cache(settings.redis_url, settings.cache_s)
     state.relay = Relay(settings.redis_url, state.hub) if settings.redis_url else None
+    state.cameras, state.cameras_lock = None, threading.Lock()
+    state.make_cameras = lambda: CameraService(settings.folder, state.hub.tell, state.intake, settings.notify)
     app.middleware("http")(_audited)
     app.add_middleware(Around, per_minute=settings.per_minute, redis_url=settings.redis_url)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "X-API-Key"],
         )
     problems.install(app)
-    for part in (system, ingest, questions, operate, live):
+    for part in (system, ingest, questions, operate, cameras, live):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=web.STATIC), name="static")
 

@@ -74,7 +74,7 @@ def serve(
         return service
 
     try:
-        api = ApiSettings(folder, per_minute, redis_url=os.environ.get("HEADWAY_REDIS_URL", ""))
+        api = ApiSettings(folder, per_minute, redis_url=os.environ.get("HEADWAY_REDIS_URL", ""), notify=settings.notify)
         app = create_app(api, database, streets)
         token = Keyring(folder / "keys.json").token("admin", Role.ADMIN)
         console.print(f"[bold]http://{host}:{port}/#token={token}[/bold]", soft_wrap=True, highlight=False)

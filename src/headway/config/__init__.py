@@ -89,6 +89,34 @@ class LogSettings(_Section):
     folder: str = ""
 
 
+class WebhookSettings(_Section):
+    """Where violations are told by HTTP. secret: signs each message."""
+
+    url: str = Field(pattern=r"^https?://")
+    secret: str = Field(min_length=16)
+    attempts: int = Field(default=6, ge=1, le=20)
+
+
+class MailSettings(_Section):
+    """The mail server for critical alerts; each kind at most once in `at_least_s`."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(ge=1, le=65535)
+    sender: str = Field(min_length=3)
+    to: tuple[str, ...] = Field(min_length=1)
+    user: str = ""
+    password: str = ""
+    security: Literal["tls", "starttls", "none"] = "starttls"
+    at_least_s: float = Field(default=60.0, ge=0.0)
+
+
+class NotifySettings(_Section):
+    """Who is told of violations."""
+
+    webhooks: tuple[WebhookSettings, ...] = ()
+    mail: MailSettings | None = None
+
+
 class Settings(BaseSettings):
     """All settings of Headway."""
 
@@ -101,6 +129,7 @@ class Settings(BaseSettings):
     recovery: RecoverySettings = RecoverySettings()
     alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
+    notify: NotifySettings = NotifySettings()
 
     @classmethod
     def settings_customise_sources(
@@ -115,7 +144,7 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-RESTART_ONLY = ("environment", "street", "recovery")
+RESTART_ONLY = ("environment", "street", "recovery", "notify")
 
 
 def load(path: str | Path | None = None) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,20 +57,16 @@ class Calibration:
         if len(pixels) < 4 or len(pixels) != len(metres):
             raise CalibrationError(f"points: {len(pixels)} pairs are given. Give four or more, on the road and not on one line.")
         matrix = _homography(pixels, metres)
-        if len(pixels) > 4:
-            misses = [
-                _mapped(_homography(np.delete(pixels, k, 0), np.delete(metres, k, 0), f"points without number {k + 1}"), pixels[k : k + 1])[0]
-                - metres[k]
-                for k in range(len(pixels))
-            ]
+        misses = []
+        for k in range(len(pixels) if len(pixels) > 4 else 0):
+            with contextlib.suppress(CalibrationError):  # without this one the others fix nothing
+                others = _homography(np.delete(pixels, k, 0), np.delete(metres, k, 0))
+                misses.append(_mapped(others, pixels[k : k + 1])[0] - metres[k])
+        if misses:
             error = float(np.sqrt(np.mean(np.sum(np.square(misses), 1))))
         else:
-            moved = [
-                _mapped(_homography(pixels + shift * np.eye(4)[k][:, None] * axis, metres), pixels) - metres
-                for k in range(4)
-                for axis in ((1.0, 0.0), (0.0, 1.0))
-                for shift in (CLICK_PX,)
-            ]
+            steps = [CLICK_PX * np.eye(len(pixels))[k][:, None] * np.array(axis) for k in range(len(pixels)) for axis in ((1.0, 0.0), (0.0, 1.0))]
+            moved = [_mapped(_homography(pixels + step, metres), pixels) - metres for step in steps]
             error = float(np.sqrt(np.mean(np.sum(np.sum(np.square(moved), 2), 0))))
         return Calibration(matrix, error, camera_m)
 

@@ -26,11 +26,13 @@ RATE_SPAN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture, (height, width, 3) BGR. at_s: by the stream's own clock (for a live one set to wall time); number: of the frames decoded."""
+    """One picture, (height, width, 3) BGR. at_s: by the stream's own clock (for a live one set to wall time); number: of the frames decoded;
+    came_s: when it was decoded, by the monotonic clock."""
 
     at_s: float
     number: int
     image: Picture
+    came_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Source:
         self._thread: threading.Thread | None = None
         self._times: deque[float] = deque(maxlen=256)
         self._next_s, self._offset_s = -np.inf, np.inf
+        self._base_s = self._last_s = 0.0  # a file that begins anew goes on in time
         self.told: Callable[[], None] | None = None
         self.nominal_hz = self.settings.rate_hz  # what the stream says of itself, once it is open
 
@@ -197,7 +200,7 @@ class Source:
                 continue
             if self.settings.paced:
                 self._stop.wait(max(0.0, begun + k / rate - time.monotonic()))
-            self._put(Frame(k / rate, k, np.asarray(image, np.uint8)))
+            self._put(Frame(k / rate, k, np.asarray(image, np.uint8), time.monotonic()))
         if not self.health.received:
             raise SensingError(f"none of the {len(names)} pictures in the folder can be read")
 
@@ -214,6 +217,7 @@ class Source:
             rate = self.nominal_hz = float(stream.average_rate or stream.guessed_rate or 25)
             self._set(connections=self.health.connections + 1, fault="", length=int(stream.frames or 0))
             self._offset_s, self._next_s = np.inf, -np.inf
+            self._base_s = self._last_s + 1.0 / rate if self.health.received else 0.0
             first, begun, number = None, time.monotonic(), 0
             for packet in box.demux(stream):
                 try:
@@ -230,7 +234,7 @@ class Source:
                     self._set(clock="stream" if told is not None else "rate")
                     if s.paced and not s.live:
                         self._stop.wait(max(0.0, begun + at - first - time.monotonic()))
-                    self._take_in(picture, at - (0.0 if s.live else first), number)
+                    self._take_in(picture, at if s.live else self._base_s + at - first, number)
                     number += 1
             if not number:
                 raise SensingError("there is not one picture in it")
@@ -242,12 +246,13 @@ class Source:
         if s.live:  # the least delay seen tells how the stream's clock and ours lie to one another
             self._offset_s = min(self._offset_s, time.time() - at_s)
             at_s += self._offset_s
+        self._last_s = at_s
         if s.rate_hz and at_s < self._next_s - 0.5 / s.rate_hz * 0.1:
             self._set(received=self.health.received + 1)
             return
         if s.rate_hz:
             self._next_s = max(self._next_s + 1.0 / s.rate_hz, at_s) if np.isfinite(self._next_s) else at_s + 1.0 / s.rate_hz
-        self._put(Frame(at_s, number, picture.to_ndarray(format="bgr24")))
+        self._put(Frame(at_s, number, picture.to_ndarray(format="bgr24"), time.monotonic()))
 
     def _put(self, frame: Frame) -> None:
         now = time.monotonic()

@@ -27,7 +27,8 @@ COLUMNS = {
     "observation": ("run_id", "at_s", "junction", "vehicles", "halted", "longest_wait_s", "confidence"),
     "crossing": ("run_id", "junction", "signal_group"),
     "emission": ("run_id", "at_s", "vehicles", "fuel_mg_s", "co2_mg_s"),
-    "violation": ("id", "at", "device", "rule", "data"),
+    "violation": ("id", "at", "device", "rule", "confidence", "data", "seal"),
+    "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }  # fmt: skip
 OUTAGE = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError, psycopg.InterfaceError, sa.exc.TimeoutError)
 

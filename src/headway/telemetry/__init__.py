@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-COMPONENTS = ("engine", "street", "safety", "training", "api", "store", "cli")
+COMPONENTS = ("engine", "street", "safety", "training", "api", "store", "sensing", "cli")
 LONGEST_FILE_BYTES, FILES_KEPT = 10_000_000, 5
 
 

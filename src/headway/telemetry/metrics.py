@@ -41,11 +41,21 @@ up_s = Gauge("headway_up_seconds", "Since the start", registry=registry)
 _begun = time.monotonic()
 
 
+def system(folder: Path) -> dict[str, float]:
+    """Of this process: memory, processor time and share since the start, time up; room left where the data lies."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) if Path("/proc/self/statm").exists() else 0
+    up, used = time.monotonic() - _begun, time.process_time()
+    return {
+        "memory_bytes": float(pages * os.sysconf("SC_PAGE_SIZE")), "cpu_seconds": used, "cpu_share": used / max(up, 1e-9), "up_seconds": up,
+        "disk_free_bytes": float(shutil.disk_usage(folder).free), "processors": float(os.cpu_count() or 1),
+    }  # fmt: skip
+
+
 def exposition(folder: Path) -> bytes:
     """All metrics in Prometheus' text form. folder: where the data lies."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) if Path("/proc/self/statm").exists() else 0
-    memory_bytes.set(pages * os.sysconf("SC_PAGE_SIZE"))
-    cpu_s.set(time.process_time())
-    disk_free_bytes.set(shutil.disk_usage(folder).free)
-    up_s.set(time.monotonic() - _begun)
+    now = system(folder)
+    memory_bytes.set(now["memory_bytes"])
+    cpu_s.set(now["cpu_seconds"])
+    disk_free_bytes.set(now["disk_free_bytes"])
+    up_s.set(now["up_seconds"])
     return bytes(generate_latest(registry))

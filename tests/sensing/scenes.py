@@ -1,0 +1,46 @@
+"""Small moving pictures for the tests: boxes on a noisy road, whose places are known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headway.sensing.overlay import Film
+from headway.sensing.sources import Frame
+
+SIZE = (320, 240)
+SITE = {
+    "size": list(SIZE),
+    "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]} for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
+}
+
+
+def road(seed=0):
+    return np.random.default_rng(seed).normal(95, 4, (SIZE[1], SIZE[0], 3)).clip(0, 255).astype(np.uint8)
+
+
+def pictures(boxes_at, seconds=6.0, rate=15.0, seed=0):
+    """Frames; boxes_at(t) gives (x, y, w, h, colour) in pixels. The first second is empty."""
+    random, plain = np.random.default_rng(seed), road(seed)
+    for k in range(round(seconds * rate)):
+        image = plain.astype(np.int16)
+        for x, y, w, h, colour in boxes_at(k / rate - 1.0) if k / rate >= 1.0 else ():
+            image[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = colour
+        yield Frame(k / rate, k, (image + random.normal(0, 2, image.shape)).clip(0, 255).astype(np.uint8))
+
+
+def film(path, boxes_at, seconds=6.0, rate=15.0):
+    out = Film(path, rate)
+    for frame in pictures(boxes_at, seconds, rate):
+        out.add(frame.image)
+    out.close()
+    return path
+
+
+def along(y=100.0, speed_px=60.0, w=45, h=20, colour=(40, 60, 200), start=-45.0, stop_at=None):
+    """One vehicle from left to right; it stands where it is told to."""
+
+    def at(t):
+        x = start + speed_px * t
+        return [(min(x, stop_at) if stop_at is not None else x, y, w, h, colour)]
+
+    return at

@@ -1,0 +1,177 @@
+"""Sources against real servers and real files: RTSP killed and started again, MJPEG over HTTP, folders, broken files."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import itertools
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+from tests.sensing.scenes import along, film, pictures
+
+from headway.sensing import SensingError
+from headway.sensing.sources import Source, SourceSettings
+
+PYTHON = "/usr/bin/python3"
+BINDINGS = [PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"]
+HAS_RTSP = Path(PYTHON).exists() and subprocess.run(BINDINGS, capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return film(tmp_path_factory.mktemp("clip") / "clip.mp4", along(), 3.0)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def rtsp(port):
+    process = subprocess.Popen([PYTHON, Path(__file__).with_name("rtsp_server.py"), str(port)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "ready"
+    return process
+
+
+def stop(server):
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
+def until(holds, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert holds()
+
+
+@pytest.mark.skipif(not HAS_RTSP, reason="NO RTSP SERVER: install Debian's gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-ugly")
+def test_an_rtsp_camera_that_dies_comes_back():
+    port = free_port()
+    server = rtsp(port)
+    camera = Source(SourceSettings(f"rtsp://user:secret@127.0.0.1:{port}/ball", delay_s=0.2, longest_delay_s=1.0, silent_s=3.0))
+    assert "secret" not in camera.settings.shown
+    camera.start()
+    try:
+        frames = [camera.take(10.0) for _ in range(30)]
+        assert all(f is not None and f.image.shape == (240, 320, 3) for f in frames)
+        gaps = [b.at_s - a.at_s for a, b in itertools.pairwise(frames)]
+        assert all(g > 0 for g in gaps)
+        assert abs(frames[-1].at_s - time.time()) < 2.0  # on the wall's clock, by the stream's own
+        assert sum(abs(g * 15.0 - round(g * 15.0)) < 0.05 for g in gaps) > 25  # whole frame times, however they arrived
+        stop(server)
+        until(lambda: camera.health.state == "reconnecting")
+        assert camera.health.fault
+        before = camera.health.received
+        server = rtsp(port)
+        until(lambda: camera.health.received > before + 10)
+        assert camera.health.connections == 2
+    finally:
+        camera.stop()
+        stop(server)
+    assert camera.health.state == "idle"
+
+
+def test_http_mjpeg(tmp_path):
+    shots = [bytes(cv2.imencode(".jpg", f.image)[1]) for f in pictures(along(), 2.0)]
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for shot in shots:
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(shot) + shot + b"\r\n")
+                time.sleep(0.02)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    camera = Source(SourceSettings(f"http://127.0.0.1:{server.server_port}/", delay_s=0.1, policy="queue"))
+    camera.start()
+    try:
+        assert all(camera.take(10.0) is not None for _ in range(20))
+    finally:
+        camera.stop()
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_file_gives_all_frames_with_its_own_time(clip):
+    frames = list(Source(SourceSettings(str(clip))).frames())
+    assert len(frames) == 45
+    assert [round(f.at_s * 15) for f in frames] == list(range(45))
+
+
+def test_a_file_again_and_again_goes_on_in_time(clip):
+    camera = Source(SourceSettings(str(clip), repeat=True))
+    times = []
+    for frame in camera.frames():
+        times.append(frame.at_s)
+        if len(times) == 100:
+            break
+    assert times == sorted(times)
+    assert times[99] == pytest.approx(99 / 15, abs=0.01)
+
+
+def test_who_is_slow_gets_the_newest_and_what_is_dropped_is_counted(clip):
+    camera = Source(SourceSettings(str(clip), paced=True, policy="latest"))
+    camera.start()
+    time.sleep(1.5)
+    frame = camera.take(1.0)
+    camera.stop()
+    assert frame.number > 10
+    assert camera.health.dropped >= frame.number - 1
+
+
+def test_a_folder_of_pictures(tmp_path):
+    for k, frame in enumerate(pictures(along(), 1.0)):
+        cv2.imwrite(str(tmp_path / f"{k:03d}.png"), frame.image)
+    (tmp_path / "004.png").write_bytes(b"no picture")
+    camera = Source(SourceSettings(str(tmp_path), rate_hz=5.0))
+    frames = list(camera.frames())
+    assert len(frames) == 14
+    assert frames[1].at_s == pytest.approx(0.2)
+    assert camera.health.broken == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda p: p / "nowhere.mp4", "no such file"),
+        (lambda p: ((p / "empty.mp4").write_bytes(b"") and None) or p / "empty.mp4", "no video that can be decoded"),
+        (lambda p: (p / "text.mp4").write_text("not a video " * 100) and p / "text.mp4", "no video that can be decoded"),
+        (lambda p: (p / "dir").mkdir() or p / "dir", "no picture in the folder"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, make, says):
+    with pytest.raises(SensingError, match=says):
+        list(Source(SourceSettings(str(make(tmp_path)))).frames())
+
+
+def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path):
+    whole = film(tmp_path / "whole.mkv", along(), 20.0)
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    camera, frames = Source(SourceSettings(str(tmp_path / "cut.mkv"))), []
+    try:
+        frames.extend(camera.frames())
+    except SensingError as error:
+        assert "cut short" in str(error) or "decoded" in str(error)  # noqa: PT017
+    assert 10 < len(frames) < 300
+
+
+def test_nobody_there_is_tried_as_often_as_asked():
+    camera = Source(SourceSettings(f"rtsp://127.0.0.1:{free_port()}/x", attempts=3, delay_s=0.05, silent_s=1.0))
+    with pytest.raises(SensingError, match="3 attempts"):
+        list(camera.frames())
