@@ -1,0 +1,219 @@
+"""Many cameras at once: added, started, stopped, removed while the others run; faults stay where they are; violations told and recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.server
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from aiosmtpd.controller import Controller
+from tests.api.service import serving
+from tests.sensing.scenes import SITE, along, film
+
+from headway.sensing import SensingError, Site
+from headway.sensing.notify import Mail, Notifier, Webhook
+from headway.sensing.sources import SourceSettings
+from headway.sensing.streams import StreamManager, StreamSettings
+
+RED = SITE | {"rules": {"limit_kmh": 20.0}}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return film(tmp_path_factory.mktemp("media") / "clip.mp4", along(speed_px=120.0, start=-200), 6.0)
+
+
+def until(holds, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert holds()
+
+
+def test_four_cameras_run_while_one_comes_and_one_goes_and_one_is_broken(clip, tmp_path):
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    manager = StreamManager()
+    try:
+        for k in range(4):
+            manager.add(StreamSettings(f"c{k}", SourceSettings(str(clip), paced=True, repeat=True), site=Site.of(RED)))
+            manager.start(f"c{k}")
+        manager.add(StreamSettings("broken", SourceSettings(str(tmp_path / "empty.mp4"))))
+        manager.start("broken")
+        manager.add(StreamSettings("wrong", SourceSettings(str(clip)), site=Site((640, 480))))
+        manager.start("wrong")
+        with pytest.raises(SensingError, match="there already"):
+            manager.add(StreamSettings("c0", SourceSettings(str(clip))))
+        until(lambda: all(manager.streams[f"c{k}"].processed > 30 for k in range(4)))
+        manager.remove("c3")
+        manager.stop("c2")
+        state = manager.streams["broken"].state()
+        assert (state["state"], "no video" in state["fault"]) == ("failed", True)
+        assert "its site is of (640, 480)" in manager.streams["wrong"].state()["fault"]
+        assert not manager.streams["wrong"].running
+        done = manager.streams["c0"].processed
+        until(lambda: manager.streams["c0"].processed > done + 30)
+        assert manager.streams["c2"].state()["state"] == "stopped"
+        manager.start("c2")
+        until(lambda: manager.streams["c2"].processed > 10)
+        for name in ("c0", "c1"):
+            state = manager.streams[name].state()
+            assert state["latency_p95_ms"] < 500
+            assert state["rate_hz"] == pytest.approx(15.0, abs=3.0)
+    finally:
+        manager.close()
+
+
+@pytest.fixture
+def hook():
+    class Door(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append((dict(self.headers), body))
+            self.send_response(answers.pop(0) if answers else 200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    taken, answers = [], []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/", taken, answers
+    server.shutdown()
+    server.server_close()
+
+
+def test_webhooks_are_signed_and_tried_again_and_dead_letters_kept(hook, tmp_path):
+    url, taken, answers = hook
+    answers += [500, 503]
+    notifier = Notifier((Webhook(url, "a secret", delay_s=0.05),), dead=tmp_path / "dead.jsonl")
+    notifier.tell("violation.red_light", "id-1", {"speed": 3})
+    until(lambda: notifier.sent == 1)
+    assert len(taken) == 3
+    headers, body = taken[-1]
+    at, sign = (part.split("=")[1] for part in headers["X-Headway-Signature"].split(","))
+    assert hmac.new(b"a secret", at.encode() + b"." + body, hashlib.sha256).hexdigest() == sign
+    assert {h["X-Headway-Event"] for h, _ in taken} == {"id-1"}
+    answers += [400]  # refused: to try again would not help
+    notifier.tell("violation.red_light", "id-2", {})
+    until(lambda: notifier.failed == 1)
+    notifier.close()
+    letter = json.loads((tmp_path / "dead.jsonl").read_text())
+    assert (letter["note"]["id"], "400" in letter["why"]) == ("id-2", True)
+    with pytest.raises(SensingError, match="secret"):
+        Notifier((Webhook(url, ""),))
+
+
+def test_critical_alerts_go_by_mail_not_too_often():
+    class Box:
+        async def handle_DATA(self, server, session, envelope):  # noqa: N802
+            letters.append(envelope)
+            return "250 OK"
+
+    letters = []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    post = Controller(Box(), hostname="127.0.0.1", port=port)
+    post.start()
+    try:
+        notifier = Notifier(mail=Mail("127.0.0.1", port, "headway@example.org", ("duty@example.org",), security="none"))
+        for k in range(5):
+            notifier.tell("violation.wrong_way", str(k), {"device": "north"}, critical=True)
+        notifier.tell("violation.speeding", "x", {}, critical=False)
+        until(lambda: notifier.sent == 1)
+        time.sleep(0.3)
+        notifier.close()
+    finally:
+        post.stop()
+    assert len(letters) == 1
+    assert letters[0].rcpt_tos == ["duty@example.org"]
+    assert b"wrong_way" in letters[0].content
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, clip):
+    folder = tmp_path_factory.mktemp("cameras")
+    (folder / "media").mkdir()
+    (folder / "media" / "clip.mp4").write_bytes(clip.read_bytes())
+    with serving(folder) as running:
+        yield running
+
+
+def test_a_camera_over_the_api_from_its_making_to_its_violations(service):
+    with service.client("engineer") as client:
+        wish = {"id": "north", "source": "clip.mp4", "site": RED, "repeat": True}
+        assert client.post("/streams", json=wish).status_code == 201
+        assert client.post("/streams", json=wish).status_code == 409
+        until(lambda: client.get("/streams/north").json()["violations"] > 0)
+        state = client.get("/streams/north").json()
+        assert state["calibration_error_m"] < 0.01
+        assert state["measures"]["seconds"] > 0
+        with httpx.stream("GET", f"{service.url}/streams/north/view?frames=3", headers=dict(client.headers), timeout=20) as answer:
+            assert answer.headers["content-type"].startswith("multipart/x-mixed-replace")
+            assert answer.read().count(b"\xff\xd8\xff") == 3
+        until(lambda: client.get("/analytics/violations").json())
+        one = client.get("/analytics/violations").json()[-1]
+        assert (one["rule"], one["device"], len(one["pictures"])) == ("speeding", "north", 3)
+        assert one["data"]["speed_kmh"] == pytest.approx(43.2, abs=2.0)
+        picture = client.get(f"/analytics/violations/{one['id']}/pictures/1")
+        assert (picture.headers["content-type"], picture.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
+        assert client.post("/streams/north/stop").status_code == 200
+        assert client.get("/streams/north").json()["state"] == "stopped"
+        time.sleep(1.0)
+        n = len(client.get("/analytics/violations").json())
+        assert client.get("/analytics/violations/trends").json()["n"] == n
+        spot = client.get("/analytics/violations/hotspots").json()[0]
+        assert (spot["device"], spot["n"], spot["share"], spot["rules"]) == ("north", n, 1.0, {"speeding": n})
+        summary = client.get("/analytics/violations/summary?rule=speeding").json()
+        assert (summary["n"], summary["devices"]) == (n, 1)
+        assert client.get("/analytics/violations/summary?device=south").json()["n"] == 0
+        assert client.post("/streams/north/start").status_code == 200
+        until(lambda: client.get("/streams/north").json()["processed"] > 5)
+        assert client.put("/streams/north/site", json=RED | {"rules": {"limit_kmh": 120.0}}).status_code == 200
+        assert client.get("/streams/north/site").json()["rules"] == {"limit_kmh": 120.0}
+        assert client.put("/streams/north/site", json={"size": [3, 3]}).status_code == 422
+        assert client.get("/monitoring/performance").json()["streams"][0]["id"] == "north"
+        assert client.get("/monitoring/system").json()["memory_bytes"] > 1e7
+        assert client.delete("/streams/north").status_code == 200
+        assert client.get("/streams").json() == []
+
+
+def test_no_other_file_of_the_machine_can_be_looked_at(service):
+    with service.client("engineer") as client:
+        for source in ("../keys.json", "nowhere.mp4", "a/../../keys.json"):
+            answer = client.post("/streams", json={"id": "x", "source": source})
+            assert answer.status_code == 422, source
+        assert client.post("/streams", json={"id": "x", "source": "/etc/passwd"}).status_code == 422
+        assert client.post("/streams", json={"id": "x", "source": "file:///etc/passwd"}).status_code == 422
+        assert client.post("/streams", json={"id": "x", "source": "clip.mp4", "detector": "nothing"}).status_code == 422
+        assert "no such model" in client.post("/streams", json={"id": "x", "source": "clip.mp4", "detector": "nothing"}).json()["detail"]
+        assert client.get("/streams").json() == []
+
+
+def test_an_alert_stands_while_a_camera_is_away(service):
+    with service.client("engineer") as client:
+        client.post("/streams", json={"id": "away", "source": "rtsp://127.0.0.1:9/x"})
+        until(lambda: client.get("/monitoring/alerts").json())
+        alert = client.get("/monitoring/alerts").json()[0]
+        assert (alert["stream"], alert["metric"], alert["severity"]) == ("away", "failed", "critical")
+        assert client.post("/streams/away/signals", json=[{"at_s": 1, "group": 0, "colour": 1}]).status_code == 409
+        client.delete("/streams/away")
+        assert client.get("/monitoring/alerts").json() == []
+
+
+def test_cameras_outlive_the_service(tmp_path, clip):
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "clip.mp4").write_bytes(clip.read_bytes())
+    with serving(tmp_path) as running, running.client("engineer") as client:
+        client.post("/streams", json={"id": "a", "source": "clip.mp4", "repeat": True})
+        client.post("/streams", json={"id": "b", "source": "clip.mp4", "start": False})
+    assert (tmp_path / "cameras.json").stat().st_mode & 0o777 == 0o600
+    with serving(tmp_path) as running, running.client("engineer") as client:
+        until(lambda: {s["id"]: s["state"] for s in client.get("/streams").json()} == {"a": "running", "b": "stopped"})
