@@ -95,7 +95,7 @@ def camera(
     junction: Annotated[str, typer.Option(help="Junction to look at; the first where none is named.")] = "",
     out: Annotated[Path, typer.Option(help="Video to write; the site and the truth go beside it.")] = Path("clip.mp4"),
     seconds: Annotated[float, typer.Option(min=1.0, help="Length.")] = 60.0,
-    begin: Annotated[float, typer.Option(min=0.0, help="Seconds after the scenario's begin.")] = 60.0,
+    begin: Annotated[float, typer.Option(min=0.0, help="Seconds after the scenario's begin.")] = 0.0,
     rate: Annotated[float, typer.Option(help="Pictures a second.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Of the traffic and the noise.")] = 1,
     height: Annotated[float, typer.Option(min=5.0, max=500.0, help="Of the camera, metres.")] = 90.0,

@@ -22,19 +22,19 @@ export function role() {
   }
 }
 
-export async function ask(path, body) {
-  const options = { headers: { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } };
-  if (body !== undefined) {
-    options.method = "POST";
-    options.headers["Content-Type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  const answer = await fetch(path, options);
+// The answer as it comes; a problem becomes an error with its detail.
+export async function fetchAs(path, options = {}) {
+  const answer = await fetch(path, { ...options, headers: { ...options.headers, Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } });
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({ detail: answer.statusText }));
     throw Object.assign(new Error(problem.detail), { status: answer.status });
   }
-  return answer.json();
+  return answer;
+}
+
+export async function ask(path, body, method = body === undefined ? "GET" : "POST") {
+  const sent = body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  return (await fetchAs(path, { method, ...sent })).json();
 }
 
 // Calls `hear` with each message; connects again after a break, and goes on after the last message that came.

@@ -1,4 +1,5 @@
 import { ask, listen, role, setToken, takeToken } from "./api.js";
+import { cameras, heard, show as showCameras } from "./cameras.js";
 import { Curves, Strip } from "./charts.js";
 import { StreetMap } from "./map.js";
 
@@ -32,6 +33,7 @@ function tabs() {
       $(t.getAttribute("aria-controls")).hidden = t !== tab;
     }
     if (tab.id === "tab-system") showSystem();
+    showCameras(tab.id === "tab-cameras");
   };
   all.forEach((tab, i) => {
     tab.onclick = () => choose(tab);
@@ -129,6 +131,7 @@ function orders(id) {
 }
 
 function showAlert(street, news) {
+  heard(street, news);
   const item = document.createElement("li");
   const data = news.data ?? news;
   item.className = data.level ?? (news.kind?.startsWith("alert") ? "warning" : "");
@@ -141,7 +144,7 @@ function showAlert(street, news) {
 
 function showEvent(street, news) {
   const item = document.createElement("li");
-  item.textContent = `${news.at_s.toFixed(0)} s  ${street}  ${news.kind} ${news.junction}  ${JSON.stringify(news.data)}`;
+  item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.kind} ${news.junction ?? ""}  ${JSON.stringify(news.data)}`;
   $("events").prepend(item);
   while ($("events").children.length > 100) $("events").lastChild.remove();
 }
@@ -161,6 +164,7 @@ async function showSystem() {
 }
 
 function hear(street, news) {
+  if (news.kind === "camera.seen") return heard(street, news);
   const before = latest[street];
   latest[street] = news;
   if (before && (news.scenario !== before.scenario || news.time_s < before.time_s - 60)) begin(street);
@@ -234,9 +238,10 @@ function controls(scenarios, street) {
 }
 
 async function start() {
-  const streets = await ask("/api/v1/engine/state");
+  const streets = await ask("/api/v1/engine/state").catch((error) => { if (error.status === 404) return []; throw error; });
   $("sign-in").hidden = true;
-  $("street").hidden = false;
+  if ($("tab-street").ariaSelected === "true") $("street").hidden = false;
+  if (!streets.length) { $("tab-street").hidden = $("tab-junctions").hidden = true; $("tab-cameras").click(); }
   for (const s of streets) if (STREETS.includes(s.street)) maps[s.street] = new StreetMap($(`map-${s.street}`));
   $("figure-baseline").hidden = !maps.baseline;
   charts = {
@@ -244,6 +249,7 @@ async function start() {
     queue: new Curves($("chart-queue"), "Queues of the first five junctions", "vehicles", ["1", "2", "3", "4", "5"]), time: new Curves($("chart-time"), "Vehicles near signals", "vehicles"),
   };
   strip = new Strip($("time-space"));
+  cameras(say);
   rights();
   exports();
   for (const s of Object.keys(maps)) await begin(s);
