@@ -168,3 +168,18 @@ def report(truth: Truth, perception: Perception) -> None:
         told = [owner.get(v.data["track"], -1) for v in truth.violations if v.rule == rule and v.at_s >= first]
         right, found = sum(n in allowed for n in told), len(wanted & set(told))
         print(f"{rule}: precision {right / max(len(told), 1):.3f} of {len(told)}, recall {found / max(len(wanted), 1):.3f} of {len(wanted)}")
+
+
+def control(seeds: tuple[int, ...] = (1,)) -> None:
+    """Delay on cologne1 where the planner sees through a rendered camera alone / with full knowledge, beside fixed time; to reach: 70 % of the cut."""
+    from headway.engine.benchmark import Job, run_all
+
+    ways = (("fixed", "connected"), ("planner", "connected"), ("planner", "pictures"))
+    jobs = [Job("cologne1", by, seed, sensing=sensing, step_s=1.0 if sensing == "pictures" else 0.2) for seed in seeds for by, sensing in ways]
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for result in run_all(jobs, 2):
+        assert not result.error, result.error
+        assert result.safety_violations == 0
+        found[result.controller, result.sensing].append(result.delay_s)
+    fixed, full, camera = (float(np.mean(found[w])) for w in ways)
+    print(f"fixed {fixed:.1f} s, planner {full:.1f} s, planner through the camera {camera:.1f} s: {(fixed - camera) / (fixed - full):.0%} of the cut")

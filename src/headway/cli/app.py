@@ -36,7 +36,7 @@ app.command("watch")(vision.watch)
 app.command("camera")(vision.camera)
 app.add_typer(vision.models, name="models")
 console = Console()
-PROFILES_OF_SENSING = ("connected", "camera", "loops")
+PROFILES_OF_SENSING = ("connected", "camera", "loops", "pictures")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -58,7 +58,7 @@ def bench(
     seeds: Annotated[str, typer.Option(help="Such as 1-5 or 1,4.")] = "1-3",
     scale: Annotated[float, typer.Option(min=0.01, help="SUMO's demand scaling.")] = 1.0,
     timing: Annotated[str, typer.Option(help="benchmark or street.")] = "benchmark",
-    sensing: Annotated[str, typer.Option(help="connected, camera or loops.")] = "connected",
+    sensing: Annotated[str, typer.Option(help="connected, camera, loops or pictures.")] = "connected",
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = os.cpu_count() or 1,
     json_: Annotated[str, typer.Option("--json", help="Write the figures of each run to this file.")] = "",
     keep: Annotated[str, typer.Option(help="Keep SUMO's tripinfo of each run in this folder.")] = "",

@@ -41,13 +41,13 @@ class ControlSettings(_Section):
 
 
 class StreetSettings(_Section):
-    """The street. timing: rules of time; sensing: what is seen."""
+    """The street. timing: rules of time; sensing: what is seen (pictures: by a rendered camera alone, of one junction)."""
 
     scenario: str = "cologne8"
     seed: int = Field(default=1, ge=0)
     scale: float = Field(default=1.0, gt=0.0, le=10.0)
     timing: Literal["benchmark", "street"] = "street"
-    sensing: Literal["connected", "camera", "loops"] = "connected"
+    sensing: Literal["connected", "camera", "loops", "pictures"] = "connected"
 
 
 class RecoverySettings(_Section):

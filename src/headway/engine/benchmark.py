@@ -31,6 +31,7 @@ class Job:
     seed: int
     timing: str = "benchmark"
     sensing: str = "connected"
+    step_s: float = 1.0
     scale: float = 1.0
     keep: str = ""
 
@@ -90,7 +91,7 @@ def run(job: Job) -> Result:
         events = "".join(f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{states}"/>' for j in network.junctions for tl in j.tl_ids)
         additional.write_text(f"<additional>{events}</additional>")
         extra = (
-            "--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true",
+            *(("--step-length", f"{job.step_s:g}") if job.step_s != 1.0 else ()), "--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true",
             "--device.emissions.probability", "1", "--additional-files", str(additional),
         )  # fmt: skip
         interventions = [0]

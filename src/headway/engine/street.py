@@ -268,7 +268,12 @@ def open_street(
     cycle_s: float = 30.0, confidence: float = 0.4,
 ) -> Street:  # fmt: skip
     """Start SUMO and the controller called `by` on it; the compiled parts are made ready before the first tick."""
-    plant = SumoPlant(sumo, network)
+    if sumo.sensing == "pictures":
+        from headway.sensing.film import SeeingPlant
+
+        plant: SumoPlant = SeeingPlant(sumo, network)
+    else:
+        plant = SumoPlant(sumo, network)
     try:
         deciding = controller(by, network, timing)
         street = Street(network, timing, plant, deciding, controller(fallback, network, timing), record, cycle_s, confidence)
