@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import compare, faults, kpp, longrun, plans, service, speed
+from bench import compare, faults, kpp, longrun, pictures, plans, service, speed, vision
 
 PARTS = {
     "speed": speed.loop,
@@ -21,6 +21,12 @@ PARTS = {
     "broadcast": service.broadcast,
     "simple": service.simple,
     "undisturbed": service.undisturbed,
+    "pipeline": pictures.pipeline,
+    "streams": pictures.streams,
+    "violations": pictures.violations,
+    "watched": pictures.watched,
+    "rendered": vision.rendered,
+    "control": vision.control,
     "table": compare.table,
     "street": compare.street,
     "sensing": compare.sensing,

@@ -45,13 +45,18 @@ def test_a_camera_from_its_making_to_its_evidence(tmp_path):
         page.wait_for_function("() => document.getElementById('camera-figures').textContent.includes('line line 1')", timeout=30_000)
         with running.client("engineer") as client:
             drawn = client.get("/streams/north/site").json()
-            assert drawn["lines"][0]["px"] == [[pytest.approx(160, abs=2), pytest.approx(72, abs=2)], [pytest.approx(160, abs=2), pytest.approx(168, abs=2)]]
+            assert drawn["lines"][0]["px"] == [
+                [pytest.approx(160, abs=2), pytest.approx(72, abs=2)],
+                [pytest.approx(160, abs=2), pytest.approx(168, abs=2)],
+            ]
             assert drawn["zones"][0]["kind"] == "lane"
             assert client.put("/streams/north/site", json=SITE | {"rules": {"limit_kmh": 20.0}}).status_code == 200
         page.wait_for_selector("#violation-rows tr", timeout=40_000)
         assert "speeding" in page.inner_text("#violation-rows")
         page.click("#violation-rows tr:first-child button")
-        page.wait_for_function("() => [...document.querySelectorAll('#evidence img')].filter((i) => i.naturalWidth === 320).length === 3", timeout=20_000)
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('#evidence img')].filter((i) => i.naturalWidth === 320).length === 3", timeout=20_000
+        )
         assert "speed_kmh" in page.inner_text("#evidence pre")
         page.click("#evidence button")
         page.on("dialog", lambda dialog: dialog.accept())

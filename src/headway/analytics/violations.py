@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from headway.store import Database
@@ -38,7 +38,7 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Hotspot:
-    """One device: its violations, their share of all, by rule, and its busiest hour of the day (UTC)."""
+    """One device: its violations, their share of all, by rule, and its busiest hour of the day (UTC), of all time."""
 
     device: str
     n: int
@@ -62,48 +62,67 @@ class ViolationSummary:
 def trends(record: Database, span: Span) -> Trend:
     """Whole hours: a window is taken at its hours."""
     where, values = span.where("hour")
-    rows = record.rows(f"SELECT hour, rule, sum(n)::bigint AS n FROM violation_hour WHERE {where} GROUP BY 1, 2 ORDER BY 1, 2", **values)
-    hours: dict[datetime, dict[str, Any]] = {}
+    table = "violation_rule_hour" if span.device is None else "violation_hour"
+    hours = record.rows(
+        f"""SELECT hour, sum(n)::bigint AS n, jsonb_object_agg(rule, n) AS rules
+            FROM (SELECT hour, rule, sum(n)::bigint AS n FROM {table} WHERE {where} GROUP BY 1, 2) t GROUP BY 1 ORDER BY 1""",
+        **values,
+    )
     by_hour = [0] * 24
-    for row in rows:
-        of = hours.setdefault(row["hour"], {"hour": row["hour"], "n": 0, "rules": {}})
-        of["n"] += row["n"]
-        of["rules"][row["rule"]] = row["n"]
-        by_hour[row["hour"].hour] += row["n"]
-    return Trend(sum(by_hour), list(hours.values()), by_hour)
+    for row in hours:
+        by_hour[row["hour"].astimezone(UTC).hour] += row["n"]
+    return Trend(sum(by_hour), hours, by_hour)
+
+
+def _counted(record: Database, span: Span) -> list[dict[str, Any]]:
+    """(device, rule, n) over the window: whole days from their sums, the hours before and after from theirs."""
+    where, values = Span(span.device, span.rule).where("hour")
+    day, hour = ["TRUE"], []
+    if span.begin is not None:
+        day.append("day >= :begin AND date_trunc('day', day, 'UTC') = day")
+        hour.append("hour >= :begin AND hour < date_trunc('day', CAST(:begin AS timestamptz) + interval '1 day' - interval '1 microsecond', 'UTC')")
+        values["begin"] = span.begin
+    if span.end is not None:
+        day.append("day < date_trunc('day', CAST(:end AS timestamptz), 'UTC')")
+        hour.append("hour >= date_trunc('day', CAST(:end AS timestamptz), 'UTC') AND hour < :end")
+        values["end"] = span.end
+    within = " AND ".join((["hour >= :begin"] if span.begin is not None else []) + (["hour < :end"] if span.end is not None else []))
+    edges = f"UNION ALL SELECT device, rule, n FROM violation_hour WHERE {where} AND {within} AND (({') OR ('.join(hour)}))" if hour else ""
+    return record.rows(
+        f"""SELECT device, rule, sum(n)::bigint AS n FROM (
+                SELECT device, rule, n FROM violation_day WHERE {where} AND {" AND ".join(day)} {edges}) t GROUP BY 1, 2 ORDER BY 1, 2""",
+        **values,
+    )
 
 
 def hotspots(record: Database, span: Span, limit: int = 20) -> list[Hotspot]:
     """Devices, most violations first."""
-    where, values = span.where("hour")
-    rows = record.rows(
-        f"""SELECT device, rule, extract(hour FROM hour AT TIME ZONE 'UTC')::integer AS hour, sum(n)::bigint AS n
-            FROM violation_hour WHERE {where} GROUP BY 1, 2, 3""",
-        **values,
+    where, values = Span(span.device, span.rule).where("hour")
+    hours = record.rows(
+        f"SELECT device, hour_of_day, sum(n)::bigint AS n FROM violation_device_hour WHERE {where} GROUP BY 1, 2 ORDER BY 3 DESC, 2", **values
     )
-    found: dict[str, tuple[dict[str, int], dict[int, int]]] = {}
-    for row in rows:
-        rules, hours = found.setdefault(row["device"], ({}, {}))
-        rules[row["rule"]] = rules.get(row["rule"], 0) + row["n"]
-        hours[row["hour"]] = hours.get(row["hour"], 0) + row["n"]
-    total = sum(row["n"] for row in rows)
-    spots = [
-        Hotspot(device, sum(rules.values()), sum(rules.values()) / total, dict(sorted(rules.items())), max(sorted(hours), key=lambda h: hours[h]))
-        for device, (rules, hours) in found.items()
-    ]
+    busiest: dict[str, int] = {}
+    for row in hours:
+        busiest.setdefault(row["device"], row["hour_of_day"])
+    found: dict[str, dict[str, int]] = {}
+    for row in _counted(record, span):
+        found.setdefault(row["device"], {})[row["rule"]] = row["n"]
+    total = sum(sum(rules.values()) for rules in found.values())
+    spots = [Hotspot(device, sum(rules.values()), sum(rules.values()) / total, rules, busiest[device]) for device, rules in found.items()]
     return sorted(spots, key=lambda s: (-s.n, s.device))[:limit]
 
 
 def summary(record: Database, span: Span) -> ViolationSummary:
+    rows = _counted(record, span)
+    rules: dict[str, int] = {}
+    for row in rows:
+        rules[row["rule"]] = rules.get(row["rule"], 0) + row["n"]
     where, values = span.where("hour")
-    rows = record.rows(
-        f"SELECT rule, sum(n)::bigint AS n, min(hour) AS first, max(hour) AS last FROM violation_hour WHERE {where} GROUP BY 1 ORDER BY 1", **values
-    )
-    devices = record.rows(f"SELECT count(DISTINCT device) AS n FROM violation_hour WHERE {where}", **values)[0]["n"]
-    total = sum(r["n"] for r in rows)
-    first, last = min((r["first"] for r in rows), default=None), max((r["last"] for r in rows), default=None)
-    hours = (last - first).total_seconds() / 3600.0 + 1.0 if first is not None and last is not None else None
-    return ViolationSummary(total, devices, {r["rule"]: r["n"] for r in rows}, first, last, total / hours if hours else None)
+    ends = f"SELECT min(hour) AS first, max(hour) AS last FROM violation_{'rule_hour' if span.device is None else 'hour'} WHERE {where}"
+    first, last = record.rows(ends, **values)[0].values()
+    hours = (last - first).total_seconds() / 3600.0 + 1.0 if first is not None else None
+    total = sum(rules.values())
+    return ViolationSummary(total, len({row["device"] for row in rows}), dict(sorted(rules.items())), first, last, total / hours if hours else None)
 
 
 def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:

@@ -24,16 +24,16 @@ from headway.values import Event
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg."""
+    """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of the simulation."""
 
     scenario: str
     controller: str
     seed: int
     timing: str = "benchmark"
     sensing: str = "connected"
-    step_s: float = 1.0
     scale: float = 1.0
     keep: str = ""
+    step_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ def run(job: Job) -> Result:
         events = "".join(f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{states}"/>' for j in network.junctions for tl in j.tl_ids)
         additional.write_text(f"<additional>{events}</additional>")
         extra = (
-            *(("--step-length", f"{job.step_s:g}") if job.step_s != 1.0 else ()), "--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true",
+            *(("--step-length", f"{job.step_s:g}") if job.step_s != 1.0 else ()),
+            "--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true",
             "--device.emissions.probability", "1", "--additional-files", str(additional),
         )  # fmt: skip
         interventions = [0]

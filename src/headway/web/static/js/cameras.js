@@ -1,5 +1,5 @@
 // Cameras: the live picture, lines and zones drawn on it, violations with their evidence.
-import { ask, fetchAs } from "./api.js";
+import { ask, fetchAs, role } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const COLOURS = { line: "#ffd400", lane: "#3fa7ff", box: "#ff5a4d", crossing: "#dddddd", forbidden: "#ff5a4d" };
@@ -37,8 +37,11 @@ export function cameras(tell) {
 
 export function show(shown) {
   state.shown = shown;
-  if (shown) refresh().catch((error) => say(error.message, true));
-  else watch("");
+  clearInterval(state.timer);
+  if (shown) {
+    refresh().catch((error) => say(error.message, true));
+    state.timer = setInterval(() => rows().catch(() => {}), 3000);
+  } else watch("");
 }
 
 export function heard(id, news) {
@@ -52,6 +55,12 @@ async function attempt(work, done) {
 }
 
 async function refresh() {
+  const list = await rows();
+  if (!state.id && list.length) watch(list[0].id);
+  await violations();
+}
+
+async function rows() {
   const list = await ask("/streams"), body = $("camera-rows");
   body.replaceChildren();
   for (const s of list) {
@@ -61,14 +70,14 @@ async function refresh() {
     [s.state, `${s.rate_hz.toFixed(1)} /s`, s.latency_p95_ms === null ? "–" : `${s.latency_p95_ms.toFixed(0)} ms`, s.dropped, s.tracks, s.violations, s.fault].forEach((text) => cell(row, String(text)));
     const orders = cell(row, "");
     orders.className = "engineer";
+    orders.hidden = !["engineer", "admin"].includes(role());
     orders.append(
       button(s.running ? "Stop" : "Start", () => attempt(async () => { await ask(`/streams/${s.id}/${s.running ? "stop" : "start"}`, {}); await refresh(); })),
       button("Remove", () => attempt(async () => { await ask(`/streams/${s.id}`, undefined, "DELETE"); if (state.id === s.id) watch(""); await refresh(); })),
     );
   }
   $("camera-none").hidden = list.length > 0;
-  if (!state.id && list.length) watch(list[0].id);
-  await violations();
+  return list;
 }
 
 async function watch(id) {
@@ -180,7 +189,7 @@ async function violations() {
     const row = body.insertRow();
     const speed = v.data.speed_kmh ? `${v.data.speed_kmh.toFixed(0)} km/h${v.data.standard_error_kmh ? ` ± ${v.data.standard_error_kmh.toFixed(1)}` : ""}` : "";
     [new Date(v.at).toLocaleString(), v.device, v.rule.replaceAll("_", " "), v.data.class, speed, v.confidence.toFixed(2)].forEach((text) => cell(row, text ?? ""));
-    cell(row, v.pictures.length ? button("Show", () => evidence(v), `Evidence of ${v.rule} at ${v.device}`) : "–").className = "operator";
+    cell(row, v.pictures.length ? button("Show", () => evidence(v), `Evidence of ${v.rule} at ${v.device}`) : "–").hidden = role() === "viewer";
   }
   $("violation-sum").textContent = summary.n ? `${summary.n} in all: ${Object.entries(summary.rules).map(([r, n]) => `${n} ${r.replaceAll("_", " ")}`).join(", ")}` : "none so far";
   const spotted = $("hotspot-rows");

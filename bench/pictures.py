@@ -1,0 +1,165 @@
+"""Pictures: the pipeline beside the bare network, many streams, and violations into and out of the record."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import time
+import uuid
+from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from bench.vision import iou
+from headway.analytics import violations as asked
+from headway.analytics.violations import Span
+from headway.sensing.detect import OnnxDetector
+from headway.sensing.pipeline import watch
+from headway.sensing.sources import Source, SourceSettings
+from headway.sensing.streams import StreamManager, StreamSettings
+from headway.store import Intake, open_database
+
+DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
+CLIP, MODEL = DATA / "video" / "junction-cars-truck.mp4", DATA / "models" / "yolox_nano.onnx"
+
+
+def pipeline(rounds: int = 5) -> None:
+    """Frames/s from file to tracks, counts and violations / bare onnxruntime inference, same threads; and the reference tracks found. To reach: 0.85; each at 80 %."""
+    import onnxruntime as ort
+
+    threads = len(os.sched_getaffinity(0))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    bare = ort.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+    blob, detector, ratios = np.random.default_rng(0).uniform(0, 255, (1, 3, 416, 416)).astype(np.float32), OnnxDetector(MODEL, threads=threads), []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        for _ in range(60):
+            bare.run(None, {"images": blob})
+        inference = 60 / (time.perf_counter() - begun)
+        boxes: dict[int, list[tuple[int, Any]]] = {}
+        first: dict[int, Any] = {}
+        begun = time.perf_counter()
+        for seen in watch(Source(SourceSettings(str(CLIP))), detector):
+            boxes[seen.frame.number + 1] = [(t.id, t.box.copy()) for t in seen.tracks]
+            for t in seen.tracks:
+                if t.id not in first:
+                    first[t.id] = [(round(at * 20.0) + 1, box) for at, box in list(zip(t.times, t.boxes, strict=True))[:-1]]
+        ratios.append(60 / (time.perf_counter() - begun) / inference)
+    side_by_side = detector_alone(detector)
+    print(
+        f"{ratios[-1] * inference:.0f} frames/s; / bare inference with {threads} threads ({inference:.0f}/s): {np.median(ratios):.2f} (median of {rounds})"
+    )
+    print(
+        f"a picture a thread, {threads} side by side, nothing else: {side_by_side:.0f}/s; the pipeline comes to {ratios[-1] * inference / side_by_side:.2f} of it"
+    )
+    for track, rows in first.items():  # what came before a track was sure is known once it is
+        for number, box in rows:
+            boxes.setdefault(number, []).append((track, box))
+    for track, share, frames in kept(boxes):
+        print(f"reference track {track}: one id for {share:.0%} of its {frames} frames")
+
+
+def detector_alone(detector: OnnxDetector) -> float:
+    from concurrent.futures import ThreadPoolExecutor
+
+    blob = np.zeros((1, 3, 416, 416), np.float32)
+    sessions = detector._sessions
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        begun = time.perf_counter()
+        for done in [pool.submit(sessions[k % len(sessions)].run, None, {"images": blob}) for k in range(120)]:
+            done.result()
+        return 120 / (time.perf_counter() - begun)
+
+
+def kept(boxes: dict[int, list[tuple[int, Any]]], overlap: float = 0.3) -> list[tuple[int, float, int]]:
+    """(reference track, share of its life under its best id, frames) of those of 30 frames or more with a side above 40 px."""
+    reference: dict[int, dict[int, Any]] = defaultdict(dict)
+    with CLIP.with_suffix(".tracks.csv").open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            x, y, w, h = (float(row[k]) for k in "xywh")
+            reference[int(row["track_id"])][int(row["frame"])] = np.array([x, y, x + w, y + h])
+    found = []
+    for track, frames in reference.items():
+        if len(frames) < 30 or max(max(b[2] - b[0], b[3] - b[1]) for b in frames.values()) <= 40:
+            continue
+        ids: dict[int, int] = defaultdict(int)
+        for number, box in frames.items():
+            best = max(((iou(box, b), t) for t, b in boxes.get(number, [])), default=(0.0, -1))
+            if best[0] >= overlap:
+                ids[best[1]] += 1
+        found.append((track, max(ids.values(), default=0) / len(frames), len(frames)))
+    return found
+
+
+def streams(seconds: float = 40.0) -> None:
+    """Four sources of 800 x 600 at 15 frames/s: drops, rates, latency, memory. To reach: motion below 1 % drops; the network fair, latency below two frame times."""
+    for name in ("motion", str(MODEL)):
+        manager = StreamManager()
+        for k in range(4):
+            manager.add(StreamSettings(f"c{k}", SourceSettings(str(CLIP), paced=True, repeat=True, rate_hz=15.0), name))
+            manager.start(f"c{k}")
+        time.sleep(seconds)
+        states = [s.state() for s in manager.streams.values()]
+        manager.close()
+        drops = [s["dropped"] / s["received"] for s in states]
+        rates, late = [s["rate_hz"] for s in states], [s["latency_p95_ms"] for s in states]
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        print(
+            f"{Path(name).name}: drops {max(drops):.2%} at most, rates {min(rates):.1f} to {max(rates):.1f}/s, latency p95 {max(late):.0f} ms, {memory:.0f} MB at most"
+        )
+
+
+def violations(count: int = 1_000_000) -> None:
+    """Violations recorded a second, with pictures; questions over a million of them. To reach: 1,000/s; 100 ms."""
+    random, picture = np.random.default_rng(0), "\\x" + os.urandom(20_000).hex()
+    with TemporaryDirectory() as folder:
+        database = open_database(Path(folder))
+        intake = Intake(database, Path(folder))
+        begun = time.perf_counter()
+        for _ in range(20):
+            ids = [str(uuid.UUID(bytes=random.bytes(16), version=4)) for _ in range(100)]
+            intake.write("violation", [(i, "2026-11-21T10:00:00Z", "north", "speeding", 0.99, json.dumps({"speed_kmh": 71.0}), "seal") for i in ids])
+            intake.write("violation_picture", [(i, k, 1.0, picture) for i in ids for k in range(3)])
+        rate = 2000 / (time.perf_counter() - begun)
+        database.execute(
+            "INSERT INTO violation (id, at, device, rule, data, confidence, seal) SELECT gen_random_uuid(), timestamptz '2026-01-01' + k * interval '20 seconds', "
+            f"'d' || k % 40, (ARRAY['speeding', 'red_light', 'wrong_way'])[1 + k % 3], '{{}}', 0.9, '' FROM generate_series(1, {count}) k"
+        )
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+            held.exec_driver_sql("VACUUM ANALYZE")
+        took = {}
+        for name, ask in (("trends", asked.trends), ("hotspots", asked.hotspots), ("summary", asked.summary), ("newest", asked.newest)):
+            for span in (Span(), Span(device="d7"), Span(rule="red_light")):
+                begun = time.perf_counter()
+                ask(database, span)
+                took[name] = max(took.get(name, 0.0), (time.perf_counter() - begun) * 1e3)
+        print(f"{rate:,.0f} violations/s with three pictures of 20 kB each; over {count:,}: " + ", ".join(f"{k} {v:.0f} ms" for k, v in took.items()))
+        database.close()
+
+
+def watched(rounds: int = 3) -> None:
+    """What monitoring costs: frames/s with the stream's states and figures asked for ten times a second / without. To reach: 2 %."""
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(rounds):
+        for asking in (False, True):
+            manager = StreamManager()
+            manager.add(StreamSettings("a", SourceSettings(str(CLIP), policy="queue", repeat=True), "motion"))
+            manager.start("a")
+            time.sleep(1.0)
+            begun, first = time.perf_counter(), manager.streams["a"].processed
+            while time.perf_counter() - begun < 4.0:
+                time.sleep(0.1)
+                if asking:
+                    manager.streams["a"].state()
+                    manager.streams["a"].figures()
+            rates[asking].append((manager.streams["a"].processed - first) / (time.perf_counter() - begun))
+            manager.close()
+    print(
+        f"{np.median(rates[False]):.0f} frames/s, {np.median(rates[True]):.0f} while watched: {1 - np.median(rates[True]) / np.median(rates[False]):+.1%}"
+    )
