@@ -1,0 +1,150 @@
+"""Models: fetched from a real server that breaks off, told apart by their shapes, and one real network on a real clip."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from bench import pictures
+
+from headway.sensing import SensingError
+from headway.sensing import models as catalogue
+from headway.sensing.detect import COCO, OnnxDetector, _decoded, read_layout
+from headway.sensing.models import fetch, known, verify
+from headway.sensing.pipeline import watch
+from headway.sensing.sources import Source, SourceSettings
+
+BODY = os.urandom(300_000)
+MODEL = replace(catalogue.MODELS[0], name="test", sha256=hashlib.sha256(BODY).hexdigest())
+
+
+@pytest.fixture
+def server():
+    class Door(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers.get("Range"))
+            begin = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+            body = state["body"]
+            self.send_response(206 if begin else state["status"])
+            self.send_header("Content-Length", str(len(body) - begin))
+            self.end_headers()
+            self.wfile.write(body[begin : state["until"]])
+
+        def log_message(self, *args):
+            pass
+
+    asked, state = [], {"body": BODY, "status": 200, "until": None}
+    one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    threading.Thread(target=one.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{one.server_port}/m.onnx", asked, state
+    one.shutdown()
+    one.server_close()
+
+
+def test_a_download_that_breaks_goes_on_where_it_broke(server, tmp_path):
+    url, asked, state = server
+    state["until"] = 100_000
+    with pytest.raises(SensingError, match=r"broke off|IncompleteRead"):
+        fetch(MODEL, tmp_path, url)
+    assert not (tmp_path / "test.onnx").exists()
+    state["until"] = None
+    done = []
+    path = fetch(MODEL, tmp_path, url, lambda so_far, whole: done.append((so_far, whole)))
+    assert asked == [None, "bytes=100000-"]
+    assert path.read_bytes() == BODY
+    assert done[-1] == (300_000, 300_000)
+    verify(MODEL, path)
+    path.write_bytes(b"x")
+    with pytest.raises(SensingError, match="should be"):
+        verify(MODEL, path)
+
+
+def test_what_does_not_match_is_refused_and_a_server_that_says_no_is_named(server, tmp_path):
+    url, _, state = server
+    state["body"] = BODY[:-1] + b"x"
+    with pytest.raises(SensingError, match="somebody else"):
+        fetch(MODEL, tmp_path, url)
+    assert list(tmp_path.iterdir()) == []
+    state["status"] = 404
+    with pytest.raises(SensingError, match="404"):
+        fetch(MODEL, tmp_path, url)
+    with pytest.raises(SensingError, match="There are: yolox_nano"):
+        known("yolo")
+
+
+def session(shape, output, kind="tensor(float)", **meta):
+    """What onnxruntime tells of a model, without the model."""
+    put = SimpleNamespace(shape=shape, type=kind, name="images")
+    return SimpleNamespace(
+        get_inputs=lambda: [put], get_outputs=lambda: [SimpleNamespace(shape=output)], get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=meta)
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "output", "meta", "kind"),
+    [
+        ([1, 3, 416, 416], [1, 3549, 85], {}, "yolox"),
+        ([1, 3, 640, 640], [1, 8400, 85], {}, "yolox"),
+        ([1, 3, 640, 640], [1, 25200, 85], {}, "yolov5"),
+        ([1, 3, 640, 640], [1, 84, 8400], {}, "yolov8"),
+        (["batch", 3, "height", "width"], [1, 6, 1344], {"imgsz": "[256, 256]", "names": "{0: 'car', 1: 'person'}"}, "yolov8"),
+        ([1, 3, 640, 640], [1, 300, 6], {"names": "{0: 'person', 2: 'car'}"}, "ended"),
+    ],
+)
+def test_layouts_are_told_apart(shape, output, meta, kind):
+    found = read_layout(session(shape, output, **meta), "m.onnx")
+    assert found.kind == kind
+    assert found.classes
+
+
+@pytest.mark.parametrize(
+    ("shape", "output", "kind", "says"),
+    [
+        ([1, 3, 416, 416], [1, 1000], "tensor(float)", "no known layout"),
+        ([1, 1, 28, 28], [1, 10, 10], "tensor(float)", "no known layout"),
+        ([1, 3, 640, 640], [1, 84, 8400], "tensor(float16)", "no known layout"),
+        ([1, 3, 640, 640], [1, 7, 8400], "tensor(float)", "3 classes"),
+    ],
+)
+def test_wrong_shapes_are_refused_with_what_was_found(shape, output, kind, says):
+    with pytest.raises(SensingError, match=says):
+        read_layout(session(shape, output, kind), "m.onnx")
+
+
+def test_a_box_comes_out_where_it_went_in():
+    layout = read_layout(session([1, 3, 416, 416], [1, 3549, 85]), "m")
+    out = np.zeros((3549, 85), np.float32)
+    out[10 + 52 * 20, :5] = (0.5, 0.5, np.log(5.0), np.log(3.0), 0.9)  # stride 8, cell (10, 20)
+    out[10 + 52 * 20, 5 + 2] = 0.9
+    boxes, scores, classes = _decoded(out, layout, 0.3)
+    assert boxes[0].tolist() == pytest.approx([84 - 20, 164 - 12, 84 + 20, 164 + 12])
+    assert (scores[0], classes[0]) == (pytest.approx(0.81), COCO[2])
+    other = read_layout(session([1, 3, 640, 640], [1, 84, 8400]), "m")
+    flat = np.zeros((84, 8400), np.float32)
+    flat[:4, 7], flat[4 + 7, 7] = (100, 80, 40, 20), 0.8
+    boxes, _, classes = _decoded(flat, other, 0.3)
+    assert (boxes[0].tolist(), classes[0]) == ([80, 70, 120, 90], COCO[7])
+
+
+@pytest.mark.skipif(not pictures.CLIP.exists(), reason=f"no test data: {pictures.CLIP} is not there (HEADWAY_DATA)")
+def test_the_reference_tracks_of_a_real_junction_are_kept():
+    detector = OnnxDetector(Path(pictures.MODEL))
+    boxes, first = {}, {}
+    for seen in watch(Source(SourceSettings(str(pictures.CLIP))), detector):
+        boxes[seen.frame.number + 1] = [(t.id, t.box.copy()) for t in seen.tracks]
+        for t in seen.tracks:
+            if t.id not in first:
+                first[t.id] = [(round(at * 20.0) + 1, box) for at, box in list(zip(t.times, t.boxes, strict=True))[:-1]]
+    for track, rows in first.items():
+        for number, box in rows:
+            boxes.setdefault(number, []).append((track, box))
+    found = pictures.kept(boxes)
+    assert len(found) == 5
+    assert all(share >= 0.8 for _, share, _ in found), found
