@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 
 from headway.plants.sumo import SumoSettings
@@ -93,15 +94,19 @@ def _compare(truth: Truth, at_s: float, vehicles: list[dict[str, Any]], tracks: 
                 share, way = crossing(path[-2][1:3], path[-1][1:3], line)
                 if share >= 0.0 and way == "in" and (line.name, v["number"]) not in truth.crossings:
                     truth.crossings[line.name, v["number"]] = at_s
-                    if line.group is not None and at_s - truth.red_since.get(line.group, at_s) > rules.grace_s:
+                    if line.groups and min(at_s - truth.red_since.get(g, at_s) for g in line.groups) > rules.grace_s:
                         truth.red.add(v["number"])
-    limits = [z.limit_kmh for z in truth.site.zones if z.limit_kmh]
     for v in vehicles:
-        allowed = max((max(limits) if limits else 50.0) + rules.margin_kmh, 0.0) / 3.6
-        if v["seen"] > SEEN and v["speed_mps"] > allowed + 7.0 / 3.6:
-            truth.fast[v["number"]] += 0.1
-        if v["speed_mps"] > allowed:
-            truth.ever_fast.add(v["number"])
+        path = truth.at[v["number"]]
+        limits = [
+            z.limit_kmh for z in truth.site.zones if z.limit_kmh and cv2.pointPolygonTest(np.array(z.px, np.float32), path[-1][1:3], False) >= 0
+        ]
+        if limits:
+            allowed = max(max(limits) + rules.margin_kmh, max(limits) * (1.0 + rules.margin_share)) / 3.6
+            if v["seen"] > SEEN and v["speed_mps"] > allowed + 7.0 / 3.6:
+                truth.fast[v["number"]] += 0.1
+            if v["speed_mps"] > allowed:
+                truth.ever_fast.add(v["number"])
     boxes = {v["number"]: np.array(v["box"]) for v in vehicles if v["seen"] >= SEEN and v["class"] != "bicycle"}
     told = {t.id: np.array(t.box) for t in tracks}
     truth.boxes.append(boxes)

@@ -274,7 +274,8 @@ def site_file(painter: Painter, junction: int, limit_kmh: float | None = None) -
             at = shape[-1] + ahead * 1.0
             ends = view.ground(np.array([at + left * wide / 2, at - left * wide / 2]))
             if np.isfinite(ends).all() and (ends >= 0).all() and (ends <= [width, height]).all():
-                lines.append({"name": f"stop {lane.id}", "px": ends.tolist(), "stop": True, "group": group})
+                own = sorted({network.links[k].group for k in network.links_from(network.links[link].from_lane)} - {-1})
+                lines.append({"name": f"stop {lane.id}", "px": ends.tolist(), "stop": True, "group": own})
             ring = _clipped(view.ground(_ribbon(_last(shape, 60.0), wide)), width, height)
             if len(ring) >= 3:
                 way = view.ground(np.array([shape[-1] - ahead * 10.0, shape[-1]]))

@@ -157,13 +157,17 @@ class Marking(_Part):
 class Line(_Part):
     """A line over the road; who crosses it is counted. Seen from its first point to its second, `in` is from right to left of it.
 
-    stop: it is a stop line of signal group `group` (of `signals`), crossed in its `in` direction.
+    stop: it is a stop line of the signal group `group`, or of several that serve its lane (red is when all are), crossed in its `in` direction.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     px: tuple[Pixel, Pixel]
     stop: bool = False
-    group: Annotated[int, Field(ge=0)] | None = None
+    group: Annotated[int, Field(ge=0)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=32)] | None = None
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        return () if self.group is None else (self.group,) if isinstance(self.group, int) else self.group
 
 
 class Zone(_Part):

@@ -177,13 +177,16 @@ class Judge:
             if turn.to_line == crossed.line and f"line {turn.from_line}" in track.marks:
                 self._tell("illegal_turn", crossed.at_s, track, 0.95, {"from": turn.from_line, "to": turn.to_line})
         line = next(x for x in self.site.lines if x.name == crossed.line)
-        if not line.stop or line.group is None or crossed.direction != "in":
+        if not line.stop or not line.groups or crossed.direction != "in":
             return
-        shown = self.signals.at(line.group, crossed.at_s)
-        if shown is None or shown[0] != RED or shown[1] < self.site.rules.grace_s:
+        shown = [self.signals.at(group, crossed.at_s) for group in line.groups]
+        if any(s is None or s[0] != RED for s in shown):
             return
-        figures = {"line": line.name, "signal_group": line.group, "red_for_s": shown[1], "speed_kmh": _finite(crossed.speed_mps * 3.6)}
-        sure = min(0.999, 0.9 + 0.1 * min((shown[1] - self.site.rules.grace_s) / 2.0, 1.0))
+        red_for_s = min(s[1] for s in shown if s is not None)
+        if red_for_s < self.site.rules.grace_s:
+            return
+        figures = {"line": line.name, "signal_groups": list(line.groups), "red_for_s": red_for_s, "speed_kmh": _finite(crossed.speed_mps * 3.6)}
+        sure = min(0.999, 0.9 + 0.1 * min((red_for_s - self.site.rules.grace_s) / 2.0, 1.0))
         self._tell("red_light", crossed.at_s, track, sure, figures, 3.0)
 
     def _tell(self, rule: str, at_s: float, track: Track, confidence: float, figures: dict[str, Any], unsure_s: float = 0.0) -> None:
