@@ -15,7 +15,8 @@ import numpy as np
 
 from headway.config import Settings, overridden
 from headway.engine.kpp import KppRun, runtime_settings
-from headway.engine.worker import Done, Engine, Snapshot, Task
+from headway.engine.messages import Done, Snapshot, Task
+from headway.engine.worker import Engine
 from headway.plants.kpp import KppSettings
 from headway.plants.kpp.kernel import AIR, V
 from headway.runtime import ErrorRecoverySystem, RealTimeController, StepBounds, StoppedError

@@ -14,8 +14,8 @@ import pytest
 
 from headway.analytics import highres, signals
 from headway.config import Settings, overridden
+from headway.engine.messages import Task
 from headway.engine.service import StreetService
-from headway.engine.worker import Task
 from headway.store import Intake, open_database
 
 PEERS = Path(os.environ.get("HEADWAY_PEERS", Path(sys.prefix + "-peers") / "bin" / "python"))

@@ -12,8 +12,9 @@ import pytest
 
 from headway.config import Settings, load, overridden
 from headway.engine import checkpoint
+from headway.engine.messages import Done, Snapshot, Switch, Task
 from headway.engine.record import EventLog, read
-from headway.engine.worker import Done, Engine, Snapshot, Switch, Task
+from headway.engine.worker import Engine
 from headway.roads.catalogue import scenario
 from headway.runtime.supervisor import Restarted, WorkerError
 from headway.safety import Order, Override

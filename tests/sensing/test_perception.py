@@ -15,6 +15,7 @@ from tests.sensing.scenes import SITE, along, pictures
 
 from headway.sensing import Calibration, CalibrationError, SensingError, Site
 from headway.sensing.detect import CAR, PERSON, TRUCK, MotionDetector, OnnxDetector
+from headway.sensing.measures import predicted
 from headway.sensing.pipeline import Perception
 from headway.sensing.violations import Signals, blurred, lamp_colour, sealed
 
@@ -79,6 +80,14 @@ def test_queue_occupancy_and_congestion_of_a_lane():
     assert figures["congestion"] == "jam"
     assert 0.5 < figures["occupancy"] < 0.95
     assert perception.measures.heat.sum() > 5.0
+
+
+def test_flow_is_predicted_from_the_minutes_before():
+    assert predicted([10, 10]) is None
+    assert predicted([10] * 10) == pytest.approx(600.0)
+    rising = predicted([4, 6, 8, 10, 12, 14, 16, 18])
+    assert 600.0 < rising < 1500.0
+    assert predicted([9, 5, 1, 0, 0, 0, 0]) >= 0.0
 
 
 def test_an_occlusion_does_not_change_the_id():

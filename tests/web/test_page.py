@@ -8,8 +8,8 @@ import pytest
 from tests.api.service import serving
 
 from headway.config import Settings, overridden
+from headway.engine.messages import Task
 from headway.engine.service import StreetService
-from headway.engine.worker import Task
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER HERE: the page is not tested; install Debian's chromium")

@@ -26,8 +26,8 @@ from headway.api.relay import Relay
 from headway.api.security import NOBODY, Audit, Keyring, Keys
 from headway.config import NotifySettings
 from headway.engine.cameras import CameraService
+from headway.engine.messages import Snapshot
 from headway.engine.service import StreetService
-from headway.engine.worker import Snapshot
 from headway.sensing import MISSING
 from headway.store import Database, Intake
 from headway.telemetry import metrics

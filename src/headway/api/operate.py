@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Role, Who, need
+from headway.engine.messages import Optimise, Release, Switch
 from headway.engine.service import Live, StreetService
-from headway.engine.worker import Optimise, Release, Switch
 from headway.roads import RoadsError, read_network, read_shapes
 from headway.roads.catalogue import RESCO, scenario
 from headway.safety import Order, Override

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from headway import __version__
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Role, Who, need
+from headway.engine.cameras import CameraService
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
 
@@ -62,7 +63,21 @@ def prometheus(request: Request) -> Response:
     state = request.app.state
     metrics.spooled.set(state.intake.spool.waiting)
     metrics.stored.set(state.intake.stored)
+    if state.cameras is not None:
+        _tell_cameras(state.cameras)
     return Response(metrics.exposition(state.folder), media_type="text/plain; version=0.0.4")
+
+
+def _tell_cameras(cameras: CameraService) -> None:
+    for s in (stream.state() for stream in list(cameras.manager.streams.values())):
+        for what in ("received", "processed", "dropped", "broken"):
+            metrics.camera_frames.labels(s["id"], what).set(s[what])
+        metrics.camera_rate_hz.labels(s["id"]).set(s["rate_hz"])
+        metrics.camera_latency_s.labels(s["id"]).set((s["latency_p95_ms"] or 0.0) / 1e3)
+        metrics.camera_up.labels(s["id"]).set(s["state"] in ("running", "starting", "ended", "stopped"))
+        metrics.camera_violations.labels(s["id"]).set(s["violations"])
+    for what in ("waiting", "sent", "failed"):
+        metrics.undelivered.labels(what).set(getattr(cameras.notifier, what))
 
 
 @router.get("/system/info", tags=["system"], responses=OK)

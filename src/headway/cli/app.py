@@ -20,7 +20,7 @@ from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE
 from headway.control.qtable import QTable
 from headway.engine.benchmark import Job, Result, run_all
-from headway.engine.worker import Task
+from headway.engine.messages import Task
 from headway.learning import training
 from headway.learning.training import TrainingSettings
 from headway.roads import PROFILES, read_network, work_out

@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from headway.engine.worker import Done, Engine, Snapshot, Task
+from headway.engine.messages import Done, Snapshot, Task
+from headway.engine.worker import Engine
 from headway.runtime.supervisor import Restarted
 from headway.values import Event
 

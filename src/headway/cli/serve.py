@@ -22,8 +22,8 @@ from headway.api.app import ApiSettings
 from headway.api.security import Audit, Keyring, Role
 from headway.api.sockets import Connection
 from headway.config import Settings, load, overridden
+from headway.engine.messages import Task
 from headway.engine.service import StreetService
-from headway.engine.worker import Task
 from headway.roads.catalogue import scenario
 from headway.store import Intake, open_database
 from headway.store.upkeep import backup as back_up

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from headway import telemetry
-from headway.engine.worker import Done, Engine, Look, Optimise, Release, Signals, Snapshot, Switch, Task
+from headway.engine.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
+from headway.engine.worker import Engine
 from headway.roads import Network, read_network
 from headway.roads.catalogue import scenario
 from headway.roads.network import Kind

@@ -48,6 +48,9 @@ class Measures:
         self.crossings: deque[Crossing] = deque(maxlen=2000)
         self.headways: dict[str, deque[float]] = {x.name: deque(maxlen=200) for x in site.lines}
         self._last_at: dict[str, float] = {}
+        self._minutes: dict[str, deque[int]] = {x.name: deque(maxlen=60) for x in site.lines}  # crossings of each whole minute
+        self._minute: Counter[str] = Counter()
+        self._minute_s = np.nan
         self._lanes = {z.name: _LaneFigures() for z in site.zones if z.kind == "lane"}
         self._masks = {z.name: _mask(z, site.size) for z in site.zones}
         self.heat = np.zeros((max(round(HEAT_CELLS * site.size[1] / site.size[0]), 1), HEAT_CELLS))
@@ -62,6 +65,7 @@ class Measures:
         lasted = at_s - self._at_s if np.isfinite(self._at_s) else 0.0
         self._begun_s = self._begun_s if np.isfinite(self._begun_s) else at_s
         self._at_s = at_s
+        self._count_minutes(at_s)
         found = []
         for track in tracks:
             if track.at_s == at_s and len(track.feet) > 1:
@@ -89,6 +93,7 @@ class Measures:
             gaps = self.headways[line.name]
             lines[line.name] = {
                 **counts, "flow_veh_h": total / lasted * 3600.0 if lasted > 1.0 else None, "mean_headway_s": float(np.mean(gaps)) if gaps else None,
+                "predicted_veh_h": predicted(list(self._minutes[line.name])),
             }  # fmt: skip
         lanes = {z.name: self._lane(z, lasted) for z in self.site.zones if z.kind == "lane"}
         return {
@@ -111,6 +116,14 @@ class Measures:
             "congestion": next(name for least, name in LEVELS if ratio >= least) if speeds or queue else "free",
         }  # fmt: skip
 
+    def _count_minutes(self, at_s: float) -> None:
+        self._minute_s = at_s if np.isnan(self._minute_s) else self._minute_s
+        while at_s >= self._minute_s + 60.0:
+            for name, counts in self._minutes.items():
+                counts.append(self._minute[name])
+            self._minute.clear()
+            self._minute_s += 60.0
+
     def _crossed(self, track: Track) -> list[Crossing]:
         found = []
         a, b = track.feet[-2], track.feet[-1]
@@ -124,6 +137,7 @@ class Measures:
                 continue
             name = CLASSES[track.kind]
             self.counts[line.name, way, name] += 1
+            self._minute[line.name] += 1
             before = [(t, m[5:]) for m, t in track.marks.items() if m.startswith("line ")]
             if before:
                 self.turns[max(before)[1], line.name] += 1
@@ -135,6 +149,20 @@ class Measures:
             found.append(Crossing(at, line.name, way, track.id, name, track.mean_mps, track.mean_se_mps))
         self.crossings.extend(found)
         return found
+
+
+def predicted(minutes: list[int]) -> float | None:
+    """Flow (veh/h) of the next five minutes, from the crossings of each minute so far, by exponential smoothing with a damped trend (Gardner and
+    McKenzie, Management Science 31, 1985; level 0.3, trend 0.1, damping 0.9); None before three whole minutes."""
+    if len(minutes) < 3:
+        return None
+    level, trend = float(np.mean(minutes[:3])), 0.0
+    for count in minutes[3:]:
+        before = level
+        level = 0.3 * count + 0.7 * (level + 0.9 * trend)
+        trend = 0.1 * (level - before) + 0.9 * 0.9 * trend
+    ahead = [level + trend * sum(0.9**k for k in range(1, step + 1)) for step in range(1, 6)]
+    return max(float(np.mean(ahead)) * 60.0, 0.0)
 
 
 def crossing(a: tuple[float, float], b: tuple[float, float], line: Line) -> tuple[float, str]:
