@@ -63,7 +63,6 @@ class Intake:
             stored = self._copy(table, rows)
         except OUTAGE:
             self.outages += 1
-            self._database.engine.dispose()
             self.spool.put(table, [list(r) for r in rows])
             return Outcome(0, 0, len(rows))
         return Outcome(stored, len(rows) - stored)
