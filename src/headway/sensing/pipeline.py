@@ -21,6 +21,9 @@ from headway.sensing.tracks import Follower, Track
 from headway.sensing.violations import Judge, Signals, Violation
 
 
+AHEAD = 2  # pictures in flight beyond one a thread, so that none waits for the next
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What one frame told. tracks: live objects, good until the next frame."""
@@ -84,7 +87,7 @@ def watch(source: Source, detector: Detector, perception: Perception | None = No
     frames = source.frames()
     try:
         while True:
-            for frame in itertools.islice(frames, max(detector.threads + 1 - len(ahead), 0)):
+            for frame in itertools.islice(frames, max(detector.threads + AHEAD - len(ahead), 0)):
                 ahead.append((frame, detector.begin(device, frame.image)))
             if not ahead:
                 return
