@@ -20,7 +20,6 @@ from headway.sensing.sources import Frame, Source
 from headway.sensing.tracks import Follower, Track
 from headway.sensing.violations import Judge, Signals, Violation
 
-
 AHEAD = 2  # pictures in flight beyond one a thread, so that none waits for the next
 
 
