@@ -204,6 +204,8 @@ def test_four_or_more_points_give_the_road_back(height, tilt, focal, seed):
     assert found.error_m < 1e-6 * size
     assert np.abs(found.road(pixels) - metres).max() < 1e-6 * size
     assert np.abs(found.picture(metres) - pixels).max() < 1e-4
+    origin = np.array([4_450_000.0, 5_400_000.0])  # as in the grids of surveyors
+    assert np.abs(Calibration.from_points(pixels, metres + origin).road(pixels) - metres - origin).max() < 1e-3 * size
     assert Calibration.from_points(pixels[:4], metres[:4]).error_m > 0.0  # what a click that misses by a pixel means
 
 

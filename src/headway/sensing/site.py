@@ -118,10 +118,11 @@ def _homography(pixels: FloatArray, metres: FloatArray, what: str = "points") ->
     _, values, vectors = np.linalg.svd(np.array(rows))
     if values[7] < 1e-4 * values[0]:
         raise CalibrationError(f"{what}: three or more lie on one line, or two on one another. Spread them over the road.")
-    found = np.linalg.inv(b) @ vectors[-1].reshape(3, 3) @ a
+    normal = vectors[-1].reshape(3, 3)
+    found = np.linalg.inv(b) @ normal @ a
     found /= np.linalg.norm(found)
     weights = np.c_[pixels, np.ones(len(pixels))] @ found[2]
-    if abs(np.linalg.det(found)) < 1e-18 or (np.sign(weights) != np.sign(weights[0])).any():
+    if abs(np.linalg.det(normal)) < 1e-6 or (np.sign(weights) != np.sign(weights[0])).any():
         raise CalibrationError(f"{what}: they fold the road over itself. Check that each pixel goes with its own point of the road.")
     return np.asarray(found * np.sign(weights[0]))
 

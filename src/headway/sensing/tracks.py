@@ -38,7 +38,7 @@ class Track:
     boxes: deque[FloatArray] = field(default_factory=deque)
     length_m: float = np.nan
     speed_mps: float = np.nan
-    mean_mps: float = np.nan  # over the last second, with its standard error: what a violation rests on
+    mean_mps: float = np.nan  # in the middle of the last second, with its standard error: what a violation rests on
     mean_se_mps: float = np.nan
     velocity: tuple[float, float] = (np.nan, np.nan)
     standing_since_s: float = np.nan
@@ -130,7 +130,7 @@ class Follower:
         return (float(foot[0]), float(foot[1])), (float(road[0, 0]), float(road[0, 1]))
 
     def _measure(self, track: Track) -> None:
-        """From the last second, where the whole of it was in the picture: speed `LAG_S` ago by a parabola, mean speed by a straight line."""
+        """From a parabola through the last second, where the whole of it was in the picture: the speed `LAG_S` ago, and in its middle."""
         if self._calibration is None:
             return
         if np.isnan(track.length_m) or track.seen % 5 == 0:
@@ -144,11 +144,11 @@ class Follower:
             return
         t = np.array([track.times[k] for k in rows])
         xy = np.array([track.road[k] for k in rows])
-        curve, _ = _fitted(t - track.at_s, xy, 2)
-        velocity = curve[1] - 2.0 * LAG_S * curve[2]
+        middle = float(t.mean())
+        curve, error = _parabola(t - middle, xy)
+        velocity = curve[1] + 2.0 * (track.at_s - LAG_S - middle) * curve[2]
         track.velocity, track.speed_mps = (float(velocity[0]), float(velocity[1])), float(np.hypot(*velocity))
-        line, error = _fitted(t - t.mean(), xy, 1)
-        track.mean_mps, track.mean_se_mps = float(np.hypot(*line[1])), error
+        track.mean_mps, track.mean_se_mps = float(np.hypot(*curve[1])), error
 
     def _still(self, track: Track) -> float:
         """Without a calibration: a tenth of its own size a second counts as 1 m/s."""
@@ -167,9 +167,9 @@ class Follower:
         return PERSON if length < 1.3 else MOTORCYCLE if length < 3.0 else CAR if length < 8.5 else TRUCK
 
 
-def _fitted(t: FloatArray, xy: FloatArray, degree: int) -> tuple[FloatArray, float]:
-    """Coefficients (degree + 1, 2) by least squares, points that lie off (Huber) weighing less; and the standard error of the slope along its way."""
-    powers, weights = np.vander(t, degree + 1, increasing=True), np.ones(len(t))
+def _parabola(t: FloatArray, xy: FloatArray) -> tuple[FloatArray, float]:
+    """Coefficients (3, 2) by least squares, points that lie off (Huber) weighing less; and the standard error of the speed at t = 0, the middle."""
+    powers, weights = np.vander(t, 3, increasing=True), np.ones(len(t))
     for _ in range(3):
         by = powers.T * weights
         found = np.linalg.solve(by @ powers, by @ xy)
@@ -177,5 +177,5 @@ def _fitted(t: FloatArray, xy: FloatArray, degree: int) -> tuple[FloatArray, flo
         weights = np.minimum(1.0, 2.2 * (float(np.median(rest)) + 1e-3) / np.maximum(rest, 1e-9))
     along = found[1] / max(float(np.hypot(*found[1])), 1e-6)
     off = (xy - powers @ found) @ along
-    variance = float(np.square(off).sum()) / max(len(t) - degree - 1, 1)
-    return np.asarray(found, np.float64), float(np.sqrt(variance * np.linalg.inv(powers.T @ powers)[1, 1]))
+    variance = float(np.square(off).sum()) / max(len(t) - 3, 1)
+    return np.asarray(found, np.float64), float(np.sqrt(variance / float(t @ t)))
