@@ -161,12 +161,12 @@ def report(truth: Truth, perception: Perception) -> None:
     speeds = np.array(truth.speeds)
     error = np.abs(speeds[:, 0] - speeds[:, 1]) * 3.6
     means = np.array(truth.means)
-    means = means[means[:, 1] * 3.6 > 20.0]
-    off = np.abs(means[:, 0] / means[:, 1] - 1.0)
+    off = {least: np.abs(m[:, 0] / m[:, 1] - 1.0) for least in (20.0, 40.0) if len(m := means[means[:, 1] * 3.6 > least])}
     print(
         f"speed: mean error {error.mean():.2f} km/h of {len(error)} looks (standing and turning too), bias {(speeds[:, 0] - speeds[:, 1]).mean() * 3.6:+.2f} km/h"
     )
-    print(f"mean speed over a second, as violations use it, above 20 km/h: p95 of the error {np.percentile(off, 95):.1%} of {len(off)}")
+    for least, errors in off.items():
+        print(f"speed as violations use it, above {least:.0f} km/h: p95 of the error {np.percentile(errors, 95):.1%} of {len(errors)}")
     print("tracks: " + ", ".join(f"{k} {v:.3f}" for k, v in quality(truth).items()))
     owner = {t: max(n, key=lambda k: n[k]) for t, n in truth.same.items()}
     for rule, wanted, allowed in (("red_light", truth.red, truth.red), ("speeding", {n for n, s in truth.fast.items() if s >= 1.5}, truth.ever_fast)):
