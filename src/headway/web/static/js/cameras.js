@@ -46,8 +46,10 @@ export function show(shown) {
 
 export function heard(id, news) {
   if (!state.shown) return;
-  if (news.kind?.startsWith("violation.")) violations().catch(() => {});
-  else if (id === state.id) figures(news);
+  if (news.kind?.startsWith("violation.")) {
+    state.soon ??= setTimeout(() => { state.soon = null; violations().catch(() => {}); }, 2000);  // not for each one of many
+  }
+  if (news.kind === "camera.seen" && id === state.id) figures(news);
 }
 
 async function attempt(work, done) {
