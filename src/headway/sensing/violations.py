@@ -22,8 +22,9 @@ from headway.sensing.sources import Picture
 from headway.sensing.tracks import Track
 
 RED, YELLOW, GREEN = 1, 2, 4  # as `headway.roads` numbers the colours
+SYSTEMATIC = 0.01  # of a speed: heights that are assumed, boxes that tremble together
 SPEEDING_S, WRONG_S, WRONG_MPS, PASSED_M, STOPPED_S, YIELD_MPS = 0.4, 1.0, 2.0, 6.0, 1.5, 1.5
-LAMP_LOOKS, KEPT_CHANGES = 3, 400
+LAMP_LOOKS, KEPT_CHANGES, UNDECIDED_S = 3, 400, 6.0
 EVIDENCE_S, EVIDENCE_EVERY_S, EVIDENCE_WIDTH, JPEG_QUALITY = 2.5, 0.25, 960, 80
 
 
@@ -152,7 +153,8 @@ class Judge:
         allowed = max(limit + self.site.rules.margin_kmh, limit * (1.0 + self.site.rules.margin_share)) / 3.6
         first = track.back(1.0)
         way = float(np.hypot(track.road[-1][0] - track.road[first][0], track.road[-1][1] - track.road[first][1]))
-        error = float(np.hypot(track.mean_se_mps, track.mean_mps * self.site.calibration.error_m / max(way, 1.0)))
+        relative = float(np.hypot(self.site.calibration.error_m / max(way, 1.0), SYSTEMATIC))
+        error = float(np.hypot(track.mean_se_mps, track.mean_mps * relative))
         over = np.isfinite(error) and track.mean_mps - 3.0 * error > allowed
         if self._lasts(("speeding", track.id), bool(over), at_s) >= SPEEDING_S:
             sure = NormalDist().cdf((track.mean_mps - allowed) / max(error, 0.05))
@@ -187,7 +189,7 @@ class Judge:
             return
         figures = {"line": line.name, "signal_groups": list(line.groups), "red_for_s": red_for_s, "speed_kmh": _finite(crossed.speed_mps * 3.6)}
         sure = min(0.999, 0.9 + 0.1 * min((red_for_s - self.site.rules.grace_s) / 2.0, 1.0))
-        self._tell("red_light", crossed.at_s, track, sure, figures, 3.0)
+        self._tell("red_light", crossed.at_s, track, sure, figures, UNDECIDED_S)
 
     def _tell(self, rule: str, at_s: float, track: Track, confidence: float, figures: dict[str, Any], unsure_s: float = 0.0) -> None:
         if f"told {rule}" in track.marks:
