@@ -154,8 +154,9 @@ def signals(of: Stream, told: Annotated[list[SignalIn], Field(max_length=1000)])
     """What the signals before this camera show, so that who drives on red is known."""
     if of.perception is None:
         raise ProblemError(409, "the camera has not seen anything yet; tell it when it runs.")
-    for change in sorted(told, key=lambda c: c.at_s):
-        of.perception.signals.put(change.at_s, change.group, change.colour)
+    with of.lock:
+        for change in sorted(told, key=lambda c: c.at_s):
+            of.perception.signals.put(change.at_s, change.group, change.colour)
     return DoneOut(detail=f"{len(told)} taken")
 
 

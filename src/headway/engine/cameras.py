@@ -85,11 +85,8 @@ class CameraService:
 
     def set_site(self, name: str, site: dict[str, Any]) -> None:
         """Another site from now on; the camera begins anew with it. Raises SensingError, KeyError; then nothing has changed."""
-        wish = self._wanted[name] | {"site": site}
-        Site.of(site, f"stream {name}, site")
-        started = self.manager.streams[name].running
-        self.manager.remove(name)
-        self.add(name, wish, started)
+        self.manager.set_site(name, Site.of(site, f"stream {name}, site"))
+        self._keep(name, self._wanted[name] | {"site": site})
 
     def close(self) -> None:
         """End all; what was seen is recorded."""
@@ -121,12 +118,12 @@ class CameraService:
 
     def _begin_again(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            for name, wish in json.loads(self._file.read_text(encoding="utf-8")).items():
-                try:
-                    self.add(name, wish, wish.get("started", True))
-                except SensingError as error:
-                    self._wanted[name] = wish
-                    self._log.error("a camera does not begin again", stream=name, error=str(error))
+            self._wanted = dict(json.loads(self._file.read_text(encoding="utf-8")))  # all of them, before the file is written again
+        for name, wish in list(self._wanted.items()):
+            try:
+                self.add(name, wish, wish.get("started", True))
+            except (SensingError, ValueError, KeyError, TypeError) as error:
+                self._log.error("a camera does not begin again", stream=name, error=str(error))
 
     def _seen(self, stream: Any, seen: Any) -> None:
         name, now = stream.settings.id, time.monotonic()

@@ -43,7 +43,6 @@ class FilmedPlant(SumoPlant):
     def __init__(self, settings: SumoSettings, network: Network, painter: Painter, rate_hz: float, shot: Shot, violators: float = 0.0) -> None:
         super().__init__(filmed(settings, rate_hz), network)
         self.painter, self._shot, self._violators = painter, shot, violators
-        self._known: set[str] = set()
 
     def advance(self, period_s: float) -> None:
         for _ in range(max(round(period_s / self._step_s), 1)):
@@ -110,6 +109,7 @@ class SeeingPlant(FilmedPlant):
             if t.id not in self._met and of >= 0:
                 self._met.add(t.id)
                 arrived[of] += 1
+        self._met.intersection_update(self._perception.follower.tracks)
         speed = np.array([0.0 if np.isnan(t.speed_mps) else t.speed_mps for t in tracks])
         vehicles = Vehicles(
             lane, link, np.maximum(np.array([r[2] for r in rows], np.float64), 0.0), speed, np.array([t.standing_s for t in tracks], np.float64),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import http.client
 import json
 import smtplib
 import ssl
@@ -124,7 +126,7 @@ class Notifier:
         try:
             self._post(to, note) if isinstance(to, Webhook) else self._write(to, note)
             self.sent += 1
-        except (OSError, smtplib.SMTPException, urllib.error.URLError, ValueError) as error:
+        except (OSError, smtplib.SMTPException, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
             refused = isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in (408, 425, 429)
             if refused or tried + 1 >= to.attempts:
                 self.failed += 1
@@ -162,5 +164,5 @@ class Notifier:
         where = to.url if isinstance(to, Webhook) else ", ".join(to.to)
         self._log.error("could not be delivered", to=where, why=why, kind=note["kind"])
         if self.dead is not None:
-            with self.dead.open("a", encoding="utf-8") as stream:
+            with contextlib.suppress(OSError), self.dead.open("a", encoding="utf-8") as stream:  # a full disk must not end the notifier
                 stream.write(json.dumps({"to": where, "why": why, "note": note}) + "\n")

@@ -168,7 +168,7 @@ class Source:
                     return self._end("ended", "")
                 fault = "the stream ended"
             except (av.error.FFmpegError, OSError, ValueError, SensingError) as error:
-                fault = f"{s.shown}: {_plain(error)}"
+                fault = f"{s.shown}: {_plain(error)}".replace(s.url, s.shown)  # libraries name the address with its password
                 if not s.live:
                     return self._end("failed", fault)
             failures = 0 if self.health.received > before else failures + 1

@@ -58,10 +58,15 @@ class Stream:
     viewers: int = 0
     view: tuple[int, bytes] = (0, b"")
     told: deque[Violation] = field(default_factory=lambda: deque(maxlen=100))
+    lock: threading.RLock = field(default_factory=threading.RLock)  # of all that the perception's thread changes
     _viewed: float = 0.0
 
     def state(self) -> dict[str, Any]:
         """Plain figures, without the password of its address."""
+        with self.lock:
+            return self._state()
+
+    def _state(self) -> dict[str, Any]:
         health, late = self.source.health, np.array(self.latencies or [np.nan])
         recent = [t for t in self.times if self.times[-1] - t <= 5.0]
         rate = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3) if len(recent) > 1 else 0.0
@@ -78,6 +83,10 @@ class Stream:
 
     def figures(self) -> dict[str, Any]:
         """Of the traffic: tracks now, counts, queues."""
+        with self.lock:
+            return self._figures()
+
+    def _figures(self) -> dict[str, Any]:
         if self.perception is None or self.seen is None:
             return {"tracks": [], "measures": None}
         return {"at_s": self.seen.frame.at_s, "tracks": [plain(t) for t in self.seen.tracks], "measures": self.perception.measures.figures()}
@@ -117,8 +126,9 @@ class StreamManager:
             if stream.running:
                 return
             stream.source.told = self._news.set
-            stream.perception, stream.seen, stream.fault, stream.faults = None, None, "", 0
-            stream.running, stream.begun_wall_s = True, time.time()
+            with stream.lock:
+                stream.perception, stream.seen, stream.fault, stream.faults = None, None, "", 0
+                stream.running, stream.begun_wall_s = True, time.time()
             stream.source.start()
 
     def stop(self, name: str) -> None:
@@ -127,9 +137,19 @@ class StreamManager:
             stream.running = False
         stream.source.stop()
         self._detector(stream.settings.detector).forget(name)
-        stream.ahead.clear()
-        if stream.perception is not None and stream.seen is not None:
-            self._hand_out(stream, replace(stream.seen, crossings=[], violations=stream.perception.judge.close()))
+        with stream.lock:
+            stream.ahead.clear()
+            if stream.perception is not None and stream.seen is not None:
+                self._hand_out(stream, replace(stream.seen, crossings=[], violations=stream.perception.judge.close()))
+
+    def set_site(self, name: str, site: Site) -> None:
+        """Another site; a camera that runs begins anew with it. Raises KeyError."""
+        stream = self.streams[name]
+        running = stream.running
+        self.stop(name)
+        stream.settings = replace(stream.settings, site=site)
+        if running:
+            self.start(name)
 
     def remove(self, name: str) -> None:
         self.stop(name)
@@ -178,12 +198,11 @@ class StreamManager:
         return True
 
     def _finish(self, stream: Stream) -> bool:
-        if not stream.ahead or not stream.ahead[0][1].done():
-            return False
-        try:
-            frame, future = stream.ahead.popleft()
-        except IndexError:  # stopped meanwhile
-            return False
+        with stream.lock:
+            return stream.running and bool(stream.ahead) and stream.ahead[0][1].done() and self._look(stream)
+
+    def _look(self, stream: Stream) -> bool:
+        frame, future = stream.ahead.popleft()
         try:
             found = future.result()
             if stream.perception is None:

@@ -123,7 +123,7 @@ class Follower:
         if of is not None and of.camera_m is not None:
             middle = np.array([[(box[0] + box[2]) / 2.0, (box[1] + box[3]) / 2.0]])
             road = of.road(middle, HEIGHT_M[track.kind if track.seen else CAR] / 2.0)
-            foot = of.picture(road)[0]
+            foot = of.picture(road)[0] if np.isfinite(road).all() else np.array([(box[0] + box[2]) / 2.0, box[3]])  # above the horizon
             return (float(foot[0]), float(foot[1])), (float(road[0, 0]), float(road[0, 1]))
         foot = np.array([(box[0] + box[2]) / 2.0, box[3]])
         road = of.road(foot[None]) if of is not None else np.full((1, 2), np.nan)

@@ -24,15 +24,16 @@ from headway.sensing.tracks import Track
 RED, YELLOW, GREEN = 1, 2, 4  # as `headway.roads` numbers the colours
 SYSTEMATIC = 0.01  # of a speed: heights that are assumed, boxes that tremble together
 SPEEDING_S, WRONG_S, WRONG_MPS, PASSED_M, STOPPED_S, YIELD_MPS = 0.4, 1.0, 2.0, 6.0, 1.5, 1.5
-LAMP_LOOKS, KEPT_CHANGES, UNDECIDED_S = 3, 400, 6.0
+LAMP_LOOKS, KEPT_CHANGES, UNDECIDED_S, STALE_S = 3, 400, 6.0, 180.0
 EVIDENCE_S, EVIDENCE_EVERY_S, EVIDENCE_WIDTH, JPEG_QUALITY = 2.5, 0.25, 960, 80
 
 
 class Signals:
-    """What each signal group showed, and since when. `put` in order of time; what a controller tells counts, not what a lamp looks like."""
+    """What each signal group showed, and since when. Late news go where they belong; what a controller tells counts, not what a lamp looks like."""
 
     def __init__(self) -> None:
         self._told: set[int] = set()
+        self._heard: dict[int, float] = defaultdict(lambda: -np.inf)
         self._looked: dict[int, tuple[int, float, int]] = {}
         self._times: dict[int, list[float]] = defaultdict(list)
         self._colours: dict[int, list[int]] = defaultdict(list)
@@ -42,8 +43,9 @@ class Signals:
         before, since, looks = self._looked.get(group, (0, at_s, 0))
         looks, since = (looks + 1, since) if colour == before else (1, at_s)
         self._looked[group] = colour, since, looks
-        if looks == LAMP_LOOKS and group not in self._told:
+        if looks >= LAMP_LOOKS and group not in self._told:
             self._add(since, group, colour)
+            self._heard[group] = at_s
 
     def put(self, at_s: float, group: int, colour: int) -> None:
         """What the controller says."""
@@ -51,16 +53,20 @@ class Signals:
         self._add(at_s, group, colour)
 
     def _add(self, at_s: float, group: int, colour: int) -> None:
-        if not self._colours[group] or self._colours[group][-1] != colour:
-            self._times[group].append(at_s)
-            self._colours[group].append(colour)
+        self._heard[group] = max(self._heard[group], at_s)
+        k = bisect.bisect_right(self._times[group], at_s)  # what comes late goes where it belongs
+        if k == 0 or self._colours[group][k - 1] != colour:
+            self._times[group].insert(k, at_s)
+            self._colours[group].insert(k, colour)
             if len(self._times[group]) > 2 * KEPT_CHANGES:
                 del self._times[group][:KEPT_CHANGES], self._colours[group][:KEPT_CHANGES]
 
     def at(self, group: int, at_s: float) -> tuple[int, float] | None:
-        """(colour, seconds that it had shown it), or None where nothing is known of that time."""
+        """(colour, seconds that it had shown it), or None where nothing is known of that time: nothing yet, or nothing for `STALE_S`."""
         k = bisect.bisect_right(self._times[group], at_s) - 1
-        return (self._colours[group][k], at_s - self._times[group][k]) if k >= 0 else None
+        if k < 0 or (k == len(self._times[group]) - 1 and at_s - self._heard[group] > STALE_S):
+            return None
+        return self._colours[group][k], at_s - self._times[group][k]
 
 
 @dataclass(frozen=True, slots=True)
