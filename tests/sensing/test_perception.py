@@ -248,3 +248,24 @@ def test_what_was_there_at_first_leaves_no_ghost():
 def test_long_things_are_trucks():
     _, seen = look(along(w=120, h=26, start=-120))
     assert {t.kind for s in seen[60:75] for t in s.tracks} == {TRUCK}
+
+
+def test_late_news_of_a_signal_go_where_they_belong_and_stale_ones_accuse_nobody():
+    signals = Signals()
+    signals.put(10.0, 0, 1)
+    signals.put(5.0, 0, 4)
+    assert signals.at(0, 7.0) == (4, 2.0)
+    assert signals.at(0, 12.0) == (1, 2.0)
+    assert signals.at(0, 4.0) is None
+    assert signals.at(0, 10.0 + 181.0) is None  # nobody has told anything for minutes
+    signals.put(150.0, 0, 1)
+    assert signals.at(0, 200.0) == (1, 190.0)
+
+
+def test_what_flies_above_the_horizon_harms_nothing():
+    plane = {"size": [320, 240], "camera_m": [0, 0, 8], "points": [
+        {"px": [60, 200], "m": [-5, 12]}, {"px": [260, 200], "m": [5, 12]}, {"px": [200, 120], "m": [8, 40]}, {"px": [120, 120], "m": [-8, 40]},
+    ]}  # fmt: skip
+    perception, seen = look(along(y=20.0), Site.of(plane))
+    assert any(s.tracks for s in seen)
+    assert np.isfinite(perception.measures.heat).all()

@@ -199,8 +199,9 @@ def test_no_other_file_of_the_machine_can_be_looked_at(service):
 
 def test_an_alert_stands_while_a_camera_is_away(service):
     with service.client("engineer") as client:
-        client.post("/streams", json={"id": "away", "source": "rtsp://127.0.0.1:9/x"})
+        client.post("/streams", json={"id": "away", "source": "rtsp://user:secret@127.0.0.1:9/x"})
         until(lambda: client.get("/monitoring/alerts").json())
+        assert "secret" not in client.get("/streams/away").text + client.get("/monitoring/alerts").text
         alert = client.get("/monitoring/alerts").json()[0]
         assert (alert["stream"], alert["metric"], alert["severity"]) == ("away", "failed", "critical")
         assert client.post("/streams/away/signals", json=[{"at_s": 1, "group": 0, "colour": 1}]).status_code == 409
@@ -215,5 +216,9 @@ def test_cameras_outlive_the_service(tmp_path, clip):
         client.post("/streams", json={"id": "a", "source": "clip.mp4", "repeat": True})
         client.post("/streams", json={"id": "b", "source": "clip.mp4", "start": False})
     assert (tmp_path / "cameras.json").stat().st_mode & 0o777 == 0o600
+    kept = json.loads((tmp_path / "cameras.json").read_text())
+    wrong = {"0 wrong": {"source": "clip.mp4", "site": {"size": [1, 1]}}, "1 gone": {"source": "gone.mp4"}}
+    (tmp_path / "cameras.json").write_text(json.dumps(wrong | kept))  # what does not begin must not take the others along
     with serving(tmp_path) as running, running.client("engineer") as client:
         until(lambda: {s["id"]: s["state"] for s in client.get("/streams").json()} == {"a": "running", "b": "stopped"})
+        assert set(json.loads((tmp_path / "cameras.json").read_text())) == {*wrong, *kept}
