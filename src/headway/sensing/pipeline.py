@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -96,12 +95,3 @@ def watch(source: Source, detector: Detector, perception: Perception | None = No
             yield perception.look(frame, found.result())
     finally:
         detector.forget(device)
-
-
-def timed(seen: Iterator[Seen]) -> Iterator[tuple[Seen, float]]:
-    """Each with the seconds that it took."""
-    begun = time.perf_counter()
-    for one in seen:
-        now = time.perf_counter()
-        yield one, now - begun
-        begun = now

@@ -21,7 +21,7 @@ from headway.sensing import SensingError
 
 Picture = NDArray[np.uint8]
 LIVE, PICTURES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp"), (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-RATE_SPAN_S = 5.0
+RATE_SPAN_S, DRIFT, SLEW = 5.0, 2e-4, 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Source:
         self._changed, self._stop = threading.Condition(), threading.Event()
         self._thread: threading.Thread | None = None
         self._times: deque[float] = deque(maxlen=256)
-        self._next_s, self._offset_s = -np.inf, np.inf
+        self._next_s, self._least_s, self._offset_s, self._stream_s = -np.inf, np.inf, 0.0, -np.inf
         self._base_s = self._last_s = 0.0  # a file that begins anew goes on in time
         self.told: Callable[[], None] | None = None
         self.nominal_hz = self.settings.rate_hz  # what the stream says of itself, once it is open
@@ -190,6 +190,7 @@ class Source:
         if not names:
             raise SensingError(f"there is no picture in the folder. Known endings: {', '.join(PICTURES)}")
         rate, begun = self.settings.rate_hz or 10.0, time.monotonic()
+        base = self._last_s + 1.0 / rate if self.health.received else 0.0
         self._set(clock="rate", length=len(names), connections=self.health.connections + 1)
         for k, name in enumerate(names):
             if self._stop.is_set():
@@ -200,7 +201,8 @@ class Source:
                 continue
             if self.settings.paced:
                 self._stop.wait(max(0.0, begun + k / rate - time.monotonic()))
-            self._put(Frame(k / rate, k, np.asarray(image, np.uint8), time.monotonic()))
+            self._last_s = base + k / rate
+            self._put(Frame(self._last_s, k, np.asarray(image, np.uint8), time.monotonic()))
         if not self.health.received:
             raise SensingError(f"none of the {len(names)} pictures in the folder can be read")
 
@@ -216,7 +218,7 @@ class Source:
             stream.thread_type = "SLICE"  # threads over frames add delay, and take from what looks at them
             rate = self.nominal_hz = float(stream.average_rate or stream.guessed_rate or 25)
             self._set(connections=self.health.connections + 1, fault="", length=int(stream.frames or 0))
-            self._offset_s, self._next_s = np.inf, -np.inf
+            self._least_s, self._next_s = np.inf, -np.inf
             self._base_s = self._last_s + 1.0 / rate if self.health.received else 0.0
             first, begun, number = None, time.monotonic(), 0
             for packet in box.demux(stream):
@@ -243,8 +245,14 @@ class Source:
 
     def _take_in(self, picture: Any, at_s: float, number: int) -> None:
         s = self.settings
-        if s.live:  # the least delay seen tells how the stream's clock and ours lie to one another
-            self._offset_s = min(self._offset_s, time.time() - at_s)
+        if (
+            s.live
+        ):  # the least delay, of late, tells how the stream's clock and ours lie to one another; it is followed slowly, so that time never goes back
+            ahead, passed = time.time() - at_s, at_s - self._stream_s
+            first = not np.isfinite(self._least_s) or not 0.0 < passed < 60.0
+            self._least_s = ahead if first else min(self._least_s + DRIFT * passed, ahead)
+            self._offset_s = ahead if first else self._offset_s + float(np.clip(self._least_s - self._offset_s, -SLEW * passed, SLEW * passed))
+            self._stream_s = at_s
             at_s += self._offset_s
         self._last_s = at_s
         if s.rate_hz and at_s < self._next_s - 0.5 / s.rate_hz * 0.1:
