@@ -15,10 +15,11 @@ from typing import Any
 
 from headway import telemetry
 from headway.config import NotifySettings
+from headway.engine.service import Recorder
 from headway.sensing import SensingError, Site, need_vision
 from headway.store import Intake
 
-TELL_EVERY_S, CRITICAL = 0.2, ("red_light", "wrong_way")
+TELL_EVERY_S, MOST_WAITING, CRITICAL = 0.2, 2_000, ("red_light", "wrong_way")
 Listener = Callable[[str, str, Any], None]
 
 
@@ -34,18 +35,14 @@ class CameraService:
         from headway.sensing.streams import StreamManager
 
         notify = notify or NotifySettings()
-        self._folder, self._tell, self._intake = folder, tell, intake
+        self._folder, self._tell, self._recorder = folder, tell, Recorder(intake, MOST_WAITING)
         self._file, self._told, self._lock = folder / "cameras.json", dict[str, float](), threading.Lock()
         self._wanted: dict[str, dict[str, Any]] = {}
-        self._waiting: list[tuple[str, list[tuple[Any, ...]]]] = []
         self._log = telemetry.log("sensing")
         hooks = tuple(Webhook(h.url, h.secret, h.attempts) for h in notify.webhooks)
         mail = Mail(**notify.mail.model_dump()) if notify.mail is not None else None
         self.notifier = Notifier(hooks, mail, folder / "undelivered.jsonl")
         self.manager = StreamManager(self._seen, _key(folder / "evidence.key"))
-        self._stop = threading.Event()
-        self._writer = threading.Thread(target=self._write, daemon=True, name="violations")
-        self._writer.start()
         self._begin_again()
 
     def add(self, name: str, wish: dict[str, Any], start: bool = True) -> Any:
@@ -91,8 +88,7 @@ class CameraService:
     def close(self) -> None:
         """End all; what was seen is recorded."""
         self.manager.close()
-        self._stop.set()
-        self._writer.join(10.0)
+        self._recorder.close()
         self.notifier.close(2.0)
 
     def _place(self, source: str) -> str:
@@ -138,34 +134,14 @@ class CameraService:
     def _violation(self, name: str, v: Any, at: datetime) -> None:
         row = (v.id, at.isoformat(), name, v.rule, v.confidence, json.dumps({**v.data, "at_s": v.at_s}), v.seal)
         pictures = [(v.id, k, shot, "\\x" + picture.hex()) for k, (shot, picture) in enumerate(v.pictures)]
-        with self._lock:
-            self._waiting.append(("violation", [row]))
-            if pictures:
-                self._waiting.append(("violation_picture", pictures))
+        self._recorder.put("violation", row)
+        for shown in pictures:
+            self._recorder.put("violation_picture", shown)
         told = {"at": at.isoformat(), "at_s": v.at_s, "device": name, "confidence": v.confidence, "data": v.data}
         news = {"kind": f"violation.{v.rule}", "id": v.id, **told}
         self._tell("alerts", name, news)
         self._tell("monitoring", name, news)
         self.notifier.tell(f"violation.{v.rule}", v.id, news, v.rule in CRITICAL)
-
-    def _write(self) -> None:
-        while not self._stop.wait(0.5):
-            self._flush()
-        self._flush()
-
-    def _flush(self) -> None:
-        with self._lock:
-            taken, self._waiting = self._waiting, []
-        tables: dict[str, list[tuple[Any, ...]]] = {}
-        for table, rows in taken:
-            tables.setdefault(table, []).extend(rows)
-        for table, rows in tables.items():
-            try:
-                self._intake.write(table, rows)
-            except Exception as error:  # neither database nor disk: kept, and tried again
-                self._log.error("violations could not be recorded", error=str(error))
-                with self._lock:
-                    self._waiting = [(table, rows), *self._waiting][:10_000]
 
 
 def _key(path: Path) -> bytes:

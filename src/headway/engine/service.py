@@ -30,9 +30,13 @@ FLUSH_S, MOST_WAITING = 1.0, 200_000
 
 
 class Recorder:
-    """Puts what engines tell into the record, a batch a second, in a thread of its own: an engine never waits for the database."""
+    """Puts what engines and cameras tell into the record, a batch a second, in a thread of its own: they never wait for the database.
 
-    def __init__(self, intake: Intake) -> None:
+    most: rows that may wait here when neither database nor disk takes them; then the oldest go, counted in `lost`.
+    """
+
+    def __init__(self, intake: Intake, most: int = MOST_WAITING) -> None:
+        self._most = most
         self._intake, self._waiting, self._lock = intake, deque[tuple[str, tuple[Any, ...]]](), threading.Lock()
         self.lost, self.trouble, self._stop = 0, "", threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="recorder")
@@ -40,7 +44,7 @@ class Recorder:
 
     def put(self, table: str, row: tuple[Any, ...]) -> None:
         with self._lock:
-            if len(self._waiting) >= MOST_WAITING:
+            if len(self._waiting) >= self._most:
                 self._waiting.popleft()
                 self.lost += 1
             self._waiting.append((table, row))
