@@ -13,9 +13,10 @@ import numpy as np
 from headway.plants.sumo import SumoSettings
 from headway.roads import read_network, read_shapes
 from headway.roads.catalogue import scenario
-from headway.sensing.detect import Detector, MotionDetector
+from headway.sensing.detect import Detector
 from headway.sensing.film import FilmedPlant
 from headway.sensing.measures import crossing
+from headway.sensing.motion import MotionDetector
 from headway.sensing.pipeline import Perception
 from headway.sensing.rendered import Painter, site_file, view_of
 from headway.sensing.site import Site

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.sensing.scenes import SITE, along, pictures
 
 from headway.sensing import Calibration, CalibrationError, SensingError, Site
-from headway.sensing.detect import CAR, PERSON, TRUCK, MotionDetector, OnnxDetector
+from headway.sensing.detect import CAR, PERSON, TRUCK, OnnxDetector
 from headway.sensing.measures import predicted
+from headway.sensing.motion import MotionDetector
 from headway.sensing.pipeline import Perception
 from headway.sensing.violations import Signals, blurred, lamp_colour, sealed
 

@@ -6,7 +6,7 @@ import ast
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -27,7 +27,6 @@ PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "OpenVINOExec
 STRIDES = (8, 16, 32)
 cv2.setNumThreads(1)  # streams run side by side; threads within one picture only get in their way
 GREY_BORDER = 114
-HOLE_EDGES = 1.3
 
 
 class Detector(Protocol):
@@ -194,126 +193,3 @@ def _grid(width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.floa
             strides.append(np.full((x.size, 1), s))
         _grids[width, height] = np.concatenate(cells).astype(np.float32), np.concatenate(strides).astype(np.float32)
     return _grids[width, height]
-
-
-@dataclass
-class _Background:
-    """Of one stream: the empty street, as far as it is known."""
-
-    mean: NDArray[np.float32]
-    shown: Picture
-    noise: float = 6.0
-    seen: int = 0
-    shade: float = 0.55
-    shades: NDArray[np.float64] = field(default_factory=lambda: np.zeros(64))
-
-
-@dataclass
-class MotionDetector:
-    """What differs from the background, which learns quickly where nothing is and hardly where something stands.
-
-    least_px: smallest area of a box; work_width: larger pictures are made smaller first. A vehicle that was there before the camera looked
-    is found when it drives off; the hole that it leaves is closed when nothing moves in it.
-    """
-
-    least_px: int = 60
-    work_width: int = 1280
-    threads: int = 1
-    learning: float = 0.03
-    forgetting: float = 0.0004
-    _known: dict[str, _Background] = field(default_factory=dict)
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector"))
-
-    def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
-        return self._pool.submit(self._one, key, image)
-
-    def forget(self, key: str) -> None:
-        self._known.pop(key, None)
-
-    def _one(self, key: str, image: Picture) -> sv.Detections:
-        scale = min(self.work_width / image.shape[1], 1.0)
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1.0 else image
-        small = cv2.blur(small, (3, 3))
-        of = self._known.get(key)
-        if of is None or of.shown.shape != small.shape:
-            of = self._known[key] = _Background(small.astype(np.float32), small.copy())
-        mask, changed = self._differing(of, small)
-        self._learn(of, small, changed)
-        least, found = self.least_px * scale * scale, []
-        for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
-            area = cv2.contourArea(outline)
-            if area >= least:
-                x, y, w, h = cv2.boundingRect(outline)
-                if area >= 0.2 * w * h and not (of.seen % 5 == 0 and self._is_hole(of, small, outline, (x, y, w, h))):
-                    middle = cv2.moments(outline)  # of the whole outline: it trembles less than the outermost pixels do
-                    dx, dy = middle["m10"] / middle["m00"] - x - w / 2.0, middle["m01"] / middle["m00"] - y - h / 2.0
-                    inside = x > 1 and y > 1 and x + w < mask.shape[1] - 1 and y + h < mask.shape[0] - 1
-                    dx, dy = (dx, dy) if inside else (0.0, 0.0)
-                    found.append((x + dx, y + dy, x + w + dx, y + h + dy, area / (w * h)))
-        if not found:
-            return sv.Detections.empty()
-        table = np.array(found, np.float32)
-        sure = np.clip(0.5 + 0.5 * table[:, 4], 0.0, 1.0)
-        return sv.Detections(xyxy=table[:, :4] / scale, confidence=sure, class_id=np.full(len(table), VEHICLE))
-
-    def _is_hole(self, of: _Background, small: Picture, outline: Any, box: tuple[int, int, int, int]) -> bool:
-        """Whether it is the background that shows something here, and the street does not any more: then its outline is an edge there, not here.
-
-        It is closed at once.
-        """
-        x, y, w, h = box
-        x0, y0, x1, y1 = max(x - 3, 0), max(y - 3, 0), min(x + w + 3, small.shape[1]), min(y + h + 3, small.shape[0])
-        rim = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.drawContours(rim, [outline], -1, 255, 3, offset=(-x0, -y0))
-        edges = []
-        for image in (small, of.shown):
-            grey = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_BGR2GRAY)
-            slope = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-            edges.append(float(cv2.mean(slope, rim)[0]))
-        if edges[1] < HOLE_EDGES * edges[0]:
-            return False
-        cv2.drawContours(rim, [outline], -1, 255, -1, offset=(-x0, -y0))
-        rim = np.asarray(cv2.dilate(rim, np.ones((7, 7), np.uint8)), np.uint8)
-        for to in (of.mean, of.shown):
-            to[y0:y1, x0:x1][rim > 0] = small[y0:y1, x0:x1][rim > 0]
-        return True
-
-    def _differing(self, of: _Background, small: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Where something stands; and where anything differs, shadows too."""
-        far = cv2.absdiff(small, of.shown)
-        level = max(4.0 * of.noise, 12.0)
-        most = cv2.max(cv2.max(far[:, :, 0], far[:, :, 1]), far[:, :, 2])
-        mask = np.asarray(cv2.threshold(most, level, 255, cv2.THRESH_BINARY)[1], np.uint8)
-        changed = mask.copy()
-        self._lighten(of, small, mask)
-        mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
-        return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8), changed
-
-    def _lighten(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
-        """Take shadows out of the mask: all colours darker by one and the same share, which is the same all over the picture and learned from it."""
-        rows, columns = np.nonzero(mask)
-        if not len(rows):
-            return
-        share = small[rows, columns].astype(np.float32) / np.maximum(of.shown[rows, columns], 12)
-        mean = share.mean(1)
-        even = (share.max(1) - share.min(1) < 0.09) & (mean < 0.9)
-        of.shades = 0.95 * of.shades + np.bincount((mean[even] * 64).astype(np.int64), minlength=64)[:64]
-        smooth = np.convolve(of.shades[16:54], [1.0, 2.0, 1.0], "same")
-        of.shade = (int(smooth.argmax()) + 16.5) / 64.0
-        dark = even & (np.abs(mean - of.shade) < 0.045)
-        mask[rows[dark], columns[dark]] = 0
-
-    def _learn(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
-        of.seen += 1
-        if of.seen > 30 and of.seen % 4:
-            return
-        rate = max(self.learning, 1.0 / of.seen) if of.seen <= 30 else self.learning * 4.0
-        grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))
-        free = cv2.bitwise_not(grown)
-        cv2.accumulateWeighted(small, of.mean, rate, free)
-        cv2.accumulateWeighted(small, of.mean, self.forgetting, grown)
-        if of.seen <= 30 or of.seen % 40 == 0:
-            few = cv2.absdiff(small[::7, ::7], of.shown[::7, ::7])[free[::7, ::7] > 0]
-            if len(few):
-                of.noise = 0.9 * of.noise + 0.1 * float(np.median(few)) * 1.48
-        of.shown = cv2.convertScaleAbs(of.mean)

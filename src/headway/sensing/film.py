@@ -13,7 +13,8 @@ from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.plants.sumo.profiles import likely_links
 from headway.roads import Network, read_shapes
 from headway.sensing import SensingError, need_vision
-from headway.sensing.detect import Detector, MotionDetector
+from headway.sensing.detect import Detector
+from headway.sensing.motion import MotionDetector
 from headway.sensing.pipeline import Perception
 from headway.sensing.rendered import Painter, site_file, view_of
 from headway.sensing.site import Site

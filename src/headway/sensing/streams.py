@@ -17,7 +17,8 @@ import supervision as sv
 
 from headway import telemetry
 from headway.sensing import SensingError
-from headway.sensing.detect import Detector, MotionDetector, OnnxDetector
+from headway.sensing.detect import Detector, OnnxDetector
+from headway.sensing.motion import MotionDetector
 from headway.sensing.overlay import drawn, jpeg
 from headway.sensing.pipeline import Perception, Seen, plain, site_of
 from headway.sensing.site import Site

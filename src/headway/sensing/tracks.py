@@ -14,7 +14,7 @@ from headway.sensing.site import Calibration
 from headway.values import FloatArray
 
 SURE, OVERLAP, CONFIRMED = 0.32, 0.25, 3  # docs/decisions/0008-vision.md
-SPEED_SPAN_S, LEAST_SPAN_S, LEAST_POINTS = 1.0, 0.35, 5
+SPEED_SPAN_S, LEAST_SPAN_S, LEAST_POINTS, CUBIC_POINTS, ROUNDS = 1.0, 0.35, 5, 8, 3
 LAG_S, STANDING_MPS, MOVING_MPS, COAST_S, KEPT_S, BORDER_PX = 0.1, 0.5, 1.0, 0.4, 20.0, 3.0
 HEIGHT_M = {PERSON: 1.7, BICYCLE: 1.6, CAR: 1.5, MOTORCYCLE: 1.5, BUS: 3.0, TRUCK: 3.0, VEHICLE: 1.5}
 
@@ -38,7 +38,7 @@ class Track:
     boxes: deque[FloatArray] = field(default_factory=deque)
     length_m: float = np.nan
     speed_mps: float = np.nan
-    mean_mps: float = np.nan  # in the middle of the last second, with its standard error: what a violation rests on
+    mean_mps: float = np.nan  # over the last second, with its standard error: what a violation rests on
     mean_se_mps: float = np.nan
     velocity: tuple[float, float] = (np.nan, np.nan)
     standing_since_s: float = np.nan
@@ -130,7 +130,7 @@ class Follower:
         return (float(foot[0]), float(foot[1])), (float(road[0, 0]), float(road[0, 1]))
 
     def _measure(self, track: Track) -> None:
-        """From a parabola through the last second, where the whole of it was in the picture: the speed `LAG_S` ago, and in its middle."""
+        """The speed `LAG_S` ago and the mean over the last second, of the points where the whole of it was in the picture."""
         if self._calibration is None:
             return
         if np.isnan(track.length_m) or track.seen % 5 == 0:
@@ -143,12 +143,9 @@ class Follower:
             track.speed_mps = track.mean_mps = track.mean_se_mps = np.nan
             return
         t = np.array([track.times[k] for k in rows])
-        xy = np.array([track.road[k] for k in rows])
-        middle = float(t.mean())
-        curve, error = _parabola(t - middle, xy)
-        velocity = curve[1] + 2.0 * (track.at_s - LAG_S - middle) * curve[2]
-        track.velocity, track.speed_mps = (float(velocity[0]), float(velocity[1])), float(np.hypot(*velocity))
-        track.mean_mps, track.mean_se_mps = float(np.hypot(*curve[1])), error
+        of = fitted(t - track.at_s, np.array([track.road[k] for k in rows]))
+        track.velocity, track.speed_mps = of.velocity, float(np.hypot(*of.velocity))
+        track.mean_mps, track.mean_se_mps = of.mean_mps, of.mean_se_mps
 
     def _still(self, track: Track) -> float:
         """Without a calibration: a tenth of its own size a second counts as 1 m/s."""
@@ -167,15 +164,38 @@ class Follower:
         return PERSON if length < 1.3 else MOTORCYCLE if length < 3.0 else CAR if length < 8.5 else TRUCK
 
 
-def _parabola(t: FloatArray, xy: FloatArray) -> tuple[FloatArray, float]:
-    """Coefficients (3, 2) by least squares, points that lie off (Huber) weighing less; and the standard error of the speed at t = 0, the middle."""
-    powers, weights = np.vander(t, 3, increasing=True), np.ones(len(t))
-    for _ in range(3):
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """velocity: `LAG_S` before the last point, m/s; mean_mps: length of the way over the time of all points, with its standard error."""
+
+    velocity: tuple[float, float]
+    mean_mps: float
+    mean_se_mps: float
+
+
+def fitted(t: FloatArray, xy: FloatArray) -> Motion:
+    """A track's motion, from times (n,) up to 0 and places (n, 2), metres: polynomials by least squares, points that lie off (Huber) weighing less.
+
+    A parabola tells the velocity now: a cubic trembles at its end. A cubic tells the way: a parabola cuts turns short, by some 4 %.
+    """
+    terms = 4 if len(t) >= CUBIC_POINTS else 3
+    middle, weights = t - (t[0] + t[-1]) / 2.0, np.ones(len(t))
+    powers = middle[:, None] ** np.arange(terms)
+    for _ in range(ROUNDS):
         by = powers.T * weights
-        found = np.linalg.solve(by @ powers, by @ xy)
-        rest = np.hypot(*(xy - powers @ found).T)
-        weights = np.minimum(1.0, 2.2 * (float(np.median(rest)) + 1e-3) / np.maximum(rest, 1e-9))
-    along = found[1] / max(float(np.hypot(*found[1])), 1e-6)
-    off = (xy - powers @ found) @ along
-    variance = float(np.square(off).sum()) / max(len(t) - 3, 1)
-    return np.asarray(found, np.float64), float(np.sqrt(variance / float(t @ t)))
+        normal, right = by @ powers, by @ xy
+        curve = np.linalg.solve(normal, right)
+        rest = xy - powers @ curve
+        off = np.sqrt(np.einsum("ij,ij->i", rest, rest))
+        weights = np.minimum(1.0, 2.2 * (float(np.partition(off, len(off) // 2)[len(off) // 2]) + 1e-3) / np.maximum(off, 1e-9))
+    bend = np.linalg.solve(normal[:3, :3], right[:3])
+    velocity = bend[1] + 2.0 * (middle[-1] - LAG_S) * bend[2]
+    span = middle[-1] - middle[0]
+    at = np.linspace(middle[0], middle[-1], 11)
+    steps = (at[:, None] ** np.arange(terms - 1) * np.arange(1, terms)) @ curve[1:]
+    ends = powers[-1] - powers[0]
+    moved = ends @ curve
+    along = moved / max(float(np.hypot(*moved)), 1e-6)
+    variance = float(np.square(rest @ along).sum()) / max(len(t) - terms, 1) * float(ends @ np.linalg.solve(normal, ends)) / span**2
+    mean = float(np.sqrt(np.einsum("ij,ij->i", steps, steps)).mean())
+    return Motion((float(velocity[0]), float(velocity[1])), mean, float(np.sqrt(variance)))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from headway.sensing import SensingError
-from headway.sensing.detect import CLASSES, Detector, MotionDetector, OnnxDetector
+from headway.sensing.detect import CLASSES, Detector, OnnxDetector
+from headway.sensing.motion import MotionDetector
 from headway.sensing.overlay import Film, drawn, heat_map, jpeg
 from headway.sensing.pipeline import Perception, Seen, site_of
 from headway.sensing.pipeline import watch as look_on
