@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.plants.sumo.plant import Scene
 from headway.plants.sumo.profiles import likely_links
 from headway.roads import Network, read_shapes
 from headway.sensing import SensingError, need_vision
@@ -22,6 +23,7 @@ from headway.sensing.sources import Frame, Picture
 from headway.sensing.tracks import Track
 from headway.values import ColourArray, FloatArray, Observation, Vehicles
 
+LANE_CHANGE_S, JUMP_M = 2.0, (1.5, 8.0)
 SPEEDER_FACTOR, IGNORES_RED = 1.6, 7  # of SUMO's speed modes: only its own limits count
 COLOUR_OF = {"r": 1, "s": 1, "u": 1, "y": 2, "g": 3, "G": 4, "O": 0, "o": 0}
 Shot = Callable[[float, Picture, list[dict[str, Any]], ColourArray], None]
@@ -35,6 +37,35 @@ def filmed(settings: SumoSettings, rate_hz: float) -> SumoSettings:
     return replace(settings, extra=(*settings.extra, "--step-length", f"{step_ms / 1000.0:g}"))
 
 
+@dataclass
+class Drift:
+    """In the simulation a vehicle is in the next lane from one step to the next; before a camera it takes `LANE_CHANGE_S` over it, as drivers do."""
+
+    step_s: float
+    _at: dict[int, FloatArray] = field(default_factory=dict)
+    _off: dict[int, tuple[FloatArray, float]] = field(default_factory=dict)  # how far it still is to the side, m, when it began; seconds left
+
+    def smooth(self, scene: Scene) -> Scene:
+        """The same scene, with who changes lanes on the way there. One call a step."""
+        at = scene.at_m.astype(np.float64)
+        angle = np.radians(scene.angle_deg.astype(np.float64))
+        left = np.c_[-np.cos(angle), np.sin(angle)]
+        before, self._at = self._at, dict(zip(scene.number.tolist(), at, strict=True))
+        self._off = {n: (off, s - self.step_s) for n, (off, s) in self._off.items() if s > self.step_s and n in self._at}
+        for k, number in enumerate(scene.number.tolist()):
+            if number in before:
+                aside = float((at[k] - before[number]) @ left[k])
+                if JUMP_M[0] < abs(aside) < JUMP_M[1]:
+                    self._off[number] = (self._still_off(number) - aside * left[k], LANE_CHANGE_S)
+        shown = np.array([at[k] + self._still_off(n) for k, n in enumerate(scene.number.tolist())], np.float32).reshape(-1, 2)
+        return replace(scene, at_m=shown)
+
+    def _still_off(self, number: int) -> FloatArray:
+        off, seconds = self._off.get(number, (np.zeros(2), 0.0))
+        share = seconds / LANE_CHANGE_S
+        return off * share * share * (3.0 - 2.0 * share)
+
+
 class FilmedPlant(SumoPlant):
     """A street with a camera over one junction. shot: takes each picture, with the truth.
 
@@ -44,6 +75,7 @@ class FilmedPlant(SumoPlant):
     def __init__(self, settings: SumoSettings, network: Network, painter: Painter, rate_hz: float, shot: Shot, violators: float = 0.0) -> None:
         super().__init__(filmed(settings, rate_hz), network)
         self.painter, self._shot, self._violators = painter, shot, violators
+        self._drift = Drift(1.0 / rate_hz)
 
     def advance(self, period_s: float) -> None:
         for _ in range(max(round(period_s / self._step_s), 1)):
@@ -51,7 +83,7 @@ class FilmedPlant(SumoPlant):
             if self._violators:
                 self._spoil()
             shown = self.shown if self._started else self.programme_colours()
-            image, truth = self.painter.shoot(self.scene(), shown)
+            image, truth = self.painter.shoot(self._drift.smooth(self.scene()), shown)
             self._shot(self.time_s, image, truth, shown)
 
     def run_up(self, seconds: float) -> None:
