@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import threading
+import time
+
+import cv2
 import numpy as np
 
 from headway.sensing.overlay import Film
@@ -44,3 +50,34 @@ def along(y=100.0, speed_px=60.0, w=45, h=20, colour=(40, 60, 200), start=-45.0,
         return [(min(x, stop_at) if stop_at is not None else x, y, w, h, colour)]
 
     return at
+
+
+@contextlib.contextmanager
+def camera(frames, every_s=0.02, repeat=False):
+    """A network camera on this machine that shows the frames as MJPEG; its address."""
+    shots, over = [bytes(cv2.imencode(".jpg", f.image)[1]) for f in frames], threading.Event()
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not over.is_set():
+                    for shot in shots:
+                        self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(shot) + shot + b"\r\n")
+                        time.sleep(every_s)
+                    if not repeat:
+                        break
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()

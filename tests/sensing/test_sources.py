@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.server
 import itertools
 import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import cv2
 import pytest
-from tests.sensing.scenes import along, film, pictures
+from tests.sensing.scenes import along, camera, film, pictures
 
 from headway.sensing import SensingError
 from headway.sensing.sources import Source, SourceSettings
@@ -80,32 +77,14 @@ def test_an_rtsp_camera_that_dies_comes_back():
     assert camera.health.state == "idle"
 
 
-def test_http_mjpeg(tmp_path):
-    shots = [bytes(cv2.imencode(".jpg", f.image)[1]) for f in pictures(along(), 2.0)]
-
-    class Camera(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            for shot in shots:
-                with contextlib.suppress(OSError):
-                    self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(shot) + shot + b"\r\n")
-                time.sleep(0.02)
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    camera = Source(SourceSettings(f"http://127.0.0.1:{server.server_port}/", delay_s=0.1, policy="queue"))
-    camera.start()
-    try:
-        assert all(camera.take(10.0) is not None for _ in range(20))
-    finally:
-        camera.stop()
-        server.shutdown()
-        server.server_close()
+def test_http_mjpeg():
+    with camera(pictures(along(), 2.0)) as address:
+        source = Source(SourceSettings(address, delay_s=0.1, policy="queue"))
+        source.start()
+        try:
+            assert all(source.take(10.0) is not None for _ in range(20))
+        finally:
+            source.stop()
 
 
 def test_a_file_gives_all_frames_with_its_own_time(clip):

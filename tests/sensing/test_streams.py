@@ -14,8 +14,11 @@ import httpx
 import pytest
 from aiosmtpd.controller import Controller
 from tests.api.service import serving
-from tests.sensing.scenes import SITE, along, film
+from tests.sensing.scenes import SITE, along, camera, film, pictures
 
+from headway.config import Settings, overridden
+from headway.engine.messages import Task
+from headway.engine.service import StreetService
 from headway.sensing import SensingError, Site
 from headway.sensing.notify import Mail, Notifier, Webhook
 from headway.sensing.sources import SourceSettings
@@ -204,7 +207,7 @@ def test_an_alert_stands_while_a_camera_is_away(service):
         assert "secret" not in client.get("/streams/away").text + client.get("/monitoring/alerts").text
         alert = client.get("/monitoring/alerts").json()[0]
         assert (alert["stream"], alert["metric"], alert["severity"]) == ("away", "failed", "critical")
-        assert client.post("/streams/away/signals", json=[{"at_s": 1, "group": 0, "colour": 1}]).status_code == 409
+        assert client.post("/streams/away/signals", json=[{"at_s": 1, "group": 0, "colour": 1}]).status_code == 200
         client.delete("/streams/away")
         assert client.get("/monitoring/alerts").json() == []
 
@@ -222,3 +225,33 @@ def test_cameras_outlive_the_service(tmp_path, clip):
     with serving(tmp_path) as running, running.client("engineer") as client:
         until(lambda: {s["id"]: s["state"] for s in client.get("/streams").json()} == {"a": "running", "b": "stopped"})
         assert set(json.loads((tmp_path / "cameras.json").read_text())) == {*wrong, *kept}
+
+
+def test_a_camera_knows_what_the_signals_of_its_street_show(tmp_path):
+    def streets(tell, intake):
+        service = StreetService(tell, intake)
+        changes = {"street": {"scenario": "cologne1"}, "loop": {"realtime": 20.0}, "recovery": {"folder": str(tmp_path / "run")}}
+        service.start("headway", Task(overridden(Settings(), changes)))
+        return service
+
+    def right(stream, live):
+        """What the stream knows of this moment is what the street told last."""
+        colours = live.colours.copy()
+        return len(colours) > 5 and {g: (stream.signals.at(g, time.time() + 1.0) or (0,))[0] for g in colours} == {
+            g: c for g, (_, c) in colours.items()
+        }
+
+    with camera(pictures(along()), repeat=True) as address, serving(tmp_path, streets) as running, running.client("engineer") as client:
+        assert client.post("/streams", json={"id": "file", "source": "x.mp4", "street": "headway"}).status_code == 422
+        live = running.app.state.service.streets["headway"]
+        until(lambda: len(live.colours) > 5)
+        assert client.post("/streams", json={"id": "a", "source": address, "street": "headway"}).status_code == 201
+        stream = running.app.state.cameras.manager.streams["a"]
+        assert right(stream, live)
+        before = dict(live.colours)
+        until(lambda: stream.processed > 10 and live.colours != before and right(stream, live))
+        client.put("/streams/a/site", json=SITE)
+        until(lambda: right(stream, live))
+        client.post("/streams/a/stop")
+        client.post("/streams/a/start")
+        until(lambda: right(stream, live))

@@ -82,7 +82,7 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
     state.cache = Cache(settings.redis_url, settings.cache_s)
     state.relay = Relay(settings.redis_url, state.hub) if settings.redis_url else None
     state.cameras, state.cameras_lock = None, threading.Lock()
-    state.make_cameras = lambda: CameraService(settings.folder, state.hub.tell, state.intake, settings.notify)
+    state.make_cameras = lambda: CameraService(settings.folder, state.hub.tell, state.intake, settings.notify, state.service)
     app.middleware("http")(_audited)
     app.add_middleware(Around, per_minute=settings.per_minute, redis_url=settings.redis_url)
     if settings.origins:

@@ -34,6 +34,7 @@ class StreamIn(BaseModel):
     """A camera. source: an address, or a file in the data folder's `media`. detector: motion, or a model in its `models`.
 
     site: calibration, lines, zones and rules, as `headway watch --calibration` takes them. paced: a file comes in its own time.
+    street: a street that runs here and whose signals the camera sees; then the site's groups are numbered as that street's signal groups.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,6 +47,7 @@ class StreamIn(BaseModel):
     paced: bool = True
     repeat: bool = False
     blur: bool = True
+    street: str = Field(default="", max_length=64, pattern=r"^[A-Za-z0-9_-]*$", examples=["headway"])
     start: bool = True
 
 
@@ -152,11 +154,9 @@ def set_site(service: Cameras, of: Stream, site: dict[str, Any]) -> DoneOut:
 @router.post("/streams/{stream_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])
 def signals(of: Stream, told: Annotated[list[SignalIn], Field(max_length=1000)]) -> DoneOut:
     """What the signals before this camera show, so that who drives on red is known."""
-    if of.perception is None:
-        raise ProblemError(409, "the camera has not seen anything yet; tell it when it runs.")
     with of.lock:
         for change in sorted(told, key=lambda c: c.at_s):
-            of.perception.signals.put(change.at_s, change.group, change.colour)
+            of.signals.put(change.at_s, change.group, change.colour)
     return DoneOut(detail=f"{len(told)} taken")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from headway import telemetry
 from headway.config import NotifySettings
-from headway.engine.service import Recorder
+from headway.engine.service import Recorder, StreetService
 from headway.sensing import SensingError, Site, need_vision
 from headway.store import Intake
 
@@ -26,10 +26,13 @@ Listener = Callable[[str, str, Any], None]
 class CameraService:
     """Cameras by id, kept in `cameras.json` of the folder (they hold passwords: only this user may read it) and started again with the service.
 
-    tell(topic, source, message): for whoever listens, from the cameras' thread. Raises SensingError where the extra `vision` is missing.
+    tell(topic, source, message): for whoever listens, from the cameras' thread. streets: whose signals a camera may see.
+    Raises SensingError where the extra `vision` is missing.
     """
 
-    def __init__(self, folder: Path, tell: Listener, intake: Intake, notify: NotifySettings | None = None) -> None:
+    def __init__(
+        self, folder: Path, tell: Listener, intake: Intake, notify: NotifySettings | None = None, streets: StreetService | None = None
+    ) -> None:
         need_vision()
         from headway.sensing.notify import Mail, Notifier, Webhook
         from headway.sensing.streams import StreamManager
@@ -43,10 +46,16 @@ class CameraService:
         mail = Mail(**notify.mail.model_dump()) if notify.mail is not None else None
         self.notifier = Notifier(hooks, mail, folder / "undelivered.jsonl")
         self.manager = StreamManager(self._seen, _key(folder / "evidence.key"))
+        self._streets = streets
+        if streets is not None:
+            streets.on_signals = self._hear
         self._begin_again()
 
     def add(self, name: str, wish: dict[str, Any], start: bool = True) -> Any:
-        """wish: source, detector (motion, or a model's name in the folder `models`), rate_hz, site, paced, repeat, blur. Raises SensingError."""
+        """wish: source, detector (motion, or a model's name in the folder `models`), rate_hz, site, paced, repeat, blur, street.
+
+        Raises SensingError.
+        """
         from headway.sensing.sources import SourceSettings
         from headway.sensing.streams import StreamSettings
 
@@ -55,16 +64,18 @@ class CameraService:
         detector = wish.get("detector", "motion")
         if detector != "motion":
             detector = str(self._folder / "models" / f"{detector}.onnx")
+        if wish.get("street") and not source.live:
+            raise SensingError(f"stream {name}, street: only a live camera (rtsp://, http://) sees the signals of a street that runs now.")
         site = Site.of(wish["site"], f"stream {name}, site") if wish.get("site") else None
         stream = self.manager.add(StreamSettings(name, source, detector, site, wish.get("blur", True)))
         self._keep(name, wish | {"started": start})
         if start:
-            self.manager.start(name)
+            self._begin(name)
         return stream
 
     def start(self, name: str) -> None:
         """Raises KeyError for an unknown one, as the next two."""
-        self.manager.start(name)
+        self._begin(name)
         self._keep(name, self._wanted[name] | {"started": True})
 
     def stop(self, name: str) -> None:
@@ -83,13 +94,34 @@ class CameraService:
     def set_site(self, name: str, site: dict[str, Any]) -> None:
         """Another site from now on; the camera begins anew with it. Raises SensingError, KeyError; then nothing has changed."""
         self.manager.set_site(name, Site.of(site, f"stream {name}, site"))
+        if self.manager.streams[name].running:
+            self._begin(name)
         self._keep(name, self._wanted[name] | {"site": site})
 
     def close(self) -> None:
         """End all; what was seen is recorded."""
+        if self._streets is not None:
+            self._streets.on_signals = None
         self.manager.close()
         self._recorder.close()
         self.notifier.close(2.0)
+
+    def _begin(self, name: str) -> None:
+        self.manager.start(name)
+        street = self._wanted[name].get("street")
+        if street and self._streets is not None and street in self._streets.streets:
+            told = [(at, group, colour) for group, (at, colour) in self._streets.streets[street].colours.copy().items()]
+            self._hear(street, sorted(told))
+
+    def _hear(self, street: str, told: list[tuple[float, int, int]]) -> None:
+        """What the signals of a street show now, to each camera that sees them."""
+        for name, wish in list(self._wanted.items()):
+            stream = self.manager.streams.get(name)
+            if wish.get("street") == street and stream is not None:
+                with stream.lock:
+                    for change in told:
+                        stream.signals.put(*change)
+                    stream.signals.confirm(time.time())
 
     def _place(self, source: str) -> str:
         """An address, or a file in the folder `media`: no other file of this machine can be asked for."""

@@ -26,6 +26,7 @@ from headway.store import Intake
 from headway.values import Event
 
 Listener = Callable[[str, str, Any], None]
+SignalListener = Callable[[str, list[tuple[float, int, int]]], None]
 FLUSH_S, MOST_WAITING = 1.0, 200_000
 
 
@@ -98,6 +99,7 @@ class Live:
     kept_s: float = -1e9
     waited: float = 0.0
     thread: Any = None
+    colours: dict[int, tuple[float, int]] = field(default_factory=dict)  # of each signal group what it shows, and since when (seconds since 1970)
 
 
 class StreetService:
@@ -107,6 +109,7 @@ class StreetService:
         self._tell, self._intake = tell or _nobody, intake
         self.recorder = Recorder(intake) if intake is not None else None
         self.streets: dict[str, Live] = {}
+        self.on_signals: SignalListener | None = None  # told of each change of colour: (seconds since 1970, signal group, colour)
         self._lock, self._stopping = threading.Lock(), False
         self._log = telemetry.log("engine")
 
@@ -181,6 +184,7 @@ class StreetService:
         if isinstance(message, Snapshot):
             self._see(live, message)
         elif isinstance(message, Signals):
+            self._tell_signals(live, message)
             for at_s, group, colour in message.changes:
                 junction = live.network.junctions[live.network.group_junction[group]]
                 self._keep("signal_state", (live.run, at_s, junction.id, group - junction.first, colour))
@@ -193,6 +197,7 @@ class StreetService:
                 live.network = read_network(scenario(live.scenario).net)
                 self._next_run(live)
                 live.history.clear()
+                live.colours.clear()
             live.events.append(message)
             live.numbers += 1
             self._keep("event", (live.run, live.numbers, message.at_s, message.kind, message.junction, _json(message.data)))
@@ -210,8 +215,21 @@ class StreetService:
         elif isinstance(message, Done):
             live.finished = True
 
+    def _tell_signals(self, live: Live, message: Signals) -> None:
+        """Simulated time becomes the time of day by the newest of both, and the pace."""
+        if not message.changes:
+            return
+        pace, newest, now = live.task.settings.loop.realtime, message.changes[-1][0], time.time()
+        told = [(now - (newest - at_s) / pace if pace > 0.0 else now, group, colour) for at_s, group, colour in message.changes]
+        live.colours |= {group: (at, colour) for at, group, colour in told}
+        if self.on_signals is not None:
+            self.on_signals(live.name, told)
+
     def _see(self, live: Live, snapshot: Snapshot) -> None:
         live.snapshot = snapshot
+        if len(live.colours) < len(snapshot.shown):  # those that have not changed yet
+            now = time.time()
+            live.colours = {g: (now, colour) for g, colour in enumerate(snapshot.shown)} | live.colours
         if snapshot.time_s - live.kept_s >= 5.0 or snapshot.time_s < live.kept_s:
             live.kept_s = snapshot.time_s
             wait = sum(j.longest_wait_s for j in snapshot.junctions) / max(len(snapshot.junctions), 1)

@@ -100,7 +100,8 @@ class Painter:
                 )
             )
         self.lamps_px = self.view.project(np.array(lamps))
-        self.lamp_px = max(LAMP_M * self.view.focal_px / self.view.at_m[2], 1.5)
+        depth = np.linalg.norm(np.array(lamps) - np.array(self.view.at_m), axis=1)
+        self.lamp_px = np.maximum(LAMP_M * self.view.focal_px / depth, 1.5)
 
     def shoot(self, scene: Scene, shown: ColourArray) -> tuple[Picture, list[dict[str, Any]]]:
         """The picture, BGR, and of each vehicle in it: number, class, box, seen (the share that is not hidden), x, y, speed_mps."""
@@ -119,7 +120,7 @@ class Painter:
             self._fill(ids, self._hull(boxes[k]), float(k + 1))
         for group, (x, y) in enumerate(self.lamps_px):
             if np.isfinite(x) and -50 < x < image.shape[1] + 50 and -50 < y < image.shape[0] + 50:
-                self._lamp(image, (x, y), int(shown[group]))
+                self._lamp(image, (x, y), float(self.lamp_px[group]), int(shown[group]))
         return self._weather(image), self._truth(scene, boxes, seen, ids)
 
     def _corners(self, scene: Scene, k: int) -> FloatArray:
@@ -163,13 +164,15 @@ class Painter:
                 self._fill(image, self.view.project(glass), (60, 50, 45))
         if self.night:
             for corner in (0, 1):
-                at = self.view.project(box[corner : corner + 1] + np.array([0.0, 0.0, 0.6]))[0]
-                cv2.circle(image, (round(float(at[0])), round(float(at[1]))), max(round(self.lamp_px * 0.6), 1), (255, 255, 255), -1, cv2.LINE_AA)
+                place = box[corner : corner + 1] + np.array([0.0, 0.0, 0.6])
+                at = self.view.project(place)[0]
+                wide = 0.2 * self.view.focal_px / float(np.linalg.norm(place[0] - np.array(self.view.at_m)))
+                cv2.circle(image, (round(float(at[0])), round(float(at[1]))), max(round(wide), 1), (255, 255, 255), -1, cv2.LINE_AA)
 
-    def _lamp(self, image: Picture, at: tuple[float, float], colour: int) -> None:
+    def _lamp(self, image: Picture, at: tuple[float, float], radius: float, colour: int) -> None:
         middle = (round(at[0] * 2**SUBPIXEL), round(at[1] * 2**SUBPIXEL))
-        cv2.circle(image, middle, round(self.lamp_px * 1.4 * 2**SUBPIXEL), (25, 25, 25), -1, cv2.LINE_AA, SUBPIXEL)
-        cv2.circle(image, middle, round(self.lamp_px * 2**SUBPIXEL), LAMPS[colour], -1, cv2.LINE_AA, SUBPIXEL)
+        cv2.circle(image, middle, round(radius * 1.4 * 2**SUBPIXEL), (25, 25, 25), -1, cv2.LINE_AA, SUBPIXEL)
+        cv2.circle(image, middle, round(radius * 2**SUBPIXEL), LAMPS[colour], -1, cv2.LINE_AA, SUBPIXEL)
 
     def _weather(self, image: Picture) -> Picture:
         self._shots += 1
@@ -290,7 +293,7 @@ def site_file(painter: Painter, junction: int, limit_kmh: float | None = None) -
                     }
                 )
     lamps = [
-        {"group": g, "px": [*(painter.lamps_px[g] - painter.lamp_px).tolist(), 2 * painter.lamp_px, 2 * painter.lamp_px]}
+        {"group": g, "px": [*(painter.lamps_px[g] - painter.lamp_px[g]).tolist(), 2 * float(painter.lamp_px[g]), 2 * float(painter.lamp_px[g])]}
         for g in network.junctions[junction].groups
         if np.isfinite(painter.lamps_px[g]).all() and (painter.lamps_px[g] > 0).all() and (painter.lamps_px[g] < [width, height]).all()
     ]  # fmt: skip

@@ -23,7 +23,7 @@ from headway.sensing.overlay import drawn, jpeg
 from headway.sensing.pipeline import Perception, Seen, plain, site_of
 from headway.sensing.site import Site
 from headway.sensing.sources import Frame, Source, SourceSettings
-from headway.sensing.violations import Violation
+from headway.sensing.violations import Signals, Violation
 
 FAULTS, VIEW_EVERY_S, LATENCIES = 20, 0.1, 300
 
@@ -46,6 +46,7 @@ class Stream:
     settings: StreamSettings
     source: Source
     perception: Perception | None = None
+    signals: Signals = field(default_factory=Signals)
     processed: int = 0
     faults: int = 0
     fault: str = ""
@@ -129,6 +130,7 @@ class StreamManager:
             stream.source.told = self._news.set
             with stream.lock:
                 stream.perception, stream.seen, stream.fault, stream.faults = None, None, "", 0
+                stream.signals = Signals()
                 stream.running, stream.begun_wall_s = True, time.time()
             stream.source.start()
 
@@ -211,7 +213,7 @@ class StreamManager:
                 if site.size != (frame.image.shape[1], frame.image.shape[0]):
                     raise SensingError(f"its pictures are {frame.image.shape[1::-1]}, its site is of {site.size}")
                 rate = stream.source.nominal_hz or 15.0
-                stream.perception = Perception(stream.settings.id, site, rate, self._key, stream.settings.blur)
+                stream.perception = Perception(stream.settings.id, site, rate, self._key, stream.settings.blur, stream.signals)
             seen = stream.perception.look(frame, found)
         except Exception as error:  # this camera's trouble: the others go on
             stream.faults += 1

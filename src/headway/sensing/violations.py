@@ -52,6 +52,11 @@ class Signals:
         self._told.add(group)
         self._add(at_s, group, colour)
 
+    def confirm(self, at_s: float) -> None:
+        """The controller speaks still: what it told holds."""
+        for group in self._told:
+            self._heard[group] = max(self._heard[group], at_s)
+
     def _add(self, at_s: float, group: int, colour: int) -> None:
         self._heard[group] = max(self._heard[group], at_s)
         k = bisect.bisect_right(self._times[group], at_s)  # what comes late goes where it belongs
