@@ -20,13 +20,31 @@ from bench.vision import iou
 from headway.analytics import violations as asked
 from headway.analytics.violations import Span
 from headway.sensing.detect import OnnxDetector
-from headway.sensing.pipeline import watch
+from headway.sensing.pipeline import Perception, watch
+from headway.sensing.site import Site
 from headway.sensing.sources import Source, SourceSettings
 from headway.sensing.streams import StreamManager, StreamSettings
 from headway.store import Intake, open_database
 
 DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
 CLIP, MODEL = DATA / "video" / "junction-cars-truck.mp4", DATA / "models" / "yolox_nano.onnx"
+
+
+# Places of the real clip's road, about: enough for speeds, lanes and rules to be worked at, not for their figures to be true.
+SITE = {
+    "size": [800, 600],
+    "points": [
+        {"px": [100, 560], "m": [0, 0]}, {"px": [700, 560], "m": [14, 0]}, {"px": [620, 200], "m": [14, 40]}, {"px": [220, 200], "m": [0, 40]},
+        {"px": [400, 330], "m": [7, 17]},
+    ],
+    "lines": [{"name": "north", "px": [[80, 400], [760, 400]], "stop": True, "group": 0}, {"name": "south", "px": [[80, 250], [760, 250]]}],
+    "zones": [
+        {"name": "left", "px": [[60, 590], [400, 590], [400, 180], [200, 180]]},
+        {"name": "right", "px": [[400, 590], [740, 590], [640, 180], [400, 180]], "heading": [[500, 500], [500, 300]]},
+        {"name": "box", "kind": "box", "px": [[200, 300], [600, 300], [600, 420], [200, 420]]},
+    ],
+    "rules": {"limit_kmh": 10.0},
+}  # fmt: skip
 
 
 def pipeline(rounds: int = 5) -> None:
@@ -46,7 +64,8 @@ def pipeline(rounds: int = 5) -> None:
         boxes: dict[int, list[tuple[int, Any]]] = {}
         first: dict[int, Any] = {}
         begun = time.perf_counter()
-        for seen in watch(Source(SourceSettings(str(CLIP))), detector):
+        perception = Perception("bench", Site.of(SITE), 20.0)
+        for seen in watch(Source(SourceSettings(str(CLIP))), detector, perception):
             boxes[seen.frame.number + 1] = [(t.id, t.box.copy()) for t in seen.tracks]
             for t in seen.tracks:
                 if t.id not in first:

@@ -52,13 +52,14 @@ class Measures:
         self._minute: Counter[str] = Counter()
         self._minute_s = np.nan
         self._lanes = {z.name: _LaneFigures() for z in site.zones if z.kind == "lane"}
+        self._where: dict[int, list[str]] = {}
         self._masks = {z.name: _mask(z, site.size) for z in site.zones}
         self.heat = np.zeros((max(round(HEAT_CELLS * site.size[1] / site.size[0]), 1), HEAT_CELLS))
         self._begun_s = self._at_s = np.nan
 
     def zones_of(self, track: Track) -> list[str]:
-        """The zones that it stands on now."""
-        return [name for name, mask in self._masks.items() if _inside(mask, track.feet[-1])]
+        """The zones that it stood on when the last frame was taken in."""
+        return self._where.get(track.id, [])
 
     def look(self, at_s: float, tracks: list[Track]) -> list[Crossing]:
         """Take in one frame; the lines crossed since the one before."""
@@ -66,12 +67,13 @@ class Measures:
         self._begun_s = self._begun_s if np.isfinite(self._begun_s) else at_s
         self._at_s = at_s
         self._count_minutes(at_s)
+        self._where = {t.id: [name for name, mask in self._masks.items() if _inside(mask, t.feet[-1])] for t in tracks}
         found = []
         for track in tracks:
             if track.at_s == at_s and len(track.feet) > 1:
                 found += self._crossed(track)
         for name, lane in self._lanes.items():
-            lane.inside = [t for t in tracks if t.kind != PERSON and _inside(self._masks[name], t.feet[-1])]
+            lane.inside = [t for t in tracks if t.kind != PERSON and name in self._where[t.id]]
             lane.occupied_s += lasted if lane.inside else 0.0
             lane.speeds.extend((at_s, t.speed_mps) for t in lane.inside if np.isfinite(t.speed_mps))
             while lane.speeds and lane.speeds[0][0] < at_s - SPAN_S:

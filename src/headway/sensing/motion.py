@@ -15,14 +15,15 @@ from headway.sensing.detect import VEHICLE
 from headway.sensing.sources import Picture
 
 HOLE_EDGES = 1.3
-KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST = 5, 8, 0.3, 0.7, 0.1, 0.4
+KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3, 0.7, 0.1, 0.4, 1.04, 0.01
+STILL_PX, HOLE, HOLE_KNOWN, STILL, UPSET, UPSET_SHARE = 0.8, 8, 30, 600, 20, 0.6  # pixels a picture; pictures; share of the picture
 
 Box = tuple[float, float, float, float]  # x, y, width, height
 
 
 @dataclass(eq=False)
 class _One:
-    """A road user, in pixels of the small picture. patch: what it looked like when it was last seen alone; alone, lost: pictures in a row."""
+    """A road user, in pixels of the small picture. patch: what it looked like when it was last seen alone; alone, lost, still: pictures in a row."""
 
     box: Box
     patch: Picture
@@ -30,6 +31,7 @@ class _One:
     move: tuple[float, float] = (0.0, 0.0)
     alone: int = 0
     lost: int = 0
+    still: int = 0
 
     @property
     def known(self) -> bool:
@@ -46,6 +48,7 @@ class _One:
         dx, dy = to[0] + to[2] / 2 - self.box[0] - self.box[2] / 2, to[1] + to[3] / 2 - self.box[1] - self.box[3] / 2
         self.move = (1 - weight) * self.move[0] + weight * dx, (1 - weight) * self.move[1] + weight * dy
         self.box = to
+        self.still = self.still + 1 if np.hypot(dx, dy) < STILL_PX else 0
 
 
 @dataclass
@@ -56,6 +59,7 @@ class _Background:
     shown: Picture
     noise: float = 6.0
     seen: int = 0
+    upset: int = 0
     shade: float = 0.55
     shades: NDArray[np.float64] = field(default_factory=lambda: np.zeros(64))
     ones: list[_One] = field(default_factory=list)
@@ -66,14 +70,15 @@ class MotionDetector:
     """What differs from the background, which learns quickly where nothing is and hardly where something stands.
 
     least_px: smallest area of a box; work_width: larger pictures are made smaller first. A vehicle that was there before the camera looked
-    is found when it drives off; the hole that it leaves is closed when nothing moves in it.
+    is found when it drives off; the hole that it leaves is closed when nothing moves in it. What appears on the spot and stays belongs to the
+    street after `STILL` pictures, what came driving does not. When most of the picture is another (the light, the camera), it begins anew.
     """
 
     least_px: int = 60
     work_width: int = 1280
     threads: int = 1
     learning: float = 0.03
-    forgetting: float = 0.0004
+    forgetting: float = 0.00002
     _known: dict[str, _Background] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector"))
 
@@ -91,11 +96,15 @@ class MotionDetector:
         if of is None or of.shown.shape != small.shape:
             of = self._known[key] = _Background(small.astype(np.float32), small.copy())
         mask, changed = self._differing(of, small)
+        of.upset = of.upset + 1 if of.seen > 30 and cv2.countNonZero(changed) > UPSET_SHARE * changed.size else 0
+        if of.upset >= UPSET:
+            of = self._known[key] = _Background(small.astype(np.float32), small.copy())
+            mask, changed = self._differing(of, small)
         self._learn(of, small, changed)
         least, blobs = self.least_px * scale * scale, []
         for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
             area, box = cv2.contourArea(outline), cv2.boundingRect(outline)
-            if area >= least and area >= 0.2 * box[2] * box[3] and not (of.seen % 5 == 0 and self._is_hole(of, small, outline, box)):
+            if area >= least and area >= 0.2 * box[2] * box[3]:
                 blobs.append((outline, box, area))
         found = _told_apart(of, small, blobs, least)
         if not found:
@@ -104,28 +113,6 @@ class MotionDetector:
         table[:, 2:4] += table[:, :2]
         sure = np.clip(0.5 + 0.5 * table[:, 4], 0.0, 1.0)
         return sv.Detections(xyxy=table[:, :4] / scale, confidence=sure, class_id=np.full(len(table), VEHICLE))
-
-    def _is_hole(self, of: _Background, small: Picture, outline: Any, box: tuple[int, int, int, int]) -> bool:
-        """Whether it is the background that shows something here, and the street does not any more: then its outline is an edge there, not here.
-
-        It is closed at once.
-        """
-        x, y, w, h = box
-        x0, y0, x1, y1 = max(x - 3, 0), max(y - 3, 0), min(x + w + 3, small.shape[1]), min(y + h + 3, small.shape[0])
-        rim = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.drawContours(rim, [outline], -1, 255, 3, offset=(-x0, -y0))
-        edges = []
-        for image in (small, of.shown):
-            grey = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_BGR2GRAY)
-            slope = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-            edges.append(float(cv2.mean(slope, rim)[0]))
-        if edges[1] < HOLE_EDGES * edges[0]:
-            return False
-        cv2.drawContours(rim, [outline], -1, 255, -1, offset=(-x0, -y0))
-        rim = np.asarray(cv2.dilate(rim, np.ones((7, 7), np.uint8)), np.uint8)
-        for to in (of.mean, of.shown):
-            to[y0:y1, x0:x1][rim > 0] = small[y0:y1, x0:x1][rim > 0]
-        return True
 
     def _differing(self, of: _Background, small: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Where something stands; and where anything differs, shadows too."""
@@ -183,6 +170,7 @@ def _told_apart(of: _Background, small: Picture, blobs: list[Blob], least: float
         known = [one for one in inside if one.known]
         if len(known) < 2:
             found.append(_alone(of, small, blob, max(inside, key=lambda one: one.alone, default=None)))
+            found = found if found[-1] else found[:-1]
             continue
         for one in known:
             _look_for(one, small, blob)
@@ -190,13 +178,13 @@ def _told_apart(of: _Background, small: Picture, blobs: list[Blob], least: float
                 of.ones.append(one)
                 found.append((*one.box, 0.6))
         for rest in _rest(blob, [one.box for one in known], max(least, LEAST_REST * min(one.box[2] * one.box[3] for one in known))):
-            of.ones.append(_One(rest, _cut(small, rest), rest[:2]))
+            of.ones.append(_One(rest, _cut(small, rest), (np.inf, np.inf)))  # beside others who drove: no lamp
             found.append((*rest, 0.5))
     return found
 
 
 def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
-    """A blob that is one road user: its box, about the middle of the outline, which trembles less than the outermost pixels do."""
+    """A blob that is one road user: its box, about the middle of the outline, which trembles less than the outermost pixels do; () if it is none."""
     outline, (x, y, w, h), area = blob
     middle, dx, dy = cv2.moments(outline), 0.0, 0.0
     if x > 1 and y > 1 and x + w < small.shape[1] - 1 and y + h < small.shape[0] - 1:
@@ -204,7 +192,12 @@ def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tup
     box = (x + dx, y + dy, float(w), float(h))
     if one is None:
         one = _One(box, _cut(small, box), box[:2])
-    elif one.alone >= KNOWN_ALONE and w * h > 1.7 * one.box[2] * one.box[3]:  # it has met someone who is not known
+    elif (one.still >= (HOLE_KNOWN if one.known else HOLE) and one.still % 5 == 0 and _is_hole(of, small, blob)) or (
+        not one.known and one.still > STILL
+    ):
+        _absorb(of, small, blob)
+        return ()
+    elif one.known and w * h > 1.7 * one.box[2] * one.box[3]:  # it has met someone who is not known
         one.go(box)
         one.alone = 0
     else:
@@ -212,6 +205,31 @@ def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tup
     one.alone, one.lost, one.patch = one.alone + 1, 0, _cut(small, box)
     of.ones.append(one)
     return *box, area / (w * h)
+
+
+def _is_hole(of: _Background, small: Picture, blob: Blob) -> bool:
+    """Whether it is the background that shows something here, and the street does not any more: then its outline is an edge there, not here."""
+    outline, (x, y, w, h), _ = blob
+    x0, y0, x1, y1 = max(x - 3, 0), max(y - 3, 0), min(x + w + 3, small.shape[1]), min(y + h + 3, small.shape[0])
+    rim = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    cv2.drawContours(rim, [outline], -1, 255, 3, offset=(-x0, -y0))
+    edges = []
+    for image in (small, of.shown):
+        grey = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_BGR2GRAY)
+        slope = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+        edges.append(float(cv2.mean(slope, rim)[0]))
+    return edges[1] >= HOLE_EDGES * edges[0]
+
+
+def _absorb(of: _Background, small: Picture, blob: Blob) -> None:
+    """What is seen there is the street from now on."""
+    outline, (x, y, w, h), _ = blob
+    x0, y0, x1, y1 = max(x - 3, 0), max(y - 3, 0), min(x + w + 3, small.shape[1]), min(y + h + 3, small.shape[0])
+    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    cv2.drawContours(mask, [outline], -1, 255, -1, offset=(-x0, -y0))
+    mask = np.asarray(cv2.dilate(mask, np.ones((7, 7), np.uint8)), np.uint8)
+    for to in (of.mean, of.shown):
+        to[y0:y1, x0:x1][mask > 0] = small[y0:y1, x0:x1][mask > 0]
 
 
 def _blob_of(one: _One, blobs: list[Blob]) -> int:
@@ -226,29 +244,42 @@ def _blob_of(one: _One, blobs: list[Blob]) -> int:
 
 
 def _look_for(one: _One, small: Picture, blob: Blob) -> None:
-    """Move it to where the picture looks like it, within the blob, near where it must be; where nothing does, it goes on as it went."""
+    """Move it to where the picture looks like it, within the blob, near where it must be; where nothing does, it goes on as it went.
+
+    Who moves may come nearer or go away: then a size more and a size less are tried.
+    """
+    speed = float(np.hypot(*one.move))
+    best, place, patch = LIKE, one.expected, one.patch
+    for scale in (1.0, 1.0 / SIZES, SIZES) if speed > 0.5 else (1.0,):
+        tried = one.patch if scale == 1.0 else cv2.resize(one.patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        score, at = _most_like(one, np.asarray(tried, np.uint8), scale, small, blob, 3 + round(0.5 * speed + 0.04 * max(one.box[2:])))
+        if score - (0.0 if scale == 1.0 else SAME) > best:
+            best, place, patch = score - (0.0 if scale == 1.0 else SAME), at, np.asarray(tried, np.uint8)
+    one.lost = one.lost + 1 if best == LIKE else 0
+    one.patch = patch
+    one.go(place)
+
+
+def _most_like(one: _One, patch: Picture, scale: float, small: Picture, blob: Blob, reach: int) -> tuple[float, Box]:
+    """How much the picture looks like the patch (its correlation, up to 1) at the best place within `reach` of where it must be, and that place."""
     x, y, w, h = one.expected
-    high, wide = one.patch.shape[:2]
-    reach = 3 + round(0.5 * float(np.hypot(*one.move)) + 0.04 * max(w, h))
+    x, y, w, h = x + w * (1.0 - scale) / 2.0, y + h * (1.0 - scale) / 2.0, w * scale, h * scale
+    high, wide = patch.shape[:2]
     left, top = round(x) - reach, round(y) - reach
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + wide + 2 * reach, small.shape[1]), min(top + high + 2 * reach, small.shape[0])
     if x1 - x0 < wide + 2 or y1 - y0 < high + 2 or min(wide, high) < 4:
-        one.go(one.expected)
-        one.lost += 1
-        return
-    like = cv2.matchTemplate(small[y0:y1, x0:x1], one.patch, cv2.TM_CCOEFF_NORMED)
+        return -1.0, one.expected
+    like = cv2.matchTemplate(small[y0:y1, x0:x1], patch, cv2.TM_CCOEFF_NORMED)
     mask = np.zeros((y1 - y0, x1 - x0), np.float32)
     cv2.drawContours(mask, [blob[0]], -1, 1.0, -1, offset=(-x0, -y0))
-    like += cv2.matchTemplate(mask, np.full((high, wide), INSIDE / (high * wide), np.float32), cv2.TM_CCORR)
+    inside = cv2.matchTemplate(mask, np.full((high, wide), 1.0 / (high * wide), np.float32), cv2.TM_CCORR)
     rows, columns = np.ogrid[: like.shape[0], : like.shape[1]]
-    like -= AWAY * np.hypot(columns + x0 - x, rows + y0 - y).astype(np.float32) / reach
-    _, best, _, (cx, cy) = cv2.minMaxLoc(like)
-    if best < LIKE + INSIDE * LEAST_REST:
-        one.go(one.expected)
-        one.lost += 1
-        return
-    one.go((x0 + cx + _between(like[cy, :], cx), y0 + cy + _between(like[:, cx], cy), w, h))
-    one.lost = 0
+    away = np.hypot(columns + x0 - x, rows + y0 - y).astype(np.float32) / reach
+    good = like + INSIDE * inside - AWAY * away
+    _, _, _, (cx, cy) = cv2.minMaxLoc(good)
+    if inside[cy, cx] < LEAST_REST:
+        return -1.0, one.expected
+    return float(like[cy, cx]), (x0 + cx + _between(good[cy, :], cx), y0 + cy + _between(good[:, cx], cy), w, h)
 
 
 def _between(scores: Any, k: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ PAINTS = np.array(
 ASPHALT, GRASS, PAVEMENT, PAINT = (92, 94, 96), (70, 104, 84), (128, 132, 136), (205, 208, 210)
 SUN = np.array([0.45, 0.3, 0.84])
 LAMPS = {0: (30, 30, 30), 1: (40, 40, 255), 2: (40, 200, 255), 3: (90, 220, 60), 4: (90, 220, 60)}
-LAMP_M, LAMP_HEIGHT_M, SUBPIXEL = 0.35, 5.5, 4
+LAMP_M, LAMP_HEIGHT_M, SUBPIXEL, NEAR_M = 0.35, 5.5, 4, 1.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class View:
 
     def ground(self, points: FloatArray) -> FloatArray:
         return self.project(np.c_[points, np.zeros(len(points))])
+
+    def area(self, ring: FloatArray) -> FloatArray:
+        """(m, 2) pixels of an area of the road, (n, 2) metres: the part of it before the camera."""
+        places = np.c_[ring, np.zeros(len(ring))]
+        depth = (places - np.array(self.at_m)) @ self._axes()[2] - NEAR_M
+        kept: list[FloatArray] = []
+        for k in range(len(places)):
+            if (depth[k - 1] >= 0.0) != (depth[k] >= 0.0):
+                kept.append(places[k - 1] + (places[k] - places[k - 1]) * depth[k - 1] / (depth[k - 1] - depth[k]))
+            if depth[k] >= 0.0:
+                kept.append(places[k])
+        return self.project(np.array(kept)) if len(kept) >= 3 else np.zeros((0, 2))
 
     def _axes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         forward = np.array([*self.towards_m, 0.0]) - np.array(self.at_m)
@@ -148,7 +161,7 @@ class Painter:
         kind, number = int(scene.kind[k]), int(scene.number[k])
         paint = PAINTS[number % len(PAINTS)] if kind != 1 else np.array((40.0, 60.0, 200.0))
         px, camera = self.view.project(box), np.array(self.view.at_m)
-        for a, b in ((0, 1), (1, 2), (2, 3), (3, 0)):
+        for face, (a, b) in enumerate(((0, 1), (1, 2), (2, 3), (3, 0))):
             side = box[b] - box[a]
             normal = np.array([-side[1], side[0], 0.0])
             if normal @ (box[[0, 2]].mean(0) - box[a]) > 0:
@@ -156,6 +169,8 @@ class Painter:
             if normal @ (camera - box[a]) > 0:
                 light = 0.45 + 0.35 * max(float(normal @ SUN) / max(float(np.linalg.norm(normal)), 1e-9), 0.0)
                 self._fill(image, px[[a, b, b + 4, a + 4]], tuple(paint * light))
+                if kind != 3:
+                    self._face(image, box[[a, b]], float(box[4, 2]), ["front", "side", "rear", "side"][face])
         self._fill(image, px[4:], tuple(paint))
         if kind in (0, 5):  # the windows, front and back
             for begin, end in ((0.22, 0.38), (0.82, 0.92)):
@@ -168,6 +183,17 @@ class Painter:
                 at = self.view.project(place)[0]
                 wide = 0.2 * self.view.focal_px / float(np.linalg.norm(place[0] - np.array(self.view.at_m)))
                 cv2.circle(image, (round(float(at[0])), round(float(at[1]))), max(round(wide), 1), (255, 255, 255), -1, cv2.LINE_AA)
+
+    def _face(self, image: Picture, base: FloatArray, high_m: float, which: str) -> None:
+        """What an upright face has on it: windows, lamps before and behind, a dark strip below. base: (2, 3), its lower corners."""
+        parts = [(0.0, 1.0, 0.0, 0.18, (28, 28, 28)), (0.1, 0.9, 0.58, 0.9, (60, 50, 45))]
+        if which != "side":
+            lamp = (60, 60, 215) if which == "rear" else (235, 245, 245)
+            parts += [(0.03, 0.25, 0.36, 0.52, lamp), (0.75, 0.97, 0.36, 0.52, lamp)]
+        for left, right, low, high, colour in parts:
+            ends = base[0] + np.array([[left], [right], [right], [left]]) * (base[1] - base[0])
+            ends[:, 2] += np.array([low, low, high, high]) * high_m
+            self._fill(image, self.view.project(ends), colour)
 
     def _lamp(self, image: Picture, at: tuple[float, float], radius: float, colour: int) -> None:
         middle = (round(at[0] * 2**SUBPIXEL), round(at[1] * 2**SUBPIXEL))
@@ -213,9 +239,11 @@ class Painter:
             self._area(image, _ribbon(np.array(points), lane_m), PAVEMENT if foot else ASPHALT)
         for name, lane_m, points in self.shapes.lanes:
             if not name.startswith(":"):
-                px = self.view.ground(_ribbon(np.array(points), lane_m - 0.1))
-                if np.isfinite(px).all():
-                    cv2.polylines(image, [_fixed(px)], False, (150, 152, 154), 1, cv2.LINE_AA, SUBPIXEL)
+                edge = _ribbon(np.array(points), lane_m - 0.1)
+                for a, b in itertools.pairwise(edge):
+                    px = self.view.area(np.array([a, b, b]))
+                    if len(px):
+                        cv2.polylines(image, [_fixed(px)], False, (150, 152, 154), 1, cv2.LINE_AA, SUBPIXEL)
         for group, (x, y, angle) in zip(self.network.groups, self.shapes.signals, strict=True):
             if group.kind != Kind.PEDESTRIAN:
                 a = np.radians(90.0 - angle)
@@ -228,8 +256,8 @@ class Painter:
         return np.clip(image + rough, 0, 255).astype(np.uint8)
 
     def _area(self, image: Picture, ring: FloatArray, colour: tuple[int, int, int]) -> None:
-        px = self.view.ground(ring)
-        if np.isfinite(px).all():
+        px = self.view.area(ring)
+        if len(px):
             cv2.fillPoly(image, [_fixed(px)], colour, cv2.LINE_AA, SUBPIXEL)
 
     def _fill(self, image: Any, px: Any, colour: Any) -> None:

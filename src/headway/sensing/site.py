@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,13 +44,17 @@ class Calibration:
         found = _mapped(self.matrix, pixels)
         if self.camera_m is not None:
             x, y, z = self.camera_m
-            share = np.asarray(height_m, np.float64).reshape(-1, 1) / z
+            share = np.asarray(height_m, np.float64).reshape(-1, 1) / z  # one height, or one each
             found = found + (np.array([x, y]) - found) * share
         return found
 
     def picture(self, metres: FloatArray) -> FloatArray:
         """(n, 2) pixels of (n, 2) points of the road."""
-        return _mapped(np.asarray(np.linalg.inv(self.matrix), np.float64), metres)
+        return _mapped(self._back, metres)
+
+    @cached_property
+    def _back(self) -> NDArray[np.float64]:
+        return np.asarray(np.linalg.inv(self.matrix), np.float64)
 
     @staticmethod
     def from_points(pixels: FloatArray, metres: FloatArray, camera_m: tuple[float, float, float] | None = None) -> Calibration:
@@ -136,7 +141,7 @@ def _normalised(points: FloatArray, what: str) -> tuple[FloatArray, NDArray[np.f
 
 
 def _mapped(matrix: NDArray[np.float64], points: FloatArray) -> FloatArray:
-    of = np.c_[np.asarray(points, np.float64).reshape(-1, 2), np.ones(np.size(points) // 2)] @ matrix.T
+    of = np.asarray(points, np.float64).reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
     weight = np.where(of[:, 2:] > 1e-12, of[:, 2:], np.nan)
     return np.asarray(of[:, :2] / weight)
 
