@@ -23,6 +23,7 @@ PARTS = {
     "undisturbed": service.undisturbed,
     "pipeline": pictures.pipeline,
     "streams": pictures.streams,
+    "hour": pictures.hour,
     "violations": pictures.violations,
     "watched": pictures.watched,
     "rendered": vision.rendered,

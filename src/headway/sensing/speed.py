@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from headway.values import FloatArray
 
-LAG_S, CUBIC_POINTS, ROUNDS, TERMS, STEPS = 0.1, 8, 3, 4, 11
+LAG_S, CUBIC_POINTS, ROUNDS, TERMS = 0.1, 8, 3, 4
+NODES, SHARES = np.polynomial.legendre.leggauss(4)
 HUBER, LEAST_OFF_M, RIDGE = 2.2, 1e-3, 1e-9
 
 
@@ -43,7 +44,7 @@ def motions(t: FloatArray, xy: FloatArray, count: NDArray[np.int64]) -> Motions:
         usual = np.sort(off, 1)[rows, count // 2] + LEAST_OFF_M
         weights = np.where(there, np.minimum(1.0, HUBER * usual[:, None] / np.maximum(off, 1e-9)), 0.0)
     bend = np.linalg.solve(normal[:, :3, :3], right[:, :3])
-    at = half[:, None] * np.linspace(-1.0, 1.0, STEPS)
+    at = half[:, None] * NODES
     speeds = np.linalg.norm((at[:, :, None] ** np.arange(TERMS - 1) * np.arange(1, TERMS)) @ curve[:, 1:], axis=2)
     ends = powers[rows, count - 1] - powers[:, 0]
     moved = np.einsum("mk,mki->mi", ends, curve)
@@ -52,4 +53,4 @@ def motions(t: FloatArray, xy: FloatArray, count: NDArray[np.int64]) -> Motions:
     freedom = np.maximum(count - np.where(count >= CUBIC_POINTS, 4, 3), 1)
     share = np.einsum("mk,mk->m", ends, np.linalg.solve(normal, ends[:, :, None])[:, :, 0])
     error = np.sqrt(spread / freedom * share) / (2.0 * half)
-    return Motions(bend[:, 1] + 2.0 * (half - LAG_S)[:, None] * bend[:, 2], speeds.mean(1), error)
+    return Motions(bend[:, 1] + 2.0 * (half - LAG_S)[:, None] * bend[:, 2], speeds @ SHARES / 2.0, error)

@@ -15,7 +15,7 @@ from headway.sensing.speed import motions
 from headway.values import FloatArray
 
 SURE, OVERLAP, CONFIRMED = 0.32, 0.25, 3  # docs/decisions/0008-vision.md
-SPEED_SPAN_S, LEAST_SPAN_S, LEAST_POINTS = 1.0, 0.35, 5
+SPEED_SPAN_S, LEAST_SPAN_S, LEAST_POINTS, MEASURE_EVERY_S = 1.0, 0.35, 5, 0.06
 STANDING_MPS, MOVING_MPS, COAST_S, KEPT_S, BORDER_PX = 0.5, 1.0, 0.4, 20.0, 3.0
 HEIGHT_M = {PERSON: 1.7, BICYCLE: 1.6, CAR: 1.5, MOTORCYCLE: 1.5, BUS: 3.0, TRUCK: 3.0, VEHICLE: 1.5}
 
@@ -72,7 +72,7 @@ class Follower:
             minimum_iou_threshold=OVERLAP, high_conf_det_threshold=SURE,
         )  # fmt: skip
         self.tracks: dict[int, Track] = {}
-        self.ended = 0
+        self.ended, self._measured_s = 0, -np.inf
 
     def follow(self, at_s: float, found: sv.Detections) -> list[Track]:
         """The tracks in view that were seen `CONFIRMED` times; those that are only guessed at (`coasting`) included."""
@@ -89,7 +89,9 @@ class Follower:
                 track.length_m = length_m if np.isnan(track.length_m) else 0.95 * track.length_m + 0.05 * length_m
             self._add(track, at_s, box, tuple(foot.tolist()), tuple(road.tolist()))
             track.votes[self._kind(track, kind)] += track.confidence
-        self._measure(met)
+        if at_s - self._measured_s >= MEASURE_EVERY_S or at_s < self._measured_s:
+            self._measured_s = at_s
+            self._measure(met)
         for track in met:
             self._stands(track)
         for one in self._byte.tracks:  # lost for a moment: where it should be by now
