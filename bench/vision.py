@@ -15,11 +15,13 @@ from headway.plants.sumo import SumoSettings
 from headway.roads import read_network, read_shapes
 from headway.roads.catalogue import scenario
 from headway.sensing.detect import Detector
-from headway.sensing.film import FilmedPlant
 from headway.sensing.measures import crossing
 from headway.sensing.motion import MotionDetector
 from headway.sensing.pipeline import Perception
-from headway.sensing.rendered import Painter, site_file, view_of
+from headway.sensing.rendered.film import FilmedPlant
+from headway.sensing.rendered.painter import Painter
+from headway.sensing.rendered.site import site_file
+from headway.sensing.rendered.view import view_of
 from headway.sensing.site import Site
 from headway.sensing.sources import Frame
 from headway.sensing.violations import Violation
@@ -68,7 +70,7 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
         if at_s >= begun[0] + warm_s:
             _compare(truth, at_s, vehicles, seen.tracks, shown)
 
-    plant = FilmedPlant(SumoSettings(of.sumocfg, seed), network, painter, rate_hz, shot, violators)
+    plant = FilmedPlant(SumoSettings(of.sumocfg, seed), network, [(painter, shot)], rate_hz, violators)
     try:
         plant.advance(seconds)
     finally:

@@ -15,8 +15,10 @@ from headway.plants.sumo import SumoSettings
 from headway.roads import PROFILES, read_network, read_shapes, work_out
 from headway.roads.catalogue import scenario
 from headway.sensing import SensingError, Site
-from headway.sensing.film import filmed
-from headway.sensing.rendered import Painter, site_file, view_of
+from headway.sensing.rendered.film import filmed
+from headway.sensing.rendered.painter import Painter
+from headway.sensing.rendered.site import site_file
+from headway.sensing.rendered.view import view_of
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +67,25 @@ def test_night_and_rain_are_another_picture(painter):
     assert wet.std() < plain.std()
 
 
-def test_a_street_is_steered_through_pictures_alone():
-    of = scenario("cologne1")
+@pytest.mark.parametrize("name", ["cologne1", "cologne3"])
+def test_a_street_is_steered_through_pictures_alone(name):
+    of = scenario(name)
     network = read_network(of.net)
     street = open_street(
         network, work_out(network, PROFILES["benchmark"]), SumoSettings(of.sumocfg, 1, sensing="pictures"), "planner", lambda event: None
     )
     try:
-        seen, greens = 0, set()
+        seen, greens, junctions = 0, set(), set()
         for _ in range(90):
             street.tick()
             seen = max(seen, len(street.seen.vehicles))
+            junctions |= {network.group_junction[network.links[k].group] for k in street.seen.vehicles.link.tolist() if k >= 0}
             greens.add(street.plant.shown.tobytes())
         assert street.seen.source == "camera"
         assert not street.seen.links_known
         assert seen >= 4
         assert len(greens) > 3
+        assert junctions == set(range(len(network.junctions)))
     finally:
         street.plant.close()
 

@@ -107,7 +107,7 @@ def camera(
 ) -> None:
     """Render a camera over a junction of a simulated street under its own signals, with the truth beside it."""
     need_vision()
-    from headway.sensing.clip import Shooting, shoot
+    from headway.sensing.rendered.clip import Shooting, shoot
 
     how = Shooting(scenario_, junction, out, seconds, begin, rate, seed, height, tilt, reach, violators, night, rain)
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True) as bar:

@@ -41,7 +41,7 @@ class ControlSettings(_Section):
 
 
 class StreetSettings(_Section):
-    """The street. timing: rules of time; sensing: what is seen (pictures: by a rendered camera alone, of one junction)."""
+    """The street. timing: rules of time; sensing: what is seen (pictures: by a rendered camera over each junction alone)."""
 
     scenario: str = "cologne8"
     seed: int = Field(default=1, ge=0)

@@ -269,7 +269,7 @@ def open_street(
 ) -> Street:  # fmt: skip
     """Start SUMO and the controller called `by` on it; the compiled parts are made ready before the first tick."""
     if sumo.sensing == "pictures":
-        from headway.sensing.film import SeeingPlant
+        from headway.sensing.rendered.seeing import SeeingPlant
 
         plant: SumoPlant = SeeingPlant(sumo, network)
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ from headway.plants.sumo.plant import Scene
 from headway.roads import Network
 from headway.roads.network import Kind
 from headway.roads.sumo_net import Shapes
+from headway.sensing.rendered.view import View, ribbon
 from headway.sensing.sources import Picture
 from headway.values import ColourArray, FloatArray
 
@@ -26,60 +28,7 @@ PAINTS = np.array(
 ASPHALT, GRASS, PAVEMENT, PAINT = (92, 94, 96), (70, 104, 84), (128, 132, 136), (205, 208, 210)
 SUN = np.array([0.45, 0.3, 0.84])
 LAMPS = {0: (30, 30, 30), 1: (40, 40, 255), 2: (40, 200, 255), 3: (90, 220, 60), 4: (90, 220, 60)}
-LAMP_M, LAMP_HEIGHT_M, SUBPIXEL, NEAR_M = 0.35, 5.5, 4, 1.0
-
-
-@dataclass(frozen=True)
-class View:
-    """A pinhole camera. at_m: its place (x, y, height); towards_m: what is in the middle of the picture; size: width, height."""
-
-    at_m: tuple[float, float, float]
-    towards_m: tuple[float, float]
-    focal_px: float
-    size: tuple[int, int] = (1280, 720)
-
-    def project(self, points: FloatArray) -> FloatArray:
-        """(n, 2) pixels of (n, 3) metres; nan behind the camera."""
-        away = np.asarray(points, np.float64) - np.array(self.at_m)
-        right, down, forward = self._axes()
-        depth = away @ forward
-        depth = np.where(depth > 0.1, depth, np.nan)
-        return np.c_[self.focal_px * (away @ right) / depth + self.size[0] / 2, self.focal_px * (away @ down) / depth + self.size[1] / 2]
-
-    def ground(self, points: FloatArray) -> FloatArray:
-        return self.project(np.c_[points, np.zeros(len(points))])
-
-    def area(self, ring: FloatArray) -> FloatArray:
-        """(m, 2) pixels of an area of the road, (n, 2) metres: the part of it before the camera."""
-        places = np.c_[ring, np.zeros(len(ring))]
-        depth = (places - np.array(self.at_m)) @ self._axes()[2] - NEAR_M
-        kept: list[FloatArray] = []
-        for k in range(len(places)):
-            if (depth[k - 1] >= 0.0) != (depth[k] >= 0.0):
-                kept.append(places[k - 1] + (places[k] - places[k - 1]) * depth[k - 1] / (depth[k - 1] - depth[k]))
-            if depth[k] >= 0.0:
-                kept.append(places[k])
-        return self.project(np.array(kept)) if len(kept) >= 3 else np.zeros((0, 2))
-
-    def _axes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        forward = np.array([*self.towards_m, 0.0]) - np.array(self.at_m)
-        forward /= np.linalg.norm(forward)
-        right = np.cross(forward, [0.0, 0.0, 1.0])
-        right /= np.linalg.norm(right)
-        return right, np.cross(forward, right), forward
-
-
-def view_of(network: Network, shapes: Shapes, junction: int, height_m: float = 90.0, tilt_deg: float = 10.0, reach_m: float = 60.0) -> View:
-    """A view of a junction with `reach_m` to either side, from `height_m`, tilted from straight down, its roads along the picture's sides."""
-    ends = np.array([shapes.signals[g] for g in network.junctions[junction].groups if network.groups[g].kind != Kind.PEDESTRIAN])
-    middle = ends[:, :2].mean(0)
-    way = np.radians(90.0 - ends[:, 2])
-    main = 0.25 * np.arctan2(np.sin(4.0 * way).sum(), np.cos(4.0 * way).sum())  # the cross that most lanes lie along
-    if np.abs(np.sin(way - main)).sum() > np.abs(np.cos(way - main)).sum():
-        main += np.pi / 2.0
-    back = np.array([np.cos(main - np.pi / 2), np.sin(main - np.pi / 2)]) * height_m * np.tan(np.radians(max(tilt_deg, 0.5)))
-    away = float(np.hypot(height_m, np.hypot(*back)))
-    return View((float(middle[0] + back[0]), float(middle[1] + back[1]), height_m), (float(middle[0]), float(middle[1])), 640.0 * away / reach_m)
+LAMP_M, LAMP_HEIGHT_M, SUBPIXEL = 0.35, 5.5, 4
 
 
 @dataclass
@@ -98,9 +47,8 @@ class Painter:
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.seed)
-        width, height = self.view.size
         self._empty = self._street(random)
-        self._grain = [random.normal(0.0, self.noise, (height, width, 3)).astype(np.int16) for _ in range(5)]
+        self._grain = _grain(self.view.size, self.noise)
         self._shots = 0
         lamps = []
         for (x, y, angle), group in zip(self.shapes.signals, self.network.groups, strict=True):
@@ -118,7 +66,7 @@ class Painter:
 
     def shoot(self, scene: Scene, shown: ColourArray) -> tuple[Picture, list[dict[str, Any]]]:
         """The picture, BGR, and of each vehicle in it: number, class, box, seen (the share that is not hidden), x, y, speed_mps."""
-        image = self._empty.copy()
+        image, scene = self._empty.copy(), self._about(scene)
         boxes = [self._corners(scene, k) for k in range(len(scene.number))]
         seen = [k for k in range(len(boxes)) if self._near(boxes[k])]
         if not self.night:
@@ -135,6 +83,12 @@ class Painter:
             if np.isfinite(x) and -50 < x < image.shape[1] + 50 and -50 < y < image.shape[0] + 50:
                 self._lamp(image, (x, y), float(self.lamp_px[group]), int(shown[group]))
         return self._weather(image), self._truth(scene, boxes, seen, ids)
+
+    def _about(self, scene: Scene) -> Scene:
+        """Those that may be in the picture."""
+        px, room = self.view.ground(scene.at_m.astype(np.float64)), np.array(self.view.size) / 2.0
+        rows = np.flatnonzero(~(np.abs(px - room) > 3.0 * room).any(1))  # who is just behind the camera (nan) may reach into it
+        return Scene(*(getattr(scene, f.name)[rows] for f in fields(Scene)))
 
     def _corners(self, scene: Scene, k: int) -> FloatArray:
         """(8, 3): front right, front left, rear left, rear right, on the road and above."""
@@ -236,10 +190,10 @@ class Painter:
         for name, lane_m, points in self.shapes.lanes:
             i = self.network.lane_index.get(name)
             foot = i is not None and self.network.lanes[i].kind == Kind.PEDESTRIAN
-            self._area(image, _ribbon(np.array(points), lane_m), PAVEMENT if foot else ASPHALT)
+            self._area(image, ribbon(np.array(points), lane_m), PAVEMENT if foot else ASPHALT)
         for name, lane_m, points in self.shapes.lanes:
             if not name.startswith(":"):
-                edge = _ribbon(np.array(points), lane_m - 0.1)
+                edge = ribbon(np.array(points), lane_m - 0.1)
                 for a, b in itertools.pairwise(edge):
                     px = self.view.area(np.array([a, b, b]))
                     if len(px):
@@ -267,104 +221,15 @@ class Painter:
             cv2.fillConvexPoly(image, _fixed(px), colour, cv2.LINE_8, SUBPIXEL)
 
 
+@lru_cache(4)
+def _grain(size: tuple[int, int], noise: float) -> list[NDArray[np.int16]]:
+    """What a sensor adds: a few pictures of noise, the same for all cameras of a kind."""
+    random = np.random.default_rng(0)
+    return [random.normal(0.0, noise, (size[1], size[0], 3)).astype(np.int16) for _ in range(5)]
+
+
 def _fixed(px: FloatArray) -> NDArray[np.int32]:
     return np.asarray(np.round(np.clip(px, -1e5, 1e5) * 2**SUBPIXEL), np.int32).reshape(-1, 1, 2)
-
-
-def _ribbon(points: FloatArray, width_m: float) -> FloatArray:
-    """The outline of a lane, from its middle line."""
-    ahead = np.gradient(points, axis=0)
-    ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
-    left = np.c_[-ahead[:, 1], ahead[:, 0]] * width_m / 2.0
-    return np.r_[points + left, (points - left)[::-1]]
-
-
-def site_file(painter: Painter, junction: int, limit_kmh: float | None = None) -> dict[str, Any]:
-    """The camera's site: calibration, a stop line and a zone for each approach lane of the junction, the lamps."""
-    view, network, shapes = painter.view, painter.network, painter.shapes
-    width, height = view.size
-    corners = np.array([[0.15, 0.2], [0.85, 0.2], [0.85, 0.85], [0.15, 0.85], [0.5, 0.5], [0.3, 0.6]]) * [width, height]
-    flat = np.linalg.inv(_ground_matrix(view))
-    on_road = np.c_[corners, np.ones(len(corners))] @ flat.T
-    points = [
-        {"px": [float(x), float(y)], "m": [float(a), float(b)]} for (x, y), (a, b) in zip(corners, on_road[:, :2] / on_road[:, 2:], strict=True)
-    ]
-    lanes = {name: (wide, np.array(shape)) for name, wide, shape in shapes.lanes}
-    lines, zones, seen = [], [], set()
-    for group in network.junctions[junction].groups:
-        for link in network.groups[group].links:
-            lane = network.lanes[network.links[link].from_lane]
-            if lane.id in seen or network.groups[group].kind == Kind.PEDESTRIAN or lane.id not in lanes:
-                continue
-            seen.add(lane.id)
-            wide, shape = lanes[lane.id]
-            ahead = shape[-1] - shape[-2]
-            ahead /= np.linalg.norm(ahead)
-            left = np.array([-ahead[1], ahead[0]])
-            # where a vehicle's middle is when its front has passed the line by a metre: a little beyond, so that who stops at it does not cross
-            at = shape[-1] + ahead * 1.0
-            ends = view.ground(np.array([at + left * wide / 2, at - left * wide / 2]))
-            if np.isfinite(ends).all() and (ends >= 0).all() and (ends <= [width, height]).all():
-                own = sorted({network.links[k].group for k in network.links_from(network.links[link].from_lane)} - {-1})
-                lines.append({"name": f"stop {lane.id}", "px": ends.tolist(), "stop": True, "group": own})
-            ring = _clipped(view.ground(_ribbon(_last(shape, 60.0), wide)), width, height)
-            if len(ring) >= 3:
-                way = view.ground(np.array([shape[-1] - ahead * 10.0, shape[-1]]))
-                zones.append(
-                    {
-                        "name": f"lane {lane.id}",
-                        "kind": "lane",
-                        "px": ring,
-                        "heading": way.tolist(),
-                        "lane": lane.id,
-                        "limit_kmh": round(lane.speed_mps * 3.6, 1),
-                    }
-                )
-    lamps = [
-        {"group": g, "px": [*(painter.lamps_px[g] - painter.lamp_px[g]).tolist(), 2 * float(painter.lamp_px[g]), 2 * float(painter.lamp_px[g])]}
-        for g in network.junctions[junction].groups
-        if np.isfinite(painter.lamps_px[g]).all() and (painter.lamps_px[g] > 0).all() and (painter.lamps_px[g] < [width, height]).all()
-    ]  # fmt: skip
-    rules = {"limit_kmh": limit_kmh} if limit_kmh else {}
-    return {"size": [width, height], "points": points, "camera_m": list(view.at_m), "lines": lines, "zones": zones, "lamps": lamps, "rules": rules}
-
-
-def _ground_matrix(view: View) -> FloatArray:
-    """(3, 3), road to picture."""
-    right, down, forward = view._axes()
-    at, (width, height) = np.array(view.at_m), view.size
-    rows = np.array([view.focal_px * right + forward * width / 2, view.focal_px * down + forward * height / 2, forward])
-    return np.c_[rows[:, :2], -rows @ at]
-
-
-def _last(shape: FloatArray, length_m: float) -> FloatArray:
-    """The last metres of a line."""
-    kept, left = [shape[-1]], length_m
-    for k in range(len(shape) - 1, 0, -1):
-        step = float(np.linalg.norm(shape[k] - shape[k - 1]))
-        if step >= left:
-            kept.append(shape[k] + (shape[k - 1] - shape[k]) * left / step)
-            break
-        kept.append(shape[k - 1])
-        left -= step
-    return np.array(kept[::-1])
-
-
-def _clipped(ring: FloatArray, width: int, height: int) -> list[list[float]]:
-    """The part of a polygon within the picture (Sutherland and Hodgman, 1974)."""
-    points = [tuple(p) for p in ring if np.isfinite(p).all()]
-    for axis, limit, sign in ((0, 0.0, 1.0), (0, float(width), -1.0), (1, 0.0, 1.0), (1, float(height), -1.0)):
-        out: list[tuple[float, ...]] = []
-        for k, b in enumerate(points):
-            a = points[k - 1]
-            ina, inb = sign * (a[axis] - limit) >= 0, sign * (b[axis] - limit) >= 0
-            if ina != inb:
-                t = (limit - a[axis]) / (b[axis] - a[axis])
-                out.append((a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])))
-            if inb:
-                out.append(b)
-        points = out
-    return [[float(np.clip(x, 0, width)), float(np.clip(y, 0, height))] for x, y in points]
 
 
 def truth_line(at_s: float, vehicles: list[dict[str, Any]], shown: ColourArray) -> str:

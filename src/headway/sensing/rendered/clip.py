@@ -11,9 +11,11 @@ from typing import Any
 from headway.plants.sumo import SumoSettings
 from headway.roads import read_network, read_shapes
 from headway.roads.catalogue import scenario
-from headway.sensing.film import FilmedPlant
 from headway.sensing.overlay import Film
-from headway.sensing.rendered import Painter, site_file, truth_line, view_of
+from headway.sensing.rendered.film import FilmedPlant
+from headway.sensing.rendered.painter import Painter, truth_line
+from headway.sensing.rendered.site import site_file
+from headway.sensing.rendered.view import view_of
 from headway.sensing.sources import Picture
 from headway.values import ColourArray
 
@@ -56,7 +58,7 @@ def shoot(how: Shooting, progress: Callable[[int], None]) -> dict[str, Path]:
             shots[0] += 1
             progress(shots[0])
 
-        plant = FilmedPlant(SumoSettings(of.sumocfg, how.seed), network, painter, how.rate_hz, shot, how.violators)
+        plant = FilmedPlant(SumoSettings(of.sumocfg, how.seed), network, [(painter, shot)], how.rate_hz, how.violators)
         try:
             plant.run_up(how.begin_s)
             plant.advance(how.seconds)
