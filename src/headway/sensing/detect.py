@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from headway.sensing import SensingError
 from headway.sensing.sources import Picture
+from headway.values import FloatArray
 
 CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK, VEHICLE = range(7)
@@ -27,6 +28,7 @@ PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "OpenVINOExec
 STRIDES = (8, 16, 32)
 cv2.setNumThreads(1)  # streams run side by side; threads within one picture only get in their way
 GREY_BORDER = 114
+NEARLY_SAME, PART, PART_OVERLAP, WHOLE_SURE = 0.75, 0.8, 0.35, 0.5  # docs/decisions/0010-association.md
 
 
 class Detector(Protocol):
@@ -57,7 +59,7 @@ class Layout:
 class OnnxDetector:
     """A detection network. Raises SensingError for a file that is no such network, naming what it holds."""
 
-    def __init__(self, path: Path, threshold: float = 0.12, overlap: float = 0.6, threads: int = 0) -> None:
+    def __init__(self, path: Path, threshold: float = 0.12, overlap: float = 0.45, threads: int = 0) -> None:
         if not path.exists():
             raise SensingError(f"{path}: there is no such model. `headway models list` tells of known ones.")
         if path.stat().st_size == 0:
@@ -108,11 +110,13 @@ class OnnxDetector:
         if not len(boxes):
             return sv.Detections.empty()
         boxes = (boxes - np.array([left, top, left, top], np.float32)) / scale
+        groups = (classes == PERSON).astype(np.int32)  # one thing is one vehicle, whatever two classes say of it
         if at.kind != "ended":
             sides = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]
-            groups = (classes == PERSON).astype(np.int32)  # one thing is one vehicle, whatever two classes say of it
-            kept = np.asarray(cv2.dnn.NMSBoxesBatched(sides, scores, groups, self._threshold, self._overlap), np.int64).reshape(-1)
-            boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
+            kept = np.asarray(cv2.dnn.NMSBoxesBatched(sides, scores, groups, self._threshold, NEARLY_SAME), np.int64).reshape(-1)
+            boxes, scores, classes, groups = boxes[kept], scores[kept], classes[kept], groups[kept]
+        kept = single(boxes, scores, groups, self._overlap)
+        boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
         limit = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
         return sv.Detections(xyxy=np.clip(boxes, 0.0, limit), confidence=scores, class_id=classes)
 
@@ -182,6 +186,31 @@ def _decoded(out: NDArray[np.float32], at: Layout, threshold: float) -> tuple[ND
             boxes = np.c_[(boxes[:, :2] + grid[kept]) * stride[kept], np.exp(boxes[:, 2:]) * stride[kept]]
     half = boxes[:, 2:] / 2.0
     return np.c_[boxes[:, :2] - half, boxes[:, :2] + half].astype(np.float32), scores.astype(np.float32), to[which]
+
+
+def common(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Intersection over union of boxes (n, 4) and (m, 4), and the share of each of `a` that lies in each of `b`; both (n, m)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = np.clip(high - low, 0.0, None).prod(2)
+    of_a, of_b = (a[:, 2:] - a[:, :2]).prod(1)[:, None], (b[:, 2:] - b[:, :2]).prod(1)[None]
+    return both / np.maximum(of_a + of_b - both, 1e-9), both / np.maximum(of_a, 1e-9)
+
+
+def single(boxes: Any, scores: Any, groups: Any, overlap: float) -> NDArray[np.int64]:
+    """The rows to keep so that each road user has one box: of a whole and its parts (a truck and its cab) the whole, unless it is far less sure."""
+    alike, inside = common(np.asarray(boxes, np.float64), np.asarray(boxes, np.float64))
+    area, rows = (boxes[:, 2:] - boxes[:, :2]).prod(1), np.arange(len(boxes))
+    rivals = groups[:, None] == groups[None]
+    part = (inside >= PART) & (alike >= PART_OVERLAP) & rivals & (area[:, None] < area[None])  # the row is part of the column
+    dead = np.zeros(len(boxes), np.bool_)
+    for whole in rows[part.any(0)][np.argsort(-area[part.any(0)])].tolist():
+        parts = rows[part[:, whole] & ~dead]
+        if not dead[whole] and len(parts):
+            dead[parts if scores[whole] >= WHOLE_SURE * scores[parts].max() else whole] = True
+    for row in rows[np.argsort(-scores)].tolist():
+        if not dead[row]:
+            dead |= (alike[row] > overlap) & rivals[row] & (rows != row)
+    return rows[~dead]
 
 
 _grids: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}

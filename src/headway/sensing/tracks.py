@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import supervision as sv
-from trackers import ByteTrackTracker
 
+from headway.sensing.association import Association, Sight
 from headway.sensing.detect import BICYCLE, BUS, CAR, CLASSES, MOTORCYCLE, PERSON, TRUCK, VEHICLE
 from headway.sensing.site import Calibration
 from headway.sensing.speed import motions
 from headway.values import FloatArray
 
-SURE, OVERLAP, CONFIRMED = 0.32, 0.25, 3  # docs/decisions/0008-vision.md
+CONFIRMED = 3
 SPEED_SPAN_S, LEAST_SPAN_S, LEAST_POINTS, MEASURE_EVERY_S = 1.0, 0.35, 5, 0.06
 STANDING_MPS, MOVING_MPS, COAST_S, KEPT_S, BORDER_PX = 0.5, 1.0, 0.4, 20.0, 3.0
 HEIGHT_M = {PERSON: 1.7, BICYCLE: 1.6, CAR: 1.5, MOTORCYCLE: 1.5, BUS: 3.0, TRUCK: 3.0, VEHICLE: 1.5}
@@ -67,41 +67,47 @@ class Follower:
 
     def __init__(self, calibration: Calibration | None, rate_hz: float, size: tuple[int, int]) -> None:
         self._calibration, self._size = calibration, size
-        self._byte = ByteTrackTracker(
-            lost_track_buffer=45, frame_rate=max(rate_hz, 1.0), track_activation_threshold=SURE, minimum_consecutive_frames=1,
-            minimum_iou_threshold=OVERLAP, high_conf_det_threshold=SURE,
-        )  # fmt: skip
+        self._names = Association(rate_hz)
         self.tracks: dict[int, Track] = {}
         self.ended, self._measured_s = 0, -np.inf
 
     def follow(self, at_s: float, found: sv.Detections) -> list[Track]:
         """The tracks in view that were seen `CONFIRMED` times; those that are only guessed at (`coasting`) included."""
-        tracked = self._byte.update(found)
-        ids = np.asarray(tracked.tracker_id if tracked.tracker_id is not None else np.zeros(0), np.int64)
-        rows = np.flatnonzero(ids >= 0).tolist()
-        met = [self.tracks.get(int(ids[row])) or self.tracks.setdefault(int(ids[row]), Track(int(ids[row]), at_s)) for row in rows]
-        boxes = np.asarray(tracked.xyxy, np.float64)[rows]
-        places = zip(boxes, *self._places(met, boxes), strict=True)
-        for track, row, (box, foot, road, length_m) in zip(met, rows, places, strict=True):
-            track.confidence = float(tracked.confidence[row]) if tracked.confidence is not None else 1.0
-            kind = int(tracked.class_id[row]) if tracked.class_id is not None else VEHICLE
+        sights = self._names.match(at_s, found)
+        met = []
+        for sight in sights:
+            if sight.track not in self.tracks:
+                self.tracks[sight.track] = self._begun(sight, at_s)
+            met.append(self.tracks[sight.track])
+        boxes = np.array([s.box for s in sights]).reshape(-1, 4)
+        heights = np.array([HEIGHT_M[t.kind if t.seen else CAR] for t in met])
+        for track, sight, foot, road, length_m in zip(met, sights, *self._places(boxes, heights), strict=True):
             if np.isfinite(length_m):
                 track.length_m = length_m if np.isnan(track.length_m) else 0.95 * track.length_m + 0.05 * length_m
-            self._add(track, at_s, box, tuple(foot.tolist()), tuple(road.tolist()))
-            track.votes[self._kind(track, kind)] += track.confidence
+            self._add(track, at_s, sight.box, tuple(foot.tolist()), tuple(road.tolist()))
+            track.confidence = sight.confidence
+            track.votes[self._kind(track, sight.kind)] += sight.confidence
         if at_s - self._measured_s >= MEASURE_EVERY_S or at_s < self._measured_s:
             self._measured_s = at_s
             self._measure(met)
         for track in met:
             self._stands(track)
-        for one in self._byte.tracks:  # lost for a moment: where it should be by now
-            lost = self.tracks.get(one.tracker_id)
-            if lost is not None and lost.at_s < at_s and at_s - lost.at_s <= COAST_S:
-                lost.box, lost.coasting = np.asarray(one.get_state_bbox(), np.float64), True
+        for number, box in self._names.expected(at_s, COAST_S).items():
+            if number in self.tracks:
+                self.tracks[number].box, self.tracks[number].coasting = box, True
         for number in [n for n, t in self.tracks.items() if at_s - t.at_s > 3.0]:
             del self.tracks[number]
             self.ended += 1
         return [t for t in self.tracks.values() if at_s - t.at_s <= COAST_S and t.seen >= CONFIRMED]
+
+    def _begun(self, sight: Sight, at_s: float) -> Track:
+        """A new one, with what was seen of it before it was sure."""
+        track = Track(sight.track, sight.before[0][0] if sight.before else at_s)
+        boxes = np.array([box for _, box in sight.before]).reshape(-1, 4)
+        feet, roads, _ = self._places(boxes, np.full(len(boxes), HEIGHT_M[CAR]))
+        for (then_s, box), foot, road in zip(sight.before, feet, roads, strict=True):
+            self._add(track, then_s, box, tuple(foot.tolist()), tuple(road.tolist()))
+        return track
 
     def _add(self, track: Track, at_s: float, box: FloatArray, foot: tuple[float, float], road: tuple[float, float]) -> None:
         track.at_s, track.box, track.coasting = at_s, box, False
@@ -116,7 +122,7 @@ class Follower:
             for history in (track.times, track.feet, track.road, track.whole, track.boxes):
                 history.popleft()
 
-    def _places(self, tracks: list[Track], boxes: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _places(self, boxes: FloatArray, heights_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Where each meets the road: pixels (m, 2), metres (m, 2); and its length, metres (m,).
 
         That is the point of the road below its middle where the camera's place is known; else the middle of the lower edge.
@@ -129,7 +135,7 @@ class Follower:
         length = np.hypot(*(corners[:, 1] - corners[:, 0]).T)
         if of.camera_m is None:
             return feet, of.road(feet), length
-        road = of.road(middle, np.array([HEIGHT_M[t.kind if t.seen else CAR] / 2.0 for t in tracks]))
+        road = of.road(middle, heights_m / 2.0)
         seen = of.picture(road)
         return np.where(np.isfinite(seen), seen, feet), road, length  # above the horizon there is no road
 
