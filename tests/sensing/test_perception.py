@@ -9,15 +9,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import supervision as sv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sensing.scenes import SITE, along, pictures
 
 from headway.sensing import Calibration, CalibrationError, SensingError, Site
-from headway.sensing.detect import CAR, PERSON, TRUCK, OnnxDetector
+from headway.sensing.association import Association
+from headway.sensing.detect import CAR, PERSON, TRUCK, OnnxDetector, single
 from headway.sensing.measures import predicted
 from headway.sensing.motion import MotionDetector
 from headway.sensing.pipeline import Perception
+from headway.sensing.speed import motions
 from headway.sensing.violations import Signals, blurred, lamp_colour, sealed
 
 STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
@@ -270,3 +273,91 @@ def test_what_flies_above_the_horizon_harms_nothing():
     perception, seen = look(along(y=20.0), Site.of(plane))
     assert any(s.tracks for s in seen)
     assert np.isfinite(perception.measures.heat).all()
+
+
+def crossing_ways(t):
+    """Two that meet, one above the other, touch for a second, and part."""
+    return [(-60 + 70 * t, 100, 45, 20, (40, 60, 200)), (325 - 70 * t, 118, 45, 20, (200, 160, 60))]
+
+
+def test_two_who_melt_together_stay_two():
+    _, seen = look(crossing_ways, seconds=7.0)
+    both = [s for s in seen if 2.2 < s.frame.at_s - 1.0 < 3.4]
+    assert [len(s.tracks) for s in both] == [2] * len(both)
+    assert {t.id for s in seen for t in s.tracks} == {0, 1}
+    for s in both:
+        true = sorted(x + w / 2 for x, _, w, _, _ in crossing_ways(s.frame.at_s - 1.0))
+        assert sorted((t.box[0] + t.box[2]) / 2 for t in s.tracks) == pytest.approx(true, abs=5.0)
+    first, last = ({t.id: t.box[0] for t in s.tracks} for s in (both[0], both[-1]))
+    assert sorted(np.sign(last[k] - first[k]) for k in first) == [-1.0, 1.0]  # nobody has turned round
+
+
+def test_what_lights_up_on_the_spot_is_nobody_to_be_told_apart_and_is_the_street_after_a_while():
+    def lamp_and_car(t):
+        return [(150, 102, 12, 12, (40, 220, 40)), *along(y=100)(t - 2.0)] if t > 0.5 else []
+
+    _, seen = look(lamp_and_car, seconds=9.0)
+    passing = [t for s in seen if 5.3 < s.frame.at_s < 6.6 for t in s.tracks if t.box[2] - t.box[0] > 30]
+    assert len({t.id for t in passing}) == 1
+    eye = MotionDetector(least_px=30)
+    found = [eye.begin("c", f.image).result() for f in pictures(lambda t: [(150, 100, 12, 12, (40, 220, 40))] if t > 0.5 else [], 50.0)]
+    assert len(found[60]) == 1
+    assert len(found[-1]) == 0
+
+
+def test_another_light_begins_the_background_anew():
+    eye, dark = MotionDetector(least_px=30), list(pictures(lambda t: [], 3.0))
+    found = [eye.begin("c", f.image).result() for f in dark] + [eye.begin("c", cv2.add(f.image, (70, 70, 70, 0))).result() for f in dark]
+    assert len(found[len(dark) - 1]) == 0
+    assert [len(f) for f in found[-10:]] == [0] * 10
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(2.0, 20.0), st.floats(8.0, 60.0), st.floats(0.0, 6.3), st.integers(8, 30), st.integers(0, 9))
+def test_the_way_round_a_bend_is_measured_in_full(speed, radius, heading, points, seed):
+    t = np.linspace(-1.0, 0.0, points)
+    angle = heading + speed * t / radius
+    xy = radius * np.c_[np.sin(angle), np.cos(angle)] + np.random.default_rng(seed).normal(0.0, 0.005, (points, 2))
+    of = motions(t[None], xy[None], np.array([points]))
+    assert of.mean_mps[0] == pytest.approx(speed, rel=0.02, abs=0.03)
+
+
+def test_the_standard_error_of_a_speed_tells_how_far_off_it_is():
+    t, random = np.linspace(-1.0, 0.0, 16), np.random.default_rng(1)
+    xy = np.zeros((2000, 16, 2))
+    xy[:, :, 0] = 12.0 * t
+    of = motions(np.tile(t, (2000, 1)), xy + random.normal(0.0, 0.08, xy.shape), np.full(2000, 16))
+    off = (of.mean_mps - 12.0) / of.mean_se_mps
+    assert 0.8 < off.std() < 1.25
+    assert abs(of.mean_mps.mean() - 12.0) < 0.05
+
+
+def detections(*rows):
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    return sv.Detections(xyxy=table[:, :4], confidence=table[:, 4].astype(np.float32), class_id=table[:, 5].astype(int))
+
+
+def test_who_is_faint_but_steady_is_followed_from_the_first_sight():
+    names, told = Association(20.0), []
+    for k in range(9):
+        told += names.match(k / 20.0, detections((100 + k, 100, 150 + k, 130, 0.2, CAR)))
+    assert {s.track for s in told} == {told[0].track}
+    assert [round(at_s * 20) for at_s, _ in told[0].before] == list(range(len(told[0].before)))
+    assert len(told[0].before) + len(told) == 9
+    assert not any(Association(20.0).match(k / 20.0, detections((100 + 90 * k, 100, 150 + 90 * k, 130, 0.2, CAR))) for k in range(9))
+
+
+def test_a_name_outlives_a_track_that_breaks():
+    names = Association(20.0)
+    for k in range(10):
+        first = [s.track for s in names.match(k / 20.0, detections((100, 100, 200, 180, 0.8, TRUCK)))]
+    assert names.match(0.5, detections()) == []
+    assert [s.track for s in names.match(0.55, detections((152, 105, 200, 178, 0.8, CAR)))] == first  # only its cab is seen
+    assert [s.track for s in names.match(0.6, detections((100, 100, 200, 180, 0.8, TRUCK)))] == first
+
+
+def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_sure():
+    boxes, groups = np.array([[0, 0, 100, 50], [50, 0, 100, 50], [300, 0, 340, 30.0]]), np.zeros(3, int)
+    assert single(boxes, np.array([0.5, 0.8, 0.3]), groups, 0.45).tolist() == [0, 2]
+    assert single(boxes, np.array([0.2, 0.8, 0.3]), groups, 0.45).tolist() == [1, 2]
+    assert single(boxes, np.array([0.5, 0.8, 0.3]), np.array([0, 1, 0]), 0.45).tolist() == [0, 1, 2]

@@ -12,7 +12,7 @@ import cv2
 import pytest
 from tests.sensing.scenes import along, camera, film, pictures
 
-from headway.sensing import SensingError
+from headway.sensing import SensingError, sources
 from headway.sensing.sources import Source, SourceSettings
 
 PYTHON = "/usr/bin/python3"
@@ -154,3 +154,17 @@ def test_nobody_there_is_tried_as_often_as_asked():
     camera = Source(SourceSettings(f"rtsp://127.0.0.1:{free_port()}/x", attempts=3, delay_s=0.05, silent_s=1.0))
     with pytest.raises(SensingError, match="3 attempts"):
         list(camera.frames())
+
+
+def test_the_rate_that_is_wanted_leaves_frames_out_and_says_so(clip):
+    source = Source(SourceSettings(str(clip), rate_hz=5.0))
+    taken = len(list(source.frames()))
+    assert taken == 15
+    assert (source.health.received, source.health.skipped, source.health.dropped) == (45, 30, 0)
+
+
+def test_pictures_beyond_all_measure_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_PIXELS", 320 * 200)
+    film(tmp_path / "large.mp4", along(), 2.0)
+    with pytest.raises(SensingError, match="320 x 240"):
+        list(Source(SourceSettings(str(tmp_path / "large.mp4"))).frames())

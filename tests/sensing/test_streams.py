@@ -185,6 +185,14 @@ def test_a_camera_over_the_api_from_its_making_to_its_violations(service):
         assert client.get("/monitoring/performance").json()["streams"][0]["id"] == "north"
         assert client.get("/monitoring/system").json()["memory_bytes"] > 1e7
         assert client.delete("/streams/north").status_code == 200
+        assert client.delete("/analytics/violations?device=north").status_code == 403
+        with service.client("admin") as admin:
+            assert admin.delete("/analytics/violations").status_code == 422
+            n = len(admin.get("/analytics/violations").json())
+            assert admin.delete("/analytics/violations?device=north&end=2020-01-01T00:00:00Z").status_code == 404
+            assert admin.delete("/analytics/violations?device=north").json() == {"rows": n}
+            assert admin.get(f"/analytics/violations/{one['id']}/pictures/1").status_code == 404
+            assert admin.get("/analytics/violations/summary").json()["n"] == 0
         assert client.get("/streams").json() == []
 
 

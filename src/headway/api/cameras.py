@@ -18,6 +18,7 @@ from headway.api.questions import answered
 from headway.api.security import Role, need
 from headway.engine.cameras import CameraService
 from headway.sensing import CalibrationError, SensingError
+from headway.store.upkeep import erase_violations
 from headway.telemetry import metrics
 
 router = APIRouter(tags=["cameras"], dependencies=[Depends(need(Role.VIEWER))])
@@ -273,6 +274,17 @@ def hotspots(request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=
 def summary(request: Request, of: Window) -> Response:
     """Violations in all, by rule, an hour."""
     return _asked(request, ViolationSummary, lambda: asked.summary(request.app.state.database, of))
+
+
+@router.delete("/analytics/violations", tags=["violations"], responses=responses(401, 403, 404, 422, 503), dependencies=[Depends(need(Role.ADMIN))])
+def erase(
+    request: Request, device: Annotated[str, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")], begin: When = None, end: When = None
+) -> dict[str, int]:
+    """Erase the violations of one device, within a time or all of them, with their pictures."""
+    gone = erase_violations(request.app.state.database, device, begin, end)
+    if not gone:
+        raise ProblemError(404, f"there is no violation of {device!r} in that time in the record")
+    return {"rows": gone}
 
 
 Violation = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]

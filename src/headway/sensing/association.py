@@ -73,7 +73,8 @@ class Association:
                 self._take(owner, self._names[number], row, boxes)
         for row, number in enumerate(ids):
             if number >= 0 and number not in self._names:
-                name = self._known_as(at_s, boxes[row], kinds[row] == PERSON, owner)
+                # what only moves has one box each: one inside another's is somebody else
+                name = None if kinds[row] == VEHICLE else self._known_as(at_s, boxes[row], kinds[row] == PERSON, owner)
                 if name is None:
                     name = number
                 elif name in owner:  # a second box on somebody who has one

@@ -221,13 +221,13 @@ class Rules(_Part):
 
 class SiteFile(_Part):
     size: tuple[Annotated[int, Field(ge=16, le=16384)], Annotated[int, Field(ge=16, le=16384)]]
-    points: tuple[PointPair, ...] = ()
-    markings: tuple[Marking, ...] = ()
+    points: Annotated[tuple[PointPair, ...], Field(max_length=500)] = ()
+    markings: Annotated[tuple[Marking, ...], Field(max_length=500)] = ()
     camera_m: tuple[Finite, Finite, Annotated[float, Field(gt=0.0, le=5000.0)]] | None = None
-    lines: tuple[Line, ...] = ()
-    zones: tuple[Zone, ...] = ()
-    lamps: tuple[Lamp, ...] = ()
-    forbidden_turns: tuple[Turn, ...] = ()
+    lines: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
+    zones: Annotated[tuple[Zone, ...], Field(max_length=100)] = ()
+    lamps: Annotated[tuple[Lamp, ...], Field(max_length=100)] = ()
+    forbidden_turns: Annotated[tuple[Turn, ...], Field(max_length=500)] = ()
     rules: Rules = Rules()
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from headway.sensing import SensingError
 
 Picture = NDArray[np.uint8]
 LIVE, PICTURES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp"), (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-RATE_SPAN_S, DRIFT, SLEW = 5.0, 2e-4, 5e-3
+RATE_SPAN_S, DRIFT, SLEW, MOST_PIXELS = 5.0, 2e-4, 5e-3, 8192 * 4320
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,12 @@ class SourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """state: idle, starting, running, reconnecting, ended, failed. dropped: frames that nobody was ready for, or beyond the rate that is wanted."""
+    """state: idle, starting, running, reconnecting, ended, failed. dropped: frames that nobody was ready for. skipped: beyond the wanted rate."""
 
     state: str = "idle"
     received: int = 0
     dropped: int = 0
+    skipped: int = 0
     broken: int = 0
     connections: int = 0
     rate_hz: float = 0.0
@@ -199,6 +200,7 @@ class Source:
             if image is None:
                 self._set(broken=self.health.broken + 1, fault=f"{name.name} is no picture")
                 continue
+            _bounded(image.shape[1], image.shape[0])
             if self.settings.paced:
                 self._stop.wait(max(0.0, begun + k / rate - time.monotonic()))
             self._last_s = base + k / rate
@@ -230,6 +232,7 @@ class Source:
                 for picture in decoded:
                     if self._stop.is_set():
                         return
+                    _bounded(picture.width, picture.height)
                     told = picture.time
                     at = float(told) if told is not None else number / rate
                     first = at if first is None else first
@@ -256,7 +259,7 @@ class Source:
             at_s += self._offset_s
         self._last_s = at_s
         if s.rate_hz and at_s < self._next_s - 0.5 / s.rate_hz * 0.1:
-            self._set(received=self.health.received + 1)
+            self._set(received=self.health.received + 1, skipped=self.health.skipped + 1)
             return
         if s.rate_hz:
             self._next_s = max(self._next_s + 1.0 / s.rate_hz, at_s) if np.isfinite(self._next_s) else at_s + 1.0 / s.rate_hz
@@ -295,6 +298,13 @@ class Source:
             self._changed.notify_all()
         if self.told is not None:
             self.told()
+
+
+def _bounded(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise SensingError(
+            f"its pictures are {width} x {height}; at most {MOST_PIXELS // 1_000_000} million pixels are taken: have smaller ones sent."
+        )
 
 
 def _bgr(picture: Any) -> Picture:

@@ -76,7 +76,8 @@ class Stream:
         return {
             "id": self.settings.id, "source": self.settings.source.shown, "detector": Path(self.settings.detector).name, "running": self.running,
             "state": health.state if self.running else "stopped", "fault": self.fault or health.fault, "received": health.received,
-            "processed": self.processed, "dropped": health.dropped, "broken": health.broken, "connections": health.connections,
+            "processed": self.processed, "dropped": health.dropped, "skipped": health.skipped, "broken": health.broken,
+            "connections": health.connections,
             "source_rate_hz": round(health.rate_hz, 2), "rate_hz": round(rate, 2),
             "latency_p50_ms": _ms(late, 50), "latency_p95_ms": _ms(late, 95), "size": list(health.size),
             "tracks": len(self.seen.tracks) if self.seen else 0, "violations": self.perception.judge.told if self.perception else 0,
@@ -208,10 +209,11 @@ class StreamManager:
         frame, future = stream.ahead.popleft()
         try:
             found = future.result()
-            if stream.perception is None:
-                site = stream.settings.site or site_of((frame.image.shape[1], frame.image.shape[0]))
-                if site.size != (frame.image.shape[1], frame.image.shape[0]):
-                    raise SensingError(f"its pictures are {frame.image.shape[1::-1]}, its site is of {site.size}")
+            size = (frame.image.shape[1], frame.image.shape[0])
+            if stream.perception is None or stream.perception.site.size != size:  # begun, or the camera sends others now
+                site = stream.settings.site or site_of(size)
+                if site.size != size:
+                    raise SensingError(f"its pictures are {size}, its site is of {site.size}")
                 rate = stream.source.nominal_hz or 15.0
                 stream.perception = Perception(stream.settings.id, site, rate, self._key, stream.settings.blur, stream.signals)
             seen = stream.perception.look(frame, found)

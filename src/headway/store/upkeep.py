@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def retain(database: Database, days: float) -> Swept:
 def erase(database: Database, simulation_id: str) -> int:
     """Take away all records of one simulation; how many."""
     return database.execute("DELETE FROM simulation_record WHERE simulation_id = :id", id=simulation_id)
+
+
+def erase_violations(database: Database, device: str, begin: datetime | None = None, end: datetime | None = None) -> int:
+    """Take away the violations of one device in [begin, end), with their pictures; how many."""
+    within = "(CAST(:begin AS timestamptz) IS NULL OR at >= :begin) AND (CAST(:end AS timestamptz) IS NULL OR at < :end)"
+    return database.execute(f"DELETE FROM violation WHERE device = :device AND {within}", device=device, begin=begin, end=end)
 
 
 def vacuum(database: Database) -> None:
