@@ -15,7 +15,7 @@ export function cameras(tell) {
     e.preventDefault();
     const form = new FormData(e.target);
     await attempt(async () => {
-      await ask("/streams", { id: form.get("id"), source: form.get("source"), detector: form.get("detector"), repeat: form.get("repeat") === "on" });
+      await ask("/streams", { id: form.get("id"), source: form.get("source"), detector: form.get("detector"), repeat: form.get("repeat") === "on", street: form.get("street") });
       e.target.reset();
       await refresh();
     }, "the camera is added");
