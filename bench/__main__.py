@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import compare, faults, kpp, longrun, pictures, plans, service, speed, vision
+from bench import clips, compare, faults, kpp, longrun, pictures, plans, service, speed, vision
 
 PARTS = {
     "speed": speed.loop,
@@ -22,6 +22,7 @@ PARTS = {
     "simple": service.simple,
     "undisturbed": service.undisturbed,
     "pipeline": pictures.pipeline,
+    "clips": clips.clips,
     "streams": pictures.streams,
     "hour": pictures.hour,
     "violations": pictures.violations,

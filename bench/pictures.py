@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
 import sys
 import time
 import uuid
-from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from bench.vision import iou
 from headway.analytics import violations as asked
 from headway.analytics.violations import Span
 from headway.sensing.detect import OnnxDetector
@@ -47,7 +44,7 @@ SITE = {
 
 
 def pipeline(rounds: int = 9) -> None:
-    """Frames/s from file to tracks, counts and violations / bare onnxruntime inference, same threads; and the reference tracks found. To reach: 0.85; each at 80 %."""
+    """Frames/s from file to tracks, counts and violations / bare onnxruntime inference, same threads. To reach: 0.85."""
     import onnxruntime as ort
 
     threads = len(os.sched_getaffinity(0))
@@ -60,17 +57,11 @@ def pipeline(rounds: int = 9) -> None:
         for _ in range(60):
             bare.run(None, {"images": blob})
         inference = 60 / (time.perf_counter() - begun)
-        boxes: dict[int, list[tuple[int, Any]]] = {}
-        first: dict[int, Any] = {}
         begun = time.perf_counter()
         perception = Perception("bench", Site.of(SITE), 20.0)
         told = 0
         for seen in watch(Source(SourceSettings(str(CLIP))), detector, perception):
             told += len(seen.violations)
-            boxes[seen.frame.number + 1] = [(t.id, t.box.copy()) for t in seen.tracks]
-            for t in seen.tracks:
-                if t.id not in first:
-                    first[t.id] = [(round(at * 20.0) + 1, box) for at, box in list(zip(t.times, t.boxes, strict=True))[:-1]]
         ratios.append(60 / (time.perf_counter() - begun) / inference)
     side_by_side = detector_alone(detector)
     print(
@@ -79,11 +70,6 @@ def pipeline(rounds: int = 9) -> None:
     print(
         f"a picture a thread, {threads} side by side, nothing else: {side_by_side:.0f}/s; the pipeline comes to {ratios[-1] * inference / side_by_side:.2f} of it"
     )
-    for track, rows in first.items():  # what came before a track was sure is known once it is
-        for number, box in rows:
-            boxes.setdefault(number, []).append((track, box))
-    for track, share, frames in kept(boxes):
-        print(f"reference track {track}: one id for {share:.0%} of its {frames} frames")
 
 
 def detector_alone(detector: OnnxDetector) -> float:
@@ -96,26 +82,6 @@ def detector_alone(detector: OnnxDetector) -> float:
         for done in [pool.submit(sessions[k % len(sessions)].run, None, {"images": blob}) for k in range(120)]:
             done.result()
         return 120 / (time.perf_counter() - begun)
-
-
-def kept(boxes: dict[int, list[tuple[int, Any]]], overlap: float = 0.3) -> list[tuple[int, float, int]]:
-    """(reference track, share of its life under its best id, frames) of those of 30 frames or more with a side above 40 px."""
-    reference: dict[int, dict[int, Any]] = defaultdict(dict)
-    with CLIP.with_suffix(".tracks.csv").open(encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            x, y, w, h = (float(row[k]) for k in "xywh")
-            reference[int(row["track_id"])][int(row["frame"])] = np.array([x, y, x + w, y + h])
-    found = []
-    for track, frames in reference.items():
-        if len(frames) < 30 or max(max(b[2] - b[0], b[3] - b[1]) for b in frames.values()) <= 40:
-            continue
-        ids: dict[int, int] = defaultdict(int)
-        for number, box in frames.items():
-            best = max(((iou(box, b), t) for t, b in boxes.get(number, [])), default=(0.0, -1))
-            if best[0] >= overlap:
-                ids[best[1]] += 1
-        found.append((track, max(ids.values(), default=0) / len(frames), len(frames)))
-    return found
 
 
 FOUR = """

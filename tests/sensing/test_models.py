@@ -12,13 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bench import pictures
+from bench import clips
 
 from headway.sensing import SensingError
 from headway.sensing import models as catalogue
 from headway.sensing.detect import COCO, OnnxDetector, _decoded, read_layout
 from headway.sensing.models import fetch, known, verify
-from headway.sensing.pipeline import watch
 from headway.sensing.sources import Source, SourceSettings
 
 BODY = os.urandom(300_000)
@@ -133,18 +132,10 @@ def test_a_box_comes_out_where_it_went_in():
     assert (boxes[0].tolist(), classes[0]) == ([80, 70, 120, 90], COCO[7])
 
 
-@pytest.mark.skipif(not pictures.CLIP.exists(), reason=f"no test data: {pictures.CLIP} is not there (HEADWAY_DATA)")
-def test_the_reference_tracks_of_a_real_junction_are_kept():
-    detector = OnnxDetector(Path(pictures.MODEL))
-    boxes, first = {}, {}
-    for seen in watch(Source(SourceSettings(str(pictures.CLIP))), detector):
-        boxes[seen.frame.number + 1] = [(t.id, t.box.copy()) for t in seen.tracks]
-        for t in seen.tracks:
-            if t.id not in first:
-                first[t.id] = [(round(at * 20.0) + 1, box) for at, box in list(zip(t.times, t.boxes, strict=True))[:-1]]
-    for track, rows in first.items():
-        for number, box in rows:
-            boxes.setdefault(number, []).append((track, box))
-    found = pictures.kept(boxes)
-    assert len(found) == 5
-    assert all(share >= 0.8 for _, share, _ in found), found
+@pytest.mark.skipif(not clips.CLIP.exists(), reason=f"no test data: {clips.CLIP} is not there (HEADWAY_DATA)")
+@pytest.mark.parametrize("change", ["as it is", "dark", "half the rate", "compressed"])
+def test_the_reference_tracks_of_a_real_junction_are_kept(change):
+    frames = list(Source(SourceSettings(str(clips.CLIP))).frames())
+    shares = clips.kept(clips.CHANGES[change], frames, OnnxDetector(Path(clips.MODEL)))
+    assert len(shares) == 5
+    assert min(shares.values()) >= 0.8, shares
