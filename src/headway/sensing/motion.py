@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ HOLE_EDGES = 1.3
 KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3, 0.7, 0.1, 0.4, 1.04, 0.01
 STILL_PX, HOLE, HOLE_KNOWN, STILL, UPSET, UPSET_SHARE = 0.8, 8, 30, 600, 20, 0.6  # pixels a picture; pictures; share of the picture
 
+ALIKE, LEARNED = 14, 30  # levels of a colour; pictures after which a background learns slowly
 Box = tuple[float, float, float, float]  # x, y, width, height
 
 
@@ -60,6 +62,7 @@ class _Background:
     noise: float = 6.0
     seen: int = 0
     upset: int = 0
+    learned: bool = False
     shade: float = 0.55
     shades: NDArray[np.float64] = field(default_factory=lambda: np.zeros(64))
     ones: list[_One] = field(default_factory=list)
@@ -88,15 +91,40 @@ class MotionDetector:
     def forget(self, key: str) -> None:
         self._known.pop(key, None)
 
-    def _one(self, key: str, image: Picture) -> sv.Detections:
+    def learn(self, key: str, images: Sequence[Picture]) -> None:
+        """Begin with the empty street, from pictures of one size taken at other times: at each place what most of them show alike."""
+        few = [self._small(image)[0] for image in images]
+        half = [cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in few]
+        support = np.zeros((len(half), *half[0].shape[:2]), np.uint8)
+        for k, one in enumerate(half):
+            for m in range(k):
+                alike = _alike(one, half[m])
+                support[k] += alike
+                support[m] += alike
+        best = cv2.resize(support.argmax(0).astype(np.uint8), few[0].shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        chosen = np.zeros_like(few[0])
+        for k, image in enumerate(few):
+            cv2.copyTo(image, np.asarray(best == k, np.uint8), chosen)
+        total, count = np.zeros(chosen.shape, np.float32), np.zeros(chosen.shape[:2], np.float32)
+        for image in few:
+            like = _alike(image, chosen)
+            cv2.accumulate(image, total, like)
+            count += like
+        mean = np.asarray(total / count[:, :, None], np.float32)
+        self._known[key] = _Background(mean, cv2.convertScaleAbs(mean), seen=LEARNED, learned=True)
+
+    def _small(self, image: Picture) -> tuple[Picture, float]:
         scale = min(self.work_width / image.shape[1], 1.0)
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1.0 else image
-        small = cv2.blur(small, (3, 3))
+        return np.asarray(cv2.blur(small, (3, 3)), np.uint8), scale
+
+    def _one(self, key: str, image: Picture) -> sv.Detections:
+        small, scale = self._small(image)
         of = self._known.get(key)
         if of is None or of.shown.shape != small.shape:
             of = self._known[key] = _Background(small.astype(np.float32), small.copy())
         mask, changed = self._differing(of, small)
-        of.upset = of.upset + 1 if of.seen > 30 and cv2.countNonZero(changed) > UPSET_SHARE * changed.size else 0
+        of.upset = of.upset + 1 if of.seen > LEARNED and cv2.countNonZero(changed) > UPSET_SHARE * changed.size else 0
         if of.upset >= UPSET:
             of = self._known[key] = _Background(small.astype(np.float32), small.copy())
             mask, changed = self._differing(of, small)
@@ -141,14 +169,14 @@ class MotionDetector:
 
     def _learn(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
         of.seen += 1
-        if of.seen > 30 and of.seen % 4:
+        if of.seen > LEARNED and of.seen % 4:
             return
-        rate = max(self.learning, 1.0 / of.seen) if of.seen <= 30 else self.learning * 4.0
+        rate = max(self.learning, 1.0 / of.seen) if of.seen <= LEARNED else self.learning * 4.0
         grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))
         free = cv2.bitwise_not(grown)
         cv2.accumulateWeighted(small, of.mean, rate, free)
         cv2.accumulateWeighted(small, of.mean, self.forgetting, grown)
-        if of.seen <= 30 or of.seen % 40 == 0:
+        if of.seen <= LEARNED or of.seen % 40 == 0:
             few = cv2.absdiff(small[::7, ::7], of.shown[::7, ::7])[free[::7, ::7] > 0]
             if len(few):
                 of.noise = 0.9 * of.noise + 0.1 * float(np.median(few)) * 1.48
@@ -183,6 +211,12 @@ def _told_apart(of: _Background, small: Picture, blobs: list[Blob], least: float
     return found
 
 
+def _alike(a: Picture, b: Picture) -> NDArray[np.uint8]:
+    """1 where two pictures show the same colour."""
+    far = cv2.split(cv2.absdiff(a, b))
+    return np.asarray(cv2.threshold(cv2.max(cv2.max(far[0], far[1]), far[2]), ALIKE, 1, cv2.THRESH_BINARY_INV)[1], np.uint8)
+
+
 def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
     """A blob that is one road user: its box, about the middle of the outline, which trembles less than the outermost pixels do; () if it is none."""
     outline, (x, y, w, h), area = blob
@@ -191,7 +225,8 @@ def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tup
         dx, dy = middle["m10"] / middle["m00"] - x - w / 2.0, middle["m01"] / middle["m00"] - y - h / 2.0
     box = (x + dx, y + dy, float(w), float(h))
     if one is None:
-        one = _One(box, _cut(small, box), box[:2])
+        there = of.learned and of.seen <= LEARNED + KNOWN_ALONE  # before a street known as empty: who stands there came driving
+        one = _One(box, _cut(small, box), (np.inf, np.inf) if there else box[:2])
     elif (one.still >= (HOLE_KNOWN if one.known else HOLE) and one.still % 5 == 0 and _is_hole(of, small, blob)) or (
         not one.known and one.still > STILL
     ):

@@ -307,6 +307,22 @@ def _bounded(width: int, height: int) -> None:
         )
 
 
+def sampled(url: str, count: int) -> list[Picture]:
+    """Pictures of one size from all over a file or folder, `count` at most, as far as they can be read."""
+    path, found = Path(url), list[Picture]()
+    if path.is_dir():
+        names = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        read = (cv2.imread(str(name)) for name in names[:: max(len(names) // count, 1)][:count])
+        found = [np.asarray(image, np.uint8) for image in read if image is not None]
+    else:
+        with suppress(av.error.FFmpegError, OSError), av.open(url) as box:
+            stream, length = box.streams.video[0], box.duration or 0
+            for k in range(count if length else 0):
+                box.seek(length * k // count)
+                found.append(_bgr(next(box.decode(stream))))
+    return [image for image in found if image.shape == found[0].shape]
+
+
 def _bgr(picture: Any) -> Picture:
     """The picture as BGR; the usual format by OpenCV, which is several times as quick as swscale."""
     if picture.format.name == "yuv420p" and picture.width % 2 == 0 and picture.height % 2 == 0:

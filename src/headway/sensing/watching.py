@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ from headway.sensing.overlay import Film, drawn, heat_map, jpeg
 from headway.sensing.pipeline import Perception, Seen, site_of
 from headway.sensing.pipeline import watch as look_on
 from headway.sensing.site import Site
-from headway.sensing.sources import Picture, Source, SourceSettings
-from headway.sensing.tracks import Track
+from headway.sensing.sources import Picture, Source, SourceSettings, sampled
+from headway.sensing.tracks import SPEED_SPAN_S, Track
 from headway.sensing.violations import Signals, Violation
+
+SAMPLES, LEAST_SAMPLES = 45, 5
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Report:
         for track in seen.tracks:
             if track.id not in self._met:
                 self.tracks += 1
-                path = [_row(t, b) for t, b in list(zip(track.times, track.boxes, strict=True))[:-1]] if self.keep_tracks else []
+                path = [[*_row(t, b), None] for t, b in list(zip(track.times, track.boxes, strict=True))[:-1]] if self.keep_tracks else []
                 self._met[track.id] = {"id": track.id, "begun_s": round(track.begun_s, 3), "path": path}
             if self.keep_tracks:
                 self._add(track, seen.frame.at_s)
@@ -91,7 +94,12 @@ class Report:
     def _add(self, track: Track, at_s: float) -> None:
         row = self._met[track.id]
         row["class"], row["ended_s"], row["seen"] = CLASSES[track.kind], round(at_s, 3), track.seen
-        row["path"].append([*_row(at_s, track.box), _kmh(track.speed_mps)])
+        path = row["path"]
+        path.append([*_row(at_s, track.box), _kmh(track.speed_mps)])
+        if np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S:  # the mean of a second is the best that is known of its middle
+            middle = bisect.bisect_right(path, at_s - SPEED_SPAN_S / 2.0 + 1e-3, key=lambda at: at[0]) - 1
+            if middle >= 0:
+                path[middle][5] = _kmh(track.mean_mps)
 
 
 def as_json(v: Violation) -> dict[str, Any]:
@@ -106,6 +114,8 @@ def watch_source(
 ) -> Iterator[tuple[Seen, int]]:
     """Every frame, and how many there will be (0 where nobody knows). Raises SensingError; what was found before is in the report."""
     detector: Detector = OnnxDetector(model, threads=threads) if model is not None else MotionDetector()
+    if isinstance(detector, MotionDetector) and not SourceSettings(source).live and len(few := sampled(source, SAMPLES)) >= LEAST_SAMPLES:
+        detector.learn(source, few)
     told = read_signals(signals) if signals is not None else Signals()
     camera = Source(SourceSettings(source, policy="queue", attempts=5))
     perception: Perception | None = None
