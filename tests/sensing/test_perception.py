@@ -361,3 +361,11 @@ def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_sure()
     assert single(boxes, np.array([0.5, 0.8, 0.3]), groups, 0.45).tolist() == [0, 2]
     assert single(boxes, np.array([0.2, 0.8, 0.3]), groups, 0.45).tolist() == [1, 2]
     assert single(boxes, np.array([0.5, 0.8, 0.3]), np.array([0, 1, 0]), 0.45).tolist() == [0, 1, 2]
+
+
+def test_a_background_from_all_over_a_clip_shows_who_stands_there_at_first():
+    frames = list(pictures(lambda t: [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))], 8.0))[15:]
+    eye = MotionDetector(least_px=30)
+    eye.learn("c", [f.image for f in frames[::8]])
+    assert eye.begin("c", frames[0].image).result().xyxy[0] == pytest.approx([100, 100, 145, 120], abs=4.0)
+    assert len(eye.begin("c", frames[-1].image).result()) == 0

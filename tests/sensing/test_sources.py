@@ -168,3 +168,14 @@ def test_pictures_beyond_all_measure_are_refused(tmp_path, monkeypatch):
     film(tmp_path / "large.mp4", along(), 2.0)
     with pytest.raises(SensingError, match="320 x 240"):
         list(Source(SourceSettings(str(tmp_path / "large.mp4"))).frames())
+
+
+def test_pictures_from_all_over_a_clip(clip, tmp_path):
+    few = sources.sampled(str(clip), 9)
+    assert len(few) == 9
+    assert {image.shape for image in few} == {(240, 320, 3)}
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    assert sources.sampled(str(tmp_path / "empty.mp4"), 9) == sources.sampled(str(tmp_path / "none.mp4"), 9) == []
+    for k, image in enumerate(few):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), image)
+    assert len(sources.sampled(str(tmp_path), 4)) == 4

@@ -197,8 +197,8 @@ def _told_apart(of: _Background, small: Picture, blobs: list[Blob], least: float
     for blob, inside in zip(blobs, owners, strict=True):
         known = [one for one in inside if one.known]
         if len(known) < 2:
-            found.append(_alone(of, small, blob, max(inside, key=lambda one: one.alone, default=None)))
-            found = found if found[-1] else found[:-1]
+            if seen := _alone(of, small, blob, max(inside, key=lambda one: one.alone, default=None)):
+                found.append(seen)
             continue
         for one in known:
             _look_for(one, small, blob)
