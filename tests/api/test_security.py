@@ -17,7 +17,7 @@ ENGINEER = ("/controller", "/scenario")
 
 
 def least(method, path):
-    if "/admin/" in path:
+    if "/admin/" in path or (method, path) == ("delete", "/analytics/violations"):
         return Role.ADMIN
     if path.startswith("/streams") and method != "get":
         return Role.OPERATOR if path.endswith("/signals") else Role.ENGINEER

@@ -251,6 +251,7 @@ def test_a_camera_knows_what_the_signals_of_its_street_show(tmp_path):
 
     with camera(pictures(along()), repeat=True) as address, serving(tmp_path, streets) as running, running.client("engineer") as client:
         assert client.post("/streams", json={"id": "file", "source": "x.mp4", "street": "headway"}).status_code == 422
+        assert "There are: headway" in client.post("/streams", json={"id": "a", "source": address, "street": "nowhere"}).json()["detail"]
         live = running.app.state.service.streets["headway"]
         until(lambda: len(live.colours) > 5)
         assert client.post("/streams", json={"id": "a", "source": address, "street": "headway"}).status_code == 201

@@ -98,8 +98,11 @@ def streams(service: Cameras) -> list[dict[str, Any]]:
 
 
 @router.post("/streams", status_code=201, responses=CHANGE, dependencies=[Engineer])
-def add(service: Cameras, wish: StreamIn) -> dict[str, Any]:
+def add(request: Request, service: Cameras, wish: StreamIn) -> dict[str, Any]:
     """A new camera."""
+    streets = list(request.app.state.service.streets) if request.app.state.service is not None else []
+    if wish.street and wish.street not in streets:
+        raise ProblemError(422, f"street: there is no street {wish.street!r} here. There are: {', '.join(streets) or 'none'}.")
     if wish.id in service.manager.streams:
         raise ProblemError(409, f"stream {wish.id!r} is there already. Delete it first, or take another id.")
     try:
