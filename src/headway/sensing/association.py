@@ -101,7 +101,7 @@ class Association:
 
     def _take(self, owner: dict[int, int], name: int, row: int, boxes: FloatArray) -> None:
         """Two tracks may have come to one name: the box that fits better counts."""
-        if name in owner:
+        if name in owner and name in self._last:
             alike, _ = common(self._last[name].box[None], boxes[[owner[name], row]])
             if alike[0, 0] >= alike[0, 1]:
                 return
