@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -85,13 +84,10 @@ class MotionDetector:
     learning: float = 0.03
     forgetting: float = 0.00002
     _known: dict[str, _Background] = field(default_factory=dict)
-    _pools: list[ThreadPoolExecutor] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._pools = [ThreadPoolExecutor(1, thread_name_prefix="detector") for _ in range(self.threads)]
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector"))
 
     def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
-        return self._pools[zlib.crc32(key.encode()) % self.threads].submit(self._one, key, image)  # a stream's pictures stay in their order
+        return self._pool.submit(self._one, key, image)
 
     def forget(self, key: str) -> None:
         self._known.pop(key, None)

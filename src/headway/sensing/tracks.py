@@ -146,7 +146,9 @@ class Follower:
         ways = []
         for track in tracks:
             first = track.back(SPEED_SPAN_S)
-            kept = [k for k in range(first, len(track.times)) if track.whole[k]]
+            kept = [
+                k for k in range(first, len(track.times)) if track.whole[k] and np.isfinite(track.road[k][0])
+            ]  # above the horizon there is no place
             if len(kept) >= LEAST_POINTS and kept[-1] == len(track.times) - 1 and track.at_s - track.times[kept[0]] >= LEAST_SPAN_S:
                 ways.append((track, kept))
             else:
