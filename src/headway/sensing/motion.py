@@ -20,7 +20,9 @@ KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3
 STILL_PX, HOLE, HOLE_KNOWN, STILL, UPSET, UPSET_SHARE = 0.8, 8, 30, 600, 20, 0.6  # pixels a picture; pictures; share of the picture
 
 FARTHEST = 14  # pixels: where it is looked for costs by the square
+COARSE = 6000  # square pixels: who is larger is looked for on every second pixel
 ALIKE, LEARNED = 14, 30  # levels of a colour; pictures after which a background learns slowly
+DARKEST, SPREAD, FULL = 12, 0.09, 200.0  # a shadow: no level below, shares of the light so far apart by colour; the level where all light is left
 Box = tuple[float, float, float, float]  # x, y, width, height
 
 
@@ -145,29 +147,25 @@ class MotionDetector:
 
     def _differing(self, of: _Background, small: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Where something stands; and where anything differs, shadows too."""
-        far = cv2.absdiff(small, of.shown)
         level = max(4.0 * of.noise, 12.0)
-        most = cv2.max(cv2.max(far[:, :, 0], far[:, :, 1]), far[:, :, 2])
-        mask = np.asarray(cv2.threshold(most, level, 255, cv2.THRESH_BINARY)[1], np.uint8)
-        changed = mask.copy()
-        self._lighten(of, small, mask)
-        mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
+        colours = cv2.split(cv2.absdiff(small, of.shown))
+        most = cv2.max(cv2.max(colours[0], colours[1]), colours[2])
+        changed = np.asarray(cv2.threshold(most, level, 255, cv2.THRESH_BINARY)[1], np.uint8)
+        mask = cv2.morphologyEx(self._lighten(of, small, changed), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
         return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8), changed
 
-    def _lighten(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
-        """Take shadows out of the mask: all colours darker by one and the same share, which is the same all over the picture and learned from it."""
-        rows, columns = np.nonzero(mask)
-        if not len(rows):
-            return
-        share = small[rows, columns].astype(np.float32) / np.maximum(of.shown[rows, columns], 12)
-        a, b, c = share.T.copy()  # by hand: NumPy takes five times as long along so short an axis
-        mean = (a + b + c) / 3.0
-        even = (np.maximum(np.maximum(a, b), c) - np.minimum(np.minimum(a, b), c) < 0.09) & (mean < 0.9)
-        of.shades = 0.95 * of.shades + np.bincount((mean[even] * 64).astype(np.int64), minlength=64)[:64]
+    def _lighten(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The mask without shadows: all colours darker by one and the same share, which is the same all over the picture and learned from it."""
+        colours = cv2.split(cv2.divide(small, cv2.max(of.shown, DARKEST), scale=FULL))
+        most, least = cv2.max(cv2.max(colours[0], colours[1]), colours[2]), cv2.min(cv2.min(colours[0], colours[1]), colours[2])
+        share = cv2.addWeighted(most, 0.5, least, 0.5, 0.0)
+        alike = cv2.threshold(cv2.subtract(most, least), SPREAD * FULL, 255, cv2.THRESH_BINARY_INV)[1]
+        even = cv2.bitwise_and(mask, cv2.bitwise_and(alike, cv2.threshold(share, 0.9 * FULL, 255, cv2.THRESH_BINARY_INV)[1]))
+        of.shades = 0.95 * of.shades + cv2.calcHist([share], [0], even, [64], [0.0, FULL]).ravel()
         smooth = np.convolve(of.shades[16:54], [1.0, 2.0, 1.0], "same")
         of.shade = (int(smooth.argmax()) + 16.5) / 64.0
-        dark = even & (np.abs(mean - of.shade) < 0.045)
-        mask[rows[dark], columns[dark]] = 0
+        dark = cv2.inRange(share, (of.shade - 0.045) * FULL, (of.shade + 0.045) * FULL)
+        return np.asarray(cv2.subtract(mask, cv2.bitwise_and(dark, even)), np.uint8)
 
     def _learn(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
         of.seen += 1
@@ -307,17 +305,26 @@ def _most_like(one: _One, patch: Picture, scale: float, small: Picture, blob: Bl
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + wide + 2 * reach, small.shape[1]), min(top + high + 2 * reach, small.shape[0])
     if x1 - x0 < wide + 2 or y1 - y0 < high + 2 or min(wide, high) < 4:
         return -1.0, one.expected
-    like = cv2.matchTemplate(small[y0:y1, x0:x1], patch, cv2.TM_CCOEFF_NORMED)
+    step = 1 if wide * high < COARSE else 2
+    like = cv2.matchTemplate(_every(small[y0:y1, x0:x1], step), _every(patch, step), cv2.TM_CCOEFF_NORMED)
     mask = np.zeros((y1 - y0, x1 - x0), np.float32)
     cv2.drawContours(mask, [blob[0]], -1, 1.0, -1, offset=(-x0, -y0))
-    inside = cv2.matchTemplate(mask, np.full((high, wide), 1.0 / (high * wide), np.float32), cv2.TM_CCORR)
+    inside = cv2.boxFilter(mask, -1, (wide, high), anchor=(0, 0))[: step * like.shape[0] : step, : step * like.shape[1] : step]
     rows, columns = np.ogrid[: like.shape[0], : like.shape[1]]
-    away = np.hypot(columns + x0 - x, rows + y0 - y).astype(np.float32) / reach
+    away = np.hypot(step * columns + x0 - x, step * rows + y0 - y).astype(np.float32) / reach
     good = like + INSIDE * inside - AWAY * away
     _, _, _, (cx, cy) = cv2.minMaxLoc(good)
     if inside[cy, cx] < LEAST_REST:
         return -1.0, one.expected
-    return float(like[cy, cx]), (x0 + cx + _between(good[cy, :], cx), y0 + cy + _between(good[:, cx], cy), w, h)
+    return float(like[cy, cx]), (x0 + step * (cx + _between(good[cy, :], cx)), y0 + step * (cy + _between(good[:, cx], cy)), w, h)
+
+
+def _every(image: Picture, step: int) -> Picture:
+    """A picture of a half, or as it is."""
+    if step == 1:
+        return image
+    high, wide = image.shape[0] // step, image.shape[1] // step
+    return np.asarray(cv2.resize(image[: step * high, : step * wide], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _between(scores: Any, k: int) -> float:
