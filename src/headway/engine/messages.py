@@ -47,8 +47,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Colours that changed: (time s, signal group, colour), in order; and stop lines that were reached or left."""
+    """Colours that changed: (time s, signal group, colour), in order; and stop lines that were reached or left.
 
+    pace: simulated seconds a second of wall time; 0 as fast as possible.
+    """
+
+    pace: float
     changes: tuple[tuple[float, int, int], ...]
     actuations: tuple[tuple[float, int, bool], ...] = ()
 

@@ -219,7 +219,7 @@ class StreetService:
         """Simulated time becomes the time of day by the newest of both, and the pace."""
         if not message.changes:
             return
-        pace, newest, now = live.task.settings.loop.realtime, message.changes[-1][0], time.time()
+        pace, newest, now = message.pace, message.changes[-1][0], time.time()
         told = [(now - (newest - at_s) / pace if pace > 0.0 else now, group, colour) for at_s, group, colour in message.changes]
         live.colours |= {group: (at, colour) for at, group, colour in told}
         if self.on_signals is not None:

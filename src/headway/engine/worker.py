@@ -147,6 +147,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
                     outbox.put(Done(run.time_s, False), keep=True)
                     return
                 if isinstance(order, Optimise):
+                    _hand_out_signals(outbox, run, settings.loop.realtime)
                     settings = _optimise(run, settings, order)
                     loop, outside = _loop(run, settings, loop)
                     continue
@@ -156,13 +157,13 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
                     end_s = min(task.until_s, run.of.end_s)
             loop.tick(end_s)
             for message in outside.take():
-                _hand_out_signals(outbox, run)
+                _hand_out_signals(outbox, run, settings.loop.realtime)
                 outbox.put(_snapshot(run, loop, message.values["board"]))
                 if watched and _follow(run, watched, settings):
                     settings = watched.current
                     run.tick_s = settings.loop.tick_s
                     loop, outside = _loop(run, settings, loop)
-        _hand_out_signals(outbox, run)
+        _hand_out_signals(outbox, run, settings.loop.realtime)
         outbox.put(_snapshot(run, loop, run.street.junctions()), keep=True)
         outbox.put(Done(run.street.plant.time_s, True), keep=True)
         checkpoint.clear(run.folder / "checkpoints")
@@ -172,10 +173,10 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
         run.street.plant.close()
 
 
-def _hand_out_signals(outbox: Outbox, run: _Run) -> None:
+def _hand_out_signals(outbox: Outbox, run: _Run, pace: float) -> None:
     street = run.street
     if street.changes or street.actuations:
-        outbox.put(Signals(tuple(street.changes), tuple(street.actuations)), keep=True)
+        outbox.put(Signals(pace, tuple(street.changes), tuple(street.actuations)), keep=True)
         street.changes, street.actuations = [], []
 
 
