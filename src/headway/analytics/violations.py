@@ -63,11 +63,8 @@ def trends(record: Database, span: Span) -> Trend:
     """Whole hours: a window is taken at its hours."""
     where, values = span.where("hour")
     table = "violation_rule_hour" if span.device is None else "violation_hour"
-    hours = record.rows(
-        f"""SELECT hour, sum(n)::bigint AS n, jsonb_object_agg(rule, n) AS rules
-            FROM (SELECT hour, rule, sum(n)::bigint AS n FROM {table} WHERE {where} GROUP BY 1, 2) t GROUP BY 1 ORDER BY 1""",
-        **values,
-    )
+    found = record.rows(f"SELECT hour, array_agg(rule) AS rules, array_agg(n) AS counts FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1", **values)
+    hours = [{"hour": row["hour"], "n": sum(row["counts"]), "rules": dict(zip(row["rules"], row["counts"], strict=True))} for row in found]
     by_hour = [0] * 24
     for row in hours:
         by_hour[row["hour"].astimezone(UTC).hour] += row["n"]

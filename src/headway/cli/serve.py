@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -35,6 +36,12 @@ console = Console()
 db = typer.Typer(help="The record: backup, restore, retention.", no_args_is_help=True)
 audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
 Data = Annotated[str, typer.Option(help="Folder of the data.")]
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.freeze()  # docs/decisions/0012-pauses.md
 
 
 def serve(
@@ -82,9 +89,7 @@ def serve(
             webbrowser.open(f"http://{host}:{port}/#token={token}")
         console.print("The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends.", highlight=False)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        server = uvicorn.Server(
-            uvicorn.Config(app, host=host, port=port, log_level="warning", ws=Connection, ws_ping_interval=20.0, server_header=False)
-        )
+        server = _Server(uvicorn.Config(app, host=host, port=port, log_level="warning", ws=Connection, ws_ping_interval=20.0, server_header=False))
         try:
             server.run()
         except KeyboardInterrupt:

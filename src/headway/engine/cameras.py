@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -50,6 +51,7 @@ class CameraService:
         if streets is not None:
             streets.on_signals = self._hear
         self._begin_again()
+        gc.freeze()  # docs/decisions/0012-pauses.md
 
     def add(self, name: str, wish: dict[str, Any], start: bool = True) -> Any:
         """wish: source, detector (motion, or a model's name in the folder `models`), rate_hz, site, paced, repeat, blur, street.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -138,6 +139,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     run = _open(outbox, _switched(replace(task, settings=settings), _orders(task)))
     loop, outside = _loop(run, settings)
     end_s = min(task.until_s, run.of.end_s)
+    gc.freeze()  # docs/decisions/0012-pauses.md
     try:
         while run.time_s < end_s - 1e-6 and (np.isfinite(end_s) or run.running):
             while inbox.poll():

@@ -14,7 +14,7 @@ from headway.sensing.detect import CLASSES, PERSON
 from headway.sensing.site import Line, Site, Zone
 from headway.sensing.tracks import Track
 
-SPAN_S, HEAT_CELLS = 300.0, 64
+SPAN_S, HEAT_CELLS = 60.0, 64
 LEVELS = ((0.7, "free"), (0.4, "dense"), (0.15, "slow"), (0.0, "jam"))  # of the speed limit
 
 
@@ -33,9 +33,25 @@ class Crossing:
 
 @dataclass
 class _LaneFigures:
+    """speeds: time, sum of the speeds, and how many, of each picture within `SPAN_S`; total: the sums over them all."""
+
     occupied_s: float = 0.0
-    speeds: deque[tuple[float, float]] = field(default_factory=deque)
+    speeds: deque[tuple[float, float, int]] = field(default_factory=deque)
+    total_mps: float = 0.0
+    total: int = 0
     inside: list[Track] = field(default_factory=list)
+
+    def tell(self, at_s: float, speeds: list[float]) -> None:
+        if speeds:
+            self.speeds.append((at_s, sum(speeds), len(speeds)))
+            self.total_mps, self.total = self.total_mps + sum(speeds), self.total + len(speeds)
+        while self.speeds and self.speeds[0][0] < at_s - SPAN_S:
+            _, gone_mps, gone = self.speeds.popleft()
+            self.total_mps, self.total = self.total_mps - gone_mps, self.total - gone
+
+    @property
+    def mean_mps(self) -> float | None:
+        return max(self.total_mps / self.total, 0.0) if self.total else None
 
 
 class Measures:
@@ -75,9 +91,7 @@ class Measures:
         for name, lane in self._lanes.items():
             lane.inside = [t for t in tracks if t.kind != PERSON and name in self._where[t.id]]
             lane.occupied_s += lasted if lane.inside else 0.0
-            lane.speeds.extend((at_s, t.speed_mps) for t in lane.inside if np.isfinite(t.speed_mps))
-            while lane.speeds and lane.speeds[0][0] < at_s - SPAN_S:
-                lane.speeds.popleft()
+            lane.tell(at_s, [t.speed_mps for t in lane.inside if np.isfinite(t.speed_mps)])
         height, width = self.heat.shape
         for track in tracks:
             x, y = int(track.feet[-1][0] / self.site.size[0] * width), int(track.feet[-1][1] / self.site.size[1] * height)
@@ -108,14 +122,13 @@ class Measures:
     def _lane(self, zone: Zone, lasted: float) -> dict[str, Any]:
         lane = self._lanes[zone.name]
         queue = [t for t in lane.inside if t.standing_s > 1.0]
-        speeds = [v for at, v in lane.speeds if at >= self._at_s - 60.0]
-        limit = (zone.limit_kmh or self.site.rules.limit_kmh or 50.0) / 3.6
-        ratio = float(np.mean(speeds)) / limit if speeds else 1.0
+        mean, limit = lane.mean_mps, (zone.limit_kmh or self.site.rules.limit_kmh or 50.0) / 3.6
+        ratio = mean / limit if mean is not None else 1.0
         return {
             "vehicles": len(lane.inside), "queue_veh": len(queue), "queue_m": _extent(queue),
             "longest_wait_s": max((t.standing_s for t in queue), default=0.0),
-            "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0, "mean_speed_mps": float(np.mean(speeds)) if speeds else None,
-            "congestion": next(name for least, name in LEVELS if ratio >= least) if speeds or queue else "free",
+            "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0, "mean_speed_mps": mean,
+            "congestion": next(name for least, name in LEVELS if ratio >= least) if lane.total or queue else "free",
         }  # fmt: skip
 
     def _count_minutes(self, at_s: float) -> None:

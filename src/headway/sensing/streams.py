@@ -69,7 +69,7 @@ class Stream:
             return self._state()
 
     def _state(self) -> dict[str, Any]:
-        health, late = self.source.health, np.array(self.latencies or [np.nan])
+        health, late = self.source.health, np.percentile(self.latencies or [np.nan], (50, 95)).tolist()
         recent = [t for t in self.times if self.times[-1] - t <= 5.0]
         rate = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3) if len(recent) > 1 else 0.0
         calibration = self.settings.site.calibration if self.settings.site is not None else None
@@ -79,7 +79,7 @@ class Stream:
             "processed": self.processed, "dropped": health.dropped, "skipped": health.skipped, "broken": health.broken,
             "connections": health.connections,
             "source_rate_hz": round(health.rate_hz, 2), "rate_hz": round(rate, 2),
-            "latency_p50_ms": _ms(late, 50), "latency_p95_ms": _ms(late, 95), "size": list(health.size),
+            "latency_p50_ms": _ms(late[0]), "latency_p95_ms": _ms(late[1]), "size": list(health.size),
             "tracks": len(self.seen.tracks) if self.seen else 0, "violations": self.perception.judge.told if self.perception else 0,
             "calibration_error_m": calibration.error_m if calibration is not None else None, "clock": health.clock,
         }  # fmt: skip
@@ -245,6 +245,5 @@ class StreamManager:
                 self._log.error("what was seen could not be told", stream=stream.settings.id, error=repr(error))
 
 
-def _ms(late: Any, share: float) -> float | None:
-    value = float(np.percentile(late, share)) * 1e3
-    return round(value, 1) if np.isfinite(value) else None
+def _ms(seconds: float) -> float | None:
+    return round(seconds * 1e3, 1) if np.isfinite(seconds) else None
