@@ -10,19 +10,16 @@ from typing import Any
 import cv2
 import numpy as np
 import supervision as sv
-from numpy.typing import NDArray
 
+from headway.sensing.background import LEARNED, UPSET, Background
 from headway.sensing.detect import VEHICLE
 from headway.sensing.sources import Picture
 
-HOLE_EDGES = 1.3
 KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3, 0.7, 0.1, 0.4, 1.04, 0.01
-STILL_PX, HOLE, HOLE_KNOWN, STILL, UPSET, UPSET_SHARE = 0.8, 8, 30, 600, 20, 0.6  # pixels a picture; pictures; share of the picture
+STILL_PX, HOLE, HOLE_KNOWN, STILL = 0.8, 8, 30, 600  # pixels a picture; pictures
 
 FARTHEST = 14  # pixels: where it is looked for costs by the square
 COARSE = 6000  # square pixels: who is larger is looked for on every second pixel
-ALIKE, LEARNED = 14, 30  # levels of a colour; pictures after which a background learns slowly
-DARKEST, SPREAD, FULL = 12, 0.09, 200.0  # a shadow: no level below, shares of the light so far apart by colour; the level where all light is left
 Box = tuple[float, float, float, float]  # x, y, width, height
 
 
@@ -57,17 +54,10 @@ class _One:
 
 
 @dataclass
-class _Background:
-    """Of one stream: the empty street, as far as it is known, and who is on it."""
+class _Stream:
+    """One stream's street, and who is on it."""
 
-    mean: NDArray[np.float32]
-    shown: Picture
-    noise: float = 6.0
-    seen: int = 0
-    upset: int = 0
-    learned: bool = False
-    shade: float = 0.55
-    shades: NDArray[np.float64] = field(default_factory=lambda: np.zeros(64))
+    street: Background
     ones: list[_One] = field(default_factory=list)
 
 
@@ -83,9 +73,7 @@ class MotionDetector:
     least_px: int = 60
     work_width: int = 1280
     threads: int = 1
-    learning: float = 0.03
-    forgetting: float = 0.00002
-    _known: dict[str, _Background] = field(default_factory=dict)
+    _known: dict[str, _Stream] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector"))
 
     def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
@@ -96,25 +84,7 @@ class MotionDetector:
 
     def learn(self, key: str, images: Sequence[Picture]) -> None:
         """Begin with the empty street, from pictures of one size taken at other times: at each place what most of them show alike."""
-        few = [self._small(image)[0] for image in images]
-        half = [cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in few]
-        support = np.zeros((len(half), *half[0].shape[:2]), np.uint8)
-        for k, one in enumerate(half):
-            for m in range(k):
-                alike = _alike(one, half[m])
-                support[k] += alike
-                support[m] += alike
-        best = cv2.resize(support.argmax(0).astype(np.uint8), few[0].shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        chosen = np.zeros_like(few[0])
-        for k, image in enumerate(few):
-            cv2.copyTo(image, np.asarray(best == k, np.uint8), chosen)
-        total, count = np.zeros(chosen.shape, np.float32), np.zeros(chosen.shape[:2], np.float32)
-        for image in few:
-            like = _alike(image, chosen)
-            cv2.accumulate(image, total, like)
-            count += like
-        mean = np.asarray(total / count[:, :, None], np.float32)
-        self._known[key] = _Background(mean, cv2.convertScaleAbs(mean), seen=LEARNED, learned=True)
+        self._known[key] = _Stream(Background.of([self._small(image)[0] for image in images]))
 
     def _small(self, image: Picture) -> tuple[Picture, float]:
         scale = min(self.work_width / image.shape[1], 1.0)
@@ -124,14 +94,10 @@ class MotionDetector:
     def _one(self, key: str, image: Picture) -> sv.Detections:
         small, scale = self._small(image)
         of = self._known.get(key)
-        if of is None or of.shown.shape != small.shape:
-            of = self._known[key] = _Background(small.astype(np.float32), small.copy())
-        mask, changed = self._differing(of, small)
-        of.upset = of.upset + 1 if of.seen > LEARNED and cv2.countNonZero(changed) > UPSET_SHARE * changed.size else 0
-        if of.upset >= UPSET:
-            of = self._known[key] = _Background(small.astype(np.float32), small.copy())
-            mask, changed = self._differing(of, small)
-        self._learn(of, small, changed)
+        if of is None or of.street.shown.shape != small.shape or of.street.upset >= UPSET:
+            of = self._known[key] = _Stream(Background.begun(small))
+        mask, changed = of.street.differing(small)
+        of.street.take_in(small, changed)
         least, blobs = self.least_px * scale * scale, []
         for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
             area, box = cv2.contourArea(outline), cv2.boundingRect(outline)
@@ -145,48 +111,11 @@ class MotionDetector:
         sure = np.clip(0.5 + 0.5 * table[:, 4], 0.0, 1.0)
         return sv.Detections(xyxy=table[:, :4] / scale, confidence=sure, class_id=np.full(len(table), VEHICLE))
 
-    def _differing(self, of: _Background, small: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Where something stands; and where anything differs, shadows too."""
-        level = max(4.0 * of.noise, 12.0)
-        colours = cv2.split(cv2.absdiff(small, of.shown))
-        most = cv2.max(cv2.max(colours[0], colours[1]), colours[2])
-        changed = np.asarray(cv2.threshold(most, level, 255, cv2.THRESH_BINARY)[1], np.uint8)
-        mask = cv2.morphologyEx(self._lighten(of, small, changed), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-        return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8), changed
-
-    def _lighten(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The mask without shadows: all colours darker by one and the same share, which is the same all over the picture and learned from it."""
-        colours = cv2.split(cv2.divide(small, cv2.max(of.shown, DARKEST), scale=FULL))
-        most, least = cv2.max(cv2.max(colours[0], colours[1]), colours[2]), cv2.min(cv2.min(colours[0], colours[1]), colours[2])
-        share = cv2.addWeighted(most, 0.5, least, 0.5, 0.0)
-        alike = cv2.threshold(cv2.subtract(most, least), SPREAD * FULL, 255, cv2.THRESH_BINARY_INV)[1]
-        even = cv2.bitwise_and(mask, cv2.bitwise_and(alike, cv2.threshold(share, 0.9 * FULL, 255, cv2.THRESH_BINARY_INV)[1]))
-        of.shades = 0.95 * of.shades + cv2.calcHist([share], [0], even, [64], [0.0, FULL]).ravel()
-        smooth = np.convolve(of.shades[16:54], [1.0, 2.0, 1.0], "same")
-        of.shade = (int(smooth.argmax()) + 16.5) / 64.0
-        dark = cv2.inRange(share, (of.shade - 0.045) * FULL, (of.shade + 0.045) * FULL)
-        return np.asarray(cv2.subtract(mask, cv2.bitwise_and(dark, even)), np.uint8)
-
-    def _learn(self, of: _Background, small: Picture, mask: NDArray[np.uint8]) -> None:
-        of.seen += 1
-        if of.seen > LEARNED and of.seen % 4:
-            return
-        rate = max(self.learning, 1.0 / of.seen) if of.seen <= LEARNED else self.learning * 4.0
-        grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))
-        free = cv2.bitwise_not(grown)
-        cv2.accumulateWeighted(small, of.mean, rate, free)
-        cv2.accumulateWeighted(small, of.mean, self.forgetting, grown)
-        if of.seen <= LEARNED or of.seen % 40 == 0:
-            few = cv2.absdiff(small[::7, ::7], of.shown[::7, ::7])[free[::7, ::7] > 0]
-            if len(few):
-                of.noise = 0.9 * of.noise + 0.1 * float(np.median(few)) * 1.48
-        of.shown = cv2.convertScaleAbs(of.mean)
-
 
 Blob = tuple[Any, tuple[int, int, int, int], float]  # outline, box, area
 
 
-def _told_apart(of: _Background, small: Picture, blobs: list[Blob], least: float) -> list[tuple[float, ...]]:
+def _told_apart(of: _Stream, small: Picture, blobs: list[Blob], least: float) -> list[tuple[float, ...]]:
     """Boxes (x, y, width, height) and how full each is. Who was seen alone before is looked for in the blob that it is part of now."""
     owners: list[list[_One]] = [[] for _ in blobs]
     for one in of.ones:
@@ -211,13 +140,7 @@ def _told_apart(of: _Background, small: Picture, blobs: list[Blob], least: float
     return found
 
 
-def _alike(a: Picture, b: Picture) -> NDArray[np.uint8]:
-    """1 where two pictures show the same colour."""
-    far = cv2.split(cv2.absdiff(a, b))
-    return np.asarray(cv2.threshold(cv2.max(cv2.max(far[0], far[1]), far[2]), ALIKE, 1, cv2.THRESH_BINARY_INV)[1], np.uint8)
-
-
-def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
+def _alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
     """A blob that is one road user: its box, about the middle of the outline, which trembles less than the outermost pixels do; () if it is none."""
     outline, (x, y, w, h), area = blob
     middle, dx, dy = cv2.moments(outline), 0.0, 0.0
@@ -225,12 +148,12 @@ def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tup
         dx, dy = middle["m10"] / middle["m00"] - x - w / 2.0, middle["m01"] / middle["m00"] - y - h / 2.0
     box = (x + dx, y + dy, float(w), float(h))
     if one is None:
-        there = of.learned and of.seen <= LEARNED + KNOWN_ALONE  # before a street known as empty: who stands there came driving
+        there = of.street.learned and of.street.seen <= LEARNED + KNOWN_ALONE  # before a street known as empty: who stands there came driving
         one = _One(box, _cut(small, box), (np.inf, np.inf) if there else box[:2])
-    elif (one.still >= (HOLE_KNOWN if one.known else HOLE) and one.still % 5 == 0 and _is_hole(of, small, blob)) or (
+    elif (one.still >= (HOLE_KNOWN if one.known else HOLE) and one.still % 5 == 0 and of.street.is_hole(small, outline)) or (
         not one.known and one.still > STILL
     ):
-        _absorb(of, small, blob)
+        of.street.absorb(small, outline)
         return ()
     elif one.known and w * h > 1.7 * one.box[2] * one.box[3]:  # it has met someone who is not known
         one.go(box)
@@ -240,31 +163,6 @@ def _alone(of: _Background, small: Picture, blob: Blob, one: _One | None) -> tup
     one.alone, one.lost, one.patch = one.alone + 1, 0, _cut(small, box)
     of.ones.append(one)
     return *box, area / (w * h)
-
-
-def _is_hole(of: _Background, small: Picture, blob: Blob) -> bool:
-    """Whether it is the background that shows something here, and the street does not any more: then its outline is an edge there, not here."""
-    outline, (x, y, w, h), _ = blob
-    x0, y0, x1, y1 = max(x - 3, 0), max(y - 3, 0), min(x + w + 3, small.shape[1]), min(y + h + 3, small.shape[0])
-    rim = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    cv2.drawContours(rim, [outline], -1, 255, 3, offset=(-x0, -y0))
-    edges = []
-    for image in (small, of.shown):
-        grey = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_BGR2GRAY)
-        slope = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-        edges.append(float(cv2.mean(slope, rim)[0]))
-    return edges[1] >= HOLE_EDGES * edges[0]
-
-
-def _absorb(of: _Background, small: Picture, blob: Blob) -> None:
-    """What is seen there is the street from now on."""
-    outline, (x, y, w, h), _ = blob
-    x0, y0, x1, y1 = max(x - 3, 0), max(y - 3, 0), min(x + w + 3, small.shape[1]), min(y + h + 3, small.shape[0])
-    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    cv2.drawContours(mask, [outline], -1, 255, -1, offset=(-x0, -y0))
-    mask = np.asarray(cv2.dilate(mask, np.ones((7, 7), np.uint8)), np.uint8)
-    for to in (of.mean, of.shown):
-        to[y0:y1, x0:x1][mask > 0] = small[y0:y1, x0:x1][mask > 0]
 
 
 def _blob_of(one: _One, blobs: list[Blob]) -> int:

@@ -21,7 +21,7 @@ from headway.sensing import SensingError
 
 Picture = NDArray[np.uint8]
 LIVE, PICTURES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp"), (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-RATE_SPAN_S, DRIFT, SLEW, MOST_PIXELS = 5.0, 2e-4, 5e-3, 8192 * 4320
+RATE_SPAN_S, DRIFT, SLEW, FAR_S, MOST_PIXELS = 5.0, 2e-4, 5e-3, 10.0, 8192 * 4320
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,11 +316,24 @@ def sampled(url: str, count: int) -> list[Picture]:
         found = [np.asarray(image, np.uint8) for image in read if image is not None]
     else:
         with suppress(av.error.FFmpegError, OSError), av.open(url) as box:
-            stream, length = box.streams.video[0], box.duration or 0
-            for k in range(count if length else 0):
-                box.seek(length * k // count)
-                found.append(_bgr(next(box.decode(stream))))
+            found += _spread(box, count)
     return [image for image in found if image.shape == found[0].shape]
+
+
+def _spread(box: Any, count: int) -> Iterator[Picture]:
+    """Each later than the one before; where they lie far apart, the whole pictures of the stream, which can be read by themselves."""
+    stream, span, begin = box.streams.video[0], (box.duration or 0) / av.time_base / count, (box.start_time or 0) / av.time_base
+    at = taken = -np.inf
+    for k in range(count if span else 0):
+        wanted, jumped = begin + k * span, begin + k * span - at > FAR_S
+        if jumped:
+            box.seek(round(wanted * av.time_base))
+        for picture in box.decode(stream):
+            at = picture.time if picture.time is not None else wanted
+            if at >= wanted or (jumped and at > taken + 0.5 * span):
+                taken = at
+                yield _bgr(picture)
+                break
 
 
 def _bgr(picture: Any) -> Picture:
