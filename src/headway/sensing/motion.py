@@ -1,4 +1,5 @@
-"""What moves before a background that is learned, without any network; who melt together are told apart by what each looked like alone."""
+"""What moves before a background that is learned, without any network; who melt together are told apart by what each looked like alone, and parts
+of one, with a window like a shadow between, are put together."""
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from headway.sensing.background import LEARNED, UPSET, Background
+from headway.sensing.background import LEARNED, UPSET, Background, Mask
 from headway.sensing.detect import VEHICLE
 from headway.sensing.sources import Picture
 
 KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3, 0.7, 0.1, 0.4, 1.04, 0.01
-STILL_PX, HOLE, HOLE_KNOWN, STILL = 0.8, 8, 30, 600  # pixels a picture; pictures
+STILL_PX, DRIVING_PX, HOLE, HOLE_KNOWN, STILL = 0.8, 1.5, 8, 30, 600  # pixels a picture; pictures
+WINDOW, SHORT, FACING, BESIDE, DARK = 0.45, 1.2, 0.6, 0.5, 0.8  # shares of the width; of the length; of what lies between
 
 FARTHEST = 14  # pixels: where it is looked for costs by the square
 COARSE = 6000  # square pixels: who is larger is looked for on every second pixel
@@ -25,12 +27,14 @@ Box = tuple[float, float, float, float]  # x, y, width, height
 
 @dataclass(eq=False)
 class _One:
-    """A road user, in pixels of the small picture. patch: what it looked like when it was last seen alone; alone, lost, still: pictures in a row."""
+    """A road user, in pixels of the small picture. patch: what it looked like when it was last seen alone; alone, lost, still: pictures in a row;
+    heading: a unit vector, where it drove when it last drove."""
 
     box: Box
     patch: Picture
     born: tuple[float, float]
     move: tuple[float, float] = (0.0, 0.0)
+    heading: tuple[float, float] | None = None
     alone: int = 0
     lost: int = 0
     still: int = 0
@@ -49,6 +53,8 @@ class _One:
         """It is there now; its middle tells how it moves."""
         dx, dy = to[0] + to[2] / 2 - self.box[0] - self.box[2] / 2, to[1] + to[3] / 2 - self.box[1] - self.box[3] / 2
         self.move = (1 - weight) * self.move[0] + weight * dx, (1 - weight) * self.move[1] + weight * dy
+        speed = float(np.hypot(*self.move))
+        self.heading = (self.move[0] / speed, self.move[1] / speed) if speed > DRIVING_PX else self.heading
         self.box = to
         self.still = self.still + 1 if np.hypot(dx, dy) < STILL_PX else 0
 
@@ -103,7 +109,7 @@ class MotionDetector:
             area, box = cv2.contourArea(outline), cv2.boundingRect(outline)
             if area >= least and area >= 0.2 * box[2] * box[3]:
                 blobs.append((outline, box, area))
-        found = _told_apart(of, small, blobs, least)
+        found = _told_apart(of, small, blobs, changed, least)
         if not found:
             return sv.Detections.empty()
         table = np.array(found, np.float32)
@@ -115,13 +121,14 @@ class MotionDetector:
 Blob = tuple[Any, tuple[int, int, int, int], float]  # outline, box, area
 
 
-def _told_apart(of: _Stream, small: Picture, blobs: list[Blob], least: float) -> list[tuple[float, ...]]:
+def _told_apart(of: _Stream, small: Picture, blobs: list[Blob], changed: Mask, least: float) -> list[tuple[float, ...]]:
     """Boxes (x, y, width, height) and how full each is. Who was seen alone before is looked for in the blob that it is part of now."""
     owners: list[list[_One]] = [[] for _ in blobs]
     for one in of.ones:
         k = _blob_of(one, blobs)
         if k >= 0:
             owners[k].append(one)
+    _put_together(blobs, owners, changed)
     of.ones, found = [], []
     for blob, inside in zip(blobs, owners, strict=True):
         known = [one for one in inside if one.known]
@@ -140,6 +147,45 @@ def _told_apart(of: _Stream, small: Picture, blobs: list[Blob], least: float) ->
     return found
 
 
+def _put_together(blobs: list[Blob], owners: list[list[_One]], changed: Mask) -> None:
+    """Blobs one behind the other that are parts of one vehicle become one, with the owner that was known longest."""
+    k = 0
+    while k < len(blobs):
+        known = [one for one in owners[k] if one.known and one.heading is not None]
+        part = next((m for m in range(len(blobs)) if m != k and known and _of_one(blobs[k], blobs[m], known[0].heading, changed)), -1)
+        if part < 0:
+            k += 1
+            continue
+        outline = cv2.convexHull(np.vstack([blobs[k][0], blobs[part][0]]))
+        blobs[k] = outline, cv2.boundingRect(outline), cv2.contourArea(outline)
+        owners[k] = [max(owners[k] + owners[part], key=lambda one: one.alone)]
+        del blobs[part], owners[part]
+        k = 0
+
+
+def _of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
+    """Whether two blobs, one of them too short to be a vehicle, face one another along the heading over most of their width, with nothing but a
+    narrow dark strip between."""
+    (ax, ay, aw, ah), (bx, by, bw, bh), reach = a[1], b[1], WINDOW * max(min(a[1][2:]), min(b[1][2:]))
+    if max(ax - bx - bw, bx - ax - aw) > reach or max(ay - by - bh, by - ay - ah) > reach:
+        return False
+    along = np.array([heading, (-heading[1], heading[0])])
+    places = [np.asarray(blob[0][:, 0], np.float64) @ along.T for blob in (a, b)]
+    (low_a, high_a), (low_b, high_b) = [(at.min(0), at.max(0)) for at in places]
+    size_a, size_b = high_a - low_a, high_b - low_b
+    length, width = np.minimum(size_a, size_b)
+    if min(size_a[0] / size_a[1], size_b[0] / size_b[1]) > SHORT:  # both may be whole
+        return False
+    low, high = np.maximum(low_a, low_b), np.minimum(high_a, high_b)  # common part
+    gap, facing = low[0] - high[0], high[1] - low[1]
+    if gap > WINDOW * width or -gap > BESIDE * length or facing < FACING * max(size_a[1], size_b[1]):
+        return False
+    steps = np.linspace(min(low[0], high[0]), max(low[0], high[0]), max(round(abs(gap)), 2))
+    between = np.round(np.c_[steps, np.full(len(steps), (low[1] + high[1]) / 2.0)] @ along).astype(np.int64)
+    rows, columns = np.clip(between[:, 1], 0, changed.shape[0] - 1), np.clip(between[:, 0], 0, changed.shape[1] - 1)
+    return bool((changed[rows, columns] > 0).mean() >= DARK)
+
+
 def _alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
     """A blob that is one road user: its box, about the middle of the outline, which trembles less than the outermost pixels do; () if it is none."""
     outline, (x, y, w, h), area = blob
@@ -150,9 +196,9 @@ def _alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[f
     if one is None:
         there = of.street.learned and of.street.seen <= LEARNED + KNOWN_ALONE  # before a street known as empty: who stands there came driving
         one = _One(box, _cut(small, box), (np.inf, np.inf) if there else box[:2])
-    elif (one.still >= (HOLE_KNOWN if one.known else HOLE) and one.still % 5 == 0 and of.street.is_hole(small, outline)) or (
-        not one.known and one.still > STILL
-    ):
+    elif (
+        one.still >= (HOLE_KNOWN if one.known and one.heading is not None else HOLE) and one.still % 5 == 0 and of.street.is_hole(small, outline)
+    ) or (not one.known and one.still > STILL):
         of.street.absorb(small, outline)
         return ()
     elif one.known and w * h > 1.7 * one.box[2] * one.box[3]:  # it has met someone who is not known
