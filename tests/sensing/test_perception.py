@@ -369,3 +369,19 @@ def test_a_background_from_all_over_a_clip_shows_who_stands_there_at_first():
     eye.learn("c", [f.image for f in frames[::8]])
     assert eye.begin("c", frames[0].image).result().xyxy[0] == pytest.approx([100, 100, 145, 120], abs=4.0)
     assert len(eye.begin("c", frames[-1].image).result()) == 0
+
+
+def test_a_window_as_dark_as_a_shadow_does_not_cut_a_vehicle_in_two():
+    def car(x, y, colour):
+        shadow = (52, 52, 52)
+        return [(x, y + 20, 42, 10, shadow), (x, y, 21, 20, colour), (x + 21, y, 7, 20, shadow), (x + 28, y, 14, 20, colour)]
+
+    def two_behind_one_another_and_one_beside(t):
+        x = -45 + 60 * t
+        return car(x, 100, (60, 190, 200)) + car(x - 60, 100, (190, 60, 40)) + car(x, 130, (40, 60, 200))
+
+    _, seen = look(two_behind_one_another_and_one_beside, seconds=7.0)
+    widths = [[round(float(t.box[2] - t.box[0])) for t in s.tracks] for s in seen if 4.4 < s.frame.at_s < 5.2]
+    assert [len(w) for w in widths] == [3] * len(widths)
+    assert all(w == pytest.approx(42, abs=4) for at in widths for w in at)
+    assert len({t.id for s in seen if 4.4 < s.frame.at_s < 5.2 for t in s.tracks}) == 3

@@ -174,6 +174,7 @@ def test_pictures_from_all_over_a_clip(clip, tmp_path):
     few = sources.sampled(str(clip), 9)
     assert len(few) == 9
     assert {image.shape for image in few} == {(240, 320, 3)}
+    assert len({image.tobytes() for image in few}) == 9  # not one whole picture of the stream nine times
     (tmp_path / "empty.mp4").write_bytes(b"")
     assert sources.sampled(str(tmp_path / "empty.mp4"), 9) == sources.sampled(str(tmp_path / "none.mp4"), 9) == []
     for k, image in enumerate(few):

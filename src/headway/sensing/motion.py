@@ -18,7 +18,8 @@ from headway.sensing.sources import Picture
 
 KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3, 0.7, 0.1, 0.4, 1.04, 0.01
 STILL_PX, DRIVING_PX, HOLE, HOLE_KNOWN, STILL = 0.8, 1.5, 8, 30, 600  # pixels a picture; pictures
-WINDOW, SHORT, FACING, BESIDE, DARK = 0.45, 1.2, 0.6, 0.5, 0.8  # shares of the width; of the length; of what lies between
+GROWN = 1.7  # times its area
+WINDOW, SHORT, FACING, BESIDE, DARK = 0.45, 1.2, 0.6, 0.5, 0.5  # shares of the width; of the length; of what lies between
 
 FARTHEST = 14  # pixels: where it is looked for costs by the square
 COARSE = 6000  # square pixels: who is larger is looked for on every second pixel
@@ -157,8 +158,12 @@ def _put_together(blobs: list[Blob], owners: list[list[_One]], changed: Mask) ->
             k += 1
             continue
         outline = cv2.convexHull(np.vstack([blobs[k][0], blobs[part][0]]))
-        blobs[k] = outline, cv2.boundingRect(outline), cv2.contourArea(outline)
-        owners[k] = [max(owners[k] + owners[part], key=lambda one: one.alone)]
+        x, y, w, h = cv2.boundingRect(outline)
+        blobs[k] = outline, (x, y, w, h), cv2.contourArea(outline)
+        one = max(owners[k] + owners[part], key=lambda one: one.alone)
+        if w * h > GROWN * one.box[2] * one.box[3]:  # it has met nobody, and did not leap
+            one.box = (x - one.move[0], y - one.move[1], float(w), float(h))
+        owners[k] = [one]
         del blobs[part], owners[part]
         k = 0
 
@@ -201,7 +206,7 @@ def _alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[f
     ) or (not one.known and one.still > STILL):
         of.street.absorb(small, outline)
         return ()
-    elif one.known and w * h > 1.7 * one.box[2] * one.box[3]:  # it has met someone who is not known
+    elif one.known and w * h > GROWN * one.box[2] * one.box[3]:  # it has met someone who is not known
         one.go(box)
         one.alone = 0
     else:
