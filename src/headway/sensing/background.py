@@ -15,7 +15,7 @@ from headway.sensing.sources import Picture
 HOLE_EDGES, UPSET, UPSET_SHARE = 1.3, 20, 0.6  # ratio of slopes; pictures; share of the picture
 LEARNED, LEARNING, FORGETTING = 30, 0.03, 0.00002  # pictures after which it learns slowly; shares a picture where nothing is and where something is
 ALIKE = 14  # levels of a colour
-DARKEST, SPREAD, FULL = 12, 0.09, 200.0  # a shadow: no level below, shares of the light so far apart by colour; the level where all light is left
+DARKEST, SPREAD, FULL = 12, 0.09, 192.0  # a shadow: no level below, shares of the light so far apart by colour; the level where all light is left
 Mask = NDArray[np.uint8]
 
 
@@ -98,7 +98,7 @@ class Background:
         """The mask without shadows: all colours darker by one and the same share, which is the same all over the picture and learned from it."""
         colours = cv2.split(cv2.divide(image, cv2.max(self.shown, DARKEST), scale=FULL))
         most, least = cv2.max(cv2.max(colours[0], colours[1]), colours[2]), cv2.min(cv2.min(colours[0], colours[1]), colours[2])
-        share = cv2.addWeighted(most, 0.5, least, 0.5, 0.0)
+        share = cv2.addWeighted(cv2.addWeighted(colours[0], 0.5, colours[1], 0.5, 0.0), 2.0 / 3.0, colours[2], 1.0 / 3.0, 0.0)
         alike = cv2.threshold(cv2.subtract(most, least), SPREAD * FULL, 255, cv2.THRESH_BINARY_INV)[1]
         even = cv2.bitwise_and(mask, cv2.bitwise_and(alike, cv2.threshold(share, 0.9 * FULL, 255, cv2.THRESH_BINARY_INV)[1]))
         self.shades = 0.95 * self.shades + cv2.calcHist([share], [0], even, [64], [0.0, FULL]).ravel()

@@ -17,7 +17,7 @@ from headway.sensing.detect import VEHICLE
 from headway.sensing.sources import Picture
 
 KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3, 0.7, 0.1, 0.4, 1.04, 0.01
-STILL_PX, DRIVING_PX, HOLE, HOLE_KNOWN, STILL = 0.8, 1.5, 8, 30, 600  # pixels a picture; pictures
+STILL_PX, HOLE, HOLE_KNOWN, STILL = 0.8, 8, 30, 600  # pixels a picture; pictures
 GROWN = 1.7  # times its area
 WINDOW, SHORT, FACING, BESIDE, DARK = 0.45, 1.2, 0.6, 0.5, 0.5  # shares of the width; of the length; of what lies between
 
@@ -29,13 +29,14 @@ Box = tuple[float, float, float, float]  # x, y, width, height
 @dataclass(eq=False)
 class _One:
     """A road user, in pixels of the small picture. patch: what it looked like when it was last seen alone; alone, lost, still: pictures in a row;
-    heading: a unit vector, where it drove when it last drove."""
+    heading: a unit vector, where it drove when it last drove; was: its middle, before it went that way."""
 
     box: Box
     patch: Picture
     born: tuple[float, float]
     move: tuple[float, float] = (0.0, 0.0)
     heading: tuple[float, float] | None = None
+    was: tuple[float, float] | None = None
     alone: int = 0
     lost: int = 0
     still: int = 0
@@ -54,8 +55,13 @@ class _One:
         """It is there now; its middle tells how it moves."""
         dx, dy = to[0] + to[2] / 2 - self.box[0] - self.box[2] / 2, to[1] + to[3] / 2 - self.box[1] - self.box[3] / 2
         self.move = (1 - weight) * self.move[0] + weight * dx, (1 - weight) * self.move[1] + weight * dy
-        speed = float(np.hypot(*self.move))
-        self.heading = (self.move[0] / speed, self.move[1] / speed) if speed > DRIVING_PX else self.heading
+        x, y = to[0] + to[2] / 2, to[1] + to[3] / 2
+        same = 1.0 / GROWN < to[2] * to[3] / (self.box[2] * self.box[3]) < GROWN
+        went = (x - self.was[0], y - self.was[1]) if self.was is not None and same else (0.0, 0.0)
+        if (far := float(np.hypot(*went))) > min(to[2:]):
+            self.heading, self.was = (went[0] / far, went[1] / far), (x, y)
+        elif self.was is None or not same:  # another outline is no way
+            self.was = (x, y)
         self.box = to
         self.still = self.still + 1 if np.hypot(dx, dy) < STILL_PX else 0
 
@@ -179,7 +185,7 @@ def _of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
     (low_a, high_a), (low_b, high_b) = [(at.min(0), at.max(0)) for at in places]
     size_a, size_b = high_a - low_a, high_b - low_b
     length, width = np.minimum(size_a, size_b)
-    if min(size_a[0] / size_a[1], size_b[0] / size_b[1]) > SHORT:  # both may be whole
+    if all(size[0] > SHORT * size[1] or _at_edge(blob, changed) for blob, size in ((a, size_a), (b, size_b))):  # both may be whole
         return False
     low, high = np.maximum(low_a, low_b), np.minimum(high_a, high_b)  # common part
     gap, facing = low[0] - high[0], high[1] - low[1]
@@ -191,11 +197,16 @@ def _of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
     return bool((changed[rows, columns] > 0).mean() >= DARK)
 
 
+def _at_edge(blob: Blob, of: Picture) -> bool:
+    x, y, w, h = blob[1]
+    return x <= 1 or y <= 1 or x + w >= of.shape[1] - 1 or y + h >= of.shape[0] - 1
+
+
 def _alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
     """A blob that is one road user: its box, about the middle of the outline, which trembles less than the outermost pixels do; () if it is none."""
     outline, (x, y, w, h), area = blob
     middle, dx, dy = cv2.moments(outline), 0.0, 0.0
-    if x > 1 and y > 1 and x + w < small.shape[1] - 1 and y + h < small.shape[0] - 1:
+    if not _at_edge(blob, small):
         dx, dy = middle["m10"] / middle["m00"] - x - w / 2.0, middle["m01"] / middle["m00"] - y - h / 2.0
     box = (x + dx, y + dy, float(w), float(h))
     if one is None:
