@@ -54,7 +54,8 @@ def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint(tmp_path, 
     events = read(tmp_path / "events.jsonl")
     restored = [e for e in events if e.kind == "engine.restored"]
     assert len(restored) == 1
-    assert 0 <= struck[0].time_s - restored[0].data["checkpoint_s"] <= 61 + 900 * (blow is signal.SIGSTOP)
+    # what was told last may be older than the checkpoint written just before the blow: by one, at most
+    assert -61 <= struck[0].time_s - restored[0].data["checkpoint_s"] <= 61 + 900 * (blow is signal.SIGSTOP)
     assert {e.at_s for e in events if e.kind == "engine.cycle"} >= {25200.0 + 30 * k for k in range(1, 29)}, "no cycle is missing in the record"
 
 
