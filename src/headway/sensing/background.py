@@ -40,7 +40,7 @@ class Background:
     def of(cls, images: Sequence[Picture]) -> Background:
         """From pictures taken at other times: at each place what most of them show alike."""
         half = [np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8) for image in images]
-        support = np.zeros((len(half), *half[0].shape[:2]), np.uint8)
+        support = np.zeros((len(half), *half[0].shape[:2]), np.min_scalar_type(len(half)))
         for k, one in enumerate(half):
             for m in range(k):
                 alike = _alike(one, half[m])
@@ -52,7 +52,7 @@ class Background:
             like = np.asarray(cv2.resize(_alike(one, chosen), count.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
             cv2.accumulate(image, total, like)
             count += like
-        mean = np.asarray(total / np.maximum(count, 1.0)[:, :, None], np.float32)
+        mean = np.asarray(total / count[:, :, None], np.float32)  # each place is alike in the picture that it was chosen from
         return cls(mean, cv2.convertScaleAbs(mean), seen=LEARNED, learned=True)
 
     def differing(self, image: Picture) -> tuple[Mask, Mask]:

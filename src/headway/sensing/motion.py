@@ -19,8 +19,7 @@ from headway.sensing.sources import Picture
 KNOWN_ALONE, LOST_AFTER, LIKE, INSIDE, AWAY, LEAST_REST, SIZES, SAME = 5, 8, 0.3, 0.7, 0.1, 0.4, 1.04, 0.01
 STILL_PX, HOLE, HOLE_KNOWN, STILL = 0.8, 8, 30, 600  # pixels a picture; pictures
 GROWN = 1.7  # times its area
-WINDOW, SHORT, FACING, BESIDE, DARK = 0.45, 1.2, 0.6, 0.5, 0.5  # shares of the width; of the length; of what lies between
-
+WINDOW, SHORT, FACING, BESIDE, DARK = 0.45, 1.2, 0.6, 0.5, 0.5  # shares: of the width three times, of the length, of what lies between
 FARTHEST = 14  # pixels: where it is looked for costs by the square
 COARSE = 6000  # square pixels: who is larger is looked for on every second pixel
 Box = tuple[float, float, float, float]  # x, y, width, height
@@ -53,9 +52,9 @@ class _One:
 
     def go(self, to: Box, weight: float = 0.4) -> None:
         """It is there now; its middle tells how it moves."""
-        dx, dy = to[0] + to[2] / 2 - self.box[0] - self.box[2] / 2, to[1] + to[3] / 2 - self.box[1] - self.box[3] / 2
-        self.move = (1 - weight) * self.move[0] + weight * dx, (1 - weight) * self.move[1] + weight * dy
         x, y = to[0] + to[2] / 2, to[1] + to[3] / 2
+        dx, dy = x - self.box[0] - self.box[2] / 2, y - self.box[1] - self.box[3] / 2
+        self.move = (1 - weight) * self.move[0] + weight * dx, (1 - weight) * self.move[1] + weight * dy
         same = 1.0 / GROWN < to[2] * to[3] / (self.box[2] * self.box[3]) < GROWN
         went = (x - self.was[0], y - self.was[1]) if self.was is not None and same else (0.0, 0.0)
         if (far := float(np.hypot(*went))) > min(to[2:]):

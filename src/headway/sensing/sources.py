@@ -323,15 +323,16 @@ def sampled(url: str, count: int) -> list[Picture]:
 def _spread(box: Any, count: int) -> Iterator[Picture]:
     """Each later than the one before; where they lie far apart, the whole pictures of the stream, which can be read by themselves."""
     stream, span, begin = box.streams.video[0], (box.duration or 0) / av.time_base / count, (box.start_time or 0) / av.time_base
-    at = taken = -np.inf
+    at, far = -np.inf, FAR_S
     for k in range(count if span else 0):
-        wanted, jumped = begin + k * span, begin + k * span - at > FAR_S
+        wanted, taken, jumped = begin + k * span, at, begin + k * span - at > far
         if jumped:
             box.seek(round(wanted * av.time_base))
         for picture in box.decode(stream):
             at = picture.time if picture.time is not None else wanted
+            if jumped and at <= taken:  # there is no whole picture between: from here on one after the other
+                far = np.inf
             if at >= wanted or (jumped and at > taken + 0.5 * span):
-                taken = at
                 yield _bgr(picture)
                 break
 
