@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo vision test lint bench lock clean
+.PHONY: demo vision test lint bench mutants lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Headway needs Python 3.11 or newer; set PYTHON=/path/to/it')"
@@ -45,6 +45,12 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m bench $(ARGS)
+
+# Small faults, one at a time: does a test notice? SEED=2 draws others; ROOMS="roads api"; COUNT=100 a room; CHANGED=REV: only lines changed since then.
+SEED ?= 1
+COUNT ?= 40
+mutants: $(VENV)/.installed-test
+	$(BIN)/python -m bench.mutants $(ROOMS) --seed $(SEED) --count $(COUNT) $(if $(CHANGED),--changed $(CHANGED)) $(ARGS)
 
 # Pins every dependency anew (needs `pip install uv`).
 lock:

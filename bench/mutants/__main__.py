@@ -1,0 +1,229 @@
+"""python -m bench.mutants [ROOM ...]: a seeded sample of small faults a room, each against the tests that reach its line, fastest first.
+
+Prints the score by room and the survivors. Stopped, the same call goes on where it was, as long as source and tests are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from bench.mutants.places import Mutant, changed_lines, room_of, rooms, sample
+from bench.mutants.reach import BUILD, KERNEL_TESTS, Reach, environment, reach, state_of
+
+EQUIVALENT = Path(__file__).parent / "equivalent.toml"
+LONGEST_S = 30.0  # of tests asked of one mutant, by what they took when all was well; the fastest come first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rooms", nargs="*", help="such as roads or plants/sumo; all where none is named")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--count", type=int, default=40, help="mutants a room (with --changed: in all)")
+    parser.add_argument("--changed", default="", metavar="REV", help="only lines changed since this revision of git")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="ask these tests alone")
+    parser.add_argument("--files", nargs="+", default=[], help="only files whose path contains one of these words")
+    parser.add_argument("--survivors", action="store_true", help="ask anew those alone that survived the last call with this seed, room and count")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    root = Path.cwd()
+    if not (root / "src/headway").is_dir():
+        sys.exit("Call it in the root of the project.")
+    known = rooms(root)
+    if unknown := [r for r in options.rooms if r not in known]:
+        sys.exit(f"no room {unknown[0]!r}. There are: {', '.join(known)}.")
+    drawn = draw(root, options, known)
+    if not drawn:
+        print("No line of the source that can be mutated was changed." if options.changed else "Nothing to mutate.")
+        return
+    results = ask(root, options, drawn)
+    report(drawn, results, excused())
+
+
+def draw(root: Path, options: argparse.Namespace, known: dict[str, list[str]]) -> list[Mutant]:
+    """The sample, room by room."""
+    lines = changed_lines(root, options.changed) if options.changed else None
+    wanted = {r: [f for f in known[r] if not options.files or any(w in f for w in options.files)] for r in options.rooms or known}
+    if lines is not None:
+        return sample(root, [f for files in wanted.values() for f in files if f in lines], min(options.count, 20), options.seed, lines)
+    return [m for room, files in wanted.items() for m in sample(root, files, options.count, f"{options.seed}/{room}")]
+
+
+def ask(root: Path, options: argparse.Namespace, drawn: list[Mutant]) -> dict[str, str]:
+    """The outcome of each mutant by name: caught, survived, timeout, or unreached (no test runs its line)."""
+    folder = root / BUILD
+    folder.mkdir(parents=True, exist_ok=True)
+    state, last = state_of(root, *options.tests), folder / f"results-{options.seed}.jsonl"
+    results = resumed(last, state, options.survivors)
+    waiting = [m for m in drawn if m.name not in results]
+    with_compiler = reach(root, options.tests, False, options.jobs) if any(not m.kernel for m in waiting) else Reach()
+    without = Reach()
+    if any(m.kernel for m in waiting):
+        tests = [t for t in KERNEL_TESTS if (root / t).is_dir()] if options.tests == ["tests"] else options.tests
+        without = reach(root, tests, True, options.jobs)
+    jobs: queue.Queue[tuple[Mutant, list[str], float]] = queue.Queue()
+    with last.open("a") as out:
+        for mutant in waiting:
+            tests, seconds = chosen(without if mutant.kernel else with_compiler, mutant)
+            if tests:
+                jobs.put((mutant, tests, seconds))
+            else:
+                results[mutant.name] = "unreached"
+        lock, began, total = threading.Lock(), time.monotonic(), jobs.qsize()
+
+        failures: list[BaseException] = []
+
+        def work(number: int) -> None:
+            try:
+                run_jobs(number)
+            except BaseException as failure:
+                failures.append(failure)
+
+        def run_jobs(number: int) -> None:
+            with Copy(root, folder / f"copy-{number}") as copy:
+                while True:
+                    try:
+                        mutant, tests, seconds = jobs.get_nowait()
+                    except queue.Empty:
+                        return
+                    outcome = copy.outcome(mutant, tests, 30.0 + 10.0 * seconds)
+                    with lock:
+                        results[mutant.name] = outcome
+                        out.write(json.dumps({"state": state, "name": mutant.name, "outcome": outcome}) + "\n")
+                        out.flush()
+                        done = total - jobs.qsize()
+                        if sys.stderr.isatty() or done % 20 == 0:
+                            print(f"\r{done} of {total}, {time.monotonic() - began:.0f} s ", end="", flush=True, file=sys.stderr)
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(min(options.jobs, max(total, 1)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+    print(file=sys.stderr)
+    return results
+
+
+def resumed(last: Path, state: str, survivors: bool) -> dict[str, str]:
+    """What an earlier call has found: of the same source and tests; or, to ask survivors alone, whatever was caught before."""
+    found: dict[str, str] = {}
+    for line in last.read_text().splitlines() if last.exists() else []:
+        row = json.loads(line)
+        if row["state"] == state or (survivors and row["outcome"] != "survived"):
+            found[row["name"]] = row["outcome"]
+        elif survivors:
+            found.pop(row["name"], None)
+    return found
+
+
+def chosen(found: Reach, mutant: Mutant) -> tuple[list[str], float]:
+    """The tests to ask, those of the mutant's own room first, then by what they take, up to LONGEST_S in all; and their seconds."""
+    own = "tests/" + room_of(mutant.path).split("/")[0] + "/"
+    reached = found.of(mutant.path, *mutant.statement, mutant.importing)
+    tests: list[str] = []
+    total = 0.0
+    for test in sorted(reached, key=lambda t: (not t.startswith(own), found.seconds[t])):
+        if tests and total + found.seconds[test] > LONGEST_S:
+            continue
+        tests.append(test)
+        total += found.seconds[test]
+    return tests, total
+
+
+class Copy:
+    """A copy of the tree that may be mutated, and the processes that run tests on it."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.root, self.folder, self.servers = root, folder, dict[bool, subprocess.Popen[str]]()
+
+    def __enter__(self) -> Copy:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        names = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=self.root, check=True, capture_output=True, text=True
+        )
+        for name in names.stdout.split("\0"):
+            if name and (self.root / name).is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self.root / name, self.folder / name)
+        for cache in (self.root / "src").rglob("__pycache__"):  # numba's too: they hold, since the times of the files are kept
+            shutil.copytree(cache, self.folder / cache.relative_to(self.root), dirs_exist_ok=True)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for server in self.servers.values():
+            server.kill()
+            server.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def outcome(self, mutant: Mutant, tests: list[str], limit_s: float) -> str:
+        """Run `tests` on the mutated tree."""
+        if mutant.kernel not in self.servers and self._run(mutant, (self.root / mutant.path).read_text(), tests, 600.0) != "survived":
+            raise RuntimeError(f"{tests[0]} and others fail on a copy of the tree without any fault: see {self.log}")
+        return self._run(mutant, mutant.source(self.root), tests, limit_s)
+
+    @property
+    def log(self) -> Path:
+        """What the tests printed last."""
+        return self.folder.parent / f"{self.folder.name}.log"
+
+    def _run(self, mutant: Mutant, source: str, tests: list[str], limit_s: float) -> str:
+        server = self._server(mutant.kernel)
+        assert server.stdin is not None
+        assert server.stdout is not None
+        job = {"file": str(self.folder / mutant.path), "source": source, "tests": tests, "limit_s": limit_s, "log": str(self.log)}
+        server.stdin.write(json.dumps(job) + "\n")
+        server.stdin.flush()
+        outcome = str(json.loads(server.stdout.readline())["outcome"])
+        if outcome == "broken":
+            raise RuntimeError(f"pytest could not run: see {self.log}")
+        return outcome
+
+    def _server(self, interpreted: bool) -> subprocess.Popen[str]:
+        if interpreted not in self.servers:
+            self.servers[interpreted] = subprocess.Popen(
+                [sys.executable, "-m", "bench.mutants.worker"], cwd=self.folder, env=environment(self.folder, interpreted) | {"HEADWAY_DATA": environment(self.root, False)["HEADWAY_DATA"]},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+        return self.servers[interpreted]
+
+
+def excused() -> dict[tuple[str, str, str], str]:
+    """Mutants known to be equivalent, by file, line before and line after, with the reason."""
+    rows = tomllib.loads(EQUIVALENT.read_text()).get("mutant", []) if EQUIVALENT.exists() else []
+    return {(r["file"], r["before"], r["after"]): r["reason"] for r in rows}
+
+
+def report(drawn: list[Mutant], results: dict[str, str], known: dict[tuple[str, str, str], str]) -> None:
+    """Survivors, then the score of each room: caught of those that are not known to be equivalent."""
+    by_room: dict[str, list[Mutant]] = {}
+    for mutant in drawn:
+        by_room.setdefault(room_of(mutant.path), []).append(mutant)
+    rows = []
+    for room, mutants in by_room.items():
+        alive = [m for m in mutants if results.get(m.name) in ("survived", "unreached")]
+        same = [m for m in alive if (m.path, m.before, m.after) in known]
+        late = sum(results.get(m.name) == "timeout" for m in mutants)
+        rows.append((room, len(mutants), len(mutants) - len(alive), late, len(same), len(alive) - len(same)))
+        for m in sorted((m for m in alive if m not in same), key=lambda m: (m.path, m.line)):
+            print(
+                f"{'survived' if results[m.name] == 'survived' else 'UNREACHED'}  {m.path}:{m.line} {m.operator}\n    - {m.before}\n    + {m.after}"
+            )
+    print(f"\n{'room':<14}{'mutants':>8}{'caught':>8}{'(late)':>8}{'equivalent':>12}{'survived':>10}{'score':>8}")
+    for room, count, caught, late, same_, alive_ in rows:
+        print(f"{room:<14}{count:>8}{caught:>8}{late:>8}{same_:>12}{alive_:>10}{caught / max(count - same_, 1):>8.0%}")
+
+
+if __name__ == "__main__":
+    main()

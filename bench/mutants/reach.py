@@ -1,0 +1,101 @@
+"""Which tests reach which line, and how long each takes: from a run of the tests under coverage.py, with a context for each test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coverage import CoverageData
+
+BUILD = Path("build/mutants")
+KERNEL_TESTS = ("tests/safety", "tests/control", "tests/plants", "tests/runtime", "tests/engine")
+LONGEST_INTERPRETED_S = 20.0
+
+
+@dataclass
+class Reach:
+    """lines: of each source file, the tests that run each line; seconds: what each test took; failed: those that cannot be asked."""
+
+    lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def of(self, path: str, line: int, end: int, importing: bool) -> list[str]:
+        """Tests that reach a line; of what is run at import, those that reach anything in the file."""
+        lines = self.lines.get(path, {})
+        wanted = lines if importing else range(line, end + 1)
+        return sorted({t for k in wanted for t in lines.get(k, ()) if t in self.seconds})
+
+
+def state_of(root: Path, *what: str) -> str:
+    """A name for the contents of the source and the tests as they lie in the folder."""
+    total = hashlib.sha256(repr(what).encode())
+    for folder in ("src", "tests"):
+        for file in sorted((root / folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts and not any(p.endswith(".egg-info") for p in file.parts):
+                total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Reach:
+    """Run `tests` once (the last run's figures where nothing has changed since). Interpreted: numba's functions as plain Python.
+
+    Raises RuntimeError if the run did not come to its end.
+    """
+    name = f"{state_of(root, *tests)}-{'interpreted' if interpreted else 'compiled'}"
+    data, times = root / BUILD / f"{name}.coverage", root / BUILD / f"{name}.json"
+    if not (data.exists() and times.exists()):
+        print(
+            f"Running {' '.join(tests)} once{' without the compiler' if interpreted else ''} to learn which test reaches which line ...", flush=True
+        )
+        data.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pytest", *tests, "-q", "--no-header", "--hypothesis-profile", "no-shrinking", "-p", "bench.mutants.times", f"--times={times}",
+                   "--cov=headway", "--cov-context=test", "--cov-report=", "--cov-branch", "-n", str(processes)]  # fmt: skip
+        if interpreted:
+            command += ["-m", "not database and not browser", f"--timeout={LONGEST_INTERPRETED_S}", "--timeout-method=signal"]
+        done = subprocess.run(command, cwd=root, env=environment(root, interpreted) | {"COVERAGE_FILE": str(data)}, capture_output=True, text=True)
+        if done.returncode not in (0, 1) or not times.exists():
+            raise RuntimeError(f"the tests did not come to their end (status {done.returncode}):\n{done.stdout[-3000:]}{done.stderr[-2000:]}")
+        print(done.stdout.strip().splitlines()[-1], flush=True)
+    return read(root, data, times)
+
+
+def read(root: Path, data: Path, times: Path) -> Reach:
+    """What a run has left. Of what a test reaches in its set-up, all tests of that file are taken to reach it: fixtures are shared."""
+    found = Reach(seconds=json.loads(times.read_text()))
+    by_file: dict[str, list[str]] = {}
+    for test in found.seconds:
+        by_file.setdefault(test.split("::")[0], []).append(test)
+    covered = CoverageData(str(data))
+    covered.read()
+    for file in covered.measured_files():
+        if not Path(file).is_relative_to(root):
+            continue
+        lines = found.lines.setdefault(str(Path(file).relative_to(root)), {})
+        for line, contexts in covered.contexts_by_lineno(file).items():
+            tests = lines.setdefault(line, set())
+            for context in contexts:
+                test, phase = split(context)
+                tests.update([test] if phase == "run" else by_file.get(test.split("::")[0], []))
+    return found
+
+
+def split(context: str) -> tuple[str, str]:
+    """The test and the phase of a context: pytest-cov's "test|run", or in a process that a test has started "test (call)"."""
+    if "|" in context:
+        test, _, phase = context.rpartition("|")
+        return test, phase
+    test, _, phase = context.rpartition(" (")
+    return test, "run" if phase == "call)" else "setup"
+
+
+def environment(root: Path, interpreted: bool) -> dict[str, str]:
+    """Variables under which the tests run on the source of `root`."""
+    return os.environ | {
+        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "NUMBA_DISABLE_JIT": "1" if interpreted else "0", "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1", "HEADWAY_DATA": os.environ.get("HEADWAY_DATA", str(root.parent / "shared/data")),
+    }  # fmt: skip
