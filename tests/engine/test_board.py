@@ -6,6 +6,8 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from headway.engine.board import Board, JunctionState
 
 
@@ -47,3 +49,56 @@ def test_a_picture_of_the_board_does_not_change_and_a_new_scenario_starts_anew()
     board.forget()
     assert board.get("J1") is None
     assert board.put([state(1, 10.0)]) == 1
+
+
+def test_what_comes_late_is_refused_and_counted_and_what_comes_again_is_taken():
+    board = Board()
+    first, again, late = (JunctionState("J1", at_s, n, 0, 0.0, (), 1.0) for at_s, n in ((50.0, 1), (50.0, 2), (49.9, 3)))
+    assert board.late == 0
+    assert board.put([first, state(2, 50.0)]) == 2
+    assert board.put([again]) == 1
+    assert board.get("J1") is again
+    assert board.put([late, state(2, 51.0), late]) == 1
+    assert (board.get("J1"), board.late) == (again, 2)
+    assert board.put([]) == 0
+    assert board.all() == {"J1": again, "J2": state(2, 51.0)}
+    assert board.get("J3") is None
+
+
+def test_nobody_can_write_into_a_picture_of_the_board():
+    board = Board()
+    board.put([state(1, 1.0)])
+    with pytest.raises(TypeError):
+        board.all()["J1"] = state(1, 2.0)
+    with pytest.raises(AttributeError):
+        board.get("J1").vehicles = 5
+
+
+class Door:
+    """In the place of the board's lock: says whether somebody is inside."""
+
+    def __init__(self):
+        self.inside, self.entered = False, 0
+
+    def __enter__(self):
+        self.inside, self.entered = True, self.entered + 1
+
+    def __exit__(self, *_):
+        self.inside = False
+
+
+def test_all_of_an_update_happens_under_one_lock(monkeypatch):
+    door = Door()
+    monkeypatch.setattr("headway.engine.board.threading.Lock", lambda: door)
+    board = Board()
+
+    def states():
+        for junction in range(3):
+            assert door.inside
+            yield state(junction, 1.0)
+
+    board.put(states())
+    assert door.entered == 1
+    board.all()
+    board.forget()
+    assert door.entered == 3

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KEEP = 2
+KEEP, FILES = 2, ("plant.xml.gz", "street.pickle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +40,41 @@ def save(root: Path, key: str, time_s: float, plant: Any, state: dict[str, Any])
     draft.mkdir(mode=0o700)
     plant.checkpoint(draft / "plant.xml.gz")
     (draft / "street.pickle").write_bytes(pickle.dumps(state))
-    about = {"time_s": time_s, "key": key, "sha256": {n: _digest(draft / n) for n in ("plant.xml.gz", "street.pickle")}}
+    about = {"time_s": time_s, "key": key, "sha256": {name: _digest(draft / name) for name in FILES}}
     (draft / "about.json").write_text(json.dumps(about))
-    for name in ("plant.xml.gz", "street.pickle", "about.json"):
+    for name in (*FILES, "about.json"):
         with (draft / name).open("rb") as stream:
             os.fsync(stream.fileno())
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
-    for old in sorted(p for p in root.iterdir() if p.name[0] != ".")[:-KEEP]:
+    for old in _by_use(root, key, final)[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return Checkpoint(final, time_s, key)
 
 
 def latest(root: Path, key: str) -> Checkpoint | None:
     """The newest whole checkpoint of the run `key` below `root`; damaged ones and those of other runs are passed over."""
-    for folder in sorted((p for p in root.glob("[0-9]*")), reverse=True) if root.is_dir() else []:
-        try:
-            about = json.loads((folder / "about.json").read_text())
-            if about["key"] == key and all(_digest(folder / n) == d for n, d in about["sha256"].items()):
-                return Checkpoint(folder, float(about["time_s"]), key)
-        except (OSError, ValueError, KeyError):
-            continue
+    folders = sorted(root.glob("[0-9]*"), reverse=True)
+    return next((found for folder in folders if (found := _whole(folder, key)) is not None), None)
+
+
+def _by_use(root: Path, key: str, newest: Path) -> list[Path]:
+    """All below `root`, the least useful first: damaged ones, those of other runs or from after the newest; then this run's, oldest first."""
+
+    def use(folder: Path) -> tuple[bool, str]:
+        return folder.name <= newest.name and _whole(folder, key) is not None, folder.name
+
+    return sorted(root.iterdir(), key=use)
+
+
+def _whole(folder: Path, key: str) -> Checkpoint | None:
+    """The checkpoint of the run `key` in `folder`; None if it is of another run, or not whole."""
+    try:
+        about = json.loads((folder / "about.json").read_text())
+        if about["key"] == key and about["sha256"] == {name: _digest(folder / name) for name in FILES}:
+            return Checkpoint(folder, float(about["time_s"]), key)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,11 @@ class EventLog:
 
 def _mend(path: Path) -> None:
     """Cut off a line that was begun and not ended, so that it can be written again in full."""
-    if not path.exists():
-        return
-    with path.open("r+b") as stream:
-        end = stream.seek(0, 2)
-        back = min(end, 1 << 20)
-        stream.seek(end - back)
-        tail = stream.read(back)
-        keep = tail.rfind(b"\n") + 1
-        if keep != len(tail):
-            stream.truncate(end - back + keep)
+    if path.exists() and path.stat().st_size:
+        with path.open("r+b") as stream:
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+                end = whole.rfind(b"\n") + 1
+            stream.truncate(end)
 
 
 def read(path: Path) -> list[Event]:

@@ -1,0 +1,37 @@
+"""What passes between a street's process and who watches it, where nothing is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from headway.config import Settings
+from headway.engine.messages import Look, Optimise, Signals, Snapshot, Switch, Task
+
+
+def test_orders_say_nothing_where_nothing_is_given():
+    assert (Look().scene, Look().record) == (True, True)
+    assert (Optimise().cycle_s, Optimise().realtime) == (0.0, -1.0)
+    assert (Switch().controller, Switch().scenario) == ("", "")
+    assert Signals(1.0, ()).actuations == ()
+    task = Task(Settings())
+    assert (task.until_s, task.path, task.changes) == (float("inf"), "", {})
+
+
+def test_a_snapshot_without_a_look_carries_no_scene_and_no_emission():
+    bare = Snapshot(1.0, 0.0, 9.0, 3, 1, "controller", 0, 0, 0, 0.0, 1.0, 0.0, "", ())
+    assert (bare.mode, bare.controller, bare.shown, bare.scene, bare.profile, bare.emission) == ("balanced", "", b"", None, {}, None)
+
+
+def test_a_run_is_known_by_street_seed_scale_timing_and_sensing():
+    street = {"scenario": "x.sumocfg", "seed": 7, "scale": 1.5, "timing": "benchmark", "sensing": "loops"}
+    task = Task(Settings.model_validate({"street": street}))
+    assert task.key() == "x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops"
+    others = [{"scenario": "y.sumocfg"}, {"seed": 8}, {"scale": 1.0}, {"timing": "street"}, {"sensing": "camera"}]
+    keys = {Task(Settings.model_validate({"street": street | other})).key() for other in others}
+    assert len(keys | {task.key()}) == 6
+
+
+@pytest.mark.parametrize("value", [Look(), Optimise(), Switch(), Signals(1.0, ()), Task(Settings())])
+def test_what_was_sent_does_not_change_any_more(value):
+    with pytest.raises(AttributeError):
+        setattr(value, next(iter(type(value).__dataclass_fields__)), None)
