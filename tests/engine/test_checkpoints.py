@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_all_of_it_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     flushed = []
 
     def fsync(number):
-        flushed.append((os.path.basename(os.readlink(f"/proc/self/fd/{number}")), (tmp_path / "00000000005.000").exists()))
+        flushed.append((Path(f"/proc/self/fd/{number}").readlink().name, (tmp_path / "00000000005.000").exists()))
 
     monkeypatch.setattr(checkpoint.os, "fsync", fsync)
     save(tmp_path, 5.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,7 +128,9 @@ def test_nothing_is_noted_where_nobody_takes_it(plant):
     assert (street.changes, street.actuations) == ([], [])
 
 
-@pytest.mark.parametrize(("changes", "actuations", "taken"), [(60_000, 39_999, True), (60_000, 40_000, False), (0, 100_000, False), (99_999, 0, True)])
+@pytest.mark.parametrize(
+    ("changes", "actuations", "taken"), [(60_000, 39_999, True), (60_000, 40_000, False), (0, 100_000, False), (99_999, 0, True)]
+)
 def test_no_more_than_a_hundred_thousand_are_kept_where_nobody_takes_them(plant, changes, actuations, taken):
     street, _ = street_of(plant)
     street.recording = True
@@ -271,10 +274,8 @@ def test_a_controller_that_raises_is_told_of_once_for_each_fault_and_again_when_
     line = failed[0][3].pop("at")
     assert failed == [(101.0, "engine.controller_failed", "", {"controller": "says", "error": "RuntimeError('broken')"})]
     name, _, number = line.rpartition(":")
-    source = (builders.__file__, int(number))
-    assert name == "builders.py"
-    with open(source[0], encoding="utf-8") as file:
-        assert "raise self.fault" in file.readlines()[source[1] - 1], "the place where it was raised, not where it was called"
+    lines = Path(builders.__file__).read_text(encoding="utf-8").splitlines()
+    assert (name, lines[int(number) - 1].strip()) == ("builders.py", "raise self.fault"), "the place where it was raised, not where it was called"
     assert street.gate.source is Source.FALLBACK
     assert street.confident is None
     assert [s.at_s for s in second.seen] == [101.0, 102.0]
@@ -326,7 +327,9 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant, monkeypatch
         street.tick()
     assert events == []
     street.durations.rows.clear()
-    street.durations.rows.extend([(9.0, 9.0, 9.0, 9.0, 9.0), (0.0, 0.001, 0.0, 0.0, 0.0), (0.0, 0.002, 0.0, 0.0, 0.0), (0.0, 0.0040015, 0.0, 0.0, 0.0)])
+    street.durations.rows.extend(
+        [(9.0, 9.0, 9.0, 9.0, 9.0), (0.0, 0.001, 0.0, 0.0, 0.0), (0.0, 0.002, 0.0, 0.0, 0.0), (0.0, 0.0040015, 0.0, 0.0, 0.0)]
+    )
     monkeypatch.setattr(room, "time", clock(1.0, 1.0, 2.0, 2.0123456, 3.0, 3.0, 3.0, 3.0))
     street.tick()
     assert own(events) == [
@@ -387,7 +390,11 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
     )  # fmt: skip
     street.tick()
     assert street.junctions() == (JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9), JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8))
-    assert [type(x) for x in (street.junctions()[0].vehicles, street.junctions()[0].halted, street.junctions()[0].longest_wait_s)] == [int, int, float]
+    assert [type(x) for x in (street.junctions()[0].vehicles, street.junctions()[0].halted, street.junctions()[0].longest_wait_s)] == [
+        int,
+        int,
+        float,
+    ]
 
 
 # --- others take charge; a restart --------------------------------------------------------------------------------------------------------------
@@ -429,7 +436,12 @@ def test_a_street_goes_on_from_its_state_as_if_nothing_had_happened(plant):
     assert street.gate.shown.tolist() == [*A_FIRST, *B_SECOND]
     assert street.seen.at_s == 104.0
     assert street.seen.shown.tolist() == [*A_FIRST, *B_SECOND], "seen after the signals were shown again"
-    assert (street.outlook.controller, street.outlook.fallback, street.outlook.cycles, street.outlook.next_cycle_s) == ("says 4", "second 5", 1, 104.0)
+    assert (street.outlook.controller, street.outlook.fallback, street.outlook.cycles, street.outlook.next_cycle_s) == (
+        "says 4",
+        "second 5",
+        1,
+        104.0,
+    )
     assert street.outlook.low.tolist() == [False, True]
     assert (len(says.started), len(second.started)) == (1, 1), "their states were taken up: they do not begin anew"
 
