@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as VariableError
 
 
 class SettingsError(ValueError):
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
 
 
 RESTART_ONLY = ("environment", "street", "recovery", "notify")
+SECRETS = ("secret", "password")  # never repeated in a fault, which goes to logs
 
 
 def load(path: str | Path | None = None) -> Settings:
@@ -152,11 +154,13 @@ def load(path: str | Path | None = None) -> Settings:
     tree: Any = {}
     if path is not None:
         try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file.") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
+        if tree is None:  # an empty file
+            tree = {}
         if not isinstance(tree, dict):
             raise SettingsError(f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}.")
     return checked(tree, path)
@@ -165,9 +169,11 @@ def load(path: str | Path | None = None) -> Settings:
 def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
     """The settings of a tree of sections; `path` is named in faults. Raises SettingsError with every fault."""
     try:
-        return Settings(**tree)
+        return Settings(**{str(name): section for name, section in tree.items()})
     except ValidationError as error:
         raise SettingsError("\n".join(_fault(path, e) for e in error.errors())) from error
+    except VariableError as error:
+        raise SettingsError(f"a variable HEADWAY_...: {error}. Give its value as JSON, or one variable a key (HEADWAY_LOOP__TICK_S).") from error
 
 
 def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -187,13 +193,18 @@ def _fault(path: str | Path | None, error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known = _known(error["loc"][:-1])
         return f"{path or 'settings'}: {where}: unknown key. Known here: {', '.join(known)}."
-    return f"{path or 'settings'}: {where}: {error['input']!r} is not allowed: {error['msg'][0].lower()}{error['msg'][1:]}."
+    if error["type"] == "missing":
+        return f"{path or 'settings'}: {where}: is required, but missing."
+    value = "the value" if error["loc"][-1] in SECRETS else repr(error["input"])
+    return f"{path or 'settings'}: {where}: {value} is not allowed: {error['msg'][0].lower()}{error['msg'][1:]}."
 
 
 def _known(location: tuple[str | int, ...]) -> list[str]:
     model: Any = Settings
     for part in location:
-        model = model.model_fields[str(part)].annotation
+        if isinstance(part, str):  # a number is a place in a list
+            annotation = model.model_fields[part].annotation
+            model = next((a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)), annotation)
     return sorted(model.model_fields)
 
 

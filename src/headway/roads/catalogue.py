@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway.roads.network import RoadsError
+from headway.roads.sumo_net import UNREADABLE
 
 RESCO = ("cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21", "grid4x4", "arterial4x4")
+ON_EVENT = ("triggered", "containerTriggered", "split")  # vehicles that depart when a person, a container or another train lets them
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,12 @@ def vehicles(of: Scenario) -> int:
             with gzip.open(file) if file.endswith(".gz") else Path(file).open("rb") as stream:
                 for _, item in ET.iterparse(stream):
                     if item.tag in ("vehicle", "trip"):
-                        count += of.begin_s <= seconds(item.get("depart", "0")) < of.end_s
+                        depart = item.get("depart", "0")
+                        count += depart in ON_EVENT or of.begin_s <= seconds(depart) < of.end_s
                     elif item.tag == "flow":
                         count += int(item.get("number", "0"))
                     item.clear()
-        except ET.ParseError as error:
+        except UNREADABLE as error:
             raise RoadsError(f"{file}: not a readable route file ({error}).") from error
     return count
 

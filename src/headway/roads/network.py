@@ -7,8 +7,10 @@ a *lane* is any lane of a road, a *link* one way over a junction (from a lane to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +113,7 @@ class Programme:
     def phase_at(self, time_s: float) -> int:
         """Index of the phase in force at `time_s` (simulated seconds since midnight or scenario start)."""
         into = (time_s - self.offset_s) % self.cycle_s
-        return int(np.searchsorted(np.cumsum(self.duration_s), into, side="right").clip(0, len(self.duration_s) - 1))
+        return min(int(np.searchsorted(np.cumsum(self.duration_s), into, side="right")), len(self.duration_s) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +162,13 @@ class Network:
     def links_to(self, lane: int) -> list[int]:
         return self._to.get(lane, [])
 
-    def __post_init__(self) -> None:
-        sources: dict[int, list[int]] = {}
-        targets: dict[int, list[int]] = {}
-        for i, link in enumerate(self.links):
-            sources.setdefault(link.from_lane, []).append(i)
-            targets.setdefault(link.to_lane, []).append(i)
-        object.__setattr__(self, "_from", sources)
-        object.__setattr__(self, "_to", targets)
+    @cached_property
+    def _from(self) -> dict[int, list[int]]:
+        return _grouped(link.from_lane for link in self.links)
 
-    _from: dict[int, list[int]] = field(init=False, repr=False, default_factory=dict)
-    _to: dict[int, list[int]] = field(init=False, repr=False, default_factory=dict)
+    @cached_property
+    def _to(self) -> dict[int, list[int]]:
+        return _grouped(link.to_lane for link in self.links)
 
     def junction(self, name: str) -> int:
         """Index of the junction called `name`, or that holds the programme called `name`. Raises RoadsError."""
@@ -179,6 +177,13 @@ class Network:
                 return i
         known = ", ".join(j.id for j in self.junctions[:8])
         raise RoadsError(f"{self.path}: no junction {name!r}. Known: {known}{', ...' if len(self.junctions) > 8 else ''}")
+
+
+def _grouped(lanes: Iterable[int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for i, lane in enumerate(lanes):
+        found.setdefault(lane, []).append(i)
+    return found
 
 
 def is_green(colours: NDArray[np.int8]) -> BoolArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -17,20 +17,18 @@ def permissible(colours: ColourArray, conflicts: BoolArray, yields: BoolArray) -
     colours: int8 (n,) of one stage. conflicts, yields: bool (n, n). Returns int8 (n,).
     """
     out = colours.copy()
-    greens = np.flatnonzero(out >= Colour.PERMISSIVE)
-    for a in greens:
-        for b in greens:
-            if a >= b or not conflicts[a, b] or out[a] == Colour.RED or out[b] == Colour.RED:
-                continue
-            if out[a] == Colour.GREEN and out[b] == Colour.GREEN:
-                if yields[a, b]:
-                    out[a] = Colour.PERMISSIVE
-                elif yields[b, a]:
-                    out[b] = Colour.PERMISSIVE
-                else:
-                    out[b] = Colour.RED
-            elif not ((out[a] == Colour.PERMISSIVE and yields[a, b]) or (out[b] == Colour.PERMISSIVE and yields[b, a])):
-                out[b if out[b] == Colour.PERMISSIVE else a] = Colour.RED
+    for a, b in combinations(np.flatnonzero(out >= Colour.PERMISSIVE), 2):
+        if not conflicts[a, b] or Colour.RED in (out[a], out[b]):
+            continue
+        if Colour.PERMISSIVE not in (out[a], out[b]):
+            if yields[a, b]:
+                out[a] = Colour.PERMISSIVE
+            elif yields[b, a]:
+                out[b] = Colour.PERMISSIVE
+            else:
+                out[b] = Colour.RED
+        elif not ((out[a] == Colour.PERMISSIVE and yields[a, b]) or (out[b] == Colour.PERMISSIVE and yields[b, a])):
+            out[b if out[b] == Colour.PERMISSIVE else a] = Colour.RED
     return out
 
 
@@ -99,15 +97,15 @@ def merge_programmes(parts: list[tuple[ColourArray, list[float], float]]) -> tup
     """
     if len(parts) == 1:
         return parts[0]
-    cycle = max(sum(durations) for _, durations, _ in parts)
+    cycle = round(max(sum(durations) for _, durations, _ in parts), 3)
     cuts = {0.0, cycle}
     for _, durations, offset in parts:
         own = sum(durations)
-        edges = np.concatenate([[0.0], np.cumsum(durations)])
-        cuts.update(float(t) for start in np.arange(offset % own - own, cycle, own) for t in start + edges if 0.0 < t < cycle)
-    ordered = sorted(cuts)
+        edges = np.cumsum(durations)
+        # whole milliseconds, SUMO's own step: two cuts that differ by rounding alone are one
+        cuts.update(round(float(t), 3) for start in np.arange(offset % own - own, cycle, own) for t in start + edges)
     rows, lengths = [], []
-    for start, end in pairwise(ordered):
+    for start, end in pairwise(sorted(t for t in cuts if 0.0 <= t <= cycle)):
         row = []
         for colours, durations, offset in parts:
             into = (0.5 * (start + end) - offset) % sum(durations)

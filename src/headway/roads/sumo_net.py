@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import math
 import xml.etree.ElementTree as ET
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,12 @@ COLOUR_OF = {
     "g": Colour.PERMISSIVE, "G": Colour.GREEN, "o": Colour.DARK, "O": Colour.DARK,
 }  # fmt: skip
 
+UNREADABLE = (OSError, EOFError, zlib.error, ET.ParseError)
+
 
 @dataclass
 class _Raw:
-    """The parts of the file that matter, as text."""
+    """The parts of the file that matter, as text; foes and give-way of each request (node, index) as sets of indices at that node."""
 
     lanes: dict[str, ET.Element]
     edge_of: dict[str, str]
@@ -35,6 +39,8 @@ class _Raw:
     connections: list[ET.Element]
     nodes: list[ET.Element]
     programmes: dict[str, ET.Element]
+    foes: dict[tuple[str, int], frozenset[int]]
+    gives_way_to: dict[tuple[str, int], frozenset[int]]
 
 
 def read_network(path: str | Path) -> Network:
@@ -51,11 +57,11 @@ def _parse(path: Path) -> _Raw:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             root = ET.parse(stream).getroot()
-    except (ET.ParseError, gzip.BadGzipFile, EOFError) as error:
+    except UNREADABLE as error:
         raise RoadsError(f"{path}: not a readable SUMO network ({error}). Make it anew with netconvert.") from error
     if root.tag != "net":
         raise RoadsError(f"{path}: the root element is <{root.tag}>, not <net>: this is no SUMO network.")
-    raw = _Raw({}, {}, {}, root.findall("connection"), root.findall("junction"), {})
+    raw = _Raw({}, {}, {}, root.findall("connection"), root.findall("junction"), {}, {}, {})
     for edge in root.iter("edge"):
         raw.function[edge.get("id", "")] = edge.get("function", "normal")
         for lane in edge.findall("lane"):
@@ -63,9 +69,18 @@ def _parse(path: Path) -> _Raw:
             raw.edge_of[lane.get("id", "")] = edge.get("id", "")
     for programme in root.iter("tlLogic"):
         raw.programmes.setdefault(programme.get("id", ""), programme)
+    for node in raw.nodes:
+        for r in node.findall("request"):
+            request = (node.get("id", ""), int(r.get("index", "-1")))
+            raw.foes[request], raw.gives_way_to[request] = _ones(r.get("foes", "")), _ones(r.get("response", ""))
     if not raw.programmes:
         raise RoadsError(f"{path}: the network has no traffic light. Headway needs at least one signalised junction (netconvert --tls.set).")
     return raw
+
+
+def _ones(bits: str) -> frozenset[int]:
+    """Places that are set, counted from the right."""
+    return frozenset(i for i, bit in enumerate(reversed(bits)) if bit == "1")
 
 
 def _kind(lane: ET.Element) -> Kind:
@@ -85,16 +100,16 @@ def _points(shape: str) -> list[tuple[float, float]]:
 
 def _links(path: str, raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str, int]]:
     """Every link over a junction with its programme and place in it ("" and -1 without signal)."""
-    onward = {f"{c.get('from')}_{c.get('fromLane')}": c.get("via") for c in raw.connections if c.get("from", "").startswith(":")}
+    onward = {f"{c.get('from')}_{c.get('fromLane')}": c.get("via", "") for c in raw.connections if c.get("from", "").startswith(":")}
     place: dict[str, tuple[str, int]] = {}
     for junction in raw.nodes:
         if junction.get("type") != "internal":
             place |= {inner: (junction.get("id", ""), i) for i, inner in enumerate((junction.get("intLanes") or "").split())}
     found: list[tuple[Link, str, int]] = []
     for c in raw.connections:
-        start, end, via = f"{c.get('from')}_{c.get('fromLane')}", f"{c.get('to')}_{c.get('toLane')}", c.get("via")
+        start, end, via = f"{c.get('from')}_{c.get('fromLane')}", f"{c.get('to')}_{c.get('toLane')}", c.get("via", "")
         crossing = raw.function.get(c.get("to", "")) == "crossing"
-        if start not in lanes or (end not in lanes):
+        if start not in lanes or end not in lanes:
             continue
         if crossing:
             inside = list[str]()
@@ -103,14 +118,14 @@ def _links(path: str, raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str,
             continue
         else:
             length, speed, hop, inside = 0.0, float(raw.lanes[end].get("speed", "13.9")), via, list[str]()
-            while hop is not None and hop in raw.lanes:
+            while hop in raw.lanes:
                 inside.append(hop)
                 length += float(raw.lanes[hop].get("length", "0"))
                 speed = min(speed, float(raw.lanes[hop].get("speed", "13.9")))
                 if hop in place:
                     break
-                hop = onward.get(hop)
-            node, request = place.get(hop or "", ("", -1))
+                hop = onward.get(hop, "")
+            node, request = place.get(hop, ("", -1))
         tl = c.get("tl", "")
         if tl and request < 0:
             raise RoadsError(
@@ -158,27 +173,19 @@ def _phases(path: str, programme: ET.Element, width: int) -> tuple[list[str], li
 
 def _right_of_way(raw: _Raw, links: list[Link], members: list[list[int]]) -> tuple[BoolArray, BoolArray]:
     """Conflicts and give-way between the groups whose links are `members`."""
-    requests: dict[str, dict[int, tuple[str, str]]] = defaultdict(dict)
-    wanted = {links[i].node for group in members for i in group}
-    for node in raw.nodes:
-        if node.get("id", "") in wanted:
-            for r in node.findall("request"):
-                requests[node.get("id", "")][int(r.get("index", "-1"))] = (r.get("foes", "")[::-1], r.get("response", "")[::-1])
     n = len(members)
     conflicts = np.zeros((n, n), np.bool_)
     all_yield = np.ones((n, n), np.bool_)
-    for a in range(n):
-        for b in range(n):
-            for i in members[a] if a != b else ():
-                foes, response = requests[links[i].node].get(links[i].request, ("", ""))
-                for j in members[b]:
-                    if links[i].node != links[j].node or links[i].from_lane == links[j].from_lane:
-                        continue
-                    other = requests[links[j].node].get(links[j].request, ("", ""))[0]
-                    k = links[j].request
-                    if foes[k : k + 1] == "1" or other[links[i].request : links[i].request + 1] == "1":
-                        conflicts[a, b] = conflicts[b, a] = True
-                        all_yield[a, b] &= response[k : k + 1] == "1"
+    none = frozenset[int]()
+    for a, b in permutations(range(n), 2):
+        for i, j in product(members[a], members[b]):
+            one, other = links[i], links[j]
+            if one.node != other.node or one.from_lane == other.from_lane:
+                continue
+            request, against = (one.node, one.request), (other.node, other.request)
+            if other.request in raw.foes.get(request, none) or one.request in raw.foes.get(against, none):
+                conflicts[a, b] = True
+                all_yield[a, b] &= other.request in raw.gives_way_to.get(request, none)
     yields = conflicts & all_yield
     # foes of which the network puts neither first (opposing left turns that cut each other): each gives way to the other
     yields |= conflicts & ~yields & ~yields.T
@@ -193,7 +200,7 @@ def _assemble(path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[L
                 raise RoadsError(f"{path}: connection {i} names traffic light {tl!r}, which has no programme (<tlLogic>).")
             by_tl[tl][place].append(i)
     links = [link for link, _, _ in found]
-    nodes_of = {tl: {links[i].node for own in by_tl[tl].values() for i in own} for tl in raw.programmes if by_tl.get(tl)}
+    nodes_of = {tl: {links[i].node for own in by_tl[tl].values() for i in own} for tl in raw.programmes if tl in by_tl}
     groups: list[SignalGroup] = []
     junctions: list[Junction] = []
     warnings: list[str] = []
@@ -203,7 +210,7 @@ def _assemble(path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[L
             states = _phases(path, raw.programmes[tl], max(by_tl[tl]) + 1)[0]
             for place in sorted(by_tl[tl]):
                 own = tuple(by_tl[tl][place])
-                kind = max((links[i].kind for i in own), default=Kind.VEHICLE)
+                kind = max(links[i].kind for i in own)
                 groups.append(SignalGroup(tl, place, len(junctions), kind, own, any(s[place] == "s" for s in states)))
         junctions.append(_junction(path, raw, links, groups, first, members, warnings))
     if not junctions:
@@ -219,7 +226,7 @@ def _assemble(path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[L
             float(e.get("length", "0")),
             float(e.get("speed", "13.9")),
             _kind(e),
-            (_points(e.get("shape", "0,0")) or [(0.0, 0.0)])[-1],
+            (_points(e.get("shape", "")) or [(0.0, 0.0)])[-1],
         )
         for name, e in ((name, raw.lanes[name]) for name in lane_of)
     )
@@ -246,21 +253,17 @@ def _junction(
             )
             colours[phase] = mended
     stages = green_phases(colours)
-    unserved = [i for i in range(len(own)) if not len(stages) or not (stages[:, i] >= Colour.PERMISSIVE).any()]
-    never = [own[i].index for i in unserved if (colours[:, i] != Colour.DARK).any()]
-    if never and len(colours) > 0:
+    never = [i for i in range(len(own)) if not (stages[:, i] >= Colour.PERMISSIVE).any() and (colours[:, i] != Colour.DARK).any()]
+    if never:
+        group = own[never[0]]
         raise RoadsError(
-            f"{path}: junction {members[0]!r} has no stage that serves link {never[0]} "
-            f"(from {_from_name(links, own, unserved[0])!r}). Give the programme a green phase for it, or take the signal off the link."
+            f"{path}: junction {members[0]!r} has no stage that serves link {group.index} of traffic light {group.tl_id!r} "
+            f"(direction {links[group.links[0]].direction!r}). Give the programme a green phase for it, or take the signal off the link."
         )
     if not len(stages):
         stages = maximal_stages(conflicts)
     programme = Programme(colours, np.array(durations, np.float64), offset)
     return Junction(members[0], members, first, len(groups), conflicts, yields, stages, programme)
-
-
-def _from_name(links: list[Link], own: list[SignalGroup], place: int) -> str:
-    return f"lane {links[own[place].links[0]].from_lane}, direction {links[own[place].links[0]].direction}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +279,7 @@ class Shapes:
 def read_shapes(network: Network) -> Shapes:
     """The shapes of `network`, from its file. Raises RoadsError if it cannot be read."""
     opened = gzip.open if network.path.endswith(".gz") else open
-    lanes, junctions, end = [], [], dict[str, tuple[float, float, float]]()
+    lanes, junctions, end = [], [], {}
     try:
         with opened(network.path, "rb") as stream:
             for _, x in ET.iterparse(stream):
@@ -288,7 +291,7 @@ def read_shapes(network: Network) -> Shapes:
                         end[x.get("id", "")] = (x1, y1, math.degrees(math.atan2(x1 - x0, y1 - y0)))
                 elif x.tag == "junction" and x.get("type") != "internal":
                     junctions.append(_points(x.get("shape", "")))
-    except (OSError, ET.ParseError) as error:
+    except UNREADABLE as error:
         raise RoadsError(f"{network.path}: cannot be read ({error}).") from error
     from_lane = [network.lanes[network.links[g.links[0]].from_lane].id for g in network.groups]
     return Shapes(lanes, [j for j in junctions if len(j) > 2], [end.get(lane, (0.0, 0.0, 0.0)) for lane in from_lane])

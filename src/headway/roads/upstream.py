@@ -48,7 +48,7 @@ def feeders(network: Network, stop_lane: int, range_m: float) -> list[Feeder]:
                 continue
             inside = to_stop
             for via in reversed(link.via):
-                inside += link.length_m / max(len(link.via), 1)
+                inside += link.length_m / len(link.via)
                 note(via, inside, False)
             front.append((link.from_lane, inside))
     return list(found.values())
