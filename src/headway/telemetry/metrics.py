@@ -44,13 +44,13 @@ memory_bytes = Gauge("headway_memory_bytes", "Resident memory of this process", 
 cpu_s = Gauge("headway_cpu_seconds", "Processor time of this process", registry=registry)
 disk_free_bytes = Gauge("headway_disk_free_bytes", "Room left where the data lies", registry=registry)
 up_s = Gauge("headway_up_seconds", "Since the start", registry=registry)
-_begun = time.monotonic()
+LOADED_AT_S = time.monotonic()
 
 
 def system(folder: Path) -> dict[str, float]:
     """Of this process: memory, processor time and share since the start, time up; room left where the data lies."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) if Path("/proc/self/statm").exists() else 0
-    up, used = time.monotonic() - _begun, time.process_time()
+    up, used = time.monotonic() - LOADED_AT_S, time.process_time()
     return {
         "memory_bytes": float(pages * os.sysconf("SC_PAGE_SIZE")), "cpu_seconds": used, "cpu_share": used / max(up, 1e-9), "up_seconds": up,
         "disk_free_bytes": float(shutil.disk_usage(folder).free), "processors": float(os.cpu_count() or 1),
