@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 from hypothesis import Phase, settings
+
+from headway.store import open_database
 
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.reuse, Phase.generate])  # for mutation testing: any failure will do
 
@@ -23,3 +28,19 @@ def crossing_network(tmp_path_factory) -> Path:
         check=True, capture_output=True,
     )  # fmt: skip
     return out
+
+
+@pytest.fixture(scope="session")
+def new_record(tmp_path_factory):
+    """Makes addresses of empty records, for `open_database(folder, url)`: databases of their own on one PostgreSQL for all tests that share it."""
+    first = open_database(tmp_path_factory.mktemp("postgres"))
+    address, numbers = sa.make_url(first.url), itertools.count(1)
+
+    def make():
+        name = f"record_{next(numbers)}"
+        with psycopg.connect(address.render_as_string(hide_password=False), autocommit=True) as held:
+            held.execute(f"CREATE DATABASE {name}")
+        return address.set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    first.close()

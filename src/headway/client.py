@@ -29,28 +29,27 @@ class HeadwayError(RuntimeError):
         self.status, self.detail, self.faults = status, detail, tuple(faults)
 
 
-class _Calls:
-    """What can be asked, as (method, path, query, body); how it is sent is the business of the two clients."""
+# What can be asked, as (method, path, query, body); how it is sent is the business of the two clients.
 
-    @staticmethod
-    def streets() -> tuple[str, str, Any, Any]:
-        return "GET", "/api/v1/engine/state", None, None
 
-    @staticmethod
-    def override(street: str, junction: str, order: str, stage: int, lasts_s: float) -> tuple[str, str, Any, Any]:
-        return "POST", f"/api/v1/engine/streets/{street}/junctions/{junction}/override", None, {"order": order, "stage": stage, "lasts_s": lasts_s}
+def _streets() -> tuple[str, str, Any, Any]:
+    return "GET", "/api/v1/engine/state", None, None
 
-    @staticmethod
-    def controller(street: str, name: str) -> tuple[str, str, Any, Any]:
-        return "POST", f"/api/v1/engine/streets/{street}/controller", None, {"controller": name}
 
-    @staticmethod
-    def ingest(records: Sequence[Mapping[str, Any]]) -> tuple[str, str, Any, Any]:
-        return "POST", "/api/v1/ingest/batch", None, list(records)
+def _override(street: str, junction: str, order: str, stage: int, lasts_s: float) -> tuple[str, str, Any, Any]:
+    return "POST", f"/api/v1/engine/streets/{street}/junctions/{junction}/override", None, {"order": order, "stage": stage, "lasts_s": lasts_s}
 
-    @staticmethod
-    def analytics(name: str, query: Mapping[str, Any]) -> tuple[str, str, Any, Any]:
-        return "GET", f"/api/v1/analytics/{name}", dict(query), None
+
+def _controller(street: str, name: str) -> tuple[str, str, Any, Any]:
+    return "POST", f"/api/v1/engine/streets/{street}/controller", None, {"controller": name}
+
+
+def _ingest(records: Sequence[Mapping[str, Any]]) -> tuple[str, str, Any, Any]:
+    return "POST", "/api/v1/ingest/batch", None, list(records)
+
+
+def _analytics(name: str, query: Mapping[str, Any]) -> tuple[str, str, Any, Any]:
+    return "GET", f"/api/v1/analytics/{name}", dict(query), None
 
 
 def _read(answer: httpx.Response) -> Any:
@@ -104,23 +103,23 @@ class Headway:
 
     def streets(self) -> list[dict[str, Any]]:
         """The state of all streets."""
-        found: list[dict[str, Any]] = self.call(*_Calls.streets())
+        found: list[dict[str, Any]] = self.call(*_streets())
         return found
 
     def override(self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0) -> Any:
         """order: hold, stage, flash or release."""
-        return self.call(*_Calls.override(street, junction, order, stage, lasts_s))
+        return self.call(*_override(street, junction, order, stage, lasts_s))
 
     def controller(self, street: str, name: str) -> Any:
-        return self.call(*_Calls.controller(street, name))
+        return self.call(*_controller(street, name))
 
     def ingest(self, records: Sequence[Mapping[str, Any]]) -> Any:
         """Records in the form of the API; what came of them."""
-        return self.call(*_Calls.ingest(records))
+        return self.call(*_ingest(records))
 
     def analytics(self, name: str, **query: Any) -> Any:
         """Such as analytics("wait-times", simulation_id="SIM_1")."""
-        return self.call(*_Calls.analytics(name, query))
+        return self.call(*_analytics(name, query))
 
     def listen(self, topic: Topic, **query: Any) -> Iterator[dict[str, Any]]:
         """Messages of a stream from this call on, for ever: after a break it connects again and goes on after the last one.
@@ -171,20 +170,20 @@ class AsyncHeadway:
         return _read(await self._http.request(method, path, params=query, json=body))
 
     async def streets(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await self.call(*_Calls.streets())
+        found: list[dict[str, Any]] = await self.call(*_streets())
         return found
 
     async def override(self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0) -> Any:
-        return await self.call(*_Calls.override(street, junction, order, stage, lasts_s))
+        return await self.call(*_override(street, junction, order, stage, lasts_s))
 
     async def controller(self, street: str, name: str) -> Any:
-        return await self.call(*_Calls.controller(street, name))
+        return await self.call(*_controller(street, name))
 
     async def ingest(self, records: Sequence[Mapping[str, Any]]) -> Any:
-        return await self.call(*_Calls.ingest(records))
+        return await self.call(*_ingest(records))
 
     async def analytics(self, name: str, **query: Any) -> Any:
-        return await self.call(*_Calls.analytics(name, query))
+        return await self.call(*_analytics(name, query))
 
     async def listen(self, topic: Topic, **query: Any) -> AsyncIterator[dict[str, Any]]:
         """See `Headway.listen`; it connects when its first message is asked for."""

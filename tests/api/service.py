@@ -52,8 +52,8 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, service=None, **settings) -> Iterator[Service]:
-    database = open_database(folder)
+def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]:
+    database = open_database(folder, url)
     app = create_app(ApiSettings(folder, **({"per_minute": 0, "cache_s": 0.0} | settings)), database, service)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ import msgspec
 
 from headway.telemetry import metrics
 
-TOPICS, FORMATS = ("realtime", "monitoring", "alerts"), ("dashboard", "chart", "table")
+TOPICS = ("realtime", "monitoring", "alerts")
 HISTORY, BUFFER, PATIENCE_S, HEARTBEAT_S = 512, 64, 30.0, 15.0
 encode = msgspec.json.Encoder().encode
 Shape = Callable[[dict[str, Any]], Any]
@@ -73,10 +73,10 @@ class Client:
     form: str = "dashboard"
     packed: bool = False
     deliver: Callable[[Message], bool] | None = None
-    buffer: deque[Message] = field(default_factory=lambda: deque(maxlen=BUFFER))
+    missed: deque[Message] = field(default_factory=deque)  # what it gets first, from before it joined
+    buffer: deque[Message] = field(default_factory=deque)
     sending: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    since: float = field(default_factory=time.monotonic)
     full_since: float = 0.0
     sent: int = 0
     dropped: int = 0
@@ -131,8 +131,7 @@ class Hub:
         """From now on; with `last_id`, first what came after it, as far as it is still known."""
         for number, street, kind, news in self._history[client.topic] if last_id else ():
             if number > last_id and client.wants(street, kind):
-                text = written(number, client.topic, street, news, client.form, client.packed)
-                self._put(client, Message(number, text), time.monotonic())
+                client.missed.append(Message(number, written(number, client.topic, street, news, client.form, client.packed)))
         self._clients[client.topic].add(client)
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
@@ -143,7 +142,7 @@ class Hub:
     async def messages(self, client: Client) -> AsyncIterator[Message | None]:
         """What the client gets, in order; None where it is time for a heartbeat. Ends when it is dropped (`ended` says why)."""
         while not client.ended:
-            if not client.buffer:
+            if not (client.missed or client.buffer):
                 client.news.clear()
                 before = client.sent
                 try:
@@ -152,20 +151,25 @@ class Hub:
                     if client.sent == before:
                         yield None
                     continue
-            while client.buffer:
-                found, client.sending = client.buffer.popleft(), True
+            while waiting := client.missed or client.buffer:
+                found, client.sending = waiting.popleft(), True
                 yield found
                 client.sent, client.sending = client.sent + 1, False
             client.full_since = 0.0
 
     def statistics(self) -> dict[str, Any]:
         return {
-            t: {"clients": len(c), "sent": sum(x.sent for x in c), "dropped": sum(x.dropped for x in c), "waiting": sum(len(x.buffer) for x in c)}
+            t: {
+                "clients": len(c),
+                "sent": sum(x.sent for x in c),
+                "dropped": sum(x.dropped for x in c),
+                "waiting": sum(len(x.missed) + len(x.buffer) for x in c),
+            }
             for t, c in self._clients.items()
         }
 
     def _put(self, client: Client, message: Message, now: float) -> None:
-        if client.deliver is not None and not client.buffer and not client.sending and client.deliver(message):
+        if client.deliver is not None and not (client.missed or client.buffer or client.sending) and client.deliver(message):
             client.sent += 1
             return
         if len(client.buffer) >= BUFFER:  # too slow: the newest only, and after a while not even that

@@ -59,7 +59,7 @@ async def _listen(socket: WebSocket, client: Client) -> None:
             try:
                 wish = await socket.receive_json()
                 street, kinds = wish.get("street", client.street), wish.get("kinds", client.kinds)
-                if not isinstance(street, str) or not all(isinstance(k, str) for k in kinds):
+                if not isinstance(street, str) or not isinstance(kinds, list | tuple) or not all(isinstance(k, str) for k in kinds):
                     raise ValueError("street is a name, kinds a list of names")
                 client.street, client.kinds = street, tuple(kinds)
             except (ValueError, AttributeError, TypeError) as error:

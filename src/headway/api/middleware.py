@@ -30,7 +30,7 @@ class Around:
         self._app, self._spare = app, FixedWindowRateLimiter(MemoryStorage())
         self._limiter = FixedWindowRateLimiter(storage)
         self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
-        self._crowd = RateLimitItemPerMinute(max(per_minute, 1) * CROWD)  # of one address, whatever credentials it shows or makes up
+        self._crowd = RateLimitItemPerMinute(per_minute * CROWD)  # of one address, whatever credentials it shows or makes up
         self._log = telemetry.log("api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,11 +74,12 @@ class Around:
     def _take(self, headers: dict[bytes, bytes], scope: Scope) -> tuple[bool, list[tuple[bytes, bytes]]]:
         given = headers.get(b"authorization") or headers.get(b"x-api-key")
         address = (scope.get("client") or ("unknown",))[0]
-        client = hashlib.sha256(given).hexdigest()[:24] if given else address
+        client = hashlib.sha256(given).hexdigest() if given else address
         limit: Any = self._limit
         try:
             allowed = self._limiter.hit(self._crowd, address) and self._limiter.hit(limit, client)
             window = self._limiter.get_window_stats(limit, client)
+            metrics.degraded.labels("limits").set(0)
         except Exception:  # Valkey is away: this process counts for itself
             metrics.degraded.labels("limits").set(1)
             allowed = self._spare.hit(self._crowd, address) and self._spare.hit(limit, client)

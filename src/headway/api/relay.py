@@ -42,8 +42,7 @@ class Relay:
 
     def _send(self) -> None:
         link = self._connect()
-        while not self._stop.is_set():
-            self._wake.wait(1.0)
+        while self._wake.wait() and not self._stop.is_set():
             self._wake.clear()
             taken, self._out = self._out, []
             try:
@@ -51,16 +50,15 @@ class Relay:
                     for topic, street, news in taken:
                         together.xadd(STREAM, {"from": self._own, "news": json.dumps([topic, street, news])}, maxlen=KEPT)
                     together.execute()
-                metrics.degraded.labels("relay").set(0)
             except redis.RedisError:
                 metrics.degraded.labels("relay").set(1)
-                self._stop.wait(1.0)
 
     def _receive(self) -> None:
         link, last = self._connect(), "$"
         while not self._stop.is_set():
             try:
-                found: Any = link.xread({STREAM: last}, block=1000, count=256)
+                found: Any = link.xread({STREAM: last}, block=1000)
+                metrics.degraded.labels("relay").set(0)
                 for _, entries in found or []:
                     for number, fields in entries:
                         last = number
@@ -68,4 +66,5 @@ class Relay:
                             topic, street, news = json.loads(fields[b"news"])
                             self._hub.hear(topic, street, news)
             except redis.RedisError:
+                metrics.degraded.labels("relay").set(1)
                 self._stop.wait(1.0)

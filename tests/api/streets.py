@@ -1,0 +1,52 @@
+"""A street that stands still: its state is put in by hand, and what is ordered of it is written down."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from headway.config import Settings, overridden
+from headway.engine.board import JunctionState
+from headway.engine.messages import Snapshot, Task
+from headway.engine.service import Live, StreetService
+from headway.roads import read_network
+from headway.roads.catalogue import scenario
+
+SNAPSHOT = Snapshot(
+    time_s=25300.0, begin_s=25200.0, end_s=28800.0, vehicles=31, halted=12, source="controller", interventions=4, cycles=3, overruns=1,
+    jitter_p99_s=0.0021, tick_ms=1.75, checkpoint_s=25260.0, trouble="", mode="balanced", controller="planner",
+    junctions=(
+        JunctionState("360082", 25300.0, 11, 5, 42.26, (1, 3), 0.87654),
+        JunctionState("360086", 25300.0, 20, 7, 8.0, (2,), 1.0),
+    ),
+    shown=bytes((1, 3, 4)), profile={"control_s": 0.25},
+)  # fmt: skip
+
+
+class Engine:
+    """Stands for the street's process: takes orders, or refuses them with `fault`."""
+
+    def __init__(self):
+        self.orders, self.fault, self.stopped = [], None, False
+
+    def order(self, order):
+        if self.fault is not None:
+            raise self.fault
+        self.orders.append(order)
+
+    def stop(self):
+        self.stopped = True
+
+
+def standing(*names, of="cologne3", tell=None):
+    """A service of streets that stand still."""
+    service = StreetService(tell)
+    for name in names:
+        settings = overridden(Settings(), {"street": {"scenario": of}, "control": {"controller": "webster"}})
+        network = read_network(scenario(of).net)
+        live = Live(name, Task(settings), Engine(), network, scenario=of)
+        live.thread = threading.Thread(target=int)
+        live.thread.start()
+        live.snapshot = replace(SNAPSHOT)
+        service.streets[name] = live
+    return service

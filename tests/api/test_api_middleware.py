@@ -1,0 +1,238 @@
+"""What stands around every request, asked directly: its id, its time, its share of the limit, its line in the log and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import types
+
+import pytest
+
+from headway import telemetry
+from headway.api import middleware as room
+from headway.api.middleware import Around
+from headway.telemetry import metrics
+
+SAFE = {
+    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:",
+}  # fmt: skip
+NOW = 1_700_000_000.0
+
+
+def app(status=200, route=None):
+    """Answers with `status`; says which route it was."""
+
+    async def answer(scope, receive, send):
+        if route is not None:
+            scope["route"] = types.SimpleNamespace(path=route)
+        await send({"type": "http.response.start", "status": status, "headers": [(b"own", b"1")]})
+        await send({"type": "http.response.body", "body": b"good"})
+
+    return answer
+
+
+def ask(around, path="/x", headers=(), client=("192.0.2.1", 5000), method="GET"):
+    """(status, headers, body) of one request."""
+    scope = {"type": "http", "method": method, "path": path, "headers": [(k.encode(), v.encode("latin-1")) for k, v in headers], "client": client}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(around(scope, None, send))
+    start, body = sent
+    assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
+    return start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, body["body"]
+
+
+def counted(name, **labels):
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """Makes Around with a limit; time stands still, `limited.now` is what it says."""
+    monkeypatch.setattr("time.time", lambda: make.now)
+
+    def make(per_minute, redis_url=""):
+        return Around(app(), per_minute, redis_url)
+
+    make.now = NOW
+    return make
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("abc-1", True), ("A" * 64, True), ("A" * 65, False), ("", False), ("a b", False), ("---", False), ("é", False), ("a_b", False), ("7", True),
+    ],
+)  # fmt: skip
+def test_a_request_keeps_an_id_that_is_one_and_gets_one_otherwise(given, kept):
+    found = ask(Around(app(), 0), headers=[("x-request-id", given)])[1]["x-request-id"]
+    assert (found == given) is kept
+    if not kept:
+        assert len(bytes.fromhex(found)) == 8
+
+
+def test_an_answer_carries_its_id_its_time_and_what_keeps_browsers_safe(monkeypatch):
+    times = iter((10.0, 10.25, 11.5))
+    monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
+    seconds = counted("headway_request_seconds_sum", route="/things/{id}")
+    requests = counted("headway_requests_total", method="PUT", route="/things/{id}", status="201")
+    status, headers, body = ask(Around(app(201, "/things/{id}"), 0), "/things/7", [("x-request-id", "me")], method="PUT")
+    assert (status, body) == (201, b"good")
+    assert headers == {"own": "1", "x-request-id": "me", "x-process-time": "0.250000"} | SAFE
+    assert counted("headway_request_seconds_sum", route="/things/{id}") - seconds == pytest.approx(1.5)
+    assert counted("headway_requests_total", method="PUT", route="/things/{id}", status="201") - requests == 1
+
+
+def test_what_is_no_http_goes_by():
+    taken = []
+
+    async def inner(scope, receive, send):
+        taken.append((scope, receive, send))
+
+    scope = {"type": "websocket", "path": "/ws"}
+    asyncio.run(Around(inner, 1)(scope, "receive", "send"))
+    assert taken == [(scope, "receive", "send")]
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """Lines that the log of the API has written since, as dicts without their time."""
+    telemetry.set_up("debug", True, str(tmp_path))
+
+    def lines():
+        file = tmp_path / "api.log"
+        found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return [{k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found]
+
+    yield lines
+    telemetry.set_up("warning")
+    logging.getLogger("headway").handlers.clear()
+    logging.getLogger("headway").propagate = True
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_failure_is_in_the_log_with_its_id(logged, status):
+    ask(Around(app(status), 0), "/y", [("x-request-id", "me")], method="POST")
+    assert logged() == [{"event": "request failed", "level": "error", "id": "me", "method": "POST", "path": "/y", "status": status}]
+
+
+def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
+    times = iter((10.0, 10.1, 10.1234567, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
+    ask(Around(app(499), 0), "/y", [("x-request-id", "me")])
+    line = {"event": "request", "level": "debug", "id": "me", "method": "GET", "path": "/y", "status": 499, "ms": 123.46}
+    assert logged() == [line]
+    logging.getLogger("headway.api").setLevel(logging.INFO)
+    try:
+        ask(Around(app(), 0), "/y")
+    finally:
+        logging.getLogger("headway.api").setLevel(logging.NOTSET)
+    assert logged() == [line]
+
+
+def test_an_app_that_breaks_is_counted_as_500_and_heard(logged):
+    async def broken(scope, receive, send):
+        raise KeyError("x")
+
+    before = counted("headway_requests_total", method="GET", route="other", status="500")
+    with pytest.raises(KeyError):
+        ask(Around(broken, 0))
+    assert counted("headway_requests_total", method="GET", route="other", status="500") - before == 1
+    assert logged()[0]["status"] == 500
+
+
+def test_a_client_is_told_what_is_left_and_when_it_begins_anew(limited):
+    around = limited(3)
+    answers = [ask(around) for _ in range(3)]
+    assert [a[0] for a in answers] == [200, 200, 200]
+    assert [(a[1]["x-ratelimit-limit"], a[1]["x-ratelimit-remaining"], a[1]["x-ratelimit-reset"]) for a in answers] == [
+        ("3", "2", "61"), ("3", "1", "61"), ("3", "0", "61"),
+    ]  # fmt: skip
+    assert "retry-after" not in answers[2][1]
+    before = counted("headway_requests_total", method="GET", route="limited", status="429")
+    limited.now = NOW + 50.5
+    status, headers, body = ask(around, "/a", [("x-request-id", "me")])
+    assert status == 429
+    assert headers == {
+        "x-request-id": "me", "x-ratelimit-limit": "3", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "10", "retry-after": "10",
+        "content-type": "application/problem+json",
+    }  # fmt: skip
+    assert json.loads(body) == {
+        "type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "the limit of requests a minute is reached",
+        "instance": "/a", "faults": [],
+    }  # fmt: skip
+    assert counted("headway_requests_total", method="GET", route="limited", status="429") - before == 1
+    limited.now = NOW + 60.0
+    assert ask(around)[1]["x-ratelimit-remaining"] == "2"
+
+
+def test_the_seconds_left_are_never_below_none(limited, monkeypatch):
+    around = limited(3)
+    ask(around)
+    monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: 0.0, time=lambda: NOW + 70.0))
+    assert ask(around)[1]["x-ratelimit-reset"] == "0"
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/static/app.js", "/docs", "/openapi.json", "/"])
+def test_some_paths_are_free(limited, path):
+    around = limited(1)
+    for _ in range(3):
+        status, headers, _ = ask(around, path)
+        assert status == 200
+        assert "x-ratelimit-limit" not in headers
+    assert ask(around, "/x")[0] == 200
+    assert ask(around, "/x")[0] == 429
+
+
+def test_without_a_limit_nothing_is_counted(limited):
+    around = limited(0)
+    assert {ask(around)[0] for _ in range(30)} == {200}
+    assert "x-ratelimit-limit" not in ask(around)[1]
+
+
+def test_clients_are_told_apart_by_their_credentials_else_by_their_address(limited):
+    around = limited(1)
+    one, two, key = [("authorization", "Bearer one")], [("authorization", "Bearer two")], [("x-api-key", "hw_1_x")]
+    for headers in (one, two, key, []):
+        assert ask(around, headers=headers)[0] == 200
+        assert ask(around, headers=headers)[0] == 429
+    assert ask(around, headers=one, client=("192.0.2.9", 1))[0] == 429  # elsewhere it is the same client
+    assert ask(around, client=("192.0.2.1", 5001))[0] == 429  # of the same address
+    assert ask(around, client=("192.0.2.2", 5000))[0] == 200
+    assert ask(around, headers=[*one, *key], client=("192.0.2.3", 1))[0] == 429  # the token counts, not the key
+    assert ask(around, client=None)[0] == 200
+    assert ask(around, client=None)[0] == 429
+
+
+def test_of_one_address_20_clients_are_served(limited):
+    around = limited(1)
+    found = [ask(around, headers=[("authorization", f"Bearer {k}")])[0] for k in range(22)]
+    assert found == [200] * 20 + [429] * 2
+    assert ask(around, headers=[("authorization", "Bearer new")], client=("192.0.2.2", 1))[0] == 200
+
+
+def test_while_valkey_is_away_this_process_counts_for_itself_and_says_so(limited, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    metrics.degraded.labels("limits").set(0)
+    around = limited(2, f"redis://127.0.0.1:{port}/0")
+    found = [ask(around) for _ in range(3)]
+    assert [a[0] for a in found] == [200, 200, 429]
+    assert [a[1]["x-ratelimit-remaining"] for a in found] == ["1", "0", "0"]
+    assert counted("headway_degraded", part="limits") == 1
+    crowd = [ask(around, headers=[("authorization", f"Bearer {k}")])[0] for k in range(38)]
+    assert crowd == [200] * 37 + [429]  # 3 of the 2 x 20 are taken
+    assert counted("headway_degraded", part="limits") == 1
+
+
+def test_when_valkey_is_back_that_is_said_too(limited):
+    metrics.degraded.labels("limits").set(1)
+    ask(limited(2))
+    assert counted("headway_degraded", part="limits") == 0

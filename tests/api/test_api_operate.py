@@ -1,0 +1,374 @@
+"""The engine's doors, on streets that stand still: what each shows, and which order reaches the street for each call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headway.api.app import tell
+from headway.api.hub import Client
+from headway.engine.messages import Optimise, Release, Switch
+from headway.plants.sumo import Scene
+from headway.roads import read_shapes
+from headway.roads.catalogue import RESCO
+from headway.runtime import WorkerError
+from headway.safety import Order, Override
+from headway.telemetry import metrics
+from tests.api.service import serving
+from tests.api.streets import SNAPSHOT, standing
+
+STATE = {
+    "street": "headway", "scenario": "cologne3", "controller": "planner", "finished": False, "fault": "", "run": 0, "started": True,
+    "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
+    "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75, "checkpoint_s": 25260.0, "trouble": "", "mode": "balanced",
+    "junctions": [
+        {"id": "360082", "vehicles": 11, "queue": 5, "longest_wait_s": 42.3, "confidence": 0.877},
+        {"id": "360086", "vehicles": 20, "queue": 7, "longest_wait_s": 8.0, "confidence": 1.0},
+    ],
+}  # fmt: skip
+GONE = "GS_cluster_2415878664_254486231_359566_359576"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, new_record):
+    with serving(tmp_path_factory.mktemp("operate"), lambda tell, intake: standing("headway", "baseline", tell=tell), new_record()) as found:
+        yield found
+
+
+@pytest.fixture
+def live(running):
+    found = running.app.state.service.streets["headway"]
+    found.snapshot, found.engine.fault = replace(SNAPSHOT), None
+    found.engine.orders.clear()
+    return found
+
+
+@pytest.fixture(scope="module")
+def clients(running):
+    found = {role: running.client(role) for role in ("viewer", "operator", "engineer", "admin")}
+    yield found
+    for client in found.values():
+        client.close()
+
+
+@pytest.fixture
+def get(clients):
+    return lambda path: clients["viewer"].get(f"/api/v1/engine/{path}")
+
+
+@pytest.fixture
+def post(clients):
+    return lambda path, body, role="operator": clients[role].post(f"/api/v1/engine/streets/{path}", json=body)
+
+
+def test_the_state_is_the_newest_snapshot_of_each_street(get, live):
+    assert get("state").json() == [STATE, STATE | {"street": "baseline"}]
+    assert get("streets/headway").json() == STATE
+    live.finished, live.fault, live.run = True, "why", 7
+    live.snapshot = replace(SNAPSHOT, end_s=float("inf"), controller="")
+    try:
+        assert get("streets/headway").json() == STATE | {"finished": True, "fault": "why", "run": 7, "end_s": None, "controller": ""}
+    finally:
+        live.finished, live.fault, live.run = False, "", 0
+
+
+@pytest.mark.parametrize(("end_s", "shown"), [(9e16, 9e16), (1e17, None)])
+def test_a_scenario_without_an_end_says_so(get, live, end_s, shown):
+    live.snapshot = replace(SNAPSHOT, end_s=end_s)
+    assert get("streets/headway").json()["end_s"] == shown
+
+
+def test_a_street_that_has_not_begun_says_so(get, live):
+    live.snapshot = None
+    head = {k: STATE[k] for k in ("street", "scenario", "finished", "fault", "run")}
+    assert get("streets/headway").json() == head | {"controller": "webster", "started": False}
+
+
+def test_history_and_alerts_are_told_column_by_column(get, live):
+    assert get("streets/headway/history").json() == {"n": 0, "time_s": [], "wait_s": [], "vehicles": [], "halted": []}
+    live.history += [(5.0, 1.5, 20, 3), (10.0, 2.5, 21, 4)]
+    live.alerts[3] = {"at_s": 9.0, "rule": "long wait"}
+    assert get("streets/headway/history").json() == {
+        "n": 2, "time_s": [5.0, 10.0], "wait_s": [1.5, 2.5], "vehicles": [20, 21], "halted": [3, 4],
+    }  # fmt: skip
+    assert get("streets/headway/alerts").json() == [{"at_s": 9.0, "rule": "long wait"}]
+    assert get("streets/baseline/alerts").json() == []
+
+
+def test_a_map_has_lanes_junctions_and_a_head_a_signal_group(get, live):
+    found, shapes, network = get("streets/headway/map").json(), read_shapes(live.network), live.network
+    assert list(found) == ["street", "lanes", "junctions", "signals", "names"]
+    assert found["street"] == "headway"
+    assert found["lanes"] == [[width, [list(p) for p in points]] for _, width, points in shapes.lanes]
+    assert found["junctions"] == [[list(p) for p in outline] for outline in shapes.junctions]
+    assert len(found["signals"]) == network.group_junction.size == 49
+    for group, head in enumerate(found["signals"]):
+        assert head[:3] == list(shapes.signals[group])
+        assert head[3] == next(k for k, j in enumerate(network.junctions) if j.first <= group < j.end)
+    assert found["names"] == [
+        {"id": "360082", "stages": 3, "first": 0, "end": 11}, {"id": "360086", "stages": 4, "first": 11, "end": 29},
+        {"id": GONE, "stages": 4, "first": 29, "end": 49},
+    ]  # fmt: skip
+
+
+def test_the_scenarios_are_those_of_the_catalogue(get):
+    assert get("scenarios").json() == list(RESCO)
+
+
+@pytest.mark.parametrize(
+    ("junction", "body", "order", "detail"),
+    [
+        ("360082", {"order": "hold"}, Override(0, Order.HOLD, 25360.0, "a-operator", -1), "360082: hold for 60 s"),
+        ("360086", {"order": "hold", "stage": 2, "lasts_s": 0.5}, Override(1, Order.HOLD, 25300.5, "a-operator", -1), "360086: hold for 0.5 s"),
+        ("360086", {"order": "stage", "lasts_s": 3600}, Override(1, Order.STAGE, 28900.0, "a-operator", 0), "360086: stage for 3600 s"),
+        ("360086", {"order": "stage", "stage": 3, "lasts_s": "30"}, Override(1, Order.STAGE, 25330.0, "a-operator", 3), "360086: stage for 30 s"),
+        (GONE, {"order": "flash", "lasts_s": 1e-3}, Override(2, Order.FLASH, 25300.001, "a-operator", -1), f"{GONE}: flash for 0.001 s"),
+        ("360086", {"order": "release", "stage": 255}, Release(1, "a-operator"), "360086 is released"),
+    ],
+)
+def test_an_override_reaches_the_junction_for_as_long_as_asked(post, live, junction, body, order, detail):
+    answer = post(f"headway/junctions/{junction}/override", body)
+    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": detail})
+    assert live.engine.orders == [order]
+
+
+def test_before_the_street_has_begun_its_clock_is_at_nought(post, live):
+    live.snapshot = None
+    post("headway/junctions/360082/override", {"order": "hold", "lasts_s": 10})
+    assert live.engine.orders == [Override(0, Order.HOLD, 10.0, "a-operator", -1)]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/body/order"), ({"order": "go"}, "/body/order"), ({"order": "hold", "stage": -1}, "/body/stage"),
+        ({"order": "hold", "stage": 256}, "/body/stage"), ({"order": "hold", "stage": "1"}, "/body/stage"),
+        ({"order": "hold", "lasts_s": 0}, "/body/lasts_s"), ({"order": "hold", "lasts_s": 3600.5}, "/body/lasts_s"),
+        ({"order": "hold", "more": 1}, "/body/more"), ([], "/body"),
+    ],
+)  # fmt: skip
+def test_a_faulty_override_is_refused_with_its_place(post, live, body, pointer):
+    for door in ("junctions/360082/override", "emergency/360082"):
+        answer = post(f"headway/{door}", body)
+        assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [pointer])
+    assert not live.engine.orders
+
+
+def test_a_stage_that_a_junction_lacks_is_refused(post, live):
+    answer = post("headway/junctions/360082/override", {"order": "stage", "stage": 3})
+    assert (answer.status_code, answer.json()["detail"]) == (422, "junction '360082' has 3 stages; there is no stage 3")
+    assert post("headway/junctions/360082/override", {"order": "stage", "stage": 2}).status_code == 200
+    assert post("headway/junctions/360082/override", {"order": "hold", "stage": 255}).status_code == 200
+    assert post("headway/emergency/360082", {"order": "hold", "stage": 3}).status_code == 422
+    assert [o.order for o in live.engine.orders] == [Order.STAGE, Order.HOLD]
+
+
+def test_an_emergency_asks_for_the_stage_whatever_order_is_named(post, live):
+    answer = post("headway/emergency/360086", {"order": "release", "stage": 2, "lasts_s": 45})
+    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "360086: stage for 45 s"})
+    assert live.engine.orders == [Override(1, Order.STAGE, 25345.0, "a-operator", 2)]
+
+
+def test_a_controller_takes_over(post, live):
+    answer = post("headway/controller", {"controller": "max-pressure"}, "engineer")
+    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "max-pressure takes over"})
+    assert live.engine.orders == [Switch("max-pressure", "")]
+    assert post("headway/controller", {"controller": "magic"}, "engineer").status_code == 422
+    assert post("headway/controller", {"controller": "fixed", "x": 1}, "engineer").status_code == 422
+    assert post("headway/controller", {"controller": "fixed"}, "operator").status_code == 403
+    assert len(live.engine.orders) == 1
+
+
+def test_another_scenario_begins(post, live):
+    answer = post("headway/scenario", {"scenario": "cologne1"}, "engineer")
+    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "cologne1 begins"})
+    assert live.engine.orders == [Switch("", "cologne1")]
+    answer = post("headway/scenario", {"scenario": "paris"}, "engineer")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("no scenario 'paris'. There are: cologne1, cologne3,")
+    for wrong in ("", "x" * 65, "../x", "A"):
+        assert [f["pointer"] for f in post("headway/scenario", {"scenario": wrong}, "engineer").json()["faults"]] == ["/body/scenario"]
+    assert post("headway/scenario", {"scenario": "x" * 64}, "engineer").json()["faults"] == []  # may be a name, but is none
+    assert post("headway/scenario", {"scenario": "cologne1"}, "operator").status_code == 403
+    assert len(live.engine.orders) == 1
+
+
+@pytest.mark.parametrize("fault", [ValueError("no net"), OSError("no file")])
+def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, fault):
+    def broken(name):
+        raise fault
+
+    monkeypatch.setattr("headway.api.operate.scenario", broken)
+    answer = post("headway/scenario", {"scenario": "cologne1"}, "engineer")
+    assert (answer.status_code, answer.json()["detail"]) == (422, str(fault))
+    assert not live.engine.orders
+
+
+@pytest.mark.parametrize(
+    ("body", "orders"),
+    [
+        ({}, []), ({"enabled": True}, [Switch("planner", "")]), ({"enabled": False}, [Switch("fixed", "")]),
+        ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]), ({"realtime": 0}, [Optimise(0.0, 0.0)]),
+        ({"realtime": 1000.0}, [Optimise(0.0, 1000.0)]), ({"cycle_s": "30", "realtime": "2"}, [Optimise(30.0, 2.0)]),
+        ({"enabled": True, "cycle_s": 30.0, "realtime": 10.0}, [Switch("planner", ""), Optimise(30.0, 10.0)]),
+    ],
+)  # fmt: skip
+def test_optimisation_is_switched_its_cycle_and_pace_set(post, live, body, orders):
+    answer = post("headway/optimisation", body)
+    assert (answer.status_code, answer.json()["done"]) == (200, True)
+    assert live.engine.orders == orders
+
+
+def test_what_was_set_is_told(post, live):
+    assert post("headway/optimisation", {"enabled": False, "realtime": 2}).json()["detail"] == '{"enabled":false,"realtime":2.0}'
+    assert post("headway/optimisation", {}).json()["detail"] == "{}"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"cycle_s": 4.9}, "/body/cycle_s"), ({"cycle_s": 600.5}, "/body/cycle_s"), ({"realtime": -0.5}, "/body/realtime"),
+        ({"realtime": 1000.5}, "/body/realtime"), ({"enabled": 1}, "/body/enabled"), ({"x": 1}, "/body/x"),
+    ],
+)  # fmt: skip
+def test_a_faulty_optimisation_is_refused_with_its_place(post, live, body, pointer):
+    answer = post("headway/optimisation", body)
+    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [pointer])
+    assert not live.engine.orders
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("nowhere/junctions/360082/override", {"order": "hold"}, "no street 'nowhere'. There are: headway, baseline."),
+        ("headway/junctions/7/override", {"order": "hold"}, "street 'headway' has no junction '7'"),
+        ("headway/junctions/7/override", {"order": "release"}, "street 'headway' has no junction '7'"),
+        ("baseline/emergency/a/b", {"order": "hold"}, "street 'baseline' has no junction 'a/b'"),
+        ("nowhere/controller", {"controller": "fixed"}, "no street 'nowhere'. There are: headway, baseline."),
+        ("nowhere/scenario", {"scenario": "cologne1"}, "no street 'nowhere'. There are: headway, baseline."),
+        ("nowhere/optimisation", {}, "no street 'nowhere'. There are: headway, baseline."),
+    ],
+)
+def test_what_is_not_there_is_said_so(post, path, body, detail):
+    answer = post(path, body, "admin")
+    assert (answer.status_code, answer.json()["detail"]) == (404, detail)
+
+
+@pytest.mark.parametrize("door", ["", "/history", "/alerts", "/map"])
+def test_a_street_that_is_not_there_shows_nothing(get, door):
+    assert get(f"streets/nowhere{door}").status_code == 404
+
+
+def test_a_street_that_takes_no_orders_now_says_when_to_come_again(post, live):
+    live.engine.fault = WorkerError("the street begins anew")
+    answer = post("headway/junctions/360082/override", {"order": "hold"})
+    assert (answer.status_code, answer.json()["detail"], answer.headers["retry-after"]) == (503, "the street begins anew", "5")
+
+
+def test_a_server_without_streets_says_so(running, get):
+    service, running.app.state.service = running.app.state.service, None
+    try:
+        answer = get("state")
+        assert (answer.status_code, answer.json()["detail"]) == (404, "this server runs no street")
+        running.app.state.service = standing()
+        assert get("streets/x").json()["detail"] == "no street 'x'. There are: none."
+        assert get("state").json() == []
+    finally:
+        running.app.state.service = service
+
+
+def test_each_order_is_in_the_audit_trail_also_when_it_was_refused(running, post, live):
+    database = running.app.state.database
+    before = database.rows("SELECT count(*) AS n FROM audit")[0]["n"]
+    post("headway/junctions/360082/override", {"order": "hold"})
+    post("headway/controller", {"controller": "fixed"}, "viewer")
+    post("headway/%00", {})
+    running.client("admin").close()
+    rows = database.rows("SELECT who, role, what, status FROM audit ORDER BY number OFFSET :n", n=before)
+    root = "POST /api/v1/engine/streets/headway"
+    assert rows == [
+        {"who": "a-operator", "role": "operator", "what": f"{root}/junctions/360082/override", "status": 200},
+        {"who": "a-viewer", "role": "viewer", "what": f"{root}/controller", "status": 403},
+        {"who": "", "role": "viewer", "what": f"{root}/", "status": 404},
+    ]
+
+
+def news(client):
+    return [json.loads(m.text) for m in client.buffer]
+
+
+@pytest.fixture
+def hears(running, live):
+    """What the hub tells of a topic, told by hand in this thread."""
+    hub = running.app.state.hub
+    joined = []
+
+    def listen(topic):
+        client = Client(topic)
+        hub.join(client)
+        joined.append(client)
+        return client
+
+    told, hub.tell = hub.tell, hub.broadcast
+    yield listen
+    hub.tell = told
+    for client in joined:
+        hub.leave(client)
+
+
+def gauge(name, **labels):
+    return metrics.registry.get_sample_value(name, {"street": "headway"} | labels)
+
+
+def test_a_snapshot_is_told_with_what_the_signals_show_and_measured(running, hears):
+    client = hears("realtime")
+    tell(running.app, "realtime", "headway", replace(SNAPSHOT))
+    assert [m["data"] for m in news(client)] == [STATE | {"shown": [1, 3, 4]}]
+    assert {
+        name: gauge(name) for name in (
+            "headway_street_time_seconds", "headway_vehicles", "headway_vehicles_standing", "headway_tick_seconds", "headway_tick_overruns",
+            "headway_cycles", "headway_tick_jitter_seconds", "headway_safety_events",
+        )
+    } == {
+        "headway_street_time_seconds": 25300.0, "headway_vehicles": 31, "headway_vehicles_standing": 12, "headway_tick_seconds": 0.00175,
+        "headway_tick_overruns": 1, "headway_cycles": 3, "headway_tick_jitter_seconds": 0.0021, "headway_safety_events": 4,
+    }  # fmt: skip
+    assert gauge("headway_section", figure="control_s") == 0.25
+
+
+def test_a_scene_is_told_in_columns_rounded_for_the_eye(running, hears):
+    client = hears("realtime")
+    scene = Scene(
+        np.array([7, 9], np.uint32), np.array([[1.24, 2.26], [3.0, -4.55]], np.float32), np.array([90.6, -0.4], np.float32),
+        np.array([13.88, 0.0], np.float32), np.array([4.96, 12.0], np.float32), np.array([0, 2], np.uint8),
+    )  # fmt: skip
+    tell(running.app, "realtime", "headway", replace(SNAPSHOT, scene=scene))
+    assert news(client)[0]["data"]["scene"] == {
+        "id": [7, 9], "at": pytest.approx([1.2, 2.3, 3.0, -4.6], abs=1e-5), "angle": [91, 0], "speed": pytest.approx([13.9, 0.0], abs=1e-5),
+        "length": pytest.approx([5.0, 12.0], abs=1e-5), "kind": [0, 2],
+    }  # fmt: skip
+
+
+def test_what_no_street_here_shows_is_not_told(running, hears):
+    client = hears("realtime")
+    tell(running.app, "realtime", "nowhere", replace(SNAPSHOT))
+    service, running.app.state.service = running.app.state.service, None
+    tell(running.app, "realtime", "headway", replace(SNAPSHOT))
+    running.app.state.service = service
+    assert not client.buffer
+
+
+def test_an_event_is_told_as_it_is_and_counted(running, hears):
+    client = hears("alerts")
+    before = [gauge("headway_events_total", kind=k) or 0.0 for k in ("engine.restarted", "x", "")]
+    restarts = gauge("headway_restarts_total") or 0.0
+    for message in ({"kind": "x", "n": 1}, {"kind": "engine.restarted", "why": "w"}, {"n": 2}):
+        tell(running.app, "alerts", "headway", message)
+    assert [(m["street"], m["data"]) for m in news(client)] == [
+        ("headway", {"kind": "x", "n": 1}), ("headway", {"kind": "engine.restarted", "why": "w"}), ("headway", {"n": 2}),
+    ]  # fmt: skip
+    assert [gauge("headway_events_total", kind=k) - b for k, b in zip(("engine.restarted", "x", ""), before, strict=True)] == [1, 1, 1]
+    assert gauge("headway_restarts_total") - restarts == 1

@@ -1,0 +1,112 @@
+"""Errors as problem details: each class of error, its status, its body, its headers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import FastAPI, HTTPException, Query
+from sqlalchemy.exc import DataError, OperationalError
+
+from headway.analytics import MissingError
+from headway.api.problems import Fault, Problem, ProblemError, install, responses
+from headway.runtime import WorkerError
+
+FAULT = Fault(pointer="/a", message="must be b")
+
+
+class Client:
+    """Asks an app in this process."""
+
+    def __init__(self, app):
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    def get(self, path):
+        async def ask():
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:
+                return await client.get(path)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def client():
+    app, errors = FastAPI(), {
+        "problem": ProblemError(418, "no coffee", [FAULT], {"X-More": "1"}), "plain": ProblemError(409, "there already"),
+        "http": HTTPException(405, "so not", {"Allow": "GET"}), "missing": MissingError("no simulation 'x'"), "worker": WorkerError("street is away"),
+        "database": OperationalError("SELECT 1", {}, Exception("secret")), "data": DataError("SELECT 1", {}, Exception("secret")),
+        "other": ZeroDivisionError("secret"),
+    }  # fmt: skip
+    install(app)
+
+    @app.get("/raise/{which}")
+    def fail(which: str) -> None:
+        raise errors[which]
+
+    @app.get("/asked")
+    def asked(n: Annotated[int, Query(ge=1)], m: Annotated[int, Query(ge=1)] = 1) -> int:
+        return n + m
+
+    return Client(app)
+
+
+@pytest.mark.parametrize(
+    ("which", "status", "title", "detail", "faults", "headers"),
+    [
+        ("problem", 418, "I'm a Teapot", "no coffee", [FAULT.model_dump()], {"x-more": "1"}),
+        ("plain", 409, "Conflict", "there already", [], {}),
+        ("http", 405, "Method Not Allowed", "so not", [], {"allow": "GET"}),
+        ("missing", 404, "Not Found", "no simulation 'x'", [], {}),
+        ("worker", 503, "Service Unavailable", "street is away", [], {"retry-after": "5"}),
+        ("database", 503, "Service Unavailable", "the record cannot be reached now", [], {"retry-after": "5"}),
+        ("data", 422, "Unprocessable Content", "a value is beyond what the record can hold", [], {}),
+        ("other", 500, "Internal Server Error", "something failed that should not; the log has it under this request's id", [], {}),
+    ],
+)
+def test_each_error_is_a_problem(client, which, status, title, detail, faults, headers):
+    answer = client.get(f"/raise/{which}?x=1")
+    body = answer.json()
+    body["title"] = body["title"].replace("Unprocessable Entity", "Unprocessable Content")  # as it was called before Python 3.13
+    assert answer.status_code == status
+    expected = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": f"/raise/{which}", "faults": faults}
+    assert body == expected
+    assert {k: v for k, v in answer.headers.items() if k not in ("content-length", "content-type")} == headers
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("query", "detail", "pointers"),
+    [("", "1 fault in the request", ["/query/n"]), ("?n=0&m=x", "2 faults in the request", ["/query/n", "/query/m"])],
+)
+def test_each_fault_of_a_request_is_named(client, query, detail, pointers):
+    answer = client.get(f"/asked{query}")
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+    assert [f["pointer"] for f in answer.json()["faults"]] == pointers
+    assert answer.json()["faults"][0]["message"] in ("Field required", "Input should be greater than or equal to 1")
+    assert client.get("/asked?n=2").json() == 3
+
+
+def test_what_is_nowhere_is_a_problem_too(client):
+    assert client.get("/nowhere").json() == {
+        "type": "about:blank", "title": "Not Found", "status": 404, "detail": "Not Found", "instance": "/nowhere", "faults": [],
+    }  # fmt: skip
+
+
+def test_a_route_says_which_errors_it_has_and_that_there_is_a_limit():
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert responses(503, 404) == {
+        404: {"description": "Not Found", "content": content},
+        429: {"description": "Too Many Requests", "content": content},
+        503: {"description": "Service Unavailable", "content": content},
+    }
+    assert list(responses(503, 404)) == [404, 429, 503]
+
+
+def test_the_document_shows_a_problem_that_could_be():
+    shown = {name: field.get("examples", [None])[0] for name, field in Problem.model_json_schema()["properties"].items()}
+    assert shown == {
+        "type": None, "title": "Not Found", "status": 404, "detail": "there is no simulation 'SIM_1' in the record",
+        "instance": "/api/v1/analytics/simulation/SIM_1/summary", "faults": None,
+    }  # fmt: skip

