@@ -8,7 +8,7 @@ import hmac
 import json
 import uuid
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -40,8 +40,8 @@ class Signals:
 
     def look(self, at_s: float, group: int, colour: int) -> None:
         """What a picture shows of a lamp; believed when it was the same `LAMP_LOOKS` times."""
-        before, since, looks = self._looked.get(group, (0, at_s, 0))
-        looks, since = (looks + 1, since) if colour == before else (1, at_s)
+        before = self._looked.get(group)
+        since, looks = (before[1], before[2] + 1) if before and before[0] == colour else (at_s, 1)
         self._looked[group] = colour, since, looks
         if looks >= LAMP_LOOKS and group not in self._told:
             self._add(since, group, colour)
@@ -102,7 +102,7 @@ class _Pending:
 
     violation: Violation
     track: Track
-    unsure_until: float = 0.0
+    unsure_until: float
 
 
 @dataclass
@@ -142,18 +142,19 @@ class Judge:
         return self._ready(np.inf)
 
     def _drives(self, at_s: float, track: Track, people: list[tuple[Track, list[str]]]) -> None:
-        zones = [z for z in self.site.zones if z.name in self.measures.zones_of(track)]
-        self._speed(at_s, track, zones)
-        for zone in zones:
+        where = self.measures.zones_of(track)
+        self._speed(at_s, track, [z for z in self.site.zones if z.name in where])
+        for zone in self.site.zones:
+            inside = zone.name in where  # who has left a zone begins anew when it comes back
             if zone.kind == "lane" and zone.heading is not None:
-                self._wrong_way(at_s, track, zone)
-            elif zone.kind == "box" and track.standing_s >= self.site.rules.blocked_s:
+                self._wrong_way(at_s, track, zone, inside)
+            elif zone.kind == "box" and inside and track.standing_s >= self.site.rules.blocked_s:
                 self._tell("blocked_box", at_s, track, 0.95, {"zone": zone.name, "standing_s": track.standing_s})
-            elif zone.kind == "forbidden" and self._lasts(("forbidden " + zone.name, track.id), True, at_s) > 0.5:
+            elif zone.kind == "forbidden" and self._lasts(("forbidden " + zone.name, track.id), inside, at_s) > 0.5:
                 self._tell("forbidden_zone", at_s, track, 0.9, {"zone": zone.name})
             elif zone.kind == "crossing":
-                waits = [p.id for p, where in people if zone.name in where]
-                driving = bool(waits) and track.mean_mps - 3.0 * track.mean_se_mps > YIELD_MPS
+                waits = [p.id for p, there in people if zone.name in there]
+                driving = inside and bool(waits) and track.mean_mps - 3.0 * track.mean_se_mps > YIELD_MPS
                 if self._lasts(("yield " + zone.name, track.id), driving, at_s) > 0.3:
                     self._tell("pedestrian_crossing", at_s, track, 0.85, {"zone": zone.name, "pedestrians": waits})
 
@@ -172,7 +173,7 @@ class Judge:
             figures = {"speed_kmh": track.mean_mps * 3.6, "standard_error_kmh": error * 3.6, "limit_kmh": limit, "allowed_kmh": allowed * 3.6}
             self._tell("speeding", at_s, track, min(sure, 0.999), figures)
 
-    def _wrong_way(self, at_s: float, track: Track, zone: Zone) -> None:
+    def _wrong_way(self, at_s: float, track: Track, zone: Zone, inside: bool) -> None:
         assert zone.heading is not None
         k = track.back(0.8)
         moved = np.subtract(track.feet[-1], track.feet[k])
@@ -180,7 +181,7 @@ class Judge:
         length = float(np.hypot(*moved))
         against = length > 0.5 * (track.box[3] - track.box[1]) and float(moved @ along) < -0.7 * length * float(np.hypot(*along))
         moving = not track.speed_mps < WRONG_MPS
-        if self._lasts(("wrong_way " + zone.name, track.id), bool(against and moving), at_s) >= WRONG_S:
+        if self._lasts(("wrong_way " + zone.name, track.id), bool(inside and against and moving), at_s) >= WRONG_S:
             self._tell("wrong_way", at_s, track, 0.95, {"zone": zone.name})
 
     def _crossed(self, crossed: Crossing, track: Track) -> None:
@@ -233,13 +234,12 @@ class Judge:
                 one.unsure_until = 0.0
                 if not decided:
                     continue
-                v = one.violation = Violation(v.id, v.at_s, v.device, decided, v.confidence, v.data)
+                v = one.violation = replace(v, rule=decided)
             if at_s < v.at_s + 1.0:
                 kept.append(one)
                 continue
-            pictures = self._pictures(v)
-            whole = Violation(v.id, v.at_s, v.device, v.rule, v.confidence, v.data, pictures)
-            out.append(Violation(v.id, v.at_s, v.device, v.rule, v.confidence, v.data, pictures, sealed(whole, self.key)))
+            whole = replace(v, pictures=self._pictures(v))
+            out.append(replace(whole, seal=sealed(whole, self.key)))
         self.pending = kept
         self.told += len(out)
         return out
@@ -274,8 +274,6 @@ class Judge:
             self.recent.popleft()
 
     def _pictures(self, v: Violation) -> tuple[tuple[float, bytes], ...]:
-        if not self.recent:
-            return ()
         times = np.array([t for t, _, _ in self.recent])
         rows = sorted({int(np.abs(times - (v.at_s + shift)).argmin()) for shift in (-1.0, 0.0, 1.0)})
         return tuple((self.recent[k][0], self._drawn(self.recent[k], v)) for k in rows)
@@ -303,9 +301,10 @@ def blurred(image: Picture, boxes: list[Any]) -> Picture:
     """Faces and number plates cannot be read any more: the upper third of what is upright, the lower half of what is wide, made coarse."""
     out = image.copy()
     for box in boxes:
-        x1, y1, x2, y2 = (int(v) for v in np.clip(box, 0, [image.shape[1], image.shape[0]] * 2))
-        upright = (y2 - y1) > 1.3 * (x2 - x1)
+        x1, y1, x2, y2 = (int(v) for v in box)
+        upright = (y2 - y1) > 1.3 * (x2 - x1)  # of the whole box: what the picture's edge cuts is no person
         y1, y2 = (y1, y1 + (y2 - y1) // 3) if upright else (y1 + (y2 - y1) // 2, y2)
+        x1, y1, x2, y2 = np.clip([x1, y1, x2, y2], 0, [image.shape[1], image.shape[0]] * 2).tolist()
         if x2 - x1 > 3 and y2 - y1 > 3:
             part = out[y1:y2, x1:x2]
             few = cv2.resize(part, (max((x2 - x1) // 10, 1), max((y2 - y1) // 10, 1)), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,620 @@
+"""Every rule with the guilty case and its innocent neighbours, on tracks made by hand: when, who, how sure, and on what it rests."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from tests.sensing.hand_made import GREY, Watch, road_user, seen_at, site, ten_px_a_metre
+
+from headway.sensing import Site
+from headway.sensing.detect import BICYCLE, PERSON, TRUCK
+
+RED, YELLOW, GREEN = 1, 2, 4
+STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
+SPAN = [[100, 80], [220, 80], [220, 140], [100, 140]]
+
+
+def steady(t):
+    """8 m/s to the right: at x = 150 at 10.75 s and 170 at 11 s, so over the stop line (x = 160) at 10.875 s."""
+    return 90.0 + 80.0 * (t - 10.0), 110.0
+
+
+def drive(watch, place, until_s, car=None, begin_s=10.0, step_s=0.25, stood_from=None, others=(), **known):
+    """One road user shown every `step_s`, at place(t) pixels. stood_from: since when it stands, from that time on."""
+    car = car or road_user(mean_mps=8.0, mean_se_mps=0.1, speed_mps=8.0)
+    for k in range(round((until_s - begin_s) / step_s) + 1):
+        t = begin_s + k * step_s
+        stands = {"standing_since_s": stood_from if stood_from is not None and t >= stood_from else np.nan}
+        seen_at(car, t, place(t), **stands, **known)
+        watch.show(t, car, *others)
+    return car
+
+
+def stops_at(x, at_s=11.0):
+    """As `steady`, but from `at_s` on it stands at x."""
+    return lambda t: steady(t) if t < at_s else (x, 110.0)
+
+
+# -- red light and stop line
+
+
+def test_a_red_light_is_told_with_instant_signal_speed_and_way():
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (9.875, 0, RED)])
+    drive(watch, steady, 11.75)
+    assert watch.found == []  # the picture of a second after is still to come
+    drive(watch, steady, 12.0, car=watch.judge.pending[0].track, begin_s=12.0)
+    (one,) = watch.found
+    assert (one.rule, one.device, one.at_s) == ("red_light", "north", 10.875)
+    # a second of red: 0.9 + 0.1 x (1.0 - 0.5 of grace) / 2
+    assert one.confidence == 0.925
+    assert uuid.UUID(one.id).version == 4
+    assert one.data == {
+        "track": 1, "class": "car", "line": "stop", "signal_groups": [0], "red_for_s": 1.0, "speed_kmh": 28.8, "box": [150.0, 90.0, 190.0, 110.0],
+        "path": [[10.0, 90.0, 110.0], [10.75, 150.0, 110.0]],
+    }  # fmt: skip
+    assert (watch.judge.told, watch.judge.pending) == (1, [])
+    assert watch.close() == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "line", "kind", "rules"),
+    [
+        ([(9.0, 0, RED)], {}, None, ["red_light"]),
+        ([(9.0, 0, GREEN)], {}, None, []),
+        ([(9.0, 0, YELLOW)], {}, None, []),
+        ([], {}, None, []),  # nobody knows the signal
+        ([(9.0, 1, RED)], {}, None, []),  # that is another group
+        ([(9.0, 0, RED), (10.8125, 0, GREEN)], {}, None, []),  # green just before it crosses
+        ([(9.0, 0, RED), (10.9375, 0, GREEN)], {}, None, ["red_light"]),  # green just after
+        ([(9.0, 0, GREEN), (10.375, 0, RED)], {}, None, ["red_light"]),  # red for half a second: the grace is over
+        ([(9.0, 0, GREEN), (10.376, 0, RED)], {}, None, []),  # a little less
+        ([(9.0, 0, RED)], {"stop": False}, None, []),
+        ([(9.0, 0, RED)], {"group": None}, None, []),
+        ([(9.0, 0, RED)], {"px": [[160, 140], [160, 80]]}, None, []),  # crossed the other way
+        ([(9.0, 0, RED)], {"px": [[160, 111], [160, 140]]}, None, []),  # it passes beside the line
+        ([(9.0, 0, RED)], {}, PERSON, []),
+        ([(9.0, 0, RED)], {}, BICYCLE, ["red_light"]),
+        ([(9.0, 0, RED), (9.0, 1, RED)], {"group": [0, 1]}, None, ["red_light"]),
+        ([(9.0, 0, RED), (9.0, 1, GREEN)], {"group": [0, 1]}, None, []),  # one of its groups is green
+        ([(9.0, 0, RED)], {"group": [0, 1]}, None, []),  # of one of them nothing is known
+    ],
+)
+def test_who_crosses_a_stop_line_is_guilty_only_when_it_certainly_showed_red(shown, line, kind, rules):
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP | line]), shown)
+    car = road_user(kind=kind) if kind is not None else None
+    drive(watch, steady, 12.5, car)
+    assert watch.rules == rules
+
+
+def test_of_several_groups_the_one_that_turned_red_last_counts_and_the_speed_may_be_unknown():
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP | {"group": [3, 5]}]), [(8.875, 3, RED), (9.375, 5, RED)])
+    drive(watch, steady, 12.0, mean_mps=np.nan)
+    (one,) = watch.found
+    assert (one.data["signal_groups"], one.data["red_for_s"], one.data["speed_kmh"]) == ([3, 5], 1.5, None)
+    assert one.confidence == 0.95  # 0.9 + 0.1 x 1.0 / 2
+
+
+@pytest.mark.parametrize(("red_from_s", "seen", "confidence"), [
+    (10.375, 20, 0.9), (8.375, 20, 0.999), (3.0, 20, 0.999), (9.875, 4, 0.6475), (9.875, 8, 0.8325), (9.875, 10, 0.925),
+])  # fmt: skip
+def test_longer_red_and_more_sights_make_it_surer(red_from_s, seen, confidence):
+    """0.9 at the end of the grace, 0.1 more two seconds later, at most 0.999; times 0.5 + sights / 20, at most 1."""
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (red_from_s, 0, RED)])
+    drive(watch, steady, 12.0, road_user(seen=seen))
+    assert watch.found[0].confidence == confidence
+
+
+def test_the_grace_is_the_sites():
+    strict = Watch(site(ten_px_a_metre(), lines=[STOP], rules={"grace_s": 0.0}), [(0.0, 0, GREEN), (10.8125, 0, RED)])
+    drive(strict, steady, 12.0)
+    assert strict.rules == ["red_light"]
+    assert strict.found[0].confidence == 0.9031  # 0.9 + 0.1 x 0.0625 / 2
+    mild = Watch(site(ten_px_a_metre(), lines=[STOP], rules={"grace_s": 2.0}), [(0.0, 0, GREEN), (9.0, 0, RED)])
+    drive(mild, steady, 12.0)
+    assert mild.rules == []
+
+
+@pytest.mark.parametrize(("x", "rules"), [(230.0, ["red_light"]), (229.5, []), (180.0, []), (150.0, [])])
+def test_who_has_driven_on_for_six_metres_has_passed_the_light(x, rules):
+    """The first picture beyond the line has it at x = 170; it rolls, and never counts as standing."""
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+    drive(watch, stops_at(x, 11.25), 20.0)
+    assert watch.rules == rules
+
+
+@pytest.mark.parametrize(("x", "stood_from", "rules"), [
+    (180.0, 11.25, ["stop_line"]),  # one metre beyond
+    (179.5, 11.25, []),
+    (160.0, 11.25, ["stop_line"]),  # a metre back: it is a way all the same
+    (229.0, 11.25, ["stop_line"]),
+    (230.0, 11.25, ["red_light"]),  # six metres: it has passed
+])  # fmt: skip
+def test_who_stops_beyond_the_line_is_told_for_the_stop_line(x, stood_from, rules):
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+    drive(watch, stops_at(x, 11.25), 20.0, stood_from=stood_from)
+    assert watch.rules == rules
+    assert all((v.at_s, v.data["line"]) == (10.875, "stop") for v in watch.found)
+
+
+def test_it_has_stopped_when_it_stood_for_one_and_a_half_seconds():
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+    car = drive(watch, stops_at(190.0, 11.25), 12.5, stood_from=11.25)
+    assert watch.found == []
+    drive(watch, stops_at(190.0, 11.25), 12.75, car, begin_s=12.75, stood_from=11.25)
+    assert watch.rules == ["stop_line"]
+
+
+def test_how_far_beyond_the_line_is_the_sites():
+    for least_m, rules in ((2.5, ["stop_line"]), (2.6, [])):
+        watch = Watch(site(ten_px_a_metre(), lines=[STOP], rules={"stop_m": least_m}), [(0.0, 0, RED)])
+        drive(watch, stops_at(195.0, 11.25), 20.0, stood_from=11.25)
+        assert watch.rules == rules
+
+
+@pytest.mark.parametrize(("passes_at", "rules"), [(16.75, ["red_light"]), (16.875, ["red_light"]), (17.0, [])])
+def test_it_is_decided_within_six_seconds_of_the_crossing(passes_at, rules):
+    """Crossed at 10.875 s; it creeps at x = 175 and goes on at once at `passes_at`."""
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+    car = drive(watch, steady, 11.0)
+    for t in (12.0, 13.0, 14.0, 15.0, 16.0, 16.5, 16.75, 16.875, 17.0, 18.0):
+        watch.show(t, seen_at(car, t, (175.0 if t < passes_at else 240.0, 110.0)))
+    assert watch.rules == rules
+
+
+def test_who_is_lost_at_the_line_is_told_for_nothing():
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+    drive(watch, steady, 11.0)
+    watch.show(16.5)
+    assert len(watch.judge.pending) == 1
+    watch.show(16.875)
+    assert watch.judge.pending == []
+    assert watch.close() == []
+
+
+def test_at_the_end_of_the_stream_what_is_decided_is_told_and_what_is_not_is_dropped():
+    for until_s, rules in ((11.75, ["red_light"]), (11.5, [])):
+        watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+        drive(watch, steady, until_s)
+        assert watch.found == []
+        watch.close()
+        assert (watch.rules, watch.judge.told) == (rules, len(rules))
+
+
+@pytest.mark.parametrize(
+    ("height", "way", "rules"),
+    [(20.0, 40.0, ["red_light"]), (20.0, 39.5, []), (60.0, 120.0, ["red_light"]), (60.0, 119.5, []), (1.5, 3.0, ["red_light"]), (0.5, 1.0, [])],
+)
+def test_without_calibration_a_box_as_high_as_it_is_counts_three_metres(height, way, rules):
+    """6 m are twice the height of its box; boxes lower than a pixel count as one pixel high."""
+    watch = Watch(site(lines=[STOP]), [(0.0, 0, RED)])
+    drive(watch, stops_at(170.0 + way, 11.25), 20.0, size=(40.0, height))
+    assert watch.rules == rules
+
+
+def test_without_calibration_the_way_is_that_of_the_pixels_not_of_the_road():
+    watch = Watch(site(lines=[STOP]), [(0.0, 0, RED)])
+    drive(watch, stops_at(190.0, 11.25), 20.0, road=(0.0, 0.0), stood_from=11.25)  # 20 px / 20 px x 3 = 3 m
+    assert watch.rules == ["stop_line"]
+
+
+def test_each_rule_is_told_once_of_a_road_user():
+    lines = [STOP, STOP | {"name": "second", "px": [[200, 80], [200, 140]]}]
+    watch = Watch(site(ten_px_a_metre(), lines=lines), [(0.0, 0, RED)])
+    drive(watch, steady, 13.0)
+    assert [(v.rule, v.data["line"]) for v in watch.found] == [("red_light", "stop")]
+
+
+# -- turns
+
+TURN_LINES = [{"name": "from", "px": [[120, 80], [120, 140]]}, {"name": "to", "px": [[200, 80], [200, 140]]}]
+
+
+@pytest.mark.parametrize(
+    ("turns", "place", "kind", "rules"),
+    [
+        ([("from", "to")], steady, None, ["illegal_turn"]),
+        ([("to", "from")], steady, None, []),  # the same way backwards is forbidden, this one is not
+        ([], steady, None, []),
+        ([("from", "to")], lambda t: (steady(t)[0], 110.0 if t > 10.5 else 60.0), None, []),  # it did not come over the first line
+        ([("from", "to")], lambda t: (steady(t)[0], 110.0 if t < 11.0 else 60.0), None, []),  # it does not go over the second
+        ([("from", "to")], steady, PERSON, []),
+        ([("from", "to")], steady, BICYCLE, ["illegal_turn"]),
+    ],
+)
+def test_a_forbidden_turn_is_from_one_line_to_the_other(turns, place, kind, rules):
+    of = site(lines=TURN_LINES, forbidden_turns=[{"from_line": a, "to_line": b} for a, b in turns])
+    watch = Watch(of)
+    drive(watch, place, 14.0, road_user(kind=kind) if kind is not None else None)
+    assert watch.rules == rules
+    for one in watch.found:
+        assert one.at_s == 11.375  # x = 200
+        assert one.confidence == 0.95
+        assert (one.data["from"], one.data["to"]) == ("from", "to")
+
+
+# -- speeding
+
+
+def least_guilty(limit_kmh, standard_error, relative):
+    """The speed at which mean - 3 x sqrt(error^2 + (relative x mean)^2) is what is allowed: the root of a quadratic equation, m/s."""
+    a = max(limit_kmh + 3.0, limit_kmh * 1.03) / 3.6
+    return (a + math.sqrt(a * a - (1 - 9 * relative**2) * (a * a - 9 * standard_error**2))) / (1 - 9 * relative**2)
+
+
+def speeding(of, mean_mps, error_mps=0.2, way_px=15.0, seconds=2.0, kind=None, y=110.0):
+    """A road user of that mean speed; its last second was `way_px` / 10 metres long by its places."""
+    watch = Watch(of)
+    user = road_user(**({} if kind is None else {"kind": kind}), mean_mps=mean_mps, mean_se_mps=error_mps, speed_mps=mean_mps)
+    drive(watch, lambda t: (20.0 + way_px * (t - 10.0), y), 10.0 + seconds, user)
+    watch.close()
+    return watch.found
+
+
+@pytest.mark.parametrize("limit_kmh", [30.0, 100.0, 120.0])
+@pytest.mark.parametrize(("error_m", "way_px"), [(0.0, 150.0), (0.3, 150.0), (0.3, 15.0), (0.05, 5.0)])
+def test_a_speed_counts_above_limit_margin_and_three_errors(limit_kmh, error_m, way_px):
+    """The error: of the fit, 1 % of the speed, and that of the calibration over the way of the last second (at least a metre)."""
+    of = site(ten_px_a_metre(error_m), rules={"limit_kmh": limit_kmh})
+    edge = least_guilty(limit_kmh, 0.2, math.hypot(error_m / max(way_px / 10.0, 1.0), 0.01))
+    assert speeding(of, edge * 0.9999, way_px=way_px) == []
+    # in the beginning there is no way of a second yet: the error is larger then, and it is told once the second is full
+    (one,) = speeding(of, edge * 1.0001, way_px=way_px, seconds=3.0)
+    assert one.rule == "speeding"
+    assert one.at_s == (10.5 if way_px == 5.0 or error_m == 0.0 else 11.5)
+
+
+def test_speeding_tells_its_figures_and_how_sure_it_is():
+    of = site(ten_px_a_metre(0.3), rules={"limit_kmh": 50.0})
+    (one,) = speeding(of, 18.0, error_mps=0.1, way_px=150.0, seconds=3.0)
+    error = math.sqrt(0.1**2 + (18.0 * 0.02) ** 2 + (18.0 * 0.01) ** 2)  # 0.3 m in 15 m are 2 %
+    assert {k: one.data[k] for k in ("speed_kmh", "standard_error_kmh", "limit_kmh", "allowed_kmh")} == {
+        "speed_kmh": pytest.approx(64.8), "standard_error_kmh": pytest.approx(3.6 * error), "limit_kmh": 50.0, "allowed_kmh": pytest.approx(53.0),
+    }  # fmt: skip
+    assert (one.data["track"], one.data["class"]) == (1, "car")
+    assert NormalDist().cdf((18.0 - 53.0 / 3.6) / error) > 0.999
+    assert one.confidence == 0.999
+
+
+def test_a_speed_of_hardly_any_error_is_as_sure_as_a_twentieth_of_a_metre_a_second_allows():
+    of = site(ten_px_a_metre(), rules={"limit_kmh": 1.0, "margin_kmh": 0.08})
+    # allowed: 1.08 km/h = 0.3 m/s. 0.35 m/s: an error of 0.0035 (1 %), three of which are 0.0105, but counted as 0.05 when it comes to how sure
+    (one,) = speeding(of, 0.35, error_mps=0.0)
+    assert one.confidence == round(NormalDist().cdf(0.05 / 0.05), 4) == 0.8413
+
+
+@pytest.mark.parametrize(("rules", "allowed"), [
+    ({"limit_kmh": 50.0}, 53.0), ({"limit_kmh": 100.0}, 103.0), ({"limit_kmh": 120.0}, 123.6), ({"limit_kmh": 50.0, "margin_kmh": 7.0}, 57.0),
+    ({"limit_kmh": 50.0, "margin_share": 0.1}, 55.0), ({"limit_kmh": 50.0, "margin_kmh": 0.0, "margin_share": 0.0}, 50.0),
+])  # fmt: skip
+def test_the_margin_is_the_larger_of_the_two(rules, allowed):
+    (one,) = speeding(site(ten_px_a_metre(), rules=rules), 60.0)
+    assert one.data["allowed_kmh"] == pytest.approx(allowed)
+
+
+def test_speeding_must_last_four_tenths_of_a_second_without_a_break():
+    of = site(ten_px_a_metre(), rules={"limit_kmh": 50.0})
+    for speeds, told_at in (
+        ([20.0, 20.0, 20.0, 20.0], 10.5),  # 0.375 s are too short
+        ([20.0, 20.0, 20.0, 10.0, 20.0, 20.0, 20.0, 20.0], 11.0),
+        ([20.0, 20.0, 20.0, np.nan, 20.0, 20.0, 20.0, 20.0], 11.0),
+        ([20.0, 20.0, 20.0, 10.0, 20.0, 20.0, 20.0, 10.0], None),
+    ):
+        watch, car = Watch(of), road_user(mean_se_mps=0.1)
+        for k in range(12):
+            speed = speeds[k] if k < len(speeds) else 20.0 if told_at is not None else 10.0
+            watch.show(10.0 + 0.125 * k, seen_at(car, 10.0 + 0.125 * k, (20.0 + 25.0 * k, 110.0), mean_mps=speed))
+        watch.close()
+        assert [v.at_s for v in watch.found] == ([] if told_at is None else [told_at])
+
+
+def test_exactly_four_tenths_are_enough():
+    watch, car = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0})), road_user(mean_mps=20.0, mean_se_mps=0.1)
+    for t in (0.0, 0.2, 0.4):
+        watch.show(t, seen_at(car, t, (20.0 + 200.0 * t, 110.0)))
+    watch.close()
+    assert [v.at_s for v in watch.found] == [0.4]
+
+
+def zone(kind, name="zone", px=SPAN, **more):
+    return {"name": name, "kind": kind, "px": px} | more
+
+
+def test_the_limit_of_a_zone_counts_in_it_and_of_two_the_higher():
+    slow, fast = zone("lane", "slow", limit_kmh=30.0), zone("lane", "fast", [[150, 80], [300, 80], [300, 140], [150, 140]], limit_kmh=70.0)
+    of = site(ten_px_a_metre(), zones=[slow, fast, zone("lane", "plain")], rules={"limit_kmh": 50.0})
+    for x, limit in ((60.0, 50.0), (120.0, 30.0), (180.0, 70.0), (250.0, 70.0)):
+        watch, car = Watch(of), road_user(mean_mps=40.0, mean_se_mps=0.1)
+        for k in range(6):
+            watch.show(10.0 + 0.25 * k, seen_at(car, 10.0 + 0.25 * k, (x + k, 110.0)))
+        watch.close()
+        assert [v.data["limit_kmh"] for v in watch.found] == [limit]
+
+
+def test_no_speeding_without_a_limit_a_calibration_an_error_or_a_vehicle():
+    limited = site(ten_px_a_metre(), rules={"limit_kmh": 30.0})
+    assert [v.rule for v in speeding(limited, 30.0)] == ["speeding"]
+    assert speeding(site(ten_px_a_metre()), 30.0) == []
+    assert speeding(site(rules={"limit_kmh": 30.0}), 30.0) == []
+    assert speeding(limited, 30.0, error_mps=np.nan) == []
+    assert speeding(limited, 30.0, error_mps=np.inf) == []
+    assert speeding(limited, np.nan) == []
+    assert speeding(limited, 30.0, kind=PERSON) == []
+    assert [v.rule for v in speeding(limited, 30.0, kind=TRUCK)] == ["speeding"]
+
+
+def test_who_is_lost_begins_anew_and_who_was_not_seen_on_this_picture_is_not_judged():
+    watch, car = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0})), road_user(mean_mps=30.0, mean_se_mps=0.1)
+    watch.show(10.0, seen_at(car, 10.0, (20.0, 110.0)))
+    watch.show(10.25, car)  # guessed at
+    watch.show(10.5, car)
+    watch.close()
+    assert watch.rules == []
+    watch.show(10.75)  # gone
+    watch.show(11.0, seen_at(car, 11.0, (50.0, 110.0)))
+    watch.show(11.25, seen_at(car, 11.25, (80.0, 110.0)))
+    watch.close()
+    assert watch.rules == []
+    watch.show(11.5, seen_at(car, 11.5, (110.0, 110.0)))
+    assert [v.at_s for v in watch.close()] == [11.5]
+
+
+# -- the wrong way
+
+AGAINST = zone("lane", heading=[[220, 110], [100, 110]])  # to the left; `steady` drives to the right
+
+
+@pytest.mark.parametrize(
+    ("lane", "known", "rules"),
+    [
+        (AGAINST, {}, ["wrong_way"]),
+        (zone("lane", heading=[[100, 110], [220, 110]]), {}, []),  # its own direction
+        (zone("lane", heading=[[160, 80], [160, 140]]), {}, []),  # across
+        (zone("lane"), {}, []),  # no direction is given
+        (AGAINST | {"kind": "box"}, {}, []),
+        (AGAINST | {"px": [[100, 112], [220, 112], [220, 140], [100, 140]]}, {}, []),  # beside the lane
+        (AGAINST, {"speed_mps": 2.0}, ["wrong_way"]),
+        (AGAINST, {"speed_mps": 1.99}, []),  # so slow is who parks
+        (AGAINST, {"speed_mps": np.nan}, ["wrong_way"]),  # moves by its pixels; without a calibration no speed is known
+    ],
+)
+def test_the_wrong_way_is_against_the_heading_of_the_lane(lane, known, rules):
+    watch = Watch(site(zones=[lane]))
+    # in the zone from 10.125 s (first seen there at 10.25 s) to 11.625 s; from 10.25 s on it has moved at least 20 px
+    drive(watch, steady, 14.0, **known)
+    assert watch.rules == rules
+    for one in watch.found:
+        assert (one.at_s, one.confidence, one.data["zone"]) == (11.25, 0.95, "zone")  # a second of it
+
+
+@pytest.mark.parametrize("kind", [PERSON, BICYCLE])
+def test_people_may_walk_either_way_and_bicycles_may_not_ride(kind):
+    watch = Watch(site(zones=[AGAINST]))
+    drive(watch, steady, 14.0, road_user(kind=kind))
+    assert watch.rules == ([] if kind == PERSON else ["wrong_way"])
+
+
+def run_of(places, of, step_s=0.25, size=(40.0, 20.0)):
+    """Rules told of one that is at these places one after another."""
+    watch, car = Watch(of), road_user()
+    for k, place in enumerate(places):
+        watch.show(10.0 + step_s * k, seen_at(car, 10.0 + step_s * k, place, size=size))
+    watch.close()
+    return [(v.rule, v.at_s) for v in watch.found]
+
+
+def test_to_go_against_it_must_move_by_more_than_half_its_height_in_eight_tenths_of_a_second():
+    """Its box is 20 px high. The newest point at least 0.8 s ago is that of a second ago, four pictures back."""
+    assert run_of([(110.0 + 2.5 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == []  # 10 px a second
+    # 10.4 px a second: from the fourth picture on, and then for a second
+    assert run_of([(110.0 + 2.6 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == [("wrong_way", 12.0)]
+
+
+def test_against_is_within_45_degrees_or_so_of_the_opposite():
+    """The cosine of 134.4 degrees is -0.7. (-7, sqrt 51) is 10 long: exactly at the edge, and innocent."""
+    edge = (7.0, math.sqrt(51.0))
+    assert math.hypot(*edge) == 10.0
+    lane = zone("lane", px=[[0, 0], [319, 0], [319, 239], [0, 239]], heading=[[101, 110], [100, 110]])
+
+    def along(dx, dy):  # a step every second, of which each is looked at alone
+        return run_of([(50.0 + dx * k, 50.0 + dy * k) for k in range(6)], site(zones=[lane]), 1.0, size=(40.0, 10.0))
+
+    assert along(*edge) == []
+    assert along(edge[0] + 0.01, edge[1]) == [("wrong_way", 12.0)]
+    assert along(edge[0], edge[1] + 0.01) == []
+    assert along(0.0, 10.0) == []
+    longer = zone("lane", px=lane["px"], heading=[[200, 110], [100, 110]])  # the length of the arrow means nothing
+    assert run_of([(50.0 + 7.2 * k, 50.0 + edge[1] * k) for k in range(6)], site(zones=[longer]), 1.0) == [("wrong_way", 12.0)]
+    assert run_of([(50.0 + 6.8 * k, 50.0 + edge[1] * k) for k in range(6)], site(zones=[longer]), 1.0) == []
+
+
+def test_the_wrong_way_must_last_a_second_without_a_break_in_the_lane():
+    x = [110.0, 130.0, 150.0, 170.0, 190.0, 210.0]
+    assert run_of([(a, 110.0) for a in x], site(zones=[AGAINST])) == [("wrong_way", 11.25)]
+    assert run_of([(a, 110.0) for a in x[:5]], site(zones=[AGAINST])) == []  # 0.75 s
+    away = [(a, 110.0 if k != 3 else 60.0) for k, a in enumerate(x)]  # out of the lane for a picture
+    assert run_of(away, site(zones=[AGAINST])) == []
+
+
+def test_no_lane_is_blamed_for_another():
+    other = zone("lane", "right", heading=[[100, 110], [220, 110]])
+    watch = Watch(site(zones=[other, AGAINST]))
+    drive(watch, steady, 14.0)
+    assert [(v.rule, v.data["zone"]) for v in watch.found] == [("wrong_way", "zone")]
+
+
+# -- standing in a box, forbidden zones
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "rules", "told"),
+    [
+        ((160.0, 110.0), "box", {}, [16.0]),  # stands from 11 s on
+        ((160.0, 110.0), "box", {"blocked_s": 2.0}, [13.0]),
+        ((160.0, 110.0), "box", {"blocked_s": 2.01}, [13.25]),
+        ((160.0, 110.0), "box", {"blocked_s": 9.01}, []),
+        ((160.0, 60.0), "box", {}, []),  # above it
+        ((160.0, 110.0), "lane", {}, []),
+        ((160.0, 110.0), "crossing", {}, []),
+    ],
+)
+def test_who_stands_in_a_box_too_long_blocks_it(place, kind, rules, told):
+    watch = Watch(site(zones=[zone(kind)], rules=rules))
+    drive(watch, lambda t: place, 20.0, stood_from=11.0)
+    watch.close()
+    assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", at_s) for at_s in told]
+    for one in watch.found:
+        assert (one.confidence, one.data["zone"], one.data["standing_s"]) == (0.95, "zone", told[0] - 11.0)
+
+
+def test_who_drives_through_a_box_blocks_nobody():
+    watch = Watch(site(zones=[zone("box")]))
+    drive(watch, steady, 14.0)
+    assert watch.rules == []
+
+
+def test_a_forbidden_zone_is_entered_when_it_lasts_more_than_half_a_second():
+    of = site(zones=[zone("forbidden")])
+    inside, outside = (160.0, 110.0), (160.0, 60.0)
+    assert run_of([inside] * 4, of) == [("forbidden_zone", 10.75)]
+    assert run_of([inside] * 3, of) == []  # half a second
+    assert run_of([outside] * 9, of) == []
+    assert run_of([inside, inside, inside, outside, inside, inside, inside], of) == []  # it has been out of it in between
+    assert run_of([inside] * 4, site(zones=[zone("lane"), zone("box", "other")])) == []
+    watch = Watch(of)
+    drive(watch, lambda t: inside, 14.0, road_user(kind=PERSON))
+    assert watch.rules == []
+    drive(watch, lambda t: inside, 14.0, road_user(7, kind=TRUCK, seen=0))
+    (one,) = watch.found
+    assert (one.confidence, one.data["zone"], one.data["track"], one.data["class"]) == (0.45, "zone", 7, "truck")
+
+
+# -- people who cross
+
+
+@pytest.mark.parametrize(
+    ("person_at", "car_at", "speed", "error", "rules"),
+    [
+        ((180.0, 100.0), (120.0, 110.0), 3.0, 0.0, ["pedestrian_crossing"]),
+        ((180.0, 60.0), (120.0, 110.0), 3.0, 0.0, []),  # nobody on the crossing
+        ((180.0, 100.0), (60.0, 110.0), 3.0, 0.0, []),  # the vehicle is not on it
+        ((180.0, 100.0), (120.0, 110.0), 1.5, 0.0, []),  # it rolls at a walking pace
+        ((180.0, 100.0), (120.0, 110.0), 1.51, 0.0, ["pedestrian_crossing"]),
+        ((180.0, 100.0), (120.0, 110.0), 1.8, 0.1, []),  # 1.8 - 3 x 0.1
+        ((180.0, 100.0), (120.0, 110.0), 1.81, 0.1, ["pedestrian_crossing"]),
+        ((180.0, 100.0), (120.0, 110.0), np.nan, 0.0, []),
+    ],
+)
+def test_who_drives_over_a_crossing_while_somebody_walks_there(person_at, car_at, speed, error, rules):
+    watch, person, car = Watch(site(zones=[zone("crossing")])), road_user(5, PERSON), road_user(2, mean_mps=speed, mean_se_mps=error)
+    for k in range(5):
+        t = 10.0 + 0.25 * k
+        watch.show(t, seen_at(person, t, person_at), seen_at(car, t, car_at))
+    watch.close()
+    assert watch.rules == rules
+    for one in watch.found:
+        assert (one.at_s, one.confidence, one.data["zone"], one.data["pedestrians"], one.data["track"]) == (10.5, 0.85, "zone", [5], 2)
+
+
+def test_to_drive_on_must_last_three_tenths_of_a_second_and_another_crossing_is_another_matter():
+    near, far = zone("crossing", "near"), zone("crossing", "far", [[230, 80], [300, 80], [300, 140], [230, 140]])
+    for times, told in (((0.0, 0.3, 0.31), [0.31]), ((0.0, 0.3), [])):
+        watch, walker, car = Watch(site(zones=[near])), road_user(5, PERSON), road_user(2, mean_mps=5.0, mean_se_mps=0.0)
+        for t in times:
+            watch.show(t, seen_at(walker, t, (180.0, 100.0)), seen_at(car, t, (120.0, 110.0)))
+        watch.close()
+        assert [v.at_s for v in watch.found] == told
+    watch, walker, car = Watch(site(zones=[near, far])), road_user(5, PERSON), road_user(2, mean_mps=5.0, mean_se_mps=0.0)
+    for t in (0.0, 0.5, 1.0):
+        watch.show(t, seen_at(walker, t, (250.0, 100.0)), seen_at(car, t, (120.0, 110.0)))
+    watch.close()
+    assert watch.rules == []
+
+
+def test_who_lets_somebody_pass_and_drives_on_begins_anew():
+    watch, walker, car = Watch(site(zones=[zone("crossing")])), road_user(5, PERSON), road_user(2, mean_se_mps=0.0)
+    for t, speed in ((0.0, 5.0), (0.25, 5.0), (0.5, 1.0), (0.75, 5.0), (1.0, 5.0)):
+        watch.show(t, seen_at(walker, t, (180.0, 100.0)), seen_at(car, t, (120.0, 110.0), mean_mps=speed))
+    watch.close()
+    assert watch.rules == []
+
+
+def test_several_who_walk_are_all_named():
+    watch, car = Watch(site(zones=[zone("crossing")])), road_user(2, mean_mps=5.0, mean_se_mps=0.0)
+    walkers = [road_user(n, PERSON) for n in (8, 9, 11)]
+    for t in (0.0, 0.5):
+        there = [seen_at(w, t, (180.0, y)) for w, y in zip(walkers, (100.0, 30.0, 120.0), strict=True)]
+        watch.show(t, *there, seen_at(car, t, (120.0, 110.0)))
+    (one,) = watch.close()
+    assert one.data["pedestrians"] == [8, 11]
+
+
+# -- what is told of any of them
+
+
+def test_the_way_of_the_last_three_seconds_every_third_point():
+    watch, car = Watch(site(zones=[zone("box")], rules={"blocked_s": 1.0})), road_user()
+    for k in range(41):
+        t = 10.0 + k / 8.0
+        seen_at(car, t, (100.126 + k, 110.124), standing_since_s=14.0)
+        watch.show(t, car)
+    watch.close()
+    (one,) = watch.found
+    assert one.at_s == 15.0
+    # from 12 s on: points 16, 19, ..., 40
+    assert one.data["path"] == [[round(10.0 + k / 8.0, 3), round(100.126 + k, 2), 110.12] for k in range(16, 41, 3)]
+    assert one.data["box"] == [120.1, 90.1, 160.1, 110.1]
+
+
+def test_what_is_told_comes_a_second_later_in_the_order_of_what_happened():
+    watch = Watch(site(zones=[zone("box")], rules={"blocked_s": 1.0}))
+    first, second = road_user(1), road_user(2)
+    came = []
+    for k in range(17):
+        t = 10.0 + k / 4.0
+        seen_at(first, t, (150.0, 110.0), standing_since_s=9.5)
+        seen_at(second, t, (200.0, 110.0), standing_since_s=9.75)
+        came += [(t, v.data["track"], v.at_s) for v in watch.show(t, first, second)]
+    assert came == [(11.5, 1, 10.5), (11.75, 2, 10.75)]
+    assert watch.judge.told == 2
+
+
+def test_a_violation_that_is_undecided_does_not_hold_up_the_others():
+    of = site(ten_px_a_metre(), lines=[STOP], zones=[zone("box")], rules={"blocked_s": 1.0})
+    watch = Watch(of, [(0.0, 0, RED)])
+    drive(watch, stops_at(172.0, 11.25), 13.0)
+    assert len(watch.judge.pending) == 1
+    stands = road_user(2)
+    for k in range(8):
+        seen_at(stands, 13.0 + k / 4.0, (150.0, 110.0), standing_since_s=11.0)
+        watch.show(13.0 + k / 4.0, stands)
+    assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", 13.0)]
+
+
+def test_a_judge_knows_the_lamps_of_its_picture():
+    """Red is believed after three pictures and holds from the first of them: 10 s; the crossing is at 10.875 s."""
+    red, dark = GREY.copy(), GREY.copy()
+    red[10:20, 10:20], dark[10:20, 10:20] = (0, 0, 255), (0, 0, 40)
+    of = site(ten_px_a_metre(), lines=[STOP], lamps=[{"group": 0, "px": [10, 10, 10, 10]}, {"group": 1, "px": [30, 10, 10, 10]}])
+    watch, car = Watch(of), road_user()
+    for k in range(12):
+        t = 10.0 + k / 4.0
+        watch.show(t, seen_at(car, t, steady(t)), image=dark if k == 1 else red)  # between two looks it blinks: what is dark says nothing
+    assert watch.rules == ["red_light"]
+    assert watch.found[0].data["red_for_s"] == 0.875
+    assert watch.signals.at(0, 12.0) == (RED, 2.0)
+    assert watch.signals.at(1, 12.0) is None
+
+
+def test_sites_and_violations_are_values():
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+    drive(watch, steady, 12.0)
+    one = watch.found[0]
+    assert replace(one) == one != replace(one, rule="speeding")
+    with pytest.raises(AttributeError):
+        one.rule = "speeding"
+    assert Site((16, 16)) == Site((16, 16)) != Site((16, 17))
