@@ -45,6 +45,9 @@ def crossing_network(tmp_path_factory) -> Path:
 def new_record(tmp_path_factory):
     """Makes addresses of empty records, for `open_database(folder, url)`: databases of their own on one PostgreSQL for all tests that share it."""
     first = open_database(tmp_path_factory.mktemp("postgres"))
+    with first.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:  # what is gone after the tests need not reach the disk
+        for statement in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()"):
+            held.exec_driver_sql(statement)
     address, numbers = sa.make_url(first.url), itertools.count(1)
 
     def make():

@@ -1,71 +1,414 @@
-"""Backup, restore, retention; batches that cannot be stored."""
+"""Upkeep: what retention and erasure take away and leave, to the second; backups that come back whole, or change nothing."""
 
 from __future__ import annotations
 
-import json
+import base64
+import math
+import os
+import resource
+import stat
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from headway.store import Intake, open_database
-from headway.store.upkeep import backup, erase, new_key, read_key, restore, retain
+from headway.store import Database, DatabaseError, Intake, open_database
+from headway.store.embedded import package
+from headway.store.upkeep import backup, erase, erase_violations, new_key, read_key, restore, retain, vacuum
+
+OF_A_RUN = ("event", "signal_state", "detector_state", "observation", "crossing", "emission")
+KEY = bytes(range(32))
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    database = open_database(folder)
-    yield database, folder
-    database.close()
+def database(new_record, tmp_path_factory):
+    found = open_database(tmp_path_factory.mktemp("unused"), new_record())
+    yield found
+    found.close()
 
 
-def rows(database, table="simulation_record"):
+@pytest.fixture(autouse=True)
+def empty(database):
+    database.execute("TRUNCATE simulation_record, run, violation, violation_picture, api_key CASCADE")
+    for table in ("violation_hour", "violation_day", "violation_rule_hour", "violation_device_hour"):
+        database.execute(f"TRUNCATE {table}")
+
+
+@pytest.fixture
+def intake(database, tmp_path):
+    return Intake(database, tmp_path)
+
+
+def count(database, table):
     return database.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"]
 
 
-def put(intake, name, at="2025-09-10T00:00:{:02d}Z"):
-    intake.write("simulation_record", [(name, at.format(k), "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False) for k in range(10)])
+def at(age):
+    return (datetime.now(UTC) - age).isoformat()
 
 
-def test_a_backup_is_encrypted_and_comes_back_whole_or_not_at_all(record):
-    database, folder = record
-    intake = Intake(database, folder)
-    put(intake, "KEPT")
-    new_key(folder / "a.key")
-    new_key(folder / "b.key")
+def records(intake, name, *times):
+    intake.write("simulation_record", [(name, t, "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False) for t in times])
+
+
+def violations(intake, *told):
+    """(number, device, time): each with two pictures."""
+    ids = {number: f"00000000-0000-0000-0000-{number:012d}" for number, _, _ in told}
+    intake.write("violation_picture", [(ids[n], k, 0.5, "\\x00") for n, _, _ in told for k in (0, 1)])
+    intake.write("violation", [(ids[n], t, device, "speeding", 0.9, "{}", "s") for n, device, t in told])
+
+
+def run_of(intake, key):
+    """A run with two rows in each table of its own."""
+    run = intake.begin_run(key, "cologne1", "planner", 1)
+    for k in (1, 2):
+        intake.write("event", [(run, k, 0.0, "k", "J", "{}")])
+        intake.write("signal_state", [(run, float(k), "J", 0, 1)])
+        intake.write("detector_state", [(run, float(k), "J", 0, True)])
+        intake.write("observation", [(run, float(k), "J", 1, 1, 1.0, 1.0)])
+        intake.write("crossing", [(run, "J", k)])
+        intake.write("emission", [(run, float(k), 1, 1.0, 1.0)])
+    return run
+
+
+YOUNGER, OLDER = timedelta(days=2) - timedelta(seconds=30), timedelta(days=2) + timedelta(seconds=30)
+
+
+def test_records_older_than_so_many_days_go_and_younger_ones_stay(database, intake):
+    records(intake, "R", at(YOUNGER), at(OLDER), at(OLDER * 2), at(-OLDER), "1999-01-01T00:00:00Z")
+    assert retain(database, 2).rows == {"simulation_record": 3, "run": 0, "violation": 0}
+    assert count(database, "simulation_record") == 2
+    assert retain(database, 2.0).rows == {"simulation_record": 0, "run": 0, "violation": 0}
+
+
+def test_violations_older_than_so_many_days_go_with_their_pictures_and_sums(database, intake):
+    violations(intake, (1, "a", at(YOUNGER)), (2, "a", at(OLDER)), (3, "b", at(OLDER)))
+    assert retain(database, 2).rows == {"simulation_record": 0, "run": 0, "violation": 2}
+    assert [r["id"].int for r in database.rows("SELECT id FROM violation")] == [1]
+    assert [(r["violation_id"].int, r["number"]) for r in database.rows("SELECT * FROM violation_picture ORDER BY number")] == [(1, 0), (1, 1)]
+    for table in ("violation_hour", "violation_day", "violation_device_hour"):
+        assert [(r["device"], r["n"]) for r in database.rows(f"SELECT device, n FROM {table}")] == [("a", 1)]
+    assert database.rows("SELECT rule, n FROM violation_rule_hour") == [{"rule": "speeding", "n": 1}]
+
+
+def test_runs_begun_before_go_with_all_that_is_of_them_and_nothing_of_others(database, intake):
+    young, old = run_of(intake, "young"), run_of(intake, "old")
+    for run, age in ((young, YOUNGER), (old, OLDER)):
+        assert database.execute("UPDATE run SET begun_at = :at WHERE id = :id", at=at(age), id=run) == 1
+    assert retain(database, 2).rows == {"simulation_record": 0, "run": 1, "violation": 0}
+    assert [r["id"] for r in database.rows("SELECT id FROM run")] == [young]
+    for table in OF_A_RUN:
+        assert [r["run_id"] for r in database.rows(f"SELECT run_id FROM {table}")] == [young, young], table
+
+
+def test_parts_of_a_day_count_and_keys_and_the_audit_trail_stay(database, intake):
+    database.execute("INSERT INTO api_key (id, hash, name, role, made_at) VALUES ('k', 'h', 'n', 'r', '1999-01-01')")
+    database.execute("INSERT INTO audit SELECT 1, '1999-01-01', 'w', 'r', 'x', 200, '{}', '', 'h'")
+    records(intake, "R", at(timedelta(hours=11, minutes=59)), at(timedelta(hours=12, minutes=1)))
+    assert retain(database, 0.5).rows["simulation_record"] == 1
+    records(intake, "S", at(timedelta(seconds=-60)))
+    assert retain(database, 1e-5).rows["simulation_record"] == 1
+    assert [r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")] == ["S"]
+    assert (count(database, "api_key"), count(database, "audit")) == (1, 1)
+
+
+@pytest.mark.parametrize("days", [0, 0.0, -0.0, -1, -1e-9, 100_001, math.inf, -math.inf, math.nan])
+def test_days_that_are_none_are_refused_and_nothing_goes(database, intake, days):
+    records(intake, "R", "1999-01-01T00:00:00Z")
+    with pytest.raises(ValueError, match=rf"^days: {days!r} is not allowed: above 0, at most 100000.$"):
+        retain(database, days)
+    assert count(database, "simulation_record") == 1
+
+
+def test_the_longest_time_that_is_allowed_takes_nothing(database, intake):
+    records(intake, "R", "1999-01-01T00:00:00Z")
+    assert retain(database, 100_000).rows["simulation_record"] == 0
+
+
+@pytest.mark.parametrize("tidy", [vacuum, lambda database: retain(database, 1)])
+def test_the_planner_of_queries_knows_what_is_left(database, tidy):
+    database.execute("INSERT INTO api_key (id, hash, name, role) SELECT k, 'h', 'n', 'r' FROM generate_series(1, 5) k")
+    tidy(database)
+    known = "SELECT reltuples::int AS n FROM pg_class WHERE relname = 'api_key'"
+    assert database.rows(known) == [{"n": 5}]
+    database.execute("DELETE FROM api_key WHERE id > '2'")
+    tidy(database)
+    assert database.rows(known) == [{"n": 2}]
+
+
+def test_one_simulation_is_erased_and_no_other(database, intake):
+    for name, n in (("A", 3), ("AB", 2), ("a", 1)):
+        records(intake, name, *(f"2025-0{k}-01T00:00:00Z" for k in range(1, n + 1)))
+    assert erase(database, "A") == 3
+    assert sorted(r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")) == ["AB", "AB", "a"]
+    assert (erase(database, "A"), erase(database, "%"), erase(database, "AB")) == (0, 0, 2)
+
+
+def hour(h):
+    return datetime(2026, 3, 1, h, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "left"),
+    [
+        (None, None, []),
+        (hour(2), None, [1]),
+        (None, hour(2), [2, 3]),
+        (hour(2), hour(3), [1, 3]),
+        (hour(1), hour(1), [1, 2, 3]),
+        (hour(4), None, [1, 2, 3]),
+        (None, hour(1), [1, 2, 3]),
+    ],
+)
+def test_the_violations_of_one_device_are_erased_from_a_time_to_before_another(database, intake, begin, end, left):
+    told = [(h, "a", hour(h).isoformat()) for h in (1, 2, 3)]
+    violations(intake, *told, (9, "b", hour(2).isoformat()))
+    assert erase_violations(database, "a", begin, end) == 3 - len(left)
+    assert [r["id"].int for r in database.rows("SELECT id FROM violation ORDER BY id")] == [*left, 9]
+    assert count(database, "violation_picture") == 2 * (len(left) + 1)
+    assert {r["device"]: r["n"] for r in database.rows("SELECT device, sum(n)::int AS n FROM violation_day GROUP BY 1")} == (
+        {"a": len(left), "b": 1} if left else {"b": 1}
+    )
+
+
+def test_a_key_file_is_made_once_for_its_owners_eyes_alone(tmp_path):
+    path = tmp_path / "a.key"
+    new_key(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_bytes()
+    assert (len(text), text[-1:]) == (45, b"\n")  # 32 bytes as base64, and a line's end
+    assert read_key(path) == base64.b64decode(text)
+    assert len(read_key(path)) == 32
     with pytest.raises(FileExistsError):
-        new_key(folder / "a.key")
-    key, path = read_key(folder / "a.key"), folder / "r.backup"
-    assert backup(database, path, key) == path.stat().st_size
-    assert b"KEPT" not in path.read_bytes()
-    assert erase(database, "KEPT") == 10
-    with pytest.raises(ValueError, match="key does not fit"):
-        restore(database, path, read_key(folder / "b.key"))
-    torn = folder / "torn.backup"
-    torn.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"fit|cut off"):
-        restore(database, torn, key)
-    assert rows(database) == 0
-    restore(database, path, key)
-    assert rows(database) == 10
-    assert sorted(p.name for p in folder.iterdir() if "plain" in p.name or "draft" in p.name) == []
+        new_key(path)
+    assert path.read_bytes() == text
+    new_key(tmp_path / "b.key")
+    assert read_key(tmp_path / "b.key") != read_key(path)
 
 
-def test_old_records_go_and_new_ones_stay(record):
-    database, folder = record
-    put(Intake(database, folder), "NEW", "2999-01-01T00:00:{:02d}Z")
-    retain(database, 30)
-    assert [r["simulation_id"] for r in database.rows("SELECT DISTINCT simulation_id FROM simulation_record")] == ["NEW"]
-    with pytest.raises(ValueError, match="days"):
-        retain(database, 0)
+def test_what_is_no_key_is_refused_with_the_way_out(tmp_path):
+    path = tmp_path / "k"
+    path.write_bytes(b" \n" + base64.b64encode(KEY) + b"\n\n")
+    assert read_key(path) == KEY
+    for text in (b"not base64!", b"a", "ä".encode()):
+        path.write_bytes(text)
+        with pytest.raises(ValueError, match=rf"^{path}: is no key file. Make one: headway db key {path}$"):
+            read_key(path)
+    for length in (0, 31, 33):
+        path.write_bytes(base64.b64encode(bytes(length)))
+        with pytest.raises(ValueError, match=rf"^{path}: holds {length} bytes, a key has 32. Make one: headway db key {path}$"):
+            read_key(path)
 
 
-def test_a_batch_that_the_database_refuses_does_not_hold_up_those_behind_it(record):
-    database, folder = record
-    intake = Intake(database, folder)
-    run = intake.begin_run("poison", "cologne1", "planner", 1)
-    intake.spool.put("event", [[10**9, 1, 0.0, "of a run that is gone", "", "{}"]])
-    intake.spool.put("event", [[run, 1, 0.0, "good", "", "{}"]])
-    assert intake.catch_up()
-    assert database.rows("SELECT kind FROM event WHERE run_id = :run", run=run) == [{"kind": "good"}]
-    assert intake.refused == 1
-    assert json.loads((folder / "refused.jsonl").read_text())["rows"][0][3] == "of a run that is gone"
+def opened(path, key):
+    """The file read by its definition: a title, 4 bytes of nonce, then (length, sealed) parts numbered from 0, the last one marked so."""
+    data = path.read_bytes()
+    assert data[:17] == b"HEADWAY-BACKUP-1\n"
+    start, place, parts = data[17:21], 21, []
+    while place < len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        sealed, place = data[place + 4 : place + 4 + length], place + 4 + length
+        mark = b"last" if place == len(data) else b"more"
+        parts.append(AESGCM(key).decrypt(start + len(parts).to_bytes(8, "big"), sealed, mark))
+    return parts
+
+
+def sealed(path, parts, key=KEY, start=b"abcd", marks=None):
+    """A file of our own by the same definition."""
+    marks = marks or [b"more"] * (len(parts) - 1) + [b"last"]
+    lines = [AESGCM(key).encrypt(start + k.to_bytes(8, "big"), part, mark) for k, (part, mark) in enumerate(zip(parts, marks, strict=True))]
+    path.write_bytes(b"HEADWAY-BACKUP-1\n" + start + b"".join(len(x).to_bytes(4, "big") + x for x in lines))
+
+
+@pytest.fixture
+def flushed(monkeypatch):
+    """Sizes of files when they were flushed to the disk."""
+    sizes, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda d: (sizes.append(os.fstat(d).st_size), fsync(d))[1])
+    return sizes
+
+
+def test_a_backup_is_sealed_in_parts_of_a_mebibyte_and_flushed_to_the_disk(database, tmp_path, flushed):
+    insert = "INSERT INTO violation_picture SELECT gen_random_uuid(), k, 0, string_agg(sha256((random()::text || k)::bytea), '') FROM generate_series(1, 3) k, generate_series(1, 22000) GROUP BY k"
+    database.execute(insert)
+    database.execute("INSERT INTO api_key (id, hash, name, role) VALUES ('SECRET', 'h', 'n', 'r')")
+    path = tmp_path / "deep.backup"
+    assert backup(database, path, KEY) == path.stat().st_size
+    assert flushed == [path.stat().st_size]
+    assert [p.name for p in tmp_path.iterdir()] == ["deep.backup"]
+    parts = opened(path, KEY)
+    assert [len(p) for p in parts[:-1]] == [2**20, 2**20]
+    assert 0 < len(parts[-1]) < 2**20
+    assert parts[0][:5] == b"PGDMP"
+    assert b"PGDMP" not in path.read_bytes()
+    again = tmp_path / "again.backup"
+    backup(database, again, KEY)
+    assert again.read_bytes()[17:21] != path.read_bytes()[17:21]  # one nonce is never used twice
+    before = database.rows("SELECT number, sha256(jpeg) AS h FROM violation_picture ORDER BY 1")
+    database.execute("TRUNCATE violation_picture")
+    restore(database, path, KEY)
+    assert database.rows("SELECT number, sha256(jpeg) AS h FROM violation_picture ORDER BY 1") == before
+
+
+def everything(database):
+    names = [r["t"] for r in database.rows("SELECT tablename AS t FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")]
+    return {t: database.rows(f"SELECT * FROM {t} ORDER BY 1, 2") if t != "alembic_version" else database.rows(f"SELECT * FROM {t}") for t in names}
+
+
+def test_a_backup_comes_back_row_by_row_as_often_as_one_likes(database, intake, tmp_path):
+    run = run_of(intake, "kept")
+    intake.write("event", [(run, 9, 0.0, "\nCREATE SCHEMA public;\n", "CREATE SCHEMA public;", "{}")])
+    records(intake, "KEPT", "2025-09-10T00:00:00Z", "1999-01-01T00:00:00Z")
+    violations(intake, (1, "a", hour(1).isoformat()))
+    path = tmp_path / "r.backup"
+    for _ in range(2):
+        before = everything(database)
+        backup(database, path, KEY)
+        erase(database, "KEPT")
+        database.execute("DELETE FROM run")
+        intake.write("violation", [("00000000-0000-0000-0000-000000000002", hour(2).isoformat(), "b", "speeding", 0.9, "{}", "s")])
+        pids = {r["pid"] for r in database.rows("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")}
+        restore(database, path, KEY)
+        assert database.rows("SELECT pg_backend_pid() AS pid")[0]["pid"] not in pids
+        assert everything(database) == before
+    assert intake.begin_run("next", "s", "c", 1) == run + 1  # numbers go on where they were
+    erase_violations(database, "a")
+    assert count(database, "violation_hour") == 0  # triggers work on
+
+
+def test_a_file_that_is_no_whole_backup_of_this_key_changes_nothing(database, intake, tmp_path):
+    records(intake, "KEPT", "2025-09-10T00:00:00Z")
+    path, other = tmp_path / "r.backup", tmp_path / "o.backup"
+    backup(database, path, KEY)
+    whole, parts = path.read_bytes(), opened(path, KEY)
+    records(intake, "NEW", "2025-09-11T00:00:00Z")
+    fits, cut = rf"^{other}: the key does not fit, or the file was changed.$", rf"^{other}: is cut off.$"
+
+    def refused(match, key=KEY):
+        with pytest.raises(ValueError, match=match):
+            restore(database, other, key)
+
+    for data in (b"", b"HEADWAY", b"HEADWAY-BACKUP-2\n" + whole[17:]):
+        other.write_bytes(data)
+        refused(rf"^{other}: is no backup of Headway's.$")
+    other.write_bytes(whole)
+    refused(fits, bytes(32))
+    for data in (whole[:17], whole[:21]):
+        other.write_bytes(data)
+        refused(cut)
+    for data in (
+        whole[:23],
+        whole[:25],
+        whole[:26],
+        whole[:-1],
+        whole + b"\0",
+        whole[:17] + b"abcd" + whole[21:],
+        whole[:40] + bytes(1) + whole[41:],
+    ):
+        other.write_bytes(data)
+        refused(fits)
+    middle = len(parts[0]) // 2
+    halves = [parts[0][:middle], parts[0][middle:]]
+    sealed(other, halves)
+    assert opened(other, KEY) == halves
+    data = other.read_bytes()
+    one, two = data[21 : 21 + 20 + middle], data[21 + 20 + middle :]
+    for changed, match in ((data[:21] + one, cut), (data[:21] + two, fits), (data[:21] + two + one, fits), (data[:21] + one + one, fits)):
+        other.write_bytes(changed)
+        refused(match)
+    sealed(other, halves, marks=[b"more", b"more"])
+    refused(cut)
+    assert count(database, "simulation_record") == 2
+    other.write_bytes(data)
+    restore(database, other, KEY)
+    assert count(database, "simulation_record") == 1
+
+
+def test_what_was_sealed_but_is_no_dump_changes_nothing(database, intake, tmp_path):
+    records(intake, "KEPT", "2025-09-10T00:00:00Z")
+    path = tmp_path / "r.backup"
+    sealed(path, [b"PGDMP", b"nonsense"])
+    with pytest.raises(DatabaseError, match=rf"^{path}: cannot be read: pg_restore: error: .*[^\n]$"):
+        restore(database, path, KEY)
+    assert count(database, "simulation_record") == 1
+
+
+def test_a_restore_that_fails_on_its_way_changes_nothing(database, intake, tmp_path, monkeypatch):
+    records(intake, "KEPT", "2025-09-10T00:00:00Z")
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    records(intake, "NEW", "2025-09-11T00:00:00Z")
+    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=20ms")
+    with database.engine.begin() as held:
+        held.execute(sa.text("SELECT 1 FROM simulation_record"))
+        with pytest.raises(DatabaseError, match=rf"^{path}: was not restored, nothing was changed: ERROR: .*lock timeout[^\n]*$"):
+            restore(database, path, KEY)
+    assert count(database, "simulation_record") == 2
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """PostgreSQL's tools as the machine has them, not as they come with us: scripts in a folder of the PATH."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    monkeypatch.setattr(package(), "__file__", str(tmp_path / "elsewhere" / "__init__.py"))
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+
+    def tool(name, script):
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    return tool
+
+
+TELL = 'echo "$@, password ${PGPASSWORD-none}" >&2; exit 3'
+
+
+@pytest.mark.parametrize(("password", "told"), [(":s3cret", "s3cret"), ("", "none")])
+def test_the_tools_are_given_the_password_where_nobody_reads_it(tmp_path, tools, password, told):
+    away = Database(sa.create_engine("postgresql+psycopg://"), f"postgresql+psycopg://me{password}@host:5433/record")
+    tools("pg_dump", TELL)
+    with pytest.raises(DatabaseError, match=rf"^the backup failed: --format=custom --no-owner postgresql://me@host:5433/record, password {told}$"):
+        backup(away, tmp_path / "r.backup", KEY)
+    sealed(tmp_path / "r.backup", [b"dump"])
+    tools("pg_restore", 'echo "$@: $(cat)"')
+    tools("psql", f'echo "$(cat)," >&2; {TELL}')
+    with pytest.raises(DatabaseError) as error:
+        restore(away, tmp_path / "r.backup", KEY)
+    assert str(error.value) == (
+        f"{tmp_path / 'r.backup'}: was not restored, nothing was changed: DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n--no-owner --file=-: dump,\n"
+        f"--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 postgresql://me@host:5433/record, password {told}"
+    )
+
+
+@pytest.mark.parametrize(("script", "why"), [("exit 1", "pg_dump gave no reason"), ("echo part; echo ' broken off ' >&2; exit 1", "broken off")])
+def test_a_dump_that_fails_leaves_the_backup_of_before(database, tmp_path, tools, script, why):
+    path = tmp_path / "r.backup"
+    path.write_bytes(b"of before")
+    tools("pg_dump", script)
+    with pytest.raises(DatabaseError, match=f"^the backup failed: {why}$"):
+        backup(database, path, KEY)
+    assert path.read_bytes() == b"of before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.backup", "tools"]
+
+
+def test_a_disk_that_fills_up_leaves_the_backup_of_before_and_nothing_else(database, tmp_path):
+    path = tmp_path / "r.backup"
+    path.write_bytes(b"of before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            backup(database, path, KEY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"of before"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.backup"]
+
+
+def test_what_pg_dump_says_of_many_things_does_not_stop_it(database, tmp_path, tools):
+    tools("pg_dump", "head -c 300000 /dev/zero | tr '\\0' x >&2; head -c 3000000 /dev/zero")
+    assert backup(database, tmp_path / "r.backup", KEY) == 21 + 3_000_000 + 3 * 20
+    assert b"".join(opened(tmp_path / "r.backup", KEY)) == bytes(3_000_000)

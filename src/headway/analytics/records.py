@@ -31,12 +31,7 @@ class Scope:
 
     def where(self) -> tuple[str, dict[str, Any]]:
         parts, values = ["TRUE"], dict[str, Any]()
-        for column, name, sign in (
-            ("simulation_id", "simulation", "="),
-            ("intersection_id", "junction", "="),
-            ("at", "begin", ">="),
-            ("at", "end", "<"),
-        ):
+        for column, name, sign in FILTERS:
             value = getattr(self, name)
             if value is not None:
                 parts.append(f"{column} {sign} :{name}")

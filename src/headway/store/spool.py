@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ class Spool:
     def __init__(self, path: Path, most_bytes: int = 1 << 30) -> None:
         self._path, self._most, self._lock = path, most_bytes, threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._mend()
-        self.waiting = sum(1 for _ in self._read())
+        self.waiting = self._mend()
 
     def put(self, kind: str, rows: list[Any]) -> None:
         """Raises SpoolFullError, or OSError if the disk does not take it; then nothing of it is kept."""
@@ -65,20 +64,40 @@ class Spool:
                 yield json.loads(line), stream.tell()
 
     def _drop(self, upto: int) -> None:
-        draft = self._path.with_suffix(".draft")
-        with self._path.open("rb") as old, draft.open("wb") as new:
+        with self._path.open("rb") as old:
             old.seek(upto)
-            while part := old.read(1 << 20):
-                new.write(part)
+            self._replace(old)
+
+    def _mend(self) -> int:
+        """Batches that wait. A line that is none, begun and not ended or damaged, is put aside: it must not hold up the others."""
+        if not self._path.exists():
+            return 0
+        whole, broken = 0, list[bytes]()
+        with self._path.open("rb") as stream:
+            for line in stream:
+                if _is_batch(line):
+                    whole += 1
+                else:
+                    broken.append(line.rstrip(b"\n") + b"\n")
+        if broken:
+            with self._path.with_suffix(".unreadable").open("ab") as aside:
+                aside.writelines(broken)
+            with self._path.open("rb") as old:
+                self._replace(line for line in old if _is_batch(line))
+        return whole
+
+    def _replace(self, lines: Iterable[bytes]) -> None:
+        draft = self._path.with_suffix(".draft")
+        with draft.open("wb") as new:
+            new.writelines(lines)
             new.flush()
             os.fsync(new.fileno())
         draft.replace(self._path)
 
-    def _mend(self) -> None:
-        """Cut off a line that was begun and not ended."""
-        if self._path.exists():
-            data = self._path.read_bytes()
-            keep = data.rfind(b"\n") + 1
-            if keep != len(data):
-                with self._path.open("r+b") as stream:
-                    stream.truncate(keep)
+
+def _is_batch(line: bytes) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n") and isinstance(found, dict) and found.keys() == {"kind", "rows"}

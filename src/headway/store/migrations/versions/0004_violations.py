@@ -58,7 +58,7 @@ def downgrade() -> None:
     for statement in (
         "DROP TRIGGER violations_counted ON violation", "DROP TRIGGER violations_gone ON violation", "DROP FUNCTION violations_counted",
         "DROP FUNCTION violations_gone", "DROP TABLE violation_hour", "DROP TABLE violation_rule_hour", "DROP TABLE violation_day", "DROP TABLE violation_device_hour",
-        "DROP TABLE violation_picture", "DROP INDEX violation_device",
+        "DROP TABLE violation_picture", "DROP INDEX violation_device", "DROP INDEX violation_at", "CREATE INDEX violation_at ON violation (at, device)",
         "ALTER TABLE violation DROP COLUMN confidence", "ALTER TABLE violation DROP COLUMN seal", "ALTER TABLE violation ADD COLUMN evidence bytea",
     ):  # fmt: skip
         op.execute(statement)

@@ -1,0 +1,269 @@
+"""The database itself: found, opened, pooled, migrated up and down, closed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from headway.store import Database, DatabaseError, Intake, open_database
+from headway.store.database import MIGRATIONS, VARIABLE, migrate
+
+NOBODY = "postgresql://headway:secret@127.0.0.1:1/record"  # nothing listens on port 1
+
+
+@pytest.fixture(scope="module")
+def database(new_record, tmp_path_factory):
+    found = open_database(tmp_path_factory.mktemp("unused"), new_record())
+    yield found
+    found.close()
+
+
+def fails_after_a_while(what, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def backend(database):
+    return database.rows("SELECT pg_backend_pid() AS pid")[0]["pid"]
+
+
+def others(database, name):
+    return database.rows("SELECT count(*) AS n FROM pg_stat_activity WHERE datname = :name", name=name)[0]["n"]
+
+
+def test_rows_come_as_dictionaries_and_a_statement_says_how_many_it_touched(database):
+    assert database.rows("SELECT x, x * :by AS y FROM generate_series(1, 2) x", by=10) == [{"x": 1, "y": 10}, {"x": 2, "y": 20}]
+    assert database.rows("SELECT 1 WHERE false") == []
+    insert = "INSERT INTO run (key, scenario, controller, seed) SELECT 'r' || k, 's', 'c', k FROM generate_series(1, :n) k"
+    assert database.execute(insert, n=3) == 3
+    assert database.execute("DELETE FROM run WHERE seed > :seed", seed=1) == 2
+    assert database.rows("SELECT key, seed FROM run") == [{"key": "r1", "seed": 1}]
+
+
+def test_a_bare_connection_commits_at_its_end_and_rolls_back_on_an_error(database):
+    insert = "INSERT INTO api_key (id, hash, name, role) VALUES (%s, 'h', 'n', 'r')"
+    with database.connection() as held:
+        assert isinstance(held, psycopg.Connection)
+        held.execute(insert, ["stays"])
+    with pytest.raises(ZeroDivisionError), database.connection() as held:
+        held.execute(insert, ["goes"])
+        raise ZeroDivisionError
+    assert database.rows("SELECT id FROM api_key") == [{"id": "stays"}]
+
+
+def test_a_database_that_answers_is_alive_and_one_that_does_not_is_not(database):
+    assert database.alive() is True
+    nobody = Database(sa.create_engine(NOBODY.replace("postgresql:", "postgresql+psycopg:")), NOBODY)
+    assert nobody.alive() is False
+    nobody.close()
+
+
+def test_the_address_given_goes_before_the_variable_and_the_variable_before_a_server_of_our_own(database, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, database.url)
+    found = open_database(tmp_path)
+    assert (found.url, found.embedded) == (database.url, None)
+    assert found.engine.url.drivername == "postgresql+psycopg"
+    assert backend(found) > 0
+    found.close()
+    monkeypatch.setenv(VARIABLE, NOBODY)
+    found = open_database(tmp_path, database.url)
+    assert found.url == database.url
+    found.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_postgresql_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(DatabaseError, match=r"^HEADWAY_DATABASE_URL: sqlite is not supported. Give a postgresql:// address.$"):
+        open_database(tmp_path, "sqlite:///x.db")
+
+
+def test_who_cannot_be_reached_is_named_without_the_password(tmp_path):
+    with pytest.raises(DatabaseError, match=r"^postgresql://headway:\*\*\*@127.0.0.1:1/record: cannot be reached \(.*refused.*\).$") as told:
+        open_database(tmp_path, NOBODY)
+    assert "\n" not in str(told.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_hold_a_server_is_named_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "postgres"
+    with pytest.raises(DatabaseError, match=rf"^{place}: the embedded PostgreSQL does not start \(.*\). Set {VARIABLE} to a server of your own.$"):
+        open_database(tmp_path / "file")
+
+
+def test_sixteen_connections_at_most_are_open_at_once_and_eight_stay(database):
+    held = [database.engine.connect() for _ in range(16)]
+    answered = threading.Thread(target=database.alive)
+    answered.start()
+    answered.join(0.1)
+    assert answered.is_alive()  # until one is given back
+    held.pop().close()
+    answered.join(5.0)
+    assert not answered.is_alive()
+    for one in held:
+        one.close()
+    assert (database.engine.pool.checkedin(), database.engine.pool.checkedout()) == (8, 0)
+
+
+def test_a_connection_that_was_cut_is_noticed_before_it_is_used(database):
+    before = backend(database)
+    with psycopg.connect(sa.make_url(database.url).set(drivername="postgresql").render_as_string(False), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+    assert backend(database) != before
+
+
+def test_a_connection_is_used_for_half_an_hour_and_is_given_five_seconds_to_come_about(database, monkeypatch):
+    arguments = []
+
+    @sa.event.listens_for(database.engine, "do_connect")
+    def noted(dialect, record, positional, named):
+        arguments.append(named["connect_timeout"])
+
+    database.engine.dispose()
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    first = backend(database)
+    monkeypatch.setattr(time, "time", lambda: 2800.0)
+    assert backend(database) == first
+    monkeypatch.setattr(time, "time", lambda: 2800.5)
+    assert backend(database) != first
+    assert arguments == [5, 5]
+    sa.event.remove(database.engine, "do_connect", noted)
+
+
+def test_closing_gives_the_connections_back(database):
+    name = "closing"
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+        held.exec_driver_sql(f"CREATE DATABASE {name}")
+    found = open_database("unused", sa.make_url(database.url).set(database=name).render_as_string(hide_password=False))
+    assert others(database, name) == 1
+    found.close()
+    fails_after_a_while(lambda: others(database, name) == 0)
+
+
+def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_back_if_that_takes_too_long(database, tmp_path):
+    name = database.engine.url.database
+    with database.engine.begin() as held:
+        held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
+        second = threading.Thread(target=migrate, args=(database,))
+        second.start()
+        fails_after_a_while(lambda: database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        assert second.is_alive()
+        database.execute(f"ALTER DATABASE {name} SET lock_timeout = 20")
+        before = others(database, name)
+        with pytest.raises(DatabaseError, match=r"cannot be reached \(.*lock timeout.*\)"):
+            open_database(tmp_path, database.url)
+        fails_after_a_while(lambda: others(database, name) <= before)
+    second.join(5.0)
+    assert not second.is_alive()
+    database.execute(f"ALTER DATABASE {name} RESET lock_timeout")
+
+
+TABLES = {
+    "alembic_version": "version_num",
+    "api_key": "hash id made_at name revoked_at role",
+    "audit": "at before data hash number role status what who",
+    "crossing": "junction run_id signal_group",
+    "detector_state": "at_s junction occupied run_id signal_group",
+    "emission": "at_s co2_mg_s fuel_mg_s run_id vehicles",
+    "event": "at_s data junction kind number run_id",
+    "observation": "at_s confidence halted junction longest_wait_s run_id vehicles",
+    "run": "begun_at controller figures id key scenario seed",
+    "signal_state": "at_s colour junction run_id signal_group",
+    "simulation_record": "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals simulation_id speed_kmh throughput vehicles wait_s",
+    "simulation_record_other": "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals simulation_id speed_kmh throughput vehicles wait_s",
+    "violation": "at confidence data device id rule seal",
+    "violation_day": "day device n rule",
+    "violation_device_hour": "device hour_of_day n rule",
+    "violation_hour": "device hour n rule",
+    "violation_picture": "at_s jpeg number violation_id",
+    "violation_rule_hour": "hour n rule",
+}
+INDEXES = {
+    "event_data", "event_kind", "simulation_record_at", "simulation_record_junction", "violation_at", "violation_device", "violation_hour_device",
+}  # fmt: skip
+
+
+def shape(database):
+    """All that the schema holds: columns with their types, indexes and keys, triggers, functions."""
+    columns = database.rows(
+        """SELECT table_name AS t, column_name AS c, data_type AS d, is_nullable AS n, column_default AS v FROM information_schema.columns
+           WHERE table_schema = 'public' ORDER BY 1, 2"""
+    )
+    indexes = database.rows("SELECT indexname AS i, indexdef AS d FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+    triggers = database.rows("SELECT tgname AS t, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1")
+    functions = database.rows("SELECT proname AS f FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1")
+    return columns, indexes, triggers, functions
+
+
+def test_the_newest_schema(database):
+    columns, indexes, triggers, functions = shape(database)
+    found = {}
+    for row in columns:
+        found.setdefault(row["t"], []).append(row["c"])
+    assert {table: " ".join(names) for table, names in found.items()} == TABLES
+    assert {row["i"] for row in indexes} >= INDEXES
+    assert [row["t"] for row in triggers] == ["audit_is_kept", "violations_counted", "violations_gone"]
+    assert [row["f"] for row in functions] == ["audit_is_kept", "violations_counted", "violations_gone"]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0004"}]
+
+
+def test_each_way_down_undoes_its_way_up(new_record, tmp_path):
+    database = open_database(tmp_path, new_record())
+    config, shapes = Config(), [shape(database)]
+    config.set_main_option("script_location", str(MIGRATIONS))
+
+    def go(way, to):
+        with database.engine.begin() as held:
+            config.attributes["connection"] = held
+            way(config, to)
+
+    for _ in range(4):
+        go(command.downgrade, "-1")
+        shapes.append(shape(database))
+    assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
+    assert shapes[-1][2:] == ([], [])
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        Intake(database, tmp_path).write("event", [(1, 1, 0.0, "k", "J", "{}")])
+    for number in (3, 2, 1, 0):
+        go(command.upgrade, "+1")
+        assert shape(database) == shapes[number]
+    migrate(database)
+    assert shape(database) == shapes[0]
+    database.close()
+
+
+def test_the_audit_trail_is_only_ever_added_to(database):
+    database.execute("INSERT INTO audit VALUES (1, now(), 'w', 'r', 'x', 200, '{}', '', 'h')")
+    for change in ("UPDATE audit SET who = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
+        with pytest.raises(sa.exc.DBAPIError, match="only ever added to"):
+            database.execute(change)
+
+
+def test_a_server_of_our_own_is_quiet_is_shared_and_ends_with_who_uses_it_last(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    folder = tmp_path / "deep" / "er"
+    first = open_database(folder)
+    assert first.embedded is not None
+    other = (
+        "import pathlib, sys; from headway.store import open_database; d = open_database(pathlib.Path(sys.argv[1]));"
+        "d.execute(\"INSERT INTO api_key (id, hash, name, role) VALUES ('k', 'h', 'n', 'r')\"); d.close()"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
+    told = subprocess.run([sys.executable, "-c", other, folder], capture_output=True, text=True, check=True, env=environment)
+    assert (told.stdout, told.stderr) == ("", "")
+    assert first.rows("SELECT id FROM api_key") == [{"id": "k"}]
+    assert (folder / "postgres" / "postmaster.pid").exists()
+    first.close()
+    assert not (folder / "postgres" / "postmaster.pid").exists()

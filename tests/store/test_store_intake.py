@@ -1,0 +1,288 @@
+"""Batches into the record: duplicates, months, outages, refusals; counted exactly, nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from headway.store import Intake, Outcome, open_database
+from headway.store.spool import SpoolFullError
+
+
+@pytest.fixture(scope="module")
+def database(new_record, tmp_path_factory):
+    found = open_database(tmp_path_factory.mktemp("unused"), new_record())
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def intake(database, tmp_path):
+    return Intake(database, tmp_path)
+
+
+@pytest.fixture
+def run(intake, request):
+    return intake.begin_run(request.node.name, "cologne1", "planner", 1)
+
+
+def record(name, at, junction="J", vehicles=1):
+    return (name, at, junction, '[{"a": 1}]', vehicles, 2.0, 3.0, 4.0, 5.0, 6.0, 7, True)
+
+
+def event(run, number, kind="k"):
+    return (run, number, 0.5, kind, "J", '{"x": 1}')
+
+
+def kinds(database, run):
+    return [r["kind"] for r in database.rows("SELECT kind FROM event WHERE run_id = :run ORDER BY number", run=run)]
+
+
+@contextlib.contextmanager
+def locked(database, table):
+    with database.engine.begin() as held:
+        held.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        yield
+
+
+@contextlib.contextmanager
+def away(database):
+    """Nobody is let in, and who is in is thrown out."""
+    name = database.engine.url.database
+    with psycopg.connect(
+        sa.make_url(database.url).set(drivername="postgresql", database="postgres").render_as_string(False), autocommit=True
+    ) as server:
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+EACH = {
+    "event": (3, 1.5, "kind", "J", {"x": 1}),
+    "signal_state": (1.5, "J", 2, 4),
+    "detector_state": (1.5, "J", 2, True),
+    "observation": (1.5, "J", 9, 4, 12.5, 0.75),
+    "crossing": ("J", 2),
+    "emission": (1.5, 9, 10.5, 20.5),
+}
+
+
+@pytest.mark.parametrize("table", EACH)
+def test_each_table_of_a_run_gives_back_what_was_written(database, intake, run, table):
+    row = tuple(json.dumps(v) if isinstance(v, dict) else v for v in (run, *EACH[table]))
+    assert intake.write(table, [row]) == Outcome(1, 0, 0)
+    assert intake.write(table, [row]) == Outcome(0, 1, 0)
+    assert [tuple(r.values()) for r in database.rows(f"SELECT * FROM {table} WHERE run_id = :run", run=run)] == [(run, *EACH[table])]
+
+
+def test_a_record_and_a_violation_give_back_what_was_written(database, intake):
+    intake.write("simulation_record", [record("SAME", "2025-09-10T01:02:03+02:00", vehicles=8)])
+    found = database.rows("SELECT * FROM simulation_record WHERE simulation_id = 'SAME'")[0]
+    assert (found.pop("at").timestamp(), *found.values()) == (1757458923.0, "SAME", "J", [{"a": 1}], 8, 2.0, 3.0, 4.0, 5.0, 6.0, 7, True)
+    id = "00000000-0000-0000-0000-00000000000a"
+    assert intake.write("violation", [(id, "2026-03-01T00:00:00Z", "cam", "speeding", 0.75, '{"v": 60}', "seal")]) == Outcome(1, 0, 0)
+    assert intake.write("violation_picture", [(id, 2, 1.5, "\\x00ff")]) == Outcome(1, 0, 0)
+    found = database.rows("SELECT id::text AS id, device, rule, confidence, data, seal FROM violation")
+    assert found == [{"id": id, "device": "cam", "rule": "speeding", "confidence": 0.75, "data": {"v": 60}, "seal": "seal"}]
+    assert [bytes(r["jpeg"]) for r in database.rows("SELECT jpeg FROM violation_picture WHERE number = 2 AND at_s = 1.5")] == [b"\x00\xff"]
+
+
+def test_a_run_has_a_number_of_its_own_and_says_what_it_was(database, intake):
+    one, two = (intake.begin_run(key, "cologne3", "fixed", 17) for key in ("first", "second"))
+    assert two == one + 1
+    found = database.rows("SELECT key, scenario, controller, seed, now() - begun_at < interval '1 minute' AS fresh FROM run WHERE id = :id", id=one)
+    assert found == [{"key": "first", "scenario": "cologne3", "controller": "fixed", "seed": 17, "fresh": True}]
+    with pytest.raises(sa.exc.IntegrityError):
+        intake.begin_run("first", "cologne3", "fixed", 17)
+
+
+def test_nothing_is_written_of_an_empty_batch(intake):
+    assert intake.write("no such table", []) == Outcome(0, 0, 0)
+    assert (intake.stored, intake.duplicates, intake.spool.waiting) == (0, 0, 0)
+
+
+def test_what_is_there_already_is_counted_and_left_out(database, intake, run):
+    assert intake.write("event", [event(run, k, f"k{k}") for k in range(3)]) == Outcome(3, 0)
+    assert intake.write("event", [event(run, k, "other") for k in range(1, 6)]) == Outcome(3, 2)
+    assert intake.write("event", [event(run, 9, "once"), event(run, 9, "twice"), event(run, 9, "thrice")]) == Outcome(1, 2)
+    assert kinds(database, run) == ["k0", "k1", "k2", "other", "other", "other", "once"]
+    assert (intake.stored, intake.duplicates, intake.outages, intake.refused) == (7, 4, 0, 0)
+    assert intake.write("event", [event(run, 1), event(run, 10)]) == Outcome(1, 1)  # nothing is left over of the batch before
+
+
+def test_of_a_batch_that_is_refused_nothing_is_stored_and_its_sender_is_told(database, intake, run):
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        intake.write("event", [event(run, 1), event(2**40, 1)])
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        intake.write("event", [(run, 2, 0.0, "k", "J", "no json")])
+    assert kinds(database, run) == []
+    assert (intake.stored, intake.duplicates, intake.spool.waiting) == (0, 0, 0)
+    assert intake.write("event", [event(run, 1)]) == Outcome(1, 0)
+
+
+MONTHS = [
+    ("2025-01-31T23:59:59Z", "2025_01"),
+    ("2025-02-01T00:00:00Z", "2025_02"),
+    ("2025-11-30T23:59:59Z", "2025_11"),
+    ("2025-12-01T00:00:00Z", "2025_12"),
+    ("2025-12-31T23:59:59Z", "2025_12"),
+    ("2026-01-01T00:00:00Z", "2026_01"),
+    ("0999-12-31T00:00:00Z", "0999_12"),
+    ("9999-12-31T23:59:59Z", "9999_12"),
+]
+
+
+def test_each_month_has_a_partition_of_its_own_from_its_first_instant_to_its_last(database, intake):
+    assert intake.write("simulation_record", [record("MONTHS", at) for at, _ in MONTHS]) == Outcome(8, 0)
+    found = database.rows("SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'MONTHS' ORDER BY at")
+    assert [r["place"] for r in found] == [f"simulation_record_{month}" for _, month in sorted(MONTHS)]
+    bound = "SELECT pg_get_expr(relpartbound, oid) AS bound FROM pg_class WHERE relname = :name"
+    for name, first, after in (
+        ("2025_11", "2025-11-01", "2025-12-01"),
+        ("2025_12", "2025-12-01", "2026-01-01"),
+        ("9999_12", "9999-12-01", "10000-01-01"),
+    ):
+        bounds = f"FOR VALUES FROM ('{first} 00:00:00+00') TO ('{after} 00:00:00+00')"
+        assert database.rows(bound, name=f"simulation_record_{name}") == [{"bound": bounds}]
+
+
+def test_a_partition_is_made_once(database, intake, tmp_path, request):
+    made = []
+
+    def asked(connection, cursor, text, *rest):
+        if "PARTITION" in text:
+            made.append(text.split()[5])
+
+    sa.event.listen(database.engine, "before_cursor_execute", asked)
+    request.addfinalizer(lambda: sa.event.remove(database.engine, "before_cursor_execute", asked))
+    for day in (1, 2, 3):
+        intake.write("simulation_record", [record("ONCE", f"2030-0{month}-0{day}T00:00:00Z") for month in (3, 1)])
+    assert made == ["simulation_record_2030_01", "simulation_record_2030_03"]
+    assert Intake(database, tmp_path).write("simulation_record", [record("ONCE", "2030-01-04T00:00:00Z")]) == Outcome(1, 0)
+    assert len(made) == 3  # there is one already: no fault
+
+
+def test_a_month_that_cannot_have_a_partition_is_kept_all_the_same(database, intake):
+    database.execute("INSERT INTO simulation_record VALUES ('OLD', '2031-05-02', 'J', '[]', 1, 1, 1, 1, 1, 1, 0, false)")  # into the default one
+    assert intake.write("simulation_record", [record("OLD", "2031-05-03T00:00:00Z")]) == Outcome(1, 0)
+    database.execute("CREATE TABLE odd PARTITION OF simulation_record FOR VALUES FROM ('2032-05-10') TO ('2032-05-20')")
+    assert intake.write("simulation_record", [record("OLD", "2032-05-11T00:00:00Z"), record("OLD", "2032-05-21T00:00:00Z")]) == Outcome(2, 0)
+    found = database.rows("SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'OLD' ORDER BY at")
+    assert [r["place"] for r in found] == ["simulation_record_other", "simulation_record_other", "odd", "simulation_record_other"]
+
+
+def test_through_an_outage_everything_waits_and_comes_in_order_before_anything_new(database, intake, run, tmp_path):
+    with away(database):
+        assert intake.write("event", [event(run, 1), event(run, 2)]) == Outcome(0, 0, 2)
+        assert intake.write("event", [event(run, 3, "first")]) == Outcome(0, 0, 1)
+        assert not intake.catch_up()
+        assert (intake.spool.waiting, intake.outages, intake.stored) == (2, 1, 0)
+        assert json.loads((tmp_path / "spool.jsonl").read_text().splitlines()[1]) == {
+            "kind": "event",
+            "rows": [[run, 3, 0.5, "first", "J", '{"x": 1}']],
+        }
+        assert not database.alive()
+        assert Intake(database, tmp_path).spool.waiting == 2
+        with pytest.raises(sa.exc.OperationalError):
+            intake.begin_run("none", "a", "b", 1)
+    assert database.alive()
+    assert intake.write("event", [event(run, 3, "second"), event(run, 4, "new")]) == Outcome(1, 1)
+    assert kinds(database, run) == ["k", "k", "first", "new"]
+    assert (intake.spool.waiting, intake.stored, intake.duplicates, intake.outages) == (0, 4, 1, 1)
+    assert intake.catch_up()
+    with away(database):
+        assert intake.write("event", [event(run, 5)]) == Outcome(0, 0, 1)
+    assert intake.outages == 2
+    assert intake.catch_up()
+    assert kinds(database, run)[4:] == ["k"]
+
+
+def test_records_come_through_an_outage_into_their_months(database, intake):
+    with away(database):
+        assert intake.write("simulation_record", [record("LATE", "2033-07-01T00:00:00Z")]) == Outcome(0, 0, 1)
+    assert intake.catch_up()
+    found = database.rows("SELECT tableoid::regclass::text AS place, emergency FROM simulation_record WHERE simulation_id = 'LATE'")
+    assert found == [{"place": "simulation_record_2033_07", "emergency": True}]
+
+
+@pytest.mark.parametrize(
+    ("what", "happens"),
+    [
+        ("the disk is full", "RAISE EXCEPTION 'no space' USING ERRCODE = '53100'"),
+        ("the connection ends", "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1)"),
+    ],
+)
+def test_when_it_ends_in_the_middle_of_a_batch_nothing_of_it_is_stored_and_all_of_it_waits(database, intake, run, what, happens):
+    body = f"BEGIN IF NEW.kind = 'last' THEN {happens}; END IF; RETURN NEW; END"
+    database.execute(f"CREATE OR REPLACE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
+    database.execute("CREATE TRIGGER ends BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION ends()")
+    try:
+        rows = [event(run, 1), event(run, 2), event(run, 3, "last")]
+        assert intake.write("event", rows) == Outcome(0, 0, 3)
+        assert (kinds(database, run), intake.stored, intake.outages) == ([], 0, 1)
+        assert not intake.catch_up()
+        assert intake.spool.waiting == 1
+    finally:
+        database.execute("DROP TRIGGER ends ON event")
+    assert intake.catch_up()
+    assert kinds(database, run) == ["k", "k", "last"]
+
+
+def test_when_neither_database_nor_spool_takes_it_the_sender_is_told(database, tmp_path):
+    intake = Intake(database, tmp_path, 100)
+    with away(database):
+        assert intake.write("crossing", [(1, "J", 1)]).spooled == 1
+        with pytest.raises(SpoolFullError, match="holds 39 bytes of 100"):
+            intake.write("crossing", [(1, "J", k) for k in range(10)])
+    assert Intake(database, tmp_path / "b").spool.waiting == 0
+    usual = Intake(database, tmp_path / "c")
+    (tmp_path / "c" / "spool.jsonl").touch()
+    os.truncate(tmp_path / "c" / "spool.jsonl", 2**30)
+    with pytest.raises(SpoolFullError, match="holds 1073741824 bytes of 1073741824"):
+        usual.spool.put("crossing", [[1, "J", 1]])
+
+
+def test_what_the_database_refuses_is_put_aside_with_the_reason_and_holds_up_nobody(database, intake, run, tmp_path):
+    intake.spool.put("event", [list(event(2**40, 1, "of a run that is gone")), list(event(2**40, 2))])
+    intake.spool.put("event", [[run, 1, 0.0, "bad", "", "no json"]])
+    intake.spool.put("no_such_table", [[1], [2]])
+    intake.spool.put("event", [[run, 2, 0.0, "too short"]])
+    intake.spool.put("event", [list(event(run, 3, "good"))])
+    assert intake.catch_up()
+    assert (kinds(database, run), intake.refused, intake.stored, intake.spool.waiting) == (["good"], 6, 1, 0)
+    refused = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert [(r["table"], len(r["rows"])) for r in refused] == [("event", 2), ("event", 1), ("no_such_table", 2), ("event", 1)]
+    assert refused[0]["rows"][0] == [2**40, 1, 0.5, "of a run that is gone", "J", '{"x": 1}']
+    assert [word in r["why"] for r, word in zip(refused, ("foreign key", "json", "no_such_table", "data"), strict=True)] == [True] * 4
+    intake.spool.put("event", [[run, 4, 0.0, "bad", "", "no json"]])
+    assert intake.catch_up()
+    assert (intake.refused, len((tmp_path / "refused.jsonl").read_text().splitlines())) == (7, 5)
+
+
+def test_only_one_replays_and_nobody_waits_for_it(database, intake, run):
+    for k in range(2):
+        intake.spool.put("event", [list(event(run, k))])
+    answers = []
+    with locked(database, "event"):
+        one = threading.Thread(target=lambda: answers.append(intake.catch_up()))
+        one.start()
+        while not database.rows("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'event'::regclass"):
+            pass
+        other = threading.Thread(target=lambda: answers.append(intake.catch_up()))
+        other.start()
+        other.join(5.0)
+        assert answers == [False]
+    one.join(5.0)
+    assert answers == [False, True]
+    assert (kinds(database, run), intake.stored) == (["k", "k"], 2)
+    intake.spool.put("event", [list(event(run, 7))])
+    assert intake.catch_up()  # the turn was given back

@@ -1,0 +1,238 @@
+"""The spool: batches on disk, in order, whole or not at all, through a full disk, a crash and damage."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.store.spool import Spool, SpoolFullError
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "deep" / "er" / "spool.jsonl")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "deep" / "er" / "spool.jsonl"
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Sizes of files when they were flushed to the disk."""
+    sizes, fsync = [], os.fsync
+
+    def noted(descriptor):
+        sizes.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return sizes
+
+
+def given_back(spool):
+    found = []
+    count = spool.replay(lambda kind, rows: found.append((kind, rows)))
+    assert count == len(found)
+    return found
+
+
+def line(kind, *rows):
+    return json.dumps({"kind": kind, "rows": rows}, separators=(",", ":")).encode() + b"\n"
+
+
+def test_a_batch_is_one_line_of_json_flushed_to_the_disk_before_put_returns(spool, path, synced):
+    assert spool.waiting == 0
+    spool.put("event", [[1, 2.5, "a", None, True]])
+    assert path.read_bytes() == b'{"kind":"event","rows":[[1,2.5,"a",null,true]]}\n'
+    assert synced == [len(path.read_bytes())]
+    spool.put("event", [[datetime(2026, 3, 1, tzinfo=UTC)]])
+    assert path.read_bytes().splitlines()[1] == b'{"kind":"event","rows":[["2026-03-01 00:00:00+00:00"]]}'
+    assert (spool.waiting, len(synced)) == (2, 2)
+
+
+def test_what_waits_comes_back_once_and_in_order(spool, path):
+    for k in range(3):
+        spool.put(f"table{k}", [[k], [k + 10]])
+    assert given_back(spool) == [("table0", [[0], [10]]), ("table1", [[1], [11]]), ("table2", [[2], [12]])]
+    assert (spool.waiting, path.read_bytes()) == (0, b"")
+    assert given_back(spool) == []
+    spool.put("later", [[9]])
+    assert given_back(spool) == [("later", [[9]])]
+
+
+def test_there_is_nothing_to_give_back_before_the_first_batch(spool, path):
+    assert given_back(spool) == []
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+def test_a_replay_that_fails_forgets_just_what_was_taken(spool, path, synced, taken):
+    batches = [("a", [[0]]), ("bb", [[1, 2]]), ("ccc", [[3]]), ("dddd", [[4]])]
+    for batch in batches:
+        spool.put(*batch)
+    synced.clear()
+    found = []
+
+    def write(kind, rows):
+        if len(found) == taken:
+            raise ConnectionError("away")
+        found.append((kind, rows))
+
+    with pytest.raises(ConnectionError):
+        spool.replay(write)
+    assert found == batches[:taken]
+    assert (spool.waiting, path.read_bytes()) == (4 - taken, b"".join(line(kind, *rows) for kind, rows in batches[taken:]))
+    assert synced == ([path.stat().st_size] if taken else [])
+    assert [p.name for p in path.parent.iterdir()] == ["spool.jsonl"]
+    assert given_back(spool) == batches[taken:]
+
+
+def test_another_process_finds_what_waits(spool, path):
+    spool.put("a", [[1]])
+    spool.put("b", [[2]])
+    again = Spool(path)
+    assert again.waiting == 2
+    again.put("c", [[3]])
+    assert [kind for kind, _ in given_back(again)] == ["a", "b", "c"]
+
+
+def test_the_bound_is_a_number_of_bytes_that_may_be_reached_and_not_passed(tmp_path):
+    """A line of rows [[0]] {"kind":"a","rows":[[0]]} and its end make 26."""
+    assert len(line("a", [0])) == 26
+    spool = Spool(tmp_path / "s", 52)
+    spool.put("a", [[0]])
+    spool.put("a", [[0]])
+    with pytest.raises(SpoolFullError, match=r"s: holds 52 bytes of 52; bring the database back, or give the spool more room\."):
+        spool.put("a", [[0]])
+    assert (spool.waiting, (tmp_path / "s").stat().st_size) == (2, 52)
+    tight = Spool(tmp_path / "t", 51)
+    tight.put("a", [[0]])
+    with pytest.raises(SpoolFullError, match="holds 26 bytes of 51"):
+        tight.put("a", [[0]])
+    with pytest.raises(SpoolFullError, match="holds 0 bytes of 25"):
+        Spool(tmp_path / "u", 25).put("a", [[0]])
+    assert not (tmp_path / "u").exists()
+    assert given_back(spool) == [("a", [[0]])] * 2
+
+
+def test_unless_told_otherwise_a_spool_holds_a_gibibyte(spool, path):
+    path.touch()
+    os.truncate(path, 2**30 - 26)
+    spool.put("a", [[0]])
+    assert path.stat().st_size == 2**30
+    with pytest.raises(SpoolFullError, match="holds 1073741824 bytes of 1073741824"):
+        spool.put("a", [[0]])
+
+
+def test_of_a_batch_that_the_disk_takes_in_part_nothing_is_kept(spool, path):
+    spool.put("a", [[0]])
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+    try:
+        with pytest.raises(OSError, match="a part only") as told:
+            spool.put("b", [[1]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert told.value.errno == errno.ENOSPC
+    assert (spool.waiting, path.read_bytes()) == (1, before)
+    spool.put("c", [[2]])
+    assert given_back(spool) == [("a", [[0]]), ("c", [[2]])]
+
+
+def test_of_a_batch_that_does_not_reach_the_disk_nothing_is_kept(spool, path, monkeypatch):
+    def fails(descriptor):
+        raise OSError(errno.EIO, "the disk is broken")
+
+    spool.put("a", [[0]])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="broken"):
+            spool.put("b", [[1]])
+    assert given_back(spool) == [("a", [[0]])]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b'{"kind":"torn","rows":[[1', b'{"kind":"no end","rows":[[1]]}', b"\0\0\0\n", b"\xff\xfe\n", b"[]\n", b"17\n", b'{"kind":"no rows"}\n', b"\n"],
+)
+def test_a_line_that_is_no_batch_is_put_aside_and_holds_up_nobody(tmp_path, damage):
+    path = tmp_path / "spool.jsonl"
+    ends = damage.endswith(b"\n")
+    path.write_bytes(line("a", [1]) + damage + (line("b", [2]) if ends else b""))
+    spool = Spool(path)
+    left = [("a", [[1]]), ("b", [[2]])] if ends else [("a", [[1]])]
+    assert spool.waiting == len(left)
+    assert (tmp_path / "spool.unreadable").read_bytes() == damage.rstrip(b"\n") + b"\n"
+    spool.put("c", [[3]])
+    assert given_back(spool) == [*left, ("c", [[3]])]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["spool.jsonl", "spool.unreadable"]
+
+
+def test_what_was_put_aside_before_stays(tmp_path):
+    path = tmp_path / "spool.jsonl"
+    path.write_bytes(b"bad\n" + line("a", [1]) + b"worse\n")
+    assert Spool(path).waiting == 1
+    with path.open("ab") as stream:
+        stream.write(b"worst")
+    assert Spool(path).waiting == 1
+    assert (tmp_path / "spool.unreadable").read_bytes() == b"bad\nworse\nworst\n"
+    assert path.read_bytes() == line("a", [1])
+
+
+def test_what_arrives_during_a_replay_waits_behind_it(spool):
+    spool.put("first", [[1]])
+    late = threading.Thread(target=spool.put, args=("late", [[2]]))
+
+    def write(kind, rows):
+        late.start()
+        late.join(0.05)
+        assert late.is_alive()  # until the replay has ended
+
+    assert spool.replay(write) == 1
+    late.join(10.0)
+    assert not late.is_alive()
+    assert (spool.waiting, given_back(spool)) == (1, [("late", [[2]])])
+
+
+steps = st.lists(st.sampled_from(["put", "replay", "fail", "reopen", "torn"]), max_size=30)
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps=steps)
+def test_whatever_happens_every_batch_comes_out_once_and_in_order(tmp_path_factory, steps):
+    path = tmp_path_factory.mktemp("spool") / "s.jsonl"
+    spool, put, out = Spool(path), 0, []
+
+    def write(kind, rows, refuse):
+        if refuse and len(out) % 2:
+            raise ConnectionError
+        out.append(rows[0][0])
+
+    for step in [*steps, "replay"]:
+        if step == "put":
+            spool.put("k", [[put]])
+            put += 1
+        elif step == "replay":
+            spool.replay(lambda kind, rows: write(kind, rows, False))
+        elif step == "fail" and spool.waiting > 1:
+            with pytest.raises(ConnectionError):
+                spool.replay(lambda kind, rows: write(kind, rows, True))
+        elif step == "torn":
+            with path.open("ab") as stream:
+                stream.write(b'{"kind"')
+            spool = Spool(path)
+        else:
+            spool = Spool(path)
+        assert spool.waiting == put - len(out)
+    assert out == list(range(put))
