@@ -7,35 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headway.roads import BENCHMARK, STREET, Colour, Network, read_network, work_out
+from headway.roads import BENCHMARK, STREET, Colour, read_network, work_out
 from headway.roads.catalogue import RESCO, scenario
 from headway.safety import Order, Override, SafetyGate, Source
-from headway.values import EmergencyVehicle, Observation, Proposal, Vehicles
+from headway.values import EmergencyVehicle
+from tests.safety.builders import look, propose, stage
 from tests.safety.networks import networks
 from tests.safety.rules import broken_rules
 
 GREENS = (Colour.PERMISSIVE, Colour.GREEN)
-
-
-def propose(network: Network, now: float, wanted: np.ndarray) -> Proposal:
-    return Proposal(now, "test", wanted, np.ones(len(network.junctions)))
-
-
-def stage(network: Network, which: int) -> np.ndarray:
-    return np.concatenate([j.stages[which % len(j.stages)] for j in network.junctions])
-
-
-def look(network: Network, gate: SafetyGate, now: float, links: tuple[int, ...] = (), emergencies: tuple[EmergencyVehicle, ...] = ()) -> Observation:
-    n = len(links)
-    vehicles = Vehicles(
-        np.array([network.links[i].from_lane for i in links], np.int32), np.array(links, np.int32), np.full(n, 5.0), np.zeros(n),
-        np.zeros(n), np.full(n, 7.5), np.zeros(n, bool),
-    )  # fmt: skip
-    lanes, groups = len(network.lanes), len(network.groups)
-    return Observation(
-        now, vehicles, gate.shown.copy(), np.zeros(groups), np.full(lanes, np.inf), np.zeros(lanes, np.int32), np.zeros(len(network.links), np.int32),
-        np.zeros(groups, np.int32), np.ones(len(network.junctions)), emergencies,
-    )  # fmt: skip
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

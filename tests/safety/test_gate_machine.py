@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from headway.roads import BENCHMARK, STREET, Colour, work_out
 from headway.safety import Order, Override, SafetyGate
 from headway.values import EmergencyVehicle
+from tests.safety.builders import look, propose, stage
 from tests.safety.networks import networks
 from tests.safety.rules import broken_rules, kept_waiting
-from tests.safety.test_gate import look, propose, stage
 
 
 class Gate(RuleBasedStateMachine):

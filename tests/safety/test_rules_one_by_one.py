@@ -7,40 +7,11 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from headway.roads import BENCHMARK, STREET, Colour, Kind, work_out
+from headway.roads import BENCHMARK, STREET, Kind, work_out
 from headway.safety import Order, Override, SafetyGate, Source, kernel
 from headway.safety.priority import Priority
 from headway.values import EmergencyVehicle
-from tests.safety.networks import crossroads
-from tests.safety.test_gate import look, propose
-
-R, Y, P, G = int(Colour.RED), int(Colour.YELLOW), int(Colour.PERMISSIVE), int(Colour.GREEN)
-NETWORK = crossroads()
-STAGES = NETWORK.junctions[0].stages
-
-
-class Street:
-    """A gate, a clock, and what was shown and said so far."""
-
-    def __init__(self, profile=BENCHMARK):
-        self.timing = work_out(NETWORK, profile)
-        self.gate, self.now, self.shown, self.events = SafetyGate(NETWORK, self.timing, 0.0), 0.0, [], []
-
-    def play(self, wanted, seconds, links=(), **changes):
-        """`seconds` of the same wish; changes: to the observation."""
-        for _ in range(seconds):
-            seen = replace(look(NETWORK, self.gate, self.now, links), **changes)
-            command = self.gate.admit(propose(NETWORK, self.now, np.array(wanted, np.int8)), self.now, seen)
-            self.shown.append(command.colours.tolist())
-            self.events += command.interventions
-            self.now += 1.0
-        return self
-
-    def lit(self, group):
-        return [s[group] >= P for s in self.shown]
-
-    def of(self, kind):
-        return [e for e in self.events if e.kind == f"safety.{kind}"]
+from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
 
 
 def test_a_green_lasts_for_ever_where_nobody_else_asks_and_to_the_maximum_where_one_does():

@@ -10,11 +10,8 @@ import pytest
 from headway.roads import BENCHMARK, work_out
 from headway.safety import Order, Override, SafetyGate, Source, kernel
 from headway.safety.kernel import Rule
-from tests.safety.networks import crossroads
-from tests.safety.test_gate import look, propose
-from tests.safety.test_rules_one_by_one import STAGES, G, P, R, Street, Y
+from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
 
-NETWORK = crossroads()
 TIMING = work_out(NETWORK, BENCHMARK)
 
 

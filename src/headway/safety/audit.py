@@ -6,8 +6,10 @@ Written apart from the gate, over whole time lines instead of seconds, so that a
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 from headway.roads import Network, SignalGroup, Timing
 from headway.values import BoolArray, FloatArray
 
-GREENS = "gG"
+EPS_S = 1e-3
+Line = list[tuple[float, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,86 +32,77 @@ class Violation:
     groups: tuple[int, ...]
 
 
-def read_states(path: Path) -> dict[str, list[tuple[float, str]]]:
+def read_states(path: Path) -> dict[str, Line]:
     """For each programme the (time, state) at which its state changed, from SUMO's `SaveTLSStates` output."""
-    lines: dict[str, list[tuple[float, str]]] = {}
+    lines: dict[str, Line] = {}
     for _, item in ET.iterparse(path):
         if item.tag == "tlsState":
-            line = lines.setdefault(item.get("id", ""), [])
-            if not line or line[-1][1] != item.get("state", ""):
-                line.append((float(item.get("time", "0")), item.get("state", "")))
+            line = lines.setdefault(item.attrib["id"], [])
+            if not line or line[-1][1] != item.attrib["state"]:
+                line.append((float(item.attrib["time"]), item.attrib["state"]))
         item.clear()
     return lines
 
 
-def audit(network: Network, timing: Timing, lines: dict[str, list[tuple[float, str]]], grace_s: float = 0.0) -> list[Violation]:
-    """Every violation in the time lines; the first `grace_s` seconds (before the gate's first command) are left out."""
+def audit(network: Network, timing: Timing, lines: Mapping[str, Line], grace_s: float) -> list[Violation]:
+    """Every violation in the time lines; the first `grace_s` seconds (before the gate's first command) are left out.
+
+    Raises ValueError if there is no record of a programme: what was not recorded cannot be audited.
+    """
+    missing = [tl for junction in network.junctions for tl in junction.tl_ids if not lines.get(tl)]
+    if missing:
+        raise ValueError(f"there is no record of the signals of {', '.join(missing)}. List them under SaveTLSStates, and let the run begin.")
     found: list[Violation] = []
     for junction in network.junctions:
-        groups = [network.groups[g] for g in junction.groups]
-        rows = list(_joined([lines.get(tl, []) for tl in junction.tl_ids], junction.tl_ids, groups))
-        if not rows:
-            continue
-        begin = rows[0][0] + grace_s
+        rows = list(_joined({tl: lines[tl] for tl in junction.tl_ids}, [network.groups[g] for g in junction.groups]))
         times = np.array([t for t, _ in rows])
         letters = np.array([list(s) for _, s in rows])
-        green = np.isin(letters, list(GREENS))
+        green, permissive, known = np.isin(letters, ["g", "G"]), np.isin(letters, ["g"]), np.isin(letters, list("rsyYgG"))
+        begin = float(times[0]) + grace_s
         for row in np.flatnonzero(times >= begin):
-            lit = np.flatnonzero(green[row])
-            for i, a in enumerate(lit):
-                for b in lit[i + 1 :]:
-                    if (
-                        junction.conflicts[a, b]
-                        and not _gives_way(letters[row, a], junction.yields[a, b])
-                        and not _gives_way(letters[row, b], junction.yields[b, a])
-                    ):
-                        found.append(Violation(float(times[row]), junction.id, "conflict", (int(a), int(b))))
-            odd = np.flatnonzero(~np.isin(letters[row], list("rsyYgG")))
-            found += [Violation(float(times[row]), junction.id, "colour", (int(g),)) for g in odd]
+            for a, b in combinations(np.flatnonzero(green[row]).tolist(), 2):
+                gives_way = (permissive[row, a] and junction.yields[a, b]) or (permissive[row, b] and junction.yields[b, a])
+                if junction.conflicts[a, b] and not gives_way:
+                    found.append(Violation(float(times[row]), junction.id, "conflict", (a, b)))
+            found += [Violation(float(times[row]), junction.id, "colour", (g,)) for g in np.flatnonzero(~known[row]).tolist()]
         found += _clearances(junction.id, junction.first, junction.conflicts, timing, times, letters, green, begin)
     return found
-
-
-def _gives_way(letter: str, yields: bool) -> bool:
-    return letter == "g" and bool(yields)
 
 
 def _clearances(
     name: str, first: int, conflicts: BoolArray, timing: Timing, times: FloatArray, letters: NDArray[np.str_], green: BoolArray, begin: float
 ) -> list[Violation]:
+    """Greens, yellows and clearances that were too short. A green that was on at the start of the record has no beginning."""
     found: list[Violation] = []
-    eps = 1e-3
-    for g in range(letters.shape[1]):
-        lit = green[:, g]
-        ends = [r for r in range(1, len(times)) if lit[r - 1] and not lit[r]]
-        starts = [r for r in range(1, len(times)) if lit[r] and not lit[r - 1]]
-        for start in starts:
-            end = next((r for r in ends if r > start), None)
-            if end is not None and times[start] >= begin and times[end] - times[start] + eps < timing.min_green_s[first + g]:
-                found.append(Violation(float(times[end]), name, "minimum_green", (g,)))
-        for end in ends:
-            if times[end] < begin:
-                continue
-            yellow_until = next((times[r] for r in range(end, len(times)) if letters[r, g] not in "yY"), np.inf)
-            if yellow_until - times[end] + eps < timing.yellow_s[first + g]:
+    yellow = np.isin(letters, ["y", "Y"])
+    began, ended = np.zeros_like(green), np.zeros_like(green)
+    began[1:], ended[1:] = green[1:] > green[:-1], green[1:] < green[:-1]
+    for g, lit in enumerate(green.T):
+        yellow_s, clearance_s, least_s = timing.yellow_s[first + g], timing.clearance_s[first + g], timing.min_green_s[first + g]
+        for start in _from(begin, times, began[:, g]):
+            end_s = next(iter(times[start:][~lit[start:]]), np.inf)
+            if end_s - times[start] + EPS_S < least_s:
+                found.append(Violation(float(end_s), name, "minimum_green", (g,)))
+        for end in _from(begin, times, ended[:, g]):
+            yellow_until = next(iter(times[end:][~yellow[end:, g]]), np.inf)
+            if yellow_until - times[end] + EPS_S < yellow_s:
                 found.append(Violation(float(times[end]), name, "yellow", (g,)))
-            free = times[end] + timing.yellow_s[first + g] + timing.clearance_s[first + g]
-            for other in np.flatnonzero(conflicts[g]):
-                for r in range(end, len(times)):
-                    if times[r] + eps >= free:
-                        break
-                    if green[r, other] and not green[r - 1, other] and not green[r, g]:
-                        found.append(Violation(float(times[r]), name, "clearance", (g, int(other))))
+            free = times[end] + yellow_s + clearance_s
+            for other in np.flatnonzero(conflicts[g]).tolist():
+                starts = [row for row in _from(times[end], times, began[:, other]) if times[row] + EPS_S < free and not lit[row]]
+                found += [Violation(float(times[row]), name, "clearance", (g, other)) for row in starts]
     return found
 
 
-def _joined(lines: list[list[tuple[float, str]]], tls: tuple[str, ...], groups: list[SignalGroup]) -> Iterator[tuple[float, str]]:
+def _from(begin: float, times: FloatArray, changes: BoolArray) -> list[int]:
+    """The rows of `changes` from the time `begin` on."""
+    return [row for row in np.flatnonzero(changes).tolist() if times[row] >= begin]
+
+
+def _joined(lines: Mapping[str, Line], groups: list[SignalGroup]) -> Iterator[tuple[float, str]]:
     """One time line over all groups of a junction, from those of its programmes."""
-    moments = sorted({t for line in lines for t, _ in line})
-    cursors = [0] * len(lines)
-    for moment in moments:
-        for i, line in enumerate(lines):
-            while cursors[i] + 1 < len(line) and line[cursors[i] + 1][0] <= moment:
-                cursors[i] += 1
-        states = {tl: line[c][1] if line else "" for tl, line, c in zip(tls, lines, cursors, strict=True)}
-        yield moment, "".join(states[g.tl_id][g.index] for g in groups)
+    states = {tl: line[0][1] for tl, line in lines.items()}
+    changes = sorted(((at_s, tl, state) for tl, line in lines.items() for at_s, state in line), key=itemgetter(0))
+    for at_s, together in groupby(changes, key=itemgetter(0)):
+        states |= {tl: state for _, tl, state in together}
+        yield at_s, "".join(states[g.tl_id][g.index] for g in groups)
