@@ -13,22 +13,21 @@ def permissible(colours: ColourArray, conflicts: BoolArray, yields: BoolArray) -
     """The same greens, each at the level that right of way allows.
 
     A green that must give way to another green of the same set becomes permissive, if it was protected. Of two
-    conflicting greens neither of which gives way, the later one in the list becomes red.
+    conflicting greens neither of which gives way, the permissive one, else the later one in the list, becomes red.
     colours: int8 (n,) of one stage. conflicts, yields: bool (n, n). Returns int8 (n,).
     """
     out = colours.copy()
     for a, b in combinations(np.flatnonzero(out >= Colour.PERMISSIVE), 2):
         if not conflicts[a, b] or Colour.RED in (out[a], out[b]):
             continue
-        if Colour.PERMISSIVE not in (out[a], out[b]):
-            if yields[a, b]:
-                out[a] = Colour.PERMISSIVE
-            elif yields[b, a]:
-                out[b] = Colour.PERMISSIVE
-            else:
-                out[b] = Colour.RED
-        elif not ((out[a] == Colour.PERMISSIVE and yields[a, b]) or (out[b] == Colour.PERMISSIVE and yields[b, a])):
-            out[b if out[b] == Colour.PERMISSIVE else a] = Colour.RED
+        if (out[a] == Colour.PERMISSIVE and yields[a, b]) or (out[b] == Colour.PERMISSIVE and yields[b, a]):
+            continue
+        if yields[a, b]:
+            out[a] = Colour.PERMISSIVE
+        elif yields[b, a]:
+            out[b] = Colour.PERMISSIVE
+        else:
+            out[a if out[a] < out[b] else b] = Colour.RED
     return out
 
 
