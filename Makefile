@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo vision test lint bench mutants lock clean
+.PHONY: demo vision test test-fast lint bench mutants lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Headway needs Python 3.11 or newer; set PYTHON=/path/to/it')"
@@ -35,7 +35,13 @@ $(VENV)-peers/.installed: requirements-peers.lock
 	touch $@
 
 test: $(VENV)/.installed-test $(VENV)-peers/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	mkdir -p build && rm -f build/tests.coverage*
+	COVERAGE_FILE=$(CURDIR)/build/tests.coverage $(BIN)/python -m pytest -n 2 --dist loadgroup --cov=headway --cov-context=test --cov-report= -p bench.mutants.times --times=build/tests.json $(ARGS)
+	$(BIN)/python -m bench.reached
+
+# Under a minute: without the page, the database, and what takes seconds.
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not database" $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,18 +1,30 @@
-"""A pytest plugin: writes what each passed test took, with its set-up, to the file of `--times`."""
+"""A pytest plugin: writes what each passed test took, with its set-up, and whether that was the whole suite, to the file of `--times`."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from bench.mutants.reach import state_of
+
+STATE = pytest.StashKey[str]()
 PASSED: dict[str, float] = {}
 OTHER: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--times", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--times"):
+        return
+    os.environ["COVERAGE_PROCESS_START"] = str(config.rootpath / "pyproject.toml")  # processes that a test starts are measured too
+    if not hasattr(config, "workerinput"):
+        config.stash[STATE] = state_of(config.rootpath)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -23,5 +35,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not hasattr(session.config, "workerinput"):
-        Path(session.config.getoption("--times")).write_text(json.dumps({k: round(v, 3) for k, v in PASSED.items() if k not in OTHER}))
+    config = session.config
+    if not config.getoption("--times") or hasattr(config, "workerinput"):
+        return
+    narrowed = config.getoption("keyword") or config.getoption("markexpr") or config.args_source.name != "TESTPATHS"
+    seconds = {k: round(v, 3) for k, v in PASSED.items() if k not in OTHER}
+    Path(config.getoption("--times")).write_text(json.dumps({"state": config.stash[STATE], "whole": not narrowed, "seconds": seconds}))
