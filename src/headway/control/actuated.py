@@ -32,7 +32,8 @@ class Actuated:
         v = seen.vehicles
         coming = (v.link >= 0) & (v.distance_m <= self.gap_s * np.maximum(v.speed_mps, 2.0))
         extends = np.zeros(len(seen.shown), np.bool_)
-        extends[self._group[v.link[coming]]] = True
+        groups = self._group[v.link[coming]]
+        extends[groups[groups >= 0]] = True
         calls = demand(self._network, seen) > 0
         target, began = state.target.copy(), state.next_s.copy()
         for j in np.flatnonzero(may_change(self._network, self._timing, target, self._table, seen)).tolist():

@@ -120,9 +120,9 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
     blocks. Plans that leave at once come first; then one that holds longer and costs less settles it: to hold is decided anew
     each second, so how long need not be known.
     """
-    ptr, last = np.empty((ROWS + 1, lanes), np.int64), np.empty((ROWS + 2, 2 * lanes))
+    ptr, last = np.empty((ROWS + 1, lanes), np.int64), np.empty((ROWS + 1, 2 * lanes))
     ptr[0], last[0] = 0, -100.0
-    opens = np.empty(soon.shape[1])
+    opens, entry = np.empty_like(soon[0]), np.empty_like(soon[0])
     chosen, best = 0, stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
     best += cost_left(q, vptr, lanes, 1, ptr, m) + harm[0] * m[HORIZON]
     for hi in range(len(holds)):
@@ -133,18 +133,16 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
         for s in range(1, len(stages)):
             if hi > 0 and earliest[s] > start + 1e-6:
                 continue
-            first = 0.0
+            if hi == 0:
+                entry[:] = soon[s]
+            else:
+                enter(entry, trans[0, s], start)
+            clear = clear_time(q, vptr, lanes, 1, ptr, last, stages[s], start, entry, least, m)
             for li in range(-1, len(lengths)):
-                if hi == 0:
-                    opens[:] = soon[s]
-                else:
-                    enter(opens, trans[0, s], start)
-                if li < 0:
-                    first = end = clear_time(q, vptr, lanes, 1, ptr, last, stages[s], start, opens, least, m)
-                else:
-                    end = start + lengths[li]
-                    if end >= first - 1.0:
-                        break
+                end = start + lengths[li] if li >= 0 else clear
+                if li >= 0 and end >= clear - 1.0:
+                    break
+                opens[:] = entry
                 cost = rollout(
                     q, vptr, lanes, ptr, last, s, 1, start, base + harm[s] * (end - start), best, stages, yields, trans, opens, least, m, end
                 )
@@ -170,7 +168,7 @@ def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
             ptr[place[v] + 1] += 1
     for a in range(lanes):
         ptr[a + 1] += ptr[a]
-    fill, order = ptr[:-1].copy(), np.empty(max(n, 1), np.int64)
+    fill, order = ptr[:-1].copy(), np.empty(n, np.int64)
     for v in range(n):
         a = place[v]
         if a >= 0:
@@ -374,7 +372,7 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         if v_link[v] >= 0:
             behind[t.link_to[v_link[v]]] += 1.0
             street[t.lane_street[t.link_to[v_link[v]]]] += 1.0
-    q = np.empty((7, len(v_lane) + len(persons) + 1))
+    q = np.empty((7, len(v_lane) + len(persons)))
     need, shut, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
         f, width = t.first[j], t.first[j + 1] - t.first[j]
@@ -428,8 +426,6 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
             if shown[f + g] >= PERMISSIVE:
                 lit[g // 64] |= np.uint64(1) << np.uint64(g % 64)
         picks = worth_trying(t.lit[s0 : s0 + count], t.green[s0 : s0 + count], stage, need, shut, lit)
-        if len(picks) < 2:
-            continue
         soon, earliest, bound = look_ahead(t, j, picks, shown, shown_for, ended_for)
         if bound:
             continue

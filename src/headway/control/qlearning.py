@@ -75,7 +75,9 @@ class QLearning:
     def __init__(self, network: Network, timing: Timing, table: QTable | None = None) -> None:
         self._network, self._timing, self._see = network, timing, Describer(network, timing)
         path = Path(os.environ.get(TABLE, str(DEFAULT_TABLE)))
-        self.table = table or (QTable.read(path) if path.exists() else QTable(self._see.most, 1 << 12))
+        if table is None:
+            table = QTable.read(path) if path.exists() else QTable(self._see.most, 1 << 12)
+        self.table = table
         if self.table.actions < self._see.most:
             raise ValueError(f"the Q-table has {self.table.actions} actions, this network needs {self._see.most}. Train one for it: headway train")
 
@@ -105,13 +107,13 @@ class QLearning:
         best = np.where(untried, greedy, np.where(visits > 0, values, -np.inf).argmax(axis=1))
         chosen = best if explore is None else np.where(explore >= 0, explore, best)
         target = np.where(due, chosen, state.target).astype(np.int32)
-        fresh = due & (target != state.target)
+        fresh = target != state.target
         halted = np.bincount(self._junction_of(seen), minlength=len(due)).astype(float)
         regret = state.regret + due * 0.1 * (np.maximum(halted - state.waiting, 0.0) / 5.0 - state.regret)
         new = QState(
             target, np.where(fresh, seen.at_s, state.since_s), np.where(due, seen.at_s + self.interval_s, state.next_s),
             np.where(due, keys, state.keys), np.where(due, chosen, state.chosen), np.where(due, visits.sum(axis=1), state.visits),
-            np.where(due, (best == wanted.argmax(axis=1)) * 0.5 + 0.5, state.agreement), regret, np.where(due, halted, state.waiting),
+            np.where(due, np.where(best == greedy, 1.0, 0.5), state.agreement), regret, np.where(due, halted, state.waiting),
         )  # fmt: skip
         return self._propose(seen, new), new
 

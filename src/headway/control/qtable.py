@@ -68,7 +68,7 @@ class QTable:
     def get(self, keys: Keys) -> tuple[Values, NDArray[np.uint32]]:
         """Values (n, actions) and visits (n, actions) of `keys` (n,); zeros for a state never set. Marks the rows as used."""
         self._header["clock"] += 1
-        values, visits = np.empty((len(keys), self.actions), np.float32), np.empty((len(keys), self.actions), np.uint32)
+        values, visits = np.zeros((len(keys), self.actions), np.float32), np.zeros((len(keys), self.actions), np.uint32)
         _get(keys, self._key, self._used, self._visits, self._value, self._header["clock"][0], values, visits)
         return values, visits
 
@@ -90,12 +90,11 @@ class QTable:
 def mix(parts: NDArray[np.integer]) -> Keys:
     """Rows of small whole numbers (n, k) to keys (n,), by Steele's SplitMix64 step over the columns; never 0."""
     key = np.full(len(parts), 0x9E3779B97F4A7C15, np.uint64)
-    with np.errstate(over="ignore"):
-        for column in np.asarray(parts).T:
-            key = (key ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-            key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            key ^= key >> np.uint64(31)
+    for column in parts.T:
+        key = (key ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        key ^= key >> np.uint64(31)
     return np.where(key == 0, np.uint64(1), key)
 
 
@@ -112,14 +111,10 @@ def _find(key, table):  # type: ignore[no-untyped-def]
 def _get(keys, table, used, visits, value, clock, out, out_visits):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         row = _find(keys[i], table)
-        if row < 0:
-            out[i, :] = 0.0
-            out_visits[i, :] = 0
-        else:
+        if row >= 0:
             used[row] = clock
-            for a in range(value.shape[1]):
-                out[i, a] = value[row, a]
-                out_visits[i, a] = visits[row, a]
+            out[i] = value[row]
+            out_visits[i] = visits[row]
 
 
 @njit(cache=True)

@@ -113,10 +113,10 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
     from ROWS on are scratch.
     """
     cost = 0.0
-    at, not_before, inside = last[ROWS], last[ROWS + 1], ptr[ROWS]
+    at, inside = last[ROWS], ptr[ROWS]
     for k in range(lanes):
         ptr[dst, k], last[dst, k] = ptr[src, k], last[src, k]
-        at[k], at[lanes + k], not_before[k], inside[k] = -1.0, 1e18, -1e9, -1
+        at[k], at[lanes + k], inside[k] = -1.0, 1e18, -1
     for _ in range(2000):
         pick, soonest = -1, 1e17
         for k in range(lanes):
@@ -124,14 +124,14 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
                 at[k] = 1e18
                 v = vptr[k] + ptr[dst, k]
                 if v < vptr[k + 1] and colours[int(q[COLUMN, v])] - q[CLOSED, v] >= PERMISSIVE:
-                    at[k] = max(q[ETA, v], last[dst, k] + m[HEADWAY], begin, not_before[k])
+                    at[k] = max(q[ETA, v], last[dst, k] + m[HEADWAY], begin)
                     if opens[int(q[COLUMN, v])] >= 0.0:
                         at[k] = max(at[k], opens[int(q[COLUMN, v])] + m[STARTUP])
             if at[k] < soonest:
                 pick, soonest = k, at[k]
             if at[lanes + k] < soonest:
                 pick, soonest = lanes + k, at[lanes + k]
-        if pick < 0 or soonest > end + m[LATE]:
+        if soonest > end + m[LATE]:
             break
         k = pick % lanes
         v = vptr[k] + ptr[dst, k] if pick < lanes else inside[k]
@@ -145,14 +145,12 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
                     at[k] = -1.0
                 else:
                     at[pick] = until
-                    if pick < lanes:
-                        not_before[k] = until
                 continue
         cost += cost_of(q, v, soonest, m)
         if pick < lanes:
             ptr[dst, k] += 1
             last[dst, k] = soonest
-            not_before[k], at[k] = -1e9, -1.0
+            at[k] = -1.0
         else:
             inside[k], at[pick] = -1, 1e18
     for k in range(lanes):
@@ -171,7 +169,7 @@ def gap_from(q, vptr, v, lane, lanes, now, at, src, dst, ptr, last, colours, yie
         u = vptr[k] + ptr[dst, k]
         if u < vptr[k + 1] and q[CLOSED, u] > 1.0 and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
             return 1e17  # it stands on green, blocked, but it has right of way
-        if at[k] < now + q[BEFORE, v] and u < vptr[k + 1] and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
+        if at[k] < now + q[BEFORE, v] and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
             until = max(until, at[k] + m[AFTER])
         if ptr[dst, k] > ptr[src, k] and yields[int(q[COLUMN, v]), int(q[COLUMN, u - 1])] and last[dst, k] + m[AFTER] > now + 1e-9:
             until = max(until, last[dst, k] + m[AFTER])
@@ -235,7 +233,7 @@ def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):
             if opens[g] >= 0.0:
                 t = max(t, opens[g] + m[STARTUP])
             ready = max(t_last, begin) if served else until
-            if (t > ready + m[GAP] and q[ETA, v] > ready + m[GAP]) or t > m[HORIZON]:
+            if q[ETA, v] > ready + m[GAP] or t > m[HORIZON]:
                 break
             t_last, served = t, True
         if served:

@@ -63,7 +63,7 @@ def splits(flow_ratios, cycle_s, lost_s, least_s):  # type: ignore[no-untyped-de
         if not tight.any():
             greens[loose] = wish[loose]
             break
-        greens[tight], loose = least_s[tight], loose & ~tight
+        loose &= ~tight
     return greens
 
 
@@ -187,4 +187,4 @@ class Webster:
 
     @staticmethod
     def _stage(plan: Plan, into_s: float) -> int:
-        return min(int(plan.ends_s.searchsorted(into_s + 1e-6, side="right")), len(plan.ends_s) - 1)
+        return int(plan.ends_s[:-1].searchsorted(into_s + 1e-6, side="right"))  # the last one lasts until the next plan

@@ -1,0 +1,119 @@
+"""Small networks and observations made by hand, for controllers whose decision can be worked out in the head.
+
+Colours are written as letters: r red, y yellow, g permissive green, G protected green.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headway.roads import Junction, Kind, Lane, Link, Network, Programme, SignalGroup, Timing, TimingProfile
+from headway.values import Observation, Vehicles
+
+LEVEL = {"r": 1, "y": 2, "g": 3, "G": 4}
+
+
+def colours(text):
+    """'Gr' to int8 (groups,)."""
+    return np.array([LEVEL[letter] for letter in text], np.int8)
+
+
+def letters(found):
+    """int8 (groups,) to 'Gr'."""
+    return "".join("?ryGG"[x] if x != 3 else "g" for x in found)
+
+
+def junction(name, first, stages, conflicts=(), yields=(), plan=None, offset_s=0.0):
+    """conflicts, yields: pairs of the junction's own groups. plan: (colours, seconds) of each phase; the stages, 20 s each, where none is given."""
+    n = len(stages[0])
+    foes, gives = np.zeros((n, n), bool), np.zeros((n, n), bool)
+    for a, b in conflicts:
+        foes[a, b] = foes[b, a] = True
+    for a, b in yields:
+        gives[a, b] = True
+    phases = plan or [(s, 20.0) for s in stages]
+    programme = Programme(np.array([colours(c) for c, _ in phases]), np.array([s for _, s in phases], float), offset_s)
+    return Junction(name, (name,), first, first + n, foes, gives, np.array([colours(s) for s in stages]), programme)
+
+
+def network(lanes, links, junctions):
+    """lanes: (name, length_m, speed_mps); the street is the name up to '_'. links: (from, to, group, direction, length_m, speed_mps, places inside).
+
+    Links of one group are those that name it; a group whose links go straight over a crossing ("c") is one for pedestrians.
+    """
+    place = {name: i for i, (name, _, _) in enumerate(lanes)}
+    made_lanes = tuple(Lane(name, name.split("_")[0], float(m), float(v), Kind.VEHICLE, (0.0, 0.0)) for name, m, v in lanes)
+    made_links = tuple(
+        Link(
+            "J",
+            i,
+            place[a],
+            place[b],
+            g,
+            way,
+            float(m),
+            float(v),
+            Kind.PEDESTRIAN if way == "c" else Kind.VEHICLE,
+            tuple(f"{i}.{x}" for x in range(n)),
+        )
+        for i, (a, b, g, way, m, v, n) in enumerate(links)
+    )
+    groups = []
+    for j, one in enumerate(junctions):
+        for g in one.groups:
+            own = tuple(i for i, x in enumerate(made_links) if x.group == g)
+            groups.append(SignalGroup(one.id, g - one.first, j, made_links[own[0]].kind, own, False))
+    return Network("by hand", made_lanes, made_links, tuple(groups), tuple(junctions), place)
+
+
+def timing(net, least=5.0, yellow=3.0, clearance=0.0, min_cycle_s=0.0):
+    """The same times for all groups, or one for each."""
+    full = [np.broadcast_to(np.asarray(x, float), len(net.groups)).copy() for x in (yellow, clearance, least, 120.0)]
+    return Timing(TimingProfile("hand", 1.0, 120.0, 150.0, min_cycle_s, 3.0, 0.0), *full)
+
+
+def vehicles(net, rows):
+    """rows: (link or -1, distance_m, speed_mps[, waiting_s])."""
+    link = np.array([r[0] for r in rows], np.int32)
+    lane = np.array([net.links[k].from_lane if k >= 0 else -1 for k in link], np.int32)
+    column = [np.array([r[i] if len(r) > i else 0.0 for r in rows], float) for i in (1, 2, 3)]
+    return Vehicles(lane, link, *column, np.full(len(rows), 7.5), np.zeros(len(rows), bool))
+
+
+def observed(net, at_s=100.0, rows=(), shown="", shown_for=60.0, count=None, arrived=None, persons=None, room=None, known=True, completeness=None):
+    """What is seen: by name of the lane for count and room, by number of the link or group for arrived and persons; nothing where none is given."""
+
+    def column(n, given, empty, kind):
+        out = np.full(n, empty, kind)
+        for key, value in (given or {}).items():
+            out[net.lane_index[key] if isinstance(key, str) else key] = value
+        return out
+
+    return Observation(
+        at_s,
+        vehicles(net, list(rows)),
+        colours(shown),
+        np.broadcast_to(np.asarray(shown_for, float), len(net.groups)).copy(),
+        column(len(net.lanes), room, np.inf, float),
+        column(len(net.lanes), count, 0, np.int32),
+        column(len(net.links), arrived, 0, np.int32),
+        column(len(net.groups), persons, 0, np.int32),
+        np.ones(len(net.junctions)) if completeness is None else np.array(completeness, float),
+        links_known=known,
+    )
+
+
+def pair():
+    """A junction of three groups that all cross, and one of two.
+
+    Lanes a, b, c lead to groups 0, 1, 2; group 0 has two links (a straight on to x, a to the right to y). Lanes d, e lead to groups 3 and 4.
+    Link 6 is under no signal.
+    """
+    lanes = [(n, 200, 10) for n in "abc"] + [("x", 150, 10), ("y", 120, 10), ("z", 100, 10)] + [("d", 300, 15), ("e", 300, 15), ("o", 100, 10)]
+    links = [
+        ("a", "x", 0, "s", 20, 10, 1), ("a", "y", 0, "r", 20, 10, 1), ("b", "y", 1, "s", 20, 10, 1), ("c", "z", 2, "s", 20, 10, 1),
+        ("d", "o", 3, "s", 20, 10, 1), ("e", "x", 4, "s", 20, 10, 1), ("o", "z", -1, "s", 20, 10, 1),
+    ]  # fmt: skip
+    one = junction("one", 0, ["Grr", "rGr", "rrG"], [(0, 1), (0, 2), (1, 2)], plan=[("Grr", 30.0), ("yrr", 3.0), ("rGr", 10.0), ("rrG", 7.0)])
+    two = junction("two", 3, ["Gr", "rG"], [(0, 1)], plan=[("Gr", 25.0), ("rG", 15.0)], offset_s=10.0)
+    return network(lanes, links, [one, two])

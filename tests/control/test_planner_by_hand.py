@@ -1,0 +1,428 @@
+"""The planner's parts on a few vehicles, worked out by hand: its model of a queue, its tables, and what it decides for people and full exits."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.control.builders import colours, junction, letters, network, observed, pair, timing
+
+from headway.control import planner_kernel as kernel
+from headway.control import queue_model as queue
+from headway.control.planner import HOLDS_S, LENGTHS_S, MODEL, Planner, PlannerState, as_bits, crossing_s, narrow, tables
+from headway.control.queue_model import Model, eta_s
+from headway.control.stages import StageTable
+from headway.roads import Kind, Link
+
+# a vehicle every 2 s, the first 1 s after green, one more up to 0.5 s after its end; a stop costs 3 s; 1 s behind those who have right of way
+PLAIN = Model(
+    horizon=50.0, headway=2.0, startup=1.0, late=0.5, stop=3.0, crawl=5.0, accel=2.0, after=1.0, gap=2.0, ahead=5.0, rest=0.0, room=15.0, short=60.0,
+    stuck=7.0, give_up=32.0, spill=0.5, harm=1.0, person=1.0,
+)  # fmt: skip
+
+
+def test_its_figures_are_those_that_were_found():
+    """By random search over eight scenarios, docs/decisions/0002: another figure is another planner, to be measured anew."""
+    assert MODEL._asdict() == {
+        "horizon": 60.0, "headway": 1.89, "startup": 1.38, "late": 0.34, "stop": 1.33, "crawl": 5.0, "accel": 3.54, "after": 0.67, "gap": 2.0,
+        "ahead": 5.0, "rest": 0.0, "room": 15.0, "short": 60.0, "stuck": 7.0, "give_up": 32.0, "spill": 0.5, "harm": 1.0, "person": 1.0,
+    }  # fmt: skip
+    assert HOLDS_S == (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
+    assert LENGTHS_S == (8, 11, 15, 20, 27, 36)
+    assert kernel.INSIDE_CLEARS_S == 1.0
+
+
+@pytest.mark.parametrize(
+    ("distance", "speed", "seconds"),
+    [  # limit 10 m/s, 2 m/s2
+        (0.0, 5.0, 0.0), (-0.5, 0.0, 0.0), (-3.0, 0.0, 0.0), (100.0, 10.0, 10.0), (100.0, 20.0, 10.0),
+        (16.0, 0.0, 4.0),  # d = t2
+        (25.0, 0.0, 5.0), (100.0, 0.0, 12.5),  # 25 m in 5 s, then 75 m
+        (7.0, 6.0, 1.0), (16.0, 6.0, 2.0), (36.0, 6.0, 4.0),  # 6 t + t2; 16 m in 2 s, then 20 m
+        (0.25, 0.0, 0.5),
+    ],
+)  # fmt: skip
+def test_the_time_to_the_stop_line(distance, speed, seconds):
+    assert eta_s(distance, speed, 10.0, 2.0) == pytest.approx(seconds)
+
+
+@given(st.floats(0, 300), st.floats(0, 30), st.floats(5, 30))
+def test_the_time_to_the_stop_line_is_between_the_bounds_of_physics(distance, speed, limit):
+    eta = eta_s(distance, speed, limit, MODEL.accel)
+    assert eta >= distance / limit - 1e-6
+    assert eta <= distance / limit + limit / MODEL.accel + 1e-6
+
+
+class TestQueue:
+    """Columns: 0 main, 1 left across it (gives way to 0), 2 a side street. Vehicles: (eta, column), more by name."""
+
+    def run(self, lanes, lights, end, begin=0.0, opens=(-1.0, -1.0, -1.0), m=PLAIN):
+        rows = [car for lane in lanes for car in lane]
+        q = np.zeros((7, len(rows)))
+        for v, (eta, column, *more) in enumerate(rows):
+            kind = more[0] if more else ""
+            q[:, v] = eta, column, eta == 0.0, 1.0, {"blocked": 2, "shut": 3, "gives up": 1}.get(kind, 0), kind == "inside", 4.0
+        vptr = np.cumsum([0] + [len(lane) for lane in lanes])
+        yields = np.zeros((3, 3), bool)
+        yields[1, 0] = True
+        ptr, last = np.zeros((queue.ROWS + 1, len(lanes)), np.int64), np.full((queue.ROWS + 1, 2 * len(lanes)), -100.0)
+        cost = queue.stage_cost(q, vptr, len(lanes), 0, 1, ptr, last, colours(lights), yields, begin, end, np.array(opens), np.array(m))
+        return float(cost), ptr[1].tolist(), last[1, : len(lanes)].tolist()
+
+    def test_those_who_stand_leave_one_after_the_other(self):
+        assert self.run([[(0, 0)] * 4], "Grr", 5.0) == (0 + 2 + 4, [3], [4.0])
+
+    def test_from_the_start_of_green_and_the_start_up(self):
+        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(2.0, -1.0, -1.0)) == (3 + 5, [2], [5.0])
+        assert self.run([[(0, 0)] * 4], "Grr", 6.0, begin=1.0) == (1 + 3 + 5, [3], [5.0])
+        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(0.0, -1.0, -1.0)) == (1 + 3 + 5, [3], [5.0])
+
+    def test_up_to_a_little_after_its_end(self):
+        assert self.run([[(0, 0)] * 4], "Grr", 3.5)[1:] == ([3], [4.0])
+        assert self.run([[(0, 0)] * 4], "Grr", 3.4)[1:] == ([2], [2.0])
+
+    def test_who_is_on_the_way_pays_for_a_stop_too(self):
+        assert self.run([[(3, 0)]], "Grr", 20.0) == (0.0, [1], [3.0])
+        assert self.run([[(3, 0)]], "Grr", 20.0, begin=5.0) == (2 + 2, [1], [5.0]), "no more than it waits"
+        assert self.run([[(3, 0)]], "Grr", 20.0, begin=9.0) == (6 + 3, [1], [9.0])
+
+    def test_nobody_passes_who_is_on_red_or_blocked_nor_those_behind(self):
+        assert self.run([[(0, 2), (0, 0)]], "Grr", 20.0) == (0.0, [0], [-100.0])
+        assert self.run([[(0, 0, "blocked"), (0, 0)]], "Grr", 20.0)[1] == [0]
+        assert self.run([[(0, 0), (0, 0, "shut"), (0, 0)]], "Grr", 20.0)[1] == [1]
+        assert self.run([[(0, 0, "gives up"), (0, 0)]], "Grr", 20.0)[1] == [2], "who finds no gap is helped by a protected green"
+        assert self.run([[(0, 1, "gives up"), (0, 1)]], "rgr", 20.0)[1] == [0], "but not by another permissive one"
+
+    def test_a_permissive_green_waits_for_a_gap(self):
+        # the left turn needs 4 s; the main road passes at 3 and 5; a second behind the last of them it goes, 6 s late
+        assert self.run([[(3, 0), (5, 0)], [(0, 1)]], "Ggr", 20.0) == (6.0, [2, 1], [5.0, 6.0])
+        # nobody within 4 s: it goes at once
+        assert self.run([[(4, 0), (5, 0)], [(0, 1)]], "Ggr", 20.0) == (0 + (6 - 5) * 2, [2, 1], [6.0, 0.0])
+        # the main road is on red
+        assert self.run([[(0, 0), (0, 0)], [(0, 1)]], "rgr", 20.0) == (0.0, [0, 1], [-100.0, 0.0])
+
+    def test_who_finds_no_gap_holds_up_those_behind(self):
+        main = [(k, 0) for k in (1, 3, 5, 7, 9)]
+        assert self.run([main, [(0, 1), (0, 2)]], "GgG", 7.0) == (0.0, [4, 0], [7.0, -100.0])
+
+    def test_unless_it_may_wait_inside_and_leave_at_the_end(self):
+        main = [(k, 0) for k in (1, 3, 5, 7, 9)]
+        # the left turn moves up at 0 and leaves 2 s after the end of green; the one behind it follows at 2
+        assert self.run([main, [(0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (9 + 2, [4, 2], [7.0, 2.0])
+        # there is room for one
+        assert self.run([main, [(0, 1, "inside"), (0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (9.0, [4, 1], [7.0, 0.0])
+
+    def test_or_goes_from_there_when_the_gap_comes(self):
+        assert self.run([[(1, 0)], [(0, 1, "inside"), (0, 1, "inside")]], "Ggr", 20.0) == (2 + 2, [1, 2], [1.0, 2.0])
+
+    def test_who_is_blocked_on_green_has_right_of_way_all_the_same(self):
+        assert self.run([[(0, 0, "blocked")], [(0, 1)]], "Ggr", 20.0)[1] == [0, 0]
+        assert self.run([[(0, 0, "blocked")], [(0, 1)]], "rgr", 20.0)[1] == [0, 1]
+
+    def test_those_who_went_just_now_are_let_by(self):
+        # the last of the main road leaves at 4 (it is no more in sight then); the left turn, there at 4.5, follows at 5
+        assert self.run([[(4, 0)], [(4.5, 1)]], "Ggr", 20.0) == (0.5 + 0.5, [1, 1], [4.0, 5.0])
+
+
+class TestTables:
+    def net(self):
+        """West (0) with a left turn (1) from a lane of its own, a crossing (2), south (3); then, beyond a short lane, a signal for it (4) alone."""
+        lanes = [("w_0", 200, 13), ("w_1", 150, 12), ("walk", 8, 2), ("walked", 8, 2), ("s_0", 60, 10), ("mid_0", 59, 11), ("out_0", 60, 14)]
+        links = [
+            ("w_0", "mid_0", 0, "s", 20, 13, 1), ("w_1", "out_0", 1, "l", 20, 8, 2), ("walk", "walked", 2, "c", 8, 1, 0),
+            ("s_0", "mid_0", 3, "r", 31, 10, 1), ("mid_0", "out_0", 4, "s", 4, 10, 1), ("out_0", "w_0", -1, "s", 4, 10, 1),
+        ]  # fmt: skip
+        one = junction("one", 0, ["Ggrr", "rrGG"], [(0, 2), (0, 3), (1, 3)], [(1, 3)])
+        return network(lanes, links, [one, junction("two", 4, ["G"])])
+
+    def test_hold_the_network_and_its_times(self):
+        net = self.net()
+        times = timing(net, least=[5, 6, 7, 8, 9], yellow=[3, 3.5, 0, 4, 3], clearance=[0.5, 1, 5, 0, 1])
+        t = tables(net, times, StageTable(net, times, every=True))
+        plain = {name: getattr(t, name).tolist() for name in t._fields if name not in ("stages", "lit", "green")}
+        assert plain == {
+            "first": [0, 4, 5],
+            "col_ptr": [0, 5, 6],
+            "stage_ptr": [0, len(t.stages) - 1, len(t.stages)],
+            "own": [2, 1],
+            "narrow": [True, False],
+            "intergreen": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [3.5, 0, 0, 0, 0], [3.5, 4.5, 0, 0, 0], [0, 0, 0, 0, 0]],
+            "yields": [
+                [False] * 5, [False, False, False, True, False], [False] * 5, [False] * 5, [False, False, False, True, False],
+                [False] * 5,
+            ],
+            "least": [5, 6, 7, 8, 9],
+            "yellow": [3, 3.5, 0, 4, 3],
+            "lane_ptr": [0, 3, 4],
+            "lane_limit": [13, 12, 10, 11],
+            "lane_own": [200, 150, 60, 59],
+            "lane_id": [0, 1, 4, 5],
+            "lane_street": [0, 0, 2, 3, 4, 5, 6],
+            "approach": [0, 1, -1, -1, 2, 3, -1],
+            "link_group": [0, 1, 2, 3, 4, -1],
+            "link_column": [0, 1, 2, 3, 0, -1],
+            "link_inside": [-1, 4, -1, -1, -1, -1],
+            "link_to": [5, 6, 3, 5, 6, 0],
+            "link_before": [5.0, pytest.approx(math.sqrt(15)), pytest.approx(0.5 + 12.75), pytest.approx(6.1), 3.0, 3.0],
+            "lane_length": [200, 150, 8, 8, 60, 59, 60],
+            "holds": list(HOLDS_S),
+            "lengths": list(LENGTHS_S),
+        }  # fmt: skip
+
+    def test_who_waits_inside_goes_when_those_stop_to_whom_he_gives_way(self):
+        net = self.net()
+        t = tables(net, timing(net), StageTable(net, timing(net), every=True))
+        assert [letters(row) for row in t.stages[:2]] == ["GgrrG", "rrGGg"]
+        assert letters(t.stages[-1]) == "Grrrr"
+
+    def test_a_junction_is_narrow_before_a_lane_under_sixty_metres(self):
+        net = self.net()
+        assert [narrow(net, j) for j in net.junctions] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("length", "speed", "places", "seconds"),
+    [(20, 13, 1, 5.0), (20, 13, 0, 5.0), (22, 8, 2, 4.0), (22, 8, 3, 4.0), (31, 10, 1, 6.1), (62, 10, 2, 6.1), (75, 10, 1, 10.5), (4, 13, 1, 3.0)],
+)
+def test_the_time_to_cross_from_standstill_at_two_metres_a_second_squared(length, speed, places, seconds):
+    # up to 10 m/s it takes 5 s and 25 m; who waits inside has half of the way behind him; 5 m until the rear is clear
+    link = Link("J", 0, 0, 1, 0, "s", float(length), float(speed), Kind.VEHICLE, tuple("abc"[:places]))
+    assert crossing_s(link) == pytest.approx(seconds)
+
+
+def test_rows_become_words_of_bits():
+    rows = np.zeros((3, 66), bool)
+    rows[0, [0, 3]] = rows[1, [63, 64]] = rows[2, 65] = True
+    assert as_bits(rows).tolist() == [[9, 0], [1 << 63, 1], [0, 2]]
+    assert as_bits(np.ones((1, 64), bool)).tolist() == [[(1 << 64) - 1]]
+    assert as_bits(np.ones((2, 1), bool)).tolist() == [[1], [1]]
+
+
+def test_vehicles_are_sorted_lane_by_lane_nearest_first():
+    net = pair()
+    t = tables(net, timing(net), StageTable(net, timing(net), every=True))
+    # lanes a, b, c, d, e are places 0 to 4; o leads to no signal; link 6 is under none; -1 is unknown
+    rows = [(3, 9.0, 0), (0, 8.0, 0), (1, 2.0, 0), (6, 1.0, 0), (-1, 1.0, 0), (0, 5.0, 0), (5, 7.0, 0), (3, 9.0, 0), (0, 9.0, 0), (3, -1.0, 0)]
+    v = observed(net, 0.0, rows, "rrrrr").vehicles
+    ptr, order = kernel.sort_by_lane(t, v.lane, v.link, v.distance_m)
+    assert ptr.tolist() == [0, 4, 4, 7, 7, 8]
+    assert order[:8].tolist() == [2, 5, 1, 8, 9, 0, 7, 6]
+    lane = v.lane.copy()
+    lane[2], lane[9] = -1, net.lane_index["x"]  # a link, but no lane, or one that ends at no stop line
+    ptr, order = kernel.sort_by_lane(t, lane, v.link, v.distance_m)
+    assert ptr.tolist() == [0, 3, 3, 5, 5, 6]
+    assert order[:6].tolist() == [5, 1, 8, 0, 7, 6]
+    none = observed(net, 0.0, [], "rrrrr").vehicles
+    assert kernel.sort_by_lane(t, none.lane, none.link, none.distance_m)[0].tolist() == [0] * 6
+
+
+class TestFill:
+    """Lane in (40 m) and far (200 m) before a junction with exits of 20, 60 and 100 m; links 0 to 2 from in to tiny, edge, long; 3 from far to long,
+    4 from far to the left, where one waits inside; 5 from in to the left."""
+
+    def setup_method(self):
+        lanes = [("in", 40, 10), ("far", 200, 10), ("tiny", 20, 10), ("edge", 60, 10), ("long", 100, 10)]
+        links = [
+            ("in", "tiny", 0, "s", 20, 10, 1), ("in", "edge", 0, "s", 20, 10, 1), ("in", "long", 0, "s", 20, 10, 1), ("far", "long", 1, "s", 20, 10, 1),
+            ("far", "long", 2, "l", 30, 10, 2), ("in", "long", 3, "l", 30, 10, 2),
+        ]  # fmt: skip
+        self.network = network(lanes, links, [junction("J", 0, ["GrrG", "rGGr"], [(0, 1)])])
+        self.flat = tables(self.network, timing(self.network), StageTable(self.network, timing(self.network), every=True))
+
+    def fill(self, rows, shown="GGGG", shown_for=60.0, room=None, behind=0.0, street=0.0, lane=None):
+        net = self.network
+        seen = observed(net, 0.0, rows, shown, shown_for, room=room)
+        v, q = seen.vehicles, np.full((7, len(rows) + 1), 99.0)
+        place = (0 if net.links[rows[0][0]].from_lane == 0 else 1) if lane is None else lane
+        end = kernel.fill_lane(
+            q, self.flat, np.array(PLAIN), place, 0, np.arange(len(rows)), v.distance_m, v.speed_mps, v.waiting_s, v.link, seen.shown, seen.shown_for_s,
+            seen.room_m, behind, street,
+        )  # fmt: skip
+        assert (q[:, end:] == 99.0).all()
+        self.room = seen.room_m
+        return q[:, :end]
+
+    def test_each_vehicle_with_its_time_its_column_and_the_gap_that_it_needs(self):
+        q = self.fill([(3, 16.0, 0.0), (4, 36.0, 6.0), (3, 100.0, 10.0)])
+        assert q[queue.ETA].tolist() == pytest.approx([4.0, 4.0, 10.0])
+        assert q[queue.COLUMN].tolist() == [1, 2, 1]
+        assert q[queue.STILL].tolist() == [1, 0, 0]
+        assert q[queue.WEIGHT].tolist() == [1, 1, 1]
+        assert q[queue.CLOSED].tolist() == [0, 0, 0]
+        assert q[queue.INSIDE].tolist() == [0, 1, 0]
+        assert q[queue.BEFORE].tolist() == pytest.approx([5.0, math.sqrt(20), 5.0])
+
+    @pytest.mark.parametrize(("speed", "still"), [(4.9, 1), (5.0, 0)])
+    def test_who_crawls_has_stopped_already(self, speed, still):
+        assert self.fill([(3, 50.0, speed)])[queue.STILL].tolist() == [still]
+
+    @pytest.mark.parametrize(
+        ("last", "speed", "weight"),
+        [
+            # the tail is 7.5 m behind the last who stands; half the lane counts as nothing, all of it as full; 4 are kept out behind 2
+            (92.5, 0.0, 1.0), (142.5, 0.0, 1 + 0.5 * 0.5 * (1 + 4 / 2)), (192.5, 0.0, 1 + 0.5 * (1 + 4 / 2)), (199.0, 0.0, 1 + 0.5 * (1 + 4 / 2)),
+            (142.5, 1.9, 1 + 0.5 * 0.5 * (1 + 4 / 2)), (142.5, 2.0, 1.0),
+        ],
+    )  # fmt: skip
+    def test_a_queue_that_fills_its_lane_weighs_the_more_the_more_are_kept_out(self, last, speed, weight):
+        q = self.fill([(3, 20.0, 0.0), (3, last, speed)], behind=4.0)
+        assert q[queue.WEIGHT].tolist() == pytest.approx([weight, weight])
+
+    @pytest.mark.parametrize(
+        ("row", "shown", "shown_for", "closed"),
+        [
+            ((3, 14.9, 0.0, 7.1), "rGrr", 10.1, 2), ((3, 14.9, 0.0, 7.0), "rGrr", 10.1, 0), ((3, 14.9, 0.0, 7.1), "rGrr", 10.0, 0),
+            ((3, 14.9, 0.0, 7.1), "rgrr", 10.1, 0), ((3, 15.0, 0.0, 7.1), "rGrr", 10.1, 0), ((3, 14.9, 0.0, 7.1), "Gr" + "rr", 10.1, 0),
+            ((3, 14.9, 0.0, 32.1), "rrrr", 60.0, 1), ((3, 14.9, 0.0, 32.0), "rrrr", 60.0, 0), ((3, 15.0, 0.0, 32.1), "rrrr", 60.0, 0),
+            ((3, 14.9, 0.0, 32.1), "rgrr", 60.0, 1), ((3, 14.9, 0.0, 32.1), "rGrr", 5.0, 1), ((3, 14.9, 0.0, 32.1), "rGrr", 60.0, 2),
+        ],
+    )  # fmt: skip
+    def test_the_first_that_stands_too_long_on_green_is_blocked_and_on_any_other_light_finds_no_gap(self, row, shown, shown_for, closed):
+        assert self.fill([row], shown, shown_for)[queue.CLOSED].tolist() == [closed]
+        assert self.fill([(3, 1.0, 0.0, 0.0), row], shown, shown_for)[queue.CLOSED].tolist() == [0, 0], "only the first is looked at"
+
+    @pytest.mark.parametrize(
+        ("link", "room", "closed"),
+        [
+            (2, {"long": 14.9}, 2), (2, {"long": 15.0}, 0), (1, {"edge": 14.9}, 2), (1, {"edge": 15.0}, 0), (0, {"tiny": 11.9}, 3), (0, {"tiny": 12.0}, 0),
+            (0, {"long": 0.0, "edge": 0.0}, 0),
+        ],
+    )  # fmt: skip
+    def test_a_link_into_a_lane_without_room_is_closed_and_does_harm_where_that_is_short(self, link, room, closed):
+        # 15 m, or six tenths of a lane of 20 m
+        assert self.fill([(link, 5.0, 0.0)], room=room)[queue.CLOSED].tolist() == [closed]
+
+    def test_each_takes_its_part_of_the_room_of_a_short_lane(self):
+        q = self.fill([(0, 5.0, 0.0), (1, 10.0, 0.0), (0, 15.0, 0.0), (0, 20.0, 0.0)], room={"tiny": 19.6, "edge": 40.0, "long": 40.0})
+        assert q[queue.CLOSED].tolist() == [0, 0, 0, 3]  # 19.6, 12.1 and 4.6 m
+        assert self.room.tolist() == pytest.approx([math.inf, math.inf, 19.6 - 22.5, 40.0, 40.0])
+        self.fill([(0, 5.0, 0.0)], room={"tiny": 20.0})
+        assert self.room[2] == 20.0, "the whole of it is free: nobody is near"
+        self.fill([(0, 5.0, 0.0)])
+        assert self.room[2] == math.inf
+
+    @pytest.mark.parametrize(
+        ("row", "weight", "closed"),
+        [
+            ((4, -1.0, 0.0, 5.0), 1.0, 0), ((4, -1.0, 0.0, 7.0), 1.0, 0), ((4, -1.0, 0.0, 7.1), 1.0, 1),
+            ((5, -1.0, 0.0, 16.0), 1 + 0.5 * (1 + 6) + 0.5, 1),  # behind it is a lane of 40 m, with 6 on their way to its street
+        ],
+    )  # fmt: skip
+    def test_who_waits_inside_is_in_the_column_for_it(self, row, weight, closed):
+        q = self.fill([row], behind=3.0, street=6.0)
+        assert q[:, 0].tolist() == pytest.approx([0.0, {4: 4, 5: 5}[row[0]], 1.0, weight, closed, 0.0, math.sqrt(20)])
+
+    def test_a_lane_of_sixty_metres_is_not_short(self):
+        flat = self.flat
+        self.flat = flat._replace(lane_own=np.array([60.0, 200.0]))
+        assert self.fill([(5, -1.0, 0.0, 16.0)], street=6.0)[queue.WEIGHT].tolist() == [1.0]
+
+    def test_who_is_inside_but_does_not_wait_for_a_gap_is_gone(self):
+        assert self.fill([(4, -1.0, 5.0)]).shape == (7, 0), "it moves"
+        assert self.fill([(3, -1.0, 0.0)]).shape == (7, 0), "there is no place to wait"
+        assert self.fill([(4, -1.0, 4.9), (3, 5.0, 0.0)])[queue.COLUMN].tolist() == [4, 1]
+
+
+def test_the_last_changes_of_each_group_are_noted():
+    lit, began, ended = np.array([True, False, True, False]), np.array([1.0, 2.0, 3.0, 4.0]), np.array([5.0, 6.0, 7.0, 8.0])
+    given = [x.copy() for x in (lit, began, ended)]
+    now = kernel.note_changes(100.0, colours("ygGr"), np.array([9.0, 8.0, 7.0, 6.0]), lit, began, ended)
+    assert [x.tolist() for x in now] == [[False, True, True, False], [1.0, 92.0, 3.0, 4.0], [91.0, 6.0, 7.0, 8.0]]
+    assert [x.tolist() for x in (lit, began, ended)] == [x.tolist() for x in given]
+
+
+class TestDecisions:
+    def step(self, rows=(), shown="GrrGr", target=(0, 0), net=None, state=None, at_s=500.0, times=None, **more):
+        net = net or pair()
+        one = Planner(net, times or timing(net))
+        seen = observed(net, at_s, rows, shown, **more)
+        if state is None:
+            past = np.full(len(net.groups), at_s - 100.0)
+            state = PlannerState(np.array(target, np.int32), colours(shown), past, past, colours(shown) >= 3)
+        proposal, after = one.step(seen, state)
+        assert (proposal.at_s, proposal.controller, proposal.confidence.tolist()) == (at_s, "planner", [1.0] * len(net.junctions))
+        assert after.shown is seen.shown
+        self.after = after
+        return letters(proposal.wanted)
+
+    def test_it_starts_as_if_nothing_had_changed_for_long(self):
+        net = pair()
+        seen = observed(net, 50.0, [], "GgryG")
+        state = Planner(net, timing(net)).start(seen)
+        assert state.target.tolist() == [0, 0]
+        assert state.shown is seen.shown
+        assert state.began_s.tolist() == state.ended_s.tolist() == [-950.0] * 5
+        assert state.lit.tolist() == [True, True, False, False, True]
+
+    def test_nobody_there_nothing_changes(self):
+        assert self.step() == "GrrGr"
+        assert self.step(shown="rrGrG", target=(2, 1)) == "rrGrG"
+
+    def test_who_waits_is_served_and_who_has_green_already_is_no_reason_to_change(self):
+        assert self.step([(2, 5.0, 0.0, 10.0)]) == "rGrGr"
+        assert self.step([(3, 5.0, 0.0, 10.0), (5, 5.0, 0.0, 10.0)]) == "rrGrG"
+        assert self.step([(0, 5.0, 0.0, 1.0), (4, 5.0, 0.0, 1.0)]) == "GrrGr"
+
+    def test_who_waits_on_foot_is_served(self):
+        assert self.step(persons={1: 1}) == "rGrGr"
+        assert self.step(persons={2: 1, 4: 2}) == "rrGrG"
+        assert self.step(persons={0: 5, 3: 1}) == "GrrGr"
+        assert self.step([(0, 30.0, 10.0)], persons={1: 9}) == "rGrGr", "nine on foot outweigh one that must stop"
+        assert self.step([(0, d, 10.0) for d in (5.0, 25.0, 45.0)], persons={1: 1}) == "GrrGr", "one waits until three are through"
+
+    def test_a_green_does_not_help_who_finds_the_exit_full(self):
+        rows = [(2, 5.0, 0.0, 5.0), (2, 12.5, 0.0, 5.0), (2, 20.0, 0.0, 5.0), (3, 5.0, 0.0, 5.0)]
+        assert self.step(rows) == "rGrGr"
+        assert self.step(rows, room={"y": 14.0}) == "rrGGr", "y is 120 m long: 15 m are needed"
+        assert self.step(rows, room={"y": 15.0}) == "rGrGr"
+
+    def test_who_waits_inside_goes_before_those_start_again_to_whom_it_gives_way(self):
+        lanes = [("a", 200, 10), ("b", 200, 10), ("c", 200, 10), ("x", 200, 10)]
+        links = [("a", "x", 0, "s", 20, 10, 1), ("b", "x", 1, "l", 20, 8, 2), ("c", "x", 2, "s", 20, 10, 1)]
+        net = network(lanes, links, [junction("J", 0, ["Ggr", "rrG"], [(0, 1), (0, 2), (1, 2)], [(1, 0)])])
+        opposite = [(0, 5.0 + 20 * k, 10.0) for k in range(2)]
+        waits = (1, -2.0, 0.0, 30.0)
+        assert self.step([*opposite], "Ggr", (0,), net) == "Ggr"
+        assert self.step([*opposite, (1, -2.0, 6.0)], "Ggr", (0,), net) == "Ggr", "it moves: it is through"
+        assert self.step([waits], "Ggr", (0,), net) != "Ggr", "on permissive green it stands since 30 s: it finds no gap"
+        assert self.step([(1, -2.0, 0.0, 3.0)], "Ggr", (0,), net) == "Ggr", "nobody comes: it goes by itself"
+
+    def test_a_green_short_of_its_least_is_kept_but_the_aim_is_another(self):
+        assert self.step([(2, 5.0, 0.0, 10.0)], shown_for=4.0) == "GrrGr"
+        assert self.after.target.tolist() == [0, 0], "it is not even looked at: nothing can end yet"
+
+    def test_it_knows_when_each_green_began_and_ended(self):
+        before = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+        state = PlannerState(np.array([1, 0], np.int32), colours("GrrGr"), before, before + 10.0, colours("GrrGr") >= 3)
+        self.step(shown="rGrGr", state=state, shown_for=[30.0, 20.0, 9.0, 9.0, 9.0])
+        assert self.after.began_s.tolist() == [1.0, 480.0, 3.0, 4.0, 5.0]
+        assert self.after.ended_s.tolist() == [470.0, 12.0, 13.0, 14.0, 15.0]
+        assert self.after.lit.tolist() == [False, True, False, True, False]
+
+    def test_the_same_signals_as_before_are_not_looked_at_again(self):
+        net = pair()
+        one = Planner(net, timing(net))
+        seen = observed(net, 500.0, [], "GrrGr")
+        state = one.start(seen)
+        after = one.step(seen, state)[1]
+        assert after.began_s is state.began_s
+        assert after.ended_s is state.ended_s
+        assert after.lit is state.lit
+
+    @pytest.mark.parametrize(("began", "wanted"), [(460.0, "rGrGr"), (460.0 + 5e-7, "rGrGr"), (460.1, "rrrGr"), (499.0, "rrrGr")])
+    def test_a_group_is_not_begun_again_within_the_shortest_cycle(self, began, wanted):
+        net = pair()
+        past = np.array([470.0, began, 300.0, 490.0, 300.0])
+        state = PlannerState(np.array([1, 0], np.int32), colours("GrrGr"), past, past, colours("GrrGr") >= 3)
+        assert self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net, min_cycle_s=40.0)) == wanted
+        assert self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net)) == "rGrGr", "where there is a shortest cycle"
+
+    def test_with_guessed_links_it_keeps_to_the_stages_of_the_programme(self):
+        lanes = [("a", 200, 10), ("b", 200, 10), ("c", 200, 10), ("x", 200, 10)]
+        net = network(lanes, [(n, "x", g, "s", 20, 10, 1) for g, n in enumerate("abc")], [junction("J", 0, ["Grr", "rGr", "rrG"], [(0, 1), (0, 2)])])
+        rows = [(1, 5.0, 0.0, 9.0), (2, 5.0, 0.0, 9.0)]
+        assert self.step(rows, "Grr", (0,), net) == "rGG"
+        assert self.step(rows, "Grr", (0,), net, known=False) in ("rGr", "rrG")
