@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -16,6 +16,7 @@ from headway.analytics.violations import Hotspot, Span, Trend, ViolationSummary
 from headway.api.problems import ProblemError, responses
 from headway.api.questions import answered
 from headway.api.security import Role, need
+from headway.api.streaming import Endless
 from headway.engine.cameras import CameraService
 from headway.sensing import CalibrationError, SensingError
 from headway.store.upkeep import erase_violations
@@ -27,7 +28,7 @@ Name = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=
 Device = Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Rule = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z_]+$")]
 When = Annotated[AwareDatetime | None, Query(examples=["2026-11-21T00:00:00Z"])]
-OK, FOUND, CHANGE = responses(401, 403, 503), responses(401, 403, 404, 503), responses(401, 403, 404, 409, 422, 503)
+OK, FOUND, CHANGE = responses(401, 403, 503), responses(401, 403, 404, 422, 503), responses(401, 403, 404, 409, 422, 503)
 ADDRESS = r"^((rtsp|rtsps|http|https)://[^\s]+|[A-Za-z0-9_][A-Za-z0-9_./ -]*)$"
 
 
@@ -52,7 +53,7 @@ class StreamIn(BaseModel):
     start: bool = True
 
 
-class SignalIn(BaseModel):
+class ColourIn(BaseModel):
     """What a signal group shows from a moment on (seconds since 1970 for a live camera, else of the stream): 1 red, 2 yellow, 3 or 4 green."""
 
     model_config = ConfigDict(extra="forbid")
@@ -156,7 +157,7 @@ def set_site(service: Cameras, of: Stream, site: dict[str, Any]) -> DoneOut:
 
 
 @router.post("/streams/{stream_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])
-def signals(of: Stream, told: Annotated[list[SignalIn], Field(max_length=1000)]) -> DoneOut:
+def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)]) -> DoneOut:
     """What the signals before this camera show, so that who drives on red is known."""
     with of.lock:
         for change in sorted(told, key=lambda c: c.at_s):
@@ -164,13 +165,16 @@ def signals(of: Stream, told: Annotated[list[SignalIn], Field(max_length=1000)])
     return DoneOut(detail=f"{len(told)} taken")
 
 
-@router.get("/streams/{stream_id}/view", responses={200: {"content": {"multipart/x-mixed-replace": {"schema": {"type": "string"}}}}, **FOUND})
-async def view(request: Request, of: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0) -> StreamingResponse:
+@router.get(
+    "/streams/{stream_id}/view", response_class=StreamingResponse,
+    responses={200: {"content": {"multipart/x-mixed-replace": {"schema": {"type": "string"}}}}, **FOUND},
+)  # fmt: skip
+async def view(request: Request, of: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0) -> Endless:
     """The live picture with what was found on it, as MJPEG; `frames`: how many, 0 for ever."""
-    return StreamingResponse(_pictures(of, frames), media_type="multipart/x-mixed-replace; boundary=frame", headers={"Cache-Control": "no-store"})
+    return Endless(_pictures(of, frames), "multipart/x-mixed-replace; boundary=frame", {"Cache-Control": "no-store"})
 
 
-async def _pictures(of: Any, frames: int) -> AsyncIterator[bytes]:
+async def _pictures(of: Any, frames: int) -> AsyncGenerator[bytes, None]:
     of.viewers += 1
     sent, last, silent_since = 0, 0, time.monotonic()
     try:

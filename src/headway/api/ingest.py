@@ -188,6 +188,7 @@ BATCH = {
 @router.post(
     "/simulation",
     status_code=201,
+    response_model=Taken,
     openapi_extra=SCHEMA,
     responses={200: {"model": Taken}, 202: {"model": Taken}, **responses(401, 403, 413, 422, 503)},
 )

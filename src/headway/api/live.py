@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
@@ -14,6 +14,7 @@ from headway.api.hub import TOPICS, Client, Hub
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Role, identify, need
 from headway.api.sockets import DELIVER
+from headway.api.streaming import Endless
 
 router = APIRouter(tags=["streams"])
 May = Depends(need(Role.VIEWER))
@@ -93,19 +94,19 @@ async def alerts(socket: WebSocket) -> None:
 async def events(
     request: Request, topic: str, street: Annotated[str, Query(max_length=64)] = "", kinds: Annotated[str, Query(max_length=512)] = "",
     form: Annotated[Form, Query(alias="format")] = "dashboard", compress: bool = False, last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
-) -> StreamingResponse:  # fmt: skip
+) -> Endless:  # fmt: skip
     """The same as Server-Sent Events; after a break a browser goes on from its `Last-Event-ID`."""
     if topic not in TOPICS:
         raise ProblemError(404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
     given = request.headers.get("last-event-id", "")
     client, hub = client_of(topic, street, kinds, form, compress), request.app.state.hub
-    return StreamingResponse(
+    return Endless(
         _sse(hub, client, int(given) if given.isdigit() and len(given) < 20 else last_id), media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )  # fmt: skip
 
 
-async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncIterator[bytes]:
+async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncGenerator[bytes, None]:
     hub.join(client, last_id)
     try:
         yield b"retry: 2000\n\n"

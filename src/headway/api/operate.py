@@ -18,7 +18,7 @@ from headway.safety import Order, Override
 router = APIRouter(prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))])  # before anything is looked up
 Name = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9-]+$", examples=["headway"])]
 Controller = Literal["fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"]
-OK, FOUND, ORDER = responses(401, 403), responses(401, 403, 404), responses(401, 403, 404, 422, 503)
+OK, FOUND, ORDER = responses(401, 403), responses(401, 403, 404, 422), responses(401, 403, 404, 422, 503)
 
 
 class _Order(BaseModel):
@@ -109,7 +109,7 @@ def told(live: Live) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.get("/engine/state", responses=FOUND)
+@router.get("/engine/state", responses=responses(401, 403, 404))
 def state(request: Request) -> list[dict[str, Any]]:
     """All streets."""
     return [told(live) for live in service(request).streets.values()]
@@ -140,7 +140,7 @@ def alerts(live: Street) -> list[dict[str, Any]]:
     return list(live.alerts.values())
 
 
-@router.get("/engine/streets/{name}/map", responses=responses(401, 403, 404))
+@router.get("/engine/streets/{name}/map", responses=FOUND)
 def shapes(live: Street) -> dict[str, Any]:
     """What a map is drawn from: lanes (width m, points), junctions' outlines, signal heads (x, y, direction, junction number)."""
     found, network = read_shapes(live.network), live.network

@@ -1,0 +1,109 @@
+"""The OpenAPI document against `contract.txt`: every route, its statuses, its parameters and its bodies with their bounds.
+
+A change of the contract is made knowingly: change the file by hand, and tell the users of the API.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from headway import __version__
+from headway.api import create_app
+from headway.api.app import ApiSettings
+from headway.api.ingest import EXAMPLE
+from headway.store import Database
+
+CONTRACT = Path(__file__).with_name("contract.txt")
+BOUNDS = (
+    ("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"), ("minLength", "length >="), ("maxLength", "length <="),
+    ("minItems", "items >="), ("maxItems", "items <="), ("maxProperties", "properties <="), ("pattern", "like"),
+)  # fmt: skip
+
+
+def kind(schema):
+    """A schema in one line."""
+    if "$ref" in schema:
+        return schema["$ref"].rsplit("/", 1)[1]
+    if "anyOf" in schema:
+        return " or ".join(kind(s) for s in schema["anyOf"])
+    name = schema.get("format") or schema.get("type", "any")
+    if "enum" in schema or "const" in schema:
+        name = "|".join(str(v) for v in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        name = f"list of {kind(schema.get('items', {}))}"
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        name = f"map of {kind(schema['additionalProperties'])}"
+        if "propertyNames" in schema:
+            name += f" by {kind(schema['propertyNames'] | {'type': 'name'})}"
+    for pattern, value in schema.get("patternProperties", {}).items():
+        name = f"map of {kind(value)} by names like {pattern}"
+    return " ".join([name, *(f"{sign} {schema[word]}" for word, sign in BOUNDS if word in schema)])
+
+
+def field(name, schema, required):
+    default = f" = {schema['default']!r}" if "default" in schema else ""
+    return f"    {name}{'' if required else '?'}: {kind(schema)}{default}"
+
+
+def contract(document):
+    """The document in lines."""
+    lines = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            lines.append(f"{method.upper()} {path} -> {' '.join(sorted(operation['responses']))}")
+            lines += [field(p["name"], p["schema"], p["required"]) for p in operation.get("parameters", ())]
+            if body := operation.get("requestBody"):
+                assert body["required"]
+                lines += [f"    body: {kind(c['schema'])}" for c in body["content"].values()]
+            for status, answer in sorted(operation["responses"].items()):
+                for media, content in answer.get("content", {}).items():
+                    if media != "application/problem+json":
+                        lines.append(f"    {status}: {media} {kind(content['schema'])}")
+                    else:
+                        assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        lines.append(f"{name}{'' if schema.get('additionalProperties', True) else ' (nothing else)'}")
+        lines += [field(f, s, f in schema.get("required", ())) for f, s in schema.get("properties", {}).items()]
+    return lines
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """Without a record: its document alone is looked at."""
+    nowhere = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    return create_app(ApiSettings(tmp_path_factory.mktemp("document")), Database(nowhere, ""))
+
+
+def test_the_document_says_what_the_contract_says(app):
+    assert contract(app.openapi()) == CONTRACT.read_text().splitlines()
+    assert app.openapi() is app.openapi()  # made once
+
+
+def test_the_document_names_the_product(app):
+    assert (app.openapi()["info"]["title"], app.openapi()["info"]["version"]) == ("Headway", __version__)
+
+
+def test_pages_are_no_part_of_the_document_and_it_is_shown_in_one_form(app):
+    paths = {getattr(route, "path", "") for route in app.routes}
+    assert {"/docs", "/openapi.json", "/", "/static"} <= paths
+    assert "/redoc" not in paths
+    assert "/" not in app.openapi()["paths"]
+
+
+def test_the_example_of_a_record_is_one_that_could_be(app):
+    """Twenty past eleven at night at one junction: 78 cars from the north, of which 35 crossed, 104 vehicles over all approaches."""
+    (shown,) = app.openapi()["components"]["schemas"]["RecordIn"]["examples"]
+    assert shown == EXAMPLE == {
+        "simulation_id": "SIM_20250910_001", "timestamp": "2025-09-10T23:20:00Z", "intersection_id": "INT_001",
+        "signals": [{
+            "direction": "north", "vehicle_counts": {"car": 78, "bus": 0, "truck": 0, "bike": 0, "rickshaw": 0}, "emergency_vehicle_present": False,
+            "signal_status": "GREEN", "signal_timer": 18, "vehicles_crossed": 35, "avg_wait_time": 12.5, "green_time_allocated": 20,
+        }],
+        "metrics": {
+            "total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87, "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8,
+            "emergency_overrides": 0,
+        },
+    }  # fmt: skip

@@ -1,0 +1,313 @@
+"""The doors of the live streams on a real server: who may listen, to what, in which form; heartbeats, resumption, and how it ends."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import time
+import zlib
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from headway.api import hub as rooms
+from headway.api.security import Role
+
+
+def until(holds, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert holds()
+
+
+def clients(service, topic):
+    return service.app.state.hub.statistics()[topic]["clients"]
+
+
+@contextlib.contextmanager
+def socket(service, topic="alerts", compression=None, **query):
+    """An open socket that the hub knows of."""
+    before = clients(service, topic)
+    words = httpx.QueryParams({"token": service.token("viewer")} | query)
+    with connect(f"{service.url.replace('http', 'ws')}/ws/{topic}?{words}", compression=compression) as found:
+        until(lambda: clients(service, topic) == before + 1)
+        yield found
+    until(lambda: clients(service, topic) == before)
+
+
+def closed(service, topic="alerts", headers=None, **query):
+    """(code, reason) of a socket that is closed before it is open: HTTP 403, or a close code."""
+    words = httpx.QueryParams(query)
+    try:
+        with connect(f"{service.url.replace('http', 'ws')}/ws/{topic}?{words}", additional_headers=headers) as found:
+            found.recv(timeout=5)
+    except ConnectionClosed as error:
+        return error.rcvd.code, error.rcvd.reason
+    except Exception as error:
+        return getattr(getattr(error, "response", None), "status_code", repr(error))
+    return "open"
+
+
+def take(one, n=1):
+    return [json.loads(one.recv(timeout=10)) for _ in range(n)]
+
+
+def numbers(messages):
+    return [m["data"]["n"] for m in messages]
+
+
+@pytest.fixture
+def joined(service, monkeypatch):
+    """The clients that have joined the hub since, in order."""
+    hub, found = service.app.state.hub, []
+    join = hub.join
+    monkeypatch.setattr(hub, "join", lambda client, last_id=0: found.append(client) or join(client, last_id))
+    return found
+
+
+@pytest.mark.parametrize("topic", ["realtime", "monitoring", "alerts"])
+def test_each_topic_has_its_door(service, topic):
+    others = [t for t in ("realtime", "monitoring", "alerts") if t != topic]
+    with socket(service, topic) as one:
+        for other in others:
+            service.app.state.hub.tell(other, "a", {"n": 0})
+        service.app.state.hub.tell(topic, "a", {"n": 1})
+        (message,) = take(one)
+    assert message == {"id": message["id"], "topic": topic, "street": "a", "data": {"n": 1}}
+
+
+@pytest.mark.parametrize(
+    "headers", [lambda s: {"Authorization": f"Bearer {s.token('viewer')}"}, lambda s: {"X-API-Key": s.app.state.keys.make("n", s.role)}]
+)
+def test_credentials_may_come_in_headers(service, headers):
+    service.role = Role.VIEWER
+    with connect(f"{service.url.replace('http', 'ws')}/ws/alerts", additional_headers=headers(service)) as one:
+        until(lambda: clients(service, "alerts") == 1)
+        service.app.state.hub.tell("alerts", "a", {"n": 1})
+        assert numbers(take(one)) == [1]
+    until(lambda: clients(service, "alerts") == 0)
+
+
+def test_who_is_not_known_or_asks_wrongly_is_not_let_in(service):
+    token = service.token("viewer")
+    assert closed(service) == 403
+    assert closed(service, token="x") == 403
+    assert closed(service, headers={"X-API-Key": "hw_1_x"}) == 403
+    assert closed(service, token=token, format="xml") == 403
+    assert closed(service, token=token, last_id="x") == 403
+    assert closed(service, token=token, last_id="-1") == 403
+    assert closed(service, token=token, last_id="1" * 20) == 403
+    assert clients(service, "alerts") == 0
+    for good in ({"last_id": "1" * 19}, {"format": "dashboard"}, {"format": "chart"}, {"format": "table"}):
+        with socket(service, **good):
+            pass
+
+
+def test_filters_are_those_of_the_query(service):
+    hub = service.app.state.hub
+    with (
+        socket(service, street="b") as street,
+        socket(service, kinds="safety.,alert.,,") as kinds,
+        socket(service, format="chart") as chart,
+        socket(service, format="table") as table,
+        socket(service, compress=1) as packed,
+        socket(service, compress="yes") as plain,
+    ):
+        text = "z" * 600
+        for n, (where, kind) in enumerate((("a", "safety.x"), ("b", "engine.y"), ("b", "alert.z"))):
+            hub.tell("alerts", where, {"kind": kind, "n": n, "text": text})
+        assert numbers(take(street, 2)) == [1, 2]
+        assert numbers(take(kinds, 2)) == [0, 2]
+        assert take(chart)[0]["data"] == {"x": None, "y": {"n": 0}}
+        assert take(table)[0]["data"] == {"columns": ["kind", "n", "text"], "rows": [["safety.x", 0, text]]}
+        (message,) = take(packed)
+        assert message["encoding"] == "zlib+base64"
+        assert json.loads(zlib.decompress(base64.b64decode(message["data"])))["n"] == 0
+        assert take(plain)[0]["data"]["text"] == text
+
+
+def test_filters_change_while_it_listens_and_a_faulty_wish_changes_nothing(service):
+    hub = service.app.state.hub
+    wrong = "street is a name, kinds a list of names"
+
+    def tell_all():
+        for n, (where, kind) in enumerate((("a", "safety.x"), ("b", "engine.y"), ("b", "safety.z"))):
+            hub.tell("alerts", where, {"kind": kind, "n": n})
+        hub.tell("alerts", "b", {"kind": "engine.last", "n": 9})
+
+    with socket(service, street="b", kinds="engine.") as one:
+        for wish, detail in (
+            ({"street": 7}, wrong), ({"kinds": "safety."}, wrong), ({"kinds": [1]}, wrong), ({"kinds": None}, wrong),
+            ([], "'list' object has no attribute 'get'"),
+        ):  # fmt: skip
+            one.send(json.dumps(wish))
+            assert take(one) == [{"topic": "error", "detail": detail}]
+        one.send("nonsense")
+        (error,) = take(one)
+        assert error["topic"] == "error"
+        assert error["detail"].startswith("Expecting value")
+        tell_all()
+        assert numbers(take(one, 2)) == [1, 9]
+        for wish, expected in (({"kinds": []}, [1, 2, 9]), ({"kinds": ["safety.", "engine.last"]}, [2, 9]), ({"street": ""}, [0, 2, 9])):
+            one.send(json.dumps(wish))
+            one.send("7")  # its answer tells that the wish is in force
+            assert take(one)[0]["topic"] == "error"
+            tell_all()
+            assert numbers(take(one, len(expected))) == expected
+
+
+def test_a_quiet_socket_hears_a_heartbeat(service, monkeypatch):
+    monkeypatch.setattr(rooms, "HEARTBEAT_S", 0.05)
+    with socket(service) as one:
+        assert one.recv(timeout=5) == '{"topic":"heartbeat"}'
+
+
+def test_after_a_break_it_goes_on_after_the_last_one(service):
+    hub = service.app.state.hub
+    with socket(service) as one:
+        for n in range(3):
+            hub.tell("alerts", "a", {"n": n})
+        sent = take(one, 3)
+    with socket(service, last_id=sent[0]["id"]) as again:
+        assert take(again, 2) == sent[1:]
+        hub.tell("alerts", "a", {"n": 3})
+        assert numbers(take(again)) == [3]
+
+
+def test_who_is_let_go_is_told_why(service, joined):
+    hub = service.app.state.hub
+    with connect(f"{service.url.replace('http', 'ws')}/ws/monitoring?token={service.token('viewer')}") as one:
+        until(lambda: clients(service, "monitoring") == 1)
+        (client,) = joined
+        client.ended = "too slow: " + "x" * 200
+        client.news.set()
+        hub.tell("monitoring", "b", {"n": 1})  # wakes the loop
+        with pytest.raises(ConnectionClosed) as end:
+            while True:
+                one.recv(timeout=10)
+    assert (end.value.rcvd.code, end.value.rcvd.reason) == (4408, ("too slow: " + "x" * 200)[:120])
+    until(lambda: clients(service, "monitoring") == 0)
+
+
+def test_frames_are_compressed_each_by_itself(service):
+    hub = service.app.state.hub
+    with socket(service, "realtime", compression="deflate") as one:
+        offered = one.response.headers["Sec-WebSocket-Extensions"]
+        assert {w.strip() for w in offered.split(";")} == {
+            "permessage-deflate",
+            "server_no_context_takeover",
+            "server_max_window_bits=12",
+            "client_max_window_bits=12",
+        }
+        for n in range(3):
+            hub.tell("realtime", "a", {"n": n, "text": "x" * 5000})
+        assert numbers(take(one, 3)) == [0, 1, 2]
+    with socket(service, "realtime") as one:
+        assert "Sec-WebSocket-Extensions" not in one.response.headers
+        hub.tell("realtime", "a", {"n": 3})
+        assert numbers(take(one)) == [3]
+
+
+def test_what_goes_to_all_is_written_without_waiting(service, joined):
+    hub = service.app.state.hub
+    with socket(service, "realtime") as one:
+        (client,) = joined
+        for n in range(200):
+            hub.tell("realtime", "a", {"n": n})
+        assert numbers(take(one, 200)) == list(range(200))
+        assert hub.statistics()["realtime"] == {"clients": 1, "sent": 200, "dropped": 0, "waiting": 0}
+    message = rooms.Message(1, b"{}")
+    assert client.deliver(message) is False  # the connection is gone
+
+
+@contextlib.contextmanager
+def events(service, topic="alerts", headers=None, **query):
+    """The answer and an iterator of the lines of an event stream."""
+    before = clients(service, topic) if topic in rooms.TOPICS else 0
+    words = {"Authorization": f"Bearer {service.token('viewer')}"} | (headers or {})
+    with httpx.stream("GET", f"{service.url}/stream/{topic}", params=query, headers=words, timeout=10) as answer:
+        lines = answer.iter_lines()
+        if answer.status_code == 200:
+            assert [next(lines), next(lines)] == ["retry: 2000", ""]
+            until(lambda: clients(service, topic) == before + 1)
+        yield answer, lines
+    if topic in rooms.TOPICS:
+        until(lambda: clients(service, topic) == before)
+
+
+def event(lines):
+    """(id, message) of the next event."""
+    number, data, end = next(lines), next(lines), next(lines)
+    assert (number[:4], data[:6], end) == ("id: ", "data: ", "")
+    return int(number[4:]), json.loads(data[6:])
+
+
+@pytest.mark.parametrize("topic", ["realtime", "monitoring", "alerts"])
+def test_events_are_sent_as_they_come(service, topic):
+    with events(service, topic) as (answer, lines):
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-accel-buffering"] == "no"
+        service.app.state.hub.tell(topic, "a", {"n": 1})
+        number, message = event(lines)
+    assert message == {"id": str(number), "topic": topic, "street": "a", "data": {"n": 1}}
+
+
+def test_events_take_the_same_query(service):
+    hub = service.app.state.hub
+    with (
+        events(service, street="b") as (_, street),
+        events(service, kinds="alert.,engine.") as (_, kinds),
+        events(service, format="chart", compress="true") as (_, chart),
+    ):
+        hub.tell("alerts", "a", {"kind": "alert.x", "n": 1} | {f"v{k}": k for k in range(100)})
+        hub.tell("alerts", "b", {"kind": "other", "n": 2})
+        assert event(street)[1]["data"]["n"] == 2
+        assert event(kinds)[1]["data"]["n"] == 1
+        packed = event(chart)[1]
+        assert packed["encoding"] == "zlib+base64"
+        assert json.loads(zlib.decompress(base64.b64decode(packed["data"])))["y"]["v99"] == 99
+
+
+def test_a_quiet_stream_says_that_it_is_still_there(service, monkeypatch):
+    monkeypatch.setattr(rooms, "HEARTBEAT_S", 0.05)
+    with events(service) as (_, lines):
+        assert [next(lines), next(lines)] == [": still here", ""]
+
+
+def test_events_go_on_after_the_last_id_of_header_or_query(service):
+    hub = service.app.state.hub
+    with events(service) as (_, lines):
+        sent = []
+        for n in range(100):
+            hub.tell("alerts", "a", {"n": n})
+            sent.append(event(lines))
+    first, tenth = sent[0][0], sent[9][0]
+    with events(service, headers={"Last-Event-ID": str(first)}, last_id=tenth) as (_, lines):
+        assert [event(lines) for _ in range(99)] == sent[1:]  # more than may wait of a slow client: all of it comes
+    for useless in ("x", "1" * 20, ""):
+        with events(service, headers={"Last-Event-ID": useless}, last_id=tenth) as (_, lines):
+            assert event(lines) == sent[10]
+    with events(service, headers={"Last-Event-ID": "9" * 19}, last_id=tenth) as (_, lines):
+        hub.tell("alerts", "a", {"n": 100})
+        assert event(lines)[1]["data"]["n"] == 100
+
+
+def test_a_stream_that_is_let_go_says_why(service, joined):
+    with events(service) as (_, lines):
+        (client,) = joined
+        client.ended = "too slow"
+        client.news.set()
+        service.app.state.hub.tell("alerts", "a", {"n": 1})
+        found = list(lines)
+    assert found[-3:] == ["event: dropped", "data: too slow", ""]
+
+
+def test_a_topic_that_is_none_is_a_problem(service):
+    with events(service, "weather") as (answer, _):
+        answer.read()
+        assert (answer.status_code, answer.json()["detail"]) == (404, "no stream 'weather'. There are: realtime, monitoring, alerts.")
