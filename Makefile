@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo vision test test-fast lint bench mutants lock clean
+.PHONY: demo vision test test-fast lint bench mutants package lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Headway needs Python 3.11 or newer; set PYTHON=/path/to/it')"
@@ -51,6 +51,10 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m bench $(ARGS)
+
+# The wheel, installed with its scenarios in an environment of its own, runs the demo in an empty folder.
+package: $(VENV)/.installed
+	.ci/package $(CURDIR)/$(BIN)/python
 
 # Small faults, one at a time: does a test notice? SEED=2 draws others; ROOMS="roads api"; COUNT=100 a room; CHANGED=REV: only lines changed since then.
 SEED ?= 1
