@@ -7,7 +7,7 @@ that it displaces and the atmosphere above, what it stores is its enthalpy, and 
     cp theta' = cp k (m T_water - theta) + V p' + cp T_in m'          heat from the water, less the work of buoyancy, plus what flows in.
 
 Method: Dormand and Prince's 5(4) pair with Shampine's interpolant (the tables are SciPy's `RK45`). Events: air valve opens at the foot,
-closes when the floater has its air; vent at the head; shell full; clutch engages and overruns; pulse and coast.
+closes when the floater has its air or its shell is full; vent at the head; shell full; clutch engages and overruns; pulse and coast.
 """
 
 from __future__ import annotations
@@ -55,22 +55,27 @@ P = np.ascontiguousarray(RK45.P)
 
 # The discrete part, kept beside y: engaged (0 or 1), s of the next floater at the foot and at the head, which floaters these are, time of the
 # next switch of pulse and coast, whether the clutch may engage, the load 0..1, whether air is let in.
-ENGAGED, NEXT_IN, NEXT_OUT, WHICH_IN, WHICH_OUT, SWITCH, MAY_ENGAGE, LOAD, AIR_ON, FULL = range(10)
+ENGAGED, NEXT_IN, NEXT_OUT, WHICH_IN, WHICH_OUT, SWITCH, MAY_ENGAGE, LOAD, AIR_ON = range(9)
 # What `run` counts, and its last proposal for a step.
-STEPS, REJECTED_STEPS, EVENTS, FORCED, ERROR, STEP, STATUS, CALLS = range(8)
+STEPS, REJECTED_STEPS, EVENTS, FORCED, ERROR, STEP, STATUS = range(7)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def pressure(y, i, c):  # type: ignore[no-untyped-def]
+    """Of the water around floater i, Pa. Beyond the head, where none has air, not below nine tenths of what it is there: never nought."""
+    q = y[S] + i * c.spacing - c.x_in
+    x = q - c.loop * np.floor((q + HAIR) / c.loop)
+    return max(c.p_in - c.weight * x, 0.9 * (c.p_in - c.weight * (c.x_out - c.x_in)))
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-def]
     """dy/dt; returns the torque that the clutch carries, N m. valve: (n,) 1 where air flows in; full: (n,) 1 where the shell spills."""
-    n, s, v, w = c.n, y[S], y[V], y[W]
+    n, v, w = c.n, y[V], y[W]
     air, theta, d_air, d_theta = y[AIR : AIR + n], y[AIR + n :], dy[AIR : AIR + n], dy[AIR + n :]
-    volume = growth = warmth = flow = 0.0
-    lowest = 0.9 * (c.p_in - c.weight * (c.x_out - c.x_in))  # of those beyond the head, who have no air
+    volume = growth = warmth = flow = shells = spilled = 0.0
     for i in range(n):
-        q = s + i * c.spacing - c.x_in
-        x = q - c.loop * np.floor((q + HAIR) / c.loop)
-        per_p = 1.0 / max(c.p_in - c.weight * x, lowest)
+        per_p = 1.0 / pressure(y, i, c)
         rate = -c.weight * v * per_p
         heat = c.heat * (air[i] * c.water - theta[i])
         change = heat + theta[i] * (R / CP) * rate + valve[i] * c.flow * c.water
@@ -79,19 +84,18 @@ def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-d
         growth += (change - theta[i] * rate) * per_p
         warmth += heat
         flow += valve[i]
-    volume *= R
-    growth *= R
-    spilled = 0.0
-    if d[FULL] > 0.0:
+        shells += full[i]
+    if shells > 0.0:
         for i in range(n):
-            if full[i] > 0.0 and theta[i] > 0.0:  # the shell holds no more: V stays, the rest of the air leaves
-                q = s + i * c.spacing - c.x_in
-                p = c.p_in - c.weight * (q - c.loop * np.floor((q + HAIR) / c.loop))
-                rate = -c.weight * v / p
-                growth -= R * (d_theta[i] - theta[i] * rate) / p
+            if full[i] > 0.0:  # the shell holds no more: V stays, the rest of the air leaves
+                per_p = 1.0 / pressure(y, i, c)
+                rate = -c.weight * v * per_p
+                growth -= (d_theta[i] - theta[i] * rate) * per_p
                 d_theta[i] = theta[i] * rate
                 d_air[i] = air[i] * rate * (1.0 - R / CP) - c.heat * (air[i] * c.water - theta[i]) * air[i] / theta[i]
                 spilled -= CP * (theta[i] / air[i] - c.water) * d_air[i]
+    volume *= R
+    growth *= R
     inertia = c.inertia - RHO * volume
     drag = c.drag * v * abs(v)
     gear = c.friction * v / np.sqrt(v * v + 1e-4) + c.viscous * v
@@ -116,31 +120,29 @@ def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-d
 @njit(cache=True)
 def volume_of(y, i, c):  # type: ignore[no-untyped-def]
     """Air volume of floater i, m3."""
-    q = y[S] + i * c.spacing - c.x_in
-    x = q - c.loop * np.floor((q + HAIR) / c.loop)
-    return R * y[AIR + c.n + i] / (c.p_in - c.weight * x)
+    return R * y[AIR + c.n + i] / pressure(y, i, c)
 
 
 @njit(cache=True)
 def volumes(y, c):  # type: ignore[no-untyped-def]
     """Air in each floater, (n,) m3."""
-    out = np.zeros(c.n)
+    out = np.empty(c.n)
     for i in range(c.n):
-        if y[AIR + i] > 0.0:
-            out[i] = volume_of(y, i, c)
+        out[i] = volume_of(y, i, c)
     return out
+
+
+@njit(cache=True)
+def moved_kg(y, c):  # type: ignore[no-untyped-def]
+    """Mass that moves with the chain: less water is in the floaters where there is air."""
+    return c.inertia - RHO * volumes(y, c).sum()
 
 
 @njit(cache=True)
 def stored(y, c):  # type: ignore[no-untyped-def]
     """Energy in the plant, J: of motion, and enthalpy of the air over that at the water's temperature."""
-    volume = 0.0
-    enthalpy = 0.0
-    for i in range(c.n):
-        if y[AIR + i] > 0.0:
-            volume += volume_of(y, i, c)
-            enthalpy += CP * (y[AIR + c.n + i] - y[AIR + i] * c.water)
-    return 0.5 * (c.inertia - RHO * volume) * y[V] ** 2 + 0.5 * c.flywheel * y[W] ** 2 + enthalpy
+    enthalpy = CP * (y[AIR + c.n :].sum() - y[AIR : AIR + c.n].sum() * c.water)
+    return 0.5 * moved_kg(y, c) * y[V] ** 2 + 0.5 * c.flywheel * y[W] ** 2 + enthalpy
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -273,14 +275,7 @@ def first_event(y, k, h, new, torque, d, valve, full, c, speeds, torques, mid, s
             kind, part, which = OVERRUN, high, -1
     may_fill = R * c.air * c.water > c.volume * (c.p_in - c.weight * (c.x_out - c.x_in)) * (1.0 + 1e-9)
     for i in range(c.n if may_fill else 0):
-        if (
-            new[AIR + c.n + i] > 0.0
-            and full[i] == 0.0
-            and valve[i] == 0.0
-            and i != int(d[WHICH_OUT])
-            and fill(new, i, c) > 1e-12
-            and fill(y, i, c) <= 1e-12
-        ):
+        if full[i] == 0.0 and fill(new, i, c) > 1e-12:
             low, high = 0.0, part
             within(y, k, h, part, mid)
             if fill(mid, i, c) > 1e-12:
@@ -307,29 +302,20 @@ def happen(kind, which, y, d, valve, full, c):  # type: ignore[no-untyped-def]
     elif kind == HEAD:
         air, theta = y[AIR + which], y[AIR + n + which]
         if air > 0.0:
-            before = stored(y, c)
-            inertia = c.inertia
-            for i in range(n):
-                if y[AIR + i] > 0.0:
-                    inertia -= RHO * volume_of(y, i, c)
+            before, inertia = stored(y, c), moved_kg(y, c)
             lost = CP * (theta - air * c.water)
-            y[V] *= inertia / (
-                inertia + RHO * R * theta / (c.p_in - c.weight * (c.x_out - c.x_in))
-            )  # water takes the air's place, and is carried along
             y[AIR + which] = y[AIR + n + which] = 0.0
+            y[V] *= inertia / moved_kg(y, c)  # water takes the air's place, and is carried along
             y[VENTED] += lost
             y[INTAKE] += before - lost - stored(y, c)
             if d[ENGAGED] > 0.0 and slip(y, c) < 0.0:
                 d[ENGAGED] = 0.0
         valve[which] = 0.0
-        if full[which] > 0.0:
-            full[which] = 0.0
-            d[FULL] -= 1.0
+        full[which] = 0.0
         d[NEXT_OUT] += c.spacing
         d[WHICH_OUT] = (which - 1) % n
     elif kind == SHELL:
-        full[which] = 1.0
-        d[FULL] += 1.0
+        full[which], valve[which] = 1.0, 0.0
     elif kind == ENGAGE:
         engage(y, d, c)
     elif kind == OVERRUN:
@@ -339,11 +325,7 @@ def happen(kind, which, y, d, valve, full, c):  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy")
 def engage(y, d, c):  # type: ignore[no-untyped-def]
     """The clutch closes: chain and flywheel turn as one from now on; what the impact costs goes to the ledger."""
-    before = stored(y, c)
-    inertia = c.inertia
-    for i in range(c.n):
-        if y[AIR + i] > 0.0:
-            inertia -= RHO * volume_of(y, i, c)
+    before, inertia = stored(y, c), moved_kg(y, c)
     y[V] = (inertia * y[V] + c.flywheel * c.ratio * y[W]) / (inertia + c.flywheel * c.ratio**2)
     y[W] = c.ratio * y[V]
     y[CLUTCH] += before - stored(y, c)
@@ -367,10 +349,10 @@ def switch(t, y, d, c):  # type: ignore[no-untyped-def]
 def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, mid):  # type: ignore[no-untyped-def]
     """Integrate y from t to `end`, seconds; returns the time reached, earlier where count[STATUS] tells of trouble.
 
-    control: (rtol, atol, shortest, longest step). count: see above; STATUS 1: a value that is no number, 2: too many steps.
+    control: (rtol, atol, shortest, longest step, most steps). count: see above; STATUS 1: a value that is no number, 2: too many steps.
     """
-    rtol, atol, shortest, longest = control
-    n, most = c.n, count[STEPS] + count[REJECTED_STEPS] + 1e7
+    rtol, atol, shortest, longest, most = control
+    n, most = c.n, count[STEPS] + count[REJECTED_STEPS] + most
     count[STATUS] = 0.0 if np.isfinite(y.sum()) else 1.0
     if count[STATUS] > 0.0:
         return t
@@ -392,7 +374,7 @@ def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, m
                 fresh = False
             torque = step(y, trial, k, new, d, valve, full, c, speeds, torques)
             error = local_error(y, new, trial, k, c, rtol, atol)
-            if not np.isfinite(error) or not np.isfinite(new[V]):
+            if not np.isfinite(error):
                 count[STATUS] = 1.0
                 return t
             if error > 1.0 and trial > shortest * 1.000001:

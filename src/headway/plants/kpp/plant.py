@@ -18,6 +18,7 @@ from headway.runtime.timestep import StepBounds
 from headway.values import FloatArray
 
 NEVER_S = 1e18
+MOST_STEPS = 10_000_000  # in one period
 INPUTS = ("compressor", "bubbles", "heat")
 
 
@@ -71,13 +72,13 @@ class KppPlant:
         s, c, n = self.settings, self._c, self.settings.floaters
         self._t, self._y = 0.0, np.zeros(AIR + 2 * n)
         self._valve, self._full = np.zeros(n), np.zeros(n)
-        self._count = np.zeros(kernel.CALLS + 1)
+        self._count = np.zeros(kernel.STATUS + 1)
         self._count[kernel.STEP], self._count[kernel.ERROR] = self.shortest_s, 1.0
-        x = np.asarray(np.arange(n) * s.spacing_m, np.float64)
+        x = np.arange(n) * s.spacing_m
         foot, head = c.x_in, c.x_out
-        self._d = np.zeros(kernel.FULL + 1)
-        self._d[[kernel.NEXT_IN, kernel.WHICH_IN]] = _next(x, foot, s.spacing_m)
-        self._d[[kernel.NEXT_OUT, kernel.WHICH_OUT]] = _next(x, head, s.spacing_m)
+        self._d = np.zeros(kernel.AIR_ON + 1)
+        self._d[[kernel.NEXT_IN, kernel.WHICH_IN]] = _next(x, foot)
+        self._d[[kernel.NEXT_OUT, kernel.WHICH_OUT]] = _next(x, head)
         self._d[kernel.ENGAGED] = self._d[kernel.MAY_ENGAGE] = self._d[kernel.LOAD] = self._d[kernel.AIR_ON] = 1.0
         self._d[kernel.SWITCH] = s.pulse_s if s.h3 else NEVER_S
         if s.prefilled:
@@ -130,14 +131,16 @@ class KppPlant:
     def advance(self, period_s: float) -> None:
         """Raises PlantError if a value is no number any more; the state is then that of the last good step."""
         b = self.bounds
-        control = (b.rtol, b.atol, min(self.shortest_s, b.longest_s), b.longest_s)
+        control = (b.rtol, b.atol, min(self.shortest_s, b.longest_s), b.longest_s, float(MOST_STEPS))
         self._t = kernel.run(
             self._t, self._t + period_s, self._y, self._d, self._valve, self._full, self._c, self._speeds, self._torques, control, self._count,
             self._k, self._new, self._mid,
         )  # fmt: skip
         status = int(self._count[kernel.STATUS])
         if status or not math.isfinite(self._y[V]):
-            why = {1: "the state is no number any more", 2: "more than 10,000,000 steps in one period"}.get(status, "the chain's speed is no number")
+            why = {1: "the state is no number any more", 2: f"more than {MOST_STEPS:,} steps in one period"}.get(
+                status, "the chain's speed is no number"
+            )
             raise PlantError(f"the KPP failed at {self._t:.6f} s: {why}. Restore a checkpoint, or go on with shorter steps.")
 
     def state(self) -> dict[str, Any]:
@@ -175,7 +178,7 @@ class KppPlant:
         """Nothing is held."""
 
 
-def _next(x: FloatArray, mark_m: float, spacing_m: float) -> tuple[float, int]:
-    """(way of the chain, floater) until the next floater comes to `mark_m`; one that stands there has passed it."""
-    before = np.flatnonzero(x < mark_m - 1e-9)
-    return (mark_m - x[before[-1]], int(before[-1])) if len(before) else (mark_m + spacing_m, len(x) - 1)
+def _next(x: FloatArray, mark_m: float) -> tuple[float, int]:
+    """(way of the chain, floater) until the next floater comes to `mark_m`; one that stands there has passed it. The first stands before it."""
+    which = int(np.flatnonzero(x < mark_m - 1e-9)[-1])
+    return mark_m - x[which], which

@@ -78,8 +78,11 @@ class KppSettings:
             raise ValueError(f"sprocket_radius_m: {self.sprocket_radius_m} leaves no straight way: less than half of depth_m, {self.depth_m}.")
         speeds, torques = self.generator_speed_radps, self.generator_torque_nm
         rising = all(a < b for a, b in pairwise(speeds))
-        if len(speeds) < 2 or len(speeds) != len(torques) or not rising or min(torques) < 0 or speeds[0] < 0:
-            raise ValueError("generator_speed_radps, generator_torque_nm: two lists of one length, from two on, speeds rising, none negative.")
+        sound = all(math.isfinite(x) and x >= 0 for x in (*speeds, *torques))
+        if len(speeds) < 2 or len(speeds) != len(torques) or not rising or not sound:
+            raise ValueError(
+                "generator_speed_radps, generator_torque_nm: two lists of one length, from two on, speeds rising, all finite, none negative."
+            )
 
     @property
     def straight_m(self) -> float:
