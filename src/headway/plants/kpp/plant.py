@@ -74,7 +74,7 @@ class KppPlant:
         self._valve, self._full = np.zeros(n), np.zeros(n)
         self._count = np.zeros(kernel.STATUS + 1)
         self._count[kernel.STEP], self._count[kernel.ERROR] = self.shortest_s, 1.0
-        x = np.arange(n) * s.spacing_m
+        x = np.asarray(np.arange(n) * s.spacing_m, np.float64)
         foot, head = c.x_in, c.x_out
         self._d = np.zeros(kernel.AIR_ON + 1)
         self._d[[kernel.NEXT_IN, kernel.WHICH_IN]] = _next(x, foot)
