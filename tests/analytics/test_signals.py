@@ -1,130 +1,343 @@
-"""Signal performance measures and paired statistics against figures worked out by hand and by SciPy."""
+"""Signal performance measures on events of one or two cycles, each figure worked out on paper."""
 
 from __future__ import annotations
 
+import math
+import random
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
-from headway.analytics import highres, signals
-from headway.analytics.comparison import paired
+from headway.analytics import signals
+from headway.analytics.highres import History, logged
+from headway.analytics.signals import Arrivals, PedestrianDelay, Queues, Split, Terminations
 from headway.store import Intake, open_database
 
-R, Y, P, G = 1, 2, 3, 4
+CODE = {"R": 1, "Y": 2, "P": 3, "G": 4, "+": 1, "-": 0}
+KEY = ("J", 0)
+SIGNAL = "0R 20P 25G 40Y 43R 60G 80Y 83R 100G 120Y 123R 140R"  # three greens of 20 s
+DETECTOR = "5+ 22- 30+ 31- 41+ 42- 50+ 90- 110+ 111-"
+
+
+def told(text):
+    return [(float(word[:-1]), CODE[word[-1]]) for word in text.split()]
+
+
+def series(text):
+    return np.array([t for t, _ in told(text)]), np.array([float(v) for _, v in told(text)])
+
+
+def history(colours, actuations=""):
+    return History({KEY: series(colours)}, {KEY: series(actuations)})
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
+def street(new_record, tmp_path_factory):
+    """Makes runs in one record; the number of each."""
     folder = tmp_path_factory.mktemp("record")
-    database = open_database(folder)
-    intake = Intake(database, folder)
-    run = intake.begin_run("hand", "cologne1", "planner", 1)
-    colours = [(0, R), (20, P), (25, G), (40, Y), (43, R), (60, G), (80, Y), (83, R), (100, G), (120, Y), (123, R), (140, R)]
-    intake.write("signal_state", [(run, float(t), "J", 0, c) for t, c in colours])
-    actuations = [(5, True), (22, False), (30, True), (31, False), (41, True), (42, False), (50, True), (90, False), (110, True), (111, False)]
-    intake.write("detector_state", [(run, float(t), "J", 0, there) for t, there in actuations])
-    intake.write("observation", [(run, float(t), "J", t, t // 10, float(t), 1.0) for t in range(0, 100, 5)])
-    intake.write("crossing", [(run, "P", 0)])
-    intake.write("signal_state", [(run, float(t), "P", 0, c) for t, c in [(0, R), (30, G), (40, R), (70, G)]])
-    calls = [(10, True), (31, False), (35, True), (36, False), (50, True), (71, False), (80, True)]
-    intake.write("detector_state", [(run, float(t), "P", 0, there) for t, there in calls])
-    other = intake.begin_run("hand, fixed", "cologne1", "fixed", 1)
-    intake.write("emission", [(run, float(t), 10, 7450.0, 23_100.0) for t in range(0, 101, 5)])
-    intake.write("emission", [(other, float(t), 20, 14_900.0, 46_200.0) for t in range(0, 201, 5)])
-    yield database, run
+    database = open_database(folder, new_record())
+    intake, numbers = Intake(database, folder), iter(range(1000))
+
+    def make(colours=None, actuations=None, crossings=(), **tables):
+        run = intake.begin_run(f"run {next(numbers)}", "cologne1", "planner", 7)
+        for table, of in (("signal_state", colours), ("detector_state", actuations)):
+            for (junction, group), text in (of or {}).items():
+                kind = bool if table == "detector_state" else int
+                intake.write(table, [(run, t, junction, group, kind(v)) for t, v in told(text)])
+        intake.write("crossing", [(run, *key) for key in crossings])
+        for table, rows in tables.items():
+            intake.write(table, [(run, *row) for row in rows])
+        return run
+
+    yield database, make
     database.close()
 
 
-def test_greens_of_two_levels_are_one_green(record):
-    split = signals.splits(*record)[0]
-    assert (split.n, split.mean_green_s, split.longest_green_s) == (3, 20.0, 20.0)
-    assert split.green_share == pytest.approx(60 / 140)
+# arrivals
 
 
-def test_arrivals_are_told_by_the_colour_that_met_them(record):
-    found = signals.arrivals(*record)[0]
-    assert (found.n, found.on_green, found.on_yellow, found.on_red) == (5, 2, 1, 2)
-    assert found.green_share == pytest.approx(0.4)
-    assert found.delay_s == pytest.approx((15 + 10) / 2)  # from 5 to 20, from 50 to 60
-    assert found.health == "ok"
-    assert (found.greens, found.failures) == (3, 1)  # occupied through the second green and on into its red
+@pytest.mark.parametrize(
+    ("colours", "actuations", "expected"),
+    [
+        (SIGNAL, DETECTOR, (5, 2, 1, 2, 0.4, 12.5, 3, 1, "ok")),  # on red at 5 (waits 15) and at 50 (waits 10); the second queue stays
+        (SIGNAL, "", (0, 0, 0, 0, None, None, 3, 0, "silent")),
+        (SIGNAL, "5-", (0, 0, 0, 0, None, None, 3, 0, "silent")),
+        ("10R 20G 40Y 43R", "9+ 9.5-", (0, 0, 0, 0, None, None, 0, 0, "silent")),  # before anything was shown
+        ("10R 20G 40Y 43R", "10+ 11-", (1, 0, 0, 1, 0.0, 10.0, 0, 0, "ok")),
+        ("10R 20G 40Y 43R", "20+ 21- 40+ 41- 43+ 44-", (3, 1, 1, 1, 1 / 3, None, 0, 0, "ok")),  # at the change: of what is shown from then on
+        ("0R 10G 20R 30G 40R", "1+ 2- 21+ 22- 41+ 42-", (3, 0, 0, 3, 0.0, 9.0, 1, 0, "ok")),  # nobody knows what the last one waits
+        ("0G 10R", "5+ 6-", (1, 1, 0, 0, 1.0, None, 0, 0, "ok")),
+        ("0Y 3R", "1+ 2-", (1, 0, 1, 0, 0.0, None, 0, 0, "ok")),
+    ],
+)
+def test_arrivals_are_told_by_the_colour_that_met_them(colours, actuations, expected):
+    assert signals.arrivals_of(history(colours, actuations)) == [Arrivals("J", 0, *expected)]
 
 
-def test_what_ended_each_green(record):
-    found = signals.terminations(*record, "J")[0]
-    assert (found.n, found.gap_out, found.max_out, found.force_off, found.mean_split_s) == (3, 2, 0, 1, 23.0)
-    assert signals.terminations(*record, "J", longest_green_s=20.0)[0].max_out == 3
+@pytest.mark.parametrize(
+    ("colours", "actuations", "greens", "failures"),
+    [
+        ("0R 10G 20Y 23R 28R", "5+", 1, 1),  # five seconds of the red were seen, just
+        ("0R 10G 20Y 23R 27.5R", "5+", 0, 0),
+        ("0G 100Y 103R 108R", "5+", 1, 1),
+        ("0G 100Y 103R", "0+", 0, 0),
+        ("0G 100Y", "0+", 0, 0),
+        ("0R 10G 110Y 113R 118R", "10+ 89- 100+", 1, 1),  # 89 of 100 s, all of the red
+        ("0R 10G 110Y 113R 118R", "31+", 1, 0),  # 79 of 100 s: not more than 79 %
+        ("0R 10G 110Y 113R 118R", "30+", 1, 1),
+        ("0R 10G 110Y 113R 118R", "5+ 90- 113+", 1, 1),  # 80 of 100 s at its beginning
+        ("0R 10G 110Y 113R 118R", "5+ 89- 113+", 1, 0),
+        ("0R 10G 110Y 113R 130R", "5+ 117-", 1, 1),  # 4 of 5 s of the red
+        ("0R 10G 110Y 113R 130R", "5+ 116.9-", 1, 0),
+        ("0R 10G 110Y 113R 130R", "5+ 111- 114+ 118-", 1, 1),
+        ("0R 10G 110Y 113R 130R", "5+ 111- 114.1+ 120-", 1, 0),
+        ("0R 10G 110R 150G 155R", "5+ 114-", 1, 1),  # no yellow: the red from 110 on
+        ("0R 10G 110R 150G 154R", "5+ 114-", 0, 0),
+        ("0R 10G 110Y 113R 150G 250Y 253R 260R", "5+", 2, 2),
+        ("0R 10G 110Y 113R 150G 250Y 253R 260R", "5+ 130- 150+ 251-", 2, 1),
+        ("0R 10G 110Y 113R 150G 250Y 253R 260R", "5+ 100- 150+", 2, 1),
+        ("0R 10G 110Y 113R 118R", "0+ 1- 2+ 3- 200+ 300-", 1, 0),  # before and after it
+    ],
+)
+def test_a_split_failed_where_the_queue_fills_the_green_and_the_red_after_it(colours, actuations, greens, failures):
+    found = signals.arrivals_of(history(colours, actuations))[0]
+    assert (found.greens, found.failures) == (greens, failures)
 
 
-def test_pedestrians_wait_from_their_call_to_the_walk(record):
-    found = signals.pedestrian_delay(*record)[0]
-    assert (found.n, found.mean_s, found.longest_s) == (4, (20 + 0 + 20 + 0) / 4, 20.0)
-    assert [a.junction for a in signals.arrivals(*record)] == ["J"]
+def test_a_green_of_no_length_serves_and_fails_nobody():
+    """A controller's clock has tenths of a second: green and yellow may bear the same one."""
+    rows = [(0.0, "J", 10, 1), (9.0, "J", 82, 1), (10.0, "J", 1, 1), (10.0, "J", 8, 1), (13.0, "J", 10, 1), (18.0, "J", 1, 1)]
+    found = signals.arrivals_of(logged(rows, {("J", 1): 1}))[0]
+    assert (found.greens, found.failures) == (1, 0)
 
 
-def test_what_a_run_burnt_and_saved_over_the_time_that_both_ran(record):
-    database, run = record
-    found = signals.impact(database, run, run + 1, fuel_price_per_l=2.0)
-    assert (found.n, found.run.hours, found.run.vehicle_h) == (21, 100 / 3600, 1000 / 3600)
-    assert found.run.fuel_l == pytest.approx(1.0)
-    assert found.run.co2_kg == pytest.approx(2.31)
-    assert (found.fuel_saved_l, found.money_saved) == (pytest.approx(1.0), pytest.approx(2.0))
-    alone = signals.impact(database, run)
-    assert (alone.baseline, alone.n, alone.fuel_saved_l) == (None, 0, None)
+@pytest.mark.parametrize(
+    ("actuations", "health"),
+    [
+        ("0+ 900-", "stuck"),
+        ("0+ 899.5-", "ok"),
+        ("0+ 500- 600+ 1000-", "ok"),
+        ("100+", "stuck"),  # until the signal is heard of last, at 1000 s
+        ("101+", "ok"),
+        ("0+ 10- 1901+", "ok"),
+        ("0+ 10- 1001+ 1901-", "stuck"),
+        ("0+ 1- 950-", "ok"),  # free for long
+    ],
+)
+def test_a_detector_that_is_occupied_for_fifteen_minutes_is_stuck(actuations, health):
+    assert signals.arrivals_of(history("0R 1000G", actuations))[0].health == health
 
 
-def test_the_coordination_diagram_counts_from_the_red_before(record):
-    found = signals.coordination(*record, "J", 0)
-    assert found.at_s == [5, 30, 41, 50, 110]
-    assert found.into_cycle_s == [5, 30, 41, 7, 27]
-    assert found.green_s[:2] == [20, 17]
+def test_arrivals_are_of_groups_for_vehicles_in_order():
+    of = History({(j, g): series("0R 10G") for j, g in (("K", 0), ("J", 2), ("J", 10), ("J", 1))}, {("J", 2): series("3+ 4-")}, frozenset({("J", 1)}))
+    assert [(a.junction, a.signal_group, a.n) for a in signals.arrivals_of(of)] == [("J", 2, 1), ("J", 10, 0), ("K", 0, 0)]
 
 
-def test_queues_and_event_codes(record):
-    queue = signals.queues(*record)[0]
-    assert (queue.n, queue.longest_veh, queue.longest_wait_s) == (20, 9, 95.0)
-    log = highres.high_resolution(*record)
-    assert [(r["at_s"], r["event"]) for r in log if r["device"] == "J"][:5] == [(0, 10), (5, 82), (20, 1), (22, 81), (30, 82)]
-    assert all(r["parameter"] == 1 for r in log if r["device"] == "J" and r["event"] < 300)
-    assert [(r["at_s"], r["event"], r["parameter"]) for r in log if 4 <= r["event"] <= 6 or r["event"] >= 300] == [
-        (40, 4, 1), (40, 300, 23), (80, 6, 1), (80, 300, 23), (120, 4, 1), (120, 300, 23),
-    ]  # fmt: skip
-    assert [(r["at_s"], r["event"]) for r in log if r["device"] == "P"] == [
-        (0, 23),
-        (10, 45),
-        (30, 21),
-        (35, 45),
-        (40, 23),
-        (50, 45),
-        (70, 21),
-        (80, 45),
-    ]
-    assert log[2]["timestamp"].second == 5
+# what ended the greens
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(-20, 20)), min_size=6, max_size=60))
-def test_paired_statistics_agree_with_scipy(pairs):
-    a = np.array([x for x, _ in pairs])
-    b = a + np.array([y for _, y in pairs])
-    found = paired(a, b)
-    d = b - a
-    assert found.mean_difference == pytest.approx(d.mean(), abs=1e-9)
-    low, high = found.interval_95
-    assert low <= high
-    if (d != 0).any():
-        assert found.p == pytest.approx(stats.wilcoxon(d[d != 0]).pvalue)
-        assert -1.0 <= found.effect_size <= 1.0
-        back = paired(b, a)
-        assert back.effect_size == pytest.approx(-found.effect_size)
-    else:
-        assert (found.p, found.effect_size) == (1.0, 0.0)
+def test_terminations_are_counted_by_their_reason():
+    assert signals.terminations_of(history(SIGNAL, DETECTOR)) == [Terminations("J", 0, 3, 2, 0, 1, 23.0)]
+    assert signals.terminations_of(history(SIGNAL, DETECTOR), 20.0) == [Terminations("J", 0, 3, 0, 3, 0, 23.0)]
+    assert signals.terminations_of(history("0R 10G 20Y 23R 30G 45Y 49R")) == [Terminations("J", 0, 2, 2, 0, 0, 16.0)]  # 13 and 19 s
+    assert signals.terminations_of(history("0R 10G 100Y 103R")) == [Terminations("J", 0, 1, 0, 1, 0, 93.0)]
+    assert signals.terminations_of(history("0R 10G 99Y 103R")) == [Terminations("J", 0, 1, 1, 0, 0, 93.0)]
+    assert signals.terminations_of(history("0R 10G")) == [Terminations("J", 0, 0, 0, 0, 0, None)]
 
 
-def test_too_few_pairs_claim_nothing():
-    one = paired(np.array([3.0]), np.array([2.0]))
-    assert (one.n, one.p, one.interval_95, one.effect_size) == (1, None, None, None)
-    with pytest.raises(ValueError, match="pairs"):
-        paired(np.array([1.0]), np.array([]))
+def test_what_a_controller_does_not_tell_is_not_counted():
+    of = History({KEY: series(SIGNAL)}, {}, ended={KEY: (np.array([40.0, 80.0]), np.array([4.0, 6.0]))})
+    assert signals.terminations_of(of) == [Terminations("J", 0, 3, 1, 0, 1, 23.0)]
+
+
+def test_terminations_are_of_groups_for_vehicles_in_order():
+    of = History({(j, g): series("0R") for j, g in (("K", 0), ("J", 2), ("J", 1))}, {}, frozenset({("J", 1)}))
+    assert [(t.junction, t.signal_group) for t in signals.terminations_of(of)] == [("J", 2), ("K", 0)]
+
+
+# from the record
+
+
+def test_measures_of_a_run_in_a_window(street):
+    database, make = street
+    run = make({KEY: SIGNAL, ("K", 3): SIGNAL, ("P", 0): "0R 10G"}, {KEY: DETECTOR}, [("P", 0)])
+    make({("other", 0): SIGNAL}, {KEY: "1+ 2-", ("other", 0): "1+ 2-"})
+    whole = [Arrivals("J", 0, 5, 2, 1, 2, 0.4, 12.5, 3, 1, "ok"), Arrivals("K", 3, 0, 0, 0, 0, None, None, 3, 0, "silent")]
+    assert signals.arrivals(database, run) == whole
+    assert signals.arrivals(database, run, "K") == whole[1:]
+    assert signals.arrivals(database, run, "J", 43.0, 100.0) == [Arrivals("J", 0, 1, 0, 0, 1, 0.0, 10.0, 0, 0, "ok")]
+    ended = [Terminations("J", 0, 3, 2, 0, 1, 23.0), Terminations("K", 3, 3, 3, 0, 0, 23.0)]
+    assert signals.terminations(database, run) == ended
+    assert signals.terminations(database, run, "J") == ended[:1]
+    assert signals.terminations(database, run, "J", 43.0, 100.0) == [Terminations("J", 0, 1, 0, 0, 1, 23.0)]
+    assert signals.terminations(database, run, "J", longest_green_s=20.0) == [Terminations("J", 0, 3, 0, 3, 0, 23.0)]
+    shares = [Split("J", 0, 3, 20.0, 20.0, 20.0, 60 / 140), Split("K", 3, 3, 20.0, 20.0, 20.0, 60 / 140)]
+    assert signals.splits(database, run) == shares
+    assert signals.splits(database, run, "J") == shares[:1]
+    assert signals.splits(database, run, "J", 43.0, 100.0) == [Split("J", 0, 1, 20.0, 20.0, 20.0, 20 / 40)]
+    assert signals.splits(database, run, "none") == signals.arrivals(database, run, "none") == signals.terminations(database, run, "none") == []
+
+
+def test_greens_of_two_levels_are_one_green_and_their_lengths_are_ranked(street):
+    """Greens of 10, 20 and 50 s in 200 s: the 85th percentile lies 0.7 of the way from 20 to 50. The last one has not ended."""
+    database, make = street
+    run = make({KEY: "0Y 10P 15G 20Y 60G 70P 80R 100G 150Y 200P"})
+    found = signals.splits(database, run)
+    assert found == [Split("J", 0, 3, pytest.approx(80 / 3), pytest.approx(41.0), 50.0, pytest.approx(0.4))]
+    assert signals.splits(database, make({KEY: "0G 7R"})) == [Split("J", 0, 1, 7.0, 7.0, 7.0, 1.0)]
+    assert signals.splits(database, make({KEY: "0R 7R"})) == []
+
+
+def test_the_coordination_diagram_counts_from_the_red_before(street):
+    database, make = street
+    run = make({KEY: "10R 20P 25G 40Y 43R 60G 80Y 83R 100G"}, {KEY: "9+ 9.5- 10+ 11- 22+ 23- 43+ 44- 82.5+ 82.6- 83+ 90- 200+"})
+    found = signals.coordination(database, run, "J", 0)
+    assert found.at_s == [10, 22, 43, 82.5, 83, 200]
+    assert found.into_cycle_s == [0, 12, 0, 39.5, 0, 117]
+    assert (found.cycle_at_s, found.green_s, found.yellow_s) == ([10, 43, 83], [10, 17, 17], [30, 37])
+    part = signals.coordination(database, run, "J", 0, 43.0, 83.0)
+    assert (part.at_s, part.into_cycle_s, part.cycle_at_s, part.green_s, part.yellow_s) == ([43, 82.5], [0, 39.5], [43], [17], [37])
+    empty = signals.Coordination([], [], [], [], [])
+    assert signals.coordination(database, run, "J", 1) == signals.coordination(database, run, "K", 0) == empty
+    never_red = make({KEY: "0G 10Y"}, {KEY: "5+ 6-"})
+    assert signals.coordination(database, never_red, "J", 0) == empty
+
+
+def test_queues_of_each_junction(street):
+    """0, 1, 2, ... 9 standing vehicles: the 95th percentile lies 0.55 of the way from 8 to 9."""
+    database, make = street
+    looks = [(5.0 * k, "J", 40 - k, k, 3.0 * k, 1.0) for k in range(10)]
+    run = make(observation=[*looks, (0.0, "B", 1, 7, 2.5, 1.0)])
+    make(observation=[(0.0, "J", 1, 99, 99.0, 1.0)])
+    found = [Queues("B", 1, 7.0, 7.0, 7, 2.5), Queues("J", 10, 4.5, pytest.approx(8.55), 9, 27.0)]
+    assert signals.queues(database, run) == found
+    assert signals.queues(database, run, "J") == found[1:]
+    assert signals.queues(database, run, "J", 5.0, 15.0) == [Queues("J", 2, 1.5, pytest.approx(1.95), 2, 6.0)]
+    assert isinstance(signals.queues(database, run)[0].mean_veh, float)
+
+
+@pytest.mark.parametrize(
+    ("colours", "calls", "delays"),
+    [
+        ("0R 30G 40R 70G", "10+ 31- 35+ 36- 50+ 71- 80+", [20, 0, 20, 0]),
+        ("0R 30G 40R", "30+ 31- 40+ 41-", [0]),  # called in time; nobody knows what the second one waits
+        ("0R 30G 40R", "0+ 29.5-", [30]),
+        ("5G 10R 20G", "4+ 4.5- 5+ 6- 12+ 13-", [1, 0, 8]),  # the first one came before anything was shown
+        ("5R 10G", "4+", [6]),
+        ("5G", "6+ 7-", [0]),
+        ("0R 30G 40Y 43R 60G", "41+ 42- 45+", [19, 15]),
+        ("0R", "1+ 2-", []),
+        ("0R 10G", "", []),
+        ("0R 10G", "1- 3-", []),
+    ],
+)
+def test_pedestrians_wait_from_their_call_to_the_walk(street, colours, calls, delays):
+    database, make = street
+    run = make({("P", 4): colours, KEY: colours}, {("P", 4): calls, KEY: "1+"}, [("P", 4), ("unseen", 0)])
+    figures = (sum(delays) / len(delays), pytest.approx(percentile(delays, 0.95)), max(delays)) if delays else (None, None, None)
+    assert signals.pedestrian_delay(database, run) == [PedestrianDelay("P", 4, len(delays), *figures)]
+
+
+def percentile(values, q):
+    """By linear interpolation between order statistics."""
+    values, place = sorted(values), (len(values) - 1) * q
+    low = math.floor(place)
+    return values[low] + (place - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+
+
+def test_crossings_are_told_in_order_and_in_a_window(street):
+    database, make = street
+    run = make({("P", 1): "0R 30G", ("P", 0): "0R 20G", ("B", 0): "0R 10G"}, {("P", 1): "5+ 6- 28+", ("B", 0): "1+"}, [("P", 1), ("P", 0), ("B", 0)])
+    found = signals.pedestrian_delay(database, run)
+    assert [(p.junction, p.signal_group, p.n) for p in found] == [("B", 0, 1), ("P", 0, 0), ("P", 1, 2)]
+    assert signals.pedestrian_delay(database, run, "B") == [PedestrianDelay("B", 0, 1, 9.0, 9.0, 9.0)]
+    assert signals.pedestrian_delay(database, run, "P", 6.0, 31.0)[-1] == PedestrianDelay("P", 1, 1, 2.0, 2.0, 2.0)
+
+
+# emissions
+
+
+def test_what_a_run_burnt_by_hand(street):
+    """10 vehicles for 360 s, then 30 for 720 s, at 74.5 and 149 mg/s of petrol of 0.745 kg/l: 0.036 and 0.144 l."""
+    database, make = street
+    run = make(emission=[(1080.0, 99, 99.0, 99.0), (0.0, 10, 74.5, 1000.0), (360.0, 30, 149.0, 2000.0)])
+    found = signals.impact(database, run)
+    assert found == signals.Impact(
+        signals.Emissions(run, 3, pytest.approx(0.3), pytest.approx(7.0), pytest.approx(0.18), pytest.approx(1.8), pytest.approx(0.306)),
+        None, 0, 1.70, None, None, None, None,
+    )  # fmt: skip
+    assert signals.impact(database, run, fuel_price_per_l=2.0).run.cost == pytest.approx(0.36)
+    part = signals.impact(database, run, begin_s=360.0, end_s=1080.0).run
+    assert (part.n, part.hours, part.fuel_l) == (1, 0.0, 0.0)
+    assert signals.impact(database, run, end_s=1080.0).run.hours == pytest.approx(0.1)
+    nothing = signals.impact(database, make())
+    assert (nothing.run.n, nothing.run.hours, nothing.run.fuel_l, nothing.run.cost) == (0, 0.0, 0.0, 0.0)
+
+
+def looks(*times, vehicles=10, fuel=745.0, co2=2310.0):
+    return [(float(t), vehicles, fuel, co2) for t in times]
+
+
+def test_what_a_run_saved_over_the_time_that_both_ran(street):
+    database, make = street
+    run = make(emission=looks(0, 100, 200, 300, 400))
+    other = make(emission=looks(100, 200, 300, 400, 500, vehicles=30, fuel=2235.0, co2=4620.0))
+    found = signals.impact(database, run, other, 2.0)
+    assert found.run == signals.Emissions(
+        run, 4, 300 / 3600, pytest.approx(3000 / 3600), pytest.approx(0.3), pytest.approx(0.693), pytest.approx(0.6)
+    )
+    assert found.baseline == signals.Emissions(other, 4, 300 / 3600, pytest.approx(2.5), pytest.approx(0.9), pytest.approx(1.386), pytest.approx(1.8))
+    assert (found.n, found.fuel_price_per_l) == (4, 2.0)
+    saved = (found.fuel_saved_l, found.co2_saved_kg, found.money_saved, found.vehicle_h_saved)
+    assert saved == pytest.approx((0.6, 0.693, 1.2, 2.5 - 3000 / 3600))
+    back = signals.impact(database, other, run, 2.0)
+    assert (back.n, back.fuel_saved_l) == (4, pytest.approx(-0.6))
+    part = signals.impact(database, run, other, 2.0, 200.0, 400.0)
+    assert (part.n, part.run.hours, part.fuel_saved_l) == (2, 100 / 3600, pytest.approx(0.2))
+
+
+@pytest.mark.parametrize(
+    ("times", "n", "kept"),
+    [((400, 500), 0, (1, 1)), ((350, 450), 0, (1, 1)), ((300, 350, 400), 2, (2, 3)), ((500, 600), 0, (0, 0)), ((), 0, (0, 0)), ((-9, 0), 0, (1, 1))],
+)
+def test_without_two_looks_of_each_in_the_same_time_nothing_is_claimed(street, times, n, kept):
+    database, make = street
+    run, other = make(emission=looks(0, 100, 200, 300, 400)), make(emission=looks(*times, fuel=1490.0))
+    for one, two, counts in ((run, other, kept), (other, run, kept[::-1])):
+        found = signals.impact(database, one, two)
+        assert (found.n, found.run.n, found.baseline.n) == (n, *counts)
+        saved = (found.fuel_saved_l, found.co2_saved_kg, found.money_saved, found.vehicle_h_saved)
+        assert [x is None for x in saved] == [n == 0] * 4
+
+
+# lists
+
+
+def test_runs_are_told_newest_first_a_hundred_of_them(street):
+    database, make = street
+    numbers = [make() for _ in range(101)]
+    found = signals.runs(database)
+    assert [r["id"] for r in found] == numbers[:0:-1]
+    assert [r["id"] for r in signals.runs(database, 3)] == numbers[:-4:-1]
+    row = found[0]
+    assert (row.pop("begun_at").tzinfo is not None, row.pop("key")[:4]) == (True, "run ")
+    assert row == {"id": numbers[-1], "scenario": "cologne1", "controller": "planner", "seed": 7}
+
+
+def test_events_are_told_in_order_by_what_their_kind_begins_with(street):
+    database, make = street
+    kinds = ["engine.start", "gate_a.x", "gate.y", "gateXa.z", "gate_a", "engine%x", "engine"]
+    rows = [(k, 0.5 * k, kind, "J", '{"k": 1}') for k, kind in enumerate(kinds)]
+    run = make(event=random.Random(3).sample(rows, len(rows)))
+    make(event=rows[:2])
+
+    def numbers(*how):
+        return [e["number"] for e in signals.events(database, run, *how)]
+
+    assert signals.events(database, run)[1] == {"number": 1, "at_s": 0.5, "kind": "gate_a.x", "junction": "J", "data": {"k": 1}}
+    assert numbers() == [0, 1, 2, 3, 4, 5, 6]
+    assert (numbers("engine"), numbers("gate_a"), numbers("gate."), numbers("ate")) == ([0, 5, 6], [1, 4], [2], [])
+    assert numbers("engine%x") == []
+    assert (numbers("", 2), numbers("", 2, 3), numbers("gate", 10, 1)) == ([0, 1], [3, 4], [2, 3, 4])
+    many = make(event=[(k, 0.0, "k", "J", "{}") for k in range(1001)])
+    assert [e["number"] for e in signals.events(database, many)] == list(range(1000))

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class History:
         return self.detectors.get(key, (np.zeros(0), np.zeros(0)))
 
 
-def recorded(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> History:
+def recorded(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> History:
     """The history of run number `run` of the engine."""
     found: list[dict[Key, Series]] = []
     for table, column in (("signal_state", "colour"), ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END")):
@@ -159,8 +160,8 @@ def log_of(history: History, longest_s: float = LONGEST_GREEN_S) -> list[tuple[f
     return sorted(rows)
 
 
-def high_resolution(record: Database, run: int, limit: int = 1_000_000) -> list[dict[str, Any]]:
-    """The first `limit` events of a run as such a log; timestamp is the day of the run and the street's own clock (at_s)."""
+def high_resolution(record: Database, run: int, limit: int | None = None) -> list[dict[str, Any]]:
+    """The first `limit` events (None: all) of a run as such a log; timestamp is the day of the run and the street's own clock (at_s)."""
     begun = record.rows("SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run)
     if not begun:
         return []

@@ -178,9 +178,10 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
     """Raises MissingError if one of them is not there, or nothing pairs."""
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
     row = record.rows(
-        f"""WITH r AS (
-                SELECT simulation_id AS s, intersection_id AS j, at - min(at) OVER (PARTITION BY simulation_id) AS t, wait_s, speed_kmh, throughput
-                FROM simulation_record WHERE simulation_id IN (:a, :b) AND {where}),
+        f"""WITH b AS (SELECT simulation_id, min(at) AS begun FROM simulation_record WHERE simulation_id IN (:a, :b) GROUP BY 1),
+            r AS (
+                SELECT simulation_id AS s, intersection_id AS j, at - begun AS t, wait_s, speed_kmh, throughput
+                FROM simulation_record JOIN b USING (simulation_id) WHERE {where}),
             p AS (SELECT x.wait_s AS wait_a, y.wait_s AS wait_b, x.speed_kmh AS speed_a, y.speed_kmh AS speed_b, x.throughput AS flow_a,
                          y.throughput AS flow_b
                   FROM r x JOIN r y USING (j, t) WHERE x.s = :a AND y.s = :b ORDER BY j, t)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from headway.store import Database
 from headway.values import FloatArray
 
 PETROL_KG_PER_L = 0.745  # as HBEFA, whose factors SUMO uses, has it
+QUEUE_SHARE, QUEUE_RED_S = 0.79, 5.0  # of a split failure: the stop line occupied for more than this share of the green and of so much of the red
+STUCK_S = 900.0  # a detector occupied for so long is taken to be stuck
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Split:
     green_share: float
 
 
-def splits(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> list[Split]:
+def splits(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[Split]:
     """Greens that began and ended in the window, of run number `run`."""
     rows = record.rows(
         """WITH c AS (
@@ -78,7 +81,7 @@ class Arrivals:
     health: str
 
 
-def arrivals(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> list[Arrivals]:
+def arrivals(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[Arrivals]:
     """Of each signal group that showed something in the window."""
     return arrivals_of(recorded(record, run, junction, begin_s, end_s))
 
@@ -100,14 +103,15 @@ class Coordination:
     yellow_s: list[float]
 
 
-def coordination(record: Database, run: int, junction: str, group: int, begin_s: float = 0.0, end_s: float = 1e18) -> Coordination:
+def coordination(record: Database, run: int, junction: str, group: int, begin_s: float = -inf, end_s: float = inf) -> Coordination:
     history = recorded(record, run, junction, begin_s, end_s)
     at, stage = stages(history.colours.get((junction, group), (np.zeros(0), np.zeros(0))))
     on, there = history.detector((junction, group))
     red, green, yellow = (at[stage == k] for k in range(3))
     arrived = on[there > 0]
-    arrived = arrived[arrived >= red[0]] if len(red) else arrived[:0]
-    into = arrived - red[np.searchsorted(red, arrived, "right") - 1] if len(red) else arrived
+    cycle = np.searchsorted(red, arrived, "right") - 1
+    arrived, cycle = arrived[cycle >= 0], cycle[cycle >= 0]
+    into = arrived - red[cycle]
 
     def after(begins: FloatArray) -> list[float]:
         place = np.searchsorted(begins, red)
@@ -128,7 +132,7 @@ class Queues:
     longest_wait_s: float
 
 
-def queues(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> list[Queues]:
+def queues(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[Queues]:
     rows = record.rows(
         """SELECT junction, count(*) AS n, avg(halted) AS mean_veh, percentile_cont(0.95) WITHIN GROUP (ORDER BY halted) AS p95_veh,
                   max(halted) AS longest_veh, max(longest_wait_s) AS longest_wait_s
@@ -154,7 +158,7 @@ class Terminations:
 
 
 def terminations(
-    record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18, longest_green_s: float = LONGEST_GREEN_S
+    record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf, longest_green_s: float = LONGEST_GREEN_S
 ) -> list[Terminations]:
     """Of each signal group for vehicles that showed something in the window."""
     return terminations_of(recorded(record, run, junction, begin_s, end_s), longest_green_s)
@@ -182,7 +186,7 @@ class PedestrianDelay:
     longest_s: float | None
 
 
-def pedestrian_delay(record: Database, run: int, junction: str | None = None, begin_s: float = 0.0, end_s: float = 1e18) -> list[PedestrianDelay]:
+def pedestrian_delay(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[PedestrianDelay]:
     """Of each crossing."""
     history = recorded(record, run, junction, begin_s, end_s)
     found = []
@@ -196,13 +200,15 @@ def pedestrian_delay(record: Database, run: int, junction: str | None = None, be
 def _waits(signal: Series, detector: Series) -> FloatArray:
     """From each call to the next green; 0 for one that comes while it is green."""
     at, stage = signal
-    calls = detector[0][detector[1] > 0]
-    place = np.searchsorted(at, calls, "right") - 1
-    lit = (place >= 0) & (stage[np.maximum(place, 0)] == 1) if len(at) else np.zeros(len(calls), np.bool_)
     green = at[stage == 1]
-    after = np.searchsorted(green, calls)
-    answered = lit | (after < len(green))
-    return np.where(lit, 0.0, green[np.minimum(after, max(len(green) - 1, 0))] - calls)[answered] if len(green) else np.zeros(0)
+    delays = []
+    for call in detector[0][detector[1] > 0]:
+        shown, after = np.searchsorted(at, call, "right") - 1, np.searchsorted(green, call)
+        if shown >= 0 and stage[shown] == 1:
+            delays.append(0.0)
+        elif after < len(green):
+            delays.append(green[after] - call)
+    return np.array(delays, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,19 +242,21 @@ class Impact:
 
 
 def impact(
-    record: Database, run: int, baseline: int | None = None, fuel_price_per_l: float = 1.70, begin_s: float = 0.0, end_s: float = 1e18
+    record: Database, run: int, baseline: int | None = None, fuel_price_per_l: float = 1.70, begin_s: float = -inf, end_s: float = inf
 ) -> Impact:
     """What a run burnt, and what it saved beside another of the same scenario."""
-    mine, other = (_looks(record, r, begin_s, end_s) if r is not None else None for r in (run, baseline))
-    assert mine is not None
-    if other is None:
+    mine = _looks(record, run, begin_s, end_s)
+    if baseline is None:
         return Impact(_emitted(run, mine, fuel_price_per_l), None, 0, fuel_price_per_l, None, None, None, None)
-    last = min(mine[-1, 0], other[-1, 0]) if len(mine) and len(other) else 0.0
-    first = max(mine[0, 0], other[0, 0]) if len(mine) and len(other) else 1.0
+    other = _looks(record, baseline, begin_s, end_s)
+    first = max(x[:, 0].min(initial=inf) for x in (mine, other))
+    last = min(x[:, 0].max(initial=-inf) for x in (mine, other))
     one, two = (x[(x[:, 0] >= first) & (x[:, 0] <= last)] for x in (mine, other))
-    a, b = _emitted(run, one, fuel_price_per_l), _emitted(int(baseline or 0), two, fuel_price_per_l)
-    saved = (b.fuel_l - a.fuel_l, b.co2_kg - a.co2_kg, b.cost - a.cost, b.vehicle_h - a.vehicle_h)
-    return Impact(a, b, min(a.n, b.n), fuel_price_per_l, *saved) if min(a.n, b.n) > 1 else Impact(a, b, 0, fuel_price_per_l, None, None, None, None)
+    a, b = _emitted(run, one, fuel_price_per_l), _emitted(baseline, two, fuel_price_per_l)
+    n = min(a.n, b.n)
+    if n < 2:
+        return Impact(a, b, 0, fuel_price_per_l, None, None, None, None)
+    return Impact(a, b, n, fuel_price_per_l, b.fuel_l - a.fuel_l, b.co2_kg - a.co2_kg, b.cost - a.cost, b.vehicle_h - a.vehicle_h)
 
 
 def _looks(record: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
@@ -272,31 +280,27 @@ def _arrivals(junction: str, group: int, colour: Series, on: FloatArray, there: 
     at, stage = stages(colour)
     arrived = on[there > 0]
     place = np.searchsorted(at, arrived, "right") - 1
-    known = arrived[place >= 0]
-    seen = stage[place[place >= 0]]
+    known, seen = arrived[place >= 0], stage[place[place >= 0]]
     green = at[stage == 1]
     after = np.searchsorted(green, known[seen == 0])
     waits = [float(green[p] - t) for p, t in zip(after.tolist(), known[seen == 0].tolist(), strict=True) if p < len(green)]
     failures = whole = 0
     for k in np.flatnonzero(stage == 1).tolist():
-        if k + 2 < len(at) and at[k + 2] + 5.0 <= last:
+        if k + 2 < len(at) and at[k + 2] + QUEUE_RED_S <= last:
             whole += 1
             red = at[k + 2] if stage[k + 1] == 2 else at[k + 1]
-            failures += _share(on, there, at[k], at[k + 1]) > 0.79 and _share(on, there, red, red + 5.0) > 0.79
+            failures += _share(on, there, at[k], at[k + 1]) > QUEUE_SHARE and _share(on, there, red, red + QUEUE_RED_S) > QUEUE_SHARE
     n = len(known)
-    longest = float(np.diff(np.concatenate([on, [max(last, on[-1])]]))[there > 0].max(initial=0.0)) if len(on) else 0.0
-    health = "silent" if n == 0 else "stuck" if longest >= 900.0 else "ok"
+    held = np.diff(np.append(on, on.max(initial=last)))  # how long it told the same; what it told last, until the end
+    health = "silent" if n == 0 else "stuck" if (held[there > 0] >= STUCK_S).any() else "ok"
     on_green, on_yellow, on_red = (int((seen == k).sum()) for k in (1, 2, 0))
     mean = sum(waits) / len(waits) if waits else None
     return Arrivals(junction, group, n, on_green, on_yellow, on_red, on_green / n if n else None, mean, whole, int(failures), health)
 
 
 def _share(on: FloatArray, there: FloatArray, begin: float, end: float) -> float:
-    """Part of the time that the detector is occupied."""
+    """Part of the time that the detector is occupied; 0 of no time."""
     if end <= begin:
         return 0.0
-    inside = (on > begin) & (on < end)
-    times = np.concatenate([[begin], on[inside], [end]])
-    before = np.searchsorted(on, begin, "right") - 1
-    values = np.concatenate([[there[before] if before >= 0 else 0.0], there[inside]])
-    return float((np.diff(times) * values).sum() / (end - begin))
+    told = np.clip(np.append(on, inf), begin, end)
+    return float((np.diff(told) * there).sum() / (end - begin))

@@ -123,7 +123,7 @@ def summary(record: Database, span: Span) -> ViolationSummary:
 
 
 def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
-    """Newest first; without their pictures, but with the numbers of those (`pictures`)."""
+    """Newest first; without their pictures, but with the times of those (`pictures`: s, by their numbers)."""
     where, values = span.where("at")
     return record.rows(
         f"""SELECT v.id::text AS id, v.at, v.device, v.rule, v.confidence, v.data, v.seal,
