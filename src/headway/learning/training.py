@@ -74,12 +74,17 @@ def neighbours(network: Network) -> FloatArray:
     return np.asarray(near / np.maximum(near.sum(axis=1, keepdims=True), 1.0))
 
 
+def exploration(settings: TrainingSettings, number: int) -> float:
+    """Share of tries in episode `number`, from the first figure to the last by equal ratios."""
+    first, last = settings.explore
+    return float(first * (last / first) ** (number / max(settings.episodes - 1, 1)))
+
+
 def train(of: Scenario, network: Network, timing: Timing, table: QTable, settings: TrainingSettings, seed: int = 1000) -> Iterator[Episode]:
     """Fill `table` by episodes over the whole of the scenario, each with a seed of its own from `seed` on."""
     replay, random, near = Replay(), np.random.default_rng(seed), neighbours(network)
     for number in range(settings.episodes):
-        part = number / max(settings.episodes - 1, 1)
-        explore = settings.explore[0] * (settings.explore[1] / settings.explore[0]) ** part
+        explore = exploration(settings, number)
         yield _episode(of, network, timing, table, settings, replay, random, near, seed + number, explore, number)
         table.flush()
 
@@ -96,7 +101,7 @@ def _episode(
         seconds = 0
         while plant.time_s < of.end_s and (np.isfinite(of.end_s) or plant.running):
             seen = plant.observe()
-            pain = _pain(network, seen, settings.reward)
+            pain = suffering(network, seen, settings.reward)
             owed -= pain + settings.reward.neighbours * (near @ pain)
             halted += float((seen.vehicles.speed_mps < 0.1).sum())
             seconds += 1
@@ -106,10 +111,11 @@ def _episode(
                 before = state
                 proposal, state = agent.act(seen, state, due, tries)
                 decisions += int(due.sum())
-                _remember(replay, before, state, due, owed - settings.reward.change * (before.chosen != before.target), seen.at_s - since)
+                changed = before.since_s == since  # the decision that is judged now began another stage
+                remember(replay, before, state, due, owed - settings.reward.change * changed, seen.at_s - since)
                 owed, since = np.where(due, 0.0, owed), np.where(due, seen.at_s, since)
                 if len(replay) >= settings.batch:
-                    surprises.append(_learn(table, replay, settings, random))
+                    surprises.append(learn(table, replay, settings, random))
             else:
                 proposal, state = agent.step(seen, state)
             plant.apply(gate.admit(proposal, seen.at_s, seen))
@@ -119,19 +125,23 @@ def _episode(
         plant.close()
 
 
-def _pain(network: Network, seen: Observation, reward: Reward) -> FloatArray:
+def suffering(network: Network, seen: Observation, reward: Reward) -> FloatArray:
     """What each junction suffers in this second, (junctions,)."""
     v = seen.vehicles
-    known = v.link >= 0
-    group = np.array([x.group for x in network.links])[v.link[known]]
-    junction = network.group_junction[group]
+    group = np.where(v.link >= 0, np.array([x.group for x in network.links])[v.link], -1)
+    known = group >= 0
+    junction = network.group_junction[group[known]]
     halted = np.bincount(junction[v.speed_mps[known] < 0.1], minlength=len(network.junctions)).astype(float)
     longest = np.zeros(len(network.junctions))
     np.maximum.at(longest, junction, v.waiting_s[known])
     return np.asarray(reward.halted * halted + reward.longest * longest / 60.0)
 
 
-def _remember(replay: Replay, before: QState, after: QState, due: BoolArray, owed: FloatArray, lasted_s: FloatArray) -> None:
+def remember(replay: Replay, before: QState, after: QState, due: BoolArray, owed: FloatArray, lasted_s: FloatArray) -> None:
+    """Put what the last decision of the junctions that are `due` has brought into `replay`.
+
+    before, after: the states that it and this decision left. owed: the reward since then; lasted_s: how long ago it was, (junctions,) each.
+    """
     rows = np.zeros(len(due), replay.rows.dtype)
     rows["key"], rows["action"], rows["reward"], rows["next"] = before.keys, before.chosen, owed / np.maximum(lasted_s, 1.0), after.keys
     rows["gamma"] = lasted_s / QLearning.interval_s
@@ -140,7 +150,7 @@ def _remember(replay: Replay, before: QState, after: QState, due: BoolArray, owe
         replay.put(rows[told])
 
 
-def _learn(table: QTable, replay: Replay, settings: TrainingSettings, random: np.random.Generator) -> float:
+def learn(table: QTable, replay: Replay, settings: TrainingSettings, random: np.random.Generator) -> float:
     """One batch of updates towards reward + gamma * max Q(next); returns the mean surprise."""
     places, weight = replay.draw(settings.batch, random)
     places, index = np.unique(places, return_index=True)
