@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from headway.values import FloatArray
 
 NEVER_S = 1e18
 MOST_STEPS = 10_000_000  # in one period
+ARRAYS = ("_y", "_d", "_valve", "_full", "_count")  # what changes with time
 INPUTS = ("compressor", "bubbles", "heat")
 
 
@@ -57,7 +59,7 @@ class KppMeasured:
 
 
 class KppPlant:
-    """Integrates the plant of `settings` with steps within `bounds`; `tolerance` scales its tolerances while running."""
+    """Integrates the plant of `settings` with steps within `bounds`; `shortest_s` may be moved while running."""
 
     def __init__(self, settings: KppSettings, bounds: StepBounds | None = None) -> None:
         self.settings, self.bounds = settings, bounds or StepBounds()
@@ -137,22 +139,21 @@ class KppPlant:
             self._k, self._new, self._mid,
         )  # fmt: skip
         status = int(self._count[kernel.STATUS])
-        if status or not math.isfinite(self._y[V]):
-            why = {1: "the state is no number any more", 2: f"more than {MOST_STEPS:,} steps in one period"}.get(
-                status, "the chain's speed is no number"
-            )
+        if status:
+            why = {1: "the state is no number any more", 2: f"more than {MOST_STEPS:,} steps in one period"}[status]
             raise PlantError(f"the KPP failed at {self._t:.6f} s: {why}. Restore a checkpoint, or go on with shorter steps.")
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from here."""
-        arrays = {name: getattr(self, name).copy() for name in ("_y", "_d", "_valve", "_full", "_count")}
-        return arrays | {"_t": self._t, "_begun_j": self._begun_j, "settings": self.settings}
+        return {name: getattr(self, name).copy() for name in ARRAYS} | {"_t": self._t, "_begun_j": self._begun_j, "settings": self.settings}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take up a state from `state`. Raises PlantError if it is of another plant."""
         if state["settings"] != self.settings:
             raise PlantError("the state is of a KPP with other settings; start that one, or begin anew.")
-        for name in ("_y", "_d", "_valve", "_full", "_count"):
+        if any(state[name].shape != getattr(self, name).shape for name in ARRAYS):
+            raise PlantError("the state is of another version of the KPP; begin anew.")
+        for name in ARRAYS:
             getattr(self, name)[:] = state[name]
         self._t, self._begun_j = state["_t"], state["_begun_j"]
 
@@ -166,11 +167,11 @@ class KppPlant:
 
     def restore(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as kept:
-                state = {name: kept[name] for name in kept.files}
-        except (OSError, ValueError, EOFError) as error:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+                state = {name: kept[name] for name in (*ARRAYS, "_t", "_begun_j", "settings")}
+        except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
             raise PlantError(f"{path}: is no checkpoint of a KPP ({error}).") from error
-        if str(state.pop("settings")) != repr(self.settings):
+        if str(state["settings"]) != repr(self.settings):
             raise PlantError(f"{path}: is of a KPP with other settings; start that one, or begin anew.")
         self.resume({**state, "_t": float(state["_t"]), "_begun_j": float(state["_begun_j"]), "settings": self.settings})
 
