@@ -64,7 +64,7 @@ class _Run:
 
     @property
     def running(self) -> bool:
-        return bool(np.isfinite(self.of.end_s)) or self.street.plant.running
+        return self.street.plant.running
 
     def advance(self, period_s: float, shortest_s: float) -> None:
         for _ in range(max(round(period_s / self.tick_s), 1)):
@@ -98,6 +98,7 @@ class _Run:
 
 LIMITS = {"vehicles": Limits(0.0, 1e6), "speed_mps": Limits(0.0, 150.0), "longest_wait_s": Limits(0.0, 1e6)}
 EMISSION_S = 5.0
+BEGINS = ("engine.started", "engine.restored")
 LEAVE_IT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = ((Exception, (Strategy.STOP,)),)  # to who watches this process
 
 
@@ -134,9 +135,10 @@ def _tell(run: _Run, at_s: float, kind: str, data: Mapping[str, Any]) -> None:
 def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     """The body of the street process: from the last checkpoint of the same run, or from the beginning."""
     watched = Watched(task.path, task.changes) if task.path else None
-    settings = watched.current if watched else task.settings
+    task = replace(task, settings=watched.current) if watched else task
+    settings = task.settings
     _set_up_logs(settings)
-    run = _open(outbox, _switched(replace(task, settings=settings), _orders(task)))
+    run = _open(outbox, _switched(task, _orders(task)))
     loop, outside = _loop(run, settings)
     end_s = min(task.until_s, run.of.end_s)
     gc.freeze()  # docs/decisions/0012-pauses.md
@@ -153,7 +155,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
                     settings = _optimise(run, settings, order)
                     loop, outside = _loop(run, settings, loop)
                     continue
-                before, run = run, _obey(outbox, run, order, task)
+                before, run = run, _obey(outbox, run, order, replace(task, settings=settings))
                 if run is not before:
                     loop, outside = _loop(run, settings)
                     end_s = min(task.until_s, run.of.end_s)
@@ -224,7 +226,8 @@ def _switched(task: Task, orders: Mapping[str, str]) -> Task:
     return replace(task, settings=overridden(task.settings, changes | by))
 
 
-def _open(outbox: Outbox, task: Task) -> _Run:
+def _open(outbox: Outbox, task: Task, anew: bool = False) -> _Run:
+    """The street of `task`: from its last checkpoint, if there is one; `anew` from its beginning."""
     s = task.settings
     of = scenario(s.street.scenario)
     network = read_network(of.net)
@@ -239,13 +242,13 @@ def _open(outbox: Outbox, task: Task) -> _Run:
         room = "safety" if event.kind.startswith("safety.") else "street"
         telemetry.log(room).debug(event.kind, at_s=event.at_s, junction=event.junction, **event.data)
 
-    sumo = SumoSettings(of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing)
+    key = f"{of.name} {task.key()}"
+    found = None if anew else checkpoint.latest(folder / "checkpoints", key)
+    state = ("--load-state", str(found.plant)) if found is not None else ()  # at the start: a SUMO under way would let those who arrived depart anew
+    sumo = SumoSettings(of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing, extra=state)
     timing = work_out(network, PROFILES[s.street.timing])
     street = open_street(network, timing, sumo, s.control.controller, record, s.control.fallback, s.loop.cycle_s, s.control.confidence)
-    key = f"{of.name} {task.key()}"
-    found = checkpoint.latest(folder / "checkpoints", key)
     if found is not None:
-        street.plant.restore(found.plant)
         street.resume(found.street())
         record(
             Event(
@@ -310,10 +313,11 @@ def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
         run.log.close()
         run.street.plant.close()
         try:
-            return _open(outbox, switched)
+            run = _open(outbox, switched, anew=True)
         except Exception as error:  # the process starts anew, on what ran before: a switch that fails must not be tried for ever
             _orders_file(task).unlink(missing_ok=True)
             raise RuntimeError(f"scenario {order.scenario!r} does not start: {error}") from error
+        checkpoint.clear(run.folder / "checkpoints")  # of what ran before
     return run
 
 
@@ -330,7 +334,7 @@ def _snapshot(run: _Run, loop: RealTimeController, junctions: tuple[JunctionStat
 
 
 def _emission(run: _Run) -> tuple[int, float, float] | None:
-    if not run.look.record or run.emission_s <= run.time_s < run.emission_s + EMISSION_S:
+    if not run.look.record or run.time_s < run.emission_s + EMISSION_S:
         return None
     run.emission_s = run.time_s
     return run.street.plant.emissions()
@@ -347,8 +351,10 @@ class Engine:
         self._supervisor = Supervisor(work, task, recovery.silent_s, recovery.restarts, self._progressed)
 
     def _progressed(self, message: Any) -> bool:
-        """A checkpoint since the last message: the restarts before it are forgiven."""
-        if isinstance(message, Snapshot) and message.checkpoint_s > self._last_kept:
+        """A checkpoint since the last message: the restarts before it are forgiven. Where the street begins does not count as one."""
+        if isinstance(message, Event) and message.kind in BEGINS:
+            self._last_kept = -1.0
+        elif isinstance(message, Snapshot) and message.checkpoint_s > self._last_kept:
             forgiven = self._last_kept >= 0
             self._last_kept = message.checkpoint_s
             return forgiven
@@ -357,7 +363,7 @@ class Engine:
     def messages(self) -> Iterator[Any]:
         """Snapshot, Event, Restarted, and Done at the end. Raises WorkerError when the process is given up."""
         for message in self._supervisor.messages():
-            if isinstance(message, Event) and message.kind in ("engine.started", "engine.restored"):
+            if isinstance(message, Event) and message.kind in BEGINS:
                 self.board.forget()
             elif isinstance(message, Snapshot):
                 self.board.put(message.junctions)
