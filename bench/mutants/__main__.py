@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.mutants.places import Mutant, changed_lines, room_of, rooms, sample
-from bench.mutants.reach import BUILD, KERNEL_TESTS, Reach, environment, reach, state_of
+from bench.mutants.reach import BUILD, KERNEL_TESTS, Reach, environment, is_of_now, reach, state_of
 
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 LONGEST_S = 30.0  # of tests asked of one mutant, by what they took when all was well; the fastest come first
@@ -46,6 +46,8 @@ def main() -> None:
     if not drawn:
         print("No line of the source that can be mutated was changed." if options.changed else "Nothing to mutate.")
         return
+    if options.changed and options.tests == ["tests"] and not is_of_now(root):  # the whole suite would take too long
+        options.tests = sorted({t for m in drawn if (root / (t := f"tests/{room_of(m.path).split('/')[0]}")).is_dir()})
     results = ask(root, options, drawn)
     report(drawn, results, excused())
 
@@ -216,6 +218,8 @@ def report(drawn: list[Mutant], results: dict[str, str], known: dict[tuple[str, 
         same = [m for m in alive if (m.path, m.before, m.after) in known]
         late = sum(results.get(m.name) == "timeout" for m in mutants)
         rows.append((room, len(mutants), len(mutants) - len(alive), late, len(same), len(alive) - len(same)))
+        for m in same:
+            print(f"equivalent  {m.path}:{m.line} {m.operator}: {known[(m.path, m.before, m.after)]}")
         for m in sorted((m for m in alive if m not in same), key=lambda m: (m.path, m.line)):
             print(
                 f"{'survived' if results[m.name] == 'survived' else 'UNREACHED'}  {m.path}:{m.line} {m.operator}\n    - {m.before}\n    + {m.after}"

@@ -47,7 +47,7 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
 
     Raises RuntimeError if the run did not come to its end.
     """
-    if not interpreted and tests == ["tests"] and _is_of_now(root):
+    if not interpreted and tests == ["tests"] and is_of_now(root):
         return read(root, root / COVERAGE, root / TIMES)
     name = f"{state_of(root, *tests)}-{'interpreted' if interpreted else 'compiled'}"
     data, times = root / BUILD / f"{name}.coverage", root / BUILD / f"{name}.json"
@@ -67,7 +67,7 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
     return read(root, data, times)
 
 
-def _is_of_now(root: Path) -> bool:
+def is_of_now(root: Path) -> bool:
     """Whether the last `make test` was of the whole suite, and nothing has changed since."""
     if not ((root / COVERAGE).exists() and (root / TIMES).exists()):
         return False
