@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -43,18 +43,27 @@ def crossing_network(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_record(tmp_path_factory):
-    """Makes addresses of empty records, for `open_database(folder, url)`: databases of their own on one PostgreSQL for all tests that share it."""
-    first = open_database(tmp_path_factory.mktemp("postgres"))
-    with first.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:  # what is gone after the tests need not reach the disk
-        for statement in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()"):
-            held.exec_driver_sql(statement)
-    address, numbers = sa.make_url(first.url), itertools.count(1)
+    """Makes addresses of empty records, for `open_database(folder, url)`: databases of their own on one PostgreSQL for all tests that share it.
 
-    def make():
-        name = f"record_{next(numbers)}"
-        with psycopg.connect(address.render_as_string(hide_password=False), autocommit=True) as held:
-            held.execute(f"CREATE DATABASE {name}")
-        return address.set(database=name).render_as_string(hide_password=False)
+    HEADWAY_TESTS_POSTGRES: address of a server that is there already, whose user may make databases; quicker where tests are run again and again.
+    """
+    given, first = os.environ.get("HEADWAY_TESTS_POSTGRES", ""), None
+    if not given:
+        first = open_database(tmp_path_factory.mktemp("postgres"))
+        given = first.url
+    address, names = sa.make_url(given).set(drivername="postgresql"), []
+    with psycopg.connect(address.render_as_string(hide_password=False), autocommit=True) as server:
+        if first is not None:  # what is gone after the tests need not reach the disk
+            for statement in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()"):
+                server.execute(statement)
 
-    yield make
-    first.close()
+        def make():
+            names.append(f"record_{os.getpid()}_{len(names)}")
+            server.execute(f"CREATE DATABASE {names[-1]}")
+            return address.set(database=names[-1]).render_as_string(hide_password=False)
+
+        yield make
+        for name in names if first is None else []:
+            server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    if first is not None:
+        first.close()

@@ -143,13 +143,15 @@ def test_a_connection_is_used_for_half_an_hour_and_is_given_five_seconds_to_come
 
 
 def test_closing_gives_the_connections_back(database):
-    name = "closing"
+    name = f"{database.engine.url.database}_closing"
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
         held.exec_driver_sql(f"CREATE DATABASE {name}")
     found = open_database("unused", sa.make_url(database.url).set(database=name).render_as_string(hide_password=False))
     assert others(database, name) == 1
     found.close()
     fails_after_a_while(lambda: others(database, name) == 0)
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+        held.exec_driver_sql(f"DROP DATABASE {name}")
 
 
 def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_back_if_that_takes_too_long(database, tmp_path):
