@@ -149,6 +149,12 @@ def test_it_has_stopped_when_it_stood_for_one_and_a_half_seconds():
     assert watch.rules == ["stop_line"]
 
 
+def test_who_has_passed_and_comes_back_has_passed():
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
+    drive(watch, lambda t: (steady(t)[0] if t <= 11.0 else 240.0 if t < 11.6 else 200.0, 110.0), 13.0)
+    assert watch.rules == ["red_light"]
+
+
 def test_how_far_beyond_the_line_is_the_sites():
     for least_m, rules in ((2.5, ["stop_line"]), (2.6, [])):
         watch = Watch(site(ten_px_a_metre(), lines=[STOP], rules={"stop_m": least_m}), [(0.0, 0, RED)])

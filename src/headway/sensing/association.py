@@ -60,10 +60,10 @@ class Association:
 
     def match(self, at_s: float, found: sv.Detections) -> list[Sight]:
         """One picture's detections with their names; detections that belong to nobody are left out."""
-        if len(found) and found.confidence is not None:
+        if found.confidence is not None:
             found = self._encouraged(at_s, found)
         tracked = self._byte.update(found)
-        ids = np.asarray(tracked.tracker_id if tracked.tracker_id is not None else np.zeros(0), np.int64).tolist()
+        ids = np.asarray(tracked.tracker_id, np.int64).tolist()
         boxes = np.asarray(tracked.xyxy, np.float64)
         kinds = tracked.class_id.tolist() if tracked.class_id is not None else [VEHICLE] * len(ids)
         sure = tracked.confidence.tolist() if tracked.confidence is not None else [1.0] * len(ids)
@@ -149,6 +149,5 @@ class Association:
     def _forget(self, at_s: float) -> None:
         for name in [n for n, last in self._last.items() if at_s - last.at_s > 3.0]:
             del self._last[name]
-        if len(self._names) > 200 + len(self._last):
-            alive = {t.tracker_id for t in self._byte.tracks}
-            self._names = {number: name for number, name in self._names.items() if number in alive}
+        alive = {t.tracker_id for t in self._byte.tracks}
+        self._names = {number: name for number, name in self._names.items() if number in alive}

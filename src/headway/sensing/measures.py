@@ -128,7 +128,7 @@ class Measures:
             "vehicles": len(lane.inside), "queue_veh": len(queue), "queue_m": _extent(queue),
             "longest_wait_s": max((t.standing_s for t in queue), default=0.0),
             "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0, "mean_speed_mps": mean,
-            "congestion": next(name for least, name in LEVELS if ratio >= least) if lane.total or queue else "free",
+            "congestion": next(name for least, name in LEVELS if ratio >= least),
         }  # fmt: skip
 
     def _count_minutes(self, at_s: float) -> None:
@@ -157,7 +157,6 @@ class Measures:
             if before:
                 self.turns[max(before)[1], line.name] += 1
             track.marks[mark] = at
-            track.marks[f"{way} {line.name}"] = at
             if line.name in self._last_at:
                 self.headways[line.name].append(at - self._last_at[line.name])
             self._last_at[line.name] = at
@@ -201,8 +200,6 @@ def _mask(zone: Zone, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _inside(mask: NDArray[np.uint8], at: tuple[float, float]) -> bool:
-    if not (np.isfinite(at[0]) and np.isfinite(at[1])):
-        return False
     x, y = int(at[0]), int(at[1])
     return 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0] and bool(mask[y, x])
 
@@ -215,4 +212,5 @@ def _extent(queue: list[Track]) -> float | None:
     if np.isnan(at).any():
         return None
     apart = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1)).max()
-    return float(apart + np.nanmean([t.length_m for t in queue]))
+    lengths = [t.length_m for t in queue if np.isfinite(t.length_m)]  # unknown where its top is above the horizon
+    return float(apart + (np.mean(lengths) if lengths else 0.0))

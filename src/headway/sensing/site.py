@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -64,9 +63,16 @@ class Calibration:
         matrix = _homography(pixels, metres)
         misses = []
         for k in range(len(pixels) if len(pixels) > 4 else 0):
-            with contextlib.suppress(CalibrationError):  # without this one the others fix nothing
+            try:
                 others = _homography(np.delete(pixels, k, 0), np.delete(metres, k, 0))
-                misses.append(_mapped(others, pixels[k : k + 1])[0] - metres[k])
+            except CalibrationError:  # without this one the others fix nothing
+                continue
+            miss = _mapped(others, pixels[k : k + 1])[0] - metres[k]
+            if np.isnan(miss).any():
+                raise CalibrationError(
+                    f"points: the others put pair {k + 1} beyond the horizon. Check that pair, or give more points, no three nearly on one line."
+                )
+            misses.append(miss)
         if misses:
             error = float(np.sqrt(np.mean(np.sum(np.square(misses), 1))))
         else:
@@ -86,15 +92,10 @@ class Calibration:
 
         def lengths(of: FloatArray) -> FloatArray:
             road = _mapped(_tilted(of, size), ends.reshape(-1, 2)).reshape(-1, 2, 2)
-            return np.nan_to_num(np.linalg.norm(road[:, 0] - road[:, 1], axis=1), nan=1e6, posinf=1e6)
+            return np.nan_to_num(np.linalg.norm(road[:, 0] - road[:, 1], axis=1), nan=1e6)  # beyond the horizon
 
-        best = None
-        for tilt in (0.2, 0.5, 0.9):
-            begin = np.array([np.log(size[0]), tilt, np.log(8.0)])
-            fit = least_squares(lambda of: np.log(lengths(of) / lengths_m), begin, max_nfev=500)
-            if best is None or fit.cost < best.cost:
-                best = fit
-        assert best is not None
+        begins = [np.array([np.log(size[0]), tilt, np.log(8.0)]) for tilt in (0.2, 0.5, 0.9)]
+        best = min((least_squares(lambda of: np.log(lengths(of) / lengths_m), begin) for begin in begins), key=lambda fit: float(fit.cost))
         error = float(np.sqrt(np.mean(np.square(lengths(best.x) - lengths_m))))
         if not error < 0.2 * float(np.mean(lengths_m)) or np.linalg.cond(best.jac) > 1e4:
             raise CalibrationError(
@@ -114,29 +115,29 @@ def _tilted(of: FloatArray, size: tuple[int, int]) -> NDArray[np.float64]:
     return np.array([height * towards[0], height * towards[1], -towards[2]])
 
 
-def _homography(pixels: FloatArray, metres: FloatArray, what: str = "points") -> NDArray[np.float64]:
+def _homography(pixels: FloatArray, metres: FloatArray) -> NDArray[np.float64]:
     """Least squares by the normalised direct linear transform (Hartley, Zisserman: Multiple View Geometry, 2003, algorithm 4.2)."""
-    (p, a), (m, b) = _normalised(pixels, what), _normalised(metres, what)
+    (p, a), (m, b) = _normalised(pixels), _normalised(metres)
     rows = []
     for (x, y), (u, v) in zip(p, m, strict=True):
         rows += [[-x, -y, -1, 0, 0, 0, u * x, u * y, u], [0, 0, 0, -x, -y, -1, v * x, v * y, v]]
     _, values, vectors = np.linalg.svd(np.array(rows))
     if values[7] < 1e-4 * values[0]:
-        raise CalibrationError(f"{what}: three or more lie on one line, or two on one another. Spread them over the road.")
+        raise CalibrationError("points: three or more lie on one line, or two on one another. Spread them over the road.")
     normal = vectors[-1].reshape(3, 3)
     found = np.linalg.inv(b) @ normal @ a
     found /= np.linalg.norm(found)
     weights = np.c_[pixels, np.ones(len(pixels))] @ found[2]
     if abs(np.linalg.det(normal)) < 1e-6 or (np.sign(weights) != np.sign(weights[0])).any():
-        raise CalibrationError(f"{what}: they fold the road over itself. Check that each pixel goes with its own point of the road.")
+        raise CalibrationError("points: they fold the road over itself. Check that each pixel goes with its own point of the road.")
     return np.asarray(found * np.sign(weights[0]))
 
 
-def _normalised(points: FloatArray, what: str) -> tuple[FloatArray, NDArray[np.float64]]:
+def _normalised(points: FloatArray) -> tuple[FloatArray, NDArray[np.float64]]:
     middle = points.mean(0)
     spread = float(np.sqrt(2.0) / max(np.linalg.norm(points - middle, axis=1).mean(), 1e-12))
     if spread > 1e9:
-        raise CalibrationError(f"{what}: they are all the same point.")
+        raise CalibrationError("points: they are all the same point.")
     return (points - middle) * spread, np.array([[spread, 0, -spread * middle[0]], [0, spread, -spread * middle[1]], [0, 0, 1.0]])
 
 

@@ -50,7 +50,7 @@ def motions(t: FloatArray, xy: FloatArray, count: NDArray[np.int64]) -> Motions:
     moved = np.einsum("mk,mki->mi", ends, curve)
     along = moved / np.maximum(np.linalg.norm(moved, axis=1), 1e-6)[:, None]
     spread = np.square(np.einsum("mni,mi->mn", np.where(there[:, :, None], rest, 0.0), along)).sum(1)
-    freedom = np.maximum(count - np.where(count >= CUBIC_POINTS, 4, 3), 1)
+    freedom = count - np.where(count >= CUBIC_POINTS, 4, 3)
     share = np.einsum("mk,mk->m", ends, np.linalg.solve(normal, ends[:, :, None])[:, :, 0])
     error = np.sqrt(spread / freedom * share) / (2.0 * half)
     return Motions(bend[:, 1] + 2.0 * (half - LAG_S)[:, None] * bend[:, 2], speeds @ SHARES / 2.0, error)

@@ -216,10 +216,10 @@ class Judge:
         self.pending.append(_Pending(new, track, at_s + unsure_s if unsure_s else 0.0))
 
     def _lasts(self, key: tuple[str, int], holds: bool, at_s: float) -> float:
-        """Seconds that something has held without a break; -1 where it does not."""
+        """Seconds that something has held without a break; -inf where it does not."""
         if not holds:
             self._since.pop(key, None)
-            return -1.0
+            return -np.inf
         return at_s - self._since.setdefault(key, at_s)
 
     def _ready(self, at_s: float) -> list[Violation]:
