@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ class RealTimeController:
         self.stability_monitor = NumericalStabilityMonitor(settings.limits, settings.drift)
         self.stability = Stability(1.0, ())
         self.recovery = mend or ErrorRecoverySystem(clock=clock)
-        self._next_look = self._next_check = -1e300
+        self._next_look = self._next_check = -math.inf
         self._kept_s = driven.time_s
         self._unsound = False
         self.pressure = 0.0

@@ -99,7 +99,7 @@ class News:
 
 @dataclass(slots=True)
 class _Watch:
-    since_s: float = math.nan
+    since_s: float
     clear_since_s: float = math.nan
     alert: Alert | None = None
     told: float = 0.0
@@ -167,16 +167,14 @@ class RealTimeMonitor:
         if watch is None:
             if not bad:
                 return
-            watch = self._watches[rule.name, where] = _Watch()
+            watch = self._watches[rule.name, where] = _Watch(at_s)
         if bad:
             watch.clear_since_s = math.nan
-            watch.since_s = at_s if math.isnan(watch.since_s) else watch.since_s
-            if watch.alert is None and at_s - watch.since_s >= rule.for_s:
+            if watch.alert is not None:
+                self._worsen(rule, value, watch, watch.alert, news)
+            elif at_s - watch.since_s >= rule.for_s:
                 self._open(rule, where, value, at_s, watch, news)
-            elif watch.alert is not None:
-                self._worsen(rule, value, watch, news)
             return
-        watch.since_s = math.nan
         if watch.alert is None:
             del self._watches[rule.name, where]
             return
@@ -202,13 +200,14 @@ class RealTimeMonitor:
         watch.told = abs(value - rule.threshold)
         news.append(News("opened", watch.alert, held))
 
-    def _worsen(self, rule: Rule, value: float, watch: _Watch, news: list[News]) -> None:
-        alert = watch.alert
-        if alert is None:
+    def _worsen(self, rule: Rule, value: float, watch: _Watch, alert: Alert, news: list[News]) -> None:
+        """Within the hysteresis a figure is on the good side: it is the value of the moment, but neither the worst nor worse."""
+        watch.alert = replace(alert, value=value)
+        if not rule.holds(value, already=False):
             return
         beyond = abs(value - rule.threshold)
-        worst = value if math.isnan(value) or beyond > abs(alert.worst - rule.threshold) else alert.worst
-        watch.alert = replace(alert, value=value, worst=worst)
-        if rule.holds(value, False) and beyond > 2.0 * max(watch.told, 1e-9):
+        if math.isnan(value) or beyond > abs(alert.worst - rule.threshold):
+            watch.alert = replace(watch.alert, worst=value)
+        if beyond > 2.0 * max(watch.told, 1e-9):
             watch.told = beyond
             news.append(News("worse", watch.alert))

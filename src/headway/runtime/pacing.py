@@ -90,5 +90,5 @@ class Pacer:
         return stands_for
 
     def report(self) -> Pacing:
-        late = np.array(self._late) if self._late else np.zeros(1)
-        return Pacing(self.ticks, self.overruns, float(np.percentile(late, 50)), float(np.percentile(late, 99)), self.skipped, self._given_up_s)
+        p50, p99 = np.percentile(self._late or [0.0], (50, 99)).tolist()
+        return Pacing(self.ticks, self.overruns, p50, p99, self.skipped, self._given_up_s)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 
@@ -21,7 +20,8 @@ class Path:
         if not re.fullmatch(r"\*|[^.*\s]+(\.([^.*\s]+|\*))*|\*(\.([^.*\s]+|\*))+", text):
             raise ValueError(f"{text!r} is no path: names with dots in between, * for any one part.")
         self.text = text
-        self._match = _matcher(text)
+        parts = ("[^.]+" if part == "*" else re.escape(part) for part in text.split("."))
+        self._match = re.compile(".*" if text == "*" else r"\.".join(parts)).fullmatch
 
     def matches(self, path: str) -> bool:
         return self._match(path) is not None
@@ -43,12 +43,6 @@ class Path:
         return [(path, value) for path, value in flat.items() if self.matches(path)]
 
 
-@lru_cache(maxsize=1024)
-def _matcher(text: str) -> Any:
-    parts = text.split(".")
-    return re.compile(".*" if text == "*" else r"\.".join("[^.]+" if part == "*" else re.escape(part) for part in parts)).fullmatch
-
-
 def flatten(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The leaves of nested mappings, by dotted path."""
     flat: dict[str, Any] = {}
@@ -56,5 +50,5 @@ def flatten(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key if prefix else key] = value
+            flat[f"{prefix}{key}"] = value
     return flat

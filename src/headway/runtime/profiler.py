@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -28,9 +29,9 @@ class Section:
 
     __slots__ = ("_append", "_begun", "_clock", "budget_s", "calls", "window")
 
-    def __init__(self, window: int, budget_s: float) -> None:
+    def __init__(self, window: int, budget_s: float, clock: Callable[[], float]) -> None:
         self.window: deque[float] = deque(maxlen=window)
-        self._append, self._clock, self._begun = self.window.append, time.perf_counter, 0.0
+        self._append, self._clock = self.window.append, clock
         self.calls, self.budget_s = 0, budget_s
 
     def __enter__(self) -> None:
@@ -63,10 +64,10 @@ class PerformanceProfiler:
     1
     """
 
-    def __init__(self, window: int = 1024, on: bool = True) -> None:
+    def __init__(self, window: int = 1024, on: bool = True, clock: Callable[[], float] = time.perf_counter) -> None:
         if window < 1:
             raise ValueError(f"window: {window} is not allowed: at least 1 call.")
-        self._window, self.on = window, on
+        self._window, self.on, self._clock = window, on, clock
         self._sections: dict[str, Section] = {}
         self._counters: dict[str, float] = {}
 
@@ -75,7 +76,7 @@ class PerformanceProfiler:
         if not self.on:
             return OFF
         if name not in self._sections:
-            self._sections[name] = Section(self._window, budget_s)
+            self._sections[name] = Section(self._window, budget_s, self._clock)
         return self._sections[name]
 
     def count(self, name: str, more: float = 1.0) -> None:
@@ -85,7 +86,7 @@ class PerformanceProfiler:
     def report(self) -> dict[str, SectionReport]:
         found = {}
         for name, section in self._sections.items():
-            seconds = np.array(section.window) if section.window else np.zeros(1)
+            seconds = np.array(section.window or [0.0])
             p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
             use = float(p95) / section.budget_s if section.budget_s else 0.0
             found[name] = SectionReport(section.calls, float(seconds.mean()), float(p50), float(p95), float(p99), float(seconds.max()), use)

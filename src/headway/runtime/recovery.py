@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -102,7 +102,5 @@ class ErrorRecoverySystem:
         tally = self._tally.setdefault(pending.strategy, [0, 0])
         tally[0] += worked
         tally[1] += 1
-        place = next((i for i in range(len(self.history) - 1, -1, -1) if self.history[i] is pending), None)
-        if place is not None:
-            self.history[place] = Attempt(pending.at, pending.error, pending.strategy, worked)
+        self.history[-1] = replace(pending, worked=worked)  # nothing is answered before what is pending is decided
         return None if worked else pending

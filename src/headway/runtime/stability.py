@@ -85,7 +85,7 @@ class NumericalStabilityMonitor:
             reasons.append(f"{name} jumped from {past[-1]:.6g} to {value:.6g} in {at_s - self._last_s:.3g} s")
             worst = 0.5
         past.append(value)
-        if len(past) > RING and limits.noise < math.inf:
+        if len(past) > RING:
             steps = [b - a for a, b in pairwise(past)]
             if all(a * b < 0.0 and abs(b) > limits.noise for a, b in pairwise(steps)):
                 reasons.append(f"{name} rings from step to step by {abs(steps[-1]):.3g}")

@@ -7,6 +7,7 @@ long as the time-out allows, and is put in when there is room.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -64,21 +65,22 @@ class Subscription:
     _apart: deque[tuple[float, Message]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _news: threading.Event = field(default_factory=threading.Event)
-    _next_s: float = -1e300
+    _next_s: float = -math.inf
+    _clock: Callable[[], float] = time.monotonic
+    _patterns: tuple[Path, ...] = ()
     _urgent: dict[str, Any] = field(default_factory=dict)
 
     def take(self, timeout_s: float = 0.0) -> list[Message]:
         """All that waits, oldest first; waits up to `timeout_s` for the first."""
-        if timeout_s > 0.0 and not self._buffer:
+        if not self._buffer:
             self._news.wait(timeout_s)
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             found = list(self._buffer)
             self._buffer.clear()
             self._admit(now)
-            self._news.clear()
-            if self._buffer:
-                self._news.set()
+            if not self._buffer:
+                self._news.clear()
             self.delivery.taken += len(found)
         if found:
             self.delivery.longest_wait_s = max(self.delivery.longest_wait_s, now - found[0][0])
@@ -162,9 +164,10 @@ class DataStreamManager:
         """
         if rate_hz <= 0.0 or size < 1 or timeout_s < 0.0:
             raise ValueError(f"{name}: rate_hz {rate_hz} must be above 0, size {size} at least 1, timeout_s {timeout_s} not below 0.")
-        for pattern in fields:
-            Path(pattern).check(sample)
-        made = Subscription(name, rate_hz, tuple(fields), size, policy, timeout_s)
+        patterns = tuple(Path(pattern) for pattern in fields)
+        for pattern in patterns:
+            pattern.check(sample)
+        made = Subscription(name, rate_hz, tuple(fields), size, policy, timeout_s, _clock=self._clock, _patterns=patterns)
         with self._lock:
             if name in self._subscriptions:
                 raise ValueError(f"there is a subscriber {name!r} already. Unsubscribe it first, or choose another name.")
@@ -195,12 +198,10 @@ class DataStreamManager:
             changed = {p: v for p, v in urgent.items() if s._urgent.get(p, _NOTHING) != v} if urgent else {}
             if s._next_s <= now:
                 if s.fields not in chosen:
-                    patterns = [Path(f) for f in s.fields]
-                    everything = any(f == "*" for f in s.fields)
-                    chosen[s.fields] = flat if everything else {p: v for p, v in flat.items() if any(q.matches(p) for q in patterns)}
+                    chosen[s.fields] = flat if "*" in s.fields else {p: v for p, v in flat.items() if any(q.matches(p) for q in s._patterns)}
                 values = {**chosen[s.fields], **changed} if changed else chosen[s.fields]
                 period = max(1.0 / s.rate_hz, 1.0 / self.rate_hz) * self.thinning
-                s._next_s = max(s._next_s + period, now - period) if s._next_s > -1e299 else now + period
+                s._next_s = max(s._next_s + period, now - period) if math.isfinite(s._next_s) else now + period
                 s.put(Message(at_s, values, bool(changed)), now)
             elif changed:
                 s.put(Message(at_s, changed, True), now)
@@ -230,7 +231,7 @@ class DataStreamManager:
     def _pump(self, s: Subscription, call: Callable[[Message], None]) -> None:
         failed = 0
         while not s.detached:
-            for message in s.take(0.2):
+            for message in s.take(threading.TIMEOUT_MAX):
                 try:
                     call(message)
                     failed = 0

@@ -18,7 +18,7 @@ def pi_factor(error: float, before: float, order: float) -> float:
     """
     error = max(error, 1e-10)
     factor = SAFETY * error ** (-0.7 / order) * max(before, 1e-4) ** (0.4 / order) if error <= 1.0 else SAFETY * error ** (-1.0 / order)
-    return float(max(SMALLEST, min(factor, LARGEST if error <= 1.0 else 1.0)))
+    return float(max(SMALLEST, min(factor, LARGEST)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class AdaptiveTimestepper:
         if stands:
             self.accepted += 1
             self.forced += error > 1.0
-            self._before = max(error, 1e-4)
+            self._before = error
         else:
             self.rejected += 1
         self.step_s = min(max(self.step_s * factor, self._floor_s), self.bounds.longest_s)

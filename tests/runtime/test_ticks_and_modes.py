@@ -1,0 +1,287 @@
+"""Pacing, modes and the profiler, on a clock turned by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, astuple
+
+import pytest
+from tests.runtime.clocks import Clock
+
+from headway.runtime import MODES, Pacer, Pacing, PerformanceProfiler, RealTimeOptimizer
+from headway.runtime.modes import mode_of
+from headway.runtime.profiler import SectionReport
+
+# pacing
+
+
+def paced(work, period_s=1.0, realtime=1.0, **more):
+    """Ticks with so much work after each: (time of each tick, what it stands for), and the pacer."""
+    clock = Clock(100.0)
+    pacer = Pacer(period_s, realtime, clock, clock.sleep, **more)
+    ticks = []
+    for seconds in work:
+        stands_for = pacer.wait()
+        ticks.append((clock.now, stands_for))
+        clock.now += seconds
+    assert all(s > 0.0 for s in clock.slept)
+    return ticks, pacer
+
+
+def test_a_tick_is_due_at_each_multiple_of_the_period_after_the_start():
+    ticks, pacer = paced([0.25, 0.5, 1.0, 0.0])
+    assert ticks == [(101.0, 1), (102.0, 1), (103.0, 1), (104.0, 1)]
+    assert pacer.report() == Pacing(4, 0, 0.0, 0.0, 0, 0.0)
+
+
+def test_half_real_time_takes_twice_as_long_and_the_wall_time_granted_says_so():
+    ticks, pacer = paced([0.0, 0.0], period_s=0.25, realtime=0.5)
+    assert ticks == [(100.5, 1), (101.0, 1)]
+    assert (pacer.granted_s, pacer.period_s) == (0.5, 0.25)
+
+
+def test_a_sleep_that_ends_too_soon_is_slept_again():
+    clock = Clock(0.0)
+
+    def sleep(seconds):
+        clock.sleep(min(seconds, 0.375))
+
+    Pacer(1.0, 1.0, clock, sleep).wait()
+    assert clock.now == 1.0
+    assert clock.slept == [0.375, 0.375, 0.25]
+
+
+def test_as_fast_as_possible_never_waits_and_is_never_late():
+    clock = Clock(5.0)
+    pacer = Pacer(0.25, 0.0, clock, clock.sleep)
+    assert [pacer.wait() for _ in range(3)] == [1, 1, 1]
+    clock.now += 100.0
+    pacer.wait()
+    assert pacer.granted_s == 0.0
+    assert clock.slept == []
+    assert pacer.report() == Pacing(4, 0, 0.0, 0.0, 0, 0.0)
+
+
+def test_a_tick_late_by_less_than_a_period_is_no_overrun_and_by_a_whole_one_it_is():
+    ticks, pacer = paced([1.75, 1.25, 0.0, 0.0])  # the second begins 0.75 late, the third 1.0
+    assert ticks == [(101.0, 1), (102.75, 1), (104.0, 1), (104.0, 1)]
+    report = pacer.report()
+    assert (report.ticks, report.overruns, report.skipped, report.drift_s) == (4, 1, 0, 0.0)
+    assert report.jitter_p50_s == 0.375  # of 0, 0, 0.75, 1.0
+    assert report.jitter_p99_s == pytest.approx(1.0 - 0.03 * 0.25)
+
+
+def test_what_was_overrun_is_caught_up_by_ticks_that_follow_at_once():
+    ticks, pacer = paced([3.5, 0.0, 0.0, 0.25, 0.0])
+    assert ticks == [(101.0, 1), (104.5, 1), (104.5, 1), (104.5, 1), (105.0, 1)]
+    assert pacer.report().overruns == 2  # due at 102 and 103, late by 2.5 and 1.5; that of 104 by 0.5
+    assert pacer.report().drift_s == 0.0
+
+
+def test_skipping_leaves_out_the_ticks_that_were_missed_and_stays_on_the_grid():
+    ticks, pacer = paced([3.5, 0.0, 2.0, 0.0], overrun="skip")
+    assert ticks == [(101.0, 1), (104.5, 3), (105.0, 1), (107.0, 2)]
+    report = pacer.report()
+    assert (report.ticks, report.overruns, report.skipped, report.drift_s) == (4, 2, 3, 0.0)
+
+
+def test_slowing_moves_the_whole_schedule_and_counts_the_drift():
+    ticks, pacer = paced([3.5, 0.0, 2.0, 0.0], overrun="slow")
+    assert ticks == [(101.0, 1), (104.5, 1), (105.5, 1), (107.5, 1)]
+    report = pacer.report()
+    assert (report.ticks, report.overruns, report.skipped, report.drift_s) == (4, 2, 0, 3.5)
+
+
+def test_a_lag_of_twenty_periods_is_chased_and_a_longer_one_restarts_the_schedule():
+    ticks, pacer = paced([21.0, 0.0, 0.0])  # the second is due at 102
+    assert [t for t, _ in ticks] == [101.0, 122.0, 122.0]
+    assert pacer.report().drift_s == 0.0
+    ticks, pacer = paced([21.5, 0.0, 0.0, 21.5, 0.0])
+    assert [t for t, _ in ticks] == [101.0, 122.5, 123.5, 124.5, 146.0]
+    assert pacer.report().drift_s == 20.5 + 20.5
+
+
+def test_the_longest_lag_can_be_given():
+    assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=2)[0]] == [101.0, 105.0, 106.0]
+    assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=3)[0]] == [101.0, 105.0, 105.0]
+
+
+def test_jitter_is_of_the_last_4096_ticks():
+    clock = Clock(0.0)
+    pacer = Pacer(1.0, 1.0, clock, clock.sleep)
+    for k in range(2049 + 2048):
+        clock.now = k + (1.5 if k < 2049 else 1.0)
+        pacer.wait()
+    assert pacer.report().jitter_p50_s == 0.25  # 2048 ticks half a second late, 2048 on time; the first of all is forgotten
+
+
+def test_a_pacer_that_cannot_be_is_refused():
+    for period_s, realtime in ((0.0, 1.0), (-1.0, 1.0), (1.0, -0.5)):
+        with pytest.raises(ValueError, match=f"are {period_s} and {realtime}"):
+            Pacer(period_s, realtime)
+    assert Pacer(0.5, 0.0).ticks == 0
+    assert Pacer(0.5, 0.5).granted_s == 1.0
+    with pytest.raises(ValueError, match=r"'panic' is not allowed. There are: degrade, skip, slow"):
+        Pacer(1.0, 1.0, overrun="panic")
+
+
+def test_a_report_of_pacing_without_more_skipped_nothing_and_does_not_change():
+    assert astuple(Pacing(1, 0, 0.0, 0.0)) == (1, 0, 0.0, 0.0, 0, 0.0)
+    with pytest.raises(FrozenInstanceError):
+        Pacing(1, 0, 0.0, 0.0).ticks = 2
+
+
+# modes
+
+
+def test_what_each_mode_means():
+    assert {name: astuple(mode) for name, mode in MODES.items()} == {
+        "performance": ("performance", 5.0, 5.0, False),
+        "balanced": ("balanced", 10.0, 15.0, True),
+        "accuracy": ("accuracy", 20.0, math.inf, True),
+    }
+    assert mode_of("accuracy") is MODES["accuracy"]
+    with pytest.raises(ValueError, match=r"no mode 'turbo'. There are: performance, balanced, accuracy."):
+        mode_of("turbo")
+    with pytest.raises(FrozenInstanceError):
+        MODES["balanced"].look_hz = 1.0
+
+
+def pressed(optimizer, clock, *presses):
+    """The mode after each (time, pressure)."""
+    names = []
+    for at_s, pressure in presses:
+        clock.now = at_s
+        before = optimizer.mode
+        assert optimizer.press(pressure) is (optimizer.mode is not before)
+        names.append(optimizer.mode.name)
+    return names
+
+
+def test_a_second_above_nine_tenths_takes_one_step_down_and_another_second_the_next():
+    clock = Clock()
+    optimizer = RealTimeOptimizer("accuracy", clock=clock)
+    names = pressed(optimizer, clock, (10.0, 0.95), (10.75, 2.0), (11.0, 0.95), (11.75, 0.95), (12.0, 0.95), (20.0, 0.95))
+    assert names == ["accuracy", "accuracy", "balanced", "balanced", "performance", "performance"]
+    assert optimizer.switches == 2
+    assert optimizer.chosen.name == "accuracy"
+
+
+def test_five_seconds_below_a_half_take_one_step_back_but_not_beyond_what_was_chosen():
+    clock = Clock()
+    optimizer = RealTimeOptimizer("balanced", clock=clock)
+    assert optimizer.mode.name == RealTimeOptimizer().mode.name == "balanced"
+    pressed(optimizer, clock, (0.0, 1.0), (1.0, 1.0))
+    assert pressed(optimizer, clock, (2.0, 0.25), (6.75, 0.25), (7.0, 0.25), (30.0, 0.25)) == ["performance", "performance", "balanced", "balanced"]
+    assert optimizer.switches == 2
+    optimizer = RealTimeOptimizer("accuracy", clock=clock)
+    pressed(optimizer, clock, (40.0, 1.0), (41.0, 1.0), (42.0, 1.0))
+    assert pressed(optimizer, clock, (50.0, 0.0), (55.0, 0.0), (59.75, 0.0), (60.0, 0.0)) == ["performance", "balanced", "balanced", "accuracy"]
+
+
+@pytest.mark.parametrize("between", [0.9, 0.75, 0.5])
+def test_pressure_between_the_marks_or_at_them_starts_both_waits_anew(between):
+    clock = Clock()
+    optimizer = RealTimeOptimizer("balanced", clock=clock)
+    assert pressed(optimizer, clock, (0.0, 1.0), (0.75, between), (1.5, 1.0), (2.25, 1.0))[-1] == "balanced"
+    assert pressed(optimizer, clock, (2.5, 1.0))[-1] == "performance"
+    assert pressed(optimizer, clock, (3.0, 0.25), (7.0, between), (9.0, 0.25), (13.75, 0.25))[-1] == "performance"
+    assert pressed(optimizer, clock, (14.0, 0.25))[-1] == "balanced"
+
+
+def test_the_marks_and_times_can_be_given():
+    clock = Clock()
+    optimizer = RealTimeOptimizer("balanced", high=0.5, low=0.25, down_s=4.0, up_s=2.0, clock=clock)
+    assert pressed(optimizer, clock, (0.0, 0.625), (3.75, 0.625), (4.0, 0.625)) == ["balanced", "balanced", "performance"]
+    assert pressed(optimizer, clock, (5.0, 0.125), (6.75, 0.125), (7.0, 0.125)) == ["performance", "performance", "balanced"]
+
+
+def test_a_choice_by_hand_holds_at_once_and_starts_all_waits_anew():
+    clock = Clock()
+    optimizer = RealTimeOptimizer("balanced", clock=clock)
+    pressed(optimizer, clock, (0.0, 1.0), (0.75, 1.0))
+    optimizer.choose("accuracy")
+    assert (optimizer.mode.name, optimizer.chosen.name, optimizer.switches) == ("accuracy", "accuracy", 0)
+    assert pressed(optimizer, clock, (1.0, 1.0), (1.75, 1.0), (2.0, 1.0)) == ["accuracy", "accuracy", "balanced"]
+    pressed(optimizer, clock, (3.0, 0.0), (7.0, 0.0))
+    optimizer.choose("performance")
+    assert pressed(optimizer, clock, (8.0, 0.0), (30.0, 0.0)) == ["performance", "performance"]
+    with pytest.raises(ValueError, match="no mode 'turbo'"):
+        optimizer.choose("turbo")
+    with pytest.raises(ValueError, match="no mode 'turbo'"):
+        RealTimeOptimizer("turbo")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.5), (-0.25, 0.5), (0.5, 0.5), (0.75, 0.5)])
+def test_marks_that_are_not_apart_are_refused(low, high):
+    with pytest.raises(ValueError, match=f"low {low} and high {high}"):
+        RealTimeOptimizer(low=low, high=high)
+
+
+# profiler
+
+
+def timed(profiler, clock, name, *seconds, **more):
+    section = profiler.section(name, **more)
+    for s in seconds:
+        with section:
+            clock.now += s
+    return section
+
+
+def test_the_figures_of_a_section_are_seconds_over_its_window():
+    clock = Clock(7.0)
+    profiler = PerformanceProfiler(clock=clock)
+    section = timed(profiler, clock, "work", 4.0, 1.0, 2.0, 3.0, 0.0, budget_s=2.0)
+    assert profiler.section("work") is section
+    # of 0, 1, 2, 3, 4: the 95th percentile is 3.8, the 99th 3.96
+    report = profiler.report()["work"]
+    assert astuple(report) == pytest.approx((5, 2.0, 2.0, 3.8, 3.96, 4.0, 1.9))
+    assert list(section.window) == [4.0, 1.0, 2.0, 3.0, 0.0]
+    with pytest.raises(FrozenInstanceError):
+        report.calls = 0
+
+
+def test_the_window_forgets_the_oldest_and_the_calls_are_those_since_the_start():
+    clock = Clock()
+    profiler = PerformanceProfiler(window=2, clock=clock)
+    timed(profiler, clock, "work", 8.0, 1.0, 3.0)
+    assert astuple(profiler.report()["work"]) == pytest.approx((3, 2.0, 2.0, 2.9, 2.98, 3.0, 0.0))
+    assert PerformanceProfiler().section("x").window.maxlen == 1024
+    assert PerformanceProfiler(window=1).section("x").window.maxlen == 1
+    with pytest.raises(ValueError, match="window: 0 is not allowed: at least 1"):
+        PerformanceProfiler(window=0)
+
+
+def test_a_section_never_entered_is_all_nought_and_one_that_raises_is_timed():
+    clock = Clock()
+    profiler = PerformanceProfiler(clock=clock)
+    section = profiler.section("idle", budget_s=0.5)
+    assert profiler.report() == {"idle": SectionReport(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)}
+    with pytest.raises(KeyError), section:
+        clock.now += 3.0
+        raise KeyError("x")
+    assert astuple(profiler.report()["idle"]) == (1, 3.0, 3.0, 3.0, 3.0, 3.0, 6.0)
+
+
+def test_counters_and_sections_are_flat_figures_by_name():
+    clock = Clock()
+    profiler = PerformanceProfiler(clock=clock)
+    profiler.count("drops")
+    profiler.count("drops", 2.5)
+    profiler.count("late", -1.0)
+    timed(profiler, clock, "a", 2.0, budget_s=4.0)
+    assert profiler.figures() == {
+        "counter.drops": 3.5, "counter.late": -1.0, "section.a.calls": 1.0, "section.a.mean_s": 2.0, "section.a.p50_s": 2.0, "section.a.p95_s": 2.0,
+        "section.a.p99_s": 2.0, "section.a.max_s": 2.0, "section.a.budget_use": 0.5,
+    }  # fmt: skip
+
+
+def test_switched_off_the_profiler_hands_out_one_section_that_does_nothing():
+    profiler = PerformanceProfiler(on=False)
+    assert profiler.section("a") is profiler.section("b")
+    with profiler.section("a"):
+        profiler.count("c")
+    assert profiler.report() == {}
+    assert profiler.figures() == {}
+    assert PerformanceProfiler().on is True
