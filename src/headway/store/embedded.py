@@ -44,7 +44,7 @@ def start(folder: Path) -> tuple[str, Any]:
         data_for_root(place)
     else:
         runtime = postgres_server.PostgresServer.runtime_path  # of sockets whose own path would be too long
-        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runtime.mkdir(parents=True, exist_ok=True)
         runtime.chmod(0o700)
     server = wheel.get_server(place)
     server.__enter__()
