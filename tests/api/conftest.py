@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
+import logging
+
 import pytest
 
+from headway import telemetry
 from headway.store import open_database
 from tests.api.service import serving
 
@@ -18,3 +22,20 @@ def database(tmp_path_factory, new_record):
     found = open_database(tmp_path_factory.mktemp("record"), new_record())
     yield found
     found.close()
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """Lines that the log of a component has written since, as dicts without their time."""
+    folder = tmp_path / "logs"
+    telemetry.set_up("debug", True, str(folder))
+
+    def lines(component):
+        file = folder / f"{component}.log"
+        found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return [{k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found]
+
+    yield lines
+    telemetry.set_up("warning")
+    logging.getLogger("headway").handlers.clear()
+    logging.getLogger("headway").propagate = True

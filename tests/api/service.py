@@ -70,3 +70,14 @@ def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]
         server.should_exit = True
         thread.join(20)
         database.close()
+
+
+@contextlib.contextmanager
+def swapped(state, name, value):
+    """Another value of the application's state for a while. (pytest's monkeypatch would take it away at the end.)"""
+    old = getattr(state, name)
+    setattr(state, name, value)
+    try:
+        yield
+    finally:
+        setattr(state, name, old)

@@ -10,7 +10,6 @@ import types
 
 import pytest
 
-from headway import telemetry
 from headway.api import middleware as room
 from headway.api.middleware import Around
 from headway.telemetry import metrics
@@ -100,26 +99,10 @@ def test_what_is_no_http_goes_by():
     assert taken == [(scope, "receive", "send")]
 
 
-@pytest.fixture
-def logged(tmp_path):
-    """Lines that the log of the API has written since, as dicts without their time."""
-    telemetry.set_up("debug", True, str(tmp_path))
-
-    def lines():
-        file = tmp_path / "api.log"
-        found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return [{k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found]
-
-    yield lines
-    telemetry.set_up("warning")
-    logging.getLogger("headway").handlers.clear()
-    logging.getLogger("headway").propagate = True
-
-
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_failure_is_in_the_log_with_its_id(logged, status):
     ask(Around(app(status), 0), "/y", [("x-request-id", "me")], method="POST")
-    assert logged() == [{"event": "request failed", "level": "error", "id": "me", "method": "POST", "path": "/y", "status": status}]
+    assert logged("api") == [{"event": "request failed", "level": "error", "id": "me", "method": "POST", "path": "/y", "status": status}]
 
 
 def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
@@ -127,13 +110,13 @@ def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
     monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     ask(Around(app(499), 0), "/y", [("x-request-id", "me")])
     line = {"event": "request", "level": "debug", "id": "me", "method": "GET", "path": "/y", "status": 499, "ms": 123.46}
-    assert logged() == [line]
+    assert logged("api") == [line]
     logging.getLogger("headway.api").setLevel(logging.INFO)
     try:
         ask(Around(app(), 0), "/y")
     finally:
         logging.getLogger("headway.api").setLevel(logging.NOTSET)
-    assert logged() == [line]
+    assert logged("api") == [line]
 
 
 def test_an_app_that_breaks_is_counted_as_500_and_heard(logged):
@@ -144,7 +127,7 @@ def test_an_app_that_breaks_is_counted_as_500_and_heard(logged):
     with pytest.raises(KeyError):
         ask(Around(broken, 0))
     assert counted("headway_requests_total", method="GET", route="other", status="500") - before == 1
-    assert logged()[0]["status"] == 500
+    assert logged("api")[0]["status"] == 500
 
 
 def test_a_client_is_told_what_is_left_and_when_it_begins_anew(limited):

@@ -1,0 +1,491 @@
+"""The cameras' doors on a real service, with cameras whose figures are put in by hand: state, site, signals, view, monitoring, violations."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+import types
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from headway.api import cameras as room
+from headway.sensing import MISSING, SensingError
+from headway.telemetry import metrics
+from tests.api.service import serving, swapped
+from tests.api.streets import standing
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`")
+SITE = {
+    "size": [320, 240],
+    "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]} for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
+}  # fmt: skip
+RTSP = "rtsp://user:secret@127.0.0.1:9/x"
+SHOWN = {
+    "id": "c", "source": "rtsp://127.0.0.1:9/x", "detector": "motion", "running": False, "state": "stopped", "fault": "", "received": 0,
+    "processed": 0, "dropped": 0, "skipped": 0, "broken": 0, "connections": 0, "source_rate_hz": 0.0, "rate_hz": 0.0, "latency_p50_ms": None,
+    "latency_p95_ms": None, "size": [0, 0], "tracks": 0, "violations": 0, "calibration_error_m": None, "clock": "",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, new_record):
+    folder = tmp_path_factory.mktemp("cameras")
+    (folder / "media").mkdir()
+    (folder / "media" / "a.mp4").write_bytes(b"no film")
+    with serving(folder, lambda tell, intake: standing("headway"), new_record()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def clients(running):
+    found = {role: running.client(role) for role in ("viewer", "operator", "engineer", "admin")}
+    yield found
+    for client in found.values():
+        client.close()
+
+
+@pytest.fixture
+def client(clients):
+    return clients["engineer"]
+
+
+@pytest.fixture
+def camera(running, client):
+    """Makes a camera that is not started; its stream, whose figures may be changed."""
+    made = []
+
+    def make(name="c", **more):
+        answer = client.post("/streams", json={"id": name, "source": RTSP, "start": False} | more)
+        assert answer.status_code == 201, answer.text
+        made.append(name)
+        return running.app.state.cameras.manager.streams[name]
+
+    yield make
+    for name in made:
+        client.delete(f"/streams/{name}")
+    assert client.get("/streams").json() == []
+
+
+def works(stream, **health):
+    """As if it ran, with such figures of its source."""
+    stream.running = True
+    stream.source.health = type(stream.source.health)(**({"state": "running"} | health))
+
+
+def test_a_camera_is_made_shown_and_forgotten(running, client):
+    answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False})
+    shown = answer.json()
+    assert answer.status_code == 201
+    assert shown.pop("source").endswith("127.0.0.1:9/x")
+    assert shown == {k: v for k, v in SHOWN.items() if k != "source"}
+    assert [s["id"] for s in client.get("/streams").json()] == ["c"]
+    one = client.get("/streams/c").json()
+    assert (one["id"], one["tracks"], one["measures"]) == ("c", [], None)
+    answer = client.post("/streams", json={"id": "c", "source": RTSP})
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "stream 'c' is there already. Delete it first, or take another id."
+    assert client.delete("/streams/c").json() == {"done": True, "detail": "removed"}
+    answer = client.get("/streams/c")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "no stream 'c'. There are: none.")
+    client.post("/streams", json={"id": "a", "source": RTSP, "start": False})
+    client.post("/streams", json={"id": "b", "source": RTSP, "start": False})
+    assert client.get("/streams/c").json()["detail"] == "no stream 'c'. There are: a, b."
+    assert [client.delete(f"/streams/{name}").status_code for name in "ab"] == [200, 200]
+
+
+def test_all_of_a_wish_reaches_the_camera(running, client, camera):
+    stream = camera(detector="motion", rate_hz=120.0, site=SITE, blur=False, street="headway")
+    assert stream.settings.source.rate_hz == 120.0
+    assert (stream.settings.blur, stream.settings.site.size) == (False, (320, 240))
+    assert client.get("/streams/c/site").json() == SITE
+    kept = json.loads((running.app.state.folder / "cameras.json").read_text())["c"]
+    assert kept == {
+        "source": RTSP, "detector": "motion", "rate_hz": 120.0, "site": SITE, "paced": True, "repeat": False, "blur": False, "street": "headway",
+        "started": False,
+    }  # fmt: skip
+    plain = camera("p").settings
+    assert (plain.detector, plain.source.rate_hz, plain.source.paced, plain.source.repeat, plain.blur, plain.site) == (
+        "motion",
+        0.0,
+        True,
+        False,
+        True,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wish", "pointer"),
+    [
+        ({"id": ""}, "id"), ({"id": "x" * 65}, "id"), ({"id": "a b"}, "id"), ({"source": ""}, "source"), ({"source": "file:///etc/passwd"}, "source"),
+        ({"source": "/etc/passwd"}, "source"), ({"source": "rtsp://" + "x" * 2042}, "source"), ({"detector": "x" * 65}, "detector"),
+        ({"rate_hz": -0.5}, "rate_hz"), ({"rate_hz": 120.5}, "rate_hz"), ({"street": "x" * 65}, "street"), ({"more": 1}, "more"),
+    ],
+)  # fmt: skip
+def test_a_faulty_wish_is_refused_with_its_place(client, wish, pointer):
+    answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | wish)
+    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [f"/body/{pointer}"])
+
+
+def test_bounds_of_a_wish_are_within(client, camera):
+    camera("x" * 64, source="rtsp://" + "x" * 2041, rate_hz=0.0)
+
+
+@pytest.mark.parametrize(
+    ("wish", "detail"),
+    [
+        ({"street": "nowhere"}, "street: there is no street 'nowhere' here. There are: headway."),
+        (
+            {"source": "a.mp4", "street": "headway"},
+            "stream c, street: only a live camera (rtsp://, http://) sees the signals of a street that runs now.",
+        ),
+        ({"site": {"size": [3]}}, None),
+        ({"site": SITE | {"points": [{"px": [1, 1], "m": [1, 1]}] * 4}}, None),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(client, wish, detail):
+    answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | wish)
+    assert (answer.status_code, answer.json()["faults"]) == (422, [])
+    assert detail is None or answer.json()["detail"] == detail
+    assert client.get("/streams").json() == []
+
+
+def test_on_a_server_without_streets_no_street_can_be_named(running, client):
+    with swapped(running.app.state, "service", None):
+        answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False, "street": "headway"})
+    assert answer.json()["detail"] == "street: there is no street 'headway' here. There are: none."
+
+
+def test_a_camera_starts_and_stops(client, camera):
+    stream = camera()
+    assert client.post("/streams/c/start").json() == {"done": True, "detail": "started"}
+    assert stream.running
+    assert client.post("/streams/c/stop").json() == {"done": True, "detail": "stopped"}
+    assert not stream.running
+    assert camera("d", start=True).running
+    assert client.post("/streams/d/stop").status_code == 200
+
+
+def test_a_site_is_shown_as_it_was_given_and_changed_whole(client, camera):
+    stream = camera()
+    assert client.get("/streams/c/site").json() == {"size": [0, 0]}
+    works(stream, size=(640, 480))
+    assert client.get("/streams/c/site").json() == {"size": [640, 480]}
+    stream.running = False
+    assert client.put("/streams/c/site", json=SITE).json() == {"done": True, "detail": "in force"}
+    assert client.get("/streams/c/site").json() == SITE
+    assert client.get("/streams/c").json()["calibration_error_m"] == pytest.approx(0.0, abs=1e-6)
+    for wrong in ({"size": [3]}, SITE | {"points": [{"px": [1, 1], "m": [1, 1]}] * 4}):
+        answer = client.put("/streams/c/site", json=wrong)
+        assert (answer.status_code, answer.json()["faults"]) == (422, [])
+    assert client.get("/streams/c/site").json() == SITE
+
+
+def test_what_signals_show_is_taken_in_the_order_of_time(clients, camera):
+    stream = camera()
+    told = [{"at_s": 20.0, "group": 3, "colour": 3}, {"at_s": 10.0, "group": 3, "colour": 1}, {"at_s": 0.0, "group": 0, "colour": 0}]
+    put, order = stream.signals.put, []
+    stream.signals.put = lambda *change: order.append(change) or put(*change)
+    answer = clients["operator"].post("/streams/c/signals", json=told)
+    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "3 taken"})
+    assert order == [(0.0, 0, 0), (10.0, 3, 1), (20.0, 3, 3)]
+    assert clients["operator"].post("/streams/c/signals", json=[]).json()["detail"] == "0 taken"
+    assert clients["operator"].post("/streams/c/signals", json=[{"at_s": 1e11, "group": 1000, "colour": 4}] * 1000).json()["detail"] == "1000 taken"
+    assert clients["operator"].post("/streams/c/signals", json=told[:1] * 1001).status_code == 422
+    for wrong in ({"at_s": -0.5}, {"at_s": 1.5e11}, {"group": -1}, {"group": 1001}, {"colour": -1}, {"colour": 5}, {"more": 1}):
+        answer = clients["operator"].post("/streams/c/signals", json=[told[0] | wrong])
+        assert [f["pointer"] for f in answer.json()["faults"]] == [f"/body/0/{next(iter(wrong))}"]
+    assert clients["viewer"].post("/streams/c/signals", json=told).status_code == 403
+
+
+def picture(number):
+    return b"\xff\xd8\xff%d" % number
+
+
+def part(number):
+    shot = picture(number)
+    return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(shot) + shot + b"\r\n"
+
+
+def test_the_view_sends_each_new_picture_once_and_so_many_as_asked(running, client, camera):
+    stream, watched = camera(), []
+
+    def show():
+        deadline = time.monotonic() + 10
+        while not stream.viewers and time.monotonic() < deadline:
+            time.sleep(0.01)
+        watched.append(stream.viewers)
+        for number in (1, 2, 3, 4):
+            stream.view = (number, picture(number))
+            time.sleep(0.15)
+
+    thread = threading.Thread(target=show)
+    thread.start()
+    answer = client.get("/streams/c/view", params={"frames": 3})
+    thread.join()
+    assert answer.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.content == part(1) + part(2) + part(3)
+    assert (watched, stream.viewers) == ([1], 0)
+
+
+def test_a_view_of_which_nothing_comes_ends_after_ten_seconds(camera, monkeypatch):
+    stream, clock = camera(), [100.0]
+    monkeypatch.setattr(room, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(room, "asyncio", types.SimpleNamespace(sleep=lambda s: passes(clock, s)))
+    stream.view = (5, b"")  # no picture yet
+
+    async def look():
+        found = []
+        async for shot in room._pictures(stream, 0):
+            found.append((clock[0], shot))
+            assert stream.viewers == 1
+            stream.view = (6, picture(6))
+        return found
+
+    def passes(clock, seconds):
+        assert seconds == 0.04
+        clock[0] += 1 / 32  # a little less, so that the sums are exact
+        if clock[0] == 105.0:
+            stream.view = (7, picture(5))
+
+        async def nothing():
+            pass
+
+        return nothing()
+
+    found = asyncio.run(look())
+    assert [shot for _, shot in found] == [part(5), part(6)]
+    assert [at for at, _ in found] == [105.0, 105 + 1 / 32]
+    assert clock[0] == 115 + 2 / 32  # the first look that is more than 10 s after the last picture
+    assert stream.viewers == 0
+
+
+def test_a_viewer_who_goes_is_no_viewer_any_more(running, client, camera):
+    stream = camera()
+    stream.view = (1, picture(1))
+    for _ in range(3):
+        with httpx.stream("GET", f"{running.url}/streams/c/view", headers=dict(client.headers), timeout=10) as answer:
+            parts = answer.iter_raw()
+            assert next(parts).startswith(b"--frame")
+            assert stream.viewers == 1
+        deadline = time.monotonic() + 10
+        while stream.viewers and time.monotonic() < deadline:
+            stream.view = (stream.view[0] + 1, picture(1))
+            time.sleep(0.01)
+        assert stream.viewers == 0
+
+
+def figures(stream, latency_ms, times, **health):
+    works(stream, **health)
+    stream.latencies.extend([latency_ms / 1e3] * 3)
+    stream.times.extend(times)
+
+
+def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypatch):
+    assert clients["viewer"].get("/monitoring/performance").json() == {
+        "streams": [], "rate_hz": 0, "dropped_share": 0.0, "notifications": {"waiting": 0, "sent": 0, "failed": 0, "lost": 0},
+    }  # fmt: skip
+    one, two = camera("one"), camera("two")
+    figures(one, 80.0, [0.0, 0.2, 0.4, 0.6], received=60, dropped=6)  # 5 Hz
+    figures(two, 20.0, [0.0, 0.3, 0.6, 0.9], received=20, dropped=14, state="starting")  # 3.33 Hz
+    one.processed, two.processed = 50, 5
+    note = running.app.state.cameras.notifier
+    monkeypatch.setattr(note, "sent", 4)
+    monkeypatch.setattr(note, "failed", 3)
+    monkeypatch.setattr(note, "lost", 2)
+    shown = {"latency_p50_ms": 80.0, "latency_p95_ms": 80.0, "processed": 50, "dropped": 6, "tracks": 0}
+    assert clients["viewer"].get("/monitoring/performance").json() == {
+        "streams": [
+            {"id": "one", "state": "running", "rate_hz": 5.0} | shown,
+            {"id": "two", "state": "starting", "rate_hz": 3.33} | shown | {"latency_p50_ms": 20.0, "latency_p95_ms": 20.0, "processed": 5, "dropped": 14},
+        ],
+        "rate_hz": 8.33, "dropped_share": 0.25, "notifications": {"waiting": 0, "sent": 4, "failed": 3, "lost": 2},
+    }  # fmt: skip
+
+
+def test_the_system_is_told_in_bytes_and_seconds(clients, running):
+    found = clients["viewer"].get("/monitoring/system").json()
+    assert set(found) == {"memory_bytes", "cpu_seconds", "cpu_share", "up_seconds", "disk_free_bytes", "processors"}
+    assert found["memory_bytes"] > 10e6
+    assert found["up_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("health", "latency_ms", "fault", "expected"),
+    [
+        ({"received": 100}, 500.0, "", []),
+        ({"received": 100}, 500.5, "", [("latency_p95_ms", 500.0, 500.5, "warning")]),
+        ({"received": 100, "dropped": 10}, None, "", []),
+        ({"received": 100, "dropped": 11}, None, "", [("dropped_share", 0.1, 0.11, "warning")]),
+        ({"received": 50, "dropped": 50}, None, "", []),  # too few to tell
+        ({"received": 51, "dropped": 51}, None, "", [("dropped_share", 0.1, 1.0, "warning")]),
+        ({"received": 100, "broken": 5}, None, "", []),
+        ({"received": 100, "broken": 6}, None, "", [("broken_share", 0.05, 0.06, "error")]),
+        ({"received": 0, "broken": 1}, None, "", [("broken_share", 0.05, 1.0, "error")]),
+        ({"state": "failed", "fault": "no video"}, None, "", [("failed", 0.5, 1.0, "critical")]),
+        ({"state": "reconnecting"}, None, "", [("failed", 0.5, 1.0, "critical")]),
+        ({"state": "starting"}, None, "slow", []),
+        ({"state": "stopped"}, None, "its site is wrong", [("failed", 0.5, 1.0, "critical")]),
+        ({"state": "stopped"}, None, "", []),
+        (
+            {"received": 100, "dropped": 20, "broken": 10, "state": "failed"}, 600.0, "",
+            [
+                ("latency_p95_ms", 500.0, 600.0, "warning"), ("dropped_share", 0.1, 0.2, "warning"), ("broken_share", 0.05, 0.1, "error"),
+                ("failed", 0.5, 1.0, "critical"),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_an_alert_is_open_while_a_figure_is_beyond_its_threshold(clients, camera, health, latency_ms, fault, expected):
+    stream = camera()
+    works(stream, **health)
+    stream.running, stream.fault = health.get("state") != "stopped", fault
+    if latency_ms is not None:
+        stream.latencies.extend([latency_ms / 1e3] * 3)
+    detail = fault or health.get("fault", "")
+    assert clients["viewer"].get("/monitoring/alerts").json() == [
+        {"stream": "c", "metric": metric, "operator": ">", "threshold": threshold, "value": value, "severity": severity, "detail": detail}
+        for metric, threshold, value, severity in expected
+    ]
+
+
+def test_the_metrics_tell_of_each_camera_and_of_what_is_undelivered(running, clients, camera, monkeypatch):
+    stream, other = camera(), camera("d")
+    figures(stream, 80.0, [0.0, 0.2, 0.4], received=9, dropped=3, broken=2)
+    stream.processed = 4
+    works(other, state="failed")
+    note = running.app.state.cameras.notifier
+    monkeypatch.setattr(note, "sent", 7)
+    monkeypatch.setattr(note, "failed", 5)
+    assert clients["viewer"].get("/metrics").status_code == 200
+
+    def value(name, **labels):
+        return metrics.registry.get_sample_value(f"headway_{name}", labels)
+
+    assert {w: value("camera_frames", stream="c", what=w) for w in ("received", "processed", "dropped", "broken")} == {
+        "received": 9, "processed": 4, "dropped": 3, "broken": 2,
+    }  # fmt: skip
+    assert value("camera_rate_hz", stream="c") == 5.0
+    assert value("camera_latency_seconds", stream="c") == pytest.approx(0.08)
+    assert value("camera_latency_seconds", stream="d") == 0.0
+    assert value("camera_violations", stream="c") == 0
+    assert [value("notifications", what=w) for w in ("waiting", "sent", "failed")] == [0, 7, 5]
+    for state, up in (("running", 1), ("starting", 1), ("ended", 1), ("reconnecting", 0), ("failed", 0), ("idle", 0)):
+        works(stream, state=state)
+        clients["viewer"].get("/metrics")
+        assert value("camera_up", stream="c") == up, state
+    stream.running = False
+    clients["viewer"].get("/metrics")
+    assert value("camera_up", stream="c") == 1  # it was stopped by hand
+
+
+BEGIN = datetime(2026, 3, 1, 5, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def violations(running):
+    """Six: of device a at 5:30, 5:50, 6:10 (speeding, red light, speeding), of b at 6:30, 6:50 (speeding), of a on the next day at 5:30."""
+    minutes, devices = (0, 20, 40, 60, 80, 1440), "aaabba"
+    rules = ["speeding", "red_light", "speeding", "speeding", "speeding", "red_light"]
+    rows = [
+        (str(uuid.UUID(int=k)), (BEGIN + timedelta(minutes=m)).isoformat(), d, rule, 0.75, '{"track": %s}' % k, f"seal{k}")  # noqa: UP031
+        for k, (m, d, rule) in enumerate(zip(minutes, devices, rules, strict=True))
+    ]
+    running.app.state.intake.write("violation", rows)
+    shots = itertools.product((0, 1), (0, 1))
+    running.app.state.intake.write("violation_picture", [(rows[k][0], n, 1.5 + n, "\\x" + picture(10 * k + n).hex()) for k, n in shots])
+    return [r[0] for r in rows]
+
+
+def test_violations_newest_first_with_their_evidence(clients, violations):
+    get = clients["viewer"].get
+    found = get("/analytics/violations").json()
+    assert [v["id"] for v in found] == violations[::-1]
+    assert found[-1] == {
+        "id": violations[0], "at": "2026-03-01T05:30:00Z", "device": "a", "rule": "speeding", "confidence": 0.75, "data": {"track": 0},
+        "seal": "seal0", "pictures": [1.5, 2.5],
+    }  # fmt: skip
+    assert [v["id"] for v in get("/analytics/violations", params={"limit": 2, "offset": 1}).json()] == violations[4:2:-1]
+    assert [v["id"] for v in get("/analytics/violations", params={"device": "b"}).json()] == violations[4:2:-1]
+    assert [v["id"] for v in get("/analytics/violations", params={"rule": "red_light"}).json()] == [violations[5], violations[1]]
+    window = {"begin": "2026-03-01T05:50:00Z", "end": "2026-03-01T06:30:00Z"}
+    assert [v["id"] for v in get("/analytics/violations", params=window).json()] == violations[2:0:-1]
+
+
+def test_a_picture_of_a_violation(clients, violations):
+    get = clients["operator"].get
+    answer = get(f"/analytics/violations/{violations[1]}/pictures/1")
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, picture(11), "image/jpeg")
+    assert answer.headers["cache-control"] == "private, max-age=3600"
+    for path in (f"{violations[1]}/pictures/2", f"{violations[2]}/pictures/0", f"{violations[1]}/pictures/99"):
+        answer = get(f"/analytics/violations/{path}")
+        assert (answer.status_code, answer.json()["detail"]) == (404, "there is no such picture in the record")
+    assert get(f"/analytics/violations/{violations[1]}/pictures/100").status_code == 422
+    assert get(f"/analytics/violations/{violations[1]}/pictures/-1").status_code == 422
+    assert get("/analytics/violations/x/pictures/1").status_code == 422
+    assert clients["viewer"].get(f"/analytics/violations/{violations[1]}/pictures/1").status_code == 403
+
+
+def test_violations_by_hour(clients, violations):
+    found = clients["viewer"].get("/analytics/violations/trends").json()
+    assert found["n"] == 6
+    assert [(h["hour"], h["n"], h["rules"]) for h in found["hours"]] == [
+        ("2026-03-01T05:00:00Z", 2, {"red_light": 1, "speeding": 1}), ("2026-03-01T06:00:00Z", 3, {"speeding": 3}),
+        ("2026-03-02T05:00:00Z", 1, {"red_light": 1}),
+    ]  # fmt: skip
+    assert found["by_hour_of_day"] == [3 if hour in (5, 6) else 0 for hour in range(24)]
+    query = {"device": "a", "rule": "speeding", "begin": "2026-03-01T05:00:00Z", "end": "2026-03-01T06:00:00Z"}
+    assert clients["viewer"].get("/analytics/violations/trends", params=query).json()["n"] == 1
+
+
+def test_violations_by_device(clients, violations):
+    a = {"device": "a", "n": 4, "share": pytest.approx(4 / 6), "rules": {"red_light": 2, "speeding": 2}, "busiest_hour": 5}
+    b = {"device": "b", "n": 2, "share": pytest.approx(2 / 6), "rules": {"speeding": 2}, "busiest_hour": 6}
+    get = clients["viewer"].get
+    assert get("/analytics/violations/hotspots").json() == [a, b]
+    assert get("/analytics/violations/hotspots", params={"limit": 1}).json() == [a]
+    assert [h["n"] for h in get("/analytics/violations/hotspots", params={"rule": "speeding", "end": "2026-03-01T06:00:00Z"}).json()] == [1]
+
+
+def test_violations_in_all(clients, violations):
+    """Six in the 25 hours from the first hour with one to the last."""
+    get = clients["viewer"].get
+    assert get("/analytics/violations/summary").json() == {
+        "n": 6, "devices": 2, "rules": {"red_light": 2, "speeding": 4}, "first": "2026-03-01T05:00:00Z", "last": "2026-03-02T05:00:00Z",
+        "per_hour": pytest.approx(6 / 25),
+    }  # fmt: skip
+    assert get("/analytics/violations/summary", params={"device": "b"}).json()["per_hour"] == 2.0
+
+
+def test_violations_of_a_device_are_erased(clients, violations):
+    answer = clients["admin"].delete("/analytics/violations", params={"device": "none"})
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no violation of 'none' in that time in the record")
+    query = {"device": "a", "begin": "2026-03-01T05:50:00Z", "end": "2026-03-02T05:30:00Z"}
+    assert clients["admin"].delete("/analytics/violations", params=query).json() == {"rows": 2}
+    assert clients["admin"].delete("/analytics/violations", params={"device": "a"}).json() == {"rows": 2}
+    assert clients["engineer"].delete("/analytics/violations", params={"device": "b"}).status_code == 403
+    assert [v["device"] for v in clients["viewer"].get("/analytics/violations").json()] == ["b", "b"]
+
+
+def test_where_the_extra_is_missing_that_is_said(running, clients):
+    def missing():
+        raise SensingError("needs the extra `vision`")
+
+    with swapped(running.app.state, "cameras", None), swapped(running.app.state, "make_cameras", missing):
+        answer = clients["viewer"].get("/streams")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "needs the extra `vision`")
+        assert clients["viewer"].get("/metrics").status_code == 200
+
+
+def test_cameras_are_made_once_whoever_asks_first(running, clients):
+    clients["viewer"].get("/streams")
+    first = running.app.state.cameras
+    clients["viewer"].get("/streams")
+    assert running.app.state.cameras is first

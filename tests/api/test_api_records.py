@@ -1,0 +1,259 @@
+"""The door for records: which status each outcome has, what is kept of a record, and where the bounds of each of its fields lie."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from headway.api import ingest
+from headway.api.ingest import EXAMPLE as SHOWN
+from headway.store.spool import SpoolFullError
+from tests.api.service import EXAMPLE, record, serving
+
+ONE, MANY = "/api/v1/ingest/simulation", "/api/v1/ingest/batch"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, new_record):
+    with serving(tmp_path_factory.mktemp("records"), url=new_record()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(running):
+    with running.client("operator") as found:
+        yield found
+
+
+@pytest.fixture
+def rows(running):
+    return lambda simulation: running.app.state.database.rows("SELECT * FROM simulation_record WHERE simulation_id = :id ORDER BY at", id=simulation)
+
+
+def changed(path, value, name="EDGE"):
+    """The example with another value at `path`; without it where the value is `...`."""
+    whole = json.loads(json.dumps(EXAMPLE | {"simulation_id": name}))
+    *way, last = path
+    place = whole
+    for step in way:
+        place = place[step]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return whole
+
+
+def test_all_of_a_record_is_kept_and_the_example_of_the_document_is_one(client, rows):
+    answer = client.post(ONE, json=SHOWN)
+    assert (answer.status_code, answer.json()) == (201, {"stored": 1, "duplicates": 0, "spooled": 0, "rejected": []})
+    (row,) = rows("SIM_20250910_001")
+    assert row.pop("at").isoformat() == "2025-09-10T23:20:00+00:00"
+    assert row.pop("signals") == SHOWN["signals"]
+    assert row == {
+        "simulation_id": "SIM_20250910_001", "intersection_id": "INT_001", "vehicles": 104, "wait_s": 20.6, "throughput": 0.87, "speed_kmh": 28.3,
+        "fuel_saved_l": 1.2, "co2_saved_kg": 3.8, "overrides": 0, "emergency": False,
+    }  # fmt: skip
+
+
+def test_an_emergency_vehicle_on_any_approach_counts_for_the_junction(client, rows):
+    for second, seen in enumerate(((False, True), (True, False), (False, False), (True, True))):
+        signals = [EXAMPLE["signals"][0] | {"emergency_vehicle_present": s, "direction": d} for s, d in zip(seen, ("north", "south"), strict=True)]
+        assert client.post(ONE, json=record("EM", second, signals=signals)).status_code == 201
+    assert [r["emergency"] for r in rows("EM")] == [True, True, False, True]
+
+
+def test_the_status_of_one_says_what_came_of_it(client, running, monkeypatch):
+    assert client.post(ONE, json=record("ST")).status_code == 201
+    again = client.post(ONE, json=record("ST"))
+    assert (again.status_code, again.json()) == (200, {"stored": 0, "duplicates": 1, "spooled": 0, "rejected": []})
+
+    def away(*_):
+        raise OperationalError("COPY", {}, Exception("gone"))
+
+    monkeypatch.setattr(running.app.state.intake, "_copy", away)
+    for door, body in ((ONE, record("ST", 1)), (MANY, [record("ST", 2)])):
+        answer = client.post(door, json=body)
+        assert (answer.status_code, answer.json()) == (202, {"stored": 0, "duplicates": 0, "spooled": 1, "rejected": []})
+    answer = client.post(MANY, json=[record("ST", 3), 7])
+    assert (answer.status_code, answer.json()["spooled"], len(answer.json()["rejected"])) == (207, 1, 1)
+    monkeypatch.undo()
+    assert running.app.state.intake.catch_up()
+    assert running.app.state.intake.spool.waiting == 0
+
+
+@pytest.mark.parametrize(("fault", "detail"), [(SpoolFullError("no room"), "no room"), (OSError(28, "disk"), "[Errno 28] disk")])
+def test_where_nothing_takes_it_that_is_said_with_when_to_come_again(client, running, monkeypatch, fault, detail):
+    def full(*_):
+        raise fault
+
+    monkeypatch.setattr(running.app.state.intake, "write", full)
+    for door, body in ((ONE, record("FULL")), (MANY, [record("FULL")])):
+        answer = client.post(door, json=body)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert answer.json()["detail"] == f"neither the database nor the spool takes records now: {detail}"
+
+
+def test_the_status_of_a_batch_says_what_came_of_it(client, rows):
+    answer = client.post(MANY, json=[record("BA", 1), record("BA", 2)])
+    assert (answer.status_code, answer.json()) == (201, {"stored": 2, "duplicates": 0, "spooled": 0, "rejected": []})
+    answer = client.post(MANY, json=[record("BA", 2), record("BA", 3)])
+    assert (answer.status_code, answer.json()) == (201, {"stored": 1, "duplicates": 1, "spooled": 0, "rejected": []})
+    answer = client.post(MANY, json=[record("BA", 3)])
+    assert (answer.status_code, answer.json()) == (201, {"stored": 0, "duplicates": 1, "spooled": 0, "rejected": []})
+    answer = client.post(MANY, json=[record("BA", 4), record("BA", 5, colour="x"), "x"])
+    assert (answer.status_code, answer.json()) == (207, {
+        "stored": 1, "duplicates": 0, "spooled": 0, "rejected": [
+            {"index": 1, "faults": [{"pointer": "/1/colour", "message": "Extra inputs are not permitted"}]},
+            {"index": 2, "faults": [{"pointer": "/2", "message": "Input should be an object"}]},
+        ],
+    })  # fmt: skip
+    assert len(rows("BA")) == 4
+
+
+def test_a_batch_of_which_none_can_be_taken_is_refused_as_a_whole(client):
+    answer = client.post(MANY, json=[7, changed(("metrics", "throughput"), ...)])
+    assert (answer.status_code, answer.json()["detail"]) == (422, "none of 2 records can be taken")
+    assert answer.json()["faults"] == [
+        {"pointer": "/0", "message": "Input should be an object"}, {"pointer": "/1/metrics/throughput", "message": "Field required"},
+    ]  # fmt: skip
+    answer = client.post(MANY, json=[7] * 1001)
+    assert (answer.status_code, len(answer.json()["faults"])) == (422, 1000)
+    assert len(client.post(MANY, json=[7] * 1000).json()["faults"]) == 1000
+    assert len(client.post(MANY, json=[7] * 999).json()["faults"]) == 999
+
+
+@pytest.mark.parametrize(
+    ("body", "detail", "message"),
+    [
+        (b"{}", "a batch is a list of records", "must be a list"), (b"[]", "a batch holds 1 to 5000 records", "1 to 5000 records"),
+        (b"{", "the body is no JSON: Input data was truncated", "Input data was truncated"),
+    ],
+)  # fmt: skip
+def test_what_is_no_batch_is_refused_with_the_reason(client, body, detail, message):
+    answer = client.post(MANY, content=body)
+    assert (answer.status_code, answer.json()["detail"], answer.json()["faults"]) == (422, detail, [{"pointer": "", "message": message}])
+
+
+def test_a_batch_holds_5000_records_good_or_bad(client, rows):
+    assert client.post(MANY, json=[record("MANY", k) for k in range(5000)]).json()["stored"] == 5000
+    assert len(rows("MANY")) == 5000
+    for batch in ([record("MANY", k) for k in range(5001)], [7] * 5001, [record("MANY", 1)] * 2501 + [7] * 2500):
+        answer = client.post(MANY, json=batch)
+        assert (answer.status_code, answer.json()["detail"]) == (422, "a batch holds 1 to 5000 records")
+    assert client.post(MANY, json=[7] * 5000).json()["detail"] == "none of 5000 records can be taken"
+
+
+def test_a_request_may_hold_8_mib(client):
+    assert ingest.MOST_BYTES == 8 * 1024 * 1024
+    body = json.dumps(record("BIG")).encode()
+    for door, whole, taken in ((ONE, body, 201), (MANY, b"[" + body + b"]", 201)):
+        assert client.post(door, content=whole + b" " * (8388608 - len(whole))).status_code == taken
+        answer = client.post(door, content=whole + b" " * (8388609 - len(whole)))
+        assert (answer.status_code, answer.json()["detail"]) == (413, "a request may hold 8388608 bytes; send smaller batches")
+        body = json.dumps(record("BIG", 1)).encode()
+
+
+COUNTS = [
+    ("signals", 0, "vehicles_crossed"),
+    ("signals", 0, "vehicle_counts", "car"),
+    ("metrics", "total_vehicles_passed"),
+    ("metrics", "emergency_overrides"),
+]
+AMOUNTS = [
+    ("signals", 0, "signal_timer"), ("signals", 0, "avg_wait_time"), ("signals", 0, "green_time_allocated"), ("metrics", "avg_wait_time_all_sides"),
+    ("metrics", "throughput"),
+]  # fmt: skip
+SAVED = [("metrics", "fuel_saved"), ("metrics", "co2_saved")]
+SPEED = ("metrics", "avg_speed")
+NAMES = [("simulation_id",), ("intersection_id",)]
+DIRECTIONS = ("north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest")
+SIGNAL = EXAMPLE["signals"][0]
+GOOD = [
+    *((p, v) for p in COUNTS for v in (0, 2**31 - 1)),
+    *((p, v) for p in AMOUNTS for v in (0, 0.5, 1e9, 1_000_000_000)),
+    *((p, v) for p in SAVED for v in (-1e9, 0, 1e9)),
+    *((SPEED, v) for v in (0, 500.0)),
+    *((p, v) for p in NAMES for v in ("x", "x" * 128, "a.b:c-d_E9")),
+    *((("signals", 0, "direction"), v) for v in DIRECTIONS),
+    *((("signals", 0, "signal_status"), v) for v in ("RED", "YELLOW", "GREEN")),
+    *((("signals", 0, "emergency_vehicle_present"), v) for v in (True, False)),
+    *((("signals", 0, "vehicle_counts"), v) for v in ({}, {f"k{n}": n for n in range(32)}, {"a B-c_9": 1}, {"x" * 32: 1})),
+    (("signals",), [SIGNAL] * 16),
+    (("timestamp",), "2025-09-10T23:20:00.5+05:30"),
+]
+BAD = [
+    *((p, v) for p in COUNTS for v in (-1, 2**31, 1.5, "1", True, None)),
+    *((p, v) for p in AMOUNTS for v in (-0.001, 1_000_000_000.5, "1", None)),
+    *((p, v) for p in SAVED for v in (-1_000_000_000.5, 1_000_000_000.5, "1")),
+    *((SPEED, v) for v in (-0.5, 500.5, "1")),
+    *((p, v) for p in NAMES for v in ("", "x" * 129, "a b", "a\n", "é", 7)),
+    (("signals", 0, "direction"), "up"),
+    (("signals", 0, "signal_status"), "red"),
+    (("signals", 0, "emergency_vehicle_present"), 1),
+    *((("signals", 0, "vehicle_counts"), v) for v in ({f"k{n}": n for n in range(33)}, {"": 1}, {"x" * 33: 1}, {"a.b": 1}, {"a\n": 1}, [])),
+    (("signals",), []),
+    (("signals",), [SIGNAL] * 17),
+    (("timestamp",), "2025-09-10T23:20:00"),
+    *(((*p, "more"), 1) for p in ((), ("metrics",), ("signals", 0))),
+    *((("metrics", k), ...) for k in EXAMPLE["metrics"]),
+    *((("signals", 0, k), ...) for k in SIGNAL),
+    *(((k,), ...) for k in EXAMPLE),
+]
+
+
+def test_each_field_takes_what_lies_within_its_bounds(client):
+    batch = []
+    for second, (path, value) in enumerate(GOOD):
+        whole = changed(path, value)
+        if path != ("timestamp",):
+            whole["timestamp"] = f"2025-09-11T00:{second // 60:02d}:{second % 60:02d}Z"
+        assert ingest.faults_of(whole) == [], (path, value)  # the slow reader agrees
+        batch.append(whole)
+    answer = client.post(MANY, json=batch)
+    assert (answer.status_code, answer.json()["stored"]) == (201, len(GOOD))
+
+
+def test_each_field_refuses_what_lies_beyond_and_says_where(client):
+    batch = [changed(path, value) for path, value in BAD]
+    answer = client.post(MANY, json=[*batch, record("BEYOND")])
+    assert answer.status_code == 207
+    found = {r["index"]: [f["pointer"] for f in r["faults"]] for r in answer.json()["rejected"]}
+    for index, (path, value) in enumerate(BAD):
+        assert index in found, (path, value)
+        place = f"/{index}" + "".join(f"/{p}" for p in path)
+        assert all(pointer.startswith(place) for pointer in found[index]), (path, value, found[index])
+
+
+def test_both_readers_agree_on_what_is_beyond():
+    """What pydantic takes, msgspec must take too, and the other way round: else one of them would say that all is well."""
+    unexplained = [(p, v) for p, v in BAD if not ingest.faults_of(changed(p, v))]
+    assert unexplained == []
+
+
+def test_what_only_the_quick_reader_refuses_is_told_in_its_words(client):
+    """pydantic would take a number for a time; msgspec does not."""
+    message = "Expected `datetime`, got `int` - at `$.timestamp`"
+    answer = client.post(ONE, json=changed(("timestamp",), 7))
+    assert (answer.status_code, answer.json()["detail"]) == (422, "1 fault(s) in the record")
+    assert answer.json()["faults"] == [{"pointer": "", "message": message}]
+    answer = client.post(MANY, json=[record("Q"), changed(("timestamp",), 7)])
+    assert answer.json()["rejected"] == [{"index": 1, "faults": [{"pointer": "/1", "message": message}]}]
+
+
+def test_one_record_is_told_each_of_its_faults(client):
+    whole = changed(("metrics", "avg_speed"), 501)
+    whole["signals"][0]["signal_status"] = "BLUE"
+    answer = client.post(ONE, json=whole)
+    assert (answer.status_code, answer.json()["detail"]) == (422, "2 fault(s) in the record")
+    assert [f["pointer"] for f in answer.json()["faults"]] == ["/signals/0/signal_status", "/metrics/avg_speed"]
+    answer = client.post(ONE, content=b"[" * 5000)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("the body is no JSON: ")
+
+
+def test_faults_are_told_from_where_the_record_stands():
+    assert [f.pointer for f in ingest.faults_of(changed(("metrics", "avg_speed"), 501), "/3")] == ["/3/metrics/avg_speed"]
+    assert ingest.faults_of(EXAMPLE, "/3") == []

@@ -1,0 +1,259 @@
+"""The application around its doors: health, metrics, keys, the audit trail, pages, origins; what begins and ends with it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+
+import httpx
+import pytest
+
+from headway import __version__, web
+from headway.api import app as room
+from headway.api.app import ApiSettings
+from headway.api.cache import Cache
+from headway.sensing import MISSING
+from headway.telemetry import metrics
+from tests.api.service import record, serving, swapped
+from tests.api.streets import standing
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, new_record):
+    with serving(tmp_path_factory.mktemp("system"), lambda tell, intake: standing("headway", "baseline"), new_record()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def admin(running):
+    with running.client("admin") as found:
+        yield found
+
+
+def until(holds, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert holds()
+
+
+def test_it_is_alive_and_says_which_version(running):
+    answer = httpx.get(f"{running.url}/health")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "version": __version__})
+
+
+def test_it_is_ready_while_the_record_can_be_reached_and_nothing_waits(running, monkeypatch):
+    def ready():
+        answer = httpx.get(f"{running.url}/health/ready")
+        return answer.status_code, answer.json()
+
+    state = running.app.state
+    assert ready() == (200, {"ready": True, "database": True, "streets": 2, "spool": 0})
+    state.service.streets["baseline"].finished = True
+    assert ready() == (200, {"ready": True, "database": True, "streets": 1, "spool": 0})
+    state.service.streets["baseline"].finished = False
+    with monkeypatch.context() as patch:
+        patch.setattr(state.intake.spool, "waiting", 3)
+        patch.setattr(state.intake, "catch_up", lambda: False)
+        assert ready() == (503, {"ready": False, "database": True, "streets": 2, "spool": 3})
+    with monkeypatch.context() as patch, swapped(state, "service", None):
+        patch.setattr(state.database, "alive", lambda: False)
+        assert ready() == (503, {"ready": False, "database": False, "streets": 0, "spool": 0})
+
+
+def test_metrics_are_in_prometheus_form(running, admin, monkeypatch):
+    monkeypatch.setattr(running.app.state.intake.spool, "waiting", 0)
+    admin.post("/api/v1/ingest/simulation", json=record("METRICS"))
+    monkeypatch.setattr(running.app.state.intake, "catch_up", lambda: False)
+    running.app.state.intake.spool.waiting = 4
+    answer = httpx.get(f"{running.url}/metrics")
+    running.app.state.intake.spool.waiting = 0
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "headway_spool_batches 4.0" in answer.text.splitlines()
+    assert f"headway_rows_stored {running.app.state.intake.stored:.1f}" in answer.text.splitlines()
+    assert running.app.state.intake.stored >= 1
+
+
+def test_what_runs_here(running, monkeypatch):
+    state = running.app.state
+    with running.client("viewer") as viewer:
+        found = viewer.get("/system/info").json()
+        stored = state.intake.stored
+        assert found == {
+            "version": __version__, "python": platform.python_version(), "streets": ["headway", "baseline"], "streams": state.hub.statistics(),
+            "rows_stored": stored, "spool": 0, "embedded_database": False,
+        }  # fmt: skip
+        monkeypatch.setattr(state.database, "embedded", object())
+        with swapped(state, "service", None):
+            found = viewer.get("/system/info").json()
+        assert (found["streets"], found["embedded_database"]) == ([], True)
+
+
+def test_a_key_is_made_used_and_revoked(running, admin):
+    answer = admin.post("/api/v1/admin/keys", json={"name": "loader.1-a_B", "role": "engineer"})
+    assert (answer.status_code, list(answer.json())) == (201, ["key"])
+    key = answer.json()["key"]
+    number = key.split("_")[1]
+    assert httpx.post(f"{running.url}/streams", headers={"X-API-Key": key}).status_code == 422  # an engineer may, but says nothing
+    assert httpx.post(f"{running.url}/api/v1/admin/clear-cache", headers={"X-API-Key": key}).status_code == 403
+    answer = admin.delete(f"/api/v1/admin/keys/{number}")
+    assert (answer.status_code, answer.json()) == (200, {"done": True})
+    answer = admin.delete(f"/api/v1/admin/keys/{number}")
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"no key {number!r} is in force")
+    assert httpx.post(f"{running.url}/streams", headers={"X-API-Key": key}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": "", "role": "viewer"}, "name"), ({"name": "x" * 65, "role": "viewer"}, "name"), ({"name": "a b", "role": "viewer"}, "name"),
+        ({"name": 7, "role": "viewer"}, "name"), ({"name": "x", "role": "god"}, "role"), ({"name": "x", "role": "VIEWER"}, "role"),
+        ({"name": "x"}, "role"), ({"name": "x", "role": "viewer", "more": 1}, "more"),
+    ],
+)  # fmt: skip
+def test_a_faulty_key_is_refused(admin, body, pointer):
+    answer = admin.post("/api/v1/admin/keys", json=body)
+    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [f"/body/{pointer}"])
+
+
+def test_all_four_roles_may_have_a_key(running, admin):
+    for role in ("viewer", "operator", "engineer", "admin"):
+        key = admin.post("/api/v1/admin/keys", json={"name": "x" * 64, "role": role}).json()["key"]
+        assert running.app.state.keys.read(key).role.name.lower() == role
+
+
+def test_all_records_of_a_simulation_are_erased(admin):
+    rows = [record("GONE", k) for k in range(3)]
+    admin.post("/api/v1/ingest/batch", json=[*rows, record("STAYS")])
+    assert admin.delete("/api/v1/admin/simulations/GONE").json() == {"rows": 3}
+    answer = admin.delete("/api/v1/admin/simulations/GONE")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no simulation 'GONE' in the record")
+    assert admin.get("/api/v1/analytics/simulation/STAYS/summary").json()["records"] == 1
+
+
+def audited(running, call):
+    """What `call` adds to the audit trail."""
+    database = running.app.state.database
+    before = database.rows("SELECT coalesce(max(number), 0) AS n FROM audit")[0]["n"]
+    call()
+    return database.rows("SELECT who, role, what, status, data FROM audit WHERE number > :n ORDER BY number", n=before)
+
+
+def test_what_may_change_something_is_in_the_trail_and_nothing_else(running, admin):
+    entry = {"who": "a-admin", "role": "admin", "data": {}}
+    assert audited(running, lambda: admin.post("/api/v1/admin/clear-cache")) == [entry | {"what": "POST /api/v1/admin/clear-cache", "status": 200}]
+    assert audited(running, lambda: admin.put("/streams/x/site")) == [entry | {"what": "PUT /streams/x/site", "status": 404 if not MISSING else 503}]
+    assert audited(running, lambda: admin.delete("/api/v1/admin/keys/x")) == [entry | {"what": "DELETE /api/v1/admin/keys/x", "status": 404}]
+    assert audited(running, lambda: admin.patch("/x"))[0]["what"] == "PATCH /x"
+    assert audited(running, lambda: admin.get("/api/v1/runs")) == []
+    assert audited(running, lambda: admin.post("/api/v1/ingest/simulation", json=record("AUDIT"))) == []
+    (nobody,) = audited(running, lambda: httpx.post(f"{running.url}/api/v1/admin/clear-cache"))
+    assert nobody == {"who": "", "role": "viewer", "what": "POST /api/v1/admin/clear-cache", "status": 401, "data": {}}
+    (long,) = audited(running, lambda: admin.post("/" + "x" * 600))
+    assert long["what"] == "POST /" + "x" * 506
+    found = admin.get("/api/v1/admin/audit/verify").json()
+    assert found == {"entries": running.app.state.database.rows("SELECT count(*) AS n FROM audit")[0]["n"], "whole": True, "wrong": ""}
+
+
+def test_a_broken_trail_is_told(running, admin, monkeypatch):
+    monkeypatch.setattr(running.app.state.audit, "verify", lambda: (7, "entry 7 was changed"))
+    assert admin.get("/api/v1/admin/audit/verify").json() == {"entries": 7, "whole": False, "wrong": "entry 7 was changed"}
+
+
+def test_an_order_stands_although_the_trail_cannot_be_written_and_that_is_told(running, admin, monkeypatch, logged):
+    def broken(*_):
+        raise OSError("no disk")
+
+    metrics.degraded.labels("audit").set(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(running.app.state.audit, "add", broken)
+        assert admin.post("/api/v1/admin/clear-cache").status_code == 200
+    assert metrics.registry.get_sample_value("headway_degraded", {"part": "audit"}) == 1
+    line = {"event": "audit not written", "level": "error", "error": "no disk", "who": "a-admin", "what": "/api/v1/admin/clear-cache"}
+    assert line in logged("api")
+
+
+def test_the_page_and_its_files_are_served(running):
+    page = httpx.get(f"{running.url}/")
+    assert (page.status_code, page.content) == (200, (web.STATIC / "index.html").read_bytes())
+    script = sorted(web.STATIC.rglob("*.js"))[0]
+    assert httpx.get(f"{running.url}/static/{script.relative_to(web.STATIC)}").content == script.read_bytes()
+    assert httpx.get(f"{running.url}/docs").status_code == 200
+
+
+def test_pages_elsewhere_may_ask_if_they_are_named(tmp_path, new_record, running):
+    asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "Authorization, X-API-Key"}
+    with serving(tmp_path, url=new_record(), origins=("https://a.example",)) as other:
+        answer = httpx.options(f"{other.url}/streams/x/site", headers=asks)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://a.example")
+        assert answer.headers["access-control-allow-methods"] == "GET, POST, PUT, DELETE"
+        assert {"Authorization", "X-API-Key"} <= set(answer.headers["access-control-allow-headers"].split(", "))
+        assert httpx.options(f"{other.url}/streams/x/site", headers=asks | {"Origin": "https://b.example"}).status_code == 400
+    assert "access-control-allow-origin" not in httpx.options(f"{running.url}/streams/x/site", headers=asks).headers
+
+
+def test_settings_have_their_defaults(tmp_path):
+    settings = ApiSettings(tmp_path)
+    assert (settings.per_minute, settings.origins, settings.redis_url, settings.cache_s) == (100, (), "", 5.0)
+    with pytest.raises(AttributeError):
+        settings.per_minute = 7
+
+
+def test_what_waits_in_the_spool_is_written_when_it_can_be_whatever_fails_meanwhile(tmp_path, new_record, logged, monkeypatch):
+    tries = []
+    with serving(tmp_path, url=new_record()) as other:
+        intake, failures = other.app.state.intake, [OSError("no disk")]
+        catch_up = intake.catch_up
+        monkeypatch.setattr(intake, "catch_up", lambda: tries.append(1) or (fail(failures) if failures else catch_up()))
+        intake.spool.put("event", [])
+        until(lambda: intake.spool.waiting == 0)
+        assert len(tries) == 2  # one that failed, one that did not
+        assert logged("store") == [{"event": "spool not replayed", "level": "error", "error": "no disk"}]
+        time.sleep(2.1)
+        assert len(tries) == 2  # nothing waits: nothing is done
+
+
+def fail(failures):
+    raise failures.pop()
+
+
+def test_streets_begin_and_end_with_the_server(tmp_path, new_record):
+    given, service = [], standing("a")
+
+    def streets(tell, intake):
+        given.append((tell, intake))
+        return service
+
+    with serving(tmp_path, streets, new_record()) as other:
+        ((tell, intake),) = given
+        assert intake is other.app.state.intake
+        assert other.app.state.service is service
+        before = metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"}) or 0.0
+        tell("alerts", "a", {"kind": "k"})
+        assert metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"}) == before + 1
+        assert not service.streets["a"].engine.stopped
+        relay = other.app.state.relay
+    assert service.streets["a"].engine.stopped
+    assert relay is None
+
+
+@pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`")
+def test_cameras_begin_and_end_with_the_server_if_there_are_some(tmp_path, new_record):
+    url = new_record()
+    with serving(tmp_path, url=url) as other:
+        assert other.app.state.cameras is None
+    (tmp_path / "cameras.json").write_text(json.dumps({"c": {"source": "rtsp://127.0.0.1:9/x", "started": False}}))
+    with serving(tmp_path, url=url) as other:
+        cameras = other.app.state.cameras
+        assert list(cameras.manager.streams) == ["c"]
+        closed, close = [], cameras.close
+        cameras.close = lambda: closed.append(1) or close()
+    assert closed == [1]
+
+
+def test_the_cache_is_as_the_settings_say(tmp_path, running, monkeypatch):
+    made = []
+    monkeypatch.setattr(room, "Cache", lambda *words: made.append(words) or Cache(*words))
+    room.create_app(ApiSettings(tmp_path, cache_s=7.0), running.app.state.database)
+    assert made == [("", 7.0)]
