@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from headway.config import Settings
-from headway.engine.messages import Look, Optimise, Signals, Snapshot, Switch, Task
+from headway.engine import benchmark, checkpoint
+from headway.engine.board import JunctionState
+from headway.engine.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
 
 
 def test_orders_say_nothing_where_nothing_is_given():
@@ -31,7 +33,19 @@ def test_a_run_is_known_by_street_seed_scale_timing_and_sensing():
     assert len(keys | {task.key()}) == 6
 
 
-@pytest.mark.parametrize("value", [Look(), Optimise(), Switch(), Signals(1.0, ()), Task(Settings())])
-def test_what_was_sent_does_not_change_any_more(value):
-    with pytest.raises(AttributeError):
-        setattr(value, next(iter(type(value).__dataclass_fields__)), None)
+KINDS = [Snapshot, Done, Signals, Look, Release, Optimise, Switch, Task, JunctionState, checkpoint.Checkpoint, benchmark.Job, benchmark.Result]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_handed_on_does_not_change_any_more_and_holds_nothing_else(kind):
+    value = object.__new__(kind)
+    for name in (next(iter(kind.__dataclass_fields__)), "another"):
+        with pytest.raises((AttributeError, TypeError)):
+            setattr(value, name, None)
+    assert not hasattr(value, "__dict__")
+
+
+def test_equal_messages_are_equal():
+    assert Done(5.0, True) == Done(5.0, True)
+    assert Release(1, "Ann") != Release(1, "Bob")
+    assert repr(Switch("a", "b")) == "Switch(controller='a', scenario='b')"

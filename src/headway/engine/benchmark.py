@@ -113,7 +113,7 @@ def run(job: Job) -> Result:
         if job.keep:
             Path(job.keep).mkdir(parents=True, exist_ok=True)
             copyfile(trips, Path(job.keep) / f"{of.name}-{job.controller}-{job.seed}.tripinfo.xml")
-        decisions = street.durations.table()[:, 1] * 1e3 / max(len(network.junctions), 1)
+        decisions = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
         return Result(
             of.name, job.controller, job.seed, job.timing, job.sensing, job.scale, **judge(trips, pending, of),
             safety_violations=len(violations), interventions=interventions[0], wall_s=wall, decision_ms_p99=float(np.percentile(decisions, 99)),
@@ -131,11 +131,9 @@ def judge(trips: Path, pending: dict[str, float], of: Scenario) -> dict[str, Any
             if emissions is not None:
                 fuel += float(emissions.get("fuel_abs", "0")) / 1e3
                 co2 += float(emissions.get("CO2_abs", "0")) / 1e3
+            item.clear()
         elif item.tag == "personinfo":
             persons.append(sum(float(walk.get("timeLoss", "0")) for walk in item.findall("walk")))
-        elif item.tag == "emissions":
-            continue
-        if item.tag in ("tripinfo", "personinfo"):
             item.clear()
     table = np.array(rows).reshape(-1, 5)
     n = len(table) + len(pending)
