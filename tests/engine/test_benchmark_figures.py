@@ -236,7 +236,7 @@ def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(scenario_of, 
     onward = next(e for e in edges if e.get("from") == first.get("to") and e.get("to") != first.get("from"))
     (config.parent / "routes.rou.xml").write_text(
         f'<routes><trip id="v" depart="1" from="{first.get("id")}" to="{onward.get("id")}"/>'
-        f'<person id="p" depart="1"><walk from="{first.get("id")}" to="{onward.get("id")}"/></person></routes>'
+        f'<person id="p" depart="1" departPos="-3"><walk from="{first.get("id")}" to="{onward.get("id")}" arrivalPos="3"/></person></routes>'
     )
     config.write_text(
         f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input>'
