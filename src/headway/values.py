@@ -132,12 +132,12 @@ class Command:
 
 
 _SEAL = object()
-_claimed: list[str] = []
+_owners: set[str] = set()
 
 
 def claim_seal(owner: str) -> Callable[[float, ColourArray, tuple[Event, ...]], Command]:
     """The maker of Commands, handed out once, to `headway.safety`. Raises PermissionError for anyone else."""
-    if not owner.startswith("headway.safety.") or (_claimed and _claimed[0] != owner):
-        raise PermissionError(f"{owner} may not make Commands; that right is with {_claimed[0] if _claimed else 'headway.safety'}.")
-    _claimed[:] = [owner]
+    if not owner.startswith("headway.safety.") or _owners - {owner}:
+        raise PermissionError(f"{owner} may not make Commands; that right is with {', '.join(_owners) or 'headway.safety'}.")
+    _owners.add(owner)
     return lambda at_s, colours, interventions: Command(at_s, colours, interventions, _SEAL)

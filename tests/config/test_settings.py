@@ -11,7 +11,6 @@ from headway.config import (
     MailSettings,
     NotifySettings,
     RuleSettings,
-    Settings,
     SettingsError,
     Watched,
     WebhookSettings,
@@ -19,7 +18,6 @@ from headway.config import (
     load,
     overridden,
 )
-from headway.engine.worker import rules_of
 
 RULE = {"name": "r", "path": "vehicles", "threshold": 1.0}
 HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
@@ -427,19 +425,6 @@ def test_what_the_command_line_said_stands_over_the_file_after_a_change_too(tmp_
 def test_a_program_does_not_start_on_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SettingsError, match="cannot be read"):
         Watched(tmp_path / "gone.yaml")
-
-
-# What the street makes of it
-
-
-def test_an_alert_on_a_figure_that_no_street_has_is_refused_before_anything_starts():
-    rule = {"name": "r", "threshold": 1.0}
-    for path in ("junctions.*.queue", "junctions.A1.longest_wait_s", "vehicles"):
-        rules_of(Settings(alerts={"rules": (rule | {"path": path},)}))
-    with pytest.raises(ValueError, match="queues"):
-        rules_of(Settings(alerts={"rules": (rule | {"path": "junctions.*.queues"},)}))
-    with pytest.raises(ValueError, match="already"):
-        rules_of(Settings(alerts={"rules": (rule | {"path": "vehicles"}, rule | {"path": "halted"})}))
 
 
 def test_every_section_is_checked_here():

@@ -75,7 +75,7 @@ def crossroads() -> str:
         edge(":C_c0", lane(":C_c0_0", length=12.84, speed=2.78, width=4.0, allow="pedestrian", shape="-12,-5 -12,8"), function="crossing"),
         edge(":C_w0", lane(":C_w0_0", length=3.0, speed=2.78, allow="pedestrian", shape="-14,-6 -11,-6 -12,-8"), function="walkingarea"),
         edge(":C_w1", lane(":C_w1_0", length=4.0, speed=2.78, allow="pedestrian", shape="-14,9 -11,9 -12,11"), function="walkingarea"),
-        edge("u", lane("u_0", length=60.0, speed=13.0, shape="-275,0 -215,0")),
+        edge("u", lane("u_0", length=60.0, speed=13.0, shape="-275,0 -215,0"), shape="-275,0 -245,0 -215,0"),
         edge(
             "w",
             lane("w_0", length=200.0, speed=20.0, width=3.5, shape="-210,-2 -110,-12 -10,-2"),

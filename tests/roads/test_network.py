@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sumolib
 
-from headway.roads import Colour, Kind, Network, RoadsError, compatible_stages, read_network, read_shapes
+from headway.roads import Colour, Kind, Link, Network, RoadsError, compatible_stages, read_network, read_shapes
 from headway.roads.catalogue import RESCO, scenario
 from headway.roads.stages import is_compatible, maximal_stages
 from tests.roads.builders import connection, crossroads, edge, internal, junction, lane, net, programme
@@ -194,9 +194,9 @@ def test_what_a_lane_leaves_out_is_as_sumo_has_it(tmp_path):
 
 
 def test_a_point_with_a_height_is_a_place_on_the_map_as_any_other(tmp_path):
-    network = read(tmp_path, *two_ways(a=lane("a_0", shape="3,4,100 6,8,200")))
-    assert network.lanes[0].end_xy == (6.0, 8.0)
-    assert read_shapes(network).lanes == [("a_0", 3.2, [(3.0, 4.0), (6.0, 8.0)])]
+    network = read(tmp_path, *two_ways(a=lane("a_0", shape="3,4,100 6,8,200"), b=lane("b_0", shape="1,2")))
+    assert [x.end_xy for x in network.lanes] == [(6.0, 8.0), (1.0, 2.0), (0.0, 0.0)]
+    assert read_shapes(network).lanes == [("a_0", 3.2, [(3.0, 4.0), (6.0, 8.0)])], "a point alone is no lane on a map"
 
 
 def test_links_of_one_lamp_that_are_foes_are_no_conflict_of_the_lamp_with_itself(tmp_path):
@@ -264,6 +264,24 @@ def test_programmes_that_meet_at_a_node_are_one_junction(tmp_path):
     assert network.junctions[1].programme.colours.tolist() == [[4, 3, 4, 3]]
     assert network.warnings == ("junction 'Q': phase 0 shows conflicting greens; links [0, 0] are lowered to what right of way allows",)
     assert [link.group for link in network.links] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_link_without_signal_and_way_inside_is_a_link_of_no_node(tmp_path):
+    """As networks have it that were made without ways inside; so is a crossing that no node lists."""
+    walk = edge(":C_w0", lane(":C_w0_0", allow="pedestrian"), function="walkingarea")
+    crossing = edge(":C_c0", lane(":C_c0_0", length=9, allow="pedestrian"), function="crossing")
+    more = (walk, crossing, connection("z_0", "a_0", dir="t"), connection(":C_w0_0", ":C_c0_0"))
+    network = read(tmp_path, *two_ways(more=more))
+    assert network.links[2] == Link("", -1, 2, 0, -1, "t", 0.0, 10.0, Kind.VEHICLE)
+    assert network.links[3] == Link("", -1, 3, 4, -1, "c", 9.0, 1.0, Kind.PEDESTRIAN)
+    with pytest.raises(RoadsError) as fault:
+        read(tmp_path, *two_ways(more=(*more[:3], connection(":C_w0_0", ":C_c0_0", tl="T", linkIndex=0))))
+    assert "connection :C_w0_0 -> :C_c0_0 of traffic light 'T' has no internal lane" in str(fault.value)
+
+
+def test_a_programme_of_a_second_is_a_programme(tmp_path):
+    network = read(tmp_path, *two_ways(plan=programme("T", (0.5, "Gr"), (0.5, "rG"))))
+    assert network.junctions[0].programme.cycle_s == 1.0
 
 
 def test_a_programme_without_any_link_is_no_junction(tmp_path):

@@ -189,6 +189,9 @@ def test_one_plan_stays_as_it_is_with_its_offset():
         (plan(30, 30), plan(40, 20, first=5, offset=10), [[0, 6], [0, 5], [1, 5], [1, 6]], [10, 20, 20, 10]),
         (plan(20, 40, offset=50), plan(60, first=5), [[0, 5], [1, 5], [0, 5]], [10, 40, 10]),
         (plan(20, 40, offset=-10), plan(60, first=5), [[0, 5], [1, 5], [0, 5]], [10, 40, 10]),
+        (plan(20, 40, offset=59.5), plan(60, first=5), [[0, 5], [1, 5], [0, 5]], [19.5, 40, 0.5]),
+        (plan(10.004, 49.996), plan(10, 50, first=5), [[0, 5], [0, 6], [1, 6]], [10, 0.004, 49.996]),
+        (plan(10.0004, 50), plan(10, 50, first=5), [[0, 5], [1, 6]], [10, 50]),  # within half a millisecond it is one change
         (plan(20, 40, offset=130), plan(60, first=5), [[1, 5], [0, 5], [1, 5]], [10, 20, 30]),
         (plan(10, 20), plan(60, first=5), [[0, 5], [1, 5], [0, 5], [1, 5]], [10, 20, 10, 20]),  # its cycle goes twice into the longest
         (plan(10, 20), plan(40, 5, first=5), [[0, 5], [1, 5], [0, 5], [1, 6]], [10, 20, 10, 5]),  # and one and a half times

@@ -109,6 +109,7 @@ def one_group(length_m: float, speed_mps: float, kind: Kind = Kind.VEHICLE) -> N
         (6.001, 1.3),
         (6.0000001, 1.2),  # less than a millionth of a tenth is rounding
         (6.00001, 1.3),
+        (6.000002, 1.3),
         (6.5, 1.3),
     ],
 )

@@ -62,6 +62,27 @@ def test_a_ring_ends():
     assert feeders(network, 0, 1e9) == [Feeder("stop", 50.0, True), Feeder(":1", 51.0, False), Feeder("a", 81.0, False), Feeder(":2", 82.0, False)]
 
 
+def test_a_ring_without_length_ends():
+    network = street({"stop": 50.0, "a": 0.0}, ("a", "stop", 0.0, (), -1), ("a", "a", 0.0, (), -1))
+    assert feeders(network, 0, 1000.0) == [Feeder("stop", 50.0, True), Feeder("a", 50.0, False)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_way_that_ends_does_not_end_the_others(turned):
+    """Beside the way a, c stand b that is too long to go on, d that is behind a signal, and e that is reached a second time by a longer way."""
+    lengths = {"stop": 50.0, "a": 30.0, "b": 900.0, "c": 20.0, "d": 5.0, "e": 7.0, "f": 3.0, "g": 4.0}
+    links = [
+        ("b", "stop", 1.0, (":b",), -1), ("d", "stop", 1.0, (":d",), 0), ("e", "stop", 1.0, (":e",), -1), ("a", "stop", 1.0, (":a",), -1),
+        ("c", "a", 1.0, (":c",), -1), ("f", "e", 1.0, (":f",), -1), ("e", "c", 1.0, (":ec",), -1), ("f", "b", 1.0, (":fb",), -1),
+        ("g", "c", 1.0, (":g",), -1),
+    ]  # fmt: skip
+    found = {f.name: f.to_stop_m for f in feeders(street(lengths, *(links[::-1] if turned else links)), 0, 500.0)}
+    assert found == {
+        "stop": 50.0, ":b": 51.0, "b": 951.0, ":e": 51.0, "e": 58.0, ":a": 51.0, "a": 81.0, ":c": 82.0, "c": 102.0,
+        ":f": 59.0, "f": 62.0, ":ec": 103.0, ":g": 103.0, "g": 107.0,
+    }  # fmt: skip
+
+
 def test_a_signal_bars_the_way_back():
     """Group 0 is a signal as any other."""
     for group, names in ((0, ["stop"]), (1, ["stop"]), (-1, ["stop", ":1", "a"])):

@@ -26,6 +26,7 @@ COLOUR_OF = {
     "g": Colour.PERMISSIVE, "G": Colour.GREEN, "o": Colour.DARK, "O": Colour.DARK,
 }  # fmt: skip
 
+_Phases = tuple[list[str], list[float], float]
 UNREADABLE = (OSError, EOFError, zlib.error, ET.ParseError)
 
 
@@ -154,7 +155,8 @@ def _clusters(nodes_of: dict[str, set[str]]) -> Iterator[tuple[str, ...]]:
         yield tuple(members)
 
 
-def _phases(path: str, programme: ET.Element, width: int) -> tuple[list[str], list[float], float]:
+def _phases(path: str, programme: ET.Element, width: int) -> _Phases:
+    """States, durations (seconds) and offset of a programme whose links use `width` places of a state."""
     name = programme.get("id", "")
     states = [p.get("state", "") for p in programme.findall("phase")]
     durations = [float(p.get("duration", "0")) for p in programme.findall("phase")]
@@ -204,21 +206,22 @@ def _assemble(path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[L
     groups: list[SignalGroup] = []
     junctions: list[Junction] = []
     warnings: list[str] = []
+    plans = {tl: _phases(path, raw.programmes[tl], max(by_tl[tl]) + 1) for tl in nodes_of}
     for members in _clusters(nodes_of):
         first = len(groups)
         for tl in members:
-            states = _phases(path, raw.programmes[tl], max(by_tl[tl]) + 1)[0]
+            states = plans[tl][0]
             for place in sorted(by_tl[tl]):
                 own = tuple(by_tl[tl][place])
                 kind = max(links[i].kind for i in own)
                 groups.append(SignalGroup(tl, place, len(junctions), kind, own, any(s[place] == "s" for s in states)))
-        junctions.append(_junction(path, raw, links, groups, first, members, warnings))
+        junctions.append(_junction(path, raw, links, groups, first, {tl: plans[tl] for tl in members}, warnings))
     if not junctions:
         raise RoadsError(
             f"{path}: no connection is controlled by any of the {len(raw.programmes)} traffic lights. Assign links to them (tl, linkIndex)."
         )
     group_of = {i: g for g, group in enumerate(groups) for i in group.links}
-    signalled = tuple(replace(x, group=group_of.get(i, -1)) for i, x in enumerate(links))
+    signalled = tuple(replace(x, group=group_of[i]) if i in group_of else x for i, x in enumerate(links))
     lanes = tuple(
         Lane(
             name,
@@ -234,13 +237,12 @@ def _assemble(path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[L
 
 
 def _junction(
-    path: str, raw: _Raw, links: list[Link], groups: list[SignalGroup], first: int, members: tuple[str, ...], warnings: list[str]
+    path: str, raw: _Raw, links: list[Link], groups: list[SignalGroup], first: int, plans: dict[str, _Phases], warnings: list[str]
 ) -> Junction:
-    own = groups[first:]
+    own, members = groups[first:], tuple(plans)
     conflicts, yields = _right_of_way(raw, links, [list(g.links) for g in own])
     parts: list[tuple[ColourArray, list[float], float]] = []
-    for tl in members:
-        states, durations, offset = _phases(path, raw.programmes[tl], 0)
+    for tl, (states, durations, offset) in plans.items():
         places = [g.index for g in own if g.tl_id == tl]
         parts.append((np.array([[COLOUR_OF[s[p]] for p in places] for s in states], np.int8), durations, offset))
     colours, durations, offset = merge_programmes(parts)

@@ -29,17 +29,13 @@ def feeders(network: Network, stop_lane: int, range_m: float) -> list[Feeder]:
     front = [(stop_lane, 0.0)]
     reached: dict[int, float] = {}
 
-    def note(name: str, to_stop_m: float, stop: bool) -> None:
-        if name not in found or found[name].to_stop_m > to_stop_m:
-            found[name] = Feeder(name, to_stop_m, stop)
-
     while front:
         lane, offset = front.pop()
         if reached.get(lane, np.inf) <= offset:
             continue
         reached[lane] = offset
-        to_stop = offset + network.lanes[lane].length_m
-        note(network.lanes[lane].id, to_stop, lane == stop_lane)
+        name, to_stop = network.lanes[lane].id, offset + network.lanes[lane].length_m
+        found[name] = Feeder(name, to_stop, lane == stop_lane)  # a lane comes again only if by a shorter way
         if to_stop >= range_m:
             continue
         for i in network.links_to(lane):
@@ -49,6 +45,6 @@ def feeders(network: Network, stop_lane: int, range_m: float) -> list[Feeder]:
             inside = to_stop
             for via in reversed(link.via):
                 inside += link.length_m / len(link.via)
-                note(via, inside, False)
+                found[via] = Feeder(via, inside, False)
             front.append((link.from_lane, inside))
     return list(found.values())
