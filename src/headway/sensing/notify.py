@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import math
 import smtplib
 import ssl
 import threading
@@ -51,6 +52,12 @@ class Mail:
     attempts: int = 4
     delay_s: float = 5.0
     at_least_s: float = 60.0
+    timeout_s: float = 20.0
+
+
+def pause_s(to: Webhook | Mail, failed: int) -> float:
+    """Seconds until it is tried again, after the first attempt (0) or a later one has failed: twice as long each time."""
+    return to.delay_s * 2.0**failed
 
 
 @dataclass
@@ -82,7 +89,7 @@ class Notifier:
         note = {"kind": kind, "id": number, "at": time.time(), "data": body}
         for hook in self.webhooks:
             self._put(0.0, 0, hook, note)
-        if critical and self.mail is not None and time.monotonic() - self._mailed.get(kind, -1e9) >= self.mail.at_least_s:
+        if critical and self.mail is not None and time.monotonic() - self._mailed.get(kind, -math.inf) >= self.mail.at_least_s:
             self._mailed[kind] = time.monotonic()
             self._put(0.0, 0, self.mail, note)
 
@@ -117,7 +124,7 @@ class Notifier:
                 now = time.monotonic()
                 due = next((x for x in self._waiting if x[0] <= now), None)
                 if due is None:
-                    self._news.wait(min((x[0] - now for x in self._waiting), default=1.0))
+                    self._news.wait(min((x[0] - now for x in self._waiting), default=None))
                     continue
                 self._waiting.remove(due)
             self._send(*due)
@@ -126,13 +133,13 @@ class Notifier:
         try:
             self._post(to, note) if isinstance(to, Webhook) else self._write(to, note)
             self.sent += 1
-        except (OSError, smtplib.SMTPException, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # those of smtplib and urllib are OSErrors
             refused = isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in (408, 425, 429)
             if refused or tried + 1 >= to.attempts:
                 self.failed += 1
                 self._bury(to, note, str(error))
             else:
-                self._put(time.monotonic() + to.delay_s * 2.0**tried, tried + 1, to, note)
+                self._put(time.monotonic() + pause_s(to, tried), tried + 1, to, note)
 
     def _post(self, hook: Webhook, note: dict[str, Any]) -> None:
         body, at = json.dumps(note).encode(), str(int(time.time()))
@@ -149,9 +156,9 @@ class Notifier:
         message.set_content(f"{note['kind']}\n\n{json.dumps(note['data'], indent=1)}\n")
         context = ssl.create_default_context()
         link = (
-            smtplib.SMTP_SSL(mail.host, mail.port, timeout=20, context=context)
+            smtplib.SMTP_SSL(mail.host, mail.port, timeout=mail.timeout_s, context=context)
             if mail.security == "tls"
-            else smtplib.SMTP(mail.host, mail.port, timeout=20)
+            else smtplib.SMTP(mail.host, mail.port, timeout=mail.timeout_s)
         )
         with link:
             if mail.security == "starttls":

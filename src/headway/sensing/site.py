@@ -67,7 +67,7 @@ class Calibration:
                 others = _homography(np.delete(pixels, k, 0), np.delete(metres, k, 0))
             except CalibrationError:  # without this one the others fix nothing
                 continue
-            miss = _mapped(others, pixels[k : k + 1])[0] - metres[k]
+            miss = _mapped(others, pixels[k])[0] - metres[k]
             if np.isnan(miss).any():
                 raise CalibrationError(
                     f"points: the others put pair {k + 1} beyond the horizon. Check that pair, or give more points, no three nearly on one line."
@@ -126,18 +126,18 @@ def _homography(pixels: FloatArray, metres: FloatArray) -> NDArray[np.float64]:
         raise CalibrationError("points: three or more lie on one line, or two on one another. Spread them over the road.")
     normal = vectors[-1].reshape(3, 3)
     found = np.linalg.inv(b) @ normal @ a
-    found /= np.linalg.norm(found)
     weights = np.c_[pixels, np.ones(len(pixels))] @ found[2]
-    if abs(np.linalg.det(normal)) < 1e-6 or (np.sign(weights) != np.sign(weights[0])).any():
+    if abs(np.linalg.det(normal)) < 1e-6 or weights.min() * weights.max() <= 0.0:
         raise CalibrationError("points: they fold the road over itself. Check that each pixel goes with its own point of the road.")
-    return np.asarray(found * np.sign(weights[0]))
+    return np.asarray(found / weights.mean())  # above nought where the road is seen
 
 
 def _normalised(points: FloatArray) -> tuple[FloatArray, NDArray[np.float64]]:
     middle = points.mean(0)
-    spread = float(np.sqrt(2.0) / max(np.linalg.norm(points - middle, axis=1).mean(), 1e-12))
-    if spread > 1e9:
+    distance = float(np.linalg.norm(points - middle, axis=1).mean())
+    if distance < 1e-9:
         raise CalibrationError("points: they are all the same point.")
+    spread = float(np.sqrt(2.0)) / distance
     return (points - middle) * spread, np.array([[spread, 0, -spread * middle[0]], [0, spread, -spread * middle[1]], [0, 0, 1.0]])
 
 

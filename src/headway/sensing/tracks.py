@@ -80,7 +80,7 @@ class Follower:
                 self.tracks[sight.track] = self._begun(sight, at_s)
             met.append(self.tracks[sight.track])
         boxes = np.array([s.box for s in sights]).reshape(-1, 4)
-        heights = np.array([HEIGHT_M[t.kind if t.seen else CAR] for t in met])
+        heights = np.array([HEIGHT_M[t.kind if t.votes.any() else CAR] for t in met])
         for track, sight, foot, road, length_m in zip(met, sights, *self._places(boxes, heights), strict=True):
             if np.isfinite(length_m):
                 track.length_m = length_m if np.isnan(track.length_m) else 0.95 * track.length_m + 0.05 * length_m
