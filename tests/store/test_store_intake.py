@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import threading
@@ -103,6 +104,11 @@ def test_a_run_has_a_number_of_its_own_and_says_what_it_was(database, intake):
     assert found == [{"key": "first", "scenario": "cologne3", "controller": "fixed", "seed": 17, "fresh": True}]
     with pytest.raises(sa.exc.IntegrityError):
         intake.begin_run("first", "cologne3", "fixed", 17)
+
+
+def test_an_outcome_is_not_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Outcome(1, 2).stored = 3
 
 
 def test_nothing_is_written_of_an_empty_batch(intake):
@@ -279,9 +285,9 @@ def test_only_one_replays_and_nobody_waits_for_it(database, intake, run):
             pass
         other = threading.Thread(target=lambda: answers.append(intake.catch_up()))
         other.start()
-        other.join(5.0)
+        other.join(10.0)
         assert answers == [False]
-    one.join(5.0)
+    one.join(30.0)
     assert answers == [False, True]
     assert (kinds(database, run), intake.stored) == (["k", "k"], 2)
     intake.spool.put("event", [list(event(run, 7))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 import os
 import resource
@@ -72,12 +73,15 @@ def run_of(intake, key):
     return run
 
 
-YOUNGER, OLDER = timedelta(days=2) - timedelta(seconds=30), timedelta(days=2) + timedelta(seconds=30)
+YOUNGER, OLDER = timedelta(days=2) - timedelta(minutes=3), timedelta(days=2) + timedelta(minutes=3)
 
 
 def test_records_older_than_so_many_days_go_and_younger_ones_stay(database, intake):
     records(intake, "R", at(YOUNGER), at(OLDER), at(OLDER * 2), at(-OLDER), "1999-01-01T00:00:00Z")
-    assert retain(database, 2).rows == {"simulation_record": 3, "run": 0, "violation": 0}
+    swept = retain(database, 2)
+    assert swept.rows == {"simulation_record": 3, "run": 0, "violation": 0}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        swept.rows = {}
     assert count(database, "simulation_record") == 2
     assert retain(database, 2.0).rows == {"simulation_record": 0, "run": 0, "violation": 0}
 
@@ -121,9 +125,11 @@ def test_days_that_are_none_are_refused_and_nothing_goes(database, intake, days)
     assert count(database, "simulation_record") == 1
 
 
-def test_the_longest_time_that_is_allowed_takes_nothing(database, intake):
-    records(intake, "R", "1999-01-01T00:00:00Z")
+def test_a_day_has_86400_seconds_however_many_they_are(database, intake):
+    days = timedelta(days=50_000)
+    records(intake, "R", at(days - timedelta(hours=6)), at(days + timedelta(hours=6)))
     assert retain(database, 100_000).rows["simulation_record"] == 0
+    assert retain(database, 50_000).rows["simulation_record"] == 1
 
 
 @pytest.mark.parametrize("tidy", [vacuum, lambda database: retain(database, 1)])
@@ -406,6 +412,13 @@ def test_a_disk_that_fills_up_leaves_the_backup_of_before_and_nothing_else(datab
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"of before"
     assert [p.name for p in tmp_path.iterdir()] == ["r.backup"]
+
+
+def test_a_small_backup_reaches_the_disk_to_its_last_byte(database, tmp_path, tools, flushed):
+    tools("pg_dump", "printf dump")
+    assert backup(database, tmp_path / "r.backup", KEY) == 21 + 4 + 4 + 16
+    assert flushed == [45]
+    assert opened(tmp_path / "r.backup", KEY) == [b"dump"]
 
 
 def test_what_pg_dump_says_of_many_things_does_not_stop_it(database, tmp_path, tools):

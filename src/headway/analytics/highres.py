@@ -123,7 +123,7 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
             calm = last < 0 or (there[last] == 0 and end - on[last] >= EXTENSION_S)
             why = MAX_OUT if end - begin >= longest_s else GAP_OUT if calm else FORCE_OFF
         found.append((begin, end, yellow, why))
-    table = np.array(found, np.float64).reshape(-1, 4)
+    table = np.array(found, np.float64).reshape(len(found), 4)
     return Greens(*table.T)
 
 

@@ -265,7 +265,7 @@ def _looks(record: Database, run: int, begin_s: float, end_s: float) -> FloatArr
         "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run AND at_s >= :begin AND at_s < :end ORDER BY at_s",
         run=run, begin=begin_s, end=end_s,
     )  # fmt: skip
-    return np.array([tuple(r.values()) for r in rows], np.float64).reshape(-1, 4)
+    return np.array([tuple(r.values()) for r in rows], np.float64).reshape(len(rows), 4)
 
 
 def _emitted(run: int, looks: FloatArray, price: float) -> Emissions:
