@@ -83,6 +83,9 @@ def test_skipping_leaves_out_the_ticks_that_were_missed_and_stays_on_the_grid():
     assert ticks == [(101.0, 1), (104.5, 3), (105.0, 1), (107.0, 2)]
     report = pacer.report()
     assert (report.ticks, report.overruns, report.skipped, report.drift_s) == (4, 2, 3, 0.0)
+    ticks, pacer = paced([1.125, 0.0], period_s=1.0, realtime=4.0, overrun="skip")  # a tick each quarter of a second of wall time
+    assert ticks == [(100.25, 1), (101.375, 4)]
+    assert pacer.report().skipped == 3
 
 
 def test_slowing_moves_the_whole_schedule_and_counts_the_drift():

@@ -36,6 +36,22 @@ def networks(draw: st.DrawFn) -> Network:
     return Network("random", tuple(lanes), tuple(links), tuple(groups), tuple(junctions), {x.id: i for i, x in enumerate(lanes)})
 
 
+def pair() -> Network:
+    """The crossroads J, and K beside it: two groups (4 and 5) that cross each other, of a tl "K" that has them at places 3 and 7.
+
+    Stages of K: first, second, none. Its programme: 10 s of the second, 20 s of the first, 5 s late.
+    """
+    one = crossroads()
+    cross = np.array([[False, True], [True, False]])
+    stages = np.array([[Colour.GREEN, Colour.RED], [Colour.RED, Colour.GREEN], [Colour.RED, Colour.RED]], np.int8)
+    lanes = one.lanes + tuple(Lane(f"{way}{g}", f"{way}{g}", 100.0, 13.9, Kind.VEHICLE, (0.0, 0.0)) for g in (4, 5) for way in ("in", "out"))
+    links = one.links + tuple(Link("K", g - 4, 2 * g, 2 * g + 1, g, "s", 20.0, 10.0, Kind.VEHICLE) for g in (4, 5))
+    groups = (*one.groups, SignalGroup("K", 3, 1, Kind.VEHICLE, (4,), False), SignalGroup("K", 7, 1, Kind.VEHICLE, (5,), False))
+    plan = Programme(stages[[1, 0]], np.array([10.0, 20.0]), 5.0)
+    other = Junction("K", ("K",), 4, 6, cross, np.zeros((2, 2), bool), stages, plan)
+    return Network("pair", lanes, links, groups, (*one.junctions, other), {x.id: i for i, x in enumerate(lanes)})
+
+
 def crossroads() -> Network:
     """Four groups: 0 and 1 cross; 2 crosses nobody; 3 is a left turn that crosses 0 and may give way to it. Stages: 0+2+3, 1+2, 3+2."""
     conflicts = np.zeros((4, 4), bool)

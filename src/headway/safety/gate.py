@@ -48,10 +48,9 @@ class SafetyGate:
         self.shown: ColourArray = np.full(n, Colour.RED, np.int8)
         self.source = Source.CONTROLLER
         self._out, self._rule, self._last_rule = self.shown.copy(), np.zeros(n, np.int8), np.zeros(n, np.int8)
-        self._since, self._green_start, self._green_end = np.full(n, now), np.full(n, -1e9), np.full(n, now)
-        self._call_since, self._call_last, self._foe_since = np.full(n, now), np.full(n, -1e9), np.full(n, now)
+        self._since, self._green_start, self._green_end = np.full(n, now), np.full(n, -np.inf), np.full(n, now)
+        self._call_since, self._call_last, self._foe_since = np.full(n, now), np.full(n, -np.inf), np.full(n, now)
         self._calls, self._forced, self._exempt = np.zeros(n, np.bool_), np.full(m, -1, np.int32), np.zeros(m, np.bool_)
-        self._no_link, self._nobody, self._blind = np.zeros(0, np.int32), np.zeros(n, np.int32), np.zeros(m)
         self._now, self._better_since, self._obeyed_s = now, now, now
         self._overrides: dict[int, Override] = {}
         self._pending: list[Event] = []
@@ -64,7 +63,7 @@ class SafetyGate:
         self._link_group = np.array([x.group for x in self._network.links], np.int32)
         ptr, foe, foe_yields, yields_foe = [0], list[int](), list[bool](), list[bool]()
         for j in junctions:
-            for a in range(j.end - j.first):
+            for a in range(len(j.groups)):
                 own = np.flatnonzero(j.conflicts[a]).tolist()
                 foe += [j.first + b for b in own]
                 foe_yields += [bool(j.yields[b, a]) for b in own]
@@ -72,14 +71,13 @@ class SafetyGate:
                 ptr.append(len(foe))
         self._foes = (np.array(ptr, np.int32), np.array(foe, np.int32), np.array(foe_yields, np.bool_), np.array(yields_foe, np.bool_))
         self._stage_ptr = np.concatenate([[0], np.cumsum([len(j.stages) for j in junctions])]).astype(np.int32)
-        self._stages = np.full((self._stage_ptr[-1], max(j.end - j.first for j in junctions)), Colour.RED, np.int8)
+        self._stages = np.full((self._stage_ptr[-1], max(len(j.groups) for j in junctions)), Colour.RED, np.int8)
         self._stage_of = np.full(len(self._network.groups), -1, np.int32)
         for i, j in enumerate(junctions):
-            self._stages[self._stage_ptr[i] : self._stage_ptr[i + 1], : j.end - j.first] = j.stages
-            for g in range(j.end - j.first):
-                serving = np.flatnonzero(j.stages[:, g] >= Colour.PERMISSIVE)
-                if len(serving):
-                    self._stage_of[j.first + g] = int(serving[np.argmax(j.stages[serving, g])])
+            self._stages[self._stage_ptr[i] : self._stage_ptr[i + 1], : len(j.groups)] = j.stages
+            for g, stage in enumerate(np.argmax(j.stages, axis=0).tolist()):
+                if j.stages[stage, g] >= Colour.PERMISSIVE:
+                    self._stage_of[j.first + g] = stage
 
     @property
     def shown_since(self) -> FloatArray:
@@ -159,9 +157,10 @@ class SafetyGate:
         return isfinite(at_s) and -1e-6 <= now - at_s <= self._stale_s + 1e-6
 
     def _note_calls(self, seen: Observation | None, now: float) -> None:
-        link, persons = (seen.vehicles.link, seen.waiting_persons) if seen is not None else (self._no_link, self._nobody)
-        known = seen.completeness if seen is not None else self._blind
-        kernel.count_calls(link, self._link_group, persons, known, self._first, self._calls)
+        if seen is None:  # everybody may be there
+            self._calls[:] = True
+        else:
+            kernel.count_calls(seen.vehicles.link, self._link_group, seen.waiting_persons, seen.completeness, self._first, self._calls)
         kernel.note_calls(now, self._calls, self.shown, self._first, self._foes[0], self._foes[1], self._call_since, self._call_last, self._foe_since)
 
     def _wish(self, proposal: Proposal | None, fallback: Proposal | None, now: float, seen: Observation | None, events: list[Event]) -> ColourArray:
@@ -233,9 +232,9 @@ class SafetyGate:
         """The stage that serves `group` with protected green if there is one, and changes least of what is shown."""
         j = self._network.junctions[junction]
         own = self.shown[j.first : j.end] >= Colour.PERMISSIVE
-        level = j.stages[:, group - j.first].astype(int)
+        level = j.stages[:, group - j.first]
         same = ((j.stages >= Colour.PERMISSIVE) == own).sum(axis=1)
-        return np.asarray(j.stages[int(np.argmax(level * 1000 + same))])
+        return np.asarray(j.stages[max(range(len(j.stages)), key=lambda s: (level[s], same[s]))])
 
     def _explain(self, now: float, events: list[Event]) -> None:
         """An event for each group at which a rule came to bear that did not bear the second before."""

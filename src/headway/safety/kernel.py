@@ -37,8 +37,8 @@ def note_calls(now, calls, shown, first, ptr, foe, call_since, call_last, foe_si
     for g in range(len(shown)):
         if calls[g]:
             call_last[g] = now
-        if shown[g] >= PERMISSIVE or now - call_last[g] > CALL_MEMORY_S or call_since[g] > now:
-            call_since[g] = now
+        asks = shown[g] < PERMISSIVE and now - call_last[g] <= CALL_MEMORY_S
+        call_since[g] = min(call_since[g], now) if asks else now
     for g in range(len(shown)):
         waits = False
         if shown[g] >= PERMISSIVE:
@@ -46,8 +46,7 @@ def note_calls(now, calls, shown, first, ptr, foe, call_since, call_last, foe_si
                 h = foe[k]
                 if shown[h] < PERMISSIVE and now - call_last[h] <= CALL_MEMORY_S:
                     waits = True
-        if not waits or foe_since[g] > now:
-            foe_since[g] = now
+        foe_since[g] = min(foe_since[g], now) if waits else now
 
 
 @njit(cache=True)
@@ -62,10 +61,8 @@ def serve_starving(now, wanted, shown, since, least, first, stage_ptr, stages, s
             forced[j] = -1
             continue
         g = forced[j]
-        if g >= 0 and shown[g] >= PERMISSIVE and now - since[g] + EPS >= least[g]:
-            forced[j] = g = -1
-        if g < 0:
-            longest = max_red - EPS
+        if g < 0 or (shown[g] >= PERMISSIVE and now - since[g] + EPS >= least[g]):  # nobody is served, or has been
+            longest, g = max_red - EPS, -1
             for h in range(a, z):
                 if shown[h] < PERMISSIVE and now - call_since[h] >= longest and stage_of[h] >= 0:
                     longest, g = now - call_since[h], h
@@ -115,7 +112,7 @@ def step(now, wanted, shown, since, green_start, green_end, foe_since, first, pt
             out[g] = RED
     for g in range(len(shown)):  # starts and rises, one by one: each against all that is shown or still being cleared
         w = wanted[g]
-        if w < PERMISSIVE or rule[g] == 4 or out[g] == YELLOW or out[g] >= w:
+        if w < PERMISSIVE or out[g] == YELLOW or out[g] >= w:
             continue
         starts = out[g] == RED
         if starts and shown[g] != RED:

@@ -18,7 +18,7 @@ class Priority:
 
     group_junction: np.ndarray
     names: tuple[str, ...]
-    _serving: dict[int, tuple[str, int, float]] = field(default_factory=dict)
+    _serving: dict[int, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def busy(self) -> bool:
@@ -41,18 +41,16 @@ class Priority:
                 if junction not in wanted or self._rank(junction, eta, vehicle.id) < self._rank(junction, *wanted[junction][:2]):
                     wanted[junction] = (eta, vehicle.id, group)
         events = []
-        for junction, (name, _, _) in list(self._serving.items()):
+        for junction, (name, _) in list(self._serving.items()):
             if junction not in wanted or wanted[junction][1] != name:
                 events.append(Event(now, "safety.emergency_ended", self.names[junction], {"vehicle": name}))
                 del self._serving[junction]
         claims = {}
         for junction, (eta, name, group) in wanted.items():
             if junction not in self._serving:
-                self._serving[junction] = (name, group, now)
+                self._serving[junction] = (name, now)
                 events.append(Event(now, "safety.emergency", self.names[junction], {"vehicle": name, "group": group, "eta_s": round(eta, 2)}))
-            begun = self._serving[junction][2]
-            self._serving[junction] = (name, group, begun)
-            if now - begun <= LONGEST_HOLD_S:
+            if now - self._serving[junction][1] <= LONGEST_HOLD_S:
                 claims[junction] = group
         return claims, events
 

@@ -1,0 +1,412 @@
+"""Buffers, order, priority and rates of the streams, message by message, on a clock turned by hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import FrozenInstanceError, astuple
+
+import pytest
+from tests.runtime.clocks import Clock
+
+from headway.runtime import DataStreamManager, Policy
+from headway.runtime.streams import Delivery, Message
+
+
+def opened(clock=None, rate_hz=1000.0, priority=(), **more):
+    """A stream and one subscriber of it at that rate, by default to everything."""
+    streams = DataStreamManager(1000.0, priority, clock or Clock())
+    return streams, streams.subscribe("s", rate_hz, **more)
+
+
+def put(subscription, *messages, clock=None):
+    """Put messages (number, urgent) whose one field carries the number, or that have the fields given."""
+    for number, urgent, *fields in messages:
+        if clock is not None:
+            clock.now = float(number)
+        subscription.put(Message(float(number), fields[0] if fields else {"n": number}, urgent), float(number))
+
+
+def counts(subscription):
+    """offered, taken, dropped, skipped, merged."""
+    d = subscription.delivery
+    assert d.offered == d.taken + d.dropped + subscription.waiting
+    return astuple(d)[:5]
+
+
+# buffers
+
+
+def test_counts_begin_at_nought_and_a_message_is_not_urgent_by_itself():
+    assert astuple(Delivery()) == (0, 0, 0, 0, 0, 0, 0.0)
+    assert Message(1.0, {}).urgent is False
+    with pytest.raises(FrozenInstanceError):
+        Message(1.0, {}).urgent = True
+    _, s = opened()
+    assert (s.take(), s.waiting, counts(s)) == ([], 0, (0, 0, 0, 0, 0))
+    assert (s.name, s.rate_hz, s.fields, s.size, s.policy, s.timeout_s, s.detached) == ("s", 1000.0, ("*",), 64, Policy.DROP_OLDEST, 1.0, "")
+
+
+def test_what_waits_is_taken_in_order_and_at_once():
+    _, s = opened(size=3)
+    put(s, (1, False), (2, False), (3, False))
+    assert s.waiting == 3
+    assert [(m.at_s, m.values, m.urgent) for m in s.take()] == [(1.0, {"n": 1}, False), (2.0, {"n": 2}, False), (3.0, {"n": 3}, False)]
+    assert (s.take(), s.waiting, counts(s)) == ([], 0, (3, 3, 0, 0, 0))
+
+
+def test_a_full_buffer_drops_the_oldest():
+    _, s = opened(size=2)
+    put(s, *[(k, False) for k in range(5)])
+    assert counts(s) == (5, 0, 3, 0, 0)
+    assert [m.at_s for m in s.take()] == [3.0, 4.0]
+    assert counts(s) == (5, 2, 3, 0, 0)
+
+
+def test_what_was_urgent_in_a_dropped_message_is_passed_on_to_the_next_which_may_overwrite_it():
+    _, s = opened(size=2)
+    put(s, (1, True, {"a": 1, "b": 1}), (2, False, {"b": 2}), (3, False, {"c": 3}))
+    assert counts(s) == (3, 0, 1, 0, 1)
+    assert s.take() == [Message(2.0, {"a": 1, "b": 2}, True), Message(3.0, {"c": 3}, False)]
+    put(s, (4, True, {"a": 4}), (5, False, {}), (6, False, {}), (7, False, {}))
+    assert s.take() == [Message(6.0, {"a": 4}, True), Message(7.0, {}, False)]
+    assert counts(s) == (7, 4, 3, 0, 3)
+
+
+def test_an_only_urgent_message_is_kept_beside_the_new_one():
+    _, s = opened(size=1)
+    put(s, (1, True, {"a": 1}), (2, False, {"b": 2}))
+    assert (s.waiting, counts(s)) == (2, (2, 0, 0, 0, 0))
+    put(s, (3, False, {"c": 3}))
+    assert counts(s) == (3, 0, 1, 0, 1)
+    assert s.take() == [Message(2.0, {"a": 1, "b": 2}, True), Message(3.0, {"c": 3}, False)]
+    put(s, (4, False), (5, False))
+    assert [m.at_s for m in s.take()] == [5.0]
+
+
+def test_latest_only_keeps_one_and_what_was_urgent_goes_along():
+    _, s = opened(policy=Policy.LATEST_ONLY)
+    put(s, (1, False, {"a": 1}), (2, False, {"b": 2}))
+    assert (s.waiting, counts(s)) == (1, (2, 0, 1, 0, 0))
+    assert s.take() == [Message(2.0, {"b": 2}, False)]
+    put(s, (3, True, {"a": 3, "b": 3}), (4, False, {"b": 4}))
+    assert counts(s) == (4, 1, 2, 0, 1)
+    assert s.take() == [Message(4.0, {"a": 3, "b": 4}, True)]
+
+
+def test_blocked_messages_wait_apart_in_order_sixteen_times_the_size_at_most():
+    _, s = opened(size=2, policy=Policy.BLOCK, timeout_s=1e9)
+    put(s, *[(k, False) for k in range(40)])
+    assert (s.waiting, counts(s)) == (34, (40, 0, 6, 0, 0))
+    assert [[m.at_s for m in s.take()] for _ in range(3)] == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    put(s, (50, False))
+    rest = [m.at_s for _ in range(15) for m in s.take()]
+    assert rest == [float(k) for k in range(6, 34)] + [50.0]
+    assert (s.waiting, counts(s)) == (0, (41, 35, 6, 0, 0))
+
+
+def test_an_urgent_one_that_finds_no_room_is_put_into_the_last_that_waits():
+    _, s = opened(size=1, policy=Policy.BLOCK, timeout_s=1e9)
+    put(s, *[(k, False, {"n": k, "m": k}) for k in range(17)], (17, True, {"n": 17}), (18, False))
+    assert (s.waiting, counts(s)) == (17, (19, 0, 2, 0, 1))
+    assert [m for _ in range(17) for m in s.take()][-2:] == [Message(15.0, {"n": 15, "m": 15}), Message(17.0, {"n": 17, "m": 16}, True)]
+
+
+def test_what_waits_apart_longer_than_the_time_out_is_dropped_but_not_what_is_urgent():
+    clock = Clock()
+    _, s = opened(clock, size=1, policy=Policy.BLOCK, timeout_s=2.0)
+    put(s, (0, False), (1, False), (2, False), (3, False), clock=clock)
+    assert [m.at_s for m in s.take()] == [0.0]  # at 3 s: the one of 1 s waits just two seconds
+    assert (s.waiting, counts(s)) == (3, (4, 1, 0, 0, 0))
+    clock.now = 5.5
+    assert [m.at_s for m in s.take()] == [1.0]
+    assert counts(s) == (4, 2, 2, 0, 0)  # those of 2 and 3 s are gone
+    put(s, (10, False), (11, True), (12, False), (13, False), clock=clock)
+    clock.now = 20.0
+    assert [m.at_s for m in s.take()] == [10.0]
+    assert [m.at_s for m in s.take()] == [11.0]
+    assert counts(s) == (8, 4, 4, 0, 0)
+
+
+def test_by_default_it_waits_apart_for_a_second():
+    clock = Clock()
+    for waited, left in ((1.0, 1), (1.125, 0)):
+        _, s = opened(clock, size=1, policy=Policy.BLOCK)
+        clock.now = 0.0
+        put(s, (0, False), (0, False))
+        clock.now = waited
+        s.take()
+        assert s.waiting == left
+
+
+def test_the_longest_wait_is_that_of_the_oldest_taken():
+    clock = Clock()
+    _, s = opened(clock)
+    put(s, (1, False), (4, False))
+    clock.now = 6.0
+    s.take()
+    assert s.delivery.longest_wait_s == 5.0
+    put(s, (8, False))
+    clock.now = 9.0
+    s.take()
+    clock.now = 50.0
+    s.take()
+    assert s.delivery.longest_wait_s == 5.0
+
+
+def test_taking_waits_for_the_first_message_and_not_for_ever():
+    _, s = opened()
+    begun = time.monotonic()
+    assert s.take(0.03) == []
+    assert time.monotonic() - begun >= 0.03
+    put(s, (1, False))
+    assert len(s.take(0.03)) == 1
+    begun = time.monotonic()
+    assert s.take(0.03) == []
+    assert time.monotonic() - begun >= 0.03, "what was told of before is not told again"
+    late = threading.Timer(0.03, put, (s, (2, False)))
+    late.start()
+    begun = time.monotonic()
+    assert [m.at_s for m in s.take(60.0)] == [2.0]
+    assert time.monotonic() - begun < 30.0
+    late.join()
+
+
+# rates and fields
+
+
+def published(streams, clock, times, state=None):
+    for clock.now in times:
+        streams.publish(clock.now, state or {"a": 1})
+
+
+def test_a_subscriber_gets_one_at_once_and_then_at_its_rate():
+    clock = Clock()
+    streams, s = opened(clock, 2.0)
+    assert streams.due()
+    published(streams, clock, [k / 8.0 for k in range(17)])
+    assert [m.at_s for m in s.take()] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert counts(s) == (5, 5, 0, 12, 0)
+
+
+@pytest.mark.parametrize(
+    ("own_hz", "most_hz", "times"), [(4.0, 2.0, [0.0, 0.5, 1.0]), (1.0, 2.0, [0.0, 1.0]), (4.0, 4.0, [0.0, 0.25, 0.5, 0.75, 1.0])]
+)
+def test_the_lower_of_its_own_rate_and_of_the_modes_counts(own_hz, most_hz, times):
+    clock = Clock()
+    streams = DataStreamManager(most_hz, clock=clock)
+    s = streams.subscribe("s", own_hz)
+    published(streams, clock, [k / 8.0 for k in range(9)])
+    assert [m.at_s for m in s.take()] == times
+
+
+def test_ten_a_second_by_default_and_no_thinning():
+    streams = DataStreamManager()
+    assert (streams.rate_hz, streams.thinning) == (10.0, 1.0)
+
+
+def test_a_rate_is_kept_on_average_though_publications_do_not_fall_on_it():
+    clock = Clock()
+    streams, s = opened(clock, 1.0)
+    published(streams, clock, [0.375 * k for k in range(20)])
+    # due at 0, then 1, 2, 3, ... : the first publication at or after each
+    assert [m.at_s for m in s.take()] == [0.0, 1.125, 2.25, 3.0, 4.125, 5.25, 6.0, 7.125]
+
+
+def test_after_a_pause_two_are_caught_up_and_no_more():
+    clock = Clock()
+    streams, s = opened(clock, 1.0)
+    published(streams, clock, [0.0, 0.5, 10.0, 10.125, 10.25, 10.375, 10.5, 11.0, 11.125])
+    assert [m.at_s for m in s.take()] == [0.0, 10.0, 10.125, 10.25, 11.0]  # due again from 9, 10 and 11 s on
+
+
+def test_a_publication_is_due_only_where_somebody_would_take_it():
+    clock = Clock()
+    streams = DataStreamManager(1000.0, clock=clock)
+    assert not streams.due()
+    streams.subscribe("s", 2.0)
+    published(streams, clock, [0.0])
+    due = []
+    for clock.now in (0.0, 0.375, 0.5, 0.75):
+        due.append(streams.due())
+    assert due == [False, False, True, True]
+
+
+def test_each_gets_the_fields_that_it_asked_for():
+    streams = DataStreamManager(1000.0, clock=Clock())
+    subs = {f: streams.subscribe(str(f), 1000.0, f) for f in (("*",), ("a",), ("b.*", "a"), ("b.x",), ("a", "*"), ("c",), ())}
+    streams.publish(3.0, {"a": 1, "b": {"x": 2, "y": 3}})
+    flat = {"a": 1, "b.x": 2, "b.y": 3}
+    assert {f: s.take() for f, s in subs.items()} == {
+        f: [Message(3.0, values)]
+        for f, values in {("*",): flat, ("a",): {"a": 1}, ("b.*", "a"): flat, ("b.x",): {"b.x": 2}, ("a", "*"): flat, ("c",): {}, (): {}}.items()
+    }
+
+
+def test_priority_fields_that_changed_reach_everyone_at_once_and_the_same_value_only_once():
+    clock = Clock()
+    streams, s = opened(clock, 1.0, ("alarm.*",), fields=("a",))
+    for at_s, alarm in ((0.0, 0), (0.25, 0), (0.5, 1), (0.75, 1), (1.0, 1), (1.25, 2), (2.0, 3)):
+        published(streams, clock, [at_s], {"a": at_s, "alarm": {"x": alarm, "y": 7}})
+    assert s.take() == [
+        Message(0.0, {"a": 0.0, "alarm.x": 0, "alarm.y": 7}, True),
+        Message(0.5, {"alarm.x": 1}, True),
+        Message(1.0, {"a": 1.0}, False),
+        Message(1.25, {"alarm.x": 2}, True),
+        Message(2.0, {"a": 2.0, "alarm.x": 3}, True),
+    ]
+    assert counts(s) == (5, 5, 0, 2, 0)
+
+
+def test_under_pressure_half_as_often_down_to_an_eighth_and_back():
+    streams = DataStreamManager()
+    found = []
+    for pressure in (0.9, 0.9375, 5.0, 1.0, 1.0, 0.75, 0.6, 0.59375, 0.0):
+        streams.press(pressure)
+        found.append(streams.thinning)
+    assert found == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 6.4, 5.12]
+    for _ in range(8):
+        streams.press(0.0)
+    assert streams.thinning == 1.0
+    clock = Clock()
+    streams, s = opened(clock, 2.0)
+    streams.press(1.0)
+    published(streams, clock, [k / 8.0 for k in range(17)])
+    assert [m.at_s for m in s.take()] == [0.0, 1.0, 2.0]
+
+
+# subscribing
+
+
+@pytest.mark.parametrize("bad", [{"rate_hz": 0.0}, {"rate_hz": -1.0}, {"size": 0}, {"timeout_s": -0.5}])
+def test_subscriptions_that_cannot_be_are_refused_by_name(bad):
+    streams = DataStreamManager()
+    with pytest.raises(ValueError, match=r"^s: rate_hz -?[\d.]+ must be above 0, size \d+ at least 1, timeout_s -?[\d.]+ not below 0\.$"):
+        streams.subscribe("s", **({"rate_hz": 0.5, "size": 1, "timeout_s": 0.0} | bad))
+    assert streams.statistics() == {}
+
+
+def test_fields_are_held_against_a_sample_and_a_name_is_taken_once():
+    streams = DataStreamManager()
+    with pytest.raises(ValueError, match=r"no 'b' in the state. There are: a"):
+        streams.subscribe("s", 0.5, ("a", "b"), size=1, timeout_s=0.0, sample={"a": 1})
+    with pytest.raises(ValueError, match="is no path"):
+        streams.subscribe("s", 0.5, ("a..b",))
+    made = streams.subscribe("s", 0.5, ("a",), size=1, timeout_s=0.0, sample={"a": 1})
+    with pytest.raises(ValueError, match=r"there is a subscriber 's' already. Unsubscribe it first"):
+        streams.subscribe("s", 0.5)
+    assert streams.statistics() == {"s": made.delivery}
+    assert streams.statistics()["s"] is made.delivery
+
+
+def test_who_unsubscribes_gets_no_more_and_is_told_why():
+    clock = Clock()
+    streams, s = opened(clock)
+    other = streams.subscribe("t", 1000.0)
+    streams.unsubscribe("s")
+    streams.unsubscribe("s")
+    published(streams, clock, [1.0])
+    assert (s.detached, s.take(), len(other.take())) == ("unsubscribed", [], 1)
+    streams.unsubscribe("t", "for a reason")
+    assert other.detached == "for a reason"
+    assert streams.statistics() == {}
+
+
+def test_who_waits_for_news_is_woken_when_it_is_unsubscribed():
+    streams, s = opened()
+    late = threading.Timer(0.03, streams.unsubscribe, ("s",))
+    late.start()
+    begun = time.monotonic()
+    assert s.take(60.0) == []
+    assert time.monotonic() - begun < 30.0
+    late.join()
+
+
+# calls in threads of their own
+
+
+def until(holds, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert holds()
+
+
+def threads():
+    return {t.name: t for t in threading.enumerate() if t.name.startswith("stream ")}
+
+
+def test_each_message_is_handed_over_once_and_in_order_by_a_thread_with_the_subscribers_name():
+    clock, got = Clock(), []
+    streams = DataStreamManager(1000.0, clock=clock)
+    streams.subscribe("caller", 1000.0, call=lambda m: got.append((m.at_s, threading.current_thread().name)))
+    assert threads()["stream caller"].daemon
+    published(streams, clock, [1.0, 2.0, 3.0])
+    until(lambda: len(got) == 3)
+    assert got == [(1.0, "stream caller"), (2.0, "stream caller"), (3.0, "stream caller")]
+    streams.close()
+    assert threads() == {}
+
+
+def test_ten_errors_in_a_row_let_a_subscriber_go_and_one_good_call_in_between_starts_the_count_anew():
+    clock, calls = Clock(), []
+
+    def call(message):
+        calls.append(message.at_s)
+        if message.at_s != 9.0:
+            raise KeyError(f"message {message.at_s:g}")
+
+    streams = DataStreamManager(1000.0, clock=clock)
+    s = streams.subscribe("bad", 1000.0, call=call)
+    for k in range(19):
+        published(streams, clock, [float(k)])
+        until(lambda k=k: len(calls) == k + 1)
+    assert (s.detached, s.delivery.errors) == ("", 18)
+    published(streams, clock, [19.0, 20.0])
+    until(lambda: s.detached and not threads())
+    assert s.detached == "raised 10 times in a row, the last time KeyError('message 19')"
+    assert (s.delivery.errors, calls[-1]) == (19, 19.0)
+    assert streams.statistics() == {}
+    streams.close()
+
+
+def test_closing_detaches_all_waits_a_little_for_their_threads_and_not_for_one_that_hangs():
+    streams = DataStreamManager(1000.0, clock=Clock())
+    begun, release = threading.Semaphore(0), threading.Event()
+    made = []
+
+    def slow(message):
+        begun.release()
+        until(lambda: made[0].detached)
+        time.sleep(0.02)
+
+    def hangs(message):
+        begun.release()
+        release.wait(20.0)
+
+    made += [streams.subscribe("slow", 1000.0, call=slow), streams.subscribe("hangs", 1000.0, call=hangs), streams.subscribe("quiet", 1000.0)]
+    streams.publish(1.0, {"a": 1})
+    assert begun.acquire(timeout=10.0)
+    assert begun.acquire(timeout=10.0)
+    at_s = time.monotonic()
+    streams.close()
+    assert time.monotonic() - at_s < 1.0
+    assert set(threads()) == {"stream hangs"}
+    assert [s.detached for s in made] == ["closed"] * 3
+    assert streams.statistics() == {}
+    release.set()
+    until(lambda: not threads())
+
+
+def test_a_subscriber_may_close_the_stream_itself():
+    streams, done = DataStreamManager(1000.0, clock=Clock()), threading.Event()
+
+    def call(message):
+        streams.close()
+        done.set()
+
+    s = streams.subscribe("closer", 1000.0, call=call)
+    streams.publish(1.0, {"a": 1})
+    assert done.wait(10.0)
+    assert (s.detached, s.delivery.errors) == ("closed", 0)
+    until(lambda: not threads())

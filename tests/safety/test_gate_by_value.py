@@ -1,0 +1,492 @@
+"""What the gate shows and tells, second by second, on two junctions side by side (see `pair`): orders, emergencies, sources, memory."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+
+from headway.roads import BENCHMARK, STREET, Colour, work_out
+from headway.safety import Order, Override, SafetyGate, Source, kernel
+from headway.safety.priority import Priority
+from headway.values import EmergencyVehicle
+from tests.safety.builders import G, P, R, Y, look, propose
+from tests.safety.networks import crossroads, pair
+
+PAIR = pair()
+J, K = PAIR.junctions
+FIRST = [*J.stages[0].tolist(), *K.stages[0].tolist()]  # G R G P, G R
+SECOND = [*J.stages[1].tolist(), *K.stages[1].tolist()]  # R G G R, R G
+
+
+class Two:
+    """A gate over both junctions, a clock from 1000 s on, and what was shown and told."""
+
+    def __init__(self, network=PAIR, profile=BENCHMARK):
+        self.network, self.timing = network, work_out(network, profile)
+        self.gate, self.now, self.shown, self.events = SafetyGate(network, self.timing, 1000.0), 1000.0, [], []
+
+    def play(self, wanted, seconds, links=(), fallback=None, blind=False, **changes):
+        for _ in range(seconds):
+            seen = None if blind else replace(look(self.network, self.gate, self.now, links), **changes)
+            proposal = None if wanted is None else propose(self.network, self.now, np.array(wanted, np.int8))
+            spare = None if fallback is None else propose(self.network, self.now, np.array(fallback, np.int8))
+            command = self.gate.admit(proposal, self.now, seen, spare)
+            self.shown.append(command.colours.tolist())
+            self.events += command.interventions
+            assert command.at_s == self.now
+            self.now += 1.0
+        return self
+
+    def order(self, *order, **more):
+        self.gate.order(Override(*order, **more), self.now)
+        return self
+
+    def told(self, *kinds):
+        """(seconds after the start, kind, junction, data) of the events of these kinds."""
+        return [
+            (e.at_s - 1000.0, e.kind.removeprefix("safety."), e.junction, dict(e.data))
+            for e in self.events
+            if e.kind.removeprefix("safety.") in kinds
+        ]
+
+
+def fleet(*vehicles):
+    return tuple(EmergencyVehicle(*v) for v in vehicles)
+
+
+def test_both_junctions_go_their_own_way_at_once():
+    two = Two().play(FIRST, 10)
+    # all red at 1000 s with the conflicts just cleared: yellow 3 s, no clearance
+    assert two.shown[0] == two.shown[2] == [R, R, G, R, R, R]
+    assert two.shown[3] == two.shown[9] == FIRST
+    two.play([*FIRST[:4], R, G], 4)
+    assert [s[4:] for s in two.shown[10:]] == [[Y, R], [Y, R], [Y, R], [R, G]]
+    assert all(s[:4] == FIRST[:4] for s in two.shown[3:])
+    assert two.events == []
+
+
+def test_a_rule_is_told_with_the_place_of_its_lamp_and_the_time_that_it_has_lasted():
+    two = Two().play(FIRST, 6).play(SECOND, 1)
+    assert two.told("minimum_green") == [
+        (6.0, "minimum_green", "J", {"tl": "J", "link": 0, "shown": G, "for_s": 3.0, "limit_s": 5.0}),
+        (6.0, "minimum_green", "J", {"tl": "J", "link": 3, "shown": P, "for_s": 3.0, "limit_s": 5.0}),
+        (6.0, "minimum_green", "K", {"tl": "K", "link": 3, "shown": G, "for_s": 3.0, "limit_s": 5.0}),
+    ]
+    conflict = Two().play([G, G, R, R, G, G], 5)
+    assert conflict.told("conflict") == [
+        (3.0, "conflict", "J", {"tl": "J", "link": 1, "shown": R, "for_s": 3.0}), (3.0, "conflict", "K", {"tl": "K", "link": 7, "shown": R, "for_s": 3.0}),
+    ]  # fmt: skip
+    wrong = Two().play([9, R, G, P, G, R], 2)
+    assert wrong.told("colour") == [(0.0, "colour", "J", {"tl": "J", "link": 0, "shown": R, "for_s": 0.0})]
+
+
+def test_a_longest_green_and_a_shortest_cycle_are_told_with_their_figures():
+    two = Two().play(FIRST, 130, links=(5,))
+    # green from 3 s on, the other one asks all the time: 120 s later
+    assert two.told("maximum_green") == [(123.0, "maximum_green", "K", {"tl": "K", "link": 3, "shown": G, "for_s": 120.0, "limit_s": 120.0})]
+    street = Two(profile=STREET).play(FIRST, 20).play(SECOND, 15).play(FIRST, 30)
+    lit = [s[4] == G for s in street.shown]
+    starts = [k for k in range(1, len(lit)) if lit[k] and not lit[k - 1]]
+    assert starts[1] - starts[0] == 40
+    red_s = next(k for k, s in enumerate(street.shown) if k > 20 and s[4] == R)
+    (again,) = [e for e in street.told("minimum_cycle") if e[2] == "K"]
+    assert again[3] == {"tl": "K", "link": 3, "shown": R, "for_s": again[0] - red_s}
+    assert red_s < again[0] < starts[1]
+
+
+def test_a_rule_is_told_anew_after_a_second_in_which_it_did_not_bear():
+    two = Two().play(FIRST, 5).play(SECOND, 1).play(FIRST, 1).play(SECOND, 1)
+    assert [e[0] for e in two.told("minimum_green") if e[2] == "K"] == [5.0, 7.0]
+
+
+def test_a_starving_group_is_told_once_and_has_the_stage_that_serves_it_best():
+    profile = replace(BENCHMARK, max_red_s=30.0)
+    two = Two(profile=profile).play(SECOND, 60, links=(3,))
+    assert two.told("maximum_red") == [(30.0, "maximum_red", "J", {"tl": "J", "link": 3, "shown": R, "for_s": 30.0})]
+    begin = next(k for k, s in enumerate(two.shown) if s[3] >= P)
+    assert two.shown[begin][:4] == J.stages[2].tolist(), "its protected green, not the stage before in which it is permissive"
+    assert begin == 33  # 3 s of yellow
+    assert all(s[4:] == [R, G] for s in two.shown[3:])
+
+
+def test_a_group_that_is_only_ever_permissive_is_served_too():
+    # without its third stage, group 3 has green only beside 0, to which it gives way
+    one = crossroads()
+    network = replace(one, junctions=(replace(one.junctions[0], stages=one.junctions[0].stages[:2]),))
+    two = Two(network, replace(BENCHMARK, max_red_s=30.0)).play(SECOND[:4], 60, links=(3,))
+    begin = next(k for k, s in enumerate(two.shown) if s[3] >= P)
+    assert two.shown[begin] == FIRST[:4]
+
+
+def test_a_blind_junction_calls_everybody_and_so_does_no_observation_at_all():
+    for changes in ({"completeness": np.array([1.0, 0.4])}, {"blind": True}):
+        two = Two(profile=replace(BENCHMARK, max_red_s=30.0)).play(FIRST, 40, **changes)
+        assert [e[:3] for e in two.told("maximum_red") if e[2] == "K"] == [(30.0, "maximum_red", "K")]
+        assert bool([e for e in two.told("maximum_red") if e[2] == "J"]) is ("blind" in changes)
+
+
+# orders
+
+
+def test_orders_hold_their_own_junction_and_are_told():
+    two = Two().play(FIRST, 10).order(1, Order.STAGE, 1020.0, "ann", 1).order(0, Order.HOLD, 1016.0, "bob").play(SECOND, 5)
+    assert two.told("override") == [
+        (10.0, "override", "K", {"order": "stage", "stage": 1, "until_s": 1020.0, "by": "ann"}),
+        (10.0, "override", "J", {"order": "hold", "stage": -1, "until_s": 1016.0, "by": "bob"}),
+    ]
+    assert two.shown[-1] == [*FIRST[:4], R, G]
+    two.play(FIRST, 25)
+    assert two.told("override_expired") == [(16.0, "override_expired", "J", {"by": "bob"}), (20.0, "override_expired", "K", {"by": "ann"})]
+    assert [s[4:] for s in two.shown[18:27]] == [[R, G], [R, G], [R, Y], [R, Y], [R, Y], [G, R], [G, R], [G, R], [G, R]]
+
+
+def test_a_hold_of_the_first_and_a_flash_of_the_second_junction():
+    two = Two().play(FIRST, 10).order(0, Order.HOLD, 1100.0, "ann").order(1, Order.FLASH, 1100.0, "ann").play(SECOND, 20)
+    assert two.shown[-1] == [*FIRST[:4], R, R]
+    two.gate.release(1, "bob", two.now)
+    two.gate.release(1, "bob", two.now)
+    two.play(SECOND, 10)
+    assert two.shown[-1] == [*FIRST[:4], R, G]
+    assert two.told("override_released") == [(30.0, "override_released", "K", {"by": "bob"})]
+
+
+def test_two_orders_that_end_together_both_end():
+    two = Two().play(FIRST, 10).order(0, Order.HOLD, 1012.0, "a").order(1, Order.STAGE, 1030.0, "b", 0).play(SECOND, 15)
+    assert two.shown[-1] == [*SECOND[:4], *FIRST[4:]]  # the first one's end does not lift the second
+    assert [e[2] for e in two.told("override_expired")] == ["J"]
+
+
+def test_while_an_order_stands_nobody_is_served_by_force_and_after_it_they_are():
+    profile = replace(BENCHMARK, max_red_s=30.0)
+    two = Two(profile=profile).play(FIRST, 10).order(1, Order.HOLD, 1060.0, "ann").play(FIRST, 49, links=(1, 5))
+    assert [(e[0], e[2]) for e in two.told("maximum_red")] == [(39.0, "J")]  # red since the start, asked since 10 s
+    assert all(s[4:] == FIRST[4:] for s in two.shown[3:])
+    two.play(FIRST, 3, links=(5,))
+    assert [(e[0], e[2]) for e in two.told("maximum_red")][-1] == (60.0, "K")
+
+
+@pytest.mark.parametrize("junction", [-1, 2])
+def test_an_order_for_no_junction_is_refused_with_their_number(junction):
+    gate = Two().gate
+    with pytest.raises(ValueError, match=f"no junction {junction}; there are 2"):
+        gate.order(Override(junction, Order.HOLD, 10.0, "ann"), 0.0)
+    with pytest.raises(ValueError, match="junction 'K' has 3 stages; there is no stage 3"):
+        gate.order(Override(1, Order.STAGE, 10.0, "ann", 3), 0.0)
+    gate.order(Override(1, Order.STAGE, 10.0, "ann", 2), 0.0)
+    gate.order(Override(0, Order.STAGE, 10.0, "ann", 0), 0.0)
+
+
+def test_an_order_has_no_stage_of_its_own_unless_it_is_given():
+    assert astuple(Override(3, Order.HOLD, 9.0, "op")) == (3, Order.HOLD, 9.0, "op", -1)
+    assert Override(0, Order.STAGE, 9.0, "op", 0).stage == 0
+    for stage in (-1, -2):
+        with pytest.raises(ValueError, match="to force a stage, give its index"):
+            Override(0, Order.STAGE, 9.0, "op", stage)
+    for until_s in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="give until_s as a finite time"):
+            Override(0, Order.HOLD, until_s, "op")
+    assert {o.name: o.value for o in Order} == {"HOLD": "hold", "STAGE": "stage", "FLASH": "flash"}
+
+
+# emergencies
+
+
+def test_an_emergency_vehicle_is_told_with_its_time_of_arrival_and_again_when_it_has_passed():
+    two = Two().play(FIRST, 10).play(FIRST, 6, emergencies=fleet(("fire", 14.0, ((5, 70.0), (1, 350.0))))).play(FIRST, 10)
+    assert two.told("emergency", "emergency_ended") == [
+        (10.0, "emergency", "K", {"vehicle": "fire", "group": 5, "eta_s": 5.0}),
+        (10.0, "emergency", "J", {"vehicle": "fire", "group": 1, "eta_s": 25.0}),
+        (16.0, "emergency_ended", "K", {"vehicle": "fire"}), (16.0, "emergency_ended", "J", {"vehicle": "fire"}),
+    ]  # fmt: skip
+    assert two.shown[13] == SECOND  # both within three seconds of yellow
+    assert two.shown[-1] == FIRST
+
+
+def test_of_an_unseen_street_no_emergency_begins_or_ends():
+    two = Two().play(FIRST, 10, emergencies=fleet(("fire", 14.0, ((5, 70.0),)))).play(FIRST, 5, blind=True)
+    assert [e[1] for e in two.told("emergency", "emergency_ended")] == ["emergency"]
+    two.play(FIRST, 1)
+    assert [e[1] for e in two.told("emergency", "emergency_ended")] == ["emergency", "emergency_ended"]
+
+
+def test_while_an_emergency_is_served_nobody_else_is_served_by_force():
+    profile = replace(BENCHMARK, max_red_s=30.0)
+    two = Two(profile=profile).play(FIRST, 10).play(FIRST, 60, links=(1, 5), emergencies=fleet(("fire", 1.0, ((4, 70.0),))))
+    assert [(e[0], e[2]) for e in two.told("maximum_red")] == [(39.0, "J")]
+    assert all(s[4:] == FIRST[4:] for s in two.shown[3:])
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_flash_of_one_junction_leaves_the_emergency_at_the_other_alone(at):
+    both = fleet(("fire", 14.0, ((1, 50.0), (5, 70.0))))
+    two = Two().play(FIRST, 10).order(at, Order.FLASH, 1100.0, "ann").play(FIRST, 10, emergencies=both)
+    assert two.shown[-1] == ([R, R, R, R, *SECOND[4:]] if at == 0 else [*SECOND[:4], R, R])
+    held = Two().play(FIRST, 10).order(at, Order.HOLD, 1100.0, "ann").play(FIRST, 10, emergencies=both)
+    assert held.shown[-1] == SECOND
+
+
+def with_stages(*rows):
+    one = crossroads()
+    return replace(one, junctions=(replace(one.junctions[0], stages=np.array(rows, np.int8)),))
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown", "group", "served"),
+    [
+        # both serve group 2: the one that changes less of what is shown
+        ([[R, G, G, R], [G, R, G, R]], [G, R, R, R], 2, 1), ([[G, R, G, R], [R, G, G, R]], [R, G, R, R], 2, 1),
+        # a permissive green of the moment, or of the stage, counts as green
+        ([[R, G, G, R], [P, R, G, R]], [P, R, R, R], 2, 1), ([[R, R, G, R], [R, P, G, R]], [R, P, R, R], 2, 1),
+        # of equals the first
+        ([[G, R, G, R], [R, G, G, R], [R, R, G, R]], [R, R, R, R], 2, 2), ([[G, R, G, R], [R, G, G, R]], [R, R, R, R], 2, 0),
+        # protected before permissive, whatever changes; permissive before none
+        ([[G, R, P, R], [R, G, G, R]], [G, R, R, R], 2, 1), ([[G, R, R, R], [R, G, P, R]], [G, R, R, R], 2, 1),
+    ],
+)  # fmt: skip
+def test_an_emergency_takes_the_stage_that_protects_it_and_then_the_one_that_changes_least(rows, shown, group, served):
+    network = with_stages(*rows)
+    two = Two(network).play(shown, 12)
+    assert two.shown[-1] == shown
+    two.play(shown, 12, emergencies=fleet(("fire", 14.0, ((group, 50.0),))))
+    assert two.shown[-1] == rows[served]
+
+
+def claimed(p, now, *vehicles):
+    claims, events = p.claims(fleet(*vehicles), now)
+    return claims, [(e.at_s, e.kind.removeprefix("safety."), e.junction, dict(e.data)) for e in events]
+
+
+def test_who_claims_what_and_when_by_value():
+    p = Priority(np.array([0, 0, 1, 1], np.int32), ("A", "B"))
+    assert not p.busy
+    begun = (0.0, "emergency", "A", {"vehicle": "x", "group": 1, "eta_s": 6.17})
+    assert claimed(p, 0.0, ("x", 10.0, ((1, 61.749), (3, 300.5)))) == ({0: 1}, [begun])
+    assert p.busy
+    # on the way: the next junction comes into reach, the first stays claimed
+    assert claimed(p, 1.0, ("x", 10.0, ((1, 51.0), (3, 300.0)))) == (
+        {0: 1, 1: 3},
+        [(1.0, "emergency", "B", {"vehicle": "x", "group": 3, "eta_s": 30.0})],
+    )
+    assert claimed(p, 2.0, ("x", 10.0, ((3, 200.0),))) == ({1: 3}, [(2.0, "emergency_ended", "A", {"vehicle": "x"})])
+    # it chooses another group at the same junction: that is the same claim
+    assert claimed(p, 3.0, ("x", 10.0, ((2, 100.0),))) == ({1: 2}, [])
+    assert claimed(p, 4.0) == ({}, [(4.0, "emergency_ended", "B", {"vehicle": "x"})])
+    assert not p.busy
+
+
+@pytest.mark.parametrize("speed", [0.0, 7.9, 8.0, np.nan, np.inf, -3.0])
+def test_a_slow_vehicle_counts_as_one_of_eight_metres_a_second(speed):
+    p = Priority(np.zeros(1, np.int32), ("A",))
+    assert claimed(p, 0.0, ("x", speed, ((0, 240.5),))) == ({}, [])
+    assert claimed(p, 0.0, ("x", speed, ((0, 240.0),)))[1][0][3]["eta_s"] == 30.0
+    assert claimed(p, 0.0, ("x", 16.0, ((0, 240.0),)), ("y", 32.0, ((0, 481.0),)))[0] == {0: 0}
+
+
+def test_groups_that_there_are_not_or_no_distance_are_passed_over_and_those_after_them_are_not():
+    p = Priority(np.zeros(3, np.int32), ("A",))
+    assert claimed(p, 0.0, ("x", 10.0, ((3, 10.0), (-1, 10.0), (0, np.nan), (0, 999.0), (2, 50.0))))[0] == {0: 2}
+    assert claimed(p, 0.0, ("x", 10.0, ((0, -5.0),)))[0] == {0: 0}
+
+
+def test_the_first_to_come_is_served_whoever_is_named_first():
+    for order in (1, -1):
+        p = Priority(np.zeros(2, np.int32), ("A",))
+        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 190.0),))][::order])[0] == {0: 1}
+        p = Priority(np.zeros(2, np.int32), ("A",))
+        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 200.0),))][::order])[0] == {0: 0}  # by name where they come together
+
+
+@pytest.mark.parametrize(
+    ("name", "metres", "takes"), [("a", 71.0, False), ("a", 70.0, True), ("c", 70.0, False), ("c", 69.0, True), ("a", 100.0, False)]
+)
+def test_the_one_being_served_keeps_its_place_against_those_up_to_three_seconds_before_it(name, metres, takes):
+    p = Priority(np.zeros(2, np.int32), ("A",))
+    claimed(p, 0.0, ("b", 10.0, ((0, 100.0),)))
+    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0),)), (name, 10.0, ((1, metres),)))[0] == {0: 1 if takes else 0}
+
+
+def test_the_place_of_one_that_is_served_is_kept_at_its_own_junction_alone():
+    p = Priority(np.array([0, 0, 1, 1], np.int32), ("A", "B"))
+    claimed(p, 0.0, ("b", 10.0, ((0, 100.0),)))
+    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0), (2, 200.0))), ("c", 10.0, ((3, 190.0),)))[0] == {0: 0, 1: 3}
+
+
+def test_one_that_stays_longer_than_two_minutes_loses_its_claim_and_is_still_there():
+    p = Priority(np.zeros(2, np.int32), ("A",))
+    stuck = ("x", 0.0, ((0, 40.0),))
+    assert [claimed(p, at_s, stuck)[0] for at_s in (10.0, 130.0, 130.5)] == [{0: 0}, {0: 0}, {}]
+    assert p.busy
+    assert claimed(p, 131.0, stuck)[1] == []
+    # one that comes after it is served at once, and the time of its own begins
+    both = (stuck, ("y", 40.0, ((1, 40.0),)))
+    assert claimed(p, 140.0, *both)[0] == {0: 1}
+    assert claimed(p, 260.0, *both)[0] == {0: 1}
+    assert claimed(p, 260.5, *both)[0] == {}
+
+
+# sources
+
+
+def test_a_change_of_source_is_told_with_both_names_and_ticks_far_apart_tell_none():
+    two = Two().play(FIRST, 1).play(None, 2, fallback=SECOND).play(None, 2).play(FIRST, 7)
+    assert two.told("source") == [
+        (1.0, "source", "", {"from": "controller", "to": "fallback"}), (3.0, "source", "", {"from": "fallback", "to": "fixed_time"}),
+        (9.0, "source", "", {"from": "fixed_time", "to": "controller"}),
+    ]  # fmt: skip
+    gate = SafetyGate(PAIR, two.timing, 0.0)
+    for now in (0.0, 6.0, 12.0, 30.0):
+        assert gate.admit(propose(PAIR, now, np.array(FIRST, np.int8)), now).interventions == ()
+    assert gate.source is Source.CONTROLLER
+    for now in (40.0, 46.0, 52.0):
+        gate.admit(None, now)
+    assert gate.source is Source.FIXED_TIME
+    assert gate.admit(propose(PAIR, 57.0, np.array(FIRST, np.int8)), 57.0).interventions[0].data == {"from": "fixed_time", "to": "controller"}
+    # and one a moment before the five seconds is not trusted yet
+    gate = SafetyGate(PAIR, two.timing, 0.0)
+    gate.admit(None, 10.0)
+    gate.admit(propose(PAIR, 14.875, np.array(FIRST, np.int8)), 14.875)
+    assert gate.source is Source.FIXED_TIME
+
+
+def test_the_numbers_of_staleness_and_trust_can_be_given():
+    gate = SafetyGate(PAIR, Two().timing, 0.0, stale_s=4.0, resume_s=1.0)
+    assert gate.is_sound(propose(PAIR, 6.0, np.array(FIRST, np.int8)), 10.0)
+    assert not gate.is_sound(propose(PAIR, 5.99, np.array(FIRST, np.int8)), 10.0)
+    gate.admit(None, 0.0)
+    for now in (0.5, 1.0):
+        gate.admit(propose(PAIR, now, np.array(FIRST, np.int8)), now)
+    assert gate.source is Source.CONTROLLER
+    gate = SafetyGate(PAIR, Two().timing, 0.0)
+    for age, sound in ((2.0, True), (2.0 + 9e-7, True), (2.0 + 2e-6, False), (-9e-7, True), (-2e-6, False)):
+        assert gate.is_sound(propose(PAIR, 10.0 - age, np.array(FIRST, np.int8)), 10.0) is sound
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, int, float])
+def test_the_time_of_a_proposal_may_be_any_number(kind):
+    gate = Two().gate
+    assert gate.is_sound(propose(PAIR, kind(1000), np.array(FIRST, np.uint8)), 1000.0)
+    assert not gate.is_sound(propose(PAIR, "1000", np.array(FIRST, np.uint8)), 1000.0)
+
+
+def test_lamps_that_disobey_leave_red_to_all_from_the_third_second_on_and_an_unseen_lamp_obeys():
+    two = Two().play(FIRST, 10)
+    wrong = np.array([G, G, R, R, R, R], np.int8)
+    two.play(FIRST, 2, shown=wrong).play(FIRST, 1, blind=True).play(FIRST, 2, shown=wrong)
+    assert two.gate.source is Source.CONTROLLER
+    two.play(FIRST, 1, shown=wrong)
+    assert two.told("source") == [(15.0, "source", "", {"from": "controller", "to": "all_red"})]
+    two.play(FIRST, 12, shown=wrong)
+    assert two.shown[-1] == [R] * 6
+    # they obey again: not trusted before five seconds are over
+    two.play(FIRST, 6)
+    assert two.gate.source is Source.CONTROLLER
+    assert two.told("source")[-1] == (32.0, "source", "", {"from": "all_red", "to": "controller"})
+
+
+def test_without_a_controller_each_junction_runs_its_own_programme_at_its_own_offset():
+    two = Two().play(None, 70)
+    assert two.gate.source is Source.FIXED_TIME
+    for k in range(20, 70):
+        second = 1000 + k
+        phase_j, phase_k = (second % 36) // 12, 0 if (second - 5) % 30 < 10 else 1
+        into_j, into_k = (second % 36) % 12, (second - 5) % 30 - 10 * phase_k
+        if into_j >= 3:
+            assert two.shown[k][:4] == J.programme.colours[phase_j].tolist()
+        if into_k >= 3:
+            assert two.shown[k][4:] == K.programme.colours[phase_k].tolist()
+
+
+def test_a_fallback_rules_only_while_it_is_the_source():
+    two = Two().play(FIRST, 8, fallback=SECOND)
+    assert two.shown[-1] == FIRST
+    two.play(None, 8, fallback=SECOND)
+    assert (two.gate.source, two.shown[-1]) == (Source.FALLBACK, SECOND)
+    two.play(FIRST, 4, fallback=SECOND)
+    assert (two.gate.source, two.shown[-1]) == (Source.FALLBACK, SECOND)
+    two.play(FIRST, 1)  # it is gone, and the controller not yet trusted: the programme, which asks for the first stage of J now
+    assert two.gate.source is Source.CONTROLLER
+
+
+# clock and memory
+
+
+@pytest.mark.parametrize("now", [1005.0, float("nan"), float("inf"), -float("inf")])
+def test_a_clock_that_goes_back_or_is_none_is_told_and_the_gates_own_stands_still(now):
+    two = Two().play(FIRST, 20)
+    wish = propose(PAIR, 1019.0, np.array(SECOND, np.int8))
+    command = two.gate.admit(wish, now)
+    assert command.at_s == 1019.0
+    assert [(e.at_s, e.kind, e.junction, dict(e.data)) for e in command.interventions] == [(1019.0, "safety.clock", "", {"now": repr(now)})]
+    assert two.gate.admit(wish, 1018.0).interventions[0].data == {"now": "1018.0"}
+    assert two.gate.admit(wish, 1019.0).interventions == ()
+
+
+def test_what_the_last_look_refuses_is_told_with_its_colours(monkeypatch):
+    two = Two().play(FIRST, 20)
+    monkeypatch.setattr(kernel, "is_safe", lambda *a: False)
+    two.play(FIRST, 1)
+    assert two.told("monitor") == [(20.0, "monitor", "", {"colours": FIRST})]
+    assert two.shown[-1] == [Y, R, Y, Y, Y, R]
+    monkeypatch.undo()
+    two.play(FIRST, 4)
+    assert two.shown[-1] == FIRST
+
+
+def test_a_new_gate_remembers_nothing_and_one_that_resumes_everything():
+    two = Two()
+    state = two.gate.state()
+    assert {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()} == {
+        "shown": [R] * 6, "_since": [1000.0] * 6, "_green_start": [-np.inf] * 6, "_green_end": [1000.0] * 6, "_call_since": [1000.0] * 6,
+        "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1], "_last_rule": [0] * 6, "source": 0, "now": 1000.0,
+        "better": 1000.0, "obeyed": 1000.0, "overrides": {},
+    }  # fmt: skip
+    two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(None, 3, links=(5,)).play(
+        FIRST, 1, links=(1, 4), shown=np.full(6, P, np.int8)
+    )
+    state = two.gate.state()
+    heir = Two()
+    heir.gate.resume(state)
+    heir.now = two.now
+    again = heir.gate.state()
+    assert {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in again.items()} == {
+        k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()
+    }
+    assert heir.gate.source is Source.FIXED_TIME
+    assert (heir.gate.shown_since == two.gate.shown_since).all()
+    assert heir.gate.shown_since.tolist()[4:] == [1003.0, 1000.0]
+    before = len(two.shown)
+    for gate in (two, heir):
+        gate.play(SECOND, 40, links=(3, 5))
+    assert heir.shown == two.shown[before:]
+    # what was handed over is a copy: neither gate moves the other
+    assert state["shown"].tolist() == again["shown"].tolist()
+    heir.gate.shown_since[:] = 0.0
+    assert heir.gate.shown_since.min() > 0.0
+
+
+def test_the_memory_of_another_network_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="a network with 4 signal groups; this one has 6"):
+        Two().gate.resume(Two(crossroads()).gate.state())
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="until the controller is trusted again an unsound fallback is followed: it is only asked for its health where there is no controller",
+)
+def test_a_fallback_of_nonsense_is_not_followed_while_the_controller_waits_to_be_trusted():
+    two = Two().play(FIRST, 10).play(None, 5, fallback=FIRST)
+    stale = propose(PAIR, two.now - 60.0, np.array(SECOND, np.int8))
+    for _ in range(4):
+        two.gate.admit(propose(PAIR, two.now, np.array(FIRST, np.int8)), two.now, look(PAIR, two.gate, two.now), stale)
+        two.now += 1.0
+    assert two.gate.shown.tolist() != SECOND
+
+
+@pytest.mark.xfail(strict=True, reason="a proposal of wider numbers is cut down to eight bits before its colours are looked at: 260 becomes 4, green")
+def test_a_colour_far_beyond_those_that_there_are_is_no_green():
+    two = Two()
+    for k in range(8):
+        two.gate.admit(propose(PAIR, 1000.0 + k, np.full(6, 256 + int(Colour.GREEN), np.int64)), 1000.0 + k)
+    assert two.gate.shown.tolist() == [R] * 6
