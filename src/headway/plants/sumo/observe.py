@@ -99,7 +99,7 @@ class Watcher:
         self.watch = watch_lanes(network, range_m)
         self._place_of = {name: i for i, name in enumerate(self.watch.name)}
         self.lanes = np.zeros(len(self.watch.name), WATCHED)
-        self.lanes["to_end"], self.lanes["room"] = self.watch.to_end_m, np.inf
+        self.lanes["to_end"] = self.watch.to_end_m
         long = {lane.id for lane in network.lanes if lane.length_m > 2 * PASSED_M}
         self.lanes["passed"] = [PASSED_M if name in long else 2 * PASSED_M for name in self.watch.name]
         self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
@@ -114,7 +114,7 @@ class Watcher:
         watch = self.watch  # as plain lists: one number out of an array costs ten times as much
         self._own, self._only, self._stop = watch.lane.tolist(), watch.only_link.tolist(), watch.is_stop_lane.tolist()
         self._away, self._to_end = np.isinf(watch.to_end_m).tolist(), watch.to_end_m.tolist()
-        self._edge, self._signalled = [x.edge for x in network.lanes], [x.group >= 0 for x in network.links]
+        self._edge = [x.edge for x in network.lanes]
         self._lane_before: dict[str, str] = {}
         self.present: dict[str, int] = {}  # vehicles on each lane of the network that has any
         self._asked: dict[str, int] = {}  # slot of each that is asked where it is and how fast
@@ -123,7 +123,6 @@ class Watcher:
         self._none_arrived = np.zeros(len(network.links), np.int32)
         self._none_arrived.setflags(write=False)
         self.urgent: set[str] = set()
-        self._last_s = 0.0
 
     def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
         """The vehicles within range, and the number of each. `period_s`: seconds since the read before."""
@@ -136,7 +135,6 @@ class Watcher:
         n = len(self._slots)
         position = np.fromiter(map(self._position_of, self._asked), np.float64, n)
         speed = np.fromiter(map(self._speed_of, self._asked), np.float64, n)
-        self._last_s = at_s
         which, how, passed = digest(at_s, period_s, self._range_m, self._slots, position, speed, self._slot, self.lanes)
         if len(passed):
             names = list(self._asked)
@@ -186,8 +184,8 @@ class Watcher:
         return taken
 
     def emergencies(self) -> tuple[EmergencyVehicle, ...]:
-        """The emergency vehicles that are near, with the signals on their way within `AHEAD_M`."""
-        self.urgent = {n for n in self.urgent if n in self._slot_of and self._slot["seen"][self._slot_of[n]] >= self._last_s}
+        """The emergency vehicles that have signals on their way within `AHEAD_M`: from the first watched lane until they leave the street."""
+        self.urgent = {n for n in self.urgent if n in self._lane_before}
         found = []
         for name in sorted(self.urgent):
             ahead = tuple(
@@ -195,7 +193,8 @@ class Watcher:
                 for s in self._vehicle.getNextTLS(name)
                 if s[2] <= AHEAD_M and (group := self._group_at.get((s[0], s[1]), -1)) >= 0
             )
-            found.append(EmergencyVehicle(name, float(self._vehicle.getSpeed(name)), ahead))
+            if ahead:
+                found.append(EmergencyVehicle(name, float(self._vehicle.getSpeed(name)), ahead))
         return tuple(found)
 
     def _new(self, name: str) -> int:
@@ -216,7 +215,7 @@ class Watcher:
             self._link[slot] = -1
             return -1, -1, 0.0
         own, link, known, detour = self._own[on], self._only[on], self._link[slot], 0.0
-        if link < 0 or not self._signalled[link]:
+        if link < 0:
             ahead = self._vehicle.getNextTLS(name)  # anew on each lane: the way that SUMO tells may depend on it
             link = self._from_own_lane(own, ahead[0][0], ahead[0][1]) if ahead else -1
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
@@ -282,7 +281,7 @@ def digest(at_s, period_s, range_m, slots, position, speed, slot, lanes):  # typ
         s.seen = at_s
         k.room = min(k.room, position[i] - s.bare + 4.0 * speed[i])
         near += k.to_end + s.detour - position[i] <= range_m and s.link >= 0
-        far += k.to_end == np.inf and position[i] - s.bare > k.passed and s.urgent == 0
+        far += k.to_end == np.inf and position[i] - s.bare > k.passed
     which, how, passed = np.empty((4, near), np.int32), np.empty((4, near)), np.empty(far, np.int32)
     at = gone = 0
     for i in range(n):
@@ -293,7 +292,7 @@ def digest(at_s, period_s, range_m, slots, position, speed, slot, lanes):  # typ
             which[0, at], which[1, at], which[2, at], which[3, at] = s.lane, s.link, slots[i], s.urgent
             how[0, at], how[1, at], how[2, at], how[3, at] = distance, speed[i], s.wait, s.length
             at += 1
-        if k.to_end == np.inf and position[i] - s.bare > k.passed and s.urgent == 0:
+        if k.to_end == np.inf and position[i] - s.bare > k.passed:
             passed[gone] = i
             gone += 1
     return which, how, passed

@@ -145,8 +145,8 @@ class SumoPlant:
         self._exit_places = np.array([self._watcher.watch.name.index(network.lanes[i].id) for i in to])
         walks = [(i, network.links[k]) for i, g in enumerate(network.groups) if g.kind == Kind.PEDESTRIAN for k in g.links]
         self._crossing_of = {network.lanes[link.to_lane].edge: i for i, link in walks}
-        nodes = {f":{link.node}_w" for _, link in walks}
-        self._walking_areas = sorted({x.edge for x in network.lanes if x.edge.startswith(tuple(nodes)) and nodes})
+        nodes = tuple({f":{link.node}_w" for _, link in walks})
+        self._walking_areas = sorted({x.edge for x in network.lanes if x.edge.startswith(nodes)})
         likely = likely_links(network)
         self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
         self._short, self._complete = short_lanes(network, to), np.ones(len(network.junctions))
@@ -161,7 +161,8 @@ class SumoPlant:
                 width = len(self._sumo.trafficlight.getRedYellowGreenState(tl))
                 red = ["r"] * width
                 for place, group in places:
-                    red[place] = "s" if self._network.groups[group].turn_on_red else "r"
+                    if self._network.groups[group].turn_on_red:
+                        red[place] = "s"
                 found.append((tl, places, red))
         return found
 

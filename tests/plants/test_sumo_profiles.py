@@ -1,0 +1,224 @@
+"""What a camera and what loops make of vehicles that are known exactly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.plants.street_by_hand import IN0, IN1, KIN, SHORT, network
+
+from headway.plants.sumo.profiles import Camera, Connected, Loops, likely_links, profile, take
+from headway.values import Vehicles
+
+STREET = network()
+
+
+def cars(*rows: tuple[int, float], speed: float = 3.0) -> Vehicles:
+    """(lane, metres to the stop line) of each; the other columns differ by row."""
+    n = len(rows)
+    return Vehicles(
+        np.array([r[0] for r in rows], np.int32), np.full(n, -1, np.int32), np.array([r[1] for r in rows], float), speed + np.arange(n),
+        10.0 + np.arange(n), 7.5 + np.arange(n), np.arange(n) % 2 == 1,
+    )  # fmt: skip
+
+
+def numbers(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def columns(v: Vehicles) -> list[list]:
+    return [x.tolist() for x in (v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, v.length_m, v.emergency)]
+
+
+def same(a: Vehicles, b: Vehicles) -> bool:
+    return columns(a) == columns(b)
+
+
+def test_the_likely_way_is_straight_on_then_the_slight_turns_then_right_then_left_then_back():
+    assert likely_links(STREET).tolist() == [-1, 2, 4, 7, 5, 9, -1, -1, -1, -1, -1, -1, 6, -1, -1, -1]
+    # in_0's two links with other directions; the first of two alike
+    for straight, left, expected in (
+        ("s", "l", 2), ("l", "s", 3), ("l", "R", 3), ("R", "L", 2), ("L", "R", 2), ("r", "L", 3), ("l", "r", 3), ("t", "l", 3), ("t", "?", 2),
+        ("?", "t", 3), ("r", "s", 3), ("R", "s", 3), ("L", "s", 3), ("L", "r", 2), ("R", "r", 2),
+    ):  # fmt: skip
+        links = list(STREET.links)
+        links[2], links[3] = replace(links[2], direction=straight), replace(links[3], direction=left)
+        assert likely_links(replace(STREET, links=tuple(links)))[IN0] == expected, (straight, left)
+
+
+def test_a_link_without_a_signal_is_no_likely_way():
+    links = list(STREET.links)
+    links[2] = replace(links[2], group=-1)
+    assert likely_links(replace(STREET, links=tuple(links)))[IN0] == 3
+    assert likely_links(STREET).dtype == np.int32
+
+
+def test_rows_are_taken_with_all_their_columns():
+    there = replace(cars((IN0, 5.0), (IN1, 6.0), (SHORT, 7.0)), link=np.array([2, 4, 7], np.int32))
+    taken = take(there, np.array([2, 0]))
+    assert columns(taken) == [[SHORT, IN0], [7, 2], [7.0, 5.0], [5.0, 3.0], [12.0, 10.0], [9.5, 7.5], [False, False]]
+
+
+def test_connected_vehicles_are_told_as_they_are():
+    there = cars((IN0, 5.0), (-1, 150.0))
+    assert Connected().see(0.0, there, numbers(0, 1)) is there
+
+
+def test_profiles_are_known_by_name():
+    assert isinstance(profile("connected", STREET, 1), Connected)
+    assert isinstance(profile("camera", STREET, 1), Camera)
+    assert isinstance(profile("loops", STREET, 1), Loops)
+    with pytest.raises(ValueError, match=r"^no sensing profile 'radar'\. There are: connected, camera, loops\.$"):
+        profile("radar", STREET, 1)
+
+
+def missed(number: int) -> bool:
+    """One in twenty by a multiplicative hash of its number (Knuth's 2654435761), thousandths below 50."""
+    return number * 2654435761 % 1000 < 50
+
+
+def test_a_camera_tells_place_and_lane_with_its_noise_and_the_likely_way():
+    there = cars((IN0, 50.0), (IN1, 119.0), (IN0, 0.5), (KIN, 121.0), (-1, 20.0), (IN0, -0.1), (IN0, 0.0), (SHORT, 60.0))
+    who = numbers(1, 2, 3, 5, 6, 7, 8, 9)
+    assert [missed(int(k)) for k in who] == [False] * 8
+    for seed in (4, 9):
+        noise = np.random.default_rng(seed).normal(0.0, 2.0, 8)
+        noisy = there.distance_m + noise
+        rows = [i for i in range(8) if noisy[i] <= 120.0 and i not in (4, 5)]  # one of no lane, and one inside the junction, are not its own
+        seen = Camera(STREET, seed).see(7.0, there, who)
+        assert seen.lane.tolist() == [there.lane[i] for i in rows]
+        assert seen.link.tolist() == [{IN0: 2, IN1: 4, KIN: 9, SHORT: 7}[int(there.lane[i])] for i in rows]
+        assert seen.distance_m.tolist() == [max(noisy[i], 0.0) for i in rows]
+        assert columns(seen)[3:] == [[x[i] for i in rows] for x in columns(there)[3:]]
+        assert 6 in rows
+        assert noisy[6] < 0.0 or seed == 9  # one that is told beyond the line is told at it
+
+
+def test_a_camera_goes_on_with_its_noise_from_second_to_second():
+    camera, random = Camera(STREET, 3), np.random.default_rng(3)
+    there = cars((IN0, 50.0), (IN1, 60.0))
+    for _ in range(3):
+        expected = there.distance_m + random.normal(0.0, 2.0, 2)
+        assert camera.see(0.0, there, numbers(1, 2)).distance_m.tolist() == expected.tolist()
+
+
+def test_a_camera_sees_exactly_to_its_range():
+    noise = float(np.random.default_rng(5).normal(0.0, 2.0, 1)[0])
+    at = 120.0 - noise
+    while at + noise > 120.0:
+        at = math.nextafter(at, 0.0)
+    assert len(Camera(STREET, 5).see(0.0, cars((KIN, at)), numbers(1))) == 1
+    assert len(Camera(STREET, 5).see(0.0, cars((KIN, at + 1e-9)), numbers(1))) == 0
+
+
+def test_an_occluded_vehicle_stays_occluded_and_one_in_twenty_is():
+    there = cars(*[(IN0, 50.0)] * 1000)
+    who = np.arange(1000, dtype=np.int32)
+    hidden = [k for k in range(1000) if missed(k)]
+    assert len(hidden) == 50
+    camera = Camera(STREET, 1)
+    for second in range(3):
+        seen = camera.see(float(second), there, who)
+        assert seen.speed_mps.tolist() == [3.0 + k for k in range(1000) if k not in hidden]
+    assert 0 in hidden
+    assert max(2654435761 * k % 1000 for k in hidden) == 49
+
+
+def loops_see(loops: Loops, at_s: float, *rows: tuple[int, int, float]) -> list[tuple[int, int, float, float, float]]:
+    """rows: (number, lane, metres). What is seen: (lane, link, metres, speed, wait) of each."""
+    seen = loops.see(at_s, cars(*[(lane, metres) for _, lane, metres in rows]), numbers(*[number for number, _, _ in rows]))
+    assert seen.length_m.tolist() == [7.5] * len(seen)
+    assert seen.emergency.tolist() == [False] * len(seen)
+    assert (seen.lane.dtype, seen.link.dtype, seen.emergency.dtype) == (np.int32, np.int32, np.bool_)
+    return [tuple(row) for row in zip(*columns(seen)[:5], strict=True)]
+
+
+def test_a_vehicle_over_the_advance_loop_is_taken_to_drive_on_and_to_queue_at_the_line():
+    loops = Loops(STREET)
+    assert loops_see(loops, 0.0, (1, IN0, 51.0)) == []
+    assert loops_see(loops, 1.0, (1, IN0, 50.0)) == [(IN0, 2, 50.0, 10.0, 0.0)]  # counted at 50 m
+    assert loops_see(loops, 3.0, (1, IN0, 30.0)) == [(IN0, 2, 30.0, 10.0, 0.0)]  # 10 m/s since
+    assert loops_see(loops, 5.8, (1, IN0, 20.0)) == [(IN0, 2, pytest.approx(2.0), 10.0, 0.0)]
+    # it would be 7 m past its place in the queue, 1 m before the line: it has stood there for 0.7 s
+    assert loops_see(loops, 6.6, (1, IN0, 5.0)) == [(IN0, 2, 1.0, 0.0, pytest.approx(0.7))]
+
+
+def test_who_comes_to_the_queue_stands():
+    loops = Loops(STREET)
+    loops_see(loops, 0.0, (1, IN0, 50.0))
+    assert loops_see(loops, 4.9, (1, IN0, 2.0)) == [(IN0, 2, 1.0, 0.0, 0.0)]  # 49 m at 10 m/s
+
+
+def test_the_next_one_queues_seven_and_a_half_metres_behind():
+    loops = Loops(STREET)
+    loops_see(loops, 0.0, (1, IN0, 40.0))
+    loops_see(loops, 2.0, (1, IN0, 20.0), (2, IN0, 45.0))
+    seen = loops_see(loops, 7.0, (2, IN0, 12.0), (1, IN0, 4.0), (3, IN1, 30.0))
+    assert seen == [(IN0, 2, 1.0, 0.0, pytest.approx(2.1)), (IN0, 2, 8.5, 0.0, pytest.approx(0.85)), (IN1, 4, 50.0, 10.0, 0.0)]
+
+
+def test_a_slow_street_is_driven_at_its_limit():
+    loops = Loops(STREET)
+    loops_see(loops, 0.0, (1, IN1, 50.0))
+    assert loops_see(loops, 2.0, (1, IN1, 40.0)) == [(IN1, 4, 50.0 - 2 * 8.0, 10.0, 0.0)]
+
+
+def test_who_leaves_takes_the_first_place_in_the_queue_away():
+    loops = Loops(STREET)
+    loops_see(loops, 0.0, (1, IN0, 40.0))
+    loops_see(loops, 3.0, (1, IN0, 20.0), (2, IN0, 45.0))
+    assert loops_see(loops, 4.0, (2, IN0, 40.0)) == [(IN0, 2, 40.0, 10.0, 0.0)]  # 1 is over the line; 2 is a second from the loop
+    assert loops_see(loops, 5.0) == []
+    assert loops_see(loops, 6.0) == []
+
+
+def test_who_is_inside_the_junction_or_of_no_lane_or_far_has_left():
+    loops = Loops(STREET)
+    for second, away in enumerate([(1, IN0, -0.5), (1, -1, 20.0), (1, IN0, 50.5)]):
+        assert loops_see(loops, 10.0 * second, (1, IN0, 0.0)) == [(IN0, 2, 50.0, 10.0, 0.0)]
+        assert loops_see(loops, 10.0 * second + 1, away) == []
+
+
+def test_one_vehicle_is_counted_once_though_it_changes_lanes():
+    loops = Loops(STREET)
+    loops_see(loops, 0.0, (1, IN0, 45.0))
+    assert loops_see(loops, 1.0, (1, IN1, 35.0)) == [(IN0, 2, 40.0, 10.0, 0.0)]
+    assert loops_see(loops, 2.0) == [(IN0, 2, 30.0, 10.0, 0.0)]  # the lane where it left counts nobody: nothing to take away
+
+
+def ghost(loops: Loops) -> None:
+    """1 enters in_0, changes to in_1, and is gone: in_0 counts one that is not there."""
+    loops_see(loops, 0.0, (1, IN0, 45.0))
+    loops_see(loops, 1.0, (1, IN1, 35.0))
+    loops_see(loops, 2.0)
+
+
+def test_a_count_that_was_lost_is_forgotten_after_twenty_seconds():
+    loops = Loops(STREET)
+    ghost(loops)
+    assert len(loops_see(loops, 20.0)) == 1
+    assert loops_see(loops, 20.5) == []
+    assert loops_see(loops, 21.0) == []
+
+
+@pytest.mark.parametrize(
+    ("metres", "lane", "forgotten"), [(3.0, IN0, False), (0.0, IN0, False), (3.1, IN0, True), (-0.1, IN0, True), (2.0, IN1, True)]
+)
+def test_it_is_not_forgotten_while_somebody_stands_at_the_line(metres, lane, forgotten):
+    loops = Loops(STREET)
+    ghost(loops)
+    loops_see(loops, 5.0, (2, lane, metres))
+    seen = [row for row in loops_see(loops, 30.0, (2, lane, metres)) if row[0] == IN0]
+    assert len(seen) == (0 if forgotten else 2 if lane == IN0 else 1)
+
+
+def test_nor_twenty_seconds_after_somebody_left():
+    loops = Loops(STREET)
+    ghost(loops)
+    loops_see(loops, 5.0, (2, IN0, 30.0))
+    loops_see(loops, 8.0)  # 2 leaves; the first count, of 1, is taken away; that of 2, from 5 s on, stays
+    assert len(loops_see(loops, 25.5)) == 1  # 20.5 s since it came, 17.5 s since one left
+    assert len(loops_see(loops, 28.0)) == 1
+    assert loops_see(loops, 28.1) == []
