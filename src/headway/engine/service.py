@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from headway import telemetry
 from headway.engine.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
-from headway.engine.worker import Engine
+from headway.engine.worker import BEGINS, Engine
 from headway.roads import Network, read_network
 from headway.roads.catalogue import scenario
 from headway.roads.network import Kind
@@ -96,8 +97,8 @@ class Live:
     history: deque[tuple[float, float, int, int]] = field(default_factory=lambda: deque(maxlen=7200))
     alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
     numbers: int = 0
-    kept_s: float = -1e9
-    waited: float = 0.0
+    kept_s: float = math.inf
+    switched: bool = False  # a scenario was ordered; it may be the same anew
     thread: Any = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)  # of each signal group what it shows, and since when (seconds since 1970)
 
@@ -192,12 +193,9 @@ class StreetService:
                 junction = live.network.junctions[live.network.group_junction[group]]
                 self._keep("detector_state", (live.run, at_s, junction.id, group - junction.first, there))
         elif isinstance(message, Event):
-            if message.kind in ("engine.started", "engine.restored") and message.data["scenario"] != live.scenario:  # another street from here on
-                live.scenario = str(message.data["scenario"])
-                live.network = read_network(scenario(live.scenario).net)
-                self._next_run(live)
-                live.history.clear()
-                live.colours.clear()
+            if message.kind in BEGINS:
+                self._another_street(live, message)
+            live.switched |= message.kind == "engine.scenario"
             live.events.append(message)
             live.numbers += 1
             self._keep("event", (live.run, live.numbers, message.at_s, message.kind, message.junction, _json(message.data)))
@@ -207,13 +205,23 @@ class StreetService:
             if message.kind.startswith(("alert.", "safety.emergency", "safety.source", "runtime.", "engine.restored")):
                 self._tell("alerts", live.name, data)
             self._tell("monitoring", live.name, data)
-            if message.kind in ("engine.started", "engine.restored", "engine.scenario"):
+            if message.kind in (*BEGINS, "engine.scenario"):
                 with contextlib.suppress(WorkerError):  # it died meanwhile: it is told again when it is back
                     live.engine.order(Look(True, True))
         elif isinstance(message, Restarted):
             self._tell("alerts", live.name, {"kind": "engine.restarted", "why": message.why, "recovery_s": message.recovery_s})
         elif isinstance(message, Done):
             live.finished = True
+
+    def _another_street(self, live: Live, begins: Event) -> None:
+        """Another run from here on, if it is another scenario, or the same from its beginning by order."""
+        if begins.data["scenario"] != live.scenario or (live.switched and begins.kind == "engine.started"):
+            live.scenario = str(begins.data["scenario"])
+            live.network = read_network(scenario(live.scenario).net)
+            self._next_run(live)
+            live.history.clear()
+            live.colours.clear()
+        live.switched = False
 
     def _tell_signals(self, live: Live, message: Signals) -> None:
         """Simulated time becomes the time of day by the newest of both, and the pace."""

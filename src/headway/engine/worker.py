@@ -146,12 +146,12 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
         while run.time_s < end_s - 1e-6 and (np.isfinite(end_s) or run.running):
             while inbox.poll():
                 order = inbox.recv()
+                _hand_out_signals(outbox, run, settings.loop.realtime)
                 if order is None:
                     loop.keep()
                     outbox.put(Done(run.time_s, False), keep=True)
                     return
                 if isinstance(order, Optimise):
-                    _hand_out_signals(outbox, run, settings.loop.realtime)
                     settings = _optimise(run, settings, order)
                     loop, outside = _loop(run, settings, loop)
                     continue
