@@ -7,6 +7,8 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headway.analytics import signals
 from headway.analytics.highres import History, logged
@@ -131,6 +133,47 @@ def test_a_detector_that_is_occupied_for_fifteen_minutes_is_stuck(actuations, he
 def test_arrivals_are_of_groups_for_vehicles_in_order():
     of = History({(j, g): series("0R 10G") for j, g in (("K", 0), ("J", 2), ("J", 10), ("J", 1))}, {("J", 2): series("3+ 4-")}, frozenset({("J", 1)}))
     assert [(a.junction, a.signal_group, a.n) for a in signals.arrivals_of(of)] == [("J", 2, 1), ("J", 10, 0), ("K", 0, 0)]
+
+
+def by_half_seconds(colours, actuations):
+    """The same once more, instant by instant: (n, on green, on yellow, on red, waits, greens, failures). Colours and actuations: half-seconds to values."""
+    first, last = min(colours), max(colours)
+    shown, occupied, colour, there = {}, {}, None, 0
+    for t in range(-10, 200):
+        colour, there = colours.get(t, colour), actuations.get(t, there)
+        shown[t], occupied[t] = {None: None, 1: "red", 2: "yellow", 3: "green", 4: "green"}[colour], there
+    met = [(t, shown[t]) for t in sorted(actuations) if actuations[t] and t >= first]
+    waits = []
+    for t, stage in met:
+        if stage == "red":
+            waits += [(u - t) / 2 for u in range(t, last + 1) if shown[u] == "green"][:1]
+    turns = [t for t in range(first, last + 1) if shown[t] != shown[t - 1]]
+    greens = failures = 0
+    for k, t in enumerate(turns):
+        if shown[t] == "green" and turns[k + 2 : k + 3] and turns[k + 2] + 10 <= last:
+            begin = turns[k + 2] if shown[turns[k + 1]] == "yellow" else turns[k + 1]
+            green, red = [occupied[u] for u in range(t, turns[k + 1])], [occupied[u] for u in range(begin, begin + 10)]
+            greens += 1
+            failures += 100 * sum(green) > 79 * len(green) and sum(red) >= 8
+    counts = [sum(stage == s for _, stage in met) for s in ("green", "yellow", "red")]
+    return len(met), *counts, waits, greens, failures
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.dictionaries(st.integers(0, 150), st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=14),
+    st.lists(st.integers(-10, 160), unique=True, max_size=14).map(lambda times: {t: (k + 1) % 2 for k, t in enumerate(sorted(times))}),
+)
+def test_arrivals_are_what_a_look_each_half_second_finds(colours, actuations):
+    def of(values):
+        return np.array(sorted(values), np.float64) / 2, np.array([values[t] for t in sorted(values)], np.float64)
+
+    found = signals.arrivals_of(History({KEY: of(colours)}, {KEY: of(actuations)}))[0]
+    n, on_green, on_yellow, on_red, waits, greens, failures = by_half_seconds(colours, actuations)
+    assert (found.n, found.on_green, found.on_yellow, found.on_red) == (n, on_green, on_yellow, on_red)
+    assert found.delay_s == (pytest.approx(sum(waits) / len(waits)) if waits else None)
+    assert (found.greens, found.failures) == (greens, failures)
+    assert found.health == ("ok" if n else "silent")
 
 
 # what ended the greens

@@ -172,6 +172,15 @@ def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_b
     database.execute(f"ALTER DATABASE {name} RESET lock_timeout")
 
 
+def test_a_schema_of_another_hand_is_an_error_that_leaves_no_connection_behind(new_record, database, tmp_path):
+    address = new_record()
+    with psycopg.connect(address) as other:
+        other.execute("CREATE TABLE run (what text)")
+    with pytest.raises(sa.exc.ProgrammingError, match="already exists"):
+        open_database(tmp_path, address)
+    eventually(lambda: others(database, sa.make_url(address).database) == 0)
+
+
 TABLES = {
     "alembic_version": "version_num",
     "api_key": "hash id made_at name revoked_at role",

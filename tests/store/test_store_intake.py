@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -159,6 +160,17 @@ def test_each_month_has_a_partition_of_its_own_from_its_first_instant_to_its_las
     ):
         bounds = f"FOR VALUES FROM ('{first} 00:00:00+00') TO ('{after} 00:00:00+00')"
         assert database.rows(bound, name=f"simulation_record_{name}") == [{"bound": bounds}]
+
+
+def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
+    last = datetime(2034, 1, 31, 23, 59, 59, tzinfo=UTC)
+    assert intake.write("simulation_record", [record("TIME", last)]) == Outcome(1, 0)
+    with away(database):
+        assert intake.write("simulation_record", [record("TIME", last), record("TIME", last + timedelta(seconds=1))]) == Outcome(0, 0, 2)
+    assert intake.catch_up()
+    found = database.rows("SELECT at, tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'TIME' ORDER BY at")
+    assert [tuple(r.values()) for r in found] == [(last, "simulation_record_2034_01"), (last + timedelta(seconds=1), "simulation_record_2034_02")]
+    assert (intake.stored, intake.duplicates) == (2, 1)
 
 
 def test_a_partition_is_made_once(database, intake, tmp_path, request):

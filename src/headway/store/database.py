@@ -79,11 +79,15 @@ def open_database(folder: Path, url: str = "") -> Database:
         connect_args={"connect_timeout": 5},
     )  # fmt: skip
     found = Database(engine, wanted, server)
-    try:
-        migrate(found)
-    except sa.exc.OperationalError as error:
-        found.close()
-        raise DatabaseError(f"{address.render_as_string(hide_password=True)}: cannot be reached ({' '.join(str(error.orig).split())}).") from error
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(found.close)
+        try:
+            migrate(found)
+        except sa.exc.OperationalError as error:
+            raise DatabaseError(
+                f"{address.render_as_string(hide_password=True)}: cannot be reached ({' '.join(str(error.orig).split())})."
+            ) from error
+        on_error.pop_all()
     return found
 
 
