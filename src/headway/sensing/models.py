@@ -66,8 +66,8 @@ def fetch(model: Model, folder: Path, url: str = "", progress: Callable[[int, in
     if path.exists() and digest(path) == model.sha256:
         return path
     begun = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
         with urllib.request.urlopen(request, timeout=SILENT_S) as answer:
             begun = begun if answer.status == 206 else 0
             whole = begun + int(answer.headers.get("Content-Length") or 0)
@@ -79,6 +79,7 @@ def fetch(model: Model, folder: Path, url: str = "", progress: Callable[[int, in
                     if progress is not None:
                         progress(done, whole)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # what is here is as long as the whole, and yet not it
             part.unlink(missing_ok=True)
         raise SensingError(f"{url}: the server answers {error.code}. Try again later, or put the file at {path} yourself.") from error

@@ -98,8 +98,7 @@ class Report:
         path.append([*_row(at_s, track.box), _kmh(track.speed_mps)])
         if np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S:  # the mean of a second is the best that is known of its middle
             middle = bisect.bisect_right(path, at_s - SPEED_SPAN_S / 2.0 + 1e-3, key=lambda at: at[0]) - 1
-            if middle >= 0:
-                path[middle][5] = _kmh(track.mean_mps)
+            path[middle][5] = _kmh(track.mean_mps)
 
 
 def as_json(v: Violation) -> dict[str, Any]:
