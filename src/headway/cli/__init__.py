@@ -10,7 +10,7 @@ from headway.cli.app import app
 def main() -> None:
     """Entry point of `headway`."""
     try:
-        app()
+        app(prog_name="headway")
     except (ValueError, RuntimeError, OSError) as error:
         print(f"headway: {error}", file=sys.stderr)
         raise SystemExit(1) from error

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from headway import __version__
 from headway.cli import kpp, serve, vision
 from headway.cli.live import watch
 from headway.cli.tables import comparison
@@ -26,7 +27,10 @@ from headway.learning.training import TrainingSettings
 from headway.roads import PROFILES, read_network, work_out
 from headway.roads.catalogue import RESCO, scenario, vehicles
 
-app = typer.Typer(help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 app.add_typer(kpp.app, name="kpp")
 app.add_typer(serve.db, name="db")
 app.add_typer(serve.audit, name="audit")
@@ -38,6 +42,17 @@ app.add_typer(vision.models, name="models")
 console = Console()
 PROFILES_OF_SENSING = ("connected", "camera", "loops", "pictures")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"headway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _headway(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")] = False) -> None:
+    pass
 
 
 @app.command()

@@ -46,10 +46,12 @@ def watch(task: Task, console: Console) -> None:
 
 
 def _picture(title: str, shown: Snapshot | None, lines: deque[str]) -> Group:
-    parts: list[Text | Table | ProgressBar] = [Text(title, style="bold")]
+    parts: list[Text | Table] = [Text(title, style="bold")]
     if shown is not None:
         finite = shown.end_s < 1e9
-        parts.append(ProgressBar(total=shown.end_s - shown.begin_s if finite else None, completed=shown.time_s - shown.begin_s, width=60))
+        bar = Table.grid()  # for its end of line
+        bar.add_row(ProgressBar(total=shown.end_s - shown.begin_s if finite else None, completed=shown.time_s - shown.begin_s, width=60))
+        parts.append(bar)
         table = Table.grid(padding=(0, 3))
         table.add_row("time", f"{shown.time_s:.0f} s", "vehicles near signals", str(shown.vehicles), "standing", str(shown.halted))
         table.add_row("decided by", shown.source, "safety events", str(shown.interventions), "cycles", str(shown.cycles))

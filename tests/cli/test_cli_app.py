@@ -1,0 +1,328 @@
+"""The commands of scenarios, benchmarks, demo, training and the street: what each does with its options, prints, writes and returns."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import types
+
+import pytest
+
+import headway as package
+from headway.config import Settings, overridden
+from headway.control.qlearning import DEFAULT_TABLE
+from headway.control.qtable import QTable
+from headway.engine.benchmark import Job, Result
+from headway.engine.messages import Task
+from headway.learning.training import Episode
+from headway.roads import PROFILES, RoadsError, work_out
+from headway.roads.catalogue import RESCO
+
+
+def test_it_says_its_version_and_helps(headway):
+    assert headway("--version") == type(headway("--version"))(0, f"headway {package.__version__}\n", "")
+    for words in (["-h"], ["--help"]):
+        ran = headway(*words)
+        assert (ran.status, "An open real-time traffic signal platform." in ran.out, "--version" in ran.out) == (0, True, True)
+        assert "--install-completion" not in ran.out
+    ran = headway()
+    assert (ran.status, "Usage: headway [OPTIONS] COMMAND" in ran.out + ran.err) == (2, True)
+
+
+room = importlib.import_module("headway.cli.app")  # the package's own `app` is the Typer
+GROUPS = {"kpp": ["run"], "db": ["key", "backup", "restore", "retain", "erase", "events"], "audit": ["verify"], "models": ["list", "fetch", "verify"]}
+COMMANDS = ["serve", "token", "watch", "camera", "scenarios", "bench", "demo", "train", "run"]
+
+
+@pytest.mark.parametrize("words", [[c] for c in COMMANDS] + [[g, c] for g, commands in GROUPS.items() for c in commands] + [[g] for g in GROUPS])
+def test_each_command_helps(headway, words):
+    ran = headway(*words, "-h")
+    assert (ran.status, ran.err) == (0, "")
+    assert f"Usage: headway {' '.join(words)} " in ran.out
+    assert headway(*words, "--help") == ran
+
+
+def test_these_are_all_commands(headway):
+    def listed(*words):
+        return re.findall(r"^│ ([a-z]+) ", headway(*words, "-h").out.split("─ Commands ─")[1], re.MULTILINE)
+
+    assert sorted(listed()) == sorted([*COMMANDS, *GROUPS])
+    for group, commands in GROUPS.items():
+        assert sorted(listed(group)) == sorted(commands)
+        ran = headway(group)
+        assert (ran.status, f"Usage: headway {group} " in ran.out + ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'."), (["bench", "--nonsense"], "No such option: --nonsense"),
+        (["kpp", "nonsense"], "No such command 'nonsense'."), (["bench", "--scale", "much"], "Invalid value for '--scale'"),
+    ],
+)  # fmt: skip
+def test_what_is_called_wrongly_ends_with_2(headway, words, said):
+    ran = headway(*words)
+    assert (ran.status, ran.out, said in ran.err) == (2, "", True), ran.err
+
+
+@pytest.mark.parametrize("error", [ValueError("why"), RuntimeError("why"), OSError("why"), RoadsError("why")])
+def test_what_fails_ends_with_1_and_one_line_why(headway, monkeypatch, error):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(room, "scenario", fail)
+    ran = headway("scenarios")
+    assert (ran.status, ran.out, ran.err) == (1, "", "headway: why\n")
+
+
+def test_what_nobody_foresaw_is_not_hidden(headway, monkeypatch):
+    monkeypatch.setattr(room, "scenario", {}.__getitem__)
+    with pytest.raises(KeyError):
+        headway("scenarios")
+
+
+def test_the_catalogue_is_listed(headway, monkeypatch):
+    """cologne1: 25200 to 28800 s, one junction; as RESCO describes them."""
+    monkeypatch.setattr(room, "RESCO", ("cologne1", "cologne3"))
+    ran = headway("scenarios")
+    assert ran.status == 0
+    assert ran.rows[0] == "scenario | begin s | end s | junctions | vehicles"
+    assert [r.split(" | ")[:4] for r in ran.rows[1:]] == [["cologne1", "25200", "28800", "1"], ["cologne3", "25200", "28800", "3"]]
+    assert all(int(r.split(" | ")[4]) > 1000 for r in ran.rows[1:])
+
+
+def test_the_vehicles_of_a_scenario_are_counted(headway, monkeypatch, little):
+    monkeypatch.setattr(room, "RESCO", (str(little),))
+    assert headway("scenarios").rows[1].endswith("0 | 40 | 1 | 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("7", [7]), ("1-3", [1, 2, 3]), ("1,4", [1, 4]), ("1-3,7", [1, 2, 3, 7]), ("0-0", [0]), ("5-6,5", [5, 6, 5])]
+)
+def test_seeds_are_numbers_and_spans(text, seeds):
+    assert room.parse_seeds(text) == seeds
+
+
+class Runs:
+    """Stands for the runs of a benchmark: writes down the jobs, and gives a result for each, last first."""
+
+    def __init__(self, fails=()):
+        self.jobs, self.workers, self.fails = [], None, fails
+
+    def __call__(self, jobs, workers):
+        self.jobs, self.workers = jobs, workers
+        for job in reversed(jobs):
+            name = job.scenario.rsplit("/", 1)[-1].removesuffix(".sumocfg")
+            if (job.controller, job.seed) in self.fails:
+                yield Result(name, job.controller, job.seed, job.timing, job.sensing, job.scale, error="ValueError: it broke [bold]here")
+            else:
+                delay = {"fixed": 40.0, "planner": 20.0}.get(job.controller, 30.0) + job.seed
+                yield Result(name, job.controller, job.seed, job.timing, job.sensing, job.scale, delay, delay / 2, arrived=100, never_entered=2)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    found = Runs()
+    monkeypatch.setattr(room, "run_all", found)
+    return found
+
+
+def test_a_benchmark_runs_all_of_its_options(headway, runs, little):
+    ran = headway("bench")
+    assert ran.status == 0
+    assert runs.jobs == [Job("cologne8", c, s) for s in (1, 2, 3) for c in ("fixed", "planner")]
+    assert runs.workers == (os.cpu_count() or 1)
+    headway("bench", "--scenario", "cologne1,cologne3", "--controller", "greedy", "--seeds", "4", "--scale", "0.5", "--timing", "street",
+            "--sensing", "loops", "--jobs", "3", "--keep", "trips")  # fmt: skip
+    assert runs.jobs == [Job(n, "greedy", 4, "street", "loops", 0.5, "trips") for n in ("cologne1", "cologne3")]
+    assert runs.workers == 3
+    headway("bench", "--scenario", "all", "--seeds", "1", "--controller", "fixed")
+    assert [j.scenario for j in runs.jobs] == list(RESCO)
+    headway("bench", "--sumocfg", little, "--scenario", "all", "--seeds", "1", "--controller", "fixed")
+    assert [j.scenario for j in runs.jobs] == [str(little)]
+
+
+def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_work(headway, runs, tmp_path):
+    ran = headway("bench", "--scenario", "cologne1", "--controller", "fixed,planner", "--seeds", "1,2", "--json", "out.json")
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [(r["controller"], r["seed"], r["delay_s"]) for r in found] == [
+        ("fixed", 1, 41.0),
+        ("planner", 1, 21.0),
+        ("fixed", 2, 42.0),
+        ("planner", 2, 22.0),
+    ]
+    assert set(found[0]) == set(Result("", "", 0, "", "", 1.0).flat())
+    assert ran.rows[-3:] == [
+        "scenario | controller | delay s | of fixed | p | wait s | done | out | bad",
+        "cologne1 | fixed | 41.5 ± 6.4 |  |  | 20.8 ± 3.2 | 100 | 2 | 0",
+        "cologne1 | planner | 21.5 ± 6.4 | 0.52 | 0.0108 | 10.8 ± 3.2 | 100 | 2 | 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--controller", "fixed,magic"], "no controller 'magic'. There are: fixed,"), (["--timing", "slow"], "no timing 'slow'. There are: benchmark, street."),
+        (["--sensing", "eyes"], "no sensing 'eyes'. There are: connected, camera, loops, pictures."), (["--seeds", "x"], "seeds 'x': give whole numbers"),
+        (["--seeds", "1-x"], "seeds '1-x': give whole numbers"), (["--seeds", ""], "seeds '': give whole numbers"), (["--seeds", "3-1"], "seeds '3-1' is empty."),
+        (["--scale", "0"], "0.01"), (["--scale", "0.009"], "0.01"), (["--jobs", "0"], "--jobs"),
+    ],
+)  # fmt: skip
+def test_a_benchmark_that_cannot_be_is_refused(headway, runs, words, said):
+    ran = headway("bench", *words)
+    assert (ran.status, said in ran.err, runs.jobs) == (2, True, [])
+
+
+def test_bounds_of_a_benchmark_are_within(headway, runs):
+    assert headway("bench", "--scale", "0.01", "--jobs", "1").status == 0
+    assert (runs.jobs[0].scale, runs.workers) == (0.01, 1)
+
+
+def test_a_scenario_that_is_none_fails_before_anything_runs(headway, runs):
+    ran = headway("bench", "--scenario", "cologne1,paris")
+    assert (ran.status, runs.jobs) == (1, [])
+    assert ran.err.startswith("headway: no scenario 'paris'. There are: cologne1, cologne3,")
+
+
+def test_a_run_that_fails_is_told_in_full_and_the_status_is_1(headway, runs, tmp_path):
+    runs.fails = [("planner", 2)]
+    ran = headway("bench", "--scenario", "cologne1", "--seeds", "1-2", "--json", "out.json")
+    assert (ran.status, ran.err) == (1, "cologne1 planner seed 2: ValueError: it broke [bold]here\n")
+    assert any("seed 2 FAILED" in row for row in ran.rows)
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 4
+    runs.fails = []
+    assert headway("bench", "--scenario", "cologne1").err == ""
+
+
+def test_the_demo_serves_both_streets_at_ten_times_real_time(headway, monkeypatch):
+    served = []
+    monkeypatch.setattr(room.serve, "serve", lambda *words: served.append(words))
+    ran = headway("demo")
+    assert ran.status == 0
+    assert ran.out.startswith("One hour of morning traffic in Cologne, twice, ten times real time")
+    headway("demo", "--port", "65535", "--data", "elsewhere")
+    assert served == [
+        ("cologne8", True, 10.0, "127.0.0.1", 8000, "data/demo", "", 6000, "street", True),
+        ("cologne8", True, 10.0, "127.0.0.1", 65535, "elsewhere", "", 6000, "street", True),
+    ]
+    assert headway("demo", "--port", "0").status == 0
+    assert headway("demo", "--port", "-1").status == 2
+    assert headway("demo", "--port", "65536").status == 2
+
+
+def test_the_demo_without_a_page_is_a_benchmark_of_two(headway, runs):
+    ran = headway("demo", "--headless")
+    assert ran.status == 0
+    assert runs.jobs == [Job("cologne8", "fixed", 1), Job("cologne8", "planner", 1)]
+    assert runs.workers == (os.cpu_count() or 1)
+    assert ran.out.startswith("One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice:")
+    assert "cologne8 | fixed | 41.0" in "\n".join(ran.rows)
+    runs.fails = [("fixed", 1)]
+    assert headway("demo", "--headless").status == 1
+
+
+@pytest.fixture
+def training(monkeypatch):
+    """Stands for the training: writes down what it is given, and tells of each episode."""
+    given = []
+
+    def train(of, network, timing, table, settings):
+        given.append(types.SimpleNamespace(of=of, network=network, timing=timing, table=table, settings=settings))
+        for number in range(settings.episodes):
+            yield Episode(number, 1.25 + number, 50, 7, 0.125)
+
+    monkeypatch.setattr(room.training, "train", train)
+    return given
+
+
+def test_training_tells_of_each_episode(headway, training, little, tmp_path):
+    ran = headway("train", "--scenario", little, "--episodes", "2", "--out", "q.npz")
+    assert ran.status == 0
+    lines = [line.rstrip() for line in ran.out.splitlines()]
+    assert "episode 1: mean halted 1.2, states 7, surprise 0.12" in lines
+    assert "episode 2: mean halted 2.2, states 7, surprise 0.12" in lines
+    assert lines[-1] == "0 states in q.npz"
+    (given,) = training
+    assert (given.of.name, given.settings.episodes) == ("little", 2)
+    assert (given.table.actions, given.table.rows) == (max(len(j.stages) for j in given.network.junctions), given.settings.rows)
+    assert (tmp_path / "q.npz").exists()
+
+
+def test_training_has_its_defaults_and_bounds(headway, training, tmp_path):
+    headway("train")
+    assert (training[0].of.name, training[0].settings.episodes) == ("cologne1", 10)
+    assert training[0].table.path == DEFAULT_TABLE
+    headway("train", "--episodes", "1", "--timing", "street")
+    assert training[1].settings.episodes == 1
+    assert headway("train", "--episodes", "0").status == 2
+    ran = headway("train", "--timing", "slow")
+    assert (ran.status, "no timing 'slow'. There are: benchmark, street." in ran.err) == (2, True)
+    ran = headway("train", "--scenario", "paris")
+    assert (ran.status, ran.err.startswith("headway: no scenario 'paris'.")) == (1, True)
+
+
+def test_the_timing_is_the_one_asked_for(headway, training, little):
+    for name in PROFILES:
+        headway("train", "--scenario", little, "--timing", name)
+        given = training.pop()
+        assert repr(given.timing) == repr(work_out(given.network, PROFILES[name]))
+
+
+def test_a_table_that_is_there_is_trained_on(headway, training, monkeypatch, little, tmp_path):
+    read = []
+    monkeypatch.setattr(QTable, "read", classmethod(lambda cls, path: read.append(path) or QTable(4, 8, path)))
+    (tmp_path / "q.npz").write_bytes(b"")
+    headway("train", "--scenario", little, "--out", "q.npz")
+    assert [str(p) for p in read] == ["q.npz"]
+    headway("train", "--scenario", little, "--out", "new.npz")
+    assert len(read) == 1
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The tasks that would have been run."""
+    found = []
+    monkeypatch.setattr(room, "watch", lambda task, console: found.append(task))
+    return found
+
+
+def test_a_street_runs_as_the_settings_say_where_nothing_is_asked(headway, watched):
+    assert headway("run").status == 0
+    assert watched == [Task(Settings(), float("inf"), "", {"street": {}, "control": {}, "recovery": {}, "loop": {}})]
+
+
+def test_a_street_runs_as_asked_over_its_settings(headway, watched, tmp_path):
+    (tmp_path / "h.yaml").write_text("loop: {cycle_s: 60, realtime: 3}\nstreet: {seed: 9, scenario: cologne8}\n")
+    assert headway(
+        "run", "--scenario", "cologne3", "--controller", "webster", "--realtime", "0", "--until", "26000", "--timing", "benchmark",
+        "--config", "h.yaml", "--data", "there",
+    ).status == 0  # fmt: skip
+    changes = {
+        "street": {"scenario": "cologne3", "timing": "benchmark"}, "control": {"controller": "webster"}, "recovery": {"folder": "there"},
+        "loop": {"realtime": 0.0},
+    }  # fmt: skip
+    base = overridden(Settings(), {"loop": {"cycle_s": 60.0, "realtime": 3.0}, "street": {"seed": 9}})
+    assert watched == [Task(overridden(base, changes), 26000.0, "h.yaml", changes)]
+    headway("run", "--config", "h.yaml", "--realtime", "-0.5")
+    assert watched[1].settings.loop.realtime == 3.0
+    assert watched[1].changes["loop"] == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scenario", "paris"], "headway: no scenario 'paris'."), (["--controller", "magic"], "control.controller"),
+        (["--timing", "slow"], "street.timing"), (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--realtime", "1001"], "loop.realtime"),
+    ],
+)  # fmt: skip
+def test_a_street_that_cannot_be_fails_with_the_reason(headway, watched, words, said):
+    ran = headway("run", *words)
+    assert (ran.status, ran.out, said in ran.err, watched) == (1, "", True, [])
+
+
+def test_results_come_in_the_order_of_the_work(monkeypatch):
+    work = [Job("cologne3", c, s) for s in (2, 1) for c in ("planner", "fixed")]
+    monkeypatch.setattr(room, "run_all", Runs())
+    assert [(r.controller, r.seed) for r in room.progress(work, 1)] == [("planner", 2), ("fixed", 2), ("planner", 1), ("fixed", 1)]
