@@ -256,11 +256,11 @@ def note_moves(slot, lanes, moves):  # type: ignore[no-untyped-def]
     for i in range(len(moves)):
         on = int(moves[i, 1])
         if moves[i, 0] < 0.0:
-            lanes[on].count -= 1
+            lanes[on]["count"] -= 1
             continue
         s = slot[int(moves[i, 0])]
-        s.on, s.link, s.lane, s.detour = on, int(moves[i, 2]), int(moves[i, 3]), moves[i, 4]
-        lanes[on].count += 1
+        s["on"], s["link"], s["lane"], s["detour"] = on, int(moves[i, 2]), int(moves[i, 3]), moves[i, 4]
+        lanes[on]["count"] += 1
 
 
 @njit(cache=True)
@@ -273,26 +273,26 @@ def digest(at_s, period_s, range_m, slots, position, speed, slot, lanes):  # typ
     """
     n, near, far = len(slots), 0, 0
     for k in range(len(lanes)):
-        lanes[k].room = np.inf
+        lanes[k]["room"] = np.inf
     for i in range(n):
         s = slot[slots[i]]
-        k = lanes[s.on]
-        s.wait = s.wait + period_s if speed[i] < HALTING_MPS else 0.0
-        s.seen = at_s
-        k.room = min(k.room, position[i] - s.bare + 4.0 * speed[i])
-        near += k.to_end + s.detour - position[i] <= range_m and s.link >= 0
-        far += k.to_end == np.inf and position[i] - s.bare > k.passed
+        k = lanes[s["on"]]
+        s["wait"] = s["wait"] + period_s if speed[i] < HALTING_MPS else 0.0
+        s["seen"] = at_s
+        k["room"] = min(k["room"], position[i] - s["bare"] + 4.0 * speed[i])
+        near += k["to_end"] + s["detour"] - position[i] <= range_m and s["link"] >= 0
+        far += k["to_end"] == np.inf and position[i] - s["bare"] > k["passed"]
     which, how, passed = np.empty((4, near), np.int32), np.empty((4, near)), np.empty(far, np.int32)
     at = gone = 0
     for i in range(n):
         s = slot[slots[i]]
-        k = lanes[s.on]
-        distance = k.to_end + s.detour - position[i]
-        if distance <= range_m and s.link >= 0:
-            which[0, at], which[1, at], which[2, at], which[3, at] = s.lane, s.link, slots[i], s.urgent
-            how[0, at], how[1, at], how[2, at], how[3, at] = distance, speed[i], s.wait, s.length
+        k = lanes[s["on"]]
+        distance = k["to_end"] + s["detour"] - position[i]
+        if distance <= range_m and s["link"] >= 0:
+            which[0, at], which[1, at], which[2, at], which[3, at] = s["lane"], s["link"], slots[i], s["urgent"]
+            how[0, at], how[1, at], how[2, at], how[3, at] = distance, speed[i], s["wait"], s["length"]
             at += 1
-        if k.to_end == np.inf and position[i] - s.bare > k.passed:
+        if k["to_end"] == np.inf and position[i] - s["bare"] > k["passed"]:
             passed[gone] = i
             gone += 1
     return which, how, passed
@@ -303,5 +303,5 @@ def behind(lanes, exits, places, count):  # type: ignore[no-untyped-def]
     """(room_m, count) of all `count` lanes of the network from the watched lanes `places`, which are its lanes `exits`."""
     room, vehicles = np.full(count, np.inf), np.zeros(count, np.int32)
     for i in range(len(exits)):
-        room[exits[i]], vehicles[exits[i]] = lanes[places[i]].room, lanes[places[i]].count
+        room[exits[i]], vehicles[exits[i]] = lanes[places[i]]["room"], lanes[places[i]]["count"]
     return room, vehicles
