@@ -140,9 +140,11 @@ def whole(play):
     return play({1: [Look(scene=True, record=True)]}, recovery={"checkpoint_s": 20.0})
 
 
-def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(whole, tiny):
+def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(whole, tiny, crossing):
     key = f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected"
-    assert whole.events("engine.started") == [(100.0, "engine.started", {"run": key, "scenario": "tiny", "controller": "fixed"})]
+    assert whole.events("engine.started") == [
+        (100.0, "engine.started", {"run": key, "scenario": "tiny", "net": str(crossing), "controller": "fixed"})
+    ]
     assert isinstance(whole.sent[0][0], Event)
     (last, last_kept), (done, done_kept) = whole.sent[-2:]
     assert (done, done_kept) == (Done(160.0, True), True)
@@ -337,13 +339,13 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
 # --- orders -------------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_is_stopped_keeps_its_state_and_goes_on_from_it(play, tmp_path, tiny):
+def test_a_run_that_is_stopped_keeps_its_state_and_goes_on_from_it(play, tmp_path, tiny, crossing):
     stopped = play({25: [None]}, recovery={"checkpoint_s": 60.0})
     assert stopped.sent[-1] == (Done(125.0, False), True)
     found = checkpoint.latest(tmp_path / "checkpoints", f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected")
     assert found.time_s == 125.0
     again = play(recovery={"checkpoint_s": 33.0})
-    data = {"scenario": "tiny", "checkpoint_s": 125.0, "lost_up_to_s": 33.0, "controller": "fixed"}
+    data = {"scenario": "tiny", "net": str(crossing), "checkpoint_s": 125.0, "lost_up_to_s": 33.0, "controller": "fixed"}
     assert again.events("engine.started", "engine.restored") == [(125.0, "engine.restored", data)]
     assert [s.time_s for s in again.of(Snapshot)] == [*map(float, range(126, 161)), 160.0]
     assert [s.checkpoint_s for s in again.of(Snapshot)][:34] == [125.0] * 32 + [158.0] * 2
@@ -419,7 +421,7 @@ def test_orders_of_another_task_or_that_are_none_are_left_aside(play, tmp_path, 
     assert play(until_s=101.0).of(Snapshot)[0].controller == "fixed"
 
 
-def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in_force_there(play, tmp_path, early, tiny):
+def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in_force_there(play, tmp_path, early, crossing):
     seen = []
     played = play(
         {
@@ -436,7 +438,7 @@ def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in
     key = f"early {early} seed 1 scale 1.0 timing benchmark sensing connected"
     assert played.events("engine.scenario", "engine.started", "engine.restored")[1:] == [
         (126.0, "engine.scenario", {"scenario": early}),
-        (0.0, "engine.started", {"run": key, "scenario": "early", "controller": "greedy"}),
+        (0.0, "engine.started", {"run": key, "scenario": "early", "net": str(crossing), "controller": "greedy"}),
     ]
     assert [at_s for at_s, *_ in played.events("engine.cycle")] == [10.0]
     snapshots = played.of(Snapshot)

@@ -67,14 +67,15 @@ class Recorder:
         batches: dict[str, list[tuple[Any, ...]]] = {}
         for table, row in taken:
             batches.setdefault(table, []).append(row)
+        trouble = ""
         for table, rows in batches.items():
             try:
                 self._intake.write(table, rows)
-                self.trouble = ""
             except Exception as error:  # neither database nor disk: kept here, as long as there is room
-                self.trouble = str(error)
+                trouble = str(error)
                 with self._lock:
                     self._waiting.extendleft((table, row) for row in reversed(rows))
+        self.trouble = trouble
         if not taken:
             self._intake.catch_up()
 
@@ -217,7 +218,7 @@ class StreetService:
         """Another run from here on, if it is another scenario, or the same from its beginning by order."""
         if begins.data["scenario"] != live.scenario or (live.switched and begins.kind == "engine.started"):
             live.scenario = str(begins.data["scenario"])
-            live.network = read_network(scenario(live.scenario).net)
+            live.network = read_network(str(begins.data["net"]))
             self._next_run(live)
             live.history.clear()
             live.colours.clear()

@@ -248,18 +248,12 @@ def _open(outbox: Outbox, task: Task, anew: bool = False) -> _Run:
     sumo = SumoSettings(of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing, extra=state)
     timing = work_out(network, PROFILES[s.street.timing])
     street = open_street(network, timing, sumo, s.control.controller, record, s.control.fallback, s.loop.cycle_s, s.control.confidence)
+    about = {"scenario": of.name, "net": of.net, "controller": s.control.controller}
     if found is not None:
         street.resume(found.street())
-        record(
-            Event(
-                found.time_s,
-                "engine.restored",
-                "",
-                {"scenario": of.name, "checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s, "controller": s.control.controller},
-            )
-        )
+        record(Event(found.time_s, "engine.restored", "", about | {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s}))
     else:
-        record(Event(of.begin_s, "engine.started", "", {"run": key, "scenario": of.name, "controller": s.control.controller}))
+        record(Event(of.begin_s, "engine.started", "", about | {"run": key}))
     log.flush()
     return _Run(street, of, log, folder, key, s.loop.tick_s, counted, record)
 
