@@ -132,3 +132,16 @@ def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
         f"stopping ({signal.Signals(number).name}), keeping the state", "stopped; the same command goes on from here at 50 s",
     ]  # fmt: skip
     assert stopped == [1]
+
+
+def test_the_terminal_is_drawn_eight_times_a_second(shown, monkeypatch):
+    asked = []
+
+    class Live(room.Live):
+        def __init__(self, **how):
+            asked.append(how["refresh_per_second"])
+            super().__init__(**how)
+
+    monkeypatch.setattr(room, "Live", Live)
+    shown()
+    assert asked == [8]

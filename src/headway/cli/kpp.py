@@ -106,7 +106,7 @@ def _drive(loop: RealTimeController, driven: KppRun, seconds: float, lines: dequ
         state = driven.state()
         samples.append({k: float(state[k]) for k in SAMPLES})
 
-    with Live(console=console, refresh_per_second=8, transient=False, screen=False) if not quiet else _Nothing() as live:
+    with Live(console=console, refresh_per_second=8) if not quiet else _Nothing() as live:
         sample()
         while driven.time_s < seconds - 1e-9:
             due = min(max(due + every, driven.time_s + 1e-6), seconds)

@@ -32,7 +32,7 @@ def watch(task: Task, console: Console) -> None:
     street = task.settings.street
     title = f"{street.scenario}, {task.settings.control.controller}, {street.timing} timing, {street.sensing} sensing, seed {street.seed}"
     shown: Snapshot | None = None
-    with Live(console=console, refresh_per_second=8, transient=False) as live:
+    with Live(console=console, refresh_per_second=8) as live:
         for message in engine.messages():
             if isinstance(message, Snapshot):
                 shown = message
