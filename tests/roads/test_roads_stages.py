@@ -151,6 +151,14 @@ def test_maximal_stages_come_with_the_first_groups_first():
     assert maximal_stages(np.array([[False]])).dtype == np.int8
 
 
+def test_maximal_stages_come_in_a_fixed_order():
+    """3 against 0 against 1 against 2. The pivot, which fits with most, is 2: it and its only foe, 1, are tried, 1 first. Plans and limits rest on it."""
+    conflicts = np.zeros((4, 4), bool)
+    for a, b in ((0, 1), (1, 2), (0, 3)):
+        conflicts[a, b] = conflicts[b, a] = True
+    assert maximal_stages(conflicts).tolist() == [[R, G, R, G], [G, R, G, R], [R, R, G, G]]
+
+
 @given(situations())
 def test_compatible_stages_are_the_given_then_the_maximal_without_doubles(situation):
     colours, conflicts, yields = situation

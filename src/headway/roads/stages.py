@@ -71,8 +71,8 @@ def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
 
     extend(frozenset(), frozenset(range(n)), frozenset())
     stages = np.full((len(found), n), Colour.RED, np.int8)
-    for row, chosen in zip(stages, found, strict=True):
-        row[sorted(chosen)] = Colour.GREEN
+    for k, chosen in enumerate(found):
+        stages[k, sorted(chosen)] = Colour.GREEN
     return stages
 
 
