@@ -92,11 +92,12 @@ def test_who_crosses_a_stop_line_is_guilty_only_when_it_certainly_showed_red(sho
 
 
 def test_of_several_groups_the_one_that_turned_red_last_counts_and_the_speed_may_be_unknown():
-    watch = Watch(site(ten_px_a_metre(), lines=[STOP | {"group": [3, 5]}]), [(8.875, 3, RED), (9.375, 5, RED)])
-    drive(watch, steady, 12.0, mean_mps=np.nan)
-    (one,) = watch.found
-    assert (one.data["signal_groups"], one.data["red_for_s"], one.data["speed_kmh"]) == ([3, 5], 1.5, None)
-    assert one.confidence == 0.95  # 0.9 + 0.1 x 1.0 / 2
+    for speed_mps, speed_kmh in ((np.nan, None), (8.1234, 29.24)):
+        watch = Watch(site(ten_px_a_metre(), lines=[STOP | {"group": [3, 5]}]), [(8.875, 3, RED), (9.375, 5, RED)])
+        drive(watch, steady, 12.0, mean_mps=speed_mps)
+        (one,) = watch.found
+        assert (one.data["signal_groups"], one.data["red_for_s"], one.data["speed_kmh"]) == ([3, 5], 1.5, speed_kmh)
+        assert one.confidence == 0.95  # 0.9 + 0.1 x 1.0 / 2
 
 
 @pytest.mark.parametrize(("red_from_s", "seen", "confidence"), [
@@ -565,14 +566,14 @@ def test_several_who_walk_are_all_named():
 def test_the_way_of_the_last_three_seconds_every_third_point():
     watch, car = Watch(site(zones=[zone("box")], rules={"blocked_s": 1.0})), road_user()
     for k in range(41):
-        t = 10.0 + k / 8.0
+        t = 10.00041 + k / 8.0
         seen_at(car, t, (100.126 + k, 110.124), standing_since_s=14.0)
         watch.show(t, car)
     watch.close()
     (one,) = watch.found
-    assert one.at_s == 15.0
+    assert one.at_s == 15.00041
     # from 12 s on: points 16, 19, ..., 40
-    assert one.data["path"] == [[round(10.0 + k / 8.0, 3), round(100.126 + k, 2), 110.12] for k in range(16, 41, 3)]
+    assert one.data["path"] == [[10.0 + k / 8.0, round(100.126 + k, 2), 110.12] for k in range(16, 41, 3)]
     assert one.data["box"] == [120.1, 90.1, 160.1, 110.1]
 
 

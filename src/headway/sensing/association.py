@@ -102,8 +102,8 @@ class Association:
     def _take(self, owner: dict[int, int], name: int, row: int, boxes: FloatArray) -> None:
         """Two tracks may have come to one name: the box that fits better counts."""
         if name in owner and name in self._last:
-            alike, _ = common(self._last[name].box[None], boxes[[owner[name], row]])
-            if alike[0, 0] >= alike[0, 1]:
+            has, new = common(self._last[name].box[None], boxes[[owner[name], row]])[0].ravel()
+            if has >= new:
                 return
         owner[name] = row
 
@@ -113,11 +113,11 @@ class Association:
         if not names:
             return None
         others = np.array([self._last[n].box for n in names])
-        alike, inside = common(box[None], others)
-        within = np.maximum(inside[0], common(others, box[None])[1][:, 0])
+        alike, inside = (share.ravel() for share in common(box[None], others))
+        within = np.maximum(inside, common(others, box[None])[1].ravel())
         here = np.array([n in owner for n in names])
-        fits = (alike[0] >= np.where(here, DOUBLE, TAKEN_UP)) | (within >= np.where(here, DOUBLE_WITHIN, TAKEN_UP_WITHIN))
-        return names[int((np.where(fits, alike[0] + within, -1.0)).argmax())] if fits.any() else None
+        fits = (alike >= np.where(here, DOUBLE, TAKEN_UP)) | (within >= np.where(here, DOUBLE_WITHIN, TAKEN_UP_WITHIN))
+        return names[int(np.where(fits, alike + within, -np.inf).argmax())] if fits.any() else None
 
     def _encouraged(self, at_s: float, found: sv.Detections) -> sv.Detections:
         """Who was seen in one place `STEADY` times, if only faintly, is sure enough to be followed."""
@@ -127,7 +127,7 @@ class Association:
         live = np.array([t.get_state_bbox() for t in self._byte.tracks if t.tracker_id >= 0]).reshape(-1, 4)
         near = common(boxes, live)[0].max(1, initial=0.0)
         for row in np.flatnonzero((sure >= FAINT) & (sure < SURE) & (near <= TAKEN_UP)).tolist():
-            fits = [one for one in self._faint if common(boxes[row][None], one.box[None])[0][0, 0] > SAME_PLACE]
+            fits = [one for one in self._faint if _same_place(boxes[row], one.box)]
             one = max(fits, key=lambda one: len(one.way), default=_Faint(boxes[row], ()))
             if not fits:
                 self._faint.append(one)
@@ -141,8 +141,7 @@ class Association:
     def _way_of(self, box: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
         """How a new one came, while it was faint."""
         for one in self._faint:
-            if common(box[None], one.box[None])[0][0, 0] > SAME_PLACE:
-                self._faint.remove(one)
+            if _same_place(box, one.box):
                 return one.way if one.age else one.way[:-1]
         return ()
 
@@ -151,3 +150,7 @@ class Association:
             del self._last[name]
         alive = {t.tracker_id for t in self._byte.tracks}
         self._names = {number: name for number, name in self._names.items() if number in alive}
+
+
+def _same_place(a: FloatArray, b: FloatArray) -> bool:
+    return bool(common(a[None], b[None])[0].item() > SAME_PLACE)

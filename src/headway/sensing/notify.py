@@ -88,10 +88,10 @@ class Notifier:
         """Hand over one event; `critical` ones go by e-mail too, each kind at most once in `at_least_s`."""
         note = {"kind": kind, "id": number, "at": time.time(), "data": body}
         for hook in self.webhooks:
-            self._put(0.0, 0, hook, note)
+            self._put(time.monotonic(), 0, hook, note)
         if critical and self.mail is not None and time.monotonic() - self._mailed.get(kind, -math.inf) >= self.mail.at_least_s:
             self._mailed[kind] = time.monotonic()
-            self._put(0.0, 0, self.mail, note)
+            self._put(time.monotonic(), 0, self.mail, note)
 
     @property
     def waiting(self) -> int:
