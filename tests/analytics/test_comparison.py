@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -133,3 +134,8 @@ def test_paired_statistics_agree_with_scipy_and_turn_round_with_the_pairs(sizes,
     assert found.interval_95[0] <= found.interval_95[1]
     assert (back.effect_size, back.p, back.mean_difference) == pytest.approx((-found.effect_size, found.p, -found.mean_difference))
     assert back.interval_95 == pytest.approx((-found.interval_95[1], -found.interval_95[0]))
+
+
+def test_an_answer_is_not_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        compared(1, 2).p = 0.0

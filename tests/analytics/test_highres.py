@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -295,3 +296,10 @@ def test_a_run_is_exported_as_two_tables(record, tmp_path):
     assert detectors.read_text().split() == ["DeviceId,Phase,Parameter,Function", "J,1,1,Presence", "J,1,1,Advance", "J,1,1,Yellow_Red"]
     assert highres.export(database, two + 1, events, detectors) == 0
     assert events.read_text() == "TimeStamp,DeviceId,EventId,Parameter\n"
+
+
+def test_a_history_is_not_changed_nor_what_was_found_in_it():
+    of = history("0R 20G 40Y 43R")
+    for value, name in ((of, "colours"), (greens(of, KEY), "why")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, {})

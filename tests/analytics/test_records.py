@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from datetime import UTC, datetime, timedelta
@@ -285,3 +286,14 @@ def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(
              "emergency": False},
         ],
     }  # fmt: skip
+
+
+def test_an_answer_is_not_changed_nor_a_question(hand):
+    whole = Scope()
+    answers = [
+        records.summary(hand, "A"), records.waits(hand, whole)[0], records.speeds(hand, whole)[0], records.impact(hand, whole), records.compare(hand, "A", "B", whole),
+        records.emergencies(hand, whole), records.series(hand, whole), whole,
+    ]  # fmt: skip
+    for value in answers:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, dataclasses.fields(value)[0].name, None)

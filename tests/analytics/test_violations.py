@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -190,3 +191,10 @@ def test_those_of_one_instant_are_told_in_the_order_of_their_numbers(new):
 def test_a_picture_is_asked_for_by_its_number(hand):
     assert [asked.picture(hand, HAND[4][0], k) for k in range(4)] == [b"\0", b"\1", b"\2", None]
     assert asked.picture(hand, HAND[5][0], 0) is None
+
+
+def test_an_answer_is_not_changed_nor_a_question(hand):
+    whole = Span()
+    for value in (whole, asked.trends(hand, whole), asked.hotspots(hand, whole)[0], asked.summary(hand, whole)):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, dataclasses.fields(value)[0].name, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ COLOUR_OF = {BEGIN_GREEN: GREEN, BEGIN_YELLOW: YELLOW, BEGIN_RED: RED}
 Key = tuple[str, int]
 Series = tuple[FloatArray, FloatArray]
 Rows = Iterable[tuple[float, str, int, int]]
+NOTHING: Series = (np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class History:
     ended: Mapping[Key, Series] = field(default_factory=dict)
 
     def detector(self, key: Key) -> Series:
-        return self.detectors.get(key, (np.zeros(0), np.zeros(0)))
+        return self.detectors.get(key, NOTHING)
 
 
 def recorded(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> History:
@@ -108,7 +109,7 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
     otherwise its longest length, else nobody for `EXTENSION_S` (gap-out), else others' turn (force-off)."""
     at, stage = stages(history.colours[key])
     on, there = history.detector(key)
-    told_at, told = history.ended.get(key, (np.zeros(0), np.zeros(0)))
+    told_at, told = history.ended.get(key, NOTHING)
     found = []
     for k in np.flatnonzero(stage == 1).tolist():
         if k == 0 or k + 1 >= len(at):
@@ -147,27 +148,29 @@ def log_of(history: History, longest_s: float = LONGEST_GREEN_S) -> list[tuple[f
         at, stage = stages(colour)
         on, there = history.detector(key)
         if key in history.crossings:
-            rows += [(t, device, WALK if s == 1 else DONT_WALK, phase) for t, s in zip(at.tolist(), stage.tolist(), strict=True) if s != 2]
+            rows += [(t, device, WALK if s == 1 else DONT_WALK, phase) for t, s in _pairs(at, stage) if s != 2]
             rows += [(t, device, CALL, phase) for t in on[there > 0].tolist()]
             continue
-        rows += [(t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase) for t, s in zip(at.tolist(), stage.tolist(), strict=True)]
-        rows += [(t, device, ON if v else OFF, phase) for t, v in zip(on.tolist(), there.tolist(), strict=True)]
+        rows += [(t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase) for t, s in _pairs(at, stage)]
+        rows += [(t, device, ON if v else OFF, phase) for t, v in _pairs(on, there)]
         ended = greens(history, key, longest_s)
-        rows += [(e, device, int(w), phase) for e, w in zip(ended.end_s.tolist(), ended.why.tolist(), strict=True)]
+        rows += [(e, device, int(w), phase) for e, w in _pairs(ended.end_s, ended.why)]
         if phase <= PHASES:
             lengths = ended.end_s + ended.yellow_s - ended.begin_s
-            rows += [(e, device, SPLIT + phase - 1, round(s)) for e, s in zip(ended.end_s.tolist(), lengths.tolist(), strict=True)]
+            rows += [(e, device, SPLIT + phase - 1, round(s)) for e, s in _pairs(ended.end_s, lengths)]
     return sorted(rows)
+
+
+def _pairs(times: FloatArray, values: FloatArray) -> list[list[float]]:
+    pairs: list[list[float]] = np.column_stack([times, values]).tolist()
+    return pairs
 
 
 def high_resolution(record: Database, run: int, limit: int | None = None) -> list[dict[str, Any]]:
     """The first `limit` events (None: all) of a run as such a log; timestamp is the day of the run and the street's own clock (at_s)."""
-    begun = record.rows("SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run)
-    if not begun:
-        return []
-    day: datetime = begun[0]["day"]
     return [
-        {"timestamp": day + timedelta(seconds=at), "at_s": at, "device": device, "event": code, "parameter": parameter}
+        {"timestamp": begun["day"] + timedelta(seconds=at), "at_s": at, "device": device, "event": code, "parameter": parameter}
+        for begun in record.rows("SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run)
         for at, device, code, parameter in log_of(recorded(record, run))[:limit]
     ]
 

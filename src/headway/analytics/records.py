@@ -128,13 +128,13 @@ class Series:
 
 def summary(record: Database, simulation: str) -> Summary:
     """Raises MissingError if there is no such simulation."""
-    row = record.rows(
+    (row,) = record.rows(
         """SELECT count(*) AS records, count(DISTINCT intersection_id) AS junctions, min(at) AS begin, max(at) AS "end", sum(vehicles) AS vehicles,
                   avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS mean_speed_kmh, avg(throughput) AS mean_throughput, sum(fuel_saved_l) AS fuel_saved_l,
                   sum(co2_saved_kg) AS co2_saved_kg, sum(overrides) AS emergency_overrides
            FROM simulation_record WHERE simulation_id = :id""",
         id=simulation,
-    )[0]
+    )
     if not row["records"]:
         raise MissingError(f"there is no simulation {simulation!r} in the record")
     return Summary(simulation, **row)
@@ -165,11 +165,11 @@ def speeds(record: Database, scope: Scope) -> list[Speeds]:
 def impact(record: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31) -> Impact:
     """co2_kg_per_l: burning petrol (2.31; diesel 2.68), as the UK's conversion factors for company reporting have them, rounded."""
     where, values = scope.where()
-    row = record.rows(
+    (row,) = record.rows(
         f"""SELECT count(*) AS n, coalesce(sum(fuel_saved_l), 0) AS fuel, coalesce(sum(co2_saved_kg), 0) AS co2
             FROM simulation_record WHERE {where}""",
         **values,
-    )[0]
+    )
     fuel = float(row["fuel"])
     return Impact(row["n"], fuel, float(row["co2"]), fuel_price_per_l, fuel * fuel_price_per_l, co2_kg_per_l, fuel * co2_kg_per_l)
 
@@ -177,7 +177,7 @@ def impact(record: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_k
 def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Comparison:
     """Raises MissingError if one of them is not there, or nothing pairs."""
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
-    row = record.rows(
+    (row,) = record.rows(
         f"""WITH b AS (SELECT simulation_id, min(at) AS begun FROM simulation_record WHERE simulation_id IN (:a, :b) GROUP BY 1),
             r AS (
                 SELECT simulation_id AS s, intersection_id AS j, at - begun AS t, wait_s, speed_kmh, throughput
@@ -189,7 +189,7 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
                    array_agg(wait_b) AS wait_b, array_agg(speed_a) AS speed_a, array_agg(speed_b) AS speed_b, array_agg(flow_a) AS flow_a,
                    array_agg(flow_b) AS flow_b FROM p""",
         a=baseline, b=ai, **values,
-    )[0]  # fmt: skip
+    )  # fmt: skip
     for name, count in ((baseline, row["of_a"]), (ai, row["of_b"])):
         if not count:
             raise MissingError(f"there is no simulation {name!r} in the record, in this window")
@@ -202,12 +202,12 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
 
 def emergencies(record: Database, scope: Scope) -> Emergencies:
     where, values = scope.where()
-    row = record.rows(
+    (row,) = record.rows(
         f"""SELECT count(*) AS n, count(*) FILTER (WHERE emergency) AS seen, coalesce(sum(overrides), 0) AS overrides,
                    avg(wait_s) FILTER (WHERE emergency) AS wait_with, avg(wait_s) FILTER (WHERE NOT emergency) AS wait_without
             FROM simulation_record WHERE {where}""",
         **values,
-    )[0]
+    )
     by = record.rows(
         f"""SELECT intersection_id, count(*) FILTER (WHERE emergency) AS with_vehicle, sum(overrides) AS overrides
             FROM simulation_record WHERE {where} GROUP BY intersection_id HAVING sum(overrides) > 0 OR bool_or(emergency)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.analytics.highres import FORCE_OFF, GAP_OUT, LONGEST_GREEN_S, MAX_OUT, History, Series, greens, recorded, stages
+from headway.analytics.highres import FORCE_OFF, GAP_OUT, LONGEST_GREEN_S, MAX_OUT, NOTHING, History, Series, greens, recorded, stages
 from headway.store import Database
 from headway.values import FloatArray
 
@@ -105,7 +105,7 @@ class Coordination:
 
 def coordination(record: Database, run: int, junction: str, group: int, begin_s: float = -inf, end_s: float = inf) -> Coordination:
     history = recorded(record, run, junction, begin_s, end_s)
-    at, stage = stages(history.colours.get((junction, group), (np.zeros(0), np.zeros(0))))
+    at, stage = stages(history.colours.get((junction, group), NOTHING))
     on, there = history.detector((junction, group))
     red, green, yellow = (at[stage == k] for k in range(3))
     arrived = on[there > 0]
@@ -115,7 +115,8 @@ def coordination(record: Database, run: int, junction: str, group: int, begin_s:
 
     def after(begins: FloatArray) -> list[float]:
         place = np.searchsorted(begins, red)
-        return [float(begins[p] - r) for p, r in zip(place.tolist(), red.tolist(), strict=True) if p < len(begins)]
+        found = place < len(begins)
+        return [float(s) for s in begins[place[found]] - red[found]]
 
     return Coordination(arrived.tolist(), into.tolist(), red.tolist(), after(green), after(yellow))
 
@@ -282,25 +283,24 @@ def _arrivals(junction: str, group: int, colour: Series, on: FloatArray, there: 
     place = np.searchsorted(at, arrived, "right") - 1
     known, seen = arrived[place >= 0], stage[place[place >= 0]]
     green = at[stage == 1]
-    after = np.searchsorted(green, known[seen == 0])
-    waits = [float(green[p] - t) for p, t in zip(after.tolist(), known[seen == 0].tolist(), strict=True) if p < len(green)]
+    stopped = known[seen == 0]
+    after = np.searchsorted(green, stopped)
+    waits = green[after[after < len(green)]] - stopped[after < len(green)]
     failures = whole = 0
     for k in np.flatnonzero(stage == 1).tolist():
         if k + 2 < len(at) and at[k + 2] + QUEUE_RED_S <= last:
             whole += 1
             red = at[k + 2] if stage[k + 1] == 2 else at[k + 1]
-            failures += _share(on, there, at[k], at[k + 1]) > QUEUE_SHARE and _share(on, there, red, red + QUEUE_RED_S) > QUEUE_SHARE
+            failures += _fills(on, there, at[k], at[k + 1]) and _fills(on, there, red, red + QUEUE_RED_S)
     n = len(known)
     held = np.diff(np.append(on, on.max(initial=last)))  # how long it told the same; what it told last, until the end
     health = "silent" if n == 0 else "stuck" if (held[there > 0] >= STUCK_S).any() else "ok"
     on_green, on_yellow, on_red = (int((seen == k).sum()) for k in (1, 2, 0))
-    mean = sum(waits) / len(waits) if waits else None
+    mean = float(waits.mean()) if len(waits) else None
     return Arrivals(junction, group, n, on_green, on_yellow, on_red, on_green / n if n else None, mean, whole, int(failures), health)
 
 
-def _share(on: FloatArray, there: FloatArray, begin: float, end: float) -> float:
-    """Part of the time that the detector is occupied; 0 of no time."""
-    if end <= begin:
-        return 0.0
+def _fills(on: FloatArray, there: FloatArray, begin: float, end: float) -> bool:
+    """Whether the detector is occupied for more than QUEUE_SHARE of the time."""
     told = np.clip(np.append(on, inf), begin, end)
-    return float((np.diff(told) * there).sum() / (end - begin))
+    return bool((np.diff(told) * there).sum() > QUEUE_SHARE * (end - begin))

@@ -63,8 +63,8 @@ def trends(record: Database, span: Span) -> Trend:
     """Whole hours: a window is taken at its hours."""
     where, values = span.where("hour")
     table = "violation_rule_hour" if span.device is None else "violation_hour"
-    found = record.rows(f"SELECT hour, array_agg(rule) AS rules, array_agg(n) AS counts FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1", **values)
-    hours = [{"hour": row["hour"], "n": sum(row["counts"]), "rules": dict(zip(row["rules"], row["counts"], strict=True))} for row in found]
+    found = record.rows(f"SELECT hour, json_object_agg(rule, n ORDER BY rule) AS rules FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1", **values)
+    hours = [{"hour": row["hour"], "n": sum(row["rules"].values()), "rules": row["rules"]} for row in found]
     by_hour = [0] * 24
     for row in hours:
         by_hour[row["hour"].astimezone(UTC).hour] += row["n"]
@@ -116,7 +116,7 @@ def summary(record: Database, span: Span) -> ViolationSummary:
         rules[row["rule"]] = rules.get(row["rule"], 0) + row["n"]
     where, values = span.where("hour")
     ends = f"SELECT min(hour) AS first, max(hour) AS last FROM violation_{'rule_hour' if span.device is None else 'hour'} WHERE {where}"
-    first, last = record.rows(ends, **values)[0].values()
+    ((first, last),) = (row.values() for row in record.rows(ends, **values))
     hours = (last - first).total_seconds() / 3600.0 + 1.0 if first is not None else None
     total = sum(rules.values())
     return ViolationSummary(total, len({row["device"] for row in rows}), dict(sorted(rules.items())), first, last, total / hours if hours else None)
@@ -135,4 +135,4 @@ def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> l
 
 def picture(record: Database, violation: str, number: int) -> bytes | None:
     rows = record.rows("SELECT jpeg FROM violation_picture WHERE violation_id = CAST(:id AS uuid) AND number = :number", id=violation, number=number)
-    return bytes(rows[0]["jpeg"]) if rows else None
+    return next((bytes(row["jpeg"]) for row in rows), None)
