@@ -249,15 +249,21 @@ def test_who_comes_to_the_next_signal_arrives_again():
     assert r.arrived() == {2: 1, 7: 1}
 
 
-def test_who_passes_the_same_signal_again_arrives_again():
-    r = Reading()
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_who_passes_the_same_signal_again_arrives_again(place):
+    """Whatever the number of the link is: in_1's takes the place of another."""
+    links, groups = list(STREET.links), list(STREET.groups)
+    links[place], links[4] = links[4], links[place]
+    groups[2] = replace(groups[2], links=(place,))
+    r = Reading(street=replace(STREET, links=tuple(links), groups=tuple(groups)))
     r.put("a", "in_1", 70.0, 10.0)
     r.read()
+    assert r.arrived() == {place: 1}
     r.put("a", "out_0", 5.0, 10.0)
     r.read()
     r.put("a", "in_1", 0.0, 10.0)
     r.read()
-    assert r.arrived() == {4: 2}
+    assert r.arrived() == {place: 1}
 
 
 @pytest.mark.parametrize(("range_m", "seen"), [(50.0, True), (49.9, False)])

@@ -1,0 +1,213 @@
+"""The street over the real SUMO: each second of some minutes, all that is told of it is what SUMO itself says, asked without any cleverness."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import libsumo
+import numpy as np
+import pytest
+
+from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.roads import Kind, Network, read_network
+from headway.roads.catalogue import scenario
+
+LETTER = {0: "O", 1: "r", 2: "y", 3: "g", 4: "G"}
+INF = float("inf")
+
+
+class Naive:
+    """What SUMO says now, in the words of an observation; `look` once a second, after the plant has looked."""
+
+    def __init__(self, network: Network, range_m: float, period_s: float = 1.0) -> None:
+        self.network, self.range_m, self.period_s = network, range_m, period_s
+        self.wait: Counter[str] = Counter()
+        self.known: dict[str, int] = {}
+        self.down: set[tuple[str, str]] = set()
+        self.group = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
+        self.inside = {link.via[0]: i for i, link in enumerate(network.links) if link.group >= 0 and len(link.via) > 1}
+        self.between = {via: link.to_lane for link in network.links if link.group < 0 for via in link.via}
+        self.stops = {link.from_lane for link in network.links if link.group >= 0}
+        self.exits = sorted({link.to_lane for link in network.links if link.group >= 0})
+        self.crossing = {
+            network.lanes[x.to_lane].edge: i
+            for i, g in enumerate(network.groups)
+            if g.kind == Kind.PEDESTRIAN
+            for k in g.links
+            for x in [network.links[k]]
+        }
+
+    def link_of(self, vehicle: str, lane: int) -> int:
+        """The link that it will take from its lane; of those that it cannot take from here, one for the same street, or the first."""
+        network, (tl, place, *_) = self.network, libsumo.vehicle.getNextTLS(vehicle)[0]
+        links = network.groups[self.group[tl, place]].links
+        own = [i for i, link in enumerate(network.links) if link.from_lane == lane]
+        streets = {network.lanes[network.links[i].to_lane].edge for i in links}
+        return [*[i for i in own if i in links], *[i for i in own if network.lanes[network.links[i].to_lane].edge in streets], *links][0]
+
+    def ahead(self, lane: int) -> dict[int, float]:
+        """Stop lanes that traffic comes to from here without a signal between: metres from the start of this lane to the stop line."""
+        length, found = self.network.lanes[lane].length_m, dict[int, float]()
+        if lane in self.stops:
+            return {lane: length}
+        for link in self.network.links:
+            if link.from_lane == lane and link.group < 0:
+                for stop, metres in self.ahead(link.to_lane).items():
+                    if metres < self.range_m:  # the end of this lane is within range, but for the way inside
+                        found[stop] = min(found.get(stop, INF), length + link.length_m + metres)
+        return found
+
+    def look(self) -> SimpleNamespace:
+        network, v = self.network, libsumo.vehicle
+        rows, room, count, arrived = {}, np.full(len(network.lanes), INF), Counter(), Counter()
+        for name in v.getIDList():
+            at, place, speed = v.getLaneID(name), v.getLanePosition(name), v.getSpeed(name)
+            lane = network.lane_index.get(at, -1)
+            stops = (
+                self.ahead(lane)
+                if lane >= 0
+                else {k: m for k, m in self.ahead(self.between[at]).items() if m < self.range_m}
+                if at in self.between
+                else {}
+            )
+            if stops or at in self.inside or lane in self.exits:
+                self.wait[name] = self.wait[name] + self.period_s if speed < 0.1 else 0.0
+            known = self.known.get(name)
+            if at in self.inside:
+                link, stop, distance = self.inside[at], network.links[self.inside[at]].from_lane, -place
+            elif stops and v.getNextTLS(name):
+                only = [i for i, x in enumerate(network.links) if x.from_lane == lane] if lane in self.stops else []
+                link = only[0] if len(only) == 1 else self.link_of(name, next(iter(stops)) if len(stops) == 1 else -1)
+                if known is not None and self.on.get(name) == at:
+                    link = known  # as it was when it came onto the lane
+                stop = lane if lane in self.stops else network.links[link].from_lane
+                distance = network.lanes[lane].length_m - place if lane in self.stops else v.getNextTLS(name)[0][2]
+            else:
+                link, stop, distance = -1, -1, INF
+            if link >= 0:
+                arrived[link] += known != link
+                self.known[name] = link
+                if distance <= self.range_m:
+                    rows[name] = (
+                        stop,
+                        link,
+                        distance,
+                        speed,
+                        self.wait[name],
+                        v.getLength(name) + v.getMinGap(name),
+                        v.getVehicleClass(name) == "emergency",
+                    )
+            elif lane >= 0:
+                self.known.pop(name, None)
+            if lane in self.exits:
+                count[lane] += 1
+                rear = place - v.getLength(name)
+                if (name, at) not in self.down:
+                    room[lane] = min(room[lane], rear + 4.0 * speed)
+                if not stops and rear > (30.0 if network.lanes[lane].length_m > 60.0 else 60.0):
+                    self.down.add((name, at))
+        self.on = {name: v.getLaneID(name) for name in v.getIDList()}
+        near = set(v.getIDList())
+        waiting = Counter(
+            self.crossing[libsumo.person.getNextEdge(p)]
+            for p in libsumo.person.getIDList()
+            if "_w" in libsumo.person.getRoadID(p) and libsumo.person.getNextEdge(p) in self.crossing
+        )
+        return SimpleNamespace(rows=rows, room=room, count=count, arrived=arrived, waiting=waiting, near=near)
+
+    on: dict[str, str] = {}  # noqa: RUF012
+
+
+def fixed_time(network: Network, second: int) -> np.ndarray:
+    """The colours of each junction's own programme."""
+    shown = np.ones(len(network.groups), np.int8)
+    for j in network.junctions:
+        shown[j.first : j.end] = j.programme.colours[j.programme.phase_at(float(second))]
+    return shown
+
+
+def walking(net: Path, folder: Path) -> str:
+    """Demand on the small grid: cars, a bus, a fire engine, pedestrians."""
+    (folder / "w.rou.xml").write_text(
+        """<routes><vType id="bus" vClass="bus"/><vType id="fire" vClass="emergency"/>
+        <flow id="a" begin="0" end="400" vehsPerHour="700" from="left0A0" to="B0right0"/><flow id="b" begin="0" end="400" vehsPerHour="500" from="bottom0A0" to="A1top0"/>
+        <flow id="c" begin="0" end="400" vehsPerHour="500" from="left1A1" to="B1B0" departLane="best"/><flow id="d" begin="0" end="400" vehsPerHour="400" from="B1B0" to="A1left1"/>
+        <personFlow id="p" begin="0" end="400" personsPerHour="300"><walk from="left0A0" to="A1top0" departPos="120"/></personFlow>
+        <personFlow id="q" begin="0" end="400" personsPerHour="300"><walk from="B0right0" to="left1A1"/></personFlow>
+        <trip id="bus0" type="bus" depart="20" from="left0A0" to="B1right1"/><trip id="fire0" type="fire" depart="60" from="left0A0" to="B0right0"/></routes>"""
+    )
+    config = folder / "w.sumocfg"
+    config.write_text(f'<configuration><input><net-file value="{net}"/><route-files value="{folder}/w.rou.xml"/></input></configuration>')
+    return str(config)
+
+
+@pytest.fixture(params=["grid", "cologne1"])
+def street(request, crossing_network, tmp_path):
+    """(plant, network) of a small grid with pedestrians, and of a real junction at the morning peak."""
+    if request.param == "grid":
+        net, config = str(crossing_network), walking(crossing_network, tmp_path)
+    else:
+        net, config = scenario("cologne1").net, scenario("cologne1").sumocfg
+    network = read_network(net)
+    plant = SumoPlant(SumoSettings(config, seed=4), network)
+    yield plant, network
+    plant.close()
+
+
+def test_all_that_is_told_is_what_sumo_says_second_by_second(street):
+    plant, network = street
+    naive, since, shown, told = Naive(network, 200.0), np.full(len(network.groups), -1000.0), np.ones(len(network.groups)), Counter()
+    begin = plant.time_s
+    for second in range(240):
+        seen, true = plant.observe(), naive.look()
+        assert seen.at_s == libsumo.simulation.getTime() == begin + second
+        v = seen.vehicles
+        rows = sorted(
+            zip(
+                v.lane.tolist(),
+                v.link.tolist(),
+                v.distance_m.tolist(),
+                v.speed_mps.tolist(),
+                v.waiting_s.tolist(),
+                v.length_m.tolist(),
+                v.emergency.tolist(),
+                strict=True,
+            )
+        )
+        assert np.array(rows).reshape(-1, 7) == pytest.approx(np.array(sorted(true.rows.values())).reshape(-1, 7), abs=1e-6), second
+        assert {int(i): int(seen.arrived[i]) for i in np.flatnonzero(seen.arrived)} == +true.arrived, second
+        assert {int(i): int(seen.count[i]) for i in np.flatnonzero(seen.count)} == true.count
+        assert {int(i): int(seen.waiting_persons[i]) for i in np.flatnonzero(seen.waiting_persons)} == true.waiting
+        long = [i for i in naive.exits if network.lanes[i].length_m >= 60.0]  # the short ones: test_sumo_street.py
+        assert seen.room_m[long] == pytest.approx(true.room[long])
+        assert np.isinf(np.delete(seen.room_m, naive.exits)).all()
+        assert {e.id for e in seen.emergencies} == {
+            n for n in true.near if libsumo.vehicle.getVehicleClass(n) == "emergency" and libsumo.vehicle.getNextTLS(n)
+        }
+        for e in seen.emergencies:
+            assert e.speed_mps == libsumo.vehicle.getSpeed(e.id)
+            assert e.ahead == tuple((naive.group[tl, place], metres) for tl, place, metres, _ in libsumo.vehicle.getNextTLS(e.id))
+        assert seen.shown_for_s.tolist() == (second - since).tolist()
+        told.update(
+            rows=len(rows),
+            arrived=int(seen.arrived.sum()),
+            walking=int(seen.waiting_persons.sum()),
+            urgent=len(seen.emergencies),
+            stood=int((v.waiting_s > 5).sum()),
+        )
+        wanted = fixed_time(network, second)
+        since[(wanted != shown) & ~((wanted > 2) & (shown > 2))] = second
+        shown = wanted
+        plant.apply(SimpleNamespace(colours=wanted))
+        for i, g in enumerate(network.groups):
+            letter = "s" if g.turn_on_red and wanted[i] == 1 else LETTER[int(wanted[i])]
+            assert libsumo.trafficlight.getRedYellowGreenState(g.tl_id)[g.index] == letter
+        plant.advance(1.0)
+    assert told["rows"] > 3000
+    assert told["arrived"] > 50
+    assert told["stood"] > 100
+    if any(g.kind == Kind.PEDESTRIAN for g in network.groups):
+        assert told["walking"] > 100
+        assert told["urgent"] > 10
