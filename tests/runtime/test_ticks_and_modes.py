@@ -107,6 +107,10 @@ def test_a_lag_of_twenty_periods_is_chased_and_a_longer_one_restarts_the_schedul
 def test_the_longest_lag_can_be_given():
     assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=2)[0]] == [101.0, 105.0, 106.0]
     assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=3)[0]] == [101.0, 105.0, 105.0]
+    # in wall time: of a quarter of a second each
+    assert [t for t, _ in paced([0.875, 0.0], realtime=4.0, longest_lag=2)[0]] == [100.25, 101.125]
+    assert paced([0.875, 0.0], realtime=4.0, longest_lag=2)[1].report().drift_s == 0.625
+    assert paced([0.75, 0.0], realtime=4.0, longest_lag=2)[1].report().drift_s == 0.0
 
 
 def test_jitter_is_of_the_last_4096_ticks():

@@ -80,7 +80,7 @@ class Pacer:
                 self._given_up_s += late
                 self._start, self._count = now, 0
             elif self._overrun == "skip":
-                missed = int(late / self._wall_s)
+                missed = int(divmod(late, self._wall_s)[0])
                 self.skipped += missed
                 self._count += missed
                 stands_for += missed

@@ -57,9 +57,9 @@ class Outbox:
             return self._kept.popleft() if self._kept else self._latest.popleft() if self._latest else None
 
     def _send(self) -> None:
-        with contextlib.suppress(BrokenPipeError, OSError):
+        with contextlib.suppress(OSError):
             while True:
-                self._wake.wait(0.5)
+                self._wake.wait()
                 self._wake.clear()
                 while (message := self._next()) is not None:
                     self._pipe.send(message)
@@ -77,9 +77,12 @@ class Supervisor:
     may take `start_s`. restarts: starts allowed in a row without `worked(message)` in between.
     """
 
-    def __init__(self, work: Work, argument: Any, silent_s: float, restarts: int, worked: Callable[[Any], bool], start_s: float = 120.0) -> None:
+    def __init__(
+        self, work: Work, argument: Any, silent_s: float, restarts: int, worked: Callable[[Any], bool], start_s: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._work, self._argument, self._silent_s, self._restarts = work, argument, silent_s, restarts
-        self._worked, self._start_s = worked, start_s
+        self._worked, self._start_s, self._clock = worked, start_s, clock
         self._context = multiprocessing.get_context("spawn")
         self._process: Any = None
         self._to_worker: Connection | None = None
@@ -114,7 +117,7 @@ class Supervisor:
             try:
                 for message in self._listen(pipe):
                     if not heard and failures:
-                        yield Restarted(why, time.monotonic() - failed_at)
+                        yield Restarted(why, self._clock() - failed_at)
                     heard = True
                     if self._worked(message):
                         failures = 0
@@ -124,7 +127,7 @@ class Supervisor:
                 self._kill()
             if not why or self._stopping:
                 return
-            failed_at, failures = time.monotonic(), failures + 1
+            failed_at, failures = self._clock(), failures + 1
             if failures > self._restarts:
                 raise WorkerError(f"the worker failed {failures} times in a row; the last time: {why}")
 

@@ -1,0 +1,444 @@
+"""The real-time loop on a plant made by hand and a clock turned by hand: when it advances, looks, tells, keeps and mends, by value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from tests.runtime.clocks import Clock
+
+from headway.runtime import (
+    MODES,
+    Driven,
+    ErrorRecoverySystem,
+    Level,
+    Limits,
+    RealTimeController,
+    Rule,
+    RuntimeSettings,
+    StepBounds,
+    StoppedError,
+    Strategy,
+)
+from headway.runtime.controller import told
+from headway.runtime.monitor import Alert, News
+
+
+class Plant:
+    """Keeps what was asked of it. takes_s: wall time of each advance; fails, keep_fails: errors to come, oldest first."""
+
+    def __init__(self, clock):
+        self.clock, self.time_s, self.running = clock, 0.0, True
+        self.calls, self.takes_s, self.fails, self.keep_fails, self.cures = [], 0.0, [], [], {}
+        self.values, self.built = {"v": 0.0}, 0
+
+    def advance(self, period_s, shortest_s):
+        self.calls.append(("advance", period_s, shortest_s))
+        self.clock.now += self.takes_s
+        if self.fails and (error := self.fails.pop(0)) is not None:
+            raise error
+        self.time_s += period_s
+
+    def state(self):
+        self.built += 1
+        return self.values
+
+    def figures(self):
+        return self.values
+
+    def keep(self):
+        if self.keep_fails and (error := self.keep_fails.pop(0)) is not None:
+            raise error
+        self.calls.append(("keep", self.time_s))
+
+    def cure(self, name, to_s):
+        self.calls.append(name)
+        if name in self.cures:
+            raise self.cures[name]
+        self.time_s = to_s
+
+    def undo(self):
+        self.cure("undo", self.time_s)
+
+    def restore(self):
+        self.cure("restore", 1.0)
+
+    def begin(self):
+        self.cure("begin", 0.0)
+
+    def restart(self):
+        self.cure("restart", self.time_s)
+
+    def advanced(self):
+        return [c[1] for c in self.calls if c[0] == "advance"]
+
+
+class Loop:
+    """A loop over a `Plant`, a quarter of a second a tick unless told otherwise; `told`: (plant time, kind, figures)."""
+
+    def __init__(self, mend=None, **settings):
+        self.clock, self.told = Clock(100.0), []
+        self.plant = Plant(self.clock)
+        made = RuntimeSettings(**({"period_s": 0.25, "bounds": StepBounds(0.5, 2.0)} | settings))
+        self.loop = RealTimeController(
+            self.plant, made, lambda at_s, kind, data: self.told.append((at_s, kind, dict(data))), mend, self.clock, self.clock.sleep
+        )
+
+    def ticks(self, count):
+        for _ in range(count):
+            self.loop.tick()
+        return self
+
+
+def test_settings_by_default_and_what_is_refused():
+    given = {f.name: getattr(RuntimeSettings(), f.name) for f in fields(RuntimeSettings)}
+    assert given == {
+        "period_s": 1.0 / 15.0, "realtime": 1.0, "overrun": "degrade", "mode": "balanced", "gather": True, "batch_wall_s": 0.02, "checkpoint_s": 0.0,
+        "bounds": StepBounds(), "rules": (), "limits": {}, "drift": None, "priority": (), "watch": True,
+    }  # fmt: skip
+    RuntimeSettings(period_s=0.5, realtime=0.0, batch_wall_s=0.5, checkpoint_s=0.0)
+    RuntimeSettings(realtime=0.5, checkpoint_s=0.5)
+    for bad, said in (
+        ({"period_s": 0.0}, "period_s: 0.0 is not allowed: seconds above 0"), ({"period_s": math.nan}, "period_s: nan"), ({"realtime": -0.5}, "realtime -0.5"),
+        ({"batch_wall_s": 0.0}, "batch_wall_s 0.0 above"), ({"batch_wall_s": math.nan}, "batch_wall_s nan"), ({"checkpoint_s": -0.5}, "checkpoint_s -0.5"),
+        ({"mode": "turbo"}, "mode: 'turbo' is not allowed. There are: performance, balanced, accuracy"),
+        ({"overrun": "panic"}, "overrun: 'panic' is not allowed. There are: degrade, skip, slow"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            RuntimeSettings(**bad)
+    with pytest.raises(FrozenInstanceError):
+        RuntimeSettings().period_s = 1.0
+
+
+def test_what_is_driven_tells_its_time_and_whether_it_runs_as_properties():
+    assert isinstance(vars(Driven)["time_s"], property)
+    assert isinstance(vars(Driven)["running"], property)
+
+
+def test_a_new_loop_is_sound_and_unpressed():
+    of = Loop()
+    assert (of.loop.stability.score, of.loop.stability.reasons, of.loop.pressure, of.loop.kept_s) == (1.0, (), 0.0, 0.0)
+    assert (of.loop.optimizer.mode.name, of.loop.streams.rate_hz, of.plant.built) == ("balanced", 10.0, 0)
+    assert of.told == []
+
+
+# ticks
+
+
+def test_it_ticks_until_its_time_and_the_last_tick_ends_there():
+    of = Loop()
+    of.loop.run(0.875)
+    assert of.plant.advanced() == [0.25, 0.25, 0.25, 0.125]
+    assert (of.plant.time_s, of.clock.now) == (0.875, 101.0)
+    of.loop.run(0.875)
+    of.loop.run(0.5)
+    assert len(of.plant.advanced()) == 4
+    of.loop.tick(0.875)
+    assert of.plant.advanced()[4:] == [1e-9]  # a tick always advances
+
+
+def test_a_billionth_of_a_second_is_no_time_left():
+    of = Loop()
+    of.plant.time_s = 1.0
+    until_s = 1.0 + 1e-9
+    assert until_s - 1e-9 == 1.0
+    of.loop.run(until_s)
+    assert of.plant.calls == []
+
+
+def test_it_ends_when_the_plant_has_nothing_left_to_do():
+    of = Loop()
+    of.plant.running = False
+    of.loop.run(5.0)
+    assert of.plant.calls == []
+
+
+def test_ticks_that_were_skipped_are_advanced_in_one():
+    of = Loop(overrun="skip")
+    of.plant.takes_s = 0.875
+    of.ticks(3)  # at 0.25; at 1.125, two after that of 0.5 being missed; and at 2.0, three after that of 1.25
+    assert of.plant.advanced() == [0.25, 0.75, 1.0]
+
+
+def test_as_fast_as_possible_ticks_are_gathered_by_what_they_take_and_never_past_the_end():
+    of = Loop(realtime=0.0, batch_wall_s=1.0)
+    of.plant.takes_s = 0.125
+    of.ticks(3)
+    assert of.plant.advanced() == [0.25, 0.5, 1.0]
+    assert of.loop.pressure == 0.125
+    of.plant.takes_s = 2.0
+    of.ticks(2)
+    assert of.plant.advanced()[3:] == [2.0, 0.5]
+    of.loop.tick(until_s=of.plant.time_s + 0.125)
+    assert of.plant.advanced()[-1] == 0.125
+    assert of.clock.slept == []
+    apart = Loop(realtime=0.0, gather=False)
+    apart.ticks(3)
+    assert apart.plant.advanced() == [0.25] * 3
+
+
+def test_pressure_is_the_share_of_the_wall_time_and_lengthens_the_shortest_step_in_real_time_alone():
+    of = Loop(realtime=0.5)  # half a second of wall time a tick
+    of.plant.takes_s = 0.5
+    of.ticks(2)
+    assert of.loop.pressure == 1.0
+    assert [c[2] for c in of.plant.calls] == [0.5, 0.625]
+    assert of.loop.streams.thinning == 4.0
+    fast = Loop(realtime=0.0, batch_wall_s=0.5)
+    fast.plant.takes_s = 0.5
+    fast.ticks(2)
+    assert fast.loop.pressure == 1.0
+    assert [c[2] for c in fast.plant.calls] == [0.5, 0.5]
+    assert (fast.loop.streams.thinning, fast.loop.optimizer.switches) == (1.0, 0)
+
+
+def test_lasting_pressure_changes_the_mode_and_is_told_with_its_share():
+    of = Loop(mode="accuracy")
+    of.plant.takes_s = 0.2375
+    of.ticks(5)  # at 0.4875, ... 1.4875: a second after the first
+    assert of.told == [(1.25, "runtime.mode", {"mode": "balanced", "why": "0.95 of the wall time used"})]
+    assert of.loop.streams.rate_hz == 10.0
+    of.ticks(4)
+    assert [d["mode"] for _, _, d in of.told] == ["balanced", "performance"]
+    assert of.loop.streams.rate_hz == 5.0
+
+
+def test_a_mode_that_is_chosen_holds_for_the_streams_too_and_is_told():
+    of = Loop()
+    of.loop.choose_mode("accuracy")
+    assert (of.loop.optimizer.mode, of.loop.streams.rate_hz) == (MODES["accuracy"], 20.0)
+    assert of.told == [(0.0, "runtime.mode", {"mode": "accuracy", "why": "chosen"})]
+    with pytest.raises(ValueError, match="no mode 'turbo'"):
+        of.loop.choose_mode("turbo")
+    assert len(of.told) == 1
+
+
+def test_the_time_of_advancing_and_of_watching_is_profiled_against_the_wall_time_of_a_tick():
+    of = Loop(realtime=0.5)
+    of.ticks(3)
+    report = of.loop.profiler.report()
+    assert {name: r.calls for name, r in report.items()} == {"advance": 3, "watch": 3}
+    assert of.loop.profiler.section("advance").budget_s == 0.5
+    assert Loop(watch=False).ticks(3).loop.profiler.report() == {}
+
+
+# checkpoints
+
+
+def test_a_checkpoint_is_due_each_so_many_seconds_of_plant_time():
+    of = Loop(checkpoint_s=0.5).ticks(5)
+    assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [0.5, 1.0]
+    assert of.loop.kept_s == 1.0
+    assert Loop().ticks(9).loop.kept_s == 0.0
+    assert [c for c in Loop().ticks(9).plant.calls if c[0] == "keep"] == []
+    of.loop.keep()
+    assert of.loop.kept_s == 1.25
+
+
+def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_tried_again_after_half_the_time():
+    of = Loop(checkpoint_s=1.0)
+    of.plant.keep_fails = [OSError(28, "No space left"), OSError("still none"), None]
+    of.ticks(12)
+    assert [(t, k) for t, k, _ in of.told] == [(1.0, "runtime.checkpoint_failed"), (1.5, "runtime.checkpoint_failed")]
+    assert of.told[0][2] == {"error": "[Errno 28] No space left"}
+    assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [2.0, 3.0]
+
+
+def test_any_other_error_of_a_checkpoint_is_a_fault_to_be_mended():
+    of = Loop(checkpoint_s=0.5)
+    of.plant.keep_fails = [KeyError("x")]
+    of.ticks(2)
+    assert of.told == [(0.5, "runtime.fault", {"error": "KeyError('x')", "strategy": "retry with a smaller step"})]
+
+
+def test_a_loop_of_other_settings_goes_on_from_the_one_before():
+    rules = (Rule("r", "v", ">", 1.0),)
+    before = Loop(rules=rules, checkpoint_s=0.5)
+    before.plant.values = {"v": 2.0}
+    before.ticks(3)
+    assert len(before.loop.monitor.open_alerts()) == 1
+    after = Loop(rules=rules, mode="accuracy")
+    after.loop.go_on_from(before.loop)
+    assert after.loop.kept_s == 0.5
+    assert after.loop.monitor is before.loop.monitor
+    other = Loop(rules=(Rule("r", "v", ">", 1.5),))
+    other.loop.go_on_from(before.loop)
+    assert other.loop.kept_s == 0.5
+    assert other.loop.monitor.open_alerts() == []
+
+
+# looks, alerts and streams
+
+
+def looks(mode, count, **settings):
+    """The plant times at which the figures were looked at, in ticks of 1/64 s of real time."""
+    of = Loop(mode=mode, period_s=1.0 / 64.0, **({"limits": {"v": Limits()}} | settings))
+    of.plant.values, seen = {"v": 0.0}, []
+    of.plant.figures = lambda: seen.append(of.plant.time_s) or of.plant.values
+    of.ticks(count)
+    return [round(64.0 * t) for t in seen]
+
+
+def test_figures_are_looked_at_as_often_as_the_mode_says():
+    assert looks("performance", 40) == [1, 14, 27, 40]  # 0.2 s are 12.8 ticks
+    assert looks("balanced", 15) == [1, 6, 11]  # 1/15 s are 4.27 ticks: always the fifth
+    assert looks("accuracy", 4) == [1, 2, 3, 4]
+    assert looks("accuracy", 4, limits={}) == []
+    assert looks("accuracy", 4, watch=False) == []
+
+
+def test_what_is_not_sound_is_told_once_with_its_reasons_and_again_when_it_comes_back():
+    of = Loop(mode="accuracy", limits={"v": Limits(highest=1.0)})
+    for value in (0.0, 2.0, 3.0, 0.0, 4.0):
+        of.plant.values = {"v": value}
+        of.ticks(1)
+    assert of.told == [
+        (0.5, "runtime.unstable", {"score": 0.3, "reasons": ["v 2 is outside -inf to 1"]}),
+        (1.25, "runtime.unstable", {"score": 0.3, "reasons": ["v 4 is outside -inf to 1"]}),
+    ]
+    assert of.loop.stability.score == pytest.approx(0.3)
+
+
+def test_a_mode_of_performance_looks_without_jumps_and_drift():
+    for mode, reasons in (("balanced", 2), ("performance", 0)):
+        of = Loop(mode=mode, limits={"v": Limits(per_s=1.0)}, drift=("e", 0.25))
+        of.plant.values = {"v": 0.0, "e": 0.0}
+        of.ticks(2)
+        of.plant.values = {"v": 99.0, "e": 1.0}
+        of.ticks(1)
+        assert len(of.loop.stability.reasons) == reasons
+
+
+def test_a_figure_that_is_lost_is_a_fault_and_after_its_cure_all_is_forgotten():
+    of = Loop(mode="accuracy", limits={"v": Limits(per_s=1.0)})
+    of.ticks(1)
+    of.plant.values = {"v": math.nan, "w": math.inf}
+    of.ticks(1)
+    assert of.told == [
+        (0.5, "runtime.unstable", {"score": 0.0, "reasons": ["v is nan", "w is inf"]}),
+        (0.5, "runtime.fault", {"error": "ArithmeticError('v is nan; w is inf')", "strategy": "retry with a smaller step"}),
+    ]
+    of.plant.values = {"v": 50.0}
+    of.ticks(1)
+    assert of.loop.stability.score == 1.0
+
+
+def test_alerts_are_told_with_their_figures_as_often_as_the_mode_says():
+    of = Loop(mode="balanced", period_s=1.0 / 16.0, rules=(Rule("r", "v", ">", 1.0, Level.ERROR),))
+    assert of.plant.built == 1  # the paths are held against a sample
+    values = [0.0, 2.0, 2.0, 2.0, 0.0, 0.0]
+    for value in values:
+        of.plant.values = {"v": value}
+        of.ticks(1)
+    data = {"rule": "r", "path": "v", "level": "error", "threshold": 1.0, "number": 1}
+    # 0.1 s are 1.6 ticks: each second tick is looked at
+    assert of.told == [(0.1875, "alert.opened", data | {"value": 2.0}), (0.3125, "alert.closed", data | {"value": 0.0})]
+    assert of.plant.built == 4
+
+
+def test_the_figures_of_an_alerts_news():
+    alert = Alert(7, "r", "v.x", Level.CRITICAL, 1.0, 2.5, 3.5, 0.5)
+    plain = {"rule": "r", "path": "v.x", "level": "critical", "value": 2.5, "threshold": 0.5, "number": 7}
+    assert told(News("opened", alert)) == plain
+    assert told(News("opened", alert, 4)) == plain | {"held_back": 4}
+
+
+def test_a_path_that_is_not_in_the_state_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"no 'w' in the state. There are: v"):
+        Loop(rules=(Rule("r", "w", ">", 1.0),))
+
+
+def test_a_state_is_built_once_for_all_who_want_it_and_not_at_all_for_nobody():
+    of = Loop(mode="accuracy")
+    of.ticks(3)
+    assert of.plant.built == 0
+    sub = of.loop.streams.subscribe("s", 2.0)
+    of.plant.values = {"a": {"b": 5}}
+    of.ticks(4)
+    assert [(m.at_s, m.values) for m in sub.take()] == [(1.0, {"a.b": 5}), (1.5, {"a.b": 5})]
+    assert of.plant.built == 2
+    both = Loop(mode="accuracy", rules=(Rule("r", "v", ">", 1.0),), priority=("v",))
+    sub = both.loop.streams.subscribe("s", 1000.0)
+    both.ticks(3)
+    assert both.plant.built == 1 + 3
+    assert [m.urgent for m in sub.take()] == [True, False, False]
+    both.loop.close()
+    assert sub.detached == "closed"
+
+
+# faults
+
+
+def test_each_strategy_does_its_part_milder_first():
+    of = Loop()
+    of.plant.fails = [KeyError(k) for k in "abcdef"]
+    of.plant.time_s = 3.0
+    of.loop.keep()
+    with pytest.raises(StoppedError, match=r"^stopped safely at 0\.000 s: KeyError\('f'\)$"):
+        of.ticks(9)
+    assert [c for c in of.plant.calls if c[0] not in ("advance", "keep")] == ["undo", "restore", "restart", "begin"]
+    assert [(t, d["strategy"]) for t, k, d in of.told if k == "runtime.fault"] == [
+        (3.0, "retry with a smaller step"), (3.0, "restore the last checkpoint"), (1.0, "restart the plant"), (1.0, "begin anew"), (0.0, "degrade"),
+        (0.0, "stop safely"),
+    ]  # fmt: skip
+    assert (of.loop.optimizer.mode.name, of.loop.kept_s) == ("performance", 0.0)
+    assert (0.0, "runtime.mode", {"mode": "performance", "why": "chosen"}) in of.told
+
+
+def test_after_a_fault_the_work_is_done_again_with_a_quarter_of_the_step():
+    of = Loop()
+    of.plant.fails = [None, ArithmeticError("x"), None]
+    of.ticks(3)
+    # after the fault itself the floor grows by a tenth with each tick
+    assert [c[2] for c in of.plant.calls if c[0] == "advance"] == pytest.approx([0.5, 0.5, 0.125 * 1.1])
+    assert of.plant.calls[2] == "undo"
+    assert of.plant.time_s == 0.5
+
+
+def test_a_restore_takes_the_time_of_the_last_checkpoint_with_it():
+    of = Loop(checkpoint_s=2.0, mend=ErrorRecoverySystem(((Exception, (Strategy.RESTORE, Strategy.STOP)),), clock=Clock()))
+    of.plant.time_s = 3.0
+    of.loop.keep()
+    of.plant.fails = [KeyError("x")]
+    of.ticks(1)
+    assert (of.plant.time_s, of.loop.kept_s) == (1.0, 1.0)
+    of.ticks(8)
+    assert [c for c in of.plant.calls if c[0] == "keep"] == [("keep", 3.0), ("keep", 3.0)]
+
+
+def test_a_cure_that_fails_is_a_fault_as_well_and_the_next_one_is_tried():
+    of = Loop()
+    of.plant.fails, of.plant.cures = [ArithmeticError("first")], {"undo": ValueError("cannot"), "restore": OSError("no disk")}
+    of.ticks(2)
+    assert [(d.get("error"), d.get("strategy")) for _, k, d in of.told if k == "runtime.fault"] == [
+        ("ArithmeticError('first')", "retry with a smaller step"), ("ValueError('cannot')", "restore the last checkpoint"),
+        ("OSError('no disk')", "degrade"),
+    ]  # fmt: skip
+    assert len(of.plant.advanced()) == 2
+
+
+def test_a_fault_after_things_have_settled_is_answered_mildly_again():
+    of = Loop()
+    of.plant.fails = [ArithmeticError("a"), *[None] * 8, ArithmeticError("b"), ArithmeticError("c")]
+    of.ticks(11)  # the second 2.25 s after the first, the third a quarter of a second later
+    assert [d["strategy"] for _, _, d in of.told] == ["retry with a smaller step", "retry with a smaller step", "restore the last checkpoint"]
+    assert of.loop.recovery.success() == {Strategy.RETRY_SMALLER: (1, 2)}
+
+
+def test_the_stop_carries_the_fault_that_led_to_it():
+    of = Loop(mend=ErrorRecoverySystem(((Exception, (Strategy.STOP,)),)))
+    of.plant.fails, of.plant.time_s = [KeyError("x")], 1.2345
+    with pytest.raises(StoppedError, match=r"at 1\.23[45] s") as stopped:
+        of.loop.tick()
+    assert isinstance(stopped.value.__cause__, KeyError)
+    assert [c[0] for c in of.plant.calls] == ["advance"]
+
+
+def test_nobody_need_be_told():
+    clock = Clock()
+    plant = Plant(clock)
+    loop = RealTimeController(plant, RuntimeSettings(checkpoint_s=0.5), clock=clock, sleep=clock.sleep)
+    plant.keep_fails = [OSError("x")]
+    loop.run(1.0)
+    assert plant.time_s == pytest.approx(1.0)

@@ -1,0 +1,424 @@
+"""The supervisor of a worker and the worker's way out: with workers played by hand, and once with a real process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from dataclasses import FrozenInstanceError
+
+import pytest
+from tests.runtime.clocks import Clock
+from tests.runtime.workers import obey
+
+from headway.runtime import Supervisor, WorkerError, supervisor
+from headway.runtime.supervisor import Outbox, Restarted
+
+# the way out
+
+
+class Wire:
+    """Takes messages as a pipe does; the first `send` waits until it is released."""
+
+    def __init__(self, held=True, error=None):
+        self.sent, self.begun, self.released, self.error = [], threading.Event(), threading.Event(), error
+        if not held:
+            self.released.set()
+
+    def send(self, message):
+        self.begun.set()
+        assert self.released.wait(30.0)
+        if self.error is not None:
+            raise self.error
+        self.sent.append(message)
+
+
+def sent(wire, outbox, puts):
+    """All that comes out when `puts` are made while the first message is still on its way."""
+    outbox.put("first", keep=True)
+    assert wire.begun.wait(10.0)
+    for message, keep in puts:
+        outbox.put(message, keep)
+    wire.released.set()
+    outbox.close()
+    return wire.sent
+
+
+def test_the_latest_replaces_those_before_it_and_kept_ones_stay_in_order():
+    wire = Wire()
+    outbox = Outbox(wire)
+    puts = [("a", False), ("b", False), ("K", True), ("c", False), ("L", True), ("M", True), ("d", False), ("e", False)]
+    assert sent(wire, outbox, puts) == ["first", "b", "K", "c", "L", "M", "e"]
+
+
+def test_of_kept_ones_so_many_wait_at_most():
+    wire = Wire()
+    assert sent(wire, Outbox(wire, most=2), [(k, True) for k in range(4)]) == ["first", 2, 3]
+    wire = Wire()
+    many = sent(wire, Outbox(wire), [(k, True) for k in range(100_001)])
+    assert (len(many), many[1]) == (100_001, 1)
+
+
+def test_a_message_leaves_at_once_and_without_an_end():
+    wire = Wire(held=False)
+    outbox = Outbox(wire)
+    for k in range(3):
+        outbox.put(k)
+        deadline = time.monotonic() + 10.0
+        while len(wire.sent) <= k and time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert wire.sent == [0, 1, 2]
+    outbox.close()
+    outbox.put("after the end")
+    time.sleep(0.01)
+    assert wire.sent == [0, 1, 2]
+
+
+def test_closing_sends_what_is_left_but_waits_a_second_at_most():
+    class Slow(Wire):
+        def send(self, message):
+            time.sleep(0.02)
+            super().send(message)
+
+    wire = Slow(held=False)
+    outbox = Outbox(wire)
+    for k in range(3):
+        outbox.put(k, keep=True)
+    outbox.close()
+    assert wire.sent == [0, 1, 2]
+    stuck = Wire()
+    outbox = Outbox(stuck)
+    outbox.put("x", keep=True)
+    begun = time.monotonic()
+    outbox.close()
+    assert 0.9 < time.monotonic() - begun < 1.8
+    stuck.released.set()
+
+
+def test_who_listens_no_more_ends_the_sending_and_nothing_else():
+    before = set(threading.enumerate())
+    wire = Wire(held=False, error=BrokenPipeError("gone"))
+    outbox = Outbox(wire)
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.daemon
+    outbox.put("x")
+    thread.join(10.0)
+    assert not thread.is_alive()
+    outbox.put("y")
+    outbox.close()
+    assert wire.sent == []
+
+
+# the supervisor, with workers played by threads
+
+
+class Process:
+    """A worker played by a thread. script: what it puts out, one by one; ends with its `exitcode`, or hangs where that is None."""
+
+    def __init__(self, played, target, args, daemon):
+        self.played, self.target, self.args, self.daemon = played, target, args, daemon
+        self.script, self.ends_with = played.scripts.pop(0)
+        self.pid, self.exitcode, self.ended, self.calls = 1000 + len(played.processes), None, threading.Event(), []
+        self.ears = self.args[1]
+        played.processes.append(self)
+
+    def start(self):
+        self.mouth = os.dup(self.ears.fileno())
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        pipe = multiprocessing.connection.Connection(self.mouth, readable=False)
+        for message in self.script:
+            pipe.send(message)
+        if self.ends_with is None:
+            self.ended.wait(30.0)
+        else:
+            self.exitcode = self.ends_with
+            self.ended.set()
+        pipe.close()
+
+    def is_alive(self):
+        return not self.ended.is_set()
+
+    def join(self, timeout=None):
+        self.calls.append(("join", timeout))
+        self.ended.wait(0.0 if timeout is not None and self.ends_with is None else 10.0)
+
+    def kill(self):
+        self.calls.append("kill")
+        self.exitcode = -9
+        self.ended.set()
+
+
+class Played:
+    """Stands for the processes of `multiprocessing`. scripts: (what is put out, exit status or None to hang), one a start."""
+
+    def __init__(self, *scripts):
+        self.scripts, self.processes, self.methods = list(scripts), [], []
+
+    def __call__(self, method):
+        self.methods.append(method)
+        return self
+
+    def Pipe(self, duplex):  # noqa: N802
+        return multiprocessing.Pipe(duplex)
+
+    def Process(self, target, args, daemon):  # noqa: N802
+        return Process(self, target, args, daemon)
+
+
+@pytest.fixture
+def play(monkeypatch):
+    """A supervisor over played workers, and those. All its threads have ended afterwards."""
+    made = []
+
+    def start(*scripts, silent_s=5.0, restarts=0, worked=lambda m: False, **more):
+        played = Played(*scripts)
+        monkeypatch.setattr(supervisor.multiprocessing, "get_context", played)
+        made.append(played)
+        return Supervisor("work", "argument", silent_s, restarts, worked, **more), played
+
+    yield start
+    for played in made:
+        for process in played.processes:
+            process.ended.set()
+            process.thread.join(10.0)
+            assert not process.thread.is_alive()
+
+
+def test_a_worker_that_ends_well_ends_the_messages(play):
+    watched, played = play((["a", "b"], 0))
+    assert watched.pid is None
+    assert list(watched.messages()) == ["a", "b"]
+    assert watched.pid == 1000
+    (process,) = played.processes
+    assert played.methods == ["spawn"]
+    assert (process.daemon, process.args[0], process.args[3]) == (True, "work", "argument")
+    assert process.calls == [("join", 5.0)]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(7, "ended with status 7"), (1, "ended with status 1"), (-9, "ended by signal SIGKILL"), (-15, "ended by signal SIGTERM")]
+)
+def test_how_it_ended_is_told_when_it_is_given_up(play, status, why):
+    watched, _ = play((["a"], status))
+    messages = watched.messages()
+    assert next(messages) == "a"
+    with pytest.raises(WorkerError, match=f"^the worker failed 1 times in a row; the last time: {why}$"):
+        next(messages)
+
+
+def test_it_is_restarted_as_often_as_is_allowed_and_each_time_told_when_it_speaks(play):
+    clock = Clock(50.0)
+    watched, played = play((["a", "b"], 7), (["c", "d"], -9), (["e"], 3), restarts=2, clock=clock)
+    found = []
+    with pytest.raises(WorkerError, match=r"^the worker failed 3 times in a row; the last time: ended with status 3$"):
+        for message in watched.messages():
+            found.append(message)
+            clock.now += 1.0
+    assert found == ["a", "b", Restarted("ended with status 7", 0.0), "c", "d", Restarted("ended by signal SIGKILL", 0.0), "e"]
+    assert len(played.processes) == 3
+
+
+def test_the_time_to_the_first_message_after_a_failure_is_the_recovery(play):
+    clock = Clock(50.0)
+
+    class Late(Played):
+        def Process(self, target, args, daemon):  # noqa: N802
+            clock.now += 2.5
+            return super().Process(target, args, daemon)
+
+    watched, played = play((["a"], 7), (["b"], 0), restarts=1, clock=clock)
+    played.__class__ = Late
+    assert list(watched.messages()) == ["a", Restarted("ended with status 7", 2.5), "b"]
+
+
+def test_a_worker_that_never_speaks_after_a_restart_is_not_told_as_restarted(play):
+    watched, _ = play((["a"], 7), ([], 7), (["b"], 0), restarts=2)
+    assert [m if isinstance(m, str) else m.why for m in watched.messages()] == ["a", "ended with status 7", "b"]
+
+
+def test_work_that_was_done_makes_the_count_of_failures_begin_anew(play):
+    scripts = [(["done"], 7), (["begun", "done"], 7), (["done", "begun"], 7), (["begun"], 7)]
+    watched, played = play(*scripts, restarts=1, worked=lambda m: m == "done")
+    with pytest.raises(WorkerError, match="failed 2 times in a row"):
+        list(watched.messages())
+    assert len(played.processes) == 4
+
+
+def test_without_restarts_the_first_failure_is_the_last(play):
+    watched, played = play(([], 7), restarts=0)
+    with pytest.raises(WorkerError, match="failed 1 times in a row"):
+        list(watched.messages())
+    assert len(played.processes) == 1
+
+
+def test_one_that_falls_silent_is_killed_and_begun_again(play):
+    watched, played = play((["a"], None), (["b"], 0), silent_s=0.05, restarts=1)
+    found = list(watched.messages())
+    assert [m if isinstance(m, str) else m.why for m in found] == ["a", "silent for 0.05 s", "b"]
+    assert played.processes[0].calls == [("join", 0.0), "kill", ("join", None)]
+    assert "kill" not in played.processes[1].calls
+
+
+def test_the_first_message_may_take_longer_than_those_after_it(play):
+    watched, played = play((["a"], 0), silent_s=0.001, start_s=20.0)
+    slow = played.scripts[0]
+
+    def script():
+        time.sleep(0.05)
+        yield from slow[0]
+
+    played.scripts[0] = (script(), 0)
+    assert list(watched.messages()) == ["a"]
+    watched, _ = play(([], None), silent_s=20.0, start_s=0.01)
+    begun = time.monotonic()
+    with pytest.raises(WorkerError, match="silent for"):
+        list(watched.messages())
+    assert time.monotonic() - begun < 15.0
+
+
+def test_a_first_message_may_take_two_minutes_by_default(play):
+    watched, played = play((["a"], 0))
+    waited = []
+    pipe = multiprocessing.Pipe(False)
+    of = pipe[0]
+    assert isinstance(of, multiprocessing.connection.Connection)
+
+    class Ears:
+        def __init__(self, ours):
+            self.ours = ours
+
+        def poll(self, patience):
+            waited.append(patience)
+            return self.ours.poll(10.0)
+
+        def recv(self):
+            return self.ours.recv()
+
+    def pipe_of(duplex):
+        ours, theirs = multiprocessing.Pipe(duplex)
+        return Ears(ours), theirs
+
+    first = [True]
+
+    def once(duplex):
+        if first:
+            first.clear()
+            return pipe_of(duplex)
+        return multiprocessing.Pipe(duplex)
+
+    played.Pipe = once
+    assert list(watched.messages()) == ["a"]
+    assert waited == [120.0, 5.0]
+    for end in pipe:
+        end.close()
+
+
+def test_one_that_is_asked_to_stop_is_not_restarted_however_it_ends(play):
+    watched, played = play((["a"], 7), restarts=5)
+    found = []
+    for message in watched.messages():
+        found.append(message)
+        watched.stop()
+    assert found == ["a"]
+    assert len(played.processes) == 1
+
+
+def test_one_that_is_asked_to_stop_and_does_not_has_two_seconds_and_is_killed(play):
+    watched, played = play((["a"], None), silent_s=0.05)
+    for _ in watched.messages():
+        watched.stop()
+    assert played.processes[0].calls == [("join", 2.0), "kill", ("join", None)]
+
+
+def test_who_listens_no_more_leaves_no_worker_behind(play):
+    watched, played = play((["a", "b"], None), restarts=1)
+    messages = watched.messages()
+    assert next(messages) == "a"
+    messages.close()
+    assert "kill" in played.processes[0].calls
+    assert not played.processes[0].is_alive()
+
+
+def test_an_order_without_a_worker_is_refused():
+    watched = Supervisor(obey, None, 1.0, 0, lambda m: False)
+    with pytest.raises(WorkerError, match=r"the worker takes no orders now \(not started\)"):
+        watched.send("x")
+    watched.stop()  # nothing to stop is no error
+
+
+def test_what_was_restarted_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        Restarted("x", 1.0).why = "y"
+
+
+# real processes
+
+
+def test_a_real_worker_obeys_is_replaced_when_it_dies_and_ends_when_it_is_asked():
+    watched = Supervisor(obey, {"a": 1}, 60.0, 1, lambda m: False)
+    messages = watched.messages()
+    assert next(messages) == ("given", {"a": 1})
+    pid = watched.pid
+    watched.send("x")
+    assert next(messages) == ("ordered", "x", True)  # a Ctrl-C of the terminal is none of its business
+    watched.send("die")
+    restarted = next(messages)
+    assert restarted.why == "ended by signal SIGKILL"
+    assert 0.0 < restarted.recovery_s < 60.0
+    assert next(messages) == ("given", {"a": 1})
+    assert watched.pid not in (pid, None)
+    watched.stop()
+    assert list(messages) == ["asked to end"]
+    with pytest.raises(WorkerError, match="takes no orders now"):
+        watched.send("y")
+
+
+@pytest.fixture
+def interrupt():
+    """The process's own answer to Ctrl-C is put back afterwards."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_worker_begins_deaf_to_ctrl_c_watches_its_parent_and_sends_all_before_it_ends(interrupt, monkeypatch, fails):
+    watching, ours_theirs = [], multiprocessing.Pipe(False)
+    ours, theirs = ours_theirs
+    monkeypatch.setattr(supervisor, "_end_with_parent", lambda parent: watching.append((parent, threading.current_thread().daemon)))
+
+    def work(outbox, inbox, argument):
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        outbox.put((inbox, argument), keep=True)
+        if fails:
+            raise KeyError("broken")
+
+    if fails:
+        with pytest.raises(KeyError, match="broken"):
+            supervisor._begin(work, theirs, "inbox", "argument")
+    else:
+        supervisor._begin(work, theirs, "inbox", "argument")
+    assert ours.poll(0)
+    assert ours.recv() == ("inbox", "argument")
+    assert watching == [(os.getppid(), True)]
+    ours.close()
+    theirs.close()
+
+
+def test_without_its_parent_a_worker_ends(monkeypatch):
+    parents, slept = [5, 5, 1], []
+    monkeypatch.setattr(os, "getppid", lambda: parents.pop(0))
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as left:
+        supervisor._end_with_parent(5)
+    assert (left.value.code, slept) == (3, [0.5, 0.5])
