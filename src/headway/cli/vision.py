@@ -114,7 +114,8 @@ def camera(
         task = bar.add_task(f"{scenario_} {junction}", total=round(seconds * rate))
         files = shoot(how, lambda done: bar.update(task, completed=done))
     console.print("\n".join(f"{what}: {escape(str(path))}" for what, path in files.items()), soft_wrap=True)
-    console.print(f"try: headway watch {files['video']} --calibration {files['site']} --signals {files['truth']}", soft_wrap=True, highlight=False)
+    again = f"try: headway watch {files['video']} --calibration {files['site']} --signals {files['truth']}"
+    console.print(again, soft_wrap=True, highlight=False, markup=False)
 
 
 @models.command("list")
@@ -125,7 +126,7 @@ def list_models(folder: Folder = MODELS) -> None:
     table = Table("model", "here", "licence", "about", "sha256")
     for model in catalogue.MODELS:
         path = folder / f"{model.name}.onnx"
-        table.add_row(model.name, str(path) if path.exists() else "no", model.licence, model.about, model.sha256[:16] + "...")
+        table.add_row(model.name, escape(str(path)) if path.exists() else "no", model.licence, model.about, model.sha256[:16] + "...")
     console.print(table)
 
 

@@ -1,0 +1,408 @@
+"""Serving, tokens, the record and the audit trail from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gc
+import importlib
+import json
+import signal
+import socket
+import sys
+import threading
+import time
+import types
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import jwt
+import pytest
+import uvicorn
+
+from headway.api.app import ApiSettings
+from headway.api.security import Audit, Keyring, Role, Who
+from headway.api.sockets import Connection
+from headway.config import NotifySettings, Settings, overridden
+from headway.engine.messages import Task
+from headway.store import Intake, open_database
+
+room = importlib.import_module("headway.cli.serve")
+
+
+@pytest.fixture
+def served(record, monkeypatch):
+    """Serves nothing: what the server, the application and the logs would be made of."""
+    found = types.SimpleNamespace(config=None, api=None, streets=None, logs=None, opened=[], ends=None, sigterm=None)
+
+    def run(self, sockets=None):
+        found.config, found.sigterm = self.config, signal.getsignal(signal.SIGTERM)
+        if found.ends is not None:
+            raise found.ends
+
+    def create(api, database, streets):
+        found.api, found.database, found.streets = api, database, streets
+        return "app"
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    monkeypatch.setattr(room, "create_app", create)
+    monkeypatch.setattr(room.telemetry, "set_up", lambda *words: setattr(found, "logs", words))
+    monkeypatch.setattr(room.webbrowser, "open", found.opened.append)
+    return found
+
+
+class Streets:
+    """Stands for the streets: which were started."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, tell, intake):
+        self.tell, self.intake, self.started = tell, intake, []
+        Streets.made.append(self)
+
+    def start(self, *words):
+        self.started.append(words)
+
+
+@pytest.fixture
+def streets(served, monkeypatch):
+    """What the application would start, once it is told to."""
+    monkeypatch.setattr(room, "StreetService", Streets)
+    return lambda: served.streets("tell", "intake")
+
+
+def token_of(text):
+    return next(line for line in text.splitlines() if "#token=" in line).split("#token=")[1].strip()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, record):
+    port = free_port()
+    ran = headway("serve", "--port", port)
+    assert (ran.status, ran.err) == (0, "")
+    assert served.api == ApiSettings(record.relative_to(record.parent), 600, redis_url="", notify=NotifySettings())
+    assert served.logs == ("info", False, "")
+    config = served.config
+    assert (config.app, config.host, config.port, config.log_level, config.ws, config.ws_ping_interval, config.server_header) == (
+        "app", "127.0.0.1", port, "warning", Connection, 20.0, False,
+    )  # fmt: skip
+    assert served.sigterm is signal.default_int_handler
+    service = streets()
+    assert (service.tell, service.intake) == ("tell", "intake")
+    base = {"street": {"scenario": "cologne8", "timing": "street"}, "loop": {"realtime": 10.0}}
+    mine = overridden(Settings(), base | {"recovery": {"folder": "data/headway"}})
+    fixed = overridden(Settings(), base | {"recovery": {"folder": "data/baseline"}, "control": {"controller": "fixed", "fallback": "fixed"}})
+    assert service.started == [("headway", Task(mine), True), ("baseline", Task(fixed), True)]
+
+
+def test_its_link_signs_an_administrator_in_for_12_hours(headway, served, record):
+    ran = headway("serve", "--port", "0")
+    first, second = ran.out.splitlines()
+    assert first.startswith(f"http://127.0.0.1:{served.config.port}/#token=")
+    assert served.config.port > 0
+    assert Keyring(record / "keys.json").read(token_of(ran.out)) == Who("admin", Role.ADMIN)
+    claims = jwt.decode(token_of(ran.out), options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 12 * 3600
+    assert second == "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends."
+    assert served.opened == []
+
+
+@pytest.mark.parametrize(
+    ("tty", "display", "platform", "opens"),
+    [
+        (True, ":0", "linux", True),
+        (True, "", "darwin", True),
+        (True, "", "linux", False),
+        (False, ":0", "linux", False),
+        (False, "", "darwin", False),
+    ],
+)
+def test_a_browser_is_opened_where_somebody_looks(headway, served, monkeypatch, tty, display, platform, opens):
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(room.sys.stdout, "isatty", lambda: tty, raising=False)
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: tty, raising=False)
+    ran = headway("serve", "--port", "0")
+    assert served.opened == ([f"http://127.0.0.1:{served.config.port}/#token={token_of(ran.out)}"] if opens else [])
+
+
+def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADWAY_REDIS_URL", "redis://somewhere")
+    (tmp_path / "h.yaml").write_text(
+        "log: {level: debug, json_lines: true, folder: logs}\nstreet: {seed: 9}\nnotify: {webhooks: [{url: 'http://x', secret: 'a long enough secret'}]}\n"
+    )
+    ran = headway(
+        "serve", "--scenario", "cologne1", "--no-baseline", "--realtime", "0", "--host", "localhost", "--port", "0", "--data", "there",
+        "--config", "h.yaml", "--per-minute", "0", "--timing", "benchmark", "--no-repeat",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    assert (str(served.api.folder), served.api.per_minute, served.api.redis_url) == ("there", 0, "redis://somewhere")
+    assert [h.url for h in served.api.notify.webhooks] == ["http://x"]
+    assert served.logs == ("debug", True, "logs")
+    assert served.config.host == "localhost"
+    ((name, task, repeat),) = streets().started
+    assert (name, repeat) == ("headway", False)
+    assert (task.settings.street.scenario, task.settings.street.timing, task.settings.street.seed) == ("cologne1", "benchmark", 9)
+    assert (task.settings.loop.realtime, task.settings.recovery.folder, task.settings.control.controller) == (0.0, "there/headway", "planner")
+
+
+def test_without_a_scenario_no_street_runs(headway, served, streets):
+    assert headway("serve", "--scenario", "", "--port", "0").status == 0
+    assert streets().started == []
+
+
+@pytest.mark.parametrize("words", [["--realtime", "-0.1"], ["--port", "-1"], ["--port", "65536"], ["--per-minute", "-1"]])
+def test_what_is_beyond_its_bounds_is_a_wrong_call(headway, served, words):
+    ran = headway("serve", *words)
+    assert (ran.status, words[0] in ran.err, served.config) == (2, True, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--scenario", "paris"], "no scenario 'paris'"), (["--timing", "slow"], "street.timing"), (["--config", "none.yaml"], "none.yaml")],
+)
+def test_what_cannot_be_served_fails_with_the_reason(headway, served, words, said):
+    ran = headway("serve", "--port", "0", *words)
+    assert (ran.status, said in ran.err, served.config) == (1, True, None)
+
+
+def test_a_port_that_is_taken_is_told_before_anything_begins(headway, served):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ran = headway("serve", "--port", port)
+    assert (ran.status, served.api) == (1, None)
+    assert ran.err == f"headway: 127.0.0.1:{port} cannot be listened on (Address already in use). Give another --port.\n"
+
+
+def test_a_port_of_a_moment_ago_can_be_taken_again(headway, served):
+    """The other end of a connection that was closed here first is waited for by the system for a minute."""
+    with socket.socket() as before:
+        before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        before.bind(("127.0.0.1", 0))
+        before.listen()
+        port = before.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            one, _ = before.accept()
+            one.close()
+            other.recv(1)
+    assert headway("serve", "--port", port).status == 0
+
+
+@pytest.mark.parametrize(("ends", "status"), [(KeyboardInterrupt(), 0), (RuntimeError("why"), 1)])
+def test_however_it_ends_the_record_is_closed(headway, served, monkeypatch, ends, status):
+    closed, close = [], room.open_database
+
+    def opened(folder):
+        database = close(folder)
+        monkeypatch.setattr(database, "close", lambda: closed.append(1))
+        return database
+
+    monkeypatch.setattr(room, "open_database", opened)
+    served.ends = ends
+    ran = headway("serve", "--port", "0")
+    assert (ran.status, closed) == (status, [1])
+    assert ("stopped; the same command goes on from here" in ran.out) == (status == 0)
+    served.database.engine.dispose()
+
+
+def test_what_is_there_after_the_start_is_left_alone_by_the_collector(monkeypatch):
+    frozen = []
+
+    async def started(self, sockets=None):
+        frozen.append("started")
+
+    monkeypatch.setattr(uvicorn.Server, "startup", started)
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append("frozen"))
+    asyncio.run(room._Server(uvicorn.Config("app")).startup())
+    assert frozen == ["started", "frozen"]
+
+
+@pytest.mark.parametrize(
+    ("words", "role", "seconds"),
+    [
+        ([], "viewer", 43200),
+        (["--role", "ADMIN"], "admin", 43200),
+        (["--role", "operator", "--hours", "0.01"], "operator", 36),
+        (["--hours", "8784"], "viewer", 31622400),
+    ],
+)
+def test_a_token_is_printed_for_whom_it_is(headway, tmp_path, words, role, seconds):
+    ran = headway("token", "me", "--data", "there", *words)
+    assert (ran.status, ran.err) == (0, "")
+    assert Keyring(tmp_path / "there" / "keys.json").read(ran.out.strip()) == Who("me", Role[role.upper()])
+    claims = jwt.decode(ran.out.strip(), options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] in (seconds, seconds + 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["me", "--role", "god"], "no role 'god'. There are: viewer, operator, engineer, admin."), (["me", "--hours", "0.009"], "--hours"),
+        (["me", "--hours", "8784.5"], "--hours"), ([], "Missing argument"),
+    ],
+)  # fmt: skip
+def test_a_token_that_cannot_be_is_a_wrong_call(headway, words, said):
+    ran = headway("token", *words)
+    assert (ran.status, ran.out, said in ran.err) == (2, "", True)
+
+
+@pytest.fixture
+def filled(record):
+    """Three records of simulation A and one of B, one of them two days old."""
+    database = open_database(record)
+    now = datetime.now(UTC)
+    rows = [
+        (name, (now - timedelta(days=days, seconds=k)).isoformat(), "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False)
+        for k, (name, days) in enumerate((("A", 0), ("A", 0), ("A", 2), ("B", 0)))
+    ]
+    assert Intake(database, record).write("simulation_record", rows).stored == 4
+    yield database
+    database.close()
+
+
+def counts(database):
+    return {r["id"]: r["n"] for r in database.rows("SELECT simulation_id AS id, count(*) AS n FROM simulation_record GROUP BY 1")}
+
+
+def test_the_records_of_a_simulation_are_erased(headway, filled):
+    ran = headway("db", "erase", "A")
+    assert (ran.status, ran.out) == (0, "3 rows\n")
+    assert counts(filled) == {"B": 1}
+    assert headway("db", "erase", "A").out == "0 rows\n"
+
+
+def test_old_records_go(headway, filled):
+    assert headway("db", "retain", "3").out == "simulation_record: 0 rows, run: 0 rows, violation: 0 rows\n"
+    ran = headway("db", "retain", "1")
+    assert (ran.status, ran.out) == (0, "simulation_record: 1 rows, run: 0 rows, violation: 0 rows\n")
+    assert counts(filled) == {"A": 2, "B": 1}
+    ran = headway("db", "retain", "0")
+    assert (ran.status, ran.err.startswith("headway: days: 0.0 is not allowed: above 0")) == (1, True)
+
+
+def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):
+    assert headway("db", "key", "k.key").status == 0
+    assert (tmp_path / "k.key").stat().st_mode & 0o777 == 0o600
+    ran = headway("db", "key", "k.key")
+    assert (ran.status, "k.key" in ran.err) == (1, True)
+    ran = headway("db", "backup", "[b].backup", "--key", "k.key")
+    size = (tmp_path / "[b].backup").stat().st_size
+    assert (ran.status, ran.out) == (0, f"{size:,} bytes in [b].backup\n")
+    assert headway("db", "erase", "A").out == "3 rows\n"
+    ran = headway("db", "restore", "[b].backup", "--key", "k.key")
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+    assert counts(filled) == {"A": 3, "B": 1}
+    headway("db", "key", "other.key")
+    for words in (["backup", "x.backup"], ["restore", "[b].backup"]):
+        assert headway("db", *words).status == 2  # a key is needed
+        assert headway("db", *words, "--key", "none.key").status == 1
+    ran = headway("db", "restore", "[b].backup", "--key", "other.key")
+    assert (ran.status, "the key does not fit" in ran.err) == (1, True)
+    assert counts(filled) == {"A": 3, "B": 1}
+
+
+def test_events_of_a_run_are_written_as_atspm_reads_them(headway, record, tmp_path):
+    database = open_database(record)
+    try:
+        intake = Intake(database, record)
+        run = intake.begin_run("r", "cologne1", "planner", 1)
+        intake.write("signal_state", [(run, t, "J", 0, c) for t, c in ((0.0, 1), (10.0, 3), (30.5, 2), (33.0, 1))])
+        intake.write("detector_state", [(run, 12.0, "J", 0, True), (run, 13.0, "J", 0, False)])
+    finally:
+        database.close()
+    ran = headway("db", "events", run)
+    with (tmp_path / "events.csv").open() as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["TimeStamp", "DeviceId", "EventId", "Parameter"]
+    assert (ran.status, ran.out) == (0, f"{len(rows) - 1:,} events in events.csv, detectors in detectors.csv\n")
+    assert [(r[0][11:], r[1], r[2], r[3]) for r in rows[1:3]] == [("00:00:00.000", "J", "10", "1"), ("00:00:10.000", "J", "1", "1")]
+    with (tmp_path / "detectors.csv").open() as stream:
+        assert next(csv.reader(stream)) == ["DeviceId", "Phase", "Parameter", "Function"]
+    ran = headway("db", "events", run, "--out", "[e].csv", "--detectors", "[d].csv")
+    assert "[e].csv, detectors in [d].csv" in ran.out
+    ran = headway("db", "events", run + 1)
+    assert (ran.status, ran.err) == (1, f"headway: run {run + 1} has no signal states in the record\n")
+    assert headway("db", "events", "x").status == 2
+
+
+def test_the_audit_trail_is_verified(headway, record):
+    assert headway("audit", "verify").out == "0 entries, whole\n"
+    database = open_database(record)
+    try:
+        for k in range(2):
+            Audit(database).add(Who("a", Role.ADMIN), f"POST /{k}", 200, {})
+        ran = headway("audit", "verify")
+        assert (ran.status, ran.out) == (0, "2 entries, whole\n")
+        database.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_kept")
+        database.execute("UPDATE audit SET who = 'x' WHERE number = 2")
+    finally:
+        database.close()
+    ran = headway("audit", "verify")
+    assert (ran.status, ran.out, ran.err) == (1, "2 entries, entry 2 was changed\n", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["db", "erase", "A"],
+        ["db", "retain", "1"],
+        ["db", "events", "1"],
+        ["audit", "verify"],
+        ["db", "backup", "x", "--key", "k"],
+        ["db", "restore", "x", "--key", "k"],
+    ],
+)
+def test_each_command_looks_in_the_folder_asked_for_and_closes_the_record(headway, monkeypatch, tmp_path, words):
+    """The record breaks at the first question; it is closed all the same."""
+    opened, closed = [], []
+
+    def fail(*_, **__):
+        raise RuntimeError("it broke")
+
+    def opening(folder):
+        opened.append(str(folder))
+        engine = types.SimpleNamespace(connect=fail, begin=fail, dispose=fail)
+        return types.SimpleNamespace(rows=fail, execute=fail, engine=engine, url="postgresql://x", close=lambda: closed.append(1))
+
+    monkeypatch.setattr(room, "open_database", opening)
+    monkeypatch.setattr(room, "read_key", lambda path: str(path).encode())
+    monkeypatch.setattr(room, "back_up", fail)
+    monkeypatch.setattr(room, "set_back", fail)
+    for more, folder in (([], "data"), (["--data", "there"], "there")):
+        ran = headway(*words, *more)
+        assert (ran.status, ran.err) == (1, "headway: it broke\n")
+        assert opened.pop() == folder
+    assert closed == [1, 1]
+
+
+def test_a_whole_server_begins_and_ends(headway, record, monkeypatch):
+    """Without streets: it answers for its health to whoever asks, until it is stopped."""
+    answers, port = [], free_port()
+
+    def ask():
+        deadline = time.monotonic() + 60
+        while not answers and time.monotonic() < deadline:
+            try:
+                answers.append(httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=5.0))
+            except httpx.TransportError:
+                time.sleep(0.05)
+        servers[0].should_exit = True
+
+    servers, init = [], uvicorn.Server.__init__
+    monkeypatch.setattr(uvicorn.Server, "__init__", lambda self, config: servers.append(self) or init(self, config))
+    monkeypatch.setattr(room.telemetry, "set_up", lambda *words: None)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    ran = headway("serve", "--scenario", "", "--port", port)
+    thread.join()
+    gc.unfreeze()
+    assert ran.status == 0, ran.err
+    assert json.loads(answers[0].text) == {"ready": True, "database": True, "streets": 0, "spool": 0}
+    assert "server" not in answers[0].headers
