@@ -567,6 +567,16 @@ def test_who_is_in_charge_stays_with_his_state_where_he_is_not_changed(play, tmp
     assert {s.controller for s in played.of(Snapshot)[5:]} == {"greedy"}
 
 
+def test_the_last_word_on_who_is_in_charge_holds_for_a_process_to_come(play, tmp_path, tiny, early):
+    """First the order, then the file."""
+    orders = lambda: json.loads((tmp_path / "orders.json").read_text())["orders"]  # noqa: E731
+    seen = []
+    more = {3: [Switch(controller="greedy", scenario=early), lambda: seen.append(orders())], 9: [lambda: seen.append(orders()), None]}
+    played = followed(play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: actuated"), more=more)
+    assert seen == [{"controller": "greedy", "scenario": early}, {"scenario": early}]
+    assert played.runs[-1].street.controller.name == "actuated"
+
+
 def test_a_change_that_is_refused_is_recorded_once_and_changes_nothing(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: magic"))
     ((at_s, _, data),) = played.events("engine.settings_refused")
@@ -592,6 +602,11 @@ def test_what_was_followed_is_in_force_on_another_scenario_too(play, tmp_path, t
     street = played.runs[-1].street
     assert (played.runs[-1].of.name, street.cycle_s, street.fallback.name, street.confidence) == ("early", 10.0, "actuated", 0.7)
     assert street.controller.name == "greedy"
+
+
+@pytest.mark.xfail(strict=True, reason="the simulation's step is a second whatever the tick: half a second is rounded down to no step at all")
+def test_a_tick_of_half_a_second_is_half_a_second(play):
+    assert play({5: [None]}, loop={"tick_s": 0.5}).of(Done) == [Done(102.5, False)]
 
 
 # --- alerts and faults --------------------------------------------------------------------------------------------------------------------------

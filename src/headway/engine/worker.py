@@ -163,7 +163,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
             for message in outside.take():
                 _hand_out_signals(outbox, run, settings.loop.realtime)
                 outbox.put(_snapshot(run, loop, message.values["board"]))
-                if watched and _follow(run, watched, settings):
+                if watched and _follow(run, watched, settings, task):
                     settings = watched.current
                     run.tick_s = settings.loop.tick_s
                     loop, outside = _loop(run, settings, loop)
@@ -188,7 +188,7 @@ def _set_up_logs(settings: Settings) -> None:
     telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
 
 
-def _follow(run: _Run, watched: Watched, before: Settings) -> bool:
+def _follow(run: _Run, watched: Watched, before: Settings, task: Task) -> bool:
     """Put what changed in the settings' file in force; whether anything did. What is refused there is recorded, and changes nothing."""
     fault, now = watched.fault, run.street.plant.time_s
     changed = watched.refresh()
@@ -203,6 +203,8 @@ def _follow(run: _Run, watched: Watched, before: Settings) -> bool:
         street.stand_in(controller(new.control.fallback, street.network, street.gate.timing))
     if new.control.controller != before.control.controller:
         street.put_in_charge(controller(new.control.controller, street.network, street.gate.timing))
+        if "controller" in (orders := _orders(task)):  # the last word is the file's, for a process to come as well
+            _keep_orders(task, {k: v for k, v in orders.items() if k != "controller"})
     run.record(Event(now, "engine.settings", "", {"changed": list(changed), "controller": street.controller.name}))
     return True
 
@@ -218,6 +220,12 @@ def _orders(task: Task) -> dict[str, str]:
         return dict(found["orders"]) if found["task"] == task.key() else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _keep_orders(task: Task, orders: Mapping[str, str]) -> None:
+    draft = _orders_file(task).with_suffix(".draft")
+    draft.write_text(json.dumps({"task": task.key(), "orders": orders}), encoding="utf-8")
+    draft.replace(_orders_file(task))
 
 
 def _switched(task: Task, orders: Mapping[str, str]) -> Task:
@@ -296,9 +304,7 @@ def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
     switched = _switched(task, orders)
     if order.scenario:
         read_network(scenario(order.scenario).net)
-    draft = _orders_file(task).with_suffix(".draft")
-    draft.write_text(json.dumps({"task": task.key(), "orders": orders}), encoding="utf-8")
-    draft.replace(_orders_file(task))
+    _keep_orders(task, orders)
     if order.controller and not order.scenario:
         run.street.put_in_charge(controller(order.controller, run.street.network, run.street.gate.timing))
         run.record(Event(now, "engine.controller", "", {"controller": order.controller}))
