@@ -150,7 +150,7 @@ def test_the_quality_of_a_jpeg():
     ("rate", "fraction"), [(10.0, Fraction(10)), (12.5, Fraction(25, 2)), (29.97, Fraction(2997, 100)), (7.001, Fraction(7001, 1000))]
 )
 def test_a_film_has_every_picture_at_its_rate_with_even_sides(tmp_path, rate, fraction):
-    path = tmp_path / "new" / "film.mp4"
+    path = tmp_path / "new" / "folder" / "film.mp4"
     film = Film(path, rate)
     for k in range(6):
         image = np.full((61, 83, 3), 40 * k, np.uint8)

@@ -133,6 +133,8 @@ def test_points_of_a_plane_are_met_exactly_wherever_they_are(shifts, seed):
     assert np.abs(found.road(pixels) - metres).max() < 1e-6 * size
     assert np.abs(found.picture(metres) - pixels).max() < 1e-3
     assert found.error_m < 1e-6 * size
+    origin = np.array([4_450_000.0, 5_400_000.0])  # as in the grids of surveyors
+    assert np.abs(Calibration.from_points(pixels, metres + origin).road(pixels) - metres - origin).max() < 1e-3 * size
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,23 @@ def test_a_speed_does_not_depend_on_where_and_in_which_direction(n, seed, angle,
     assert np.hypot(*one.velocity[0]) == pytest.approx(np.hypot(*other.velocity[0]), rel=1e-3, abs=1e-3)
     assert one.mean_mps[0] == pytest.approx(other.mean_mps[0], rel=1e-3)
     assert one.mean_se_mps[0] == pytest.approx(other.mean_se_mps[0], rel=0.02, abs=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(2.0, 20.0), st.floats(8.0, 60.0), st.floats(0.0, 6.3), st.integers(8, 30), st.integers(0, 9))
+def test_the_way_round_a_bend_is_measured_in_full(speed, radius, heading, points, seed):
+    t = np.linspace(-1.0, 0.0, points)
+    angle = heading + speed * t / radius
+    xy = radius * np.c_[np.sin(angle), np.cos(angle)] + np.random.default_rng(seed).normal(0.0, 0.005, (points, 2))
+    of = motions(t[None], xy[None], np.array([points]))
+    assert of.mean_mps[0] == pytest.approx(speed, rel=0.02, abs=0.03)
+
+
+def test_the_standard_error_of_a_speed_tells_how_far_off_it_is():
+    t, random = np.linspace(-1.0, 0.0, 16), np.random.default_rng(1)
+    xy = np.zeros((2000, 16, 2))
+    xy[:, :, 0] = 12.0 * t
+    of = motions(np.tile(t, (2000, 1)), xy + random.normal(0.0, 0.08, xy.shape), np.full(2000, 16))
+    off = (of.mean_mps - 12.0) / of.mean_se_mps
+    assert 0.8 < off.std() < 1.25
+    assert abs(of.mean_mps.mean() - 12.0) < 0.05

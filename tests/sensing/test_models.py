@@ -1,12 +1,7 @@
-"""Models: fetched from a real server that breaks off, told apart by their shapes, and one real network on a real clip."""
+"""Models: told apart by their shapes, and one real network on a real clip."""
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import os
-import threading
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,67 +10,8 @@ import pytest
 from bench import clips
 
 from headway.sensing import SensingError
-from headway.sensing import models as catalogue
 from headway.sensing.detect import COCO, OnnxDetector, _decoded, read_layout
-from headway.sensing.models import fetch, known, verify
 from headway.sensing.sources import Source, SourceSettings
-
-BODY = os.urandom(300_000)
-MODEL = replace(catalogue.MODELS[0], name="test", sha256=hashlib.sha256(BODY).hexdigest())
-
-
-@pytest.fixture
-def server():
-    class Door(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.headers.get("Range"))
-            begin = int((self.headers.get("Range") or "bytes=0-")[6:-1])
-            body = state["body"]
-            self.send_response(206 if begin else state["status"])
-            self.send_header("Content-Length", str(len(body) - begin))
-            self.end_headers()
-            self.wfile.write(body[begin : state["until"]])
-
-        def log_message(self, *args):
-            pass
-
-    asked, state = [], {"body": BODY, "status": 200, "until": None}
-    one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
-    threading.Thread(target=one.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{one.server_port}/m.onnx", asked, state
-    one.shutdown()
-    one.server_close()
-
-
-def test_a_download_that_breaks_goes_on_where_it_broke(server, tmp_path):
-    url, asked, state = server
-    state["until"] = 100_000
-    with pytest.raises(SensingError, match=r"broke off|IncompleteRead"):
-        fetch(MODEL, tmp_path, url)
-    assert not (tmp_path / "test.onnx").exists()
-    state["until"] = None
-    done = []
-    path = fetch(MODEL, tmp_path, url, lambda so_far, whole: done.append((so_far, whole)))
-    assert asked == [None, "bytes=100000-"]
-    assert path.read_bytes() == BODY
-    assert done[-1] == (300_000, 300_000)
-    verify(MODEL, path)
-    path.write_bytes(b"x")
-    with pytest.raises(SensingError, match="should be"):
-        verify(MODEL, path)
-
-
-def test_what_does_not_match_is_refused_and_a_server_that_says_no_is_named(server, tmp_path):
-    url, _, state = server
-    state["body"] = BODY[:-1] + b"x"
-    with pytest.raises(SensingError, match="somebody else"):
-        fetch(MODEL, tmp_path, url)
-    assert list(tmp_path.iterdir()) == []
-    state["status"] = 404
-    with pytest.raises(SensingError, match="404"):
-        fetch(MODEL, tmp_path, url)
-    with pytest.raises(SensingError, match="There are: yolox_nano"):
-        known("yolo")
 
 
 def session(shape, output, kind="tensor(float)", **meta):

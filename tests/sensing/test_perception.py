@@ -9,19 +9,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-import supervision as sv
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.sensing.scenes import SITE, along, pictures
 
-from headway.sensing import Calibration, CalibrationError, SensingError, Site
-from headway.sensing.association import Association
+from headway.sensing import SensingError, Site
 from headway.sensing.detect import CAR, PERSON, TRUCK, OnnxDetector, single
-from headway.sensing.measures import predicted
 from headway.sensing.motion import MotionDetector
 from headway.sensing.pipeline import Perception
-from headway.sensing.speed import motions
-from headway.sensing.violations import Signals, blurred, lamp_colour, sealed
+from headway.sensing.violations import sealed
 
 STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
 
@@ -84,14 +78,6 @@ def test_queue_occupancy_and_congestion_of_a_lane():
     assert figures["congestion"] == "jam"
     assert 0.5 < figures["occupancy"] < 0.95
     assert perception.measures.heat.sum() > 5.0
-
-
-def test_flow_is_predicted_from_the_minutes_before():
-    assert predicted([10, 10]) is None
-    assert predicted([10] * 10) == pytest.approx(600.0)
-    rising = predicted([4, 6, 8, 10, 12, 14, 16, 18])
-    assert 600.0 < rising < 1500.0
-    assert predicted([9, 5, 1, 0, 0, 0, 0]) >= 0.0
 
 
 def test_an_occlusion_does_not_change_the_id():
@@ -168,70 +154,6 @@ def test_who_drives_on_while_somebody_crosses():
     assert "pedestrian_crossing" in {v.rule for v in violations(perception, seen)}
 
 
-def test_a_lamp_is_read_by_its_hue_and_believed_when_it_stays():
-    image = np.full((40, 40, 3), 20, np.uint8)
-    for colour, bgr in ((1, (40, 40, 255)), (2, (30, 200, 255)), (4, (90, 220, 60))):
-        cv2.circle(image, (20, 20), 8, bgr, -1)
-        assert lamp_colour(image, (10, 10, 20, 20)) == colour
-    assert lamp_colour(np.full((40, 40, 3), 90, np.uint8), (10, 10, 20, 20)) == 0
-    signals = Signals()
-    for at, colour in ((0.0, 1), (0.1, 4), (0.2, 1), (0.3, 1), (0.4, 1)):
-        signals.look(at, 0, colour)
-    assert signals.at(0, 0.45) == (1, pytest.approx(0.25))
-    signals.put(0.5, 0, 4)
-    for at in (0.6, 0.7, 0.8, 0.9):
-        signals.look(at, 0, 1)
-    assert signals.at(0, 1.0)[0] == 4  # what is told counts
-
-
-def test_plates_and_faces_are_not_readable():
-    random = np.random.default_rng(0)
-    image = random.integers(0, 255, (120, 160, 3)).astype(np.uint8)
-    out = blurred(image, [np.array([20, 20, 120, 60])])
-    assert (out[:40] == image[:40]).all()
-    assert np.abs(np.diff(out[40:60, 20:120].astype(int), axis=1)).mean() < 0.3 * np.abs(np.diff(image[40:60, 20:120].astype(int), axis=1)).mean()
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.floats(5.0, 40.0), st.floats(0.15, 1.2), st.floats(600.0, 2000.0), st.integers(0, 1000))
-def test_four_or_more_points_give_the_road_back(height, tilt, focal, seed):
-    from headway.sensing.site import _mapped, _tilted
-
-    plane = _tilted(np.array([np.log(focal), tilt, np.log(height)]), (1280, 720))
-    random = np.random.default_rng(seed)
-    pixels = np.array([[200, 400], [1100, 420], [1000, 690], [150, 650], [640, 560]], np.float64) + random.uniform(-40, 40, (5, 2))
-    metres = _mapped(plane, pixels)
-    if np.isnan(metres).any():
-        return
-    found = Calibration.from_points(pixels, metres)
-    size = float(np.ptp(metres))
-    assert found.error_m < 1e-6 * size
-    assert np.abs(found.road(pixels) - metres).max() < 1e-6 * size
-    assert np.abs(found.picture(metres) - pixels).max() < 1e-4
-    origin = np.array([4_450_000.0, 5_400_000.0])  # as in the grids of surveyors
-    assert np.abs(Calibration.from_points(pixels, metres + origin).road(pixels) - metres - origin).max() < 1e-3 * size
-    assert Calibration.from_points(pixels[:4], metres[:4]).error_m > 0.0  # what a click that misses by a pixel means
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"points": SITE["points"][:3]}, "four or more"),
-        ({"points": [{"px": [k * 10, k * 10], "m": [k, k]} for k in range(5)]}, "one line"),
-        ({"points": [{"px": [1, 1], "m": [1, 1]}] * 4}, "same point"),
-        ({"lines": [{"name": "a", "px": [[0, 0], [400, 10]]}]}, "outside the picture"),
-        ({"lines": [STOP, STOP]}, "occurs twice"),
-        ({"forbidden_turns": [{"from_line": "a", "to_line": "b"}]}, "no line 'a'"),
-        ({"zones": [{"name": "z", "px": [[0, 0], [1, 1]]}]}, "zones.0.px"),
-        ({"rules": {"limit_kmh": -5}}, "limit_kmh"),
-        ({"hoogte": 1}, "hoogte"),
-    ],
-)
-def test_a_wrong_site_is_refused_with_the_place(change, says):
-    with pytest.raises(CalibrationError, match=says):
-        Site.of(SITE | change)
-
-
 def test_models_that_are_none_are_refused(tmp_path):
     for name, content, says in (("no.onnx", None, "no such model"), ("empty.onnx", b"", "empty"), ("text.onnx", b"hello" * 99, "no ONNX model")):
         if content is not None:
@@ -252,18 +174,6 @@ def test_what_was_there_at_first_leaves_no_ghost():
 def test_long_things_are_trucks():
     _, seen = look(along(w=120, h=26, start=-120))
     assert {t.kind for s in seen[60:75] for t in s.tracks} == {TRUCK}
-
-
-def test_late_news_of_a_signal_go_where_they_belong_and_stale_ones_accuse_nobody():
-    signals = Signals()
-    signals.put(10.0, 0, 1)
-    signals.put(5.0, 0, 4)
-    assert signals.at(0, 7.0) == (4, 2.0)
-    assert signals.at(0, 12.0) == (1, 2.0)
-    assert signals.at(0, 4.0) is None
-    assert signals.at(0, 10.0 + 181.0) is None  # nobody has told anything for minutes
-    signals.put(150.0, 0, 1)
-    assert signals.at(0, 200.0) == (1, 190.0)
 
 
 def test_what_flies_above_the_horizon_harms_nothing():
@@ -310,50 +220,6 @@ def test_another_light_begins_the_background_anew():
     found = [eye.begin("c", f.image).result() for f in dark] + [eye.begin("c", cv2.add(f.image, (70, 70, 70, 0))).result() for f in dark]
     assert len(found[len(dark) - 1]) == 0
     assert [len(f) for f in found[-10:]] == [0] * 10
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.floats(2.0, 20.0), st.floats(8.0, 60.0), st.floats(0.0, 6.3), st.integers(8, 30), st.integers(0, 9))
-def test_the_way_round_a_bend_is_measured_in_full(speed, radius, heading, points, seed):
-    t = np.linspace(-1.0, 0.0, points)
-    angle = heading + speed * t / radius
-    xy = radius * np.c_[np.sin(angle), np.cos(angle)] + np.random.default_rng(seed).normal(0.0, 0.005, (points, 2))
-    of = motions(t[None], xy[None], np.array([points]))
-    assert of.mean_mps[0] == pytest.approx(speed, rel=0.02, abs=0.03)
-
-
-def test_the_standard_error_of_a_speed_tells_how_far_off_it_is():
-    t, random = np.linspace(-1.0, 0.0, 16), np.random.default_rng(1)
-    xy = np.zeros((2000, 16, 2))
-    xy[:, :, 0] = 12.0 * t
-    of = motions(np.tile(t, (2000, 1)), xy + random.normal(0.0, 0.08, xy.shape), np.full(2000, 16))
-    off = (of.mean_mps - 12.0) / of.mean_se_mps
-    assert 0.8 < off.std() < 1.25
-    assert abs(of.mean_mps.mean() - 12.0) < 0.05
-
-
-def detections(*rows):
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return sv.Detections(xyxy=table[:, :4], confidence=table[:, 4].astype(np.float32), class_id=table[:, 5].astype(int))
-
-
-def test_who_is_faint_but_steady_is_followed_from_the_first_sight():
-    names, told = Association(20.0), []
-    for k in range(9):
-        told += names.match(k / 20.0, detections((100 + k, 100, 150 + k, 130, 0.2, CAR)))
-    assert {s.track for s in told} == {told[0].track}
-    assert [round(at_s * 20) for at_s, _ in told[0].before] == list(range(len(told[0].before)))
-    assert len(told[0].before) + len(told) == 9
-    assert not any(Association(20.0).match(k / 20.0, detections((100 + 90 * k, 100, 150 + 90 * k, 130, 0.2, CAR))) for k in range(9))
-
-
-def test_a_name_outlives_a_track_that_breaks():
-    names = Association(20.0)
-    for k in range(10):
-        first = [s.track for s in names.match(k / 20.0, detections((100, 100, 200, 180, 0.8, TRUCK)))]
-    assert names.match(0.5, detections()) == []
-    assert [s.track for s in names.match(0.55, detections((152, 105, 200, 178, 0.8, CAR)))] == first  # only its cab is seen
-    assert [s.track for s in names.match(0.6, detections((100, 100, 200, 180, 0.8, TRUCK)))] == first
 
 
 def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_sure():

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import http.server
 import json
-import socket
-import threading
 import time
 
 import httpx
 import pytest
-from aiosmtpd.controller import Controller
 from tests.api.service import serving
 from tests.sensing.scenes import SITE, along, camera, film, pictures
 
@@ -20,7 +14,6 @@ from headway.config import Settings, overridden
 from headway.engine.messages import Task
 from headway.engine.service import StreetService
 from headway.sensing import SensingError, Site
-from headway.sensing.notify import Mail, Notifier, Webhook
 from headway.sensing.sources import SourceSettings
 from headway.sensing.streams import StreamManager, StreamSettings
 
@@ -70,74 +63,6 @@ def test_four_cameras_run_while_one_comes_and_one_goes_and_one_is_broken(clip, t
             assert state["rate_hz"] == pytest.approx(15.0, abs=3.0)
     finally:
         manager.close()
-
-
-@pytest.fixture
-def hook():
-    class Door(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            taken.append((dict(self.headers), body))
-            self.send_response(answers.pop(0) if answers else 200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    taken, answers = [], []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", taken, answers
-    server.shutdown()
-    server.server_close()
-
-
-def test_webhooks_are_signed_and_tried_again_and_dead_letters_kept(hook, tmp_path):
-    url, taken, answers = hook
-    answers += [500, 503]
-    notifier = Notifier((Webhook(url, "a secret", delay_s=0.05),), dead=tmp_path / "dead.jsonl")
-    notifier.tell("violation.red_light", "id-1", {"speed": 3})
-    until(lambda: notifier.sent == 1)
-    assert len(taken) == 3
-    headers, body = taken[-1]
-    at, sign = (part.split("=")[1] for part in headers["X-Headway-Signature"].split(","))
-    assert hmac.new(b"a secret", at.encode() + b"." + body, hashlib.sha256).hexdigest() == sign
-    assert {h["X-Headway-Event"] for h, _ in taken} == {"id-1"}
-    answers += [400]  # refused: to try again would not help
-    notifier.tell("violation.red_light", "id-2", {})
-    until(lambda: notifier.failed == 1)
-    notifier.close()
-    letter = json.loads((tmp_path / "dead.jsonl").read_text())
-    assert (letter["note"]["id"], "400" in letter["why"]) == ("id-2", True)
-    with pytest.raises(SensingError, match="secret"):
-        Notifier((Webhook(url, ""),))
-
-
-def test_critical_alerts_go_by_mail_not_too_often():
-    class Box:
-        async def handle_DATA(self, server, session, envelope):  # noqa: N802
-            letters.append(envelope)
-            return "250 OK"
-
-    letters = []
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    post = Controller(Box(), hostname="127.0.0.1", port=port)
-    post.start()
-    try:
-        notifier = Notifier(mail=Mail("127.0.0.1", port, "headway@example.org", ("duty@example.org",), security="none"))
-        for k in range(5):
-            notifier.tell("violation.wrong_way", str(k), {"device": "north"}, critical=True)
-        notifier.tell("violation.speeding", "x", {}, critical=False)
-        until(lambda: notifier.sent == 1)
-        time.sleep(0.3)
-        notifier.close()
-    finally:
-        post.stop()
-    assert len(letters) == 1
-    assert letters[0].rcpt_tos == ["duty@example.org"]
-    assert b"wrong_way" in letters[0].content
 
 
 @pytest.fixture(scope="module")
