@@ -103,11 +103,7 @@ def run_together(scene, state, lights, begin, end, opens):
         return free
 
     while True:
-        tries = []
-        for k in range(len(scene.lanes)):
-            tries.append((first_time(k), k, False))
-            if k in waits:
-                tries.append((waits[k][1], k, True))
+        tries = [(first_time(k), k, False) for k in range(len(scene.lanes))] + [(waits[k][1], k, True) for k in sorted(waits)]
         now, k, from_inside = min(tries, key=lambda x: x[0], default=(math.inf, 0, False))
         if now > end + m.late or math.isinf(now):
             break

@@ -23,6 +23,8 @@ PLAIN = Model(
     stuck=7.0, give_up=32.0, spill=0.5, harm=1.0, person=1.0,
 )  # fmt: skip
 
+BEFORE = -math.inf  # it was green before
+
 
 def test_its_figures_are_those_that_were_found():
     """By random search over eight scenarios, docs/decisions/0002: another figure is another planner, to be measured anew."""
@@ -59,7 +61,7 @@ def test_the_time_to_the_stop_line_is_between_the_bounds_of_physics(distance, sp
 class TestQueue:
     """Columns: 0 main, 1 left across it (gives way to 0), 2 a side street. Vehicles: (eta, column), more by name."""
 
-    def run(self, lanes, lights, end, begin=0.0, opens=(-1.0, -1.0, -1.0), m=PLAIN):
+    def run(self, lanes, lights, end, begin=0.0, opens=(BEFORE, BEFORE, BEFORE), m=PLAIN):
         rows = [car for lane in lanes for car in lane]
         q = np.zeros((7, len(rows)))
         for v, (eta, column, *more) in enumerate(rows):
@@ -76,13 +78,18 @@ class TestQueue:
         assert self.run([[(0, 0)] * 4], "Grr", 5.0) == (0 + 2 + 4, [3], [4.0])
 
     def test_from_the_start_of_green_and_the_start_up(self):
-        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(2.0, -1.0, -1.0)) == (3 + 5, [2], [5.0])
+        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(2.0, BEFORE, BEFORE)) == (3 + 5, [2], [5.0])
         assert self.run([[(0, 0)] * 4], "Grr", 6.0, begin=1.0) == (1 + 3 + 5, [3], [5.0])
-        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(0.0, -1.0, -1.0)) == (1 + 3 + 5, [3], [5.0])
+        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(0.0, BEFORE, BEFORE)) == (1 + 3 + 5, [3], [5.0])
 
     def test_up_to_a_little_after_its_end(self):
         assert self.run([[(0, 0)] * 4], "Grr", 3.5)[1:] == ([3], [4.0])
         assert self.run([[(0, 0)] * 4], "Grr", 3.4)[1:] == ([2], [2.0])
+
+    def test_so_does_a_permissive_one(self):
+        assert self.run([[(0, 1)] * 4], "rgr", 3.5) == (0 + 2 + 4, [3], [4.0])
+        assert self.run([[(0, 1)] * 4], "rgr", 3.4)[1:] == ([2], [2.0])
+        assert self.run([[(0, 1)] * 4], "rgr", 6.0, opens=(BEFORE, 2.0, BEFORE))[1:] == ([2], [5.0])
 
     def test_who_is_on_the_way_pays_for_a_stop_too(self):
         assert self.run([[(3, 0)]], "Grr", 20.0) == (0.0, [1], [3.0])
@@ -104,6 +111,10 @@ class TestQueue:
         # the main road is on red
         assert self.run([[(0, 0), (0, 0)], [(0, 1)]], "rgr", 20.0) == (0.0, [0, 1], [-100.0, 0.0])
 
+    def test_also_behind_one_who_may_go(self):
+        assert self.run([[(3, 0), (5, 0)], [(0, 2), (0, 1)]], "GgG", 20.0) == (0 + 6.0, [2, 2], [5.0, 6.0])
+        assert self.run([[(1, 0)], [(0, 2)], [(0, 1)]], "Ggr", 20.0) == (2.0, [1, 0, 1], [1.0, -100.0, 2.0]), "one on red is no matter"
+
     def test_who_finds_no_gap_holds_up_those_behind(self):
         main = [(k, 0) for k in (1, 3, 5, 7, 9)]
         assert self.run([main, [(0, 1), (0, 2)]], "GgG", 7.0) == (0.0, [4, 0], [7.0, -100.0])
@@ -112,6 +123,7 @@ class TestQueue:
         main = [(k, 0) for k in (1, 3, 5, 7, 9)]
         # the left turn moves up at 0 and leaves 2 s after the end of green; the one behind it follows at 2
         assert self.run([main, [(0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (9 + 2, [4, 2], [7.0, 2.0])
+        assert self.run([[(0, 1, "inside"), (0, 2)], main], "GgG", 7.0) == (9 + 2, [2, 4], [2.0, 7.0]), "in whichever lane"
         # there is room for one
         assert self.run([main, [(0, 1, "inside"), (0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (9.0, [4, 1], [7.0, 0.0])
 
@@ -121,10 +133,51 @@ class TestQueue:
     def test_who_is_blocked_on_green_has_right_of_way_all_the_same(self):
         assert self.run([[(0, 0, "blocked")], [(0, 1)]], "Ggr", 20.0)[1] == [0, 0]
         assert self.run([[(0, 0, "blocked")], [(0, 1)]], "rgr", 20.0)[1] == [0, 1]
+        assert self.run([[(0, 0, "gives up")], [(0, 1)]], "Ggr", 20.0) == (1.0, [1, 1], [0.0, 1.0]), "who only found no gap goes on protected green"
+        assert self.run([[(3, 0, "gives up")], [(0, 1)]], "Ggr", 20.0) == (4.0, [1, 1], [3.0, 4.0])
 
     def test_those_who_went_just_now_are_let_by(self):
         # the last of the main road leaves at 4 (it is no more in sight then); the left turn, there at 4.5, follows at 5
         assert self.run([[(4, 0)], [(4.5, 1)]], "Ggr", 20.0) == (0.5 + 0.5, [1, 1], [4.0, 5.0])
+
+
+class TestBounds:
+    """Two vehicles of one lane at 5 s and, on a shorter way, 3 s; and one of another lane at 50 s, the horizon."""
+
+    def setup_method(self):
+        self.q = np.zeros((7, 3))
+        self.q[queue.ETA], self.q[queue.WEIGHT] = [5.0, 3.0, 50.0], [2.0, 3.0, 1.0]
+        self.vptr, self.ptr = np.array([0, 2, 3]), np.zeros((queue.ROWS + 1, 2), np.int64)
+        self.last = np.full((queue.ROWS + 1, 4), -math.inf)
+
+    def test_who_comes_just_now_has_not_waited_nor_those_behind(self):
+        cost = [queue.cost_so_far(self.q, self.vptr, 2, 0, self.ptr, at) for at in (5.0, 6.0, 50.0)]
+        assert cost == [0.0, 2 * 1 + 3 * 3, 2 * 45 + 3 * 47]
+
+    def test_who_comes_at_the_horizon_is_not_left_over(self):
+        m = np.array(PLAIN._replace(rest=7.0))
+        assert queue.cost_left(self.q, self.vptr, 2, 0, self.ptr, m) == 2 * (45 + 3) + 3 * (47 + 3) + 7 * (2 + 3)
+        assert queue.cost_left(self.q, self.vptr, 2, 0, self.ptr, np.array(PLAIN._replace(horizon=50.1, rest=7.0))) == pytest.approx(
+            2 * (45.1 + 3) + 3 * (47.1 + 3) + 7 * (2 + 3) + 0.1 + 0.1 + 7
+        )
+
+    def test_a_stage_is_cleared_a_moment_behind_the_last_of_its_platoon(self):
+        def cleared(begin, opens=BEFORE, least=5.0, horizon=50.0, lights="G"):
+            m = np.array(PLAIN._replace(horizon=horizon))
+            return float(
+                queue.clear_time(self.q, self.vptr, 2, 0, self.ptr, self.last, colours(lights), begin, np.array([opens]), np.array([least]), m)
+            )
+
+        assert cleared(0.0) == 0.0, "nobody comes within 2 s"
+        assert cleared(3.0) == pytest.approx(7.1)  # at 5 and 7
+        assert cleared(2.9) == 2.9
+        assert cleared(0.0, opens=0.0) == pytest.approx(7.1), "its least of 5 s reaches so far"
+        assert cleared(0.0, opens=0.0, least=2.9) == 2.9
+        assert cleared(0.0, opens=4.0) == pytest.approx(9.0), "at 5 and 7, but the least of 5 s from 4"
+        assert cleared(0.0, opens=0.0, lights="g") == 5.0
+        assert cleared(0.0, opens=0.0, lights="r") == 0.0
+        assert cleared(50.0) == pytest.approx(50.1), "at the horizon"
+        assert cleared(50.0, horizon=49.9) == 50.0
 
 
 class TestTables:

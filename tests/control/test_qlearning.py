@@ -167,6 +167,11 @@ class TestQLearning:
             assert getattr(after, f)[late] == was, f
             assert getattr(after, f)[1 - late] != getattr(before, f)[1 - late] or (f == "agreement" and late == 0) or (f == "visits" and late == 1), f
 
+    def test_who_stands_before_the_first_signal_is_counted_too(self):
+        net, one, _ = self.agent()
+        seen = observed(net, 100.0, [(0, 50, 0.0), (1, 60, 0.0), (5, 50, 0.0)], "GrrGr")
+        assert one.step(seen, self.state())[1].waiting.tolist() == [2.0, 1.0]
+
     def test_a_stage_that_goes_on_keeps_its_age(self):
         _net, one, seen = self.agent((0, 1, -5.0), (0, 0, 3.0))
         _, state = one.step(seen, self.state())

@@ -114,6 +114,34 @@ class TestStageTable:
         assert letters(table.wanted_after_least(target, seen)) == wanted
         assert target.tolist() == [2, 1]
 
+    def test_a_millionth_of_a_second_short_is_long_enough(self):
+        net = pair()
+        table, target = StageTable(net, timing(net)), np.array([2, 1], np.int32)
+        assert letters(table.wanted_after_least(target, observed(net, 0.0, [], "GrrGr", 5.0 - 1e-6))) == "rrGrG"
+        assert letters(table.wanted_after_least(target, observed(net, 0.0, [], "GrrGr", 5.0 - 2e-6))) == "GrrGr"
+        assert may_change(net, timing(net), target * 0, table, observed(net, 0.0, [], "GrrGr", 5.0 - 1e-6)).all()
+        assert not may_change(net, timing(net), target * 0, table, observed(net, 0.0, [], "GrrGr", 5.0 - 2e-6)).any()
+
+    def test_a_green_that_becomes_permissive_is_not_kept_and_one_beside_a_kept_one_does_not_rise(self):
+        # 1 gives way to 0: both may be lit, 1 permissive
+        net = self.left_turn()
+        table = StageTable(net, timing(net, least=[5.0, 5.0, 5.0]))
+        assert letters(table.wanted_after_least(np.array([1], np.int32), observed(net, 0.0, [], "rGr", 2.0))) == "rgr"
+        assert letters(table.wanted_after_least(np.array([2], np.int32), observed(net, 0.0, [], "Ggr", [2.0, 9.0, 0.0]))) == "Ggr"
+        assert letters(table.wanted_after_least(np.array([2], np.int32), observed(net, 0.0, [], "Ggr", [5.0, 9.0, 0.0]))) == "rGr"
+        assert letters(table.wanted_after_least(np.array([2], np.int32), observed(net, 0.0, [], "GGr", [2.0, 9.0, 0.0]))) == "GGr"
+
+    def left_turn(self):
+        lanes = [(n, 100, 10) for n in "abcx"]
+        links = [(a, "x", g, "s", 10, 10, 1) for g, a in enumerate("abc")]
+        return network(lanes, links, [junction("J", 0, ["Ggr", "rgr", "rGr", "rrG"], [(0, 1), (0, 2), (1, 2)], [(1, 0)])])
+
+    def test_a_permissive_green_that_is_aimed_at_must_be_shown_too(self):
+        net = self.left_turn()
+        table = StageTable(net, timing(net))
+        for shown, free in (("Grr", False), ("Gyr", False), ("Ggr", True), ("GGr", True)):
+            assert may_change(net, timing(net), np.array([0], np.int32), table, observed(net, 0.0, [], shown)).tolist() == [free]
+
     def test_only_those_in_conflict_wait(self):
         # 0 crosses 1 alone; 2 crosses nobody
         lanes = [(n, 100, 10) for n in "abcx"]
@@ -152,6 +180,22 @@ def test_demand_counts_those_near_the_line_and_who_waits_on_foot():
     assert demand(net, seen, within_m=50.0).tolist() == [1, 2, 1, 1, 4]
 
 
+def last_link_signalled():
+    """Three stages on one group each; the last link has a signal, so that -1, for unknown, must not be taken for it."""
+    lanes = [(n, 100, 10) for n in "abcdx"]
+    stages = ["Grrr", "rGrr", "rrGr", "rrrG"]
+    foes = [(a, b) for a in range(4) for b in range(a)]
+    return network(lanes, [(a, "x", g, "s", 10, 10, 1) for g, a in enumerate("abcd")], [junction("J", 0, stages, foes)])
+
+
+def test_a_vehicle_whose_link_is_unknown_is_nobodys():
+    net = last_link_signalled()
+    seen = observed(net, 130.0, [(-1, 5, 0), (1, 50, 0)], "rrrG")
+    assert demand(net, seen).tolist() == [0, 1, 0, 0]
+    state = Aim(np.array([3], np.int32), np.array([100.0]))
+    assert Actuated(net, timing(net)).step(seen, state)[1].target.tolist() == [1]
+
+
 class TestFlowMeter:
     def rates(self, memory_s, *steps, rates=(0.0, 0.0), learnt=0.0):
         found = np.array(rates)
@@ -176,6 +220,9 @@ class TestFlowMeter:
 
     def test_one_step_never_counts_more_than_wholly(self):
         assert self.rates(50.0, ([30, 60], 120.0), rates=(9.0, 9.0)) == ([0.25, 0.5], 50.0)
+
+    def test_a_step_may_be_shorter_than_a_second(self):
+        assert self.rates(900.0, ([1, 0], 0.5)) == ([pytest.approx(2.0 / 120), 0.0], 0.5)
 
     @pytest.mark.parametrize("period", [0.0, -1.0])
     def test_no_time_no_news(self, period):
@@ -208,6 +255,12 @@ class TestActuated:
         rows = [(0, 50, 0), (2, 50, 0), (3, 50, 0), (4, 50, 0)]
         assert self.step(rows, "rGrrG", aim(1, 1)) == ("rrGGr", [2, 0], [130.0, 130.0])
         assert self.step(rows, "rrGrG", aim(2, 1)) == ("GrrGr", [0, 0], [130.0, 130.0])
+
+    def test_the_first_in_turn_that_somebody_asks_for_is_next_however_many_follow(self):
+        net = last_link_signalled()
+        seen = observed(net, 130.0, [(1, 50, 0), (2, 50, 0), (3, 50, 0)], "Grrr")
+        state = Aim(np.array([0], np.int32), np.array([100.0]))
+        assert Actuated(net, timing(net)).step(seen, state)[1].target.tolist() == [1]
 
     def test_who_is_lit_already_asks_for_nothing(self):
         assert self.step([(2, 50, 0)], "GGrGr") == ("GrrGr", [0, 0], [100.0, 100.0])
@@ -286,6 +339,7 @@ class TestGreedy:
     def test_it_decides_when_its_time_has_come_and_not_before(self):
         rows = [(2, 50, 0), (5, 50, 0)]
         assert self.step(rows, state=aim(0, 0, (130.0, 130.1))) == ("rGrGr", [1, 0], [135.0, 130.1])
+        assert self.step(rows, at_s=130.0 - 1e-6, state=aim(0, 0, (130.0, 130.1)))[1] == [1, 0]
         assert self.step(rows, state=aim(0, 0, (130.0 + 5e-7, 130.0 + 5e-6)))[1] == [1, 0], (
             "a clock that adds up seconds is off by less than a millionth"
         )

@@ -44,7 +44,7 @@ class Actuated:
             if (extends[own] & protected).any() and seen.at_s - began[j] < self.longest_s:
                 continue
             waiting = calls[own] & (seen.shown[own] < Colour.PERMISSIVE)
-            for ahead in range(1, len(junction.stages)):
+            for ahead in range(len(junction.stages)):
                 candidate = (target[j] + ahead) % len(junction.stages)
                 if (lit[candidate] & waiting).any():
                     target[j], began[j] = candidate, seen.at_s

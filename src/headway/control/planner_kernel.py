@@ -97,31 +97,24 @@ def rollout(q, vptr, lanes, ptr, last, stage, src, begin, cost, bound, stages, y
         if end >= m[HORIZON]:
             break
         if cost + cost_so_far(q, vptr, lanes, row, ptr, end) >= bound:
-            return 1e18
+            return np.inf
         follow = best_next(q, vptr, lanes, row, ptr, stage, stages, end, m)
-        enter(opens, trans[stage, follow], end)
+        opens[:] = end + trans[stage, follow]
         stage, now = follow, end
     return cost + cost_left(q, vptr, lanes, row, ptr, m)
-
-
-@njit(cache=True)
-def enter(opens, trans, start):  # type: ignore[no-untyped-def]
-    """When the greens of a stage come that follows another at `start`."""
-    for g in range(len(opens)):
-        opens[g] = start + trans[g] if trans[g] >= 0.0 else -1.0
 
 
 @njit(cache=True)
 def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, lengths, least, m):  # type: ignore[no-untyped-def]
     """The stage to aim at now: 0, the stage of now, unless the least-cost plan leaves it at once.
 
-    stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -1 where
-    it is green. earliest: (S,) seconds until it may be left for each of them. harm: (S,) what a second of each costs by what it
+    stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -inf where
+    it is green. trans: see `changes`. earliest: (S,) seconds until it may be left for each of them. harm: (S,) what a second of each costs by what it
     blocks. Plans that leave at once come first; then one that holds longer and costs less settles it: to hold is decided anew
     each second, so how long need not be known.
     """
     ptr, last = np.empty((ROWS + 1, lanes), np.int64), np.empty((ROWS + 1, 2 * lanes))
-    ptr[0], last[0] = 0, -100.0
+    ptr[0], last[0] = 0, -np.inf
     opens, entry = np.empty_like(soon[0]), np.empty_like(soon[0])
     chosen, best = 0, stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
     best += cost_left(q, vptr, lanes, 1, ptr, m) + harm[0] * m[HORIZON]
@@ -133,10 +126,7 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
         for s in range(1, len(stages)):
             if hi > 0 and earliest[s] > start + 1e-6:
                 continue
-            if hi == 0:
-                entry[:] = soon[s]
-            else:
-                enter(entry, trans[0, s], start)
+            entry[:] = soon[s] if hi == 0 else start + trans[0, s]
             clear = clear_time(q, vptr, lanes, 1, ptr, last, stages[s], start, entry, least, m)
             for li in range(-1, len(lengths)):
                 end = start + lengths[li] if li >= 0 else clear
@@ -230,7 +220,7 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
     """
     f, width = t.first[j], t.first[j + 1] - t.first[j]
     s0, count, cols = t.stage_ptr[j], len(picks), t.col_ptr[j + 1] - t.col_ptr[j]
-    soon, earliest, bound = np.full((count, cols), -1.0), np.zeros(count), True
+    soon, earliest, bound = np.full((count, cols), -np.inf), np.zeros(count), True
     for s in range(count):
         stage = t.stages[s0 + picks[s]]
         for g in range(width):
@@ -254,7 +244,7 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
     now = t.stages[s0 + picks[0]]
     for s in range(1, count):  # with the greens of the stage now that are still to come
         for g in range(width):
-            if now[g] >= PERMISSIVE and t.stages[s0 + picks[s], g] < PERMISSIVE and soon[0, g] >= 0.0:
+            if now[g] >= PERMISSIVE and t.stages[s0 + picks[s], g] < PERMISSIVE:
                 earliest[s] = max(earliest[s], soon[0, g] + t.least[f + g])
     return soon, earliest, bound
 
@@ -312,12 +302,12 @@ def worth_trying(lit, green, stage, need, shut, shown):  # type: ignore[no-untyp
 
 @njit(cache=True)
 def changes(stages, width, intergreen):  # type: ignore[no-untyped-def]
-    """(S, S, columns): seconds from a change of stage to the green of each column that it begins, -1 for the others.
+    """(S, S, columns): seconds from a change of stage to the green of each column that it begins, -inf for the others.
 
     stages: (S, columns), of which the first `width` are groups. intergreen: (width, ...), of the column's end before the row's start.
     """
     count, cols = stages.shape
-    out = np.full((count, count, cols), -1.0)
+    out = np.full((count, count, cols), -np.inf)
     for x in range(count):
         for y in range(count):
             if x == y:

@@ -30,7 +30,6 @@ class Greedy:
 
     def __init__(self, network: Network, timing: Timing) -> None:
         self._network, self._timing, self._table = network, timing, StageTable(network, timing)
-        self._starts = np.array([j.first for j in network.junctions])
         self._sure = np.ones(len(network.junctions))
         self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
 

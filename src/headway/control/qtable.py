@@ -27,7 +27,7 @@ class QTable:
     """
 
     def __init__(self, actions: int, rows: int = 1 << 16, path: Path | None = None) -> None:
-        if actions < 1 or rows < WAYS or rows & (rows - 1):
+        if actions < 1 or rows < WAYS or rows.bit_count() != 1:
             raise ValueError(f"a Q-table needs at least one action and a power of two of rows, at least {WAYS}; asked for {actions} and {rows}")
         self.actions, self.rows, self.path = actions, rows, path
         row = np.dtype([("key", "<u8"), ("used", "<u8"), ("visits", "<u4", (actions,)), ("value", "<f4", (actions,))])
@@ -52,7 +52,7 @@ class QTable:
             with path.open("wb") as stream:
                 stream.truncate(size)
             header = np.memmap(path, HEADER, "r+", shape=(1,))
-            header[0] = (MAGIC, 1, self.actions, self.rows, 0)
+            header[:] = (MAGIC, 1, self.actions, self.rows, 0)
         return header, np.memmap(path, row, "r+", offset=HEADER.itemsize, shape=(self.rows,))
 
     @classmethod

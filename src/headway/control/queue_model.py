@@ -64,13 +64,9 @@ ETA, COLUMN, STILL, WEIGHT, CLOSED, INSIDE, BEFORE = range(7)
 @njit(cache=True)
 def eta_s(distance, speed, limit, accel):  # type: ignore[no-untyped-def]
     """Seconds to the stop line from `speed`, accelerating to `limit`."""
-    if distance <= 0.0:
-        return 0.0
-    v = min(speed, limit)
-    ramp = (limit * limit - v * v) / (2.0 * accel)
-    if ramp >= distance:
-        return (np.sqrt(v * v + 2.0 * accel * distance) - v) / accel
-    return (limit - v) / accel + (distance - ramp) / limit
+    left, v = max(distance, 0.0), min(speed, limit)
+    top = min(np.sqrt(v * v + 2.0 * accel * left), limit)
+    return (top - v) / accel + (left - (top * top - v * v) / (2.0 * accel)) / limit
 
 
 @njit(cache=True)
@@ -84,16 +80,14 @@ def cost_of(q, v, t, m):  # type: ignore[no-untyped-def]
 def discharge(q, vptr, k, src, dst, ptr, last, colours, begin, end, opens, m):  # type: ignore[no-untyped-def]
     """Discharge lane k, whose greens are all protected, from `begin` to `end`; returns the cost of those who leave.
 
-    opens: (groups,) when each group turns green, or -1 if it was green before.
+    opens: (groups,) when each group turns green, -inf if it was green before.
     """
     v, t_last, cost = vptr[k] + ptr[src, k], last[src, k], 0.0
     while v < vptr[k + 1]:
         g = int(q[COLUMN, v])
         if colours[g] - q[CLOSED, v] < PERMISSIVE:
             break
-        t = max(q[ETA, v], t_last + m[HEADWAY], begin)
-        if opens[g] >= 0.0:
-            t = max(t, opens[g] + m[STARTUP])
+        t = max(q[ETA, v], t_last + m[HEADWAY], begin, opens[g] + m[STARTUP])
         if t > end + m[LATE]:
             break
         cost += cost_of(q, v, t, m)
@@ -116,21 +110,16 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
     at, inside = last[ROWS], ptr[ROWS]
     for k in range(lanes):
         ptr[dst, k], last[dst, k] = ptr[src, k], last[src, k]
-        at[k], at[lanes + k], inside[k] = -1.0, 1e18, -1
+        at[k], at[lanes + k], inside[k] = -np.inf, np.inf, -1
     for _ in range(2000):
-        pick, soonest = -1, 1e17
         for k in range(lanes):
-            if at[k] < 0.0:
-                at[k] = 1e18
+            if at[k] == -np.inf:  # another vehicle is the first now
+                at[k] = np.inf
                 v = vptr[k] + ptr[dst, k]
                 if v < vptr[k + 1] and colours[int(q[COLUMN, v])] - q[CLOSED, v] >= PERMISSIVE:
-                    at[k] = max(q[ETA, v], last[dst, k] + m[HEADWAY], begin)
-                    if opens[int(q[COLUMN, v])] >= 0.0:
-                        at[k] = max(at[k], opens[int(q[COLUMN, v])] + m[STARTUP])
-            if at[k] < soonest:
-                pick, soonest = k, at[k]
-            if at[lanes + k] < soonest:
-                pick, soonest = lanes + k, at[lanes + k]
+                    at[k] = max(q[ETA, v], last[dst, k] + m[HEADWAY], begin, opens[int(q[COLUMN, v])] + m[STARTUP])
+        pick = np.argmin(at)
+        soonest = at[pick]
         if soonest > end + m[LATE]:
             break
         k = pick % lanes
@@ -138,11 +127,11 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
         if colours[int(q[COLUMN, v])] == PERMISSIVE:
             until = gap_from(q, vptr, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m)
             if until > soonest:
-                if pick < lanes and q[INSIDE, v] > 0.0 and inside[k] < 0:
+                if q[INSIDE, v] > 0.0 and inside[k] < 0:
                     inside[k], at[lanes + k] = v, until
                     ptr[dst, k] += 1
                     last[dst, k] = soonest
-                    at[k] = -1.0
+                    at[k] = -np.inf
                 else:
                     at[pick] = until
                 continue
@@ -150,9 +139,9 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
         if pick < lanes:
             ptr[dst, k] += 1
             last[dst, k] = soonest
-            at[k] = -1.0
+            at[k] = -np.inf
         else:
-            inside[k], at[pick] = -1, 1e18
+            inside[k], at[pick] = -1, np.inf
     for k in range(lanes):
         if inside[k] >= 0:
             cost += cost_of(q, inside[k], end + 2.0, m)
@@ -162,16 +151,16 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
 @njit(cache=True)
 def gap_from(q, vptr, v, lane, lanes, now, at, src, dst, ptr, last, colours, yields, m):  # type: ignore[no-untyped-def]
     """When the traffic that vehicle v of `lane` gives way to next leaves it alone; not after `now` if it may go at once."""
-    until = -1e9
+    until = -np.inf
     for k in range(lanes):
         if k == lane:
             continue
         u = vptr[k] + ptr[dst, k]
         if u < vptr[k + 1] and q[CLOSED, u] > 1.0 and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
-            return 1e17  # it stands on green, blocked, but it has right of way
+            return np.inf  # it stands on green, blocked, but it has right of way
         if at[k] < now + q[BEFORE, v] and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
             until = max(until, at[k] + m[AFTER])
-        if ptr[dst, k] > ptr[src, k] and yields[int(q[COLUMN, v]), int(q[COLUMN, u - 1])] and last[dst, k] + m[AFTER] > now + 1e-9:
+        if ptr[dst, k] > ptr[src, k] and yields[int(q[COLUMN, v]), int(q[COLUMN, u - 1])]:
             until = max(until, last[dst, k] + m[AFTER])
     return until
 
@@ -221,7 +210,7 @@ def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):
     """When the queues and platoons of a stage that began at `begin` have passed, not before its shortest green."""
     until = begin
     for g in range(len(opens)):
-        if opens[g] >= 0.0 and colours[g] >= PERMISSIVE:
+        if colours[g] >= PERMISSIVE:
             until = max(until, opens[g] + least[g])
     for k in range(lanes):
         t_last, served = last[row, k], False
@@ -229,9 +218,7 @@ def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):
             g = int(q[COLUMN, v])
             if colours[g] != GREEN or q[CLOSED, v] > 1:
                 break
-            t = max(q[ETA, v], t_last + m[HEADWAY], begin)
-            if opens[g] >= 0.0:
-                t = max(t, opens[g] + m[STARTUP])
+            t = max(q[ETA, v], t_last + m[HEADWAY], begin, opens[g] + m[STARTUP])
             ready = max(t_last, begin) if served else until
             if q[ETA, v] > ready + m[GAP] or t > m[HORIZON]:
                 break
@@ -244,7 +231,7 @@ def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):
 @njit(cache=True)
 def best_next(q, vptr, lanes, row, ptr, stage, stages, at, m):  # type: ignore[no-untyped-def]
     """The stage other than `stage` that would serve most waiting time at `at`."""
-    best, found = -1.0, stage
+    best, found = -np.inf, stage
     for s in range(len(stages)):
         if s == stage:
             continue

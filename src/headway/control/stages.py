@@ -24,7 +24,6 @@ class StageTable:
 
     def __init__(self, network: Network, timing: Timing, every: bool = False) -> None:
         junctions = network.junctions
-        self._network = network
         self._width = [j.end - j.first for j in junctions]
         stages = [compatible_stages(j.stages, j.conflicts, j.yields) if every else j.stages for j in junctions]
         self.count = np.array([len(s) for s in stages], np.int32)
@@ -68,8 +67,8 @@ def keep_least(wanted, shown, shown_for, least, conflicts, junction, first):  # 
             wanted[g] = shown[g]
             a = first[junction[g]]
             for h in range(conflicts.shape[1]):
-                if conflicts[g, h] and shown[a + h] < GO:
-                    wanted[a + h] = RED
+                if conflicts[g, h]:  # who waits, and who may go beside it rises no further
+                    wanted[a + h] = min(wanted[a + h], shown[a + h]) if shown[a + h] >= GO else RED
 
 
 def may_change(network: Network, timing: Timing, target: IntArray, table: StageTable, seen: Observation) -> BoolArray:
