@@ -239,7 +239,9 @@ def test_a_checkpoint_is_due_each_so_many_seconds_of_plant_time():
 def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_tried_again_after_half_the_time():
     of = Loop(checkpoint_s=1.0)
     of.plant.keep_fails = [OSError(28, "No space left"), OSError("still none"), None]
-    of.ticks(12)
+    of.ticks(5)
+    assert of.loop.kept_s == 0.0, "what was not written is no checkpoint"
+    of.ticks(7)
     assert [(t, k) for t, k, _ in of.told] == [(1.0, "runtime.checkpoint_failed"), (1.5, "runtime.checkpoint_failed")]
     assert of.told[0][2] == {"error": "[Errno 28] No space left"}
     assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [2.0, 3.0]
@@ -262,6 +264,15 @@ def test_a_loop_of_other_settings_goes_on_from_the_one_before():
     after.loop.go_on_from(before.loop)
     assert after.loop.kept_s == 0.5
     assert after.loop.monitor is before.loop.monitor
+    # one that could not write its checkpoint hands on that it is to be tried again soon
+    failed = Loop(checkpoint_s=1.0)
+    failed.plant.keep_fails = [OSError("x")]
+    failed.ticks(4)
+    after = Loop(checkpoint_s=1.0)
+    after.loop.go_on_from(failed.loop)
+    after.plant.time_s = 1.25
+    after.ticks(1)
+    assert [c for c in after.plant.calls if c[0] == "keep"] == [("keep", 1.5)]
     other = Loop(rules=(Rule("r", "v", ">", 1.5),))
     other.loop.go_on_from(before.loop)
     assert other.loop.kept_s == 0.5
@@ -403,8 +414,11 @@ def test_a_restore_takes_the_time_of_the_last_checkpoint_with_it():
     of.plant.fails = [KeyError("x")]
     of.ticks(1)
     assert (of.plant.time_s, of.loop.kept_s) == (1.0, 1.0)
-    of.ticks(8)
+    of.ticks(7)
+    assert of.loop.kept_s == 1.0
+    of.ticks(1)
     assert [c for c in of.plant.calls if c[0] == "keep"] == [("keep", 3.0), ("keep", 3.0)]
+    assert of.loop.kept_s == 3.0
 
 
 def test_a_cure_that_fails_is_a_fault_as_well_and_the_next_one_is_tried():

@@ -290,6 +290,12 @@ def test_groups_that_there_are_not_or_no_distance_are_passed_over_and_those_afte
     assert claimed(p, 0.0, ("x", 10.0, ((0, -5.0),)))[0] == {0: 0}
 
 
+def test_of_two_ways_of_one_vehicle_that_are_as_long_the_first_named_is_served():
+    p = Priority(np.zeros(2, np.int32), ("A",))
+    assert claimed(p, 0.0, ("x", 10.0, ((1, 50.0), (0, 50.0))))[0] == {0: 1}
+    assert claimed(p, 1.0, ("x", 10.0, ((1, 50.0), (0, 40.0))))[0] == {0: 0}
+
+
 def test_the_first_to_come_is_served_whoever_is_named_first():
     for order in (1, -1):
         p = Priority(np.zeros(2, np.int32), ("A",))

@@ -116,7 +116,7 @@ class RealTimeController:
         self.stability = Stability(1.0, ())
         self.recovery = mend or ErrorRecoverySystem(clock=clock)
         self._next_look = self._next_check = -math.inf
-        self._kept_s = driven.time_s
+        self._kept_s = self._keep_from_s = driven.time_s
         self._unsound = False
         self.pressure = 0.0
 
@@ -139,7 +139,7 @@ class RealTimeController:
             if s.watch:
                 with self._time_watch:
                     self._watch()
-            if s.checkpoint_s and driven.time_s - self._kept_s >= s.checkpoint_s:
+            if s.checkpoint_s and driven.time_s - self._keep_from_s >= s.checkpoint_s:
                 self.keep()
             self.recovery.going_well()
         except Exception as error:
@@ -151,14 +151,14 @@ class RealTimeController:
         now = self.driven.time_s
         try:
             self.driven.keep()
-            self._kept_s = now
+            self._kept_s = self._keep_from_s = now
         except OSError as error:
             self._tell(now, "runtime.checkpoint_failed", {"error": str(error)})
-            self._kept_s = now - 0.5 * self.settings.checkpoint_s
+            self._keep_from_s = now - 0.5 * self.settings.checkpoint_s
 
     @property
     def kept_s(self) -> float:
-        """Plant time of the last checkpoint."""
+        """Plant time of the last checkpoint that was written; of the start where there is none."""
         return self._kept_s
 
     def choose_mode(self, name: str) -> None:
@@ -169,7 +169,7 @@ class RealTimeController:
 
     def go_on_from(self, before: RealTimeController) -> None:
         """Take over from a loop of the same plant with other settings: when it was checkpointed last, and the alerts that are open."""
-        self._kept_s = before.kept_s
+        self._kept_s, self._keep_from_s = before.kept_s, before._keep_from_s
         if self.settings.rules == before.settings.rules:
             self.monitor = before.monitor
 
@@ -235,7 +235,7 @@ class RealTimeController:
             self.driven.restart()
         elif strategy is Strategy.DEGRADE:
             self.choose_mode("performance")
-        self._kept_s = min(self._kept_s, self.driven.time_s)
+        self._kept_s, self._keep_from_s = min(self._kept_s, self.driven.time_s), min(self._keep_from_s, self.driven.time_s)
 
 
 def _nobody(at_s: float, kind: str, data: Mapping[str, Any]) -> None:
