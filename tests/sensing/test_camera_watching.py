@@ -252,8 +252,10 @@ def test_who_stands_there_from_the_beginning_is_found_because_the_whole_clip_was
         folder.mkdir()
         for k, frame in enumerate(list(pictures(lambda t: [(20 + 600 * t, 100, 45, 20, (40, 60, 200))], 3.0))[15 : 15 + count]):
             cv2.imwrite(str(folder / f"{k}.png"), frame.image)
-        _, few = watched(folder)
+        _, few = watched(folder, report=Report(out=tmp_path / f"{count}.mp4"))
         assert (few[0][0].detections >= 1) == bool(least)
+        with av.open(str(tmp_path / f"{count}.mp4")) as box:
+            assert float(box.streams.video[0].average_rate) == 15.0  # pictures in a folder have no rate of their own
 
 
 def test_a_model_that_is_none_and_a_source_that_is_none_are_refused(tmp_path, clip):

@@ -21,6 +21,7 @@ from headway.sensing.sources import Picture
 COLOURS = ((80, 200, 255), (255, 180, 60), (90, 220, 90), (220, 120, 220), (60, 120, 255), (60, 160, 255), (90, 220, 90))
 ZONES = {"lane": (200, 160, 60), "box": (60, 60, 220), "crossing": (220, 220, 220), "forbidden": (60, 60, 220)}
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+RED, YELLOW, BLACK = (0, 0, 255), (0, 220, 255), (0, 0, 0)
 
 
 def drawn(seen: Seen, site: Site, measures: Measures, told: Sequence[str] = ()) -> Picture:
@@ -30,17 +31,17 @@ def drawn(seen: Seen, site: Site, measures: Measures, told: Sequence[str] = ()) 
         cv2.polylines(out, [np.round(np.array(zone.px)).astype(np.int32)], True, ZONES[zone.kind], 1, cv2.LINE_AA)
     for line in site.lines:
         a, b = (tuple(round(c) for c in p) for p in line.px)
-        cv2.line(out, a, b, (0, 220, 255), 2, cv2.LINE_AA)
+        cv2.line(out, a, b, YELLOW, 2, cv2.LINE_AA)
         n = {way: sum(k for (name, w, _), k in measures.counts.items() if name == line.name and w == way) for way in ("in", "out")}
-        _text(out, f"{n['in']} / {n['out']}", (a[0] + 4, a[1] - 4), (0, 220, 255))
+        _text(out, f"{n['in']} / {n['out']}", (a[0] + 4, a[1] - 4), YELLOW)
     for track in seen.tracks:
         x1, y1, x2, y2 = (round(float(v)) for v in track.box)
-        colour = (160, 160, 160) if track.coasting else (0, 0, 255) if any(m.startswith("told ") for m in track.marks) else COLOURS[track.kind]
+        colour = (160, 160, 160) if track.coasting else RED if any(m.startswith("told ") for m in track.marks) else COLOURS[track.kind]
         cv2.rectangle(out, (x1, y1), (x2, y2), colour, 1 if track.coasting else 2)
         speed = f" {track.speed_mps * 3.6:.0f} km/h" if np.isfinite(track.speed_mps) else ""
         _text(out, f"{track.id} {CLASSES[track.kind]}{speed}", (x1, y1 - 4), colour)
     for k, text in enumerate(told):
-        _text(out, text, (8, 18 + 18 * k), (0, 0, 255))
+        _text(out, text, (8, 18 + 18 * k), RED)
     return out
 
 
@@ -90,5 +91,5 @@ class Film:
 
 def _text(image: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
     at = (at[0], max(at[1], 10))
-    cv2.putText(image, text, at, FONT, 0.42, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(image, text, at, FONT, 0.42, BLACK, 3, cv2.LINE_AA)
     cv2.putText(image, text, at, FONT, 0.42, colour, 1, cv2.LINE_AA)

@@ -24,17 +24,18 @@ class Motions:
 
 
 def motions(t: FloatArray, xy: FloatArray, count: NDArray[np.int64]) -> Motions:
-    """Of m road users, n points each at most: times (m, n), s, ascending; places (m, n, 2), metres; count (m,), how many there are, 5 or more.
+    """Of m road users, n points each at most: times (m, n), s, ascending; places (m, n, 2), metres; count (m,), how many there are, 5 or more;
+    behind them any finite figures.
 
     Polynomials by least squares, points that lie off weighing less (Huber, Annals of Mathematical Statistics 35, 1964). A parabola tells the
     velocity now, where a cubic trembles; a cubic tells the way, where a parabola cuts turns short (docs/decisions/0009-speed.md).
     """
     rows, there = np.arange(len(t)), np.arange(t.shape[1]) < count[:, None]
     half = (t[rows, count - 1] - t[:, 0]) / 2.0
-    middle = np.where(there, t - t[:, :1] - half[:, None], 0.0)
+    middle = t - t[:, :1] - half[:, None]
     powers = middle[:, :, None] ** np.arange(TERMS)
     powers[:, :, 3] *= (count >= CUBIC_POINTS)[:, None]
-    weights, xy = there.astype(np.float64), np.where(there[:, :, None], xy, 0.0)
+    weights = there.astype(np.float64)
     for _ in range(ROUNDS):
         by = (powers * weights[:, :, None]).transpose(0, 2, 1)
         normal, right = by @ powers + RIDGE * np.eye(TERMS), by @ xy

@@ -25,6 +25,7 @@ RED, YELLOW, GREEN = 1, 2, 4  # as `headway.roads` numbers the colours
 SYSTEMATIC = 0.01  # of a speed: heights that are assumed, boxes that tremble together
 SPEEDING_S, WRONG_S, WRONG_MPS, PASSED_M, STOPPED_S, YIELD_MPS = 0.4, 1.0, 2.0, 6.0, 1.5, 1.5
 LAMP_LOOKS, KEPT_CHANGES, UNDECIDED_S, STALE_S = 3, 400, 6.0, 180.0
+RED_INK, WHITE, BLACK = (0, 0, 255), (255, 255, 255), (0, 0, 0)  # as OpenCV has it: blue, green, red
 EVIDENCE_S, EVIDENCE_EVERY_S, EVIDENCE_WIDTH, JPEG_QUALITY = 2.5, 0.25, 960, 80
 
 
@@ -286,14 +287,14 @@ class Judge:
         out = blurred(image, [np.array(b) * scale for b in boxes.values()]) if self.blur else image.copy()
         if v.data["track"] in boxes:
             x1, y1, x2, y2 = (round(float(c) * scale) for c in boxes[v.data["track"]])
-            cv2.rectangle(out, (x1, y1), (x2, y2), (0, 0, 255), 2)
+            cv2.rectangle(out, (x1, y1), (x2, y2), RED_INK, 2)
         for line in self.site.lines:
             if line.name == v.data.get("line"):
                 a, b = (tuple(round(c * scale) for c in p) for p in line.px)
-                cv2.line(out, a, b, (0, 0, 255), 2)
+                cv2.line(out, a, b, RED_INK, 2)
         text = f"{v.device} {v.rule} {at_s:.2f} s ({at_s - v.at_s:+.2f})"
-        cv2.putText(out, text, (8, out.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(out, text, (8, out.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(out, text, (8, out.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, BLACK, 3, cv2.LINE_AA)
+        cv2.putText(out, text, (8, out.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, WHITE, 1, cv2.LINE_AA)
         return bytes(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])
 
 
