@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,38 +29,6 @@ def in_own_process(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_scenario_starts_at_its_own_begin_and_what_is_seen_is_what_sumo_knows():
-    import libsumo
-
-    s = street("cologne8")
-    try:
-        assert s.plant.time_s == 25200.0
-        right = close = seen_rows = 0
-        for second in range(1200):
-            s.tick()
-            if second < 600 or second % 100:
-                continue
-            v = s.plant.observe().vehicles
-            true = {}
-            for name in libsumo.vehicle.getIDList():
-                ahead = libsumo.vehicle.getNextTLS(name)
-                if ahead and ahead[0][2] <= 200.0:
-                    true.setdefault((ahead[0][0], ahead[0][1]), []).append((ahead[0][2], libsumo.vehicle.getSpeed(name)))
-            for d, x, link in zip(v.distance_m, v.speed_mps, v.link, strict=True):
-                if d >= 0.0:  # the others wait inside a junction, where SUMO looks to the next one already
-                    group = s.network.groups[s.network.links[link].group]
-                    found = true.get((group.tl_id, group.index), [])
-                    right += any(abs(d - e) < 3.0 and abs(x - y) < 1e-6 for e, y in found)
-                    close += any(abs(d - e) < 0.1 and abs(x - y) < 1e-6 for e, y in found)
-                    seen_rows += 1
-            assert (v.distance_m >= 0.0).sum() >= 0.9 * sum(map(len, true.values()))
-        assert seen_rows > 100
-        assert right >= 0.95 * seen_rows
-        assert close >= 0.8 * seen_rows
-    finally:
-        s.plant.close()
-
-
 @pytest.mark.parametrize("sensing", ["camera", "loops"])
 def test_lesser_equipment_sees_less_but_never_what_is_far(sensing):
     s = street("cologne8", sensing=sensing)
@@ -70,7 +37,7 @@ def test_lesser_equipment_sees_less_but_never_what_is_far(sensing):
         for _ in range(300):
             s.tick()
             counts.append(len(s.seen.vehicles))
-            assert (s.seen.vehicles.distance_m <= 130).all()
+            assert (s.seen.vehicles.distance_m <= (120.0 if sensing == "camera" else 50.0)).all()
         assert max(counts) > 5
     finally:
         s.plant.close()
@@ -112,17 +79,14 @@ def test_a_restored_street_goes_on_in_a_new_process_with_vehicles_and_signals(tm
     assert again[3] == first[3], "the signals go on as they were"
 
 
-def test_a_state_of_another_network_is_refused(tmp_path):
+def test_what_is_no_state_is_refused(tmp_path):
     s = street("cologne1")
-    s.plant.checkpoint(tmp_path / "state.xml.gz")
-    s.plant.close()
-    other = street("cologne3")
     try:
-        with pytest.raises(PlantError, match=r"state\.xml\.gz"):
-            (tmp_path / "state.xml.gz").write_bytes(b"no state")
-            other.plant.restore(tmp_path / "state.xml.gz")
+        (tmp_path / "state.xml.gz").write_bytes(b"no state")
+        with pytest.raises(PlantError, match=r"state\.xml\.gz: SUMO does not take this state"):
+            s.plant.restore(tmp_path / "state.xml.gz")
     finally:
-        other.plant.close()
+        s.plant.close()
 
 
 def test_routes_that_do_not_fit_the_network_are_a_clear_error(tmp_path):
@@ -183,27 +147,6 @@ def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
         assert (kept.completeness < 1).all()
     finally:
         s.plant.close()
-
-
-def test_a_sumo_of_its_own_process_is_driven_by_the_same_class():
-    of = scenario("cologne1")
-    network = read_network(of.net)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [*SumoSettings(of.sumocfg).arguments()[1:], "--remote-port", str(port)]
-    sumo = subprocess.Popen([Path(sys.executable).parent / "sumo", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        s = open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, remote=f"127.0.0.1:{port}"), "planner", lambda _: None)
-        for _ in range(100):
-            s.tick()
-        assert s.plant.time_s == 25300.0
-        assert len(s.seen.vehicles) > 0
-        s.plant.close()
-        assert sumo.wait(30) == 0
-    finally:
-        sumo.kill()
-        sumo.wait()
 
 
 @pytest.mark.parametrize("timing", [BENCHMARK, STREET], ids=lambda t: t.name)

@@ -170,6 +170,16 @@ def test_equipment_that_tells_no_links_tells_arrivals_of_the_likely_one(sensing,
     assert not plant.observe().arrived.any()
 
 
+def test_the_likely_link_may_be_any_of_a_lane(sumo):
+    street = network()
+    links = list(street.links)
+    links[2], links[3] = replace(links[2], direction="l"), replace(links[3], direction="s")
+    plant = plant_of(replace(street, links=tuple(links)), sensing="loops")
+    sumo.vehicle.put("a", "in_0", 30.0, 0.0, ahead=[("J", 1, 50.0)])
+    sumo.vehicle.put("b", "in_0", 40.0, 0.0, ahead=[("J", 0, 40.0)])
+    assert plant.observe().arrived.tolist() == [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
+
+
 def test_a_camera_of_a_plant_has_the_plants_seed(sumo):
     sumo.vehicle.put("a", "in_0", 30.0, 0.0, ahead=[("J", 1, 50.0)])
     sumo.vehicle.put("b", "in_0", 20.0, 0.0, ahead=[("J", 1, 60.0)])  # number 1; number 0 is among the missed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +31,7 @@ class Naive:
         self.down: set[tuple[str, str]] = set()
         self.group = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
         self.inside = {link.via[0]: i for i, link in enumerate(network.links) if link.group >= 0 and len(link.via) > 1}
+        self.before: dict[str, set[int]] = {}
         self.between = {via: link.to_lane for link in network.links if link.group < 0 for via in link.via}
         self.stops = {link.from_lane for link in network.links if link.group >= 0}
         self.exits = sorted({link.to_lane for link in network.links if link.group >= 0})
@@ -47,17 +51,19 @@ class Naive:
         streets = {network.lanes[network.links[i].to_lane].edge for i in links}
         return [*[i for i in own if i in links], *[i for i in own if network.lanes[network.links[i].to_lane].edge in streets], *links][0]
 
-    def ahead(self, lane: int) -> dict[int, float]:
-        """Stop lanes that traffic comes to from here without a signal between: metres from the start of this lane to the stop line."""
-        length, found = self.network.lanes[lane].length_m, dict[int, float]()
+    def ahead(self, lane: int) -> set[int]:
+        """Stop lanes that traffic of this lane comes to without a signal between, not further than the range from its end (but for the way inside)."""
         if lane in self.stops:
-            return {lane: length}
-        for link in self.network.links:
-            if link.from_lane == lane and link.group < 0:
-                for stop, metres in self.ahead(link.to_lane).items():
-                    if metres < self.range_m:  # the end of this lane is within range, but for the way inside
-                        found[stop] = min(found.get(stop, INF), length + link.length_m + metres)
-        return found
+            return {lane}
+        return {stop for link in self.network.links if link.from_lane == lane and link.group < 0 for stop in self.onward(link.to_lane, 0.0)}
+
+    def onward(self, lane: int, gone_m: float) -> set[int]:
+        if gone_m + self.network.lanes[lane].length_m >= self.range_m:
+            return set()
+        if lane in self.stops:
+            return {lane}
+        links = [x for x in self.network.links if x.from_lane == lane and x.group < 0]
+        return {stop for x in links for stop in self.onward(x.to_lane, gone_m + self.network.lanes[lane].length_m + x.length_m)}
 
     def look(self) -> SimpleNamespace:
         network, v = self.network, libsumo.vehicle
@@ -65,13 +71,9 @@ class Naive:
         for name in v.getIDList():
             at, place, speed = v.getLaneID(name), v.getLanePosition(name), v.getSpeed(name)
             lane = network.lane_index.get(at, -1)
-            stops = (
-                self.ahead(lane)
-                if lane >= 0
-                else {k: m for k, m in self.ahead(self.between[at]).items() if m < self.range_m}
-                if at in self.between
-                else {}
-            )
+            if at not in self.before:
+                self.before[at] = self.ahead(lane) if lane >= 0 else self.onward(self.between[at], 0.0) if at in self.between else set()
+            stops = self.before[at]
             if stops or at in self.inside or lane in self.exits:
                 self.wait[name] = self.wait[name] + self.period_s if speed < 0.1 else 0.0
             known = self.known.get(name)
@@ -99,7 +101,7 @@ class Naive:
                         v.getLength(name) + v.getMinGap(name),
                         v.getVehicleClass(name) == "emergency",
                     )
-            elif lane >= 0:
+            elif lane in self.exits and not stops:  # it leads away
                 self.known.pop(name, None)
             if lane in self.exits:
                 count[lane] += 1
@@ -143,13 +145,13 @@ def walking(net: Path, folder: Path) -> str:
     return str(config)
 
 
-@pytest.fixture(params=["grid", "cologne1"])
+@pytest.fixture(params=["grid", "cologne1", "cologne8"])
 def street(request, crossing_network, tmp_path):
-    """(plant, network) of a small grid with pedestrians, and of a real junction at the morning peak."""
+    """(plant, network) of a small grid with pedestrians, and of one real junction and of eight at the morning peak."""
     if request.param == "grid":
         net, config = str(crossing_network), walking(crossing_network, tmp_path)
     else:
-        net, config = scenario("cologne1").net, scenario("cologne1").sumocfg
+        net, config = scenario(request.param).net, scenario(request.param).sumocfg
     network = read_network(net)
     plant = SumoPlant(SumoSettings(config, seed=4), network)
     yield plant, network
@@ -211,3 +213,126 @@ def test_all_that_is_told_is_what_sumo_says_second_by_second(street):
     if any(g.kind == Kind.PEDESTRIAN for g in network.groups):
         assert told["walking"] > 100
         assert told["urgent"] > 10
+
+
+def tables(plant: SumoPlant, network: Network, seconds: int) -> list[list]:
+    """All columns of what is observed, second by second, under the junctions' own programmes."""
+    out = []
+    for second in range(seconds):
+        o = plant.observe()
+        v = o.vehicles
+        columns = (
+            v.lane,
+            v.link,
+            v.distance_m,
+            v.speed_mps,
+            v.waiting_s,
+            v.length_m,
+            v.emergency,
+            o.shown,
+            o.shown_for_s,
+            o.room_m,
+            o.count,
+            o.arrived,
+        )
+        out.append([o.at_s, *(x.tolist() for x in columns)])
+        plant.apply(SimpleNamespace(colours=fixed_time(network, second)))
+        plant.advance(1.0)
+    return out
+
+
+def test_a_sumo_of_its_own_process_is_seen_and_driven_as_that_of_this_one():
+    of = scenario("cologne1")
+    network = read_network(of.net)
+    here = SumoPlant(SumoSettings(of.sumocfg), network)
+    ours = tables(here, network, 60)
+    scene, emissions = here.scene(), here.emissions()
+    here.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [*SumoSettings(of.sumocfg).arguments()[1:], "--remote-port", str(port)]
+    sumo = subprocess.Popen([Path(sys.executable).parent / "sumo", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        there = SumoPlant(SumoSettings(of.sumocfg, remote=f"127.0.0.1:{port}"), network)
+        assert there.time_s == of.begin_s == 25200.0
+        theirs = tables(there, network, 60)
+        far = there.scene()
+        assert there.time_s == 25260.0
+        assert theirs == ours
+        assert len(theirs[-1][1]) > 3
+        for name in ("number", "at_m", "angle_deg", "speed_mps", "length_m", "kind"):
+            assert np.array_equal(getattr(far, name), getattr(scene, name)), name
+        assert there.emissions() == pytest.approx(emissions)
+        there.close()
+        assert sumo.wait(30) == 0
+    finally:
+        sumo.kill()
+        sumo.wait()
+
+
+@pytest.fixture
+def one():
+    of = scenario("cologne1")
+    network = read_network(of.net)
+    plant = SumoPlant(SumoSettings(of.sumocfg, seed=4, scale=1.5), network)
+    yield plant, network
+    plant.close()
+
+
+def test_a_scene_emissions_and_what_waits_to_enter_are_sumos_figures(one):
+    plant, network = one
+    tables(plant, network, 120)
+    v, scene = libsumo.vehicle, plant.scene()
+    names = v.getIDList()
+    assert len(names) > 10
+    assert scene.at_m == pytest.approx(np.array([v.getPosition(n) for n in names]), rel=1e-6)
+    assert scene.angle_deg == pytest.approx([v.getAngle(n) for n in names], rel=1e-6)
+    assert scene.speed_mps == pytest.approx([v.getSpeed(n) for n in names], rel=1e-6)
+    assert scene.length_m == pytest.approx([v.getLength(n) for n in names], rel=1e-6)
+    count, fuel, co2 = plant.emissions()
+    assert count == len(names)
+    assert fuel == pytest.approx(sum(v.getFuelConsumption(n) for n in names))
+    assert co2 == pytest.approx(sum(v.getCO2Emission(n) for n in names))
+    assert co2 > fuel > 0.0
+    assert plant.pending() == {n: v.getDepartDelay(n) for n in libsumo.simulation.getPendingVehicles()}
+    assert plant.running
+
+
+def test_a_restored_street_stands_as_it_stood_but_for_the_signals_which_are_shown_again(one, tmp_path):
+    plant, network = one
+    tables(plant, network, 60)
+    plant.checkpoint(tmp_path / "s.xml.gz")
+    scene, seen = plant.scene(), plant.observe()
+    tables(plant, network, 30)
+    assert len(plant.scene().number) != len(scene.number)
+    plant.restore(tmp_path / "s.xml.gz")
+    again = plant.scene()
+    assert plant.time_s == seen.at_s == 25260.0
+    assert again.number.tolist() == scene.number.tolist()
+    assert again.at_m == pytest.approx(scene.at_m, abs=0.01)  # SUMO writes centimetres
+    wanted = fixed_time(network, 59)
+    plant.show(wanted, np.full(len(network.groups), 25_250.0))
+    for i, g in enumerate(network.groups):
+        assert libsumo.trafficlight.getRedYellowGreenState(g.tl_id)[g.index] == ("s" if g.turn_on_red and wanted[i] == 1 else LETTER[int(wanted[i])])
+    same = plant.observe()
+    assert same.shown_for_s.tolist() == [10.0] * len(network.groups)
+    assert sorted(same.vehicles.distance_m) == pytest.approx(sorted(seen.vehicles.distance_m), abs=0.01)
+    assert same.count.tolist() == seen.count.tolist()
+    plant.advance(1.0)
+    assert libsumo.simulation.getTime() == 25261.0
+
+
+def test_a_state_of_another_network_is_refused(one, tmp_path):
+    plant, network = one
+    tables(plant, network, 20)
+    plant.checkpoint(tmp_path / "s.xml.gz")
+    other = tmp_path / "other.py"
+    other.write_text(
+        "import sys\nfrom pathlib import Path\nfrom headway.plants.sumo import SumoPlant, SumoSettings\nfrom headway.roads import read_network\n"
+        "from headway.roads.catalogue import scenario\nof = scenario('cologne3')\nplant = SumoPlant(SumoSettings(of.sumocfg), read_network(of.net))\n"
+        "try:\n    plant.restore(Path(sys.argv[1]))\nexcept RuntimeError as error:\n    print(type(error).__name__, error)\n"
+    )  # libsumo holds one simulation a process
+    done = subprocess.run([sys.executable, other, tmp_path / "s.xml.gz"], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith(f"PlantError {tmp_path / 's.xml.gz'}: SUMO does not take this state (")
+    assert "Unknown lane" in done.stdout
