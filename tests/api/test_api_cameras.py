@@ -310,6 +310,11 @@ def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypa
     }  # fmt: skip
 
 
+def test_the_share_of_one_picture_that_was_dropped_is_whole(clients, camera):
+    works(camera(), received=1, dropped=1)
+    assert clients["viewer"].get("/monitoring/performance").json()["dropped_share"] == 1.0
+
+
 def test_the_system_is_told_in_bytes_and_seconds(clients, running):
     found = clients["viewer"].get("/monitoring/system").json()
     assert set(found) == {"memory_bytes", "cpu_seconds", "cpu_share", "up_seconds", "disk_free_bytes", "processors"}

@@ -53,7 +53,8 @@ def contract(document):
     lines = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            lines.append(f"{method.upper()} {path} -> {' '.join(sorted(operation['responses']))}")
+            keys = " or ".join(name for way in operation.get("security", ()) for name in way)
+            lines.append(f"{method.upper()} {path} -> {' '.join(sorted(operation['responses']))}{' with ' * bool(keys)}{keys}")
             lines += [field(p["name"], p["schema"], p["required"]) for p in operation.get("parameters", ())]
             if body := operation.get("requestBody"):
                 assert body["required"]
@@ -64,6 +65,7 @@ def contract(document):
                         lines.append(f"    {status}: {media} {kind(content['schema'])}")
                     else:
                         assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+    lines += [f"{name}: {way['type']} {way.get('scheme', way.get('name'))}" for name, way in document["components"]["securitySchemes"].items()]
     for name, schema in sorted(document["components"]["schemas"].items()):
         lines.append(f"{name}{'' if schema.get('additionalProperties', True) else ' (nothing else)'}")
         lines += [field(f, s, f in schema.get("required", ())) for f, s in schema.get("properties", {}).items()]
@@ -77,13 +79,13 @@ def app(tmp_path_factory):
     return create_app(ApiSettings(tmp_path_factory.mktemp("document")), Database(nowhere, ""))
 
 
-def test_the_document_says_what_the_contract_says(app):
-    assert contract(app.openapi()) == CONTRACT.read_text().splitlines()
+def test_the_document_names_the_product(app):
+    assert (app.openapi()["info"]["title"], app.openapi()["info"]["version"]) == ("Headway", __version__)
     assert app.openapi() is app.openapi()  # made once
 
 
-def test_the_document_names_the_product(app):
-    assert (app.openapi()["info"]["title"], app.openapi()["info"]["version"]) == ("Headway", __version__)
+def test_the_document_says_what_the_contract_says(app):
+    assert contract(app.openapi()) == CONTRACT.read_text().splitlines()
 
 
 def test_pages_are_no_part_of_the_document_and_it_is_shown_in_one_form(app):

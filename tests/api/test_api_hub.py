@@ -218,7 +218,7 @@ def test_after_a_break_what_came_since_comes_first_and_once():
 
 def test_the_last_512_messages_are_known_and_all_of_them_come():
     hub, again = Hub(), Client("alerts")
-    assert HISTORY == 512
+    assert (HISTORY, rooms.PATIENCE_S, rooms.HEARTBEAT_S) == (512, 30.0, 15.0)
     for n in range(514):
         hub.broadcast("alerts", "a", {"n": n})
     hub.join(again, 1)

@@ -172,3 +172,19 @@ def test_the_threads_end_when_it_is_closed(valkey):
     assert all(t.daemon for t in threading.enumerate() if t.name.startswith("relay "))
     relay.close()
     until(lambda: not working())
+
+
+def test_a_valkey_that_fails_is_not_asked_without_a_pause(monkeypatch):
+    asked = []
+
+    class Away:
+        def xread(self, streams, block):
+            asked.append((streams, block))
+            raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(room.redis.Redis, "from_url", lambda url, **how: Away())
+    relay = Relay("redis://x", Hub())
+    relay.begin()
+    time.sleep(0.3)
+    relay.close()
+    assert asked == [({"headway:live": "$"}, 1000)]

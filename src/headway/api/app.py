@@ -60,7 +60,7 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
         if (settings.folder / "cameras.json").exists() and not MISSING:
             state.cameras = await run_in_threadpool(state.make_cameras)
         stop = threading.Event()
-        catching = threading.Thread(target=_catch_up, args=(app.state.intake, stop), daemon=True)
+        catching = threading.Thread(target=_catch_up, args=(app.state.intake, stop), daemon=True, name="spool")
         catching.start()
         yield
         stop.set()

@@ -31,12 +31,12 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     state, query = socket.app.state, socket.query_params
     try:
         await asyncio.to_thread(identify, state.keyring, state.keys, socket.headers, query)
-    except ProblemError as error:
-        await socket.close(4401, error.detail[:120])
+    except ProblemError:
+        await socket.close()  # before it is accepted: HTTP 403
         return
     form, last = query.get("format", "dashboard"), query.get("last_id", "0")
     if form not in ("dashboard", "chart", "table") or not last.isdigit() or len(last) > 19:
-        await socket.close(4400, "format is dashboard, chart or table; last_id a number")
+        await socket.close()
         return
     await socket.accept()
     client, hub = client_of(topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"), state.hub

@@ -17,14 +17,14 @@ from typing import Any
 
 import jwt
 import sqlalchemy as sa
-from fastapi import Request
+from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from headway.api.problems import ProblemError
 from headway.store import Database
 
 ALGORITHM, ISSUER = "HS256", "headway"
-bearer, key_header = HTTPBearer(auto_error=False, description="A token signed by this server"), APIKeyHeader(name="X-API-Key", auto_error=False)
+BEARER, KEY = HTTPBearer(auto_error=False, description="A token signed by this server"), APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
 class Role(IntEnum):
@@ -165,7 +165,7 @@ def _digest(text: str) -> str:
 def need(role: Role) -> Callable[..., Who]:
     """A dependency: who calls, if they have at least `role`. 401 without or with bad credentials, 403 with too few rights."""
 
-    def check(request: Request) -> Who:
+    def check(request: Request, _token: Any = Security(BEARER), _key: Any = Security(KEY)) -> Who:  # the two for the document alone
         who = identify(request.app.state.keyring, request.app.state.keys, request.headers, request.query_params)
         request.state.who = who
         if who.role < role:
