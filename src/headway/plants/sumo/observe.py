@@ -109,7 +109,7 @@ class Watcher:
         self._tidy_at = 256
         self._free = list(range(self._capacity))
         self._slot = np.zeros(self._capacity, SLOT)
-        self._link = [-1] * self._capacity
+        self._link: dict[int, int] = {}  # by slot, -1 while it is not known
         self._link_from: dict[tuple[int, str, int], int] = {}
         watch = self.watch  # as plain lists: one number out of an array costs ten times as much
         self._own, self._only, self._stop = watch.lane.tolist(), watch.only_link.tolist(), watch.is_stop_lane.tolist()
@@ -204,7 +204,8 @@ class Watcher:
         self._slot_of[name] = slot
         bare, urgent = self._vehicle.getLength(name), self._vehicle.getVehicleClass(name) == "emergency"
         self._link[slot] = -1
-        self._slot[slot] = (0.0, 0.0, bare + self._vehicle.getMinGap(name), bare, 0.0, -1, -1, -1, urgent)
+        s = self._slot[slot]
+        s["wait"], s["length"], s["bare"], s["urgent"] = 0.0, bare + self._vehicle.getMinGap(name), bare, urgent
         if urgent:
             self.urgent.add(name)
         return slot
@@ -247,7 +248,6 @@ class Watcher:
         self._free = list(range(self._capacity, self._capacity + more))
         self._capacity += more
         self._slot = np.concatenate([self._slot, np.zeros(more, SLOT)])
-        self._link += [-1] * more
 
 
 @njit(cache=True)
