@@ -199,7 +199,7 @@ def arms():
         ("w_0", "short_0", 0, "s", 20, 13, 1), ("w_1", "up_0", 1, "l", 24, 8, 2), ("e_0", "out_0", 2, "s", 20, 13, 1),
         ("s_0", "up_0", 3, "s", 22, 10, 1), ("s_0", "out_0", 4, "l", 26, 7, 2), ("walk", "walked", 5, "c", 8, 1, 0), ("n_0", "short_1", 6, "r", 12, 6, 1),
         ("short_0", "out_0", 7, "s", 15, 10, 1), ("short_1", "up_0", 7, "s", 15, 10, 1), ("cross_0", "out_0", 8, "s", 15, 13, 1),
-        ("out_0", "up_0", -1, "s", 5, 10, 1),
+        ("out_0", "up_0", -1, "s", 5, 10, 1), ("w_0", "up_0", 0, "r", 12, 7, 1), ("n_0", "out_0", 6, "s", 20, 10, 1),
     ]  # fmt: skip
     one = junction(
         "one", 0, ["GgGrrrr", "rrrGgrr", "rGrrrGG"],
@@ -237,7 +237,7 @@ class Case:
         shown = "".join("?ryGG"[level] if level != 3 else "g" for s in lit for c, level in s.items() if c[0] == "group")
         if random.random() < 0.4:
             shown = "".join(random.choice(list("ry")) if random.random() < 0.4 else c for c in shown)
-        shown_for = random.choice([1.0, 2.0, 4.5, 12.0, 40.0], n) + random.random(n)
+        shown_for = random.choice([0.0, 1.0, 2.0, 4.5, 12.0, 40.0], n) + random.random(n)
         self.ended = 500.0 - random.choice([0.5, 2.0, 6.0, 50.0], n) - random.random(n)
         rows = []
         for link in range(len(self.net.links)) if links is None else links:
@@ -315,13 +315,15 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
     for _ in range(8):
         seen = case.draw()
         v, room, naive_room = seen.vehicles, seen.room_m.copy(), seen.room_m.copy()
-        behind = np.bincount([net.links[k].to_lane for k in v.link if k >= 0], minlength=len(net.lanes)).astype(float)
+        behind, streets = kernel.on_their_way(t, v.link)
+        assert behind.tolist() == [sum(k >= 0 and net.links[k].to_lane == i for k in v.link) for i in range(len(net.lanes))]
         ptr, order = kernel.sort_by_lane(t, v.lane, v.link, v.distance_m)
         for j, one in enumerate(net.junctions):
             columns = [*(("group", g) for g in one.groups), *(("inside", g) for g in case.naive.waiting_groups(one))]
             expected = case.naive.queues(seen, j, naive_room, behind)
             for place, a in enumerate(range(t.lane_ptr[j], t.lane_ptr[j + 1])):
                 street = sum(behind[i] for i, x in enumerate(net.lanes) if x.edge == net.lanes[t.lane_id[a]].edge)
+                assert streets[t.lane_street[t.lane_id[a]]] == street
                 q = np.full((7, 30), np.nan)
                 end = kernel.fill_lane(
                     q, t, FIGURES, a, 2, order[ptr[a] : ptr[a + 1]], v.distance_m, v.speed_mps, v.waiting_s, v.link, seen.shown, seen.shown_for_s, room,
@@ -336,7 +338,7 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_look_ahead_from_the_signals_as_they_stand_is_the_naive_one(seed):
     case = arms_case(700 + seed)
-    for _ in range(10):
+    for _ in range(16):
         seen = case.draw()
         for j, one in enumerate(case.net.junctions):
             picks = case.random.permutation(len(case.stages[j]))[: case.random.integers(1, 5)]

@@ -272,6 +272,82 @@ def test_vehicles_are_sorted_lane_by_lane_nearest_first():
     assert kernel.sort_by_lane(t, none.lane, none.link, none.distance_m)[0].tolist() == [0] * 6
 
 
+def test_those_on_their_way_are_counted_by_lane_and_by_street():
+    lanes = [("a", 100, 10), ("out_0", 100, 10), ("out_1", 100, 10), ("b", 100, 10), ("c", 100, 10)]
+    links = [("a", "out_1", 0, "s", 9, 9, 1), ("b", "out_0", 1, "s", 9, 9, 1), ("b", "c", -1, "s", 9, 9, 1), ("a", "c", 0, "s", 9, 9, 1)]
+    net = network(lanes, links, [junction("J", 0, ["GG"])])
+    t = tables(net, timing(net), StageTable(net, timing(net), every=True))
+    behind, street = kernel.on_their_way(t, np.array([0, 0, 1, -1, 2, 3, -1], np.int32))
+    assert behind.tolist() == [0, 1, 2, 0, 2]
+    assert street.tolist() == [0, 3, 0, 0, 2]
+
+
+class TestLookAhead:
+    """A junction of one group, and one of three, the second of which crosses the third; each with its own times."""
+
+    def ahead(self, shown, shown_for, ended_for=100.0, picks=(0, 1, 2), conflicts=((1, 2),)):
+        lanes = [(n, 100, 10) for n in "abcdx"]
+        links = [(a, "x", g, "s", 9, 9, 1) for g, a in enumerate("abcd")]
+        net = network(lanes, links, [junction("J", 0, ["G"]), junction("K", 1, ["GGr", "GrG", "rrG"], conflicts)])
+        times = timing(net, least=[9.0, 5.0, 6.0, 7.0], yellow=[9.0, 3.0, 4.0, 5.0], clearance=[9.0, 0.0, 1.0, 2.0])
+        t = tables(net, times, StageTable(net, times, every=True))
+        soon, earliest, bound = kernel.look_ahead(
+            t, 1, np.array(picks), colours("G" + shown), np.array([0.0, *shown_for]), np.broadcast_to(np.asarray(ended_for, float), 4).copy()
+        )
+        return [[None if x < 0 else float(x) for x in row] for row in soon.tolist()], [float(x) for x in earliest], bool(bound)
+
+    def test_a_green_that_goes_on_is_not_begun_and_a_new_one_waits_for_the_intergreen(self):
+        # the second has its yellow of 4 s and a second of clearance; the third 5 and 2
+        assert self.ahead("GGr", (60, 60, 60)) == ([[None, None, None], [None, None, 5.0], [None, None, 5.0]], [0, 0, 0], False)
+        assert self.ahead("GrG", (60, 60, 60), picks=(1, 0, 2)) == ([[None] * 3, [None, 7.0, None], [None] * 3], [0, 0, 0], False)
+
+    def test_a_green_must_have_its_least(self):
+        # of 6 s it has had 2: 4 s more, and then 5 s; the first has had 1 of 5
+        assert self.ahead("GGr", (1, 2, 60)) == ([[None] * 3, [None, None, 9.0], [None, None, 9.0]], [0, 4.0, 4.0], True)
+        assert self.ahead("GGr", (2, 7, 60)) == ([[None] * 3, [None, None, 5.0], [None, None, 5.0]], [0, 0, 3.0], False)
+        assert self.ahead("GGr", (60, 6, 60))[1:] == ([0, 0, 0], False)
+
+    def test_what_has_ended_is_cleared_from_then_on(self):
+        assert self.ahead("Grr", (60, 60, 60), (0, 9, 2, 6)) == (
+            [[None, 1.0, None], [None, None, 3.0], [None, None, 3.0]], [0, 1.0 + 6.0, 1.0 + 6.0], False,
+        )  # fmt: skip
+        assert self.ahead("Grr", (60, 60, 60), (0, 0, 9, 9))[0][0] == [None, 0.0, None]
+
+    def test_a_yellow_is_shown_to_its_end_before_green_comes_again(self):
+        soon, earliest, _ = self.ahead("yyy", (1.0, 1.5, 3.5), conflicts=())
+        assert soon == [[2.0, 2.5, None], [2.0, None, 1.5], [None, None, 1.5]]
+        assert earliest == [0.0, 2.5 + 6.0, 2.5 + 6.0], "the greens of the present stage that are still to come have their least, too"
+        assert self.ahead("yrr", (3.5, 0, 0), conflicts=())[0][0] == [0.0, 0.0, None]
+        assert self.ahead("rrr", (1.0, 1.0, 1.0), conflicts=())[0][0] == [0.0, 0.0, None]
+
+
+class TestRollout:
+    """One vehicle that stands in column 0; stage 0 is red for it, stage 1 green."""
+
+    def cost(self, bound, end=10.0, stages=("rG", "Gr"), begin=0.0, trans=BEFORE):
+        q = np.array([[0.0], [0.0], [1.0], [1.0], [0.0], [0.0], [0.0]])
+        ptr, last = np.zeros((queue.ROWS + 1, 1), np.int64), np.full((queue.ROWS + 1, 2), -math.inf)
+        return kernel.rollout(
+            q, np.array([0, 1]), 1, ptr, last, 0, 1, begin, 0.0, bound, np.array([colours(s) for s in stages]), np.zeros((2, 2), bool),
+            np.full((2, 2, 2), trans), np.full(2, BEFORE), np.zeros(2), np.array(PLAIN), end,
+        )  # fmt: skip
+
+    def test_is_given_up_once_those_who_still_wait_cost_as_much_as_the_best_so_far(self):
+        assert self.cost(10.0) == math.inf
+        assert self.cost(10.1) == 10.0
+        assert self.cost(math.inf) == 10.0
+        assert self.cost(math.inf, trans=3.0) == 14.0, "the stage that follows opens 3 s later, and a second is lost at its start"
+
+    def test_ends_at_the_horizon(self):
+        assert self.cost(math.inf, end=50.0) == 50.0
+        assert self.cost(math.inf, end=70.0) == 50.0
+        assert self.cost(20.0, end=50.0) == 50.0, "nothing is looked at any more"
+
+    def test_takes_twelve_turns_at_most(self):
+        # nobody is served: each stage ends at once, and what waits is left over
+        assert self.cost(math.inf, stages=("rG", "rg")) == 50.0
+
+
 class TestFill:
     """Lane in (40 m) and far (200 m) before a junction with exits of 20, 60 and 100 m; links 0 to 2 from in to tiny, edge, long; 3 from far to long,
     4 from far to the left, where one waits inside; 5 from in to the left."""

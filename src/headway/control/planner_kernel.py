@@ -115,7 +115,7 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
     """
     ptr, last = np.empty((ROWS + 1, lanes), np.int64), np.empty((ROWS + 1, 2 * lanes))
     ptr[0], last[0] = 0, -np.inf
-    opens, entry = np.empty_like(soon[0]), np.empty_like(soon[0])
+    opens, entry = np.empty(soon.shape[1]), np.empty(soon.shape[1])
     chosen, best = 0, stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
     best += cost_left(q, vptr, lanes, 1, ptr, m) + harm[0] * m[HORIZON]
     for hi in range(len(holds)):
@@ -169,6 +169,17 @@ def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
             order[k] = v
             fill[a] += 1
     return ptr, order
+
+
+@njit(cache=True)
+def on_their_way(t, v_link):  # type: ignore[no-untyped-def]
+    """(behind, street): vehicles on their way over a junction to each lane; and, at the first lane of each street, to all of it. (lanes,) each."""
+    behind, street = np.zeros(len(t.lane_length)), np.zeros(len(t.lane_length))
+    for link in v_link:
+        if link >= 0:
+            behind[t.link_to[link]] += 1.0
+            street[t.lane_street[t.link_to[link]]] += 1.0
+    return behind, street
 
 
 @njit(cache=True)
@@ -357,11 +368,7 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
     """
     out, ended_for = np.empty_like(target), at_s - ended
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
-    room, behind, street = room.copy(), np.zeros(len(room)), np.zeros(len(room))
-    for v in range(len(v_link)):
-        if v_link[v] >= 0:
-            behind[t.link_to[v_link[v]]] += 1.0
-            street[t.lane_street[t.link_to[v_link[v]]]] += 1.0
+    room, (behind, street) = room.copy(), on_their_way(t, v_link)
     q = np.empty((7, len(v_lane) + len(persons)))
     need, shut, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
