@@ -13,8 +13,6 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import Phase, settings
 
-from headway.store import open_database
-
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.reuse, Phase.generate])  # for mutation testing: any failure will do
 
 
@@ -47,6 +45,8 @@ def new_record(tmp_path_factory):
 
     HEADWAY_TESTS_POSTGRES: address of a server that is there already, whose user may make databases; quicker where tests are run again and again.
     """
+    from headway.store import open_database  # here, so that what does not import fails the tests that need it, and not pytest itself
+
     given, first = os.environ.get("HEADWAY_TESTS_POSTGRES", ""), None
     if not given:
         first = open_database(tmp_path_factory.mktemp("postgres"))
