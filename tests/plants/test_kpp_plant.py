@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -312,3 +312,9 @@ def test_nothing_is_held_that_would_have_to_be_closed():
     plant = KppPlant(SMALL)
     plant.close()
     assert plant.state()["_y"][S] == 0.0
+
+
+def test_settings_orders_and_measurements_cannot_be_changed_by_mistake():
+    for value, name in ((SMALL, "fill"), (KppOrder(), "load"), (KppPlant(SMALL).observe(), "time_s")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -546,3 +546,9 @@ def test_kin_and_in_1_lead_to_signals():
     assert street.links_from(KIN) == [9]
     assert street.links_from(IN1) == [4]
     assert sorted({x.to_lane for x in street.links if x.group >= 0}) == sorted(EXITS)
+
+
+def test_settings_scenes_and_short_lanes_cannot_be_changed_by_mistake(sumo):
+    for value, name in ((SumoSettings("x"), "seed"), (plant_of().scene(), "at_m"), (short_lanes(network(), EXITS)[0], "lane")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,6 +47,11 @@ def test_the_lanes_before_a_stop_line_and_behind_it_are_watched():
         ":k_1_0": (SHORT, 0.0, 8, True),
     }
     assert (watch.lane.dtype, watch.only_link.dtype, watch.to_end_m.dtype, watch.is_stop_lane.dtype) == (np.int32, np.int32, np.float64, np.bool_)
+
+
+def test_what_is_watched_cannot_be_changed_by_mistake():
+    with pytest.raises(FrozenInstanceError):
+        watch_lanes(STREET, 200.0).lane = None
 
 
 def test_what_is_beyond_the_range_is_not_watched():
