@@ -72,10 +72,10 @@ def test_every_default_has_its_value():
 
 
 def test_what_a_rule_a_webhook_and_a_mail_server_leave_out_has_its_default():
-    assert RuleSettings(**RULE).model_dump() == RULE | {"condition": ">", "level": "warning", "hysteresis": 0.0, "for_s": 0.0, "clear_s": 0.0}
-    assert WebhookSettings(**HOOK).model_dump() == HOOK | {"attempts": 6}
-    mail = MAIL | {"to": ("c@d",), "user": "", "password": "", "security": "starttls", "at_least_s": 60.0}
-    assert MailSettings(**MAIL).model_dump() == mail
+    settings = checked({"alerts": {"rules": [RULE]}, "notify": {"webhooks": [HOOK], "mail": MAIL}}).model_dump()
+    assert settings["alerts"]["rules"] == (RULE | {"condition": ">", "level": "warning", "hysteresis": 0.0, "for_s": 0.0, "clear_s": 0.0},)
+    assert settings["notify"]["webhooks"] == (HOOK | {"attempts": 6},)
+    assert settings["notify"]["mail"] == MAIL | {"to": ("c@d",), "user": "", "password": "", "security": "starttls", "at_least_s": 60.0}
 
 
 def rule(**values):
@@ -352,6 +352,19 @@ def test_a_file_that_changes_at_every_look_is_not_read_before_it_rests(tmp_path)
     assert watched.current.loop.cycle_s == 60
     assert watched.refresh() == ("loop",)
     assert watched.current.loop.cycle_s == 12
+
+
+def test_a_file_put_back_as_it_was_with_its_time_is_followed_too(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    stamp = file.stat().st_mtime_ns
+    watched = Watched(file)
+    write(file, "loop: {cycle_s: 20}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    file.write_text("loop: {cycle_s: 60}\n")
+    os.utime(file, ns=(stamp, stamp))
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    assert watched.current.loop.cycle_s == 60
 
 
 def test_a_change_within_one_tick_of_the_clock_is_seen_by_its_size(tmp_path):

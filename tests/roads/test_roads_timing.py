@@ -19,6 +19,7 @@ def test_the_two_profiles_have_their_values():
     assert tuple(f.name for f in dataclasses.fields(TimingProfile)) == fields
     assert dataclasses.astuple(BENCHMARK) == ("benchmark", 5.0, 120.0, 150.0, 0.0, 3.0, 0.0, 7.0, 7.0)
     assert dataclasses.astuple(STREET) == ("street", 10.0, 90.0, 110.0, 40.0, None, None, 7.0, 20.0)
+    assert TimingProfile("street", 10.0, 90.0, 110.0, 40.0, None, None) == STREET
     assert PROFILES == {"benchmark": BENCHMARK, "street": STREET}
 
 
