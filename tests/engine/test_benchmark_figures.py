@@ -23,6 +23,13 @@ from headway.roads.catalogue import Scenario
 OF = Scenario("made", "made.sumocfg", "made.net.xml", (), 0.0, 60.0)
 
 
+@pytest.fixture(autouse=True)
+def empty():
+    """A result of nothing."""
+    made = Result("s", "c", 1, "benchmark", "connected", 1.0)
+    return made, made.flat()
+
+
 def trip(loss, late, waiting, duration, stops, arrival="40.00", emissions='<emissions fuel_abs="2500.0" CO2_abs="7000.0"/>'):
     times = f'timeLoss="{loss}" departDelay="{late}" waitingTime="{waiting}" duration="{duration}" waitingCount="{stops}"'
     return f'<tripinfo id="x" arrival="{arrival}" {times}>{emissions}</tripinfo>'
@@ -151,6 +158,12 @@ def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path,
     assert result.person_waiting_s != result.person_waiting_s, "there was nobody on foot"
     assert [p.name for p in keep.iterdir()] == ["jam-fixed-3.tripinfo.xml"]
     assert not libsumo.isLoaded()
+
+
+def test_a_folder_that_is_there_takes_more(jam, tmp_path):
+    for seed in (3, 4):
+        run(Job(jam, "fixed", seed, keep=str(tmp_path)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["jam-fixed-3.tripinfo.xml", "jam-fixed-4.tripinfo.xml"]
 
 
 def test_a_run_is_the_same_again_by_its_seed_and_keeps_nothing_where_nothing_is_asked(jam, monkeypatch):
@@ -291,13 +304,13 @@ def test_a_run_that_breaks_leaves_no_simulation_behind(jam, monkeypatch):
 NUMBERLESS = ("delay_s", "waiting_s", "duration_s", "person_waiting_s", "stops", "fuel_g", "co2_g", "wall_s", "decision_ms_p99")
 
 
-def test_a_result_of_nothing_has_no_figures():
-    empty = Result("s", "c", 1, "benchmark", "connected", 1.0)
-    assert all(empty.flat()[k] != empty.flat()[k] for k in NUMBERLESS), "no number"
+def test_a_result_of_nothing_has_no_figures(empty):
+    result, flat = empty
+    assert all(flat[k] != flat[k] for k in NUMBERLESS), "no number"
     counts = ("arrived", "unfinished", "never_entered", "safety_violations", "interventions")
-    assert [empty.flat()[k] for k in counts] == [0] * 5
-    assert empty.error == ""
-    assert set(empty.flat()) == {"scenario", "controller", "seed", "timing", "sensing", "scale", "error", *NUMBERLESS, *counts}
+    assert [flat[k] for k in counts] == [0] * 5
+    assert result.error == ""
+    assert set(flat) == {"scenario", "controller", "seed", "timing", "sensing", "scale", "error", *NUMBERLESS, *counts}
 
 
 def test_a_job_is_of_the_benchmark_with_all_connected_in_steps_of_a_second():

@@ -142,7 +142,8 @@ def opened(tiny):
         street.plant.close()
 
 
-def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_below_four_tenths(opened):
+def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_below_four_tenths(opened, monkeypatch):
+    named(monkeypatch, webster=lambda network, timing: Says("webster"))
     street = opened()
     assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == ("fixed", "webster", 30.0, 0.4)
     assert (street.plant.time_s, street.seen.at_s) == (100.0, 100.0)

@@ -6,8 +6,17 @@ import pytest
 
 from headway.config import Settings
 from headway.engine import benchmark, checkpoint
-from headway.engine.board import JunctionState
+from headway.engine.board import Board, JunctionState
 from headway.engine.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
+
+
+@pytest.fixture(autouse=True)
+def in_use(tmp_path):
+    """Of each module whose values are looked at here."""
+    assert Task(Settings()).key()
+    assert Board().all() == {}
+    assert benchmark.Result("s", "c", 1, "", "", 1.0).flat()
+    assert checkpoint.latest(tmp_path, "run") is None
 
 
 def test_orders_say_nothing_where_nothing_is_given():

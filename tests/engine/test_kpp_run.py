@@ -212,6 +212,13 @@ def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledg
     assert PERIOD_S == 1 / 15
 
 
+@pytest.fixture(autouse=True)
+def monitor():
+    """Makes monitors of what the loop of a KPP is told to look at."""
+    made = runtime_settings(1.0, "balanced", 0.0, StepBounds())
+    return lambda: NumericalStabilityMonitor(made.limits, made.drift)
+
+
 STILL = {"v_chain": 1.0, "flywheel_radps": 1.0, "ledger_residual": 0.0}
 
 
@@ -223,29 +230,29 @@ STILL = {"v_chain": 1.0, "flywheel_radps": 1.0, "ledger_residual": 0.0}
         ("ledger_residual", -0.001, False), ("ledger_residual", 0.001, True), ("ledger_residual", 0.00101, False),
     ],
 )  # fmt: skip
-def test_figures_beyond_belief_are_told(figure, value, sound):
-    monitor = NumericalStabilityMonitor(LIMITS, DRIFT)
-    assert (monitor.look(0.0, STILL | {figure: value}).reasons == ()) is sound
+def test_figures_beyond_belief_are_told(monitor, figure, value, sound):
+    one = monitor()
+    assert (one.look(0.0, STILL | {figure: value}).reasons == ()) is sound
 
 
-def test_energy_may_not_be_lost_by_more_than_all_of_it():
-    told = [len(NumericalStabilityMonitor(LIMITS, DRIFT).look(0.0, STILL | {"ledger_residual": share}).reasons) for share in (0.5, 1.0, 1.01)]
+def test_energy_may_not_be_lost_by_more_than_all_of_it(monitor):
+    told = [len(monitor().look(0.0, STILL | {"ledger_residual": share}).reasons) for share in (0.5, 1.0, 1.01)]
     assert told == [1, 1, 2], "above a thousandth; and out of bounds"
 
 
 @pytest.mark.parametrize(("figure", "most"), [("v_chain", 5.0), ("flywheel_radps", 500.0)])
-def test_a_jump_within_a_tenth_of_a_second_is_told(figure, most):
+def test_a_jump_within_a_tenth_of_a_second_is_told(monitor, figure, most):
     for change, sound in ((most - 0.01, True), (most + 0.01, False)):
-        monitor = NumericalStabilityMonitor(LIMITS, DRIFT)
-        monitor.look(0.0, STILL)
-        assert (monitor.look(0.1, STILL | {figure: 1.0 + change}).reasons == ()) is sound
+        one = monitor()
+        one.look(0.0, STILL)
+        assert (one.look(0.1, STILL | {figure: 1.0 + change}).reasons == ()) is sound
 
 
 @pytest.mark.parametrize(("figure", "noise"), [("v_chain", 0.05), ("flywheel_radps", 5.0)])
-def test_ringing_beyond_the_noise_is_told(figure, noise):
+def test_ringing_beyond_the_noise_is_told(monitor, figure, noise):
     for swing, sound in ((0.98 * noise, True), (1.02 * noise, False)):
-        monitor = NumericalStabilityMonitor(LIMITS, DRIFT)
-        told = [monitor.look(float(k), STILL | {figure: 1.0 + swing * (k % 2)}).reasons for k in range(12)]
+        one = monitor()
+        told = [one.look(float(k), STILL | {figure: 1.0 + swing * (k % 2)}).reasons for k in range(12)]
         assert all(reasons == () for reasons in told) is sound
 
 

@@ -451,6 +451,21 @@ def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in
     assert [m.kind for m in read(tmp_path / "events.jsonl")].count("engine.started") == 2
 
 
+def test_a_checkpoint_is_never_ahead_of_the_record_on_the_disk(play, tmp_path, monkeypatch):
+    """An alert of the very second of the checkpoint is written before it: a process that goes on from there does not tell of it again."""
+    as_it_is, on_disk = checkpoint.save, []
+    monkeypatch.setattr(worker.checkpoint, "save", lambda *a: on_disk.append([e.kind for e in read(tmp_path / "events.jsonl")]) or as_it_is(*a))
+    play(alerts={"rules": [rule(path="time_s", threshold=119.0)]}, recovery={"checkpoint_s": 20.0}, until_s=121.0)
+    assert on_disk == [["engine.started", "alert.opened"]]
+
+
+def test_one_simulation_is_closed_before_another_is_begun(play, early, monkeypatch):
+    as_it_is, loaded = worker.open_street, []
+    monkeypatch.setattr(worker, "open_street", lambda *a: loaded.append(libsumo.isLoaded()) or as_it_is(*a))
+    play({3: [Switch(scenario=early)]})
+    assert loaded == [False, False]
+
+
 def test_scenario_and_controller_together_are_one_switch(play, early):
     played = play({3: [Switch(controller="greedy", scenario=early)]})
     assert played.events("engine.controller") == []

@@ -107,8 +107,8 @@ def rules_of(settings: Settings) -> tuple[Rule, ...]:
     rules = tuple(
         Rule(r.name, r.path, r.condition, r.threshold, Level[r.level.upper()], r.hysteresis, r.for_s, r.clear_s) for r in settings.alerts.rules
     )
-    places = {"vehicles": 0, "queue": 0, "longest_wait_s": 0.0, "confidence": 1.0}
-    sample = {"time_s": 0.0, "vehicles": 0, "halted": 0, "junctions": {"any": places}}
+    places = dict.fromkeys(("vehicles", "queue", "longest_wait_s", "confidence"))
+    sample = dict.fromkeys(("time_s", "vehicles", "halted")) | {"junctions": {"any": places}}
     any_junction = [replace(r, path=re.sub(r"^junctions\.[^.]+", "junctions.any", r.path)) for r in rules]
     RealTimeMonitor(tuple(any_junction), sample)
     return rules
@@ -346,17 +346,16 @@ class Engine:
     def __init__(self, task: Task) -> None:
         recovery = task.settings.recovery
         rules_of(task.settings)
-        self._last_kept = -1.0
+        self._last_kept: float | None = None
         self.board = Board()
         self._supervisor = Supervisor(work, task, recovery.silent_s, recovery.restarts, self._progressed)
 
     def _progressed(self, message: Any) -> bool:
         """A checkpoint since the last message: the restarts before it are forgiven. Where the street begins does not count as one."""
         if isinstance(message, Event) and message.kind in BEGINS:
-            self._last_kept = -1.0
-        elif isinstance(message, Snapshot) and message.checkpoint_s > self._last_kept:
-            forgiven = self._last_kept >= 0
-            self._last_kept = message.checkpoint_s
+            self._last_kept = None
+        elif isinstance(message, Snapshot) and (self._last_kept is None or message.checkpoint_s > self._last_kept):
+            forgiven, self._last_kept = self._last_kept is not None, message.checkpoint_s
             return forgiven
         return False
 
