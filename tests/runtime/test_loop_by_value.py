@@ -237,14 +237,14 @@ def test_a_checkpoint_is_due_each_so_many_seconds_of_plant_time():
 
 
 def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_tried_again_after_half_the_time():
-    of = Loop(checkpoint_s=1.0)
+    of = Loop(checkpoint_s=2.0)
     of.plant.keep_fails = [OSError(28, "No space left"), OSError("still none"), None]
-    of.ticks(5)
+    of.ticks(9)
     assert of.loop.kept_s == 0.0, "what was not written is no checkpoint"
-    of.ticks(7)
-    assert [(t, k) for t, k, _ in of.told] == [(1.0, "runtime.checkpoint_failed"), (1.5, "runtime.checkpoint_failed")]
+    of.ticks(15)
+    assert [(t, k) for t, k, _ in of.told] == [(2.0, "runtime.checkpoint_failed"), (3.0, "runtime.checkpoint_failed")]
     assert of.told[0][2] == {"error": "[Errno 28] No space left"}
-    assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [2.0, 3.0]
+    assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [4.0, 6.0]
 
 
 def test_any_other_error_of_a_checkpoint_is_a_fault_to_be_mended():
@@ -297,6 +297,17 @@ def test_figures_are_looked_at_as_often_as_the_mode_says():
     assert looks("accuracy", 4) == [1, 2, 3, 4]
     assert looks("accuracy", 4, limits={}) == []
     assert looks("accuracy", 4, watch=False) == []
+
+
+def test_a_look_and_a_check_are_due_in_the_moment_of_their_time():
+    of = Loop(mode="performance", realtime=0.0, gather=False, limits={"v": Limits()}, rules=(Rule("r", "v", ">", 1.0),))
+    of.plant.takes_s, seen = 0.2, []  # just the fifth of a second of this mode
+    of.plant.figures = lambda: seen.append(of.plant.time_s) or of.plant.values
+    of.ticks(4)
+    assert (len(seen), of.plant.built) == (4, 1 + 4)
+    of.plant.takes_s = 0.1875
+    of.ticks(4)
+    assert (len(seen), of.plant.built) == (6, 1 + 6)
 
 
 def test_what_is_not_sound_is_told_once_with_its_reasons_and_again_when_it_comes_back():

@@ -164,6 +164,7 @@ class Played:
         return self
 
     def Pipe(self, duplex):  # noqa: N802
+        assert not duplex, "one way each"
         return multiprocessing.Pipe(duplex)
 
     def Process(self, target, args, daemon):  # noqa: N802
@@ -201,7 +202,14 @@ def test_a_worker_that_ends_well_ends_the_messages(play):
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [(7, "ended with status 7"), (1, "ended with status 1"), (-9, "ended by signal SIGKILL"), (-15, "ended by signal SIGTERM")]
+    ("status", "why"),
+    [
+        (7, "ended with status 7"),
+        (1, "ended with status 1"),
+        (-9, "ended by signal SIGKILL"),
+        (-15, "ended by signal SIGTERM"),
+        (-1, "ended by signal SIGHUP"),
+    ],
 )
 def test_how_it_ended_is_told_when_it_is_given_up(play, status, why):
     watched, _ = play((["a"], status))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -110,7 +111,7 @@ class Supervisor:
 
     def messages(self) -> Iterator[Any]:
         """What the worker puts out, with a `Restarted` after each restart. Raises WorkerError when it is given up."""
-        failures, failed_at, why = 0, 0.0, ""
+        failures, failed_at, why = 0, math.nan, ""
         while True:
             pipe = self._launch()
             heard = False
@@ -159,9 +160,9 @@ class Supervisor:
             return f"silent for {self._silent_s} s"
         self._process.join(5.0)
         code = self._process.exitcode
-        if code == 0:
-            return ""
-        return f"ended by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
+        if code is not None and code < 0:
+            return f"ended by signal {signal.Signals(-code).name}"
+        return "" if code == 0 else f"ended with status {code}"
 
     def _kill(self) -> None:
         if self._process is not None and self._process.is_alive():
