@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 import time
 import types
 
@@ -208,6 +209,26 @@ def test_each_entry_is_bound_to_the_one_before_it(audit, database):
     first = sealed("", **one)
     assert rows == [one | {"before": "", "hash": first}, two | {"before": first, "hash": sealed(first, **two)}]
     assert audit.verify() == (2, "")
+
+
+def test_two_processes_write_one_trail(audit, database):
+    """Each has a trail of its own in memory; the database sees to it that they take turns."""
+    faults = []
+
+    def write(trail):
+        try:
+            for k in range(15):
+                trail.add(Who("a", Role.ADMIN), f"POST /{k}", 200, {})
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=write, args=(Audit(database),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert audit.verify() == (45, "")
 
 
 def test_an_empty_trail_is_whole(audit):

@@ -160,6 +160,7 @@ def test_speed_and_power_are_drawn(headway, driven, tmp_path):
     ran = headway("kpp", "run", "--seconds", "1", "--plot", "--data", "", "--json", "out.json")
     samples = json.loads((tmp_path / "out.json").read_text())["samples"]
     assert ran.out.index("v_chain, m/s") < ran.out.index("power_output, kW")
+    assert ran.out.split("v_chain, m/s")[0].endswith("\n")
     after = ran.out[ran.out.index("power_output, kW") :].splitlines()
     assert after[1].endswith(f" {max(s['power_output'] for s in samples) / 1000:.3g}")
     assert after[10].endswith(f" {min(s['power_output'] for s in samples) / 1000:.3g}")
@@ -301,7 +302,7 @@ def dots(text):
         ([0.0, 1.0, 2.0, 39.0], [7.0, 6.0, 5.0, 4.0], {(0, 0), (1, 2), (2, 5), (39, 7)}),  # rows 0, 7/3, 14/3, 7
         ([10.0, 23.0, 49.0], [0.0, 3.0, 0.0], {(0, 7), (13, 0), (39, 7)}),
         ([5.0, 5.0], [2.0, 2.0], {(0, 7)}),  # no extent: all at the begin, and at the foot
-        ([float(k) for k in range(40)], [float(k % 8) for k in range(40)], {(k, 7 - k % 8) for k in range(40)}),
+        ([float(k) for k in range(40)], [float(k // 2 % 8) for k in range(40)], {(k, 7 - k // 2 % 8) for k in range(40)}),
     ],
 )
 def test_a_curve_has_a_dot_for_each_point(x, y, expected):
