@@ -254,6 +254,15 @@ def test_rows_become_words_of_bits():
     assert as_bits(np.ones((2, 1), bool)).tolist() == [[1], [1]]
 
 
+def test_a_column_is_marked_by_its_bit():
+    words = np.zeros(2, np.uint64)
+    for column in (0, 5, 63, 64, 66):
+        kernel.mark(words, column)
+    kernel.mark(words, 5)
+    assert words.tolist() == [1 + 32 + (1 << 63), 1 + 4]
+    assert kernel.overlap(words, np.array([33 + 2, 5 + 8], np.uint64)) == 4
+
+
 def test_vehicles_are_sorted_lane_by_lane_nearest_first():
     net = pair()
     t = tables(net, timing(net), StageTable(net, timing(net), every=True))
@@ -337,6 +346,18 @@ class TestRollout:
         assert self.cost(10.1) == 10.0
         assert self.cost(math.inf) == 10.0
         assert self.cost(math.inf, trans=3.0) == 14.0, "the stage that follows opens 3 s later, and a second is lost at its start"
+
+    def test_those_who_went_just_now_are_let_by_in_each_stage(self):
+        # red to all for 10 s; then the main road, there at 10.5, starts at 11, and the left turn, there at 11.2, goes a second behind it
+        q = np.array([[10.5, 11.2], [0, 1], [0, 0], [1, 1], [0, 0], [0, 0], [0.1, 0.1]])
+        ptr, last = np.zeros((queue.ROWS + 1, 2), np.int64), np.full((queue.ROWS + 1, 4), -math.inf)
+        yields, trans = np.zeros((3, 3), bool), np.zeros((2, 2, 3))
+        yields[1, 0] = True
+        cost = kernel.rollout(
+            q, np.array([0, 1, 2]), 2, ptr, last, 0, 1, 0.0, 0.0, math.inf, np.array([colours("rrG"), colours("Ggr")]), yields, trans, np.full(3, BEFORE),
+            np.full(3, 5.0), np.array(PLAIN), 10.0,
+        )  # fmt: skip
+        assert cost == pytest.approx(2 * 0.5 + 2 * 0.8)
 
     def test_ends_at_the_horizon(self):
         assert self.cost(math.inf, end=50.0) == 50.0
@@ -548,6 +569,14 @@ class TestDecisions:
         state = PlannerState(np.array([1, 0], np.int32), colours("GrrGr"), past, past, colours("GrrGr") >= 3)
         assert self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net, min_cycle_s=40.0)) == wanted
         assert self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net)) == "rGrGr", "where there is a shortest cycle"
+
+    def test_of_stages_that_serve_alike_it_takes_the_one_that_ends_fewest_greens(self):
+        # either serves the second group; the third, permissive now, is lit in the last alone
+        lanes = [(n, 200, 10) for n in "abcdx"]
+        links = [(n, "x", g, "s", 20, 10, 1) for g, n in enumerate("abcd")]
+        net = network(lanes, links, [junction("J", 0, ["Grgr", "rGrG", "rGgr"], [(0, 1), (0, 2)], [(2, 0)])])
+        assert self.step([(1, 5.0, 0.0, 10.0)], "Grgr", (0,), net) == "rGgr"
+        assert self.step([(1, 5.0, 0.0, 10.0)], "Grrr", (0,), net) != "rGgr"
 
     def test_with_guessed_links_it_keeps_to_the_stages_of_the_programme(self):
         lanes = [("a", 200, 10), ("b", 200, 10), ("c", 200, 10), ("x", 200, 10)]

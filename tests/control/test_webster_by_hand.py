@@ -94,6 +94,8 @@ class TestRatios:
             ([0.2], [[0.4], [0]], [0.5, 0]),  # permissive: 0.2 / 0.4
             ([0.3, 0.2], [[1, 0.4], [0, 0]], [0.5, 0]),  # 0.3 serves 0.12 of it, 0.08 missing: 0.2 more
             ([0.2, 0.3], [[0.4, 1], [0, 0]], [0.5, 0]),  # the greater first, in whatever order they stand
+            ([0.4, 0.2], [[1, 0.4], [0.4, 1]], [0.4, 0.04]),  # both by both: the greater first, then 0.2 - 0.16 are missing
+            ([0.2, 0.4], [[0.4, 1], [1, 0.4]], [0.4, 0.04]),
             ([0.5], [[0], [0]], [0, 0]),  # nobody serves it
             ([0.0], [[1], [0]], [0, 0]),
             ([0.5, 0.1], [[1, 0], [1, 1]], [0.4, 0.1]),  # who has one stage alone comes first, though smaller

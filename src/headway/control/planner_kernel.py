@@ -198,7 +198,7 @@ def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, 
         link = v_link[v]
         g, to = t.link_group[link], t.link_to[link]
         if v_distance[v] < 0.0:
-            if v_speed[v] < m[CRAWL] and t.link_inside[link] >= 0:
+            if v_speed[v] < m[CRAWL] and t.link_inside[link] != -1:
                 q[COLUMN, at], q[ETA, at], q[STILL, at], q[INSIDE, at] = t.link_inside[link], 0.0, 1.0, 0.0
                 q[WEIGHT, at] = 1.0 + (m[SPILL] * (1.0 + street) + v_wait[v] / m[GIVE_UP]) * (t.lane_own[a] < m[SHORT])
                 q[BEFORE, at], q[CLOSED, at] = t.link_before[link], v_wait[v] > m[STUCK]
@@ -208,7 +208,7 @@ def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, 
         q[ETA, at] = eta_s(v_distance[v], v_speed[v], t.lane_limit[a], m[ACCEL])
         q[STILL, at] = v_speed[v] < m[CRAWL]
         q[WEIGHT, at] = 1.0 + m[SPILL] * full * (1.0 + behind / len(rows))
-        q[INSIDE, at], q[BEFORE, at] = t.link_inside[link] >= 0, t.link_before[link]
+        q[INSIDE, at], q[BEFORE, at] = t.link_inside[link] != -1, t.link_before[link]
         q[CLOSED, at] = 0
         if i == 0 and v_distance[v] < 15.0:
             if v_wait[v] > m[STUCK] and shown[g] == GREEN and shown_for[g] > m[STUCK] + 3.0:
@@ -266,8 +266,7 @@ def settled(t, j, s0, count, stage, shown, shown_for):  # type: ignore[no-untype
     young = np.zeros(t.lit.shape[1], np.uint64)
     for g in range(t.first[j], t.first[j + 1]):
         if shown[g] >= PERMISSIVE and shown_for[g] < t.least[g]:
-            k = g - t.first[j]
-            young[k // 64] |= np.uint64(1) << np.uint64(k % 64)
+            mark(young, g - t.first[j])
     for s in range(count):
         ends = s == stage
         for w in range(len(young)):
@@ -334,6 +333,12 @@ def changes(stages, width, intergreen):  # type: ignore[no-untyped-def]
                 if stages[y, g] == GREEN and stages[x, g] != GREEN:
                     out[x, y, g] = INSIDE_CLEARS_S
     return out
+
+
+@njit(cache=True)
+def mark(words, column):  # type: ignore[no-untyped-def]
+    """Set the bit of `column` in `words`."""
+    words[column // 64] |= np.uint64(1) << np.uint64(column % 64)
 
 
 @njit(cache=True)
@@ -411,8 +416,7 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
                 vptr[lanes] = end
         need[:], shut[:], lit[:] = 0, 0, 0
         for i in range(end):
-            column = int(q[COLUMN, i])
-            (shut if q[CLOSED, i] > 2.0 else need)[column // 64] |= np.uint64(1) << np.uint64(column % 64)
+            mark(shut if q[CLOSED, i] > 2.0 else need, int(q[COLUMN, i]))
         asked = False
         for w in range(len(need)):
             shut[w] &= ~need[w]
@@ -421,7 +425,7 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
             continue
         for g in range(width):
             if shown[f + g] >= PERMISSIVE:
-                lit[g // 64] |= np.uint64(1) << np.uint64(g % 64)
+                mark(lit, g)
         picks = worth_trying(t.lit[s0 : s0 + count], t.green[s0 : s0 + count], stage, need, shut, lit)
         soon, earliest, bound = look_ahead(t, j, picks, shown, shown_for, ended_for)
         if bound:
