@@ -586,6 +586,20 @@ def test_steps_are_as_long_as_their_error_allows_within_the_bounds(rtol, atol, s
     assert m.y == pytest.approx(y, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize(("share", "stands"), [(0.99, True), (1.01, False), (1.9, False)])
+def test_a_step_of_more_than_its_tolerance_is_tried_again_shorter_unless_it_is_the_shortest(share, stands):
+    m = rising(heat_rate_ps=10.0)
+    one_step(m, 0.3)
+    scale = kernel.local_error(m.y, m.new, 0.3, m.k, m.c, 1e-6, 1e-8) / share  # with tolerances so many times as wide the error is `share`
+    for shortest in (0.01, 0.3):
+        m = rising(heat_rate_ps=10.0)
+        m.count[kernel.STEP] = 0.3
+        run(m, 0.0, 1.0, 1e-6 * scale, 1e-8 * scale, shortest, 0.5, 1.0)
+        forced = shortest == 0.3 and not stands
+        assert m.count[kernel.REJECTED_STEPS] == (0 if stands or forced else 1)
+        assert (m.count[kernel.FORCED] > 0) == forced
+
+
 def test_a_run_goes_on_with_the_step_that_the_last_one_proposed():
     m = rising()
     run(m, 0.0, 0.4)

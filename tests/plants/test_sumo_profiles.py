@@ -113,6 +113,18 @@ def test_a_camera_sees_exactly_to_its_range():
     assert len(Camera(STREET, 5).see(0.0, cars((KIN, at + 1e-9)), numbers(1))) == 0
 
 
+def test_the_first_lane_is_a_lane_like_others():
+    """Number 0, from which no link with a signal leads in this street."""
+    assert Camera(STREET, 5).see(0.0, cars((0, 50.0)), numbers(1)).link.tolist() == [-1]
+    loops = Loops(STREET)
+    assert loops_see(loops, 0.0, (1, 0, 45.0)) == [(0, -1, 50.0, 10.0, 0.0)]
+    loops_see(loops, 1.0, (1, IN1, 35.0))
+    loops_see(loops, 2.0)  # one that is not there counts on lane 0
+    assert len(loops_see(loops, 30.0, (2, 0, 3.0))) == 2, "somebody stands at its line"
+    loops_see(loops, 31.0)
+    assert loops_see(loops, 60.0) == []
+
+
 def test_an_occluded_vehicle_stays_occluded_and_one_in_twenty_is():
     there = cars(*[(IN0, 50.0)] * 1000)
     who = np.arange(1000, dtype=np.int32)

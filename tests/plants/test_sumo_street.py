@@ -356,6 +356,13 @@ def test_those_who_stand_inside_the_junction_before_a_short_lane_take_room_of_it
     assert rooms(plant).get(SHORT) == expected
 
 
+def test_each_short_lane_is_looked_at_though_nobody_is_near_the_ones_before(sumo):
+    plant = plant_of(network(side_0=50.0))
+    sumo.halting = {":j_5_0": 1}
+    sumo.vehicle.put("a", ":j_5_0", 3.0, 0.0)
+    assert rooms(plant) == {SIDE: 42.5}
+
+
 def test_those_who_stand_inside_are_taken_from_the_room_that_is_left(sumo):
     plant = plant_of()
     plant.apply(colours(RED, RED, RED, RED, RED, GREEN, RED))

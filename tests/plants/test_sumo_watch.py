@@ -49,6 +49,16 @@ def test_the_lanes_before_a_stop_line_and_behind_it_are_watched():
     assert (watch.lane.dtype, watch.only_link.dtype, watch.to_end_m.dtype, watch.is_stop_lane.dtype) == (np.int32, np.int32, np.float64, np.bool_)
 
 
+def test_a_stop_lane_may_lead_to_another_without_a_signal():
+    """kin_0 to back_0 and short_0 to kin_0, besides their signals: they stay stop lanes, but which line they come to is open."""
+    way = STREET.links[10]
+    links = (*STREET.links, replace(way, from_lane=KIN, to_lane=BACK), replace(way, from_lane=SHORT, to_lane=KIN))
+    watch = told(watch_lanes(replace(STREET, links=links), 200.0))
+    assert watch["kin_0"] == (-1, 100.0, -1, True)
+    assert watch["short_0"] == (-1, 30.0, -1, True)
+    assert watch["back_0"] == (BACK, 30.0, 5, True)
+
+
 def test_what_is_watched_cannot_be_changed_by_mistake():
     with pytest.raises(FrozenInstanceError):
         watch_lanes(STREET, 200.0).lane = None
@@ -213,6 +223,17 @@ def test_links_of_the_very_lamp_come_before_those_for_the_same_street():
     assert r.read()[0][:2] == (IN0, 3)
 
 
+def test_links_are_alike_whatever_their_number():
+    """in_1's link is number 0; by the 8 m path it is 100 + 8 + 80 m to the stop line."""
+    links, groups = list(STREET.links), list(STREET.groups)
+    links[0], links[4] = links[4], links[0]
+    groups[2] = replace(groups[2], links=(0,))
+    r = Reading(range_m=400.0, street=replace(STREET, links=tuple(links), groups=tuple(groups)))
+    r.put("a", "far_0", 200.0, 10.0, ahead=[("J", 3, 188.0)])
+    assert r.read() == {0: (IN1, 0, 188.0, 10.0, 0.0, 7.5, False)}
+    assert r.arrived() == {0: 1}
+
+
 def test_a_longer_way_than_the_shortest_is_added_until_the_stop_lane():
     r = Reading(range_m=400.0)
     r.put("a", "far_0", 200.0, 10.0, ahead=[("J", 3, 188.0)])  # by the 8 m path: 100 + 8 + 80
@@ -262,7 +283,7 @@ def test_who_passes_the_same_signal_again_arrives_again(place):
     groups[2] = replace(groups[2], links=(place,))
     r = Reading(street=replace(STREET, links=tuple(links), groups=tuple(groups)))
     r.put("a", "in_1", 70.0, 10.0)
-    r.read()
+    assert r.read() == {0: (IN1, place, 10.0, 10.0, 0.0, 7.5, False)}
     assert r.arrived() == {place: 1}
     r.put("a", "out_0", 5.0, 10.0)
     r.read()
