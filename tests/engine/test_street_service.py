@@ -534,3 +534,10 @@ def test_the_end_of_the_service_ends_all_streets_and_writes_what_is_left(engines
     assert not any(live.thread.is_alive() for live in streets)
     assert sorted(row[1] for row in intake.rows("observation")) == [105.0, 106.0]
     assert not one.recorder._thread.is_alive()
+
+
+def test_the_end_does_not_wait_for_ever(service, task):
+    live, waited = played(service, task), []
+    live.thread = SimpleNamespace(join=waited.append)
+    service.stop()
+    assert waited == [10.0]

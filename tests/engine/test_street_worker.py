@@ -11,7 +11,7 @@ import libsumo
 import numpy as np
 import pytest
 import structlog
-from tests.engine.builders import Says, named
+from tests.engine.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
 from headway.config import Settings
 from headway.engine import checkpoint, worker
@@ -264,6 +264,39 @@ def test_a_scenario_without_end_ends_with_its_last_vehicle_or_when_it_is_said(pl
     assert done.finished
     assert 20.0 < done.time_s < 90.0, "300 m at 13.9 m/s, and at most one red of 45 s"
     assert play(street={"scenario": scenario}, until_s=150.0).of(Done) == [Done(150.0, True)], "a time that is given is waited for"
+
+
+def test_who_is_slower_than_a_tenth_of_a_metre_a_second_stands(play, monkeypatch):
+    """On a street made by hand: (link, metres, m/s, seconds waited)."""
+
+    def made(network, timing, sumo, by, record, fallback, cycle_s, confidence):
+        plant = MadePlant(two_junctions())
+        plant.vehicles = vehicles((0, 9.0, 0.0999, 3.0), (1, 9.0, 0.1, 0.0), (2, 9.0, 0.5, 0.0), (6, 9.0, 0.0, 70.0), (3, 9.0, 7.0, 4.0))
+        return street_of(plant, Says(), Says("second"))[0]
+
+    def look():
+        state, figures = played.runs[0].state(), played.runs[0].figures()
+        looked.append((state["vehicles"], state["halted"], state["source"], state["time_s"], figures, state["junctions"], state["board"]))
+
+    played = looked = None
+    monkeypatch.setattr(worker, "open_street", made)
+
+    def orders(made_run):
+        nonlocal played, looked
+        played, looked = made_run, []
+        return {2: [look, Look(True, True)]}
+
+    told = play(orders, until_s=103.0)
+    ((vehicles_there, halted, source, time_s, figures, junctions, board),) = looked
+    assert (vehicles_there, halted, source, time_s) == (5, 2, "controller", 102.0)
+    assert figures == {"vehicles": 5.0, "speed_mps": 7.0, "longest_wait_s": 70.0}
+    assert junctions == {
+        "A": {"vehicles": 3, "queue": 1, "longest_wait_s": 3.0, "confidence": 1.0},
+        "B": {"vehicles": 1, "queue": 0, "longest_wait_s": 4.0, "confidence": 1.0},
+    }  # fmt: skip
+    assert board == (JunctionState("A", 101.0, 3, 1, 3.0, (0,), 1.0), JunctionState("B", 101.0, 1, 0, 4.0, (0,), 1.0))
+    last = told.of(Snapshot)[-1]
+    assert (last.vehicles, last.halted, last.scene, told.of(Snapshot)[-2].emission) == (5, 2, "scene at 103.0", (5, 2.5, 103.0))
 
 
 @pytest.mark.parametrize(("until_s", "end_s"), [(130.0, 130.0), (1e9, 160.0), (100.0, 100.0), (101.0 + 1e-7, 101.0)])
@@ -599,6 +632,16 @@ def test_a_change_that_is_refused_is_recorded_once_and_changes_nothing(play, tmp
     assert data["fault"].startswith(f"{tmp_path / 'headway.yaml'}: control.controller: 'magic' is not allowed")
     assert played.events("engine.settings") == []
     assert (played.runs[-1].street.controller.name, len(played.loops)) == ("fixed", 1)
+
+
+def test_a_file_that_is_mended_is_followed_again_and_its_fault_is_over(play, tmp_path, tiny):
+    path = tmp_path / "headway.yaml"
+    wrong, right = FIRST.replace("controller: fixed", "controller: magic"), FIRST.replace("20", "10")
+    played = followed(play, tmp_path, tiny, wrong, more={12: [lambda: path.write_text(right)]})
+    assert [(at_s, k) for at_s, k, _ in played.events("engine.settings", "engine.settings_refused")] == [
+        (107.0, "engine.settings_refused"), (114.0, "engine.settings")
+    ]  # fmt: skip
+    assert played.runs[-1].street.cycle_s == 10.0
 
 
 def test_a_change_that_waits_for_the_next_start_is_told_beside_what_is_put_in_force(play, tmp_path, tiny):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -56,7 +57,7 @@ class _Run:
     interventions: list[int]
     record: Callable[[Event], None]
     look: Look = field(default_factory=lambda: Look(False, False))
-    emission_s: float = -1e18
+    emission_s: float = -math.inf
 
     @property
     def time_s(self) -> float:
