@@ -49,11 +49,11 @@ def record(new):
     return database
 
 
-hours = st.none() | st.integers(-10, 270).map(lambda h: BEGIN.replace(minute=0) + timedelta(hours=h))
+times = st.none() | st.integers(-20, 540).map(lambda half_hours: BEGIN.replace(minute=0) + timedelta(minutes=30 * half_hours))
 
 
 @settings(deadline=None, max_examples=40)
-@given(begin=hours, end=hours, device=st.sampled_from([None, "d1"]), rule=st.sampled_from([None, "red_light"]))
+@given(begin=times, end=times, device=st.sampled_from([None, "d1"]), rule=st.sampled_from([None, "red_light"]))
 def test_every_window_adds_up(record, begin, end, device, rule):
     def within(row):
         hour = row[1].replace(minute=0)
