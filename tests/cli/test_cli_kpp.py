@@ -340,3 +340,8 @@ def test_the_terminal_is_drawn_eight_times_a_second(headway, monkeypatch):
     headway("kpp", "run", "--seconds", "1", "--data", "")
     assert asked == [{"console": room.console, "refresh_per_second": 8}]
     assert subscribed == [(("terminal", 8.0), {"policy": room.Policy.LATEST_ONLY})]
+
+
+def test_a_curve_has_a_value_for_each_time():
+    with pytest.raises(ValueError, match="shorter"):
+        room._chart([0.0, 1.0], [0.0], "t")
