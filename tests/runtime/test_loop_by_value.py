@@ -451,6 +451,15 @@ def test_a_fault_after_things_have_settled_is_answered_mildly_again():
     assert of.loop.recovery.success() == {Strategy.RETRY_SMALLER: (1, 2)}
 
 
+def test_good_ticks_tell_the_recovery_that_its_answer_worked():
+    of = Loop()
+    of.plant.fails = [ArithmeticError("a")]
+    of.ticks(8)  # the fault was answered at 0.25 s of wall time; now it is 2.0
+    assert of.loop.recovery.success() == {}
+    of.ticks(1)
+    assert of.loop.recovery.success() == {Strategy.RETRY_SMALLER: (1, 1)}
+
+
 def test_the_stop_carries_the_fault_that_led_to_it():
     of = Loop(mend=ErrorRecoverySystem(((Exception, (Strategy.STOP,)),)))
     of.plant.fails, of.plant.time_s = [KeyError("x")], 1.2345

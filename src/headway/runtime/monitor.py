@@ -102,7 +102,7 @@ class _Watch:
     since_s: float
     clear_since_s: float = math.nan
     alert: Alert | None = None
-    told: float = 0.0
+    told: float = math.nan
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ class NumericalStabilityMonitor:
     def __init__(self, limits: Mapping[str, Limits], drift: tuple[str, float] | None = None, memory: int = 50) -> None:
         self._limits, self._drift, self._fade = dict(limits), drift, 1.0 / memory
         self._past: dict[str, deque[float]] = {name: deque(maxlen=RING + 1) for name in self._limits}
-        self._last_s, self._penalty = math.nan, 0.0
+        self.forget()
 
     def forget(self) -> None:
         """After a restore: what was before does not count as a jump."""
@@ -69,7 +69,7 @@ class NumericalStabilityMonitor:
                 reasons.append(f"{name} {value:.6g} is outside {limits.lowest:g} to {limits.highest:g}")
                 worst = max(worst, 0.7)
             if enhanced:
-                worst = max(worst, self._changes(name, value, at_s, limits, reasons))
+                worst = max([worst, *self._changes(name, value, at_s, limits, reasons)])
         if self._drift is not None and enhanced:
             share = figures[self._drift[0]]
             if share > self._drift[1]:
@@ -79,15 +79,16 @@ class NumericalStabilityMonitor:
         self._penalty = max(worst, self._penalty - self._fade)
         return Stability(1.0 - self._penalty, tuple(reasons))
 
-    def _changes(self, name: str, value: float, at_s: float, limits: Limits, reasons: list[str]) -> float:
-        past, worst = self._past[name], 0.0
+    def _changes(self, name: str, value: float, at_s: float, limits: Limits, reasons: list[str]) -> list[float]:
+        """What jumps and ringing weigh."""
+        past, weights = self._past[name], list[float]()
         if past and at_s > self._last_s and abs(value - past[-1]) > limits.per_s * (at_s - self._last_s):
             reasons.append(f"{name} jumped from {past[-1]:.6g} to {value:.6g} in {at_s - self._last_s:.3g} s")
-            worst = 0.5
+            weights.append(0.5)
         past.append(value)
         if len(past) > RING:
             steps = [b - a for a, b in pairwise(past)]
             if all(a * b < 0.0 and abs(b) > limits.noise for a, b in pairwise(steps)):
                 reasons.append(f"{name} rings from step to step by {abs(steps[-1]):.3g}")
-                worst = max(worst, 0.3)
-        return worst
+                weights.append(0.3)
+        return weights
