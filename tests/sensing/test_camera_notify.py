@@ -201,6 +201,18 @@ def test_with_nothing_to_do_it_closes_at_once():
     assert (notifier.sent, notifier.failed, notifier.waiting) == (0, 0, 0)
 
 
+def test_to_wait_costs_no_work(hook):
+    """While one waits to be tried again, and while it is being closed: hardly any processor time, however long it takes."""
+    hook.answers[:] = [500]
+    notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),))
+    notifier.tell("alert", "1", {})
+    until(lambda: len(hook.taken) == 1 and notifier.waiting == 1)
+    for wait in (lambda: time.sleep(0.5), lambda: notifier.close(0.5)):
+        begun = time.process_time()
+        wait()
+        assert time.process_time() - begun < 0.05
+
+
 def test_when_too_many_wait_the_oldest_is_lost(hook, tmp_path):
     hook.answers[:] = [500] * 3
     notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl", most=2)
