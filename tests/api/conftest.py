@@ -5,13 +5,13 @@ import logging
 
 import pytest
 
-from headway import telemetry
-from headway.store import open_database
-from tests.api.service import serving
+# Imports of ours stand in the fixtures: what does not import fails the tests that need it, and not pytest itself.
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory, new_record):
+    from tests.api.service import serving
+
     with serving(tmp_path_factory.mktemp("api"), url=new_record()) as running:
         yield running
 
@@ -19,6 +19,8 @@ def service(tmp_path_factory, new_record):
 @pytest.fixture(scope="module")
 def database(tmp_path_factory, new_record):
     """A record of its own, empty at first."""
+    from headway.store import open_database
+
     found = open_database(tmp_path_factory.mktemp("record"), new_record())
     yield found
     found.close()
@@ -27,6 +29,8 @@ def database(tmp_path_factory, new_record):
 @pytest.fixture
 def logged(tmp_path):
     """Lines that the log of a component has written since, as dicts without their time."""
+    from headway import telemetry
+
     folder = tmp_path / "logs"
     telemetry.set_up("debug", True, str(folder))
 

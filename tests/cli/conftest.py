@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from headway.cli import kpp, main, serve, vision
-
 
 @dataclass(frozen=True)
 class Ran:
@@ -33,10 +31,12 @@ class Ran:
 @pytest.fixture
 def headway(monkeypatch, capsys, tmp_path):
     """Calls `headway WORDS...` in an empty folder; what came of it. The handlers of signals are as they were afterwards."""
+    from headway.cli import kpp, main, serve, vision  # here, so that what does not import fails the tests that need it, and not pytest itself
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
-    for name in [n for n in os.environ if n.startswith("HEADWAY_") and n not in ("HEADWAY_DATA", "HEADWAY_DATABASE_URL")]:
+    for name in [n for n in os.environ if n.startswith("HEADWAY_") and n not in ("HEADWAY_DATA", "HEADWAY_DATABASE_URL", "HEADWAY_STATE")]:
         monkeypatch.delenv(name)
     for part in (importlib.import_module("headway.cli.app"), kpp, serve, vision):  # the package's own `app` is the Typer
         monkeypatch.setattr(part.console, "width", 200)
