@@ -105,7 +105,7 @@ def test_routes_that_do_not_fit_the_network_are_a_clear_error(tmp_path):
         plant.close()
 
 
-def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green(tmp_path):
+def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_junction(tmp_path):
     of = scenario("cologne8")
     extra = tmp_path / "fire.rou.xml"
     extra.write_text(
@@ -117,14 +117,21 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green(tmp_path):
         network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, extra=("--additional-files", str(extra))), "planner", events.append
     )
     try:
-        ahead = set()
-        for _ in range(180):
+        import libsumo
+
+        ahead, stood, there = set(), 0, 0
+        for _ in range(60):
             s.tick()
             ahead |= {len(e.ahead) for e in s.seen.emergencies}
-        assert max(ahead, default=0) >= 2, "the signals along its way are known, not the next one alone"
-        kinds = [e.kind for e in events]
-        assert "safety.emergency" in kinds
-        assert "safety.emergency_ended" in kinds
+            if "engine1" in libsumo.vehicle.getIDList():
+                there += 1
+                stood += libsumo.vehicle.getSpeed("engine1") < 0.1
+        assert ahead == {1, 2}, "the signals along its way are known, not the next one alone; and the second still, after the first"
+        told = [(e.kind, e.junction) for e in events if e.kind.startswith("safety.emergency")]
+        junctions = ["247379907", "26110729"]
+        assert sorted(told) == sorted((kind, j) for kind in ("safety.emergency", "safety.emergency_ended") for j in junctions), "once each"
+        assert there > 30
+        assert stood == 0, "it is let through both"
     finally:
         s.plant.close()
 

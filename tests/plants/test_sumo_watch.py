@@ -505,21 +505,23 @@ def test_moves_bring_the_columns_and_the_counts_up_to_date():
     assert slot[1].tolist() == np.zeros(1, SLOT)[0].tolist()
 
 
-def test_a_digest_of_three_vehicles():
-    """0 on its way (far, then near); 1 beyond range; 2 on a lane that leads away, well down it. Of lane 2 nobody is read: inf."""
-    slot, lanes = np.zeros(4, SLOT), np.zeros(3, WATCHED)
+def test_a_digest_of_five_vehicles():
+    """0 near the line, 1 beyond range; 3, 4, 5 on a lane that leads away, two of them well down it; 2 is not asked. Of lane 2 nobody is read: inf."""
+    slot, lanes = np.zeros(6, SLOT), np.zeros(3, WATCHED)
     lanes["to_end"], lanes["passed"], lanes["room"] = [100.0, math.inf, 50.0], [30.0, 30.0, 30.0], 1.0
-    slot["on"], slot["link"], slot["lane"] = [0, 0, 9, 1], [6, 7, 9, -1], [2, 3, 9, -1]
-    slot["length"], slot["bare"], slot["detour"] = [7.0, 8.0, 9.0, 6.0], [5.0, 6.0, 9.0, 4.0], [3.0, 0.0, 0.0, 0.0]
-    slot["wait"], slot["urgent"] = [4.0, 4.0, 4.0, 4.0], [1, 0, 0, 0]
-    which, how, passed = digest(50.0, 0.5, 60.0, np.array([3, 0, 1], np.int32), np.array([34.5, 43.0, 39.9]), np.array([2.0, 0.05, 0.1]), slot, lanes)
+    slot["on"], slot["link"], slot["lane"] = [0, 0, 9, 1, 1, 1], [6, 7, 9, -1, -1, -1], [2, 3, 9, -1, -1, -1]
+    slot["length"], slot["bare"], slot["detour"] = [7.0, 8.0, 9.0, 6.0, 6.0, 6.0], [5.0, 6.0, 9.0, 4.0, 4.0, 4.0], [3.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    slot["wait"], slot["urgent"] = 4.0, [1, 0, 0, 0, 0, 0]
+    which, how, passed = digest(
+        50.0, 0.5, 60.0, np.array([3, 0, 4, 1, 5], np.int32), np.array([34.5, 43.0, 34.0, 39.9, 60.0]), np.array([2.0, 0.05, 9.0, 0.1, 3.0]), slot, lanes
+    )  # fmt: skip
     assert which.tolist() == [[2], [6], [0], [1]]
     assert how.tolist() == [[60.0], [0.05], [4.5], [7.0]]
-    assert passed.tolist() == [0]
+    assert passed.tolist() == [0, 4]
     assert (which.dtype, how.dtype, passed.dtype) == (np.int32, np.float64, np.int32)
     assert lanes["room"].tolist() == [pytest.approx(min(43.0 - 5.0 + 0.2, 39.9 - 6.0 + 0.4)), 34.5 - 4.0 + 8.0, math.inf]
-    assert slot["wait"].tolist() == [4.5, 0.0, 4.0, 0.0]
-    assert slot["seen"].tolist() == [50.0, 50.0, 0.0, 50.0]
+    assert slot["wait"].tolist() == [4.5, 0.0, 4.0, 0.0, 0.0, 0.0]
+    assert slot["seen"].tolist() == [50.0, 50.0, 0.0, 50.0, 50.0, 50.0]
 
 
 def test_room_and_count_are_told_for_the_lanes_behind_signals_and_for_no_other():
