@@ -61,6 +61,16 @@ def test_floaters_on_their_way_up_begin_with_their_air_and_its_compression_is_in
     assert m.efficiency == 0.0
 
 
+def test_the_usual_plant_begins_with_air_in_the_28_floaters_between_the_marks():
+    """Every (18 + pi) / 66 = 0.3203 m one: the fourth is the first past the foot at 0.785 m, the 31st the last before the head at 9.785 m."""
+    state = KppPlant(KppSettings()).state()
+    assert np.flatnonzero(state["_y"][AIR : AIR + 66]).tolist() == list(range(3, 31))
+    assert state["_d"][[kernel.WHICH_IN, kernel.WHICH_OUT]].tolist() == [2.0, 30.0]
+    assert state["_count"].tolist() == [0.0, 0.0, 0.0, 0.0, 1.0, 0.05, 0.0], (
+        "nothing counted; the first step the shortest, as if the last had been just right"
+    )
+
+
 def test_near_the_head_a_floater_begins_with_no_more_than_its_shell_holds_there():
     plant = KppPlant(replace(SMALL, fill=1.3))
     c, y = plant.settings.constants(), plant.state()["_y"]

@@ -64,8 +64,8 @@ class KppPlant:
     def __init__(self, settings: KppSettings, bounds: StepBounds | None = None) -> None:
         self.settings, self.bounds = settings, bounds or StepBounds()
         self._c, (self._speeds, self._torques) = settings.constants(), settings.generator()
-        n = settings.floaters
-        self._k, self._new, self._mid = np.zeros((8, AIR + 2 * n)), np.zeros(AIR + 2 * n), np.zeros(AIR + 2 * n)
+        length = AIR + 2 * settings.floaters
+        self._k, self._new, self._mid = np.zeros((8, length)), np.zeros(length), np.zeros(length)
         self.shortest_s = self.bounds.shortest_s
         self.begin()
 
