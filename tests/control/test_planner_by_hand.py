@@ -12,7 +12,7 @@ from tests.control.builders import colours, junction, letters, network, observed
 
 from headway.control import planner_kernel as kernel
 from headway.control import queue_model as queue
-from headway.control.planner import HOLDS_S, LENGTHS_S, MODEL, Planner, PlannerState, as_bits, crossing_s, narrow, tables
+from headway.control.planner import HOLDS_S, LENGTHS_S, MODEL, Planner, PlannerState, as_bits, crossing_s, tables
 from headway.control.queue_model import Model, eta_s
 from headway.control.stages import StageTable
 from headway.roads import Kind, Link
@@ -201,7 +201,6 @@ class TestTables:
             "col_ptr": [0, 5, 6],
             "stage_ptr": [0, len(t.stages) - 1, len(t.stages)],
             "own": [2, 1],
-            "narrow": [True, False],
             "intergreen": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [3.5, 0, 0, 0, 0], [3.5, 4.5, 0, 0, 0], [0, 0, 0, 0, 0]],
             "yields": [
                 [False] * 5, [False, False, False, True, False], [False] * 5, [False] * 5, [False, False, False, True, False],
@@ -230,10 +229,6 @@ class TestTables:
         t = tables(net, timing(net), StageTable(net, timing(net), every=True))
         assert [letters(row) for row in t.stages[:2]] == ["GgrrG", "rrGGg"]
         assert letters(t.stages[-1]) == "Grrrr"
-
-    def test_a_junction_is_narrow_before_a_lane_under_sixty_metres(self):
-        net = self.net()
-        assert [narrow(net, j) for j in net.junctions] == [True, False]
 
 
 @pytest.mark.parametrize(

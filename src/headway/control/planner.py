@@ -15,7 +15,7 @@ import numpy as np
 from headway.control import planner_kernel as kernel
 from headway.control.queue_model import Model
 from headway.control.stages import GO, StageTable
-from headway.roads import Colour, Junction, Link, Network, Timing
+from headway.roads import Colour, Link, Network, Timing
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation, Proposal
 
 RED = int(Colour.RED)
@@ -63,9 +63,10 @@ class Planner:
             v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, seen.waiting_persons, seen.links_known,
         )  # fmt: skip
         wanted = self._table.wanted_after_least(target, seen)
-        if self._min_cycle_s > 0.0:  # a group may not start again yet: known here, not in the search, where it did harm
-            barred = seen.at_s - began < self._min_cycle_s - 1e-6
-            wanted = np.where(~lit & barred, np.minimum(wanted, RED), wanted)
+        barred = ~lit & (
+            seen.at_s - began < self._min_cycle_s - 1e-6
+        )  # a group may not start again yet: known here, not in the search, where it did harm
+        wanted[barred] = np.minimum(wanted[barred], RED)
         return Proposal(seen.at_s, self.name, wanted, self._sure), PlannerState(target, seen.shown, began, ended, lit)
 
 
@@ -99,7 +100,7 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
     approach[lanes] = np.arange(len(lanes))
     return kernel.Tables(
         np.array([j.first for j in junctions] + [len(groups)], np.int32), col_ptr, stages.ptr,
-        np.array([len(j.stages) for j in junctions], np.int32), np.array([narrow(network, j) for j in junctions]), colours, as_bits(colours >= GO),
+        np.array([len(j.stages) for j in junctions], np.int32), colours, as_bits(colours >= GO),
         as_bits(colours >= Colour.GREEN), intergreen, yields, timing.min_green_s, timing.yellow_s, np.array(lane_ptr, np.int32),
         np.array([network.lanes[x].speed_mps for x in lanes]), np.array([network.lanes[x].length_m for x in lanes]), np.array(lanes, np.int32),
         np.array([streets.setdefault(x.edge, i) for i, x in enumerate(network.lanes)], np.int32),
@@ -107,12 +108,6 @@ def tables(network: Network, timing: Timing, stages: StageTable) -> kernel.Table
         np.array([crossing_s(x) for x in links]), np.array([x.length_m for x in network.lanes]), np.array(HOLDS_S, np.float64),
         np.array(LENGTHS_S, np.float64),
     )  # fmt: skip
-
-
-def narrow(network: Network, junction: Junction) -> bool:
-    """The junction leads into a lane shorter than `MODEL.short`."""
-    behind = (network.links[k].to_lane for g in junction.groups for k in network.groups[g].links)
-    return any(network.lanes[lane].length_m < MODEL.short for lane in behind)
 
 
 def as_bits(rows: BoolArray) -> np.ndarray[Any, np.dtype[np.uint64]]:

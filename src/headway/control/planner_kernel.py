@@ -48,15 +48,13 @@ class Tables(NamedTuple):
     green (rows, words): the columns that may go, and those protected, as bits. intergreen: (groups, widest) seconds, of the
     column's end before the row's start. lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length,
     lane_street: (lanes,), the latter the first lane of the same street. own: (junctions,) how many of the stages, the
-    first ones, are the programme's; narrow: whether it leads into a lane so short that its room is shared out. link_*: by link; its column, and that of those who wait
-    inside, -1 where there is no place to wait.
+    first ones, are the programme's. link_*: by link; its column, and that of those who wait inside, -1 where there is no place to wait.
     """
 
     first: IntArray
     col_ptr: IntArray
     stage_ptr: IntArray
     own: IntArray
-    narrow: BoolArray
     stages: np.ndarray
     lit: np.ndarray
     green: np.ndarray
@@ -320,8 +318,6 @@ def changes(stages, width, intergreen):  # type: ignore[no-untyped-def]
     out = np.full((count, count, cols), -np.inf)
     for x in range(count):
         for y in range(count):
-            if x == y:
-                continue
             for g in range(width):
                 if stages[y, g] >= PERMISSIVE and stages[x, g] < PERMISSIVE:
                     clear = 0.0
@@ -381,7 +377,7 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j] if known else t.own[j]
         stage, cols = target[j] if target[j] < count else 0, t.col_ptr[j + 1] - t.col_ptr[j]
         out[j] = stage
-        if not t.narrow[j] and settled(t, j, s0, count, stage, shown, shown_for):
+        if settled(t, j, s0, count, stage, shown, shown_for):
             continue
         a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
         vptr = np.zeros(a1 - a0 + width + 1, np.int64)
