@@ -25,9 +25,10 @@ def street(tmp_path_factory):
         return service
 
     with serving(folder, streets) as running:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # its process imports a lot, on a machine that may be busy
         while not running.app.state.service.streets["headway"].snapshot and time.monotonic() < deadline:
             time.sleep(0.1)
+        assert running.app.state.service.streets["headway"].snapshot
         yield running
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import httpx
@@ -46,16 +47,16 @@ def routes(service):
 
 
 def forged(service):
-    keyring = service.app.state.keyring
+    secrets = json.loads((service.app.state.folder / "keys.json").read_text())
     good = service.token("admin")
     kid, claims = jwt.get_unverified_header(good)["kid"], jwt.decode(good, options={"verify_signature": False})
     yield jwt.encode(claims, "x" * 64, ALGORITHM, headers={"kid": kid})
     yield jwt.encode(claims, None, "none", headers={"kid": kid})
-    yield jwt.encode(claims, keyring._keys[kid], "HS512", headers={"kid": kid})
-    yield jwt.encode(claims, keyring._keys[kid], ALGORITHM, headers={"kid": "other"})
-    yield jwt.encode(claims | {"exp": int(time.time()) - 10}, keyring._keys[kid], ALGORITHM, headers={"kid": kid})
-    yield jwt.encode(claims | {"role": "god"}, keyring._keys[kid], ALGORITHM, headers={"kid": kid})
-    yield jwt.encode({k: v for k, v in claims.items() if k != "exp"}, keyring._keys[kid], ALGORITHM, headers={"kid": kid})
+    yield jwt.encode(claims, secrets[kid], "HS512", headers={"kid": kid})
+    yield jwt.encode(claims, secrets[kid], ALGORITHM, headers={"kid": "other"})
+    yield jwt.encode(claims | {"exp": int(time.time()) - 10}, secrets[kid], ALGORITHM, headers={"kid": kid})
+    yield jwt.encode(claims | {"role": "god"}, secrets[kid], ALGORITHM, headers={"kid": kid})
+    yield jwt.encode({k: v for k, v in claims.items() if k != "exp"}, secrets[kid], ALGORITHM, headers={"kid": kid})
     yield good[:-4] + "AAAA"
     yield "nonsense"
 
