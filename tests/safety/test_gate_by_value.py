@@ -367,6 +367,8 @@ def test_the_numbers_of_staleness_and_trust_can_be_given():
     gate = SafetyGate(PAIR, Two().timing, 0.0)
     for age, sound in ((2.0, True), (2.0 + 9e-7, True), (2.0 + 2e-6, False), (-9e-7, True), (-2e-6, False)):
         assert gate.is_sound(propose(PAIR, 10.0 - age, np.array(FIRST, np.int8)), 10.0) is sound
+    assert gate.is_sound(propose(PAIR, 1e-6, np.array(FIRST, np.int8)), 0.0)  # a microsecond ahead, and one too old, to the last bit
+    assert gate.is_sound(propose(PAIR, 0.0, np.array(FIRST, np.int8)), 2.0 + 1e-6)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, int, float])
