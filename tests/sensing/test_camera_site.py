@@ -160,6 +160,15 @@ def test_points_that_fix_no_plane_are_refused(pixels, metres, says):
     assert str(caught.value) == says
 
 
+def test_three_places_of_the_road_on_one_line_fold_it_wherever_they_are():
+    """All the picture would be that line; what rounding makes of it must not decide."""
+    for along in range(6):
+        for off in range(3, 8):
+            road = np.array([[0.0, 0.0], [1.0 + along / 4.0, 0.0], [2.5 + along, 0.0], [0.0, float(off)]])
+            with pytest.raises(CalibrationError, match="they fold the road over itself"):
+                Calibration.from_points(SQUARE, road)
+
+
 def test_nearly_on_one_line_is_not_on_it():
     """Three of four that miss a line by a hundredth of a pixel fix nothing; by some pixels they do."""
     for off, fixes in ((0.01, False), (10.0, True)):

@@ -55,14 +55,14 @@ class Calibration:
     def _back(self) -> NDArray[np.float64]:
         return np.asarray(np.linalg.inv(self.matrix), np.float64)
 
-    @staticmethod
-    def from_points(pixels: FloatArray, metres: FloatArray, camera_m: tuple[float, float, float] | None = None) -> Calibration:
+    @classmethod
+    def from_points(cls, pixels: FloatArray, metres: FloatArray, camera_m: tuple[float, float, float] | None = None) -> Calibration:
         """From four or more pairs, (n, 2) each. Raises CalibrationError if they do not fix a plane: fewer than four, or three of four on one line."""
         if len(pixels) < 4 or len(pixels) != len(metres):
             raise CalibrationError(f"points: {len(pixels)} pairs are given. Give four or more, on the road and not on one line.")
         matrix = _homography(pixels, metres)
         misses = []
-        for k in range(len(pixels) if len(pixels) > 4 else 0):
+        for k in range(len(pixels)) if len(pixels) > 4 else ():
             try:
                 others = _homography(np.delete(pixels, k, 0), np.delete(metres, k, 0))
             except CalibrationError:  # without this one the others fix nothing
@@ -79,10 +79,10 @@ class Calibration:
             steps = [CLICK_PX * np.eye(len(pixels))[k][:, None] * np.array(axis) for k in range(len(pixels)) for axis in ((1.0, 0.0), (0.0, 1.0))]
             moved = [_mapped(_homography(pixels + step, metres), pixels) - metres for step in steps]
             error = float(np.sqrt(np.mean(np.sum(np.sum(np.square(moved), 2), 0))))
-        return Calibration(matrix, error, camera_m)
+        return cls(matrix, error, camera_m)
 
-    @staticmethod
-    def from_lengths(ends: FloatArray, lengths_m: FloatArray, size: tuple[int, int]) -> Calibration:
+    @classmethod
+    def from_lengths(cls, ends: FloatArray, lengths_m: FloatArray, size: tuple[int, int]) -> Calibration:
         """From road markings of known length: ends (n, 2, 2) pixels, lengths (n,) metres, three or more, not all alike in place and direction.
 
         A camera without roll and distortion is fitted (focal length, tilt, height). Raises CalibrationError if none fits.
@@ -101,7 +101,7 @@ class Calibration:
             raise CalibrationError(
                 f"markings: no camera fits them (error {error:.2f} m). Check the lengths, and mark some in another direction or distance."
             )
-        return Calibration(_tilted(best.x, size), error, (0.0, 0.0, float(np.exp(best.x[2]))))
+        return cls(_tilted(best.x, size), error, (0.0, 0.0, float(np.exp(best.x[2]))))
 
 
 def _tilted(of: FloatArray, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -262,8 +262,8 @@ class Site:
     rules: Rules = field(default_factory=Rules)
     uncalibrated: str = "the camera is not calibrated: give four points of the road, or markings of known length"
 
-    @staticmethod
-    def of(tree: Any, where: str = "site") -> Site:
+    @classmethod
+    def of(cls, tree: Any, where: str = "site") -> Site:
         """Raises CalibrationError naming the place of each fault."""
         try:
             file = SiteFile.model_validate(tree)
@@ -279,7 +279,7 @@ class Site:
                 calibration = Calibration.from_lengths(np.array([m.px for m in file.markings]), np.array([m.m for m in file.markings]), file.size)
         except CalibrationError as error:
             raise CalibrationError(f"{where}: {error}") from error
-        return Site(file.size, calibration, file.lines, file.zones, file.lamps, file.forbidden_turns, file.rules)
+        return cls(file.size, calibration, file.lines, file.zones, file.lamps, file.forbidden_turns, file.rules)
 
 
 def read_site(path: Path) -> Site:
