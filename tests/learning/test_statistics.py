@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from headway.learning.statistics import Interval, interval, paired_p
+from headway.learning.training import Episode, Reward, TrainingSettings
 
 
 def test_an_interval_is_students_of_95_per_cent():
@@ -48,3 +50,12 @@ def test_the_same_ratio_everywhere_is_certain_and_none_at_all_is_chance():
 def test_what_is_no_pair_is_refused():
     with pytest.raises(ValueError, match=r"^pairs are wanted, but there are 2 and 1 values$"):
         paired_p([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize("kind", [Interval, Episode, Reward, TrainingSettings])
+def test_figures_and_settings_cannot_be_changed(kind):
+    names = [f.name for f in fields(kind)]
+    value = kind(*(0 for _ in names))
+    for name in names:
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, 1)

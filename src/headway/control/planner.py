@@ -63,9 +63,8 @@ class Planner:
             v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, seen.room_m, seen.waiting_persons, seen.links_known,
         )  # fmt: skip
         wanted = self._table.wanted_after_least(target, seen)
-        barred = ~lit & (
-            seen.at_s - began < self._min_cycle_s - 1e-6
-        )  # a group may not start again yet: known here, not in the search, where it did harm
+        # a group may not start again yet: known here, not in the search, where it did harm
+        barred = ~lit & (seen.at_s - began < self._min_cycle_s - 1e-6)
         wanted[barred] = np.minimum(wanted[barred], RED)
         return Proposal(seen.at_s, self.name, wanted, self._sure), PlannerState(target, seen.shown, began, ended, lit)
 
