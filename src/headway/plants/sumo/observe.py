@@ -212,13 +212,11 @@ class Watcher:
 
     def _way(self, name: str, slot: int, on: int) -> tuple[int, int, float]:
         """(link, stop lane, detour) of a vehicle that came onto the watched lane `on`; -1 where there is none."""
-        if self._away[on]:
-            self._link[slot] = -1
-            return -1, -1, 0.0
         own, link, known, detour = self._own[on], self._only[on], self._link[slot], 0.0
-        if link < 0:
+        if link < 0 and not self._away[on]:
             ahead = self._vehicle.getNextTLS(name)  # anew on each lane: the way that SUMO tells may depend on it
-            link = self._from_own_lane(own, ahead[0][0], ahead[0][1]) if ahead else -1
+            if ahead:
+                link = self._from_own_lane(own, ahead[0][0], ahead[0][1])
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
                 detour = ahead[0][2] + self._position_of(name) - self._to_end[on]
         if link >= 0 and link != known:
