@@ -172,6 +172,11 @@ def test_it_is_told_again_when_more_than_twice_as_far_beyond_as_when_told_last()
     ]  # fmt: skip
 
 
+def test_one_that_opened_just_at_its_threshold_is_worse_from_two_billionths_beyond_on():
+    monitor = RealTimeMonitor((Rule("r", "v", ">=", 0.0),))
+    assert [t for t, *_ in told(monitor, (1.0, 0.0), (2.0, 1e-9), (3.0, 3e-9))] == [1.0, 3.0]
+
+
 def test_the_worst_is_the_farthest_beyond_and_no_number_is_worse_than_any():
     monitor = RealTimeMonitor((Rule("r", "v", "<", 0.0),))
     told(monitor, (0.0, -3.0), (1.0, -4.0), (2.0, -2.0))

@@ -322,6 +322,13 @@ def test_what_is_not_sound_is_told_once_with_its_reasons_and_again_when_it_comes
     assert of.loop.stability.score == pytest.approx(0.3)
 
 
+def test_what_is_not_sound_from_the_first_look_on_is_told():
+    of = Loop(mode="accuracy", limits={"v": Limits(highest=1.0)})
+    of.plant.values = {"v": 2.0}
+    of.ticks(2)
+    assert [(t, k) for t, k, _ in of.told] == [(0.25, "runtime.unstable")]
+
+
 def test_a_mode_of_performance_looks_without_jumps_and_drift():
     for mode, reasons in (("balanced", 2), ("performance", 0)):
         of = Loop(mode=mode, limits={"v": Limits(per_s=1.0)}, drift=("e", 0.25))
