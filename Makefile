@@ -36,7 +36,7 @@ $(VENV)-peers/.installed: requirements-peers.lock
 
 test: $(VENV)/.installed-test $(VENV)-peers/.installed
 	mkdir -p build && rm -f build/tests.coverage*
-	COVERAGE_FILE=$(CURDIR)/build/tests.coverage $(BIN)/python -m pytest -n 2 --dist loadgroup --cov=headway --cov-context=test --cov-report= -p bench.mutants.times --times=build/tests.json $(ARGS)
+	COVERAGE_FILE=$(CURDIR)/build/tests.coverage $(BIN)/python -m pytest -n 2 --dist loadgroup --cov=src/headway --cov-context=test --cov-report= -p bench.mutants.times --times=build/tests.json $(ARGS)
 	$(BIN)/python -m bench.reached
 
 # Under a minute: without the page, the database, and what takes seconds.

@@ -133,7 +133,7 @@ def resumed(last: Path, state: str, survivors: bool) -> dict[str, str]:
 def chosen(found: Reach, mutant: Mutant) -> tuple[list[str], float]:
     """The tests to ask, those of the mutant's own room first, then by what they take, up to LONGEST_S in all; and their seconds."""
     own = "tests/" + room_of(mutant.path).split("/")[0] + "/"
-    reached = found.of(mutant.path, *mutant.statement, mutant.importing)
+    reached = found.of(mutant.path, *mutant.statement, mutant.importing, own)
     tests: list[str] = []
     total = 0.0
     for test in sorted(reached, key=lambda t: (not t.startswith(own), found.seconds[t])):

@@ -25,11 +25,13 @@ class Reach:
     lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def of(self, path: str, line: int, end: int, importing: bool) -> list[str]:
-        """Tests that reach a line; of what is run at import, those that reach anything in the file."""
+    def of(self, path: str, line: int, end: int, importing: bool, own: str) -> list[str]:
+        """Tests that reach a line; of what is run at import, those that reach anything in the file, and all of the folder `own`."""
         lines = self.lines.get(path, {})
-        wanted = lines if importing else range(line, end + 1)
-        return sorted({t for k in wanted for t in lines.get(k, ()) if t in self.seconds})
+        found = {t for k in (lines if importing else range(line, end + 1)) for t in lines.get(k, ())}
+        if importing:
+            found.update(t for t in self.seconds if t.startswith(own))
+        return sorted(t for t in found if t in self.seconds)
 
 
 def state_of(root: Path, *what: str) -> str:
@@ -57,7 +59,7 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
         )
         data.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pytest", *tests, "-q", "--no-header", "--hypothesis-profile", "no-shrinking", "-p", "bench.mutants.times", f"--times={times}",
-                   "--cov=headway", "--cov-context=test", "--cov-report=", "-n", str(processes)]  # fmt: skip
+                   "--cov=src/headway", "--cov-context=test", "--cov-report=", "-n", str(processes)]  # fmt: skip
         if interpreted:
             command += ["-m", "not database and not browser", f"--timeout={LONGEST_INTERPRETED_S}", "--timeout-method=signal"]
         done = subprocess.run(command, cwd=root, env=environment(root, interpreted) | {"COVERAGE_FILE": str(data)}, capture_output=True, text=True)
