@@ -182,6 +182,14 @@ class TestPlan:
         # lost 9 s; cycle (13.5 + 5) / 0.5 = 37 to 40; 31 s less the least of 2 s
         assert one.plan(0, rates).ends_s == pytest.approx(np.cumsum([29 * 0.6 + 3, 2 + 3, 29 * 0.4 + 3]), abs=1e-3)
 
+    def test_so_it_is_at_a_second_junction(self):
+        lanes, links = shared()
+        links = [("q", "x", 0, "s", 10, 10, 1)] + [(a, b, g + 1, *more) for a, b, g, *more in links]
+        junctions = [junction("I", 0, ["G"]), junction("J", 1, ["GrGr", "rGrr", "rrrG"], [(0, 1), (0, 3), (1, 3), (1, 2), (2, 3)])]
+        net = network([("q", 100, 10), *lanes], links, junctions)
+        rates = np.array([0, 360, 180, 180, 360]) / 3600
+        assert Webster(net, timing(net, least=2.0)).plan(1, rates).ends_s == pytest.approx(np.cumsum([29 * 0.6 + 3, 2 + 3, 29 * 0.4 + 3]), abs=1e-3)
+
     def test_a_stage_without_traffic_that_lights_nothing_of_its_own_is_left_out(self):
         lanes, links = shared()
         net = network(lanes, links, [junction("J", 0, ["GGGr", "GGrr", "rrrG"], [(0, 3), (1, 3), (2, 3)])])
