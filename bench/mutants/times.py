@@ -22,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--times"):
         return
+    os.environ["HEADWAY_TREE"] = str(config.rootpath)
     os.environ["COVERAGE_PROCESS_START"] = str(config.rootpath / "pyproject.toml")  # processes that a test starts are measured too
     if not hasattr(config, "workerinput"):
         config.stash[STATE] = state_of(config.rootpath)
