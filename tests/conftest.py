@@ -16,6 +16,16 @@ from hypothesis import Phase, settings
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.reuse, Phase.generate])  # for mutation testing: any failure will do
 
 
+OF_THE_DATABASE = {"new_record", "service", "database"}
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that use the record's database carry its mark."""
+    for item in items:
+        if OF_THE_DATABASE & set(item.fixturenames):
+            item.add_marker("database")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def state():
     """Where the embedded PostgreSQL keeps what another user must reach, when the tests run as root: pytest's own folders are closed to others."""

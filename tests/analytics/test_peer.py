@@ -19,7 +19,7 @@ from headway.engine.service import StreetService
 from headway.store import Intake, open_database
 
 PEERS = Path(os.environ.get("HEADWAY_PEERS", Path(sys.prefix + "-peers") / "bin" / "python"))
-pytestmark = pytest.mark.skipif(not PEERS.exists(), reason=f"NO PEERS: {PEERS} is not there; `make test` installs it")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PEERS.exists(), reason=f"NO PEERS: {PEERS} is not there; `make test` installs it")]
 
 
 def atspm(order, folder):

@@ -10,6 +10,8 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from tests.api.service import serving
 
+pytestmark = pytest.mark.slow
+
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 
 

@@ -16,6 +16,8 @@ from headway.store import Intake, open_database
 from headway.store.spool import Spool, SpoolFullError
 from tests.api.service import record, serving
 
+pytestmark = pytest.mark.slow
+
 
 def postgres_pid(folder):
     return int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])

@@ -13,6 +13,8 @@ from headway.control import queue_model as queue
 from headway.control.planner import MODEL, tables
 from headway.control.stages import StageTable
 
+pytestmark = pytest.mark.slow
+
 FIGURES = np.array(MODEL)
 
 

@@ -13,6 +13,8 @@ from headway.engine.benchmark import Job, run_all
 from headway.learning.statistics import interval, paired_p
 from headway.roads.catalogue import scenario
 
+pytestmark = pytest.mark.slow
+
 KEYS = {
     "scenario", "controller", "seed", "timing", "sensing", "scale", "delay_s", "waiting_s", "duration_s", "arrived", "unfinished", "never_entered",
     "stops", "fuel_g", "co2_g", "person_waiting_s", "safety_violations", "wall_s", "decision_ms_p99",

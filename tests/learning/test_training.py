@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from headway.control.qlearning import QLearning
 from headway.control.qtable import QTable
@@ -13,6 +14,8 @@ from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import BENCHMARK, read_network, work_out
 from headway.roads.catalogue import scenario
 from headway.safety import SafetyGate
+
+pytestmark = pytest.mark.slow
 
 
 def test_episodes_shorten_queues_and_the_table_outlives_the_process(tmp_path):

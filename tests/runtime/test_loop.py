@@ -16,6 +16,8 @@ from headway.engine.kpp import KppRun, LoadControl, runtime_settings
 from headway.plants.kpp import KppSettings
 from headway.runtime import RealTimeController, Rule, RuntimeSettings, StepBounds, StoppedError
 
+pytestmark = pytest.mark.slow
+
 
 def loop_of(run, realtime=0.0, tell=None, clock=None, **more):
     settings = runtime_settings(realtime, "balanced", 0.0, StepBounds(), **more)

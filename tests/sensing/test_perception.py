@@ -17,6 +17,8 @@ from headway.sensing.motion import MotionDetector
 from headway.sensing.pipeline import Perception
 from headway.sensing.violations import sealed
 
+pytestmark = pytest.mark.slow
+
 STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
 
 

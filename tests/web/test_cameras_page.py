@@ -9,7 +9,7 @@ from tests.api.service import serving
 from tests.sensing.scenes import SITE, along, film
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER HERE: the page is not tested; install Debian's chromium")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER HERE: the page is not tested; install Debian's chromium")]
 
 
 def test_a_camera_from_its_making_to_its_evidence(tmp_path):

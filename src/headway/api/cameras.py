@@ -261,7 +261,7 @@ def _asked(request: Request, kind: Any, ask: Callable[[], Any]) -> Response:
 def newest(
     request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 100, offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0
 ) -> list[dict[str, Any]]:
-    """Violations, newest first, with the numbers of their pictures and the seal over all of it."""
+    """Violations, newest first, with the times of their pictures and the seal over all of it."""
     return asked.newest(request.app.state.database, of, limit, offset)
 
 
