@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def state():
     """Where the embedded PostgreSQL keeps what another user must reach, when the tests run as root: pytest's own folders are closed to others."""
-    with tempfile.TemporaryDirectory(prefix="headway-") as name, pytest.MonkeyPatch.context() as patch:
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
+    place = next(p for p in places if all(q.stat().st_mode & stat.S_IXOTH for q in [p, *p.parents]))
+    with tempfile.TemporaryDirectory(prefix="headway-", dir=place) as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
         folder.chmod(0o755)
         patch.setenv("HEADWAY_STATE", name)

