@@ -48,7 +48,9 @@ def page(shown):
     opened.on("pageerror", lambda error: faults.append(str(error)))
     opened.on("request", lambda request: faults.append(request.url) if not request.url.startswith((running.url, "blob:", "data:", "ws:")) else None)
     opened.goto(f"{running.url}/#token={running.token('admin')}")
-    opened.wait_for_function("() => window.headway?.latest.headway?.started && window.headway.latest.baseline?.started", timeout=60_000)
+    opened.wait_for_function(
+        "() => window.headway?.latest.headway?.started && window.headway.latest.baseline?.started", timeout=240_000
+    )  # the kernels may have to be compiled first
     yield opened
     assert faults == []
     opened.close()
@@ -56,8 +58,8 @@ def page(shown):
 
 def test_two_streets_are_seen_moving_and_compared(page):
     before = page.evaluate("window.headway.latest.headway.time_s")
-    page.wait_for_function(f"() => window.headway.latest.headway.time_s > {before} + 5", timeout=60_000)
-    page.wait_for_function("() => window.headway.latest.headway.scene?.id.length > 0", timeout=60_000)
+    page.wait_for_function(f"() => window.headway.latest.headway.time_s > {before} + 5", timeout=240_000)
+    page.wait_for_function("() => window.headway.latest.headway.scene?.id.length > 0", timeout=240_000)
     assert page.inner_text("#link") == "live"
     frames = page.evaluate("window.headway.maps.headway.frames")
     page.wait_for_timeout(500)
