@@ -244,6 +244,10 @@ class SiteFile(_Part):
                     raise ValueError(f"{part.name}: the point ({x:g}, {y:g}) is outside the picture of {self.size[0]} x {self.size[1]}")
         lines = {x.name for x in self.lines}
         for turn in self.forbidden_turns:
+            if turn.from_line == turn.to_line:
+                raise ValueError(
+                    f"forbidden_turns: from and to are the same line, {turn.to_line!r}; who crosses it would be accused at once. Name two lines"
+                )
             for name in (turn.from_line, turn.to_line):
                 if name not in lines:
                     raise ValueError(f"forbidden_turns: there is no line {name!r}. There are: {', '.join(sorted(lines)) or 'none'}")

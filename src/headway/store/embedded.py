@@ -18,7 +18,7 @@ STATE = "HEADWAY_STATE"
 STATE_FOLDER = "/var/lib/headway"
 LONGEST_PATH = 90  # characters; with the name of the socket, Linux allows 107
 LONGEST_RUNTIME = 80  # characters; the wheel adds a folder of ten and the name of the socket
-SHORT_RUNTIME = "/tmp/headway-{user}"  # where the runtime folder's own path is longer
+SHORT = Path("/tmp")  # where the runtime folder's own path is longer
 
 
 def package() -> Any:
@@ -56,7 +56,7 @@ def runtime_folder(wanted: Path) -> Path:
 
     Raises PermissionError if the short one is somebody else's.
     """
-    folder = wanted if len(str(wanted)) <= LONGEST_RUNTIME else Path(SHORT_RUNTIME.format(user=os.geteuid()))
+    folder = wanted if len(str(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         raise PermissionError(f"{folder}: it belongs to somebody else, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR")
