@@ -129,7 +129,7 @@ class Sumo:
         width = width or {"J": 6, "K": 2, "K2": 1}
         self.simulation = SimpleNamespace(
             getTime=lambda: self.now_s, getDeltaT=lambda: self.step_s, getMinExpectedNumber=lambda: self.expected,
-            getPendingVehicles=lambda: self.waiting, saveState=lambda path: self._say("saveState", path),
+            getPendingVehicles=lambda: self.waiting, saveState=lambda path: self._say("saveState", path), loadState=self._load,
         )  # fmt: skip
         self.trafficlight = SimpleNamespace(
             getRedYellowGreenState=lambda tl: "G" * width[tl], setRedYellowGreenState=lambda tl, state: self._say("show", tl, state)
@@ -145,9 +145,9 @@ class Sumo:
         if self.fails is not None:
             raise self.fails
 
-    def load(self, arguments: list[str]) -> None:
+    def _load(self, path: str) -> None:
         self._try()
-        self._say("load", arguments)
+        self._say("loadState", path)
 
     def start(self, arguments: list[str], **more: Any) -> None:
         self._try()

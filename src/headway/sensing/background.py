@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from headway.sensing.sources import Picture
 
 HOLE_EDGES, UPSET, UPSET_SHARE = 1.3, 20, 0.6  # ratio of slopes; pictures; share of the picture
-LEARNED, LEARNING, FORGETTING = 30, 0.03, 0.00002  # pictures after which it learns slowly; shares a picture where nothing is and where something is
+LEARNED, EVERY, LEARNING, FORGETTING = (
+    30,
+    4,
+    0.12,
+    0.00002,
+)  # pictures until it learns slowly, from one in four: shares where nothing is, and where something is
 ALIKE = 14  # levels of a colour
 DARKEST, SPREAD, FULL = 12, 0.09, 192.0  # a shadow: no level below, shares of the light so far apart by colour; the level where all light is left
 Mask = NDArray[np.uint8]
@@ -68,9 +73,9 @@ class Background:
     def take_in(self, image: Picture, changed: Mask) -> None:
         """Learn from a picture: quickly where nothing differs, hardly where something does."""
         self.seen += 1
-        if self.seen > LEARNED and self.seen % 4:
+        if self.seen > LEARNED and self.seen % EVERY:
             return
-        rate = max(LEARNING, 1.0 / self.seen) if self.seen <= LEARNED else LEARNING * 4.0
+        rate = 1.0 / self.seen if self.seen <= LEARNED else LEARNING
         grown = cv2.dilate(changed, np.ones((5, 5), np.uint8))
         free = cv2.bitwise_not(grown)
         cv2.accumulateWeighted(image, self.mean, rate, free)
@@ -96,7 +101,7 @@ class Background:
 
     def _lighten(self, image: Picture, mask: Mask) -> Mask:
         """The mask without shadows: all colours darker by one and the same share, which is the same all over the picture and learned from it."""
-        colours = cv2.split(cv2.divide(image, cv2.max(self.shown, DARKEST), scale=FULL))
+        colours = cv2.split(cv2.divide(image, np.maximum(self.shown, DARKEST), scale=FULL))
         most, least = cv2.max(cv2.max(colours[0], colours[1]), colours[2]), cv2.min(cv2.min(colours[0], colours[1]), colours[2])
         share = cv2.addWeighted(cv2.addWeighted(colours[0], 0.5, colours[1], 0.5, 0.0), 2.0 / 3.0, colours[2], 1.0 / 3.0, 0.0)
         alike = cv2.threshold(cv2.subtract(most, least), SPREAD * FULL, 255, cv2.THRESH_BINARY_INV)[1]

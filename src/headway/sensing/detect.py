@@ -113,7 +113,7 @@ class OnnxDetector:
         groups = (classes == PERSON).astype(np.int32)  # one thing is one vehicle, whatever two classes say of it
         if at.kind != "ended":
             sides = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]
-            kept = np.asarray(cv2.dnn.NMSBoxesBatched(sides, scores, groups, self._threshold, NEARLY_SAME), np.int64).reshape(-1)
+            kept = np.asarray(cv2.dnn.NMSBoxesBatched(sides, scores, groups, 0.0, NEARLY_SAME), np.int64).reshape(-1)
             boxes, scores, classes, groups = boxes[kept], scores[kept], classes[kept], groups[kept]
         kept = single(boxes, scores, groups, self._overlap)
         boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
@@ -177,9 +177,9 @@ def _decoded(out: NDArray[np.float32], at: Layout, threshold: float) -> tuple[ND
     else:
         likely = np.flatnonzero(out[:, 4] >= threshold)
         table = out[likely][:, 5 + ours] * out[likely, 4:5]
-        scores = table.max(1) if len(likely) else np.zeros(0, np.float32)
+        scores = table.max(1)
         good = scores >= threshold
-        kept, which, scores = likely[good], table[good].argmax(1) if good.any() else np.zeros(0, np.int64), scores[good]
+        kept, which, scores = likely[good], table[good].argmax(1), scores[good]
         boxes = out[kept, :4]
         if at.kind == "yolox":
             grid, stride = _grid(at.width, at.height)

@@ -165,6 +165,8 @@ class Source:
             before = self.health.received
             try:
                 self._play()
+                if self._stop.is_set():
+                    return None
                 if not s.live and not s.repeat:
                     return self._end("ended", "")
                 fault = "the stream ended"
@@ -254,7 +256,7 @@ class Source:
             ahead, passed = time.time() - at_s, at_s - self._stream_s
             first = not np.isfinite(self._least_s) or not 0.0 < passed < 60.0
             self._least_s = ahead if first else min(self._least_s + DRIFT * passed, ahead)
-            self._offset_s = ahead if first else self._offset_s + float(np.clip(self._least_s - self._offset_s, -SLEW * passed, SLEW * passed))
+            self._offset_s = ahead if first else self._offset_s + max(self._least_s - self._offset_s, -SLEW * passed)  # DRIFT alone lets it grow
             self._stream_s = at_s
             at_s += self._offset_s
         self._last_s = at_s
@@ -269,7 +271,7 @@ class Source:
         now = time.monotonic()
         self._times.append(now)
         recent = [t for t in self._times if now - t <= RATE_SPAN_S]
-        rate = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
+        rate = (len(recent) - 1) / (recent[-1] - recent[0]) if recent[-1] > recent[0] else 0.0
         size = (frame.image.shape[1], frame.image.shape[0])
         with self._changed:
             lost = 0
