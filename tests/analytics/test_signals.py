@@ -238,7 +238,9 @@ def test_the_coordination_diagram_counts_from_the_red_before(street):
     found = signals.coordination(database, run, "J", 0)
     assert found.at_s == [10, 22, 43, 82.5, 83, 200]
     assert found.into_cycle_s == [0, 12, 0, 39.5, 0, 117]
-    assert (found.cycle_at_s, found.green_s, found.yellow_s) == ([10, 43, 83], [10, 17, 17], [30, 37])
+    assert (found.cycle_at_s, found.green_s, found.yellow_s) == ([10, 43, 83], [10, 17, 17], [30, 37, None])
+    abrupt = signals.coordination(database, make({KEY: "0R 10G 20R 30G 40Y 43R"}), "J", 0)
+    assert (abrupt.cycle_at_s, abrupt.green_s, abrupt.yellow_s) == ([0, 20, 43], [10, 10, None], [None, 20, None])
     part = signals.coordination(database, run, "J", 0, 43.0, 83.0)
     assert (part.at_s, part.into_cycle_s, part.cycle_at_s, part.green_s, part.yellow_s) == ([43, 82.5], [0, 39.5], [43], [17], [37])
     empty = signals.Coordination([], [], [], [], [])

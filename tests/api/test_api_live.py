@@ -40,7 +40,7 @@ def socket(service, topic="alerts", compression=None, **query):
 
 
 def closed(service, topic="alerts", headers=None, **query):
-    """(code, reason) of a socket that is closed before it is open: HTTP 403, or a close code."""
+    """Of a socket that is not let in: (status, why) of the answer, or (close code, reason)."""
     words = httpx.QueryParams(query)
     try:
         with connect(f"{service.url.replace('http', 'ws')}/ws/{topic}?{words}", additional_headers=headers) as found:
@@ -48,7 +48,12 @@ def closed(service, topic="alerts", headers=None, **query):
     except ConnectionClosed as error:
         return error.rcvd.code, error.rcvd.reason
     except Exception as error:
-        return getattr(getattr(error, "response", None), "status_code", repr(error))
+        if (answer := getattr(error, "response", None)) is None:
+            return repr(error)
+        assert answer.headers["content-type"] == "application/problem+json"
+        told = json.loads(answer.body)
+        assert (told["status"], told["instance"]) == (answer.status_code, f"/ws/{topic}")
+        return answer.status_code, told["detail"]
     return "open"
 
 
@@ -92,15 +97,15 @@ def test_credentials_may_come_in_headers(service, headers):
     until(lambda: clients(service, "alerts") == 0)
 
 
-def test_who_is_not_known_or_asks_wrongly_is_not_let_in(service):
+def test_who_is_not_known_or_asks_wrongly_is_not_let_in(service, caplog):
     token = service.token("viewer")
-    assert closed(service) == 403
-    assert closed(service, token="x") == 403
-    assert closed(service, headers={"X-API-Key": "hw_1_x"}) == 403
-    assert closed(service, token=token, format="xml") == 403
-    assert closed(service, token=token, last_id="x") == 403
-    assert closed(service, token=token, last_id="-1") == 403
-    assert closed(service, token=token, last_id="1" * 20) == 403
+    assert closed(service) == (401, "credentials are needed: a bearer token, or an API key in X-API-Key")
+    assert closed(service, token="x") == (401, "the token is not valid (Not enough segments)")
+    assert closed(service, headers={"X-API-Key": "hw_1_x"}) == (401, "the API key is not valid")
+    wrong = (422, "format: give dashboard, chart or table; last_id: a whole number of 19 digits at most")
+    for words in ({"format": "xml"}, {"last_id": "x"}, {"last_id": "-1"}, {"last_id": "1" * 20}):
+        assert closed(service, token=token, **words) == wrong
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
     assert clients(service, "alerts") == 0
     for good in ({"last_id": "1" * 19}, {"format": "dashboard"}, {"format": "chart"}, {"format": "table"}):
         with socket(service, **good):

@@ -325,6 +325,12 @@ def test_a_faulty_word_of_the_command_line_is_refused_with_its_section():
     ]
 
 
+def test_a_section_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(SettingsError) as fault:
+        overridden(load(), {"loop": {"tick_s": 1.0}, "lop": {}})
+    assert str(fault.value) == f"settings: lop: unknown key. Known here: {', '.join(sorted(DEFAULTS))}."
+
+
 # Followed while running
 
 

@@ -51,7 +51,7 @@ def arrays(scene, columns=4):
     q = np.full((7, len(cars)), np.nan)
     for v, car in enumerate(cars):
         q[:, v] = car.eta, car.column, car.still, car.weight, car.closed, car.inside, car.before
-    yields = np.zeros((columns, columns), bool)
+    yields = np.zeros((columns, columns + 1), bool)[:, :columns]  # a part of a larger table, as the planner has it: else all is compiled once more
     for a, b in scene.yields:
         yields[a, b] = True
     return q, np.cumsum([0] + [len(lane) for lane in scene.lanes]), yields

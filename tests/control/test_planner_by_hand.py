@@ -68,7 +68,7 @@ class TestQueue:
             kind = more[0] if more else ""
             q[:, v] = eta, column, eta == 0.0, 1.0, {"blocked": 2, "shut": 3, "gives up": 1}.get(kind, 0), kind == "inside", 4.0
         vptr = np.cumsum([0] + [len(lane) for lane in lanes])
-        yields = np.zeros((3, 3), bool)
+        yields = np.zeros((3, 4), bool)[:, :3]  # a part of a larger table, as the planner has it
         yields[1, 0] = True
         ptr, last = np.zeros((queue.ROWS + 1, len(lanes)), np.int64), np.full((queue.ROWS + 1, 2 * len(lanes)), -100.0)
         cost = queue.stage_cost(q, vptr, len(lanes), 0, 1, ptr, last, colours(lights), yields, begin, end, np.array(opens), np.array(m))

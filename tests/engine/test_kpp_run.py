@@ -131,7 +131,34 @@ def test_with_a_target_the_load_is_set_anew_every_fifteenth_of_a_second(run):
     assert made.time_s == pytest.approx(0.15)
     assert made.control.sum_s == pytest.approx(added + 0.5 * 0.2 * rest / 5)
     made.undo()
-    assert made.time_s == 0.0
+    assert (made.time_s, made.control.sum_s) == (0.0, 0.0)
+
+
+def test_what_the_control_has_added_up_comes_back_with_the_checkpoint_and_not_with_another(run, tmp_path):
+    made = run(LoadControl(2.0), tmp_path)
+    made.advance(0.15, 0.0)
+    kept = made.control.sum_s
+    assert kept > 0.0
+    made.keep()
+    made.advance(0.15, 0.0)
+    assert made.control.sum_s > kept
+    made.undo()
+    assert made.control.sum_s == kept
+    made.advance(0.15, 0.0)
+    made.restore()
+    assert made.control.sum_s == kept
+    heir = run(LoadControl(2.0), tmp_path)
+    assert heir.take_up()
+    assert heir.control.sum_s == kept
+    heir.begin()
+    assert heir.control.sum_s == 0.0
+    sums = tmp_path / "kpp.json"
+    for text in ('{"time_s": 0.1, "sum_s": 3.0}', f'{{"time_s": {made.time_s}, "sum_s": NaN}}', "[]", "{", '{"time_s": 0.15}', "\xff"):
+        sums.write_bytes(text.encode("latin-1"))
+        made.restore()
+        assert made.control.sum_s == 0.0
+    made.forget()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("period_s", "parts"), [(1 / 15, 1), (2 / 15, 2), (1 / 30, 1), (1 / 15 + 1e-10, 1), (1 / 15 + 1e-8, 2), (1.0, 15)])
@@ -170,7 +197,7 @@ def test_a_checkpoint_takes_its_place_in_one_move_and_goes_with_the_end_of_the_r
     made.keep()
     made.advance(1.0, 0.0)
     made.keep()
-    assert [p.name for p in folder.iterdir()] == ["kpp.npz"]
+    assert sorted(p.name for p in folder.iterdir()) == ["kpp.json", "kpp.npz"]
     assert (folder / "kpp.npz").read_text() == "2.0"
     assert made.plant.told[-1] == ("checkpoint", "kpp.draft")
     made.forget()
@@ -264,7 +291,7 @@ def test_the_real_plant_goes_on_from_its_checkpoint_as_if_it_had_never_ended(tmp
     run = KppRun(settings, StepBounds(), LoadControl(0.5), tmp_path)
     run.advance(0.2, run.plant.bounds.shortest_s)
     run.keep()
-    again = KppRun(settings, StepBounds(), LoadControl(0.5, sum_s=run.control.sum_s), tmp_path)
+    again = KppRun(settings, StepBounds(), LoadControl(0.5), tmp_path)
     assert again.take_up()
     for one in (run, again):
         one.advance(0.1, one.plant.bounds.shortest_s)
@@ -273,4 +300,4 @@ def test_the_real_plant_goes_on_from_its_checkpoint_as_if_it_had_never_ended(tmp
     other = KppRun(KppSettings(floaters=6), StepBounds(), None, tmp_path)
     assert not other.take_up()
     assert isinstance(other.plant, KppPlant)
-    assert [p.name for p in Path(tmp_path).iterdir()] == ["kpp.npz"]
+    assert sorted(p.name for p in Path(tmp_path).iterdir()) == ["kpp.json", "kpp.npz"]

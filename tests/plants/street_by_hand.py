@@ -129,7 +129,7 @@ class Sumo:
         width = width or {"J": 6, "K": 2, "K2": 1}
         self.simulation = SimpleNamespace(
             getTime=lambda: self.now_s, getDeltaT=lambda: self.step_s, getMinExpectedNumber=lambda: self.expected,
-            getPendingVehicles=lambda: self.waiting, saveState=lambda path: self._say("saveState", path), loadState=self._load,
+            getPendingVehicles=lambda: self.waiting, saveState=lambda path: self._say("saveState", path),
         )  # fmt: skip
         self.trafficlight = SimpleNamespace(
             getRedYellowGreenState=lambda tl: "G" * width[tl], setRedYellowGreenState=lambda tl, state: self._say("show", tl, state)
@@ -145,9 +145,9 @@ class Sumo:
         if self.fails is not None:
             raise self.fails
 
-    def _load(self, path: str) -> None:
+    def load(self, arguments: list[str]) -> None:
         self._try()
-        self._say("loadState", path)
+        self._say("load", arguments)
 
     def start(self, arguments: list[str], **more: Any) -> None:
         self._try()

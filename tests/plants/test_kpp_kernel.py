@@ -530,6 +530,16 @@ def rising(**changes):
     return m
 
 
+def test_the_tables_are_those_of_dormand_and_prince():
+    """As SciPy has them, to the last bit."""
+    names = ("A21", "A31 A32", "A41 A42 A43", "A51 A52 A53 A54", "A61 A62 A63 A64 A65")
+    rows = [[getattr(kernel, name) for name in row.split()] for row in names]
+    assert rows == [RK45.A[i, :i].tolist() for i in range(1, 6)]
+    assert [kernel.B1, 0.0, *(getattr(kernel, f"B{i}") for i in range(3, 7))] == RK45.B.tolist()
+    assert [kernel.E1, 0.0, *(getattr(kernel, f"E{i}") for i in range(3, 8))] == RK45.E.tolist()
+    assert kernel.P.tolist() == RK45.P.tolist()
+
+
 def steps_by_hand(m, t, end, rtol, atol, shortest, longest):
     """The control of the step's length written a second time: (y, steps, rejected, forced, next step, last error)."""
     A, B, E = np.asarray(RK45.A), np.asarray(RK45.B), np.asarray(RK45.E)

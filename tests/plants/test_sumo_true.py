@@ -335,4 +335,4 @@ def test_a_state_of_another_network_is_refused(one, tmp_path):
     )  # libsumo holds one simulation a process
     done = subprocess.run([sys.executable, other, tmp_path / "s.xml.gz"], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith(f"PlantError {tmp_path / 's.xml.gz'}: SUMO does not take this state (")
-    assert "Unknown lane" in done.stdout
+    assert "Unknown lane" in done.stderr

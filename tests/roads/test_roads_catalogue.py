@@ -160,6 +160,26 @@ def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its
     assert vehicles(dataclasses.replace(whole, routes=whole.routes * 2)) == 78
 
 
+@pytest.mark.parametrize(
+    ("words", "in_time", "in_all"),
+    [
+        ('number="7"', 7, 7),
+        ('begin="0" end="90" vehsPerHour="3600"', 30, 90),  # 60 to 120 s is the scenario's time
+        ('begin="100" end="200" perHour="360"', 2, 10),
+        ('begin="0" end="200" probability="0.25"', 15, 50),
+        ('begin="70" end="170" period="5"', 10, 20),
+        ('begin="0" end="100" period="exp(0.1)"', 4, 10),
+        ('period="100"', 1, 864),  # a day, as SUMO has it
+        ('begin="130" end="200" period="1"', 0, 70),
+        ("", 0, 0),
+    ],
+)
+def test_a_flow_without_a_number_counts_what_it_makes_on_average(configuration, words, in_time, in_all):
+    routes, demand = f'{NET}<route-files value="a.rou.xml"/>', f'<routes><flow id="f" {words}/></routes>'
+    assert vehicles(configuration(f"<configuration>{routes}{TIMES}</configuration>", demand)) == in_time
+    assert vehicles(configuration(f"<configuration>{routes}</configuration>", demand)) == in_all
+
+
 def test_compressed_routes_are_counted_too_and_broken_ones_refused(configuration, tmp_path):
     path = tmp_path / "c.rou.xml.gz"
     of = dataclasses.replace(configuration(f"<configuration>{NET}{TIMES}</configuration>"), routes=(str(path),))

@@ -479,22 +479,19 @@ def test_the_memory_of_another_network_is_refused_with_both_numbers():
         Two().gate.resume(Two(crossroads()).gate.state())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="until the controller is trusted again an unsound fallback is followed: it is only asked for its health where there is no controller",
-)
 def test_a_fallback_of_nonsense_is_not_followed_while_the_controller_waits_to_be_trusted():
     two = Two().play(FIRST, 10).play(None, 5, fallback=FIRST)
     stale = propose(PAIR, two.now - 60.0, np.array(SECOND, np.int8))
     for _ in range(4):
         two.gate.admit(propose(PAIR, two.now, np.array(FIRST, np.int8)), two.now, look(PAIR, two.gate, two.now), stale)
         two.now += 1.0
+        assert two.gate.source is Source.FIXED_TIME
     assert two.gate.shown.tolist() != SECOND
 
 
-@pytest.mark.xfail(strict=True, reason="a proposal of wider numbers is cut down to eight bits before its colours are looked at: 260 becomes 4, green")
-def test_a_colour_far_beyond_those_that_there_are_is_no_green():
+@pytest.mark.parametrize("colour", [256 + int(Colour.GREEN), int(Colour.GREEN) - 256, 5, -1, 2**40 + int(Colour.GREEN)])
+def test_a_colour_far_beyond_those_that_there_are_is_no_green(colour):
     two = Two()
     for k in range(8):
-        two.gate.admit(propose(PAIR, 1000.0 + k, np.full(6, 256 + int(Colour.GREEN), np.int64)), 1000.0 + k)
+        two.gate.admit(propose(PAIR, 1000.0 + k, np.full(6, colour, np.int64)), 1000.0 + k)
     assert two.gate.shown.tolist() == [R] * 6

@@ -303,6 +303,15 @@ def test_the_queue_is_who_has_stood_for_more_than_a_second():
     assert (figures["vehicles"], figures["queue_veh"], figures["queue_m"], figures["longest_wait_s"]) == (3, 2, pytest.approx(13.5), 3.0)
 
 
+def test_where_no_speed_is_known_the_congestion_of_a_lane_with_vehicles_is_unknown():
+    measures = Measures(site(zones=[LANE]))
+    one = road_user(1, standing_since_s=0.0)
+    measures.look(10.0, [seen_at(one, 10.0, (150, 110), speed_mps=np.nan)])
+    assert (lane_of(measures)["mean_speed_mps"], lane_of(measures)["queue_veh"], lane_of(measures)["congestion"]) == (None, 1, "unknown")
+    measures.look(11.0, [])
+    assert lane_of(measures)["congestion"] == "free"
+
+
 def test_the_length_of_a_queue_is_between_those_farthest_apart():
     measures = Measures(site(zones=[LANE]))
     users = [road_user(k, length_m=length, standing_since_s=0.0) for k, length in enumerate((4.0, np.nan, 6.0))]
@@ -349,7 +358,7 @@ def test_a_lane_that_stands_is_at_nought_and_no_sum_falls_below_it():
 
 @pytest.mark.parametrize(
     ("speed", "level"),
-    [(9.8, "free"), (9.7, "dense"), (5.6, "dense"), (5.5, "slow"), (2.1, "slow"), (2.0, "jam"), (0.0, "jam"), (30.0, "free"), (np.nan, "free")],
+    [(9.8, "free"), (9.7, "dense"), (5.6, "dense"), (5.5, "slow"), (2.1, "slow"), (2.0, "jam"), (0.0, "jam"), (30.0, "free"), (np.nan, "unknown")],
 )
 def test_congestion_is_by_the_speed_beside_the_limit(speed, level):
     """Of 50 km/h (13.89 m/s): 70 % are 9.72, 40 % 5.56, 15 % 2.08 m/s."""

@@ -392,6 +392,7 @@ def test_parts_of_a_site_cannot_be_changed_or_misspelt():
         ({"zones": [zone(px=[[0, 0], [9, 9], [0, 241]])]}, "the whole: Value error, z: the point (0, 241) is outside the picture of 320 x 240"),
         ({"forbidden_turns": [{"from_line": "a", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'a'. There are: none"),
         ({"lines": [line(), line(name="k")], "forbidden_turns": [{"from_line": "l", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'b'. There are: k, l"),
+        ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]}, "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; who crosses it would be accused at once. Name two lines"),
         ({"hoogte": 1}, "hoogte: Extra inputs are not permitted"),
         ({"zones": [zone(limit_kmh=0), zone(name="y", kind="lake")]}, "zones.0.limit_kmh: Input should be greater than 0; zones.1.kind: Input should be 'lane', 'box', 'crossing' or 'forbidden'"),
         ({"points": PAIRS[:3]}, "points: 3 pairs are given. Give four or more, on the road and not on one line."),

@@ -181,8 +181,12 @@ def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_thems
 
     programs, folder = postgres_server.POSTGRES_BIN_PATH, tmp_path / "closed" / "data"
     (tmp_path / "closed").mkdir(mode=0o700)
-    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    user = os.geteuid() or 1
+    (tmp_path / "run" / "deep").mkdir(parents=True)
+    os.chown(tmp_path / "run" / "deep", user, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setattr(postgres_server.PostgresServer, "runtime_path", tmp_path / "run" / "deep")
+    monkeypatch.setattr(embedded, "LONGEST_RUNTIME", len(str(tmp_path / "run" / "deep")))
     monkeypatch.setattr(embedded.package(), "get_server", Wheel)
     for _ in range(2):
         address, server = embedded.start(folder)
@@ -191,6 +195,47 @@ def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_thems
         (tmp_path / "run" / "deep").chmod(0o755)
     assert programs == postgres_server.POSTGRES_BIN_PATH
     assert not (folder / "postgres").is_symlink()
+
+
+def test_a_runtime_folder_is_used_where_it_is_if_its_path_leaves_room_for_a_socket(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "SHORT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for length, expected in ((80, "x" * 80), (81, f"headway-{os.geteuid()}")):
+        wanted = Path("x" * length)
+        folder = embedded.runtime_folder(wanted)
+        assert folder.resolve() == tmp_path / expected
+        assert mode(folder) == 0o700
+        folder.chmod(0o755)
+        assert mode(embedded.runtime_folder(wanted)) == 0o700
+    assert len(f"{'x' * 80}/{'h' * 10}/.s.PGSQL.5432") <= 107  # what Linux allows
+
+
+@pytest.mark.parametrize("trap", ["link", "another's"])
+def test_a_runtime_folder_that_is_somebody_else_s_is_refused(tmp_path, monkeypatch, trap):
+    monkeypatch.setattr(embedded, "SHORT", tmp_path)
+    short = tmp_path / f"headway-{os.geteuid()}"
+    if trap == "link":
+        (tmp_path / "elsewhere").mkdir()
+        short.symlink_to(tmp_path / "elsewhere")
+    else:
+        short.mkdir()
+        real = os.geteuid()
+        short = short.rename(tmp_path / f"headway-{real + 1}")
+        monkeypatch.setattr(os, "geteuid", lambda: real + 1)
+    with pytest.raises(
+        PermissionError, match=f"^{short}: it belongs to somebody else, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR$"
+    ):
+        embedded.runtime_folder(tmp_path / ("x" * 81))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root's data lies in the state folder, whose path is short")
+def test_data_and_a_runtime_folder_with_long_paths_still_find_a_place_for_the_socket(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded.package().PostgresServer, "runtime_path", tmp_path / ("r" * 100))
+    address, server = embedded.start(tmp_path / ("d" * 100))
+    try:
+        assert str(embedded.SHORT / f"headway-{os.geteuid()}") in address.replace("%2F", "/")
+    finally:
+        server.__exit__(None, None, None)
 
 
 @as_root

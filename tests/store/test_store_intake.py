@@ -145,11 +145,12 @@ MONTHS = [
     ("2026-01-01T00:00:00Z", "2026_01"),
     ("0999-12-31T00:00:00Z", "0999_12"),
     ("9999-12-31T23:59:59Z", "9999_12"),
+    ("0001-01-01T00:00:00+00:00", "0001_01"),
 ]
 
 
 def test_each_month_has_a_partition_of_its_own_from_its_first_instant_to_its_last(database, intake):
-    assert intake.write("simulation_record", [record("MONTHS", at) for at, _ in MONTHS]) == Outcome(8, 0)
+    assert intake.write("simulation_record", [record("MONTHS", at) for at, _ in MONTHS]) == Outcome(9, 0)
     found = database.rows("SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'MONTHS' ORDER BY at")
     assert [r["place"] for r in found] == [f"simulation_record_{month}" for _, month in sorted(MONTHS)]
     bound = "SELECT pg_get_expr(relpartbound, oid) AS bound FROM pg_class WHERE relname = :name"
@@ -171,6 +172,23 @@ def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
     found = database.rows("SELECT at, tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'TIME' ORDER BY at")
     assert [tuple(r.values()) for r in found] == [(last, "simulation_record_2034_01"), (last + timedelta(seconds=1), "simulation_record_2034_02")]
     assert (intake.stored, intake.duplicates) == (2, 1)
+
+
+def test_a_time_with_an_offset_lies_in_its_month_of_utc(database, intake):
+    """Half an hour before March in a zone two hours behind is March already; the other way round it is still February."""
+    for at, month in (
+        ("2035-02-28T23:30:00-02:00", "2035_03"),
+        ("2036-03-01T01:30:00+02:00", "2036_02"),
+        ("2037-03-01 00:00:00", "2037_03"),
+        ("9999-12-31T23:59:59-02:00", "other"),
+    ):
+        assert intake.write("simulation_record", [record(f"ZONE {at}", at)]) == Outcome(1, 0)
+        place = "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = :id"
+        assert database.rows(place, id=f"ZONE {at}") == [{"place": f"simulation_record_{month}"}]
+        if month != "other":
+            assert database.rows(
+                "SELECT to_regclass(:name) IS NULL AS none", name=f"simulation_record_{at[:4]}_{'02' if month[-1] == '3' else '03'}"
+            ) == [{"none": True}]
 
 
 def test_a_partition_is_made_once(database, intake, tmp_path, request):

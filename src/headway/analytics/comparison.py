@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from headway.values import FloatArray
 
@@ -48,6 +47,8 @@ def paired(a: FloatArray, b: FloatArray) -> Paired:
     nonzero = d[d != 0.0]
     if len(nonzero) == 0:
         return Paired(len(d), mean_a, mean_b, 0.0, change, (0.0, 0.0), 1.0, 0.0)
+    from scipy import stats  # here: half a second that only those who compare need wait for
+
     ranks = stats.rankdata(np.abs(nonzero))
     effect = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
     p = float(stats.wilcoxon(nonzero).pvalue)

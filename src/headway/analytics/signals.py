@@ -94,13 +94,13 @@ def arrivals_of(history: History) -> list[Arrivals]:
 @dataclass(frozen=True, slots=True)
 class Coordination:
     """Purdue coordination diagram of one signal group, a point an arrival: at_s, and seconds since the red before it began (into_cycle_s);
-    beside it, for each cycle, when its green and yellow began (seconds into it)."""
+    beside it, for each cycle, when its green and yellow began (seconds into it); None in a cycle without."""
 
     at_s: list[float]
     into_cycle_s: list[float]
     cycle_at_s: list[float]
-    green_s: list[float]
-    yellow_s: list[float]
+    green_s: list[float | None]
+    yellow_s: list[float | None]
 
 
 def coordination(record: Database, run: int, junction: str, group: int, begin_s: float = -inf, end_s: float = inf) -> Coordination:
@@ -113,10 +113,9 @@ def coordination(record: Database, run: int, junction: str, group: int, begin_s:
     arrived, cycle = arrived[cycle >= 0], cycle[cycle >= 0]
     into = arrived - red[cycle]
 
-    def after(begins: FloatArray) -> list[float]:
-        place = np.searchsorted(begins, red)
-        found = place < len(begins)
-        return [float(s) for s in begins[place[found]] - red[found]]
+    def after(begins: FloatArray) -> list[float | None]:
+        first = np.append(begins, inf)[np.searchsorted(begins, red)]
+        return [float(s - r) if s < end else None for s, r, end in zip(first, red, [*red[1:], inf], strict=False)]
 
     return Coordination(arrived.tolist(), into.tolist(), red.tolist(), after(green), after(yellow))
 

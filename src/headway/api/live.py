@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisc
 from fastapi.responses import StreamingResponse
 
 from headway.api.hub import TOPICS, Client, Hub
-from headway.api.problems import ProblemError, responses
+from headway.api.problems import ProblemError, problem, responses
 from headway.api.security import Role, identify, need
 from headway.api.sockets import DELIVER
 from headway.api.streaming import Endless
@@ -31,12 +31,13 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     state, query = socket.app.state, socket.query_params
     try:
         await asyncio.to_thread(identify, state.keyring, state.keys, socket.headers, query)
-    except ProblemError:
-        await socket.close()  # before it is accepted: HTTP 403
+    except ProblemError as error:
+        await socket.send_denial_response(problem(socket, error.status, error.detail, headers=error.headers))
         return
     form, last = query.get("format", "dashboard"), query.get("last_id", "0")
     if form not in ("dashboard", "chart", "table") or not last.isdigit() or len(last) > 19:
-        await socket.close()
+        fault = "format: give dashboard, chart or table; last_id: a whole number of 19 digits at most"
+        await socket.send_denial_response(problem(socket, 422, fault))
         return
     await socket.accept()
     client, hub = client_of(topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"), state.hub

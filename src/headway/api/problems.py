@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from headway.analytics import MissingError
 from headway.runtime import WorkerError
@@ -42,7 +43,9 @@ class ProblemError(Exception):
         self.status, self.detail, self.faults, self.headers = status, detail, faults or [], headers or {}
 
 
-def problem(request: Request, status: int, detail: str, faults: list[Fault] | None = None, headers: dict[str, str] | None = None) -> JSONResponse:
+def problem(
+    request: HTTPConnection, status: int, detail: str, faults: list[Fault] | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=request.url.path, faults=faults or [])
     return JSONResponse(body.model_dump(), status, headers, media_type="application/problem+json")
 

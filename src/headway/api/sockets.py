@@ -33,6 +33,11 @@ class Connection(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             cast(dict[str, Any], self.scope["extensions"])[DELIVER] = self.deliver
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # refused with an answer; else uvicorn logs an error for each
+
     def deliver(self, message: Message) -> bool:
         """Write the message now; False where the connection is not open, or its buffer is full."""
         if not self.handshake_complete or self.disconnected or self.close_sent or not self.writable.is_set() or self.transport.is_closing():

@@ -178,6 +178,8 @@ def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
 
 def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
     """`settings` with `changes` (by section and key), as given on a command line, over file and variables. Raises SettingsError."""
+    if unknown := sorted(changes.keys() - Settings.model_fields.keys()):
+        raise SettingsError(f"settings: {unknown[0]}: unknown key. Known here: {', '.join(_known(()))}.")
     sections = {}
     for name, values in changes.items():
         old = getattr(settings, name)

@@ -113,26 +113,27 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
     """
     ptr, last = np.empty((ROWS + 1, lanes), np.int64), np.empty((ROWS + 1, 2 * lanes))
     ptr[0], last[0] = 0, -np.inf
+    now, then = np.int64(0), np.int64(1)  # rows; for a literal all that takes them would be compiled once more
     opens, entry = np.empty(soon.shape[1]), np.empty(soon.shape[1])
-    chosen, best = 0, stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
-    best += cost_left(q, vptr, lanes, 1, ptr, m) + harm[0] * m[HORIZON]
+    chosen, best = 0, stage_cost(q, vptr, lanes, now, then, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
+    best += cost_left(q, vptr, lanes, then, ptr, m) + harm[0] * m[HORIZON]
     for hi in range(len(holds)):
         start = holds[hi]
-        base = stage_cost(q, vptr, lanes, 0, 1, ptr, last, stages[0], yields, 0.0, start, soon[0], m) + harm[0] * start
-        if base + cost_so_far(q, vptr, lanes, 1, ptr, start) >= best:
+        base = stage_cost(q, vptr, lanes, now, then, ptr, last, stages[0], yields, 0.0, start, soon[0], m) + harm[0] * start
+        if base + cost_so_far(q, vptr, lanes, then, ptr, start) >= best:
             break
         for s in range(1, len(stages)):
             if hi > 0 and earliest[s] > start + 1e-6:
                 continue
             entry[:] = soon[s] if hi == 0 else start + trans[0, s]
-            clear = clear_time(q, vptr, lanes, 1, ptr, last, stages[s], start, entry, least, m)
+            clear = clear_time(q, vptr, lanes, then, ptr, last, stages[s], start, entry, least, m)
             for li in range(-1, len(lengths)):
                 end = start + lengths[li] if li >= 0 else clear
                 if li >= 0 and end >= clear - 1.0:
                     break
                 opens[:] = entry
                 cost = rollout(
-                    q, vptr, lanes, ptr, last, s, 1, start, base + harm[s] * (end - start), best, stages, yields, trans, opens, least, m, end
+                    q, vptr, lanes, ptr, last, s, then, start, base + harm[s] * (end - start), best, stages, yields, trans, opens, least, m, end
                 )
                 if cost < best:
                     if hi > 0:
@@ -379,9 +380,9 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         out[j] = stage
         if settled(t, j, s0, count, stage, shown, shown_for):
             continue
-        a0, a1 = t.lane_ptr[j], t.lane_ptr[j + 1]
+        a0, a1 = np.int64(t.lane_ptr[j]), np.int64(t.lane_ptr[j + 1])
         vptr = np.zeros(a1 - a0 + width + 1, np.int64)
-        end = 0
+        end = np.int64(0)
         for a in range(a0, a1):
             rows = order[ptr[a] : ptr[a + 1]]
             end = fill_lane(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,14 +53,18 @@ class KppRun:
     def __init__(self, settings: KppSettings, bounds: StepBounds, control: LoadControl | None = None, folder: Path | None = None) -> None:
         self.plant, self.control = KppPlant(settings, bounds), control or LoadControl()
         self._path = folder / "kpp.npz" if folder is not None else None
-        self._before: dict[str, Any] = self.plant.state()
+        self._note()
+
+    def _note(self) -> None:
+        """Where `undo` goes back to: the plant and what its control has added up."""
+        self._before: tuple[dict[str, Any], float] = self.plant.state(), self.control.sum_s
 
     @property
     def time_s(self) -> float:
         return self.plant.time_s
 
     def advance(self, period_s: float, shortest_s: float) -> None:
-        self._before = self.plant.state()
+        self._note()
         self.plant.shortest_s = shortest_s
         if not self.control.target_mps:
             self.plant.advance(period_s)
@@ -84,7 +89,8 @@ class KppRun:
         return {"v_chain": m.v_chain, "flywheel_radps": m.flywheel_radps, "ledger_residual": m.ledger_residual}
 
     def undo(self) -> None:
-        self.plant.resume(self._before)
+        state, self.control.sum_s = self._before
+        self.plant.resume(state)
 
     def keep(self) -> None:
         if self._path is not None:
@@ -92,13 +98,29 @@ class KppRun:
             draft = self._path.with_suffix(".draft")
             self.plant.checkpoint(draft)
             draft.replace(self._path)
+            self._sums.write_text(json.dumps({"time_s": self.time_s, "sum_s": self.control.sum_s}))
 
     def restore(self) -> None:
         """Raises PlantError if there is no checkpoint, or not of this plant."""
         if self._path is None or not self._path.exists():
             raise PlantError("there is no checkpoint to go back to; begin anew.")
         self.plant.restore(self._path)
-        self._before = self.plant.state()
+        self.control.sum_s = self._kept_sum()
+        self._note()
+
+    @property
+    def _sums(self) -> Path:
+        assert self._path is not None
+        return self._path.with_suffix(".json")
+
+    def _kept_sum(self) -> float:
+        """What the control had added up at the checkpoint; 0 where that was not kept with it."""
+        try:
+            kept = json.loads(self._sums.read_text())
+            sum_s = float(kept["sum_s"])
+            return sum_s if kept["time_s"] == self.time_s and math.isfinite(sum_s) else 0.0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
 
     def take_up(self, until_s: float = math.inf) -> bool:
         """Go on from the checkpoint of an earlier process, if there is one of the same plant from before `until_s`; whether there was."""
@@ -115,10 +137,12 @@ class KppRun:
         """The run came to its end: its checkpoint is not taken up again."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+            self._sums.unlink(missing_ok=True)
 
     def begin(self) -> None:
         self.plant.begin()
-        self._before = self.plant.state()
+        self.control.sum_s = 0.0
+        self._note()
 
     restart = begin
 

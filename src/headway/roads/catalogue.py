@@ -76,7 +76,7 @@ def seconds(text: str) -> float:
 
 
 def vehicles(of: Scenario) -> int:
-    """Vehicles in the route files that depart within the scenario's time (each flow counts as its number)."""
+    """Vehicles in the route files that depart within the scenario's time (each flow counts as its number, or as what it makes on average)."""
     count = 0
     for file in of.routes:
         try:
@@ -86,11 +86,27 @@ def vehicles(of: Scenario) -> int:
                         depart = item.get("depart", "0")
                         count += depart in ON_EVENT or of.begin_s <= seconds(depart) < of.end_s
                     elif item.tag == "flow":
-                        count += int(item.get("number", "0"))
+                        count += flow(item, of)
                     item.clear()
         except UNREADABLE as error:
             raise RoadsError(f"{file}: not a readable route file ({error}).") from error
     return count
+
+
+def flow(item: ET.Element, of: Scenario) -> int:
+    """Vehicles that a flow makes within the scenario's time: by its number, else by period, vehicles an hour, or the chance of one each second."""
+    if number := item.get("number"):
+        return int(number)
+    begin, end = seconds(item.get("begin", "0")), seconds(item.get("end", "86400"))  # as SUMO has it: a day
+    lasts = max(min(end, of.end_s) - max(begin, of.begin_s), 0.0)
+    if per_hour := item.get("vehsPerHour") or item.get("perHour"):
+        return round(lasts * float(per_hour) / 3600.0)
+    if chance := item.get("probability"):
+        return round(lasts * float(chance))
+    period = item.get("period", "inf")
+    if period.startswith("exp("):  # exponential gaps, by their rate
+        return round(lasts * float(period[4:-1]))
+    return round(lasts / seconds(period)) if period != "inf" else 0
 
 
 def _folder() -> Path:

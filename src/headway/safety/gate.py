@@ -171,10 +171,13 @@ class SafetyGate:
             self.source = well
         if well >= self.source:
             self._better_since = now
+        elif self.source == Source.FALLBACK and (fallback is None or not self.is_sound(fallback, now)):  # well again before what stands in for it
+            events.append(Event(now, "safety.source", "", {"from": "fallback", "to": "fixed_time"}))
+            self.source = Source.FIXED_TIME
         if self.source == Source.CONTROLLER and proposal is not None:
-            return proposal.wanted.astype(np.int8)
+            return _narrow(proposal.wanted)
         if self.source == Source.FALLBACK and fallback is not None:
-            return fallback.wanted.astype(np.int8)
+            return _narrow(fallback.wanted)
         if self.source == Source.ALL_RED:
             return np.full(len(self.shown), Colour.RED, np.int8)
         return np.concatenate([j.programme.colours[j.programme.phase_at(now)] for j in self._network.junctions])
@@ -246,6 +249,11 @@ class SafetyGate:
                 data["limit_s"] = float(limit)
             events.append(Event(now, f"safety.{rule.name.lower()}", self._network.junctions[group.junction].id, data))
         self._last_rule = self._rule.copy()
+
+
+def _narrow(wanted: ColourArray) -> ColourArray:
+    """In eight bits, with -1 for what is no colour: a plain cast makes green of 260."""
+    return np.where((wanted < 0) | (wanted > Colour.GREEN), -1, wanted).astype(np.int8)
 
 
 def _kind(colours: ColourArray) -> object:

@@ -123,12 +123,14 @@ class Measures:
         lane = self._lanes[zone.name]
         queue = [t for t in lane.inside if t.standing_s > 1.0]
         mean, limit = lane.mean_mps, (zone.limit_kmh or self.site.rules.limit_kmh or 50.0) / 3.6
-        ratio = mean / limit if mean is not None else 1.0
+        level = "unknown" if lane.inside else "free"  # without a speed: no calibration, or nobody in the last minute
+        if mean is not None:
+            level = next(name for least, name in LEVELS if mean / limit >= least)
         return {
             "vehicles": len(lane.inside), "queue_veh": len(queue), "queue_m": _extent(queue),
             "longest_wait_s": max((t.standing_s for t in queue), default=0.0),
             "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0, "mean_speed_mps": mean,
-            "congestion": next(name for least, name in LEVELS if ratio >= least),
+            "congestion": level,
         }  # fmt: skip
 
     def _count_minutes(self, at_s: float) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from scipy.optimize import least_squares
 
 from headway.values import FloatArray
 
@@ -93,6 +92,8 @@ class Calibration:
         def lengths(of: FloatArray) -> FloatArray:
             road = _mapped(_tilted(of, size), ends.reshape(-1, 2)).reshape(-1, 2, 2)
             return np.nan_to_num(np.linalg.norm(road[:, 0] - road[:, 1], axis=1), nan=1e6)  # beyond the horizon
+
+        from scipy.optimize import least_squares  # here: few calibrate, all import
 
         begins = [np.array([np.log(size[0]), tilt, np.log(8.0)]) for tilt in (0.2, 0.5, 0.9)]
         best = min((least_squares(lambda of: np.log(lengths(of) / lengths_m), begin) for begin in begins), key=lambda fit: float(fit.cost))
@@ -243,6 +244,10 @@ class SiteFile(_Part):
                     raise ValueError(f"{part.name}: the point ({x:g}, {y:g}) is outside the picture of {self.size[0]} x {self.size[1]}")
         lines = {x.name for x in self.lines}
         for turn in self.forbidden_turns:
+            if turn.from_line == turn.to_line:
+                raise ValueError(
+                    f"forbidden_turns: from and to are the same line, {turn.to_line!r}; who crosses it would be accused at once. Name two lines"
+                )
             for name in (turn.from_line, turn.to_line):
                 if name not in lines:
                     raise ValueError(f"forbidden_turns: there is no line {name!r}. There are: {', '.join(sorted(lines)) or 'none'}")

@@ -17,6 +17,8 @@ from typing import Any
 STATE = "HEADWAY_STATE"
 STATE_FOLDER = "/var/lib/headway"
 LONGEST_PATH = 90  # characters; with the name of the socket, Linux allows 107
+LONGEST_RUNTIME = 80  # characters; the wheel adds a folder of ten and the name of the socket
+SHORT = Path("/tmp")  # where the runtime folder's own path is longer
 
 
 def package() -> Any:
@@ -43,12 +45,23 @@ def start(folder: Path) -> tuple[str, Any]:
         _commands.POSTGRES_BIN_PATH = postgres_server.POSTGRES_BIN_PATH = programs(_commands.POSTGRES_BIN_PATH)
         data_for_root(place)
     else:
-        runtime = postgres_server.PostgresServer.runtime_path  # of sockets whose own path would be too long
-        runtime.mkdir(parents=True, exist_ok=True)
-        runtime.chmod(0o700)
+        postgres_server.PostgresServer.runtime_path = runtime_folder(postgres_server.PostgresServer.runtime_path)
     server = wheel.get_server(place)
     server.__enter__()
     return str(server.get_uri()), server
+
+
+def runtime_folder(wanted: Path) -> Path:
+    """A folder that only this user may enter, for sockets whose data has a path too long for them: `wanted`, or a short one if that is too long too.
+
+    Raises PermissionError if the short one is somebody else's.
+    """
+    folder = wanted if len(str(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{folder}: it belongs to somebody else, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR")
+    folder.chmod(0o700)
+    return folder
 
 
 def data_for_root(place: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class Intake:
 
     def _partitions(self, rows: Iterable[Sequence[Any]]) -> None:
         """A partition for each month that occurs, made when it occurs first."""
-        months = {str(r[1])[:7] for r in rows} - self._months
+        months = {_month(r[1]) for r in rows} - self._months
         for month in sorted(months):
             year, number = int(month[:4]), int(month[5:7])
             after = f"{year + number // 12:04d}-{number % 12 + 1:02d}-01"
@@ -129,3 +130,11 @@ class Intake:
             ):  # another process made it, or the default partition holds rows of that month
                 self._database.execute(query)
             self._months.add(month)
+
+
+def _month(at: Any) -> str:
+    """The month of the database, that is in UTC, of a time that may have another offset, or be the spool's text."""
+    time = datetime.fromisoformat(str(at))
+    with contextlib.suppress(OverflowError):  # the first and the last day that there are
+        time = time.astimezone(UTC) if time.tzinfo else time
+    return time.isoformat()[:7]

@@ -6,7 +6,7 @@ that it displaces and the atmosphere above, what it stores is its enthalpy, and 
 
     cp theta' = cp k (m T_water - theta) + V p' + cp T_in m'          heat from the water, less the work of buoyancy, plus what flows in.
 
-Method: Dormand and Prince's 5(4) pair with Shampine's interpolant (the tables are SciPy's `RK45`). Events: air valve opens at the foot,
+Method: Dormand and Prince's 5(4) pair with Shampine's interpolant (the tables that SciPy's `RK45` has too). Events: air valve opens at the foot,
 closes when the floater has its air or its shell is full; vent at the head; shell full; clutch engages and overruns; pulse and coast.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from scipy.integrate import RK45
 
 from headway.plants.kpp.settings import GAS_J_KGK as R
 from headway.plants.kpp.settings import HEAT_CAPACITY_J_KGK as CP
@@ -44,14 +43,24 @@ LEDGER = (
 AIR = 3 + len(LEDGER)
 HAIR = 1e-9  # metres: who stands at the foot but for rounding stands at the foot
 
-A21 = float(RK45.A[1, 0])
-A31, A32 = (float(x) for x in RK45.A[2, :2])
-A41, A42, A43 = (float(x) for x in RK45.A[3, :3])
-A51, A52, A53, A54 = (float(x) for x in RK45.A[4, :4])
-A61, A62, A63, A64, A65 = (float(x) for x in RK45.A[5, :5])
-B1, _, B3, B4, B5, B6 = (float(x) for x in RK45.B)
-E1, _, E3, E4, E5, E6, E7 = (float(x) for x in RK45.E)
-P = np.ascontiguousarray(RK45.P)
+A21 = 1 / 5
+A31, A32 = 3 / 40, 9 / 40
+A41, A42, A43 = 44 / 45, -56 / 15, 32 / 9
+A51, A52, A53, A54 = 19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729
+A61, A62, A63, A64, A65 = 9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656
+B1, B3, B4, B5, B6 = 35 / 384, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84
+E1, E3, E4, E5, E6, E7 = -71 / 57600, 71 / 16695, -71 / 1920, 17253 / 339200, -22 / 525, 1 / 40
+P = np.array(
+    [
+        [1, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432],
+        [0, 0, 0, 0],
+        [0, 131558114200 / 32700410799, -68118460800 / 10900136933, 87487479700 / 32700410799],
+        [0, -1754552775 / 470086768, 14199869525 / 1410260304, -10690763975 / 1880347072],
+        [0, 127303824393 / 49829197408, -318862633887 / 49829197408, 701980252875 / 199316789632],
+        [0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844],
+        [0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423],
+    ]
+)
 
 # The discrete part, kept beside y: engaged (0 or 1), s of the next floater at the foot and at the head, which floaters these are, time of the
 # next switch of pulse and coast, whether the clutch may engage, the load 0..1, whether air is let in.

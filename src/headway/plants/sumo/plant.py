@@ -288,9 +288,12 @@ class SumoPlant:
         self._sumo.simulation.saveState(str(path))
 
     def restore(self, path: Path) -> None:
-        """Set SUMO back. The signals must be shown again after (`show`); vehicles still to come are in the routes of the scenario."""
+        """Start SUMO anew from a state. The signals must be shown again after (`show`); vehicles still to come are in the routes of the scenario.
+
+        A SUMO under way would take up the state too, but let those who have arrived depart again.
+        """
         try:
-            self._sumo.simulation.loadState(str(path))
+            self._sumo.load([*self._settings.arguments()[1:], "--load-state", str(path)])
         except self._errors as error:
             raise PlantError(
                 f"{path}: SUMO does not take this state ({error}). A state fits only the SUMO version and the network that wrote it."

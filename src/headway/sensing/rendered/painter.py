@@ -27,6 +27,7 @@ PAINTS = np.array(
 )
 ASPHALT, GRASS, PAVEMENT, PAINT = (92, 94, 96), (70, 104, 84), (128, 132, 136), (205, 208, 210)
 SUN = np.array([0.45, 0.3, 0.84])
+IN_SHADOW = (np.arange(256) * 0.55).astype(np.uint8)  # of a value in the sun
 LAMPS = {0: (30, 30, 30), 1: (40, 40, 255), 2: (40, 200, 255), 3: (90, 220, 60), 4: (90, 220, 60)}
 LAMP_M, LAMP_HEIGHT_M, SUBPIXEL = 0.35, 5.5, 4
 
@@ -73,7 +74,7 @@ class Painter:
             dark = np.zeros(image.shape[:2], np.uint8)
             for k in seen:
                 self._fill(dark, cv2.convexHull(self._shadow(boxes[k]).astype(np.float32))[:, 0], 255)
-            cv2.copyTo((image * 0.55).astype(np.uint8), dark, image)
+            cv2.copyTo(cv2.LUT(image, IN_SHADOW), dark, image)
         ids = np.zeros(image.shape[:2], np.float32)
         camera = np.array(self.view.at_m)
         for k in sorted(seen, key=lambda k: -float(np.linalg.norm(boxes[k].mean(0) - camera))):

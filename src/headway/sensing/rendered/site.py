@@ -64,7 +64,7 @@ def site_file(painter: Painter, junction: int, limit_kmh: float | None = None) -
 
 def _ground_matrix(view: View) -> FloatArray:
     """(3, 3), road to picture."""
-    right, down, forward = view._axes()
+    right, down, forward = view.axes
     at, (width, height) = np.array(view.at_m), view.size
     rows = np.array([view.focal_px * right + forward * width / 2, view.focal_px * down + forward * height / 2, forward])
     return np.c_[rows[:, :2], -rows @ at]
