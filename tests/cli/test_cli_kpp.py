@@ -89,7 +89,8 @@ def test_pace_mode_and_folder_make_the_loop(headway, asked, words, loop):
     [
         (["--seconds", "0"], "seconds 0.0: give a finite number above 0."), (["--seconds", "-1"], "seconds -1.0"), (["--seconds", "inf"], "seconds inf"),
         (["--seconds", "nan"], "seconds nan"), (["--mode", "fast"], "no mode 'fast'. There are: performance, balanced, accuracy."),
-        (["--floaters", "7"], "floaters"), (["--depth", "-1"], "depth_m"), (["--speed", "-1"], "target_mps"), (["--dt-min", "1"], "shortest_s"),
+        (["--floaters", "7"], "floaters"), (["--floaters", "65"], "even"), (["--volume", "-1"], "volume_m3"),
+        (["--depth", "-1"], "depth_m"), (["--speed", "-1"], "target_mps"), (["--dt-min", "1"], "shortest_s"),
         (["--rtol", "0"], "rtol"),
     ],
 )  # fmt: skip

@@ -517,7 +517,9 @@ def test_pulse_and_coast_take_turns(may, v, engaged, expected):
 
 
 def run(m, t, end, rtol=1e-4, atol=1e-6, shortest=0.01, longest=0.1, most=1e6):
-    return kernel.run(t, end, m.y, m.d, m.valve, m.full, m.c, m.speeds, m.torques, (rtol, atol, shortest, longest, most), m.count, m.k, m.new, m.mid)
+    return kernel.run(
+        t, end, m.y, m.d, m.valve, m.full, m.c, m.speeds, m.torques, (rtol, atol, shortest, longest, float(most)), m.count, m.k, m.new, m.mid
+    )
 
 
 def rising(**changes):
