@@ -80,6 +80,8 @@ def test_classes_and_what_coco_calls_them():
     assert detect.CLASSES == ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
     assert COCO == {0: PERSON, 1: BICYCLE, 2: CAR, 3: MOTORCYCLE, 5: BUS, 7: TRUCK}
     assert cv2.getNumThreads() == 1  # streams run side by side
+    with pytest.raises(AttributeError):
+        Layout("yolox", 32, 32, COCO).width = 64
 
 
 # -- opening

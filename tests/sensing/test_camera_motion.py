@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -169,7 +171,7 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
         (A, (85, 60, 20, 16), False), (A, (85, 60, 19, 16), True),  # 19 and 18 long, 15 wide: both, or one of them, may be whole
         ((61, 60, 19, 16), (85, 60, 19, 16), True),
         ((75, 60, 5, 16), (82, 60, 5, 16), True), ((75, 60, 5, 16), (83, 60, 5, 16), False),  # two narrow ones: 2 and 3 pixels; 0.45 * 5 = 2.25
-        ((75, 60, 5, 16), (85, 60, 9, 16), False), ((75, 60, 5, 16), (84, 60, 9, 16), True),  # 4.05 of the wider one
+        ((75, 3, 5, 16), (84, 3, 9, 16), True), ((75, 60, 5, 16), (85, 60, 9, 16), False), ((75, 60, 5, 16), (84, 60, 9, 16), True),  # 4.05 of the wider one
         (A, (60, 85, 16, 8), False), (A, (60, 150, 8, 16), False), (A, (150, 60, 8, 16), False),
     ],
 )  # fmt: skip
@@ -344,7 +346,7 @@ def test_who_was_there_before_goes_on():
 @pytest.mark.parametrize(("side", "alone"), [(8.43, 1), (8.44, 7)])
 def test_who_has_grown_much_has_met_somebody_and_is_not_alone_any_more(side, alone):
     """121 pixels; 1.7 times 8.43 squared is 120.8, of 8.44 squared 121.1."""
-    of, car = stream(), one(30, 20, side, side, alone=6)
+    of, car = stream(), one(30, 20, 2 * side, side / 2, alone=6)
     motion._alone(of, GREY, blob(30, 20, 11, 11), car)
     assert (car.alone, car.box[2], of.ones) == (alone, 11.0, [car])
     new = one(30, 20, side, side, born=(30.0, 20.0), alone=6)  # not known
@@ -740,6 +742,18 @@ def test_each_stream_has_a_street_of_its_own_until_it_ends_or_has_another_size()
     eye.forget("nobody")
     assert len(looks(eye, car)[0]) == 0
     assert [len(f) for f in looks(eye, GREY[:50], GREY, car)] == [0, 0, 1]  # another size, and back
+
+
+def test_pictures_are_looked_at_one_after_the_other(monkeypatch):
+    gate, begun, blur = threading.Event(), [], cv2.blur
+    monkeypatch.setattr(motion.cv2, "blur", lambda image, size: begun.append(int(image[0, 0, 0])) or (gate.wait(10.0) and blur(image, size)))
+    eye = MotionDetector()
+    both = [eye.begin("cam", GREY + k) for k in range(2)]
+    assert not gate.wait(0.05)
+    assert begun == [100]
+    gate.set()
+    assert [len(one.result(20.0)) for one in both] == [0, 0]
+    assert begun == [100, 101]
 
 
 def test_a_street_may_be_learned_before():

@@ -594,6 +594,8 @@ def test_pictures_from_all_over_a_folder(tmp_path):
     (tmp_path / "0.png").write_bytes(b"no picture")
     cv2.imwrite(str(tmp_path / "2.png"), np.zeros((5, 6, 3), np.uint8))
     assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), 7)] == [20, 40, 50, 60, 70]  # of one size
+    cv2.imwrite(str(tmp_path / "6.png"), np.zeros((5, 6, 3), np.uint8))
+    assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), 7)] == [20, 40, 50, 60]  # the first one's
 
 
 def at(step, count, begin=0.0):

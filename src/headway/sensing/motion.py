@@ -120,8 +120,7 @@ class MotionDetector:
             return sv.Detections.empty()
         table = np.array(found, np.float32)
         table[:, 2:4] += table[:, :2]
-        sure = np.clip(0.5 + 0.5 * table[:, 4], 0.0, 1.0)
-        return sv.Detections(xyxy=table[:, :4] / scale, confidence=sure, class_id=np.full(len(table), VEHICLE))
+        return sv.Detections(xyxy=table[:, :4] / scale, confidence=0.5 + 0.5 * table[:, 4], class_id=np.full(len(table), VEHICLE))
 
 
 Blob = tuple[Any, tuple[int, int, int, int], float]  # outline, box, area

@@ -100,8 +100,7 @@ class Source:
         self._changed, self._stop = threading.Condition(), threading.Event()
         self._thread: threading.Thread | None = None
         self._times: deque[float] = deque(maxlen=256)
-        self._next_s, self._least_s, self._offset_s, self._stream_s = -np.inf, np.inf, 0.0, -np.inf
-        self._base_s = self._last_s = 0.0  # a file that begins anew goes on in time
+        self._least_s = self._offset_s = self._last_s = 0.0  # a file that begins anew goes on in time
         self.told: Callable[[], None] | None = None
         self.nominal_hz = self.settings.rate_hz  # what the stream says of itself, once it is open
 
@@ -222,8 +221,8 @@ class Source:
             stream.thread_type = "SLICE"  # threads over frames add delay, and take from what looks at them
             rate = self.nominal_hz = float(stream.average_rate or stream.guessed_rate or 25)
             self._set(connections=self.health.connections + 1, fault="", length=int(stream.frames or 0))
-            self._least_s, self._next_s = np.inf, -np.inf
-            self._base_s = self._last_s + 1.0 / rate if self.health.received else 0.0
+            self._stream_s = self._next_s = -np.inf
+            base = self._last_s + 1.0 / rate if self.health.received else 0.0
             first, begun, number = None, time.monotonic(), 0
             for packet in box.demux(stream):
                 try:
@@ -241,7 +240,7 @@ class Source:
                     self._set(clock="stream" if told is not None else "rate")
                     if s.paced and not s.live:
                         self._stop.wait(max(0.0, begun + at - first - time.monotonic()))
-                    self._take_in(picture, at if s.live else self._base_s + at - first, number)
+                    self._take_in(picture, at if s.live else base + at - first, number)
                     number += 1
             if not number:
                 raise SensingError("there is not one picture in it")
@@ -254,7 +253,7 @@ class Source:
             s.live
         ):  # the least delay, of late, tells how the stream's clock and ours lie to one another; it is followed slowly, so that time never goes back
             ahead, passed = time.time() - at_s, at_s - self._stream_s
-            first = not np.isfinite(self._least_s) or not 0.0 < passed < 60.0
+            first = not 0.0 < passed < 60.0
             self._least_s = ahead if first else min(self._least_s + DRIFT * passed, ahead)
             self._offset_s = ahead if first else self._offset_s + max(self._least_s - self._offset_s, -SLEW * passed)  # DRIFT alone lets it grow
             self._stream_s = at_s
