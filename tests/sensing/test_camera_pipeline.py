@@ -1,0 +1,187 @@
+"""From a frame to what it tells, and a source watched in order while its pictures are looked at side by side."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import supervision as sv
+from tests.sensing.hand_made import GREY, SIZE, road_user, site
+
+from headway.sensing import SensingError, pipeline
+from headway.sensing.detect import BUS, CAR
+from headway.sensing.pipeline import AHEAD, Perception, plain, site_of, watch
+from headway.sensing.sources import Frame
+from headway.sensing.violations import Signals
+
+
+def found(*boxes, kind=CAR):
+    return sv.Detections(
+        xyxy=np.array(boxes, np.float32).reshape(-1, 4), confidence=np.full(len(boxes), 0.9, np.float32), class_id=np.full(len(boxes), kind)
+    )
+
+
+def looked(perception, *boxes, frames=4):
+    """What the last of some pictures tells that show the same."""
+    for k in range(frames):
+        seen = perception.look(Frame(k / 10.0, k, GREY), found(*boxes))
+    return seen
+
+
+LAMP = {"group": 0, "px": [100, 100, 10, 20]}  # its middle is at (105, 110)
+
+
+@pytest.mark.parametrize(
+    ("off", "size", "is_lamp"),
+    [
+        ((0, 0), (24, 40), True), ((9.5, 0), (24, 40), True), ((10, 0), (24, 40), False), ((-9.5, 0), (24, 40), True), ((-10, 0), (24, 40), False),
+        ((0, 19.5), (24, 40), True), ((0, 20), (24, 40), False), ((0, -19.5), (24, 40), True), ((0, -20), (24, 40), False),
+        ((0, 0), (24.5, 49.5), True), ((0, 0), (25, 40), False), ((0, 0), (24, 50), False), ((9, 19), (24, 49), True), ((40, 0), (24, 40), False),
+    ],
+)  # fmt: skip
+def test_what_lies_on_a_lamp_and_is_no_larger_than_two_and_a_half_of_it_is_no_road_user(off, size, is_lamp):
+    """Its middle is less than the lamp's width and height from the lamp's middle."""
+    x, y = 105 + off[0], 110 + off[1]
+    box = (x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2)
+    other = (200, 150, 240, 170)
+    far = {"group": 1, "px": [20, 20, 10, 10]}
+    for lamps in ([LAMP], [LAMP, far], [far, LAMP]):
+        seen = looked(Perception("cam", site(lamps=lamps), 10.0), box, other)
+        assert (len(seen.tracks), seen.detections) == (1 if is_lamp else 2, 2)
+    seen = looked(Perception("cam", site(), 10.0), box, other)
+    assert (len(seen.tracks), seen.detections) == (2, 2)
+
+
+def test_a_picture_without_anybody_tells_that():
+    perception = Perception("cam", site(lamps=[LAMP]), 10.0)
+    seen = looked(perception)
+    assert (seen.tracks, seen.detections, seen.crossings, seen.violations, seen.by) == ([], 0, [], [], perception)
+    assert seen.frame.at_s == 0.3
+
+
+def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
+    asked = {}
+    for name in ("Follower", "Measures", "Judge"):
+        monkeypatch.setattr(pipeline, name, lambda *words, name=name: asked.update({name: words}) or name)
+    of, signals = site(), Signals()
+    perception = Perception("north", of, 12.5, b"key", False, signals)
+    assert asked == {
+        "Follower": (of.calibration, 12.5, SIZE), "Measures": (of,), "Judge": ("north", of, "Measures", signals, b"key", False),
+    }  # fmt: skip
+    assert (perception.site, perception.signals) == (of, signals)
+    plain_one = Perception("north", of, 12.5)
+    assert asked["Judge"][4:] == (b"", True)
+    assert plain_one.signals is asked["Judge"][3]
+    assert isinstance(plain_one.signals, Signals)
+
+
+def test_a_frame_goes_from_tracks_over_crossings_to_violations():
+    """Each part gets what the one before told, and the time of the frame."""
+    perception, told = Perception("cam", site(), 10.0), []
+    perception.follower = SimpleNamespace(follow=lambda *w: told.append(w) or ["track"])
+    perception.measures = SimpleNamespace(look=lambda *w: told.append(w) or ["crossing"])
+    perception.judge = SimpleNamespace(judge=lambda *w: told.append(w) or ["violation"])
+    frame, boxes = Frame(2.5, 7, GREY), found((0, 0, 9, 9), (20, 20, 29, 29))
+    seen = perception.look(frame, boxes)
+    assert told == [(2.5, boxes), (2.5, ["track"]), (2.5, GREY, ["track"], ["crossing"])]
+    assert (seen.frame, seen.detections, seen.tracks, seen.crossings, seen.violations, seen.by) == (
+        frame, 2, ["track"], ["crossing"], ["violation"], perception,
+    )  # fmt: skip
+
+
+def test_a_track_as_plain_figures():
+    """10.123 m/s are 36.4428 km/h, 0.0567 m/s 0.20412 km/h."""
+    track = road_user(7, BUS, at_s=9.0, standing_since_s=7.749, confidence=0.87654, speed_mps=10.123, mean_se_mps=0.0567, coasting=True)
+    track.box = np.array([1.04, 2.06, 3.0, 4.96])
+    assert plain(track) == {
+        "id": 7, "class": "bus", "confidence": 0.877, "box": [1.0, 2.1, 3.0, 5.0], "speed_kmh": 36.44, "standing_s": 1.3, "standard_error_kmh": 0.2,
+        "coasting": True,
+    }  # fmt: skip
+    unknown = plain(road_user(7, CAR))
+    assert (unknown["speed_kmh"], unknown["standard_error_kmh"], unknown["standing_s"], unknown["coasting"]) == (None, None, 0.0, False)
+
+
+def test_of_a_place_of_which_nothing_is_known_only_the_size_is():
+    of = site_of((64, 48))
+    assert (of.size, of.calibration, of.lines, of.zones, of.lamps) == ((64, 48), None, (), (), ())
+
+
+# -- watching a source
+
+
+class Eye:
+    """A detector that is asked: `begun` what, `forgot` whom. Its answers are there at once."""
+
+    def __init__(self, threads=1):
+        self.threads, self.begun, self.forgot = threads, [], []
+
+    def begin(self, key, image):
+        self.begun.append((key, int(image[0, 0, 0])))
+        answer = Future()
+        answer.set_result(found((10, 10, 40, 30)))
+        return answer
+
+    def forget(self, key):
+        self.forgot.append(key)
+
+
+class Pictures:
+    def __init__(self, count, fault=None, nominal_hz=8.0):
+        self.count, self.fault, self.nominal_hz = count, fault, nominal_hz
+
+    def frames(self):
+        for k in range(self.count):
+            yield Frame(k / 8.0, k, np.full((48, 64, 3), k, np.uint8))
+        if self.fault:
+            raise self.fault
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_source_is_watched_in_order_with_two_pictures_more_in_flight_than_there_are_threads(threads):
+    assert AHEAD == 2
+    eye = Eye(threads)
+    ahead = []
+    for k, seen in enumerate(watch(Pictures(9), eye)):
+        assert (seen.frame.number, seen.detections) == (k, 1)
+        ahead.append(len(eye.begun) - k)
+    assert ahead == [min(threads + 2, 9 - k) for k in range(9)]
+    assert eye.begun == [("camera", k) for k in range(9)]
+    assert eye.forgot == ["camera"]
+
+
+@pytest.mark.parametrize(("nominal", "rate"), [(8.0, 8.0), (0.0, 15.0)])
+def test_where_no_perception_is_given_one_is_made_of_the_first_picture(monkeypatch, nominal, rate):
+    asked = []
+
+    class Made:
+        def __init__(self, *words):
+            asked.append(words)
+
+        def look(self, frame, boxes):
+            return frame.number
+
+    monkeypatch.setattr(pipeline, "Perception", Made)
+    eye = Eye()
+    assert list(watch(Pictures(3, nominal_hz=nominal), eye, device="north")) == [0, 1, 2]
+    assert asked == [("north", site_of((64, 48)), rate)]
+    assert (eye.begun[0][0], eye.forgot) == ("north", ["north"])
+
+
+def test_a_perception_that_is_given_is_used():
+    perception = Perception("cam", site(size=(64, 48)), 8.0)
+    assert [seen.by for seen in watch(Pictures(2), Eye(), perception)] == [perception] * 2
+
+
+def test_what_the_detector_is_asked_while_the_source_fails_is_forgotten():
+    eye = Eye()
+    with pytest.raises(SensingError, match="broken"):
+        list(watch(Pictures(2, SensingError("broken")), eye))
+    assert eye.forgot == ["camera"]
+
+
+def test_an_empty_source_tells_nothing():
+    eye = Eye()
+    assert list(watch(Pictures(0), eye)) == []
+    assert (eye.begun, eye.forgot) == ([], ["camera"])
