@@ -175,7 +175,7 @@ def test_the_rate_is_steps_by_wall_time(headway, driven, monkeypatch, tmp_path):
     times = iter([100.0])
     monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times, 104.0)))
     pictures = []
-    monkeypatch.setattr(room, "_picture", lambda *words: pictures.append(words) or "")
+    monkeypatch.setattr(room, "picture", lambda *words: pictures.append(words) or "")
     headway("kpp", "run", "--seconds", "1", "--data", "", "--json", "out.json")
     found, (run,) = json.loads((tmp_path / "out.json").read_text()), driven
     assert found["steps_per_s"] == run.rate == found["steps"] / 4.0
@@ -218,7 +218,7 @@ def test_the_rate_counts_the_steps_of_this_call_alone(headway, driven, monkeypat
     run.advance(1.0, 0.05)
     before = run.plant.steps
     loop = RealTimeController(run, runtime_settings(0.0, "balanced", 0.0, bounds()))
-    room._drive(loop, run, 2.0, deque(), quiet=True)
+    room.drive(loop, run, 2.0, deque(), quiet=True)
     assert before > 0
     assert run.rate == (run.plant.steps - before) / 2.0
 
@@ -236,7 +236,7 @@ def drawn(state, realtime=0.0, reasons=(), lines=()):
         pacer=types.SimpleNamespace(report=lambda: types.SimpleNamespace(jitter_p99_s=0.00123)),
     )  # fmt: skip
     out = io.StringIO()
-    Console(file=out, width=150).print(room._picture(state, loop, 1234.5, 60.0, deque(lines)))
+    Console(file=out, width=150).print(room.picture(state, loop, 1234.5, 60.0, deque(lines)))
     return [" ".join(line.split()) for line in out.getvalue().splitlines() if line.strip()]
 
 
@@ -279,7 +279,7 @@ def test_what_the_loop_tells_is_shown_in_six_lines(headway, monkeypatch):
 
     tell = None
     monkeypatch.setattr(room, "RealTimeController", made)
-    monkeypatch.setattr(room, "_drive", drive)
+    monkeypatch.setattr(room, "drive", drive)
     assert headway("kpp", "run", "--seconds", "1", "--data", "").status == 0
     assert told == [f"{k:9.1f} mode to={k}" for k in range(2, 8)]
 
@@ -309,18 +309,18 @@ def dots(text):
 )
 def test_a_curve_has_a_dot_for_each_point(x, y, expected):
     """40 dots wide, 8 high."""
-    title, *rows = room._chart(x, y, "name, unit", 20, 2).plain.split("\n")[:3]
+    title, *rows = room.chart(x, y, "name, unit", 20, 2).plain.split("\n")[:3]
     assert title == "name, unit"
     assert dots(row[:20] for row in rows) == expected
 
 
 def test_a_curve_has_its_extremes_and_its_times_beside_it():
-    title, *rows, foot = room._chart([0.0, 120.0], [-1.0, 123456.0], "t").plain.split("\n")
+    title, *rows, foot = room.chart([0.0, 120.0], [-1.0, 123456.0], "t").plain.split("\n")
     assert (title, len(rows)) == ("t", 10)
     assert [len(row) for row in rows[1:-1]] == [72] * 8
     assert (rows[0][72:], rows[-1][72:]) == (" 1.23e+05", " -1")
     assert foot == "0 s" + " " * 60 + "120 s"
-    assert room._chart([0.0, 1.0], [0.0, 1.0], "t", 20, 2).plain.split("\n")[-1] == "0 s" + " " * 8 + "1 s"
+    assert room.chart([0.0, 1.0], [0.0, 1.0], "t", 20, 2).plain.split("\n")[-1] == "0 s" + " " * 8 + "1 s"
 
 
 def test_the_terminal_is_drawn_eight_times_a_second(headway, monkeypatch):
@@ -336,9 +336,9 @@ def test_the_terminal_is_drawn_eight_times_a_second(headway, monkeypatch):
         loop.streams.subscribe = lambda *words, **how: subscribed.append((words, how)) or subscribe(*words, **how)
         return kept(loop, run, seconds, lines, quiet)
 
-    kept = room._drive
+    kept = room.drive
     monkeypatch.setattr(room, "Live", Live)
-    monkeypatch.setattr(room, "_drive", drive)
+    monkeypatch.setattr(room, "drive", drive)
     headway("kpp", "run", "--seconds", "1", "--data", "")
     assert asked == [{"console": room.console, "refresh_per_second": 8}]
     assert subscribed == [(("terminal", 8.0), {"policy": room.Policy.LATEST_ONLY})]
@@ -346,4 +346,4 @@ def test_the_terminal_is_drawn_eight_times_a_second(headway, monkeypatch):
 
 def test_a_curve_has_a_value_for_each_time():
     with pytest.raises(ValueError, match="shorter"):
-        room._chart([0.0, 1.0], [0.0], "t")
+        room.chart([0.0, 1.0], [0.0], "t")

@@ -115,8 +115,10 @@ def test_two_hundred_thousand_rows_may_wait(recorder):
 
 
 def test_closing_writes_what_waits_and_ends_the_thread(recorder, intake):
+    before = set(threading.enumerate())
     one = recorder()
-    (thread,) = [t for t in threading.enumerate() if t.name == "recorder" and t is one._thread]
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "recorder"
     assert thread.daemon, "it must not hold up the end of the process"
     one.put("a", (1,))
     one.close()
@@ -524,7 +526,9 @@ def test_a_restart_is_told(service, task, told):
 
 
 def test_the_end_of_the_service_ends_all_streets_and_writes_what_is_left(engines, task, intake):
+    before = set(threading.enumerate())
     one = StreetService(None, intake)
+    (writer,) = set(threading.enumerate()) - before
     intake.recorder = one.recorder
     stops = lambda engine: engine.stopped.wait(20.0)  # noqa: E731
     engines.plays += [[stops, snapshot(105.0, junction())], [stops, snapshot(106.0, junction())]]
@@ -533,7 +537,7 @@ def test_the_end_of_the_service_ends_all_streets_and_writes_what_is_left(engines
     assert [e.stopped.is_set() for e in engines.made] == [True, True], "and none has begun anew"
     assert not any(live.thread.is_alive() for live in streets)
     assert sorted(row[1] for row in intake.rows("observation")) == [105.0, 106.0]
-    assert not one.recorder._thread.is_alive()
+    assert not writer.is_alive()
 
 
 def test_the_end_does_not_wait_for_ever(service, task):

@@ -400,7 +400,7 @@ def interrupt():
 def test_a_worker_begins_deaf_to_ctrl_c_watches_its_parent_and_sends_all_before_it_ends(interrupt, monkeypatch, fails):
     watching, ours_theirs = [], multiprocessing.Pipe(False)
     ours, theirs = ours_theirs
-    monkeypatch.setattr(supervisor, "_end_with_parent", lambda parent: watching.append((parent, threading.current_thread().daemon)))
+    monkeypatch.setattr(supervisor, "end_with_parent", lambda parent: watching.append((parent, threading.current_thread().daemon)))
 
     def work(outbox, inbox, argument):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -410,9 +410,9 @@ def test_a_worker_begins_deaf_to_ctrl_c_watches_its_parent_and_sends_all_before_
 
     if fails:
         with pytest.raises(KeyError, match="broken"):
-            supervisor._begin(work, theirs, "inbox", "argument")
+            supervisor.begin_worker(work, theirs, "inbox", "argument")
     else:
-        supervisor._begin(work, theirs, "inbox", "argument")
+        supervisor.begin_worker(work, theirs, "inbox", "argument")
     assert ours.poll(0)
     assert ours.recv() == ("inbox", "argument")
     assert watching == [(os.getppid(), True)]
@@ -430,5 +430,5 @@ def test_without_its_parent_a_worker_ends(monkeypatch):
 
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(SystemExit) as left:
-        supervisor._end_with_parent(5)
+        supervisor.end_with_parent(5)
     assert (left.value.code, slept) == (3, [0.5, 0.5])

@@ -32,7 +32,7 @@ class Gate(RuleBasedStateMachine):
             assert before.shape == command.colours.shape
             self.history.append((self.now, command.colours.tolist()))
             called = {self.network.links[i].group for i in self.links} if seen else set(range(len(self.network.groups)))
-            self.calls.append((called, bool(self.gate._overrides) or bool(self.fleet) or not seen))
+            self.calls.append((called, bool(self.gate.state()["overrides"]) or bool(self.fleet) or not seen))
             self.events += command.interventions
             self.now += 1.0
 

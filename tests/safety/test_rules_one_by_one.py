@@ -39,8 +39,8 @@ def test_a_group_that_crosses_nobody_has_no_maximum():
 
 def test_a_call_is_remembered_for_ten_seconds_and_then_forgotten():
     street = Street().play(STAGES[0], 5).play(STAGES[0], 1, links=(1,)).play(STAGES[0], 10)
-    assert street.gate._call_since[1] == 4.0  # the last second in which nobody asked
-    assert street.play(STAGES[0], 1).gate._call_since[1] == street.now - 1.0
+    assert street.gate.state()["_call_since"][1] == 4.0  # the last second in which nobody asked
+    assert street.play(STAGES[0], 1).gate.state()["_call_since"][1] == street.now - 1.0
     assert all(street.play(STAGES[0], 300).lit(0)[4:])
 
 
@@ -153,8 +153,13 @@ def test_a_colour_that_there_is_not_becomes_red(colour):
     ],
 )  # fmt: skip
 def test_the_last_look_by_itself(colours, safe):
-    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
-    assert kernel.is_safe(np.array(colours, np.int8), *gate._foes) is safe
+    (junction,) = NETWORK.junctions
+    ptr, pairs = [0], []
+    for a in range(len(junction.groups)):
+        pairs += [(b, junction.yields[b, a], junction.yields[a, b]) for b in range(len(junction.groups)) if junction.conflicts[a, b]]
+        ptr.append(len(pairs))
+    foe, foe_yields, yields_foe = (np.array(column) for column in zip(*pairs, strict=True))
+    assert kernel.is_safe(np.array(colours, np.int8), np.array(ptr), foe, foe_yields, yields_foe) is safe
 
 
 @pytest.mark.parametrize(("age", "source"), [(2.0, Source.CONTROLLER), (2.1, Source.FIXED_TIME)])

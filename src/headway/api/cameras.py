@@ -171,10 +171,10 @@ def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)])
 )  # fmt: skip
 async def view(request: Request, of: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0) -> Endless:
     """The live picture with what was found on it, as MJPEG; `frames`: how many, 0 for ever."""
-    return Endless(_pictures(of, frames), "multipart/x-mixed-replace; boundary=frame", {"Cache-Control": "no-store"})
+    return Endless(pictures(of, frames), "multipart/x-mixed-replace; boundary=frame", {"Cache-Control": "no-store"})
 
 
-async def _pictures(of: Any, frames: int) -> AsyncGenerator[bytes, None]:
+async def pictures(of: Any, frames: int) -> AsyncGenerator[bytes, None]:
     of.viewers += 1
     sent, last, silent_since = 0, 0, time.monotonic()
     try:

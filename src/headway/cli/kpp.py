@@ -75,7 +75,7 @@ def run(
     loop = RealTimeController(driven, runtime_settings(1.0 if realtime else 0.0, mode, (10.0 if realtime else 3600.0) if data else 0.0, bounds), tell)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        samples = _drive(loop, driven, seconds, lines, quiet=json_ == "-")
+        samples = drive(loop, driven, seconds, lines, quiet=json_ == "-")
     except KeyboardInterrupt:
         loop.keep()
         Console(stderr=True).print(f"stopped at {driven.time_s:.1f} s; the same command goes on from here")
@@ -92,10 +92,10 @@ def run(
     if plot and json_ != "-":
         console.print()
         for name, unit, scale in (("v_chain", "m/s", 1.0), ("power_output", "kW", 1e-3)):
-            console.print(_chart([s["time_s"] for s in samples], [s[name] * scale for s in samples], f"{name}, {unit}"))
+            console.print(chart([s["time_s"] for s in samples], [s[name] * scale for s in samples], f"{name}, {unit}"))
 
 
-def _drive(loop: RealTimeController, driven: KppRun, seconds: float, lines: deque[str], quiet: bool) -> list[dict[str, float]]:
+def drive(loop: RealTimeController, driven: KppRun, seconds: float, lines: deque[str], quiet: bool) -> list[dict[str, float]]:
     """Run to `seconds`; the samples are some 500 states, evenly spaced in plant time, taken between ticks."""
     every, samples, wall = seconds / 500.0, list[dict[str, float]](), time.perf_counter()
     begun, steps = driven.time_s, driven.plant.steps
@@ -115,11 +115,11 @@ def _drive(loop: RealTimeController, driven: KppRun, seconds: float, lines: dequ
             sample()
             if live is not None and shown.take():
                 rate = (driven.plant.steps - steps) / max(time.perf_counter() - wall, 1e-9)
-                live.update(_picture(driven.state(), loop, rate, seconds, lines))
+                live.update(picture(driven.state(), loop, rate, seconds, lines))
         rate = (driven.plant.steps - steps) / max(time.perf_counter() - wall, 1e-9)
         driven.rate = rate
         if live is not None:
-            live.update(_picture(driven.state(), loop, rate, seconds, lines))
+            live.update(picture(driven.state(), loop, rate, seconds, lines))
     loop.close()
     return samples
 
@@ -143,7 +143,7 @@ def _result(driven: KppRun, samples: list[dict[str, float]], loop: RealTimeContr
     }  # fmt: skip
 
 
-def _picture(state: Mapping[str, Any], loop: RealTimeController, rate: float, seconds: float, lines: deque[str]) -> Group:
+def picture(state: Mapping[str, Any], loop: RealTimeController, rate: float, seconds: float, lines: deque[str]) -> Group:
     energy, s = state["energy_j"], loop.settings
     title = f"KPP, {state['time_s']:.1f} of {seconds:.0f} s, {'real time' if s.realtime else 'as fast as possible'}, mode {loop.optimizer.mode.name}"
     now, clutch = Table.grid(padding=(0, 3)), "engaged" if state["engaged"] else "overrun"
@@ -161,7 +161,7 @@ def _picture(state: Mapping[str, Any], loop: RealTimeController, rate: float, se
     return Group(Text(title, style="bold"), now, ledger, *reasons, *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines))
 
 
-def _chart(x: list[float], y: list[float], title: str, width: int = 72, height: int = 10) -> Text:
+def chart(x: list[float], y: list[float], title: str, width: int = 72, height: int = 10) -> Text:
     """A curve in Braille dots."""
     low, high = min(y), max(y)
     grid = [[0] * width for _ in range(height)]

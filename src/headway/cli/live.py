@@ -42,10 +42,10 @@ def watch(task: Task, console: Console) -> None:
                 lines.append(f"{message.at_s:9.0f} {message.kind} {message.junction} " + " ".join(f"{k}={v}" for k, v in message.data.items()))
             elif isinstance(message, Done):
                 lines.append(f"{'the end' if message.finished else 'stopped; the same command goes on from here'} at {message.time_s:.0f} s")
-            live.update(_picture(title, shown, lines))
+            live.update(picture(title, shown, lines))
 
 
-def _picture(title: str, shown: Snapshot | None, lines: deque[str]) -> Group:
+def picture(title: str, shown: Snapshot | None, lines: deque[str]) -> Group:
     parts: list[Text | Table] = [Text(title, style="bold")]
     if shown is not None:
         finite = shown.end_s < 1e9

@@ -135,7 +135,7 @@ class Supervisor:
     def _launch(self) -> Connection:
         ours, theirs = self._context.Pipe(duplex=False)
         inbox, self._to_worker = self._context.Pipe(duplex=False)
-        self._process = self._context.Process(target=_begin, args=(self._work, theirs, inbox, self._argument), daemon=True)
+        self._process = self._context.Process(target=begin_worker, args=(self._work, theirs, inbox, self._argument), daemon=True)
         self._process.start()
         theirs.close()
         inbox.close()
@@ -172,10 +172,10 @@ class Supervisor:
             self._process.join()
 
 
-def _begin(work: Work, pipe: Connection, inbox: Connection, argument: Any) -> None:
+def begin_worker(work: Work, pipe: Connection, inbox: Connection, argument: Any) -> None:
     """In the worker: a terminal's Ctrl-C is for the parent, which asks us to stop; without a parent we end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     outbox = Outbox(pipe)
     try:
         work(outbox, inbox, argument)
@@ -183,7 +183,7 @@ def _begin(work: Work, pipe: Connection, inbox: Connection, argument: Any) -> No
         outbox.close()
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(3)
