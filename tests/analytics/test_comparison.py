@@ -112,6 +112,7 @@ def test_the_interval_is_near_that_of_all_resamplings():
     assert compared(*d).interval_95 == pytest.approx((percentile(means, 0.025), percentile(means, 0.975)), abs=0.3)
 
 
+@pytest.mark.slow
 def test_above_five_thousand_pairs_the_means_are_drawn_from_their_normal_distribution():
     d = np.linspace(-1.0, 2.0, 5001) ** 3
     drawn = d.mean() + np.random.default_rng(5001).normal(0.0, np.sqrt(((d - d.mean()) ** 2).mean() / 5001), 2000)

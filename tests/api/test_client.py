@@ -15,7 +15,7 @@ from tests.api.service import record, serving
 
 
 @pytest.fixture(scope="module")
-def street(tmp_path_factory):
+def street(tmp_path_factory, new_record):
     folder = tmp_path_factory.mktemp("street")
 
     def streets(tell, intake):
@@ -24,7 +24,7 @@ def street(tmp_path_factory):
         service.start("headway", Task(overridden(Settings(), changes)))
         return service
 
-    with serving(folder, streets) as running:
+    with serving(folder, streets, new_record()) as running:
         deadline = time.monotonic() + 180  # its process imports a lot, on a machine that may be busy
         while not running.app.state.service.streets["headway"].snapshot and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -89,8 +89,8 @@ def test_keys_work_until_they_are_revoked(service):
             assert httpx.get(f"{service.url}/api/v1/runs", headers={"X-API-Key": wrong}).status_code == 401
 
 
-def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path):
-    with serving(tmp_path) as running, running.client("admin") as admin:
+def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path, new_record):
+    with serving(tmp_path, url=new_record()) as running, running.client("admin") as admin:
         for _ in range(5):
             admin.post("/api/v1/admin/clear-cache")
         with running.client("viewer") as viewer:
@@ -110,8 +110,8 @@ def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path):
         assert "3" in admin.get("/api/v1/admin/audit/verify").json()["wrong"]
 
 
-def test_secrets_are_of_this_user_alone_and_rotate(tmp_path):
-    with serving(tmp_path) as running:
+def test_secrets_are_of_this_user_alone_and_rotate(tmp_path, new_record):
+    with serving(tmp_path, url=new_record()) as running:
         keyring = running.app.state.keyring
         assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
         old = running.token("viewer")
@@ -121,8 +121,8 @@ def test_secrets_are_of_this_user_alone_and_rotate(tmp_path):
         assert httpx.get(f"{running.url}/api/v1/runs", headers={"Authorization": f"Bearer {old}"}).status_code == 401
 
 
-def test_one_client_may_ask_so_often_and_is_told_so(tmp_path):
-    with serving(tmp_path, per_minute=5) as running, running.client("viewer") as viewer, running.client("admin") as admin:
+def test_one_client_may_ask_so_often_and_is_told_so(tmp_path, new_record):
+    with serving(tmp_path, url=new_record(), per_minute=5) as running, running.client("viewer") as viewer, running.client("admin") as admin:
         answers = [viewer.get("/api/v1/runs") for _ in range(7)]
         assert [a.status_code for a in answers] == [200] * 5 + [429] * 2
         assert answers[0].headers["x-ratelimit-remaining"] == "4"

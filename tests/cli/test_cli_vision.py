@@ -161,6 +161,7 @@ def test_a_site_that_is_none_fails(headway, source, tmp_path):
     assert (ran.status, "site.json" in ran.err, source.asked) == (1, True, None)
 
 
+@pytest.mark.slow
 def test_a_film_is_watched_and_all_of_it_written(headway, tmp_path):
     """A box crosses the picture at 6 m/s, over a line in its middle."""
     from tests.sensing.scenes import along, film

@@ -323,6 +323,7 @@ def test_a_restored_street_stands_as_it_stood_but_for_the_signals_which_are_show
     assert libsumo.simulation.getTime() == 25261.0
 
 
+@pytest.mark.slow
 def test_a_state_of_another_network_is_refused(one, tmp_path):
     plant, network = one
     tables(plant, network, 20)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.runtime.workers import work_once_then_well, work_silently
 
 from headway.runtime import Pacer, Supervisor, WorkerError
 from headway.runtime.supervisor import Restarted
@@ -64,20 +63,7 @@ def test_faster_than_real_time_waits_less_and_nought_never_waits():
         Pacer(0.0, 1.0)
 
 
-def work_once_then_well(outbox, inbox, path):
-    outbox.put("begun", keep=True)
-    if not Path(path).exists():
-        Path(path).touch()
-        time.sleep(0.2)
-        os._exit(7)
-    outbox.put("done", keep=True)
-
-
-def work_silently(outbox, inbox, path):
-    outbox.put("begun", keep=True)
-    time.sleep(60)
-
-
+@pytest.mark.slow
 def test_a_worker_that_ends_badly_is_started_again_and_the_reason_told(tmp_path):
     watched = Supervisor(work_once_then_well, str(tmp_path / "mark"), 5.0, 2, lambda m: False)
     messages = list(watched.messages())
@@ -87,6 +73,7 @@ def test_a_worker_that_ends_badly_is_started_again_and_the_reason_told(tmp_path)
     assert told.why == "ended with status 7"
 
 
+@pytest.mark.slow
 def test_a_worker_that_stays_silent_is_given_up_after_its_restarts(tmp_path):
     watched = Supervisor(work_silently, "", 0.3, 1, lambda m: False)
     begun = time.monotonic()

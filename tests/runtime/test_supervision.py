@@ -369,6 +369,7 @@ def test_what_was_restarted_does_not_change():
 # real processes
 
 
+@pytest.mark.slow
 def test_a_real_worker_obeys_is_replaced_when_it_dies_and_ends_when_it_is_asked():
     watched = Supervisor(obey, {"a": 1}, 60.0, 1, lambda m: False)
     messages = watched.messages()

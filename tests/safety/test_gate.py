@@ -20,12 +20,13 @@ GREENS = (Colour.PERMISSIVE, Colour.GREEN)
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(networks(), st.sampled_from([BENCHMARK, STREET]), st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.2, 0.9]))
+@pytest.mark.slow
 def test_no_sequence_of_proposals_breaks_a_rule_on_any_network(network, profile, seed, restless):
     play(network, profile, seed, restless, 150)
 
 
 @pytest.mark.parametrize("profile", [BENCHMARK, STREET], ids=lambda p: p.name)
-@pytest.mark.parametrize("name", RESCO)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "grid4x4" else ()) for name in RESCO])
 def test_no_sequence_of_proposals_breaks_a_rule_on_the_real_networks(name, profile):
     play(read_network(scenario(name).net), profile, 7, 0.15, 400)
 

@@ -237,6 +237,7 @@ def test_signals_come_from_a_file(clip, tmp_path):
     assert silent.perception.signals.at(0, 2.0) is None
 
 
+@pytest.mark.slow
 def test_who_stands_there_from_the_beginning_is_found_because_the_whole_clip_was_looked_at_first(tmp_path):
     waits = film(tmp_path / "waits.mp4", lambda t: [(100 if t < 1.0 else 100 + 80 * (t - 1.0), 100, 45, 20, (40, 60, 200))], 5.0, 10.0)
     with av.open(str(waits)) as box:

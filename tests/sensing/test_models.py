@@ -70,6 +70,7 @@ def test_a_box_comes_out_where_it_went_in():
 
 @pytest.mark.skipif(not clips.CLIP.exists(), reason=f"no test data: {clips.CLIP} is not there (HEADWAY_DATA)")
 @pytest.mark.parametrize("change", ["as it is", "dark", "half the rate", "compressed"])
+@pytest.mark.slow
 def test_the_reference_tracks_of_a_real_junction_are_kept(change):
     frames = list(Source(SourceSettings(str(clips.CLIP))).frames())
     shares = clips.kept(clips.CHANGES[change], frames, OnnxDetector(Path(clips.MODEL)))

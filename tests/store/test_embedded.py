@@ -20,6 +20,7 @@ def mode(path):
 
 
 @as_root
+@pytest.mark.slow
 def test_a_closed_folder_of_root_stays_closed_and_its_record_is_found_again(tmp_path, monkeypatch, state):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

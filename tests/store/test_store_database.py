@@ -262,6 +262,7 @@ def test_the_audit_trail_is_only_ever_added_to(database):
             database.execute(change)
 
 
+@pytest.mark.slow
 def test_a_server_of_our_own_is_quiet_is_shared_and_ends_with_who_uses_it_last(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     folder = tmp_path / "deep" / "er"
