@@ -256,6 +256,24 @@ def test_lanes_have_a_line_along_both_sides_and_across_their_end():
         assert np.abs(image[row, 22:119] - line).min(1).min() > 10
 
 
+def test_a_stop_line_lies_across_its_lane_four_tenths_of_a_metre_before_its_end():
+    """A lane that goes to 60 degrees from north, 30 from east: on the line at 1.4 m to either side and 0.1 or 0.3 m back, not beyond."""
+    shapes = replace(SHAPES, lanes=[], junctions=[], signals=[(10.0, 10.0, 60.0)])
+    of = Painter(Plan(), replace(NETWORK, groups=(NETWORK.groups[0],)), shapes, noise=0.0)
+    of.lamps_px[:] = np.nan
+    image = of.shoot(scene(), np.zeros(1, np.int8))[0].astype(float) - rough((200, 200), 0).reshape(200, 200, 3)
+    ahead, left = np.array([np.sqrt(0.75), 0.5]), np.array([-0.5, np.sqrt(0.75)])
+    for along, aside, colour in ((-0.2, 1.3, PAINT), (-0.2, -1.3, PAINT), (-0.2, 0.0, PAINT), (0.3, 0.0, GRASS), (-0.7, 0.0, GRASS), (-0.2, 1.9, GRASS),
+                                 (-0.2, -1.9, GRASS)):  # fmt: skip
+        x, y = np.array([10.0, 10.0]) + ahead * along + left * aside
+        assert np.abs(image[round(200 - 10 * y), round(10 * x)] - np.array(colour) + 0.5).max() < 0.51, (along, aside)
+
+
+def test_each_group_needs_its_signal():
+    with pytest.raises(ValueError, match="zip"):
+        Painter(VIEW, NETWORK, replace(SHAPES, signals=SHAPES.signals[:3]))
+
+
 # -- noise and weather
 
 
@@ -405,26 +423,30 @@ def test_of_who_is_partly_hidden_the_share_that_is_seen_is_told(vehicles):
         assert found[v[0]] == round(found[v[0]], 3)
 
 
-def test_the_share_that_is_seen_by_pixels():
+LOW = replace(NEAR, at_m=(-24.0, -15.0, 5.0), focal_px=160.0)
+
+
+@pytest.mark.parametrize("front", [(-17.0, -3.0), (-16.0, -2.8), (-19.5, -3.0), (-18.2, -2.5), (-21.0, -3.5)])
+@pytest.mark.parametrize("kind", [0, 2, 3])
+def test_the_share_that_is_seen_by_pixels(front, kind):
     """All pixels of its outline that nobody nearer covers, by the area of its outline."""
-    low, vehicles = (
-        replace(NEAR, at_m=(-24.0, -15.0, 5.0), focal_px=160.0),
-        [(9, -18.0, -0.5, 90.0, 5.0, 5.0, 0), (7, -17.0, -3.0, 90.0, 5.0, 4.0, 1)],
-    )
+    vehicles = [(9, -18.0, -0.5, 90.0, 5.0, 5.0, 2), (7, *front, 90.0, 5.0, 4.0, kind), (8, -27.0, -0.5, 80.0, 5.0, 5.0, 0)]
 
     def outline(v):
         basis, offset = block((v[1], v[2]), v[3], v[5], *SIZES[v[6]])
         shares = np.array([(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)])
-        return cv2.convexHull(low.project((shares - offset) @ np.linalg.inv(basis).T).astype(np.float32))
+        return cv2.convexHull(LOW.project((shares - offset) @ np.linalg.inv(basis).T).astype(np.float32))
 
     masks = []
     for v in vehicles:
         mask = np.zeros((130, 200), np.uint8)
         cv2.fillConvexPoly(mask, np.round(outline(v) * 16).astype(np.int32), 1, cv2.LINE_8, 4)
         masks.append(mask.astype(bool))
-    found = painter(low).shoot(scene(*vehicles), OFF)[1]
-    assert found[0]["seen"] == pytest.approx((masks[0] & ~masks[1]).sum() / cv2.contourArea(outline(vehicles[0])), abs=0.0006)
-    assert found[1]["seen"] == 1.0
+    found = painter(LOW).shoot(scene(*vehicles), OFF)[1]
+    for k, visible in ((0, masks[0] & ~masks[1]), (1, masks[1]), (2, masks[2])):  # the second is nearest, the third is cut off by the picture's edge
+        assert found[k]["seen"] == pytest.approx(min(visible.sum() / cv2.contourArea(outline(vehicles[k])), 1.0), abs=0.00051)
+    assert found[0]["seen"] < 1.0
+    assert found[2]["seen"] < 0.95
 
 
 def test_who_is_outside_the_picture_is_not_told():

@@ -49,6 +49,12 @@ def test_a_point_lies_in_the_picture_where_similar_triangles_put_it(at, px):
     near(VIEW.project(np.array([at])), [px])
 
 
+def test_a_tenth_of_a_metre_before_the_camera_is_too_near():
+    """A camera on the road that looks north: depth is y."""
+    low = View((0.0, 0.0, 0.0), (0.0, 10.0), 10.0, (200, 120))
+    near(low.ground(np.array([(0.1, 0.1), (0.1, 0.125)])), [(np.nan, np.nan), (108, 60)])
+
+
 def test_points_of_the_road_have_no_height():
     near(VIEW.ground(np.array([[10, 0], [0, 10]])), [(120, 60), (100, 60 - 800 / 56)])
 

@@ -172,7 +172,8 @@ class Painter:
             hull = self._hull(boxes[k])
             whole = float(cv2.contourArea(hull))
             low, high = np.clip(hull.min(0), 0, self.view.size), np.clip(hull.max(0), 0, self.view.size)
-            part = ids[int(low[1]) : int(high[1]) + 1, int(low[0]) : int(high[0]) + 1]
+            # two more: an outline is drawn to the nearest pixel
+            part = ids[int(low[1]) : int(high[1]) + 2, int(low[0]) : int(high[0]) + 2]
             shown = float((part == k + 1).sum()) / max(whole, 1.0)
             middle = boxes[k][:4, :2].mean(0)
             found.append({
