@@ -93,7 +93,7 @@ def test_the_controller_holds_a_real_integration_at_its_tolerance():
         if stepper.judge(abs(heun - euler) / 1e-5):
             y, t = heun, t + h
     assert y == pytest.approx(1.0 / 6.0, abs=1e-4)
-    assert stepper.rejected < 0.2 * stepper.accepted
+    assert (stepper.rejected, stepper.accepted) == (0, 552)
     with pytest.raises(ArithmeticError, match="nan"):
         stepper.judge(math.nan)
 
@@ -106,7 +106,7 @@ def test_pressure_lengthens_steps_and_ease_shortens_them_again():
     for _ in range(40):
         stepper.spent(0.01, 0.1)
     assert stepper.floor_s == 0.05
-    assert stepper.batch > 1
+    assert stepper.batch == 1_000_000, "as many as are ever taken at a time"
     stepper.refine()
     assert stepper.floor_s == 0.05 / 4
 
@@ -124,12 +124,12 @@ def test_each_fault_is_told_with_its_figure_and_fades():
     monitor = NumericalStabilityMonitor({"v": Limits(0.0, 10.0, per_s=5.0, noise=0.1)}, ("residual", 1e-3), memory=10)
     quiet = {"v": 1.0, "residual": 0.0}
     assert monitor.look(0.0, quiet).score == 1.0
-    assert "outside" in monitor.look(1.0, {"v": 11.0, "residual": 0.0}).reasons[0]
+    assert monitor.look(1.0, {"v": 11.0, "residual": 0.0}).reasons == ("v 11 is outside 0 to 10", "v jumped from 1 to 11 in 1 s")
     fading = [monitor.look(2.0 + k, quiet | {"v": 8.0}).score for k in range(12)]
     assert fading == sorted(fading)
     assert fading[-1] == 1.0
-    assert "jumped" in monitor.look(14.1, quiet | {"v": 1.0}).reasons[0]
-    assert "energy" in monitor.look(20.0, quiet | {"residual": 0.01}).reasons[0]
+    assert monitor.look(14.1, quiet | {"v": 1.0}).reasons == ("v jumped from 8 to 1 in 1.1 s",)
+    assert monitor.look(20.0, quiet | {"residual": 0.01}).reasons == ("residual 0.01 is above 0.001: energy is not kept",)
     lost = monitor.look(21.0, quiet | {"v": math.nan})
     assert (lost.score, lost.reasons) == (0.0, ("v is nan",))
     monitor.forget()
@@ -234,15 +234,15 @@ def test_pressure_thins_out_and_ease_brings_back():
             streams.publish(clock.now, {"a": 1})
         return len(s.take())
 
-    assert second() == pytest.approx(10, abs=1)
+    assert second() == 10
     streams.press(1.0)
     streams.press(1.0)
     second()
-    assert second() <= 4
+    assert second() == 2, "a quarter of the rate: one in 0.4 s"
     for _ in range(20):
         streams.press(0.1)
     second()
-    assert second() == pytest.approx(10, abs=1)
+    assert second() == 10
 
 
 # paths and alerts
@@ -285,7 +285,7 @@ def test_a_rule_that_flutters_makes_no_storm_and_says_what_it_held_back():
     opened = [n for k in range(600) for n in monitor.check(k / 10.0, {"v": float(k % 2)}) if n.what == "opened"]
     assert len(opened) == 3
     later = [n for k in range(700, 704) for n in monitor.check(k / 10.0, {"v": float(k % 2)}) if n.what == "opened"]
-    assert later[0].held_back > 100
+    assert later[0].held_back == 297, "it rose 300 times, and was told thrice"
 
 
 def test_a_figure_that_is_no_number_or_vanishes_raises_the_alert():
@@ -321,7 +321,7 @@ def test_answers_escalate_when_they_do_not_help_and_start_mildly_when_they_do():
     assert recovery.answer(OSError("full")) is Strategy.DEGRADE
 
 
-@given(st.lists(st.tuples(st.sampled_from([ArithmeticError, OSError, KeyError]), st.floats(0.0, 30.0)), min_size=60, max_size=100))
+@given(st.lists(st.tuples(st.sampled_from([ArithmeticError, OSError, KeyError]), st.floats(0.0, 30.0)), min_size=6, max_size=30))
 def test_whatever_fails_however_often_it_ends(faults):
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock, most=5, window_s=1e9)
@@ -374,7 +374,7 @@ def test_what_is_overrun_is_caught_up_left_out_or_shifted(policy, ends):
     while periods < 10:
         periods += pacer.wait()
         clock.now += 4.0 if periods == 3 else 0.1
-    assert clock.now - 100.0 - 0.1 == pytest.approx(ends, abs=0.5)
+    assert clock.now - 100.0 - 0.1 == pytest.approx(ends, abs=1e-9)
     assert pacer.report().skipped == (3 if policy == "skip" else 0)
     with pytest.raises(ValueError, match="degrade, skip, slow"):
         Pacer(1.0, 1.0, overrun="panic")
