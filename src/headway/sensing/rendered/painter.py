@@ -118,9 +118,7 @@ class Painter:
         px, camera = self.view.project(box), np.array(self.view.at_m)
         for face, (a, b) in enumerate(((0, 1), (1, 2), (2, 3), (3, 0))):
             side = box[b] - box[a]
-            normal = np.array([-side[1], side[0], 0.0])
-            if normal @ (box[[0, 2]].mean(0) - box[a]) > 0:
-                normal = -normal
+            normal = np.array([side[1], -side[0], 0.0])  # outwards: its corners go around against the clock
             if normal @ (camera - box[a]) > 0:
                 light = 0.45 + 0.35 * max(float(normal @ SUN) / max(float(np.linalg.norm(normal)), 1e-9), 0.0)
                 self._fill(image, px[[a, b, b + 4, a + 4]], tuple(paint * light))
