@@ -274,6 +274,15 @@ def test_support_is_of_each_picture_by_all_the_others():
         assert (Background.of(images).mean == (114.0 if order.index(1) < order.index(2) else 128.0)).all()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_alike_is_asked_of_pictures_of_half_the_size(turned):
+    """Stripes of one pixel, 80 and 120, are 100 there."""
+    stripes = even(80, 6, 6)
+    stripes[:, 1::2] = 120
+    mean = Background.of([even(100, 6, 6), stripes.transpose(1, 0, 2).copy() if turned else stripes]).mean
+    assert (mean.transpose(1, 0, 2) if turned else mean)[0, :, 0].tolist() == [90.0, 110.0] * 3
+
+
 def test_pictures_of_odd_sizes_and_one_picture_alone():
     street = Background.of([even(70, 7, 5)])
     assert (street.mean.shape, street.shown.tolist()) == ((7, 5, 3), even(70, 7, 5).tolist())

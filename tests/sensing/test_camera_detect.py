@@ -153,6 +153,7 @@ def test_pictures_are_looked_at_side_by_side(model, monkeypatch):
     [
         ([1, 3, 64, 32], [1, 42, 85], {}, Layout("yolox", 32, 64, COCO)),  # 32 + 8 + 2 cells
         ([1, 3, 64, 32], [1, 42, 6], {"names": "{0: 'bus'}"}, Layout("yolox", 32, 64, {0: BUS})),
+        ([1, 3, 36, 44], [1, 25, 85], {}, Layout("yolox", 44, 36, COCO)),  # whole cells: 4 * 5, 2 * 2 and 1
         ([1, 3, 64, 32], [1, 126, 85], {}, Layout("yolov5", 32, 64, COCO)),
         ([1, 3, 64, 32], [1, 126, 6], {"names": "{0: 'bus'}"}, Layout("yolov5", 32, 64, {0: BUS})),
         ([1, 3, 64, 32], [1, 84, 42], {}, Layout("yolov8", 32, 64, COCO)),
@@ -286,6 +287,12 @@ def test_boxes_of_yolox_are_relative_to_their_cell_and_stride(model, monkeypatch
     assert look(detector, picture(64, 128)) == []
     runtime.rows[3, 4] = 0.9  # something, but none of ours
     assert look(detector, picture(64, 128)) == []
+
+
+def test_cells_of_yolox_are_whole_ones(model, monkeypatch):
+    runtime = Runtime(monkeypatch, [1, 3, 36, 44], [1, 25, 85])
+    runtime.rows[22, :8] = (0.5, 0.25, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0)  # of 4 * 5 and 2 * 2 cells the first one in the second row of stride 16
+    assert look(OnnxDetector(model, 0.5, threads=1), picture(36, 44)) == [([0, 12, 16, 28], 1.0, CAR)]
 
 
 def test_boxes_of_yolov5_have_a_middle_and_a_size(model, monkeypatch):

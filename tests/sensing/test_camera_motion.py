@@ -164,7 +164,7 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
     [
         (A, SHORT, True),
         (A, (86, 60, 8, 16), False),  # 7 pixels between: more than 0.45 * 15
-        (A, (76, 60, 8, 16), True), (A, (75, 60, 8, 16), False),  # 3 and 4 pixels one over the other; a half of 7 is 3.5
+        (A, (76, 60, 8, 16), True), (A, (75, 60, 8, 16), False), (A, (75, 60, 9, 16), True),  # 3 and 4 pixels one over the other; a half of 7 is 3.5
         (A, (85, 66, 8, 16), True), (A, (85, 67, 8, 16), False), (A, (85, 54, 8, 16), True), (A, (85, 53, 8, 16), False),  # 9 of 15 face one another
         (A, (82, 60, 8, 10), True), (A, (82, 60, 8, 9), False),  # 9 and 8 of the larger one's 15
         ((60, 60, 20, 10), (85, 60, 8, 16), False), ((60, 60, 20, 10), (83, 60, 8, 16), True),  # the narrower one's width says how wide a window is: 4.05

@@ -51,7 +51,7 @@ class Background:
                 alike = _alike(one, half[m])
                 support[k] += alike
                 support[m] += alike
-        chosen = np.take_along_axis(np.array(half), support.argmax(0)[None, :, :, None], 0)[0]
+        chosen = np.take_along_axis(np.array(half), support.argmax(0)[None, :, :, None], 0).squeeze(0)
         total, count = np.zeros(images[0].shape, np.float32), np.zeros(images[0].shape[:2], np.float32)
         for image, one in zip(images, half, strict=True):
             like = np.asarray(cv2.resize(_alike(one, chosen), count.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
@@ -94,7 +94,7 @@ class Background:
         """What is seen there is the street from now on."""
         x0, y0, x1, y1 = _around(outline, image)
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.drawContours(mask, [outline], -1, 255, -1, offset=(-x0, -y0))
+        cv2.drawContours(mask, [outline], 0, 255, cv2.FILLED, offset=(-x0, -y0))
         mask = np.asarray(cv2.dilate(mask, np.ones((7, 7), np.uint8)), np.uint8)
         for to in (self.mean, self.shown):
             to[y0:y1, x0:x1][mask > 0] = image[y0:y1, x0:x1][mask > 0]
@@ -123,7 +123,7 @@ def _slope(image: Picture, outline: Any) -> float:
     """How much of an edge a picture has along an outline."""
     x0, y0, x1, y1 = _around(outline, image)
     rim = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    cv2.drawContours(rim, [outline], -1, 255, 3, offset=(-x0, -y0))
+    cv2.drawContours(rim, [outline], 0, 255, 3, offset=(-x0, -y0))
     grey = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_BGR2GRAY)
     return float(cv2.mean(cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)), rim)[0])
 

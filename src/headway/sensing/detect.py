@@ -123,25 +123,25 @@ class OnnxDetector:
 
 def read_layout(session: Any, where: str) -> Layout:
     """From the model's own metadata and shapes. Raises SensingError for what is no known detection network."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+    inputs, output = session.get_inputs(), session.get_outputs()[0].shape
+    picture, shape = inputs[0], inputs[0].shape
     meta = session.get_modelmeta().custom_metadata_map
-    found = f"input {inputs[0].shape} {inputs[0].type}, output {outputs[0].shape}"
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] != 3 or inputs[0].type != "tensor(float)" or len(outputs[0].shape) != 3:
+    found = f"input {shape} {picture.type}, output {output}"
+    if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or picture.type != "tensor(float)" or len(output) != 3:
         raise SensingError(
             f"{where}: {found} is no known layout. Known: input [1, 3, height, width] of float; output of YOLOX, YOLOv5, YOLOv8, YOLO11."
         )
     told: list[Any] = [640, 640]
     with suppress(ValueError, SyntaxError, KeyError):
         told = list(ast.literal_eval(meta["imgsz"]))
-    height, width = (side if isinstance(side, int) else int(t) for side, t in zip(inputs[0].shape[2:], told, strict=False))
+    height, width = (side if isinstance(side, int) else int(t) for side, t in zip(shape[2:], told, strict=False))
     cells = sum((height // s) * (width // s) for s in STRIDES)
-    _, rows, columns = outputs[0].shape
+    _, rows, columns = output
     names: dict[int, str] = {}
     with suppress(ValueError, SyntaxError, KeyError):
         names = dict(ast.literal_eval(meta["names"]))
     if not isinstance(rows, int) or not isinstance(columns, int):  # told by one run, where the file leaves it open
-        shape = session.run(None, {inputs[0].name: np.zeros((1, 3, height, width), np.float32)})[0].shape
-        rows, columns = shape[1], shape[2]
+        _, rows, columns = session.run(None, {picture.name: np.zeros((1, 3, height, width), np.float32)})[0].shape
     if rows == cells and columns > 5:
         kind, count = "yolox", columns - 5
     elif rows == 3 * cells and columns > 5:

@@ -266,7 +266,7 @@ def _most_like(one: _One, patch: Picture, scale: float, small: Picture, blob: Bl
     step = 1 if wide * high < COARSE else 2
     like = cv2.matchTemplate(_every(small[y0:y1, x0:x1], step), _every(patch, step), cv2.TM_CCOEFF_NORMED)
     mask = np.zeros((y1 - y0, x1 - x0), np.float32)
-    cv2.drawContours(mask, [blob[0]], -1, 1.0, -1, offset=(-x0, -y0))
+    cv2.drawContours(mask, [blob[0]], 0, 1.0, cv2.FILLED, offset=(-x0, -y0))
     inside = cv2.boxFilter(mask, -1, (wide, high), anchor=(0, 0))[: step * like.shape[0] : step, : step * like.shape[1] : step]
     rows, columns = np.ogrid[: like.shape[0], : like.shape[1]]
     away = np.hypot(step * columns + x0 - x, step * rows + y0 - y).astype(np.float32) / reach
@@ -297,7 +297,7 @@ def _covered(box: Box, blob: Blob) -> float:
     """The share of a box that the blob covers."""
     x, y, w, h = (round(v) for v in box)
     mask = np.zeros((max(h, 1), max(w, 1)), np.uint8)
-    cv2.drawContours(mask, [blob[0]], -1, 1, -1, offset=(-x, -y))
+    cv2.drawContours(mask, [blob[0]], 0, 1, cv2.FILLED, offset=(-x, -y))
     return float(mask.mean())
 
 
@@ -305,7 +305,7 @@ def _rest(blob: Blob, known: list[Box], least: float) -> list[Box]:
     """Parts of a blob outside all the boxes that are large enough to be somebody."""
     outline, (bx, by, bw, bh), _ = blob
     mask = np.zeros((bh, bw), np.uint8)
-    cv2.drawContours(mask, [outline], -1, 255, -1, offset=(-bx, -by))
+    cv2.drawContours(mask, [outline], 0, 255, cv2.FILLED, offset=(-bx, -by))
     for x, y, w, h in known:
         cv2.rectangle(mask, (round(x) - bx - 2, round(y) - by - 2), (round(x + w) - bx + 2, round(y + h) - by + 2), 0, -1)
     mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8)
