@@ -192,6 +192,18 @@ def test_a_model_is_loaded_once_and_a_stream_that_needs_none_is_not_kept_waiting
     assert set(of.streams) == {"a", "b", "c"}
 
 
+def test_a_model_may_use_all_processors_and_nothing_is_sealed_where_nothing_else_is_said(world):
+    world.manager()
+    stream = world.camera("a", detector="m.onnx", site=site())
+    stream.source.frames = [frame()]
+    world.go()
+    answer(world.eyes["m.onnx"])
+    world.go()
+    assert world.models == [(Path("m.onnx"), 0)]
+    assert stream.perception.words[3:5] == (b"", True)
+    assert (stream.processed, world.told) == (1, [])
+
+
 def test_a_stream_starts_anew(world):
     of = world.manager()
     stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))

