@@ -61,10 +61,14 @@ def test_while_fixed_time_rules_a_fallback_that_appears_is_not_taken_at_once():
     assert found[2] is Source.FIXED_TIME
     assert Source.FALLBACK not in found[3:7]
     assert found[-1] is Source.FALLBACK
-    programme = NETWORK.junctions[0].programme
-    gate = SafetyGate(NETWORK, TIMING, 1000.0)
-    sources(gate, 1000.0, [True, False], [False, False])
-    assert gate._wish(None, propose(NETWORK, 1002.0, STAGES[1]), 1002.0, None, []).tolist() == programme.colours[programme.phase_at(1002.0)].tolist()
+
+
+def test_until_the_fallback_is_trusted_the_programme_is_shown_as_if_there_were_none():
+    gates = [SafetyGate(NETWORK, TIMING, 1000.0) for _ in range(2)]
+    for gate, fallback in zip(gates, ([False] * 3 + [True] * 3, None), strict=True):
+        assert sources(gate, 1000.0, [True] + [False] * 5, fallback)[1:] == [Source.FIXED_TIME] * 5
+    assert gates[0].shown.tolist() == gates[1].shown.tolist()
+    assert gates[0].shown.tolist() != STAGES[1].tolist()
 
 
 @pytest.mark.parametrize("order", [Order.HOLD, Order.STAGE])
@@ -77,11 +81,14 @@ def test_an_operators_order_is_not_broken_by_who_waits_long(order):
 
 
 def test_a_rule_of_lower_number_is_told_as_well():
-    gate, events = SafetyGate(NETWORK, TIMING, 0.0), []
-    gate._last_rule[:], gate._rule[:] = Rule.MAXIMUM_GREEN, 0
-    gate._rule[1] = Rule.MINIMUM_GREEN
-    gate._explain(1.0, events)
-    assert [e.kind for e in events] == ["safety.minimum_green"]
+    street = Street().play(STAGES[0], 6)
+    memory = street.gate.state()
+    memory["_last_rule"][:] = Rule.MAXIMUM_GREEN
+    street.gate.resume(memory)
+    street.play(STAGES[1], 1)
+    ends = [g for g in range(4) if STAGES[0][g] >= P > STAGES[1][g]]
+    assert [(e.kind, e.data["link"]) for e in street.events] == [("safety.minimum_green", g) for g in ends]
+    assert len(ends) == 2
 
 
 def note(shown, calls, call_since, call_last, now):
