@@ -32,9 +32,9 @@ class Picture:
 class Video:
     """An opened video. came: what the clock shows when each picture comes (now, if None); a picture that is an error is raised."""
 
-    def __init__(self, pictures, came=None, frames=0, rate=10, guessed=None, streams=1, duration=None, begin=None, keys=()):
+    def __init__(self, pictures, came=None, frames=0, rate=10, guessed=None, streams=2, duration=None, begin=None, keys=()):
         self.stream = SimpleNamespace(average_rate=rate, guessed_rate=guessed, frames=frames, thread_type="")
-        self.streams = SimpleNamespace(video=[self.stream] * streams)
+        self.streams = SimpleNamespace(video=[self.stream, SimpleNamespace()][:streams])
         self.pictures, self.came, self.duration, self.start_time, self.keys = pictures, came or [None] * len(pictures), duration, begin, keys
         self.asked, self.place, self.sought, self.clock = 0, 0, [], None
 
@@ -317,6 +317,18 @@ def test_frames_beyond_the_wanted_rate_are_left_out(world):
     assert [f.number for f in frames] == [0, 3, 6, 7, 8, 11]
 
 
+def test_who_listens_is_told_of_each_frame_and_of_the_end_and_what_was_left_is_forgotten_at_the_start(world):
+    world.videos = [Video(pictures(0.0, 0.1)), Video(pictures(5.0))]
+    source, heard = Source(SourceSettings("a.mp4")), []
+    source.told = lambda: heard.append((source.waiting, source.health.state))
+    source.start()
+    assert heard == [(1, "running"), (2, "running"), (2, "ended")]
+    source.start()
+    assert heard[3:] == [(1, "running"), (1, "ended")]
+    source.start()
+    assert heard[5:] == [(0, "failed")]
+
+
 def test_a_source_that_is_stopped_decodes_no_more(world):
     video = Video(pictures(0.0, 0.1, 0.2, 0.3))
     world.videos = [video]
@@ -461,7 +473,7 @@ def test_rate_is_that_of_256_frames_at_most(world):
 def test_frames_are_all_that_come_even_if_nothing_comes_for_a_while(world, monkeypatch):
     world.videos = [Video(pictures(0.0, 0.1))]
     source = Source(SourceSettings("a.mp4"))
-    taken, answers = source.take, [None, 1, None, 1, 1]
+    taken, answers = source.take, [None, 1, 1, None, None]
     monkeypatch.setattr(Source, "over", property(lambda self: len(answers) == 0))
     asked = []
     monkeypatch.setattr(source, "take", lambda timeout: asked.append(timeout) or (taken(0.0) if answers.pop(0) else None))
@@ -552,6 +564,16 @@ def test_a_paced_folder_waits_and_what_is_broken_leaves_a_gap(world, tmp_path):
     assert world.waits == pytest.approx([0.0, 0.5, 0.25])
     assert [f.came_s for f in frames] == [100.0, 100.5, 100.75]
     assert (source.health.broken, source.health.fault, source.health.state, source.health.received) == (1, "1.png is no picture", "ended", 3)
+
+
+def test_a_folder_that_is_stopped_waits_for_no_further_picture(world, tmp_path):
+    source = Source(SourceSettings(str(folder(tmp_path, 10, 20, 30, 40)), rate_hz=4.0, paced=True))
+    assert times(play(source, most=2)[0]) == [0.0, 0.25]
+    assert world.waits == [0.0, 0.25]
+    assert source.health.state == "idle"
+    never = Source(SourceSettings("a.mp4"))
+    never.stop()
+    assert (never.health, world.joins) == (Health(), [10.0])
 
 
 def test_a_folder_that_is_late_does_not_wait(world, tmp_path):
