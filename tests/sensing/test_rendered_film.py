@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import av
@@ -299,3 +299,5 @@ def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypa
 def test_a_shooting_has_its_defaults():
     how = Shooting("a", "b", Path("c.mp4"), 1.0, 2.0, 4.0)
     assert (how.seed, how.height_m, how.tilt_deg, how.reach_m, how.violators, how.night, how.rain) == (1, 90.0, 10.0, 60.0, 0.0, False, False)
+    with pytest.raises(FrozenInstanceError):
+        how.seed = 2

@@ -86,6 +86,14 @@ def test_the_nearest_lane_is_its_own():
     assert _Lanes(NETWORK, turned, 0).place(user(1, -28.0, 1.4))[0] == 1
 
 
+def test_past_a_lane_of_the_other_way_its_own_is_found():
+    """The first lane goes east, the second, a metre beside it, west; 32 m are left of that, less half of 4.5 m."""
+    shapes = replace(SHAPES, lanes=[("w_1", 3.2, [(-60.0, 0.0), (-8.0, 0.0)]), ("n_0", 3.0, [(-8.0, 1.0), (-60.0, 1.0)])])
+    lanes = _Lanes(NETWORK, shapes, 0)
+    assert lanes.place(user(1, -28.0, 0.4, speed_mps=10.0, velocity=(-10.0, 0.0))) == (2, 29.75)
+    assert lanes.place(user(1, -28.0, 0.6, speed_mps=10.0, velocity=(10.0, 0.0))) == (1, 17.75)
+
+
 def test_only_the_lanes_of_its_junction_count():
     junctions = tuple(replace(NETWORK.junctions[0], first=a, end=b) for a, b in ((0, 1), (1, 3)))
     network = replace(NETWORK, junctions=junctions)
