@@ -127,7 +127,7 @@ def test_another_outline_is_no_way(width, same):
     ],
 )  # fmt: skip
 def test_the_blob_of_a_road_user_is_that_which_has_most_of_it(blobs, k):
-    assert motion._blob_of(one(17, 24, 20, 10, move=(3.0, -4.0)), [blob(*b) for b in blobs]) == k
+    assert motion.blob_of(one(17, 24, 20, 10, move=(3.0, -4.0)), [blob(*b) for b in blobs]) == k
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_the_blob_of_a_road_user_is_that_which_has_most_of_it(blobs, k):
     ],
 )  # fmt: skip
 def test_who_is_within_a_pixel_of_the_rim_is_at_the_edge(box, edge):
-    assert motion._at_edge(blob(*box), GREY) is edge
+    assert motion.at_edge(blob(*box), GREY) is edge
 
 
 # -- parts of one vehicle
@@ -152,9 +152,9 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
     answers = set()
     for first, second in ((a, b), (b, a)):
         for sign in (1, -1):
-            answers.add(motion._of_one(blob(*first), blob(*second), (sign * heading[0], sign * heading[1]), changed))
+            answers.add(motion.of_one(blob(*first), blob(*second), (sign * heading[0], sign * heading[1]), changed))
             turned = [(y, x, h, w) for x, y, w, h in (first, second)]
-            answers.add(motion._of_one(*(blob(*b) for b in turned), (sign * heading[1], sign * heading[0]), changed.T))
+            answers.add(motion.of_one(*(blob(*b) for b in turned), (sign * heading[1], sign * heading[0]), changed.T))
     (answer,) = answers
     return answer
 
@@ -182,15 +182,15 @@ def test_two_blobs_are_parts_of_one_vehicle_when_they_face_one_another_along_its
 def test_how_far_apart_two_blobs_are_is_by_their_heading():
     """4.2 and 9.9 pixels between their corners; they are 21.2 wide, and 0.45 of that is 9.5."""
     heading = (np.sqrt(0.5), np.sqrt(0.5))
-    assert motion._of_one(blob(60, 60, 16, 16), blob(78, 78, 16, 16), heading, ALL_CHANGED)
-    assert not motion._of_one(blob(60, 60, 16, 16), blob(82, 82, 16, 16), heading, ALL_CHANGED)
+    assert motion.of_one(blob(60, 60, 16, 16), blob(78, 78, 16, 16), heading, ALL_CHANGED)
+    assert not motion.of_one(blob(60, 60, 16, 16), blob(82, 82, 16, 16), heading, ALL_CHANGED)
 
 
 def test_a_short_blob_at_the_edge_may_be_a_whole_vehicle():
     """The picture ends one pixel after it."""
-    assert not motion._of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :94])
-    assert motion._of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :95])
-    assert motion._of_one(blob(60, 60, 8, 16), blob(70, 60, 8, 16), (1.0, 0.0), ALL_CHANGED[:, :79])  # one of two
+    assert not motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :94])
+    assert motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :95])
+    assert motion.of_one(blob(60, 60, 8, 16), blob(70, 60, 8, 16), (1.0, 0.0), ALL_CHANGED[:, :79])  # one of two
 
 
 @pytest.mark.parametrize(
@@ -208,18 +208,18 @@ def test_half_of_what_lies_between_is_dark(columns, row, expected):
     """Six places from 79 to 85: 79, 80.2, 81.4, 82.6, 83.8, 85; in the middle of rows 60 to 75, which is 67.5 and becomes 68."""
     changed = np.zeros((200, 200), np.uint8)
     changed[row, list(columns)] = 255
-    assert motion._of_one(blob(*A), blob(*SHORT), (1.0, 0.0), changed) is expected
-    assert motion._of_one(blob(*SHORT), blob(*A), (1.0, 0.0), changed) is expected
+    assert motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), changed) is expected
+    assert motion.of_one(blob(*SHORT), blob(*A), (1.0, 0.0), changed) is expected
 
 
 def test_of_blobs_that_touch_two_places_are_asked():
     changed = np.zeros((200, 200), np.uint8)
     changed[68, 79] = 255
-    assert motion._of_one(blob(*A), blob(80, 60, 8, 16), (1.0, 0.0), changed)
+    assert motion.of_one(blob(*A), blob(80, 60, 8, 16), (1.0, 0.0), changed)
     changed[68, 79], changed[68, [77, 78]] = 0, 1
-    assert motion._of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)  # 77 and 79, two pixels one over the other
+    assert motion.of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)  # 77 and 79, two pixels one over the other
     changed[:] = 0
-    assert not motion._of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)
+    assert not motion.of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)
 
 
 def test_what_lies_between_is_looked_at_along_a_slanting_heading():
@@ -233,12 +233,12 @@ def test_what_lies_between_is_looked_at_along_a_slanting_heading():
     changed, places = np.zeros((90, 90), np.uint8), [(46, 30), (46, 31), (47, 31), (47, 32), (48, 32), (47, 33), (48, 33)]
     for x, y in places:
         changed[y, x] = 255
-    assert motion._of_one(a, b, (0.6, 0.8), changed)
-    assert not motion._of_one(a, b, (0.6, 0.8), 255 - changed)
+    assert motion.of_one(a, b, (0.6, 0.8), changed)
+    assert not motion.of_one(a, b, (0.6, 0.8), 255 - changed)
     for x, y in places[2:]:
         changed[y, x] = 0
-    assert not motion._of_one(a, b, (0.6, 0.8), changed)
-    assert not motion._of_one(a, b, (-0.8, 0.6), ALL_CHANGED)  # one beside the other
+    assert not motion.of_one(a, b, (0.6, 0.8), changed)
+    assert not motion.of_one(a, b, (-0.8, 0.6), ALL_CHANGED)  # one beside the other
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_what_lies_beyond_the_picture_is_as_at_its_rim(a, b, column):
 def put(blobs, owners, changed=ALL_CHANGED):
     blobs = [blob(*b) for b in blobs]
     owners = [list(o) for o in owners]
-    motion._put_together(blobs, owners, changed)
+    motion.put_together(blobs, owners, changed)
     return [b[1] for b in blobs], owners, blobs
 
 
@@ -315,13 +315,13 @@ def stream(street=GREY, **known):
 def test_its_box_is_about_the_middle_of_its_outline():
     """A triangle from (30, 20) by 12 to each side: its middle is a third in, at (34, 24); its pixels reach from 30 to 42."""
     of, small = stream(), noise()
-    told = motion._alone(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
+    told = motion.alone(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
     assert told == pytest.approx((34 - 6.5, 24 - 6.5, 13, 13, 72 / 169))
     (new,) = of.ones
     assert (new.box, new.born) == (pytest.approx((27.5, 17.5, 13, 13)), pytest.approx((27.5, 17.5)))
     assert (new.alone, new.lost, new.still, new.move) == (1, 0, 0, (0.0, 0.0))
     assert new.patch.tolist() == small[18:31, 28:41].tolist()  # 27.5 and 17.5 become 28 and 18
-    told = motion._alone(of, small, outlined((30, 1), (30, 13), (42, 1)), None)
+    told = motion.alone(of, small, outlined((30, 1), (30, 13), (42, 1)), None)
     assert told == (30.0, 1.0, 13.0, 13.0, 72 / 169)  # cut by the edge: nobody knows its middle
     assert [o.box[1] for o in of.ones] == [17.5, 1.0]
 
@@ -329,14 +329,14 @@ def test_its_box_is_about_the_middle_of_its_outline():
 @pytest.mark.parametrize(("learned", "seen", "drove"), [(True, 35, True), (True, 36, False), (False, 3, False), (True, 30, True)])
 def test_who_stands_on_a_street_known_as_empty_came_driving(learned, seen, drove):
     of = stream(learned=learned, seen=seen)
-    motion._alone(of, GREY, blob(30, 20, 11, 11), None)
+    motion.alone(of, GREY, blob(30, 20, 11, 11), None)
     assert of.ones[0].born == ((np.inf, np.inf) if drove else (29.5, 19.5))
 
 
 def test_who_was_there_before_goes_on():
     of, small = stream(), noise()
     car = one(26.5, 19.5, 11, 11, alone=6, lost=3, still=2)
-    told = motion._alone(of, small, blob(30, 20, 11, 11), car)
+    told = motion.alone(of, small, blob(30, 20, 11, 11), car)
     assert told == (29.5, 19.5, 11.0, 11.0, 100 / 121)
     assert of.ones == [car]
     assert (car.box, car.move, car.alone, car.lost, car.still) == ((29.5, 19.5, 11.0, 11.0), (pytest.approx(1.2), 0.0), 7, 0, 0)
@@ -347,10 +347,10 @@ def test_who_was_there_before_goes_on():
 def test_who_has_grown_much_has_met_somebody_and_is_not_alone_any_more(side, alone):
     """121 pixels; 1.7 times 8.43 squared is 120.8, of 8.44 squared 121.1."""
     of, car = stream(), one(30, 20, 2 * side, side / 2, alone=6)
-    motion._alone(of, GREY, blob(30, 20, 11, 11), car)
+    motion.alone(of, GREY, blob(30, 20, 11, 11), car)
     assert (car.alone, car.box[2], of.ones) == (alone, 11.0, [car])
     new = one(30, 20, side, side, born=(30.0, 20.0), alone=6)  # not known
-    motion._alone(of, GREY, blob(30, 20, 11, 11), new)
+    motion.alone(of, GREY, blob(30, 20, 11, 11), new)
     assert new.alone == 7
 
 
@@ -366,7 +366,7 @@ def test_the_hole_that_somebody_left_is_closed(still, known, heading, absorbed):
     """The street shows a block, the picture none. Asked for at every fifth picture, from 8 on; from 30 on of who is known to have come driving."""
     of = stream(with_block(GREY, 30, 20, 11, 11))
     ghost = one(29.5, 19.5, 11, 11, born=(-100.0, 0.0) if known else (29.5, 19.5), still=still, heading=heading)
-    told = motion._alone(of, GREY, blob(30, 20, 11, 11), ghost)
+    told = motion.alone(of, GREY, blob(30, 20, 11, 11), ghost)
     assert told == (() if absorbed else (29.5, 19.5, 11.0, 11.0, 100 / 121))
     assert of.ones == ([] if absorbed else [ghost])
     assert (of.street.shown == 100).all() == absorbed
@@ -377,7 +377,7 @@ def test_the_hole_that_somebody_left_is_closed(still, known, heading, absorbed):
 def test_who_stands_there_is_no_hole():
     of = stream()
     car = one(29.5, 19.5, 11, 11, still=30)
-    assert motion._alone(of, with_block(GREY, 30, 20, 11, 11), blob(30, 20, 11, 11), car)
+    assert motion.alone(of, with_block(GREY, 30, 20, 11, 11), blob(30, 20, 11, 11), car)
     assert of.ones == [car]
 
 
@@ -385,7 +385,7 @@ def test_who_stands_there_is_no_hole():
 def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(still, known, absorbed):
     of, small = stream(), with_block(GREY, 30, 20, 11, 11)
     lamp = one(29.5, 19.5, 11, 11, born=(-100.0, 0.0) if known else (29.5, 19.5), still=still)
-    assert (motion._alone(of, small, blob(30, 20, 11, 11), lamp) == ()) is absorbed
+    assert (motion.alone(of, small, blob(30, 20, 11, 11), lamp) == ()) is absorbed
     assert (of.street.shown.tolist() == small.tolist()) is absorbed
 
 
@@ -402,9 +402,9 @@ def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(st
 def test_it_is_looked_for_the_farther_the_faster_and_larger_it_is(monkeypatch, move, size, reach):
     """3 pixels, half of what it moves and 0.04 of its size, 14 at most."""
     asked = []
-    monkeypatch.setattr(motion, "_most_like", lambda who, patch, scale, small, of, far: asked.append((scale, far)) or (-1.0, (0.0,) * 4))
+    monkeypatch.setattr(motion, "most_like", lambda who, patch, scale, small, of, far: asked.append((scale, far)) or (-1.0, (0.0,) * 4))
     car = one(20, 20, *size, move=move)
-    motion._look_for(car, GREY, blob(20, 20, 40, 20))
+    motion.look_for(car, GREY, blob(20, 20, 40, 20))
     assert asked == [(s, reach) for s in ((1.0, 1 / 1.04, 1.04) if np.hypot(*move) > 0.5 else (1.0,))]
 
 
@@ -421,10 +421,10 @@ def test_another_size_is_taken_when_it_is_clearly_more_alike_and_nothing_when_no
     places = {s: (20.0 + k, 21.0, 50.0 * s, 25.0 * s) for k, s in enumerate(sizes, 1)}
     told = dict(zip(sizes, scores, strict=True))
     given = {}
-    monkeypatch.setattr(motion, "_most_like", lambda who, patch, scale, *_: given.update({scale: patch}) or (told[scale], places[scale]))
+    monkeypatch.setattr(motion, "most_like", lambda who, patch, scale, *_: given.update({scale: patch}) or (told[scale], places[scale]))
     car = one(20, 20, 50, 25, move=move, lost=2)
     car.patch = before = noise(1, 25, 50)
-    motion._look_for(car, GREY, blob(20, 20, 60, 30))
+    motion.look_for(car, GREY, blob(20, 20, 60, 30))
     assert car.lost == (3 if chosen is None else 0)
     assert car.box == (places[chosen] if chosen else (20 + move[0], 20 + move[1], 50.0, 25.0))
     assert car.patch.tolist() == (given[chosen] if chosen else before).tolist()
@@ -520,7 +520,7 @@ def test_it_is_found_where_it_is_most_alike_within_the_blob_and_near_where_it_mu
             y, x = round(case["box"][1] + case["move"][1]) + seed % 5 - 2, round(case["box"][0] + case["move"][0]) + seed % 3 - 1
             part = small[max(y, 0) : y + patch.shape[0], max(x, 0) : x + patch.shape[1]]
             part[:] = part // 3 + patch[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]] // 3 * 2
-        score, place = motion._most_like(who, patch, case["scale"], small, blob(*case["of"]), case["reach"])
+        score, place = motion.most_like(who, patch, case["scale"], small, blob(*case["of"]), case["reach"])
         expected, there = most_like(who, patch, case["scale"], small, blob(*case["of"]), case["reach"])
         assert score == pytest.approx(expected, abs=1e-4)
         assert place == (who.expected if there is None else pytest.approx(there, abs=2e-3))
@@ -534,15 +534,15 @@ def test_it_is_found_where_it_is_most_alike_within_the_blob_and_near_where_it_mu
     ],
 )  # fmt: skip
 def test_the_top_of_a_parabola_through_three_scores(scores, k, between):
-    assert motion._between(np.array(scores, float), k) == pytest.approx(between)
+    assert motion.refined(np.array(scores, float), k) == pytest.approx(between)
 
 
 def test_every_second_pixel_is_a_mean_of_four():
     image = np.zeros((5, 7, 3), np.uint8)
     image[0, 0], image[0, 1], image[1, 0], image[1, 1] = 10, 20, 30, 60
     image[4:], image[:, 6:] = 255, 255  # what is left over
-    assert motion._every(image, 1) is image
-    half = motion._every(image, 2)
+    assert motion.every(image, 1) is image
+    half = motion.every(image, 2)
     assert half[..., 0].tolist() == [[30, 0, 0], [0, 0, 0]]
 
 
@@ -557,7 +557,7 @@ def test_every_second_pixel_is_a_mean_of_four():
     ],
 )  # fmt: skip
 def test_the_share_of_a_box_that_a_blob_covers(box, share):
-    assert motion._covered(box, blob(10, 12, 20, 10)) == pytest.approx(share)
+    assert motion.covered(box, blob(10, 12, 20, 10)) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -575,13 +575,13 @@ def test_the_share_of_a_box_that_a_blob_covers(box, share):
     ],
 )  # fmt: skip
 def test_what_is_left_of_a_blob_outside_the_boxes_of_who_is_known(known, least, rest):
-    assert motion._rest(blob(10, 12, 40, 14), known, least) == rest
+    assert motion.rests(blob(10, 12, 40, 14), known, least) == rest
 
 
 def test_boxes_are_rounded_and_what_is_left_at_an_angle_is_one():
     """25.7 becomes 26 and 17.7 becomes 18: ten rows and columns go with the angle of 26 to 28 and 18 to 20."""
-    assert motion._rest(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9) == [(10.0, 12.0, 40.0, 14.0)]
-    assert motion._rest(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9 + 1) == []
+    assert motion.rests(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9) == [(10.0, 12.0, 40.0, 14.0)]
+    assert motion.rests(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9 + 1) == []
 
 
 def test_what_a_box_shows_is_cut_out_as_a_copy():
@@ -589,7 +589,7 @@ def test_what_a_box_shows_is_cut_out_as_a_copy():
     for box, rows, columns in (
         ((10.4, 20.6, 5.4, 6.6), (21, 28), (10, 15)), ((-3, -4, 8, 9), (0, 9), (0, 8)), ((85, 55, 9, 9), (55, 60), (85, 90)), ((10, 20, 0.2, 0.3), (20, 21), (10, 11)),
     ):  # fmt: skip
-        cut = motion._cut(small, box)
+        cut = motion.cut(small, box)
         assert cut.tolist() == small[slice(*rows), slice(*columns)].tolist()
         assert not np.shares_memory(cut, small)
 
@@ -598,7 +598,7 @@ def test_what_a_box_shows_is_cut_out_as_a_copy():
 
 
 def apart(of, small, blobs, least=30.0, changed=ALL_CHANGED):
-    return [tuple(float(v) for v in row) for row in motion._told_apart(of, small, [blob(*b) for b in blobs], changed, least)]
+    return [tuple(float(v) for v in row) for row in motion.told_apart(of, small, [blob(*b) for b in blobs], changed, least)]
 
 
 def test_blobs_are_new_road_users_or_those_who_were_alone_for_longest():
@@ -622,7 +622,7 @@ def test_what_is_absorbed_is_not_found():
 def melted(monkeypatch, left, right, **lost):
     """Two who are known, side by side in one blob of 40 by 12 from (20, 20), who are found where they are; nobody else is looked for."""
     looked = []
-    monkeypatch.setattr(motion, "_look_for", lambda who, small, of: looked.append((who, of[1])))
+    monkeypatch.setattr(motion, "look_for", lambda who, small, of: looked.append((who, of[1])))
     of = stream()
     of.ones = [left, right]
     return of, looked
@@ -651,7 +651,7 @@ def test_who_is_covered_by_less_than_two_fifths_is_gone(monkeypatch, height, sta
     """10 of 25 rows, and of 26."""
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 10)
     of, _ = melted(monkeypatch, left, right)
-    monkeypatch.setattr(motion, "_look_for", lambda who, *_: who is left and setattr(left, "box", (20.0, 20.0, 18.0, float(height))))
+    monkeypatch.setattr(motion, "look_for", lambda who, *_: who is left and setattr(left, "box", (20.0, 20.0, 18.0, float(height))))
     assert len(apart(of, GREY, [(20, 20, 40, 10)])) == (2 if stays else 1)
     assert of.ones == ([left, right] if stays else [right])
 
@@ -665,8 +665,8 @@ def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(mo
         left, right = one(20, 20, 39, 12), one(47, 20, 12, 12)
     of, _ = melted(monkeypatch, left, right)
     if low != 12:
-        monkeypatch.setattr(motion, "_look_for", lambda who, *_: who is right and setattr(right, "box", (47.0, 10.0, 12.0, float(low))))
-        monkeypatch.setattr(motion, "_covered", lambda *_: 1.0)
+        monkeypatch.setattr(motion, "look_for", lambda who, *_: who is right and setattr(right, "box", (47.0, 10.0, 12.0, float(low))))
+        monkeypatch.setattr(motion, "covered", lambda *_: 1.0)
     small = noise()
     found = apart(of, small, [(20, 20, 55, 12)], least)
     assert found[2:] == ([(62.0, 20.0, 13.0, 12.0, 0.5)] if new else [])

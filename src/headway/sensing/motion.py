@@ -115,7 +115,7 @@ class MotionDetector:
             area, box = cv2.contourArea(outline), cv2.boundingRect(outline)
             if area >= least and area >= 0.2 * box[2] * box[3]:
                 blobs.append((outline, box, area))
-        found = _told_apart(of, small, blobs, changed, least)
+        found = told_apart(of, small, blobs, changed, least)
         if not found:
             return sv.Detections.empty()
         table = np.array(found, np.float32)
@@ -126,38 +126,38 @@ class MotionDetector:
 Blob = tuple[Any, tuple[int, int, int, int], float]  # outline, box, area
 
 
-def _told_apart(of: _Stream, small: Picture, blobs: list[Blob], changed: Mask, least: float) -> list[tuple[float, ...]]:
+def told_apart(of: _Stream, small: Picture, blobs: list[Blob], changed: Mask, least: float) -> list[tuple[float, ...]]:
     """Boxes (x, y, width, height) and how full each is. Who was seen alone before is looked for in the blob that it is part of now."""
     owners: list[list[_One]] = [[] for _ in blobs]
     for one in of.ones:
-        k = _blob_of(one, blobs)
+        k = blob_of(one, blobs)
         if k >= 0:
             owners[k].append(one)
-    _put_together(blobs, owners, changed)
+    put_together(blobs, owners, changed)
     of.ones, found = [], []
     for blob, inside in zip(blobs, owners, strict=True):
         known = [one for one in inside if one.known]
         if len(known) < 2:
-            if seen := _alone(of, small, blob, max(inside, key=lambda one: one.alone, default=None)):
+            if seen := alone(of, small, blob, max(inside, key=lambda one: one.alone, default=None)):
                 found.append(seen)
             continue
         for one in known:
-            _look_for(one, small, blob)
-            if one.lost <= LOST_AFTER and _covered(one.box, blob) >= LEAST_REST:
+            look_for(one, small, blob)
+            if one.lost <= LOST_AFTER and covered(one.box, blob) >= LEAST_REST:
                 of.ones.append(one)
                 found.append((*one.box, 0.6))
-        for rest in _rest(blob, [one.box for one in known], max(least, LEAST_REST * min(one.box[2] * one.box[3] for one in known))):
-            of.ones.append(_One(rest, _cut(small, rest), (np.inf, np.inf)))  # beside others who drove: no lamp
+        for rest in rests(blob, [one.box for one in known], max(least, LEAST_REST * min(one.box[2] * one.box[3] for one in known))):
+            of.ones.append(_One(rest, cut(small, rest), (np.inf, np.inf)))  # beside others who drove: no lamp
             found.append((*rest, 0.5))
     return found
 
 
-def _put_together(blobs: list[Blob], owners: list[list[_One]], changed: Mask) -> None:
+def put_together(blobs: list[Blob], owners: list[list[_One]], changed: Mask) -> None:
     """Blobs one behind the other that are parts of one vehicle become one, with the owner that was known longest."""
     k = 0
     while k < len(blobs):
         known = [one for one in owners[k] if one.known and one.heading is not None]
-        part = next((m for m in range(len(blobs)) if m != k and known and _of_one(blobs[k], blobs[m], known[0].heading, changed)), -1)
+        part = next((m for m in range(len(blobs)) if m != k and known and of_one(blobs[k], blobs[m], known[0].heading, changed)), -1)
         if part < 0:
             k += 1
             continue
@@ -172,7 +172,7 @@ def _put_together(blobs: list[Blob], owners: list[list[_One]], changed: Mask) ->
         k = 0
 
 
-def _of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
+def of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
     """Whether two blobs, one of them too short to be a vehicle, face one another along the heading over most of their width, with nothing but a
     narrow dark strip between."""
     (ax, ay, aw, ah), (bx, by, bw, bh), reach = a[1], b[1], WINDOW * max(min(a[1][2:]), min(b[1][2:]))
@@ -183,7 +183,7 @@ def _of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
     (low_a, high_a), (low_b, high_b) = [(at.min(0), at.max(0)) for at in places]
     size_a, size_b = high_a - low_a, high_b - low_b
     length, width = np.minimum(size_a, size_b)
-    if all(size[0] > SHORT * size[1] or _at_edge(blob, changed) for blob, size in ((a, size_a), (b, size_b))):  # both may be whole
+    if all(size[0] > SHORT * size[1] or at_edge(blob, changed) for blob, size in ((a, size_a), (b, size_b))):  # both may be whole
         return False
     low, high = np.maximum(low_a, low_b), np.minimum(high_a, high_b)  # common part
     gap, facing = low[0] - high[0], high[1] - low[1]
@@ -195,21 +195,21 @@ def _of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
     return bool((changed[rows, columns] > 0).mean() >= DARK)
 
 
-def _at_edge(blob: Blob, of: Picture) -> bool:
+def at_edge(blob: Blob, of: Picture) -> bool:
     x, y, w, h = blob[1]
     return x <= 1 or y <= 1 or x + w >= of.shape[1] - 1 or y + h >= of.shape[0] - 1
 
 
-def _alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
+def alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
     """A blob that is one road user: its box, about the middle of the outline, which trembles less than the outermost pixels do; () if it is none."""
     outline, (x, y, w, h), area = blob
     middle, dx, dy = cv2.moments(outline), 0.0, 0.0
-    if not _at_edge(blob, small):
+    if not at_edge(blob, small):
         dx, dy = middle["m10"] / middle["m00"] - x - w / 2.0, middle["m01"] / middle["m00"] - y - h / 2.0
     box = (x + dx, y + dy, float(w), float(h))
     if one is None:
         there = of.street.learned and of.street.seen <= LEARNED + KNOWN_ALONE  # before a street known as empty: who stands there came driving
-        one = _One(box, _cut(small, box), (np.inf, np.inf) if there else box[:2])
+        one = _One(box, cut(small, box), (np.inf, np.inf) if there else box[:2])
     elif (
         one.still >= (HOLE_KNOWN if one.known and one.heading is not None else HOLE) and one.still % 5 == 0 and of.street.is_hole(small, outline)
     ) or (not one.known and one.still > STILL):
@@ -220,12 +220,12 @@ def _alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[f
         one.alone = 0
     else:
         one.go(box)
-    one.alone, one.lost, one.patch = one.alone + 1, 0, _cut(small, box)
+    one.alone, one.lost, one.patch = one.alone + 1, 0, cut(small, box)
     of.ones.append(one)
     return *box, area / (w * h)
 
 
-def _blob_of(one: _One, blobs: list[Blob]) -> int:
+def blob_of(one: _One, blobs: list[Blob]) -> int:
     """The blob in which most of it must be now; -1 for none."""
     x, y, w, h = one.expected
     best, most = -1, 0.25 * w * h
@@ -236,7 +236,7 @@ def _blob_of(one: _One, blobs: list[Blob]) -> int:
     return best
 
 
-def _look_for(one: _One, small: Picture, blob: Blob) -> None:
+def look_for(one: _One, small: Picture, blob: Blob) -> None:
     """Move it to where the picture looks like it, within the blob, near where it must be; where nothing does, it goes on as it went.
 
     Who moves may come nearer or go away: then a size more and a size less are tried.
@@ -246,7 +246,7 @@ def _look_for(one: _One, small: Picture, blob: Blob) -> None:
     reach = min(3 + round(0.5 * speed + 0.04 * max(one.box[2:])), FARTHEST)
     for scale in (1.0, 1.0 / SIZES, SIZES) if speed > 0.5 else (1.0,):
         tried = one.patch if scale == 1.0 else cv2.resize(one.patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        score, at = _most_like(one, np.asarray(tried, np.uint8), scale, small, blob, reach)
+        score, at = most_like(one, np.asarray(tried, np.uint8), scale, small, blob, reach)
         if score - (0.0 if scale == 1.0 else SAME) > best:
             best, place, patch = score - (0.0 if scale == 1.0 else SAME), at, np.asarray(tried, np.uint8)
     one.lost = one.lost + 1 if best == LIKE else 0
@@ -254,7 +254,7 @@ def _look_for(one: _One, small: Picture, blob: Blob) -> None:
     one.go(place)
 
 
-def _most_like(one: _One, patch: Picture, scale: float, small: Picture, blob: Blob, reach: int) -> tuple[float, Box]:
+def most_like(one: _One, patch: Picture, scale: float, small: Picture, blob: Blob, reach: int) -> tuple[float, Box]:
     """How much the picture looks like the patch (its correlation, up to 1) at the best place within `reach` of where it must be, and that place."""
     x, y, w, h = one.expected
     x, y, w, h = x + w * (1.0 - scale) / 2.0, y + h * (1.0 - scale) / 2.0, w * scale, h * scale
@@ -264,7 +264,7 @@ def _most_like(one: _One, patch: Picture, scale: float, small: Picture, blob: Bl
     if x1 - x0 < wide + 2 or y1 - y0 < high + 2 or min(wide, high) < 4:
         return -1.0, one.expected
     step = 1 if wide * high < COARSE else 2
-    like = cv2.matchTemplate(_every(small[y0:y1, x0:x1], step), _every(patch, step), cv2.TM_CCOEFF_NORMED)
+    like = cv2.matchTemplate(every(small[y0:y1, x0:x1], step), every(patch, step), cv2.TM_CCOEFF_NORMED)
     mask = np.zeros((y1 - y0, x1 - x0), np.float32)
     cv2.drawContours(mask, [blob[0]], 0, 1.0, cv2.FILLED, offset=(-x0, -y0))
     inside = cv2.boxFilter(mask, -1, (wide, high), anchor=(0, 0))[: step * like.shape[0] : step, : step * like.shape[1] : step]
@@ -274,10 +274,10 @@ def _most_like(one: _One, patch: Picture, scale: float, small: Picture, blob: Bl
     _, _, _, (cx, cy) = cv2.minMaxLoc(good)
     if inside[cy, cx] < LEAST_REST:
         return -1.0, one.expected
-    return float(like[cy, cx]), (x0 + step * (cx + _between(good[cy, :], cx)), y0 + step * (cy + _between(good[:, cx], cy)), w, h)
+    return float(like[cy, cx]), (x0 + step * (cx + refined(good[cy, :], cx)), y0 + step * (cy + refined(good[:, cx], cy)), w, h)
 
 
-def _every(image: Picture, step: int) -> Picture:
+def every(image: Picture, step: int) -> Picture:
     """A picture of a half, or as it is."""
     if step == 1:
         return image
@@ -285,7 +285,7 @@ def _every(image: Picture, step: int) -> Picture:
     return np.asarray(cv2.resize(image[: step * high, : step * wide], (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _between(scores: Any, k: int) -> float:
+def refined(scores: Any, k: int) -> float:
     """Where between the pixels the scores are highest, by a parabola through three of them."""
     if not 0 < k < len(scores) - 1:
         return 0.0
@@ -293,7 +293,7 @@ def _between(scores: Any, k: int) -> float:
     return 0.5 * (a - c) / (a - 2 * b + c) if a - 2 * b + c < -1e-9 else 0.0
 
 
-def _covered(box: Box, blob: Blob) -> float:
+def covered(box: Box, blob: Blob) -> float:
     """The share of a box that the blob covers."""
     x, y, w, h = (round(v) for v in box)
     mask = np.zeros((max(h, 1), max(w, 1)), np.uint8)
@@ -301,7 +301,7 @@ def _covered(box: Box, blob: Blob) -> float:
     return float(mask.mean())
 
 
-def _rest(blob: Blob, known: list[Box], least: float) -> list[Box]:
+def rests(blob: Blob, known: list[Box], least: float) -> list[Box]:
     """Parts of a blob outside all the boxes that are large enough to be somebody."""
     outline, (bx, by, bw, bh), _ = blob
     mask = np.zeros((bh, bw), np.uint8)
@@ -313,6 +313,6 @@ def _rest(blob: Blob, known: list[Box], least: float) -> list[Box]:
     return [(float(x + bx), float(y + by), float(w), float(h)) for x, y, w, h, area in stats[1:].tolist() if area >= least]
 
 
-def _cut(small: Picture, box: Box) -> Picture:
+def cut(small: Picture, box: Box) -> Picture:
     x, y, w, h = (round(v) for v in box)
     return small[max(y, 0) : max(y, 0) + max(h, 1), max(x, 0) : max(x, 0) + max(w, 1)].copy()
