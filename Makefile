@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
+# Python and pytest keep what they have compiled: to read the tests anew at each start takes longer than to run most of them.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo vision test test-fast lint bench mutants package lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock

@@ -102,9 +102,9 @@ def test_each_gets_all_in_order_whether_written_at_once_or_later(service, compre
 
 def test_who_has_no_token_hears_nothing(service):
     for query in ("", "?token=x"):
-        with pytest.raises(InvalidStatus, match="HTTP 403"):
+        with pytest.raises(InvalidStatus, match="HTTP 401"):
             connect(f"{service.url.replace('http', 'ws')}/ws/alerts{query}")
-    with pytest.raises(InvalidStatus, match="HTTP 403"):
+    with pytest.raises(InvalidStatus, match="HTTP 401"):
         socket(service, format="xml")
 
 
