@@ -104,7 +104,7 @@ def test_who_has_no_token_hears_nothing(service):
     for query in ("", "?token=x"):
         with pytest.raises(InvalidStatus, match="HTTP 401"):
             connect(f"{service.url.replace('http', 'ws')}/ws/alerts{query}")
-    with pytest.raises(InvalidStatus, match="HTTP 401"):
+    with pytest.raises(InvalidStatus, match="HTTP 422"):
         socket(service, format="xml")
 
 
