@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 
+import pytest
 import redis
 
 from headway.api import relay as room
@@ -152,6 +153,7 @@ def test_while_valkey_is_away_each_tells_its_own_and_says_so(tmp_path):
         assert heard(clients[0]) == [("a", 1)]
 
 
+@pytest.mark.slow
 def test_the_threads_end_when_it_is_closed(valkey):
     def working():
         return {t.name for t in threading.enumerate() if t.name.startswith("relay ")}

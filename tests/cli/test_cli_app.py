@@ -137,6 +137,7 @@ def runs(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_a_benchmark_runs_all_of_its_options(headway, runs, little):
     ran = headway("bench")
     assert ran.status == 0

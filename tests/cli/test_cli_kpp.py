@@ -113,6 +113,7 @@ def driven(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_a_run_is_written_with_its_samples_and_its_ledger(headway, driven, tmp_path):
     ran = headway("kpp", "run", "--seconds", "2", "--json", "out.json", "--csv", "out.csv")
     assert (ran.status, ran.err) == (0, "")

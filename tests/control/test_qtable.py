@@ -102,6 +102,7 @@ class TestPlaces:
 
 
 class TestFile:
+    @pytest.mark.slow
     def test_survives_kill_9(self, tmp_path):
         path = tmp_path / "q.table"
         code = (

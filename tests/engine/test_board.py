@@ -15,6 +15,7 @@ def state(junction: int, at_s: float) -> JunctionState:
     return JunctionState(f"J{junction}", at_s, int(at_s), int(at_s), at_s, (int(at_s),), 1.0)
 
 
+@pytest.mark.slow
 def test_ten_thousand_concurrent_updates_leave_the_newest_whole_state_of_each_junction():
     board, stop, torn = Board(), threading.Event(), []
 

@@ -126,6 +126,7 @@ def test_closing_writes_what_waits_and_ends_the_thread(recorder, intake):
     assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_what_is_put_is_written_within_a_second_by_itself(intake):
     assert room.FLUSH_S == 1.0
     one, begun = Recorder(intake), time.monotonic()

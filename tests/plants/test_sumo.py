@@ -31,6 +31,7 @@ def in_own_process(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sensing", ["camera", "loops"])
 def test_lesser_equipment_sees_less_but_never_what_is_far(sensing):
     s = street("cologne8", sensing=sensing)

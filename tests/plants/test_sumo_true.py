@@ -158,6 +158,7 @@ def street(request, crossing_network, tmp_path):
     plant.close()
 
 
+@pytest.mark.slow
 def test_all_that_is_told_is_what_sumo_says_second_by_second(street):
     plant, network = street
     naive, since, shown, told = Naive(network, 200.0), np.full(len(network.groups), -1000.0), np.ones(len(network.groups)), Counter()
@@ -241,6 +242,7 @@ def tables(plant: SumoPlant, network: Network, seconds: int) -> list[list]:
     return out
 
 
+@pytest.mark.slow
 def test_a_sumo_of_its_own_process_is_seen_and_driven_as_that_of_this_one():
     of = scenario("cologne1")
     network = read_network(of.net)

@@ -43,6 +43,7 @@ def test_every_stage_of_every_real_junction_is_compatible_and_every_group_is_ser
     assert [g for j in network.junctions for g in j.groups] == list(range(len(network.groups)))
 
 
+@pytest.mark.slow
 def test_only_the_programmes_that_show_conflicting_greens_are_warned_of():
     lowered = "are lowered to what right of way allows"
     warnings = {name: read_network(scenario(name).net).warnings for name in RESCO}
@@ -58,6 +59,7 @@ def sumo_connections(path):
     return own, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["walking", "cologne1", "ingolstadt7"])
 def test_links_conflicts_and_give_way_are_those_that_sumo_reads(name, crossing_network):
     path = crossing_network if name == "walking" else scenario(name).net

@@ -222,6 +222,7 @@ def test_phases_that_change_together_but_for_rounding_are_one_change():
     assert colours.tolist() == [[2, 7], [2, 5], [0, 5], [1, 6], [2, 6], [2, 7]]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.integers(-900, 900)), min_size=2, max_size=3

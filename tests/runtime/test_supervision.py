@@ -77,6 +77,7 @@ def test_a_message_leaves_at_once_and_without_an_end():
     assert wire.sent == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_closing_sends_what_is_left_but_waits_a_second_at_most():
     class Slow(Wire):
         def send(self, message):

@@ -337,6 +337,7 @@ def test_who_is_served_by_force_is_so_until_its_shortest_green_is_over(green):
     assert force(forced=[0, 3], call_since=[90.0, 0.0, 0.0, 90.0, 0.0]) == ([G, R, R, G, R], [0, 3], [6, 0, 0, 6, 0])
 
 
+@pytest.mark.slow
 def test_the_kernels_are_compiled_and_kept_on_disk():
     say = (
         "from headway.safety import kernel; from numba.core.dispatcher import Dispatcher; "

@@ -193,6 +193,7 @@ def test_no_street_is_taken_as_darker_than_level_twelve():
 # -- what it learns
 
 
+@pytest.mark.slow
 def test_the_first_thirty_pictures_count_alike_and_of_later_ones_every_fourth_an_eighth():
     street, nothing, level = Background.begun(even(100)), np.zeros((40, 40), np.uint8), 0.0
     for seen in range(1, 49):

@@ -201,6 +201,7 @@ def test_with_nothing_to_do_it_closes_at_once():
     assert (notifier.sent, notifier.failed, notifier.waiting) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_to_wait_costs_no_work(hook):
     """While one waits to be tried again, and while it is being closed: hardly any processor time, however long it takes."""
     hook.answers[:] = [500]
@@ -351,6 +352,7 @@ def test_a_letter_says_what_happened():
     assert text.rstrip("\n") == 'violation.wrong_way\n\n{\n "device": "north",\n "lane": 3\n}'
 
 
+@pytest.mark.slow
 def test_only_critical_events_go_by_mail_and_each_kind_only_now_and_then(hook):
     with Office() as office:
         notifier = Notifier((Webhook(hook.url, "s"),), office.mail(at_least_s=0.5))
@@ -408,6 +410,7 @@ def test_a_server_without_tls_or_with_an_unknown_certificate_gets_no_letter(cont
     assert len(letters(tmp_path / "dead.jsonl")) == 2
 
 
+@pytest.mark.slow
 def test_a_mail_server_that_says_nothing_is_left_after_its_time(tmp_path):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -195,6 +195,7 @@ def watched(source, of=None, report=None, signals=None, seconds=0.0, blur=True, 
     return report, list(watch_source(str(source), model, of, signals, report, seconds, blur, 1))
 
 
+@pytest.mark.slow
 def test_a_file_is_watched_to_its_end_and_its_length_is_known(clip):
     report, all_ = watched(clip)
     assert [round(s.frame.at_s, 3) for s, _ in all_] == [k / 10.0 for k in range(40)]
@@ -227,6 +228,7 @@ def test_a_site_of_another_size_is_refused(clip):
         watched(clip, Site((640, 240)))
 
 
+@pytest.mark.slow
 def test_signals_come_from_a_file(clip, tmp_path):
     (tmp_path / "signals.jsonl").write_text('{"at_s": 0, "shown": [4, 1]}\n{"at_s": 1.5, "shown": [1, 4]}\n')
     stop = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
