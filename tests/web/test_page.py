@@ -12,7 +12,11 @@ from headway.engine.messages import Task
 from headway.engine.service import StreetService
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER HERE: the page is not tested; install Debian's chromium")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("page"),
+    pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER HERE: the page is not tested; install Debian's chromium"),
+]
 
 
 @pytest.fixture(scope="module")
