@@ -23,6 +23,7 @@ from headway.values import FloatArray
 
 CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK, VEHICLE = range(7)
+LARGEST_SIDE = 8192  # px
 COCO = {0: PERSON, 1: BICYCLE, 2: CAR, 3: MOTORCYCLE, 5: BUS, 7: TRUCK}
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider")
 STRIDES = (8, 16, 32)
@@ -131,15 +132,11 @@ def read_layout(session: Any, where: str) -> Layout:
         raise SensingError(
             f"{where}: {found} is no known layout. Known: input [1, 3, height, width] of float; output of YOLOX, YOLOv5, YOLOv8, YOLO11."
         )
-    told: list[Any] = [640, 640]
-    with suppress(ValueError, SyntaxError, KeyError):
-        told = list(ast.literal_eval(meta["imgsz"]))
-    height, width = (side if isinstance(side, int) else int(t) for side, t in zip(shape[2:], told, strict=False))
+    height, width = (side if isinstance(side, int) else t for side, t in zip(shape[2:], _size_told(meta.get("imgsz", "")), strict=True))
     cells = sum((height // s) * (width // s) for s in STRIDES)
     _, rows, columns = output
-    names: dict[int, str] = {}
-    with suppress(ValueError, SyntaxError, KeyError):
-        names = dict(ast.literal_eval(meta["names"]))
+    read = _literal(meta.get("names", ""))
+    names: dict[int, str] = {k: v for k, v in read.items() if type(k) is int and k >= 0} if isinstance(read, dict) else {}
     if not isinstance(rows, int) or not isinstance(columns, int):  # told by one run, where the file leaves it open
         _, rows, columns = session.run(None, {picture.name: np.zeros((1, 3, height, width), np.float32)})[0].shape
     if rows == cells and columns > 5:
@@ -160,6 +157,22 @@ def read_layout(session: Any, where: str) -> Layout:
             f"{where}: its {count} classes have no names in the model's metadata, and they are not the 80 of COCO. Known: {', '.join(CLASSES)}."
         )
     return Layout(kind, width, height, classes)
+
+
+def _size_told(text: str) -> tuple[int, int]:
+    """(height, width) of the picture that the file says the network takes: one number for both, or two; 640 x 640 where it says nothing sensible."""
+    read = _literal(text)
+    sides = (read, read) if isinstance(read, int) else tuple(read) if isinstance(read, (list, tuple)) else ()
+    if len(sides) == 2 and all(type(s) is int and 1 <= s <= LARGEST_SIDE for s in sides):
+        return sides[0], sides[1]
+    return 640, 640
+
+
+def _literal(text: str) -> Any:
+    """The value of Python's notation, as exporters write it into a model; None where it is none."""
+    with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return ast.literal_eval(text)
+    return None
 
 
 def _decoded(out: NDArray[np.float32], at: Layout, threshold: float) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
