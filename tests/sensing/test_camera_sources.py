@@ -29,12 +29,17 @@ class Picture:
         return np.full((self.height, self.width, 3), self.level, np.uint8)
 
 
+class Streams(SimpleNamespace):
+    def __len__(self):
+        return len(self.video)
+
+
 class Video:
     """An opened video. came: what the clock shows when each picture comes (now, if None); a picture that is an error is raised."""
 
     def __init__(self, pictures, came=None, frames=0, rate=10, guessed=None, streams=2, duration=None, begin=None, keys=()):
         self.stream = SimpleNamespace(average_rate=rate, guessed_rate=guessed, frames=frames, thread_type="")
-        self.streams = SimpleNamespace(video=[self.stream, SimpleNamespace()][:streams])
+        self.streams = Streams(video=[self.stream, SimpleNamespace()][:streams])
         self.pictures, self.came, self.duration, self.start_time, self.keys = pictures, came or [None] * len(pictures), duration, begin, keys
         self.asked, self.place, self.sought, self.clock = 0, 0, [], None
 
@@ -267,6 +272,24 @@ def test_a_file_of_which_more_than_a_fiftieth_is_missing_is_cut_short(world, cou
     assert len(play(source)[0]) == count
     assert source.health.state == state
     assert source.health.fault == ("" if state == "ended" else "a.mp4: it is cut short: 97 of 100 frames could be read")
+
+
+@pytest.mark.parametrize(
+    ("last_s", "more", "fault"),
+    [
+        (8.0, {}, ""),  # nine tenths of ten seconds, less a second
+        (7.9, {}, "a.mkv: it is cut short: 7.9 of 10.0 s could be read"),
+        (7.9, {"streams": 2}, ""),  # what goes on may be the sound
+        (7.9, {"frames": 2}, ""),
+        (7.9, {"duration": None}, ""),
+    ],
+)
+def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, last_s, more, fault):
+    world.videos = [Video(pictures(100.0, 100.0 + last_s), **({"duration": 10_000_000, "streams": 1} | more))]
+    source = Source(SourceSettings("a.mkv"))
+    assert len(play(source)[0]) == 2
+    assert source.health.fault == fault
+    assert source.health.state == ("failed" if fault else "ended")
 
 
 @pytest.mark.parametrize(

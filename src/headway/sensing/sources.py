@@ -223,7 +223,8 @@ class Source:
             self._set(connections=self.health.connections + 1, fault="", length=int(stream.frames or 0))
             self._stream_s = self._next_s = -np.inf
             base = self._last_s + 1.0 / rate if self.health.received else 0.0
-            first, begun, number = None, time.monotonic(), 0
+            lasts_s = box.duration / 1e6 if box.duration and len(box.streams) == 1 and not stream.frames else 0.0  # else sound may go on alone
+            first, at, begun, number = None, 0.0, time.monotonic(), 0
             for packet in box.demux(stream):
                 try:
                     decoded = packet.decode()
@@ -246,6 +247,8 @@ class Source:
                 raise SensingError("there is not one picture in it")
             if not s.live and stream.frames and number < 0.98 * stream.frames:
                 raise SensingError(f"it is cut short: {number} of {stream.frames} frames could be read")
+            if not s.live and first is not None and at - first < 0.9 * lasts_s - 1.0:
+                raise SensingError(f"it is cut short: {at - first:.1f} of {lasts_s:.1f} s could be read")
 
     def _take_in(self, picture: Any, at_s: float, number: int) -> None:
         s = self.settings
