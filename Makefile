@@ -59,11 +59,11 @@ bench: $(VENV)/.installed-test
 package: $(VENV)/.installed
 	.ci/package $(CURDIR)/$(BIN)/python
 
-# Small faults, one at a time: does a test notice? SEED=2 draws others; ROOMS="roads api"; COUNT=100 a room; CHANGED=REV: only lines changed since then.
+# Small faults, one at a time: does a test notice? SEED=2 draws others; ROOMS="roads api"; COUNT=100 a room (40 if not given);
+# CHANGED=REV: only lines changed since then, 20 in all.
 SEED ?= 1
-COUNT ?= 40
 mutants: $(VENV)/.installed-test
-	$(BIN)/python -m bench.mutants $(ROOMS) --seed $(SEED) --count $(COUNT) $(if $(CHANGED),--changed $(CHANGED)) $(ARGS)
+	$(BIN)/python -m bench.mutants $(ROOMS) --seed $(SEED) $(if $(COUNT),--count $(COUNT)) $(if $(CHANGED),--changed $(CHANGED)) $(ARGS)
 
 # Pins every dependency anew (needs `pip install uv`).
 lock:

@@ -121,7 +121,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        text = f"{self.path}:{self.line}:{self.column}:{self.operator}:{self.occurrence}"
+        text = f"{self.path}:{self.line}:{self.column}:{self.operator}:{self.occurrence}:{self.before}:{self.after}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def source(self, root: Path) -> str:

@@ -20,7 +20,7 @@ LONGEST_INTERPRETED_S = 20.0
 
 @dataclass
 class Reach:
-    """lines: of each source file, the tests that run each line; seconds: what each test took; failed: those that cannot be asked."""
+    """lines: of each source file, the tests that run each line; seconds: what each test took, of those that pass."""
 
     lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -35,10 +35,10 @@ class Reach:
 
 
 def state_of(root: Path, *what: str) -> str:
-    """A name for the contents of the source and the tests as they lie in the folder."""
+    """A name for the contents of the source, the tests and this tool as they lie in the folder."""
     total = hashlib.sha256(repr(what).encode())
-    for folder in ("src", "tests"):
-        for file in sorted((root / folder).rglob("*")):
+    for folder, names in (("src", "*"), ("tests", "*"), ("bench/mutants", "*.py"), (".", "pyproject.toml"), (".", "requirements-test.lock")):
+        for file in sorted((root / folder).glob(names) if folder == "." else (root / folder).rglob(names)):
             if file.is_file() and "__pycache__" not in file.parts and not any(p.endswith(".egg-info") for p in file.parts):
                 total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return total.hexdigest()[:16]

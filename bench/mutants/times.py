@@ -1,4 +1,4 @@
-"""A pytest plugin: writes what each passed test took, with its set-up, and whether that was the whole suite, to the file of `--times`."""
+"""A pytest plugin: writes what each passed test took, with its set-up, and whether that was the whole suite and all of it passed, to the file of `--times`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         PASSED[report.nodeid] = PASSED.get(report.nodeid, 0.0) + report.duration
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if not config.getoption("--times") or hasattr(config, "workerinput"):
         return
-    narrowed = config.getoption("keyword") or config.getoption("markexpr") or config.args_source.name != "TESTPATHS"
+    less = ("keyword", "markexpr", "maxfail", "lf", "failedfirst", "deselect", "ignore", "ignore_glob")
+    narrowed = exitstatus != 0 or config.args_source.name != "TESTPATHS" or any(config.getoption(name, None) for name in less)
     seconds = {k: round(v, 3) for k, v in PASSED.items() if k not in OTHER}
     Path(config.getoption("--times")).write_text(json.dumps({"state": config.stash[STATE], "whole": not narrowed, "seconds": seconds}))

@@ -394,9 +394,9 @@ def test_the_metrics_tell_of_each_camera_and_of_what_is_undelivered(running, cli
 BEGIN = datetime(2026, 3, 1, 5, 30, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def violations(running):
-    """Six: of device a at 5:30, 5:50, 6:10 (speeding, red light, speeding), of b at 6:30, 6:50 (speeding), of a on the next day at 5:30."""
+    """Six, written again where a test has erased them: of device a at 5:30, 5:50, 6:10 (speeding, red light, speeding), of b at 6:30, 6:50 (speeding), of a on the next day at 5:30."""
     minutes, devices = (0, 20, 40, 60, 80, 1440), "aaabba"
     rules = ["speeding", "red_light", "speeding", "speeding", "speeding", "red_light"]
     rows = [

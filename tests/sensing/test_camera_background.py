@@ -3,6 +3,7 @@ even colours, so that each level can be worked out by hand."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -327,6 +328,9 @@ def test_what_is_absorbed_is_the_street_with_three_pixels_around():
     slanting.absorb(even(180), np.array([[[8, 8]], [[8, 28]], [[28, 28]]], np.int32))
     assert [int(slanting.shown[8, x, 0]) for x in (4, 5, 14, 15)] == [100, 180, 180, 100]
     assert [int(slanting.shown[20, x, 0]) for x in (4, 5, 26, 27)] == [100, 180, 180, 100]
+    inside = cv2.fillPoly(np.zeros((40, 40), np.uint8), [np.array([[8, 8], [8, 28], [28, 28]], np.int32)], 1)
+    near = np.array([[inside[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].any() for x in range(40)] for y in range(40)])
+    assert (slanting.shown[..., 0] == np.where(near, 180, 100)).all()  # three pixels more to each side
     edge = Background.begun(even(100))
     edge.absorb(even(180), outline(0, 0, 40, 4))
     assert region(np.uint8(255) * (edge.shown[..., 1] == 180)) == (0, 0, 40, 7)

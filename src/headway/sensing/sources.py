@@ -100,7 +100,9 @@ class Source:
         self._changed, self._stop = threading.Condition(), threading.Event()
         self._thread: threading.Thread | None = None
         self._times: deque[float] = deque(maxlen=256)
-        self._least_s = self._offset_s = self._last_s = 0.0  # a file that begins anew goes on in time
+        self._least_s: float  # of a live stream: the least that its clock was behind ours, and what is taken for it
+        self._offset_s: float
+        self._last_s: float  # of the last frame: a file that begins anew goes on from there
         self.told: Callable[[], None] | None = None
         self.nominal_hz = self.settings.rate_hz  # what the stream says of itself, once it is open
 
@@ -252,9 +254,7 @@ class Source:
 
     def _take_in(self, picture: Any, at_s: float, number: int) -> None:
         s = self.settings
-        if (
-            s.live
-        ):  # the least delay, of late, tells how the stream's clock and ours lie to one another; it is followed slowly, so that time never goes back
+        if s.live:  # the least delay, of late, tells how the two clocks lie to one another; it is followed slowly, so that time never goes back
             ahead, passed = time.time() - at_s, at_s - self._stream_s
             first = not 0.0 < passed < 60.0
             self._least_s = ahead if first else min(self._least_s + DRIFT * passed, ahead)
