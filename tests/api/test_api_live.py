@@ -53,7 +53,7 @@ def closed(service, topic="alerts", headers=None, **query):
         assert answer.headers["content-type"] == "application/problem+json"
         told = json.loads(answer.body)
         assert (told["status"], told["instance"]) == (answer.status_code, f"/ws/{topic}")
-        return answer.status_code, told["detail"]
+        return answer.status_code, [(f["pointer"], f["message"]) for f in told["faults"]] or told["detail"]
     return "open"
 
 
@@ -102,9 +102,11 @@ def test_who_is_not_known_or_asks_wrongly_is_not_let_in(service, caplog):
     assert closed(service) == (401, "credentials are needed: a bearer token, or an API key in X-API-Key")
     assert closed(service, token="x") == (401, "the token is not valid (Not enough segments)")
     assert closed(service, headers={"X-API-Key": "hw_1_x"}) == (401, "the API key is not valid")
-    wrong = (422, "format: give dashboard, chart or table; last_id: a whole number of 19 digits at most")
-    for words in ({"format": "xml"}, {"last_id": "x"}, {"last_id": "-1"}, {"last_id": "1" * 20}):
-        assert closed(service, token=token, **words) == wrong
+    form, number = ("/format", "must be one of dashboard, chart, table"), ("/last_id", "must be a whole number of 19 digits at most")
+    assert closed(service, token=token, format="xml") == (422, [form])
+    for last in ("x", "-1", "1" * 20, "²"):
+        assert closed(service, token=token, last_id=last) == (422, [number])
+    assert closed(service, token=token, format="", last_id="") == (422, [form, number])
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
     assert clients(service, "alerts") == 0
     for good in ({"last_id": "1" * 19}, {"format": "dashboard"}, {"format": "chart"}, {"format": "table"}):

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisc
 from fastapi.responses import StreamingResponse
 
 from headway.api.hub import TOPICS, Client, Hub
-from headway.api.problems import ProblemError, problem, responses
+from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Role, identify, need
 from headway.api.sockets import DELIVER
 from headway.api.streaming import Endless
@@ -35,9 +35,11 @@ async def _socket(socket: WebSocket, topic: str) -> None:
         await socket.send_denial_response(problem(socket, error.status, error.detail, headers=error.headers))
         return
     form, last = query.get("format", "dashboard"), query.get("last_id", "0")
-    if form not in ("dashboard", "chart", "table") or not last.isdigit() or len(last) > 19:
-        fault = "format: give dashboard, chart or table; last_id: a whole number of 19 digits at most"
-        await socket.send_denial_response(problem(socket, 422, fault))
+    faults = [] if form in ("dashboard", "chart", "table") else [Fault(pointer="/format", message="must be one of dashboard, chart, table")]
+    if not (last.isascii() and last.isdigit() and len(last) <= 19):
+        faults.append(Fault(pointer="/last_id", message="must be a whole number of 19 digits at most"))
+    if faults:
+        await socket.send_denial_response(problem(socket, 422, "the query is not valid", faults))
         return
     await socket.accept()
     client, hub = client_of(topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"), state.hub

@@ -53,9 +53,9 @@ class KppRun:
     def __init__(self, settings: KppSettings, bounds: StepBounds, control: LoadControl | None = None, folder: Path | None = None) -> None:
         self.plant, self.control = KppPlant(settings, bounds), control or LoadControl()
         self._path = folder / "kpp.npz" if folder is not None else None
-        self._note()
+        self._note_undo()
 
-    def _note(self) -> None:
+    def _note_undo(self) -> None:
         """Where `undo` goes back to: the plant and what its control has added up."""
         self._before: tuple[dict[str, Any], float] = self.plant.state(), self.control.sum_s
 
@@ -64,7 +64,7 @@ class KppRun:
         return self.plant.time_s
 
     def advance(self, period_s: float, shortest_s: float) -> None:
-        self._note()
+        self._note_undo()
         self.plant.shortest_s = shortest_s
         if not self.control.target_mps:
             self.plant.advance(period_s)
@@ -97,26 +97,28 @@ class KppRun:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft = self._path.with_suffix(".draft")
             self.plant.checkpoint(draft)
+            control = self._control_file.with_suffix(".tmp")
+            control.write_text(json.dumps({"time_s": self.time_s, "sum_s": self.control.sum_s}))
             draft.replace(self._path)
-            self._sums.write_text(json.dumps({"time_s": self.time_s, "sum_s": self.control.sum_s}))
+            control.replace(self._control_file)  # a crash before this leaves one of another time, which is not taken
 
     def restore(self) -> None:
         """Raises PlantError if there is no checkpoint, or not of this plant."""
         if self._path is None or not self._path.exists():
             raise PlantError("there is no checkpoint to go back to; begin anew.")
         self.plant.restore(self._path)
-        self.control.sum_s = self._kept_sum()
-        self._note()
+        self.control.sum_s = self._kept_sum_s()
+        self._note_undo()
 
     @property
-    def _sums(self) -> Path:
+    def _control_file(self) -> Path:
         assert self._path is not None
         return self._path.with_suffix(".json")
 
-    def _kept_sum(self) -> float:
+    def _kept_sum_s(self) -> float:
         """What the control had added up at the checkpoint; 0 where that was not kept with it."""
         try:
-            kept = json.loads(self._sums.read_text())
+            kept = json.loads(self._control_file.read_text())
             sum_s = float(kept["sum_s"])
             return sum_s if kept["time_s"] == self.time_s and math.isfinite(sum_s) else 0.0
         except (OSError, ValueError, KeyError, TypeError):
@@ -137,12 +139,12 @@ class KppRun:
         """The run came to its end: its checkpoint is not taken up again."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-            self._sums.unlink(missing_ok=True)
+            self._control_file.unlink(missing_ok=True)
 
     def begin(self) -> None:
         self.plant.begin()
         self.control.sum_s = 0.0
-        self._note()
+        self._note_undo()
 
     restart = begin
 
