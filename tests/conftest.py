@@ -17,6 +17,13 @@ from hypothesis import Phase, settings
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.reuse, Phase.generate])  # for mutation testing: any failure will do
 
 
+for name in ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy"):  # ours listen on this machine: nobody else is asked for them
+    os.environ.pop(name, None)
+    os.environ.pop(name.upper(), None)
+for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR", "COLUMNS", "LINES", "PY_COLORS"):  # what commands print does not depend on who asks
+    os.environ.pop(name, None)
+os.umask(0o022)
+
 OF_THE_DATABASE = {"new_record", "service", "database"}
 
 

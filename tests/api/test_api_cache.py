@@ -118,6 +118,19 @@ def test_an_answer_that_failed_is_not_kept():
     assert cache.get("k", lambda: b"good") == b"good"
 
 
+def test_keys_that_were_asked_in_vain_leave_nothing_behind():
+    cache = Cache()
+
+    def size():
+        return sum(len(held) for held in vars(cache).values() if isinstance(held, dict))
+
+    before = size()
+    for k in range(100):
+        with pytest.raises(LookupError):
+            cache.get(f"no {k}", {}.popitem)
+    assert size() == before
+
+
 def test_valkey_keeps_answers_for_all_processes(link, valkey):
     one, two, make = Cache(valkey, 3600.0), Cache(valkey, 3600.0), Makes()
     assert [one.get("a", make), two.get("a", make)] == [b"1", b"1"]

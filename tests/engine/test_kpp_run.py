@@ -147,6 +147,8 @@ def test_what_the_control_has_added_up_comes_back_with_the_checkpoint_and_not_wi
     made.advance(0.15, 0.0)
     made.restore()
     assert made.control.sum_s == kept
+    made.undo()
+    assert made.control.sum_s == kept
     heir = run(LoadControl(2.0), tmp_path)
     assert heir.take_up()
     assert heir.control.sum_s == kept

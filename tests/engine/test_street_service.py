@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -103,6 +105,25 @@ def test_the_oldest_go_where_there_is_no_room_and_are_counted(recorder, intake):
     assert one.lost == 3
     one.flush()
     assert intake.rows("a") == [(3,), (4,)]
+
+
+def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_others(recorder, intake, monkeypatch):
+    aside, write = [], intake.write
+
+    def picky(table, rows):
+        if any(row[0] % 3 == 0 for row in rows):
+            raise psycopg.DataError("no JSON")
+        write(table, rows)
+
+    monkeypatch.setattr(intake, "write", picky)
+    intake.put_aside = lambda table, rows, why: aside.append((table, rows, str(why)))
+    one = recorder()
+    for k in range(1, 8):
+        one.put("a", (k,))
+    one.flush()
+    assert intake.rows("a") == [(1,), (2,), (4,), (5,), (7,)]
+    assert aside == [("a", [(3,)], "no JSON"), ("a", [(6,)], "no JSON")]
+    assert (one.trouble, one.lost) == ("", 0)
 
 
 def test_two_hundred_thousand_rows_may_wait(recorder):
@@ -409,6 +430,19 @@ def test_what_somebody_must_know_is_told_as_an_alert_too(service, task, told, ki
     played(service, task, event)
     data = {"at_s": 101.0, "kind": kind, "junction": "C", "data": {"scenario": "tiny"}}
     assert told == [*[("alerts", "headway", data)] * alert, ("monitoring", "headway", data)]
+
+
+def test_what_is_no_number_is_null_in_the_record(service, task, intake):
+    data = {"number": 1, "value": math.nan, "worst": [math.inf, {"x": -math.inf}], "n": 2, "name": "nan"}
+    played(service, task, Event(1.0, "alert.opened", "", data))
+    assert json.loads(intake.rows("event")[0][-1]) == {"number": 1, "value": None, "worst": [None, {"x": None}], "n": 2, "name": "nan"}
+
+
+@pytest.mark.parametrize("kind", ["engine.started", "engine.restored"])
+def test_a_street_that_begins_anew_has_no_open_alerts(service, task, scenario_of, kind):
+    opened = Event(2.0, "alert.opened", "", {"number": 1, "value": 5.0})
+    assert list(played(service, task, started(), opened).alerts) == [1]
+    assert played(service, task, started(), opened, started(kind=kind)).alerts == {}
 
 
 def test_open_alerts_are_kept_by_their_number_until_they_are_closed(service, task):

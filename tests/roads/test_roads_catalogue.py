@@ -146,12 +146,12 @@ DEMAND = """<routes>
     <trip id="a" depart="59.99"/><trip id="b" depart="60"/><trip id="c" depart="00:01:59.9"/><trip id="d" depart="120"/>
     <vehicle id="e" depart="100"><route edges="x y"/></vehicle><vehicle id="f"/>
     <vehicle id="g" depart="triggered"/><vehicle id="h" depart="containerTriggered"/><trip id="i" depart="split"/>
-    <flow id="j" number="30"/><flow id="k"/><person id="l" depart="70"/>
+    <flow id="j" begin="60" end="120" number="30"/><flow id="k"/><person id="l" depart="70"/>
 </routes>"""
 
 
 def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its_number(configuration):
-    """b, c, e; g, h, i; 30 of j. f departs at nought, before the begin."""
+    """b, c, e; g, h, i; j makes 30 from 60 s on. f departs at nought, before the begin."""
     routes = f'{NET}<route-files value="a.rou.xml"/>'
     timed = configuration(f"<configuration>{routes}{TIMES}</configuration>", DEMAND)
     assert vehicles(timed) == 36
@@ -163,7 +163,12 @@ def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its
 @pytest.mark.parametrize(
     ("words", "in_time", "in_all"),
     [
-        ('number="7"', 7, 7),
+        ('number="7"', 0, 7),  # spread over a day
+        ('begin="0" end="3600" number="60"', 1, 60),
+        ('begin="0" end="180" number="6"', 2, 6),  # at 60 and 90 s; 120 s is the end
+        ('begin="130" end="200" number="7"', 0, 7),
+        ('period="10" number="9"', 3, 9),  # at 60, 70 and 80 s
+        ('begin="70" end="1070" period="300"', 1, 4),
         ('begin="0" end="90" vehsPerHour="3600"', 30, 90),  # 60 to 120 s is the scenario's time
         ('begin="100" end="200" perHour="360"', 2, 10),
         ('begin="0" end="200" probability="0.25"', 15, 50),
@@ -174,10 +179,16 @@ def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its
         ("", 0, 0),
     ],
 )
-def test_a_flow_without_a_number_counts_what_it_makes_on_average(configuration, words, in_time, in_all):
+def test_a_flow_counts_what_it_makes_in_the_scenarios_time(configuration, words, in_time, in_all):
     routes, demand = f'{NET}<route-files value="a.rou.xml"/>', f'<routes><flow id="f" {words}/></routes>'
     assert vehicles(configuration(f"<configuration>{routes}{TIMES}</configuration>", demand)) == in_time
     assert vehicles(configuration(f"<configuration>{routes}</configuration>", demand)) == in_all
+
+
+@pytest.mark.parametrize("words", ['number="1e2"', 'period="0"', 'vehsPerHour="0"', 'begin="x" period="1"', 'period="exp(x)"'])
+def test_a_flow_of_nonsense_is_refused_with_its_file(configuration, words):
+    of = configuration(f'<configuration>{NET}<route-files value="a.rou.xml"/>{TIMES}</configuration>', f'<routes><flow id="f" {words}/></routes>')
+    assert "a.rou.xml: not a readable route file (" in refused(vehicles, of)
 
 
 def test_compressed_routes_are_counted_too_and_broken_ones_refused(configuration, tmp_path):

@@ -273,6 +273,16 @@ def test_a_loop_of_other_settings_goes_on_from_the_one_before():
     after.plant.time_s = 1.25
     after.ticks(1)
     assert [c for c in after.plant.calls if c[0] == "keep"] == [("keep", 1.5)]
+    # the next is due an interval after the last try, not after the last that was written
+    failed = Loop(checkpoint_s=2.0)
+    failed.plant.keep_fails = [OSError("x")]
+    failed.ticks(8)
+    assert failed.loop.kept_s == 0.0
+    after = Loop(checkpoint_s=2.0)
+    after.loop.go_on_from(failed.loop)
+    after.plant.time_s = failed.plant.time_s
+    after.ticks(1)
+    assert [c for c in after.plant.calls if c[0] == "keep"] == []
     other = Loop(rules=(Rule("r", "v", ">", 1.5),))
     other.loop.go_on_from(before.loop)
     assert other.loop.kept_s == 0.5

@@ -92,6 +92,9 @@ def test_data_lies_where_it_was_asked_for_if_others_can_enter_and_the_path_has_l
     embedded.data_for_root(place)
     assert place.readlink() == state / f"postgres-{digest(place)}"
     assert place.is_dir()
+    place = entered / ("ö" * 40)  # 80 bytes
+    embedded.data_for_root(place)
+    assert place.is_symlink(), "a socket's path is counted in bytes"
 
 
 def test_a_link_to_data_is_made_anew_where_it_was_lost_and_left_where_it_is(tmp_path, state):
@@ -163,6 +166,16 @@ def test_a_state_folder_is_made_so_that_others_can_enter_it(tmp_path, entered, m
     assert mode(entered / "a" / "b") == 0o755
 
 
+def test_a_state_folder_can_be_entered_by_others_whatever_the_umask(entered, monkeypatch):
+    monkeypatch.setenv("HEADWAY_STATE", str(entered / "state"))
+    before = os.umask(0o077)
+    try:
+        embedded.data_for_root(entered / ("x" * 90))
+    finally:
+        os.umask(before)
+    assert mode(entered / "state") == 0o755
+
+
 class Wheel:
     """The wheel's server, as far as we use it."""
 
@@ -208,6 +221,12 @@ def test_a_runtime_folder_is_used_where_it_is_if_its_path_leaves_room_for_a_sock
         assert mode(folder) == 0o700
         folder.chmod(0o755)
         assert mode(embedded.runtime_folder(wanted)) == 0o700
+    assert embedded.runtime_folder(Path("ö" * 41)).name == f"headway-{os.geteuid()}"
+    Path("file").touch()
+    Path("nowhere").symlink_to("missing")
+    for wrong in ("file", "nowhere"):
+        with pytest.raises(PermissionError, match=f"^{wrong}: it is no folder of this user"):
+            embedded.runtime_folder(Path(wrong))
     assert len(f"{'x' * 80}/{'h' * 10}/.s.PGSQL.5432") <= 107  # what Linux allows
 
 
@@ -224,7 +243,7 @@ def test_a_runtime_folder_that_is_somebody_else_s_is_refused(tmp_path, monkeypat
         short = short.rename(tmp_path / f"headway-{real + 1}")
         monkeypatch.setattr(os, "geteuid", lambda: real + 1)
     with pytest.raises(
-        PermissionError, match=f"^{short}: it belongs to somebody else, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR$"
+        PermissionError, match=f"^{short}: it is no folder of this user, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR$"
     ):
         embedded.runtime_folder(tmp_path / ("x" * 81))
 

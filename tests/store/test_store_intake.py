@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from headway.store import Intake, Outcome, open_database
 from headway.store.spool import SpoolFullError
+from headway.store.upkeep import erase
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,16 @@ def test_of_a_batch_that_is_refused_nothing_is_stored_and_its_sender_is_told(dat
     assert kinds(database, run) == []
     assert (intake.stored, intake.duplicates, intake.spool.waiting) == (0, 0, 0)
     assert intake.write("event", [event(run, 1)]) == Outcome(1, 0)
+
+
+def test_what_was_erased_does_not_come_back_with_a_later_duplicate(database, intake):
+    gone, stays = record("GONE", "2038-01-01T00:00:00Z"), record("STAYS", "2038-01-01T00:00:00Z")
+    intake.write("simulation_record", [gone, stays])
+    assert intake.write("simulation_record", [gone]) == Outcome(0, 1)
+    assert erase(database, "GONE") == 1
+    for _ in range(8):  # whichever connection of the pool it is
+        assert intake.write("simulation_record", [stays]) == Outcome(0, 1)
+    assert database.rows("SELECT count(*) AS n FROM simulation_record WHERE simulation_id = 'GONE'") == [{"n": 0}]
 
 
 MONTHS = [

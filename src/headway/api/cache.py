@@ -29,16 +29,18 @@ class Cache:
             return found
         with self._lock:
             turn = self._asking.setdefault(key, threading.Lock())
-        with turn:
-            if (found := self._find(key)) is not None:
-                metrics.cache_hits.labels("hit").inc()
-                return found
-            metrics.cache_hits.labels("miss").inc()
-            made = make()
-            self._put(key, made)
-        with self._lock:
-            self._asking.pop(key, None)
-        return made
+        try:
+            with turn:
+                if (found := self._find(key)) is not None:
+                    metrics.cache_hits.labels("hit").inc()
+                    return found
+                metrics.cache_hits.labels("miss").inc()
+                made = make()
+                self._put(key, made)
+                return made
+        finally:
+            with self._lock:
+                self._asking.pop(key, None)
 
     def clear(self) -> None:
         with self._lock:

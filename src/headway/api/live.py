@@ -36,7 +36,7 @@ async def _socket(socket: WebSocket, topic: str) -> None:
         return
     form, last = query.get("format", "dashboard"), query.get("last_id", "0")
     faults = [] if form in ("dashboard", "chart", "table") else [Fault(pointer="/format", message="must be one of dashboard, chart, table")]
-    if not (last.isascii() and last.isdigit() and len(last) <= 19):
+    if not (_is_number(last)):
         faults.append(Fault(pointer="/last_id", message="must be a whole number of 19 digits at most"))
     if faults:
         await socket.send_denial_response(problem(socket, 422, "the query is not valid", faults))
@@ -57,6 +57,11 @@ async def _socket(socket: WebSocket, topic: str) -> None:
         reading.cancel()
 
 
+def _is_number(text: str) -> bool:
+    """Of the digits 0 to 9 alone (`isdigit` lets more through), and small enough."""
+    return text.isascii() and text.isdigit() and len(text) <= 19
+
+
 async def _listen(socket: WebSocket, client: Client) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, KeyError):
         while True:
@@ -66,7 +71,7 @@ async def _listen(socket: WebSocket, client: Client) -> None:
                 if not isinstance(street, str) or not isinstance(kinds, list | tuple) or not all(isinstance(k, str) for k in kinds):
                     raise ValueError("street is a name, kinds a list of names")
                 client.street, client.kinds = street, tuple(kinds)
-            except (ValueError, AttributeError, TypeError) as error:
+            except (ValueError, AttributeError, TypeError, RecursionError) as error:
                 await socket.send_json({"topic": "error", "detail": str(error)})
     client.ended = client.ended or "gone"
     client.news.set()
@@ -104,7 +109,7 @@ async def events(
     given = request.headers.get("last-event-id", "")
     client, hub = client_of(topic, street, kinds, form, compress), request.app.state.hub
     return Endless(
-        _sse(hub, client, int(given) if given.isdigit() and len(given) < 20 else last_id), media_type="text/event-stream",
+        _sse(hub, client, int(given) if _is_number(given) else last_id), media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )  # fmt: skip
 

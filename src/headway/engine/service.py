@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.safety import Override
-from headway.store import Intake
+from headway.store import REFUSED, Intake
 from headway.values import Event
 
 Listener = Callable[[str, str, Any], None]
@@ -70,7 +70,7 @@ class Recorder:
         trouble = ""
         for table, rows in batches.items():
             try:
-                self._intake.write(table, rows)
+                self._write(table, rows)
             except Exception as error:  # neither database nor disk: kept here, as long as there is room
                 trouble = str(error)
                 with self._lock:
@@ -78,6 +78,17 @@ class Recorder:
         self.trouble = trouble
         if not taken:
             self._intake.catch_up()
+
+    def _write(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+        """A row that the database refuses for what it says is put aside: it holds up none of the others."""
+        try:
+            self._intake.write(table, rows)
+        except REFUSED as error:
+            if len(rows) == 1:
+                self._intake.put_aside(table, rows, error)
+                return
+            self._write(table, rows[: len(rows) // 2])
+            self._write(table, rows[len(rows) // 2 :])
 
 
 @dataclass
@@ -222,6 +233,7 @@ class StreetService:
             self._next_run(live)
             live.history.clear()
             live.colours.clear()
+        live.alerts.clear()  # a street that begins, or begins anew, numbers its alerts from 1 again
         live.switched = False
 
     def _tell_signals(self, live: Live, message: Signals) -> None:
@@ -266,4 +278,13 @@ def _nobody(topic: str, street: str, message: Any) -> None:
 
 
 def _json(data: Any) -> str:
-    return json.dumps(dict(data))
+    """As JSON, where what is no number (an alert on something that is not there) is null."""
+    return json.dumps(_finite(dict(data)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.metadata
+import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,25 +89,31 @@ def vehicles(of: Scenario) -> int:
                     elif item.tag == "flow":
                         count += flow(item, of)
                     item.clear()
-        except UNREADABLE as error:
+        except (*UNREADABLE, ValueError, ZeroDivisionError) as error:
             raise RoadsError(f"{file}: not a readable route file ({error}).") from error
     return count
 
 
 def flow(item: ET.Element, of: Scenario) -> int:
-    """Vehicles that a flow makes within the scenario's time: by its number, else by period, vehicles an hour, or the chance of one each second."""
-    if number := item.get("number"):
-        return int(number)
+    """Vehicles that a flow makes within the scenario's time, evenly spaced as SUMO has them: by its number, vehicles an hour, or period; on average
+    where each second has its chance or gaps are exponential. Raises ValueError for what is no number or time."""
     begin, end = seconds(item.get("begin", "0")), seconds(item.get("end", "86400"))  # as SUMO has it: a day
-    lasts = max(min(end, of.end_s) - max(begin, of.begin_s), 0.0)
-    if per_hour := item.get("vehsPerHour") or item.get("perHour"):
-        return round(lasts * float(per_hour) / 3600.0)
+    first, last = max(begin, of.begin_s), min(end, of.end_s)
+    number, per_hour, period = item.get("number"), item.get("vehsPerHour") or item.get("perHour"), item.get("period", "")
     if chance := item.get("probability"):
-        return round(lasts * float(chance))
-    period = item.get("period", "inf")
-    if period.startswith("exp("):  # exponential gaps, by their rate
-        return round(lasts * float(period[4:-1]))
-    return round(lasts / seconds(period)) if period != "inf" else 0
+        return round(max(last - first, 0.0) * float(chance))
+    if period.startswith("exp("):  # by their rate
+        return round(max(last - first, 0.0) * float(period[4:-1]))
+    if period or per_hour:
+        gap = seconds(period) if period else 3600.0 / float(per_hour or 0)
+    elif number:
+        gap = (end - begin) / max(int(number), 1)
+    else:
+        return 0
+    if not gap > 0.0:
+        raise ValueError(f"a flow with a vehicle each {gap:g} s")
+    most = int(number) if number else math.inf
+    return int(max(min(math.ceil((last - begin) / gap - 1e-9), most) - math.ceil((first - begin) / gap - 1e-9), 0))
 
 
 def _folder() -> Path:

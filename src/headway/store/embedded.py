@@ -6,6 +6,7 @@ data and above the programs to everybody. Here no permission of a folder is chan
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -16,8 +17,8 @@ from typing import Any
 
 STATE = "HEADWAY_STATE"
 STATE_FOLDER = "/var/lib/headway"
-LONGEST_PATH = 90  # characters; with the name of the socket, Linux allows 107
-LONGEST_RUNTIME = 80  # characters; the wheel adds a folder of ten and the name of the socket
+LONGEST_PATH = 90  # bytes; with the name of the socket, Linux allows 107
+LONGEST_RUNTIME = 80  # bytes; the wheel adds a folder of ten and the name of the socket
 SHORT = Path("/tmp")  # where the runtime folder's own path is longer
 
 
@@ -54,19 +55,20 @@ def start(folder: Path) -> tuple[str, Any]:
 def runtime_folder(wanted: Path) -> Path:
     """A folder that only this user may enter, for sockets whose data has a path too long for them: `wanted`, or a short one if that is too long too.
 
-    Raises PermissionError if the short one is somebody else's.
+    Raises PermissionError if it is somebody else's, or no folder.
     """
-    folder = wanted if len(str(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-        raise PermissionError(f"{folder}: it belongs to somebody else, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR")
+    folder = wanted if len(os.fsencode(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"
+    with contextlib.suppress(FileExistsError):  # a file, or a link into nowhere
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{folder}: it is no folder of this user, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR")
     folder.chmod(0o700)
     return folder
 
 
 def data_for_root(place: Path) -> None:
     """Make `place` a link into the state folder where another user could not reach it. Raises PermissionError if it holds data already."""
-    if place.is_symlink() or (_enterable(place) and len(str(place)) < LONGEST_PATH):
+    if place.is_symlink() or (_enterable(place) and len(os.fsencode(place)) < LONGEST_PATH):
         return
     if place.exists():
         raise PermissionError(f"{place}: PostgreSQL, which does not run as root, cannot enter it. Let others pass the folders above it (chmod o+x)")
@@ -94,7 +96,9 @@ def programs(bundled: Path) -> Path:
 
 def _state() -> Path:
     folder = Path(os.environ.get(STATE, STATE_FOLDER))
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)  # whatever the umask says
     if not _enterable(folder / "any"):
         raise PermissionError(f"{folder}: other users cannot enter it. Give another folder by {STATE}")
     return folder

@@ -43,6 +43,9 @@ class Outcome:
     spooled: int = 0
 
 
+REFUSED = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, KeyError)  # KeyError: a table that we do not know
+
+
 class Intake:
     """Writes batches of rows. While the database is away they go to the spool, and after it, in order, before anything new."""
 
@@ -89,10 +92,14 @@ class Intake:
         """A batch that the database refuses for what it says is put aside, with the reason: it must not hold up those behind it."""
         try:
             self._copy(table, rows)
-        except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, KeyError) as error:  # KeyError: a table that we do not know
-            with self._refused.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"why": str(error), "table": table, "rows": rows}) + "\n")
-            self.refused += len(rows)
+        except REFUSED as error:
+            self.put_aside(table, rows, error)
+
+    def put_aside(self, table: str, rows: Sequence[Any], why: Exception) -> None:
+        """Keep rows that the database refuses in a file beside the spool, with the reason; `refused` counts them. Raises OSError."""
+        with self._refused.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"why": str(why), "table": table, "rows": [list(r) for r in rows]}) + "\n")
+        self.refused += len(rows)
 
     def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
         columns = ", ".join(COLUMNS[table])
