@@ -6,6 +6,7 @@ ARGS ?=
 
 # Python and pytest keep what they have compiled: to read the tests anew at each start takes longer than to run most of them.
 export PYTHONDONTWRITEBYTECODE :=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo vision test test-fast lint bench mutants package lock clean
 

@@ -49,12 +49,19 @@ def main() -> None:
         return
     if options.changed and options.tests == ["tests"] and not is_of_now(root):  # the whole suite would take too long
         options.tests = sorted({t for m in drawn if (root / (t := f"tests/{room_of(m.path).split('/')[0]}")).is_dir()})
+    if missing := [t for t in options.tests if not (root / t.split("::")[0]).exists()]:
+        sys.exit(f"no tests {missing[0]!r} in this folder.")
     results = ask(root, options, drawn)
     report(drawn, results, excused())
 
 
 def draw(root: Path, options: argparse.Namespace, known: dict[str, list[str]]) -> list[Mutant]:
     """The sample, room by room."""
+    if (
+        options.changed
+        and subprocess.run(["git", "rev-parse", "-q", "--verify", f"{options.changed}^{{commit}}"], cwd=root, capture_output=True).returncode
+    ):
+        sys.exit(f"no revision {options.changed!r} in this repository.")
     lines = changed_lines(root, options.changed) if options.changed else None
     wanted = {r: [f for f in known[r] if not options.files or any(w in f for w in options.files)] for r in options.rooms or known}
     if lines is not None:

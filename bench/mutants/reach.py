@@ -55,7 +55,9 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
     data, times = root / BUILD / f"{name}.coverage", root / BUILD / f"{name}.json"
     if not (data.exists() and times.exists()):
         print(
-            f"Running {' '.join(tests)} once{' without the compiler' if interpreted else ''} to learn which test reaches which line ...", flush=True
+            f"Running {' '.join(tests)} once{' without the compiler' if interpreted else ''} to learn which test reaches which line ..."
+            + (" (all of them: `make test` leaves it, where nothing has changed since)" if tests == ["tests"] and not interpreted else ""),
+            flush=True,
         )
         data.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pytest", *tests, "-q", "--no-header", "--hypothesis-profile", "no-shrinking", "-p", "bench.mutants.times", f"--times={times}",

