@@ -190,6 +190,9 @@ class Copy:
         if mutant.kernel not in self.servers and self._run(mutant, clean, tests, 600.0) != "survived":
             raise RuntimeError(f"{tests[0]} and others fail on a copy of the tree without any fault: see {self.log}")
         outcome = self._run(mutant, mutant.source(self.folder), tests, limit_s)
+        if outcome == "gone":
+            (self.folder / mutant.path).write_text(clean)
+            return "timeout"
         if outcome != "caught":
             return outcome
         catcher = next((m[1] for m in re.finditer(r"^(?:FAILED|ERROR) (\S+)", self.log.read_text(errors="replace"), re.MULTILINE)), "")
@@ -211,9 +214,16 @@ class Copy:
         assert server.stdin is not None
         assert server.stdout is not None
         job = {"file": str(self.folder / mutant.path), "source": source, "tests": tests, "limit_s": limit_s, "log": str(self.log)}
-        server.stdin.write(json.dumps(job) + "\n")
-        server.stdin.flush()
-        outcome = str(json.loads(server.stdout.readline())["outcome"])
+        try:
+            server.stdin.write(json.dumps(job) + "\n")
+            server.stdin.flush()
+            answer = server.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:  # the process that forks is gone, by what the mutant did to the machine
+            self.servers.pop(mutant.kernel).wait()
+            return "gone"
+        outcome = str(json.loads(answer)["outcome"])
         if outcome == "broken":
             raise RuntimeError(f"pytest could not run: see {self.log}")
         return outcome
