@@ -555,6 +555,16 @@ def test_what_cannot_be_obeyed_is_refused_with_the_order_and_the_reason(play, tm
     assert (played.runs[0].street.cycle_s, played.runs[0].street.controller.name) == (30.0, "fixed")
 
 
+def test_an_order_that_the_disk_does_not_take_is_refused_and_the_street_goes_on(play, tmp_path):
+    (tmp_path / "orders.draft").mkdir()  # no file can be written there
+    played = play({5: [Switch(controller="greedy")]}, until_s=107.0)
+    ((at_s, _, data),) = played.events("engine.order_refused")
+    assert (at_s, data["order"]) == (105.0, repr(Switch(controller="greedy")))
+    assert "orders.draft" in data["why"]
+    assert played.of(Done) == [Done(107.0, True)]
+    assert played.runs[-1].street.controller.name == "fixed"
+
+
 @pytest.mark.parametrize(
     ("order", "data", "cycle_s", "realtime"),
     [
