@@ -39,7 +39,9 @@ def backend(database):
 
 
 def others(database, name):
-    return database.rows("SELECT count(*) AS n FROM pg_stat_activity WHERE datname = :name", name=name)[0]["n"]
+    """Connections to the database `name`; PostgreSQL's own helpers come and go."""
+    found = database.rows("SELECT count(*) AS n FROM pg_stat_activity WHERE datname = :name AND backend_type = 'client backend'", name=name)
+    return found[0]["n"]
 
 
 def test_rows_come_as_dictionaries_and_a_statement_says_how_many_it_touched(database):
