@@ -157,18 +157,24 @@ def test_closing_gives_the_connections_back(database):
 
 
 def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_back_if_that_takes_too_long(database, tmp_path):
-    name = database.engine.url.database
-    with database.engine.begin() as held:
-        held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
+    name, clients = (
+        database.engine.url.database,
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'",
+    )
+    with (
+        psycopg.connect(database.url, autocommit=True) as looks,
+        psycopg.connect(database.url) as first,
+    ):  # no others than these, whatever the pool does
+        first.execute("SELECT pg_advisory_xact_lock(4845)")
         second = threading.Thread(target=migrate, args=(database,))
         second.start()
-        eventually(lambda: database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        eventually(lambda: looks.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall())
         assert second.is_alive()
-        database.execute(f"ALTER DATABASE {name} SET lock_timeout = 20")
-        before = others(database, name)
+        looks.execute(f"ALTER DATABASE {name} SET lock_timeout = 20")
+        before = set(looks.execute(clients))
         with pytest.raises(DatabaseError, match=r"cannot be reached \(.*lock timeout.*\)"):
             open_database(tmp_path, database.url)
-        eventually(lambda: others(database, name) <= before)
+        eventually(lambda: set(looks.execute(clients)) <= before)
     second.join(30.0)
     assert not second.is_alive()
     database.execute(f"ALTER DATABASE {name} RESET lock_timeout")
