@@ -126,6 +126,22 @@ def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_o
     assert (one.trouble, one.lost) == ("", 0)
 
 
+def test_what_the_whole_record_refuses_is_kept_and_tried_again(recorder, intake, monkeypatch):
+    """A table that is not there, or a right that is missing, is no fault of a row."""
+
+    def refuse(table, rows):
+        raise psycopg.ProgrammingError("permission denied")
+
+    one = recorder()
+    one.put("a", (1,))
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "write", refuse)
+        one.flush()
+        assert one.trouble == "permission denied"
+    one.flush()
+    assert (intake.rows("a"), one.trouble) == ([(1,)], "")
+
+
 def test_two_hundred_thousand_rows_may_wait(recorder):
     one = recorder()
     for k in range(200_000):

@@ -185,7 +185,20 @@ def test_a_flow_counts_what_it_makes_in_the_scenarios_time(configuration, words,
     assert vehicles(configuration(f"<configuration>{routes}</configuration>", demand)) == in_all
 
 
-@pytest.mark.parametrize("words", ['number="1e2"', 'period="0"', 'vehsPerHour="0"', 'begin="x" period="1"', 'period="exp(x)"'])
+@pytest.mark.parametrize(
+    "words",
+    [
+        'number="1e2"',
+        'period="0"',
+        'period="1e-320"',
+        'probability="inf"',
+        'probability="nan"',
+        'period="nan"',
+        'vehsPerHour="0"',
+        'begin="x" period="1"',
+        'period="exp(x)"',
+    ],
+)
 def test_a_flow_of_nonsense_is_refused_with_its_file(configuration, words):
     of = configuration(f'<configuration>{NET}<route-files value="a.rou.xml"/>{TIMES}</configuration>', f'<routes><flow id="f" {words}/></routes>')
     assert "a.rou.xml: not a readable route file (" in refused(vehicles, of)

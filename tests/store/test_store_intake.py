@@ -137,6 +137,13 @@ def test_of_a_batch_that_is_refused_nothing_is_stored_and_its_sender_is_told(dat
     assert intake.write("event", [event(run, 1)]) == Outcome(1, 0)
 
 
+def test_rows_are_put_aside_whatever_they_hold(intake, tmp_path):
+    intake.put_aside("event", [(1, datetime(2030, 1, 1, tzinfo=UTC), b"x", float("nan"))], ValueError("no"))
+    kept = json.loads((tmp_path / "refused.jsonl").read_text())
+    assert (kept["why"], kept["table"], kept["rows"][0][:3]) == ("no", "event", [1, "2030-01-01 00:00:00+00:00", "b'x'"])
+    assert intake.refused == 1
+
+
 def test_what_was_erased_does_not_come_back_with_a_later_duplicate(database, intake):
     gone, stays = record("GONE", "2038-01-01T00:00:00Z"), record("STAYS", "2038-01-01T00:00:00Z")
     intake.write("simulation_record", [gone, stays])

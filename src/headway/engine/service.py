@@ -23,7 +23,7 @@ from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.safety import Override
-from headway.store import REFUSED, Intake
+from headway.store import ROW_FAULTS, Intake
 from headway.values import Event
 
 Listener = Callable[[str, str, Any], None]
@@ -83,7 +83,7 @@ class Recorder:
         """A row that the database refuses for what it says is put aside: it holds up none of the others."""
         try:
             self._intake.write(table, rows)
-        except REFUSED as error:
+        except ROW_FAULTS as error:
             if len(rows) == 1:
                 self._intake.put_aside(table, rows, error)
                 return

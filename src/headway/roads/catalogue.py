@@ -77,7 +77,7 @@ def seconds(text: str) -> float:
 
 
 def vehicles(of: Scenario) -> int:
-    """Vehicles in the route files that depart within the scenario's time (each flow counts as its number, or as what it makes on average)."""
+    """Vehicles in the route files that depart within the scenario's time (of a flow those that it makes in that time)."""
     count = 0
     for file in of.routes:
         try:
@@ -89,7 +89,7 @@ def vehicles(of: Scenario) -> int:
                     elif item.tag == "flow":
                         count += flow(item, of)
                     item.clear()
-        except (*UNREADABLE, ValueError, ZeroDivisionError) as error:
+        except (*UNREADABLE, ValueError, ArithmeticError) as error:
             raise RoadsError(f"{file}: not a readable route file ({error}).") from error
     return count
 

@@ -13,12 +13,8 @@ from numpy.typing import NDArray
 from headway.sensing.sources import Picture
 
 HOLE_EDGES, UPSET, UPSET_SHARE = 1.3, 20, 0.6  # ratio of slopes; pictures; share of the picture
-LEARNED, EVERY, LEARNING, FORGETTING = (
-    30,
-    4,
-    0.12,
-    0.00002,
-)  # pictures until it learns slowly, from one in four: shares where nothing is, and where something is
+LEARNED, EVERY = 30, 4  # pictures until it learns slowly; then from each fourth
+LEARNING, FORGETTING = 0.12, 0.00002  # shares of such a picture that are learned where nothing is, and where something is
 ALIKE = 14  # levels of a colour
 DARKEST, SPREAD, FULL = 12, 0.09, 192.0  # a shadow: no level below, shares of the light so far apart by colour; the level where all light is left
 Mask = NDArray[np.uint8]

@@ -43,7 +43,8 @@ class Outcome:
     spooled: int = 0
 
 
-REFUSED = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, KeyError)  # KeyError: a table that we do not know
+ROW_FAULTS = (psycopg.IntegrityError, psycopg.DataError)  # what a row says; the others of its batch may be sound
+REFUSED = (*ROW_FAULTS, psycopg.ProgrammingError, KeyError)  # KeyError: a table that we do not know
 
 
 class Intake:
@@ -98,7 +99,7 @@ class Intake:
     def put_aside(self, table: str, rows: Sequence[Any], why: Exception) -> None:
         """Keep rows that the database refuses in a file beside the spool, with the reason; `refused` counts them. Raises OSError."""
         with self._refused.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"why": str(why), "table": table, "rows": [list(r) for r in rows]}) + "\n")
+            stream.write(json.dumps({"why": str(why), "table": table, "rows": [list(r) for r in rows]}, default=str) + "\n")
         self.refused += len(rows)
 
     def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
