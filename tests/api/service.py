@@ -37,13 +37,6 @@ def record(simulation="SIM_1", second=0, junction="INT_1", wait=20.6, **more):
     return EXAMPLE | {"simulation_id": simulation, "timestamp": stamp, "intersection_id": junction, "metrics": metrics} | more
 
 
-def free_port() -> int:
-    """A port that nobody listens on, of the kernel's choice: two processes that ask get two."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Service:
     """A running server. `token(role)`, `client(role)`."""
 
@@ -62,9 +55,10 @@ class Service:
 def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]:
     database = open_database(folder, url)
     app = create_app(ApiSettings(folder, **({"per_minute": 0, "cache_s": 0.0} | settings)), database, service)
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws=Connection))
-    thread = threading.Thread(target=server.run, daemon=True)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    port = listening.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws=Connection))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 import types
@@ -13,6 +12,7 @@ import redis
 from headway.api import cache as room
 from headway.api.cache import Cache
 from headway.telemetry import metrics
+from tests.ports import closed_port
 
 
 @pytest.fixture
@@ -33,10 +33,8 @@ def link(valkey):
 @pytest.fixture
 def nowhere():
     """Nobody listens there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return f"redis://127.0.0.1:{port}/0"
+    with closed_port() as port:
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 class Makes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import time
 import zlib
 
 import httpx
@@ -15,13 +14,7 @@ from websockets.sync.client import connect
 
 from headway.api import hub as rooms
 from headway.api.security import Role
-
-
-def until(holds, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert holds()
+from tests.waiting import until
 
 
 def clients(service, topic):

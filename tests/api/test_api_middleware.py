@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 import types
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from headway.api import middleware as room
 from headway.api.middleware import Around
 from headway.telemetry import metrics
+from tests.ports import closed_port
 
 SAFE = {
     "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "x-frame-options": "DENY",
@@ -201,16 +201,14 @@ def test_of_one_address_20_clients_are_served(limited):
 
 
 def test_while_valkey_is_away_this_process_counts_for_itself_and_says_so(limited, monkeypatch):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     metrics.degraded.labels("limits").set(0)
-    around = limited(2, f"redis://127.0.0.1:{port}/0")
-    found = [ask(around) for _ in range(3)]
-    assert [a[0] for a in found] == [200, 200, 429]
-    assert [a[1]["x-ratelimit-remaining"] for a in found] == ["1", "0", "0"]
-    assert counted("headway_degraded", part="limits") == 1
-    crowd = [ask(around, headers=[("authorization", f"Bearer {k}")])[0] for k in range(38)]
+    with closed_port() as port:
+        around = limited(2, f"redis://127.0.0.1:{port}/0")
+        found = [ask(around) for _ in range(3)]
+        assert [a[0] for a in found] == [200, 200, 429]
+        assert [a[1]["x-ratelimit-remaining"] for a in found] == ["1", "0", "0"]
+        assert counted("headway_degraded", part="limits") == 1
+        crowd = [ask(around, headers=[("authorization", f"Bearer {k}")])[0] for k in range(38)]
     assert crowd == [200] * 37 + [429]  # 3 of the 2 x 20 are taken
     assert counted("headway_degraded", part="limits") == 1
 

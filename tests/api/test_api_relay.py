@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import threading
 import time
 
@@ -16,6 +15,8 @@ from headway.api import relay as room
 from headway.api.hub import Client, Hub
 from headway.api.relay import Relay
 from headway.telemetry import metrics
+from tests.ports import closed_port
+from tests.waiting import until
 
 
 @contextlib.contextmanager
@@ -42,13 +43,6 @@ def processes(url, number=2):
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-def until(holds, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert holds()
 
 
 def heard(client):
@@ -82,6 +76,20 @@ def test_what_was_told_before_is_not_heard(valkey):
             link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 2}])})
             until(lambda: clients[0].buffer)
             assert heard(clients[0]) == [("a", 2)]
+
+
+def test_what_is_no_news_is_left_out_and_told_and_the_rest_is_heard(valkey, logged):
+    with redis.Redis.from_url(valkey) as link, processes(valkey, 1) as (_, clients):
+        until(lambda: link.info("clients")["blocked_clients"] == 1)
+        bad = [{"a": "b"}, {"from": "x", "news": "no JSON"}, {"from": "x", "news": b"\xff"}, {"from": "x", "news": '["alerts", "a"]'},
+               {"from": "x", "news": '["alerts", "a", 3]'}, {"from": "x", "news": '["other", "a", {}]'}]  # fmt: skip
+        entries = [link.xadd("headway:live", fields).decode() for fields in bad]
+        link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 2}])})
+        until(lambda: clients[0].buffer)
+        assert heard(clients[0]) == [("a", 2)]
+        told = logged("api")
+        assert [(line["event"], line["stream"], line["entry"]) for line in told] == [("news of others left out", "headway:live", e) for e in entries]
+        assert told[-1]["why"] == "no topic 'other'"
 
 
 def test_the_stream_holds_about_4096_messages(valkey, monkeypatch):
@@ -139,12 +147,9 @@ def test_while_it_cannot_send_it_keeps_4096_messages(monkeypatch):
     assert asked == [("redis://x", {"socket_timeout": 5.0, "socket_connect_timeout": 1.0})] * 2
 
 
-def test_while_valkey_is_away_each_tells_its_own_and_says_so(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def test_while_valkey_is_away_each_tells_its_own_and_says_so():
     metrics.degraded.labels("relay").set(0)
-    with processes(f"redis://127.0.0.1:{port}/0", 1) as (hubs, clients):
+    with closed_port() as port, processes(f"redis://127.0.0.1:{port}/0", 1) as (hubs, clients):
         until(lambda: degraded() == 1)  # also with nothing to send
         metrics.degraded.labels("relay").set(0)
         hubs[0].tell("alerts", "a", {"n": 1})

@@ -18,6 +18,7 @@ from headway.sensing import MISSING
 from headway.telemetry import metrics
 from tests.api.service import record, serving, swapped
 from tests.api.streets import standing
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,6 @@ def running(tmp_path_factory, new_record):
 def admin(running):
     with running.client("admin") as found:
         yield found
-
-
-def until(holds, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert holds()
 
 
 def test_it_is_alive_and_says_which_version(running):

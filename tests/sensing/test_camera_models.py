@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import socket
 import threading
 from dataclasses import replace
 
 import pytest
+from tests.ports import closed_port
 
 from headway.sensing import SensingError
 from headway.sensing import models as catalogue
@@ -130,11 +130,10 @@ def test_what_the_server_answers_is_told_and_a_part_as_long_as_the_whole_begins_
 
 
 def test_nobody_there_or_no_address_is_told_with_what_to_do(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}/net"
-    for url in (nobody, "no address"):
-        says = refused(tmp_path, url)
+    with closed_port() as port:
+        urls = (f"http://127.0.0.1:{port}/net", "no address")
+        told = [refused(tmp_path, url) for url in urls]
+    for url, says in zip(urls, told, strict=True):
         assert says.startswith(f"{url}: ")
         assert says.endswith(f". Nothing is lost: the same command goes on where it broke; or put the file at {tmp_path / 'net.onnx'} yourself.")
 

@@ -22,16 +22,11 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.ports import closed_port, free_port
+from tests.waiting import until
 
 from headway.sensing import SensingError
 from headway.sensing.notify import Mail, Notifier, Webhook, pause_s
-
-
-def until(holds, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert holds()
 
 
 class Hook:
@@ -231,15 +226,14 @@ def test_when_too_many_wait_the_oldest_is_lost(hook, tmp_path):
 
 
 def test_nobody_there_is_tried_again_and_what_cannot_be_sent_ends_nothing(hook, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    notifier = Notifier((Webhook(nobody, "s", attempts=2, delay_s=0.01), Webhook(hook.url, "s", attempts=1)), dead=tmp_path / "dead.jsonl")
-    notifier.tell("alert", "two\nlines", {})  # no header can hold it
-    until(lambda: notifier.failed == 2)
-    notifier.tell("alert", "1", {})
-    until(lambda: notifier.failed == 3 and notifier.sent == 1)
-    notifier.close()
+    with closed_port() as port:
+        nobody = f"http://127.0.0.1:{port}"
+        notifier = Notifier((Webhook(nobody, "s", attempts=2, delay_s=0.01), Webhook(hook.url, "s", attempts=1)), dead=tmp_path / "dead.jsonl")
+        notifier.tell("alert", "two\nlines", {})  # no header can hold it
+        until(lambda: notifier.failed == 2)
+        notifier.tell("alert", "1", {})
+        until(lambda: notifier.failed == 3 and notifier.sent == 1)
+        notifier.close()
     assert sorted((x["to"] == nobody, x["note"]["id"]) for x in letters(tmp_path / "dead.jsonl")) == [
         (False, "two\nlines"),
         (True, "1"),
@@ -298,9 +292,7 @@ class Office:
         def known(server, session, envelope, mechanism, login):
             return AuthResult(success=(login.login, login.password) == (b"duty", b"secret"), handled=False, auth_data=login)
 
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.post = Controller(Box(), hostname="127.0.0.1", port=self.port, authenticator=known, ssl_context=context, **how)
 
     def __enter__(self):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import cv2
 import pytest
+from tests.ports import closed_port, free_port
 from tests.sensing.scenes import along, camera, film, pictures
+from tests.waiting import until
 
 from headway.sensing import SensingError, sources
 from headway.sensing.sources import Source, SourceSettings
@@ -27,12 +28,6 @@ def clip(tmp_path_factory):
     return film(tmp_path_factory.mktemp("clip") / "clip.mp4", along(), 3.0)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def rtsp(port):
     process = subprocess.Popen([PYTHON, Path(__file__).with_name("rtsp_server.py"), str(port)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().strip() == "ready"
@@ -43,13 +38,6 @@ def stop(server):
     server.kill()
     server.wait()
     server.stdout.close()
-
-
-def until(holds, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert holds()
 
 
 @pytest.mark.skipif(not HAS_RTSP, reason="NO RTSP SERVER: install Debian's gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-ugly")
@@ -152,8 +140,8 @@ def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path):
 
 
 def test_nobody_there_is_tried_as_often_as_asked():
-    camera = Source(SourceSettings(f"rtsp://127.0.0.1:{free_port()}/x", attempts=3, delay_s=0.05, silent_s=1.0))
-    with pytest.raises(SensingError, match="3 attempts"):
+    with closed_port() as port, pytest.raises(SensingError, match="3 attempts"):
+        camera = Source(SourceSettings(f"rtsp://127.0.0.1:{port}/x", attempts=3, delay_s=0.05, silent_s=1.0))
         list(camera.frames())
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from tests.api.service import serving
 from tests.sensing.scenes import SITE, along, camera, film, pictures
+from tests.waiting import until
 
 from headway.config import Settings, overridden
 from headway.engine.messages import Task
@@ -25,13 +26,6 @@ RED = SITE | {"rules": {"limit_kmh": 20.0}}
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return film(tmp_path_factory.mktemp("media") / "clip.mp4", along(speed_px=120.0, start=-200), 6.0)
-
-
-def until(holds, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert holds()
 
 
 def test_four_cameras_run_while_one_comes_and_one_goes_and_one_is_broken(clip, tmp_path):

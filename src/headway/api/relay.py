@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+from collections import deque
 from typing import Any
 
+import msgspec
 import redis
 
-from headway.api.hub import Hub
+from headway import telemetry
+from headway.api.hub import TOPICS, Hub
 from headway.telemetry import metrics
 
 STREAM, KEPT = "headway:live", 4096
+News = tuple[str, str, dict[str, Any]]  # topic, street, what is told
+decode = msgspec.json.Decoder(News).decode
 
 
 class Relay:
@@ -20,7 +25,8 @@ class Relay:
 
     def __init__(self, url: str, hub: Hub) -> None:
         self._url, self._hub, self._own = url, hub, secrets.token_hex(6)
-        self._out: list[tuple[str, str, dict[str, Any]]] = []
+        self._out: deque[News] = deque()
+        self._log = telemetry.log("api")
         self._stop, self._wake = threading.Event(), threading.Event()
 
     def begin(self) -> None:
@@ -44,11 +50,10 @@ class Relay:
         link = self._connect()
         while self._wake.wait() and not self._stop.is_set():
             self._wake.clear()
-            taken, self._out = self._out, []
             try:
                 with link.pipeline(transaction=False) as together:
-                    for topic, street, news in taken:
-                        together.xadd(STREAM, {"from": self._own, "news": json.dumps([topic, street, news])}, maxlen=KEPT)
+                    while self._out:
+                        together.xadd(STREAM, {"from": self._own, "news": json.dumps(self._out.popleft())}, maxlen=KEPT)
                     together.execute()
             except redis.RedisError:
                 metrics.degraded.labels("relay").set(1)
@@ -62,9 +67,19 @@ class Relay:
                 for _, entries in found or []:
                     for number, fields in entries:
                         last = number
-                        if fields[b"from"].decode() != self._own:
-                            topic, street, news = json.loads(fields[b"news"])
-                            self._hub.hear(topic, street, news)
+                        if fields.get(b"from") != self._own.encode():
+                            self._hear(number, fields)
             except redis.RedisError:
                 metrics.degraded.labels("relay").set(1)
                 self._stop.wait(1.0)
+
+    def _hear(self, number: bytes, fields: dict[bytes, bytes]) -> None:
+        """Tells the hub one entry of the stream. What is no news of ours is left out and logged: others may write to the same Valkey."""
+        try:
+            topic, street, news = decode(fields.get(b"news", b""))
+            if topic not in TOPICS:
+                raise ValueError(f"no topic {topic!r}")
+        except ValueError as error:  # msgspec's and Unicode's are of this kind
+            self._log.warning("news of others left out", stream=STREAM, entry=number.decode(), why=str(error))
+        else:
+            self._hub.hear(topic, street, news)

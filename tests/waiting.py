@@ -1,0 +1,14 @@
+"""For tests of what goes on by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+    """Returns as soon as it holds, and fails when it does not within the time: long enough for a busy machine."""
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert holds()
