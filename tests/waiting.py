@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import time
 from collections.abc import Callable
 
 
 def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
-    """Returns as soon as it holds, and fails when it does not within the time: long enough for a busy machine."""
+    """Returns as soon as it holds. Fails, with what each thread does, when it does not within the time: long enough for a busy machine."""
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert holds()
+    if not holds():
+        faulthandler.dump_traceback()
+        raise AssertionError(f"it did not come true within {seconds:g} s")

@@ -78,6 +78,31 @@ def test_what_was_told_before_is_not_heard(valkey):
             assert heard(clients[0]) == [("a", 2)]
 
 
+def test_what_comes_between_two_looks_is_heard(monkeypatch):
+    """The stream is empty at first, and each look finds what came since the newest that was known, not since the look began."""
+    looks = []
+
+    class Between:
+        def xrevrange(self, stream, count):
+            return []
+
+        def xread(self, streams, block):
+            looks.append(streams["headway:live"])
+            time.sleep(0.01)
+            return [[b"headway:live", [(b"8-0", {b"from": b"x", b"news": b'["alerts", "a", {"n": 3}]'})]]] if len(looks) == 2 else []
+
+    monkeypatch.setattr(room.redis.Redis, "from_url", lambda url, **how: Between())
+    hub = Hub()
+    heard = []
+    hub.hear = lambda *news: heard.append(news)
+    relay = Relay("redis://x", hub)
+    relay.begin()
+    until(lambda: len(looks) > 2)
+    relay.close()
+    assert looks[:3] == [b"0-0", b"0-0", b"8-0"]
+    assert heard == [("alerts", "a", {"n": 3})]
+
+
 def test_what_is_no_news_is_left_out_and_told_and_the_rest_is_heard(valkey, logged):
     with redis.Redis.from_url(valkey) as link, processes(valkey, 1) as (_, clients):
         until(lambda: link.info("clients")["blocked_clients"] == 1)
@@ -125,6 +150,9 @@ def test_while_it_cannot_send_it_keeps_4096_messages(monkeypatch):
         def execute(self):
             assert may.wait(10)
 
+        def xrevrange(self, stream, count):
+            return []
+
         def xread(self, streams, block):
             time.sleep(0.05)
             return []
@@ -163,20 +191,40 @@ def test_the_threads_end_when_it_is_closed(valkey):
     def working():
         return {t.name for t in threading.enumerate() if t.name.startswith("relay ")}
 
-    until(lambda: not working())  # those of the tests before
+    assert not working()
     hub = Hub()
     relay = Relay(valkey, hub)
     relay.begin()
     assert working() == {"relay _send", "relay _receive"}
     assert all(t.daemon for t in threading.enumerate() if t.name.startswith("relay "))
     relay.close()
-    until(lambda: not working())
+    assert not working()
+
+
+def test_an_answer_that_nobody_expects_is_logged_and_ends_nothing(monkeypatch, logged):
+    class Odd:
+        def xrevrange(self, stream, count):
+            return []
+
+        def xread(self, streams, block):
+            return 3
+
+    monkeypatch.setattr(room.redis.Redis, "from_url", lambda url, **how: Odd())
+    relay = Relay("redis://x", Hub())
+    relay.begin()
+    until(lambda: logged("api"))
+    relay.close()
+    assert [(line["event"], line["error"]) for line in logged("api")] == [("the relay failed", "TypeError(\"'int' object is not iterable\")")]
+    assert degraded() == 1
 
 
 def test_a_valkey_that_fails_is_not_asked_without_a_pause(monkeypatch):
     asked = []
 
     class Away:
+        def xrevrange(self, stream, count):
+            return [(b"7-0", {})]
+
         def xread(self, streams, block):
             asked.append((streams, block))
             raise redis.ConnectionError("away")
@@ -186,4 +234,4 @@ def test_a_valkey_that_fails_is_not_asked_without_a_pause(monkeypatch):
     relay.begin()
     time.sleep(0.3)
     relay.close()
-    assert asked == [({"headway:live": "$"}, 1000)]
+    assert asked == [({"headway:live": b"7-0"}, 1000)]

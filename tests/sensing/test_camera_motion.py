@@ -55,6 +55,7 @@ def test_a_road_user_that_was_just_found():
         ((14, 13, 20, 9.9), (10.0, 10.0), 5, True), ((14, 13, 20, 10), (10.0, 10.0), 5, False),  # 5 pixels; half of the shorter side
         ((14, 13, 9.9, 20), (10.0, 10.0), 5, True), ((14, 13, 20, 9.9), (10.0, 10.0), 4, False),
         ((14, 7, 20, 9.9), (10.0, 10.0), 6, True), ((14, 13, 20, 9.9), (np.inf, np.inf), 5, True),
+        ((4, 3, 20, 20), (0.0, 0.0), 5, False),  # where it is says nothing
     ],
 )  # fmt: skip
 def test_who_was_alone_for_five_pictures_and_moved_by_half_its_size_is_known(box, born, alone, known):
@@ -164,6 +165,7 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
     [
         (A, SHORT, True),
         (A, (86, 60, 8, 16), False),  # 7 pixels between: more than 0.45 * 15
+        ((60, 60, 20, 21), (88, 60, 8, 21), True), ((60, 60, 20, 21), (89, 60, 8, 21), False),  # 9 pixels are 0.45 * 20
         (A, (76, 60, 8, 16), True), (A, (75, 60, 8, 16), False), (A, (75, 60, 9, 16), True),  # 3 and 4 pixels one over the other; a half of 7 is 3.5
         (A, (85, 66, 8, 16), True), (A, (85, 67, 8, 16), False), (A, (85, 54, 8, 16), True), (A, (85, 53, 8, 16), False),  # 9 of 15 face one another
         (A, (82, 60, 8, 10), True), (A, (82, 60, 8, 9), False),  # 9 and 8 of the larger one's 15

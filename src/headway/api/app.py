@@ -69,7 +69,7 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
         if app.state.service is not None:
             await run_in_threadpool(app.state.service.stop)
         if app.state.relay is not None:
-            app.state.relay.close()
+            await run_in_threadpool(app.state.relay.close)
 
     app = FastAPI(
         title="Headway", version=__version__, lifespan=lifespan, redoc_url=None,

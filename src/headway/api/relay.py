@@ -28,15 +28,20 @@ class Relay:
         self._out: deque[News] = deque()
         self._log = telemetry.log("api")
         self._stop, self._wake = threading.Event(), threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def begin(self) -> None:
         self._hub.relay = self._put
-        for work in (self._send, self._receive):
-            threading.Thread(target=work, daemon=True, name=f"relay {work.__name__}").start()
+        self._threads = [threading.Thread(target=work, daemon=True, name=f"relay {work.__name__}") for work in (self._send, self._receive)]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
+        """Ends both threads; it waits for them, a second and a half at most where Valkey answers."""
         self._stop.set()
         self._wake.set()
+        for thread in self._threads:
+            thread.join(6.0)
 
     def _put(self, topic: str, street: str, news: dict[str, Any]) -> None:
         if len(self._out) < KEPT:
@@ -55,13 +60,14 @@ class Relay:
                     while self._out:
                         together.xadd(STREAM, {"from": self._own, "news": json.dumps(self._out.popleft())}, maxlen=KEPT)
                     together.execute()
-            except redis.RedisError:
-                metrics.degraded.labels("relay").set(1)
+            except Exception as error:
+                self._away(error)
 
     def _receive(self) -> None:
-        link, last = self._connect(), "$"
+        link, last = self._connect(), b""
         while not self._stop.is_set():
             try:
+                last = last or self._newest(link)  # "$" would pass over what comes between two calls
                 found: Any = link.xread({STREAM: last}, block=1000)
                 metrics.degraded.labels("relay").set(0)
                 for _, entries in found or []:
@@ -69,9 +75,21 @@ class Relay:
                         last = number
                         if fields.get(b"from") != self._own.encode():
                             self._hear(number, fields)
-            except redis.RedisError:
-                metrics.degraded.labels("relay").set(1)
+            except Exception as error:
+                self._away(error)
                 self._stop.wait(1.0)
+
+    def _away(self, error: Exception) -> None:
+        """Valkey is away, or answers what it should not: told, and tried again, for nobody else does this work."""
+        metrics.degraded.labels("relay").set(1)
+        if not isinstance(error, redis.RedisError):
+            self._log.error("the relay failed", error=repr(error))
+
+    def _newest(self, link: redis.Redis) -> bytes:
+        """The number of the newest entry: what was told before is not heard."""
+        found: Any = link.xrevrange(STREAM, count=1)
+        newest: bytes = found[0][0] if found else b"0-0"
+        return newest
 
     def _hear(self, number: bytes, fields: dict[bytes, bytes]) -> None:
         """Tells the hub one entry of the stream. What is no news of ours is left out and logged: others may write to the same Valkey."""
