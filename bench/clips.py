@@ -13,9 +13,9 @@ import numpy as np
 
 from bench.pictures import CLIP, MODEL
 from bench.vision import iou
-from headway.sensing.detect import OnnxDetector
+from headway.sensing.detection.detectors import OnnxDetector
+from headway.sensing.frames.sources import Frame, Source, SourceSettings
 from headway.sensing.pipeline import Perception, site_of
-from headway.sensing.sources import Frame, Source, SourceSettings
 
 WIDTH, RATE_HZ, LEAST_FRAMES, LEAST_PX, SEEN = 800, 20.0, 30, 40, 0.6
 Box = Any

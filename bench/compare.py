@@ -13,11 +13,11 @@ import numpy as np
 
 from headway.control.qlearning import TABLE
 from headway.control.qtable import QTable
-from headway.engine.benchmark import Job, judge, run_all
+from headway.experiments.benchmark import Job, judge, run_all
 from headway.learning.training import TrainingSettings, train
-from headway.plants.sumo import SumoSettings
-from headway.roads import BENCHMARK, read_network, work_out
-from headway.roads.catalogue import RESCO, scenario
+from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo.scenarios import RESCO, scenario
+from headway.roads import BENCHMARK, work_out
 
 NO_RIGHT_OF_WAY = 1 + 2 + 4 + 32  # SUMO: safe speed and its accelerations, but neither right of way nor foes within a junction
 SEEDS = (1, 2, 3)

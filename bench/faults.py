@@ -13,14 +13,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from headway.config import Settings, overridden
-from headway.engine.kpp import KppRun, runtime_settings
-from headway.engine.messages import Done, Snapshot, Task
-from headway.engine.worker import Engine
 from headway.plants.kpp import KppSettings
 from headway.plants.kpp.kernel import AIR, V
+from headway.plants.kpp.run import KppRun, runtime_settings
 from headway.runtime import ErrorRecoverySystem, RealTimeController, StepBounds, StoppedError
 from headway.runtime.supervisor import Restarted
+from headway.settings import Settings, overridden
+from headway.street.messages import Done, Snapshot, Task
+from headway.street.process import Engine
 
 RECOVERED, STOPPED, SILENT = "recovered", "stopped with its reason", "SILENT"
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from headway.engine.kpp import KppRun, runtime_settings
 from headway.plants.kpp import KppPlant, KppSettings, kernel
 from headway.plants.kpp.kernel import AIR, S, V, W
+from headway.plants.kpp.run import KppRun, runtime_settings
 from headway.runtime import PerformanceProfiler, RealTimeController, Rule, StepBounds
 
 RULES = (Rule("fast", "floaters.v_chain", ">", 100.0), Rule("ledger", "ledger_residual", ">", 0.5), Rule("energy", "energy_j.*", ">", 1e15))

@@ -11,16 +11,18 @@ from tempfile import TemporaryDirectory
 
 from tests.safety.test_gate import play
 
-from headway.roads import BENCHMARK, STREET, read_network
-from headway.roads.catalogue import RESCO, scenario
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import RESCO, scenario
+from headway.roads import BENCHMARK, STREET
 
 MEMORY = """
 import sys, resource
 from pathlib import Path
-from headway.engine.record import EventLog
-from headway.engine.street import open_street
+from headway.street.event_log import EventLog
+from headway.street.closed_loop import open_street
 from headway.plants.sumo import SumoSettings
-from headway.roads import BENCHMARK, read_network, work_out
+from headway.roads import BENCHMARK, work_out
+from headway.plants.sumo import read_network
 network = read_network(sys.argv[2])
 log = EventLog(Path(sys.argv[3]) / "events.jsonl")
 street = open_street(network, work_out(network, BENCHMARK), SumoSettings(sys.argv[1]), "planner", log.append)

@@ -17,11 +17,11 @@ import numpy as np
 
 from headway.analytics import violations as asked
 from headway.analytics.violations import Span
-from headway.sensing.detect import OnnxDetector
+from headway.sensing.detection.detectors import OnnxDetector
+from headway.sensing.frames.sources import Source, SourceSettings
 from headway.sensing.pipeline import Perception, watch
-from headway.sensing.site import Site
-from headway.sensing.sources import Source, SourceSettings
-from headway.sensing.streams import StreamManager, StreamSettings
+from headway.sensing.traffic.site import Site
+from headway.service.camera_streams import StreamManager, StreamSettings
 from headway.store import Intake, open_database
 
 DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
@@ -89,8 +89,8 @@ FOUR = """
 import json, sys, time
 from pathlib import Path
 from headway.sensing import Site
-from headway.sensing.sources import SourceSettings
-from headway.sensing.streams import StreamManager, StreamSettings
+from headway.sensing.frames.sources import SourceSettings
+from headway.service.camera_streams import StreamManager, StreamSettings
 clip, names, seconds, site = sys.argv[1], sys.argv[2].split(","), float(sys.argv[3]), Site.of(json.loads(sys.argv[4]))
 manager = StreamManager()
 for k in range(4):

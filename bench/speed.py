@@ -12,15 +12,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from headway.control.qtable import QTable
-from headway.roads import BENCHMARK, Network, read_network, work_out
-from headway.roads.catalogue import scenario
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import BENCHMARK, Network, work_out
 from headway.safety import SafetyGate
 from headway.values import Proposal
 
 BARE = """
 import sys, time, libsumo
 from headway.plants.sumo import SumoSettings
-from headway.roads.catalogue import scenario
+from headway.plants.sumo.scenarios import scenario
 of = scenario(sys.argv[1])
 libsumo.start(SumoSettings(of.sumocfg).arguments())
 begun = time.perf_counter()
@@ -31,11 +32,12 @@ print(time.perf_counter() - begun)
 LOOP = """
 import sys, time, numpy as np
 from pathlib import Path
-from headway.engine.record import EventLog
-from headway.engine.street import open_street
+from headway.street.event_log import EventLog
+from headway.street.closed_loop import open_street
 from headway.plants.sumo import SumoSettings
-from headway.roads import BENCHMARK, read_network, work_out
-from headway.roads.catalogue import scenario
+from headway.roads import BENCHMARK, work_out
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import scenario
 of = scenario(sys.argv[1])
 network = read_network(of.net)
 log = EventLog(Path(sys.argv[2]) / "events.jsonl")

@@ -11,20 +11,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from headway.plants.sumo import SumoSettings
-from headway.roads import read_network, read_shapes
-from headway.roads.catalogue import scenario
-from headway.sensing.detect import Detector
-from headway.sensing.measures import crossing
-from headway.sensing.motion import MotionDetector
+from headway.plants.sumo import SumoSettings, read_network, read_shapes
+from headway.plants.sumo.scenarios import scenario
+from headway.rendered.film import FilmedPlant
+from headway.rendered.painter import Painter
+from headway.rendered.site import site_file
+from headway.rendered.view import view_of
+from headway.sensing.detection.detectors import Detector
+from headway.sensing.detection.motion import MotionDetector
+from headway.sensing.frames.sources import Frame
 from headway.sensing.pipeline import Perception
-from headway.sensing.rendered.film import FilmedPlant
-from headway.sensing.rendered.painter import Painter
-from headway.sensing.rendered.site import site_file
-from headway.sensing.rendered.view import view_of
-from headway.sensing.site import Site
-from headway.sensing.sources import Frame
-from headway.sensing.violations import Violation
+from headway.sensing.traffic.measures import crossing
+from headway.sensing.traffic.site import Site
+from headway.sensing.traffic.violations import Violation
 from headway.values import ColourArray
 
 SEEN, OVERLAP, CLEARLY_MPS = 0.4, 0.3, 4.0 / 3.6
@@ -204,7 +203,7 @@ def report(found: dict[str, list[Any]]) -> None:
 
 def control(seeds: tuple[int, ...] = (1,)) -> None:
     """Delay on cologne1 where the planner sees through a rendered camera alone / with full knowledge, beside fixed time; to reach: 70 % of the cut."""
-    from headway.engine.benchmark import Job, run_all
+    from headway.experiments.benchmark import Job, run_all
 
     ways = (("fixed", "connected"), ("planner", "connected"), ("planner", "pictures"))
     jobs = [Job("cologne1", by, seed, sensing=sensing, step_s=1.0 if sensing == "pictures" else 0.2) for seed in seeds for by, sensing in ways]

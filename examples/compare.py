@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from headway.engine.benchmark import Job, run_all
+from headway.experiments.benchmark import Job, run_all
 
 
 def main(name: str = "ingolstadt1", *controllers: str) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 
 from headway.control.stages import StageTable
 from headway.control.webster import Webster
-from headway.engine.street import Street
-from headway.plants.sumo import SumoPlant, SumoSettings
-from headway.roads import BENCHMARK, Network, Timing, read_network, work_out
-from headway.roads.catalogue import scenario
+from headway.plants.sumo import SumoPlant, SumoSettings, read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import BENCHMARK, Network, Timing, work_out
+from headway.street.closed_loop import Street
 from headway.values import Event, Observation, Proposal
 
 

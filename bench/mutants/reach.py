@@ -14,7 +14,7 @@ from coverage import CoverageData
 
 BUILD = Path("build/mutants")
 COVERAGE, TIMES = Path("build/tests.coverage"), Path("build/tests.json")  # what `make test` leaves
-KERNEL_TESTS = ("tests/safety", "tests/control", "tests/plants", "tests/runtime", "tests/engine")
+KERNEL_TESTS = ("tests/safety", "tests/control", "tests/plants", "tests/runtime", "tests/street")
 LONGEST_INTERPRETED_S = 20.0
 
 

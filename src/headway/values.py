@@ -1,11 +1,11 @@
-"""The four values that cross the rooms: Observation, Proposal, Command, Event. Frozen, columnar, SI units.
+"""The values that cross the rooms: Observation, Proposal, Event. Frozen, columnar, SI units. (The fourth, Command, is `headway.safety`'s own.)
 
 Indices (lane, link, group, junction) are those of the `headway.roads.Network` in force.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,32 +112,3 @@ class Event:
     kind: str
     junction: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What the safety gate let through: int8 (groups,) colours to be shown from `at_s` on.
-
-    Only `headway.safety` holds the seal, so only it can make one.
-    """
-
-    at_s: float
-    colours: ColourArray
-    interventions: tuple[Event, ...]
-    seal: object = field(repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.seal is not _SEAL:
-            raise PermissionError("A Command is made by the safety gate alone. Hand a Proposal to headway.safety.SafetyGate.admit.")
-
-
-_SEAL = object()
-_owners: set[str] = set()
-
-
-def claim_seal(owner: str) -> Callable[[float, ColourArray, tuple[Event, ...]], Command]:
-    """The maker of Commands, handed out once, to `headway.safety`. Raises PermissionError for anyone else."""
-    if not owner.startswith("headway.safety.") or _owners - {owner}:
-        raise PermissionError(f"{owner} may not make Commands; that right is with {', '.join(_owners) or 'headway.safety'}.")
-    _owners.add(owner)
-    return lambda at_s, colours, interventions: Command(at_s, colours, interventions, _SEAL)

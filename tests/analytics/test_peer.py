@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from headway.analytics import highres, signals
-from headway.config import Settings, overridden
-from headway.engine.messages import Task
-from headway.engine.service import StreetService
+from headway.service.streets import StreetService
+from headway.settings import Settings, overridden
 from headway.store import Intake, open_database
+from headway.street.messages import Task
 
 PEERS = Path(os.environ.get("HEADWAY_PEERS", Path(sys.prefix + "-peers") / "bin" / "python"))
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PEERS.exists(), reason=f"NO PEERS: {PEERS} is not there; `make test` installs it")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from headway.config import Settings, overridden
-from headway.engine.board import JunctionState
-from headway.engine.messages import Snapshot, Task
-from headway.engine.service import Live, StreetService
-from headway.roads import read_network
-from headway.roads.catalogue import scenario
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.service.streets import Live, StreetService
+from headway.settings import Settings, overridden
+from headway.street.board import JunctionState
+from headway.street.messages import Snapshot, Task
 
 SNAPSHOT = Snapshot(
     time_s=25300.0, begin_s=25200.0, end_s=28800.0, vehicles=31, halted=12, source="controller", interventions=4, cycles=3, overruns=1,

@@ -10,12 +10,11 @@ import pytest
 
 from headway.api.app import tell
 from headway.api.hub import Client
-from headway.engine.messages import Optimise, Release, Switch
-from headway.plants.sumo import Scene
-from headway.roads import read_shapes
-from headway.roads.catalogue import RESCO
+from headway.plants.sumo import Scene, read_shapes
+from headway.plants.sumo.scenarios import RESCO
 from headway.runtime import WorkerError
 from headway.safety import Order, Override
+from headway.street.messages import Optimise, Release, Switch
 from headway.telemetry import metrics
 from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from headway.client import AsyncHeadway, Headway, HeadwayError
-from headway.config import Settings, overridden
-from headway.engine.messages import Task
-from headway.engine.service import StreetService
+from headway.service.streets import StreetService
+from headway.settings import Settings, overridden
+from headway.street.messages import Task
 from tests.api.service import record, serving
 
 

@@ -11,14 +11,14 @@ import types
 import pytest
 
 import headway as package
-from headway.config import Settings, overridden
 from headway.control.qlearning import DEFAULT_TABLE
 from headway.control.qtable import QTable
-from headway.engine.benchmark import Job, Result
-from headway.engine.messages import Task
+from headway.experiments.benchmark import Job, Result
 from headway.learning.training import Episode
+from headway.plants.sumo.scenarios import RESCO
 from headway.roads import PROFILES, RoadsError, work_out
-from headway.roads.catalogue import RESCO
+from headway.settings import Settings, overridden
+from headway.street.messages import Task
 
 
 def test_it_says_its_version_and_helps(headway):

@@ -12,8 +12,8 @@ from collections import deque
 import pytest
 from rich.console import Console
 
-from headway.engine.kpp import KppRun, LoadControl, runtime_settings
 from headway.plants.kpp import KppSettings
+from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
 from headway.runtime import RealTimeController, StepBounds
 
 room = importlib.import_module("headway.cli.kpp")

@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from headway.config import Settings, overridden
-from headway.engine.board import JunctionState
-from headway.engine.messages import Done, Snapshot, Task
 from headway.runtime.supervisor import Restarted
+from headway.settings import Settings, overridden
+from headway.street.board import JunctionState
+from headway.street.messages import Done, Snapshot, Task
 from headway.values import Event
 
 room = importlib.import_module("headway.cli.live")

@@ -23,9 +23,9 @@ import uvicorn
 from headway.api.app import ApiSettings
 from headway.api.security import Audit, Keyring, Role, Who
 from headway.api.sockets import Connection
-from headway.config import NotifySettings, Settings, overridden
-from headway.engine.messages import Task
+from headway.settings import NotifySettings, Settings, overridden
 from headway.store import Intake, open_database
+from headway.street.messages import Task
 from tests.ports import free_port
 
 room = importlib.import_module("headway.cli.serve")

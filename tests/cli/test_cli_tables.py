@@ -10,7 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from headway.cli.tables import comparison
-from headway.engine.benchmark import Result
+from headway.experiments.benchmark import Result
 
 
 def result(scenario, controller, seed, delay=float("nan"), wait=float("nan"), arrived=0, out=0, bad=0, error=""):

@@ -31,7 +31,7 @@ FIGURES = {
 
 
 def violation(k):
-    from headway.sensing.violations import Violation
+    from headway.sensing.traffic.violations import Violation
 
     return Violation(f"id{k}", 10.0 + k, "d", "speeding", 0.756, {"track": k})
 
@@ -65,7 +65,7 @@ class Source:
 
 @pytest.fixture
 def source(monkeypatch):
-    from headway.sensing import watching
+    from headway.service import watching
 
     found = Source()
     monkeypatch.setattr(watching, "watch_source", found)
@@ -183,7 +183,7 @@ def test_a_film_is_watched_and_all_of_it_written(headway, tmp_path):
 @pytest.fixture
 def shot(monkeypatch):
     """What would be rendered."""
-    from headway.sensing.rendered import clip
+    from headway.rendered import clip
 
     asked = []
 
@@ -197,7 +197,7 @@ def shot(monkeypatch):
 
 
 def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
-    from headway.sensing.rendered.clip import Shooting
+    from headway.rendered.clip import Shooting
 
     bars, totals = [], []
     update, add = room.Progress.update, room.Progress.add_task
@@ -238,7 +238,7 @@ BODY = b"a model" * 100
 @pytest.fixture
 def known(monkeypatch):
     """A catalogue of one small model, and a server that has it; yields the server's answers."""
-    from headway.sensing import models
+    from headway.sensing.detection import models
 
     class Door(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -284,7 +284,7 @@ def test_a_model_is_fetched_listed_and_verified(headway, known, tmp_path, monkey
 
 
 def test_a_model_may_come_from_elsewhere_and_lie_elsewhere(headway, known, tmp_path, monkeypatch):
-    from headway.sensing import models
+    from headway.sensing.detection import models
 
     monkeypatch.setattr(models, "MODELS", (models.Model("tiny", "http://127.0.0.1:9/", "x", known.model.sha256, "y"),))
     assert headway("models", "fetch", "tiny").status == 1

@@ -10,8 +10,8 @@ from math import fsum
 
 import pytest
 
-from headway.engine.benchmark import Job, run
-from headway.roads.catalogue import RESCO, scenario
+from headway.experiments.benchmark import Job, run
+from headway.plants.sumo.scenarios import RESCO, scenario
 
 pytestmark = pytest.mark.slow
 

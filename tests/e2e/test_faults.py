@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from headway.control.fixed import FixedTime
-from headway.engine.street import open_street
-from headway.plants.sumo import SumoSettings
-from headway.roads import BENCHMARK, read_network, work_out
-from headway.roads.catalogue import scenario
+from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import BENCHMARK, work_out
 from headway.safety import Source
+from headway.street.closed_loop import open_street
 
 
 class Faulty(FixedTime):

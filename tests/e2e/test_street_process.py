@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from headway.config import Settings, load, overridden
-from headway.engine.messages import Done, Snapshot, Switch, Task
-from headway.engine.record import read
-from headway.engine.worker import Engine
-from headway.roads.catalogue import scenario
+from headway.plants.sumo.scenarios import scenario
 from headway.runtime.supervisor import Restarted, WorkerError
 from headway.safety import Order, Override
+from headway.settings import Settings, load, overridden
+from headway.street.event_log import read
+from headway.street.messages import Done, Snapshot, Switch, Task
+from headway.street.process import Engine
 from headway.values import Event
 
 pytestmark = pytest.mark.slow

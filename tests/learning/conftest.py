@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.roads.catalogue import Scenario
+from headway.plants.sumo.scenarios import Scenario
 
 TRIPS = [
     (0, "left0A0", "B0right0"), (2, "bottom0A0", "A0top0"), (4, "top1B0", "B0bottom1"), (5, "right0B0", "A0left0"), (9, "bottom0A0", "A0top0"),

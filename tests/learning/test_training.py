@@ -10,9 +10,9 @@ import pytest
 from headway.control.qlearning import QLearning
 from headway.control.qtable import QTable
 from headway.learning.training import TrainingSettings, train
-from headway.plants.sumo import SumoPlant, SumoSettings
-from headway.roads import BENCHMARK, read_network, work_out
-from headway.roads.catalogue import scenario
+from headway.plants.sumo import SumoPlant, SumoSettings, read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import BENCHMARK, work_out
 from headway.safety import SafetyGate
 
 pytestmark = pytest.mark.slow

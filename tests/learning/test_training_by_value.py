@@ -13,8 +13,8 @@ from headway.control.qtable import QTable
 from headway.learning import training
 from headway.learning.replay import Replay
 from headway.learning.training import Episode, Reward, TrainingSettings, exploration, learn, neighbours, remember, suffering, train
-from headway.plants.sumo import SumoPlant
-from headway.roads import BENCHMARK, read_network, work_out
+from headway.plants.sumo import SumoPlant, read_network
+from headway.roads import BENCHMARK, work_out
 
 
 def test_the_usual_settings_are_those_of_the_documents():

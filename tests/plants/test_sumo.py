@@ -11,11 +11,11 @@ import libsumo
 import numpy as np
 import pytest
 
-from headway.engine.street import open_street
 from headway.plants import PlantError
-from headway.plants.sumo import SumoPlant, SumoSettings
-from headway.roads import BENCHMARK, STREET, Colour, read_network, work_out
-from headway.roads.catalogue import scenario
+from headway.plants.sumo import SumoPlant, SumoSettings, read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import BENCHMARK, STREET, Colour, work_out
+from headway.street.closed_loop import open_street
 
 
 def street(name="cologne1", by="planner", **kwargs):
@@ -147,7 +147,7 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_juncti
 def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
     from dataclasses import replace
 
-    from headway.engine.street import sound
+    from headway.street.closed_loop import sound
 
     s = street("cologne1")
     try:

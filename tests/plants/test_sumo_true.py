@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from tests.ports import free_port
 
-from headway.plants.sumo import SumoPlant, SumoSettings
-from headway.roads import Kind, Network, read_network
-from headway.roads.catalogue import scenario
+from headway.plants.sumo import SumoPlant, SumoSettings, read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import Kind, Network
 
 LETTER = {0: "O", 1: "r", 2: "y", 3: "g", 4: "G"}
 INF = float("inf")
@@ -331,7 +331,7 @@ def test_a_state_of_another_network_is_refused(one, tmp_path):
     other = tmp_path / "other.py"
     other.write_text(
         "import sys\nfrom pathlib import Path\nfrom headway.plants.sumo import SumoPlant, SumoSettings\nfrom headway.roads import read_network\n"
-        "from headway.roads.catalogue import scenario\nof = scenario('cologne3')\nplant = SumoPlant(SumoSettings(of.sumocfg), read_network(of.net))\n"
+        "from headway.plants.sumo.scenarios import scenario\nof = scenario('cologne3')\nplant = SumoPlant(SumoSettings(of.sumocfg), read_network(of.net))\n"
         "try:\n    plant.restore(Path(sys.argv[1]))\nexcept RuntimeError as error:\n    print(type(error).__name__, error)\n"
     )  # libsumo holds one simulation a process
     done = subprocess.run([sys.executable, other, tmp_path / "s.xml.gz"], capture_output=True, text=True, timeout=120, check=True)

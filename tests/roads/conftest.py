@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from headway.roads import Network, read_network
+from headway.plants.sumo import read_network
+from headway.roads import Network
 from tests.roads.builders import crossroads
 
 

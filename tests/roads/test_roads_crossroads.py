@@ -8,6 +8,7 @@ import gzip
 import numpy as np
 import pytest
 
+from headway.plants.sumo import read_network, read_shapes
 from headway.roads import (
     BENCHMARK,
     STREET,
@@ -21,8 +22,6 @@ from headway.roads import (
     SignalGroup,
     compatible_stages,
     is_green,
-    read_network,
-    read_shapes,
     work_out,
 )
 from headway.roads.upstream import Feeder, feeders, stop_lanes

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from bench.faults import RECOVERED, STOPPED, Clock, faults
 
-from headway.engine.kpp import KppRun, LoadControl, runtime_settings
 from headway.plants.kpp import KppSettings
+from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
 from headway.runtime import RealTimeController, Rule, RuntimeSettings, StepBounds, StoppedError
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, Junction, Kind, Network, Programme, SignalGroup, Timing
-from headway.safety.audit import Violation, audit, read_states
+from headway.safety.audit import Violation, audit
 
 
 def junction(name, tls, first, conflicts, yields):
@@ -200,23 +200,6 @@ def test_a_programme_that_was_not_recorded_is_no_clean_record(missing, empty):
     del lines[missing]
     with pytest.raises(ValueError, match=f"no record of the signals of {missing}\\. "):
         audit(NETWORK, TIMING, lines | ({missing: []} if empty else {}), 0.0)
-
-
-def test_the_changes_are_read_from_what_sumo_writes(tmp_path):
-    path = tmp_path / "tls.xml"
-    states = [
-        (0.0, "J", "rG"),
-        (0.0, "K", "g"),
-        (1.0, "J", "rG"),
-        (1.0, "K", "y"),
-        (2.5, "J", "ry"),
-        (2.5, "K", "g"),
-        (3.5, "J", "rG"),
-        (3.5, "K", "g"),
-    ]
-    rows = "".join(f'<tlsState time="{t}" id="{tl}" programID="0" phase="0" state="{s}"/>' for t, tl, s in states)
-    path.write_text(f"<tlsStates><about/>{rows}</tlsStates>")
-    assert read_states(path) == {"J": [(0.0, "rG"), (2.5, "ry"), (3.5, "rG")], "K": [(0.0, "g"), (1.0, "y"), (2.5, "g")]}
 
 
 def test_what_was_found_cannot_be_changed():

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headway.roads import BENCHMARK, STREET, Colour, read_network, work_out
-from headway.roads.catalogue import RESCO, scenario
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import RESCO, scenario
+from headway.roads import BENCHMARK, STREET, Colour, work_out
 from headway.safety import Order, Override, SafetyGate, Source
 from headway.values import EmergencyVehicle
 from tests.safety.builders import look, propose, stage
@@ -166,12 +167,3 @@ def test_a_clock_that_jumps_back_shortens_nothing(cologne1):
     command = gate.admit(propose(network, 3.0, stage(network, 2)), 3.0)
     assert (command.colours == before).all()
     assert command.interventions[0].kind == "safety.clock"
-
-
-def test_only_the_gate_makes_commands():
-    from headway.values import Command, claim_seal
-
-    with pytest.raises(PermissionError):
-        Command(0.0, np.zeros(1, np.int8), (), object())
-    with pytest.raises(PermissionError):
-        claim_seal("headway.control.planner")

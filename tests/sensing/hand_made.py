@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from headway.sensing import Calibration, Site
-from headway.sensing.detect import CAR, CLASSES
-from headway.sensing.measures import Measures
-from headway.sensing.tracks import Track
-from headway.sensing.violations import Judge, Signals
+from headway.sensing.detection.detectors import CAR, CLASSES
+from headway.sensing.tracking.tracks import Track
+from headway.sensing.traffic.measures import Measures
+from headway.sensing.traffic.violations import Judge, Signals
 
 SIZE = (320, 240)
 GREY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)

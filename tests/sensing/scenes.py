@@ -10,8 +10,8 @@ import time
 import cv2
 import numpy as np
 
-from headway.sensing.overlay import Film
-from headway.sensing.sources import Frame
+from headway.sensing.frames.sources import Frame
+from headway.sensing.output.overlay import Film
 
 SIZE = (320, 240)
 SITE = {

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing.background import LEARNED, Background, _around, _slope
+from headway.sensing.detection.background import LEARNED, Background, _around, _slope
 
 
 def even(level, high=40, wide=40):

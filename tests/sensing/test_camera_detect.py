@@ -11,8 +11,23 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing import SensingError, detect
-from headway.sensing.detect import BICYCLE, BUS, CAR, COCO, MOTORCYCLE, PERSON, TRUCK, VEHICLE, Layout, OnnxDetector, common, read_layout, single
+from headway.sensing import SensingError
+from headway.sensing.detection import detectors as detect
+from headway.sensing.detection.detectors import (
+    BICYCLE,
+    BUS,
+    CAR,
+    COCO,
+    MOTORCYCLE,
+    PERSON,
+    TRUCK,
+    VEHICLE,
+    Layout,
+    OnnxDetector,
+    common,
+    read_layout,
+    single,
+)
 
 NAMED = {"names": "{0: 'person', 1: 'dog', 2: 'car', 3: 'truck'}"}
 TEXT_OF = "Known: input [1, 3, height, width] of float; output of YOLOX, YOLOv5, YOLOv8, YOLO11."

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing import motion
-from headway.sensing.background import Background
-from headway.sensing.detect import VEHICLE
-from headway.sensing.motion import MotionDetector, _One, _Stream
+from headway.sensing.detection import motion
+from headway.sensing.detection.background import Background
+from headway.sensing.detection.detectors import VEHICLE
+from headway.sensing.detection.motion import MotionDetector, _One, _Stream
 
 GREY = np.full((60, 90, 3), 100, np.uint8)
 

@@ -11,11 +11,11 @@ import pytest
 from tests.sensing.hand_made import GREY, road_user, seen_at, site
 
 from headway.sensing import SensingError, Site
-from headway.sensing.detect import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, TRUCK, VEHICLE
-from headway.sensing.measures import Measures
-from headway.sensing.overlay import Film, drawn, heat_map, jpeg
+from headway.sensing.detection.detectors import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, TRUCK, VEHICLE
+from headway.sensing.frames.sources import Frame
+from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
 from headway.sensing.pipeline import Seen
-from headway.sensing.sources import Frame
+from headway.sensing.traffic.measures import Measures
 
 PARTS = {
     "zones": [

@@ -11,10 +11,10 @@ import supervision as sv
 from tests.sensing.hand_made import GREY, SIZE, road_user, site
 
 from headway.sensing import SensingError, pipeline
-from headway.sensing.detect import BUS, CAR
+from headway.sensing.detection.detectors import BUS, CAR
+from headway.sensing.frames.sources import Frame
 from headway.sensing.pipeline import AHEAD, Perception, plain, site_of, watch
-from headway.sensing.sources import Frame
-from headway.sensing.violations import Signals
+from headway.sensing.traffic.violations import Signals
 
 
 def found(*boxes, kind=CAR):

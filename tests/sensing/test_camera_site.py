@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from headway.sensing import Calibration, CalibrationError, Site, read_site
-from headway.sensing.site import Lamp, Line, Marking, PointPair, Rules, SiteFile, Turn, Zone
+from headway.sensing.traffic.site import Lamp, Line, Marking, PointPair, Rules, SiteFile, Turn, Zone
 
 SQUARE = np.array([[100.0, 200.0], [500.0, 220.0], [560.0, 420.0], [60.0, 400.0]])
 ROAD = np.array([[-4.0, 30.0], [4.0, 28.0], [3.5, 10.0], [-3.0, 11.0]])

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing import SensingError, sources
-from headway.sensing.sources import Frame, Health, Source, SourceSettings
+from headway.sensing import SensingError
+from headway.sensing.frames import sources
+from headway.sensing.frames.sources import Frame, Health, Source, SourceSettings
 
 CAMERA = "rtsp://user:secret@north:554/one"
 

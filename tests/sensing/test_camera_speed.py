@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.sensing.speed import motions
+from headway.sensing.tracking.speed import motions
 
 
 def alone(t, xy):

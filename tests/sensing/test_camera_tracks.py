@@ -8,9 +8,9 @@ import supervision as sv
 from tests.sensing.hand_made import SIZE, ten_px_a_metre
 
 from headway.sensing import Calibration
-from headway.sensing.detect import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, TRUCK, VEHICLE
-from headway.sensing.speed import motions
-from headway.sensing.tracks import Follower, Track
+from headway.sensing.detection.detectors import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, TRUCK, VEHICLE
+from headway.sensing.tracking.speed import motions
+from headway.sensing.tracking.tracks import Follower, Track
 
 HIGH = Calibration(np.diag([0.1, 0.1, 1.0]), 0.0, (16.0, 24.0, 7.5))  # 7.5 m above the road at pixel (160, 240)
 

@@ -12,10 +12,10 @@ import pytest
 from tests.sensing.scenes import SITE, along, pictures
 
 from headway.sensing import SensingError, Site
-from headway.sensing.detect import CAR, PERSON, TRUCK, OnnxDetector, single
-from headway.sensing.motion import MotionDetector
+from headway.sensing.detection.detectors import CAR, PERSON, TRUCK, OnnxDetector, single
+from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.pipeline import Perception
-from headway.sensing.violations import sealed
+from headway.sensing.traffic.violations import sealed
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,9 @@ from tests.ports import closed_port, free_port
 from tests.sensing.scenes import along, camera, film, pictures
 from tests.waiting import until
 
-from headway.sensing import SensingError, sources
-from headway.sensing.sources import Source, SourceSettings
+from headway.sensing import SensingError
+from headway.sensing.frames import sources
+from headway.sensing.frames.sources import Source, SourceSettings
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tests.sensing.hand_made import SIZE, Watch, road_user, seen_at, site, ten_px_a_metre
 
-from headway.sensing.detect import PERSON
-from headway.sensing.violations import Signals, Violation, blurred, lamp_colour, sealed
+from headway.sensing.detection.detectors import PERSON
+from headway.sensing.traffic.violations import Signals, Violation, blurred, lamp_colour, sealed
 
 RED, YELLOW, GREEN = 1, 2, 4
 BOX = {"name": "box", "kind": "box", "px": [[100, 80], [220, 80], [220, 140], [100, 140]]}

@@ -7,9 +7,9 @@ import shutil
 import pytest
 from tests.api.service import serving
 
-from headway.config import Settings, overridden
-from headway.engine.messages import Task
-from headway.engine.service import StreetService
+from headway.service.streets import StreetService
+from headway.settings import Settings, overridden
+from headway.street.messages import Task
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

@@ -24,12 +24,12 @@ from headway.api.hub import Hub
 from headway.api.middleware import Around
 from headway.api.relay import Relay
 from headway.api.security import NOBODY, Audit, Keyring, Keys
-from headway.config import NotifySettings
-from headway.engine.cameras import CameraService
-from headway.engine.messages import Snapshot
-from headway.engine.service import StreetService
 from headway.sensing import MISSING
+from headway.service.cameras import CameraService
+from headway.service.streets import StreetService
+from headway.settings import NotifySettings
 from headway.store import Database, Intake
+from headway.street.messages import Snapshot
 from headway.telemetry import metrics
 
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}

@@ -17,8 +17,8 @@ from headway.api.problems import ProblemError, responses
 from headway.api.questions import answered
 from headway.api.security import Role, need
 from headway.api.streaming import Endless
-from headway.engine.cameras import CameraService
 from headway.sensing import CalibrationError, SensingError
+from headway.service.cameras import CameraService
 from headway.store.upkeep import erase_violations
 from headway.telemetry import metrics
 

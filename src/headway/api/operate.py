@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Role, Who, need
-from headway.engine.messages import Optimise, Release, Switch
-from headway.engine.service import Live, StreetService
-from headway.roads import RoadsError, read_network, read_shapes
-from headway.roads.catalogue import RESCO, scenario
+from headway.plants.sumo import read_network, read_shapes
+from headway.plants.sumo.scenarios import RESCO, scenario
+from headway.roads import RoadsError
 from headway.safety import Order, Override
+from headway.service.streets import Live, StreetService
+from headway.street.messages import Optimise, Release, Switch
 
 router = APIRouter(prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))])  # before anything is looked up
 Name = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9-]+$", examples=["headway"])]

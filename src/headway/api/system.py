@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from headway import __version__
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Role, Who, need
-from headway.engine.cameras import CameraService
+from headway.service.cameras import CameraService
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
 

@@ -16,16 +16,17 @@ from headway import __version__
 from headway.cli import kpp, serve, vision
 from headway.cli.live import watch
 from headway.cli.tables import comparison
-from headway.config import load, overridden
 from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE
 from headway.control.qtable import QTable
-from headway.engine.benchmark import Job, Result, run_all
-from headway.engine.messages import Task
+from headway.experiments.benchmark import Job, Result, run_all
 from headway.learning import training
 from headway.learning.training import TrainingSettings
-from headway.roads import PROFILES, read_network, work_out
-from headway.roads.catalogue import RESCO, scenario, vehicles
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import RESCO, scenario, vehicles
+from headway.roads import PROFILES, work_out
+from headway.settings import load, overridden
+from headway.street.messages import Task
 
 app = typer.Typer(
     help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,

@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from headway.engine.kpp import KppRun, LoadControl, runtime_settings
 from headway.plants.kpp import KppSettings
+from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
 from headway.runtime import MODES, Policy, RealTimeController, StepBounds
 
 app = typer.Typer(help="The buoyancy-chain power plant, a second plant on the same real-time loop.", no_args_is_help=True)

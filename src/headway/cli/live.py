@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from headway.engine.messages import Done, Snapshot, Task
-from headway.engine.worker import Engine
 from headway.runtime.supervisor import Restarted
+from headway.street.messages import Done, Snapshot, Task
+from headway.street.process import Engine
 from headway.values import Event
 
 

@@ -22,15 +22,15 @@ from headway.api import create_app
 from headway.api.app import ApiSettings
 from headway.api.security import Audit, Keyring, Role
 from headway.api.sockets import Connection
-from headway.config import Settings, load, overridden
-from headway.engine.messages import Task
-from headway.engine.service import StreetService
-from headway.roads.catalogue import scenario
+from headway.plants.sumo.scenarios import scenario
+from headway.service.streets import StreetService
+from headway.settings import Settings, load, overridden
 from headway.store import Intake, open_database
 from headway.store.upkeep import backup as back_up
 from headway.store.upkeep import erase as take_away
 from headway.store.upkeep import new_key, read_key, retain
 from headway.store.upkeep import restore as set_back
+from headway.street.messages import Task
 
 console = Console()
 db = typer.Typer(help="The record: backup, restore, retention.", no_args_is_help=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from rich.table import Table
 
-from headway.engine.benchmark import Result
-from headway.learning.statistics import Interval, interval, paired_p
+from headway.experiments.benchmark import Result
+from headway.experiments.statistics import Interval, interval, paired_p
 
 
 def comparison(results: list[Result]) -> Table:

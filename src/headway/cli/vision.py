@@ -36,7 +36,7 @@ def watch(
 ) -> None:
     """Watch a camera: tracks, counts, speeds, queues, violations."""
     need_vision()
-    from headway.sensing.watching import Report, watch_source
+    from headway.service.watching import Report, watch_source
 
     site = read_site(calibration) if calibration else None
     report = Report(out=out, evidence=evidence, keep_tracks=json_ is not None)
@@ -107,7 +107,7 @@ def camera(
 ) -> None:
     """Render a camera over a junction of a simulated street under its own signals, with the truth beside it."""
     need_vision()
-    from headway.sensing.rendered.clip import Shooting, shoot
+    from headway.rendered.clip import Shooting, shoot
 
     how = Shooting(scenario_, junction, out, seconds, begin, rate, seed, height, tilt, reach, violators, night, rain)
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True) as bar:
@@ -121,7 +121,7 @@ def camera(
 @models.command("list")
 def list_models(folder: Folder = MODELS) -> None:
     """Known models, and which are here."""
-    from headway.sensing import models as catalogue
+    from headway.sensing.detection import models as catalogue
 
     table = Table("model", "here", "licence", "about", "sha256")
     for model in catalogue.MODELS:
@@ -133,7 +133,7 @@ def list_models(folder: Folder = MODELS) -> None:
 @models.command("fetch")
 def fetch_model(name: str, folder: Folder = MODELS, url: Annotated[str, typer.Option(help="Another place to fetch it from.")] = "") -> None:
     """Download a model; what broke off goes on where it broke, what is not the known file is refused."""
-    from headway.sensing.models import fetch, known
+    from headway.sensing.detection.models import fetch, known
 
     with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
@@ -144,7 +144,7 @@ def fetch_model(name: str, folder: Folder = MODELS, url: Annotated[str, typer.Op
 @models.command("verify")
 def verify_model(name: str, folder: Folder = MODELS) -> None:
     """Whether a model's file is the known one; status 1 if it is not."""
-    from headway.sensing.models import known, verify
+    from headway.sensing.detection.models import known, verify
 
     verify(known(name), folder / f"{name}.onnx")
     console.print("whole and known")

@@ -11,8 +11,8 @@ from headway.control.qlearning import QLearning, QState
 from headway.control.qtable import QTable
 from headway.learning.replay import Replay
 from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.plants.sumo.scenarios import Scenario
 from headway.roads import Network, Timing
-from headway.roads.catalogue import Scenario
 from headway.safety import SafetyGate
 from headway.values import BoolArray, FloatArray, Observation
 

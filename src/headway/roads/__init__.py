@@ -1,8 +1,7 @@
-"""The static world: junctions, lanes, signal groups, stages, conflicts, intergreens, scenarios."""
+"""The static world: junctions, lanes, signal groups, stages, conflicts, intergreens."""
 
 from headway.roads.network import Colour, Junction, Kind, Lane, Link, Network, Programme, RoadsError, SignalGroup, is_green
 from headway.roads.stages import compatible_stages
-from headway.roads.sumo_net import Shapes, read_network, read_shapes
 from headway.roads.timing import BENCHMARK, PROFILES, STREET, Timing, TimingProfile, work_out
 
 __all__ = [
@@ -17,13 +16,10 @@ __all__ = [
     "Network",
     "Programme",
     "RoadsError",
-    "Shapes",
     "SignalGroup",
     "Timing",
     "TimingProfile",
     "compatible_stages",
     "is_green",
-    "read_network",
-    "read_shapes",
     "work_out",
 ]

@@ -1,7 +1,8 @@
 """The rules, and nothing else: an independent gate and conflict monitor, priority, override. It trusts nobody."""
 
+from headway.safety.command import Command
 from headway.safety.gate import SafetyGate, Source
 from headway.safety.kernel import Rule
 from headway.safety.override import Order, Override
 
-__all__ = ["Order", "Override", "Rule", "SafetyGate", "Source"]
+__all__ = ["Command", "Order", "Override", "Rule", "SafetyGate", "Source"]

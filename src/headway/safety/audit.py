@@ -5,12 +5,10 @@ Written apart from the gate, over whole time lines instead of seconds, so that a
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +28,6 @@ class Violation:
     tl_id: str
     rule: str
     groups: tuple[int, ...]
-
-
-def read_states(path: Path) -> dict[str, Line]:
-    """For each programme the (time, state) at which its state changed, from SUMO's `SaveTLSStates` output."""
-    lines: dict[str, Line] = {}
-    for _, item in ET.iterparse(path):
-        if item.tag == "tlsState":
-            line = lines.setdefault(item.attrib["id"], [])
-            if not line or line[-1][1] != item.attrib["state"]:
-                line.append((float(item.attrib["time"]), item.attrib["state"]))
-        item.clear()
-    return lines
 
 
 def audit(network: Network, timing: Timing, lines: Mapping[str, Line], grace_s: float) -> list[Violation]:

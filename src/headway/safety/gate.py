@@ -15,13 +15,11 @@ import numpy as np
 
 from headway.roads import Colour, Network, Timing
 from headway.safety import kernel
+from headway.safety.command import Command, sealed
 from headway.safety.kernel import Rule
 from headway.safety.override import Order, Override
 from headway.safety.priority import Priority
-from headway.values import ColourArray, Command, Event, FloatArray, Observation, Proposal, claim_seal
-
-_command = claim_seal("headway.safety.gate")
-
+from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
 
 _MEMORY = ("shown", "_since", "_green_start", "_green_end", "_call_since", "_call_last", "_foe_since", "_forced", "_last_rule")
 
@@ -151,7 +149,7 @@ class SafetyGate:
         if not kernel.same(self._rule, self._last_rule):
             self._explain(now, events)
         kernel.book(now, self._out, self.shown, self._since, self._green_start, self._green_end)
-        return _command(now, self.shown.copy(), tuple(events))
+        return sealed(now, self.shown.copy(), tuple(events))
 
     def _is_fresh(self, at_s: float, now: float) -> bool:
         return isfinite(at_s) and -1e-6 <= now - at_s <= self._stale_s + 1e-6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from headway.sensing.site import Calibration, CalibrationError, Site, read_site
+from headway.sensing.traffic.site import Calibration, CalibrationError, Site, read_site
 
 MISSING = [name for name in ("av", "cv2", "onnxruntime", "supervision", "trackers") if importlib.util.find_spec(name) is None]
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from headway.sensing.detect import CLASSES, Detector
-from headway.sensing.measures import Crossing, Measures
-from headway.sensing.site import Site
-from headway.sensing.sources import Frame, Source
-from headway.sensing.tracks import Follower, Track
-from headway.sensing.violations import Judge, Signals, Violation
+from headway.sensing.detection.detectors import CLASSES, Detector
+from headway.sensing.frames.sources import Frame, Source
+from headway.sensing.tracking.tracks import Follower, Track
+from headway.sensing.traffic.measures import Crossing, Measures
+from headway.sensing.traffic.site import Site
+from headway.sensing.traffic.violations import Judge, Signals, Violation
 
 AHEAD = 2  # pictures in flight beyond one a thread, so that none waits for the next
 

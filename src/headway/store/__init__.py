@@ -2,6 +2,7 @@
 
 from headway.store.database import Database, DatabaseError, open_database
 from headway.store.intake import ROW_FAULTS, Intake, Outcome
+from headway.store.recorder import Recorder
 from headway.store.spool import Spool
 
-__all__ = ["ROW_FAULTS", "Database", "DatabaseError", "Intake", "Outcome", "Spool", "open_database"]
+__all__ = ["ROW_FAULTS", "Database", "DatabaseError", "Intake", "Outcome", "Recorder", "Spool", "open_database"]

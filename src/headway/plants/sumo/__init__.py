@@ -1,5 +1,7 @@
-"""The SUMO street."""
+"""The SUMO street: its network, its scenarios, and the simulation as a plant."""
 
+from headway.plants.sumo.network import Shapes, read_network, read_shapes
 from headway.plants.sumo.plant import Scene, SumoPlant, SumoSettings
+from headway.plants.sumo.scenarios import RESCO, Scenario, scenario
 
-__all__ = ["Scene", "SumoPlant", "SumoSettings"]
+__all__ = ["RESCO", "Scenario", "Scene", "Shapes", "SumoPlant", "SumoSettings", "read_network", "read_shapes", "scenario"]

@@ -15,7 +15,8 @@ from headway.plants import PlantError
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
 from headway.roads import Colour, Kind, Network
-from headway.values import ColourArray, Command, FloatArray, IntArray, Observation
+from headway.safety import Command
+from headway.values import ColourArray, FloatArray, IntArray, Observation
 
 _LABELS = itertools.count()
 TIGHT_M = 20.0

@@ -1,0 +1,1 @@
+"""Judging controllers: benchmark runs and their statistics."""

@@ -1,0 +1,1 @@
+"""Where road users are in a frame."""

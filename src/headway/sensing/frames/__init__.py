@@ -1,0 +1,1 @@
+"""Frames of cameras, streams and files."""

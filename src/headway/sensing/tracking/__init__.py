@@ -1,0 +1,1 @@
+"""Road users from frame to frame, and their speeds."""

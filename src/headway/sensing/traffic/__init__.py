@@ -1,0 +1,1 @@
+"""What the tracked road users come to: measures of traffic, and violations."""

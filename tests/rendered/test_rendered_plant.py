@@ -1,0 +1,255 @@
+"""What a street's engine knows of what cameras see: lanes and distances of tracks by hand, and an observation made of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import libsumo
+import numpy as np
+import pytest
+from tests.rendered.rendered_street import street
+from tests.sensing.hand_made import road_user
+
+from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo.profiles import likely_links
+from headway.plants.sumo.scenarios import scenario
+from headway.rendered import plant as seeing
+from headway.rendered.plant import SeeingPlant, _along, _Eye, _Lanes
+from headway.rendered.site import site_file
+from headway.rendered.view import view_of
+from headway.sensing import Site
+from headway.sensing.detection.motion import MotionDetector
+from headway.sensing.frames.sources import Frame
+
+NETWORK, SHAPES = street()
+
+
+def user(number, x, y, **known):
+    track = road_user(number, **known)
+    track.road.append((x, y))
+    return track
+
+
+# -- where a track is
+
+
+@pytest.mark.parametrize(
+    ("at", "apart", "left", "ahead"),
+    [
+        ((4.0, 1.0), 1.0, 16.0, (1, 0)),  # 6 m to the bend, 10 m after it
+        ((12.0, 4.0), 2.0, 6.0, (0, 1)),
+        ((-3.0, 4.0), 5.0, 20.0, (1, 0)),  # before its begin: no more is left than it is long
+        ((10.0, 13.0), 3.0, -3.0, (0, 1)),  # beyond its end
+        ((14.0, 13.0), 5.0, -3.0, (0, 1)),
+        ((10.0, 10.0), 0.0, 0.0, (0, 1)),
+    ],
+)
+def test_how_far_it_is_along_a_line(at, apart, left, ahead):
+    """A line of 10 m to the east, then 10 m to the north."""
+    found = _along(np.array([(0.0, 0.0), (10.0, 0.0), (10.0, 10.0)]), np.array(at))
+    assert (found[0], found[1]) == (pytest.approx(apart), pytest.approx(left))
+    assert found[2].tolist() == list(ahead)
+
+
+def test_points_of_a_line_may_lie_on_one_another():
+    found = _along(np.array([(0.0, 0.0), (0.0, 0.0), (10.0, 0.0)]), np.array((4.0, 2.0)))
+    assert (found[0], found[1], found[2].tolist()) == (2.0, 6.0, [1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("at", "known", "lane", "left"),
+    [
+        ((-28.0, -2.0), {"length_m": 5.0}, 1, 17.5),  # its middle is 20 m before the line, its front 2.5 m less
+        ((-28.0, -2.0), {}, 1, 17.75),  # a length that is not known is one of 4.5 m
+        ((-28.0, -4.1), {"length_m": 5.0}, 1, 17.5), ((-28.0, -4.3), {"length_m": 5.0}, -1, 0.0), ((-28.0, 0.3), {}, -1, 0.0),  # 2.2 m to the side
+        ((-2.0, 18.0), {"length_m": 4.0}, 2, 8.0), ((-9.0, -7.0), {}, 0, -1.25), ((-6.0, -2.0), {"length_m": 4.0}, 1, -4.0),
+        ((40.0, -2.0), {}, -1, 0.0),  # a lane that leads away
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (10.0, 0.0)}, 1, 17.75),
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (-10.0, 0.0)}, -1, 0.0),  # it drives the other way
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (3.1, 9.5)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (2.9, 9.6)}, -1, 0.0),
+        ((-28.0, -2.0), {"speed_mps": 1.5, "velocity": (-1.5, 0.0)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 1.6, "velocity": (-1.6, 0.0)}, -1, 0.0),
+    ],
+)  # fmt: skip
+def test_the_lane_of_a_track_and_its_way_to_the_stop_line(at, known, lane, left):
+    assert _Lanes(NETWORK, SHAPES, 0).place(user(1, *at, **known)) == (lane, pytest.approx(left))
+
+
+def test_the_nearest_lane_is_its_own():
+    shapes = replace(SHAPES, lanes=[("w_1", 3.2, [(-60.0, 0.0), (-8.0, 0.0)]), ("n_0", 3.0, [(-60.0, 3.0), (-8.0, 3.0)]), *SHAPES.lanes[4:]])
+    for y, lane in ((1.4, 1), (1.6, 2), (-2.0, 1), (5.0, 2)):
+        assert _Lanes(NETWORK, shapes, 0).place(user(1, -28.0, y))[0] == lane
+    turned = replace(shapes, lanes=shapes.lanes[1::-1])
+    assert _Lanes(NETWORK, turned, 0).place(user(1, -28.0, 1.4))[0] == 1
+
+
+def test_past_a_lane_of_the_other_way_its_own_is_found():
+    """The first lane goes east, the second, a metre beside it, west; 32 m are left of that, less half of 4.5 m."""
+    shapes = replace(SHAPES, lanes=[("w_1", 3.2, [(-60.0, 0.0), (-8.0, 0.0)]), ("n_0", 3.0, [(-8.0, 1.0), (-60.0, 1.0)])])
+    lanes = _Lanes(NETWORK, shapes, 0)
+    assert lanes.place(user(1, -28.0, 0.4, speed_mps=10.0, velocity=(-10.0, 0.0))) == (2, 29.75)
+    assert lanes.place(user(1, -28.0, 0.6, speed_mps=10.0, velocity=(10.0, 0.0))) == (1, 17.75)
+
+
+def test_only_the_lanes_of_its_junction_count():
+    junctions = tuple(replace(NETWORK.junctions[0], first=a, end=b) for a, b in ((0, 1), (1, 3)))
+    network = replace(NETWORK, junctions=junctions)
+    assert _Lanes(network, SHAPES, 0).place(user(1, -28.0, -2.0))[0] == 1
+    assert _Lanes(network, SHAPES, 1).place(user(1, -28.0, -2.0)) == (-1, 0.0)
+    assert _Lanes(network, SHAPES, 1).place(user(1, -2.0, 20.0))[0] == 2
+
+
+# -- the camera over a junction
+
+
+class Eyes:
+    """A detector that finds nothing, and notes who asks."""
+
+    threads = 1
+
+    def __init__(self):
+        self.asked = []
+
+    def begin(self, key, image):
+        self.asked.append((key, image))
+        answer = Future()
+        answer.set_result("found")
+        return answer
+
+
+@pytest.fixture
+def eye(monkeypatch):
+    """A camera whose perception tells `tracks`, and `views`, `sites`, `looked`: what was asked."""
+    at = SimpleNamespace(tracks=[], views=[], sites=[], looked=[], detector=Eyes())
+    at.follower = SimpleNamespace(tracks={})
+
+    def view(*words, **how):
+        at.views.append((words, how))
+        return view_of(*words, size=(160, 120), **how)
+
+    def perception(*words):
+        at.sites.append(words)
+        return SimpleNamespace(
+            look=lambda frame, found: at.looked.append((frame, found)) or SimpleNamespace(tracks=list(at.tracks)), follower=at.follower
+        )
+
+    monkeypatch.setattr(seeing, "view_of", view)
+    monkeypatch.setattr(seeing, "Perception", perception)
+    at.of = _Eye(NETWORK, SHAPES, 0, 3, 4.0, at.detector)
+    return at
+
+
+def test_a_camera_hangs_ninety_metres_above_its_junction_and_sees_eighty_to_each_side(eye):
+    ((words, how),) = eye.views
+    assert (words, how) == ((NETWORK, SHAPES, 0), {"height_m": 90.0, "reach_m": 80.0})
+    ((key, known, rate),) = eye.sites
+    assert (key, rate) == ("junction 0", 4.0)
+    assert [z.px for z in known.zones] == [z.px for z in Site.of(site_file(eye.of.painter, 0)).zones]
+    assert eye.of.painter.seed == 3
+    assert eye.of.rows() == []
+
+
+def test_a_picture_goes_to_the_detector_and_on(eye):
+    eye.of.look(7.5, "picture", [], np.zeros(4))
+    assert eye.detector.asked == [("junction 0", "picture")]
+    assert eye.looked == [(Frame(7.5, 0, "picture"), "found")]
+
+
+def rows(eye, *tracks, kept=None):
+    eye.tracks = tracks
+    eye.follower.tracks = {t.id: t for t in (tracks if kept is None else kept)}
+    eye.of.look(0.0, "picture", [], None)
+    return [(track.id, lane, left, new) for track, lane, left, new in eye.of.rows()]
+
+
+def test_of_each_before_a_stop_line_lane_distance_and_whether_it_is_new(eye):
+    a, b = user(1, -28.0, -2.0, length_m=5.0), user(2, -2.0, 18.0, length_m=4.0)
+    assert rows(eye, a) == [(1, 1, 17.5, True)]
+    assert rows(eye, a, b) == [(1, 1, 17.5, False), (2, 2, 8.0, True)]
+    assert rows(eye, b, kept=[b]) == [(2, 2, 8.0, False)]
+    assert rows(eye, a, b) == [(1, 1, 17.5, True), (2, 2, 8.0, False)]  # whose track had ended is new
+
+
+def test_who_is_only_guessed_at_elsewhere_or_three_metres_beyond_the_line_is_left_out(eye):
+    """Front -2.9 m and -3.1 m, and just -3."""
+    tracks = [user(k, -8.0 + beyond - 2.0, -2.0, length_m=4.0) for k, beyond in enumerate((2.9, 3.0, 3.1))]
+    assert [(number, left) for number, _, left, _ in rows(eye, *tracks)] == [(0, pytest.approx(-2.9))]
+    assert rows(eye, user(4, -28.0, -2.0, coasting=True), user(5, 30.0, 30.0)) == []
+
+
+# -- the street
+
+
+@pytest.fixture(scope="module")
+def plant():
+    of = scenario("cologne1")
+    network = read_network(of.net)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeing, "view_of", partial(view_of, size=(160, 120)))
+        made = SeeingPlant(SumoSettings(of.sumocfg, 3, sensing="pictures"), network)
+    yield made
+    made.close()
+
+
+def test_each_junction_has_a_camera(plant):
+    assert len(plant.eyes) == 1
+    assert plant.eyes[0].painter.seed == 3
+    before = plant.time_s
+    plant.advance(1.0)
+    assert plant.time_s == before + 1.0
+    assert libsumo.simulation.getDeltaT() == 0.2  # five pictures a second
+
+
+def test_five_pictures_a_second_and_movement_where_nothing_else_is_said(monkeypatch):
+    asked = []
+    monkeypatch.setattr(seeing, "_Eye", lambda *words: asked.append(words) or SimpleNamespace(painter="painter", look="look"))
+    monkeypatch.setattr(seeing.FilmedPlant, "__init__", lambda self, *words: asked.append(words))
+    network = read_network(scenario("cologne3").net)
+    settings = SumoSettings("x", 7, sensing="pictures")
+    SeeingPlant(settings, network)
+    *eyes, film = asked
+    assert [(e[0] is network, *e[2:5], type(e[5])) for e in eyes] == [(True, k, 7, 5.0, MotionDetector) for k in range(3)]
+    assert len({id(e[5]) for e in eyes}) == 1
+    assert film == (replace(settings, sensing="connected"), network, [("painter", "look")] * 3, 5.0)
+    asked.clear()
+    SeeingPlant(settings, network, 8.0, "mine")
+    assert (asked[0][4:], asked[-1][3]) == ((8.0, "mine"), 8.0)
+
+
+def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch):
+    network = read_network(scenario("cologne1").net)
+    likely = likely_links(network)
+    lanes = [network.links[g.links[0]].from_lane for g in network.groups]
+    a, b = lanes[0], next(lane for lane in lanes if lane != lanes[0])
+    c = next(i for i in range(len(network.lanes)) if likely[i] < 0)  # a lane without a link
+    tracks = [
+        user(1, 0, 0, speed_mps=7.5, length_m=5.0), user(2, 0, 0, at_s=9.0, standing_since_s=5.0), user(3, 0, 0, speed_mps=0.5, length_m=9.0),
+        user(4, 0, 0, speed_mps=1.0),
+    ]  # fmt: skip
+    told = [[(tracks[0], a, 30.0, True), (tracks[1], a, -0.5, True), (tracks[2], b, 12.0, False)], [(tracks[3], c, 1.0, True)]]
+    monkeypatch.setattr(plant, "eyes", [SimpleNamespace(rows=lambda r=r: r) for r in told])
+    seen = plant.observe()
+    v = seen.vehicles
+    assert v.lane.tolist() == [a, a, b, c]
+    assert v.link.tolist() == [likely[a], likely[a], likely[b], -1]
+    assert v.distance_m.tolist() == [30.0, 0.0, 12.0, 1.0]
+    assert v.speed_mps.tolist() == [7.5, 0.0, 0.5, 1.0]
+    assert v.waiting_s.tolist() == [0.0, 4.0, 0.0, 0.0]
+    assert v.length_m.tolist() == [7.5, 7.0, 11.5, 7.0]  # with the gap of 2.5 m; 4.5 m where it is not known
+    assert v.emergency.tolist() == [False] * 4
+    count, arrived = np.zeros(len(network.lanes), int), np.zeros(len(network.links), int)
+    count[a], count[b], count[c] = 2, 1, 1
+    arrived[likely[a]] = 2
+    assert (seen.count.tolist(), seen.arrived.tolist()) == (count.tolist(), arrived.tolist())
+    assert np.isposinf(seen.room_m).all()
+    assert (seen.emergencies, seen.source, seen.links_known) == ((), "camera", False)
+    assert (seen.at_s, seen.shown.tolist()) == (plant.time_s, plant.shown.tolist())
+
+
+def test_where_nobody_is_seen_nobody_is_told(plant, monkeypatch):
+    monkeypatch.setattr(plant, "eyes", [SimpleNamespace(rows=list)])
+    seen = plant.observe()
+    assert (len(seen.vehicles), seen.count.sum(), seen.arrived.sum(), seen.source) == (0, 0, 0, "camera")
+    assert seen.vehicles.link.dtype == np.int32

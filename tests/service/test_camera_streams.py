@@ -1,0 +1,536 @@
+"""Many cameras, step by step: with detectors, sources, a clock and a thread made by hand, so that each step is known."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from tests.sensing.hand_made import SIZE, road_user, site, ten_px_a_metre
+
+from headway.sensing import SensingError
+from headway.sensing.frames.sources import Frame, Health, SourceSettings
+from headway.sensing.output.overlay import drawn, jpeg
+from headway.sensing.pipeline import Perception, Seen, plain
+from headway.sensing.traffic.site import Site
+from headway.sensing.traffic.violations import Signals, Violation
+from headway.service import camera_streams as streams
+from headway.service.camera_streams import FAULTS, Stream, StreamManager, StreamSettings
+
+
+class ASource:
+    """Its frames are put in by the test."""
+
+    def __init__(self, settings):
+        self.settings, self.health, self.told, self.nominal_hz = settings, Health("running"), None, 8.0
+        self.frames, self.calls, self.asked = [], [], []
+
+    @property
+    def waiting(self):
+        return len(self.frames)
+
+    def start(self):
+        self.calls.append("start")
+
+    def stop(self):
+        self.calls.append("stop")
+
+    def take(self, timeout_s):
+        self.asked.append(timeout_s)
+        return self.frames.pop(0)
+
+
+class AnEye:
+    """Its answers are given by the test."""
+
+    def __init__(self, threads=1):
+        self.threads, self.asked, self.forgot = threads, [], []
+
+    def begin(self, key, image):
+        self.asked.append((key, int(image[0, 0, 0]), Future()))
+        return self.asked[-1][2]
+
+    def forget(self, key):
+        self.forgot.append(key)
+
+
+class APerception:
+    def __init__(self, device, site, rate, key, blur, signals):
+        self.words, self.site = (device, site, rate, key, blur, signals), site
+        self.measures = SimpleNamespace(figures=lambda: {"seconds": 3.0})
+        self.judge = SimpleNamespace(told=2, close=lambda: ["last"])
+        self.finds, self.looked = [], []
+
+    def look(self, frame, found):
+        self.looked.append((frame, found))
+        return Seen(frame, 1, [], ["crossing"], list(self.finds), self)
+
+
+class AThread:
+    """The manager's own is run by the test; others at once."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, target, daemon, name=""):
+        self.target, self.daemon, self.name, self.joined, self.started = target, daemon, name, [], False
+        self.made.append(self)
+
+    def start(self):
+        self.started = True
+        if self.name != "perception":
+            self.target()
+
+    def join(self, timeout):
+        self.joined.append(timeout)
+
+
+class Anything:
+    """An event whose wait ends the manager's loop."""
+
+    def __init__(self):
+        self.up, self.waits, self.over = False, [], None
+
+    def set(self):
+        self.up = True
+
+    def clear(self):
+        self.up = False
+
+    def is_set(self):
+        return self.up
+
+    def wait(self, seconds):
+        self.waits.append(seconds)
+        self.over.set()
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """The clock `now`, the detectors by name, and `manager(...)`; `go()` lets the manager work until nothing moves."""
+    at = SimpleNamespace(now=100.0, eyes={"motion": AnEye()}, events=[], told=[], models=[])
+    AThread.made = []
+
+    def event():
+        at.events.append(Anything())
+        for one in at.events:
+            one.over = at.events[-1]
+        return at.events[-1]
+
+    def model(path, threads):
+        at.models.append((path, threads))
+        return at.eyes.setdefault(str(path), AnEye())
+
+    monkeypatch.setattr(streams, "threading", SimpleNamespace(Thread=AThread, RLock=streams.threading.RLock, Event=event))
+    monkeypatch.setattr(streams, "time", SimpleNamespace(monotonic=lambda: at.now, time=lambda: at.now + 1e9))
+    monkeypatch.setattr(streams, "Source", ASource)
+    monkeypatch.setattr(streams, "Perception", APerception)
+    monkeypatch.setattr(streams, "MotionDetector", lambda: at.eyes["motion"])
+    monkeypatch.setattr(streams, "OnnxDetector", model)
+
+    def manager(*words, **how):
+        at.of = StreamManager(*words, **how)
+        at.news, at.stop = at.events[-2:]
+        (at.thread,) = [t for t in AThread.made if t.name == "perception"]
+        assert (at.thread.started, at.thread.daemon) == (True, True)
+        return at.of
+
+    def go():
+        at.stop.clear()
+        at.thread.target()
+
+    def camera(name, **how):
+        stream = at.of.add(StreamSettings(name, SourceSettings(f"rtsp://{name}"), **how))
+        at.of.start(name)
+        return stream
+
+    at.manager, at.go, at.camera = manager, go, camera
+    return at
+
+
+def frame(k=0, at_s=None, came_s=100.0, size=SIZE):
+    return Frame(k / 8.0 if at_s is None else at_s, k, np.full((size[1], size[0], 3), k, np.uint8), came_s)
+
+
+def answer(eye, which=-1, value="found"):
+    eye.asked[which][2].set_result(value)
+
+
+# -- adding, starting, stopping
+
+
+@pytest.mark.parametrize(
+    ("how", "policy"),
+    [
+        ({"url": "a.mp4"}, "auto"), ({"url": "a.mp4", "paced": True}, "latest"), ({"url": "rtsp://a"}, "latest"), ({"url": "rtsp://a", "policy": "queue"}, "queue"),
+        ({"url": "a.mp4", "policy": "latest"}, "latest"), ({"url": "a.mp4", "paced": True, "policy": "queue"}, "queue"),
+    ],
+)  # fmt: skip
+def test_of_what_is_live_or_paced_the_newest_frame_is_taken(world, how, policy):
+    settings = StreamSettings("a", SourceSettings(**how))
+    stream = world.manager().add(settings)
+    assert (stream.source.settings.policy, stream.settings, stream.running) == (policy, settings, False)
+    assert world.of.streams == {"a": stream}
+
+
+def test_an_id_that_is_taken_is_refused(world):
+    world.manager().add(StreamSettings("a", SourceSettings("x.mp4")))
+    with pytest.raises(SensingError, match=r"^stream 'a' is there already\. Delete it first, or take another id\.$"):
+        world.of.add(StreamSettings("a", SourceSettings("y.mp4")))
+
+
+def test_a_model_is_loaded_once_and_a_stream_that_needs_none_is_not_kept_waiting(world, monkeypatch):
+    of = world.manager(threads=3)
+    for name in ("a", "b"):
+        of.add(StreamSettings(name, SourceSettings("x.mp4"), "m.onnx"))
+    of.add(StreamSettings("c", SourceSettings("x.mp4")))
+    assert world.models == [(Path("m.onnx"), 3)]
+    monkeypatch.setattr(streams, "OnnxDetector", lambda path, threads: (_ for _ in ()).throw(SensingError("no such model")))
+    with pytest.raises(SensingError, match="no such model"):
+        of.add(StreamSettings("d", SourceSettings("x.mp4"), "n.onnx"))
+    assert set(of.streams) == {"a", "b", "c"}
+
+
+def test_a_model_may_use_all_processors_and_nothing_is_sealed_where_nothing_else_is_said(world):
+    world.manager()
+    stream = world.camera("a", detector="m.onnx", site=site())
+    stream.source.frames = [frame()]
+    world.go()
+    answer(world.eyes["m.onnx"])
+    world.go()
+    assert world.models == [(Path("m.onnx"), 0)]
+    assert stream.perception.words[3:5] == (b"", True)
+    assert (stream.processed, world.told) == (1, [])
+
+
+def test_a_stream_starts_anew(world):
+    of = world.manager()
+    stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))
+    stream.perception, stream.seen, stream.fault, stream.faults, old = "p", "s", "f", 3, stream.signals
+    of.start("a")
+    assert (stream.perception, stream.seen, stream.fault, stream.faults, stream.running, stream.begun_wall_s) == (
+        None,
+        None,
+        "",
+        0,
+        True,
+        1e9 + 100.0,
+    )
+    assert isinstance(stream.signals, Signals)
+    assert stream.signals is not old
+    assert stream.source.calls == ["start"]
+    stream.source.told()
+    assert world.news.is_set()
+    of.start("a")
+    assert stream.source.calls == ["start"]
+    with pytest.raises(KeyError):
+        of.start("b")
+
+
+def test_a_stream_that_is_stopped_tells_what_still_waited(world):
+    of = world.manager(lambda stream, seen: world.told.append((stream, seen)))
+    stream = world.camera("a")
+    stream.source.frames = [frame(3), frame(4)]
+    world.go()
+    answer(world.eyes["motion"])
+    world.go()
+    assert (len(world.told), len(stream.ahead)) == (1, 1)
+    of.stop("a")
+    assert (stream.running, len(stream.ahead), stream.source.calls, world.eyes["motion"].forgot) == (False, 0, ["start", "stop"], ["a"])
+    (_, first), (_, last) = world.told
+    assert (first.crossings, first.violations) == (["crossing"], [])
+    assert (last.frame.number, last.crossings, last.violations) == (3, [], ["last"])
+    assert list(stream.told) == ["last"]
+
+
+def test_of_a_stream_that_saw_nothing_nothing_is_told_when_it_stops(world):
+    of = world.manager(lambda stream, seen: world.told.append(seen))
+    world.camera("a")
+    of.stop("a")
+    assert world.told == []
+
+
+def test_another_site_begins_anew_where_it_ran(world):
+    of, new = world.manager(), site()
+    a, b = world.camera("a"), of.add(StreamSettings("b", SourceSettings("x.mp4"), blur=False))
+    of.set_site("a", new)
+    of.set_site("b", new)
+    assert (a.settings, a.running, a.source.calls) == (StreamSettings("a", SourceSettings("rtsp://a"), site=new), True, ["start", "stop", "start"])
+    assert (b.settings, b.running, b.source.calls) == (StreamSettings("b", SourceSettings("x.mp4"), site=new, blur=False), False, ["stop"])
+    with pytest.raises(KeyError):
+        of.set_site("c", new)
+
+
+def test_a_stream_that_is_removed_is_stopped(world):
+    of = world.manager()
+    stream, other = world.camera("a"), world.camera("b")
+    of.remove("a")
+    assert (stream.running, stream.source.calls, of.streams) == (False, ["start", "stop"], {"b": other})
+
+
+def test_closing_stops_all_and_the_thread(world):
+    of = world.manager()
+    a, b = world.camera("a"), world.camera("b")
+    of.close()
+    assert (a.running, b.running, a.source.calls, b.source.calls) == (False, False, ["start", "stop"], ["start", "stop"])
+    assert (world.stop.is_set(), world.news.is_set(), world.thread.joined) == (True, True, [5.0])
+
+
+# -- the work
+
+
+def test_a_frame_goes_through_detector_and_perception_to_who_listens(world):
+    known, key = site(), b"key"
+    world.manager(lambda stream, seen: world.told.append((stream.settings.id, seen)), key)
+    stream = world.camera("a", site=known, blur=False)
+    stream.source.frames = [frame(5, came_s=99.2)]
+    world.go()
+    eye = world.eyes["motion"]
+    assert [(k, n) for k, n, _ in eye.asked] == [("a", 5)]
+    assert stream.source.asked == [0.0]
+    assert (stream.served, stream.processed, len(stream.ahead)) == (100.0, 0, 1)
+    assert world.news.waits == [0.05]
+    assert not world.news.is_set()
+    world.now = 101.0
+    answer(eye)
+    assert world.news.is_set()  # the answer wakes the thread
+    world.go()
+    assert (stream.processed, stream.faults, len(stream.ahead)) == (1, 0, 0)
+    assert stream.perception.words == ("a", known, 8.0, key, False, stream.signals)
+    assert [(f.number, found) for f, found in stream.perception.looked] == [(5, "found")]
+    assert (list(stream.latencies), list(stream.times)) == ([pytest.approx(1.8)], [101.0])
+    assert [(name, seen is stream.seen) for name, seen in world.told] == [("a", True)]
+    assert stream.view == (0, b"")
+
+
+def test_of_a_place_of_which_nothing_is_known_the_first_picture_tells_the_size_and_15_hz_are_likely(world):
+    world.manager()
+    stream = world.camera("a")
+    stream.source.nominal_hz = 0.0
+    stream.source.frames = [frame(0, size=(64, 48)), frame(1, size=(64, 48)), frame(2, size=(48, 64))]
+    for _ in range(2):
+        world.go()
+        answer(world.eyes["motion"])
+    world.go()
+    first = stream.perception
+    assert first.words[1:3] == (Site((64, 48)), 15.0)
+    assert len(first.looked) == 2
+    answer(world.eyes["motion"])
+    world.go()
+    assert stream.perception is not first  # the camera sends others now
+    assert stream.perception.words[1] == Site((48, 64))
+
+
+def test_pictures_of_another_size_than_the_sites_end_the_stream(world):
+    world.manager(lambda stream, seen: world.told.append(seen))
+    stream = world.camera("a", site=site())
+    stream.source.frames = [frame(0, size=(64, 48))]
+    world.go()
+    answer(world.eyes["motion"])
+    world.go()
+    assert (stream.fault, stream.faults, stream.running) == ("its pictures are (64, 48), its site is of (320, 240)", 1, False)
+    assert (stream.source.calls, world.told, stream.processed) == (["start", "stop"], [], 0)
+    assert AThread.made[-1].daemon is True
+
+
+def test_a_stream_ends_after_twenty_faults_in_a_row(world):
+    assert FAULTS == 20
+    world.manager()
+    stream = world.camera("a")
+
+    def broken(count):
+        for _ in range(count):
+            stream.source.frames = [frame()]
+            world.go()
+            world.eyes["motion"].asked[-1][2].set_exception(ValueError("not this one"))
+            world.go()
+
+    broken(19)
+    assert (stream.faults, stream.fault, stream.running) == (19, "not this one", True)
+    stream.source.frames = [frame()]
+    world.go()
+    answer(world.eyes["motion"])
+    world.go()
+    assert (stream.faults, stream.running, stream.processed) == (0, True, 1)
+    broken(19)
+    assert stream.running
+    broken(1)
+    assert (stream.faults, stream.running, stream.source.calls) == (20, False, ["start", "stop"])
+
+
+def test_who_listens_cannot_stop_a_camera(world):
+    def listen(stream, seen):
+        raise ValueError("not my day")
+
+    world.manager(listen)
+    stream = world.camera("a")
+    for k in range(2):
+        stream.source.frames = [frame(k)]
+        world.go()
+        answer(world.eyes["motion"])
+        world.go()
+    assert (stream.processed, stream.faults, stream.running) == (2, 0, True)
+
+
+def test_a_stream_has_as_many_pictures_in_flight_as_there_are_threads_and_all_together_one_more(world):
+    world.eyes["motion"] = AnEye(2)
+    world.manager()
+    a, b = world.camera("a"), world.camera("b")
+    for stream in (a, b):
+        stream.source.frames = [frame(k) for k in range(5)]
+    world.go()
+    assert (len(a.ahead), len(b.ahead)) == (2, 1)  # three in flight, each in its turn
+    assert [k for k, _, _ in world.eyes["motion"].asked] == ["a", "b", "a"]
+    c = world.camera("c", detector="m.onnx")  # another detector has places of its own
+    c.source.frames = [frame(k) for k in range(5)]
+    world.go()
+    assert (len(c.ahead), len(a.ahead), len(b.ahead)) == (1, 2, 1)
+
+
+def test_who_was_served_longest_ago_is_next(world):
+    world.eyes["motion"] = AnEye(1)
+    world.manager()
+    a, b, c = (world.camera(name) for name in "abc")
+    for stream, served in ((a, 3.0), (b, 1.0), (c, 2.0)):
+        stream.served = served
+        stream.source.frames = [frame()]
+    world.go()
+    assert [k for k, _, _ in world.eyes["motion"].asked] == ["b", "c"]
+
+
+def test_answers_are_taken_in_the_order_of_the_frames(world):
+    world.eyes["motion"] = AnEye(2)
+    world.manager()
+    stream = world.camera("a")
+    stream.source.frames = [frame(0), frame(1)]
+    world.go()
+    answer(world.eyes["motion"], 1, "second")
+    world.go()
+    assert stream.processed == 0
+    answer(world.eyes["motion"], 0, "first")
+    world.go()
+    assert [(f.number, found) for f, found in stream.perception.looked] == [(0, "first"), (1, "second")]
+
+
+def test_a_frame_that_is_gone_meanwhile_is_no_matter(world):
+    world.manager()
+    stream = world.camera("a")
+    stream.source.frames = [None]
+    world.go()
+    assert (world.eyes["motion"].asked, stream.served) == ([], 0.0)
+
+
+def test_who_does_not_run_is_not_looked_at(world):
+    of = world.manager()
+    stream = of.add(StreamSettings("a", SourceSettings("x.mp4")))
+    stream.source.frames = [frame()]
+    world.go()
+    assert world.eyes["motion"].asked == []
+
+
+def violation(at_s, rule="speeding", track=3):
+    return Violation(f"{rule}{at_s}", at_s, "a", rule, 0.9, {"track": track}, (), "")
+
+
+def test_a_view_is_drawn_for_who_looks_ten_times_a_second_at_most(world, monkeypatch):
+    """With the last four violations of the last four seconds."""
+    drawn_ = []
+    monkeypatch.setattr(
+        streams, "drawn", lambda seen, site, measures, recent: drawn_.append((seen.frame.number, site, measures, recent)) or "picture"
+    )
+    monkeypatch.setattr(streams, "jpeg", lambda picture: picture.encode())
+    world.manager()
+    stream = world.camera("a", site=site())
+
+    def show(k, now, *found, viewers=1, at_s=10.0):
+        world.now, stream.viewers = now, viewers
+        stream.source.frames = [frame(k, at_s=at_s)]
+        world.go()
+        if stream.perception is not None:
+            stream.perception.finds = found
+        answer(world.eyes["motion"])
+        world.go()
+
+    show(0, 100.0, viewers=0)
+    assert (stream.view, drawn_) == ((0, b""), [])
+    show(1, 101.0)
+    assert (stream.view, drawn_[-1]) == ((1, b"picture"), (1, stream.settings.site, stream.perception.measures, []))
+    show(2, 101.09)
+    assert stream.view[0] == 1
+    show(3, 101.11)
+    assert (stream.view[0], drawn_[-1][0]) == (2, 3)
+    show(4, 102.0, violation(6.0, track=1), violation(6.01, track=2), violation(9.0, "red_light", 5))
+    assert drawn_[-1][3] == ["speeding #2", "red_light #5"]
+    show(5, 103.0, violation(9.5, track=6), violation(9.6, track=7), violation(9.7, track=8))
+    assert drawn_[-1][3] == ["red_light #5", "speeding #6", "speeding #7", "speeding #8"]
+    show(6, 104.0)
+    assert stream.view[0] == 5
+
+
+def test_a_view_holds_what_the_overlay_draws(world):
+    world.manager()
+    stream = world.camera("a", site=site())
+    stream.viewers = 1
+    stream.source.frames = [frame(90)]
+    world.go()
+    answer(world.eyes["motion"])
+    stream.perception = Perception("a", stream.settings.site, 8.0)
+    seen = Seen(frame(90), 0, [], [], [], stream.perception)
+    stream.perception.look = lambda f, found: seen
+    world.go()
+    assert stream.view == (1, jpeg(drawn(seen, stream.settings.site, stream.perception.measures, [])))
+
+
+# -- what is told of a stream
+
+
+def test_the_state_of_a_stream_that_never_ran():
+    stream = Stream(StreamSettings("a", SourceSettings("rtsp://me:secret@there/x"), "/models/m.onnx"), ASource(None))
+    stream.source.health = Health()
+    assert stream.state() == {
+        "id": "a", "source": "rtsp://***@there/x", "detector": "m.onnx", "running": False, "state": "stopped", "fault": "", "received": 0, "processed": 0,
+        "dropped": 0, "skipped": 0, "broken": 0, "connections": 0, "source_rate_hz": 0.0, "rate_hz": 0.0, "latency_p50_ms": None, "latency_p95_ms": None,
+        "size": [0, 0], "tracks": 0, "violations": 0, "calibration_error_m": None, "clock": "",
+    }  # fmt: skip
+    assert stream.figures() == {"tracks": [], "measures": None}
+    other = Stream(stream.settings, stream.source)
+    assert (stream.latencies.maxlen, stream.times.maxlen, stream.told.maxlen, stream.viewers, stream.view) == (300, 300, 100, 0, (0, b""))
+    assert other.latencies is not stream.latencies
+    assert (other.served, other.begun_wall_s, other.faults) == (0.0, 0.0, 0)
+
+
+def test_the_state_of_a_stream_at_work():
+    """Of 1 to 100 ms the median is 50.5 and 95 % are below 95.05; four frames of the last five seconds took 5 s: 0.6 a second."""
+    known = site(ten_px_a_metre(0.25))
+    stream = Stream(StreamSettings("a", SourceSettings("x.mp4"), site=known), ASource(None), running=True, processed=41, fault="own")
+    stream.source.health = Health("reconnecting", 50, 4, 3, 2, 7, 12.3456, (320, 240), "stream", "theirs", 9)
+    stream.latencies.extend(np.arange(1, 101) / 1000.0)
+    stream.times.extend([1.0, 2.9, 3.0, 4.0, 7.0, 8.0])
+    stream.perception = APerception("a", known, 8.0, b"", True, None)
+    stream.seen = Seen(frame(3), 2, [road_user(1), road_user(2)], [], [], stream.perception)
+    assert stream.state() == {
+        "id": "a", "source": "x.mp4", "detector": "motion", "running": True, "state": "reconnecting", "fault": "own", "received": 50, "processed": 41,
+        "dropped": 4, "skipped": 3, "broken": 2, "connections": 7, "source_rate_hz": 12.35, "rate_hz": 0.6, "latency_p50_ms": 50.5, "latency_p95_ms": 95.0,
+        "size": [320, 240], "tracks": 2, "violations": 2, "calibration_error_m": 0.25, "clock": "stream",
+    }  # fmt: skip
+    stream.fault = ""
+    assert stream.state()["fault"] == "theirs"
+    assert stream.figures() == {"at_s": 0.375, "tracks": [plain(t) for t in stream.seen.tracks], "measures": {"seconds": 3.0}}
+
+
+@pytest.mark.parametrize(
+    ("times", "rate"), [([], 0.0), ([5.0], 0.0), ([5.0, 5.25], 4.0), ([5.0, 5.0], 1000.0), ([0.0, 5.0], 0.2), ([0.0, 5.1], 0.0), ([1.0, 2.0, 3.0], 1.0),
+                       ([0.0, 3.0], 0.33)],
+)  # fmt: skip
+def test_the_rate_is_that_of_the_last_five_seconds(times, rate):
+    stream = Stream(StreamSettings("a", SourceSettings("x.mp4")), ASource(None))
+    stream.times.extend(times)
+    assert stream.state()["rate_hz"] == rate
+
+
+def test_figures_need_something_seen():
+    stream = Stream(StreamSettings("a", SourceSettings("x.mp4")), ASource(None))
+    stream.perception = APerception("a", None, 8.0, b"", True, None)
+    assert stream.figures() == {"tracks": [], "measures": None}

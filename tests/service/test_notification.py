@@ -1,0 +1,421 @@
+"""What is sent to whom, as it stands on the wire, when it is tried again and where it ends, against real web and mail servers."""
+
+from __future__ import annotations
+
+import datetime
+import email
+import hashlib
+import hmac
+import http.server
+import inspect
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+import structlog
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.ports import closed_port, free_port
+from tests.waiting import until
+
+from headway.sensing import SensingError
+from headway.service.notification import Mail, Notifier, Webhook, pause_s
+
+
+class Hook:
+    """A web server that answers as it is told to, 200 else. taken: (time, path, headers, body)."""
+
+    def __init__(self):
+        self.taken, self.answers, hook = [], [], self
+
+        class Door(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.taken.append((time.monotonic(), self.path, dict(self.headers), body))
+                answer = hook.answers.pop(0) if hook.answers else 200
+                if isinstance(answer, bytes):
+                    self.wfile.write(answer)
+                    return
+                self.send_response(answer)
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def ids(self):
+        return [json.loads(body)["id"] for _, _, _, body in self.taken]
+
+
+@pytest.fixture(scope="module")
+def door():
+    one = Hook()
+    yield one
+    one.server.shutdown()
+    one.server.server_close()
+
+
+@pytest.fixture
+def hook(door):
+    door.taken.clear()
+    door.answers.clear()
+    return door
+
+
+def letters(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# -- webhooks
+
+
+def test_a_webhook_gets_the_event_signed_with_its_own_secret(hook):
+    begun = int(time.time())
+    notifier = Notifier((Webhook(hook.url + "/a?b=1", "first"), Webhook(hook.url + "/c", "second")))
+    notifier.tell("violation.red_light", "id-7", {"device": "north", "speed_kmh": 31.5})
+    until(lambda: notifier.sent == 2)
+    notifier.close()
+    ended = int(time.time())
+    assert {path for _, path, _, _ in hook.taken} == {"/a?b=1", "/c"}
+    for _, path, headers, body in hook.taken:
+        note = json.loads(body)
+        assert begun <= note.pop("at") <= ended + 1
+        assert note == {"kind": "violation.red_light", "id": "id-7", "data": {"device": "north", "speed_kmh": 31.5}}
+        assert (headers["Content-Type"], headers["X-Headway-Event"], headers["User-Agent"]) == ("application/json", "id-7", "headway")
+        at, sign = headers["X-Headway-Signature"].split(",")
+        assert begun <= int(at.removeprefix("t=")) <= ended
+        secret = b"first" if path == "/a?b=1" else b"second"
+        assert sign == "sha256=" + hmac.new(secret, at[2:].encode() + b"." + body, hashlib.sha256).hexdigest()
+    assert (notifier.sent, notifier.failed, notifier.lost, notifier.waiting) == (2, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("answer", "again"), [
+    (500, True), (503, True), (399, True), (408, True), (425, True), (429, True), (400, False), (404, False), (407, False), (424, False), (430, False), (499, False),
+    (b"no HTTP at all\r\n\r\n", True),
+])  # fmt: skip
+def test_what_is_refused_is_not_tried_again_and_all_else_is(hook, answer, again, tmp_path):
+    hook.answers[:] = [answer]
+    notifier = Notifier((Webhook(hook.url, "s", delay_s=0.01),), dead=tmp_path / "dead.jsonl")
+    notifier.tell("alert", "1", {})
+    until(lambda: notifier.sent + notifier.failed == 1)
+    notifier.close()
+    assert len(hook.taken) == (2 if again else 1)
+    assert (notifier.sent, notifier.failed) == ((1, 0) if again else (0, 1))
+    if not again:
+        (letter,) = letters(tmp_path / "dead.jsonl")
+        assert letter["why"].startswith(f"HTTP Error {answer}: ")
+        assert (letter["to"], letter["note"]["id"], letter["note"]["kind"]) == (hook.url, "1", "alert")
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_after_the_last_attempt_it_is_a_dead_letter(hook, attempts, tmp_path):
+    hook.answers[:] = [500] * 9
+    notifier = Notifier((Webhook(hook.url, "s", attempts=attempts, delay_s=0.05),), dead=tmp_path / "dead.jsonl")
+    with structlog.testing.capture_logs() as log:
+        notifier.tell("alert", "1", {"x": 2})
+        until(lambda: notifier.failed == 1)
+        notifier.close()
+    assert len(hook.taken) == attempts
+    times = [at for at, *_ in hook.taken]
+    assert all(b - a >= pause for a, b, pause in zip(times, times[1:], (0.05, 0.1), strict=False))
+    (letter,) = letters(tmp_path / "dead.jsonl")
+    assert letter["note"]["data"] == {"x": 2}
+    assert log == [{"event": "could not be delivered", "log_level": "error", "to": hook.url, "why": letter["why"], "kind": "alert"}]
+
+
+def test_the_pause_doubles():
+    assert [pause_s(Webhook("", "", delay_s=0.5), failed) for failed in range(4)] == [0.5, 1.0, 2.0, 4.0]
+    assert [pause_s(Mail("", 1, "", ()), failed) for failed in range(3)] == [5.0, 10.0, 20.0]
+
+
+def test_what_is_not_said_is_usual():
+    hook, mail = Webhook("u", "s"), Mail("h", 25, "a", ("b",))
+    assert (hook.attempts, hook.delay_s, hook.timeout_s) == (6, 1.0, 10.0)
+    assert (mail.user, mail.password, mail.security, mail.attempts, mail.delay_s, mail.at_least_s, mail.timeout_s) == (
+        "",
+        "",
+        "starttls",
+        4,
+        5.0,
+        60.0,
+        20.0,
+    )
+    assert (Notifier.webhooks, Notifier.mail, Notifier.dead, Notifier.most) == ((), None, None, 10_000)
+    assert inspect.signature(Notifier.close).parameters["patience_s"].default == 5.0
+    with pytest.raises(AttributeError):
+        hook.url = "x"
+    with pytest.raises(AttributeError):
+        mail.host = "x"
+    assert hook == Webhook("u", "s")
+
+
+def test_one_that_waits_does_not_hold_up_the_others_and_at_the_end_it_is_a_dead_letter(hook, tmp_path):
+    hook.answers[:] = [500]
+    notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl")
+    notifier.tell("alert", "first", {})
+    until(lambda: len(hook.taken) == 1 and notifier.waiting == 1)
+    notifier.tell("alert", "second", {})
+    until(lambda: notifier.sent == 1)
+    assert hook.ids == ["first", "second"]
+    assert notifier.waiting == 1
+    begun = time.monotonic()
+    notifier.close(patience_s=0.3)
+    assert 0.3 <= time.monotonic() - begun < 5.0
+    assert [(x["note"]["id"], x["why"]) for x in letters(tmp_path / "dead.jsonl")] == [("first", "the service ended")]
+    assert not any(t.name == "notifier" for t in threading.enumerate())
+
+
+def test_who_closes_waits_for_what_is_about_to_be_tried_again(hook, tmp_path):
+    hook.answers[:] = [500]
+    notifier = Notifier((Webhook(hook.url, "s", delay_s=0.3),), dead=tmp_path / "dead.jsonl")
+    notifier.tell("alert", "1", {})
+    until(lambda: len(hook.taken) == 1 and notifier.waiting == 1)
+    (thread,) = [t for t in threading.enumerate() if t.name == "notifier"]
+    assert thread.daemon
+    notifier.close()
+    assert (notifier.sent, letters(tmp_path / "dead.jsonl")) == (1, [])
+
+
+def test_with_nothing_to_do_it_closes_at_once():
+    notifier = Notifier()
+    notifier.tell("alert", "1", {}, critical=True)  # to nobody
+    begun = time.monotonic()
+    notifier.close()
+    assert time.monotonic() - begun < 4.0
+    assert (notifier.sent, notifier.failed, notifier.waiting) == (0, 0, 0)
+
+
+@pytest.mark.slow
+def test_to_wait_costs_no_work(hook):
+    """While one waits to be tried again, and while it is being closed: hardly any processor time, however long it takes."""
+    hook.answers[:] = [500]
+    notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),))
+    notifier.tell("alert", "1", {})
+    until(lambda: len(hook.taken) == 1 and notifier.waiting == 1)
+    for wait in (lambda: time.sleep(0.5), lambda: notifier.close(0.5)):
+        begun = time.process_time()
+        wait()
+        assert time.process_time() - begun < 0.05
+
+
+def test_when_too_many_wait_the_oldest_is_lost(hook, tmp_path):
+    hook.answers[:] = [500] * 3
+    notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl", most=2)
+    for k, name in enumerate(("a", "b")):
+        notifier.tell("alert", name, {})
+        until(lambda k=k: len(hook.taken) == k + 1 and notifier.waiting == k + 1)
+    assert (notifier.lost, letters(tmp_path / "dead.jsonl")) == (0, [])
+    notifier.tell("alert", "c", {})
+    until(lambda: len(hook.taken) == 3 and notifier.waiting == 2)
+    assert notifier.lost == 1
+    notifier.close(0.0)
+    assert [(x["note"]["id"], x["why"]) for x in letters(tmp_path / "dead.jsonl")] == [
+        ("a", "too many wait"), ("b", "the service ended"), ("c", "the service ended"),
+    ]  # fmt: skip
+
+
+def test_nobody_there_is_tried_again_and_what_cannot_be_sent_ends_nothing(hook, tmp_path):
+    with closed_port() as port:
+        nobody = f"http://127.0.0.1:{port}"
+        notifier = Notifier((Webhook(nobody, "s", attempts=2, delay_s=0.01), Webhook(hook.url, "s", attempts=1)), dead=tmp_path / "dead.jsonl")
+        notifier.tell("alert", "two\nlines", {})  # no header can hold it
+        until(lambda: notifier.failed == 2)
+        notifier.tell("alert", "1", {})
+        until(lambda: notifier.failed == 3 and notifier.sent == 1)
+        notifier.close()
+    assert sorted((x["to"] == nobody, x["note"]["id"]) for x in letters(tmp_path / "dead.jsonl")) == [
+        (False, "two\nlines"),
+        (True, "1"),
+        (True, "two\nlines"),
+    ]
+    assert hook.ids == ["1"]
+
+
+def test_a_full_disk_or_no_file_for_dead_letters_ends_nothing(hook, tmp_path):
+    for dead in (tmp_path / "no" / "such" / "folder", None):
+        hook.answers[:] = [400]
+        notifier = Notifier((Webhook(hook.url, "s"),), dead=dead)
+        notifier.tell("alert", "1", {})
+        until(lambda n=notifier: n.failed == 1)
+        notifier.tell("alert", "2", {})
+        until(lambda n=notifier: n.sent == 1)
+        notifier.close()
+
+
+def test_a_server_that_says_nothing_is_left_after_its_time(tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        notifier = Notifier((Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}", "s", attempts=1, timeout_s=0.2),), dead=tmp_path / "dead.jsonl")
+        notifier.tell("alert", "1", {})
+        until(lambda: notifier.failed == 1, 8.0)
+        notifier.close()
+    assert "timed out" in letters(tmp_path / "dead.jsonl")[0]["why"]
+
+
+@pytest.mark.parametrize(
+    "hook", [Webhook("ftp://x.org/", "s"), Webhook("", "s"), Webhook("x.org", "s"), Webhook("http://x.org/", ""), Webhook("https://x.org/", "")]
+)
+def test_a_wrong_address_is_refused(hook):
+    with pytest.raises(SensingError) as caught:
+        Notifier((Webhook("https://fine.org/", "s"), hook))
+    assert str(caught.value) == f"webhook {hook.url!r}: give an http(s) address and a secret to sign with."
+
+
+# -- e-mail
+
+
+class Office:
+    """A mail server. letters: (sender, recipients, message, user who logged in, over TLS)."""
+
+    def __init__(self, context=None, **how):
+        self.letters, office = [], self
+
+        class Box:
+            async def handle_DATA(self, server, session, envelope):  # noqa: N802
+                user = session.auth_data.login if isinstance(session.auth_data, LoginPassword) else None
+                safe = context is not None or session.ssl is not None
+                office.letters.append((envelope.mail_from, envelope.rcpt_tos, email.message_from_bytes(envelope.content), user, safe))
+                return "250 OK"
+
+        def known(server, session, envelope, mechanism, login):
+            return AuthResult(success=(login.login, login.password) == (b"duty", b"secret"), handled=False, auth_data=login)
+
+        self.port = free_port()
+        self.post = Controller(Box(), hostname="127.0.0.1", port=self.port, authenticator=known, ssl_context=context, **how)
+
+    def __enter__(self):
+        self.post.start()
+        return self
+
+    def __exit__(self, *_):
+        self.post.stop()
+
+    def mail(self, **how):
+        return Mail(
+            "127.0.0.1", self.port, "headway@example.org", ("a@example.org", "b@example.org"), **({"security": "none", "delay_s": 0.01} | how)
+        )
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    """A certificate for 127.0.0.1 that is its own authority; (context of a server, file to trust)."""
+    folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]), datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return server, folder / "cert.pem"
+
+
+def test_a_letter_says_what_happened():
+    with Office() as office:
+        notifier = Notifier(mail=office.mail())
+        notifier.tell("violation.wrong_way", "1", {"device": "north", "lane": 3}, critical=True)
+        until(lambda: notifier.sent == 1)
+        notifier.close()
+    ((sender, to, letter, user, safe),) = office.letters
+    assert (sender, to, user, safe) == ("headway@example.org", ["a@example.org", "b@example.org"], None, False)
+    assert (letter["Subject"], letter["From"], letter["To"]) == (
+        "Headway: violation.wrong_way",
+        "headway@example.org",
+        "a@example.org, b@example.org",
+    )
+    text = letter.get_payload(decode=True).decode().replace("\r\n", "\n")
+    assert text.rstrip("\n") == 'violation.wrong_way\n\n{\n "device": "north",\n "lane": 3\n}'
+
+
+@pytest.mark.slow
+def test_only_critical_events_go_by_mail_and_each_kind_only_now_and_then(hook):
+    with Office() as office:
+        notifier = Notifier((Webhook(hook.url, "s"),), office.mail(at_least_s=1000.0))
+        for number, (kind, critical) in enumerate([("a", True), ("a", True), ("b", True), ("a", False), ("c", False), ("b", True)]):
+            notifier.tell(kind, str(number), {"n": number}, critical)
+        notifier.tell("d", "6", {})
+        until(lambda: notifier.sent == 7 + 2)
+        notifier.close()
+        assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == ["Headway: a", "Headway: b"]
+        assert sorted(hook.ids) == [str(n) for n in range(7)]
+
+
+@pytest.mark.slow
+def test_when_its_time_is_over_a_kind_goes_by_mail_again(hook):
+    with Office() as office:
+        notifier = Notifier((), office.mail(at_least_s=0.3))
+        for number in range(2):
+            notifier.tell("a", str(number), {}, critical=True)
+            until(lambda number=number: notifier.sent == number + 1)
+            time.sleep(0.31)
+        notifier.close()
+        assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == ["Headway: a"] * 2
+
+
+@pytest.mark.parametrize(("security", "user"), [("starttls", "duty"), ("tls", "duty"), ("starttls", ""), ("tls", "")])
+def test_letters_go_over_tls_and_who_has_a_name_logs_in(context, security, user, monkeypatch):
+    server, trusted = context
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    with Office(server if security == "tls" else None, tls_context=server if security == "starttls" else None, auth_require_tls=False) as office:
+        notifier = Notifier(mail=office.mail(security=security, user=user, password="secret", attempts=1))
+        notifier.tell("alert", "1", {}, critical=True)
+        until(lambda: notifier.sent + notifier.failed == 1)
+        notifier.close()
+    assert [(user, safe) for *_, user, safe in office.letters] == [(user.encode() or None, True)]
+
+
+def test_without_tls_one_may_log_in_too_and_with_a_wrong_word_nothing_is_sent(tmp_path):
+    with Office(auth_require_tls=False) as office:
+        for password, sent in (("secret", 1), ("wrong", 0)):
+            notifier = Notifier(mail=office.mail(user="duty", password=password, attempts=2), dead=tmp_path / "dead.jsonl")
+            notifier.tell("alert", "1", {"n": 1}, critical=True)
+            until(lambda n=notifier: n.sent + n.failed == 1)
+            notifier.close()
+            assert notifier.sent == sent
+    assert [user for *_, user, _ in office.letters] == [b"duty"]
+    (letter,) = letters(tmp_path / "dead.jsonl")
+    assert (letter["to"], "535" in letter["why"]) == ("a@example.org, b@example.org", True)
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_server_without_tls_or_with_an_unknown_certificate_gets_no_letter(context, security, tmp_path):
+    server, _ = context
+    for with_tls in (False, True):
+        how = {} if not with_tls else {"tls_context": server} if security == "starttls" else {"context": server}
+        with Office(**how) as office:
+            notifier = Notifier(mail=office.mail(security=security, attempts=1), dead=tmp_path / "dead.jsonl")
+            notifier.tell("alert", "1", {}, critical=True)
+            until(lambda n=notifier: n.sent + n.failed == 1)
+            notifier.close()
+            assert (notifier.failed, office.letters) == (1, [])
+    assert len(letters(tmp_path / "dead.jsonl")) == 2
+
+
+@pytest.mark.slow
+def test_a_mail_server_that_says_nothing_is_left_after_its_time(tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for security in ("none", "tls"):
+            mail = Mail("127.0.0.1", silent.getsockname()[1], "a@example.org", ("b@example.org",), security=security, attempts=1, timeout_s=0.2)
+            notifier = Notifier(mail=mail, dead=tmp_path / "dead.jsonl")
+            notifier.tell("alert", "1", {}, critical=True)
+            until(lambda n=notifier: n.failed == 1, 8.0)
+            notifier.close()

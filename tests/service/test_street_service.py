@@ -1,0 +1,598 @@
+"""Streets kept running for those who look: an engine that says what is laid out for it, a record that writes down, a clock that stands."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from headway.runtime import WorkerError
+from headway.runtime.supervisor import Restarted
+from headway.service import streets as room
+from headway.service.streets import Recorder, StreetService
+from headway.settings import Settings
+from headway.street.board import JunctionState
+from headway.street.messages import Done, Look, Optimise, Signals, Snapshot, Switch, Task
+from headway.values import Event
+
+# --- the recorder -------------------------------------------------------------------------------------------------------------------------------
+
+
+class Intake:
+    """Writes down what it is given; refuses the tables named in `away`."""
+
+    def __init__(self):
+        self.written, self.runs, self.caught_up, self.away, self.failing_runs, self.during = [], [], 0, set(), 0, []
+
+    def write(self, table, rows):
+        if table in self.away:
+            for row in self.during:
+                self.recorder.put(*row)
+            raise OSError(f"{table} is away")
+        self.written.append((table, list(rows)))
+
+    def catch_up(self):
+        self.caught_up += 1
+
+    def begin_run(self, key, scenario, controller, seed):
+        if self.failing_runs:
+            self.failing_runs -= 1
+            raise OperationalError("INSERT", {}, Exception("away"))
+        self.runs.append((key, scenario, controller, seed))
+        return 40 + len(self.runs)
+
+    def rows(self, table):
+        return [row for name, rows in self.written if name == table for row in rows]
+
+
+@pytest.fixture
+def intake():
+    return Intake()
+
+
+@pytest.fixture
+def recorder(intake, monkeypatch):
+    """Writes when it is told to, and when it is closed."""
+    monkeypatch.setattr(room, "FLUSH_S", 1e6)
+    made = []
+
+    def make(**more):
+        made.append(Recorder(intake, **more))
+        intake.recorder = made[-1]
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_rows_are_written_a_batch_a_table_in_their_order(recorder, intake):
+    one = recorder()
+    for row in (("a", (1,)), ("b", (2,)), ("a", (3,))):
+        one.put(*row)
+    assert intake.written == []
+    one.flush()
+    assert intake.written == [("a", [(1,), (3,)]), ("b", [(2,)])]
+    assert intake.caught_up == 0
+    one.flush()
+    assert (len(intake.written), intake.caught_up) == (2, 1), "with nothing to write, what an outage has left is seen to"
+    assert (one.lost, one.trouble) == (0, "")
+
+
+def test_what_is_not_taken_waits_in_its_place_before_what_came_meanwhile(recorder, intake):
+    one = recorder()
+    for row in (("a", (1,)), ("b", (2,)), ("a", (3,))):
+        one.put(*row)
+    intake.away, intake.during = {"a"}, [("a", (4,))]
+    one.flush()
+    assert (intake.written, one.trouble, intake.caught_up) == ([("b", [(2,)])], "a is away", 0)
+    intake.away, intake.during = set(), []
+    one.flush()
+    assert intake.written[1:] == [("a", [(1,), (3,), (4,)])]
+    assert one.trouble == ""
+
+
+def test_the_oldest_go_where_there_is_no_room_and_are_counted(recorder, intake):
+    one = recorder(most=2)
+    for k in range(5):
+        one.put("a", (k,))
+    assert one.lost == 3
+    one.flush()
+    assert intake.rows("a") == [(3,), (4,)]
+
+
+def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_others(recorder, intake, monkeypatch):
+    aside, write = [], intake.write
+
+    def picky(table, rows):
+        if any(row[0] % 3 == 0 for row in rows):
+            raise psycopg.DataError("no JSON")
+        write(table, rows)
+
+    monkeypatch.setattr(intake, "write", picky)
+    intake.put_aside = lambda table, rows, why: aside.append((table, rows, str(why)))
+    one = recorder()
+    for k in range(1, 8):
+        one.put("a", (k,))
+    one.flush()
+    assert intake.rows("a") == [(1,), (2,), (4,), (5,), (7,)]
+    assert aside == [("a", [(3,)], "no JSON"), ("a", [(6,)], "no JSON")]
+    assert (one.trouble, one.lost) == ("", 0)
+
+
+def test_what_the_whole_record_refuses_is_kept_and_tried_again(recorder, intake, monkeypatch):
+    """A table that is not there, or a right that is missing, is no fault of a row."""
+
+    def refuse(table, rows):
+        raise psycopg.ProgrammingError("permission denied")
+
+    one = recorder()
+    one.put("a", (1,))
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "write", refuse)
+        one.flush()
+        assert one.trouble == "permission denied"
+    one.flush()
+    assert (intake.rows("a"), one.trouble) == ([(1,)], "")
+
+
+def test_two_hundred_thousand_rows_may_wait(recorder):
+    one = recorder()
+    for k in range(200_000):
+        one.put("a", (k,))
+    assert one.lost == 0
+    one.put("a", (0,))
+    assert one.lost == 1
+
+
+def test_closing_writes_what_waits_and_ends_the_thread(recorder, intake):
+    before = set(threading.enumerate())
+    one = recorder()
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "recorder"
+    assert thread.daemon, "it must not hold up the end of the process"
+    one.put("a", (1,))
+    one.close()
+    assert intake.written == [("a", [(1,)])]
+    assert not thread.is_alive()
+
+
+@pytest.mark.slow
+def test_what_is_put_is_written_within_a_second_by_itself(intake):
+    assert room.FLUSH_S == 1.0
+    one, begun = Recorder(intake), time.monotonic()
+    one.put("a", (1,))
+    while not intake.written and time.monotonic() - begun < 20.0:
+        time.sleep(0.01)
+    took_s = time.monotonic() - begun
+    assert intake.written == [("a", [(1,)])]
+    assert took_s >= 0.5, "not at once: rows are gathered"
+    one.close()
+    assert intake.written == [("a", [(1,)])]
+
+
+# --- streets ------------------------------------------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """Says what the test lays out (`plays`, one list an engine), and takes orders until it is told not to. A function is called in passing;
+    an error is raised."""
+
+    plays: list
+    made: list
+
+    def __init__(self, task):
+        self.task, self.orders, self.stopped, self.deaf = task, [], threading.Event(), False
+        self.says = self.plays.pop(0) if self.plays else []
+        self.made.append(self)
+
+    def messages(self):
+        for message in self.says:
+            if isinstance(message, Exception):
+                raise message
+            if callable(message):
+                message(self)
+            else:
+                yield message
+
+    def order(self, order):
+        if self.deaf:
+            raise WorkerError("the worker takes no orders now")
+        self.orders.append(order)
+
+    def stop(self):
+        self.stopped.set()
+
+
+WALL_S = 5000.0
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    Engine.plays, Engine.made = [], []
+    monkeypatch.setattr(room, "Engine", Engine)
+    monkeypatch.setattr(room, "FLUSH_S", 1e6)
+    monkeypatch.setattr(room, "time", SimpleNamespace(time=lambda: WALL_S, time_ns=lambda: 77, sleep=lambda s: slept.append(s)))
+    slept.clear()
+    return Engine
+
+
+slept: list[float] = []
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def service(engines, intake, told):
+    one = StreetService(lambda *news: told.append(news), intake)
+    intake.recorder = one.recorder
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def task(tiny):
+    return Task(Settings.model_validate({"street": {"scenario": tiny, "seed": 9}, "control": {"controller": "greedy"}}))
+
+
+def played(service, task, *says, **more):
+    """Start a street that says this, and wait until it has ended."""
+    Engine.plays.append(list(says))
+    live = service.start("headway", task, **more)
+    live.thread.join(20.0)
+    assert not live.thread.is_alive()
+    service.recorder.flush()
+    return live
+
+
+def started(scenario="tiny", kind="engine.started", net=""):
+    return Event(100.0, kind, "", {"scenario": scenario, "net": str(net)})
+
+
+def junction(name="C", vehicles=5, halted=2, wait_s=30.0, confidence=0.5):
+    return JunctionState(name, 0.0, vehicles, halted, wait_s, (), confidence)
+
+
+def snapshot(time_s, *junctions, shown=b"", emission=None, vehicles=7, halted=3):
+    return Snapshot(time_s, 0.0, 9e9, vehicles, halted, "controller", 0, 0, 0, 0.0, 0.0, 0.0, "", junctions, shown=shown, emission=emission)
+
+
+def test_a_street_is_started_under_its_name_with_a_run_of_the_record(service, task, intake, engines):
+    live = played(service, task)
+    assert service.streets == {"headway": live}
+    assert (live.name, live.task, live.scenario, live.run, live.repeat, live.fault, live.finished) == ("headway", task, "tiny", 41, False, "", True)
+    assert (live.snapshot, list(live.events), list(live.history), live.alerts, live.colours, live.numbers) == (None, [], [], {}, {}, 0)
+    assert live.engine is engines.made[0]
+    assert live.engine.task is task
+    assert [j.id for j in live.network.junctions] == ["C"]
+    assert intake.runs == [(f"headway {task.key()} 77", "tiny", "greedy", 9)]
+    assert intake.written == []
+    assert (live.thread.name, live.thread.daemon) == ("street headway", True)
+
+
+def test_the_record_knows_which_groups_are_crossings(service, intake, crossing_network, scenario_of):
+    path = scenario_of("walk", 0, 9, [])
+    path.write_text(f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>')
+    live = played(service, Task(Settings.model_validate({"street": {"scenario": str(path)}})))
+    rows = intake.rows("crossing")
+    by_hand = [
+        (41, j.id, number)
+        for j in live.network.junctions
+        for number, group in enumerate(live.network.groups[j.first : j.end])
+        if live.network.links[group.links[0]].direction == "c"
+    ]
+    assert rows == by_hand
+    assert len({name for _, name, _ in rows}) == 4
+    assert {number for *_, number in rows} != {0}
+
+
+def test_a_name_that_is_in_use_is_refused_until_its_street_has_ended(service, task, engines):
+    hold = threading.Event()
+    engines.plays.append([lambda _: hold.wait(20.0)])
+    live = service.start("headway", task)
+    with pytest.raises(ValueError, match=r"^street 'headway' is running already\. Stop it first\.$"):
+        service.start("headway", task)
+    assert len(engines.made) == 1
+    engines.plays.append([])
+    other = service.start("baseline", task)
+    hold.set()
+    live.thread.join(20.0)
+    other.thread.join(20.0)
+    again = played(service, task)
+    assert service.streets["headway"] is again
+    assert again is not live
+
+
+def test_a_scenario_that_is_none_is_refused_before_anything_is_started(service, engines, intake):
+    with pytest.raises(ValueError, match="no scenario 'nowhere'"):
+        service.start("headway", Task(Settings.model_validate({"street": {"scenario": "nowhere"}})))
+    assert (engines.made, intake.runs, service.streets) == ([], [], {})
+
+
+def test_without_a_record_streets_run_all_the_same_and_nobody_need_listen(engines, task):
+    one = StreetService()
+    live = played_without = one.start("headway", task)
+    live.thread.join(20.0)
+    engines.plays.append([started(), snapshot(101.0, junction()), Signals(1.0, ((100.0, 0, 4),)), Done(160.0, True)])
+    live = one.start("headway", task)
+    live.thread.join(20.0)
+    assert (one.recorder, live.run, live.finished, live.snapshot.time_s, played_without.run) == (None, 0, True, 101.0, 0)
+    one.stop()
+
+
+def test_orders_reach_the_engine_of_their_street_and_a_scenario_is_looked_up_first(service, task, engines, early):
+    live = played(service, task)
+    for order in (Look(False, True), Optimise(10.0), Switch(controller="x"), Switch(scenario=early)):
+        service.order("headway", order)
+    assert live.engine.orders == [Look(False, True), Optimise(10.0), Switch("x"), Switch(scenario=early)]
+    with pytest.raises(ValueError, match="no scenario 'nowhere'"):
+        service.order("headway", Switch(scenario="nowhere"))
+    with pytest.raises(KeyError):
+        service.order("nobody", Look())
+    live.engine.deaf = True
+    with pytest.raises(WorkerError, match="takes no orders now"):
+        service.order("headway", Look())
+    assert len(live.engine.orders) == 4
+
+
+def test_a_network_that_is_none_is_refused_before_the_engine_is_asked(service, task, tmp_path):
+    (tmp_path / "n.net.xml").write_text("<net/>")
+    (tmp_path / "n.sumocfg").write_text('<configuration><input><net-file value="n.net.xml"/></input></configuration>')
+    live = played(service, task)
+    with pytest.raises(ValueError, match="no traffic light"):
+        service.order("headway", Switch(scenario=str(tmp_path / "n.sumocfg")))
+    assert live.engine.orders == []
+
+
+# --- what a street says -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_snapshot_is_told_and_every_fifth_second_is_recorded(service, task, intake, told):
+    shots = [
+        snapshot(t, junction("A", 5, 2, 30.0, 0.5), junction("B", 6, 3, 11.0, 0.25), vehicles=int(t), halted=4)
+        for t in (101.0, 105.9, 106.0, 110.99, 111.0, 300.0)
+    ]
+    live = played(service, task, *shots)
+    assert [news for news in told if news[0] == "realtime"] == [("realtime", "headway", s) for s in shots]
+    assert live.snapshot is shots[-1]
+    assert list(live.history) == [(t, 20.5, int(t), 4) for t in (101.0, 106.0, 111.0, 300.0)]
+    assert intake.rows("observation") == [
+        row for t in (101.0, 106.0, 111.0, 300.0) for row in ((41, t, "A", 5, 2, 30.0, 0.5), (41, t, "B", 6, 3, 11.0, 0.25))
+    ]  # fmt: skip
+    assert intake.rows("emission") == []
+
+
+def test_a_clock_that_went_back_is_recorded_at_once_and_a_street_without_junctions_waits_for_nobody(service, task, intake):
+    live = played(service, task, snapshot(500.0), snapshot(90.0), snapshot(92.0), snapshot(95.0))
+    assert list(live.history) == [(500.0, 0.0, 7, 3), (90.0, 0.0, 7, 3), (95.0, 0.0, 7, 3)]
+
+
+def test_emissions_are_recorded_as_they_come(service, task, intake):
+    played(service, task, snapshot(101.0, emission=(3, 1.5, 2.5)), snapshot(102.0), snapshot(103.0, emission=(0, 0.0, 0.0)))
+    assert intake.rows("emission") == [(41, 101.0, 3, 1.5, 2.5), (41, 103.0, 0, 0.0, 0.0)]
+
+
+def test_histories_are_bounded(service, task):
+    live = played(service, task, *(snapshot(5.0 * k) for k in range(7201)), *(Event(float(k), "k") for k in range(501)))
+    assert (len(live.history), live.history[0][0]) == (7200, 5.0)
+    assert (len(live.events), live.events[0].at_s, live.numbers) == (500, 1.0, 501)
+
+
+def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(service, intake, crossing_network, scenario_of):
+    path = scenario_of("walk", 0, 9, [])
+    path.write_text(f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>')
+    task = Task(Settings.model_validate({"street": {"scenario": str(path)}}))
+    live = service.start("probe", task)
+    first, last = live.network.junctions[0], live.network.junctions[-1]
+    assert last.first > 0
+    changes = ((5.0, first.first, 4), (6.0, last.first + 2, 3))
+    actuations = ((5.5, last.first + 1, True), (6.5, first.first, False))
+    live = played(service, task, Signals(1.0, changes, actuations))
+    run = live.run
+    assert intake.rows("signal_state") == [(run, 5.0, first.id, 0, 4), (run, 6.0, last.id, 2, 3)]
+    assert intake.rows("detector_state") == [(run, 5.5, last.id, 1, True), (run, 6.5, first.id, 0, False)]
+
+
+@pytest.mark.parametrize(
+    ("pace", "times"), [(0.0, (WALL_S, WALL_S, WALL_S)), (2.0, (WALL_S - 5.0, WALL_S - 2.0, WALL_S)), (0.5, (WALL_S - 20.0, WALL_S - 8.0, WALL_S))]
+)
+def test_changes_of_colour_are_told_by_the_time_of_day(service, task, pace, times):
+    """The newest is of now; the others as long before as the pace says: 10 and 4 simulated seconds at twice real time are 5 and 2 s."""
+    heard = []
+    service.on_signals = lambda street, changes: heard.append((street, changes))
+    live = played(service, task, Signals(pace, ((100.0, 0, 4), (106.0, 1, 4), (110.0, 0, 2))), Signals(pace, (), ((111.0, 0, True),)))
+    assert heard == [("headway", [(times[0], 0, 4), (times[1], 1, 4), (times[2], 0, 2)])], "and stop lines alone are no news of colours"
+    assert live.colours == {0: (times[2], 2), 1: (times[1], 4)}
+
+
+def test_groups_that_have_not_changed_yet_are_known_from_the_snapshot(service, task, monkeypatch):
+    later = lambda _: monkeypatch.setattr(room.time, "time", lambda: WALL_S + 9.0)  # noqa: E731
+    says = [Signals(0.0, ((100.0, 2, 4),)), snapshot(101.0, shown=bytes([1, 2, 3])), later, snapshot(102.0, shown=bytes([4, 4, 4]))]
+    live = played(service, task, *says)
+    assert live.colours == {0: (WALL_S, 1), 1: (WALL_S, 2), 2: (WALL_S, 4)}
+
+
+def test_events_are_numbered_recorded_and_told(service, task, intake, told):
+    events = [Event(101.0, "engine.cycle", "", {"cycle": 1}), Event(102.0, "safety.minimum_green", "C", {"for_s": 2.5})]
+    live = played(service, task, *events)
+    assert list(live.events) == events
+    assert [(*row[:5], json.loads(row[5])) for row in intake.rows("event")] == [
+        (41, 1, 101.0, "engine.cycle", "", {"cycle": 1}), (41, 2, 102.0, "safety.minimum_green", "C", {"for_s": 2.5})
+    ]  # fmt: skip
+    assert told == [
+        ("monitoring", "headway", {"at_s": 101.0, "kind": "engine.cycle", "junction": "", "data": {"cycle": 1}}),
+        ("monitoring", "headway", {"at_s": 102.0, "kind": "safety.minimum_green", "junction": "C", "data": {"for_s": 2.5}}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "alert"),
+    [
+        ("alert.opened", True), ("safety.emergency", True), ("safety.emergency_ended", True), ("safety.source", True), ("runtime.fault", True),
+        ("engine.restored", True), ("engine.started", False), ("engine.fallback", False), ("safety.override", False), ("alertness", False),
+    ],
+)  # fmt: skip
+def test_what_somebody_must_know_is_told_as_an_alert_too(service, task, told, kind, alert):
+    event = Event(101.0, kind, "C", {"scenario": "tiny"})
+    played(service, task, event)
+    data = {"at_s": 101.0, "kind": kind, "junction": "C", "data": {"scenario": "tiny"}}
+    assert told == [*[("alerts", "headway", data)] * alert, ("monitoring", "headway", data)]
+
+
+def test_what_is_no_number_is_null_in_the_record(service, task, intake):
+    data = {"number": 1, "value": math.nan, "worst": [math.inf, {"x": -math.inf}], "n": 2, "name": "nan"}
+    played(service, task, Event(1.0, "alert.opened", "", data))
+    assert json.loads(intake.rows("event")[0][-1]) == {"number": 1, "value": None, "worst": [None, {"x": None}], "n": 2, "name": "nan"}
+
+
+@pytest.mark.parametrize("kind", ["engine.started", "engine.restored"])
+def test_a_street_that_begins_anew_has_no_open_alerts(service, task, scenario_of, kind):
+    opened = Event(2.0, "alert.opened", "", {"number": 1, "value": 5.0})
+    assert list(played(service, task, started(), opened).alerts) == [1]
+    assert played(service, task, started(), opened, started(kind=kind)).alerts == {}
+
+
+def test_open_alerts_are_kept_by_their_number_until_they_are_closed(service, task):
+    live = played(
+        service, task, Event(1.0, "alert.opened", "", {"number": 1, "value": 5.0}), Event(2.0, "alert.opened", "", {"number": 2, "value": 6.0}),
+        Event(3.0, "alert.worse", "", {"number": 2, "value": 9.0}), Event(4.0, "alert.closed", "", {"number": 1}),
+        Event(5.0, "alert.closed", "", {"number": 8}), Event(6.0, "alert.opened", "", {"value": 1.0}),
+        Event(7.0, "engine.cycle", "", {"number": 3}),
+    )  # fmt: skip
+    assert live.alerts == {2: {"at_s": 3.0, "number": 2, "value": 9.0}, 0: {"at_s": 6.0, "value": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "looked"), [("engine.started", True), ("engine.restored", True), ("engine.scenario", True), ("engine.cycle", False)]
+)
+def test_a_street_that_begins_is_told_to_show_all(service, task, kind, looked):
+    assert played(service, task, started(kind=kind)).engine.orders == [Look(True, True)] * looked
+
+
+def test_a_street_that_died_meanwhile_is_told_when_it_is_back(service, task, engines):
+    def deaf(engine):
+        engine.deaf = not engine.deaf
+
+    live = played(service, task, deaf, started(), deaf, started(kind="engine.restored"))
+    assert live.engine.orders == [Look(True, True)]
+    assert live.fault == ""
+
+
+def test_another_scenario_is_another_run_with_its_network_and_nothing_of_the_one_before(service, task, intake, crossing_network):
+    says = [
+        started(),
+        snapshot(101.0),
+        Signals(0.0, ((101.0, 0, 4),)),
+        started("walk", net=crossing_network),
+        snapshot(1.0),
+        Event(5.0, "engine.cycle"),
+    ]
+    live = played(service, task, *says)
+    assert (live.scenario, live.run, len(live.network.junctions)) == ("walk", 42, 4)
+    assert [run[1] for run in intake.runs] == ["tiny", "walk"]
+    assert [(row[0], row[1], row[3]) for row in intake.rows("event")] == [
+        (41, 1, "engine.started"), (42, 2, "engine.started"), (42, 3, "engine.cycle")
+    ]  # fmt: skip
+    assert list(live.history) == [(1.0, 0.0, 7, 3)]
+    assert live.colours == {}
+    assert {row[0] for row in intake.rows("crossing")} == {42}
+
+
+def ordered(at_s=120.0):
+    return Event(at_s, "engine.scenario", "", {"scenario": "tiny"})
+
+
+@pytest.mark.parametrize(
+    ("says", "runs"),
+    [
+        ([started(), started()], 1),  # it died before its first checkpoint
+        ([started(), started(kind="engine.restored")], 1),
+        ([started(), ordered(), started()], 2),  # ordered anew, from its beginning
+        ([started(), ordered(), started(), started()], 2),
+        ([started(), ordered(), started(kind="engine.restored")], 1),  # it did not start: what ran before goes on
+        ([started(), ordered(), started(kind="engine.restored"), started()], 1),
+    ],
+)
+def test_the_same_scenario_is_the_same_run_but_where_it_was_ordered_anew(service, task, intake, crossing, says, runs):
+    live = played(service, task, *(Event(e.at_s, e.kind, "", dict(e.data) | {"net": str(crossing)}) for e in says))
+    assert (len(intake.runs), live.run) == (runs, 40 + runs)
+
+
+def test_a_run_whose_record_is_away_waits_for_it(service, task, intake, crossing, monkeypatch):
+    live = played(service, task, started(), lambda _: setattr(intake, "failing_runs", 2), started("other", net=crossing))
+    assert (slept, live.run, intake.failing_runs) == ([2.0, 2.0], 42, 0)
+
+
+def test_a_record_that_stays_away_does_not_hold_up_the_end(service, task, intake, crossing, monkeypatch):
+
+    def away(_):
+        intake.failing_runs = 1000
+        monkeypatch.setattr(room.time, "sleep", lambda s: setattr(service, "_stopping", True))
+
+    live = played(service, task, away, started("other", net=crossing))
+    assert (live.run, intake.failing_runs) == (41, 999)
+
+
+def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, intake, engines):
+    seen = []
+    last = [lambda _: seen.append((service.streets["headway"].finished, list(service.streets["headway"].history))), snapshot(101.0),
+            lambda _: setattr(service, "_stopping", True)]  # fmt: skip
+    engines.plays += [[snapshot(150.0), Done(160.0, True)], last]
+    live = service.start("headway", task, repeat=True)
+    live.thread.join(20.0)
+    assert [e.task for e in engines.made] == [task, task]
+    assert live.engine is engines.made[1]
+    assert (live.run, len(intake.runs), live.repeat, live.finished) == (42, 2, True, True)
+    assert seen == [(False, [])]
+    assert list(live.history) == [(101.0, 0.0, 7, 3)]
+
+
+def test_done_is_the_end_and_says_so_at_once(service, task):
+    ended = []
+    assert played(service, task, Done(160.0, True), lambda _: ended.append(service.streets["headway"].finished)).finished
+    assert ended == [True]
+
+
+def test_a_street_that_is_given_up_says_why(service, task, told):
+    live = played(service, task, snapshot(123.0), WorkerError("failed 3 times"), repeat=True)
+    assert (live.fault, live.finished) == ("failed 3 times", True)
+    assert told[1:] == [("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 123.0})]
+    told.clear()
+    played(service, task, WorkerError("failed 3 times"))
+    assert told == [("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 0.0})]
+
+
+def test_a_restart_is_told(service, task, told):
+    played(service, task, Restarted("ended by signal SIGKILL", 1.25))
+    assert told == [("alerts", "headway", {"kind": "engine.restarted", "why": "ended by signal SIGKILL", "recovery_s": 1.25})]
+
+
+def test_the_end_of_the_service_ends_all_streets_and_writes_what_is_left(engines, task, intake):
+    before = set(threading.enumerate())
+    one = StreetService(None, intake)
+    (writer,) = set(threading.enumerate()) - before
+    intake.recorder = one.recorder
+    stops = lambda engine: engine.stopped.wait(20.0)  # noqa: E731
+    engines.plays += [[stops, snapshot(105.0, junction())], [stops, snapshot(106.0, junction())]]
+    streets = [one.start(name, task, repeat=True) for name in ("headway", "baseline")]
+    one.stop()
+    assert [e.stopped.is_set() for e in engines.made] == [True, True], "and none has begun anew"
+    assert not any(live.thread.is_alive() for live in streets)
+    assert sorted(row[1] for row in intake.rows("observation")) == [105.0, 106.0]
+    assert not writer.is_alive()
+
+
+def test_the_end_does_not_wait_for_ever(service, task):
+    live, waited = played(service, task), []
+    live.thread = SimpleNamespace(join=waited.append)
+    service.stop()
+    assert waited == [10.0]

@@ -1,0 +1,175 @@
+"""The record of events: a line each, in order, whole; what the disk does not take waits, and the oldest goes when too many wait."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+
+import pytest
+
+from headway.street.event_log import EventLog, read
+from headway.values import Event
+
+LINE = b'{"at_s":1.5,"kind":"a.b","junction":"J","data":{"n":2}}\n'
+
+
+def line(k):
+    return f'{{"at_s":{k}.0,"kind":"k","junction":"","data":{{}}}}\n'.encode()
+
+
+def log_with(path, *seconds, **more):
+    log = EventLog(path, **more)
+    for second in seconds:
+        log.append(Event(float(second), "k"))
+    return log
+
+
+def test_an_event_is_one_line_of_json_and_is_read_as_it_was(tmp_path):
+    path = tmp_path / "deep" / "down" / "events.jsonl"
+    log = EventLog(path)
+    event = Event(1.5, "a.b", "J", {"n": 2})
+    log.append(event)
+    assert (log.waiting, path.exists()) == (1, False), "nothing is written before it is flushed"
+    log.flush()
+    assert (log.waiting, log.trouble, log.lost) == (0, "", 0)
+    assert path.read_bytes() == LINE
+    assert read(path) == [event]
+    log.append(Event(2.0, "c"))
+    log.flush()
+    log.close()
+    assert read(path) == [event, Event(2.0, "c", "", {})]
+
+
+def test_nothing_is_made_where_nothing_is_recorded(tmp_path):
+    log = EventLog(tmp_path / "deep" / "events.jsonl")
+    log.flush()
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_writes_what_waits_behind_what_is_there(tmp_path):
+    path = tmp_path / "events.jsonl"
+    for second in (0, 1):
+        log_with(path, second).close()
+    assert path.read_bytes() == line(0) + line(1)
+
+
+def test_the_oldest_go_where_too_many_wait_and_are_counted(tmp_path):
+    log = log_with(tmp_path / "events.jsonl", 0, 1, 2, 3, 4, most=3)
+    assert (log.waiting, log.lost) == (3, 2)
+    log.close()
+    assert [e.at_s for e in read(tmp_path / "events.jsonl")] == [2.0, 3.0, 4.0]
+
+
+def test_a_million_may_wait():
+    assert inspect.signature(EventLog).parameters["most"].default == 1_000_000  # what `most` does is above
+
+
+class Disk:
+    """A file that takes what is left of `room` bytes, then says that it is full; and says how often it was closed."""
+
+    def __init__(self, path, room):
+        self.file, self.room, self.closed = path.open("ab", buffering=0), room, 0
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = data[: self.room]
+        self.room -= len(taken)
+        return self.file.write(taken)
+
+    def close(self):
+        self.closed += 1
+        self.file.close()
+
+
+def on(monkeypatch, path, *rooms):
+    """Opening `path` to append gives disks with so much room, one after the other; those given out."""
+    left, given, as_it_is = list(rooms), [], type(path).open
+
+    def opened(self, mode="r", buffering=-1, **more):
+        if self != path or mode != "ab" or not left:
+            return as_it_is(self, mode, buffering, **more)
+        assert buffering == 0, "what is written is with the system at once"
+        room = left.pop(0)
+        monkeypatch.setattr(type(path), "open", as_it_is)
+        given.append(Disk(path, room))
+        monkeypatch.setattr(type(path), "open", opened)
+        return given[-1]
+
+    monkeypatch.setattr(type(path), "open", opened)
+    return given
+
+
+def test_a_disk_that_takes_a_part_is_told_of_and_the_line_written_again_in_full(tmp_path, monkeypatch):
+    path = tmp_path / "events.jsonl"
+    given = on(monkeypatch, path, len(line(0)) + 10)
+    log = log_with(path, 0, 1, 2)
+    log.flush()
+    assert log.trouble == f"{path}: 10 of {len(line(1))} bytes written"
+    assert (log.waiting, given[0].closed) == (2, 1)
+    assert path.read_bytes() == line(0) + line(1)[:10]
+    log.flush()
+    assert (log.trouble, log.waiting) == ("", 0)
+    assert path.read_bytes() == line(0) + line(1) + line(2)
+    log.close()
+
+
+def test_a_full_disk_is_told_in_its_own_words_and_nothing_is_lost(tmp_path, monkeypatch):
+    path = tmp_path / "events.jsonl"
+    given = on(monkeypatch, path, 0, 0)
+    log = log_with(path, 0)
+    for waiting in (1, 2):
+        log.flush()
+        assert log.trouble == f"{path}: No space left on device"
+        assert (log.waiting, [d.closed for d in given]) == (waiting, [1] * waiting)
+        log.append(Event(float(waiting), "k"))
+    log.flush()
+    assert log.trouble == ""
+    log.close()
+    assert path.read_bytes() == line(0) + line(1) + line(2)
+
+
+def test_a_place_that_cannot_be_written_is_told_of(tmp_path):
+    log = log_with(tmp_path, 0)  # a folder
+    log.close()
+    assert log.trouble == f"{tmp_path}: Is a directory"
+    assert log.waiting == 1
+
+
+def test_the_file_is_opened_once_for_many_flushes(tmp_path, monkeypatch):
+    path = tmp_path / "events.jsonl"
+    given = on(monkeypatch, path, 1000, 1000)
+    log = EventLog(path)
+    for second in range(3):
+        log.append(Event(float(second), "k"))
+        log.flush()
+    log.close()
+    assert [d.closed for d in given] == [1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b""),
+        (LINE, LINE),
+        (LINE + LINE, LINE + LINE),
+        (LINE + b'{"at_s":2,"ki', LINE),
+        (LINE + b"x", LINE),
+        (b"\n", b"\n"),
+        (b'{"at_s', b""),
+        (LINE + b"y" * 3_000_000, LINE),
+    ],
+    ids=["empty", "whole", "two", "torn", "one byte", "an empty line", "the first torn", "a torn one of three million bytes"],
+)
+def test_a_line_that_was_begun_and_not_ended_is_cut_off(tmp_path, before, after):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(before)
+    log_with(path, 7).close()
+    assert path.read_bytes() == after + line(7)
+
+
+def test_an_unfinished_last_line_is_not_read(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(LINE + line(3) + b'{"at_s":4')
+    assert read(path) == [Event(1.5, "a.b", "J", {"n": 2}), Event(3.0, "k", "", {})]

@@ -1,0 +1,201 @@
+"""The street process as seen from outside, with a supervisor that only writes down; and how a street is opened."""
+
+from __future__ import annotations
+
+import libsumo
+import numpy as np
+import pytest
+from tests.street.builders import Says, named
+
+from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import BENCHMARK, work_out
+from headway.settings import Settings
+from headway.street import closed_loop as street_room
+from headway.street import process as worker
+from headway.street.board import JunctionState
+from headway.street.closed_loop import open_street
+from headway.street.messages import Done, Look, Snapshot, Switch, Task
+from headway.street.process import Engine, work
+from headway.values import Event
+
+
+class Supervisor:
+    """Says what was laid out for it, and writes down what it is asked."""
+
+    def __init__(self, *asked):
+        self.asked, self.worked, self.sent, self.stopped, self.pid = asked[:-1], asked[-1], [], 0, 4711
+        self.says = []
+        made.append(self)
+
+    def messages(self):
+        for message in self.says:
+            self.forgiven.append(self.worked(message))
+            yield message
+
+    forgiven: list
+
+    def send(self, order):
+        self.sent.append(order)
+
+    def stop(self):
+        self.stopped += 1
+
+
+made: list[Supervisor] = []
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    monkeypatch.setattr(worker, "Supervisor", Supervisor)
+    made.clear()
+    tree = {"recovery": {"silent_s": 7.5, "restarts": 3, "folder": "somewhere"}}
+    return Engine(Task(Settings.model_validate(tree)))
+
+
+def state(at_s, junction="J"):
+    return JunctionState(junction, at_s, 1, 0, 0.0, (), 1.0)
+
+
+def snapshot(time_s, kept_s=0.0, *junctions):
+    return Snapshot(time_s, 0.0, 9e9, 0, 0, "controller", 0, 0, 0, 0.0, 0.0, kept_s, "", junctions)
+
+
+def begins(kind="engine.started", at_s=0.0):
+    return Event(at_s, kind, "", {"scenario": "x"})
+
+
+def play(engine, *messages):
+    (supervisor,) = made
+    supervisor.says, supervisor.forgiven = list(messages), []
+    assert list(engine.messages()) == list(messages), "all of it is handed on, as it came"
+    return supervisor.forgiven
+
+
+def test_the_supervisor_is_given_the_work_the_task_and_the_patience_of_the_settings(engine):
+    (supervisor,) = made
+    function, task, silent_s, restarts = supervisor.asked
+    assert function is work
+    assert (task.settings.recovery.folder, silent_s, restarts) == ("somewhere", 7.5, 3)
+    assert engine.pid == 4711
+
+
+def test_orders_and_the_wish_to_stop_are_handed_on(engine):
+    engine.order(Look())
+    engine.order(Switch("greedy"))
+    engine.stop()
+    assert (made[0].sent, made[0].stopped) == ([Look(), Switch("greedy")], 1)
+
+
+def test_rules_that_cannot_be_held_are_refused_before_a_process_is_started(monkeypatch):
+    monkeypatch.setattr(worker, "Supervisor", Supervisor)
+    made.clear()
+    with pytest.raises(ValueError, match="no 'speed' in the state"):
+        Engine(Task(Settings.model_validate({"alerts": {"rules": [{"name": "a", "path": "speed", "threshold": 1.0}]}})))
+    assert made == []
+
+
+def test_the_board_holds_what_the_newest_snapshot_said_of_each_junction(engine):
+    play(engine, begins(), snapshot(1.0, 0.0, state(1.0), state(1.0, "K")), snapshot(2.0, 0.0, state(2.0)), Done(2.0, True))
+    assert engine.board.all() == {"J": state(2.0), "K": state(1.0, "K")}
+
+
+@pytest.mark.parametrize(("kind", "left"), [("engine.started", {}), ("engine.restored", {}), ("engine.cycle", {"J": state(5.0)})])
+def test_the_board_is_cleared_where_a_street_begins(engine, kind, left):
+    play(engine, snapshot(5.0, 0.0, state(5.0)), begins(kind))
+    assert engine.board.all() == left
+
+
+def test_each_new_checkpoint_forgives_the_restarts_before_it_but_not_the_time_of_the_beginning(engine):
+    told = [begins(), snapshot(1.0, 0.0), snapshot(60.0, 0.0), snapshot(61.0, 60.0), snapshot(62.0, 60.0), snapshot(121.0, 120.0), Done(130.0, True)]
+    assert play(engine, *told) == [False, False, False, True, False, True, False]
+    assert play(engine, begins("engine.restored", 120.0), snapshot(121.0, 120.0), snapshot(181.0, 180.0)) == [False, False, True]
+    assert play(engine, begins("engine.restored", 60.0), snapshot(61.0, 60.0), snapshot(121.0, 120.0)) == [False, False, True], (
+        "an older one: a new one still counts"
+    )
+
+
+def test_a_scenario_that_begins_earlier_in_the_day_is_forgiven_by_its_own_checkpoints(engine):
+    """From 57,600 s on to one from 25,200 s on: what was kept last is of another clock."""
+    told = [begins(at_s=57600.0), snapshot(57601.0, 57600.0), snapshot(57661.0, 57660.0), Event(57700.0, "engine.scenario")]
+    assert play(engine, *told, begins(at_s=25200.0), snapshot(25201.0, 25200.0), snapshot(25261.0, 25260.0)) == [
+        False, False, True, False, False, False, True
+    ]  # fmt: skip
+
+
+# --- opening a street ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(tiny):
+    """Open the street of a minute; closed at the end."""
+    of = scenario(tiny)
+    network = read_network(of.net)
+    streets = []
+
+    def made_of(by="fixed", sumo=None, **more):
+        streets.append(open_street(network, work_out(network, BENCHMARK), sumo or SumoSettings(of.sumocfg), by, lambda event: None, **more))
+        return streets[-1]
+
+    yield made_of
+    for street in streets:
+        street.plant.close()
+
+
+def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_below_four_tenths(opened, monkeypatch):
+    named(monkeypatch, webster=lambda network, timing: Says("webster"))
+    street = opened()
+    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == ("fixed", "webster", 30.0, 0.4)
+    assert (street.plant.time_s, street.seen.at_s) == (100.0, 100.0)
+
+
+def test_a_street_is_opened_as_it_is_asked_for(opened):
+    street = opened("greedy", fallback="actuated", cycle_s=12.0, confidence=0.9)
+    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == ("greedy", "actuated", 12.0, 0.9)
+
+
+def test_controller_and_gate_are_rehearsed_once_and_nothing_of_it_is_left(opened, monkeypatch):
+    admitted = []
+
+    class Gate(street_room.SafetyGate):
+        def admit(self, proposal, now, seen=None, fallback=None):
+            admitted.append((self, proposal, now, seen))
+            return super().admit(proposal, now, seen, fallback)
+
+    says = Says("says", [4, 1, 4, 1], [1.0])
+    named(monkeypatch, says=lambda network, timing: says)
+    monkeypatch.setattr(street_room, "SafetyGate", Gate)
+    street = opened("says")
+    assert (says.states, street.outlook.controller) == (["says 0"], "says 0")
+    ((gate, proposal, now, seen),) = admitted
+    assert gate is not street.gate
+    assert (proposal.controller, now, seen) == ("says", 100.0, street.seen)
+    street.tick()
+    assert says.states == ["says 0", "says 0"]
+
+
+@pytest.mark.parametrize("fault", ["controller", "fallback", "step"])
+def test_a_street_that_cannot_be_opened_leaves_no_simulation_behind(opened, monkeypatch, fault):
+    says = Says("says", [4, 1, 4, 1], [1.0])
+    named(monkeypatch, says=lambda network, timing: says)
+    says.fault = RuntimeError("broken") if fault == "step" else None
+    with pytest.raises((ValueError, RuntimeError), match="broken" if fault == "step" else "no controller 'magic'"):
+        opened("magic" if fault == "controller" else "says", fallback="magic" if fault == "fallback" else "fixed")
+    assert not libsumo.isLoaded()
+
+
+def test_where_pictures_are_all_that_is_seen_a_rendered_camera_looks(tiny, monkeypatch):
+    from headway.rendered import plant as seeing
+
+    class Seeing(street_room.SumoPlant):
+        pass
+
+    monkeypatch.setattr(seeing, "SeeingPlant", Seeing)
+    of = scenario(tiny)
+    network = read_network(of.net)
+    for sensing, kind in (("pictures", Seeing), ("connected", street_room.SumoPlant)):
+        monkeypatch.setattr(Seeing, "__init__", lambda self, sumo, network: street_room.SumoPlant.__init__(self, SumoSettings(sumo.sumocfg), network))
+        street = open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, sensing=sensing), "fixed", lambda event: None)
+        street.plant.close()
+        assert type(street.plant) is kind
+    assert np.isfinite(street.seen.at_s)

@@ -1,0 +1,61 @@
+"""What passes between a street's process and who watches it, where nothing is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from headway.experiments import benchmark
+from headway.settings import Settings
+from headway.street import checkpoint
+from headway.street.board import Board, JunctionState
+from headway.street.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
+
+
+@pytest.fixture(autouse=True)
+def in_use(tmp_path):
+    """Of each module whose values are looked at here."""
+    assert Task(Settings()).key()
+    assert Board().all() == {}
+    assert benchmark.Result("s", "c", 1, "", "", 1.0).flat()
+    assert checkpoint.latest(tmp_path, "run") is None
+
+
+def test_orders_say_nothing_where_nothing_is_given():
+    assert (Look().scene, Look().record) == (True, True)
+    assert (Optimise().cycle_s, Optimise().realtime) == (0.0, -1.0)
+    assert (Switch().controller, Switch().scenario) == ("", "")
+    assert Signals(1.0, ()).actuations == ()
+    task = Task(Settings())
+    assert (task.until_s, task.path, task.changes) == (float("inf"), "", {})
+
+
+def test_a_snapshot_without_a_look_carries_no_scene_and_no_emission():
+    bare = Snapshot(1.0, 0.0, 9.0, 3, 1, "controller", 0, 0, 0, 0.0, 1.0, 0.0, "", ())
+    assert (bare.mode, bare.controller, bare.shown, bare.scene, bare.profile, bare.emission) == ("balanced", "", b"", None, {}, None)
+
+
+def test_a_run_is_known_by_street_seed_scale_timing_and_sensing():
+    street = {"scenario": "x.sumocfg", "seed": 7, "scale": 1.5, "timing": "benchmark", "sensing": "loops"}
+    task = Task(Settings.model_validate({"street": street}))
+    assert task.key() == "x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops"
+    others = [{"scenario": "y.sumocfg"}, {"seed": 8}, {"scale": 1.0}, {"timing": "street"}, {"sensing": "camera"}]
+    keys = {Task(Settings.model_validate({"street": street | other})).key() for other in others}
+    assert len(keys | {task.key()}) == 6
+
+
+KINDS = [Snapshot, Done, Signals, Look, Release, Optimise, Switch, Task, JunctionState, checkpoint.Checkpoint, benchmark.Job, benchmark.Result]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_handed_on_does_not_change_any_more_and_holds_nothing_else(kind):
+    value = object.__new__(kind)
+    for name in (next(iter(kind.__dataclass_fields__)), "another"):
+        with pytest.raises((AttributeError, TypeError)):
+            setattr(value, name, None)
+    assert not hasattr(value, "__dict__")
+
+
+def test_equal_messages_are_equal():
+    assert Done(5.0, True) == Done(5.0, True)
+    assert Release(1, "Ann") != Release(1, "Bob")
+    assert repr(Switch("a", "b")) == "Switch(controller='a', scenario='b')"

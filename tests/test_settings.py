@@ -1,0 +1,468 @@
+"""Settings: each default and bound by value; a fault names place, value and what is allowed; followed while running."""
+
+import math
+import os
+
+import pytest
+from pydantic import BaseModel
+
+from headway.settings import (
+    AlertSettings,
+    MailSettings,
+    NotifySettings,
+    RuleSettings,
+    SettingsError,
+    Watched,
+    WebhookSettings,
+    checked,
+    load,
+    overridden,
+)
+
+RULE = {"name": "r", "path": "vehicles", "threshold": 1.0}
+HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
+MAIL = {"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}
+DEFAULTS = {
+    "environment": "development",
+    "loop": {"tick_s": 1.0, "cycle_s": 30.0, "realtime": 0.0, "mode": "balanced", "overrun": "degrade"},
+    "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4},
+    "street": {"scenario": "cologne8", "seed": 1, "scale": 1.0, "timing": "street", "sensing": "connected"},
+    "recovery": {"folder": "data", "checkpoint_s": 60.0, "silent_s": 10.0, "restarts": 5},
+    "alerts": {
+        "rules": (
+            {
+                "name": "long wait", "path": "junctions.*.longest_wait_s", "condition": ">", "threshold": 180.0,
+                "level": "warning", "hysteresis": 60.0, "for_s": 5.0, "clear_s": 0.0,
+            },
+            {
+                "name": "long queue", "path": "junctions.*.queue", "condition": ">", "threshold": 40.0,
+                "level": "warning", "hysteresis": 10.0, "for_s": 10.0, "clear_s": 0.0,
+            },
+        )
+    },
+    "log": {"level": "info", "json_lines": False, "folder": ""},
+    "notify": {"webhooks": (), "mail": None},
+}  # fmt: skip
+SECTIONS = [name for name in DEFAULTS if name != "environment"]
+
+
+@pytest.fixture(autouse=True)
+def without_variables(monkeypatch):
+    for name in os.environ:
+        if name.startswith("HEADWAY_") and "__" in name:
+            monkeypatch.delenv(name)
+
+
+def write(path, text):
+    path.write_text(text)
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1_000_000))
+
+
+def fault_of(tree, path=None):
+    with pytest.raises(SettingsError) as fault:
+        checked(tree, path)
+    return str(fault.value)
+
+
+# Values
+
+
+def test_every_default_has_its_value():
+    assert load().model_dump() == DEFAULTS
+
+
+def test_what_a_rule_a_webhook_and_a_mail_server_leave_out_has_its_default():
+    settings = checked({"alerts": {"rules": [RULE]}, "notify": {"webhooks": [HOOK], "mail": MAIL}}).model_dump()
+    assert settings["alerts"]["rules"] == (RULE | {"condition": ">", "level": "warning", "hysteresis": 0.0, "for_s": 0.0, "clear_s": 0.0},)
+    assert settings["notify"]["webhooks"] == (HOOK | {"attempts": 6},)
+    assert settings["notify"]["mail"] == MAIL | {"to": ("c@d",), "user": "", "password": "", "security": "starttls", "at_least_s": 60.0}
+
+
+def rule(**values):
+    return {"alerts": {"rules": [RULE | values]}}
+
+
+def hook(**values):
+    return {"notify": {"webhooks": [HOOK | values]}}
+
+
+def mail(**values):
+    return {"notify": {"mail": MAIL | values}}
+
+
+# (tree with the value put in at *, the least and the most that are allowed, the next value below and above that is not)
+BOUNDS = [
+    ("loop.tick_s", 0.1, 5.0, 0.0999, 5.001),
+    ("loop.cycle_s", 5.0, 600.0, 4.999, 600.01),
+    ("loop.realtime", 0.0, 1000.0, -0.001, 1000.1),
+    ("control.confidence", 0.0, 1.0, -0.001, 1.001),
+    ("street.seed", 0, None, -1, None),
+    ("street.scale", 1e-9, 10.0, 0.0, 10.001),
+    ("recovery.checkpoint_s", 1.0, 3600.0, 0.999, 3600.1),
+    ("recovery.silent_s", 0.5, 300.0, 0.499, 300.1),
+    ("recovery.restarts", 0, 1000, -1, 1001),
+    ("alerts.rules.0.hysteresis", 0.0, None, -0.001, None),
+    ("alerts.rules.0.for_s", 0.0, None, -0.001, None),
+    ("alerts.rules.0.clear_s", 0.0, None, -0.001, None),
+    ("alerts.rules.0.threshold", -1e300, 1e300, -math.inf, math.inf),
+    ("notify.webhooks.0.attempts", 1, 20, 0, 21),
+    ("notify.mail.port", 1, 65535, 0, 65536),
+    ("notify.mail.at_least_s", 0.0, None, -0.001, None),
+]
+WORDS = {
+    "environment": ("development", "production", "test"),
+    "loop.mode": ("performance", "balanced", "accuracy"),
+    "loop.overrun": ("degrade", "skip", "slow"),
+    "control.controller": ("fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"),
+    "control.fallback": ("fixed", "webster", "actuated", "planner"),
+    "street.timing": ("benchmark", "street"),
+    "street.sensing": ("connected", "camera", "loops", "pictures"),
+    "log.level": ("debug", "info", "warning", "error", "critical"),
+    "alerts.rules.0.condition": (">", ">=", "<", "<=", "==", "!="),
+    "alerts.rules.0.level": ("info", "warning", "error", "critical"),
+    "notify.mail.security": ("tls", "starttls", "none"),
+}
+
+
+def tree_with(place, value):
+    section, *rest = place.split(".")
+    if not rest:
+        return {section: value}
+    if place.startswith("alerts.rules.0."):
+        return rule(**{rest[-1]: value})
+    if place.startswith("notify.webhooks.0."):
+        return hook(**{rest[-1]: value})
+    if place.startswith("notify.mail."):
+        return mail(**{rest[-1]: value})
+    return {section: {rest[0]: value}}
+
+
+def value_at(settings, place):
+    found = settings
+    for part in place.split("."):
+        found = found[int(part)] if part.isdigit() else getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize(("place", "least", "most", "below", "above"), BOUNDS, ids=[b[0] for b in BOUNDS])
+def test_each_figure_is_allowed_up_to_its_bounds_and_refused_beyond_them(place, least, most, below, above):
+    for allowed in (least, most):
+        if allowed is not None:
+            assert value_at(checked(tree_with(place, allowed)), place) == allowed
+    for refused in (below, above):
+        if refused is not None:
+            assert fault_of(tree_with(place, refused)).startswith(f"settings: {place}: {refused!r} is not allowed: input should be ")
+
+
+@pytest.mark.parametrize("place", [b[0] for b in BOUNDS])
+def test_no_figure_may_be_no_number(place):
+    assert f"settings: {place}: nan is not allowed: " in fault_of(tree_with(place, math.nan))
+
+
+@pytest.mark.parametrize(("place", "words"), WORDS.items(), ids=WORDS)
+def test_each_choice_takes_its_words_and_no_other(place, words):
+    for word in words:
+        assert value_at(checked(tree_with(place, word)), place) == word
+    said = fault_of(tree_with(place, "magic"))
+    listed = ", ".join(f"'{w}'" for w in words[:-1]) + f" or '{words[-1]}'"
+    assert said == f"settings: {place}: 'magic' is not allowed: input should be {listed}."
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        (hook(url="ftp://x"), "settings: notify.webhooks.0.url: 'ftp://x' is not allowed: string should match pattern '^https?://'."),
+        (mail(host=""), "settings: notify.mail.host: '' is not allowed: string should have at least 1 character."),
+        (mail(sender="ab"), "settings: notify.mail.sender: 'ab' is not allowed: string should have at least 3 characters."),
+        (mail(to=[]), "settings: notify.mail.to: [] is not allowed: tuple should have at least 1 item after validation, not 0."),
+        ({"log": {"json_lines": 7}}, "settings: log.json_lines: 7 is not allowed: input should be a valid boolean, unable to interpret input."),
+        ({"loop": 3}, "settings: loop: 3 is not allowed: input should be a valid dictionary or instance of LoopSettings."),
+    ],
+)
+def test_texts_and_lists_have_their_bounds_too(tree, said):
+    assert fault_of(tree) == said
+
+
+def test_texts_and_lists_are_allowed_at_their_bounds():
+    settings = checked({"notify": {"webhooks": [HOOK | {"url": "http://x"}], "mail": MAIL | {"host": "h", "sender": "a@b", "to": ["c"]}}})
+    assert settings.notify.webhooks[0].url == "http://x"
+    assert settings.notify.mail is not None
+    assert (settings.notify.mail.host, settings.notify.mail.sender, settings.notify.mail.to) == ("h", "a@b", ("c",))
+
+
+def test_a_refused_secret_is_not_repeated():
+    assert fault_of(hook(secret="fifteen letters")) == (
+        "settings: notify.webhooks.0.secret: the value is not allowed: string should have at least 16 characters."
+    )
+    assert WebhookSettings(**HOOK).secret == "sixteen letters!"
+    said = fault_of({"notify": {"mail": {"password": "hidden", "port": 25, "sender": "a@b", "to": ["c"]}}})
+    assert said == "settings: notify.mail.host: is required, but missing."
+    assert fault_of(mail(password=123456)) == "settings: notify.mail.password: the value is not allowed: input should be a valid string."
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_section_can_be_changed_or_takes_an_unknown_key(section):
+    settings = load()
+    part = getattr(settings, section)
+    known = ", ".join(sorted(type(part).model_fields))
+    assert fault_of({section: {"unheard": 1}}, "h.yaml") == f"h.yaml: {section}.unheard: unknown key. Known here: {known}."
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(part, next(iter(type(part).model_fields)), 1)
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(settings, section, part)
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"lop": {}}, "lop: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street."),
+        ({1: {}}, "1: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street."),
+        (rule(nme=1), "alerts.rules.0.nme: unknown key. Known here: clear_s, condition, for_s, hysteresis, level, name, path, threshold."),
+        (hook(try_=1), "notify.webhooks.0.try_: unknown key. Known here: attempts, secret, url."),
+        (mail(pot=1), "notify.mail.pot: unknown key. Known here: at_least_s, host, password, port, security, sender, to, user."),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_keys_known_at_its_place(tree, said):
+    assert fault_of(tree, "h.yaml") == f"h.yaml: {said}"
+
+
+def test_every_fault_is_listed_a_line_each():
+    said = fault_of({"loop": {"tick_s": 6, "cycle_s": 1}, "street": {"seed": -1}}, "h.yaml").split("\n")
+    assert said == [
+        "h.yaml: loop.tick_s: 6 is not allowed: input should be less than or equal to 5.",
+        "h.yaml: loop.cycle_s: 1 is not allowed: input should be greater than or equal to 5.",
+        "h.yaml: street.seed: -1 is not allowed: input should be greater than or equal to 0.",
+    ]
+
+
+# File, variables, command line
+
+
+def test_variables_stand_over_the_file_and_the_file_over_defaults(tmp_path, monkeypatch):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60, tick_s: 2}\ncontrol: {controller: webster}\n")
+    monkeypatch.setenv("HEADWAY_LOOP__CYCLE_S", "45")
+    monkeypatch.setenv("HEADWAY_ENVIRONMENT", "test")
+    monkeypatch.setenv("HEADWAY_NOTIFY__MAIL", '{"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}')
+    changed = {
+        "environment": "test",
+        "loop": DEFAULTS["loop"] | {"cycle_s": 45.0, "tick_s": 2.0},
+        "control": DEFAULTS["control"] | {"controller": "webster"},
+        "notify": {"webhooks": (), "mail": MailSettings(**MAIL).model_dump()},
+    }
+    assert load(file).model_dump() == DEFAULTS | changed
+    assert load(str(file)) == load(file)
+
+
+def test_a_faulty_variable_is_refused(monkeypatch):
+    with monkeypatch.context() as m:
+        m.setenv("HEADWAY_LOOP__TICK_S", "fast")
+        with pytest.raises(SettingsError) as fault:
+            load()
+        assert str(fault.value) == (
+            "settings: loop.tick_s: 'fast' is not allowed: input should be a valid number, unable to parse string as a number."
+        )
+    monkeypatch.setenv("HEADWAY_LOOP", "fast")
+    with pytest.raises(SettingsError) as fault:
+        load()
+    assert str(fault.value) == (
+        'a variable HEADWAY_...: error parsing value for field "loop" from source "EnvSettingsSource". '
+        "Give its value as JSON, or one variable a key (HEADWAY_LOOP__TICK_S)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[1, 2]", "must hold a mapping of sections, holds a list."),
+        (b"[]", "must hold a mapping of sections, holds a list."),
+        (b"no", "must hold a mapping of sections, holds a bool."),
+        (b"\xff\xfe", "is no YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)."),
+        (b"on: 1", "True: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street."),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_refused(tmp_path, text, said):
+    file = tmp_path / "h.yaml"
+    file.write_bytes(text)
+    with pytest.raises(SettingsError) as fault:
+        load(file)
+    assert str(fault.value) == f"{file}: {said}"
+
+
+def test_a_file_that_is_no_yaml_or_not_there_is_refused(tmp_path):
+    file = tmp_path / "h.yaml"
+    with pytest.raises(SettingsError) as fault:
+        load(file)
+    assert str(fault.value) == f"{file}: cannot be read (No such file or directory). Give the path of a YAML file."
+    file.write_text("a: [\n")
+    with pytest.raises(SettingsError) as fault:
+        load(file)
+    assert str(fault.value).startswith(f"{file}: is no YAML (while parsing a flow node expected the node content, but found '<stream end>'")
+    assert "\n" not in str(fault.value)
+
+
+def test_an_empty_file_is_defaults(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("# nothing yet\n")
+    assert load(file).model_dump() == DEFAULTS
+
+
+def test_what_the_command_line_says_stands_over_all_and_keeps_the_rest(monkeypatch):
+    monkeypatch.setenv("HEADWAY_LOOP__CYCLE_S", "45")
+    monkeypatch.setenv("HEADWAY_LOOP__TICK_S", "2")
+    settings = overridden(load(), {"loop": {"tick_s": 0.5}, "street": {"seed": 7}})
+    changed = {"loop": DEFAULTS["loop"] | {"cycle_s": 45.0, "tick_s": 0.5}, "street": DEFAULTS["street"] | {"seed": 7}}
+    assert settings.model_dump() == DEFAULTS | changed
+    assert overridden(load(), {}) == load()
+
+
+def test_a_faulty_word_of_the_command_line_is_refused_with_its_section():
+    with pytest.raises(SettingsError) as fault:
+        overridden(load(), {"loop": {"tick_s": 9, "tik": 1}})
+    assert str(fault.value).split("\n") == [
+        "settings: loop.tick_s: 9 is not allowed: input should be less than or equal to 5.",
+        "settings: loop.tik: unknown key. Known here: cycle_s, mode, overrun, realtime, tick_s.",
+    ]
+
+
+def test_a_section_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(SettingsError) as fault:
+        overridden(load(), {"loop": {"tick_s": 1.0}, "lop": {}})
+    assert str(fault.value) == f"settings: lop: unknown key. Known here: {', '.join(sorted(DEFAULTS))}."
+
+
+# Followed while running
+
+
+def test_a_change_of_the_file_takes_effect_once_it_stays_and_is_reported_once(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(file)
+    assert (watched.current, watched.fault) == (load(file), "")
+    assert watched.refresh() == ()
+    write(file, "loop: {cycle_s: 20}\nlog: {level: debug}\n")
+    assert watched.refresh() == ()  # it may still be being written
+    assert watched.current.loop.cycle_s == 60
+    assert watched.refresh() == ("loop", "log")
+    assert (watched.current, watched.fault) == (load(file), "")
+    assert watched.refresh() == ()
+
+
+def test_a_file_that_changes_at_every_look_is_not_read_before_it_rests(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(file)
+    for cycle_s in (10, 11, 12):
+        write(file, f"loop: {{cycle_s: {cycle_s}}}\n" + "#" * cycle_s)
+        assert watched.refresh() == ()
+    assert watched.current.loop.cycle_s == 60
+    assert watched.refresh() == ("loop",)
+    assert watched.current.loop.cycle_s == 12
+
+
+def test_a_file_put_back_as_it_was_with_its_time_is_followed_too(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    stamp = file.stat().st_mtime_ns
+    watched = Watched(file)
+    write(file, "loop: {cycle_s: 20}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    file.write_text("loop: {cycle_s: 60}\n")
+    os.utime(file, ns=(stamp, stamp))
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    assert watched.current.loop.cycle_s == 60
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen_by_its_size(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    stamp = file.stat().st_mtime_ns
+    watched = Watched(file)
+    file.write_text("loop: {cycle_s: 120}\n")
+    os.utime(file, ns=(stamp, stamp))
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+
+
+def test_a_faulty_change_alters_nothing_and_is_told_until_it_is_put_right(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(file)
+    write(file, "loop: {cycle_s: no}\nlog: {level: debug}\n")
+    assert [watched.refresh(), watched.refresh(), watched.refresh()] == [(), (), ()]
+    assert (watched.current.loop.cycle_s, watched.current.log.level) == (60, "info")
+    assert watched.fault == f"{file}: loop.cycle_s: False is not allowed: input should be greater than or equal to 5."
+    write(file, "loop: {cycle_s: 60}\n# again\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ()]
+    assert watched.fault == ""
+
+
+def test_an_unknown_key_of_a_rule_does_not_stop_a_running_program(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("")
+    watched = Watched(file)
+    write(file, "alerts: {rules: [{name: r, path: vehicles, threshold: 1, colour: red}]}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ()]
+    assert watched.fault.startswith(f"{file}: alerts.rules.0.colour: unknown key. Known here: clear_s, ")
+
+
+def test_sections_that_need_a_new_start_keep_their_value_and_are_named(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(file)
+    mail = "{mail: {host: h, port: 25, sender: a@b, to: [c@d]}}"
+    write(file, f"environment: test\nloop: {{cycle_s: 25}}\nstreet: {{seed: 9}}\nrecovery: {{restarts: 1}}\nnotify: {mail}\nalerts: {{rules: []}}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop", "alerts")]
+    changed = {"loop": DEFAULTS["loop"] | {"cycle_s": 25.0}, "alerts": {"rules": ()}}
+    assert watched.current.model_dump() == DEFAULTS | changed
+    assert watched.fault == f"{file}: a change of environment, street, recovery, notify takes effect at the next start."
+    write(file, "loop: {cycle_s: 25}\nalerts: {rules: []}\ncontrol: {confidence: 0.5}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("control",)]
+    assert watched.fault == ""
+
+
+def test_a_file_that_goes_away_changes_nothing_and_is_followed_when_it_is_back(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(file)
+    file.unlink()
+    assert [watched.refresh(), watched.refresh(), watched.refresh()] == [(), (), ()]
+    assert (watched.current.loop.cycle_s, watched.fault) == (60, "")
+    write(file, "loop: {cycle_s: 20}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+
+
+def test_what_the_command_line_said_stands_over_the_file_after_a_change_too(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(str(file), {"loop": {"tick_s": 0.5}})
+    assert (watched.current.loop.cycle_s, watched.current.loop.tick_s) == (60, 0.5)
+    write(file, "loop: {cycle_s: 20, tick_s: 3}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    assert (watched.current.loop.cycle_s, watched.current.loop.tick_s) == (20, 0.5)
+
+
+def test_a_program_does_not_start_on_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Watched(tmp_path / "gone.yaml")
+
+
+def test_every_section_is_checked_here():
+    """A figure, choice or text that is added to the settings needs its line in the tables above."""
+    told = {b[0] for b in BOUNDS} | set(WORDS)
+    texts = {
+        "street.scenario", "recovery.folder", "log.json_lines", "log.folder", "alerts.rules.0.name", "alerts.rules.0.path",
+        "notify.webhooks.0.url", "notify.webhooks.0.secret", "notify.mail.host", "notify.mail.sender", "notify.mail.to",
+        "notify.mail.user", "notify.mail.password",
+    }  # fmt: skip
+
+    def leaves(model: type[BaseModel], at: str):
+        for name in model.model_fields:
+            yield f"{at}{name}"
+
+    settings = load()
+    found = {"environment"} | {f for s in SECTIONS if s not in ("alerts", "notify") for f in leaves(type(getattr(settings, s)), f"{s}.")}
+    found |= (
+        set(leaves(RuleSettings, "alerts.rules.0.")) | set(leaves(WebhookSettings, "notify.webhooks.0.")) | set(leaves(MailSettings, "notify.mail."))
+    )
+    assert found == told | texts
+    assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (["rules"], ["webhooks", "mail"])
