@@ -1,9 +1,10 @@
-"""What is tracked holds on any machine: no link out of the tree, no path of one machine, no large file."""
+"""What is tracked holds on any machine: no link out of the tree, no path of one machine, no large file. No room outgrows the others."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,11 @@ def test_no_tracked_text_names_a_path_of_one_machine():
 def test_nothing_that_a_build_makes_is_tracked():
     made = [n for _, n in tracked() if re.search(r"(^|/)(\.venv[^/]*|__pycache__|build|dist|[^/]+\.egg-info)(/|$)", n)]
     assert made == []
+
+
+def test_no_room_is_larger_than_three_twentieths_of_the_house():
+    lines = Counter()
+    for file in (ROOT / "src/headway").rglob("*.py"):
+        lines[file.relative_to(ROOT / "src/headway").parts[0]] += len(file.read_text().splitlines())
+    room, most = lines.most_common(1)[0]
+    assert most <= 0.15 * lines.total(), room

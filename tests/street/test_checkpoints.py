@@ -45,7 +45,7 @@ def test_a_checkpoint_holds_the_plant_the_street_and_what_it_is_of(tmp_path):
     assert saved.street() == {"street at": 12.3456}
     assert pickle.loads((folder / "street.pickle").read_bytes()) == {"street at": 12.3456}
     digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ("plant.xml.gz", "street.pickle")}
-    assert json.loads((folder / "about.json").read_text()) == {"time_s": 12.3456, "key": "run", "sha256": digests}
+    assert json.loads((folder / "about.json").read_text()) == {"format": 2, "time_s": 12.3456, "key": "run", "sha256": digests}
     assert names(folder) == ["about.json", "plant.xml.gz", "street.pickle"]
     assert names(root) == ["00000000012.346"]
     assert checkpoint.latest(root, "run") == saved
@@ -103,7 +103,7 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, how):
     assert (found.time_s, found.street()) == (10.0, {"street at": 10.0})
 
 
-@pytest.mark.parametrize("about", ["[1]", '{"time_s": 30.0}', '{"key": "run"}', '{"key": "run", "sha256": {}, "time_s": "late"}', "", "null"])
+@pytest.mark.parametrize("about", ["[1]", '{"format": 2}', '{"format": 2, "key": "run"}', '{"format": 2, "key": "run", "sha256": {}, "time_s": "late"}', "", "null"])
 def test_one_that_says_nothing_sensible_of_itself_is_passed_over(tmp_path, about):
     save(tmp_path, 10.0)
     (save(tmp_path, 20.0).folder / "about.json").write_text(about)
@@ -111,6 +111,17 @@ def test_one_that_says_nothing_sensible_of_itself_is_passed_over(tmp_path, about
     assert checkpoint.latest(tmp_path, "another") is None
     save(tmp_path, 30.0)
     assert names(tmp_path) == ["00000000010.000", "00000000030.000"], "the damaged one goes first"
+
+
+def test_one_of_an_earlier_version_is_passed_over(tmp_path):
+    """Its classes may have moved: it cannot be read."""
+    old = save(tmp_path, 1.0)
+    about = json.loads((save(tmp_path, 2.0).folder / "about.json").read_text())
+    (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about | {"format": 1}))
+    assert checkpoint.latest(tmp_path, "run") == old
+    del about["format"]
+    (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about))
+    assert checkpoint.latest(tmp_path, "run") == old
 
 
 def test_where_there_is_none_there_is_none(tmp_path):

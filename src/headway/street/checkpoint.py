@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 KEEP, FILES = 2, ("plant.xml.gz", "street.pickle")
+FORMAT = 2  # counts up when the pickled classes move or change: a state of another format is not taken up
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def save(root: Path, key: str, time_s: float, plant: Any, state: dict[str, Any])
     draft.mkdir(mode=0o700)
     plant.checkpoint(draft / "plant.xml.gz")
     (draft / "street.pickle").write_bytes(pickle.dumps(state))
-    about = {"time_s": time_s, "key": key, "sha256": {name: _digest(draft / name) for name in FILES}}
+    about = {"format": FORMAT, "time_s": time_s, "key": key, "sha256": {name: _digest(draft / name) for name in FILES}}
     (draft / "about.json").write_text(json.dumps(about))
     for name in (*FILES, "about.json"):
         with (draft / name).open("rb") as stream:
@@ -53,7 +54,7 @@ def save(root: Path, key: str, time_s: float, plant: Any, state: dict[str, Any])
 
 
 def latest(root: Path, key: str) -> Checkpoint | None:
-    """The newest whole checkpoint of the run `key` below `root`; damaged ones and those of other runs are passed over."""
+    """The newest whole checkpoint of the run `key` below `root`; damaged ones and those of other runs or formats are passed over."""
     folders = sorted(root.glob("[0-9]*"), reverse=True)
     return next((found for folder in folders if (found := _whole(folder, key)) is not None), None)
 
@@ -68,10 +69,10 @@ def _by_use(root: Path, key: str, newest: Path) -> list[Path]:
 
 
 def _whole(folder: Path, key: str) -> Checkpoint | None:
-    """The checkpoint of the run `key` in `folder`; None if it is of another run, or not whole."""
+    """The checkpoint of the run `key` in `folder`; None if it is of another run or format, or not whole."""
     try:
         about = json.loads((folder / "about.json").read_text())
-        if about["key"] == key and about["sha256"] == {name: _digest(folder / name) for name in FILES}:
+        if about["format"] == FORMAT and about["key"] == key and about["sha256"] == {name: _digest(folder / name) for name in FILES}:
             return Checkpoint(folder, float(about["time_s"]), key)
     except (OSError, ValueError, KeyError, TypeError):
         pass
