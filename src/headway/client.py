@@ -65,7 +65,7 @@ def _read(answer: httpx.Response) -> Any:
 
 def _address(url: str, topic: str, token: str, query: Mapping[str, Any], last: str) -> str:
     words = httpx.QueryParams({"token": token, **{k: v for k, v in query.items() if v}, **({"last_id": last} if last else {})})
-    return f"{url.replace('http', 'ws', 1).rstrip('/')}/ws/{topic}?{words}"
+    return f"{url.replace('http', 'ws', 1).rstrip('/')}/api/v1/live/{topic}?{words}"
 
 
 def _refused(error: Exception) -> bool:

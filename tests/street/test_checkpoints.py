@@ -103,7 +103,9 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, how):
     assert (found.time_s, found.street()) == (10.0, {"street at": 10.0})
 
 
-@pytest.mark.parametrize("about", ["[1]", '{"format": 2}', '{"format": 2, "key": "run"}', '{"format": 2, "key": "run", "sha256": {}, "time_s": "late"}', "", "null"])
+@pytest.mark.parametrize(
+    "about", ["[1]", '{"format": 2}', '{"format": 2, "key": "run"}', '{"format": 2, "key": "run", "sha256": {}, "time_s": "late"}', "", "null"]
+)
 def test_one_that_says_nothing_sensible_of_itself_is_passed_over(tmp_path, about):
     save(tmp_path, 10.0)
     (save(tmp_path, 20.0).folder / "about.json").write_text(about)

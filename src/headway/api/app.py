@@ -1,4 +1,4 @@
-"""The application: what it holds, what stands around it, its doors."""
+"""The application: what it holds, what stands around it, its routers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from headway import __version__, telemetry, web
-from headway.api import cameras, ingest, live, operate, problems, questions, system
+from headway.api import cameras, ingest, live, monitoring, operate, problems, questions, system, violations
 from headway.api.cache import Cache
 from headway.api.hub import Hub
 from headway.api.middleware import Around
@@ -33,6 +33,12 @@ from headway.street.messages import Snapshot
 from headway.telemetry import metrics
 
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
+RESOURCES = (  # router, its path, its second path: those that the requirements name
+    (cameras.router, "/api/v1/cameras", "/streams"),
+    (monitoring.router, "/api/v1/monitoring", "/monitoring"),
+    (violations.router, "/api/v1/violations", "/analytics/violations"),
+    (live.router, "/api/v1/live"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +99,12 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
             allow_headers=["Authorization", "X-API-Key"],
         )
     problems.install(app)
-    for part in (system, ingest, questions, operate, cameras, live):
+    for part in (system, ingest, questions, operate):
         app.include_router(part.router)
+    for router, *paths in RESOURCES:
+        for path in paths:
+            app.include_router(router, prefix=path)
+    app.include_router(live.aliases)
     app.mount("/static", StaticFiles(directory=web.STATIC), name="static")
 
     @app.get("/", include_in_schema=False)

@@ -1,11 +1,11 @@
-"""The doors of the live streams: WebSocket and Server-Sent Events."""
+"""Router of the live streams: WebSocket and Server-Sent Events."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
@@ -16,8 +16,12 @@ from headway.api.security import Role, identify, need
 from headway.api.sockets import DELIVER
 from headway.api.streaming import Endless
 
-router = APIRouter(tags=["streams"])
-May = Depends(need(Role.VIEWER))
+router = APIRouter(tags=["live"])
+aliases = APIRouter(tags=["live"])  # as the requirements name them: /ws/{topic}, /stream/{topic}
+EVENTS: dict[str, Any] = {
+    "response_class": StreamingResponse, "dependencies": [Depends(need(Role.VIEWER))],
+    "responses": {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **responses(401, 403, 404, 422)},
+}  # fmt: skip
 Form = Literal["dashboard", "chart", "table"]
 
 
@@ -33,6 +37,9 @@ async def _socket(socket: WebSocket, topic: str) -> None:
         await asyncio.to_thread(identify, state.keyring, state.keys, socket.headers, query)
     except ProblemError as error:
         await socket.send_denial_response(problem(socket, error.status, error.detail, headers=error.headers))
+        return
+    if topic not in TOPICS:
+        await socket.send_denial_response(problem(socket, 404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}."))
         return
     form, last = query.get("format", "dashboard"), query.get("last_id", "0")
     faults = [] if form in ("dashboard", "chart", "table") else [Fault(pointer="/format", message="must be one of dashboard, chart, table")]
@@ -77,28 +84,15 @@ async def _listen(socket: WebSocket, client: Client) -> None:
     client.news.set()
 
 
-@router.websocket("/ws/realtime")
-async def realtime(socket: WebSocket) -> None:
-    """State of the streets, some ten times a second."""
-    await _socket(socket, "realtime")
+@aliases.websocket("/ws/{topic}")
+@router.websocket("/{topic}")
+async def socket(socket: WebSocket, topic: str) -> None:
+    """realtime: state of the streets, some ten times a second; monitoring: events of the engine; alerts: alerts, and events that are as urgent."""
+    await _socket(socket, topic)
 
 
-@router.websocket("/ws/monitoring")
-async def monitoring(socket: WebSocket) -> None:
-    """Events of the engine."""
-    await _socket(socket, "monitoring")
-
-
-@router.websocket("/ws/alerts")
-async def alerts(socket: WebSocket) -> None:
-    """Alerts, and events that are as urgent."""
-    await _socket(socket, "alerts")
-
-
-@router.get(
-    "/stream/{topic}", response_class=StreamingResponse, dependencies=[May],
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **responses(401, 403, 404, 422)},
-)  # fmt: skip
+@aliases.get("/stream/{topic}", **EVENTS)
+@router.get("/{topic}/events", **EVENTS)
 async def events(
     request: Request, topic: str, street: Annotated[str, Query(max_length=64)] = "", kinds: Annotated[str, Query(max_length=512)] = "",
     form: Annotated[Form, Query(alias="format")] = "dashboard", compress: bool = False, last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,

@@ -41,7 +41,7 @@ export async function ask(path, body, method = body === undefined ? "GET" : "POS
 export function listen(topic, hear, tell) {
   let last = "0", wait = 500;
   const connect = () => {
-    const at = new URL(`/ws/${topic}`, location.href);
+    const at = new URL(`/api/v1/live/${topic}`, location.href);
     at.protocol = at.protocol.replace("http", "ws");
     at.search = new URLSearchParams({ token: sessionStorage.getItem(KEY), last_id: topic === "realtime" ? "0" : last });
     const socket = new WebSocket(at);

@@ -15,7 +15,7 @@ export function cameras(tell) {
     e.preventDefault();
     const form = new FormData(e.target);
     await attempt(async () => {
-      await ask("/streams", { id: form.get("id"), source: form.get("source"), detector: form.get("detector"), repeat: form.get("repeat") === "on", street: form.get("street") });
+      await ask("/api/v1/cameras", { id: form.get("id"), source: form.get("source"), detector: form.get("detector"), repeat: form.get("repeat") === "on", street: form.get("street") });
       e.target.reset();
       await refresh();
     }, "the camera is added");
@@ -63,7 +63,7 @@ async function refresh() {
 }
 
 async function rows() {
-  const list = await ask("/streams"), body = $("camera-rows");
+  const list = await ask("/api/v1/cameras"), body = $("camera-rows");
   body.replaceChildren();
   for (const s of list) {
     const row = body.insertRow();
@@ -74,8 +74,8 @@ async function rows() {
     orders.className = "engineer";
     orders.hidden = !["engineer", "admin"].includes(role());
     orders.append(
-      button(s.running ? "Stop" : "Start", () => attempt(async () => { await ask(`/streams/${s.id}/${s.running ? "stop" : "start"}`, {}); await refresh(); })),
-      button("Remove", () => attempt(async () => { await ask(`/streams/${s.id}`, undefined, "DELETE"); if (state.id === s.id) watch(""); await refresh(); })),
+      button(s.running ? "Stop" : "Start", () => attempt(async () => { await ask(`/api/v1/cameras/${s.id}/${s.running ? "stop" : "start"}`, {}); await refresh(); })),
+      button("Remove", () => attempt(async () => { await ask(`/api/v1/cameras/${s.id}`, undefined, "DELETE"); if (state.id === s.id) watch(""); await refresh(); })),
     );
   }
   $("camera-none").hidden = list.length > 0;
@@ -87,11 +87,11 @@ async function watch(id) {
   Object.assign(state, { id, abort: new AbortController(), picture: null, site: null, draft: null, points: [] });
   $("camera-stage").hidden = !id;
   if (!id) return;
-  state.site = await ask(`/streams/${id}/site`).catch(() => null);
+  state.site = await ask(`/api/v1/cameras/${id}/site`).catch(() => null);
   const { signal } = state.abort;
   while (!signal.aborted) {
     try {
-      for await (const jpeg of pictures(`/streams/${id}/view`, signal)) {
+      for await (const jpeg of pictures(`/api/v1/cameras/${id}/view`, signal)) {
         state.picture = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
         paint();
       }
@@ -164,7 +164,7 @@ function finish() {
 function change(how, done) {
   return attempt(async () => {
     const site = how({ ...(state.site ?? {}), size: size() });
-    await ask(`/streams/${state.id}/site`, site, "PUT");
+    await ask(`/api/v1/cameras/${state.id}/site`, site, "PUT");
     state.site = site;
     paint();
   }, done);
@@ -184,7 +184,7 @@ function figures(news) {
 }
 
 async function violations() {
-  const [list, trends, spots, summary] = await Promise.all(["?limit=50", "/trends", "/hotspots", "/summary"].map((p) => ask(`/analytics/violations${p}`)));
+  const [list, trends, spots, summary] = await Promise.all(["?limit=50", "/trends", "/hotspots", "/summary"].map((p) => ask(`/api/v1/violations${p}`)));
   const body = $("violation-rows");
   body.replaceChildren();
   for (const v of list) {
@@ -209,7 +209,7 @@ async function evidence(v) {
   for (let k = 0; k < v.pictures.length; k++) {
     const image = document.createElement("img");
     image.alt = `${(v.pictures[k] - v.data.at_s).toFixed(1)} s from the violation`;
-    image.src = URL.createObjectURL(await (await fetchAs(`/analytics/violations/${v.id}/pictures/${k}`)).blob());
+    image.src = URL.createObjectURL(await (await fetchAs(`/api/v1/violations/${v.id}/pictures/${k}`)).blob());
     shots.append(image);
   }
   box.querySelector("pre").textContent = JSON.stringify({ ...v.data, path: undefined, seal: v.seal }, null, 1);

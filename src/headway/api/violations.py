@@ -1,0 +1,81 @@
+"""Router of the violations: newest first, trends, hotspots, evidence; erasing those of a device."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import AwareDatetime
+
+from headway.analytics import violations as asked
+from headway.analytics.violations import Hotspot, Span, Trend, ViolationSummary
+from headway.api.problems import ProblemError, responses
+from headway.api.questions import answered
+from headway.api.security import Role, need
+from headway.store.upkeep import erase_violations
+
+router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER))])
+Device = Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Rule = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z_]+$")]
+When = Annotated[AwareDatetime | None, Query(examples=["2026-11-21T00:00:00Z"])]
+
+
+def span(device: Device = None, rule: Rule = None, begin: When = None, end: When = None) -> Span:
+    return Span(device, rule, begin, end)
+
+
+Window = Annotated[Span, Depends(span)]
+ASKED = responses(401, 403, 422, 503)
+
+
+@router.get("", responses=ASKED)
+def newest(
+    request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 100, offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0
+) -> list[dict[str, Any]]:
+    """Violations, newest first, with the times of their pictures and the seal over all of it."""
+    return asked.newest(request.app.state.database, of, limit, offset)
+
+
+@router.get("/trends", response_model=Trend, responses=ASKED)
+def trends(request: Request, of: Window) -> Response:
+    """Violations by hour and by hour of the day (UTC)."""
+    return answered(request, Trend, lambda: asked.trends(request.app.state.database, of))
+
+
+@router.get("/hotspots", response_model=list[Hotspot], responses=ASKED)
+def hotspots(request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> Response:
+    """Devices by their violations, most first."""
+    return answered(request, list[Hotspot], lambda: asked.hotspots(request.app.state.database, of, limit))
+
+
+@router.get("/summary", response_model=ViolationSummary, responses=ASKED)
+def summary(request: Request, of: Window) -> Response:
+    """Violations in all, by rule, an hour."""
+    return answered(request, ViolationSummary, lambda: asked.summary(request.app.state.database, of))
+
+
+@router.delete("", responses=responses(401, 403, 404, 422, 503), dependencies=[Depends(need(Role.ADMIN))])
+def erase(
+    request: Request, device: Annotated[str, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")], begin: When = None, end: When = None
+) -> dict[str, int]:
+    """Erase the violations of one device, within a time or all of them, with their pictures."""
+    gone = erase_violations(request.app.state.database, device, begin, end)
+    if not gone:
+        raise ProblemError(404, f"there is no violation of {device!r} in that time in the record")
+    return {"rows": gone}
+
+
+Violation = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+@router.get(
+    "/{violation_id}/pictures/{number}", response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}, **responses(401, 403, 404, 422, 503)},
+    dependencies=[Depends(need(Role.OPERATOR))],
+)  # fmt: skip
+def evidence(request: Request, violation_id: Violation, number: Annotated[int, Path(ge=0, le=99)]) -> Response:
+    """A picture of a violation, JPEG."""
+    found = asked.picture(request.app.state.database, violation_id, number)
+    if found is None:
+        raise ProblemError(404, "there is no such picture in the record")
+    return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
