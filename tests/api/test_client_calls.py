@@ -247,8 +247,8 @@ def test_a_stream_goes_on_after_the_last_message_whatever_broke(listen, pauses):
     with streams(*acts) as (url, asked):
         assert listen(f"{url}/", 4, street="a", kinds="", compress=1) == [message(n) for n in (1, 2, 3, 4)]
     assert asked == [
-        "/ws/alerts?token=T&street=a&compress=1", *["/ws/alerts?token=T&street=a&compress=1&last_id=2"] * 3,
-        "/ws/alerts?token=T&street=a&compress=1&last_id=3",
+        "/api/v1/live/alerts?token=T&street=a&compress=1", *["/api/v1/live/alerts?token=T&street=a&compress=1&last_id=2"] * 3,
+        "/api/v1/live/alerts?token=T&street=a&compress=1&last_id=3",
     ]  # fmt: skip
     assert pauses == [0.2, 0.4, 0.2, 0.2]  # twice as long after each failure; from the begin again after each connection
 
@@ -287,7 +287,7 @@ def test_where_nobody_answers_it_tries_again(pauses, monkeypatch):
     with Headway("https://http.example:1", "T") as headway, pytest.raises(KeyError):
         headway.listen("realtime")
     assert pauses == [0.2, 0.4]
-    assert tries[0] == (("wss://http.example:1/ws/realtime?token=T",), {"max_size": None})
+    assert tries[0] == (("wss://http.example:1/api/v1/live/realtime?token=T",), {"max_size": None})
 
 
 def test_a_large_message_comes_whole(listen):
@@ -300,6 +300,6 @@ def test_a_large_message_comes_whole(listen):
 def test_it_listens_from_the_call_on_not_from_the_first_message_asked_for(pauses):
     with streams([message(1), 1000]) as (url, asked), Headway(url, "T") as headway:
         messages = headway.listen("alerts")
-        assert asked == ["/ws/alerts?token=T"]
+        assert asked == ["/api/v1/live/alerts?token=T"]
         assert next(messages) == message(1)
         messages.close()
