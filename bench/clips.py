@@ -1,4 +1,6 @@
-"""The real clip, and changes of it that stand for other clips: is everybody found, and kept under one name?"""
+"""The real clip, and changes of it that stand for other clips: is everybody found, and kept under
+one name?
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,19 @@ from headway.sensing.detection.detectors import OnnxDetector
 from headway.sensing.frames.sources import Frame, Source, SourceSettings
 from headway.sensing.pipeline import Perception, site_of
 
-WIDTH, RATE_HZ, LEAST_FRAMES, LEAST_PX, SEEN = 800, 20.0, 30, 40, 0.6
+WIDTH = 800
+RATE_HZ = 20.0
+LEAST_FRAMES = 30
+LEAST_PX = 40
+SEEN = 0.6
 Box = Any
 
 
 @dataclass(frozen=True)
 class Change:
-    """picture: what becomes of a picture; box: of a box in it; step: which frames, backwards if below 0."""
+    """picture: what becomes of a picture; box: of a box in it; step: which frames, backwards if
+    below 0.
+    """
 
     picture: Callable[[Any], Any] = lambda image: image
     box: Callable[[Box], Box] = lambda box: box
@@ -39,7 +47,9 @@ def _mirrored_box(b: Box) -> Box:
 
 
 def _cut(x0: int, y0: int, x1: int, y1: int) -> Change:
-    return Change(lambda image: image[y0:y1, x0:x1].copy(), lambda b: b - np.array([x0, y0, x0, y0]))
+    return Change(
+        lambda image: image[y0:y1, x0:x1].copy(), lambda b: b - np.array([x0, y0, x0, y0])
+    )
 
 
 def _lit(alpha: float, beta: float = 0.0) -> Change:
@@ -48,11 +58,16 @@ def _lit(alpha: float, beta: float = 0.0) -> Change:
 
 def _sized(factor: float) -> Change:
     way = cv2.INTER_AREA if factor < 1.0 else cv2.INTER_LINEAR
-    return Change(lambda image: cv2.resize(image, None, fx=factor, fy=factor, interpolation=way), lambda b: b * factor)
+    return Change(
+        lambda image: cv2.resize(image, None, fx=factor, fy=factor, interpolation=way),
+        lambda b: b * factor,
+    )
 
 
 def _noisy(image: Any) -> Any:
-    return np.clip(image + np.random.default_rng(int(image[0, 0, 0])).normal(0, 10, image.shape), 0, 255).astype(np.uint8)
+    return np.clip(
+        image + np.random.default_rng(int(image[0, 0, 0])).normal(0, 10, image.shape), 0, 255
+    ).astype(np.uint8)
 
 
 CHANGES = {
@@ -67,22 +82,34 @@ CHANGES = {
 
 
 def reference() -> dict[int, dict[int, Box]]:
-    """Frame (from 1) to box, of the reference tracks of 30 frames or more with a side above 40 px."""
+    """Frame (from 1) to box, of the reference tracks of 30 frames or more with a side above 40
+    px.
+    """
     found: dict[int, dict[int, Box]] = defaultdict(dict)
     with CLIP.with_suffix(".tracks.csv").open(encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             x, y, w, h = (float(row[k]) for k in "xywh")
             found[int(row["track_id"])][int(row["frame"])] = np.array([x, y, x + w, y + h])
-    return {t: f for t, f in found.items() if len(f) >= LEAST_FRAMES and max(max(b[2:] - b[:2]) for b in f.values()) > LEAST_PX}
+    return {
+        t: f
+        for t, f in found.items()
+        if len(f) >= LEAST_FRAMES and max(max(b[2:] - b[:2]) for b in f.values()) > LEAST_PX
+    }
 
 
-def kept(change: Change, frames: Sequence[Frame], detector: OnnxDetector, overlap: float = 0.3) -> dict[int, float]:
-    """Of each reference track (most of it within the picture) the share of its life under its best name."""
+def kept(
+    change: Change, frames: Sequence[Frame], detector: OnnxDetector, overlap: float = 0.3
+) -> dict[int, float]:
+    """Of each reference track (most of it within the picture) the share of its life under its best
+    name.
+    """
     shown = list(frames)[:: change.step]
     images = [change.picture(f.image) for f in shown]
     size = (images[0].shape[1], images[0].shape[0])
     rate = RATE_HZ / abs(change.step)
-    perception, boxes, met = Perception("clip", site_of(size), rate), defaultdict[int, list[tuple[int, Box]]](list), set[int]()
+    perception = Perception("clip", site_of(size), rate)
+    boxes = defaultdict[int, list[tuple[int, Box]]](list)
+    met = set[int]()
     waiting = [detector.begin("clip", image) for image in images]
     for k, (image, found) in enumerate(zip(images, waiting, strict=True)):
         for t in perception.look(Frame(k / rate, k, image), found.result()).tracks:
@@ -111,8 +138,12 @@ def kept(change: Change, frames: Sequence[Frame], detector: OnnxDetector, overla
 
 
 def clips() -> None:
-    """Reference tracks kept under one name on the real clip and on twenty changes of it; to reach: each for 80 % of its life."""
-    frames, detector, every = list(Source(SourceSettings(str(CLIP))).frames()), OnnxDetector(MODEL), list[float]()
+    """Reference tracks kept under one name on the real clip and on twenty changes of it; to reach:
+    each for 80 % of its life.
+    """
+    frames = list(Source(SourceSettings(str(CLIP))).frames())
+    detector = OnnxDetector(MODEL)
+    every = list[float]()
     for name, change in CHANGES.items():
         shares = kept(change, frames, detector)
         every += shares.values()

@@ -19,20 +19,28 @@ from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import BENCHMARK, work_out
 
-NO_RIGHT_OF_WAY = 1 + 2 + 4 + 32  # SUMO: safe speed and its accelerations, but neither right of way nor foes within a junction
+NO_RIGHT_OF_WAY = (
+    1 + 2 + 4 + 32
+)  # SUMO: safe speed and its accelerations, but neither right of way nor foes within a junction
 SEEDS = (1, 2, 3)
 MUST = dict(zip(RESCO, (13.6, 15.5, 12.8, 10.7, 18.0, 50.0, 15.9, 640.0), strict=True))
 AIM = dict(zip(RESCO, (12.0, 13.5, 11.5, 10.0, 16.0, 40.0, 14.5, 450.0), strict=True))
 
 
 def peer(job: tuple[str, str, int]) -> tuple[str, str, int, float]:
-    """A run without Headway: `floor` (all green, conflicts ignored: what no control can undercut) or SUMO's own actuated control."""
+    """A run without Headway: `floor` (all green, conflicts ignored: what no control can undercut)
+    or SUMO's own actuated control.
+    """
     name, kind, seed = job
     of = scenario(name)
     network = read_network(of.net)
     with tempfile.TemporaryDirectory() as folder:
         trips, more = Path(folder) / "trips.xml", Path(folder) / "add.xml"
-        more.write_text("<additional>" + ("".join(actuated(of.net)) if kind == "sumo-actuated" else "") + "</additional>")
+        more.write_text(
+            "<additional>"
+            + ("".join(actuated(of.net)) if kind == "sumo-actuated" else "")
+            + "</additional>"
+        )
         extra = (
             "--tripinfo-output",
             str(trips),
@@ -46,13 +54,18 @@ def peer(job: tuple[str, str, int]) -> tuple[str, str, int, float]:
         libsumo.start(SumoSettings(of.sumocfg, seed, extra=extra).arguments())
         if kind == "floor":
             for tl in (t for j in network.junctions for t in j.tl_ids):
-                libsumo.trafficlight.setRedYellowGreenState(tl, "G" * len(libsumo.trafficlight.getRedYellowGreenState(tl)))
+                libsumo.trafficlight.setRedYellowGreenState(
+                    tl, "G" * len(libsumo.trafficlight.getRedYellowGreenState(tl))
+                )
         while libsumo.simulation.getTime() < of.end_s:
             libsumo.simulationStep()
             if kind == "floor":
                 for vehicle in libsumo.simulation.getDepartedIDList():
                     libsumo.vehicle.setSpeedMode(vehicle, NO_RIGHT_OF_WAY)
-        pending = {v: float(libsumo.vehicle.getDepartDelay(v)) for v in libsumo.simulation.getPendingVehicles()}
+        pending = {
+            v: float(libsumo.vehicle.getDepartDelay(v))
+            for v in libsumo.simulation.getPendingVehicles()
+        }
         libsumo.close()
         return name, kind, seed, judge(trips, pending, of)["delay_s"]
 
@@ -68,7 +81,9 @@ def actuated(net: str) -> list[str]:
             state, green = phase.get("state", ""), "y" not in phase.get("state", "")
             bounds = ' minDur="5" maxDur="50"' if green else ""
             phases.append(f'<phase duration="{phase.get("duration")}" state="{state}"{bounds}/>')
-        out.append(f'<tlLogic id="{logic.get("id")}" type="actuated" programID="gap" offset="0">{"".join(phases)}</tlLogic>')
+        out.append(
+            f'<tlLogic id="{logic.get("id")}" type="actuated" programID="gap" offset="0">{"".join(phases)}</tlLogic>'
+        )
     return out
 
 
@@ -87,7 +102,12 @@ def table() -> None:
     names = ("fixed", "webster", "actuated", "greedy", "max-pressure", "planner")
     mine = runs(names)
     peers = defaultdict(list)
-    jobs = [(n, k, s) for n in RESCO for k, seeds in (("floor", (1,)), ("sumo-actuated", SEEDS)) for s in seeds]
+    jobs = [
+        (n, k, s)
+        for n in RESCO
+        for k, seeds in (("floor", (1,)), ("sumo-actuated", SEEDS))
+        for s in seeds
+    ]
     with multiprocessing.get_context("spawn").Pool(maxtasksperchild=4) as pool:
         for name, kind, _, delay in pool.imap_unordered(peer, jobs):
             peers[name, kind].append(delay)
@@ -103,7 +123,9 @@ def table() -> None:
 
 
 def street() -> None:
-    """Street timing: mean wait of the planner, as a ratio to the network's own fixed programme (to reach: 0.55; arterial4x4 0.70)."""
+    """Street timing: mean wait of the planner, as a ratio to the network's own fixed programme (to
+    reach: 0.55; arterial4x4 0.70).
+    """
     found = runs(("fixed", "planner"), timing="street")
     for name in RESCO:
         fixed, planner = ([r.waiting_s for r in found[name, c]] for c in ("fixed", "planner"))
@@ -114,7 +136,9 @@ def street() -> None:
 
 
 def sensing() -> None:
-    """What is left of the gain with lesser equipment: mean delay of the planner, benchmark timing."""
+    """What is left of the gain with lesser equipment: mean delay of the planner, benchmark
+    timing.
+    """
     found = {s: runs(("planner",), sensing=s) for s in ("connected", "camera", "loops")}
     base = runs(("fixed",))
     for name in RESCO:
@@ -125,7 +149,9 @@ def sensing() -> None:
 
 
 def learning(episodes: int = 40) -> None:
-    """Q-learning after training of 40 episodes a scenario (on other seeds than those reported), beside what it falls back to and the planner."""
+    """Q-learning after training of 40 episodes a scenario (on other seeds than those reported),
+    beside what it falls back to and the planner.
+    """
     for name in ("cologne1", "cologne3", "ingolstadt1"):
         of = scenario(name)
         network = read_network(of.net)
@@ -136,9 +162,15 @@ def learning(episodes: int = 40) -> None:
             told = list(train(of, network, work_out(network, BENCHMARK), table, settings))
             os.environ[TABLE] = str(path)
             found = defaultdict(list)
-            jobs = [Job(name, c, s) for s in SEEDS for c in ("webster", "greedy", "q-learning", "planner")]
+            jobs = [
+                Job(name, c, s)
+                for s in SEEDS
+                for c in ("webster", "greedy", "q-learning", "planner")
+            ]
             for result in run_all(jobs, multiprocessing.cpu_count()):
                 found[result.controller].append(result.delay_s)
             del os.environ[TABLE]
         row = "   ".join(f"{c} {np.mean(d):.1f} s" for c, d in sorted(found.items()))
-        print(f"{name:13s} {row}   (halted in training {told[0].halted:.1f} to {told[-1].halted:.1f}, {told[-1].states} states)")
+        print(
+            f"{name:13s} {row}   (halted in training {told[0].halted:.1f} to {told[-1].halted:.1f}, {told[-1].states} states)"
+        )

@@ -1,4 +1,6 @@
-"""Faults, injected by a seed: each must be recovered from or end in a safe stop with its reason; none may pass in silence."""
+"""Faults, injected by a seed: each must be recovered from or end in a safe stop with its reason;
+none may pass in silence.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from headway.settings import Settings, overridden
 from headway.street.messages import Done, Snapshot, Task
 from headway.street.process import Engine
 
-RECOVERED, STOPPED, SILENT = "recovered", "stopped with its reason", "SILENT"
+RECOVERED = "recovered"
+STOPPED = "stopped with its reason"
+SILENT = "SILENT"
 
 
 class Clock:
@@ -64,7 +68,12 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
     run = Faulty(KppSettings(h3=bool(random.integers(2))), bounds, folder=folder)
     mend = ErrorRecoverySystem(clock=clock)
     loop = RealTimeController(
-        run, runtime_settings(1.0, "accuracy", 1.0, bounds), lambda at_s, kind, data: told.append((kind, dict(data))), mend, clock, clock.sleep
+        run,
+        runtime_settings(1.0, "accuracy", 1.0, bounds),
+        lambda at_s, kind, data: told.append((kind, dict(data))),
+        mend,
+        clock,
+        clock.sleep,
     )
     lazy = loop.streams.subscribe("lazy", 20.0, size=4)
     begin = float(random.uniform(1.5, 4.0))
@@ -72,7 +81,9 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
         loop.run(begin)
         before = clock.now
         if kind == "nan":
-            where = random.choice([V, V + 1, AIR + int(random.integers(66)), AIR + 66 + int(random.integers(66))])
+            where = random.choice(
+                [V, V + 1, AIR + int(random.integers(66)), AIR + 66 + int(random.integers(66))]
+            )
             run.plant._y[where] = random.choice([np.nan, np.inf, -np.inf])
         elif kind == "exception":
             run.fails = int(random.integers(1, 6))
@@ -88,7 +99,11 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
     finally:
         loop.close()
     m = run.plant.observe()
-    sound = np.isfinite(run.plant._y).all() and m.ledger_residual < 1e-3 and run.time_s >= begin + 5.0 - 1e-9
+    sound = (
+        np.isfinite(run.plant._y).all()
+        and m.ledger_residual < 1e-3
+        and run.time_s >= begin + 5.0 - 1e-9
+    )
     seen = {
         "nan": any(k == "runtime.fault" for k, _ in told), "exception": any(k == "runtime.fault" for k, _ in told),
         "disk": any(k == "runtime.checkpoint_failed" for k, _ in told), "clock": loop.pacer.overruns > 0 or clock.now < before + 100.0,
@@ -107,7 +122,11 @@ def street_killed(random: np.random.Generator, folder: Path) -> str:
             "loop": {"realtime": 300.0},
         },
     )
-    engine, at_s, killed, restarted, last = Engine(Task(settings, 25200.0 + 240.0)), 25200.0 + float(random.uniform(30, 180)), False, False, 0.0
+    engine = Engine(Task(settings, 25200.0 + 240.0))
+    at_s = 25200.0 + float(random.uniform(30, 180))
+    killed = False
+    restarted = False
+    last = 0.0
     for message in engine.messages():
         if isinstance(message, Snapshot):
             last = message.time_s
@@ -121,9 +140,15 @@ def street_killed(random: np.random.Generator, folder: Path) -> str:
     return SILENT
 
 
-def faults(count: int = 1000, streets: int = 20, seed: int = 1, tell: Callable[[str], None] = print) -> Counter[tuple[str, str]]:
-    """1,000 seeded faults (NaN in the state, exceptions, stalled subscriber, full disk, clock jump, killed SUMO worker): none silent."""
-    random, tally, begun = np.random.default_rng(seed), Counter[tuple[str, str]](), time.perf_counter()
+def faults(
+    count: int = 1000, streets: int = 20, seed: int = 1, tell: Callable[[str], None] = print
+) -> Counter[tuple[str, str]]:
+    """1,000 seeded faults (NaN in the state, exceptions, stalled subscriber, full disk, clock jump,
+    killed SUMO worker): none silent.
+    """
+    random = np.random.default_rng(seed)
+    tally = Counter[tuple[str, str]]()
+    begun = time.perf_counter()
     with TemporaryDirectory() as folder:
         for _ in range(count - streets):
             kind = str(random.choice(["nan", "exception", "disk", "clock", "subscriber"]))
@@ -132,5 +157,7 @@ def faults(count: int = 1000, streets: int = 20, seed: int = 1, tell: Callable[[
             tally["killed street process", street_killed(random, Path(folder) / f"street{k}")] += 1
     for (kind, end), n in sorted(tally.items()):
         tell(f"{kind:22s} {end:24s} {n:5d}")
-    tell(f"{count} faults in {time.perf_counter() - begun:.0f} s, silent: {sum(n for (_, end), n in tally.items() if end == SILENT)}")
+    tell(
+        f"{count} faults in {time.perf_counter() - begun:.0f} s, silent: {sum(n for (_, end), n in tally.items() if end == SILENT)}"
+    )
     return tally

@@ -1,4 +1,6 @@
-"""The runtime and the power plant on it: how fast, how exact, how evenly, and what watching costs."""
+"""The runtime and the power plant on it: how fast, how exact, how evenly, and what watching
+costs.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,31 @@ from headway.plants.kpp.kernel import AIR, S, V, W
 from headway.plants.kpp.run import KppRun, runtime_settings
 from headway.runtime import PerformanceProfiler, RealTimeController, Rule, StepBounds
 
-RULES = (Rule("fast", "floaters.v_chain", ">", 100.0), Rule("ledger", "ledger_residual", ">", 0.5), Rule("energy", "energy_j.*", ">", 1e15))
+RULES = (
+    Rule("fast", "floaters.v_chain", ">", 100.0),
+    Rule("ledger", "ledger_residual", ">", 0.5),
+    Rule("energy", "energy_j.*", ">", 1e15),
+)
 
 
-def looped(seconds: float, watch: bool, realtime: float = 0.0, subscribers: int = 3, gather: bool = True) -> tuple[RealTimeController, float]:
+def looped(
+    seconds: float, watch: bool, realtime: float = 0.0, subscribers: int = 3, gather: bool = True
+) -> tuple[RealTimeController, float]:
     """A KPP on the loop for `seconds` of plant time; the loop, and the wall time that it took."""
     run, bounds = KppRun(KppSettings(), StepBounds()), StepBounds()
     run.plant.advance(1.0)
-    loop = RealTimeController(run, runtime_settings(realtime, "balanced", 0.0, bounds, rules=RULES if watch else (), watch=watch, gather=gather))
+    loop = RealTimeController(
+        run,
+        runtime_settings(
+            realtime,
+            "balanced",
+            0.0,
+            bounds,
+            rules=RULES if watch else (),
+            watch=watch,
+            gather=gather,
+        ),
+    )
     for k in range(subscribers if watch else 0):
         loop.streams.subscribe(f"s{k}", 20.0, size=16)
     begun = time.perf_counter()
@@ -31,7 +50,9 @@ def looped(seconds: float, watch: bool, realtime: float = 0.0, subscribers: int 
 
 
 def speed() -> None:
-    """Steps of the KPP (66 floaters, balanced, streams and monitor on) a second of wall time; to reach: 100,000."""
+    """Steps of the KPP (66 floaters, balanced, streams and monitor on) a second of wall time; to
+    reach: 100,000.
+    """
     rates = []
     for _ in range(5):
         loop, wall = looped(3000.0, True)
@@ -42,8 +63,15 @@ def speed() -> None:
 
 
 def watching() -> None:
-    """Loop time with all monitoring on / off; to reach: below 1.03. And the cost of one section of the profiler."""
-    pairs = np.array([[looped(6000.0, watch)[1] for watch in order][:: 1 if order[0] else -1] for order in ((True, False), (False, True)) * 8])
+    """Loop time with all monitoring on / off; to reach: below 1.03. And the cost of one section of
+    the profiler.
+    """
+    pairs = np.array(
+        [
+            [looped(6000.0, watch)[1] for watch in order][:: 1 if order[0] else -1]
+            for order in ((True, False), (False, True)) * 8
+        ]
+    )
     ratios = pairs[:, 0] / pairs[:, 1]
     print(
         f"as fast as possible, on / off: {np.median(ratios):.3f} (median of {len(ratios)} pairs, in turns first; of the shortest {pairs[:, 0].min() / pairs[:, 1].min():.3f})"
@@ -54,11 +82,15 @@ def watching() -> None:
         for _ in range(200_000):
             with section:
                 pass
-        print(f"a section pair, profiler {'on ' if on else 'off'}: {(time.perf_counter() - begun) / 200_000 * 1e6:.2f} us")
+        print(
+            f"a section pair, profiler {'on ' if on else 'off'}: {(time.perf_counter() - begun) / 200_000 * 1e6:.2f} us"
+        )
 
 
 def realtime(seconds: float = 600.0) -> None:
-    """Ten minutes in real time at 15 Hz with 100 subscribers at 20 Hz; to reach: no drift, no missed deadline, p99 jitter below 2 ms."""
+    """Ten minutes in real time at 15 Hz with 100 subscribers at 20 Hz; to reach: no drift, no
+    missed deadline, p99 jitter below 2 ms.
+    """
     loop, wall = looped(seconds, True, 1.0, 100)
     report = loop.pacer.report()
     print(
@@ -69,18 +101,34 @@ def realtime(seconds: float = 600.0) -> None:
 
 
 def precision() -> None:
-    """Work-precision on one right-hand side: CPU time of ours / of SciPy's best explicit method at the same error or less; to reach: 1."""
+    """Work-precision on one right-hand side: CPU time of ours / of SciPy's best explicit method at
+    the same error or less; to reach: 1.
+    """
     plant = KppPlant(KppSettings(), StepBounds(1e-9, 0.05, 1e-10, 1e-12))
     plant.advance(1.0)
     state, span = plant.state(), 4.0
     truth = reference(state, span)
     ours, theirs = [], []
     for rtol in 10.0 ** -np.arange(2.0, 9.5, 0.5):
-        ours.append((f"ours rtol {rtol:.0e}", *measured(lambda rtol=rtol: by_us(state, span, rtol), truth)))
+        ours.append(
+            (f"ours rtol {rtol:.0e}", *measured(lambda rtol=rtol: by_us(state, span, rtol), truth))
+        )
         for method in ("RK23", "RK45", "DOP853"):
-            theirs.append((f"{method} rtol {rtol:.0e}", *measured(lambda rtol=rtol, method=method: by_scipy(state, span, rtol, method), truth, 1)))
+            theirs.append(
+                (
+                    f"{method} rtol {rtol:.0e}",
+                    *measured(
+                        lambda rtol=rtol, method=method: by_scipy(state, span, rtol, method),
+                        truth,
+                        1,
+                    ),
+                )
+            )
     for goal in (1e-4, 1e-6):
-        best = [min((row for row in rows if row[1] <= goal), key=lambda row: row[2], default=None) for rows in (ours, theirs)]
+        best = [
+            min((row for row in rows if row[1] <= goal), key=lambda row: row[2], default=None)
+            for rows in (ours, theirs)
+        ]
         if best[0] is None or best[1] is None:
             print(f"error {goal:g}: not reached by {'ours' if best[0] is None else 'SciPy'}")
             continue
@@ -90,15 +138,21 @@ def precision() -> None:
         )
 
 
-def measured(solve: Callable[[], np.ndarray], truth: np.ndarray, times: int = 5) -> tuple[float, float]:
-    """(largest error relative to `truth` of chain, flywheel and air, CPU seconds: the least of `times`)."""
+def measured(
+    solve: Callable[[], np.ndarray], truth: np.ndarray, times: int = 5
+) -> tuple[float, float]:
+    """(largest error relative to `truth` of chain, flywheel and air, CPU seconds: the least of
+    `times`).
+    """
     spent = []
     found = solve()
     for _ in range(times):
         begun = time.process_time()
         found = solve()
         spent.append(time.process_time() - begun)
-    return float(np.abs((found - truth) / np.maximum(np.abs(truth), 1e-3)).max()), max(min(spent), 1e-7)
+    return float(np.abs((found - truth) / np.maximum(np.abs(truth), 1e-3)).max()), max(
+        min(spent), 1e-7
+    )
 
 
 def picked(y: np.ndarray) -> np.ndarray:
@@ -121,7 +175,11 @@ def by_scipy(state: dict, span: float, rtol: float, method: str) -> np.ndarray:
     """The same equations and the same events by `solve_ivp`, which stops at each event."""
     plant = KppPlant(KppSettings(), StepBounds())
     plant.resume(state)
-    y, d, valve, full, c = plant._y, plant._d, plant._valve, plant._full, plant._c
+    y = plant._y
+    d = plant._d
+    valve = plant._valve
+    full = plant._full
+    c = plant._c
     args = (d, valve, full, c, plant._speeds, plant._torques)
     out = np.zeros_like(y)
 
@@ -142,23 +200,52 @@ def by_scipy(state: dict, span: float, rtol: float, method: str) -> np.ndarray:
 
     for event in (foot, head, clutch):
         event.terminal, event.direction = True, 1.0
-    t, end, atol = 0.0, span, np.full(len(y), 0.01 * rtol)
-    atol[W], atol[3:AIR], atol[AIR + 66 :] = 0.01 * rtol * c.ratio, 1e9, 0.01 * rtol * c.air * c.water
+    t = 0.0
+    end = span
+    atol = np.full(len(y), 0.01 * rtol)
+    atol[W] = 0.01 * rtol * c.ratio
+    atol[3:AIR] = 1e9
+    atol[AIR + 66 :] = 0.01 * rtol * c.air * c.water
     while t < end - 1e-12:
         target, closes = end, -1
         for i in np.flatnonzero(valve):
             at = t + (c.air - y[AIR + i]) / c.flow
             if at < target:
                 target, closes = at, int(i)
-        done = solve_ivp(slope, (t, target), y, method=method, rtol=rtol, atol=atol, events=(foot, head, clutch), max_step=0.2)
+        done = solve_ivp(
+            slope,
+            (t, target),
+            y,
+            method=method,
+            rtol=rtol,
+            atol=atol,
+            events=(foot, head, clutch),
+            max_step=0.2,
+        )
         t, y = float(done.t[-1]), done.y[:, -1].copy()
         if done.status == 1:
             which = next(k for k in range(3) if len(done.t_events[k]))
             if which < 2:
                 y[S] = d[kernel.NEXT_IN] if which == 0 else d[kernel.NEXT_OUT]
-                kernel.happen((kernel.FOOT, kernel.HEAD)[which], int(d[(kernel.WHICH_IN, kernel.WHICH_OUT)[which]]), y, d, valve, full, c)
+                kernel.happen(
+                    (kernel.FOOT, kernel.HEAD)[which],
+                    int(d[(kernel.WHICH_IN, kernel.WHICH_OUT)[which]]),
+                    y,
+                    d,
+                    valve,
+                    full,
+                    c,
+                )
             else:
-                kernel.happen(kernel.OVERRUN if d[kernel.ENGAGED] > 0.0 else kernel.ENGAGE, -1, y, d, valve, full, c)
+                kernel.happen(
+                    kernel.OVERRUN if d[kernel.ENGAGED] > 0.0 else kernel.ENGAGE,
+                    -1,
+                    y,
+                    d,
+                    valve,
+                    full,
+                    c,
+                )
         elif closes >= 0 and t >= target - 1e-12:
             valve[closes], y[AIR + closes] = 0.0, c.air
     return picked(y)

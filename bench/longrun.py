@@ -38,8 +38,12 @@ for hour in range(24):
 
 
 def safety(junction_seconds: int = 1_000_000) -> None:
-    """At least a million junction-seconds of sense and nonsense through the gate, held against the second statement of the rules."""
-    done, seed, begun = 0, 0, time.monotonic()
+    """At least a million junction-seconds of sense and nonsense through the gate, held against the
+    second statement of the rules.
+    """
+    done = 0
+    seed = 0
+    begun = time.monotonic()
     networks = [read_network(scenario(n).net) for n in RESCO]
     while done < junction_seconds:
         for network in networks:
@@ -55,19 +59,34 @@ def safety(junction_seconds: int = 1_000_000) -> None:
 
 
 def memory() -> None:
-    """Resident memory of the whole loop over 24 simulated hours of steady demand on cologne1; to reach: under 1 % growth."""
+    """Resident memory of the whole loop over 24 simulated hours of steady demand on cologne1; to
+    reach: under 1 % growth.
+    """
     of = scenario("cologne1")
-    trips = re.findall(r'<trip id="[^"]*" type="pkw" depart="[^"]*" from="([^"]*)" to="([^"]*)"', Path(of.routes[0]).read_text())
+    trips = re.findall(
+        r'<trip id="[^"]*" type="pkw" depart="[^"]*" from="([^"]*)" to="([^"]*)"',
+        Path(of.routes[0]).read_text(),
+    )
     with TemporaryDirectory() as folder:
         routes, config = Path(folder) / "day.rou.xml", Path(folder) / "day.sumocfg"
         pairs = sorted({p: trips.count(p) for p in set(trips)}.items())
         flows = "".join(
-            f'<flow id="f{i}" type="pkw" begin="0" end="86400" vehsPerHour="{0.6 * n}" from="{a}" to="{b}"/>' for i, ((a, b), n) in enumerate(pairs)
+            f'<flow id="f{i}" type="pkw" begin="0" end="86400" vehsPerHour="{0.6 * n}" from="{a}" to="{b}"/>'
+            for i, ((a, b), n) in enumerate(pairs)
         )
-        routes.write_text(f'<routes><vType id="pkw" vClass="passenger" speedDev="0.1" length="4.3" minGap="1.5"/>{flows}</routes>')
+        routes.write_text(
+            f'<routes><vType id="pkw" vClass="passenger" speedDev="0.1" length="4.3" minGap="1.5"/>{flows}</routes>'
+        )
         config.write_text(
             f'<configuration><input><net-file value="{of.net}"/><route-files value="{routes}"/></input><time><begin value="0"/><end value="86400"/></time></configuration>'
         )
-        done = subprocess.run([sys.executable, "-c", MEMORY, str(config), of.net, folder], capture_output=True, text=True, check=True).stdout.split()
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(config), of.net, folder],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
         first, last = float(done[1]), float(done[3])
-        print(f"after 2 h {first:.1f} MiB, after 24 h {last:.1f} MiB: {100 * (last / first - 1):+.2f} %")
+        print(
+            f"after 2 h {first:.1f} MiB, after 24 h {last:.1f} MiB: {100 * (last / first - 1):+.2f} %"
+        )

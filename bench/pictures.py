@@ -1,4 +1,6 @@
-"""Pictures: the pipeline beside the bare network, many streams, and violations into and out of the record."""
+"""Pictures: the pipeline beside the bare network, many streams, and violations into and out of the
+record.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
 CLIP, MODEL = DATA / "video" / "junction-cars-truck.mp4", DATA / "models" / "yolox_nano.onnx"
 
 
-# Places of the real clip's road, about: enough for speeds, lanes and rules to be worked at, not for their figures to be true.
+# Places of the real clip's road, about: enough for speeds, lanes and rules to be worked at, not for
+# their figures to be true.
 SITE = {
     "size": [800, 600],
     "points": [
@@ -45,14 +48,18 @@ SITE = {
 
 
 def pipeline(rounds: int = 9) -> None:
-    """Frames/s from file to tracks, counts and violations / bare onnxruntime inference, same threads. To reach: 0.85."""
+    """Frames/s from file to tracks, counts and violations / bare onnxruntime inference, same
+    threads. To reach: 0.85.
+    """
     import onnxruntime as ort
 
     threads = len(os.sched_getaffinity(0))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     bare = ort.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
-    blob, detector, ratios = np.random.default_rng(0).uniform(0, 255, (1, 3, 416, 416)).astype(np.float32), OnnxDetector(MODEL, threads=threads), []
+    blob = np.random.default_rng(0).uniform(0, 255, (1, 3, 416, 416)).astype(np.float32)
+    detector = OnnxDetector(MODEL, threads=threads)
+    ratios = []
     for _ in range(rounds):
         begun = time.perf_counter()
         for _ in range(60):
@@ -80,7 +87,9 @@ def detector_alone(detector: OnnxDetector) -> float:
     sessions = detector._sessions
     with ThreadPoolExecutor(len(sessions)) as pool:
         begun = time.perf_counter()
-        for done in [pool.submit(sessions[k % len(sessions)].run, None, {"images": blob}) for k in range(120)]:
+        for done in [
+            pool.submit(sessions[k % len(sessions)].run, None, {"images": blob}) for k in range(120)
+        ]:
             done.result()
         return 120 / (time.perf_counter() - begun)
 
@@ -106,14 +115,22 @@ manager.close()
 
 
 def four(names: str, seconds: float) -> tuple[list[dict[str, Any]], list[float]]:
-    """Four sources of 800 x 600 at 15 frames/s in a process of their own, with speeds and rules: their states, and the memory held at 40 times, MB."""
+    """Four sources of 800 x 600 at 15 frames/s in a process of their own, with speeds and rules:
+    their states, and the memory held at 40 times, MB.
+    """
     arguments = [sys.executable, "-c", FOUR, str(CLIP), names, str(seconds), json.dumps(SITE)]
-    found = json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    found = json.loads(
+        subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.splitlines()[
+            -1
+        ]
+    )
     return found["states"], found["mb"]
 
 
 def streams(seconds: float = 40.0) -> None:
-    """Four sources at 15 frames/s: drops, rates, latency, memory. To reach: motion 1 % drops, 500 MB; the network fair, two frame times."""
+    """Four sources at 15 frames/s: drops, rates, latency, memory. To reach: motion 1 % drops, 500
+    MB; the network fair, two frame times.
+    """
     for name in ("motion", str(MODEL)):
         states, held = four(name, seconds)
         drops = [s["dropped"] / s["received"] for s in states]
@@ -124,7 +141,9 @@ def streams(seconds: float = 40.0) -> None:
 
 
 def hour(seconds: float = 3600.0) -> None:
-    """Memory of four sources over an hour, two by motion and two by the network, with violations all the time. To reach: 500 MB, no growth."""
+    """Memory of four sources over an hour, two by motion and two by the network, with violations
+    all the time. To reach: 500 MB, no growth.
+    """
     states, held = four(f"motion,{MODEL}", seconds)
     quarters = [float(np.median(part)) for part in np.array_split(np.array(held), 4)]
     done, told = sum(s["processed"] for s in states), sum(s["violations"] for s in states)
@@ -137,7 +156,9 @@ def hour(seconds: float = 3600.0) -> None:
 
 
 def violations(count: int = 1_000_000) -> None:
-    """Violations recorded a second, with pictures; questions over a million of them. To reach: 1,000/s; 100 ms."""
+    """Violations recorded a second, with pictures; questions over a million of them. To reach:
+    1,000/s; 100 ms.
+    """
     random, picture = np.random.default_rng(0), "\\x" + os.urandom(20_000).hex()
     with TemporaryDirectory() as folder:
         database = open_database(Path(folder))
@@ -145,7 +166,21 @@ def violations(count: int = 1_000_000) -> None:
         begun = time.perf_counter()
         for _ in range(20):
             ids = [str(uuid.UUID(bytes=random.bytes(16), version=4)) for _ in range(100)]
-            intake.write("violation", [(i, "2026-11-21T10:00:00Z", "north", "speeding", 0.99, json.dumps({"speed_kmh": 71.0}), "seal") for i in ids])
+            intake.write(
+                "violation",
+                [
+                    (
+                        i,
+                        "2026-11-21T10:00:00Z",
+                        "north",
+                        "speeding",
+                        0.99,
+                        json.dumps({"speed_kmh": 71.0}),
+                        "seal",
+                    )
+                    for i in ids
+                ],
+            )
             intake.write("violation_picture", [(i, k, 1.0, picture) for i in ids for k in range(3)])
         rate = 2000 / (time.perf_counter() - begun)
         database.execute(
@@ -156,23 +191,41 @@ def violations(count: int = 1_000_000) -> None:
             held.exec_driver_sql("VACUUM ANALYZE")
         took = {}
         gc.freeze()  # as `headway serve` does
-        for name, ask in (("trends", asked.trends), ("hotspots", asked.hotspots), ("summary", asked.summary), ("newest", asked.newest)):
+        for name, ask in (
+            ("trends", asked.trends),
+            ("hotspots", asked.hotspots),
+            ("summary", asked.summary),
+            ("newest", asked.newest),
+        ):
             for span in (Span(), Span(device="d7"), Span(rule="red_light")):
                 begun = time.perf_counter()
                 ask(database, span)
                 took[name] = max(took.get(name, 0.0), (time.perf_counter() - begun) * 1e3)
-        print(f"{rate:,.0f} violations/s with three pictures of 20 kB each; over {count:,}: " + ", ".join(f"{k} {v:.0f} ms" for k, v in took.items()))
+        print(
+            f"{rate:,.0f} violations/s with three pictures of 20 kB each; over {count:,}: "
+            + ", ".join(f"{k} {v:.0f} ms" for k, v in took.items())
+        )
         database.close()
 
 
 def watched(seconds: float = 30.0) -> None:
-    """What monitoring costs: CPU time spent on the stream's states and figures, asked for ten times a second, / all else. To reach: 2 %."""
+    """What monitoring costs: CPU time spent on the stream's states and figures, asked for ten times
+    a second, / all else. To reach: 2 %.
+    """
     manager = StreamManager()
-    manager.add(StreamSettings("a", SourceSettings(str(CLIP), policy="queue", repeat=True), "motion", Site.of(SITE)))
+    manager.add(
+        StreamSettings(
+            "a", SourceSettings(str(CLIP), policy="queue", repeat=True), "motion", Site.of(SITE)
+        )
+    )
     manager.start("a")
-    stream, asked_s, times = manager.streams["a"], 0.0, 0
+    stream = manager.streams["a"]
+    asked_s = 0.0
+    times = 0
     time.sleep(3.0)
-    begun, begun_s, first = time.process_time(), time.monotonic(), stream.processed
+    begun = time.process_time()
+    begun_s = time.monotonic()
+    first = stream.processed
     while time.monotonic() - begun_s < seconds:
         time.sleep(0.1)
         before = time.thread_time()
@@ -181,4 +234,6 @@ def watched(seconds: float = 30.0) -> None:
         asked_s, times = asked_s + time.thread_time() - before, times + 1
     spent, frames = time.process_time() - begun, stream.processed - first
     manager.close()
-    print(f"{asked_s / times * 1e3:.2f} ms a time, {frames / seconds:.0f} pictures/s meanwhile: {asked_s / (spent - asked_s):.2%}")
+    print(
+        f"{asked_s / times * 1e3:.2f} ms a time, {frames / seconds:.0f} pictures/s meanwhile: {asked_s / (spent - asked_s):.2%}"
+    )

@@ -28,7 +28,9 @@ QUESTIONS = {
 
 
 def plans() -> None:
-    """The plan of each kind of question over a million signal states, 400,000 records and 200,000 events."""
+    """The plan of each kind of question over a million signal states, 400,000 records and 200,000
+    events.
+    """
     with TemporaryDirectory() as folder:
         database = open_database(Path(folder))
         for statement in FILL:
@@ -36,7 +38,12 @@ def plans() -> None:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
             held.exec_driver_sql("VACUUM ANALYZE")
         for name, question in QUESTIONS.items():
-            lines = [str(row["QUERY PLAN"]) for row in database.rows(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF) {question}")]
+            lines = [
+                str(row["QUERY PLAN"])
+                for row in database.rows(
+                    f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF) {question}"
+                )
+            ]
             scans = [x.strip(" ->") for x in lines if "Scan" in x]
             print(f"{name}: {'; '.join(scans)}; {lines[-1]}")
         database.close()

@@ -1,6 +1,8 @@
-"""python -m bench.reached: after `make test`, the branches that the tests ran, by room; routes and commands that no test calls fail.
+"""python -m bench.reached: after `make test`, the branches that the tests ran, by room; routes and
+commands that no test calls fail.
 
-Functions that numba compiles are left out: coverage.py cannot see into them (`make mutants` runs them without the compiler).
+Functions that numba compiles are left out: coverage.py cannot see into them (`make mutants` runs
+them without the compiler).
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ FUZZ = "tests/api/test_contract.py"  # it calls whatever the description lists, 
 
 
 def doors(source: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Routes and commands of a module: those decorated `@x.get(...)` and the like, or `@x.command(...)`."""
+    """Routes and commands of a module: those decorated `@x.get(...)` and the like, or
+    `@x.command(...)`.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for decorator in node.decorator_list:
@@ -43,19 +47,29 @@ def registered(source: str) -> set[str]:
             and isinstance(node.func.func, ast.Attribute)
             and node.func.func.attr == "command"
         ):
-            found |= {a.attr if isinstance(a, ast.Attribute) else a.id for a in node.args if isinstance(a, ast.Attribute | ast.Name)}
+            found |= {
+                a.attr if isinstance(a, ast.Attribute) else a.id
+                for a in node.args
+                if isinstance(a, ast.Attribute | ast.Name)
+            }
     return found
 
 
 def uncalled(root: Path, data: CoverageData) -> list[str]:
-    """Routes and commands whose body no test has run, but for the fuzzing of the API's description."""
+    """Routes and commands whose body no test has run, but for the fuzzing of the API's
+    description.
+    """
     missing = []
     for folder in ("api", "cli"):
         files = sorted((root / SOURCE / folder).rglob("*.py"))
         more = {name for f in files for name in registered(f.read_text())}
         for file in files:
             text, contexts = file.read_text(), data.contexts_by_lineno(str(file))
-            own = [("command", n) for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef) and n.name in more]
+            own = [
+                ("command", n)
+                for n in ast.walk(ast.parse(text))
+                if isinstance(n, ast.FunctionDef) and n.name in more
+            ]
             for kind, node in [*doors(text), *own]:
                 lines = range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1)
                 tests = {split(c)[0] for k in lines for c in contexts.get(k, ()) if c}
@@ -76,7 +90,9 @@ def by_room(root: Path) -> list[tuple[str, int, int, int, int]]:
     for path, file in files.items():
         if Path(path).is_relative_to(SOURCE) and (room := room_of(path)):
             s, row = file["summary"], sums.setdefault(room, [0, 0, 0, 0])
-            for k, name in enumerate(("covered_lines", "num_statements", "covered_branches", "num_branches")):
+            for k, name in enumerate(
+                ("covered_lines", "num_statements", "covered_branches", "num_branches")
+            ):
                 row[k] += s[name]
     return [(room, *row) for room, row in sorted(sums.items())]  # type: ignore[misc]
 
@@ -86,7 +102,9 @@ def main() -> None:
     run = json.loads((root / TIMES).read_text())
     print(f"\n{'room':<14}{'lines run':>12}{'branches taken':>16}")
     for room, lines, all_lines, branches, all_branches in by_room(root):
-        print(f"{room:<14}{lines / max(all_lines, 1):>12.1%}{branches / max(all_branches, 1):>16.1%}")
+        print(
+            f"{room:<14}{lines / max(all_lines, 1):>12.1%}{branches / max(all_branches, 1):>16.1%}"
+        )
     if not run["whole"]:
         return
     data = CoverageData(str(root / COVERAGE))

@@ -79,7 +79,9 @@ def server(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(folder), str(port)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(folder), str(port)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     token, url = process.stdout.readline().strip(), f"http://127.0.0.1:{port}"
     for _ in range(200):
@@ -103,19 +105,26 @@ def batches(count: int, name: str) -> list[bytes]:
             f"2025-09-{1 + (k * 500 + i) // 86400 % 28:02d}T{(k * 500 + i) // 3600 % 24:02d}:{(k * 500 + i) // 60 % 60:02d}:{(k * 500 + i) % 60:02d}Z"
             for i in range(500)
         )
-        found.append(json.dumps([RECORD | {"simulation_id": name, "timestamp": s} for s in stamps]).encode())
+        found.append(
+            json.dumps([RECORD | {"simulation_id": name, "timestamp": s} for s in stamps]).encode()
+        )
     return found
 
 
 def ingest(count: int = 60) -> None:
-    """Rows/s over HTTP in batches of 500, to durable rows / a bare psycopg COPY of the same rows, batch by batch; to reach: 0.35, and 10,000/s."""
+    """Rows/s over HTTP in batches of 500, to durable rows / a bare psycopg COPY of the same rows,
+    batch by batch; to reach: 0.35, and 10,000/s.
+    """
     import psycopg
 
     from headway.api import ingest as doors
 
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        with server(root) as (url, headers), httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        with (
+            server(root) as (url, headers),
+            httpx.Client(base_url=url, headers=headers, timeout=60) as client,
+        ):
             address = _address(root)
             rows = [[doors.row(r) for r in doors._many.decode(b)] for b in batches(count, "BARE")]
             with psycopg.connect(address) as link:
@@ -127,7 +136,13 @@ def ingest(count: int = 60) -> None:
                 with psycopg.connect(address) as link:
                     bare = _copy(link, named)
                 mine = [b.replace(b'"OURS"', f'"OURS{turn}"'.encode()) for b in bodies]
-                pairs.append((bare, _post(client, mine, 1), _post(client, [b.replace(b'"OURS', b'"FOUR') for b in mine], 2)))
+                pairs.append(
+                    (
+                        bare,
+                        _post(client, mine, 1),
+                        _post(client, [b.replace(b'"OURS', b'"FOUR') for b in mine], 2),
+                    )
+                )
             bare, one, two = np.median(np.array(pairs), axis=0)
             print(
                 f"bare COPY {bare:,.0f} rows/s; one connection {one:,.0f} rows/s, ratio {one / bare:.2f}; two {two:,.0f} rows/s, ratio {two / bare:.2f} (medians of 3)"
@@ -136,11 +151,18 @@ def ingest(count: int = 60) -> None:
             for k in range(500):
                 begun = time.perf_counter()
                 client.post(
-                    "/api/v1/ingest/simulation", json=RECORD | {"simulation_id": "ONE", "timestamp": f"2025-10-01T00:{k // 60:02d}:{k % 60:02d}Z"}
+                    "/api/v1/ingest/simulation",
+                    json=RECORD
+                    | {
+                        "simulation_id": "ONE",
+                        "timestamp": f"2025-10-01T00:{k // 60:02d}:{k % 60:02d}Z",
+                    },
                 )
                 took.append(time.perf_counter() - begun)
                 time.sleep(max(0.0, 0.01 - took[-1]))
-            print(f"single records at 100/s: p50 {np.percentile(took, 50) * 1e3:.1f} ms, p99 {np.percentile(took, 99) * 1e3:.1f} ms")
+            print(
+                f"single records at 100/s: p50 {np.percentile(took, 50) * 1e3:.1f} ms, p99 {np.percentile(took, 99) * 1e3:.1f} ms"
+            )
 
 
 def _address(folder: Path) -> str:
@@ -155,7 +177,10 @@ def _copy(link: Any, batches: list[list[tuple[Any, ...]]]) -> float:
     columns = ", ".join(COLUMNS["simulation_record"])
     begun = time.perf_counter()
     for rows in batches:
-        with link.cursor() as cursor, cursor.copy(f"COPY simulation_record ({columns}) FROM STDIN") as copy:
+        with (
+            link.cursor() as cursor,
+            cursor.copy(f"COPY simulation_record ({columns}) FROM STDIN") as copy,
+        ):
             for row in rows:
                 copy.write_row(row)
         link.commit()
@@ -179,12 +204,17 @@ def _post(client: httpx.Client, bodies: list[bytes], threads: int) -> float:
 
 
 def answers(rows: int = 5_000_000) -> None:
-    """Analytics routes over 5 million signal-state rows; to reach: p95 below 300 ms cold, 20 ms cached."""
+    """Analytics routes over 5 million signal-state rows; to reach: p95 below 300 ms cold, 20 ms
+    cached.
+    """
     import psycopg
 
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        with server(root) as (url, headers), httpx.Client(base_url=url, headers=headers, timeout=120) as client:
+        with (
+            server(root) as (url, headers),
+            httpx.Client(base_url=url, headers=headers, timeout=120) as client,
+        ):
             with psycopg.connect(_address(root)) as link:
                 link.execute(
                     "INSERT INTO run (key, scenario, controller, seed) SELECT 'k' || g, 'cologne8', 'planner', g FROM generate_series(1, 10) g"
@@ -223,10 +253,15 @@ def answers(rows: int = 5_000_000) -> None:
 
 
 class Listener(asyncio.Protocol):
-    """A WebSocket client that costs as little as can be, so that the server is what is measured: (seconds late), first, last and number of messages."""
+    """A WebSocket client that costs as little as can be, so that the server is what is measured:
+    (seconds late), first, last and number of messages.
+    """
 
     def __init__(self, path: str, late: list[float]) -> None:
-        self.path, self.late, self.waiting, self.open = path, late, b"", False
+        self.path = path
+        self.late = late
+        self.waiting = b""
+        self.open = False
         self.first = self.last = self.got = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -270,10 +305,16 @@ def _listeners(url: str, count: int, seconds: float, out: Any) -> None:
     address = urlsplit(url)
 
     async def all_of_them() -> None:
-        loop, late, crowd = asyncio.get_running_loop(), [], []
+        loop = asyncio.get_running_loop()
+        late = []
+        crowd = []
         until = time.time() + seconds
         for _ in range(count):
-            made = await loop.create_connection(lambda: Listener(f"{address.path or '/'}?{address.query}", late), address.hostname, address.port)
+            made = await loop.create_connection(
+                lambda: Listener(f"{address.path or '/'}?{address.query}", late),
+                address.hostname,
+                address.port,
+            )
             crowd.append(made[1])
         gc.collect()
         gc.freeze()
@@ -312,12 +353,21 @@ def _audience(url: str, clients: int, seconds: float) -> tuple[float, float, flo
     process.join()
     tail = np.array(late[len(late) // 2 :]) if late else np.full(1, np.nan)
     lost = sum(last - first + 1 - got for first, last, got in numbers if first >= 0 and got)
-    spread = max((last for _, last, _ in numbers), default=0) - min((f for f, _, g in numbers if g), default=0)
-    return len(late) / max(spread * 0.1, 1e-9), float(np.percentile(tail, 50)), float(np.percentile(tail, 99)), lost
+    spread = max((last for _, last, _ in numbers), default=0) - min(
+        (f for f, _, g in numbers if g), default=0
+    )
+    return (
+        len(late) / max(spread * 0.1, 1e-9),
+        float(np.percentile(tail, 50)),
+        float(np.percentile(tail, 99)),
+        lost,
+    )
 
 
 def broadcast() -> None:
-    """2 KB at 10 Hz to WebSocket clients in another process, beside a bare `websockets` broadcast; to reach at 1,000: p99 50 ms, none lost; at 3,000: 0.7 of bare."""
+    """2 KB at 10 Hz to WebSocket clients in another process, beside a bare `websockets` broadcast;
+    to reach at 1,000: p99 50 ms, none lost; at 3,000: 0.7 of bare.
+    """
     with TemporaryDirectory() as folder, server(Path(folder)) as (url, headers):
         token = headers["Authorization"].split()[1]
         ours = f"{url.replace('http', 'ws')}/ws/realtime?token={token}"
@@ -332,21 +382,34 @@ def broadcast() -> None:
             for name, address in (("bare", f"ws://127.0.0.1:{port}"), ("ours", ours)):
                 rate, p50, p99, lost = _audience(address, clients, 25.0)
                 rates[name, clients] = rate
-                print(f"{clients} clients, {name}: {rate:,.0f} messages/s, p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms, lost {lost}")
-            print(f"{clients} clients: ours / bare {rates['ours', clients] / rates['bare', clients]:.2f}")
+                print(
+                    f"{clients} clients, {name}: {rate:,.0f} messages/s, p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms, lost {lost}"
+                )
+            print(
+                f"{clients} clients: ours / bare {rates['ours', clients] / rates['bare', clients]:.2f}"
+            )
         bare.terminate()
 
 
 def simple(count: int = 3000) -> None:
     """Requests/s of /health / a bare FastAPI hello, each on its own uvicorn; to reach: 0.5."""
-    with TemporaryDirectory() as folder, server(Path(folder)) as (ours, _), socket.socket() as probe:
+    with (
+        TemporaryDirectory() as folder,
+        server(Path(folder)) as (ours, _),
+        socket.socket() as probe,
+    ):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        bare = subprocess.Popen([sys.executable, "-c", SERVER, str(Path(folder) / "bare"), str(port), "bare"])
+        bare = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(Path(folder) / "bare"), str(port), "bare"]
+        )
         time.sleep(4.0)
         ratios = []
-        with httpx.Client(base_url=ours) as one, httpx.Client(base_url=f"http://127.0.0.1:{port}") as other:
+        with (
+            httpx.Client(base_url=ours) as one,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}") as other,
+        ):
             for _turn in range(5):
                 rates = []
                 for client in (one, other):
@@ -356,11 +419,15 @@ def simple(count: int = 3000) -> None:
                     rates.append(count / 5 / (time.perf_counter() - begun))
                 ratios.append(rates[0] / rates[1])
         bare.terminate()
-        print(f"ratio {np.median(ratios):.2f} (median of 5; ours {rates[0]:,.0f}/s, one connection)")
+        print(
+            f"ratio {np.median(ratios):.2f} (median of 5; ours {rates[0]:,.0f}/s, one connection)"
+        )
 
 
 def undisturbed() -> None:
-    """p99 of a street's tick with 1,000 listeners, ingestion and questions on the same service / without them; to reach: at most 1.5."""
+    """p99 of a street's tick with 1,000 listeners, ingestion and questions on the same service /
+    without them; to reach: at most 1.5.
+    """
     with TemporaryDirectory() as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -401,7 +468,10 @@ def undisturbed() -> None:
             worker.start()
             context = multiprocessing.get_context("spawn")
             out = context.Queue()
-            crowd = context.Process(target=_listeners, args=(f"ws://127.0.0.1:{port}/ws/alerts?token={token}", 1000, 60.0, out))
+            crowd = context.Process(
+                target=_listeners,
+                args=(f"ws://127.0.0.1:{port}/ws/alerts?token={token}", 1000, 60.0, out),
+            )
             crowd.start()
             time.sleep(58.0)
             ratios.append(_tick_p99(client))
@@ -410,7 +480,9 @@ def undisturbed() -> None:
             crowd.kill()
         process.terminate()
         process.wait(30)
-        print(f"tick p99 {ratios[0] * 1e3:.2f} ms alone, {ratios[1] * 1e3:.2f} ms with all of it, ratio {ratios[1] / ratios[0]:.2f}")
+        print(
+            f"tick p99 {ratios[0] * 1e3:.2f} ms alone, {ratios[1] * 1e3:.2f} ms with all of it, ratio {ratios[1] / ratios[0]:.2f}"
+        )
 
 
 def _tick_p99(client: httpx.Client) -> float:

@@ -53,16 +53,35 @@ print(wall, np.percentile(parts[:, 1], 99) * 1e3, *parts.sum(axis=0))
 
 
 def loop() -> None:
-    """Wall time of bare libsumo stepping / wall time of the whole loop (observe, plan, gate, record, apply, advance); to reach: 0.40."""
+    """Wall time of bare libsumo stepping / wall time of the whole loop (observe, plan, gate,
+    record, apply, advance); to reach: 0.40.
+    """
     with TemporaryDirectory() as folder:
         for name in ("cologne8", "ingolstadt21"):
             pairs = []
             for _ in range(3):
-                bare = float(subprocess.run([sys.executable, "-c", BARE, name], capture_output=True, text=True, check=True).stdout)
-                whole = subprocess.run([sys.executable, "-c", LOOP, name, folder], capture_output=True, text=True, check=True).stdout.split()
+                bare = float(
+                    subprocess.run(
+                        [sys.executable, "-c", BARE, name],
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    ).stdout
+                )
+                whole = subprocess.run(
+                    [sys.executable, "-c", LOOP, name, folder],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout.split()
                 pairs.append((bare, *map(float, whole)))
             best = sorted(pairs, key=lambda p: p[0] / p[1])[1]
-            parts = ", ".join(f"{n} {s:.2f}" for n, s in zip(("observe", "decide", "gate", "apply", "advance"), best[3:], strict=True))
+            parts = ", ".join(
+                f"{n} {s:.2f}"
+                for n, s in zip(
+                    ("observe", "decide", "gate", "apply", "advance"), best[3:], strict=True
+                )
+            )
             print(f"{name:13s} ratio {best[0] / best[1]:.2f} (median of 3; bare {best[0]:.2f} s, loop {best[1]:.2f} s: {parts}); "
                   f"decision of all junctions p99 {best[2]:.2f} ms")  # fmt: skip
 
@@ -76,7 +95,9 @@ def qtable() -> None:
     wanted = keys[random.integers(0, len(keys), 10_000)]
     bare, rows = np.zeros((1 << 20, 8), np.float32), random.integers(0, 1 << 20, 10_000)
     ours, theirs = best_of(lambda: table.get(wanted)), best_of(lambda: bare[rows])
-    print(f"10,000 look-ups: {ours * 1e3:.3f} ms, gather {theirs * 1e3:.3f} ms, ratio {ours / theirs:.2f}")
+    print(
+        f"10,000 look-ups: {ours * 1e3:.3f} ms, gather {theirs * 1e3:.3f} ms, ratio {ours / theirs:.2f}"
+    )
     one = wanted[:1]
     print(
         f"10,000 set and get, one by one: {best_of(lambda: [(table.add(one, np.zeros(1, np.int64), np.ones(1, np.float32)), table.get(one)) for _ in range(10_000)], 1):.3f} s"
@@ -91,7 +112,9 @@ def gate() -> None:
     random, sure = np.random.default_rng(1), np.ones(1000)
     durations = []
     for second in range(60):
-        wanted = np.concatenate([j.stages[random.integers(len(j.stages))] for j in network.junctions])
+        wanted = np.concatenate(
+            [j.stages[random.integers(len(j.stages))] for j in network.junctions]
+        )
         begun = time.perf_counter()
         shield.admit(Proposal(float(second), "bench", wanted, sure), float(second))
         durations.append(time.perf_counter() - begun)
@@ -107,8 +130,13 @@ def many(of: Network, times: int) -> Network:
     junction = of.junctions[0]
     n = junction.end - junction.first
     own = of.groups[junction.first : junction.end]
-    groups = tuple(replace(g, tl_id=f"{g.tl_id}.{k}", junction=k) for k in range(times) for g in own)
-    junctions = tuple(replace(junction, id=f"{junction.id}.{k}", first=k * n, end=(k + 1) * n) for k in range(times))
+    groups = tuple(
+        replace(g, tl_id=f"{g.tl_id}.{k}", junction=k) for k in range(times) for g in own
+    )
+    junctions = tuple(
+        replace(junction, id=f"{junction.id}.{k}", first=k * n, end=(k + 1) * n)
+        for k in range(times)
+    )
     return replace(of, path=str(Path("copies")), groups=groups, junctions=junctions)
 
 

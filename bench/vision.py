@@ -26,12 +26,16 @@ from headway.sensing.traffic.site import Site
 from headway.sensing.traffic.violations import Violation
 from headway.values import ColourArray
 
-SEEN, OVERLAP, CLEARLY_MPS = 0.4, 0.3, 4.0 / 3.6
+SEEN = 0.4
+OVERLAP = 0.3
+CLEARLY_MPS = 4.0 / 3.6
 
 
 @dataclass
 class Truth:
-    """What happened before the camera, beside what was told of it. crossings: (line, vehicle) to time; speeds: told and true, m/s."""
+    """What happened before the camera, beside what was told of it. crossings: (line, vehicle) to
+    time; speeds: told and true, m/s.
+    """
 
     site: Site
     at: dict[int, list[tuple[float, ...]]] = field(default_factory=lambda: defaultdict(list))
@@ -43,7 +47,9 @@ class Truth:
     told: list[dict[int, np.ndarray[Any, Any]]] = field(default_factory=list)
     speeds: list[tuple[float, float]] = field(default_factory=list)
     means: list[tuple[float, float]] = field(default_factory=list)
-    same: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    same: dict[int, dict[int, int]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(int))
+    )
     violations: list[Violation] = field(default_factory=list)
     red_since: dict[int, float] = field(default_factory=dict)
     last_s: float = 0.0
@@ -51,13 +57,17 @@ class Truth:
 
 def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: float = 10.0, violators: float = 0.0, warm_s: float = 60.0,
          detector: Callable[[], Detector] = MotionDetector, **paint: Any) -> tuple[Truth, Perception]:  # fmt: skip
-    """Run a street under its own fixed time before a rendered camera, and perception on the pictures."""
+    """Run a street under its own fixed time before a rendered camera, and perception on the
+    pictures.
+    """
     of = scenario(name)
     network = read_network(of.net)
     shapes = read_shapes(network)
     painter = Painter(view_of(network, shapes, junction), network, shapes, seed, **paint)
     site = Site.of(site_file(painter, junction))
-    perception, eye, truth = Perception("bench", site, rate_hz), detector(), Truth(site)
+    perception = Perception("bench", site, rate_hz)
+    eye = detector()
+    truth = Truth(site)
     begun: list[float] = []
 
     def shot(at_s: float, image: Any, vehicles: list[dict[str, Any]], shown: ColourArray) -> None:
@@ -69,7 +79,9 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
         if at_s >= begun[0] + warm_s:
             _compare(truth, at_s, vehicles, seen.tracks, shown)
 
-    plant = FilmedPlant(SumoSettings(of.sumocfg, seed), network, [(painter, shot)], rate_hz, violators)
+    plant = FilmedPlant(
+        SumoSettings(of.sumocfg, seed), network, [(painter, shot)], rate_hz, violators
+    )
     try:
         plant.advance(seconds)
     finally:
@@ -78,7 +90,9 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
     return truth, perception
 
 
-def _compare(truth: Truth, at_s: float, vehicles: list[dict[str, Any]], tracks: list[Any], shown: ColourArray) -> None:
+def _compare(
+    truth: Truth, at_s: float, vehicles: list[dict[str, Any]], tracks: list[Any], shown: ColourArray
+) -> None:
     truth.last_s = at_s
     for group in range(len(shown)):
         if shown[group] == 1:
@@ -97,20 +111,33 @@ def _compare(truth: Truth, at_s: float, vehicles: list[dict[str, Any]], tracks: 
                 share, way = crossing(path[-2][1:3], path[-1][1:3], line)
                 if share >= 0.0 and way == "in" and (line.name, v["number"]) not in truth.crossings:
                     truth.crossings[line.name, v["number"]] = at_s
-                    if line.groups and min(at_s - truth.red_since.get(g, at_s) for g in line.groups) > rules.grace_s:
+                    if (
+                        line.groups
+                        and min(at_s - truth.red_since.get(g, at_s) for g in line.groups)
+                        > rules.grace_s
+                    ):
                         truth.red.add(v["number"])
     for v in vehicles:
         path = truth.at[v["number"]]
         limits = [
-            z.limit_kmh for z in truth.site.zones if z.limit_kmh and cv2.pointPolygonTest(np.array(z.px, np.float32), path[-1][1:3], False) >= 0
+            z.limit_kmh
+            for z in truth.site.zones
+            if z.limit_kmh
+            and cv2.pointPolygonTest(np.array(z.px, np.float32), path[-1][1:3], False) >= 0
         ]
         if limits:
-            allowed = max(max(limits) + rules.margin_kmh, max(limits) * (1.0 + rules.margin_share)) / 3.6
+            allowed = (
+                max(max(limits) + rules.margin_kmh, max(limits) * (1.0 + rules.margin_share)) / 3.6
+            )
             if v["seen"] > SEEN and v["speed_mps"] > allowed + CLEARLY_MPS:
                 truth.fast[v["number"]] += 0.1
             if v["speed_mps"] > allowed:
                 truth.ever_fast.add(v["number"])
-    boxes = {v["number"]: np.array(v["box"]) for v in vehicles if v["seen"] >= SEEN and v["class"] != "bicycle"}
+    boxes = {
+        v["number"]: np.array(v["box"])
+        for v in vehicles
+        if v["seen"] >= SEEN and v["class"] != "bicycle"
+    }
     told = {t.id: np.array(t.box) for t in tracks}
     truth.boxes.append(boxes)
     truth.told.append(told)
@@ -122,9 +149,17 @@ def _compare(truth: Truth, at_s: float, vehicles: list[dict[str, Any]], tracks: 
             if np.isfinite(track.speed_mps) and not track.coasting:
                 truth.speeds.append((track.speed_mps, truth.at[number][-1][3]))
                 if track.mean_se_mps < 0.02 * track.mean_mps:
-                    recent = np.array([(p[0], *p[4:6]) for p in truth.at[number] if p[0] >= at_s - 1.0])
-                    if len(recent) > 5:  # the way of its middle, which is what is looked at: in a turn it is not as fast as the front
-                        way = np.hypot(*np.diff(recent[:, 1:], axis=0).T).sum() / (recent[-1, 0] - recent[0, 0])
+                    recent = np.array(
+                        [(p[0], *p[4:6]) for p in truth.at[number] if p[0] >= at_s - 1.0]
+                    )
+                    if (
+                        len(recent) > 5
+                        # the way of its middle, which is what is looked at: in a turn it is not as fast
+                        # as the front
+                    ):
+                        way = np.hypot(*np.diff(recent[:, 1:], axis=0).T).sum() / (
+                            recent[-1, 0] - recent[0, 0]
+                        )
                         truth.means.append((track.mean_mps, float(way)))
 
 
@@ -137,26 +172,46 @@ def quality(truth: Truth) -> dict[str, float]:
     """MOTA and IDF1 (boxes match from an IoU of 0.5 on) and HOTA by the package trackers."""
     from trackers.eval import compute_clear_metrics, compute_hota_metrics, compute_identity_metrics
 
-    ids, told = [np.array(sorted(x)) for x in truth.boxes], [np.array(sorted(x)) for x in truth.told]
+    ids = [np.array(sorted(x)) for x in truth.boxes]
+    told = [np.array(sorted(x)) for x in truth.told]
     alike = [
         np.array([[iou(b[i], t[j]) for j in sorted(t)] for i in sorted(b)]).reshape(len(b), len(t))
         for b, t in zip(truth.boxes, truth.told, strict=True)
     ]
     number = {n: k for k, n in enumerate(sorted({int(i) for x in ids for i in x}))}
     other = {n: k for k, n in enumerate(sorted({int(i) for x in told for i in x}))}
-    a, b = [np.array([number[int(i)] for i in x], np.int64) for x in ids], [np.array([other[int(i)] for i in x], np.int64) for x in told]
-    clear, identity, hota = compute_clear_metrics(a, b, alike), compute_identity_metrics(a, b, alike), compute_hota_metrics(a, b, alike)
-    return {"MOTA": float(clear["MOTA"]), "IDF1": float(identity["IDF1"]), "HOTA": float(hota["HOTA"]), "IDSW": float(clear["IDSW"])}
+    a = [np.array([number[int(i)] for i in x], np.int64) for x in ids]
+    b = [np.array([other[int(i)] for i in x], np.int64) for x in told]
+    clear = compute_clear_metrics(a, b, alike)
+    identity = compute_identity_metrics(a, b, alike)
+    hota = compute_hota_metrics(a, b, alike)
+    return {
+        "MOTA": float(clear["MOTA"]),
+        "IDF1": float(identity["IDF1"]),
+        "HOTA": float(hota["HOTA"]),
+        "IDSW": float(clear["IDSW"]),
+    }
 
 
-PLACES = (("cologne1", 0, 3), ("ingolstadt1", 0, 3), ("cologne3", 2, 4), ("ingolstadt7", 3, 4), ("cologne8", 0, 5), ("cologne3", 0, 6))
+PLACES = (
+    ("cologne1", 0, 3),
+    ("ingolstadt1", 0, 3),
+    ("cologne3", 2, 4),
+    ("ingolstadt7", 3, 4),
+    ("cologne8", 0, 5),
+    ("cologne3", 0, 6),
+)
 
 
 def rendered(places: tuple[tuple[str, int, int], ...] = PLACES, seconds: float = 400.0) -> None:
-    """Counts, speeds, tracks and violations against the truth of rendered pictures; to reach: counts 2 %, speed 1 km/h and 3 % p95, IDF1 0.95, precision 0.99 at recall 0.95."""
+    """Counts, speeds, tracks and violations against the truth of rendered pictures; to reach:
+    counts 2 %, speed 1 km/h and 3 % p95, IDF1 0.95, precision 0.99 at recall 0.95.
+    """
     with ProcessPoolExecutor(2) as pool:
         all_found = []
-        for place, found in zip(places, pool.map(_place, places, [seconds] * len(places)), strict=True):
+        for place, found in zip(
+            places, pool.map(_place, places, [seconds] * len(places)), strict=True
+        ):
             print(f"{place[0]}, junction {place[1]}, seed {place[2]}:", flush=True)
             report(found)
             all_found.append(found)
@@ -170,16 +225,27 @@ def _place(place: tuple[str, int, int], seconds: float) -> dict[str, list[Any]]:
 
 
 def figures(truth: Truth, perception: Perception) -> dict[str, list[Any]]:
-    """Of one place, so that those of several can be put together. quality: MOTA, IDF1, HOTA; a rule: (cases told, right, to find, found)."""
+    """Of one place, so that those of several can be put together. quality: MOTA, IDF1, HOTA; a
+    rule: (cases told, right, to find, found).
+    """
     first = min(truth.crossings.values(), default=0.0) - 0.5
     owner = {t: max(n, key=lambda k: n[k]) for t, n in truth.same.items()}
     found: dict[str, list[Any]] = {
         "counts": [(sum(c.direction == "in" and c.at_s >= first for c in perception.measures.crossings), len(truth.crossings))],
         "speeds": truth.speeds, "means": truth.means, "quality": [quality(truth)],
     }  # fmt: skip
-    for rule, wanted, allowed in (("red_light", truth.red, truth.red), ("speeding", {n for n, s in truth.fast.items() if s >= 1.5}, truth.ever_fast)):
-        told = [owner.get(v.data["track"], -1) for v in truth.violations if v.rule == rule and v.at_s >= first]
-        found[rule] = [(len(told), sum(n in allowed for n in told), len(wanted), len(wanted & set(told)))]
+    for rule, wanted, allowed in (
+        ("red_light", truth.red, truth.red),
+        ("speeding", {n for n, s in truth.fast.items() if s >= 1.5}, truth.ever_fast),
+    ):
+        told = [
+            owner.get(v.data["track"], -1)
+            for v in truth.violations
+            if v.rule == rule and v.at_s >= first
+        ]
+        found[rule] = [
+            (len(told), sum(n in allowed for n in told), len(wanted), len(wanted & set(told)))
+        ]
     return found
 
 
@@ -188,7 +254,9 @@ def report(found: dict[str, list[Any]]) -> None:
     print(f"  counts: {told} told, {true} true ({told / max(true, 1) - 1:+.1%})")
     speeds, means = np.array(found["speeds"]), np.array(found["means"])
     error = (speeds[:, 0] - speeds[:, 1]) * 3.6
-    print(f"  speed now: mean error {np.abs(error).mean():.2f} km/h of {len(error)} looks (standing and turning too), bias {error.mean():+.2f} km/h")
+    print(
+        f"  speed now: mean error {np.abs(error).mean():.2f} km/h of {len(error)} looks (standing and turning too), bias {error.mean():+.2f} km/h"
+    )
     for least in (20.0, 40.0):
         m = means[means[:, 1] * 3.6 > least]
         print(
@@ -198,19 +266,29 @@ def report(found: dict[str, list[Any]]) -> None:
     print("  tracks: " + ", ".join(f"{k} {v:.3f}" for k, v in mean.items()))
     for rule in ("red_light", "speeding"):
         told, right, wanted, hit = np.array(found[rule]).sum(0)
-        print(f"  {rule}: precision {right / max(told, 1):.3f} of {told}, recall {hit / max(wanted, 1):.3f} of {wanted}")
+        print(
+            f"  {rule}: precision {right / max(told, 1):.3f} of {told}, recall {hit / max(wanted, 1):.3f} of {wanted}"
+        )
 
 
 def control(seeds: tuple[int, ...] = (1,)) -> None:
-    """Delay on cologne1 where the planner sees through a rendered camera alone / with full knowledge, beside fixed time; to reach: 70 % of the cut."""
+    """Delay on cologne1 where the planner sees through a rendered camera alone / with full
+    knowledge, beside fixed time; to reach: 70 % of the cut.
+    """
     from headway.experiments.benchmark import Job, run_all
 
     ways = (("fixed", "connected"), ("planner", "connected"), ("planner", "pictures"))
-    jobs = [Job("cologne1", by, seed, sensing=sensing, step_s=1.0 if sensing == "pictures" else 0.2) for seed in seeds for by, sensing in ways]
+    jobs = [
+        Job("cologne1", by, seed, sensing=sensing, step_s=1.0 if sensing == "pictures" else 0.2)
+        for seed in seeds
+        for by, sensing in ways
+    ]
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for result in run_all(jobs, 2):
         assert not result.error, result.error
         assert result.safety_violations == 0
         found[result.controller, result.sensing].append(result.delay_s)
     fixed, full, camera = (float(np.mean(found[w])) for w in ways)
-    print(f"fixed {fixed:.1f} s, planner {full:.1f} s, planner through the camera {camera:.1f} s: {(fixed - camera) / (fixed - full):.0%} of the cut")
+    print(
+        f"fixed {fixed:.1f} s, planner {full:.1f} s, planner through the camera {camera:.1f} s: {(fixed - camera) / (fixed - full):.0%} of the cut"
+    )

@@ -1,4 +1,5 @@
-"""A controller of your own: a pure step from what is seen to what is wanted. The safety gate does the rest.
+"""A controller of your own: a pure step from what is seen to what is wanted. The safety gate does
+the rest.
 
 python examples/own_controller.py [SCENARIO] [SECONDS]
 """
@@ -21,7 +22,9 @@ from headway.values import Event, Observation, Proposal
 
 @dataclass(frozen=True)
 class LongestWait:
-    """Each junction shows the stage of the vehicle that has waited longest. Its state: the stages aimed at, (junctions,)."""
+    """Each junction shows the stage of the vehicle that has waited longest. Its state: the stages
+    aimed at, (junctions,).
+    """
 
     network: Network
     timing: Timing
@@ -34,7 +37,9 @@ class LongestWait:
         target, v = state.copy(), seen.vehicles
         for j, junction in enumerate(self.network.junctions):
             waits = {
-                self.network.links[k].group: w for k, w in sorted(zip(v.link, v.waiting_s, strict=True), key=lambda x: x[1]) if k >= 0 and w > 5.0
+                self.network.links[k].group: w
+                for k, w in sorted(zip(v.link, v.waiting_s, strict=True), key=lambda x: x[1])
+                if k >= 0 and w > 5.0
             }
             own = [g for g in waits if g in junction.groups]
             if own:
@@ -48,14 +53,24 @@ def main(name: str = "cologne1", seconds: int = 600) -> None:
     network = read_network(of.net)
     timing = work_out(network, BENCHMARK)
     plant = SumoPlant(SumoSettings(of.sumocfg), network)
-    street = Street(network, timing, plant, LongestWait(network, timing), Webster(network, timing), events.append)
+    street = Street(
+        network,
+        timing,
+        plant,
+        LongestWait(network, timing),
+        Webster(network, timing),
+        events.append,
+    )
     standing = 0
     for _ in range(seconds):
         street.tick()
         standing += int((street.seen.vehicles.speed_mps < 0.1).sum())
     plant.close()
     gate = sum(e.kind.startswith("safety.") for e in events)
-    print(f"{name}: {standing / seconds:.1f} vehicles standing on average, {gate} interventions of the gate")
+    print(
+        f"{name}: {standing / seconds:.1f} vehicles standing on average, "
+        f"{gate} interventions of the gate"
+    )
 
 
 if __name__ == "__main__":

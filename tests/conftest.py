@@ -14,13 +14,27 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import Phase, settings
 
-settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.reuse, Phase.generate])  # for mutation testing: any failure will do
+settings.register_profile(
+    "no-shrinking", phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)  # for mutation testing: any failure will do
 
 
-for name in ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy"):  # ours listen on this machine: nobody else is asked for them
+for name in (
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "ftp_proxy",
+):  # ours listen on this machine: nobody else is asked for them
     os.environ.pop(name, None)
     os.environ.pop(name.upper(), None)
-for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR", "COLUMNS", "LINES", "PY_COLORS"):  # what commands print does not depend on who asks
+for name in (
+    "FORCE_COLOR",
+    "CLICOLOR_FORCE",
+    "NO_COLOR",
+    "COLUMNS",
+    "LINES",
+    "PY_COLORS",
+):  # what commands print does not depend on who asks
     os.environ.pop(name, None)
 os.umask(0o022)
 
@@ -39,7 +53,10 @@ def state():
     """Where the embedded PostgreSQL keeps what another user must reach, when the tests run as root: pytest's own folders are closed to others."""
     places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     place = next(p for p in places if all(q.stat().st_mode & stat.S_IXOTH for q in [p, *p.parents]))
-    with tempfile.TemporaryDirectory(prefix="headway-", dir=place) as name, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(prefix="headway-", dir=place) as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         folder = Path(name)
         folder.chmod(0o755)
         patch.setenv("HEADWAY_STATE", name)
@@ -65,7 +82,9 @@ def new_record(tmp_path_factory):
 
     HEADWAY_TESTS_POSTGRES: address of a server that is there already, whose user may make databases; quicker where tests are run again and again.
     """
-    from headway.store import open_database  # here, so that what does not import fails the tests that need it, and not pytest itself
+    from headway.store import (
+        open_database,
+    )  # here, so that what does not import fails the tests that need it, and not pytest itself
 
     given, first = os.environ.get("HEADWAY_TESTS_POSTGRES", ""), None
     if not given:
@@ -74,7 +93,11 @@ def new_record(tmp_path_factory):
     address, names = sa.make_url(given).set(drivername="postgresql"), []
     with psycopg.connect(address.render_as_string(hide_password=False), autocommit=True) as server:
         if first is not None:  # what is gone after the tests need not reach the disk
-            for statement in ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()"):
+            for statement in (
+                "ALTER SYSTEM SET fsync = off",
+                "ALTER SYSTEM SET synchronous_commit = off",
+                "SELECT pg_reload_conf()",
+            ):
                 server.execute(statement)
 
         def make():

@@ -72,10 +72,21 @@ def test_every_default_has_its_value():
 
 
 def test_what_a_rule_a_webhook_and_a_mail_server_leave_out_has_its_default():
-    settings = checked({"alerts": {"rules": [RULE]}, "notify": {"webhooks": [HOOK], "mail": MAIL}}).model_dump()
-    assert settings["alerts"]["rules"] == (RULE | {"condition": ">", "level": "warning", "hysteresis": 0.0, "for_s": 0.0, "clear_s": 0.0},)
+    settings = checked(
+        {"alerts": {"rules": [RULE]}, "notify": {"webhooks": [HOOK], "mail": MAIL}}
+    ).model_dump()
+    assert settings["alerts"]["rules"] == (
+        RULE
+        | {"condition": ">", "level": "warning", "hysteresis": 0.0, "for_s": 0.0, "clear_s": 0.0},
+    )
     assert settings["notify"]["webhooks"] == (HOOK | {"attempts": 6},)
-    assert settings["notify"]["mail"] == MAIL | {"to": ("c@d",), "user": "", "password": "", "security": "starttls", "at_least_s": 60.0}
+    assert settings["notify"]["mail"] == MAIL | {
+        "to": ("c@d",),
+        "user": "",
+        "password": "",
+        "security": "starttls",
+        "at_least_s": 60.0,
+    }
 
 
 def rule(**values):
@@ -113,7 +124,15 @@ WORDS = {
     "environment": ("development", "production", "test"),
     "loop.mode": ("performance", "balanced", "accuracy"),
     "loop.overrun": ("degrade", "skip", "slow"),
-    "control.controller": ("fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"),
+    "control.controller": (
+        "fixed",
+        "webster",
+        "actuated",
+        "greedy",
+        "max-pressure",
+        "planner",
+        "q-learning",
+    ),
     "control.fallback": ("fixed", "webster", "actuated", "planner"),
     "street.timing": ("benchmark", "street"),
     "street.sensing": ("connected", "camera", "loops", "pictures"),
@@ -144,14 +163,20 @@ def value_at(settings, place):
     return found
 
 
-@pytest.mark.parametrize(("place", "least", "most", "below", "above"), BOUNDS, ids=[b[0] for b in BOUNDS])
-def test_each_figure_is_allowed_up_to_its_bounds_and_refused_beyond_them(place, least, most, below, above):
+@pytest.mark.parametrize(
+    ("place", "least", "most", "below", "above"), BOUNDS, ids=[b[0] for b in BOUNDS]
+)
+def test_each_figure_is_allowed_up_to_its_bounds_and_refused_beyond_them(
+    place, least, most, below, above
+):
     for allowed in (least, most):
         if allowed is not None:
             assert value_at(checked(tree_with(place, allowed)), place) == allowed
     for refused in (below, above):
         if refused is not None:
-            assert fault_of(tree_with(place, refused)).startswith(f"settings: {place}: {refused!r} is not allowed: input should be ")
+            assert fault_of(tree_with(place, refused)).startswith(
+                f"settings: {place}: {refused!r} is not allowed: input should be "
+            )
 
 
 @pytest.mark.parametrize("place", [b[0] for b in BOUNDS])
@@ -171,12 +196,30 @@ def test_each_choice_takes_its_words_and_no_other(place, words):
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        (hook(url="ftp://x"), "settings: notify.webhooks.0.url: 'ftp://x' is not allowed: string should match pattern '^https?://'."),
-        (mail(host=""), "settings: notify.mail.host: '' is not allowed: string should have at least 1 character."),
-        (mail(sender="ab"), "settings: notify.mail.sender: 'ab' is not allowed: string should have at least 3 characters."),
-        (mail(to=[]), "settings: notify.mail.to: [] is not allowed: tuple should have at least 1 item after validation, not 0."),
-        ({"log": {"json_lines": 7}}, "settings: log.json_lines: 7 is not allowed: input should be a valid boolean, unable to interpret input."),
-        ({"loop": 3}, "settings: loop: 3 is not allowed: input should be a valid dictionary or instance of LoopSettings."),
+        (
+            hook(url="ftp://x"),
+            "settings: notify.webhooks.0.url: 'ftp://x' is not allowed: string should match pattern '^https?://'.",
+        ),
+        (
+            mail(host=""),
+            "settings: notify.mail.host: '' is not allowed: string should have at least 1 character.",
+        ),
+        (
+            mail(sender="ab"),
+            "settings: notify.mail.sender: 'ab' is not allowed: string should have at least 3 characters.",
+        ),
+        (
+            mail(to=[]),
+            "settings: notify.mail.to: [] is not allowed: tuple should have at least 1 item after validation, not 0.",
+        ),
+        (
+            {"log": {"json_lines": 7}},
+            "settings: log.json_lines: 7 is not allowed: input should be a valid boolean, unable to interpret input.",
+        ),
+        (
+            {"loop": 3},
+            "settings: loop: 3 is not allowed: input should be a valid dictionary or instance of LoopSettings.",
+        ),
     ],
 )
 def test_texts_and_lists_have_their_bounds_too(tree, said):
@@ -184,10 +227,21 @@ def test_texts_and_lists_have_their_bounds_too(tree, said):
 
 
 def test_texts_and_lists_are_allowed_at_their_bounds():
-    settings = checked({"notify": {"webhooks": [HOOK | {"url": "http://x"}], "mail": MAIL | {"host": "h", "sender": "a@b", "to": ["c"]}}})
+    settings = checked(
+        {
+            "notify": {
+                "webhooks": [HOOK | {"url": "http://x"}],
+                "mail": MAIL | {"host": "h", "sender": "a@b", "to": ["c"]},
+            }
+        }
+    )
     assert settings.notify.webhooks[0].url == "http://x"
     assert settings.notify.mail is not None
-    assert (settings.notify.mail.host, settings.notify.mail.sender, settings.notify.mail.to) == ("h", "a@b", ("c",))
+    assert (settings.notify.mail.host, settings.notify.mail.sender, settings.notify.mail.to) == (
+        "h",
+        "a@b",
+        ("c",),
+    )
 
 
 def test_a_refused_secret_is_not_repeated():
@@ -195,9 +249,14 @@ def test_a_refused_secret_is_not_repeated():
         "settings: notify.webhooks.0.secret: the value is not allowed: string should have at least 16 characters."
     )
     assert WebhookSettings(**HOOK).secret == "sixteen letters!"
-    said = fault_of({"notify": {"mail": {"password": "hidden", "port": 25, "sender": "a@b", "to": ["c"]}}})
+    said = fault_of(
+        {"notify": {"mail": {"password": "hidden", "port": 25, "sender": "a@b", "to": ["c"]}}}
+    )
     assert said == "settings: notify.mail.host: is required, but missing."
-    assert fault_of(mail(password=123456)) == "settings: notify.mail.password: the value is not allowed: input should be a valid string."
+    assert (
+        fault_of(mail(password=123456))
+        == "settings: notify.mail.password: the value is not allowed: input should be a valid string."
+    )
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -205,7 +264,10 @@ def test_no_section_can_be_changed_or_takes_an_unknown_key(section):
     settings = load()
     part = getattr(settings, section)
     known = ", ".join(sorted(type(part).model_fields))
-    assert fault_of({section: {"unheard": 1}}, "h.yaml") == f"h.yaml: {section}.unheard: unknown key. Known here: {known}."
+    assert (
+        fault_of({section: {"unheard": 1}}, "h.yaml")
+        == f"h.yaml: {section}.unheard: unknown key. Known here: {known}."
+    )
     with pytest.raises(ValueError, match="frozen"):
         setattr(part, next(iter(type(part).model_fields)), 1)
     with pytest.raises(ValueError, match="frozen"):
@@ -215,11 +277,23 @@ def test_no_section_can_be_changed_or_takes_an_unknown_key(section):
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ({"lop": {}}, "lop: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street."),
-        ({1: {}}, "1: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street."),
-        (rule(nme=1), "alerts.rules.0.nme: unknown key. Known here: clear_s, condition, for_s, hysteresis, level, name, path, threshold."),
+        (
+            {"lop": {}},
+            "lop: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street.",
+        ),
+        (
+            {1: {}},
+            "1: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street.",
+        ),
+        (
+            rule(nme=1),
+            "alerts.rules.0.nme: unknown key. Known here: clear_s, condition, for_s, hysteresis, level, name, path, threshold.",
+        ),
         (hook(try_=1), "notify.webhooks.0.try_: unknown key. Known here: attempts, secret, url."),
-        (mail(pot=1), "notify.mail.pot: unknown key. Known here: at_least_s, host, password, port, security, sender, to, user."),
+        (
+            mail(pot=1),
+            "notify.mail.pot: unknown key. Known here: at_least_s, host, password, port, security, sender, to, user.",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_keys_known_at_its_place(tree, said):
@@ -227,7 +301,9 @@ def test_an_unknown_key_is_refused_with_the_keys_known_at_its_place(tree, said):
 
 
 def test_every_fault_is_listed_a_line_each():
-    said = fault_of({"loop": {"tick_s": 6, "cycle_s": 1}, "street": {"seed": -1}}, "h.yaml").split("\n")
+    said = fault_of({"loop": {"tick_s": 6, "cycle_s": 1}, "street": {"seed": -1}}, "h.yaml").split(
+        "\n"
+    )
     assert said == [
         "h.yaml: loop.tick_s: 6 is not allowed: input should be less than or equal to 5.",
         "h.yaml: loop.cycle_s: 1 is not allowed: input should be greater than or equal to 5.",
@@ -243,7 +319,9 @@ def test_variables_stand_over_the_file_and_the_file_over_defaults(tmp_path, monk
     file.write_text("loop: {cycle_s: 60, tick_s: 2}\ncontrol: {controller: webster}\n")
     monkeypatch.setenv("HEADWAY_LOOP__CYCLE_S", "45")
     monkeypatch.setenv("HEADWAY_ENVIRONMENT", "test")
-    monkeypatch.setenv("HEADWAY_NOTIFY__MAIL", '{"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}')
+    monkeypatch.setenv(
+        "HEADWAY_NOTIFY__MAIL", '{"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}'
+    )
     changed = {
         "environment": "test",
         "loop": DEFAULTS["loop"] | {"cycle_s": 45.0, "tick_s": 2.0},
@@ -277,8 +355,14 @@ def test_a_faulty_variable_is_refused(monkeypatch):
         (b"[1, 2]", "must hold a mapping of sections, holds a list."),
         (b"[]", "must hold a mapping of sections, holds a list."),
         (b"no", "must hold a mapping of sections, holds a bool."),
-        (b"\xff\xfe", "is no YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)."),
-        (b"on: 1", "True: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street."),
+        (
+            b"\xff\xfe",
+            "is no YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte).",
+        ),
+        (
+            b"on: 1",
+            "True: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street.",
+        ),
     ],
 )
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, text, said):
@@ -293,11 +377,16 @@ def test_a_file_that_is_no_yaml_or_not_there_is_refused(tmp_path):
     file = tmp_path / "h.yaml"
     with pytest.raises(SettingsError) as fault:
         load(file)
-    assert str(fault.value) == f"{file}: cannot be read (No such file or directory). Give the path of a YAML file."
+    assert (
+        str(fault.value)
+        == f"{file}: cannot be read (No such file or directory). Give the path of a YAML file."
+    )
     file.write_text("a: [\n")
     with pytest.raises(SettingsError) as fault:
         load(file)
-    assert str(fault.value).startswith(f"{file}: is no YAML (while parsing a flow node expected the node content, but found '<stream end>'")
+    assert str(fault.value).startswith(
+        f"{file}: is no YAML (while parsing a flow node expected the node content, but found '<stream end>'"
+    )
     assert "\n" not in str(fault.value)
 
 
@@ -311,7 +400,10 @@ def test_what_the_command_line_says_stands_over_all_and_keeps_the_rest(monkeypat
     monkeypatch.setenv("HEADWAY_LOOP__CYCLE_S", "45")
     monkeypatch.setenv("HEADWAY_LOOP__TICK_S", "2")
     settings = overridden(load(), {"loop": {"tick_s": 0.5}, "street": {"seed": 7}})
-    changed = {"loop": DEFAULTS["loop"] | {"cycle_s": 45.0, "tick_s": 0.5}, "street": DEFAULTS["street"] | {"seed": 7}}
+    changed = {
+        "loop": DEFAULTS["loop"] | {"cycle_s": 45.0, "tick_s": 0.5},
+        "street": DEFAULTS["street"] | {"seed": 7},
+    }
     assert settings.model_dump() == DEFAULTS | changed
     assert overridden(load(), {}) == load()
 
@@ -328,7 +420,10 @@ def test_a_faulty_word_of_the_command_line_is_refused_with_its_section():
 def test_a_section_that_there_is_not_is_refused_with_those_that_there_are():
     with pytest.raises(SettingsError) as fault:
         overridden(load(), {"loop": {"tick_s": 1.0}, "lop": {}})
-    assert str(fault.value) == f"settings: lop: unknown key. Known here: {', '.join(sorted(DEFAULTS))}."
+    assert (
+        str(fault.value)
+        == f"settings: lop: unknown key. Known here: {', '.join(sorted(DEFAULTS))}."
+    )
 
 
 # Followed while running
@@ -390,7 +485,10 @@ def test_a_faulty_change_alters_nothing_and_is_told_until_it_is_put_right(tmp_pa
     write(file, "loop: {cycle_s: no}\nlog: {level: debug}\n")
     assert [watched.refresh(), watched.refresh(), watched.refresh()] == [(), (), ()]
     assert (watched.current.loop.cycle_s, watched.current.log.level) == (60, "info")
-    assert watched.fault == f"{file}: loop.cycle_s: False is not allowed: input should be greater than or equal to 5."
+    assert (
+        watched.fault
+        == f"{file}: loop.cycle_s: False is not allowed: input should be greater than or equal to 5."
+    )
     write(file, "loop: {cycle_s: 60}\n# again\n")
     assert [watched.refresh(), watched.refresh()] == [(), ()]
     assert watched.fault == ""
@@ -402,7 +500,9 @@ def test_an_unknown_key_of_a_rule_does_not_stop_a_running_program(tmp_path):
     watched = Watched(file)
     write(file, "alerts: {rules: [{name: r, path: vehicles, threshold: 1, colour: red}]}\n")
     assert [watched.refresh(), watched.refresh()] == [(), ()]
-    assert watched.fault.startswith(f"{file}: alerts.rules.0.colour: unknown key. Known here: clear_s, ")
+    assert watched.fault.startswith(
+        f"{file}: alerts.rules.0.colour: unknown key. Known here: clear_s, "
+    )
 
 
 def test_sections_that_need_a_new_start_keep_their_value_and_are_named(tmp_path):
@@ -410,11 +510,17 @@ def test_sections_that_need_a_new_start_keep_their_value_and_are_named(tmp_path)
     file.write_text("loop: {cycle_s: 60}\n")
     watched = Watched(file)
     mail = "{mail: {host: h, port: 25, sender: a@b, to: [c@d]}}"
-    write(file, f"environment: test\nloop: {{cycle_s: 25}}\nstreet: {{seed: 9}}\nrecovery: {{restarts: 1}}\nnotify: {mail}\nalerts: {{rules: []}}\n")
+    write(
+        file,
+        f"environment: test\nloop: {{cycle_s: 25}}\nstreet: {{seed: 9}}\nrecovery: {{restarts: 1}}\nnotify: {mail}\nalerts: {{rules: []}}\n",
+    )
     assert [watched.refresh(), watched.refresh()] == [(), ("loop", "alerts")]
     changed = {"loop": DEFAULTS["loop"] | {"cycle_s": 25.0}, "alerts": {"rules": ()}}
     assert watched.current.model_dump() == DEFAULTS | changed
-    assert watched.fault == f"{file}: a change of environment, street, recovery, notify takes effect at the next start."
+    assert (
+        watched.fault
+        == f"{file}: a change of environment, street, recovery, notify takes effect at the next start."
+    )
     write(file, "loop: {cycle_s: 25}\nalerts: {rules: []}\ncontrol: {confidence: 0.5}\n")
     assert [watched.refresh(), watched.refresh()] == [(), ("control",)]
     assert watched.fault == ""
@@ -460,9 +566,19 @@ def test_every_section_is_checked_here():
             yield f"{at}{name}"
 
     settings = load()
-    found = {"environment"} | {f for s in SECTIONS if s not in ("alerts", "notify") for f in leaves(type(getattr(settings, s)), f"{s}.")}
+    found = {"environment"} | {
+        f
+        for s in SECTIONS
+        if s not in ("alerts", "notify")
+        for f in leaves(type(getattr(settings, s)), f"{s}.")
+    }
     found |= (
-        set(leaves(RuleSettings, "alerts.rules.0.")) | set(leaves(WebhookSettings, "notify.webhooks.0.")) | set(leaves(MailSettings, "notify.mail."))
+        set(leaves(RuleSettings, "alerts.rules.0."))
+        | set(leaves(WebhookSettings, "notify.webhooks.0."))
+        | set(leaves(MailSettings, "notify.mail."))
     )
     assert found == told | texts
-    assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (["rules"], ["webhooks", "mail"])
+    assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (
+        ["rules"],
+        ["webhooks", "mail"],
+    )

@@ -13,4 +13,6 @@ def test_an_alert_on_a_figure_that_no_street_has_is_refused_before_anything_star
     with pytest.raises(ValueError, match="queues"):
         rules_of(Settings(alerts={"rules": (rule | {"path": "junctions.*.queues"},)}))
     with pytest.raises(ValueError, match="already"):
-        rules_of(Settings(alerts={"rules": (rule | {"path": "vehicles"}, rule | {"path": "halted"})}))
+        rules_of(
+            Settings(alerts={"rules": (rule | {"path": "vehicles"}, rule | {"path": "halted"})})
+        )

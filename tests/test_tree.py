@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OF_ONE_MACHINE = re.compile(r"(?<![\w.:/-])/(?:work|home|root|Users|opt|mnt|tmp|var/folders)/[\w.-]+")
+OF_ONE_MACHINE = re.compile(
+    r"(?<![\w.:/-])/(?:work|home|root|Users|opt|mnt|tmp|var/folders)/[\w.-]+"
+)
 MEANT = {"tests/test_tree.py"}  # the expression above
 
 
@@ -19,31 +21,50 @@ def tracked():
     if done.returncode:
         pytest.skip("not a checkout of git: what is tracked cannot be told")
     rows = [row.split("\t", 1) for row in done.stdout.split("\0") if row]
-    return [(head.split()[0], name) for head, name in rows if (ROOT / name).is_symlink() or (ROOT / name).exists()]
+    return [
+        (head.split()[0], name)
+        for head, name in rows
+        if (ROOT / name).is_symlink() or (ROOT / name).exists()
+    ]
 
 
 def leaves(link, target):
     """Whether a link at `link` (relative to the tree) leads out of it."""
-    return Path(target).is_absolute() or not (ROOT / link).parent.joinpath(target).resolve().is_relative_to(ROOT)
+    return Path(target).is_absolute() or not (ROOT / link).parent.joinpath(
+        target
+    ).resolve().is_relative_to(ROOT)
 
 
-@pytest.mark.parametrize(("link", "target", "out"), [("a", "/x/y", True), ("a/b", "../../c", True), ("a/b", "../c", False), ("a", "docs", False)])
+@pytest.mark.parametrize(
+    ("link", "target", "out"),
+    [("a", "/x/y", True), ("a/b", "../../c", True), ("a/b", "../c", False), ("a", "docs", False)],
+)
 def test_a_link_that_leaves_the_tree_is_told(link, target, out):
     assert leaves(link, target) == out
 
 
 def test_no_tracked_link_leaves_the_tree():
     links = [name for mode, name in tracked() if mode == "120000"]
-    assert [f"{n} -> {(ROOT / n).readlink()}" for n in links if leaves(n, (ROOT / n).readlink())] == []
+    assert [
+        f"{n} -> {(ROOT / n).readlink()}" for n in links if leaves(n, (ROOT / n).readlink())
+    ] == []
 
 
 def test_no_tracked_file_is_larger_than_a_megabyte():
-    assert [n for mode, n in tracked() if mode != "120000" and (ROOT / n).stat().st_size > 1_000_000] == []
+    assert [
+        n for mode, n in tracked() if mode != "120000" and (ROOT / n).stat().st_size > 1_000_000
+    ] == []
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("see /home/ann/x", "/home/ann"), ('"/work/main"', "/work/main"), ("https://a.b/work/c", None), ("a/tmp/b", None), ("the /tmp folder", None)],
+    [
+        ("see /home/ann/x", "/home/ann"),
+        ('"/work/main"', "/work/main"),
+        ("https://a.b/work/c", None),
+        ("a/tmp/b", None),
+        ("the /tmp folder", None),
+    ],
 )
 def test_a_path_of_one_machine_is_told(text, found):
     match = OF_ONE_MACHINE.search(text)
@@ -55,13 +76,19 @@ def test_no_tracked_text_names_a_path_of_one_machine():
     for mode, name in tracked():
         if mode == "120000" or name in MEANT:
             continue
-        for number, line in enumerate((ROOT / name).read_bytes().decode(errors="replace").splitlines(), 1):
+        for number, line in enumerate(
+            (ROOT / name).read_bytes().decode(errors="replace").splitlines(), 1
+        ):
             named += [f"{name}:{number}: {m.group()}" for m in OF_ONE_MACHINE.finditer(line)]
     assert named == []
 
 
 def test_nothing_that_a_build_makes_is_tracked():
-    made = [n for _, n in tracked() if re.search(r"(^|/)(\.venv[^/]*|__pycache__|build|dist|[^/]+\.egg-info)(/|$)", n)]
+    made = [
+        n
+        for _, n in tracked()
+        if re.search(r"(^|/)(\.venv[^/]*|__pycache__|build|dist|[^/]+\.egg-info)(/|$)", n)
+    ]
     assert made == []
 
 

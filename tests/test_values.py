@@ -10,7 +10,15 @@ import pytest
 from headway.values import EmergencyVehicle, Event, Observation, Proposal, Vehicles
 
 NONE = np.zeros(0)
-VEHICLES = Vehicles(np.array([3, 1]), np.array([7, -1]), np.array([10.0, -2.0]), NONE, NONE, NONE, np.array([False, True]))
+VEHICLES = Vehicles(
+    np.array([3, 1]),
+    np.array([7, -1]),
+    np.array([10.0, -2.0]),
+    NONE,
+    NONE,
+    NONE,
+    np.array([False, True]),
+)
 
 
 def observation(**more) -> Observation:
@@ -39,7 +47,13 @@ def test_a_proposal_has_no_reasons_and_an_event_no_place_and_figures_unless_give
 
 @pytest.mark.parametrize(
     "value",
-    [VEHICLES, EmergencyVehicle("a", 1.0, ()), observation(), Proposal(1.0, "a", NONE, NONE), Event(1.0, "a")],
+    [
+        VEHICLES,
+        EmergencyVehicle("a", 1.0, ()),
+        observation(),
+        Proposal(1.0, "a", NONE, NONE),
+        Event(1.0, "a"),
+    ],
     ids=lambda v: type(v).__name__,
 )
 def test_no_value_can_be_changed(value):

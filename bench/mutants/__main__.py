@@ -1,6 +1,8 @@
-"""python -m bench.mutants [ROOM ...]: a seeded sample of small faults a room, each against the tests that reach its line, fastest first.
+"""python -m bench.mutants [ROOM ...]: a seeded sample of small faults a room, each against the
+tests that reach its line, fastest first.
 
-Prints the score by room and the survivors. Stopped, the same call goes on where it was, as long as source and tests are the same.
+Prints the score by room and the survivors. Stopped, the same call goes on where it was, as long as
+source and tests are the same.
 """
 
 from __future__ import annotations
@@ -23,18 +25,37 @@ from bench.mutants.places import Mutant, changed_lines, room_of, rooms, sample
 from bench.mutants.reach import BUILD, KERNEL_TESTS, Reach, environment, is_of_now, reach, state_of
 
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
-LONGEST_S = 30.0  # of tests asked of one mutant, by what they took when all was well; the fastest come first
+# of tests asked of one mutant, by what they took when all was well; the fastest come first
+LONGEST_S = 30.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rooms", nargs="*", help="such as roads or plants/sumo; all where none is named")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "rooms", nargs="*", help="such as roads or plants/sumo; all where none is named"
+    )
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--count", type=positive, help="mutants a room, 40 if not given (with --changed: in all, 20)")
-    parser.add_argument("--changed", default="", metavar="REV", help="only lines changed since this revision of git")
+    parser.add_argument(
+        "--count",
+        type=positive,
+        help="mutants a room, 40 if not given (with --changed: in all, 20)",
+    )
+    parser.add_argument(
+        "--changed", default="", metavar="REV", help="only lines changed since this revision of git"
+    )
     parser.add_argument("--tests", nargs="+", default=["tests"], help="ask these tests alone")
-    parser.add_argument("--files", nargs="+", default=[], help="only files whose path contains one of these words")
-    parser.add_argument("--survivors", action="store_true", help="ask anew those alone that survived the last call with this seed, room and count")
+    parser.add_argument(
+        "--files", nargs="+", default=[], help="only files whose path contains one of these words"
+    )
+    parser.add_argument(
+        "--survivors",
+        action="store_true",
+        help="ask anew those alone that survived the last call with this seed, room and count",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     root = Path.cwd()
@@ -45,10 +66,18 @@ def main() -> None:
         sys.exit(f"no room {unknown[0]!r}. There are: {', '.join(known)}.")
     drawn = draw(root, options, known)
     if not drawn:
-        print("No line of the source that can be mutated was changed." if options.changed else "Nothing to mutate.")
+        print(
+            "No line of the source that can be mutated was changed."
+            if options.changed
+            else "Nothing to mutate."
+        )
         return
-    if options.changed and options.tests == ["tests"] and not is_of_now(root):  # the whole suite would take too long
-        options.tests = sorted({t for m in drawn if (root / (t := f"tests/{room_of(m.path).split('/')[0]}")).is_dir()})
+    if (
+        options.changed and options.tests == ["tests"] and not is_of_now(root)
+    ):  # the whole suite would take too long
+        options.tests = sorted(
+            {t for m in drawn if (root / (t := f"tests/{room_of(m.path).split('/')[0]}")).is_dir()}
+        )
     if missing := [t for t in options.tests if not (root / t.split("::")[0]).exists()]:
         sys.exit(f"no tests {missing[0]!r} in this folder.")
     results = ask(root, options, drawn)
@@ -59,14 +88,31 @@ def draw(root: Path, options: argparse.Namespace, known: dict[str, list[str]]) -
     """The sample, room by room."""
     if (
         options.changed
-        and subprocess.run(["git", "rev-parse", "-q", "--verify", f"{options.changed}^{{commit}}"], cwd=root, capture_output=True).returncode
+        and subprocess.run(
+            ["git", "rev-parse", "-q", "--verify", f"{options.changed}^{{commit}}"],
+            cwd=root,
+            capture_output=True,
+        ).returncode
     ):
         sys.exit(f"no revision {options.changed!r} in this repository.")
     lines = changed_lines(root, options.changed) if options.changed else None
-    wanted = {r: [f for f in known[r] if not options.files or any(w in f for w in options.files)] for r in options.rooms or known}
+    wanted = {
+        r: [f for f in known[r] if not options.files or any(w in f for w in options.files)]
+        for r in options.rooms or known
+    }
     if lines is not None:
-        return sample(root, [f for files in wanted.values() for f in files if f in lines], options.count or 20, options.seed, lines)
-    return [m for room, files in wanted.items() for m in sample(root, files, options.count or 40, f"{options.seed}/{room}")]
+        return sample(
+            root,
+            [f for files in wanted.values() for f in files if f in lines],
+            options.count or 20,
+            options.seed,
+            lines,
+        )
+    return [
+        m
+        for room, files in wanted.items()
+        for m in sample(root, files, options.count or 40, f"{options.seed}/{room}")
+    ]
 
 
 def positive(text: str) -> int:
@@ -76,16 +122,26 @@ def positive(text: str) -> int:
 
 
 def ask(root: Path, options: argparse.Namespace, drawn: list[Mutant]) -> dict[str, str]:
-    """The outcome of each mutant by name: caught, survived, timeout, or unreached (no test runs its line)."""
+    """The outcome of each mutant by name: caught, survived, timeout, or unreached (no test runs its
+    line).
+    """
     folder = root / BUILD
     folder.mkdir(parents=True, exist_ok=True)
     state, last = state_of(root, *options.tests), folder / f"results-{options.seed}.jsonl"
     results = resumed(last, state, options.survivors)
     waiting = [m for m in drawn if m.name not in results]
-    with_compiler = reach(root, options.tests, False, options.jobs) if any(not m.kernel for m in waiting) else Reach()
+    with_compiler = (
+        reach(root, options.tests, False, options.jobs)
+        if any(not m.kernel for m in waiting)
+        else Reach()
+    )
     without = Reach()
     if any(m.kernel for m in waiting):
-        tests = [t for t in KERNEL_TESTS if (root / t).is_dir()] if options.tests == ["tests"] else options.tests
+        tests = (
+            [t for t in KERNEL_TESTS if (root / t).is_dir()]
+            if options.tests == ["tests"]
+            else options.tests
+        )
         without = reach(root, tests, True, options.jobs)
     jobs: queue.Queue[tuple[Mutant, list[str], float]] = queue.Queue()
     with last.open("a") as out:
@@ -95,7 +151,9 @@ def ask(root: Path, options: argparse.Namespace, drawn: list[Mutant]) -> dict[st
                 jobs.put((mutant, tests, seconds))
             else:
                 results[mutant.name] = "unreached"
-        lock, began, total = threading.Lock(), time.monotonic(), jobs.qsize()
+        lock = threading.Lock()
+        began = time.monotonic()
+        total = jobs.qsize()
 
         failures: list[BaseException] = []
 
@@ -115,13 +173,24 @@ def ask(root: Path, options: argparse.Namespace, drawn: list[Mutant]) -> dict[st
                     outcome = copy.outcome(mutant, tests, 30.0 + 10.0 * seconds)
                     with lock:
                         results[mutant.name] = outcome
-                        out.write(json.dumps({"state": state, "name": mutant.name, "outcome": outcome}) + "\n")
+                        out.write(
+                            json.dumps({"state": state, "name": mutant.name, "outcome": outcome})
+                            + "\n"
+                        )
                         out.flush()
                         done = total - jobs.qsize()
                         if sys.stderr.isatty() or done % 20 == 0:
-                            print(f"\r{done} of {total}, {time.monotonic() - began:.0f} s ", end="", flush=True, file=sys.stderr)
+                            print(
+                                f"\r{done} of {total}, {time.monotonic() - began:.0f} s ",
+                                end="",
+                                flush=True,
+                                file=sys.stderr,
+                            )
 
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(min(options.jobs, max(total, 1)))]
+        threads = [
+            threading.Thread(target=work, args=(k,))
+            for k in range(min(options.jobs, max(total, 1)))
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -133,7 +202,9 @@ def ask(root: Path, options: argparse.Namespace, drawn: list[Mutant]) -> dict[st
 
 
 def resumed(last: Path, state: str, survivors: bool) -> dict[str, str]:
-    """What an earlier call has found: of the same source and tests; or, to ask survivors alone, whatever was caught before."""
+    """What an earlier call has found: of the same source and tests; or, to ask survivors alone,
+    whatever was caught before.
+    """
     found: dict[str, str] = {}
     for line in last.read_text().splitlines() if last.exists() else []:
         row = json.loads(line)
@@ -145,7 +216,9 @@ def resumed(last: Path, state: str, survivors: bool) -> dict[str, str]:
 
 
 def chosen(found: Reach, mutant: Mutant) -> tuple[list[str], float]:
-    """The tests to ask, those of the mutant's own room first, then by what they take, up to LONGEST_S in all; and their seconds."""
+    """The tests to ask, those of the mutant's own room first, then by what they take, up to
+    LONGEST_S in all; and their seconds.
+    """
     own = "tests/" + room_of(mutant.path).split("/")[0] + "/"
     reached = found.of(mutant.path, *mutant.statement, mutant.importing, own)
     tests: list[str] = []
@@ -162,19 +235,30 @@ class Copy:
     """A copy of the tree that may be mutated, and the processes that run tests on it."""
 
     def __init__(self, root: Path, folder: Path) -> None:
-        self.root, self.folder, self.servers = root, folder, dict[bool, subprocess.Popen[str]]()
-        self.trusted: dict[bool, set[str]] = {False: set(), True: set()}  # tests that were seen to pass here without a fault
+        self.root = root
+        self.folder = folder
+        self.servers = dict[bool, subprocess.Popen[str]]()
+        self.trusted: dict[bool, set[str]] = {
+            False: set(),
+            True: set(),
+        }  # tests that were seen to pass here without a fault
 
     def __enter__(self) -> Copy:
         shutil.rmtree(self.folder, ignore_errors=True)
         names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=self.root, check=True, capture_output=True, text=True
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=self.root,
+            check=True,
+            capture_output=True,
+            text=True,
         )
         for name in names.stdout.split("\0"):
             if name and (self.root / name).is_file():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.root / name, self.folder / name)
-        for cache in (self.root / "src").rglob("__pycache__"):  # numba's too: they hold, since the times of the files are kept
+        for cache in (self.root / "src").rglob(
+            "__pycache__"
+        ):  # numba's too: they hold, since the times of the files are kept
             shutil.copytree(cache, self.folder / cache.relative_to(self.root), dirs_exist_ok=True)
         return self
 
@@ -187,18 +271,34 @@ class Copy:
     def outcome(self, mutant: Mutant, tests: list[str], limit_s: float) -> str:
         """Run `tests` on the mutated tree."""
         clean = (self.folder / mutant.path).read_text()
-        if mutant.kernel not in self.servers and self._run(mutant, clean, tests, 600.0) != "survived":
-            raise RuntimeError(f"{tests[0]} and others fail on a copy of the tree without any fault: see {self.log}")
+        if (
+            mutant.kernel not in self.servers
+            and self._run(mutant, clean, tests, 600.0) != "survived"
+        ):
+            raise RuntimeError(
+                f"{tests[0]} and others fail on a copy of the tree without any fault: see {self.log}"
+            )
         outcome = self._run(mutant, mutant.source(self.folder), tests, limit_s)
         if outcome == "gone":
             (self.folder / mutant.path).write_text(clean)
             return "timeout"
         if outcome != "caught":
             return outcome
-        catcher = next((m[1] for m in re.finditer(r"^(?:FAILED|ERROR) (\S+)", self.log.read_text(errors="replace"), re.MULTILINE)), "")
+        catcher = next(
+            (
+                m[1]
+                for m in re.finditer(
+                    r"^(?:FAILED|ERROR) (\S+)", self.log.read_text(errors="replace"), re.MULTILINE
+                )
+            ),
+            "",
+        )
         if catcher not in self.trusted[mutant.kernel]:  # does it fail by itself here?
             if "::" in catcher and self._run(mutant, clean, [catcher], limit_s) != "survived":
-                print(f"{catcher} fails on a copy of the tree without any fault, and is not asked any more", file=sys.stderr)
+                print(
+                    f"{catcher} fails on a copy of the tree without any fault, and is not asked any more",
+                    file=sys.stderr,
+                )
                 rest = [t for t in tests if t.split("[")[0] != catcher.split("[")[0]]
                 return self.outcome(mutant, rest, limit_s) if rest else "survived"
             self.trusted[mutant.kernel].add(catcher)
@@ -213,7 +313,13 @@ class Copy:
         server = self._server(mutant.kernel)
         assert server.stdin is not None
         assert server.stdout is not None
-        job = {"file": str(self.folder / mutant.path), "source": source, "tests": tests, "limit_s": limit_s, "log": str(self.log)}
+        job = {
+            "file": str(self.folder / mutant.path),
+            "source": source,
+            "tests": tests,
+            "limit_s": limit_s,
+            "log": str(self.log),
+        }
         try:
             server.stdin.write(json.dumps(job) + "\n")
             server.stdin.flush()
@@ -243,8 +349,12 @@ def excused() -> dict[tuple[str, str, str], str]:
     return {(r["file"], r["before"], r["after"]): r["reason"] for r in rows}
 
 
-def report(drawn: list[Mutant], results: dict[str, str], known: dict[tuple[str, str, str], str]) -> None:
-    """Survivors, then the score of each room: caught of those that are not known to be equivalent."""
+def report(
+    drawn: list[Mutant], results: dict[str, str], known: dict[tuple[str, str, str], str]
+) -> None:
+    """Survivors, then the score of each room: caught of those that are not known to be
+    equivalent.
+    """
     by_room: dict[str, list[Mutant]] = {}
     for mutant in drawn:
         by_room.setdefault(room_of(mutant.path), []).append(mutant)
@@ -253,20 +363,30 @@ def report(drawn: list[Mutant], results: dict[str, str], known: dict[tuple[str, 
         alive = [m for m in mutants if results[m.name] in ("survived", "unreached")]
         same = [m for m in alive if (m.path, m.before, m.after) in known]
         late = sum(results[m.name] == "timeout" for m in mutants)
-        rows.append((room, len(mutants), len(mutants) - len(alive), late, len(same), len(alive) - len(same)))
+        rows.append(
+            (room, len(mutants), len(mutants) - len(alive), late, len(same), len(alive) - len(same))
+        )
         for m in same:
-            print(f"equivalent  {m.path}:{m.line} {m.operator}: {known[(m.path, m.before, m.after)]}")
+            print(
+                f"equivalent  {m.path}:{m.line} {m.operator}: {known[(m.path, m.before, m.after)]}"
+            )
         for m in mutants:
             if m not in alive and (m.path, m.before, m.after) in known:
-                print(f"NOT EQUIVALENT: a test has caught it. Take it off the list  {m.path}:{m.line}\n    - {m.before}\n    + {m.after}")
+                print(
+                    f"NOT EQUIVALENT: a test has caught it. Take it off the list  {m.path}:{m.line}\n    - {m.before}\n    + {m.after}"
+                )
         for m in sorted((m for m in alive if m not in same), key=lambda m: (m.path, m.line)):
             print(
                 f"{'survived' if results[m.name] == 'survived' else 'UNREACHED'}  {m.path}:{m.line} {m.operator}\n    - {m.before}\n    + {m.after}"
             )
     for path, before, _ in known:
-        if Path(path).exists() and not all(line.strip() in Path(path).read_text() for line in before.split(" / ")):
+        if Path(path).exists() and not all(
+            line.strip() in Path(path).read_text() for line in before.split(" / ")
+        ):
             print(f"GONE: take it off the list of equivalent ones  {path}: {before}")
-    print(f"\n{'room':<14}{'mutants':>8}{'caught':>8}{'(late)':>8}{'equivalent':>12}{'survived':>10}{'score':>8}{'without late':>14}")
+    print(
+        f"\n{'room':<14}{'mutants':>8}{'caught':>8}{'(late)':>8}{'equivalent':>12}{'survived':>10}{'score':>8}{'without late':>14}"
+    )
     for room, count, caught, late, same_, alive_ in rows:
         print(
             f"{room:<14}{count:>8}{caught:>8}{late:>8}{same_:>12}{alive_:>10}{caught / max(count - same_, 1):>8.0%}{(caught - late) / max(count - same_, 1):>14.0%}"

@@ -1,4 +1,6 @@
-"""Where the code can be mutated, and how: cosmic-ray's operators and two of ours, less what cannot change behaviour."""
+"""Where the code can be mutated, and how: cosmic-ray's operators and two of ours, less what cannot
+change behaviour.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 
 SOURCE = Path("src/headway")
-# A binary operator or a comparison is replaced by its likely slip only: the others (`+` by `<<`) die at once and would flatter the score.
+# A binary operator or a comparison is replaced by its likely slip only: the others (`+` by `<<`)
+# die at once and would flatter the score.
 BINARY = (
     "Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Div_FloorDiv", "FloorDiv_Div", "Mod_FloorDiv", "Pow_Mul", "BitOr_BitAnd", "BitAnd_BitOr",
     "BitXor_BitOr", "RShift_LShift", "LShift_RShift",
@@ -35,7 +38,9 @@ OTHER = (
 
 
 class StatementLeftOut(Operator):
-    """A call, a raise, a change in place or of an attribute or item is left out. (A plain name that is left out fails by itself.)"""
+    """A call, a raise, a change in place or of an attribute or item is left out. (A plain name that
+    is left out fails by itself.)
+    """
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
         call = (
@@ -45,7 +50,8 @@ class StatementLeftOut(Operator):
             and node.children[-1].children[0] == "("
         )
         change = node.type == "expr_stmt" and (
-            node.children[0].type == "atom_expr" or (node.children[1].type == "operator" and node.children[1].value not in (":", "="))
+            node.children[0].type == "atom_expr"
+            or (node.children[1].type == "operator" and node.children[1].value not in (":", "="))
         )
         if call or change or (node.type == "raise_stmt" and node.parent.type == "simple_stmt"):
             yield node.start_pos, node.end_pos
@@ -68,7 +74,11 @@ class BranchLeftOut(Operator):
                     yield condition.start_pos, condition.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        where = [k + 1 for k, word in enumerate(node.children) if word.type == "keyword" and word.value in ("if", "elif")][index]
+        where = [
+            k + 1
+            for k, word in enumerate(node.children)
+            if word.type == "keyword" and word.value in ("if", "elif")
+        ][index]
         node.children[where] = parso.python.tree.Keyword("False", node.start_pos, " ")
         return node
 
@@ -98,13 +108,18 @@ OWN = {"NotCaught": NotCaught, "StatementLeftOut": StatementLeftOut, "BranchLeft
 
 def operators() -> dict[str, Operator]:
     """All operators in use, by name."""
-    names = [f"ReplaceBinaryOperator_{n}" for n in BINARY] + [f"ReplaceComparisonOperator_{n}" for n in COMPARISON] + list(OTHER)
+    names = (
+        [f"ReplaceBinaryOperator_{n}" for n in BINARY]
+        + [f"ReplaceComparisonOperator_{n}" for n in COMPARISON]
+        + list(OTHER)
+    )
     return {n: get_operator(f"core/{n}")() for n in names} | {n: c() for n, c in OWN.items()}
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault at one place. `kernel`: inside a compiled function, and so run without the compiler. `importing`: run when the module is imported.
+    """One fault at one place. `kernel`: inside a compiled function, and so run without the
+    compiler. `importing`: run when the module is imported.
     `statement`: first and last line of the statement that it stands in, or of its head where a body follows.
     """
 
@@ -126,7 +141,9 @@ class Mutant:
 
     def source(self, root: Path) -> str:
         """The whole mutated file."""
-        out = mutate_code((root / self.path).read_text(), operators()[self.operator], self.occurrence)
+        out = mutate_code(
+            (root / self.path).read_text(), operators()[self.operator], self.occurrence
+        )
         assert out is not None
         return out
 
@@ -155,7 +172,13 @@ def rooms(root: Path) -> dict[str, list[str]]:
 
 def changed_lines(root: Path, since: str) -> dict[str, set[int]]:
     """Lines of each source file that were added or changed since a revision, by git."""
-    text = subprocess.run(["git", "diff", "-U0", since, "--", str(SOURCE)], cwd=root, check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(
+        ["git", "diff", "-U0", since, "--", str(SOURCE)],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     out: dict[str, set[int]] = {}
     path = ""
     for line in text.splitlines():
@@ -168,7 +191,9 @@ def changed_lines(root: Path, since: str) -> dict[str, set[int]]:
 
 
 def places(root: Path, path: str) -> list[list[tuple[str, int, int, int, bool, bool]]]:
-    """Each place of a file with the mutations it allows: (operator, occurrence, line, column, kernel, importing)."""
+    """Each place of a file with the mutations it allows: (operator, occurrence, line, column,
+    kernel, importing).
+    """
     text = (root / path).read_text()
     tree = ast.parse(text)
     annotations, kernels, bodies, idle = _regions(tree)
@@ -181,19 +206,34 @@ def places(root: Path, path: str) -> list[list[tuple[str, int, int, int, bool, b
                 occurrence = counts.get(name, 0)
                 counts[name] = occurrence + 1
                 line, column = start
-                if any(a <= start < b for a, b in idle) or ("BitOr" in name and any(a <= start < b for a, b in annotations)):
+                if any(a <= start < b for a, b in idle) or (
+                    "BitOr" in name and any(a <= start < b for a, b in annotations)
+                ):
                     continue
                 kernel = any(a <= line <= b for a, b in kernels)
                 family = "logic" if name in ("AddNot", "BranchLeftOut") else name.split("_")[0]
                 inside = any(a <= line <= b for a, b in bodies)
-                kernel = kernel or (bool(kernels) and not inside)  # constants of a kernel: they are frozen into what is compiled
-                found.setdefault((line, column, family), []).append((name, occurrence, line, column, kernel, not inside))
+                kernel = kernel or (
+                    bool(kernels) and not inside
+                )  # constants of a kernel: they are frozen into what is compiled
+                found.setdefault((line, column, family), []).append(
+                    (name, occurrence, line, column, kernel, not inside)
+                )
     return [found[k] for k in sorted(found)]
 
 
-def sample(root: Path, files: list[str], count: int, seed: str, lines: dict[str, set[int]] | None = None) -> list[Mutant]:
-    """`count` places of `files` drawn by `seed`, and one mutation of each. `lines` limits the places."""
-    chances = [(path, place) for path in files for place in places(root, path) if lines is None or place[0][2] in lines.get(path, ())]
+def sample(
+    root: Path, files: list[str], count: int, seed: str, lines: dict[str, set[int]] | None = None
+) -> list[Mutant]:
+    """`count` places of `files` drawn by `seed`, and one mutation of each. `lines` limits the
+    places.
+    """
+    chances = [
+        (path, place)
+        for path in files
+        for place in places(root, path)
+        if lines is None or place[0][2] in lines.get(path, ())
+    ]
     draw = random.Random(seed)
     out: list[Mutant] = []
     for path, place in draw.sample(chances, len(chances)):
@@ -201,15 +241,33 @@ def sample(root: Path, files: list[str], count: int, seed: str, lines: dict[str,
         before, after = _shown(root, path, name, occurrence)
         if before == after:  # nothing changes, or it is no Python any more
             continue
-        out.append(Mutant(path, line, column, name, occurrence, kernel, importing, _statement((root / path).read_text(), line), before, after))
+        out.append(
+            Mutant(
+                path,
+                line,
+                column,
+                name,
+                occurrence,
+                kernel,
+                importing,
+                _statement((root / path).read_text(), line),
+                before,
+                after,
+            )
+        )
         if len(out) == count:
             break
     return out
 
 
 def _regions(tree: ast.Module) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
-    """Of a module: its annotations, its compiled functions, all bodies of functions (by line), and what changes nothing that can be observed."""
-    annotations, kernels, bodies, idle = [], [], [], []
+    """Of a module: its annotations, its compiled functions, all bodies of functions (by line), and
+    what changes nothing that can be observed.
+    """
+    annotations = []
+    kernels = []
+    bodies = []
+    idle = []
     for node in ast.walk(tree):
         for child in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if isinstance(child, ast.expr):
@@ -222,28 +280,44 @@ def _regions(tree: ast.Module) -> tuple[list[Any], list[Any], list[Any], list[An
                     kernels.append((node.lineno, node.end_lineno))
                     (l1, c1), end = _span(decorator)
                     idle.append(((l1, c1 - 1), end))  # with its "@": the compiler is off for these
-        if isinstance(node, ast.keyword) and node.arg in ("slots", "cache"):  # memory and compile time only
+        if isinstance(node, ast.keyword) and node.arg in (
+            "slots",
+            "cache",
+        ):  # memory and compile time only
             idle.append(_span(node.value))
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in (
+            "TYPE_CHECKING",
+            "__name__ == '__main__'",
+        ):
             idle.append(_span(node))
     return annotations, kernels, bodies, idle
 
 
 def _statement(text: str, line: int) -> tuple[int, int]:
-    """First and last line of the innermost statement about a line, without the body that it may have."""
+    """First and last line of the innermost statement about a line, without the body that it may
+    have.
+    """
     best = (line, line)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.stmt):
             body = getattr(node, "body", None) or getattr(node, "cases", None)
-            end = max(node.lineno, _first_line(body[0]) - 1) if body else node.end_lineno or node.lineno
-            if node.lineno <= line <= end and (best == (line, line) or end - node.lineno < best[1] - best[0]):
+            end = (
+                max(node.lineno, _first_line(body[0]) - 1)
+                if body
+                else node.end_lineno or node.lineno
+            )
+            if node.lineno <= line <= end and (
+                best == (line, line) or end - node.lineno < best[1] - best[0]
+            ):
                 best = (node.lineno, end)
     return best
 
 
 def _first_line(node: Any) -> int:
     return int(
-        node.pattern.lineno if isinstance(node, ast.match_case) else min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+        node.pattern.lineno
+        if isinstance(node, ast.match_case)
+        else min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
     )
 
 
@@ -260,7 +334,9 @@ def _shown(root: Path, path: str, name: str, occurrence: int) -> tuple[str, str]
     except SyntaxError:
         return "", ""
     a, b = old.splitlines(), new.splitlines()
-    head = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    head = next(
+        (k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
     tail = next((k for k, (x, y) in enumerate(zip(a[::-1], b[::-1], strict=False)) if x != y), 0)
     return (
         " / ".join(x.strip() for x in a[head : max(len(a) - tail, head + 1)]),

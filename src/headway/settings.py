@@ -1,4 +1,5 @@
-"""One typed tree of settings: built-in defaults, then a YAML file per environment, then HEADWAY_... variables.
+"""One typed tree of settings: built-in defaults, then a YAML file per environment, then HEADWAY_...
+variables.
 
 An unknown key or a bad value is refused with its path, what it was, and what is allowed.
 """
@@ -24,11 +25,15 @@ class _Section(BaseModel):
 
 
 class LoopSettings(_Section):
-    """The loop. tick_s: period of decisions; cycle_s: period of the optimisation cycle; both seconds."""
+    """The loop. tick_s: period of decisions; cycle_s: period of the optimisation cycle; both
+    seconds.
+    """
 
     tick_s: float = Field(default=1.0, ge=0.1, le=5.0)
     cycle_s: float = Field(default=30.0, ge=5.0, le=600.0)
-    realtime: float = Field(default=0.0, ge=0.0, le=1000.0, description="times real time; 0 is as fast as possible")
+    realtime: float = Field(
+        default=0.0, ge=0.0, le=1000.0, description="times real time; 0 is as fast as possible"
+    )
     mode: Literal["performance", "balanced", "accuracy"] = "balanced"
     overrun: Literal["degrade", "skip", "slow"] = "degrade"
 
@@ -36,13 +41,17 @@ class LoopSettings(_Section):
 class ControlSettings(_Section):
     """Who decides, and who stands in. Below `confidence` a junction is left to the fallback."""
 
-    controller: Literal["fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"] = "planner"
+    controller: Literal[
+        "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
+    ] = "planner"
     fallback: Literal["fixed", "webster", "actuated", "planner"] = "webster"
     confidence: float = Field(default=0.4, ge=0.0, le=1.0)
 
 
 class StreetSettings(_Section):
-    """The street. timing: rules of time; sensing: what is seen (pictures: by a rendered camera over each junction alone)."""
+    """The street. timing: rules of time; sensing: what is seen (pictures: by a rendered camera over
+    each junction alone).
+    """
 
     scenario: str = "cologne8"
     seed: int = Field(default=1, ge=0)
@@ -52,16 +61,22 @@ class StreetSettings(_Section):
 
 
 class RecoverySettings(_Section):
-    """What survives. checkpoint_s: simulated seconds between checkpoints; silent_s: wall seconds after which a worker counts as hung."""
+    """What survives. checkpoint_s: simulated seconds between checkpoints; silent_s: wall seconds
+    after which a worker counts as hung.
+    """
 
     folder: str = "data"
     checkpoint_s: float = Field(default=60.0, ge=1.0, le=3600.0)
     silent_s: float = Field(default=10.0, ge=0.5, le=300.0)
-    restarts: int = Field(default=5, ge=0, le=1000, description="restarts allowed without a checkpoint in between")
+    restarts: int = Field(
+        default=5, ge=0, le=1000, description="restarts allowed without a checkpoint in between"
+    )
 
 
 class RuleSettings(_Section):
-    """An alert: when the figure at `path` of the state (such as junctions.*.queue) is `condition` than `threshold`, for `for_s` seconds."""
+    """An alert: when the figure at `path` of the state (such as junctions.*.queue) is `condition`
+    than `threshold`, for `for_s` seconds.
+    """
 
     name: str
     path: str
@@ -77,8 +92,16 @@ class AlertSettings(_Section):
     """Alerts on the street."""
 
     rules: tuple[RuleSettings, ...] = (
-        RuleSettings(name="long wait", path="junctions.*.longest_wait_s", threshold=180.0, hysteresis=60.0, for_s=5.0),
-        RuleSettings(name="long queue", path="junctions.*.queue", threshold=40.0, hysteresis=10.0, for_s=10.0),
+        RuleSettings(
+            name="long wait",
+            path="junctions.*.longest_wait_s",
+            threshold=180.0,
+            hysteresis=60.0,
+            for_s=5.0,
+        ),
+        RuleSettings(
+            name="long queue", path="junctions.*.queue", threshold=40.0, hysteresis=10.0, for_s=10.0
+        ),
     )
 
 
@@ -121,7 +144,9 @@ class NotifySettings(_Section):
 class Settings(BaseSettings):
     """All settings of Headway."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="HEADWAY_", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="HEADWAY_", env_nested_delimiter="__"
+    )
 
     environment: Literal["development", "production", "test"] = "development"
     loop: LoopSettings = LoopSettings()
@@ -150,43 +175,60 @@ SECRETS = ("secret", "password")  # never repeated in a fault, which goes to log
 
 
 def load(path: str | Path | None = None) -> Settings:
-    """Read the settings from the YAML file `path` (none: defaults and variables alone). Raises SettingsError."""
+    """Read the settings from the YAML file `path` (none: defaults and variables alone). Raises
+    SettingsError.
+    """
     tree: Any = {}
     if path is not None:
         try:
             tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise SettingsError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file.") from error
+            raise SettingsError(
+                f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
+            ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
         if tree is None:  # an empty file
             tree = {}
         if not isinstance(tree, dict):
-            raise SettingsError(f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}.")
+            raise SettingsError(
+                f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}."
+            )
     return checked(tree, path)
 
 
 def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
-    """The settings of a tree of sections; `path` is named in faults. Raises SettingsError with every fault."""
+    """The settings of a tree of sections; `path` is named in faults. Raises SettingsError with
+    every fault.
+    """
     try:
         return Settings(**{str(name): section for name, section in tree.items()})
     except ValidationError as error:
         raise SettingsError("\n".join(_fault(path, e) for e in error.errors())) from error
     except VariableError as error:
-        raise SettingsError(f"a variable HEADWAY_...: {error}. Give its value as JSON, or one variable a key (HEADWAY_LOOP__TICK_S).") from error
+        raise SettingsError(
+            f"a variable HEADWAY_...: {error}. Give its value as JSON, or one variable a key "
+            "(HEADWAY_LOOP__TICK_S)."
+        ) from error
 
 
 def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """`settings` with `changes` (by section and key), as given on a command line, over file and variables. Raises SettingsError."""
+    """`settings` with `changes` (by section and key), as given on a command line, over file and
+    variables. Raises SettingsError.
+    """
     if unknown := sorted(changes.keys() - Settings.model_fields.keys()):
-        raise SettingsError(f"settings: {unknown[0]}: unknown key. Known here: {', '.join(_known(()))}.")
+        raise SettingsError(
+            f"settings: {unknown[0]}: unknown key. Known here: {', '.join(_known(()))}."
+        )
     sections = {}
     for name, values in changes.items():
         old = getattr(settings, name)
         try:
             sections[name] = type(old).model_validate(old.model_dump() | dict(values))
         except ValidationError as error:
-            raise SettingsError("\n".join(_fault(None, e | {"loc": (name, *e["loc"])}) for e in error.errors())) from error
+            raise SettingsError(
+                "\n".join(_fault(None, e | {"loc": (name, *e["loc"])}) for e in error.errors())
+            ) from error
     return settings.model_copy(update=sections)
 
 
@@ -198,7 +240,10 @@ def _fault(path: str | Path | None, error: Any) -> str:
     if error["type"] == "missing":
         return f"{path or 'settings'}: {where}: is required, but missing."
     value = "the value" if error["loc"][-1] in SECRETS else repr(error["input"])
-    return f"{path or 'settings'}: {where}: {value} is not allowed: {error['msg'][0].lower()}{error['msg'][1:]}."
+    return (
+        f"{path or 'settings'}: {where}: {value} is not allowed: "
+        f"{error['msg'][0].lower()}{error['msg'][1:]}."
+    )
 
 
 def _known(location: tuple[str | int, ...]) -> list[str]:
@@ -206,30 +251,44 @@ def _known(location: tuple[str | int, ...]) -> list[str]:
     for part in location:
         if isinstance(part, str):  # a number is a place in a list
             annotation = model.model_fields[part].annotation
-            model = next((a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)), annotation)
+            model = next(
+                (
+                    a
+                    for a in get_args(annotation)
+                    if isinstance(a, type) and issubclass(a, BaseModel)
+                ),
+                annotation,
+            )
     return sorted(model.model_fields)
 
 
 class Watched:
-    """Settings that follow their file while the program runs. A faulty file changes nothing; the fault is kept in `fault`.
+    """Settings that follow their file while the program runs. A faulty file changes nothing; the
+    fault is kept in `fault`.
 
     changes: what stands over the file, by section and key.
     """
 
-    def __init__(self, path: str | Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, changes: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self._path, self._changes = Path(path), changes or {}
         self._stamp = self._seen = self._read_stamp()
         self.current = overridden(load(path), self._changes)
         self.fault = ""
 
     def refresh(self) -> tuple[str, ...]:
-        """Read the file again if it changed, and then stayed as it is until this call. Returns the sections that changed and are now in force.
+        """Read the file again if it changed, and then stayed as it is until this call. Returns the
+        sections that changed and are now in force.
 
-        Sections of RESTART_ONLY keep their value until the next start; a change there is reported in `fault`.
+        Sections of RESTART_ONLY keep their value until the next start; a change there is reported
+        in `fault`.
         """
         stamp, seen = self._read_stamp(), self._seen
         self._seen = stamp
-        if stamp in (self._stamp, (0, 0)) or stamp != seen:  # while somebody writes it, it is not read
+        if (
+            stamp in (self._stamp, (0, 0)) or stamp != seen
+        ):  # while somebody writes it, it is not read
             return ()
         self._stamp = stamp
         try:
@@ -238,9 +297,15 @@ class Watched:
             self.fault = str(error)
             return ()
         held = [s for s in RESTART_ONLY if getattr(new, s) != getattr(self.current, s)]
-        self.fault = f"{self._path}: a change of {', '.join(held)} takes effect at the next start." if held else ""
+        self.fault = (
+            f"{self._path}: a change of {', '.join(held)} takes effect at the next start."
+            if held
+            else ""
+        )
         new = new.model_copy(update={s: getattr(self.current, s) for s in held})
-        changed = tuple(s for s in Settings.model_fields if getattr(new, s) != getattr(self.current, s))
+        changed = tuple(
+            s for s in Settings.model_fields if getattr(new, s) != getattr(self.current, s)
+        )
         self.current = new
         return changed
 

@@ -1,4 +1,5 @@
-"""The values that cross the rooms: Observation, Proposal, Event. Frozen, columnar, SI units. (The fourth, Command, is `headway.safety`'s own.)
+"""The values that cross the rooms: Observation, Proposal, Event. Frozen, columnar, SI units. (The
+fourth, Command, is `headway.safety`'s own.)
 
 Indices (lane, link, group, junction) are those of the `headway.roads.Network` in force.
 """
@@ -24,7 +25,8 @@ class Vehicles:
 
     lane:       int (n,), the stop-line lane that each will use, or -1 where unknown.
     link:       int (n,), the link that each will take, or -1 where unknown.
-    distance_m: float (n,), metres to the stop line; below nought for one that waits inside the junction.
+    distance_m: float (n,), metres to the stop line; below nought for one that waits inside the
+        junction.
     speed_mps:  float (n,).
     waiting_s:  float (n,), seconds since it last moved faster than 0.1 m/s.
     length_m:   float (n,), with the gap to the next one.
@@ -45,7 +47,9 @@ class Vehicles:
 
 @dataclass(frozen=True, slots=True)
 class EmergencyVehicle:
-    """A vehicle that claims priority. ahead: (group, metres to its stop line) of the signals on its way, nearest first."""
+    """A vehicle that claims priority. ahead: (group, metres to its stop line) of the signals on its
+    way, nearest first.
+    """
 
     id: str
     speed_mps: float
@@ -58,8 +62,10 @@ class Observation:
 
     at_s:         seconds, simulated or wall, of the measurement.
     shown:        int8 (groups,), the colour that each signal group shows.
-    shown_for_s:  float (groups,), seconds since that colour began (permissive and protected green count as one).
-    room_m:       float (lanes,), free length at the start of each lane next to a signal, metres; inf where it is not measured, or nobody near.
+    shown_for_s:  float (groups,), seconds since that colour began (permissive and protected green
+        count as one).
+    room_m:       float (lanes,), free length at the start of each lane next to a signal, metres;
+        inf where it is not measured, or nobody near.
     count:        int (lanes,), vehicles on each lane next to a signal.
     arrived:      int (links,), vehicles first seen for each link since the observation before.
     waiting_persons: int (groups,), pedestrians waiting at each crossing.
@@ -89,9 +95,11 @@ class Proposal:
 
     at_s:       time of the observation that it rests on.
     controller: who proposes.
-    wanted:     int8 (groups,), colour wanted; a change of stage is proposed as its end, the gate makes the way there.
+    wanted:     int8 (groups,), colour wanted; a change of stage is proposed as its end, the gate
+        makes the way there.
     confidence: float (junctions,) 0..1.
-    why:        the factors that the confidence is made of, float (junctions,) 0..1 each, by name; empty where there are none.
+    why:        the factors that the confidence is made of, float (junctions,) 0..1 each, by name;
+        empty where there are none.
     """
 
     at_s: float
@@ -105,7 +113,8 @@ class Proposal:
 class Event:
     """Something that happened; the record is made of these.
 
-    kind: dotted name, such as "safety.minimum_green" or "engine.restored". data: figures, plain JSON types.
+    kind: dotted name, such as "safety.minimum_green" or "engine.restored". data: figures, plain
+        JSON types.
     """
 
     at_s: float

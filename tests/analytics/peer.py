@@ -10,7 +10,13 @@ events, detectors = Path(sys.argv[2]) / "events.csv", Path(sys.argv[2]) / "detec
 if sys.argv[1] == "sample":
     sample_data.data.df().to_csv(events, index=False)
     sample_data.config.df().to_csv(detectors, index=False)
-failures = {"red_time": 5, "red_occupancy_threshold": 0.79, "green_occupancy_threshold": 0.79, "by_approach": True, "by_cycle": False}
+failures = {
+    "red_time": 5,
+    "red_occupancy_threshold": 0.79,
+    "green_occupancy_threshold": 0.79,
+    "by_approach": True,
+    "by_cycle": False,
+}
 aggregations = [
     {"name": "arrival_on_green", "params": {"latency_offset_seconds": 0}},
     {"name": "split_failures", "params": failures},
@@ -18,9 +24,20 @@ aggregations = [
     {"name": "splits", "params": {}},
 ]
 with SignalDataProcessor(
-    raw_data=str(events), detector_config=str(detectors), bin_size=24 * 60, verbose=0, controller_type="maxtime", aggregations=aggregations
+    raw_data=str(events),
+    detector_config=str(detectors),
+    bin_size=24 * 60,
+    verbose=0,
+    controller_type="maxtime",
+    aggregations=aggregations,
 ) as processor:
     processor.load()
     processor.aggregate()
-    found = {a["name"]: processor.conn.query(f"SELECT * FROM {a['name']}").df().drop(columns="TimeStamp").to_dict("records") for a in aggregations}
+    found = {
+        a["name"]: processor.conn.query(f"SELECT * FROM {a['name']}")
+        .df()
+        .drop(columns="TimeStamp")
+        .to_dict("records")
+        for a in aggregations
+    }
 print(json.dumps(found, default=float))

@@ -33,7 +33,11 @@ def detector(text):
 
 
 def history(colours, actuations="", ended=None):
-    return History({KEY: signal(colours)}, {KEY: detector(actuations)}, ended={} if ended is None else {KEY: series(ended, {"g": 4, "m": 5, "f": 6})})
+    return History(
+        {KEY: signal(colours)},
+        {KEY: detector(actuations)},
+        ended={} if ended is None else {KEY: series(ended, {"g": 4, "m": 5, "f": 6})},
+    )
 
 
 def lists(of):
@@ -68,7 +72,15 @@ def test_a_dark_signal_counts_as_red():
 
 
 def ends(found):
-    return list(zip(found.begin_s.tolist(), found.end_s.tolist(), found.yellow_s.tolist(), found.why.tolist(), strict=True))
+    return list(
+        zip(
+            found.begin_s.tolist(),
+            found.end_s.tolist(),
+            found.yellow_s.tolist(),
+            found.why.tolist(),
+            strict=True,
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +88,10 @@ def ends(found):
     [
         ("0R 20P 25G 40Y 43R", [(20, 40, 3, 4)]),
         ("0R 20G 40Y 43R 60G 80Y 84R", [(20, 40, 3, 4), (60, 80, 4, 4)]),
-        ("0G 10Y 13R 20G 30R 40R", [(20, 30, 0, 4)]),  # the first green began before; no yellow after the second
+        (
+            "0G 10Y 13R 20G 30R 40R",
+            [(20, 30, 0, 4)],
+        ),  # the first green began before; no yellow after the second
         ("0R 20G 40Y", [(20, 40, 0, 4)]),  # how long the yellow was is not known
         ("0R 20G 40Y 42G", [(20, 40, 2, 4)]),
         ("0R 20G 40R 45Y 50R", [(20, 40, 0, 4)]),  # a yellow, but of another time
@@ -96,7 +111,9 @@ def test_only_greens_that_began_and_ended_count(colours, expected):
 )
 def test_a_green_of_the_longest_length_maxed_out(length, longest, why):
     of = history(f"0R 10G {10 + length}Y {14 + length}R", "5+")
-    assert ends(greens(of, KEY) if longest is None else greens(of, KEY, longest)) == [(10, 10 + length, 4, why)]
+    assert ends(greens(of, KEY) if longest is None else greens(of, KEY, longest)) == [
+        (10, 10 + length, 4, why)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +132,9 @@ def test_a_green_of_the_longest_length_maxed_out(length, longest, why):
         ("10- 36+", 6),
     ],
 )
-def test_without_a_controllers_word_a_green_gaps_out_where_nobody_came_for_three_seconds(actuations, why):
+def test_without_a_controllers_word_a_green_gaps_out_where_nobody_came_for_three_seconds(
+    actuations, why
+):
     assert ends(greens(history("0R 20G 40Y 43R", actuations), KEY)) == [(20, 40, 3, why)]
 
 
@@ -160,7 +179,10 @@ PHASES = {("A", 7): 2, ("A", 8): 2, ("B", 7): 1}
 
 def test_a_log_gives_colours_ends_and_detectors_that_count_as_one():
     found = logged(LOG, PHASES)
-    assert lists(found.colours) == {("A", 1): ([0, 10, 20, 24], [R, G, Y, R]), ("B", 0): ([11], [G])}
+    assert lists(found.colours) == {
+        ("A", 1): ([0, 10, 20, 24], [R, G, Y, R]),
+        ("B", 0): ([11], [G]),
+    }
     assert lists(found.ended) == {("A", 0): ([22], [6]), ("A", 1): ([20, 21], [4, 5])}
     assert lists(found.detectors) == {("A", 1): ([3, 8], [1, 0]), ("B", 0): ([9.5, 9.6], [1, 0])}
     assert found.crossings == frozenset()
@@ -170,11 +192,20 @@ def test_a_log_gives_colours_ends_and_detectors_that_count_as_one():
 
 def test_each_actuation_can_be_counted_by_itself():
     found = logged(LOG, PHASES, each=True)
-    assert lists(found.detectors) == {("A", 1): ([3, 3, 5, 5], [1, 0, 1, 0]), ("B", 0): ([9.5, 9.5], [1, 0])}
+    assert lists(found.detectors) == {
+        ("A", 1): ([3, 3, 5, 5], [1, 0, 1, 0]),
+        ("B", 0): ([9.5, 9.5], [1, 0]),
+    }
 
 
 def test_a_detector_that_says_the_same_twice_is_heard_once():
-    rows = [(1.0, "A", 82, 7), (2.0, "A", 82, 7), (3.0, "A", 81, 7), (4.0, "A", 81, 7), (5.0, "A", 81, 8)]
+    rows = [
+        (1.0, "A", 82, 7),
+        (2.0, "A", 82, 7),
+        (3.0, "A", 81, 7),
+        (4.0, "A", 81, 7),
+        (5.0, "A", 81, 8),
+    ]
     assert lists(logged(rows, PHASES).detectors) == {("A", 1): ([1, 3], [1, 0])}
 
 
@@ -188,7 +219,12 @@ def test_nothing_comes_of_an_empty_log():
 def test_the_log_of_a_street_by_hand():
     """Group 0 is a phase, group 1 a crossing, group 16 is beyond the splits that have a code."""
     of = History(
-        {KEY: signal("0R 20P 25G 40Y 43R 60G"), ("J", 1): signal("0R 30G 40Y 42R"), ("J", 15): signal("0R 5G 8R"), ("J", 16): signal("0R 5G 8Y 10R")},
+        {
+            KEY: signal("0R 20P 25G 40Y 43R 60G"),
+            ("J", 1): signal("0R 30G 40Y 42R"),
+            ("J", 15): signal("0R 5G 8R"),
+            ("J", 16): signal("0R 5G 8Y 10R"),
+        },
         {KEY: detector("5+ 22- 39+"), ("J", 1): detector("10+ 31- 50+"), ("J", 7): detector("1+")},
         frozenset({("J", 1)}),
     )
@@ -203,7 +239,11 @@ def test_the_log_of_a_street_by_hand():
         (40, "J", 6, 1), (40, "J", 8, 1), (40, "J", 300, 23),
         (42, "J", 23, 2), (43, "J", 10, 1), (50, "J", 45, 2), (60, "J", 1, 1),
     ]  # fmt: skip
-    assert [row for row in log_of(of, 20.0) if 4 <= row[2] <= 6] == [(8, "J", 4, 16), (8, "J", 4, 17), (40, "J", 5, 1)]
+    assert [row for row in log_of(of, 20.0) if 4 <= row[2] <= 6] == [
+        (8, "J", 4, 16),
+        (8, "J", 4, 17),
+        (40, "J", 5, 1),
+    ]
     assert (40, "J", 6, 1) in log_of(history("0R 1G 40Y 43R", "39+"))
     assert (91, "J", 5, 1) in log_of(history("0R 1G 91Y 94R", "39+"))  # 90 s, unless told otherwise
 
@@ -245,7 +285,15 @@ def record(new_record, tmp_path_factory):
     intake.write("signal_state", [(one, t, j, g, c) for t, j, g, c in [
         (43.5, "J", 0, R), (0.0, "J", 0, R), (20.0, "J", 0, G), (40.0, "J", 0, Y), (0.0, "J", 1, P), (5.0, "K", 0, Y), (-1.0, "J", 1, R)]])  # fmt: skip
     intake.write("signal_state", [(two, 7.0, "J", 0, G)])
-    intake.write("detector_state", [(one, 22.0, "J", 0, False), (one, 5.0, "J", 0, True), (one, 6.0, "K", 0, True), (two, 9.0, "J", 0, True)])
+    intake.write(
+        "detector_state",
+        [
+            (one, 22.0, "J", 0, False),
+            (one, 5.0, "J", 0, True),
+            (one, 6.0, "K", 0, True),
+            (two, 9.0, "J", 0, True),
+        ],
+    )
     intake.write("crossing", [(one, "K", 0), (two, "J", 0)])
     database.execute("UPDATE run SET begun_at = '2026-03-01T17:30:00Z' WHERE id = :id", id=one)
     yield database, one, two
@@ -255,10 +303,19 @@ def record(new_record, tmp_path_factory):
 def test_a_recorded_run_is_read_in_order(record):
     database, one, two = record
     found = highres.recorded(database, one)
-    assert lists(found.colours) == {("J", 0): ([0, 20, 40, 43.5], [R, G, Y, R]), ("J", 1): ([-1, 0], [R, P]), ("K", 0): ([5], [Y])}
+    assert lists(found.colours) == {
+        ("J", 0): ([0, 20, 40, 43.5], [R, G, Y, R]),
+        ("J", 1): ([-1, 0], [R, P]),
+        ("K", 0): ([5], [Y]),
+    }
     assert lists(found.detectors) == {("J", 0): ([5, 22], [1, 0]), ("K", 0): ([6], [1])}
     assert (found.crossings, found.ended) == ({("K", 0)}, {})
-    assert all(x.dtype == np.float64 for of in (found.colours, found.detectors) for pair in of.values() for x in pair)
+    assert all(
+        x.dtype == np.float64
+        for of in (found.colours, found.detectors)
+        for pair in of.values()
+        for x in pair
+    )
     assert lists(highres.recorded(database, two).colours) == {("J", 0): ([7], [G])}
     assert highres.recorded(database, two + 1) == History({}, {})
 
@@ -269,16 +326,27 @@ def test_a_part_of_a_recorded_run_is_from_a_time_to_before_another(record):
     assert lists(found.colours) == {("J", 0): ([20], [G])}
     assert lists(found.detectors) == {("J", 0): ([5, 22], [1, 0])}
     assert lists(highres.recorded(database, one, "J", end_s=5.0).detectors) == {}
-    assert lists(highres.recorded(database, one, begin_s=5.5).detectors) == {("J", 0): ([22], [0]), ("K", 0): ([6], [1])}
+    assert lists(highres.recorded(database, one, begin_s=5.5).detectors) == {
+        ("J", 0): ([22], [0]),
+        ("K", 0): ([6], [1]),
+    }
 
 
 def test_the_log_of_a_run_has_the_streets_clock_on_the_day_of_the_run(record):
     database, one, two = record
     day = datetime(2026, 3, 1, tzinfo=UTC)
     log = highres.high_resolution(database, one)
-    assert [(r["at_s"], r["device"], r["event"], r["parameter"]) for r in log] == log_of(highres.recorded(database, one))
+    assert [(r["at_s"], r["device"], r["event"], r["parameter"]) for r in log] == log_of(
+        highres.recorded(database, one)
+    )
     assert [r["timestamp"] for r in log] == [day + timedelta(seconds=r["at_s"]) for r in log]
-    assert log[-1] == {"timestamp": day + timedelta(seconds=43.5), "at_s": 43.5, "device": "J", "event": 10, "parameter": 1}
+    assert log[-1] == {
+        "timestamp": day + timedelta(seconds=43.5),
+        "at_s": 43.5,
+        "device": "J",
+        "event": 10,
+        "parameter": 1,
+    }
     assert highres.high_resolution(database, one, 3) == log[:3]
     assert highres.high_resolution(database, two + 1) == []
 
@@ -293,7 +361,12 @@ def test_a_run_is_exported_as_two_tables(record, tmp_path):
         "2026-03-01 00:00:05.000,J,82,1", "2026-03-01 00:00:06.000,K,45,1", "2026-03-01 00:00:20.000,J,1,1", "2026-03-01 00:00:22.000,J,81,1",
         "2026-03-01 00:00:40.000,J,4,1", "2026-03-01 00:00:40.000,J,8,1", "2026-03-01 00:00:40.000,J,300,24", "2026-03-01 00:00:43.500,J,10,1", "",
     ]  # fmt: skip
-    assert detectors.read_text().split() == ["DeviceId,Phase,Parameter,Function", "J,1,1,Presence", "J,1,1,Advance", "J,1,1,Yellow_Red"]
+    assert detectors.read_text().split() == [
+        "DeviceId,Phase,Parameter,Function",
+        "J,1,1,Presence",
+        "J,1,1,Advance",
+        "J,1,1,Yellow_Red",
+    ]
     assert highres.export(database, two + 1, events, detectors) == 0
     assert events.read_text() == "TimeStamp,DeviceId,EventId,Parameter\n"
 

@@ -15,7 +15,20 @@ from headway.store import Intake, open_database
 BEGIN = datetime(2025, 9, 10, tzinfo=UTC)
 
 
-def row(name, second, junction, wait=1.0, *, vehicles=1, flow=1.0, speed=1.0, fuel=0.0, co2=0.0, overrides=0, emergency=False):
+def row(
+    name,
+    second,
+    junction,
+    wait=1.0,
+    *,
+    vehicles=1,
+    flow=1.0,
+    speed=1.0,
+    fuel=0.0,
+    co2=0.0,
+    overrides=0,
+    emergency=False,
+):
     at = (BEGIN + timedelta(seconds=second)).isoformat()
     return (name, at, junction, "[]", vehicles, wait, flow, speed, fuel, co2, overrides, emergency)
 
@@ -130,12 +143,16 @@ def test_waits_and_speeds_of_each_junction_in_any_window(record, scope):
     assert [(w.intersection_id, w.n) for w in found] == [(j, len(rs)) for j, rs in groups.items()]
     for w, rs in zip(found, groups.values(), strict=True):
         waits = [r[5] for r in rs]
-        assert (w.mean_s, w.median_s, w.p95_s) == pytest.approx((mean(waits), percentile(waits, 0.5), percentile(waits, 0.95)))
+        assert (w.mean_s, w.median_s, w.p95_s) == pytest.approx(
+            (mean(waits), percentile(waits, 0.5), percentile(waits, 0.95))
+        )
     found = records.speeds(record, scope)
     assert [(s.intersection_id, s.n) for s in found] == [(j, len(rs)) for j, rs in groups.items()]
     for s, rs in zip(found, groups.values(), strict=True):
         speeds = [r[7] for r in rs]
-        assert (s.mean_kmh, s.median_kmh, s.p15_kmh) == pytest.approx((mean(speeds), percentile(speeds, 0.5), percentile(speeds, 0.15)))
+        assert (s.mean_kmh, s.median_kmh, s.p15_kmh) == pytest.approx(
+            (mean(speeds), percentile(speeds, 0.5), percentile(speeds, 0.15))
+        )
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -144,10 +161,16 @@ def test_impact_and_emergencies_in_any_window(record, scope):
     impact = records.impact(record, scope, 2.0, 3.0)
     fuel = math.fsum(r[8] for r in rows)
     assert (impact.n, impact.fuel_price_per_l, impact.co2_kg_per_l) == (len(rows), 2.0, 3.0)
-    assert (impact.fuel_saved_l, impact.money_saved, impact.co2_from_fuel_kg) == pytest.approx((fuel, 2.0 * fuel, 3.0 * fuel))
+    assert (impact.fuel_saved_l, impact.money_saved, impact.co2_from_fuel_kg) == pytest.approx(
+        (fuel, 2.0 * fuel, 3.0 * fuel)
+    )
     assert impact.co2_saved_kg == pytest.approx(math.fsum(r[9] for r in rows))
     found = records.emergencies(record, scope)
-    assert (found.n, found.with_vehicle, found.overrides) == (len(rows), sum(r[11] for r in rows), sum(r[10] for r in rows))
+    assert (found.n, found.with_vehicle, found.overrides) == (
+        len(rows),
+        sum(r[11] for r in rows),
+        sum(r[10] for r in rows),
+    )
     for value, told in ((found.mean_wait_with_s, True), (found.mean_wait_without_s, False)):
         waits = [r[5] for r in rows if r[11] is told]
         assert value == (pytest.approx(mean(waits)) if waits else None)
@@ -161,24 +184,39 @@ def test_impact_and_emergencies_in_any_window(record, scope):
 @pytest.mark.parametrize("bucket_s", [60, 7, 90])
 def test_a_series_has_a_point_a_bucket_from_full_minutes_on(record, scope, bucket_s):
     groups = grouped(chosen(scope), lambda r: when(r).timestamp() // bucket_s * bucket_s)
-    found = records.series(record, scope, bucket_s) if bucket_s != 60 else records.series(record, scope)
-    assert (found.simulation_id, found.bucket_s, found.n) == (scope.simulation, bucket_s, len(chosen(scope)))
-    assert [(p["at"].timestamp(), p["n"], p["vehicles"]) for p in found.points] == [(t, len(rs), sum(r[4] for r in rs)) for t, rs in groups.items()]
+    found = (
+        records.series(record, scope, bucket_s) if bucket_s != 60 else records.series(record, scope)
+    )
+    assert (found.simulation_id, found.bucket_s, found.n) == (
+        scope.simulation,
+        bucket_s,
+        len(chosen(scope)),
+    )
+    assert [(p["at"].timestamp(), p["n"], p["vehicles"]) for p in found.points] == [
+        (t, len(rs), sum(r[4] for r in rs)) for t, rs in groups.items()
+    ]
     for point, rs in zip(found.points, groups.values(), strict=True):
-        assert (point["wait_s"], point["throughput"], point["speed_kmh"]) == pytest.approx(tuple(mean(r[k] for r in rs) for k in (5, 6, 7)))
+        assert (point["wait_s"], point["throughput"], point["speed_kmh"]) == pytest.approx(
+            tuple(mean(r[k] for r in rs) for k in (5, 6, 7))
+        )
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_performance_puts_the_shortest_wait_first_and_scatter_the_oldest(record, scope):
     groups = grouped(chosen(scope), lambda r: r[0])
     found = records.performance(record, scope)
-    assert [p["simulation_id"] for p in found] == sorted(groups, key=lambda s: mean(r[5] for r in groups[s]))
+    assert [p["simulation_id"] for p in found] == sorted(
+        groups, key=lambda s: mean(r[5] for r in groups[s])
+    )
     for p in found:
         rs = groups[p["simulation_id"]]
         assert p["n"] == len(rs)
-        assert (p["mean_wait_s"], p["mean_throughput"], p["mean_speed_kmh"]) == pytest.approx(tuple(mean(r[k] for r in rs) for k in (5, 6, 7)))
+        assert (p["mean_wait_s"], p["mean_throughput"], p["mean_speed_kmh"]) == pytest.approx(
+            tuple(mean(r[k] for r in rs) for k in (5, 6, 7))
+        )
     assert [tuple(s.values()) for s in records.scatter(record, scope)] == [
-        (r[0], r[2], when(r), r[6], r[5], r[7]) for r in sorted(chosen(scope), key=lambda r: (when(r), r[2]))
+        (r[0], r[2], when(r), r[6], r[5], r[7])
+        for r in sorted(chosen(scope), key=lambda r: (when(r), r[2]))
     ]
 
 
@@ -204,9 +242,22 @@ def test_a_list_can_be_had_in_parts(record, question):
 def test_percentiles_by_hand(hand):
     """Waits 10, 20, 60 (and 7, 22 of the other): the median of the three is 20, the 95th percentile lies 0.9 of the way from 20 to 60."""
     one = records.waits(hand, Scope(simulation="B"))[0]
-    assert (one.intersection_id, one.n, one.mean_s, one.median_s, one.p95_s) == ("J1", 3, 30.0, 20.0, pytest.approx(56.0))
-    one = records.speeds(hand, Scope(simulation="B"))[0]  # 20, 30, 40: the 15th percentile lies 0.3 of the way from 20 to 30
-    assert (one.n, one.mean_kmh, one.median_kmh, one.p15_kmh) == (3, 30.0, 30.0, pytest.approx(23.0))
+    assert (one.intersection_id, one.n, one.mean_s, one.median_s, one.p95_s) == (
+        "J1",
+        3,
+        30.0,
+        20.0,
+        pytest.approx(56.0),
+    )
+    one = records.speeds(hand, Scope(simulation="B"))[
+        0
+    ]  # 20, 30, 40: the 15th percentile lies 0.3 of the way from 20 to 30
+    assert (one.n, one.mean_kmh, one.median_kmh, one.p15_kmh) == (
+        3,
+        30.0,
+        30.0,
+        pytest.approx(23.0),
+    )
 
 
 def test_the_summary_of_one_simulation(hand):
@@ -221,14 +272,20 @@ def test_the_summary_of_one_simulation(hand):
 def test_a_litre_of_petrol_costs_one_seventy_and_makes_2_31_kg_unless_told_otherwise(hand):
     found = records.impact(hand, Scope(simulation="B"))
     assert found == records.Impact(5, 2.0, 4.0, 1.70, pytest.approx(3.4), 2.31, pytest.approx(4.62))
-    assert records.impact(hand, Scope(simulation="C")) == records.Impact(0, 0.0, 0.0, 1.70, 0.0, 2.31, 0.0)
+    assert records.impact(hand, Scope(simulation="C")) == records.Impact(
+        0, 0.0, 0.0, 1.70, 0.0, 2.31, 0.0
+    )
 
 
 def test_two_simulations_are_paired_by_junction_and_seconds_since_their_begin(hand):
     """Pairs (B, A): J1 at 0 s (10, 7), J1 at 10 s (20, 22), J2 at 10 s (5, 4); B's two others have no partner."""
     found = records.compare(hand, "B", "A", Scope())
     assert (found.baseline, found.ai, found.unpaired) == ("B", "A", 2)
-    assert (found.wait_s.n, found.wait_s.mean_a, found.wait_s.mean_b) == (3, pytest.approx(35 / 3), 11.0)
+    assert (found.wait_s.n, found.wait_s.mean_a, found.wait_s.mean_b) == (
+        3,
+        pytest.approx(35 / 3),
+        11.0,
+    )
     assert found.wait_s.effect_size == pytest.approx((-3 + 2 - 1) / 6)
     assert (found.speed_kmh.mean_a, found.speed_kmh.mean_b) == pytest.approx((100 / 3, 107 / 3))
     assert (found.throughput.mean_a, found.throughput.mean_b) == pytest.approx((1.0, 4 / 3))
@@ -239,9 +296,19 @@ def test_two_simulations_are_paired_by_junction_and_seconds_since_their_begin(ha
 def test_a_window_does_not_move_the_begin_of_a_simulation(hand):
     """In J2 both have their first record 10 s after their begin, in J3 only one of them has any."""
     found = records.compare(hand, "B", "A", Scope(junction="J2"))
-    assert (found.unpaired, found.wait_s.n, found.wait_s.mean_a, found.wait_s.mean_b) == (0, 1, 5.0, 4.0)
-    late = Scope(begin=BEGIN + timedelta(seconds=10), end=BEGIN + timedelta(seconds=110))  # of A only the record at its begin, of B those after it
-    with pytest.raises(MissingError, match=r"^no record of 'B' and of 'A' is of the same junction at the same second since its begin$"):
+    assert (found.unpaired, found.wait_s.n, found.wait_s.mean_a, found.wait_s.mean_b) == (
+        0,
+        1,
+        5.0,
+        4.0,
+    )
+    late = Scope(
+        begin=BEGIN + timedelta(seconds=10), end=BEGIN + timedelta(seconds=110)
+    )  # of A only the record at its begin, of B those after it
+    with pytest.raises(
+        MissingError,
+        match=r"^no record of 'B' and of 'A' is of the same junction at the same second since its begin$",
+    ):
         records.compare(hand, "B", "A", late)
     for a, b, scope, missing in (
         ("B", "C", Scope(), "C"),
@@ -249,21 +316,29 @@ def test_a_window_does_not_move_the_begin_of_a_simulation(hand):
         ("B", "A", Scope(junction="J3"), "A"),
         ("B", "A", Scope(end=BEGIN), "B"),
     ):
-        with pytest.raises(MissingError, match=f"^there is no simulation '{missing}' in the record, in this window$"):
+        with pytest.raises(
+            MissingError,
+            match=f"^there is no simulation '{missing}' in the record, in this window$",
+        ):
             records.compare(hand, a, b, scope)
 
 
 def test_emergencies_by_hand(hand):
     found = records.emergencies(hand, Scope())
     assert (found.n, found.with_vehicle, found.overrides) == (8, 2, 3)
-    assert (found.mean_wait_with_s, found.mean_wait_without_s) == (12.5, pytest.approx((10 + 60 + 7 + 7 + 22 + 4) / 6))
+    assert (found.mean_wait_with_s, found.mean_wait_without_s) == (
+        12.5,
+        pytest.approx((10 + 60 + 7 + 7 + 22 + 4) / 6),
+    )
     assert found.by_junction == [
         {"intersection_id": "J2", "with_vehicle": 1, "overrides": 2},
         {"intersection_id": "J1", "with_vehicle": 1, "overrides": 1},
     ]
     none = records.emergencies(hand, Scope(simulation="A"))
     assert none == records.Emergencies(3, 0, 0, None, 11.0, [])
-    assert records.emergencies(hand, Scope(simulation="C")) == records.Emergencies(0, 0, 0, None, None, [])
+    assert records.emergencies(hand, Scope(simulation="C")) == records.Emergencies(
+        0, 0, 0, None, None, []
+    )
 
 
 def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(new):

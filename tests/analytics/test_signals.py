@@ -62,13 +62,29 @@ def street(new_record, tmp_path_factory):
 @pytest.mark.parametrize(
     ("colours", "actuations", "expected"),
     [
-        (SIGNAL, DETECTOR, (5, 2, 1, 2, 0.4, 12.5, 3, 1, "ok")),  # on red at 5 (waits 15) and at 50 (waits 10); the second queue stays
+        (
+            SIGNAL,
+            DETECTOR,
+            (5, 2, 1, 2, 0.4, 12.5, 3, 1, "ok"),
+        ),  # on red at 5 (waits 15) and at 50 (waits 10); the second queue stays
         (SIGNAL, "", (0, 0, 0, 0, None, None, 3, 0, "silent")),
         (SIGNAL, "5-", (0, 0, 0, 0, None, None, 3, 0, "silent")),
-        ("10R 20G 40Y 43R", "9+ 9.5-", (0, 0, 0, 0, None, None, 0, 0, "silent")),  # before anything was shown
+        (
+            "10R 20G 40Y 43R",
+            "9+ 9.5-",
+            (0, 0, 0, 0, None, None, 0, 0, "silent"),
+        ),  # before anything was shown
         ("10R 20G 40Y 43R", "10+ 11-", (1, 0, 0, 1, 0.0, 10.0, 0, 0, "ok")),
-        ("10R 20G 40Y 43R", "20+ 21- 40+ 41- 43+ 44-", (3, 1, 1, 1, 1 / 3, None, 0, 0, "ok")),  # at the change: of what is shown from then on
-        ("0R 10G 20R 30G 40R", "1+ 2- 21+ 22- 41+ 42-", (3, 0, 0, 3, 0.0, 9.0, 1, 0, "ok")),  # nobody knows what the last one waits
+        (
+            "10R 20G 40Y 43R",
+            "20+ 21- 40+ 41- 43+ 44-",
+            (3, 1, 1, 1, 1 / 3, None, 0, 0, "ok"),
+        ),  # at the change: of what is shown from then on
+        (
+            "0R 10G 20R 30G 40R",
+            "1+ 2- 21+ 22- 41+ 42-",
+            (3, 0, 0, 3, 0.0, 9.0, 1, 0, "ok"),
+        ),  # nobody knows what the last one waits
         ("0G 10R", "5+ 6-", (1, 1, 0, 0, 1.0, None, 0, 0, "ok")),
         ("0Y 3R", "1+ 2-", (1, 0, 1, 0, 0.0, None, 0, 0, "ok")),
     ],
@@ -102,14 +118,23 @@ def test_arrivals_are_told_by_the_colour_that_met_them(colours, actuations, expe
         ("0R 10G 110Y 113R 118R", "0+ 1- 2+ 3- 200+ 300-", 1, 0),  # before and after it
     ],
 )
-def test_a_split_failed_where_the_queue_fills_the_green_and_the_red_after_it(colours, actuations, greens, failures):
+def test_a_split_failed_where_the_queue_fills_the_green_and_the_red_after_it(
+    colours, actuations, greens, failures
+):
     found = signals.arrivals_of(history(colours, actuations))[0]
     assert (found.greens, found.failures) == (greens, failures)
 
 
 def test_a_green_of_no_length_serves_and_fails_nobody():
     """A controller's clock has tenths of a second: green and yellow may bear the same one."""
-    rows = [(0.0, "J", 10, 1), (9.0, "J", 82, 1), (10.0, "J", 1, 1), (10.0, "J", 8, 1), (13.0, "J", 10, 1), (18.0, "J", 1, 1)]
+    rows = [
+        (0.0, "J", 10, 1),
+        (9.0, "J", 82, 1),
+        (10.0, "J", 1, 1),
+        (10.0, "J", 8, 1),
+        (13.0, "J", 10, 1),
+        (18.0, "J", 1, 1),
+    ]
     found = signals.arrivals_of(logged(rows, {("J", 1): 1}))[0]
     assert (found.greens, found.failures) == (1, 0)
 
@@ -132,8 +157,16 @@ def test_a_detector_that_is_occupied_for_fifteen_minutes_is_stuck(actuations, he
 
 
 def test_arrivals_are_of_groups_for_vehicles_in_order():
-    of = History({(j, g): series("0R 10G") for j, g in (("K", 0), ("J", 2), ("J", 10), ("J", 1))}, {("J", 2): series("3+ 4-")}, frozenset({("J", 1)}))
-    assert [(a.junction, a.signal_group, a.n) for a in signals.arrivals_of(of)] == [("J", 2, 1), ("J", 10, 0), ("K", 0, 0)]
+    of = History(
+        {(j, g): series("0R 10G") for j, g in (("K", 0), ("J", 2), ("J", 10), ("J", 1))},
+        {("J", 2): series("3+ 4-")},
+        frozenset({("J", 1)}),
+    )
+    assert [(a.junction, a.signal_group, a.n) for a in signals.arrivals_of(of)] == [
+        ("J", 2, 1),
+        ("J", 10, 0),
+        ("K", 0, 0),
+    ]
 
 
 def by_half_seconds(colours, actuations):
@@ -142,7 +175,8 @@ def by_half_seconds(colours, actuations):
     shown, occupied, colour, there = {}, {}, None, 0
     for t in range(-10, 200):
         colour, there = colours.get(t, colour), actuations.get(t, there)
-        shown[t], occupied[t] = {None: None, 1: "red", 2: "yellow", 3: "green", 4: "green"}[colour], there
+        shown[t] = {None: None, 1: "red", 2: "yellow", 3: "green", 4: "green"}[colour]
+        occupied[t] = there
     met = [(t, shown[t]) for t in sorted(actuations) if actuations[t] and t >= first]
     waits = []
     for t, stage in met:
@@ -153,7 +187,8 @@ def by_half_seconds(colours, actuations):
     for k, t in enumerate(turns):
         if shown[t] == "green" and turns[k + 2 : k + 3] and turns[k + 2] + 10 <= last:
             begin = turns[k + 2] if shown[turns[k + 1]] == "yellow" else turns[k + 1]
-            green, red = [occupied[u] for u in range(t, turns[k + 1])], [occupied[u] for u in range(begin, begin + 10)]
+            green = [occupied[u] for u in range(t, turns[k + 1])]
+            red = [occupied[u] for u in range(begin, begin + 10)]
             greens += 1
             failures += 100 * sum(green) > 79 * len(green) and sum(red) >= 8
     counts = [sum(stage == s for _, stage in met) for s in ("green", "yellow", "red")]
@@ -163,15 +198,24 @@ def by_half_seconds(colours, actuations):
 @settings(deadline=None, max_examples=100)
 @given(
     st.dictionaries(st.integers(0, 150), st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=14),
-    st.lists(st.integers(-10, 160), unique=True, max_size=14).map(lambda times: {t: (k + 1) % 2 for k, t in enumerate(sorted(times))}),
+    st.lists(st.integers(-10, 160), unique=True, max_size=14).map(
+        lambda times: {t: (k + 1) % 2 for k, t in enumerate(sorted(times))}
+    ),
 )
 def test_arrivals_are_what_a_look_each_half_second_finds(colours, actuations):
     def of(values):
-        return np.array(sorted(values), np.float64) / 2, np.array([values[t] for t in sorted(values)], np.float64)
+        return np.array(sorted(values), np.float64) / 2, np.array(
+            [values[t] for t in sorted(values)], np.float64
+        )
 
     found = signals.arrivals_of(History({KEY: of(colours)}, {KEY: of(actuations)}))[0]
     n, on_green, on_yellow, on_red, waits, greens, failures = by_half_seconds(colours, actuations)
-    assert (found.n, found.on_green, found.on_yellow, found.on_red) == (n, on_green, on_yellow, on_red)
+    assert (found.n, found.on_green, found.on_yellow, found.on_red) == (
+        n,
+        on_green,
+        on_yellow,
+        on_red,
+    )
     assert found.delay_s == (pytest.approx(sum(waits) / len(waits)) if waits else None)
     assert (found.greens, found.failures) == (greens, failures)
     assert found.health == ("ok" if n else "silent")
@@ -181,22 +225,39 @@ def test_arrivals_are_what_a_look_each_half_second_finds(colours, actuations):
 
 
 def test_terminations_are_counted_by_their_reason():
-    assert signals.terminations_of(history(SIGNAL, DETECTOR)) == [Terminations("J", 0, 3, 2, 0, 1, 23.0)]
-    assert signals.terminations_of(history(SIGNAL, DETECTOR), 20.0) == [Terminations("J", 0, 3, 0, 3, 0, 23.0)]
-    assert signals.terminations_of(history("0R 10G 20Y 23R 30G 45Y 49R")) == [Terminations("J", 0, 2, 2, 0, 0, 16.0)]  # 13 and 19 s
-    assert signals.terminations_of(history("0R 10G 100Y 103R")) == [Terminations("J", 0, 1, 0, 1, 0, 93.0)]
-    assert signals.terminations_of(history("0R 10G 99Y 103R")) == [Terminations("J", 0, 1, 1, 0, 0, 93.0)]
+    assert signals.terminations_of(history(SIGNAL, DETECTOR)) == [
+        Terminations("J", 0, 3, 2, 0, 1, 23.0)
+    ]
+    assert signals.terminations_of(history(SIGNAL, DETECTOR), 20.0) == [
+        Terminations("J", 0, 3, 0, 3, 0, 23.0)
+    ]
+    assert signals.terminations_of(history("0R 10G 20Y 23R 30G 45Y 49R")) == [
+        Terminations("J", 0, 2, 2, 0, 0, 16.0)
+    ]  # 13 and 19 s
+    assert signals.terminations_of(history("0R 10G 100Y 103R")) == [
+        Terminations("J", 0, 1, 0, 1, 0, 93.0)
+    ]
+    assert signals.terminations_of(history("0R 10G 99Y 103R")) == [
+        Terminations("J", 0, 1, 1, 0, 0, 93.0)
+    ]
     assert signals.terminations_of(history("0R 10G")) == [Terminations("J", 0, 0, 0, 0, 0, None)]
 
 
 def test_what_a_controller_does_not_tell_is_not_counted():
-    of = History({KEY: series(SIGNAL)}, {}, ended={KEY: (np.array([40.0, 80.0]), np.array([4.0, 6.0]))})
+    of = History(
+        {KEY: series(SIGNAL)}, {}, ended={KEY: (np.array([40.0, 80.0]), np.array([4.0, 6.0]))}
+    )
     assert signals.terminations_of(of) == [Terminations("J", 0, 3, 1, 0, 1, 23.0)]
 
 
 def test_terminations_are_of_groups_for_vehicles_in_order():
-    of = History({(j, g): series("0R") for j, g in (("K", 0), ("J", 2), ("J", 1))}, {}, frozenset({("J", 1)}))
-    assert [(t.junction, t.signal_group) for t in signals.terminations_of(of)] == [("J", 2), ("K", 0)]
+    of = History(
+        {(j, g): series("0R") for j, g in (("K", 0), ("J", 2), ("J", 1))}, {}, frozenset({("J", 1)})
+    )
+    assert [(t.junction, t.signal_group) for t in signals.terminations_of(of)] == [
+        ("J", 2),
+        ("K", 0),
+    ]
 
 
 # from the record
@@ -206,20 +267,39 @@ def test_measures_of_a_run_in_a_window(street):
     database, make = street
     run = make({KEY: SIGNAL, ("K", 3): SIGNAL, ("P", 0): "0R 10G"}, {KEY: DETECTOR}, [("P", 0)])
     make({("other", 0): SIGNAL}, {KEY: "1+ 2-", ("other", 0): "1+ 2-"})
-    whole = [Arrivals("J", 0, 5, 2, 1, 2, 0.4, 12.5, 3, 1, "ok"), Arrivals("K", 3, 0, 0, 0, 0, None, None, 3, 0, "silent")]
+    whole = [
+        Arrivals("J", 0, 5, 2, 1, 2, 0.4, 12.5, 3, 1, "ok"),
+        Arrivals("K", 3, 0, 0, 0, 0, None, None, 3, 0, "silent"),
+    ]
     assert signals.arrivals(database, run) == whole
     assert signals.arrivals(database, run, "K") == whole[1:]
-    assert signals.arrivals(database, run, "J", 43.0, 100.0) == [Arrivals("J", 0, 1, 0, 0, 1, 0.0, 10.0, 0, 0, "ok")]
+    assert signals.arrivals(database, run, "J", 43.0, 100.0) == [
+        Arrivals("J", 0, 1, 0, 0, 1, 0.0, 10.0, 0, 0, "ok")
+    ]
     ended = [Terminations("J", 0, 3, 2, 0, 1, 23.0), Terminations("K", 3, 3, 3, 0, 0, 23.0)]
     assert signals.terminations(database, run) == ended
     assert signals.terminations(database, run, "J") == ended[:1]
-    assert signals.terminations(database, run, "J", 43.0, 100.0) == [Terminations("J", 0, 1, 0, 0, 1, 23.0)]
-    assert signals.terminations(database, run, "J", longest_green_s=20.0) == [Terminations("J", 0, 3, 0, 3, 0, 23.0)]
-    shares = [Split("J", 0, 3, 20.0, 20.0, 20.0, 60 / 140), Split("K", 3, 3, 20.0, 20.0, 20.0, 60 / 140)]
+    assert signals.terminations(database, run, "J", 43.0, 100.0) == [
+        Terminations("J", 0, 1, 0, 0, 1, 23.0)
+    ]
+    assert signals.terminations(database, run, "J", longest_green_s=20.0) == [
+        Terminations("J", 0, 3, 0, 3, 0, 23.0)
+    ]
+    shares = [
+        Split("J", 0, 3, 20.0, 20.0, 20.0, 60 / 140),
+        Split("K", 3, 3, 20.0, 20.0, 20.0, 60 / 140),
+    ]
     assert signals.splits(database, run) == shares
     assert signals.splits(database, run, "J") == shares[:1]
-    assert signals.splits(database, run, "J", 43.0, 100.0) == [Split("J", 0, 1, 20.0, 20.0, 20.0, 20 / 40)]
-    assert signals.splits(database, run, "none") == signals.arrivals(database, run, "none") == signals.terminations(database, run, "none") == []
+    assert signals.splits(database, run, "J", 43.0, 100.0) == [
+        Split("J", 0, 1, 20.0, 20.0, 20.0, 20 / 40)
+    ]
+    assert (
+        signals.splits(database, run, "none")
+        == signals.arrivals(database, run, "none")
+        == signals.terminations(database, run, "none")
+        == []
+    )
 
 
 def test_greens_of_two_levels_are_one_green_and_their_lengths_are_ranked(street):
@@ -227,24 +307,47 @@ def test_greens_of_two_levels_are_one_green_and_their_lengths_are_ranked(street)
     database, make = street
     run = make({KEY: "0Y 10P 15G 20Y 60G 70P 80R 100G 150Y 200P"})
     found = signals.splits(database, run)
-    assert found == [Split("J", 0, 3, pytest.approx(80 / 3), pytest.approx(41.0), 50.0, pytest.approx(0.4))]
+    assert found == [
+        Split("J", 0, 3, pytest.approx(80 / 3), pytest.approx(41.0), 50.0, pytest.approx(0.4))
+    ]
     assert signals.splits(database, make({KEY: "0G 7R"})) == [Split("J", 0, 1, 7.0, 7.0, 7.0, 1.0)]
     assert signals.splits(database, make({KEY: "0R 7R"})) == []
 
 
 def test_the_coordination_diagram_counts_from_the_red_before(street):
     database, make = street
-    run = make({KEY: "10R 20P 25G 40Y 43R 60G 80Y 83R 100G"}, {KEY: "9+ 9.5- 10+ 11- 22+ 23- 43+ 44- 82.5+ 82.6- 83+ 90- 200+"})
+    run = make(
+        {KEY: "10R 20P 25G 40Y 43R 60G 80Y 83R 100G"},
+        {KEY: "9+ 9.5- 10+ 11- 22+ 23- 43+ 44- 82.5+ 82.6- 83+ 90- 200+"},
+    )
     found = signals.coordination(database, run, "J", 0)
     assert found.at_s == [10, 22, 43, 82.5, 83, 200]
     assert found.into_cycle_s == [0, 12, 0, 39.5, 0, 117]
-    assert (found.cycle_at_s, found.green_s, found.yellow_s) == ([10, 43, 83], [10, 17, 17], [30, 37, None])
+    assert (found.cycle_at_s, found.green_s, found.yellow_s) == (
+        [10, 43, 83],
+        [10, 17, 17],
+        [30, 37, None],
+    )
     abrupt = signals.coordination(database, make({KEY: "0R 10G 20R 30G 40Y 43R"}), "J", 0)
-    assert (abrupt.cycle_at_s, abrupt.green_s, abrupt.yellow_s) == ([0, 20, 43], [10, 10, None], [None, 20, None])
+    assert (abrupt.cycle_at_s, abrupt.green_s, abrupt.yellow_s) == (
+        [0, 20, 43],
+        [10, 10, None],
+        [None, 20, None],
+    )
     part = signals.coordination(database, run, "J", 0, 43.0, 83.0)
-    assert (part.at_s, part.into_cycle_s, part.cycle_at_s, part.green_s, part.yellow_s) == ([43, 82.5], [0, 39.5], [43], [17], [37])
+    assert (part.at_s, part.into_cycle_s, part.cycle_at_s, part.green_s, part.yellow_s) == (
+        [43, 82.5],
+        [0, 39.5],
+        [43],
+        [17],
+        [37],
+    )
     empty = signals.Coordination([], [], [], [], [])
-    assert signals.coordination(database, run, "J", 1) == signals.coordination(database, run, "K", 0) == empty
+    assert (
+        signals.coordination(database, run, "J", 1)
+        == signals.coordination(database, run, "K", 0)
+        == empty
+    )
     never_red = make({KEY: "0G 10Y"}, {KEY: "5+ 6-"})
     assert signals.coordination(database, never_red, "J", 0) == empty
 
@@ -258,7 +361,9 @@ def test_queues_of_each_junction(street):
     found = [Queues("B", 1, 7.0, 7.0, 7, 2.5), Queues("J", 10, 4.5, pytest.approx(8.55), 9, 27.0)]
     assert signals.queues(database, run) == found
     assert signals.queues(database, run, "J") == found[1:]
-    assert signals.queues(database, run, "J", 5.0, 15.0) == [Queues("J", 2, 1.5, pytest.approx(1.95), 2, 6.0)]
+    assert signals.queues(database, run, "J", 5.0, 15.0) == [
+        Queues("J", 2, 1.5, pytest.approx(1.95), 2, 6.0)
+    ]
     assert isinstance(signals.queues(database, run)[0].mean_veh, float)
 
 
@@ -266,9 +371,17 @@ def test_queues_of_each_junction(street):
     ("colours", "calls", "delays"),
     [
         ("0R 30G 40R 70G", "10+ 31- 35+ 36- 50+ 71- 80+", [20, 0, 20, 0]),
-        ("0R 30G 40R", "30+ 31- 40+ 41-", [0]),  # called in time; nobody knows what the second one waits
+        (
+            "0R 30G 40R",
+            "30+ 31- 40+ 41-",
+            [0],
+        ),  # called in time; nobody knows what the second one waits
         ("0R 30G 40R", "0+ 29.5-", [30]),
-        ("5G 10R 20G", "4+ 4.5- 5+ 6- 12+ 13-", [1, 0, 8]),  # the first one came before anything was shown
+        (
+            "5G 10R 20G",
+            "4+ 4.5- 5+ 6- 12+ 13-",
+            [1, 0, 8],
+        ),  # the first one came before anything was shown
         ("5R 10G", "4+", [6]),
         ("5G", "6+ 7-", [0]),
         ("0R 30G 40Y 43R 60G", "41+ 42- 45+", [19, 15]),
@@ -279,9 +392,17 @@ def test_queues_of_each_junction(street):
 )
 def test_pedestrians_wait_from_their_call_to_the_walk(street, colours, calls, delays):
     database, make = street
-    run = make({("P", 4): colours, KEY: colours}, {("P", 4): calls, KEY: "1+"}, [("P", 4), ("unseen", 0)])
-    figures = (sum(delays) / len(delays), pytest.approx(percentile(delays, 0.95)), max(delays)) if delays else (None, None, None)
-    assert signals.pedestrian_delay(database, run) == [PedestrianDelay("P", 4, len(delays), *figures)]
+    run = make(
+        {("P", 4): colours, KEY: colours}, {("P", 4): calls, KEY: "1+"}, [("P", 4), ("unseen", 0)]
+    )
+    figures = (
+        (sum(delays) / len(delays), pytest.approx(percentile(delays, 0.95)), max(delays))
+        if delays
+        else (None, None, None)
+    )
+    assert signals.pedestrian_delay(database, run) == [
+        PedestrianDelay("P", 4, len(delays), *figures)
+    ]
 
 
 def percentile(values, q):
@@ -293,11 +414,23 @@ def percentile(values, q):
 
 def test_crossings_are_told_in_order_and_in_a_window(street):
     database, make = street
-    run = make({("P", 1): "0R 30G", ("P", 0): "0R 20G", ("B", 0): "0R 10G"}, {("P", 1): "5+ 6- 28+", ("B", 0): "1+"}, [("P", 1), ("P", 0), ("B", 0)])
+    run = make(
+        {("P", 1): "0R 30G", ("P", 0): "0R 20G", ("B", 0): "0R 10G"},
+        {("P", 1): "5+ 6- 28+", ("B", 0): "1+"},
+        [("P", 1), ("P", 0), ("B", 0)],
+    )
     found = signals.pedestrian_delay(database, run)
-    assert [(p.junction, p.signal_group, p.n) for p in found] == [("B", 0, 1), ("P", 0, 0), ("P", 1, 2)]
-    assert signals.pedestrian_delay(database, run, "B") == [PedestrianDelay("B", 0, 1, 9.0, 9.0, 9.0)]
-    assert signals.pedestrian_delay(database, run, "P", 6.0, 31.0)[-1] == PedestrianDelay("P", 1, 1, 2.0, 2.0, 2.0)
+    assert [(p.junction, p.signal_group, p.n) for p in found] == [
+        ("B", 0, 1),
+        ("P", 0, 0),
+        ("P", 1, 2),
+    ]
+    assert signals.pedestrian_delay(database, run, "B") == [
+        PedestrianDelay("B", 0, 1, 9.0, 9.0, 9.0)
+    ]
+    assert signals.pedestrian_delay(database, run, "P", 6.0, 31.0)[-1] == PedestrianDelay(
+        "P", 1, 1, 2.0, 2.0, 2.0
+    )
 
 
 # emissions
@@ -310,7 +443,9 @@ def near(value):
 def test_what_a_run_burnt_by_hand(street):
     """10 vehicles for 360 s, then 30 for 720 s, at 74.5 and 149 mg/s of petrol of 0.745 kg/l: 0.036 and 0.144 l."""
     database, make = street
-    run = make(emission=[(1080.0, 99, 99.0, 99.0), (0.0, 10, 74.5, 1000.0), (360.0, 30, 149.0, 2000.0)])
+    run = make(
+        emission=[(1080.0, 99, 99.0, 99.0), (0.0, 10, 74.5, 1000.0), (360.0, 30, 149.0, 2000.0)]
+    )
     found = signals.impact(database, run)
     assert found == signals.Impact(
         signals.Emissions(run, 3, near(0.3), near(7.0), near(0.18), near(1.8), near(0.306)),
@@ -321,7 +456,12 @@ def test_what_a_run_burnt_by_hand(street):
     assert (part.n, part.hours, part.fuel_l) == (1, 0.0, 0.0)
     assert signals.impact(database, run, end_s=1080.0).run.hours == near(0.1)
     nothing = signals.impact(database, make())
-    assert (nothing.run.n, nothing.run.hours, nothing.run.fuel_l, nothing.run.cost) == (0, 0.0, 0.0, 0.0)
+    assert (nothing.run.n, nothing.run.hours, nothing.run.fuel_l, nothing.run.cost) == (
+        0,
+        0.0,
+        0.0,
+        0.0,
+    )
 
 
 def looks(*times, vehicles=10, fuel=745.0, co2=2310.0):
@@ -333,8 +473,12 @@ def test_what_a_run_saved_over_the_time_that_both_ran(street):
     run = make(emission=looks(0, 100, 200, 300, 400))
     other = make(emission=looks(100, 200, 300, 400, 500, vehicles=30, fuel=2235.0, co2=4620.0))
     found = signals.impact(database, run, other, 2.0)
-    assert found.run == signals.Emissions(run, 4, 300 / 3600, near(3000 / 3600), near(0.3), near(0.693), near(0.6))
-    assert found.baseline == signals.Emissions(other, 4, 300 / 3600, near(2.5), near(0.9), near(1.386), near(1.8))
+    assert found.run == signals.Emissions(
+        run, 4, 300 / 3600, near(3000 / 3600), near(0.3), near(0.693), near(0.6)
+    )
+    assert found.baseline == signals.Emissions(
+        other, 4, 300 / 3600, near(2.5), near(0.9), near(1.386), near(1.8)
+    )
     assert (found.n, found.fuel_price_per_l) == (4, 2.0)
     saved = (found.fuel_saved_l, found.co2_saved_kg, found.money_saved, found.vehicle_h_saved)
     assert saved == near((0.6, 0.693, 1.2, 2.5 - 3000 / 3600))
@@ -346,11 +490,19 @@ def test_what_a_run_saved_over_the_time_that_both_ran(street):
 
 @pytest.mark.parametrize(
     ("times", "n", "kept"),
-    [((400, 500), 0, (1, 1)), ((350, 450), 0, (1, 1)), ((300, 350, 400), 2, (2, 3)), ((500, 600), 0, (0, 0)), ((), 0, (0, 0)), ((-9, 0), 0, (1, 1))],
+    [
+        ((400, 500), 0, (1, 1)),
+        ((350, 450), 0, (1, 1)),
+        ((300, 350, 400), 2, (2, 3)),
+        ((500, 600), 0, (0, 0)),
+        ((), 0, (0, 0)),
+        ((-9, 0), 0, (1, 1)),
+    ],
 )
 def test_without_two_looks_of_each_in_the_same_time_nothing_is_claimed(street, times, n, kept):
     database, make = street
-    run, other = make(emission=looks(0, 100, 200, 300, 400)), make(emission=looks(*times, fuel=1490.0))
+    run = make(emission=looks(0, 100, 200, 300, 400))
+    other = make(emission=looks(*times, fuel=1490.0))
     for one, two, counts in ((run, other, kept), (other, run, kept[::-1])):
         found = signals.impact(database, one, two)
         assert (found.n, found.run.n, found.baseline.n) == (n, *counts)
@@ -382,20 +534,51 @@ def test_events_are_told_in_order_by_what_their_kind_begins_with(street):
     def numbers(*how):
         return [e["number"] for e in signals.events(database, run, *how)]
 
-    assert signals.events(database, run)[1] == {"number": 1, "at_s": 0.5, "kind": "gate_a.x", "junction": "J", "data": {"k": 1}}
+    assert signals.events(database, run)[1] == {
+        "number": 1,
+        "at_s": 0.5,
+        "kind": "gate_a.x",
+        "junction": "J",
+        "data": {"k": 1},
+    }
     assert numbers() == [0, 1, 2, 3, 4, 5, 6]
-    assert (numbers("engine"), numbers("gate_a"), numbers("gate."), numbers("ate")) == ([0, 5, 6], [1, 4], [2], [])
+    assert (numbers("engine"), numbers("gate_a"), numbers("gate."), numbers("ate")) == (
+        [0, 5, 6],
+        [1, 4],
+        [2],
+        [],
+    )
     assert numbers("engine%x") == []
-    assert (numbers("", 2), numbers("", 2, 3), numbers("gate", 10, 1)) == ([0, 1], [3, 4], [2, 3, 4])
+    assert (numbers("", 2), numbers("", 2, 3), numbers("gate", 10, 1)) == (
+        [0, 1],
+        [3, 4],
+        [2, 3, 4],
+    )
     many = make(event=[(k, 0.0, "k", "J", "{}") for k in range(1001)])
     assert [e["number"] for e in signals.events(database, many)] == list(range(1000))
 
 
 def test_an_answer_is_not_changed(street):
     database, make = street
-    run = make({KEY: SIGNAL, ("P", 0): "0R 10G"}, {KEY: DETECTOR}, [("P", 0)], observation=[(0.0, "J", 1, 1, 1.0, 1.0)])
-    lists = (signals.arrivals, signals.terminations, signals.splits, signals.queues, signals.pedestrian_delay)
+    run = make(
+        {KEY: SIGNAL, ("P", 0): "0R 10G"},
+        {KEY: DETECTOR},
+        [("P", 0)],
+        observation=[(0.0, "J", 1, 1, 1.0, 1.0)],
+    )
+    lists = (
+        signals.arrivals,
+        signals.terminations,
+        signals.splits,
+        signals.queues,
+        signals.pedestrian_delay,
+    )
     impact = signals.impact(database, run)
-    for value in [*(ask(database, run)[0] for ask in lists), signals.coordination(database, run, "J", 0), impact, impact.run]:
+    for value in [
+        *(ask(database, run)[0] for ask in lists),
+        signals.coordination(database, run, "J", 0),
+        impact,
+        impact.run,
+    ]:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, dataclasses.fields(value)[0].name, None)

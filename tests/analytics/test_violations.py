@@ -18,7 +18,16 @@ from headway.store import Intake, open_database
 
 BEGIN = datetime(2026, 3, 1, 5, 30, tzinfo=UTC)
 ROWS = [
-    (str(uuid.UUID(int=k)), BEGIN + timedelta(minutes=37 * k), f"d{k % 3}", ("speeding", "red_light")[k % 5 == 0], 0.9, "{}", "s") for k in range(400)
+    (
+        str(uuid.UUID(int=k)),
+        BEGIN + timedelta(minutes=37 * k),
+        f"d{k % 3}",
+        ("speeding", "red_light")[k % 5 == 0],
+        0.9,
+        "{}",
+        "s",
+    )
+    for k in range(400)
 ]
 
 
@@ -34,7 +43,9 @@ def new(new_record, tmp_path_factory):
         opened.append(open_database(folder, address))
         intake = Intake(opened[-1], folder)
         for k in range(0, len(rows), batch):
-            intake.write("violation", [(r[0], r[1].isoformat(), *r[2:]) for r in rows[k : k + batch]])
+            intake.write(
+                "violation", [(r[0], r[1].isoformat(), *r[2:]) for r in rows[k : k + batch]]
+            )
         return opened[-1], intake
 
     yield make
@@ -49,15 +60,27 @@ def record(new):
     return database
 
 
-times = st.none() | st.integers(-20, 540).map(lambda half_hours: BEGIN.replace(minute=0) + timedelta(minutes=30 * half_hours))
+times = st.none() | st.integers(-20, 540).map(
+    lambda half_hours: BEGIN.replace(minute=0) + timedelta(minutes=30 * half_hours)
+)
 
 
 @settings(deadline=None, max_examples=40)
-@given(begin=times, end=times, device=st.sampled_from([None, "d1"]), rule=st.sampled_from([None, "red_light"]))
+@given(
+    begin=times,
+    end=times,
+    device=st.sampled_from([None, "d1"]),
+    rule=st.sampled_from([None, "red_light"]),
+)
 def test_every_window_adds_up(record, begin, end, device, rule):
     def within(row):
         hour = row[1].replace(minute=0)
-        return (begin is None or hour >= begin) and (end is None or hour < end) and device in (None, row[2]) and rule in (None, row[3])
+        return (
+            (begin is None or hour >= begin)
+            and (end is None or hour < end)
+            and device in (None, row[2])
+            and rule in (None, row[3])
+        )
 
     chosen = [r for r in ROWS if within(r)]
     span = Span(device, rule, begin, end)
@@ -78,9 +101,15 @@ def test_what_is_taken_away_is_not_counted_any_more(new):
     left = [r for r in ROWS if r[2] != "d0"]
     assert asked.summary(database, Span()).n == asked.trends(database, Span()).n == len(left)
     assert {s.device for s in asked.hotspots(database, Span())} == {"d1", "d2"}
-    assert [v["id"] for v in asked.newest(database, Span(), 2)] == [r[0] for r in sorted(left, key=lambda r: r[1], reverse=True)[:2]]
+    assert [v["id"] for v in asked.newest(database, Span(), 2)] == [
+        r[0] for r in sorted(left, key=lambda r: r[1], reverse=True)[:2]
+    ]
     database.execute("DELETE FROM violation")
-    assert database.rows("SELECT * FROM violation_hour") == database.rows("SELECT * FROM violation_day") == []
+    assert (
+        database.rows("SELECT * FROM violation_hour")
+        == database.rows("SELECT * FROM violation_day")
+        == []
+    )
     assert asked.trends(database, Span()) == asked.Trend(0, [], [0] * 24)
     assert asked.hotspots(database, Span()) == asked.newest(database, Span()) == []
     assert asked.summary(database, Span()) == asked.ViolationSummary(0, 0, {}, None, None, None)
@@ -91,7 +120,15 @@ def at(day, hour, minute=0):
 
 
 def violation(number, when, device, rule="speeding"):
-    return (str(uuid.UUID(int=number)), when, device, rule, 0.5 + number / 100, f'{{"n": {number}}}', f"seal {number}")
+    return (
+        str(uuid.UUID(int=number)),
+        when,
+        device,
+        rule,
+        0.5 + number / 100,
+        f'{{"n": {number}}}',
+        f"seal {number}",
+    )
 
 
 HAND = [
@@ -109,7 +146,10 @@ HAND = [
 @pytest.fixture(scope="module")
 def hand(new):
     database, intake = new(HAND)
-    intake.write("violation_picture", [(HAND[4][0], k, at_s, f"\\x0{k}") for k, at_s in ((2, 1.5), (0, -1.0), (1, 0.25))])
+    intake.write(
+        "violation_picture",
+        [(HAND[4][0], k, at_s, f"\\x0{k}") for k, at_s in ((2, 1.5), (0, -1.0), (1, 0.25))],
+    )
     return database
 
 
@@ -128,13 +168,24 @@ def test_trends_by_hour_and_by_hour_of_the_day(hand):
         (at(1, 23), 1, {"red_light": 1}), (at(2, 0), 2, {"speeding": 2}), (at(3, 7), 1, {"speeding": 1}),
     ]  # fmt: skip
     assert asked.trends(hand, Span(rule="red_light")).n == 2
-    assert [h["hour"] for h in asked.trends(hand, Span(begin=at(2, 0), end=at(3, 7))).hours] == [at(2, 0), at(2, 7)]
-    assert [h["hour"] for h in asked.trends(hand, Span(begin=at(2, 0, 1), end=at(3, 7, 1))).hours] == [at(2, 7), at(3, 7)]
+    assert [h["hour"] for h in asked.trends(hand, Span(begin=at(2, 0), end=at(3, 7))).hours] == [
+        at(2, 0),
+        at(2, 7),
+    ]
+    assert [
+        h["hour"] for h in asked.trends(hand, Span(begin=at(2, 0, 1), end=at(3, 7, 1))).hours
+    ] == [at(2, 7), at(3, 7)]
 
 
 def test_one_hour_with_two_rules(new):
-    database, _ = new([violation(k, at(1, 5, k), "a", rule) for k, rule in enumerate(("x", "y", "x"), 1)])
-    assert asked.trends(database, Span()).hours == asked.trends(database, Span("a")).hours == [{"hour": at(1, 5), "n": 3, "rules": {"x": 2, "y": 1}}]
+    database, _ = new(
+        [violation(k, at(1, 5, k), "a", rule) for k, rule in enumerate(("x", "y", "x"), 1)]
+    )
+    assert (
+        asked.trends(database, Span()).hours
+        == asked.trends(database, Span("a")).hours
+        == [{"hour": at(1, 5), "n": 3, "rules": {"x": 2, "y": 1}}]
+    )
 
 
 def test_hotspots_are_told_most_violations_first(hand):
@@ -146,13 +197,22 @@ def test_hotspots_are_told_most_violations_first(hand):
     ]
     assert asked.hotspots(hand, Span()) == whole
     assert asked.hotspots(hand, Span(), 2) == whole[:2]
-    assert asked.hotspots(hand, Span("b", "red_light")) == [asked.Hotspot("b", 1, 1.0, {"red_light": 1}, 23)]
-    day = asked.hotspots(hand, Span(begin=at(3, 0), end=at(4, 0)))  # the busiest hour is of all time
-    assert day == [asked.Hotspot("c", 2, 2 / 3, {"speeding": 2}, 7), asked.Hotspot("b", 1, 1 / 3, {"speeding": 1}, 0)]
+    assert asked.hotspots(hand, Span("b", "red_light")) == [
+        asked.Hotspot("b", 1, 1.0, {"red_light": 1}, 23)
+    ]
+    day = asked.hotspots(
+        hand, Span(begin=at(3, 0), end=at(4, 0))
+    )  # the busiest hour is of all time
+    assert day == [
+        asked.Hotspot("c", 2, 2 / 3, {"speeding": 2}, 7),
+        asked.Hotspot("b", 1, 1 / 3, {"speeding": 1}, 0),
+    ]
 
 
 def test_twenty_hotspots_are_told_and_a_hundred_violations(new):
-    database, _ = new([violation(k, at(1, 0) + timedelta(minutes=k), f"d{k % 21:02d}") for k in range(101)])
+    database, _ = new(
+        [violation(k, at(1, 0) + timedelta(minutes=k), f"d{k % 21:02d}") for k in range(101)]
+    )
     assert [s.device for s in asked.hotspots(database, Span())] == [f"d{k:02d}" for k in range(20)]
     assert [v["data"]["n"] for v in asked.newest(database, Span())] == list(range(100, 0, -1))
 
@@ -160,10 +220,16 @@ def test_twenty_hotspots_are_told_and_a_hundred_violations(new):
 def test_a_summary_by_hand(hand):
     """8 violations from 23 h on the 1st to 9 h on the 3rd: 35 hours."""
     rules = {"red_light": 2, "speeding": 6}
-    assert asked.summary(hand, Span()) == asked.ViolationSummary(8, 3, rules, at(1, 23), at(3, 9), pytest.approx(8 / 35))
+    assert asked.summary(hand, Span()) == asked.ViolationSummary(
+        8, 3, rules, at(1, 23), at(3, 9), pytest.approx(8 / 35)
+    )
     assert list(asked.summary(hand, Span()).rules) == ["red_light", "speeding"]
-    assert asked.summary(hand, Span("a")) == asked.ViolationSummary(2, 1, {"red_light": 1, "speeding": 1}, at(2, 0), at(2, 7), 0.25)
-    assert asked.summary(hand, Span(begin=at(2, 0), end=at(2, 1))) == asked.ViolationSummary(3, 2, {"speeding": 3}, at(2, 0), at(2, 0), 3.0)
+    assert asked.summary(hand, Span("a")) == asked.ViolationSummary(
+        2, 1, {"red_light": 1, "speeding": 1}, at(2, 0), at(2, 7), 0.25
+    )
+    assert asked.summary(hand, Span(begin=at(2, 0), end=at(2, 1))) == asked.ViolationSummary(
+        3, 2, {"speeding": 3}, at(2, 0), at(2, 0), 3.0
+    )
 
 
 def test_violations_are_told_newest_first_with_the_times_of_their_pictures(hand):
@@ -178,7 +244,11 @@ def test_violations_are_told_newest_first_with_the_times_of_their_pictures(hand)
     def numbers(*how):
         return [v["data"]["n"] for v in asked.newest(hand, *how)]
 
-    assert (numbers(Span(), 2), numbers(Span(), 2, 3), numbers(Span("b"))) == ([8, 7], [5, 3], [6, 3, 2, 1])
+    assert (numbers(Span(), 2), numbers(Span(), 2, 3), numbers(Span("b"))) == (
+        [8, 7],
+        [5, 3],
+        [6, 3, 2, 1],
+    )
     assert numbers(Span(rule="speeding", begin=at(2, 0), end=at(3, 7, 45))) == [6, 3, 4, 2]
     assert numbers(Span(begin=at(2, 0, 1), end=at(3, 7, 46))) == [7, 6, 5, 3, 4]
 
@@ -195,6 +265,11 @@ def test_a_picture_is_asked_for_by_its_number(hand):
 
 def test_an_answer_is_not_changed_nor_a_question(hand):
     whole = Span()
-    for value in (whole, asked.trends(hand, whole), asked.hotspots(hand, whole)[0], asked.summary(hand, whole)):
+    for value in (
+        whole,
+        asked.trends(hand, whole),
+        asked.hotspots(hand, whole)[0],
+        asked.summary(hand, whole),
+    ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, dataclasses.fields(value)[0].name, None)

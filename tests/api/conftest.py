@@ -47,8 +47,12 @@ def logged(tmp_path):
 
     def lines(component):
         file = folder / f"{component}.log"
-        found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return [{k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found]
+        found = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        )
+        return [
+            {k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found
+        ]
 
     yield lines
     telemetry.set_up("warning")

@@ -34,7 +34,16 @@ EXAMPLE = {
 def record(simulation="SIM_1", second=0, junction="INT_1", wait=20.6, **more):
     metrics = EXAMPLE["metrics"] | {"avg_wait_time_all_sides": wait}
     stamp = f"2025-09-10T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z"
-    return EXAMPLE | {"simulation_id": simulation, "timestamp": stamp, "intersection_id": junction, "metrics": metrics} | more
+    return (
+        EXAMPLE
+        | {
+            "simulation_id": simulation,
+            "timestamp": stamp,
+            "intersection_id": junction,
+            "metrics": metrics,
+        }
+        | more
+    )
 
 
 class Service:
@@ -54,7 +63,9 @@ class Service:
 @contextlib.contextmanager
 def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]:
     database = open_database(folder, url)
-    app = create_app(ApiSettings(folder, **({"per_minute": 0, "cache_s": 0.0} | settings)), database, service)
+    app = create_app(
+        ApiSettings(folder, **({"per_minute": 0, "cache_s": 0.0} | settings)), database, service
+    )
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     port = listening.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws=Connection))

@@ -42,7 +42,9 @@ def standing(*names, of="cologne3", tell=None):
     """A service of streets that stand still."""
     service = StreetService(tell)
     for name in names:
-        settings = overridden(Settings(), {"street": {"scenario": of}, "control": {"controller": "webster"}})
+        settings = overridden(
+            Settings(), {"street": {"scenario": of}, "control": {"controller": "webster"}}
+        )
         network = read_network(scenario(of).net)
         live = Live(name, Task(settings), Engine(), network, scenario=of)
         live.thread = threading.Thread(target=int)

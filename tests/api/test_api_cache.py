@@ -87,7 +87,11 @@ def test_what_is_cleared_is_made_anew(clock):
 
 
 def test_who_waited_for_an_answer_takes_it():
-    cache, make, begun, may, got = Cache(ttl_s=60.0), Makes(), threading.Event(), threading.Event(), []
+    cache = Cache(ttl_s=60.0)
+    make = Makes()
+    begun = threading.Event()
+    may = threading.Event()
+    got = []
     hits = counted("hit")
 
     def slowly():

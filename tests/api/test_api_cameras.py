@@ -89,7 +89,10 @@ def test_a_camera_is_made_shown_and_forgotten(running, client):
     assert (one["id"], one["tracks"], one["measures"]) == ("c", [], None)
     answer = client.post("/streams", json={"id": "c", "source": RTSP})
     assert answer.status_code == 409
-    assert answer.json()["detail"] == "stream 'c' is there already. Delete it first, or take another id."
+    assert (
+        answer.json()["detail"]
+        == "stream 'c' is there already. Delete it first, or take another id."
+    )
     assert client.delete("/streams/c").json() == {"done": True, "detail": "removed"}
     answer = client.get("/streams/c")
     assert (answer.status_code, answer.json()["detail"]) == (404, "no stream 'c'. There are: none.")
@@ -110,7 +113,14 @@ def test_all_of_a_wish_reaches_the_camera(running, client, camera):
         "started": False,
     }  # fmt: skip
     plain = camera("p").settings
-    assert (plain.detector, plain.source.rate_hz, plain.source.paced, plain.source.repeat, plain.blur, plain.site) == (
+    assert (
+        plain.detector,
+        plain.source.rate_hz,
+        plain.source.paced,
+        plain.source.repeat,
+        plain.blur,
+        plain.site,
+    ) == (
         "motion",
         0.0,
         True,
@@ -130,7 +140,10 @@ def test_all_of_a_wish_reaches_the_camera(running, client, camera):
 )  # fmt: skip
 def test_a_faulty_wish_is_refused_with_its_place(client, wish, pointer):
     answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | wish)
-    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [f"/body/{pointer}"])
+    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
+        422,
+        [f"/body/{pointer}"],
+    )
 
 
 def test_bounds_of_a_wish_are_within(client, camera):
@@ -158,7 +171,9 @@ def test_what_cannot_be_is_refused_with_the_reason(client, wish, detail):
 
 def test_on_a_server_without_streets_no_street_can_be_named(running, client):
     with swapped(running.app.state, "service", None):
-        answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False, "street": "headway"})
+        answer = client.post(
+            "/streams", json={"id": "c", "source": RTSP, "start": False, "street": "headway"}
+        )
     assert answer.json()["detail"] == "street: there is no street 'headway' here. There are: none."
 
 
@@ -189,16 +204,33 @@ def test_a_site_is_shown_as_it_was_given_and_changed_whole(client, camera):
 
 def test_what_signals_show_is_taken_in_the_order_of_time(clients, camera):
     stream = camera()
-    told = [{"at_s": 20.0, "group": 3, "colour": 3}, {"at_s": 10.0, "group": 3, "colour": 1}, {"at_s": 0.0, "group": 0, "colour": 0}]
+    told = [
+        {"at_s": 20.0, "group": 3, "colour": 3},
+        {"at_s": 10.0, "group": 3, "colour": 1},
+        {"at_s": 0.0, "group": 0, "colour": 0},
+    ]
     put, order = stream.signals.put, []
     stream.signals.put = lambda *change: order.append(change) or put(*change)
     answer = clients["operator"].post("/streams/c/signals", json=told)
     assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "3 taken"})
     assert order == [(0.0, 0, 0), (10.0, 3, 1), (20.0, 3, 3)]
     assert clients["operator"].post("/streams/c/signals", json=[]).json()["detail"] == "0 taken"
-    assert clients["operator"].post("/streams/c/signals", json=[{"at_s": 1e11, "group": 1000, "colour": 4}] * 1000).json()["detail"] == "1000 taken"
+    assert (
+        clients["operator"]
+        .post("/streams/c/signals", json=[{"at_s": 1e11, "group": 1000, "colour": 4}] * 1000)
+        .json()["detail"]
+        == "1000 taken"
+    )
     assert clients["operator"].post("/streams/c/signals", json=told[:1] * 1001).status_code == 422
-    for wrong in ({"at_s": -0.5}, {"at_s": 1.5e11}, {"group": -1}, {"group": 1001}, {"colour": -1}, {"colour": 5}, {"more": 1}):
+    for wrong in (
+        {"at_s": -0.5},
+        {"at_s": 1.5e11},
+        {"group": -1},
+        {"group": 1001},
+        {"colour": -1},
+        {"colour": 5},
+        {"more": 1},
+    ):
         answer = clients["operator"].post("/streams/c/signals", json=[told[0] | wrong])
         assert [f["pointer"] for f in answer.json()["faults"]] == [f"/body/0/{next(iter(wrong))}"]
     assert clients["viewer"].post("/streams/c/signals", json=told).status_code == 403
@@ -210,7 +242,11 @@ def picture(number):
 
 def part(number):
     shot = picture(number)
-    return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(shot) + shot + b"\r\n"
+    return (
+        b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(shot)
+        + shot
+        + b"\r\n"
+    )
 
 
 def test_the_view_sends_each_new_picture_once_and_so_many_as_asked(running, client, camera):
@@ -271,7 +307,9 @@ def test_a_viewer_who_goes_is_no_viewer_any_more(running, client, camera):
     stream = camera()
     stream.view = (1, picture(1))
     for _ in range(3):
-        with httpx.stream("GET", f"{running.url}/streams/c/view", headers=dict(client.headers), timeout=10) as answer:
+        with httpx.stream(
+            "GET", f"{running.url}/streams/c/view", headers=dict(client.headers), timeout=10
+        ) as answer:
             parts = answer.iter_raw()
             assert next(parts).startswith(b"--frame")
             assert stream.viewers == 1
@@ -300,7 +338,13 @@ def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypa
     monkeypatch.setattr(note, "sent", 4)
     monkeypatch.setattr(note, "failed", 3)
     monkeypatch.setattr(note, "lost", 2)
-    shown = {"latency_p50_ms": 80.0, "latency_p95_ms": 80.0, "processed": 50, "dropped": 6, "tracks": 0}
+    shown = {
+        "latency_p50_ms": 80.0,
+        "latency_p95_ms": 80.0,
+        "processed": 50,
+        "dropped": 6,
+        "tracks": 0,
+    }
     assert clients["viewer"].get("/monitoring/performance").json() == {
         "streams": [
             {"id": "one", "state": "running", "rate_hz": 5.0} | shown,
@@ -317,7 +361,14 @@ def test_the_share_of_one_picture_that_was_dropped_is_whole(clients, camera):
 
 def test_the_system_is_told_in_bytes_and_seconds(clients, running):
     found = clients["viewer"].get("/monitoring/system").json()
-    assert set(found) == {"memory_bytes", "cpu_seconds", "cpu_share", "up_seconds", "disk_free_bytes", "processors"}
+    assert set(found) == {
+        "memory_bytes",
+        "cpu_seconds",
+        "cpu_share",
+        "up_seconds",
+        "disk_free_bytes",
+        "processors",
+    }
     assert found["memory_bytes"] > 10e6
     assert found["up_seconds"] > 0
 
@@ -348,7 +399,9 @@ def test_the_system_is_told_in_bytes_and_seconds(clients, running):
         ),
     ],
 )  # fmt: skip
-def test_an_alert_is_open_while_a_figure_is_beyond_its_threshold(clients, camera, health, latency_ms, fault, expected):
+def test_an_alert_is_open_while_a_figure_is_beyond_its_threshold(
+    clients, camera, health, latency_ms, fault, expected
+):
     stream = camera()
     works(stream, **health)
     stream.running, stream.fault = health.get("state") != "stopped", fault
@@ -356,12 +409,22 @@ def test_an_alert_is_open_while_a_figure_is_beyond_its_threshold(clients, camera
         stream.latencies.extend([latency_ms / 1e3] * 3)
     detail = fault or health.get("fault", "")
     assert clients["viewer"].get("/monitoring/alerts").json() == [
-        {"stream": "c", "metric": metric, "operator": ">", "threshold": threshold, "value": value, "severity": severity, "detail": detail}
+        {
+            "stream": "c",
+            "metric": metric,
+            "operator": ">",
+            "threshold": threshold,
+            "value": value,
+            "severity": severity,
+            "detail": detail,
+        }
         for metric, threshold, value, severity in expected
     ]
 
 
-def test_the_metrics_tell_of_each_camera_and_of_what_is_undelivered(running, clients, camera, monkeypatch):
+def test_the_metrics_tell_of_each_camera_and_of_what_is_undelivered(
+    running, clients, camera, monkeypatch
+):
     stream, other = camera(), camera("d")
     figures(stream, 80.0, [0.0, 0.2, 0.4], received=9, dropped=3, broken=2)
     stream.processed = 4
@@ -382,7 +445,14 @@ def test_the_metrics_tell_of_each_camera_and_of_what_is_undelivered(running, cli
     assert value("camera_latency_seconds", stream="d") == 0.0
     assert value("camera_violations", stream="c") == 0
     assert [value("notifications", what=w) for w in ("waiting", "sent", "failed")] == [0, 7, 5]
-    for state, up in (("running", 1), ("starting", 1), ("ended", 1), ("reconnecting", 0), ("failed", 0), ("idle", 0)):
+    for state, up in (
+        ("running", 1),
+        ("starting", 1),
+        ("ended", 1),
+        ("reconnecting", 0),
+        ("failed", 0),
+        ("idle", 0),
+    ):
         works(stream, state=state)
         clients["viewer"].get("/metrics")
         assert value("camera_up", stream="c") == up, state
@@ -400,12 +470,23 @@ def violations(running):
     minutes, devices = (0, 20, 40, 60, 80, 1440), "aaabba"
     rules = ["speeding", "red_light", "speeding", "speeding", "speeding", "red_light"]
     rows = [
-        (str(uuid.UUID(int=k)), (BEGIN + timedelta(minutes=m)).isoformat(), d, rule, 0.75, '{"track": %s}' % k, f"seal{k}")  # noqa: UP031
+        (
+            str(uuid.UUID(int=k)),
+            (BEGIN + timedelta(minutes=m)).isoformat(),
+            d,
+            rule,
+            0.75,
+            f'{{"track": {k}}}',
+            f"seal{k}",
+        )
         for k, (m, d, rule) in enumerate(zip(minutes, devices, rules, strict=True))
     ]
     running.app.state.intake.write("violation", rows)
     shots = itertools.product((0, 1), (0, 1))
-    running.app.state.intake.write("violation_picture", [(rows[k][0], n, 1.5 + n, "\\x" + picture(10 * k + n).hex()) for k, n in shots])
+    running.app.state.intake.write(
+        "violation_picture",
+        [(rows[k][0], n, 1.5 + n, "\\x" + picture(10 * k + n).hex()) for k, n in shots],
+    )
     return [r[0] for r in rows]
 
 
@@ -417,25 +498,48 @@ def test_violations_newest_first_with_their_evidence(clients, violations):
         "id": violations[0], "at": "2026-03-01T05:30:00Z", "device": "a", "rule": "speeding", "confidence": 0.75, "data": {"track": 0},
         "seal": "seal0", "pictures": [1.5, 2.5],
     }  # fmt: skip
-    assert [v["id"] for v in get("/analytics/violations", params={"limit": 2, "offset": 1}).json()] == violations[4:2:-1]
-    assert [v["id"] for v in get("/analytics/violations", params={"device": "b"}).json()] == violations[4:2:-1]
-    assert [v["id"] for v in get("/analytics/violations", params={"rule": "red_light"}).json()] == [violations[5], violations[1]]
+    assert [
+        v["id"] for v in get("/analytics/violations", params={"limit": 2, "offset": 1}).json()
+    ] == violations[4:2:-1]
+    assert [
+        v["id"] for v in get("/analytics/violations", params={"device": "b"}).json()
+    ] == violations[4:2:-1]
+    assert [v["id"] for v in get("/analytics/violations", params={"rule": "red_light"}).json()] == [
+        violations[5],
+        violations[1],
+    ]
     window = {"begin": "2026-03-01T05:50:00Z", "end": "2026-03-01T06:30:00Z"}
-    assert [v["id"] for v in get("/analytics/violations", params=window).json()] == violations[2:0:-1]
+    assert [v["id"] for v in get("/analytics/violations", params=window).json()] == violations[
+        2:0:-1
+    ]
 
 
 def test_a_picture_of_a_violation(clients, violations):
     get = clients["operator"].get
     answer = get(f"/analytics/violations/{violations[1]}/pictures/1")
-    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, picture(11), "image/jpeg")
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (
+        200,
+        picture(11),
+        "image/jpeg",
+    )
     assert answer.headers["cache-control"] == "private, max-age=3600"
-    for path in (f"{violations[1]}/pictures/2", f"{violations[2]}/pictures/0", f"{violations[1]}/pictures/99"):
+    for path in (
+        f"{violations[1]}/pictures/2",
+        f"{violations[2]}/pictures/0",
+        f"{violations[1]}/pictures/99",
+    ):
         answer = get(f"/analytics/violations/{path}")
-        assert (answer.status_code, answer.json()["detail"]) == (404, "there is no such picture in the record")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            404,
+            "there is no such picture in the record",
+        )
     assert get(f"/analytics/violations/{violations[1]}/pictures/100").status_code == 422
     assert get(f"/analytics/violations/{violations[1]}/pictures/-1").status_code == 422
     assert get("/analytics/violations/x/pictures/1").status_code == 422
-    assert clients["viewer"].get(f"/analytics/violations/{violations[1]}/pictures/1").status_code == 403
+    assert (
+        clients["viewer"].get(f"/analytics/violations/{violations[1]}/pictures/1").status_code
+        == 403
+    )
 
 
 def test_violations_by_hour(clients, violations):
@@ -446,17 +550,40 @@ def test_violations_by_hour(clients, violations):
         ("2026-03-02T05:00:00Z", 1, {"red_light": 1}),
     ]  # fmt: skip
     assert found["by_hour_of_day"] == [3 if hour in (5, 6) else 0 for hour in range(24)]
-    query = {"device": "a", "rule": "speeding", "begin": "2026-03-01T05:00:00Z", "end": "2026-03-01T06:00:00Z"}
+    query = {
+        "device": "a",
+        "rule": "speeding",
+        "begin": "2026-03-01T05:00:00Z",
+        "end": "2026-03-01T06:00:00Z",
+    }
     assert clients["viewer"].get("/analytics/violations/trends", params=query).json()["n"] == 1
 
 
 def test_violations_by_device(clients, violations):
-    a = {"device": "a", "n": 4, "share": pytest.approx(4 / 6), "rules": {"red_light": 2, "speeding": 2}, "busiest_hour": 5}
-    b = {"device": "b", "n": 2, "share": pytest.approx(2 / 6), "rules": {"speeding": 2}, "busiest_hour": 6}
+    a = {
+        "device": "a",
+        "n": 4,
+        "share": pytest.approx(4 / 6),
+        "rules": {"red_light": 2, "speeding": 2},
+        "busiest_hour": 5,
+    }
+    b = {
+        "device": "b",
+        "n": 2,
+        "share": pytest.approx(2 / 6),
+        "rules": {"speeding": 2},
+        "busiest_hour": 6,
+    }
     get = clients["viewer"].get
     assert get("/analytics/violations/hotspots").json() == [a, b]
     assert get("/analytics/violations/hotspots", params={"limit": 1}).json() == [a]
-    assert [h["n"] for h in get("/analytics/violations/hotspots", params={"rule": "speeding", "end": "2026-03-01T06:00:00Z"}).json()] == [1]
+    assert [
+        h["n"]
+        for h in get(
+            "/analytics/violations/hotspots",
+            params={"rule": "speeding", "end": "2026-03-01T06:00:00Z"},
+        ).json()
+    ] == [1]
 
 
 def test_violations_in_all(clients, violations):
@@ -471,19 +598,33 @@ def test_violations_in_all(clients, violations):
 
 def test_violations_of_a_device_are_erased(clients, violations):
     answer = clients["admin"].delete("/analytics/violations", params={"device": "none"})
-    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no violation of 'none' in that time in the record")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        "there is no violation of 'none' in that time in the record",
+    )
     query = {"device": "a", "begin": "2026-03-01T05:50:00Z", "end": "2026-03-02T05:30:00Z"}
     assert clients["admin"].delete("/analytics/violations", params=query).json() == {"rows": 2}
-    assert clients["admin"].delete("/analytics/violations", params={"device": "a"}).json() == {"rows": 2}
-    assert clients["engineer"].delete("/analytics/violations", params={"device": "b"}).status_code == 403
-    assert [v["device"] for v in clients["viewer"].get("/analytics/violations").json()] == ["b", "b"]
+    assert clients["admin"].delete("/analytics/violations", params={"device": "a"}).json() == {
+        "rows": 2
+    }
+    assert (
+        clients["engineer"].delete("/analytics/violations", params={"device": "b"}).status_code
+        == 403
+    )
+    assert [v["device"] for v in clients["viewer"].get("/analytics/violations").json()] == [
+        "b",
+        "b",
+    ]
 
 
 def test_where_the_extra_is_missing_that_is_said(running, clients):
     def missing():
         raise SensingError("needs the extra `vision`")
 
-    with swapped(running.app.state, "cameras", None), swapped(running.app.state, "make_cameras", missing):
+    with (
+        swapped(running.app.state, "cameras", None),
+        swapped(running.app.state, "make_cameras", missing),
+    ):
         answer = clients["viewer"].get("/streams")
         assert (answer.status_code, answer.json()["detail"]) == (503, "needs the extra `vision`")
         assert clients["viewer"].get("/metrics").status_code == 200

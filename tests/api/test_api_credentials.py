@@ -13,7 +13,18 @@ import jwt
 import pytest
 
 from headway.api.problems import ProblemError
-from headway.api.security import ALGORITHM, ISSUER, NOBODY, Audit, Keyring, Keys, Role, Who, identify, need
+from headway.api.security import (
+    ALGORITHM,
+    ISSUER,
+    NOBODY,
+    Audit,
+    Keyring,
+    Keys,
+    Role,
+    Who,
+    identify,
+    need,
+)
 
 NOW = 1_700_000_000.75
 
@@ -81,9 +92,21 @@ def test_a_token_says_who_may_what_until_when_and_who_says_so(keyring, secret, m
     monkeypatch.setattr("time.time", lambda: NOW)
     token = keyring.token("me", Role.OPERATOR)
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT", "kid": secret[0]}
-    claims = jwt.decode(token, secret[1], ["HS256"], issuer="headway", options={"verify_exp": False, "verify_iat": False})
+    claims = jwt.decode(
+        token,
+        secret[1],
+        ["HS256"],
+        issuer="headway",
+        options={"verify_exp": False, "verify_iat": False},
+    )
     assert len(bytes.fromhex(claims.pop("jti"))) == 8
-    assert claims == {"sub": "me", "role": "operator", "iss": "headway", "iat": 1_700_000_000, "exp": 1_700_043_200}  # 12 hours
+    assert claims == {
+        "sub": "me",
+        "role": "operator",
+        "iss": "headway",
+        "iat": 1_700_000_000,
+        "exp": 1_700_043_200,
+    }  # 12 hours
     short = keyring.token("me", Role.OPERATOR, 90.5)
     assert jwt.decode(short, options={"verify_signature": False})["exp"] == 1_700_000_091
 
@@ -92,11 +115,16 @@ def test_a_token_is_good_until_it_expires(keyring, secret):
     good = {"sub": "me", "role": "engineer", "iss": ISSUER, "exp": int(time.time()) + 60}
 
     def read(**claims):
-        return keyring.read(jwt.encode(good | claims, secret[1], ALGORITHM, headers={"kid": secret[0]}))
+        return keyring.read(
+            jwt.encode(good | claims, secret[1], ALGORITHM, headers={"kid": secret[0]})
+        )
 
     assert read() == Who("me", Role.ENGINEER)
     assert read(role="ENGINEER").role is Role.ENGINEER
-    assert refused(lambda: read(exp=int(time.time()) - 1)) == "the token is not valid (Signature has expired)"
+    assert (
+        refused(lambda: read(exp=int(time.time()) - 1))
+        == "the token is not valid (Signature has expired)"
+    )
     assert refused(lambda: read(iss="another")) == "the token is not valid (Invalid issuer)"
     assert refused(lambda: read(role="god")) == "the token is not valid ('GOD')"
     assert "not valid" in refused(lambda: read(sub=7))
@@ -106,18 +134,27 @@ def test_a_token_is_good_until_it_expires(keyring, secret):
 def test_a_token_that_leaves_a_claim_out_is_refused(keyring, secret, claim):
     claims = {"sub": "me", "role": "admin", "iss": ISSUER, "exp": int(time.time()) + 60}
     del claims[claim]
-    detail = refused(keyring.read, jwt.encode(claims, secret[1], ALGORITHM, headers={"kid": secret[0]}))
+    detail = refused(
+        keyring.read, jwt.encode(claims, secret[1], ALGORITHM, headers={"kid": secret[0]})
+    )
     assert detail == f'the token is not valid (Token is missing the "{claim}" claim)'
 
 
 @pytest.mark.parametrize("kid", ["other", "", None])
 def test_a_token_of_another_key_is_refused(keyring, secret, kid):
     claims = {"sub": "me", "role": "admin", "iss": ISSUER, "exp": int(time.time()) + 60}
-    token = jwt.encode(claims, secret[1], ALGORITHM, headers={"kid": kid} if kid is not None else {})
-    assert refused(keyring.read, token) == "the token is not valid (signed with a key that is not in force)"
+    token = jwt.encode(
+        claims, secret[1], ALGORITHM, headers={"kid": kid} if kid is not None else {}
+    )
+    assert (
+        refused(keyring.read, token)
+        == "the token is not valid (signed with a key that is not in force)"
+    )
 
 
-@pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "é", "..", "eyJhbGciOiJIUzI1NiIsImtpZCI6WzFdfQ.e30.x"])
+@pytest.mark.parametrize(
+    "token", ["", "nonsense", "a.b.c", "é", "..", "eyJhbGciOiJIUzI1NiIsImtpZCI6WzFdfQ.e30.x"]
+)
 def test_what_is_no_token_is_refused(keyring, token):
     assert refused(keyring.read, token).startswith("the token is not valid (")
 
@@ -146,7 +183,10 @@ def test_a_role_may_what_the_ones_before_it_may(keyring, role, needed):
     state = types.SimpleNamespace(keyring=keyring, keys=None)
     token = keyring.token("me", role)
     request = types.SimpleNamespace(
-        app=types.SimpleNamespace(state=state), headers={"authorization": f"Bearer {token}"}, query_params={}, state=types.SimpleNamespace()
+        app=types.SimpleNamespace(state=state),
+        headers={"authorization": f"Bearer {token}"},
+        query_params={},
+        state=types.SimpleNamespace(),
     )
     if role.value >= needed.value:
         assert need(needed)(request) == Who("me", role)
@@ -154,7 +194,10 @@ def test_a_role_may_what_the_ones_before_it_may(keyring, role, needed):
         with pytest.raises(ProblemError) as fault:
             need(needed)(request)
         assert fault.value.status == 403
-        assert fault.value.detail == f"this needs the role {needed.name.lower()}; yours is {role.name.lower()}"
+        assert (
+            fault.value.detail
+            == f"this needs the role {needed.name.lower()}; yours is {role.name.lower()}"
+        )
     assert request.state.who == Who("me", role)  # for the audit trail, also where it is refused
 
 
@@ -163,8 +206,16 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(database):
     key = keys.make("loader", Role.ENGINEER)
     prefix, number, secret = key.split("_", 2)
     assert (prefix, len(bytes.fromhex(number)), len(secret)) == ("hw", 6, 43)  # 32 bytes in base64
-    (row,) = database.rows("SELECT id, hash, name, role, revoked_at FROM api_key WHERE id = :id", id=number)
-    assert row == {"id": number, "hash": hashlib.sha256(secret.encode()).hexdigest(), "name": "loader", "role": "engineer", "revoked_at": None}
+    (row,) = database.rows(
+        "SELECT id, hash, name, role, revoked_at FROM api_key WHERE id = :id", id=number
+    )
+    assert row == {
+        "id": number,
+        "hash": hashlib.sha256(secret.encode()).hexdigest(),
+        "name": "loader",
+        "role": "engineer",
+        "revoked_at": None,
+    }
     assert keys.read(key) == Who("loader", Role.ENGINEER)
     assert keys.revoke(number) is True
     assert keys.revoke(number) is False
@@ -178,7 +229,21 @@ def test_a_key_s_secret_may_hold_an_underscore(database):
     assert Keys(database).read("hw_k1_a_b__c") == Who("n", Role.VIEWER)
 
 
-@pytest.mark.parametrize("key", ["hw_k2_y", "hw_k2_", "hw_k2", "xx_k2_x", "hw__x", "hw_none_x", "hw_\x00_x", "", "x", "hw_k2_x_"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "hw_k2_y",
+        "hw_k2_",
+        "hw_k2",
+        "xx_k2_x",
+        "hw__x",
+        "hw_none_x",
+        "hw_\x00_x",
+        "",
+        "x",
+        "hw_k2_x_",
+    ],
+)
 def test_what_is_no_key_is_refused(database, key):
     if not database.rows("SELECT 1 FROM api_key WHERE id = 'k2'"):
         row = "INSERT INTO api_key (id, hash, name, role) VALUES ('k2', :hash, 'n', 'viewer')"
@@ -197,17 +262,40 @@ def audit(database, monkeypatch):
 
 
 def sealed(before, **entry):
-    return hashlib.sha256((before + json.dumps(entry, sort_keys=True, separators=(",", ":"))).encode()).hexdigest()
+    return hashlib.sha256(
+        (before + json.dumps(entry, sort_keys=True, separators=(",", ":"))).encode()
+    ).hexdigest()
 
 
 def test_each_entry_is_bound_to_the_one_before_it(audit, database):
     audit.add(Who("a", Role.ADMIN), "POST /x", 200, {"n": 1})
     audit.add(Who("b", Role.VIEWER), "DELETE /y", 403, {})
-    rows = database.rows("SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before, hash FROM audit ORDER BY number")
-    one = {"number": 1, "at": "1700000000.750000", "who": "a", "role": "admin", "what": "POST /x", "status": 200, "data": {"n": 1}}
-    two = {"number": 2, "at": "1700000000.750000", "who": "b", "role": "viewer", "what": "DELETE /y", "status": 403, "data": {}}
+    rows = database.rows(
+        "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before, hash FROM audit ORDER BY number"
+    )
+    one = {
+        "number": 1,
+        "at": "1700000000.750000",
+        "who": "a",
+        "role": "admin",
+        "what": "POST /x",
+        "status": 200,
+        "data": {"n": 1},
+    }
+    two = {
+        "number": 2,
+        "at": "1700000000.750000",
+        "who": "b",
+        "role": "viewer",
+        "what": "DELETE /y",
+        "status": 403,
+        "data": {},
+    }
     first = sealed("", **one)
-    assert rows == [one | {"before": "", "hash": first}, two | {"before": first, "hash": sealed(first, **two)}]
+    assert rows == [
+        one | {"before": "", "hash": first},
+        two | {"before": first, "hash": sealed(first, **two)},
+    ]
     assert audit.verify() == (2, "")
 
 
@@ -243,7 +331,10 @@ def test_an_empty_trail_is_whole(audit):
         ("UPDATE audit SET what = 'x' WHERE number = 3", (3, "entry 3 was changed")),
         ("UPDATE audit SET status = 201 WHERE number = 3", (3, "entry 3 was changed")),
         ("UPDATE audit SET data = '{\"a\": 1}' WHERE number = 3", (3, "entry 3 was changed")),
-        ("UPDATE audit SET at = at + interval '1 microsecond' WHERE number = 3", (3, "entry 3 was changed")),
+        (
+            "UPDATE audit SET at = at + interval '1 microsecond' WHERE number = 3",
+            (3, "entry 3 was changed"),
+        ),
         ("UPDATE audit SET before = 'x' WHERE number = 2", (2, "entry 2 was changed")),
         ("UPDATE audit SET hash = 'x' WHERE number = 2", (2, "entry 2 was changed")),
         ("DELETE FROM audit WHERE number = 1", (1, "entry 1 is missing")),
@@ -261,7 +352,12 @@ def test_any_change_is_found(audit, database, change, found):
 def test_an_entry_forged_whole_breaks_the_chain(audit, database):
     for k in range(3):
         audit.add(Who("a", Role.ADMIN), f"POST /{k}", 200, {})
-    (row,) = database.rows("SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before FROM audit WHERE number = 2")
+    (row,) = database.rows(
+        "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before FROM audit WHERE number = 2"
+    )
     before = row.pop("before")
-    database.execute("UPDATE audit SET status = 500, hash = :hash WHERE number = 2", hash=sealed(before, **row | {"status": 500}))
+    database.execute(
+        "UPDATE audit SET status = 500, hash = :hash WHERE number = 2",
+        hash=sealed(before, **row | {"status": 500}),
+    )
     assert audit.verify() == (3, "entry 3 was changed")

@@ -54,8 +54,13 @@ def contract(document):
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             keys = " or ".join(name for way in operation.get("security", ()) for name in way)
-            lines.append(f"{method.upper()} {path} -> {' '.join(sorted(operation['responses']))}{' with ' * bool(keys)}{keys}")
-            lines += [field(p["name"], p["schema"], p["required"]) for p in operation.get("parameters", ())]
+            lines.append(
+                f"{method.upper()} {path} -> {' '.join(sorted(operation['responses']))}{' with ' * bool(keys)}{keys}"
+            )
+            lines += [
+                field(p["name"], p["schema"], p["required"])
+                for p in operation.get("parameters", ())
+            ]
             if body := operation.get("requestBody"):
                 assert body["required"]
                 lines += [f"    body: {kind(c['schema'])}" for c in body["content"].values()]
@@ -65,10 +70,18 @@ def contract(document):
                         lines.append(f"    {status}: {media} {kind(content['schema'])}")
                     else:
                         assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
-    lines += [f"{name}: {way['type']} {way.get('scheme', way.get('name'))}" for name, way in document["components"]["securitySchemes"].items()]
+    lines += [
+        f"{name}: {way['type']} {way.get('scheme', way.get('name'))}"
+        for name, way in document["components"]["securitySchemes"].items()
+    ]
     for name, schema in sorted(document["components"]["schemas"].items()):
-        lines.append(f"{name}{'' if schema.get('additionalProperties', True) else ' (nothing else)'}")
-        lines += [field(f, s, f in schema.get("required", ())) for f, s in schema.get("properties", {}).items()]
+        lines.append(
+            f"{name}{'' if schema.get('additionalProperties', True) else ' (nothing else)'}"
+        )
+        lines += [
+            field(f, s, f in schema.get("required", ()))
+            for f, s in schema.get("properties", {}).items()
+        ]
     return lines
 
 
@@ -80,7 +93,10 @@ def app(tmp_path_factory):
 
 
 def test_the_document_names_the_product(app):
-    assert (app.openapi()["info"]["title"], app.openapi()["info"]["version"]) == ("Headway", __version__)
+    assert (app.openapi()["info"]["title"], app.openapi()["info"]["version"]) == (
+        "Headway",
+        __version__,
+    )
     assert app.openapi() is app.openapi()  # made once
 
 

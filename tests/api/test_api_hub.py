@@ -40,14 +40,19 @@ def waiting(hub, client):
 def clock(monkeypatch):
     """The hub's clock, by hand: seconds in `now[0]`."""
     now = [1000.0]
-    monkeypatch.setattr(rooms, "time", types.SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    monkeypatch.setattr(
+        rooms, "time", types.SimpleNamespace(monotonic=lambda: now[0], time=time.time)
+    )
     return now
 
 
 @pytest.mark.parametrize(
     ("news", "expected"),
     [
-        ({"time_s": 5.0, "at_s": 9.0, "n": 1}, {"x": 5.0, "y": {"time_s": 5.0, "at_s": 9.0, "n": 1}}),
+        (
+            {"time_s": 5.0, "at_s": 9.0, "n": 1},
+            {"x": 5.0, "y": {"time_s": 5.0, "at_s": 9.0, "n": 1}},
+        ),
         ({"at_s": 9.0}, {"x": 9.0, "y": {"at_s": 9.0}}),
         ({"kind": "k", "well": True, "rows": [1], "more": {"a": 1}}, {"x": None, "y": {}}),
     ],
@@ -59,9 +64,15 @@ def test_a_chart_holds_the_numbers_over_time(news, expected):
 @pytest.mark.parametrize(
     ("news", "expected"),
     [
-        ({"n": 1, "junctions": [{"id": "a", "queue": 2}, {"id": "b", "queue": 3}]}, {"columns": ["id", "queue"], "rows": [["a", 2], ["b", 3]]}),
+        (
+            {"n": 1, "junctions": [{"id": "a", "queue": 2}, {"id": "b", "queue": 3}]},
+            {"columns": ["id", "queue"], "rows": [["a", 2], ["b", 3]]},
+        ),
         ({"n": 1, "junctions": []}, {"columns": ["n"], "rows": [[1]]}),
-        ({"n": 1, "junctions": 2, "data": {"a": 1}, "list": [1]}, {"columns": ["n", "junctions"], "rows": [[1, 2]]}),
+        (
+            {"n": 1, "junctions": 2, "data": {"a": 1}, "list": [1]},
+            {"columns": ["n", "junctions"], "rows": [[1, 2]]},
+        ),
         ({"n": 1}, {"columns": ["n"], "rows": [[1]]}),
     ],
 )
@@ -113,16 +124,29 @@ def test_a_filter_is_a_street_and_beginnings_of_kinds(street, kinds, of, kind, w
 
 def test_a_message_is_its_number_topic_street_and_data():
     news = {"kind": "k", "n": 1}
-    assert json.loads(written(7, "alerts", "a", news, "dashboard", False)) == {"id": "7", "topic": "alerts", "street": "a", "data": news}
-    assert json.loads(written(7, "alerts", "a", news, "chart", False))["data"] == {"x": None, "y": {"n": 1}}
-    assert json.loads(written(7, "alerts", "a", news, "table", False))["data"] == {"columns": ["kind", "n"], "rows": [["k", 1]]}
+    assert json.loads(written(7, "alerts", "a", news, "dashboard", False)) == {
+        "id": "7",
+        "topic": "alerts",
+        "street": "a",
+        "data": news,
+    }
+    assert json.loads(written(7, "alerts", "a", news, "chart", False))["data"] == {
+        "x": None,
+        "y": {"n": 1},
+    }
+    assert json.loads(written(7, "alerts", "a", news, "table", False))["data"] == {
+        "columns": ["kind", "n"],
+        "rows": [["k", 1]],
+    }
 
 
 @pytest.mark.parametrize(("size", "packed"), [(512, False), (513, True)])
 def test_only_large_messages_are_packed(size, packed):
     news = {"n": "x" * (size - len(encode({"n": ""})))}
     assert len(encode(news)) == size
-    plain, found = (json.loads(written(7, "alerts", "a", news, "dashboard", how)) for how in (False, True))
+    plain, found = (
+        json.loads(written(7, "alerts", "a", news, "dashboard", how)) for how in (False, True)
+    )
     assert plain["data"] == news
     if not packed:
         assert found == plain
@@ -157,7 +181,10 @@ def test_each_topic_has_its_own_clients_filters_and_forms():
     hub.broadcast("monitoring", "a", {"kind": "safety.x", "n": 1})
     hub.broadcast("monitoring", "b", {"n": 2})
     assert [numbers(waiting(hub, c)) for c in (every, other, safety)] == [[1, 2], [2], [1]]
-    assert [json.loads(m.text)["data"]["rows"] for m in waiting(hub, rows)] == [[["safety.x", 1]], [[2]]]
+    assert [json.loads(m.text)["data"]["rows"] for m in waiting(hub, rows)] == [
+        [["safety.x", 1]],
+        [[2]],
+    ]
     assert numbers(waiting(hub, packed)) == [1, 2]
     assert not elsewhere.buffer
     hub.leave(every)
@@ -167,7 +194,13 @@ def test_each_topic_has_its_own_clients_filters_and_forms():
 
 
 def test_clients_of_one_form_get_one_and_the_same_message():
-    hub, clients = Hub(), [Client("alerts"), Client("alerts"), Client("alerts", packed=True), Client("alerts", form="chart")]
+    hub = Hub()
+    clients = [
+        Client("alerts"),
+        Client("alerts"),
+        Client("alerts", packed=True),
+        Client("alerts", form="chart"),
+    ]
     for client in clients:
         hub.join(client)
     hub.broadcast("alerts", "a", {"n": 1})
@@ -197,7 +230,12 @@ def test_how_many_listen_is_counted_by_topic():
     two.sent, two.dropped = 5, 3
     again = Client("alerts")
     hub.join(again, 1)
-    assert hub.statistics()["alerts"] == {"clients": 2, "sent": 5, "dropped": 3, "waiting": 4}  # two of `two`, two missed of `again`
+    assert hub.statistics()["alerts"] == {
+        "clients": 2,
+        "sent": 5,
+        "dropped": 3,
+        "waiting": 4,
+    }  # two of `two`, two missed of `again`
 
 
 def test_after_a_break_what_came_since_comes_first_and_once():
@@ -206,7 +244,12 @@ def test_after_a_break_what_came_since_comes_first_and_once():
     for n in range(4):
         hub.broadcast("alerts", "ab"[n % 2], {"kind": ("safety.x", "engine.y")[n // 2], "n": n})
     sent = waiting(hub, first)
-    for last, expected in ((sent[1].number, [2, 3]), (sent[3].number, []), (1, [0, 1, 2, 3]), (0, [])):
+    for last, expected in (
+        (sent[1].number, [2, 3]),
+        (sent[3].number, []),
+        (1, [0, 1, 2, 3]),
+        (0, []),
+    ):
         again = Client("alerts")
         hub.join(again, last)
         assert numbers(again.missed) == expected
@@ -234,14 +277,31 @@ def test_of_64_messages_that_wait_none_is_left_out_of_65_the_newest_stays(clock)
     for n in range(64):
         hub.broadcast("alerts", "a", {"n": n})
     assert (len(client.buffer), client.dropped) == (64, 0)
-    was = metrics.registry.get_sample_value("headway_stream_messages_total", {"topic": "alerts", "what": "dropped"}) or 0.0
+    was = (
+        metrics.registry.get_sample_value(
+            "headway_stream_messages_total", {"topic": "alerts", "what": "dropped"}
+        )
+        or 0.0
+    )
     hub.broadcast("alerts", "a", {"n": 64})
-    assert metrics.registry.get_sample_value("headway_stream_messages_total", {"topic": "alerts", "what": "dropped"}) == was + 64
-    assert (numbers(client.buffer), client.dropped, client.ended, client.full_since) == ([64], 64, "", 1000.0)
+    assert (
+        metrics.registry.get_sample_value(
+            "headway_stream_messages_total", {"topic": "alerts", "what": "dropped"}
+        )
+        == was + 64
+    )
+    assert (numbers(client.buffer), client.dropped, client.ended, client.full_since) == (
+        [64],
+        64,
+        "",
+        1000.0,
+    )
     assert numbers(waiting(hub, client)) == [64]
 
 
-@pytest.mark.parametrize(("later_s", "ended"), [(30.0, ""), (30.5, "too slow: 128 messages were left out in 30 s")])
+@pytest.mark.parametrize(
+    ("later_s", "ended"), [(30.0, ""), (30.5, "too slow: 128 messages were left out in 30 s")]
+)
 def test_who_is_too_slow_for_more_than_30_s_is_let_go(clock, later_s, ended):
     hub, client = Hub(), Client("alerts")
     hub.join(client)

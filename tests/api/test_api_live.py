@@ -26,7 +26,9 @@ def socket(service, topic="alerts", compression=None, **query):
     """An open socket that the hub knows of."""
     before = clients(service, topic)
     words = httpx.QueryParams({"token": service.token("viewer")} | query)
-    with connect(f"{service.url.replace('http', 'ws')}/ws/{topic}?{words}", compression=compression) as found:
+    with connect(
+        f"{service.url.replace('http', 'ws')}/ws/{topic}?{words}", compression=compression
+    ) as found:
         until(lambda: clients(service, topic) == before + 1)
         yield found
     until(lambda: clients(service, topic) == before)
@@ -36,7 +38,9 @@ def closed(service, topic="alerts", headers=None, **query):
     """Of a socket that is not let in: (status, why) of the answer, or (close code, reason)."""
     words = httpx.QueryParams(query)
     try:
-        with connect(f"{service.url.replace('http', 'ws')}/ws/{topic}?{words}", additional_headers=headers) as found:
+        with connect(
+            f"{service.url.replace('http', 'ws')}/ws/{topic}?{words}", additional_headers=headers
+        ) as found:
             found.recv(timeout=5)
     except ConnectionClosed as error:
         return error.rcvd.code, error.rcvd.reason
@@ -46,7 +50,9 @@ def closed(service, topic="alerts", headers=None, **query):
         assert answer.headers["content-type"] == "application/problem+json"
         told = json.loads(answer.body)
         assert (told["status"], told["instance"]) == (answer.status_code, f"/ws/{topic}")
-        return answer.status_code, [(f["pointer"], f["message"]) for f in told["faults"]] or told["detail"]
+        return answer.status_code, [(f["pointer"], f["message"]) for f in told["faults"]] or told[
+            "detail"
+        ]
     return "open"
 
 
@@ -63,7 +69,9 @@ def joined(service, monkeypatch):
     """The clients that have joined the hub since, in order."""
     hub, found = service.app.state.hub, []
     join = hub.join
-    monkeypatch.setattr(hub, "join", lambda client, last_id=0: found.append(client) or join(client, last_id))
+    monkeypatch.setattr(
+        hub, "join", lambda client, last_id=0: found.append(client) or join(client, last_id)
+    )
     return found
 
 
@@ -79,11 +87,17 @@ def test_each_topic_has_its_door(service, topic):
 
 
 @pytest.mark.parametrize(
-    "headers", [lambda s: {"Authorization": f"Bearer {s.token('viewer')}"}, lambda s: {"X-API-Key": s.app.state.keys.make("n", s.role)}]
+    "headers",
+    [
+        lambda s: {"Authorization": f"Bearer {s.token('viewer')}"},
+        lambda s: {"X-API-Key": s.app.state.keys.make("n", s.role)},
+    ],
 )
 def test_credentials_may_come_in_headers(service, headers):
     service.role = Role.VIEWER
-    with connect(f"{service.url.replace('http', 'ws')}/ws/alerts", additional_headers=headers(service)) as one:
+    with connect(
+        f"{service.url.replace('http', 'ws')}/ws/alerts", additional_headers=headers(service)
+    ) as one:
         until(lambda: clients(service, "alerts") == 1)
         service.app.state.hub.tell("alerts", "a", {"n": 1})
         assert numbers(take(one)) == [1]
@@ -92,17 +106,26 @@ def test_credentials_may_come_in_headers(service, headers):
 
 def test_who_is_not_known_or_asks_wrongly_is_not_let_in(service, caplog):
     token = service.token("viewer")
-    assert closed(service) == (401, "credentials are needed: a bearer token, or an API key in X-API-Key")
+    assert closed(service) == (
+        401,
+        "credentials are needed: a bearer token, or an API key in X-API-Key",
+    )
     assert closed(service, token="x") == (401, "the token is not valid (Not enough segments)")
     assert closed(service, headers={"X-API-Key": "hw_1_x"}) == (401, "the API key is not valid")
-    form, number = ("/format", "must be one of dashboard, chart, table"), ("/last_id", "must be a whole number of 19 digits at most")
+    form = ("/format", "must be one of dashboard, chart, table")
+    number = ("/last_id", "must be a whole number of 19 digits at most")
     assert closed(service, token=token, format="xml") == (422, [form])
     for last in ("x", "-1", "1" * 20, "²"):
         assert closed(service, token=token, last_id=last) == (422, [number])
     assert closed(service, token=token, format="", last_id="") == (422, [form, number])
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
     assert clients(service, "alerts") == 0
-    for good in ({"last_id": "1" * 19}, {"format": "dashboard"}, {"format": "chart"}, {"format": "table"}):
+    for good in (
+        {"last_id": "1" * 19},
+        {"format": "dashboard"},
+        {"format": "chart"},
+        {"format": "table"},
+    ):
         with socket(service, **good):
             pass
 
@@ -123,7 +146,10 @@ def test_filters_are_those_of_the_query(service):
         assert numbers(take(street, 2)) == [1, 2]
         assert numbers(take(kinds, 2)) == [0, 2]
         assert take(chart)[0]["data"] == {"x": None, "y": {"n": 0}}
-        assert take(table)[0]["data"] == {"columns": ["kind", "n", "text"], "rows": [["safety.x", 0, text]]}
+        assert take(table)[0]["data"] == {
+            "columns": ["kind", "n", "text"],
+            "rows": [["safety.x", 0, text]],
+        }
         (message,) = take(packed)
         assert message["encoding"] == "zlib+base64"
         assert json.loads(zlib.decompress(base64.b64decode(message["data"])))["n"] == 0
@@ -135,7 +161,9 @@ def test_filters_change_while_it_listens_and_a_faulty_wish_changes_nothing(servi
     wrong = "street is a name, kinds a list of names"
 
     def tell_all():
-        for n, (where, kind) in enumerate((("a", "safety.x"), ("b", "engine.y"), ("b", "safety.z"))):
+        for n, (where, kind) in enumerate(
+            (("a", "safety.x"), ("b", "engine.y"), ("b", "safety.z"))
+        ):
             hub.tell("alerts", where, {"kind": kind, "n": n})
         hub.tell("alerts", "b", {"kind": "engine.last", "n": 9})
 
@@ -154,7 +182,11 @@ def test_filters_change_while_it_listens_and_a_faulty_wish_changes_nothing(servi
         assert take(one)[0]["topic"] == "error"
         tell_all()
         assert numbers(take(one, 2)) == [1, 9]
-        for wish, expected in (({"kinds": []}, [1, 2, 9]), ({"kinds": ["safety.", "engine.last"]}, [2, 9]), ({"street": ""}, [0, 2, 9])):
+        for wish, expected in (
+            ({"kinds": []}, [1, 2, 9]),
+            ({"kinds": ["safety.", "engine.last"]}, [2, 9]),
+            ({"street": ""}, [0, 2, 9]),
+        ):
             one.send(json.dumps(wish))
             one.send("7")  # its answer tells that the wish is in force
             assert take(one)[0]["topic"] == "error"
@@ -182,7 +214,9 @@ def test_after_a_break_it_goes_on_after_the_last_one(service):
 
 def test_who_is_let_go_is_told_why(service, joined):
     hub = service.app.state.hub
-    with connect(f"{service.url.replace('http', 'ws')}/ws/monitoring?token={service.token('viewer')}") as one:
+    with connect(
+        f"{service.url.replace('http', 'ws')}/ws/monitoring?token={service.token('viewer')}"
+    ) as one:
         until(lambda: clients(service, "monitoring") == 1)
         (client,) = joined
         client.ended = "too slow: " + "x" * 200
@@ -221,7 +255,12 @@ def test_what_goes_to_all_is_written_without_waiting(service, joined):
         for n in range(200):
             hub.tell("realtime", "a", {"n": n})
         assert numbers(take(one, 200)) == list(range(200))
-        assert hub.statistics()["realtime"] == {"clients": 1, "sent": 200, "dropped": 0, "waiting": 0}
+        assert hub.statistics()["realtime"] == {
+            "clients": 1,
+            "sent": 200,
+            "dropped": 0,
+            "waiting": 0,
+        }
     message = rooms.Message(1, b"{}")
     assert client.deliver(message) is False  # the connection is gone
 
@@ -231,7 +270,9 @@ def events(service, topic="alerts", headers=None, **query):
     """The answer and an iterator of the lines of an event stream."""
     before = clients(service, topic) if topic in rooms.TOPICS else 0
     words = {"Authorization": f"Bearer {service.token('viewer')}"} | (headers or {})
-    with httpx.stream("GET", f"{service.url}/stream/{topic}", params=query, headers=words, timeout=10) as answer:
+    with httpx.stream(
+        "GET", f"{service.url}/stream/{topic}", params=query, headers=words, timeout=10
+    ) as answer:
         lines = answer.iter_lines()
         if answer.status_code == 200:
             assert [next(lines), next(lines)] == ["retry: 2000", ""]
@@ -290,7 +331,9 @@ def test_events_go_on_after_the_last_id_of_header_or_query(service):
             sent.append(event(lines))
     first, tenth = sent[0][0], sent[9][0]
     with events(service, headers={"Last-Event-ID": str(first)}, last_id=tenth) as (_, lines):
-        assert [event(lines) for _ in range(99)] == sent[1:]  # more than may wait of a slow client: all of it comes
+        assert [event(lines) for _ in range(99)] == sent[
+            1:
+        ]  # more than may wait of a slow client: all of it comes
     for useless in ("x", "1" * 20, "", b"\xb2"):
         with events(service, headers={"Last-Event-ID": useless}, last_id=tenth) as (_, lines):
             assert event(lines) == sent[10]
@@ -312,4 +355,7 @@ def test_a_stream_that_is_let_go_says_why(service, joined):
 def test_a_topic_that_is_none_is_a_problem(service):
     with events(service, "weather") as (answer, _):
         answer.read()
-        assert (answer.status_code, answer.json()["detail"]) == (404, "no stream 'weather'. There are: realtime, monitoring, alerts.")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            404,
+            "no stream 'weather'. There are: realtime, monitoring, alerts.",
+        )

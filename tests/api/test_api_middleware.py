@@ -35,7 +35,13 @@ def app(status=200, route=None):
 
 def ask(around, path="/x", headers=(), client=("192.0.2.1", 5000), method="GET"):
     """(status, headers, body) of one request."""
-    scope = {"type": "http", "method": method, "path": path, "headers": [(k.encode(), v.encode("latin-1")) for k, v in headers], "client": client}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": [(k.encode(), v.encode("latin-1")) for k, v in headers],
+        "client": client,
+    }
     sent = []
 
     async def send(message):
@@ -81,11 +87,19 @@ def test_an_answer_carries_its_id_its_time_and_what_keeps_browsers_safe(monkeypa
     monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     seconds = counted("headway_request_seconds_sum", route="/things/{id}")
     requests = counted("headway_requests_total", method="PUT", route="/things/{id}", status="201")
-    status, headers, body = ask(Around(app(201, "/things/{id}"), 0), "/things/7", [("x-request-id", "me")], method="PUT")
+    status, headers, body = ask(
+        Around(app(201, "/things/{id}"), 0), "/things/7", [("x-request-id", "me")], method="PUT"
+    )
     assert (status, body) == (201, b"good")
     assert headers == {"own": "1", "x-request-id": "me", "x-process-time": "0.250000"} | SAFE
-    assert counted("headway_request_seconds_sum", route="/things/{id}") - seconds == pytest.approx(1.5)
-    assert counted("headway_requests_total", method="PUT", route="/things/{id}", status="201") - requests == 1
+    assert counted("headway_request_seconds_sum", route="/things/{id}") - seconds == pytest.approx(
+        1.5
+    )
+    assert (
+        counted("headway_requests_total", method="PUT", route="/things/{id}", status="201")
+        - requests
+        == 1
+    )
 
 
 def test_what_is_no_http_goes_by():
@@ -102,14 +116,31 @@ def test_what_is_no_http_goes_by():
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_failure_is_in_the_log_with_its_id(logged, status):
     ask(Around(app(status), 0), "/y", [("x-request-id", "me")], method="POST")
-    assert logged("api") == [{"event": "request failed", "level": "error", "id": "me", "method": "POST", "path": "/y", "status": status}]
+    assert logged("api") == [
+        {
+            "event": "request failed",
+            "level": "error",
+            "id": "me",
+            "method": "POST",
+            "path": "/y",
+            "status": status,
+        }
+    ]
 
 
 def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
     times = iter((10.0, 10.1, 10.1234567, 0.0, 0.0, 0.0))
     monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     ask(Around(app(499), 0), "/y", [("x-request-id", "me")])
-    line = {"event": "request", "level": "debug", "id": "me", "method": "GET", "path": "/y", "status": 499, "ms": 123.46}
+    line = {
+        "event": "request",
+        "level": "debug",
+        "id": "me",
+        "method": "GET",
+        "path": "/y",
+        "status": 499,
+        "ms": 123.46,
+    }
     assert logged("api") == [line]
     logging.getLogger("headway.api").setLevel(logging.INFO)
     try:
@@ -126,7 +157,9 @@ def test_an_app_that_breaks_is_counted_as_500_and_heard(logged):
     before = counted("headway_requests_total", method="GET", route="other", status="500")
     with pytest.raises(KeyError):
         ask(Around(broken, 0))
-    assert counted("headway_requests_total", method="GET", route="other", status="500") - before == 1
+    assert (
+        counted("headway_requests_total", method="GET", route="other", status="500") - before == 1
+    )
     assert logged("api")[0]["status"] == 500
 
 
@@ -150,7 +183,9 @@ def test_a_client_is_told_what_is_left_and_when_it_begins_anew(limited):
         "type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "the limit of requests a minute is reached",
         "instance": "/a", "faults": [],
     }  # fmt: skip
-    assert counted("headway_requests_total", method="GET", route="limited", status="429") - before == 1
+    assert (
+        counted("headway_requests_total", method="GET", route="limited", status="429") - before == 1
+    )
     limited.now = NOW + 60.0
     assert ask(around)[1]["x-ratelimit-remaining"] == "2"
 
@@ -158,11 +193,16 @@ def test_a_client_is_told_what_is_left_and_when_it_begins_anew(limited):
 def test_the_seconds_left_are_never_below_none(limited, monkeypatch):
     around = limited(3)
     ask(around)
-    monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: 0.0, time=lambda: NOW + 70.0))
+    monkeypatch.setattr(
+        room, "time", types.SimpleNamespace(perf_counter=lambda: 0.0, time=lambda: NOW + 70.0)
+    )
     assert ask(around)[1]["x-ratelimit-reset"] == "0"
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/static/app.js", "/docs", "/openapi.json", "/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/health/ready", "/metrics", "/static/app.js", "/docs", "/openapi.json", "/"],
+)
 def test_some_paths_are_free(limited, path):
     around = limited(1)
     for _ in range(3):
@@ -181,14 +221,20 @@ def test_without_a_limit_nothing_is_counted(limited):
 
 def test_clients_are_told_apart_by_their_credentials_else_by_their_address(limited):
     around = limited(1)
-    one, two, key = [("authorization", "Bearer one")], [("authorization", "Bearer two")], [("x-api-key", "hw_1_x")]
+    one = [("authorization", "Bearer one")]
+    two = [("authorization", "Bearer two")]
+    key = [("x-api-key", "hw_1_x")]
     for headers in (one, two, key, []):
         assert ask(around, headers=headers)[0] == 200
         assert ask(around, headers=headers)[0] == 429
-    assert ask(around, headers=one, client=("192.0.2.9", 1))[0] == 429  # elsewhere it is the same client
+    assert (
+        ask(around, headers=one, client=("192.0.2.9", 1))[0] == 429
+    )  # elsewhere it is the same client
     assert ask(around, client=("192.0.2.1", 5001))[0] == 429  # of the same address
     assert ask(around, client=("192.0.2.2", 5000))[0] == 200
-    assert ask(around, headers=[*one, *key], client=("192.0.2.3", 1))[0] == 429  # the token counts, not the key
+    assert (
+        ask(around, headers=[*one, *key], client=("192.0.2.3", 1))[0] == 429
+    )  # the token counts, not the key
     assert ask(around, client=None)[0] == 200
     assert ask(around, client=None)[0] == 429
 

@@ -33,7 +33,11 @@ GONE = "GS_cluster_2415878664_254486231_359566_359576"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, new_record):
-    with serving(tmp_path_factory.mktemp("operate"), lambda tell, intake: standing("headway", "baseline", tell=tell), new_record()) as found:
+    with serving(
+        tmp_path_factory.mktemp("operate"),
+        lambda tell, intake: standing("headway", "baseline", tell=tell),
+        new_record(),
+    ) as found:
         yield found
 
 
@@ -60,7 +64,9 @@ def get(clients):
 
 @pytest.fixture
 def post(clients):
-    return lambda path, body, role="operator": clients[role].post(f"/api/v1/engine/streets/{path}", json=body)
+    return lambda path, body, role="operator": clients[role].post(
+        f"/api/v1/engine/streets/{path}", json=body
+    )
 
 
 def test_the_state_is_the_newest_snapshot_of_each_street(get, live):
@@ -69,7 +75,13 @@ def test_the_state_is_the_newest_snapshot_of_each_street(get, live):
     live.finished, live.fault, live.run = True, "why", 7
     live.snapshot = replace(SNAPSHOT, end_s=float("inf"), controller="")
     try:
-        assert get("streets/headway").json() == STATE | {"finished": True, "fault": "why", "run": 7, "end_s": None, "controller": ""}
+        assert get("streets/headway").json() == STATE | {
+            "finished": True,
+            "fault": "why",
+            "run": 7,
+            "end_s": None,
+            "controller": "",
+        }
     finally:
         live.finished, live.fault, live.run = False, "", 0
 
@@ -87,7 +99,13 @@ def test_a_street_that_has_not_begun_says_so(get, live):
 
 
 def test_history_and_alerts_are_told_column_by_column(get, live):
-    assert get("streets/headway/history").json() == {"n": 0, "time_s": [], "wait_s": [], "vehicles": [], "halted": []}
+    assert get("streets/headway/history").json() == {
+        "n": 0,
+        "time_s": [],
+        "wait_s": [],
+        "vehicles": [],
+        "halted": [],
+    }
     live.history += [(5.0, 1.5, 20, 3), (10.0, 2.5, 21, 4)]
     live.alerts[3] = {"at_s": 9.0, "rule": "long wait"}
     assert get("streets/headway/history").json() == {
@@ -98,15 +116,21 @@ def test_history_and_alerts_are_told_column_by_column(get, live):
 
 
 def test_a_map_has_lanes_junctions_and_a_head_a_signal_group(get, live):
-    found, shapes, network = get("streets/headway/map").json(), read_shapes(live.network), live.network
+    found = get("streets/headway/map").json()
+    shapes = read_shapes(live.network)
+    network = live.network
     assert list(found) == ["street", "lanes", "junctions", "signals", "names"]
     assert found["street"] == "headway"
-    assert found["lanes"] == [[width, [list(p) for p in points]] for _, width, points in shapes.lanes]
+    assert found["lanes"] == [
+        [width, [list(p) for p in points]] for _, width, points in shapes.lanes
+    ]
     assert found["junctions"] == [[list(p) for p in outline] for outline in shapes.junctions]
     assert len(found["signals"]) == network.group_junction.size == 49
     for group, head in enumerate(found["signals"]):
         assert head[:3] == list(shapes.signals[group])
-        assert head[3] == next(k for k, j in enumerate(network.junctions) if j.first <= group < j.end)
+        assert head[3] == next(
+            k for k, j in enumerate(network.junctions) if j.first <= group < j.end
+        )
     assert found["names"] == [
         {"id": "360082", "stages": 3, "first": 0, "end": 11}, {"id": "360086", "stages": 4, "first": 11, "end": 29},
         {"id": GONE, "stages": 4, "first": 29, "end": 49},
@@ -120,15 +144,47 @@ def test_the_scenarios_are_those_of_the_catalogue(get):
 @pytest.mark.parametrize(
     ("junction", "body", "order", "detail"),
     [
-        ("360082", {"order": "hold"}, Override(0, Order.HOLD, 25360.0, "a-operator", -1), "360082: hold for 60 s"),
-        ("360086", {"order": "hold", "stage": 2, "lasts_s": 0.5}, Override(1, Order.HOLD, 25300.5, "a-operator", -1), "360086: hold for 0.5 s"),
-        ("360086", {"order": "stage", "lasts_s": 3600}, Override(1, Order.STAGE, 28900.0, "a-operator", 0), "360086: stage for 3600 s"),
-        ("360086", {"order": "stage", "stage": 3, "lasts_s": "30"}, Override(1, Order.STAGE, 25330.0, "a-operator", 3), "360086: stage for 30 s"),
-        (GONE, {"order": "flash", "lasts_s": 1e-3}, Override(2, Order.FLASH, 25300.001, "a-operator", -1), f"{GONE}: flash for 0.001 s"),
-        ("360086", {"order": "release", "stage": 255}, Release(1, "a-operator"), "360086 is released"),
+        (
+            "360082",
+            {"order": "hold"},
+            Override(0, Order.HOLD, 25360.0, "a-operator", -1),
+            "360082: hold for 60 s",
+        ),
+        (
+            "360086",
+            {"order": "hold", "stage": 2, "lasts_s": 0.5},
+            Override(1, Order.HOLD, 25300.5, "a-operator", -1),
+            "360086: hold for 0.5 s",
+        ),
+        (
+            "360086",
+            {"order": "stage", "lasts_s": 3600},
+            Override(1, Order.STAGE, 28900.0, "a-operator", 0),
+            "360086: stage for 3600 s",
+        ),
+        (
+            "360086",
+            {"order": "stage", "stage": 3, "lasts_s": "30"},
+            Override(1, Order.STAGE, 25330.0, "a-operator", 3),
+            "360086: stage for 30 s",
+        ),
+        (
+            GONE,
+            {"order": "flash", "lasts_s": 1e-3},
+            Override(2, Order.FLASH, 25300.001, "a-operator", -1),
+            f"{GONE}: flash for 0.001 s",
+        ),
+        (
+            "360086",
+            {"order": "release", "stage": 255},
+            Release(1, "a-operator"),
+            "360086 is released",
+        ),
     ],
 )
-def test_an_override_reaches_the_junction_for_as_long_as_asked(post, live, junction, body, order, detail):
+def test_an_override_reaches_the_junction_for_as_long_as_asked(
+    post, live, junction, body, order, detail
+):
     answer = post(f"headway/junctions/{junction}/override", body)
     assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": detail})
     assert live.engine.orders == [order]
@@ -152,31 +208,50 @@ def test_before_the_street_has_begun_its_clock_is_at_nought(post, live):
 def test_a_faulty_override_is_refused_with_its_place(post, live, body, pointer):
     for door in ("junctions/360082/override", "emergency/360082"):
         answer = post(f"headway/{door}", body)
-        assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [pointer])
+        assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
+            422,
+            [pointer],
+        )
     assert not live.engine.orders
 
 
 def test_a_stage_that_a_junction_lacks_is_refused(post, live):
     answer = post("headway/junctions/360082/override", {"order": "stage", "stage": 3})
-    assert (answer.status_code, answer.json()["detail"]) == (422, "junction '360082' has 3 stages; there is no stage 3")
-    assert post("headway/junctions/360082/override", {"order": "stage", "stage": 2}).status_code == 200
-    assert post("headway/junctions/360082/override", {"order": "hold", "stage": 255}).status_code == 200
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "junction '360082' has 3 stages; there is no stage 3",
+    )
+    assert (
+        post("headway/junctions/360082/override", {"order": "stage", "stage": 2}).status_code == 200
+    )
+    assert (
+        post("headway/junctions/360082/override", {"order": "hold", "stage": 255}).status_code
+        == 200
+    )
     assert post("headway/emergency/360082", {"order": "hold", "stage": 3}).status_code == 422
     assert [o.order for o in live.engine.orders] == [Order.STAGE, Order.HOLD]
 
 
 def test_an_emergency_asks_for_the_stage_whatever_order_is_named(post, live):
     answer = post("headway/emergency/360086", {"order": "release", "stage": 2, "lasts_s": 45})
-    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "360086: stage for 45 s"})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"done": True, "detail": "360086: stage for 45 s"},
+    )
     assert live.engine.orders == [Override(1, Order.STAGE, 25345.0, "a-operator", 2)]
 
 
 def test_a_controller_takes_over(post, live):
     answer = post("headway/controller", {"controller": "max-pressure"}, "engineer")
-    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "max-pressure takes over"})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"done": True, "detail": "max-pressure takes over"},
+    )
     assert live.engine.orders == [Switch("max-pressure", "")]
     assert post("headway/controller", {"controller": "magic"}, "engineer").status_code == 422
-    assert post("headway/controller", {"controller": "fixed", "x": 1}, "engineer").status_code == 422
+    assert (
+        post("headway/controller", {"controller": "fixed", "x": 1}, "engineer").status_code == 422
+    )
     assert post("headway/controller", {"controller": "fixed"}, "operator").status_code == 403
     assert len(live.engine.orders) == 1
 
@@ -189,8 +264,13 @@ def test_another_scenario_begins(post, live):
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("no scenario 'paris'. There are: cologne1, cologne3,")
     for wrong in ("", "x" * 65, "../x", "A"):
-        assert [f["pointer"] for f in post("headway/scenario", {"scenario": wrong}, "engineer").json()["faults"]] == ["/body/scenario"]
-    assert post("headway/scenario", {"scenario": "x" * 64}, "engineer").json()["faults"] == []  # may be a name, but is none
+        assert [
+            f["pointer"]
+            for f in post("headway/scenario", {"scenario": wrong}, "engineer").json()["faults"]
+        ] == ["/body/scenario"]
+    assert (
+        post("headway/scenario", {"scenario": "x" * 64}, "engineer").json()["faults"] == []
+    )  # may be a name, but is none
     assert post("headway/scenario", {"scenario": "cologne1"}, "operator").status_code == 403
     assert len(live.engine.orders) == 1
 
@@ -222,7 +302,10 @@ def test_optimisation_is_switched_its_cycle_and_pace_set(post, live, body, order
 
 
 def test_what_was_set_is_told(post, live):
-    assert post("headway/optimisation", {"enabled": False, "realtime": 2}).json()["detail"] == '{"enabled":false,"realtime":2.0}'
+    assert (
+        post("headway/optimisation", {"enabled": False, "realtime": 2}).json()["detail"]
+        == '{"enabled":false,"realtime":2.0}'
+    )
     assert post("headway/optimisation", {}).json()["detail"] == "{}"
 
 
@@ -242,12 +325,28 @@ def test_a_faulty_optimisation_is_refused_with_its_place(post, live, body, point
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [
-        ("nowhere/junctions/360082/override", {"order": "hold"}, "no street 'nowhere'. There are: headway, baseline."),
+        (
+            "nowhere/junctions/360082/override",
+            {"order": "hold"},
+            "no street 'nowhere'. There are: headway, baseline.",
+        ),
         ("headway/junctions/7/override", {"order": "hold"}, "street 'headway' has no junction '7'"),
-        ("headway/junctions/7/override", {"order": "release"}, "street 'headway' has no junction '7'"),
+        (
+            "headway/junctions/7/override",
+            {"order": "release"},
+            "street 'headway' has no junction '7'",
+        ),
         ("baseline/emergency/a/b", {"order": "hold"}, "street 'baseline' has no junction 'a/b'"),
-        ("nowhere/controller", {"controller": "fixed"}, "no street 'nowhere'. There are: headway, baseline."),
-        ("nowhere/scenario", {"scenario": "cologne1"}, "no street 'nowhere'. There are: headway, baseline."),
+        (
+            "nowhere/controller",
+            {"controller": "fixed"},
+            "no street 'nowhere'. There are: headway, baseline.",
+        ),
+        (
+            "nowhere/scenario",
+            {"scenario": "cologne1"},
+            "no street 'nowhere'. There are: headway, baseline.",
+        ),
         ("nowhere/optimisation", {}, "no street 'nowhere'. There are: headway, baseline."),
     ],
 )
@@ -264,7 +363,11 @@ def test_a_street_that_is_not_there_shows_nothing(get, door):
 def test_a_street_that_takes_no_orders_now_says_when_to_come_again(post, live):
     live.engine.fault = WorkerError("the street begins anew")
     answer = post("headway/junctions/360082/override", {"order": "hold"})
-    assert (answer.status_code, answer.json()["detail"], answer.headers["retry-after"]) == (503, "the street begins anew", "5")
+    assert (answer.status_code, answer.json()["detail"], answer.headers["retry-after"]) == (
+        503,
+        "the street begins anew",
+        "5",
+    )
 
 
 def test_a_server_without_streets_says_so(running, get):
@@ -286,10 +389,17 @@ def test_each_order_is_in_the_audit_trail_also_when_it_was_refused(running, post
     post("headway/controller", {"controller": "fixed"}, "viewer")
     post("headway/%00", {})
     running.client("admin").close()
-    rows = database.rows("SELECT who, role, what, status FROM audit ORDER BY number OFFSET :n", n=before)
+    rows = database.rows(
+        "SELECT who, role, what, status FROM audit ORDER BY number OFFSET :n", n=before
+    )
     root = "POST /api/v1/engine/streets/headway"
     assert rows == [
-        {"who": "a-operator", "role": "operator", "what": f"{root}/junctions/360082/override", "status": 200},
+        {
+            "who": "a-operator",
+            "role": "operator",
+            "what": f"{root}/junctions/360082/override",
+            "status": 200,
+        },
         {"who": "a-viewer", "role": "viewer", "what": f"{root}/controller", "status": 403},
         {"who": "", "role": "viewer", "what": f"{root}/", "status": 404},
     ]
@@ -369,5 +479,8 @@ def test_an_event_is_told_as_it_is_and_counted(running, hears):
     assert [(m["street"], m["data"]) for m in news(client)] == [
         ("headway", {"kind": "x", "n": 1}), ("headway", {"kind": "engine.restarted", "why": "w"}), ("headway", {"n": 2}),
     ]  # fmt: skip
-    assert [gauge("headway_events_total", kind=k) - b for k, b in zip(("engine.restarted", "x", ""), before, strict=True)] == [1, 1, 1]
+    assert [
+        gauge("headway_events_total", kind=k) - b
+        for k, b in zip(("engine.restarted", "x", ""), before, strict=True)
+    ] == [1, 1, 1]
     assert gauge("headway_restarts_total") - restarts == 1

@@ -25,7 +25,9 @@ class Client:
 
     def get(self, path):
         async def ask():
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(
+                transport=self._transport, base_url="http://test"
+            ) as client:
                 return await client.get(path)
 
         return asyncio.run(ask())
@@ -33,12 +35,17 @@ class Client:
 
 @pytest.fixture(scope="module")
 def client():
-    app, errors = FastAPI(), {
-        "problem": ProblemError(418, "no coffee", [FAULT], {"X-More": "1"}), "plain": ProblemError(409, "there already"),
-        "http": HTTPException(405, "so not", {"Allow": "GET"}), "missing": MissingError("no simulation 'x'"), "worker": WorkerError("street is away"),
-        "database": OperationalError("SELECT 1", {}, Exception("secret")), "data": DataError("SELECT 1", {}, Exception("secret")),
+    app = FastAPI()
+    errors = {
+        "problem": ProblemError(418, "no coffee", [FAULT], {"X-More": "1"}),
+        "plain": ProblemError(409, "there already"),
+        "http": HTTPException(405, "so not", {"Allow": "GET"}),
+        "missing": MissingError("no simulation 'x'"),
+        "worker": WorkerError("street is away"),
+        "database": OperationalError("SELECT 1", {}, Exception("secret")),
+        "data": DataError("SELECT 1", {}, Exception("secret")),
         "other": ZeroDivisionError("secret"),
-    }  # fmt: skip
+    }
     install(app)
 
     @app.get("/raise/{which}")
@@ -60,31 +67,69 @@ def client():
         ("http", 405, "Method Not Allowed", "so not", [], {"allow": "GET"}),
         ("missing", 404, "Not Found", "no simulation 'x'", [], {}),
         ("worker", 503, "Service Unavailable", "street is away", [], {"retry-after": "5"}),
-        ("database", 503, "Service Unavailable", "the record cannot be reached now", [], {"retry-after": "5"}),
-        ("data", 422, "Unprocessable Content", "a value is beyond what the record can hold", [], {}),
-        ("other", 500, "Internal Server Error", "something failed that should not; the log has it under this request's id", [], {}),
+        (
+            "database",
+            503,
+            "Service Unavailable",
+            "the record cannot be reached now",
+            [],
+            {"retry-after": "5"},
+        ),
+        (
+            "data",
+            422,
+            "Unprocessable Content",
+            "a value is beyond what the record can hold",
+            [],
+            {},
+        ),
+        (
+            "other",
+            500,
+            "Internal Server Error",
+            "something failed that should not; the log has it under this request's id",
+            [],
+            {},
+        ),
     ],
 )
 def test_each_error_is_a_problem(client, which, status, title, detail, faults, headers):
     answer = client.get(f"/raise/{which}?x=1")
     body = answer.json()
-    body["title"] = body["title"].replace("Unprocessable Entity", "Unprocessable Content")  # as it was called before Python 3.13
+    body["title"] = body["title"].replace(
+        "Unprocessable Entity", "Unprocessable Content"
+    )  # as it was called before Python 3.13
     assert answer.status_code == status
-    expected = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": f"/raise/{which}", "faults": faults}
+    expected = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": f"/raise/{which}",
+        "faults": faults,
+    }
     assert body == expected
-    assert {k: v for k, v in answer.headers.items() if k not in ("content-length", "content-type")} == headers
+    assert {
+        k: v for k, v in answer.headers.items() if k not in ("content-length", "content-type")
+    } == headers
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize(
     ("query", "detail", "pointers"),
-    [("", "1 fault in the request", ["/query/n"]), ("?n=0&m=x", "2 faults in the request", ["/query/n", "/query/m"])],
+    [
+        ("", "1 fault in the request", ["/query/n"]),
+        ("?n=0&m=x", "2 faults in the request", ["/query/n", "/query/m"]),
+    ],
 )
 def test_each_fault_of_a_request_is_named(client, query, detail, pointers):
     answer = client.get(f"/asked{query}")
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
     assert [f["pointer"] for f in answer.json()["faults"]] == pointers
-    assert answer.json()["faults"][0]["message"] in ("Field required", "Input should be greater than or equal to 1")
+    assert answer.json()["faults"][0]["message"] in (
+        "Field required",
+        "Input should be greater than or equal to 1",
+    )
     assert client.get("/asked?n=2").json() == 3
 
 
@@ -105,7 +150,10 @@ def test_a_route_says_which_errors_it_has_and_that_there_is_a_limit():
 
 
 def test_the_document_shows_a_problem_that_could_be():
-    shown = {name: field.get("examples", [None])[0] for name, field in Problem.model_json_schema()["properties"].items()}
+    shown = {
+        name: field.get("examples", [None])[0]
+        for name, field in Problem.model_json_schema()["properties"].items()
+    }
     assert shown == {
         "type": None, "title": "Not Found", "status": 404, "detail": "there is no simulation 'SIM_1' in the record",
         "instance": "/api/v1/analytics/simulation/SIM_1/summary", "faults": None,

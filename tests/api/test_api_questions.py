@@ -13,7 +13,19 @@ from tests.api.service import EXAMPLE, serving
 DAY = "2025-09-10T00:"
 
 
-def record(simulation, second, junction, wait, speed, flow, vehicles, fuel, co2, overrides=0, emergency=False):
+def record(
+    simulation,
+    second,
+    junction,
+    wait,
+    speed,
+    flow,
+    vehicles,
+    fuel,
+    co2,
+    overrides=0,
+    emergency=False,
+):
     figures = {
         "total_vehicles_passed": vehicles, "avg_wait_time_all_sides": wait, "throughput": flow, "avg_speed": speed, "fuel_saved": fuel,
         "co2_saved": co2, "emergency_overrides": overrides,
@@ -51,23 +63,65 @@ def run(running):
     second = intake.begin_run("two", "cologne3", "fixed", 4)
     colours = [(0, 1), (10, 3), (30, 2), (33, 1), (50, 4), (80, 2), (83, 1), (110, 3)]
     intake.write("signal_state", [(first, float(t), "J", 0, c) for t, c in colours])
-    intake.write("signal_state", [(first, float(t), "J", 1, c) for t, c in ((0, 1), (40, 3), (45, 1), (120, 1))])
-    intake.write("signal_state", [(first, float(t), "K", 0, c) for t, c in ((5, 3), (25, 1), (60, 3), (70, 1))])
     intake.write(
-        "detector_state", [(first, float(t), "J", 0, on) for t, on in ((12, True), (13, False), (40, True), (52, False), (81, True), (82, False))]
+        "signal_state",
+        [(first, float(t), "J", 1, c) for t, c in ((0, 1), (40, 3), (45, 1), (120, 1))],
     )
-    intake.write("detector_state", [(first, float(t), "J", 1, on) for t, on in ((20, True), (41, False))])
+    intake.write(
+        "signal_state",
+        [(first, float(t), "K", 0, c) for t, c in ((5, 3), (25, 1), (60, 3), (70, 1))],
+    )
+    intake.write(
+        "detector_state",
+        [
+            (first, float(t), "J", 0, on)
+            for t, on in ((12, True), (13, False), (40, True), (52, False), (81, True), (82, False))
+        ],
+    )
+    intake.write(
+        "detector_state", [(first, float(t), "J", 1, on) for t, on in ((20, True), (41, False))]
+    )
     intake.write("crossing", [(first, "J", 1)])
     intake.write(
         "observation",
-        [(first, float(t), j, 9, q, w, 1.0) for t, j, q, w in ((5, "J", 2, 8.0), (10, "J", 4, 16.0), (15, "J", 6, 4.0), (5, "K", 1, 1.0))],
+        [
+            (first, float(t), j, 9, q, w, 1.0)
+            for t, j, q, w in (
+                (5, "J", 2, 8.0),
+                (10, "J", 4, 16.0),
+                (15, "J", 6, 4.0),
+                (5, "K", 1, 1.0),
+            )
+        ],
     )
-    intake.write("emission", [(first, float(t), n, f, c) for t, n, f, c in ((0, 10, 745.0, 2000.0), (1000, 20, 1490.0, 4000.0), (2000, 0, 0.0, 0.0))])
     intake.write(
-        "emission", [(second, float(t), n, f, c) for t, n, f, c in ((0, 30, 2235.0, 6000.0), (1000, 20, 2235.0, 4000.0), (2000, 0, 0.0, 0.0))]
+        "emission",
+        [
+            (first, float(t), n, f, c)
+            for t, n, f, c in (
+                (0, 10, 745.0, 2000.0),
+                (1000, 20, 1490.0, 4000.0),
+                (2000, 0, 0.0, 0.0),
+            )
+        ],
     )
     intake.write(
-        "event", [(first, n, float(n), kind, "J", f'{{"k": {n}}}') for n, kind in enumerate(("engine.started", "safety.override", "safety.x"), 1)]
+        "emission",
+        [
+            (second, float(t), n, f, c)
+            for t, n, f, c in (
+                (0, 30, 2235.0, 6000.0),
+                (1000, 20, 2235.0, 4000.0),
+                (2000, 0, 0.0, 0.0),
+            )
+        ],
+    )
+    intake.write(
+        "event",
+        [
+            (first, n, float(n), kind, "J", f'{{"k": {n}}}')
+            for n, kind in enumerate(("engine.started", "safety.override", "safety.x"), 1)
+        ],
     )
     return first
 
@@ -95,20 +149,40 @@ def test_the_summary_of_a_simulation(get, client):
         "mean_speed_kmh": 35.0, "mean_throughput": 0.875, "fuel_saved_l": 5.0, "co2_saved_kg": 7.0, "emergency_overrides": 3,
     }  # fmt: skip
     answer = client.get("/api/v1/analytics/simulation/NONE/summary")
-    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no simulation 'NONE' in the record")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        "there is no simulation 'NONE' in the record",
+    )
 
 
 def test_waits_by_junction(get):
     """Of 10, 20 and 60 s the 95th percentile lies 0.9 of the way from the second to the third: 56 s."""
-    one = {"intersection_id": "J1", "n": 3, "mean_s": 30.0, "median_s": 20.0, "p95_s": pytest.approx(56.0)}
+    one = {
+        "intersection_id": "J1",
+        "n": 3,
+        "mean_s": 30.0,
+        "median_s": 20.0,
+        "p95_s": pytest.approx(56.0),
+    }
     two = {"intersection_id": "J2", "n": 1, "mean_s": 40.0, "median_s": 40.0, "p95_s": 40.0}
     assert get("analytics/wait-times", simulation_id="A") == [one, two]
-    assert [(w["intersection_id"], w["n"]) for w in get("analytics/wait-times")] == [("J1", 5), ("J2", 2), ("J3", 1), ("J4", 1)]
+    assert [(w["intersection_id"], w["n"]) for w in get("analytics/wait-times")] == [
+        ("J1", 5),
+        ("J2", 2),
+        ("J3", 1),
+        ("J4", 1),
+    ]
 
 
 def test_speeds_by_junction(get):
     """Of 20, 30 and 40 km/h the 15th percentile lies 0.3 of the way from the first to the second: 23 km/h."""
-    one = {"intersection_id": "J1", "n": 3, "mean_kmh": 30.0, "median_kmh": 30.0, "p15_kmh": pytest.approx(23.0)}
+    one = {
+        "intersection_id": "J1",
+        "n": 3,
+        "mean_kmh": 30.0,
+        "median_kmh": 30.0,
+        "p15_kmh": pytest.approx(23.0),
+    }
     two = {"intersection_id": "J2", "n": 1, "mean_kmh": 50.0, "median_kmh": 50.0, "p15_kmh": 50.0}
     assert get("analytics/speeds", simulation_id="A") == [one, two]
 
@@ -132,7 +206,13 @@ def test_savings_are_worth_what_the_fuel_costs(get):
         "n": 4, "fuel_saved_l": 5.0, "co2_saved_kg": 7.0, "fuel_price_per_l": 1.7, "money_saved": 8.5, "co2_kg_per_l": 2.31,
         "co2_from_fuel_kg": pytest.approx(11.55),
     }  # fmt: skip
-    found = get("analytics/environmental-impact", simulation_id="A", intersection_id="J1", fuel_price_per_l=2, co2_kg_per_l=2.5)
+    found = get(
+        "analytics/environmental-impact",
+        simulation_id="A",
+        intersection_id="J1",
+        fuel_price_per_l=2,
+        co2_kg_per_l=2.5,
+    )
     assert found == {
         "n": 3, "fuel_saved_l": 6.0, "co2_saved_kg": 9.0, "fuel_price_per_l": 2.0, "money_saved": 12.0, "co2_kg_per_l": 2.5,
         "co2_from_fuel_kg": 15.0,
@@ -150,7 +230,10 @@ def test_two_simulations_are_compared_pair_by_pair(get, client):
     assert found["throughput"]["mean_b"] == 0.5
     one = get("analytics/comparison/baseline-vs-ai", baseline="A", ai="B", intersection_id="J2")
     assert (one["wait_s"]["n"], one["unpaired"]) == (1, 0)
-    answer = client.get("/api/v1/analytics/comparison/baseline-vs-ai", params={"baseline": "A", "ai": "B", "end": f"{DAY}30:00Z"})
+    answer = client.get(
+        "/api/v1/analytics/comparison/baseline-vs-ai",
+        params={"baseline": "A", "ai": "B", "end": f"{DAY}30:00Z"},
+    )
     assert answer.json()["detail"] == "there is no simulation 'B' in the record, in this window"
 
 
@@ -167,12 +250,36 @@ def test_emergencies_and_their_waits(get):
 
 
 def test_a_simulation_over_time(get):
-    first = {"at": f"{DAY}00:00Z", "n": 2, "wait_s": 25.0, "speed_kmh": 35.0, "throughput": 0.875, "vehicles": 150}
-    second = {"at": f"{DAY}01:00Z", "n": 1, "wait_s": 20.0, "speed_kmh": 30.0, "throughput": 0.75, "vehicles": 120}
-    third = {"at": f"{DAY}02:00Z", "n": 1, "wait_s": 60.0, "speed_kmh": 40.0, "throughput": 1.0, "vehicles": 140}
+    first = {
+        "at": f"{DAY}00:00Z",
+        "n": 2,
+        "wait_s": 25.0,
+        "speed_kmh": 35.0,
+        "throughput": 0.875,
+        "vehicles": 150,
+    }
+    second = {
+        "at": f"{DAY}01:00Z",
+        "n": 1,
+        "wait_s": 20.0,
+        "speed_kmh": 30.0,
+        "throughput": 0.75,
+        "vehicles": 120,
+    }
+    third = {
+        "at": f"{DAY}02:00Z",
+        "n": 1,
+        "wait_s": 60.0,
+        "speed_kmh": 40.0,
+        "throughput": 1.0,
+        "vehicles": 140,
+    }
     head = {"simulation_id": "A", "bucket_s": 60}
     assert get("analytics/time-series/A") == head | {"n": 4, "points": [first, second, third]}
-    assert get("analytics/time-series/A", begin=f"{DAY}01:00Z", limit=1) == head | {"n": 1, "points": [second]}
+    assert get("analytics/time-series/A", begin=f"{DAY}01:00Z", limit=1) == head | {
+        "n": 1,
+        "points": [second],
+    }
     both = {
         "at": f"{DAY}00:00Z",
         "n": 3,
@@ -181,15 +288,41 @@ def test_a_simulation_over_time(get):
         "throughput": pytest.approx(2.5 / 3),
         "vehicles": 270,
     }
-    assert get("analytics/time-series/A", bucket_s=120) == {"simulation_id": "A", "bucket_s": 120, "n": 4, "points": [both, third]}
+    assert get("analytics/time-series/A", bucket_s=120) == {
+        "simulation_id": "A",
+        "bucket_s": 120,
+        "n": 4,
+        "points": [both, third],
+    }
 
 
 def test_waits_over_time_by_five_minutes(get):
-    point = {"at": f"{DAY}00:00Z", "n": 4, "wait_s": 32.5, "speed_kmh": 35.0, "throughput": 0.875, "vehicles": 410}
-    assert get("charts/wait-time-trend", simulation_id="A") == {"simulation_id": "A", "bucket_s": 300, "n": 4, "points": [point]}
-    assert get("charts/wait-time-trend", simulation_id="A", bucket_s=60, intersection_id="J2")["points"][0]["wait_s"] == 40.0
+    point = {
+        "at": f"{DAY}00:00Z",
+        "n": 4,
+        "wait_s": 32.5,
+        "speed_kmh": 35.0,
+        "throughput": 0.875,
+        "vehicles": 410,
+    }
+    assert get("charts/wait-time-trend", simulation_id="A") == {
+        "simulation_id": "A",
+        "bucket_s": 300,
+        "n": 4,
+        "points": [point],
+    }
+    assert (
+        get("charts/wait-time-trend", simulation_id="A", bucket_s=60, intersection_id="J2")[
+            "points"
+        ][0]["wait_s"]
+        == 40.0
+    )
     found = get("charts/wait-time-trend")
-    assert (found["simulation_id"], found["n"], [p["n"] for p in found["points"]]) == (None, 9, [6, 3])
+    assert (found["simulation_id"], found["n"], [p["n"] for p in found["points"]]) == (
+        None,
+        9,
+        [6, 3],
+    )
 
 
 def test_the_newest_of_each_junction_within_an_hour(get):
@@ -206,18 +339,50 @@ def test_the_newest_of_each_junction_within_an_hour(get):
 
 
 def test_simulations_side_by_side_shortest_wait_first(get):
-    c = {"simulation_id": "C", "n": 2, "mean_wait_s": 1.5, "mean_speed_kmh": 10.0, "mean_throughput": 0.25}
-    b = {"simulation_id": "B", "n": 3, "mean_wait_s": pytest.approx(85 / 3), "mean_speed_kmh": pytest.approx(110 / 3), "mean_throughput": 0.5}
-    a = {"simulation_id": "A", "n": 4, "mean_wait_s": 32.5, "mean_speed_kmh": 35.0, "mean_throughput": 0.875}
+    c = {
+        "simulation_id": "C",
+        "n": 2,
+        "mean_wait_s": 1.5,
+        "mean_speed_kmh": 10.0,
+        "mean_throughput": 0.25,
+    }
+    b = {
+        "simulation_id": "B",
+        "n": 3,
+        "mean_wait_s": pytest.approx(85 / 3),
+        "mean_speed_kmh": pytest.approx(110 / 3),
+        "mean_throughput": 0.5,
+    }
+    a = {
+        "simulation_id": "A",
+        "n": 4,
+        "mean_wait_s": 32.5,
+        "mean_speed_kmh": 35.0,
+        "mean_throughput": 0.875,
+    }
     assert get("dashboard/performance-comparison") == [c, b, a]
     assert get("dashboard/performance-comparison", limit=1, offset=1) == [b]
-    assert [r["simulation_id"] for r in get("dashboard/performance-comparison", intersection_id="J2")] == ["A", "B"]
+    assert [
+        r["simulation_id"] for r in get("dashboard/performance-comparison", intersection_id="J2")
+    ] == ["A", "B"]
 
 
 def test_throughput_beside_wait_a_point_a_record(get):
     found = get("charts/performance-scatter", simulation_id="A")
-    assert found[0] == {"simulation_id": "A", "intersection_id": "J1", "at": f"{DAY}00:00Z", "throughput": 0.5, "wait_s": 10.0, "speed_kmh": 20.0}
-    assert [(p["throughput"], p["wait_s"]) for p in found] == [(0.5, 10.0), (1.25, 40.0), (0.75, 20.0), (1.0, 60.0)]
+    assert found[0] == {
+        "simulation_id": "A",
+        "intersection_id": "J1",
+        "at": f"{DAY}00:00Z",
+        "throughput": 0.5,
+        "wait_s": 10.0,
+        "speed_kmh": 20.0,
+    }
+    assert [(p["throughput"], p["wait_s"]) for p in found] == [
+        (0.5, 10.0),
+        (1.25, 40.0),
+        (0.75, 20.0),
+        (1.0, 60.0),
+    ]
     assert [p["wait_s"] for p in get("charts/performance-scatter", offset=8)] == [25.0]
 
 
@@ -227,7 +392,10 @@ def test_the_runs_of_the_engine_newest_first(get, run):
         {"id": run + 1, "key": "two", "scenario": "cologne3", "controller": "fixed", "seed": 4},
         {"id": run, "key": "one", "scenario": "cologne1", "controller": "planner", "seed": 3},
     ]
-    assert all(abs((datetime.now(UTC) - datetime.fromisoformat(r["begun_at"])).total_seconds()) < 600 for r in found)
+    assert all(
+        abs((datetime.now(UTC) - datetime.fromisoformat(r["begun_at"])).total_seconds()) < 600
+        for r in found
+    )
 
 
 def test_greens_of_a_group(get, run):
@@ -237,30 +405,62 @@ def test_greens_of_a_group(get, run):
         "junction": "J", "signal_group": 0, "n": 2, "mean_green_s": 25.0, "p85_green_s": pytest.approx(28.5), "longest_green_s": 30.0,
         "green_share": pytest.approx(50 / 120),
     }  # fmt: skip
-    assert [(s["junction"], s["signal_group"], s["n"]) for s in found] == [("J", 0, 2), ("J", 1, 1), ("K", 0, 2)]
+    assert [(s["junction"], s["signal_group"], s["n"]) for s in found] == [
+        ("J", 0, 2),
+        ("J", 1, 1),
+        ("K", 0, 2),
+    ]
 
 
 def test_queues_of_a_junction(get, run):
     assert get(f"runs/{run}/queues") == [
-        {"junction": "J", "n": 3, "mean_veh": 4.0, "p95_veh": pytest.approx(5.8), "longest_veh": 6, "longest_wait_s": 16.0},
-        {"junction": "K", "n": 1, "mean_veh": 1.0, "p95_veh": 1.0, "longest_veh": 1, "longest_wait_s": 1.0},
+        {
+            "junction": "J",
+            "n": 3,
+            "mean_veh": 4.0,
+            "p95_veh": pytest.approx(5.8),
+            "longest_veh": 6,
+            "longest_wait_s": 16.0,
+        },
+        {
+            "junction": "K",
+            "n": 1,
+            "mean_veh": 1.0,
+            "p95_veh": 1.0,
+            "longest_veh": 1,
+            "longest_wait_s": 1.0,
+        },
     ]
 
 
 def test_arrivals_at_a_group(get, run):
     """One at 12 on green, one at 40 on red (10 s before the next green), one at 81 on yellow."""
     found = get(f"runs/{run}/arrivals", junction="J")
-    assert [(a["signal_group"], a["n"], a["on_green"], a["on_yellow"], a["on_red"], a["delay_s"]) for a in found] == [(0, 3, 1, 1, 1, 10.0)]
+    assert [
+        (a["signal_group"], a["n"], a["on_green"], a["on_yellow"], a["on_red"], a["delay_s"])
+        for a in found
+    ] == [(0, 3, 1, 1, 1, 10.0)]
 
 
 def test_a_pedestrian_waits_for_the_walk(get, run):
     """The call comes at 20, the walk at 40."""
-    assert get(f"runs/{run}/pedestrian-delay") == [{"junction": "J", "signal_group": 1, "n": 1, "mean_s": 20.0, "p95_s": 20.0, "longest_s": 20.0}]
+    assert get(f"runs/{run}/pedestrian-delay") == [
+        {
+            "junction": "J",
+            "signal_group": 1,
+            "n": 1,
+            "mean_s": 20.0,
+            "p95_s": 20.0,
+            "longest_s": 20.0,
+        }
+    ]
 
 
 def test_what_ended_the_greens(get, run):
     found = get(f"runs/{run}/terminations", junction="J")
-    assert [(t["n"], t["gap_out"] + t["max_out"] + t["force_off"], t["mean_split_s"]) for t in found] == [(2, 2, 28.0)]
+    assert [
+        (t["n"], t["gap_out"] + t["max_out"] + t["force_off"], t["mean_split_s"]) for t in found
+    ] == [(2, 2, 28.0)]
 
 
 def test_the_coordination_diagram(get, run):
@@ -273,28 +473,63 @@ def test_the_coordination_diagram(get, run):
 
 def test_what_a_run_burnt_and_saved(get, run):
     """745 mg/s over 1,000 s are a litre (0.745 kg/l), then two; beside 3 and 3 of the other run."""
-    mine = {"run": run, "n": 3, "hours": pytest.approx(2000 / 3600), "vehicle_h": pytest.approx(30000 / 3600), "fuel_l": pytest.approx(3.0)}
+    mine = {
+        "run": run,
+        "n": 3,
+        "hours": pytest.approx(2000 / 3600),
+        "vehicle_h": pytest.approx(30000 / 3600),
+        "fuel_l": pytest.approx(3.0),
+    }
     alone = get(f"runs/{run}/environmental-impact")
     assert alone == {
         "run": mine | {"co2_kg": pytest.approx(6.0), "cost": pytest.approx(5.1)}, "baseline": None, "n": 0, "fuel_price_per_l": 1.7,
         "fuel_saved_l": None, "co2_saved_kg": None, "money_saved": None, "vehicle_h_saved": None,
     }  # fmt: skip
     found = get(f"runs/{run}/environmental-impact", baseline=run + 1, fuel_price_per_l=2)
-    assert (found["run"]["cost"], found["baseline"]["run"], found["n"]) == (pytest.approx(6.0), run + 1, 3)
-    assert [found[k] for k in ("fuel_saved_l", "co2_saved_kg", "money_saved", "vehicle_h_saved")] == pytest.approx([3.0, 4.0, 6.0, 20000 / 3600])
-    assert get(f"runs/{run}/environmental-impact", begin_s=1000)["run"]["fuel_l"] == pytest.approx(2.0)
-    assert get(f"runs/{run}/environmental-impact", end_s=1001)["run"]["fuel_l"] == pytest.approx(1.0)
+    assert (found["run"]["cost"], found["baseline"]["run"], found["n"]) == (
+        pytest.approx(6.0),
+        run + 1,
+        3,
+    )
+    assert [
+        found[k] for k in ("fuel_saved_l", "co2_saved_kg", "money_saved", "vehicle_h_saved")
+    ] == pytest.approx([3.0, 4.0, 6.0, 20000 / 3600])
+    assert get(f"runs/{run}/environmental-impact", begin_s=1000)["run"]["fuel_l"] == pytest.approx(
+        2.0
+    )
+    assert get(f"runs/{run}/environmental-impact", end_s=1001)["run"]["fuel_l"] == pytest.approx(
+        1.0
+    )
 
 
-@pytest.mark.parametrize("name", ["splits", "arrivals", "terminations", "pedestrian_delay", "queues"])
 @pytest.mark.parametrize(
-    "query", [{}, {"junction": "J"}, {"junction": "K\x00"}, {"junction": "none"}, {"begin_s": 20.0}, {"end_s": 60.0}, {"begin_s": 6.0, "end_s": 12.0}]
+    "name", ["splits", "arrivals", "terminations", "pedestrian_delay", "queues"]
+)
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"junction": "J"},
+        {"junction": "K\x00"},
+        {"junction": "none"},
+        {"begin_s": 20.0},
+        {"end_s": 60.0},
+        {"begin_s": 6.0, "end_s": 12.0},
+    ],
 )
 def test_a_measure_takes_a_junction_and_a_time_of_the_street(running, get, run, name, query):
     junction = query.get("junction", "\x00").replace("\x00", "") or None
     measure = getattr(signals, name)
-    wanted = measure(running.app.state.database, run, junction, query.get("begin_s", 0.0), query.get("end_s", 1e18))
-    assert get(f"runs/{run}/{name.replace('_', '-')}", **query) == TypeAdapter(list).dump_python(wanted, mode="json")
+    wanted = measure(
+        running.app.state.database,
+        run,
+        junction,
+        query.get("begin_s", 0.0),
+        query.get("end_s", 1e18),
+    )
+    assert get(f"runs/{run}/{name.replace('_', '-')}", **query) == TypeAdapter(list).dump_python(
+        wanted, mode="json"
+    )
 
 
 def test_a_diagram_takes_a_time_of_the_street(get, run):
@@ -326,26 +561,45 @@ def test_signals_and_detectors_as_event_codes(running, get, run):
     ]
     assert [r["timestamp"][:17] for r in found] == [day] * 4
     whole = highres.high_resolution(running.app.state.database, run)
-    assert [(r["at_s"], r["event"]) for r in get(f"runs/{run}/high-resolution")] == [(r["at_s"], r["event"]) for r in whole]
+    assert [(r["at_s"], r["event"]) for r in get(f"runs/{run}/high-resolution")] == [
+        (r["at_s"], r["event"]) for r in whole
+    ]
 
 
 def test_an_answer_is_kept_for_a_while_by_what_was_asked(tmp_path, new_record):
-    with serving(tmp_path, url=new_record(), cache_s=60.0) as running, running.client("admin") as client:
+    with (
+        serving(tmp_path, url=new_record(), cache_s=60.0) as running,
+        running.client("admin") as client,
+    ):
 
         def n(**query):
-            return [row["n"] for row in client.get("/api/v1/analytics/wait-times", params=query).json()]
+            return [
+                row["n"] for row in client.get("/api/v1/analytics/wait-times", params=query).json()
+            ]
 
         client.post("/api/v1/ingest/simulation", json=RECORDS[0])
         assert n(simulation_id="A", intersection_id="J1") == [1]
         client.post("/api/v1/ingest/simulation", json=RECORDS[1])
         assert n(simulation_id="A", intersection_id="J1") == [1]
-        assert n(intersection_id="J1", simulation_id="A") == [1]  # asked in another order it is the same question
+        assert n(intersection_id="J1", simulation_id="A") == [
+            1
+        ]  # asked in another order it is the same question
         assert n(simulation_id="A") == [2]
-        assert [r["n"] for r in client.get("/api/v1/analytics/speeds", params={"simulation_id": "A", "intersection_id": "J1"}).json()] == [2]
+        assert [
+            r["n"]
+            for r in client.get(
+                "/api/v1/analytics/speeds", params={"simulation_id": "A", "intersection_id": "J1"}
+            ).json()
+        ] == [2]
         assert client.post("/api/v1/admin/clear-cache").json() == {"done": True}
         assert n(simulation_id="A", intersection_id="J1") == [2]
         client.post("/api/v1/ingest/simulation", json=RECORDS[2])
         assert client.delete("/api/v1/admin/simulations/A").json() == {"rows": 3}
-        assert n(simulation_id="A", intersection_id="J1") == []  # what was erased is not told any more
+        assert (
+            n(simulation_id="A", intersection_id="J1") == []
+        )  # what was erased is not told any more
         answer = client.delete("/api/v1/admin/simulations/A")
-        assert (answer.status_code, answer.json()["detail"]) == (404, "there is no simulation 'A' in the record")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            404,
+            "there is no simulation 'A' in the record",
+        )

@@ -29,7 +29,9 @@ def client(running):
 
 @pytest.fixture
 def rows(running):
-    return lambda simulation: running.app.state.database.rows("SELECT * FROM simulation_record WHERE simulation_id = :id ORDER BY at", id=simulation)
+    return lambda simulation: running.app.state.database.rows(
+        "SELECT * FROM simulation_record WHERE simulation_id = :id ORDER BY at", id=simulation
+    )
 
 
 def changed(path, value, name="EDGE"):
@@ -48,7 +50,10 @@ def changed(path, value, name="EDGE"):
 
 def test_all_of_a_record_is_kept_and_the_example_of_the_document_is_one(client, rows):
     answer = client.post(ONE, json=SHOWN)
-    assert (answer.status_code, answer.json()) == (201, {"stored": 1, "duplicates": 0, "spooled": 0, "rejected": []})
+    assert (answer.status_code, answer.json()) == (
+        201,
+        {"stored": 1, "duplicates": 0, "spooled": 0, "rejected": []},
+    )
     (row,) = rows("SIM_20250910_001")
     assert row.pop("at").isoformat() == "2025-09-10T23:20:00+00:00"
     assert row.pop("signals") == SHOWN["signals"]
@@ -60,7 +65,10 @@ def test_all_of_a_record_is_kept_and_the_example_of_the_document_is_one(client, 
 
 def test_an_emergency_vehicle_on_any_approach_counts_for_the_junction(client, rows):
     for second, seen in enumerate(((False, True), (True, False), (False, False), (True, True))):
-        signals = [EXAMPLE["signals"][0] | {"emergency_vehicle_present": s, "direction": d} for s, d in zip(seen, ("north", "south"), strict=True)]
+        signals = [
+            EXAMPLE["signals"][0] | {"emergency_vehicle_present": s, "direction": d}
+            for s, d in zip(seen, ("north", "south"), strict=True)
+        ]
         assert client.post(ONE, json=record("EM", second, signals=signals)).status_code == 201
     assert [r["emergency"] for r in rows("EM")] == [True, True, False, True]
 
@@ -68,7 +76,10 @@ def test_an_emergency_vehicle_on_any_approach_counts_for_the_junction(client, ro
 def test_the_status_of_one_says_what_came_of_it(client, running, monkeypatch):
     assert client.post(ONE, json=record("ST")).status_code == 201
     again = client.post(ONE, json=record("ST"))
-    assert (again.status_code, again.json()) == (200, {"stored": 0, "duplicates": 1, "spooled": 0, "rejected": []})
+    assert (again.status_code, again.json()) == (
+        200,
+        {"stored": 0, "duplicates": 1, "spooled": 0, "rejected": []},
+    )
 
     def away(*_):
         raise OperationalError("COPY", {}, Exception("gone"))
@@ -76,16 +87,28 @@ def test_the_status_of_one_says_what_came_of_it(client, running, monkeypatch):
     monkeypatch.setattr(running.app.state.intake, "_copy", away)
     for door, body in ((ONE, record("ST", 1)), (MANY, [record("ST", 2)])):
         answer = client.post(door, json=body)
-        assert (answer.status_code, answer.json()) == (202, {"stored": 0, "duplicates": 0, "spooled": 1, "rejected": []})
+        assert (answer.status_code, answer.json()) == (
+            202,
+            {"stored": 0, "duplicates": 0, "spooled": 1, "rejected": []},
+        )
     answer = client.post(MANY, json=[record("ST", 3), 7])
-    assert (answer.status_code, answer.json()["spooled"], len(answer.json()["rejected"])) == (207, 1, 1)
+    assert (answer.status_code, answer.json()["spooled"], len(answer.json()["rejected"])) == (
+        207,
+        1,
+        1,
+    )
     monkeypatch.undo()
     assert running.app.state.intake.catch_up()
     assert running.app.state.intake.spool.waiting == 0
 
 
-@pytest.mark.parametrize(("fault", "detail"), [(SpoolFullError("no room"), "no room"), (OSError(28, "disk"), "[Errno 28] disk")])
-def test_where_nothing_takes_it_that_is_said_with_when_to_come_again(client, running, monkeypatch, fault, detail):
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [(SpoolFullError("no room"), "no room"), (OSError(28, "disk"), "[Errno 28] disk")],
+)
+def test_where_nothing_takes_it_that_is_said_with_when_to_come_again(
+    client, running, monkeypatch, fault, detail
+):
     def full(*_):
         raise fault
 
@@ -93,16 +116,28 @@ def test_where_nothing_takes_it_that_is_said_with_when_to_come_again(client, run
     for door, body in ((ONE, record("FULL")), (MANY, [record("FULL")])):
         answer = client.post(door, json=body)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
-        assert answer.json()["detail"] == f"neither the database nor the spool takes records now: {detail}"
+        assert (
+            answer.json()["detail"]
+            == f"neither the database nor the spool takes records now: {detail}"
+        )
 
 
 def test_the_status_of_a_batch_says_what_came_of_it(client, rows):
     answer = client.post(MANY, json=[record("BA", 1), record("BA", 2)])
-    assert (answer.status_code, answer.json()) == (201, {"stored": 2, "duplicates": 0, "spooled": 0, "rejected": []})
+    assert (answer.status_code, answer.json()) == (
+        201,
+        {"stored": 2, "duplicates": 0, "spooled": 0, "rejected": []},
+    )
     answer = client.post(MANY, json=[record("BA", 2), record("BA", 3)])
-    assert (answer.status_code, answer.json()) == (201, {"stored": 1, "duplicates": 1, "spooled": 0, "rejected": []})
+    assert (answer.status_code, answer.json()) == (
+        201,
+        {"stored": 1, "duplicates": 1, "spooled": 0, "rejected": []},
+    )
     answer = client.post(MANY, json=[record("BA", 3)])
-    assert (answer.status_code, answer.json()) == (201, {"stored": 0, "duplicates": 1, "spooled": 0, "rejected": []})
+    assert (answer.status_code, answer.json()) == (
+        201,
+        {"stored": 0, "duplicates": 1, "spooled": 0, "rejected": []},
+    )
     answer = client.post(MANY, json=[record("BA", 4), record("BA", 5, colour="x"), "x"])
     assert (answer.status_code, answer.json()) == (207, {
         "stored": 1, "duplicates": 0, "spooled": 0, "rejected": [
@@ -134,16 +169,29 @@ def test_a_batch_of_which_none_can_be_taken_is_refused_as_a_whole(client):
 )  # fmt: skip
 def test_what_is_no_batch_is_refused_with_the_reason(client, body, detail, message):
     answer = client.post(MANY, content=body)
-    assert (answer.status_code, answer.json()["detail"], answer.json()["faults"]) == (422, detail, [{"pointer": "", "message": message}])
+    assert (answer.status_code, answer.json()["detail"], answer.json()["faults"]) == (
+        422,
+        detail,
+        [{"pointer": "", "message": message}],
+    )
 
 
 def test_a_batch_holds_5000_records_good_or_bad(client, rows):
     assert client.post(MANY, json=[record("MANY", k) for k in range(5000)]).json()["stored"] == 5000
     assert len(rows("MANY")) == 5000
-    for batch in ([record("MANY", k) for k in range(5001)], [7] * 5001, [record("MANY", 1)] * 2501 + [7] * 2500):
+    for batch in (
+        [record("MANY", k) for k in range(5001)],
+        [7] * 5001,
+        [record("MANY", 1)] * 2501 + [7] * 2500,
+    ):
         answer = client.post(MANY, json=batch)
-        assert (answer.status_code, answer.json()["detail"]) == (422, "a batch holds 1 to 5000 records")
-    assert client.post(MANY, json=[7] * 5000).json()["detail"] == "none of 5000 records can be taken"
+        assert (answer.status_code, answer.json()["detail"]) == (
+            422,
+            "a batch holds 1 to 5000 records",
+        )
+    assert (
+        client.post(MANY, json=[7] * 5000).json()["detail"] == "none of 5000 records can be taken"
+    )
 
 
 def test_a_request_may_hold_8_mib(client):
@@ -152,7 +200,10 @@ def test_a_request_may_hold_8_mib(client):
     for door, whole, taken in ((ONE, body, 201), (MANY, b"[" + body + b"]", 201)):
         assert client.post(door, content=whole + b" " * (8388608 - len(whole))).status_code == taken
         answer = client.post(door, content=whole + b" " * (8388609 - len(whole)))
-        assert (answer.status_code, answer.json()["detail"]) == (413, "a request may hold 8388608 bytes; send smaller batches")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            413,
+            "a request may hold 8388608 bytes; send smaller batches",
+        )
         body = json.dumps(record("BIG", 1)).encode()
 
 
@@ -180,7 +231,10 @@ GOOD = [
     *((("signals", 0, "direction"), v) for v in DIRECTIONS),
     *((("signals", 0, "signal_status"), v) for v in ("RED", "YELLOW", "GREEN")),
     *((("signals", 0, "emergency_vehicle_present"), v) for v in (True, False)),
-    *((("signals", 0, "vehicle_counts"), v) for v in ({}, {f"k{n}": n for n in range(32)}, {"a B-c_9": 1}, {"x" * 32: 1})),
+    *(
+        (("signals", 0, "vehicle_counts"), v)
+        for v in ({}, {f"k{n}": n for n in range(32)}, {"a B-c_9": 1}, {"x" * 32: 1})
+    ),
     (("signals",), [SIGNAL] * 16),
     (("timestamp",), "2025-09-10T23:20:00.5+05:30"),
 ]
@@ -193,7 +247,17 @@ BAD = [
     (("signals", 0, "direction"), "up"),
     (("signals", 0, "signal_status"), "red"),
     (("signals", 0, "emergency_vehicle_present"), 1),
-    *((("signals", 0, "vehicle_counts"), v) for v in ({f"k{n}": n for n in range(33)}, {"": 1}, {"x" * 33: 1}, {"a.b": 1}, {"a\n": 1}, [])),
+    *(
+        (("signals", 0, "vehicle_counts"), v)
+        for v in (
+            {f"k{n}": n for n in range(33)},
+            {"": 1},
+            {"x" * 33: 1},
+            {"a.b": 1},
+            {"a\n": 1},
+            [],
+        )
+    ),
     (("signals",), []),
     (("signals",), [SIGNAL] * 17),
     (("timestamp",), "2025-09-10T23:20:00"),
@@ -224,7 +288,11 @@ def test_each_field_refuses_what_lies_beyond_and_says_where(client):
     for index, (path, value) in enumerate(BAD):
         assert index in found, (path, value)
         place = f"/{index}" + "".join(f"/{p}" for p in path)
-        assert all(pointer.startswith(place) for pointer in found[index]), (path, value, found[index])
+        assert all(pointer.startswith(place) for pointer in found[index]), (
+            path,
+            value,
+            found[index],
+        )
 
 
 def test_both_readers_agree_on_what_is_beyond():
@@ -240,7 +308,9 @@ def test_what_only_the_quick_reader_refuses_is_told_in_its_words(client):
     assert (answer.status_code, answer.json()["detail"]) == (422, "1 fault(s) in the record")
     assert answer.json()["faults"] == [{"pointer": "", "message": message}]
     answer = client.post(MANY, json=[record("Q"), changed(("timestamp",), 7)])
-    assert answer.json()["rejected"] == [{"index": 1, "faults": [{"pointer": "/1", "message": message}]}]
+    assert answer.json()["rejected"] == [
+        {"index": 1, "faults": [{"pointer": "/1", "message": message}]}
+    ]
 
 
 def test_one_record_is_told_each_of_its_faults(client):
@@ -248,12 +318,17 @@ def test_one_record_is_told_each_of_its_faults(client):
     whole["signals"][0]["signal_status"] = "BLUE"
     answer = client.post(ONE, json=whole)
     assert (answer.status_code, answer.json()["detail"]) == (422, "2 fault(s) in the record")
-    assert [f["pointer"] for f in answer.json()["faults"]] == ["/signals/0/signal_status", "/metrics/avg_speed"]
+    assert [f["pointer"] for f in answer.json()["faults"]] == [
+        "/signals/0/signal_status",
+        "/metrics/avg_speed",
+    ]
     answer = client.post(ONE, content=b"[" * 5000)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("the body is no JSON: ")
 
 
 def test_faults_are_told_from_where_the_record_stands():
-    assert [f.pointer for f in ingest.faults_of(changed(("metrics", "avg_speed"), 501), "/3")] == ["/3/metrics/avg_speed"]
+    assert [f.pointer for f in ingest.faults_of(changed(("metrics", "avg_speed"), 501), "/3")] == [
+        "/3/metrics/avg_speed"
+    ]
     assert ingest.faults_of(EXAMPLE, "/3") == []

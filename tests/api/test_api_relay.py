@@ -89,7 +89,16 @@ def test_what_comes_between_two_looks_is_heard(monkeypatch):
         def xread(self, streams, block):
             looks.append(streams["headway:live"])
             time.sleep(0.01)
-            return [[b"headway:live", [(b"8-0", {b"from": b"x", b"news": b'["alerts", "a", {"n": 3}]'})]]] if len(looks) == 2 else []
+            return (
+                [
+                    [
+                        b"headway:live",
+                        [(b"8-0", {b"from": b"x", b"news": b'["alerts", "a", {"n": 3}]'})],
+                    ]
+                ]
+                if len(looks) == 2
+                else []
+            )
 
     monkeypatch.setattr(room.redis.Redis, "from_url", lambda url, **how: Between())
     hub = Hub()
@@ -113,14 +122,20 @@ def test_what_is_no_news_is_left_out_and_told_and_the_rest_is_heard(valkey, logg
         until(lambda: clients[0].buffer)
         assert heard(clients[0]) == [("a", 2)]
         told = logged("api")
-        assert [(line["event"], line["stream"], line["entry"]) for line in told] == [("news of others left out", "headway:live", e) for e in entries]
+        assert [(line["event"], line["stream"], line["entry"]) for line in told] == [
+            ("news of others left out", "headway:live", e) for e in entries
+        ]
         assert told[-1]["why"] == "no topic 'other'"
 
 
 def test_the_stream_holds_about_4096_messages(valkey, monkeypatch):
     asked = []
     add = redis.client.Pipeline.xadd
-    monkeypatch.setattr(redis.client.Pipeline, "xadd", lambda self, *words, **how: asked.append((words[0], how)) or add(self, *words, **how))
+    monkeypatch.setattr(
+        redis.client.Pipeline,
+        "xadd",
+        lambda self, *words, **how: asked.append((words[0], how)) or add(self, *words, **how),
+    )
     with processes(valkey, 1) as (hubs, _):
         hubs[0].tell("alerts", "a", {"n": 1})
         until(lambda: asked)
@@ -158,7 +173,9 @@ def test_while_it_cannot_send_it_keeps_4096_messages(monkeypatch):
             return []
 
     asked = []
-    monkeypatch.setattr(room.redis.Redis, "from_url", lambda url, **how: asked.append((url, how)) or Slow())
+    monkeypatch.setattr(
+        room.redis.Redis, "from_url", lambda url, **how: asked.append((url, how)) or Slow()
+    )
     hub = Hub()
     relay = Relay("redis://x", hub)
     relay.begin()
@@ -214,7 +231,9 @@ def test_an_answer_that_nobody_expects_is_logged_and_ends_nothing(monkeypatch, l
     relay.begin()
     until(lambda: logged("api"))
     relay.close()
-    assert [(line["event"], line["error"]) for line in logged("api")] == [("the relay failed", "TypeError(\"'int' object is not iterable\")")]
+    assert [(line["event"], line["error"]) for line in logged("api")] == [
+        ("the relay failed", "TypeError(\"'int' object is not iterable\")")
+    ]
     assert degraded() == 1
 
 

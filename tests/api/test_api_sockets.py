@@ -19,7 +19,9 @@ def connection(bits=0, **state):
     closing = state.pop("closing", False)
     transport = types.SimpleNamespace(is_closing=lambda: closing, write=out.append)
     ready = {"handshake_complete": True, "disconnected": False, "close_sent": False}
-    return types.SimpleNamespace(**ready | state, writable=writable, transport=transport, window_bits=bits, out=out)
+    return types.SimpleNamespace(
+        **ready | state, writable=writable, transport=transport, window_bits=bits, out=out
+    )
 
 
 @pytest.mark.parametrize("bits", [0, 12])
@@ -30,7 +32,14 @@ def test_a_message_is_written_as_its_frame(bits):
 
 
 @pytest.mark.parametrize(
-    "state", [{"handshake_complete": False}, {"disconnected": True}, {"close_sent": True}, {"writable": False}, {"closing": True}]
+    "state",
+    [
+        {"handshake_complete": False},
+        {"disconnected": True},
+        {"close_sent": True},
+        {"writable": False},
+        {"closing": True},
+    ],
 )
 def test_a_connection_that_is_not_ready_takes_none(state):
     one = connection(**state)

@@ -23,7 +23,11 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, new_record):
-    with serving(tmp_path_factory.mktemp("system"), lambda tell, intake: standing("headway", "baseline"), new_record()) as found:
+    with serving(
+        tmp_path_factory.mktemp("system"),
+        lambda tell, intake: standing("headway", "baseline"),
+        new_record(),
+    ) as found:
         yield found
 
 
@@ -91,8 +95,15 @@ def test_a_key_is_made_used_and_revoked(running, admin):
     assert (answer.status_code, list(answer.json())) == (201, ["key"])
     key = answer.json()["key"]
     number = key.split("_")[1]
-    assert httpx.post(f"{running.url}/streams", headers={"X-API-Key": key}).status_code == 422  # an engineer may, but says nothing
-    assert httpx.post(f"{running.url}/api/v1/admin/clear-cache", headers={"X-API-Key": key}).status_code == 403
+    assert (
+        httpx.post(f"{running.url}/streams", headers={"X-API-Key": key}).status_code == 422
+    )  # an engineer may, but says nothing
+    assert (
+        httpx.post(
+            f"{running.url}/api/v1/admin/clear-cache", headers={"X-API-Key": key}
+        ).status_code
+        == 403
+    )
     answer = admin.delete(f"/api/v1/admin/keys/{number}")
     assert (answer.status_code, answer.json()) == (200, {"done": True})
     answer = admin.delete(f"/api/v1/admin/keys/{number}")
@@ -110,7 +121,10 @@ def test_a_key_is_made_used_and_revoked(running, admin):
 )  # fmt: skip
 def test_a_faulty_key_is_refused(admin, body, pointer):
     answer = admin.post("/api/v1/admin/keys", json=body)
-    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [f"/body/{pointer}"])
+    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
+        422,
+        [f"/body/{pointer}"],
+    )
 
 
 def test_all_four_roles_may_have_a_key(running, admin):
@@ -124,7 +138,10 @@ def test_all_records_of_a_simulation_are_erased(admin):
     admin.post("/api/v1/ingest/batch", json=[*rows, record("STAYS")])
     assert admin.delete("/api/v1/admin/simulations/GONE").json() == {"rows": 3}
     answer = admin.delete("/api/v1/admin/simulations/GONE")
-    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no simulation 'GONE' in the record")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        "there is no simulation 'GONE' in the record",
+    )
     assert admin.get("/api/v1/analytics/simulation/STAYS/summary").json()["records"] == 1
 
 
@@ -133,31 +150,59 @@ def audited(running, call):
     database = running.app.state.database
     before = database.rows("SELECT coalesce(max(number), 0) AS n FROM audit")[0]["n"]
     call()
-    return database.rows("SELECT who, role, what, status, data FROM audit WHERE number > :n ORDER BY number", n=before)
+    return database.rows(
+        "SELECT who, role, what, status, data FROM audit WHERE number > :n ORDER BY number",
+        n=before,
+    )
 
 
 def test_what_may_change_something_is_in_the_trail_and_nothing_else(running, admin):
     entry = {"who": "a-admin", "role": "admin", "data": {}}
-    assert audited(running, lambda: admin.post("/api/v1/admin/clear-cache")) == [entry | {"what": "POST /api/v1/admin/clear-cache", "status": 200}]
-    assert audited(running, lambda: admin.put("/streams/x/site")) == [entry | {"what": "PUT /streams/x/site", "status": 404 if not MISSING else 503}]
-    assert audited(running, lambda: admin.delete("/api/v1/admin/keys/x")) == [entry | {"what": "DELETE /api/v1/admin/keys/x", "status": 404}]
+    assert audited(running, lambda: admin.post("/api/v1/admin/clear-cache")) == [
+        entry | {"what": "POST /api/v1/admin/clear-cache", "status": 200}
+    ]
+    assert audited(running, lambda: admin.put("/streams/x/site")) == [
+        entry | {"what": "PUT /streams/x/site", "status": 404 if not MISSING else 503}
+    ]
+    assert audited(running, lambda: admin.delete("/api/v1/admin/keys/x")) == [
+        entry | {"what": "DELETE /api/v1/admin/keys/x", "status": 404}
+    ]
     assert audited(running, lambda: admin.patch("/x"))[0]["what"] == "PATCH /x"
     assert audited(running, lambda: admin.get("/api/v1/runs")) == []
-    assert audited(running, lambda: admin.post("/api/v1/ingest/simulation", json=record("AUDIT"))) == []
+    assert (
+        audited(running, lambda: admin.post("/api/v1/ingest/simulation", json=record("AUDIT")))
+        == []
+    )
     (nobody,) = audited(running, lambda: httpx.post(f"{running.url}/api/v1/admin/clear-cache"))
-    assert nobody == {"who": "", "role": "viewer", "what": "POST /api/v1/admin/clear-cache", "status": 401, "data": {}}
+    assert nobody == {
+        "who": "",
+        "role": "viewer",
+        "what": "POST /api/v1/admin/clear-cache",
+        "status": 401,
+        "data": {},
+    }
     (long,) = audited(running, lambda: admin.post("/" + "x" * 600))
     assert long["what"] == "POST /" + "x" * 506
     found = admin.get("/api/v1/admin/audit/verify").json()
-    assert found == {"entries": running.app.state.database.rows("SELECT count(*) AS n FROM audit")[0]["n"], "whole": True, "wrong": ""}
+    assert found == {
+        "entries": running.app.state.database.rows("SELECT count(*) AS n FROM audit")[0]["n"],
+        "whole": True,
+        "wrong": "",
+    }
 
 
 def test_a_broken_trail_is_told(running, admin, monkeypatch):
     monkeypatch.setattr(running.app.state.audit, "verify", lambda: (7, "entry 7 was changed"))
-    assert admin.get("/api/v1/admin/audit/verify").json() == {"entries": 7, "whole": False, "wrong": "entry 7 was changed"}
+    assert admin.get("/api/v1/admin/audit/verify").json() == {
+        "entries": 7,
+        "whole": False,
+        "wrong": "entry 7 was changed",
+    }
 
 
-def test_an_order_stands_although_the_trail_cannot_be_written_and_that_is_told(running, admin, monkeypatch, logged):
+def test_an_order_stands_although_the_trail_cannot_be_written_and_that_is_told(
+    running, admin, monkeypatch, logged
+):
     def broken(*_):
         raise OSError("no disk")
 
@@ -166,7 +211,13 @@ def test_an_order_stands_although_the_trail_cannot_be_written_and_that_is_told(r
         patch.setattr(running.app.state.audit, "add", broken)
         assert admin.post("/api/v1/admin/clear-cache").status_code == 200
     assert metrics.registry.get_sample_value("headway_degraded", {"part": "audit"}) == 1
-    line = {"event": "audit not written", "level": "error", "error": "no disk", "who": "a-admin", "what": "/api/v1/admin/clear-cache"}
+    line = {
+        "event": "audit not written",
+        "level": "error",
+        "error": "no disk",
+        "who": "a-admin",
+        "what": "/api/v1/admin/clear-cache",
+    }
     assert line in logged("api")
 
 
@@ -174,38 +225,71 @@ def test_the_page_and_its_files_are_served(running):
     page = httpx.get(f"{running.url}/")
     assert (page.status_code, page.content) == (200, (web.STATIC / "index.html").read_bytes())
     script = sorted(web.STATIC.rglob("*.js"))[0]
-    assert httpx.get(f"{running.url}/static/{script.relative_to(web.STATIC)}").content == script.read_bytes()
+    assert (
+        httpx.get(f"{running.url}/static/{script.relative_to(web.STATIC)}").content
+        == script.read_bytes()
+    )
     assert httpx.get(f"{running.url}/docs").status_code == 200
 
 
 def test_pages_elsewhere_may_ask_if_they_are_named(tmp_path, new_record, running):
-    asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "Authorization, X-API-Key"}
+    asks = {
+        "Origin": "https://a.example",
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "Authorization, X-API-Key",
+    }
     with serving(tmp_path, url=new_record(), origins=("https://a.example",)) as other:
         answer = httpx.options(f"{other.url}/streams/x/site", headers=asks)
-        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://a.example")
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (
+            200,
+            "https://a.example",
+        )
         assert answer.headers["access-control-allow-methods"] == "GET, POST, PUT, DELETE"
-        assert {"Authorization", "X-API-Key"} <= set(answer.headers["access-control-allow-headers"].split(", "))
-        assert httpx.options(f"{other.url}/streams/x/site", headers=asks | {"Origin": "https://b.example"}).status_code == 400
-    assert "access-control-allow-origin" not in httpx.options(f"{running.url}/streams/x/site", headers=asks).headers
+        assert {"Authorization", "X-API-Key"} <= set(
+            answer.headers["access-control-allow-headers"].split(", ")
+        )
+        assert (
+            httpx.options(
+                f"{other.url}/streams/x/site", headers=asks | {"Origin": "https://b.example"}
+            ).status_code
+            == 400
+        )
+    assert (
+        "access-control-allow-origin"
+        not in httpx.options(f"{running.url}/streams/x/site", headers=asks).headers
+    )
 
 
 def test_settings_have_their_defaults(tmp_path):
     settings = ApiSettings(tmp_path)
-    assert (settings.per_minute, settings.origins, settings.redis_url, settings.cache_s) == (100, (), "", 5.0)
+    assert (settings.per_minute, settings.origins, settings.redis_url, settings.cache_s) == (
+        100,
+        (),
+        "",
+        5.0,
+    )
     with pytest.raises(AttributeError):
         settings.per_minute = 7
 
 
-def test_what_waits_in_the_spool_is_written_when_it_can_be_whatever_fails_meanwhile(tmp_path, new_record, logged, monkeypatch):
+def test_what_waits_in_the_spool_is_written_when_it_can_be_whatever_fails_meanwhile(
+    tmp_path, new_record, logged, monkeypatch
+):
     tries = []
     with serving(tmp_path, url=new_record()) as other:
         intake, failures = other.app.state.intake, [OSError("no disk")]
         catch_up = intake.catch_up
-        monkeypatch.setattr(intake, "catch_up", lambda: tries.append(1) or (fail(failures) if failures else catch_up()))
+        monkeypatch.setattr(
+            intake,
+            "catch_up",
+            lambda: tries.append(1) or (fail(failures) if failures else catch_up()),
+        )
         intake.spool.put("event", [])
         until(lambda: intake.spool.waiting == 0)
         assert len(tries) == 2  # one that failed, one that did not
-        assert logged("store") == [{"event": "spool not replayed", "level": "error", "error": "no disk"}]
+        assert logged("store") == [
+            {"event": "spool not replayed", "level": "error", "error": "no disk"}
+        ]
         time.sleep(2.1)
         assert len(tries) == 2  # nothing waits: nothing is done
 
@@ -216,7 +300,11 @@ def fail(failures):
 
 def test_threads_begin_and_end_with_the_server(tmp_path, new_record, valkey):
     def working():
-        return {t.name: t.daemon for t in threading.enumerate() if t.name == "spool" or t.name.startswith("relay ")}
+        return {
+            t.name: t.daemon
+            for t in threading.enumerate()
+            if t.name == "spool" or t.name.startswith("relay ")
+        }
 
     until(lambda: not working() or "spool" in working())
     before = {t for t in threading.enumerate() if t.name == "spool"}
@@ -239,9 +327,15 @@ def test_streets_begin_and_end_with_the_server(tmp_path, new_record):
         ((tell, intake),) = given
         assert intake is other.app.state.intake
         assert other.app.state.service is service
-        before = metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"}) or 0.0
+        before = (
+            metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"})
+            or 0.0
+        )
         tell("alerts", "a", {"kind": "k"})
-        assert metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"}) == before + 1
+        assert (
+            metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"})
+            == before + 1
+        )
         assert not service.streets["a"].engine.stopped
         relay = other.app.state.relay
     assert service.streets["a"].engine.stopped
@@ -253,7 +347,9 @@ def test_cameras_begin_and_end_with_the_server_if_there_are_some(tmp_path, new_r
     url = new_record()
     with serving(tmp_path, url=url) as other:
         assert other.app.state.cameras is None
-    (tmp_path / "cameras.json").write_text(json.dumps({"c": {"source": "rtsp://127.0.0.1:9/x", "started": False}}))
+    (tmp_path / "cameras.json").write_text(
+        json.dumps({"c": {"source": "rtsp://127.0.0.1:9/x", "started": False}})
+    )
     with serving(tmp_path, url=url) as other:
         cameras = other.app.state.cameras
         assert list(cameras.manager.streams) == ["c"]

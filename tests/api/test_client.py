@@ -20,13 +20,22 @@ def street(tmp_path_factory, new_record):
 
     def streets(tell, intake):
         service = StreetService(tell, intake)
-        changes = {"street": {"scenario": "cologne1"}, "loop": {"realtime": 20.0}, "recovery": {"folder": str(folder / "run")}}
+        changes = {
+            "street": {"scenario": "cologne1"},
+            "loop": {"realtime": 20.0},
+            "recovery": {"folder": str(folder / "run")},
+        }
         service.start("headway", Task(overridden(Settings(), changes)))
         return service
 
     with serving(folder, streets, new_record()) as running:
-        deadline = time.monotonic() + 180  # its process imports a lot, on a machine that may be busy
-        while not running.app.state.service.streets["headway"].snapshot and time.monotonic() < deadline:
+        deadline = (
+            time.monotonic() + 180
+        )  # its process imports a lot, on a machine that may be busy
+        while (
+            not running.app.state.service.streets["headway"].snapshot
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.1)
         assert running.app.state.service.streets["headway"].snapshot
         yield running
@@ -78,24 +87,37 @@ def test_what_the_street_did_is_in_the_record_with_its_signals(street):
     with Headway(street.url, street.token("viewer")) as headway:
         deadline, splits, log = time.monotonic() + 60, [], []
         run = headway.call("GET", "/api/v1/runs")[0]["id"]
-        while not (splits and {1, 8, 10, 81, 82} <= {row["event"] for row in log}) and time.monotonic() < deadline:
+        while (
+            not (splits and {1, 8, 10, 81, 82} <= {row["event"] for row in log})
+            and time.monotonic() < deadline
+        ):
             time.sleep(1.0)
             splits = headway.call("GET", f"/api/v1/runs/{run}/splits")
             log = headway.call("GET", f"/api/v1/runs/{run}/high-resolution")
         assert splits
         assert all(s["mean_green_s"] >= 3.0 and 0.0 < s["green_share"] <= 1.0 for s in splits)
-        assert {1, 8, 10, 81, 82} <= {row["event"] for row in log} <= {1, 4, 5, 6, 8, 10, 81, 82, *range(300, 316)}
+        assert (
+            {1, 8, 10, 81, 82}
+            <= {row["event"] for row in log}
+            <= {1, 4, 5, 6, 8, 10, 81, 82, *range(300, 316)}
+        )
         assert sum(a["n"] for a in headway.call("GET", f"/api/v1/runs/{run}/arrivals")) > 0
         assert headway.call("GET", f"/api/v1/runs/{run}/queues")[0]["n"] > 0
         ends = headway.call("GET", f"/api/v1/runs/{run}/terminations")
         assert all(e["gap_out"] + e["max_out"] + e["force_off"] == e["n"] for e in ends)
-        assert headway.call("GET", f"/api/v1/runs/{run}/pedestrian-delay") == []  # the scenario has none
+        assert (
+            headway.call("GET", f"/api/v1/runs/{run}/pedestrian-delay") == []
+        )  # the scenario has none
         burnt = headway.call("GET", f"/api/v1/runs/{run}/environmental-impact", {"baseline": run})
         assert burnt["run"]["fuel_l"] > 0.0
         assert 2.2 < burnt["run"]["co2_kg"] / burnt["run"]["fuel_l"] < 2.8
         assert (burnt["fuel_saved_l"], burnt["n"]) == (0.0, burnt["run"]["n"])
         one = splits[0]
-        diagram = headway.call("GET", f"/api/v1/runs/{run}/coordination", {"junction": one["junction"], "signal_group": one["signal_group"]})
+        diagram = headway.call(
+            "GET",
+            f"/api/v1/runs/{run}/coordination",
+            {"junction": one["junction"], "signal_group": one["signal_group"]},
+        )
         assert len(diagram["at_s"]) == len(diagram["into_cycle_s"])
         by_group = {}
         for row in log:

@@ -30,8 +30,18 @@ def door():
         def answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path, _, query = self.path.partition("?")
-            asked.append((self.command, path, dict(urllib.parse.parse_qsl(query)), json.loads(body) if body else None, self.headers["Authorization"]))
-            status, kind, text = answers.pop(0) if answers else (200, "application/json", b'{"good": 1}')
+            asked.append(
+                (
+                    self.command,
+                    path,
+                    dict(urllib.parse.parse_qsl(query)),
+                    json.loads(body) if body else None,
+                    self.headers["Authorization"],
+                )
+            )
+            status, kind, text = (
+                answers.pop(0) if answers else (200, "application/json", b'{"good": 1}')
+            )
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(text)))
@@ -47,7 +57,9 @@ def door():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield types.SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", asked=asked, answers=answers)
+    yield types.SimpleNamespace(
+        url=f"http://127.0.0.1:{server.server_port}", asked=asked, answers=answers
+    )
     server.shutdown()
     thread.join()
     server.server_close()
@@ -119,23 +131,42 @@ def test_how_long_it_waits_for_an_answer_is_as_asked(monkeypatch):
         kind("http://x", "T")
         kind("http://x", "T", 5.0)
     assert [how["timeout"] for how in made] == [30.0, 5.0] * 2
-    assert made[0] == {"base_url": "http://x", "headers": {"Authorization": "Bearer T"}, "timeout": 30.0}
+    assert made[0] == {
+        "base_url": "http://x",
+        "headers": {"Authorization": "Bearer T"},
+        "timeout": 30.0,
+    }
 
 
-PROBLEM = {"detail": "no junction", "faults": [{"pointer": "/a", "message": "must be b"}, {"pointer": "", "message": "is no list"}]}
+PROBLEM = {
+    "detail": "no junction",
+    "faults": [{"pointer": "/a", "message": "must be b"}, {"pointer": "", "message": "is no list"}],
+}
 
 
 @pytest.mark.parametrize(
     ("status", "body", "said", "detail", "faults"),
     [
-        (422, PROBLEM, "422: no junction; /a: must be b; /: is no list", "no junction", (("/a", "must be b"), ("", "is no list"))),
+        (
+            422,
+            PROBLEM,
+            "422: no junction; /a: must be b; /: is no list",
+            "no junction",
+            (("/a", "must be b"), ("", "is no list")),
+        ),
         (400, {"detail": "no"}, "400: no", "no", ()),
         (404, {}, "404: Not Found", "Not Found", ()),
         (502, None, "502: Bad Gateway", "Bad Gateway", ()),
     ],
 )
 def test_a_refusal_is_an_error_with_its_faults(door, call, status, body, said, detail, faults):
-    door.answers.append((status, "application/problem+json", json.dumps(body).encode() if body is not None else b"<html>"))
+    door.answers.append(
+        (
+            status,
+            "application/problem+json",
+            json.dumps(body).encode() if body is not None else b"<html>",
+        )
+    )
     with pytest.raises(HeadwayError) as error:
         call("streets")
     assert str(error.value) == said
@@ -215,7 +246,10 @@ def listen(request):
 
     def sync(url, n, topic="alerts", **query):
         found = []
-        with Headway(url, "T") as headway, contextlib.closing(headway.listen(topic, **query)) as messages:
+        with (
+            Headway(url, "T") as headway,
+            contextlib.closing(headway.listen(topic, **query)) as messages,
+        ):
             for message in messages:
                 found.append(message)
                 if len(found) == n:
@@ -225,7 +259,10 @@ def listen(request):
     def later(url, n, topic="alerts", **query):
         async def play():
             found = []
-            async with AsyncHeadway(url, "T") as headway, contextlib.aclosing(headway.listen(topic, **query)) as messages:
+            async with (
+                AsyncHeadway(url, "T") as headway,
+                contextlib.aclosing(headway.listen(topic, **query)) as messages,
+            ):
                 async for message in messages:
                     found.append(message)
                     if len(found) == n:
@@ -245,12 +282,19 @@ def test_a_stream_goes_on_after_the_last_message_whatever_broke(listen, pauses):
     beat = {"topic": "heartbeat"}
     acts = [message(1), beat, message(2), 1011], 503, [4408], [message(3), 1000], [message(4), 1000]
     with streams(*acts) as (url, asked):
-        assert listen(f"{url}/", 4, street="a", kinds="", compress=1) == [message(n) for n in (1, 2, 3, 4)]
+        assert listen(f"{url}/", 4, street="a", kinds="", compress=1) == [
+            message(n) for n in (1, 2, 3, 4)
+        ]
     assert asked == [
         "/api/v1/live/alerts?token=T&street=a&compress=1", *["/api/v1/live/alerts?token=T&street=a&compress=1&last_id=2"] * 3,
         "/api/v1/live/alerts?token=T&street=a&compress=1&last_id=3",
     ]  # fmt: skip
-    assert pauses == [0.2, 0.4, 0.2, 0.2]  # twice as long after each failure; from the begin again after each connection
+    assert pauses == [
+        0.2,
+        0.4,
+        0.2,
+        0.2,
+    ]  # twice as long after each failure; from the begin again after each connection
 
 
 def test_the_pauses_double_up_to_eight_seconds(listen, pauses):
@@ -261,7 +305,10 @@ def test_the_pauses_double_up_to_eight_seconds(listen, pauses):
 
 @pytest.mark.parametrize("act", [401, 403, [4400], [4401]])
 def test_a_refusal_is_no_break(listen, pauses, act):
-    with streams(act) as (url, asked), pytest.raises(HeadwayError, match="401: the stream is refused") as error:
+    with (
+        streams(act) as (url, asked),
+        pytest.raises(HeadwayError, match="401: the stream is refused") as error,
+    ):
         listen(url, 1)
     assert error.value.status == 401
     assert (len(asked), pauses) == (1, [])

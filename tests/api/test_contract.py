@@ -26,7 +26,13 @@ def test_no_request_breaks_the_contract(tmp_path):
             if operation.path.startswith(("/stream/", "/api/v1/live/")):
                 continue  # has no end
 
-            @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
+            @settings(
+                max_examples=12,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                phases=[Phase.generate],
+                database=None,
+            )
             @given(case=operation.as_strategy())
             def holds(case):
                 case.call_and_validate(headers=headers, checks=CHECKS)

@@ -29,7 +29,12 @@ def test_every_fault_is_named_with_its_place(client):
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     pointers = {f["pointer"] for f in answer.json()["faults"]}
-    assert pointers == {"/timestamp", "/colour", "/signals/0/signal_status", "/signals/0/vehicles_crossed"}
+    assert pointers == {
+        "/timestamp",
+        "/colour",
+        "/signals/0/signal_status",
+        "/signals/0/vehicles_crossed",
+    }
 
 
 def test_names_that_no_database_takes_are_a_fault_not_a_failure(client):
@@ -40,7 +45,10 @@ def test_names_that_no_database_takes_are_a_fault_not_a_failure(client):
     assert client.post("/api/v1/ingest/simulation%00", json=bad).status_code == 404
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"nul", b"\xff\xfe", b"[" * 5000, json.dumps([EXAMPLE] * 5001).encode()])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"nul", b"\xff\xfe", b"[" * 5000, json.dumps([EXAMPLE] * 5001).encode()],
+)
 def test_what_is_no_batch_is_refused(client, body):
     answer = client.post("/api/v1/ingest/batch", content=body)
     assert answer.status_code == 422
@@ -52,7 +60,13 @@ def test_a_body_without_end_is_cut_off(client):
 
 
 def test_a_batch_is_reported_row_by_row(client):
-    rows = [record("PART", 1), record("PART", 2, colour="x"), record("PART", 1), record("PART", 3), 7]
+    rows = [
+        record("PART", 1),
+        record("PART", 2, colour="x"),
+        record("PART", 1),
+        record("PART", 3),
+        7,
+    ]
     answer = client.post("/api/v1/ingest/batch", json=rows)
     assert answer.status_code == 207
     body = answer.json()
@@ -80,7 +94,10 @@ def test_both_readers_of_a_record_refuse_the_same(client, place, value):
 
 
 def test_the_figures_are_those_of_the_records(client):
-    rows = [record("F", s, j, wait=w) for s, j, w in [(0, "A", 10.0), (60, "A", 20.0), (0, "B", 40.0), (60, "B", 30.0)]]
+    rows = [
+        record("F", s, j, wait=w)
+        for s, j, w in [(0, "A", 10.0), (60, "A", 20.0), (0, "B", 40.0), (60, "B", 30.0)]
+    ]
     rows[0]["signals"] = [EXAMPLE["signals"][0] | {"emergency_vehicle_present": True}]
     assert client.post("/api/v1/ingest/batch", json=rows).json()["stored"] == 4
 
@@ -88,12 +105,22 @@ def test_the_figures_are_those_of_the_records(client):
         return client.get(f"/api/v1/{path}", params=query).json()
 
     summary = get("analytics/simulation/F/summary")
-    assert (summary["records"], summary["junctions"], summary["mean_wait_s"], summary["vehicles"]) == (4, 2, 25.0, 416)
+    assert (
+        summary["records"],
+        summary["junctions"],
+        summary["mean_wait_s"],
+        summary["vehicles"],
+    ) == (4, 2, 25.0, 416)
     assert summary["co2_saved_kg"] == pytest.approx(4 * 3.8)
     waits = get("analytics/wait-times", simulation_id="F")
-    assert [(w["intersection_id"], w["mean_s"], w["median_s"], w["n"]) for w in waits] == [("A", 15.0, 15.0, 2), ("B", 35.0, 35.0, 2)]
+    assert [(w["intersection_id"], w["mean_s"], w["median_s"], w["n"]) for w in waits] == [
+        ("A", 15.0, 15.0, 2),
+        ("B", 35.0, 35.0, 2),
+    ]
     assert len(get("analytics/wait-times", simulation_id="F", limit=1, offset=1)) == 1
-    assert get("analytics/speeds", simulation_id="F", intersection_id="A")[0]["mean_kmh"] == pytest.approx(28.3)
+    assert get("analytics/speeds", simulation_id="F", intersection_id="A")[0][
+        "mean_kmh"
+    ] == pytest.approx(28.3)
     impact = get("analytics/environmental-impact", simulation_id="F", fuel_price_per_l=2.0)
     assert impact["money_saved"] == pytest.approx(4 * 1.2 * 2.0)
     assert impact["n"] == 4
@@ -101,7 +128,12 @@ def test_the_figures_are_those_of_the_records(client):
     assert (report["with_vehicle"], report["mean_wait_with_s"]) == (1, 10.0)
     series = get("analytics/time-series/F", bucket_s=60)
     assert [(p["n"], p["wait_s"]) for p in series["points"]] == [(2, 25.0), (2, 25.0)]
-    window = get("analytics/wait-times", simulation_id="F", begin="2025-09-10T00:00:30Z", end="2025-09-10T00:02:00Z")
+    window = get(
+        "analytics/wait-times",
+        simulation_id="F",
+        begin="2025-09-10T00:00:30Z",
+        end="2025-09-10T00:02:00Z",
+    )
     assert [w["mean_s"] for w in window] == [20.0, 30.0]
     assert get("dashboard/live-metrics")["n"] >= 2
     assert "F" in {r["simulation_id"] for r in get("dashboard/performance-comparison")}
@@ -110,12 +142,21 @@ def test_the_figures_are_those_of_the_records(client):
 
 
 def test_a_comparison_pairs_and_tells_how_sure_it_is(client):
-    rows = [record(s, k, wait=w + k % 7) for s, w in (("BASE", 30.0), ("AI", 20.0)) for k in range(60)]
+    rows = [
+        record(s, k, wait=w + k % 7) for s, w in (("BASE", 30.0), ("AI", 20.0)) for k in range(60)
+    ]
     client.post("/api/v1/ingest/batch", json=[*rows, record("AI", 100)])
-    found = client.get("/api/v1/analytics/comparison/baseline-vs-ai", params={"baseline": "BASE", "ai": "AI"}).json()
+    found = client.get(
+        "/api/v1/analytics/comparison/baseline-vs-ai", params={"baseline": "BASE", "ai": "AI"}
+    ).json()
     wait = found["wait_s"]
     assert (wait["n"], wait["mean_difference"], found["unpaired"]) == (60, pytest.approx(-10.0), 1)
     assert wait["p"] < 0.001
     assert wait["effect_size"] == pytest.approx(-1.0)
     assert wait["interval_95"][0] <= -10.0 + 1e-9 <= wait["interval_95"][1] + 2e-9
-    assert client.get("/api/v1/analytics/comparison/baseline-vs-ai", params={"baseline": "BASE", "ai": "NO"}).status_code == 404
+    assert (
+        client.get(
+            "/api/v1/analytics/comparison/baseline-vs-ai", params={"baseline": "BASE", "ai": "NO"}
+        ).status_code
+        == 404
+    )

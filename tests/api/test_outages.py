@@ -76,7 +76,9 @@ def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
         while running.app.state.intake.spool.waiting and time.monotonic() < deadline:
             time.sleep(0.2)
         database = running.app.state.database
-        assert database.rows("SELECT count(*) AS n FROM simulation_record")[0]["n"] == 20 * len(told)
+        assert database.rows("SELECT count(*) AS n FROM simulation_record")[0]["n"] == 20 * len(
+            told
+        )
 
 
 def test_the_spool_keeps_its_order_its_bound_and_mends_a_torn_line(tmp_path):
@@ -123,7 +125,10 @@ def test_a_valkey_that_dies_is_done_without_and_told(tmp_path):
     server.start()
     try:
         url = f"redis://127.0.0.1:{server.port}/0"
-        with serving(tmp_path, redis_url=url, per_minute=100, cache_s=60.0) as running, running.client("admin") as client:
+        with (
+            serving(tmp_path, redis_url=url, per_minute=100, cache_s=60.0) as running,
+            running.client("admin") as client,
+        ):
             client.post("/api/v1/ingest/simulation", json=record("V"))
             first = client.get("/api/v1/analytics/wait-times")
             assert first.json() == client.get("/api/v1/analytics/wait-times").json()

@@ -26,7 +26,9 @@ def least(method, path):
         return Role.OPERATOR
     if method != "get" and any(part in path for part in ENGINEER):
         return Role.ENGINEER
-    return Role.OPERATOR if method != "get" and any(part in path for part in OPERATOR) else Role.VIEWER
+    return (
+        Role.OPERATOR if method != "get" and any(part in path for part in OPERATOR) else Role.VIEWER
+    )
 
 
 def routes(service):
@@ -49,14 +51,22 @@ def routes(service):
 def forged(service):
     secrets = json.loads((service.app.state.folder / "keys.json").read_text())
     good = service.token("admin")
-    kid, claims = jwt.get_unverified_header(good)["kid"], jwt.decode(good, options={"verify_signature": False})
+    kid = jwt.get_unverified_header(good)["kid"]
+    claims = jwt.decode(good, options={"verify_signature": False})
     yield jwt.encode(claims, "x" * 64, ALGORITHM, headers={"kid": kid})
     yield jwt.encode(claims, None, "none", headers={"kid": kid})
     yield jwt.encode(claims, secrets[kid], "HS512", headers={"kid": kid})
     yield jwt.encode(claims, secrets[kid], ALGORITHM, headers={"kid": "other"})
-    yield jwt.encode(claims | {"exp": int(time.time()) - 10}, secrets[kid], ALGORITHM, headers={"kid": kid})
+    yield jwt.encode(
+        claims | {"exp": int(time.time()) - 10}, secrets[kid], ALGORITHM, headers={"kid": kid}
+    )
     yield jwt.encode(claims | {"role": "god"}, secrets[kid], ALGORITHM, headers={"kid": kid})
-    yield jwt.encode({k: v for k, v in claims.items() if k != "exp"}, secrets[kid], ALGORITHM, headers={"kid": kid})
+    yield jwt.encode(
+        {k: v for k, v in claims.items() if k != "exp"},
+        secrets[kid],
+        ALGORITHM,
+        headers={"kid": kid},
+    )
     yield good[:-4] + "AAAA"
     yield "nonsense"
 
@@ -70,23 +80,35 @@ def test_each_route_asks_for_credentials_and_for_the_right_role(service):
         for method, path, url in found:
             assert client.request(method, url).status_code == 401, path
             for token in bad if path.endswith("/runs") else bad[:1]:
-                assert client.request(method, url, headers={"Authorization": f"Bearer {token}"}).status_code == 401, (path, token)
+                assert (
+                    client.request(
+                        method, url, headers={"Authorization": f"Bearer {token}"}
+                    ).status_code
+                    == 401
+                ), (path, token)
             for role, token in tokens.items():
-                status = client.request(method, url, headers={"Authorization": f"Bearer {token}"}).status_code
+                status = client.request(
+                    method, url, headers={"Authorization": f"Bearer {token}"}
+                ).status_code
                 assert (status == 403) == (role < least(method, path)), (method, path, role, status)
                 assert status < 500, (method, path, status)
 
 
 def test_keys_work_until_they_are_revoked(service):
     with service.client("admin") as admin:
-        key = admin.post("/api/v1/admin/keys", json={"name": "loader", "role": "operator"}).json()["key"]
+        key = admin.post("/api/v1/admin/keys", json={"name": "loader", "role": "operator"}).json()[
+            "key"
+        ]
         with httpx.Client(base_url=service.url, headers={"X-API-Key": key}) as client:
             assert client.get("/api/v1/runs").status_code == 200
             assert client.post("/api/v1/admin/clear-cache").status_code == 403
             assert admin.delete(f"/api/v1/admin/keys/{key.split('_')[1]}").status_code == 200
             assert client.get("/api/v1/runs").status_code == 401
         for wrong in ("hw_x_y", "hw_", key[:-1] + "#", "' OR 1=1"):
-            assert httpx.get(f"{service.url}/api/v1/runs", headers={"X-API-Key": wrong}).status_code == 401
+            assert (
+                httpx.get(f"{service.url}/api/v1/runs", headers={"X-API-Key": wrong}).status_code
+                == 401
+            )
 
 
 def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path, new_record):
@@ -95,7 +117,11 @@ def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path, new_record):
             admin.post("/api/v1/admin/clear-cache")
         with running.client("viewer") as viewer:
             viewer.post("/api/v1/admin/clear-cache")
-        assert admin.get("/api/v1/admin/audit/verify").json() == {"entries": 6, "whole": True, "wrong": ""}
+        assert admin.get("/api/v1/admin/audit/verify").json() == {
+            "entries": 6,
+            "whole": True,
+            "wrong": "",
+        }
         database = running.app.state.database
         last = database.rows("SELECT who, role, status FROM audit ORDER BY number DESC LIMIT 1")[0]
         assert last == {"who": "a-viewer", "role": "viewer", "status": 403}
@@ -118,11 +144,20 @@ def test_secrets_are_of_this_user_alone_and_rotate(tmp_path, new_record):
         keyring.rotate()
         assert keyring.read(old).role is Role.VIEWER
         keyring.rotate()
-        assert httpx.get(f"{running.url}/api/v1/runs", headers={"Authorization": f"Bearer {old}"}).status_code == 401
+        assert (
+            httpx.get(
+                f"{running.url}/api/v1/runs", headers={"Authorization": f"Bearer {old}"}
+            ).status_code
+            == 401
+        )
 
 
 def test_one_client_may_ask_so_often_and_is_told_so(tmp_path, new_record):
-    with serving(tmp_path, url=new_record(), per_minute=5) as running, running.client("viewer") as viewer, running.client("admin") as admin:
+    with (
+        serving(tmp_path, url=new_record(), per_minute=5) as running,
+        running.client("viewer") as viewer,
+        running.client("admin") as admin,
+    ):
         answers = [viewer.get("/api/v1/runs") for _ in range(7)]
         assert [a.status_code for a in answers] == [200] * 5 + [429] * 2
         assert answers[0].headers["x-ratelimit-remaining"] == "4"
@@ -136,5 +171,8 @@ def test_each_answer_has_its_time_and_its_id(service):
     answer = httpx.get(f"{service.url}/health", headers={"X-Request-ID": "abc-1"})
     assert float(answer.headers["x-process-time"]) < 5.0
     assert answer.headers["x-request-id"] == "abc-1"
-    assert httpx.get(f"{service.url}/health", headers={"X-Request-ID": "a b"}).headers["x-request-id"] != "a b"
+    assert (
+        httpx.get(f"{service.url}/health", headers={"X-Request-ID": "a b"}).headers["x-request-id"]
+        != "a b"
+    )
     assert httpx.get(f"{service.url}/nowhere").json()["status"] == 404

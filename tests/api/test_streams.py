@@ -22,7 +22,10 @@ def socket(service, topic="monitoring", **query):
 
 def settle(service, topic="monitoring", clients=1):
     deadline = time.monotonic() + 5
-    while service.app.state.hub.statistics()[topic]["clients"] < clients and time.monotonic() < deadline:
+    while (
+        service.app.state.hub.statistics()[topic]["clients"] < clients
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
 
 
@@ -48,7 +51,8 @@ def test_filters_forms_and_compression(service):
             hub.tell(
                 "monitoring",
                 "ab"[k % 2],
-                {"kind": ("safety.x", "engine.y")[k // 2], "at_s": k, "n": k, "text": "z" * 600} | {f"v{i}": i for i in range(80)},
+                {"kind": ("safety.x", "engine.y")[k // 2], "at_s": k, "n": k, "text": "z" * 600}
+                | {f"v{i}": i for i in range(80)},
             )
         assert [m["data"]["n"] for m in news(every, 4)] == [0, 1, 2, 3]
         assert [m["data"]["n"] for m in news(other, 2)] == [1, 3]

@@ -24,21 +24,39 @@ class Ran:
     @property
     def rows(self):
         """Lines of the output that hold something, without the frames of tables."""
-        found = [line.strip(" │┃┏┡└╭╰━─┓┩┘╮╯┳╇┴").replace("│", "|").replace("┃", "|") for line in self.out.splitlines()]
+        found = [
+            line.strip(" │┃┏┡└╭╰━─┓┩┘╮╯┳╇┴").replace("│", "|").replace("┃", "|")
+            for line in self.out.splitlines()
+        ]
         return [" | ".join(cell.strip() for cell in line.split("|")) for line in found if line]
 
 
 @pytest.fixture
 def headway(monkeypatch, capsys, tmp_path):
     """Calls `headway WORDS...` in an empty folder; what came of it. The handlers of signals are as they were afterwards."""
-    from headway.cli import kpp, main, serve, vision  # here, so that what does not import fails the tests that need it, and not pytest itself
+    from headway.cli import (
+        kpp,
+        main,
+        serve,
+        vision,
+    )  # here, so that what does not import fails the tests that need it, and not pytest itself
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
-    for name in [n for n in os.environ if n.startswith("HEADWAY_") and n not in ("HEADWAY_DATA", "HEADWAY_DATABASE_URL", "HEADWAY_STATE")]:
+    for name in [
+        n
+        for n in os.environ
+        if n.startswith("HEADWAY_")
+        and n not in ("HEADWAY_DATA", "HEADWAY_DATABASE_URL", "HEADWAY_STATE")
+    ]:
         monkeypatch.delenv(name)
-    for part in (importlib.import_module("headway.cli.app"), kpp, serve, vision):  # the package's own `app` is the Typer
+    for part in (
+        importlib.import_module("headway.cli.app"),
+        kpp,
+        serve,
+        vision,
+    ):  # the package's own `app` is the Typer
         monkeypatch.setattr(part.console, "width", 200)
 
     def run(*words):

@@ -22,21 +22,37 @@ from headway.street.messages import Task
 
 
 def test_it_says_its_version_and_helps(headway):
-    assert headway("--version") == type(headway("--version"))(0, f"headway {package.__version__}\n", "")
+    assert headway("--version") == type(headway("--version"))(
+        0, f"headway {package.__version__}\n", ""
+    )
     for words in (["-h"], ["--help"]):
         ran = headway(*words)
-        assert (ran.status, "An open real-time traffic signal platform." in ran.out, "--version" in ran.out) == (0, True, True)
+        assert (
+            ran.status,
+            "An open real-time traffic signal platform." in ran.out,
+            "--version" in ran.out,
+        ) == (0, True, True)
         assert "--install-completion" not in ran.out
     ran = headway()
     assert (ran.status, "Usage: headway [OPTIONS] COMMAND" in ran.out + ran.err) == (2, True)
 
 
 room = importlib.import_module("headway.cli.app")  # the package's own `app` is the Typer
-GROUPS = {"kpp": ["run"], "db": ["key", "backup", "restore", "retain", "erase", "events"], "audit": ["verify"], "models": ["list", "fetch", "verify"]}
+GROUPS = {
+    "kpp": ["run"],
+    "db": ["key", "backup", "restore", "retain", "erase", "events"],
+    "audit": ["verify"],
+    "models": ["list", "fetch", "verify"],
+}
 COMMANDS = ["serve", "token", "watch", "camera", "scenarios", "bench", "demo", "train", "run"]
 
 
-@pytest.mark.parametrize("words", [[c] for c in COMMANDS] + [[g, c] for g, commands in GROUPS.items() for c in commands] + [[g] for g in GROUPS])
+@pytest.mark.parametrize(
+    "words",
+    [[c] for c in COMMANDS]
+    + [[g, c] for g, commands in GROUPS.items() for c in commands]
+    + [[g] for g in GROUPS],
+)
 def test_each_command_helps(headway, words):
     ran = headway(*words, "-h")
     assert (ran.status, ran.err) == (0, "")
@@ -46,7 +62,9 @@ def test_each_command_helps(headway, words):
 
 def test_these_are_all_commands(headway):
     def listed(*words):
-        return re.findall(r"^│ ([a-z]+) ", headway(*words, "-h").out.split("─ Commands ─")[1], re.MULTILINE)
+        return re.findall(
+            r"^│ ([a-z]+) ", headway(*words, "-h").out.split("─ Commands ─")[1], re.MULTILINE
+        )
 
     assert sorted(listed()) == sorted([*COMMANDS, *GROUPS])
     for group, commands in GROUPS.items():
@@ -67,7 +85,9 @@ def test_what_is_called_wrongly_ends_with_2(headway, words, said):
     assert (ran.status, ran.out, said in ran.err) == (2, "", True), ran.err
 
 
-@pytest.mark.parametrize("error", [ValueError("why"), RuntimeError("why"), OSError("why"), RoadsError("why")])
+@pytest.mark.parametrize(
+    "error", [ValueError("why"), RuntimeError("why"), OSError("why"), RoadsError("why")]
+)
 def test_what_fails_ends_with_1_and_one_line_why(headway, monkeypatch, error):
     def fail(name):
         raise error
@@ -107,7 +127,15 @@ def test_the_vehicles_of_a_scenario_are_counted(headway, monkeypatch, little):
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("7", [7]), ("1-3", [1, 2, 3]), ("1,4", [1, 4]), ("1-3,7", [1, 2, 3, 7]), ("0-0", [0]), ("5-6,5", [5, 6, 5])]
+    ("text", "seeds"),
+    [
+        ("7", [7]),
+        ("1-3", [1, 2, 3]),
+        ("1,4", [1, 4]),
+        ("1-3,7", [1, 2, 3, 7]),
+        ("0-0", [0]),
+        ("5-6,5", [5, 6, 5]),
+    ],
 )
 def test_seeds_are_numbers_and_spans(text, seeds):
     assert room.parse_seeds(text) == seeds
@@ -124,10 +152,29 @@ class Runs:
         for job in reversed(jobs):
             name = job.scenario.rsplit("/", 1)[-1].removesuffix(".sumocfg")
             if (job.controller, job.seed) in self.fails:
-                yield Result(name, job.controller, job.seed, job.timing, job.sensing, job.scale, error="ValueError: it broke [bold]here")
+                yield Result(
+                    name,
+                    job.controller,
+                    job.seed,
+                    job.timing,
+                    job.sensing,
+                    job.scale,
+                    error="ValueError: it broke [bold]here",
+                )
             else:
                 delay = {"fixed": 40.0, "planner": 20.0}.get(job.controller, 30.0) + job.seed
-                yield Result(name, job.controller, job.seed, job.timing, job.sensing, job.scale, delay, delay / 2, arrived=100, never_entered=2)
+                yield Result(
+                    name,
+                    job.controller,
+                    job.seed,
+                    job.timing,
+                    job.sensing,
+                    job.scale,
+                    delay,
+                    delay / 2,
+                    arrived=100,
+                    never_entered=2,
+                )
 
 
 @pytest.fixture
@@ -145,16 +192,32 @@ def test_a_benchmark_runs_all_of_its_options(headway, runs, little):
     assert runs.workers == (os.cpu_count() or 1)
     headway("bench", "--scenario", "cologne1,cologne3", "--controller", "greedy", "--seeds", "4", "--scale", "0.5", "--timing", "street",
             "--sensing", "loops", "--jobs", "3", "--keep", "trips")  # fmt: skip
-    assert runs.jobs == [Job(n, "greedy", 4, "street", "loops", 0.5, "trips") for n in ("cologne1", "cologne3")]
+    assert runs.jobs == [
+        Job(n, "greedy", 4, "street", "loops", 0.5, "trips") for n in ("cologne1", "cologne3")
+    ]
     assert runs.workers == 3
     headway("bench", "--scenario", "all", "--seeds", "1", "--controller", "fixed")
     assert [j.scenario for j in runs.jobs] == list(RESCO)
-    headway("bench", "--sumocfg", little, "--scenario", "all", "--seeds", "1", "--controller", "fixed")
+    headway(
+        "bench", "--sumocfg", little, "--scenario", "all", "--seeds", "1", "--controller", "fixed"
+    )
     assert [j.scenario for j in runs.jobs] == [str(little)]
 
 
-def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_work(headway, runs, tmp_path):
-    ran = headway("bench", "--scenario", "cologne1", "--controller", "fixed,planner", "--seeds", "1,2", "--json", "out.json")
+def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_work(
+    headway, runs, tmp_path
+):
+    ran = headway(
+        "bench",
+        "--scenario",
+        "cologne1",
+        "--controller",
+        "fixed,planner",
+        "--seeds",
+        "1,2",
+        "--json",
+        "out.json",
+    )
     found = json.loads((tmp_path / "out.json").read_text())
     assert [(r["controller"], r["seed"], r["delay_s"]) for r in found] == [
         ("fixed", 1, 41.0),
@@ -198,7 +261,10 @@ def test_a_scenario_that_is_none_fails_before_anything_runs(headway, runs):
 def test_a_run_that_fails_is_told_in_full_and_the_status_is_1(headway, runs, tmp_path):
     runs.fails = [("planner", 2)]
     ran = headway("bench", "--scenario", "cologne1", "--seeds", "1-2", "--json", "out.json")
-    assert (ran.status, ran.err) == (1, "cologne1 planner seed 2: ValueError: it broke [bold]here\n")
+    assert (ran.status, ran.err) == (
+        1,
+        "cologne1 planner seed 2: ValueError: it broke [bold]here\n",
+    )
     assert any("seed 2 FAILED" in row for row in ran.rows)
     assert len(json.loads((tmp_path / "out.json").read_text())) == 4
     runs.fails = []
@@ -226,7 +292,9 @@ def test_the_demo_without_a_page_is_a_benchmark_of_two(headway, runs):
     assert ran.status == 0
     assert runs.jobs == [Job("cologne8", "fixed", 1), Job("cologne8", "planner", 1)]
     assert runs.workers == (os.cpu_count() or 1)
-    assert ran.out.startswith("One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice:")
+    assert ran.out.startswith(
+        "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice:"
+    )
     assert "cologne8 | fixed | 41.0" in "\n".join(ran.rows)
     runs.fails = [("fixed", 1)]
     assert headway("demo", "--headless").status == 1
@@ -238,7 +306,11 @@ def training(monkeypatch):
     given = []
 
     def train(of, network, timing, table, settings):
-        given.append(types.SimpleNamespace(of=of, network=network, timing=timing, table=table, settings=settings))
+        given.append(
+            types.SimpleNamespace(
+                of=of, network=network, timing=timing, table=table, settings=settings
+            )
+        )
         for number in range(settings.episodes):
             yield Episode(number, 1.25 + number, 50, 7, 0.125)
 
@@ -255,7 +327,10 @@ def test_training_tells_of_each_episode(headway, training, little, tmp_path):
     assert lines[-1] == "0 states in q.npz"
     (given,) = training
     assert (given.of.name, given.settings.episodes) == ("little", 2)
-    assert (given.table.actions, given.table.rows) == (max(len(j.stages) for j in given.network.junctions), given.settings.rows)
+    assert (given.table.actions, given.table.rows) == (
+        max(len(j.stages) for j in given.network.junctions),
+        given.settings.rows,
+    )
     assert (tmp_path / "q.npz").exists()
 
 
@@ -281,7 +356,9 @@ def test_the_timing_is_the_one_asked_for(headway, training, little):
 
 def test_a_table_that_is_there_is_trained_on(headway, training, monkeypatch, little, tmp_path):
     read = []
-    monkeypatch.setattr(QTable, "read", classmethod(lambda cls, path: read.append(path) or QTable(4, 8, path)))
+    monkeypatch.setattr(
+        QTable, "read", classmethod(lambda cls, path: read.append(path) or QTable(4, 8, path))
+    )
     (tmp_path / "q.npz").write_bytes(b"")
     headway("train", "--scenario", little, "--out", "q.npz")
     assert [str(p) for p in read] == ["q.npz"]
@@ -299,11 +376,17 @@ def watched(monkeypatch):
 
 def test_a_street_runs_as_the_settings_say_where_nothing_is_asked(headway, watched):
     assert headway("run").status == 0
-    assert watched == [Task(Settings(), float("inf"), "", {"street": {}, "control": {}, "recovery": {}, "loop": {}})]
+    assert watched == [
+        Task(
+            Settings(), float("inf"), "", {"street": {}, "control": {}, "recovery": {}, "loop": {}}
+        )
+    ]
 
 
 def test_a_street_runs_as_asked_over_its_settings(headway, watched, tmp_path):
-    (tmp_path / "h.yaml").write_text("loop: {cycle_s: 60, realtime: 3}\nstreet: {seed: 9, scenario: cologne8}\n")
+    (tmp_path / "h.yaml").write_text(
+        "loop: {cycle_s: 60, realtime: 3}\nstreet: {seed: 9, scenario: cologne8}\n"
+    )
     assert headway(
         "run", "--scenario", "cologne3", "--controller", "webster", "--realtime", "0", "--until", "26000", "--timing", "benchmark",
         "--config", "h.yaml", "--data", "there",
@@ -312,7 +395,9 @@ def test_a_street_runs_as_asked_over_its_settings(headway, watched, tmp_path):
         "street": {"scenario": "cologne3", "timing": "benchmark"}, "control": {"controller": "webster"}, "recovery": {"folder": "there"},
         "loop": {"realtime": 0.0},
     }  # fmt: skip
-    base = overridden(Settings(), {"loop": {"cycle_s": 60.0, "realtime": 3.0}, "street": {"seed": 9}})
+    base = overridden(
+        Settings(), {"loop": {"cycle_s": 60.0, "realtime": 3.0}, "street": {"seed": 9}}
+    )
     assert watched == [Task(overridden(base, changes), 26000.0, "h.yaml", changes)]
     headway("run", "--config", "h.yaml", "--realtime", "-0.5")
     assert watched[1].settings.loop.realtime == 3.0
@@ -334,4 +419,9 @@ def test_a_street_that_cannot_be_fails_with_the_reason(headway, watched, words, 
 def test_results_come_in_the_order_of_the_work(monkeypatch):
     work = [Job("cologne3", c, s) for s in (2, 1) for c in ("planner", "fixed")]
     monkeypatch.setattr(room, "run_all", Runs())
-    assert [(r.controller, r.seed) for r in room.progress(work, 1)] == [("planner", 2), ("fixed", 2), ("planner", 1), ("fixed", 1)]
+    assert [(r.controller, r.seed) for r in room.progress(work, 1)] == [
+        ("planner", 2),
+        ("fixed", 2),
+        ("planner", 1),
+        ("fixed", 1),
+    ]

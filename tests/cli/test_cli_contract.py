@@ -19,13 +19,27 @@ room = importlib.import_module("headway.cli.app")
 
 def option(name, default, hint):
     """One argument or option in a line."""
-    kind, *told = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint, ArgumentInfo())
+    kind, *told = (
+        typing.get_args(hint)
+        if typing.get_origin(hint) is typing.Annotated
+        else (hint, ArgumentInfo())
+    )
     (info,) = told
     argument = isinstance(info, ArgumentInfo)
-    named = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)]  # Annotated: the first word stands in `default`
+    named = [
+        word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)
+    ]  # Annotated: the first word stands in `default`
     parts = [name.upper() if argument else " ".join(named or [f"--{name.replace('_', '-')}"])]
-    parts.append(getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else " or ".join(k.__name__ for k in typing.get_args(kind)))
-    parts += [f"{sign} {bound}" for sign, bound in ((">=", info.min), ("<=", info.max)) if bound is not None]
+    parts.append(
+        getattr(kind, "__name__", str(kind))
+        if not typing.get_args(kind)
+        else " or ".join(k.__name__ for k in typing.get_args(kind))
+    )
+    parts += [
+        f"{sign} {bound}"
+        for sign, bound in ((">=", info.min), ("<=", info.max))
+        if bound is not None
+    ]
     if default is inspect.Parameter.empty:
         parts.append("required")
     elif (name, default) == ("jobs", os.cpu_count() or 1):
@@ -40,7 +54,10 @@ def contract(app, name):
     for command in sorted(app.registered_commands, key=lambda c: c.name or c.callback.__name__):
         lines.append(f"{name} {command.name or command.callback.__name__}")
         hints = typing.get_type_hints(command.callback, include_extras=True)
-        lines += [f"    {option(p.name, p.default, hints[p.name])}" for p in inspect.signature(command.callback).parameters.values()]
+        lines += [
+            f"    {option(p.name, p.default, hints[p.name])}"
+            for p in inspect.signature(command.callback).parameters.values()
+        ]
     for group in sorted(app.registered_groups, key=lambda g: g.name):
         lines += contract(group.typer_instance, f"{name} {group.name}")
     return lines

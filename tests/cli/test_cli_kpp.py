@@ -51,9 +51,26 @@ def test_without_options_it_is_the_plant_of_the_documents(headway, asked, tmp_pa
     ran = headway("kpp", "run")
     assert (ran.status, ran.err) == (1, "headway: enough\n")
     plant, steps, control, folder = asked.plant
-    assert (plant, control, str(folder), asked.until_s) == (KppSettings(), LoadControl(0.0), "data/kpp", 120.0)
-    assert (plant.floaters, plant.depth_m, plant.volume_m3, plant.h1, plant.h2, plant.h3) == (66, 10.0, 0.4, False, False, False)
-    assert (steps.shortest_s, steps.longest_s, steps.rtol, steps.atol) == (0.05, 0.2, 1e-4, pytest.approx(1e-6))
+    assert (plant, control, str(folder), asked.until_s) == (
+        KppSettings(),
+        LoadControl(0.0),
+        "data/kpp",
+        120.0,
+    )
+    assert (plant.floaters, plant.depth_m, plant.volume_m3, plant.h1, plant.h2, plant.h3) == (
+        66,
+        10.0,
+        0.4,
+        False,
+        False,
+        False,
+    )
+    assert (steps.shortest_s, steps.longest_s, steps.rtol, steps.atol) == (
+        0.05,
+        0.2,
+        1e-4,
+        pytest.approx(1e-6),
+    )
     assert asked.loop == (0.0, "balanced", 3600.0, steps)
 
 
@@ -77,7 +94,21 @@ def test_an_option_changes_its_part_of_the_plant(headway, asked, words, changes)
     ],
 )  # fmt: skip
 def test_pace_mode_and_folder_make_the_loop(headway, asked, words, loop):
-    headway("kpp", "run", "--dt-min", "0.01", "--dt-max", "0.3", "--rtol", "0.001", "--speed", "1.5", "--seconds", "7", *words)
+    headway(
+        "kpp",
+        "run",
+        "--dt-min",
+        "0.01",
+        "--dt-max",
+        "0.3",
+        "--rtol",
+        "0.001",
+        "--speed",
+        "1.5",
+        "--seconds",
+        "7",
+        *words,
+    )
     assert asked.loop[:3] == loop
     assert asked.loop[3] == StepBounds(0.01, 0.3, 0.001, 0.01 * 0.001)
     assert (asked.plant[2], asked.until_s) == (LoadControl(1.5), 7.0)
@@ -133,10 +164,22 @@ def test_a_run_is_written_with_its_samples_and_its_ledger(headway, driven, tmp_p
     assert [s["time_s"] for s in samples] == pytest.approx([k / 250 for k in range(501)], abs=1e-6)
     state = run.state()
     assert samples[-1] == {
-        k: state[k] for k in ("time_s", "v_chain", "power_output", "power_input", "efficiency", "flywheel_radps", "ledger_residual")
+        k: state[k]
+        for k in (
+            "time_s",
+            "v_chain",
+            "power_output",
+            "power_input",
+            "efficiency",
+            "flywheel_radps",
+            "ledger_residual",
+        )
     }
     lines = (tmp_path / "out.csv").read_text().split("\n")
-    assert lines[0] == "time_s,v_chain,power_output,power_input,efficiency,flywheel_radps,ledger_residual"
+    assert (
+        lines[0]
+        == "time_s,v_chain,power_output,power_input,efficiency,flywheel_radps,ledger_residual"
+    )
     assert lines[1:] == [*(",".join(f"{v:.9g}" for v in s.values()) for s in samples), ""]
     assert "KPP, 2.0 of 2 s, as fast as possible, mode " in ran.out
     assert "goes on from" not in ran.out
@@ -174,7 +217,9 @@ def test_speed_and_power_are_drawn(headway, driven, tmp_path):
 
 def test_the_rate_is_steps_by_wall_time(headway, driven, monkeypatch, tmp_path):
     times = iter([100.0])
-    monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times, 104.0)))
+    monkeypatch.setattr(
+        room, "time", types.SimpleNamespace(perf_counter=lambda: next(times, 104.0))
+    )
     pictures = []
     monkeypatch.setattr(room, "picture", lambda *words: pictures.append(words) or "")
     headway("kpp", "run", "--seconds", "1", "--data", "", "--json", "out.json")
@@ -287,7 +332,16 @@ def test_what_the_loop_tells_is_shown_in_six_lines(headway, monkeypatch):
 
 def dots(text):
     """Coordinates (column, row) of the dots of a Braille picture, from its top left, by the standard's own numbering of them."""
-    places = {0: (0, 0), 1: (0, 1), 2: (0, 2), 3: (1, 0), 4: (1, 1), 5: (1, 2), 6: (0, 3), 7: (1, 3)}
+    places = {
+        0: (0, 0),
+        1: (0, 1),
+        2: (0, 2),
+        3: (1, 0),
+        4: (1, 1),
+        5: (1, 2),
+        6: (0, 3),
+        7: (1, 3),
+    }
     return {
         (2 * column + places[bit][0], 4 * row + places[bit][1])
         for row, line in enumerate(text)
@@ -302,10 +356,18 @@ def dots(text):
     [
         ([0.0, 39.0], [0.0, 7.0], {(0, 7), (39, 0)}),
         ([0.0, 0.39], [0.0, 0.07], {(0, 7), (39, 0)}),  # however small the span
-        ([0.0, 1.0, 2.0, 39.0], [7.0, 6.0, 5.0, 4.0], {(0, 0), (1, 2), (2, 5), (39, 7)}),  # rows 0, 7/3, 14/3, 7
+        (
+            [0.0, 1.0, 2.0, 39.0],
+            [7.0, 6.0, 5.0, 4.0],
+            {(0, 0), (1, 2), (2, 5), (39, 7)},
+        ),  # rows 0, 7/3, 14/3, 7
         ([10.0, 23.0, 49.0], [0.0, 3.0, 0.0], {(0, 7), (13, 0), (39, 7)}),
         ([5.0, 5.0], [2.0, 2.0], {(0, 7)}),  # no extent: all at the begin, and at the foot
-        ([float(k) for k in range(40)], [float(k // 2 % 8) for k in range(40)], {(k, 7 - k // 2 % 8) for k in range(40)}),
+        (
+            [float(k) for k in range(40)],
+            [float(k // 2 % 8) for k in range(40)],
+            {(k, 7 - k // 2 % 8) for k in range(40)},
+        ),
     ],
 )
 def test_a_curve_has_a_dot_for_each_point(x, y, expected):
@@ -321,7 +383,10 @@ def test_a_curve_has_its_extremes_and_its_times_beside_it():
     assert [len(row) for row in rows[1:-1]] == [72] * 8
     assert (rows[0][72:], rows[-1][72:]) == (" 1.23e+05", " -1")
     assert foot == "0 s" + " " * 60 + "120 s"
-    assert room.chart([0.0, 1.0], [0.0, 1.0], "t", 20, 2).plain.split("\n")[-1] == "0 s" + " " * 8 + "1 s"
+    assert (
+        room.chart([0.0, 1.0], [0.0, 1.0], "t", 20, 2).plain.split("\n")[-1]
+        == "0 s" + " " * 8 + "1 s"
+    )
 
 
 def test_the_terminal_is_drawn_eight_times_a_second(headway, monkeypatch):
@@ -334,7 +399,9 @@ def test_the_terminal_is_drawn_eight_times_a_second(headway, monkeypatch):
 
     def drive(loop, run, seconds, lines, quiet):
         subscribe = loop.streams.subscribe
-        loop.streams.subscribe = lambda *words, **how: subscribed.append((words, how)) or subscribe(*words, **how)
+        loop.streams.subscribe = lambda *words, **how: (
+            subscribed.append((words, how)) or subscribe(*words, **how)
+        )
         return kept(loop, run, seconds, lines, quiet)
 
     kept = room.drive

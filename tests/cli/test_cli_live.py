@@ -18,7 +18,12 @@ from headway.street.messages import Done, Snapshot, Task
 from headway.values import Event
 
 room = importlib.import_module("headway.cli.live")
-TASK = Task(overridden(Settings(), {"street": {"scenario": "cologne3", "seed": 4}, "control": {"controller": "webster"}}))
+TASK = Task(
+    overridden(
+        Settings(),
+        {"street": {"scenario": "cologne3", "seed": 4}, "control": {"controller": "webster"}},
+    )
+)
 TITLE = "cologne3, webster, street timing, connected sensing, seed 4"
 SNAPSHOT = Snapshot(
     time_s=110.4, begin_s=100.0, end_s=200.0, vehicles=31, halted=12, source="controller", interventions=4, cycles=3, overruns=1,
@@ -89,10 +94,21 @@ def test_a_snapshot_is_shown_with_the_five_worst_junctions(shown):
 
 def test_trouble_is_told(shown):
     lines = shown(replace(SNAPSHOT, trouble="the planner is late"))
-    assert ["checkpoint", "60", "s", "trouble", "the", "planner", "is", "late"] in [line.split() for line in lines]
+    assert ["checkpoint", "60", "s", "trouble", "the", "planner", "is", "late"] in [
+        line.split() for line in lines
+    ]
 
 
-@pytest.mark.parametrize(("end_s", "part"), [(200.0, 10.4 / 100.0), (120.8, 0.5), (1e9, None), (math.inf, None), (9e8, 10.4 / (9e8 - 100.0))])
+@pytest.mark.parametrize(
+    ("end_s", "part"),
+    [
+        (200.0, 10.4 / 100.0),
+        (120.8, 0.5),
+        (1e9, None),
+        (math.inf, None),
+        (9e8, 10.4 / (9e8 - 100.0)),
+    ],
+)
 def test_the_bar_is_the_part_of_the_time_that_is_over(monkeypatch, shown, end_s, part):
     bars = []
 
@@ -105,7 +121,11 @@ def test_the_bar_is_the_part_of_the_time_that_is_over(monkeypatch, shown, end_s,
     shown(replace(SNAPSHOT, end_s=end_s))
     bar = bars[-1]
     assert (bar["width"], bar["completed"]) == (60, pytest.approx(10.4))
-    assert bar["total"] is None if part is None else bar["completed"] / bar["total"] == pytest.approx(part)
+    assert (
+        bar["total"] is None
+        if part is None
+        else bar["completed"] / bar["total"] == pytest.approx(part)
+    )
 
 
 def test_what_happens_is_told_in_lines_of_which_the_last_eight_stay(shown):
@@ -116,7 +136,10 @@ def test_what_happens_is_told_in_lines_of_which_the_last_eight_stay(shown):
 
 def test_a_restart_and_the_end_are_told(shown):
     restarted = Restarted("it hung", 2.345)
-    assert shown(restarted, Done(123.4, True))[1:] == ["street process restarted after 2.3 s: it hung", "the end at 123 s"]
+    assert shown(restarted, Done(123.4, True))[1:] == [
+        "street process restarted after 2.3 s: it hung",
+        "the end at 123 s",
+    ]
     assert shown(Done(123.6, False))[1:] == ["stopped; the same command goes on from here at 124 s"]
 
 

@@ -34,7 +34,9 @@ room = importlib.import_module("headway.cli.serve")
 @pytest.fixture
 def served(record, monkeypatch):
     """Serves nothing: what the server, the application and the logs would be made of."""
-    found = types.SimpleNamespace(config=None, api=None, streets=None, logs=None, opened=[], ends=None, sigterm=None)
+    found = types.SimpleNamespace(
+        config=None, api=None, streets=None, logs=None, opened=[], ends=None, sigterm=None
+    )
 
     def run(self, sockets=None):
         found.config, found.sigterm = self.config, signal.getsignal(signal.SIGTERM)
@@ -80,7 +82,9 @@ def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, rec
     port = free_port()
     ran = headway("serve", "--port", port)
     assert (ran.status, ran.err) == (0, "")
-    assert served.api == ApiSettings(record.relative_to(record.parent), 600, redis_url="", notify=NotifySettings())
+    assert served.api == ApiSettings(
+        record.relative_to(record.parent), 600, redis_url="", notify=NotifySettings()
+    )
     assert served.logs == ("info", False, "")
     config = served.config
     assert (config.app, config.host, config.port, config.log_level, config.ws, config.ws_ping_interval, config.server_header) == (
@@ -91,7 +95,14 @@ def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, rec
     assert (service.tell, service.intake) == ("tell", "intake")
     base = {"street": {"scenario": "cologne8", "timing": "street"}, "loop": {"realtime": 10.0}}
     mine = overridden(Settings(), base | {"recovery": {"folder": "data/headway"}})
-    fixed = overridden(Settings(), base | {"recovery": {"folder": "data/baseline"}, "control": {"controller": "fixed", "fallback": "fixed"}})
+    fixed = overridden(
+        Settings(),
+        base
+        | {
+            "recovery": {"folder": "data/baseline"},
+            "control": {"controller": "fixed", "fallback": "fixed"},
+        },
+    )
     assert service.started == [("headway", Task(mine), True), ("baseline", Task(fixed), True)]
 
 
@@ -103,7 +114,10 @@ def test_its_link_signs_an_administrator_in_for_12_hours(headway, served, record
     assert Keyring(record / "keys.json").read(token_of(ran.out)) == Who("admin", Role.ADMIN)
     claims = jwt.decode(token_of(ran.out), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 12 * 3600
-    assert second == "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends."
+    assert (
+        second
+        == "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends."
+    )
     assert served.opened == []
 
 
@@ -117,13 +131,17 @@ def test_its_link_signs_an_administrator_in_for_12_hours(headway, served, record
         (False, "", "darwin", False),
     ],
 )
-def test_a_browser_is_opened_where_somebody_looks(headway, served, monkeypatch, tty, display, platform, opens):
+def test_a_browser_is_opened_where_somebody_looks(
+    headway, served, monkeypatch, tty, display, platform, opens
+):
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(room.sys.stdout, "isatty", lambda: tty, raising=False)
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: tty, raising=False)
     ran = headway("serve", "--port", "0")
-    assert served.opened == ([f"http://127.0.0.1:{served.config.port}/#token={token_of(ran.out)}"] if opens else [])
+    assert served.opened == (
+        [f"http://127.0.0.1:{served.config.port}/#token={token_of(ran.out)}"] if opens else []
+    )
 
 
 def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path, monkeypatch):
@@ -136,14 +154,26 @@ def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path
         "--config", "h.yaml", "--per-minute", "0", "--timing", "benchmark", "--no-repeat",
     )  # fmt: skip
     assert ran.status == 0, ran.err
-    assert (str(served.api.folder), served.api.per_minute, served.api.redis_url) == ("there", 0, "redis://somewhere")
+    assert (str(served.api.folder), served.api.per_minute, served.api.redis_url) == (
+        "there",
+        0,
+        "redis://somewhere",
+    )
     assert [h.url for h in served.api.notify.webhooks] == ["http://x"]
     assert served.logs == ("debug", True, "logs")
     assert served.config.host == "localhost"
     ((name, task, repeat),) = streets().started
     assert (name, repeat) == ("headway", False)
-    assert (task.settings.street.scenario, task.settings.street.timing, task.settings.street.seed) == ("cologne1", "benchmark", 9)
-    assert (task.settings.loop.realtime, task.settings.recovery.folder, task.settings.control.controller) == (0.0, "there/headway", "planner")
+    assert (
+        task.settings.street.scenario,
+        task.settings.street.timing,
+        task.settings.street.seed,
+    ) == ("cologne1", "benchmark", 9)
+    assert (
+        task.settings.loop.realtime,
+        task.settings.recovery.folder,
+        task.settings.control.controller,
+    ) == (0.0, "there/headway", "planner")
 
 
 def test_without_a_scenario_no_street_runs(headway, served, streets):
@@ -151,7 +181,9 @@ def test_without_a_scenario_no_street_runs(headway, served, streets):
     assert streets().started == []
 
 
-@pytest.mark.parametrize("words", [["--realtime", "-0.1"], ["--port", "-1"], ["--port", "65536"], ["--per-minute", "-1"]])
+@pytest.mark.parametrize(
+    "words", [["--realtime", "-0.1"], ["--port", "-1"], ["--port", "65536"], ["--per-minute", "-1"]]
+)
 def test_what_is_beyond_its_bounds_is_a_wrong_call(headway, served, words):
     ran = headway("serve", *words)
     assert (ran.status, words[0] in ran.err, served.config) == (2, True, None)
@@ -159,7 +191,11 @@ def test_what_is_beyond_its_bounds_is_a_wrong_call(headway, served, words):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--scenario", "paris"], "no scenario 'paris'"), (["--timing", "slow"], "street.timing"), (["--config", "none.yaml"], "none.yaml")],
+    [
+        (["--scenario", "paris"], "no scenario 'paris'"),
+        (["--timing", "slow"], "street.timing"),
+        (["--config", "none.yaml"], "none.yaml"),
+    ],
 )
 def test_what_cannot_be_served_fails_with_the_reason(headway, served, words, said):
     ran = headway("serve", "--port", "0", *words)
@@ -173,7 +209,10 @@ def test_a_port_that_is_taken_is_told_before_anything_begins(headway, served):
         port = taken.getsockname()[1]
         ran = headway("serve", "--port", port)
     assert (ran.status, served.api) == (1, None)
-    assert ran.err == f"headway: 127.0.0.1:{port} cannot be listened on (Address already in use). Give another --port.\n"
+    assert (
+        ran.err
+        == f"headway: 127.0.0.1:{port} cannot be listened on (Address already in use). Give another --port.\n"
+    )
 
 
 def test_a_port_of_a_moment_ago_can_be_taken_again(headway, served):
@@ -231,7 +270,9 @@ def test_what_is_there_after_the_start_is_left_alone_by_the_collector(monkeypatc
 def test_a_token_is_printed_for_whom_it_is(headway, tmp_path, words, role, seconds):
     ran = headway("token", "me", "--data", "there", *words)
     assert (ran.status, ran.err) == (0, "")
-    assert Keyring(tmp_path / "there" / "keys.json").read(ran.out.strip()) == Who("me", Role[role.upper()])
+    assert Keyring(tmp_path / "there" / "keys.json").read(ran.out.strip()) == Who(
+        "me", Role[role.upper()]
+    )
     claims = jwt.decode(ran.out.strip(), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] in (seconds, seconds + 1)
 
@@ -254,7 +295,20 @@ def filled(record):
     database = open_database(record)
     now = datetime.now(UTC)
     rows = [
-        (name, (now - timedelta(days=days, seconds=k)).isoformat(), "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False)
+        (
+            name,
+            (now - timedelta(days=days, seconds=k)).isoformat(),
+            "J",
+            "[]",
+            1,
+            1.0,
+            1.0,
+            1.0,
+            1.0,
+            1.0,
+            0,
+            False,
+        )
         for k, (name, days) in enumerate((("A", 0), ("A", 0), ("A", 2), ("B", 0)))
     ]
     assert Intake(database, record).write("simulation_record", rows).stored == 4
@@ -263,7 +317,12 @@ def filled(record):
 
 
 def counts(database):
-    return {r["id"]: r["n"] for r in database.rows("SELECT simulation_id AS id, count(*) AS n FROM simulation_record GROUP BY 1")}
+    return {
+        r["id"]: r["n"]
+        for r in database.rows(
+            "SELECT simulation_id AS id, count(*) AS n FROM simulation_record GROUP BY 1"
+        )
+    }
 
 
 def test_the_records_of_a_simulation_are_erased(headway, filled):
@@ -274,12 +333,21 @@ def test_the_records_of_a_simulation_are_erased(headway, filled):
 
 
 def test_old_records_go(headway, filled):
-    assert headway("db", "retain", "3").out == "simulation_record: 0 rows, run: 0 rows, violation: 0 rows\n"
+    assert (
+        headway("db", "retain", "3").out
+        == "simulation_record: 0 rows, run: 0 rows, violation: 0 rows\n"
+    )
     ran = headway("db", "retain", "1")
-    assert (ran.status, ran.out) == (0, "simulation_record: 1 rows, run: 0 rows, violation: 0 rows\n")
+    assert (ran.status, ran.out) == (
+        0,
+        "simulation_record: 1 rows, run: 0 rows, violation: 0 rows\n",
+    )
     assert counts(filled) == {"A": 2, "B": 1}
     ran = headway("db", "retain", "0")
-    assert (ran.status, ran.err.startswith("headway: days: 0.0 is not allowed: above 0")) == (1, True)
+    assert (ran.status, ran.err.startswith("headway: days: 0.0 is not allowed: above 0")) == (
+        1,
+        True,
+    )
 
 
 def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):
@@ -308,7 +376,10 @@ def test_events_of_a_run_are_written_as_atspm_reads_them(headway, record, tmp_pa
     try:
         intake = Intake(database, record)
         run = intake.begin_run("r", "cologne1", "planner", 1)
-        intake.write("signal_state", [(run, t, "J", 0, c) for t, c in ((0.0, 1), (10.0, 3), (30.5, 2), (33.0, 1))])
+        intake.write(
+            "signal_state",
+            [(run, t, "J", 0, c) for t, c in ((0.0, 1), (10.0, 3), (30.5, 2), (33.0, 1))],
+        )
         intake.write("detector_state", [(run, 12.0, "J", 0, True), (run, 13.0, "J", 0, False)])
     finally:
         database.close()
@@ -316,14 +387,23 @@ def test_events_of_a_run_are_written_as_atspm_reads_them(headway, record, tmp_pa
     with (tmp_path / "events.csv").open() as stream:
         rows = list(csv.reader(stream))
     assert rows[0] == ["TimeStamp", "DeviceId", "EventId", "Parameter"]
-    assert (ran.status, ran.out) == (0, f"{len(rows) - 1:,} events in events.csv, detectors in detectors.csv\n")
-    assert [(r[0][11:], r[1], r[2], r[3]) for r in rows[1:3]] == [("00:00:00.000", "J", "10", "1"), ("00:00:10.000", "J", "1", "1")]
+    assert (ran.status, ran.out) == (
+        0,
+        f"{len(rows) - 1:,} events in events.csv, detectors in detectors.csv\n",
+    )
+    assert [(r[0][11:], r[1], r[2], r[3]) for r in rows[1:3]] == [
+        ("00:00:00.000", "J", "10", "1"),
+        ("00:00:10.000", "J", "1", "1"),
+    ]
     with (tmp_path / "detectors.csv").open() as stream:
         assert next(csv.reader(stream)) == ["DeviceId", "Phase", "Parameter", "Function"]
     ran = headway("db", "events", run, "--out", "[e].csv", "--detectors", "[d].csv")
     assert "[e].csv, detectors in [d].csv" in ran.out
     ran = headway("db", "events", run + 1)
-    assert (ran.status, ran.err) == (1, f"headway: run {run + 1} has no signal states in the record\n")
+    assert (ran.status, ran.err) == (
+        1,
+        f"headway: run {run + 1} has no signal states in the record\n",
+    )
     assert headway("db", "events", "x").status == 2
 
 
@@ -354,7 +434,9 @@ def test_the_audit_trail_is_verified(headway, record):
         ["db", "restore", "x", "--key", "k"],
     ],
 )
-def test_each_command_looks_in_the_folder_asked_for_and_closes_the_record(headway, monkeypatch, tmp_path, words):
+def test_each_command_looks_in_the_folder_asked_for_and_closes_the_record(
+    headway, monkeypatch, tmp_path, words
+):
     """The record breaks at the first question; it is closed all the same."""
     opened, closed = [], []
 
@@ -364,7 +446,13 @@ def test_each_command_looks_in_the_folder_asked_for_and_closes_the_record(headwa
     def opening(folder):
         opened.append(str(folder))
         engine = types.SimpleNamespace(connect=fail, begin=fail, dispose=fail)
-        return types.SimpleNamespace(rows=fail, execute=fail, engine=engine, url="postgresql://x", close=lambda: closed.append(1))
+        return types.SimpleNamespace(
+            rows=fail,
+            execute=fail,
+            engine=engine,
+            url="postgresql://x",
+            close=lambda: closed.append(1),
+        )
 
     monkeypatch.setattr(room, "open_database", opening)
     monkeypatch.setattr(room, "read_key", lambda path: str(path).encode())
@@ -391,7 +479,9 @@ def test_a_whole_server_begins_and_ends(headway, record, monkeypatch):
         servers[0].should_exit = True
 
     servers, init = [], uvicorn.Server.__init__
-    monkeypatch.setattr(uvicorn.Server, "__init__", lambda self, config: servers.append(self) or init(self, config))
+    monkeypatch.setattr(
+        uvicorn.Server, "__init__", lambda self, config: servers.append(self) or init(self, config)
+    )
     monkeypatch.setattr(room.telemetry, "set_up", lambda *words: None)
     thread = threading.Thread(target=ask)
     thread.start()
@@ -399,5 +489,10 @@ def test_a_whole_server_begins_and_ends(headway, record, monkeypatch):
     thread.join()
     gc.unfreeze()
     assert ran.status == 0, ran.err
-    assert json.loads(answers[0].text) == {"ready": True, "database": True, "streets": 0, "spool": 0}
+    assert json.loads(answers[0].text) == {
+        "ready": True,
+        "database": True,
+        "streets": 0,
+        "spool": 0,
+    }
     assert "server" not in answers[0].headers

@@ -13,9 +13,30 @@ from headway.cli.tables import comparison
 from headway.experiments.benchmark import Result
 
 
-def result(scenario, controller, seed, delay=float("nan"), wait=float("nan"), arrived=0, out=0, bad=0, error=""):
+def result(
+    scenario,
+    controller,
+    seed,
+    delay=float("nan"),
+    wait=float("nan"),
+    arrived=0,
+    out=0,
+    bad=0,
+    error="",
+):
     return Result(
-        scenario, controller, seed, "street", "connected", 1.0, delay, wait, arrived=arrived, never_entered=out, safety_violations=bad, error=error
+        scenario,
+        controller,
+        seed,
+        "street",
+        "connected",
+        1.0,
+        delay,
+        wait,
+        arrived=arrived,
+        never_entered=out,
+        safety_violations=bad,
+        error=error,
     )
 
 
@@ -39,13 +60,23 @@ def test_the_columns_are_these():
         ("scenario", "left", True), ("controller", "left", True), ("delay s", "right", True), ("of fixed", "right", True), ("p", "right", True),
         ("wait s", "right", True), ("done", "right", True), ("out", "right", True), ("bad", "right", True),
     ]  # fmt: skip
-    assert "seconds a vehicle; done: arrived; out: never got in; bad: rules broken" in str(table.title)
+    assert "seconds a vehicle; done: arrived; out: never got in; bad: rules broken" in str(
+        table.title
+    )
     assert table.row_count == 0
 
 
 def test_one_seed_has_a_mean_and_a_ratio_but_no_interval():
-    found = cells([result("a", "fixed", 1, 40.0, 10.0, 100, 3, 1), result("a", "planner", 1, 30.0, 5.0, 103, 0, 0)])
-    assert found == [["a", "fixed", "40.0", "", "", "10.0", "100", "3", "1"], ["a", "planner", "30.0", "0.75", "", "5.0", "103", "0", "0"]]
+    found = cells(
+        [
+            result("a", "fixed", 1, 40.0, 10.0, 100, 3, 1),
+            result("a", "planner", 1, 30.0, 5.0, 103, 0, 0),
+        ]
+    )
+    assert found == [
+        ["a", "fixed", "40.0", "", "", "10.0", "100", "3", "1"],
+        ["a", "planner", "30.0", "0.75", "", "5.0", "103", "0", "0"],
+    ]
 
 
 def test_seeds_are_averaged_and_paired():
@@ -56,8 +87,28 @@ def test_seeds_are_averaged_and_paired():
     ])  # fmt: skip
     p = stats.ttest_1samp([math.log(30 / 40), math.log(22 / 44)], 0.0).pvalue
     assert found == [
-        ["a", "fixed", f"42.0 ± {half([40, 44]):.1f}", "", "", f"12.0 ± {half([10, 14]):.1f}", "100", "4", "3"],
-        ["a", "planner", f"26.0 ± {half([30, 22]):.1f}", f"{26 / 42:.2f}", f"{p:.3g}", f"7.0 ± {half([5, 9]):.1f}", "104", "0", "5"],
+        [
+            "a",
+            "fixed",
+            f"42.0 ± {half([40, 44]):.1f}",
+            "",
+            "",
+            f"12.0 ± {half([10, 14]):.1f}",
+            "100",
+            "4",
+            "3",
+        ],
+        [
+            "a",
+            "planner",
+            f"26.0 ± {half([30, 22]):.1f}",
+            f"{26 / 42:.2f}",
+            f"{p:.3g}",
+            f"7.0 ± {half([5, 9]):.1f}",
+            "104",
+            "0",
+            "5",
+        ],
     ]
 
 
@@ -72,7 +123,15 @@ def test_a_ratio_is_over_the_seeds_that_both_have():
 
 
 def test_each_scenario_has_its_own_fixed_time_and_its_section():
-    results = [result(s, c, 1, d, 1.0) for s, c, d in (("b", "fixed", 10.0), ("a", "planner", 30.0), ("b", "planner", 5.0), ("a", "fixed", 60.0))]
+    results = [
+        result(s, c, 1, d, 1.0)
+        for s, c, d in (
+            ("b", "fixed", 10.0),
+            ("a", "planner", 30.0),
+            ("b", "planner", 5.0),
+            ("a", "fixed", 60.0),
+        )
+    ]
     assert [row[:2] + row[3:4] for row in cells(results)] == [
         ["b", "fixed", ""],
         ["b", "planner", "0.50"],
@@ -96,7 +155,9 @@ def test_a_run_that_failed_is_told_and_left_out_of_the_means():
 
 @pytest.mark.parametrize(("delay", "p"), [(40.0, "1"), (20.0, "0")])
 def test_without_any_spread_it_is_certain(delay, p):
-    results = [result("a", c, s, d, 1.0) for s in (1, 2) for c, d in (("fixed", 40.0), ("planner", delay))]
+    results = [
+        result("a", c, s, d, 1.0) for s in (1, 2) for c, d in (("fixed", 40.0), ("planner", delay))
+    ]
     assert cells(results)[1][4] == p
 
 

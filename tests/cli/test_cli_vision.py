@@ -40,7 +40,13 @@ class Source:
     """Stands for a source that is watched: so many frames, with figures put in by hand, then how it ends."""
 
     def __init__(self):
-        self.frames, self.length, self.ends, self.asked, self.error_m, self.figures, self.violations = 3, 30, None, None, 0.123, FIGURES, 2
+        self.frames = 3
+        self.length = 30
+        self.ends = None
+        self.asked = None
+        self.error_m = 0.123
+        self.figures = FIGURES
+        self.violations = 2
         self.bars = []
 
     def __call__(self, source, model, site, signals, report, seconds, blur, threads):
@@ -49,7 +55,9 @@ class Source:
             evidence=report.evidence, keep_tracks=report.keep_tracks,
         )  # fmt: skip
         self.report = report
-        calibration = types.SimpleNamespace(error_m=self.error_m) if self.error_m is not None else None
+        calibration = (
+            types.SimpleNamespace(error_m=self.error_m) if self.error_m is not None else None
+        )
         report.perception = types.SimpleNamespace(
             measures=types.SimpleNamespace(figures=lambda: self.figures, crossings=[]), judge=None,
             site=types.SimpleNamespace(calibration=calibration, uncalibrated="no points"),
@@ -58,7 +66,10 @@ class Source:
             report.frames = k
             report.tracks, report.violations = 2 * k, self.violations
             report.told = deque(violation(n) for n in range(self.violations))
-            yield types.SimpleNamespace(frame=types.SimpleNamespace(at_s=k / 10), tracks=["t"] * k), self.length
+            yield (
+                types.SimpleNamespace(frame=types.SimpleNamespace(at_s=k / 10), tracks=["t"] * k),
+                self.length,
+            )
         if self.ends is not None:
             raise self.ends
 
@@ -70,9 +81,15 @@ def source(monkeypatch):
     found = Source()
     monkeypatch.setattr(watching, "watch_source", found)
     times = iter((100.0,))
-    monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times, 102.0)))
+    monkeypatch.setattr(
+        room, "time", types.SimpleNamespace(perf_counter=lambda: next(times, 102.0))
+    )
     update = room.Progress.update
-    monkeypatch.setattr(room.Progress, "update", lambda self, task, **how: found.bars.append(how) or update(self, task, **how))
+    monkeypatch.setattr(
+        room.Progress,
+        "update",
+        lambda self, task, **how: found.bars.append(how) or update(self, task, **how),
+    )
     return found
 
 
@@ -106,13 +123,27 @@ def test_each_option_reaches_its_part(headway, source, tmp_path):
                   "--evidence", "e", "--seconds", "2.5", "--no-blur", "--threads", "3")  # fmt: skip
     assert ran.status == 0, ran.err
     asked = source.asked
-    assert (asked.model, asked.signals, asked.out, asked.evidence) == (Path("m.onnx"), Path("s.jsonl"), Path("o.mp4"), Path("e"))
-    assert (asked.site.size, asked.seconds, asked.blur, asked.threads, asked.keep_tracks) == ((320, 240), 2.5, False, 3, True)
+    assert (asked.model, asked.signals, asked.out, asked.evidence) == (
+        Path("m.onnx"),
+        Path("s.jsonl"),
+        Path("o.mp4"),
+        Path("e"),
+    )
+    assert (asked.site.size, asked.seconds, asked.blur, asked.threads, asked.keep_tracks) == (
+        (320, 240),
+        2.5,
+        False,
+        3,
+        True,
+    )
 
 
 def test_without_lines_lanes_or_calibration_that_is_said(headway, source):
     source.figures, source.error_m, source.violations = {"lines": {}, "lanes": {}}, None, 0
-    assert headway("watch", "a.mp4").rows == ["3 frames in 2.0 s (2/s), 6 tracks, 0 violations", "no speeds: no points"]
+    assert headway("watch", "a.mp4").rows == [
+        "3 frames in 2.0 s (2/s), 6 tracks, 0 violations",
+        "no speeds: no points",
+    ]
 
 
 def test_of_many_violations_the_last_twenty_are_told(headway, source):
@@ -168,10 +199,28 @@ def test_a_film_is_watched_and_all_of_it_written(headway, tmp_path):
 
     film(tmp_path / "a.mp4", along(speed_px=60.0, start=0), 4.0)
     (tmp_path / "site.json").write_text(json.dumps(SITE | {"rules": {"limit_kmh": 10.0}}))
-    ran = headway("watch", "a.mp4", "--calibration", "site.json", "--json", "o.json", "--heat", "h.jpg", "--evidence", "e", "--out", "o.mp4")
+    ran = headway(
+        "watch",
+        "a.mp4",
+        "--calibration",
+        "site.json",
+        "--json",
+        "o.json",
+        "--heat",
+        "h.jpg",
+        "--evidence",
+        "e",
+        "--out",
+        "o.mp4",
+    )
     assert ran.status == 0, ran.err
     found = json.loads((tmp_path / "o.json").read_text())
-    assert (found["source"], found["frames"], len(found["tracks"]), found["calibration"]["error_m"] < 0.01) == ("a.mp4", 60, 1, True)
+    assert (
+        found["source"],
+        found["frames"],
+        len(found["tracks"]),
+        found["calibration"]["error_m"] < 0.01,
+    ) == ("a.mp4", 60, 1, True)
     assert ran.rows[0].startswith("60 frames in ")
     assert ran.rows[0].endswith(f" 1 tracks, {len(found['violations'])} violations")
     assert {v["rule"] for v in found["violations"]} == {"speeding"}
@@ -190,7 +239,11 @@ def shot(monkeypatch):
     def shoot(how, tell):
         asked.append(how)
         tell(7)
-        return {"video": Path("[v].mp4"), "site": Path("v.site.json"), "truth": Path("v.truth.jsonl")}
+        return {
+            "video": Path("[v].mp4"),
+            "site": Path("v.site.json"),
+            "truth": Path("v.truth.jsonl"),
+        }
 
     monkeypatch.setattr(clip, "shoot", shoot)
     return asked
@@ -201,8 +254,16 @@ def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
 
     bars, totals = [], []
     update, add = room.Progress.update, room.Progress.add_task
-    monkeypatch.setattr(room.Progress, "update", lambda self, task, **how: bars.append(how) or update(self, task, **how))
-    monkeypatch.setattr(room.Progress, "add_task", lambda self, what, total: totals.append((what, total)) or add(self, what, total=total))
+    monkeypatch.setattr(
+        room.Progress,
+        "update",
+        lambda self, task, **how: bars.append(how) or update(self, task, **how),
+    )
+    monkeypatch.setattr(
+        room.Progress,
+        "add_task",
+        lambda self, what, total: totals.append((what, total)) or add(self, what, total=total),
+    )
     ran = headway("camera")
     assert ran.status == 0, ran.err
     assert ran.out.strip().splitlines() == [
@@ -212,8 +273,24 @@ def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
     ran = headway("camera", "--scenario", "cologne3", "--junction", "j", "--out", "o.mp4", "--seconds", "1", "--begin", "30", "--rate", "12.5", "--seed", "3",
                   "--height", "50", "--tilt", "20", "--reach", "40", "--violators", "0.5", "--night", "--rain")  # fmt: skip
     assert shot == [
-        Shooting("cologne1", "", Path("clip.mp4"), 60.0, 0.0, 10.0, 1, 90.0, 10.0, 60.0, 0.0, False, False),
-        Shooting("cologne3", "j", Path("o.mp4"), 1.0, 30.0, 12.5, 3, 50.0, 20.0, 40.0, 0.5, True, True),
+        Shooting(
+            "cologne1",
+            "",
+            Path("clip.mp4"),
+            60.0,
+            0.0,
+            10.0,
+            1,
+            90.0,
+            10.0,
+            60.0,
+            0.0,
+            False,
+            False,
+        ),
+        Shooting(
+            "cologne3", "j", Path("o.mp4"), 1.0, 30.0, 12.5, 3, 50.0, 20.0, 40.0, 0.5, True, True
+        ),
     ]
     assert bars == [{"completed": 7}] * 2
     assert totals == [("cologne1 ", 600), ("cologne3 j", 12)]
@@ -256,7 +333,9 @@ def known(monkeypatch):
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/m.onnx"
-    model = models.Model("tiny", url, "Apache-2.0", hashlib.sha256(BODY).hexdigest(), "seven letters")
+    model = models.Model(
+        "tiny", url, "Apache-2.0", hashlib.sha256(BODY).hexdigest(), "seven letters"
+    )
     monkeypatch.setattr(models, "MODELS", (model,))
     yield types.SimpleNamespace(model=model, answers=answers, url=url)
     server.shutdown()
@@ -266,7 +345,11 @@ def known(monkeypatch):
 
 def test_a_model_is_fetched_listed_and_verified(headway, known, tmp_path, monkeypatch):
     bars, update = [], room.Progress.update
-    monkeypatch.setattr(room.Progress, "update", lambda self, task, **how: bars.append(how) or update(self, task, **how))
+    monkeypatch.setattr(
+        room.Progress,
+        "update",
+        lambda self, task, **how: bars.append(how) or update(self, task, **how),
+    )
     head = "model | here | licence | about | sha256"
     about = f"Apache-2.0 | seven letters | {known.model.sha256[:16]}..."
     assert headway("models", "list").rows == [head, f"tiny | no | {about}"]
@@ -286,14 +369,21 @@ def test_a_model_is_fetched_listed_and_verified(headway, known, tmp_path, monkey
 def test_a_model_may_come_from_elsewhere_and_lie_elsewhere(headway, known, tmp_path, monkeypatch):
     from headway.sensing.detection import models
 
-    monkeypatch.setattr(models, "MODELS", (models.Model("tiny", "http://127.0.0.1:9/", "x", known.model.sha256, "y"),))
+    monkeypatch.setattr(
+        models,
+        "MODELS",
+        (models.Model("tiny", "http://127.0.0.1:9/", "x", known.model.sha256, "y"),),
+    )
     assert headway("models", "fetch", "tiny").status == 1
     ran = headway("models", "fetch", "tiny", "--folder", "[m]", "--url", known.url)
     assert (ran.status, ran.out.strip()) == (0, "[m]/tiny.onnx: whole and known")
     assert headway("models", "verify", "tiny", "--folder", "[m]").status == 0
     assert "tiny | [m]/tiny.onnx | x | y |" in headway("models", "list", "--folder", "[m]").rows[1]
     ran = headway("models", "verify", "tiny")
-    assert (ran.status, ran.err) == (1, "headway: data/models/tiny.onnx: it is not there. Fetch it: `headway models fetch tiny`\n")
+    assert (ran.status, ran.err) == (
+        1,
+        "headway: data/models/tiny.onnx: it is not there. Fetch it: `headway models fetch tiny`\n",
+    )
 
 
 def test_what_is_not_the_known_file_is_refused(headway, known, tmp_path):
@@ -306,7 +396,10 @@ def test_what_is_not_the_known_file_is_refused(headway, known, tmp_path):
 @pytest.mark.parametrize("words", [["fetch", "huge"], ["verify", "huge"]])
 def test_an_unknown_model_fails(headway, known, words):
     ran = headway("models", *words)
-    assert (ran.status, ran.err) == (1, "headway: no model 'huge'. There are: tiny; or give a file of your own.\n")
+    assert (ran.status, ran.err) == (
+        1,
+        "headway: no model 'huge'. There are: tiny; or give a file of your own.\n",
+    )
 
 
 @pytest.mark.parametrize("words", [["watch", "a.mp4"], ["camera"]])

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from headway.roads import Junction, Kind, Lane, Link, Network, Programme, SignalGroup, Timing, TimingProfile
+from headway.roads import (
+    Junction,
+    Kind,
+    Lane,
+    Link,
+    Network,
+    Programme,
+    SignalGroup,
+    Timing,
+    TimingProfile,
+)
 from headway.values import Observation, Vehicles
 
 LEVEL = {"r": 1, "y": 2, "g": 3, "G": 4}
@@ -32,8 +42,19 @@ def junction(name, first, stages, conflicts=(), yields=(), plan=None, offset_s=0
     for a, b in yields:
         gives[a, b] = True
     phases = plan or [(s, 20.0) for s in stages]
-    programme = Programme(np.array([colours(c) for c, _ in phases]), np.array([s for _, s in phases], float), offset_s)
-    return Junction(name, (name,), first, first + n, foes, gives, np.array([colours(s) for s in stages]), programme)
+    programme = Programme(
+        np.array([colours(c) for c, _ in phases]), np.array([s for _, s in phases], float), offset_s
+    )
+    return Junction(
+        name,
+        (name,),
+        first,
+        first + n,
+        foes,
+        gives,
+        np.array([colours(s) for s in stages]),
+        programme,
+    )
 
 
 def network(lanes, links, junctions):
@@ -42,7 +63,10 @@ def network(lanes, links, junctions):
     Links of one group are those that name it; a group whose links go straight over a crossing ("c") is one for pedestrians.
     """
     place = {name: i for i, (name, _, _) in enumerate(lanes)}
-    made_lanes = tuple(Lane(name, name.split("_")[0], float(m), float(v), Kind.VEHICLE, (0.0, 0.0)) for name, m, v in lanes)
+    made_lanes = tuple(
+        Lane(name, name.split("_")[0], float(m), float(v), Kind.VEHICLE, (0.0, 0.0))
+        for name, m, v in lanes
+    )
     made_links = tuple(
         Link(
             "J",
@@ -62,13 +86,18 @@ def network(lanes, links, junctions):
     for j, one in enumerate(junctions):
         for g in one.groups:
             own = tuple(i for i, x in enumerate(made_links) if x.group == g)
-            groups.append(SignalGroup(one.id, g - one.first, j, made_links[own[0]].kind, own, False))
+            groups.append(
+                SignalGroup(one.id, g - one.first, j, made_links[own[0]].kind, own, False)
+            )
     return Network("by hand", made_lanes, made_links, tuple(groups), tuple(junctions), place)
 
 
 def timing(net, least=5.0, yellow=3.0, clearance=0.0, min_cycle_s=0.0):
     """The same times for all groups, or one for each."""
-    full = [np.broadcast_to(np.asarray(x, float), len(net.groups)).copy() for x in (yellow, clearance, least, 120.0)]
+    full = [
+        np.broadcast_to(np.asarray(x, float), len(net.groups)).copy()
+        for x in (yellow, clearance, least, 120.0)
+    ]
     return Timing(TimingProfile("hand", 1.0, 120.0, 150.0, min_cycle_s, 3.0, 0.0), *full)
 
 
@@ -80,7 +109,19 @@ def vehicles(net, rows):
     return Vehicles(lane, link, *column, np.full(len(rows), 7.5), np.zeros(len(rows), bool))
 
 
-def observed(net, at_s=100.0, rows=(), shown="", shown_for=60.0, count=None, arrived=None, persons=None, room=None, known=True, completeness=None):
+def observed(
+    net,
+    at_s=100.0,
+    rows=(),
+    shown="",
+    shown_for=60.0,
+    count=None,
+    arrived=None,
+    persons=None,
+    room=None,
+    known=True,
+    completeness=None,
+):
     """What is seen: by name of the lane for count and room, by number of the link or group for arrived and persons; nothing where none is given."""
 
     def column(n, given, empty, kind):
@@ -109,11 +150,23 @@ def pair():
     Lanes a, b, c lead to groups 0, 1, 2; group 0 has two links (a straight on to x, a to the right to y). Lanes d, e lead to groups 3 and 4.
     Link 6 is under no signal.
     """
-    lanes = [(n, 200, 10) for n in "abc"] + [("x", 150, 10), ("y", 120, 10), ("z", 100, 10)] + [("d", 300, 15), ("e", 300, 15), ("o", 100, 10)]
+    lanes = (
+        [(n, 200, 10) for n in "abc"]
+        + [("x", 150, 10), ("y", 120, 10), ("z", 100, 10)]
+        + [("d", 300, 15), ("e", 300, 15), ("o", 100, 10)]
+    )
     links = [
         ("a", "x", 0, "s", 20, 10, 1), ("a", "y", 0, "r", 20, 10, 1), ("b", "y", 1, "s", 20, 10, 1), ("c", "z", 2, "s", 20, 10, 1),
         ("d", "o", 3, "s", 20, 10, 1), ("e", "x", 4, "s", 20, 10, 1), ("o", "z", -1, "s", 20, 10, 1),
     ]  # fmt: skip
-    one = junction("one", 0, ["Grr", "rGr", "rrG"], [(0, 1), (0, 2), (1, 2)], plan=[("Grr", 30.0), ("yrr", 3.0), ("rGr", 10.0), ("rrG", 7.0)])
-    two = junction("two", 3, ["Gr", "rG"], [(0, 1)], plan=[("Gr", 25.0), ("rG", 15.0)], offset_s=10.0)
+    one = junction(
+        "one",
+        0,
+        ["Grr", "rGr", "rrG"],
+        [(0, 1), (0, 2), (1, 2)],
+        plan=[("Grr", 30.0), ("yrr", 3.0), ("rGr", 10.0), ("rrG", 7.0)],
+    )
+    two = junction(
+        "two", 3, ["Gr", "rG"], [(0, 1)], plan=[("Gr", 25.0), ("rG", 15.0)], offset_s=10.0
+    )
     return network(lanes, links, [one, two])

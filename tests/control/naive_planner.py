@@ -77,12 +77,16 @@ def run_together(scene, state, lights, begin, end, opens):
     m, cost = scene.m, 0.0
     gone, last = [g for g, _ in state], [t for _, t in state]
     before = list(gone)
-    put_off, waits = {}, {}  # by lane: when its first may try again; who waits inside, and when it tries again
+    # by lane: when its first may try again; who waits inside, and when it tries again
+    put_off = {}
+    waits = {}
 
     def first_time(k):
         if k in put_off:
             return put_off[k]
-        if gone[k] < len(scene.lanes[k]) and helped(scene.lanes[k][gone[k]], lights[scene.lanes[k][gone[k]].column]):
+        if gone[k] < len(scene.lanes[k]) and helped(
+            scene.lanes[k][gone[k]], lights[scene.lanes[k][gone[k]].column]
+        ):
             return earliest(scene.lanes[k][gone[k]], last[k], begin, opens, m)
         return math.inf
 
@@ -98,12 +102,18 @@ def run_together(scene, state, lights, begin, end, opens):
                         return math.inf
                     if first_time(k) < now + car.before:
                         free = max(free, first_time(k) + m.after)
-            if gone[k] > before[k] and (car.column, others[gone[k] - 1].column) in scene.yields and last[k] + m.after > now + 1e-9:
+            if (
+                gone[k] > before[k]
+                and (car.column, others[gone[k] - 1].column) in scene.yields
+                and last[k] + m.after > now + 1e-9
+            ):
                 free = max(free, last[k] + m.after)
         return free
 
     while True:
-        tries = [(first_time(k), k, False) for k in range(len(scene.lanes))] + [(waits[k][1], k, True) for k in sorted(waits)]
+        tries = [(first_time(k), k, False) for k in range(len(scene.lanes))] + [
+            (waits[k][1], k, True) for k in sorted(waits)
+        ]
         now, k, from_inside = min(tries, key=lambda x: x[0], default=(math.inf, 0, False))
         if now > end + m.late or math.isinf(now):
             break
@@ -151,7 +161,12 @@ def waited(scene, state, at):
 def passed(scene, state, lights, begin, opens, least):
     """When the queues and platoons of a stage have passed."""
     m = scene.m
-    until = max([begin, *(t + least[c] for c, t in opens.items() if t is not None and lights[c] >= PERMISSIVE)])
+    until = max(
+        [
+            begin,
+            *(t + least[c] for c, t in opens.items() if t is not None and lights[c] >= PERMISSIVE),
+        ]
+    )
     for lane, (gone, last) in zip(scene.lanes, state, strict=True):
         came = 0
         for car in lane[gone:]:
@@ -177,7 +192,9 @@ def follower(scene, state, stage, stages, at):
             for car in lane[gone:]:
                 if car.eta >= at + scene.m.ahead or not helped(car, lights[car.column]):
                     break
-                scores[s] += (at + scene.m.ahead - car.eta) * (1.0 if lights[car.column] == GREEN else 0.3)
+                scores[s] += (at + scene.m.ahead - car.eta) * (
+                    1.0 if lights[car.column] == GREEN else 0.3
+                )
     return max(scores, key=scores.get, default=stage)
 
 
@@ -211,11 +228,20 @@ def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, lea
         for s in range(1, len(stages)):
             if hold > 0 and possible[s] > hold + 1e-6:
                 continue
-            opens = soon[s] if hold == 0 else {c: None if t is None else hold + t for c, t in change(0, s).items()}
+            opens = (
+                soon[s]
+                if hold == 0
+                else {c: None if t is None else hold + t for c, t in change(0, s).items()}
+            )
             clear = passed(scene, state, stages[s], hold, opens, least)
             costs = []
             for end in (clear, *(hold + x for x in lengths if hold + x < clear - 1.0)):
-                costs.append(held + harm[0] * hold + harm[s] * (end - hold) + unroll(scene, state, s, hold, end, stages, change, opens, least))
+                costs.append(
+                    held
+                    + harm[0] * hold
+                    + harm[s] * (end - hold)
+                    + unroll(scene, state, s, hold, end, stages, change, opens, least)
+                )
             if hold == 0:
                 now[s] = min(costs)
             else:
@@ -250,7 +276,11 @@ def eta_s(distance, speed, limit, accel):
 
 class Naive:
     def __init__(self, network, timing, m, holds, lengths):
-        self.network, self.timing, self.m, self.holds, self.lengths = network, timing, m, holds, lengths
+        self.network = network
+        self.timing = timing
+        self.m = m
+        self.holds = holds
+        self.lengths = lengths
 
     def stages(self, j):
         """All compatible stages, as levels by column."""
@@ -259,13 +289,23 @@ class Naive:
         for row in compatible_stages(junction.stages, junction.conflicts, junction.yields):
             lights = {("group", g): int(row[g - junction.first]) for g in junction.groups}
             for g in self.waiting_groups(junction):
-                foes = [h for h in junction.groups if junction.yields[g - junction.first, h - junction.first]]
-                lights["inside", g] = GREEN if all(lights["group", h] < PERMISSIVE for h in foes) else PERMISSIVE
+                foes = [
+                    h
+                    for h in junction.groups
+                    if junction.yields[g - junction.first, h - junction.first]
+                ]
+                lights["inside", g] = (
+                    GREEN if all(lights["group", h] < PERMISSIVE for h in foes) else PERMISSIVE
+                )
             found.append(lights)
         return found
 
     def waiting_groups(self, junction):
-        return [g for g in junction.groups if any(len(self.network.links[k].via) > 1 for k in self.network.groups[g].links)]
+        return [
+            g
+            for g in junction.groups
+            if any(len(self.network.links[k].via) > 1 for k in self.network.groups[g].links)
+        ]
 
     def yields(self, junction):
         pairs = set()
@@ -299,14 +339,30 @@ class Naive:
     def queues(self, seen, j, room, coming):
         junction, m, v = self.network.junctions[j], self.m, seen.vehicles
         links, lanes = self.network.links, self.network.lanes
-        own = sorted({links[k].from_lane for g in junction.groups for k in self.network.groups[g].links if links[k].direction != "c"})
+        own = sorted(
+            {
+                links[k].from_lane
+                for g in junction.groups
+                for k in self.network.groups[g].links
+                if links[k].direction != "c"
+            }
+        )
         queues = []
         for lane in own:
-            rows = [i for i in range(len(v)) if v.lane[i] == lane and v.link[i] >= 0 and links[v.link[i]].group >= 0]
+            rows = [
+                i
+                for i in range(len(v))
+                if v.lane[i] == lane and v.link[i] >= 0 and links[v.link[i]].group >= 0
+            ]
             rows.sort(key=lambda i: v.distance_m[i])
             standing = [v.distance_m[i] + 7.5 for i in rows if v.speed_mps[i] < 2.0]
-            full = max(0.0, min(1.0, 2.0 * (standing[-1] if standing else 0.0) / lanes[lane].length_m - 1.0))
-            of_street = sum(coming[i] for i in range(len(lanes)) if lanes[i].edge == lanes[lane].edge)
+            full = max(
+                0.0,
+                min(1.0, 2.0 * (standing[-1] if standing else 0.0) / lanes[lane].length_m - 1.0),
+            )
+            of_street = sum(
+                coming[i] for i in range(len(lanes)) if lanes[i].edge == lanes[lane].edge
+            )
             queue = []
             for place, i in enumerate(rows):
                 link = links[v.link[i]]
@@ -314,14 +370,40 @@ class Naive:
                 if v.distance_m[i] < 0.0:
                     if waits and v.speed_mps[i] < m.crawl:
                         short = lanes[lane].length_m < m.short
-                        weight = 1.0 + (m.spill * (1.0 + of_street) + v.waiting_s[i] / m.give_up if short else 0.0)
-                        queue.append(Car(0.0, ("inside", link.group), True, weight, 1 if v.waiting_s[i] > m.stuck else 0, False, crossing_s(link)))
+                        weight = 1.0 + (
+                            m.spill * (1.0 + of_street) + v.waiting_s[i] / m.give_up
+                            if short
+                            else 0.0
+                        )
+                        queue.append(
+                            Car(
+                                0.0,
+                                ("inside", link.group),
+                                True,
+                                weight,
+                                1 if v.waiting_s[i] > m.stuck else 0,
+                                False,
+                                crossing_s(link),
+                            )
+                        )
                     continue
                 eta = eta_s(v.distance_m[i], v.speed_mps[i], lanes[lane].speed_mps, m.accel)
                 weight = 1.0 + m.spill * full * (1.0 + coming[lane] / len(rows))
-                car = Car(eta, ("group", link.group), v.speed_mps[i] < m.crawl, weight, 0, waits, crossing_s(link))
+                car = Car(
+                    eta,
+                    ("group", link.group),
+                    v.speed_mps[i] < m.crawl,
+                    weight,
+                    0,
+                    waits,
+                    crossing_s(link),
+                )
                 if place == 0 and v.distance_m[i] < 15.0:
-                    if v.waiting_s[i] > m.stuck and seen.shown[link.group] == GREEN and seen.shown_for_s[link.group] > m.stuck + 3.0:
+                    if (
+                        v.waiting_s[i] > m.stuck
+                        and seen.shown[link.group] == GREEN
+                        and seen.shown_for_s[link.group] > m.stuck + 3.0
+                    ):
                         car.closed = 2
                     elif v.waiting_s[i] > m.give_up:
                         car.closed = 1
@@ -334,7 +416,9 @@ class Naive:
             queues.append(queue)
         for g in junction.groups:
             if seen.waiting_persons[g] > 0 and seen.shown[g] < PERMISSIVE:
-                queues.append([Car(0.0, ("group", g), True, m.person * float(seen.waiting_persons[g]))])
+                queues.append(
+                    [Car(0.0, ("group", g), True, m.person * float(seen.waiting_persons[g]))]
+                )
         return queues
 
     def one(self, seen, j, target, ended, room, coming):
@@ -357,7 +441,15 @@ class Naive:
         least = {c: self.timing.min_green_s[c[1]] if c[0] == "group" else 0.0 for c in stages[0]}
         scene = Scene(queues, self.yields(junction), m)
         best = brute_force(
-            scene, tried, lambda x, y: self.change(junction, tried[x], tried[y]), soon, possible, harm, self.holds, self.lengths, least
+            scene,
+            tried,
+            lambda x, y: self.change(junction, tried[x], tried[y]),
+            soon,
+            possible,
+            harm,
+            self.holds,
+            self.lengths,
+            least,
         )
         return picks[best]
 
@@ -370,7 +462,11 @@ class Naive:
                 if level == GREEN and one[c] != GREEN:
                     out[c] = 1.0
             elif level >= PERMISSIVE and one[c] < PERMISSIVE:
-                ending = [h for h in junction.groups if one["group", h] >= PERMISSIVE and two["group", h] < PERMISSIVE]
+                ending = [
+                    h
+                    for h in junction.groups
+                    if one["group", h] >= PERMISSIVE and two["group", h] < PERMISSIVE
+                ]
                 out[c] = max([0.0, *(self.intergreen(junction, h, c[1]) for h in ending)])
         return out
 
@@ -400,7 +496,9 @@ class Naive:
                         if seen.shown[h] < PERMISSIVE:
                             times.append(clear - (seen.at_s - ended[h]))
                         elif lights["group", h] < PERMISSIVE:
-                            times.append(max(0.0, self.timing.min_green_s[h] - seen.shown_for_s[h]) + clear)
+                            times.append(
+                                max(0.0, self.timing.min_green_s[h] - seen.shown_for_s[h]) + clear
+                            )
                     out[c] = max(times)
             soon.append(out)
             possible.append(wait_for)
@@ -411,7 +509,11 @@ class Naive:
         for s in range(1, len(stages)):
             for g in junction.groups:
                 c = ("group", g)
-                if stages[0][c] >= PERMISSIVE and stages[s][c] < PERMISSIVE and soon[0][c] is not None:
+                if (
+                    stages[0][c] >= PERMISSIVE
+                    and stages[s][c] < PERMISSIVE
+                    and soon[0][c] is not None
+                ):
                     out[s] = max(out[s], soon[0][c] + self.timing.min_green_s[g])
         return out
 
@@ -436,7 +538,12 @@ def pick_stages(stages, first, need, shut, shown):
         while i < len(kept) and not dropped:
             k = kept[i]
             worse = len(lit(s) & shut) - len(lit(k) & shut)
-            if i > 0 and within(s, k) and within(k, s) and (worse < 0 or (worse == 0 and len(lit(s) & shown) > len(lit(k) & shown))):
+            if (
+                i > 0
+                and within(s, k)
+                and within(k, s)
+                and (worse < 0 or (worse == 0 and len(lit(s) & shown) > len(lit(k) & shown)))
+            ):
                 kept[i], dropped = s, True
             elif within(s, k) and worse >= 0:
                 dropped = True

@@ -41,7 +41,9 @@ def random_scene(random, columns=4, lanes=4, most=5):
                 for x in eta
             ]
         )
-    yields = {(a, b) for a in range(columns) for b in range(columns) if a != b and random.random() < 0.4}
+    yields = {
+        (a, b) for a in range(columns) for b in range(columns) if a != b and random.random() < 0.4
+    }
     return Scene(made, yields, MODEL)
 
 
@@ -51,14 +53,19 @@ def arrays(scene, columns=4):
     q = np.full((7, len(cars)), np.nan)
     for v, car in enumerate(cars):
         q[:, v] = car.eta, car.column, car.still, car.weight, car.closed, car.inside, car.before
-    yields = np.zeros((columns, columns + 1), bool)[:, :columns]  # a part of a larger table, as the planner has it: else all is compiled once more
+    yields = np.zeros((columns, columns + 1), bool)[
+        :, :columns
+    ]  # a part of a larger table, as the planner has it: else all is compiled once more
     for a, b in scene.yields:
         yields[a, b] = True
     return q, np.cumsum([0] + [len(lane) for lane in scene.lanes]), yields
 
 
 def random_state(random, scene):
-    return [(int(random.integers(0, len(lane) + 1)), float(random.uniform(-10, 5))) for lane in scene.lanes]
+    return [
+        (int(random.integers(0, len(lane) + 1)), float(random.uniform(-10, 5)))
+        for lane in scene.lanes
+    ]
 
 
 def rows_of(state):
@@ -70,7 +77,10 @@ def rows_of(state):
 
 
 def random_opens(random, columns=4, latest=6.0):
-    return {c: float(random.choice([0.0, random.uniform(0, latest)])) if random.random() < 0.5 else None for c in range(columns)}
+    return {
+        c: float(random.choice([0.0, random.uniform(0, latest)])) if random.random() < 0.5 else None
+        for c in range(columns)
+    }
 
 
 def as_row(opens):
@@ -91,13 +101,17 @@ def test_a_stage_lets_those_go_who_may_and_costs_what_they_waited(seed):
     for _ in range(60):
         scene = random_scene(random)
         q, vptr, yields = arrays(scene)
-        state, lights, opens = random_state(random, scene), random_lights(random), random_opens(random)
+        state = random_state(random, scene)
+        lights = random_lights(random)
+        opens = random_opens(random)
         begin = float(random.choice([0.0, random.uniform(0, 10)]))
         end = begin + float(random.choice([0.0, random.uniform(0, 30)]))
         cost, after = naive.run(scene, state, as_lights(lights), begin, end, opens)
         ptr, last = rows_of(state)
         lanes = len(scene.lanes)
-        found = queue.stage_cost(q, vptr, lanes, 1, 2, ptr, last, lights, yields, begin, end, as_row(opens), FIGURES)
+        found = queue.stage_cost(
+            q, vptr, lanes, 1, 2, ptr, last, lights, yields, begin, end, as_row(opens), FIGURES
+        )
         assert found == pytest.approx(cost, abs=1e-9)
         assert ptr[2].tolist() == [g for g, _ in after]
         assert last[2, :lanes] == pytest.approx([t for _, t in after])
@@ -114,20 +128,28 @@ def test_what_is_left_its_clearing_time_and_what_follows(seed):
         state, lanes = random_state(random, scene), len(scene.lanes)
         ptr, last = rows_of(state)
         at = float(random.uniform(0, 40))
-        assert queue.cost_so_far(q, vptr, lanes, 1, ptr, at) == pytest.approx(naive.waited(scene, state, at))
+        assert queue.cost_so_far(q, vptr, lanes, 1, ptr, at) == pytest.approx(
+            naive.waited(scene, state, at)
+        )
         near = FIGURES.copy()
         near[queue.HORIZON], near[queue.REST] = 30.0, 2.5
         scene.m = MODEL._replace(horizon=30.0, rest=2.5)
-        assert queue.cost_left(q, vptr, lanes, 1, ptr, near) == pytest.approx(naive.rest(scene, state))
+        assert queue.cost_left(q, vptr, lanes, 1, ptr, near) == pytest.approx(
+            naive.rest(scene, state)
+        )
         lights, opens, least = random_lights(random), random_opens(random), random.uniform(0, 8, 4)
         begin = float(random.choice([0.0, random.uniform(0, 10)]))
-        until = queue.clear_time(q, vptr, lanes, 1, ptr, last, lights, begin, as_row(opens), least, near)
-        assert until == pytest.approx(naive.passed(scene, state, as_lights(lights), begin, opens, dict(enumerate(least))))
+        until = queue.clear_time(
+            q, vptr, lanes, 1, ptr, last, lights, begin, as_row(opens), least, near
+        )
+        assert until == pytest.approx(
+            naive.passed(scene, state, as_lights(lights), begin, opens, dict(enumerate(least)))
+        )
         stages = np.array([random_lights(random) for _ in range(4)])
         for stage in range(4):
-            assert queue.best_next(q, vptr, lanes, 1, ptr, stage, stages, at, near) == naive.follower(
-                scene, state, stage, [as_lights(x) for x in stages], at
-            )
+            assert queue.best_next(
+                q, vptr, lanes, 1, ptr, stage, stages, at, near
+            ) == naive.follower(scene, state, stage, [as_lights(x) for x in stages], at)
 
 
 def random_search(random, columns=4, model=MODEL):
@@ -136,8 +158,16 @@ def random_search(random, columns=4, model=MODEL):
     scene.m = model
     count = int(random.integers(2, 5))
     stages = np.array([random_lights(random, columns) for _ in range(count)])
-    trans = np.where(random.random((count, count, columns)) < 0.4, random.uniform(-1, 6, (count, count, columns)).clip(0), -np.inf)
-    soon = np.where(random.random((count, columns)) < 0.4, random.uniform(-1, 6, (count, columns)).clip(0), -np.inf)
+    trans = np.where(
+        random.random((count, count, columns)) < 0.4,
+        random.uniform(-1, 6, (count, count, columns)).clip(0),
+        -np.inf,
+    )
+    soon = np.where(
+        random.random((count, columns)) < 0.4,
+        random.uniform(-1, 6, (count, columns)).clip(0),
+        -np.inf,
+    )
     earliest = random.choice([0.0, 0.0, 3.0, 9.0], count)
     harm = random.choice([0.0, 0.0, 1.0], count)
     least = random.choice([0.0, 1.0, 5.0], columns)
@@ -155,20 +185,48 @@ def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
         model = MODEL._replace(horizon=float(random.choice([25.0, 60.0])))
         scene, stages, trans, soon, _, _, least = random_search(random, model=model)
         q, vptr, yields = arrays(scene)
-        state, lanes, stage = random_state(random, scene), len(scene.lanes), int(random.integers(0, len(stages)))
+        state = random_state(random, scene)
+        lanes = len(scene.lanes)
+        stage = int(random.integers(0, len(stages)))
         begin = float(random.uniform(0, 10))
         end = begin + float(random.choice([2.0, 10.0, 70.0]))
         levels = [as_lights(x) for x in stages]
         cost = naive.unroll(
-            scene, state, stage, begin, end, levels, lambda x, y, trans=trans: opens_of(trans[x, y]), opens_of(soon[stage]), dict(enumerate(least))
+            scene,
+            state,
+            stage,
+            begin,
+            end,
+            levels,
+            lambda x, y, trans=trans: opens_of(trans[x, y]),
+            opens_of(soon[stage]),
+            dict(enumerate(least)),
         )
         for bound, expected in ((np.inf, 3.0 + cost), (3.0 + cost + 1e-6, 3.0 + cost)):
             ptr, last = rows_of(state)
             found = kernel.rollout(
-                q, vptr, lanes, ptr, last, stage, 1, begin, 3.0, bound, stages, yields, trans, soon[stage].copy(), least, np.array(model), end
+                q,
+                vptr,
+                lanes,
+                ptr,
+                last,
+                stage,
+                1,
+                begin,
+                3.0,
+                bound,
+                stages,
+                yields,
+                trans,
+                soon[stage].copy(),
+                least,
+                np.array(model),
+                end,
             )
             assert found == pytest.approx(expected, abs=1e-9)
-            assert ptr[1].tolist() == [g for g, _ in state], "it can be rolled out again from the same place"
+            assert ptr[1].tolist() == [g for g, _ in state], (
+                "it can be rolled out again from the same place"
+            )
             assert last[1, :lanes].tolist() == [t for _, t in state]
 
 
@@ -184,7 +242,24 @@ def test_the_search_finds_what_brute_force_finds(seed):
             scene, levels, lambda x, y, trans=trans: opens_of(trans[x, y]), [opens_of(x) for x in soon], earliest, harm, holds, lengths,
             dict(enumerate(least)),
         )  # fmt: skip
-        assert kernel.search(q, vptr, len(scene.lanes), stages, yields, trans, soon, earliest, harm, holds, lengths, least, FIGURES) == expected
+        assert (
+            kernel.search(
+                q,
+                vptr,
+                len(scene.lanes),
+                stages,
+                yields,
+                trans,
+                soon,
+                earliest,
+                harm,
+                holds,
+                lengths,
+                least,
+                FIGURES,
+            )
+            == expected
+        )
 
 
 def arms():
@@ -214,11 +289,36 @@ def arms():
 def wide():
     """Seventy groups, more than fit in one word of bits: 0, 3, 64, 66 and 69 cross each other in part, and 66 gives way to 3 and waits inside."""
     lanes = [(f"in{g}_0", 120, 13) for g in range(70)] + [("out_0", 200, 13), ("short_0", 30, 13)]
-    links = [(f"in{g}_0", "short_0" if g == 69 else "out_0", g, "l" if g == 66 else "s", 20, 10, 2 if g == 66 else 1) for g in range(70)]
+    links = [
+        (
+            f"in{g}_0",
+            "short_0" if g == 69 else "out_0",
+            g,
+            "l" if g == 66 else "s",
+            20,
+            10,
+            2 if g == 66 else 1,
+        )
+        for g in range(70)
+    ]
     stages = []
     for lit in ({0: "G", 3: "G", 66: "g"}, {64: "G", 69: "G"}, {66: "G"}):
-        stages.append("".join(lit.get(g, "r" if g in (0, 3, 64, 66, 69) else "G") for g in range(70)))
-    return network(lanes, links, [junction("wide", 0, stages, [(0, 64), (3, 69), (3, 66), (64, 66), (0, 69), (66, 69)], [(66, 3)])])
+        stages.append(
+            "".join(lit.get(g, "r" if g in (0, 3, 64, 66, 69) else "G") for g in range(70))
+        )
+    return network(
+        lanes,
+        links,
+        [
+            junction(
+                "wide",
+                0,
+                stages,
+                [(0, 64), (3, 69), (3, 66), (64, 66), (0, 69), (66, 69)],
+                [(66, 3)],
+            )
+        ],
+    )
 
 
 class Case:
@@ -228,17 +328,28 @@ class Case:
 
     def __init__(self, net, seed, times):
         self.net, self.random, self.times = net, np.random.default_rng(seed), times
-        self.flat = tables(net, times, StageTable(net, times, every=True))._replace(holds=np.array(self.holds), lengths=np.array(self.lengths))
+        self.flat = tables(net, times, StageTable(net, times, every=True))._replace(
+            holds=np.array(self.holds), lengths=np.array(self.lengths)
+        )
         self.naive = naive.Naive(net, times, MODEL, self.holds, self.lengths)
         self.stages = [self.naive.stages(j) for j in range(len(net.junctions))]
 
     def draw(self, links=None):
         random, n = self.random, len(self.net.groups)
-        self.target = np.array([random.integers(0, len(s) + 1) for s in self.stages], np.int32)  # one more than there are, too
+        self.target = np.array(
+            [random.integers(0, len(s) + 1) for s in self.stages], np.int32
+        )  # one more than there are, too
         lit = [s[t] if t < len(s) else s[0] for t, s in zip(self.target, self.stages, strict=True)]
-        shown = "".join("?ryGG"[level] if level != 3 else "g" for s in lit for c, level in s.items() if c[0] == "group")
+        shown = "".join(
+            "?ryGG"[level] if level != 3 else "g"
+            for s in lit
+            for c, level in s.items()
+            if c[0] == "group"
+        )
         if random.random() < 0.4:
-            shown = "".join(random.choice(list("ry")) if random.random() < 0.4 else c for c in shown)
+            shown = "".join(
+                random.choice(list("ry")) if random.random() < 0.4 else c for c in shown
+            )
         shown_for = random.choice([0.0, 1.0, 2.0, 4.5, 12.0, 40.0], n) + random.random(n)
         self.ended = 500.0 - random.choice([0.5, 2.0, 6.0, 50.0], n) - random.random(n)
         rows = []
@@ -248,13 +359,33 @@ class Case:
             for _ in range(random.integers(0, 4)):
                 standing = random.random() < 0.5
                 distance = float(random.uniform(0, 25 if standing else 150))
-                if (len(self.net.links[link].via) > 1 and random.random() < 0.25) or random.random() < 0.03:
+                if (
+                    len(self.net.links[link].via) > 1 and random.random() < 0.25
+                ) or random.random() < 0.03:
                     distance = -1.0 - float(random.random())
                 speed = float(random.uniform(0, 1.5) if standing else random.uniform(2, 14))
-                rows.append((link if random.random() < 0.97 else -1, distance, speed, float(random.uniform(0, 50)) if standing else 0.0))
-        room = {x.id: float(random.uniform(0, 45)) for x in self.net.lanes if random.random() < 0.35}
+                rows.append(
+                    (
+                        link if random.random() < 0.97 else -1,
+                        distance,
+                        speed,
+                        float(random.uniform(0, 50)) if standing else 0.0,
+                    )
+                )
+        room = {
+            x.id: float(random.uniform(0, 45)) for x in self.net.lanes if random.random() < 0.35
+        }
         persons = {5: int(random.integers(1, 4))} if random.random() < 0.4 else {}
-        self.seen = observed(self.net, 500.0, rows, shown, shown_for, room=room, persons=persons, known=bool(random.random() < 0.85))
+        self.seen = observed(
+            self.net,
+            500.0,
+            rows,
+            shown,
+            shown_for,
+            room=room,
+            persons=persons,
+            known=bool(random.random() < 0.85),
+        )
         return self.seen
 
     def plan(self):
@@ -268,7 +399,14 @@ class Case:
 def arms_case(seed):
     net = arms()
     return Case(
-        net, seed, timing(net, least=[5, 4, 5, 6, 5, 7, 5, 5, 5], yellow=[3, 3, 3.5, 3, 3, 0, 3, 3, 4], clearance=[0.5, 1, 0, 1, 1, 5, 0, 1, 1])
+        net,
+        seed,
+        timing(
+            net,
+            least=[5, 4, 5, 6, 5, 7, 5, 5, 5],
+            yellow=[3, 3, 3.5, 3, 3, 0, 3, 3, 4],
+            clearance=[0.5, 1, 0, 1, 1, 5, 0, 1, 1],
+        ),
     )
 
 
@@ -295,16 +433,29 @@ def test_the_table_of_stages_holds_the_lights_of_each(net):
     case = Case(net, 0, timing(net))
     t = case.flat
     for j, one in enumerate(net.junctions):
-        columns = [*(("group", g) for g in one.groups), *(("inside", g) for g in case.naive.waiting_groups(one))]
+        columns = [
+            *(("group", g) for g in one.groups),
+            *(("inside", g) for g in case.naive.waiting_groups(one)),
+        ]
         assert t.col_ptr[j + 1] - t.col_ptr[j] == len(columns)
         rows = range(t.stage_ptr[j], t.stage_ptr[j + 1])
-        assert [dict(zip(columns, t.stages[r].tolist(), strict=False)) for r in rows] == case.stages[j]
+        assert [
+            dict(zip(columns, t.stages[r].tolist(), strict=False)) for r in rows
+        ] == case.stages[j]
         for r, lights in zip(rows, case.stages[j], strict=True):
-            assert {columns[b] for b in range(len(columns)) if int(t.lit[r, b // 64]) >> b % 64 & 1} == {c for c, x in lights.items() if x >= 3}
-            assert {columns[b] for b in range(len(columns)) if int(t.green[r, b // 64]) >> b % 64 & 1} == {c for c, x in lights.items() if x == 4}
-            assert (t.stages[r, len(columns) :] == 1).all(), "beyond the junction's own columns it is red"
+            assert {
+                columns[b] for b in range(len(columns)) if int(t.lit[r, b // 64]) >> b % 64 & 1
+            } == {c for c, x in lights.items() if x >= 3}
+            assert {
+                columns[b] for b in range(len(columns)) if int(t.green[r, b // 64]) >> b % 64 & 1
+            } == {c for c, x in lights.items() if x == 4}
+            assert (t.stages[r, len(columns) :] == 1).all(), (
+                "beyond the junction's own columns it is red"
+            )
         block = t.yields[t.col_ptr[j] : t.col_ptr[j + 1]]
-        assert {(columns[a], columns[b]) for a, b in np.argwhere(block).tolist()} == case.naive.yields(one)
+        assert {
+            (columns[a], columns[b]) for a, b in np.argwhere(block).tolist()
+        } == case.naive.yields(one)
         for g in one.groups:
             own = [case.naive.intergreen(one, h, g) for h in one.groups]
             assert t.intergreen[g].tolist() == own + [0.0] * (t.intergreen.shape[1] - len(own))
@@ -318,20 +469,40 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
         seen = case.draw()
         v, room, naive_room = seen.vehicles, seen.room_m.copy(), seen.room_m.copy()
         behind, streets = kernel.on_their_way(t, v.link)
-        assert behind.tolist() == [sum(k >= 0 and net.links[k].to_lane == i for k in v.link) for i in range(len(net.lanes))]
+        assert behind.tolist() == [
+            sum(k >= 0 and net.links[k].to_lane == i for k in v.link) for i in range(len(net.lanes))
+        ]
         ptr, order = kernel.sort_by_lane(t, v.lane, v.link, v.distance_m)
         for j, one in enumerate(net.junctions):
-            columns = [*(("group", g) for g in one.groups), *(("inside", g) for g in case.naive.waiting_groups(one))]
+            columns = [
+                *(("group", g) for g in one.groups),
+                *(("inside", g) for g in case.naive.waiting_groups(one)),
+            ]
             expected = case.naive.queues(seen, j, naive_room, behind)
             for place, a in enumerate(range(t.lane_ptr[j], t.lane_ptr[j + 1])):
-                street = sum(behind[i] for i, x in enumerate(net.lanes) if x.edge == net.lanes[t.lane_id[a]].edge)
+                street = sum(
+                    behind[i]
+                    for i, x in enumerate(net.lanes)
+                    if x.edge == net.lanes[t.lane_id[a]].edge
+                )
                 assert streets[t.lane_street[t.lane_id[a]]] == street
                 q = np.full((7, 30), np.nan)
                 end = kernel.fill_lane(
                     q, t, FIGURES, a, 2, order[ptr[a] : ptr[a + 1]], v.distance_m, v.speed_mps, v.waiting_s, v.link, seen.shown, seen.shown_for_s, room,
                     behind[t.lane_id[a]], street,
                 )  # fmt: skip
-                cars = [(x.eta, columns.index(x.column), x.still, x.weight, x.closed, x.inside, x.before) for x in expected[place]]
+                cars = [
+                    (
+                        x.eta,
+                        columns.index(x.column),
+                        x.still,
+                        x.weight,
+                        x.closed,
+                        x.inside,
+                        x.before,
+                    )
+                    for x in expected[place]
+                ]
                 assert pytest.approx(np.array(cars, float).reshape(-1, 7)) == q[:, 2:end].T
                 assert end == 2 + len(cars)
         assert room == pytest.approx(naive_room)
@@ -345,11 +516,17 @@ def test_the_look_ahead_from_the_signals_as_they_stand_is_the_naive_one(seed):
         for j, one in enumerate(case.net.junctions):
             picks = case.random.permutation(len(case.stages[j]))[: case.random.integers(1, 5)]
             stages = [case.stages[j][s] for s in picks]
-            soon, earliest, bound = kernel.look_ahead(case.flat, j, picks, seen.shown, seen.shown_for_s, seen.at_s - case.ended)
+            soon, earliest, bound = kernel.look_ahead(
+                case.flat, j, picks, seen.shown, seen.shown_for_s, seen.at_s - case.ended
+            )
             naive_soon, possible = case.naive.ahead(seen, one, stages, case.ended)
-            assert soon == pytest.approx(np.array([[-np.inf if t is None else t for t in x.values()] for x in naive_soon]))
+            assert soon == pytest.approx(
+                np.array([[-np.inf if t is None else t for t in x.values()] for x in naive_soon])
+            )
             assert bool(bound) == all(x > 0.0 for x in possible[1:])
-            assert earliest == pytest.approx(np.array(case.naive.after_greens_to_come(one, stages, naive_soon, possible)))
+            assert earliest == pytest.approx(
+                np.array(case.naive.after_greens_to_come(one, stages, naive_soon, possible))
+            )
 
 
 @pytest.mark.parametrize("net", [arms(), wide()], ids=["arms", "wide"])
@@ -359,12 +536,16 @@ def test_the_times_of_a_change_are_the_naive_ones(net):
     for j, one in enumerate(net.junctions):
         cols, width = t.col_ptr[j + 1] - t.col_ptr[j], one.end - one.first
         picks = slice(t.stage_ptr[j], min(t.stage_ptr[j + 1], t.stage_ptr[j] + 6))
-        found = kernel.changes(t.stages[picks, :cols].copy(), width, t.intergreen[one.first : one.end])
+        found = kernel.changes(
+            t.stages[picks, :cols].copy(), width, t.intergreen[one.first : one.end]
+        )
         stages = case.stages[j][:6]
         for x, before in enumerate(stages):
             for y, after in enumerate(stages):
                 expected = case.naive.change(one, before, after)
-                assert found[x, y].tolist() == [-np.inf if s is None else s for s in expected.values()]
+                assert found[x, y].tolist() == [
+                    -np.inf if s is None else s for s in expected.values()
+                ]
 
 
 def words(columns, count):
@@ -379,7 +560,10 @@ def test_the_stages_worth_trying_are_the_naive_ones(columns):
     random = np.random.default_rng(columns)
     for _ in range(150):
         some = random.choice(columns, 5, replace=False).tolist()
-        stages = [{c: int(random.choice([1, 3, 4])) if c in some else 1 for c in range(columns)} for _ in range(random.integers(1, 8))]
+        stages = [
+            {c: int(random.choice([1, 3, 4])) if c in some else 1 for c in range(columns)}
+            for _ in range(random.integers(1, 8))
+        ]
         need = {c for c in some if random.random() < 0.5}
         shut = {c for c in some if c not in need and random.random() < 0.5}
         shown = {c for c in some if random.random() < 0.5}
@@ -387,9 +571,13 @@ def test_the_stages_worth_trying_are_the_naive_ones(columns):
         lit = np.array([words([c for c, x in s.items() if x >= 3], count) for s in stages])
         green = np.array([words([c for c, x in s.items() if x == 4], count) for s in stages])
         first = int(random.integers(0, len(stages)))
-        found = kernel.worth_trying(lit, green, first, words(need, count), words(shut, count), words(shown, count))
+        found = kernel.worth_trying(
+            lit, green, first, words(need, count), words(shut, count), words(shown, count)
+        )
         assert found.tolist() == naive.pick_stages(stages, first, need, shut, shown)
-        assert kernel.overlap(words(need, count), lit[first]) == sum(stages[first][c] >= 3 for c in need)
+        assert kernel.overlap(words(need, count), lit[first]) == sum(
+            stages[first][c] >= 3 for c in need
+        )
 
 
 @pytest.mark.parametrize("net", [arms(), wide()], ids=["arms", "wide"])
@@ -400,9 +588,24 @@ def test_a_junction_is_settled_while_every_other_stage_would_end_a_green_short_o
         seen = case.draw([])
         for j, one in enumerate(net.junctions):
             stage = int(case.target[j]) % len(case.stages[j])
-            young = {("group", g) for g in one.groups if seen.shown[g] >= 3 and seen.shown_for_s[g] < 5.0}
+            young = {
+                ("group", g) for g in one.groups if seen.shown[g] >= 3 and seen.shown_for_s[g] < 5.0
+            }
             others = [s for k, s in enumerate(case.stages[j]) if k != stage]
             expected = all(any(s[c] < 3 for c in young) for s in others)
-            assert bool(kernel.settled(t, j, t.stage_ptr[j], len(case.stages[j]), stage, seen.shown, seen.shown_for_s)) == expected
+            assert (
+                bool(
+                    kernel.settled(
+                        t,
+                        j,
+                        t.stage_ptr[j],
+                        len(case.stages[j]),
+                        stage,
+                        seen.shown,
+                        seen.shown_for_s,
+                    )
+                )
+                == expected
+            )
             found.append(expected)
     assert {True, False} <= set(found)

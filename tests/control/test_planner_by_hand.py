@@ -12,7 +12,16 @@ from tests.control.builders import colours, junction, letters, network, observed
 
 from headway.control import planner_kernel as kernel
 from headway.control import queue_model as queue
-from headway.control.planner import HOLDS_S, LENGTHS_S, MODEL, Planner, PlannerState, as_bits, crossing_s, tables
+from headway.control.planner import (
+    HOLDS_S,
+    LENGTHS_S,
+    MODEL,
+    Planner,
+    PlannerState,
+    as_bits,
+    crossing_s,
+    tables,
+)
 from headway.control.queue_model import Model, eta_s
 from headway.control.stages import StageTable
 from headway.roads import Kind, Link
@@ -66,21 +75,52 @@ class TestQueue:
         q = np.zeros((7, len(rows)))
         for v, (eta, column, *more) in enumerate(rows):
             kind = more[0] if more else ""
-            q[:, v] = eta, column, eta == 0.0, 1.0, {"blocked": 2, "shut": 3, "gives up": 1}.get(kind, 0), kind == "inside", 4.0
+            q[:, v] = (
+                eta,
+                column,
+                eta == 0.0,
+                1.0,
+                {"blocked": 2, "shut": 3, "gives up": 1}.get(kind, 0),
+                kind == "inside",
+                4.0,
+            )
         vptr = np.cumsum([0] + [len(lane) for lane in lanes])
         yields = np.zeros((3, 4), bool)[:, :3]  # a part of a larger table, as the planner has it
         yields[1, 0] = True
-        ptr, last = np.zeros((queue.ROWS + 1, len(lanes)), np.int64), np.full((queue.ROWS + 1, 2 * len(lanes)), -100.0)
-        cost = queue.stage_cost(q, vptr, len(lanes), 0, 1, ptr, last, colours(lights), yields, begin, end, np.array(opens), np.array(m))
+        ptr = np.zeros((queue.ROWS + 1, len(lanes)), np.int64)
+        last = np.full((queue.ROWS + 1, 2 * len(lanes)), -100.0)
+        cost = queue.stage_cost(
+            q,
+            vptr,
+            len(lanes),
+            0,
+            1,
+            ptr,
+            last,
+            colours(lights),
+            yields,
+            begin,
+            end,
+            np.array(opens),
+            np.array(m),
+        )
         return float(cost), ptr[1].tolist(), last[1, : len(lanes)].tolist()
 
     def test_those_who_stand_leave_one_after_the_other(self):
         assert self.run([[(0, 0)] * 4], "Grr", 5.0) == (0 + 2 + 4, [3], [4.0])
 
     def test_from_the_start_of_green_and_the_start_up(self):
-        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(2.0, BEFORE, BEFORE)) == (3 + 5, [2], [5.0])
+        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(2.0, BEFORE, BEFORE)) == (
+            3 + 5,
+            [2],
+            [5.0],
+        )
         assert self.run([[(0, 0)] * 4], "Grr", 6.0, begin=1.0) == (1 + 3 + 5, [3], [5.0])
-        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(0.0, BEFORE, BEFORE)) == (1 + 3 + 5, [3], [5.0])
+        assert self.run([[(0, 0)] * 4], "Grr", 6.0, opens=(0.0, BEFORE, BEFORE)) == (
+            1 + 3 + 5,
+            [3],
+            [5.0],
+        )
 
     def test_up_to_a_little_after_its_end(self):
         assert self.run([[(0, 0)] * 4], "Grr", 3.5)[1:] == ([3], [4.0])
@@ -93,27 +133,45 @@ class TestQueue:
 
     def test_who_is_on_the_way_pays_for_a_stop_too(self):
         assert self.run([[(3, 0)]], "Grr", 20.0) == (0.0, [1], [3.0])
-        assert self.run([[(3, 0)]], "Grr", 20.0, begin=5.0) == (2 + 2, [1], [5.0]), "no more than it waits"
+        assert self.run([[(3, 0)]], "Grr", 20.0, begin=5.0) == (2 + 2, [1], [5.0]), (
+            "no more than it waits"
+        )
         assert self.run([[(3, 0)]], "Grr", 20.0, begin=9.0) == (6 + 3, [1], [9.0])
 
     def test_nobody_passes_who_is_on_red_or_blocked_nor_those_behind(self):
         assert self.run([[(0, 2), (0, 0)]], "Grr", 20.0) == (0.0, [0], [-100.0])
         assert self.run([[(0, 0, "blocked"), (0, 0)]], "Grr", 20.0)[1] == [0]
         assert self.run([[(0, 0), (0, 0, "shut"), (0, 0)]], "Grr", 20.0)[1] == [1]
-        assert self.run([[(0, 0, "gives up"), (0, 0)]], "Grr", 20.0)[1] == [2], "who finds no gap is helped by a protected green"
-        assert self.run([[(0, 1, "gives up"), (0, 1)]], "rgr", 20.0)[1] == [0], "but not by another permissive one"
+        assert self.run([[(0, 0, "gives up"), (0, 0)]], "Grr", 20.0)[1] == [2], (
+            "who finds no gap is helped by a protected green"
+        )
+        assert self.run([[(0, 1, "gives up"), (0, 1)]], "rgr", 20.0)[1] == [0], (
+            "but not by another permissive one"
+        )
 
     def test_a_permissive_green_waits_for_a_gap(self):
         # the left turn needs 4 s; the main road passes at 3 and 5; a second behind the last of them it goes, 6 s late
         assert self.run([[(3, 0), (5, 0)], [(0, 1)]], "Ggr", 20.0) == (6.0, [2, 1], [5.0, 6.0])
         # nobody within 4 s: it goes at once
-        assert self.run([[(4, 0), (5, 0)], [(0, 1)]], "Ggr", 20.0) == (0 + (6 - 5) * 2, [2, 1], [6.0, 0.0])
+        assert self.run([[(4, 0), (5, 0)], [(0, 1)]], "Ggr", 20.0) == (
+            0 + (6 - 5) * 2,
+            [2, 1],
+            [6.0, 0.0],
+        )
         # the main road is on red
         assert self.run([[(0, 0), (0, 0)], [(0, 1)]], "rgr", 20.0) == (0.0, [0, 1], [-100.0, 0.0])
 
     def test_also_behind_one_who_may_go(self):
-        assert self.run([[(3, 0), (5, 0)], [(0, 2), (0, 1)]], "GgG", 20.0) == (0 + 6.0, [2, 2], [5.0, 6.0])
-        assert self.run([[(1, 0)], [(0, 2)], [(0, 1)]], "Ggr", 20.0) == (2.0, [1, 0, 1], [1.0, -100.0, 2.0]), "one on red is no matter"
+        assert self.run([[(3, 0), (5, 0)], [(0, 2), (0, 1)]], "GgG", 20.0) == (
+            0 + 6.0,
+            [2, 2],
+            [5.0, 6.0],
+        )
+        assert self.run([[(1, 0)], [(0, 2)], [(0, 1)]], "Ggr", 20.0) == (
+            2.0,
+            [1, 0, 1],
+            [1.0, -100.0, 2.0],
+        ), "one on red is no matter"
 
     def test_who_finds_no_gap_holds_up_those_behind(self):
         main = [(k, 0) for k in (1, 3, 5, 7, 9)]
@@ -122,18 +180,38 @@ class TestQueue:
     def test_unless_it_may_wait_inside_and_leave_at_the_end(self):
         main = [(k, 0) for k in (1, 3, 5, 7, 9)]
         # the left turn moves up at 0 and leaves 2 s after the end of green; the one behind it follows at 2
-        assert self.run([main, [(0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (9 + 2, [4, 2], [7.0, 2.0])
-        assert self.run([[(0, 1, "inside"), (0, 2)], main], "GgG", 7.0) == (9 + 2, [2, 4], [2.0, 7.0]), "in whichever lane"
+        assert self.run([main, [(0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (
+            9 + 2,
+            [4, 2],
+            [7.0, 2.0],
+        )
+        assert self.run([[(0, 1, "inside"), (0, 2)], main], "GgG", 7.0) == (
+            9 + 2,
+            [2, 4],
+            [2.0, 7.0],
+        ), "in whichever lane"
         # there is room for one
-        assert self.run([main, [(0, 1, "inside"), (0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (9.0, [4, 1], [7.0, 0.0])
+        assert self.run([main, [(0, 1, "inside"), (0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (
+            9.0,
+            [4, 1],
+            [7.0, 0.0],
+        )
 
     def test_or_goes_from_there_when_the_gap_comes(self):
-        assert self.run([[(1, 0)], [(0, 1, "inside"), (0, 1, "inside")]], "Ggr", 20.0) == (2 + 2, [1, 2], [1.0, 2.0])
+        assert self.run([[(1, 0)], [(0, 1, "inside"), (0, 1, "inside")]], "Ggr", 20.0) == (
+            2 + 2,
+            [1, 2],
+            [1.0, 2.0],
+        )
 
     def test_who_is_blocked_on_green_has_right_of_way_all_the_same(self):
         assert self.run([[(0, 0, "blocked")], [(0, 1)]], "Ggr", 20.0)[1] == [0, 0]
         assert self.run([[(0, 0, "blocked")], [(0, 1)]], "rgr", 20.0)[1] == [0, 1]
-        assert self.run([[(0, 0, "gives up")], [(0, 1)]], "Ggr", 20.0) == (1.0, [1, 1], [0.0, 1.0]), "who only found no gap goes on protected green"
+        assert self.run([[(0, 0, "gives up")], [(0, 1)]], "Ggr", 20.0) == (
+            1.0,
+            [1, 1],
+            [0.0, 1.0],
+        ), "who only found no gap goes on protected green"
         assert self.run([[(3, 0, "gives up")], [(0, 1)]], "Ggr", 20.0) == (4.0, [1, 1], [3.0, 4.0])
 
     def test_those_who_went_just_now_are_let_by(self):
@@ -156,16 +234,30 @@ class TestBounds:
 
     def test_who_comes_at_the_horizon_is_not_left_over(self):
         m = np.array(PLAIN._replace(rest=7.0))
-        assert queue.cost_left(self.q, self.vptr, 2, 0, self.ptr, m) == 2 * (45 + 3) + 3 * (47 + 3) + 7 * (2 + 3)
-        assert queue.cost_left(self.q, self.vptr, 2, 0, self.ptr, np.array(PLAIN._replace(horizon=50.1, rest=7.0))) == pytest.approx(
-            2 * (45.1 + 3) + 3 * (47.1 + 3) + 7 * (2 + 3) + 0.1 + 0.1 + 7
-        )
+        assert queue.cost_left(self.q, self.vptr, 2, 0, self.ptr, m) == 2 * (45 + 3) + 3 * (
+            47 + 3
+        ) + 7 * (2 + 3)
+        assert queue.cost_left(
+            self.q, self.vptr, 2, 0, self.ptr, np.array(PLAIN._replace(horizon=50.1, rest=7.0))
+        ) == pytest.approx(2 * (45.1 + 3) + 3 * (47.1 + 3) + 7 * (2 + 3) + 0.1 + 0.1 + 7)
 
     def test_a_stage_is_cleared_a_moment_behind_the_last_of_its_platoon(self):
         def cleared(begin, opens=BEFORE, least=5.0, horizon=50.0, lights="G"):
             m = np.array(PLAIN._replace(horizon=horizon))
             return float(
-                queue.clear_time(self.q, self.vptr, 2, 0, self.ptr, self.last, colours(lights), begin, np.array([opens]), np.array([least]), m)
+                queue.clear_time(
+                    self.q,
+                    self.vptr,
+                    2,
+                    0,
+                    self.ptr,
+                    self.last,
+                    colours(lights),
+                    begin,
+                    np.array([opens]),
+                    np.array([least]),
+                    m,
+                )
             )
 
         assert cleared(0.0) == 0.0, "nobody comes within 2 s"
@@ -173,7 +265,9 @@ class TestBounds:
         assert cleared(2.9) == 2.9
         assert cleared(0.0, opens=0.0) == pytest.approx(7.1), "its least of 5 s reaches so far"
         assert cleared(0.0, opens=0.0, least=2.9) == 2.9
-        assert cleared(0.0, opens=4.0) == pytest.approx(9.0), "at 5 and 7, but the least of 5 s from 4"
+        assert cleared(0.0, opens=4.0) == pytest.approx(9.0), (
+            "at 5 and 7, but the least of 5 s from 4"
+        )
         assert cleared(0.0, opens=0.0, lights="g") == 5.0
         assert cleared(0.0, opens=0.0, lights="r") == 0.0
         assert cleared(50.0) == pytest.approx(50.1), "at the horizon"
@@ -183,7 +277,15 @@ class TestBounds:
 class TestTables:
     def net(self):
         """West (0) with a left turn (1) from a lane of its own, a crossing (2), south (3); then, beyond a short lane, a signal for it (4) alone."""
-        lanes = [("w_0", 200, 13), ("w_1", 150, 12), ("walk", 8, 2), ("walked", 8, 2), ("s_0", 60, 10), ("mid_0", 59, 11), ("out_0", 60, 14)]
+        lanes = [
+            ("w_0", 200, 13),
+            ("w_1", 150, 12),
+            ("walk", 8, 2),
+            ("walked", 8, 2),
+            ("s_0", 60, 10),
+            ("mid_0", 59, 11),
+            ("out_0", 60, 14),
+        ]
         links = [
             ("w_0", "mid_0", 0, "s", 20, 13, 1), ("w_1", "out_0", 1, "l", 20, 8, 2), ("walk", "walked", 2, "c", 8, 1, 0),
             ("s_0", "mid_0", 3, "r", 31, 10, 1), ("mid_0", "out_0", 4, "s", 4, 10, 1), ("out_0", "w_0", -1, "s", 4, 10, 1),
@@ -193,9 +295,15 @@ class TestTables:
 
     def test_hold_the_network_and_its_times(self):
         net = self.net()
-        times = timing(net, least=[5, 6, 7, 8, 9], yellow=[3, 3.5, 0, 4, 3], clearance=[0.5, 1, 5, 0, 1])
+        times = timing(
+            net, least=[5, 6, 7, 8, 9], yellow=[3, 3.5, 0, 4, 3], clearance=[0.5, 1, 5, 0, 1]
+        )
         t = tables(net, times, StageTable(net, times, every=True))
-        plain = {name: getattr(t, name).tolist() for name in t._fields if name not in ("stages", "lit", "green")}
+        plain = {
+            name: getattr(t, name).tolist()
+            for name in t._fields
+            if name not in ("stages", "lit", "green")
+        }
         assert plain == {
             "first": [0, 4, 5],
             "col_ptr": [0, 5, 6],
@@ -233,11 +341,24 @@ class TestTables:
 
 @pytest.mark.parametrize(
     ("length", "speed", "places", "seconds"),
-    [(20, 13, 1, 5.0), (20, 13, 0, 5.0), (22, 8, 2, 4.0), (22, 8, 3, 4.0), (31, 10, 1, 6.1), (62, 10, 2, 6.1), (75, 10, 1, 10.5), (4, 13, 1, 3.0)],
+    [
+        (20, 13, 1, 5.0),
+        (20, 13, 0, 5.0),
+        (22, 8, 2, 4.0),
+        (22, 8, 3, 4.0),
+        (31, 10, 1, 6.1),
+        (62, 10, 2, 6.1),
+        (75, 10, 1, 10.5),
+        (4, 13, 1, 3.0),
+    ],
 )
-def test_the_time_to_cross_from_standstill_at_two_metres_a_second_squared(length, speed, places, seconds):
+def test_the_time_to_cross_from_standstill_at_two_metres_a_second_squared(
+    length, speed, places, seconds
+):
     # up to 10 m/s it takes 5 s and 25 m; who waits inside has half of the way behind him; 5 m until the rear is clear
-    link = Link("J", 0, 0, 1, 0, "s", float(length), float(speed), Kind.VEHICLE, tuple("abc"[:places]))
+    link = Link(
+        "J", 0, 0, 1, 0, "s", float(length), float(speed), Kind.VEHICLE, tuple("abc"[:places])
+    )
     assert crossing_s(link) == pytest.approx(seconds)
 
 
@@ -262,13 +383,26 @@ def test_vehicles_are_sorted_lane_by_lane_nearest_first():
     net = pair()
     t = tables(net, timing(net), StageTable(net, timing(net), every=True))
     # lanes a, b, c, d, e are places 0 to 4; o leads to no signal; link 6 is under none; -1 is unknown
-    rows = [(3, 9.0, 0), (0, 8.0, 0), (1, 2.0, 0), (6, 1.0, 0), (-1, 1.0, 0), (0, 5.0, 0), (5, 7.0, 0), (3, 9.0, 0), (0, 9.0, 0), (3, -1.0, 0)]
+    rows = [
+        (3, 9.0, 0),
+        (0, 8.0, 0),
+        (1, 2.0, 0),
+        (6, 1.0, 0),
+        (-1, 1.0, 0),
+        (0, 5.0, 0),
+        (5, 7.0, 0),
+        (3, 9.0, 0),
+        (0, 9.0, 0),
+        (3, -1.0, 0),
+    ]
     v = observed(net, 0.0, rows, "rrrrr").vehicles
     ptr, order = kernel.sort_by_lane(t, v.lane, v.link, v.distance_m)
     assert ptr.tolist() == [0, 4, 4, 7, 7, 8]
     assert order[:8].tolist() == [2, 5, 1, 8, 9, 0, 7, 6]
     lane = v.lane.copy()
-    lane[2], lane[9] = -1, net.lane_index["x"]  # a link, but no lane, or one that ends at no stop line
+    # a link, but no lane, or one that ends at no stop line
+    lane[2] = -1
+    lane[9] = net.lane_index["x"]
     ptr, order = kernel.sort_by_lane(t, lane, v.link, v.distance_m)
     assert ptr.tolist() == [0, 3, 3, 5, 5, 6]
     assert order[:6].tolist() == [5, 1, 8, 0, 7, 6]
@@ -278,7 +412,12 @@ def test_vehicles_are_sorted_lane_by_lane_nearest_first():
 
 def test_those_on_their_way_are_counted_by_lane_and_by_street():
     lanes = [("a", 100, 10), ("out_0", 100, 10), ("out_1", 100, 10), ("b", 100, 10), ("c", 100, 10)]
-    links = [("a", "out_1", 0, "s", 9, 9, 1), ("b", "out_0", 1, "s", 9, 9, 1), ("b", "c", -1, "s", 9, 9, 1), ("a", "c", 0, "s", 9, 9, 1)]
+    links = [
+        ("a", "out_1", 0, "s", 9, 9, 1),
+        ("b", "out_0", 1, "s", 9, 9, 1),
+        ("b", "c", -1, "s", 9, 9, 1),
+        ("a", "c", 0, "s", 9, 9, 1),
+    ]
     net = network(lanes, links, [junction("J", 0, ["GG"])])
     t = tables(net, timing(net), StageTable(net, timing(net), every=True))
     behind, street = kernel.on_their_way(t, np.array([0, 0, 1, -1, 2, 3, -1], np.int32))
@@ -292,23 +431,57 @@ class TestLookAhead:
     def ahead(self, shown, shown_for, ended_for=100.0, picks=(0, 1, 2), conflicts=((1, 2),)):
         lanes = [(n, 100, 10) for n in "abcdx"]
         links = [(a, "x", g, "s", 9, 9, 1) for g, a in enumerate("abcd")]
-        net = network(lanes, links, [junction("J", 0, ["G"]), junction("K", 1, ["GGr", "GrG", "rrG"], conflicts)])
-        times = timing(net, least=[9.0, 5.0, 6.0, 7.0], yellow=[9.0, 3.0, 4.0, 5.0], clearance=[9.0, 0.0, 1.0, 2.0])
+        net = network(
+            lanes,
+            links,
+            [junction("J", 0, ["G"]), junction("K", 1, ["GGr", "GrG", "rrG"], conflicts)],
+        )
+        times = timing(
+            net,
+            least=[9.0, 5.0, 6.0, 7.0],
+            yellow=[9.0, 3.0, 4.0, 5.0],
+            clearance=[9.0, 0.0, 1.0, 2.0],
+        )
         t = tables(net, times, StageTable(net, times, every=True))
         soon, earliest, bound = kernel.look_ahead(
-            t, 1, np.array(picks), colours("G" + shown), np.array([0.0, *shown_for]), np.broadcast_to(np.asarray(ended_for, float), 4).copy()
+            t,
+            1,
+            np.array(picks),
+            colours("G" + shown),
+            np.array([0.0, *shown_for]),
+            np.broadcast_to(np.asarray(ended_for, float), 4).copy(),
         )
-        return [[None if x < 0 else float(x) for x in row] for row in soon.tolist()], [float(x) for x in earliest], bool(bound)
+        return (
+            [[None if x < 0 else float(x) for x in row] for row in soon.tolist()],
+            [float(x) for x in earliest],
+            bool(bound),
+        )
 
     def test_a_green_that_goes_on_is_not_begun_and_a_new_one_waits_for_the_intergreen(self):
         # the second has its yellow of 4 s and a second of clearance; the third 5 and 2
-        assert self.ahead("GGr", (60, 60, 60)) == ([[None, None, None], [None, None, 5.0], [None, None, 5.0]], [0, 0, 0], False)
-        assert self.ahead("GrG", (60, 60, 60), picks=(1, 0, 2)) == ([[None] * 3, [None, 7.0, None], [None] * 3], [0, 0, 0], False)
+        assert self.ahead("GGr", (60, 60, 60)) == (
+            [[None, None, None], [None, None, 5.0], [None, None, 5.0]],
+            [0, 0, 0],
+            False,
+        )
+        assert self.ahead("GrG", (60, 60, 60), picks=(1, 0, 2)) == (
+            [[None] * 3, [None, 7.0, None], [None] * 3],
+            [0, 0, 0],
+            False,
+        )
 
     def test_a_green_must_have_its_least(self):
         # of 6 s it has had 2: 4 s more, and then 5 s; the first has had 1 of 5
-        assert self.ahead("GGr", (1, 2, 60)) == ([[None] * 3, [None, None, 9.0], [None, None, 9.0]], [0, 4.0, 4.0], True)
-        assert self.ahead("GGr", (2, 7, 60)) == ([[None] * 3, [None, None, 5.0], [None, None, 5.0]], [0, 0, 3.0], False)
+        assert self.ahead("GGr", (1, 2, 60)) == (
+            [[None] * 3, [None, None, 9.0], [None, None, 9.0]],
+            [0, 4.0, 4.0],
+            True,
+        )
+        assert self.ahead("GGr", (2, 7, 60)) == (
+            [[None] * 3, [None, None, 5.0], [None, None, 5.0]],
+            [0, 0, 3.0],
+            False,
+        )
         assert self.ahead("GGr", (60, 6, 60))[1:] == ([0, 0, 0], False)
 
     def test_what_has_ended_is_cleared_from_then_on(self):
@@ -320,7 +493,9 @@ class TestLookAhead:
     def test_a_yellow_is_shown_to_its_end_before_green_comes_again(self):
         soon, earliest, _ = self.ahead("yyy", (1.0, 1.5, 3.5), conflicts=())
         assert soon == [[2.0, 2.5, None], [2.0, None, 1.5], [None, None, 1.5]]
-        assert earliest == [0.0, 2.5 + 6.0, 2.5 + 6.0], "the greens of the present stage that are still to come have their least, too"
+        assert earliest == [0.0, 2.5 + 6.0, 2.5 + 6.0], (
+            "the greens of the present stage that are still to come have their least, too"
+        )
         assert self.ahead("yrr", (3.5, 0, 0), conflicts=())[0][0] == [0.0, 0.0, None]
         assert self.ahead("rrr", (1.0, 1.0, 1.0), conflicts=())[0][0] == [0.0, 0.0, None]
 
@@ -340,7 +515,9 @@ class TestRollout:
         assert self.cost(10.0) == math.inf
         assert self.cost(10.1) == 10.0
         assert self.cost(math.inf) == 10.0
-        assert self.cost(math.inf, trans=3.0) == 14.0, "the stage that follows opens 3 s later, and a second is lost at its start"
+        assert self.cost(math.inf, trans=3.0) == 14.0, (
+            "the stage that follows opens 3 s later, and a second is lost at its start"
+        )
 
     def test_those_who_went_just_now_are_let_by_in_each_stage(self):
         # red to all for 10 s; then the main road, there at 10.5, starts at 11, and the left turn, there at 11.2, goes a second behind it
@@ -369,15 +546,27 @@ class TestFill:
     4 from far to the left, where one waits inside; 5 from in to the left."""
 
     def setup_method(self):
-        lanes = [("in", 40, 10), ("far", 200, 10), ("tiny", 20, 10), ("edge", 60, 10), ("long", 100, 10)]
+        lanes = [
+            ("in", 40, 10),
+            ("far", 200, 10),
+            ("tiny", 20, 10),
+            ("edge", 60, 10),
+            ("long", 100, 10),
+        ]
         links = [
             ("in", "tiny", 0, "s", 20, 10, 1), ("in", "edge", 0, "s", 20, 10, 1), ("in", "long", 0, "s", 20, 10, 1), ("far", "long", 1, "s", 20, 10, 1),
             ("far", "long", 2, "l", 30, 10, 2), ("in", "long", 3, "l", 30, 10, 2),
         ]  # fmt: skip
         self.network = network(lanes, links, [junction("J", 0, ["GrrG", "rGGr"], [(0, 1)])])
-        self.flat = tables(self.network, timing(self.network), StageTable(self.network, timing(self.network), every=True))
+        self.flat = tables(
+            self.network,
+            timing(self.network),
+            StageTable(self.network, timing(self.network), every=True),
+        )
 
-    def fill(self, rows, shown="GGGG", shown_for=60.0, room=None, behind=0.0, street=0.0, lane=None):
+    def fill(
+        self, rows, shown="GGGG", shown_for=60.0, room=None, behind=0.0, street=0.0, lane=None
+    ):
         net = self.network
         seen = observed(net, 0.0, rows, shown, shown_for, room=room)
         v, q = seen.vehicles, np.full((7, len(rows) + 1), 99.0)
@@ -412,7 +601,9 @@ class TestFill:
             (142.5, 1.9, 1 + 0.5 * 0.5 * (1 + 4 / 2)), (142.5, 2.0, 1.0),
         ],
     )  # fmt: skip
-    def test_a_queue_that_fills_its_lane_weighs_the_more_the_more_are_kept_out(self, last, speed, weight):
+    def test_a_queue_that_fills_its_lane_weighs_the_more_the_more_are_kept_out(
+        self, last, speed, weight
+    ):
         q = self.fill([(3, 20.0, 0.0), (3, last, speed)], behind=4.0)
         assert q[queue.WEIGHT].tolist() == pytest.approx([weight, weight])
 
@@ -425,9 +616,14 @@ class TestFill:
             ((3, 14.9, 0.0, 32.1), "rgrr", 60.0, 1), ((3, 14.9, 0.0, 32.1), "rGrr", 5.0, 1), ((3, 14.9, 0.0, 32.1), "rGrr", 60.0, 2),
         ],
     )  # fmt: skip
-    def test_the_first_that_stands_too_long_on_green_is_blocked_and_on_any_other_light_finds_no_gap(self, row, shown, shown_for, closed):
+    def test_the_first_that_stands_too_long_on_green_is_blocked_and_on_any_other_light_finds_no_gap(
+        self, row, shown, shown_for, closed
+    ):
         assert self.fill([row], shown, shown_for)[queue.CLOSED].tolist() == [closed]
-        assert self.fill([(3, 1.0, 0.0, 0.0), row], shown, shown_for)[queue.CLOSED].tolist() == [0, 0], "only the first is looked at"
+        assert self.fill([(3, 1.0, 0.0, 0.0), row], shown, shown_for)[queue.CLOSED].tolist() == [
+            0,
+            0,
+        ], "only the first is looked at"
 
     @pytest.mark.parametrize(
         ("link", "room", "closed"),
@@ -436,12 +632,17 @@ class TestFill:
             (0, {"long": 0.0, "edge": 0.0}, 0),
         ],
     )  # fmt: skip
-    def test_a_link_into_a_lane_without_room_is_closed_and_does_harm_where_that_is_short(self, link, room, closed):
+    def test_a_link_into_a_lane_without_room_is_closed_and_does_harm_where_that_is_short(
+        self, link, room, closed
+    ):
         # 15 m, or six tenths of a lane of 20 m
         assert self.fill([(link, 5.0, 0.0)], room=room)[queue.CLOSED].tolist() == [closed]
 
     def test_each_takes_its_part_of_the_room_of_a_short_lane(self):
-        q = self.fill([(0, 5.0, 0.0), (1, 10.0, 0.0), (0, 15.0, 0.0), (0, 20.0, 0.0)], room={"tiny": 19.6, "edge": 40.0, "long": 40.0})
+        q = self.fill(
+            [(0, 5.0, 0.0), (1, 10.0, 0.0), (0, 15.0, 0.0), (0, 20.0, 0.0)],
+            room={"tiny": 19.6, "edge": 40.0, "long": 40.0},
+        )
         assert q[queue.CLOSED].tolist() == [0, 0, 0, 3]  # 19.6, 12.1 and 4.6 m
         assert self.room.tolist() == pytest.approx([math.inf, math.inf, 19.6 - 22.5, 40.0, 40.0])
         self.fill([(0, 5.0, 0.0)], room={"tiny": 20.0})
@@ -458,7 +659,9 @@ class TestFill:
     )  # fmt: skip
     def test_who_waits_inside_is_in_the_column_for_it(self, row, weight, closed):
         q = self.fill([row], behind=3.0, street=6.0)
-        assert q[:, 0].tolist() == pytest.approx([0.0, {4: 4, 5: 5}[row[0]], 1.0, weight, closed, 0.0, math.sqrt(20)])
+        assert q[:, 0].tolist() == pytest.approx(
+            [0.0, {4: 4, 5: 5}[row[0]], 1.0, weight, closed, 0.0, math.sqrt(20)]
+        )
 
     def test_a_lane_of_sixty_metres_is_not_short(self):
         flat = self.flat
@@ -472,23 +675,47 @@ class TestFill:
 
 
 def test_the_last_changes_of_each_group_are_noted():
-    lit, began, ended = np.array([True, False, True, False]), np.array([1.0, 2.0, 3.0, 4.0]), np.array([5.0, 6.0, 7.0, 8.0])
+    lit = np.array([True, False, True, False])
+    began = np.array([1.0, 2.0, 3.0, 4.0])
+    ended = np.array([5.0, 6.0, 7.0, 8.0])
     given = [x.copy() for x in (lit, began, ended)]
-    now = kernel.note_changes(100.0, colours("ygGr"), np.array([9.0, 8.0, 7.0, 6.0]), lit, began, ended)
-    assert [x.tolist() for x in now] == [[False, True, True, False], [1.0, 92.0, 3.0, 4.0], [91.0, 6.0, 7.0, 8.0]]
+    now = kernel.note_changes(
+        100.0, colours("ygGr"), np.array([9.0, 8.0, 7.0, 6.0]), lit, began, ended
+    )
+    assert [x.tolist() for x in now] == [
+        [False, True, True, False],
+        [1.0, 92.0, 3.0, 4.0],
+        [91.0, 6.0, 7.0, 8.0],
+    ]
     assert [x.tolist() for x in (lit, began, ended)] == [x.tolist() for x in given]
 
 
 class TestDecisions:
-    def step(self, rows=(), shown="GrrGr", target=(0, 0), net=None, state=None, at_s=500.0, times=None, **more):
+    def step(
+        self,
+        rows=(),
+        shown="GrrGr",
+        target=(0, 0),
+        net=None,
+        state=None,
+        at_s=500.0,
+        times=None,
+        **more,
+    ):
         net = net or pair()
         one = Planner(net, times or timing(net))
         seen = observed(net, at_s, rows, shown, **more)
         if state is None:
             past = np.full(len(net.groups), at_s - 100.0)
-            state = PlannerState(np.array(target, np.int32), colours(shown), past, past, colours(shown) >= 3)
+            state = PlannerState(
+                np.array(target, np.int32), colours(shown), past, past, colours(shown) >= 3
+            )
         proposal, after = one.step(seen, state)
-        assert (proposal.at_s, proposal.controller, proposal.confidence.tolist()) == (at_s, "planner", [1.0] * len(net.junctions))
+        assert (proposal.at_s, proposal.controller, proposal.confidence.tolist()) == (
+            at_s,
+            "planner",
+            [1.0] * len(net.junctions),
+        )
         assert after.shown is seen.shown
         self.after = after
         return letters(proposal.wanted)
@@ -515,8 +742,12 @@ class TestDecisions:
         assert self.step(persons={1: 1}) == "rGrGr"
         assert self.step(persons={2: 1, 4: 2}) == "rrGrG"
         assert self.step(persons={0: 5, 3: 1}) == "GrrGr"
-        assert self.step([(0, 30.0, 10.0)], persons={1: 9}) == "rGrGr", "nine on foot outweigh one that must stop"
-        assert self.step([(0, d, 10.0) for d in (5.0, 25.0, 45.0)], persons={1: 1}) == "GrrGr", "one waits until three are through"
+        assert self.step([(0, 30.0, 10.0)], persons={1: 9}) == "rGrGr", (
+            "nine on foot outweigh one that must stop"
+        )
+        assert self.step([(0, d, 10.0) for d in (5.0, 25.0, 45.0)], persons={1: 1}) == "GrrGr", (
+            "one waits until three are through"
+        )
 
     def test_a_green_does_not_help_who_finds_the_exit_full(self):
         rows = [(2, 5.0, 0.0, 5.0), (2, 12.5, 0.0, 5.0), (2, 20.0, 0.0, 5.0), (3, 5.0, 0.0, 5.0)]
@@ -526,14 +757,26 @@ class TestDecisions:
 
     def test_who_waits_inside_goes_before_those_start_again_to_whom_it_gives_way(self):
         lanes = [("a", 200, 10), ("b", 200, 10), ("c", 200, 10), ("x", 200, 10)]
-        links = [("a", "x", 0, "s", 20, 10, 1), ("b", "x", 1, "l", 20, 8, 2), ("c", "x", 2, "s", 20, 10, 1)]
-        net = network(lanes, links, [junction("J", 0, ["Ggr", "rrG"], [(0, 1), (0, 2), (1, 2)], [(1, 0)])])
+        links = [
+            ("a", "x", 0, "s", 20, 10, 1),
+            ("b", "x", 1, "l", 20, 8, 2),
+            ("c", "x", 2, "s", 20, 10, 1),
+        ]
+        net = network(
+            lanes, links, [junction("J", 0, ["Ggr", "rrG"], [(0, 1), (0, 2), (1, 2)], [(1, 0)])]
+        )
         opposite = [(0, 5.0 + 20 * k, 10.0) for k in range(2)]
         waits = (1, -2.0, 0.0, 30.0)
         assert self.step([*opposite], "Ggr", (0,), net) == "Ggr"
-        assert self.step([*opposite, (1, -2.0, 6.0)], "Ggr", (0,), net) == "Ggr", "it moves: it is through"
-        assert self.step([waits], "Ggr", (0,), net) != "Ggr", "on permissive green it stands since 30 s: it finds no gap"
-        assert self.step([(1, -2.0, 0.0, 3.0)], "Ggr", (0,), net) == "Ggr", "nobody comes: it goes by itself"
+        assert self.step([*opposite, (1, -2.0, 6.0)], "Ggr", (0,), net) == "Ggr", (
+            "it moves: it is through"
+        )
+        assert self.step([waits], "Ggr", (0,), net) != "Ggr", (
+            "on permissive green it stands since 30 s: it finds no gap"
+        )
+        assert self.step([(1, -2.0, 0.0, 3.0)], "Ggr", (0,), net) == "Ggr", (
+            "nobody comes: it goes by itself"
+        )
 
     def test_a_green_short_of_its_least_is_kept_but_the_aim_is_another(self):
         assert self.step([(2, 5.0, 0.0, 10.0)], shown_for=4.0) == "GrrGr"
@@ -541,7 +784,13 @@ class TestDecisions:
 
     def test_it_knows_when_each_green_began_and_ended(self):
         before = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-        state = PlannerState(np.array([1, 0], np.int32), colours("GrrGr"), before, before + 10.0, colours("GrrGr") >= 3)
+        state = PlannerState(
+            np.array([1, 0], np.int32),
+            colours("GrrGr"),
+            before,
+            before + 10.0,
+            colours("GrrGr") >= 3,
+        )
         self.step(shown="rGrGr", state=state, shown_for=[30.0, 20.0, 9.0, 9.0, 9.0])
         assert self.after.began_s.tolist() == [1.0, 480.0, 3.0, 4.0, 5.0]
         assert self.after.ended_s.tolist() == [470.0, 12.0, 13.0, 14.0, 15.0]
@@ -557,25 +806,41 @@ class TestDecisions:
         assert after.ended_s is state.ended_s
         assert after.lit is state.lit
 
-    @pytest.mark.parametrize(("began", "wanted"), [(460.0, "rGrGr"), (460.0 + 5e-7, "rGrGr"), (460.1, "rrrGr"), (499.0, "rrrGr")])
+    @pytest.mark.parametrize(
+        ("began", "wanted"),
+        [(460.0, "rGrGr"), (460.0 + 5e-7, "rGrGr"), (460.1, "rrrGr"), (499.0, "rrrGr")],
+    )
     def test_a_group_is_not_begun_again_within_the_shortest_cycle(self, began, wanted):
         net = pair()
         past = np.array([470.0, began, 300.0, 490.0, 300.0])
-        state = PlannerState(np.array([1, 0], np.int32), colours("GrrGr"), past, past, colours("GrrGr") >= 3)
-        assert self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net, min_cycle_s=40.0)) == wanted
-        assert self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net)) == "rGrGr", "where there is a shortest cycle"
+        state = PlannerState(
+            np.array([1, 0], np.int32), colours("GrrGr"), past, past, colours("GrrGr") >= 3
+        )
+        assert (
+            self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net, min_cycle_s=40.0))
+            == wanted
+        )
+        assert self.step([(2, 5.0, 0.0, 10.0)], state=state, times=timing(net)) == "rGrGr", (
+            "where there is a shortest cycle"
+        )
 
     def test_of_stages_that_serve_alike_it_takes_the_one_that_ends_fewest_greens(self):
         # either serves the second group; the third, permissive now, is lit in the last alone
         lanes = [(n, 200, 10) for n in "abcdx"]
         links = [(n, "x", g, "s", 20, 10, 1) for g, n in enumerate("abcd")]
-        net = network(lanes, links, [junction("J", 0, ["Grgr", "rGrG", "rGgr"], [(0, 1), (0, 2)], [(2, 0)])])
+        net = network(
+            lanes, links, [junction("J", 0, ["Grgr", "rGrG", "rGgr"], [(0, 1), (0, 2)], [(2, 0)])]
+        )
         assert self.step([(1, 5.0, 0.0, 10.0)], "Grgr", (0,), net) == "rGgr"
         assert self.step([(1, 5.0, 0.0, 10.0)], "Grrr", (0,), net) != "rGgr"
 
     def test_with_guessed_links_it_keeps_to_the_stages_of_the_programme(self):
         lanes = [("a", 200, 10), ("b", 200, 10), ("c", 200, 10), ("x", 200, 10)]
-        net = network(lanes, [(n, "x", g, "s", 20, 10, 1) for g, n in enumerate("abc")], [junction("J", 0, ["Grr", "rGr", "rrG"], [(0, 1), (0, 2)])])
+        net = network(
+            lanes,
+            [(n, "x", g, "s", 20, 10, 1) for g, n in enumerate("abc")],
+            [junction("J", 0, ["Grr", "rGr", "rrG"], [(0, 1), (0, 2)])],
+        )
         rows = [(1, 5.0, 0.0, 9.0), (2, 5.0, 0.0, 9.0)]
         assert self.step(rows, "Grr", (0,), net) == "rGG"
         assert self.step(rows, "Grr", (0,), net, known=False) in ("rGr", "rrG")

@@ -15,7 +15,17 @@ from headway.control.qtable import QTable, mix
 
 
 @pytest.mark.parametrize(
-    ("age", "worth"), [(0.0, 1.0), (1.0, 0.8), (2.5, 0.5), (5.0, 0.0), (6.0, 0.0), (-1.0, 1.0), (math.nan, 0.0), (math.inf, 0.0)]
+    ("age", "worth"),
+    [
+        (0.0, 1.0),
+        (1.0, 0.8),
+        (2.5, 0.5),
+        (5.0, 0.0),
+        (6.0, 0.0),
+        (-1.0, 1.0),
+        (math.nan, 0.0),
+        (math.inf, 0.0),
+    ],
 )
 def test_freshness_falls_to_nought_in_five_seconds(age, worth):
     assert freshness(age) == pytest.approx(worth)
@@ -31,9 +41,17 @@ def test_performance_is_a_half_at_a_regret_of_one():
 
 class TestConfidence:
     def test_is_the_geometric_mean_of_its_factors(self):
-        c = Confidence(*(np.array(x) for x in ([1.0, 0.5], [0.5, 0.5], [0.25, 0.5], [0.5, 0.5], [0.5, 0.5])))
+        c = Confidence(
+            *(np.array(x) for x in ([1.0, 0.5], [0.5, 0.5], [0.25, 0.5], [0.5, 0.5], [0.5, 0.5]))
+        )
         assert c.score == pytest.approx([(1 / 32) ** 0.2, 0.5])
-        assert list(c.factors()) == ["freshness", "completeness", "novelty", "agreement", "performance"]
+        assert list(c.factors()) == [
+            "freshness",
+            "completeness",
+            "novelty",
+            "agreement",
+            "performance",
+        ]
         assert [float(x[0]) for x in c.factors().values()] == [1.0, 0.5, 0.25, 0.5, 0.5]
 
     @pytest.mark.parametrize("place", range(5))
@@ -47,7 +65,10 @@ class TestConfidence:
         assert Confidence(*factors).score.tolist() == [0.0]
 
 
-@pytest.mark.parametrize(("name", "number"), [("", 2166136261), ("a", (2166136261 ^ 97) * 16777619 % 2**31), ("ä", None), ("J12", None)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("", 2166136261), ("a", (2166136261 ^ 97) * 16777619 % 2**31), ("ä", None), ("J12", None)],
+)
 def test_a_name_has_the_same_number_in_every_process(name, number):
     expected = 2166136261
     for byte in name.encode():  # Fowler, Noll and Vo's FNV-1a, to 31 bits
@@ -59,13 +80,23 @@ class TestDescriber:
     def test_demand_of_each_stage_padded_with_nought(self):
         net = pair()
         see = Describer(net, timing(net))
-        seen = observed(net, 0.0, [(0, 5, 0), (1, 5, 0), (2, 5, 0), (4, 5, 0), (5, 5, 0)], "rrrrr", persons={2: 4, 4: 1})
+        seen = observed(
+            net,
+            0.0,
+            [(0, 5, 0), (1, 5, 0), (2, 5, 0), (4, 5, 0), (5, 5, 0)],
+            "rrrrr",
+            persons={2: 4, 4: 1},
+        )
         assert see.most == 3
         assert see.stage_demand(seen).tolist() == [[2, 1, 4], [1, 2, 0]]
 
     def test_a_stage_counts_all_that_it_lights(self):
         lanes = [(n, 100, 10) for n in "abcx"]
-        net = network(lanes, [(a, "x", g, "s", 10, 10, 1) for g, a in enumerate("abc")], [junction("J", 0, ["Grg", "rGr"], [(0, 1), (1, 2), (0, 2)])])
+        net = network(
+            lanes,
+            [(a, "x", g, "s", 10, 10, 1) for g, a in enumerate("abc")],
+            [junction("J", 0, ["Grg", "rGr"], [(0, 1), (1, 2), (0, 2)])],
+        )
         seen = observed(net, 0.0, [(0, 5, 0), (1, 5, 0), (2, 5, 0)], "rrr")
         assert Describer(net, timing(net)).stage_demand(seen).tolist() == [[2, 1]]
 
@@ -74,25 +105,71 @@ class TestDescriber:
         [
             ([0, 0], 100.0, {}, [[0, 0, 0], [0, 0, 0]], [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]),
             ([2, 1], 100.0, {}, [[1, 2, 3], [4, 6, 7]], [[2, 0, 0, 1, 2, 2], [1, 0, 0, 3, 3, 4]]),
-            ([2, 1], 100.0, {}, [[10, 11, 99], [0.5, 0, 0]], [[2, 0, 0, 4, 5, 5], [1, 0, 0, 0, 0, 0]]),
-            ([0, 0], 90.0, {}, [[0, 0, 0], [0, 0, 0]], [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]),  # ten seconds
+            (
+                [2, 1],
+                100.0,
+                {},
+                [[10, 11, 99], [0.5, 0, 0]],
+                [[2, 0, 0, 4, 5, 5], [1, 0, 0, 0, 0, 0]],
+            ),
+            (
+                [0, 0],
+                90.0,
+                {},
+                [[0, 0, 0], [0, 0, 0]],
+                [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]],
+            ),  # ten seconds
             ([0, 0], 89.9, {}, [[0, 0, 0], [0, 0, 0]], [[0, 1, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]]),
             ([0, 0], 79.9, {}, [[0, 0, 0], [0, 0, 0]], [[0, 2, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0]]),
             ([0, 0], 59.9, {}, [[0, 0, 0], [0, 0, 0]], [[0, 3, 0, 0, 0, 0], [0, 3, 0, 0, 0, 0]]),
-            ([0, 0], 100.0, {"y": 14.9}, [[0, 0, 0], [0, 0, 0]], [[0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]]),
-            ([0, 0], 100.0, {"z": 15.0, "o": 0.0}, [[0, 0, 0], [0, 0, 0]], [[0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]]),
-            ([0, 0], 100.0, {"x": 3.0}, [[0, 0, 0], [0, 0, 0]], [[0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]]),  # both lead to x
+            (
+                [0, 0],
+                100.0,
+                {"y": 14.9},
+                [[0, 0, 0], [0, 0, 0]],
+                [[0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]],
+            ),
+            (
+                [0, 0],
+                100.0,
+                {"z": 15.0, "o": 0.0},
+                [[0, 0, 0], [0, 0, 0]],
+                [[0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]],
+            ),
+            (
+                [0, 0],
+                100.0,
+                {"x": 3.0},
+                [[0, 0, 0], [0, 0, 0]],
+                [[0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]],
+            ),  # both lead to x
         ],
     )
-    def test_a_state_is_stage_age_room_and_demand_in_classes(self, target, since, room, wanted, columns):
+    def test_a_state_is_stage_age_room_and_demand_in_classes(
+        self, target, since, room, wanted, columns
+    ):
         net = pair()
         seen = observed(net, 100.0, [], "rrrrr", room=room)
-        found = Describer(net, timing(net)).keys(seen, np.array(target, np.int32), np.full(2, since), np.array(wanted, float))
-        assert found.tolist() == mix(np.array([[hash_of("one"), *columns[0]], [hash_of("two"), *columns[1]]])).tolist()
+        found = Describer(net, timing(net)).keys(
+            seen, np.array(target, np.int32), np.full(2, since), np.array(wanted, float)
+        )
+        assert (
+            found.tolist()
+            == mix(
+                np.array([[hash_of("one"), *columns[0]], [hash_of("two"), *columns[1]]])
+            ).tolist()
+        )
 
 
 class TestQLearning:
-    rows = ((2, 50, 0.0), (2, 60, 0.09), (3, 50, 0.1), (5, 50, 0.0), (6, 5, 0.0), (-1, 5, 0.0))  # demand by stage: 0, 2, 1 and 0, 1, 0
+    rows = (
+        (2, 50, 0.0),
+        (2, 60, 0.09),
+        (3, 50, 0.1),
+        (5, 50, 0.0),
+        (6, 5, 0.0),
+        (-1, 5, 0.0),
+    )  # demand by stage: 0, 2, 1 and 0, 1, 0
 
     def agent(self, *learnt):
         """learnt: (junction, action, value) added, each one visit, to the state that `rows` are."""
@@ -137,9 +214,14 @@ class TestQLearning:
         assert (proposal.at_s, proposal.controller) == (100.0, "q-learning")
 
     def test_in_a_known_state_it_takes_what_is_worth_most_of_what_was_tried(self):
-        _, one, seen = self.agent((0, 1, -5.0), (0, 2, -3.0), (1, 0, -1.0), (1, 1, -1.5), (1, 1, 1.0))
+        _, one, seen = self.agent(
+            (0, 1, -5.0), (0, 2, -3.0), (1, 0, -1.0), (1, 1, -1.5), (1, 1, 1.0)
+        )
         _, state = one.step(seen, self.state())
-        assert state.target.tolist() == [2, 1]  # an untried action is worth nothing, though nought is more; -0.5 is more than -1
+        assert state.target.tolist() == [
+            2,
+            1,
+        ]  # an untried action is worth nothing, though nought is more; -0.5 is more than -1
         assert state.chosen.tolist() == [2, 1]
         assert state.visits.tolist() == [2.0, 3.0]
         assert state.agreement.tolist() == [0.5, 1.0]
@@ -154,7 +236,9 @@ class TestQLearning:
         assert letters(proposal.wanted) == "rrGrG"
         assert state.chosen.tolist() == [2, 1]
         assert state.agreement.tolist() == [1.0, 1.0], "what it holds for best is what serves most"
-        assert one.act(seen, self.state(), np.array([True, True]), np.array([0, 0]))[1].chosen.tolist() == [0, 0]
+        assert one.act(seen, self.state(), np.array([True, True]), np.array([0, 0]))[
+            1
+        ].chosen.tolist() == [0, 0]
 
     @pytest.mark.parametrize("late", [0, 1])
     def test_a_junction_that_may_not_decide_yet_stays_as_it_is(self, late):
@@ -165,7 +249,11 @@ class TestQLearning:
         for f in QState.__slots__:
             was = waits[late] if f == "next_s" else getattr(before, f)[late]
             assert getattr(after, f)[late] == was, f
-            assert getattr(after, f)[1 - late] != getattr(before, f)[1 - late] or (f == "agreement" and late == 0) or (f == "visits" and late == 1), f
+            assert (
+                getattr(after, f)[1 - late] != getattr(before, f)[1 - late]
+                or (f == "agreement" and late == 0)
+                or (f == "visits" and late == 1)
+            ), f
 
     def test_who_stands_before_the_first_signal_is_counted_too(self):
         net, one, _ = self.agent()
@@ -194,14 +282,25 @@ class TestQLearning:
             ([0.0, 0.0], 60.0, "yrrGr", [False, True]),
         ],
     )
-    def test_a_junction_decides_when_its_time_has_come_and_its_stage_has_had_its_least(self, next_s, age, shown, due):
+    def test_a_junction_decides_when_its_time_has_come_and_its_stage_has_had_its_least(
+        self, next_s, age, shown, due
+    ):
         net, one, _ = self.agent()
-        assert one.due(observed(net, 100.0, [], shown, age), self.state(next_s=np.array(next_s))).tolist() == due
+        assert (
+            one.due(
+                observed(net, 100.0, [], shown, age), self.state(next_s=np.array(next_s))
+            ).tolist()
+            == due
+        )
 
     def test_it_says_how_sure_it_is_and_why(self):
         net, one, _ = self.agent()
         seen = self.seen(net, completeness=[0.5, 1.0])
-        state = self.state(next_s=np.array([200.0, 200.0]), visits=np.array([20.0, 60.0]), regret=np.array([1.0, 3.0]))
+        state = self.state(
+            next_s=np.array([200.0, 200.0]),
+            visits=np.array([20.0, 60.0]),
+            regret=np.array([1.0, 3.0]),
+        )
         proposal, _ = one.step(seen, state)
         assert {k: x.tolist() for k, x in proposal.why.items()} == {
             "freshness": [1.0, 1.0], "completeness": [0.5, 1.0], "novelty": [0.5, 0.75], "agreement": [0.5, 1.0], "performance": [0.5, 0.25],
@@ -212,7 +311,12 @@ class TestQLearning:
     def test_a_green_short_of_its_least_is_kept(self):
         net, one, _ = self.agent()
         state = self.state(target=np.array([1, 1], np.int32), next_s=np.array([200.0, 200.0]))
-        assert letters(one.step(observed(net, 100.0, [], "GrrGr", [4.9, 0, 0, 5.0, 0]), state)[0].wanted) == "GrrrG"
+        assert (
+            letters(
+                one.step(observed(net, 100.0, [], "GrrGr", [4.9, 0, 0, 5.0, 0]), state)[0].wanted
+            )
+            == "GrrrG"
+        )
 
 
 class TestItsTable:
@@ -241,5 +345,8 @@ class TestItsTable:
 
     def test_must_have_an_action_for_each_stage(self):
         net = pair()
-        with pytest.raises(ValueError, match=r"^the Q-table has 2 actions, this network needs 3\. Train one for it: headway train$"):
+        with pytest.raises(
+            ValueError,
+            match=r"^the Q-table has 2 actions, this network needs 3\. Train one for it: headway train$",
+        ):
             QLearning(net, timing(net), QTable(2, 64))

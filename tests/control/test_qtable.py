@@ -63,7 +63,9 @@ class TestPlaces:
         table.get(keys(1))  # looked at: used
         add(table, 2, 0)  # added to: used
         add(table, 99, 0, 5.0)  # 3 was used longest ago
-        assert table.get(keys(99))[0].tolist() == [[5.0, 0.0]], "nothing is left of the state that stood there"
+        assert table.get(keys(99))[0].tolist() == [[5.0, 0.0]], (
+            "nothing is left of the state that stood there"
+        )
         assert table.get(keys(99))[1].tolist() == [[1, 0]]
         assert [k for k in range(1, WAYS + 1) if table.get(keys(k))[1].sum() == 0] == [3]
         assert len(table) == WAYS
@@ -85,7 +87,9 @@ class TestPlaces:
             add(table, key)
         assert len(table) == 2 * WAYS
         add(table, 100)
-        assert table.get(keys(*range(2, 2 + 2 * WAYS)))[1][:, 0].tolist() == [0] + [1] * (2 * WAYS - 1)
+        assert table.get(keys(*range(2, 2 + 2 * WAYS)))[1][:, 0].tolist() == [0] + [1] * (
+            2 * WAYS - 1
+        )
 
     def test_rows_are_taken_in_turn_and_marked_with_the_clock(self, tmp_path):
         path = tmp_path / "q.table"
@@ -132,7 +136,10 @@ class TestFile:
         QTable(2, 64).flush()
         assert len(flushed) == 2, "in memory there is nothing to write"
 
-    @pytest.mark.parametrize(("actions", "rows", "found"), [(3, 64, "2 and 64"), (2, 32, "2 and 64"), (2, 128, "2 and 64")])
+    @pytest.mark.parametrize(
+        ("actions", "rows", "found"),
+        [(3, 64, "2 and 64"), (2, 32, "2 and 64"), (2, 128, "2 and 64")],
+    )
     def test_of_another_shape_is_refused(self, tmp_path, actions, rows, found):
         path = tmp_path / "q.table"
         QTable(2, 64, path)
@@ -164,7 +171,10 @@ class TestFile:
             QTable.read(path)
         for short in (b"", b"x" * 31):
             path.write_bytes(short)
-            with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: no Q-table there. Train one: headway train --out {path}')}$"):
+            with pytest.raises(
+                ValueError,
+                match=f"^{re.escape(f'{path}: no Q-table there. Train one: headway train --out {path}')}$",
+            ):
                 QTable.read(path)
         path.write_bytes(b"x" * 32)
         with pytest.raises(ValueError, match=r"is no Q-table\.$"):
@@ -174,7 +184,9 @@ class TestFile:
                 QTable.read(nothing)
 
 
-@pytest.mark.parametrize(("actions", "rows"), [(0, 64), (-1, 64), (1, 4), (1, 7), (1, 12), (1, 63), (1, 0)])
+@pytest.mark.parametrize(
+    ("actions", "rows"), [(0, 64), (-1, 64), (1, 4), (1, 7), (1, 12), (1, 63), (1, 0)]
+)
 def test_a_shape_that_cannot_be_is_refused(actions, rows):
     message = f"a Q-table needs at least one action and a power of two of rows, at least 8; asked for {actions} and {rows}"
     with pytest.raises(ValueError, match=f"^{message}$"):
@@ -201,7 +213,9 @@ class TestMix:
     def test_is_steeles_step_over_the_columns(self):
         rows = [[0, 0, 0], [1, 2, 3], [3, 2, 1], [-1, 7, 2**40]]
         assert mix(np.array(rows)).tolist() == [self.steele(row) for row in rows]
-        assert mix(np.array([[0x9E3779B97F4A7C15]], np.uint64)).tolist() == [0xE220A8397B1DCDAF]  # the first number of the sequence from 0
+        assert mix(np.array([[0x9E3779B97F4A7C15]], np.uint64)).tolist() == [
+            0xE220A8397B1DCDAF
+        ]  # the first number of the sequence from 0
 
     def test_is_never_nought(self):
         gold = 0x9E3779B97F4A7C15

@@ -14,7 +14,9 @@ from headway.control.qlearning import QState
 from headway.control.webster import CycleBounds, Plan, WebsterState
 
 
-@pytest.mark.parametrize("kind", [Aim, Confidence, CycleBounds, Plan, PlannerState, QState, WebsterState])
+@pytest.mark.parametrize(
+    "kind", [Aim, Confidence, CycleBounds, Plan, PlannerState, QState, WebsterState]
+)
 def test_a_state_cannot_be_changed(kind):
     names = [f.name for f in fields(kind)]
     value = kind(*(np.zeros(1) for _ in names))

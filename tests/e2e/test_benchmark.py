@@ -22,7 +22,13 @@ KEYS = {
 
 
 def headway(*arguments, timeout=300):
-    return subprocess.run([sys.executable, "-m", "headway", *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "headway", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,17 @@ def results(quarter):
     """What the command finds of both controllers, and their trip records beside the scenario."""
     folder = quarter.parent
     done = headway(
-        "bench", "--sumocfg", str(quarter), "--controller", "fixed,planner", "--seeds", "5", "--json", str(folder / "b.json"), "--keep", str(folder)
+        "bench",
+        "--sumocfg",
+        str(quarter),
+        "--controller",
+        "fixed,planner",
+        "--seeds",
+        "5",
+        "--json",
+        str(folder / "b.json"),
+        "--keep",
+        str(folder),
     )
     assert done.returncode == 0, done.stderr
     assert "planner" in done.stdout
@@ -52,13 +68,25 @@ def results(quarter):
 
 
 def test_the_figures_follow_the_definition_of_delay(quarter, results):
-    wished = {v.get("id"): float(v.get("depart")) for v in ET.parse(scenario("cologne1").routes[0]).getroot() if v.tag in ("trip", "vehicle")}
+    wished = {
+        v.get("id"): float(v.get("depart"))
+        for v in ET.parse(scenario("cologne1").routes[0]).getroot()
+        if v.tag in ("trip", "vehicle")
+    }
     for controller, result in results.items():
         assert set(result) == KEYS
-        trips = list(ET.parse(quarter.parent / f"quarter-{controller}-5.tripinfo.xml").getroot().iter("tripinfo"))
+        trips = list(
+            ET.parse(quarter.parent / f"quarter-{controller}-5.tripinfo.xml")
+            .getroot()
+            .iter("tripinfo")
+        )
         entered = {t.get("id") for t in trips}
-        late = [26100.0 - d for v, d in wished.items() if v not in entered and 25200.0 <= d < 26100.0]
-        total = fsum(float(t.get("timeLoss")) + float(t.get("departDelay")) for t in trips) + fsum(late)
+        late = [
+            26100.0 - d for v, d in wished.items() if v not in entered and 25200.0 <= d < 26100.0
+        ]
+        total = fsum(float(t.get("timeLoss")) + float(t.get("departDelay")) for t in trips) + fsum(
+            late
+        )
         assert result["delay_s"] == pytest.approx(total / (len(trips) + len(late)), rel=1e-9)
         assert result["arrived"] == sum(float(t.get("arrival")) >= 0.0 for t in trips)
         assert result["unfinished"] == len(trips) - result["arrived"]
@@ -78,7 +106,10 @@ def test_a_wrong_call_says_why_in_a_line_and_with_its_status():
     """Of a process as the shell sees it; each wrong call by itself is a matter of the room of the commands."""
     done = headway("run", "--scenario", "nowhere")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"headway: no scenario 'nowhere'. There are: {', '.join(RESCO)}; or give the path of a .sumocfg file.\n"
+    assert (
+        done.stderr
+        == f"headway: no scenario 'nowhere'. There are: {', '.join(RESCO)}; or give the path of a .sumocfg file.\n"
+    )
     done = headway("nonsense")
     assert (done.returncode, done.stdout) == (2, "")
     assert "No such command 'nonsense'." in done.stderr

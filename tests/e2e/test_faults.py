@@ -51,10 +51,23 @@ def test_the_fallback_takes_over_within_a_tick_and_the_controller_comes_back(fau
         for _ in range(180):
             street.tick()
         assert street.gate.source is Source.CONTROLLER
-        switches = [(e.at_s - 25200, e.data["from"], e.data["to"]) for e in events if e.kind == "safety.source"]
-        assert switches == [(60, "controller", "fallback"), (124, "fallback", "controller")], "back when five seconds have been well"
-        told = [(e.at_s - 25200, e.kind, e.data.get("error")) for e in events if e.kind.startswith("engine.controller")]
-        failed = [(60, "engine.controller_failed", "RuntimeError('broken')"), (120, "engine.controller_recovered", None)]
+        switches = [
+            (e.at_s - 25200, e.data["from"], e.data["to"])
+            for e in events
+            if e.kind == "safety.source"
+        ]
+        assert switches == [(60, "controller", "fallback"), (124, "fallback", "controller")], (
+            "back when five seconds have been well"
+        )
+        told = [
+            (e.at_s - 25200, e.kind, e.data.get("error"))
+            for e in events
+            if e.kind.startswith("engine.controller")
+        ]
+        failed = [
+            (60, "engine.controller_failed", "RuntimeError('broken')"),
+            (120, "engine.controller_recovered", None),
+        ]
         assert told == (failed if fault == "raising" else [])
     finally:
         street.plant.close()
@@ -76,8 +89,19 @@ def test_a_junction_of_low_confidence_is_left_to_the_fallback_by_itself():
     try:
         for _ in range(60):
             street.tick()
-        told = [(e.at_s, e.kind, e.junction, dict(e.data)) for e in events if e.kind.startswith("engine.fallback")]
-        assert told == [(25200.0, "engine.fallback", network.junctions[1].id, {"confidence": 0.1, "threshold": 0.4, "fallback": "webster"})]
+        told = [
+            (e.at_s, e.kind, e.junction, dict(e.data))
+            for e in events
+            if e.kind.startswith("engine.fallback")
+        ]
+        assert told == [
+            (
+                25200.0,
+                "engine.fallback",
+                network.junctions[1].id,
+                {"confidence": 0.1, "threshold": 0.4, "fallback": "webster"},
+            )
+        ]
         assert street.gate.source is Source.CONTROLLER
     finally:
         street.plant.close()

@@ -24,8 +24,17 @@ pytestmark = pytest.mark.slow
 
 def settings(folder, **sections) -> Settings:
     street = {"scenario": "cologne1", "timing": "benchmark"} | sections.get("street", {})
-    recovery = {"folder": str(folder), "checkpoint_s": 60.0, "silent_s": 3.0} | sections.get("recovery", {})
-    return Settings.model_validate({"street": street, "recovery": recovery, "loop": sections.get("loop", {}), "control": sections.get("control", {})})
+    recovery = {"folder": str(folder), "checkpoint_s": 60.0, "silent_s": 3.0} | sections.get(
+        "recovery", {}
+    )
+    return Settings.model_validate(
+        {
+            "street": street,
+            "recovery": recovery,
+            "loop": sections.get("loop", {}),
+            "control": sections.get("control", {}),
+        }
+    )
 
 
 def play(engine, on_snapshot=lambda _: None):
@@ -38,7 +47,9 @@ def play(engine, on_snapshot=lambda _: None):
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
-def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_controller_that_was_ordered(tmp_path, blow):
+def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_controller_that_was_ordered(
+    tmp_path, blow
+):
     engine = Engine(Task(settings(tmp_path, loop={"realtime": 300.0}), until_s=25200.0 + 480))
     ordered, struck = [], []
 
@@ -59,7 +70,9 @@ def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_con
     # what was told last may be older than the checkpoint written just before the blow: by one, at most
     assert -61 <= struck[0].time_s - restored.data["checkpoint_s"] <= 61
     assert restored.data["controller"] == "greedy"
-    assert {e.at_s for e in events if e.kind == "engine.cycle"} >= {25200.0 + 30 * k for k in range(1, 16)}, "no cycle is missing in the record"
+    assert {e.at_s for e in events if e.kind == "engine.cycle"} >= {
+        25200.0 + 30 * k for k in range(1, 16)
+    }, "no cycle is missing in the record"
 
 
 def test_a_run_asked_to_stop_resumes_where_it_was(tmp_path):
@@ -74,7 +87,20 @@ def test_a_run_asked_to_stop_resumes_where_it_was(tmp_path):
 
 
 def test_the_command_survives_its_own_death_by_kill_9(tmp_path):
-    command = [sys.executable, "-m", "headway", "run", "--scenario", "cologne1", "--until", "26000", "--realtime", "150", "--data", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "headway",
+        "run",
+        "--scenario",
+        "cologne1",
+        "--until",
+        "26000",
+        "--realtime",
+        "150",
+        "--data",
+        str(tmp_path),
+    ]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("checkpoints/[0-9]*")) and time.monotonic() < deadline:
@@ -83,22 +109,36 @@ def test_the_command_survives_its_own_death_by_kill_9(tmp_path):
     first.wait()
     first.stderr.close()
     size = -1
-    while size != (size := (tmp_path / "events.jsonl").stat().st_size):  # the orphaned street process ends by itself; it writes five times a second
+    while size != (
+        size := (tmp_path / "events.jsonl").stat().st_size
+    ):  # the orphaned street process ends by itself; it writes five times a second
         time.sleep(0.8)
-    assert subprocess.run([*command[:-3], "0", *command[-2:]], stdout=subprocess.DEVNULL, timeout=200, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [*command[:-3], "0", *command[-2:]], stdout=subprocess.DEVNULL, timeout=200, check=False
+        ).returncode
+        == 0
+    )
     kinds = [e.kind for e in read(tmp_path / "events.jsonl")]
     assert kinds.count("engine.started") == 1
     assert kinds.count("engine.restored") == 1
 
 
-def test_orders_are_taken_between_ticks_or_refused_with_a_reason_and_a_scenario_can_be_switched_while_running(tmp_path):
+def test_orders_are_taken_between_ticks_or_refused_with_a_reason_and_a_scenario_can_be_switched_while_running(
+    tmp_path,
+):
     engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=57700.0))
     sent = []
 
     def order(snapshot):
         if not sent and snapshot.time_s > 25220:
             sent.append(snapshot.time_s)
-            for wrong in (Switch(scenario="nowhere"), Switch(controller="magic"), Override(99, Order.HOLD, 1e9, "operator"), "what?"):
+            for wrong in (
+                Switch(scenario="nowhere"),
+                Switch(controller="magic"),
+                Override(99, Order.HOLD, 1e9, "operator"),
+                "what?",
+            ):
                 engine.order(wrong)
             engine.order(Override(0, Order.HOLD, snapshot.time_s + 30, "operator"))
             engine.order(Switch(controller="greedy"))
@@ -112,16 +152,29 @@ def test_orders_are_taken_between_ticks_or_refused_with_a_reason_and_a_scenario_
     assert [(e.kind, e.data["controller"]) for e in events if e.kind in ("engine.started", "engine.controller")] == [
         ("engine.started", "planner"), ("engine.controller", "greedy"), ("engine.started", "greedy")
     ]  # fmt: skip
-    switched = [e for e in events if e.kind in ("safety.override", "engine.controller", "engine.scenario")]
-    assert [e.kind for e in switched if e.kind.startswith("engine.")] == ["engine.controller", "engine.scenario"], (
-        "in the order in which they were given"
+    switched = [
+        e for e in events if e.kind in ("safety.override", "engine.controller", "engine.scenario")
+    ]
+    assert [e.kind for e in switched if e.kind.startswith("engine.")] == [
+        "engine.controller",
+        "engine.scenario",
+    ], "in the order in which they were given"
+    assert all(e.at_s >= sent[0] and e.at_s % 1.0 == 0.0 for e in switched), (
+        "between two ticks, which may not be the same two for all"
     )
-    assert all(e.at_s >= sent[0] and e.at_s % 1.0 == 0.0 for e in switched), "between two ticks, which may not be the same two for all"
-    assert [(e.at_s, e.data["scenario"]) for e in events if e.kind == "engine.started"] == [(25200.0, "cologne1"), (57600.0, "ingolstadt1")]
+    assert [(e.at_s, e.data["scenario"]) for e in events if e.kind == "engine.started"] == [
+        (25200.0, "cologne1"),
+        (57600.0, "ingolstadt1"),
+    ]
     refused = [e.data["why"] for e in events if e.kind == "engine.order_refused"]
     for why, begin in zip(
         refused,
-        ("no scenario 'nowhere'", "settings: control.controller: 'magic'", "no junction 99; there are 1", "no order of the kind str"),
+        (
+            "no scenario 'nowhere'",
+            "settings: control.controller: 'magic'",
+            "no junction 99; there are 1",
+            "no order of the kind str",
+        ),
         strict=True,
     ):
         assert why.startswith(begin)
@@ -134,7 +187,12 @@ def test_a_switch_to_a_scenario_that_does_not_start_leads_back_to_the_one_before
     config.write_text(
         f'<configuration><input><net-file value="{net}"/><route-files value="{routes}"/></input><time><begin value="0"/><end value="99"/></time></configuration>'
     )
-    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}, recovery={"checkpoint_s": 900.0}), until_s=25200.0 + 300))
+    engine = Engine(
+        Task(
+            settings(tmp_path, loop={"realtime": 200.0}, recovery={"checkpoint_s": 900.0}),
+            until_s=25200.0 + 300,
+        )
+    )
     sent = []
 
     def order(snapshot):
@@ -146,13 +204,18 @@ def test_a_switch_to_a_scenario_that_does_not_start_leads_back_to_the_one_before
     assert messages[-1].time_s == 25500.0
     assert [m.why for m in messages if isinstance(m, Restarted)] == ["ended with status 1"]
     events = read(tmp_path / "events.jsonl")
-    assert [e.data.get("scenario") for e in events if e.kind in ("engine.started", "engine.scenario")] == ["cologne1", str(config), "cologne1"]
+    assert [
+        e.data.get("scenario") for e in events if e.kind in ("engine.started", "engine.scenario")
+    ] == ["cologne1", str(config), "cologne1"]
 
 
 def test_settings_are_followed_while_running_and_faulty_ones_change_nothing(tmp_path):
     path, faulty = tmp_path / "headway.yaml", "control: {controller: magic}"
     path.write_text("loop: {realtime: 200}\ncontrol: {controller: planner}\n")
-    changes = {"street": {"scenario": "cologne1", "timing": "benchmark"}, "recovery": {"folder": str(tmp_path)}}
+    changes = {
+        "street": {"scenario": "cologne1", "timing": "benchmark"},
+        "recovery": {"folder": str(tmp_path)},
+    }
     engine = Engine(Task(overridden(load(path), changes), 25200.0 + 600, str(path), changes))
     written = []
 
@@ -160,7 +223,11 @@ def test_settings_are_followed_while_running_and_faulty_ones_change_nothing(tmp_
         if not written and snapshot.time_s > 25200 + 50:
             written.append(path.write_text(faulty))
         elif len(written) == 1 and snapshot.time_s > 25200 + 150:
-            written.append(path.write_text("loop: {realtime: 0}\ncontrol: {controller: webster, fallback: fixed}\n"))
+            written.append(
+                path.write_text(
+                    "loop: {realtime: 0}\ncontrol: {controller: webster, fallback: fixed}\n"
+                )
+            )
 
     assert play(engine, edit)[-1].finished
     events = read(tmp_path / "events.jsonl")

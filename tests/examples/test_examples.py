@@ -16,7 +16,13 @@ SHORT = {"own_controller.py": ["cologne1", "120"]}
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_it_runs(path):
-    done = subprocess.run([sys.executable, str(path), *SHORT.get(path.name, [])], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, str(path), *SHORT.get(path.name, [])],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert "rror" not in done.stdout

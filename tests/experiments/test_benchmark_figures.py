@@ -30,7 +30,15 @@ def empty():
     return made, made.flat()
 
 
-def trip(loss, late, waiting, duration, stops, arrival="40.00", emissions='<emissions fuel_abs="2500.0" CO2_abs="7000.0"/>'):
+def trip(
+    loss,
+    late,
+    waiting,
+    duration,
+    stops,
+    arrival="40.00",
+    emissions='<emissions fuel_abs="2500.0" CO2_abs="7000.0"/>',
+):
     times = f'timeLoss="{loss}" departDelay="{late}" waitingTime="{waiting}" duration="{duration}" waitingCount="{stops}"'
     return f'<tripinfo id="x" arrival="{arrival}" {times}>{emissions}</tripinfo>'
 
@@ -43,7 +51,11 @@ def judged(tmp_path, *items, pending=None):
 
 def test_delay_is_time_lost_and_waited_to_enter_of_all_who_wished_to_drive(tmp_path):
     """Lost 10 + 20 + 30, late to enter 1 + 2 + 3, still outside 40 + 4: 110 s, of five. The other means are of the three who drove."""
-    items = [trip(10, 1, 5, 100, 2), trip(20, 2, 6, 110, 3), trip(30, 3, 10, 60, 4, arrival="-1.00")]
+    items = [
+        trip(10, 1, 5, 100, 2),
+        trip(20, 2, 6, 110, 3),
+        trip(30, 3, 10, 60, 4, arrival="-1.00"),
+    ]
     found = judged(tmp_path, *items, pending={"a": 40.0, "b": 4.0})
     assert found == {
         "delay_s": pytest.approx(22.0), "waiting_s": pytest.approx(7.0), "duration_s": pytest.approx(90.0), "person_waiting_s": pytest.approx(np.nan, nan_ok=True),
@@ -53,7 +65,14 @@ def test_delay_is_time_lost_and_waited_to_enter_of_all_who_wished_to_drive(tmp_p
 
 def test_one_vehicle_is_its_own_mean(tmp_path):
     found = judged(tmp_path, trip(10, 1, 5, 100, 2, arrival="0.00"))
-    assert (found["delay_s"], found["waiting_s"], found["duration_s"], found["stops"], found["fuel_g"], found["co2_g"]) == (
+    assert (
+        found["delay_s"],
+        found["waiting_s"],
+        found["duration_s"],
+        found["stops"],
+        found["fuel_g"],
+        found["co2_g"],
+    ) == (
         11.0,
         5.0,
         100.0,
@@ -61,12 +80,25 @@ def test_one_vehicle_is_its_own_mean(tmp_path):
         2.5,
         7.0,
     )
-    assert (found["arrived"], found["unfinished"], found["never_entered"]) == (1, 0, 0), "arrived at second nought is arrived"
+    assert (found["arrived"], found["unfinished"], found["never_entered"]) == (1, 0, 0), (
+        "arrived at second nought is arrived"
+    )
 
 
 def test_what_a_record_does_not_say_is_nought_and_who_has_no_arrival_has_not_arrived(tmp_path):
-    found = judged(tmp_path, '<tripinfo id="x"/>', trip(10, 2, 6, 8, 2, emissions=""), trip(0, 0, 0, 0, 0, emissions="<emissions/>"))
-    assert (found["delay_s"], found["waiting_s"], found["stops"], found["fuel_g"], found["co2_g"]) == pytest.approx((4.0, 2.0, 2 / 3, 0.0, 0.0))
+    found = judged(
+        tmp_path,
+        '<tripinfo id="x"/>',
+        trip(10, 2, 6, 8, 2, emissions=""),
+        trip(0, 0, 0, 0, 0, emissions="<emissions/>"),
+    )
+    assert (
+        found["delay_s"],
+        found["waiting_s"],
+        found["stops"],
+        found["fuel_g"],
+        found["co2_g"],
+    ) == pytest.approx((4.0, 2.0, 2 / 3, 0.0, 0.0))
     assert (found["arrived"], found["unfinished"]) == (2, 1)
 
 
@@ -87,11 +119,19 @@ def test_where_nobody_drove_only_the_delay_outside_is_a_number(tmp_path):
     assert {k: v for k, v in found.items() if v == v} == {
         "delay_s": 40.0, "arrived": 0, "unfinished": 0, "never_entered": 1, "fuel_g": 0.0, "co2_g": 0.0
     }  # fmt: skip
-    assert [k for k, v in found.items() if v != v] == ["waiting_s", "duration_s", "person_waiting_s", "stops"]
+    assert [k for k, v in found.items() if v != v] == [
+        "waiting_s",
+        "duration_s",
+        "person_waiting_s",
+        "stops",
+    ]
 
 
 def test_a_scenario_in_which_nobody_wished_to_drive_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"made.sumocfg: no vehicle departed between 0.0 and 60.0 s. Check begin, end and the routes."):
+    with pytest.raises(
+        ValueError,
+        match=r"made.sumocfg: no vehicle departed between 0.0 and 60.0 s. Check begin, end and the routes.",
+    ):
         judged(tmp_path, '<personinfo id="b"/>')
 
 
@@ -120,16 +160,26 @@ def test_a_long_record_does_not_fill_the_memory(tmp_path, item):
 @pytest.fixture(scope="module")
 def jam(scenario_of):
     """From 50 to 130 s: thirty who wish to enter from the north within ten seconds, some of whom never do, and two from the west."""
-    trips = [(f"n{k:02}", 51 + k / 3, "N", "S") for k in range(30)] + [("w0", 70, "W", "E"), ("w1", 90, "W", "E")]
+    trips = [(f"n{k:02}", 51 + k / 3, "N", "S") for k in range(30)] + [
+        ("w0", 70, "W", "E"),
+        ("w1", 90, "W", "E"),
+    ]
     return str(scenario_of("jam", 50, 130, trips))
 
 
 def second_reader(path, wished, end_s):
     """The definitions, over the whole tree and in plain Python."""
     trips = ET.parse(path).getroot().findall("tripinfo")
-    outside = [end_s - depart for name, depart in wished.items() if name not in {t.get("id") for t in trips}]
+    outside = [
+        end_s - depart
+        for name, depart in wished.items()
+        if name not in {t.get("id") for t in trips}
+    ]
     mean = lambda name: sum(float(t.get(name)) for t in trips) / len(trips)  # noqa: E731
-    emitted = lambda name: sum(float(t.find("emissions").get(name)) for t in trips) / len(trips) / 1000.0  # noqa: E731
+
+    def emitted(name):
+        return sum(float(t.find("emissions").get(name)) for t in trips) / len(trips) / 1000.0
+
     return {
         "delay_s": ((mean("timeLoss") + mean("departDelay")) * len(trips) + sum(outside)) / (len(trips) + len(outside)),
         "waiting_s": mean("waitingTime"), "duration_s": mean("duration"), "stops": mean("waitingCount"),
@@ -139,7 +189,9 @@ def second_reader(path, wished, end_s):
 
 
 def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=iter((10.0, 12.5)).__next__))
+    monkeypatch.setattr(
+        benchmark, "time", SimpleNamespace(perf_counter=iter((10.0, 12.5)).__next__)
+    )
     keep = tmp_path / "deep" / "kept"
     result = run(Job(jam, "fixed", 3, keep=str(keep)))
     root = ET.parse(Path(jam).parent / "routes.rou.xml").getroot()
@@ -163,14 +215,26 @@ def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path,
 def test_a_folder_that_is_there_takes_more(jam, tmp_path):
     for seed in (3, 4):
         run(Job(jam, "fixed", seed, keep=str(tmp_path)))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["jam-fixed-3.tripinfo.xml", "jam-fixed-4.tripinfo.xml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "jam-fixed-3.tripinfo.xml",
+        "jam-fixed-4.tripinfo.xml",
+    ]
 
 
-def test_a_run_is_the_same_again_by_its_seed_and_keeps_nothing_where_nothing_is_asked(jam, monkeypatch):
+def test_a_run_is_the_same_again_by_its_seed_and_keeps_nothing_where_nothing_is_asked(
+    jam, monkeypatch
+):
     folders = []
     as_it_is = benchmark.tempfile.TemporaryDirectory
-    monkeypatch.setattr(benchmark.tempfile, "TemporaryDirectory", lambda prefix: folders.append(as_it_is(prefix=prefix)) or folders[-1])
-    first, again, other = (replace(run(Job(jam, "fixed", seed)), wall_s=0.0, decision_ms_p99=0.0, person_waiting_s=0.0) for seed in (3, 3, 4))
+    monkeypatch.setattr(
+        benchmark.tempfile,
+        "TemporaryDirectory",
+        lambda prefix: folders.append(as_it_is(prefix=prefix)) or folders[-1],
+    )
+    first, again, other = (
+        replace(run(Job(jam, "fixed", seed)), wall_s=0.0, decision_ms_p99=0.0, person_waiting_s=0.0)
+        for seed in (3, 3, 4)
+    )
     assert first == again
     assert first.delay_s != other.delay_s
     assert not any(Path(f.name).exists() for f in folders)
@@ -185,33 +249,57 @@ def told(monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize(("step_s", "steps"), [(1.0, []), (0.5, ["--step-length", "0.5"]), (0.25, ["--step-length", "0.25"])])
+@pytest.mark.parametrize(
+    ("step_s", "steps"),
+    [(1.0, []), (0.5, ["--step-length", "0.5"]), (0.25, ["--step-length", "0.25"])],
+)
 def test_the_simulation_is_begun_as_the_job_says(jam, monkeypatch, step_s, steps):
     asked = told(monkeypatch)
     result = run(Job(jam, "greedy", 5, timing="street", sensing="loops", scale=0.5, step_s=step_s))
     ((network, timing, sumo, by, _),) = asked
-    assert (timing.profile, by, sumo.seed, sumo.scale, sumo.sensing, sumo.remote) == (STREET, "greedy", 5, 0.5, "loops", "")
+    assert (timing.profile, by, sumo.seed, sumo.scale, sumo.sensing, sumo.remote) == (
+        STREET,
+        "greedy",
+        5,
+        0.5,
+        "loops",
+        "",
+    )
     assert list(sumo.extra[: len(steps)]) == steps
-    options = dict(itertools.batched(sumo.extra, 2)) if hasattr(itertools, "batched") else dict(zip(sumo.extra[::2], sumo.extra[1::2], strict=True))
+    options = (
+        dict(itertools.batched(sumo.extra, 2))
+        if hasattr(itertools, "batched")
+        else dict(zip(sumo.extra[::2], sumo.extra[1::2], strict=True))
+    )
     assert options["--tripinfo-output.write-unfinished"] == "true"
     assert options["--device.emissions.probability"] == "1"
     assert set(options) - {"--step-length"} == {
         "--tripinfo-output", "--tripinfo-output.write-unfinished", "--device.emissions.probability", "--additional-files"
     }  # fmt: skip
-    assert (result.timing, result.sensing, result.scale, result.controller, result.seed) == ("street", "loops", 0.5, "greedy", 5)
+    assert (result.timing, result.sensing, result.scale, result.controller, result.seed) == (
+        "street",
+        "loops",
+        0.5,
+        "greedy",
+        5,
+    )
     assert network.junctions[0].id == "C"
     assert (("--step-length" in sumo.extra), step_s != 1.0) in ((True, True), (False, False))
 
 
 def test_the_signals_that_were_shown_are_audited_from_the_tenth_second_on(jam, monkeypatch):
     audited = []
-    monkeypatch.setattr(benchmark, "audit", lambda *a, **k: audited.append((a, k)) or ["a", "b", "c"])
+    monkeypatch.setattr(
+        benchmark, "audit", lambda *a, **k: audited.append((a, k)) or ["a", "b", "c"]
+    )
     assert run(Job(jam, "fixed", 3)).safety_violations == 3
     (((network, timing, lines), more),) = audited
     assert (len(network.junctions), timing.profile, more) == (1, BENCHMARK, {"grace_s": 10.0})
     assert list(lines) == ["C"]
     states = [(at_s, state) for at_s, state in lines["C"] if at_s >= 60.0]
-    assert states == [(87.0, "ryry"), (90.0, "GrGr")], "the programme of 42, 3, 42, 3 s from second nought"
+    assert states == [(87.0, "ryry"), (90.0, "GrGr")], (
+        "the programme of 42, 3, 42, 3 s from second nought"
+    )
 
 
 def test_every_intervention_of_the_gate_is_counted_and_nothing_else(jam, monkeypatch):
@@ -235,18 +323,27 @@ def test_every_intervention_of_the_gate_is_counted_and_nothing_else(jam, monkeyp
     kinds = [e.kind for e in events]
     assert kinds.count("engine.controller_failed") == 1
     assert kinds.count("safety.minimum_green") > 3
-    assert result.interventions == len([k for k in kinds if k.split(".")[0] == "safety"]) < len(kinds)
+    assert (
+        result.interventions == len([k for k in kinds if k.split(".")[0] == "safety"]) < len(kinds)
+    )
 
 
-def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(scenario_of, crossing_network, monkeypatch):
+def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(
+    scenario_of, crossing_network, monkeypatch
+):
     """Decision k takes k ms: of 1 to 40 ms the 99th percentile is 39 ms and 0.61 of the next; of a junction, a fourth of it. A walk is waited for too."""
     config = Path(str(scenario_of("walk", 0, 40, [])))
     network = ET.parse(crossing_network).getroot()
     edges = [
-        e for e in network.findall("edge") if e.get("function") is None and any("pedestrian" in (x.get("allow") or "") for x in e.findall("lane"))
+        e
+        for e in network.findall("edge")
+        if e.get("function") is None
+        and any("pedestrian" in (x.get("allow") or "") for x in e.findall("lane"))
     ]
     first = edges[0]
-    onward = next(e for e in edges if e.get("from") == first.get("to") and e.get("to") != first.get("from"))
+    onward = next(
+        e for e in edges if e.get("from") == first.get("to") and e.get("to") != first.get("from")
+    )
     (config.parent / "routes.rou.xml").write_text(
         f'<routes><trip id="v" depart="1" from="{first.get("id")}" to="{onward.get("id")}"/>'
         f'<person id="p" depart="1" departPos="-3"><walk from="{first.get("id")}" to="{onward.get("id")}" arrivalPos="3"/></person></routes>'
@@ -282,7 +379,9 @@ def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(scenario_of, 
 
 
 def test_a_scenario_without_end_is_run_until_its_last_vehicle_is_there(scenario_of):
-    result = run(Job(str(scenario_of("open", 0, "", [("a", 3, "N", "S"), ("b", 20, "W", "E")])), "fixed", 1))
+    result = run(
+        Job(str(scenario_of("open", 0, "", [("a", 3, "N", "S"), ("b", 20, "W", "E")])), "fixed", 1)
+    )
     assert (result.arrived, result.unfinished, result.never_entered) == (2, 0, 0)
 
 
@@ -296,12 +395,41 @@ def test_a_run_that_breaks_leaves_no_simulation_behind(jam, monkeypatch):
     assert result.error == "RuntimeError: broken"
     assert result == replace(
         Result("x", "y", 0, "", "", 0.0),
-        **{k: result.flat()[k] for k in ("scenario", "controller", "seed", "timing", "sensing", "scale", "error", *NUMBERLESS)},
+        **{
+            k: result.flat()[k]
+            for k in (
+                "scenario",
+                "controller",
+                "seed",
+                "timing",
+                "sensing",
+                "scale",
+                "error",
+                *NUMBERLESS,
+            )
+        },
     )
-    assert (result.scenario, result.controller, result.seed, result.timing, result.sensing, result.scale) == (jam, "fixed", 3, "street", "loops", 2.0)
+    assert (
+        result.scenario,
+        result.controller,
+        result.seed,
+        result.timing,
+        result.sensing,
+        result.scale,
+    ) == (jam, "fixed", 3, "street", "loops", 2.0)
 
 
-NUMBERLESS = ("delay_s", "waiting_s", "duration_s", "person_waiting_s", "stops", "fuel_g", "co2_g", "wall_s", "decision_ms_p99")
+NUMBERLESS = (
+    "delay_s",
+    "waiting_s",
+    "duration_s",
+    "person_waiting_s",
+    "stops",
+    "fuel_g",
+    "co2_g",
+    "wall_s",
+    "decision_ms_p99",
+)
 
 
 def test_a_result_of_nothing_has_no_figures(empty):
@@ -310,16 +438,37 @@ def test_a_result_of_nothing_has_no_figures(empty):
     counts = ("arrived", "unfinished", "never_entered", "safety_violations", "interventions")
     assert [flat[k] for k in counts] == [0] * 5
     assert result.error == ""
-    assert set(flat) == {"scenario", "controller", "seed", "timing", "sensing", "scale", "error", *NUMBERLESS, *counts}
+    assert set(flat) == {
+        "scenario",
+        "controller",
+        "seed",
+        "timing",
+        "sensing",
+        "scale",
+        "error",
+        *NUMBERLESS,
+        *counts,
+    }
 
 
 def test_a_job_is_of_the_benchmark_with_all_connected_in_steps_of_a_second():
     job = Job("s", "c", 1)
-    assert (job.timing, job.sensing, job.scale, job.keep, job.step_s) == ("benchmark", "connected", 1.0, "", 1.0)
+    assert (job.timing, job.sensing, job.scale, job.keep, job.step_s) == (
+        "benchmark",
+        "connected",
+        1.0,
+        "",
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [(ValueError("v"), "ValueError: v"), (RuntimeError("r"), "RuntimeError: r"), (OSError("o"), "OSError: o")]
+    ("fault", "told"),
+    [
+        (ValueError("v"), "ValueError: v"),
+        (RuntimeError("r"), "RuntimeError: r"),
+        (OSError("o"), "OSError: o"),
+    ],
 )
 def test_a_run_that_fails_is_a_result_with_its_error(monkeypatch, fault, told):
     monkeypatch.setattr(benchmark, "run", lambda job: (_ for _ in ()).throw(fault))
@@ -353,7 +502,9 @@ def test_jobs_are_shared_among_processes_that_are_renewed_after_eight(monkeypatc
 
     asked = []
     monkeypatch.setattr(benchmark.multiprocessing, "get_context", context)
-    monkeypatch.setattr(benchmark, "run", lambda job: Result(job.scenario, job.controller, job.seed, "", "", 1.0))
+    monkeypatch.setattr(
+        benchmark, "run", lambda job: Result(job.scenario, job.controller, job.seed, "", "", 1.0)
+    )
     jobs = [Job("s", "c", seed) for seed in range(3)]
     assert [r.seed for r in run_all(jobs, workers)] == [2, 1, 0], "as they are ready"
     assert asked == ["spawn", ((used,), {"maxtasksperchild": 8}), "closed"]

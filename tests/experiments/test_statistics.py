@@ -15,9 +15,13 @@ from headway.learning.training import Episode, Reward, TrainingSettings
 
 def test_an_interval_is_students_of_95_per_cent():
     # s = 1, n = 3, t(0.975; 2) = 4.302653
-    assert interval([1.0, 2.0, 3.0]) == Interval(2.0, pytest.approx(4.302653 / math.sqrt(3), rel=1e-6), 3)
+    assert interval([1.0, 2.0, 3.0]) == Interval(
+        2.0, pytest.approx(4.302653 / math.sqrt(3), rel=1e-6), 3
+    )
     # differences from 5: -3, -1, 1, 3; s2 = 20 / 3; t(0.975; 3) = 3.182446
-    assert interval([2, 4, 6, 8]) == Interval(5.0, pytest.approx(3.182446 * math.sqrt(20 / 3) / 2, rel=1e-6), 4)
+    assert interval([2, 4, 6, 8]) == Interval(
+        5.0, pytest.approx(3.182446 * math.sqrt(20 / 3) / 2, rel=1e-6), 4
+    )
     assert interval([7.0, 7.0]) == Interval(7.0, 0.0, 2)
 
 

@@ -27,7 +27,11 @@ def two_crossings(tmp_path_factory) -> Scenario:
          "--tls.guess.threshold", "0", "--no-turnarounds", "-o", net],
         check=True, capture_output=True,
     )  # fmt: skip
-    rows = "".join(f'<trip id="{k}" depart="{at}" from="{a}" to="{b}"/>' for k, (at, a, b) in enumerate(TRIPS))
+    rows = "".join(
+        f'<trip id="{k}" depart="{at}" from="{a}" to="{b}"/>' for k, (at, a, b) in enumerate(TRIPS)
+    )
     routes.write_text(f"<routes>{rows}</routes>")
-    config.write_text(f'<configuration><input><net-file value="{net.name}"/><route-files value="{routes.name}"/></input></configuration>')
+    config.write_text(
+        f'<configuration><input><net-file value="{net.name}"/><route-files value="{routes.name}"/></input></configuration>'
+    )
     return Scenario("two", str(config), str(net), (str(routes),), 0.0, 90.0)

@@ -34,7 +34,9 @@ def draw(replay, *numbers):
 
 def test_an_experience_is_state_action_reward_next_state_and_discount():
     replay = Replay(4)
-    assert replay.rows.dtype == np.dtype([("key", "u8"), ("action", "i8"), ("reward", "f4"), ("next", "u8"), ("gamma", "f4")])
+    assert replay.rows.dtype == np.dtype(
+        [("key", "u8"), ("action", "i8"), ("reward", "f4"), ("next", "u8"), ("gamma", "f4")]
+    )
     one = np.array([(2**63 + 1, 3, -2.5, 2**63 + 2, 1.5)], replay.rows.dtype)
     replay.put(one)
     assert replay.rows[0] == one[0]
@@ -72,14 +74,20 @@ class TestDraw:
         replay.put(rows(replay, 0, 1, 2))
         # priorities 1, 1, 1: at (0 + .5), (1 + .9), (2 + .1) of 3 thirds
         assert draw(replay, 0.5, 0.9, 0.1) == ([0, 1, 2], [1.0, 1.0, 1.0])
-        assert draw(replay, 0.0, 0.0, 0.999) == ([0, 0, 2], [1.0, 1.0, 1.0]), "each third begins with the end of the one before"
+        assert draw(replay, 0.0, 0.0, 0.999) == ([0, 0, 2], [1.0, 1.0, 1.0]), (
+            "each third begins with the end of the one before"
+        )
 
     def test_the_greater_the_surprise_the_oftener(self):
         replay = self.filled([1.0, -3.0, 0.0, 2.0], alpha=1.0)
         edges = np.cumsum([1.001, 3.001, 0.001, 2.001])  # 6.004 in all
         for share in (0.0, 0.1, 0.166, 0.167, 0.4, 0.66, 0.667, 0.9, 0.999):
             assert draw(replay, share)[0] == [int(np.searchsorted(edges, share * 6.004))]
-        assert draw(replay, 0.5, 0.5, 0.5, 0.5)[0] == [int(np.searchsorted(edges, (k + 0.5) / 4 * 6.004)) for k in range(4)] == [0, 1, 1, 3]
+        assert (
+            draw(replay, 0.5, 0.5, 0.5, 0.5)[0]
+            == [int(np.searchsorted(edges, (k + 0.5) / 4 * 6.004)) for k in range(4)]
+            == [0, 1, 1, 3]
+        )
 
     def test_and_the_less_it_counts(self):
         replay = self.filled([1.0, -3.0, 0.5, 2.0])
@@ -110,7 +118,9 @@ class TestDraw:
         places, weights = draw(replay, 0.1, 0.999)
         assert places == [0, 1]
         assert weights == pytest.approx([(p[0] / p[1]) ** -beta, 1.0])
-        replay.learnt(np.array([0, 1]), np.array([800.0, 800.0]))  # a greater one than ever: the measure is 0.99 x 1.97015 + 8
+        replay.learnt(
+            np.array([0, 1]), np.array([800.0, 800.0])
+        )  # a greater one than ever: the measure is 0.99 x 1.97015 + 8
         replay.learnt(np.array([0, 1]), np.array([1.0, 0.0]))
         greatest = 0.99 * 1.97015 + 8
         beta = 1 - 0.6 * (0.99 * greatest + 0.005) / greatest
@@ -123,7 +133,10 @@ class TestDraw:
         replay.put(rows(replay, 1))  # priorities 0.001 and 1
         assert draw(replay, 0.0, 0.9)[1] == pytest.approx([1.0, 0.001])
 
-    @given(st.lists(st.floats(-5, 5), min_size=1, max_size=16), st.lists(st.floats(0, 0.999), min_size=1, max_size=5))
+    @given(
+        st.lists(st.floats(-5, 5), min_size=1, max_size=16),
+        st.lists(st.floats(0, 0.999), min_size=1, max_size=5),
+    )
     def test_a_draw_falls_where_the_running_sum_of_priorities_says(self, surprises, chances):
         replay = self.filled(surprises, size=16)
         p = (np.abs(surprises) + 0.001) ** 0.6

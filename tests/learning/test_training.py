@@ -43,7 +43,13 @@ def test_episodes_shorten_queues_and_the_table_outlives_the_process(tmp_path):
             known.append(proposal.why["novelty"][0])
             plant.apply(gate.admit(proposal, seen.at_s, seen))
             plant.advance(1.0)
-        assert set(proposal.why) == {"freshness", "completeness", "novelty", "agreement", "performance"}
+        assert set(proposal.why) == {
+            "freshness",
+            "completeness",
+            "novelty",
+            "agreement",
+            "performance",
+        }
         product = np.prod([proposal.why[k] for k in proposal.why], axis=0) ** 0.2
         assert np.allclose(product, proposal.confidence)
         assert max(known) > 0.0

@@ -14,7 +14,12 @@ from scipy.integrate import solve_ivp
 from headway.plants.kpp import KppSettings, kernel
 from headway.plants.kpp.kernel import AIR, S, V, W
 
-GAS, HEAT_CAPACITY, WATER, STEEL, GRAVITY, ATMOSPHERE = 287.05, 1004.7, 998.2, 7850.0, 9.80665, 101_325.0
+GAS = 287.05
+HEAT_CAPACITY = 1004.7
+WATER = 998.2
+STEEL = 7850.0
+GRAVITY = 9.80665
+ATMOSPHERE = 101_325.0
 LEDGER = (
     "compressor", "bubbles", "heat", "electrical", "generator", "drag", "gear", "windage", "expelled", "spilled", "vented", "intake", "clutch",
     "rejected",
@@ -26,7 +31,11 @@ def machine(settings: KppSettings) -> SimpleNamespace:
     n = settings.floaters
     speeds, torques = settings.generator()
     m = SimpleNamespace(c=settings.constants(), speeds=speeds, torques=torques, n=n)
-    m.y, m.d, m.valve, m.full, m.count = np.zeros(AIR + 2 * n), np.zeros(kernel.AIR_ON + 1), np.zeros(n), np.zeros(n), np.zeros(kernel.STATUS + 1)
+    m.y = np.zeros(AIR + 2 * n)
+    m.d = np.zeros(kernel.AIR_ON + 1)
+    m.valve = np.zeros(n)
+    m.full = np.zeros(n)
+    m.count = np.zeros(kernel.STATUS + 1)
     m.d[[kernel.NEXT_IN, kernel.NEXT_OUT, kernel.SWITCH]] = 1e9
     m.k, m.new, m.mid = np.zeros((8, len(m.y))), np.zeros(len(m.y)), np.zeros(len(m.y))
     return m
@@ -96,7 +105,9 @@ def slopes(m: SimpleNamespace, y, d=None, valve=None, full=None) -> tuple[np.nda
             ledger["spilled"] -= d_kg * HEAT_CAPACITY * (kelvin - c.water)
         else:
             d_kg = inflow
-            d_kelvin = (q_w + volume * dp + HEAT_CAPACITY * inflow * (c.water - kelvin)) / (kg * HEAT_CAPACITY)
+            d_kelvin = (q_w + volume * dp + HEAT_CAPACITY * inflow * (c.water - kelvin)) / (
+                kg * HEAT_CAPACITY
+            )
             swelling += volume * (d_kg / kg + d_kelvin / kelvin - dp / p)
         out[AIR + i], out[AIR + c.n + i] = d_kg, d_kg * kelvin + kg * d_kelvin
         held += volume
@@ -109,7 +120,9 @@ def slopes(m: SimpleNamespace, y, d=None, valve=None, full=None) -> tuple[np.nda
         lift_n -= WATER * -swelling * v  # water taken in is set in motion
     torque, wind = d[kernel.LOAD] * generator_nm(m, w), c.windage * w
     kg = c.inertia - WATER * held
-    if d[kernel.ENGAGED]:  # v' from one equation for both: the flywheel turns c.ratio times as fast per metre
+    if d[
+        kernel.ENGAGED
+    ]:  # v' from one equation for both: the flywheel turns c.ratio times as fast per metre
         out[V] = (lift_n - c.ratio * (torque + wind)) / (kg + c.ratio**2 * c.flywheel)
         out[W] = c.ratio * out[V]
     else:
@@ -117,7 +130,8 @@ def slopes(m: SimpleNamespace, y, d=None, valve=None, full=None) -> tuple[np.nda
         out[W] = -(torque + wind) / c.flywheel
     out[S] = v
     ledger["bubbles"] = c.bubble
-    ledger["electrical"], ledger["generator"] = c.efficiency * torque * w, torque * w - c.efficiency * torque * w
+    ledger["electrical"] = c.efficiency * torque * w
+    ledger["generator"] = torque * w - c.efficiency * torque * w
     ledger["drag"], ledger["gear"], ledger["windage"] = drag_n * v, gear_n * v, wind * w
     ledger["expelled"] = WATER * abs(swelling) * v * v / 2
     ledger["rejected"] = ledger["compressor"] + c.bubble - c.shell * v
@@ -138,7 +152,9 @@ def catch(c, y, d) -> None:
 def simulate(m: SimpleNamespace, until_s: float, t: float = 0.0) -> dict[str, int]:
     """Bring m.y, m.d, m.valve, m.full from `t` to `until_s`; returns how often each event took place."""
     c, n, y, d = m.c, m.n, m.y, m.d
-    met = dict.fromkeys(("foot", "head", "closed", "shell", "engaged", "overrun", "pulse", "coast"), 0)
+    met = dict.fromkeys(
+        ("foot", "head", "closed", "shell", "engaged", "overrun", "pulse", "coast"), 0
+    )
     while t < until_s - 1e-12:
         marks = {}
         marks["foot"] = lambda t, y: y[S] - d[kernel.NEXT_IN]
@@ -150,7 +166,9 @@ def simulate(m: SimpleNamespace, until_s: float, t: float = 0.0) -> dict[str, in
         for i in np.flatnonzero(m.valve):
             marks[f"closed {i}"] = lambda t, y, i=i: y[AIR + i] - c.air
         for i in range(n):
-            if y[AIR + i] > 0.0 and not m.full[i] and air_m3(c, y, i) > c.volume - 1e-12:  # it begins with a full shell
+            if (
+                y[AIR + i] > 0.0 and not m.full[i] and air_m3(c, y, i) > c.volume - 1e-12
+            ):  # it begins with a full shell
                 m.full[i] = 1.0
                 met["shell"] += 1
             if (y[AIR + i] > 0.0 or m.valve[i]) and not m.full[i]:
@@ -158,7 +176,16 @@ def simulate(m: SimpleNamespace, until_s: float, t: float = 0.0) -> dict[str, in
         for mark in marks.values():
             mark.terminal, mark.direction = True, 1.0
         end = min(until_s, d[kernel.SWITCH])
-        done = solve_ivp(lambda t, y: slopes(m, y)[0], (t, end), y, method="DOP853", rtol=1e-10, atol=1e-10, max_step=0.05, events=[*marks.values()])
+        done = solve_ivp(
+            lambda t, y: slopes(m, y)[0],
+            (t, end),
+            y,
+            method="DOP853",
+            rtol=1e-10,
+            atol=1e-10,
+            max_step=0.05,
+            events=[*marks.values()],
+        )
         t, y[:] = done.t[-1], done.y[:, -1]
         for name, times in zip(marks, done.t_events, strict=True):
             if not len(times):
@@ -181,7 +208,8 @@ def simulate(m: SimpleNamespace, until_s: float, t: float = 0.0) -> dict[str, in
                     if c.ratio * y[V] < y[W]:
                         d[kernel.ENGAGED] = 0.0
                 m.valve[i] = m.full[i] = 0.0
-                d[kernel.NEXT_OUT], d[kernel.WHICH_OUT] = d[kernel.NEXT_OUT] + c.spacing, (i - 1) % n
+                d[kernel.NEXT_OUT] = d[kernel.NEXT_OUT] + c.spacing
+                d[kernel.WHICH_OUT] = (i - 1) % n
             elif kind == "closed":
                 m.valve[int(which)], y[AIR + int(which)] = 0.0, c.air
             elif kind == "shell":

@@ -50,11 +50,19 @@ GROUPS = (
 def network(**lengths: float) -> Network:
     """`lengths`: of lanes that are not as above."""
     lanes = tuple(
-        Lane(name, name.rpartition("_")[0], length, 13.9 if name != "in_1" else 8.0, WALK if name[0] == ":" else CAR, (0.0, 0.0))
+        Lane(
+            name,
+            name.rpartition("_")[0],
+            length,
+            13.9 if name != "in_1" else 8.0,
+            WALK if name[0] == ":" else CAR,
+            (0.0, 0.0),
+        )
         for name, length in (LANES | lengths).items()
     )
     links = tuple(
-        Link(node, i, a, b, g, way, length, 13.9, WALK if way == "c" else CAR, via) for i, (node, a, b, g, way, length, via) in enumerate(LINKS)
+        Link(node, i, a, b, g, way, length, 13.9, WALK if way == "c" else CAR, via)
+        for i, (node, a, b, g, way, length, via) in enumerate(LINKS)
     )
     groups = tuple(SignalGroup(*g) for g in GROUPS)
     junctions = []
@@ -62,8 +70,12 @@ def network(**lengths: float) -> Network:
         n = end - first
         plan = Programme(np.full((1, n), 4, np.int8), np.array([60.0]), 0.0)
         none = np.zeros((n, n), np.bool_)
-        junctions.append(Junction(name, tls, first, end, none, none, np.full((1, n), 4, np.int8), plan))
-    return Network("by hand", lanes, links, groups, tuple(junctions), {name: i for i, name in enumerate(LANES)})
+        junctions.append(
+            Junction(name, tls, first, end, none, none, np.full((1, n), 4, np.int8), plan)
+        )
+    return Network(
+        "by hand", lanes, links, groups, tuple(junctions), {name: i for i, name in enumerate(LANES)}
+    )
 
 
 class Vehicles:
@@ -73,10 +85,23 @@ class Vehicles:
         self.there: dict[str, SimpleNamespace] = {}
         self.asked: list[tuple[str, str]] = []
 
-    def put(self, name: str, lane: str, at: float, speed: float = 0.0, ahead: Any = None, **other: Any) -> None:
+    def put(
+        self, name: str, lane: str, at: float, speed: float = 0.0, ahead: Any = None, **other: Any
+    ) -> None:
         """ahead: ((programme, place, metres), ...); what is not said stays."""
         car = self.there.setdefault(
-            name, SimpleNamespace(length=5.0, gap=2.5, kind="passenger", ahead=(), xy=(0.0, 0.0), angle=0.0, fuel=0.0, co2=0.0, delay=0.0)
+            name,
+            SimpleNamespace(
+                length=5.0,
+                gap=2.5,
+                kind="passenger",
+                ahead=(),
+                xy=(0.0, 0.0),
+                angle=0.0,
+                fuel=0.0,
+                co2=0.0,
+                delay=0.0,
+            ),
         )
         car.lane, car.at, car.speed = lane, at, speed
         if ahead is not None:
@@ -118,7 +143,9 @@ class Sumo:
 
     TraCIException, FatalTraCIError = SaidError, FatalSaidError
 
-    def __init__(self, width: dict[str, int] | None = None, step_s: float = 1.0, begin_s: float = 100.0) -> None:
+    def __init__(
+        self, width: dict[str, int] | None = None, step_s: float = 1.0, begin_s: float = 100.0
+    ) -> None:
         self.said: list[tuple[Any, ...]] = []
         self.now_s, self.step_s, self.expected, self.waiting = begin_s, step_s, 1, ()
         self.fails: Exception | None = None
@@ -132,7 +159,8 @@ class Sumo:
             getPendingVehicles=lambda: self.waiting, saveState=lambda path: self._say("saveState", path),
         )  # fmt: skip
         self.trafficlight = SimpleNamespace(
-            getRedYellowGreenState=lambda tl: "G" * width[tl], setRedYellowGreenState=lambda tl, state: self._say("show", tl, state)
+            getRedYellowGreenState=lambda tl: "G" * width[tl],
+            setRedYellowGreenState=lambda tl, state: self._say("show", tl, state),
         )
         self.lane = SimpleNamespace(getLastStepHaltingNumber=lambda lane: self.halting.get(lane, 0))
         self.edge = SimpleNamespace(getLastStepPersonIDs=lambda edge: self.walking.get(edge, ()))

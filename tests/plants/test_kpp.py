@@ -13,13 +13,26 @@ from hypothesis import strategies as st
 
 from headway.plants.kpp import KppOrder, KppPlant, KppSettings, kernel
 from headway.plants.kpp.kernel import AIR, S, V, W
-from headway.plants.kpp.settings import GAS_J_KGK, GRAVITY_MPS2, HEAT_CAPACITY_J_KGK, WATER_KGPM3, compression_work_j_kg
+from headway.plants.kpp.settings import (
+    GAS_J_KGK,
+    GRAVITY_MPS2,
+    HEAT_CAPACITY_J_KGK,
+    WATER_KGPM3,
+    compression_work_j_kg,
+)
 from headway.runtime import StepBounds
 
-pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="minutes of 66 floaters are for the compiled code")
+pytestmark = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="minutes of 66 floaters are for the compiled code"
+)
 FINE = StepBounds(1e-6, 0.05, 1e-8, 1e-10)
 BARE = KppSettings(
-    gear_friction_n=0.0, gear_viscous_nspm=0.0, flywheel_viscous_nms=0.0, generator_torque_nm=(0.0,) * 5, heat_rate_ps=0.0, prefilled=False
+    gear_friction_n=0.0,
+    gear_viscous_nspm=0.0,
+    flywheel_viscous_nms=0.0,
+    generator_torque_nm=(0.0,) * 5,
+    heat_rate_ps=0.0,
+    prefilled=False,
 )
 
 
@@ -41,7 +54,10 @@ def begun(settings, height_m=None, air=(), v=0.0, w=0.0, engaged=True):
     return plant
 
 
-@pytest.mark.parametrize(("h1", "h2", "h3", "fill"), [*product((False, True), (False, True), (False, True), (1.0,)), (False, True, False, 1.6)])
+@pytest.mark.parametrize(
+    ("h1", "h2", "h3", "fill"),
+    [*product((False, True), (False, True), (False, True), (1.0,)), (False, True, False, 1.6)],
+)
 def test_the_ledger_closes_and_no_mode_gives_more_than_it_takes(h1, h2, h3, fill):
     plant = KppPlant(KppSettings(h1=h1, h2=h2, h3=h3, fill=fill))
     for _ in range(12):
@@ -55,10 +71,29 @@ def test_the_ledger_closes_and_no_mode_gives_more_than_it_takes(h1, h2, h3, fill
     second = plant.observe().energy_j
     cycle = {k: second[k] - first[k] for k in first}
     assert cycle["electrical"] < cycle["compressor"] + cycle["bubbles"]
-    assert min(cycle[k] for k in ("electrical", "generator", "drag", "gear", "windage", "expelled", "intake", "clutch", "rejected")) >= -1e-3
+    assert (
+        min(
+            cycle[k]
+            for k in (
+                "electrical",
+                "generator",
+                "drag",
+                "gear",
+                "windage",
+                "expelled",
+                "intake",
+                "clutch",
+                "rejected",
+            )
+        )
+        >= -1e-3
+    )
 
 
-@pytest.mark.parametrize(("modes", "efficiency"), [({}, 0.26), ({"h2": True}, 0.27), ({"h1": True, "h2": True, "h3": True}, 0.21)])
+@pytest.mark.parametrize(
+    ("modes", "efficiency"),
+    [({}, 0.26), ({"h2": True}, 0.27), ({"h1": True, "h2": True, "h3": True}, 0.21)],
+)
 def test_the_usual_plant_gives_what_the_document_says(modes, efficiency):
     plant = KppPlant(KppSettings(**modes))
     plant.advance(600.0)
@@ -67,10 +102,24 @@ def test_the_usual_plant_gives_what_the_document_says(modes, efficiency):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(2, 60).map(lambda n: 2 * n), st.floats(4.0, 40.0), st.floats(0.05, 1.0), st.floats(0.3, 1.9), st.floats(0.0, 5.0), st.floats(0.2, 2.0)
+    st.integers(2, 60).map(lambda n: 2 * n),
+    st.floats(4.0, 40.0),
+    st.floats(0.05, 1.0),
+    st.floats(0.3, 1.9),
+    st.floats(0.0, 5.0),
+    st.floats(0.2, 2.0),
 )
 def test_the_ledger_closes_for_plants_of_all_sizes(floaters, depth, volume, fill, heat, drag):
-    plant = KppPlant(KppSettings(floaters=floaters, depth_m=depth, volume_m3=volume, fill=fill, heat_rate_ps=heat, drag_coefficient=drag))
+    plant = KppPlant(
+        KppSettings(
+            floaters=floaters,
+            depth_m=depth,
+            volume_m3=volume,
+            fill=fill,
+            heat_rate_ps=heat,
+            drag_coefficient=drag,
+        )
+    )
     plant.advance(30.0)
     m = plant.observe()
     assert m.ledger_residual < 1e-3
@@ -79,13 +128,17 @@ def test_the_ledger_closes_for_plants_of_all_sizes(floaters, depth, volume, fill
 
 
 def test_one_floater_in_deep_water_comes_to_the_speed_at_which_drag_is_its_buoyancy():
-    settings = replace(BARE, depth_m=400.0, floaters=2, chain_kg=0.0, heat_rate_ps=50.0, drag_coefficient=20.0)
+    settings = replace(
+        BARE, depth_m=400.0, floaters=2, chain_kg=0.0, heat_rate_ps=50.0, drag_coefficient=20.0
+    )
     plant = begun(settings, 150.0, [(0, 0.5, settings.water_k)], engaged=False)  # the chain alone
     for _ in range(12):
         plant.advance(1.0)
     m = plant.observe()
     buoyancy = WATER_KGPM3 * GRAVITY_MPS2 * m.volume_m3[0]
-    drag = 2 * 0.5 * WATER_KGPM3 * settings.drag_coefficient * settings.frontal_area_m2  # both floaters move
+    drag = (
+        2 * 0.5 * WATER_KGPM3 * settings.drag_coefficient * settings.frontal_area_m2
+    )  # both floaters move
     assert m.v_chain == pytest.approx(np.sqrt(buoyancy / drag), rel=0.002)
 
 
@@ -98,9 +151,12 @@ def test_air_that_rises_does_the_work_of_adiabatic_and_of_isothermal_expansion(r
     while plant.state()["_y"][S] - foot < 8.0:
         plant.advance(0.1)
     y, m = plant.state()["_y"], plant.observe()
-    p1, p2 = settings.pressure_in_pa, settings.pressure_in_pa - WATER_KGPM3 * GRAVITY_MPS2 * (y[S] - foot)
+    p1 = settings.pressure_in_pa
+    p2 = settings.pressure_in_pa - WATER_KGPM3 * GRAVITY_MPS2 * (y[S] - foot)
     theta = y[AIR + 2]
-    work = m.energy_j["heat"] - HEAT_CAPACITY_J_KGK * (theta - kg * kelvin)  # first law of what rose
+    work = m.energy_j["heat"] - HEAT_CAPACITY_J_KGK * (
+        theta - kg * kelvin
+    )  # first law of what rose
     if rate:
         assert work == pytest.approx(kg * GAS_J_KGK * kelvin * np.log(p1 / p2), rel=2e-3)
         assert theta / kg == pytest.approx(kelvin, rel=1e-3)
@@ -125,8 +181,12 @@ def test_the_flywheel_alone_runs_down_exponentially():
     plant.apply(KppOrder(load=0.0, air=False))
     plant.advance(20.0)
     m = plant.observe()
-    assert m.flywheel_radps == pytest.approx(100.0 * np.exp(-0.05 * 20.0 / settings.flywheel_kgm2), rel=1e-7)
-    assert m.energy_j["windage"] == pytest.approx(0.5 * settings.flywheel_kgm2 * (100.0**2 - m.flywheel_radps**2), rel=1e-6)
+    assert m.flywheel_radps == pytest.approx(
+        100.0 * np.exp(-0.05 * 20.0 / settings.flywheel_kgm2), rel=1e-7
+    )
+    assert m.energy_j["windage"] == pytest.approx(
+        0.5 * settings.flywheel_kgm2 * (100.0**2 - m.flywheel_radps**2), rel=1e-6
+    )
 
 
 def test_the_same_plant_by_coarse_and_by_fine_steps_goes_the_same_way():
@@ -134,7 +194,9 @@ def test_the_same_plant_by_coarse_and_by_fine_steps_goes_the_same_way():
     coarse.advance(30.0)
     fine.advance(30.0)
     assert coarse.observe().v_chain == pytest.approx(fine.observe().v_chain, rel=2e-3)
-    assert coarse.observe().energy_j["electrical"] == pytest.approx(fine.observe().energy_j["electrical"], rel=2e-3)
+    assert coarse.observe().energy_j["electrical"] == pytest.approx(
+        fine.observe().energy_j["electrical"], rel=2e-3
+    )
 
 
 def test_events_are_met_not_stepped_over():

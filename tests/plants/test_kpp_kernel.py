@@ -69,11 +69,17 @@ def test_no_energy_comes_from_nowhere_at_any_instant(seed, full):
     rate = dict(zip(hand.LEDGER, dy[3:AIR], strict=True))
     h = 1e-6
     after, before = hand.energy_j(m.c, m.y + h * dy), hand.energy_j(m.c, m.y - h * dy)
-    assert [kernel.stored(m.y + h * dy, m.c), kernel.stored(m.y - h * dy, m.c)] == pytest.approx([after, before], rel=1e-12, abs=1e-9)
+    assert [kernel.stored(m.y + h * dy, m.c), kernel.stored(m.y - h * dy, m.c)] == pytest.approx(
+        [after, before], rel=1e-12, abs=1e-9
+    )
     heights = [hand.height_m(m.c, m.y[S], i) for i in range(m.n) if m.y[AIR + i] > 0 or m.valve[i]]
-    if all(0.01 < x < m.c.x_out - m.c.x_in for x in heights):  # air is nowhere else, and no floater passes a mark meanwhile
+    if all(
+        0.01 < x < m.c.x_out - m.c.x_in for x in heights
+    ):  # air is nowhere else, and no floater passes a mark meanwhile
         gained = rate["compressor"] + rate["bubbles"] + rate["heat"]
-        lost = sum(rate[name] for name in hand.LEDGER if name not in ("compressor", "bubbles", "heat"))
+        lost = sum(
+            rate[name] for name in hand.LEDGER if name not in ("compressor", "bubbles", "heat")
+        )
         scale = sum(map(abs, rate.values())) + 1.0
         assert (after - before) / (2 * h) == pytest.approx(gained - lost, abs=1e-4 * scale)
 
@@ -90,7 +96,9 @@ def test_a_floater_of_air_lifts_the_chain_by_the_weight_of_its_water():
     assert kernel.volume_of(m.y, 0, m.c) == pytest.approx(volume, rel=1e-12)
     assert kernel.volumes(m.y, m.c) == pytest.approx([volume, 0.0, 0.0, 0.0])
     assert kernel.fill(m.y, 0, m.c) == pytest.approx(volume - 0.3, rel=1e-12)
-    assert kernel.moved_kg(m.y, m.c) == pytest.approx(4 * 21.0 + 1.35 * 0.3 * 998.2 * 4 + 310.0 - 998.2 * volume, rel=1e-12)
+    assert kernel.moved_kg(m.y, m.c) == pytest.approx(
+        4 * 21.0 + 1.35 * 0.3 * 998.2 * 4 + 310.0 - 998.2 * volume, rel=1e-12
+    )
     heat = 0.4 * (291.0 - 290.0)
     # the water warms the air: it grows by R theta' / p, and at rest that takes no motion along
     assert dy[AIR + m.n] == pytest.approx(heat, rel=1e-9)
@@ -99,12 +107,17 @@ def test_a_floater_of_air_lifts_the_chain_by_the_weight_of_its_water():
     assert (dy[S], dy[W], torque) == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(("speed", "torque"), [(0.0, 1.0), (5.0, 1.0), (12.5, 20.5), (20.0, 40.0), (35.0, 50.0), (50.0, 60.0), (90.0, 60.0)])
+@pytest.mark.parametrize(
+    ("speed", "torque"),
+    [(0.0, 1.0), (5.0, 1.0), (12.5, 20.5), (20.0, 40.0), (35.0, 50.0), (50.0, 60.0), (90.0, 60.0)],
+)
 def test_the_generator_takes_the_torque_of_its_map_times_the_load(speed, torque):
     m = hand.machine(replace(ODD, h1=False))
     m.y[W], m.d[kernel.LOAD] = speed, 0.5
     dy, carried = rhs(m)
-    assert carried == pytest.approx(0.0, abs=1e-12)  # the clutch is open: the generator slows the wheel alone
+    assert carried == pytest.approx(
+        0.0, abs=1e-12
+    )  # the clutch is open: the generator slows the wheel alone
     assert dy[W] == pytest.approx(-(0.5 * torque + 0.03 * speed) / 1.7, rel=1e-12)
     assert dy[kernel.ELECTRICAL] == pytest.approx(0.9 * 0.5 * torque * speed, rel=1e-12)
     assert dy[kernel.GENERATOR] == pytest.approx(0.1 * 0.5 * torque * speed, rel=1e-12)
@@ -113,13 +126,24 @@ def test_the_generator_takes_the_torque_of_its_map_times_the_load(speed, torque)
 
 @pytest.mark.parametrize(
     ("height_m", "share"),
-    [(0.0, None), (-0.9e-9, None), (-2e-9, 0.9), (3.0, None), (7.8, None), (8.0, None), (9.0, 0.9), (15.0, 0.9)],
+    [
+        (0.0, None),
+        (-0.9e-9, None),
+        (-2e-9, 0.9),
+        (3.0, None),
+        (7.8, None),
+        (8.0, None),
+        (9.0, 0.9),
+        (15.0, 0.9),
+    ],
 )
 def test_pressure_falls_to_the_head_and_stays_at_nine_tenths_of_it_beyond(height_m, share):
     m = hand.machine(ODD)
     m.y[S] = m.c.x_in + height_m
     at_head = 101_325.0 + 998.2 * 9.80665 * 0.6
-    expected = share * at_head if share else 101_325.0 + 998.2 * 9.80665 * (8.4 - max(height_m, 0.0))
+    expected = (
+        share * at_head if share else 101_325.0 + 998.2 * 9.80665 * (8.4 - max(height_m, 0.0))
+    )
     assert kernel.pressure(m.y, 0, m.c) == pytest.approx(expected, rel=1e-7)
     m.y[S] -= m.c.spacing  # the next floater stands there
     assert kernel.pressure(m.y, 1, m.c) == pytest.approx(expected, rel=1e-7)
@@ -139,7 +163,8 @@ def test_what_is_stored_is_motion_of_chain_and_wheel_and_warmth():
     hand.place(m, 0, 0.2, 300.0)
     volume = GAS * 60.0 / m.c.p_in
     assert kernel.stored(m.y, m.c) == pytest.approx(
-        0.5 * (m.c.inertia - RHO * volume) * 2.25 + 0.5 * 1.7 * 64.0 + CP * 0.2 * (300.0 - 291.0), rel=1e-12
+        0.5 * (m.c.inertia - RHO * volume) * 2.25 + 0.5 * 1.7 * 64.0 + CP * 0.2 * (300.0 - 291.0),
+        rel=1e-12,
     )
 
 
@@ -153,7 +178,16 @@ def one_step(m, h):
 def test_a_step_is_one_of_scipys_with_its_error_and_its_interpolant(seed):
     m, h = some_state(seed), 0.01
     torque = one_step(m, h)
-    theirs = RK45(lambda t, y: hand.slopes(m, y)[0], 0.0, m.y, 1.0, first_step=h, max_step=h, rtol=1.0, atol=1e12)
+    theirs = RK45(
+        lambda t, y: hand.slopes(m, y)[0],
+        0.0,
+        m.y,
+        1.0,
+        first_step=h,
+        max_step=h,
+        rtol=1.0,
+        atol=1e12,
+    )
     theirs.step()
     assert theirs.t == h
     assert m.new == pytest.approx(theirs.y, rel=1e-9, abs=1e-12)
@@ -165,9 +199,17 @@ def test_a_step_is_one_of_scipys_with_its_error_and_its_interpolant(seed):
         assert [kernel.reach(m.y, m.k, h, S, m.mid[S])] == pytest.approx([part], abs=1e-7)
     e = h * (np.asarray(RK45.E) @ theirs.K)
     rtol, atol = 1e-5, 1e-8
-    scale = atol, atol + rtol * max(abs(m.y[V]), abs(m.new[V])), atol * m.c.ratio + rtol * max(abs(m.y[W]), abs(m.new[W]))
-    squares = sum((e[i] / scale[i]) ** 2 for i in range(3)) + sum((e[AIR + m.n :] / ((atol + rtol) * m.c.air * m.c.water)) ** 2)
-    assert kernel.local_error(m.y, m.new, h, m.k, m.c, rtol, atol) == pytest.approx(math.sqrt(squares / (3 + m.n / 2)), rel=1e-5)
+    scale = (
+        atol,
+        atol + rtol * max(abs(m.y[V]), abs(m.new[V])),
+        atol * m.c.ratio + rtol * max(abs(m.y[W]), abs(m.new[W])),
+    )
+    squares = sum((e[i] / scale[i]) ** 2 for i in range(3)) + sum(
+        (e[AIR + m.n :] / ((atol + rtol) * m.c.air * m.c.water)) ** 2
+    )
+    assert kernel.local_error(m.y, m.new, h, m.k, m.c, rtol, atol) == pytest.approx(
+        math.sqrt(squares / (3 + m.n / 2)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("at", [S, V, W, AIR + 4, AIR + 7])
@@ -177,9 +219,13 @@ def test_the_error_of_each_part_is_measured_by_its_own_tolerance(at, row):
     m = hand.machine(ODD)
     m.y[[S, V, W]], m.new[[S, V, W]] = (50.0, -3.0, 8.0), (51.0, 2.0, -9.0)
     m.k[row, at] = 2.0
-    scale = {S: 1e-3, V: 1e-3 + 0.1 * 3.0, W: 1e-3 * m.c.ratio + 0.1 * 9.0}.get(at, (1e-3 + 0.1) * m.c.air * m.c.water)
+    scale = {S: 1e-3, V: 1e-3 + 0.1 * 3.0, W: 1e-3 * m.c.ratio + 0.1 * 9.0}.get(
+        at, (1e-3 + 0.1) * m.c.air * m.c.water
+    )
     error = kernel.local_error(m.y, m.new, 0.5, m.k, m.c, 0.1, 1e-3)
-    assert error == pytest.approx(abs(0.5 * 2.0 * RK45.E[row]) / scale / math.sqrt(5.0), rel=1e-12, abs=1e-15)
+    assert error == pytest.approx(
+        abs(0.5 * 2.0 * RK45.E[row]) / scale / math.sqrt(5.0), rel=1e-12, abs=1e-15
+    )
 
 
 @pytest.mark.parametrize("at", [3, AIR - 1, AIR, AIR + 3])
@@ -227,7 +273,9 @@ def test_a_mark_is_found_from_a_level_start_though_the_step_ends_below_it():
     """From rest up and down again, 6 x^2 - 7 x^3: no slope at the start, from where Newton's method would go anywhere."""
     m = hand.machine(ODD)
     m.k[:7, S] = slopes_of((0.0, 6.0, -7.0, 0.0))
-    m.k[:7, S] -= m.k[0, S]  # the interpolant's slope at the start is the first of the slopes, to the last bit
+    m.k[:7, S] -= m.k[
+        0, S
+    ]  # the interpolant's slope at the start is the first of the slopes, to the last bit
     m.k[1, S] = 0.0
     p = np.asarray(RK45.P).T @ m.k[:7, S]
     assert p[0] == 0.0
@@ -251,7 +299,21 @@ def straight(m, h, **rates):
 
 
 def event(m, h, torque=1.0):
-    kind, part, which = kernel.first_event(m.y, m.k, h, m.new, torque, m.d, m.valve, m.full, m.c, m.speeds, m.torques, m.mid, np.zeros(len(m.y)))
+    kind, part, which = kernel.first_event(
+        m.y,
+        m.k,
+        h,
+        m.new,
+        torque,
+        m.d,
+        m.valve,
+        m.full,
+        m.c,
+        m.speeds,
+        m.torques,
+        m.mid,
+        np.zeros(len(m.y)),
+    )
     return int(kind), pytest.approx(part, abs=1e-9), int(which)
 
 
@@ -272,7 +334,12 @@ def event(m, h, torque=1.0):
 )
 def test_the_floater_that_comes_to_its_mark_first_comes_first(next_in, next_out, expected):
     m = hand.machine(ODD)
-    m.d[[kernel.NEXT_IN, kernel.WHICH_IN, kernel.NEXT_OUT, kernel.WHICH_OUT]] = next_in, 2, next_out, 3
+    m.d[[kernel.NEXT_IN, kernel.WHICH_IN, kernel.NEXT_OUT, kernel.WHICH_OUT]] = (
+        next_in,
+        2,
+        next_out,
+        3,
+    )
     h = straight(m, 0.5, s=4.0)  # 2 m in half a second
     kind, part, which = event(m, h)
     assert (kind, part, which) == (getattr(kernel, expected[0]), expected[1], expected[2])
@@ -291,11 +358,18 @@ def test_the_floater_that_comes_to_its_mark_first_comes_first(next_in, next_out,
         (0, 1, 10.0, 10.0, ("ENGAGE", 0.0)),  # it is faster from the start
     ],
 )
-def test_the_clutch_catches_where_the_gear_is_as_fast_as_the_wheel(engaged, may, wheel, foot, expected):
+def test_the_clutch_catches_where_the_gear_is_as_fast_as_the_wheel(
+    engaged, may, wheel, foot, expected
+):
     m = hand.machine(ODD)
     assert m.c.ratio == pytest.approx(15.0)
     m.y[V], m.y[W] = 1.0, wheel
-    m.d[[kernel.ENGAGED, kernel.MAY_ENGAGE, kernel.NEXT_IN, kernel.WHICH_IN]] = engaged, may, foot, 1
+    m.d[[kernel.ENGAGED, kernel.MAY_ENGAGE, kernel.NEXT_IN, kernel.WHICH_IN]] = (
+        engaged,
+        may,
+        foot,
+        1,
+    )
     assert kernel.slip(m.y, m.c) == pytest.approx(15.0 - wheel)
     h = straight(m, 2.0, v=0.5, s=0.5)
     part = expected[1] if expected[1] is not None else (wheel - 15.0) / 15.0
@@ -304,9 +378,17 @@ def test_the_clutch_catches_where_the_gear_is_as_fast_as_the_wheel(engaged, may,
 
 @pytest.mark.parametrize(
     ("engaged", "said", "foot", "expected"),
-    [(1, -1.0, 10.0, "OVERRUN"), (1, 0.0, 10.0, "NONE"), (0, -1.0, 10.0, "NONE"), (1, -1.0, 0.1, "FOOT"), (1, -1.0, 0.95, "OVERRUN")],
+    [
+        (1, -1.0, 10.0, "OVERRUN"),
+        (1, 0.0, 10.0, "NONE"),
+        (0, -1.0, 10.0, "NONE"),
+        (1, -1.0, 0.1, "FOOT"),
+        (1, -1.0, 0.95, "OVERRUN"),
+    ],
 )
-def test_the_clutch_overruns_where_it_would_have_to_hold_the_wheel_back(engaged, said, foot, expected):
+def test_the_clutch_overruns_where_it_would_have_to_hold_the_wheel_back(
+    engaged, said, foot, expected
+):
     """The chain goes faster and faster against drag, without air: on the way the clutch's torque falls through nought."""
     m = hand.machine(replace(ODD, h1=False, gear_friction_n=0.0, flywheel_viscous_nms=2.0))
     m.d[[kernel.ENGAGED, kernel.NEXT_IN, kernel.WHICH_IN]] = engaged, foot, 1
@@ -323,7 +405,11 @@ def test_the_clutch_overruns_where_it_would_have_to_hold_the_wheel_back(engaged,
         root = brentq(carried, 0.0, 1.0)
         assert 0.1 < root < 0.95
     part = {"OVERRUN": root if engaged else 0.0, "FOOT": foot, "NONE": 1.0}[expected]
-    assert event(m, h, torque=said) == (getattr(kernel, expected), part, 1 if expected == "FOOT" else -1)
+    assert event(m, h, torque=said) == (
+        getattr(kernel, expected),
+        part,
+        1 if expected == "FOOT" else -1,
+    )
 
 
 def shells(*grows: float, fill: float = 1.2):
@@ -370,7 +456,9 @@ def test_a_full_shell_waits_for_what_comes_before_it(foot, expected):
     m.k[:7, S] = 1e-9  # it creeps: heights stay what they are
     m.new[S] = m.y[S] + 1e-9
     m.d[kernel.NEXT_IN], m.d[kernel.WHICH_IN] = m.y[S] + foot * 1e-9, 5
-    kind, part, which = kernel.first_event(m.y, m.k, h, m.new, 1.0, m.d, m.valve, m.full, m.c, m.speeds, m.torques, m.mid, m.k[7])
+    kind, part, which = kernel.first_event(
+        m.y, m.k, h, m.new, 1.0, m.d, m.valve, m.full, m.c, m.speeds, m.torques, m.mid, m.k[7]
+    )
     assert (int(kind), int(which)) == (getattr(kernel, expected[0]), expected[2])
     assert part == pytest.approx(expected[1], abs=1e-6)
 
@@ -384,9 +472,20 @@ def test_who_takes_no_more_air_than_the_shell_holds_at_the_head_never_spills(fil
 
 def test_air_is_let_into_the_empty_floater_at_the_foot_and_the_one_behind_it_is_next():
     m = hand.machine(ODD)
-    for on, kg, which, opens in ((1.0, 0.0, 2, 1.0), (0.0, 0.0, 2, 0.0), (1.0, 0.3, 2, 0.0), (1.0, 0.0, 0, 1.0)):
+    for on, kg, which, opens in (
+        (1.0, 0.0, 2, 1.0),
+        (0.0, 0.0, 2, 0.0),
+        (1.0, 0.3, 2, 0.0),
+        (1.0, 0.0, 0, 1.0),
+    ):
         m.valve[:], m.y[AIR + which] = 0.0, kg
-        m.d[[kernel.AIR_ON, kernel.NEXT_IN, kernel.WHICH_IN, kernel.NEXT_OUT, kernel.WHICH_OUT]] = on, 100.0, which, 50.0, 1
+        m.d[[kernel.AIR_ON, kernel.NEXT_IN, kernel.WHICH_IN, kernel.NEXT_OUT, kernel.WHICH_OUT]] = (
+            on,
+            100.0,
+            which,
+            50.0,
+            1,
+        )
         before = m.y.copy()
         kernel.happen(kernel.FOOT, which, m.y, m.d, m.valve, m.full, m.c)
         assert m.valve.tolist() == [opens if i == which else 0.0 for i in range(4)]
@@ -403,7 +502,13 @@ def at_head(which=2, engaged=1.0, wheel=None):
     m.y[W] = m.c.ratio * 2.0 if wheel is None else wheel
     hand.place(m, which, 0.3, 280.0)
     m.full[which] = m.valve[which] = m.full[1] = m.valve[0] = 1.0
-    m.d[[kernel.ENGAGED, kernel.NEXT_OUT, kernel.WHICH_OUT, kernel.NEXT_IN, kernel.WHICH_IN]] = engaged, m.y[S], which, 77.0, 3
+    m.d[[kernel.ENGAGED, kernel.NEXT_OUT, kernel.WHICH_OUT, kernel.NEXT_IN, kernel.WHICH_IN]] = (
+        engaged,
+        m.y[S],
+        which,
+        77.0,
+        3,
+    )
     return m
 
 
@@ -418,11 +523,16 @@ def test_at_the_head_the_air_leaves_and_water_takes_its_place():
     assert m.y[V] == pytest.approx(after, rel=1e-12)
     assert m.y[W] == m.c.ratio * 2.0
     assert m.y[kernel.VENTED] == pytest.approx(CP * 0.3 * (280.0 - 291.0), rel=1e-12)
-    assert m.y[kernel.INTAKE] == pytest.approx(0.5 * light * 4.0 - 0.5 * m.c.inertia * after**2, rel=1e-9)
+    assert m.y[kernel.INTAKE] == pytest.approx(
+        0.5 * light * 4.0 - 0.5 * m.c.inertia * after**2, rel=1e-9
+    )
     assert m.full.tolist() == [0.0, 1.0, 0.0, 0.0]
     assert m.valve.tolist() == [1.0, 0.0, 0.0, 0.0]
     assert m.d[kernel.ENGAGED] == 0.0, "the chain is slower than the wheel now"
-    assert (m.d[kernel.NEXT_OUT], m.d[kernel.WHICH_OUT]) == (pytest.approx(m.y[S] + m.c.spacing), 1.0)
+    assert (m.d[kernel.NEXT_OUT], m.d[kernel.WHICH_OUT]) == (
+        pytest.approx(m.y[S] + m.c.spacing),
+        1.0,
+    )
     assert (m.d[kernel.NEXT_IN], m.d[kernel.WHICH_IN]) == (77.0, 3.0)
 
 
@@ -432,7 +542,9 @@ def test_the_ledger_of_the_head_adds_up_over_several_floaters():
     kernel.happen(kernel.HEAD, 2, m.y, m.d, m.valve, m.full, m.c)
     fresh = at_head()
     kernel.happen(kernel.HEAD, 2, fresh.y, fresh.d, fresh.valve, fresh.full, fresh.c)
-    assert m.y[[kernel.VENTED, kernel.INTAKE]] == pytest.approx(fresh.y[[kernel.VENTED, kernel.INTAKE]] + [100.0, 200.0], rel=1e-12)
+    assert m.y[[kernel.VENTED, kernel.INTAKE]] == pytest.approx(
+        fresh.y[[kernel.VENTED, kernel.INTAKE]] + [100.0, 200.0], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(("wheel", "closed"), [(29.9, 0.0), (1.0, 1.0)])
@@ -465,7 +577,9 @@ def test_a_full_shell_spills_from_then_on_and_takes_no_more_air():
 def test_the_clutch_closes_with_an_impact_and_opens_without():
     m = hand.machine(ODD)
     m.y[[V, W, kernel.CLUTCH]] = 2.0, 12.0, 5.0
-    kg, wheel_kg = m.c.inertia, 1.7 * 15.0**2  # no air: all of the inertia; the wheel is as heavy as J ratio^2
+    # no air: all of the inertia; the wheel is as heavy as J ratio^2
+    kg = m.c.inertia
+    wheel_kg = 1.7 * 15.0**2
     v = (kg * 2.0 + wheel_kg * 0.8) / (kg + wheel_kg)
     kernel.happen(kernel.ENGAGE, -1, m.y, m.d, m.valve, m.full, m.c)
     assert m.y[V] == pytest.approx(v, rel=1e-12)
@@ -485,14 +599,18 @@ def test_air_makes_the_chain_lighter_where_the_clutch_closes():
     kg, wheel_kg = m.c.inertia - RHO * GAS * 0.3 * 291.0 / m.c.p_in, 1.7 * 15.0**2
     kernel.engage(m.y, m.d, m.c)
     assert m.y[V] == pytest.approx((kg * 2.0 + wheel_kg * 0.8) / (kg + wheel_kg), rel=1e-12)
-    assert m.y[kernel.CLUTCH] == pytest.approx(0.5 * kg * wheel_kg / (kg + wheel_kg) * 1.44, rel=1e-9)
+    assert m.y[kernel.CLUTCH] == pytest.approx(
+        0.5 * kg * wheel_kg / (kg + wheel_kg) * 1.44, rel=1e-9
+    )
 
 
 def test_nothing_takes_place_where_there_is_no_event():
     m = at_head()
     before = [m.y.copy(), m.d.copy(), m.valve.copy(), m.full.copy()]
     kernel.happen(kernel.NONE, 2, m.y, m.d, m.valve, m.full, m.c)
-    assert all(np.array_equal(a, b) for a, b in zip(before, (m.y, m.d, m.valve, m.full), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(before, (m.y, m.d, m.valve, m.full), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -500,7 +618,12 @@ def test_nothing_takes_place_where_there_is_no_event():
     [
         (1.0, 1.0, 1.0, (0.0, 0.0, 10.75)),  # coast: held open for 0.75 s
         (1.0, 1.0, 0.0, (0.0, 0.0, 10.75)),
-        (0.0, 1.0, 0.0, (1.0, 1.0, 12.5)),  # pulse: the gear is as fast as the wheel: it catches at once
+        (
+            0.0,
+            1.0,
+            0.0,
+            (1.0, 1.0, 12.5),
+        ),  # pulse: the gear is as fast as the wheel: it catches at once
         (0.0, 2.0, 0.0, (1.0, 1.0, 12.5)),
         (0.0, 0.9, 0.0, (1.0, 0.0, 12.5)),  # the wheel is faster
     ],
@@ -518,7 +641,20 @@ def test_pulse_and_coast_take_turns(may, v, engaged, expected):
 
 def run(m, t, end, rtol=1e-4, atol=1e-6, shortest=0.01, longest=0.1, most=1e6):
     return kernel.run(
-        t, end, m.y, m.d, m.valve, m.full, m.c, m.speeds, m.torques, (rtol, atol, shortest, longest, float(most)), m.count, m.k, m.new, m.mid
+        t,
+        end,
+        m.y,
+        m.d,
+        m.valve,
+        m.full,
+        m.c,
+        m.speeds,
+        m.torques,
+        (rtol, atol, shortest, longest, float(most)),
+        m.count,
+        m.k,
+        m.new,
+        m.mid,
     )
 
 
@@ -552,15 +688,25 @@ def steps_by_hand(m, t, end, rtol, atol, shortest, longest):
         trial = end - t if last else h
         K = []
         for row in range(6):
-            K.append(hand.slopes(m, y + trial * sum((A[row, j] * K[j] for j in range(row)), np.zeros(len(y))))[0])
+            K.append(
+                hand.slopes(
+                    m, y + trial * sum((A[row, j] * K[j] for j in range(row)), np.zeros(len(y)))
+                )[0]
+            )
         new = y + trial * sum(b * k for b, k in zip(B, K, strict=True))
         K.append(hand.slopes(m, new)[0])
         e = trial * sum(x * k for x, k in zip(E, K, strict=True))
-        scale = atol, atol + rtol * max(abs(y[V]), abs(new[V])), atol * m.c.ratio + rtol * max(abs(y[W]), abs(new[W]))
+        scale = (
+            atol,
+            atol + rtol * max(abs(y[V]), abs(new[V])),
+            atol * m.c.ratio + rtol * max(abs(y[W]), abs(new[W])),
+        )
         air = sum((e[AIR + m.n :] / ((atol + rtol) * m.c.air * m.c.water)) ** 2)
         error = math.sqrt((sum((e[i] / scale[i]) ** 2 for i in range(3)) + air) / (3 + m.n / 2))
         if error <= 1.0:
-            factor = min(max(0.9 * max(error, 1e-10) ** -0.14 * max(before, 1e-4) ** 0.08, 0.2), 5.0)
+            factor = min(
+                max(0.9 * max(error, 1e-10) ** -0.14 * max(before, 1e-4) ** 0.08, 0.2), 5.0
+            )
         else:
             factor = min(max(0.9 * error**-0.2, 0.2), 1.0)
         if error > 1.0 and trial > shortest * 1.000001:
@@ -585,13 +731,19 @@ def steps_by_hand(m, t, end, rtol, atol, shortest, longest):
         (1e-6, 1e-6, 0.03, 0.06, {}),
     ],
 )
-def test_steps_are_as_long_as_their_error_allows_within_the_bounds(rtol, atol, shortest, longest, meets):
+def test_steps_are_as_long_as_their_error_allows_within_the_bounds(
+    rtol, atol, shortest, longest, meets
+):
     m, end = rising(heat_rate_ps=10.0), 1.0
     m.count[kernel.STEP] = 0.3 if meets else 0.02
     y, count, h, before = steps_by_hand(m, 0.25, end, rtol, atol, shortest, longest)
     assert {name for name in ("rejected", "forced") if getattr(count, name)} == set(meets)
     assert run(m, 0.25, end, rtol, atol, shortest, longest) == end
-    assert m.count[[kernel.STEPS, kernel.REJECTED_STEPS, kernel.FORCED]].tolist() == [count.steps, count.rejected, count.forced]
+    assert m.count[[kernel.STEPS, kernel.REJECTED_STEPS, kernel.FORCED]].tolist() == [
+        count.steps,
+        count.rejected,
+        count.forced,
+    ]
     assert m.count[kernel.EVENTS] == m.count[kernel.STATUS] == 0
     assert m.count[kernel.STEP] == pytest.approx(h, rel=1e-4)
     assert m.count[kernel.ERROR] == pytest.approx(before, rel=1e-3)
@@ -599,10 +751,14 @@ def test_steps_are_as_long_as_their_error_allows_within_the_bounds(rtol, atol, s
 
 
 @pytest.mark.parametrize(("share", "stands"), [(0.99, True), (1.01, False), (1.9, False)])
-def test_a_step_of_more_than_its_tolerance_is_tried_again_shorter_unless_it_is_the_shortest(share, stands):
+def test_a_step_of_more_than_its_tolerance_is_tried_again_shorter_unless_it_is_the_shortest(
+    share, stands
+):
     m = rising(heat_rate_ps=10.0)
     one_step(m, 0.3)
-    scale = kernel.local_error(m.y, m.new, 0.3, m.k, m.c, 1e-6, 1e-8) / share  # with tolerances so many times as wide the error is `share`
+    scale = (
+        kernel.local_error(m.y, m.new, 0.3, m.k, m.c, 1e-6, 1e-8) / share
+    )  # with tolerances so many times as wide the error is `share`
     for shortest in (0.01, 0.3):
         m = rising(heat_rate_ps=10.0)
         m.count[kernel.STEP] = 0.3
@@ -697,7 +853,9 @@ def test_a_valve_closes_when_the_floater_has_its_air_to_the_last_gram(end):
         assert m.y[[AIR, AIR + 3]].tolist() == [m.c.air, m.c.air]
         assert m.valve.tolist() == [0.0] * 4
         assert m.count[kernel.EVENTS] == 2
-    assert m.y[kernel.COMPRESSOR] == pytest.approx(m.c.compression * m.c.air * (1.25 if end == 0.3 else 1.5), rel=1e-9)
+    assert m.y[kernel.COMPRESSOR] == pytest.approx(
+        m.c.compression * m.c.air * (1.25 if end == 0.3 else 1.5), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("more", [0.0, 0.01])
@@ -727,7 +885,15 @@ def test_the_clutch_is_let_go_and_held_open_at_the_second():
 
 
 def drive(m, until, t=0.0, **bounds):
-    assert run(m, t, until, **({"rtol": 1e-8, "atol": 1e-10, "shortest": 1e-6, "longest": 0.05} | bounds)) == until
+    assert (
+        run(
+            m,
+            t,
+            until,
+            **({"rtol": 1e-8, "atol": 1e-10, "shortest": 1e-6, "longest": 0.05} | bounds),
+        )
+        == until
+    )
 
 
 SMALL = KppSettings(
@@ -746,8 +912,14 @@ def going(settings, height_m=1.0, v=1.5, engaged=1.0):
     way = c.x_out - c.x_in
     for i in range(m.n):
         if x[i] < way:
-            hand.place(m, i, min(c.air, 0.99 * (c.p_in - c.weight * x[i]) * c.volume / (GAS * 288.15)), 285.0)
-    to_foot, to_head = min((c.loop - h, i) for i, h in enumerate(x)), min((way - h, i) for i, h in enumerate(x) if h < way)
+            hand.place(
+                m,
+                i,
+                min(c.air, 0.99 * (c.p_in - c.weight * x[i]) * c.volume / (GAS * 288.15)),
+                285.0,
+            )
+    to_foot = min((c.loop - h, i) for i, h in enumerate(x))
+    to_head = min((way - h, i) for i, h in enumerate(x) if h < way)
     m.d[[kernel.NEXT_IN, kernel.WHICH_IN]] = m.y[S] + to_foot[0], to_foot[1]
     m.d[[kernel.NEXT_OUT, kernel.WHICH_OUT]] = m.y[S] + to_head[0], to_head[1]
     m.d[[kernel.ENGAGED, kernel.MAY_ENGAGE, kernel.LOAD, kernel.AIR_ON]] = engaged, 1.0, 1.0, 1.0
@@ -760,7 +932,11 @@ def going(settings, height_m=1.0, v=1.5, engaged=1.0):
     [
         ({}, 1.6, {"foot", "head", "closed", "engaged"}),
         ({"h1": True, "h2": True, "air_flow_kgps": 0.3}, 1.6, {"foot", "head", "closed"}),
-        ({"h3": True, "pulse_s": 0.5, "coast_s": 0.3}, 1.6, {"foot", "head", "closed", "pulse", "coast"}),
+        (
+            {"h3": True, "pulse_s": 0.5, "coast_s": 0.3},
+            1.6,
+            {"foot", "head", "closed", "pulse", "coast"},
+        ),
         ({"fill": 1.3, "h2": True}, 1.6, {"foot", "head", "closed", "shell"}),
         ({"fill": 2.0, "h2": True, "air_flow_kgps": 0.3}, 1.6, {"foot", "head", "shell"}),
     ],
@@ -776,12 +952,18 @@ def test_a_plant_runs_through_its_events_as_scipy_says(changes, until, meets):
     assert ours.count[kernel.EVENTS] == sum(met.values())
     assert ours.y == pytest.approx(theirs.y, rel=1e-5, abs=1e-4)
     assert ours.d == pytest.approx(theirs.d, rel=1e-12)
-    assert (ours.valve.tolist(), ours.full.tolist()) == (theirs.valve.tolist(), theirs.full.tolist())
+    assert (ours.valve.tolist(), ours.full.tolist()) == (
+        theirs.valve.tolist(),
+        theirs.full.tolist(),
+    )
 
 
 def test_air_that_cools_lets_the_clutch_overrun_as_scipy_says():
     """Hot air drives at first; the water cools it, the chain loses its lift, and the wheel, with no load on it, goes on by itself."""
-    ours, theirs = (going(replace(SMALL, heat_rate_ps=4.0, gear_viscous_nspm=1500.0), height_m=0.3, v=0.3) for _ in range(2))
+    ours, theirs = (
+        going(replace(SMALL, heat_rate_ps=4.0, gear_viscous_nspm=1500.0), height_m=0.3, v=0.3)
+        for _ in range(2)
+    )
     for m in (ours, theirs):
         m.y[AIR:] = 0.0
         hand.place(m, 0, 0.1, 900.0)

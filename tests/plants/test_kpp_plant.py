@@ -29,7 +29,10 @@ FITTED = KppSettings(floaters=8, depth_m=math.pi + 2.0, sprocket_radius_m=1.0)
 def by_hand(plant: KppPlant):
     """The same plant in the same state, for the equations written a second time."""
     m, state = hand.machine(plant.settings), plant.state()
-    m.y[:], m.d[:], m.valve[:], m.full[:] = state["_y"], state["_d"], state["_valve"], state["_full"]
+    m.y[:] = state["_y"]
+    m.d[:] = state["_d"]
+    m.valve[:] = state["_valve"]
+    m.full[:] = state["_full"]
     return m
 
 
@@ -48,11 +51,18 @@ def test_floaters_on_their_way_up_begin_with_their_air_and_its_compression_is_in
     places = [i * spacing for i in range(6)]
     assert [foot < x < foot + straight for x in places] == [False, True, True, False, False, False]
     assert y[AIR : AIR + 6] == pytest.approx([0.0, s.air_kg, s.air_kg, 0.0, 0.0, 0.0], rel=1e-12)
-    assert y[AIR + 6 :] == pytest.approx([0.0, s.air_kg * 288.15, s.air_kg * 288.15, 0.0, 0.0, 0.0], rel=1e-12)
+    assert y[AIR + 6 :] == pytest.approx(
+        [0.0, s.air_kg * 288.15, s.air_kg * 288.15, 0.0, 0.0, 0.0], rel=1e-12
+    )
     paid = 2 * s.air_kg * s.compression_j_kg
-    assert y[:AIR] == pytest.approx([0.0] * 3 + [paid if name in ("compressor", "rejected") else 0.0 for name in hand.LEDGER], rel=1e-12)
+    assert y[:AIR] == pytest.approx(
+        [0.0] * 3 + [paid if name in ("compressor", "rejected") else 0.0 for name in hand.LEDGER],
+        rel=1e-12,
+    )
     assert d[[kernel.NEXT_IN, kernel.WHICH_IN]] == pytest.approx([foot, 0.0])
-    assert d[[kernel.NEXT_OUT, kernel.WHICH_OUT]] == pytest.approx([foot + straight - 2 * spacing, 2.0])
+    assert d[[kernel.NEXT_OUT, kernel.WHICH_OUT]] == pytest.approx(
+        [foot + straight - 2 * spacing, 2.0]
+    )
     assert d[[kernel.ENGAGED, kernel.MAY_ENGAGE, kernel.LOAD, kernel.AIR_ON]].tolist() == [1.0] * 4
     assert (plant.time_s, plant.v_chain, plant.steps) == (0.0, 0.0, 0)
     m = plant.observe()
@@ -80,7 +90,9 @@ def test_near_the_head_a_floater_begins_with_no_more_than_its_shell_holds_there(
     assert held[1] < plant.settings.air_kg < held[0]
     assert y[[AIR + 1, AIR + 2]] == pytest.approx([plant.settings.air_kg, held[1]], rel=1e-12)
     assert plant.observe().volume_m3[2] == pytest.approx(0.2, rel=1e-12)
-    assert y[kernel.COMPRESSOR] == pytest.approx((plant.settings.air_kg + held[1]) * plant.settings.compression_j_kg, rel=1e-12)
+    assert y[kernel.COMPRESSOR] == pytest.approx(
+        (plant.settings.air_kg + held[1]) * plant.settings.compression_j_kg, rel=1e-12
+    )
 
 
 def test_who_stands_at_a_mark_has_passed_it_and_has_no_air():
@@ -97,7 +109,9 @@ def test_a_plant_that_is_not_prefilled_begins_with_nothing():
     m = plant.observe()
     assert (m.efficiency, m.ledger_residual, m.stored_j, m.power_input) == (0.0, 0.0, 0.0, 0.0)
     changed(plant, DRAG=2e-12)
-    assert plant.observe().ledger_residual == pytest.approx(2e-3)  # nothing went in: as a share of a billionth of a joule
+    assert plant.observe().ledger_residual == pytest.approx(
+        2e-3
+    )  # nothing went in: as a share of a billionth of a joule
 
 
 @pytest.mark.parametrize("changes", [{}, {"h1": True, "h2": True}])
@@ -109,12 +123,20 @@ def test_what_is_measured_is_what_the_equations_say_of_the_state(changes):
     m, same = plant.observe(), by_hand(plant)
     y = same.y
     slopes, torque = hand.slopes(same, y)
-    assert (m.time_s, m.v_chain, m.flywheel_radps) == (1.3, y[V], y[W]) == (plant.time_s, plant.v_chain, y[W])
+    assert (
+        (m.time_s, m.v_chain, m.flywheel_radps)
+        == (1.3, y[V], y[W])
+        == (plant.time_s, plant.v_chain, y[W])
+    )
     assert m.power_output == pytest.approx(slopes[kernel.ELECTRICAL], rel=1e-9)
-    assert m.power_input == pytest.approx(slopes[kernel.COMPRESSOR] + slopes[kernel.BUBBLES], rel=1e-9)
+    assert m.power_input == pytest.approx(
+        slopes[kernel.COMPRESSOR] + slopes[kernel.BUBBLES], rel=1e-9
+    )
     assert m.torque_nm == pytest.approx(torque, rel=1e-9)
     assert m.energy_j == dict(zip(hand.LEDGER, y[3:AIR], strict=True))
-    assert m.efficiency == pytest.approx(m.energy_j["electrical"] / (m.energy_j["compressor"] + m.energy_j["bubbles"]), rel=1e-12)
+    assert m.efficiency == pytest.approx(
+        m.energy_j["electrical"] / (m.energy_j["compressor"] + m.energy_j["bubbles"]), rel=1e-12
+    )
     assert m.efficiency > 0.0
     assert m.volume_m3 == pytest.approx([hand.air_m3(same.c, y, i) for i in range(6)], rel=1e-9)
     assert m.stored_j == pytest.approx(hand.energy_j(same.c, y), rel=1e-9)
@@ -134,7 +156,9 @@ def test_what_was_stored_at_the_start_is_not_missed_in_the_ledger():
     plant.resume(state | {"_begun_j": state["_begun_j"] + 0.5 * 0.5 * 1600.0})
     assert plant.observe().ledger_residual == pytest.approx(0.0, abs=1e-12)
     plant.resume(state)  # without it the wheel's motion comes from nowhere
-    assert plant.observe().ledger_residual == pytest.approx(400.0 / state["_y"][kernel.COMPRESSOR], rel=1e-9)
+    assert plant.observe().ledger_residual == pytest.approx(
+        400.0 / state["_y"][kernel.COMPRESSOR], rel=1e-9
+    )
 
 
 def test_the_clutch_is_reported():
@@ -181,7 +205,9 @@ def test_pulses_begin_at_the_start_and_never_without_h3():
 
 def test_steps_stay_within_the_bounds_and_are_counted():
     plant = KppPlant(replace(SMALL, prefilled=False), StepBounds(0.01, 0.25, 1e-3, 1e-3))
-    plant.advance(1.0)  # at rest: no error at all; 0.01, then five times as long at most, then the longest: 0.01, 0.05, 0.25 ...
+    plant.advance(
+        1.0
+    )  # at rest: no error at all; 0.01, then five times as long at most, then the longest: 0.01, 0.05, 0.25 ...
     assert plant.counts == {"steps": 6, "rejected": 0, "events": 0, "forced": 0}
     assert plant.steps == 6
 
@@ -240,10 +266,15 @@ def test_a_state_is_a_copy_and_gives_the_same_future():
 def test_a_state_of_another_plant_or_another_version_is_refused():
     plant = KppPlant(SMALL)
     before = plant.state()
-    with pytest.raises(PlantError, match=r"^the state is of a KPP with other settings; start that one, or begin anew\.$"):
+    with pytest.raises(
+        PlantError,
+        match=r"^the state is of a KPP with other settings; start that one, or begin anew\.$",
+    ):
         plant.resume(KppPlant(replace(SMALL, h1=True)).state())
     for name in ("_y", "_d", "_valve", "_full", "_count"):
-        with pytest.raises(PlantError, match=r"^the state is of another version of the KPP; begin anew\.$"):
+        with pytest.raises(
+            PlantError, match=r"^the state is of another version of the KPP; begin anew\.$"
+        ):
             plant.resume(before | {name: np.zeros(len(before[name]) + 1)})
     assert np.array_equal(plant.state()["_y"], before["_y"])
 
@@ -293,7 +324,10 @@ def test_a_checkpoint_of_other_settings_is_refused_with_its_name(tmp_path):
     KppPlant(replace(SMALL, fill=0.9)).checkpoint(tmp_path / "a.npz")
     with pytest.raises(PlantError) as error:
         KppPlant(SMALL).restore(tmp_path / "a.npz")
-    assert str(error.value) == f"{tmp_path / 'a.npz'}: is of a KPP with other settings; start that one, or begin anew."
+    assert (
+        str(error.value)
+        == f"{tmp_path / 'a.npz'}: is of a KPP with other settings; start that one, or begin anew."
+    )
 
 
 def test_a_fault_says_when_and_what_to_do():
@@ -302,7 +336,9 @@ def test_a_fault_says_when_and_what_to_do():
     changed(plant, V=math.nan)
     with pytest.raises(PlantError) as error:
         plant.advance(1.0)
-    assert str(error.value) == ("the KPP failed at 1.000000 s: the state is no number any more. Restore a checkpoint, or go on with shorter steps.")
+    assert str(error.value) == (
+        "the KPP failed at 1.000000 s: the state is no number any more. Restore a checkpoint, or go on with shorter steps."
+    )
     assert plant.time_s == 1.0
 
 
@@ -325,6 +361,10 @@ def test_nothing_is_held_that_would_have_to_be_closed():
 
 
 def test_settings_orders_and_measurements_cannot_be_changed_by_mistake():
-    for value, name in ((SMALL, "fill"), (KppOrder(), "load"), (KppPlant(SMALL).observe(), "time_s")):
+    for value, name in (
+        (SMALL, "fill"),
+        (KppOrder(), "load"),
+        (KppPlant(SMALL).observe(), "time_s"),
+    ):
         with pytest.raises(FrozenInstanceError):
             setattr(value, name, 0.5)

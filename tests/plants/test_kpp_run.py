@@ -22,7 +22,12 @@ def loads(control, *speeds, period_s=0.5):
 
 def test_without_a_target_the_load_is_full_and_nothing_adds_up():
     control = LoadControl()
-    assert (control.target_mps, control.gain, control.reset_s, control.sum_s) == (0.0, 0.5, 5.0, 0.0)
+    assert (control.target_mps, control.gain, control.reset_s, control.sum_s) == (
+        0.0,
+        0.5,
+        5.0,
+        0.0,
+    )
     assert [control.step(v, 1.0) for v in (0.0, 5.0)] == [KppOrder(1.0), KppOrder(1.0)]
     assert control.sum_s == 0.0
 
@@ -45,7 +50,9 @@ def test_beyond_all_or_nothing_nothing_adds_up(v_chain, load):
 
 @pytest.mark.parametrize("target", [-0.001, math.inf, math.nan])
 def test_a_target_is_a_speed(target):
-    with pytest.raises(ValueError, match=f"target_mps: {target!r} is not allowed: a speed, or 0 for full load."):
+    with pytest.raises(
+        ValueError, match=f"target_mps: {target!r} is not allowed: a speed, or 0 for full load."
+    ):
         LoadControl(target)
 
 
@@ -56,12 +63,29 @@ class Plant:
     """Goes on in time, a little faster with each part, and writes down what it is told."""
 
     def __init__(self, settings, bounds):
-        self.settings, self.bounds, self.time_s, self.told, self.shortest_s = settings, bounds, 0.0, [], None
+        self.settings = settings
+        self.bounds = bounds
+        self.time_s = 0.0
+        self.told = []
+        self.shortest_s = None
         self.v_chain = 2.0
 
     def observe(self):
         energy = {"compressor": 11.0, "electrical": 12.0}
-        return KppMeasured(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 0.75, 8.5, True, np.array([0.0, 0.5, 0.25, 0.0]), energy, 9.5)
+        return KppMeasured(
+            1.5,
+            2.5,
+            3.5,
+            4.5,
+            5.5,
+            6.5,
+            0.75,
+            8.5,
+            True,
+            np.array([0.0, 0.5, 0.25, 0.0]),
+            energy,
+            9.5,
+        )
 
     def apply(self, order):
         self.told.append(("load", round(order.load, 9), order.air))
@@ -98,7 +122,11 @@ def run(monkeypatch):
 
 def test_a_run_begins_with_its_plant_at_full_load_without_a_place_to_keep_it(run, tmp_path):
     made = run()
-    assert (made.plant.settings, made.plant.bounds, made.control) == ("settings", "bounds", LoadControl())
+    assert (made.plant.settings, made.plant.bounds, made.control) == (
+        "settings",
+        "bounds",
+        LoadControl(),
+    )
     assert (made.running, made.rate, made.time_s) == (True, 0.0, 0.0)
     made.keep()
     made.forget()
@@ -134,7 +162,9 @@ def test_with_a_target_the_load_is_set_anew_every_fifteenth_of_a_second(run):
     assert (made.time_s, made.control.sum_s) == (0.0, 0.0)
 
 
-def test_what_the_control_has_added_up_comes_back_with_the_checkpoint_and_not_with_another(run, tmp_path):
+def test_what_the_control_has_added_up_comes_back_with_the_checkpoint_and_not_with_another(
+    run, tmp_path
+):
     made = run(LoadControl(2.0), tmp_path)
     made.advance(0.15, 0.0)
     kept = made.control.sum_s
@@ -155,7 +185,14 @@ def test_what_the_control_has_added_up_comes_back_with_the_checkpoint_and_not_wi
     heir.begin()
     assert heir.control.sum_s == 0.0
     sums = tmp_path / "kpp.json"
-    for text in ('{"time_s": 0.1, "sum_s": 3.0}', f'{{"time_s": {made.time_s}, "sum_s": NaN}}', "[]", "{", '{"time_s": 0.15}', "\xff"):
+    for text in (
+        '{"time_s": 0.1, "sum_s": 3.0}',
+        f'{{"time_s": {made.time_s}, "sum_s": NaN}}',
+        "[]",
+        "{",
+        '{"time_s": 0.15}',
+        "\xff",
+    ):
         sums.write_bytes(text.encode("latin-1"))
         made.restore()
         assert made.control.sum_s == 0.0
@@ -163,8 +200,13 @@ def test_what_the_control_has_added_up_comes_back_with_the_checkpoint_and_not_wi
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("period_s", "parts"), [(1 / 15, 1), (2 / 15, 2), (1 / 30, 1), (1 / 15 + 1e-10, 1), (1 / 15 + 1e-8, 2), (1.0, 15)])
-def test_what_is_left_of_a_period_is_a_part_of_its_own_but_for_a_billionth_of_a_second(run, period_s, parts):
+@pytest.mark.parametrize(
+    ("period_s", "parts"),
+    [(1 / 15, 1), (2 / 15, 2), (1 / 30, 1), (1 / 15 + 1e-10, 1), (1 / 15 + 1e-8, 2), (1.0, 15)],
+)
+def test_what_is_left_of_a_period_is_a_part_of_its_own_but_for_a_billionth_of_a_second(
+    run, period_s, parts
+):
     made = run(LoadControl(2.0))
     made.advance(period_s, 0.0)
     assert [what for what, *_ in made.plant.told] == ["load", "advance"] * parts
@@ -206,7 +248,9 @@ def test_a_checkpoint_takes_its_place_in_one_move_and_goes_with_the_end_of_the_r
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(("until_s", "taken"), [(math.inf, True), (7.0, True), (6.0, False), (5.0, False)])
+@pytest.mark.parametrize(
+    ("until_s", "taken"), [(math.inf, True), (7.0, True), (6.0, False), (5.0, False)]
+)
 def test_an_earlier_run_is_gone_on_with_if_it_is_from_before_the_end(run, tmp_path, until_s, taken):
     before = run(folder=tmp_path)
     before.advance(6.0, 0.0)
@@ -236,8 +280,20 @@ def test_what_is_told_is_what_was_measured(run):
 def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledger():
     bounds, rule = StepBounds(), Rule("r", "v_chain", ">", 3.0, Level.WARNING)
     made = runtime_settings(2.0, "accuracy", 30.0, bounds, rules=(rule,), overrun="skip")
-    assert (made.period_s, made.realtime, made.mode, made.checkpoint_s, made.bounds) == (1 / 15, 2.0, "accuracy", 30.0, bounds)
-    assert (made.limits, made.drift, made.priority, made.rules, made.overrun) == (LIMITS, DRIFT, ("engaged",), (rule,), "skip")
+    assert (made.period_s, made.realtime, made.mode, made.checkpoint_s, made.bounds) == (
+        1 / 15,
+        2.0,
+        "accuracy",
+        30.0,
+        bounds,
+    )
+    assert (made.limits, made.drift, made.priority, made.rules, made.overrun) == (
+        LIMITS,
+        DRIFT,
+        ("engaged",),
+        (rule,),
+        "skip",
+    )
     assert PERIOD_S == 1 / 15
 
 
@@ -265,7 +321,10 @@ def test_figures_beyond_belief_are_told(monitor, figure, value, sound):
 
 
 def test_energy_may_not_be_lost_by_more_than_all_of_it(monitor):
-    told = [len(monitor().look(0.0, STILL | {"ledger_residual": share}).reasons) for share in (0.5, 1.0, 1.01)]
+    told = [
+        len(monitor().look(0.0, STILL | {"ledger_residual": share}).reasons)
+        for share in (0.5, 1.0, 1.01)
+    ]
     assert told == [1, 1, 2], "above a thousandth; and out of bounds"
 
 
@@ -281,7 +340,9 @@ def test_a_jump_within_a_tenth_of_a_second_is_told(monitor, figure, most):
 def test_ringing_beyond_the_noise_is_told(monitor, figure, noise):
     for swing, sound in ((0.98 * noise, True), (1.02 * noise, False)):
         one = monitor()
-        told = [one.look(float(k), STILL | {figure: 1.0 + swing * (k % 2)}).reasons for k in range(12)]
+        told = [
+            one.look(float(k), STILL | {figure: 1.0 + swing * (k % 2)}).reasons for k in range(12)
+        ]
         assert all(reasons == () for reasons in told) is sound
 
 

@@ -97,7 +97,11 @@ def test_the_plant_of_the_documents_is_the_one_without_settings():
 
 
 def test_every_number_of_the_settings_has_its_bounds_tested():
-    numbers = {name for name, value in DEFAULTS.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    numbers = {
+        name
+        for name, value in DEFAULTS.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
     assert numbers == {*BOUNDED, "floaters"}
 
 
@@ -106,9 +110,19 @@ def test_a_number_is_taken_up_to_its_bounds_and_refused_beyond_them(name):
     least, most = BOUNDED[name]
     word, low = least.split()[0], float(least.split()[1])
     said = f"a number {word} {low:g} to {most}."
-    allowed = [math.nextafter(low, math.inf)] if name not in ("depth_m", "sprocket_radius_m") else []  # these two are tied to each other
+    allowed = (
+        [math.nextafter(low, math.inf)] if name not in ("depth_m", "sprocket_radius_m") else []
+    )  # these two are tied to each other
     allowed += [low] if word == "from" else []
-    allowed += [float(most)] if most != "inf" else [1e3] if name == "depth_m" else [0.5] if name == "sprocket_radius_m" else [1e9]
+    allowed += (
+        [float(most)]
+        if most != "inf"
+        else [1e3]
+        if name == "depth_m"
+        else [0.5]
+        if name == "sprocket_radius_m"
+        else [1e9]
+    )
     refused = [math.nextafter(low, -math.inf), -1e-3, math.nan, math.inf, -math.inf]
     refused += [0.0] if low > 0.0 or word == "above" else []
     refused += [math.nextafter(float(most), math.inf)] if most != "inf" else []
@@ -127,20 +141,30 @@ def test_floaters_are_any_even_number(floaters):
 @pytest.mark.parametrize("floaters", [-2, 0, 1, 3, 66.0, True, "66", None])
 def test_floaters_that_cannot_balance_each_other_are_refused(floaters):
     with pytest.raises(
-        ValueError, match=exactly(f"floaters: {floaters!r} is not allowed: an even number from 2 on, so that the shells balance each other.")
+        ValueError,
+        match=exactly(
+            f"floaters: {floaters!r} is not allowed: an even number from 2 on, so that the shells balance each other."
+        ),
     ):
         KppSettings(floaters=floaters)
 
 
 def test_more_floaters_than_ten_thousand_are_refused():
-    with pytest.raises(ValueError, match=r"^floaters: 10002 is not allowed: a number from 2 to 10000\.$"):
+    with pytest.raises(
+        ValueError, match=r"^floaters: 10002 is not allowed: a number from 2 to 10000\.$"
+    ):
         KppSettings(floaters=10_002)
 
 
 def test_sprockets_must_leave_a_straight_way():
     assert KppSettings(depth_m=10.0, sprocket_radius_m=4.999).straight_m == pytest.approx(0.002)
     for radius in (5.0, 5.1):
-        with pytest.raises(ValueError, match=exactly(f"sprocket_radius_m: {radius} leaves no straight way: less than half of depth_m, 10.0.")):
+        with pytest.raises(
+            ValueError,
+            match=exactly(
+                f"sprocket_radius_m: {radius} leaves no straight way: less than half of depth_m, 10.0."
+            ),
+        ):
             KppSettings(depth_m=10.0, sprocket_radius_m=radius)
 
 
@@ -171,7 +195,8 @@ def test_the_generators_map_rises_in_speed_and_has_no_negative_torque(speeds, to
         assert [column.dtype for column in asked] == [np.float64, np.float64]
     else:
         with pytest.raises(
-            ValueError, match=r"^generator_speed_radps, generator_torque_nm: two lists of one length, from two on, speeds rising, all finite"
+            ValueError,
+            match=r"^generator_speed_radps, generator_torque_nm: two lists of one length, from two on, speeds rising, all finite",
         ):
             KppSettings(generator_speed_radps=speeds, generator_torque_nm=torques)
 
@@ -190,7 +215,9 @@ def test_pressures_are_of_the_water_at_the_two_axles():
     assert s.pressure_out_pa == pytest.approx(101_325.0 + 4_894.499015, abs=1e-5)
 
 
-@pytest.mark.parametrize(("fill", "at_foot"), [(0.5, False), (1.0, False), (1.8, False), (1.9, True), (2.0, True)])
+@pytest.mark.parametrize(
+    ("fill", "at_foot"), [(0.5, False), (1.0, False), (1.8, False), (1.9, True), (2.0, True)]
+)
 def test_a_floaters_air_fills_its_shell_at_the_head_or_is_what_it_holds_at_the_foot(fill, at_foot):
     s = KppSettings(fill=fill)  # the foot's pressure is 1.83 times the head's
     pascal = 194_320.481285 if at_foot else fill * 106_219.499015
@@ -200,12 +227,16 @@ def test_a_floaters_air_fills_its_shell_at_the_head_or_is_what_it_holds_at_the_f
 def test_compression_work_is_that_of_the_textbook():
     rt = 287.05 * 300.0
     assert compression_work_j_kg(3.0, 1.0, 300.0) == pytest.approx(rt * math.log(3.0), rel=1e-14)
-    assert compression_work_j_kg(3.0, 1.25, 300.0) == pytest.approx(5.0 * rt * (3.0**0.2 - 1.0), rel=1e-12)
+    assert compression_work_j_kg(3.0, 1.25, 300.0) == pytest.approx(
+        5.0 * rt * (3.0**0.2 - 1.0), rel=1e-12
+    )
     assert compression_work_j_kg(1.0, 1.3, 300.0) == 0.0
     # by steps of the integral of v dp along p v^n = const, from 1 to 3 bar at 300 K
     p = np.linspace(1e5, 3e5, 20_001)
     v = rt / 1e5 * (1e5 / p) ** (1.0 / 1.25)
-    assert compression_work_j_kg(3.0, 1.25, 300.0) == pytest.approx(float(np.trapezoid(v, p)), rel=1e-8)
+    assert compression_work_j_kg(3.0, 1.25, 300.0) == pytest.approx(
+        float(np.trapezoid(v, p)), rel=1e-8
+    )
 
 
 @pytest.mark.parametrize("off", [0.0, 0.99e-9, -0.99e-9])
@@ -223,12 +254,16 @@ def test_an_index_just_above_one_is_already_polytropic():
 def test_to_compress_a_kilogram_takes_the_receivers_pressure_over_the_efficiency():
     s = KppSettings()
     ratio = (194_320.481285 + 20_000.0) / 101_325.0
-    assert s.compression_j_kg == pytest.approx(6.0 * 287.05 * 288.15 * (ratio ** (1.0 / 6.0) - 1.0) / 0.75, rel=1e-12)
+    assert s.compression_j_kg == pytest.approx(
+        6.0 * 287.05 * 288.15 * (ratio ** (1.0 / 6.0) - 1.0) / 0.75, rel=1e-12
+    )
 
 
 def test_the_blower_keeps_its_share_of_the_shaft_filled_and_rests_without_h1():
     assert KppSettings(h1=False).bubble_w == 0.0
-    kgps = 0.05 * 1.5 * 0.25 * 106_219.499015 / (287.05 * 288.15)  # share * area * rise, at the pressure of the top
+    kgps = (
+        0.05 * 1.5 * 0.25 * 106_219.499015 / (287.05 * 288.15)
+    )  # share * area * rise, at the pressure of the top
     work = 6.0 * 287.05 * 288.15 * ((194_320.481285 / 101_325.0) ** (1.0 / 6.0) - 1.0) / 0.75
     assert KppSettings(h1=True).bubble_w == pytest.approx(kgps * work, rel=1e-12)
 
@@ -256,7 +291,11 @@ def test_the_constants_of_the_compiled_code_are_the_settings_in_its_words():
         "flywheel": 1.7,
         "windage": 0.03,
         "efficiency": 0.9,
-        "compression": 1.3 / 0.3 * rt * (((foot + 15_000.0) / 101_325.0) ** (0.3 / 1.3) - 1.0) / 0.65,
+        "compression": 1.3
+        / 0.3
+        * rt
+        * (((foot + 15_000.0) / 101_325.0) ** (0.3 / 1.3) - 1.0)
+        / 0.65,
         "bubble": 0.0,
         "flow": 2.5,
         "air": 0.8 * head * 0.3 / rt,
@@ -276,13 +315,18 @@ def test_h1_thins_the_water_of_the_descending_side_and_lets_its_shells_sink():
     water = 998.2 * (10 - falling) + 0.9 * 998.2 * falling
     assert c.inertia == pytest.approx(10 * 21.0 + 1.35 * 0.3 * water + 310.0, rel=1e-12)
     assert c.drag == pytest.approx(0.5 * 0.8 * 0.45 * water, rel=1e-12)
-    assert c.shell == pytest.approx(falling * 21.0 / 7850.0 * 0.1 * 998.2 * 9.80665, rel=1e-12)  # steel displaces less weight of water
+    assert c.shell == pytest.approx(
+        falling * 21.0 / 7850.0 * 0.1 * 998.2 * 9.80665, rel=1e-12
+    )  # steel displaces less weight of water
     assert c.bubble == replace(ODD, h1=True).bubble_w > 0.0
 
 
 def test_h2_exchanges_heat_fast_and_h3_pulses_and_coasts():
     assert replace(ODD, h2=True).constants()._asdict() == ODD.constants()._asdict() | {"heat": 6.0}
-    assert replace(ODD, h3=True).constants()._asdict() == ODD.constants()._asdict() | {"pulse": 2.5, "coast": 0.75}
+    assert replace(ODD, h3=True).constants()._asdict() == ODD.constants()._asdict() | {
+        "pulse": 2.5,
+        "coast": 0.75,
+    }
 
 
 @pytest.mark.parametrize("load", [0.0, 0.3, 1.0])
@@ -293,5 +337,7 @@ def test_an_order_loads_the_generator_between_nothing_and_all(load):
 
 @pytest.mark.parametrize("load", [-1e-9, 1.0 + 1e-9, 2.0, math.nan, math.inf, -math.inf])
 def test_an_order_beyond_is_refused(load):
-    with pytest.raises(ValueError, match=exactly(f"load: {load!r} is not allowed: a number from 0 to 1.")):
+    with pytest.raises(
+        ValueError, match=exactly(f"load: {load!r} is not allowed: a number from 0 to 1.")
+    ):
         KppOrder(load=load)

@@ -21,12 +21,20 @@ from headway.street.closed_loop import open_street
 def street(name="cologne1", by="planner", **kwargs):
     of = scenario(name)
     network = read_network(of.net)
-    return open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, **kwargs), by, lambda _: None)
+    return open_street(
+        network,
+        work_out(network, BENCHMARK),
+        SumoSettings(of.sumocfg, **kwargs),
+        by,
+        lambda _: None,
+    )
 
 
 def in_own_process(code: str) -> str:
     """libsumo holds one simulation a process: what needs several runs them apart."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -80,7 +88,9 @@ def test_a_restored_street_goes_on_in_a_new_process_with_vehicles_and_signals(tm
         first = five_minutes(s).split()
     finally:
         s.plant.close()
-    again = in_own_process(RESTORE.format(here=str(Path(__file__).parents[2]), folder=str(tmp_path))).split()
+    again = in_own_process(
+        RESTORE.format(here=str(Path(__file__).parents[2]), folder=str(tmp_path))
+    ).split()
     assert again[0] == first[0] == "25800.0"
     assert int(first[1]) > 100
     assert abs(int(again[1]) - int(first[1])) <= 3, "those who had arrived do not depart again"
@@ -122,7 +132,11 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_juncti
     network = read_network(of.net)
     events = []
     s = open_street(
-        network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, extra=("--additional-files", str(extra))), "planner", events.append
+        network,
+        work_out(network, BENCHMARK),
+        SumoSettings(of.sumocfg, extra=("--additional-files", str(extra))),
+        "planner",
+        events.append,
     )
     try:
         import libsumo
@@ -134,10 +148,14 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_juncti
             if "engine1" in libsumo.vehicle.getIDList():
                 there += 1
                 stood += libsumo.vehicle.getSpeed("engine1") < 0.1
-        assert ahead == {1, 2}, "the signals along its way are known, not the next one alone; and the second still, after the first"
+        assert ahead == {1, 2}, (
+            "the signals along its way are known, not the next one alone; and the second still, after the first"
+        )
         told = [(e.kind, e.junction) for e in events if e.kind.startswith("safety.emergency")]
         junctions = ["247379907", "26110729"]
-        assert sorted(told) == sorted((kind, j) for kind in ("safety.emergency", "safety.emergency_ended") for j in junctions), "once each"
+        assert sorted(told) == sorted(
+            (kind, j) for kind in ("safety.emergency", "safety.emergency_ended") for j in junctions
+        ), "once each"
         assert there > 30
         assert stood == 0, "it is let through both"
     finally:
@@ -155,7 +173,9 @@ def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
             s.tick()
         v = s.seen.vehicles
         bad = replace(
-            v, distance_m=np.where(np.arange(len(v)) == 0, np.nan, v.distance_m), speed_mps=np.where(np.arange(len(v)) == 1, 1e9, v.speed_mps)
+            v,
+            distance_m=np.where(np.arange(len(v)) == 0, np.nan, v.distance_m),
+            speed_mps=np.where(np.arange(len(v)) == 1, 1e9, v.speed_mps),
         )
         kept = sound(replace(s.seen, vehicles=bad), s.network)
         assert len(kept.vehicles) == len(v) - 2
@@ -167,11 +187,23 @@ def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
 @pytest.mark.parametrize("timing", [BENCHMARK, STREET], ids=lambda t: t.name)
 @pytest.mark.slow
 def test_pedestrians_are_seen_and_none_waits_for_ever(crossing_network, tmp_path, timing):
-    edges = ["left0A0", "bottom0A0", "left1A1", "B0right0", "B1right1", "B1top1", "A1top0", "B0bottom1"]
+    edges = [
+        "left0A0",
+        "bottom0A0",
+        "left1A1",
+        "B0right0",
+        "B1right1",
+        "B1top1",
+        "A1top0",
+        "B0bottom1",
+    ]
     drives = [("left0A0", "B0right0"), ("bottom0A0", "A1top0"), ("left1A1", "B1right1")]
     (tmp_path / "walk.rou.xml").write_text(
         "<routes>"
-        + "".join(f'<flow id="car{i}" begin="0" end="600" vehsPerHour="500" from="{a}" to="{b}"/>' for i, (a, b) in enumerate(drives))
+        + "".join(
+            f'<flow id="car{i}" begin="0" end="600" vehsPerHour="500" from="{a}" to="{b}"/>'
+            for i, (a, b) in enumerate(drives)
+        )
         + "".join(
             f'<personFlow id="p{i}" begin="0" end="600" personsPerHour="60"><walk from="{a}" to="{b}"/></personFlow>'
             for i, (a, b) in enumerate(zip(edges, reversed(edges), strict=True))
@@ -183,14 +215,18 @@ def test_pedestrians_are_seen_and_none_waits_for_ever(crossing_network, tmp_path
         f'<configuration><input><net-file value="{crossing_network}"/><route-files value="{tmp_path}/walk.rou.xml"/></input><time><end value="900"/></time></configuration>'
     )
     network = read_network(crossing_network)
-    s = open_street(network, work_out(network, timing), SumoSettings(str(config)), "planner", lambda _: None)
+    s = open_street(
+        network, work_out(network, timing), SumoSettings(str(config)), "planner", lambda _: None
+    )
     try:
         stood = np.zeros(len(network.groups))
         longest, seen = 0.0, 0
         for _ in range(900):
             s.tick()
             seen = max(seen, int(s.seen.waiting_persons.sum()))
-            stood = np.where((s.seen.waiting_persons > 0) & (s.gate.shown < Colour.PERMISSIVE), stood + 1, 0)
+            stood = np.where(
+                (s.seen.waiting_persons > 0) & (s.gate.shown < Colour.PERMISSIVE), stood + 1, 0
+            )
             longest = max(longest, float(stood.max()))
         assert seen > 0
         assert longest < timing.max_red_s + 120

@@ -8,7 +8,16 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import sumolib
-from tests.roads.builders import connection, crossroads, edge, internal, junction, lane, net, programme
+from tests.roads.builders import (
+    connection,
+    crossroads,
+    edge,
+    internal,
+    junction,
+    lane,
+    net,
+    programme,
+)
 
 from headway.plants.sumo import read_network, read_shapes
 from headway.plants.sumo.scenarios import RESCO, scenario
@@ -48,15 +57,25 @@ def test_every_stage_of_every_real_junction_is_compatible_and_every_group_is_ser
 def test_only_the_programmes_that_show_conflicting_greens_are_warned_of():
     lowered = "are lowered to what right of way allows"
     warnings = {name: read_network(scenario(name).net).warnings for name in RESCO}
-    assert {name: len(w) for name, w in warnings.items() if w} == {"ingolstadt7": 1, "ingolstadt21": 1}
-    assert warnings["ingolstadt7"] == (f"junction 'gneJ210': phase 4 shows conflicting greens; links [6, 7] {lowered}",)
+    assert {name: len(w) for name, w in warnings.items() if w} == {
+        "ingolstadt7": 1,
+        "ingolstadt21": 1,
+    }
+    assert warnings["ingolstadt7"] == (
+        f"junction 'gneJ210': phase 4 shows conflicting greens; links [6, 7] {lowered}",
+    )
 
 
 def sumo_connections(path):
     """(SUMO's own reader, each signalised connection by its lanes)."""
     own = sumolib.net.readNet(str(path), withInternal=True, withPedestrianConnections=True)
     lanes = [x for e in own.getEdges() for x in e.getLanes()]
-    found = {(c.getFromLane().getID(), c.getToLane().getID()): c for x in lanes for c in x.getOutgoing() if c.getTLSID()}
+    found = {
+        (c.getFromLane().getID(), c.getToLane().getID()): c
+        for x in lanes
+        for c in x.getOutgoing()
+        if c.getTLSID()
+    }
     return own, found
 
 
@@ -68,7 +87,11 @@ def test_links_conflicts_and_give_way_are_those_that_sumo_reads(name, crossing_n
     own, connections = sumo_connections(path)
     by_group = {}
     for (start, end), c in connections.items():
-        (i,) = (k for k in network.links_from(network.lane_index[start]) if network.links[k].to_lane == network.lane_index[end])
+        (i,) = (
+            k
+            for k in network.links_from(network.lane_index[start])
+            if network.links[k].to_lane == network.lane_index[end]
+        )
         link = network.links[i]
         group = network.groups[link.group]
         by_group.setdefault(link.group, []).append(c)
@@ -76,14 +99,19 @@ def test_links_conflicts_and_give_way_are_those_that_sumo_reads(name, crossing_n
         node = c.getJunction()
         assert (link.node, link.request) == (node.getID(), node.getLinkIndex(c))
         if link.kind == Kind.PEDESTRIAN:
-            assert (link.direction, link.via, link.length_m) == ("c", (), own.getLane(end).getLength())
+            assert (link.direction, link.via, link.length_m) == (
+                "c",
+                (),
+                own.getLane(end).getLength(),
+            )
             continue
         inside, length, speeds = [], 0.0, [own.getLane(end).getSpeed()]
         at = c
         while at.getViaLaneID():
             inside.append(own.getLane(at.getViaLaneID()))
             (at,) = inside[-1].getOutgoing()
-        length, speeds = sum(x.getLength() for x in inside), [*speeds, *(x.getSpeed() for x in inside)]
+        length = sum(x.getLength() for x in inside)
+        speeds = [*speeds, *(x.getSpeed() for x in inside)]
         assert (link.direction, link.via) == (c.getDirection(), tuple(x.getID() for x in inside))
         assert link.length_m == pytest.approx(length)
         assert link.speed_mps == min(speeds)
@@ -101,7 +129,11 @@ def test_links_conflicts_and_give_way_are_those_that_sumo_reads(name, crossing_n
         expected = np.zeros_like(j.conflicts)
         gives_way = np.zeros_like(j.conflicts)
         for a, b in permutations(range(j.end - j.first), 2):
-            pairs = [(x, y) for x, y in product(by_group[j.first + a], by_group[j.first + b]) if foes(x, y)]
+            pairs = [
+                (x, y)
+                for x, y in product(by_group[j.first + a], by_group[j.first + b])
+                if foes(x, y)
+            ]
             expected[a, b] = bool(pairs)
             gives_way[a, b] = bool(pairs) and all(x.getJunction().forbids(y, x) for x, y in pairs)
         neither = expected & ~gives_way & ~gives_way.T
@@ -133,9 +165,21 @@ def test_maximal_stages_of_a_real_junction_cannot_be_extended():
 # Small networks by hand
 
 
-def two_ways(*, requests=(((1,), ()), ((0,), (0,))), tl=("T", "T"), index=(0, 1), plan=None, more: tuple[str, ...] = (), **lanes: str):
+def two_ways(
+    *,
+    requests=(((1,), ()), ((0,), (0,))),
+    tl=("T", "T"),
+    index=(0, 1),
+    plan=None,
+    more: tuple[str, ...] = (),
+    **lanes: str,
+):
     """Two roads a and b over a node C to a road z, each its own lamp."""
-    made = {"a": lane("a_0", length=50, speed=10), "b": lane("b_0", length=50, speed=10), "z": lane("z_0", length=50, speed=10)} | lanes
+    made = {
+        "a": lane("a_0", length=50, speed=10),
+        "b": lane("b_0", length=50, speed=10),
+        "z": lane("z_0", length=50, speed=10),
+    } | lanes
     return (
         internal(lane(":C_0_0", length=5, speed=10), lane(":C_1_0", length=5, speed=10)),
         *(edge(name, x) for name, x in made.items()),
@@ -176,9 +220,19 @@ def test_the_kind_of_a_lane_is_the_narrowest_class_that_may_use_it(tmp_path, att
     assert network.lanes[2].kind == Kind.VEHICLE
 
 
-def test_the_kind_of_a_link_is_the_narrower_of_its_two_lanes_and_of_a_group_that_of_its_links(tmp_path):
-    cycle, tram = (lane(f"{name}_0", length=50, speed=10, allow=who) for name, who in (("a", "bicycle"), ("z", "tram")))
-    network = read(tmp_path, *two_ways(a=cycle, index=(0, 0), requests=[((), ()), ((), ())], plan=programme("T", (30, "G"))))
+def test_the_kind_of_a_link_is_the_narrower_of_its_two_lanes_and_of_a_group_that_of_its_links(
+    tmp_path,
+):
+    cycle, tram = (
+        lane(f"{name}_0", length=50, speed=10, allow=who)
+        for name, who in (("a", "bicycle"), ("z", "tram"))
+    )
+    network = read(
+        tmp_path,
+        *two_ways(
+            a=cycle, index=(0, 0), requests=[((), ()), ((), ())], plan=programme("T", (30, "G"))
+        ),
+    )
     assert [x.kind for x in network.links] == [Kind.BICYCLE, Kind.VEHICLE]
     assert [(g.links, g.kind) for g in network.groups] == [((0, 1), Kind.BICYCLE)]
     network = read(tmp_path, *two_ways(a=cycle, z=tram))
@@ -190,16 +244,26 @@ def test_what_a_lane_leaves_out_is_as_sumo_has_it(tmp_path):
     bare = {name: lane(f"{name}_0") for name in "abz"}
     pieces = [p.replace(' length="5" speed="10"', "") for p in two_ways(**bare)]
     network = read(tmp_path, *pieces)
-    assert [(x.length_m, x.speed_mps, x.end_xy) for x in network.lanes] == [(0.0, 13.9, (0.0, 0.0))] * 3
+    assert [(x.length_m, x.speed_mps, x.end_xy) for x in network.lanes] == [
+        (0.0, 13.9, (0.0, 0.0))
+    ] * 3
     assert [(x.length_m, x.speed_mps) for x in network.links] == [(0.0, 13.9)] * 2
     shapes = read_shapes(network)
-    assert (shapes.lanes, shapes.junctions, shapes.signals) == ([], [], [(0.0, 0.0, 0.0), (0.0, 0.0, 0.0)])
+    assert (shapes.lanes, shapes.junctions, shapes.signals) == (
+        [],
+        [],
+        [(0.0, 0.0, 0.0), (0.0, 0.0, 0.0)],
+    )
 
 
 def test_a_point_with_a_height_is_a_place_on_the_map_as_any_other(tmp_path):
-    network = read(tmp_path, *two_ways(a=lane("a_0", shape="3,4,100 6,8,200"), b=lane("b_0", shape="1,2")))
+    network = read(
+        tmp_path, *two_ways(a=lane("a_0", shape="3,4,100 6,8,200"), b=lane("b_0", shape="1,2"))
+    )
     assert [x.end_xy for x in network.lanes] == [(6.0, 8.0), (1.0, 2.0), (0.0, 0.0)]
-    assert read_shapes(network).lanes == [("a_0", 3.2, [(3.0, 4.0), (6.0, 8.0)])], "a point alone is no lane on a map"
+    assert read_shapes(network).lanes == [("a_0", 3.2, [(3.0, 4.0), (6.0, 8.0)])], (
+        "a point alone is no lane on a map"
+    )
 
 
 def test_links_of_one_lamp_that_are_foes_are_no_conflict_of_the_lamp_with_itself(tmp_path):
@@ -217,7 +281,11 @@ def test_links_of_one_lamp_that_are_foes_are_no_conflict_of_the_lamp_with_itself
         ([((), ()), ((0,), ())], True, [[0, 1], [1, 0]]),
         ([((1,), (1,)), ((0,), ())], True, [[0, 1], [0, 0]]),
         ([((1,), (1,)), ((0,), (0,))], True, [[0, 1], [1, 0]]),
-        ([((), (1,)), ((), (0,))], False, [[0, 0], [0, 0]]),  # who gives way to whom says nothing without a conflict
+        (
+            [((), (1,)), ((), (0,))],
+            False,
+            [[0, 0], [0, 0]],
+        ),  # who gives way to whom says nothing without a conflict
         ([], False, [[0, 0], [0, 0]]),  # no request at all
     ],
 )
@@ -232,8 +300,13 @@ def test_the_colours_of_two_lamps_shown_by_a_programme_for_more_are_those_of_the
     network = read(tmp_path, *two_ways(index=(4, 2), plan=plan))
     junction = network.junctions[0]
     assert [(g.index, g.links) for g in network.groups] == [(2, (1,)), (4, (0,))]
-    assert junction.programme.colours.tolist() == [[Colour.GREEN, Colour.RED], [Colour.RED, Colour.GREEN]]
-    assert junction.stages.tolist() == junction.programme.colours.tolist(), "yellow that nobody sees is none"
+    assert junction.programme.colours.tolist() == [
+        [Colour.GREEN, Colour.RED],
+        [Colour.RED, Colour.GREEN],
+    ]
+    assert junction.stages.tolist() == junction.programme.colours.tolist(), (
+        "yellow that nobody sees is none"
+    )
 
 
 def chain(shared: tuple[tuple[str, str], ...], names: str) -> tuple[str, ...]:
@@ -244,28 +317,44 @@ def chain(shared: tuple[tuple[str, str], ...], names: str) -> tuple[str, ...]:
         requests = []
         for k, tl in enumerate(owners):
             start, end = f"f{n}{k}_0", f"t{n}{k}_0"
-            pieces += [internal(lane(f":{n}_{k}_0", length=5, speed=10)), edge(start[:-2], lane(start)), edge(end[:-2], lane(end))]
-            pieces.append(connection(start, end, via=f":{n}_{k}_0", tl=tl, linkIndex=used[tl], dir="s"))
+            pieces += [
+                internal(lane(f":{n}_{k}_0", length=5, speed=10)),
+                edge(start[:-2], lane(start)),
+                edge(end[:-2], lane(end)),
+            ]
+            pieces.append(
+                connection(start, end, via=f":{n}_{k}_0", tl=tl, linkIndex=used[tl], dir="s")
+            )
             used[tl] += 1
             requests.append((tuple(i for i in range(len(owners)) if i != k), tuple(range(k))))
-        pieces.append(junction(str(n), " ".join(f":{n}_{k}_0" for k in range(len(owners))), requests))
+        pieces.append(
+            junction(str(n), " ".join(f":{n}_{k}_0" for k in range(len(owners))), requests)
+        )
     return tuple(pieces)
 
 
 def test_programmes_that_meet_at_a_node_are_one_junction(tmp_path):
     """P and S alone; Q meets R at node 1 and R meets T at node 2: one junction, though Q and T never meet. Its groups are its own, in a row."""
     network = read(tmp_path, *chain((("P",), ("Q", "R"), ("R", "T"), ("S",)), "PQSRT"))
-    assert [(j.id, j.tl_ids, j.first, j.end) for j in network.junctions] == [("P", ("P",), 0, 1), ("Q", ("Q", "R", "T"), 1, 5), ("S", ("S",), 5, 6)]
+    assert [(j.id, j.tl_ids, j.first, j.end) for j in network.junctions] == [
+        ("P", ("P",), 0, 1),
+        ("Q", ("Q", "R", "T"), 1, 5),
+        ("S", ("S",), 5, 6),
+    ]
     assert [(g.tl_id, g.index, g.junction) for g in network.groups] == [
         ("P", 0, 0), ("Q", 0, 1), ("R", 0, 1), ("R", 1, 1), ("T", 0, 1), ("S", 0, 2),
     ]  # fmt: skip
     assert [network.junction(name) for name in "PQRST"] == [0, 1, 1, 2, 1]
     conflicts = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     yields = [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
-    assert network.junctions[1].conflicts.astype(int).tolist() == conflicts, "none between links of different nodes"
+    assert network.junctions[1].conflicts.astype(int).tolist() == conflicts, (
+        "none between links of different nodes"
+    )
     assert network.junctions[1].yields.astype(int).tolist() == yields
     assert network.junctions[1].programme.colours.tolist() == [[4, 3, 4, 3]]
-    assert network.warnings == ("junction 'Q': phase 0 shows conflicting greens; links [0, 0] are lowered to what right of way allows",)
+    assert network.warnings == (
+        "junction 'Q': phase 0 shows conflicting greens; links [0, 0] are lowered to what right of way allows",
+    )
     assert [link.group for link in network.links] == [0, 1, 2, 3, 4, 5]
 
 
@@ -278,8 +367,13 @@ def test_a_link_without_signal_and_way_inside_is_a_link_of_no_node(tmp_path):
     assert network.links[2] == Link("", -1, 2, 0, -1, "t", 0.0, 10.0, Kind.VEHICLE)
     assert network.links[3] == Link("", -1, 3, 4, -1, "c", 9.0, 1.0, Kind.PEDESTRIAN)
     with pytest.raises(RoadsError) as fault:
-        read(tmp_path, *two_ways(more=(*more[:3], connection(":C_w0_0", ":C_c0_0", tl="T", linkIndex=0))))
-    assert "connection :C_w0_0 -> :C_c0_0 of traffic light 'T' has no internal lane" in str(fault.value)
+        read(
+            tmp_path,
+            *two_ways(more=(*more[:3], connection(":C_w0_0", ":C_c0_0", tl="T", linkIndex=0))),
+        )
+    assert "connection :C_w0_0 -> :C_c0_0 of traffic light 'T' has no internal lane" in str(
+        fault.value
+    )
 
 
 def test_a_programme_of_a_second_is_a_programme(tmp_path):
@@ -299,33 +393,51 @@ def test_a_network_in_which_no_link_is_controlled_is_refused(tmp_path):
     with pytest.raises(RoadsError) as fault:
         read(tmp_path, *(p.replace('tl="T"', "") for p in two_ways()))
     path = tmp_path / "own.net.xml"
-    assert str(fault.value) == f"{path}: no connection is controlled by any of the 1 traffic lights. Assign links to them (tl, linkIndex)."
+    assert (
+        str(fault.value)
+        == f"{path}: no connection is controlled by any of the 1 traffic lights. Assign links to them (tl, linkIndex)."
+    )
 
 
 def test_a_network_without_traffic_lights_is_refused(tmp_path):
     path = tmp_path / "own.net.xml"
     path.write_text(net(*two_ways(plan="<!-- none -->")))
-    assert refused(path) == f"{path}: the network has no traffic light. Headway needs at least one signalised junction (netconvert --tls.set)."
+    assert (
+        refused(path)
+        == f"{path}: the network has no traffic light. Headway needs at least one signalised junction (netconvert --tls.set)."
+    )
 
 
 def test_a_file_that_is_no_network_is_refused(tmp_path):
     path = tmp_path / "own.net.xml"
-    assert refused(path) == f"{path}: no such network file. Check the path, or the net-file entry of the .sumocfg."
+    assert (
+        refused(path)
+        == f"{path}: no such network file. Check the path, or the net-file entry of the .sumocfg."
+    )
     path.write_text("<routes></routes>")
-    assert refused(path) == f"{path}: the root element is <routes>, not <net>: this is no SUMO network."
+    assert (
+        refused(path)
+        == f"{path}: the root element is <routes>, not <net>: this is no SUMO network."
+    )
     path.write_text(crossroads()[:300])
     assert refused(path).startswith(f"{path}: not a readable SUMO network (")
     assert refused(path).endswith("). Make it anew with netconvert.")
 
 
 @pytest.mark.parametrize("fault", ["not compressed", "cut short", "a byte changed"])
-def test_a_compressed_file_that_is_broken_is_refused_for_the_network_and_for_its_map(tmp_path, fault):
+def test_a_compressed_file_that_is_broken_is_refused_for_the_network_and_for_its_map(
+    tmp_path, fault
+):
     path = tmp_path / "own.net.xml.gz"
     whole = gzip.compress(crossroads().encode())
     path.write_bytes(whole)
     network = read_network(path)
     path.write_bytes(
-        {"not compressed": crossroads().encode(), "cut short": whole[:-30], "a byte changed": whole[:50] + b"\xff\xff" + whole[52:]}[fault]
+        {
+            "not compressed": crossroads().encode(),
+            "cut short": whole[:-30],
+            "a byte changed": whole[:50] + b"\xff\xff" + whole[52:],
+        }[fault]
     )
     assert refused(path).startswith(f"{path}: not a readable SUMO network (")
     with pytest.raises(RoadsError) as unreadable:
@@ -343,4 +455,7 @@ def test_a_map_whose_file_is_gone_or_broken_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(RoadsError) as unreadable:
         read_shapes(network)
-    assert str(unreadable.value) == f"{path}: cannot be read ([Errno 2] No such file or directory: '{path}')."
+    assert (
+        str(unreadable.value)
+        == f"{path}: cannot be read ([Errno 2] No such file or directory: '{path}')."
+    )

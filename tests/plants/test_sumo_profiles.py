@@ -29,7 +29,10 @@ def numbers(*values: int) -> np.ndarray:
 
 
 def columns(v: Vehicles) -> list[list]:
-    return [x.tolist() for x in (v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, v.length_m, v.emergency)]
+    return [
+        x.tolist()
+        for x in (v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, v.length_m, v.emergency)
+    ]
 
 
 def same(a: Vehicles, b: Vehicles) -> bool:
@@ -37,14 +40,32 @@ def same(a: Vehicles, b: Vehicles) -> bool:
 
 
 def test_the_likely_way_is_straight_on_then_the_slight_turns_then_right_then_left_then_back():
-    assert likely_links(STREET).tolist() == [-1, 2, 4, 7, 5, 9, -1, -1, -1, -1, -1, -1, 6, -1, -1, -1]
+    assert likely_links(STREET).tolist() == [
+        -1,
+        2,
+        4,
+        7,
+        5,
+        9,
+        -1,
+        -1,
+        -1,
+        -1,
+        -1,
+        -1,
+        6,
+        -1,
+        -1,
+        -1,
+    ]
     # in_0's two links with other directions; the first of two alike
     for straight, left, expected in (
         ("s", "l", 2), ("l", "s", 3), ("l", "R", 3), ("R", "L", 2), ("L", "R", 2), ("r", "L", 3), ("l", "r", 3), ("t", "l", 3), ("t", "?", 2),
         ("?", "t", 3), ("r", "s", 3), ("R", "s", 3), ("L", "s", 3), ("L", "r", 2), ("R", "r", 2),
     ):  # fmt: skip
         links = list(STREET.links)
-        links[2], links[3] = replace(links[2], direction=straight), replace(links[3], direction=left)
+        links[2] = replace(links[2], direction=straight)
+        links[3] = replace(links[3], direction=left)
         assert likely_links(replace(STREET, links=tuple(links)))[IN0] == expected, (straight, left)
 
 
@@ -58,7 +79,15 @@ def test_a_link_without_a_signal_is_no_likely_way():
 def test_rows_are_taken_with_all_their_columns():
     there = replace(cars((IN0, 5.0), (IN1, 6.0), (SHORT, 7.0)), link=np.array([2, 4, 7], np.int32))
     taken = take(there, np.array([2, 0]))
-    assert columns(taken) == [[SHORT, IN0], [7, 2], [7.0, 5.0], [5.0, 3.0], [12.0, 10.0], [9.5, 7.5], [False, False]]
+    assert columns(taken) == [
+        [SHORT, IN0],
+        [7, 2],
+        [7.0, 5.0],
+        [5.0, 3.0],
+        [12.0, 10.0],
+        [9.5, 7.5],
+        [False, False],
+    ]
 
 
 def test_connected_vehicles_are_told_as_they_are():
@@ -70,7 +99,9 @@ def test_profiles_are_known_by_name():
     assert isinstance(profile("connected", STREET, 1), Connected)
     assert isinstance(profile("camera", STREET, 1), Camera)
     assert isinstance(profile("loops", STREET, 1), Loops)
-    with pytest.raises(ValueError, match=r"^no sensing profile 'radar'\. There are: connected, camera, loops\.$"):
+    with pytest.raises(
+        ValueError, match=r"^no sensing profile 'radar'\. There are: connected, camera, loops\.$"
+    ):
         profile("radar", STREET, 1)
 
 
@@ -80,16 +111,29 @@ def missed(number: int) -> bool:
 
 
 def test_a_camera_tells_place_and_lane_with_its_noise_and_the_likely_way():
-    there = cars((IN0, 50.0), (IN1, 119.0), (IN0, 0.5), (KIN, 121.0), (-1, 20.0), (IN0, -0.1), (IN0, 0.0), (SHORT, 60.0))
+    there = cars(
+        (IN0, 50.0),
+        (IN1, 119.0),
+        (IN0, 0.5),
+        (KIN, 121.0),
+        (-1, 20.0),
+        (IN0, -0.1),
+        (IN0, 0.0),
+        (SHORT, 60.0),
+    )
     who = numbers(1, 2, 3, 5, 6, 7, 8, 9)
     assert [missed(int(k)) for k in who] == [False] * 8
     for seed in (4, 9):
         noise = np.random.default_rng(seed).normal(0.0, 2.0, 8)
         noisy = there.distance_m + noise
-        rows = [i for i in range(8) if noisy[i] <= 120.0 and i not in (4, 5)]  # one of no lane, and one inside the junction, are not its own
+        rows = [
+            i for i in range(8) if noisy[i] <= 120.0 and i not in (4, 5)
+        ]  # one of no lane, and one inside the junction, are not its own
         seen = Camera(STREET, seed).see(7.0, there, who)
         assert seen.lane.tolist() == [there.lane[i] for i in rows]
-        assert seen.link.tolist() == [{IN0: 2, IN1: 4, KIN: 9, SHORT: 7}[int(there.lane[i])] for i in rows]
+        assert seen.link.tolist() == [
+            {IN0: 2, IN1: 4, KIN: 9, SHORT: 7}[int(there.lane[i])] for i in rows
+        ]
         assert seen.distance_m.tolist() == [max(noisy[i], 0.0) for i in rows]
         assert columns(seen)[3:] == [[x[i] for i in rows] for x in columns(there)[3:]]
         assert 6 in rows
@@ -138,12 +182,22 @@ def test_an_occluded_vehicle_stays_occluded_and_one_in_twenty_is():
     assert max(2654435761 * k % 1000 for k in hidden) == 49
 
 
-def loops_see(loops: Loops, at_s: float, *rows: tuple[int, int, float]) -> list[tuple[int, int, float, float, float]]:
+def loops_see(
+    loops: Loops, at_s: float, *rows: tuple[int, int, float]
+) -> list[tuple[int, int, float, float, float]]:
     """rows: (number, lane, metres). What is seen: (lane, link, metres, speed, wait) of each."""
-    seen = loops.see(at_s, cars(*[(lane, metres) for _, lane, metres in rows]), numbers(*[number for number, _, _ in rows]))
+    seen = loops.see(
+        at_s,
+        cars(*[(lane, metres) for _, lane, metres in rows]),
+        numbers(*[number for number, _, _ in rows]),
+    )
     assert seen.length_m.tolist() == [7.5] * len(seen)
     assert seen.emergency.tolist() == [False] * len(seen)
-    assert (seen.lane.dtype, seen.link.dtype, seen.emergency.dtype) == (np.int32, np.int32, np.bool_)
+    assert (seen.lane.dtype, seen.link.dtype, seen.emergency.dtype) == (
+        np.int32,
+        np.int32,
+        np.bool_,
+    )
     return [tuple(row) for row in zip(*columns(seen)[:5], strict=True)]
 
 
@@ -168,7 +222,11 @@ def test_the_next_one_queues_seven_and_a_half_metres_behind():
     loops_see(loops, 0.0, (1, IN0, 40.0))
     loops_see(loops, 2.0, (1, IN0, 20.0), (2, IN0, 45.0))
     seen = loops_see(loops, 7.0, (2, IN0, 12.0), (1, IN0, 4.0), (3, IN1, 30.0))
-    assert seen == [(IN0, 2, 1.0, 0.0, pytest.approx(2.1)), (IN0, 2, 8.5, 0.0, pytest.approx(0.85)), (IN1, 4, 50.0, 10.0, 0.0)]
+    assert seen == [
+        (IN0, 2, 1.0, 0.0, pytest.approx(2.1)),
+        (IN0, 2, 8.5, 0.0, pytest.approx(0.85)),
+        (IN1, 4, 50.0, 10.0, 0.0),
+    ]
 
 
 def test_a_slow_street_is_driven_at_its_limit():
@@ -181,7 +239,9 @@ def test_who_leaves_takes_the_first_place_in_the_queue_away():
     loops = Loops(STREET)
     loops_see(loops, 0.0, (1, IN0, 40.0))
     loops_see(loops, 3.0, (1, IN0, 20.0), (2, IN0, 45.0))
-    assert loops_see(loops, 4.0, (2, IN0, 40.0)) == [(IN0, 2, 40.0, 10.0, 0.0)]  # 1 is over the line; 2 is a second from the loop
+    assert loops_see(loops, 4.0, (2, IN0, 40.0)) == [
+        (IN0, 2, 40.0, 10.0, 0.0)
+    ]  # 1 is over the line; 2 is a second from the loop
     assert loops_see(loops, 5.0) == []
     assert loops_see(loops, 6.0) == []
 
@@ -197,7 +257,9 @@ def test_one_vehicle_is_counted_once_though_it_changes_lanes():
     loops = Loops(STREET)
     loops_see(loops, 0.0, (1, IN0, 45.0))
     assert loops_see(loops, 1.0, (1, IN1, 35.0)) == [(IN0, 2, 40.0, 10.0, 0.0)]
-    assert loops_see(loops, 2.0) == [(IN0, 2, 30.0, 10.0, 0.0)]  # the lane where it left counts nobody: nothing to take away
+    assert loops_see(loops, 2.0) == [
+        (IN0, 2, 30.0, 10.0, 0.0)
+    ]  # the lane where it left counts nobody: nothing to take away
 
 
 def ghost(loops: Loops) -> None:
@@ -216,7 +278,8 @@ def test_a_count_that_was_lost_is_forgotten_after_twenty_seconds():
 
 
 @pytest.mark.parametrize(
-    ("metres", "lane", "forgotten"), [(3.0, IN0, False), (0.0, IN0, False), (3.1, IN0, True), (-0.1, IN0, True), (2.0, IN1, True)]
+    ("metres", "lane", "forgotten"),
+    [(3.0, IN0, False), (0.0, IN0, False), (3.1, IN0, True), (-0.1, IN0, True), (2.0, IN1, True)],
 )
 def test_it_is_not_forgotten_while_somebody_stands_at_the_line(metres, lane, forgotten):
     loops = Loops(STREET)
@@ -230,7 +293,9 @@ def test_nor_twenty_seconds_after_somebody_left():
     loops = Loops(STREET)
     ghost(loops)
     loops_see(loops, 5.0, (2, IN0, 30.0))
-    loops_see(loops, 8.0)  # 2 leaves; the first count, of 1, is taken away; that of 2, from 5 s on, stays
+    loops_see(
+        loops, 8.0
+    )  # 2 leaves; the first count, of 1, is taken away; that of 2, from 5 s on, stays
     assert len(loops_see(loops, 25.5)) == 1  # 20.5 s since it came, 17.5 s since one left
     assert len(loops_see(loops, 28.0)) == 1
     assert loops_see(loops, 28.1) == []

@@ -36,7 +36,12 @@ def refused(call, *arguments) -> str:
 @pytest.mark.parametrize("name", RESCO)
 def test_each_scenario_has_its_time_its_junctions_and_its_demand(name):
     found = scenario(name)
-    assert (found.begin_s, found.end_s, len(read_network(found.net).junctions), vehicles(found)) == KNOWN[name]
+    assert (
+        found.begin_s,
+        found.end_s,
+        len(read_network(found.net).junctions),
+        vehicles(found),
+    ) == KNOWN[name]
     folder = Path(found.sumocfg).parent
     assert (found.name, Path(found.sumocfg).name, folder.name) == (name, f"{name}.sumocfg", name)
     assert found.net == str(folder / f"{name}.net.xml")
@@ -63,19 +68,32 @@ NET, TIMES = '<net-file value="n.net.xml"/>', '<begin value="60"/><end value="12
 
 
 def test_a_configuration_of_ones_own_is_read_by_its_path(configuration, tmp_path):
-    found = configuration(f'<configuration><input>{NET}<route-files value="a.rou.xml, ,b.rou.xml"/></input><time>{TIMES}</time></configuration>')
+    found = configuration(
+        f'<configuration><input>{NET}<route-files value="a.rou.xml, ,b.rou.xml"/></input><time>{TIMES}</time></configuration>'
+    )
     assert found == Scenario(
-        "own", str(tmp_path / "own.sumocfg"), str(tmp_path / "n.net.xml"), (str(tmp_path / "a.rou.xml"), str(tmp_path / "b.rou.xml")), 60.0, 120.0
+        "own",
+        str(tmp_path / "own.sumocfg"),
+        str(tmp_path / "n.net.xml"),
+        (str(tmp_path / "a.rou.xml"), str(tmp_path / "b.rou.xml")),
+        60.0,
+        120.0,
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.end_s = 0.0
 
 
-def test_a_name_for_the_scenario_may_be_given_and_paths_are_made_whole(configuration, tmp_path, monkeypatch):
+def test_a_name_for_the_scenario_may_be_given_and_paths_are_made_whole(
+    configuration, tmp_path, monkeypatch
+):
     configuration(f"<configuration>{NET}</configuration>")
     monkeypatch.chdir(tmp_path)
     found = read_sumocfg(Path("own.sumocfg"), "another")
-    assert (found.name, found.sumocfg, found.net) == ("another", str(tmp_path / "own.sumocfg"), str(tmp_path / "n.net.xml"))
+    assert (found.name, found.sumocfg, found.net) == (
+        "another",
+        str(tmp_path / "own.sumocfg"),
+        str(tmp_path / "n.net.xml"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +114,15 @@ def test_a_scenario_runs_from_the_start_to_no_end_unless_said(configuration, tim
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("0", 0.0), ("90.5", 90.5), ("2:03", 123.0), ("1:02:03.5", 3723.5), ("2:01:02:03", 176523.0), ("-1", -1.0)]
+    ("text", "value"),
+    [
+        ("0", 0.0),
+        ("90.5", 90.5),
+        ("2:03", 123.0),
+        ("1:02:03.5", 3723.5),
+        ("2:01:02:03", 176523.0),
+        ("-1", -1.0),
+    ],
 )
 def test_times_are_in_seconds_or_days_hours_minutes_and_seconds(text, value):
     assert seconds(text) == value
@@ -119,9 +145,18 @@ def test_a_broken_configuration_is_refused(configuration, tmp_path, text, said):
 def test_a_configuration_that_names_missing_files_is_refused(configuration, tmp_path):
     path = tmp_path / "own.sumocfg"
     said = refused(configuration, '<configuration><net-file value="gone.net.xml"/></configuration>')
-    assert said == f"{path}: names {tmp_path / 'gone.net.xml'}, which does not exist. Correct the path."
-    said = refused(configuration, f'<configuration>{NET}<route-files value="a.rou.xml,gone.rou.xml"/></configuration>')
-    assert said == f"{path}: names {tmp_path / 'gone.rou.xml'}, which does not exist. Correct the path."
+    assert (
+        said
+        == f"{path}: names {tmp_path / 'gone.net.xml'}, which does not exist. Correct the path."
+    )
+    said = refused(
+        configuration,
+        f'<configuration>{NET}<route-files value="a.rou.xml,gone.rou.xml"/></configuration>',
+    )
+    assert (
+        said
+        == f"{path}: names {tmp_path / 'gone.rou.xml'}, which does not exist. Correct the path."
+    )
 
 
 def test_unknown_names_and_paths_are_refused(tmp_path):
@@ -130,7 +165,10 @@ def test_unknown_names_and_paths_are_refused(tmp_path):
         "or give the path of a .sumocfg file."
     )
     path = str(tmp_path / "x.sumocfg")
-    assert refused(scenario, path) == f"{path}: no such file. Give a SUMO configuration (.sumocfg) that names a net-file and route-files."
+    assert (
+        refused(scenario, path)
+        == f"{path}: no such file. Give a SUMO configuration (.sumocfg) that names a net-file and route-files."
+    )
 
 
 def test_without_their_package_the_scenarios_are_refused_with_what_to_install(monkeypatch):
@@ -151,7 +189,9 @@ DEMAND = """<routes>
 </routes>"""
 
 
-def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its_number(configuration):
+def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its_number(
+    configuration,
+):
     """b, c, e; g, h, i; j makes 30 from 60 s on. f departs at nought, before the begin."""
     routes = f'{NET}<route-files value="a.rou.xml"/>'
     timed = configuration(f"<configuration>{routes}{TIMES}</configuration>", DEMAND)
@@ -181,8 +221,12 @@ def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its
     ],
 )
 def test_a_flow_counts_what_it_makes_in_the_scenarios_time(configuration, words, in_time, in_all):
-    routes, demand = f'{NET}<route-files value="a.rou.xml"/>', f'<routes><flow id="f" {words}/></routes>'
-    assert vehicles(configuration(f"<configuration>{routes}{TIMES}</configuration>", demand)) == in_time
+    routes = f'{NET}<route-files value="a.rou.xml"/>'
+    demand = f'<routes><flow id="f" {words}/></routes>'
+    assert (
+        vehicles(configuration(f"<configuration>{routes}{TIMES}</configuration>", demand))
+        == in_time
+    )
     assert vehicles(configuration(f"<configuration>{routes}</configuration>", demand)) == in_all
 
 
@@ -201,13 +245,18 @@ def test_a_flow_counts_what_it_makes_in_the_scenarios_time(configuration, words,
     ],
 )
 def test_a_flow_of_nonsense_is_refused_with_its_file(configuration, words):
-    of = configuration(f'<configuration>{NET}<route-files value="a.rou.xml"/>{TIMES}</configuration>', f'<routes><flow id="f" {words}/></routes>')
+    of = configuration(
+        f'<configuration>{NET}<route-files value="a.rou.xml"/>{TIMES}</configuration>',
+        f'<routes><flow id="f" {words}/></routes>',
+    )
     assert "a.rou.xml: not a readable route file (" in refused(vehicles, of)
 
 
 def test_compressed_routes_are_counted_too_and_broken_ones_refused(configuration, tmp_path):
     path = tmp_path / "c.rou.xml.gz"
-    of = dataclasses.replace(configuration(f"<configuration>{NET}{TIMES}</configuration>"), routes=(str(path),))
+    of = dataclasses.replace(
+        configuration(f"<configuration>{NET}{TIMES}</configuration>"), routes=(str(path),)
+    )
     path.write_bytes(gzip.compress(DEMAND.encode()))
     assert vehicles(of) == 36
     whole = path.read_bytes()

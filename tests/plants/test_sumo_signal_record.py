@@ -17,6 +17,12 @@ def test_the_changes_are_read_from_what_sumo_writes(tmp_path):
         (3.5, "J", "rG"),
         (3.5, "K", "g"),
     ]
-    rows = "".join(f'<tlsState time="{t}" id="{tl}" programID="0" phase="0" state="{s}"/>' for t, tl, s in states)
+    rows = "".join(
+        f'<tlsState time="{t}" id="{tl}" programID="0" phase="0" state="{s}"/>'
+        for t, tl, s in states
+    )
     path.write_text(f"<tlsStates><about/>{rows}</tlsStates>")
-    assert read_states(path) == {"J": [(0.0, "rG"), (2.5, "ry"), (3.5, "rG")], "K": [(0.0, "g"), (1.0, "y"), (2.5, "g")]}
+    assert read_states(path) == {
+        "J": [(0.0, "rG"), (2.5, "ry"), (3.5, "rG")],
+        "K": [(0.0, "g"), (1.0, "y"), (2.5, "g")],
+    }

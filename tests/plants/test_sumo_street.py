@@ -93,7 +93,15 @@ def test_a_graphical_street_is_started_and_each_has_its_own_name(monkeypatch):
     plant_of(remote="gui")
     (what, arguments, named), got, again, _ = traci.said
     label = named["label"]
-    assert (what, arguments) == ("start", ["sumo-gui", "--start", "--quit-on-end", *SumoSettings("town.sumocfg", seed=5).arguments()[1:]])
+    assert (what, arguments) == (
+        "start",
+        [
+            "sumo-gui",
+            "--start",
+            "--quit-on-end",
+            *SumoSettings("town.sumocfg", seed=5).arguments()[1:],
+        ],
+    )
     assert got == ("getConnection", label)
     number = int(label.removeprefix("headway-"))
     assert again[2] == {"label": f"headway-{number + 1}"}
@@ -107,14 +115,19 @@ def test_a_place_that_is_none_is_refused(remote, monkeypatch):
     assert str(error.value) == f"remote {remote!r}: give gui, or host:port."
 
 
-@pytest.mark.parametrize("fault", [SaidError("no route"), FatalSaidError("no route"), ConnectionRefusedError("no route")])
+@pytest.mark.parametrize(
+    "fault", [SaidError("no route"), FatalSaidError("no route"), ConnectionRefusedError("no route")]
+)
 @pytest.mark.parametrize("remote", ["", "localhost:1", "gui"])
 def test_a_sumo_that_does_not_start_is_a_clear_error(fault, remote, sumo, monkeypatch):
     monkeypatch.setitem(sys.modules, "traci", sumo)
     sumo.fails = fault
     with pytest.raises(PlantError) as error:
         plant_of(remote=remote)
-    assert str(error.value) == "town.sumocfg: SUMO does not start: no route. Check that the routes fit the network."
+    assert (
+        str(error.value)
+        == "town.sumocfg: SUMO does not start: no route. Check that the routes fit the network."
+    )
 
 
 def test_a_fault_of_the_start_that_nobody_foresaw_is_not_hidden(sumo):
@@ -126,7 +139,13 @@ def test_a_fault_of_the_start_that_nobody_foresaw_is_not_hidden(sumo):
 def test_nothing_is_seen_of_an_empty_street(sumo):
     plant = plant_of()
     seen = plant.observe()
-    assert (seen.at_s, len(seen.vehicles), seen.emergencies, seen.source, seen.links_known) == (100.0, 0, (), "plant", True)
+    assert (seen.at_s, len(seen.vehicles), seen.emergencies, seen.source, seen.links_known) == (
+        100.0,
+        0,
+        (),
+        "plant",
+        True,
+    )
     assert seen.shown.tolist() == [RED] * 7
     assert seen.shown_for_s.tolist() == [1000.0] * 7, "long enough for every rule"
     assert seen.room_m.tolist() == [INF] * 16
@@ -134,7 +153,11 @@ def test_nothing_is_seen_of_an_empty_street(sumo):
     assert seen.arrived.tolist() == [0] * 11
     assert seen.waiting_persons.tolist() == [0] * 7
     assert seen.completeness.tolist() == [1.0, 1.0]
-    assert (seen.waiting_persons.dtype, seen.count.dtype, seen.shown.dtype) == (np.int32, np.int32, np.int8)
+    assert (seen.waiting_persons.dtype, seen.count.dtype, seen.shown.dtype) == (
+        np.int32,
+        np.int32,
+        np.int8,
+    )
     assert plant.running is True
     sumo.expected = 0
     assert plant.running is False
@@ -146,7 +169,12 @@ def test_the_vehicles_are_those_that_are_near_with_the_seconds_since_the_look_be
     plant.advance(2.0)
     seen = plant.observe()
     v = seen.vehicles
-    assert (seen.at_s, v.lane.tolist(), v.link.tolist(), v.distance_m.tolist()) == (102.0, [IN0], [3], [50.0])
+    assert (seen.at_s, v.lane.tolist(), v.link.tolist(), v.distance_m.tolist()) == (
+        102.0,
+        [IN0],
+        [3],
+        [50.0],
+    )
     assert v.waiting_s.tolist() == [2.0]
     assert seen.arrived.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
     plant.advance(1.0)
@@ -182,7 +210,9 @@ def test_the_likely_link_may_be_any_of_a_lane(sumo):
 
 def test_a_camera_of_a_plant_has_the_plants_seed(sumo):
     sumo.vehicle.put("a", "in_0", 30.0, 0.0, ahead=[("J", 1, 50.0)])
-    sumo.vehicle.put("b", "in_0", 20.0, 0.0, ahead=[("J", 1, 60.0)])  # number 1; number 0 is among the missed
+    sumo.vehicle.put(
+        "b", "in_0", 20.0, 0.0, ahead=[("J", 1, 60.0)]
+    )  # number 1; number 0 is among the missed
     seen = plant_of(sensing="camera", seed=11).observe().vehicles
     assert seen.distance_m.tolist() == [60.0 + np.random.default_rng(11).normal(0.0, 2.0, 2)[1]]
 
@@ -195,7 +225,9 @@ def test_the_range_is_the_plants(sumo):
 
 def test_an_emergency_vehicle_is_told(sumo):
     plant = plant_of()
-    sumo.vehicle.put("fire", "in_0", 30.0, 9.0, ahead=[("J", 0, 50.0), ("K", 1, 92.0)], kind="emergency")
+    sumo.vehicle.put(
+        "fire", "in_0", 30.0, 9.0, ahead=[("J", 0, 50.0), ("K", 1, 92.0)], kind="emergency"
+    )
     seen = plant.observe()
     assert seen.emergencies == (EmergencyVehicle("fire", 9.0, ((0, 50.0), (5, 92.0))),)
     assert seen.vehicles.emergency.tolist() == [True]
@@ -219,14 +251,37 @@ def test_short_lanes_behind_signals_are_known_with_what_stands_about_them():
     behind = sorted(EXITS)
     assert short_lanes(network(), behind) == [
         ShortLane(
-            SHORT, (SHORT,), (5,), (":j_0_0",), (":k_1_0",), (BACK,), (":k_2_0",), frozenset({"short_0", "back_0", ":j_0_0", ":k_1_0", ":k_2_0"})
+            SHORT,
+            (SHORT,),
+            (5,),
+            (":j_0_0",),
+            (":k_1_0",),
+            (BACK,),
+            (":k_2_0",),
+            frozenset({"short_0", "back_0", ":j_0_0", ":k_1_0", ":k_2_0"}),
         ),
-        ShortLane(BACK, (BACK,), (3,), (":k_2_0",), (), (SHORT,), (":j_0_0",), frozenset({"short_0", "back_0", ":j_0_0", ":k_2_0"})),
+        ShortLane(
+            BACK,
+            (BACK,),
+            (3,),
+            (":k_2_0",),
+            (),
+            (SHORT,),
+            (":j_0_0",),
+            frozenset({"short_0", "back_0", ":j_0_0", ":k_2_0"}),
+        ),
         ShortLane(C0, (C0,), (), (), (), (), (), frozenset({":j_c0_0"})),
     ]
     assert [s.lane for s in short_lanes(network(side_0=59.9), behind)] == [SHORT, BACK, SIDE, C0]
     assert short_lanes(network(side_0=59.9), behind)[2] == ShortLane(
-        SIDE, (SIDE,), (), (":j_1_0", ":j_5_0"), (), (), (), frozenset({"side_0", ":j_1_0", ":j_5_0"})
+        SIDE,
+        (SIDE,),
+        (),
+        (":j_1_0", ":j_5_0"),
+        (),
+        (),
+        (),
+        frozenset({"side_0", ":j_1_0", ":j_5_0"}),
     )
 
 
@@ -235,9 +290,17 @@ def two_lanes():
     street = network(short_1=30.0, out_0=30.0)
     lanes, links, groups = list(street.lanes), list(street.links), list(street.groups)
     lanes[OUT] = replace(lanes[OUT], id="short_1", edge="short")
-    links[3] = replace(links[3], node="k", from_lane=OUT, to_lane=END)  # a turn from short_1 at k, group 1
+    links[3] = replace(
+        links[3], node="k", from_lane=OUT, to_lane=END
+    )  # a turn from short_1 at k, group 1
     links[8] = replace(links[8], node="k")
-    return replace(street, lanes=tuple(lanes[:16]), links=tuple(links), groups=tuple(groups), lane_index={x.id: i for i, x in enumerate(lanes[:16])})
+    return replace(
+        street,
+        lanes=tuple(lanes[:16]),
+        links=tuple(links),
+        groups=tuple(groups),
+        lane_index={x.id: i for i, x in enumerate(lanes[:16])},
+    )
 
 
 def test_lanes_beside_each_other_share_their_exits():
@@ -276,7 +339,9 @@ def test_room_is_what_the_last_vehicle_leaves_with_its_way_of_four_seconds(sumo)
         (RED, 30.0 - 7.5),
     ],
 )
-def test_on_a_short_lane_no_room_is_gained_by_speed_where_the_signal_may_stop_it(shown, expected, sumo):
+def test_on_a_short_lane_no_room_is_gained_by_speed_where_the_signal_may_stop_it(
+    shown, expected, sumo
+):
     plant = plant_of()
     plant.apply(colours(RED, RED, RED, RED, RED, shown, RED))
     sumo.vehicle.put("a", "short_0", 20.0, 10.0, ahead=[("K", 1, 10.0)])
@@ -289,7 +354,10 @@ def test_on_a_short_lane_no_room_is_gained_by_speed_where_the_signal_may_stop_it
         ([("short_0", 29.0, 0.0)], 22.5),
         ([("short_0", 12.0, 0.0)], 7.0),  # less than by counting: what it leaves is true
         ([("short_0", 29.0, 0.0), ("short_0", 21.0, 0.0)], 15.0),
-        ([(":k_1_0", 2.0, 0.0)], 22.5),  # one that waits inside the junction ahead may be pushed back
+        (
+            [(":k_1_0", 2.0, 0.0)],
+            22.5,
+        ),  # one that waits inside the junction ahead may be pushed back
         ([(":k_1_0", 2.0, 0.0), ("short_0", 29.0, 0.0)], 15.0),
         ([(":k_5_0", 2.0, 0.0)], None),  # on its way out
         ([("back_0", 5.0, 0.0)], 30.0),  # the other way: near, but 30 m is not tight
@@ -315,7 +383,9 @@ def test_on_a_short_lane_each_vehicle_takes_seven_and_a_half_metres(cars, expect
         (":j_0_0", 19.9, 19.9),  # it comes this way
     ],
 )
-def test_on_a_tight_lane_a_cars_length_is_spared_where_somebody_comes_the_other_way(lane, length, expected, sumo):
+def test_on_a_tight_lane_a_cars_length_is_spared_where_somebody_comes_the_other_way(
+    lane, length, expected, sumo
+):
     plant = plant_of(network(short_0=length))
     sumo.vehicle.put("a", lane, 5.0, 3.0)
     assert rooms(plant).get(SHORT) == pytest.approx(expected)
@@ -340,14 +410,20 @@ def test_beside_each_other_vehicles_share_the_room(sumo):
 @pytest.mark.parametrize(
     ("shown", "standing", "expected"),
     [
-        (GREEN, {":j_0_0": 2}, 15.0),  # two who stand inside the junction before it will take their places
+        (
+            GREEN,
+            {":j_0_0": 2},
+            15.0,
+        ),  # two who stand inside the junction before it will take their places
         (GREEN, {":j_0_0": 0}, None),
         (GREEN, {":j_1_0": 2}, None),  # they go elsewhere
         (RED, {":j_0_0": 2}, 15.0),
         (RED, {":j_0_0": 0}, 30.0),
     ],
 )
-def test_those_who_stand_inside_the_junction_before_a_short_lane_take_room_of_it(shown, standing, expected, sumo):
+def test_those_who_stand_inside_the_junction_before_a_short_lane_take_room_of_it(
+    shown, standing, expected, sumo
+):
     plant = plant_of()
     plant.apply(colours(RED, RED, RED, RED, RED, shown, RED))
     sumo.halting = standing
@@ -439,7 +515,8 @@ def test_after_a_restore_the_signals_are_set_as_they_were_with_their_ages(sumo):
     plant = plant_of()
     plant.apply(colours(*[RED] * 7))
     shows(sumo)
-    was, since = np.array([GREEN, RED, YELLOW, RED, RED, RED, GREEN], np.int8), np.array([90.0, 80.0, 99.0, 70.0, 60.0, 50.0, 40.0])
+    was = np.array([GREEN, RED, YELLOW, RED, RED, RED, GREEN], np.int8)
+    since = np.array([90.0, 80.0, 99.0, 70.0, 60.0, 50.0, 40.0])
     plant.show(was, since)
     assert shows(sumo) == [("J", "Grryrr"), ("K", "rr"), ("K2", "G")]
     was[1], since[0] = GREEN, 0.0
@@ -450,7 +527,10 @@ def test_after_a_restore_the_signals_are_set_as_they_were_with_their_ages(sumo):
     assert shows(sumo) == [("K2", "r")]
 
 
-@pytest.mark.parametrize(("step_s", "period_s", "steps"), [(1.0, 1.0, 1), (0.5, 1.0, 2), (0.1, 1.0, 10), (1.0, 3.0, 3), (0.1, 0.3, 3)])
+@pytest.mark.parametrize(
+    ("step_s", "period_s", "steps"),
+    [(1.0, 1.0, 1), (0.5, 1.0, 2), (0.1, 1.0, 10), (1.0, 3.0, 3), (0.1, 0.3, 3)],
+)
 def test_time_goes_on_by_as_many_steps_as_the_period_has(step_s, period_s, steps, sumo):
     sumo.step_s = step_s
     plant = plant_of()
@@ -474,8 +554,19 @@ def test_a_scene_has_place_heading_speed_length_and_class_of_each(sumo):
     plant = plant_of()
     empty = plant.scene()
     assert empty.at_m.shape == (0, 2)
-    for i, (name, kind) in enumerate([("a", "passenger"), ("b", "bus"), ("c", "pedicab"), ("d", "emergency")]):
-        sumo.vehicle.put(name, "elsewhere_0", 0.0, 2.0 + i, kind=kind, xy=(10.0 * i, 20.0 * i + 1.0), angle=90.0 + i, length=4.0 + i)
+    for i, (name, kind) in enumerate(
+        [("a", "passenger"), ("b", "bus"), ("c", "pedicab"), ("d", "emergency")]
+    ):
+        sumo.vehicle.put(
+            name,
+            "elsewhere_0",
+            0.0,
+            2.0 + i,
+            kind=kind,
+            xy=(10.0 * i, 20.0 * i + 1.0),
+            angle=90.0 + i,
+            length=4.0 + i,
+        )
     scene = plant.scene()
     assert scene.number.tolist() == [zlib.crc32(name.encode()) for name in "abcd"]
     assert scene.at_m.tolist() == [[0.0, 1.0], [10.0, 21.0], [20.0, 41.0], [30.0, 61.0]]
@@ -483,7 +574,17 @@ def test_a_scene_has_place_heading_speed_length_and_class_of_each(sumo):
     assert scene.speed_mps.tolist() == [2.0, 3.0, 4.0, 5.0]
     assert scene.length_m.tolist() == [4.0, 5.0, 6.0, 7.0]
     assert scene.kind.tolist() == [0, 1, 0, 5]
-    dtypes = [x.dtype for x in (scene.number, scene.at_m, scene.angle_deg, scene.speed_mps, scene.length_m, scene.kind)]
+    dtypes = [
+        x.dtype
+        for x in (
+            scene.number,
+            scene.at_m,
+            scene.angle_deg,
+            scene.speed_mps,
+            scene.length_m,
+            scene.kind,
+        )
+    ]
     assert dtypes == [np.uint32, np.float32, np.float32, np.float32, np.float32, np.uint8]
 
 
@@ -522,7 +623,9 @@ def test_a_checkpoint_is_sumos_own_and_after_a_restore_everything_is_seen_anew(s
     anew = SumoSettings("town.sumocfg", sensing="camera", seed=2).arguments()[1:]
     assert sumo.said[-1] == ("load", [*anew, "--load-state", str(tmp_path / "s.xml.gz")])
     again = plant.observe()
-    assert again.vehicles.distance_m.tolist() == first.vehicles.distance_m.tolist(), "the same noise, the same numbers"
+    assert again.vehicles.distance_m.tolist() == first.vehicles.distance_m.tolist(), (
+        "the same noise, the same numbers"
+    )
     assert again.arrived.tolist() == first.arrived.tolist()
     assert again.vehicles.waiting_s.tolist() == [0.0] * 2, "no time has passed since"
     plant.advance(2.0)
@@ -557,6 +660,10 @@ def test_kin_and_in_1_lead_to_signals():
 
 
 def test_settings_scenes_and_short_lanes_cannot_be_changed_by_mistake(sumo):
-    for value, name in ((SumoSettings("x"), "seed"), (plant_of().scene(), "at_m"), (short_lanes(network(), EXITS)[0], "lane")):
+    for value, name in (
+        (SumoSettings("x"), "seed"),
+        (plant_of().scene(), "at_m"),
+        (short_lanes(network(), EXITS)[0], "lane"),
+    ):
         with pytest.raises(FrozenInstanceError):
             setattr(value, name, 1)

@@ -30,9 +30,15 @@ class Naive:
         self.known: dict[str, int] = {}
         self.down: set[tuple[str, str]] = set()
         self.group = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
-        self.inside = {link.via[0]: i for i, link in enumerate(network.links) if link.group >= 0 and len(link.via) > 1}
+        self.inside = {
+            link.via[0]: i
+            for i, link in enumerate(network.links)
+            if link.group >= 0 and len(link.via) > 1
+        }
         self.before: dict[str, set[int]] = {}
-        self.between = {via: link.to_lane for link in network.links if link.group < 0 for via in link.via}
+        self.between = {
+            via: link.to_lane for link in network.links if link.group < 0 for via in link.via
+        }
         self.stops = {link.from_lane for link in network.links if link.group >= 0}
         self.exits = sorted({link.to_lane for link in network.links if link.group >= 0})
         self.crossing = {
@@ -49,13 +55,22 @@ class Naive:
         links = network.groups[self.group[tl, place]].links
         own = [i for i, link in enumerate(network.links) if link.from_lane == lane]
         streets = {network.lanes[network.links[i].to_lane].edge for i in links}
-        return [*[i for i in own if i in links], *[i for i in own if network.lanes[network.links[i].to_lane].edge in streets], *links][0]
+        return [
+            *[i for i in own if i in links],
+            *[i for i in own if network.lanes[network.links[i].to_lane].edge in streets],
+            *links,
+        ][0]
 
     def ahead(self, lane: int) -> set[int]:
         """Stop lanes that traffic of this lane comes to without a signal between, not further than the range from its end (but for the way inside)."""
         if lane in self.stops:
             return {lane}
-        return {stop for link in self.network.links if link.from_lane == lane and link.group < 0 for stop in self.onward(link.to_lane, 0.0)}
+        return {
+            stop
+            for link in self.network.links
+            if link.from_lane == lane and link.group < 0
+            for stop in self.onward(link.to_lane, 0.0)
+        }
 
     def onward(self, lane: int, gone_m: float) -> set[int]:
         if gone_m + self.network.lanes[lane].length_m >= self.range_m:
@@ -63,7 +78,13 @@ class Naive:
         if lane in self.stops:
             return {lane}
         links = [x for x in self.network.links if x.from_lane == lane and x.group < 0]
-        return {stop for x in links for stop in self.onward(x.to_lane, gone_m + self.network.lanes[lane].length_m + x.length_m)}
+        return {
+            stop
+            for x in links
+            for stop in self.onward(
+                x.to_lane, gone_m + self.network.lanes[lane].length_m + x.length_m
+            )
+        }
 
     def look(self) -> SimpleNamespace:
         network, v = self.network, libsumo.vehicle
@@ -72,20 +93,40 @@ class Naive:
             at, place, speed = v.getLaneID(name), v.getLanePosition(name), v.getSpeed(name)
             lane = network.lane_index.get(at, -1)
             if at not in self.before:
-                self.before[at] = self.ahead(lane) if lane >= 0 else self.onward(self.between[at], 0.0) if at in self.between else set()
+                self.before[at] = (
+                    self.ahead(lane)
+                    if lane >= 0
+                    else self.onward(self.between[at], 0.0)
+                    if at in self.between
+                    else set()
+                )
             stops = self.before[at]
             if stops or at in self.inside or lane in self.exits:
                 self.wait[name] = self.wait[name] + self.period_s if speed < 0.1 else 0.0
             known = self.known.get(name)
             if at in self.inside:
-                link, stop, distance = self.inside[at], network.links[self.inside[at]].from_lane, -place
+                link = self.inside[at]
+                stop = network.links[self.inside[at]].from_lane
+                distance = -place
             elif stops and v.getNextTLS(name):
-                only = [i for i, x in enumerate(network.links) if x.from_lane == lane] if lane in self.stops else []
-                link = only[0] if len(only) == 1 else self.link_of(name, next(iter(stops)) if len(stops) == 1 else -1)
+                only = (
+                    [i for i, x in enumerate(network.links) if x.from_lane == lane]
+                    if lane in self.stops
+                    else []
+                )
+                link = (
+                    only[0]
+                    if len(only) == 1
+                    else self.link_of(name, next(iter(stops)) if len(stops) == 1 else -1)
+                )
                 if known is not None and self.on.get(name) == at:
                     link = known  # as it was when it came onto the lane
                 stop = lane if lane in self.stops else network.links[link].from_lane
-                distance = network.lanes[lane].length_m - place if lane in self.stops else v.getNextTLS(name)[0][2]
+                distance = (
+                    network.lanes[lane].length_m - place
+                    if lane in self.stops
+                    else v.getNextTLS(name)[0][2]
+                )
             else:
                 link, stop, distance = -1, -1, INF
             if link >= 0:
@@ -115,9 +156,12 @@ class Naive:
         waiting = Counter(
             self.crossing[libsumo.person.getNextEdge(p)]
             for p in libsumo.person.getIDList()
-            if "_w" in libsumo.person.getRoadID(p) and libsumo.person.getNextEdge(p) in self.crossing
+            if "_w" in libsumo.person.getRoadID(p)
+            and libsumo.person.getNextEdge(p) in self.crossing
         )
-        return SimpleNamespace(rows=rows, room=room, count=count, arrived=arrived, waiting=waiting, near=near)
+        return SimpleNamespace(
+            rows=rows, room=room, count=count, arrived=arrived, waiting=waiting, near=near
+        )
 
     on: dict[str, str] = {}  # noqa: RUF012
 
@@ -141,7 +185,9 @@ def walking(net: Path, folder: Path) -> str:
         <trip id="bus0" type="bus" depart="20" from="left0A0" to="B1right1"/><trip id="fire0" type="fire" depart="60" from="left0A0" to="B0right0"/></routes>"""
     )
     config = folder / "w.sumocfg"
-    config.write_text(f'<configuration><input><net-file value="{net}"/><route-files value="{folder}/w.rou.xml"/></input></configuration>')
+    config.write_text(
+        f'<configuration><input><net-file value="{net}"/><route-files value="{folder}/w.rou.xml"/></input></configuration>'
+    )
     return str(config)
 
 
@@ -161,7 +207,10 @@ def street(request, crossing_network, tmp_path):
 @pytest.mark.slow
 def test_all_that_is_told_is_what_sumo_says_second_by_second(street):
     plant, network = street
-    naive, since, shown, told = Naive(network, 200.0), np.full(len(network.groups), -1000.0), np.ones(len(network.groups)), Counter()
+    naive = Naive(network, 200.0)
+    since = np.full(len(network.groups), -1000.0)
+    shown = np.ones(len(network.groups))
+    told = Counter()
     begin = plant.time_s
     for second in range(240):
         seen, true = plant.observe(), naive.look()
@@ -179,19 +228,32 @@ def test_all_that_is_told_is_what_sumo_says_second_by_second(street):
                 strict=True,
             )
         )
-        assert np.array(rows).reshape(-1, 7) == pytest.approx(np.array(sorted(true.rows.values())).reshape(-1, 7), abs=1e-6), second
-        assert {int(i): int(seen.arrived[i]) for i in np.flatnonzero(seen.arrived)} == +true.arrived, second
+        assert np.array(rows).reshape(-1, 7) == pytest.approx(
+            np.array(sorted(true.rows.values())).reshape(-1, 7), abs=1e-6
+        ), second
+        assert {
+            int(i): int(seen.arrived[i]) for i in np.flatnonzero(seen.arrived)
+        } == +true.arrived, second
         assert {int(i): int(seen.count[i]) for i in np.flatnonzero(seen.count)} == true.count
-        assert {int(i): int(seen.waiting_persons[i]) for i in np.flatnonzero(seen.waiting_persons)} == true.waiting
-        long = [i for i in naive.exits if network.lanes[i].length_m >= 60.0]  # the short ones: test_sumo_street.py
+        assert {
+            int(i): int(seen.waiting_persons[i]) for i in np.flatnonzero(seen.waiting_persons)
+        } == true.waiting
+        long = [
+            i for i in naive.exits if network.lanes[i].length_m >= 60.0
+        ]  # the short ones: test_sumo_street.py
         assert seen.room_m[long] == pytest.approx(true.room[long])
         assert np.isinf(np.delete(seen.room_m, naive.exits)).all()
         assert {e.id for e in seen.emergencies} == {
-            n for n in true.near if libsumo.vehicle.getVehicleClass(n) == "emergency" and libsumo.vehicle.getNextTLS(n)
+            n
+            for n in true.near
+            if libsumo.vehicle.getVehicleClass(n) == "emergency" and libsumo.vehicle.getNextTLS(n)
         }
         for e in seen.emergencies:
             assert e.speed_mps == libsumo.vehicle.getSpeed(e.id)
-            assert e.ahead == tuple((naive.group[tl, place], metres) for tl, place, metres, _ in libsumo.vehicle.getNextTLS(e.id))
+            assert e.ahead == tuple(
+                (naive.group[tl, place], metres)
+                for tl, place, metres, _ in libsumo.vehicle.getNextTLS(e.id)
+            )
         assert seen.shown_for_s.tolist() == (second - since).tolist()
         told.update(
             rows=len(rows),
@@ -252,7 +314,11 @@ def test_a_sumo_of_its_own_process_is_seen_and_driven_as_that_of_this_one():
     here.close()
     port = free_port()
     options = [*SumoSettings(of.sumocfg).arguments()[1:], "--remote-port", str(port)]
-    sumo = subprocess.Popen([Path(sys.executable).parent / "sumo", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sumo = subprocess.Popen(
+        [Path(sys.executable).parent / "sumo", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         there = SumoPlant(SumoSettings(of.sumocfg, remote=f"127.0.0.1:{port}"), network)
         assert there.time_s == of.begin_s == 25200.0
@@ -295,11 +361,15 @@ def test_a_scene_emissions_and_what_waits_to_enter_are_sumos_figures(one):
     assert fuel == pytest.approx(sum(v.getFuelConsumption(n) for n in names))
     assert co2 == pytest.approx(sum(v.getCO2Emission(n) for n in names))
     assert co2 > fuel > 0.0
-    assert plant.pending() == {n: v.getDepartDelay(n) for n in libsumo.simulation.getPendingVehicles()}
+    assert plant.pending() == {
+        n: v.getDepartDelay(n) for n in libsumo.simulation.getPendingVehicles()
+    }
     assert plant.running
 
 
-def test_a_restored_street_stands_as_it_stood_but_for_the_signals_which_are_shown_again(one, tmp_path):
+def test_a_restored_street_stands_as_it_stood_but_for_the_signals_which_are_shown_again(
+    one, tmp_path
+):
     plant, network = one
     tables(plant, network, 60)
     plant.checkpoint(tmp_path / "s.xml.gz")
@@ -314,10 +384,14 @@ def test_a_restored_street_stands_as_it_stood_but_for_the_signals_which_are_show
     wanted = fixed_time(network, 59)
     plant.show(wanted, np.full(len(network.groups), 25_250.0))
     for i, g in enumerate(network.groups):
-        assert libsumo.trafficlight.getRedYellowGreenState(g.tl_id)[g.index] == ("s" if g.turn_on_red and wanted[i] == 1 else LETTER[int(wanted[i])])
+        assert libsumo.trafficlight.getRedYellowGreenState(g.tl_id)[g.index] == (
+            "s" if g.turn_on_red and wanted[i] == 1 else LETTER[int(wanted[i])]
+        )
     same = plant.observe()
     assert same.shown_for_s.tolist() == [10.0] * len(network.groups)
-    assert sorted(same.vehicles.distance_m) == pytest.approx(sorted(seen.vehicles.distance_m), abs=0.01)
+    assert sorted(same.vehicles.distance_m) == pytest.approx(
+        sorted(seen.vehicles.distance_m), abs=0.01
+    )
     assert same.count.tolist() == seen.count.tolist()
     plant.advance(1.0)
     assert libsumo.simulation.getTime() == 25261.0
@@ -334,6 +408,14 @@ def test_a_state_of_another_network_is_refused(one, tmp_path):
         "from headway.plants.sumo.scenarios import scenario\nof = scenario('cologne3')\nplant = SumoPlant(SumoSettings(of.sumocfg), read_network(of.net))\n"
         "try:\n    plant.restore(Path(sys.argv[1]))\nexcept RuntimeError as error:\n    print(type(error).__name__, error)\n"
     )  # libsumo holds one simulation a process
-    done = subprocess.run([sys.executable, other, tmp_path / "s.xml.gz"], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.startswith(f"PlantError {tmp_path / 's.xml.gz'}: SUMO does not take this state (")
+    done = subprocess.run(
+        [sys.executable, other, tmp_path / "s.xml.gz"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.startswith(
+        f"PlantError {tmp_path / 's.xml.gz'}: SUMO does not take this state ("
+    )
     assert "Unknown lane" in done.stderr

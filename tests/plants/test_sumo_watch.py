@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from tests.plants.street_by_hand import BACK, IN0, IN1, KIN, OUT, SHORT, SIDE, Sumo, network
 
-from headway.plants.sumo.observe import SLOT, WATCHED, Watcher, bare, behind, digest, note_moves, watch_lanes
+from headway.plants.sumo.observe import (
+    SLOT,
+    WATCHED,
+    Watcher,
+    bare,
+    behind,
+    digest,
+    note_moves,
+    watch_lanes,
+)
 from headway.values import EmergencyVehicle
 
 STREET = network()
@@ -18,7 +27,13 @@ STREET = network()
 
 def told(watch) -> dict[str, tuple]:
     """(stop lane, metres to the stop line from its start, the only link, is it a stop lane) by name."""
-    rows = zip(watch.lane.tolist(), watch.to_end_m.tolist(), watch.only_link.tolist(), watch.is_stop_lane.tolist(), strict=True)
+    rows = zip(
+        watch.lane.tolist(),
+        watch.to_end_m.tolist(),
+        watch.only_link.tolist(),
+        watch.is_stop_lane.tolist(),
+        strict=True,
+    )
     found = dict(zip(watch.name, rows, strict=True))
     assert len(found) == len(watch.name)
     return found
@@ -30,7 +45,12 @@ def test_the_lanes_before_a_stop_line_and_behind_it_are_watched():
     assert told(watch) == {
         "in_0": (IN0, 80.0, -1, True),  # it has two links
         ":u_0_0": (IN0, 86.0, -1, False),
-        "far_0": (-1, 386.0, -1, False),  # to both; the shorter way counts: 300 + 6 + 80, not + 8 + 80
+        "far_0": (
+            -1,
+            386.0,
+            -1,
+            False,
+        ),  # to both; the shorter way counts: 300 + 6 + 80, not + 8 + 80
         "in_1": (IN1, 80.0, 4, True),
         ":u_2_0": (IN1, 84.0, -1, False),
         ":u_1_0": (IN1, 88.0, -1, False),
@@ -46,13 +66,22 @@ def test_the_lanes_before_a_stop_line_and_behind_it_are_watched():
         ":j_1_0": (IN0, 0.0, 3, True),  # where the left turn waits, inside the junction
         ":k_1_0": (SHORT, 0.0, 8, True),
     }
-    assert (watch.lane.dtype, watch.only_link.dtype, watch.to_end_m.dtype, watch.is_stop_lane.dtype) == (np.int32, np.int32, np.float64, np.bool_)
+    assert (
+        watch.lane.dtype,
+        watch.only_link.dtype,
+        watch.to_end_m.dtype,
+        watch.is_stop_lane.dtype,
+    ) == (np.int32, np.int32, np.float64, np.bool_)
 
 
 def test_a_stop_lane_may_lead_to_another_without_a_signal():
     """kin_0 to back_0 and short_0 to kin_0, besides their signals: they stay stop lanes, but which line they come to is open."""
     way = STREET.links[10]
-    links = (*STREET.links, replace(way, from_lane=KIN, to_lane=BACK), replace(way, from_lane=SHORT, to_lane=KIN))
+    links = (
+        *STREET.links,
+        replace(way, from_lane=KIN, to_lane=BACK),
+        replace(way, from_lane=SHORT, to_lane=KIN),
+    )
     watch = told(watch_lanes(replace(STREET, links=links), 200.0))
     assert watch["kin_0"] == (-1, 100.0, -1, True)
     assert watch["short_0"] == (-1, 30.0, -1, True)
@@ -72,9 +101,26 @@ def test_what_is_beyond_the_range_is_not_watched():
 def test_the_getter_behind_the_wrapper_is_taken_where_there_is_one():
     quick = SimpleNamespace(vehicle_getSpeed=lambda v: f"quick {v}")
     slow = SimpleNamespace(getSpeed=lambda v: f"slow {v}", getAngle=lambda v: f"angle {v}")
-    assert bare(SimpleNamespace(vehicle=slow, libsumo=SimpleNamespace(_libsumo=quick)), "vehicle", "getSpeed")("a") == "quick a"
-    assert bare(SimpleNamespace(vehicle=slow, libsumo=SimpleNamespace(_libsumo=quick)), "vehicle", "getAngle")("a") == "angle a"
-    assert bare(SimpleNamespace(vehicle=slow, libsumo=SimpleNamespace()), "vehicle", "getSpeed")("a") == "slow a"
+    assert (
+        bare(
+            SimpleNamespace(vehicle=slow, libsumo=SimpleNamespace(_libsumo=quick)),
+            "vehicle",
+            "getSpeed",
+        )("a")
+        == "quick a"
+    )
+    assert (
+        bare(
+            SimpleNamespace(vehicle=slow, libsumo=SimpleNamespace(_libsumo=quick)),
+            "vehicle",
+            "getAngle",
+        )("a")
+        == "angle a"
+    )
+    assert (
+        bare(SimpleNamespace(vehicle=slow, libsumo=SimpleNamespace()), "vehicle", "getSpeed")("a")
+        == "slow a"
+    )
     assert bare(SimpleNamespace(vehicle=slow), "vehicle", "getSpeed")("a") == "slow a"
 
 
@@ -92,12 +138,28 @@ class Reading:
         v, number = self.watcher.read(self.at_s, period_s)
         assert number.dtype == v.lane.dtype == v.link.dtype == np.int32
         assert v.emergency.dtype == np.bool_
-        rows = [x.tolist() for x in (v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s, v.length_m, v.emergency)]
+        rows = [
+            x.tolist()
+            for x in (
+                v.lane,
+                v.link,
+                v.distance_m,
+                v.speed_mps,
+                v.waiting_s,
+                v.length_m,
+                v.emergency,
+            )
+        ]
         return dict(zip(number.tolist(), zip(*rows, strict=True), strict=True))
 
     def lanes(self) -> dict[str, tuple[float, int]]:
         """(room, count) of the watched lanes that have anybody."""
-        rows = zip(self.watcher.watch.name, self.watcher.lanes["room"].tolist(), self.watcher.lanes["count"].tolist(), strict=True)
+        rows = zip(
+            self.watcher.watch.name,
+            self.watcher.lanes["room"].tolist(),
+            self.watcher.lanes["count"].tolist(),
+            strict=True,
+        )
         return {name: (room, count) for name, room, count in rows if count or room < math.inf}
 
     def arrived(self) -> dict[int, int]:
@@ -165,7 +227,11 @@ def test_what_does_not_change_is_asked_once():
     [
         ("in_0", ("J", 0), (IN0, 2)),
         ("in_0", ("J", 1), (IN0, 3)),
-        ("in_0", ("J", 3), (IN0, 4)),  # it must change lanes: the link is another lane's, but it stands here
+        (
+            "in_0",
+            ("J", 3),
+            (IN0, 4),
+        ),  # it must change lanes: the link is another lane's, but it stands here
         ("in_1", ("J", 0), (IN1, 4)),  # a lane of one link needs no asking
         ("in_0", ("J", 9), None),  # unknown
         ("in_0", ("X", 0), None),
@@ -178,7 +244,14 @@ def test_what_does_not_change_is_asked_once():
 )
 def test_the_next_link_is_the_one_that_leaves_the_lane_it_is_on(lane, ahead, expected):
     r = Reading(range_m=1000.0)
-    at = {"in_0": 80.0, "in_1": 80.0, "short_0": 30.0, ":u_0_0": 86.0, "far_0": 386.0, "kin_0": 100.0}[lane]
+    at = {
+        "in_0": 80.0,
+        "in_1": 80.0,
+        "short_0": 30.0,
+        ":u_0_0": 86.0,
+        "far_0": 386.0,
+        "kin_0": 100.0,
+    }[lane]
     r.put("a", lane, 1.0, 5.0, ahead=[(*ahead, at - 1.0)])
     rows = r.read()
     if expected is None:
@@ -211,7 +284,9 @@ def test_who_must_reach_the_same_street_takes_the_link_of_its_own_lane_for_it():
     groups = list(street.groups)
     groups[0], groups[2] = replace(groups[0], links=()), replace(groups[2], links=(4,))
     r = Reading(street=replace(street, groups=tuple(groups)))
-    r.put("a", "in_0", 10.0, 1.0, ahead=[("J", 3, 70.0)])  # SUMO thinks of in_1's link to short_0; in_0's own link 2 leads there
+    r.put(
+        "a", "in_0", 10.0, 1.0, ahead=[("J", 3, 70.0)]
+    )  # SUMO thinks of in_1's link to short_0; in_0's own link 2 leads there
     assert r.read() == {0: (IN0, 2, 70.0, 1.0, 0.0, 7.5, False)}
     r.put("b", "in_0", 30.0, 1.0, ahead=[("J", 0, 50.0)])
     assert r.read().keys() == {0}, "a lamp without links says nothing"
@@ -219,7 +294,9 @@ def test_who_must_reach_the_same_street_takes_the_link_of_its_own_lane_for_it():
 
 def test_links_of_the_very_lamp_come_before_those_for_the_same_street():
     r = Reading(street=parallel())
-    r.put("a", "in_0", 10.0, 1.0, ahead=[("J", 1, 70.0)])  # link 3; link 2 leads to the same street, and comes first among the lane's own
+    r.put(
+        "a", "in_0", 10.0, 1.0, ahead=[("J", 1, 70.0)]
+    )  # link 3; link 2 leads to the same street, and comes first among the lane's own
     assert r.read()[0][:2] == (IN0, 3)
 
 
@@ -252,7 +329,9 @@ def test_the_way_is_asked_anew_on_each_lane_and_the_vehicle_counted_once():
     r.read()
     r.put("a", "in_0", 0.0, 10.0, ahead=[("J", 0, 80.0)])
     r.read()
-    assert [what for what, _ in r.sumo.vehicle.asked].count("getNextTLS") == 3, "asked on each lane: SUMO's answer may depend on it"
+    assert [what for what, _ in r.sumo.vehicle.asked].count("getNextTLS") == 3, (
+        "asked on each lane: SUMO's answer may depend on it"
+    )
     assert r.arrived() == {2: 1}, "but it arrived once"
 
 
@@ -303,7 +382,14 @@ def test_who_is_within_range_is_seen(range_m, seen):
 def test_the_wait_counts_the_seconds_below_a_tenth_of_a_metre_per_second():
     r = Reading()
     waits = []
-    for speed, period in ((0.0, 1.0), (0.0999, 2.0), (0.05, 0.5), (0.1, 1.0), (0.0, 1.0), (5.0, 1.0)):
+    for speed, period in (
+        (0.0, 1.0),
+        (0.0999, 2.0),
+        (0.05, 0.5),
+        (0.1, 1.0),
+        (0.0, 1.0),
+        (5.0, 1.0),
+    ):
         r.put("a", "in_0", 30.0, speed, ahead=[("J", 0, 50.0)])
         waits.append(r.read(period)[0][4])
     assert waits == [1.0, 3.0, 3.5, 0.0, 1.0, 0.0]
@@ -323,7 +409,14 @@ def test_the_last_vehicle_of_a_lane_leaves_the_room_that_is_there():
 
 @pytest.mark.parametrize(
     ("lane", "at", "asked"),
-    [("west_0", 35.0, True), ("west_0", 35.1, False), ("out_0", 35.1, False), ("side_0", 60.0, True), ("in_0", 79.0, True), ("side_0", 65.1, False)],
+    [
+        ("west_0", 35.0, True),
+        ("west_0", 35.1, False),
+        ("out_0", 35.1, False),
+        ("side_0", 60.0, True),
+        ("in_0", 79.0, True),
+        ("side_0", 65.1, False),
+    ],
 )
 def test_who_is_well_down_a_lane_that_leads_away_is_not_asked_again(lane, at, asked):
     """Its rear beyond 30 m, or 60 m where the lane is not longer than that."""
@@ -334,10 +427,17 @@ def test_who_is_well_down_a_lane_that_leads_away_is_not_asked_again(lane, at, as
     assert r.lanes()[lane] == (at - 5.0 + 40.0, 1)
     before = len(r.sumo.vehicle.asked)
     r.read()
-    again = [("getLaneID", "a"), ("getLaneID", "b"), *([("getLanePosition", "a")] if asked else []), ("getLanePosition", "b")]
+    again = [
+        ("getLaneID", "a"),
+        ("getLaneID", "b"),
+        *([("getLanePosition", "a")] if asked else []),
+        ("getLanePosition", "b"),
+    ]
     again += [*([("getSpeed", "a")] if asked else []), ("getSpeed", "b")]
     assert r.sumo.vehicle.asked[before:] == again
-    assert r.lanes() == {"end_0": (36.0, 1), lane: (at - 5.0 + 40.0 if asked else math.inf, 1)}, "it still counts"
+    assert r.lanes() == {"end_0": (36.0, 1), lane: (at - 5.0 + 40.0 if asked else math.inf, 1)}, (
+        "it still counts"
+    )
     r.gone("a")
     r.read()
     assert r.lanes() == {"end_0": (36.0, 1)}
@@ -351,7 +451,10 @@ def test_who_was_not_asked_any_more_is_asked_on_its_next_lane():
     r.read()
     r.put("a", "in_1", 3.0, 10.0)
     r.put("b", "kin_0", 4.0, 9.0)
-    assert r.read() == {0: (IN1, 4, 77.0, 10.0, 0.0, 7.5, False), 1: (KIN, 9, 96.0, 9.0, 0.0, 7.5, False)}
+    assert r.read() == {
+        0: (IN1, 4, 77.0, 10.0, 0.0, 7.5, False),
+        1: (KIN, 9, 96.0, 9.0, 0.0, 7.5, False),
+    }
 
 
 def test_vehicles_keep_their_number_and_each_has_its_own():
@@ -391,7 +494,10 @@ def test_the_memory_grows_with_the_vehicles():
     for second in range(2):
         rows = r.read()
         assert len(rows) == 2500
-        assert all(row[2] == pytest.approx(80.0 - 0.01 * n) and row[4] == second + 1.0 for n, row in rows.items())
+        assert all(
+            row[2] == pytest.approx(80.0 - 0.01 * n) and row[4] == second + 1.0
+            for n, row in rows.items()
+        )
         assert all(row[5] == pytest.approx(6.5 + 0.001 * n) for n, row in rows.items())
     assert r.lanes()["in_1"][1] == 2500
     assert r.arrived() == {4: 2500}
@@ -416,7 +522,9 @@ def returns(r: Reading, name: str) -> bool:
     ("unseen_s", "more", "forgotten"),
     [(10.5, 57, True), (10.0, 57, False), (10.5, 56, False)],  # 256 may be known
 )
-def test_who_has_not_been_asked_for_ten_seconds_is_forgotten_once_there_are_many(unseen_s, more, forgotten):
+def test_who_has_not_been_asked_for_ten_seconds_is_forgotten_once_there_are_many(
+    unseen_s, more, forgotten
+):
     r = Reading()
     crowd(r, "old", 200)
     r.read()
@@ -436,7 +544,9 @@ def test_after_that_twice_as_many_more_may_be_known_as_there_were(more, forgotte
     for one in old:
         r.put(one, "elsewhere_0", 0.0, 1.0)
     mid = crowd(r, "mid", 57)
-    r.read(10.5)  # 257 known; 57 are left: 256 + 2 * 57 = 370 may be known before it is looked again
+    r.read(
+        10.5
+    )  # 257 known; 57 are left: 256 + 2 * 57 = 370 may be known before it is looked again
     for one in mid:
         r.put(one, "elsewhere_0", 0.0, 1.0)
     crowd(r, "new", more)
@@ -464,7 +574,14 @@ def test_an_emergency_vehicle_is_told_with_the_signals_within_600_m_until_it_has
     r.put("z", "elsewhere_0", 0.0, 20.0, ahead=[("J", 0, 300.0)], **fire)
     r.read()
     assert r.watcher.urgent == set(), "not near any signal yet"
-    r.put("z", "in_0", 10.0, 12.0, ahead=[("J", 0, 70.0), ("Y", 3, 90.0), ("K", 1, 112.0), ("K2", 0, 600.0), ("J", 3, 600.1)], **fire)
+    r.put(
+        "z",
+        "in_0",
+        10.0,
+        12.0,
+        ahead=[("J", 0, 70.0), ("Y", 3, 90.0), ("K", 1, 112.0), ("K2", 0, 600.0), ("J", 3, 600.1)],
+        **fire,
+    )
     r.put("b", "in_0", 30.0, 11.0, ahead=[("J", 1, 50.0)], **fire)
     r.put("c", "in_0", 40.0, 11.0, ahead=[("J", 1, 40.0)])
     rows = r.read()
@@ -479,7 +596,9 @@ def test_an_emergency_vehicle_is_told_with_the_signals_within_600_m_until_it_has
     assert r.watcher.emergencies() == (EmergencyVehicle("z", 13.0, ((5, 31.0),)),)
     r.put("z", "short_0", 5.0, 12.5, ahead=[("K", 1, 25.0)])
     assert r.read()[0][6] is True
-    assert r.watcher.emergencies() == (EmergencyVehicle("z", 12.5, ((5, 25.0),)),), "its claim at the second junction"
+    assert r.watcher.emergencies() == (EmergencyVehicle("z", 12.5, ((5, 25.0),)),), (
+        "its claim at the second junction"
+    )
     r.put("z", "end_0", 5.0, 12.5, ahead=[])
     r.read()
     assert r.watcher.emergencies() == (), "nothing ahead that it could claim"
@@ -498,7 +617,11 @@ def test_arrivals_that_were_taken_cannot_be_changed_by_mistake():
 def test_moves_bring_the_columns_and_the_counts_up_to_date():
     slot, lanes = np.zeros(3, SLOT), np.zeros(2, WATCHED)
     lanes["count"] = [5, 7]
-    note_moves(slot, lanes, np.array([[2, 1, 4, 9, 1.5], [-1, 0, 0, 0, 0], [0, 0, -1, -1, 0.0], [-1, 0, 0, 0, 0]]))
+    note_moves(
+        slot,
+        lanes,
+        np.array([[2, 1, 4, 9, 1.5], [-1, 0, 0, 0, 0], [0, 0, -1, -1, 0.0], [-1, 0, 0, 0, 0]]),
+    )
     assert lanes["count"].tolist() == [4, 8]
     assert slot[2][["on", "link", "lane", "detour"]].tolist() == (1, 4, 9, 1.5)
     assert slot[0][["on", "link", "lane", "detour"]].tolist() == (0, -1, -1, 0.0)
@@ -508,9 +631,15 @@ def test_moves_bring_the_columns_and_the_counts_up_to_date():
 def test_a_digest_of_five_vehicles():
     """0 near the line, 1 beyond range; 3, 4, 5 on a lane that leads away, two of them well down it; 2 is not asked. Of lane 2 nobody is read: inf."""
     slot, lanes = np.zeros(6, SLOT), np.zeros(3, WATCHED)
-    lanes["to_end"], lanes["passed"], lanes["room"] = [100.0, math.inf, 50.0], [30.0, 30.0, 30.0], 1.0
-    slot["on"], slot["link"], slot["lane"] = [0, 0, 9, 1, 1, 1], [6, 7, 9, -1, -1, -1], [2, 3, 9, -1, -1, -1]
-    slot["length"], slot["bare"], slot["detour"] = [7.0, 8.0, 9.0, 6.0, 6.0, 6.0], [5.0, 6.0, 9.0, 4.0, 4.0, 4.0], [3.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    lanes["to_end"] = [100.0, math.inf, 50.0]
+    lanes["passed"] = [30.0, 30.0, 30.0]
+    lanes["room"] = 1.0
+    slot["on"] = [0, 0, 9, 1, 1, 1]
+    slot["link"] = [6, 7, 9, -1, -1, -1]
+    slot["lane"] = [2, 3, 9, -1, -1, -1]
+    slot["length"] = [7.0, 8.0, 9.0, 6.0, 6.0, 6.0]
+    slot["bare"] = [5.0, 6.0, 9.0, 4.0, 4.0, 4.0]
+    slot["detour"] = [3.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     slot["wait"], slot["urgent"] = 4.0, [1, 0, 0, 0, 0, 0]
     which, how, passed = digest(
         50.0, 0.5, 60.0, np.array([3, 0, 4, 1, 5], np.int32), np.array([34.5, 43.0, 34.0, 39.9, 60.0]), np.array([2.0, 0.05, 9.0, 0.1, 3.0]), slot, lanes
@@ -519,7 +648,11 @@ def test_a_digest_of_five_vehicles():
     assert how.tolist() == [[60.0], [0.05], [4.5], [7.0]]
     assert passed.tolist() == [0, 4]
     assert (which.dtype, how.dtype, passed.dtype) == (np.int32, np.float64, np.int32)
-    assert lanes["room"].tolist() == [pytest.approx(min(43.0 - 5.0 + 0.2, 39.9 - 6.0 + 0.4)), 34.5 - 4.0 + 8.0, math.inf]
+    assert lanes["room"].tolist() == [
+        pytest.approx(min(43.0 - 5.0 + 0.2, 39.9 - 6.0 + 0.4)),
+        34.5 - 4.0 + 8.0,
+        math.inf,
+    ]
     assert slot["wait"].tolist() == [4.5, 0.0, 4.0, 0.0, 0.0, 0.0]
     assert slot["seen"].tolist() == [50.0, 50.0, 0.0, 50.0, 50.0, 50.0]
 
@@ -536,5 +669,10 @@ def test_room_and_count_are_told_for_the_lanes_behind_signals_and_for_no_other()
 def test_side_and_out_differ_in_what_is_well_down_them():
     watcher = Reading().watcher
     passed = dict(zip(watcher.watch.name, watcher.lanes["passed"].tolist(), strict=True))
-    assert (passed["side_0"], passed["out_0"], passed["in_0"], passed[":j_1_0"]) == (60.0, 30.0, 30.0, 60.0)
+    assert (passed["side_0"], passed["out_0"], passed["in_0"], passed[":j_1_0"]) == (
+        60.0,
+        30.0,
+        30.0,
+        60.0,
+    )
     assert STREET.lanes[SIDE].length_m == 60.0

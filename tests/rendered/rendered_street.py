@@ -23,14 +23,30 @@ KINDS = (Kind.VEHICLE, Kind.VEHICLE, Kind.PEDESTRIAN, Kind.VEHICLE)
 
 def street():
     """Groups: 0 and 3 from the west, 1 from the north, 2 over the path."""
-    lanes = tuple(Lane(name, name[:-2], 52.0, speed, kind, points[-1]) for name, speed, kind, _, points in LANES)
-    links = tuple(Link("j", k, a, b, group, "s", 16.0, 13.9, Kind.VEHICLE) for k, (a, b, group) in enumerate(LINKS))
-    groups = tuple(SignalGroup("j", g, 0, kind, tuple(k for k, link in enumerate(LINKS) if link[2] == g), False) for g, kind in enumerate(KINDS))
+    lanes = tuple(
+        Lane(name, name[:-2], 52.0, speed, kind, points[-1])
+        for name, speed, kind, _, points in LANES
+    )
+    links = tuple(
+        Link("j", k, a, b, group, "s", 16.0, 13.9, Kind.VEHICLE)
+        for k, (a, b, group) in enumerate(LINKS)
+    )
+    groups = tuple(
+        SignalGroup(
+            "j", g, 0, kind, tuple(k for k, link in enumerate(LINKS) if link[2] == g), False
+        )
+        for g, kind in enumerate(KINDS)
+    )
     none, stages = np.zeros((4, 4), np.bool_), np.full((1, 4), 4, np.int8)
-    junction = Junction("j", ("j",), 0, 4, none, none, stages, Programme(stages, np.array([30.0]), 0.0))
-    network = Network("hand-made", lanes, links, groups, (junction,), {x.id: i for i, x in enumerate(lanes)})
+    junction = Junction(
+        "j", ("j",), 0, 4, none, none, stages, Programme(stages, np.array([30.0]), 0.0)
+    )
+    network = Network(
+        "hand-made", lanes, links, groups, (junction,), {x.id: i for i, x in enumerate(lanes)}
+    )
     shapes = Shapes(
-        [(name, wide, list(points)) for name, _, _, wide, points in LANES] + [(":j_0", 3.2, [(-8.0, -2.0), (8.0, -2.0)])],
+        [(name, wide, list(points)) for name, _, _, wide, points in LANES]
+        + [(":j_0", 3.2, [(-8.0, -2.0), (8.0, -2.0)])],
         [[(-8.0, -8.0), (8.0, -8.0), (8.0, 8.0), (-8.0, 8.0)]],
         [(-8.0, -2.0, 90.0), (-2.0, 8.0, 180.0), (-8.0, -7.0, 90.0), (-8.0, -2.0, 90.0)],
     )
@@ -46,8 +62,24 @@ def scene(*vehicles):
     )  # fmt: skip
 
 
-SIZES = ((1.8, 1.5), (2.5, 3.2), (2.4, 3.2), (0.7, 1.7), (2.6, 3.4), (2.2, 2.4))  # width and height by kind, m
-COLOURS = ((235, 235, 235), (190, 192, 195), (60, 58, 56), (45, 45, 170), (150, 70, 35), (120, 125, 130), (40, 90, 40), (60, 150, 200))
+SIZES = (
+    (1.8, 1.5),
+    (2.5, 3.2),
+    (2.4, 3.2),
+    (0.7, 1.7),
+    (2.6, 3.4),
+    (2.2, 2.4),
+)  # width and height by kind, m
+COLOURS = (
+    (235, 235, 235),
+    (190, 192, 195),
+    (60, 58, 56),
+    (45, 45, 170),
+    (150, 70, 35),
+    (120, 125, 130),
+    (40, 90, 40),
+    (60, 150, 200),
+)
 SUN = np.array([0.45, 0.3, 0.84])
 
 
@@ -63,7 +95,8 @@ class Ray:
         up = np.array([
             right[1] * forward[2] - right[2] * forward[1], right[2] * forward[0] - right[0] * forward[2], right[0] * forward[1] - right[1] * forward[0],
         ])  # fmt: skip
-        x, y = (px[:, 0] - view.size[0] / 2) / view.focal_px, (px[:, 1] - view.size[1] / 2) / view.focal_px
+        x = (px[:, 0] - view.size[0] / 2) / view.focal_px
+        y = (px[:, 1] - view.size[1] / 2) / view.focal_px
         self.began, self.way = at, forward + x[:, None] * right - y[:, None] * up
 
     def ground(self):
@@ -99,11 +132,29 @@ def look_of(kind, number, axis, share, angle):
     ahead, left = np.array([np.sin(a), np.cos(a), 0.0]), np.array([-np.cos(a), np.sin(a), 0.0])
     face = np.select([axis == 2, (axis == 0) & (u < 0.5), axis == 0, v > 0.5], [0, 1, 2, 3], 4)
     normals = (None, ahead, -ahead, left, -left)
-    colours = {k: tuple(base * (0.45 + 0.35 * max(n @ SUN, 0.0))) for k, n in enumerate(normals) if n is not None} | {0: tuple(base)}
+    colours = {
+        k: tuple(base * (0.45 + 0.35 * max(n @ SUN, 0.0)))
+        for k, n in enumerate(normals)
+        if n is not None
+    } | {0: tuple(base)}
     code, along, upright = face.copy(), np.where(axis == 0, v, u), (face > 0) & (kind != 3)
     code[upright & (along >= 0.1) & (along <= 0.9) & (z >= 0.58) & (z <= 0.9)] = 5
-    code[(face == 0) & (kind in (0, 5)) & (((u >= 0.22) & (u <= 0.38)) | ((u >= 0.82) & (u <= 0.92)))] = 6
+    code[
+        (face == 0) & (kind in (0, 5)) & (((u >= 0.22) & (u <= 0.38)) | ((u >= 0.82) & (u <= 0.92)))
+    ] = 6
     code[upright & (z <= 0.18)] = 7
-    lamp = upright & (axis == 0) & (z >= 0.36) & (z <= 0.52) & (((v >= 0.03) & (v <= 0.25)) | ((v >= 0.75) & (v <= 0.97)))
+    lamp = (
+        upright
+        & (axis == 0)
+        & (z >= 0.36)
+        & (z <= 0.52)
+        & (((v >= 0.03) & (v <= 0.25)) | ((v >= 0.75) & (v <= 0.97)))
+    )
     code[lamp & (face == 1)], code[lamp & (face == 2)] = 8, 9
-    return code, colours | {5: (60, 50, 45), 6: (60, 50, 45), 7: (28, 28, 28), 8: (235, 245, 245), 9: (60, 60, 215)}
+    return code, colours | {
+        5: (60, 50, 45),
+        6: (60, 50, 45),
+        7: (28, 28, 28),
+        8: (235, 245, 245),
+        9: (60, 60, 215),
+    }

@@ -45,7 +45,9 @@ def test_the_site_of_a_rendered_camera_is_its_own_geometry(painter):
     on_road = site.calibration.road(px)
     assert np.abs(painter.view.ground(on_road) - px).max() < 1e-6
     high = painter.view.project(np.c_[on_road, np.full(50, 1.5)])
-    assert np.abs(site.calibration.road(high, 1.5) - on_road).max() < 1e-6  # what stands above the road is set right
+    assert (
+        np.abs(site.calibration.road(high, 1.5) - on_road).max() < 1e-6
+    )  # what stands above the road is set right
     assert len([z for z in site.zones if z.kind == "lane"]) == 8
     assert len(site.lines) == 8
     assert all(line.stop for line in site.lines)
@@ -62,11 +64,19 @@ def test_what_is_told_of_the_pictures_agrees_with_the_truth(monkeypatch):
     assert np.abs(speeds[:, 0] - speeds[:, 1]).mean() * 3.6 < 1.0
     assert len(truth.crossings) >= 8
     first = min(truth.crossings.values())
-    counted = sum(1 for c in perception.measures.crossings if c.direction == "in" and c.at_s >= first - 0.5)
+    counted = sum(
+        1 for c in perception.measures.crossings if c.direction == "in" and c.at_s >= first - 0.5
+    )
     assert abs(counted - len(truth.crossings)) <= 1
     owner = {t: max(n, key=lambda k: n[k]) for t, n in truth.same.items()}
-    assert {v.rule for v in truth.violations} == {"speeding"}  # nobody drove on red; SUMO's drivers are a little too fast now and then
-    assert all(owner[v.data["track"]] in truth.ever_fast for v in truth.violations if v.at_s > first and v.data["track"] in owner)
+    assert {v.rule for v in truth.violations} == {
+        "speeding"
+    }  # nobody drove on red; SUMO's drivers are a little too fast now and then
+    assert all(
+        owner[v.data["track"]] in truth.ever_fast
+        for v in truth.violations
+        if v.at_s > first and v.data["track"] in owner
+    )
 
 
 def test_night_and_rain_are_another_picture(painter):
@@ -85,14 +95,22 @@ def test_a_street_is_steered_through_pictures_alone(name, seconds, monkeypatch):
     of = scenario(name)
     network = read_network(of.net)
     street = open_street(
-        network, work_out(network, PROFILES["benchmark"]), SumoSettings(of.sumocfg, 1, sensing="pictures"), "planner", lambda event: None
+        network,
+        work_out(network, PROFILES["benchmark"]),
+        SumoSettings(of.sumocfg, 1, sensing="pictures"),
+        "planner",
+        lambda event: None,
     )
     try:
         seen, greens, junctions = 0, set(), set()
         for _ in range(seconds):
             street.tick()
             seen = max(seen, len(street.seen.vehicles))
-            junctions |= {network.group_junction[network.links[k].group] for k in street.seen.vehicles.link.tolist() if k >= 0}
+            junctions |= {
+                network.group_junction[network.links[k].group]
+                for k in street.seen.vehicles.link.tolist()
+                if k >= 0
+            }
             greens.add(street.plant.shown.tobytes())
         assert street.seen.source == "camera"
         assert not street.seen.links_known
@@ -136,7 +154,21 @@ def small_clip(network, shapes, junction, *where):
 
 
 def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
-    headway("camera", "--scenario", "cologne1", "--out", "clip.mp4", "--seconds", 12, "--begin", 34, "--violators", 0.3, "--seed", 3)
+    headway(
+        "camera",
+        "--scenario",
+        "cologne1",
+        "--out",
+        "clip.mp4",
+        "--seconds",
+        12,
+        "--begin",
+        34,
+        "--violators",
+        0.3,
+        "--seed",
+        3,
+    )
     truth = [json.loads(x) for x in (tmp_path / "clip.truth.jsonl").read_text().splitlines()]
     assert len(truth) == 120
     out = headway("watch", "clip.mp4", "--calibration", "clip.site.json", "--signals", "clip.truth.jsonl", "--json", "seen.json", "--out", "seen.mp4",
@@ -146,23 +178,40 @@ def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
     assert seen["frames"] == 120
     assert seen["tracks"]
     assert {"id", "class", "path", "begun_s"} <= set(seen["tracks"][0])
-    assert [v["rule"] for v in seen["violations"]] == ["red_light"] * 2  # the two who do not heed red
+    assert [v["rule"] for v in seen["violations"]] == [
+        "red_light"
+    ] * 2  # the two who do not heed red
     for v in seen["violations"]:
         then = truth[round(v["at_s"] * 10)]
         middle = np.array(v["data"]["box"]).reshape(2, 2).mean(0)
-        apart, speed = min((float(np.hypot(*(np.array(x["box"]).reshape(2, 2).mean(0) - middle))), x["speed_mps"]) for x in then["vehicles"])
+        apart, speed = min(
+            (float(np.hypot(*(np.array(x["box"]).reshape(2, 2).mean(0) - middle))), x["speed_mps"])
+            for x in then["vehicles"]
+        )
         assert {then["shown"][g] for g in v["data"]["signal_groups"]} == {1}
         assert apart < 5.0
         assert v["data"]["speed_kmh"] == pytest.approx(3.6 * speed, abs=3.0)
-    evidence = {f"{v['id']}{end}" for v in seen["violations"] for end in (".json", "-0.jpg", "-1.jpg", "-2.jpg")}
+    evidence = {
+        f"{v['id']}{end}"
+        for v in seen["violations"]
+        for end in (".json", "-0.jpg", "-1.jpg", "-2.jpg")
+    }
     assert {p.name for p in (tmp_path / "evidence").iterdir()} == evidence
     assert (tmp_path / "seen.mp4").stat().st_size > 10_000
     assert (tmp_path / "heat.jpg").read_bytes()[:2] == b"\xff\xd8"
-    assert "headway: nowhere.mp4: there is no such file" in headway("watch", "nowhere.mp4", status=1)
-    (tmp_path / "bad.yaml").write_text("size: [90, 90]\nlines: [{name: a, px: [[0, 0], [99, 0]]}]\n")
-    assert "outside the picture" in headway("watch", "clip.mp4", "--calibration", "bad.yaml", status=1)
+    assert "headway: nowhere.mp4: there is no such file" in headway(
+        "watch", "nowhere.mp4", status=1
+    )
+    (tmp_path / "bad.yaml").write_text(
+        "size: [90, 90]\nlines: [{name: a, px: [[0, 0], [99, 0]]}]\n"
+    )
+    assert "outside the picture" in headway(
+        "watch", "clip.mp4", "--calibration", "bad.yaml", status=1
+    )
     (tmp_path / "other.yaml").write_text("size: [90, 90]\n")
-    assert "its site is of 90 x 90" in headway("watch", "clip.mp4", "--calibration", "other.yaml", status=1)
+    assert "its site is of 90 x 90" in headway(
+        "watch", "clip.mp4", "--calibration", "other.yaml", status=1
+    )
     assert "no junction 'nowhere'" in headway("camera", "--junction", "nowhere", status=1)
     assert "yolox_nano" in headway("models", "list")
     assert "not there" in headway("models", "verify", "yolox_nano", status=1)

@@ -23,15 +23,23 @@ from headway.rendered.view import view_of
 from headway.sensing import SensingError
 
 
-@pytest.mark.parametrize(("rate", "step"), [(1.0, "1"), (4.0, "0.25"), (10.0, "0.1"), (12.5, "0.08"), (40.0, "0.025"), (50.0, "0.02")])
+@pytest.mark.parametrize(
+    ("rate", "step"),
+    [(1.0, "1"), (4.0, "0.25"), (10.0, "0.1"), (12.5, "0.08"), (40.0, "0.025"), (50.0, "0.02")],
+)
 def test_each_picture_is_a_step_of_the_simulation(rate, step):
     settings = SumoSettings("x", 3, extra=("--scale", "2"))
-    assert filmed(settings, rate) == replace(settings, extra=("--scale", "2", "--step-length", step))
+    assert filmed(settings, rate) == replace(
+        settings, extra=("--scale", "2", "--step-length", step)
+    )
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.99, 3.0, 15.0, 30.0, 50.1, 62.5, 100.0])
 def test_a_rate_without_whole_milliseconds_or_out_of_bounds_is_refused(rate):
-    with pytest.raises(SensingError, match=rf"^rate {rate:g}: a picture must last whole milliseconds\. Possible: 4, 5, 8, 10, 12\.5, 20, 25, 40\.$"):
+    with pytest.raises(
+        SensingError,
+        match=rf"^rate {rate:g}: a picture must last whole milliseconds\. Possible: 4, 5, 8, 10, 12\.5, 20, 25, 40\.$",
+    ):
         filmed(SumoSettings("x"), rate)
 
 
@@ -52,13 +60,20 @@ def test_who_changes_lanes_takes_two_seconds_over_it():
     found = [shown(drift, (5.0 * k, 3.0 if k else 0.0)) for k in range(6)]
     shares = [None, 1.0, 0.84375, 0.5, 0.15625, 0.0]
     assert found[0] == [0.0, 0.0]
-    assert found[1:] == [[5.0 * k, pytest.approx(3.0 - 3.0 * s)] for k, s in enumerate(shares) if s is not None]
+    assert found[1:] == [
+        [5.0 * k, pytest.approx(3.0 - 3.0 * s)] for k, s in enumerate(shares) if s is not None
+    ]
     assert shown(drift, (30.0, 3.0)) == [30.0, 3.0]
 
 
 @pytest.mark.parametrize(
     ("angle", "jump", "back"),
-    [(90.0, (1.0, -3.0), (1.0, 0.0)), (0.0, (-3.0, 1.0), (0.0, 1.0)), (180.0, (-3.0, -1.0), (0.0, -1.0)), (270.0, (-1.0, 3.0), (-1.0, 0.0))],
+    [
+        (90.0, (1.0, -3.0), (1.0, 0.0)),
+        (0.0, (-3.0, 1.0), (0.0, 1.0)),
+        (180.0, (-3.0, -1.0), (0.0, -1.0)),
+        (270.0, (-1.0, 3.0), (-1.0, 0.0)),
+    ],
 )
 def test_only_the_way_to_the_side_is_smoothed(angle, jump, back):
     """Where it was, but for the metre that it went on."""
@@ -68,7 +83,17 @@ def test_only_the_way_to_the_side_is_smoothed(angle, jump, back):
 
 
 @pytest.mark.parametrize(
-    ("aside", "smooth"), [(1.45, False), (1.55, True), (-1.55, True), (-1.45, False), (7.9, True), (8.1, False), (-7.9, True), (-8.1, False)]
+    ("aside", "smooth"),
+    [
+        (1.45, False),
+        (1.55, True),
+        (-1.55, True),
+        (-1.45, False),
+        (7.9, True),
+        (8.1, False),
+        (-7.9, True),
+        (-8.1, False),
+    ],
 )
 def test_a_lane_is_between_one_and_a_half_and_eight_metres_to_the_side(aside, smooth):
     drift = Drift(0.1)
@@ -95,7 +120,10 @@ def test_a_second_change_begins_where_the_first_one_is():
 
 def test_each_vehicle_drifts_by_itself_and_who_was_away_begins_anew():
     drift = Drift(0.5)
-    both = lambda a, b: drift.smooth(scene((1, *a, 90.0, 10.0, 4.5, 0), (2, *b, 90.0, 10.0, 4.5, 0))).at_m  # noqa: E731
+
+    def both(a, b):
+        return drift.smooth(scene((1, *a, 90.0, 10.0, 4.5, 0), (2, *b, 90.0, 10.0, 4.5, 0))).at_m
+
     both((0.0, 0.0), (0.0, 20.0))
     assert np.allclose(both((5.0, 3.0), (5.0, 20.0)), [[5.0, 0.0], [5.0, 20.0]])
     other = drift.smooth(going((10.0, 20.0), number=2))
@@ -141,7 +169,15 @@ def plant(cologne):
     made = []
 
     def open_(*cameras, rate=5.0, violators=0.0, seed=1):
-        made.append(FilmedPlant(SumoSettings(of.sumocfg, seed), network, [(c, c.take) for c in cameras], rate, violators))
+        made.append(
+            FilmedPlant(
+                SumoSettings(of.sumocfg, seed),
+                network,
+                [(c, c.take) for c in cameras],
+                rate,
+                violators,
+            )
+        )
         return made[-1]
 
     yield open_
@@ -160,7 +196,10 @@ def test_each_step_is_taken_by_each_camera_with_the_signals_of_that_moment(plant
     assert [round(s[0] - begin, 3) for s in a.shots] == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert [s[1:3] for s in a.shots] == [(f"picture {k}", [f"truth {k}"]) for k in range(1, 6)]
     assert a.shots == b.shots
-    state = {tl: libsumo.trafficlight.getRedYellowGreenState(tl) for tl in libsumo.trafficlight.getIDList()}
+    state = {
+        tl: libsumo.trafficlight.getRedYellowGreenState(tl)
+        for tl in libsumo.trafficlight.getIDList()
+    }
     want = [LETTERS[state[g.tl_id][g.index]] for g in network.groups]
     assert a.shots[-1][3] == want == of.programme_colours().tolist()
     assert len(set(want)) > 1
@@ -184,7 +223,9 @@ def test_where_somebody_steers_the_colours_are_theirs(plant, cologne):
 def test_each_letter_of_sumo_is_a_colour(plant, cologne, letter, colour):
     of = plant()
     for tl in libsumo.trafficlight.getIDList():
-        libsumo.trafficlight.setRedYellowGreenState(tl, letter * len(libsumo.trafficlight.getRedYellowGreenState(tl)))
+        libsumo.trafficlight.setRedYellowGreenState(
+            tl, letter * len(libsumo.trafficlight.getRedYellowGreenState(tl))
+        )
     assert set(of.programme_colours().tolist()) == {colour}
 
 
@@ -197,7 +238,10 @@ def test_running_up_takes_no_picture_and_drivers_are_spoiled_by_their_names_alik
         for _ in range(12):
             moves(1.0)
             for name in libsumo.vehicle.getIDList():
-                met[name] = (libsumo.vehicle.getSpeedFactor(name), libsumo.vehicle.getSpeedMode(name))
+                met[name] = (
+                    libsumo.vehicle.getSpeedFactor(name),
+                    libsumo.vehicle.getSpeedMode(name),
+                )
     assert of.time_s == begin + 24.0
     assert len(eye.shots) == 60
     draws = {name: np.random.default_rng((4, zlib.crc32(name.encode()))).random() for name in met}
@@ -226,7 +270,10 @@ def test_a_painter_is_shown_who_changes_lanes_on_the_way(plant, monkeypatch):
     of.advance(2.0)
     shares = [(10 - k) / 10 for k in range(9)]  # of two seconds, in steps of 0.2 s
     found = [s.at_m[0].tolist() for s, _ in eye.asked]
-    assert found == [[0.0, 0.0], *[[2.0, pytest.approx(3.0 - 3.0 * s * s * (3 - 2 * s))] for s in shares]]
+    assert found == [
+        [0.0, 0.0],
+        *[[2.0, pytest.approx(3.0 - 3.0 * s * s * (3 - 2 * s))] for s in shares],
+    ]
 
 
 # -- clips
@@ -243,12 +290,31 @@ def test_a_clip_with_its_site_and_its_truth(tmp_path, monkeypatch, cologne):
     painters = []
     paint = clip.Painter
     monkeypatch.setattr(clip, "view_of", small)
-    monkeypatch.setattr(clip, "Painter", lambda *words: painters.append((words, paint(*words))) or painters[-1][1])
+    monkeypatch.setattr(
+        clip, "Painter", lambda *words: painters.append((words, paint(*words))) or painters[-1][1]
+    )
     told = []
     junction = network.junctions[0].id
-    how = Shooting("cologne1", junction, tmp_path / "new.mp4", 1.5, 2.0, 4.0, 5, 50.0, 20.0, 40.0, 0.2, night=True)
+    how = Shooting(
+        "cologne1",
+        junction,
+        tmp_path / "new.mp4",
+        1.5,
+        2.0,
+        4.0,
+        5,
+        50.0,
+        20.0,
+        40.0,
+        0.2,
+        night=True,
+    )
     files = shoot(how, told.append)
-    assert files == {"video": tmp_path / "new.mp4", "site": tmp_path / "new.site.json", "truth": tmp_path / "new.truth.jsonl"}
+    assert files == {
+        "video": tmp_path / "new.mp4",
+        "site": tmp_path / "new.site.json",
+        "truth": tmp_path / "new.truth.jsonl",
+    }
     assert told == [1, 2, 3, 4, 5, 6]
     assert asked[0][2:] == (0, 50.0, 20.0, 40.0)
     ((words, painter),) = painters
@@ -285,11 +351,21 @@ def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypa
     closed = []
     monkeypatch.setattr(clip, "FilmedPlant", Plant)
     monkeypatch.setattr(clip, "view_of", lambda *words: view_of(*words, size=(160, 120)))
-    monkeypatch.setattr(clip.Film, "close", lambda self, close=clip.Film.close: closed.append(1) or close(self))
+    monkeypatch.setattr(
+        clip.Film, "close", lambda self, close=clip.Film.close: closed.append(1) or close(self)
+    )
     with pytest.raises(ValueError, match="broken"):
-        shoot(Shooting("cologne3", "", tmp_path / "a.mp4", 7.0, 30.0, 12.5, seed=6, violators=0.3), lambda done: None)
+        shoot(
+            Shooting("cologne3", "", tmp_path / "a.mp4", 7.0, 30.0, 12.5, seed=6, violators=0.3),
+            lambda done: None,
+        )
     (settings, network, cameras, rate, violators), *calls = made
-    assert (settings, rate, violators, len(cameras)) == (SumoSettings(scenario("cologne3").sumocfg, 6), 12.5, 0.3, 1)
+    assert (settings, rate, violators, len(cameras)) == (
+        SumoSettings(scenario("cologne3").sumocfg, 6),
+        12.5,
+        0.3,
+        1,
+    )
     assert calls == [("run up", 30.0), ("advance", 7.0), "closed"]
     assert closed == [1]
     assert cameras[0][0].view.towards_m == view_of(network, read_shapes(network), 0).towards_m
@@ -297,6 +373,14 @@ def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypa
 
 def test_a_shooting_has_its_defaults():
     how = Shooting("a", "b", Path("c.mp4"), 1.0, 2.0, 4.0)
-    assert (how.seed, how.height_m, how.tilt_deg, how.reach_m, how.violators, how.night, how.rain) == (1, 90.0, 10.0, 60.0, 0.0, False, False)
+    assert (
+        how.seed,
+        how.height_m,
+        how.tilt_deg,
+        how.reach_m,
+        how.violators,
+        how.night,
+        how.rain,
+    ) == (1, 90.0, 10.0, 60.0, 0.0, False, False)
     with pytest.raises(FrozenInstanceError):
         how.seed = 2

@@ -9,7 +9,17 @@ import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from tests.rendered.rendered_street import LANES, SIZES, SUN, Ray, block, look_of, met, scene, street
+from tests.rendered.rendered_street import (
+    LANES,
+    SIZES,
+    SUN,
+    Ray,
+    block,
+    look_of,
+    met,
+    scene,
+    street,
+)
 
 from headway.rendered.painter import Painter, truth_line
 from headway.rendered.view import View
@@ -18,7 +28,8 @@ from headway.roads.network import Kind
 NETWORK, SHAPES = street()
 VIEW = View((-32.0, -30.0, 22.0), (-16.0, -3.0), 130.0, (200, 130))
 NEAR = View((-27.0, -12.0, 9.0), (-20.0, -1.0), 130.0, (200, 130))
-FRONT, REAR = View((-8.0, -8.0, 6.0), (-18.0, -2.0), 330.0, (200, 150)), View((-31.0, 3.0, 7.0), (-19.0, -1.0), 330.0, (200, 150))
+FRONT = View((-8.0, -8.0, 6.0), (-18.0, -2.0), 330.0, (200, 150))
+REAR = View((-31.0, 3.0, 7.0), (-19.0, -1.0), 330.0, (200, 150))
 OFF = np.zeros(4, np.int8)
 GRASS, ASPHALT, PAVEMENT, PAINT = (70, 104, 84), (92, 94, 96), (128, 132, 136), (205, 208, 210)
 
@@ -73,9 +84,13 @@ def looks(view, vehicles, shaded):
         codes = np.full(len(rays.way), SUNNY)
         if shaded:
             road = np.c_[rays.ground(), np.zeros(len(rays.way))]
-            for basis, offset in blocks:  # a place of the road is dark where its ray to the sun meets somebody
+            for (
+                basis,
+                offset,
+            ) in blocks:  # a place of the road is dark where its ray to the sun meets somebody
                 b, w = road @ basis.T + offset, basis @ SUN
-                low, high = (0.0 - b) / np.where(w == 0, 1e-12, w), (1.0 - b) / np.where(w == 0, 1e-12, w)
+                low = (0.0 - b) / np.where(w == 0, 1e-12, w)
+                high = (1.0 - b) / np.where(w == 0, 1e-12, w)
                 enter, leave = np.minimum(low, high).max(1), np.maximum(low, high).min(1)
                 codes[(enter <= leave) & (leave > 0)] = SHADED
         for k, (number, _, _, angle, _, _, kind) in enumerate(vehicles):
@@ -100,13 +115,27 @@ def matches(got, names, wanted, least):
 
 
 TWO = [(8, -16.0, -2.0, 90.0, 5.0, 4.5, 0), (1, -22.0, 6.0, 270.0, 5.0, 9.0, 1)]
-THREE = [(4, -20.0, -4.0, 200.0, 5.0, 1.8, 3), (5, -12.0, -2.0, 140.0, 5.0, 6.5, 5), (6, -25.0, 4.0, 30.0, 5.0, 4.0, 0)]
+THREE = [
+    (4, -20.0, -4.0, 200.0, 5.0, 1.8, 3),
+    (5, -12.0, -2.0, 140.0, 5.0, 6.5, 5),
+    (6, -25.0, 4.0, 30.0, 5.0, 4.0, 0),
+]
 STREETS = {
     "a car and a bus": (NEAR, TWO),
     "from the north": (replace(NEAR, at_m=(-12.0, 10.0, 8.0)), TWO),
-    "a truck and a tram": (NEAR, [(2, -19.0, -3.0, 60.0, 5.0, 7.0, 2), (3, -12.0, 5.0, 10.0, 5.0, 9.0, 4)]),
+    "a truck and a tram": (
+        NEAR,
+        [(2, -19.0, -3.0, 60.0, 5.0, 7.0, 2), (3, -12.0, 5.0, 10.0, 5.0, 9.0, 4)],
+    ),
     "a bicycle, an ambulance, a car": (replace(VIEW, focal_px=260.0), THREE),
-    "one behind another": (NEAR, [(7, -18.0, -3.0, 90.0, 5.0, 5.0, 0), (9, -18.0, 0.0, 90.0, 5.0, 5.0, 0), (10, -18.0, 3.0, 85.0, 5.0, 5.0, 2)]),
+    "one behind another": (
+        NEAR,
+        [
+            (7, -18.0, -3.0, 90.0, 5.0, 5.0, 0),
+            (9, -18.0, 0.0, 90.0, 5.0, 5.0, 0),
+            (10, -18.0, 3.0, 85.0, 5.0, 5.0, 2),
+        ],
+    ),
     "its front": (FRONT, [(7, -16.0, -2.0, 80.0, 5.0, 4.0, 0)]),
     "the front of a bus": (FRONT, [(7, -16.0, -2.0, 110.0, 5.0, 7.0, 1)]),
     "its rear": (REAR, [(7, -18.0, -1.0, 80.0, 5.0, 5.0, 5)]),
@@ -125,7 +154,13 @@ def test_each_pixel_shows_what_its_ray_meets_first(view, vehicles):
     assert (names >= 0).mean() > 0.4
 
     def wanted(name, here):
-        return plain[here] if name == SUNNY else np.floor(plain[here] * 0.55) if name == SHADED else np.rint(colours[name])
+        return (
+            plain[here]
+            if name == SUNNY
+            else np.floor(plain[here] * 0.55)
+            if name == SHADED
+            else np.rint(colours[name])
+        )
 
     assert matches(image.reshape(-1, 3), names, wanted, 12) == {}
 
@@ -136,8 +171,12 @@ def test_at_night_there_is_no_shadow_all_is_dark_and_vehicles_have_light_before_
     empty, _ = day.shoot(scene(), OFF)
     names, colours = looks(NEAR, TWO, shaded=False)
     # its lamps, 0.6 m above the two front corners: the first heads east, the second west
-    lamps = np.array([(-16.0, -2.9, 0.6), (-16.0, -1.1, 0.6), (-22.0, 7.25, 0.6), (-22.0, 4.75, 0.6)])
-    radius = np.maximum(np.rint(0.2 * 130.0 / np.linalg.norm(lamps - np.array(NEAR.at_m), axis=1)), 1)
+    lamps = np.array(
+        [(-16.0, -2.9, 0.6), (-16.0, -1.1, 0.6), (-22.0, 7.25, 0.6), (-22.0, 4.75, 0.6)]
+    )
+    radius = np.maximum(
+        np.rint(0.2 * 130.0 / np.linalg.norm(lamps - np.array(NEAR.at_m), axis=1)), 1
+    )
     assert radius.tolist() == [2, 1, 1, 1]
     apart = np.linalg.norm(grid(NEAR)[:, None] - np.round(NEAR.project(lamps)), axis=2)
     lit, dark = (apart < radius - 0.9).any(1), (apart > radius + 2.0).all(1)
@@ -146,7 +185,17 @@ def test_at_night_there_is_no_shadow_all_is_dark_and_vehicles_have_light_before_
     assert lit.sum() >= 4
     names[~dark] = -1
     plain = empty.reshape(-1, 3)
-    assert matches(got, names, lambda name, here: np.rint(0.45 * (plain[here] if name == SUNNY else np.rint(colours[name]))), 12) == {}
+    assert (
+        matches(
+            got,
+            names,
+            lambda name, here: np.rint(
+                0.45 * (plain[here] if name == SUNNY else np.rint(colours[name]))
+            ),
+            12,
+        )
+        == {}
+    )
 
 
 def test_a_lamp_of_a_vehicle_far_away_is_still_a_pixel():
@@ -167,7 +216,11 @@ def edges():
         p, half = np.array(points), (wide - 0.1) / 2.0
         ahead = (p[-1] - p[0]) / np.linalg.norm(p[-1] - p[0])
         left = np.array([-ahead[1], ahead[0]]) * half
-        found += [(p[0] + left, p[-1] + left), (p[-1] + left, p[-1] - left), (p[-1] - left, p[0] - left)]
+        found += [
+            (p[0] + left, p[-1] + left),
+            (p[-1] + left, p[-1] - left),
+            (p[-1] - left, p[0] - left),
+        ]
     return np.array(found)
 
 
@@ -200,7 +253,12 @@ def test_grass_asphalt_pavement_and_stop_lines_lie_where_the_map_has_them(view, 
     def label(off):
         p = Ray(view, grid(view, off)).ground()
         names = np.full(len(p), 0)
-        names[within(p, -8, 8, -8, 8) | within(p, -60, -8, -3.6, -0.4) | within(p, 8, 60, -3.6, -0.4) | within(p, -3.5, -0.5, 8, 60)] = 1
+        names[
+            within(p, -8, 8, -8, 8)
+            | within(p, -60, -8, -3.6, -0.4)
+            | within(p, 8, 60, -3.6, -0.4)
+            | within(p, -3.5, -0.5, 8, 60)
+        ] = 1
         names[within(p, -60, -8, -8, -6)] = 2
         names[within(p, -8.4, -8, -3.5, -0.5) | within(p, -3.5, -0.5, 8, 8.4)] = 3
         return names
@@ -209,7 +267,13 @@ def test_grass_asphalt_pavement_and_stop_lines_lie_where_the_map_has_them(view, 
     lines = np.zeros((130, 200), np.uint8)
     for a, b in edges():
         px = view.ground(a + (b - a) * np.linspace(0.0, 1.0, 300)[:, None])
-        cv2.polylines(lines, [np.round(px[np.isfinite(px).all(1)].clip(-500, 700)).astype(np.int32)], False, 255, 6)
+        cv2.polylines(
+            lines,
+            [np.round(px[np.isfinite(px).all(1)].clip(-500, 700)).astype(np.int32)],
+            False,
+            255,
+            6,
+        )
     names[lines.ravel() > 0] = -1
     for code, colour in enumerate((GRASS, ASPHALT, PAVEMENT, PAINT)):
         here = names == code
@@ -237,19 +301,41 @@ class Plan:
 
 def test_lanes_have_a_line_along_both_sides_and_across_their_end():
     """A lane of 3.1 m from (2, 10) to (12, 10): its lines 15 pixels from its middle; lanes inside a junction have none."""
-    shapes = replace(SHAPES, lanes=[("w_1", 3.1, [(2.0, 10.0), (12.0, 10.0)]), (":j_0", 3.1, [(2.0, 16.0), (12.0, 16.0)])], junctions=[], signals=[])
-    of = Painter(Plan(), replace(NETWORK, groups=(NETWORK.groups[0],)), replace(shapes, signals=[(19.0, 19.0, 90.0)]), noise=0.0)
+    shapes = replace(
+        SHAPES,
+        lanes=[
+            ("w_1", 3.1, [(2.0, 10.0), (12.0, 10.0)]),
+            (":j_0", 3.1, [(2.0, 16.0), (12.0, 16.0)]),
+        ],
+        junctions=[],
+        signals=[],
+    )
+    of = Painter(
+        Plan(),
+        replace(NETWORK, groups=(NETWORK.groups[0],)),
+        replace(shapes, signals=[(19.0, 19.0, 90.0)]),
+        noise=0.0,
+    )
     of.lamps_px[:] = np.nan
-    image = of.shoot(scene(), np.zeros(1, np.int8))[0].astype(float) - rough((200, 200), 0).reshape(200, 200, 3)
+    image = of.shoot(scene(), np.zeros(1, np.int8))[0].astype(float) - rough((200, 200), 0).reshape(
+        200, 200, 3
+    )
     line, asphalt = np.array((150, 152, 154)), np.array(ASPHALT)
     flat = np.full((200, 200, 3), ASPHALT, np.uint8)
-    cv2.line(flat, (20, 85), (120, 85), line.tolist(), 1, cv2.LINE_AA)  # as strong as a smoothed line of one pixel is
+    cv2.line(
+        flat, (20, 85), (120, 85), line.tolist(), 1, cv2.LINE_AA
+    )  # as strong as a smoothed line of one pixel is
     cv2.line(flat, (120, 85), (120, 115), line.tolist(), 1, cv2.LINE_AA)
     for row in (85, 115):
         assert np.abs(image[row, 22:118] - flat[85, 50] + 0.5).max() < 0.51
     assert np.abs(image[88:113, 120] - flat[100, 120] + 0.5).max() < 0.51  # across its end
     assert np.abs(image[87:113, 20] - asphalt + 0.5).max() < 0.51  # not across its begin
-    for row in (86, 84, 114, 116):  # one pixel wide; between it and the edge there is asphalt of half a pixel
+    for row in (
+        86,
+        84,
+        114,
+        116,
+    ):  # one pixel wide; between it and the edge there is asphalt of half a pixel
         assert np.abs(image[row, 22:119] - line).min(1).max() > 10
     assert np.abs(image[88:113, 25:118] - asphalt + 0.5).max() < 0.51
     for row in (25, 55):
@@ -261,12 +347,16 @@ def test_a_stop_line_lies_across_its_lane_four_tenths_of_a_metre_before_its_end(
     shapes = replace(SHAPES, lanes=[], junctions=[], signals=[(10.0, 10.0, 60.0)])
     of = Painter(Plan(), replace(NETWORK, groups=(NETWORK.groups[0],)), shapes, noise=0.0)
     of.lamps_px[:] = np.nan
-    image = of.shoot(scene(), np.zeros(1, np.int8))[0].astype(float) - rough((200, 200), 0).reshape(200, 200, 3)
+    image = of.shoot(scene(), np.zeros(1, np.int8))[0].astype(float) - rough((200, 200), 0).reshape(
+        200, 200, 3
+    )
     ahead, left = np.array([np.sqrt(0.75), 0.5]), np.array([-0.5, np.sqrt(0.75)])
     for along, aside, colour in ((-0.2, 1.3, PAINT), (-0.2, -1.3, PAINT), (-0.2, 0.0, PAINT), (0.3, 0.0, GRASS), (-0.7, 0.0, GRASS), (-0.2, 1.9, GRASS),
                                  (-0.2, -1.9, GRASS)):  # fmt: skip
         x, y = np.array([10.0, 10.0]) + ahead * along + left * aside
-        assert np.abs(image[round(200 - 10 * y), round(10 * x)] - np.array(colour) + 0.5).max() < 0.51, (along, aside)
+        assert (
+            np.abs(image[round(200 - 10 * y), round(10 * x)] - np.array(colour) + 0.5).max() < 0.51
+        ), (along, aside)
 
 
 def test_each_group_needs_its_signal():
@@ -361,8 +451,17 @@ def test_the_truth_of_a_vehicle():
     """(x, y) is the middle of it on the road; its box holds all that is seen of it."""
     of = painter(NEAR)
     (v,) = of.shoot(scene((4_000_000_000, -16.0, -2.0, 90.0, 5.12345, 4.5, 0)), OFF)[1]
-    assert (v["number"], v["class"], v["seen"], v["x"], v["y"], v["speed_mps"]) == (4_000_000_000, "car", 1.0, -18.25, -2.0, 5.123)
-    corners = np.array([(x, y, z) for x in (-16.0, -20.5) for y in (-2.9, -1.1) for z in (0.0, 1.5)])
+    assert (v["number"], v["class"], v["seen"], v["x"], v["y"], v["speed_mps"]) == (
+        4_000_000_000,
+        "car",
+        1.0,
+        -18.25,
+        -2.0,
+        5.123,
+    )
+    corners = np.array(
+        [(x, y, z) for x in (-16.0, -20.5) for y in (-2.9, -1.1) for z in (0.0, 1.5)]
+    )
     px = NEAR.project(corners)
     assert v["box"] == [pytest.approx(c, abs=0.006) for c in (*px.min(0), *px.max(0))]
     assert list(v) == ["number", "class", "box", "seen", "x", "y", "speed_mps"]
@@ -372,20 +471,39 @@ def test_the_truth_of_a_vehicle():
 def test_a_middle_is_told_in_millimetres():
     (v,) = painter(NEAR).shoot(scene((1, -16.0, -2.0, 100.0, 0.0, 4.5, 0)), OFF)[1]
     a = np.radians(100.0)
-    assert (v["x"], v["y"]) == (round(-16.0 - 2.25 * np.sin(a), 3), round(-2.0 - 2.25 * np.cos(a), 3))
+    assert (v["x"], v["y"]) == (
+        round(-16.0 - 2.25 * np.sin(a), 3),
+        round(-2.0 - 2.25 * np.cos(a), 3),
+    )
 
 
-@pytest.mark.parametrize(("kind", "name"), list(enumerate(["car", "bus", "truck", "bicycle", "bus", "truck"])))
+@pytest.mark.parametrize(
+    ("kind", "name"), list(enumerate(["car", "bus", "truck", "bicycle", "bus", "truck"]))
+)
 def test_the_class_and_the_size_of_each_kind(kind, name):
     (v,) = painter(NEAR).shoot(scene((3, -16.0, -2.0, 90.0, 5.0, 4.0, kind)), OFF)[1]
     wide, high = SIZES[kind]
-    px = NEAR.project(np.array([(x, -2.0 + s * wide / 2, z) for x in (-16.0, -20.0) for s in (-1, 1) for z in (0.0, high)]))
-    assert (v["class"], v["box"]) == (name, [pytest.approx(c, abs=0.006) for c in (*px.min(0), *px.max(0))])
+    px = NEAR.project(
+        np.array(
+            [
+                (x, -2.0 + s * wide / 2, z)
+                for x in (-16.0, -20.0)
+                for s in (-1, 1)
+                for z in (0.0, high)
+            ]
+        )
+    )
+    assert (v["class"], v["box"]) == (
+        name,
+        [pytest.approx(c, abs=0.006) for c in (*px.min(0), *px.max(0))],
+    )
 
 
 def test_a_box_ends_at_the_picture():
     of = painter(NEAR)
-    found = of.shoot(scene((1, *Ray(NEAR, np.array([[20.0, 60.0]])).ground()[0], 90.0, 0.0, 4.5, 0)), OFF)[1]
+    found = of.shoot(
+        scene((1, *Ray(NEAR, np.array([[20.0, 60.0]])).ground()[0], 90.0, 0.0, 4.5, 0)), OFF
+    )[1]
     assert found[0]["box"][0] == 0.0
     assert found[0]["box"][2] > 15.0
     assert 0.3 < found[0]["seen"] < 0.9
@@ -399,7 +517,12 @@ def share_seen(view, vehicles, which):
     y, x = np.mgrid[-20 : view.size[1] + 20, -20 : view.size[0] + 20]
     px = np.c_[x.ravel(), y.ravel()]
     rays = Ray(view, px)
-    t = np.array([met(*block((v[1], v[2]), v[3], v[5], *SIZES[v[6]]), rays.began, rays.way)[0] for v in vehicles])
+    t = np.array(
+        [
+            met(*block((v[1], v[2]), v[3], v[5], *SIZES[v[6]]), rays.began, rays.way)[0]
+            for v in vehicles
+        ]
+    )
     own = np.isfinite(t[which])
     inside = (px > -0.5).all(1) & (px < np.array(view.size) - 0.5).all(1)
     return (own & inside & (t.argmin(0) == which)).sum() / own.sum()
@@ -408,7 +531,11 @@ def share_seen(view, vehicles, which):
 @pytest.mark.parametrize(
     "vehicles",
     [
-        [(7, -18.0, -3.0, 90.0, 5.0, 5.0, 0), (9, -18.0, -0.5, 90.0, 5.0, 5.0, 0), (10, -18.0, 3.0, 85.0, 5.0, 5.0, 2)],
+        [
+            (7, -18.0, -3.0, 90.0, 5.0, 5.0, 0),
+            (9, -18.0, -0.5, 90.0, 5.0, 5.0, 0),
+            (10, -18.0, 3.0, 85.0, 5.0, 5.0, 2),
+        ],
         [(9, -18.0, -0.5, 90.0, 5.0, 5.0, 0), (7, -17.0, -3.0, 90.0, 5.0, 4.0, 1)],
     ],
 )
@@ -426,16 +553,24 @@ def test_of_who_is_partly_hidden_the_share_that_is_seen_is_told(vehicles):
 LOW = replace(NEAR, at_m=(-24.0, -15.0, 5.0), focal_px=160.0)
 
 
-@pytest.mark.parametrize("front", [(-17.0, -3.0), (-16.0, -2.8), (-19.5, -3.0), (-18.2, -2.5), (-21.0, -3.5)])
+@pytest.mark.parametrize(
+    "front", [(-17.0, -3.0), (-16.0, -2.8), (-19.5, -3.0), (-18.2, -2.5), (-21.0, -3.5)]
+)
 @pytest.mark.parametrize("kind", [0, 2, 3])
 def test_the_share_that_is_seen_by_pixels(front, kind):
     """All pixels of its outline that nobody nearer covers, by the area of its outline."""
-    vehicles = [(9, -18.0, -0.5, 90.0, 5.0, 5.0, 2), (7, *front, 90.0, 5.0, 4.0, kind), (8, -27.0, -0.5, 80.0, 5.0, 5.0, 0)]
+    vehicles = [
+        (9, -18.0, -0.5, 90.0, 5.0, 5.0, 2),
+        (7, *front, 90.0, 5.0, 4.0, kind),
+        (8, -27.0, -0.5, 80.0, 5.0, 5.0, 0),
+    ]
 
     def outline(v):
         basis, offset = block((v[1], v[2]), v[3], v[5], *SIZES[v[6]])
         shares = np.array([(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)])
-        return cv2.convexHull(LOW.project((shares - offset) @ np.linalg.inv(basis).T).astype(np.float32))
+        return cv2.convexHull(
+            LOW.project((shares - offset) @ np.linalg.inv(basis).T).astype(np.float32)
+        )
 
     masks = []
     for v in vehicles:
@@ -443,8 +578,14 @@ def test_the_share_that_is_seen_by_pixels(front, kind):
         cv2.fillConvexPoly(mask, np.round(outline(v) * 16).astype(np.int32), 1, cv2.LINE_8, 4)
         masks.append(mask.astype(bool))
     found = painter(LOW).shoot(scene(*vehicles), OFF)[1]
-    for k, visible in ((0, masks[0] & ~masks[1]), (1, masks[1]), (2, masks[2])):  # the second is nearest, the third is cut off by the picture's edge
-        assert found[k]["seen"] == pytest.approx(min(visible.sum() / cv2.contourArea(outline(vehicles[k])), 1.0), abs=0.00051)
+    for k, visible in (
+        (0, masks[0] & ~masks[1]),
+        (1, masks[1]),
+        (2, masks[2]),
+    ):  # the second is nearest, the third is cut off by the picture's edge
+        assert found[k]["seen"] == pytest.approx(
+            min(visible.sum() / cv2.contourArea(outline(vehicles[k])), 1.0), abs=0.00051
+        )
     assert found[0]["seen"] < 1.0
     assert found[2]["seen"] < 0.95
 
@@ -455,12 +596,20 @@ def test_who_is_outside_the_picture_is_not_told():
     for x, y in ((260.0, 60.0), (-60.0, 60.0), (100.0, 190.0)):
         assert of.shoot(scene((1, *at(x, y), 90.0, 0.0, 1.0, 0)), OFF)[1] == []
     assert of.shoot(scene((1, -40.0, -100.0, 0.0, 0.0, 4.5, 0)), OFF)[1] == []  # behind the camera
-    assert [v["number"] for v in of.shoot(scene((1, *at(260.0, 60.0), 90.0, 0.0, 1.0, 0), (2, -18.0, -2.0, 90.0, 0.0, 4.5, 0)), OFF)[1]] == [2]
+    assert [
+        v["number"]
+        for v in of.shoot(
+            scene((1, *at(260.0, 60.0), 90.0, 0.0, 1.0, 0), (2, -18.0, -2.0, 90.0, 0.0, 4.5, 0)),
+            OFF,
+        )[1]
+    ] == [2]
 
 
 @pytest.mark.parametrize(("front_px", "told"), [((394.0, 60.0), True), ((406.0, 60.0), False), ((-194.0, 60.0), True), ((-206.0, 60.0), False),
                                                  ((100.0, 256.0), True), ((100.0, 264.0), False)])  # fmt: skip
-def test_a_long_one_is_told_while_its_front_is_within_three_half_pictures_of_the_middle(front_px, told):
+def test_a_long_one_is_told_while_its_front_is_within_three_half_pictures_of_the_middle(
+    front_px, told
+):
     """The picture is 200 x 130 pixels: 300 to either side of 100, 195 of 65."""
     x, y = Ray(NEAR, np.array([front_px])).ground()[0]
     middle = np.array(NEAR.towards_m)
@@ -481,9 +630,14 @@ def test_who_reaches_behind_the_camera_is_left_out():
 
 def test_a_line_of_the_truth():
     assert (
-        truth_line(1.23456, [{"number": 3, "x": 1.5}], np.array([1, 4], np.int8)) == '{"at_s":1.235,"shown":[1,4],"vehicles":[{"number":3,"x":1.5}]}'
+        truth_line(1.23456, [{"number": 3, "x": 1.5}], np.array([1, 4], np.int8))
+        == '{"at_s":1.235,"shown":[1,4],"vehicles":[{"number":3,"x":1.5}]}'
     )
-    assert json.loads(truth_line(2.0, [], np.zeros(0, np.int8))) == {"at_s": 2.0, "shown": [], "vehicles": []}
+    assert json.loads(truth_line(2.0, [], np.zeros(0, np.int8))) == {
+        "at_s": 2.0,
+        "shown": [],
+        "vehicles": [],
+    }
 
 
 def test_each_painter_has_its_seed_and_pedestrians_their_height():
@@ -491,4 +645,6 @@ def test_each_painter_has_its_seed_and_pedestrians_their_height():
     assert (Painter(VIEW, NETWORK, SHAPES).seed, Painter(VIEW, NETWORK, SHAPES).noise) == (0, 4.0)
     assert (painter().night, painter().rain) == (False, False)
     bicycles = replace(NETWORK, groups=tuple(replace(g, kind=Kind.BICYCLE) for g in NETWORK.groups))
-    assert np.allclose(Painter(VIEW, bicycles, SHAPES).lamps_px[2], VIEW.project(np.array([(-6.5, -8.9, 5.5)]))[0])
+    assert np.allclose(
+        Painter(VIEW, bicycles, SHAPES).lamps_px[2], VIEW.project(np.array([(-6.5, -8.9, 5.5)]))[0]
+    )

@@ -78,7 +78,14 @@ def test_the_lane_of_a_track_and_its_way_to_the_stop_line(at, known, lane, left)
 
 
 def test_the_nearest_lane_is_its_own():
-    shapes = replace(SHAPES, lanes=[("w_1", 3.2, [(-60.0, 0.0), (-8.0, 0.0)]), ("n_0", 3.0, [(-60.0, 3.0), (-8.0, 3.0)]), *SHAPES.lanes[4:]])
+    shapes = replace(
+        SHAPES,
+        lanes=[
+            ("w_1", 3.2, [(-60.0, 0.0), (-8.0, 0.0)]),
+            ("n_0", 3.0, [(-60.0, 3.0), (-8.0, 3.0)]),
+            *SHAPES.lanes[4:],
+        ],
+    )
     for y, lane in ((1.4, 1), (1.6, 2), (-2.0, 1), (5.0, 2)):
         assert _Lanes(NETWORK, shapes, 0).place(user(1, -28.0, y))[0] == lane
     turned = replace(shapes, lanes=shapes.lanes[1::-1])
@@ -87,7 +94,13 @@ def test_the_nearest_lane_is_its_own():
 
 def test_past_a_lane_of_the_other_way_its_own_is_found():
     """The first lane goes east, the second, a metre beside it, west; 32 m are left of that, less half of 4.5 m."""
-    shapes = replace(SHAPES, lanes=[("w_1", 3.2, [(-60.0, 0.0), (-8.0, 0.0)]), ("n_0", 3.0, [(-8.0, 1.0), (-60.0, 1.0)])])
+    shapes = replace(
+        SHAPES,
+        lanes=[
+            ("w_1", 3.2, [(-60.0, 0.0), (-8.0, 0.0)]),
+            ("n_0", 3.0, [(-8.0, 1.0), (-60.0, 1.0)]),
+        ],
+    )
     lanes = _Lanes(NETWORK, shapes, 0)
     assert lanes.place(user(1, -28.0, 0.4, speed_mps=10.0, velocity=(-10.0, 0.0))) == (2, 29.75)
     assert lanes.place(user(1, -28.0, 0.6, speed_mps=10.0, velocity=(10.0, 0.0))) == (1, 17.75)
@@ -132,7 +145,10 @@ def eye(monkeypatch):
     def perception(*words):
         at.sites.append(words)
         return SimpleNamespace(
-            look=lambda frame, found: at.looked.append((frame, found)) or SimpleNamespace(tracks=list(at.tracks)), follower=at.follower
+            look=lambda frame, found: (
+                at.looked.append((frame, found)) or SimpleNamespace(tracks=list(at.tracks))
+            ),
+            follower=at.follower,
         )
 
     monkeypatch.setattr(seeing, "view_of", view)
@@ -146,7 +162,9 @@ def test_a_camera_hangs_ninety_metres_above_its_junction_and_sees_eighty_to_each
     assert (words, how) == ((NETWORK, SHAPES, 0), {"height_m": 90.0, "reach_m": 80.0})
     ((key, known, rate),) = eye.sites
     assert (key, rate) == ("junction 0", 4.0)
-    assert [z.px for z in known.zones] == [z.px for z in Site.of(site_file(eye.of.painter, 0)).zones]
+    assert [z.px for z in known.zones] == [
+        z.px for z in Site.of(site_file(eye.of.painter, 0)).zones
+    ]
     assert eye.of.painter.seed == 3
     assert eye.of.rows() == []
 
@@ -169,13 +187,20 @@ def test_of_each_before_a_stop_line_lane_distance_and_whether_it_is_new(eye):
     assert rows(eye, a) == [(1, 1, 17.5, True)]
     assert rows(eye, a, b) == [(1, 1, 17.5, False), (2, 2, 8.0, True)]
     assert rows(eye, b, kept=[b]) == [(2, 2, 8.0, False)]
-    assert rows(eye, a, b) == [(1, 1, 17.5, True), (2, 2, 8.0, False)]  # whose track had ended is new
+    assert rows(eye, a, b) == [
+        (1, 1, 17.5, True),
+        (2, 2, 8.0, False),
+    ]  # whose track had ended is new
 
 
 def test_who_is_only_guessed_at_elsewhere_or_three_metres_beyond_the_line_is_left_out(eye):
     """Front -2.9 m and -3.1 m, and just -3."""
-    tracks = [user(k, -8.0 + beyond - 2.0, -2.0, length_m=4.0) for k, beyond in enumerate((2.9, 3.0, 3.1))]
-    assert [(number, left) for number, _, left, _ in rows(eye, *tracks)] == [(0, pytest.approx(-2.9))]
+    tracks = [
+        user(k, -8.0 + beyond - 2.0, -2.0, length_m=4.0) for k, beyond in enumerate((2.9, 3.0, 3.1))
+    ]
+    assert [(number, left) for number, _, left, _ in rows(eye, *tracks)] == [
+        (0, pytest.approx(-2.9))
+    ]
     assert rows(eye, user(4, -28.0, -2.0, coasting=True), user(5, 30.0, 30.0)) == []
 
 
@@ -204,13 +229,19 @@ def test_each_junction_has_a_camera(plant):
 
 def test_five_pictures_a_second_and_movement_where_nothing_else_is_said(monkeypatch):
     asked = []
-    monkeypatch.setattr(seeing, "_Eye", lambda *words: asked.append(words) or SimpleNamespace(painter="painter", look="look"))
+    monkeypatch.setattr(
+        seeing,
+        "_Eye",
+        lambda *words: asked.append(words) or SimpleNamespace(painter="painter", look="look"),
+    )
     monkeypatch.setattr(seeing.FilmedPlant, "__init__", lambda self, *words: asked.append(words))
     network = read_network(scenario("cologne3").net)
     settings = SumoSettings("x", 7, sensing="pictures")
     SeeingPlant(settings, network)
     *eyes, film = asked
-    assert [(e[0] is network, *e[2:5], type(e[5])) for e in eyes] == [(True, k, 7, 5.0, MotionDetector) for k in range(3)]
+    assert [(e[0] is network, *e[2:5], type(e[5])) for e in eyes] == [
+        (True, k, 7, 5.0, MotionDetector) for k in range(3)
+    ]
     assert len({id(e[5]) for e in eyes}) == 1
     assert film == (replace(settings, sensing="connected"), network, [("painter", "look")] * 3, 5.0)
     asked.clear()
@@ -228,7 +259,10 @@ def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch)
         user(1, 0, 0, speed_mps=7.5, length_m=5.0), user(2, 0, 0, at_s=9.0, standing_since_s=5.0), user(3, 0, 0, speed_mps=0.5, length_m=9.0),
         user(4, 0, 0, speed_mps=1.0),
     ]  # fmt: skip
-    told = [[(tracks[0], a, 30.0, True), (tracks[1], a, -0.5, True), (tracks[2], b, 12.0, False)], [(tracks[3], c, 1.0, True)]]
+    told = [
+        [(tracks[0], a, 30.0, True), (tracks[1], a, -0.5, True), (tracks[2], b, 12.0, False)],
+        [(tracks[3], c, 1.0, True)],
+    ]
     monkeypatch.setattr(plant, "eyes", [SimpleNamespace(rows=lambda r=r: r) for r in told])
     seen = plant.observe()
     v = seen.vehicles
@@ -237,7 +271,12 @@ def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch)
     assert v.distance_m.tolist() == [30.0, 0.0, 12.0, 1.0]
     assert v.speed_mps.tolist() == [7.5, 0.0, 0.5, 1.0]
     assert v.waiting_s.tolist() == [0.0, 4.0, 0.0, 0.0]
-    assert v.length_m.tolist() == [7.5, 7.0, 11.5, 7.0]  # with the gap of 2.5 m; 4.5 m where it is not known
+    assert v.length_m.tolist() == [
+        7.5,
+        7.0,
+        11.5,
+        7.0,
+    ]  # with the gap of 2.5 m; 4.5 m where it is not known
     assert v.emergency.tolist() == [False] * 4
     count, arrived = np.zeros(len(network.lanes), int), np.zeros(len(network.links), int)
     count[a], count[b], count[c] = 2, 1, 1
@@ -251,5 +290,10 @@ def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch)
 def test_where_nobody_is_seen_nobody_is_told(plant, monkeypatch):
     monkeypatch.setattr(plant, "eyes", [SimpleNamespace(rows=list)])
     seen = plant.observe()
-    assert (len(seen.vehicles), seen.count.sum(), seen.arrived.sum(), seen.source) == (0, 0, 0, "camera")
+    assert (len(seen.vehicles), seen.count.sum(), seen.arrived.sum(), seen.source) == (
+        0,
+        0,
+        0,
+        "camera",
+    )
     assert seen.vehicles.link.dtype == np.int32

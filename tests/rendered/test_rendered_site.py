@@ -41,7 +41,9 @@ def test_the_calibration_of_a_rendered_camera(told):
     assert told["size"] == [320, 240]
     assert told["camera_m"] == [0.0, -20.0, 100.0]
     shares = [(0.15, 0.2), (0.85, 0.2), (0.85, 0.85), (0.15, 0.85), (0.5, 0.5), (0.3, 0.6)]
-    assert [p["px"] for p in told["points"]] == [[pytest.approx(320 * x), pytest.approx(240 * y)] for x, y in shares]
+    assert [p["px"] for p in told["points"]] == [
+        [pytest.approx(320 * x), pytest.approx(240 * y)] for x, y in shares
+    ]
     want = Ray(HIGH, np.array([p["px"] for p in told["points"]])).ground()
     assert np.allclose([p["m"] for p in told["points"]], want, atol=1e-9)
     assert np.allclose(told["points"][4]["m"], (0.0, 0.0), atol=1e-9)
@@ -61,17 +63,32 @@ def test_each_approach_lane_has_a_stop_line_a_metre_beyond_its_end(told):
 
 def test_each_approach_lane_has_a_zone_of_its_last_sixty_metres(told):
     west, north = told["zones"]
-    assert (west["name"], west["kind"], west["lane"], west["limit_kmh"]) == ("lane w_1", "lane", "w_1", 50.0)
-    assert (north["name"], north["kind"], north["lane"], north["limit_kmh"]) == ("lane n_0", "lane", "n_0", 30.0)
+    assert (west["name"], west["kind"], west["lane"], west["limit_kmh"]) == (
+        "lane w_1",
+        "lane",
+        "w_1",
+        50.0,
+    )
+    assert (north["name"], north["kind"], north["lane"], north["limit_kmh"]) == (
+        "lane n_0",
+        "lane",
+        "n_0",
+        30.0,
+    )
     assert np.allclose(west["heading"], px((-18.0, -2.0), (-8.0, -2.0)))
     assert np.allclose(north["heading"], px((-2.0, 18.0), (-2.0, 8.0)))
-    ring = px((-60.0, -0.4), (-20.0, -0.4), (-8.0, -0.4), (-8.0, -3.6), (-20.0, -3.6), (-60.0, -3.6))
+    ring = px(
+        (-60.0, -0.4), (-20.0, -0.4), (-8.0, -0.4), (-8.0, -3.6), (-20.0, -3.6), (-60.0, -3.6)
+    )
     assert np.allclose(west["px"], ring)
     assert set(west) == {"name", "kind", "px", "heading", "lane", "limit_kmh"}
 
 
 def test_the_zone_of_a_longer_lane_begins_sixty_metres_before_its_end(painter):
-    lanes = [(name, wide, [(-100.0, -2.0), (-8.0, -2.0)] if name == "w_1" else points) for name, wide, points in SHAPES.lanes]
+    lanes = [
+        (name, wide, [(-100.0, -2.0), (-8.0, -2.0)] if name == "w_1" else points)
+        for name, wide, points in SHAPES.lanes
+    ]
     zone = site_file(Painter(HIGH, NETWORK, replace(SHAPES, lanes=lanes)), 0)["zones"][0]
     assert np.allclose(zone["px"], px((-68.0, -0.4), (-8.0, -0.4), (-8.0, -3.6), (-68.0, -3.6)))
 
@@ -88,7 +105,9 @@ def test_each_lamp_within_the_picture_is_a_square(painter, told):
 def test_a_lamp_outside_the_picture_is_not_told(at, told_of):
     of = Painter(HIGH, NETWORK, SHAPES)
     of.lamps_px[1] = at
-    assert [lamp["group"] for lamp in site_file(of, 0)["lamps"]] == ([0, 1, 2, 3] if told_of else [0, 2, 3])
+    assert [lamp["group"] for lamp in site_file(of, 0)["lamps"]] == (
+        [0, 1, 2, 3] if told_of else [0, 2, 3]
+    )
 
 
 @pytest.mark.parametrize(("limit", "rules"), [(None, {}), (30.0, {"limit_kmh": 30.0}), (0.0, {})])
@@ -99,12 +118,22 @@ def test_a_limit_that_is_given_is_the_sites(painter, limit, rules):
 def test_lanes_of_pedestrians_of_another_junction_or_without_a_shape_are_left_out(painter):
     shapes = replace(SHAPES, lanes=[x for x in SHAPES.lanes if x[0] != "n_0"])
     told = site_file(Painter(HIGH, NETWORK, shapes), 0)
-    assert ([x["lane"] for x in told["zones"]], [x["name"] for x in told["lines"]]) == (["w_1"], ["stop w_1"])
+    assert ([x["lane"] for x in told["zones"]], [x["name"] for x in told["lines"]]) == (
+        ["w_1"],
+        ["stop w_1"],
+    )
     first, second = (replace(NETWORK.junctions[0], first=a, end=b) for a, b in ((0, 1), (1, 3)))
     told = site_file(Painter(HIGH, replace(NETWORK, junctions=(first, second)), SHAPES), 1)
-    assert ([x["lane"] for x in told["zones"]], [x["group"] for x in told["lamps"]]) == (["n_0"], [1, 2])
+    assert ([x["lane"] for x in told["zones"]], [x["group"] for x in told["lamps"]]) == (
+        ["n_0"],
+        [1, 2],
+    )
     bicycles = replace(NETWORK, groups=tuple(replace(g, kind=Kind.BICYCLE) for g in NETWORK.groups))
-    assert [x["lane"] for x in site_file(Painter(HIGH, bicycles, SHAPES), 0)["zones"]] == ["w_1", "n_0", "w_0"]
+    assert [x["lane"] for x in site_file(Painter(HIGH, bicycles, SHAPES), 0)["zones"]] == [
+        "w_1",
+        "n_0",
+        "w_0",
+    ]
 
 
 @pytest.mark.parametrize(("more", "there"), [(0.01, True), (-0.01, False)])
@@ -133,11 +162,16 @@ def test_a_stop_line_that_is_not_whole_in_the_picture_is_left_out(at, axis, more
     ],
 )  # fmt: skip
 def test_the_last_metres_of_a_line(length, want):
-    assert np.allclose(_last(np.array([(-20.0, 10.0), (0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), length), want)
+    assert np.allclose(
+        _last(np.array([(-20.0, 10.0), (0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), length), want
+    )
 
 
 def test_a_step_of_just_the_length_that_is_left_is_whole():
-    assert _last(np.array([(0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), 10.0).tolist() == [[0.0, 0.0], [10.0, 0.0]]
+    assert _last(np.array([(0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), 10.0).tolist() == [
+        [0.0, 0.0],
+        [10.0, 0.0],
+    ]
 
 
 def corners(ring):
@@ -151,18 +185,39 @@ def corners(ring):
     ("ring", "want"),
     [
         ([(1, 1), (5, 1), (5, 5), (1, 5)], [(1, 1), (5, 1), (5, 5), (1, 5)]),  # within
-        ([(-4, 2), (4, 2), (4, 6), (-4, 6)], [(0, 2), (4, 2), (4, 6), (0, 6)]),  # over the left edge
-        ([(6, 2), (14, 2), (14, 6), (6, 6)], [(6, 2), (10, 2), (10, 6), (6, 6)]),  # over the right one, at 10
+        (
+            [(-4, 2), (4, 2), (4, 6), (-4, 6)],
+            [(0, 2), (4, 2), (4, 6), (0, 6)],
+        ),  # over the left edge
+        (
+            [(6, 2), (14, 2), (14, 6), (6, 6)],
+            [(6, 2), (10, 2), (10, 6), (6, 6)],
+        ),  # over the right one, at 10
         ([(2, -4), (6, -4), (6, 4), (2, 4)], [(2, 0), (6, 0), (6, 4), (2, 4)]),
-        ([(2, 4), (6, 4), (6, 12), (2, 12)], [(2, 4), (6, 4), (6, 8), (2, 8)]),  # over the lower one, at 8
-        ([(-2, -2), (12, -2), (12, 12), (-2, 12)], [(0, 0), (10, 0), (10, 8), (0, 8)]),  # around all of it
+        (
+            [(2, 4), (6, 4), (6, 12), (2, 12)],
+            [(2, 4), (6, 4), (6, 8), (2, 8)],
+        ),  # over the lower one, at 8
+        (
+            [(-2, -2), (12, -2), (12, 12), (-2, 12)],
+            [(0, 0), (10, 0), (10, 8), (0, 8)],
+        ),  # around all of it
         ([(-4, 4), (4, 0), (4, 8)], [(0, 2), (4, 0), (4, 8), (0, 6)]),  # a triangle
-        ([(0, 0), (10, 0), (10, 8), (0, 8)], [(0, 0), (10, 0), (10, 8), (0, 8)]),  # edges belong to it
-        ([(-0.5, 2), (4, 2), (4, 6), (-0.5, 6)], [(0, 2), (4, 2), (4, 6), (0, 6)]),  # by half a pixel
+        (
+            [(0, 0), (10, 0), (10, 8), (0, 8)],
+            [(0, 0), (10, 0), (10, 8), (0, 8)],
+        ),  # edges belong to it
+        (
+            [(-0.5, 2), (4, 2), (4, 6), (-0.5, 6)],
+            [(0, 2), (4, 2), (4, 6), (0, 6)],
+        ),  # by half a pixel
         ([(2, 2), (10.5, 2), (10.5, 8.5), (2, 8.5)], [(2, 2), (10, 2), (10, 8), (2, 8)]),
         ([(20, 1), (30, 1), (30, 5)], []),
         ([(1, 20), (3, 20), (3, 30)], []),
-        ([(np.nan, 1), (5, 1), (5, 5), (1, 5)], [(1, 5), (5, 1), (5, 5)]),  # a corner behind the camera is left out
+        (
+            [(np.nan, 1), (5, 1), (5, 5), (1, 5)],
+            [(1, 5), (5, 1), (5, 5)],
+        ),  # a corner behind the camera is left out
         ([(5, np.nan), (5, 1), (5, 5), (1, 5)], [(1, 5), (5, 1), (5, 5)]),
     ],
 )

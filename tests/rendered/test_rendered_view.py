@@ -63,8 +63,14 @@ def test_an_area_that_reaches_behind_the_camera_is_cut_a_metre_before_it():
     """Depth of (x, y, 0) is 50 + 0.6 y: of the corners 56 and -10 m, so 5/6 of the way remain: to y = 10 - 110 x 5/6."""
     cut = 10 - 110 * 5 / 6
     want = [(-5, cut), (0, 10), (5, cut)]
-    near(VIEW.area(np.array([(0.0, 10.0), (6.0, -100.0), (-6.0, -100.0)])), VIEW.ground(np.array(want)))
-    near(np.diff(VIEW.area(np.array([(0.0, 10.0), (6.0, -100.0), (-6.0, -100.0)]))[[0, 2], 0]), [1000.0])  # 10 m at 1 m of depth
+    near(
+        VIEW.area(np.array([(0.0, 10.0), (6.0, -100.0), (-6.0, -100.0)])),
+        VIEW.ground(np.array(want)),
+    )
+    near(
+        np.diff(VIEW.area(np.array([(0.0, 10.0), (6.0, -100.0), (-6.0, -100.0)]))[[0, 2], 0]),
+        [1000.0],
+    )  # 10 m at 1 m of depth
     whole = np.array([(0.0, 10.0), (6.0, 0.0), (-6.0, 0.0)])
     near(VIEW.area(whole), VIEW.ground(whole))
 
@@ -77,8 +83,14 @@ def test_of_an_area_behind_the_camera_or_a_mere_line_nothing_is_seen():
 def test_a_corner_exactly_a_metre_before_the_camera_is_whole():
     """A camera on the road that looks north: depth is y."""
     low = View((0.0, 0.0, 0.0), (0.0, 10.0), 10.0, (200, 120))
-    near(low.area(np.array([(-1.0, 3.0), (1.0, 3.0), (1.0, 1.0), (-1.0, 1.0)])), [(100 - 10 / 3, 60), (100 + 10 / 3, 60), (110, 60), (90, 60)])
-    near(low.area(np.array([(-1.0, 1.0), (1.0, 1.0), (0.0, 0.0)])), [(90, 60), (90, 60), (110, 60), (110, 60)])
+    near(
+        low.area(np.array([(-1.0, 3.0), (1.0, 3.0), (1.0, 1.0), (-1.0, 1.0)])),
+        [(100 - 10 / 3, 60), (100 + 10 / 3, 60), (110, 60), (90, 60)],
+    )
+    near(
+        low.area(np.array([(-1.0, 1.0), (1.0, 1.0), (0.0, 0.0)])),
+        [(90, 60), (90, 60), (110, 60), (110, 60)],
+    )
 
 
 # -- the view of a junction
@@ -116,7 +128,14 @@ def test_a_camera_stands_beside_the_road_that_most_lanes_lie_along(degrees, side
     view = view_of(network, shapes, 0, 60.0, 30.0, 40.0)
     middle = 10.0 * len(degrees), 10.0 + 10.0 * len(degrees)
     away = 60.0 / math.sqrt(3.0)
-    near(view.at_m, (middle[0] + away * math.cos(math.radians(side)), middle[1] + away * math.sin(math.radians(side)), 60.0))
+    near(
+        view.at_m,
+        (
+            middle[0] + away * math.cos(math.radians(side)),
+            middle[1] + away * math.sin(math.radians(side)),
+            60.0,
+        ),
+    )
     near(view.towards_m, middle)
     assert view.focal_px == pytest.approx(640.0 * math.hypot(60.0, away) / 40.0)
     assert view.size == (1280, 720)
@@ -131,7 +150,9 @@ def test_pedestrians_do_not_turn_a_camera():
 
 def test_only_the_signals_of_its_junction_count():
     network, shapes = turned(90.0, 90.0, 90.0)
-    first, second = (dataclasses.replace(network.junctions[0], first=a, end=b) for a, b in ((0, 1), (1, 3)))
+    first, second = (
+        dataclasses.replace(network.junctions[0], first=a, end=b) for a, b in ((0, 1), (1, 3))
+    )
     network = dataclasses.replace(network, junctions=(first, second))
     near(view_of(network, shapes, 0).towards_m, (10.0, 20.0))
     near(view_of(network, shapes, 1).towards_m, (40.0, 50.0))
@@ -143,9 +164,17 @@ def test_a_view_has_its_defaults_and_is_never_straight_down():
     view = view_of(network, shapes, 0)
     near(view.at_m, (20.0, 30.0 - 90.0 * tan, 90.0))
     assert view.focal_px == pytest.approx(640.0 * 90.0 * math.hypot(1.0, tan) / 60.0)
-    assert view_of(network, shapes, 0, 90.0, 10.0, 60.0, (640, 360)) == dataclasses.replace(view, focal_px=view.focal_px / 2.0, size=(640, 360))
-    near(view_of(network, shapes, 0, 90.0, 0.0).at_m, (20.0, 30.0 - 90.0 * math.tan(math.radians(0.5)), 90.0))
-    near(view_of(network, shapes, 0, 90.0, 0.6).at_m, (20.0, 30.0 - 90.0 * math.tan(math.radians(0.6)), 90.0))
+    assert view_of(network, shapes, 0, 90.0, 10.0, 60.0, (640, 360)) == dataclasses.replace(
+        view, focal_px=view.focal_px / 2.0, size=(640, 360)
+    )
+    near(
+        view_of(network, shapes, 0, 90.0, 0.0).at_m,
+        (20.0, 30.0 - 90.0 * math.tan(math.radians(0.5)), 90.0),
+    )
+    near(
+        view_of(network, shapes, 0, 90.0, 0.6).at_m,
+        (20.0, 30.0 - 90.0 * math.tan(math.radians(0.6)), 90.0),
+    )
 
 
 @given(st.floats(20.0, 200.0), st.floats(0.0, 60.0), st.floats(20.0, 100.0), st.floats(0.0, 360.0))
@@ -154,14 +183,20 @@ def test_the_reach_of_a_view_is_the_edge_of_its_picture(height, tilt, reach, deg
     view = view_of(network, shapes, 0, height, tilt, reach, (320, 200))
     right = view.axes[0][:2]
     middle = np.array(view.towards_m)
-    near(view.ground(np.array([middle, middle + reach * right, middle - reach * right])), [(160, 100), (320, 100), (0, 100)])
+    near(
+        view.ground(np.array([middle, middle + reach * right, middle - reach * right])),
+        [(160, 100), (320, 100), (0, 100)],
+    )
 
 
 # -- the outline of a lane
 
 
 def test_the_outline_of_a_lane_goes_up_its_left_side_and_back_on_its_right():
-    near(ribbon(np.array([(0.0, 0.0), (10.0, 0.0)]), 3.0), [(0, 1.5), (10, 1.5), (10, -1.5), (0, -1.5)])
+    near(
+        ribbon(np.array([(0.0, 0.0), (10.0, 0.0)]), 3.0),
+        [(0, 1.5), (10, 1.5), (10, -1.5), (0, -1.5)],
+    )
     half = math.sqrt(0.5)
     near(
         ribbon(np.array([(0.0, 0.0), (10.0, 0.0), (10.0, 10.0)]), 2.0),

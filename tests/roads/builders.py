@@ -26,19 +26,31 @@ def connection(start: str, end: str, **values: object) -> str:
     return f'<connection from="{a}" to="{b}" fromLane="{i}" toLane="{j}"{_attributes(values)}/>'
 
 
-def junction(name: str, inside: str = "", requests: Iterable[tuple[Collection[int], Collection[int]]] = (), **values: object) -> str:
+def junction(
+    name: str,
+    inside: str = "",
+    requests: Iterable[tuple[Collection[int], Collection[int]]] = (),
+    **values: object,
+) -> str:
     """A node. inside: its inner lanes, in the order of the requests; requests: foes and those to whom it gives way, for each."""
     rows = list(requests)
 
     def bits(places: Collection[int]) -> str:
         return "".join("1" if k in places else "0" for k in reversed(range(len(rows))))
 
-    text = "".join(f'<request index="{k}" response="{bits(first)}" foes="{bits(foes)}"/>' for k, (foes, first) in enumerate(rows))
+    text = "".join(
+        f'<request index="{k}" response="{bits(first)}" foes="{bits(foes)}"/>'
+        for k, (foes, first) in enumerate(rows)
+    )
     return f'<junction id="{name}" intLanes="{inside}"{_attributes({"type": "traffic_light"} | values)}>{text}</junction>'
 
 
 def programme(name: str, *phases: tuple[float, str], **values: object) -> str:
-    return f'<tlLogic id="{name}"{_attributes(values)}>' + "".join(f'<phase duration="{d}" state="{s}"/>' for d, s in phases) + "</tlLogic>"
+    return (
+        f'<tlLogic id="{name}"{_attributes(values)}>'
+        + "".join(f'<phase duration="{d}" state="{s}"/>' for d, s in phases)
+        + "</tlLogic>"
+    )
 
 
 def net(*pieces: str) -> str:
@@ -72,23 +84,65 @@ def crossroads() -> str:
             lane(":N_0_0", length=11.0, speed=10.0, shape="1,112 1,123"),
             lane(":N_1_0", length=12.0, speed=9.0, shape="9,117 1,123"),
         ),
-        edge(":C_c0", lane(":C_c0_0", length=12.84, speed=2.78, width=4.0, allow="pedestrian", shape="-12,-5 -12,8"), function="crossing"),
-        edge(":C_w0", lane(":C_w0_0", length=3.0, speed=2.78, allow="pedestrian", shape="-14,-6 -11,-6 -12,-8"), function="walkingarea"),
-        edge(":C_w1", lane(":C_w1_0", length=4.0, speed=2.78, allow="pedestrian", shape="-14,9 -11,9 -12,11"), function="walkingarea"),
-        edge("u", lane("u_0", length=60.0, speed=13.0, shape="-275,0 -215,0"), shape="-275,0 -245,0 -215,0"),
+        edge(
+            ":C_c0",
+            lane(
+                ":C_c0_0",
+                length=12.84,
+                speed=2.78,
+                width=4.0,
+                allow="pedestrian",
+                shape="-12,-5 -12,8",
+            ),
+            function="crossing",
+        ),
+        edge(
+            ":C_w0",
+            lane(
+                ":C_w0_0", length=3.0, speed=2.78, allow="pedestrian", shape="-14,-6 -11,-6 -12,-8"
+            ),
+            function="walkingarea",
+        ),
+        edge(
+            ":C_w1",
+            lane(":C_w1_0", length=4.0, speed=2.78, allow="pedestrian", shape="-14,9 -11,9 -12,11"),
+            function="walkingarea",
+        ),
+        edge(
+            "u",
+            lane("u_0", length=60.0, speed=13.0, shape="-275,0 -215,0"),
+            shape="-275,0 -245,0 -215,0",
+        ),
         edge(
             "w",
             lane("w_0", length=200.0, speed=20.0, width=3.5, shape="-210,-2 -110,-12 -10,-2"),
             lane("w_1", length=200.0, speed=20.0, shape="-210,2 -10,2"),
         ),
         edge("e", lane("e_0", length=150.0, speed=13.0, shape="164,6 14,6")),
-        edge("s", lane("s_0", length=80.0, speed=8.0, shape="2,-90 2,-10"), lane("s_1", length=80.0, speed=16.0, shape="5,-90 5,-10")),
+        edge(
+            "s",
+            lane("s_0", length=80.0, speed=8.0, shape="2,-90 2,-10"),
+            lane("s_1", length=80.0, speed=16.0, shape="5,-90 5,-10"),
+        ),
         edge("oe", lane("oe_0", length=100.0, speed=18.0, shape="14,-2 114,-2")),
-        edge("ow", lane("ow_0", length=90.0, speed=12.0, shape="-12,6 -102,6"), lane("ow_1", length=90.0, speed=12.0, shape="-12,9 -102,9")),
+        edge(
+            "ow",
+            lane("ow_0", length=90.0, speed=12.0, shape="-12,6 -102,6"),
+            lane("ow_1", length=90.0, speed=12.0, shape="-12,9 -102,9"),
+        ),
         edge("on", lane("on_0", length=100.0, speed=10.0, shape="1,12 1,112")),
         edge("x", lane("x_0", length=40.0, speed=9.0, shape="49,117 9,117")),
         edge("nn", lane("nn_0", length=70.0, speed=10.0, shape="1,123 1,193")),
-        programme("T", (40, "GgGrsr"), (4, "yyyrsr"), (25, "rrrGGr"), (3, "rrryyr"), (15, "rrrrrG"), (5, "rrrrrr"), offset=7.5),
+        programme(
+            "T",
+            (40, "GgGrsr"),
+            (4, "yyyrsr"),
+            (25, "rrrGGr"),
+            (3, "rrryyr"),
+            (15, "rrrrrG"),
+            (5, "rrrrrr"),
+            offset=7.5,
+        ),
         programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")),
         programme("B", (9, "GG"), programID="another"),
         junction("U", ":U_0_0 :U_1_0", [((), ()), ((), ())], type="priority"),

@@ -100,9 +100,17 @@ def test_links_are_the_ways_over_each_junction(crossroads_network):
 
 def test_links_are_found_by_the_lane_from_which_and_to_which_they_lead(crossroads_network):
     for lane in range(len(LANES)):
-        assert crossroads_network.links_from(lane) == [i for i, x in enumerate(LINKS) if x.from_lane == lane]
-        assert crossroads_network.links_to(lane) == [i for i, x in enumerate(LINKS) if x.to_lane == lane]
-    assert (crossroads_network.links_from(S0), crossroads_network.links_to(OE), crossroads_network.links_to(U)) == ([5, 7], [2, 7], [])
+        assert crossroads_network.links_from(lane) == [
+            i for i, x in enumerate(LINKS) if x.from_lane == lane
+        ]
+        assert crossroads_network.links_to(lane) == [
+            i for i, x in enumerate(LINKS) if x.to_lane == lane
+        ]
+    assert (
+        crossroads_network.links_from(S0),
+        crossroads_network.links_to(OE),
+        crossroads_network.links_to(U),
+    ) == ([5, 7], [2, 7], [])
 
 
 def test_groups_are_the_lamps_of_the_programmes(crossroads_network):
@@ -114,7 +122,13 @@ def test_groups_are_the_lamps_of_the_programmes(crossroads_network):
 def test_junctions_hold_the_groups_of_their_programme(crossroads_network):
     one, other = crossroads_network.junctions
     assert (one.id, one.tl_ids, one.first, one.end, one.groups) == ("T", ("T",), 0, 6, range(6))
-    assert (other.id, other.tl_ids, other.first, other.end, other.groups) == ("B", ("B",), 6, 8, range(6, 8))
+    assert (other.id, other.tl_ids, other.first, other.end, other.groups) == (
+        "B",
+        ("B",),
+        6,
+        8,
+        range(6, 8),
+    )
     assert [crossroads_network.junction(name) for name in ("T", "B")] == [0, 1]
     assert crossroads_network.warnings == ()
 
@@ -124,18 +138,26 @@ def test_conflicts_are_foes_of_either_side_that_come_from_different_lanes(crossr
     assert crossroads_network.junctions[1].conflicts.astype(int).tolist() == [[0, 1], [1, 0]]
 
 
-def test_a_group_gives_way_where_all_its_links_do_and_foes_of_whom_neither_is_first_to_each_other(crossroads_network):
+def test_a_group_gives_way_where_all_its_links_do_and_foes_of_whom_neither_is_first_to_each_other(
+    crossroads_network,
+):
     assert crossroads_network.junctions[0].yields.astype(int).tolist() == YIELDS
     assert crossroads_network.junctions[1].yields.astype(int).tolist() == [[0, 0], [1, 0]]
 
 
 def test_stages_are_the_phases_with_green_and_without_yellow(crossroads_network):
-    assert crossroads_network.junctions[0].stages.tolist() == [[4, 3, 4, 1, 1, 1], [1, 1, 1, 4, 4, 1], [1, 1, 1, 1, 1, 4]]
+    assert crossroads_network.junctions[0].stages.tolist() == [
+        [4, 3, 4, 1, 1, 1],
+        [1, 1, 1, 4, 4, 1],
+        [1, 1, 1, 1, 1, 4],
+    ]
     assert crossroads_network.junctions[1].stages.tolist() == [[4, 1], [1, 4]]
     assert crossroads_network.junctions[0].stages.dtype == np.int8
 
 
-def test_all_compatible_stages_are_those_and_every_maximal_set_with_the_permissive_left(crossroads_network):
+def test_all_compatible_stages_are_those_and_every_maximal_set_with_the_permissive_left(
+    crossroads_network,
+):
     """Sets without conflict, but for 1 with 2, which the programme shows together: {0 1 2}, {1 2 4}, {3 4}, {4 5}; and without that: {0 1}, {0 2}, {1 4}, {2 4}."""
     junction = crossroads_network.junctions[0]
     found = compatible_stages(junction.stages, junction.conflicts, junction.yields).tolist()
@@ -151,10 +173,16 @@ def test_the_programme_keeps_its_phases_yellow_turn_on_red_and_offset(crossroads
     assert plan.colours.tolist() == [
         [4, 3, 4, 1, 1, 1], [2, 2, 2, 1, 1, 1], [1, 1, 1, 4, 4, 1], [1, 1, 1, 2, 2, 1], [1, 1, 1, 1, 1, 4], [1, 1, 1, 1, 1, 1],
     ]  # fmt: skip
-    assert (plan.duration_s.tolist(), plan.offset_s, plan.cycle_s) == ([40.0, 4.0, 25.0, 3.0, 15.0, 5.0], 7.5, 92.0)
+    assert (plan.duration_s.tolist(), plan.offset_s, plan.cycle_s) == (
+        [40.0, 4.0, 25.0, 3.0, 15.0, 5.0],
+        7.5,
+        92.0,
+    )
     assert plan.duration_s.dtype == np.float64
     other = crossroads_network.junctions[1].programme
-    assert (other.duration_s.tolist(), other.offset_s) == ([30.0, 3.0, 20.0, 3.0], 0.0), "the first programme of two with one name"
+    assert (other.duration_s.tolist(), other.offset_s) == ([30.0, 3.0, 20.0, 3.0], 0.0), (
+        "the first programme of two with one name"
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,7 +214,9 @@ def test_street_timing_comes_from_speed_and_width(crossroads_network):
     assert timing.profile is STREET
     assert timing.yellow_s.tolist() == STREET_YELLOW
     assert timing.clearance_s.tolist() == STREET_CLEARANCE
-    assert timing.min_green_s.tolist() == [10.0, 10.0, 10.0, 10.0, 10.0, 8.0, 10.0, 10.0], "on foot 20 s less the 12 s of clearance"
+    assert timing.min_green_s.tolist() == [10.0, 10.0, 10.0, 10.0, 10.0, 8.0, 10.0, 10.0], (
+        "on foot 20 s less the 12 s of clearance"
+    )
     assert timing.max_green_s.tolist() == [90.0] * 8
 
 
@@ -213,7 +243,9 @@ def test_the_intergreen_is_of_the_row_that_ends_to_the_column_that_starts(crossr
             ]
         )
     )
-    assert timing.intergreen_s(crossroads_network, 1) == pytest.approx(np.array([[0.0, 4.7], [5.0, 0.0]]))
+    assert timing.intergreen_s(crossroads_network, 1) == pytest.approx(
+        np.array([[0.0, 4.7], [5.0, 0.0]])
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,12 +253,20 @@ def test_the_intergreen_is_of_the_row_that_ends_to_the_column_that_starts(crossr
     [
         (dataclasses.replace(STREET, walk_s=8.5), 8.5, 90.0),
         (dataclasses.replace(STREET, pedestrian_s=21.04), 9.1, 90.0),  # 21.04 - 12, in whole tenths
-        (dataclasses.replace(STREET, pedestrian_s=112.0), 100.0, 100.0),  # never longest before least
+        (
+            dataclasses.replace(STREET, pedestrian_s=112.0),
+            100.0,
+            100.0,
+        ),  # never longest before least
     ],
 )
 def test_those_on_foot_have_time_to_walk_and_to_clear(crossroads_network, profile, least, most):
     timing = work_out(crossroads_network, profile)
-    assert (timing.min_green_s[5], timing.max_green_s[5], timing.clearance_s[5]) == (least, most, 12.0)
+    assert (timing.min_green_s[5], timing.max_green_s[5], timing.clearance_s[5]) == (
+        least,
+        most,
+        12.0,
+    )
     assert (timing.min_green_s[0], timing.max_green_s[0]) == (10.0, 90.0)
 
 
@@ -240,8 +280,14 @@ def test_stop_lanes_are_those_before_a_signal_for_vehicles(crossroads_network):
 def test_feeders_go_back_to_the_signal_before_or_as_far_as_the_range(crossroads_network):
     own = Feeder("w_1", 200.0, True)
     assert feeders(crossroads_network, W1, 200.0) == [own]
-    assert feeders(crossroads_network, W1, 200.1) == [own, Feeder(":U_1_0", 207.0, False), Feeder("u_0", 267.0, False)]
-    assert feeders(crossroads_network, ON, 1000.0) == [Feeder("on_0", 100.0, True)], "behind it stands a signal"
+    assert feeders(crossroads_network, W1, 200.1) == [
+        own,
+        Feeder(":U_1_0", 207.0, False),
+        Feeder("u_0", 267.0, False),
+    ]
+    assert feeders(crossroads_network, ON, 1000.0) == [Feeder("on_0", 100.0, True)], (
+        "behind it stands a signal"
+    )
 
 
 # The map
@@ -274,7 +320,9 @@ def test_each_signal_stands_at_the_end_of_its_lane_and_looks_along_it(crossroads
         (1.0, 112.0),
         (9.0, 117.0),
     ]
-    assert [s[2] for s in signals] == pytest.approx([84.28940686, 90.0, -90.0, 0.0, 0.0, -153.43494882, 0.0, -90.0])
+    assert [s[2] for s in signals] == pytest.approx(
+        [84.28940686, 90.0, -90.0, 0.0, 0.0, -153.43494882, 0.0, -90.0]
+    )
 
 
 def test_a_network_is_read_compressed_too(tmp_path, crossroads_network):
@@ -313,7 +361,10 @@ def test_conflicting_greens_are_lowered_to_what_right_of_way_allows_and_warned_o
 
 
 def test_signals_that_are_off_are_dark_and_get_all_maximal_stages(tmp_path):
-    text = crossroads().replace(programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")), programme("B", (30, "oO"), offset="begin"))
+    text = crossroads().replace(
+        programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")),
+        programme("B", (30, "oO"), offset="begin"),
+    )
     path = tmp_path / "off.net.xml"
     path.write_text(text)
     junction = read_network(path).junctions[1]
@@ -324,12 +375,28 @@ def test_signals_that_are_off_are_dark_and_get_all_maximal_stages(tmp_path):
 
 def test_each_letter_of_a_programme_has_its_colour(tmp_path):
     network = changed(tmp_path, ("rrrrrr", "ruYOsr"))
-    assert network.junctions[0].programme.colours[5].tolist() == [Colour.RED, Colour.RED, Colour.YELLOW, Colour.DARK, Colour.RED, Colour.RED]
+    assert network.junctions[0].programme.colours[5].tolist() == [
+        Colour.RED,
+        Colour.RED,
+        Colour.YELLOW,
+        Colour.DARK,
+        Colour.RED,
+        Colour.RED,
+    ]
 
 
 def test_one_lamp_that_may_turn_on_red_in_any_phase_is_marked(tmp_path):
     network = changed(tmp_path, ("GgGrsr", "GgGrrr"), ("rrrrrr", "srrrrr"))
-    assert [g.turn_on_red for g in network.groups] == [True, False, False, False, True, False, False, False]
+    assert [g.turn_on_red for g in network.groups] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -355,7 +422,14 @@ def test_a_crossroads_that_cannot_be_controlled_is_refused_with_the_place(tmp_pa
 
 def test_a_lamp_that_is_dark_all_day_needs_no_stage_but_the_one_that_has_none_is_named(tmp_path):
     """Lamp 0 is off in every phase; lamp 3 is never green. It is 3 of which the fault speaks."""
-    states = [("GgGrsr", "OgGrsr"), ("yyyrsr", "Oyyrsr"), ("rrrGGr", "OrrrGr"), ("rrryyr", "Orryyr"), ("rrrrrG", "OrrrrG"), ("rrrrrr", "Orrrrr")]
+    states = [
+        ("GgGrsr", "OgGrsr"),
+        ("yyyrsr", "Oyyrsr"),
+        ("rrrGGr", "OrrrGr"),
+        ("rrryyr", "Orryyr"),
+        ("rrrrrG", "OrrrrG"),
+        ("rrrrrr", "Orrrrr"),
+    ]
     with pytest.raises(RoadsError, match="no stage that serves link 3 of"):
         changed(tmp_path, *states)
     network = changed(tmp_path, *states[:2], ("rrrGGr", "OrrGGr"), *states[3:])
@@ -363,12 +437,20 @@ def test_a_lamp_that_is_dark_all_day_needs_no_stage_but_the_one_that_has_none_is
 
 
 def test_a_programme_without_length_is_refused(tmp_path):
-    for text in ('<tlLogic id="B"></tlLogic>', '<tlLogic id="B"><phase state="Gr"/><phase duration="0" state="rG"/></tlLogic>'):
+    for text in (
+        '<tlLogic id="B"></tlLogic>',
+        '<tlLogic id="B"><phase state="Gr"/><phase duration="0" state="rG"/></tlLogic>',
+    ):
         path = tmp_path / "empty.net.xml"
-        path.write_text(crossroads().replace(programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")), text))
+        path.write_text(
+            crossroads().replace(programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")), text)
+        )
         with pytest.raises(RoadsError) as refused:
             read_network(path)
-        assert str(refused.value) == f"{path}: the programme of traffic light 'B' has no phase of any length. Give it at least one green phase."
+        assert (
+            str(refused.value)
+            == f"{path}: the programme of traffic light 'B' has no phase of any length. Give it at least one green phase."
+        )
 
 
 # Values
@@ -376,8 +458,22 @@ def test_a_programme_without_length_is_refused(tmp_path):
 
 def test_nothing_of_a_network_can_be_changed(crossroads_network):
     junction = crossroads_network.junctions[0]
-    own = [*(x[0] for x in (crossroads_network.lanes, crossroads_network.links, crossroads_network.groups)), junction, junction.programme]
-    for value in (*own, crossroads_network, work_out(crossroads_network, STREET), read_shapes(crossroads_network), STREET, Feeder("a", 1.0, True)):
+    own = [
+        *(
+            x[0]
+            for x in (crossroads_network.lanes, crossroads_network.links, crossroads_network.groups)
+        ),
+        junction,
+        junction.programme,
+    ]
+    for value in (
+        *own,
+        crossroads_network,
+        work_out(crossroads_network, STREET),
+        read_shapes(crossroads_network),
+        STREET,
+        Feeder("a", 1.0, True),
+    ):
         for field in dataclasses.fields(value):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(value, field.name, None)
@@ -389,18 +485,33 @@ def test_a_junction_is_found_by_its_own_name_or_that_of_a_programme_in_it(crossr
     assert str(refused.value) == f"{crossroads_network.path}: no junction 'Z'. Known: T, B"
     first = crossroads_network.junctions[0]
     many = [dataclasses.replace(first, id=f"J{k}", tl_ids=(f"J{k}", f"K{k}")) for k in range(9)]
-    eight, nine = (dataclasses.replace(crossroads_network, junctions=tuple(many[:n])) for n in (8, 9))
+    eight, nine = (
+        dataclasses.replace(crossroads_network, junctions=tuple(many[:n])) for n in (8, 9)
+    )
     assert [nine.junction(name) for name in ("J0", "J8", "K3")] == [0, 8, 3]
     for network, tail in ((eight, "J6, J7"), (nine, "J6, J7, ...")):
         with pytest.raises(RoadsError) as refused:
             network.junction("Z")
-        assert str(refused.value).endswith(f"no junction 'Z'. Known: J0, J1, J2, J3, J4, J5, {tail}")
+        assert str(refused.value).endswith(
+            f"no junction 'Z'. Known: J0, J1, J2, J3, J4, J5, {tail}"
+        )
 
 
 def test_what_is_green():
     assert is_green(np.array(list(Colour), np.int8)).tolist() == [False, False, False, True, True]
-    assert [(c.name, c.value) for c in Colour] == [("DARK", 0), ("RED", 1), ("YELLOW", 2), ("PERMISSIVE", 3), ("GREEN", 4)]
-    assert [(k.name, k.value) for k in Kind] == [("VEHICLE", 0), ("BICYCLE", 1), ("TRAM", 2), ("PEDESTRIAN", 3)]
+    assert [(c.name, c.value) for c in Colour] == [
+        ("DARK", 0),
+        ("RED", 1),
+        ("YELLOW", 2),
+        ("PERMISSIVE", 3),
+        ("GREEN", 4),
+    ]
+    assert [(k.name, k.value) for k in Kind] == [
+        ("VEHICLE", 0),
+        ("BICYCLE", 1),
+        ("TRAM", 2),
+        ("PEDESTRIAN", 3),
+    ]
 
 
 def test_a_network_is_printed_without_its_index(crossroads_network):

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.roads import Colour, compatible_stages
-from headway.roads.stages import green_phases, is_compatible, maximal_stages, merge_programmes, permissible
+from headway.roads.stages import (
+    green_phases,
+    is_compatible,
+    maximal_stages,
+    merge_programmes,
+    permissible,
+)
 
 D, R, Y, P, G = Colour
 CONFLICT = np.array([[False, True], [True, False]])
@@ -24,7 +30,10 @@ def yielding(*pairs: tuple[int, int], n: int = 2) -> np.ndarray:
     return out
 
 
-FIRST, SECOND, BOTH, NEITHER = yielding((0, 1)), yielding((1, 0)), yielding((0, 1), (1, 0)), yielding()
+FIRST = yielding((0, 1))
+SECOND = yielding((1, 0))
+BOTH = yielding((0, 1), (1, 0))
+NEITHER = yielding()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +64,9 @@ def test_right_of_way_decides_the_level_of_two_conflicting_greens(colours, yield
     given_ = np.array(colours, np.int8)
     assert tuple(permissible(given_, CONFLICT, yields)) == allowed
     assert tuple(given_) == colours, "what was given stays as it is"
-    assert tuple(permissible(given_, ~CONFLICT & CONFLICT, yields)) == colours, "nothing is lowered without a conflict"
+    assert tuple(permissible(given_, ~CONFLICT & CONFLICT, yields)) == colours, (
+        "nothing is lowered without a conflict"
+    )
     assert is_compatible(given_, CONFLICT, yields) is (colours == allowed)
 
 
@@ -65,15 +76,26 @@ def test_a_green_that_was_lowered_to_red_lowers_no_other():
     greens = np.array([G, G, G], np.int8)
     assert permissible(greens, conflicts, yielding(n=3)).tolist() == [G, R, G]
     assert permissible(greens, conflicts, yielding((1, 0), (1, 2), n=3)).tolist() == [G, P, G]
-    assert permissible(greens, conflicts, yielding((1, 0), n=3)).tolist() == [G, R, G], "permissive to one, and no right against the other"
+    assert permissible(greens, conflicts, yielding((1, 0), n=3)).tolist() == [G, R, G], (
+        "permissive to one, and no right against the other"
+    )
     assert permissible(greens, conflicts, yielding((1, 0), (2, 1), n=3)).tolist() == [G, P, P]
     conflicts = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]], bool)
-    assert permissible(np.array([P, G, G], np.int8), conflicts, yielding((2, 0), n=3)).tolist() == [R, G, G]
+    assert permissible(np.array([P, G, G], np.int8), conflicts, yielding((2, 0), n=3)).tolist() == [
+        R,
+        G,
+        G,
+    ]
 
 
 def naive_is_compatible(colours, conflicts, yields) -> bool:
     greens = [i for i, c in enumerate(colours) if c in (P, G)]
-    return all(not conflicts[a, b] or (colours[a] == P and yields[a, b]) or (colours[b] == P and yields[b, a]) for a, b in combinations(greens, 2))
+    return all(
+        not conflicts[a, b]
+        or (colours[a] == P and yields[a, b])
+        or (colours[b] == P and yields[b, a])
+        for a, b in combinations(greens, 2)
+    )
 
 
 @st.composite
@@ -85,7 +107,11 @@ def situations(draw):
         kind = draw(st.sampled_from(("none", "none", "first", "second", "both", "neither")))
         conflicts[a, b] = conflicts[b, a] = kind != "none"
         yields[a, b], yields[b, a] = kind in ("first", "both"), kind in ("second", "both")
-    return np.array(draw(st.lists(st.sampled_from(list(Colour)), min_size=n, max_size=n)), np.int8), conflicts, yields
+    return (
+        np.array(draw(st.lists(st.sampled_from(list(Colour)), min_size=n, max_size=n)), np.int8),
+        conflicts,
+        yields,
+    )
 
 
 @given(situations())
@@ -110,7 +136,12 @@ def test_green_phases_are_those_with_green_and_without_yellow_each_once():
 
 def naive_maximal(conflicts) -> set[tuple[int, ...]]:
     n = len(conflicts)
-    free = [s for size in range(n + 1) for s in combinations(range(n), size) if not any(conflicts[a, b] for a, b in combinations(s, 2))]
+    free = [
+        s
+        for size in range(n + 1)
+        for s in combinations(range(n), size)
+        if not any(conflicts[a, b] for a, b in combinations(s, 2))
+    ]
     return {s for s in free if not any(set(s) < set(t) for t in free)}
 
 
@@ -167,16 +198,27 @@ def test_compatible_stages_are_the_given_then_the_maximal_without_doubles(situat
     assert found[0].tolist() == stages[0].tolist()
     rows = [tuple(s) for s in found.tolist()]
     assert len(set(rows)) == len(rows)
-    together = [(a, b) for a, b in combinations(range(len(colours)), 2) if stages[0][a] >= P and stages[0][b] >= P]
+    together = [
+        (a, b)
+        for a, b in combinations(range(len(colours)), 2)
+        if stages[0][a] >= P and stages[0][b] >= P
+    ]
     apart = conflicts.copy()
     for a, b in together:
         apart[a, b] = apart[b, a] = False
 
     def lit(sets, right_of_way):
-        greens = (np.array([G if i in s else R for i in range(len(colours))], np.int8) for s in sets)
-        return {tuple(permissible(g, conflicts, yields).tolist()) if right_of_way else tuple(g.tolist()) for g in greens}
+        greens = (
+            np.array([G if i in s else R for i in range(len(colours))], np.int8) for s in sets
+        )
+        return {
+            tuple(permissible(g, conflicts, yields).tolist()) if right_of_way else tuple(g.tolist())
+            for g in greens
+        }
 
-    assert set(rows) == {rows[0]} | lit(naive_maximal(apart), True) | lit(naive_maximal(conflicts), False)
+    assert set(rows) == {rows[0]} | lit(naive_maximal(apart), True) | lit(
+        naive_maximal(conflicts), False
+    )
     assert found.dtype == np.int8
 
 
@@ -194,16 +236,46 @@ def test_one_plan_stays_as_it_is_with_its_offset():
     ("one", "other", "colours", "lengths"),
     [
         (plan(30, 30), plan(30, 30, first=5), [[0, 5], [1, 6]], [30, 30]),
-        (plan(30, 30), plan(40, 20, first=5, offset=10), [[0, 6], [0, 5], [1, 5], [1, 6]], [10, 20, 20, 10]),
+        (
+            plan(30, 30),
+            plan(40, 20, first=5, offset=10),
+            [[0, 6], [0, 5], [1, 5], [1, 6]],
+            [10, 20, 20, 10],
+        ),
         (plan(20, 40, offset=50), plan(60, first=5), [[0, 5], [1, 5], [0, 5]], [10, 40, 10]),
         (plan(20, 40, offset=-10), plan(60, first=5), [[0, 5], [1, 5], [0, 5]], [10, 40, 10]),
         (plan(20, 40, offset=59.5), plan(60, first=5), [[0, 5], [1, 5], [0, 5]], [19.5, 40, 0.5]),
-        (plan(10.004, 49.996), plan(10, 50, first=5), [[0, 5], [0, 6], [1, 6]], [10, 0.004, 49.996]),
-        (plan(10.0004, 50), plan(10, 50, first=5), [[0, 5], [1, 6]], [10, 50]),  # within half a millisecond it is one change
+        (
+            plan(10.004, 49.996),
+            plan(10, 50, first=5),
+            [[0, 5], [0, 6], [1, 6]],
+            [10, 0.004, 49.996],
+        ),
+        (
+            plan(10.0004, 50),
+            plan(10, 50, first=5),
+            [[0, 5], [1, 6]],
+            [10, 50],
+        ),  # within half a millisecond it is one change
         (plan(20, 40, offset=130), plan(60, first=5), [[1, 5], [0, 5], [1, 5]], [10, 20, 30]),
-        (plan(10, 20), plan(60, first=5), [[0, 5], [1, 5], [0, 5], [1, 5]], [10, 20, 10, 20]),  # its cycle goes twice into the longest
-        (plan(10, 20), plan(40, 5, first=5), [[0, 5], [1, 5], [0, 5], [1, 6]], [10, 20, 10, 5]),  # and one and a half times
-        (plan(60, first=5), plan(10, 15, offset=5), [[5, 1], [5, 0], [5, 1], [5, 0], [5, 1], [5, 0]], [5, 10, 15, 10, 15, 5]),
+        (
+            plan(10, 20),
+            plan(60, first=5),
+            [[0, 5], [1, 5], [0, 5], [1, 5]],
+            [10, 20, 10, 20],
+        ),  # its cycle goes twice into the longest
+        (
+            plan(10, 20),
+            plan(40, 5, first=5),
+            [[0, 5], [1, 5], [0, 5], [1, 6]],
+            [10, 20, 10, 5],
+        ),  # and one and a half times
+        (
+            plan(60, first=5),
+            plan(10, 15, offset=5),
+            [[5, 1], [5, 0], [5, 1], [5, 0], [5, 1], [5, 0]],
+            [5, 10, 15, 10, 15, 5],
+        ),
     ],
 )
 def test_plans_are_merged_on_a_common_clock(one, other, colours, lengths):
@@ -230,7 +302,10 @@ def test_phases_that_change_together_but_for_rounding_are_one_change():
 )  # fmt: skip
 def test_the_merged_plan_shows_at_any_time_what_each_plan_shows(drawn):
     """Asked at the middle of every tenth of a second of the longest cycle: the naive clock of each plan, in whole tenths."""
-    parts = [(np.arange(len(d), dtype=np.int8)[:, None], [x / 10 for x in d], offset / 10) for d, offset in drawn]
+    parts = [
+        (np.arange(len(d), dtype=np.int8)[:, None], [x / 10 for x in d], offset / 10)
+        for d, offset in drawn
+    ]
     colours, lengths, _ = merge_programmes(parts)
     cycle = max(sum(d) for d, _ in drawn)
     assert sum(lengths) == pytest.approx(cycle / 10)
@@ -247,4 +322,6 @@ def test_the_merged_plan_shows_at_any_time_what_each_plan_shows(drawn):
 def test_all_pairs_of_colours_are_in_the_table():
     """The naive rule agrees with the table's rule on every pair of colours and rights."""
     for colours, yields in product(product(Colour, repeat=2), (FIRST, SECOND, BOTH, NEITHER)):
-        assert is_compatible(np.array(colours, np.int8), CONFLICT, yields) is naive_is_compatible(colours, CONFLICT, yields)
+        assert is_compatible(np.array(colours, np.int8), CONFLICT, yields) is naive_is_compatible(
+            colours, CONFLICT, yields
+        )

@@ -10,14 +10,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.roads import BENCHMARK, PROFILES, STREET, Kind, Lane, Link, Network, SignalGroup, Timing, TimingProfile, work_out
+from headway.roads import (
+    BENCHMARK,
+    PROFILES,
+    STREET,
+    Kind,
+    Lane,
+    Link,
+    Network,
+    SignalGroup,
+    Timing,
+    TimingProfile,
+    work_out,
+)
 from headway.roads.timing import red_clearance_s, yellow_s
 
 
 def test_the_two_profiles_have_their_values():
-    fields = ("name", "min_green_s", "max_green_s", "max_red_s", "min_cycle_s", "yellow_s", "red_clearance_s", "walk_s", "pedestrian_s")
+    fields = (
+        "name",
+        "min_green_s",
+        "max_green_s",
+        "max_red_s",
+        "min_cycle_s",
+        "yellow_s",
+        "red_clearance_s",
+        "walk_s",
+        "pedestrian_s",
+    )
     assert tuple(f.name for f in dataclasses.fields(TimingProfile)) == fields
-    assert dataclasses.astuple(BENCHMARK) == ("benchmark", 5.0, 120.0, 150.0, 0.0, 3.0, 0.0, 7.0, 7.0)
+    assert dataclasses.astuple(BENCHMARK) == (
+        "benchmark",
+        5.0,
+        120.0,
+        150.0,
+        0.0,
+        3.0,
+        0.0,
+        7.0,
+        7.0,
+    )
     assert dataclasses.astuple(STREET) == ("street", 10.0, 90.0, 110.0, 40.0, None, None, 7.0, 20.0)
     assert TimingProfile("street", 10.0, 90.0, 110.0, 40.0, None, None) == STREET
     assert PROFILES == {"benchmark": BENCHMARK, "street": STREET}
@@ -56,11 +88,21 @@ def test_yellow_is_reaction_and_braking_between_three_and_six_seconds(speed_mps,
         (-5.0, 1.6, 0.625),
     ],
 )
-def test_red_clearance_is_the_way_of_a_whole_vehicle_at_the_limit_four_seconds_at_most(width_m, speed_mps, seconds):
+def test_red_clearance_is_the_way_of_a_whole_vehicle_at_the_limit_four_seconds_at_most(
+    width_m, speed_mps, seconds
+):
     assert red_clearance_s(width_m, speed_mps) == pytest.approx(seconds, rel=1e-12)
 
 
-GOOD = {"name": "x", "min_green_s": 5.0, "max_green_s": 60.0, "max_red_s": 90.0, "min_cycle_s": 0.0, "yellow_s": 3.0, "red_clearance_s": 1.0}
+GOOD = {
+    "name": "x",
+    "min_green_s": 5.0,
+    "max_green_s": 60.0,
+    "max_red_s": 90.0,
+    "min_cycle_s": 0.0,
+    "yellow_s": 3.0,
+    "red_clearance_s": 1.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +118,10 @@ GOOD = {"name": "x", "min_green_s": 5.0, "max_green_s": 60.0, "max_red_s": 90.0,
     ],
 )
 def test_a_profile_is_taken_at_its_bounds(change):
-    assert dataclasses.asdict(TimingProfile(**GOOD | change)) == {"walk_s": 7.0, "pedestrian_s": 20.0} | GOOD | change
+    assert (
+        dataclasses.asdict(TimingProfile(**GOOD | change))
+        == {"walk_s": 7.0, "pedestrian_s": 20.0} | GOOD | change
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,9 +129,15 @@ def test_a_profile_is_taken_at_its_bounds(change):
     [
         ({"min_green_s": 0.0}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
         ({"min_green_s": -1.0}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
-        ({"max_green_s": 4.999}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
+        (
+            {"max_green_s": 4.999},
+            "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s",
+        ),
         ({"max_red_s": 5.0}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
-        ({"min_cycle_s": -0.001}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
+        (
+            {"min_cycle_s": -0.001},
+            "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s",
+        ),
         ({"yellow_s": 2.699}, "yellow_s 2.699 is under the 2.7 s of NEMA TS 2"),
         ({"walk_s": 3.999}, "walk_s 3.999 is under 4 s"),
     ],
@@ -100,7 +151,9 @@ def test_a_profile_beyond_its_bounds_is_refused(change, said):
 def one_group(length_m: float, speed_mps: float, kind: Kind = Kind.VEHICLE) -> Network:
     lane = Lane("a_0", "a", 50.0, speed_mps, kind, (0.0, 0.0))
     link = Link("C", 0, 0, 0, 0, "s", length_m, speed_mps, kind)
-    return Network("none", (lane,), (link,), (SignalGroup("T", 0, 0, kind, (0,), False),), (), {"a_0": 0})
+    return Network(
+        "none", (lane,), (link,), (SignalGroup("T", 0, 0, kind, (0,), False),), (), {"a_0": 0}
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,8 +176,14 @@ def test_a_profile_may_fix_yellow_and_leave_clearance_to_the_geometry_or_the_oth
     fixed_yellow = work_out(network, TimingProfile("a", 5.0, 60.0, 90.0, 0.0, 3.33, None))
     assert (fixed_yellow.yellow_s.tolist(), fixed_yellow.clearance_s.tolist()) == ([3.33], [1.5])
     fixed_clearance = work_out(network, TimingProfile("b", 5.0, 60.0, 90.0, 0.0, None, 0.77))
-    assert (fixed_clearance.yellow_s.tolist(), fixed_clearance.clearance_s.tolist()) == ([4.3], [0.77])
-    assert (fixed_clearance.min_green_s.tolist(), fixed_clearance.max_green_s.tolist()) == ([5.0], [60.0])
+    assert (fixed_clearance.yellow_s.tolist(), fixed_clearance.clearance_s.tolist()) == (
+        [4.3],
+        [0.77],
+    )
+    assert (fixed_clearance.min_green_s.tolist(), fixed_clearance.max_green_s.tolist()) == (
+        [5.0],
+        [60.0],
+    )
 
 
 @pytest.mark.parametrize("kind", [Kind.BICYCLE, Kind.TRAM])
@@ -134,11 +193,16 @@ def test_all_but_those_on_foot_have_yellow(kind):
 
 
 @given(st.floats(0.0, 80.0), st.floats(0.0, 40.0))
-def test_intervals_never_leave_their_bounds_and_are_no_shorter_than_the_formulas(length_m, speed_mps):
+def test_intervals_never_leave_their_bounds_and_are_no_shorter_than_the_formulas(
+    length_m, speed_mps
+):
     timing = work_out(one_group(length_m, speed_mps), STREET)
     exact_yellow = min(max(1.0 + speed_mps / 6.1, 3.0), 6.0)
     exact_clearance = min((length_m + 6.0) / max(speed_mps, 1.0), 4.0)
-    for value, exact in ((timing.yellow_s[0], exact_yellow), (timing.clearance_s[0], exact_clearance)):
+    for value, exact in (
+        (timing.yellow_s[0], exact_yellow),
+        (timing.clearance_s[0], exact_clearance),
+    ):
         assert exact - 1e-6 <= value < exact + 0.1 + 1e-6
         assert math.isclose(value * 10, round(value * 10), abs_tol=1e-9)
 
@@ -154,4 +218,6 @@ def test_an_intergreen_stands_at_the_place_of_its_junction(crossroads_network):
         for a in range(n):
             for b in range(n):
                 own = junction.first + a
-                assert matrix[a, b] == (yellow[own] + clearance[own] if junction.conflicts[a, b] else 0.0)
+                assert matrix[a, b] == (
+                    yellow[own] + clearance[own] if junction.conflicts[a, b] else 0.0
+                )

@@ -28,7 +28,9 @@ def test_a_star_stands_for_one_part_and_alone_for_everything(pattern, path, foun
     assert Path(pattern).text == pattern
 
 
-@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a b", "a.**", "**", "a*", "*a", "a.*b", "* ", "a.b*.c"])
+@pytest.mark.parametrize(
+    "text", ["", ".", "a.", ".a", "a..b", "a b", "a.**", "**", "a*", "*a", "a.*b", "* ", "a.b*.c"]
+)
 def test_what_is_no_path_is_refused(text):
     with pytest.raises(ValueError, match=r"is no path: names with dots in between"):
         Path(text)
@@ -56,7 +58,11 @@ def test_what_a_path_finds_in_a_flat_state():
 
 
 def test_a_state_is_flattened_to_its_leaves():
-    assert flatten({"a": {"b": 1, "c": {"d": [2], "e": {}}}, "f": None}) == {"a.b": 1, "a.c.d": [2], "f": None}
+    assert flatten({"a": {"b": 1, "c": {"d": [2], "e": {}}}, "f": None}) == {
+        "a.b": 1,
+        "a.c.d": [2],
+        "f": None,
+    }
     assert flatten({"b": 1}, "a.") == {"a.b": 1}
 
 
@@ -65,12 +71,23 @@ def test_a_state_is_flattened_to_its_leaves():
 
 @pytest.mark.parametrize(
     ("condition", "below", "at", "above"),
-    [(">", 0, 0, 1), (">=", 0, 1, 1), ("<", 1, 0, 0), ("<=", 1, 1, 0), ("==", 0, 1, 0), ("!=", 1, 0, 1)],
+    [
+        (">", 0, 0, 1),
+        (">=", 0, 1, 1),
+        ("<", 1, 0, 0),
+        ("<=", 1, 1, 0),
+        ("==", 0, 1, 0),
+        ("!=", 1, 0, 1),
+    ],
 )
 @pytest.mark.parametrize(("already", "back"), [(False, 0.0), (True, 0.5)])
-def test_each_condition_below_at_and_above_its_threshold(condition, below, at, above, already, back):
+def test_each_condition_below_at_and_above_its_threshold(
+    condition, below, at, above, already, back
+):
     rule = Rule("r", "v", condition, 3.0, hysteresis=0.5)
-    turn = 3.0 - back if condition in (">", ">=") else 3.0 + back if condition in ("<", "<=") else 3.0
+    turn = (
+        3.0 - back if condition in (">", ">=") else 3.0 + back if condition in ("<", "<=") else 3.0
+    )
     for value, holds in ((turn - 0.25, below), (turn, at), (turn + 0.25, above)):
         assert rule.holds(value, already) is bool(holds)
     assert rule.holds(math.nan, already) is True
@@ -84,7 +101,12 @@ def test_a_whole_number_is_held_against_a_rule_as_well():
 
 def test_a_rule_by_default_warns_at_once_without_hysteresis():
     assert astuple(Rule("r", "v", ">", 1.5)) == ("r", "v", ">", 1.5, Level.WARNING, 0.0, 0.0, 0.0)
-    assert [(level.name, int(level)) for level in Level] == [("INFO", 0), ("WARNING", 1), ("ERROR", 2), ("CRITICAL", 3)]
+    assert [(level.name, int(level)) for level in Level] == [
+        ("INFO", 0),
+        ("WARNING", 1),
+        ("ERROR", 2),
+        ("CRITICAL", 3),
+    ]
     with pytest.raises(FrozenInstanceError):
         Rule("r", "v", ">", 1.5).threshold = 0.0
 
@@ -99,7 +121,20 @@ def test_a_rule_by_default_warns_at_once_without_hysteresis():
 )  # fmt: skip
 def test_rules_that_cannot_be_are_refused_with_what_is_wrong(change, said):
     with pytest.raises(ValueError, match=said):
-        Rule(**({"name": "r", "path": "v", "condition": ">", "threshold": 1.0, "hysteresis": 0.5, "for_s": 0.5, "clear_s": 0.5} | change))
+        Rule(
+            **(
+                {
+                    "name": "r",
+                    "path": "v",
+                    "condition": ">",
+                    "threshold": 1.0,
+                    "hysteresis": 0.5,
+                    "for_s": 0.5,
+                    "clear_s": 0.5,
+                }
+                | change
+            )
+        )
 
 
 def test_rules_of_a_monitor_have_a_name_of_their_own_and_a_path_that_is_there():
@@ -117,7 +152,11 @@ def test_rules_of_a_monitor_have_a_name_of_their_own_and_a_path_that_is_there():
 
 def told(monitor, *series, state=lambda v: {"v": v}):
     """(time, what, value, worst) of all news of a series of (time, value)."""
-    return [(n.alert and at_s, n.what, n.alert.value, n.alert.worst) for at_s, value in series for n in monitor.check(at_s, state(value))]
+    return [
+        (n.alert and at_s, n.what, n.alert.value, n.alert.worst)
+        for at_s, value in series
+        for n in monitor.check(at_s, state(value))
+    ]
 
 
 def test_an_alert_that_opens_has_its_figures():
@@ -143,19 +182,37 @@ def test_it_opens_when_it_has_held_for_its_time_without_a_break_and_not_before()
     monitor = RealTimeMonitor((Rule("r", "v", ">", 3.0, for_s=2.0),))
     series = [(0.0, 4.0), (1.75, 4.0), (1.875, 2.0), (2.0, 4.0), (3.875, 4.0), (4.0, 5.0)]
     assert told(monitor, *series) == [(4.0, "opened", 5.0, 5.0)]
-    assert told(RealTimeMonitor((Rule("r", "v", ">", 3.0),)), (0.0, 4.0)) == [(0.0, "opened", 4.0, 4.0)]
+    assert told(RealTimeMonitor((Rule("r", "v", ">", 3.0),)), (0.0, 4.0)) == [
+        (0.0, "opened", 4.0, 4.0)
+    ]
 
 
 def test_it_closes_when_it_has_been_well_for_its_time_without_a_break_and_not_before():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 3.0, clear_s=2.0),))
-    series = [(0.0, 4.0), (1.0, 2.0), (2.875, 2.0), (2.9375, 4.0), (3.0, 2.0), (4.875, 2.0), (5.0, 1.0)]
+    series = [
+        (0.0, 4.0),
+        (1.0, 2.0),
+        (2.875, 2.0),
+        (2.9375, 4.0),
+        (3.0, 2.0),
+        (4.875, 2.0),
+        (5.0, 1.0),
+    ]
     assert told(monitor, *series) == [(0.0, "opened", 4.0, 4.0), (5.0, "closed", 1.0, 4.0)]
 
 
-@pytest.mark.parametrize(("condition", "sign"), [(">", 1.0), (">=", 1.0), ("<", -1.0), ("<=", -1.0)])
+@pytest.mark.parametrize(
+    ("condition", "sign"), [(">", 1.0), (">=", 1.0), ("<", -1.0), ("<=", -1.0)]
+)
 def test_within_its_hysteresis_an_alert_stays_open_but_is_not_worse(condition, sign):
     monitor = RealTimeMonitor((Rule("r", "v", condition, 0.0, hysteresis=8.0),))
-    series = [(0.0, sign), (1.0, -7.0 * sign), (2.0, -7.875 * sign), (3.0, 2.0 * sign), (4.0, -8.5 * sign)]
+    series = [
+        (0.0, sign),
+        (1.0, -7.0 * sign),
+        (2.0, -7.875 * sign),
+        (3.0, 2.0 * sign),
+        (4.0, -8.5 * sign),
+    ]
     assert told(monitor, *series[:2]) == [(0.0, "opened", sign, sign)]
     assert monitor.open_alerts()[0].value == -7.0 * sign
     assert monitor.open_alerts()[0].worst == sign
@@ -164,8 +221,21 @@ def test_within_its_hysteresis_an_alert_stays_open_but_is_not_worse(condition, s
 
 def test_it_is_told_again_when_more_than_twice_as_far_beyond_as_when_told_last():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 10.0),))
-    series = [(0.0, 11.0), (1.0, 12.0), (2.0, 12.5), (3.0, 15.0), (4.0, 11.0), (5.0, 15.5), (6.0, 9.0)]
-    assert told(monitor, *series) == [(0.0, "opened", 11.0, 11.0), (2.0, "worse", 12.5, 12.5), (5.0, "worse", 15.5, 15.5), (6.0, "closed", 9.0, 15.5)]
+    series = [
+        (0.0, 11.0),
+        (1.0, 12.0),
+        (2.0, 12.5),
+        (3.0, 15.0),
+        (4.0, 11.0),
+        (5.0, 15.5),
+        (6.0, 9.0),
+    ]
+    assert told(monitor, *series) == [
+        (0.0, "opened", 11.0, 11.0),
+        (2.0, "worse", 12.5, 12.5),
+        (5.0, "worse", 15.5, 15.5),
+        (6.0, "closed", 9.0, 15.5),
+    ]
     monitor = RealTimeMonitor((Rule("r", "v", "<=", 10.0),))
     assert told(monitor, (0.0, 10.0), (1.0, 9.5), (2.0, 9.0), (3.0, 8.5)) == [
         (0.0, "opened", 10.0, 10.0), (1.0, "worse", 9.5, 9.5), (3.0, "worse", 8.5, 8.5),
@@ -184,7 +254,10 @@ def test_the_worst_is_the_farthest_beyond_and_no_number_is_worse_than_any():
     told(monitor, (3.0, math.nan), (4.0, -9.0))
     assert math.isnan(monitor.open_alerts()[0].worst)
     monitor = RealTimeMonitor((Rule("r", "v", "!=", 1.0),))
-    assert told(monitor, (0.0, 2.0), (1.0, -1.5)) == [(0.0, "opened", 2.0, 2.0), (1.0, "worse", -1.5, -1.5)]
+    assert told(monitor, (0.0, 2.0), (1.0, -1.5)) == [
+        (0.0, "opened", 2.0, 2.0),
+        (1.0, "worse", -1.5, -1.5),
+    ]
 
 
 def test_a_figure_that_vanished_raises_its_alert_but_not_one_of_many():
@@ -199,7 +272,9 @@ def test_a_figure_that_vanished_raises_its_alert_but_not_one_of_many():
 
 
 def test_a_rule_opens_so_many_alerts_in_a_minute_and_says_what_it_held_back():
-    monitor = RealTimeMonitor((Rule("r", "v", ">", 0.0), Rule("other", "v", ">", 0.5)), most_per_minute=2)
+    monitor = RealTimeMonitor(
+        (Rule("r", "v", ">", 0.0), Rule("other", "v", ">", 0.5)), most_per_minute=2
+    )
 
     def opened(at_s):
         news = [n for n in monitor.check(at_s, {"v": 1.0}) if n.what == "opened"]
@@ -230,25 +305,40 @@ def test_one_that_was_held_back_waits_its_time_anew():
 
 def test_ten_alerts_a_minute_and_a_thousand_kept_by_default():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 0.0),))
-    opened = sum(n.what == "opened" for k in range(50) for n in monitor.check(float(k), {"v": float(k % 2)}))
+    opened = sum(
+        n.what == "opened" for k in range(50) for n in monitor.check(float(k), {"v": float(k % 2)})
+    )
     assert opened == 10
     assert monitor.history.maxlen == 1000
     assert RealTimeMonitor(keep=3).history.maxlen == 3
 
 
 def test_open_alerts_are_listed_gravest_first_and_then_oldest_first():
-    rules = (Rule("i", "i", ">", 0.0, Level.INFO), Rule("c", "c", ">", 0.0, Level.CRITICAL), Rule("w", "w.*", ">", 0.0))
+    rules = (
+        Rule("i", "i", ">", 0.0, Level.INFO),
+        Rule("c", "c", ">", 0.0, Level.CRITICAL),
+        Rule("w", "w.*", ">", 0.0),
+    )
     monitor = RealTimeMonitor(rules)
     monitor.check(0.0, {"i": 1.0, "c": 0.0, "w": {"a": 0.0, "b": 1.0}})
     monitor.check(1.0, {"i": 1.0, "c": 1.0, "w": {"a": 1.0, "b": 1.0}})
-    assert [(a.path, a.opened_s) for a in monitor.open_alerts()] == [("c", 1.0), ("w.b", 0.0), ("w.a", 1.0), ("i", 0.0)]
+    assert [(a.path, a.opened_s) for a in monitor.open_alerts()] == [
+        ("c", 1.0),
+        ("w.b", 0.0),
+        ("w.a", 1.0),
+        ("i", 0.0),
+    ]
 
 
 def test_an_alert_is_acknowledged_by_its_number_and_stays_so():
     monitor = RealTimeMonitor((Rule("r", "v.*", ">", 0.0),))
     monitor.check(0.0, {"v": {"a": 1.0, "b": 2.0}})
     news = monitor.acknowledge(2, "ann")
-    assert (news.what, news.alert.path, news.alert.acknowledged_by) == ("acknowledged", "v.b", "ann")
+    assert (news.what, news.alert.path, news.alert.acknowledged_by) == (
+        "acknowledged",
+        "v.b",
+        "ann",
+    )
     monitor.check(1.0, {"v": {"a": 1.0, "b": 9.0}})
     assert [(a.number, a.acknowledged_by) for a in monitor.open_alerts()] == [(1, ""), (2, "ann")]
     (closed,) = monitor.check(2.0, {"v": {"a": 1.0, "b": 0.0}})
@@ -265,7 +355,9 @@ def test_a_rule_that_is_removed_takes_its_own_alerts_with_it():
     assert [a.rule for a in monitor.open_alerts()] == ["v"]
     assert monitor.check(1.0, {"v": 5.0, "w": 1.0}) == []
     monitor.add(Rule("a", "v", ">", 0.0))
-    assert [(n.what, n.alert.rule) for n in monitor.check(2.0, {"v": 1.0, "w": 1.0})] == [("opened", "a")]
+    assert [(n.what, n.alert.rule) for n in monitor.check(2.0, {"v": 1.0, "w": 1.0})] == [
+        ("opened", "a")
+    ]
     monitor.remove("nobody")
 
 

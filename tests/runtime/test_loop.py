@@ -21,7 +21,13 @@ pytestmark = pytest.mark.slow
 
 def loop_of(run, realtime=0.0, tell=None, clock=None, **more):
     settings = runtime_settings(realtime, "balanced", 0.0, StepBounds(), **more)
-    return RealTimeController(run, settings, tell, clock=clock or time.monotonic, sleep=clock.sleep if clock else time.sleep)
+    return RealTimeController(
+        run,
+        settings,
+        tell,
+        clock=clock or time.monotonic,
+        sleep=clock.sleep if clock else time.sleep,
+    )
 
 
 def test_a_hundred_faults_by_a_seed_none_silent():
@@ -50,7 +56,12 @@ def test_a_tick_that_takes_too_long_changes_the_mode_and_tells_so():
             super().advance(period_s, shortest_s)
             clock.now += 0.08 if self.time_s < 10.0 else 0.001
 
-    loop = loop_of(Heavy(KppSettings(), StepBounds()), 1.0, lambda at_s, kind, data: told.append((kind, data)), clock)
+    loop = loop_of(
+        Heavy(KppSettings(), StepBounds()),
+        1.0,
+        lambda at_s, kind, data: told.append((kind, data)),
+        clock,
+    )
     loop.run(10.0)
     assert loop.optimizer.mode.name == "performance"
     assert loop.stepper.floor_s == 0.2
@@ -62,14 +73,21 @@ def test_a_tick_that_takes_too_long_changes_the_mode_and_tells_so():
 def test_alerts_reach_the_record_and_a_path_that_is_not_there_is_refused_at_the_start():
     told = []
     rules = (Rule("running", "floaters.v_chain", ">", 1.0, for_s=0.2),)
-    loop = loop_of(KppRun(KppSettings(), StepBounds()), 0.0, lambda at_s, kind, data: told.append(kind), rules=rules)
+    loop = loop_of(
+        KppRun(KppSettings(), StepBounds()),
+        0.0,
+        lambda at_s, kind, data: told.append(kind),
+        rules=rules,
+    )
     loop.optimizer.choose("accuracy")
     begun = time.monotonic()
     while "alert.opened" not in told and time.monotonic() - begun < 10.0:
         loop.tick()
     assert "alert.opened" in told
     with pytest.raises(ValueError, match="v_chian"):
-        loop_of(KppRun(KppSettings(), StepBounds()), rules=(Rule("x", "floaters.v_chian", ">", 1.0),))
+        loop_of(
+            KppRun(KppSettings(), StepBounds()), rules=(Rule("x", "floaters.v_chian", ">", 1.0),)
+        )
 
 
 def test_what_cannot_be_mended_stops_with_the_reason():
@@ -78,7 +96,9 @@ def test_what_cannot_be_mended_stops_with_the_reason():
             raise KeyError("broken for good")
 
     told = []
-    loop = loop_of(Broken(KppSettings(), StepBounds()), 0.0, lambda at_s, kind, data: told.append(data))
+    loop = loop_of(
+        Broken(KppSettings(), StepBounds()), 0.0, lambda at_s, kind, data: told.append(data)
+    )
     with pytest.raises(StoppedError, match="broken for good"):
         loop.run(1.0)
     strategies = [d["strategy"] for d in told if "strategy" in d]
@@ -93,18 +113,43 @@ def test_the_load_control_holds_the_speed_that_is_asked_for():
     assert run.plant.v_chain == pytest.approx(2.2, abs=0.03)
 
 
-@pytest.mark.parametrize("bad", [{"period_s": 0.0}, {"realtime": -1.0}, {"mode": "turbo"}, {"overrun": "panic"}, {"checkpoint_s": -1.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"period_s": 0.0},
+        {"realtime": -1.0},
+        {"mode": "turbo"},
+        {"overrun": "panic"},
+        {"checkpoint_s": -1.0},
+    ],
+)
 def test_settings_of_the_loop_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         RuntimeSettings(**bad)
 
 
 def headway(*words):
-    return subprocess.run([sys.executable, "-m", "headway", "kpp", "run", *words], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "headway", "kpp", "run", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_the_command_gives_one_object_with_the_figures_and_refuses_nonsense(tmp_path):
-    done = headway("--seconds", "5", "--h2", "--json", "-", "--csv", str(tmp_path / "a.csv"), "--plot", "--data", str(tmp_path / "data"))
+    done = headway(
+        "--seconds",
+        "5",
+        "--h2",
+        "--json",
+        "-",
+        "--csv",
+        str(tmp_path / "a.csv"),
+        "--plot",
+        "--data",
+        str(tmp_path / "data"),
+    )
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
     run = KppRun(KppSettings(h2=True), StepBounds(0.05, 0.2, 1e-4, 1e-6))
@@ -117,8 +162,18 @@ def test_the_command_gives_one_object_with_the_figures_and_refuses_nonsense(tmp_
     assert result["heat_kwh"] > 0.0
     assert result["compressor_kwh"] == pytest.approx(m.energy_j["compressor"] / 3.6e6, rel=1e-3)
     assert result["steps_per_s"] > 0.0
-    assert [s["time_s"] for s in result["samples"]] == pytest.approx([k / 100 for k in range(501)], abs=1e-6)
-    assert set(result["samples"][0]) == {"time_s", "v_chain", "power_output", "power_input", "efficiency", "flywheel_radps", "ledger_residual"}
+    assert [s["time_s"] for s in result["samples"]] == pytest.approx(
+        [k / 100 for k in range(501)], abs=1e-6
+    )
+    assert set(result["samples"][0]) == {
+        "time_s",
+        "v_chain",
+        "power_output",
+        "power_input",
+        "efficiency",
+        "flywheel_radps",
+        "ledger_residual",
+    }
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 501
     refused = headway("--seconds", "1", "--floaters", "65")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -135,7 +190,20 @@ main()
 
 def test_killed_it_goes_on_from_its_checkpoint(tmp_path):
     """Checkpoints each second here, which else come each ten, for the sake of the time."""
-    words = [sys.executable, "-c", EACH_SECOND, "kpp", "run", "--seconds", "600", "--realtime", "--data", str(tmp_path), "--json", "-"]
+    words = [
+        sys.executable,
+        "-c",
+        EACH_SECOND,
+        "kpp",
+        "run",
+        "--seconds",
+        "600",
+        "--realtime",
+        "--data",
+        str(tmp_path),
+        "--json",
+        "-",
+    ]
     first = subprocess.Popen(words, stdout=subprocess.PIPE)
     path, deadline = tmp_path / "kpp.npz", time.monotonic() + 60
     while not path.exists() and time.monotonic() < deadline:

@@ -82,7 +82,12 @@ class Loop:
         self.plant = Plant(self.clock)
         made = RuntimeSettings(**({"period_s": 0.25, "bounds": StepBounds(0.5, 2.0)} | settings))
         self.loop = RealTimeController(
-            self.plant, made, lambda at_s, kind, data: self.told.append((at_s, kind, dict(data))), mend, self.clock, self.clock.sleep
+            self.plant,
+            made,
+            lambda at_s, kind, data: self.told.append((at_s, kind, dict(data))),
+            mend,
+            self.clock,
+            self.clock.sleep,
         )
 
     def ticks(self, count):
@@ -118,8 +123,17 @@ def test_what_is_driven_tells_its_time_and_whether_it_runs_as_properties():
 
 def test_a_new_loop_is_sound_and_unpressed():
     of = Loop()
-    assert (of.loop.stability.score, of.loop.stability.reasons, of.loop.pressure, of.loop.kept_s) == (1.0, (), 0.0, 0.0)
-    assert (of.loop.optimizer.mode.name, of.loop.streams.rate_hz, of.plant.built) == ("balanced", 10.0, 0)
+    assert (
+        of.loop.stability.score,
+        of.loop.stability.reasons,
+        of.loop.pressure,
+        of.loop.kept_s,
+    ) == (1.0, (), 0.0, 0.0)
+    assert (of.loop.optimizer.mode.name, of.loop.streams.rate_hz, of.plant.built) == (
+        "balanced",
+        10.0,
+        0,
+    )
     assert of.told == []
 
 
@@ -157,7 +171,9 @@ def test_it_ends_when_the_plant_has_nothing_left_to_do():
 def test_ticks_that_were_skipped_are_advanced_in_one():
     of = Loop(overrun="skip")
     of.plant.takes_s = 0.875
-    of.ticks(3)  # at 0.25; at 1.125, two after that of 0.5 being missed; and at 2.0, three after that of 1.25
+    of.ticks(
+        3
+    )  # at 0.25; at 1.125, two after that of 0.5 being missed; and at 2.0, three after that of 1.25
     assert of.plant.advanced() == [0.25, 0.75, 1.0]
 
 
@@ -197,7 +213,9 @@ def test_lasting_pressure_changes_the_mode_and_is_told_with_its_share():
     of = Loop(mode="accuracy")
     of.plant.takes_s = 0.2375
     of.ticks(5)  # at 0.4875, ... 1.4875: a second after the first
-    assert of.told == [(1.25, "runtime.mode", {"mode": "balanced", "why": "0.95 of the wall time used"})]
+    assert of.told == [
+        (1.25, "runtime.mode", {"mode": "balanced", "why": "0.95 of the wall time used"})
+    ]
     assert of.loop.streams.rate_hz == 10.0
     of.ticks(4)
     assert [d["mode"] for _, _, d in of.told] == ["balanced", "performance"]
@@ -242,7 +260,10 @@ def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_tried_again_after_
     of.ticks(9)
     assert of.loop.kept_s == 0.0, "what was not written is no checkpoint"
     of.ticks(15)
-    assert [(t, k) for t, k, _ in of.told] == [(2.0, "runtime.checkpoint_failed"), (3.0, "runtime.checkpoint_failed")]
+    assert [(t, k) for t, k, _ in of.told] == [
+        (2.0, "runtime.checkpoint_failed"),
+        (3.0, "runtime.checkpoint_failed"),
+    ]
     assert of.told[0][2] == {"error": "[Errno 28] No space left"}
     assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [4.0, 6.0]
 
@@ -251,7 +272,9 @@ def test_any_other_error_of_a_checkpoint_is_a_fault_to_be_mended():
     of = Loop(checkpoint_s=0.5)
     of.plant.keep_fails = [KeyError("x")]
     of.ticks(2)
-    assert of.told == [(0.5, "runtime.fault", {"error": "KeyError('x')", "strategy": "retry with a smaller step"})]
+    assert of.told == [
+        (0.5, "runtime.fault", {"error": "KeyError('x')", "strategy": "retry with a smaller step"})
+    ]
 
 
 def test_a_loop_of_other_settings_goes_on_from_the_one_before():
@@ -310,7 +333,13 @@ def test_figures_are_looked_at_as_often_as_the_mode_says():
 
 
 def test_a_look_and_a_check_are_due_in_the_moment_of_their_time():
-    of = Loop(mode="performance", realtime=0.0, gather=False, limits={"v": Limits()}, rules=(Rule("r", "v", ">", 1.0),))
+    of = Loop(
+        mode="performance",
+        realtime=0.0,
+        gather=False,
+        limits={"v": Limits()},
+        rules=(Rule("r", "v", ">", 1.0),),
+    )
     of.plant.takes_s, seen = 0.2, []  # just the fifth of a second of this mode
     of.plant.figures = lambda: seen.append(of.plant.time_s) or of.plant.values
     of.ticks(4)
@@ -356,7 +385,14 @@ def test_a_figure_that_is_lost_is_a_fault_and_after_its_cure_all_is_forgotten():
     of.ticks(1)
     assert of.told == [
         (0.5, "runtime.unstable", {"score": 0.0, "reasons": ["v is nan", "w is inf"]}),
-        (0.5, "runtime.fault", {"error": "ArithmeticError('v is nan; w is inf')", "strategy": "retry with a smaller step"}),
+        (
+            0.5,
+            "runtime.fault",
+            {
+                "error": "ArithmeticError('v is nan; w is inf')",
+                "strategy": "retry with a smaller step",
+            },
+        ),
     ]
     of.plant.values = {"v": 50.0}
     of.ticks(1)
@@ -372,13 +408,23 @@ def test_alerts_are_told_with_their_figures_as_often_as_the_mode_says():
         of.ticks(1)
     data = {"rule": "r", "path": "v", "level": "error", "threshold": 1.0, "number": 1}
     # 0.1 s are 1.6 ticks: each second tick is looked at
-    assert of.told == [(0.1875, "alert.opened", data | {"value": 2.0}), (0.3125, "alert.closed", data | {"value": 0.0})]
+    assert of.told == [
+        (0.1875, "alert.opened", data | {"value": 2.0}),
+        (0.3125, "alert.closed", data | {"value": 0.0}),
+    ]
     assert of.plant.built == 4
 
 
 def test_the_figures_of_an_alerts_news():
     alert = Alert(7, "r", "v.x", Level.CRITICAL, 1.0, 2.5, 3.5, 0.5)
-    plain = {"rule": "r", "path": "v.x", "level": "critical", "value": 2.5, "threshold": 0.5, "number": 7}
+    plain = {
+        "rule": "r",
+        "path": "v.x",
+        "level": "critical",
+        "value": 2.5,
+        "threshold": 0.5,
+        "number": 7,
+    }
     assert told(News("opened", alert)) == plain
     assert told(News("opened", alert, 4)) == plain | {"held_back": 4}
 
@@ -416,7 +462,12 @@ def test_each_strategy_does_its_part_milder_first():
     of.loop.keep()
     with pytest.raises(StoppedError, match=r"^stopped safely at 0\.000 s: KeyError\('f'\)$"):
         of.ticks(9)
-    assert [c for c in of.plant.calls if c[0] not in ("advance", "keep")] == ["undo", "restore", "restart", "begin"]
+    assert [c for c in of.plant.calls if c[0] not in ("advance", "keep")] == [
+        "undo",
+        "restore",
+        "restart",
+        "begin",
+    ]
     assert [(t, d["strategy"]) for t, k, d in of.told if k == "runtime.fault"] == [
         (3.0, "retry with a smaller step"), (3.0, "restore the last checkpoint"), (1.0, "restart the plant"), (1.0, "begin anew"), (0.0, "degrade"),
         (0.0, "stop safely"),
@@ -430,13 +481,18 @@ def test_after_a_fault_the_work_is_done_again_with_a_quarter_of_the_step():
     of.plant.fails = [None, ArithmeticError("x"), None]
     of.ticks(3)
     # after the fault itself the floor grows by a tenth with each tick
-    assert [c[2] for c in of.plant.calls if c[0] == "advance"] == pytest.approx([0.5, 0.5, 0.125 * 1.1])
+    assert [c[2] for c in of.plant.calls if c[0] == "advance"] == pytest.approx(
+        [0.5, 0.5, 0.125 * 1.1]
+    )
     assert of.plant.calls[2] == "undo"
     assert of.plant.time_s == 0.5
 
 
 def test_a_restore_takes_the_time_of_the_last_checkpoint_with_it():
-    of = Loop(checkpoint_s=2.0, mend=ErrorRecoverySystem(((Exception, (Strategy.RESTORE, Strategy.STOP)),), clock=Clock()))
+    of = Loop(
+        checkpoint_s=2.0,
+        mend=ErrorRecoverySystem(((Exception, (Strategy.RESTORE, Strategy.STOP)),), clock=Clock()),
+    )
     of.plant.time_s = 3.0
     of.loop.keep()
     of.plant.fails = [KeyError("x")]
@@ -451,7 +507,8 @@ def test_a_restore_takes_the_time_of_the_last_checkpoint_with_it():
 
 def test_a_cure_that_fails_is_a_fault_as_well_and_the_next_one_is_tried():
     of = Loop()
-    of.plant.fails, of.plant.cures = [ArithmeticError("first")], {"undo": ValueError("cannot"), "restore": OSError("no disk")}
+    of.plant.fails = [ArithmeticError("first")]
+    of.plant.cures = {"undo": ValueError("cannot"), "restore": OSError("no disk")}
     of.ticks(2)
     assert [(d.get("error"), d.get("strategy")) for _, k, d in of.told if k == "runtime.fault"] == [
         ("ArithmeticError('first')", "retry with a smaller step"), ("ValueError('cannot')", "restore the last checkpoint"),
@@ -464,7 +521,11 @@ def test_a_fault_after_things_have_settled_is_answered_mildly_again():
     of = Loop()
     of.plant.fails = [ArithmeticError("a"), *[None] * 8, ArithmeticError("b"), ArithmeticError("c")]
     of.ticks(11)  # the second 2.25 s after the first, the third a quarter of a second later
-    assert [d["strategy"] for _, _, d in of.told] == ["retry with a smaller step", "retry with a smaller step", "restore the last checkpoint"]
+    assert [d["strategy"] for _, _, d in of.told] == [
+        "retry with a smaller step",
+        "retry with a smaller step",
+        "restore the last checkpoint",
+    ]
     assert of.loop.recovery.success() == {Strategy.RETRY_SMALLER: (1, 2)}
 
 
@@ -489,7 +550,9 @@ def test_the_stop_carries_the_fault_that_led_to_it():
 def test_nobody_need_be_told():
     clock = Clock()
     plant = Plant(clock)
-    loop = RealTimeController(plant, RuntimeSettings(checkpoint_s=0.5), clock=clock, sleep=clock.sleep)
+    loop = RealTimeController(
+        plant, RuntimeSettings(checkpoint_s=0.5), clock=clock, sleep=clock.sleep
+    )
     plant.keep_fails = [OSError("x")]
     loop.run(1.0)
     assert plant.time_s == pytest.approx(1.0)

@@ -36,14 +36,22 @@ def test_the_strategies_of_each_class_of_error_from_the_mildest_to_the_last():
         (KeyboardInterrupt(), [STOP]),
     ):
         clock = Clock()
-        assert answers(ErrorRecoverySystem(clock=clock), clock, *[0.0] * (len(plan) + 1), error=error) == [*plan, STOP]
+        assert answers(
+            ErrorRecoverySystem(clock=clock), clock, *[0.0] * (len(plan) + 1), error=error
+        ) == [*plan, STOP]
     assert [kind for kind, _ in DEFAULT] == [ArithmeticError, OSError, Exception]
 
 
 def test_a_fault_within_the_settling_time_takes_the_next_strategy_and_one_at_its_end_begins_anew():
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock)
-    assert answers(recovery, clock, 10.0, 11.875, 13.75, 15.75, 17.0) == [RETRY, RESTORE, ANEW, RETRY, RESTORE]
+    assert answers(recovery, clock, 10.0, 11.875, 13.75, 15.75, 17.0) == [
+        RETRY,
+        RESTORE,
+        ANEW,
+        RETRY,
+        RESTORE,
+    ]
     assert [a.worked for a in recovery.history] == [False, False, True, False, None]
     assert recovery.success() == {RETRY: (0, 2), RESTORE: (0, 1), ANEW: (1, 1)}
 
@@ -105,7 +113,14 @@ def test_a_strategy_is_tried_five_times_in_a_minute_and_then_the_next_one():
 def test_budget_and_window_can_be_given_and_a_strategy_is_left_out_that_has_none_left():
     clock = Clock()
     recovery = ErrorRecoverySystem(budget=1, window_s=8.0, settle_s=1.0, clock=clock)
-    assert answers(recovery, clock, 0.0, 2.0, 4.0, 6.0, 8.0, 9.5) == [RETRY, RESTORE, ANEW, STOP, STOP, RETRY]
+    assert answers(recovery, clock, 0.0, 2.0, 4.0, 6.0, 8.0, 9.5) == [
+        RETRY,
+        RESTORE,
+        ANEW,
+        STOP,
+        STOP,
+        RETRY,
+    ]
 
 
 def test_whatever_it_is_after_twenty_attempts_in_the_window_it_stops():
@@ -113,7 +128,9 @@ def test_whatever_it_is_after_twenty_attempts_in_the_window_it_stops():
     recovery = ErrorRecoverySystem(ONE, budget=1000, settle_s=1.0, clock=clock)
     assert answers(recovery, clock, *[2.0 * k for k in range(22)]) == [RETRY] * 20 + [STOP] * 2
     assert answers(recovery, clock, 102.0) == [RETRY]  # since 42 s: none
-    recovery = ErrorRecoverySystem(ONE, budget=1000, most=2, window_s=4.0, settle_s=1.0, clock=clock)
+    recovery = ErrorRecoverySystem(
+        ONE, budget=1000, most=2, window_s=4.0, settle_s=1.0, clock=clock
+    )
     assert answers(recovery, clock, 200.0, 202.0, 204.0, 206.5) == [RETRY, RETRY, STOP, RETRY]
 
 
@@ -125,7 +142,9 @@ def test_the_first_plan_whose_class_fits_counts():
     assert ErrorRecoverySystem(plans, clock=clock).answer(KeyError("x")) is STOP
 
 
-@pytest.mark.parametrize("bad", [{"budget": 0}, {"most": 0}, {"window_s": 0.0}, {"window_s": -1.0}, {"settle_s": -0.5}])
+@pytest.mark.parametrize(
+    "bad", [{"budget": 0}, {"most": 0}, {"window_s": 0.0}, {"window_s": -1.0}, {"settle_s": -0.5}]
+)
 def test_budgets_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError, match=r"budget -?\d+ and most \d+ must be at least 1"):
         ErrorRecoverySystem(**bad)
@@ -151,8 +170,18 @@ OPEN = Limits()
 def test_limits_are_open_by_default_and_refused_where_they_cannot_be():
     assert astuple(OPEN) == (-math.inf, math.inf, math.inf, math.inf)
     assert Limits(1.0, 1.0, 0.5, 0.0).noise == 0.0
-    for bad in ({"lowest": 1.0, "highest": 0.5}, {"per_s": 0.0}, {"per_s": -1.0}, {"noise": -0.5}, {"lowest": math.nan}, {"noise": math.nan}):
-        with pytest.raises(ValueError, match="lowest must not be above highest, per_s must be above 0, noise not below"):
+    for bad in (
+        {"lowest": 1.0, "highest": 0.5},
+        {"per_s": 0.0},
+        {"per_s": -1.0},
+        {"noise": -0.5},
+        {"lowest": math.nan},
+        {"noise": math.nan},
+    ):
+        with pytest.raises(
+            ValueError,
+            match="lowest must not be above highest, per_s must be above 0, noise not below",
+        ):
             Limits(**bad)
     with pytest.raises(FrozenInstanceError):
         OPEN.per_s = 1.0
@@ -160,7 +189,9 @@ def test_limits_are_open_by_default_and_refused_where_they_cannot_be():
         Stability(1.0, ()).score = 0.0
 
 
-@pytest.mark.parametrize(("value", "score"), [(1.0, 1.0), (4.0, 1.0), (0.9375, 0.3), (4.0625, 0.3), (-5.0, 0.3)])
+@pytest.mark.parametrize(
+    ("value", "score"), [(1.0, 1.0), (4.0, 1.0), (0.9375, 0.3), (4.0625, 0.3), (-5.0, 0.3)]
+)
 def test_a_figure_outside_its_bounds_costs_seven_tenths(value, score):
     found = NumericalStabilityMonitor({"v": Limits(1.0, 4.0)}).look(0.0, {"v": value})
     assert found.score == pytest.approx(score)
@@ -172,7 +203,9 @@ def test_a_fault_fades_by_a_fiftieth_a_look_and_by_what_is_asked_for():
     scores = [monitor.look(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(40)]
     assert scores == pytest.approx([min(0.3 + 0.02 * k, 1.0) for k in range(40)])
     monitor = NumericalStabilityMonitor({"v": Limits(highest=1.0)}, memory=4)
-    assert [monitor.look(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(5)] == pytest.approx([0.3, 0.55, 0.8, 1.0, 1.0])
+    assert [
+        monitor.look(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(5)
+    ] == pytest.approx([0.3, 0.55, 0.8, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
@@ -185,16 +218,28 @@ def test_a_figure_that_is_no_number_costs_everything_and_the_others_are_judged_a
 def jumps(*series, per_s=4.0, enhanced=True):
     """The looks (score, reasons) at a series of (time, value)."""
     monitor = NumericalStabilityMonitor({"v": Limits(per_s=per_s)}, memory=1)
-    return [(found.score, found.reasons) for at_s, v in series for found in [monitor.look(at_s, {"v": v}, enhanced)]]
+    return [
+        (found.score, found.reasons)
+        for at_s, v in series
+        for found in [monitor.look(at_s, {"v": v}, enhanced)]
+    ]
 
 
 def test_a_change_faster_than_believable_costs_a_half():
     sound = (1.0, ())
     assert jumps((10.0, 100.0), (10.5, 102.0), (11.0, 100.0)) == [sound] * 3  # just 4 a second
-    assert jumps((10.0, 1.0), (10.5, 3.5), (11.0, 3.0)) == [sound, (0.5, ("v jumped from 1 to 3.5 in 0.5 s",)), sound]
+    assert jumps((10.0, 1.0), (10.5, 3.5), (11.0, 3.0)) == [
+        sound,
+        (0.5, ("v jumped from 1 to 3.5 in 0.5 s",)),
+        sound,
+    ]
     assert jumps((10.0, 3.5), (10.5, 1.0))[1] == (0.5, ("v jumped from 3.5 to 1 in 0.5 s",))
-    assert jumps((0.0, 0.0), (1.0, 3.0), (2.0, 6.0), (3.0, 9.5)) == [sound] * 4  # against the last one, not the first
-    assert jumps((0.0, 0.0), (0.0, 9.0), (-1.0, 0.0)) == [sound] * 3  # time that stands or goes back tells no speed
+    assert (
+        jumps((0.0, 0.0), (1.0, 3.0), (2.0, 6.0), (3.0, 9.5)) == [sound] * 4
+    )  # against the last one, not the first
+    assert (
+        jumps((0.0, 0.0), (0.0, 9.0), (-1.0, 0.0)) == [sound] * 3
+    )  # time that stands or goes back tells no speed
     assert jumps((10.0, 1.0), (10.5, 3.5), enhanced=False) == [sound] * 2
 
 
@@ -209,36 +254,51 @@ def test_eight_changes_each_against_the_one_before_ring():
     assert rings(swing[:8]) == []
     assert rings(swing[:9]) == [(8, 0.3, "v rings from step to step by 2")]
     assert [k for k, *_ in rings(swing)] == [8, 9, 10, 11]
-    assert rings([0.0, *swing[:9]]) == [(9, 0.3, "v rings from step to step by 2")]  # nine samples that swing, after one that stands
+    assert rings([0.0, *swing[:9]]) == [
+        (9, 0.3, "v rings from step to step by 2")
+    ]  # nine samples that swing, after one that stands
     assert rings([1.0, 1.0, *swing[2:9]]) == []
     assert rings([*swing[:4], *[3.0, 4.0], *swing[4:10]]) == []
     assert rings(swing, noise=2.0) == []
     assert rings(swing, noise=1.875) != []
     assert rings(swing, noise=math.inf) == []
     assert rings(swing, enhanced=False) == []
-    assert rings([0.0, 1.5, 0.0, 1.5, 0.0, 1.5, 0.0, 0.5, 0.0, 1.5]) == []  # two changes are within the noise
+    assert (
+        rings([0.0, 1.5, 0.0, 1.5, 0.0, 1.5, 0.0, 0.5, 0.0, 1.5]) == []
+    )  # two changes are within the noise
     assert rings([float(k) for k in range(20)]) == []
 
 
 def test_energy_that_is_not_kept_costs_a_half():
     monitor = NumericalStabilityMonitor({}, ("share", 0.25), memory=1)
     assert monitor.look(0.0, {"share": 0.25}) == Stability(1.0, ())
-    assert monitor.look(1.0, {"share": 0.5}) == Stability(0.5, ("share 0.5 is above 0.25: energy is not kept",))
+    assert monitor.look(1.0, {"share": 0.5}) == Stability(
+        0.5, ("share 0.5 is above 0.25: energy is not kept",)
+    )
     assert monitor.look(2.0, {"share": 0.5}, enhanced=False) == Stability(1.0, ())
     assert NumericalStabilityMonitor({}).look(0.0, {"share": 9.0}) == Stability(1.0, ())
 
 
 def test_the_gravest_fault_of_a_look_counts_and_all_are_told():
-    monitor = NumericalStabilityMonitor({"a": Limits(highest=1.0), "b": Limits(per_s=1.0)}, ("e", 0.25), memory=1)
+    monitor = NumericalStabilityMonitor(
+        {"a": Limits(highest=1.0), "b": Limits(per_s=1.0)}, ("e", 0.25), memory=1
+    )
     monitor.look(0.0, {"a": 0.0, "b": 0.0, "e": 0.0})
     found = monitor.look(1.0, {"a": 2.0, "b": 5.0, "e": 1.0})
     assert found.score == pytest.approx(0.3)
     assert [r.split()[0] for r in found.reasons] == ["a", "b", "e"]
-    swings = NumericalStabilityMonitor({"a": Limits(noise=0.5), "b": Limits(highest=0.0)}, ("e", 0.25), memory=1)
-    looks = [swings.look(float(k), {"a": float(k % 2), "b": float(k == 9), "e": float(k == 10)}).score for k in range(11)]
+    swings = NumericalStabilityMonitor(
+        {"a": Limits(noise=0.5), "b": Limits(highest=0.0)}, ("e", 0.25), memory=1
+    )
+    looks = [
+        swings.look(float(k), {"a": float(k % 2), "b": float(k == 9), "e": float(k == 10)}).score
+        for k in range(11)
+    ]
     assert looks == pytest.approx([1.0] * 8 + [0.7, 0.3, 0.5])
     both = NumericalStabilityMonitor({"a": Limits(per_s=0.5, noise=0.5)}, memory=1)
-    assert [both.look(float(k), {"a": float(k % 2)}).score for k in range(9)] == pytest.approx([1.0] + [0.5] * 8)
+    assert [both.look(float(k), {"a": float(k % 2)}).score for k in range(9)] == pytest.approx(
+        [1.0] + [0.5] * 8
+    )
 
 
 def test_after_a_restore_what_was_before_is_forgotten():

@@ -77,6 +77,8 @@ def test_a_worker_that_ends_badly_is_started_again_and_the_reason_told(tmp_path)
 def test_a_worker_that_stays_silent_is_given_up_after_its_restarts(tmp_path):
     watched = Supervisor(work_silently, "", 0.3, 1, lambda m: False)
     begun = time.monotonic()
-    with pytest.raises(WorkerError, match=r"failed 2 times in a row; the last time: silent for 0\.3 s"):
+    with pytest.raises(
+        WorkerError, match=r"failed 2 times in a row; the last time: silent for 0\.3 s"
+    ):
         list(watched.messages())
     assert time.monotonic() - begun < 60

@@ -20,7 +20,12 @@ BOUNDS = StepBounds(0.5, 2.0, 1e-4, 1e-6)
         (0.5, 1.0, 5.0, 0.9 * 2.0**0.14),  # error^(-0.7/5)
         (0.5, 0.25, 5.0, 0.9 * 2.0**0.14 * 0.25**0.08),  # before^(0.4/5)
         (1.0, 0.25, 5.0, 0.9 * 0.25**0.08),  # an error of just the tolerance is a good one
-        (1.0, 256.0, 4.0, 0.9 * 256.0**0.1),  # and may still be followed by a longer step: 0.9 x 1.74
+        (
+            1.0,
+            256.0,
+            4.0,
+            0.9 * 256.0**0.1,
+        ),  # and may still be followed by a longer step: 0.9 x 1.74
         (0.25, 1.0, 2.0, 0.9 * 4.0**0.35),
         (2.0, 1.0, 5.0, 0.9 * 2.0**-0.2),  # error^(-1/5), whatever was before
         (2.0, 1e-4, 5.0, 0.9 * 2.0**-0.2),
@@ -40,8 +45,17 @@ def test_bounds_of_steps_by_default_and_what_is_refused():
     for name in ("shortest_s", "longest_s", "rtol", "atol"):
         for bad in (0.0, -0.5, math.inf, math.nan, "1", None):
             with pytest.raises(ValueError, match=f"^{name}: .* a finite number above 0"):
-                StepBounds(**{"shortest_s": 0.1, "longest_s": 0.2, "rtol": 1.0, "atol": 1.0, name: bad})
-        assert astuple(StepBounds(**{"shortest_s": 0.5, "longest_s": 0.5, "rtol": 0.5, "atol": 0.5, name: 0.5})) == (0.5,) * 4
+                StepBounds(
+                    **{"shortest_s": 0.1, "longest_s": 0.2, "rtol": 1.0, "atol": 1.0, name: bad}
+                )
+        assert (
+            astuple(
+                StepBounds(
+                    **{"shortest_s": 0.5, "longest_s": 0.5, "rtol": 0.5, "atol": 0.5, name: 0.5}
+                )
+            )
+            == (0.5,) * 4
+        )
     assert StepBounds(1, 2).longest_s == 2
     with pytest.raises(ValueError, match=r"shortest_s: 0\.3 is above longest_s: 0\.2"):
         StepBounds(0.3, 0.2)
@@ -66,7 +80,9 @@ def test_steps_follow_the_errors_of_this_step_and_of_the_last_good_one():
     step_s *= 0.9 * 2.0**-0.2
     assert stepper.step_s == pytest.approx(step_s)
     assert stepper.judge(0.5)
-    step_s *= 0.9 * 0.5**-0.14 * 0.25**0.08  # the good one before was 0.25; the bad one does not count
+    step_s *= (
+        0.9 * 0.5**-0.14 * 0.25**0.08
+    )  # the good one before was 0.25; the bad one does not count
     assert stepper.step_s == pytest.approx(step_s)
     assert stepper.judge(1.0)
     assert stepper.step_s == pytest.approx(step_s * 0.9 * 0.5**0.08)
@@ -81,11 +97,18 @@ def test_the_order_of_the_method_is_the_root_of_the_error():
 
 
 def test_at_the_lower_bound_every_finite_error_stands_and_is_counted():
-    for step_s, stands in ((0.5, True), (0.5 * (1.0 + 1e-9), True), (0.5 * (1.0 + 2e-9), False), (0.75, False)):
+    for step_s, stands in (
+        (0.5, True),
+        (0.5 * (1.0 + 1e-9), True),
+        (0.5 * (1.0 + 2e-9), False),
+        (0.75, False),
+    ):
         stepper = AdaptiveTimestepper(BOUNDS)
         stepper.step_s = step_s
         assert stepper.judge(3.0) is stands
-        assert (stepper.accepted, stepper.rejected, stepper.forced) == ((1, 0, 1) if stands else (0, 1, 0))
+        assert (stepper.accepted, stepper.rejected, stepper.forced) == (
+            (1, 0, 1) if stands else (0, 1, 0)
+        )
         assert stepper.step_s >= 0.5
     stepper = AdaptiveTimestepper(BOUNDS)
     assert stepper.judge(1.0)
@@ -113,7 +136,16 @@ def test_an_error_that_is_no_number_is_told_with_the_step(error):
 
 @pytest.mark.parametrize(
     ("pressure", "floor_s"),
-    [(1.0, 1.25), (0.9375, 1.25), (0.9, 1.0), (0.75, 1.0), (0.6, 1.0), (0.5, 1.0 / 1.1), (0.0, 1.0 / 1.1), (7.0, 1.25)],
+    [
+        (1.0, 1.25),
+        (0.9375, 1.25),
+        (0.9, 1.0),
+        (0.75, 1.0),
+        (0.6, 1.0),
+        (0.5, 1.0 / 1.1),
+        (0.0, 1.0 / 1.1),
+        (7.0, 1.25),
+    ],
 )
 def test_the_floor_rises_above_nine_tenths_and_sinks_below_six(pressure, floor_s):
     stepper = AdaptiveTimestepper(StepBounds(0.8, 1.6))
@@ -168,7 +200,9 @@ def test_without_any_time_granted_the_pressure_has_no_bound():
         (3, 1.0, 1), (1, 9.0, 1), (600, 0.25, 1000), (1000, 0.4, 1000),
     ],
 )  # fmt: skip
-def test_the_batch_fills_half_of_what_is_granted_at_most_twice_and_at_least_a_quarter_of_the_last(batch, pressure, then):
+def test_the_batch_fills_half_of_what_is_granted_at_most_twice_and_at_least_a_quarter_of_the_last(
+    batch, pressure, then
+):
     stepper = AdaptiveTimestepper(BOUNDS, most_batch=1000)
     stepper.batch = batch
     stepper.spent(pressure, 1.0)

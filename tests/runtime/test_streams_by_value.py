@@ -25,7 +25,9 @@ def put(subscription, *messages, clock=None):
     for number, urgent, *fields in messages:
         if clock is not None:
             clock.now = float(number)
-        subscription.put(Message(float(number), fields[0] if fields else {"n": number}, urgent), float(number))
+        subscription.put(
+            Message(float(number), fields[0] if fields else {"n": number}, urgent), float(number)
+        )
 
 
 def counts(subscription):
@@ -45,14 +47,26 @@ def test_counts_begin_at_nought_and_a_message_is_not_urgent_by_itself():
         Message(1.0, {}).urgent = True
     _, s = opened()
     assert (s.take(), s.waiting, counts(s)) == ([], 0, (0, 0, 0, 0, 0))
-    assert (s.name, s.rate_hz, s.fields, s.size, s.policy, s.timeout_s, s.detached) == ("s", 1000.0, ("*",), 64, Policy.DROP_OLDEST, 1.0, "")
+    assert (s.name, s.rate_hz, s.fields, s.size, s.policy, s.timeout_s, s.detached) == (
+        "s",
+        1000.0,
+        ("*",),
+        64,
+        Policy.DROP_OLDEST,
+        1.0,
+        "",
+    )
 
 
 def test_what_waits_is_taken_in_order_and_at_once():
     _, s = opened(size=3)
     put(s, (1, False), (2, False), (3, False))
     assert s.waiting == 3
-    assert [(m.at_s, m.values, m.urgent) for m in s.take()] == [(1.0, {"n": 1}, False), (2.0, {"n": 2}, False), (3.0, {"n": 3}, False)]
+    assert [(m.at_s, m.values, m.urgent) for m in s.take()] == [
+        (1.0, {"n": 1}, False),
+        (2.0, {"n": 2}, False),
+        (3.0, {"n": 3}, False),
+    ]
     assert (s.take(), s.waiting, counts(s)) == ([], 0, (3, 3, 0, 0, 0))
 
 
@@ -126,7 +140,10 @@ def test_an_urgent_one_that_finds_no_room_is_put_into_the_last_that_waits():
     _, s = opened(size=1, policy=Policy.BLOCK, timeout_s=1e9)
     put(s, *[(k, False, {"n": k, "m": k}) for k in range(17)], (17, True, {"n": 17}), (18, False))
     assert (s.waiting, counts(s)) == (17, (19, 0, 2, 0, 1))
-    assert [m for _ in range(17) for m in s.take()][-2:] == [Message(15.0, {"n": 15, "m": 15}), Message(17.0, {"n": 17, "m": 16}, True)]
+    assert [m for _ in range(17) for m in s.take()][-2:] == [
+        Message(15.0, {"n": 15, "m": 15}),
+        Message(17.0, {"n": 17, "m": 16}, True),
+    ]
 
 
 def test_what_waits_apart_longer_than_the_time_out_is_dropped_but_not_what_is_urgent():
@@ -210,7 +227,8 @@ def test_a_subscriber_gets_one_at_once_and_then_at_its_rate():
 
 
 @pytest.mark.parametrize(
-    ("own_hz", "most_hz", "times"), [(4.0, 2.0, [0.0, 0.5, 1.0]), (1.0, 2.0, [0.0, 1.0]), (4.0, 4.0, [0.0, 0.25, 0.5, 0.75, 1.0])]
+    ("own_hz", "most_hz", "times"),
+    [(4.0, 2.0, [0.0, 0.5, 1.0]), (1.0, 2.0, [0.0, 1.0]), (4.0, 4.0, [0.0, 0.25, 0.5, 0.75, 1.0])],
 )
 def test_the_lower_of_its_own_rate_and_of_the_modes_counts(own_hz, most_hz, times):
     clock = Clock()
@@ -237,7 +255,13 @@ def test_after_a_pause_two_are_caught_up_and_no_more():
     clock = Clock()
     streams, s = opened(clock, 1.0)
     published(streams, clock, [0.0, 0.5, 10.0, 10.125, 10.25, 10.375, 10.5, 11.0, 11.125])
-    assert [m.at_s for m in s.take()] == [0.0, 10.0, 10.125, 10.25, 11.0]  # due again from 9, 10 and 11 s on
+    assert [m.at_s for m in s.take()] == [
+        0.0,
+        10.0,
+        10.125,
+        10.25,
+        11.0,
+    ]  # due again from 9, 10 and 11 s on
 
 
 def test_a_publication_is_due_only_where_somebody_would_take_it():
@@ -254,12 +278,23 @@ def test_a_publication_is_due_only_where_somebody_would_take_it():
 
 def test_each_gets_the_fields_that_it_asked_for():
     streams = DataStreamManager(1000.0, clock=Clock())
-    subs = {f: streams.subscribe(str(f), 1000.0, f) for f in (("*",), ("a",), ("b.*", "a"), ("b.x",), ("a", "*"), ("c",), ())}
+    subs = {
+        f: streams.subscribe(str(f), 1000.0, f)
+        for f in (("*",), ("a",), ("b.*", "a"), ("b.x",), ("a", "*"), ("c",), ())
+    }
     streams.publish(3.0, {"a": 1, "b": {"x": 2, "y": 3}})
     flat = {"a": 1, "b.x": 2, "b.y": 3}
     assert {f: s.take() for f, s in subs.items()} == {
         f: [Message(3.0, values)]
-        for f, values in {("*",): flat, ("a",): {"a": 1}, ("b.*", "a"): flat, ("b.x",): {"b.x": 2}, ("a", "*"): flat, ("c",): {}, (): {}}.items()
+        for f, values in {
+            ("*",): flat,
+            ("a",): {"a": 1},
+            ("b.*", "a"): flat,
+            ("b.x",): {"b.x": 2},
+            ("a", "*"): flat,
+            ("c",): {},
+            (): {},
+        }.items()
     }
 
 
@@ -298,10 +333,15 @@ def test_under_pressure_half_as_often_down_to_an_eighth_and_back():
 # subscribing
 
 
-@pytest.mark.parametrize("bad", [{"rate_hz": 0.0}, {"rate_hz": -1.0}, {"size": 0}, {"timeout_s": -0.5}])
+@pytest.mark.parametrize(
+    "bad", [{"rate_hz": 0.0}, {"rate_hz": -1.0}, {"size": 0}, {"timeout_s": -0.5}]
+)
 def test_subscriptions_that_cannot_be_are_refused_by_name(bad):
     streams = DataStreamManager()
-    with pytest.raises(ValueError, match=r"^s: rate_hz -?[\d.]+ must be above 0, size \d+ at least 1, timeout_s -?[\d.]+ not below 0\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^s: rate_hz -?[\d.]+ must be above 0, size \d+ at least 1, timeout_s -?[\d.]+ not below 0\.$",
+    ):
         streams.subscribe("s", **({"rate_hz": 0.5, "size": 1, "timeout_s": 0.0} | bad))
     assert streams.statistics() == {}
 
@@ -313,7 +353,9 @@ def test_fields_are_held_against_a_sample_and_a_name_is_taken_once():
     with pytest.raises(ValueError, match="is no path"):
         streams.subscribe("s", 0.5, ("a..b",))
     made = streams.subscribe("s", 0.5, ("a",), size=1, timeout_s=0.0, sample={"a": 1})
-    with pytest.raises(ValueError, match=r"there is a subscriber 's' already. Unsubscribe it first"):
+    with pytest.raises(
+        ValueError, match=r"there is a subscriber 's' already. Unsubscribe it first"
+    ):
         streams.subscribe("s", 0.5)
     assert streams.statistics() == {"s": made.delivery}
     assert streams.statistics()["s"] is made.delivery
@@ -357,7 +399,9 @@ def threads():
 def test_each_message_is_handed_over_once_and_in_order_by_a_thread_with_the_subscribers_name():
     clock, got = Clock(), []
     streams = DataStreamManager(1000.0, clock=clock)
-    streams.subscribe("caller", 1000.0, call=lambda m: got.append((m.at_s, threading.current_thread().name)))
+    streams.subscribe(
+        "caller", 1000.0, call=lambda m: got.append((m.at_s, threading.current_thread().name))
+    )
     assert threads()["stream caller"].daemon
     published(streams, clock, [1.0, 2.0, 3.0])
     until(lambda: len(got) == 3)
@@ -402,7 +446,11 @@ def test_closing_detaches_all_waits_a_little_for_their_threads_and_not_for_one_t
         begun.release()
         release.wait(20.0)
 
-    made += [streams.subscribe("slow", 1000.0, call=slow), streams.subscribe("hangs", 1000.0, call=hangs), streams.subscribe("quiet", 1000.0)]
+    made += [
+        streams.subscribe("slow", 1000.0, call=slow),
+        streams.subscribe("hangs", 1000.0, call=hangs),
+        streams.subscribe("quiet", 1000.0),
+    ]
     streams.publish(1.0, {"a": 1})
     assert begun.acquire(timeout=10.0)
     assert begun.acquire(timeout=10.0)

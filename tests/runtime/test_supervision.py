@@ -24,7 +24,10 @@ class Wire:
     """Takes messages as a pipe does; the first `send` waits until it is released."""
 
     def __init__(self, held=True, error=None):
-        self.sent, self.begun, self.released, self.error = [], threading.Event(), threading.Event(), error
+        self.sent = []
+        self.begun = threading.Event()
+        self.released = threading.Event()
+        self.error = error
         if not held:
             self.released.set()
 
@@ -50,7 +53,16 @@ def sent(wire, outbox, puts):
 def test_the_latest_replaces_those_before_it_and_kept_ones_stay_in_order():
     wire = Wire()
     outbox = Outbox(wire)
-    puts = [("a", False), ("b", False), ("K", True), ("c", False), ("L", True), ("M", True), ("d", False), ("e", False)]
+    puts = [
+        ("a", False),
+        ("b", False),
+        ("K", True),
+        ("c", False),
+        ("L", True),
+        ("M", True),
+        ("d", False),
+        ("e", False),
+    ]
     assert sent(wire, outbox, puts) == ["first", "b", "K", "c", "L", "M", "e"]
 
 
@@ -122,7 +134,10 @@ class Process:
     def __init__(self, played, target, args, daemon):
         self.played, self.target, self.args, self.daemon = played, target, args, daemon
         self.script, self.ends_with = played.scripts.pop(0)
-        self.pid, self.exitcode, self.ended, self.calls = 1000 + len(played.processes), None, threading.Event(), []
+        self.pid = 1000 + len(played.processes)
+        self.exitcode = None
+        self.ended = threading.Event()
+        self.calls = []
         self.ears = self.args[1]
         played.processes.append(self)
 
@@ -218,7 +233,9 @@ def test_how_it_ended_is_told_when_it_is_given_up(play, status, why):
     watched, _ = play((["a"], status))
     messages = watched.messages()
     assert next(messages) == "a"
-    with pytest.raises(WorkerError, match=f"^the worker failed 1 times in a row; the last time: {why}$"):
+    with pytest.raises(
+        WorkerError, match=f"^the worker failed 1 times in a row; the last time: {why}$"
+    ):
         next(messages)
 
 
@@ -226,11 +243,22 @@ def test_it_is_restarted_as_often_as_is_allowed_and_each_time_told_when_it_speak
     clock = Clock(50.0)
     watched, played = play((["a", "b"], 7), (["c", "d"], -9), (["e"], 3), restarts=2, clock=clock)
     found = []
-    with pytest.raises(WorkerError, match=r"^the worker failed 3 times in a row; the last time: ended with status 3$"):
+    with pytest.raises(
+        WorkerError,
+        match=r"^the worker failed 3 times in a row; the last time: ended with status 3$",
+    ):
         for message in watched.messages():
             found.append(message)
             clock.now += 1.0
-    assert found == ["a", "b", Restarted("ended with status 7", 0.0), "c", "d", Restarted("ended by signal SIGKILL", 0.0), "e"]
+    assert found == [
+        "a",
+        "b",
+        Restarted("ended with status 7", 0.0),
+        "c",
+        "d",
+        Restarted("ended by signal SIGKILL", 0.0),
+        "e",
+    ]
     assert len(played.processes) == 3
 
 
@@ -249,7 +277,11 @@ def test_the_time_to_the_first_message_after_a_failure_is_the_recovery(play):
 
 def test_a_worker_that_never_speaks_after_a_restart_is_not_told_as_restarted(play):
     watched, _ = play((["a"], 7), ([], 7), (["b"], 0), restarts=2)
-    assert [m if isinstance(m, str) else m.why for m in watched.messages()] == ["a", "ended with status 7", "b"]
+    assert [m if isinstance(m, str) else m.why for m in watched.messages()] == [
+        "a",
+        "ended with status 7",
+        "b",
+    ]
 
 
 def test_work_that_was_done_makes_the_count_of_failures_begin_anew(play):
@@ -377,7 +409,11 @@ def test_a_real_worker_obeys_is_replaced_when_it_dies_and_ends_when_it_is_asked(
     assert next(messages) == ("given", {"a": 1})
     pid = watched.pid
     watched.send("x")
-    assert next(messages) == ("ordered", "x", True)  # a Ctrl-C of the terminal is none of its business
+    assert next(messages) == (
+        "ordered",
+        "x",
+        True,
+    )  # a Ctrl-C of the terminal is none of its business
     watched.send("die")
     restarted = next(messages)
     assert restarted.why == "ended by signal SIGKILL"
@@ -399,10 +435,16 @@ def interrupt():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_worker_begins_deaf_to_ctrl_c_watches_its_parent_and_sends_all_before_it_ends(interrupt, monkeypatch, fails):
+def test_a_worker_begins_deaf_to_ctrl_c_watches_its_parent_and_sends_all_before_it_ends(
+    interrupt, monkeypatch, fails
+):
     watching, ours_theirs = [], multiprocessing.Pipe(False)
     ours, theirs = ours_theirs
-    monkeypatch.setattr(supervisor, "end_with_parent", lambda parent: watching.append((parent, threading.current_thread().daemon)))
+    monkeypatch.setattr(
+        supervisor,
+        "end_with_parent",
+        lambda parent: watching.append((parent, threading.current_thread().daemon)),
+    )
 
     def work(outbox, inbox, argument):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

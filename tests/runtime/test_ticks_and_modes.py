@@ -74,7 +74,9 @@ def test_a_tick_late_by_less_than_a_period_is_no_overrun_and_by_a_whole_one_it_i
 def test_what_was_overrun_is_caught_up_by_ticks_that_follow_at_once():
     ticks, pacer = paced([3.5, 0.0, 0.0, 0.25, 0.0])
     assert ticks == [(101.0, 1), (104.5, 1), (104.5, 1), (104.5, 1), (105.0, 1)]
-    assert pacer.report().overruns == 2  # due at 102 and 103, late by 2.5 and 1.5; that of 104 by 0.5
+    assert (
+        pacer.report().overruns == 2
+    )  # due at 102 and 103, late by 2.5 and 1.5; that of 104 by 0.5
     assert pacer.report().drift_s == 0.0
 
 
@@ -83,7 +85,9 @@ def test_skipping_leaves_out_the_ticks_that_were_missed_and_stays_on_the_grid():
     assert ticks == [(101.0, 1), (104.5, 3), (105.0, 1), (107.0, 2)]
     report = pacer.report()
     assert (report.ticks, report.overruns, report.skipped, report.drift_s) == (4, 2, 3, 0.0)
-    ticks, pacer = paced([1.125, 0.0], period_s=1.0, realtime=4.0, overrun="skip")  # a tick each quarter of a second of wall time
+    ticks, pacer = paced(
+        [1.125, 0.0], period_s=1.0, realtime=4.0, overrun="skip"
+    )  # a tick each quarter of a second of wall time
     assert ticks == [(100.25, 1), (101.375, 4)]
     assert pacer.report().skipped == 3
 
@@ -119,7 +123,9 @@ def test_jitter_is_of_the_last_4096_ticks():
     for k in range(2049 + 2048):
         clock.now = k + (1.5 if k < 2049 else 1.0)
         pacer.wait()
-    assert pacer.report().jitter_p50_s == 0.25  # 2048 ticks half a second late, 2048 on time; the first of all is forgotten
+    assert (
+        pacer.report().jitter_p50_s == 0.25
+    )  # 2048 ticks half a second late, 2048 on time; the first of all is forgotten
 
 
 def test_a_pacer_that_cannot_be_is_refused():
@@ -148,7 +154,9 @@ def test_what_each_mode_means():
         "accuracy": ("accuracy", 20.0, math.inf, True),
     }
     assert mode_of("accuracy") is MODES["accuracy"]
-    with pytest.raises(ValueError, match=r"no mode 'turbo'. There are: performance, balanced, accuracy."):
+    with pytest.raises(
+        ValueError, match=r"no mode 'turbo'. There are: performance, balanced, accuracy."
+    ):
         mode_of("turbo")
     with pytest.raises(FrozenInstanceError):
         MODES["balanced"].look_hz = 1.0
@@ -168,7 +176,16 @@ def pressed(optimizer, clock, *presses):
 def test_a_second_above_nine_tenths_takes_one_step_down_and_another_second_the_next():
     clock = Clock()
     optimizer = RealTimeOptimizer("accuracy", clock=clock)
-    names = pressed(optimizer, clock, (10.0, 0.95), (10.75, 2.0), (11.0, 0.95), (11.75, 0.95), (12.0, 0.95), (20.0, 0.95))
+    names = pressed(
+        optimizer,
+        clock,
+        (10.0, 0.95),
+        (10.75, 2.0),
+        (11.0, 0.95),
+        (11.75, 0.95),
+        (12.0, 0.95),
+        (20.0, 0.95),
+    )
     assert names == ["accuracy", "accuracy", "balanced", "balanced", "performance", "performance"]
     assert optimizer.switches == 2
     assert optimizer.chosen.name == "accuracy"
@@ -179,28 +196,52 @@ def test_five_seconds_below_a_half_take_one_step_back_but_not_beyond_what_was_ch
     optimizer = RealTimeOptimizer("balanced", clock=clock)
     assert optimizer.mode.name == RealTimeOptimizer().mode.name == "balanced"
     pressed(optimizer, clock, (0.0, 1.0), (1.0, 1.0))
-    assert pressed(optimizer, clock, (2.0, 0.25), (6.75, 0.25), (7.0, 0.25), (30.0, 0.25)) == ["performance", "performance", "balanced", "balanced"]
+    assert pressed(optimizer, clock, (2.0, 0.25), (6.75, 0.25), (7.0, 0.25), (30.0, 0.25)) == [
+        "performance",
+        "performance",
+        "balanced",
+        "balanced",
+    ]
     assert optimizer.switches == 2
     optimizer = RealTimeOptimizer("accuracy", clock=clock)
     pressed(optimizer, clock, (40.0, 1.0), (41.0, 1.0), (42.0, 1.0))
-    assert pressed(optimizer, clock, (50.0, 0.0), (55.0, 0.0), (59.75, 0.0), (60.0, 0.0)) == ["performance", "balanced", "balanced", "accuracy"]
+    assert pressed(optimizer, clock, (50.0, 0.0), (55.0, 0.0), (59.75, 0.0), (60.0, 0.0)) == [
+        "performance",
+        "balanced",
+        "balanced",
+        "accuracy",
+    ]
 
 
 @pytest.mark.parametrize("between", [0.9, 0.75, 0.5])
 def test_pressure_between_the_marks_or_at_them_starts_both_waits_anew(between):
     clock = Clock()
     optimizer = RealTimeOptimizer("balanced", clock=clock)
-    assert pressed(optimizer, clock, (0.0, 1.0), (0.75, between), (1.5, 1.0), (2.25, 1.0))[-1] == "balanced"
+    assert (
+        pressed(optimizer, clock, (0.0, 1.0), (0.75, between), (1.5, 1.0), (2.25, 1.0))[-1]
+        == "balanced"
+    )
     assert pressed(optimizer, clock, (2.5, 1.0))[-1] == "performance"
-    assert pressed(optimizer, clock, (3.0, 0.25), (7.0, between), (9.0, 0.25), (13.75, 0.25))[-1] == "performance"
+    assert (
+        pressed(optimizer, clock, (3.0, 0.25), (7.0, between), (9.0, 0.25), (13.75, 0.25))[-1]
+        == "performance"
+    )
     assert pressed(optimizer, clock, (14.0, 0.25))[-1] == "balanced"
 
 
 def test_the_marks_and_times_can_be_given():
     clock = Clock()
     optimizer = RealTimeOptimizer("balanced", high=0.5, low=0.25, down_s=4.0, up_s=2.0, clock=clock)
-    assert pressed(optimizer, clock, (0.0, 0.625), (3.75, 0.625), (4.0, 0.625)) == ["balanced", "balanced", "performance"]
-    assert pressed(optimizer, clock, (5.0, 0.125), (6.75, 0.125), (7.0, 0.125)) == ["performance", "performance", "balanced"]
+    assert pressed(optimizer, clock, (0.0, 0.625), (3.75, 0.625), (4.0, 0.625)) == [
+        "balanced",
+        "balanced",
+        "performance",
+    ]
+    assert pressed(optimizer, clock, (5.0, 0.125), (6.75, 0.125), (7.0, 0.125)) == [
+        "performance",
+        "performance",
+        "balanced",
+    ]
 
 
 def test_a_choice_by_hand_holds_at_once_and_starts_all_waits_anew():
@@ -208,8 +249,16 @@ def test_a_choice_by_hand_holds_at_once_and_starts_all_waits_anew():
     optimizer = RealTimeOptimizer("balanced", clock=clock)
     pressed(optimizer, clock, (0.0, 1.0), (0.75, 1.0))
     optimizer.choose("accuracy")
-    assert (optimizer.mode.name, optimizer.chosen.name, optimizer.switches) == ("accuracy", "accuracy", 0)
-    assert pressed(optimizer, clock, (1.0, 1.0), (1.75, 1.0), (2.0, 1.0)) == ["accuracy", "accuracy", "balanced"]
+    assert (optimizer.mode.name, optimizer.chosen.name, optimizer.switches) == (
+        "accuracy",
+        "accuracy",
+        0,
+    )
+    assert pressed(optimizer, clock, (1.0, 1.0), (1.75, 1.0), (2.0, 1.0)) == [
+        "accuracy",
+        "accuracy",
+        "balanced",
+    ]
     pressed(optimizer, clock, (3.0, 0.0), (7.0, 0.0))
     optimizer.choose("performance")
     assert pressed(optimizer, clock, (8.0, 0.0), (30.0, 0.0)) == ["performance", "performance"]

@@ -121,15 +121,22 @@ def test_bounds_that_cannot_be_are_refused(bad):
 
 
 def test_each_fault_is_told_with_its_figure_and_fades():
-    monitor = NumericalStabilityMonitor({"v": Limits(0.0, 10.0, per_s=5.0, noise=0.1)}, ("residual", 1e-3), memory=10)
+    monitor = NumericalStabilityMonitor(
+        {"v": Limits(0.0, 10.0, per_s=5.0, noise=0.1)}, ("residual", 1e-3), memory=10
+    )
     quiet = {"v": 1.0, "residual": 0.0}
     assert monitor.look(0.0, quiet).score == 1.0
-    assert monitor.look(1.0, {"v": 11.0, "residual": 0.0}).reasons == ("v 11 is outside 0 to 10", "v jumped from 1 to 11 in 1 s")
+    assert monitor.look(1.0, {"v": 11.0, "residual": 0.0}).reasons == (
+        "v 11 is outside 0 to 10",
+        "v jumped from 1 to 11 in 1 s",
+    )
     fading = [monitor.look(2.0 + k, quiet | {"v": 8.0}).score for k in range(12)]
     assert fading == sorted(fading)
     assert fading[-1] == 1.0
     assert monitor.look(14.1, quiet | {"v": 1.0}).reasons == ("v jumped from 8 to 1 in 1.1 s",)
-    assert monitor.look(20.0, quiet | {"residual": 0.01}).reasons == ("residual 0.01 is above 0.001: energy is not kept",)
+    assert monitor.look(20.0, quiet | {"residual": 0.01}).reasons == (
+        "residual 0.01 is above 0.001: energy is not kept",
+    )
     lost = monitor.look(21.0, quiet | {"v": math.nan})
     assert (lost.score, lost.reasons) == (0.0, ("v is nan",))
     monitor.forget()
@@ -174,8 +181,14 @@ def test_each_subscriber_has_its_rate_its_fields_and_its_buffer():
         streams.subscribe("fast", 1.0)
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.sampled_from(list(Policy)), st.integers(1, 4))
-def test_the_last_value_of_a_priority_field_reaches_everyone_whatever_is_dropped(values, policy, size):
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=80),
+    st.sampled_from(list(Policy)),
+    st.integers(1, 4),
+)
+def test_the_last_value_of_a_priority_field_reaches_everyone_whatever_is_dropped(
+    values, policy, size
+):
     clock = Clock()
     streams = DataStreamManager(1.0, ("alarm",), clock)
     s = streams.subscribe("s", 0.5, ("other",), size=size, policy=policy, timeout_s=0.0)
@@ -262,19 +275,28 @@ def test_an_alert_opens_after_its_time_is_told_once_and_closes_with_hysteresis()
     rule = Rule("fast", "v", ">", 3.0, Level.ERROR, hysteresis=0.5, for_s=2.0, clear_s=1.0)
     monitor = RealTimeMonitor((rule,), {"v": 0.0})
     series = [2, 4, 4, 4, 4, 2.8, 2.8, 2.4, 2.4, 2.4]
-    told = [(k, n.what) for k, v in enumerate(series) for n in monitor.check(float(k), {"v": float(v)})]
+    told = [
+        (k, n.what) for k, v in enumerate(series) for n in monitor.check(float(k), {"v": float(v)})
+    ]
     assert told == [(3, "opened"), (8, "closed")]
     assert monitor.history[0].worst == 4.0
 
 
 def test_alerts_are_acknowledged_and_told_again_only_when_much_worse():
-    monitor = RealTimeMonitor((Rule("r", "q.*.n", ">=", 10.0, Level.CRITICAL), Rule("i", "q.a.n", ">", 5.0, Level.INFO)))
-    assert {n.alert.path for n in monitor.check(0.0, {"q": {"a": {"n": 12}, "b": {"n": 3}}})} == {"q.a.n"}
+    monitor = RealTimeMonitor(
+        (Rule("r", "q.*.n", ">=", 10.0, Level.CRITICAL), Rule("i", "q.a.n", ">", 5.0, Level.INFO))
+    )
+    assert {n.alert.path for n in monitor.check(0.0, {"q": {"a": {"n": 12}, "b": {"n": 3}}})} == {
+        "q.a.n"
+    }
     assert [a.level for a in monitor.open_alerts()] == [Level.CRITICAL, Level.INFO]
     number = monitor.open_alerts()[0].number
     assert monitor.acknowledge(number, "ann").alert.acknowledged_by == "ann"
     assert monitor.check(1.0, {"q": {"a": {"n": 13}, "b": {"n": 3}}}) == []
-    assert [n.what for n in monitor.check(2.0, {"q": {"a": {"n": 30}, "b": {"n": 3}}})] == ["worse", "worse"]
+    assert [n.what for n in monitor.check(2.0, {"q": {"a": {"n": 30}, "b": {"n": 3}}})] == [
+        "worse",
+        "worse",
+    ]
     assert monitor.open_alerts()[0].acknowledged_by == "ann"
     with pytest.raises(KeyError):
         monitor.acknowledge(99, "ann")
@@ -282,9 +304,19 @@ def test_alerts_are_acknowledged_and_told_again_only_when_much_worse():
 
 def test_a_rule_that_flutters_makes_no_storm_and_says_what_it_held_back():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 0.5),), most_per_minute=3)
-    opened = [n for k in range(600) for n in monitor.check(k / 10.0, {"v": float(k % 2)}) if n.what == "opened"]
+    opened = [
+        n
+        for k in range(600)
+        for n in monitor.check(k / 10.0, {"v": float(k % 2)})
+        if n.what == "opened"
+    ]
     assert len(opened) == 3
-    later = [n for k in range(700, 704) for n in monitor.check(k / 10.0, {"v": float(k % 2)}) if n.what == "opened"]
+    later = [
+        n
+        for k in range(700, 704)
+        for n in monitor.check(k / 10.0, {"v": float(k % 2)})
+        if n.what == "opened"
+    ]
     assert later[0].held_back == 297, "it rose 300 times, and was told thrice"
 
 
@@ -296,7 +328,9 @@ def test_a_figure_that_is_no_number_or_vanishes_raises_the_alert():
     assert [n.what for n in monitor.check(3.0, {})] == ["opened"]
 
 
-@pytest.mark.parametrize("bad", [{"condition": "~"}, {"threshold": math.nan}, {"for_s": -1.0}, {"path": "a..b"}])
+@pytest.mark.parametrize(
+    "bad", [{"condition": "~"}, {"threshold": math.nan}, {"for_s": -1.0}, {"path": "a..b"}]
+)
 def test_rules_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError, match=r"condition|threshold|path"):
         Rule(**({"name": "r", "path": "v", "condition": ">", "threshold": 1.0} | bad))
@@ -321,7 +355,13 @@ def test_answers_escalate_when_they_do_not_help_and_start_mildly_when_they_do():
     assert recovery.answer(OSError("full")) is Strategy.DEGRADE
 
 
-@given(st.lists(st.tuples(st.sampled_from([ArithmeticError, OSError, KeyError]), st.floats(0.0, 30.0)), min_size=6, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([ArithmeticError, OSError, KeyError]), st.floats(0.0, 30.0)),
+        min_size=6,
+        max_size=30,
+    )
+)
 def test_whatever_fails_however_often_it_ends(faults):
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock, most=5, window_s=1e9)

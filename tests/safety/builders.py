@@ -24,7 +24,13 @@ def stage(network: Network, which: int) -> np.ndarray:
     return np.concatenate([j.stages[which % len(j.stages)] for j in network.junctions])
 
 
-def look(network: Network, gate: SafetyGate, now: float, links: tuple[int, ...] = (), emergencies: tuple[EmergencyVehicle, ...] = ()) -> Observation:
+def look(
+    network: Network,
+    gate: SafetyGate,
+    now: float,
+    links: tuple[int, ...] = (),
+    emergencies: tuple[EmergencyVehicle, ...] = (),
+) -> Observation:
     n = len(links)
     vehicles = Vehicles(
         np.array([network.links[i].from_lane for i in links], np.int32), np.array(links, np.int32), np.full(n, 5.0), np.zeros(n),
@@ -42,13 +48,18 @@ class Street:
 
     def __init__(self, profile=BENCHMARK):
         self.timing = work_out(NETWORK, profile)
-        self.gate, self.now, self.shown, self.events = SafetyGate(NETWORK, self.timing, 0.0), 0.0, [], []
+        self.gate = SafetyGate(NETWORK, self.timing, 0.0)
+        self.now = 0.0
+        self.shown = []
+        self.events = []
 
     def play(self, wanted, seconds, links=(), **changes):
         """`seconds` of the same wish; changes: to the observation."""
         for _ in range(seconds):
             seen = replace(look(NETWORK, self.gate, self.now, links), **changes)
-            command = self.gate.admit(propose(NETWORK, self.now, np.array(wanted, np.int8)), self.now, seen)
+            command = self.gate.admit(
+                propose(NETWORK, self.now, np.array(wanted, np.int8)), self.now, seen
+            )
             self.shown.append(command.colours.tolist())
             self.events += command.interventions
             self.now += 1.0

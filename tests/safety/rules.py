@@ -10,11 +10,17 @@ from headway.roads import Colour, Network, Timing
 GO = (Colour.PERMISSIVE, Colour.GREEN)
 
 
-def broken_rules(network: Network, timing: Timing, history: list[tuple[float, list[int]]]) -> list[str]:
+def broken_rules(
+    network: Network, timing: Timing, history: list[tuple[float, list[int]]]
+) -> list[str]:
     """All that is wrong with `history`, (time s, colour of each group) for every second, oldest first; it began all red."""
     wrong = []
     for now, colours in history:
-        wrong += [f"{now}: group {g} shows {c}" for g, c in enumerate(colours) if c not in (Colour.RED, Colour.YELLOW, *GO)]
+        wrong += [
+            f"{now}: group {g} shows {c}"
+            for g, c in enumerate(colours)
+            if c not in (Colour.RED, Colour.YELLOW, *GO)
+        ]
     for g in range(len(network.groups)):
         wrong += _one_group(timing, history, g)
     for junction in network.junctions:
@@ -36,7 +42,9 @@ def _one_group(timing: Timing, history: list[tuple[float, list[int]]], g: int) -
             if last == Colour.YELLOW:
                 wrong.append(f"{now}: group {g} goes from yellow to green")
             if began is not None and now - began < timing.profile.min_cycle_s - 1e-3:
-                wrong.append(f"{now}: group {g} is green again {now - began} s after its last start")
+                wrong.append(
+                    f"{now}: group {g} is green again {now - began} s after its last start"
+                )
             began = now
         if last in GO and colour not in GO:
             if began is not None and now - began < timing.min_green_s[g] - 1e-3:
@@ -44,7 +52,12 @@ def _one_group(timing: Timing, history: list[tuple[float, list[int]]], g: int) -
             if timing.yellow_s[g] > 0 and colour != Colour.YELLOW:
                 wrong.append(f"{now}: group {g} goes from green to red without yellow")
             ended = now
-        if last == Colour.YELLOW and colour == Colour.RED and ended is not None and now - ended < timing.yellow_s[g] - 1e-3:
+        if (
+            last == Colour.YELLOW
+            and colour == Colour.RED
+            and ended is not None
+            and now - ended < timing.yellow_s[g] - 1e-3
+        ):
             wrong.append(f"{now}: group {g} was yellow for {now - ended} s only")
         if last == Colour.RED and colour == Colour.YELLOW:
             wrong.append(f"{now}: group {g} goes from red to yellow")
@@ -52,11 +65,20 @@ def _one_group(timing: Timing, history: list[tuple[float, list[int]]], g: int) -
     return wrong
 
 
-def _pair(timing: Timing, history: list[tuple[float, list[int]]], a: int, b: int, a_yields: bool, b_yields: bool) -> list[str]:
+def _pair(
+    timing: Timing,
+    history: list[tuple[float, list[int]]],
+    a: int,
+    b: int,
+    a_yields: bool,
+    b_yields: bool,
+) -> list[str]:
     wrong, ended, last_a, last_b = [], -1e9, Colour.RED, Colour.RED
     for now, colours in history:
         if colours[a] in GO and colours[b] in GO:
-            permitted = (colours[a] == Colour.PERMISSIVE and a_yields) or (colours[b] == Colour.PERMISSIVE and b_yields)
+            permitted = (colours[a] == Colour.PERMISSIVE and a_yields) or (
+                colours[b] == Colour.PERMISSIVE and b_yields
+            )
             if not permitted:
                 wrong.append(f"{now}: conflicting greens {a} and {b}")
         if last_a in GO and colours[a] not in GO:
@@ -64,12 +86,19 @@ def _pair(timing: Timing, history: list[tuple[float, list[int]]], a: int, b: int
         if colours[b] in GO and last_b not in GO and colours[a] not in GO:
             clear = timing.yellow_s[a] + timing.clearance_s[a]
             if now - ended < clear - 1e-3:
-                wrong.append(f"{now}: group {b} starts {now - ended} s after the end of {a}, which needs {clear}")
+                wrong.append(
+                    f"{now}: group {b} starts {now - ended} s after the end of {a}, which needs {clear}"
+                )
         last_a, last_b = colours[a], colours[b]
     return wrong
 
 
-def kept_waiting(network: Network, timing: Timing, history: list[tuple[float, list[int]]], calls: list[tuple[set[int], bool]]) -> list[str]:
+def kept_waiting(
+    network: Network,
+    timing: Timing,
+    history: list[tuple[float, list[int]]],
+    calls: list[tuple[set[int], bool]],
+) -> list[str]:
     """Greens that outlast the longest while one in conflict, red, asks all the time, (asking groups, excused) for each second.
 
     A second is excused where an order, an emergency or blindness stands over the rule.
@@ -85,7 +114,9 @@ def kept_waiting(network: Network, timing: Timing, history: list[tuple[float, li
                     if colours[a] in GO and colours[b] not in GO and b in asking and not excused:
                         since = now if since is None else since
                         if now - since > timing.max_green_s[a] + 1e-3:
-                            wrong.append(f"{now}: group {a} is green for {now - since} s while {b} waits")
+                            wrong.append(
+                                f"{now}: group {a} is green for {now - since} s while {b} waits"
+                            )
                     else:
                         since = None
     return wrong

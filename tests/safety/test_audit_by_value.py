@@ -14,7 +14,16 @@ from headway.safety.audit import Violation, audit
 def junction(name, tls, first, conflicts, yields):
     n = len(conflicts)
     plan = Programme(np.ones((1, n), np.int8), np.ones(1), 0.0)
-    return Junction(name, tls, first, first + n, np.array(conflicts, bool), np.array(yields, bool), plan.colours, plan)
+    return Junction(
+        name,
+        tls,
+        first,
+        first + n,
+        np.array(conflicts, bool),
+        np.array(yields, bool),
+        plan.colours,
+        plan,
+    )
 
 
 def matrix(n, *pairs):
@@ -31,7 +40,13 @@ def street():
     """
     a = junction("A", ("A",), 0, matrix(2, (0, 1), (1, 0)), matrix(2))
     crossing = [(0, 1), (0, 2), (0, 3), (2, 3)]
-    b = junction("B", ("B1", "B2"), 2, matrix(4, *crossing, *[(y, x) for x, y in crossing]), matrix(4, (2, 0), (0, 3)))
+    b = junction(
+        "B",
+        ("B1", "B2"),
+        2,
+        matrix(4, *crossing, *[(y, x) for x, y in crossing]),
+        matrix(4, (2, 0), (0, 3)),
+    )
     places = [("A", 0, 0), ("A", 1, 0), ("B1", 2, 1), ("B1", 0, 1), ("B2", 0, 1), ("B2", 1, 1)]
     groups = tuple(SignalGroup(tl, index, j, Kind.VEHICLE, (), False) for tl, index, j in places)
     return Network("by hand", (), (), groups, (a, b), {})
@@ -49,7 +64,11 @@ TIMING = Timing(
 
 def at_b(*rows, grace_s=0.0):
     """What is found at junction B of rows (time, letters of its four groups), as (time, rule, groups), in order."""
-    lines = {"A": [(rows[0][0], "rr")], "B1": [(t, f"{s[1]}G{s[0]}") for t, s in rows], "B2": [(t, s[2:]) for t, s in rows]}
+    lines = {
+        "A": [(rows[0][0], "rr")],
+        "B1": [(t, f"{s[1]}G{s[0]}") for t, s in rows],
+        "B2": [(t, s[2:]) for t, s in rows],
+    }
     found = audit(NETWORK, TIMING, lines, grace_s)
     assert {v.tl_id for v in found} <= {"B"}
     return sorted((v.at_s, v.rule, v.groups) for v in found)
@@ -72,15 +91,21 @@ def test_two_greens_that_cross_need_one_that_gives_way(letters, breaches):
 
 @pytest.mark.parametrize(("letter", "known"), [(x, x in "rsyYgG") for x in "rsyYgGuoOxR"])
 def test_letters_that_are_no_colour_of_ours_are_found(letter, known):
-    assert at_b((0.0, f"r{letter}rr"), (1.0, f"r{letter}rr")) == ([] if known else [(0.0, "colour", (1,)), (1.0, "colour", (1,))])
+    assert at_b((0.0, f"r{letter}rr"), (1.0, f"r{letter}rr")) == (
+        [] if known else [(0.0, "colour", (1,)), (1.0, "colour", (1,))]
+    )
 
 
 # group 1 of B: green for 7 s at least, 4 s of yellow, then 1 s of clearance for group 0, which crosses it
 
 
-@pytest.mark.parametrize(("lasted", "short"), [(6.9, True), (6.998, True), (6.999, False), (7.0, False), (30.0, False)])
+@pytest.mark.parametrize(
+    ("lasted", "short"), [(6.9, True), (6.998, True), (6.999, False), (7.0, False), (30.0, False)]
+)
 def test_a_green_has_its_shortest_length_to_the_millisecond(lasted, short):
-    assert at_b((-9.0, "rrrr"), (0.0, "rGrr"), (lasted, "ryrr"), (lasted + 4.0, "rrrr")) == ([(lasted, "minimum_green", (1,))] if short else [])
+    assert at_b((-9.0, "rrrr"), (0.0, "rGrr"), (lasted, "ryrr"), (lasted + 4.0, "rrrr")) == (
+        [(lasted, "minimum_green", (1,))] if short else []
+    )
 
 
 def test_each_group_has_its_own_shortest_green_and_levels_of_green_count_as_one():
@@ -90,7 +115,12 @@ def test_each_group_has_its_own_shortest_green_and_levels_of_green_count_as_one(
         def lit(letter, group=group):
             return "".join(letter if g == group else "r" for g in range(4))
 
-        rows = [(0.0, lit("r")), (1.0, lit("G")), (0.9 + least_s, lit("y")), (10.0 + least_s, lit("r"))]
+        rows = [
+            (0.0, lit("r")),
+            (1.0, lit("G")),
+            (0.9 + least_s, lit("y")),
+            (10.0 + least_s, lit("r")),
+        ]
         assert at_b(*rows) == [(0.9 + least_s, "minimum_green", (group,))]
 
 
@@ -102,42 +132,79 @@ def test_a_green_without_beginning_or_end_in_the_record_is_not_too_short():
 def test_of_many_greens_the_short_ones_are_found():
     rows = [(0.0, "rrrr")]
     for k, lasted in enumerate((8.0, 3.0, 7.0, 6.0)):
-        rows += [(20.0 * k + 1.0, "rGrr"), (20.0 * k + 1.0 + lasted, "ryrr"), (20.0 * k + 5.0 + lasted, "rrrr")]
+        rows += [
+            (20.0 * k + 1.0, "rGrr"),
+            (20.0 * k + 1.0 + lasted, "ryrr"),
+            (20.0 * k + 5.0 + lasted, "rrrr"),
+        ]
     assert at_b(*rows) == [(24.0, "minimum_green", (1,)), (67.0, "minimum_green", (1,))]
 
 
-@pytest.mark.parametrize(("lasted", "short"), [(3.9, True), (3.998, True), (3.999, False), (4.0, False), (9.0, False)])
+@pytest.mark.parametrize(
+    ("lasted", "short"), [(3.9, True), (3.998, True), (3.999, False), (4.0, False), (9.0, False)]
+)
 @pytest.mark.parametrize("letter", "yY")
 def test_yellow_has_its_length_to_the_millisecond(lasted, short, letter):
-    assert at_b((-9.0, "rGrr"), (0.0, f"r{letter}rr"), (lasted, "rrrr")) == ([(0.0, "yellow", (1,))] if short else [])
+    assert at_b((-9.0, "rGrr"), (0.0, f"r{letter}rr"), (lasted, "rrrr")) == (
+        [(0.0, "yellow", (1,))] if short else []
+    )
 
 
 def test_each_group_has_its_own_yellow_one_may_have_none_and_the_end_of_the_record_shortens_none():
-    assert at_b((0.0, "GrrG"), (1.0, "yrrr"), (3.9, "rrrr")) == [(0.0, "conflict", (0, 3)), (1.0, "yellow", (0,))]
+    assert at_b((0.0, "GrrG"), (1.0, "yrrr"), (3.9, "rrrr")) == [
+        (0.0, "conflict", (0, 3)),
+        (1.0, "yellow", (0,)),
+    ]
     assert at_b((0.0, "rrGr"), (1.0, "rryr"), (5.9, "rrrr")) == [(1.0, "yellow", (2,))]
     assert at_b((0.0, "rrrG"), (1.0, "rrrr")) == []
     assert at_b((0.0, "rGrr"), (1.0, "ryrr"), (1.5, "rYrr")) == []
     assert at_b((0.0, "rGrr"), (1.0, "rrrr")) == [(1.0, "yellow", (1,))]
-    assert at_b((0.0, "rGrr"), (1.0, "ryrr"), (2.0, "rGrr"), (9.0, "ryrr"), (13.0, "rrrr")) == [(1.0, "yellow", (1,))]
+    assert at_b((0.0, "rGrr"), (1.0, "ryrr"), (2.0, "rGrr"), (9.0, "ryrr"), (13.0, "rrrr")) == [
+        (1.0, "yellow", (1,))
+    ]
 
 
-@pytest.mark.parametrize(("after", "early"), [(4.0, True), (4.998, True), (4.999, False), (5.0, False), (9.0, False)])
+@pytest.mark.parametrize(
+    ("after", "early"), [(4.0, True), (4.998, True), (4.999, False), (5.0, False), (9.0, False)]
+)
 def test_a_conflicting_green_waits_for_yellow_and_clearance_to_the_millisecond(after, early):
-    assert at_b((-9.0, "rGrr"), (0.0, "ryrr"), (4.0, "rrrr"), (after, "Grrr")) == ([(after, "clearance", (1, 0))] if early else [])
+    assert at_b((-9.0, "rGrr"), (0.0, "ryrr"), (4.0, "rrrr"), (after, "Grrr")) == (
+        [(after, "clearance", (1, 0))] if early else []
+    )
 
 
 def test_who_starts_in_the_second_of_the_end_or_twice_is_found_and_who_was_green_already_is_not():
     assert at_b((0.0, "rGrr"), (1.0, "Gyrr"), (5.0, "Grrr")) == [(1.0, "clearance", (1, 0))]
-    rows = [(0.0, "rGrr"), (1.0, "ryrr"), (2.0, "Gyrr"), (3.0, "yyrr"), (4.0, "Gyrr"), (5.0, "Grrr")]
+    rows = [
+        (0.0, "rGrr"),
+        (1.0, "ryrr"),
+        (2.0, "Gyrr"),
+        (3.0, "yyrr"),
+        (4.0, "Gyrr"),
+        (5.0, "Grrr"),
+    ]
     assert at_b(*rows) == [
         (2.0, "clearance", (1, 0)), (3.0, "minimum_green", (0,)), (3.0, "yellow", (0,)), (4.0, "clearance", (1, 0)),
     ]  # fmt: skip
     assert at_b((0.0, "GGrr"), (1.0, "Gyrr"), (5.0, "Grrr")) == [(0.0, "conflict", (0, 1))]
-    assert at_b((0.0, "rrrr"), (1.0, "grrr"), (8.0, "grgr"), (16.0, "gryr"), (17.0, "Gryr"), (21.0, "Grrr")) == []
+    assert (
+        at_b(
+            (0.0, "rrrr"),
+            (1.0, "grrr"),
+            (8.0, "grgr"),
+            (16.0, "gryr"),
+            (17.0, "Gryr"),
+            (21.0, "Grrr"),
+        )
+        == []
+    )
 
 
 def test_clearance_is_asked_of_who_ended_for_those_that_cross_it_alone():
-    assert at_b((0.0, "rGrr"), (1.0, "rygG"), (5.0, "rrGG")) == [(1.0, "conflict", (2, 3)), (5.0, "conflict", (2, 3))]
+    assert at_b((0.0, "rGrr"), (1.0, "rygG"), (5.0, "rrGG")) == [
+        (1.0, "conflict", (2, 3)),
+        (5.0, "conflict", (2, 3)),
+    ]
     assert at_b((0.0, "rrrG"), (1.0, "rrrr"), (6.9, "rrGr")) == [(6.9, "clearance", (3, 2))]
     assert at_b((0.0, "rrrG"), (1.0, "rrrr"), (7.0, "rrGr")) == []
     assert at_b((0.0, "rrGr"), (1.0, "rryr"), (6.0, "rrrr"), (6.4, "GrrG")) == [
@@ -184,14 +251,40 @@ def test_programmes_of_one_junction_are_laid_side_by_side_whenever_each_changes(
 
 
 def test_of_two_states_at_one_moment_the_last_counts_and_before_its_first_a_programme_shows_it():
-    assert audit(NETWORK, TIMING, {"A": [(0.0, "Gr"), (9.0, "GG"), (9.0, "Gr")], "B1": [(0.0, "rGr")], "B2": [(0.0, "rr")]}, 0.0) == []
-    found = audit(NETWORK, TIMING, {"A": [(0.0, "rr")], "B1": [(0.0, "rGG"), (7.0, "rGG")], "B2": [(7.0, "Gr"), (8.0, "rr")]}, 0.0)
-    assert [(v.at_s, v.rule, v.groups) for v in found] == [(0.0, "conflict", (0, 2)), (7.0, "conflict", (0, 2)), (8.0, "yellow", (2,))]
+    assert (
+        audit(
+            NETWORK,
+            TIMING,
+            {
+                "A": [(0.0, "Gr"), (9.0, "GG"), (9.0, "Gr")],
+                "B1": [(0.0, "rGr")],
+                "B2": [(0.0, "rr")],
+            },
+            0.0,
+        )
+        == []
+    )
+    found = audit(
+        NETWORK,
+        TIMING,
+        {"A": [(0.0, "rr")], "B1": [(0.0, "rGG"), (7.0, "rGG")], "B2": [(7.0, "Gr"), (8.0, "rr")]},
+        0.0,
+    )
+    assert [(v.at_s, v.rule, v.groups) for v in found] == [
+        (0.0, "conflict", (0, 2)),
+        (7.0, "conflict", (0, 2)),
+        (8.0, "yellow", (2,)),
+    ]
 
 
 def test_every_junction_is_audited_and_named():
-    found = audit(NETWORK, TIMING, {"A": [(0.0, "GG")], "B1": [(5.0, "GGG")], "B2": [(5.0, "rr")]}, 0.0)
-    assert found == [Violation(0.0, "A", "conflict", (0, 1)), Violation(5.0, "B", "conflict", (0, 1))]
+    found = audit(
+        NETWORK, TIMING, {"A": [(0.0, "GG")], "B1": [(5.0, "GGG")], "B2": [(5.0, "rr")]}, 0.0
+    )
+    assert found == [
+        Violation(0.0, "A", "conflict", (0, 1)),
+        Violation(5.0, "B", "conflict", (0, 1)),
+    ]
 
 
 @pytest.mark.parametrize(("missing", "empty"), [("A", False), ("B1", False), ("B2", True)])

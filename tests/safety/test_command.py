@@ -18,7 +18,10 @@ def test_a_command_cannot_be_made_without_the_seal():
     for seal in (None, object(), True):
         with pytest.raises(PermissionError) as refused:
             Command(1.0, COLOURS, (), seal)
-        assert str(refused.value) == "A Command is made by the safety gate alone. Hand a Proposal to headway.safety.SafetyGate.admit."
+        assert (
+            str(refused.value)
+            == "A Command is made by the safety gate alone. Hand a Proposal to headway.safety.SafetyGate.admit."
+        )
 
 
 def test_a_command_holds_what_the_gate_decided_and_cannot_be_changed():
@@ -35,4 +38,8 @@ def test_the_seal_is_not_shown_and_does_not_make_commands_differ():
     assert repr(command) == "Command(at_s=5.0, colours=(4, 1), interventions=())"
     assert command == sealed(5.0, (4, 1), ())
     assert command != sealed(6.0, (4, 1), ())
-    assert [f.name for f in dataclasses.fields(command) if f.compare] == ["at_s", "colours", "interventions"]
+    assert [f.name for f in dataclasses.fields(command) if f.compare] == [
+        "at_s",
+        "colours",
+        "interventions",
+    ]

@@ -19,8 +19,17 @@ from tests.safety.rules import broken_rules
 GREENS = (Colour.PERMISSIVE, Colour.GREEN)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(networks(), st.sampled_from([BENCHMARK, STREET]), st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.2, 0.9]))
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    networks(),
+    st.sampled_from([BENCHMARK, STREET]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.02, 0.2, 0.9]),
+)
 @pytest.mark.slow
 def test_no_sequence_of_proposals_breaks_a_rule_on_any_network(network, profile, seed, restless):
     play(network, profile, seed, restless, 150)
@@ -28,7 +37,14 @@ def test_no_sequence_of_proposals_breaks_a_rule_on_any_network(network, profile,
 
 @pytest.mark.parametrize("profile", [BENCHMARK, STREET], ids=lambda p: p.name)
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name not in ("cologne1", "cologne3", "ingolstadt1") else ()) for name in RESCO]
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.slow if name not in ("cologne1", "cologne3", "ingolstadt1") else (),
+        )
+        for name in RESCO
+    ],
 )
 def test_no_sequence_of_proposals_breaks_a_rule_on_the_real_networks(name, profile):
     play(read_network(scenario(name).net), profile, 7, 0.15, 400)
@@ -44,7 +60,11 @@ def play(network, profile, seed, restless, seconds):
         now = float(second)
         if rng.random() < restless:
             kind = rng.integers(6)
-            wanted = stage(network, int(rng.integers(8))) if kind < 3 else rng.integers(-3, 9, len(network.groups)).astype(np.int8)
+            wanted = (
+                stage(network, int(rng.integers(8)))
+                if kind < 3
+                else rng.integers(-3, 9, len(network.groups)).astype(np.int8)
+            )
             if kind == 5:
                 wanted = np.full(len(network.groups), Colour.GREEN, np.int8)
         proposal = propose(network, now if rng.random() < 0.9 else now - 9.0, wanted)
@@ -58,7 +78,16 @@ def play(network, profile, seed, restless, seconds):
         links = tuple(int(i) for i in rng.integers(0, len(network.links), 5))
         seen = look(network, gate, now, links) if rng.random() < 0.9 else None
         if rng.random() < 0.01:
-            gate.order(Override(int(rng.integers(len(network.junctions))), list(Order)[rng.integers(3)], now + 20.0, "test", 0), now)
+            gate.order(
+                Override(
+                    int(rng.integers(len(network.junctions))),
+                    list(Order)[rng.integers(3)],
+                    now + 20.0,
+                    "test",
+                    0,
+                ),
+                now,
+            )
         history.append((now, gate.admit(proposal, now, seen).colours.tolist()))
     assert broken_rules(network, timing, history) == []
 
@@ -84,7 +113,12 @@ def test_a_silent_controller_is_replaced_by_fixed_time_and_trusted_again_later(c
     gate = SafetyGate(network, timing, 0.0)
     run(gate, network, 0.0, 10, stage(network, 0))
     last = propose(network, 9.0, stage(network, 0))
-    kinds = [e.data["to"] for s in range(10, 16) for e in gate.admit(last, float(s)).interventions if e.kind == "safety.source"]
+    kinds = [
+        e.data["to"]
+        for s in range(10, 16)
+        for e in gate.admit(last, float(s)).interventions
+        if e.kind == "safety.source"
+    ]
     assert kinds == ["fixed_time"]
     assert gate.source is Source.FIXED_TIME
     run(gate, network, 16.0, 7, stage(network, 0))
@@ -95,7 +129,9 @@ def test_the_fallback_takes_over_before_fixed_time(cologne1):
     network, timing = cologne1
     gate = SafetyGate(network, timing, 0.0)
     for second in range(5):
-        gate.admit(None, float(second), None, fallback=propose(network, float(second), stage(network, 2)))
+        gate.admit(
+            None, float(second), None, fallback=propose(network, float(second), stage(network, 2))
+        )
     assert gate.source is Source.FALLBACK
     assert (gate.shown[network.junctions[0].stages[2] == Colour.GREEN] == Colour.GREEN).all()
 
@@ -121,14 +157,18 @@ def test_a_group_that_asks_in_vain_is_served(cologne1):
     assert {"safety.maximum_red", "safety.maximum_green"} & {e.kind for e in events}
 
 
-def test_an_emergency_vehicle_gets_green_at_once_and_the_controller_gets_its_junction_back(cologne1):
+def test_an_emergency_vehicle_gets_green_at_once_and_the_controller_gets_its_junction_back(
+    cologne1,
+):
     network, timing = cologne1
     gate = SafetyGate(network, timing, 0.0)
     run(gate, network, 0.0, 20, stage(network, 0))
     fire_engine = EmergencyVehicle("fire1", 14.0, ((0, 150.0),))
     shown, events = run(gate, network, 20.0, 12, stage(network, 0), emergencies=(fire_engine,))
     assert shown[0][0] == Colour.RED
-    assert shown[0].tolist() != shown[1].tolist() or (shown[0] == Colour.YELLOW).any(), "the conflicting greens end in the same second"
+    assert shown[0].tolist() != shown[1].tolist() or (shown[0] == Colour.YELLOW).any(), (
+        "the conflicting greens end in the same second"
+    )
     assert shown[int(timing.yellow_s.max() + timing.clearance_s.max())][0] in GREENS
     assert [e.kind for e in events if "emergency" in e.kind] == ["safety.emergency"]
     shown, events = run(gate, network, 32.0, 20, stage(network, 0))
@@ -139,7 +179,8 @@ def test_an_emergency_vehicle_gets_green_at_once_and_the_controller_gets_its_jun
 def test_of_two_emergency_vehicles_the_nearer_is_served_first_then_the_other(cologne1):
     network, timing = cologne1
     gate = SafetyGate(network, timing, 0.0)
-    first, second = EmergencyVehicle("near", 14.0, ((0, 60.0),)), EmergencyVehicle("far", 14.0, ((5, 200.0),))
+    first = EmergencyVehicle("near", 14.0, ((0, 60.0),))
+    second = EmergencyVehicle("far", 14.0, ((5, 200.0),))
     shown, _ = run(gate, network, 0.0, 15, stage(network, 3), emergencies=(first, second))
     assert shown[-1][0] in GREENS
     assert shown[-1][5] == Colour.RED
@@ -155,7 +196,10 @@ def test_an_operator_forces_a_stage_until_it_expires(cologne1):
     shown, events = run(gate, network, 20.0, 40, stage(network, 0))
     assert (shown[15] == network.junctions[0].stages[2]).all()
     assert (shown[-1] == stage(network, 0)).all()
-    assert [e.kind for e in events if "override" in e.kind] == ["safety.override", "safety.override_expired"]
+    assert [e.kind for e in events if "override" in e.kind] == [
+        "safety.override",
+        "safety.override_expired",
+    ]
 
 
 def test_a_clock_that_jumps_back_shortens_nothing(cologne1):

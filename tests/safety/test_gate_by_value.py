@@ -25,13 +25,28 @@ class Two:
 
     def __init__(self, network=PAIR, profile=BENCHMARK):
         self.network, self.timing = network, work_out(network, profile)
-        self.gate, self.now, self.shown, self.events = SafetyGate(network, self.timing, 1000.0), 1000.0, [], []
+        self.gate = SafetyGate(network, self.timing, 1000.0)
+        self.now = 1000.0
+        self.shown = []
+        self.events = []
 
     def play(self, wanted, seconds, links=(), fallback=None, blind=False, **changes):
         for _ in range(seconds):
-            seen = None if blind else replace(look(self.network, self.gate, self.now, links), **changes)
-            proposal = None if wanted is None else propose(self.network, self.now, np.array(wanted, np.int8))
-            spare = None if fallback is None else propose(self.network, self.now, np.array(fallback, np.int8))
+            seen = (
+                None
+                if blind
+                else replace(look(self.network, self.gate, self.now, links), **changes)
+            )
+            proposal = (
+                None
+                if wanted is None
+                else propose(self.network, self.now, np.array(wanted, np.int8))
+            )
+            spare = (
+                None
+                if fallback is None
+                else propose(self.network, self.now, np.array(fallback, np.int8))
+            )
             command = self.gate.admit(proposal, self.now, seen, spare)
             self.shown.append(command.colours.tolist())
             self.events += command.interventions
@@ -70,22 +85,46 @@ def test_both_junctions_go_their_own_way_at_once():
 def test_a_rule_is_told_with_the_place_of_its_lamp_and_the_time_that_it_has_lasted():
     two = Two().play(FIRST, 6).play(SECOND, 1)
     assert two.told("minimum_green") == [
-        (6.0, "minimum_green", "J", {"tl": "J", "link": 0, "shown": G, "for_s": 3.0, "limit_s": 5.0}),
-        (6.0, "minimum_green", "J", {"tl": "J", "link": 3, "shown": P, "for_s": 3.0, "limit_s": 5.0}),
-        (6.0, "minimum_green", "K", {"tl": "K", "link": 3, "shown": G, "for_s": 3.0, "limit_s": 5.0}),
+        (
+            6.0,
+            "minimum_green",
+            "J",
+            {"tl": "J", "link": 0, "shown": G, "for_s": 3.0, "limit_s": 5.0},
+        ),
+        (
+            6.0,
+            "minimum_green",
+            "J",
+            {"tl": "J", "link": 3, "shown": P, "for_s": 3.0, "limit_s": 5.0},
+        ),
+        (
+            6.0,
+            "minimum_green",
+            "K",
+            {"tl": "K", "link": 3, "shown": G, "for_s": 3.0, "limit_s": 5.0},
+        ),
     ]
     conflict = Two().play([G, G, R, R, G, G], 5)
     assert conflict.told("conflict") == [
         (3.0, "conflict", "J", {"tl": "J", "link": 1, "shown": R, "for_s": 3.0}), (3.0, "conflict", "K", {"tl": "K", "link": 7, "shown": R, "for_s": 3.0}),
     ]  # fmt: skip
     wrong = Two().play([9, R, G, P, G, R], 2)
-    assert wrong.told("colour") == [(0.0, "colour", "J", {"tl": "J", "link": 0, "shown": R, "for_s": 0.0})]
+    assert wrong.told("colour") == [
+        (0.0, "colour", "J", {"tl": "J", "link": 0, "shown": R, "for_s": 0.0})
+    ]
 
 
 def test_a_longest_green_and_a_shortest_cycle_are_told_with_their_figures():
     two = Two().play(FIRST, 130, links=(5,))
     # green from 3 s on, the other one asks all the time: 120 s later
-    assert two.told("maximum_green") == [(123.0, "maximum_green", "K", {"tl": "K", "link": 3, "shown": G, "for_s": 120.0, "limit_s": 120.0})]
+    assert two.told("maximum_green") == [
+        (
+            123.0,
+            "maximum_green",
+            "K",
+            {"tl": "K", "link": 3, "shown": G, "for_s": 120.0, "limit_s": 120.0},
+        )
+    ]
     street = Two(profile=STREET).play(FIRST, 20).play(SECOND, 15).play(FIRST, 30)
     lit = [s[4] == G for s in street.shown]
     starts = [k for k in range(1, len(lit)) if lit[k] and not lit[k - 1]]
@@ -104,9 +143,13 @@ def test_a_rule_is_told_anew_after_a_second_in_which_it_did_not_bear():
 def test_a_starving_group_is_told_once_and_has_the_stage_that_serves_it_best():
     profile = replace(BENCHMARK, max_red_s=30.0)
     two = Two(profile=profile).play(SECOND, 60, links=(3,))
-    assert two.told("maximum_red") == [(30.0, "maximum_red", "J", {"tl": "J", "link": 3, "shown": R, "for_s": 30.0})]
+    assert two.told("maximum_red") == [
+        (30.0, "maximum_red", "J", {"tl": "J", "link": 3, "shown": R, "for_s": 30.0})
+    ]
     begin = next(k for k, s in enumerate(two.shown) if s[3] >= P)
-    assert two.shown[begin][:4] == J.stages[2].tolist(), "its protected green, not the stage before in which it is permissive"
+    assert two.shown[begin][:4] == J.stages[2].tolist(), (
+        "its protected green, not the stage before in which it is permissive"
+    )
     assert begin == 33  # 3 s of yellow
     assert all(s[4:] == [R, G] for s in two.shown[3:])
 
@@ -114,7 +157,9 @@ def test_a_starving_group_is_told_once_and_has_the_stage_that_serves_it_best():
 def test_a_group_that_is_only_ever_permissive_is_served_too():
     # without its third stage, group 3 has green only beside 0, to which it gives way
     one = crossroads()
-    network = replace(one, junctions=(replace(one.junctions[0], stages=one.junctions[0].stages[:2]),))
+    network = replace(
+        one, junctions=(replace(one.junctions[0], stages=one.junctions[0].stages[:2]),)
+    )
     two = Two(network, replace(BENCHMARK, max_red_s=30.0)).play(SECOND[:4], 60, links=(3,))
     begin = next(k for k, s in enumerate(two.shown) if s[3] >= P)
     assert two.shown[begin] == FIRST[:4]
@@ -123,7 +168,9 @@ def test_a_group_that_is_only_ever_permissive_is_served_too():
 def test_a_blind_junction_calls_everybody_and_so_does_no_observation_at_all():
     for changes in ({"completeness": np.array([1.0, 0.4])}, {"blind": True}):
         two = Two(profile=replace(BENCHMARK, max_red_s=30.0)).play(FIRST, 40, **changes)
-        assert [e[:3] for e in two.told("maximum_red") if e[2] == "K"] == [(30.0, "maximum_red", "K")]
+        assert [e[:3] for e in two.told("maximum_red") if e[2] == "K"] == [
+            (30.0, "maximum_red", "K")
+        ]
         assert bool([e for e in two.told("maximum_red") if e[2] == "J"]) is ("blind" in changes)
 
 
@@ -131,19 +178,44 @@ def test_a_blind_junction_calls_everybody_and_so_does_no_observation_at_all():
 
 
 def test_orders_hold_their_own_junction_and_are_told():
-    two = Two().play(FIRST, 10).order(1, Order.STAGE, 1020.0, "ann", 1).order(0, Order.HOLD, 1016.0, "bob").play(SECOND, 5)
+    two = (
+        Two()
+        .play(FIRST, 10)
+        .order(1, Order.STAGE, 1020.0, "ann", 1)
+        .order(0, Order.HOLD, 1016.0, "bob")
+        .play(SECOND, 5)
+    )
     assert two.told("override") == [
         (10.0, "override", "K", {"order": "stage", "stage": 1, "until_s": 1020.0, "by": "ann"}),
         (10.0, "override", "J", {"order": "hold", "stage": -1, "until_s": 1016.0, "by": "bob"}),
     ]
     assert two.shown[-1] == [*FIRST[:4], R, G]
     two.play(FIRST, 25)
-    assert two.told("override_expired") == [(16.0, "override_expired", "J", {"by": "bob"}), (20.0, "override_expired", "K", {"by": "ann"})]
-    assert [s[4:] for s in two.shown[18:27]] == [[R, G], [R, G], [R, Y], [R, Y], [R, Y], [G, R], [G, R], [G, R], [G, R]]
+    assert two.told("override_expired") == [
+        (16.0, "override_expired", "J", {"by": "bob"}),
+        (20.0, "override_expired", "K", {"by": "ann"}),
+    ]
+    assert [s[4:] for s in two.shown[18:27]] == [
+        [R, G],
+        [R, G],
+        [R, Y],
+        [R, Y],
+        [R, Y],
+        [G, R],
+        [G, R],
+        [G, R],
+        [G, R],
+    ]
 
 
 def test_a_hold_of_the_first_and_a_flash_of_the_second_junction():
-    two = Two().play(FIRST, 10).order(0, Order.HOLD, 1100.0, "ann").order(1, Order.FLASH, 1100.0, "ann").play(SECOND, 20)
+    two = (
+        Two()
+        .play(FIRST, 10)
+        .order(0, Order.HOLD, 1100.0, "ann")
+        .order(1, Order.FLASH, 1100.0, "ann")
+        .play(SECOND, 20)
+    )
     assert two.shown[-1] == [*FIRST[:4], R, R]
     two.gate.release(1, "bob", two.now)
     two.gate.release(1, "bob", two.now)
@@ -153,15 +225,31 @@ def test_a_hold_of_the_first_and_a_flash_of_the_second_junction():
 
 
 def test_two_orders_that_end_together_both_end():
-    two = Two().play(FIRST, 10).order(0, Order.HOLD, 1012.0, "a").order(1, Order.STAGE, 1030.0, "b", 0).play(SECOND, 15)
-    assert two.shown[-1] == [*SECOND[:4], *FIRST[4:]]  # the first one's end does not lift the second
+    two = (
+        Two()
+        .play(FIRST, 10)
+        .order(0, Order.HOLD, 1012.0, "a")
+        .order(1, Order.STAGE, 1030.0, "b", 0)
+        .play(SECOND, 15)
+    )
+    assert two.shown[-1] == [
+        *SECOND[:4],
+        *FIRST[4:],
+    ]  # the first one's end does not lift the second
     assert [e[2] for e in two.told("override_expired")] == ["J"]
 
 
 def test_while_an_order_stands_nobody_is_served_by_force_and_after_it_they_are():
     profile = replace(BENCHMARK, max_red_s=30.0)
-    two = Two(profile=profile).play(FIRST, 10).order(1, Order.HOLD, 1060.0, "ann").play(FIRST, 49, links=(1, 5))
-    assert [(e[0], e[2]) for e in two.told("maximum_red")] == [(39.0, "J")]  # red since the start, asked since 10 s
+    two = (
+        Two(profile=profile)
+        .play(FIRST, 10)
+        .order(1, Order.HOLD, 1060.0, "ann")
+        .play(FIRST, 49, links=(1, 5))
+    )
+    assert [(e[0], e[2]) for e in two.told("maximum_red")] == [
+        (39.0, "J")
+    ]  # red since the start, asked since 10 s
     assert all(s[4:] == FIRST[4:] for s in two.shown[3:])
     two.play(FIRST, 3, links=(5,))
     assert [(e[0], e[2]) for e in two.told("maximum_red")][-1] == (60.0, "K")
@@ -194,7 +282,12 @@ def test_an_order_has_no_stage_of_its_own_unless_it_is_given():
 
 
 def test_an_emergency_vehicle_is_told_with_its_time_of_arrival_and_again_when_it_has_passed():
-    two = Two().play(FIRST, 10).play(FIRST, 6, emergencies=fleet(("fire", 14.0, ((5, 70.0), (1, 350.0))))).play(FIRST, 10)
+    two = (
+        Two()
+        .play(FIRST, 10)
+        .play(FIRST, 6, emergencies=fleet(("fire", 14.0, ((5, 70.0), (1, 350.0)))))
+        .play(FIRST, 10)
+    )
     assert two.told("emergency", "emergency_ended") == [
         (10.0, "emergency", "K", {"vehicle": "fire", "group": 5, "eta_s": 5.0}),
         (10.0, "emergency", "J", {"vehicle": "fire", "group": 1, "eta_s": 25.0}),
@@ -205,15 +298,26 @@ def test_an_emergency_vehicle_is_told_with_its_time_of_arrival_and_again_when_it
 
 
 def test_of_an_unseen_street_no_emergency_begins_or_ends():
-    two = Two().play(FIRST, 10, emergencies=fleet(("fire", 14.0, ((5, 70.0),)))).play(FIRST, 5, blind=True)
+    two = (
+        Two()
+        .play(FIRST, 10, emergencies=fleet(("fire", 14.0, ((5, 70.0),))))
+        .play(FIRST, 5, blind=True)
+    )
     assert [e[1] for e in two.told("emergency", "emergency_ended")] == ["emergency"]
     two.play(FIRST, 1)
-    assert [e[1] for e in two.told("emergency", "emergency_ended")] == ["emergency", "emergency_ended"]
+    assert [e[1] for e in two.told("emergency", "emergency_ended")] == [
+        "emergency",
+        "emergency_ended",
+    ]
 
 
 def test_while_an_emergency_is_served_nobody_else_is_served_by_force():
     profile = replace(BENCHMARK, max_red_s=30.0)
-    two = Two(profile=profile).play(FIRST, 10).play(FIRST, 60, links=(1, 5), emergencies=fleet(("fire", 1.0, ((4, 70.0),))))
+    two = (
+        Two(profile=profile)
+        .play(FIRST, 10)
+        .play(FIRST, 60, links=(1, 5), emergencies=fleet(("fire", 1.0, ((4, 70.0),))))
+    )
     assert [(e[0], e[2]) for e in two.told("maximum_red")] == [(39.0, "J")]
     assert all(s[4:] == FIRST[4:] for s in two.shown[3:])
 
@@ -221,9 +325,16 @@ def test_while_an_emergency_is_served_nobody_else_is_served_by_force():
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_flash_of_one_junction_leaves_the_emergency_at_the_other_alone(at):
     both = fleet(("fire", 14.0, ((1, 50.0), (5, 70.0))))
-    two = Two().play(FIRST, 10).order(at, Order.FLASH, 1100.0, "ann").play(FIRST, 10, emergencies=both)
+    two = (
+        Two()
+        .play(FIRST, 10)
+        .order(at, Order.FLASH, 1100.0, "ann")
+        .play(FIRST, 10, emergencies=both)
+    )
     assert two.shown[-1] == ([R, R, R, R, *SECOND[4:]] if at == 0 else [*SECOND[:4], R, R])
-    held = Two().play(FIRST, 10).order(at, Order.HOLD, 1100.0, "ann").play(FIRST, 10, emergencies=both)
+    held = (
+        Two().play(FIRST, 10).order(at, Order.HOLD, 1100.0, "ann").play(FIRST, 10, emergencies=both)
+    )
     assert held.shown[-1] == SECOND
 
 
@@ -245,7 +356,9 @@ def with_stages(*rows):
         ([[G, R, P, R], [R, G, G, R]], [G, R, R, R], 2, 1), ([[G, R, R, R], [R, G, P, R]], [G, R, R, R], 2, 1),
     ],
 )  # fmt: skip
-def test_an_emergency_takes_the_stage_that_protects_it_and_then_the_one_that_changes_least(rows, shown, group, served):
+def test_an_emergency_takes_the_stage_that_protects_it_and_then_the_one_that_changes_least(
+    rows, shown, group, served
+):
     network = with_stages(*rows)
     two = Two(network).play(shown, 12)
     assert two.shown[-1] == shown
@@ -255,7 +368,9 @@ def test_an_emergency_takes_the_stage_that_protects_it_and_then_the_one_that_cha
 
 def claimed(p, now, *vehicles):
     claims, events = p.claims(fleet(*vehicles), now)
-    return claims, [(e.at_s, e.kind.removeprefix("safety."), e.junction, dict(e.data)) for e in events]
+    return claims, [
+        (e.at_s, e.kind.removeprefix("safety."), e.junction, dict(e.data)) for e in events
+    ]
 
 
 def test_who_claims_what_and_when_by_value():
@@ -269,7 +384,10 @@ def test_who_claims_what_and_when_by_value():
         {0: 1, 1: 3},
         [(1.0, "emergency", "B", {"vehicle": "x", "group": 3, "eta_s": 30.0})],
     )
-    assert claimed(p, 2.0, ("x", 10.0, ((3, 200.0),))) == ({1: 3}, [(2.0, "emergency_ended", "A", {"vehicle": "x"})])
+    assert claimed(p, 2.0, ("x", 10.0, ((3, 200.0),))) == (
+        {1: 3},
+        [(2.0, "emergency_ended", "A", {"vehicle": "x"})],
+    )
     # it chooses another group at the same junction: that is the same claim
     assert claimed(p, 3.0, ("x", 10.0, ((2, 100.0),))) == ({1: 2}, [])
     assert claimed(p, 4.0) == ({}, [(4.0, "emergency_ended", "B", {"vehicle": "x"})])
@@ -286,7 +404,9 @@ def test_a_slow_vehicle_counts_as_one_of_eight_metres_a_second(speed):
 
 def test_groups_that_there_are_not_or_no_distance_are_passed_over_and_those_after_them_are_not():
     p = Priority(np.zeros(3, np.int32), ("A",))
-    assert claimed(p, 0.0, ("x", 10.0, ((3, 10.0), (-1, 10.0), (0, np.nan), (0, 999.0), (2, 50.0))))[0] == {0: 2}
+    assert claimed(
+        p, 0.0, ("x", 10.0, ((3, 10.0), (-1, 10.0), (0, np.nan), (0, 999.0), (2, 50.0)))
+    )[0] == {0: 2}
     assert claimed(p, 0.0, ("x", 10.0, ((0, -5.0),)))[0] == {0: 0}
 
 
@@ -299,24 +419,41 @@ def test_of_two_ways_of_one_vehicle_that_are_as_long_the_first_named_is_served()
 def test_the_first_to_come_is_served_whoever_is_named_first():
     for order in (1, -1):
         p = Priority(np.zeros(2, np.int32), ("A",))
-        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 190.0),))][::order])[0] == {0: 1}
+        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 190.0),))][::order])[
+            0
+        ] == {0: 1}
         p = Priority(np.zeros(2, np.int32), ("A",))
-        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 200.0),))][::order])[0] == {0: 0}  # by name where they come together
+        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 200.0),))][::order])[
+            0
+        ] == {0: 0}  # by name where they come together
 
 
 @pytest.mark.parametrize(
-    ("name", "metres", "takes"), [("a", 71.0, False), ("a", 70.0, True), ("c", 70.0, False), ("c", 69.0, True), ("a", 100.0, False)]
+    ("name", "metres", "takes"),
+    [
+        ("a", 71.0, False),
+        ("a", 70.0, True),
+        ("c", 70.0, False),
+        ("c", 69.0, True),
+        ("a", 100.0, False),
+    ],
 )
-def test_the_one_being_served_keeps_its_place_against_those_up_to_three_seconds_before_it(name, metres, takes):
+def test_the_one_being_served_keeps_its_place_against_those_up_to_three_seconds_before_it(
+    name, metres, takes
+):
     p = Priority(np.zeros(2, np.int32), ("A",))
     claimed(p, 0.0, ("b", 10.0, ((0, 100.0),)))
-    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0),)), (name, 10.0, ((1, metres),)))[0] == {0: 1 if takes else 0}
+    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0),)), (name, 10.0, ((1, metres),)))[0] == {
+        0: 1 if takes else 0
+    }
 
 
 def test_the_place_of_one_that_is_served_is_kept_at_its_own_junction_alone():
     p = Priority(np.array([0, 0, 1, 1], np.int32), ("A", "B"))
     claimed(p, 0.0, ("b", 10.0, ((0, 100.0),)))
-    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0), (2, 200.0))), ("c", 10.0, ((3, 190.0),)))[0] == {0: 0, 1: 3}
+    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0), (2, 200.0))), ("c", 10.0, ((3, 190.0),)))[
+        0
+    ] == {0: 0, 1: 3}
 
 
 def test_one_that_stays_longer_than_two_minutes_loses_its_claim_and_is_still_there():
@@ -348,7 +485,9 @@ def test_a_change_of_source_is_told_with_both_names_and_ticks_far_apart_tell_non
     for now in (40.0, 46.0, 52.0):
         gate.admit(None, now)
     assert gate.source is Source.FIXED_TIME
-    assert gate.admit(propose(PAIR, 57.0, np.array(FIRST, np.int8)), 57.0).interventions[0].data == {"from": "fixed_time", "to": "controller"}
+    assert gate.admit(propose(PAIR, 57.0, np.array(FIRST, np.int8)), 57.0).interventions[
+        0
+    ].data == {"from": "fixed_time", "to": "controller"}
     # and one a moment before the five seconds is not trusted yet
     gate = SafetyGate(PAIR, two.timing, 0.0)
     gate.admit(None, 10.0)
@@ -365,9 +504,17 @@ def test_the_numbers_of_staleness_and_trust_can_be_given():
         gate.admit(propose(PAIR, now, np.array(FIRST, np.int8)), now)
     assert gate.source is Source.CONTROLLER
     gate = SafetyGate(PAIR, Two().timing, 0.0)
-    for age, sound in ((2.0, True), (2.0 + 9e-7, True), (2.0 + 2e-6, False), (-9e-7, True), (-2e-6, False)):
+    for age, sound in (
+        (2.0, True),
+        (2.0 + 9e-7, True),
+        (2.0 + 2e-6, False),
+        (-9e-7, True),
+        (-2e-6, False),
+    ):
         assert gate.is_sound(propose(PAIR, 10.0 - age, np.array(FIRST, np.int8)), 10.0) is sound
-    assert gate.is_sound(propose(PAIR, 1e-6, np.array(FIRST, np.int8)), 0.0)  # a microsecond ahead, and one too old, to the last bit
+    assert gate.is_sound(
+        propose(PAIR, 1e-6, np.array(FIRST, np.int8)), 0.0
+    )  # a microsecond ahead, and one too old, to the last bit
     assert gate.is_sound(propose(PAIR, 0.0, np.array(FIRST, np.int8)), 2.0 + 1e-6)
 
 
@@ -413,7 +560,9 @@ def test_a_fallback_rules_only_while_it_is_the_source():
     assert (two.gate.source, two.shown[-1]) == (Source.FALLBACK, SECOND)
     two.play(FIRST, 4, fallback=SECOND)
     assert (two.gate.source, two.shown[-1]) == (Source.FALLBACK, SECOND)
-    two.play(FIRST, 1)  # it is gone, and the controller not yet trusted: the programme, which asks for the first stage of J now
+    two.play(
+        FIRST, 1
+    )  # it is gone, and the controller not yet trusted: the programme, which asks for the first stage of J now
     assert two.gate.source is Source.CONTROLLER
 
 
@@ -426,7 +575,9 @@ def test_a_clock_that_goes_back_or_is_none_is_told_and_the_gates_own_stands_stil
     wish = propose(PAIR, 1019.0, np.array(SECOND, np.int8))
     command = two.gate.admit(wish, now)
     assert command.at_s == 1019.0
-    assert [(e.at_s, e.kind, e.junction, dict(e.data)) for e in command.interventions] == [(1019.0, "safety.clock", "", {"now": repr(now)})]
+    assert [(e.at_s, e.kind, e.junction, dict(e.data)) for e in command.interventions] == [
+        (1019.0, "safety.clock", "", {"now": repr(now)})
+    ]
     assert two.gate.admit(wish, 1018.0).interventions[0].data == {"now": "1018.0"}
     assert two.gate.admit(wish, 1019.0).interventions == ()
 
@@ -450,9 +601,9 @@ def test_a_new_gate_remembers_nothing_and_one_that_resumes_everything():
         "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1], "_last_rule": [0] * 6, "source": 0, "now": 1000.0,
         "better": 1000.0, "obeyed": 1000.0, "overrides": {},
     }  # fmt: skip
-    two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(None, 3, links=(5,)).play(
-        FIRST, 1, links=(1, 4), shown=np.full(6, P, np.int8)
-    )
+    two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(
+        None, 3, links=(5,)
+    ).play(FIRST, 1, links=(1, 4), shown=np.full(6, P, np.int8))
     state = two.gate.state()
     heir = Two()
     heir.gate.resume(state)
@@ -483,13 +634,20 @@ def test_a_fallback_of_nonsense_is_not_followed_while_the_controller_waits_to_be
     two = Two().play(FIRST, 10).play(None, 5, fallback=FIRST)
     stale = propose(PAIR, two.now - 60.0, np.array(SECOND, np.int8))
     for _ in range(4):
-        two.gate.admit(propose(PAIR, two.now, np.array(FIRST, np.int8)), two.now, look(PAIR, two.gate, two.now), stale)
+        two.gate.admit(
+            propose(PAIR, two.now, np.array(FIRST, np.int8)),
+            two.now,
+            look(PAIR, two.gate, two.now),
+            stale,
+        )
         two.now += 1.0
         assert two.gate.source is Source.FIXED_TIME
     assert two.gate.shown.tolist() != SECOND
 
 
-@pytest.mark.parametrize("colour", [256 + int(Colour.GREEN), int(Colour.GREEN) - 256, 5, -1, 2**40 + int(Colour.GREEN)])
+@pytest.mark.parametrize(
+    "colour", [256 + int(Colour.GREEN), int(Colour.GREEN) - 256, 5, -1, 2**40 + int(Colour.GREEN)]
+)
 def test_a_colour_far_beyond_those_that_there_are_is_no_green(colour):
     two = Two()
     for k in range(8):

@@ -27,12 +27,20 @@ class Gate(RuleBasedStateMachine):
         """Some seconds with the same input; the proposal is told the time by a call."""
         for _ in range(seconds):
             before = self.gate.shown.copy()
-            look_now = look(self.network, self.gate, self.now, self.links, self.fleet) if seen else None
+            look_now = (
+                look(self.network, self.gate, self.now, self.links, self.fleet) if seen else None
+            )
             command = self.gate.admit(proposal(self.now), self.now, look_now)
             assert before.shape == command.colours.shape
             self.history.append((self.now, command.colours.tolist()))
-            called = {self.network.links[i].group for i in self.links} if seen else set(range(len(self.network.groups)))
-            self.calls.append((called, bool(self.gate.state()["overrides"]) or bool(self.fleet) or not seen))
+            called = (
+                {self.network.links[i].group for i in self.links}
+                if seen
+                else set(range(len(self.network.groups)))
+            )
+            self.calls.append(
+                (called, bool(self.gate.state()["overrides"]) or bool(self.fleet) or not seen)
+            )
             self.events += command.interventions
             self.now += 1.0
 
@@ -44,11 +52,21 @@ class Gate(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 2**32 - 1), seconds=st.integers(1, 20))
     def nonsense(self, seed, seconds):
         rng = np.random.default_rng(seed)
-        self.tick(lambda now: propose(self.network, now, rng.integers(-128, 128, len(self.network.groups)).astype(np.int8)), seconds=seconds)
+        self.tick(
+            lambda now: propose(
+                self.network, now, rng.integers(-128, 128, len(self.network.groups)).astype(np.int8)
+            ),
+            seconds=seconds,
+        )
 
     @rule(seconds=st.integers(1, 12))
     def everything_green(self, seconds):
-        self.tick(lambda now: propose(self.network, now, np.full(len(self.network.groups), Colour.GREEN, np.int8)), seconds=seconds)
+        self.tick(
+            lambda now: propose(
+                self.network, now, np.full(len(self.network.groups), Colour.GREEN, np.int8)
+            ),
+            seconds=seconds,
+        )
 
     @rule(seconds=st.integers(1, 30), blind=st.booleans())
     def silence(self, seconds, blind):
@@ -60,11 +78,18 @@ class Gate(RuleBasedStateMachine):
 
     @rule(shape=st.sampled_from([0, 1, 400]), kind=st.sampled_from(["int8", "float64", "bool"]))
     def a_proposal_of_another_form(self, shape, kind):
-        self.tick(lambda now: propose(self.network, now, np.ones(shape or len(self.network.groups), kind)), seconds=2)
+        self.tick(
+            lambda now: propose(
+                self.network, now, np.ones(shape or len(self.network.groups), kind)
+            ),
+            seconds=2,
+        )
 
     @rule(data=st.data())
     def traffic(self, data):
-        self.links = tuple(data.draw(st.lists(st.integers(0, len(self.network.links) - 1), max_size=6)))
+        self.links = tuple(
+            data.draw(st.lists(st.integers(0, len(self.network.links) - 1), max_size=6))
+        )
 
     @rule(data=st.data(), order=st.sampled_from(list(Order)), seconds=st.integers(1, 60))
     def an_order(self, data, order, seconds):
@@ -74,12 +99,21 @@ class Gate(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def a_release(self, data):
-        self.gate.release(data.draw(st.integers(0, len(self.network.junctions) - 1)), "operator", self.now)
+        self.gate.release(
+            data.draw(st.integers(0, len(self.network.junctions) - 1)), "operator", self.now
+        )
 
-    @rule(data=st.data(), speed=st.sampled_from([0.0, 14.0, float("nan")]), metres=st.sampled_from([5.0, 200.0, float("inf")]))
+    @rule(
+        data=st.data(),
+        speed=st.sampled_from([0.0, 14.0, float("nan")]),
+        metres=st.sampled_from([5.0, 200.0, float("inf")]),
+    )
     def an_emergency(self, data, speed, metres):
         group = data.draw(st.integers(-1, len(self.network.groups)))
-        self.fleet = (*self.fleet[:2], EmergencyVehicle(f"e{len(self.fleet)}", speed, ((group, metres),)))
+        self.fleet = (
+            *self.fleet[:2],
+            EmergencyVehicle(f"e{len(self.fleet)}", speed, ((group, metres),)),
+        )
 
     @precondition(lambda self: self.fleet)
     @rule()
@@ -89,8 +123,14 @@ class Gate(RuleBasedStateMachine):
     @rule(back=st.sampled_from([1.0, 50.0, float("nan")]))
     def the_clock_jumps(self, back):
         before = self.gate.shown.copy()
-        command = self.gate.admit(propose(self.network, self.now, self.wanted), self.now - 1.0 - back, None)
-        assert (command.colours == before).all() or not np.isfinite(back) or "safety.clock" in {e.kind for e in command.interventions}
+        command = self.gate.admit(
+            propose(self.network, self.now, self.wanted), self.now - 1.0 - back, None
+        )
+        assert (
+            (command.colours == before).all()
+            or not np.isfinite(back)
+            or "safety.clock" in {e.kind for e in command.interventions}
+        )
         self.history.append((max(self.now - 1.0, 0.0), command.colours.tolist()))
         self.calls.append((set(), True))
 
@@ -115,6 +155,10 @@ Gate.TestCase.settings = settings(
     max_examples=25,
     stateful_step_count=30,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
 )
 TestGate = Gate.TestCase

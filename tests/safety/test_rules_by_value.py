@@ -17,7 +17,9 @@ US = kernel.EPS  # a microsecond: times within it count as equal
 
 def foes(n, *pairs, yields=()):
     """The lists of `step` and `is_safe` for groups that cross in `pairs`; (a, b) in yields: a gives way to b."""
-    of = [sorted([b for a, b in pairs if a == g] + [a for a, b in pairs if b == g]) for g in range(n)]
+    of = [
+        sorted([b for a, b in pairs if a == g] + [a for a, b in pairs if b == g]) for g in range(n)
+    ]
     flat = [(g, h) for g in range(n) for h in of[g]]
     return (
         np.cumsum([0, *map(len, of)]).astype(np.int32), np.array([h for _, h in flat], np.int32),
@@ -32,7 +34,11 @@ def step(shown, wanted, *pairs, yields=(), **changes):
         "now": 100.0, "since": 0.0, "green_start": -np.inf, "green_end": 0.0, "foe_since": 100.0, "yellow": 3.0, "clearance": 2.0, "least": 5.0,
         "most": 30.0, "min_cycle": 0.0,
     } | changes  # fmt: skip
-    each = {k: np.full(n, v, float) if np.isscalar(v) else np.array(v, float) for k, v in at.items() if k not in ("now", "min_cycle")}
+    each = {
+        k: np.full(n, v, float) if np.isscalar(v) else np.array(v, float)
+        for k, v in at.items()
+        if k not in ("now", "min_cycle")
+    }
     out, rule = np.full(n, -7, np.int8), np.zeros(n, np.int8)
     kernel.step(
         at["now"], np.array(wanted, np.int8), np.array(shown, np.int8), each["since"], each["green_start"], each["green_end"], each["foe_since"],
@@ -46,7 +52,9 @@ def test_rules_have_these_numbers():
     assert [(r.name, int(r)) for r in Rule] == [
         ("NONE", 0), ("COLOUR", 1), ("CONFLICT", 2), ("MINIMUM_GREEN", 3), ("MAXIMUM_GREEN", 4), ("MINIMUM_CYCLE", 5), ("MAXIMUM_RED", 6),
     ]  # fmt: skip
-    assert (R, Y, P, G) == (kernel.RED, kernel.YELLOW, kernel.PERMISSIVE, kernel.GREEN) == (1, 2, 3, 4)
+    assert (
+        (R, Y, P, G) == (kernel.RED, kernel.YELLOW, kernel.PERMISSIVE, kernel.GREEN) == (1, 2, 3, 4)
+    )
 
 
 # one group
@@ -70,7 +78,9 @@ def test_a_group_without_yellow_ends_red_and_one_with_any_ends_yellow():
     assert step([G, G, G], [R, R, R], yellow=[0.0, 0.5, 3.0]) == ([R, Y, Y], [0, 0, 0])
 
 
-@pytest.mark.parametrize(("age", "out"), [(4.0, G), (5.0 - 2 * US, G), (5.0 - US, Y), (5.0, Y), (80.0, Y)])
+@pytest.mark.parametrize(
+    ("age", "out"), [(4.0, G), (5.0 - 2 * US, G), (5.0 - US, Y), (5.0, Y), (80.0, Y)]
+)
 def test_a_green_that_is_not_wanted_is_kept_for_its_shortest_time(age, out):
     least = 5.0 if age != 5.0 - US else 5.0 + US
     begun = 100.0 - (5.0 if age == 5.0 - US else age)
@@ -83,11 +93,20 @@ def test_a_green_that_is_kept_keeps_its_level_and_one_that_is_wanted_may_change_
 
 
 @pytest.mark.parametrize(
-    ("waited", "most", "ends"), [(29.0, 30.0, False), (30.0, 30.0 + 2 * US, False), (30.0, 30.0 + US, True), (30.0, 30.0, True), (31.0, 30.0, True)]
+    ("waited", "most", "ends"),
+    [
+        (29.0, 30.0, False),
+        (30.0, 30.0 + 2 * US, False),
+        (30.0, 30.0 + US, True),
+        (30.0, 30.0, True),
+        (31.0, 30.0, True),
+    ],
 )
 @pytest.mark.parametrize("level", [P, G])
 def test_a_wanted_green_ends_when_another_has_waited_the_longest_time(waited, most, ends, level):
-    assert step([level], [level], foe_since=100.0 - waited, most=most) == (([Y], [4]) if ends else ([level], [0]))
+    assert step([level], [level], foe_since=100.0 - waited, most=most) == (
+        ([Y], [4]) if ends else ([level], [0])
+    )
 
 
 def test_the_longest_time_ends_no_green_that_ends_by_itself():
@@ -97,13 +116,25 @@ def test_the_longest_time_ends_no_green_that_ends_by_itself():
 
 @pytest.mark.parametrize("wanted", [R, Y, P, G])
 @pytest.mark.parametrize(
-    ("lasted", "yellow", "over"), [(1.0, 3.0, False), (3.0, 3.0 + 2 * US, False), (3.0, 3.0 + US, True), (3.0, 3.0, True), (4.0, 3.0, True)]
+    ("lasted", "yellow", "over"),
+    [
+        (1.0, 3.0, False),
+        (3.0, 3.0 + 2 * US, False),
+        (3.0, 3.0 + US, True),
+        (3.0, 3.0, True),
+        (4.0, 3.0, True),
+    ],
 )
 def test_yellow_lasts_its_time_and_longer_only_where_it_is_wanted(lasted, yellow, over, wanted):
-    assert step([Y], [wanted], since=100.0 - lasted, yellow=yellow) == ([R if over and wanted != Y else Y], [0])
+    assert step([Y], [wanted], since=100.0 - lasted, yellow=yellow) == (
+        [R if over and wanted != Y else Y],
+        [0],
+    )
 
 
-@pytest.mark.parametrize(("lasted", "out"), [(5.0, Y), (5.999, Y), (6.0 - 2 * US, Y), (6.0, R), (7.0, R)])
+@pytest.mark.parametrize(
+    ("lasted", "out"), [(5.0, Y), (5.999, Y), (6.0 - 2 * US, Y), (6.0, R), (7.0, R)]
+)
 def test_yellow_that_is_wanted_lasts_six_seconds_at_most(lasted, out):
     assert step([Y], [Y], since=100.0 - lasted) == ([out], [0])
     assert step([Y], [Y], since=100.0 - lasted, yellow=0.5) == ([out], [0])
@@ -116,10 +147,19 @@ def test_six_seconds_of_yellow_are_over_within_a_microsecond():
 
 
 @pytest.mark.parametrize(
-    ("ago", "cycle", "starts"), [(39.0, 40.0, False), (40.0, 40.0 + 2 * US, False), (40.0, 40.0 + US, True), (40.0, 40.0, True), (50.0, 40.0, True)]
+    ("ago", "cycle", "starts"),
+    [
+        (39.0, 40.0, False),
+        (40.0, 40.0 + 2 * US, False),
+        (40.0, 40.0 + US, True),
+        (40.0, 40.0, True),
+        (50.0, 40.0, True),
+    ],
 )
 def test_a_green_starts_again_after_the_shortest_cycle(ago, cycle, starts):
-    assert step([R], [G], green_start=100.0 - ago, min_cycle=cycle) == (([G], [0]) if starts else ([R], [5]))
+    assert step([R], [G], green_start=100.0 - ago, min_cycle=cycle) == (
+        ([G], [0]) if starts else ([R], [5])
+    )
 
 
 def test_the_shortest_cycle_is_asked_of_starts_alone():
@@ -131,10 +171,15 @@ def test_the_shortest_cycle_is_asked_of_starts_alone():
 
 @pytest.mark.parametrize("shown", [P, G])
 @pytest.mark.parametrize("wanted", [P, G])
-def test_a_green_waits_for_the_one_that_crosses_it_and_the_rule_is_told_where_both_are_wanted(shown, wanted):
+def test_a_green_waits_for_the_one_that_crosses_it_and_the_rule_is_told_where_both_are_wanted(
+    shown, wanted
+):
     assert step([shown, R], [shown, wanted], (0, 1)) == ([shown, R], [0, 2])
     assert step([R, shown], [wanted, shown], (0, 1)) == ([R, shown], [2, 0])
-    assert step([shown, R], [R, wanted], (0, 1), since=98.0) == ([shown, R], [3, 0])  # kept against its wish: no conflict of wishes
+    assert step([shown, R], [R, wanted], (0, 1), since=98.0) == (
+        [shown, R],
+        [3, 0],
+    )  # kept against its wish: no conflict of wishes
     assert step([shown, R], [R, wanted], (0, 1)) == ([Y, R], [0, 0])
 
 
@@ -149,11 +194,19 @@ def test_one_in_yellow_or_just_ended_is_still_being_cleared():
     assert step([P, R], [R, G], (0, 1), yellow=0.0) == ([R, R], [0, 0])
 
 
-@pytest.mark.parametrize(("ago", "more", "free"), [(4.0, 0.0, False), (5.0, 2 * US, False), (5.0, US, True), (5.0, 0.0, True), (9.0, 0.0, True)])
+@pytest.mark.parametrize(
+    ("ago", "more", "free"),
+    [(4.0, 0.0, False), (5.0, 2 * US, False), (5.0, US, True), (5.0, 0.0, True), (9.0, 0.0, True)],
+)
 def test_yellow_and_clearance_of_the_one_that_ended_are_waited_for(ago, more, free):
     ended = [100.0 - ago, 0.0]
-    assert step([R, R], [R, G], (0, 1), green_end=ended, yellow=[3.0, 9.0], clearance=[2.0 + more, 9.0])[0] == [R, G if free else R]
-    assert step([R, R], [R, G], green_end=[99.0, 99.0]) == ([R, G], [0, 0])  # who crosses nobody waits for nobody
+    assert step(
+        [R, R], [R, G], (0, 1), green_end=ended, yellow=[3.0, 9.0], clearance=[2.0 + more, 9.0]
+    )[0] == [R, G if free else R]
+    assert step([R, R], [R, G], green_end=[99.0, 99.0]) == (
+        [R, G],
+        [0, 0],
+    )  # who crosses nobody waits for nobody
 
 
 def test_a_rise_to_protected_green_is_a_start_against_those_that_cross():
@@ -170,21 +223,36 @@ def test_a_rise_to_protected_green_is_a_start_against_those_that_cross():
         ([], G, P, False), ([], P, P, False),
     ],
 )  # fmt: skip
-def test_one_of_two_may_join_the_other_where_a_permissive_one_gives_way(yields, shown, wanted, starts):
-    assert step([shown, R], [shown, wanted], (0, 1), yields=yields) == ([shown, wanted if starts else R], [0, 0 if starts else 2])
+def test_one_of_two_may_join_the_other_where_a_permissive_one_gives_way(
+    yields, shown, wanted, starts
+):
+    assert step([shown, R], [shown, wanted], (0, 1), yields=yields) == (
+        [shown, wanted if starts else R],
+        [0, 0 if starts else 2],
+    )
     turned = [(1 - a, 1 - b) for a, b in yields]
-    assert step([R, shown], [wanted, shown], (0, 1), yields=turned) == ([wanted if starts else R, shown], [0 if starts else 2, 0])
+    assert step([R, shown], [wanted, shown], (0, 1), yields=turned) == (
+        [wanted if starts else R, shown],
+        [0 if starts else 2, 0],
+    )
 
 
 def test_who_gives_way_to_the_first_is_still_held_up_by_the_second():
     assert step([G, G, R], [G, G, P], (0, 2), (1, 2), yields=[(2, 0)]) == ([G, G, R], [0, 0, 2])
-    assert step([G, R, R], [G, R, P], (0, 2), (1, 2), yields=[(2, 0)], green_end=[0.0, 99.0, 0.0]) == ([G, R, R], [0, 0, 0])
-    assert step([G, R, R], [G, R, P], (0, 2), (1, 2), yields=[(2, 0)], green_end=[0.0, 90.0, 0.0]) == ([G, R, P], [0, 0, 0])
+    assert step(
+        [G, R, R], [G, R, P], (0, 2), (1, 2), yields=[(2, 0)], green_end=[0.0, 99.0, 0.0]
+    ) == ([G, R, R], [0, 0, 0])
+    assert step(
+        [G, R, R], [G, R, P], (0, 2), (1, 2), yields=[(2, 0)], green_end=[0.0, 90.0, 0.0]
+    ) == ([G, R, P], [0, 0, 0])
 
 
 def test_one_that_may_not_start_does_not_keep_back_those_after_it():
     assert step([R, R], [R, G]) == ([R, G], [0, 0])
-    assert step([G, R], [G, G], foe_since=[0.0, 100.0], yellow=0.0) == ([R, G], [4, 0])  # the first has just ended, and wants to start again
+    assert step([G, R], [G, G], foe_since=[0.0, 100.0], yellow=0.0) == (
+        [R, G],
+        [4, 0],
+    )  # the first has just ended, and wants to start again
     assert step([R, R], [G, G], green_start=[99.0, 0.0], min_cycle=40.0) == ([R, G], [5, 0])
     assert step([Y, R], [G, G], since=99.0) == ([Y, G], [0, 0])
     assert step([R, G, R], [G, G, G], (0, 1)) == ([R, G, G], [2, 0, 0])
@@ -199,7 +267,16 @@ def test_the_clocks_of_a_group_are_set_when_it_begins_and_ends():
     since, start, end = np.full(8, 1.0), np.full(8, 2.0), np.full(8, 3.0)
     kernel.book(9.0, out, shown, since, start, end)
     assert shown.tolist() == out.tolist()
-    assert since.tolist() == [9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 9.0, 1.0]  # levels of green are one colour
+    assert since.tolist() == [
+        9.0,
+        9.0,
+        9.0,
+        9.0,
+        1.0,
+        1.0,
+        9.0,
+        1.0,
+    ]  # levels of green are one colour
     assert start.tolist() == [9.0, 9.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     assert end.tolist() == [3.0, 3.0, 9.0, 9.0, 3.0, 3.0, 3.0, 3.0]
     shown = np.array([P], np.int8)
@@ -209,17 +286,38 @@ def test_the_clocks_of_a_group_are_set_when_it_begins_and_ends():
 
 
 def noted(shown, calls, call_since, call_last, foe_since, *pairs, now=50.0):
-    since, last, foe = np.array(call_since, float), np.array(call_last, float), np.array(foe_since, float)
+    since = np.array(call_since, float)
+    last = np.array(call_last, float)
+    foe = np.array(foe_since, float)
     ptr, foe_list, _, _ = foes(len(shown), *pairs)
-    kernel.note_calls(now, np.array(calls, bool), np.array(shown, np.int8), np.array([0, len(shown)], np.int32), ptr, foe_list, since, last, foe)
+    kernel.note_calls(
+        now,
+        np.array(calls, bool),
+        np.array(shown, np.int8),
+        np.array([0, len(shown)], np.int32),
+        ptr,
+        foe_list,
+        since,
+        last,
+        foe,
+    )
     return since.tolist(), last.tolist(), foe.tolist()
 
 
 @pytest.mark.parametrize("asks", [False, True])
 @pytest.mark.parametrize(
-    ("last", "since", "remembered"), [(49.0, 20.0, True), (40.0, 20.0, True), (39.9, 20.0, False), (49.0, 60.0, False), (-np.inf, 20.0, False)]
+    ("last", "since", "remembered"),
+    [
+        (49.0, 20.0, True),
+        (40.0, 20.0, True),
+        (39.9, 20.0, False),
+        (49.0, 60.0, False),
+        (-np.inf, 20.0, False),
+    ],
 )
-def test_a_red_group_asks_from_its_first_call_to_ten_seconds_after_its_last(asks, last, since, remembered):
+def test_a_red_group_asks_from_its_first_call_to_ten_seconds_after_its_last(
+    asks, last, since, remembered
+):
     kept = since if (remembered or asks) and since < 50.0 else 50.0
     assert noted([R], [asks], [since], [last], [50.0]) == ([kept], [50.0 if asks else last], [50.0])
     assert noted([Y], [asks], [since], [last], [50.0])[0] == [kept]
@@ -229,26 +327,59 @@ def test_a_red_group_asks_from_its_first_call_to_ten_seconds_after_its_last(asks
 
 @pytest.mark.parametrize("green", [P, G])
 @pytest.mark.parametrize(
-    ("other", "last", "waits"), [(R, 49.0, True), (Y, 49.0, True), (R, 40.0, True), (R, 39.9, False), (P, 49.0, False), (G, 49.0, False)]
+    ("other", "last", "waits"),
+    [
+        (R, 49.0, True),
+        (Y, 49.0, True),
+        (R, 40.0, True),
+        (R, 39.9, False),
+        (P, 49.0, False),
+        (G, 49.0, False),
+    ],
 )
 def test_a_green_keeps_a_foe_waiting_that_is_not_green_and_asks(green, other, last, waits):
-    assert noted([green, other], [False, False], [0.0, 0.0], [-np.inf, last], [20.0, 20.0], (0, 1))[2][0] == (20.0 if waits else 50.0)
-    assert noted([green, other], [False, False], [0.0, 0.0], [-np.inf, last], [60.0, 20.0], (0, 1))[2][0] == 50.0
-    assert noted([green, other], [False, False], [0.0, 0.0], [-np.inf, last], [20.0, 20.0])[2] == [50.0, 50.0]  # no foe of it
-    assert noted([other, green], [False, False], [0.0, 0.0], [last, -np.inf], [20.0, 20.0], (0, 1))[2][1] == (20.0 if waits else 50.0)
+    assert noted([green, other], [False, False], [0.0, 0.0], [-np.inf, last], [20.0, 20.0], (0, 1))[
+        2
+    ][0] == (20.0 if waits else 50.0)
+    assert (
+        noted([green, other], [False, False], [0.0, 0.0], [-np.inf, last], [60.0, 20.0], (0, 1))[2][
+            0
+        ]
+        == 50.0
+    )
+    assert noted([green, other], [False, False], [0.0, 0.0], [-np.inf, last], [20.0, 20.0])[2] == [
+        50.0,
+        50.0,
+    ]  # no foe of it
+    assert noted([other, green], [False, False], [0.0, 0.0], [last, -np.inf], [20.0, 20.0], (0, 1))[
+        2
+    ][1] == (20.0 if waits else 50.0)
 
 
 def test_a_red_group_keeps_nobody_waiting_and_one_of_many_foes_is_enough():
-    assert noted([R, R], [True, True], [0.0, 0.0], [0.0, 0.0], [20.0, 20.0], (0, 1))[2] == [50.0, 50.0]
+    assert noted([R, R], [True, True], [0.0, 0.0], [0.0, 0.0], [20.0, 20.0], (0, 1))[2] == [
+        50.0,
+        50.0,
+    ]
     calls = [[False, True, False, False], [False, False, False, True]]
     for asking in calls:
-        assert noted([G, R, R, R], asking, [0.0] * 4, [-np.inf] * 4, [20.0] * 4, (0, 1), (0, 2), (0, 3))[2][0] == 20.0
+        assert (
+            noted(
+                [G, R, R, R], asking, [0.0] * 4, [-np.inf] * 4, [20.0] * 4, (0, 1), (0, 2), (0, 3)
+            )[2][0]
+            == 20.0
+        )
 
 
 def counted(links, persons=(0, 0, 0), known=(1.0, 1.0), link_group=(0, 1, 2, -1)):
     calls = np.array([True, False, True])
     kernel.count_calls(
-        np.array(links, np.int32), np.array(link_group, np.int32), np.array(persons, np.int32), np.array(known), np.array([0, 2, 3], np.int32), calls
+        np.array(links, np.int32),
+        np.array(link_group, np.int32),
+        np.array(persons, np.int32),
+        np.array(known),
+        np.array([0, 2, 3], np.int32),
+        calls,
     )
     return calls.tolist()
 
@@ -257,7 +388,11 @@ def test_calls_are_those_of_vehicles_persons_and_of_blindness():
     assert counted([]) == [False] * 3
     assert counted([0]) == [True, False, False]
     assert counted([2, 1]) == [False, True, True]
-    assert counted([3, -1, 4, -2, 1]) == [False, True, False]  # without a signal, unknown, not there
+    assert counted([3, -1, 4, -2, 1]) == [
+        False,
+        True,
+        False,
+    ]  # without a signal, unknown, not there
     assert counted([], persons=(0, 1, 0)) == [False, True, False]
     assert counted([], persons=(2, 0, 5)) == [True, False, True]
     assert counted([], known=(0.5, 0.49)) == [False, False, True]
@@ -284,7 +419,9 @@ def test_two_arrays_are_the_same_if_all_is(a, b, equal):
     ],
 )  # fmt: skip
 def test_the_last_look_sees_colours_that_there_are_not_and_greens_that_cross(colours, yields, safe):
-    assert kernel.is_safe(np.array(colours, np.int8), *foes(3, (0, 1), (1, 2), yields=yields)) is safe
+    assert (
+        kernel.is_safe(np.array(colours, np.int8), *foes(3, (0, 1), (1, 2), yields=yields)) is safe
+    )
 
 
 # service by force
@@ -297,7 +434,9 @@ def force(**changes):
         "exempt": [False, False], "forced": [-1, -1],
     } | changes  # fmt: skip
     stages = np.array([[G, R, R], [R, P, R], [R, R, G], [R, R, R], [G, R, R], [R, G, R]], np.int8)
-    wanted, forced, rule = np.array(at["wanted"], np.int8), np.array(at["forced"], np.int32), np.zeros(5, np.int8)
+    wanted = np.array(at["wanted"], np.int8)
+    forced = np.array(at["forced"], np.int32)
+    rule = np.zeros(5, np.int8)
     kernel.serve_starving(
         100.0, wanted, np.array(at["shown"], np.int8), np.array(at["since"]), np.array(at["least"]), np.array([0, 3, 5], np.int32),
         np.array([0, 4, 6], np.int32), stages, np.array(at["stage_of"], np.int32), np.array(at["call_since"]), 60.0, np.array(at["exempt"]), forced, rule,
@@ -307,8 +446,16 @@ def force(**changes):
 
 def test_whoever_has_asked_for_the_longest_red_gets_its_stage_and_the_rule_is_told_once():
     assert force() == ([R] * 5, [-1, -1], [0] * 5)
-    assert force(call_since=[100.0, 40.0, 100.0, 100.0, 39.0], wanted=[G, R, G, G, R]) == ([R, P, R, R, G], [1, 4], [0, 6, 0, 0, 6])
-    assert force(call_since=[100.0, 40.0, 100.0, 100.0, 100.0], wanted=[R, P, R, G, R]) == ([R, P, R, G, R], [1, -1], [0] * 5)  # it was wanted anyway
+    assert force(call_since=[100.0, 40.0, 100.0, 100.0, 39.0], wanted=[G, R, G, G, R]) == (
+        [R, P, R, R, G],
+        [1, 4],
+        [0, 6, 0, 0, 6],
+    )
+    assert force(call_since=[100.0, 40.0, 100.0, 100.0, 100.0], wanted=[R, P, R, G, R]) == (
+        [R, P, R, G, R],
+        [1, -1],
+        [0] * 5,
+    )  # it was wanted anyway
     assert force(call_since=[100.0, 41.0, 100.0, 100.0, 100.0])[1] == [-1, -1]
     assert force(call_since=[100.0, 100.0, 40.0 + US, 40.0 + 3 * US, 100.0])[1] == [2, -1]
 
@@ -323,18 +470,42 @@ def test_who_is_green_or_has_no_stage_or_an_exempt_junction_is_not_served_by_for
     waits = [0.0] * 5
     assert force(call_since=waits, shown=[G, P, Y, G, P], since=[99.0] * 5)[1] == [2, -1]
     assert force(call_since=waits, stage_of=[0, -1, -1, -1, -1])[1] == [0, -1]
-    assert force(call_since=waits, exempt=[True, False], forced=[1, -1]) == ([R, R, R, R, G], [-1, 4], [0, 0, 0, 0, 6])
-    assert force(call_since=waits, exempt=[False, True], forced=[-1, 3]) == ([R, R, G, R, R], [2, -1], [0, 0, 6, 0, 0])
+    assert force(call_since=waits, exempt=[True, False], forced=[1, -1]) == (
+        [R, R, R, R, G],
+        [-1, 4],
+        [0, 0, 0, 0, 6],
+    )
+    assert force(call_since=waits, exempt=[False, True], forced=[-1, 3]) == (
+        [R, R, G, R, R],
+        [2, -1],
+        [0, 0, 6, 0, 0],
+    )
 
 
 @pytest.mark.parametrize("green", [P, G])
 def test_who_is_served_by_force_is_so_until_its_shortest_green_is_over(green):
-    for age, least, over in ((4.0, 5.0, False), (5.0, 5.0 + 2 * US, False), (5.0, 5.0 + US, True), (5.0, 5.0, True), (50.0, 5.0, True)):
-        forced = force(forced=[0, -1], shown=[green, R, R, R, R], since=[100.0 - age] * 5, least=[least] * 5)[1]
+    for age, least, over in (
+        (4.0, 5.0, False),
+        (5.0, 5.0 + 2 * US, False),
+        (5.0, 5.0 + US, True),
+        (5.0, 5.0, True),
+        (50.0, 5.0, True),
+    ):
+        forced = force(
+            forced=[0, -1], shown=[green, R, R, R, R], since=[100.0 - age] * 5, least=[least] * 5
+        )[1]
         assert forced == [-1 if over else 0, -1]
-    assert force(forced=[0, -1], shown=[green, R, R, R, R], call_since=[0.0, 30.0, 100.0, 100.0, 100.0])[1] == [1, -1]  # and then the next
-    assert force(forced=[2, -1], shown=[green, R, R, R, green], call_since=[0.0, 30.0, 100.0, 100.0, 100.0])[1] == [2, -1]
-    assert force(forced=[0, 3], call_since=[90.0, 0.0, 0.0, 90.0, 0.0]) == ([G, R, R, G, R], [0, 3], [6, 0, 0, 6, 0])
+    assert force(
+        forced=[0, -1], shown=[green, R, R, R, R], call_since=[0.0, 30.0, 100.0, 100.0, 100.0]
+    )[1] == [1, -1]  # and then the next
+    assert force(
+        forced=[2, -1], shown=[green, R, R, R, green], call_since=[0.0, 30.0, 100.0, 100.0, 100.0]
+    )[1] == [2, -1]
+    assert force(forced=[0, 3], call_since=[90.0, 0.0, 0.0, 90.0, 0.0]) == (
+        [G, R, R, G, R],
+        [0, 3],
+        [6, 0, 0, 6, 0],
+    )
 
 
 @pytest.mark.slow
@@ -344,5 +515,15 @@ def test_the_kernels_are_compiled_and_kept_on_disk():
         "print(sorted(k for k, v in vars(kernel).items() if isinstance(v, Dispatcher) and v.stats.cache_path))"
     )
     env = os.environ | {"NUMBA_DISABLE_JIT": "0"}
-    said = subprocess.run([sys.executable, "-c", say], env=env, capture_output=True, text=True, check=True, timeout=120)
-    assert said.stdout.strip() == "['book', 'count_calls', 'is_safe', 'note_calls', 'same', 'serve_starving', 'step']"
+    said = subprocess.run(
+        [sys.executable, "-c", say],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert (
+        said.stdout.strip()
+        == "['book', 'count_calls', 'is_safe', 'note_calls', 'same', 'serve_starving', 'step']"
+    )

@@ -58,7 +58,9 @@ def test_of_two_that_starve_both_are_served_in_turn():
     assert any(street.lit(3))
 
 
-@pytest.mark.parametrize(("completeness", "served"), [(1.0, False), (0.5, False), (0.49, True), (float("nan"), True)])
+@pytest.mark.parametrize(
+    ("completeness", "served"), [(1.0, False), (0.5, False), (0.49, True), (float("nan"), True)]
+)
 def test_a_blind_junction_serves_everybody(completeness, served):
     street = Street().play(STAGES[1], 400, completeness=np.array([completeness]))
     assert any(street.lit(0)) is served
@@ -73,7 +75,14 @@ def test_a_pedestrian_is_a_call(persons, served):
 @pytest.mark.parametrize("link", [-1, 4, 7, -5])
 def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
     calls = np.ones(4, bool)
-    kernel.count_calls(np.array([link], np.int32), np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.ones(1), np.array([0, 4], np.int32), calls)
+    kernel.count_calls(
+        np.array([link], np.int32),
+        np.arange(4, dtype=np.int32),
+        np.zeros(4, np.int32),
+        np.ones(1),
+        np.array([0, 4], np.int32),
+        calls,
+    )
     assert not calls.any()
 
 
@@ -81,7 +90,14 @@ def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
 def test_the_first_and_the_last_link_call_their_groups_and_one_without_signal_none(link):
     of = np.array([0, 1, -1, 3], np.int32)
     calls = np.zeros(4, bool)
-    kernel.count_calls(np.array([link, 2], np.int32), of, np.zeros(4, np.int32), np.ones(1), np.array([0, 4], np.int32), calls)
+    kernel.count_calls(
+        np.array([link, 2], np.int32),
+        of,
+        np.zeros(4, np.int32),
+        np.ones(1),
+        np.array([0, 4], np.int32),
+        calls,
+    )
     assert np.flatnonzero(calls).tolist() == [link]
 
 
@@ -90,14 +106,22 @@ def test_a_green_that_is_given_up_too_soon_is_kept_and_the_event_tells_the_figur
     began = street.lit(0).index(True)
     assert street.lit(0)[began:].index(False) == street.timing.min_green_s[0]
     event = street.of("minimum_green")[0]
-    assert event.data == {"tl": "J", "link": 0, "shown": G, "for_s": event.at_s - began, "limit_s": street.timing.min_green_s[0]}
+    assert event.data == {
+        "tl": "J",
+        "link": 0,
+        "shown": G,
+        "for_s": event.at_s - began,
+        "limit_s": street.timing.min_green_s[0],
+    }
 
 
 def test_a_rule_is_told_once_as_long_as_it_bears_and_again_when_it_bears_anew():
     street = Street().play(STAGES[0], 5).play(STAGES[1], 3)
     assert len([e for e in street.of("minimum_green") if e.data["link"] == 0]) == 1
     street.play(STAGES[0], 1).play(STAGES[1], 1)
-    assert len([e for e in street.of("minimum_green") if e.data["link"] == 0]) == 1 + (street.shown[-1][0] >= P)
+    assert len([e for e in street.of("minimum_green") if e.data["link"] == 0]) == 1 + (
+        street.shown[-1][0] >= P
+    )
 
 
 def test_yellow_is_shown_to_its_end_and_may_be_asked_to_last_six_seconds():
@@ -118,7 +142,11 @@ def test_the_next_starts_when_yellow_and_clearance_are_over_and_not_later():
 
 def test_a_group_does_not_start_again_within_the_shortest_cycle():
     street = Street(STREET).play(STAGES[0], 12).play(STAGES[1], 16).play(STAGES[0], 60)
-    starts = [t for t, (a, b) in enumerate(zip([False, *street.lit(0)], street.lit(0), strict=False)) if b and not a]
+    starts = [
+        t
+        for t, (a, b) in enumerate(zip([False, *street.lit(0)], street.lit(0), strict=False))
+        if b and not a
+    ]
     assert len(starts) == 2
     assert starts[1] - starts[0] == STREET.min_cycle_s
     assert street.of("minimum_cycle")
@@ -156,10 +184,17 @@ def test_the_last_look_by_itself(colours, safe):
     (junction,) = NETWORK.junctions
     ptr, pairs = [0], []
     for a in range(len(junction.groups)):
-        pairs += [(b, junction.yields[b, a], junction.yields[a, b]) for b in range(len(junction.groups)) if junction.conflicts[a, b]]
+        pairs += [
+            (b, junction.yields[b, a], junction.yields[a, b])
+            for b in range(len(junction.groups))
+            if junction.conflicts[a, b]
+        ]
         ptr.append(len(pairs))
     foe, foe_yields, yields_foe = (np.array(column) for column in zip(*pairs, strict=True))
-    assert kernel.is_safe(np.array(colours, np.int8), np.array(ptr), foe, foe_yields, yields_foe) is safe
+    assert (
+        kernel.is_safe(np.array(colours, np.int8), np.array(ptr), foe, foe_yields, yields_foe)
+        is safe
+    )
 
 
 @pytest.mark.parametrize(("age", "source"), [(2.0, Source.CONTROLLER), (2.1, Source.FIXED_TIME)])
@@ -189,7 +224,17 @@ def test_lamps_may_disagree_for_two_seconds_and_no_longer():
     assert street.gate.source is Source.ALL_RED
 
 
-@pytest.mark.parametrize("wanted", [np.ones(5, np.int8), np.ones((4, 1), np.int8), np.ones(4), np.ones(4, bool), [4, 1, 4, 1], None])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        np.ones(5, np.int8),
+        np.ones((4, 1), np.int8),
+        np.ones(4),
+        np.ones(4, bool),
+        [4, 1, 4, 1],
+        None,
+    ],
+)
 def test_a_proposal_of_another_form_is_no_proposal(wanted):
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     assert not gate.is_sound(propose(NETWORK, 0.0, wanted), 0.0)
@@ -218,7 +263,11 @@ def test_a_hold_keeps_what_is_shown_whatever_is_wished_or_asked():
 
 def test_orders_that_cannot_be_are_refused():
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
-    for wrong in (Override(1, Order.HOLD, 9.0, "op"), Override(-1, Order.HOLD, 9.0, "op"), Override(0, Order.STAGE, 9.0, "op", 3)):
+    for wrong in (
+        Override(1, Order.HOLD, 9.0, "op"),
+        Override(-1, Order.HOLD, 9.0, "op"),
+        Override(0, Order.STAGE, 9.0, "op", 3),
+    ):
         with pytest.raises(ValueError, match="no"):
             gate.order(wrong, 0.0)
     gate.order(Override(0, Order.STAGE, 9.0, "op", 2), 0.0)
@@ -240,7 +289,10 @@ def test_a_flash_stands_over_an_emergency_and_an_emergency_over_a_hold():
 
 def test_an_emergency_vehicle_gets_the_protected_green_if_there_is_one():
     fleet = (EmergencyVehicle("e", 14.0, ((3, 50.0),)),)
-    assert Street().play(STAGES[0], 10).play(STAGES[0], 12, emergencies=fleet).shown[-1] == STAGES[2].tolist()
+    assert (
+        Street().play(STAGES[0], 10).play(STAGES[0], 12, emergencies=fleet).shown[-1]
+        == STAGES[2].tolist()
+    )
 
 
 def claims(priority, *vehicles, now=0.0):
@@ -272,7 +324,10 @@ def test_a_state_of_another_network_is_refused():
 
 def test_without_any_controller_the_junction_runs_its_own_programme():
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
-    shown = [gate.admit(None, float(second), look(NETWORK, gate, float(second))).colours.tolist() for second in range(72)]
+    shown = [
+        gate.admit(None, float(second), look(NETWORK, gate, float(second))).colours.tolist()
+        for second in range(72)
+    ]
     assert gate.source is Source.FIXED_TIME
     for begin in (0.0, 36.0):
         for phase in range(3):
@@ -287,7 +342,12 @@ def test_a_walk_that_has_lasted_too_long_does_not_start_again_in_the_same_second
     gate, shown = SafetyGate(network, timing, 0.0), []
     for second in range(300):
         now = float(second)
-        shown.append(gate.admit(propose(network, now, STAGES[0]), now, look(network, gate, now, (1,))).colours[0] >= P)
+        shown.append(
+            gate.admit(
+                propose(network, now, STAGES[0]), now, look(network, gate, now, (1,))
+            ).colours[0]
+            >= P
+        )
     began = shown.index(True)
     assert shown[began:].index(False) == timing.max_green_s[0]
 
@@ -321,7 +381,9 @@ def test_an_emergency_vehicle_whose_group_no_stage_serves_changes_nothing():
     fleet = (EmergencyVehicle("e", 14.0, ((3, 50.0),)),)
     for second in range(30):
         now = float(second)
-        shown = gate.admit(propose(network, now, stages[0]), now, look(network, gate, now, (), fleet)).colours
+        shown = gate.admit(
+            propose(network, now, stages[0]), now, look(network, gate, now, (), fleet)
+        ).colours
     assert shown.tolist() == stages[0].tolist()
 
 
@@ -330,7 +392,10 @@ def test_the_record_tells_whose_claim_ended_when_another_takes_over():
         p = Priority(np.zeros(4, np.int32), ("J",))
         p.claims([EmergencyVehicle(names[0], 10.0, ((0, 100.0),))], 0.0)
         events = p.claims([EmergencyVehicle(names[1], 10.0, ((1, 100.0),))], 1.0)[1]
-        assert [(e.kind, e.data["vehicle"]) for e in events] == [("safety.emergency_ended", names[0]), ("safety.emergency", names[1])]
+        assert [(e.kind, e.data["vehicle"]) for e in events] == [
+            ("safety.emergency_ended", names[0]),
+            ("safety.emergency", names[1]),
+        ]
         assert events[1].data == {"vehicle": names[1], "group": 1, "eta_s": 10.0}
         assert p.busy
         assert [e.kind for e in p.claims([], 2.0)[1]] == ["safety.emergency_ended"]

@@ -28,7 +28,9 @@ def test_what_the_last_look_finds_ends_every_green_by_yellow(monkeypatch):
     assert len(street.of("monitor")) == 1
 
 
-@pytest.mark.parametrize(("ahead", "sound"), [(0.0, True), (5e-7, True), (0.5, False), (-2.0, True), (-2.1, False)])
+@pytest.mark.parametrize(
+    ("ahead", "sound"), [(0.0, True), (5e-7, True), (0.5, False), (-2.0, True), (-2.1, False)]
+)
 def test_a_proposal_of_the_future_is_no_proposal(ahead, sound):
     gate = SafetyGate(NETWORK, TIMING, 0.0)
     assert gate.is_sound(propose(NETWORK, 100.0 + ahead, STAGES[0]), 100.0) is sound
@@ -87,7 +89,9 @@ def test_a_rule_of_lower_number_is_told_as_well():
     street.gate.resume(memory)
     street.play(STAGES[1], 1)
     ends = [g for g in range(4) if STAGES[0][g] >= P > STAGES[1][g]]
-    assert [(e.kind, e.data["link"]) for e in street.events] == [("safety.minimum_green", g) for g in ends]
+    assert [(e.kind, e.data["link"]) for e in street.events] == [
+        ("safety.minimum_green", g) for g in ends
+    ]
     assert len(ends) == 2
 
 
@@ -95,7 +99,15 @@ def note(shown, calls, call_since, call_last, now):
     n = len(shown)
     since, last, foe = np.array(call_since, float), np.array(call_last, float), np.full(n, now)
     kernel.note_calls(
-        now, np.array(calls), np.array(shown, np.int8), np.array([0, n], np.int32), np.zeros(n + 1, np.int32), np.zeros(0, np.int32), since, last, foe
+        now,
+        np.array(calls),
+        np.array(shown, np.int8),
+        np.array([0, n], np.int32),
+        np.zeros(n + 1, np.int32),
+        np.zeros(0, np.int32),
+        since,
+        last,
+        foe,
     )
     return since
 
@@ -111,7 +123,9 @@ def starve(**changes):
         "now": 100.0, "wanted": [G, R, G, R], "shown": [G, R, G, R], "since": [0.0] * 4, "least": [5.0] * 4, "stage_of": [0, 1, 0, 1],
         "call_since": [100.0] * 4, "max_red": 60.0, "exempt": [False, False], "forced": [-1, -1],
     } | changes  # fmt: skip
-    wanted, forced, rule = np.array(at["wanted"], np.int8), np.array(at["forced"], np.int32), np.zeros(4, np.int8)
+    wanted = np.array(at["wanted"], np.int8)
+    forced = np.array(at["forced"], np.int32)
+    rule = np.zeros(4, np.int8)
     kernel.serve_starving(
         at["now"], wanted, np.array(at["shown"], np.int8), np.array(at["since"]), np.array(at["least"]), np.array([0, 2, 4], np.int32),
         np.array([0, 2, 4], np.int32), np.array([[G, R], [R, G], [G, R], [R, G]], np.int8), np.array(at["stage_of"], np.int32), np.array(at["call_since"]),
@@ -144,7 +158,13 @@ def test_force_ends_with_the_shortest_green_and_not_before():
 
 
 def test_the_first_group_under_force_stays_so_though_another_waits_longer():
-    wanted, forced, _ = starve(shown=[R, R, G, R], wanted=[R, G, G, R], since=[0.0] * 4, forced=[0, -1], call_since=[30.0, 0.0, 100.0, 100.0])
+    wanted, forced, _ = starve(
+        shown=[R, R, G, R],
+        wanted=[R, G, G, R],
+        since=[0.0] * 4,
+        forced=[0, -1],
+        call_since=[30.0, 0.0, 100.0, 100.0],
+    )
     assert forced[0] == 0
     assert wanted[:2] == [G, R]
 
@@ -153,7 +173,11 @@ def safe(colours, **changes):
     """Groups 0 and 1 are foes; foe_yields, yields_foe along the list (1 for 0, 0 for 1)."""
     at = {"foe_yields": [False, False], "yields_foe": [False, False]} | changes
     return kernel.is_safe(
-        np.array(colours, np.int8), np.array([0, 1, 2], np.int32), np.array([1, 0], np.int32), np.array(at["foe_yields"]), np.array(at["yields_foe"])
+        np.array(colours, np.int8),
+        np.array([0, 1, 2], np.int32),
+        np.array([1, 0], np.int32),
+        np.array(at["foe_yields"]),
+        np.array(at["yields_foe"]),
     )
 
 
@@ -183,7 +207,9 @@ def test_the_sources_are_four_in_their_order():
 def test_of_two_who_starve_the_longer_wait_is_served_and_then_kept():
     at = {"shown": [R, R, G, R], "wanted": [R, R, G, R]}
     assert starve(**at, call_since=[30.0, 0.0, 100.0, 100.0])[1] == [1, -1]
-    assert starve(**at, since=[0.0] * 4, forced=[1, -1], call_since=[0.0, 30.0, 100.0, 100.0])[1] == [1, -1]
+    assert starve(**at, since=[0.0] * 4, forced=[1, -1], call_since=[0.0, 30.0, 100.0, 100.0])[
+        1
+    ] == [1, -1]
 
 
 @pytest.mark.parametrize(("junction", "stage"), [(1, 0), (5, 0), (0, 99)])

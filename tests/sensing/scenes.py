@@ -16,12 +16,20 @@ from headway.sensing.output.overlay import Film
 SIZE = (320, 240)
 SITE = {
     "size": list(SIZE),
-    "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]} for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
+    "points": [
+        {"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]}
+        for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))
+    ],
 }
 
 
 def road(seed=0):
-    return np.random.default_rng(seed).normal(95, 4, (SIZE[1], SIZE[0], 3)).clip(0, 255).astype(np.uint8)
+    return (
+        np.random.default_rng(seed)
+        .normal(95, 4, (SIZE[1], SIZE[0], 3))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
 
 
 def pictures(boxes_at, seconds=6.0, rate=15.0, seed=0):
@@ -30,8 +38,12 @@ def pictures(boxes_at, seconds=6.0, rate=15.0, seed=0):
     for k in range(round(seconds * rate)):
         image = plain.astype(np.int16)
         for x, y, w, h, colour in boxes_at(k / rate - 1.0) if k / rate >= 1.0 else ():
-            image[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = colour
-        yield Frame(k / rate, k, (image + random.normal(0, 2, image.shape)).clip(0, 255).astype(np.uint8))
+            image[
+                max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)
+            ] = colour
+        yield Frame(
+            k / rate, k, (image + random.normal(0, 2, image.shape)).clip(0, 255).astype(np.uint8)
+        )
 
 
 def film(path, boxes_at, seconds=6.0, rate=15.0):
@@ -65,7 +77,12 @@ def camera(frames, every_s=0.02, repeat=False):
             with contextlib.suppress(OSError):
                 while not over.is_set():
                     for shot in shots:
-                        self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(shot) + shot + b"\r\n")
+                        self.wfile.write(
+                            b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+                            % len(shot)
+                            + shot
+                            + b"\r\n"
+                        )
                         time.sleep(every_s)
                     if not repeat:
                         break

@@ -19,9 +19,13 @@ FAR = (600, 100, 700, 200)
 def found(*rows):
     """Detections of (box, confidence, class)."""
     if not rows:
-        return sv.Detections(np.zeros((0, 4)), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, int))
+        return sv.Detections(
+            np.zeros((0, 4)), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, int)
+        )
     boxes, sure, kinds = zip(*rows, strict=True)
-    return sv.Detections(np.array(boxes, np.float64), confidence=np.array(sure, np.float32), class_id=np.array(kinds))
+    return sv.Detections(
+        np.array(boxes, np.float64), confidence=np.array(sure, np.float32), class_id=np.array(kinds)
+    )
 
 
 def car(*box, sure=0.8, kind=CAR):
@@ -54,9 +58,20 @@ class Stream:
 def test_a_sight_is_told_from_the_second_picture_on_as_it_was_detected():
     names = Association(20.0)
     assert names.match(0.0, found(car(*A), (FAR, 0.5, BUS))) == []
-    one, other = sorted(names.match(0.05, found((FAR, 0.6, BUS), car(*A, sure=0.9))), key=lambda s: s.box[0])
-    assert (one.box.tolist(), one.confidence, one.kind, one.before) == (list(A), pytest.approx(0.9), CAR, ())
-    assert (other.box.tolist(), other.confidence, other.kind) == (list(FAR), pytest.approx(0.6), BUS)
+    one, other = sorted(
+        names.match(0.05, found((FAR, 0.6, BUS), car(*A, sure=0.9))), key=lambda s: s.box[0]
+    )
+    assert (one.box.tolist(), one.confidence, one.kind, one.before) == (
+        list(A),
+        pytest.approx(0.9),
+        CAR,
+        (),
+    )
+    assert (other.box.tolist(), other.confidence, other.kind) == (
+        list(FAR),
+        pytest.approx(0.6),
+        BUS,
+    )
     assert {one.track, other.track} == {0, 1}
     (moved, _) = names.match(0.1, found(car(105, 100, 205, 200), (FAR, 0.6, BUS)))
     assert (moved.track, moved.box.tolist()) == (one.track, [105, 100, 205, 200])
@@ -71,7 +86,9 @@ def test_detections_without_confidence_or_class_are_sure_and_something_that_move
     assert [(s.confidence, s.kind) for s in names.match(0.05, plain)] == [(1.0, VEHICLE)] * 2
 
 
-@pytest.mark.parametrize(("sure", "begins"), [(0.33, True), (0.321, True), (0.319, False), (0.16, False)])
+@pytest.mark.parametrize(
+    ("sure", "begins"), [(0.33, True), (0.321, True), (0.319, False), (0.16, False)]
+)
 def test_who_is_sure_enough_begins_at_once(sure, begins):
     stream = Stream()
     stream.show(car(*A, sure=sure))
@@ -89,7 +106,9 @@ def test_who_overlaps_by_a_quarter_is_the_same(shift, same):
     """Boxes of 100 px: shifted by 60, 40 of 160 px are common, a quarter. (Confidence 0.2: it cannot begin by itself.)"""
     stream = Stream()
     stream.show(car(*A), times=3)
-    assert stream.show(car(100 + shift, 100, 200 + shift, 200, sure=0.2)) == ({0: (100 + shift, 100, 200 + shift, 200)} if same else {})
+    assert stream.show(car(100 + shift, 100, 200 + shift, 200, sure=0.2)) == (
+        {0: (100 + shift, 100, 200 + shift, 200)} if same else {}
+    )
 
 
 def iou(a, b):
@@ -98,16 +117,26 @@ def iou(a, b):
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30)), min_size=4, max_size=4), st.permutations(range(4)))
+@given(
+    st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30)), min_size=4, max_size=4),
+    st.permutations(range(4)),
+)
 def test_boxes_go_to_whom_they_fit_best_in_all(shifts, order):
     """Four who stood side by side, and then are a little elsewhere: the assignment of the greatest sum of overlaps."""
     stream, before = Stream(), [(100 + 70 * k, 100, 160 + 70 * k, 160) for k in range(4)]
     named = stream.show(*[car(*b) for b in before], times=4)
-    after = [tuple(c + d for c, d in zip(b, (dx, dy, dx, dy), strict=True)) for b, (dx, dy) in zip(before, shifts, strict=True)]
+    after = [
+        tuple(c + d for c, d in zip(b, (dx, dy, dx, dy), strict=True))
+        for b, (dx, dy) in zip(before, shifts, strict=True)
+    ]
     names = sorted(named)
     overlaps = np.array([[iou(named[n], after[k]) for k in range(4)] for n in names])
     rows, columns = linear_sum_assignment(overlaps, maximize=True)
-    want = {names[r]: tuple(map(float, after[c])) for r, c in zip(rows, columns, strict=True) if overlaps[r, c] >= 0.25}
+    want = {
+        names[r]: tuple(map(float, after[c]))
+        for r, c in zip(rows, columns, strict=True)
+        if overlaps[r, c] >= 0.25
+    }
     got = stream.show(*[car(*after[k], sure=0.31) for k in order])
     assert got == want
 
@@ -118,7 +147,10 @@ def test_boxes_go_to_whom_they_fit_best_in_all(shifts, order):
 @pytest.mark.parametrize(
     ("box", "same"),
     [
-        ((100, 100, 148, 148), True),  # a part of what was there (less than a quarter of its area: too little for the tracker)
+        (
+            (100, 100, 148, 148),
+            True,
+        ),  # a part of what was there (less than a quarter of its area: too little for the tracker)
         ((185, 100, 235, 150), False),  # 30 % of it lies within
         ((165, 100, 215, 150), True),  # exactly seven tenths
         ((166, 100, 216, 150), False),
@@ -160,7 +192,12 @@ def test_a_name_waits_for_a_second(gap_s, name):
 
 
 def test_people_and_vehicles_do_not_take_each_others_names():
-    for before, after, name in ((CAR, PERSON, 1), (PERSON, CAR, 1), (PERSON, PERSON, 0), (CAR, BUS, 0)):
+    for before, after, name in (
+        (CAR, PERSON, 1),
+        (PERSON, CAR, 1),
+        (PERSON, PERSON, 0),
+        (CAR, BUS, 0),
+    ):
         stream = Stream()
         stream.show(car(*A, kind=before), times=6)
         stream.lost(2)
@@ -191,7 +228,9 @@ def test_of_two_who_were_lost_the_one_that_fits_better_gives_its_name():
 def test_the_tracker_waits_for_one_and_a_half_seconds_of_pictures(rows, rate_hz):
     """At 20 a second 30 pictures; a camera slower than one a second counts as one of that (1.5, rounded up)."""
     for lost, same in ((rows, True), (rows + 1, False)):
-        stream = Stream(rate_hz, step_s=2.0)  # by the clock it is long gone: the name is the tracker's alone
+        stream = Stream(
+            rate_hz, step_s=2.0
+        )  # by the clock it is long gone: the name is the tracker's alone
         stream.show(car(*A), times=6)
         stream.lost(lost)
         stream.show(car(*A))
@@ -262,7 +301,9 @@ def test_five_faint_sights_in_one_place_begin_a_track_with_what_came_before():
     number, sight = pictures_until_named(lambda k: [faint(100 + k, 100, 200 + k, 200)])
     assert (number, sight.confidence) == (6, pytest.approx(0.33))
     assert [at_s for at_s, _ in sight.before] == [k / 20.0 for k in range(5)]
-    assert [box.tolist() for _, box in sight.before] == [[100 + k, 100, 200 + k, 200] for k in range(5)]
+    assert [box.tolist() for _, box in sight.before] == [
+        [100 + k, 100, 200 + k, 200] for k in range(5)
+    ]
 
 
 @pytest.mark.parametrize(("sure", "named"), [(0.15, True), (0.149, False), (0.31, True)])
@@ -272,7 +313,10 @@ def test_who_is_fainter_than_fifteen_hundredths_is_nobody(sure, named):
 
 def test_who_becomes_surer_brings_its_whole_faint_way_along():
     number, sight = pictures_until_named(lambda k: [faint(*A) if k < 3 else car(*A)])
-    assert (number, [at_s for at_s, _ in sight.before]) == (5, [0.0, 0.05, 0.1])  # begun at the fourth picture, named at the fifth
+    assert (number, [at_s for at_s, _ in sight.before]) == (
+        5,
+        [0.0, 0.05, 0.1],
+    )  # begun at the fourth picture, named at the fifth
     number, sight = pictures_until_named(lambda k: [car(*A)] if k < 1 else [faint(*A)])
     assert (number, sight.before) == (2, ())  # this is the sight itself
 
@@ -280,7 +324,10 @@ def test_who_becomes_surer_brings_its_whole_faint_way_along():
 @pytest.mark.parametrize(("step", "named"), [(33, True), (34, False)])
 def test_one_place_is_more_than_half_in_common(step, named):
     """100 px wide, a step of 33: 67 of 133 px (0.504); of 34: 66 of 134 (0.493)."""
-    assert (pictures_until_named(lambda k: [faint(100 + step * k, 100, 200 + step * k, 200)]) is not None) == named
+    assert (
+        pictures_until_named(lambda k: [faint(100 + step * k, 100, 200 + step * k, 200)])
+        is not None
+    ) == named
 
 
 @pytest.mark.parametrize(("empty", "named"), [(2, True), (3, False)])
@@ -293,7 +340,9 @@ def test_a_faint_one_is_forgotten_after_three_pictures_without_it(empty, named, 
         return other + ([faint(*A)] if k % (2 + empty) < 2 else [])
 
     names = Association(20.0)
-    seen = [{tuple(s.box.tolist()) for s in names.match(k / 20.0, found(*rows(k)))} for k in range(20)]
+    seen = [
+        {tuple(s.box.tolist()) for s in names.match(k / 20.0, found(*rows(k)))} for k in range(20)
+    ]
     assert any(A in boxes for boxes in seen) == named
 
 

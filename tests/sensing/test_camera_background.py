@@ -32,7 +32,9 @@ def region(mask):
 
 
 def outline(x, y, w, h):
-    return np.array([[[x, y]], [[x, y + h - 1]], [[x + w - 1, y + h - 1]], [[x + w - 1, y]]], np.int32)
+    return np.array(
+        [[[x, y]], [[x, y + h - 1]], [[x + w - 1, y + h - 1]], [[x + w - 1, y]]], np.int32
+    )
 
 
 # -- where a picture differs
@@ -41,15 +43,27 @@ def outline(x, y, w, h):
 def test_it_begins_with_the_first_picture_and_knows_nothing_else():
     image = even(90)
     street = Background.begun(image)
-    assert (street.mean.dtype, street.mean.tolist(), street.shown.tolist()) == (np.float32, image.tolist(), image.tolist())
-    assert (street.noise, street.seen, street.upset, street.learned, street.shade) == (6.0, 0, 0, False, 0.55)
+    assert (street.mean.dtype, street.mean.tolist(), street.shown.tolist()) == (
+        np.float32,
+        image.tolist(),
+        image.tolist(),
+    )
+    assert (street.noise, street.seen, street.upset, street.learned, street.shade) == (
+        6.0,
+        0,
+        0,
+        False,
+        0.55,
+    )
     assert street.shades.tolist() == [0.0] * 64
     image[:] = 1
     assert street.shown.tolist() == even(90).tolist()  # a copy
     assert Background.begun(image).shades is not street.shades
 
 
-@pytest.mark.parametrize(("noise", "least"), [(6.0, 25), (3.5, 15), (3.0, 13), (2.0, 13), (0.0, 13)])
+@pytest.mark.parametrize(
+    ("noise", "least"), [(6.0, 25), (3.5, 15), (3.0, 13), (2.0, 13), (0.0, 13)]
+)
 @pytest.mark.parametrize("colour", [0, 1, 2])
 def test_a_level_more_than_four_times_the_noise_and_twelve_differs(noise, least, colour):
     for by, region_of in ((least - 1, None), (least, (10, 12, 8, 9))):
@@ -78,15 +92,21 @@ def test_what_is_narrower_than_five_pixels_differs_but_is_nobody(block, stands):
 def test_a_slit_of_two_pixels_is_closed(turned, slit, closed):
     image = with_block(even(100), 8, 10, 20 + slit, 12, 160)
     image[10:22, 18 : 18 + slit] = 100
-    street, image = Background.begun(even(100)), image.transpose(1, 0, 2).copy() if turned else image
+    street = Background.begun(even(100))
+    image = image.transpose(1, 0, 2).copy() if turned else image
     mask, changed = (m.T if turned else m for m in street.differing(image))
     assert np.count_nonzero(changed) == 20 * 12
     assert np.count_nonzero(mask) == (20 + slit if closed else 20) * 12
     assert mask[15, 18] == (255 if closed else 0)
 
 
-@pytest.mark.parametrize(("seen", "rows", "upset"), [(LEARNED + 1, 25, 4), (LEARNED + 1, 24, 0), (LEARNED, 25, 0), (LEARNED + 500, 40, 4)])
-def test_it_is_upset_by_pictures_in_a_row_of_which_more_than_three_fifths_differ_once_it_has_learned(seen, rows, upset):
+@pytest.mark.parametrize(
+    ("seen", "rows", "upset"),
+    [(LEARNED + 1, 25, 4), (LEARNED + 1, 24, 0), (LEARNED, 25, 0), (LEARNED + 500, 40, 4)],
+)
+def test_it_is_upset_by_pictures_in_a_row_of_which_more_than_three_fifths_differ_once_it_has_learned(
+    seen, rows, upset
+):
     street = Background(even(100).astype(np.float32), even(100), seen=seen, upset=3)
     street.differing(with_block(even(100), 0, 0, 40, rows, 200))  # 24 rows of 40 are three fifths
     assert street.upset == upset
@@ -106,13 +126,19 @@ def test_what_is_darker_by_the_usual_share_is_a_shadow_and_not_somebody():
     assert [bool(mask[44, 9 + 12 * k]) for k in range(4)] == [True, False, False, True]
     assert np.count_nonzero(mask) == 2 * 64
     assert street.shade == 35.5 / 64
-    assert {k: v for k, v in enumerate(street.shades) if v} == {35: 400, 32: 128, 38: 128}  # 97 / 3 and 98 / 3, 115 / 3 and 116 / 3
+    assert {k: v for k, v in enumerate(street.shades) if v} == {
+        35: 400,
+        32: 128,
+        38: 128,
+    }  # 97 / 3 and 98 / 3, 115 / 3 and 116 / 3
 
 
 def test_the_share_of_a_shadow_is_remembered_by_a_twentieth_less_each_time():
     street = Background.begun(even(192))
     street.differing(with_block(even(192), 5, 5, 20, 20, 106))
-    street.differing(with_block(even(192), 5, 5, 20, 19, 80))  # 380 against 0.95 * 400 = 380: the darker one comes first
+    street.differing(
+        with_block(even(192), 5, 5, 20, 19, 80)
+    )  # 380 against 0.95 * 400 = 380: the darker one comes first
     assert (street.shades[35], street.shades[26]) == (pytest.approx(380.0), 380.0)
     assert street.shade == 26.5 / 64
     street.differing(even(192))
@@ -166,7 +192,14 @@ def test_what_keeps_nine_tenths_of_the_light_is_no_shadow(level, counted):
 
 
 @pytest.mark.parametrize(
-    ("colour", "share"), [((110, 100, 96), 102), ((100, 110, 96), 102), ((96, 100, 110), 102), ((100, 103, 112), 105), ((114, 114, 102), 110)]
+    ("colour", "share"),
+    [
+        ((110, 100, 96), 102),
+        ((100, 110, 96), 102),
+        ((96, 100, 110), 102),
+        ((100, 103, 112), 105),
+        ((114, 114, 102), 110),
+    ],
 )
 def test_the_share_is_that_of_all_three_colours_together(colour, share):
     street = Background.begun(even(192))
@@ -176,7 +209,9 @@ def test_the_share_is_that_of_all_three_colours_together(colour, share):
 
 def test_the_share_is_of_what_the_street_shows():
     street = Background.begun(even((80, 120, 200)))
-    street.differing(with_block(even((80, 120, 200)), 10, 10, 8, 8, (40, 60, 100)))  # a half: 96 of 192
+    street.differing(
+        with_block(even((80, 120, 200)), 10, 10, 8, 8, (40, 60, 100))
+    )  # a half: 96 of 192
     assert {k: v for k, v in enumerate(street.shades) if v} == {32: 64}
 
 
@@ -220,7 +255,19 @@ def test_where_something_stands_and_two_pixels_around_hardly_anything_is_learned
     assert street.shown[7, 10].tolist() == street.shown[8, 9].tolist() == [200] * 3
 
 
-@pytest.mark.parametrize(("seen", "learns"), [(0, True), (29, True), (30, False), (31, False), (35, False), (39, True), (79, True), (83, False)])
+@pytest.mark.parametrize(
+    ("seen", "learns"),
+    [
+        (0, True),
+        (29, True),
+        (30, False),
+        (31, False),
+        (35, False),
+        (39, True),
+        (79, True),
+        (83, False),
+    ],
+)
 def test_the_noise_is_the_median_of_what_differs_on_every_seventh_pixel(seen, learns):
     """A tenth of 1.48 times the median (for a normal distribution its standard deviation), nine tenths of what it was."""
     image = even(100)
@@ -247,7 +294,9 @@ def test_the_noise_is_that_of_free_places_alone():
 def test_at_each_place_it_is_what_most_pictures_show_alike():
     """Left 100, 104 and 108 are alike (at most 14 apart), their mean is 104; right 200 and 214 are, and 215 is not like 200."""
     images = [even(0, 6, 8) for _ in range(5)]
-    for image, left, right in zip(images, (100, 30, 104, 250, 108), (200, 10, 50, 214, 120), strict=True):
+    for image, left, right in zip(
+        images, (100, 30, 104, 250, 108), (200, 10, 50, 214, 120), strict=True
+    ):
         image[:, :4], image[:, 4:] = left, right
     street = Background.of(images)
     assert street.mean[:, :4] == pytest.approx(104.0)
@@ -264,8 +313,12 @@ def test_at_each_place_it_is_what_most_pictures_show_alike():
 def test_two_pictures_are_alike_where_all_their_colours_are(colour):
     for by, expected in ((14, 121.0), (15, 200.0)):
         images = [even(100, 4, 4), even(100, 4, 4), even(100, 4, 4)]
-        images[0][..., colour], images[1][..., colour], images[2][..., colour] = 200, 100 + by, 100 + 2 * by
-        street = Background.of(images)  # the second is like the third, or nobody like anybody and the first is taken
+        images[0][..., colour] = 200
+        images[1][..., colour] = 100 + by
+        images[2][..., colour] = 100 + 2 * by
+        street = Background.of(
+            images
+        )  # the second is like the third, or nobody like anybody and the first is taken
         assert street.mean[0, 0, colour] == expected
 
 
@@ -273,7 +326,9 @@ def test_support_is_of_each_picture_by_all_the_others():
     """Of 100, 114, 128 and 142 the two in the middle are like two others, the outer ones like one: 114 is chosen, and 100, 114, 128 have a mean of 114."""
     for order in ((0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)):
         images = [even(100 + 14 * k, 4, 4) for k in order]
-        assert (Background.of(images).mean == (114.0 if order.index(1) < order.index(2) else 128.0)).all()
+        assert (
+            Background.of(images).mean == (114.0 if order.index(1) < order.index(2) else 128.0)
+        ).all()
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -281,7 +336,9 @@ def test_what_is_alike_is_asked_of_pictures_of_half_the_size(turned):
     """Stripes of one pixel, 80 and 120, are 100 there."""
     stripes = even(80, 6, 6)
     stripes[:, 1::2] = 120
-    mean = Background.of([even(100, 6, 6), stripes.transpose(1, 0, 2).copy() if turned else stripes]).mean
+    mean = Background.of(
+        [even(100, 6, 6), stripes.transpose(1, 0, 2).copy() if turned else stripes]
+    ).mean
     assert (mean.transpose(1, 0, 2) if turned else mean)[0, :, 0].tolist() == [90.0, 110.0] * 3
 
 
@@ -300,9 +357,13 @@ def test_the_slope_is_that_along_the_outline():
     line = np.array([[[8, 20]], [[32, 20]]], np.int32)
     rim = 25 + 27 + 29 + 27 + 25  # an outline of no height, and two pixels around it
     assert _slope(image, line) == pytest.approx(4 * 50 * (2 * 5) / rim)
-    assert _slope(image.transpose(1, 0, 2).copy(), line[..., ::-1].copy()) == pytest.approx(_slope(image, line))
+    assert _slope(image.transpose(1, 0, 2).copy(), line[..., ::-1].copy()) == pytest.approx(
+        _slope(image, line)
+    )
     ramp = np.arange(40)[:, None] * 2 + np.arange(40)[None] * 3
-    assert _slope(np.repeat(ramp.astype(np.uint8)[:, :, None], 3, 2), line) == pytest.approx(8 * np.hypot(2, 3))  # both directions
+    assert _slope(np.repeat(ramp.astype(np.uint8)[:, :, None], 3, 2), line) == pytest.approx(
+        8 * np.hypot(2, 3)
+    )  # both directions
     assert _slope(even(100), line) == 0.0
 
 
@@ -328,9 +389,18 @@ def test_what_is_absorbed_is_the_street_with_three_pixels_around():
     slanting.absorb(even(180), np.array([[[8, 8]], [[8, 28]], [[28, 28]]], np.int32))
     assert [int(slanting.shown[8, x, 0]) for x in (4, 5, 14, 15)] == [100, 180, 180, 100]
     assert [int(slanting.shown[20, x, 0]) for x in (4, 5, 26, 27)] == [100, 180, 180, 100]
-    inside = cv2.fillPoly(np.zeros((40, 40), np.uint8), [np.array([[8, 8], [8, 28], [28, 28]], np.int32)], 1)
-    near = np.array([[inside[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].any() for x in range(40)] for y in range(40)])
-    assert (slanting.shown[..., 0] == np.where(near, 180, 100)).all()  # three pixels more to each side
+    inside = cv2.fillPoly(
+        np.zeros((40, 40), np.uint8), [np.array([[8, 8], [8, 28], [28, 28]], np.int32)], 1
+    )
+    near = np.array(
+        [
+            [inside[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].any() for x in range(40)]
+            for y in range(40)
+        ]
+    )
+    assert (
+        slanting.shown[..., 0] == np.where(near, 180, 100)
+    ).all()  # three pixels more to each side
     edge = Background.begun(even(100))
     edge.absorb(even(180), outline(0, 0, 40, 4))
     assert region(np.uint8(255) * (edge.shown[..., 1] == 180)) == (0, 0, 40, 7)
@@ -338,7 +408,12 @@ def test_what_is_absorbed_is_the_street_with_three_pixels_around():
 
 @pytest.mark.parametrize(
     ("box", "around"),
-    [((10, 12, 6, 9), (7, 9, 19, 24)), ((3, 3, 30, 24), (0, 0, 36, 30)), ((2, 1, 36, 29), (0, 0, 40, 30)), ((4, 5, 32, 21), (1, 2, 39, 29))],
+    [
+        ((10, 12, 6, 9), (7, 9, 19, 24)),
+        ((3, 3, 30, 24), (0, 0, 36, 30)),
+        ((2, 1, 36, 29), (0, 0, 40, 30)),
+        ((4, 5, 32, 21), (1, 2, 39, 29)),
+    ],
 )
 def test_three_pixels_around_as_far_as_there_is_a_picture(box, around):
     assert _around(outline(*box), even(0, 30, 40)) == around

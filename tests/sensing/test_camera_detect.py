@@ -102,14 +102,21 @@ def test_classes_and_what_coco_calls_them():
 # -- opening
 
 
-def test_a_file_that_is_not_there_or_empty_or_no_model_is_named_with_what_to_do(tmp_path, model, monkeypatch):
+def test_a_file_that_is_not_there_or_empty_or_no_model_is_named_with_what_to_do(
+    tmp_path, model, monkeypatch
+):
     with pytest.raises(SensingError) as missing:
         OnnxDetector(tmp_path / "none.onnx")
-    assert str(missing.value) == f"{tmp_path}/none.onnx: there is no such model. `headway models list` tells of known ones."
+    assert (
+        str(missing.value)
+        == f"{tmp_path}/none.onnx: there is no such model. `headway models list` tells of known ones."
+    )
     model.write_bytes(b"")
     with pytest.raises(SensingError) as empty:
         OnnxDetector(model)
-    assert str(empty.value) == f"{model}: the file is empty. Fetch it again: `headway models fetch`."
+    assert (
+        str(empty.value) == f"{model}: the file is empty. Fetch it again: `headway models fetch`."
+    )
     model.write_bytes(b"x")
 
     def refuse(*args, **how):
@@ -125,21 +132,39 @@ def test_sessions_of_one_thread_each_by_the_best_provider(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 32], [1, 21, 85])
     detector = OnnxDetector(model, threads=3)
     assert (detector.threads, detector.provider) == (3, "CPUExecutionProvider")
-    assert [(path, providers) for path, _, providers in runtime.opened] == [(str(model), ["CPUExecutionProvider"])] * 3
+    assert [(path, providers) for path, _, providers in runtime.opened] == [
+        (str(model), ["CPUExecutionProvider"])
+    ] * 3
     for _, options, _ in runtime.opened:
-        assert (options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level) == (1, 1, 3)
+        assert (
+            options.intra_op_num_threads,
+            options.inter_op_num_threads,
+            options.log_severity_level,
+        ) == (1, 1, 3)
     assert detector.layout == Layout("yolox", 32, 32, COCO)
-    gpu = Runtime(monkeypatch, [1, 3, 32, 32], [1, 21, 85], ("CPUExecutionProvider", "AzureExecutionProvider", "CUDAExecutionProvider"))
+    gpu = Runtime(
+        monkeypatch,
+        [1, 3, 32, 32],
+        [1, 21, 85],
+        ("CPUExecutionProvider", "AzureExecutionProvider", "CUDAExecutionProvider"),
+    )
     detector = OnnxDetector(model, threads=3)
     assert (detector.threads, detector.provider, len(gpu.opened)) == (1, "CUDAExecutionProvider", 1)
     assert gpu.opened[0][2] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert detect.PROVIDERS == ("TensorrtExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider")
+    assert detect.PROVIDERS == (
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "OpenVINOExecutionProvider",
+        "CPUExecutionProvider",
+    )
 
 
 def test_as_many_threads_as_the_process_may_use(model, monkeypatch):
     Runtime(monkeypatch, [1, 3, 32, 32], [1, 21, 85])
     asked = []
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: asked.append(pid) or {0, 1, 5}, raising=False)
+    monkeypatch.setattr(
+        os, "sched_getaffinity", lambda pid: asked.append(pid) or {0, 1, 5}, raising=False
+    )
     assert OnnxDetector(model).threads == 3
     assert asked == [0]  # of this process
     assert OnnxDetector(model, threads=2).threads == 2
@@ -168,30 +193,75 @@ def test_pictures_are_looked_at_side_by_side(model, monkeypatch):
     [
         ([1, 3, 64, 32], [1, 42, 85], {}, Layout("yolox", 32, 64, COCO)),  # 32 + 8 + 2 cells
         ([1, 3, 64, 32], [1, 42, 6], {"names": "{0: 'bus'}"}, Layout("yolox", 32, 64, {0: BUS})),
-        ([1, 3, 36, 44], [1, 25, 85], {}, Layout("yolox", 44, 36, COCO)),  # whole cells: 4 * 5, 2 * 2 and 1
+        (
+            [1, 3, 36, 44],
+            [1, 25, 85],
+            {},
+            Layout("yolox", 44, 36, COCO),
+        ),  # whole cells: 4 * 5, 2 * 2 and 1
         ([1, 3, 64, 32], [1, 126, 85], {}, Layout("yolov5", 32, 64, COCO)),
         ([1, 3, 64, 32], [1, 126, 6], {"names": "{0: 'bus'}"}, Layout("yolov5", 32, 64, {0: BUS})),
         ([1, 3, 64, 32], [1, 84, 42], {}, Layout("yolov8", 32, 64, COCO)),
         ([1, 3, 64, 32], [1, 5, 42], {"names": "{0: 'bus'}"}, Layout("yolov8", 32, 64, {0: BUS})),
-        ([1, 3, 64, 32], [1, 8, 42], NAMED, Layout("yolov8", 32, 64, {0: PERSON, 2: CAR, 3: TRUCK})),
+        (
+            [1, 3, 64, 32],
+            [1, 8, 42],
+            NAMED,
+            Layout("yolov8", 32, 64, {0: PERSON, 2: CAR, 3: TRUCK}),
+        ),
         ([1, 3, 64, 32], [1, 84, 42], {"names": "no dictionary"}, Layout("yolov8", 32, 64, COCO)),
         ([1, 3, 64, 32], [1, 84, 42], {"names": "7 +"}, Layout("yolov8", 32, 64, COCO)),
         ([1, 3, 64, 32], [1, 1000, 6], {}, Layout("ended", 32, 64, COCO)),
-        ([1, 3, 64, 32], [1, 300, 6], NAMED, Layout("ended", 32, 64, {0: PERSON, 2: CAR, 3: TRUCK})),
+        (
+            [1, 3, 64, 32],
+            [1, 300, 6],
+            NAMED,
+            Layout("ended", 32, 64, {0: PERSON, 2: CAR, 3: TRUCK}),
+        ),
         (["n", 3, "h", "w"], [1, 84, 42], {"imgsz": "[64, 32]"}, Layout("yolov8", 32, 64, COCO)),
         (["n", 3, 64, "w"], [1, 84, 42], {"imgsz": "(96, 32)"}, Layout("yolov8", 32, 64, COCO)),
         (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "wide"}, Layout("yolov8", 640, 640, COCO)),
         (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "7 +"}, Layout("yolov8", 640, 640, COCO)),
         (["n", 3, "h", "w"], [1, 84, 21], {"imgsz": "32"}, Layout("yolov8", 32, 32, COCO)),
         (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "[32]"}, Layout("yolov8", 640, 640, COCO)),
-        (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "[32, 32, 32]"}, Layout("yolov8", 640, 640, COCO)),
-        (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "['a', 'b']"}, Layout("yolov8", 640, 640, COCO)),
+        (
+            ["n", 3, "h", "w"],
+            [1, 84, 8400],
+            {"imgsz": "[32, 32, 32]"},
+            Layout("yolov8", 640, 640, COCO),
+        ),
+        (
+            ["n", 3, "h", "w"],
+            [1, 84, 8400],
+            {"imgsz": "['a', 'b']"},
+            Layout("yolov8", 640, 640, COCO),
+        ),
         (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "[0, 32]"}, Layout("yolov8", 640, 640, COCO)),
-        (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "[8193, 32]"}, Layout("yolov8", 640, 640, COCO)),
-        (["n", 3, "h", "w"], [1, 84, 1024], {"imgsz": "[8192, 8]"}, Layout("yolov8", 8, 8192, COCO)),
-        (["n", 3, "h", "w"], [1, 84, 8400], {"imgsz": "[" * 5000}, Layout("yolov8", 640, 640, COCO)),
+        (
+            ["n", 3, "h", "w"],
+            [1, 84, 8400],
+            {"imgsz": "[8193, 32]"},
+            Layout("yolov8", 640, 640, COCO),
+        ),
+        (
+            ["n", 3, "h", "w"],
+            [1, 84, 1024],
+            {"imgsz": "[8192, 8]"},
+            Layout("yolov8", 8, 8192, COCO),
+        ),
+        (
+            ["n", 3, "h", "w"],
+            [1, 84, 8400],
+            {"imgsz": "[" * 5000},
+            Layout("yolov8", 640, 640, COCO),
+        ),
         ([1, 3, 64, 32], [1, 84, 42], {"names": "['bus', 'car']"}, Layout("yolov8", 32, 64, COCO)),
-        ([1, 3, 64, 32], [1, 8, 42], {"names": "{0: 'person', 'x': 'car', -1: 'bus'}"}, Layout("yolov8", 32, 64, {0: PERSON})),
+        (
+            [1, 3, 64, 32],
+            [1, 8, 42],
+            {"names": "{0: 'person', 'x': 'car', -1: 'bus'}"},
+            Layout("yolov8", 32, 64, {0: PERSON}),
+        ),
         (["n", 3, "h", "w"], [1, 84, 8400], {}, Layout("yolov8", 640, 640, COCO)),
         (["n", 3, 320, "w"], [1, 84, 4200], {}, Layout("yolov8", 640, 320, COCO)),
     ],
@@ -223,10 +293,25 @@ def test_shapes_that_the_file_leaves_open_are_those_of_one_run(rows, columns):
 def test_what_takes_no_picture_or_gives_no_table_is_refused(shape, output, how):
     with pytest.raises(SensingError) as refused:
         read_layout(session(shape, output, **how), "m.onnx")
-    assert str(refused.value) == f"m.onnx: input {shape} {how.get('kind', 'tensor(float)')}, output {output} is no known layout. {TEXT_OF}"
+    assert (
+        str(refused.value)
+        == f"m.onnx: input {shape} {how.get('kind', 'tensor(float)')}, output {output} is no known layout. {TEXT_OF}"
+    )
 
 
-@pytest.mark.parametrize("output", [[1, 42, 5], [1, 126, 5], [1, 4, 42], [1, 1001, 6], [1, 300, 7], [1, 300, 5], [1, 43, 85], [1, 84, 43]])
+@pytest.mark.parametrize(
+    "output",
+    [
+        [1, 42, 5],
+        [1, 126, 5],
+        [1, 4, 42],
+        [1, 1001, 6],
+        [1, 300, 7],
+        [1, 300, 5],
+        [1, 43, 85],
+        [1, 84, 43],
+    ],
+)
 def test_a_table_that_fits_no_network_of_this_size_is_refused(output):
     with pytest.raises(SensingError) as refused:
         read_layout(session([1, 3, 64, 32], output, **NAMED), "m.onnx")
@@ -293,7 +378,13 @@ def yolox_row(runtime, row, middle, size, stride, sure, **classes):
     """The row of stride 8, 16 or 32 that says: a box of this middle and size in the network's picture. On 64 x 32: 8 columns of stride 8."""
     first, columns = {8: (0, 8), 16: (32, 4), 32: (40, 2)}[stride]
     y, x = divmod(row - first, columns)
-    runtime.rows[row, :5] = (middle[0] / stride - x, middle[1] / stride - y, np.log(size[0] / stride), np.log(size[1] / stride), sure)
+    runtime.rows[row, :5] = (
+        middle[0] / stride - x,
+        middle[1] / stride - y,
+        np.log(size[0] / stride),
+        np.log(size[1] / stride),
+        sure,
+    )
     for name, share in classes.items():
         runtime.rows[row, 5 + int(name[1:])] = share
 
@@ -301,13 +392,19 @@ def yolox_row(runtime, row, middle, size, stride, sure, **classes):
 def test_boxes_of_yolox_are_relative_to_their_cell_and_stride(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 42, 85])
     detector = OnnxDetector(model, 0.5, threads=1)
-    yolox_row(runtime, 9, (12.0, 12.0), (8.0, 4.0), 8, 0.9, c2=0.8, c7=0.3, c9=1.0)  # class 9 is nobody's
+    yolox_row(
+        runtime, 9, (12.0, 12.0), (8.0, 4.0), 8, 0.9, c2=0.8, c7=0.3, c9=1.0
+    )  # class 9 is nobody's
     yolox_row(runtime, 38, (40.0, 20.0), (6.0, 10.0), 16, 1.0, c0=0.5)
     yolox_row(runtime, 41, (56.0, 24.0), (20.0, 12.0), 32, 0.5, c5=1.0)
     yolox_row(runtime, 0, (4.0, 4.0), (3.0, 3.0), 8, 0.49, c2=1.0)
     yolox_row(runtime, 7, (60.0, 4.0), (3.0, 3.0), 8, 0.9, c2=0.55)  # 0.495
     found = look(detector, picture(64, 128))  # half as large
-    assert found == [([16, 20, 32, 28], 0.72, CAR), ([74, 30, 86, 50], 0.5, PERSON), ([92, 36, 128, 60], 0.5, BUS)]  # cut at 128
+    assert found == [
+        ([16, 20, 32, 28], 0.72, CAR),
+        ([74, 30, 86, 50], 0.5, PERSON),
+        ([92, 36, 128, 60], 0.5, BUS),
+    ]  # cut at 128
     runtime.rows[:] = 0.0
     assert look(detector, picture(64, 128)) == []
     runtime.rows[3, 4] = 0.9  # something, but none of ours
@@ -316,8 +413,19 @@ def test_boxes_of_yolox_are_relative_to_their_cell_and_stride(model, monkeypatch
 
 def test_cells_of_yolox_are_whole_ones(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 36, 44], [1, 25, 85])
-    runtime.rows[22, :8] = (0.5, 0.25, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0)  # of 4 * 5 and 2 * 2 cells the first one in the second row of stride 16
-    assert look(OnnxDetector(model, 0.5, threads=1), picture(36, 44)) == [([0, 12, 16, 28], 1.0, CAR)]
+    runtime.rows[22, :8] = (
+        0.5,
+        0.25,
+        0.0,
+        0.0,
+        1.0,
+        0.0,
+        0.0,
+        1.0,
+    )  # of 4 * 5 and 2 * 2 cells the first one in the second row of stride 16
+    assert look(OnnxDetector(model, 0.5, threads=1), picture(36, 44)) == [
+        ([0, 12, 16, 28], 1.0, CAR)
+    ]
 
 
 def test_boxes_of_yolov5_have_a_middle_and_a_size(model, monkeypatch):
@@ -347,9 +455,19 @@ def test_boxes_of_yolov8_stand_in_columns_and_have_no_sureness_of_their_own(mode
 def test_boxes_of_a_network_that_ends_with_them_are_corners(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 5, 6], **NAMED)
     detector = OnnxDetector(model, 0.5, threads=1)
-    runtime.rows[:] = [(2, 4, 12, 14, 0.5, 3), (20, 4, 28, 14, 0.49, 2), (20, 4, 28, 14, 0.9, 1), (40, 4, 70, 14, 0.9, 2), (-3, 20, 8, 40, 0.8, 0)]
+    runtime.rows[:] = [
+        (2, 4, 12, 14, 0.5, 3),
+        (20, 4, 28, 14, 0.49, 2),
+        (20, 4, 28, 14, 0.9, 1),
+        (40, 4, 70, 14, 0.9, 2),
+        (-3, 20, 8, 40, 0.8, 0),
+    ]
     found = look(detector, picture(16, 32))  # twice as large
-    assert found == [([1, 2, 6, 7], 0.5, TRUCK), ([20, 2, 32, 7], 0.9, CAR), ([0, 10, 4, 16], 0.8, PERSON)]
+    assert found == [
+        ([1, 2, 6, 7], 0.5, TRUCK),
+        ([20, 2, 32, 7], 0.9, CAR),
+        ([0, 10, 4, 16], 0.8, PERSON),
+    ]
     runtime.rows[:] = 0.0
     assert look(detector, picture(16, 32)) == []
 
@@ -368,12 +486,18 @@ def test_thresholds_that_are_used_where_none_is_given(model, monkeypatch):
 @pytest.mark.parametrize(
     ("output", "width", "kept"),
     [
-        ([1, 8, 42], 16.0, [16.0]),  # the surer one of two that are nearly the same: 16 / 20 in common
+        (
+            [1, 8, 42],
+            16.0,
+            [16.0],
+        ),  # the surer one of two that are nearly the same: 16 / 20 in common
         ([1, 8, 42], 14.0, [20.0]),  # the whole: 14 / 20
         ([1, 300, 6], 16.0, [20.0]),  # its own suppression has been
     ],
 )
-def test_of_two_boxes_that_are_nearly_the_same_the_surer_one_is_kept(model, monkeypatch, output, width, kept):
+def test_of_two_boxes_that_are_nearly_the_same_the_surer_one_is_kept(
+    model, monkeypatch, output, width, kept
+):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], output, **NAMED)
     boxes = [(10.0, 10.0, 20.0, 10.0, 0.6), (10.0, 10.0, width, 10.0, 0.8)]
     for k, (x, y, w, h, sure) in enumerate(boxes):
@@ -389,27 +513,42 @@ def test_a_person_is_no_rival_of_a_vehicle_and_two_classes_of_vehicle_are_one(mo
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 8, 42], **NAMED)
     for k, shares in enumerate(((0.0, 0.0, 0.7, 0.0), (0.0, 0.0, 0.0, 0.8), (0.6, 0.0, 0.0, 0.0))):
         runtime.rows[:, k] = (30.0, 16.0, 10.0, 8.0, *shares)
-    assert sorted(kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), picture(32, 64))) == [PERSON, TRUCK]
+    assert sorted(
+        kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), picture(32, 64))
+    ) == [PERSON, TRUCK]
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 5, 6], **NAMED)
     runtime.rows[:3] = [(20, 8, 30, 16, 0.7, 2), (20, 8, 30, 16, 0.8, 3), (20, 8, 30, 16, 0.6, 0)]
-    assert sorted(kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), picture(32, 64))) == [PERSON, TRUCK]
+    assert sorted(
+        kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), picture(32, 64))
+    ) == [PERSON, TRUCK]
 
 
 # -- boxes and what they have in common
 
 
 def test_common_parts_of_boxes():
-    a = np.array([[0, 0, 10, 10], [0, 0, 4, 5], [20, 20, 30, 30], [3, 3, 3, 3], [0, 0, 0.5, 0.5]], float)
+    a = np.array(
+        [[0, 0, 10, 10], [0, 0, 4, 5], [20, 20, 30, 30], [3, 3, 3, 3], [0, 0, 0.5, 0.5]], float
+    )
     b = np.array([[5, 0, 15, 10], [0, 0, 10, 10], [0, 0, 0.5, 0.5]], float)
     union, inside = common(a, b)
-    assert union == pytest.approx(np.array([[50 / 150, 1, 0.25 / 100], [0, 0.2, 0.25 / 20], [0, 0, 0], [0, 0, 0], [0, 0.0025, 1]]))
-    assert inside == pytest.approx(np.array([[0.5, 1, 0.0025], [0, 1, 0.25 / 20], [0, 0, 0], [0, 0, 0], [0, 1, 1]]))
+    assert union == pytest.approx(
+        np.array(
+            [[50 / 150, 1, 0.25 / 100], [0, 0.2, 0.25 / 20], [0, 0, 0], [0, 0, 0], [0, 0.0025, 1]]
+        )
+    )
+    assert inside == pytest.approx(
+        np.array([[0.5, 1, 0.0025], [0, 1, 0.25 / 20], [0, 0, 0], [0, 0, 0], [0, 1, 1]])
+    )
     assert common(a[3:4], a[3:4])[0].tolist() == [[0.0]]  # a box of no area is like nobody
 
 
 def kept(boxes, scores, groups=None, overlap=0.45):
     return single(
-        np.array(boxes, float), np.array(scores, float), np.zeros(len(boxes), int) if groups is None else np.array(groups), overlap
+        np.array(boxes, float),
+        np.array(scores, float),
+        np.zeros(len(boxes), int) if groups is None else np.array(groups),
+        overlap,
     ).tolist()
 
 
@@ -417,7 +556,9 @@ def test_a_part_is_one_when_four_fifths_of_it_lie_inside_and_it_is_alike_by_a_th
     whole = [0, 0, 20, 5]
     assert kept([whole, [0, 0, 7, 5]], [0.5, 0.9]) == [0]  # 35 of 100 in common
     assert kept([whole, [0, 0, 6.99, 5]], [0.5, 0.9]) == [0, 1]
-    assert kept([whole, [12, 0, 22, 5]], [0.5, 0.9]) == [0]  # 8 of its 10 inside; 40 of 110 in common
+    assert kept([whole, [12, 0, 22, 5]], [0.5, 0.9]) == [
+        0
+    ]  # 8 of its 10 inside; 40 of 110 in common
     assert kept([whole, [12.1, 0, 22.1, 5]], [0.5, 0.9]) == [0, 1]
     assert kept([[12, 0, 22, 5], whole], [0.9, 0.5]) == [1]
     assert kept([whole, [0, 0, 10, 5]], [0.5, 0.9], [0, 1]) == [0, 1]
@@ -436,7 +577,9 @@ def test_the_largest_whole_is_asked_first_and_who_is_out_asks_and_answers_no_mor
     for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]):
         boxes, scores = np.array([large, middle, small])[order], np.array([0.45, 0.6, 0.9])
         assert kept(boxes, scores[order]) == [order.index(0)]
-        assert kept(boxes, np.array([0.3, 0.5, 0.9])[order]) == [order.index(1)]  # too little for the largest, enough for the next
+        assert kept(boxes, np.array([0.3, 0.5, 0.9])[order]) == [
+            order.index(1)
+        ]  # too little for the largest, enough for the next
     # two wholes of one part: the larger takes it, the other has none left and stays
     assert kept([[0, 0, 12, 10], [7, 0, 17.5, 10], [6.5, 0, 12.5, 10]], [0.5, 0.3, 0.9]) == [0, 1]
 
@@ -449,6 +592,9 @@ def test_of_equals_that_overlap_by_more_than_so_much_the_surer_one_is_kept():
     assert kept(boxes, [0.7, 0.6], [0, 1], overlap=0.24) == [0, 1]
     chain = [[0, 0, 10, 4], [4, 0, 14, 4], [8, 0, 18, 4]]  # 6 of 14
     assert kept(chain, [0.5, 0.6, 0.55], overlap=0.4) == [1]
-    assert kept(chain, [0.6, 0.55, 0.5], overlap=0.4) == [0, 2]  # the middle one is out and puts nobody out
+    assert kept(chain, [0.6, 0.55, 0.5], overlap=0.4) == [
+        0,
+        2,
+    ]  # the middle one is out and puts nobody out
     assert kept([[0, 0, 4, 4]] * 3, [0.5, 0.7, 0.6]) == [1]
     assert kept([[0, 0, 4, 4]], [0.5], overlap=0.0) == [0]

@@ -45,13 +45,17 @@ def line(a, b):
     ],
 )
 def test_where_a_step_crosses_a_line(a, b, px, share):
-    if share is None:  # (1 + 4 s, 2 + 8 s) on y = 5 - x / 3: 2 + 8 s = 5 - (1 + 4 s) / 3, so s = 8 / 28
+    if (
+        share is None
+    ):  # (1 + 4 s, 2 + 8 s) on y = 5 - x / 3: 2 + 8 s = 5 - (1 + 4 s) / 3, so s = 8 / 28
         share = 2.0 / 7.0
     for (p, q), ways in ((px, ("in", "out")), (px[::-1], ("out", "in"))):
         found = crossing(a, b, line(p, q))
         assert found == ((-1.0, "") if share < 0.0 else (pytest.approx(share), found[1]))
         if share >= 0.0:
-            to_the_right = (b[0] - a[0]) * (px[1][1] - px[0][1]) - (b[1] - a[1]) * (px[1][0] - px[0][0]) > 0.0
+            to_the_right = (b[0] - a[0]) * (px[1][1] - px[0][1]) - (b[1] - a[1]) * (
+                px[1][0] - px[0][0]
+            ) > 0.0
             assert found[1] == ways[0 if to_the_right else 1]
 
 
@@ -62,7 +66,9 @@ def test_in_is_from_the_right_of_a_line_to_its_left():
 
 
 @given(*[st.integers(-50, 50)] * 8)
-def test_a_step_crosses_when_each_has_its_ends_on_both_sides_of_the_other(ax, ay, bx, by, px, py, qx, qy):
+def test_a_step_crosses_when_each_has_its_ends_on_both_sides_of_the_other(
+    ax, ay, bx, by, px, py, qx, qy
+):
     def side(o, p, q):
         return (p[0] - o[0]) * (q[1] - o[1]) - (p[1] - o[1]) * (q[0] - o[0])
 
@@ -89,8 +95,14 @@ def drive(measures, track, places, begin_s=10.0, step_s=0.5, others=()):
 
 def test_a_crossing_is_told_with_its_instant_direction_class_and_speed():
     measures = Measures(site(lines=[GATE, EXIT]))
-    found = drive(measures, road_user(7, BUS, mean_mps=9.5, mean_se_mps=0.25), [(140, 110), (155, 110), (175, 110), (190, 110)])
-    assert found == [Crossing(10.625, "gate", "in", 7, "bus", 9.5, 0.25)]  # a quarter of the step from 10.5 s to 11 s
+    found = drive(
+        measures,
+        road_user(7, BUS, mean_mps=9.5, mean_se_mps=0.25),
+        [(140, 110), (155, 110), (175, 110), (190, 110)],
+    )
+    assert found == [
+        Crossing(10.625, "gate", "in", 7, "bus", 9.5, 0.25)
+    ]  # a quarter of the step from 10.5 s to 11 s
     assert list(measures.crossings) == found
     assert dict(measures.counts) == {("gate", "in", "bus"): 1}
     with pytest.raises(AttributeError):
@@ -100,22 +112,45 @@ def test_a_crossing_is_told_with_its_instant_direction_class_and_speed():
 def test_counts_are_by_line_direction_and_class():
     measures = Measures(site(lines=[GATE, EXIT]))
     right, left = [(150, 110), (170, 110), (230, 110)], [(230, 110), (170, 110), (150, 110)]
-    for number, (kind, way) in enumerate([(CAR, right), (CAR, right), (PERSON, left), (CAR, left), (BUS, right[:2])]):
+    for number, (kind, way) in enumerate(
+        [(CAR, right), (CAR, right), (PERSON, left), (CAR, left), (BUS, right[:2])]
+    ):
         drive(measures, road_user(number, kind), way, 10.0 + 20.0 * number)
     lines = measures.figures()["lines"]
-    assert (lines["gate"]["in"], lines["gate"]["out"]) == ({"car": 2, "bus": 1}, {"person": 1, "car": 1})
+    assert (lines["gate"]["in"], lines["gate"]["out"]) == (
+        {"car": 2, "bus": 1},
+        {"person": 1, "car": 1},
+    )
     assert (lines["exit"]["in"], lines["exit"]["out"]) == ({"car": 2}, {"person": 1, "car": 1})
-    assert measures.figures()["turns"] == [{"from": "exit", "to": "gate", "n": 2}, {"from": "gate", "to": "exit", "n": 2}]
+    assert measures.figures()["turns"] == [
+        {"from": "exit", "to": "gate", "n": 2},
+        {"from": "gate", "to": "exit", "n": 2},
+    ]
 
 
 def test_who_trembles_on_a_line_is_counted_once_in_five_seconds():
     left, right = (150.0, 110.0), (170.0, 110.0)
     measures, car = Measures(site(lines=[GATE])), road_user()
-    for t, place, n in ((0.0, left, 0), (1.0, right, 1), (2.0, left, 1), (4.0, right, 1), (5.0, left, 1), (5.5, right, 1), (6.0, left, 2)):
+    for t, place, n in (
+        (0.0, left, 0),
+        (1.0, right, 1),
+        (2.0, left, 1),
+        (4.0, right, 1),
+        (5.0, left, 1),
+        (5.5, right, 1),
+        (6.0, left, 2),
+    ):
         measures.look(t, [seen_at(car, t, place)])
-        assert sum(measures.counts.values()) == n  # at 0.5 s the first; the one at 5.75 s is 5.25 s after
+        assert (
+            sum(measures.counts.values()) == n
+        )  # at 0.5 s the first; the one at 5.75 s is 5.25 s after
     measures, car = Measures(site(lines=[GATE])), road_user()
-    for t, place in ((0.0, left), (1.0, right), (5.0, right), (6.0, left)):  # 0.5 and 5.5: five seconds sharp
+    for t, place in (
+        (0.0, left),
+        (1.0, right),
+        (5.0, right),
+        (6.0, left),
+    ):  # 0.5 and 5.5: five seconds sharp
         measures.look(t, [seen_at(car, t, place)])
     assert dict(measures.counts) == {("gate", "in", "car"): 1, ("gate", "out", "car"): 1}
     measures, car = Measures(site(lines=[GATE])), road_user()
@@ -125,13 +160,20 @@ def test_who_trembles_on_a_line_is_counted_once_in_five_seconds():
 
 
 def test_a_turn_is_from_the_line_crossed_last():
-    lines = [{"name": n, "px": [[x, 80], [x, 140]]} for n, x in (("c", 120), ("b", 160), ("a", 200))]
+    lines = [
+        {"name": n, "px": [[x, 80], [x, 140]]} for n, x in (("c", 120), ("b", 160), ("a", 200))
+    ]
     measures = Measures(site(lines=lines))
     drive(measures, road_user(), [(110, 110), (130, 110), (170, 110), (210, 110)])
     assert dict(measures.turns) == {("c", "b"): 1, ("b", "a"): 1}
-    assert measures.figures()["turns"] == [{"from": "b", "to": "a", "n": 1}, {"from": "c", "to": "b", "n": 1}]
+    assert measures.figures()["turns"] == [
+        {"from": "b", "to": "a", "n": 1},
+        {"from": "c", "to": "b", "n": 1},
+    ]
     both = Measures(site(lines=lines))
-    found = drive(both, road_user(), [(110, 110), (210, 110)])  # three in one step: each at its own instant
+    found = drive(
+        both, road_user(), [(110, 110), (210, 110)]
+    )  # three in one step: each at its own instant
     assert [c.at_s for c in found] == pytest.approx([10.05, 10.25, 10.45])
     assert dict(both.turns) == {("c", "b"): 1, ("b", "a"): 1}
 
@@ -167,7 +209,10 @@ def test_flow_is_vehicles_an_hour_since_the_first_picture():
     assert measures.figures()["lines"]["gate"]["flow_veh_h"] == 2880.0  # 1 in 1.25 s
     drive(measures, road_user(2), [(170, 110), (150, 110)], 89.5)
     figures = measures.figures()
-    assert (figures["seconds"], figures["lines"]["gate"]["flow_veh_h"]) == (80.0, 90.0)  # both directions: 2 in 80 s
+    assert (figures["seconds"], figures["lines"]["gate"]["flow_veh_h"]) == (
+        80.0,
+        90.0,
+    )  # both directions: 2 in 80 s
 
 
 def test_a_single_picture_has_no_length():
@@ -220,19 +265,27 @@ def test_only_whole_minutes_count_for_the_prediction_of_each_line():
     lines = minutes_of([1, 5, 3]).figures()["lines"]
     assert (lines["gate"]["predicted_veh_h"], lines["exit"]["predicted_veh_h"]) == (180.0, 0.0)
     assert minutes_of([1, 5]).figures()["lines"]["gate"]["predicted_veh_h"] is None
-    assert minutes_of([1, 5, 3, 7]).figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(predicted([1, 5, 3, 7]))
+    assert minutes_of([1, 5, 3, 7]).figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(
+        predicted([1, 5, 3, 7])
+    )
     gap = minutes_of([2, 2, 2])
     gap.look(1000.0 + 359.9, [])  # nobody looked for two minutes: they had no crossing
-    assert gap.figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(predicted([2, 2, 2, 0, 0]))
+    assert gap.figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(
+        predicted([2, 2, 2, 0, 0])
+    )
     gap.look(1000.0 + 360.0, [])
-    assert gap.figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(predicted([2, 2, 2, 0, 0, 0]))
+    assert gap.figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(
+        predicted([2, 2, 2, 0, 0, 0])
+    )
 
 
 def test_the_last_hour_counts_for_the_prediction():
     counts = [300, 200, *[5] * 59]
     of = [predicted(counts[k:]) for k in range(3)]
     assert len(set(of)) == 3  # what was an hour ago can still be seen, if only in the tenth digit
-    assert minutes_of(counts[:60]).figures()["lines"]["gate"]["predicted_veh_h"] == predicted(counts[:60])
+    assert minutes_of(counts[:60]).figures()["lines"]["gate"]["predicted_veh_h"] == predicted(
+        counts[:60]
+    )
     assert minutes_of(counts).figures()["lines"]["gate"]["predicted_veh_h"] == of[1]
 
 
@@ -247,14 +300,22 @@ def test_the_last_hour_counts_for_the_prediction():
     ],
 )  # fmt: skip
 def test_a_zone_is_all_the_pixels_within_its_corners(foot, inside):
-    measures, car = Measures(site(zones=[LANE, {"name": "far", "px": [[0, 0], [50, 0], [0, 50]]}])), road_user()
+    measures = Measures(site(zones=[LANE, {"name": "far", "px": [[0, 0], [50, 0], [0, 50]]}]))
+    car = road_user()
     measures.look(10.0, [seen_at(car, 10.0, foot)])
     assert measures.zones_of(car) == (["lane"] if inside else [])
 
 
 def test_zones_reach_to_the_edges_of_the_picture_and_corners_are_rounded():
     corners = {"name": "all", "px": [[0, 0], [320, 0], [320, 240], [0, 240]]}
-    measures = Measures(site(zones=[corners, {"name": "part", "px": [[9.6, 9.6], [20.4, 9.6], [20.4, 20.4], [9.6, 20.4]]}]))
+    measures = Measures(
+        site(
+            zones=[
+                corners,
+                {"name": "part", "px": [[9.6, 9.6], [20.4, 9.6], [20.4, 20.4], [9.6, 20.4]]},
+            ]
+        )
+    )
     for foot, names in (
         ((0, 0), ["all"]), ((319.9, 239.9), ["all"]), ((320, 100), []), ((100, 240), []), ((10, 10), ["all", "part"]), ((20.9, 20.9), ["all", "part"]),
         ((9.9, 15), ["all"]), ((21, 15), ["all"]),
@@ -278,8 +339,13 @@ def test_occupancy_is_the_share_of_the_time_with_a_vehicle_in_the_lane():
     measures.look(10.0, [seen_at(car, 10.0, (150, 110))])  # no time has passed yet
     measures.look(11.0, [seen_at(car, 11.0, (160, 110)), seen_at(walker, 11.0, (150, 110))])
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (1, 1.0)
-    measures.look(13.0, [seen_at(car, 13.0, (300, 110)), seen_at(walker, 13.0, (150, 110))])  # people do not count
-    assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (0, pytest.approx(1.0 / 3.0))
+    measures.look(
+        13.0, [seen_at(car, 13.0, (300, 110)), seen_at(walker, 13.0, (150, 110))]
+    )  # people do not count
+    assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (
+        0,
+        pytest.approx(1.0 / 3.0),
+    )
     measures.look(14.0, [seen_at(car, 14.0, (150, 110)), seen_at(road_user(3), 14.0, (160, 110))])
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (2, 0.5)
 
@@ -300,38 +366,63 @@ def test_the_queue_is_who_has_stood_for_more_than_a_second():
         *(seen_at(u, 10.0, (x, 110)) for u, x in zip(users, (110, 150, 200), strict=True)), seen_at(outside, 10.0, (50, 110)), seen_at(walker, 10.0, (120, 110)),
     ])  # fmt: skip
     figures = lane_of(measures)
-    assert (figures["vehicles"], figures["queue_veh"], figures["queue_m"], figures["longest_wait_s"]) == (3, 2, pytest.approx(13.5), 3.0)
+    assert (
+        figures["vehicles"],
+        figures["queue_veh"],
+        figures["queue_m"],
+        figures["longest_wait_s"],
+    ) == (3, 2, pytest.approx(13.5), 3.0)
 
 
 def test_where_no_speed_is_known_the_congestion_of_a_lane_with_vehicles_is_unknown():
     measures = Measures(site(zones=[LANE]))
     one = road_user(1, standing_since_s=0.0)
     measures.look(10.0, [seen_at(one, 10.0, (150, 110), speed_mps=np.nan)])
-    assert (lane_of(measures)["mean_speed_mps"], lane_of(measures)["queue_veh"], lane_of(measures)["congestion"]) == (None, 1, "unknown")
+    assert (
+        lane_of(measures)["mean_speed_mps"],
+        lane_of(measures)["queue_veh"],
+        lane_of(measures)["congestion"],
+    ) == (None, 1, "unknown")
     measures.look(11.0, [])
     assert lane_of(measures)["congestion"] == "free"
 
 
 def test_the_length_of_a_queue_is_between_those_farthest_apart():
     measures = Measures(site(zones=[LANE]))
-    users = [road_user(k, length_m=length, standing_since_s=0.0) for k, length in enumerate((4.0, np.nan, 6.0))]
+    users = [
+        road_user(k, length_m=length, standing_since_s=0.0)
+        for k, length in enumerate((4.0, np.nan, 6.0))
+    ]
     for u, road in zip(users, ((0.0, 0.0), (3.0, 4.0), (-1.0, 1.0)), strict=True):
         seen_at(u, 10.0, (150, 110), road)
     measures.look(10.0, users)
-    assert lane_of(measures)["queue_m"] == pytest.approx(5.0 + 5.0)  # (3, 4) to (-1, 1); lengths that are known: 4 and 6
+    assert lane_of(measures)["queue_m"] == pytest.approx(
+        5.0 + 5.0
+    )  # (3, 4) to (-1, 1); lengths that are known: 4 and 6
     measures.look(10.5, users[1:2])
     assert lane_of(measures)["queue_m"] == 0.0  # nothing is known of its length
     users[2].road[-1] = (np.nan, np.nan)
     measures.look(11.0, users)
-    assert (lane_of(measures)["queue_veh"], lane_of(measures)["queue_m"]) == (3, None)  # without a calibration there are no metres
+    assert (lane_of(measures)["queue_veh"], lane_of(measures)["queue_m"]) == (
+        3,
+        None,
+    )  # without a calibration there are no metres
 
 
 def test_the_speed_of_a_lane_is_the_mean_of_all_that_were_seen_in_it_within_a_minute():
-    measures = Measures(site(zones=[LANE, LANE | {"name": "empty", "px": [[0, 0], [50, 0], [0, 50]]}]))
+    measures = Measures(
+        site(zones=[LANE, LANE | {"name": "empty", "px": [[0, 0], [50, 0], [0, 50]]}])
+    )
     users = [road_user(k) for k in range(4)]
 
     def show(at_s, *speeds):
-        measures.look(at_s, [seen_at(u, at_s, (150, 110), speed_mps=v) for u, v in zip(users, speeds, strict=False)])
+        measures.look(
+            at_s,
+            [
+                seen_at(u, at_s, (150, 110), speed_mps=v)
+                for u, v in zip(users, speeds, strict=False)
+            ],
+        )
         return lane_of(measures)["mean_speed_mps"]
 
     assert show(0.0, np.nan) is None
@@ -358,7 +449,17 @@ def test_a_lane_that_stands_is_at_nought_and_no_sum_falls_below_it():
 
 @pytest.mark.parametrize(
     ("speed", "level"),
-    [(9.8, "free"), (9.7, "dense"), (5.6, "dense"), (5.5, "slow"), (2.1, "slow"), (2.0, "jam"), (0.0, "jam"), (30.0, "free"), (np.nan, "unknown")],
+    [
+        (9.8, "free"),
+        (9.7, "dense"),
+        (5.6, "dense"),
+        (5.5, "slow"),
+        (2.1, "slow"),
+        (2.0, "jam"),
+        (0.0, "jam"),
+        (30.0, "free"),
+        (np.nan, "unknown"),
+    ],
 )
 def test_congestion_is_by_the_speed_beside_the_limit(speed, level):
     """Of 50 km/h (13.89 m/s): 70 % are 9.72, 40 % 5.56, 15 % 2.08 m/s."""
@@ -375,12 +476,22 @@ def test_congestion_is_by_the_speed_beside_the_limit(speed, level):
 def test_congestion_at_the_very_edge_is_the_better_of_the_two():
     measures = Measures(site(zones=[LANE | {"limit_kmh": 36.0}]))  # 10 m/s
     for at_s, (speed, level) in enumerate([(7.0, "free"), (4.0, "dense"), (1.5, "slow")]):
-        measures.look(100.0 * at_s, [seen_at(road_user(), 100.0 * at_s, (150, 110), speed_mps=speed)])
+        measures.look(
+            100.0 * at_s, [seen_at(road_user(), 100.0 * at_s, (150, 110), speed_mps=speed)]
+        )
         assert lane_of(measures)["congestion"] == level
 
 
 def test_only_zones_that_are_lanes_have_the_figures_of_a_lane():
-    measures = Measures(site(zones=[LANE, LANE | {"name": "box", "kind": "box"}, LANE | {"name": "zebra", "kind": "crossing"}]))
+    measures = Measures(
+        site(
+            zones=[
+                LANE,
+                LANE | {"name": "box", "kind": "box"},
+                LANE | {"name": "zebra", "kind": "crossing"},
+            ]
+        )
+    )
     assert list(measures.figures()["lanes"]) == ["lane"]
 
 
@@ -408,7 +519,14 @@ def test_the_heat_map_adds_the_seconds_that_somebody_was_in_a_cell():
 
 
 @pytest.mark.parametrize(
-    ("size", "shape"), [((1920, 1080), (36, 64)), ((16, 16), (64, 64)), ((16384, 16), (1, 64)), ((100, 16), (10, 64)), ((64, 300), (300, 64))]
+    ("size", "shape"),
+    [
+        ((1920, 1080), (36, 64)),
+        ((16, 16), (64, 64)),
+        ((16384, 16), (1, 64)),
+        ((100, 16), (10, 64)),
+        ((64, 300), (300, 64)),
+    ],
 )
 def test_the_cells_of_the_heat_map_are_about_square(size, shape):
     assert Measures(Site(size)).heat.shape == shape

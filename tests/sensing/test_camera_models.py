@@ -28,7 +28,11 @@ class Server:
         class Door(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 one.asked.append(self.headers.get("Range"))
-                begin = int(self.headers["Range"][6:-1]) if self.headers.get("Range") and one.resumes else 0
+                begin = (
+                    int(self.headers["Range"][6:-1])
+                    if self.headers.get("Range") and one.resumes
+                    else 0
+                )
                 self.send_response(one.status or (206 if begin else 200))
                 if one.length:
                     self.send_header("Content-Length", str(len(one.body) - begin))
@@ -89,7 +93,10 @@ def test_without_another_address_it_comes_from_its_publisher(server, tmp_path):
 
 def test_what_broke_off_goes_on_and_tells_how_far_it_is_in_all(server, tmp_path):
     server.until = 100_000
-    assert refused(tmp_path, server.url) == f"{server.url}: it broke off after 100000 of 204800 bytes. The same command goes on there."
+    assert (
+        refused(tmp_path, server.url)
+        == f"{server.url}: it broke off after 100000 of 204800 bytes. The same command goes on there."
+    )
     assert (tmp_path / "net.onnx.part").read_bytes() == BODY[:100_000]
     server.until, steps = None, []
     path = fetch(MODEL, tmp_path, server.url, lambda done, whole: steps.append((done, whole)))
@@ -102,13 +109,21 @@ def test_a_server_that_cannot_go_on_begins_anew(server, tmp_path):
     (tmp_path / "net.onnx.part").write_bytes(b"x" * 1000)
     server.resumes = False
     steps = []
-    assert fetch(MODEL, tmp_path, server.url, lambda done, whole: steps.append(done)).read_bytes() == BODY
+    assert (
+        fetch(MODEL, tmp_path, server.url, lambda done, whole: steps.append(done)).read_bytes()
+        == BODY
+    )
     assert (server.asked, steps[0]) == (["bytes=1000-"], 65536)
 
 
 def test_a_server_that_does_not_say_how_much_there_is_is_believed(server, tmp_path):
     server.length, steps = False, []
-    assert fetch(MODEL, tmp_path, server.url, lambda done, whole: steps.append((done, whole))).read_bytes() == BODY
+    assert (
+        fetch(
+            MODEL, tmp_path, server.url, lambda done, whole: steps.append((done, whole))
+        ).read_bytes()
+        == BODY
+    )
     assert steps[-1] == (204800, 0)
 
 
@@ -120,8 +135,12 @@ def test_something_else_is_deleted(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("status", "kept"), [(404, True), (503, True), (415, True), (417, True), (416, False)])
-def test_what_the_server_answers_is_told_and_a_part_as_long_as_the_whole_begins_anew(server, tmp_path, status, kept):
+@pytest.mark.parametrize(
+    ("status", "kept"), [(404, True), (503, True), (415, True), (417, True), (416, False)]
+)
+def test_what_the_server_answers_is_told_and_a_part_as_long_as_the_whole_begins_anew(
+    server, tmp_path, status, kept
+):
     (tmp_path / "net.onnx.part").write_bytes(b"part")
     server.status = status
     says = f"{server.url}: the server answers {status}. Try again later, or put the file at {tmp_path / 'net.onnx'} yourself."
@@ -135,7 +154,9 @@ def test_nobody_there_or_no_address_is_told_with_what_to_do(tmp_path):
         told = [refused(tmp_path, url) for url in urls]
     for url, says in zip(urls, told, strict=True):
         assert says.startswith(f"{url}: ")
-        assert says.endswith(f". Nothing is lost: the same command goes on where it broke; or put the file at {tmp_path / 'net.onnx'} yourself.")
+        assert says.endswith(
+            f". Nothing is lost: the same command goes on where it broke; or put the file at {tmp_path / 'net.onnx'} yourself."
+        )
 
 
 def test_a_file_is_checked_against_its_hash(tmp_path):
@@ -147,7 +168,10 @@ def test_a_file_is_checked_against_its_hash(tmp_path):
     assert digest(path) == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     with pytest.raises(SensingError) as caught:
         verify(MODEL, path)
-    assert str(caught.value) == f"{path}: its sha256 is {digest(path)}, it should be {MODEL.sha256}. Delete it and fetch it again."
+    assert (
+        str(caught.value)
+        == f"{path}: its sha256 is {digest(path)}, it should be {MODEL.sha256}. Delete it and fetch it again."
+    )
     path.write_bytes(BODY)
     verify(MODEL, path)
 
@@ -156,10 +180,15 @@ def test_the_known_models():
     (nano,) = catalogue.MODELS
     assert known("yolox_nano") is nano
     assert (nano.name, nano.licence) == ("yolox_nano", "Apache-2.0 (Megvii)")
-    assert nano.url == "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_nano.onnx"
+    assert (
+        nano.url
+        == "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_nano.onnx"
+    )
     assert nano.sha256 == "e8af074932d4ed7e232278e3055cefcdea3edf178874a3694ae292649fb464dd"
     with pytest.raises(SensingError) as caught:
         known("yolo")
-    assert str(caught.value) == "no model 'yolo'. There are: yolox_nano; or give a file of your own."
+    assert (
+        str(caught.value) == "no model 'yolo'. There are: yolox_nano; or give a file of your own."
+    )
     with pytest.raises(AttributeError):
         nano.url = "x"

@@ -31,7 +31,9 @@ def blob(x, y, w, h):
 
 
 def one(*box, born=(-100.0, -100.0), alone=9, **more):
-    return _One(tuple(float(v) for v in box), np.zeros((1, 1, 3), np.uint8), born, alone=alone, **more)
+    return _One(
+        tuple(float(v) for v in box), np.zeros((1, 1, 3), np.uint8), born, alone=alone, **more
+    )
 
 
 def with_block(image, x, y, w, h, level=200):
@@ -45,7 +47,14 @@ def with_block(image, x, y, w, h, level=200):
 
 def test_a_road_user_that_was_just_found():
     new = _One((1.0, 2.0, 3.0, 4.0), GREY, (1.0, 2.0))
-    assert (new.move, new.heading, new.was, new.alone, new.lost, new.still) == ((0.0, 0.0), None, None, 0, 0, 0)
+    assert (new.move, new.heading, new.was, new.alone, new.lost, new.still) == (
+        (0.0, 0.0),
+        None,
+        None,
+        0,
+        0,
+        0,
+    )
     assert new != _One((1.0, 2.0, 3.0, 4.0), GREY, (1.0, 2.0))
 
 
@@ -58,7 +67,9 @@ def test_a_road_user_that_was_just_found():
         ((4, 3, 20, 20), (0.0, 0.0), 5, False),  # where it is says nothing
     ],
 )  # fmt: skip
-def test_who_was_alone_for_five_pictures_and_moved_by_half_its_size_is_known(box, born, alone, known):
+def test_who_was_alone_for_five_pictures_and_moved_by_half_its_size_is_known(
+    box, born, alone, known
+):
     assert one(*box, born=born, alone=alone).known is known
 
 
@@ -76,7 +87,10 @@ def test_it_moves_as_its_middle_did_by_two_fifths():
     assert car.move == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("dx", "dy", "still"), [(0.79, 0.0, 4), (0.8, 0.0, 0), (0.0, 0.8, 0), (0.6, 0.6, 0), (0.5, 0.6, 4), (-0.5, -0.6, 4)])
+@pytest.mark.parametrize(
+    ("dx", "dy", "still"),
+    [(0.79, 0.0, 4), (0.8, 0.0, 0), (0.0, 0.8, 0), (0.6, 0.6, 0), (0.5, 0.6, 4), (-0.5, -0.6, 4)],
+)
 def test_it_stands_when_its_middle_moves_by_less_than_four_fifths_of_a_pixel(dx, dy, still):
     car = one(0, 0, 1, 1, still=3)
     car.go((dx, dy, 1.0, 1.0))
@@ -93,7 +107,9 @@ def test_it_stands_when_its_middle_moves_by_less_than_four_fifths_of_a_pixel(dx,
         ((17.5, 9.1, 5, 6), (0.0, 1.0), (20.0, 12.1)),
     ],
 )  # fmt: skip
-def test_its_heading_is_where_it_went_since_it_was_last_asked_and_farther_than_it_is_wide(to, heading, was):
+def test_its_heading_is_where_it_went_since_it_was_last_asked_and_farther_than_it_is_wide(
+    to, heading, was
+):
     car = one(17.5, 4, 5, 6, was=(20.0, 7.0))
     car.go(tuple(float(v) for v in to))
     if heading is None:
@@ -103,7 +119,9 @@ def test_its_heading_is_where_it_went_since_it_was_last_asked_and_farther_than_i
     assert car.was == pytest.approx(was)
 
 
-@pytest.mark.parametrize(("width", "same"), [(17, False), (16.9, True), (5.88, False), (5.89, True), (10, True)])
+@pytest.mark.parametrize(
+    ("width", "same"), [(17, False), (16.9, True), (5.88, False), (5.89, True), (10, True)]
+)
 def test_another_outline_is_no_way(width, same):
     """Between 1 / 1.7 and 1.7 times its area it is the same."""
     car = one(0, 0, 10, 10, was=(5.0, 5.0), heading=(1.0, 0.0))
@@ -145,7 +163,9 @@ def test_who_is_within_a_pixel_of_the_rim_is_at_the_edge(box, edge):
 # -- parts of one vehicle
 
 ALL_CHANGED = np.full((200, 200), 255, np.uint8)
-A, SHORT = (60, 60, 20, 16), (85, 60, 8, 16)  # 19 by 15 pixels from middle to middle, and 7 by 15; 6 pixels lie between
+# 19 by 15 pixels from middle to middle, and 7 by 15; 6 pixels lie between
+A = (60, 60, 20, 16)
+SHORT = (85, 60, 8, 16)
 
 
 def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
@@ -153,9 +173,17 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
     answers = set()
     for first, second in ((a, b), (b, a)):
         for sign in (1, -1):
-            answers.add(motion.of_one(blob(*first), blob(*second), (sign * heading[0], sign * heading[1]), changed))
+            answers.add(
+                motion.of_one(
+                    blob(*first), blob(*second), (sign * heading[0], sign * heading[1]), changed
+                )
+            )
             turned = [(y, x, h, w) for x, y, w, h in (first, second)]
-            answers.add(motion.of_one(*(blob(*b) for b in turned), (sign * heading[1], sign * heading[0]), changed.T))
+            answers.add(
+                motion.of_one(
+                    *(blob(*b) for b in turned), (sign * heading[1], sign * heading[0]), changed.T
+                )
+            )
     (answer,) = answers
     return answer
 
@@ -177,7 +205,9 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
         (A, (60, 85, 16, 8), False), (A, (60, 150, 8, 16), False), (A, (150, 60, 8, 16), False),
     ],
 )  # fmt: skip
-def test_two_blobs_are_parts_of_one_vehicle_when_they_face_one_another_along_its_heading(a, b, expected):
+def test_two_blobs_are_parts_of_one_vehicle_when_they_face_one_another_along_its_heading(
+    a, b, expected
+):
     assert of_one(a, b) is expected
 
 
@@ -192,7 +222,9 @@ def test_a_short_blob_at_the_edge_may_be_a_whole_vehicle():
     """The picture ends one pixel after it."""
     assert not motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :94])
     assert motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :95])
-    assert motion.of_one(blob(60, 60, 8, 16), blob(70, 60, 8, 16), (1.0, 0.0), ALL_CHANGED[:, :79])  # one of two
+    assert motion.of_one(
+        blob(60, 60, 8, 16), blob(70, 60, 8, 16), (1.0, 0.0), ALL_CHANGED[:, :79]
+    )  # one of two
 
 
 @pytest.mark.parametrize(
@@ -219,7 +251,9 @@ def test_of_blobs_that_touch_two_places_are_asked():
     changed[68, 79] = 255
     assert motion.of_one(blob(*A), blob(80, 60, 8, 16), (1.0, 0.0), changed)
     changed[68, 79], changed[68, [77, 78]] = 0, 1
-    assert motion.of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)  # 77 and 79, two pixels one over the other
+    assert motion.of_one(
+        blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed
+    )  # 77 and 79, two pixels one over the other
     changed[:] = 0
     assert not motion.of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)
 
@@ -229,10 +263,16 @@ def test_what_lies_between_is_looked_at_along_a_slanting_heading():
 
     def turned(low, high):
         u, v = np.array([3, 4]), np.array([-4, 3])
-        return outlined(*((40, 10) + along // 5 * u + across // 5 * v for along, across in ((low, 0), (low, 15), (high, 15), (high, 0))))
+        return outlined(
+            *(
+                (40, 10) + along // 5 * u + across // 5 * v
+                for along, across in ((low, 0), (low, 15), (high, 15), (high, 0))
+            )
+        )
 
     a, b = turned(0, 20), turned(25, 30)
-    changed, places = np.zeros((90, 90), np.uint8), [(46, 30), (46, 31), (47, 31), (47, 32), (48, 32), (47, 33), (48, 33)]
+    changed = np.zeros((90, 90), np.uint8)
+    places = [(46, 30), (46, 31), (47, 31), (47, 32), (48, 32), (47, 33), (48, 33)]
     for x, y in places:
         changed[y, x] = 255
     assert motion.of_one(a, b, (0.6, 0.8), changed)
@@ -245,7 +285,10 @@ def test_what_lies_between_is_looked_at_along_a_slanting_heading():
 
 @pytest.mark.parametrize(
     ("a", "b", "column"),
-    [((72, 60, 8, 16), (83, 60, 8, 16), 81), ((-9, 60, 8, 16), (2, 60, 8, 16), 0)],  # places 79, 80, 82, 83 and -2, -1, 1, 2
+    [
+        ((72, 60, 8, 16), (83, 60, 8, 16), 81),
+        ((-9, 60, 8, 16), (2, 60, 8, 16), 0),
+    ],  # places 79, 80, 82, 83 and -2, -1, 1, 2
 )
 def test_what_lies_beyond_the_picture_is_as_at_its_rim(a, b, column):
     changed = np.zeros((90, 82), np.uint8)
@@ -280,7 +323,14 @@ def test_parts_become_one_blob_with_the_owner_that_was_alone_for_longest():
     assert long.box == (60.0, 60.0, 33.0, 16.0)  # more than 1.7 times 8 * 16: it did not leap there
 
 
-@pytest.mark.parametrize(("width", "box"), [(19.42, (58.0, 61.0, 33.0, 16.0)), (19.41, (58.0, 61.0, 33.0, 16.0)), (19.5, (1.0, 2.0, 19.5, 16.0))])
+@pytest.mark.parametrize(
+    ("width", "box"),
+    [
+        (19.42, (58.0, 61.0, 33.0, 16.0)),
+        (19.41, (58.0, 61.0, 33.0, 16.0)),
+        (19.5, (1.0, 2.0, 19.5, 16.0)),
+    ],
+)
 def test_who_grows_by_being_put_together_is_taken_to_have_been_as_large(width, box):
     """33 * 16 = 528 pixels; 1.7 times 19.41 * 16 is 527.95, 1.7 times 19.42 * 16 is 528.2."""
     car = one(1, 2, width, 16, heading=(1.0, 0.0), move=(2.0, -1.0))
@@ -289,18 +339,28 @@ def test_who_grows_by_being_put_together_is_taken_to_have_been_as_large(width, b
 
 
 def test_only_who_is_known_and_has_a_heading_is_put_together():
-    for owner in (one(60, 60, 20, 16), one(60, 60, 20, 16, heading=(1.0, 0.0), alone=4), one(60, 60, 20, 16, heading=(0.0, 1.0))):
+    for owner in (
+        one(60, 60, 20, 16),
+        one(60, 60, 20, 16, heading=(1.0, 0.0), alone=4),
+        one(60, 60, 20, 16, heading=(0.0, 1.0)),
+    ):
         assert put([A, SHORT], [[owner], []])[0] == [A, SHORT]
     assert put([A, SHORT], [[], []])[0] == [A, SHORT]
-    assert put([A, SHORT], [[one(0, 0, 9, 9), one(0, 0, 9, 9, heading=(1.0, 0.0))], []])[0] == [(60, 60, 33, 16)]
-    assert put([A, SHORT], [[one(60, 60, 20, 16, heading=(1.0, 0.0))], []], np.zeros((200, 200), np.uint8))[0] == [A, SHORT]
+    assert put([A, SHORT], [[one(0, 0, 9, 9), one(0, 0, 9, 9, heading=(1.0, 0.0))], []])[0] == [
+        (60, 60, 33, 16)
+    ]
+    assert put(
+        [A, SHORT], [[one(60, 60, 20, 16, heading=(1.0, 0.0))], []], np.zeros((200, 200), np.uint8)
+    )[0] == [A, SHORT]
     assert put([], [])[0] == []
 
 
 def test_after_two_were_put_together_all_are_asked_again():
     """The first two do not face one another widely enough until the second is one with the third."""
     front, middle, back = (60, 60, 8, 14), (70, 64, 4, 6), (75, 62, 6, 9)
-    first, second, third = one(*front, heading=(1.0, 0.0), alone=7), one(*middle, heading=(1.0, 0.0), alone=8), one(*back, alone=40)
+    first = one(*front, heading=(1.0, 0.0), alone=7)
+    second = one(*middle, heading=(1.0, 0.0), alone=8)
+    third = one(*back, alone=40)
     assert put([front, middle], [[first], [second]])[0] == [front, middle]
     boxes, owners, _ = put([front, middle, back], [[first], [second], [third]])
     assert boxes == [(60, 60, 21, 14)]
@@ -328,7 +388,10 @@ def test_its_box_is_about_the_middle_of_its_outline():
     assert [o.box[1] for o in of.ones] == [17.5, 1.0]
 
 
-@pytest.mark.parametrize(("learned", "seen", "drove"), [(True, 35, True), (True, 36, False), (False, 3, False), (True, 30, True)])
+@pytest.mark.parametrize(
+    ("learned", "seen", "drove"),
+    [(True, 35, True), (True, 36, False), (False, 3, False), (True, 30, True)],
+)
 def test_who_stands_on_a_street_known_as_empty_came_driving(learned, seen, drove):
     of = stream(learned=learned, seen=seen)
     motion.alone(of, GREY, blob(30, 20, 11, 11), None)
@@ -341,7 +404,13 @@ def test_who_was_there_before_goes_on():
     told = motion.alone(of, small, blob(30, 20, 11, 11), car)
     assert told == (29.5, 19.5, 11.0, 11.0, 100 / 121)
     assert of.ones == [car]
-    assert (car.box, car.move, car.alone, car.lost, car.still) == ((29.5, 19.5, 11.0, 11.0), (pytest.approx(1.2), 0.0), 7, 0, 0)
+    assert (car.box, car.move, car.alone, car.lost, car.still) == (
+        (29.5, 19.5, 11.0, 11.0),
+        (pytest.approx(1.2), 0.0),
+        7,
+        0,
+        0,
+    )
     assert car.patch.tolist() == small[20:31, 30:41].tolist()  # 29.5 and 19.5 become 30 and 20
 
 
@@ -367,7 +436,15 @@ def test_who_has_grown_much_has_met_somebody_and_is_not_alone_any_more(side, alo
 def test_the_hole_that_somebody_left_is_closed(still, known, heading, absorbed):
     """The street shows a block, the picture none. Asked for at every fifth picture, from 8 on; from 30 on of who is known to have come driving."""
     of = stream(with_block(GREY, 30, 20, 11, 11))
-    ghost = one(29.5, 19.5, 11, 11, born=(-100.0, 0.0) if known else (29.5, 19.5), still=still, heading=heading)
+    ghost = one(
+        29.5,
+        19.5,
+        11,
+        11,
+        born=(-100.0, 0.0) if known else (29.5, 19.5),
+        still=still,
+        heading=heading,
+    )
     told = motion.alone(of, GREY, blob(30, 20, 11, 11), ghost)
     assert told == (() if absorbed else (29.5, 19.5, 11.0, 11.0, 100 / 121))
     assert of.ones == ([] if absorbed else [ghost])
@@ -383,8 +460,12 @@ def test_who_stands_there_is_no_hole():
     assert of.ones == [car]
 
 
-@pytest.mark.parametrize(("still", "known", "absorbed"), [(600, False, False), (601, False, True), (601, True, False)])
-def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(still, known, absorbed):
+@pytest.mark.parametrize(
+    ("still", "known", "absorbed"), [(600, False, False), (601, False, True), (601, True, False)]
+)
+def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(
+    still, known, absorbed
+):
     of, small = stream(), with_block(GREY, 30, 20, 11, 11)
     lamp = one(29.5, 19.5, 11, 11, born=(-100.0, 0.0) if known else (29.5, 19.5), still=still)
     assert (motion.alone(of, small, blob(30, 20, 11, 11), lamp) == ()) is absorbed
@@ -404,10 +485,16 @@ def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(st
 def test_it_is_looked_for_the_farther_the_faster_and_larger_it_is(monkeypatch, move, size, reach):
     """3 pixels, half of what it moves and 0.04 of its size, 14 at most."""
     asked = []
-    monkeypatch.setattr(motion, "most_like", lambda who, patch, scale, small, of, far: asked.append((scale, far)) or (-1.0, (0.0,) * 4))
+    monkeypatch.setattr(
+        motion,
+        "most_like",
+        lambda who, patch, scale, small, of, far: asked.append((scale, far)) or (-1.0, (0.0,) * 4),
+    )
     car = one(20, 20, *size, move=move)
     motion.look_for(car, GREY, blob(20, 20, 40, 20))
-    assert asked == [(s, reach) for s in ((1.0, 1 / 1.04, 1.04) if np.hypot(*move) > 0.5 else (1.0,))]
+    assert asked == [
+        (s, reach) for s in ((1.0, 1 / 1.04, 1.04) if np.hypot(*move) > 0.5 else (1.0,))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -418,12 +505,18 @@ def test_it_is_looked_for_the_farther_the_faster_and_larger_it_is(monkeypatch, m
         ((0.301, 0.3, 0.3), (3.0, 4.0), 1.0), ((0.2, 0.309, 0.309), (3.0, 4.0), None), ((0.2, 0.311, 0.2), (3.0, 4.0), 1 / 1.04), ((0.4, 0.9, 0.9), (0.3, 0.41), 1 / 1.04),
     ],
 )  # fmt: skip
-def test_another_size_is_taken_when_it_is_clearly_more_alike_and_nothing_when_nothing_is(monkeypatch, scores, move, chosen):
+def test_another_size_is_taken_when_it_is_clearly_more_alike_and_nothing_when_nothing_is(
+    monkeypatch, scores, move, chosen
+):
     sizes = (1.0, 1 / 1.04, 1.04)
     places = {s: (20.0 + k, 21.0, 50.0 * s, 25.0 * s) for k, s in enumerate(sizes, 1)}
     told = dict(zip(sizes, scores, strict=True))
     given = {}
-    monkeypatch.setattr(motion, "most_like", lambda who, patch, scale, *_: given.update({scale: patch}) or (told[scale], places[scale]))
+    monkeypatch.setattr(
+        motion,
+        "most_like",
+        lambda who, patch, scale, *_: given.update({scale: patch}) or (told[scale], places[scale]),
+    )
     car = one(20, 20, 50, 25, move=move, lost=2)
     car.patch = before = noise(1, 25, 50)
     motion.look_for(car, GREY, blob(20, 20, 60, 30))
@@ -454,12 +547,17 @@ def most_like(who, patch, scale, small, of, reach):
     known = halved(patch)
     known -= known.mean((0, 1))
     x0, y0 = max(round(x) - reach, 0), max(round(y) - reach, 0)
-    x1, y1 = min(round(x) + reach + wide, small.shape[1]), min(round(y) + reach + high, small.shape[0])
-    rows, columns = (((s1 - s0) // step - side // step + 1) for s0, s1, side in ((y0, y1, high), (x0, x1, wide)))
+    x1 = min(round(x) + reach + wide, small.shape[1])
+    y1 = min(round(y) + reach + high, small.shape[0])
+    rows, columns = (
+        ((s1 - s0) // step - side // step + 1) for s0, s1, side in ((y0, y1, high), (x0, x1, wide))
+    )
     if x1 - x0 - wide < 2 or y1 - y0 - high < 2 or wide < 4 or high < 4:
         return -1.0, None
     seen = halved(small[y0:y1, x0:x1])
-    like, inside, good = np.zeros((rows, columns)), np.zeros((rows, columns)), np.zeros((rows, columns))
+    like = np.zeros((rows, columns))
+    inside = np.zeros((rows, columns))
+    good = np.zeros((rows, columns))
     for r in range(rows):
         for c in range(columns):
             part = seen[r : r + known.shape[0], c : c + known.shape[1]]
@@ -482,7 +580,13 @@ def most_like(who, patch, scale, small, of, reach):
 
 CASES = {
     "small in noise": {"box": (30.3, 20.6, 9, 7), "patch": (7, 9), "of": (26, 15, 20, 20)},
-    "moving": {"box": (30.3, 20.6, 9, 7), "patch": (7, 9), "of": (26, 15, 20, 20), "move": (4.2, -3.1), "reach": 6},
+    "moving": {
+        "box": (30.3, 20.6, 9, 7),
+        "patch": (7, 9),
+        "of": (26, 15, 20, 20),
+        "move": (4.2, -3.1),
+        "reach": 6,
+    },
     "at the left": {"box": (-2.2, 20.6, 9, 7), "patch": (7, 9), "of": (0, 15, 20, 20)},
     "at the right": {"box": (84.2, 20.6, 9, 7), "patch": (7, 9), "of": (70, 15, 20, 20)},
     "at the top": {"box": (30.2, -2.6, 9, 7), "patch": (7, 9), "of": (26, 0, 20, 20)},
@@ -491,16 +595,66 @@ CASES = {
     "least": {"box": (30.2, 20.3, 4, 4), "patch": (4, 4), "of": (26, 15, 8, 9)},
     "too narrow": {"box": (30.2, 20.3, 3, 9), "patch": (9, 3), "of": (26, 15, 20, 20)},
     "too low": {"box": (30.2, 20.3, 9, 3), "patch": (3, 9), "of": (26, 15, 20, 20)},
-    "out to the right": {"box": (85, 20.3, 9, 7), "patch": (7, 9), "of": (60, 15, 30, 20), "reach": 5},
-    "two pixels of room": {"box": (83, 20.3, 9, 7), "patch": (7, 9), "of": (60, 15, 30, 20), "reach": 4},
-    "one pixel of room": {"box": (84, 20.3, 9, 7), "patch": (7, 9), "of": (60, 15, 30, 20), "reach": 4},
-    "two pixels of room below": {"box": (30, 55, 9, 7), "patch": (7, 9), "of": (20, 40, 30, 20), "reach": 4},
-    "one pixel of room below": {"box": (30, 56, 9, 7), "patch": (7, 9), "of": (20, 40, 30, 20), "reach": 4},
-    "covered by a part": {"box": (30.2, 20.3, 10, 10), "patch": (10, 10), "of": (30, 20, 10, 5), "reach": 2},
-    "hardly covered": {"box": (30.2, 20.3, 10, 10), "patch": (10, 10), "of": (30, 20, 10, 4), "reach": 2},
-    "not covered": {"box": (30.2, 20.3, 10, 10), "patch": (10, 10), "of": (30, 20, 9, 3), "reach": 2},
-    "every pixel": {"box": (8.4, 7.2, 79, 75), "patch": (75, 79), "of": (5, 5, 90, 80), "size": (100, 120)},
-    "every second pixel": {"box": (8.4, 7.2, 80, 75), "patch": (75, 80), "of": (5, 5, 90, 80), "size": (100, 120)},
+    "out to the right": {
+        "box": (85, 20.3, 9, 7),
+        "patch": (7, 9),
+        "of": (60, 15, 30, 20),
+        "reach": 5,
+    },
+    "two pixels of room": {
+        "box": (83, 20.3, 9, 7),
+        "patch": (7, 9),
+        "of": (60, 15, 30, 20),
+        "reach": 4,
+    },
+    "one pixel of room": {
+        "box": (84, 20.3, 9, 7),
+        "patch": (7, 9),
+        "of": (60, 15, 30, 20),
+        "reach": 4,
+    },
+    "two pixels of room below": {
+        "box": (30, 55, 9, 7),
+        "patch": (7, 9),
+        "of": (20, 40, 30, 20),
+        "reach": 4,
+    },
+    "one pixel of room below": {
+        "box": (30, 56, 9, 7),
+        "patch": (7, 9),
+        "of": (20, 40, 30, 20),
+        "reach": 4,
+    },
+    "covered by a part": {
+        "box": (30.2, 20.3, 10, 10),
+        "patch": (10, 10),
+        "of": (30, 20, 10, 5),
+        "reach": 2,
+    },
+    "hardly covered": {
+        "box": (30.2, 20.3, 10, 10),
+        "patch": (10, 10),
+        "of": (30, 20, 10, 4),
+        "reach": 2,
+    },
+    "not covered": {
+        "box": (30.2, 20.3, 10, 10),
+        "patch": (10, 10),
+        "of": (30, 20, 9, 3),
+        "reach": 2,
+    },
+    "every pixel": {
+        "box": (8.4, 7.2, 79, 75),
+        "patch": (75, 79),
+        "of": (5, 5, 90, 80),
+        "size": (100, 120),
+    },
+    "every second pixel": {
+        "box": (8.4, 7.2, 80, 75),
+        "patch": (75, 80),
+        "of": (5, 5, 90, 80),
+        "size": (100, 120),
+    },
     "every second pixel, moving": {
         "box": (11.4, 9.2, 101, 61),
         "patch": (61, 101),
@@ -519,11 +673,19 @@ def test_it_is_found_where_it_is_most_alike_within_the_blob_and_near_where_it_mu
         small, who = noise(seed, *case["size"]), one(*case["box"], move=case["move"])
         patch = noise(seed + 100, *case["patch"])
         if seed % 2:  # it is there, somewhere, under some noise
-            y, x = round(case["box"][1] + case["move"][1]) + seed % 5 - 2, round(case["box"][0] + case["move"][0]) + seed % 3 - 1
+            y = round(case["box"][1] + case["move"][1]) + seed % 5 - 2
+            x = round(case["box"][0] + case["move"][0]) + seed % 3 - 1
             part = small[max(y, 0) : y + patch.shape[0], max(x, 0) : x + patch.shape[1]]
-            part[:] = part // 3 + patch[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]] // 3 * 2
-        score, place = motion.most_like(who, patch, case["scale"], small, blob(*case["of"]), case["reach"])
-        expected, there = most_like(who, patch, case["scale"], small, blob(*case["of"]), case["reach"])
+            part[:] = (
+                part // 3
+                + patch[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]] // 3 * 2
+            )
+        score, place = motion.most_like(
+            who, patch, case["scale"], small, blob(*case["of"]), case["reach"]
+        )
+        expected, there = most_like(
+            who, patch, case["scale"], small, blob(*case["of"]), case["reach"]
+        )
         assert score == pytest.approx(expected, abs=1e-4)
         assert place == (who.expected if there is None else pytest.approx(there, abs=2e-3))
 
@@ -582,7 +744,9 @@ def test_what_is_left_of_a_blob_outside_the_boxes_of_who_is_known(known, least, 
 
 def test_boxes_are_rounded_and_what_is_left_at_an_angle_is_one():
     """25.7 becomes 26 and 17.7 becomes 18: ten rows and columns go with the angle of 26 to 28 and 18 to 20."""
-    assert motion.rests(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9) == [(10.0, 12.0, 40.0, 14.0)]
+    assert motion.rests(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9) == [
+        (10.0, 12.0, 40.0, 14.0)
+    ]
     assert motion.rests(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9 + 1) == []
 
 
@@ -600,15 +764,23 @@ def test_what_a_box_shows_is_cut_out_as_a_copy():
 
 
 def apart(of, small, blobs, least=30.0, changed=ALL_CHANGED):
-    return [tuple(float(v) for v in row) for row in motion.told_apart(of, small, [blob(*b) for b in blobs], changed, least)]
+    return [
+        tuple(float(v) for v in row)
+        for row in motion.told_apart(of, small, [blob(*b) for b in blobs], changed, least)
+    ]
 
 
 def test_blobs_are_new_road_users_or_those_who_were_alone_for_longest():
     of = stream()
-    first, second, gone = one(28, 20, 11, 11, alone=3), one(31, 20, 11, 11, alone=4, born=(31.0, 20.0)), one(70, 50, 8, 8)
+    first = one(28, 20, 11, 11, alone=3)
+    second = one(31, 20, 11, 11, alone=4, born=(31.0, 20.0))
+    gone = one(70, 50, 8, 8)
     of.ones = [first, second, gone]
     found = apart(of, GREY, [(30, 20, 11, 11), (60, 10, 9, 11)])
-    assert found == [(29.5, 19.5, 11.0, 11.0, pytest.approx(100 / 121)), (59.5, 9.5, 9.0, 11.0, pytest.approx(80 / 99))]
+    assert found == [
+        (29.5, 19.5, 11.0, 11.0, pytest.approx(100 / 121)),
+        (59.5, 9.5, 9.0, 11.0, pytest.approx(80 / 99)),
+    ]
     assert of.ones[0] is second
     assert (second.alone, len(of.ones), of.ones[1].alone) == (5, 2, 1)
     assert apart(of, GREY, []) == []
@@ -618,7 +790,9 @@ def test_blobs_are_new_road_users_or_those_who_were_alone_for_longest():
 def test_what_is_absorbed_is_not_found():
     of = stream(with_block(GREY, 30, 20, 11, 11))
     of.ones = [one(29.5, 19.5, 11, 11, born=(29.5, 19.5), still=10)]
-    assert apart(of, GREY, [(30, 20, 11, 11), (60, 10, 9, 11)]) == [(59.5, 9.5, 9.0, 11.0, pytest.approx(80 / 99))]
+    assert apart(of, GREY, [(30, 20, 11, 11), (60, 10, 9, 11)]) == [
+        (59.5, 9.5, 9.0, 11.0, pytest.approx(80 / 99))
+    ]
 
 
 def melted(monkeypatch, left, right, **lost):
@@ -635,7 +809,10 @@ def test_two_who_are_known_are_looked_for_in_the_blob_that_they_share(monkeypatc
     of, looked = melted(monkeypatch, left, right)
     extra = one(30, 20, 18, 12, alone=2)  # not known
     of.ones.append(extra)
-    assert apart(of, GREY, [(20, 20, 40, 12)]) == [(20.0, 20.0, 18.0, 12.0, 0.6), (41.0, 20.0, 18.0, 12.0, 0.6)]
+    assert apart(of, GREY, [(20, 20, 40, 12)]) == [
+        (20.0, 20.0, 18.0, 12.0, 0.6),
+        (41.0, 20.0, 18.0, 12.0, 0.6),
+    ]
     assert of.ones == [left, right]
     assert looked == [(left, (20, 20, 40, 12)), (right, (20, 20, 40, 12))]
 
@@ -644,7 +821,9 @@ def test_two_who_are_known_are_looked_for_in_the_blob_that_they_share(monkeypatc
 def test_who_was_not_found_for_more_than_eight_pictures_is_gone(monkeypatch, lost, stays):
     left, right = one(20, 20, 18, 12, lost=lost), one(41, 20, 18, 12)
     of, _ = melted(monkeypatch, left, right)
-    assert [row[0] for row in apart(of, GREY, [(20, 20, 40, 12)])] == [20.0, 41.0][0 if stays else 1 :]
+    assert [row[0] for row in apart(of, GREY, [(20, 20, 40, 12)])] == [20.0, 41.0][
+        0 if stays else 1 :
+    ]
     assert of.ones == [left, right][0 if stays else 1 :]
 
 
@@ -653,13 +832,22 @@ def test_who_is_covered_by_less_than_two_fifths_is_gone(monkeypatch, height, sta
     """10 of 25 rows, and of 26."""
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 10)
     of, _ = melted(monkeypatch, left, right)
-    monkeypatch.setattr(motion, "look_for", lambda who, *_: who is left and setattr(left, "box", (20.0, 20.0, 18.0, float(height))))
+    monkeypatch.setattr(
+        motion,
+        "look_for",
+        lambda who, *_: who is left and setattr(left, "box", (20.0, 20.0, 18.0, float(height))),
+    )
     assert len(apart(of, GREY, [(20, 20, 40, 10)])) == (2 if stays else 1)
     assert of.ones == ([left, right] if stays else [right])
 
 
-@pytest.mark.parametrize(("low", "least", "new"), [(12, 30.0, True), (12, 156.0, True), (12, 157.0, False), (32, 30.0, True), (33, 30.0, False)])
-def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(monkeypatch, low, least, new):
+@pytest.mark.parametrize(
+    ("low", "least", "new"),
+    [(12, 30.0, True), (12, 156.0, True), (12, 157.0, False), (32, 30.0, True), (33, 30.0, False)],
+)
+def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(
+    monkeypatch, low, least, new
+):
     """70 pixels wide, 12 high: from 20 to 38 and 41 to 59 they are known; from 62 to 74 is left: 13 * 12 = 156 pixels. Two fifths of the smaller of
     them, 12 * 32 = 384 pixels, are 153.6; of 12 * 33, 158.4."""
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 12)
@@ -667,7 +855,11 @@ def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(mo
         left, right = one(20, 20, 39, 12), one(47, 20, 12, 12)
     of, _ = melted(monkeypatch, left, right)
     if low != 12:
-        monkeypatch.setattr(motion, "look_for", lambda who, *_: who is right and setattr(right, "box", (47.0, 10.0, 12.0, float(low))))
+        monkeypatch.setattr(
+            motion,
+            "look_for",
+            lambda who, *_: who is right and setattr(right, "box", (47.0, 10.0, 12.0, float(low))),
+        )
         monkeypatch.setattr(motion, "covered", lambda *_: 1.0)
     small = noise()
     found = apart(of, small, [(20, 20, 55, 12)], least)
@@ -723,7 +915,9 @@ def test_larger_pictures_are_made_smaller_and_boxes_are_of_the_picture_as_it_cam
 
 def test_a_picture_as_wide_as_the_work_is_left_as_it_is():
     for width in (90, 91, 5000):
-        assert looks(MotionDetector(work_width=width), GREY, with_block(GREY, 30, 20, 20, 12))[1].xyxy.tolist() == [[28.5, 18.5, 50.5, 32.5]]
+        assert looks(MotionDetector(work_width=width), GREY, with_block(GREY, 30, 20, 20, 12))[
+            1
+        ].xyxy.tolist() == [[28.5, 18.5, 50.5, 32.5]]
 
 
 @pytest.mark.parametrize(("half", "count"), [(4, 0), (8, 1)])
@@ -731,8 +925,17 @@ def test_what_fills_less_than_a_fifth_of_its_box_is_nobody(half, count):
     """A slanting stripe: of a box of 60 by 60 it fills about 2 * 4 / 60, or 2 * 8 / 60."""
     street = np.full((80, 80, 3), 100, np.uint8)
     rows, columns = np.ogrid[:80, :80]
-    stripe = (np.abs(rows - columns) <= half) & (rows > 9) & (rows < 70) & (columns > 9) & (columns < 70)
-    assert len(looks(MotionDetector(), street, np.where(stripe[..., None], 200, street).astype(np.uint8))[1]) == count
+    stripe = (
+        (np.abs(rows - columns) <= half) & (rows > 9) & (rows < 70) & (columns > 9) & (columns < 70)
+    )
+    assert (
+        len(
+            looks(
+                MotionDetector(), street, np.where(stripe[..., None], 200, street).astype(np.uint8)
+            )[1]
+        )
+        == count
+    )
 
 
 def test_each_stream_has_a_street_of_its_own_until_it_ends_or_has_another_size():
@@ -748,7 +951,13 @@ def test_each_stream_has_a_street_of_its_own_until_it_ends_or_has_another_size()
 
 def test_pictures_are_looked_at_one_after_the_other(monkeypatch):
     gate, begun, blur = threading.Event(), [], cv2.blur
-    monkeypatch.setattr(motion.cv2, "blur", lambda image, size: begun.append(int(image[0, 0, 0])) or (gate.wait(10.0) and blur(image, size)))
+    monkeypatch.setattr(
+        motion.cv2,
+        "blur",
+        lambda image, size: (
+            begun.append(int(image[0, 0, 0])) or (gate.wait(10.0) and blur(image, size))
+        ),
+    )
     eye = MotionDetector()
     both = [eye.begin("cam", GREY + k) for k in range(2)]
     assert not gate.wait(0.05)
@@ -767,7 +976,9 @@ def test_a_street_may_be_learned_before():
 
 
 def test_it_begins_anew_when_most_of_the_picture_was_another_for_twenty_pictures():
-    street = (np.arange(90)[None, :, None] + np.zeros((60, 1, 3))).astype(np.uint8)  # no flat one, which would be a hole
+    street = (np.arange(90)[None, :, None] + np.zeros((60, 1, 3))).astype(
+        np.uint8
+    )  # no flat one, which would be a hole
     found = looks(MotionDetector(), *[street] * 31, *[street + 90] * 21)
     assert [len(f) for f in found] == [0] * 31 + [1] * 20 + [0]
 

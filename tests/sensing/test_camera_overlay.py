@@ -11,7 +11,15 @@ import pytest
 from tests.sensing.hand_made import GREY, road_user, seen_at, site
 
 from headway.sensing import SensingError, Site
-from headway.sensing.detection.detectors import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, TRUCK, VEHICLE
+from headway.sensing.detection.detectors import (
+    BICYCLE,
+    BUS,
+    CAR,
+    MOTORCYCLE,
+    PERSON,
+    TRUCK,
+    VEHICLE,
+)
 from headway.sensing.frames.sources import Frame
 from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
 from headway.sensing.pipeline import Seen
@@ -43,7 +51,14 @@ def drawing(*tracks, of=None, told=(), measures=None):
 def test_zones_and_lines_with_their_counts():
     of = site(**PARTS)
     measures = Measures(of)
-    measures.counts.update({("gate", "in", "car"): 3, ("gate", "in", "bus"): 2, ("gate", "out", "car"): 7, ("exit", "out", "person"): 1})
+    measures.counts.update(
+        {
+            ("gate", "in", "car"): 3,
+            ("gate", "in", "bus"): 2,
+            ("gate", "out", "car"): 7,
+            ("exit", "out", "person"): 1,
+        }
+    )
     want = GREY.copy()
     for corners, colour in (
         ([(10, 21), (60, 20), (60, 60)], (200, 160, 60)), ([(80, 20), (130, 20), (130, 60)], (60, 60, 220)),
@@ -80,7 +95,9 @@ def test_a_road_user_has_its_box_colour_name_and_speed(kind, known, colour, thic
     want = GREY.copy()
     cv2.rectangle(want, (101, 80), (141, 110), colour, thick)
     text(want, words, (101, 76), colour)
-    assert np.array_equal(drawing(seen_at(road_user(7, kind), 1.0, (120.6, 110.3), size=(40.0, 30.0), **known)), want)
+    assert np.array_equal(
+        drawing(seen_at(road_user(7, kind), 1.0, (120.6, 110.3), size=(40.0, 30.0), **known)), want
+    )
 
 
 def test_names_stay_on_the_picture_and_what_was_told_stands_in_lines():
@@ -90,7 +107,9 @@ def test_names_stay_on_the_picture_and_what_was_told_stands_in_lines():
     for words, y in (("speeding #7", 18), ("red_light #9", 36), ("wrong_way #1", 54)):
         text(want, words, (8, y), (0, 0, 255))
     track = seen_at(road_user(7), 1.0, (60, 25))
-    assert np.array_equal(drawing(track, told=["speeding #7", "red_light #9", "wrong_way #1"]), want)
+    assert np.array_equal(
+        drawing(track, told=["speeding #7", "red_light #9", "wrong_way #1"]), want
+    )
 
 
 # -- heat
@@ -147,7 +166,13 @@ def test_the_quality_of_a_jpeg():
 
 
 @pytest.mark.parametrize(
-    ("rate", "fraction"), [(10.0, Fraction(10)), (12.5, Fraction(25, 2)), (29.97, Fraction(2997, 100)), (7.001, Fraction(7001, 1000))]
+    ("rate", "fraction"),
+    [
+        (10.0, Fraction(10)),
+        (12.5, Fraction(25, 2)),
+        (29.97, Fraction(2997, 100)),
+        (7.001, Fraction(7001, 1000)),
+    ],
 )
 def test_a_film_has_every_picture_at_its_rate_with_even_sides(tmp_path, rate, fraction):
     path = tmp_path / "new" / "folder" / "film.mp4"
@@ -162,7 +187,9 @@ def test_a_film_has_every_picture_at_its_rate_with_even_sides(tmp_path, rate, fr
         assert (stream.width, stream.height, stream.codec_context.name) == (82, 60, "h264")
         assert float(stream.average_rate) == pytest.approx(float(fraction), rel=1e-4)
         frames = [f.to_ndarray(format="bgr24") for f in box.decode(stream)]
-    assert [int(f.mean().round()) for f in frames] == pytest.approx([40 * k for k in range(6)], abs=3)
+    assert [int(f.mean().round()) for f in frames] == pytest.approx(
+        [40 * k for k in range(6)], abs=3
+    )
     assert all(f.std() < 8.0 for f in frames)
 
 

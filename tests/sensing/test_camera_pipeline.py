@@ -19,7 +19,9 @@ from headway.sensing.traffic.violations import Signals
 
 def found(*boxes, kind=CAR):
     return sv.Detections(
-        xyxy=np.array(boxes, np.float32).reshape(-1, 4), confidence=np.full(len(boxes), 0.9, np.float32), class_id=np.full(len(boxes), kind)
+        xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+        confidence=np.full(len(boxes), 0.9, np.float32),
+        class_id=np.full(len(boxes), kind),
     )
 
 
@@ -41,7 +43,9 @@ LAMP = {"group": 0, "px": [100, 100, 10, 20]}  # its middle is at (105, 110)
         ((0, 0), (24.5, 49.5), True), ((0, 0), (25, 40), False), ((0, 0), (24, 50), False), ((9, 19), (24, 49), True), ((40, 0), (24, 40), False),
     ],
 )  # fmt: skip
-def test_what_lies_on_a_lamp_and_is_no_larger_than_two_and_a_half_of_it_is_no_road_user(off, size, is_lamp):
+def test_what_lies_on_a_lamp_and_is_no_larger_than_two_and_a_half_of_it_is_no_road_user(
+    off, size, is_lamp
+):
     """Its middle is less than the lamp's width and height from the lamp's middle."""
     x, y = 105 + off[0], 110 + off[1]
     box = (x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2)
@@ -57,14 +61,22 @@ def test_what_lies_on_a_lamp_and_is_no_larger_than_two_and_a_half_of_it_is_no_ro
 def test_a_picture_without_anybody_tells_that():
     perception = Perception("cam", site(lamps=[LAMP]), 10.0)
     seen = looked(perception)
-    assert (seen.tracks, seen.detections, seen.crossings, seen.violations, seen.by) == ([], 0, [], [], perception)
+    assert (seen.tracks, seen.detections, seen.crossings, seen.violations, seen.by) == (
+        [],
+        0,
+        [],
+        [],
+        perception,
+    )
     assert seen.frame.at_s == 0.3
 
 
 def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
     asked = {}
     for name in ("Follower", "Measures", "Judge"):
-        monkeypatch.setattr(pipeline, name, lambda *words, name=name: asked.update({name: words}) or name)
+        monkeypatch.setattr(
+            pipeline, name, lambda *words, name=name: asked.update({name: words}) or name
+        )
     of, signals = site(), Signals()
     perception = Perception("north", of, 12.5, b"key", False, signals)
     assert asked == {
@@ -93,14 +105,28 @@ def test_a_frame_goes_from_tracks_over_crossings_to_violations():
 
 def test_a_track_as_plain_figures():
     """10.123 m/s are 36.4428 km/h, 0.0567 m/s 0.20412 km/h."""
-    track = road_user(7, BUS, at_s=9.0, standing_since_s=7.749, confidence=0.87654, speed_mps=10.123, mean_se_mps=0.0567, coasting=True)
+    track = road_user(
+        7,
+        BUS,
+        at_s=9.0,
+        standing_since_s=7.749,
+        confidence=0.87654,
+        speed_mps=10.123,
+        mean_se_mps=0.0567,
+        coasting=True,
+    )
     track.box = np.array([1.04, 2.06, 3.0, 4.96])
     assert plain(track) == {
         "id": 7, "class": "bus", "confidence": 0.877, "box": [1.0, 2.1, 3.0, 5.0], "speed_kmh": 36.44, "standing_s": 1.3, "standard_error_kmh": 0.2,
         "coasting": True,
     }  # fmt: skip
     unknown = plain(road_user(7, CAR))
-    assert (unknown["speed_kmh"], unknown["standard_error_kmh"], unknown["standing_s"], unknown["coasting"]) == (None, None, 0.0, False)
+    assert (
+        unknown["speed_kmh"],
+        unknown["standard_error_kmh"],
+        unknown["standing_s"],
+        unknown["coasting"],
+    ) == (None, None, 0.0, False)
 
 
 def test_of_a_place_of_which_nothing_is_known_only_the_size_is():
@@ -139,7 +165,9 @@ class Pictures:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_source_is_watched_in_order_with_two_pictures_more_in_flight_than_there_are_threads(threads):
+def test_a_source_is_watched_in_order_with_two_pictures_more_in_flight_than_there_are_threads(
+    threads,
+):
     assert AHEAD == 2
     eye = Eye(threads)
     ahead = []

@@ -24,7 +24,8 @@ PAIRS = [{"px": p.tolist(), "m": m.tolist()} for p, m in zip(SQUARE, ROAD, stric
 def test_pixels_become_metres_and_metres_pixels():
     """(x, y) -> (2 x + 1, 4 y - 6) / (0.5 y + 1): worked out by hand."""
     of = Calibration(np.array([[2.0, 0.0, 1.0], [0.0, 4.0, -6.0], [0.0, 0.5, 1.0]]), 0.25)
-    pixels, metres = [[0.0, 0.0], [3.0, 2.0], [-1.0, 4.0]], [[1.0, -6.0], [3.5, 1.0], [-1.0 / 3.0, 10.0 / 3.0]]
+    pixels = [[0.0, 0.0], [3.0, 2.0], [-1.0, 4.0]]
+    metres = [[1.0, -6.0], [3.5, 1.0], [-1.0 / 3.0, 10.0 / 3.0]]
     assert of.road(np.array(pixels)).tolist() == [pytest.approx(m) for m in metres]
     assert of.picture(np.array(metres)).tolist() == [pytest.approx(p, abs=1e-9) for p in pixels]
     assert np.isnan(of.road(np.array([[0.0, -2.0], [5.0, -3.0]]))).all()  # the horizon, and beyond
@@ -38,8 +39,14 @@ def test_points_above_the_road_are_set_right_where_the_cameras_place_is_known():
     of = Calibration(matrix, 0.0, (3.0, 4.0, 10.0))
     assert of.road(pixels).tolist() == [pytest.approx([13.0, 14.0]), pytest.approx([3.0, 4.0])]
     assert of.road(pixels, 2.0).tolist() == [pytest.approx([11.0, 12.0]), pytest.approx([3.0, 4.0])]
-    assert of.road(pixels[[0, 0]], np.array([5.0, 10.0])).tolist() == [pytest.approx([8.0, 9.0]), pytest.approx([3.0, 4.0])]
-    assert Calibration(matrix, 0.0).road(pixels, 2.0).tolist() == [pytest.approx([13.0, 14.0]), pytest.approx([3.0, 4.0])]
+    assert of.road(pixels[[0, 0]], np.array([5.0, 10.0])).tolist() == [
+        pytest.approx([8.0, 9.0]),
+        pytest.approx([3.0, 4.0]),
+    ]
+    assert Calibration(matrix, 0.0).road(pixels, 2.0).tolist() == [
+        pytest.approx([13.0, 14.0]),
+        pytest.approx([3.0, 4.0]),
+    ]
 
 
 # -- from points: a second way is a linear system of eight equations
@@ -63,7 +70,9 @@ def test_four_points_give_the_homography_that_goes_through_them():
     found = Calibration.from_points(SQUARE, ROAD, (1.0, 2.0, 3.0))
     want = solved(SQUARE, ROAD)
     assert np.allclose(found.matrix / found.matrix[2, 2], want, rtol=1e-9)
-    assert np.mean([found.matrix[2] @ (*p, 1.0) for p in SQUARE]) == pytest.approx(1.0)  # points of the road lie before the camera
+    assert np.mean([found.matrix[2] @ (*p, 1.0) for p in SQUARE]) == pytest.approx(
+        1.0
+    )  # points of the road lie before the camera
     assert found.camera_m == (1.0, 2.0, 3.0)
     assert Calibration.from_points(SQUARE, ROAD).camera_m is None
 
@@ -76,7 +85,9 @@ def test_the_error_of_four_points_is_what_a_pixel_means():
             moved = SQUARE.copy()
             moved[k, axis] += 1.0
             squares += np.sum((mapped(solved(moved, ROAD), SQUARE) - ROAD) ** 2, 1)
-    assert Calibration.from_points(SQUARE, ROAD).error_m == pytest.approx(math.sqrt(squares.mean()), rel=1e-6)
+    assert Calibration.from_points(SQUARE, ROAD).error_m == pytest.approx(
+        math.sqrt(squares.mean()), rel=1e-6
+    )
 
 
 def test_the_error_of_more_points_is_how_well_each_is_found_from_the_others():
@@ -84,7 +95,9 @@ def test_the_error_of_more_points_is_how_well_each_is_found_from_the_others():
     offs = []
     for k in range(5):
         others = [j for j in range(5) if j != k]
-        offs.append(mapped(solved(pixels[others], metres[others]), pixels[k : k + 1])[0] - metres[k])
+        offs.append(
+            mapped(solved(pixels[others], metres[others]), pixels[k : k + 1])[0] - metres[k]
+        )
     want = math.sqrt(np.mean([x * x + y * y for x, y in offs]))
     assert Calibration.from_points(pixels, metres).error_m == pytest.approx(want, rel=1e-6)
     assert 0.1 < want < 10.0
@@ -92,13 +105,19 @@ def test_the_error_of_more_points_is_how_well_each_is_found_from_the_others():
 
 def test_a_point_without_which_the_others_fix_nothing_does_not_count_for_the_error():
     """Without the fourth, three of the others are on one line."""
-    pixels = np.array([[100.0, 100.0], [200.0, 100.0], [300.0, 100.0], [300.0, 300.0], [100.0, 310.0]])
+    pixels = np.array(
+        [[100.0, 100.0], [200.0, 100.0], [300.0, 100.0], [300.0, 300.0], [100.0, 310.0]]
+    )
     metres = pixels / 10.0 + np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.1, 0.0], [0.0, 0.0]])
     offs = []
     for k in (0, 1, 2):  # without the fourth or the fifth three of four are on one line
         others = [j for j in range(5) if j != k]
-        offs.append(mapped(solved(pixels[others], metres[others]), pixels[k : k + 1])[0] - metres[k])
-    assert Calibration.from_points(pixels, metres).error_m == pytest.approx(math.sqrt(np.mean([x * x + y * y for x, y in offs])), rel=1e-6)
+        offs.append(
+            mapped(solved(pixels[others], metres[others]), pixels[k : k + 1])[0] - metres[k]
+        )
+    assert Calibration.from_points(pixels, metres).error_m == pytest.approx(
+        math.sqrt(np.mean([x * x + y * y for x, y in offs])), rel=1e-6
+    )
 
 
 def test_more_points_than_needed_are_met_by_least_squares():
@@ -109,12 +128,21 @@ def test_more_points_than_needed_are_met_by_least_squares():
 
     def normal(points):
         scale = math.sqrt(2.0) / np.mean(np.hypot(*(points - points.mean(0)).T))
-        return np.array([[scale, 0.0, -scale * points[:, 0].mean()], [0.0, scale, -scale * points[:, 1].mean()], [0.0, 0.0, 1.0]])
+        return np.array(
+            [
+                [scale, 0.0, -scale * points[:, 0].mean()],
+                [0.0, scale, -scale * points[:, 1].mean()],
+                [0.0, 0.0, 1.0],
+            ]
+        )
 
     a, b, squares = normal(pixels), normal(metres), np.zeros((9, 9))
     for p, m in zip(pixels, metres, strict=True):
         x, (u, v, _) = a @ (*p, 1.0), b @ (*m, 1.0)
-        for row in (np.concatenate([x, np.zeros(3), -u * x]), np.concatenate([np.zeros(3), x, -v * x])):
+        for row in (
+            np.concatenate([x, np.zeros(3), -u * x]),
+            np.concatenate([np.zeros(3), x, -v * x]),
+        ):
             squares += np.outer(row, row)
     want = np.linalg.inv(b) @ np.linalg.eigh(squares)[1][:, 0].reshape(3, 3) @ a
     found = Calibration.from_points(pixels, metres).matrix
@@ -124,8 +152,14 @@ def test_more_points_than_needed_are_met_by_least_squares():
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.floats(-60.0, 60.0), min_size=10, max_size=10), st.integers(0, 10_000))
 def test_points_of_a_plane_are_met_exactly_wherever_they_are(shifts, seed):
-    pixels = np.array([[100, 100], [500, 100], [500, 400], [100, 400], [300, 250]], np.float64) + np.reshape(shifts, (5, 2))
-    plane = np.eye(3) + np.random.default_rng(seed).uniform(-1.0, 1.0, (3, 3)) * [[0.3, 0.3, 30.0], [0.3, 0.3, 30.0], [4e-4, 4e-4, 0.0]]
+    pixels = np.array(
+        [[100, 100], [500, 100], [500, 400], [100, 400], [300, 250]], np.float64
+    ) + np.reshape(shifts, (5, 2))
+    plane = np.eye(3) + np.random.default_rng(seed).uniform(-1.0, 1.0, (3, 3)) * [
+        [0.3, 0.3, 30.0],
+        [0.3, 0.3, 30.0],
+        [4e-4, 4e-4, 0.0],
+    ]
     metres = mapped(plane, pixels)
     assume((np.c_[pixels, np.ones(5)] @ plane[2] > 0.1).all())
     found = Calibration.from_points(pixels, metres)
@@ -134,7 +168,12 @@ def test_points_of_a_plane_are_met_exactly_wherever_they_are(shifts, seed):
     assert np.abs(found.picture(metres) - pixels).max() < 1e-3
     assert found.error_m < 1e-6 * size
     origin = np.array([4_450_000.0, 5_400_000.0])  # as in the grids of surveyors
-    assert np.abs(Calibration.from_points(pixels, metres + origin).road(pixels) - metres - origin).max() < 1e-3 * size
+    assert (
+        np.abs(
+            Calibration.from_points(pixels, metres + origin).road(pixels) - metres - origin
+        ).max()
+        < 1e-3 * size
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +203,9 @@ def test_three_places_of_the_road_on_one_line_fold_it_wherever_they_are():
     """All the picture would be that line; what rounding makes of it must not decide."""
     for along in range(6):
         for off in range(3, 8):
-            road = np.array([[0.0, 0.0], [1.0 + along / 4.0, 0.0], [2.5 + along, 0.0], [0.0, float(off)]])
+            road = np.array(
+                [[0.0, 0.0], [1.0 + along / 4.0, 0.0], [2.5 + along, 0.0], [0.0, float(off)]]
+            )
             with pytest.raises(CalibrationError, match="they fold the road over itself"):
                 Calibration.from_points(SQUARE, road)
 
@@ -174,7 +215,9 @@ def test_nearly_on_one_line_is_not_on_it():
     for off, fixes in ((0.01, False), (10.0, True)):
         pixels = np.array([[100.0, 100.0], [300.0, 100.0 + off], [500.0, 100.0], [300.0, 400.0]])
         if fixes:
-            assert np.allclose(Calibration.from_points(pixels, pixels / 20.0).road(pixels), pixels / 20.0)
+            assert np.allclose(
+                Calibration.from_points(pixels, pixels / 20.0).road(pixels), pixels / 20.0
+            )
         else:
             with pytest.raises(CalibrationError, match="on one line"):
                 Calibration.from_points(pixels, pixels / 20.0)
@@ -200,7 +243,12 @@ LENGTHS = np.array([3.0, 4.0, 3.5, 3.5, 12.0])
 
 
 @pytest.mark.parametrize(
-    ("focal", "tilt", "height", "size"), [(900.0, 0.35, 6.0, (1280, 720)), (500.0, 0.6, 11.0, (640, 480)), (1500.0, 0.25, 15.0, (1920, 1080))]
+    ("focal", "tilt", "height", "size"),
+    [
+        (900.0, 0.35, 6.0, (1280, 720)),
+        (500.0, 0.6, 11.0, (640, 480)),
+        (1500.0, 0.25, 15.0, (1920, 1080)),
+    ],
 )
 def test_markings_of_known_length_give_the_camera_back(focal, tilt, height, size):
     ends = pinhole(MARKS.reshape(-1, 2), focal, tilt, height, size).reshape(-1, 2, 2)
@@ -210,7 +258,9 @@ def test_markings_of_known_length_give_the_camera_back(focal, tilt, height, size
     assert np.allclose(found.road(ends.reshape(-1, 2)), MARKS.reshape(-1, 2), atol=2e-3)
     places = np.array([[0.0, 50.0], [-6.0, 8.0], [4.0, 18.0]])
     assert np.allclose(found.picture(places), pinhole(places, focal, tilt, height, size), atol=0.1)
-    above = found.road(ends.reshape(-1, 2), found.camera_m[2] / 2.0)  # half as high as the camera: half as far
+    above = found.road(
+        ends.reshape(-1, 2), found.camera_m[2] / 2.0
+    )  # half as high as the camera: half as far
     assert np.allclose(above, MARKS.reshape(-1, 2) / 2.0, atol=2e-3)
 
 
@@ -218,7 +268,9 @@ def test_the_error_of_markings_is_by_how_much_their_lengths_are_missed():
     ends = pinhole(MARKS.reshape(-1, 2), 900.0, 0.35, 6.0, (1280, 720)).reshape(-1, 2, 2)
     lengths = LENGTHS + np.array([0.2, -0.1, 0.1, 0.0, 0.3])
     found = Calibration.from_lengths(ends, lengths, (1280, 720))
-    offs = [math.dist(*found.road(pair)) - length for pair, length in zip(ends, lengths, strict=True)]
+    offs = [
+        math.dist(*found.road(pair)) - length for pair, length in zip(ends, lengths, strict=True)
+    ]
     assert found.error_m == pytest.approx(math.sqrt(sum(d * d for d in offs) / 5.0))
     assert 0.01 < found.error_m < 0.3
     three = Calibration.from_lengths(ends[[0, 2, 4]], LENGTHS[[0, 2, 4]], (1280, 720))
@@ -239,7 +291,8 @@ def test_markings_that_fit_no_camera_are_refused():
         Calibration.from_lengths(twice, np.array([3.0, 3.0, 3.0, 6.0, 6.0, 6.0]), size)
     off = math.sqrt(((3.0 * math.sqrt(2.0) - 3.0) ** 2 + (6.0 - 3.0 * math.sqrt(2.0)) ** 2) / 2.0)
     assert (
-        str(caught.value) == f"markings: no camera fits them (error {off:.2f} m). Check the lengths, and mark some in another direction or distance."
+        str(caught.value)
+        == f"markings: no camera fits them (error {off:.2f} m). Check the lengths, and mark some in another direction or distance."
     )
     alike = np.concatenate([ends[[2]]] * 3)  # one marking three times fits many cameras
     with pytest.raises(CalibrationError, match="mark some in another direction or distance"):
@@ -283,12 +336,21 @@ def test_what_stands_in_the_file_is_in_the_site():
     ]
     assert found.forbidden_turns == (Turn(from_line="l", to_line="k"),)
     assert found.rules == Rules(limit_kmh=50.0)
-    assert found.uncalibrated == "the camera is not calibrated: give four points of the road, or markings of known length"
+    assert (
+        found.uncalibrated
+        == "the camera is not calibrated: give four points of the road, or markings of known length"
+    )
 
 
 def test_what_is_not_given_is_the_mildest_rule():
     found = Site.of(SMALL)
-    assert (found.calibration, found.lines, found.zones, found.lamps, found.forbidden_turns) == (None, (), (), (), ())
+    assert (found.calibration, found.lines, found.zones, found.lamps, found.forbidden_turns) == (
+        None,
+        (),
+        (),
+        (),
+        (),
+    )
     assert found.rules.model_dump() == {
         "limit_kmh": None, "margin_kmh": 3.0, "margin_share": 0.03, "grace_s": 0.5, "blocked_s": 5.0, "stop_m": 1.0,
     }  # fmt: skip
@@ -305,7 +367,10 @@ def test_points_come_before_markings_and_markings_calibrate_too():
     assert Site.of(SMALL | {"markings": markings, "points": PAIRS}).calibration.camera_m is None
     with pytest.raises(CalibrationError) as caught:
         Site.of(SMALL | {"markings": markings[:2]}, "cam.yaml")
-    assert str(caught.value) == "cam.yaml: markings: 2 are given. Give three or more of known length, near and far."
+    assert (
+        str(caught.value)
+        == "cam.yaml: markings: 2 are given. Give three or more of known length, near and far."
+    )
 
 
 BIG = 1e6
@@ -343,7 +408,9 @@ def test_every_bound_of_a_file(field, good, bad):
 
     def tree(value):
         lines = {"lines": [line(name="a"), line(name="b")]} if field == "forbidden_turns" else {}
-        return SMALL | lines | ({parts[0]: {parts[1]: value}} if len(parts) > 1 else {parts[0]: value})
+        return (
+            SMALL | lines | ({parts[0]: {parts[1]: value}} if len(parts) > 1 else {parts[0]: value})
+        )
 
     for value in good:
         Site.of(tree(value))
@@ -408,7 +475,9 @@ def test_a_site_is_read_from_yaml_or_json(tmp_path):
     path = tmp_path / "north.yaml"
     path.write_text("size: [320, 240]\nrules: {limit_kmh: 30}  # a school\n")
     assert read_site(path) == Site.of(SMALL | {"rules": {"limit_kmh": 30}})
-    path.write_text(json.dumps(SMALL | {"zones": [zone(name="Käfertal")]}, ensure_ascii=False), encoding="utf-8")
+    path.write_text(
+        json.dumps(SMALL | {"zones": [zone(name="Käfertal")]}, ensure_ascii=False), encoding="utf-8"
+    )
     assert read_site(path).zones[0].name == "Käfertal"
     path.write_text("size: [320")
     with pytest.raises(CalibrationError, match=r"north\.yaml: this is no YAML: "):
@@ -419,6 +488,8 @@ def test_a_site_is_read_from_yaml_or_json(tmp_path):
     path.write_text("size: [8, 8]")
     with pytest.raises(CalibrationError) as caught:
         read_site(path)
-    assert str(caught.value).startswith(f"{path}: size.0: Input should be greater than or equal to 16")
+    assert str(caught.value).startswith(
+        f"{path}: size.0: Input should be greater than or equal to 16"
+    )
     with pytest.raises(OSError, match="north"):
         read_site(tmp_path / "north.txt")

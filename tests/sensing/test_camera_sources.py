@@ -23,7 +23,11 @@ class Picture:
     """A decoded picture of the video: grey of one level."""
 
     def __init__(self, time, level=100, width=8, height=6, name="gray"):
-        self.time, self.level, self.width, self.height, self.format = time, level, width, height, SimpleNamespace(name=name)
+        self.time = time
+        self.level = level
+        self.width = width
+        self.height = height
+        self.format = SimpleNamespace(name=name)
 
     def to_ndarray(self, format=None):
         assert format == "bgr24"
@@ -38,10 +42,27 @@ class Streams(SimpleNamespace):
 class Video:
     """An opened video. came: what the clock shows when each picture comes (now, if None); a picture that is an error is raised."""
 
-    def __init__(self, pictures, came=None, frames=0, rate=10, guessed=None, streams=2, duration=None, begin=None, keys=()):
-        self.stream = SimpleNamespace(average_rate=rate, guessed_rate=guessed, frames=frames, thread_type="")
+    def __init__(
+        self,
+        pictures,
+        came=None,
+        frames=0,
+        rate=10,
+        guessed=None,
+        streams=2,
+        duration=None,
+        begin=None,
+        keys=(),
+    ):
+        self.stream = SimpleNamespace(
+            average_rate=rate, guessed_rate=guessed, frames=frames, thread_type=""
+        )
         self.streams = Streams(video=[self.stream, SimpleNamespace()][:streams])
-        self.pictures, self.came, self.duration, self.start_time, self.keys = pictures, came or [None] * len(pictures), duration, begin, keys
+        self.pictures = pictures
+        self.came = came or [None] * len(pictures)
+        self.duration = duration
+        self.start_time = begin
+        self.keys = keys
         self.asked, self.place, self.sought, self.clock = 0, 0, [], None
 
     def __enter__(self):
@@ -80,7 +101,12 @@ class World:
     """The clock, the waits and the videos there are, in their order; what is an error is raised."""
 
     def __init__(self):
-        self.now, self.waits, self.videos, self.opened, self.joins, self.threads = 1000.0, [], [], [], [], []
+        self.now = 1000.0
+        self.waits = []
+        self.videos = []
+        self.opened = []
+        self.joins = []
+        self.threads = []
 
     def open(self, url, **how):
         self.opened.append((url, how))
@@ -115,8 +141,14 @@ def world(monkeypatch):
         def is_alive(self):
             return False
 
-    monkeypatch.setattr(sources, "threading", SimpleNamespace(Condition=threading.Condition, Event=Waits, Thread=AtOnce))
-    monkeypatch.setattr(sources, "time", SimpleNamespace(time=lambda: made.now, monotonic=lambda: made.now - 900.0))
+    monkeypatch.setattr(
+        sources,
+        "threading",
+        SimpleNamespace(Condition=threading.Condition, Event=Waits, Thread=AtOnce),
+    )
+    monkeypatch.setattr(
+        sources, "time", SimpleNamespace(time=lambda: made.now, monotonic=lambda: made.now - 900.0)
+    )
     monkeypatch.setattr(sources.av, "open", made.open)
     return made
 
@@ -157,7 +189,11 @@ def test_settings_that_nobody_gave():
     assert Health() == Health("idle", 0, 0, 0, 0, 0, 0.0, (0, 0), "", "", 0)
     assert Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)).came_s == 0.0
     assert (sources.RATE_SPAN_S, sources.FAR_S, sources.MOST_PIXELS) == (5.0, 10.0, 35_389_440)
-    for frozen, name in ((s, "url"), (Health(), "state"), (Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)), "number")):
+    for frozen, name in (
+        (s, "url"),
+        (Health(), "state"),
+        (Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)), "number"),
+    ):
         with pytest.raises(AttributeError):
             setattr(frozen, name, 1)
 
@@ -195,7 +231,13 @@ def test_an_address_is_shown_without_who_and_password(url, shown):
 def test_frames_are_dropped_where_the_source_does_not_wait(how, lossy):
     source = Source(SourceSettings(**{"url": "a.mp4"} | how))
     assert source.lossy is lossy
-    assert (source.told, source.nominal_hz, source.waiting, source.over, source.health) == (None, 0.0, 0, True, Health())
+    assert (source.told, source.nominal_hz, source.waiting, source.over, source.health) == (
+        None,
+        0.0,
+        0,
+        True,
+        Health(),
+    )
     assert Source(SourceSettings("a", rate_hz=4.0)).nominal_hz == 4.0
 
 
@@ -226,14 +268,19 @@ def test_a_file_from_its_first_picture_to_its_last(world):
     source = Source(SourceSettings("a.mp4", hardware=False))
     frames, healths = play(source)
     assert times(frames) == [0.0, 0.1, 0.3]
-    assert [(f.number, f.came_s, f.image.shape, int(f.image[0, 0, 0])) for f in frames] == [(k, 100.0, (6, 8, 3), 10 * k + 10) for k in range(3)]
+    assert [(f.number, f.came_s, f.image.shape, int(f.image[0, 0, 0])) for f in frames] == [
+        (k, 100.0, (6, 8, 3), 10 * k + 10) for k in range(3)
+    ]
     assert healths[0] == Health("running", 1, connections=1, size=(8, 6), clock="stream", length=3)
     assert source.health == Health("ended", 3, connections=1, size=(8, 6), clock="stream", length=3)
     assert world.opened == [("a.mp4", {"options": {}, "timeout": None, "hwaccel": None})]
     assert world.threads == [(True, "source a.mp4")]
     assert (source.nominal_hz, world.waits, source.over, source.take()) == (10.0, [], True, None)
     source.stop()
-    assert (source.health.state, world.joins) == ("ended", [10.0])  # as long as it may be silent, and five seconds
+    assert (source.health.state, world.joins) == (
+        "ended",
+        [10.0],
+    )  # as long as it may be silent, and five seconds
     world.videos = [Video(pictures(7.0))]
     assert times(play(source)[0]) == [0.0]  # begun again
     assert source.health.connections == source.health.received == 1
@@ -258,12 +305,20 @@ def test_slices_are_decoded_side_by_side_and_never_frames(world):
 
 
 def test_a_file_that_begins_anew_goes_on_in_time(world):
-    world.videos = [Video(pictures(3.0, 3.1, 3.2)), Video(pictures(3.0, 3.1, 3.2)), Video(pictures(3.0, 3.1))]
+    world.videos = [
+        Video(pictures(3.0, 3.1, 3.2)),
+        Video(pictures(3.0, 3.1, 3.2)),
+        Video(pictures(3.0, 3.1)),
+    ]
     source = Source(SourceSettings("a.mp4", repeat=True))
     frames, _ = play(source)
     assert times(frames) == [round(k / 10, 1) for k in range(8)]
     assert [f.number for f in frames] == [0, 1, 2, 0, 1, 2, 0, 1]
-    assert (source.health.state, source.health.fault, source.health.connections) == ("failed", "a.mp4: nobody answers there", 3)
+    assert (source.health.state, source.health.fault, source.health.connections) == (
+        "failed",
+        "a.mp4: nobody answers there",
+        3,
+    )
 
 
 @pytest.mark.parametrize(("count", "state"), [(98, "ended"), (97, "failed")])
@@ -272,7 +327,9 @@ def test_a_file_of_which_more_than_a_fiftieth_is_missing_is_cut_short(world, cou
     source = Source(SourceSettings("a.mp4"))
     assert len(play(source)[0]) == count
     assert source.health.state == state
-    assert source.health.fault == ("" if state == "ended" else "a.mp4: it is cut short: 97 of 100 frames could be read")
+    assert source.health.fault == (
+        "" if state == "ended" else "a.mp4: it is cut short: 97 of 100 frames could be read"
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,7 +343,9 @@ def test_a_file_of_which_more_than_a_fiftieth_is_missing_is_cut_short(world, cou
     ],
 )
 def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, last_s, more, fault):
-    world.videos = [Video(pictures(100.0, 100.0 + last_s), **({"duration": 10_000_000, "streams": 1} | more))]
+    world.videos = [
+        Video(pictures(100.0, 100.0 + last_s), **({"duration": 10_000_000, "streams": 1} | more))
+    ]
     source = Source(SourceSettings("a.mkv"))
     assert len(play(source)[0]) == 2
     assert source.health.fault == fault
@@ -295,22 +354,34 @@ def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, las
 
 @pytest.mark.parametrize(
     ("video", "says"),
-    [(Video([], streams=0), "there is no video in it"), (Video([None]), "there is not one picture in it"), (Video([Picture(0.0, width=81)]), None)],
+    [
+        (Video([], streams=0), "there is no video in it"),
+        (Video([None]), "there is not one picture in it"),
+        (Video([Picture(0.0, width=81)]), None),
+    ],
 )
 def test_a_file_without_a_picture_is_refused(world, monkeypatch, video, says):
     monkeypatch.setattr(sources, "MOST_PIXELS", 480)
     world.videos = [video]
     source = Source(SourceSettings("a.mp4"))
     assert play(source)[0] == []
-    assert source.health.fault == f"a.mp4: {says or 'its pictures are 81 x 6; at most 0 million pixels are taken: have smaller ones sent.'}"
+    assert (
+        source.health.fault
+        == f"a.mp4: {says or 'its pictures are 81 x 6; at most 0 million pixels are taken: have smaller ones sent.'}"
+    )
 
 
 def test_pictures_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
     monkeypatch.setattr(sources, "MOST_PIXELS", 3_000_000)
-    world.videos = [Video([Picture(0.0, width=2000, height=1500), Picture(0.1, width=3_000_001, height=1)])]
+    world.videos = [
+        Video([Picture(0.0, width=2000, height=1500), Picture(0.1, width=3_000_001, height=1)])
+    ]
     source = Source(SourceSettings("a.mp4"))
     assert len(play(source)[0]) == 1
-    assert source.health.fault == "a.mp4: its pictures are 3000001 x 1; at most 3 million pixels are taken: have smaller ones sent."
+    assert (
+        source.health.fault
+        == "a.mp4: its pictures are 3000001 x 1; at most 3 million pixels are taken: have smaller ones sent."
+    )
 
 
 def test_packets_that_cannot_be_decoded_are_counted_and_passed_over(world):
@@ -318,12 +389,21 @@ def test_packets_that_cannot_be_decoded_are_counted_and_passed_over(world):
     world.videos = [Video([Picture(0.0), broken, broken, Picture(0.3)])]
     source = Source(SourceSettings("a.mp4"))
     frames, healths = play(source)
-    assert (times(frames), [h.broken for h in healths], source.health.state) == ([0.0, 0.3], [0, 2], "ended")
-    assert source.health.fault == "a.mp4: this is no video that can be decoded (empty, cut short, or another kind of file)"
+    assert (times(frames), [h.broken for h in healths], source.health.state) == (
+        [0.0, 0.3],
+        [0, 2],
+        "ended",
+    )
+    assert (
+        source.health.fault
+        == "a.mp4: this is no video that can be decoded (empty, cut short, or another kind of file)"
+    )
 
 
 def test_a_paced_file_comes_in_its_own_time(world):
-    world.videos = [Video(pictures(3.0, 3.5, 4.5, 4.6), [None, None, 1004.0, None])]  # the third is late
+    world.videos = [
+        Video(pictures(3.0, 3.5, 4.5, 4.6), [None, None, 1004.0, None])
+    ]  # the third is late
     source = Source(SourceSettings("a.mp4", paced=True))
     frames, _ = play(source)
     assert world.waits == pytest.approx([0.0, 0.5, 0.0, 0.0])
@@ -333,7 +413,9 @@ def test_a_paced_file_comes_in_its_own_time(world):
 
 def test_frames_beyond_the_wanted_rate_are_left_out(world):
     """Five a second: due at 0.2, 0.4, ...; 0.01 s (a twentieth of the time between) too early will do."""
-    world.videos = [Video(pictures(0.0, 0.1, 0.189, 0.191, 0.3, 0.389, 0.5, 1.7, 1.75, 1.8, 1.889, 1.891))]
+    world.videos = [
+        Video(pictures(0.0, 0.1, 0.189, 0.191, 0.3, 0.389, 0.5, 1.7, 1.75, 1.8, 1.889, 1.891))
+    ]
     source = Source(SourceSettings("a.mp4", rate_hz=5.0))
     frames, _ = play(source)
     assert times(frames) == [0.0, 0.191, 0.5, 1.7, 1.75, 1.891]
@@ -341,7 +423,9 @@ def test_frames_beyond_the_wanted_rate_are_left_out(world):
     assert [f.number for f in frames] == [0, 3, 6, 7, 8, 11]
 
 
-def test_who_listens_is_told_of_each_frame_and_of_the_end_and_what_was_left_is_forgotten_at_the_start(world):
+def test_who_listens_is_told_of_each_frame_and_of_the_end_and_what_was_left_is_forgotten_at_the_start(
+    world,
+):
     world.videos = [Video(pictures(0.0, 0.1)), Video(pictures(5.0))]
     source, heard = Source(SourceSettings("a.mp4")), []
     source.told = lambda: heard.append((source.waiting, source.health.state))
@@ -359,7 +443,12 @@ def test_a_source_that_is_stopped_decodes_no_more(world):
     source = Source(SourceSettings("a.mp4", repeat=True))
     frames, _ = play(source, most=2)
     assert (times(frames), video.asked, len(world.opened)) == ([0.0, 0.1], 3, 1)
-    assert (source.health.received, source.health.state, source.waiting, source.over) == (2, "idle", 0, True)
+    assert (source.health.received, source.health.state, source.waiting, source.over) == (
+        2,
+        "idle",
+        0,
+        True,
+    )
 
 
 def test_who_is_stopped_while_a_frame_is_on_its_way_gets_it_no_more(world):
@@ -384,7 +473,11 @@ def test_who_is_stopped_while_a_frame_is_on_its_way_gets_it_no_more(world):
 def test_a_live_stream_is_set_to_the_clock_of_the_wall_slowly(world):
     told_and_came = [
         (100.0, 1000.0, 1000.0),  # first: 900 s apart
-        (101.0, 1002.0, 1001.0002),  # late by a second: the least delay of late may grow by 0.0002 a second, and the time follows it
+        (
+            101.0,
+            1002.0,
+            1001.0002,
+        ),  # late by a second: the least delay of late may grow by 0.0002 a second, and the time follows it
         (102.0, 1002.0, 1002.0),  # in time again
         (103.0, 1002.5, 1002.995),  # early by half a second: it goes back by 0.005 a second
         (105.0, 1004.5, 1004.985),
@@ -394,33 +487,54 @@ def test_a_live_stream_is_set_to_the_clock_of_the_wall_slowly(world):
         (223.0, 1102.0, 1102.0),  # and back
         (223.5, 1102.5, 1102.5),
     ]
-    world.videos = [Video(pictures(*(t for t, _, _ in told_and_came)), [c for _, c, _ in told_and_came])]
+    world.videos = [
+        Video(pictures(*(t for t, _, _ in told_and_came)), [c for _, c, _ in told_and_came])
+    ]
     source = Source(SourceSettings(CAMERA, attempts=1))
     frames, _ = play(source)
     assert times(frames) == pytest.approx([at for _, _, at in told_and_came], abs=1e-6)
     assert [f.number for f in frames] == list(range(10))
 
 
-def test_a_camera_that_dies_is_asked_again_later_and_later_and_set_to_the_clock_anew(world, monkeypatch):
+def test_a_camera_that_dies_is_asked_again_later_and_later_and_set_to_the_clock_anew(
+    world, monkeypatch
+):
     monkeypatch.setattr(sources, "_hardware", lambda: "the card")
     gone = ConnectionResetError(f"{CAMERA} reset")
-    world.videos = [Video(pictures(5.0, 5.1), [1000.0, 1000.1]), Video([*pictures(7.0, 7.1), gone], [1005.0, 1005.1, None])]
-    source = Source(SourceSettings(CAMERA, attempts=6, delay_s=0.5, longest_delay_s=3.0, silent_s=2.0))
+    world.videos = [
+        Video(pictures(5.0, 5.1), [1000.0, 1000.1]),
+        Video([*pictures(7.0, 7.1), gone], [1005.0, 1005.1, None]),
+    ]
+    source = Source(
+        SourceSettings(CAMERA, attempts=6, delay_s=0.5, longest_delay_s=3.0, silent_s=2.0)
+    )
     states = []
     open_ = world.open
-    monkeypatch.setattr(sources.av, "open", lambda *a, **k: states.append((source.health.state, source.health.fault)) or open_(*a, **k))
+    monkeypatch.setattr(
+        sources.av,
+        "open",
+        lambda *a, **k: states.append((source.health.state, source.health.fault)) or open_(*a, **k),
+    )
     frames, healths = play(source)
     assert times(frames) == [1000.0, 1000.1, 1005.0, 1005.1]
-    assert [(h.connections, h.fault, h.state) for h in healths] == [(1, "", "running")] * 2 + [(2, "", "running")] * 2
+    assert [(h.connections, h.fault, h.state) for h in healths] == [(1, "", "running")] * 2 + [
+        (2, "", "running")
+    ] * 2
     assert world.waits == [0.5, 0.5, 0.5, 1.0, 2.0, 3.0, 3.0]
     shown = "rtsp://***@north:554/one"
     assert states == [
         ("starting", ""), ("reconnecting", "the stream ended"), ("reconnecting", f"{shown}: {shown} reset"),
         *[("reconnecting", f"{shown}: nobody answers there")] * 5,
     ]  # fmt: skip
-    assert (source.health.state, source.health.fault) == ("failed", f"{shown}: nobody answers there (6 attempts)")
+    assert (source.health.state, source.health.fault) == (
+        "failed",
+        f"{shown}: nobody answers there (6 attempts)",
+    )
     options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
-    assert world.opened == [(CAMERA, {"options": options, "timeout": (2.0, 2.0), "hwaccel": "the card"})] * 8
+    assert (
+        world.opened
+        == [(CAMERA, {"options": options, "timeout": (2.0, 2.0), "hwaccel": "the card"})] * 8
+    )
     assert world.threads == [(True, f"source {shown}")]
     source.stop()
     assert (source.health.state, world.joins) == ("failed", [7.0])
@@ -459,7 +573,10 @@ def test_the_times_of_a_live_stream_without_any_are_by_its_rate(world):
 
 
 def test_the_wanted_rate_is_by_the_set_time(world):
-    world.videos = [Video(pictures(5.0, 5.1, 5.2), [1000.0, 1000.1, 1000.2]), Video(pictures(1.0, 1.1, 1.2), [900.0, 900.1, 900.2])]
+    world.videos = [
+        Video(pictures(5.0, 5.1, 5.2), [1000.0, 1000.1, 1000.2]),
+        Video(pictures(1.0, 1.1, 1.2), [900.0, 900.1, 900.2]),
+    ]
     source = Source(SourceSettings(CAMERA, attempts=1, rate_hz=5.0))
     frames, _ = play(source)
     assert times(frames) == [1000.0, 1000.2, 900.0, 900.2]  # anew with each connection
@@ -473,7 +590,11 @@ def test_of_a_live_stream_the_newest_are_kept_and_what_is_dropped_is_counted(wor
     world.videos = [Video(pictures(*range(10)))]
     source = Source(SourceSettings(CAMERA, policy, attempts=1))
     source.start()
-    assert (source.waiting, source.health.dropped, source.health.received) == (len(kept), 10 - len(kept), 10)
+    assert (source.waiting, source.health.dropped, source.health.received) == (
+        len(kept),
+        10 - len(kept),
+        10,
+    )
     assert [source.take().number for _ in kept] == kept
     assert source.take() is None
 
@@ -500,7 +621,11 @@ def test_frames_are_all_that_come_even_if_nothing_comes_for_a_while(world, monke
     taken, answers = source.take, [None, 1, 1, None, None]
     monkeypatch.setattr(Source, "over", property(lambda self: len(answers) == 0))
     asked = []
-    monkeypatch.setattr(source, "take", lambda timeout: asked.append(timeout) or (taken(0.0) if answers.pop(0) else None))
+    monkeypatch.setattr(
+        source,
+        "take",
+        lambda timeout: asked.append(timeout) or (taken(0.0) if answers.pop(0) else None),
+    )
     assert times(source.frames()) == [0.0, 0.1]
     assert asked == [1.0] * 5
     assert world.joins == [10.0]
@@ -528,7 +653,12 @@ def test_a_source_that_runs_cannot_be_started_and_waits_for_room():
         threading.Event().wait(0.05)
         assert (source.waiting, video.asked, source.health.received) == (4, 6, 5)
         source.stop()
-        assert (source.waiting, source.take(0.0), source.health.state, source.over) == (0, None, "idle", True)
+        assert (source.waiting, source.take(0.0), source.health.state, source.over) == (
+            0,
+            None,
+            "idle",
+            True,
+        )
         assert heard == ["running"] * 5
         assert not [t for t in threading.enumerate() if t.name == "source a.mp4"]
 
@@ -573,21 +703,32 @@ def test_a_folder_in_the_order_of_its_names(world, tmp_path):
     (tmp_path / "aa.txt").write_text("no picture")
     source = Source(SourceSettings(str(tmp_path)))
     frames, healths = play(source)
-    assert [(f.number, int(f.image[0, 0, 0]), f.image.shape, f.image.dtype, f.came_s) for f in frames] == [
-        (k, level, (4, 6, 3), np.uint8, 100.0) for k, level in enumerate((97, 98, 99, 100, 101))
-    ]
+    assert [
+        (f.number, int(f.image[0, 0, 0]), f.image.shape, f.image.dtype, f.came_s) for f in frames
+    ] == [(k, level, (4, 6, 3), np.uint8, 100.0) for k, level in enumerate((97, 98, 99, 100, 101))]
     assert times(frames) == [0.0, 0.1, 0.2, 0.3, 0.4]  # ten a second where no rate is given
     assert healths[0] == Health("running", 1, connections=1, size=(6, 4), clock="rate", length=5)
-    assert (source.health, world.opened, world.waits) == (replace(healths[-1], state="ended"), [], [])
+    assert (source.health, world.opened, world.waits) == (
+        replace(healths[-1], state="ended"),
+        [],
+        [],
+    )
 
 
 def test_a_paced_folder_waits_and_what_is_broken_leaves_a_gap(world, tmp_path):
-    source = Source(SourceSettings(str(folder(tmp_path, 10, None, 30, 40)), rate_hz=4.0, paced=True))
+    source = Source(
+        SourceSettings(str(folder(tmp_path, 10, None, 30, 40)), rate_hz=4.0, paced=True)
+    )
     frames, _ = play(source)
     assert (times(frames), [f.number for f in frames]) == ([0.0, 0.5, 0.75], [0, 2, 3])
     assert world.waits == pytest.approx([0.0, 0.5, 0.25])
     assert [f.came_s for f in frames] == [100.0, 100.5, 100.75]
-    assert (source.health.broken, source.health.fault, source.health.state, source.health.received) == (1, "1.png is no picture", "ended", 3)
+    assert (
+        source.health.broken,
+        source.health.fault,
+        source.health.state,
+        source.health.received,
+    ) == (1, "1.png is no picture", "ended", 3)
 
 
 def test_a_folder_that_is_stopped_waits_for_no_further_picture(world, tmp_path):
@@ -601,7 +742,9 @@ def test_a_folder_that_is_stopped_waits_for_no_further_picture(world, tmp_path):
 
 
 def test_a_folder_that_is_late_does_not_wait(world, tmp_path):
-    source = Source(SourceSettings(str(folder(tmp_path, 10, 20, 30)), rate_hz=4.0, paced=True, policy="queue"))
+    source = Source(
+        SourceSettings(str(folder(tmp_path, 10, 20, 30)), rate_hz=4.0, paced=True, policy="queue")
+    )
     source.told = lambda: setattr(world, "now", world.now + 0.4)
     source.start()
     assert world.waits == [0.0, 0.0, 0.0]
@@ -611,20 +754,33 @@ def test_a_folder_again_and_again_goes_on_in_time(world, tmp_path):
     source = Source(SourceSettings(str(folder(tmp_path, 10, 20)), rate_hz=4.0, repeat=True))
     frames, _ = play(source, most=5)
     assert times(frames) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert (source.health.connections, source.health.received, source.health.state) == (3, 5, "idle")
+    assert (source.health.connections, source.health.received, source.health.state) == (
+        3,
+        5,
+        "idle",
+    )
 
 
 def test_a_folder_without_pictures_or_with_none_that_can_be_read(world, tmp_path, monkeypatch):
     source = Source(SourceSettings(str(tmp_path)))
     play(source)
-    assert source.health.fault == f"{tmp_path}: there is no picture in the folder. Known endings: .jpg, .jpeg, .png, .bmp, .webp"
+    assert (
+        source.health.fault
+        == f"{tmp_path}: there is no picture in the folder. Known endings: .jpg, .jpeg, .png, .bmp, .webp"
+    )
     folder(tmp_path, None, None)
     play(source)
-    assert (source.health.fault, source.health.broken) == (f"{tmp_path}: none of the 2 pictures in the folder can be read", 2)
+    assert (source.health.fault, source.health.broken) == (
+        f"{tmp_path}: none of the 2 pictures in the folder can be read",
+        2,
+    )
     monkeypatch.setattr(sources, "MOST_PIXELS", 23)
     folder(tmp_path, 10)
     play(source)
-    assert source.health.fault == f"{tmp_path}: its pictures are 6 x 4; at most 0 million pixels are taken: have smaller ones sent."
+    assert (
+        source.health.fault
+        == f"{tmp_path}: its pictures are 6 x 4; at most 0 million pixels are taken: have smaller ones sent."
+    )
     assert source.health.state == "failed"
 
 
@@ -635,13 +791,31 @@ def test_pictures_from_all_over_a_folder(tmp_path):
     levels = [10, 20, 30, 40, 50, 60, 70]
     folder(tmp_path, *levels)
     (tmp_path / "3.txt").write_text("no picture")
-    for count, expected in ((1, [10]), (2, [10, 40]), (3, [10, 30, 50]), (4, [10, 20, 30, 40]), (7, levels), (9, levels)):
+    for count, expected in (
+        (1, [10]),
+        (2, [10, 40]),
+        (3, [10, 30, 50]),
+        (4, [10, 20, 30, 40]),
+        (7, levels),
+        (9, levels),
+    ):
         assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), count)] == expected
     (tmp_path / "0.png").write_bytes(b"no picture")
     cv2.imwrite(str(tmp_path / "2.png"), np.zeros((5, 6, 3), np.uint8))
-    assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), 7)] == [20, 40, 50, 60, 70]  # of one size
+    assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), 7)] == [
+        20,
+        40,
+        50,
+        60,
+        70,
+    ]  # of one size
     cv2.imwrite(str(tmp_path / "6.png"), np.zeros((5, 6, 3), np.uint8))
-    assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), 7)] == [20, 40, 50, 60]  # the first one's
+    assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), 7)] == [
+        20,
+        40,
+        50,
+        60,
+    ]  # the first one's
 
 
 def at(step, count, begin=0.0):
@@ -652,13 +826,48 @@ def at(step, count, begin=0.0):
 @pytest.mark.parametrize(
     ("video", "count", "taken", "sought"),
     [
-        (Video(at(0.5, 20), duration=10_000_000), 4, [0, 5, 10, 15], [0]),  # one after the other, every 2.5 s
-        (Video(at(0.5, 20, 3.0), duration=10_000_000, begin=3_000_000), 4, [0, 5, 10, 15], [3_000_000]),
-        (Video(at(0.4, 25), duration=10_000_000), 4, [0, 7, 13, 19], [0]),  # the first at or after 2.5, 5 and 7.5 s
-        (Video(at(1.0, 100), duration=100_000_000, keys=range(0, 100, 10)), 4, [0, 20, 50, 70], [0, 25_000_000, 50_000_000, 75_000_000]),
-        (Video(at(0.5, 200), duration=100_000_000, keys=(0, 12.5, 49)), 4, [0, 26, 98, 124], [0, 25_000_000, 50_000_000, 75_000_000]),
-        (Video(at(0.5, 200), duration=100_000_000, keys=(0,)), 4, [0, 26, 100, 150], [0, 25_000_000]),  # one whole picture only
-        (Video(at(1.0, 40), duration=40_000_000, keys=(0,)), 4, [0, 10, 20, 30], [0]),  # ten seconds are not far
+        (
+            Video(at(0.5, 20), duration=10_000_000),
+            4,
+            [0, 5, 10, 15],
+            [0],
+        ),  # one after the other, every 2.5 s
+        (
+            Video(at(0.5, 20, 3.0), duration=10_000_000, begin=3_000_000),
+            4,
+            [0, 5, 10, 15],
+            [3_000_000],
+        ),
+        (
+            Video(at(0.4, 25), duration=10_000_000),
+            4,
+            [0, 7, 13, 19],
+            [0],
+        ),  # the first at or after 2.5, 5 and 7.5 s
+        (
+            Video(at(1.0, 100), duration=100_000_000, keys=range(0, 100, 10)),
+            4,
+            [0, 20, 50, 70],
+            [0, 25_000_000, 50_000_000, 75_000_000],
+        ),
+        (
+            Video(at(0.5, 200), duration=100_000_000, keys=(0, 12.5, 49)),
+            4,
+            [0, 26, 98, 124],
+            [0, 25_000_000, 50_000_000, 75_000_000],
+        ),
+        (
+            Video(at(0.5, 200), duration=100_000_000, keys=(0,)),
+            4,
+            [0, 26, 100, 150],
+            [0, 25_000_000],
+        ),  # one whole picture only
+        (
+            Video(at(1.0, 40), duration=40_000_000, keys=(0,)),
+            4,
+            [0, 10, 20, 30],
+            [0],
+        ),  # ten seconds are not far
         (
             Video(at(1.0, 44), duration=44_000_000, keys=(0, 9, 12, 22, 30)),
             4,
@@ -700,7 +909,9 @@ def test_the_usual_format_is_made_bgr_by_its_three_planes():
             format=frame.format,
             width=width,
             height=height,
-            to_ndarray=lambda frame=frame, asked=asked, **how: asked.append(how) or frame.to_ndarray(**how),
+            to_ndarray=lambda frame=frame, asked=asked, **how: (
+                asked.append(how) or frame.to_ndarray(**how)
+            ),
         )
         image = sources._bgr(picture)
         assert asked == [{}]  # as it is
@@ -708,9 +919,15 @@ def test_the_usual_format_is_made_bgr_by_its_three_planes():
         assert np.abs(image.astype(int) - (0, 0, 255)).max() <= 2
 
 
-@pytest.mark.parametrize(("width", "height", "name"), [(3, 2, "yuv420p"), (2, 3, "yuv420p"), (5, 5, "yuv420p"), (2, 2, "yuvj420p")])
+@pytest.mark.parametrize(
+    ("width", "height", "name"),
+    [(3, 2, "yuv420p"), (2, 3, "yuv420p"), (5, 5, "yuv420p"), (2, 2, "yuvj420p")],
+)
 def test_other_formats_and_odd_sizes_are_made_bgr_by_the_decoder(width, height, name):
-    assert sources._bgr(Picture(0.0, 77, width, height, name)).tolist() == np.full((height, width, 3), 77).tolist()
+    assert (
+        sources._bgr(Picture(0.0, 77, width, height, name)).tolist()
+        == np.full((height, width, 3), 77).tolist()
+    )
 
 
 @pytest.mark.parametrize(

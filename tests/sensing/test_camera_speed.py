@@ -56,9 +56,13 @@ def way(n, seed, noise, wild=0, speed=12.0):
     random = np.random.default_rng(seed)
     t = np.sort(random.uniform(-1.0, 0.0, n))
     t[0], t[-1] = -1.0 + 0.02 * seed % 0.1, 0.0
-    xy = np.stack([3.0 + speed * t + 2.0 * t**2 - 3.0 * t**3, -7.0 + 0.5 * speed * t - 5.0 * t**2 + 4.0 * t**3], 1) + random.normal(
-        0.0, noise, (n, 2)
-    )
+    xy = np.stack(
+        [
+            3.0 + speed * t + 2.0 * t**2 - 3.0 * t**3,
+            -7.0 + 0.5 * speed * t - 5.0 * t**2 + 4.0 * t**3,
+        ],
+        1,
+    ) + random.normal(0.0, noise, (n, 2))
     xy[random.permutation(n)[:wild]] += random.uniform(-2.0, 2.0, (wild, 2))
     return t, xy
 
@@ -121,17 +125,27 @@ def test_a_speed_does_not_depend_on_where_and_in_which_direction(n, seed, angle,
     t, xy = way(n, seed, 0.05)
     c, s = math.cos(angle), math.sin(angle)
     one, other = together([(t, xy)]), together([(t + 5.0, xy @ np.array([[c, s], [-s, c]]) + far)])
-    assert np.hypot(*one.velocity[0]) == pytest.approx(np.hypot(*other.velocity[0]), rel=1e-3, abs=1e-3)
+    assert np.hypot(*one.velocity[0]) == pytest.approx(
+        np.hypot(*other.velocity[0]), rel=1e-3, abs=1e-3
+    )
     assert one.mean_mps[0] == pytest.approx(other.mean_mps[0], rel=1e-3)
     assert one.mean_se_mps[0] == pytest.approx(other.mean_se_mps[0], rel=0.02, abs=1e-3)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(2.0, 20.0), st.floats(8.0, 60.0), st.floats(0.0, 6.3), st.integers(8, 30), st.integers(0, 9))
+@given(
+    st.floats(2.0, 20.0),
+    st.floats(8.0, 60.0),
+    st.floats(0.0, 6.3),
+    st.integers(8, 30),
+    st.integers(0, 9),
+)
 def test_the_way_round_a_bend_is_measured_in_full(speed, radius, heading, points, seed):
     t = np.linspace(-1.0, 0.0, points)
     angle = heading + speed * t / radius
-    xy = radius * np.c_[np.sin(angle), np.cos(angle)] + np.random.default_rng(seed).normal(0.0, 0.005, (points, 2))
+    xy = radius * np.c_[np.sin(angle), np.cos(angle)] + np.random.default_rng(seed).normal(
+        0.0, 0.005, (points, 2)
+    )
     of = motions(t[None], xy[None], np.array([points]))
     assert of.mean_mps[0] == pytest.approx(speed, rel=0.02, abs=0.03)
 

@@ -8,19 +8,33 @@ import supervision as sv
 from tests.sensing.hand_made import SIZE, ten_px_a_metre
 
 from headway.sensing import Calibration
-from headway.sensing.detection.detectors import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, TRUCK, VEHICLE
+from headway.sensing.detection.detectors import (
+    BICYCLE,
+    BUS,
+    CAR,
+    MOTORCYCLE,
+    PERSON,
+    TRUCK,
+    VEHICLE,
+)
 from headway.sensing.tracking.speed import motions
 from headway.sensing.tracking.tracks import Follower, Track
 
-HIGH = Calibration(np.diag([0.1, 0.1, 1.0]), 0.0, (16.0, 24.0, 7.5))  # 7.5 m above the road at pixel (160, 240)
+HIGH = Calibration(
+    np.diag([0.1, 0.1, 1.0]), 0.0, (16.0, 24.0, 7.5)
+)  # 7.5 m above the road at pixel (160, 240)
 
 
 def found(*rows):
     """Detections of (box, confidence, class)."""
     if not rows:
-        return sv.Detections(np.zeros((0, 4)), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, int))
+        return sv.Detections(
+            np.zeros((0, 4)), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, int)
+        )
     boxes, sure, kinds = zip(*rows, strict=True)
-    return sv.Detections(np.array(boxes, np.float64), confidence=np.array(sure, np.float32), class_id=np.array(kinds))
+    return sv.Detections(
+        np.array(boxes, np.float64), confidence=np.array(sure, np.float32), class_id=np.array(kinds)
+    )
 
 
 def follow(follower, box_of, times, kind=CAR, sure=0.75):
@@ -47,12 +61,28 @@ def every(step_s, count, begin_s=0.0):
 
 def test_a_track_begins_with_nothing_known():
     track = Track(3, 1.5)
-    assert (track.id, track.begun_s, track.at_s, track.confidence, track.seen, track.coasting) == (3, 1.5, 0.0, 0.0, 0, False)
+    assert (track.id, track.begun_s, track.at_s, track.confidence, track.seen, track.coasting) == (
+        3,
+        1.5,
+        0.0,
+        0.0,
+        0,
+        False,
+    )
     assert (track.box.tolist(), track.votes.tolist(), track.marks) == ([0.0] * 4, [0.0] * 7, {})
-    figures = [track.length_m, track.speed_mps, track.mean_mps, track.mean_se_mps, *track.velocity, track.standing_since_s]
+    figures = [
+        track.length_m,
+        track.speed_mps,
+        track.mean_mps,
+        track.mean_se_mps,
+        *track.velocity,
+        track.standing_since_s,
+    ]
     assert np.isnan(figures).all()
     assert track.standing_s == 0.0
-    assert [len(h) for h in (track.times, track.feet, track.road, track.whole, track.boxes)] == [0] * 5
+    assert [len(h) for h in (track.times, track.feet, track.road, track.whole, track.boxes)] == [
+        0
+    ] * 5
     assert Track(3, 1.5) != Track(3, 1.5)  # two road users are never the same one
     track.votes[:] = (0.1, 0, 0.3, 0, 0, 0.7, 0.2)
     assert track.kind == TRUCK
@@ -63,26 +93,52 @@ def test_a_track_begins_with_nothing_known():
 def test_a_point_so_many_seconds_back():
     track = Track(1, 0.0, at_s=5.0)
     track.times.extend([1.0, 2.0, 3.5, 4.0, 5.0])
-    assert [track.back(s) for s in (0.0, 0.5, 1.0, 1.1, 1.5, 3.0, 3.9, 4.0, 9.0)] == [4, 3, 3, 2, 2, 1, 0, 0, 0]
+    assert [track.back(s) for s in (0.0, 0.5, 1.0, 1.1, 1.5, 3.0, 3.9, 4.0, 9.0)] == [
+        4,
+        3,
+        3,
+        2,
+        2,
+        1,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_a_track_is_shown_when_it_was_seen_three_times_and_then_as_it_was_detected():
     follower = Follower(ten_px_a_metre(), 10.0, SIZE)
-    shown = [follower.follow(k / 10.0, found(((100 + k, 100, 140 + k, 120), 0.5 + k / 16.0, BUS))) for k in range(5)]
+    shown = [
+        follower.follow(k / 10.0, found(((100 + k, 100, 140 + k, 120), 0.5 + k / 16.0, BUS)))
+        for k in range(5)
+    ]
     assert [len(s) for s in shown] == [0, 0, 0, 1, 1]  # named at the second picture
     (track,) = shown[-1]
-    assert (track.id, track.begun_s, track.at_s, track.seen, track.confidence, track.kind) == (0, 0.1, 0.4, 4, 0.75, BUS)
+    assert (track.id, track.begun_s, track.at_s, track.seen, track.confidence, track.kind) == (
+        0,
+        0.1,
+        0.4,
+        4,
+        0.75,
+        BUS,
+    )
     assert track.box.tolist() == [104, 100, 144, 120]
     assert list(track.times) == [0.1, 0.2, 0.3, 0.4]
-    assert list(track.feet) == [(120.0 + k, 120.0) for k in range(1, 5)]  # the middle of the lower edge
-    assert [tuple(np.round(p, 9)) for p in track.road] == [(12.0 + k / 10.0, 12.0) for k in range(1, 5)]
+    assert list(track.feet) == [
+        (120.0 + k, 120.0) for k in range(1, 5)
+    ]  # the middle of the lower edge
+    assert [tuple(np.round(p, 9)) for p in track.road] == [
+        (12.0 + k / 10.0, 12.0) for k in range(1, 5)
+    ]
     assert [b.tolist() for b in track.boxes] == [[100 + k, 100, 140 + k, 120] for k in range(1, 5)]
     assert track.votes[BUS] == pytest.approx(0.5625 + 0.625 + 0.6875 + 0.75)
 
 
 def test_a_class_is_what_was_told_most_surely_in_all():
     follower = Follower(None, 10.0, SIZE)
-    for k, (kind, sure) in enumerate([(CAR, 0.5), (CAR, 0.5), (CAR, 0.5), (TRUCK, 0.9), (TRUCK, 0.35)]):
+    for k, (kind, sure) in enumerate(
+        [(CAR, 0.5), (CAR, 0.5), (CAR, 0.5), (TRUCK, 0.9), (TRUCK, 0.35)]
+    ):
         follower.follow(k / 10.0, found(((100, 100, 140, 120), sure, kind)))
     (track,) = follower.tracks.values()
     assert track.kind == TRUCK
@@ -102,10 +158,15 @@ def test_with_the_cameras_place_it_stands_below_its_middle():
     # the middle (12, 11) m
     assert track.road[-1] == pytest.approx((12.0 + 0.4, 11.0 + 1.3))
     assert track.feet[-1] == pytest.approx((124.0, 123.0))
-    assert track.length_m == pytest.approx(0.9 * np.hypot(4.0, 2.0))  # its corners are 0.75 m up too
+    assert track.length_m == pytest.approx(
+        0.9 * np.hypot(4.0, 2.0)
+    )  # its corners are 0.75 m up too
 
 
-@pytest.mark.parametrize(("kind", "height_m"), [(PERSON, 1.7), (BICYCLE, 1.6), (CAR, 1.5), (MOTORCYCLE, 1.5), (BUS, 3.0), (TRUCK, 3.0)])
+@pytest.mark.parametrize(
+    ("kind", "height_m"),
+    [(PERSON, 1.7), (BICYCLE, 1.6), (CAR, 1.5), (MOTORCYCLE, 1.5), (BUS, 3.0), (TRUCK, 3.0)],
+)
 def test_each_class_has_its_height_once_it_is_known(kind, height_m):
     track = follow(Follower(HIGH, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 3), kind)
     share = height_m / 2.0 / 7.5
@@ -115,7 +176,9 @@ def test_each_class_has_its_height_once_it_is_known(kind, height_m):
 
 def test_what_moves_and_has_no_class_is_as_high_as_a_car():
     """Its length is unknown where its upper edge is above the horizon, at y = 60; so it stays what only moves."""
-    of = Calibration(np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 7.5))
+    of = Calibration(
+        np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 7.5)
+    )
     track = follow(Follower(of, 10.0, SIZE), at(100, 50, 140, 150), every(0.1, 3), VEHICLE)
     assert (track.kind, np.isnan(track.length_m)) == (VEHICLE, True)
     # its middle, (120, 100), is on the road at (12, 10) / 0.4; a tenth of the way from there to the camera
@@ -124,8 +187,12 @@ def test_what_moves_and_has_no_class_is_as_high_as_a_car():
 
 def test_where_there_is_no_road_the_foot_is_the_lower_edge_and_it_has_no_speed():
     """The horizon is at y = 60; what is above it has no place."""
-    of = Calibration(np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 8.0))
-    track = follow(Follower(of, 20.0, SIZE), lambda t: (100 + 40 * t, 20, 140 + 40 * t, 40), every(0.05, 30))
+    of = Calibration(
+        np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 8.0)
+    )
+    track = follow(
+        Follower(of, 20.0, SIZE), lambda t: (100 + 40 * t, 20, 140 + 40 * t, 40), every(0.05, 30)
+    )
     assert track.feet[-1] == pytest.approx((120 + 40 * 1.45, 40.0))
     assert np.isnan(track.road).all()
     assert np.isnan([track.speed_mps, track.length_m]).all()
@@ -144,14 +211,31 @@ def test_a_length_is_found_slowly():
 
 @pytest.mark.parametrize(
     ("length_m", "kind"),
-    [(1.2, PERSON), (1.29, PERSON), (1.31, MOTORCYCLE), (2.99, MOTORCYCLE), (3.01, CAR), (8.49, CAR), (8.51, TRUCK), (20.0, TRUCK)],
+    [
+        (1.2, PERSON),
+        (1.29, PERSON),
+        (1.31, MOTORCYCLE),
+        (2.99, MOTORCYCLE),
+        (3.01, CAR),
+        (8.49, CAR),
+        (8.51, TRUCK),
+        (20.0, TRUCK),
+    ],
 )
 def test_what_only_moves_is_what_it_is_as_long_as(length_m, kind):
     """Boxes 3 to 4: the diagonal is 5 parts."""
     box = (100, 20, 100 + 8.0 * length_m, 20 + 6.0 * length_m)
-    assert follow(Follower(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind == kind
-    assert follow(Follower(None, 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind == VEHICLE  # no lengths are known
-    assert follow(Follower(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), BICYCLE).kind == BICYCLE  # its class was told
+    assert (
+        follow(Follower(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind
+        == kind
+    )
+    assert (
+        follow(Follower(None, 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind == VEHICLE
+    )  # no lengths are known
+    assert (
+        follow(Follower(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), BICYCLE).kind
+        == BICYCLE
+    )  # its class was told
 
 
 # -- speeds
@@ -180,8 +264,13 @@ def test_a_speed_is_of_the_points_of_the_last_second():
     x = (40 + 40 * t + 15 * t * t) / 10.0
     want = motions((t - 2.0)[None], np.stack([x, np.full(17, 8.0)], 1)[None], np.array([17]))
     assert track.velocity == pytest.approx(want.velocity[0], rel=1e-6, abs=1e-6)
-    assert (track.mean_mps, track.mean_se_mps) == (pytest.approx(want.mean_mps[0]), pytest.approx(want.mean_se_mps[0], abs=1e-6))
-    assert track.mean_mps == pytest.approx(4.0 + 3.0 * 1.5, abs=1e-3)  # 4 m/s and 3 m/s each second, in the middle of it
+    assert (track.mean_mps, track.mean_se_mps) == (
+        pytest.approx(want.mean_mps[0]),
+        pytest.approx(want.mean_se_mps[0], abs=1e-6),
+    )
+    assert track.mean_mps == pytest.approx(
+        4.0 + 3.0 * 1.5, abs=1e-3
+    )  # 4 m/s and 3 m/s each second, in the middle of it
 
 
 @pytest.mark.parametrize(("step_s", "points"), [(0.125, 5), (0.0875, 5), (0.0625, 7), (0.5, 5)])
@@ -216,7 +305,9 @@ def test_a_clock_that_goes_back_does_not_stop_the_measuring():
     follower = Follower(ten_px_a_metre(), 10.0, SIZE)
     follow(follower, at(100, 100, 140, 120), every(0.1, 9, begin_s=50.0))
     again = [follower.follow(t, found(((100, 100, 140, 120), 0.8, CAR))) for t in every(0.1, 9)]
-    assert again[-1][0].speed_mps != again[-1][0].speed_mps  # the way makes no sense, and so there is none
+    assert (
+        again[-1][0].speed_mps != again[-1][0].speed_mps
+    )  # the way makes no sense, and so there is none
 
 
 @pytest.mark.parametrize(
@@ -257,13 +348,22 @@ def test_each_of_several_has_its_own_speed():
     follower = Follower(ten_px_a_metre(), 16.0, SIZE)
     for k in range(24):
         t = k * 0.0625
-        rows = [((20 + 40 * t, 20, 60 + 40 * t, 40), 0.8, CAR), ((250 - 80 * t, 100, 290 - 80 * t, 120), 0.8, CAR)]
+        rows = [
+            ((20 + 40 * t, 20, 60 + 40 * t, 40), 0.8, CAR),
+            ((250 - 80 * t, 100, 290 - 80 * t, 120), 0.8, CAR),
+        ]
         rows += [((100, 180, 140, 200), 0.8, CAR)] if k > 8 else []
         rows += [((200, 180, 240, 200), 0.8, CAR)] if k > 20 else []
         shown = follower.follow(t, found(*(rows if k % 2 else rows[::-1])))
-    speeds = {(*np.sign(np.round(t.velocity, 2)), round(t.mean_mps, 2)) for t in shown if np.isfinite(t.mean_mps)}
+    speeds = {
+        (*np.sign(np.round(t.velocity, 2)), round(t.mean_mps, 2))
+        for t in shown
+        if np.isfinite(t.mean_mps)
+    }
     assert speeds == {(1.0, 0.0, 4.0), (-1.0, 0.0, 8.0), (0.0, 0.0, 0.0)}
-    assert sum(np.isnan(t.speed_mps) for t in follower.tracks.values()) == 1  # it has only just come
+    assert (
+        sum(np.isnan(t.speed_mps) for t in follower.tracks.values()) == 1
+    )  # it has only just come
 
 
 # -- standing
@@ -298,7 +398,9 @@ def test_half_a_metre_a_second_is_not_standing_and_one_does_not_end_it():
     """Without calibration a pixel a second of a box 20 px high is half a metre a second."""
     assert np.isnan(list(stood(lambda t: 100 + t, 4.0, None).values())).all()
     since = stood(lambda t: 100 if t <= 2.0 else 102 if t <= 2.125 else 102.25, 2.25, None)
-    assert since[2.0] == since[2.125] == 0.375  # 2 px within the last second: one metre a second sharp
+    assert (
+        since[2.0] == since[2.125] == 0.375
+    )  # 2 px within the last second: one metre a second sharp
     assert np.isnan(since[2.25])
 
 
@@ -309,7 +411,9 @@ def test_who_stops_stands_and_who_goes_on_does_not():
 
     follower = Follower(ten_px_a_metre(), 16.0, SIZE)
     track = follow(follower, stops, every(0.0625, 64))
-    assert track.standing_s == pytest.approx(3.9375 - 1.5, abs=0.5)  # its speed is of the last second
+    assert track.standing_s == pytest.approx(
+        3.9375 - 1.5, abs=0.5
+    )  # its speed is of the last second
     since = track.standing_since_s
     for t in every(0.0625, 2, begin_s=4.0):
         follower.follow(t, found((stops(t), 0.8, CAR)))
@@ -321,12 +425,29 @@ def test_who_stops_stands_and_who_goes_on_does_not():
 
 @pytest.mark.parametrize(
     ("px_s", "height", "stands"),
-    [(0.0, 20, True), (0.98, 20, True), (1.02, 20, False), (1.96, 40, True), (2.04, 40, False), (8.0, 20, False)],
+    [
+        (0.0, 20, True),
+        (0.98, 20, True),
+        (1.02, 20, False),
+        (1.96, 40, True),
+        (2.04, 40, False),
+        (8.0, 20, False),
+    ],
 )
-def test_without_calibration_a_tenth_of_its_height_a_second_is_a_metre_a_second(px_s, height, stands):
+def test_without_calibration_a_tenth_of_its_height_a_second_is_a_metre_a_second(
+    px_s, height, stands
+):
     """Slower than half of that it stands; it is known after 0.35 s."""
-    track = follow(Follower(None, 8.0, SIZE), lambda t: (100 + px_s * t, 100, 160 + px_s * t, 100 + height), every(0.125, 17))
-    assert track.standing_since_s == pytest.approx(0.375) if stands else np.isnan(track.standing_since_s)
+    track = follow(
+        Follower(None, 8.0, SIZE),
+        lambda t: (100 + px_s * t, 100, 160 + px_s * t, 100 + height),
+        every(0.125, 17),
+    )
+    assert (
+        track.standing_since_s == pytest.approx(0.375)
+        if stands
+        else np.isnan(track.standing_since_s)
+    )
     assert track.standing_s == (1.625 if stands else 0.0)
 
 
@@ -345,10 +466,20 @@ def test_without_calibration_its_way_may_be_up_or_down_and_it_begins_to_drive():
 def test_without_calibration_the_way_is_that_of_the_last_second_over_its_time():
     """At 0.45 s the way so far is 0.45 s long: 0.5 px of 20 in that are 0.56 m/s, and 0.4 px 0.44."""
     for px, stands in ((0.5, False), (0.4, True)):
-        track = follow(Follower(None, 8.0, SIZE), lambda t, px=px: (100 + px * t / 0.45, 100, 140 + px * t / 0.45, 120), [0.0, 0.15, 0.3, 0.45])
+        track = follow(
+            Follower(None, 8.0, SIZE),
+            lambda t, px=px: (100 + px * t / 0.45, 100, 140 + px * t / 0.45, 120),
+            [0.0, 0.15, 0.3, 0.45],
+        )
         assert (track.standing_since_s == 0.45) == stands
-    flat = follow(Follower(None, 8.0, SIZE), lambda t: (100 + t / 4, 100, 140 + t / 4, 100.25), every(0.125, 5))
-    assert np.isnan(flat.standing_since_s)  # a box lower than a pixel counts as one: 0.25 px a second are 2.5 m/s
+    flat = follow(
+        Follower(None, 8.0, SIZE),
+        lambda t: (100 + t / 4, 100, 140 + t / 4, 100.25),
+        every(0.125, 5),
+    )
+    assert np.isnan(
+        flat.standing_since_s
+    )  # a box lower than a pixel counts as one: 0.25 px a second are 2.5 m/s
 
 
 # -- the lost
@@ -359,7 +490,13 @@ def test_who_is_lost_is_guessed_at_for_four_tenths_of_a_second_and_forgotten_aft
     track = follow(follower, lambda t: (20 + 40 * t, 60, 60 + 40 * t, 80), every(0.1, 30))
     last = 2.9
     assert not track.coasting
-    for gap_s, shown, kept in ((0.1, True, 1), (0.39, True, 1), (0.41, False, 1), (2.9, False, 1), (3.01, False, 0)):
+    for gap_s, shown, kept in (
+        (0.1, True, 1),
+        (0.39, True, 1),
+        (0.41, False, 1),
+        (2.9, False, 1),
+        (3.01, False, 0),
+    ):
         assert follower.follow(last + gap_s, found()) == ([track] if shown else [])
         assert len(follower.tracks) == kept
         assert follower.ended == 1 - kept
@@ -388,7 +525,9 @@ def test_the_last_twenty_seconds_are_kept():
     follower = Follower(None, 2.0, SIZE)
     track = follow(follower, at(100, 100, 140, 120), every(0.5, 50))
     assert (track.times[0], track.times[-1], track.seen) == (4.5, 24.5, 50)
-    assert [len(h) for h in (track.times, track.feet, track.road, track.whole, track.boxes)] == [41] * 5
+    assert [len(h) for h in (track.times, track.feet, track.road, track.whole, track.boxes)] == [
+        41
+    ] * 5
 
 
 def test_who_was_faint_brings_its_way_along():
@@ -402,7 +541,9 @@ def test_who_was_faint_brings_its_way_along():
     assert [b.tolist() for b in track.boxes] == [[100 + k, 100, 140 + k, 120] for k in range(6)]
     for k, (foot, road) in enumerate(zip(track.feet, track.road, strict=True)):
         x = 12.0 + k / 10.0
-        assert road == pytest.approx((x + 0.1 * (16.0 - x), 12.3))  # as high as a car until it has a class
+        assert road == pytest.approx(
+            (x + 0.1 * (16.0 - x), 12.3)
+        )  # as high as a car until it has a class
         assert foot == pytest.approx((road[0] * 10.0, road[1] * 10.0))
     assert track.votes[BUS] == pytest.approx(0.33)  # faint sights have no voice
     follower.follow(0.6, found(((106, 100, 146, 120), 0.2, BUS)))

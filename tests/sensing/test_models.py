@@ -18,7 +18,9 @@ def session(shape, output, kind="tensor(float)", **meta):
     """What onnxruntime tells of a model, without the model."""
     put = SimpleNamespace(shape=shape, type=kind, name="images")
     return SimpleNamespace(
-        get_inputs=lambda: [put], get_outputs=lambda: [SimpleNamespace(shape=output)], get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=meta)
+        get_inputs=lambda: [put],
+        get_outputs=lambda: [SimpleNamespace(shape=output)],
+        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=meta),
     )
 
 
@@ -29,7 +31,12 @@ def session(shape, output, kind="tensor(float)", **meta):
         ([1, 3, 640, 640], [1, 8400, 85], {}, "yolox"),
         ([1, 3, 640, 640], [1, 25200, 85], {}, "yolov5"),
         ([1, 3, 640, 640], [1, 84, 8400], {}, "yolov8"),
-        (["batch", 3, "height", "width"], [1, 6, 1344], {"imgsz": "[256, 256]", "names": "{0: 'car', 1: 'person'}"}, "yolov8"),
+        (
+            ["batch", 3, "height", "width"],
+            [1, 6, 1344],
+            {"imgsz": "[256, 256]", "names": "{0: 'car', 1: 'person'}"},
+            "yolov8",
+        ),
         ([1, 3, 640, 640], [1, 300, 6], {"names": "{0: 'person', 2: 'car'}"}, "ended"),
     ],
 )
@@ -68,7 +75,9 @@ def test_a_box_comes_out_where_it_went_in():
     assert (boxes[0].tolist(), classes[0]) == ([80, 70, 120, 90], COCO[7])
 
 
-@pytest.mark.skipif(not clips.CLIP.exists(), reason=f"no test data: {clips.CLIP} is not there (HEADWAY_DATA)")
+@pytest.mark.skipif(
+    not clips.CLIP.exists(), reason=f"no test data: {clips.CLIP} is not there (HEADWAY_DATA)"
+)
 @pytest.mark.parametrize("change", ["as it is", "dark", "half the rate", "compressed"])
 @pytest.mark.slow
 def test_the_reference_tracks_of_a_real_junction_are_kept(change):

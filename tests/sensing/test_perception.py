@@ -28,7 +28,8 @@ def site(**more):
 
 def look(boxes_at, of=None, seconds=7.0, signals=None, told=(), **how):
     """(perception, all that was seen)."""
-    perception, eye = Perception("cam", of or site(), 15.0, signals=signals, **how), MotionDetector(least_px=30)
+    perception = Perception("cam", of or site(), 15.0, signals=signals, **how)
+    eye = MotionDetector(least_px=30)
     for at_s, group, colour in told:
         perception.signals.put(at_s, group, colour)
     seen = []
@@ -66,14 +67,23 @@ def test_who_crosses_a_line_is_counted_once_in_its_direction_and_turns_are_known
     assert dict(perception.measures.counts) == {("stop", "in", "car"): 1, ("end", "in", "car"): 1}
     assert perception.measures.turns["stop", "end"] == 1
     first = perception.measures.crossings[0]
-    assert first.at_s == pytest.approx(1.0 + (160 + 22.5) / 60.0, abs=0.1)  # its middle is at the line
+    assert first.at_s == pytest.approx(
+        1.0 + (160 + 22.5) / 60.0, abs=0.1
+    )  # its middle is at the line
     other, _ = look(lambda t: [(320 - 60 * t, 100, 45, 20, (40, 60, 200))], site(lines=[STOP]))
     assert dict(other.measures.counts) == {("stop", "out", "car"): 1}
 
 
 def test_queue_occupancy_and_congestion_of_a_lane():
-    lane = {"name": "lane", "kind": "lane", "px": [[0, 90], [200, 90], [200, 130], [0, 130]], "heading": [[0, 110], [200, 110]]}
-    perception, _ = look(lambda t: along(stop_at=120)(t) + along(stop_at=60, start=-150)(t), site(zones=[lane]), 11.0)
+    lane = {
+        "name": "lane",
+        "kind": "lane",
+        "px": [[0, 90], [200, 90], [200, 130], [0, 130]],
+        "heading": [[0, 110], [200, 110]],
+    }
+    perception, _ = look(
+        lambda t: along(stop_at=120)(t) + along(stop_at=60, start=-150)(t), site(zones=[lane]), 11.0
+    )
     figures = perception.measures.figures()["lanes"]["lane"]
     assert figures["queue_veh"] == figures["vehicles"] == 2
     assert figures["queue_m"] == pytest.approx(6.0 + 4.5, abs=1.0)
@@ -100,8 +110,13 @@ def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
     one = found[0]
     assert one.data["red_for_s"] == pytest.approx(one.at_s - 2.0, abs=0.05)
     assert one.confidence > 0.8
-    assert [round(at - one.at_s, 1) for at, _ in one.pictures] == pytest.approx([-1.0, 0.0, 1.0], abs=0.2)
-    assert all(cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR).shape == (240, 320, 3) for _, p in one.pictures)
+    assert [round(at - one.at_s, 1) for at, _ in one.pictures] == pytest.approx(
+        [-1.0, 0.0, 1.0], abs=0.2
+    )
+    assert all(
+        cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR).shape == (240, 320, 3)
+        for _, p in one.pictures
+    )
     assert one.seal == sealed(one, b"k") != sealed(one, b"another key")
     assert sealed(replace(one, data=one.data | {"red_for_s": 9.0}), b"k") != one.seal
     json.dumps(one.data)
@@ -126,22 +141,37 @@ def test_doubt_is_the_drivers(told, boxes, rules):
 def test_speeding_counts_above_limit_margin_and_error():
     fast = look(along(speed_px=140.0, start=-200), site(rules={"limit_kmh": 40.0}))
     assert [v.rule for v in violations(*fast)] == ["speeding"]
-    data = violations(*look(along(speed_px=140.0, start=-200), site(rules={"limit_kmh": 40.0})))[0].data
+    data = violations(*look(along(speed_px=140.0, start=-200), site(rules={"limit_kmh": 40.0})))[
+        0
+    ].data
     assert data["speed_kmh"] == pytest.approx(50.4, abs=1.5)
     assert data["allowed_kmh"] == pytest.approx(43.0)
-    assert violations(*look(along(speed_px=118.0, start=-200), site(rules={"limit_kmh": 40.0}))) == []  # 42.5 km/h
+    assert (
+        violations(*look(along(speed_px=118.0, start=-200), site(rules={"limit_kmh": 40.0}))) == []
+    )  # 42.5 km/h
 
 
 def test_wrong_way_blocked_box_illegal_turn_and_forbidden_zone():
-    lane = {"name": "lane", "kind": "lane", "px": [[0, 90], [319, 90], [319, 130], [0, 130]], "heading": [[300, 110], [0, 110]]}
+    lane = {
+        "name": "lane",
+        "kind": "lane",
+        "px": [[0, 90], [319, 90], [319, 130], [0, 130]],
+        "heading": [[300, 110], [0, 110]],
+    }
     assert [v.rule for v in violations(*look(along(), site(zones=[lane])))] == ["wrong_way"]
     box = {"name": "box", "kind": "box", "px": [[100, 80], [250, 80], [250, 140], [100, 140]]}
     found = violations(*look(along(stop_at=130), site(zones=[box], rules={"blocked_s": 3.0}), 12.0))
     assert [v.rule for v in found] == ["blocked_box"]
     lines = [STOP, {"name": "end", "px": [[250, 80], [250, 140]]}]
-    assert [v.rule for v in violations(*look(along(), site(lines=lines, forbidden_turns=[{"from_line": "stop", "to_line": "end"}])))] == [
-        "illegal_turn"
-    ]
+    assert [
+        v.rule
+        for v in violations(
+            *look(
+                along(),
+                site(lines=lines, forbidden_turns=[{"from_line": "stop", "to_line": "end"}]),
+            )
+        )
+    ] == ["illegal_turn"]
     zone = {"name": "no", "kind": "forbidden", "px": [[100, 80], [250, 80], [250, 140], [100, 140]]}
     assert [v.rule for v in violations(*look(along(), site(zones=[zone])))] == ["forbidden_zone"]
 
@@ -150,14 +180,22 @@ def test_who_drives_on_while_somebody_crosses():
     def both(t):
         return [*along(y=110)(t), (150, 70 + 4 * t, 6, 8, (200, 60, 60))]
 
-    zone = {"name": "zebra", "kind": "crossing", "px": [[120, 60], [210, 60], [210, 150], [120, 150]]}
+    zone = {
+        "name": "zebra",
+        "kind": "crossing",
+        "px": [[120, 60], [210, 60], [210, 150], [120, 150]],
+    }
     perception, seen = look(both, site(zones=[zone]), 8.0)
     assert PERSON in {t.kind for s in seen for t in s.tracks}
     assert "pedestrian_crossing" in {v.rule for v in violations(perception, seen)}
 
 
 def test_models_that_are_none_are_refused(tmp_path):
-    for name, content, says in (("no.onnx", None, "no such model"), ("empty.onnx", b"", "empty"), ("text.onnx", b"hello" * 99, "no ONNX model")):
+    for name, content, says in (
+        ("no.onnx", None, "no such model"),
+        ("empty.onnx", b"", "empty"),
+        ("text.onnx", b"hello" * 99, "no ONNX model"),
+    ):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(SensingError, match=says):
@@ -169,7 +207,10 @@ def test_what_was_there_at_first_leaves_no_ghost():
         return [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))]
 
     eye, perception = MotionDetector(least_px=30), Perception("cam", site(), 15.0)
-    seen = [perception.look(f, eye.begin("c", f.image).result()) for f in list(pictures(drives_off, 7.0))[15:]]
+    seen = [
+        perception.look(f, eye.begin("c", f.image).result())
+        for f in list(pictures(drives_off, 7.0))[15:]
+    ]
     assert [len(s.tracks) for s in seen[-5:]] == [0] * 5
 
 
@@ -201,7 +242,10 @@ def test_two_who_melt_together_stay_two():
         true = sorted(x + w / 2 for x, _, w, _, _ in crossing_ways(s.frame.at_s - 1.0))
         assert sorted((t.box[0] + t.box[2]) / 2 for t in s.tracks) == pytest.approx(true, abs=5.0)
     first, last = ({t.id: t.box[0] for t in s.tracks} for s in (both[0], both[-1]))
-    assert sorted(np.sign(last[k] - first[k]) for k in first) == [-1.0, 1.0]  # nobody has turned round
+    assert sorted(np.sign(last[k] - first[k]) for k in first) == [
+        -1.0,
+        1.0,
+    ]  # nobody has turned round
 
 
 def test_what_lights_up_on_the_spot_is_nobody_to_be_told_apart_and_is_the_street_after_a_while():
@@ -209,47 +253,74 @@ def test_what_lights_up_on_the_spot_is_nobody_to_be_told_apart_and_is_the_street
         return [(150, 102, 12, 12, (40, 220, 40)), *along(y=100)(t - 2.0)] if t > 0.5 else []
 
     _, seen = look(lamp_and_car, seconds=9.0)
-    passing = [t for s in seen if 5.3 < s.frame.at_s < 6.6 for t in s.tracks if t.box[2] - t.box[0] > 30]
+    passing = [
+        t for s in seen if 5.3 < s.frame.at_s < 6.6 for t in s.tracks if t.box[2] - t.box[0] > 30
+    ]
     assert len({t.id for t in passing}) == 1
     eye = MotionDetector(least_px=30)
-    found = [eye.begin("c", f.image).result() for f in pictures(lambda t: [(150, 100, 12, 12, (40, 220, 40))] if t > 0.5 else [], 50.0)]
+    found = [
+        eye.begin("c", f.image).result()
+        for f in pictures(lambda t: [(150, 100, 12, 12, (40, 220, 40))] if t > 0.5 else [], 50.0)
+    ]
     assert len(found[60]) == 1
     assert len(found[-1]) == 0
 
 
 def test_another_light_begins_the_background_anew():
     eye, dark = MotionDetector(least_px=30), list(pictures(lambda t: [], 3.0))
-    found = [eye.begin("c", f.image).result() for f in dark] + [eye.begin("c", cv2.add(f.image, (70, 70, 70, 0))).result() for f in dark]
+    found = [eye.begin("c", f.image).result() for f in dark] + [
+        eye.begin("c", cv2.add(f.image, (70, 70, 70, 0))).result() for f in dark
+    ]
     assert len(found[len(dark) - 1]) == 0
     assert [len(f) for f in found[-10:]] == [0] * 10
 
 
 def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_sure():
-    boxes, groups = np.array([[0, 0, 100, 50], [50, 0, 100, 50], [300, 0, 340, 30.0]]), np.zeros(3, int)
+    boxes = np.array([[0, 0, 100, 50], [50, 0, 100, 50], [300, 0, 340, 30.0]])
+    groups = np.zeros(3, int)
     assert single(boxes, np.array([0.5, 0.8, 0.3]), groups, 0.45).tolist() == [0, 2]
     assert single(boxes, np.array([0.2, 0.8, 0.3]), groups, 0.45).tolist() == [1, 2]
     assert single(boxes, np.array([0.5, 0.8, 0.3]), np.array([0, 1, 0]), 0.45).tolist() == [0, 1, 2]
 
 
 def test_a_background_from_all_over_a_clip_shows_who_stands_there_at_first():
-    frames = list(pictures(lambda t: [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))], 8.0))[15:]
+    frames = list(
+        pictures(
+            lambda t: [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))], 8.0
+        )
+    )[15:]
     eye = MotionDetector(least_px=30)
     eye.learn("c", [f.image for f in frames[::8]])
-    assert eye.begin("c", frames[0].image).result().xyxy[0] == pytest.approx([100, 100, 145, 120], abs=4.0)
+    assert eye.begin("c", frames[0].image).result().xyxy[0] == pytest.approx(
+        [100, 100, 145, 120], abs=4.0
+    )
     assert len(eye.begin("c", frames[-1].image).result()) == 0
 
 
 def test_a_window_as_dark_as_a_shadow_does_not_cut_a_vehicle_in_two():
     def car(x, y, colour):
         shadow = (52, 52, 52)
-        return [(x, y + 20, 42, 10, shadow), (x, y, 21, 20, colour), (x + 21, y, 7, 20, shadow), (x + 28, y, 14, 20, colour)]
+        return [
+            (x, y + 20, 42, 10, shadow),
+            (x, y, 21, 20, colour),
+            (x + 21, y, 7, 20, shadow),
+            (x + 28, y, 14, 20, colour),
+        ]
 
     def two_behind_one_another_and_one_beside(t):
         x = -45 + 60 * t
-        return car(x, 100, (60, 190, 200)) + car(x - 60, 100, (190, 60, 40)) + car(x, 130, (40, 60, 200))
+        return (
+            car(x, 100, (60, 190, 200))
+            + car(x - 60, 100, (190, 60, 40))
+            + car(x, 130, (40, 60, 200))
+        )
 
     _, seen = look(two_behind_one_another_and_one_beside, seconds=7.0)
-    widths = [[round(float(t.box[2] - t.box[0])) for t in s.tracks] for s in seen if 4.4 < s.frame.at_s < 5.2]
+    widths = [
+        [round(float(t.box[2] - t.box[0])) for t in s.tracks]
+        for s in seen
+        if 4.4 < s.frame.at_s < 5.2
+    ]
     assert [len(w) for w in widths] == [3] * len(widths)
     assert all(w == pytest.approx(42, abs=4) for at in widths for w in at)
     assert len({t.id for s in seen if 4.4 < s.frame.at_s < 5.2 for t in s.tracks}) == 3

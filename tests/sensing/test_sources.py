@@ -30,7 +30,11 @@ def clip(tmp_path_factory):
 
 
 def rtsp(port):
-    process = subprocess.Popen([PYTHON, Path(__file__).with_name("rtsp_server.py"), str(port)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [PYTHON, Path(__file__).with_name("rtsp_server.py"), str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline().strip() == "ready"
     return process
 
@@ -41,11 +45,21 @@ def stop(server):
     server.stdout.close()
 
 
-@pytest.mark.skipif(not HAS_RTSP, reason="NO RTSP SERVER: install Debian's gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-ugly")
+@pytest.mark.skipif(
+    not HAS_RTSP,
+    reason="NO RTSP SERVER: install Debian's gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-ugly",
+)
 def test_an_rtsp_camera_that_dies_comes_back():
     port = free_port()
     server = rtsp(port)
-    camera = Source(SourceSettings(f"rtsp://user:secret@127.0.0.1:{port}/ball", delay_s=0.2, longest_delay_s=1.0, silent_s=3.0))
+    camera = Source(
+        SourceSettings(
+            f"rtsp://user:secret@127.0.0.1:{port}/ball",
+            delay_s=0.2,
+            longest_delay_s=1.0,
+            silent_s=3.0,
+        )
+    )
     assert "secret" not in camera.settings.shown
     camera.start()
     try:
@@ -54,7 +68,9 @@ def test_an_rtsp_camera_that_dies_comes_back():
         gaps = [b.at_s - a.at_s for a, b in itertools.pairwise(frames)]
         assert all(g > 0 for g in gaps)
         assert abs(frames[-1].at_s - time.time()) < 2.0  # on the wall's clock, by the stream's own
-        assert sum(abs(g * 15.0 - round(g * 15.0)) < 0.05 for g in gaps) > 25  # whole frame times, however they arrived
+        assert (
+            sum(abs(g * 15.0 - round(g * 15.0)) < 0.05 for g in gaps) > 25
+        )  # whole frame times, however they arrived
         stop(server)
         until(lambda: camera.health.state == "reconnecting")
         assert camera.health.fault
@@ -120,8 +136,14 @@ def test_a_folder_of_pictures(tmp_path):
     ("make", "says"),
     [
         (lambda p: p / "nowhere.mp4", "no such file"),
-        (lambda p: ((p / "empty.mp4").write_bytes(b"") and None) or p / "empty.mp4", "no video that can be decoded"),
-        (lambda p: (p / "text.mp4").write_text("not a video " * 100) and p / "text.mp4", "no video that can be decoded"),
+        (
+            lambda p: ((p / "empty.mp4").write_bytes(b"") and None) or p / "empty.mp4",
+            "no video that can be decoded",
+        ),
+        (
+            lambda p: (p / "text.mp4").write_text("not a video " * 100) and p / "text.mp4",
+            "no video that can be decoded",
+        ),
         (lambda p: (p / "dir").mkdir() or p / "dir", "no picture in the folder"),
     ],
 )
@@ -134,7 +156,9 @@ def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path):
     whole = film(tmp_path / "whole.mkv", along(), 20.0)
     (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     camera, frames = Source(SourceSettings(str(tmp_path / "cut.mkv"))), []
-    with pytest.raises(SensingError, match=r"cut\.mkv: it is cut short: 1\d\.\d of (19\.9|20\.0) s could be read"):
+    with pytest.raises(
+        SensingError, match=r"cut\.mkv: it is cut short: 1\d\.\d of (19\.9|20\.0) s could be read"
+    ):
         frames.extend(camera.frames())
     assert [f.at_s for f in frames[:2]] == [0.0, 0.067]
     assert 100 < len(frames) < 300
@@ -142,7 +166,9 @@ def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path):
 
 def test_nobody_there_is_tried_as_often_as_asked():
     with closed_port() as port, pytest.raises(SensingError, match="3 attempts"):
-        camera = Source(SourceSettings(f"rtsp://127.0.0.1:{port}/x", attempts=3, delay_s=0.05, silent_s=1.0))
+        camera = Source(
+            SourceSettings(f"rtsp://127.0.0.1:{port}/x", attempts=3, delay_s=0.05, silent_s=1.0)
+        )
         list(camera.frames())
 
 
@@ -164,9 +190,15 @@ def test_pictures_from_all_over_a_clip(clip, tmp_path):
     few = sources.sampled(str(clip), 9)
     assert len(few) == 9
     assert {image.shape for image in few} == {(240, 320, 3)}
-    assert len({image.tobytes() for image in few}) == 9  # not one whole picture of the stream nine times
+    assert (
+        len({image.tobytes() for image in few}) == 9
+    )  # not one whole picture of the stream nine times
     (tmp_path / "empty.mp4").write_bytes(b"")
-    assert sources.sampled(str(tmp_path / "empty.mp4"), 9) == sources.sampled(str(tmp_path / "none.mp4"), 9) == []
+    assert (
+        sources.sampled(str(tmp_path / "empty.mp4"), 9)
+        == sources.sampled(str(tmp_path / "none.mp4"), 9)
+        == []
+    )
     for k, image in enumerate(few):
         cv2.imwrite(str(tmp_path / f"{k}.png"), image)
     assert len(sources.sampled(str(tmp_path), 4)) == 4

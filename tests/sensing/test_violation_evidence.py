@@ -64,7 +64,9 @@ def test_pictures_are_kept_four_times_a_second_for_two_and_a_half_seconds():
     watch = Watch(site())
     for k in range(1, 81):
         watch.show(k / 8.0, image=grey(k))
-    assert [t for t, _, _ in watch.judge.recent] == [7.375 + k / 4.0 for k in range(11)]  # to 9.875 s: 10 s is only an eighth after
+    assert [t for t, _, _ in watch.judge.recent] == [
+        7.375 + k / 4.0 for k in range(11)
+    ]  # to 9.875 s: 10 s is only an eighth after
     watch.show(10.125, image=grey(81))
     assert [t for t, _, _ in watch.judge.recent] == [7.625 + k / 4.0 for k in range(11)]
 
@@ -117,8 +119,19 @@ def drawn_by_hand(image, box, line, text):
     if line is not None:
         cv2.line(out, *line, (0, 0, 255), 2)
     for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(out, text, (8, out.shape[0] - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thick, cv2.LINE_AA)
-    return cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR)
+        cv2.putText(
+            out,
+            text,
+            (8, out.shape[0] - 10),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.5,
+            colour,
+            thick,
+            cv2.LINE_AA,
+        )
+    return cv2.imdecode(
+        cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR
+    )
 
 
 @pytest.mark.parametrize("scale", [1, 6])
@@ -143,20 +156,35 @@ def test_box_line_and_text_are_drawn_where_they_belong(scale):
     for at_s, picture in one.pictures:
         k = times.index(at_s)
         x = 90.0 + 20.0 * k
-        box = tuple(round(c * scale * part) for c in (x - 20.5, 91.0, x + 20.5, 110.0)) if k < 8 else None
+        box = (
+            tuple(round(c * scale * part) for c in (x - 20.5, 91.0, x + 20.5, 110.0))
+            if k < 8
+            else None
+        )
         want = drawn_by_hand(
-            grey(90, (round(size[0] * part), round(size[1] * part))), box, to, f"north red_light {at_s:.2f} s ({at_s - one.at_s:+.2f})"
+            grey(90, (round(size[0] * part), round(size[1] * part))),
+            box,
+            to,
+            f"north red_light {at_s:.2f} s ({at_s - one.at_s:+.2f})",
         )
         assert np.array_equal(decoded(picture), want)
     assert [round(at_s - one.at_s) for at_s, _ in one.pictures] == [-1, 0, 1]
 
 
 def test_other_rules_draw_no_line_and_the_text_says_when():
-    watch, car = Watch(site(lines=[STOP], zones=[BOX], rules={"blocked_s": 6.0}), device="cam 7", blur=False), road_user()
+    watch = Watch(
+        site(lines=[STOP], zones=[BOX], rules={"blocked_s": 6.0}), device="cam 7", blur=False
+    )
+    car = road_user()
     for t in (5.0, 6.0, 7.0):
         watch.show(t, seen_at(car, t, (150.0, 110.0), **STANDS))
-    for (_, picture), text in zip(watch.found[0].pictures, ("5.00 s (-1.00)", "6.00 s (+0.00)", "7.00 s (+1.00)"), strict=True):
-        assert np.array_equal(decoded(picture), drawn_by_hand(grey(90), (130, 90, 170, 110), None, f"cam 7 blocked_box {text}"))
+    for (_, picture), text in zip(
+        watch.found[0].pictures, ("5.00 s (-1.00)", "6.00 s (+0.00)", "7.00 s (+1.00)"), strict=True
+    ):
+        assert np.array_equal(
+            decoded(picture),
+            drawn_by_hand(grey(90), (130, 90, 170, 110), None, f"cam 7 blocked_box {text}"),
+        )
 
 
 def test_jpegs_are_of_quality_80():
@@ -176,10 +204,14 @@ def coarse(image, x1, y1, x2, y2):
     """Blocks of about ten pixels, each of one colour: the mean of what was there."""
     out = image.copy()
     across, down = max((x2 - x1) // 10, 1), max((y2 - y1) // 10, 1)
-    width, height = (x2 - x1) // across, (y2 - y1) // down  # the tests take sizes that can be shared out
+    # the tests take sizes that can be shared out
+    width = (x2 - x1) // across
+    height = (y2 - y1) // down
     for i in range(down):
         for j in range(across):
-            block = out[y1 + i * height : y1 + (i + 1) * height, x1 + j * width : x1 + (j + 1) * width]
+            block = out[
+                y1 + i * height : y1 + (i + 1) * height, x1 + j * width : x1 + (j + 1) * width
+            ]
             block[:] = np.round(block.reshape(-1, 3).mean(0))
     return out
 
@@ -196,7 +228,10 @@ def coarse(image, x1, y1, x2, y2):
         ((20, 20, 23, 60), None),  # too narrow to show anything
         ((20, 20, 60, 26), None),  # three pixels high
         ((-40, 80, 30, 130), (0, 105, 30, 120)),  # cut at the edges of the picture
-        ((150, 80, 200, 120), (150, 100, 160, 120)),  # a vehicle that is leaving: what is left of it is upright, its plate is still below
+        (
+            (150, 80, 200, 120),
+            (150, 100, 160, 120),
+        ),  # a vehicle that is leaving: what is left of it is upright, its plate is still below
         ((140, -30, 190, 30), (140, 0, 160, 30)),
         ((150, -30, 170, 45), None),  # a head above the picture
         ((170, 10, 200, 40), None),
@@ -217,7 +252,9 @@ def test_plates_and_faces_become_blocks_and_nothing_else_changes(box, part):
 def test_everybody_is_blurred_and_the_picture_itself_is_left_as_it_is():
     before = NOISE.copy()
     out = blurred(NOISE, [np.array([20, 20, 60, 40]), np.array([100, 60, 140, 80])])
-    assert np.abs(out.astype(int) - coarse(coarse(NOISE, 20, 30, 60, 40), 100, 70, 140, 80)).max() <= 1
+    assert (
+        np.abs(out.astype(int) - coarse(coarse(NOISE, 20, 30, 60, 40), 100, 70, 140, 80)).max() <= 1
+    )
     assert (before == NOISE).all()
     assert (blurred(NOISE, []) == NOISE).all()
 
@@ -232,8 +269,19 @@ def test_evidence_hides_the_plates_of_all_who_are_on_it(scale):
     shown = {}
     for blur in (True, False):
         watch = Watch(site(size=size, zones=boxes, rules={"blocked_s": 6.0}), blur=blur)
-        seen_at(car := road_user(), 6.0, (150.0 * scale, 110.0 * scale), size=(40.0 * scale, 20.0 * scale), **STANDS)
-        seen_at(other := road_user(2, PERSON), 6.0, (250.0 * scale, 110.0 * scale), size=(20.0 * scale, 60.0 * scale))
+        seen_at(
+            car := road_user(),
+            6.0,
+            (150.0 * scale, 110.0 * scale),
+            size=(40.0 * scale, 20.0 * scale),
+            **STANDS,
+        )
+        seen_at(
+            other := road_user(2, PERSON),
+            6.0,
+            (250.0 * scale, 110.0 * scale),
+            size=(20.0 * scale, 60.0 * scale),
+        )
         watch.show(6.0, car, other, image=image)
         (one,) = watch.close()
         shown[blur] = decoded(one.pictures[0][1]).astype(int)[:, :, 1]
@@ -254,7 +302,15 @@ def test_faces_are_blurred_unless_it_is_asked_otherwise():
 
 # -- the seal
 
-ONE = Violation("7", 12.5, "north", "red_light", 0.9, {"track": 3, "class": "car"}, ((11.5, b"before"), (12.5, b"at")))
+ONE = Violation(
+    "7",
+    12.5,
+    "north",
+    "red_light",
+    0.9,
+    {"track": 3, "class": "car"},
+    ((11.5, b"before"), (12.5, b"at")),
+)
 TEXT = (
     '{"at_s": 12.5, "confidence": 0.9, "data": {"class": "car", "track": 3}, "device": "north", "id": "7", "pictures": [[11.5, "'
     + hashlib.sha256(b"before").hexdigest() + '"], [12.5, "' + hashlib.sha256(b"at").hexdigest() + '"]], "rule": "red_light"}'
@@ -267,7 +323,9 @@ def test_the_seal_is_over_all_that_a_violation_says_and_shows():
     assert sealed(replace(ONE, seal="x"), b"k") == sealed(ONE, b"k")  # but not over itself
     changes = ({"id": "8"}, {"at_s": 12.6}, {"device": "south"}, {"rule": "speeding"}, {"confidence": 0.8}, {"data": {"track": 3}},
                {"pictures": ONE.pictures[:1]}, {"pictures": ((11.5, b"before"), (12.5, b"At"))}, {"pictures": ((11.4, b"before"), (12.5, b"at"))})  # fmt: skip
-    assert len({sealed(ONE, b"k"), *(sealed(replace(ONE, **change), b"k") for change in changes)}) == 1 + len(changes)
+    assert len(
+        {sealed(ONE, b"k"), *(sealed(replace(ONE, **change), b"k") for change in changes)}
+    ) == 1 + len(changes)
 
 
 @pytest.mark.parametrize("key", [b"a key", b""])

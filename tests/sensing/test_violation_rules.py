@@ -24,12 +24,16 @@ def steady(t):
     return 90.0 + 80.0 * (t - 10.0), 110.0
 
 
-def drive(watch, place, until_s, car=None, begin_s=10.0, step_s=0.25, stood_from=None, others=(), **known):
+def drive(
+    watch, place, until_s, car=None, begin_s=10.0, step_s=0.25, stood_from=None, others=(), **known
+):
     """One road user shown every `step_s`, at place(t) pixels. stood_from: since when it stands, from that time on."""
     car = car or road_user(mean_mps=8.0, mean_se_mps=0.1, speed_mps=8.0)
     for k in range(round((until_s - begin_s) / step_s) + 1):
         t = begin_s + k * step_s
-        stands = {"standing_since_s": stood_from if stood_from is not None and t >= stood_from else np.nan}
+        stands = {
+            "standing_since_s": stood_from if stood_from is not None and t >= stood_from else np.nan
+        }
         seen_at(car, t, place(t), **stands, **known)
         watch.show(t, car, *others)
     return car
@@ -71,7 +75,12 @@ def test_a_red_light_is_told_with_instant_signal_speed_and_way():
         ([(9.0, 1, RED)], {}, None, []),  # that is another group
         ([(9.0, 0, RED), (10.8125, 0, GREEN)], {}, None, []),  # green just before it crosses
         ([(9.0, 0, RED), (10.9375, 0, GREEN)], {}, None, ["red_light"]),  # green just after
-        ([(9.0, 0, GREEN), (10.375, 0, RED)], {}, None, ["red_light"]),  # red for half a second: the grace is over
+        (
+            [(9.0, 0, GREEN), (10.375, 0, RED)],
+            {},
+            None,
+            ["red_light"],
+        ),  # red for half a second: the grace is over
         ([(9.0, 0, GREEN), (10.376, 0, RED)], {}, None, []),  # a little less
         ([(9.0, 0, RED)], {"stop": False}, None, []),
         ([(9.0, 0, RED)], {"group": None}, None, []),
@@ -80,11 +89,18 @@ def test_a_red_light_is_told_with_instant_signal_speed_and_way():
         ([(9.0, 0, RED)], {}, PERSON, []),
         ([(9.0, 0, RED)], {}, BICYCLE, ["red_light"]),
         ([(9.0, 0, RED), (9.0, 1, RED)], {"group": [0, 1]}, None, ["red_light"]),
-        ([(9.0, 0, RED), (9.0, 1, GREEN)], {"group": [0, 1]}, None, []),  # one of its groups is green
+        (
+            [(9.0, 0, RED), (9.0, 1, GREEN)],
+            {"group": [0, 1]},
+            None,
+            [],
+        ),  # one of its groups is green
         ([(9.0, 0, RED)], {"group": [0, 1]}, None, []),  # of one of them nothing is known
     ],
 )
-def test_who_crosses_a_stop_line_is_guilty_only_when_it_certainly_showed_red(shown, line, kind, rules):
+def test_who_crosses_a_stop_line_is_guilty_only_when_it_certainly_showed_red(
+    shown, line, kind, rules
+):
     watch = Watch(site(ten_px_a_metre(), lines=[STOP | line]), shown)
     car = road_user(kind=kind) if kind is not None else None
     drive(watch, steady, 12.5, car)
@@ -93,10 +109,17 @@ def test_who_crosses_a_stop_line_is_guilty_only_when_it_certainly_showed_red(sho
 
 def test_of_several_groups_the_one_that_turned_red_last_counts_and_the_speed_may_be_unknown():
     for speed_mps, speed_kmh in ((np.nan, None), (8.1234, 29.24)):
-        watch = Watch(site(ten_px_a_metre(), lines=[STOP | {"group": [3, 5]}]), [(8.875, 3, RED), (9.375, 5, RED)])
+        watch = Watch(
+            site(ten_px_a_metre(), lines=[STOP | {"group": [3, 5]}]),
+            [(8.875, 3, RED), (9.375, 5, RED)],
+        )
         drive(watch, steady, 12.0, mean_mps=speed_mps)
         (one,) = watch.found
-        assert (one.data["signal_groups"], one.data["red_for_s"], one.data["speed_kmh"]) == ([3, 5], 1.5, speed_kmh)
+        assert (one.data["signal_groups"], one.data["red_for_s"], one.data["speed_kmh"]) == (
+            [3, 5],
+            1.5,
+            speed_kmh,
+        )
         assert one.confidence == 0.95  # 0.9 + 0.1 x 1.0 / 2
 
 
@@ -111,16 +134,24 @@ def test_longer_red_and_more_sights_make_it_surer(red_from_s, seen, confidence):
 
 
 def test_the_grace_is_the_sites():
-    strict = Watch(site(ten_px_a_metre(), lines=[STOP], rules={"grace_s": 0.0}), [(0.0, 0, GREEN), (10.8125, 0, RED)])
+    strict = Watch(
+        site(ten_px_a_metre(), lines=[STOP], rules={"grace_s": 0.0}),
+        [(0.0, 0, GREEN), (10.8125, 0, RED)],
+    )
     drive(strict, steady, 12.0)
     assert strict.rules == ["red_light"]
     assert strict.found[0].confidence == 0.9031  # 0.9 + 0.1 x 0.0625 / 2
-    mild = Watch(site(ten_px_a_metre(), lines=[STOP], rules={"grace_s": 2.0}), [(0.0, 0, GREEN), (9.0, 0, RED)])
+    mild = Watch(
+        site(ten_px_a_metre(), lines=[STOP], rules={"grace_s": 2.0}),
+        [(0.0, 0, GREEN), (9.0, 0, RED)],
+    )
     drive(mild, steady, 12.0)
     assert mild.rules == []
 
 
-@pytest.mark.parametrize(("x", "rules"), [(230.0, ["red_light"]), (229.5, []), (180.0, []), (150.0, [])])
+@pytest.mark.parametrize(
+    ("x", "rules"), [(230.0, ["red_light"]), (229.5, []), (180.0, []), (150.0, [])]
+)
 def test_who_has_driven_on_for_six_metres_has_passed_the_light(x, rules):
     """The first picture beyond the line has it at x = 170; it rolls, and never counts as standing."""
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
@@ -152,18 +183,24 @@ def test_it_has_stopped_when_it_stood_for_one_and_a_half_seconds():
 
 def test_who_has_passed_and_comes_back_has_passed():
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
-    drive(watch, lambda t: (steady(t)[0] if t <= 11.0 else 240.0 if t < 11.6 else 200.0, 110.0), 13.0)
+    drive(
+        watch, lambda t: (steady(t)[0] if t <= 11.0 else 240.0 if t < 11.6 else 200.0, 110.0), 13.0
+    )
     assert watch.rules == ["red_light"]
 
 
 def test_how_far_beyond_the_line_is_the_sites():
     for least_m, rules in ((2.5, ["stop_line"]), (2.6, [])):
-        watch = Watch(site(ten_px_a_metre(), lines=[STOP], rules={"stop_m": least_m}), [(0.0, 0, RED)])
+        watch = Watch(
+            site(ten_px_a_metre(), lines=[STOP], rules={"stop_m": least_m}), [(0.0, 0, RED)]
+        )
         drive(watch, stops_at(195.0, 11.25), 20.0, stood_from=11.25)
         assert watch.rules == rules
 
 
-@pytest.mark.parametrize(("passes_at", "rules"), [(16.75, ["red_light"]), (16.875, ["red_light"]), (17.0, [])])
+@pytest.mark.parametrize(
+    ("passes_at", "rules"), [(16.75, ["red_light"]), (16.875, ["red_light"]), (17.0, [])]
+)
 def test_it_is_decided_within_six_seconds_of_the_crossing(passes_at, rules):
     """Crossed at 10.875 s; it creeps at x = 175 and goes on at once at `passes_at`."""
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
@@ -194,7 +231,14 @@ def test_at_the_end_of_the_stream_what_is_decided_is_told_and_what_is_not_is_dro
 
 @pytest.mark.parametrize(
     ("height", "way", "rules"),
-    [(20.0, 40.0, ["red_light"]), (20.0, 39.5, []), (60.0, 120.0, ["red_light"]), (60.0, 119.5, []), (1.5, 3.0, ["red_light"]), (0.5, 1.0, [])],
+    [
+        (20.0, 40.0, ["red_light"]),
+        (20.0, 39.5, []),
+        (60.0, 120.0, ["red_light"]),
+        (60.0, 119.5, []),
+        (1.5, 3.0, ["red_light"]),
+        (0.5, 1.0, []),
+    ],
 )
 def test_without_calibration_a_box_as_high_as_it_is_counts_three_metres(height, way, rules):
     """6 m are twice the height of its box; boxes lower than a pixel count as one pixel high."""
@@ -205,7 +249,9 @@ def test_without_calibration_a_box_as_high_as_it_is_counts_three_metres(height, 
 
 def test_without_calibration_the_way_is_that_of_the_pixels_not_of_the_road():
     watch = Watch(site(lines=[STOP]), [(0.0, 0, RED)])
-    drive(watch, stops_at(190.0, 11.25), 20.0, road=(0.0, 0.0), stood_from=11.25)  # 20 px / 20 px x 3 = 3 m
+    drive(
+        watch, stops_at(190.0, 11.25), 20.0, road=(0.0, 0.0), stood_from=11.25
+    )  # 20 px / 20 px x 3 = 3 m
     assert watch.rules == ["stop_line"]
 
 
@@ -218,17 +264,35 @@ def test_each_rule_is_told_once_of_a_road_user():
 
 # -- turns
 
-TURN_LINES = [{"name": "from", "px": [[120, 80], [120, 140]]}, {"name": "to", "px": [[200, 80], [200, 140]]}]
+TURN_LINES = [
+    {"name": "from", "px": [[120, 80], [120, 140]]},
+    {"name": "to", "px": [[200, 80], [200, 140]]},
+]
 
 
 @pytest.mark.parametrize(
     ("turns", "place", "kind", "rules"),
     [
         ([("from", "to")], steady, None, ["illegal_turn"]),
-        ([("to", "from")], steady, None, []),  # the same way backwards is forbidden, this one is not
+        (
+            [("to", "from")],
+            steady,
+            None,
+            [],
+        ),  # the same way backwards is forbidden, this one is not
         ([], steady, None, []),
-        ([("from", "to")], lambda t: (steady(t)[0], 110.0 if t > 10.5 else 60.0), None, []),  # it did not come over the first line
-        ([("from", "to")], lambda t: (steady(t)[0], 110.0 if t < 11.0 else 60.0), None, []),  # it does not go over the second
+        (
+            [("from", "to")],
+            lambda t: (steady(t)[0], 110.0 if t > 10.5 else 60.0),
+            None,
+            [],
+        ),  # it did not come over the first line
+        (
+            [("from", "to")],
+            lambda t: (steady(t)[0], 110.0 if t < 11.0 else 60.0),
+            None,
+            [],
+        ),  # it does not go over the second
         ([("from", "to")], steady, PERSON, []),
         ([("from", "to")], steady, BICYCLE, ["illegal_turn"]),
     ],
@@ -250,20 +314,29 @@ def test_a_forbidden_turn_is_from_one_line_to_the_other(turns, place, kind, rule
 def least_guilty(limit_kmh, standard_error, relative):
     """The speed at which mean - 3 x sqrt(error^2 + (relative x mean)^2) is what is allowed: the root of a quadratic equation, m/s."""
     a = max(limit_kmh + 3.0, limit_kmh * 1.03) / 3.6
-    return (a + math.sqrt(a * a - (1 - 9 * relative**2) * (a * a - 9 * standard_error**2))) / (1 - 9 * relative**2)
+    return (a + math.sqrt(a * a - (1 - 9 * relative**2) * (a * a - 9 * standard_error**2))) / (
+        1 - 9 * relative**2
+    )
 
 
 def speeding(of, mean_mps, error_mps=0.2, way_px=15.0, seconds=2.0, kind=None, y=110.0):
     """A road user of that mean speed; its last second was `way_px` / 10 metres long by its places."""
     watch = Watch(of)
-    user = road_user(**({} if kind is None else {"kind": kind}), mean_mps=mean_mps, mean_se_mps=error_mps, speed_mps=mean_mps)
+    user = road_user(
+        **({} if kind is None else {"kind": kind}),
+        mean_mps=mean_mps,
+        mean_se_mps=error_mps,
+        speed_mps=mean_mps,
+    )
     drive(watch, lambda t: (20.0 + way_px * (t - 10.0), y), 10.0 + seconds, user)
     watch.close()
     return watch.found
 
 
 @pytest.mark.parametrize("limit_kmh", [30.0, 100.0, 120.0])
-@pytest.mark.parametrize(("error_m", "way_px"), [(0.0, 150.0), (0.3, 150.0), (0.3, 15.0), (0.05, 5.0)])
+@pytest.mark.parametrize(
+    ("error_m", "way_px"), [(0.0, 150.0), (0.3, 150.0), (0.3, 15.0), (0.05, 5.0)]
+)
 def test_a_speed_counts_above_limit_margin_and_three_errors(limit_kmh, error_m, way_px):
     """The error: of the fit, 1 % of the speed, and that of the calibration over the way of the last second (at least a metre)."""
     of = site(ten_px_a_metre(error_m), rules={"limit_kmh": limit_kmh})
@@ -314,13 +387,17 @@ def test_speeding_must_last_four_tenths_of_a_second_without_a_break():
         watch, car = Watch(of), road_user(mean_se_mps=0.1)
         for k in range(12):
             speed = speeds[k] if k < len(speeds) else 20.0 if told_at is not None else 10.0
-            watch.show(10.0 + 0.125 * k, seen_at(car, 10.0 + 0.125 * k, (20.0 + 25.0 * k, 110.0), mean_mps=speed))
+            watch.show(
+                10.0 + 0.125 * k,
+                seen_at(car, 10.0 + 0.125 * k, (20.0 + 25.0 * k, 110.0), mean_mps=speed),
+            )
         watch.close()
         assert [v.at_s for v in watch.found] == ([] if told_at is None else [told_at])
 
 
 def test_exactly_four_tenths_are_enough():
-    watch, car = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0})), road_user(mean_mps=20.0, mean_se_mps=0.1)
+    watch = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0}))
+    car = road_user(mean_mps=20.0, mean_se_mps=0.1)
     for t in (0.0, 0.2, 0.4):
         watch.show(t, seen_at(car, t, (20.0 + 200.0 * t, 110.0)))
     watch.close()
@@ -332,8 +409,11 @@ def zone(kind, name="zone", px=SPAN, **more):
 
 
 def test_the_limit_of_a_zone_counts_in_it_and_of_two_the_higher():
-    slow, fast = zone("lane", "slow", limit_kmh=30.0), zone("lane", "fast", [[150, 80], [300, 80], [300, 140], [150, 140]], limit_kmh=70.0)
-    of = site(ten_px_a_metre(), zones=[slow, fast, zone("lane", "plain")], rules={"limit_kmh": 50.0})
+    slow = zone("lane", "slow", limit_kmh=30.0)
+    fast = zone("lane", "fast", [[150, 80], [300, 80], [300, 140], [150, 140]], limit_kmh=70.0)
+    of = site(
+        ten_px_a_metre(), zones=[slow, fast, zone("lane", "plain")], rules={"limit_kmh": 50.0}
+    )
     for x, limit in ((60.0, 50.0), (120.0, 30.0), (180.0, 70.0), (250.0, 70.0)):
         watch, car = Watch(of), road_user(mean_mps=40.0, mean_se_mps=0.1)
         for k in range(6):
@@ -355,7 +435,8 @@ def test_no_speeding_without_a_limit_a_calibration_an_error_or_a_vehicle():
 
 
 def test_who_is_lost_begins_anew_and_who_was_not_seen_on_this_picture_is_not_judged():
-    watch, car = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0})), road_user(mean_mps=30.0, mean_se_mps=0.1)
+    watch = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0}))
+    car = road_user(mean_mps=30.0, mean_se_mps=0.1)
     watch.show(10.0, seen_at(car, 10.0, (20.0, 110.0)))
     watch.show(10.25, car)  # guessed at
     watch.show(10.5, car)
@@ -372,7 +453,9 @@ def test_who_is_lost_begins_anew_and_who_was_not_seen_on_this_picture_is_not_jud
 
 # -- the wrong way
 
-AGAINST = zone("lane", heading=[[220, 110], [100, 110]])  # to the left; `steady` drives to the right
+AGAINST = zone(
+    "lane", heading=[[220, 110], [100, 110]]
+)  # to the left; `steady` drives to the right
 
 
 @pytest.mark.parametrize(
@@ -383,10 +466,18 @@ AGAINST = zone("lane", heading=[[220, 110], [100, 110]])  # to the left; `steady
         (zone("lane", heading=[[160, 80], [160, 140]]), {}, []),  # across
         (zone("lane"), {}, []),  # no direction is given
         (AGAINST | {"kind": "box"}, {}, []),
-        (AGAINST | {"px": [[100, 112], [220, 112], [220, 140], [100, 140]]}, {}, []),  # beside the lane
+        (
+            AGAINST | {"px": [[100, 112], [220, 112], [220, 140], [100, 140]]},
+            {},
+            [],
+        ),  # beside the lane
         (AGAINST, {"speed_mps": 2.0}, ["wrong_way"]),
         (AGAINST, {"speed_mps": 1.99}, []),  # so slow is who parks
-        (AGAINST, {"speed_mps": np.nan}, ["wrong_way"]),  # moves by its pixels; without a calibration no speed is known
+        (
+            AGAINST,
+            {"speed_mps": np.nan},
+            ["wrong_way"],
+        ),  # moves by its pixels; without a calibration no speed is known
     ],
 )
 def test_the_wrong_way_is_against_the_heading_of_the_lane(lane, known, rules):
@@ -395,7 +486,11 @@ def test_the_wrong_way_is_against_the_heading_of_the_lane(lane, known, rules):
     drive(watch, steady, 14.0, **known)
     assert watch.rules == rules
     for one in watch.found:
-        assert (one.at_s, one.confidence, one.data["zone"]) == (11.25, 0.95, "zone")  # a second of it
+        assert (one.at_s, one.confidence, one.data["zone"]) == (
+            11.25,
+            0.95,
+            "zone",
+        )  # a second of it
 
 
 @pytest.mark.parametrize("kind", [PERSON, BICYCLE])
@@ -416,34 +511,54 @@ def run_of(places, of, step_s=0.25, size=(40.0, 20.0)):
 
 def test_to_go_against_it_must_move_by_more_than_half_its_height_in_eight_tenths_of_a_second():
     """Its box is 20 px high. The newest point at least 0.8 s ago is that of a second ago, four pictures back."""
-    assert run_of([(110.0 + 2.5 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == []  # 10 px a second
+    assert (
+        run_of([(110.0 + 2.5 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == []
+    )  # 10 px a second
     # 10.4 px a second: from the fourth picture on, and then for a second
-    assert run_of([(110.0 + 2.6 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == [("wrong_way", 12.0)]
+    assert run_of([(110.0 + 2.6 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == [
+        ("wrong_way", 12.0)
+    ]
 
 
 def test_against_is_within_45_degrees_or_so_of_the_opposite():
     """The cosine of 134.4 degrees is -0.7. (-7, sqrt 51) is 10 long: exactly at the edge, and innocent."""
     edge = (7.0, math.sqrt(51.0))
     assert math.hypot(*edge) == 10.0
-    lane = zone("lane", px=[[0, 0], [319, 0], [319, 239], [0, 239]], heading=[[101, 110], [100, 110]])
+    lane = zone(
+        "lane", px=[[0, 0], [319, 0], [319, 239], [0, 239]], heading=[[101, 110], [100, 110]]
+    )
 
     def along(dx, dy):  # a step every second, of which each is looked at alone
-        return run_of([(50.0 + dx * k, 50.0 + dy * k) for k in range(6)], site(zones=[lane]), 1.0, size=(40.0, 10.0))
+        return run_of(
+            [(50.0 + dx * k, 50.0 + dy * k) for k in range(6)],
+            site(zones=[lane]),
+            1.0,
+            size=(40.0, 10.0),
+        )
 
     assert along(*edge) == []
     assert along(edge[0] + 0.01, edge[1]) == [("wrong_way", 12.0)]
     assert along(edge[0], edge[1] + 0.01) == []
     assert along(0.0, 10.0) == []
-    longer = zone("lane", px=lane["px"], heading=[[200, 110], [100, 110]])  # the length of the arrow means nothing
-    assert run_of([(50.0 + 7.2 * k, 50.0 + edge[1] * k) for k in range(6)], site(zones=[longer]), 1.0) == [("wrong_way", 12.0)]
-    assert run_of([(50.0 + 6.8 * k, 50.0 + edge[1] * k) for k in range(6)], site(zones=[longer]), 1.0) == []
+    longer = zone(
+        "lane", px=lane["px"], heading=[[200, 110], [100, 110]]
+    )  # the length of the arrow means nothing
+    assert run_of(
+        [(50.0 + 7.2 * k, 50.0 + edge[1] * k) for k in range(6)], site(zones=[longer]), 1.0
+    ) == [("wrong_way", 12.0)]
+    assert (
+        run_of([(50.0 + 6.8 * k, 50.0 + edge[1] * k) for k in range(6)], site(zones=[longer]), 1.0)
+        == []
+    )
 
 
 def test_the_wrong_way_must_last_a_second_without_a_break_in_the_lane():
     x = [110.0, 130.0, 150.0, 170.0, 190.0, 210.0]
     assert run_of([(a, 110.0) for a in x], site(zones=[AGAINST])) == [("wrong_way", 11.25)]
     assert run_of([(a, 110.0) for a in x[:5]], site(zones=[AGAINST])) == []  # 0.75 s
-    away = [(a, 110.0 if k != 3 else 60.0) for k, a in enumerate(x)]  # out of the lane for a picture
+    away = [
+        (a, 110.0 if k != 3 else 60.0) for k, a in enumerate(x)
+    ]  # out of the lane for a picture
     assert run_of(away, site(zones=[AGAINST])) == []
 
 
@@ -475,7 +590,11 @@ def test_who_stands_in_a_box_too_long_blocks_it(place, kind, rules, told):
     watch.close()
     assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", at_s) for at_s in told]
     for one in watch.found:
-        assert (one.confidence, one.data["zone"], one.data["standing_s"]) == (0.95, "zone", told[0] - 11.0)
+        assert (one.confidence, one.data["zone"], one.data["standing_s"]) == (
+            0.95,
+            "zone",
+            told[0] - 11.0,
+        )
 
 
 def test_who_drives_through_a_box_blocks_nobody():
@@ -490,14 +609,21 @@ def test_a_forbidden_zone_is_entered_when_it_lasts_more_than_half_a_second():
     assert run_of([inside] * 4, of) == [("forbidden_zone", 10.75)]
     assert run_of([inside] * 3, of) == []  # half a second
     assert run_of([outside] * 9, of) == []
-    assert run_of([inside, inside, inside, outside, inside, inside, inside], of) == []  # it has been out of it in between
+    assert (
+        run_of([inside, inside, inside, outside, inside, inside, inside], of) == []
+    )  # it has been out of it in between
     assert run_of([inside] * 4, site(zones=[zone("lane"), zone("box", "other")])) == []
     watch = Watch(of)
     drive(watch, lambda t: inside, 14.0, road_user(kind=PERSON))
     assert watch.rules == []
     drive(watch, lambda t: inside, 14.0, road_user(7, kind=TRUCK, seen=0))
     (one,) = watch.found
-    assert (one.confidence, one.data["zone"], one.data["track"], one.data["class"]) == (0.45, "zone", 7, "truck")
+    assert (one.confidence, one.data["zone"], one.data["track"], one.data["class"]) == (
+        0.45,
+        "zone",
+        7,
+        "truck",
+    )
 
 
 # -- people who cross
@@ -516,26 +642,41 @@ def test_a_forbidden_zone_is_entered_when_it_lasts_more_than_half_a_second():
         ((180.0, 100.0), (120.0, 110.0), np.nan, 0.0, []),
     ],
 )
-def test_who_drives_over_a_crossing_while_somebody_walks_there(person_at, car_at, speed, error, rules):
-    watch, person, car = Watch(site(zones=[zone("crossing")])), road_user(5, PERSON), road_user(2, mean_mps=speed, mean_se_mps=error)
+def test_who_drives_over_a_crossing_while_somebody_walks_there(
+    person_at, car_at, speed, error, rules
+):
+    watch = Watch(site(zones=[zone("crossing")]))
+    person = road_user(5, PERSON)
+    car = road_user(2, mean_mps=speed, mean_se_mps=error)
     for k in range(5):
         t = 10.0 + 0.25 * k
         watch.show(t, seen_at(person, t, person_at), seen_at(car, t, car_at))
     watch.close()
     assert watch.rules == rules
     for one in watch.found:
-        assert (one.at_s, one.confidence, one.data["zone"], one.data["pedestrians"], one.data["track"]) == (10.5, 0.85, "zone", [5], 2)
+        assert (
+            one.at_s,
+            one.confidence,
+            one.data["zone"],
+            one.data["pedestrians"],
+            one.data["track"],
+        ) == (10.5, 0.85, "zone", [5], 2)
 
 
 def test_to_drive_on_must_last_three_tenths_of_a_second_and_another_crossing_is_another_matter():
-    near, far = zone("crossing", "near"), zone("crossing", "far", [[230, 80], [300, 80], [300, 140], [230, 140]])
+    near = zone("crossing", "near")
+    far = zone("crossing", "far", [[230, 80], [300, 80], [300, 140], [230, 140]])
     for times, told in (((0.0, 0.3, 0.31), [0.31]), ((0.0, 0.3), [])):
-        watch, walker, car = Watch(site(zones=[near])), road_user(5, PERSON), road_user(2, mean_mps=5.0, mean_se_mps=0.0)
+        watch = Watch(site(zones=[near]))
+        walker = road_user(5, PERSON)
+        car = road_user(2, mean_mps=5.0, mean_se_mps=0.0)
         for t in times:
             watch.show(t, seen_at(walker, t, (180.0, 100.0)), seen_at(car, t, (120.0, 110.0)))
         watch.close()
         assert [v.at_s for v in watch.found] == told
-    watch, walker, car = Watch(site(zones=[near, far])), road_user(5, PERSON), road_user(2, mean_mps=5.0, mean_se_mps=0.0)
+    watch = Watch(site(zones=[near, far]))
+    walker = road_user(5, PERSON)
+    car = road_user(2, mean_mps=5.0, mean_se_mps=0.0)
     for t in (0.0, 0.5, 1.0):
         watch.show(t, seen_at(walker, t, (250.0, 100.0)), seen_at(car, t, (120.0, 110.0)))
     watch.close()
@@ -543,9 +684,13 @@ def test_to_drive_on_must_last_three_tenths_of_a_second_and_another_crossing_is_
 
 
 def test_who_lets_somebody_pass_and_drives_on_begins_anew():
-    watch, walker, car = Watch(site(zones=[zone("crossing")])), road_user(5, PERSON), road_user(2, mean_se_mps=0.0)
+    watch = Watch(site(zones=[zone("crossing")]))
+    walker = road_user(5, PERSON)
+    car = road_user(2, mean_se_mps=0.0)
     for t, speed in ((0.0, 5.0), (0.25, 5.0), (0.5, 1.0), (0.75, 5.0), (1.0, 5.0)):
-        watch.show(t, seen_at(walker, t, (180.0, 100.0)), seen_at(car, t, (120.0, 110.0), mean_mps=speed))
+        watch.show(
+            t, seen_at(walker, t, (180.0, 100.0)), seen_at(car, t, (120.0, 110.0), mean_mps=speed)
+        )
     watch.close()
     assert watch.rules == []
 
@@ -554,7 +699,9 @@ def test_several_who_walk_are_all_named():
     watch, car = Watch(site(zones=[zone("crossing")])), road_user(2, mean_mps=5.0, mean_se_mps=0.0)
     walkers = [road_user(n, PERSON) for n in (8, 9, 11)]
     for t in (0.0, 0.5):
-        there = [seen_at(w, t, (180.0, y)) for w, y in zip(walkers, (100.0, 30.0, 120.0), strict=True)]
+        there = [
+            seen_at(w, t, (180.0, y)) for w, y in zip(walkers, (100.0, 30.0, 120.0), strict=True)
+        ]
         watch.show(t, *there, seen_at(car, t, (120.0, 110.0)))
     (one,) = watch.close()
     assert one.data["pedestrians"] == [8, 11]
@@ -573,7 +720,9 @@ def test_the_way_of_the_last_three_seconds_every_third_point():
     (one,) = watch.found
     assert one.at_s == 15.00041
     # from 12 s on: points 16, 19, ..., 40
-    assert one.data["path"] == [[10.0 + k / 8.0, round(100.126 + k, 2), 110.12] for k in range(16, 41, 3)]
+    assert one.data["path"] == [
+        [10.0 + k / 8.0, round(100.126 + k, 2), 110.12] for k in range(16, 41, 3)
+    ]
     assert one.data["box"] == [120.1, 90.1, 160.1, 110.1]
 
 
@@ -606,11 +755,17 @@ def test_a_judge_knows_the_lamps_of_its_picture():
     """Red is believed after three pictures and holds from the first of them: 10 s; the crossing is at 10.875 s."""
     red, dark = GREY.copy(), GREY.copy()
     red[10:20, 10:20], dark[10:20, 10:20] = (0, 0, 255), (0, 0, 40)
-    of = site(ten_px_a_metre(), lines=[STOP], lamps=[{"group": 0, "px": [10, 10, 10, 10]}, {"group": 1, "px": [30, 10, 10, 10]}])
+    of = site(
+        ten_px_a_metre(),
+        lines=[STOP],
+        lamps=[{"group": 0, "px": [10, 10, 10, 10]}, {"group": 1, "px": [30, 10, 10, 10]}],
+    )
     watch, car = Watch(of), road_user()
     for k in range(12):
         t = 10.0 + k / 4.0
-        watch.show(t, seen_at(car, t, steady(t)), image=dark if k == 1 else red)  # between two looks it blinks: what is dark says nothing
+        watch.show(
+            t, seen_at(car, t, steady(t)), image=dark if k == 1 else red
+        )  # between two looks it blinks: what is dark says nothing
     assert watch.rules == ["red_light"]
     assert watch.found[0].data["red_for_s"] == 0.875
     assert watch.signals.at(0, 12.0) == (RED, 2.0)

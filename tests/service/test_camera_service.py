@@ -44,7 +44,12 @@ class Manager:
             raise SensingError("there already")
         figures = {"tracks": [], "measures": None}
         self.streams[settings.id] = SimpleNamespace(
-            settings=settings, running=False, lock=threading.RLock(), signals=Signals(), begun_wall_s=1_000_000.0, figures=lambda: figures
+            settings=settings,
+            running=False,
+            lock=threading.RLock(),
+            signals=Signals(),
+            begun_wall_s=1_000_000.0,
+            figures=lambda: figures,
         )
         return self.streams[settings.id]
 
@@ -103,7 +108,9 @@ def made(monkeypatch):
     monkeypatch.setattr(notify, "Notifier", Notifier)
     monkeypatch.setattr(room, "Recorder", Recorder)
     monkeypatch.setattr(room.gc, "freeze", lambda: MADE.append("frozen"))
-    monkeypatch.setattr(room, "time", SimpleNamespace(monotonic=lambda: moments.pop(0), time=lambda: WALL_S))
+    monkeypatch.setattr(
+        room, "time", SimpleNamespace(monotonic=lambda: moments.pop(0), time=lambda: WALL_S)
+    )
     moments.clear()
     return MADE
 
@@ -115,7 +122,9 @@ moments: list[float] = []
 def make(made, tmp_path):
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "clip.mp4").write_bytes(b"film")
-    return lambda **more: CameraService(tmp_path, more.pop("tell", lambda *news: None), "intake", **more)
+    return lambda **more: CameraService(
+        tmp_path, more.pop("tell", lambda *news: None), "intake", **more
+    )
 
 
 def kept(tmp_path):
@@ -124,25 +133,49 @@ def kept(tmp_path):
 
 def street(**colours):
     """A service of one street, "headway", that shows these colours: group -> (since, colour)."""
-    return SimpleNamespace(on_signals=None, streets={"headway": SimpleNamespace(colours={int(g[1:]): c for g, c in colours.items()})})
+    return SimpleNamespace(
+        on_signals=None,
+        streets={"headway": SimpleNamespace(colours={int(g[1:]): c for g, c in colours.items()})},
+    )
 
 
 def test_a_service_begins_with_a_key_of_its_own_and_the_names_of_who_is_told(made, make, tmp_path):
     settings = NotifySettings.model_validate(
         {
-            "webhooks": [{"url": "http://a/", "secret": "0123456789abcdef", "attempts": 3}, {"url": "https://b/", "secret": "fedcba9876543210"}],
-            "mail": {"host": "h", "port": 25, "sender": "s@x", "to": ["t@x"], "user": "u", "password": "p", "security": "none", "at_least_s": 7.0},
+            "webhooks": [
+                {"url": "http://a/", "secret": "0123456789abcdef", "attempts": 3},
+                {"url": "https://b/", "secret": "fedcba9876543210"},
+            ],
+            "mail": {
+                "host": "h",
+                "port": 25,
+                "sender": "s@x",
+                "to": ["t@x"],
+                "user": "u",
+                "password": "p",
+                "security": "none",
+                "at_least_s": 7.0,
+            },
         }
     )
     service = make(notify=settings)
-    hooks = (Webhook("http://a/", "0123456789abcdef", 3), Webhook("https://b/", "fedcba9876543210", 6))
+    hooks = (
+        Webhook("http://a/", "0123456789abcdef", 3),
+        Webhook("https://b/", "fedcba9876543210", 6),
+    )
     mail = Mail("h", 25, "s@x", ("t@x",), "u", "p", "none", at_least_s=7.0)
     assert service.notifier.asked == (hooks, mail, tmp_path / "undelivered.jsonl")
     recorder, manager, frozen = made
     assert (recorder.intake, recorder.most, frozen) == ("intake", 2000, "frozen")
     key = tmp_path / "evidence.key"
-    assert (len(manager.key), key.read_bytes(), stat.S_IMODE(key.stat().st_mode)) == (32, manager.key, 0o600)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["evidence.key", "media"], "no cameras, no file"
+    assert (len(manager.key), key.read_bytes(), stat.S_IMODE(key.stat().st_mode)) == (
+        32,
+        manager.key,
+        0o600,
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evidence.key", "media"], (
+        "no cameras, no file"
+    )
     made.clear()
     make()
     assert made[1].key == key.read_bytes(), "made once"
@@ -166,7 +199,13 @@ def test_without_the_packages_for_pictures_there_is_no_service(make, monkeypatch
 def test_a_camera_is_added_and_started_with_what_is_not_said_left_as_it_is(made, make, tmp_path):
     service = make()
     stream = service.add("north", {"source": "clip.mp4"})
-    settings = StreamSettings("north", SourceSettings(str(tmp_path / "media" / "clip.mp4"), paced=True), "motion", None, True)
+    settings = StreamSettings(
+        "north",
+        SourceSettings(str(tmp_path / "media" / "clip.mp4"), paced=True),
+        "motion",
+        None,
+        True,
+    )
     assert (stream.settings, service.manager.asked) == (settings, [("start", "north")])
     assert kept(tmp_path) == {"north": {"source": "clip.mp4", "started": True}}
     assert stat.S_IMODE((tmp_path / "cameras.json").stat().st_mode) == 0o600, "it holds passwords"
@@ -205,17 +244,24 @@ def test_a_site_is_given_back_as_it_was_given_and_cannot_be_changed_from_outside
         service.site("nobody")
 
 
-@pytest.mark.parametrize("source", ["../secret.mp4", "none.mp4", "/etc/passwd", "", "sub/../../secret.mp4"])
+@pytest.mark.parametrize(
+    "source", ["../secret.mp4", "none.mp4", "/etc/passwd", "", "sub/../../secret.mp4"]
+)
 def test_no_file_outside_the_folder_of_films_can_be_asked_for(make, tmp_path, source):
     (tmp_path / "secret.mp4").write_bytes(b"x")
     service = make()
     if source == "":
-        service.add("all", {"source": source}, start=False)  # the folder itself: pictures in it, one after the other
+        service.add(
+            "all", {"source": source}, start=False
+        )  # the folder itself: pictures in it, one after the other
         assert service.manager.streams["all"].settings.source.url == str(tmp_path / "media")
         return
     with pytest.raises(SensingError) as caught:
         service.add("north", {"source": source})
-    assert str(caught.value) == f"source {source!r}: give rtsp://, rtsps://, http://, https://, or a file in {tmp_path / 'media'}."
+    assert (
+        str(caught.value)
+        == f"source {source!r}: give rtsp://, rtsps://, http://, https://, or a file in {tmp_path / 'media'}."
+    )
     assert (service.manager.streams, (tmp_path / "cameras.json").exists()) == ({}, False)
 
 
@@ -223,7 +269,10 @@ def test_a_film_does_not_see_the_signals_of_now(make, tmp_path):
     service = make()
     with pytest.raises(SensingError) as caught:
         service.add("north", {"source": "clip.mp4", "street": "headway"})
-    assert str(caught.value) == "stream north, street: only a live camera (rtsp://, http://) sees the signals of a street that runs now."
+    assert (
+        str(caught.value)
+        == "stream north, street: only a live camera (rtsp://, http://) sees the signals of a street that runs now."
+    )
     assert service.manager.streams == {}
 
 
@@ -261,13 +310,25 @@ def test_another_site_is_in_force_from_now_on_and_kept(make, tmp_path, running):
     service = make()
     service.add("north", {"source": "clip.mp4", "site": SITE}, start=running)
     service.set_site("north", {"size": [320, 240]})
-    assert service.manager.asked == [*[("start", "north")] * running, ("site", "north", (320, 240)), *[("start", "north")] * running]
-    assert kept(tmp_path) == {"north": {"source": "clip.mp4", "site": {"size": [320, 240]}, "started": running}}
+    assert service.manager.asked == [
+        *[("start", "north")] * running,
+        ("site", "north", (320, 240)),
+        *[("start", "north")] * running,
+    ]
+    assert kept(tmp_path) == {
+        "north": {"source": "clip.mp4", "site": {"size": [320, 240]}, "started": running}
+    }
 
 
-def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(make, tmp_path, monkeypatch):
+def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
+    make, tmp_path, monkeypatch
+):
     faults = []
-    monkeypatch.setattr(room.telemetry, "log", lambda component: SimpleNamespace(error=lambda *a, **k: faults.append((component, a, k))))
+    monkeypatch.setattr(
+        room.telemetry,
+        "log",
+        lambda component: SimpleNamespace(error=lambda *a, **k: faults.append((component, a, k))),
+    )
     wishes = {
         "a": {"source": "clip.mp4"}, "b": {"source": "gone.mp4", "started": True}, "c": {"source": "clip.mp4", "started": False},
         "d": {"no": "source"}, "e": {"source": 5}, "f": {"source": "clip.mp4", "site": {"size": 1}}, "g": {"source": "clip.mp4", "started": True},
@@ -280,9 +341,10 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(make, tm
         ("sensing", "a camera does not begin again", n) for n in "bdef"
     ]
     assert [more["error"] for *_, more in faults][1] == "'source'"
-    assert kept(tmp_path) == {n: w | ({"started": w.get("started", True)} if n in "acg" else {}) for n, w in wishes.items()}, (
-        "they may be mended by hand"
-    )
+    assert kept(tmp_path) == {
+        n: w | ({"started": w.get("started", True)} if n in "acg" else {})
+        for n, w in wishes.items()
+    }, "they may be mended by hand"
 
 
 # --- signals of a street ------------------------------------------------------------------------------------------------------------------------
@@ -292,10 +354,16 @@ def test_changes_of_colour_reach_the_cameras_that_see_that_street(make):
     streets = street()
     service = make(streets=streets)
     for name, which in (("one", "headway"), ("other", "baseline"), ("none", "")):
-        service.add(name, {"source": f"rtsp://{name}"} | ({"street": which} if which else {}), start=False)
+        service.add(
+            name, {"source": f"rtsp://{name}"} | ({"street": which} if which else {}), start=False
+        )
     streets.on_signals("headway", [(5.0, 1, 4), (6.0, 2, 2)])
     told = {name: s.signals.told for name, s in service.manager.streams.items()}
-    assert told == {"one": [(5.0, 1, 4), (6.0, 2, 2), ("confirmed", WALL_S)], "other": [], "none": []}
+    assert told == {
+        "one": [(5.0, 1, 4), (6.0, 2, 2), ("confirmed", WALL_S)],
+        "other": [],
+        "none": [],
+    }
     del service.manager.streams["one"]
     streets.on_signals("headway", [(7.0, 1, 2)])  # it went meanwhile: nobody is told
 
@@ -324,7 +392,12 @@ def test_the_end_ends_all_of_it(made, make):
     streets = street()
     service = make(streets=streets)
     service.close()
-    assert (streets.on_signals, service.manager.asked, made[0].closed, service.notifier.closed) == (None, [("close",)], True, 2.0)
+    assert (streets.on_signals, service.manager.asked, made[0].closed, service.notifier.closed) == (
+        None,
+        [("close",)],
+        True,
+        2.0,
+    )
 
 
 # --- what is seen -------------------------------------------------------------------------------------------------------------------------------
@@ -339,9 +412,17 @@ def see(service, name, *violations):
 
 
 @pytest.mark.parametrize(
-    ("source", "at"), [("clip.mp4", "1970-01-12T13:46:44.250000+00:00"), ("rtsp://x", "1970-01-01T00:00:04.250000+00:00")], ids=["film", "live"]
+    ("source", "at"),
+    [
+        ("clip.mp4", "1970-01-12T13:46:44.250000+00:00"),
+        ("rtsp://x", "1970-01-01T00:00:04.250000+00:00"),
+    ],
+    ids=["film", "live"],
 )
-@pytest.mark.parametrize(("rule", "critical"), [("speeding", False), ("red_light", True), ("wrong_way", True), ("red_light_turn", False)])
+@pytest.mark.parametrize(
+    ("rule", "critical"),
+    [("speeding", False), ("red_light", True), ("wrong_way", True), ("red_light_turn", False)],
+)
 def test_a_violation_is_recorded_with_its_pictures_and_told(made, make, source, at, rule, critical):
     """A film's time is counted from when it was begun, at 1,000,000 s since 1970; a live camera's is of the day."""
     news = []
@@ -365,7 +446,15 @@ def test_what_a_camera_sees_is_told_five_times_a_second_at_most(make):
     service = make(tell=lambda *told: news.append(told))
     for name in ("north", "south"):
         service.add(name, {"source": "clip.mp4"}, start=False)
-    for name, at_s in (("north", 0.0), ("south", 0.125), ("north", 0.1999), ("north", 0.2), ("south", 0.25), ("north", 0.375), ("south", 0.325)):
+    for name, at_s in (
+        ("north", 0.0),
+        ("south", 0.125),
+        ("north", 0.1999),
+        ("north", 0.2),
+        ("south", 0.25),
+        ("north", 0.375),
+        ("south", 0.325),
+    ):
         moments.append(at_s)
         before = len(news)
         see(service, name)

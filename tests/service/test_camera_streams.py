@@ -25,7 +25,10 @@ class ASource:
     """Its frames are put in by the test."""
 
     def __init__(self, settings):
-        self.settings, self.health, self.told, self.nominal_hz = settings, Health("running"), None, 8.0
+        self.settings = settings
+        self.health = Health("running")
+        self.told = None
+        self.nominal_hz = 8.0
         self.frames, self.calls, self.asked = [], [], []
 
     @property
@@ -75,7 +78,11 @@ class AThread:
     made: ClassVar[list] = []
 
     def __init__(self, target, daemon, name=""):
-        self.target, self.daemon, self.name, self.joined, self.started = target, daemon, name, [], False
+        self.target = target
+        self.daemon = daemon
+        self.name = name
+        self.joined = []
+        self.started = False
         self.made.append(self)
 
     def start(self):
@@ -123,8 +130,14 @@ def world(monkeypatch):
         at.models.append((path, threads))
         return at.eyes.setdefault(str(path), AnEye())
 
-    monkeypatch.setattr(streams, "threading", SimpleNamespace(Thread=AThread, RLock=streams.threading.RLock, Event=event))
-    monkeypatch.setattr(streams, "time", SimpleNamespace(monotonic=lambda: at.now, time=lambda: at.now + 1e9))
+    monkeypatch.setattr(
+        streams,
+        "threading",
+        SimpleNamespace(Thread=AThread, RLock=streams.threading.RLock, Event=event),
+    )
+    monkeypatch.setattr(
+        streams, "time", SimpleNamespace(monotonic=lambda: at.now, time=lambda: at.now + 1e9)
+    )
     monkeypatch.setattr(streams, "Source", ASource)
     monkeypatch.setattr(streams, "Perception", APerception)
     monkeypatch.setattr(streams, "MotionDetector", lambda: at.eyes["motion"])
@@ -151,7 +164,9 @@ def world(monkeypatch):
 
 
 def frame(k=0, at_s=None, came_s=100.0, size=SIZE):
-    return Frame(k / 8.0 if at_s is None else at_s, k, np.full((size[1], size[0], 3), k, np.uint8), came_s)
+    return Frame(
+        k / 8.0 if at_s is None else at_s, k, np.full((size[1], size[0], 3), k, np.uint8), came_s
+    )
 
 
 def answer(eye, which=-1, value="found"):
@@ -171,23 +186,35 @@ def answer(eye, which=-1, value="found"):
 def test_of_what_is_live_or_paced_the_newest_frame_is_taken(world, how, policy):
     settings = StreamSettings("a", SourceSettings(**how))
     stream = world.manager().add(settings)
-    assert (stream.source.settings.policy, stream.settings, stream.running) == (policy, settings, False)
+    assert (stream.source.settings.policy, stream.settings, stream.running) == (
+        policy,
+        settings,
+        False,
+    )
     assert world.of.streams == {"a": stream}
 
 
 def test_an_id_that_is_taken_is_refused(world):
     world.manager().add(StreamSettings("a", SourceSettings("x.mp4")))
-    with pytest.raises(SensingError, match=r"^stream 'a' is there already\. Delete it first, or take another id\.$"):
+    with pytest.raises(
+        SensingError, match=r"^stream 'a' is there already\. Delete it first, or take another id\.$"
+    ):
         world.of.add(StreamSettings("a", SourceSettings("y.mp4")))
 
 
-def test_a_model_is_loaded_once_and_a_stream_that_needs_none_is_not_kept_waiting(world, monkeypatch):
+def test_a_model_is_loaded_once_and_a_stream_that_needs_none_is_not_kept_waiting(
+    world, monkeypatch
+):
     of = world.manager(threads=3)
     for name in ("a", "b"):
         of.add(StreamSettings(name, SourceSettings("x.mp4"), "m.onnx"))
     of.add(StreamSettings("c", SourceSettings("x.mp4")))
     assert world.models == [(Path("m.onnx"), 3)]
-    monkeypatch.setattr(streams, "OnnxDetector", lambda path, threads: (_ for _ in ()).throw(SensingError("no such model")))
+    monkeypatch.setattr(
+        streams,
+        "OnnxDetector",
+        lambda path, threads: (_ for _ in ()).throw(SensingError("no such model")),
+    )
     with pytest.raises(SensingError, match="no such model"):
         of.add(StreamSettings("d", SourceSettings("x.mp4"), "n.onnx"))
     assert set(of.streams) == {"a", "b", "c"}
@@ -208,9 +235,20 @@ def test_a_model_may_use_all_processors_and_nothing_is_sealed_where_nothing_else
 def test_a_stream_starts_anew(world):
     of = world.manager()
     stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))
-    stream.perception, stream.seen, stream.fault, stream.faults, old = "p", "s", "f", 3, stream.signals
+    stream.perception = "p"
+    stream.seen = "s"
+    stream.fault = "f"
+    stream.faults = 3
+    old = stream.signals
     of.start("a")
-    assert (stream.perception, stream.seen, stream.fault, stream.faults, stream.running, stream.begun_wall_s) == (
+    assert (
+        stream.perception,
+        stream.seen,
+        stream.fault,
+        stream.faults,
+        stream.running,
+        stream.begun_wall_s,
+    ) == (
         None,
         None,
         "",
@@ -238,7 +276,12 @@ def test_a_stream_that_is_stopped_tells_what_still_waited(world):
     world.go()
     assert (len(world.told), len(stream.ahead)) == (1, 1)
     of.stop("a")
-    assert (stream.running, len(stream.ahead), stream.source.calls, world.eyes["motion"].forgot) == (False, 0, ["start", "stop"], ["a"])
+    assert (
+        stream.running,
+        len(stream.ahead),
+        stream.source.calls,
+        world.eyes["motion"].forgot,
+    ) == (False, 0, ["start", "stop"], ["a"])
     (_, first), (_, last) = world.told
     assert (first.crossings, first.violations) == (["crossing"], [])
     assert (last.frame.number, last.crossings, last.violations) == (3, [], ["last"])
@@ -257,8 +300,16 @@ def test_another_site_begins_anew_where_it_ran(world):
     a, b = world.camera("a"), of.add(StreamSettings("b", SourceSettings("x.mp4"), blur=False))
     of.set_site("a", new)
     of.set_site("b", new)
-    assert (a.settings, a.running, a.source.calls) == (StreamSettings("a", SourceSettings("rtsp://a"), site=new), True, ["start", "stop", "start"])
-    assert (b.settings, b.running, b.source.calls) == (StreamSettings("b", SourceSettings("x.mp4"), site=new, blur=False), False, ["stop"])
+    assert (a.settings, a.running, a.source.calls) == (
+        StreamSettings("a", SourceSettings("rtsp://a"), site=new),
+        True,
+        ["start", "stop", "start"],
+    )
+    assert (b.settings, b.running, b.source.calls) == (
+        StreamSettings("b", SourceSettings("x.mp4"), site=new, blur=False),
+        False,
+        ["stop"],
+    )
     with pytest.raises(KeyError):
         of.set_site("c", new)
 
@@ -267,14 +318,23 @@ def test_a_stream_that_is_removed_is_stopped(world):
     of = world.manager()
     stream, other = world.camera("a"), world.camera("b")
     of.remove("a")
-    assert (stream.running, stream.source.calls, of.streams) == (False, ["start", "stop"], {"b": other})
+    assert (stream.running, stream.source.calls, of.streams) == (
+        False,
+        ["start", "stop"],
+        {"b": other},
+    )
 
 
 def test_closing_stops_all_and_the_thread(world):
     of = world.manager()
     a, b = world.camera("a"), world.camera("b")
     of.close()
-    assert (a.running, b.running, a.source.calls, b.source.calls) == (False, False, ["start", "stop"], ["start", "stop"])
+    assert (a.running, b.running, a.source.calls, b.source.calls) == (
+        False,
+        False,
+        ["start", "stop"],
+        ["start", "stop"],
+    )
     assert (world.stop.is_set(), world.news.is_set(), world.thread.joined) == (True, True, [5.0])
 
 
@@ -305,11 +365,17 @@ def test_a_frame_goes_through_detector_and_perception_to_who_listens(world):
     assert stream.view == (0, b"")
 
 
-def test_of_a_place_of_which_nothing_is_known_the_first_picture_tells_the_size_and_15_hz_are_likely(world):
+def test_of_a_place_of_which_nothing_is_known_the_first_picture_tells_the_size_and_15_hz_are_likely(
+    world,
+):
     world.manager()
     stream = world.camera("a")
     stream.source.nominal_hz = 0.0
-    stream.source.frames = [frame(0, size=(64, 48)), frame(1, size=(64, 48)), frame(2, size=(48, 64))]
+    stream.source.frames = [
+        frame(0, size=(64, 48)),
+        frame(1, size=(64, 48)),
+        frame(2, size=(48, 64)),
+    ]
     for _ in range(2):
         world.go()
         answer(world.eyes["motion"])
@@ -330,7 +396,11 @@ def test_pictures_of_another_size_than_the_sites_end_the_stream(world):
     world.go()
     answer(world.eyes["motion"])
     world.go()
-    assert (stream.fault, stream.faults, stream.running) == ("its pictures are (64, 48), its site is of (320, 240)", 1, False)
+    assert (stream.fault, stream.faults, stream.running) == (
+        "its pictures are (64, 48), its site is of (320, 240)",
+        1,
+        False,
+    )
     assert (stream.source.calls, world.told, stream.processed) == (["start", "stop"], [], 0)
     assert AThread.made[-1].daemon is True
 
@@ -374,7 +444,9 @@ def test_who_listens_cannot_stop_a_camera(world):
     assert (stream.processed, stream.faults, stream.running) == (2, 0, True)
 
 
-def test_a_stream_has_as_many_pictures_in_flight_as_there_are_threads_and_all_together_one_more(world):
+def test_a_stream_has_as_many_pictures_in_flight_as_there_are_threads_and_all_together_one_more(
+    world,
+):
     world.eyes["motion"] = AnEye(2)
     world.manager()
     a, b = world.camera("a"), world.camera("b")
@@ -411,7 +483,10 @@ def test_answers_are_taken_in_the_order_of_the_frames(world):
     assert stream.processed == 0
     answer(world.eyes["motion"], 0, "first")
     world.go()
-    assert [(f.number, found) for f, found in stream.perception.looked] == [(0, "first"), (1, "second")]
+    assert [(f.number, found) for f, found in stream.perception.looked] == [
+        (0, "first"),
+        (1, "second"),
+    ]
 
 
 def test_a_frame_that_is_gone_meanwhile_is_no_matter(world):
@@ -438,7 +513,11 @@ def test_a_view_is_drawn_for_who_looks_ten_times_a_second_at_most(world, monkeyp
     """With the last four violations of the last four seconds."""
     drawn_ = []
     monkeypatch.setattr(
-        streams, "drawn", lambda seen, site, measures, recent: drawn_.append((seen.frame.number, site, measures, recent)) or "picture"
+        streams,
+        "drawn",
+        lambda seen, site, measures, recent: (
+            drawn_.append((seen.frame.number, site, measures, recent)) or "picture"
+        ),
     )
     monkeypatch.setattr(streams, "jpeg", lambda picture: picture.encode())
     world.manager()
@@ -456,12 +535,17 @@ def test_a_view_is_drawn_for_who_looks_ten_times_a_second_at_most(world, monkeyp
     show(0, 100.0, viewers=0)
     assert (stream.view, drawn_) == ((0, b""), [])
     show(1, 101.0)
-    assert (stream.view, drawn_[-1]) == ((1, b"picture"), (1, stream.settings.site, stream.perception.measures, []))
+    assert (stream.view, drawn_[-1]) == (
+        (1, b"picture"),
+        (1, stream.settings.site, stream.perception.measures, []),
+    )
     show(2, 101.09)
     assert stream.view[0] == 1
     show(3, 101.11)
     assert (stream.view[0], drawn_[-1][0]) == (2, 3)
-    show(4, 102.0, violation(6.0, track=1), violation(6.01, track=2), violation(9.0, "red_light", 5))
+    show(
+        4, 102.0, violation(6.0, track=1), violation(6.01, track=2), violation(9.0, "red_light", 5)
+    )
     assert drawn_[-1][3] == ["speeding #2", "red_light #5"]
     show(5, 103.0, violation(9.5, track=6), violation(9.6, track=7), violation(9.7, track=8))
     assert drawn_[-1][3] == ["red_light #5", "speeding #6", "speeding #7", "speeding #8"]
@@ -480,14 +564,20 @@ def test_a_view_holds_what_the_overlay_draws(world):
     seen = Seen(frame(90), 0, [], [], [], stream.perception)
     stream.perception.look = lambda f, found: seen
     world.go()
-    assert stream.view == (1, jpeg(drawn(seen, stream.settings.site, stream.perception.measures, [])))
+    assert stream.view == (
+        1,
+        jpeg(drawn(seen, stream.settings.site, stream.perception.measures, [])),
+    )
 
 
 # -- what is told of a stream
 
 
 def test_the_state_of_a_stream_that_never_ran():
-    stream = Stream(StreamSettings("a", SourceSettings("rtsp://me:secret@there/x"), "/models/m.onnx"), ASource(None))
+    stream = Stream(
+        StreamSettings("a", SourceSettings("rtsp://me:secret@there/x"), "/models/m.onnx"),
+        ASource(None),
+    )
     stream.source.health = Health()
     assert stream.state() == {
         "id": "a", "source": "rtsp://***@there/x", "detector": "m.onnx", "running": False, "state": "stopped", "fault": "", "received": 0, "processed": 0,
@@ -496,7 +586,13 @@ def test_the_state_of_a_stream_that_never_ran():
     }  # fmt: skip
     assert stream.figures() == {"tracks": [], "measures": None}
     other = Stream(stream.settings, stream.source)
-    assert (stream.latencies.maxlen, stream.times.maxlen, stream.told.maxlen, stream.viewers, stream.view) == (300, 300, 100, 0, (0, b""))
+    assert (
+        stream.latencies.maxlen,
+        stream.times.maxlen,
+        stream.told.maxlen,
+        stream.viewers,
+        stream.view,
+    ) == (300, 300, 100, 0, (0, b""))
     assert other.latencies is not stream.latencies
     assert (other.served, other.begun_wall_s, other.faults) == (0.0, 0.0, 0)
 
@@ -504,8 +600,16 @@ def test_the_state_of_a_stream_that_never_ran():
 def test_the_state_of_a_stream_at_work():
     """Of 1 to 100 ms the median is 50.5 and 95 % are below 95.05; four frames of the last five seconds took 5 s: 0.6 a second."""
     known = site(ten_px_a_metre(0.25))
-    stream = Stream(StreamSettings("a", SourceSettings("x.mp4"), site=known), ASource(None), running=True, processed=41, fault="own")
-    stream.source.health = Health("reconnecting", 50, 4, 3, 2, 7, 12.3456, (320, 240), "stream", "theirs", 9)
+    stream = Stream(
+        StreamSettings("a", SourceSettings("x.mp4"), site=known),
+        ASource(None),
+        running=True,
+        processed=41,
+        fault="own",
+    )
+    stream.source.health = Health(
+        "reconnecting", 50, 4, 3, 2, 7, 12.3456, (320, 240), "stream", "theirs", 9
+    )
     stream.latencies.extend(np.arange(1, 101) / 1000.0)
     stream.times.extend([1.0, 2.9, 3.0, 4.0, 7.0, 8.0])
     stream.perception = APerception("a", known, 8.0, b"", True, None)
@@ -517,7 +621,11 @@ def test_the_state_of_a_stream_at_work():
     }  # fmt: skip
     stream.fault = ""
     assert stream.state()["fault"] == "theirs"
-    assert stream.figures() == {"at_s": 0.375, "tracks": [plain(t) for t in stream.seen.tracks], "measures": {"seconds": 3.0}}
+    assert stream.figures() == {
+        "at_s": 0.375,
+        "tracks": [plain(t) for t in stream.seen.tracks],
+        "measures": {"seconds": 3.0},
+    }
 
 
 @pytest.mark.parametrize(

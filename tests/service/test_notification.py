@@ -91,12 +91,24 @@ def test_a_webhook_gets_the_event_signed_with_its_own_secret(hook):
     for _, path, headers, body in hook.taken:
         note = json.loads(body)
         assert begun <= note.pop("at") <= ended + 1
-        assert note == {"kind": "violation.red_light", "id": "id-7", "data": {"device": "north", "speed_kmh": 31.5}}
-        assert (headers["Content-Type"], headers["X-Headway-Event"], headers["User-Agent"]) == ("application/json", "id-7", "headway")
+        assert note == {
+            "kind": "violation.red_light",
+            "id": "id-7",
+            "data": {"device": "north", "speed_kmh": 31.5},
+        }
+        assert (headers["Content-Type"], headers["X-Headway-Event"], headers["User-Agent"]) == (
+            "application/json",
+            "id-7",
+            "headway",
+        )
         at, sign = headers["X-Headway-Signature"].split(",")
         assert begun <= int(at.removeprefix("t=")) <= ended
         secret = b"first" if path == "/a?b=1" else b"second"
-        assert sign == "sha256=" + hmac.new(secret, at[2:].encode() + b"." + body, hashlib.sha256).hexdigest()
+        assert (
+            sign
+            == "sha256="
+            + hmac.new(secret, at[2:].encode() + b"." + body, hashlib.sha256).hexdigest()
+        )
     assert (notifier.sent, notifier.failed, notifier.lost, notifier.waiting) == (2, 0, 0, 0)
 
 
@@ -115,13 +127,19 @@ def test_what_is_refused_is_not_tried_again_and_all_else_is(hook, answer, again,
     if not again:
         (letter,) = letters(tmp_path / "dead.jsonl")
         assert letter["why"].startswith(f"HTTP Error {answer}: ")
-        assert (letter["to"], letter["note"]["id"], letter["note"]["kind"]) == (hook.url, "1", "alert")
+        assert (letter["to"], letter["note"]["id"], letter["note"]["kind"]) == (
+            hook.url,
+            "1",
+            "alert",
+        )
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_after_the_last_attempt_it_is_a_dead_letter(hook, attempts, tmp_path):
     hook.answers[:] = [500] * 9
-    notifier = Notifier((Webhook(hook.url, "s", attempts=attempts, delay_s=0.05),), dead=tmp_path / "dead.jsonl")
+    notifier = Notifier(
+        (Webhook(hook.url, "s", attempts=attempts, delay_s=0.05),), dead=tmp_path / "dead.jsonl"
+    )
     with structlog.testing.capture_logs() as log:
         notifier.tell("alert", "1", {"x": 2})
         until(lambda: notifier.failed == 1)
@@ -131,18 +149,39 @@ def test_after_the_last_attempt_it_is_a_dead_letter(hook, attempts, tmp_path):
     assert all(b - a >= pause for a, b, pause in zip(times, times[1:], (0.05, 0.1), strict=False))
     (letter,) = letters(tmp_path / "dead.jsonl")
     assert letter["note"]["data"] == {"x": 2}
-    assert log == [{"event": "could not be delivered", "log_level": "error", "to": hook.url, "why": letter["why"], "kind": "alert"}]
+    assert log == [
+        {
+            "event": "could not be delivered",
+            "log_level": "error",
+            "to": hook.url,
+            "why": letter["why"],
+            "kind": "alert",
+        }
+    ]
 
 
 def test_the_pause_doubles():
-    assert [pause_s(Webhook("", "", delay_s=0.5), failed) for failed in range(4)] == [0.5, 1.0, 2.0, 4.0]
+    assert [pause_s(Webhook("", "", delay_s=0.5), failed) for failed in range(4)] == [
+        0.5,
+        1.0,
+        2.0,
+        4.0,
+    ]
     assert [pause_s(Mail("", 1, "", ()), failed) for failed in range(3)] == [5.0, 10.0, 20.0]
 
 
 def test_what_is_not_said_is_usual():
     hook, mail = Webhook("u", "s"), Mail("h", 25, "a", ("b",))
     assert (hook.attempts, hook.delay_s, hook.timeout_s) == (6, 1.0, 10.0)
-    assert (mail.user, mail.password, mail.security, mail.attempts, mail.delay_s, mail.at_least_s, mail.timeout_s) == (
+    assert (
+        mail.user,
+        mail.password,
+        mail.security,
+        mail.attempts,
+        mail.delay_s,
+        mail.at_least_s,
+        mail.timeout_s,
+    ) == (
         "",
         "",
         "starttls",
@@ -151,7 +190,12 @@ def test_what_is_not_said_is_usual():
         60.0,
         20.0,
     )
-    assert (Notifier.webhooks, Notifier.mail, Notifier.dead, Notifier.most) == ((), None, None, 10_000)
+    assert (Notifier.webhooks, Notifier.mail, Notifier.dead, Notifier.most) == (
+        (),
+        None,
+        None,
+        10_000,
+    )
     assert inspect.signature(Notifier.close).parameters["patience_s"].default == 5.0
     with pytest.raises(AttributeError):
         hook.url = "x"
@@ -160,7 +204,9 @@ def test_what_is_not_said_is_usual():
     assert hook == Webhook("u", "s")
 
 
-def test_one_that_waits_does_not_hold_up_the_others_and_at_the_end_it_is_a_dead_letter(hook, tmp_path):
+def test_one_that_waits_does_not_hold_up_the_others_and_at_the_end_it_is_a_dead_letter(
+    hook, tmp_path
+):
     hook.answers[:] = [500]
     notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl")
     notifier.tell("alert", "first", {})
@@ -172,7 +218,9 @@ def test_one_that_waits_does_not_hold_up_the_others_and_at_the_end_it_is_a_dead_
     begun = time.monotonic()
     notifier.close(patience_s=0.3)
     assert 0.3 <= time.monotonic() - begun < 5.0
-    assert [(x["note"]["id"], x["why"]) for x in letters(tmp_path / "dead.jsonl")] == [("first", "the service ended")]
+    assert [(x["note"]["id"], x["why"]) for x in letters(tmp_path / "dead.jsonl")] == [
+        ("first", "the service ended")
+    ]
     assert not any(t.name == "notifier" for t in threading.enumerate())
 
 
@@ -211,7 +259,9 @@ def test_to_wait_costs_no_work(hook):
 
 def test_when_too_many_wait_the_oldest_is_lost(hook, tmp_path):
     hook.answers[:] = [500] * 3
-    notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl", most=2)
+    notifier = Notifier(
+        (Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl", most=2
+    )
     for k, name in enumerate(("a", "b")):
         notifier.tell("alert", name, {})
         until(lambda k=k: len(hook.taken) == k + 1 and notifier.waiting == k + 1)
@@ -228,13 +278,18 @@ def test_when_too_many_wait_the_oldest_is_lost(hook, tmp_path):
 def test_nobody_there_is_tried_again_and_what_cannot_be_sent_ends_nothing(hook, tmp_path):
     with closed_port() as port:
         nobody = f"http://127.0.0.1:{port}"
-        notifier = Notifier((Webhook(nobody, "s", attempts=2, delay_s=0.01), Webhook(hook.url, "s", attempts=1)), dead=tmp_path / "dead.jsonl")
+        notifier = Notifier(
+            (Webhook(nobody, "s", attempts=2, delay_s=0.01), Webhook(hook.url, "s", attempts=1)),
+            dead=tmp_path / "dead.jsonl",
+        )
         notifier.tell("alert", "two\nlines", {})  # no header can hold it
         until(lambda: notifier.failed == 2)
         notifier.tell("alert", "1", {})
         until(lambda: notifier.failed == 3 and notifier.sent == 1)
         notifier.close()
-    assert sorted((x["to"] == nobody, x["note"]["id"]) for x in letters(tmp_path / "dead.jsonl")) == [
+    assert sorted(
+        (x["to"] == nobody, x["note"]["id"]) for x in letters(tmp_path / "dead.jsonl")
+    ) == [
         (False, "two\nlines"),
         (True, "1"),
         (True, "two\nlines"),
@@ -257,7 +312,14 @@ def test_a_server_that_says_nothing_is_left_after_its_time(tmp_path):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        notifier = Notifier((Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}", "s", attempts=1, timeout_s=0.2),), dead=tmp_path / "dead.jsonl")
+        notifier = Notifier(
+            (
+                Webhook(
+                    f"http://127.0.0.1:{silent.getsockname()[1]}", "s", attempts=1, timeout_s=0.2
+                ),
+            ),
+            dead=tmp_path / "dead.jsonl",
+        )
         notifier.tell("alert", "1", {})
         until(lambda: notifier.failed == 1, 8.0)
         notifier.close()
@@ -265,12 +327,22 @@ def test_a_server_that_says_nothing_is_left_after_its_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "hook", [Webhook("ftp://x.org/", "s"), Webhook("", "s"), Webhook("x.org", "s"), Webhook("http://x.org/", ""), Webhook("https://x.org/", "")]
+    "hook",
+    [
+        Webhook("ftp://x.org/", "s"),
+        Webhook("", "s"),
+        Webhook("x.org", "s"),
+        Webhook("http://x.org/", ""),
+        Webhook("https://x.org/", ""),
+    ],
 )
 def test_a_wrong_address_is_refused(hook):
     with pytest.raises(SensingError) as caught:
         Notifier((Webhook("https://fine.org/", "s"), hook))
-    assert str(caught.value) == f"webhook {hook.url!r}: give an http(s) address and a secret to sign with."
+    assert (
+        str(caught.value)
+        == f"webhook {hook.url!r}: give an http(s) address and a secret to sign with."
+    )
 
 
 # -- e-mail
@@ -284,16 +356,39 @@ class Office:
 
         class Box:
             async def handle_DATA(self, server, session, envelope):  # noqa: N802
-                user = session.auth_data.login if isinstance(session.auth_data, LoginPassword) else None
+                user = (
+                    session.auth_data.login
+                    if isinstance(session.auth_data, LoginPassword)
+                    else None
+                )
                 safe = context is not None or session.ssl is not None
-                office.letters.append((envelope.mail_from, envelope.rcpt_tos, email.message_from_bytes(envelope.content), user, safe))
+                office.letters.append(
+                    (
+                        envelope.mail_from,
+                        envelope.rcpt_tos,
+                        email.message_from_bytes(envelope.content),
+                        user,
+                        safe,
+                    )
+                )
                 return "250 OK"
 
         def known(server, session, envelope, mechanism, login):
-            return AuthResult(success=(login.login, login.password) == (b"duty", b"secret"), handled=False, auth_data=login)
+            return AuthResult(
+                success=(login.login, login.password) == (b"duty", b"secret"),
+                handled=False,
+                auth_data=login,
+            )
 
         self.port = free_port()
-        self.post = Controller(Box(), hostname="127.0.0.1", port=self.port, authenticator=known, ssl_context=context, **how)
+        self.post = Controller(
+            Box(),
+            hostname="127.0.0.1",
+            port=self.port,
+            authenticator=known,
+            ssl_context=context,
+            **how,
+        )
 
     def __enter__(self):
         self.post.start()
@@ -304,7 +399,11 @@ class Office:
 
     def mail(self, **how):
         return Mail(
-            "127.0.0.1", self.port, "headway@example.org", ("a@example.org", "b@example.org"), **({"security": "none", "delay_s": 0.01} | how)
+            "127.0.0.1",
+            self.port,
+            "headway@example.org",
+            ("a@example.org", "b@example.org"),
+            **({"security": "none", "delay_s": 0.01} | how),
         )
 
 
@@ -312,7 +411,8 @@ class Office:
 def context(tmp_path_factory):
     """A certificate for 127.0.0.1 that is its own authority; (context of a server, file to trust)."""
     folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
     made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
         .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
@@ -321,7 +421,13 @@ def context(tmp_path_factory):
         .sign(key, hashes.SHA256())
     )  # fmt: skip
     (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return server, folder / "cert.pem"
@@ -334,7 +440,12 @@ def test_a_letter_says_what_happened():
         until(lambda: notifier.sent == 1)
         notifier.close()
     ((sender, to, letter, user, safe),) = office.letters
-    assert (sender, to, user, safe) == ("headway@example.org", ["a@example.org", "b@example.org"], None, False)
+    assert (sender, to, user, safe) == (
+        "headway@example.org",
+        ["a@example.org", "b@example.org"],
+        None,
+        False,
+    )
     assert (letter["Subject"], letter["From"], letter["To"]) == (
         "Headway: violation.wrong_way",
         "headway@example.org",
@@ -348,12 +459,17 @@ def test_a_letter_says_what_happened():
 def test_only_critical_events_go_by_mail_and_each_kind_only_now_and_then(hook):
     with Office() as office:
         notifier = Notifier((Webhook(hook.url, "s"),), office.mail(at_least_s=1000.0))
-        for number, (kind, critical) in enumerate([("a", True), ("a", True), ("b", True), ("a", False), ("c", False), ("b", True)]):
+        for number, (kind, critical) in enumerate(
+            [("a", True), ("a", True), ("b", True), ("a", False), ("c", False), ("b", True)]
+        ):
             notifier.tell(kind, str(number), {"n": number}, critical)
         notifier.tell("d", "6", {})
         until(lambda: notifier.sent == 7 + 2)
         notifier.close()
-        assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == ["Headway: a", "Headway: b"]
+        assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == [
+            "Headway: a",
+            "Headway: b",
+        ]
         assert sorted(hook.ids) == [str(n) for n in range(7)]
 
 
@@ -369,12 +485,20 @@ def test_when_its_time_is_over_a_kind_goes_by_mail_again(hook):
         assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == ["Headway: a"] * 2
 
 
-@pytest.mark.parametrize(("security", "user"), [("starttls", "duty"), ("tls", "duty"), ("starttls", ""), ("tls", "")])
+@pytest.mark.parametrize(
+    ("security", "user"), [("starttls", "duty"), ("tls", "duty"), ("starttls", ""), ("tls", "")]
+)
 def test_letters_go_over_tls_and_who_has_a_name_logs_in(context, security, user, monkeypatch):
     server, trusted = context
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    with Office(server if security == "tls" else None, tls_context=server if security == "starttls" else None, auth_require_tls=False) as office:
-        notifier = Notifier(mail=office.mail(security=security, user=user, password="secret", attempts=1))
+    with Office(
+        server if security == "tls" else None,
+        tls_context=server if security == "starttls" else None,
+        auth_require_tls=False,
+    ) as office:
+        notifier = Notifier(
+            mail=office.mail(security=security, user=user, password="secret", attempts=1)
+        )
         notifier.tell("alert", "1", {}, critical=True)
         until(lambda: notifier.sent + notifier.failed == 1)
         notifier.close()
@@ -384,7 +508,10 @@ def test_letters_go_over_tls_and_who_has_a_name_logs_in(context, security, user,
 def test_without_tls_one_may_log_in_too_and_with_a_wrong_word_nothing_is_sent(tmp_path):
     with Office(auth_require_tls=False) as office:
         for password, sent in (("secret", 1), ("wrong", 0)):
-            notifier = Notifier(mail=office.mail(user="duty", password=password, attempts=2), dead=tmp_path / "dead.jsonl")
+            notifier = Notifier(
+                mail=office.mail(user="duty", password=password, attempts=2),
+                dead=tmp_path / "dead.jsonl",
+            )
             notifier.tell("alert", "1", {"n": 1}, critical=True)
             until(lambda n=notifier: n.sent + n.failed == 1)
             notifier.close()
@@ -395,12 +522,22 @@ def test_without_tls_one_may_log_in_too_and_with_a_wrong_word_nothing_is_sent(tm
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_a_server_without_tls_or_with_an_unknown_certificate_gets_no_letter(context, security, tmp_path):
+def test_a_server_without_tls_or_with_an_unknown_certificate_gets_no_letter(
+    context, security, tmp_path
+):
     server, _ = context
     for with_tls in (False, True):
-        how = {} if not with_tls else {"tls_context": server} if security == "starttls" else {"context": server}
+        how = (
+            {}
+            if not with_tls
+            else {"tls_context": server}
+            if security == "starttls"
+            else {"context": server}
+        )
         with Office(**how) as office:
-            notifier = Notifier(mail=office.mail(security=security, attempts=1), dead=tmp_path / "dead.jsonl")
+            notifier = Notifier(
+                mail=office.mail(security=security, attempts=1), dead=tmp_path / "dead.jsonl"
+            )
             notifier.tell("alert", "1", {}, critical=True)
             until(lambda n=notifier: n.sent + n.failed == 1)
             notifier.close()
@@ -414,7 +551,15 @@ def test_a_mail_server_that_says_nothing_is_left_after_its_time(tmp_path):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         for security in ("none", "tls"):
-            mail = Mail("127.0.0.1", silent.getsockname()[1], "a@example.org", ("b@example.org",), security=security, attempts=1, timeout_s=0.2)
+            mail = Mail(
+                "127.0.0.1",
+                silent.getsockname()[1],
+                "a@example.org",
+                ("b@example.org",),
+                security=security,
+                attempts=1,
+                timeout_s=0.2,
+            )
             notifier = Notifier(mail=mail, dead=tmp_path / "dead.jsonl")
             notifier.tell("alert", "1", {}, critical=True)
             until(lambda n=notifier: n.failed == 1, 8.0)

@@ -28,7 +28,12 @@ class Intake:
     """Writes down what it is given; refuses the tables named in `away`."""
 
     def __init__(self):
-        self.written, self.runs, self.caught_up, self.away, self.failing_runs, self.during = [], [], 0, set(), 0, []
+        self.written = []
+        self.runs = []
+        self.caught_up = 0
+        self.away = set()
+        self.failing_runs = 0
+        self.during = []
 
     def write(self, table, rows):
         if table in self.away:
@@ -81,7 +86,9 @@ def test_rows_are_written_a_batch_a_table_in_their_order(recorder, intake):
     assert intake.written == [("a", [(1,), (3,)]), ("b", [(2,)])]
     assert intake.caught_up == 0
     one.flush()
-    assert (len(intake.written), intake.caught_up) == (2, 1), "with nothing to write, what an outage has left is seen to"
+    assert (len(intake.written), intake.caught_up) == (2, 1), (
+        "with nothing to write, what an outage has left is seen to"
+    )
     assert (one.lost, one.trouble) == (0, "")
 
 
@@ -107,7 +114,9 @@ def test_the_oldest_go_where_there_is_no_room_and_are_counted(recorder, intake):
     assert intake.rows("a") == [(3,), (4,)]
 
 
-def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_others(recorder, intake, monkeypatch):
+def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_others(
+    recorder, intake, monkeypatch
+):
     aside, write = [], intake.write
 
     def picky(table, rows):
@@ -218,7 +227,11 @@ def engines(monkeypatch):
     Engine.plays, Engine.made = [], []
     monkeypatch.setattr(room, "Engine", Engine)
     monkeypatch.setattr(room, "FLUSH_S", 1e6)
-    monkeypatch.setattr(room, "time", SimpleNamespace(time=lambda: WALL_S, time_ns=lambda: 77, sleep=lambda s: slept.append(s)))
+    monkeypatch.setattr(
+        room,
+        "time",
+        SimpleNamespace(time=lambda: WALL_S, time_ns=lambda: 77, sleep=lambda s: slept.append(s)),
+    )
     slept.clear()
     return Engine
 
@@ -241,7 +254,11 @@ def service(engines, intake, told):
 
 @pytest.fixture
 def task(tiny):
-    return Task(Settings.model_validate({"street": {"scenario": tiny, "seed": 9}, "control": {"controller": "greedy"}}))
+    return Task(
+        Settings.model_validate(
+            {"street": {"scenario": tiny, "seed": 9}, "control": {"controller": "greedy"}}
+        )
+    )
 
 
 def played(service, task, *says, **more):
@@ -263,14 +280,48 @@ def junction(name="C", vehicles=5, halted=2, wait_s=30.0, confidence=0.5):
 
 
 def snapshot(time_s, *junctions, shown=b"", emission=None, vehicles=7, halted=3):
-    return Snapshot(time_s, 0.0, 9e9, vehicles, halted, "controller", 0, 0, 0, 0.0, 0.0, 0.0, "", junctions, shown=shown, emission=emission)
+    return Snapshot(
+        time_s,
+        0.0,
+        9e9,
+        vehicles,
+        halted,
+        "controller",
+        0,
+        0,
+        0,
+        0.0,
+        0.0,
+        0.0,
+        "",
+        junctions,
+        shown=shown,
+        emission=emission,
+    )
 
 
-def test_a_street_is_started_under_its_name_with_a_run_of_the_record(service, task, intake, engines):
+def test_a_street_is_started_under_its_name_with_a_run_of_the_record(
+    service, task, intake, engines
+):
     live = played(service, task)
     assert service.streets == {"headway": live}
-    assert (live.name, live.task, live.scenario, live.run, live.repeat, live.fault, live.finished) == ("headway", task, "tiny", 41, False, "", True)
-    assert (live.snapshot, list(live.events), list(live.history), live.alerts, live.colours, live.numbers) == (None, [], [], {}, {}, 0)
+    assert (
+        live.name,
+        live.task,
+        live.scenario,
+        live.run,
+        live.repeat,
+        live.fault,
+        live.finished,
+    ) == ("headway", task, "tiny", 41, False, "", True)
+    assert (
+        live.snapshot,
+        list(live.events),
+        list(live.history),
+        live.alerts,
+        live.colours,
+        live.numbers,
+    ) == (None, [], [], {}, {}, 0)
     assert live.engine is engines.made[0]
     assert live.engine.task is task
     assert [j.id for j in live.network.junctions] == ["C"]
@@ -279,9 +330,13 @@ def test_a_street_is_started_under_its_name_with_a_run_of_the_record(service, ta
     assert (live.thread.name, live.thread.daemon) == ("street headway", True)
 
 
-def test_the_record_knows_which_groups_are_crossings(service, intake, crossing_network, scenario_of):
+def test_the_record_knows_which_groups_are_crossings(
+    service, intake, crossing_network, scenario_of
+):
     path = scenario_of("walk", 0, 9, [])
-    path.write_text(f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>')
+    path.write_text(
+        f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>'
+    )
     live = played(service, Task(Settings.model_validate({"street": {"scenario": str(path)}})))
     rows = intake.rows("crossing")
     by_hand = [
@@ -299,7 +354,9 @@ def test_a_name_that_is_in_use_is_refused_until_its_street_has_ended(service, ta
     hold = threading.Event()
     engines.plays.append([lambda _: hold.wait(20.0)])
     live = service.start("headway", task)
-    with pytest.raises(ValueError, match=r"^street 'headway' is running already\. Stop it first\.$"):
+    with pytest.raises(
+        ValueError, match=r"^street 'headway' is running already\. Stop it first\.$"
+    ):
         service.start("headway", task)
     assert len(engines.made) == 1
     engines.plays.append([])
@@ -322,18 +379,38 @@ def test_without_a_record_streets_run_all_the_same_and_nobody_need_listen(engine
     one = StreetService()
     live = played_without = one.start("headway", task)
     live.thread.join(20.0)
-    engines.plays.append([started(), snapshot(101.0, junction()), Signals(1.0, ((100.0, 0, 4),)), Done(160.0, True)])
+    engines.plays.append(
+        [started(), snapshot(101.0, junction()), Signals(1.0, ((100.0, 0, 4),)), Done(160.0, True)]
+    )
     live = one.start("headway", task)
     live.thread.join(20.0)
-    assert (one.recorder, live.run, live.finished, live.snapshot.time_s, played_without.run) == (None, 0, True, 101.0, 0)
+    assert (one.recorder, live.run, live.finished, live.snapshot.time_s, played_without.run) == (
+        None,
+        0,
+        True,
+        101.0,
+        0,
+    )
     one.stop()
 
 
-def test_orders_reach_the_engine_of_their_street_and_a_scenario_is_looked_up_first(service, task, engines, early):
+def test_orders_reach_the_engine_of_their_street_and_a_scenario_is_looked_up_first(
+    service, task, engines, early
+):
     live = played(service, task)
-    for order in (Look(False, True), Optimise(10.0), Switch(controller="x"), Switch(scenario=early)):
+    for order in (
+        Look(False, True),
+        Optimise(10.0),
+        Switch(controller="x"),
+        Switch(scenario=early),
+    ):
         service.order("headway", order)
-    assert live.engine.orders == [Look(False, True), Optimise(10.0), Switch("x"), Switch(scenario=early)]
+    assert live.engine.orders == [
+        Look(False, True),
+        Optimise(10.0),
+        Switch("x"),
+        Switch(scenario=early),
+    ]
     with pytest.raises(ValueError, match="no scenario 'nowhere'"):
         service.order("headway", Switch(scenario="nowhere"))
     with pytest.raises(KeyError):
@@ -346,7 +423,9 @@ def test_orders_reach_the_engine_of_their_street_and_a_scenario_is_looked_up_fir
 
 def test_a_network_that_is_none_is_refused_before_the_engine_is_asked(service, task, tmp_path):
     (tmp_path / "n.net.xml").write_text("<net/>")
-    (tmp_path / "n.sumocfg").write_text('<configuration><input><net-file value="n.net.xml"/></input></configuration>')
+    (tmp_path / "n.sumocfg").write_text(
+        '<configuration><input><net-file value="n.net.xml"/></input></configuration>'
+    )
     live = played(service, task)
     with pytest.raises(ValueError, match="no traffic light"):
         service.order("headway", Switch(scenario=str(tmp_path / "n.sumocfg")))
@@ -358,11 +437,19 @@ def test_a_network_that_is_none_is_refused_before_the_engine_is_asked(service, t
 
 def test_every_snapshot_is_told_and_every_fifth_second_is_recorded(service, task, intake, told):
     shots = [
-        snapshot(t, junction("A", 5, 2, 30.0, 0.5), junction("B", 6, 3, 11.0, 0.25), vehicles=int(t), halted=4)
+        snapshot(
+            t,
+            junction("A", 5, 2, 30.0, 0.5),
+            junction("B", 6, 3, 11.0, 0.25),
+            vehicles=int(t),
+            halted=4,
+        )
         for t in (101.0, 105.9, 106.0, 110.99, 111.0, 300.0)
     ]
     live = played(service, task, *shots)
-    assert [news for news in told if news[0] == "realtime"] == [("realtime", "headway", s) for s in shots]
+    assert [news for news in told if news[0] == "realtime"] == [
+        ("realtime", "headway", s) for s in shots
+    ]
     assert live.snapshot is shots[-1]
     assert list(live.history) == [(t, 20.5, int(t), 4) for t in (101.0, 106.0, 111.0, 300.0)]
     assert intake.rows("observation") == [
@@ -371,25 +458,42 @@ def test_every_snapshot_is_told_and_every_fifth_second_is_recorded(service, task
     assert intake.rows("emission") == []
 
 
-def test_a_clock_that_went_back_is_recorded_at_once_and_a_street_without_junctions_waits_for_nobody(service, task, intake):
+def test_a_clock_that_went_back_is_recorded_at_once_and_a_street_without_junctions_waits_for_nobody(
+    service, task, intake
+):
     live = played(service, task, snapshot(500.0), snapshot(90.0), snapshot(92.0), snapshot(95.0))
     assert list(live.history) == [(500.0, 0.0, 7, 3), (90.0, 0.0, 7, 3), (95.0, 0.0, 7, 3)]
 
 
 def test_emissions_are_recorded_as_they_come(service, task, intake):
-    played(service, task, snapshot(101.0, emission=(3, 1.5, 2.5)), snapshot(102.0), snapshot(103.0, emission=(0, 0.0, 0.0)))
+    played(
+        service,
+        task,
+        snapshot(101.0, emission=(3, 1.5, 2.5)),
+        snapshot(102.0),
+        snapshot(103.0, emission=(0, 0.0, 0.0)),
+    )
     assert intake.rows("emission") == [(41, 101.0, 3, 1.5, 2.5), (41, 103.0, 0, 0.0, 0.0)]
 
 
 def test_histories_are_bounded(service, task):
-    live = played(service, task, *(snapshot(5.0 * k) for k in range(7201)), *(Event(float(k), "k") for k in range(501)))
+    live = played(
+        service,
+        task,
+        *(snapshot(5.0 * k) for k in range(7201)),
+        *(Event(float(k), "k") for k in range(501)),
+    )
     assert (len(live.history), live.history[0][0]) == (7200, 5.0)
     assert (len(live.events), live.events[0].at_s, live.numbers) == (500, 1.0, 501)
 
 
-def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(service, intake, crossing_network, scenario_of):
+def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(
+    service, intake, crossing_network, scenario_of
+):
     path = scenario_of("walk", 0, 9, [])
-    path.write_text(f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>')
+    path.write_text(
+        f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>'
+    )
     task = Task(Settings.model_validate({"street": {"scenario": str(path)}}))
     live = service.start("probe", task)
     first, last = live.network.junctions[0], live.network.junctions[-1]
@@ -399,38 +503,74 @@ def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(service
     live = played(service, task, Signals(1.0, changes, actuations))
     run = live.run
     assert intake.rows("signal_state") == [(run, 5.0, first.id, 0, 4), (run, 6.0, last.id, 2, 3)]
-    assert intake.rows("detector_state") == [(run, 5.5, last.id, 1, True), (run, 6.5, first.id, 0, False)]
+    assert intake.rows("detector_state") == [
+        (run, 5.5, last.id, 1, True),
+        (run, 6.5, first.id, 0, False),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("pace", "times"), [(0.0, (WALL_S, WALL_S, WALL_S)), (2.0, (WALL_S - 5.0, WALL_S - 2.0, WALL_S)), (0.5, (WALL_S - 20.0, WALL_S - 8.0, WALL_S))]
+    ("pace", "times"),
+    [
+        (0.0, (WALL_S, WALL_S, WALL_S)),
+        (2.0, (WALL_S - 5.0, WALL_S - 2.0, WALL_S)),
+        (0.5, (WALL_S - 20.0, WALL_S - 8.0, WALL_S)),
+    ],
 )
 def test_changes_of_colour_are_told_by_the_time_of_day(service, task, pace, times):
     """The newest is of now; the others as long before as the pace says: 10 and 4 simulated seconds at twice real time are 5 and 2 s."""
     heard = []
     service.on_signals = lambda street, changes: heard.append((street, changes))
-    live = played(service, task, Signals(pace, ((100.0, 0, 4), (106.0, 1, 4), (110.0, 0, 2))), Signals(pace, (), ((111.0, 0, True),)))
-    assert heard == [("headway", [(times[0], 0, 4), (times[1], 1, 4), (times[2], 0, 2)])], "and stop lines alone are no news of colours"
+    live = played(
+        service,
+        task,
+        Signals(pace, ((100.0, 0, 4), (106.0, 1, 4), (110.0, 0, 2))),
+        Signals(pace, (), ((111.0, 0, True),)),
+    )
+    assert heard == [("headway", [(times[0], 0, 4), (times[1], 1, 4), (times[2], 0, 2)])], (
+        "and stop lines alone are no news of colours"
+    )
     assert live.colours == {0: (times[2], 2), 1: (times[1], 4)}
 
 
 def test_groups_that_have_not_changed_yet_are_known_from_the_snapshot(service, task, monkeypatch):
     later = lambda _: monkeypatch.setattr(room.time, "time", lambda: WALL_S + 9.0)  # noqa: E731
-    says = [Signals(0.0, ((100.0, 2, 4),)), snapshot(101.0, shown=bytes([1, 2, 3])), later, snapshot(102.0, shown=bytes([4, 4, 4]))]
+    says = [
+        Signals(0.0, ((100.0, 2, 4),)),
+        snapshot(101.0, shown=bytes([1, 2, 3])),
+        later,
+        snapshot(102.0, shown=bytes([4, 4, 4])),
+    ]
     live = played(service, task, *says)
     assert live.colours == {0: (WALL_S, 1), 1: (WALL_S, 2), 2: (WALL_S, 4)}
 
 
 def test_events_are_numbered_recorded_and_told(service, task, intake, told):
-    events = [Event(101.0, "engine.cycle", "", {"cycle": 1}), Event(102.0, "safety.minimum_green", "C", {"for_s": 2.5})]
+    events = [
+        Event(101.0, "engine.cycle", "", {"cycle": 1}),
+        Event(102.0, "safety.minimum_green", "C", {"for_s": 2.5}),
+    ]
     live = played(service, task, *events)
     assert list(live.events) == events
     assert [(*row[:5], json.loads(row[5])) for row in intake.rows("event")] == [
         (41, 1, 101.0, "engine.cycle", "", {"cycle": 1}), (41, 2, 102.0, "safety.minimum_green", "C", {"for_s": 2.5})
     ]  # fmt: skip
     assert told == [
-        ("monitoring", "headway", {"at_s": 101.0, "kind": "engine.cycle", "junction": "", "data": {"cycle": 1}}),
-        ("monitoring", "headway", {"at_s": 102.0, "kind": "safety.minimum_green", "junction": "C", "data": {"for_s": 2.5}}),
+        (
+            "monitoring",
+            "headway",
+            {"at_s": 101.0, "kind": "engine.cycle", "junction": "", "data": {"cycle": 1}},
+        ),
+        (
+            "monitoring",
+            "headway",
+            {
+                "at_s": 102.0,
+                "kind": "safety.minimum_green",
+                "junction": "C",
+                "data": {"for_s": 2.5},
+            },
+        ),
     ]
 
 
@@ -449,9 +589,21 @@ def test_what_somebody_must_know_is_told_as_an_alert_too(service, task, told, ki
 
 
 def test_what_is_no_number_is_null_in_the_record(service, task, intake):
-    data = {"number": 1, "value": math.nan, "worst": [math.inf, {"x": -math.inf}], "n": 2, "name": "nan"}
+    data = {
+        "number": 1,
+        "value": math.nan,
+        "worst": [math.inf, {"x": -math.inf}],
+        "n": 2,
+        "name": "nan",
+    }
     played(service, task, Event(1.0, "alert.opened", "", data))
-    assert json.loads(intake.rows("event")[0][-1]) == {"number": 1, "value": None, "worst": [None, {"x": None}], "n": 2, "name": "nan"}
+    assert json.loads(intake.rows("event")[0][-1]) == {
+        "number": 1,
+        "value": None,
+        "worst": [None, {"x": None}],
+        "n": 2,
+        "name": "nan",
+    }
 
 
 @pytest.mark.parametrize("kind", ["engine.started", "engine.restored"])
@@ -468,11 +620,20 @@ def test_open_alerts_are_kept_by_their_number_until_they_are_closed(service, tas
         Event(5.0, "alert.closed", "", {"number": 8}), Event(6.0, "alert.opened", "", {"value": 1.0}),
         Event(7.0, "engine.cycle", "", {"number": 3}),
     )  # fmt: skip
-    assert live.alerts == {2: {"at_s": 3.0, "number": 2, "value": 9.0}, 0: {"at_s": 6.0, "value": 1.0}}
+    assert live.alerts == {
+        2: {"at_s": 3.0, "number": 2, "value": 9.0},
+        0: {"at_s": 6.0, "value": 1.0},
+    }
 
 
 @pytest.mark.parametrize(
-    ("kind", "looked"), [("engine.started", True), ("engine.restored", True), ("engine.scenario", True), ("engine.cycle", False)]
+    ("kind", "looked"),
+    [
+        ("engine.started", True),
+        ("engine.restored", True),
+        ("engine.scenario", True),
+        ("engine.cycle", False),
+    ],
 )
 def test_a_street_that_begins_is_told_to_show_all(service, task, kind, looked):
     assert played(service, task, started(kind=kind)).engine.orders == [Look(True, True)] * looked
@@ -487,7 +648,9 @@ def test_a_street_that_died_meanwhile_is_told_when_it_is_back(service, task, eng
     assert live.fault == ""
 
 
-def test_another_scenario_is_another_run_with_its_network_and_nothing_of_the_one_before(service, task, intake, crossing_network):
+def test_another_scenario_is_another_run_with_its_network_and_nothing_of_the_one_before(
+    service, task, intake, crossing_network
+):
     says = [
         started(),
         snapshot(101.0),
@@ -518,21 +681,38 @@ def ordered(at_s=120.0):
         ([started(), started(kind="engine.restored")], 1),
         ([started(), ordered(), started()], 2),  # ordered anew, from its beginning
         ([started(), ordered(), started(), started()], 2),
-        ([started(), ordered(), started(kind="engine.restored")], 1),  # it did not start: what ran before goes on
+        (
+            [started(), ordered(), started(kind="engine.restored")],
+            1,
+        ),  # it did not start: what ran before goes on
         ([started(), ordered(), started(kind="engine.restored"), started()], 1),
     ],
 )
-def test_the_same_scenario_is_the_same_run_but_where_it_was_ordered_anew(service, task, intake, crossing, says, runs):
-    live = played(service, task, *(Event(e.at_s, e.kind, "", dict(e.data) | {"net": str(crossing)}) for e in says))
+def test_the_same_scenario_is_the_same_run_but_where_it_was_ordered_anew(
+    service, task, intake, crossing, says, runs
+):
+    live = played(
+        service,
+        task,
+        *(Event(e.at_s, e.kind, "", dict(e.data) | {"net": str(crossing)}) for e in says),
+    )
     assert (len(intake.runs), live.run) == (runs, 40 + runs)
 
 
 def test_a_run_whose_record_is_away_waits_for_it(service, task, intake, crossing, monkeypatch):
-    live = played(service, task, started(), lambda _: setattr(intake, "failing_runs", 2), started("other", net=crossing))
+    live = played(
+        service,
+        task,
+        started(),
+        lambda _: setattr(intake, "failing_runs", 2),
+        started("other", net=crossing),
+    )
     assert (slept, live.run, intake.failing_runs) == ([2.0, 2.0], 42, 0)
 
 
-def test_a_record_that_stays_away_does_not_hold_up_the_end(service, task, intake, crossing, monkeypatch):
+def test_a_record_that_stays_away_does_not_hold_up_the_end(
+    service, task, intake, crossing, monkeypatch
+):
 
     def away(_):
         intake.failing_runs = 1000
@@ -558,22 +738,37 @@ def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, 
 
 def test_done_is_the_end_and_says_so_at_once(service, task):
     ended = []
-    assert played(service, task, Done(160.0, True), lambda _: ended.append(service.streets["headway"].finished)).finished
+    assert played(
+        service,
+        task,
+        Done(160.0, True),
+        lambda _: ended.append(service.streets["headway"].finished),
+    ).finished
     assert ended == [True]
 
 
 def test_a_street_that_is_given_up_says_why(service, task, told):
     live = played(service, task, snapshot(123.0), WorkerError("failed 3 times"), repeat=True)
     assert (live.fault, live.finished) == ("failed 3 times", True)
-    assert told[1:] == [("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 123.0})]
+    assert told[1:] == [
+        ("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 123.0})
+    ]
     told.clear()
     played(service, task, WorkerError("failed 3 times"))
-    assert told == [("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 0.0})]
+    assert told == [
+        ("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 0.0})
+    ]
 
 
 def test_a_restart_is_told(service, task, told):
     played(service, task, Restarted("ended by signal SIGKILL", 1.25))
-    assert told == [("alerts", "headway", {"kind": "engine.restarted", "why": "ended by signal SIGKILL", "recovery_s": 1.25})]
+    assert told == [
+        (
+            "alerts",
+            "headway",
+            {"kind": "engine.restarted", "why": "ended by signal SIGKILL", "recovery_s": 1.25},
+        )
+    ]
 
 
 def test_the_end_of_the_service_ends_all_streets_and_writes_what_is_left(engines, task, intake):

@@ -22,11 +22,20 @@ from headway.service.watching import Report, as_json, read_signals, watch_source
 
 
 def seen(perception, at_s, *tracks, violations=(), image=GREY):
-    return Seen(Frame(at_s, round(at_s * 8), image), len(tracks), list(tracks), [], list(violations), perception)
+    return Seen(
+        Frame(at_s, round(at_s * 8), image),
+        len(tracks),
+        list(tracks),
+        [],
+        list(violations),
+        perception,
+    )
 
 
 def violation(number, at_s=1.0, rule="speeding", pictures_=((0.5, b"one"), (1.0, b"two"))):
-    return Violation(f"id-{number}", at_s, "cam", rule, 0.75, {"track": number}, pictures_, "sealed")
+    return Violation(
+        f"id-{number}", at_s, "cam", rule, 0.75, {"track": number}, pictures_, "sealed"
+    )
 
 
 # -- what is kept
@@ -34,7 +43,15 @@ def violation(number, at_s=1.0, rule="speeding", pictures_=((0.5, b"one"), (1.0,
 
 def test_at_first_nothing_is_kept():
     report = Report()
-    assert (report.out, report.evidence, report.keep_tracks, report.frames, report.tracks, report.violations, report.perception) == (
+    assert (
+        report.out,
+        report.evidence,
+        report.keep_tracks,
+        report.frames,
+        report.tracks,
+        report.violations,
+        report.perception,
+    ) == (
         None,
         None,
         False,
@@ -49,18 +66,31 @@ def test_at_first_nothing_is_kept():
 
 
 def test_frames_and_tracks_are_counted_and_paths_only_kept_when_asked_for():
-    perception, report, car, bus = Perception("cam", site(), 8.0), Report(), road_user(3), road_user(5, BUS)
+    perception = Perception("cam", site(), 8.0)
+    report = Report()
+    car = road_user(3)
+    bus = road_user(5, BUS)
     report.perception = perception
     for k in range(3):
         t = k / 8.0
-        report.take(seen(perception, t, seen_at(car, t, (100, 100)), *([seen_at(bus, t, (200, 100))] if k else [])), 8.0)
+        report.take(
+            seen(
+                perception,
+                t,
+                seen_at(car, t, (100, 100)),
+                *([seen_at(bus, t, (200, 100))] if k else []),
+            ),
+            8.0,
+        )
     assert (report.frames, report.tracks, report.violations) == (3, 2, 0)
     assert report.whole("clip.mp4")["tracks"] == []
 
 
 def test_the_path_of_a_track_with_its_class_and_speeds():
     """Row: time, x, y, width, height, km/h. What was seen before it was shown has no speed; of the middle of each second its mean is known."""
-    perception, report, car = Perception("cam", site(), 8.0), Report(keep_tracks=True), road_user(3, BUS, begun_s=0.0004)
+    perception = Perception("cam", site(), 8.0)
+    report = Report(keep_tracks=True)
+    car = road_user(3, BUS, begun_s=0.0004)
     report.perception = perception
     for k in range(12):
         t = k / 8.0 + 0.0004
@@ -76,12 +106,22 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
         if k >= 2:
             report.take(seen(perception, t, car), 8.0)
     (row,) = report.whole("clip.mp4")["tracks"]
-    assert (row["id"], row["begun_s"], row["class"], row["ended_s"], row["seen"]) == (3, 0.0, "bus", 1.375, 12)
+    assert (row["id"], row["begun_s"], row["class"], row["ended_s"], row["seen"]) == (
+        3,
+        0.0,
+        "bus",
+        1.375,
+        12,
+    )
     assert [r[0] for r in row["path"]] == [round(k / 8.0, 3) for k in range(12)]
-    assert [r[1:5] for r in row["path"]] == [[pytest.approx(80.1 + k), 79.9, 40.0, 20.1] for k in range(12)]
+    assert [r[1:5] for r in row["path"]] == [
+        [pytest.approx(80.1 + k), 79.9, 40.0, 20.1] for k in range(12)
+    ]
     # at 1 s (k = 8) the mean of the second is 18 m/s, known of 0.5 s (k = 4); the next of k = 5; not that of k = 10; then of k = 7
     speeds = [None] * 4 + [18.0, 19.0, 8.0, 21.0] + [10.0, 11.0, 12.0, 13.0]
-    assert [r[5] for r in row["path"]] == [None if v is None else pytest.approx(3.6 * v) for v in speeds]
+    assert [r[5] for r in row["path"]] == [
+        None if v is None else pytest.approx(3.6 * v) for v in speeds
+    ]
 
 
 def test_speeds_in_a_path_have_two_digits():
@@ -95,8 +135,16 @@ def test_violations_are_written_with_their_pictures(tmp_path):
     report, folder = Report(evidence=tmp_path / "new" / "evidence"), tmp_path / "new" / "evidence"
     report.keep([violation(1), violation(2, pictures_=())])
     assert (report.violations, [v.id for v in report.told]) == (2, ["id-1", "id-2"])
-    assert {p.name for p in folder.iterdir()} == {"id-1-0.jpg", "id-1-1.jpg", "id-1.json", "id-2.json"}
-    assert ((folder / "id-1-0.jpg").read_bytes(), (folder / "id-1-1.jpg").read_bytes()) == (b"one", b"two")
+    assert {p.name for p in folder.iterdir()} == {
+        "id-1-0.jpg",
+        "id-1-1.jpg",
+        "id-1.json",
+        "id-2.json",
+    }
+    assert ((folder / "id-1-0.jpg").read_bytes(), (folder / "id-1-1.jpg").read_bytes()) == (
+        b"one",
+        b"two",
+    )
     want = {
         "id": "id-1",
         "at_s": 1.0,
@@ -115,10 +163,14 @@ def test_violations_are_written_with_their_pictures(tmp_path):
 
 
 def test_what_still_waits_is_told_when_it_is_closed():
-    perception, report = (
-        Perception("cam", site(zones=[{"name": "box", "kind": "box", "px": [[0, 0], [319, 0], [319, 239], [0, 239]]}]), 8.0),
-        Report(),
+    perception = Perception(
+        "cam",
+        site(
+            zones=[{"name": "box", "kind": "box", "px": [[0, 0], [319, 0], [319, 239], [0, 239]]}]
+        ),
+        8.0,
     )
+    report = Report()
     report.perception = perception
     car = seen_at(road_user(3, standing_since_s=0.0), 6.0, (100, 100))
     perception.judge.judge(6.0, GREY, [car], perception.measures.look(6.0, [car]))
@@ -130,7 +182,12 @@ def test_what_still_waits_is_told_when_it_is_closed():
 def test_all_of_it_as_plain_json():
     perception, report = Perception("cam", site(ten_px_a_metre(0.25)), 8.0), Report()
     report.perception = perception
-    perception.measures.crossings.extend([Crossing(2.5, "gate", "in", 3, "car", 10.0, 0.125), Crossing(3.5, "gate", "out", 4, "bus", np.nan, np.nan)])
+    perception.measures.crossings.extend(
+        [
+            Crossing(2.5, "gate", "in", 3, "car", 10.0, 0.125),
+            Crossing(3.5, "gate", "out", 4, "bus", np.nan, np.nan),
+        ]
+    )
     report.keep([violation(1)])
     report.frames = 7
     assert report.whole("clip.mp4") == {
@@ -155,15 +212,31 @@ def test_the_heat_map_is_of_the_last_picture(tmp_path):
     report.take(seen(perception, 1.1, image=noise), 8.0)
     perception.measures.heat[10:20, 10:20] = 3.0
     report.save_heat(tmp_path / "heat.jpg")
-    assert (tmp_path / "heat.jpg").read_bytes() == jpeg(heat_map(noise, perception.measures), 85) != jpeg(heat_map(noise, perception.measures))
+    assert (
+        (tmp_path / "heat.jpg").read_bytes()
+        == jpeg(heat_map(noise, perception.measures), 85)
+        != jpeg(heat_map(noise, perception.measures))
+    )
 
 
 def test_the_film_shows_what_was_drawn_and_the_last_five_told_within_four_seconds(tmp_path):
-    perception, report, car = Perception("cam", site(), 8.0), Report(out=tmp_path / "film.mp4"), road_user(3)
+    perception = Perception("cam", site(), 8.0)
+    report = Report(out=tmp_path / "film.mp4")
+    car = road_user(3)
     report.perception = perception
-    told = [violation(k, at_s=at_s) for k, at_s in enumerate([5.9, 6.0, 6.1, 7.0, 7.0, 7.0, 8.0, 9.0])]
+    told = [
+        violation(k, at_s=at_s) for k, at_s in enumerate([5.9, 6.0, 6.1, 7.0, 7.0, 7.0, 8.0, 9.0])
+    ]
     for at_s, count in ((9.0, 4), (10.0, 8)):
-        report.take(seen(perception, at_s, seen_at(car, at_s, (200, 200)), violations=told[report.violations : count]), 8.0)
+        report.take(
+            seen(
+                perception,
+                at_s,
+                seen_at(car, at_s, (200, 200)),
+                violations=told[report.violations : count],
+            ),
+            8.0,
+        )
     report.close()
     with av.open(str(tmp_path / "film.mp4")) as box:
         assert float(box.streams.video[0].average_rate) == 8.0
@@ -173,7 +246,9 @@ def test_the_film_shows_what_was_drawn_and_the_last_five_told_within_four_second
     of = seen(perception, 10.0, car)
     for frame, names in zip(frames, ((0, 1, 2, 3), (3, 4, 5, 6, 7)), strict=True):
         right, *others = (
-            drawn(of, perception.site, perception.measures, [f"speeding #{n}" for n in some]).astype(int)
+            drawn(
+                of, perception.site, perception.measures, [f"speeding #{n}" for n in some]
+            ).astype(int)
             for some in (names, (), names[:-1], names[1:], (names[0] - 1, *names))
         )
         for other in others:
@@ -187,7 +262,9 @@ def test_the_film_shows_what_was_drawn_and_the_last_five_told_within_four_second
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """Four seconds at 10 Hz; after one, a vehicle at 12 m/s from left to right."""
-    return film(tmp_path_factory.mktemp("media") / "clip.mp4", along(speed_px=120.0, start=-60), 4.0, 10.0)
+    return film(
+        tmp_path_factory.mktemp("media") / "clip.mp4", along(speed_px=120.0, start=-60), 4.0, 10.0
+    )
 
 
 def watched(source, of=None, report=None, signals=None, seconds=0.0, blur=True, model=None):
@@ -209,9 +286,13 @@ def test_a_file_is_watched_to_its_end_and_its_length_is_known(clip):
 def test_so_many_seconds_are_watched_and_what_waits_then_is_told(clip, tmp_path):
     of = Site.of(SITE | {"rules": {"limit_kmh": 20.0}})
     report, all_ = watched(clip, of, Report(out=tmp_path / "film.mp4"), seconds=3.0, blur=False)
-    assert [round(s.frame.at_s, 3) for s, _ in all_][-1] == 3.0  # the first that is so much after the first
+    assert [round(s.frame.at_s, 3) for s, _ in all_][
+        -1
+    ] == 3.0  # the first that is so much after the first
     assert not any(s.violations for s, _ in all_)
-    assert [(v.rule, round(v.at_s, 3)) for v in report.told] == [("speeding", 2.5)]  # a second had not passed since
+    assert [(v.rule, round(v.at_s, 3)) for v in report.told] == [
+        ("speeding", 2.5)
+    ]  # a second had not passed since
     assert report.told[0].data["speed_kmh"] == pytest.approx(43.2, abs=2.0)
     assert report.perception.judge.blur is False
     with av.open(str(tmp_path / "film.mp4")) as box:
@@ -230,18 +311,29 @@ def test_a_site_of_another_size_is_refused(clip):
 
 @pytest.mark.slow
 def test_signals_come_from_a_file(clip, tmp_path):
-    (tmp_path / "signals.jsonl").write_text('{"at_s": 0, "shown": [4, 1]}\n{"at_s": 1.5, "shown": [1, 4]}\n')
+    (tmp_path / "signals.jsonl").write_text(
+        '{"at_s": 0, "shown": [4, 1]}\n{"at_s": 1.5, "shown": [1, 4]}\n'
+    )
     stop = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
     report, _ = watched(clip, Site.of(SITE | {"lines": [stop]}), signals=tmp_path / "signals.jsonl")
-    assert [(v.rule, v.data["red_for_s"]) for v in report.told] == [("red_light", pytest.approx(report.told[0].at_s - 1.5))]
+    assert [(v.rule, v.data["red_for_s"]) for v in report.told] == [
+        ("red_light", pytest.approx(report.told[0].at_s - 1.5))
+    ]
     silent, _ = watched(clip, Site.of(SITE | {"lines": [stop]}))
     assert silent.violations == 0
     assert silent.perception.signals.at(0, 2.0) is None
 
 
 @pytest.mark.slow
-def test_who_stands_there_from_the_beginning_is_found_because_the_whole_clip_was_looked_at_first(tmp_path):
-    waits = film(tmp_path / "waits.mp4", lambda t: [(100 if t < 1.0 else 100 + 80 * (t - 1.0), 100, 45, 20, (40, 60, 200))], 5.0, 10.0)
+def test_who_stands_there_from_the_beginning_is_found_because_the_whole_clip_was_looked_at_first(
+    tmp_path,
+):
+    waits = film(
+        tmp_path / "waits.mp4",
+        lambda t: [(100 if t < 1.0 else 100 + 80 * (t - 1.0), 100, 45, 20, (40, 60, 200))],
+        5.0,
+        10.0,
+    )
     with av.open(str(waits)) as box:
         frames = [f.to_ndarray(format="bgr24") for f in box.decode(video=0)][10:]
     out = Film(tmp_path / "cut.mp4", 10.0)
@@ -253,12 +345,18 @@ def test_who_stands_there_from_the_beginning_is_found_because_the_whole_clip_was
     for count, least in ((5, 1), (4, 0)):  # fewer pictures than five tell nothing of the background
         folder = tmp_path / str(count)
         folder.mkdir()
-        for k, frame in enumerate(list(pictures(lambda t: [(20 + 600 * t, 100, 45, 20, (40, 60, 200))], 3.0))[15 : 15 + count]):
+        for k, frame in enumerate(
+            list(pictures(lambda t: [(20 + 600 * t, 100, 45, 20, (40, 60, 200))], 3.0))[
+                15 : 15 + count
+            ]
+        ):
             cv2.imwrite(str(folder / f"{k}.png"), frame.image)
         _, few = watched(folder, report=Report(out=tmp_path / f"{count}.mp4"))
         assert (few[0][0].detections >= 1) == bool(least)
         with av.open(str(tmp_path / f"{count}.mp4")) as box:
-            assert float(box.streams.video[0].average_rate) == 15.0  # pictures in a folder have no rate of their own
+            assert (
+                float(box.streams.video[0].average_rate) == 15.0
+            )  # pictures in a folder have no rate of their own
 
 
 def test_a_model_that_is_none_and_a_source_that_is_none_are_refused(tmp_path, clip):
@@ -298,5 +396,7 @@ def test_a_wrong_line_is_named(tmp_path, line):
     path.write_text(f'{{"at_s": 1, "shown": [1]}}\n{line}\n')
     with pytest.raises(SensingError) as caught:
         read_signals(path)
-    assert str(caught.value).startswith(f'{path}, line 2: give {{"at_s": seconds, "shown": [colours]}} (')
+    assert str(caught.value).startswith(
+        f'{path}, line 2: give {{"at_s": seconds, "shown": [colours]}} ('
+    )
     assert caught.value.__cause__ is not None

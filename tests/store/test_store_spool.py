@@ -56,14 +56,21 @@ def test_a_batch_is_one_line_of_json_flushed_to_the_disk_before_put_returns(spoo
     assert path.read_bytes() == b'{"kind":"event","rows":[[1,2.5,"a",null,true]]}\n'
     assert synced == [len(path.read_bytes())]
     spool.put("event", [[datetime(2026, 3, 1, tzinfo=UTC)]])
-    assert path.read_bytes().splitlines()[1] == b'{"kind":"event","rows":[["2026-03-01 00:00:00+00:00"]]}'
+    assert (
+        path.read_bytes().splitlines()[1]
+        == b'{"kind":"event","rows":[["2026-03-01 00:00:00+00:00"]]}'
+    )
     assert (spool.waiting, len(synced)) == (2, 2)
 
 
 def test_what_waits_comes_back_once_and_in_order(spool, path):
     for k in range(3):
         spool.put(f"table{k}", [[k], [k + 10]])
-    assert given_back(spool) == [("table0", [[0], [10]]), ("table1", [[1], [11]]), ("table2", [[2], [12]])]
+    assert given_back(spool) == [
+        ("table0", [[0], [10]]),
+        ("table1", [[1], [11]]),
+        ("table2", [[2], [12]]),
+    ]
     assert (spool.waiting, path.read_bytes()) == (0, b"")
     assert given_back(spool) == []
     spool.put("later", [[9]])
@@ -91,7 +98,10 @@ def test_a_replay_that_fails_forgets_just_what_was_taken(spool, path, synced, ta
     with pytest.raises(ConnectionError):
         spool.replay(write)
     assert found == batches[:taken]
-    assert (spool.waiting, path.read_bytes()) == (4 - taken, b"".join(line(kind, *rows) for kind, rows in batches[taken:]))
+    assert (spool.waiting, path.read_bytes()) == (
+        4 - taken,
+        b"".join(line(kind, *rows) for kind, rows in batches[taken:]),
+    )
     assert synced == ([path.stat().st_size] if taken else [])
     assert [p.name for p in path.parent.iterdir()] == ["spool.jsonl"]
     assert given_back(spool) == batches[taken:]
@@ -112,7 +122,10 @@ def test_the_bound_is_a_number_of_bytes_that_may_be_reached_and_not_passed(tmp_p
     spool = Spool(tmp_path / "s", 52)
     spool.put("a", [[0]])
     spool.put("a", [[0]])
-    with pytest.raises(SpoolFullError, match=r"s: holds 52 bytes of 52; bring the database back, or give the spool more room\."):
+    with pytest.raises(
+        SpoolFullError,
+        match=r"s: holds 52 bytes of 52; bring the database back, or give the spool more room\.",
+    ):
         spool.put("a", [[0]])
     assert (spool.waiting, (tmp_path / "s").stat().st_size) == (2, 52)
     tight = Spool(tmp_path / "t", 51)
@@ -164,7 +177,16 @@ def test_of_a_batch_that_does_not_reach_the_disk_nothing_is_kept(spool, path, mo
 
 @pytest.mark.parametrize(
     "damage",
-    [b'{"kind":"torn","rows":[[1', b'{"kind":"no end","rows":[[1]]}', b"\0\0\0\n", b"\xff\xfe\n", b"[]\n", b"17\n", b'{"kind":"no rows"}\n', b"\n"],
+    [
+        b'{"kind":"torn","rows":[[1',
+        b'{"kind":"no end","rows":[[1]]}',
+        b"\0\0\0\n",
+        b"\xff\xfe\n",
+        b"[]\n",
+        b"17\n",
+        b'{"kind":"no rows"}\n',
+        b"\n",
+    ],
 )
 def test_a_line_that_is_no_batch_is_put_aside_and_holds_up_nobody(tmp_path, damage):
     path = tmp_path / "spool.jsonl"

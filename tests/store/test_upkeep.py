@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headway.store import Database, DatabaseError, Intake, open_database
 from headway.store.embedded import package
-from headway.store.upkeep import backup, erase, erase_violations, new_key, read_key, restore, retain, vacuum
+from headway.store.upkeep import (
+    backup,
+    erase,
+    erase_violations,
+    new_key,
+    read_key,
+    restore,
+    retain,
+    vacuum,
+)
 
 OF_A_RUN = ("event", "signal_state", "detector_state", "observation", "crossing", "emission")
 KEY = bytes(range(32))
@@ -31,8 +40,15 @@ def database(new_record, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def empty(database):
-    database.execute("TRUNCATE simulation_record, run, violation, violation_picture, api_key CASCADE")
-    for table in ("violation_hour", "violation_day", "violation_rule_hour", "violation_device_hour"):
+    database.execute(
+        "TRUNCATE simulation_record, run, violation, violation_picture, api_key CASCADE"
+    )
+    for table in (
+        "violation_hour",
+        "violation_day",
+        "violation_rule_hour",
+        "violation_device_hour",
+    ):
         database.execute(f"TRUNCATE {table}")
 
 
@@ -50,14 +66,21 @@ def at(age):
 
 
 def records(intake, name, *times):
-    intake.write("simulation_record", [(name, t, "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False) for t in times])
+    intake.write(
+        "simulation_record",
+        [(name, t, "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False) for t in times],
+    )
 
 
 def violations(intake, *told):
     """(number, device, time): each with two pictures."""
     ids = {number: f"00000000-0000-0000-0000-{number:012d}" for number, _, _ in told}
-    intake.write("violation_picture", [(ids[n], k, 0.5, "\\x00") for n, _, _ in told for k in (0, 1)])
-    intake.write("violation", [(ids[n], t, device, "speeding", 0.9, "{}", "s") for n, device, t in told])
+    intake.write(
+        "violation_picture", [(ids[n], k, 0.5, "\\x00") for n, _, _ in told for k in (0, 1)]
+    )
+    intake.write(
+        "violation", [(ids[n], t, device, "speeding", 0.9, "{}", "s") for n, device, t in told]
+    )
 
 
 def run_of(intake, key):
@@ -90,37 +113,56 @@ def test_violations_older_than_so_many_days_go_with_their_pictures_and_sums(data
     violations(intake, (1, "a", at(YOUNGER)), (2, "a", at(OLDER)), (3, "b", at(OLDER)))
     assert retain(database, 2).rows == {"simulation_record": 0, "run": 0, "violation": 2}
     assert [r["id"].int for r in database.rows("SELECT id FROM violation")] == [1]
-    assert [(r["violation_id"].int, r["number"]) for r in database.rows("SELECT * FROM violation_picture ORDER BY number")] == [(1, 0), (1, 1)]
+    assert [
+        (r["violation_id"].int, r["number"])
+        for r in database.rows("SELECT * FROM violation_picture ORDER BY number")
+    ] == [(1, 0), (1, 1)]
     for table in ("violation_hour", "violation_day", "violation_device_hour"):
-        assert [(r["device"], r["n"]) for r in database.rows(f"SELECT device, n FROM {table}")] == [("a", 1)]
-    assert database.rows("SELECT rule, n FROM violation_rule_hour") == [{"rule": "speeding", "n": 1}]
+        assert [(r["device"], r["n"]) for r in database.rows(f"SELECT device, n FROM {table}")] == [
+            ("a", 1)
+        ]
+    assert database.rows("SELECT rule, n FROM violation_rule_hour") == [
+        {"rule": "speeding", "n": 1}
+    ]
 
 
 def test_runs_begun_before_go_with_all_that_is_of_them_and_nothing_of_others(database, intake):
     young, old = run_of(intake, "young"), run_of(intake, "old")
     for run, age in ((young, YOUNGER), (old, OLDER)):
-        assert database.execute("UPDATE run SET begun_at = :at WHERE id = :id", at=at(age), id=run) == 1
+        assert (
+            database.execute("UPDATE run SET begun_at = :at WHERE id = :id", at=at(age), id=run)
+            == 1
+        )
     assert retain(database, 2).rows == {"simulation_record": 0, "run": 1, "violation": 0}
     assert [r["id"] for r in database.rows("SELECT id FROM run")] == [young]
     for table in OF_A_RUN:
-        assert [r["run_id"] for r in database.rows(f"SELECT run_id FROM {table}")] == [young, young], table
+        assert [r["run_id"] for r in database.rows(f"SELECT run_id FROM {table}")] == [
+            young,
+            young,
+        ], table
 
 
 def test_parts_of_a_day_count_and_keys_and_the_audit_trail_stay(database, intake):
-    database.execute("INSERT INTO api_key (id, hash, name, role, made_at) VALUES ('k', 'h', 'n', 'r', '1999-01-01')")
+    database.execute(
+        "INSERT INTO api_key (id, hash, name, role, made_at) VALUES ('k', 'h', 'n', 'r', '1999-01-01')"
+    )
     database.execute("INSERT INTO audit SELECT 1, '1999-01-01', 'w', 'r', 'x', 200, '{}', '', 'h'")
     records(intake, "R", at(timedelta(hours=11, minutes=59)), at(timedelta(hours=12, minutes=1)))
     assert retain(database, 0.5).rows["simulation_record"] == 1
     records(intake, "S", at(timedelta(seconds=-60)))
     assert retain(database, 1e-5).rows["simulation_record"] == 1
-    assert [r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")] == ["S"]
+    assert [
+        r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")
+    ] == ["S"]
     assert (count(database, "api_key"), count(database, "audit")) == (1, 1)
 
 
 @pytest.mark.parametrize("days", [0, 0.0, -0.0, -1, -1e-9, 100_001, math.inf, -math.inf, math.nan])
 def test_days_that_are_none_are_refused_and_nothing_goes(database, intake, days):
     records(intake, "R", "1999-01-01T00:00:00Z")
-    with pytest.raises(ValueError, match=rf"^days: {days!r} is not allowed: above 0, at most 100000.$"):
+    with pytest.raises(
+        ValueError, match=rf"^days: {days!r} is not allowed: above 0, at most 100000.$"
+    ):
         retain(database, days)
     assert count(database, "simulation_record") == 1
 
@@ -134,7 +176,9 @@ def test_a_day_has_86400_seconds_however_many_they_are(database, intake):
 
 @pytest.mark.parametrize("tidy", [vacuum, lambda database: retain(database, 1)])
 def test_the_planner_of_queries_knows_what_is_left(database, tidy):
-    database.execute("INSERT INTO api_key (id, hash, name, role) SELECT k, 'h', 'n', 'r' FROM generate_series(1, 5) k")
+    database.execute(
+        "INSERT INTO api_key (id, hash, name, role) SELECT k, 'h', 'n', 'r' FROM generate_series(1, 5) k"
+    )
     tidy(database)
     known = "SELECT reltuples::int AS n FROM pg_class WHERE relname = 'api_key'"
     assert database.rows(known) == [{"n": 5}]
@@ -147,7 +191,9 @@ def test_one_simulation_is_erased_and_no_other(database, intake):
     for name, n in (("A", 3), ("AB", 2), ("a", 1)):
         records(intake, name, *(f"2025-0{k}-01T00:00:00Z" for k in range(1, n + 1)))
     assert erase(database, "A") == 3
-    assert sorted(r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")) == ["AB", "AB", "a"]
+    assert sorted(
+        r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")
+    ) == ["AB", "AB", "a"]
     assert (erase(database, "A"), erase(database, "%"), erase(database, "AB")) == (0, 0, 2)
 
 
@@ -167,15 +213,21 @@ def hour(h):
         (None, hour(1), [1, 2, 3]),
     ],
 )
-def test_the_violations_of_one_device_are_erased_from_a_time_to_before_another(database, intake, begin, end, left):
+def test_the_violations_of_one_device_are_erased_from_a_time_to_before_another(
+    database, intake, begin, end, left
+):
     told = [(h, "a", hour(h).isoformat()) for h in (1, 2, 3)]
     violations(intake, *told, (9, "b", hour(2).isoformat()))
     assert erase_violations(database, "a", begin, end) == 3 - len(left)
-    assert [r["id"].int for r in database.rows("SELECT id FROM violation ORDER BY id")] == [*left, 9]
+    assert [r["id"].int for r in database.rows("SELECT id FROM violation ORDER BY id")] == [
+        *left,
+        9,
+    ]
     assert count(database, "violation_picture") == 2 * (len(left) + 1)
-    assert {r["device"]: r["n"] for r in database.rows("SELECT device, sum(n)::int AS n FROM violation_day GROUP BY 1")} == (
-        {"a": len(left), "b": 1} if left else {"b": 1}
-    )
+    assert {
+        r["device"]: r["n"]
+        for r in database.rows("SELECT device, sum(n)::int AS n FROM violation_day GROUP BY 1")
+    } == ({"a": len(left), "b": 1} if left else {"b": 1})
 
 
 def test_a_key_file_is_made_once_for_its_owners_eyes_alone(tmp_path):
@@ -199,11 +251,16 @@ def test_what_is_no_key_is_refused_with_the_way_out(tmp_path):
     assert read_key(path) == KEY
     for text in (b"not base64!", b"a", "ä".encode()):
         path.write_bytes(text)
-        with pytest.raises(ValueError, match=rf"^{path}: is no key file. Make one: headway db key {path}$"):
+        with pytest.raises(
+            ValueError, match=rf"^{path}: is no key file. Make one: headway db key {path}$"
+        ):
             read_key(path)
     for length in (0, 31, 33):
         path.write_bytes(base64.b64encode(bytes(length)))
-        with pytest.raises(ValueError, match=rf"^{path}: holds {length} bytes, a key has 32. Make one: headway db key {path}$"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^{path}: holds {length} bytes, a key has 32. Make one: headway db key {path}$",
+        ):
             read_key(path)
 
 
@@ -223,8 +280,13 @@ def opened(path, key):
 def sealed(path, parts, key=KEY, start=b"abcd", marks=None):
     """A file of our own by the same definition."""
     marks = marks or [b"more"] * (len(parts) - 1) + [b"last"]
-    lines = [AESGCM(key).encrypt(start + k.to_bytes(8, "big"), part, mark) for k, (part, mark) in enumerate(zip(parts, marks, strict=True))]
-    path.write_bytes(b"HEADWAY-BACKUP-1\n" + start + b"".join(len(x).to_bytes(4, "big") + x for x in lines))
+    lines = [
+        AESGCM(key).encrypt(start + k.to_bytes(8, "big"), part, mark)
+        for k, (part, mark) in enumerate(zip(parts, marks, strict=True))
+    ]
+    path.write_bytes(
+        b"HEADWAY-BACKUP-1\n" + start + b"".join(len(x).to_bytes(4, "big") + x for x in lines)
+    )
 
 
 @pytest.fixture
@@ -235,7 +297,9 @@ def flushed(monkeypatch):
     return sizes
 
 
-def test_a_backup_is_sealed_in_parts_of_a_mebibyte_and_flushed_to_the_disk(database, tmp_path, flushed):
+def test_a_backup_is_sealed_in_parts_of_a_mebibyte_and_flushed_to_the_disk(
+    database, tmp_path, flushed
+):
     insert = "INSERT INTO violation_picture SELECT gen_random_uuid(), k, 0, string_agg(sha256((random()::text || k)::bytea), '') FROM generate_series(1, 3) k, generate_series(1, 22000) GROUP BY k"
     database.execute(insert)
     database.execute("INSERT INTO api_key (id, hash, name, role) VALUES ('SECRET', 'h', 'n', 'r')")
@@ -254,17 +318,32 @@ def test_a_backup_is_sealed_in_parts_of_a_mebibyte_and_flushed_to_the_disk(datab
     before = database.rows("SELECT number, sha256(jpeg) AS h FROM violation_picture ORDER BY 1")
     database.execute("TRUNCATE violation_picture")
     restore(database, path, KEY)
-    assert database.rows("SELECT number, sha256(jpeg) AS h FROM violation_picture ORDER BY 1") == before
+    assert (
+        database.rows("SELECT number, sha256(jpeg) AS h FROM violation_picture ORDER BY 1")
+        == before
+    )
 
 
 def everything(database):
-    names = [r["t"] for r in database.rows("SELECT tablename AS t FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")]
-    return {t: database.rows(f"SELECT * FROM {t} ORDER BY 1, 2") if t != "alembic_version" else database.rows(f"SELECT * FROM {t}") for t in names}
+    names = [
+        r["t"]
+        for r in database.rows(
+            "SELECT tablename AS t FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+        )
+    ]
+    return {
+        t: database.rows(f"SELECT * FROM {t} ORDER BY 1, 2")
+        if t != "alembic_version"
+        else database.rows(f"SELECT * FROM {t}")
+        for t in names
+    }
 
 
 def test_a_backup_comes_back_row_by_row_as_often_as_one_likes(database, intake, tmp_path):
     run = run_of(intake, "kept")
-    intake.write("event", [(run, 9, 0.0, "\nCREATE SCHEMA public;\n", "CREATE SCHEMA public;", "{}")])
+    intake.write(
+        "event", [(run, 9, 0.0, "\nCREATE SCHEMA public;\n", "CREATE SCHEMA public;", "{}")]
+    )
     records(intake, "KEPT", "2025-09-10T00:00:00Z", "1999-01-01T00:00:00Z")
     violations(intake, (1, "a", hour(1).isoformat()))
     path = tmp_path / "r.backup"
@@ -273,8 +352,26 @@ def test_a_backup_comes_back_row_by_row_as_often_as_one_likes(database, intake, 
         backup(database, path, KEY)
         erase(database, "KEPT")
         database.execute("DELETE FROM run")
-        intake.write("violation", [("00000000-0000-0000-0000-000000000002", hour(2).isoformat(), "b", "speeding", 0.9, "{}", "s")])
-        pids = {r["pid"] for r in database.rows("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")}
+        intake.write(
+            "violation",
+            [
+                (
+                    "00000000-0000-0000-0000-000000000002",
+                    hour(2).isoformat(),
+                    "b",
+                    "speeding",
+                    0.9,
+                    "{}",
+                    "s",
+                )
+            ],
+        )
+        pids = {
+            r["pid"]
+            for r in database.rows(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            )
+        }
         restore(database, path, KEY)
         assert database.rows("SELECT pg_backend_pid() AS pid")[0]["pid"] not in pids
         assert everything(database) == before
@@ -289,7 +386,8 @@ def test_a_file_that_is_no_whole_backup_of_this_key_changes_nothing(database, in
     backup(database, path, KEY)
     whole, parts = path.read_bytes(), opened(path, KEY)
     records(intake, "NEW", "2025-09-11T00:00:00Z")
-    fits, cut = rf"^{other}: the key does not fit, or the file was changed.$", rf"^{other}: is cut off.$"
+    fits = rf"^{other}: the key does not fit, or the file was changed.$"
+    cut = rf"^{other}: is cut off.$"
 
     def refused(match, key=KEY):
         with pytest.raises(ValueError, match=match):
@@ -320,7 +418,12 @@ def test_a_file_that_is_no_whole_backup_of_this_key_changes_nothing(database, in
     assert opened(other, KEY) == halves
     data = other.read_bytes()
     one, two = data[21 : 21 + 20 + middle], data[21 + 20 + middle :]
-    for changed, match in ((data[:21] + one, cut), (data[:21] + two, fits), (data[:21] + two + one, fits), (data[:21] + one + one, fits)):
+    for changed, match in (
+        (data[:21] + one, cut),
+        (data[:21] + two, fits),
+        (data[:21] + two + one, fits),
+        (data[:21] + one + one, fits),
+    ):
         other.write_bytes(changed)
         refused(match)
     sealed(other, halves, marks=[b"more", b"more"])
@@ -335,7 +438,9 @@ def test_what_was_sealed_but_is_no_dump_changes_nothing(database, intake, tmp_pa
     records(intake, "KEPT", "2025-09-10T00:00:00Z")
     path = tmp_path / "r.backup"
     sealed(path, [b"PGDMP", b"nonsense"])
-    with pytest.raises(DatabaseError, match=rf"^{path}: cannot be read: pg_restore: error: .*[^\n]$"):
+    with pytest.raises(
+        DatabaseError, match=rf"^{path}: cannot be read: pg_restore: error: .*[^\n]$"
+    ):
         restore(database, path, KEY)
     assert count(database, "simulation_record") == 1
 
@@ -348,7 +453,10 @@ def test_a_restore_that_fails_on_its_way_changes_nothing(database, intake, tmp_p
     monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=20ms")
     with database.engine.begin() as held:
         held.execute(sa.text("SELECT 1 FROM simulation_record"))
-        with pytest.raises(DatabaseError, match=rf"^{path}: was not restored, nothing was changed: ERROR: .*lock timeout[^\n]*$"):
+        with pytest.raises(
+            DatabaseError,
+            match=rf"^{path}: was not restored, nothing was changed: ERROR: .*lock timeout[^\n]*$",
+        ):
             restore(database, path, KEY)
     assert count(database, "simulation_record") == 2
 
@@ -374,9 +482,15 @@ TELL = 'echo "$@, password ${PGPASSWORD-none}" >&2; exit 3'
 
 @pytest.mark.parametrize(("password", "told"), [(":s3cret", "s3cret"), ("", "none")])
 def test_the_tools_are_given_the_password_where_nobody_reads_it(tmp_path, tools, password, told):
-    away = Database(sa.create_engine("postgresql+psycopg://"), f"postgresql+psycopg://me{password}@host:5433/record")
+    away = Database(
+        sa.create_engine("postgresql+psycopg://"),
+        f"postgresql+psycopg://me{password}@host:5433/record",
+    )
     tools("pg_dump", TELL)
-    with pytest.raises(DatabaseError, match=rf"^the backup failed: --format=custom --no-owner postgresql://me@host:5433/record, password {told}$"):
+    with pytest.raises(
+        DatabaseError,
+        match=rf"^the backup failed: --format=custom --no-owner postgresql://me@host:5433/record, password {told}$",
+    ):
         backup(away, tmp_path / "r.backup", KEY)
     sealed(tmp_path / "r.backup", [b"dump"])
     tools("pg_restore", 'echo "$@: $(cat)"')
@@ -389,7 +503,13 @@ def test_the_tools_are_given_the_password_where_nobody_reads_it(tmp_path, tools,
     )
 
 
-@pytest.mark.parametrize(("script", "why"), [("exit 1", "pg_dump gave no reason"), ("echo part; echo ' broken off ' >&2; exit 1", "broken off")])
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 1", "pg_dump gave no reason"),
+        ("echo part; echo ' broken off ' >&2; exit 1", "broken off"),
+    ],
+)
 def test_a_dump_that_fails_leaves_the_backup_of_before(database, tmp_path, tools, script, why):
     path = tmp_path / "r.backup"
     path.write_bytes(b"of before")

@@ -8,7 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 
 from headway.control.catalogue import CONTROLLERS
-from headway.roads import BENCHMARK, Colour, Junction, Kind, Lane, Link, Network, Programme, SignalGroup, Timing
+from headway.roads import (
+    BENCHMARK,
+    Colour,
+    Junction,
+    Kind,
+    Lane,
+    Link,
+    Network,
+    Programme,
+    SignalGroup,
+    Timing,
+)
 from headway.street.closed_loop import Street
 from headway.values import Observation, Proposal, Vehicles
 
@@ -22,29 +33,85 @@ def two_junctions() -> Network:
     """Junction A: groups 0 (links 0 and 1) and 1 (link 2), which cross. Junction B: group 2 (link 3) crosses 3 (link 4) and 4, a pedestrian
     crossing (link 5). Link 6 has no signal. Link k leads from lane 2k to lane 2k + 1."""
     kinds = [Kind.PEDESTRIAN if k == 5 else Kind.VEHICLE for k in range(7)]
-    lanes = [Lane(f"{way}{k}", f"{way}{k}", 100.0, 13.9, kinds[k], (0.0, 0.0)) for k in range(7) for way in ("in", "out")]
-    links = [Link("AB"[k > 2], k, 2 * k, 2 * k + 1, GROUP_OF_LINK[k], "s", 10.7, 10.0, kinds[k]) for k in range(7)]
+    lanes = [
+        Lane(f"{way}{k}", f"{way}{k}", 100.0, 13.9, kinds[k], (0.0, 0.0))
+        for k in range(7)
+        for way in ("in", "out")
+    ]
+    links = [
+        Link("AB"[k > 2], k, 2 * k, 2 * k + 1, GROUP_OF_LINK[k], "s", 10.7, 10.0, kinds[k])
+        for k in range(7)
+    ]
     members = [(0, 1), (2,), (3,), (4,), (5,)]
     groups = [
-        SignalGroup("AB"[g > 1], g if g < 2 else g - 2, int(g > 1), Kind.PEDESTRIAN if g == 4 else Kind.VEHICLE, members[g], False) for g in range(5)
+        SignalGroup(
+            "AB"[g > 1],
+            g if g < 2 else g - 2,
+            int(g > 1),
+            Kind.PEDESTRIAN if g == 4 else Kind.VEHICLE,
+            members[g],
+            False,
+        )
+        for g in range(5)
     ]
-    cross_a, cross_b = np.array([[0, 1], [1, 0]], bool), np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]], bool)
-    stages_a, stages_b = np.array([A_FIRST, A_SECOND], np.int8), np.array([B_FIRST, B_SECOND], np.int8)
+    cross_a = np.array([[0, 1], [1, 0]], bool)
+    cross_b = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]], bool)
+    stages_a = np.array([A_FIRST, A_SECOND], np.int8)
+    stages_b = np.array([B_FIRST, B_SECOND], np.int8)
     plan = np.full(2, 20.0)
     junctions = (
-        Junction("A", ("A",), 0, 2, cross_a, np.zeros_like(cross_a), stages_a, Programme(stages_a, plan, 0.0)),
-        Junction("B", ("B",), 2, 5, cross_b, np.zeros_like(cross_b), stages_b, Programme(stages_b, plan, 0.0)),
+        Junction(
+            "A",
+            ("A",),
+            0,
+            2,
+            cross_a,
+            np.zeros_like(cross_a),
+            stages_a,
+            Programme(stages_a, plan, 0.0),
+        ),
+        Junction(
+            "B",
+            ("B",),
+            2,
+            5,
+            cross_b,
+            np.zeros_like(cross_b),
+            stages_b,
+            Programme(stages_b, plan, 0.0),
+        ),
     )
-    return Network("two", tuple(lanes), tuple(links), tuple(groups), junctions, {x.id: i for i, x in enumerate(lanes)})
+    return Network(
+        "two",
+        tuple(lanes),
+        tuple(links),
+        tuple(groups),
+        junctions,
+        {x.id: i for i, x in enumerate(lanes)},
+    )
 
 
 def vehicles(*rows, lane=None) -> Vehicles:
     """Of (link, metres to the stop line, m/s, seconds waited) each; lane: 2 x link, where nothing else is said."""
-    link, distance, speed, wait = (np.array([row[k] for row in rows]) for k in range(4)) if rows else (np.zeros(0),) * 4
+    link, distance, speed, wait = (
+        (np.array([row[k] for row in rows]) for k in range(4)) if rows else (np.zeros(0),) * 4
+    )
     link = link.astype(np.int32)
-    lanes = np.where(link >= 0, 2 * link, -1).astype(np.int32) if lane is None else np.array(lane, np.int32)
+    lanes = (
+        np.where(link >= 0, 2 * link, -1).astype(np.int32)
+        if lane is None
+        else np.array(lane, np.int32)
+    )
     n = len(rows)
-    return Vehicles(lanes, link, distance.astype(float), speed.astype(float), wait.astype(float), np.full(n, 7.5), np.zeros(n, bool))
+    return Vehicles(
+        lanes,
+        link,
+        distance.astype(float),
+        speed.astype(float),
+        wait.astype(float),
+        np.full(n, 7.5),
+        np.zeros(n, bool),
+    )
 
 
 class MadePlant:
@@ -55,7 +122,8 @@ class MadePlant:
         self.shown = np.full(len(network.groups), RED, np.int8)
         self.since = np.full(len(network.groups), begin_s)
         self.vehicles, self.arrived = vehicles(), np.zeros(len(network.links), np.int32)
-        self.persons, self.completeness = np.zeros(len(network.groups), np.int32), np.ones(len(network.junctions))
+        self.persons = np.zeros(len(network.groups), np.int32)
+        self.completeness = np.ones(len(network.junctions))
         self.applied, self.advanced, self.told = [], [], []
         self.running, self.closed = True, False
 
@@ -98,8 +166,13 @@ class MadePlant:
 class Says:
     """Proposes `wanted`, with `confidence` and `why`; keeps what it saw and the state that it was given, and counts its steps in that state."""
 
-    def __init__(self, name: str = "says", wanted=(*A_FIRST, *B_FIRST), confidence=(1.0, 1.0), why=None) -> None:
-        self.name, self.wanted, self.confidence, self.why = name, np.array(wanted, np.int8), np.array(confidence, float), why or {}
+    def __init__(
+        self, name: str = "says", wanted=(*A_FIRST, *B_FIRST), confidence=(1.0, 1.0), why=None
+    ) -> None:
+        self.name = name
+        self.wanted = np.array(wanted, np.int8)
+        self.confidence = np.array(confidence, float)
+        self.why = why or {}
         self.seen, self.states, self.started, self.fault = [], [], [], None
 
     def start(self, seen):
@@ -112,14 +185,24 @@ class Says:
         if self.fault is not None:
             raise self.fault
         name, _, count = state.rpartition(" ")
-        return Proposal(seen.at_s, self.name, self.wanted, self.confidence, self.why), f"{name} {int(count) + 1}"
+        return Proposal(
+            seen.at_s, self.name, self.wanted, self.confidence, self.why
+        ), f"{name} {int(count) + 1}"
 
 
 def street_of(plant: MadePlant, by=None, fallback=None, **more):
     """(street, its events) of two junctions, without yellow or clearance: what is wished is shown at once, but for 5 s of shortest green."""
     events, n = [], len(plant.network.groups)
     timing = Timing(BENCHMARK, np.zeros(n), np.zeros(n), np.full(n, 5.0), np.full(n, 120.0))
-    return Street(plant.network, timing, plant, by or Says(), fallback or Says("second", (*A_SECOND, *B_SECOND)), events.append, **more), events
+    return Street(
+        plant.network,
+        timing,
+        plant,
+        by or Says(),
+        fallback or Says("second", (*A_SECOND, *B_SECOND)),
+        events.append,
+        **more,
+    ), events
 
 
 def clock(*moments):

@@ -15,15 +15,33 @@ def crossing(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("crossing")
     places = {"N": (0, 150), "E": (150, 0), "S": (0, -150), "W": (-150, 0)}
     nodes = "".join(f'<node id="{n}" x="{x}" y="{y}"/>' for n, (x, y) in places.items())
-    edges = "".join(f'<edge id="{n}in" from="{n}" to="C" speed="13.9"/><edge id="{n}out" from="C" to="{n}" speed="13.9"/>' for n in places)
+    edges = "".join(
+        f'<edge id="{n}in" from="{n}" to="C" speed="13.9"/><edge id="{n}out" from="C" to="{n}" speed="13.9"/>'
+        for n in places
+    )
     ways = "".join(f'<connection from="{a}in" to="{b}out"/>' for a, b in ("NS", "SN", "EW", "WE"))
-    (folder / "c.nod.xml").write_text(f'<nodes><node id="C" x="0" y="0" type="traffic_light"/>{nodes}</nodes>')
+    (folder / "c.nod.xml").write_text(
+        f'<nodes><node id="C" x="0" y="0" type="traffic_light"/>{nodes}</nodes>'
+    )
     (folder / "c.edg.xml").write_text(f"<edges>{edges}</edges>")
     (folder / "c.con.xml").write_text(f"<connections>{ways}</connections>")
     out = folder / "c.net.xml"
-    files = [x for kind, end in (("node", "nod"), ("edge", "edg"), ("connection", "con")) for x in (f"--{kind}-files", str(folder / f"c.{end}.xml"))]
+    files = [
+        x
+        for kind, end in (("node", "nod"), ("edge", "edg"), ("connection", "con"))
+        for x in (f"--{kind}-files", str(folder / f"c.{end}.xml"))
+    ]
     subprocess.run(
-        [Path(sys.executable).parent / "netconvert", *files, "--offset.disable-normalization", "true", "-o", out], check=True, capture_output=True
+        [
+            Path(sys.executable).parent / "netconvert",
+            *files,
+            "--offset.disable-normalization",
+            "true",
+            "-o",
+            out,
+        ],
+        check=True,
+        capture_output=True,
     )
     return out
 
@@ -34,7 +52,10 @@ def scenario_of(crossing, tmp_path_factory):
 
     def write(name, begin, end, trips) -> Path:
         folder = tmp_path_factory.mktemp("scenario")
-        rows = "".join(f'<trip id="{i}" depart="{t}" from="{a}in" to="{b}out" departSpeed="max"/>' for i, t, a, b in trips)
+        rows = "".join(
+            f'<trip id="{i}" depart="{t}" from="{a}in" to="{b}out" departSpeed="max"/>'
+            for i, t, a, b in trips
+        )
         (folder / "routes.rou.xml").write_text(f"<routes>{rows}</routes>")
         path, until = folder / f"{name}.sumocfg", f'<end value="{end}"/>' if end != "" else ""
         path.write_text(
@@ -50,7 +71,15 @@ def scenario_of(crossing, tmp_path_factory):
 def tiny(scenario_of) -> str:
     """From 100 to 160 s: a vehicle from the north every 4 s, and one from the west."""
     return str(
-        scenario_of("tiny", 100, 160, sorted([*((f"n{k}", 100 + 4 * k, "N", "S") for k in range(13)), ("w", 125, "W", "E")], key=lambda t: t[1]))
+        scenario_of(
+            "tiny",
+            100,
+            160,
+            sorted(
+                [*((f"n{k}", 100 + 4 * k, "N", "S") for k in range(13)), ("w", 125, "W", "E")],
+                key=lambda t: t[1],
+            ),
+        )
     )
 
 

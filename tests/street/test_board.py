@@ -54,7 +54,10 @@ def test_a_picture_of_the_board_does_not_change_and_a_new_scenario_starts_anew()
 
 def test_what_comes_late_is_refused_and_counted_and_what_comes_again_is_taken():
     board = Board()
-    first, again, late = (JunctionState("J1", at_s, n, 0, 0.0, (), 1.0) for at_s, n in ((50.0, 1), (50.0, 2), (49.9, 3)))
+    first, again, late = (
+        JunctionState("J1", at_s, n, 0, 0.0, (), 1.0)
+        for at_s, n in ((50.0, 1), (50.0, 2), (49.9, 3))
+    )
     assert board.late == 0
     assert board.put([first, state(2, 50.0)]) == 2
     assert board.put([again]) == 1

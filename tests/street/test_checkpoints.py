@@ -44,8 +44,16 @@ def test_a_checkpoint_holds_the_plant_the_street_and_what_it_is_of(tmp_path):
     assert saved.plant.read_text() == "plant at 12.3456"
     assert saved.street() == {"street at": 12.3456}
     assert pickle.loads((folder / "street.pickle").read_bytes()) == {"street at": 12.3456}
-    digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ("plant.xml.gz", "street.pickle")}
-    assert json.loads((folder / "about.json").read_text()) == {"format": 2, "time_s": 12.3456, "key": "run", "sha256": digests}
+    digests = {
+        n: hashlib.sha256((folder / n).read_bytes()).hexdigest()
+        for n in ("plant.xml.gz", "street.pickle")
+    }
+    assert json.loads((folder / "about.json").read_text()) == {
+        "format": 2,
+        "time_s": 12.3456,
+        "key": "run",
+        "sha256": digests,
+    }
     assert names(folder) == ["about.json", "plant.xml.gz", "street.pickle"]
     assert names(root) == ["00000000012.346"]
     assert checkpoint.latest(root, "run") == saved
@@ -86,7 +94,12 @@ def test_all_of_it_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     flushed = []
 
     def fsync(number):
-        flushed.append((Path(f"/proc/self/fd/{number}").readlink().name, (tmp_path / "00000000005.000").exists()))
+        flushed.append(
+            (
+                Path(f"/proc/self/fd/{number}").readlink().name,
+                (tmp_path / "00000000005.000").exists(),
+            )
+        )
 
     monkeypatch.setattr(checkpoint.os, "fsync", fsync)
     save(tmp_path, 5.0)
@@ -104,7 +117,15 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, how):
 
 
 @pytest.mark.parametrize(
-    "about", ["[1]", '{"format": 2}', '{"format": 2, "key": "run"}', '{"format": 2, "key": "run", "sha256": {}, "time_s": "late"}', "", "null"]
+    "about",
+    [
+        "[1]",
+        '{"format": 2}',
+        '{"format": 2, "key": "run"}',
+        '{"format": 2, "key": "run", "sha256": {}, "time_s": "late"}',
+        "",
+        "null",
+    ],
 )
 def test_one_that_says_nothing_sensible_of_itself_is_passed_over(tmp_path, about):
     save(tmp_path, 10.0)

@@ -62,7 +62,9 @@ def test_the_oldest_go_where_too_many_wait_and_are_counted(tmp_path):
 
 
 def test_a_million_may_wait():
-    assert inspect.signature(EventLog).parameters["most"].default == 1_000_000  # what `most` does is above
+    assert (
+        inspect.signature(EventLog).parameters["most"].default == 1_000_000
+    )  # what `most` does is above
 
 
 class Disk:
@@ -101,7 +103,9 @@ def on(monkeypatch, path, *rooms):
     return given
 
 
-def test_a_disk_that_takes_a_part_is_told_of_and_the_line_written_again_in_full(tmp_path, monkeypatch):
+def test_a_disk_that_takes_a_part_is_told_of_and_the_line_written_again_in_full(
+    tmp_path, monkeypatch
+):
     path = tmp_path / "events.jsonl"
     given = on(monkeypatch, path, len(line(0)) + 10)
     log = log_with(path, 0, 1, 2)
@@ -160,7 +164,16 @@ def test_the_file_is_opened_once_for_many_flushes(tmp_path, monkeypatch):
         (b'{"at_s', b""),
         (LINE + b"y" * 3_000_000, LINE),
     ],
-    ids=["empty", "whole", "two", "torn", "one byte", "an empty line", "the first torn", "a torn one of three million bytes"],
+    ids=[
+        "empty",
+        "whole",
+        "two",
+        "torn",
+        "one byte",
+        "an empty line",
+        "the first torn",
+        "a torn one of three million bytes",
+    ],
 )
 def test_a_line_that_was_begun_and_not_ended_is_cut_off(tmp_path, before, after):
     path = tmp_path / "events.jsonl"

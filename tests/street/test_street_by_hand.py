@@ -9,7 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.street import builders
-from tests.street.builders import A_FIRST, A_SECOND, B_FIRST, B_SECOND, GREEN, RED, MadePlant, Says, clock, street_of, two_junctions, vehicles
+from tests.street.builders import (
+    A_FIRST,
+    A_SECOND,
+    B_FIRST,
+    B_SECOND,
+    GREEN,
+    RED,
+    MadePlant,
+    Says,
+    clock,
+    street_of,
+    two_junctions,
+    vehicles,
+)
 
 from headway.safety import Source
 from headway.street import closed_loop as room
@@ -24,7 +37,9 @@ def plant():
 
 def own(events):
     """Events of the street itself; the gate's are tested where it lives."""
-    return [(e.at_s, e.kind, e.junction, dict(e.data)) for e in events if e.kind.startswith("engine.")]
+    return [
+        (e.at_s, e.kind, e.junction, dict(e.data)) for e in events if e.kind.startswith("engine.")
+    ]
 
 
 # --- one tick ---------------------------------------------------------------------------------------------------------------------------------
@@ -61,7 +76,9 @@ def test_the_gate_is_asked_with_the_observation_and_its_time():
     street.tick()
     street.tick()
     assert street.gate.state()["now"] == 100.5, "the gate keeps the time of what was seen"
-    plant.shown = np.full(5, RED, np.int8)  # the lamps do not show what was commanded: the gate sees it in the observation
+    plant.shown = np.full(
+        5, RED, np.int8
+    )  # the lamps do not show what was commanded: the gate sees it in the observation
     for _ in range(4):
         plant.apply = lambda command: None
         street.tick()
@@ -87,9 +104,20 @@ def test_durations_are_kept_of_the_last_two_hours_of_seconds():
 def test_a_new_street_begins_with_these_defaults(plant):
     street, events = street_of(plant)
     assert (street.cycle_s, street.confidence) == (30.0, 0.4)
-    assert (street.recording, street.changes, street.actuations, street.confident) == (False, [], [], None)
+    assert (street.recording, street.changes, street.actuations, street.confident) == (
+        False,
+        [],
+        [],
+        None,
+    )
     outlook = street.outlook
-    assert (outlook.controller, outlook.fallback, outlook.next_cycle_s, outlook.cycles, outlook.low) == ("says 0", "second 0", 130.0, 0, None)
+    assert (
+        outlook.controller,
+        outlook.fallback,
+        outlook.next_cycle_s,
+        outlook.cycles,
+        outlook.low,
+    ) == ("says 0", "second 0", 130.0, 0, None)
     assert outlook.arrived.tolist() == [0] * 7
     assert events == []
     assert street.seen.at_s == 100.0
@@ -111,7 +139,9 @@ def test_changes_of_colour_and_of_stop_lines_are_noted_once_each_with_their_time
     plant.persons = np.array([0, 0, 0, 0, 2], np.int32)
     street.tick()
     assert street.actuations[1:] == [(101.0, 2, True), (101.0, 4, True)]
-    plant.vehicles, plant.persons = vehicles((1, 0.0, 5.0, 0.0)), np.zeros(5, np.int32)  # link 1 is of group 0 as well
+    # link 1 is of group 0 as well
+    plant.vehicles = vehicles((1, 0.0, 5.0, 0.0))
+    plant.persons = np.zeros(5, np.int32)
     street.tick()
     assert street.actuations[3:] == [(102.0, 2, False), (102.0, 4, False)]
     assert len(street.changes) == 2
@@ -129,9 +159,12 @@ def test_nothing_is_noted_where_nobody_takes_it(plant):
 
 
 @pytest.mark.parametrize(
-    ("changes", "actuations", "taken"), [(60_000, 39_999, True), (60_000, 40_000, False), (0, 100_000, False), (99_999, 0, True)]
+    ("changes", "actuations", "taken"),
+    [(60_000, 39_999, True), (60_000, 40_000, False), (0, 100_000, False), (99_999, 0, True)],
 )
-def test_no_more_than_a_hundred_thousand_are_kept_where_nobody_takes_them(plant, changes, actuations, taken):
+def test_no_more_than_a_hundred_thousand_are_kept_where_nobody_takes_them(
+    plant, changes, actuations, taken
+):
     street, _ = street_of(plant)
     street.recording = True
     street.changes, street.actuations = [(0.0, 0, 0)] * changes, [(0.0, 0, True)] * actuations
@@ -149,18 +182,38 @@ def test_no_more_than_a_hundred_thousand_are_kept_where_nobody_takes_them(plant,
 
 @pytest.mark.parametrize(
     ("link", "distance_m", "group"),
-    [(0, 0.0, 0), (0, 0.5, 0), (0, 6.0, 0), (1, 6.0, 2), (0, 6.01, None), (0, -0.01, None), (-1, 3.0, None), (2, 3.0, None), (3, 3.0, 1)],
+    [
+        (0, 0.0, 0),
+        (0, 0.5, 0),
+        (0, 6.0, 0),
+        (1, 6.0, 2),
+        (0, 6.01, None),
+        (0, -0.01, None),
+        (-1, 3.0, None),
+        (2, 3.0, None),
+        (3, 3.0, 1),
+    ],
 )
 def test_a_stop_line_is_reached_within_its_last_six_metres(link, distance_m, group):
-    found = occupied(np.array([link], np.int32), np.array([distance_m]), np.array([0, 2, -1, 1], np.int32), 3)
+    found = occupied(
+        np.array([link], np.int32), np.array([distance_m]), np.array([0, 2, -1, 1], np.int32), 3
+    )
     assert found.dtype == np.bool_
     assert np.flatnonzero(found).tolist() == ([] if group is None else [group])
 
 
 def test_each_vehicle_counts_at_its_own_stop_line():
-    found = occupied(np.array([3, 0, 0], np.int32), np.array([1.0, 9.0, 2.0]), np.array([0, 2, -1, 1], np.int32), 4)
+    found = occupied(
+        np.array([3, 0, 0], np.int32),
+        np.array([1.0, 9.0, 2.0]),
+        np.array([0, 2, -1, 1], np.int32),
+        4,
+    )
     assert found.tolist() == [True, True, False, False]
-    assert occupied(np.zeros(0, np.int32), np.zeros(0), np.array([0], np.int32), 2).tolist() == [False, False]
+    assert occupied(np.zeros(0, np.int32), np.zeros(0), np.array([0], np.int32), 2).tolist() == [
+        False,
+        False,
+    ]
 
 
 # --- who decides --------------------------------------------------------------------------------------------------------------------------------
@@ -187,7 +240,9 @@ def test_the_fallback_is_told_all_arrivals_since_it_was_asked_last(plant):
     assert second.states == ["second 0"]
     assert street.outlook.fallback == "second 1"
     assert street.outlook.arrived.tolist() == [1, 0, 0, 4, 0, 0, 0]
-    assert [s.arrived.tolist()[0] for s in says.seen] == [1, 1, 1, 1, 1], "the controller is told each second's own"
+    assert [s.arrived.tolist()[0] for s in says.seen] == [1, 1, 1, 1, 1], (
+        "the controller is told each second's own"
+    )
     assert second.seen[0].vehicles is says.seen[3].vehicles
     says.fault = RuntimeError("broken")
     for _ in range(2):  # asked in each second now, and in the cycle of 106 before that once more
@@ -201,12 +256,21 @@ def test_the_fallback_is_told_all_arrivals_since_it_was_asked_last(plant):
 
 
 def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_told_of_with_its_factors(plant):
-    says = Says(confidence=(0.9, 0.39994), why={"novelty": np.array([1.0, 0.12345]), "agreement": np.array([0.5, 0.98765])})
+    says = Says(
+        confidence=(0.9, 0.39994),
+        why={"novelty": np.array([1.0, 0.12345]), "agreement": np.array([0.5, 0.98765])},
+    )
     second = Says("second", (*A_SECOND, *B_SECOND))
     street, events = street_of(plant, says, second)
     street.tick()
     assert plant.applied == [[*A_FIRST, *B_SECOND]]
-    data = {"confidence": 0.4, "threshold": 0.4, "fallback": "second", "novelty": 0.123, "agreement": 0.988}
+    data = {
+        "confidence": 0.4,
+        "threshold": 0.4,
+        "fallback": "second",
+        "novelty": 0.123,
+        "agreement": 0.988,
+    }
     assert own(events) == [(100.0, "engine.fallback", "B", data)]
     assert street.outlook.low.tolist() == [False, True]
     assert street.gate.source is Source.CONTROLLER
@@ -214,13 +278,29 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_told_of_with
     assert len(own(events)) == 1, "told once"
     says.confidence = np.array([0.3, 0.2])
     street.tick()
-    data = {"confidence": 0.3, "threshold": 0.4, "fallback": "second", "novelty": 1.0, "agreement": 0.5}
+    data = {
+        "confidence": 0.3,
+        "threshold": 0.4,
+        "fallback": "second",
+        "novelty": 1.0,
+        "agreement": 0.5,
+    }
     assert own(events)[1:] == [(102.0, "engine.fallback", "A", data)]
     says.confidence, says.why = np.array([0.4, 0.7]), {}
     street.tick()
     assert own(events)[2:] == [
-        (103.0, "engine.fallback_ended", "A", {"confidence": 0.4, "threshold": 0.4, "fallback": "second"}),
-        (103.0, "engine.fallback_ended", "B", {"confidence": 0.7, "threshold": 0.4, "fallback": "second"}),
+        (
+            103.0,
+            "engine.fallback_ended",
+            "A",
+            {"confidence": 0.4, "threshold": 0.4, "fallback": "second"},
+        ),
+        (
+            103.0,
+            "engine.fallback_ended",
+            "B",
+            {"confidence": 0.7, "threshold": 0.4, "fallback": "second"},
+        ),
     ]
     assert street.outlook.low is None
     assert len(second.seen) == 4
@@ -233,7 +313,9 @@ def test_confidence_counts_with_what_was_measured_and_how_old_it_is():
     plant.completeness = np.array([1.0, 0.75])
     street, events = street_of(plant, Says(confidence=(0.625, 0.625)), confidence=0.5)
     street.tick()
-    assert [(e[2], e[3]["confidence"], e[3]["threshold"]) for e in own(events)] == [("B", 0.375, 0.5)]
+    assert [(e[2], e[3]["confidence"], e[3]["threshold"]) for e in own(events)] == [
+        ("B", 0.375, 0.5)
+    ]
     assert street.outlook.low.tolist() == [False, True], "0.625 x 0.8 is just the threshold"
     assert street.confident.tolist() == [0.625, 0.625]
 
@@ -259,7 +341,9 @@ def test_confidence_that_is_no_number_counts_as_low(plant):
         ((), (), 1.0, 1.0, False),
     ],
 )
-def test_doubt_is_of_any_junction_whose_confidence_times_what_is_known_is_below_the_threshold(confidence, completeness, fresh, threshold, doubt):
+def test_doubt_is_of_any_junction_whose_confidence_times_what_is_known_is_below_the_threshold(
+    confidence, completeness, fresh, threshold, doubt
+):
     assert doubtful(np.array(confidence), np.array(completeness), fresh, threshold) is doubt
 
 
@@ -272,10 +356,19 @@ def test_a_controller_that_raises_is_told_of_once_for_each_fault_and_again_when_
     street.tick()
     failed = own(events)
     line = failed[0][3].pop("at")
-    assert failed == [(101.0, "engine.controller_failed", "", {"controller": "says", "error": "RuntimeError('broken')"})]
+    assert failed == [
+        (
+            101.0,
+            "engine.controller_failed",
+            "",
+            {"controller": "says", "error": "RuntimeError('broken')"},
+        )
+    ]
     name, _, number = line.rpartition(":")
     lines = Path(builders.__file__).read_text(encoding="utf-8").splitlines()
-    assert (name, lines[int(number) - 1].strip()) == ("builders.py", "raise self.fault"), "the place where it was raised, not where it was called"
+    assert (name, lines[int(number) - 1].strip()) == ("builders.py", "raise self.fault"), (
+        "the place where it was raised, not where it was called"
+    )
     assert street.gate.source is Source.FALLBACK
     assert street.confident is None
     assert [s.at_s for s in second.seen] == [101.0, 102.0]
@@ -328,7 +421,12 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant, monkeypatch
     assert events == []
     street.durations.rows.clear()
     street.durations.rows.extend(
-        [(9.0, 9.0, 9.0, 9.0, 9.0), (0.0, 0.001, 0.0, 0.0, 0.0), (0.0, 0.002, 0.0, 0.0, 0.0), (0.0, 0.0040015, 0.0, 0.0, 0.0)]
+        [
+            (9.0, 9.0, 9.0, 9.0, 9.0),
+            (0.0, 0.001, 0.0, 0.0, 0.0),
+            (0.0, 0.002, 0.0, 0.0, 0.0),
+            (0.0, 0.0040015, 0.0, 0.0, 0.0),
+        ]
     )
     monkeypatch.setattr(room, "time", clock(1.0, 1.0, 2.0, 2.0123456, 3.0, 3.0, 3.0, 3.0))
     street.tick()
@@ -342,7 +440,9 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant, monkeypatch
     assert (street.outlook.cycles, street.outlook.next_cycle_s) == (1, 106.0)
 
 
-def test_the_cycle_tells_of_a_fallback_by_its_name_and_of_no_confidence_where_nobody_proposed(plant, monkeypatch):
+def test_the_cycle_tells_of_a_fallback_by_its_name_and_of_no_confidence_where_nobody_proposed(
+    plant, monkeypatch
+):
     says = Says()
     says.fault = RuntimeError("broken")
     street, events = street_of(plant, says, cycle_s=2.0)
@@ -352,7 +452,14 @@ def test_the_cycle_tells_of_a_fallback_by_its_name_and_of_no_confidence_where_no
     monkeypatch.setattr(room, "time", clock(*[1.0] * 8))
     street.tick()
     cycles = [e for e in own(events) if e[1] == "engine.cycle"]
-    figures = {"cycle": 1, "vehicles": 0, "halted": 0, "source": "fallback", "decide_ms": 0.0, "processing_ms": 0.0}
+    figures = {
+        "cycle": 1,
+        "vehicles": 0,
+        "halted": 0,
+        "source": "fallback",
+        "decide_ms": 0.0,
+        "processing_ms": 0.0,
+    }
     assert cycles == [(102.0, "engine.cycle", "", figures)]
 
 
@@ -361,7 +468,10 @@ def test_without_factors_the_least_sure_junction_has_no_name(plant):
     street.tick()
     street.tick()
     street.tick()
-    assert [(e[0], e[3]["cycle"], e[3]["confidence"]) for e in own(events)] == [(101.0, 1, 0.6), (102.0, 2, 0.6)]
+    assert [(e[0], e[3]["cycle"], e[3]["confidence"]) for e in own(events)] == [
+        (101.0, 1, 0.6),
+        (102.0, 2, 0.6),
+    ]
     assert "least_sure" not in own(events)[0][3]
 
 
@@ -378,7 +488,10 @@ def test_a_cycle_begins_on_time_but_for_a_millionth_of_a_second(plant, early_s, 
 
 def test_before_the_first_decision_the_board_shows_red_and_no_confidence(plant):
     street, _ = street_of(plant)
-    assert street.junctions() == (JunctionState("A", 100.0, 0, 0, 0.0, (), 0.0), JunctionState("B", 100.0, 0, 0, 0.0, (), 0.0))
+    assert street.junctions() == (
+        JunctionState("A", 100.0, 0, 0, 0.0, (), 0.0),
+        JunctionState("B", 100.0, 0, 0, 0.0, (), 0.0),
+    )
 
 
 def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
@@ -389,8 +502,18 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
         (6, 5.0, 0.0, 500.0), (-1, 5.0, 0.0, 600.0),  # without a signal, and of unknown way
     )  # fmt: skip
     street.tick()
-    assert street.junctions() == (JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9), JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8))
-    assert [type(x) for x in (street.junctions()[0].vehicles, street.junctions()[0].halted, street.junctions()[0].longest_wait_s)] == [
+    assert street.junctions() == (
+        JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9),
+        JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8),
+    )
+    assert [
+        type(x)
+        for x in (
+            street.junctions()[0].vehicles,
+            street.junctions()[0].halted,
+            street.junctions()[0].longest_wait_s,
+        )
+    ] == [
         int,
         int,
         float,
@@ -435,18 +558,30 @@ def test_a_street_goes_on_from_its_state_as_if_nothing_had_happened(plant):
     assert anew.told == [(before.gate.shown.tolist(), before.gate.shown_since.tolist())]
     assert street.gate.shown.tolist() == [*A_FIRST, *B_SECOND]
     assert street.seen.at_s == 104.0
-    assert street.seen.shown.tolist() == [*A_FIRST, *B_SECOND], "seen after the signals were shown again"
-    assert (street.outlook.controller, street.outlook.fallback, street.outlook.cycles, street.outlook.next_cycle_s) == (
+    assert street.seen.shown.tolist() == [*A_FIRST, *B_SECOND], (
+        "seen after the signals were shown again"
+    )
+    assert (
+        street.outlook.controller,
+        street.outlook.fallback,
+        street.outlook.cycles,
+        street.outlook.next_cycle_s,
+    ) == (
         "says 4",
         "second 5",
         1,
         104.0,
     )
     assert street.outlook.low.tolist() == [False, True]
-    assert (len(says.started), len(second.started)) == (1, 1), "their states were taken up: they do not begin anew"
+    assert (len(says.started), len(second.started)) == (1, 1), (
+        "their states were taken up: they do not begin anew"
+    )
 
 
-@pytest.mark.parametrize(("by", "instead", "states"), [("other", "second", ("other 0", "second 5")), ("says", "third", ("says 4", "third 0"))])
+@pytest.mark.parametrize(
+    ("by", "instead", "states"),
+    [("other", "second", ("other 0", "second 5")), ("says", "third", ("says 4", "third 0"))],
+)
 def test_the_state_of_one_who_is_not_in_charge_any_more_is_left_aside(plant, by, instead, states):
     state = ran(plant).state()
     anew = MadePlant(two_junctions(), begin_s=50.0)
@@ -464,11 +599,40 @@ def test_the_state_of_one_who_is_not_in_charge_any_more_is_left_aside(plant, by,
 GOOD = {"lane": 3, "link": 1, "distance": 50.0, "speed": 10.0, "wait": 0.0}
 NAN = float("nan")
 ROWS = [
-    *(({"distance": d}, good) for d, good in ((-20.0, False), (-19.99, True), (4999.99, True), (5000.0, False), (NAN, False), (-np.inf, False))),
-    *(({"speed": v}, good) for v, good in ((0.0, True), (-0.01, False), (0.5, True), (99.99, True), (100.0, False), (NAN, False))),
-    *(({"wait": w}, good) for w, good in ((0.0, True), (-0.01, False), (0.5, True), (NAN, False), (1e6, True))),
-    *(({"lane": x}, good) for x, good in ((-1, True), (-2, False), (0, True), (13, True), (14, False))),
-    *(({"link": x}, good) for x, good in ((-1, True), (-2, False), (0, True), (6, True), (7, False))),
+    *(
+        ({"distance": d}, good)
+        for d, good in (
+            (-20.0, False),
+            (-19.99, True),
+            (4999.99, True),
+            (5000.0, False),
+            (NAN, False),
+            (-np.inf, False),
+        )
+    ),
+    *(
+        ({"speed": v}, good)
+        for v, good in (
+            (0.0, True),
+            (-0.01, False),
+            (0.5, True),
+            (99.99, True),
+            (100.0, False),
+            (NAN, False),
+        )
+    ),
+    *(
+        ({"wait": w}, good)
+        for w, good in ((0.0, True), (-0.01, False), (0.5, True), (NAN, False), (1e6, True))
+    ),
+    *(
+        ({"lane": x}, good)
+        for x, good in ((-1, True), (-2, False), (0, True), (13, True), (14, False))
+    ),
+    *(
+        ({"link": x}, good)
+        for x, good in ((-1, True), (-2, False), (0, True), (6, True), (7, False))
+    ),
 ]
 
 
@@ -490,28 +654,43 @@ def test_each_number_is_believed_within_its_bounds(row, good):
 def observed(plant, *rows):
     lane, link, distance, speed, wait = columns(*rows)
     n = len(rows)
-    made = replace(vehicles(), lane=lane, link=link, distance_m=distance, speed_mps=speed, waiting_s=wait)
+    made = replace(
+        vehicles(), lane=lane, link=link, distance_m=distance, speed_mps=speed, waiting_s=wait
+    )
     made = replace(made, length_m=np.arange(n) + 4.0, emergency=np.arange(n) % 2 == 0)
     return replace(plant.observe(), vehicles=made, completeness=np.array([1.0, 0.5]))
 
 
 @pytest.mark.parametrize(("row", "good"), ROWS)
-def test_rows_that_cannot_be_are_left_out_and_lower_the_completeness_by_their_share(plant, row, good):
+def test_rows_that_cannot_be_are_left_out_and_lower_the_completeness_by_their_share(
+    plant, row, good
+):
     wrong = {"speed": -5.0}
     seen = observed(plant, row, wrong, {"distance": 7.0})
     found = sound(seen, plant.network)
     assert found.vehicles.length_m.tolist() == ([4.0, 6.0] if good else [6.0])
     assert found.vehicles.emergency.tolist() == ([True, True] if good else [True])
     assert found.vehicles.distance_m.tolist()[-1] == 7.0
-    assert len(found.vehicles) == len(found.vehicles.speed_mps) == len(found.vehicles.waiting_s) == len(found.vehicles.link) == (2 if good else 1)
+    assert (
+        len(found.vehicles)
+        == len(found.vehicles.speed_mps)
+        == len(found.vehicles.waiting_s)
+        == len(found.vehicles.link)
+        == (2 if good else 1)
+    )
     assert found.completeness.tolist() == pytest.approx([2 / 3, 1 / 3] if good else [1 / 3, 1 / 6])
     assert (found.at_s, found.shown) == (seen.at_s, seen.shown)
 
 
-def test_a_sound_observation_is_left_as_it_is_and_a_street_decides_on_what_is_left_of_another(plant):
+def test_a_sound_observation_is_left_as_it_is_and_a_street_decides_on_what_is_left_of_another(
+    plant,
+):
     seen = observed(plant, {}, {"distance": 7.0})
     assert sound(seen, plant.network) is seen
-    assert sound(replace(seen, vehicles=vehicles()), plant.network).completeness.tolist() == [1.0, 0.5]
+    assert sound(replace(seen, vehicles=vehicles()), plant.network).completeness.tolist() == [
+        1.0,
+        0.5,
+    ]
     says = Says()
     street, _ = street_of(plant, says)
     plant.vehicles = vehicles((0, 5.0, 3.0, 0.0), (2, 5.0, 300.0, 0.0))

@@ -24,7 +24,11 @@ class Supervisor:
     """Says what was laid out for it, and writes down what it is asked."""
 
     def __init__(self, *asked):
-        self.asked, self.worked, self.sent, self.stopped, self.pid = asked[:-1], asked[-1], [], 0, 4711
+        self.asked = asked[:-1]
+        self.worked = asked[-1]
+        self.sent = []
+        self.stopped = 0
+        self.pid = 4711
         self.says = []
         made.append(self)
 
@@ -91,33 +95,65 @@ def test_rules_that_cannot_be_held_are_refused_before_a_process_is_started(monke
     monkeypatch.setattr(worker, "Supervisor", Supervisor)
     made.clear()
     with pytest.raises(ValueError, match="no 'speed' in the state"):
-        Engine(Task(Settings.model_validate({"alerts": {"rules": [{"name": "a", "path": "speed", "threshold": 1.0}]}})))
+        Engine(
+            Task(
+                Settings.model_validate(
+                    {"alerts": {"rules": [{"name": "a", "path": "speed", "threshold": 1.0}]}}
+                )
+            )
+        )
     assert made == []
 
 
 def test_the_board_holds_what_the_newest_snapshot_said_of_each_junction(engine):
-    play(engine, begins(), snapshot(1.0, 0.0, state(1.0), state(1.0, "K")), snapshot(2.0, 0.0, state(2.0)), Done(2.0, True))
+    play(
+        engine,
+        begins(),
+        snapshot(1.0, 0.0, state(1.0), state(1.0, "K")),
+        snapshot(2.0, 0.0, state(2.0)),
+        Done(2.0, True),
+    )
     assert engine.board.all() == {"J": state(2.0), "K": state(1.0, "K")}
 
 
-@pytest.mark.parametrize(("kind", "left"), [("engine.started", {}), ("engine.restored", {}), ("engine.cycle", {"J": state(5.0)})])
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [("engine.started", {}), ("engine.restored", {}), ("engine.cycle", {"J": state(5.0)})],
+)
 def test_the_board_is_cleared_where_a_street_begins(engine, kind, left):
     play(engine, snapshot(5.0, 0.0, state(5.0)), begins(kind))
     assert engine.board.all() == left
 
 
-def test_each_new_checkpoint_forgives_the_restarts_before_it_but_not_the_time_of_the_beginning(engine):
-    told = [begins(), snapshot(1.0, 0.0), snapshot(60.0, 0.0), snapshot(61.0, 60.0), snapshot(62.0, 60.0), snapshot(121.0, 120.0), Done(130.0, True)]
+def test_each_new_checkpoint_forgives_the_restarts_before_it_but_not_the_time_of_the_beginning(
+    engine,
+):
+    told = [
+        begins(),
+        snapshot(1.0, 0.0),
+        snapshot(60.0, 0.0),
+        snapshot(61.0, 60.0),
+        snapshot(62.0, 60.0),
+        snapshot(121.0, 120.0),
+        Done(130.0, True),
+    ]
     assert play(engine, *told) == [False, False, False, True, False, True, False]
-    assert play(engine, begins("engine.restored", 120.0), snapshot(121.0, 120.0), snapshot(181.0, 180.0)) == [False, False, True]
-    assert play(engine, begins("engine.restored", 60.0), snapshot(61.0, 60.0), snapshot(121.0, 120.0)) == [False, False, True], (
-        "an older one: a new one still counts"
-    )
+    assert play(
+        engine, begins("engine.restored", 120.0), snapshot(121.0, 120.0), snapshot(181.0, 180.0)
+    ) == [False, False, True]
+    assert play(
+        engine, begins("engine.restored", 60.0), snapshot(61.0, 60.0), snapshot(121.0, 120.0)
+    ) == [False, False, True], "an older one: a new one still counts"
 
 
 def test_a_scenario_that_begins_earlier_in_the_day_is_forgiven_by_its_own_checkpoints(engine):
     """From 57,600 s on to one from 25,200 s on: what was kept last is of another clock."""
-    told = [begins(at_s=57600.0), snapshot(57601.0, 57600.0), snapshot(57661.0, 57660.0), Event(57700.0, "engine.scenario")]
+    told = [
+        begins(at_s=57600.0),
+        snapshot(57601.0, 57600.0),
+        snapshot(57661.0, 57660.0),
+        Event(57700.0, "engine.scenario"),
+    ]
     assert play(engine, *told, begins(at_s=25200.0), snapshot(25201.0, 25200.0), snapshot(25261.0, 25260.0)) == [
         False, False, True, False, False, False, True
     ]  # fmt: skip
@@ -134,7 +170,16 @@ def opened(tiny):
     streets = []
 
     def made_of(by="fixed", sumo=None, **more):
-        streets.append(open_street(network, work_out(network, BENCHMARK), sumo or SumoSettings(of.sumocfg), by, lambda event: None, **more))
+        streets.append(
+            open_street(
+                network,
+                work_out(network, BENCHMARK),
+                sumo or SumoSettings(of.sumocfg),
+                by,
+                lambda event: None,
+                **more,
+            )
+        )
         return streets[-1]
 
     yield made_of
@@ -142,16 +187,28 @@ def opened(tiny):
         street.plant.close()
 
 
-def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_below_four_tenths(opened, monkeypatch):
+def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_below_four_tenths(
+    opened, monkeypatch
+):
     named(monkeypatch, webster=lambda network, timing: Says("webster"))
     street = opened()
-    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == ("fixed", "webster", 30.0, 0.4)
+    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == (
+        "fixed",
+        "webster",
+        30.0,
+        0.4,
+    )
     assert (street.plant.time_s, street.seen.at_s) == (100.0, 100.0)
 
 
 def test_a_street_is_opened_as_it_is_asked_for(opened):
     street = opened("greedy", fallback="actuated", cycle_s=12.0, confidence=0.9)
-    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == ("greedy", "actuated", 12.0, 0.9)
+    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == (
+        "greedy",
+        "actuated",
+        12.0,
+        0.9,
+    )
 
 
 def test_controller_and_gate_are_rehearsed_once_and_nothing_of_it_is_left(opened, monkeypatch):
@@ -179,8 +236,13 @@ def test_a_street_that_cannot_be_opened_leaves_no_simulation_behind(opened, monk
     says = Says("says", [4, 1, 4, 1], [1.0])
     named(monkeypatch, says=lambda network, timing: says)
     says.fault = RuntimeError("broken") if fault == "step" else None
-    with pytest.raises((ValueError, RuntimeError), match="broken" if fault == "step" else "no controller 'magic'"):
-        opened("magic" if fault == "controller" else "says", fallback="magic" if fault == "fallback" else "fixed")
+    with pytest.raises(
+        (ValueError, RuntimeError), match="broken" if fault == "step" else "no controller 'magic'"
+    ):
+        opened(
+            "magic" if fault == "controller" else "says",
+            fallback="magic" if fault == "fallback" else "fixed",
+        )
     assert not libsumo.isLoaded()
 
 
@@ -194,8 +256,20 @@ def test_where_pictures_are_all_that_is_seen_a_rendered_camera_looks(tiny, monke
     of = scenario(tiny)
     network = read_network(of.net)
     for sensing, kind in (("pictures", Seeing), ("connected", street_room.SumoPlant)):
-        monkeypatch.setattr(Seeing, "__init__", lambda self, sumo, network: street_room.SumoPlant.__init__(self, SumoSettings(sumo.sumocfg), network))
-        street = open_street(network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg, sensing=sensing), "fixed", lambda event: None)
+        monkeypatch.setattr(
+            Seeing,
+            "__init__",
+            lambda self, sumo, network: street_room.SumoPlant.__init__(
+                self, SumoSettings(sumo.sumocfg), network
+            ),
+        )
+        street = open_street(
+            network,
+            work_out(network, BENCHMARK),
+            SumoSettings(of.sumocfg, sensing=sensing),
+            "fixed",
+            lambda event: None,
+        )
         street.plant.close()
         assert type(street.plant) is kind
     assert np.isfinite(street.seen.at_s)

@@ -31,19 +31,51 @@ def test_orders_say_nothing_where_nothing_is_given():
 
 def test_a_snapshot_without_a_look_carries_no_scene_and_no_emission():
     bare = Snapshot(1.0, 0.0, 9.0, 3, 1, "controller", 0, 0, 0, 0.0, 1.0, 0.0, "", ())
-    assert (bare.mode, bare.controller, bare.shown, bare.scene, bare.profile, bare.emission) == ("balanced", "", b"", None, {}, None)
+    assert (bare.mode, bare.controller, bare.shown, bare.scene, bare.profile, bare.emission) == (
+        "balanced",
+        "",
+        b"",
+        None,
+        {},
+        None,
+    )
 
 
 def test_a_run_is_known_by_street_seed_scale_timing_and_sensing():
-    street = {"scenario": "x.sumocfg", "seed": 7, "scale": 1.5, "timing": "benchmark", "sensing": "loops"}
+    street = {
+        "scenario": "x.sumocfg",
+        "seed": 7,
+        "scale": 1.5,
+        "timing": "benchmark",
+        "sensing": "loops",
+    }
     task = Task(Settings.model_validate({"street": street}))
     assert task.key() == "x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops"
-    others = [{"scenario": "y.sumocfg"}, {"seed": 8}, {"scale": 1.0}, {"timing": "street"}, {"sensing": "camera"}]
+    others = [
+        {"scenario": "y.sumocfg"},
+        {"seed": 8},
+        {"scale": 1.0},
+        {"timing": "street"},
+        {"sensing": "camera"},
+    ]
     keys = {Task(Settings.model_validate({"street": street | other})).key() for other in others}
     assert len(keys | {task.key()}) == 6
 
 
-KINDS = [Snapshot, Done, Signals, Look, Release, Optimise, Switch, Task, JunctionState, checkpoint.Checkpoint, benchmark.Job, benchmark.Result]
+KINDS = [
+    Snapshot,
+    Done,
+    Signals,
+    Look,
+    Release,
+    Optimise,
+    Switch,
+    Task,
+    JunctionState,
+    checkpoint.Checkpoint,
+    benchmark.Job,
+    benchmark.Result,
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

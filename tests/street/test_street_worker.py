@@ -99,12 +99,23 @@ def play(tmp_path, tiny, monkeypatch, logs_as_they_were):
     frozen = []
     monkeypatch.setattr(worker.gc, "freeze", lambda: frozen.append("frozen"))
 
-    def run(orders=None, wall_s=0.5, until_s=float("inf"), folder=tmp_path, path="", changes=None, expect=None, **sections):
+    def run(
+        orders=None,
+        wall_s=0.5,
+        until_s=float("inf"),
+        folder=tmp_path,
+        path="",
+        changes=None,
+        expect=None,
+        **sections,
+    ):
         played = Played(folder)
         wall = played.wall = WallTime(wall_s)
 
         def loop(driven, settings, tell, mend):
-            made = RealTimeController(driven, settings, tell, mend, clock=wall.look, sleep=wall.sleep)
+            made = RealTimeController(
+                driven, settings, tell, mend, clock=wall.look, sleep=wall.sleep
+            )
             played.runs.append(driven)
             played.loops.append(made)
             return made
@@ -141,10 +152,16 @@ def whole(play):
     return play({1: [Look(scene=True, record=True)]}, recovery={"checkpoint_s": 20.0})
 
 
-def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(whole, tiny, crossing):
+def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
+    whole, tiny, crossing
+):
     key = f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected"
     assert whole.events("engine.started") == [
-        (100.0, "engine.started", {"run": key, "scenario": "tiny", "net": str(crossing), "controller": "fixed"})
+        (
+            100.0,
+            "engine.started",
+            {"run": key, "scenario": "tiny", "net": str(crossing), "controller": "fixed"},
+        )
     ]
     assert isinstance(whole.sent[0][0], Event)
     (last, last_kept), (done, done_kept) = whole.sent[-2:]
@@ -157,16 +174,26 @@ def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(wh
 
 
 def test_all_events_told_are_recorded_and_nothing_of_the_run_is_left_to_go_on_from(whole):
-    assert read(whole.folder / "events.jsonl") == [Event(e.at_s, e.kind, e.junction, dict(e.data)) for e in whole.of(Event)]
+    assert read(whole.folder / "events.jsonl") == [
+        Event(e.at_s, e.kind, e.junction, dict(e.data)) for e in whole.of(Event)
+    ]
     assert [at_s for at_s, *_ in whole.events("engine.cycle")] == [130.0]
     assert [p.name for p in whole.folder.iterdir()] == ["events.jsonl"]
 
 
 def test_a_snapshot_a_tick_tells_the_time_and_the_last_checkpoint(whole):
     told = [(s.time_s, s.checkpoint_s) for s in whole.of(Snapshot)]
-    assert told == [*((float(t), 140.0 if t >= 140 else 120.0 if t >= 120 else 100.0) for t in range(101, 160)), (160.0, 160.0), (160.0, 160.0)]
-    assert {(s.begin_s, s.end_s, s.source, s.mode, s.controller) for s in whole.of(Snapshot)} == {(100.0, 160.0, "controller", "balanced", "fixed")}
-    assert {s.time_s: s.cycles for s in whole.of(Snapshot)} == {float(t): int(t > 130) for t in range(101, 161)}
+    assert told == [
+        *((float(t), 140.0 if t >= 140 else 120.0 if t >= 120 else 100.0) for t in range(101, 160)),
+        (160.0, 160.0),
+        (160.0, 160.0),
+    ]
+    assert {(s.begin_s, s.end_s, s.source, s.mode, s.controller) for s in whole.of(Snapshot)} == {
+        (100.0, 160.0, "controller", "balanced", "fixed")
+    }
+    assert {s.time_s: s.cycles for s in whole.of(Snapshot)} == {
+        float(t): int(t > 130) for t in range(101, 161)
+    }
     assert {s.trouble for s in whole.of(Snapshot)} == {""}
     advance = [s.profile["section.advance.calls"] for s in whole.of(Snapshot)]
     assert advance == [*map(float, range(1, 61)), 60.0]
@@ -177,7 +204,9 @@ def before_the_line(scene):
     return (scene.at_m[:, 1] > 7.2) | (scene.at_m[:, 0] < -7.2)
 
 
-def test_vehicles_and_halted_are_those_that_the_scene_of_a_second_before_shows_before_the_line(whole):
+def test_vehicles_and_halted_are_those_that_the_scene_of_a_second_before_shows_before_the_line(
+    whole,
+):
     looked = [s for s in whole.of(Snapshot) if s.scene is not None]
     assert [s.time_s for s in looked] == [*map(float, range(102, 161)), 160.0]
     for before, after in itertools.pairwise(looked[:-1]):
@@ -185,7 +214,12 @@ def test_vehicles_and_halted_are_those_that_the_scene_of_a_second_before_shows_b
         standing = there & (before.scene.speed_mps < 0.1)
         assert (after.vehicles, after.halted) == (there.sum(), standing.sum())
         (junction,) = after.junctions
-        assert (junction.junction, junction.at_s, junction.vehicles, junction.halted) == ("C", before.time_s, there.sum(), standing.sum())
+        assert (junction.junction, junction.at_s, junction.vehicles, junction.halted) == (
+            "C",
+            before.time_s,
+            there.sum(),
+            standing.sum(),
+        )
     assert max(s.halted for s in looked) >= 4, "a queue has stood"
     assert max(s.vehicles - s.halted for s in looked) >= 2, "and not all of them have"
 
@@ -193,14 +227,18 @@ def test_vehicles_and_halted_are_those_that_the_scene_of_a_second_before_shows_b
 def test_colours_handed_out_are_those_that_the_snapshots_show(whole):
     """The street shows red to all for the 3 s of the first clearance, then the programme of 42, 3, 42, 3 s from time nought: 100 is 10 s into it."""
     expected = {103: [4, 1, 4, 1], 132: [2, 1, 2, 1], 135: [1, 4, 1, 4]}
-    changes = [(at_s, group, colour) for m in whole.of(Signals) for at_s, group, colour in m.changes]
+    changes = [
+        (at_s, group, colour) for m in whole.of(Signals) for at_s, group, colour in m.changes
+    ]
     told, shown = [], [1, 1, 1, 1]
     for at_s, colours in expected.items():
         told += [(float(at_s), g, c) for g, c in enumerate(colours) if c != shown[g]]
         shown = colours
     assert changes == told
     for s in whole.of(Snapshot):
-        assert list(s.shown) == next((c for t, c in reversed(expected.items()) if s.time_s > t), [1, 1, 1, 1])
+        assert list(s.shown) == next(
+            (c for t, c in reversed(expected.items()) if s.time_s > t), [1, 1, 1, 1]
+        )
         (junction,) = s.junctions
         assert list(junction.green) == [g for g, c in enumerate(s.shown) if c == 4]
 
@@ -244,18 +282,28 @@ def test_emissions_are_told_every_five_seconds_where_somebody_keeps_them(play):
 def test_the_time_of_a_tick_is_the_mean_over_the_last_hundred(play, scenario_of, monkeypatch):
     """Each look at the clock takes a millisecond: 5 parts a tick, 2 more looks in a cycle, which is every 50 s."""
     clock = itertools.count()
-    monkeypatch.setattr(street_room, "time", SimpleNamespace(perf_counter=lambda: next(clock) * 1e-3))
+    monkeypatch.setattr(
+        street_room, "time", SimpleNamespace(perf_counter=lambda: next(clock) * 1e-3)
+    )
     scenario = str(scenario_of("long", 0, 130, [("a", 1, "N", "S")]))
-    told = {s.time_s: s.tick_ms for s in play(street={"scenario": scenario}, loop={"cycle_s": 50.0}).of(Snapshot)}
+    told = {
+        s.time_s: s.tick_ms
+        for s in play(street={"scenario": scenario}, loop={"cycle_s": 50.0}).of(Snapshot)
+    }
     assert told[1.0] == pytest.approx(5.0)
     assert told[60.0] == pytest.approx(5.0 + 2.0 / 60)
-    assert told[130.0] == pytest.approx(5.0 + 2.0 * 2 / 100), "ticks 30 to 129: cycles at 50 and 100"
+    assert told[130.0] == pytest.approx(5.0 + 2.0 * 2 / 100), (
+        "ticks 30 to 129: cycles at 50 and 100"
+    )
 
 
 def test_the_gates_interventions_are_counted(play):
     played = play({5: [Override(0, Order.HOLD, 110.0, "operator")]})
     told = {s.time_s: s.interventions for s in played.of(Snapshot)}
-    assert [e.kind for e in played.of(Event) if e.kind.startswith("safety.")] == ["safety.override", "safety.override_expired"]
+    assert [e.kind for e in played.of(Event) if e.kind.startswith("safety.")] == [
+        "safety.override",
+        "safety.override_expired",
+    ]
     assert told == {float(t): int(t > 105) + int(t > 110) for t in range(101, 161)}
 
 
@@ -264,7 +312,9 @@ def test_a_scenario_without_end_ends_with_its_last_vehicle_or_when_it_is_said(pl
     done = play(street={"scenario": scenario}).of(Done)[0]
     assert done.finished
     assert 20.0 < done.time_s < 90.0, "300 m at 13.9 m/s, and at most one red of 45 s"
-    assert play(street={"scenario": scenario}, until_s=150.0).of(Done) == [Done(150.0, True)], "a time that is given is waited for"
+    assert play(street={"scenario": scenario}, until_s=150.0).of(Done) == [Done(150.0, True)], (
+        "a time that is given is waited for"
+    )
 
 
 def test_who_is_slower_than_a_tenth_of_a_metre_a_second_stands(play, monkeypatch):
@@ -272,12 +322,28 @@ def test_who_is_slower_than_a_tenth_of_a_metre_a_second_stands(play, monkeypatch
 
     def made(network, timing, sumo, by, record, fallback, cycle_s, confidence):
         plant = MadePlant(two_junctions())
-        plant.vehicles = vehicles((0, 9.0, 0.0999, 3.0), (1, 9.0, 0.1, 0.0), (2, 9.0, 0.5, 0.0), (6, 9.0, 0.0, 70.0), (3, 9.0, 7.0, 4.0))
+        plant.vehicles = vehicles(
+            (0, 9.0, 0.0999, 3.0),
+            (1, 9.0, 0.1, 0.0),
+            (2, 9.0, 0.5, 0.0),
+            (6, 9.0, 0.0, 70.0),
+            (3, 9.0, 7.0, 4.0),
+        )
         return street_of(plant, Says(), Says("second"))[0]
 
     def look():
         state, figures = played.runs[0].state(), played.runs[0].figures()
-        looked.append((state["vehicles"], state["halted"], state["source"], state["time_s"], figures, state["junctions"], state["board"]))
+        looked.append(
+            (
+                state["vehicles"],
+                state["halted"],
+                state["source"],
+                state["time_s"],
+                figures,
+                state["junctions"],
+                state["board"],
+            )
+        )
 
     played = looked = None
     monkeypatch.setattr(worker, "open_street", made)
@@ -295,12 +361,22 @@ def test_who_is_slower_than_a_tenth_of_a_metre_a_second_stands(play, monkeypatch
         "A": {"vehicles": 3, "queue": 1, "longest_wait_s": 3.0, "confidence": 1.0},
         "B": {"vehicles": 1, "queue": 0, "longest_wait_s": 4.0, "confidence": 1.0},
     }  # fmt: skip
-    assert board == (JunctionState("A", 101.0, 3, 1, 3.0, (0,), 1.0), JunctionState("B", 101.0, 1, 0, 4.0, (0,), 1.0))
+    assert board == (
+        JunctionState("A", 101.0, 3, 1, 3.0, (0,), 1.0),
+        JunctionState("B", 101.0, 1, 0, 4.0, (0,), 1.0),
+    )
     last = told.of(Snapshot)[-1]
-    assert (last.vehicles, last.halted, last.scene, told.of(Snapshot)[-2].emission) == (5, 2, "scene at 103.0", (5, 2.5, 103.0))
+    assert (last.vehicles, last.halted, last.scene, told.of(Snapshot)[-2].emission) == (
+        5,
+        2,
+        "scene at 103.0",
+        (5, 2.5, 103.0),
+    )
 
 
-@pytest.mark.parametrize(("until_s", "end_s"), [(130.0, 130.0), (1e9, 160.0), (100.0, 100.0), (101.0 + 1e-7, 101.0)])
+@pytest.mark.parametrize(
+    ("until_s", "end_s"), [(130.0, 130.0), (1e9, 160.0), (100.0, 100.0), (101.0 + 1e-7, 101.0)]
+)
 def test_a_run_ends_at_the_first_of_both_ends(play, until_s, end_s):
     assert play(until_s=until_s).of(Done) == [Done(end_s, True)]
 
@@ -332,17 +408,36 @@ def test_what_is_recorded_is_on_the_disk_after_each_tick(play, tmp_path):
 def test_a_record_that_cannot_be_written_is_told_and_the_street_goes_on(play, tmp_path):
     (tmp_path / "events.jsonl").mkdir()
     played = play(until_s=103.0)
-    assert {s.trouble for s in played.of(Snapshot)} == {f"{tmp_path / 'events.jsonl'}: Is a directory"}
+    assert {s.trouble for s in played.of(Snapshot)} == {
+        f"{tmp_path / 'events.jsonl'}: Is a directory"
+    }
     assert played.of(Done) == [Done(103.0, True)]
 
 
 def test_the_loop_is_what_the_settings_say(play):
     loop = {"realtime": 50.0, "overrun": "skip", "mode": "accuracy", "tick_s": 1.0, "cycle_s": 20.0}
-    played = play(until_s=101.0, loop=loop, recovery={"checkpoint_s": 17.0}, control={"confidence": 0.3, "fallback": "actuated"})
+    played = play(
+        until_s=101.0,
+        loop=loop,
+        recovery={"checkpoint_s": 17.0},
+        control={"confidence": 0.3, "fallback": "actuated"},
+    )
     made, run = played.loops[0].settings, played.runs[0]
-    assert (made.period_s, made.realtime, made.overrun, made.mode, made.gather, made.checkpoint_s) == (1.0, 50.0, "skip", "accuracy", False, 17.0)
+    assert (
+        made.period_s,
+        made.realtime,
+        made.overrun,
+        made.mode,
+        made.gather,
+        made.checkpoint_s,
+    ) == (1.0, 50.0, "skip", "accuracy", False, 17.0)
     assert (made.limits, made.rules) == (LIMITS, ())
-    assert (run.street.cycle_s, run.street.confidence, run.street.fallback.name, run.tick_s) == (20.0, 0.3, "actuated", 1.0)
+    assert (run.street.cycle_s, run.street.confidence, run.street.fallback.name, run.tick_s) == (
+        20.0,
+        0.3,
+        "actuated",
+        1.0,
+    )
     assert played.of(Snapshot)[0].mode == "accuracy"
 
 
@@ -356,18 +451,28 @@ def test_snapshots_are_told_ten_times_a_second_of_wall_time(play):
 def test_seed_scale_and_sensing_reach_the_simulation(play, monkeypatch):
     asked = []
     as_it_is = worker.SumoSettings
-    monkeypatch.setattr(worker, "SumoSettings", lambda *a, **k: asked.append((a[1:], k)) or as_it_is(*a, **k))
+    monkeypatch.setattr(
+        worker, "SumoSettings", lambda *a, **k: asked.append((a[1:], k)) or as_it_is(*a, **k)
+    )
     play(until_s=101.0, street={"seed": 7, "scale": 2.0, "sensing": "loops"})
     assert asked == [((7, 2.0), {"sensing": "loops", "extra": ()})]
 
 
 def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path):
     folder = tmp_path / "logs"
-    play({1: [Override(0, Order.HOLD, 110.0, "operator")]}, until_s=103.0, log={"level": "debug", "json_lines": True, "folder": str(folder)})
+    play(
+        {1: [Override(0, Order.HOLD, 110.0, "operator")]},
+        until_s=103.0,
+        log={"level": "debug", "json_lines": True, "folder": str(folder)},
+    )
     safety = [json.loads(line) for line in (folder / "safety.log").read_text().splitlines()]
     street = [json.loads(line) for line in (folder / "street.log").read_text().splitlines()]
-    assert [(r["event"], r["at_s"], r["junction"], r["level"], r["by"]) for r in safety] == [("safety.override", 101.0, "C", "debug", "operator")]
-    assert [(r["event"], r["at_s"], r["junction"], r["scenario"]) for r in street] == [("engine.started", 100.0, "", "tiny")]
+    assert [(r["event"], r["at_s"], r["junction"], r["level"], r["by"]) for r in safety] == [
+        ("safety.override", 101.0, "C", "debug", "operator")
+    ]
+    assert [(r["event"], r["at_s"], r["junction"], r["scenario"]) for r in street] == [
+        ("engine.started", 100.0, "", "tiny")
+    ]
 
 
 # --- orders -------------------------------------------------------------------------------------------------------------------------------------
@@ -376,10 +481,18 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
 def test_a_run_that_is_stopped_keeps_its_state_and_goes_on_from_it(play, tmp_path, tiny, crossing):
     stopped = play({25: [None]}, recovery={"checkpoint_s": 60.0})
     assert stopped.sent[-1] == (Done(125.0, False), True)
-    found = checkpoint.latest(tmp_path / "checkpoints", f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected")
+    found = checkpoint.latest(
+        tmp_path / "checkpoints", f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected"
+    )
     assert found.time_s == 125.0
     again = play(recovery={"checkpoint_s": 33.0})
-    data = {"scenario": "tiny", "net": str(crossing), "checkpoint_s": 125.0, "lost_up_to_s": 33.0, "controller": "fixed"}
+    data = {
+        "scenario": "tiny",
+        "net": str(crossing),
+        "checkpoint_s": 125.0,
+        "lost_up_to_s": 33.0,
+        "controller": "fixed",
+    }
     assert again.events("engine.started", "engine.restored") == [(125.0, "engine.restored", data)]
     assert [s.time_s for s in again.of(Snapshot)] == [*map(float, range(126, 161)), 160.0]
     assert [s.checkpoint_s for s in again.of(Snapshot)][:34] == [125.0] * 32 + [158.0] * 2
@@ -397,7 +510,14 @@ def test_a_run_of_another_seed_does_not_go_on_from_it(play):
 
 
 def test_looks_say_what_snapshots_carry(play):
-    played = play({2: [Look(scene=True, record=False)], 4: [Look(scene=False, record=True)], 6: [Look(False, False)]}, until_s=140.0)
+    played = play(
+        {
+            2: [Look(scene=True, record=False)],
+            4: [Look(scene=False, record=True)],
+            6: [Look(False, False)],
+        },
+        until_s=140.0,
+    )
     scenes = [s.time_s for s in played.of(Snapshot) if s.scene is not None]
     emissions = [s.time_s for s in played.of(Snapshot) if s.emission is not None]
     assert (scenes, emissions) == ([103.0, 104.0], [105.0])
@@ -406,21 +526,33 @@ def test_looks_say_what_snapshots_carry(play):
 
 def test_changes_are_handed_out_with_the_pace_at_which_they_came(play):
     """Told outside at the first tick and then not for long: what is there waits for the next snapshot, an order of pace, or the end."""
-    played = play({1: [Look(False, True)], 7: [Optimise(realtime=900.0)]}, wall_s=1e-9, until_s=140.0)
-    assert [(m.pace, [at_s for at_s, *_ in m.changes]) for m in played.of(Signals)] == [(0.0, [103.0] * 2), (900.0, [132.0] * 2 + [135.0] * 4)]
+    played = play(
+        {1: [Look(False, True)], 7: [Optimise(realtime=900.0)]}, wall_s=1e-9, until_s=140.0
+    )
+    assert [(m.pace, [at_s for at_s, *_ in m.changes]) for m in played.of(Signals)] == [
+        (0.0, [103.0] * 2),
+        (900.0, [132.0] * 2 + [135.0] * 4),
+    ]
     assert [type(m).__name__ for m, _ in played.sent[-3:]] == ["Signals", "Snapshot", "Done"]
 
 
 @pytest.mark.parametrize("order", ["stop", "switch"])
 def test_changes_that_wait_are_handed_out_before_the_street_ends_or_is_another(play, early, order):
     """The record would lack them for ever."""
-    played = play({1: [Look(False, True)], 7: [None if order == "stop" else Switch(scenario=early)]}, wall_s=1e-9)
+    played = play(
+        {1: [Look(False, True)], 7: [None if order == "stop" else Switch(scenario=early)]},
+        wall_s=1e-9,
+    )
     assert [[at_s for at_s, *_ in m.changes] for m in played.of(Signals)] == [[103.0] * 2]
-    assert isinstance(played.sent[2][0], Signals), "after the event and the snapshot of the beginning"
+    assert isinstance(played.sent[2][0], Signals), (
+        "after the event and the snapshot of the beginning"
+    )
 
 
 def test_an_operators_order_comes_into_force_at_the_next_tick_and_is_released(play):
-    played = play({5: [Override(0, Order.STAGE, 200.0, "Ann", 1)], 30: [Release(0, "Bob")]}, until_s=140.0)
+    played = play(
+        {5: [Override(0, Order.STAGE, 200.0, "Ann", 1)], 30: [Release(0, "Bob")]}, until_s=140.0
+    )
     data = {"order": "stage", "stage": 1, "until_s": 200.0, "by": "Ann"}
     assert played.events("safety.override", "safety.override_released") == [
         (105.0, "safety.override", data), (130.0, "safety.override_released", {"by": "Bob"})
@@ -429,15 +561,30 @@ def test_an_operators_order_comes_into_force_at_the_next_tick_and_is_released(pl
     assert shown[125.0] == [1, 4, 1, 4], "the stage that was ordered, against the programme"
 
 
-def test_another_controller_takes_charge_at_once_and_is_kept_for_a_process_to_come(play, tmp_path, tiny):
+def test_another_controller_takes_charge_at_once_and_is_kept_for_a_process_to_come(
+    play, tmp_path, tiny
+):
     stopped = play({5: [Switch(controller="greedy")], 8: [None]})
-    assert stopped.events("engine.controller") == [(105.0, "engine.controller", {"controller": "greedy"})]
-    assert {s.time_s: s.controller for s in stopped.of(Snapshot)} == {float(t): "greedy" if t > 105 else "fixed" for t in range(101, 109)}
+    assert stopped.events("engine.controller") == [
+        (105.0, "engine.controller", {"controller": "greedy"})
+    ]
+    assert {s.time_s: s.controller for s in stopped.of(Snapshot)} == {
+        float(t): "greedy" if t > 105 else "fixed" for t in range(101, 109)
+    }
     key = f"{tiny} seed 1 scale 1.0 timing benchmark sensing connected"
-    assert json.loads((tmp_path / "orders.json").read_text()) == {"task": key, "orders": {"controller": "greedy"}}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoints", "events.jsonl", "orders.json"]
+    assert json.loads((tmp_path / "orders.json").read_text()) == {
+        "task": key,
+        "orders": {"controller": "greedy"},
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoints",
+        "events.jsonl",
+        "orders.json",
+    ]
     again = play()
-    assert [(k, d["controller"]) for _, k, d in again.events("engine.started", "engine.restored")] == [("engine.restored", "greedy")]
+    assert [
+        (k, d["controller"]) for _, k, d in again.events("engine.started", "engine.restored")
+    ] == [("engine.restored", "greedy")]
     assert {s.controller for s in again.of(Snapshot)} == {"greedy"}
     assert not (tmp_path / "orders.json").exists(), "at the end of the run its orders end"
     assert play(until_s=101.0).of(Snapshot)[0].controller == "fixed"
@@ -451,34 +598,58 @@ def test_another_controller_takes_charge_at_once_and_is_kept_for_a_process_to_co
     ],
 )  # fmt: skip
 def test_orders_of_another_task_or_that_are_none_are_left_aside(play, tmp_path, tiny, orders):
-    (tmp_path / "orders.json").write_text(orders.replace("KEY", f"{tiny} seed 1 scale 1.0 timing benchmark sensing connected"))
+    (tmp_path / "orders.json").write_text(
+        orders.replace("KEY", f"{tiny} seed 1 scale 1.0 timing benchmark sensing connected")
+    )
     assert play(until_s=101.0).of(Snapshot)[0].controller == "fixed"
 
 
-def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in_force_there(play, tmp_path, early, crossing):
+def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in_force_there(
+    play, tmp_path, early, crossing
+):
     seen = []
     played = play(
         {
             3: [Look(True, True), Optimise(cycle_s=10.0), Switch(controller="greedy")],
             25: [lambda: seen.append(sorted(p.name for p in (tmp_path / "checkpoints").iterdir()))],
             26: [Switch(scenario=early)],
-            27: [lambda: seen.append((json.loads((tmp_path / "orders.json").read_text())["orders"], (tmp_path / "checkpoints").exists()))],
+            27: [
+                lambda: seen.append(
+                    (
+                        json.loads((tmp_path / "orders.json").read_text())["orders"],
+                        (tmp_path / "checkpoints").exists(),
+                    )
+                )
+            ],
         },
         recovery={"checkpoint_s": 20.0},
     )
     seen_before, seen_after = seen
     assert seen_before == ["00000000120.000"]
-    assert seen_after == ({"controller": "greedy", "scenario": early}, False), "what was kept of the street before goes"
+    assert seen_after == ({"controller": "greedy", "scenario": early}, False), (
+        "what was kept of the street before goes"
+    )
     key = f"early {early} seed 1 scale 1.0 timing benchmark sensing connected"
     assert played.events("engine.scenario", "engine.started", "engine.restored")[1:] == [
         (126.0, "engine.scenario", {"scenario": early}),
-        (0.0, "engine.started", {"run": key, "scenario": "early", "net": str(crossing), "controller": "greedy"}),
+        (
+            0.0,
+            "engine.started",
+            {"run": key, "scenario": "early", "net": str(crossing), "controller": "greedy"},
+        ),
     ]
     assert [at_s for at_s, *_ in played.events("engine.cycle")] == [10.0]
     snapshots = played.of(Snapshot)
     assert [s.time_s for s in snapshots][26:] == [*map(float, range(1, 21)), 20.0]
-    assert (snapshots[25].scene is not None, snapshots[26].scene) == (True, None), "who looks must say so again"
-    assert (snapshots[26].begin_s, snapshots[26].end_s, snapshots[26].checkpoint_s, snapshots[26].interventions) == (0.0, 20.0, 0.0, 0)
+    assert (snapshots[25].scene is not None, snapshots[26].scene) == (True, None), (
+        "who looks must say so again"
+    )
+    assert (
+        snapshots[26].begin_s,
+        snapshots[26].end_s,
+        snapshots[26].checkpoint_s,
+        snapshots[26].interventions,
+    ) == (0.0, 20.0, 0.0, 0)
     assert played.of(Done) == [Done(20.0, True)]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events.jsonl"]
     assert read(tmp_path / "events.jsonl")[-1].at_s == 10.0
@@ -488,14 +659,26 @@ def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in
 def test_a_checkpoint_is_never_ahead_of_the_record_on_the_disk(play, tmp_path, monkeypatch):
     """An alert of the very second of the checkpoint is written before it: a process that goes on from there does not tell of it again."""
     as_it_is, on_disk = checkpoint.save, []
-    monkeypatch.setattr(worker.checkpoint, "save", lambda *a: on_disk.append([e.kind for e in read(tmp_path / "events.jsonl")]) or as_it_is(*a))
-    play(alerts={"rules": [rule(path="time_s", threshold=119.0)]}, recovery={"checkpoint_s": 20.0}, until_s=121.0)
+    monkeypatch.setattr(
+        worker.checkpoint,
+        "save",
+        lambda *a: (
+            on_disk.append([e.kind for e in read(tmp_path / "events.jsonl")]) or as_it_is(*a)
+        ),
+    )
+    play(
+        alerts={"rules": [rule(path="time_s", threshold=119.0)]},
+        recovery={"checkpoint_s": 20.0},
+        until_s=121.0,
+    )
     assert on_disk == [["engine.started", "alert.opened"]]
 
 
 def test_one_simulation_is_closed_before_another_is_begun(play, early, monkeypatch):
     as_it_is, loaded = worker.open_street, []
-    monkeypatch.setattr(worker, "open_street", lambda *a: loaded.append(libsumo.isLoaded()) or as_it_is(*a))
+    monkeypatch.setattr(
+        worker, "open_street", lambda *a: loaded.append(libsumo.isLoaded()) or as_it_is(*a)
+    )
     play({3: [Switch(scenario=early)]})
     assert loaded == [False, False]
 
@@ -503,17 +686,22 @@ def test_one_simulation_is_closed_before_another_is_begun(play, early, monkeypat
 def test_scenario_and_controller_together_are_one_switch(play, early):
     played = play({3: [Switch(controller="greedy", scenario=early)]})
     assert played.events("engine.controller") == []
-    assert [(at_s, d["controller"]) for at_s, _, d in played.events("engine.started")] == [(100.0, "fixed"), (0.0, "greedy")]
+    assert [(at_s, d["controller"]) for at_s, _, d in played.events("engine.started")] == [
+        (100.0, "fixed"),
+        (0.0, "greedy"),
+    ]
 
 
 def test_the_same_scenario_ordered_anew_begins_at_its_beginning(play, tiny):
     played = play({25: [Switch(scenario=tiny)], 30: [None]}, recovery={"checkpoint_s": 10.0})
-    assert [(at_s, k) for at_s, k, _ in played.events("engine.started", "engine.restored")] == [(100.0, "engine.started")] * 2
+    assert [(at_s, k) for at_s, k, _ in played.events("engine.started", "engine.restored")] == [
+        (100.0, "engine.started")
+    ] * 2
     assert played.of(Done) == [Done(105.0, False)]
     again = play(until_s=107.0)
-    assert [(at_s, k) for at_s, k, _ in again.events("engine.started", "engine.restored")] == [(105.0, "engine.restored")], (
-        "not from before the switch"
-    )
+    assert [(at_s, k) for at_s, k, _ in again.events("engine.started", "engine.restored")] == [
+        (105.0, "engine.restored")
+    ], "not from before the switch"
 
 
 @pytest.mark.parametrize(("until_s", "end_s"), [(310.0, 310.0), (1e9, 330.0)])
@@ -528,13 +716,23 @@ def test_a_scenario_that_does_not_start_is_not_tried_again(play, tmp_path, cross
     broken.write_text(
         f'<configuration><input><net-file value="{crossing}"/><route-files value="{routes}"/></input><time><end value="9"/></time></configuration>'
     )
-    played = play({5: [Switch(controller="greedy")], 25: [Switch(scenario=str(broken))]}, expect=RuntimeError, recovery={"checkpoint_s": 20.0})
-    assert str(played.error).startswith(f"scenario {str(broken)!r} does not start: {broken}: SUMO does not start")
+    played = play(
+        {5: [Switch(controller="greedy")], 25: [Switch(scenario=str(broken))]},
+        expect=RuntimeError,
+        recovery={"checkpoint_s": 20.0},
+    )
+    assert str(played.error).startswith(
+        f"scenario {str(broken)!r} does not start: {broken}: SUMO does not start"
+    )
     assert played.error.__cause__ is not None
     assert not (tmp_path / "orders.json").exists()
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["00000000120.000"], "the process to come goes on from there"
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["00000000120.000"], (
+        "the process to come goes on from there"
+    )
     again = play(until_s=121.0)
-    assert [(at_s, k) for at_s, k, _ in again.events("engine.started", "engine.restored")] == [(120.0, "engine.restored")]
+    assert [(at_s, k) for at_s, k, _ in again.events("engine.started", "engine.restored")] == [
+        (120.0, "engine.restored")
+    ]
 
 
 def test_what_cannot_be_obeyed_is_refused_with_the_order_and_the_reason(play, tmp_path):
@@ -544,7 +742,9 @@ def test_what_cannot_be_obeyed_is_refused_with_the_order_and_the_reason(play, tm
     ]  # fmt: skip
     played = play({5: list(wrong)}, until_s=107.0)
     refused = played.events("engine.order_refused")
-    assert [(at_s, d["order"]) for at_s, _, d in refused] == [(105.0, repr(order)) for order in wrong]
+    assert [(at_s, d["order"]) for at_s, _, d in refused] == [
+        (105.0, repr(order)) for order in wrong
+    ]
     assert [set(d) for *_, d in refused] == [{"order", "why"}] * 6
     assert [d["why"].split(".")[0] for *_, d in refused] == [
         "no scenario 'nowhere'", "settings: control", "no junction 1; there are 1",
@@ -552,7 +752,9 @@ def test_what_cannot_be_obeyed_is_refused_with_the_order_and_the_reason(play, tm
     ]  # fmt: skip
     assert refused[3][2]["why"].endswith("There are: Override, Release, Optimise, Look, Switch.")
     assert played.of(Done) == [Done(107.0, True)]
-    assert played.runs == played.runs[:1] * 2, "only the order for another cycle makes the loop anew, and it keeps the street"
+    assert played.runs == played.runs[:1] * 2, (
+        "only the order for another cycle makes the loop anew, and it keeps the street"
+    )
     assert (played.runs[0].street.cycle_s, played.runs[0].street.controller.name) == (30.0, "fixed")
 
 
@@ -572,17 +774,31 @@ def test_an_order_that_the_disk_does_not_take_is_refused_and_the_street_goes_on(
         (Optimise(cycle_s=10.0), {"changed": ["cycle_s"], "cycle_s": 10.0}, 10.0, 900.0),
         (Optimise(realtime=800.0), {"changed": ["realtime"], "realtime": 800.0}, 30.0, 800.0),
         (Optimise(realtime=0.0), {"changed": ["realtime"], "realtime": 0.0}, 30.0, 0.0),
-        (Optimise(cycle_s=5.0, realtime=0.5), {"changed": ["cycle_s", "realtime"], "cycle_s": 5.0, "realtime": 0.5}, 5.0, 0.5),
+        (
+            Optimise(cycle_s=5.0, realtime=0.5),
+            {"changed": ["cycle_s", "realtime"], "cycle_s": 5.0, "realtime": 0.5},
+            5.0,
+            0.5,
+        ),
         (Optimise(), {"changed": []}, 30.0, 900.0),
     ],
 )
 def test_cycle_and_pace_are_changed_by_order_and_nothing_else(play, order, data, cycle_s, realtime):
-    played = play({25: [order]}, until_s=145.0, loop={"realtime": 900.0}, recovery={"checkpoint_s": 20.0})
+    played = play(
+        {25: [order]}, until_s=145.0, loop={"realtime": 900.0}, recovery={"checkpoint_s": 20.0}
+    )
     assert played.events("engine.settings") == [(125.0, "engine.settings", data)]
-    assert (played.runs[-1].street.cycle_s, played.loops[-1].settings.realtime) == (cycle_s, realtime)
+    assert (played.runs[-1].street.cycle_s, played.loops[-1].settings.realtime) == (
+        cycle_s,
+        realtime,
+    )
     assert played.runs[0] is played.runs[1]
-    assert [at_s for at_s, *_ in played.events("engine.cycle")] == np.arange(130.0, 145.0, cycle_s).tolist()
-    assert {s.time_s: s.checkpoint_s for s in played.of(Snapshot)}[126.0] == 120.0, "the loop goes on with the work of the one before"
+    assert [at_s for at_s, *_ in played.events("engine.cycle")] == np.arange(
+        130.0, 145.0, cycle_s
+    ).tolist()
+    assert {s.time_s: s.checkpoint_s for s in played.of(Snapshot)}[126.0] == 120.0, (
+        "the loop goes on with the work of the one before"
+    )
     assert played.loops[1].monitor is played.loops[0].monitor
 
 
@@ -594,8 +810,16 @@ FIRST = "loop: {cycle_s: 20, realtime: 900}\ncontrol: {controller: fixed, fallba
 def followed(play, tmp_path, tiny, then, until_s=125.0, more=None, **changes):
     path = tmp_path / "headway.yaml"
     path.write_text(FIRST)
-    over = {"street": {"scenario": tiny, "timing": "benchmark"}, "recovery": {"folder": str(tmp_path)}} | changes
-    return play({5: [lambda: path.write_text(then)]} | (more or {}), until_s=until_s, path=path, changes=over)
+    over = {
+        "street": {"scenario": tiny, "timing": "benchmark"},
+        "recovery": {"folder": str(tmp_path)},
+    } | changes
+    return play(
+        {5: [lambda: path.write_text(then)]} | (more or {}),
+        until_s=until_s,
+        path=path,
+        changes=over,
+    )
 
 
 def test_the_file_stands_over_what_the_process_was_begun_with(play, tmp_path, tiny):
@@ -610,10 +834,23 @@ def test_a_change_of_the_file_is_put_in_force_and_recorded(play, tmp_path, tiny)
     then = "loop: {cycle_s: 10, realtime: 800, tick_s: 2}\ncontrol: {controller: greedy, fallback: actuated, confidence: 0.7}\nlog: {level: error}\nalerts: {rules: []}\n"
     played = followed(play, tmp_path, tiny, then)
     (event,) = played.events("engine.settings")
-    assert event == (107.0, "engine.settings", {"changed": ["loop", "control", "log"], "controller": "greedy"})
+    assert event == (
+        107.0,
+        "engine.settings",
+        {"changed": ["loop", "control", "log"], "controller": "greedy"},
+    )
     street, loop = played.runs[-1].street, played.loops[-1]
-    assert (street.cycle_s, street.confidence, street.controller.name, street.fallback.name) == (10.0, 0.7, "greedy", "actuated")
-    assert (loop.settings.realtime, loop.settings.period_s, played.runs[-1].tick_s) == (800.0, 2.0, 2.0)
+    assert (street.cycle_s, street.confidence, street.controller.name, street.fallback.name) == (
+        10.0,
+        0.7,
+        "greedy",
+        "actuated",
+    )
+    assert (loop.settings.realtime, loop.settings.period_s, played.runs[-1].tick_s) == (
+        800.0,
+        2.0,
+        2.0,
+    )
     assert logging.getLogger("headway").level == logging.ERROR
     assert [s.time_s for s in played.of(Snapshot)][5:10] == [106.0, 107.0, 109.0, 111.0, 113.0]
     assert len(played.loops) == 2
@@ -621,8 +858,12 @@ def test_a_change_of_the_file_is_put_in_force_and_recorded(play, tmp_path, tiny)
 
 
 def test_who_is_in_charge_stays_with_his_state_where_he_is_not_changed(play, tmp_path, tiny):
-    played = followed(play, tmp_path, tiny, FIRST.replace("20", "10"), more={4: [Switch(controller="greedy")]})
-    assert played.events("engine.settings") == [(107.0, "engine.settings", {"changed": ["loop"], "controller": "greedy"})]
+    played = followed(
+        play, tmp_path, tiny, FIRST.replace("20", "10"), more={4: [Switch(controller="greedy")]}
+    )
+    assert played.events("engine.settings") == [
+        (107.0, "engine.settings", {"changed": ["loop"], "controller": "greedy"})
+    ]
     assert {s.controller for s in played.of(Snapshot)[5:]} == {"greedy"}
 
 
@@ -630,8 +871,13 @@ def test_the_last_word_on_who_is_in_charge_holds_for_a_process_to_come(play, tmp
     """First the order, then the file."""
     orders = lambda: json.loads((tmp_path / "orders.json").read_text())["orders"]  # noqa: E731
     seen = []
-    more = {3: [Switch(controller="greedy", scenario=early), lambda: seen.append(orders())], 9: [lambda: seen.append(orders()), None]}
-    played = followed(play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: actuated"), more=more)
+    more = {
+        3: [Switch(controller="greedy", scenario=early), lambda: seen.append(orders())],
+        9: [lambda: seen.append(orders()), None],
+    }
+    played = followed(
+        play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: actuated"), more=more
+    )
     assert seen == [{"controller": "greedy", "scenario": early}, {"scenario": early}]
     assert played.runs[-1].street.controller.name == "actuated"
 
@@ -640,14 +886,17 @@ def test_a_change_that_is_refused_is_recorded_once_and_changes_nothing(play, tmp
     played = followed(play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: magic"))
     ((at_s, _, data),) = played.events("engine.settings_refused")
     assert (at_s, set(data)) == (107.0, {"fault"})
-    assert data["fault"].startswith(f"{tmp_path / 'headway.yaml'}: control.controller: 'magic' is not allowed")
+    assert data["fault"].startswith(
+        f"{tmp_path / 'headway.yaml'}: control.controller: 'magic' is not allowed"
+    )
     assert played.events("engine.settings") == []
     assert (played.runs[-1].street.controller.name, len(played.loops)) == ("fixed", 1)
 
 
 def test_a_file_that_is_mended_is_followed_again_and_its_fault_is_over(play, tmp_path, tiny):
     path = tmp_path / "headway.yaml"
-    wrong, right = FIRST.replace("controller: fixed", "controller: magic"), FIRST.replace("20", "10")
+    wrong = FIRST.replace("controller: fixed", "controller: magic")
+    right = FIRST.replace("20", "10")
     played = followed(play, tmp_path, tiny, wrong, more={12: [lambda: path.write_text(right)]})
     assert [(at_s, k) for at_s, k, _ in played.events("engine.settings", "engine.settings_refused")] == [
         (107.0, "engine.settings_refused"), (114.0, "engine.settings")
@@ -655,7 +904,9 @@ def test_a_file_that_is_mended_is_followed_again_and_its_fault_is_over(play, tmp
     assert played.runs[-1].street.cycle_s == 10.0
 
 
-def test_a_change_that_waits_for_the_next_start_is_told_beside_what_is_put_in_force(play, tmp_path, tiny):
+def test_a_change_that_waits_for_the_next_start_is_told_beside_what_is_put_in_force(
+    play, tmp_path, tiny
+):
     played = followed(play, tmp_path, tiny, FIRST.replace("20", "10") + "environment: production\n")
     assert [(k, d.get("changed")) for _, k, d in played.events("engine.settings", "engine.settings_refused")] == [
         ("engine.settings_refused", None), ("engine.settings", ["loop"])
@@ -665,15 +916,25 @@ def test_a_change_that_waits_for_the_next_start_is_told_beside_what_is_put_in_fo
 
 def test_what_was_followed_is_in_force_on_another_scenario_too(play, tmp_path, tiny, early):
     then = (
-        FIRST.replace("20", "10").replace("fallback: fixed", "fallback: actuated, confidence: 0.7").replace("controller: fixed", "controller: greedy")
+        FIRST.replace("20", "10")
+        .replace("fallback: fixed", "fallback: actuated, confidence: 0.7")
+        .replace("controller: fixed", "controller: greedy")
     )
     played = followed(play, tmp_path, tiny, then, more={10: [Switch(scenario=early)]})
     street = played.runs[-1].street
-    assert (played.runs[-1].of.name, street.cycle_s, street.fallback.name, street.confidence) == ("early", 10.0, "actuated", 0.7)
+    assert (played.runs[-1].of.name, street.cycle_s, street.fallback.name, street.confidence) == (
+        "early",
+        10.0,
+        "actuated",
+        0.7,
+    )
     assert street.controller.name == "greedy"
 
 
-@pytest.mark.xfail(strict=True, reason="the simulation's step is a second whatever the tick: half a second is rounded down to no step at all")
+@pytest.mark.xfail(
+    strict=True,
+    reason="the simulation's step is a second whatever the tick: half a second is rounded down to no step at all",
+)
 def test_a_tick_of_half_a_second_is_half_a_second(play):
     assert play({5: [None]}, loop={"tick_s": 0.5}).of(Done) == [Done(102.5, False)]
 
@@ -693,7 +954,9 @@ def test_alerts_open_and_close_by_the_state_of_the_second(play):
         rule(name="all", path="vehicles", threshold=3.0),
         rule(name="wait", path="junctions.C.longest_wait_s", threshold=5.0),
         rule(name="late", path="time_s", threshold=150.0),
-        rule(name="sure", path="junctions.*.confidence", condition="==", threshold=1.0, level="info"),
+        rule(
+            name="sure", path="junctions.*.confidence", condition="==", threshold=1.0, level="info"
+        ),
     ]
     played = play(alerts={"rules": rules})
     first = {}
@@ -718,7 +981,9 @@ def test_alerts_open_and_close_by_the_state_of_the_second(play):
 
 
 def test_an_alert_that_is_open_stays_so_over_a_change_of_pace_and_is_not_told_again(play):
-    played = play({25: [Optimise(cycle_s=20.0)]}, alerts={"rules": [rule(path="time_s", threshold=110.0)]})
+    played = play(
+        {25: [Optimise(cycle_s=20.0)]}, alerts={"rules": [rule(path="time_s", threshold=110.0)]}
+    )
     assert [at_s for at_s, *_ in played.events("alert.opened")] == [111.0]
 
 
@@ -736,10 +1001,22 @@ def test_rules_are_taken_over_with_all_they_say():
 
 
 @pytest.mark.parametrize(
-    "path", ["time_s", "vehicles", "halted", *(f"junctions.{j}.{x}" for j in "*A" for x in ("vehicles", "queue", "longest_wait_s", "confidence"))]
+    "path",
+    [
+        "time_s",
+        "vehicles",
+        "halted",
+        *(
+            f"junctions.{j}.{x}"
+            for j in "*A"
+            for x in ("vehicles", "queue", "longest_wait_s", "confidence")
+        ),
+    ],
 )
 def test_every_figure_of_a_street_may_be_watched(path):
-    assert rules_of(Settings.model_validate({"alerts": {"rules": [rule(path=path)]}}))[0].path == path
+    assert (
+        rules_of(Settings.model_validate({"alerts": {"rules": [rule(path=path)]}}))[0].path == path
+    )
 
 
 @pytest.mark.parametrize(
@@ -759,7 +1036,11 @@ def test_a_rule_that_no_street_can_answer_is_refused_at_once(rules, why):
 
 @pytest.mark.parametrize(
     ("figure", "good", "bad"),
-    [("vehicles", (0.0, 1e6), (-0.5, 1e6 + 0.5)), ("speed_mps", (0.0, 150.0), (-0.01, 150.5)), ("longest_wait_s", (0.0, 1e6), (-0.5, 1e6 + 0.5))],
+    [
+        ("vehicles", (0.0, 1e6), (-0.5, 1e6 + 0.5)),
+        ("speed_mps", (0.0, 150.0), (-0.01, 150.5)),
+        ("longest_wait_s", (0.0, 1e6), (-0.5, 1e6 + 0.5)),
+    ],
 )
 def test_figures_beyond_belief_are_told(figure, good, bad):
     still = {"vehicles": 1.0, "speed_mps": 1.0, "longest_wait_s": 1.0}
@@ -771,7 +1052,10 @@ def test_figures_beyond_belief_are_told(figure, good, bad):
 
 def test_the_loop_is_shown_vehicles_fastest_and_longest_wait(play):
     def orders(played):
-        return {t: [lambda: figures.append((played.runs[-1].time_s, played.runs[-1].figures()))] for t in range(1, 60)}
+        return {
+            t: [lambda: figures.append((played.runs[-1].time_s, played.runs[-1].figures()))]
+            for t in range(1, 60)
+        }
 
     figures = []
     played = play(lambda p: orders(p) | {0: [Look(True, False)]})
@@ -780,8 +1064,12 @@ def test_the_loop_is_shown_vehicles_fastest_and_longest_wait(play):
     for (at_s, found), (before, _) in zip(figures[1:], figures, strict=False):
         there = before_the_line(scenes[before])
         assert found["vehicles"] == there.sum()
-        assert found["speed_mps"] == pytest.approx(scenes[before].speed_mps[there].max(initial=0.0), abs=1e-4)
-        assert (found["longest_wait_s"] > 0.0) == bool((scenes[before].speed_mps[there] < 0.1).any())
+        assert found["speed_mps"] == pytest.approx(
+            scenes[before].speed_mps[there].max(initial=0.0), abs=1e-4
+        )
+        assert (found["longest_wait_s"] > 0.0) == bool(
+            (scenes[before].speed_mps[there] < 0.1).any()
+        )
         assert at_s == before + 1.0
     assert figures[0] == (101.0, empty)
     assert max(f["longest_wait_s"] for _, f in figures) > 10.0
@@ -796,9 +1084,14 @@ def test_a_street_has_one_answer_to_a_fault_to_stop_for_the_process_to_come(play
 
     played = play(orders, expect=StoppedError)
     assert "stopped safely at 105.000 s: ValueError('broken')" in str(played.error)
-    assert played.events("runtime.fault") == [(105.0, "runtime.fault", {"error": "ValueError('broken')", "strategy": "stop safely"})]
+    assert played.events("runtime.fault") == [
+        (105.0, "runtime.fault", {"error": "ValueError('broken')", "strategy": "stop safely"})
+    ]
     assert played.of(Done) == []
-    assert [e.kind for e in read(played.folder / "events.jsonl")] == ["engine.started", "runtime.fault"]
+    assert [e.kind for e in read(played.folder / "events.jsonl")] == [
+        "engine.started",
+        "runtime.fault",
+    ]
     for answer in ("undo", "restore", "begin", "restart"):
         with pytest.raises(RuntimeError, match="its process starts anew from the last checkpoint"):
             getattr(played.runs[0], answer)()
@@ -809,5 +1102,7 @@ def test_a_controller_of_any_kind_may_be_left_out_of_a_state_that_is_taken_up(pl
     named(monkeypatch, actuated=lambda network, timing: Says("actuated", [1] * len(network.groups), [1.0]),
           fixed=lambda network, timing: Says("fixed", [1] * len(network.groups), [0.1]))  # fmt: skip
     played = play(control={"fallback": "actuated"}, until_s=102.0)
-    assert played.events("engine.fallback") == [(100.0, "engine.fallback", {"confidence": 0.1, "threshold": 0.4, "fallback": "actuated"})]
+    assert played.events("engine.fallback") == [
+        (100.0, "engine.fallback", {"confidence": 0.1, "threshold": 0.4, "fallback": "actuated"})
+    ]
     assert isinstance(played.of(Snapshot)[-1].junctions[0], JunctionState)

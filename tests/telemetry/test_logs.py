@@ -47,7 +47,12 @@ def test_each_component_writes_its_own_file_as_json_lines(tmp_path, errors):
     for component in COMPONENTS:
         (row,) = rows(tmp_path / f"{component}.log")
         written = datetime.fromisoformat(row.pop("timestamp"))
-        assert row == {"event": f"from {component}", "at_s": 12.0, "level": "info", "logger": f"headway.{component}"}
+        assert row == {
+            "event": f"from {component}",
+            "at_s": 12.0,
+            "level": "info",
+            "logger": f"headway.{component}",
+        }
         assert written.tzinfo == UTC
         assert abs(datetime.now(UTC) - written) < timedelta(minutes=10)
 
@@ -167,13 +172,25 @@ def test_files_are_turned_over_and_the_last_five_kept(errors, tmp_path, monkeypa
     monkeypatch.setattr(telemetry, "LONGEST_FILE_BYTES", 300)
     telemetry.set_up(folder=str(tmp_path))
     for number in range(20):
-        telemetry.log("engine").info("x" * 150, number=number)  # 300 bytes hold one such line, not two
+        telemetry.log("engine").info(
+            "x" * 150, number=number
+        )  # 300 bytes hold one such line, not two
     names = ["engine.log", *(f"engine.log.{k}" for k in range(1, 6))]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
-    assert [[r["number"] for r in rows(tmp_path / n)] for n in names] == [[19], [18], [17], [16], [15], [14]]
+    assert [[r["number"] for r in rows(tmp_path / n)] for n in names] == [
+        [19],
+        [18],
+        [17],
+        [16],
+        [15],
+        [14],
+    ]
 
 
 def test_an_unknown_component_is_refused():
-    with pytest.raises(ValueError, match=r"^no component 'strete'\. There are: engine, street, safety, training, api, store, sensing, cli\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^no component 'strete'\. There are: engine, street, safety, training, api, store, sensing, cli\.$",
+    ):
         telemetry.log("strete")
     assert telemetry.COMPONENTS == COMPONENTS

@@ -52,7 +52,11 @@ METRICS = {
 @pytest.fixture
 def labelled():
     """Each metric that has labels, with values of this test for them; taken out again afterwards."""
-    own = {name: tuple(f"{label} of a test" for label in labels) for name, (_, _, labels) in METRICS.items() if labels}
+    own = {
+        name: tuple(f"{label} of a test" for label in labels)
+        for name, (_, _, labels) in METRICS.items()
+        if labels
+    }
     yield {name: getattr(metrics, name).labels(*values) for name, values in own.items()}
     for name, values in own.items():
         getattr(metrics, name).remove(*values)
@@ -67,7 +71,9 @@ def test_each_metric_has_its_name_kind_and_labels(tmp_path, labelled):
     for metric in labelled.values():
         metric.observe(0.02) if hasattr(metric, "observe") else metric.inc(3)
     families = read(tmp_path)
-    assert {name: family.type for name, family in families.items()} == {name: kind for name, kind, _ in METRICS.values()}
+    assert {name: family.type for name, family in families.items()} == {
+        name: kind for name, kind, _ in METRICS.values()
+    }
     for name, kind, labels in METRICS.values():
         values = {label: f"{label} of a test" for label in labels}
         own = [s for s in families[name].samples if values.items() <= s.labels.items()]
@@ -75,14 +81,23 @@ def test_each_metric_has_its_name_kind_and_labels(tmp_path, labelled):
             assert {s.name for s in own} == {f"{name}_bucket", f"{name}_count", f"{name}_sum"}
         else:
             (one,) = own
-            assert (one.name, one.labels) == (f"{name}_total" if kind == "counter" else name, values)
+            assert (one.name, one.labels) == (
+                f"{name}_total" if kind == "counter" else name,
+                values,
+            )
             assert one.value == 3.0 or not labels
 
 
-def test_the_time_of_a_request_is_counted_in_buckets_from_a_millisecond_to_ten_seconds(tmp_path, labelled):
+def test_the_time_of_a_request_is_counted_in_buckets_from_a_millisecond_to_ten_seconds(
+    tmp_path, labelled
+):
     for taken_s in (0.001, 0.0011, 0.25, 11.0):
         labelled["request_s"].observe(taken_s)
-    own = [s for s in read(tmp_path)["headway_request_seconds"].samples if s.labels.get("route") == "route of a test"]
+    own = [
+        s
+        for s in read(tmp_path)["headway_request_seconds"].samples
+        if s.labels.get("route") == "route of a test"
+    ]
     assert {s.labels["le"]: s.value for s in own if "le" in s.labels} == {
         "0.001": 1, "0.005": 2, "0.02": 2, "0.05": 2, "0.1": 2, "0.3": 3, "1.0": 3, "3.0": 3, "10.0": 3, "+Inf": 4,
     }  # fmt: skip
@@ -94,11 +109,22 @@ def test_the_figures_of_this_process_are_those_of_the_system(tmp_path, monkeypat
     monkeypatch.setattr(metrics.time, "monotonic", lambda: metrics.LOADED_AT_S + 120.0)
     monkeypatch.setattr(metrics.time, "process_time", lambda: 30.0)
     now = metrics.system(tmp_path)
-    assert set(now) == {"memory_bytes", "cpu_seconds", "cpu_share", "up_seconds", "disk_free_bytes", "processors"}
+    assert set(now) == {
+        "memory_bytes",
+        "cpu_seconds",
+        "cpu_share",
+        "up_seconds",
+        "disk_free_bytes",
+        "processors",
+    }
     assert now["up_seconds"] == pytest.approx(120.0)
     assert (now["cpu_seconds"], now["cpu_share"]) == (30.0, pytest.approx(0.25))
     assert now["processors"] == os.cpu_count()
-    resident = next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    resident = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    )
     assert now["memory_bytes"] == pytest.approx(resident, rel=0.05)
     assert now["memory_bytes"] <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 * 1.05
     disk = os.statvfs(tmp_path)
@@ -134,5 +160,18 @@ def test_the_text_form_holds_the_figures_of_the_process_as_they_are(tmp_path, mo
     now = {"memory_bytes": 11.0, "cpu_seconds": 22.0, "disk_free_bytes": 33.0, "up_seconds": 44.0}
     monkeypatch.setattr(metrics, "system", lambda folder: now if folder == tmp_path else {})
     families = read(tmp_path)
-    told = {n: families[n].samples[0].value for n in ("headway_memory_bytes", "headway_cpu_seconds", "headway_disk_free_bytes", "headway_up_seconds")}
-    assert told == {"headway_memory_bytes": 11.0, "headway_cpu_seconds": 22.0, "headway_disk_free_bytes": 33.0, "headway_up_seconds": 44.0}
+    told = {
+        n: families[n].samples[0].value
+        for n in (
+            "headway_memory_bytes",
+            "headway_cpu_seconds",
+            "headway_disk_free_bytes",
+            "headway_up_seconds",
+        )
+    }
+    assert told == {
+        "headway_memory_bytes": 11.0,
+        "headway_cpu_seconds": 22.0,
+        "headway_disk_free_bytes": 33.0,
+        "headway_up_seconds": 44.0,
+    }

@@ -11,11 +11,16 @@ from headway.service.streets import StreetService
 from headway.settings import Settings, overridden
 from headway.street.messages import Task
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("page"),
-    pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER HERE: the page is not tested; install Debian's chromium"),
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="NO BROWSER HERE: the page is not tested; install Debian's chromium",
+    ),
 ]
 
 
@@ -38,7 +43,8 @@ def shown(tmp_path_factory):
 
     with serving(folder, streets) as running, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--headless", "--disable-background-networking", "--disable-gpu"]
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--headless", "--disable-background-networking", "--disable-gpu"],
         )
         yield running, browser
         browser.close()
@@ -50,10 +56,18 @@ def page(shown):
     opened = browser.new_page(viewport={"width": 1300, "height": 1200})
     faults = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("request", lambda request: faults.append(request.url) if not request.url.startswith((running.url, "blob:", "data:", "ws:")) else None)
+    opened.on(
+        "request",
+        lambda request: (
+            faults.append(request.url)
+            if not request.url.startswith((running.url, "blob:", "data:", "ws:"))
+            else None
+        ),
+    )
     opened.goto(f"{running.url}/#token={running.token('admin')}")
     opened.wait_for_function(
-        "() => window.headway?.latest.headway?.started && window.headway.latest.baseline?.started", timeout=240_000
+        "() => window.headway?.latest.headway?.started && window.headway.latest.baseline?.started",
+        timeout=240_000,
     )  # the kernels may have to be compiled first
     yield opened
     assert faults == []
@@ -62,8 +76,12 @@ def page(shown):
 
 def test_two_streets_are_seen_moving_and_compared(page):
     before = page.evaluate("window.headway.latest.headway.time_s")
-    page.wait_for_function(f"() => window.headway.latest.headway.time_s > {before} + 5", timeout=240_000)
-    page.wait_for_function("() => window.headway.latest.headway.scene?.id.length > 0", timeout=240_000)
+    page.wait_for_function(
+        f"() => window.headway.latest.headway.time_s > {before} + 5", timeout=240_000
+    )
+    page.wait_for_function(
+        "() => window.headway.latest.headway.scene?.id.length > 0", timeout=240_000
+    )
     assert page.inner_text("#link") == "live"
     frames = page.evaluate("window.headway.maps.headway.frames")
     page.wait_for_timeout(500)
@@ -76,9 +94,13 @@ def test_two_streets_are_seen_moving_and_compared(page):
 
 def test_the_optimisation_is_switched_off_and_on(page):
     page.uncheck("#optimise")
-    page.wait_for_function("() => window.headway.latest.headway.controller === 'fixed'", timeout=30_000)
+    page.wait_for_function(
+        "() => window.headway.latest.headway.controller === 'fixed'", timeout=30_000
+    )
     page.check("#optimise")
-    page.wait_for_function("() => window.headway.latest.headway.controller === 'planner'", timeout=30_000)
+    page.wait_for_function(
+        "() => window.headway.latest.headway.controller === 'planner'", timeout=30_000
+    )
 
 
 def test_a_junction_is_overridden_and_the_event_is_seen(page):
@@ -96,7 +118,11 @@ def test_a_junction_is_overridden_and_the_event_is_seen(page):
 def test_an_alert_is_seen_and_the_figures_are_exported(page):
     page.wait_for_selector("#alerts li.error", timeout=30_000)
     page.wait_for_timeout(1500)
-    for button, name in (("#export-csv", "headway.csv"), ("#export-json", "headway.json"), ("#export-png", "headway-charts.png")):
+    for button, name in (
+        ("#export-csv", "headway.csv"),
+        ("#export-json", "headway.json"),
+        ("#export-png", "headway-charts.png"),
+    ):
         with page.expect_download() as download:
             page.click(button)
         assert download.value.suggested_filename == name

@@ -1,4 +1,6 @@
-"""Questions to the record. Every figure comes with the number that it rests on; units stand in the names."""
+"""Questions to the record. Every figure comes with the number that it rests on; units stand in the
+names.
+"""
 
 from headway.analytics.records import MissingError, Scope
 

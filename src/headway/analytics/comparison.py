@@ -13,8 +13,9 @@ DRAWS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """b - a over n pairs: mean, its 95 % interval (bootstrap percentiles), two-sided p (Wilcoxon signed rank), effect size (matched-pairs rank
-    biserial, -1 to 1). p, interval and effect are None where n is too small to have them."""
+    """b - a over n pairs: mean, its 95 % interval (bootstrap percentiles), two-sided p (Wilcoxon
+    signed rank), effect size (matched-pairs rank biserial, -1 to 1). p, interval and effect are
+    None where n is too small to have them."""
 
     n: int
     mean_a: float
@@ -41,7 +42,9 @@ def paired(a: FloatArray, b: FloatArray) -> Paired:
         return Paired(len(d), mean_a, mean_b, float(d.mean()), change, None, None, None)
     random = np.random.default_rng(len(d))
     draws = (
-        d[random.integers(0, len(d), (DRAWS, len(d)))].mean(axis=1) if len(d) <= 5000 else d.mean() + random.normal(0, d.std() / len(d) ** 0.5, DRAWS)
+        d[random.integers(0, len(d), (DRAWS, len(d)))].mean(axis=1)
+        if len(d) <= 5000
+        else d.mean() + random.normal(0, d.std() / len(d) ** 0.5, DRAWS)
     )
     low, high = np.percentile(draws, (2.5, 97.5))
     nonzero = d[d != 0.0]
@@ -52,4 +55,6 @@ def paired(a: FloatArray, b: FloatArray) -> Paired:
     ranks = stats.rankdata(np.abs(nonzero))
     effect = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
     p = float(stats.wilcoxon(nonzero).pvalue)
-    return Paired(len(d), mean_a, mean_b, float(d.mean()), change, (float(low), float(high)), p, effect)
+    return Paired(
+        len(d), mean_a, mean_b, float(d.mean()), change, (float(low), float(high)), p, effect
+    )

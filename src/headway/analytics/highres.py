@@ -1,6 +1,8 @@
-"""Histories of signals and detectors, from the engine's record or a controller's high-resolution log, and back to such a log.
+"""Histories of signals and detectors, from the engine's record or a controller's high-resolution
+log, and back to such a log.
 
-Codes: Indiana Traffic Signal Hi Resolution Data Logger Enumerations (Purdue University, 2012); the splits' 300 + phase - 1 are MAXTIME's.
+Codes: Indiana Traffic Signal Hi Resolution Data Logger Enumerations (Purdue University, 2012); the
+    splits' 300 + phase - 1 are MAXTIME's.
 """
 
 from __future__ import annotations
@@ -18,12 +20,26 @@ import numpy as np
 from headway.store import Database
 from headway.values import FloatArray
 
-RED, YELLOW, PERMISSIVE, GREEN = 1, 2, 3, 4  # of the colours as they are kept
-BEGIN_GREEN, BEGIN_YELLOW, BEGIN_RED = 1, 8, 10
-GAP_OUT, MAX_OUT, FORCE_OFF = 4, 5, 6
-WALK, DONT_WALK, CALL = 21, 23, 45
-OFF, ON, SPLIT = 81, 82, 300
-EXTENSION_S, LONGEST_GREEN_S, PHASES = 3.0, 90.0, 16
+# of the colours as they are kept
+RED = 1
+YELLOW = 2
+PERMISSIVE = 3
+GREEN = 4
+BEGIN_GREEN = 1
+BEGIN_YELLOW = 8
+BEGIN_RED = 10
+GAP_OUT = 4
+MAX_OUT = 5
+FORCE_OFF = 6
+WALK = 21
+DONT_WALK = 23
+CALL = 45
+OFF = 81
+ON = 82
+SPLIT = 300
+EXTENSION_S = 3.0
+LONGEST_GREEN_S = 90.0
+PHASES = 16
 COLOUR_OF = {BEGIN_GREEN: GREEN, BEGIN_YELLOW: YELLOW, BEGIN_RED: RED}
 Key = tuple[str, int]
 Series = tuple[FloatArray, FloatArray]
@@ -33,10 +49,13 @@ NOTHING: Series = (np.zeros(0), np.zeros(0))
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What signal groups showed and their detectors told, by (junction, group): times (s, ascending) and values.
+    """What signal groups showed and their detectors told, by (junction, group): times (s,
+    ascending) and values.
 
-    colours: `RED` to `GREEN`, from each time on. detectors: 1 occupied, 0 free; of a crossing, whether somebody waits. crossings: pedestrian groups.
-    ended: what a controller tells of its terminations, `GAP_OUT` to `FORCE_OFF` at the end of a green; empty where nobody told.
+    colours: `RED` to `GREEN`, from each time on. detectors: 1 occupied, 0 free; of a crossing,
+        whether somebody waits. crossings: pedestrian groups.
+    ended: what a controller tells of its terminations, `GAP_OUT` to `FORCE_OFF` at the end of a
+        green; empty where nobody told.
     """
 
     colours: Mapping[Key, Series]
@@ -48,25 +67,53 @@ class History:
         return self.detectors.get(key, NOTHING)
 
 
-def recorded(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> History:
+def recorded(
+    record: Database,
+    run: int,
+    junction: str | None = None,
+    begin_s: float = -inf,
+    end_s: float = inf,
+) -> History:
     """The history of run number `run` of the engine."""
     found: list[dict[Key, Series]] = []
-    for table, column in (("signal_state", "colour"), ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END")):
+    for table, column in (
+        ("signal_state", "colour"),
+        ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END"),
+    ):
         rows = record.rows(
-            f"""SELECT junction, signal_group, array_agg(at_s ORDER BY at_s) AS at_s, array_agg({column} ORDER BY at_s) AS value FROM {table}
-                WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction) AND at_s >= :begin AND at_s < :end GROUP BY 1, 2""",
-            run=run, junction=junction, begin=begin_s, end=end_s,
-        )  # fmt: skip
-        found.append({(r["junction"], r["signal_group"]): (np.array(r["at_s"], np.float64), np.array(r["value"], np.float64)) for r in rows})
-    crossings = record.rows("SELECT junction, signal_group FROM crossing WHERE run_id = :run", run=run)
-    return History(found[0], found[1], frozenset((r["junction"], r["signal_group"]) for r in crossings))
+            f"""SELECT junction, signal_group, array_agg(at_s ORDER BY at_s) AS at_s,
+                array_agg({column} ORDER BY at_s) AS value FROM {table}
+                WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+                    AND at_s >= :begin AND at_s < :end GROUP BY 1, 2""",
+            run=run,
+            junction=junction,
+            begin=begin_s,
+            end=end_s,
+        )
+        found.append(
+            {
+                (r["junction"], r["signal_group"]): (
+                    np.array(r["at_s"], np.float64),
+                    np.array(r["value"], np.float64),
+                )
+                for r in rows
+            }
+        )
+    crossings = record.rows(
+        "SELECT junction, signal_group FROM crossing WHERE run_id = :run", run=run
+    )
+    return History(
+        found[0], found[1], frozenset((r["junction"], r["signal_group"]) for r in crossings)
+    )
 
 
 def logged(rows: Rows, phase_of: Mapping[tuple[str, int], int], each: bool = False) -> History:
     """The history that a controller's log tells: rows of (time s, device, event code, parameter).
 
-    phase_of: phase of each (device, detector channel) that is to be heard. A phase's detectors count as one, occupied while any is; with `each`,
-    every actuation of any of them counts by itself (to count arrivals). Signal group k is phase k + 1.
+    phase_of: phase of each (device, detector channel) that is to be heard. A phase's detectors
+        count as one, occupied while any is; with `each`,
+    every actuation of any of them counts by itself (to count arrivals). Signal group k is phase k +
+    1.
     """
     colours: dict[Key, list[tuple[float, float]]] = {}
     detectors: dict[Key, list[tuple[float, float]]] = {}
@@ -96,7 +143,9 @@ def _series(of: Mapping[Key, list[tuple[float, float]]]) -> dict[Key, Series]:
 
 @dataclass(frozen=True, slots=True)
 class Greens:
-    """Whole greens of one group, n of them; seconds. yellow_s: of the yellow after it, 0 without one. why: GAP_OUT, MAX_OUT or FORCE_OFF."""
+    """Whole greens of one group, n of them; seconds. yellow_s: of the yellow after it, 0 without
+    one. why: GAP_OUT, MAX_OUT or FORCE_OFF.
+    """
 
     begin_s: FloatArray
     end_s: FloatArray
@@ -105,8 +154,9 @@ class Greens:
 
 
 def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Greens:
-    """Greens that began and ended, and what ended each: what the controller told (0 where it told nothing of this one), if it tells of any;
-    otherwise its longest length, else nobody for `EXTENSION_S` (gap-out), else others' turn (force-off)."""
+    """Greens that began and ended, and what ended each: what the controller told (0 where it told
+    nothing of this one), if it tells of any; otherwise its longest length, else nobody for
+    `EXTENSION_S` (gap-out), else others' turn (force-off)."""
     at, stage = stages(history.colours[key])
     on, there = history.detector(key)
     told_at, told = history.ended.get(key, NOTHING)
@@ -129,18 +179,23 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
 
 
 def stages(colour: Series) -> Series:
-    """Times at which it became 0 red, 1 green or 2 yellow; permissive and protected green are one."""
+    """Times at which it became 0 red, 1 green or 2 yellow; permissive and protected green are
+    one.
+    """
     at, value = colour
     stage = np.where(value >= PERMISSIVE, 1, np.where(value == YELLOW, 2, 0)).astype(np.float64)
     first = np.concatenate([[True], stage[1:] != stage[:-1]])[: len(stage)]
     return at[first], stage[first]
 
 
-def log_of(history: History, longest_s: float = LONGEST_GREEN_S) -> list[tuple[float, str, int, int]]:
+def log_of(
+    history: History, longest_s: float = LONGEST_GREEN_S
+) -> list[tuple[float, str, int, int]]:
     """The log that a controller would have written: (time s, device, code, parameter), in order.
 
-    Parameter is the signal group of the junction, from 1 on; each has one detector, of the same number. Splits (green and yellow, whole seconds) are
-    told of the first `PHASES` groups, as the codes have room for no more.
+    Parameter is the signal group of the junction, from 1 on; each has one detector, of the same
+    number. Splits (green and yellow, whole seconds) are told of the first `PHASES` groups, as the
+    codes have room for no more.
     """
     rows: list[tuple[float, str, int, int]] = []
     for key, colour in history.colours.items():
@@ -148,16 +203,25 @@ def log_of(history: History, longest_s: float = LONGEST_GREEN_S) -> list[tuple[f
         at, stage = stages(colour)
         on, there = history.detector(key)
         if key in history.crossings:
-            rows += [(t, device, WALK if s == 1 else DONT_WALK, phase) for t, s in _pairs(at, stage) if s != 2]
+            rows += [
+                (t, device, WALK if s == 1 else DONT_WALK, phase)
+                for t, s in _pairs(at, stage)
+                if s != 2
+            ]
             rows += [(t, device, CALL, phase) for t in on[there > 0].tolist()]
             continue
-        rows += [(t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase) for t, s in _pairs(at, stage)]
+        rows += [
+            (t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase)
+            for t, s in _pairs(at, stage)
+        ]
         rows += [(t, device, ON if v else OFF, phase) for t, v in _pairs(on, there)]
         ended = greens(history, key, longest_s)
         rows += [(e, device, int(w), phase) for e, w in _pairs(ended.end_s, ended.why)]
         if phase <= PHASES:
             lengths = ended.end_s + ended.yellow_s - ended.begin_s
-            rows += [(e, device, SPLIT + phase - 1, round(s)) for e, s in _pairs(ended.end_s, lengths)]
+            rows += [
+                (e, device, SPLIT + phase - 1, round(s)) for e, s in _pairs(ended.end_s, lengths)
+            ]
     return sorted(rows)
 
 
@@ -167,24 +231,43 @@ def _pairs(times: FloatArray, values: FloatArray) -> list[list[float]]:
 
 
 def high_resolution(record: Database, run: int, limit: int | None = None) -> list[dict[str, Any]]:
-    """The first `limit` events (None: all) of a run as such a log; timestamp is the day of the run and the street's own clock (at_s)."""
+    """The first `limit` events (None: all) of a run as such a log; timestamp is the day of the run
+    and the street's own clock (at_s).
+    """
     return [
-        {"timestamp": begun["day"] + timedelta(seconds=at), "at_s": at, "device": device, "event": code, "parameter": parameter}
-        for begun in record.rows("SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run)
+        {
+            "timestamp": begun["day"] + timedelta(seconds=at),
+            "at_s": at,
+            "device": device,
+            "event": code,
+            "parameter": parameter,
+        }
+        for begun in record.rows(
+            "SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run
+        )
         for at, device, code, parameter in log_of(recorded(record, run))[:limit]
     ]
 
 
 def export(record: Database, run: int, events: Path, detectors: Path) -> int:
-    """Write a run's log, and its detectors' configuration, as CSV in the columns that the PyPI package atspm takes; how many events."""
+    """Write a run's log, and its detectors' configuration, as CSV in the columns that the PyPI
+    package atspm takes; how many events.
+    """
     log = high_resolution(record, run)
     with events.open("w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream)
         out.writerow(("TimeStamp", "DeviceId", "EventId", "Parameter"))
-        out.writerows((f"{r['timestamp']:%Y-%m-%d %H:%M:%S.%f}"[:-3], r["device"], r["event"], r["parameter"]) for r in log)
+        out.writerows(
+            (f"{r['timestamp']:%Y-%m-%d %H:%M:%S.%f}"[:-3], r["device"], r["event"], r["parameter"])
+            for r in log
+        )
     pairs = sorted({(r["device"], r["parameter"]) for r in log if r["event"] in (ON, OFF)})
     with detectors.open("w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream)
         out.writerow(("DeviceId", "Phase", "Parameter", "Function"))
-        out.writerows((device, phase, phase, use) for device, phase in pairs for use in ("Presence", "Advance", "Yellow_Red"))
+        out.writerows(
+            (device, phase, phase, use)
+            for device, phase in pairs
+            for use in ("Presence", "Advance", "Yellow_Red")
+        )
     return len(log)

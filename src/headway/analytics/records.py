@@ -1,4 +1,6 @@
-"""What the ingested record says of waits, speeds, emissions, emergencies, and how two simulations compare."""
+"""What the ingested record says of waits, speeds, emissions, emergencies, and how two simulations
+compare.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ import numpy as np
 from headway.analytics.comparison import Paired, paired
 from headway.store import Database
 
-FILTERS = (("simulation_id", "simulation", "="), ("intersection_id", "junction", "="), ("at", "begin", ">="), ("at", "end", "<"))
+FILTERS = (
+    ("simulation_id", "simulation", "="),
+    ("intersection_id", "junction", "="),
+    ("at", "begin", ">="),
+    ("at", "end", "<"),
+)
 
 
 class MissingError(LookupError):
@@ -20,7 +27,9 @@ class MissingError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which records: one simulation, one junction, a window of time [begin, end); None for all. limit, offset: paging of lists."""
+    """Which records: one simulation, one junction, a window of time [begin, end); None for all.
+    limit, offset: paging of lists.
+    """
 
     simulation: str | None = None
     junction: str | None = None
@@ -94,7 +103,9 @@ class Impact:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Paired by junction and by seconds since each simulation's own begin; unpaired: records without a partner."""
+    """Paired by junction and by seconds since each simulation's own begin; unpaired: records
+    without a partner.
+    """
 
     baseline: str
     ai: str
@@ -106,7 +117,9 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Emergencies:
-    """n: records; with_vehicle: those that saw an emergency vehicle. Waits are the means of records with one and without."""
+    """n: records; with_vehicle: those that saw an emergency vehicle. Waits are the means of records
+    with one and without.
+    """
 
     n: int
     with_vehicle: int
@@ -129,8 +142,10 @@ class Series:
 def summary(record: Database, simulation: str) -> Summary:
     """Raises MissingError if there is no such simulation."""
     (row,) = record.rows(
-        """SELECT count(*) AS records, count(DISTINCT intersection_id) AS junctions, min(at) AS begin, max(at) AS "end", sum(vehicles) AS vehicles,
-                  avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS mean_speed_kmh, avg(throughput) AS mean_throughput, sum(fuel_saved_l) AS fuel_saved_l,
+        """SELECT count(*) AS records, count(DISTINCT intersection_id) AS junctions, min(at) AS
+            begin, max(at) AS "end", sum(vehicles) AS vehicles,
+                  avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS mean_speed_kmh, avg(throughput) AS
+                      mean_throughput, sum(fuel_saved_l) AS fuel_saved_l,
                   sum(co2_saved_kg) AS co2_saved_kg, sum(overrides) AS emergency_overrides
            FROM simulation_record WHERE simulation_id = :id""",
         id=simulation,
@@ -143,59 +158,93 @@ def summary(record: Database, simulation: str) -> Summary:
 def waits(record: Database, scope: Scope) -> list[Waits]:
     where, values = scope.where()
     rows = record.rows(
-        f"""SELECT intersection_id, count(*) AS n, avg(wait_s) AS mean_s, percentile_cont(0.5) WITHIN GROUP (ORDER BY wait_s) AS median_s,
+        f"""SELECT intersection_id, count(*) AS n, avg(wait_s) AS mean_s, percentile_cont(0.5)
+            WITHIN GROUP (ORDER BY wait_s) AS median_s,
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY wait_s) AS p95_s
-            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id LIMIT :limit OFFSET :offset""",
-        limit=scope.limit, offset=scope.offset, **values,
-    )  # fmt: skip
+            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id
+                LIMIT :limit OFFSET :offset""",
+        limit=scope.limit,
+        offset=scope.offset,
+        **values,
+    )
     return [Waits(**row) for row in rows]
 
 
 def speeds(record: Database, scope: Scope) -> list[Speeds]:
     where, values = scope.where()
     rows = record.rows(
-        f"""SELECT intersection_id, count(*) AS n, avg(speed_kmh) AS mean_kmh, percentile_cont(0.5) WITHIN GROUP (ORDER BY speed_kmh) AS median_kmh,
+        f"""SELECT intersection_id, count(*) AS n, avg(speed_kmh) AS mean_kmh, percentile_cont(0.5)
+            WITHIN GROUP (ORDER BY speed_kmh) AS median_kmh,
                    percentile_cont(0.15) WITHIN GROUP (ORDER BY speed_kmh) AS p15_kmh
-            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id LIMIT :limit OFFSET :offset""",
-        limit=scope.limit, offset=scope.offset, **values,
-    )  # fmt: skip
+            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id
+                LIMIT :limit OFFSET :offset""",
+        limit=scope.limit,
+        offset=scope.offset,
+        **values,
+    )
     return [Speeds(**row) for row in rows]
 
 
-def impact(record: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31) -> Impact:
-    """co2_kg_per_l: burning petrol (2.31; diesel 2.68), as the UK's conversion factors for company reporting have them, rounded."""
+def impact(
+    record: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31
+) -> Impact:
+    """co2_kg_per_l: burning petrol (2.31; diesel 2.68), as the UK's conversion factors for company
+    reporting have them, rounded.
+    """
     where, values = scope.where()
     (row,) = record.rows(
-        f"""SELECT count(*) AS n, coalesce(sum(fuel_saved_l), 0) AS fuel, coalesce(sum(co2_saved_kg), 0) AS co2
+        f"""SELECT count(*) AS n, coalesce(sum(fuel_saved_l), 0) AS fuel,
+            coalesce(sum(co2_saved_kg), 0) AS co2
             FROM simulation_record WHERE {where}""",
         **values,
     )
     fuel = float(row["fuel"])
-    return Impact(row["n"], fuel, float(row["co2"]), fuel_price_per_l, fuel * fuel_price_per_l, co2_kg_per_l, fuel * co2_kg_per_l)
+    return Impact(
+        row["n"],
+        fuel,
+        float(row["co2"]),
+        fuel_price_per_l,
+        fuel * fuel_price_per_l,
+        co2_kg_per_l,
+        fuel * co2_kg_per_l,
+    )
 
 
 def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Comparison:
     """Raises MissingError if one of them is not there, or nothing pairs."""
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
     (row,) = record.rows(
-        f"""WITH b AS (SELECT simulation_id, min(at) AS begun FROM simulation_record WHERE simulation_id IN (:a, :b) GROUP BY 1),
+        f"""WITH b AS (SELECT simulation_id, min(at) AS begun FROM simulation_record WHERE
+            simulation_id IN (:a, :b) GROUP BY 1),
             r AS (
-                SELECT simulation_id AS s, intersection_id AS j, at - begun AS t, wait_s, speed_kmh, throughput
+                SELECT simulation_id AS s, intersection_id AS j, at - begun AS t, wait_s, speed_kmh,
+                    throughput
                 FROM simulation_record JOIN b USING (simulation_id) WHERE {where}),
-            p AS (SELECT x.wait_s AS wait_a, y.wait_s AS wait_b, x.speed_kmh AS speed_a, y.speed_kmh AS speed_b, x.throughput AS flow_a,
+            p AS (SELECT x.wait_s AS wait_a, y.wait_s AS wait_b, x.speed_kmh AS speed_a, y.speed_kmh
+                AS speed_b, x.throughput AS flow_a,
                          y.throughput AS flow_b
                   FROM r x JOIN r y USING (j, t) WHERE x.s = :a AND y.s = :b ORDER BY j, t)
-            SELECT (SELECT count(*) FROM r WHERE s = :a) AS of_a, (SELECT count(*) FROM r WHERE s = :b) AS of_b, array_agg(wait_a) AS wait_a,
-                   array_agg(wait_b) AS wait_b, array_agg(speed_a) AS speed_a, array_agg(speed_b) AS speed_b, array_agg(flow_a) AS flow_a,
+            SELECT (SELECT count(*) FROM r WHERE s = :a) AS of_a, (SELECT count(*) FROM r WHERE s =
+                :b) AS of_b, array_agg(wait_a) AS wait_a,
+                   array_agg(wait_b) AS wait_b, array_agg(speed_a) AS speed_a, array_agg(speed_b) AS
+                       speed_b, array_agg(flow_a) AS flow_a,
                    array_agg(flow_b) AS flow_b FROM p""",
-        a=baseline, b=ai, **values,
-    )  # fmt: skip
+        a=baseline,
+        b=ai,
+        **values,
+    )
     for name, count in ((baseline, row["of_a"]), (ai, row["of_b"])):
         if not count:
             raise MissingError(f"there is no simulation {name!r} in the record, in this window")
     if row["wait_a"] is None:
-        raise MissingError(f"no record of {baseline!r} and of {ai!r} is of the same junction at the same second since its begin")
-    found = [paired(np.array(row[f"{name}_a"], np.float64), np.array(row[f"{name}_b"], np.float64)) for name in ("wait", "speed", "flow")]
+        raise MissingError(
+            f"no record of {baseline!r} and of {ai!r} is of the same junction at the same "
+            "second since its begin"
+        )
+    found = [
+        paired(np.array(row[f"{name}_a"], np.float64), np.array(row[f"{name}_b"], np.float64))
+        for name in ("wait", "speed", "flow")
+    ]
     unpaired = row["of_a"] + row["of_b"] - 2 * len(row["wait_a"])
     return Comparison(baseline, ai, unpaired, *found)
 
@@ -203,61 +252,88 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
 def emergencies(record: Database, scope: Scope) -> Emergencies:
     where, values = scope.where()
     (row,) = record.rows(
-        f"""SELECT count(*) AS n, count(*) FILTER (WHERE emergency) AS seen, coalesce(sum(overrides), 0) AS overrides,
-                   avg(wait_s) FILTER (WHERE emergency) AS wait_with, avg(wait_s) FILTER (WHERE NOT emergency) AS wait_without
+        f"""SELECT count(*) AS n, count(*) FILTER (WHERE emergency) AS seen,
+            coalesce(sum(overrides), 0) AS overrides,
+                   avg(wait_s) FILTER (WHERE emergency) AS wait_with, avg(wait_s) FILTER (WHERE NOT
+                       emergency) AS wait_without
             FROM simulation_record WHERE {where}""",
         **values,
     )
     by = record.rows(
-        f"""SELECT intersection_id, count(*) FILTER (WHERE emergency) AS with_vehicle, sum(overrides) AS overrides
-            FROM simulation_record WHERE {where} GROUP BY intersection_id HAVING sum(overrides) > 0 OR bool_or(emergency)
+        f"""SELECT intersection_id, count(*) FILTER (WHERE emergency) AS with_vehicle,
+            sum(overrides) AS overrides
+            FROM simulation_record WHERE {where} GROUP BY intersection_id HAVING sum(overrides) > 0
+                OR bool_or(emergency)
             ORDER BY 3 DESC, 1 LIMIT :limit OFFSET :offset""",
-        limit=scope.limit, offset=scope.offset, **values,
-    )  # fmt: skip
-    return Emergencies(row["n"], row["seen"], row["overrides"], row["wait_with"], row["wait_without"], by)
+        limit=scope.limit,
+        offset=scope.offset,
+        **values,
+    )
+    return Emergencies(
+        row["n"], row["seen"], row["overrides"], row["wait_with"], row["wait_without"], by
+    )
 
 
 def series(record: Database, scope: Scope, bucket_s: int = 60) -> Series:
     where, values = scope.where()
     points = record.rows(
-        f"""SELECT date_bin(make_interval(secs => :bucket), at, 'epoch'::timestamptz) AS at, count(*) AS n, avg(wait_s) AS wait_s,
-                   avg(speed_kmh) AS speed_kmh, avg(throughput) AS throughput, sum(vehicles) AS vehicles
-            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 1 LIMIT :limit OFFSET :offset""",
-        bucket=bucket_s, limit=scope.limit, offset=scope.offset, **values,
-    )  # fmt: skip
+        f"""SELECT date_bin(make_interval(secs => :bucket), at, 'epoch'::timestamptz) AS at,
+            count(*) AS n, avg(wait_s) AS wait_s,
+                   avg(speed_kmh) AS speed_kmh, avg(throughput) AS throughput, sum(vehicles) AS
+                       vehicles
+            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 1 LIMIT :limit OFFSET
+                :offset""",
+        bucket=bucket_s,
+        limit=scope.limit,
+        offset=scope.offset,
+        **values,
+    )
     return Series(scope.simulation, bucket_s, sum(p["n"] for p in points), points)
 
 
 def live(record: Database) -> dict[str, Any]:
     """The newest record of each junction, and totals over the last hour of the record."""
     newest = record.rows(
-        """SELECT DISTINCT ON (intersection_id) intersection_id, simulation_id, at, wait_s, speed_kmh, throughput, vehicles, emergency
-           FROM simulation_record WHERE at > (SELECT max(at) FROM simulation_record) - interval '1 hour'
+        """SELECT DISTINCT ON (intersection_id) intersection_id, simulation_id, at, wait_s,
+            speed_kmh, throughput, vehicles, emergency
+           FROM simulation_record WHERE at > (SELECT max(at) FROM simulation_record) - interval
+               '1 hour'
            ORDER BY intersection_id, at DESC"""
     )
     n = len(newest)
     return {
-        "n": n, "at": max((r["at"] for r in newest), default=None), "mean_wait_s": sum(r["wait_s"] for r in newest) / n if n else None,
-        "mean_speed_kmh": sum(r["speed_kmh"] for r in newest) / n if n else None, "vehicles": sum(r["vehicles"] for r in newest),
-        "emergencies": sum(r["emergency"] for r in newest), "junctions": newest,
-    }  # fmt: skip
+        "n": n,
+        "at": max((r["at"] for r in newest), default=None),
+        "mean_wait_s": sum(r["wait_s"] for r in newest) / n if n else None,
+        "mean_speed_kmh": sum(r["speed_kmh"] for r in newest) / n if n else None,
+        "vehicles": sum(r["vehicles"] for r in newest),
+        "emergencies": sum(r["emergency"] for r in newest),
+        "junctions": newest,
+    }
 
 
 def performance(record: Database, scope: Scope) -> list[dict[str, Any]]:
     """Each simulation's means, best wait first."""
     where, values = scope.where()
     return record.rows(
-        f"""SELECT simulation_id, count(*) AS n, avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS mean_speed_kmh, avg(throughput) AS mean_throughput
-            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 3 LIMIT :limit OFFSET :offset""",
-        limit=scope.limit, offset=scope.offset, **values,
-    )  # fmt: skip
+        f"""SELECT simulation_id, count(*) AS n, avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS
+            mean_speed_kmh, avg(throughput) AS mean_throughput
+            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 3 LIMIT :limit OFFSET
+                :offset""",
+        limit=scope.limit,
+        offset=scope.offset,
+        **values,
+    )
 
 
 def scatter(record: Database, scope: Scope) -> list[dict[str, Any]]:
     """Throughput beside wait, a point a record, oldest first."""
     where, values = scope.where()
     return record.rows(
-        f"""SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh FROM simulation_record WHERE {where}
+        f"""SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh FROM
+            simulation_record WHERE {where}
             ORDER BY at, intersection_id LIMIT :limit OFFSET :offset""",
-        limit=scope.limit, offset=scope.offset, **values,
-    )  # fmt: skip
+        limit=scope.limit,
+        offset=scope.offset,
+        **values,
+    )

@@ -8,18 +8,34 @@ from typing import Any
 
 import numpy as np
 
-from headway.analytics.highres import FORCE_OFF, GAP_OUT, LONGEST_GREEN_S, MAX_OUT, NOTHING, History, Series, greens, recorded, stages
+from headway.analytics.highres import (
+    FORCE_OFF,
+    GAP_OUT,
+    LONGEST_GREEN_S,
+    MAX_OUT,
+    NOTHING,
+    History,
+    Series,
+    greens,
+    recorded,
+    stages,
+)
 from headway.store import Database
 from headway.values import FloatArray
 
 PETROL_KG_PER_L = 0.745  # as HBEFA, whose factors SUMO uses, has it
-QUEUE_SHARE, QUEUE_RED_S = 0.79, 5.0  # of a split failure: the stop line occupied for more than this share of the green and of so much of the red
+# of a split failure: the stop line occupied for more than this share of the green and of so much of
+# the red
+QUEUE_SHARE = 0.79
+QUEUE_RED_S = 5.0
 STUCK_S = 900.0  # a detector occupied for so long is taken to be stuck
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Of one signal group: its greens, their lengths (s), and the share of the time that it was green."""
+    """Of one signal group: its greens, their lengths (s), and the share of the time that it was
+    green.
+    """
 
     junction: str
     signal_group: int
@@ -30,43 +46,73 @@ class Split:
     green_share: float
 
 
-def splits(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[Split]:
+def splits(
+    record: Database,
+    run: int,
+    junction: str | None = None,
+    begin_s: float = -inf,
+    end_s: float = inf,
+) -> list[Split]:
     """Greens that began and ended in the window, of run number `run`."""
     rows = record.rows(
         """WITH c AS (
-               SELECT junction, signal_group, at_s, colour >= 3 AS lit, lag(colour >= 3) OVER w AS was,
+               SELECT junction, signal_group, at_s, colour >= 3 AS lit, lag(colour >= 3) OVER w AS
+                   was,
                       max(at_s) OVER () - min(at_s) OVER () AS whole_s
-               FROM signal_state WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction) AND at_s >= :begin AND at_s < :end
+               FROM signal_state WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR
+                   junction = :junction) AND at_s >= :begin AND at_s < :end
                WINDOW w AS (PARTITION BY junction, signal_group ORDER BY at_s)),
            s AS (
-               SELECT junction, signal_group, lit, whole_s, lead(at_s) OVER (PARTITION BY junction, signal_group ORDER BY at_s) - at_s AS lasted_s
+               SELECT junction, signal_group, lit, whole_s, lead(at_s) OVER (PARTITION BY junction,
+                   signal_group ORDER BY at_s) - at_s AS lasted_s
                FROM c WHERE lit IS DISTINCT FROM was)
-           SELECT junction, signal_group, count(*) AS n, avg(lasted_s) AS mean_green_s, max(lasted_s) AS longest_green_s,
-                  percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s, sum(lasted_s) / nullif(max(whole_s), 0) AS green_share
+           SELECT junction, signal_group, count(*) AS n, avg(lasted_s) AS mean_green_s,
+               max(lasted_s) AS longest_green_s,
+                  percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s,
+                      sum(lasted_s) / nullif(max(whole_s), 0) AS green_share
            FROM s WHERE lit AND lasted_s IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
-        run=run, junction=junction, begin=begin_s, end=end_s,
-    )  # fmt: skip
+        run=run,
+        junction=junction,
+        begin=begin_s,
+        end=end_s,
+    )
     return [Split(**row) for row in rows]
 
 
 def runs(record: Database, limit: int = 100) -> list[dict[str, Any]]:
     """The engine's runs, newest first."""
-    return record.rows("SELECT id, key, scenario, controller, seed, begun_at FROM run ORDER BY id DESC LIMIT :limit", limit=limit)
+    return record.rows(
+        (
+            "SELECT id, key, scenario, controller, seed, begun_at FROM run ORDER BY id DESC LIMIT "
+            ":limit"
+        ),
+        limit=limit,
+    )
 
 
-def events(record: Database, run: int, kind: str = "", limit: int = 1000, offset: int = 0) -> list[dict[str, Any]]:
+def events(
+    record: Database, run: int, kind: str = "", limit: int = 1000, offset: int = 0
+) -> list[dict[str, Any]]:
     """Events of a run whose kind begins with `kind`, in order."""
     return record.rows(
-        "SELECT number, at_s, kind, junction, data FROM event WHERE run_id = :run AND kind LIKE :kind ORDER BY number LIMIT :limit OFFSET :offset",
-        run=run, kind=kind.replace("%", "").replace("_", r"\_") + "%", limit=limit, offset=offset,
-    )  # fmt: skip
+        (
+            "SELECT number, at_s, kind, junction, data FROM event WHERE run_id = :run AND kind "
+            "LIKE :kind ORDER BY number LIMIT :limit OFFSET :offset"
+        ),
+        run=run,
+        kind=kind.replace("%", "").replace("_", r"\_") + "%",
+        limit=limit,
+        offset=offset,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """At one signal group's stop line: n actuations, and how many of them on green, yellow and red. delay_s: mean wait of those on red
-    for the next green; failures: of n greens those whose queue was not served (stop line occupied for more than 79 % of the green and of the
-    first 5 s of red, as the Utah signal performance measures have it). health: ok; silent (no actuation); stuck (occupied for 15 minutes)."""
+    """At one signal group's stop line: n actuations, and how many of them on green, yellow and red.
+    delay_s: mean wait of those on red for the next green; failures: of n greens those whose queue
+    was not served (stop line occupied for more than 79 % of the green and of the first 5 s of red,
+    as the Utah signal performance measures have it). health: ok; silent (no actuation); stuck
+    (occupied for 15 minutes)."""
 
     junction: str
     signal_group: int
@@ -81,20 +127,31 @@ class Arrivals:
     health: str
 
 
-def arrivals(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[Arrivals]:
+def arrivals(
+    record: Database,
+    run: int,
+    junction: str | None = None,
+    begin_s: float = -inf,
+    end_s: float = inf,
+) -> list[Arrivals]:
     """Of each signal group that showed something in the window."""
     return arrivals_of(recorded(record, run, junction, begin_s, end_s))
 
 
 def arrivals_of(history: History) -> list[Arrivals]:
     """Of each signal group for vehicles."""
-    return [_arrivals(*key, history.colours[key], *history.detector(key)) for key in sorted(history.colours) if key not in history.crossings]
+    return [
+        _arrivals(*key, history.colours[key], *history.detector(key))
+        for key in sorted(history.colours)
+        if key not in history.crossings
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Coordination:
-    """Purdue coordination diagram of one signal group, a point an arrival: at_s, and seconds since the red before it began (into_cycle_s);
-    beside it, for each cycle, when its green and yellow began (seconds into it); None in a cycle without."""
+    """Purdue coordination diagram of one signal group, a point an arrival: at_s, and seconds since
+    the red before it began (into_cycle_s); beside it, for each cycle, when its green and yellow
+    began (seconds into it); None in a cycle without."""
 
     at_s: list[float]
     into_cycle_s: list[float]
@@ -103,7 +160,9 @@ class Coordination:
     yellow_s: list[float | None]
 
 
-def coordination(record: Database, run: int, junction: str, group: int, begin_s: float = -inf, end_s: float = inf) -> Coordination:
+def coordination(
+    record: Database, run: int, junction: str, group: int, begin_s: float = -inf, end_s: float = inf
+) -> Coordination:
     history = recorded(record, run, junction, begin_s, end_s)
     at, stage = stages(history.colours.get((junction, group), NOTHING))
     on, there = history.detector((junction, group))
@@ -115,7 +174,10 @@ def coordination(record: Database, run: int, junction: str, group: int, begin_s:
 
     def after(begins: FloatArray) -> list[float | None]:
         first = np.append(begins, inf)[np.searchsorted(begins, red)]
-        return [float(s - r) if s < end else None for s, r, end in zip(first, red, [*red[1:], inf], strict=False)]
+        return [
+            float(s - r) if s < end else None
+            for s, r, end in zip(first, red, [*red[1:], inf], strict=False)
+        ]
 
     return Coordination(arrived.tolist(), into.tolist(), red.tolist(), after(green), after(yellow))
 
@@ -132,21 +194,33 @@ class Queues:
     longest_wait_s: float
 
 
-def queues(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[Queues]:
+def queues(
+    record: Database,
+    run: int,
+    junction: str | None = None,
+    begin_s: float = -inf,
+    end_s: float = inf,
+) -> list[Queues]:
     rows = record.rows(
-        """SELECT junction, count(*) AS n, avg(halted) AS mean_veh, percentile_cont(0.95) WITHIN GROUP (ORDER BY halted) AS p95_veh,
+        """SELECT junction, count(*) AS n, avg(halted) AS mean_veh, percentile_cont(0.95) WITHIN
+            GROUP (ORDER BY halted) AS p95_veh,
                   max(halted) AS longest_veh, max(longest_wait_s) AS longest_wait_s
-           FROM observation WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction) AND at_s >= :begin AND at_s < :end
+           FROM observation WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction =
+               :junction) AND at_s >= :begin AND at_s < :end
            GROUP BY junction ORDER BY junction""",
-        run=run, junction=junction, begin=begin_s, end=end_s,
-    )  # fmt: skip
+        run=run,
+        junction=junction,
+        begin=begin_s,
+        end=end_s,
+    )
     return [Queues(**{**row, "mean_veh": float(row["mean_veh"])}) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Terminations:
-    """What ended the n greens of one signal group: nobody came any more, its longest length, or others' turn.
-    Fewer than n where a controller's log does not tell of all. mean_split_s: green and yellow."""
+    """What ended the n greens of one signal group: nobody came any more, its longest length, or
+    others' turn. Fewer than n where a controller's log does not tell of all. mean_split_s: green
+    and yellow."""
 
     junction: str
     signal_group: int
@@ -158,13 +232,20 @@ class Terminations:
 
 
 def terminations(
-    record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf, longest_green_s: float = LONGEST_GREEN_S
+    record: Database,
+    run: int,
+    junction: str | None = None,
+    begin_s: float = -inf,
+    end_s: float = inf,
+    longest_green_s: float = LONGEST_GREEN_S,
 ) -> list[Terminations]:
     """Of each signal group for vehicles that showed something in the window."""
     return terminations_of(recorded(record, run, junction, begin_s, end_s), longest_green_s)
 
 
-def terminations_of(history: History, longest_green_s: float = LONGEST_GREEN_S) -> list[Terminations]:
+def terminations_of(
+    history: History, longest_green_s: float = LONGEST_GREEN_S
+) -> list[Terminations]:
     found = []
     for key in sorted(history.colours.keys() - history.crossings):
         of = greens(history, key, longest_green_s)
@@ -176,7 +257,9 @@ def terminations_of(history: History, longest_green_s: float = LONGEST_GREEN_S) 
 
 @dataclass(frozen=True, slots=True)
 class PedestrianDelay:
-    """At one crossing: n calls (somebody begins to wait) that were answered, and the seconds from the call to the walk signal."""
+    """At one crossing: n calls (somebody begins to wait) that were answered, and the seconds from
+    the call to the walk signal.
+    """
 
     junction: str
     signal_group: int
@@ -186,13 +269,23 @@ class PedestrianDelay:
     longest_s: float | None
 
 
-def pedestrian_delay(record: Database, run: int, junction: str | None = None, begin_s: float = -inf, end_s: float = inf) -> list[PedestrianDelay]:
+def pedestrian_delay(
+    record: Database,
+    run: int,
+    junction: str | None = None,
+    begin_s: float = -inf,
+    end_s: float = inf,
+) -> list[PedestrianDelay]:
     """Of each crossing."""
     history = recorded(record, run, junction, begin_s, end_s)
     found = []
     for key in sorted(history.crossings & history.colours.keys()):
         delays = _waits(stages(history.colours[key]), history.detector(key))
-        figures = (float(delays.mean()), float(np.percentile(delays, 95)), float(delays.max())) if len(delays) else (None, None, None)
+        figures = (
+            (float(delays.mean()), float(np.percentile(delays, 95)), float(delays.max()))
+            if len(delays)
+            else (None, None, None)
+        )
         found.append(PedestrianDelay(*key, len(delays), *figures))
     return found
 
@@ -213,7 +306,8 @@ def _waits(signal: Series, detector: Series) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Emissions:
-    """Of a run, from SUMO's own emission model (HBEFA) over n looks; rates between two looks are taken as they were at the first.
+    """Of a run, from SUMO's own emission model (HBEFA) over n looks; rates between two looks are
+    taken as they were at the first.
 
     vehicle_h: vehicle-hours on the street. Petrol at 0.745 kg/l.
     """
@@ -229,7 +323,9 @@ class Emissions:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """A run beside a baseline, over the simulated time that both cover; saved is the baseline's less the run's. n: pairs of looks."""
+    """A run beside a baseline, over the simulated time that both cover; saved is the baseline's
+    less the run's. n: pairs of looks.
+    """
 
     run: Emissions
     baseline: Emissions | None
@@ -242,12 +338,19 @@ class Impact:
 
 
 def impact(
-    record: Database, run: int, baseline: int | None = None, fuel_price_per_l: float = 1.70, begin_s: float = -inf, end_s: float = inf
+    record: Database,
+    run: int,
+    baseline: int | None = None,
+    fuel_price_per_l: float = 1.70,
+    begin_s: float = -inf,
+    end_s: float = inf,
 ) -> Impact:
     """What a run burnt, and what it saved beside another of the same scenario."""
     mine = _looks(record, run, begin_s, end_s)
     if baseline is None:
-        return Impact(_emitted(run, mine, fuel_price_per_l), None, 0, fuel_price_per_l, None, None, None, None)
+        return Impact(
+            _emitted(run, mine, fuel_price_per_l), None, 0, fuel_price_per_l, None, None, None, None
+        )
     other = _looks(record, baseline, begin_s, end_s)
     first = max(x[:, 0].min(initial=inf) for x in (mine, other))
     last = min(x[:, 0].max(initial=-inf) for x in (mine, other))
@@ -256,15 +359,29 @@ def impact(
     n = min(a.n, b.n)
     if n < 2:
         return Impact(a, b, 0, fuel_price_per_l, None, None, None, None)
-    return Impact(a, b, n, fuel_price_per_l, b.fuel_l - a.fuel_l, b.co2_kg - a.co2_kg, b.cost - a.cost, b.vehicle_h - a.vehicle_h)
+    return Impact(
+        a,
+        b,
+        n,
+        fuel_price_per_l,
+        b.fuel_l - a.fuel_l,
+        b.co2_kg - a.co2_kg,
+        b.cost - a.cost,
+        b.vehicle_h - a.vehicle_h,
+    )
 
 
 def _looks(record: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
     """(n, 4): time s, vehicles, fuel mg/s, CO2 mg/s."""
     rows = record.rows(
-        "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run AND at_s >= :begin AND at_s < :end ORDER BY at_s",
-        run=run, begin=begin_s, end=end_s,
-    )  # fmt: skip
+        (
+            "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run AND "
+            "at_s >= :begin AND at_s < :end ORDER BY at_s"
+        ),
+        run=run,
+        begin=begin_s,
+        end=end_s,
+    )
     return np.array([tuple(r.values()) for r in rows], np.float64).reshape(len(rows), 4)
 
 
@@ -272,10 +389,20 @@ def _emitted(run: int, looks: FloatArray, price: float) -> Emissions:
     lasted = np.diff(looks[:, 0])
     vehicle_s, fuel_mg, co2_mg = (float((looks[:-1, k] * lasted).sum()) for k in (1, 2, 3))
     litres = fuel_mg / 1e6 / PETROL_KG_PER_L
-    return Emissions(run, len(looks), float(lasted.sum()) / 3600.0, vehicle_s / 3600.0, litres, co2_mg / 1e6, litres * price)
+    return Emissions(
+        run,
+        len(looks),
+        float(lasted.sum()) / 3600.0,
+        vehicle_s / 3600.0,
+        litres,
+        co2_mg / 1e6,
+        litres * price,
+    )
 
 
-def _arrivals(junction: str, group: int, colour: Series, on: FloatArray, there: FloatArray) -> Arrivals:
+def _arrivals(
+    junction: str, group: int, colour: Series, on: FloatArray, there: FloatArray
+) -> Arrivals:
     last = colour[0][-1]
     at, stage = stages(colour)
     arrived = on[there > 0]
@@ -290,13 +417,29 @@ def _arrivals(junction: str, group: int, colour: Series, on: FloatArray, there: 
         if k + 2 < len(at) and at[k + 2] + QUEUE_RED_S <= last:
             whole += 1
             red = at[k + 2] if stage[k + 1] == 2 else at[k + 1]
-            failures += _fills(on, there, at[k], at[k + 1]) and _fills(on, there, red, red + QUEUE_RED_S)
+            failures += _fills(on, there, at[k], at[k + 1]) and _fills(
+                on, there, red, red + QUEUE_RED_S
+            )
     n = len(known)
-    held = np.diff(np.append(on, on.max(initial=last)))  # how long it told the same; what it told last, until the end
+    held = np.diff(
+        np.append(on, on.max(initial=last))
+    )  # how long it told the same; what it told last, until the end
     health = "silent" if n == 0 else "stuck" if (held[there > 0] >= STUCK_S).any() else "ok"
     on_green, on_yellow, on_red = (int((seen == k).sum()) for k in (1, 2, 0))
     mean = float(waits.mean()) if len(waits) else None
-    return Arrivals(junction, group, n, on_green, on_yellow, on_red, on_green / n if n else None, mean, whole, int(failures), health)
+    return Arrivals(
+        junction,
+        group,
+        n,
+        on_green,
+        on_yellow,
+        on_red,
+        on_green / n if n else None,
+        mean,
+        whole,
+        int(failures),
+        health,
+    )
 
 
 def _fills(on: FloatArray, there: FloatArray, begin: float, end: float) -> bool:

@@ -1,4 +1,6 @@
-"""Violations in the record: trends by hour, hotspots by device, a summary, and each one with its evidence."""
+"""Violations in the record: trends by hour, hotspots by device, a summary, and each one with its
+evidence.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ class Span:
 
     def where(self, column: str) -> tuple[str, dict[str, Any]]:
         parts, values = ["TRUE"], dict[str, Any]()
-        for name, sql in (("device", "device = :device"), ("rule", "rule = :rule"), ("begin", f"{column} >= :begin"), ("end", f"{column} < :end")):
+        for name, sql in (
+            ("device", "device = :device"),
+            ("rule", "rule = :rule"),
+            ("begin", f"{column} >= :begin"),
+            ("end", f"{column} < :end"),
+        ):
             if getattr(self, name) is not None:
                 parts.append(sql)
                 values[name] = getattr(self, name)
@@ -38,7 +45,9 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Hotspot:
-    """One device: its violations, their share of all, by rule, and its busiest hour of the day (UTC), of all time."""
+    """One device: its violations, their share of all, by rule, and its busiest hour of the day
+    (UTC), of all time.
+    """
 
     device: str
     n: int
@@ -63,8 +72,17 @@ def trends(record: Database, span: Span) -> Trend:
     """Whole hours: a window is taken at its hours."""
     where, values = span.where("hour")
     table = "violation_rule_hour" if span.device is None else "violation_hour"
-    found = record.rows(f"SELECT hour, json_object_agg(rule, n ORDER BY rule) AS rules FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1", **values)
-    hours = [{"hour": row["hour"], "n": sum(row["rules"].values()), "rules": row["rules"]} for row in found]
+    found = record.rows(
+        (
+            f"SELECT hour, json_object_agg(rule, n ORDER BY rule) AS rules FROM {table} WHERE "
+            f"{where} GROUP BY 1 ORDER BY 1"
+        ),
+        **values,
+    )
+    hours = [
+        {"hour": row["hour"], "n": sum(row["rules"].values()), "rules": row["rules"]}
+        for row in found
+    ]
     by_hour = [0] * 24
     for row in hours:
         by_hour[row["hour"].astimezone(UTC).hour] += row["n"]
@@ -72,22 +90,38 @@ def trends(record: Database, span: Span) -> Trend:
 
 
 def _counted(record: Database, span: Span) -> list[dict[str, Any]]:
-    """(device, rule, n) over the window: whole days from their sums, the hours before and after from theirs."""
+    """(device, rule, n) over the window: whole days from their sums, the hours before and after
+    from theirs.
+    """
     where, values = Span(span.device, span.rule).where("hour")
     day, hour = ["TRUE"], []
     if span.begin is not None:
         day.append("day >= :begin AND date_trunc('day', day, 'UTC') = day")
-        hour.append("hour >= :begin AND hour < date_trunc('day', CAST(:begin AS timestamptz) + interval '1 day' - interval '1 microsecond', 'UTC')")
+        hour.append(
+            "hour >= :begin AND hour < date_trunc('day', CAST(:begin AS timestamptz) + "
+            "interval '1 day' - interval '1 microsecond', 'UTC')"
+        )
         values["begin"] = span.begin
     if span.end is not None:
         day.append("day < date_trunc('day', CAST(:end AS timestamptz), 'UTC')")
         hour.append("hour >= date_trunc('day', CAST(:end AS timestamptz), 'UTC') AND hour < :end")
         values["end"] = span.end
-    within = " AND ".join((["hour >= :begin"] if span.begin is not None else []) + (["hour < :end"] if span.end is not None else []))
-    edges = f"UNION ALL SELECT device, rule, n FROM violation_hour WHERE {where} AND {within} AND (({') OR ('.join(hour)}))" if hour else ""
+    within = " AND ".join(
+        (["hour >= :begin"] if span.begin is not None else [])
+        + (["hour < :end"] if span.end is not None else [])
+    )
+    edges = (
+        (
+            f"UNION ALL SELECT device, rule, n FROM violation_hour WHERE {where} AND {within} AND "
+            f"(({') OR ('.join(hour)}))"
+        )
+        if hour
+        else ""
+    )
     return record.rows(
         f"""SELECT device, rule, sum(n)::bigint AS n FROM (
-                SELECT device, rule, n FROM violation_day WHERE {where} AND {" AND ".join(day)} {edges}) t GROUP BY 1, 2 ORDER BY 1, 2""",
+                SELECT device, rule, n FROM violation_day WHERE {where} AND {" AND ".join(day)}
+                    {edges}) t GROUP BY 1, 2 ORDER BY 1, 2""",
         **values,
     )
 
@@ -96,7 +130,11 @@ def hotspots(record: Database, span: Span, limit: int = 20) -> list[Hotspot]:
     """Devices, most violations first."""
     where, values = Span(span.device, span.rule).where("hour")
     hours = record.rows(
-        f"SELECT device, hour_of_day, sum(n)::bigint AS n FROM violation_device_hour WHERE {where} GROUP BY 1, 2 ORDER BY 3 DESC, 2", **values
+        (
+            "SELECT device, hour_of_day, sum(n)::bigint AS n FROM violation_device_hour WHERE "
+            f"{where} GROUP BY 1, 2 ORDER BY 3 DESC, 2"
+        ),
+        **values,
     )
     busiest: dict[str, int] = {}
     for row in hours:
@@ -105,7 +143,10 @@ def hotspots(record: Database, span: Span, limit: int = 20) -> list[Hotspot]:
     for row in _counted(record, span):
         found.setdefault(row["device"], {})[row["rule"]] = row["n"]
     total = sum(sum(rules.values()) for rules in found.values())
-    spots = [Hotspot(device, sum(rules.values()), sum(rules.values()) / total, rules, busiest[device]) for device, rules in found.items()]
+    spots = [
+        Hotspot(device, sum(rules.values()), sum(rules.values()) / total, rules, busiest[device])
+        for device, rules in found.items()
+    ]
     return sorted(spots, key=lambda s: (-s.n, s.device))[:limit]
 
 
@@ -115,24 +156,46 @@ def summary(record: Database, span: Span) -> ViolationSummary:
     for row in rows:
         rules[row["rule"]] = rules.get(row["rule"], 0) + row["n"]
     where, values = span.where("hour")
-    ends = f"SELECT min(hour) AS first, max(hour) AS last FROM violation_{'rule_hour' if span.device is None else 'hour'} WHERE {where}"
+    ends = (
+        "SELECT min(hour) AS first, max(hour) AS last FROM "
+        f"violation_{'rule_hour' if span.device is None else 'hour'} WHERE {where}"
+    )
     ((first, last),) = (row.values() for row in record.rows(ends, **values))
     hours = (last - first).total_seconds() / 3600.0 + 1.0 if first is not None else None
     total = sum(rules.values())
-    return ViolationSummary(total, len({row["device"] for row in rows}), dict(sorted(rules.items())), first, last, total / hours if hours else None)
+    return ViolationSummary(
+        total,
+        len({row["device"] for row in rows}),
+        dict(sorted(rules.items())),
+        first,
+        last,
+        total / hours if hours else None,
+    )
 
 
 def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
-    """Newest first; without their pictures, but with the times of those (`pictures`: s, by their numbers)."""
+    """Newest first; without their pictures, but with the times of those (`pictures`: s, by their
+    numbers).
+    """
     where, values = span.where("at")
     return record.rows(
         f"""SELECT v.id::text AS id, v.at, v.device, v.rule, v.confidence, v.data, v.seal,
-                   ARRAY(SELECT p.at_s FROM violation_picture p WHERE p.violation_id = v.id ORDER BY p.number) AS pictures
+                   ARRAY(SELECT p.at_s FROM violation_picture p WHERE p.violation_id = v.id ORDER BY
+                       p.number) AS pictures
             FROM violation v WHERE {where} ORDER BY v.at DESC, v.id LIMIT :limit OFFSET :offset""",
-        limit=limit, offset=offset, **values,
-    )  # fmt: skip
+        limit=limit,
+        offset=offset,
+        **values,
+    )
 
 
 def picture(record: Database, violation: str, number: int) -> bytes | None:
-    rows = record.rows("SELECT jpeg FROM violation_picture WHERE violation_id = CAST(:id AS uuid) AND number = :number", id=violation, number=number)
+    rows = record.rows(
+        (
+            "SELECT jpeg FROM violation_picture WHERE violation_id = CAST(:id AS uuid) AND number "
+            "= :number"
+        ),
+        id=violation,
+        number=number,
+    )
     return next((bytes(row["jpeg"]) for row in rows), None)

@@ -18,7 +18,17 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from headway import __version__, telemetry, web
-from headway.api import cameras, ingest, live, monitoring, operate, problems, questions, system, violations
+from headway.api import (
+    cameras,
+    ingest,
+    live,
+    monitoring,
+    operate,
+    problems,
+    questions,
+    system,
+    violations,
+)
 from headway.api.cache import Cache
 from headway.api.hub import Hub
 from headway.api.middleware import Around
@@ -43,7 +53,9 @@ RESOURCES = (  # router, its path, its second path: those that the requirements 
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """per_minute: requests of one client, 0 for no limit. origins: of pages elsewhere that may ask. redis_url: Valkey or Redis; empty for none."""
+    """per_minute: requests of one client, 0 for no limit. origins: of pages elsewhere that may ask.
+    redis_url: Valkey or Redis; empty for none.
+    """
 
     folder: Path
     per_minute: int = 100
@@ -53,8 +65,14 @@ class ApiSettings:
     notify: NotifySettings = field(default_factory=NotifySettings)
 
 
-def create_app(settings: ApiSettings, database: Database, service: Callable[[Any, Intake], StreetService] | None = None) -> FastAPI:
-    """service: makes the street service from (whom to tell, where to record); None for a server without streets."""
+def create_app(
+    settings: ApiSettings,
+    database: Database,
+    service: Callable[[Any, Intake], StreetService] | None = None,
+) -> FastAPI:
+    """service: makes the street service from (whom to tell, where to record); None for a server
+    without streets.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -62,11 +80,15 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
         if app.state.relay is not None:
             app.state.relay.begin()
         if service is not None:
-            app.state.service = await run_in_threadpool(service, lambda *news: tell(app, *news), app.state.intake)
+            app.state.service = await run_in_threadpool(
+                service, lambda *news: tell(app, *news), app.state.intake
+            )
         if (settings.folder / "cameras.json").exists() and not MISSING:
             state.cameras = await run_in_threadpool(state.make_cameras)
         stop = threading.Event()
-        catching = threading.Thread(target=_catch_up, args=(app.state.intake, stop), daemon=True, name="spool")
+        catching = threading.Thread(
+            target=_catch_up, args=(app.state.intake, stop), daemon=True, name="spool"
+        )
         catching.start()
         yield
         stop.set()
@@ -78,17 +100,29 @@ def create_app(settings: ApiSettings, database: Database, service: Callable[[Any
             await run_in_threadpool(app.state.relay.close)
 
     app = FastAPI(
-        title="Headway", version=__version__, lifespan=lifespan, redoc_url=None,
-        description="Real-time traffic signals: live state, orders, the record and its analytics. Errors are problem details (RFC 9457).",
-    )  # fmt: skip
+        title="Headway",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        description=(
+            "Real-time traffic signals: live state, orders, the record and its analytics. Errors "
+            "are problem details (RFC 9457)."
+        ),
+    )
     state = app.state
-    state.folder, state.database, state.service = settings.folder, database, None
+    state.folder = settings.folder
+    state.database = database
+    state.service = None
     state.intake, state.hub = Intake(database, settings.folder), Hub()
-    state.keyring, state.keys, state.audit = Keyring(settings.folder / "keys.json"), Keys(database), Audit(database)
+    state.keyring = Keyring(settings.folder / "keys.json")
+    state.keys = Keys(database)
+    state.audit = Audit(database)
     state.cache = Cache(settings.redis_url, settings.cache_s)
     state.relay = Relay(settings.redis_url, state.hub) if settings.redis_url else None
     state.cameras, state.cameras_lock = None, threading.Lock()
-    state.make_cameras = lambda: CameraService(settings.folder, state.hub.tell, state.intake, settings.notify, state.service)
+    state.make_cameras = lambda: CameraService(
+        settings.folder, state.hub.tell, state.intake, settings.notify, state.service
+    )
     app.middleware("http")(_audited)
     app.add_middleware(Around, per_minute=settings.per_minute, redis_url=settings.redis_url)
     if settings.origins:
@@ -131,13 +165,19 @@ def tell(app: FastAPI, topic: str, street: str, message: Any) -> None:
         service = app.state.service
         if service is None or street not in service.streets:
             return
-        news = operate.told(service.streets[street]) | {"shown": np.frombuffer(message.shown, np.int8).tolist()}
+        news = operate.told(service.streets[street]) | {
+            "shown": np.frombuffer(message.shown, np.int8).tolist()
+        }
         if message.scene is not None:
             s = message.scene
             news["scene"] = {
-                "id": s.number.tolist(), "at": np.round(s.at_m, 1).ravel().tolist(), "angle": np.round(s.angle_deg).astype(int).tolist(),
-                "speed": np.round(s.speed_mps, 1).tolist(), "length": np.round(s.length_m, 1).tolist(), "kind": s.kind.tolist(),
-            }  # fmt: skip
+                "id": s.number.tolist(),
+                "at": np.round(s.at_m, 1).ravel().tolist(),
+                "angle": np.round(s.angle_deg).astype(int).tolist(),
+                "speed": np.round(s.speed_mps, 1).tolist(),
+                "length": np.round(s.length_m, 1).tolist(),
+                "kind": s.kind.tolist(),
+            }
     else:
         news = dict(message)
         metrics.events.labels(street, str(news.get("kind", ""))).inc()
@@ -146,17 +186,27 @@ def tell(app: FastAPI, topic: str, street: str, message: Any) -> None:
     app.state.hub.tell(topic, street, news)
 
 
-async def _audited(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Whatever may change something is in the audit trail, also when it was refused; ingestion is not, it has the record itself."""
+async def _audited(
+    request: Request, following: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Whatever may change something is in the audit trail, also when it was refused; ingestion is
+    not, it has the record itself.
+    """
     response = await following(request)
     if request.method in CHANGING and not request.url.path.startswith("/api/v1/ingest"):
         who = getattr(request.state, "who", NOBODY)
         try:
             await run_in_threadpool(
-                request.app.state.audit.add, who, f"{request.method} {request.url.path}".replace("\x00", "")[:512], response.status_code, {}
+                request.app.state.audit.add,
+                who,
+                f"{request.method} {request.url.path}".replace("\x00", "")[:512],
+                response.status_code,
+                {},
             )
         except Exception as error:  # the order stands; that it could not be written down is told
-            telemetry.log("api").error("audit not written", error=str(error), who=who.name, what=request.url.path)
+            telemetry.log("api").error(
+                "audit not written", error=str(error), who=who.name, what=request.url.path
+            )
             metrics.degraded.labels("audit").set(1)
     return response
 

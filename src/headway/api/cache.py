@@ -1,4 +1,6 @@
-"""Answers kept for a while: in Valkey where there is one, else in this process; one asks, the others wait for its answer."""
+"""Answers kept for a while: in Valkey where there is one, else in this process; one asks, the
+others wait for its answer.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,25 @@ from headway.telemetry import metrics
 
 
 class Cache:
-    """Bytes by key for `ttl_s`. Without Valkey, or while it is away, the `most` newest answers are kept here."""
+    """Bytes by key for `ttl_s`. Without Valkey, or while it is away, the `most` newest answers are
+    kept here.
+    """
 
     def __init__(self, redis_url: str = "", ttl_s: float = 5.0, most: int = 2048) -> None:
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=0.5, socket_connect_timeout=0.5) if redis_url else None
+        self._redis = (
+            redis.Redis.from_url(redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)
+            if redis_url
+            else None
+        )
         self.ttl_s, self._most = ttl_s, most
         self._own: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._lock, self._asking = threading.Lock(), dict[str, threading.Lock]()
         self._away_until = 0.0
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """The answer to `key`, made by `make` if it is not there; of several who ask at once, one makes it."""
+        """The answer to `key`, made by `make` if it is not there; of several who ask at once, one
+        makes it.
+        """
         if (found := self._find(key)) is not None:
             metrics.cache_hits.labels("hit").inc()
             return found

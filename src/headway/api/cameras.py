@@ -20,33 +20,44 @@ from headway.service.cameras import CameraService
 router = APIRouter(tags=["cameras"], dependencies=[Depends(need(Role.VIEWER))])
 Engineer = Depends(need(Role.ENGINEER))
 Name = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=["north"])]
-OK, FOUND, CHANGE = responses(401, 403, 503), responses(401, 403, 404, 422, 503), responses(401, 403, 404, 409, 422, 503)
+OK = responses(401, 403, 503)
+FOUND = responses(401, 403, 404, 422, 503)
+CHANGE = responses(401, 403, 404, 409, 422, 503)
 ADDRESS = r"^((rtsp|rtsps|http|https)://[^\s]+|[A-Za-z0-9_][A-Za-z0-9_./ -]*)$"
 
 
 class StreamIn(BaseModel):
-    """A camera. source: an address, or a file in the data folder's `media`. detector: motion, or a model in its `models`.
+    """A camera. source: an address, or a file in the data folder's `media`. detector: motion, or a
+    model in its `models`.
 
-    site: calibration, lines, zones and rules, as `headway watch --calibration` takes them. paced: a file comes in its own time.
-    street: a street that runs here and whose signals the camera sees; then the site's groups are numbered as that street's signal groups.
+    site: calibration, lines, zones and rules, as `headway watch --calibration` takes them. paced: a
+        file comes in its own time.
+    street: a street that runs here and whose signals the camera sees; then the site's groups are
+        numbered as that street's signal groups.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=["north"])
-    source: str = Field(min_length=1, max_length=2048, pattern=ADDRESS, examples=["rtsp://192.0.2.7/stream"])
+    source: str = Field(
+        min_length=1, max_length=2048, pattern=ADDRESS, examples=["rtsp://192.0.2.7/stream"]
+    )
     detector: str = Field(default="motion", max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
     rate_hz: float = Field(default=0.0, ge=0.0, le=120.0)
     site: dict[str, Any] | None = None
     paced: bool = True
     repeat: bool = False
     blur: bool = True
-    street: str = Field(default="", max_length=64, pattern=r"^[A-Za-z0-9_-]*$", examples=["headway"])
+    street: str = Field(
+        default="", max_length=64, pattern=r"^[A-Za-z0-9_-]*$", examples=["headway"]
+    )
     start: bool = True
 
 
 class ColourIn(BaseModel):
-    """What a signal group shows from a moment on (seconds since 1970 for a live camera, else of the stream): 1 red, 2 yellow, 3 or 4 green."""
+    """What a signal group shows from a moment on (seconds since 1970 for a live camera, else of the
+    stream): 1 red, 2 yellow, 3 or 4 green.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +88,10 @@ Cameras = Annotated[CameraService, Depends(cameras)]
 
 def stream(service: Cameras, camera_id: Name) -> Any:
     if camera_id not in service.manager.streams:
-        raise ProblemError(404, f"no stream {camera_id!r}. There are: {', '.join(service.manager.streams) or 'none'}.")
+        raise ProblemError(
+            404,
+            f"no stream {camera_id!r}. There are: {', '.join(service.manager.streams) or 'none'}.",
+        )
     return service.manager.streams[camera_id]
 
 
@@ -93,13 +107,25 @@ def streams(service: Cameras) -> list[dict[str, Any]]:
 @router.post("", status_code=201, responses=CHANGE, dependencies=[Engineer])
 def add(request: Request, service: Cameras, wish: StreamIn) -> dict[str, Any]:
     """A new camera."""
-    streets = list(request.app.state.service.streets) if request.app.state.service is not None else []
+    streets = (
+        list(request.app.state.service.streets) if request.app.state.service is not None else []
+    )
     if wish.street and wish.street not in streets:
-        raise ProblemError(422, f"street: there is no street {wish.street!r} here. There are: {', '.join(streets) or 'none'}.")
+        raise ProblemError(
+            422,
+            (
+                f"street: there is no street {wish.street!r} here. There are: "
+                f"{', '.join(streets) or 'none'}."
+            ),
+        )
     if wish.id in service.manager.streams:
-        raise ProblemError(409, f"stream {wish.id!r} is there already. Delete it first, or take another id.")
+        raise ProblemError(
+            409, f"stream {wish.id!r} is there already. Delete it first, or take another id."
+        )
     try:
-        found: dict[str, Any] = service.add(wish.id, wish.model_dump(exclude={"id", "start"}), wish.start).state()
+        found: dict[str, Any] = service.add(
+            wish.id, wish.model_dump(exclude={"id", "start"}), wish.start
+        ).state()
         return found
     except (SensingError, CalibrationError) as error:
         raise ProblemError(422, str(error)) from error
@@ -134,7 +160,9 @@ def stop(service: Cameras, of: Stream) -> DoneOut:
 
 @router.get("/{camera_id}/site", responses=FOUND)
 def site(service: Cameras, of: Stream) -> dict[str, Any]:
-    """Calibration, lines, zones and rules, as they were given; of a camera without any, its picture's size."""
+    """Calibration, lines, zones and rules, as they were given; of a camera without any, its
+    picture's size.
+    """
     return service.site(of.settings.id) or {"size": list(of.source.health.size)}
 
 
@@ -158,23 +186,42 @@ def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)])
 
 
 @router.get(
-    "/{camera_id}/view", response_class=StreamingResponse,
-    responses={200: {"content": {"multipart/x-mixed-replace": {"schema": {"type": "string"}}}}, **FOUND},
-)  # fmt: skip
-async def view(request: Request, of: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0) -> Endless:
+    "/{camera_id}/view",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"multipart/x-mixed-replace": {"schema": {"type": "string"}}}},
+        **FOUND,
+    },
+)
+async def view(
+    request: Request, of: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0
+) -> Endless:
     """The live picture with what was found on it, as MJPEG; `frames`: how many, 0 for ever."""
-    return Endless(pictures(of, frames), "multipart/x-mixed-replace; boundary=frame", {"Cache-Control": "no-store"})
+    return Endless(
+        pictures(of, frames),
+        "multipart/x-mixed-replace; boundary=frame",
+        {"Cache-Control": "no-store"},
+    )
 
 
 async def pictures(of: Any, frames: int) -> AsyncGenerator[bytes, None]:
     of.viewers += 1
-    sent, last, silent_since = 0, 0, time.monotonic()
+    sent = 0
+    last = 0
+    silent_since = time.monotonic()
     try:
         while not frames or sent < frames:
             number, picture = of.view
             if number != last and picture:
-                last, sent, silent_since = number, sent + 1, time.monotonic()
-                yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture + b"\r\n"
+                last = number
+                sent = sent + 1
+                silent_since = time.monotonic()
+                yield (
+                    b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+                    % len(picture)
+                    + picture
+                    + b"\r\n"
+                )
             elif time.monotonic() - silent_since > 10.0:
                 return
             await asyncio.sleep(0.04)

@@ -1,4 +1,6 @@
-"""Live streams to many clients: serialised, framed and compressed once, written straight to whoever is ready; the slow get the newest only."""
+"""Live streams to many clients: serialised, framed and compressed once, written straight to whoever
+is ready; the slow get the newest only.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,22 @@ import msgspec
 from headway.telemetry import metrics
 
 TOPICS = ("realtime", "monitoring", "alerts")
-HISTORY, BUFFER, PATIENCE_S, HEARTBEAT_S = 512, 64, 30.0, 15.0
+HISTORY = 512
+BUFFER = 64
+PATIENCE_S = 30.0
+HEARTBEAT_S = 15.0
 encode = msgspec.json.Encoder().encode
 Shape = Callable[[dict[str, Any]], Any]
 
 
 def chart(news: dict[str, Any]) -> Any:
     """Points: the numbers of the message, by name."""
-    return {"x": news.get("time_s", news.get("at_s")), "y": {k: v for k, v in news.items() if isinstance(v, int | float) and not isinstance(v, bool)}}
+    return {
+        "x": news.get("time_s", news.get("at_s")),
+        "y": {
+            k: v for k, v in news.items() if isinstance(v, int | float) and not isinstance(v, bool)
+        },
+    }
 
 
 def table(news: dict[str, Any]) -> Any:
@@ -40,14 +50,18 @@ SHAPES: dict[str, Shape] = {"dashboard": lambda news: news, "chart": chart, "tab
 
 @dataclass(eq=False, slots=True)
 class Message:
-    """One message as it goes out. text: JSON. Its WebSocket frames are made when first asked for, and then the same for all."""
+    """One message as it goes out. text: JSON. Its WebSocket frames are made when first asked for,
+    and then the same for all.
+    """
 
     number: int
     text: bytes
     frames: dict[int, bytes] = field(default_factory=dict)
 
     def frame(self, window_bits: int = 0) -> bytes:
-        """The text frame (RFC 6455, 5.2); with `window_bits` deflated by itself, without the context of earlier messages (RFC 7692, 7.2.1)."""
+        """The text frame (RFC 6455, 5.2); with `window_bits` deflated by itself, without the
+        context of earlier messages (RFC 7692, 7.2.1).
+        """
         found = self.frames.get(window_bits)
         if found is None:
             body, first = self.text, 0x81
@@ -55,16 +69,24 @@ class Message:
                 deflate = zlib.compressobj(1, zlib.DEFLATED, -window_bits)
                 body, first = (deflate.compress(body) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4], 0xC1
             n = len(body)
-            size = bytes((n,)) if n < 126 else b"\x7e" + n.to_bytes(2, "big") if n < 65536 else b"\x7f" + n.to_bytes(8, "big")
+            size = (
+                bytes((n,))
+                if n < 126
+                else b"\x7e" + n.to_bytes(2, "big")
+                if n < 65536
+                else b"\x7f" + n.to_bytes(8, "big")
+            )
             found = self.frames[window_bits] = bytes((first,)) + size + body
         return found
 
 
 @dataclass(eq=False)
 class Client:
-    """One who listens. street, kinds: filters, empty for all. packed: large messages as base64 of zlib.
+    """One who listens. street, kinds: filters, empty for all. packed: large messages as base64 of
+    zlib.
 
-    deliver: writes a message at once and says True, or False where the connection is not ready; None where only its own task can send.
+    deliver: writes a message at once and says True, or False where the connection is not ready;
+        None where only its own task can send.
     """
 
     topic: str
@@ -73,7 +95,9 @@ class Client:
     form: str = "dashboard"
     packed: bool = False
     deliver: Callable[[Message], bool] | None = None
-    missed: deque[Message] = field(default_factory=deque)  # what it gets first, from before it joined
+    missed: deque[Message] = field(
+        default_factory=deque
+    )  # what it gets first, from before it joined
     buffer: deque[Message] = field(default_factory=deque)
     sending: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,7 +107,9 @@ class Client:
     ended: str = ""
 
     def wants(self, street: str, kind: str) -> bool:
-        return (not self.street or street == self.street) and (not self.kinds or kind.startswith(self.kinds))
+        return (not self.street or street == self.street) and (
+            not self.kinds or kind.startswith(self.kinds)
+        )
 
 
 class Hub:
@@ -91,7 +117,9 @@ class Hub:
 
     def __init__(self) -> None:
         self._clients: dict[str, set[Client]] = {t: set() for t in TOPICS}
-        self._history: dict[str, deque[tuple[int, str, str, dict[str, Any]]]] = {t: deque(maxlen=HISTORY) for t in TOPICS}
+        self._history: dict[str, deque[tuple[int, str, str, dict[str, Any]]]] = {
+            t: deque(maxlen=HISTORY) for t in TOPICS
+        }
         self._number = int(time.time() * 1000) << 12
         self._loop: asyncio.AbstractEventLoop | None = None
         self.relay: Callable[[str, str, dict[str, Any]], None] | None = None
@@ -111,7 +139,9 @@ class Hub:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self.broadcast, topic, street, news, True)
 
-    def broadcast(self, topic: str, street: str, news: dict[str, Any], relayed: bool = False) -> None:
+    def broadcast(
+        self, topic: str, street: str, news: dict[str, Any], relayed: bool = False
+    ) -> None:
         """To all clients of the topic whose filter lets it pass; each form is made once."""
         self._number += 1
         number, kind = self._number, str(news.get("kind", ""))
@@ -131,7 +161,12 @@ class Hub:
         """From now on; with `last_id`, first what came after it, as far as it is still known."""
         for number, street, kind, news in self._history[client.topic] if last_id else ():
             if number > last_id and client.wants(street, kind):
-                client.missed.append(Message(number, written(number, client.topic, street, news, client.form, client.packed)))
+                client.missed.append(
+                    Message(
+                        number,
+                        written(number, client.topic, street, news, client.form, client.packed),
+                    )
+                )
         self._clients[client.topic].add(client)
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
@@ -140,7 +175,9 @@ class Hub:
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
     async def messages(self, client: Client) -> AsyncIterator[Message | None]:
-        """What the client gets, in order; None where it is time for a heartbeat. Ends when it is dropped (`ended` says why)."""
+        """What the client gets, in order; None where it is time for a heartbeat. Ends when it is
+        dropped (`ended` says why).
+        """
         while not client.ended:
             if not (client.missed or client.buffer):
                 client.news.clear()
@@ -169,21 +206,31 @@ class Hub:
         }
 
     def _put(self, client: Client, message: Message, now: float) -> None:
-        if client.deliver is not None and not (client.missed or client.buffer or client.sending) and client.deliver(message):
+        if (
+            client.deliver is not None
+            and not (client.missed or client.buffer or client.sending)
+            and client.deliver(message)
+        ):
             client.sent += 1
             return
-        if len(client.buffer) >= BUFFER:  # too slow: the newest only, and after a while not even that
+        if (
+            len(client.buffer) >= BUFFER
+        ):  # too slow: the newest only, and after a while not even that
             client.dropped += len(client.buffer)
             metrics.sent.labels(client.topic, "dropped").inc(len(client.buffer))
             client.buffer.clear()
             client.full_since = client.full_since or now
             if now - client.full_since > PATIENCE_S:
-                client.ended = f"too slow: {client.dropped} messages were left out in {PATIENCE_S:.0f} s"
+                client.ended = (
+                    f"too slow: {client.dropped} messages were left out in {PATIENCE_S:.0f} s"
+                )
         client.buffer.append(message)
         client.news.set()
 
 
-def written(number: int, topic: str, street: str, news: dict[str, Any], form: str, packed: bool) -> bytes:
+def written(
+    number: int, topic: str, street: str, news: dict[str, Any], form: str, packed: bool
+) -> bytes:
     """One message as it goes out."""
     data = SHAPES[form](news)
     whole = {"id": str(number), "topic": topic, "street": street, "data": data}

@@ -1,4 +1,6 @@
-"""Records from outside into the record: strictly checked, every fault named, duplicates left out, through outages."""
+"""Records from outside into the record: strictly checked, every fault named, duplicates left out,
+through outages.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 from starlette.concurrency import run_in_threadpool
 
 from headway.api.problems import Fault, ProblemError, responses
@@ -17,21 +28,40 @@ from headway.store import Intake
 from headway.store.spool import SpoolFullError
 
 router = APIRouter(prefix="/api/v1/ingest", tags=["ingestion"])
-MOST_BYTES, MOST_RECORDS, MOST_SIGNALS = 8 << 20, 5000, 16
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")]
+MOST_BYTES = 8 << 20
+MOST_RECORDS = 5000
+MOST_SIGNALS = 16
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")
+]
 Count = Annotated[NonNegativeInt, Field(le=2**31 - 1)]
 Amount = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
 EXAMPLE: Any = {
-    "simulation_id": "SIM_20250910_001", "timestamp": "2025-09-10T23:20:00Z", "intersection_id": "INT_001",
-    "signals": [{
-        "direction": "north", "vehicle_counts": {"car": 78, "bus": 0, "truck": 0, "bike": 0, "rickshaw": 0}, "emergency_vehicle_present": False,
-        "signal_status": "GREEN", "signal_timer": 18, "vehicles_crossed": 35, "avg_wait_time": 12.5, "green_time_allocated": 20,
-    }],
+    "simulation_id": "SIM_20250910_001",
+    "timestamp": "2025-09-10T23:20:00Z",
+    "intersection_id": "INT_001",
+    "signals": [
+        {
+            "direction": "north",
+            "vehicle_counts": {"car": 78, "bus": 0, "truck": 0, "bike": 0, "rickshaw": 0},
+            "emergency_vehicle_present": False,
+            "signal_status": "GREEN",
+            "signal_timer": 18,
+            "vehicles_crossed": 35,
+            "avg_wait_time": 12.5,
+            "green_time_allocated": 20,
+        }
+    ],
     "metrics": {
-        "total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87, "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8,
+        "total_vehicles_passed": 104,
+        "avg_wait_time_all_sides": 20.6,
+        "throughput": 0.87,
+        "avg_speed": 28.3,
+        "fuel_saved": 1.2,
+        "co2_saved": 3.8,
         "emergency_overrides": 0,
     },
-}  # fmt: skip
+}
 
 
 class _Strict(BaseModel):
@@ -41,8 +71,15 @@ class _Strict(BaseModel):
 class SignalIn(_Strict):
     """One approach of a junction. Times in seconds."""
 
-    direction: Literal["north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"]
-    vehicle_counts: dict[Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_ \-]+$")], Count] = Field(max_length=32)
+    direction: Literal[
+        "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"
+    ]
+    vehicle_counts: dict[
+        Annotated[
+            str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_ \-]+$")
+        ],
+        Count,
+    ] = Field(max_length=32)
     emergency_vehicle_present: bool
     signal_status: Literal["RED", "YELLOW", "GREEN"]
     signal_timer: Amount
@@ -52,7 +89,9 @@ class SignalIn(_Strict):
 
 
 class MetricsIn(_Strict):
-    """Over the whole junction: waits in seconds, speed in km/h, fuel in litres, CO2 in kilograms, throughput in vehicles a second."""
+    """Over the whole junction: waits in seconds, speed in km/h, fuel in litres, CO2 in kilograms,
+    throughput in vehicles a second.
+    """
 
     total_vehicles_passed: Count
     avg_wait_time_all_sides: Amount
@@ -64,9 +103,13 @@ class MetricsIn(_Strict):
 
 
 class RecordIn(_Strict):
-    """What one junction of a simulation saw at one moment. (simulation_id, intersection_id, timestamp) is its key."""
+    """What one junction of a simulation saw at one moment. (simulation_id, intersection_id,
+    timestamp) is its key.
+    """
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]}
+    )
     simulation_id: Name
     timestamp: Annotated[AwareDatetime, Field(strict=False)]
     intersection_id: Name
@@ -82,7 +125,9 @@ class Rejected(BaseModel):
 
 
 class Taken(BaseModel):
-    """stored: new records; duplicates: there already; spooled: on this server's disk until the database is back; rejected: with their faults."""
+    """stored: new records; duplicates: there already; spooled: on this server's disk until the
+    database is back; rejected: with their faults.
+    """
 
     stored: int
     duplicates: int
@@ -90,14 +135,19 @@ class Taken(BaseModel):
     rejected: list[Rejected] = []
 
 
-# The same once more for speed: msgspec decodes and checks a good record in microseconds. What it refuses, pydantic explains; what only pydantic
+# The same once more for speed: msgspec decodes and checks a good record in microseconds. What it
+# refuses, pydantic explains; what only pydantic
 # would refuse (the pattern of a name, a time without zone) is checked in `row`.
 _Kind = Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_ \-]+\Z")]
 
 
 class _Signal(msgspec.Struct, forbid_unknown_fields=True):
-    direction: Literal["north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"]
-    vehicle_counts: Annotated[dict[_Kind, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]], msgspec.Meta(max_length=32)]
+    direction: Literal[
+        "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"
+    ]
+    vehicle_counts: Annotated[
+        dict[_Kind, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]], msgspec.Meta(max_length=32)
+    ]
     emergency_vehicle_present: bool
     signal_status: Literal["RED", "YELLOW", "GREEN"]
     signal_timer: Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
@@ -117,24 +167,39 @@ class _Metrics(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
-    simulation_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+\Z")]
+    simulation_id: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+\Z")
+    ]
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
-    intersection_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+\Z")]
+    intersection_id: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+\Z")
+    ]
     signals: Annotated[list[_Signal], msgspec.Meta(min_length=1, max_length=MOST_SIGNALS)]
     metrics: _Metrics
 
 
-_one, _many, _encode = msgspec.json.Decoder(_Record), msgspec.json.Decoder(list[_Record]), msgspec.json.Encoder().encode
+_one = msgspec.json.Decoder(_Record)
+_many = msgspec.json.Decoder(list[_Record])
+_encode = msgspec.json.Encoder().encode
 _explain = TypeAdapter(RecordIn)
 
 
 def row(record: _Record) -> tuple[Any, ...]:
     m = record.metrics
     return (
-        record.simulation_id, record.timestamp.isoformat(), record.intersection_id, _encode(record.signals).decode(), m.total_vehicles_passed,
-        m.avg_wait_time_all_sides, m.throughput, m.avg_speed, m.fuel_saved, m.co2_saved, m.emergency_overrides,
+        record.simulation_id,
+        record.timestamp.isoformat(),
+        record.intersection_id,
+        _encode(record.signals).decode(),
+        m.total_vehicles_passed,
+        m.avg_wait_time_all_sides,
+        m.throughput,
+        m.avg_speed,
+        m.fuel_saved,
+        m.co2_saved,
+        m.emergency_overrides,
         any(s.emergency_vehicle_present for s in record.signals),
-    )  # fmt: skip
+    )
 
 
 def faults_of(thing: Any, prefix: str = "") -> list[Fault]:
@@ -142,7 +207,10 @@ def faults_of(thing: Any, prefix: str = "") -> list[Fault]:
     try:
         _explain.validate_json(msgspec.json.encode(thing))
     except ValidationError as error:
-        return [Fault(pointer=prefix + "".join(f"/{p}" for p in e["loc"]), message=e["msg"]) for e in error.errors()]
+        return [
+            Fault(pointer=prefix + "".join(f"/{p}" for p in e["loc"]), message=e["msg"])
+            for e in error.errors()
+        ]
     return []
 
 
@@ -161,24 +229,40 @@ def decoded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ProblemError(422, f"the body is no JSON: {error}", [Fault(pointer="", message=str(error))]) from error
+        raise ProblemError(
+            422, f"the body is no JSON: {error}", [Fault(pointer="", message=str(error))]
+        ) from error
 
 
 async def _write(intake: Intake, rows: list[tuple[Any, ...]]) -> Taken:
     try:
         outcome = await run_in_threadpool(intake.write, "simulation_record", rows)
     except (SpoolFullError, OSError) as error:
-        raise ProblemError(503, f"neither the database nor the spool takes records now: {error}", headers={"Retry-After": "30"}) from error
+        raise ProblemError(
+            503,
+            f"neither the database nor the spool takes records now: {error}",
+            headers={"Retry-After": "30"},
+        ) from error
     return Taken(stored=outcome.stored, duplicates=outcome.duplicates, spooled=outcome.spooled)
 
 
-SCHEMA = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RecordIn"}}}}}
+SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RecordIn"}}},
+    }
+}
 BATCH = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"type": "array", "items": {"$ref": "#/components/schemas/RecordIn"}, "minItems": 1, "maxItems": MOST_RECORDS}
+                "schema": {
+                    "type": "array",
+                    "items": {"$ref": "#/components/schemas/RecordIn"},
+                    "minItems": 1,
+                    "maxItems": MOST_RECORDS,
+                }
             }
         },
     }
@@ -193,7 +277,9 @@ BATCH = {
     responses={200: {"model": Taken}, 202: {"model": Taken}, **responses(401, 403, 413, 422, 503)},
 )
 async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
-    """Take one record: 201 stored, 200 it was there already, 202 kept on disk until the database is back."""
+    """Take one record: 201 stored, 200 it was there already, 202 kept on disk until the database is
+    back.
+    """
     body = await body_of(request)
     try:
         record = _one.decode(body)
@@ -212,7 +298,9 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     responses={202: {"model": Taken}, 207: {"model": Taken}, **responses(401, 403, 413, 422, 503)},
 )
 async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
-    """Take up to 5,000 records. 201: all were taken (new or known); 207: some were not, each told by its place; 422: none was."""
+    """Take up to 5,000 records. 201: all were taken (new or known); 207: some were not, each told
+    by its place; 422: none was.
+    """
     body = await body_of(request)
     rejected: list[Rejected] = []
     try:
@@ -220,18 +308,30 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     except (msgspec.DecodeError, RecursionError) as error:
         things = decoded(body)
         if not isinstance(things, list):
-            raise ProblemError(422, "a batch is a list of records", [Fault(pointer="", message="must be a list")]) from error
+            raise ProblemError(
+                422, "a batch is a list of records", [Fault(pointer="", message="must be a list")]
+            ) from error
         records = []
         for index, thing in enumerate(things[: MOST_RECORDS + 1]):
             try:
                 records.append(msgspec.convert(thing, _Record))
             except msgspec.ValidationError as fault:
-                found = faults_of(thing, f"/{index}") or [Fault(pointer=f"/{index}", message=str(fault))]
+                found = faults_of(thing, f"/{index}") or [
+                    Fault(pointer=f"/{index}", message=str(fault))
+                ]
                 rejected.append(Rejected(index=index, faults=found))
     if not 0 < len(records) + len(rejected) <= MOST_RECORDS:
-        raise ProblemError(422, f"a batch holds 1 to {MOST_RECORDS} records", [Fault(pointer="", message=f"1 to {MOST_RECORDS} records")])
+        raise ProblemError(
+            422,
+            f"a batch holds 1 to {MOST_RECORDS} records",
+            [Fault(pointer="", message=f"1 to {MOST_RECORDS} records")],
+        )
     if not records:
-        raise ProblemError(422, f"none of {len(rejected)} records can be taken", [f for r in rejected for f in r.faults][:1000])
+        raise ProblemError(
+            422,
+            f"none of {len(rejected)} records can be taken",
+            [f for r in rejected for f in r.faults][:1000],
+        )
     taken = await _write(request.app.state.intake, [row(r) for r in records])
     taken.rejected = rejected
     return _answer(taken, 207 if rejected else 202 if taken.spooled else 201)

@@ -19,9 +19,13 @@ from headway.api.streaming import Endless
 router = APIRouter(tags=["live"])
 aliases = APIRouter(tags=["live"])  # as the requirements name them: /ws/{topic}, /stream/{topic}
 EVENTS: dict[str, Any] = {
-    "response_class": StreamingResponse, "dependencies": [Depends(need(Role.VIEWER))],
-    "responses": {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **responses(401, 403, 404, 422)},
-}  # fmt: skip
+    "response_class": StreamingResponse,
+    "dependencies": [Depends(need(Role.VIEWER))],
+    "responses": {
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        **responses(401, 403, 404, 422),
+    },
+}
 Form = Literal["dashboard", "chart", "table"]
 
 
@@ -30,32 +34,48 @@ def client_of(topic: str, street: str, kinds: str, form: str, packed: bool) -> C
 
 
 async def _socket(socket: WebSocket, topic: str) -> None:
-    """?token=, street=, kinds=a,b, format=dashboard|chart|table, compress=1, last_id=. A text message `{"street": ..., "kinds": [...]}` changes
-    the filters; anything else is answered by an error and changes nothing."""
+    """?token=, street=, kinds=a,b, format=dashboard|chart|table, compress=1, last_id=. A text
+    message `{"street": ..., "kinds": [...]}` changes the filters; anything else is answered by an
+    error and changes nothing."""
     state, query = socket.app.state, socket.query_params
     try:
         await asyncio.to_thread(identify, state.keyring, state.keys, socket.headers, query)
     except ProblemError as error:
-        await socket.send_denial_response(problem(socket, error.status, error.detail, headers=error.headers))
+        await socket.send_denial_response(
+            problem(socket, error.status, error.detail, headers=error.headers)
+        )
         return
     if topic not in TOPICS:
-        await socket.send_denial_response(problem(socket, 404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}."))
+        await socket.send_denial_response(
+            problem(socket, 404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
+        )
         return
     form, last = query.get("format", "dashboard"), query.get("last_id", "0")
-    faults = [] if form in ("dashboard", "chart", "table") else [Fault(pointer="/format", message="must be one of dashboard, chart, table")]
+    faults = (
+        []
+        if form in ("dashboard", "chart", "table")
+        else [Fault(pointer="/format", message="must be one of dashboard, chart, table")]
+    )
     if not (_is_number(last)):
-        faults.append(Fault(pointer="/last_id", message="must be a whole number of 19 digits at most"))
+        faults.append(
+            Fault(pointer="/last_id", message="must be a whole number of 19 digits at most")
+        )
     if faults:
         await socket.send_denial_response(problem(socket, 422, "the query is not valid", faults))
         return
     await socket.accept()
-    client, hub = client_of(topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"), state.hub
+    client = client_of(
+        topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"
+    )
+    hub = state.hub
     client.deliver = socket.scope.get("extensions", {}).get(DELIVER)
     hub.join(client, int(last))
     reading = asyncio.create_task(_listen(socket, client))
     try:
         async for message in hub.messages(client):
-            await socket.send_text(message.text.decode() if message is not None else '{"topic":"heartbeat"}')
+            await socket.send_text(
+                message.text.decode() if message is not None else '{"topic":"heartbeat"}'
+            )
         await socket.close(4408, client.ended[:120])
     except (WebSocketDisconnect, RuntimeError):
         pass
@@ -75,7 +95,11 @@ async def _listen(socket: WebSocket, client: Client) -> None:
             try:
                 wish = await socket.receive_json()
                 street, kinds = wish.get("street", client.street), wish.get("kinds", client.kinds)
-                if not isinstance(street, str) or not isinstance(kinds, list | tuple) or not all(isinstance(k, str) for k in kinds):
+                if (
+                    not isinstance(street, str)
+                    or not isinstance(kinds, list | tuple)
+                    or not all(isinstance(k, str) for k in kinds)
+                ):
                     raise ValueError("street is a name, kinds a list of names")
                 client.street, client.kinds = street, tuple(kinds)
             except (ValueError, AttributeError, TypeError, RecursionError) as error:
@@ -87,25 +111,33 @@ async def _listen(socket: WebSocket, client: Client) -> None:
 @aliases.websocket("/ws/{topic}")
 @router.websocket("/{topic}")
 async def socket(socket: WebSocket, topic: str) -> None:
-    """realtime: state of the streets, some ten times a second; monitoring: events of the engine; alerts: alerts, and events that are as urgent."""
+    """realtime: state of the streets, some ten times a second; monitoring: events of the engine;
+    alerts: alerts, and events that are as urgent.
+    """
     await _socket(socket, topic)
 
 
 @aliases.get("/stream/{topic}", **EVENTS)
 @router.get("/{topic}/events", **EVENTS)
 async def events(
-    request: Request, topic: str, street: Annotated[str, Query(max_length=64)] = "", kinds: Annotated[str, Query(max_length=512)] = "",
-    form: Annotated[Form, Query(alias="format")] = "dashboard", compress: bool = False, last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
-) -> Endless:  # fmt: skip
+    request: Request,
+    topic: str,
+    street: Annotated[str, Query(max_length=64)] = "",
+    kinds: Annotated[str, Query(max_length=512)] = "",
+    form: Annotated[Form, Query(alias="format")] = "dashboard",
+    compress: bool = False,
+    last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+) -> Endless:
     """The same as Server-Sent Events; after a break a browser goes on from its `Last-Event-ID`."""
     if topic not in TOPICS:
         raise ProblemError(404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
     given = request.headers.get("last-event-id", "")
     client, hub = client_of(topic, street, kinds, form, compress), request.app.state.hub
     return Endless(
-        _sse(hub, client, int(given) if _is_number(given) else last_id), media_type="text/event-stream",
+        _sse(hub, client, int(given) if _is_number(given) else last_id),
+        media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )  # fmt: skip
+    )
 
 
 async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncGenerator[bytes, None]:
@@ -113,7 +145,11 @@ async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncGenerator[bytes, 
     try:
         yield b"retry: 2000\n\n"
         async for message in hub.messages(client):
-            yield b"id: %d\ndata: %s\n\n" % (message.number, message.text) if message is not None else b": still here\n\n"
+            yield (
+                b"id: %d\ndata: %s\n\n" % (message.number, message.text)
+                if message is not None
+                else b": still here\n\n"
+            )
         yield b"event: dropped\ndata: " + client.ended.encode() + b"\n\n"
     finally:
         hub.leave(client)

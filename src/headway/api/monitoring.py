@@ -26,13 +26,29 @@ def system(request: Request) -> dict[str, Any]:
 def performance(service: Cameras) -> dict[str, Any]:
     """Of the cameras: rates, latency, drops; of the notifier: what waits and what failed."""
     states = [s.state() for s in list(service.manager.streams.values())]
-    kept = ("id", "state", "rate_hz", "latency_p50_ms", "latency_p95_ms", "processed", "dropped", "tracks")
+    kept = (
+        "id",
+        "state",
+        "rate_hz",
+        "latency_p50_ms",
+        "latency_p95_ms",
+        "processed",
+        "dropped",
+        "tracks",
+    )
     note = service.notifier
     return {
-        "streams": [{k: s[k] for k in kept} for s in states], "rate_hz": round(sum(s["rate_hz"] for s in states), 2),
-        "dropped_share": sum(s["dropped"] for s in states) / max(sum(s["received"] for s in states), 1),
-        "notifications": {"waiting": note.waiting, "sent": note.sent, "failed": note.failed, "lost": note.lost},
-    }  # fmt: skip
+        "streams": [{k: s[k] for k in kept} for s in states],
+        "rate_hz": round(sum(s["rate_hz"] for s in states), 2),
+        "dropped_share": sum(s["dropped"] for s in states)
+        / max(sum(s["received"] for s in states), 1),
+        "notifications": {
+            "waiting": note.waiting,
+            "sent": note.sent,
+            "failed": note.failed,
+            "lost": note.lost,
+        },
+    }
 
 
 class CameraAlert(BaseModel):
@@ -48,9 +64,11 @@ class CameraAlert(BaseModel):
 
 
 RULES: tuple[tuple[str, Literal[">", "<"], float, Literal["warning", "error", "critical"]], ...] = (
-    ("latency_p95_ms", ">", 500.0, "warning"), ("dropped_share", ">", 0.10, "warning"), ("broken_share", ">", 0.05, "error"),
+    ("latency_p95_ms", ">", 500.0, "warning"),
+    ("dropped_share", ">", 0.10, "warning"),
+    ("broken_share", ">", 0.05, "error"),
     ("failed", ">", 0.5, "critical"),
-)  # fmt: skip
+)
 
 
 @router.get("/alerts", responses=OK)
@@ -59,13 +77,31 @@ def alerts(request: Request, service: Cameras) -> list[CameraAlert]:
     found = []
     for state in (s.state() for s in list(service.manager.streams.values())):
         received = max(state["received"], 1)
-        failed = state["state"] in ("failed", "reconnecting") or bool(not state["running"] and state["fault"])
+        failed = state["state"] in ("failed", "reconnecting") or bool(
+            not state["running"] and state["fault"]
+        )
         value = {
-            "latency_p95_ms": state["latency_p95_ms"] or 0.0, "dropped_share": state["dropped"] / received if received > 50 else 0.0,
-            "broken_share": state["broken"] / received, "failed": float(failed),
-        }  # fmt: skip
+            "latency_p95_ms": state["latency_p95_ms"] or 0.0,
+            "dropped_share": state["dropped"] / received if received > 50 else 0.0,
+            "broken_share": state["broken"] / received,
+            "failed": float(failed),
+        }
         for metric, operator, threshold, severity in RULES:
             if value[metric] > threshold:
-                rule = {"metric": metric, "operator": operator, "threshold": threshold, "severity": severity}
-                found.append(CameraAlert.model_validate({"stream": state["id"], "value": value[metric], "detail": state["fault"], **rule}))
+                rule = {
+                    "metric": metric,
+                    "operator": operator,
+                    "threshold": threshold,
+                    "severity": severity,
+                }
+                found.append(
+                    CameraAlert.model_validate(
+                        {
+                            "stream": state["id"],
+                            "value": value[metric],
+                            "detail": state["fault"],
+                            **rule,
+                        }
+                    )
+                )
     return found

@@ -1,4 +1,6 @@
-"""The engine's doors: state, override, emergency, controller, scenario, pace; each order in the audit trail."""
+"""The engine's doors: state, override, emergency, controller, scenario, pace; each order in the
+audit trail.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,16 @@ from headway.safety import Order, Override
 from headway.service.streets import Live, StreetService
 from headway.street.messages import Optimise, Release, Switch
 
-router = APIRouter(prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))])  # before anything is looked up
+router = APIRouter(
+    prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))]
+)  # before anything is looked up
 Name = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9-]+$", examples=["headway"])]
-Controller = Literal["fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"]
-OK, FOUND, ORDER = responses(401, 403), responses(401, 403, 404, 422), responses(401, 403, 404, 422, 503)
+Controller = Literal[
+    "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
+]
+OK = responses(401, 403)
+FOUND = responses(401, 403, 404, 422)
+ORDER = responses(401, 403, 404, 422, 503)
 
 
 class _Order(BaseModel):
@@ -27,7 +35,9 @@ class _Order(BaseModel):
 
 
 class OverrideIn(_Order):
-    """What a junction is to do until `lasts_s` seconds from now: keep what it shows, show a stage, flash, or be released."""
+    """What a junction is to do until `lasts_s` seconds from now: keep what it shows, show a stage,
+    flash, or be released.
+    """
 
     order: Literal["hold", "stage", "flash", "release"]
     stage: int = Field(default=0, ge=0, le=255)
@@ -39,11 +49,15 @@ class ControllerIn(_Order):
 
 
 class ScenarioIn(_Order):
-    scenario: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9]+$", examples=["cologne1"])
+    scenario: str = Field(
+        min_length=1, max_length=64, pattern=r"^[a-z0-9]+$", examples=["cologne1"]
+    )
 
 
 class OptimisationIn(_Order):
-    """enabled: Headway's planner, or the network's own fixed time. cycle_s: of the optimisation cycle. realtime: pace, 0 as fast as possible."""
+    """enabled: Headway's planner, or the network's own fixed time. cycle_s: of the optimisation
+    cycle. realtime: pace, 0 as fast as possible.
+    """
 
     enabled: bool | None = None
     cycle_s: float | None = Field(default=None, ge=5.0, le=600.0, strict=False)
@@ -86,10 +100,13 @@ def told(live: Live) -> dict[str, Any]:
     """The state of a street as plain figures."""
     s = live.snapshot
     base = {
-        "street": live.name, "scenario": live.scenario,
+        "street": live.name,
+        "scenario": live.scenario,
         "controller": s.controller if s else live.task.settings.control.controller,
-        "finished": live.finished, "fault": live.fault, "run": live.run,
-    }  # fmt: skip
+        "finished": live.finished,
+        "fault": live.fault,
+        "run": live.run,
+    }
     if s is None:
         return base | {"started": False}
     junctions = [
@@ -103,11 +120,23 @@ def told(live: Live) -> dict[str, Any]:
         for j in s.junctions
     ]
     return base | {
-        "started": True, "time_s": s.time_s, "begin_s": s.begin_s, "end_s": s.end_s if s.end_s < 1e17 else None,
-        "vehicles": s.vehicles, "halted": s.halted,
-        "source": s.source, "interventions": s.interventions, "cycles": s.cycles, "overruns": s.overruns, "jitter_p99_s": s.jitter_p99_s,
-        "tick_ms": s.tick_ms, "checkpoint_s": s.checkpoint_s, "trouble": s.trouble, "mode": s.mode, "junctions": junctions,
-    }  # fmt: skip
+        "started": True,
+        "time_s": s.time_s,
+        "begin_s": s.begin_s,
+        "end_s": s.end_s if s.end_s < 1e17 else None,
+        "vehicles": s.vehicles,
+        "halted": s.halted,
+        "source": s.source,
+        "interventions": s.interventions,
+        "cycles": s.cycles,
+        "overruns": s.overruns,
+        "jitter_p99_s": s.jitter_p99_s,
+        "tick_ms": s.tick_ms,
+        "checkpoint_s": s.checkpoint_s,
+        "trouble": s.trouble,
+        "mode": s.mode,
+        "junctions": junctions,
+    }
 
 
 @router.get("/engine/state", responses=responses(401, 403, 404))
@@ -124,7 +153,9 @@ def one(live: Street) -> dict[str, Any]:
 
 @router.get("/engine/streets/{name}/history", responses=FOUND)
 def history(live: Street) -> dict[str, Any]:
-    """Every 5 s of its time: mean over the junctions of the longest wait (s), vehicles, standing ones."""
+    """Every 5 s of its time: mean over the junctions of the longest wait (s), vehicles, standing
+    ones.
+    """
     rows = list(live.history)
     return {
         "n": len(rows),
@@ -143,14 +174,21 @@ def alerts(live: Street) -> list[dict[str, Any]]:
 
 @router.get("/engine/streets/{name}/map", responses=FOUND)
 def shapes(live: Street) -> dict[str, Any]:
-    """What a map is drawn from: lanes (width m, points), junctions' outlines, signal heads (x, y, direction, junction number)."""
+    """What a map is drawn from: lanes (width m, points), junctions' outlines, signal heads (x, y,
+    direction, junction number).
+    """
     found, network = read_shapes(live.network), live.network
     number = network.group_junction.tolist()
     return {
-        "street": live.name, "lanes": [[w, p] for name, w, p in found.lanes], "junctions": found.junctions,
+        "street": live.name,
+        "lanes": [[w, p] for name, w, p in found.lanes],
+        "junctions": found.junctions,
         "signals": [[*s, number[g]] for g, s in enumerate(found.signals)],
-        "names": [{"id": j.id, "stages": len(j.stages), "first": j.first, "end": j.end} for j in network.junctions],
-    }  # fmt: skip
+        "names": [
+            {"id": j.id, "stages": len(j.stages), "first": j.first, "end": j.end}
+            for j in network.junctions
+        ],
+    }
 
 
 @router.get("/engine/scenarios", responses=OK)
@@ -160,23 +198,46 @@ def scenarios() -> list[str]:
 
 
 @router.post("/engine/streets/{name}/junctions/{junction:path}/override", responses=ORDER)
-def override(request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn) -> Done:
+def override(
+    request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn
+) -> Done:
     """An operator's order for one junction; the safety gate makes the way there."""
     number = junction_of(live, junction)
     if wish.order == "release":
         service(request).order(live.name, Release(number, who.name))
         return Done(detail=f"{junction} is released")
     if wish.order == "stage" and wish.stage >= len(live.network.junctions[number].stages):
-        raise ProblemError(422, f"junction {junction!r} has {len(live.network.junctions[number].stages)} stages; there is no stage {wish.stage}")
+        raise ProblemError(
+            422,
+            (
+                f"junction {junction!r} has {len(live.network.junctions[number].stages)} stages; "
+                f"there is no stage {wish.stage}"
+            ),
+        )
     until = (live.snapshot.time_s if live.snapshot else 0.0) + wish.lasts_s
-    service(request).order(live.name, Override(number, Order(wish.order), until, who.name, wish.stage if wish.order == "stage" else -1))
+    service(request).order(
+        live.name,
+        Override(
+            number, Order(wish.order), until, who.name, wish.stage if wish.order == "stage" else -1
+        ),
+    )
     return Done(detail=f"{junction}: {wish.order} for {wish.lasts_s:g} s")
 
 
 @router.post("/engine/streets/{name}/emergency/{junction:path}", responses=ORDER)
-def emergency(request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn) -> Done:
-    """Clear a junction for an emergency vehicle by hand: the stage that it needs, at once that the rules allow it."""
-    return override(request, who, live, junction, OverrideIn(order="stage", stage=wish.stage, lasts_s=wish.lasts_s))
+def emergency(
+    request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn
+) -> Done:
+    """Clear a junction for an emergency vehicle by hand: the stage that it needs, at once that the
+    rules allow it.
+    """
+    return override(
+        request,
+        who,
+        live,
+        junction,
+        OverrideIn(order="stage", stage=wish.stage, lasts_s=wish.lasts_s),
+    )
 
 
 @router.post("/engine/streets/{name}/controller", responses=ORDER)
@@ -203,5 +264,8 @@ def optimisation(request: Request, _: Operator, live: Street, wish: Optimisation
     if wish.enabled is not None:
         service(request).order(live.name, Switch(controller="planner" if wish.enabled else "fixed"))
     if wish.cycle_s is not None or wish.realtime is not None:
-        service(request).order(live.name, Optimise(wish.cycle_s or 0.0, wish.realtime if wish.realtime is not None else -1.0))
+        service(request).order(
+            live.name,
+            Optimise(wish.cycle_s or 0.0, wish.realtime if wish.realtime is not None else -1.0),
+        )
     return Done(detail=wish.model_dump_json(exclude_none=True))

@@ -38,26 +38,50 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """Raised in a route, answered as a problem."""
 
-    def __init__(self, status: int, detail: str, faults: list[Fault] | None = None, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        faults: list[Fault] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.faults, self.headers = status, detail, faults or [], headers or {}
+        self.status = status
+        self.detail = detail
+        self.faults = faults or []
+        self.headers = headers or {}
 
 
 def problem(
-    request: HTTPConnection, status: int, detail: str, faults: list[Fault] | None = None, headers: dict[str, str] | None = None
+    request: HTTPConnection,
+    status: int,
+    detail: str,
+    faults: list[Fault] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=request.url.path, faults=faults or [])
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        faults=faults or [],
+    )
     return JSONResponse(body.model_dump(), status, headers, media_type="application/problem+json")
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer besides its success, for the OpenAPI document."""
     schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {s: {"description": HTTPStatus(s).phrase, "content": schema} for s in sorted({*statuses, 429})}
+    return {
+        s: {"description": HTTPStatus(s).phrase, "content": schema}
+        for s in sorted({*statuses, 429})
+    }
 
 
 def install(app: FastAPI) -> None:
-    """Answer all errors of `app` as problems; what nobody foresaw is a 500 without its inner life."""
+    """Answer all errors of `app` as problems; what nobody foresaw is a 500 without its inner
+    life.
+    """
 
     @app.exception_handler(ProblemError)
     async def _problem(request: Request, error: ProblemError) -> JSONResponse:
@@ -65,12 +89,22 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(request, error.status_code, str(error.detail), headers=dict(error.headers or {}))
+        return problem(
+            request, error.status_code, str(error.detail), headers=dict(error.headers or {})
+        )
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=e["msg"]) for e in error.errors()]
-        return problem(request, 422, f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the request", faults)
+        faults = [
+            Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=e["msg"])
+            for e in error.errors()
+        ]
+        return problem(
+            request,
+            422,
+            f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the request",
+            faults,
+        )
 
     @app.exception_handler(MissingError)
     async def _missing(request: Request, error: MissingError) -> JSONResponse:
@@ -82,7 +116,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(OperationalError)
     async def _database(request: Request, error: OperationalError) -> JSONResponse:
-        return problem(request, 503, "the record cannot be reached now", headers={"Retry-After": "5"})
+        return problem(
+            request, 503, "the record cannot be reached now", headers={"Retry-After": "5"}
+        )
 
     @app.exception_handler(DataError)
     async def _data(request: Request, error: DataError) -> JSONResponse:
@@ -90,4 +126,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-        return problem(request, 500, "something failed that should not; the log has it under this request's id")
+        return problem(
+            request, 500, "something failed that should not; the log has it under this request's id"
+        )

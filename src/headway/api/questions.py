@@ -14,7 +14,9 @@ from headway.api.problems import responses
 from headway.api.security import Role, need
 
 router = APIRouter(dependencies=[Depends(need(Role.VIEWER))])
-Text = Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$", examples=["SIM_20250910_001"])]
+Text = Annotated[
+    str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$", examples=["SIM_20250910_001"])
+]
 Maybe = Annotated[str | None, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")]
 When = Annotated[AwareDatetime | None, Query(examples=["2025-09-10T00:00:00Z"])]
 OK = responses(401, 403, 422, 503)
@@ -22,9 +24,12 @@ FOUND = responses(401, 403, 404, 422, 503)
 
 
 def scope(
-    intersection_id: Maybe = None, begin: When = None, end: When = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    intersection_id: Maybe = None,
+    begin: When = None,
+    end: When = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-) -> Scope:  # fmt: skip
+) -> Scope:
     """A window of the record: one junction or all, [begin, end), and which part of a list."""
     return Scope(None, intersection_id, begin, end, limit, offset)
 
@@ -46,54 +51,108 @@ def answered(request: Request, kind: Any, ask: Callable[[], Any]) -> Response:
 A = "/api/v1/analytics"
 
 
-@router.get(f"{A}/simulation/{{id}}/summary", tags=["analytics"], response_model=records.Summary, responses=FOUND)
+@router.get(
+    f"{A}/simulation/{{id}}/summary",
+    tags=["analytics"],
+    response_model=records.Summary,
+    responses=FOUND,
+)
 def summary(request: Request, id: Text) -> Response:
     """Totals and means of one simulation."""
-    return answered(request, records.Summary, lambda: records.summary(request.app.state.database, id))
+    return answered(
+        request, records.Summary, lambda: records.summary(request.app.state.database, id)
+    )
 
 
 @router.get(f"{A}/wait-times", tags=["analytics"], response_model=list[records.Waits], responses=OK)
 def waits(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Mean, median and 95th percentile of the waits of each junction, seconds."""
-    return answered(request, list[records.Waits], lambda: records.waits(request.app.state.database, of(window, simulation_id)))
+    return answered(
+        request,
+        list[records.Waits],
+        lambda: records.waits(request.app.state.database, of(window, simulation_id)),
+    )
 
 
 @router.get(f"{A}/speeds", tags=["analytics"], response_model=list[records.Speeds], responses=OK)
 def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Mean, median and 15th percentile of the mean speeds of each junction, km/h."""
-    return answered(request, list[records.Speeds], lambda: records.speeds(request.app.state.database, of(window, simulation_id)))
-
-
-@router.get(f"{A}/environmental-impact", tags=["analytics"], response_model=records.Impact, responses=OK)
-def impact(
-    request: Request, window: Window, simulation_id: Maybe = None, fuel_price_per_l: Annotated[float, Query(gt=0, le=100)] = 1.70,
-    co2_kg_per_l: Annotated[float, Query(gt=0, le=10)] = 2.31,
-) -> Response:  # fmt: skip
-    """Fuel and CO2 saved as reported, and what the fuel is worth at the price given."""
     return answered(
-        request, records.Impact, lambda: records.impact(request.app.state.database, of(window, simulation_id), fuel_price_per_l, co2_kg_per_l)
+        request,
+        list[records.Speeds],
+        lambda: records.speeds(request.app.state.database, of(window, simulation_id)),
     )
 
 
-@router.get(f"{A}/comparison/baseline-vs-ai", tags=["analytics"], response_model=records.Comparison, responses=FOUND)
+@router.get(
+    f"{A}/environmental-impact", tags=["analytics"], response_model=records.Impact, responses=OK
+)
+def impact(
+    request: Request,
+    window: Window,
+    simulation_id: Maybe = None,
+    fuel_price_per_l: Annotated[float, Query(gt=0, le=100)] = 1.70,
+    co2_kg_per_l: Annotated[float, Query(gt=0, le=10)] = 2.31,
+) -> Response:
+    """Fuel and CO2 saved as reported, and what the fuel is worth at the price given."""
+    return answered(
+        request,
+        records.Impact,
+        lambda: records.impact(
+            request.app.state.database, of(window, simulation_id), fuel_price_per_l, co2_kg_per_l
+        ),
+    )
+
+
+@router.get(
+    f"{A}/comparison/baseline-vs-ai",
+    tags=["analytics"],
+    response_model=records.Comparison,
+    responses=FOUND,
+)
 def comparison(
-    request: Request, window: Window, baseline: Annotated[str, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
+    request: Request,
+    window: Window,
+    baseline: Annotated[str, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
     ai: Annotated[str, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
-) -> Response:  # fmt: skip
-    """Two simulations, paired by junction and by second since each one's begin: differences, 95 % intervals, p, effect sizes."""
-    return answered(request, records.Comparison, lambda: records.compare(request.app.state.database, baseline, ai, window))
+) -> Response:
+    """Two simulations, paired by junction and by second since each one's begin: differences, 95 %
+    intervals, p, effect sizes.
+    """
+    return answered(
+        request,
+        records.Comparison,
+        lambda: records.compare(request.app.state.database, baseline, ai, window),
+    )
 
 
-@router.get(f"{A}/emergency-report", tags=["analytics"], response_model=records.Emergencies, responses=OK)
+@router.get(
+    f"{A}/emergency-report", tags=["analytics"], response_model=records.Emergencies, responses=OK
+)
 def emergencies(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Emergency vehicles and overrides."""
-    return answered(request, records.Emergencies, lambda: records.emergencies(request.app.state.database, of(window, simulation_id)))
+    return answered(
+        request,
+        records.Emergencies,
+        lambda: records.emergencies(request.app.state.database, of(window, simulation_id)),
+    )
 
 
-@router.get(f"{A}/time-series/{{id}}", tags=["analytics"], response_model=records.Series, responses=OK)
-def series(request: Request, id: Text, window: Window, bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 60) -> Response:
+@router.get(
+    f"{A}/time-series/{{id}}", tags=["analytics"], response_model=records.Series, responses=OK
+)
+def series(
+    request: Request,
+    id: Text,
+    window: Window,
+    bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 60,
+) -> Response:
     """Means of one simulation over time."""
-    return answered(request, records.Series, lambda: records.series(request.app.state.database, of(window, id), bucket_s))
+    return answered(
+        request,
+        records.Series,
+        lambda: records.series(request.app.state.database, of(window, id), bucket_s),
+    )
 
 
 @router.get("/api/v1/dashboard/live-metrics", tags=["dashboard"], responses=OK)
@@ -105,19 +164,38 @@ def live(request: Request) -> dict[str, Any]:
 @router.get("/api/v1/dashboard/performance-comparison", tags=["dashboard"], responses=OK)
 def performance(request: Request, window: Window) -> list[dict[str, Any]]:
     """Each simulation's means, shortest wait first."""
-    return answered(request, list[dict[str, Any]], lambda: records.performance(request.app.state.database, window))  # type: ignore[return-value]
+    return answered(
+        request,
+        list[dict[str, Any]],
+        lambda: records.performance(request.app.state.database, window),
+    )  # type: ignore[return-value]
 
 
-@router.get("/api/v1/charts/wait-time-trend", tags=["charts"], response_model=records.Series, responses=OK)
-def trend(request: Request, window: Window, simulation_id: Maybe = None, bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 300) -> Response:
+@router.get(
+    "/api/v1/charts/wait-time-trend", tags=["charts"], response_model=records.Series, responses=OK
+)
+def trend(
+    request: Request,
+    window: Window,
+    simulation_id: Maybe = None,
+    bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 300,
+) -> Response:
     """Waits over time."""
-    return answered(request, records.Series, lambda: records.series(request.app.state.database, of(window, simulation_id), bucket_s))
+    return answered(
+        request,
+        records.Series,
+        lambda: records.series(request.app.state.database, of(window, simulation_id), bucket_s),
+    )
 
 
 @router.get("/api/v1/charts/performance-scatter", tags=["charts"], responses=OK)
 def scatter(request: Request, window: Window, simulation_id: Maybe = None) -> list[dict[str, Any]]:
     """Throughput beside wait, a point a record."""
-    return answered(request, list[dict[str, Any]], lambda: records.scatter(request.app.state.database, of(window, simulation_id)))  # type: ignore[return-value]
+    return answered(
+        request,
+        list[dict[str, Any]],
+        lambda: records.scatter(request.app.state.database, of(window, simulation_id)),
+    )  # type: ignore[return-value]
 
 
 @router.get("/api/v1/runs", tags=["signals"], responses=OK)
@@ -140,9 +218,11 @@ class Part:
 
 
 def part(
-    run: Run, junction: Annotated[str | None, Query(max_length=256)] = None, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+    run: Run,
+    junction: Annotated[str | None, Query(max_length=256)] = None,
+    begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
     end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
-) -> Part:  # fmt: skip
+) -> Part:
     return Part(run, _text(junction), begin_s, end_s)
 
 
@@ -150,75 +230,135 @@ PartOf = Annotated[Part, Depends(part)]
 
 
 def measured(request: Request, kind: Any, measure: Callable[..., Any], of: Part) -> Response:
-    return answered(request, kind, lambda: measure(request.app.state.database, of.run, of.junction, of.begin_s, of.end_s))
+    return answered(
+        request,
+        kind,
+        lambda: measure(request.app.state.database, of.run, of.junction, of.begin_s, of.end_s),
+    )
 
 
-@router.get("/api/v1/runs/{run}/splits", tags=["signals"], response_model=list[signals.Split], responses=OK)
+@router.get(
+    "/api/v1/runs/{run}/splits", tags=["signals"], response_model=list[signals.Split], responses=OK
+)
 def splits(request: Request, of: PartOf) -> Response:
     """Greens of each signal group: how many, how long, what share of the time."""
     return measured(request, list[signals.Split], signals.splits, of)
 
 
-@router.get("/api/v1/runs/{run}/arrivals", tags=["signals"], response_model=list[signals.Arrivals], responses=OK)
+@router.get(
+    "/api/v1/runs/{run}/arrivals",
+    tags=["signals"],
+    response_model=list[signals.Arrivals],
+    responses=OK,
+)
 def arrivals(request: Request, of: PartOf) -> Response:
-    """Arrivals on green, yellow and red, approach delay, split failures and detector health of each signal group."""
+    """Arrivals on green, yellow and red, approach delay, split failures and detector health of each
+    signal group.
+    """
     return measured(request, list[signals.Arrivals], signals.arrivals, of)
 
 
-@router.get("/api/v1/runs/{run}/terminations", tags=["signals"], response_model=list[signals.Terminations], responses=OK)
+@router.get(
+    "/api/v1/runs/{run}/terminations",
+    tags=["signals"],
+    response_model=list[signals.Terminations],
+    responses=OK,
+)
 def terminations(request: Request, of: PartOf) -> Response:
-    """What ended the greens of each signal group (gap-out, max-out, force-off), and its mean split."""
+    """What ended the greens of each signal group (gap-out, max-out, force-off), and its mean
+    split.
+    """
     return measured(request, list[signals.Terminations], signals.terminations, of)
 
 
-@router.get("/api/v1/runs/{run}/pedestrian-delay", tags=["signals"], response_model=list[signals.PedestrianDelay], responses=OK)
+@router.get(
+    "/api/v1/runs/{run}/pedestrian-delay",
+    tags=["signals"],
+    response_model=list[signals.PedestrianDelay],
+    responses=OK,
+)
 def pedestrian_delay(request: Request, of: PartOf) -> Response:
     """Seconds from a pedestrian's call to the walk signal, for each crossing."""
     return measured(request, list[signals.PedestrianDelay], signals.pedestrian_delay, of)
 
 
-@router.get("/api/v1/runs/{run}/environmental-impact", tags=["signals"], response_model=signals.Impact, responses=OK)
+@router.get(
+    "/api/v1/runs/{run}/environmental-impact",
+    tags=["signals"],
+    response_model=signals.Impact,
+    responses=OK,
+)
 def run_impact(
-    request: Request, run: Run, baseline: Annotated[int | None, Query(ge=1, le=2**62)] = None,
-    fuel_price_per_l: Annotated[float, Query(gt=0, le=100)] = 1.70, begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+    request: Request,
+    run: Run,
+    baseline: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    fuel_price_per_l: Annotated[float, Query(gt=0, le=100)] = 1.70,
+    begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
     end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
-) -> Response:  # fmt: skip
-    """Fuel, CO2 and cost of a run by SUMO's emission model, and what it saved beside a baseline run."""
-    return answered(request, signals.Impact, lambda: signals.impact(request.app.state.database, run, baseline, fuel_price_per_l, begin_s, end_s))
+) -> Response:
+    """Fuel, CO2 and cost of a run by SUMO's emission model, and what it saved beside a baseline
+    run.
+    """
+    return answered(
+        request,
+        signals.Impact,
+        lambda: signals.impact(
+            request.app.state.database, run, baseline, fuel_price_per_l, begin_s, end_s
+        ),
+    )
 
 
-@router.get("/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK)
+@router.get(
+    "/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK
+)
 def queues(request: Request, of: PartOf) -> Response:
     """Standing vehicles and longest waits of each junction."""
     return measured(request, list[signals.Queues], signals.queues, of)
 
 
-@router.get("/api/v1/runs/{run}/coordination", tags=["signals"], response_model=signals.Coordination, responses=OK)
+@router.get(
+    "/api/v1/runs/{run}/coordination",
+    tags=["signals"],
+    response_model=signals.Coordination,
+    responses=OK,
+)
 def coordination(
-    request: Request, run: Run, junction: Annotated[str, Query(max_length=256)], signal_group: Annotated[int, Query(ge=0, le=1000)],
-    begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0, end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
-) -> Response:  # fmt: skip
+    request: Request,
+    run: Run,
+    junction: Annotated[str, Query(max_length=256)],
+    signal_group: Annotated[int, Query(ge=0, le=1000)],
+    begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
+    end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
+) -> Response:
     """Data of the Purdue coordination diagram of one signal group."""
     return answered(
-        request, signals.Coordination,
-        lambda: signals.coordination(request.app.state.database, run, _text(junction) or "", signal_group, begin_s, end_s),
-    )  # fmt: skip
+        request,
+        signals.Coordination,
+        lambda: signals.coordination(
+            request.app.state.database, run, _text(junction) or "", signal_group, begin_s, end_s
+        ),
+    )
 
 
 @router.get("/api/v1/runs/{run}/events", tags=["signals"], responses=OK)
 def events(
-    request: Request, run: Run, kind: Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]*$")] = "",
+    request: Request,
+    run: Run,
+    kind: Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]*$")] = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Events of a run, in order."""
     return signals.events(request.app.state.database, run, kind, limit, offset)
 
 
 @router.get("/api/v1/runs/{run}/high-resolution", tags=["signals"], responses=OK)
-def high_resolution(request: Request, run: Run, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000) -> list[dict[str, Any]]:
-    """Signals and detectors as Indiana high-resolution event codes (1 begin of green, 8 of yellow, 10 of red; 4 gap-out, 5 max-out, 6 force-off;
-    82 detector on, 81 off; 21 walk, 45 call of a pedestrian; 300 and on the splits)."""
+def high_resolution(
+    request: Request, run: Run, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000
+) -> list[dict[str, Any]]:
+    """Signals and detectors as Indiana high-resolution event codes (1 begin of green, 8 of yellow,
+    10 of red; 4 gap-out, 5 max-out, 6 force-off; 82 detector on, 81 off; 21 walk, 45 call of a
+    pedestrian; 300 and on the splits)."""
     return highres.high_resolution(request.app.state.database, run, limit)
 
 

@@ -1,4 +1,6 @@
-"""Live news across several API processes, by a Valkey stream: what one tells, the clients of all hear."""
+"""Live news across several API processes, by a Valkey stream: what one tells, the clients of all
+hear.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,21 @@ from headway import telemetry
 from headway.api.hub import TOPICS, Hub
 from headway.telemetry import metrics
 
-STREAM, KEPT = "headway:live", 4096
+STREAM = "headway:live"
+KEPT = 4096
 News = tuple[str, str, dict[str, Any]]  # topic, street, what is told
 decode = msgspec.json.Decoder(News).decode
 
 
 class Relay:
-    """Sends what the hub tells to the stream, and tells the hub what others sent. While Valkey is away, each process tells its own clients."""
+    """Sends what the hub tells to the stream, and tells the hub what others sent. While Valkey is
+    away, each process tells its own clients.
+    """
 
     def __init__(self, url: str, hub: Hub) -> None:
-        self._url, self._hub, self._own = url, hub, secrets.token_hex(6)
+        self._url = url
+        self._hub = hub
+        self._own = secrets.token_hex(6)
         self._out: deque[News] = deque()
         self._log = telemetry.log("api")
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -32,12 +39,17 @@ class Relay:
 
     def begin(self) -> None:
         self._hub.relay = self._put
-        self._threads = [threading.Thread(target=work, daemon=True, name=f"relay {work.__name__}") for work in (self._send, self._receive)]
+        self._threads = [
+            threading.Thread(target=work, daemon=True, name=f"relay {work.__name__}")
+            for work in (self._send, self._receive)
+        ]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Ends both threads; it waits for them, a second and a half at most where Valkey answers."""
+        """Ends both threads; it waits for them, a second and a half at most where Valkey
+        answers.
+        """
         self._stop.set()
         self._wake.set()
         for thread in self._threads:
@@ -58,7 +70,11 @@ class Relay:
             try:
                 with link.pipeline(transaction=False) as together:
                     while self._out:
-                        together.xadd(STREAM, {"from": self._own, "news": json.dumps(self._out.popleft())}, maxlen=KEPT)
+                        together.xadd(
+                            STREAM,
+                            {"from": self._own, "news": json.dumps(self._out.popleft())},
+                            maxlen=KEPT,
+                        )
                     together.execute()
             except Exception as error:
                 self._away(error)
@@ -67,7 +83,9 @@ class Relay:
         link, last = self._connect(), b""
         while not self._stop.is_set():
             try:
-                last = last or self._newest(link)  # "$" would pass over what comes between two calls
+                last = last or self._newest(
+                    link
+                )  # "$" would pass over what comes between two calls
                 found: Any = link.xread({STREAM: last}, block=1000)
                 metrics.degraded.labels("relay").set(0)
                 for _, entries in found or []:
@@ -80,7 +98,9 @@ class Relay:
                 self._stop.wait(1.0)
 
     def _away(self, error: Exception) -> None:
-        """Valkey is away, or answers what it should not: told, and tried again, for nobody else does this work."""
+        """Valkey is away, or answers what it should not: told, and tried again, for nobody else
+        does this work.
+        """
         metrics.degraded.labels("relay").set(1)
         if not isinstance(error, redis.RedisError):
             self._log.error("the relay failed", error=repr(error))
@@ -92,12 +112,16 @@ class Relay:
         return newest
 
     def _hear(self, number: bytes, fields: dict[bytes, bytes]) -> None:
-        """Tells the hub one entry of the stream. What is no news of ours is left out and logged: others may write to the same Valkey."""
+        """Tells the hub one entry of the stream. What is no news of ours is left out and logged:
+        others may write to the same Valkey.
+        """
         try:
             topic, street, news = decode(fields.get(b"news", b""))
             if topic not in TOPICS:
                 raise ValueError(f"no topic {topic!r}")
         except ValueError as error:  # msgspec's and Unicode's are of this kind
-            self._log.warning("news of others left out", stream=STREAM, entry=number.decode(), why=str(error))
+            self._log.warning(
+                "news of others left out", stream=STREAM, entry=number.decode(), why=str(error)
+            )
         else:
             self._hub.hear(topic, street, news)

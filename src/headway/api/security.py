@@ -1,4 +1,6 @@
-"""Who may do what: signed tokens, API keys, roles, and an audit trail that shows when it was tampered with."""
+"""Who may do what: signed tokens, API keys, roles, and an audit trail that shows when it was
+tampered with.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,10 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from headway.api.problems import ProblemError
 from headway.store import Database
 
-ALGORITHM, ISSUER = "HS256", "headway"
-BEARER, KEY = HTTPBearer(auto_error=False, description="A token signed by this server"), APIKeyHeader(name="X-API-Key", auto_error=False)
+ALGORITHM = "HS256"
+ISSUER = "headway"
+BEARER = HTTPBearer(auto_error=False, description="A token signed by this server")
+KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
 class Role(IntEnum):
@@ -46,7 +50,9 @@ NOBODY = Who("", Role.VIEWER)
 
 
 class Keyring:
-    """The secrets that tokens are signed with, by key id, in a file of this user's own; the newest signs, all verify until dropped."""
+    """The secrets that tokens are signed with, by key id, in a file of this user's own; the newest
+    signs, all verify until dropped.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,14 +70,23 @@ class Keyring:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(".draft")
         draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        with os.fdopen(
+            os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as stream:
             json.dump(self._keys, stream)
         draft.replace(self._path)
         return kid
 
     def token(self, name: str, role: Role, lasts_s: float = 12 * 3600.0) -> str:
         kid, now = list(self._keys)[-1], time.time()
-        claims = {"sub": name, "role": role.name.lower(), "iss": ISSUER, "iat": int(now), "exp": int(now + lasts_s), "jti": secrets.token_hex(8)}
+        claims = {
+            "sub": name,
+            "role": role.name.lower(),
+            "iss": ISSUER,
+            "iat": int(now),
+            "exp": int(now + lasts_s),
+            "jti": secrets.token_hex(8),
+        }
         return jwt.encode(claims, self._keys[kid], ALGORITHM, headers={"kid": kid})
 
     def read(self, token: str) -> Who:
@@ -81,7 +96,13 @@ class Keyring:
             key = self._keys.get(kid) if isinstance(kid, str) else None
             if key is None:
                 raise jwt.InvalidTokenError("signed with a key that is not in force")
-            claims = jwt.decode(token, key, [ALGORITHM], issuer=ISSUER, options={"require": ["exp", "sub", "role", "iss"]})
+            claims = jwt.decode(
+                token,
+                key,
+                [ALGORITHM],
+                issuer=ISSUER,
+                options={"require": ["exp", "sub", "role", "iss"]},
+            )
             return Who(str(claims["sub"]), Role[str(claims["role"]).upper()])
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise refused(f"the token is not valid ({error})") from error
@@ -101,24 +122,37 @@ class Keys:
         """The key itself; it is shown this once."""
         number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         row = "INSERT INTO api_key (id, hash, name, role) VALUES (:id, :hash, :name, :role)"
-        self._database.execute(row, id=number, hash=_digest(secret), name=name, role=role.name.lower())
+        self._database.execute(
+            row, id=number, hash=_digest(secret), name=name, role=role.name.lower()
+        )
         return f"hw_{number}_{secret}"
 
     def read(self, key: str) -> Who:
         """Raises ProblemError 401."""
         parts = key.split("_", 2)
         if len(parts) == 3 and parts[0] == "hw" and parts[1].isalnum():
-            found = self._database.rows("SELECT hash, name, role FROM api_key WHERE id = :id AND revoked_at IS NULL", id=parts[1])
+            found = self._database.rows(
+                "SELECT hash, name, role FROM api_key WHERE id = :id AND revoked_at IS NULL",
+                id=parts[1],
+            )
             if found and hmac.compare_digest(found[0]["hash"], _digest(parts[2])):
                 return Who(found[0]["name"], Role[found[0]["role"].upper()])
         raise refused("the API key is not valid")
 
     def revoke(self, number: str) -> bool:
-        return self._database.execute("UPDATE api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL", id=number) > 0
+        return (
+            self._database.execute(
+                "UPDATE api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL",
+                id=number,
+            )
+            > 0
+        )
 
 
 class Audit:
-    """Who did what, each entry bound to the one before it by a hash: nothing can be changed or left out unseen."""
+    """Who did what, each entry bound to the one before it by a hash: nothing can be changed or left
+    out unseen.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database, self._lock = database, threading.Lock()
@@ -126,14 +160,26 @@ class Audit:
     def add(self, who: Who, what: str, status: int, data: dict[str, Any]) -> None:
         with self._lock, self._database.engine.begin() as held:
             held.execute(sa.text("SELECT pg_advisory_xact_lock(4846)"))
-            last = held.execute(sa.text("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")).first()
+            last = held.execute(
+                sa.text("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
+            ).first()
             number, before = (last.number + 1, last.hash) if last else (1, "")
             at = f"{time.time():.6f}"
-            entry = {"number": number, "at": at, "who": who.name, "role": who.role.name.lower(), "what": what, "status": status, "data": data}
+            entry = {
+                "number": number,
+                "at": at,
+                "who": who.name,
+                "role": who.role.name.lower(),
+                "what": what,
+                "status": status,
+                "data": data,
+            }
             held.execute(
                 sa.text(
-                    "INSERT INTO audit (number, at, who, role, what, status, data, before, hash) VALUES "
-                    "(:number, to_timestamp(CAST(:at AS double precision)), :who, :role, :what, :status, CAST(:data AS jsonb), :before, :hash)"
+                    "INSERT INTO audit (number, at, who, role, what, status, data, before, "
+                    "hash) VALUES "
+                    "(:number, to_timestamp(CAST(:at AS double precision)), :who, :role, "
+                    ":what, :status, CAST(:data AS jsonb), :before, :hash)"
                 ),
                 entry | {"data": json.dumps(data), "before": before, "hash": _chain(before, entry)},
             )
@@ -142,10 +188,13 @@ class Audit:
         """(entries, what is wrong); nothing is wrong where the second is empty."""
         before, number = "", 0
         for row in self._database.rows(
-            "SELECT number, extract(epoch FROM at) AS at, who, role, what, status, data, before, hash FROM audit ORDER BY number"
+            "SELECT number, extract(epoch FROM at) AS at, who, role, what, status, data, "
+            "before, hash FROM audit ORDER BY number"
         ):
             number += 1
-            entry = {k: row[k] for k in ("number", "who", "role", "what", "status", "data")} | {"at": f"{row['at']:.6f}"}
+            entry = {k: row[k] for k in ("number", "who", "role", "what", "status", "data")} | {
+                "at": f"{row['at']:.6f}"
+            }
             if row["number"] != number:
                 return number, f"entry {number} is missing"
             if row["before"] != before or row["hash"] != _chain(before, entry):
@@ -163,20 +212,30 @@ def _digest(text: str) -> str:
 
 
 def need(role: Role) -> Callable[..., Who]:
-    """A dependency: who calls, if they have at least `role`. 401 without or with bad credentials, 403 with too few rights."""
+    """A dependency: who calls, if they have at least `role`. 401 without or with bad credentials,
+    403 with too few rights.
+    """
 
-    def check(request: Request, _token: Any = Security(BEARER), _key: Any = Security(KEY)) -> Who:  # the two for the document alone
-        who = identify(request.app.state.keyring, request.app.state.keys, request.headers, request.query_params)
+    def check(
+        request: Request, _token: Any = Security(BEARER), _key: Any = Security(KEY)
+    ) -> Who:  # the two for the document alone
+        who = identify(
+            request.app.state.keyring, request.app.state.keys, request.headers, request.query_params
+        )
         request.state.who = who
         if who.role < role:
-            raise ProblemError(403, f"this needs the role {role.name.lower()}; yours is {who.role.name.lower()}")
+            raise ProblemError(
+                403, f"this needs the role {role.name.lower()}; yours is {who.role.name.lower()}"
+            )
         return who
 
     return check
 
 
 def identify(keyring: Keyring, keys: Keys, headers: Any, query: Any = None) -> Who:
-    """Who calls, by their token or API key; where no header can be set (a browser's WebSocket), by the token in the query."""
+    """Who calls, by their token or API key; where no header can be set (a browser's WebSocket), by
+    the token in the query.
+    """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return keyring.read(token.strip())

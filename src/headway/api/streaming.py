@@ -9,9 +9,13 @@ from starlette.types import Receive, Scope, Send
 
 
 class Endless(StreamingResponse):
-    """What `parts` gives, until the client goes. Whoever goes while something is sent to it is let go of at once, not at the next collection."""
+    """What `parts` gives, until the client goes. Whoever goes while something is sent to it is let
+    go of at once, not at the next collection.
+    """
 
-    def __init__(self, parts: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, parts: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]
+    ) -> None:
         super().__init__(parts, media_type=media_type, headers=headers)
         self._parts = parts
 

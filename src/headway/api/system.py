@@ -26,7 +26,9 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """database: the record can be reached; streets: running ones; spool: batches that wait for the database."""
+    """database: the record can be reached; streets: running ones; spool: batches that wait for the
+    database.
+    """
 
     ready: bool
     database: bool
@@ -51,13 +53,20 @@ def ready(request: Request, response: Response) -> Ready:
     """It can do its work: the record can be reached and nothing waits to be written."""
     state = request.app.state
     alive, waiting = state.database.alive(), state.intake.spool.waiting
-    running = sum(not live.finished for live in state.service.streets.values()) if state.service else 0
+    running = (
+        sum(not live.finished for live in state.service.streets.values()) if state.service else 0
+    )
     found = Ready(ready=alive and waiting == 0, database=alive, streets=running, spool=waiting)
     response.status_code = 200 if found.ready else 503
     return found
 
 
-@router.get("/metrics", tags=["system"], response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+@router.get(
+    "/metrics",
+    tags=["system"],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def prometheus(request: Request) -> Response:
     """All metrics, in Prometheus' text form."""
     state = request.app.state
@@ -74,7 +83,9 @@ def _tell_cameras(cameras: CameraService) -> None:
             metrics.camera_frames.labels(s["id"], what).set(s[what])
         metrics.camera_rate_hz.labels(s["id"]).set(s["rate_hz"])
         metrics.camera_latency_s.labels(s["id"]).set((s["latency_p95_ms"] or 0.0) / 1e3)
-        metrics.camera_up.labels(s["id"]).set(s["state"] in ("running", "starting", "ended", "stopped"))
+        metrics.camera_up.labels(s["id"]).set(
+            s["state"] in ("running", "starting", "ended", "stopped")
+        )
         metrics.camera_violations.labels(s["id"]).set(s["violations"])
     for what in ("waiting", "sent", "failed"):
         metrics.undelivered.labels(what).set(getattr(cameras.notifier, what))
@@ -85,10 +96,14 @@ def info(request: Request, _: Annotated[Who, Depends(need(Role.VIEWER))]) -> dic
     """What runs here, and how well its streams are read."""
     state = request.app.state
     return {
-        "version": __version__, "python": platform.python_version(), "streets": list(state.service.streets) if state.service else [],
-        "streams": state.hub.statistics(), "rows_stored": state.intake.stored, "spool": state.intake.spool.waiting,
+        "version": __version__,
+        "python": platform.python_version(),
+        "streets": list(state.service.streets) if state.service else [],
+        "streams": state.hub.statistics(),
+        "rows_stored": state.intake.stored,
+        "spool": state.intake.spool.waiting,
         "embedded_database": state.database.embedded is not None,
-    }  # fmt: skip
+    }
 
 
 @router.post("/api/v1/admin/clear-cache", tags=["admin"], responses=OK)
@@ -98,22 +113,34 @@ def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
     return {"done": True}
 
 
-@router.post("/api/v1/admin/keys", tags=["admin"], status_code=201, responses=responses(401, 403, 422, 503))
+@router.post(
+    "/api/v1/admin/keys", tags=["admin"], status_code=201, responses=responses(401, 403, 422, 503)
+)
 def make_key(request: Request, _: Admin, wish: KeyIn) -> dict[str, str]:
     """A new API key. It is shown this once; a hash of it is kept."""
     return {"key": request.app.state.keys.make(wish.name, Role[wish.role.upper()])}
 
 
-@router.delete("/api/v1/admin/keys/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503))
-def revoke_key(request: Request, _: Admin, id: Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]) -> dict[str, bool]:
+@router.delete(
+    "/api/v1/admin/keys/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503)
+)
+def revoke_key(
+    request: Request, _: Admin, id: Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]
+) -> dict[str, bool]:
     """Revoke a key, by its middle part."""
     if not request.app.state.keys.revoke(id):
         raise ProblemError(404, f"no key {id!r} is in force")
     return {"done": True}
 
 
-@router.delete("/api/v1/admin/simulations/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503))
-def erase_simulation(request: Request, _: Admin, id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")]) -> dict[str, int]:
+@router.delete(
+    "/api/v1/admin/simulations/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503)
+)
+def erase_simulation(
+    request: Request,
+    _: Admin,
+    id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
+) -> dict[str, int]:
     """Erase all records of one simulation."""
     gone = erase(request.app.state.database, id)
     if not gone:

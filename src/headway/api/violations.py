@@ -30,7 +30,10 @@ ASKED = responses(401, 403, 422, 503)
 
 @router.get("", responses=ASKED)
 def newest(
-    request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 100, offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0
+    request: Request,
+    of: Window,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:
     """Violations, newest first, with the times of their pictures and the seal over all of it."""
     return asked.newest(request.app.state.database, of, limit, offset)
@@ -43,20 +46,31 @@ def trends(request: Request, of: Window) -> Response:
 
 
 @router.get("/hotspots", response_model=list[Hotspot], responses=ASKED)
-def hotspots(request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> Response:
+def hotspots(
+    request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 20
+) -> Response:
     """Devices by their violations, most first."""
-    return answered(request, list[Hotspot], lambda: asked.hotspots(request.app.state.database, of, limit))
+    return answered(
+        request, list[Hotspot], lambda: asked.hotspots(request.app.state.database, of, limit)
+    )
 
 
 @router.get("/summary", response_model=ViolationSummary, responses=ASKED)
 def summary(request: Request, of: Window) -> Response:
     """Violations in all, by rule, an hour."""
-    return answered(request, ViolationSummary, lambda: asked.summary(request.app.state.database, of))
+    return answered(
+        request, ViolationSummary, lambda: asked.summary(request.app.state.database, of)
+    )
 
 
-@router.delete("", responses=responses(401, 403, 404, 422, 503), dependencies=[Depends(need(Role.ADMIN))])
+@router.delete(
+    "", responses=responses(401, 403, 404, 422, 503), dependencies=[Depends(need(Role.ADMIN))]
+)
 def erase(
-    request: Request, device: Annotated[str, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")], begin: When = None, end: When = None
+    request: Request,
+    device: Annotated[str, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")],
+    begin: When = None,
+    end: When = None,
 ) -> dict[str, int]:
     """Erase the violations of one device, within a time or all of them, with their pictures."""
     gone = erase_violations(request.app.state.database, device, begin, end)
@@ -69,13 +83,21 @@ Violation = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]
 
 
 @router.get(
-    "/{violation_id}/pictures/{number}", response_class=Response,
-    responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}, **responses(401, 403, 404, 422, 503)},
+    "/{violation_id}/pictures/{number}",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+        **responses(401, 403, 404, 422, 503),
+    },
     dependencies=[Depends(need(Role.OPERATOR))],
-)  # fmt: skip
-def evidence(request: Request, violation_id: Violation, number: Annotated[int, Path(ge=0, le=99)]) -> Response:
+)
+def evidence(
+    request: Request, violation_id: Violation, number: Annotated[int, Path(ge=0, le=99)]
+) -> Response:
     """A picture of a violation, JPEG."""
     found = asked.picture(request.app.state.database, violation_id, number)
     if found is None:
         raise ProblemError(404, "there is no such picture in the record")
-    return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    return Response(
+        found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"}
+    )

@@ -29,9 +29,12 @@ from headway.settings import load, overridden
 from headway.street.messages import Task
 
 app = typer.Typer(
-    help="An open real-time traffic signal platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="An open real-time traffic signal platform.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+)
 app.add_typer(kpp.app, name="kpp")
 app.add_typer(serve.db, name="db")
 app.add_typer(serve.audit, name="audit")
@@ -52,7 +55,14 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _headway(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")] = False) -> None:
+def _headway(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
     pass
 
 
@@ -62,35 +72,60 @@ def scenarios() -> None:
     table = Table("scenario", "begin s", "end s", "junctions", "vehicles")
     for name in RESCO:
         of = scenario(name)
-        table.add_row(name, f"{of.begin_s:.0f}", f"{of.end_s:.0f}", str(len(read_network(of.net).junctions)), str(vehicles(of)))
+        table.add_row(
+            name,
+            f"{of.begin_s:.0f}",
+            f"{of.end_s:.0f}",
+            str(len(read_network(of.net).junctions)),
+            str(vehicles(of)),
+        )
     console.print(table)
 
 
 @app.command()
 def bench(
-    scenario_: Annotated[str, typer.Option("--scenario", help="Name of the catalogue, several with commas, or all.")] = "cologne8",
+    scenario_: Annotated[
+        str, typer.Option("--scenario", help="Name of the catalogue, several with commas, or all.")
+    ] = "cologne8",
     sumocfg: Annotated[str, typer.Option(help="A SUMO configuration instead of a name.")] = "",
-    controllers: Annotated[str, typer.Option("--controller", help="Names with commas.")] = "fixed,planner",
+    controllers: Annotated[
+        str, typer.Option("--controller", help="Names with commas.")
+    ] = "fixed,planner",
     seeds: Annotated[str, typer.Option(help="Such as 1-5 or 1,4.")] = "1-3",
     scale: Annotated[float, typer.Option(min=0.01, help="SUMO's demand scaling.")] = 1.0,
     timing: Annotated[str, typer.Option(help="benchmark or street.")] = "benchmark",
-    sensing: Annotated[str, typer.Option(help="connected, camera, loops or pictures.")] = "connected",
+    sensing: Annotated[
+        str, typer.Option(help="connected, camera, loops or pictures.")
+    ] = "connected",
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = os.cpu_count() or 1,
-    json_: Annotated[str, typer.Option("--json", help="Write the figures of each run to this file.")] = "",
-    keep: Annotated[str, typer.Option(help="Keep SUMO's tripinfo of each run in this folder.")] = "",
+    json_: Annotated[
+        str, typer.Option("--json", help="Write the figures of each run to this file.")
+    ] = "",
+    keep: Annotated[
+        str, typer.Option(help="Keep SUMO's tripinfo of each run in this folder.")
+    ] = "",
 ) -> None:
     """Run controllers over scenarios and seeds, and compare them."""
     names = [sumocfg] if sumocfg else list(RESCO) if scenario_ == "all" else scenario_.split(",")
     chosen = controllers.split(",")
     if unknown := [c for c in chosen if c not in CONTROLLERS]:
-        raise typer.BadParameter(f"no controller {unknown[0]!r}. There are: {', '.join(CONTROLLERS)}.")
+        raise typer.BadParameter(
+            f"no controller {unknown[0]!r}. There are: {', '.join(CONTROLLERS)}."
+        )
     if timing not in PROFILES:
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
     if sensing not in PROFILES_OF_SENSING:
-        raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(PROFILES_OF_SENSING)}.")
+        raise typer.BadParameter(
+            f"no sensing {sensing!r}. There are: {', '.join(PROFILES_OF_SENSING)}."
+        )
     for name in names:
         scenario(name)
-    work = [Job(n, c, s, timing, sensing, scale, keep) for s in parse_seeds(seeds) for n in names for c in chosen]
+    work = [
+        Job(n, c, s, timing, sensing, scale, keep)
+        for s in parse_seeds(seeds)
+        for n in names
+        for c in chosen
+    ]
     results = progress(work, jobs)
     if json_:
         Path(json_).write_text(json.dumps([r.flat() for r in results], indent=1))
@@ -99,18 +134,31 @@ def bench(
 
 @app.command()
 def demo(
-    headless: Annotated[bool, typer.Option("--headless", help="In the terminal alone, as fast as possible, with a table at the end.")] = False,
+    headless: Annotated[
+        bool,
+        typer.Option(
+            "--headless",
+            help="In the terminal alone, as fast as possible, with a table at the end.",
+        ),
+    ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page.")] = 8000,
     data: Annotated[str, typer.Option(help="Folder of the demo's data.")] = "data/demo",
 ) -> None:
-    """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway, live on a page."""
+    """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway, live
+    on a page.
+    """
     if not headless:
-        console.print("One hour of morning traffic in Cologne, twice, ten times real time: the network's own fixed time, and Headway. Open:\n")
+        console.print(
+            "One hour of morning traffic in Cologne, twice, ten times real time: the "
+            "network's own fixed time, and Headway. Open:\n"
+        )
         serve.serve("cologne8", True, 10.0, "127.0.0.1", port, data, "", 6000, "street", True)
         return
     console.print(
-        "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice: with the network's own "
-        "fixed-time programmes, and with Headway's planner. Each signal change passes the safety gate.\n"
+        "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 "
+        "junctions), twice: with the network's own "
+        "fixed-time programmes, and with Headway's planner. Each signal change passes the "
+        "safety gate.\n"
     )
     results = progress([Job("cologne8", c, 1) for c in ("fixed", "planner")], os.cpu_count() or 1)
     conclude(results)
@@ -118,12 +166,18 @@ def demo(
 
 @app.command()
 def train(
-    scenario_: Annotated[str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")] = "cologne1",
+    scenario_: Annotated[
+        str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")
+    ] = "cologne1",
     episodes: Annotated[int, typer.Option(min=1, help="Runs of the whole scenario.")] = 10,
     timing: Annotated[str, typer.Option(help="benchmark or street.")] = "benchmark",
-    out: Annotated[str, typer.Option(help="The Q-table's file; an existing one is trained on.")] = str(DEFAULT_TABLE),
+    out: Annotated[
+        str, typer.Option(help="The Q-table's file; an existing one is trained on.")
+    ] = str(DEFAULT_TABLE),
 ) -> None:
-    """Train the Q-learning controller; `--controller q-learning` then uses the table (HEADWAY_QTABLE names another file)."""
+    """Train the Q-learning controller; `--controller q-learning` then uses the table
+    (HEADWAY_QTABLE names another file).
+    """
     of = scenario(scenario_)
     network = read_network(of.net)
     if timing not in PROFILES:
@@ -134,8 +188,13 @@ def train(
     table = QTable.read(path) if path.exists() else QTable(most, settings.rows, path)
     with Progress(*COLUMNS, console=console) as bar:
         task = bar.add_task("episodes", total=episodes)
-        for episode in training.train(of, network, work_out(network, PROFILES[timing]), table, settings):
-            text = f"halted {episode.halted:.1f}, states {episode.states}, surprise {episode.surprise:.2f}"
+        for episode in training.train(
+            of, network, work_out(network, PROFILES[timing]), table, settings
+        ):
+            text = (
+                f"halted {episode.halted:.1f}, states {episode.states}, surprise "
+                f"{episode.surprise:.2f}"
+            )
             bar.update(task, advance=1, description=text)
             bar.console.print(f"episode {episode.number + 1}: mean {text}")
     console.print(f"{len(table)} states in {path}")
@@ -143,12 +202,24 @@ def train(
 
 @app.command()
 def run(
-    scenario_: Annotated[str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")] = "",
+    scenario_: Annotated[
+        str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")
+    ] = "",
     controller: Annotated[str, typer.Option(help="Who decides.")] = "",
-    realtime: Annotated[float, typer.Option(help="Times real time; 0 is as fast as possible.")] = -1.0,
+    realtime: Annotated[
+        float, typer.Option(help="Times real time; 0 is as fast as possible.")
+    ] = -1.0,
     until: Annotated[float, typer.Option(help="Simulated second at which to end.")] = float("inf"),
     timing: Annotated[str, typer.Option(help="benchmark or street.")] = "",
-    config: Annotated[str, typer.Option(help="Settings, a YAML file; what it says of loop, control and log is followed while running.")] = "",
+    config: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "Settings, a YAML file; what it says of loop, control and log is followed while "
+                "running."
+            )
+        ),
+    ] = "",
     data: Annotated[str, typer.Option(help="Folder of the record and the checkpoints.")] = "",
 ) -> None:
     """Run a street live. Stopped (Ctrl-C, kill) it resumes where it was when called again."""
@@ -168,7 +239,10 @@ def conclude(results: list[Result]) -> None:
     """Print the table, and each failure in full; status 1 if there is one."""
     console.print(comparison(results))
     for failed in (r for r in results if r.error):
-        Console(stderr=True, soft_wrap=True).print(f"{failed.scenario} {failed.controller} seed {failed.seed}: {failed.error}", markup=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"{failed.scenario} {failed.controller} seed {failed.seed}: {failed.error}",
+            markup=False,
+        )
     if any(r.error for r in results):
         raise SystemExit(1)
 
@@ -180,7 +254,11 @@ def progress(work: list[Job], jobs: int) -> list[Result]:
         task = bar.add_task("runs", total=len(work))
         for result in run_all(work, jobs):
             done.append(result)
-            bar.update(task, advance=1, description=f"{result.scenario} {result.controller} seed {result.seed}")
+            bar.update(
+                task,
+                advance=1,
+                description=f"{result.scenario} {result.controller} seed {result.seed}",
+            )
     rank = {(scenario(w.scenario).name, w.controller, w.seed): i for i, w in enumerate(work)}
     return sorted(done, key=lambda r: rank.get((r.scenario, r.controller, r.seed), len(rank)))
 

@@ -21,10 +21,21 @@ from headway.plants.kpp import KppSettings
 from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
 from headway.runtime import MODES, Policy, RealTimeController, StepBounds
 
-app = typer.Typer(help="The buoyancy-chain power plant, a second plant on the same real-time loop.", no_args_is_help=True)
+app = typer.Typer(
+    help="The buoyancy-chain power plant, a second plant on the same real-time loop.",
+    no_args_is_help=True,
+)
 console = Console()
 KWH_J = 3.6e6
-SAMPLES = ("time_s", "v_chain", "power_output", "power_input", "efficiency", "flywheel_radps", "ledger_residual")
+SAMPLES = (
+    "time_s",
+    "v_chain",
+    "power_output",
+    "power_input",
+    "efficiency",
+    "flywheel_radps",
+    "ledger_residual",
+)
 
 
 @app.callback()
@@ -35,24 +46,44 @@ def _group() -> None:
 @app.command()
 def run(
     seconds: Annotated[float, typer.Option(help="Plant seconds to run.")] = 120.0,
-    h1: Annotated[bool, typer.Option("--h1", help="Bubbles in the water of the descending side.")] = False,
+    h1: Annotated[
+        bool, typer.Option("--h1", help="Bubbles in the water of the descending side.")
+    ] = False,
     h2: Annotated[bool, typer.Option("--h2", help="Expansion at the water's temperature.")] = False,
     h3: Annotated[bool, typer.Option("--h3", help="Pulse and coast by the clutch.")] = False,
-    realtime: Annotated[bool, typer.Option("--realtime", help="In real time, instead of as fast as possible.")] = False,
-    json_: Annotated[str, typer.Option("--json", help="Write the result, with samples, to this file; - for standard output.")] = "",
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="In real time, instead of as fast as possible.")
+    ] = False,
+    json_: Annotated[
+        str,
+        typer.Option(
+            "--json", help="Write the result, with samples, to this file; - for standard output."
+        ),
+    ] = "",
     csv: Annotated[str, typer.Option(help="Write the samples to this file.")] = "",
-    plot: Annotated[bool, typer.Option("--plot", help="Draw speed and power over time in the terminal.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw speed and power over time in the terminal.")
+    ] = False,
     mode: Annotated[str, typer.Option(help="performance, balanced or accuracy.")] = "balanced",
     floaters: Annotated[int, typer.Option(help="An even number.")] = 66,
     depth: Annotated[float, typer.Option(help="Of the tank, metres.")] = 10.0,
     volume: Annotated[float, typer.Option(help="Of a floater, m3.")] = 0.4,
-    speed: Annotated[float, typer.Option(help="Chain speed to hold by the load, m/s; 0 for full load.")] = 0.0,
+    speed: Annotated[
+        float, typer.Option(help="Chain speed to hold by the load, m/s; 0 for full load.")
+    ] = 0.0,
     dt_min: Annotated[float, typer.Option(help="Shortest step, seconds.")] = 0.05,
     dt_max: Annotated[float, typer.Option(help="Longest step, seconds.")] = 0.2,
     rtol: Annotated[float, typer.Option(help="Relative tolerance of a step's error.")] = 1e-4,
-    data: Annotated[str, typer.Option(help="Folder of the checkpoint; a run that was stopped or killed goes on from there.")] = "data/kpp",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Folder of the checkpoint; a run that was stopped or killed goes on from there."
+        ),
+    ] = "data/kpp",
 ) -> None:
-    """Run the plant, with its energy ledger: what went in, what is stored, what was lost, what came out."""
+    """Run the plant, with its energy ledger: what went in, what is stored, what was lost, what came
+    out.
+    """
     if not (math.isfinite(seconds) and seconds > 0.0):
         raise typer.BadParameter(f"seconds {seconds}: give a finite number above 0.")
     if mode not in MODES:
@@ -72,13 +103,21 @@ def run(
     def tell(at_s: float, kind: str, figures: Mapping[str, Any]) -> None:
         lines.append(f"{at_s:9.1f} {kind} " + " ".join(f"{k}={v}" for k, v in figures.items()))
 
-    loop = RealTimeController(driven, runtime_settings(1.0 if realtime else 0.0, mode, (10.0 if realtime else 3600.0) if data else 0.0, bounds), tell)
+    loop = RealTimeController(
+        driven,
+        runtime_settings(
+            1.0 if realtime else 0.0, mode, (10.0 if realtime else 3600.0) if data else 0.0, bounds
+        ),
+        tell,
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         samples = drive(loop, driven, seconds, lines, quiet=json_ == "-")
     except KeyboardInterrupt:
         loop.keep()
-        Console(stderr=True).print(f"stopped at {driven.time_s:.1f} s; the same command goes on from here")
+        Console(stderr=True).print(
+            f"stopped at {driven.time_s:.1f} s; the same command goes on from here"
+        )
         return
     driven.forget()
     result = _result(driven, samples, loop)
@@ -92,12 +131,24 @@ def run(
     if plot and json_ != "-":
         console.print()
         for name, unit, scale in (("v_chain", "m/s", 1.0), ("power_output", "kW", 1e-3)):
-            console.print(chart([s["time_s"] for s in samples], [s[name] * scale for s in samples], f"{name}, {unit}"))
+            console.print(
+                chart(
+                    [s["time_s"] for s in samples],
+                    [s[name] * scale for s in samples],
+                    f"{name}, {unit}",
+                )
+            )
 
 
-def drive(loop: RealTimeController, driven: KppRun, seconds: float, lines: deque[str], quiet: bool) -> list[dict[str, float]]:
-    """Run to `seconds`; the samples are some 500 states, evenly spaced in plant time, taken between ticks."""
-    every, samples, wall = seconds / 500.0, list[dict[str, float]](), time.perf_counter()
+def drive(
+    loop: RealTimeController, driven: KppRun, seconds: float, lines: deque[str], quiet: bool
+) -> list[dict[str, float]]:
+    """Run to `seconds`; the samples are some 500 states, evenly spaced in plant time, taken between
+    ticks.
+    """
+    every = seconds / 500.0
+    samples = list[dict[str, float]]()
+    wall = time.perf_counter()
     begun, steps = driven.time_s, driven.plant.steps
     shown = loop.streams.subscribe("terminal", 8.0, policy=Policy.LATEST_ONLY)
     due = begun
@@ -132,33 +183,70 @@ class _Nothing:
         return None
 
 
-def _result(driven: KppRun, samples: list[dict[str, float]], loop: RealTimeController) -> dict[str, Any]:
+def _result(
+    driven: KppRun, samples: list[dict[str, float]], loop: RealTimeController
+) -> dict[str, Any]:
     m, counts = driven.plant.observe(), driven.plant.counts
     return {
-        "seconds": m.time_s, "efficiency": m.efficiency, "ledger_residual": m.ledger_residual, "electrical_kwh": m.energy_j["electrical"] / KWH_J,
-        "compressor_kwh": (m.energy_j["compressor"] + m.energy_j["bubbles"]) / KWH_J, "heat_kwh": m.energy_j["heat"] / KWH_J,
-        "steps": counts["steps"], "steps_per_s": driven.rate, "rejected_steps": counts["rejected"], "forced_steps": counts["forced"],
-        "events": counts["events"], "stability": loop.stability.score, "mode": loop.optimizer.mode.name,
-        "ledger_kwh": {k: v / KWH_J for k, v in m.energy_j.items()} | {"stored": m.stored_j / KWH_J}, "samples": samples,
-    }  # fmt: skip
+        "seconds": m.time_s,
+        "efficiency": m.efficiency,
+        "ledger_residual": m.ledger_residual,
+        "electrical_kwh": m.energy_j["electrical"] / KWH_J,
+        "compressor_kwh": (m.energy_j["compressor"] + m.energy_j["bubbles"]) / KWH_J,
+        "heat_kwh": m.energy_j["heat"] / KWH_J,
+        "steps": counts["steps"],
+        "steps_per_s": driven.rate,
+        "rejected_steps": counts["rejected"],
+        "forced_steps": counts["forced"],
+        "events": counts["events"],
+        "stability": loop.stability.score,
+        "mode": loop.optimizer.mode.name,
+        "ledger_kwh": {k: v / KWH_J for k, v in m.energy_j.items()}
+        | {"stored": m.stored_j / KWH_J},
+        "samples": samples,
+    }
 
 
-def picture(state: Mapping[str, Any], loop: RealTimeController, rate: float, seconds: float, lines: deque[str]) -> Group:
+def picture(
+    state: Mapping[str, Any],
+    loop: RealTimeController,
+    rate: float,
+    seconds: float,
+    lines: deque[str],
+) -> Group:
     energy, s = state["energy_j"], loop.settings
-    title = f"KPP, {state['time_s']:.1f} of {seconds:.0f} s, {'real time' if s.realtime else 'as fast as possible'}, mode {loop.optimizer.mode.name}"
+    title = (
+        f"KPP, {state['time_s']:.1f} of {seconds:.0f} s, "
+        f"{'real time' if s.realtime else 'as fast as possible'}, mode {loop.optimizer.mode.name}"
+    )
     now, clutch = Table.grid(padding=(0, 3)), "engaged" if state["engaged"] else "overrun"
-    now.add_row("chain", f"{state['v_chain']:.3f} m/s", "flywheel", f"{state['flywheel_radps']:.1f} rad/s", "clutch", clutch)
+    now.add_row(
+        "chain",
+        f"{state['v_chain']:.3f} m/s",
+        "flywheel",
+        f"{state['flywheel_radps']:.1f} rad/s",
+        "clutch",
+        clutch,
+    )
     power = [f"{state[k] / 1e3:.1f} kW" for k in ("power_output", "power_input")]
     now.add_row("output", power[0], "air now", power[1], "efficiency", f"{state['efficiency']:.4f}")
     jitter = f"{loop.pacer.report().jitter_p99_s * 1e3:.2f} ms" if s.realtime else "-"
-    now.add_row("steps", f"{rate:,.0f} /s", "jitter p99", jitter, "stability", f"{loop.stability.score:.2f}")
+    now.add_row(
+        "steps", f"{rate:,.0f} /s", "jitter p99", jitter, "stability", f"{loop.stability.score:.2f}"
+    )
     ledger = Table("energy ledger", "kWh", box=None, padding=(0, 3, 0, 0), header_style="dim")
     for name, joule in energy.items():
         ledger.add_row(name, f"{joule / KWH_J:10.4f}")
     ledger.add_row("stored", f"{state['stored_j'] / KWH_J:10.4f}")
     ledger.add_row("not explained", f"{state['ledger_residual'] * 100:.2e} %")
     reasons = [Text(r, style="yellow") for r in loop.stability.reasons]
-    return Group(Text(title, style="bold"), now, ledger, *reasons, *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines))
+    return Group(
+        Text(title, style="bold"),
+        now,
+        ledger,
+        *reasons,
+        *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines),
+    )
 
 
 def chart(x: list[float], y: list[float], title: str, width: int = 72, height: int = 10) -> Text:
@@ -168,7 +256,11 @@ def chart(x: list[float], y: list[float], title: str, width: int = 72, height: i
     for a, b in zip(x, y, strict=True):
         column = round((a - x[0]) / max(x[-1] - x[0], 1e-9) * (2 * width - 1))
         row = round((1.0 - (b - low) / max(high - low, 1e-9)) * (4 * height - 1))
-        grid[row // 4][column // 2] |= (0x01, 0x02, 0x04, 0x40)[row % 4] if column % 2 == 0 else (0x08, 0x10, 0x20, 0x80)[row % 4]
+        grid[row // 4][column // 2] |= (
+            (0x01, 0x02, 0x04, 0x40)[row % 4]
+            if column % 2 == 0
+            else (0x08, 0x10, 0x20, 0x80)[row % 4]
+        )
     rows = ["".join(chr(0x2800 + cell) for cell in row) for row in grid]
     rows[0] += f" {high:.3g}"
     rows[-1] += f" {low:.3g}"

@@ -19,7 +19,9 @@ from headway.values import Event
 
 
 def watch(task: Task, console: Console) -> None:
-    """Run `task` to its end, or until Ctrl-C or SIGTERM: then its state is kept and it can be resumed."""
+    """Run `task` to its end, or until Ctrl-C or SIGTERM: then its state is kept and it can be
+    resumed.
+    """
     engine = Engine(task)
     lines: deque[str] = deque(maxlen=8)
 
@@ -30,18 +32,29 @@ def watch(task: Task, console: Console) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     street = task.settings.street
-    title = f"{street.scenario}, {task.settings.control.controller}, {street.timing} timing, {street.sensing} sensing, seed {street.seed}"
+    title = (
+        f"{street.scenario}, {task.settings.control.controller}, {street.timing} timing, "
+        f"{street.sensing} sensing, seed {street.seed}"
+    )
     shown: Snapshot | None = None
     with Live(console=console, refresh_per_second=8) as live:
         for message in engine.messages():
             if isinstance(message, Snapshot):
                 shown = message
             elif isinstance(message, Restarted):
-                lines.append(f"street process restarted after {message.recovery_s:.1f} s: {message.why}")
+                lines.append(
+                    f"street process restarted after {message.recovery_s:.1f} s: {message.why}"
+                )
             elif isinstance(message, Event) and message.kind != "engine.cycle":
-                lines.append(f"{message.at_s:9.0f} {message.kind} {message.junction} " + " ".join(f"{k}={v}" for k, v in message.data.items()))
+                lines.append(
+                    f"{message.at_s:9.0f} {message.kind} {message.junction} "
+                    + " ".join(f"{k}={v}" for k, v in message.data.items())
+                )
             elif isinstance(message, Done):
-                lines.append(f"{'the end' if message.finished else 'stopped; the same command goes on from here'} at {message.time_s:.0f} s")
+                how = (
+                    "the end" if message.finished else "stopped; the same command goes on from here"
+                )
+                lines.append(f"{ended} at {message.time_s:.0f} s")
             live.update(picture(title, shown, lines))
 
 
@@ -50,18 +63,62 @@ def picture(title: str, shown: Snapshot | None, lines: deque[str]) -> Group:
     if shown is not None:
         finite = shown.end_s < 1e9
         bar = Table.grid()  # for its end of line
-        bar.add_row(ProgressBar(total=shown.end_s - shown.begin_s if finite else None, completed=shown.time_s - shown.begin_s, width=60))
+        bar.add_row(
+            ProgressBar(
+                total=shown.end_s - shown.begin_s if finite else None,
+                completed=shown.time_s - shown.begin_s,
+                width=60,
+            )
+        )
         parts.append(bar)
         table = Table.grid(padding=(0, 3))
-        table.add_row("time", f"{shown.time_s:.0f} s", "vehicles near signals", str(shown.vehicles), "standing", str(shown.halted))
-        table.add_row("decided by", shown.source, "safety events", str(shown.interventions), "cycles", str(shown.cycles))
-        table.add_row("tick", f"{shown.tick_ms:.2f} ms", "overruns", str(shown.overruns), "jitter p99", f"{shown.jitter_p99_s * 1e3:.1f} ms")
-        table.add_row("checkpoint", f"{shown.checkpoint_s:.0f} s", "trouble", shown.trouble or "none")
+        table.add_row(
+            "time",
+            f"{shown.time_s:.0f} s",
+            "vehicles near signals",
+            str(shown.vehicles),
+            "standing",
+            str(shown.halted),
+        )
+        table.add_row(
+            "decided by",
+            shown.source,
+            "safety events",
+            str(shown.interventions),
+            "cycles",
+            str(shown.cycles),
+        )
+        table.add_row(
+            "tick",
+            f"{shown.tick_ms:.2f} ms",
+            "overruns",
+            str(shown.overruns),
+            "jitter p99",
+            f"{shown.jitter_p99_s * 1e3:.1f} ms",
+        )
+        table.add_row(
+            "checkpoint", f"{shown.checkpoint_s:.0f} s", "trouble", shown.trouble or "none"
+        )
         parts.append(table)
         worst = sorted(shown.junctions, key=lambda j: (-j.halted, -j.longest_wait_s))[:5]
-        near = Table("junction", "vehicles", "standing", "longest wait", "confidence", box=None, padding=(0, 3, 0, 0), header_style="dim")
+        near = Table(
+            "junction",
+            "vehicles",
+            "standing",
+            "longest wait",
+            "confidence",
+            box=None,
+            padding=(0, 3, 0, 0),
+            header_style="dim",
+        )
         for j in worst:
-            near.add_row(j.junction[:40], str(j.vehicles), str(j.halted), f"{j.longest_wait_s:.0f} s", f"{j.confidence:.2f}")
+            near.add_row(
+                j.junction[:40],
+                str(j.vehicles),
+                str(j.halted),
+                f"{j.longest_wait_s:.0f} s",
+                f"{j.confidence:.2f}",
+            )
         parts.append(near)
     parts += [Text(line, overflow="ellipsis", no_wrap=True) for line in lines]
     return Group(*parts)

@@ -45,20 +45,34 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    scenario_: Annotated[str, typer.Option("--scenario", help="Scenario to run; none for a server without streets.")] = "cologne8",
-    baseline: Annotated[bool, typer.Option(help="The network's own fixed time beside Headway.")] = True,
+    scenario_: Annotated[
+        str, typer.Option("--scenario", help="Scenario to run; none for a server without streets.")
+    ] = "cologne8",
+    baseline: Annotated[
+        bool, typer.Option(help="The network's own fixed time beside Headway.")
+    ] = True,
     realtime: Annotated[float, typer.Option(min=0.0, help="Times real time.")] = 10.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     data: Data = "data",
     config: Annotated[str, typer.Option(help="Settings, a YAML file.")] = "",
-    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute of one client; 0 for no limit.")] = 600,
+    per_minute: Annotated[
+        int, typer.Option(min=0, help="Requests a minute of one client; 0 for no limit.")
+    ] = 600,
     timing: Annotated[str, typer.Option(help="benchmark or street.")] = "street",
-    repeat: Annotated[bool, typer.Option(help="Begin anew when the demand of the scenario has ended.")] = True,
+    repeat: Annotated[
+        bool, typer.Option(help="Begin anew when the demand of the scenario has ended.")
+    ] = True,
 ) -> None:
     """Run streets, record, API and page; prints a fresh administrator's token once."""
     folder = Path(data)
-    settings = overridden(load(config or None), {"street": {"scenario": scenario_ or "cologne8", "timing": timing}, "loop": {"realtime": realtime}})
+    settings = overridden(
+        load(config or None),
+        {
+            "street": {"scenario": scenario_ or "cologne8", "timing": timing},
+            "loop": {"realtime": realtime},
+        },
+    )
     if scenario_:
         scenario(scenario_)
     telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
@@ -67,7 +81,9 @@ def serve(
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise OSError(f"{host}:{port} cannot be listened on ({error.strerror}). Give another --port.") from error
+            raise OSError(
+                f"{host}:{port} cannot be listened on ({error.strerror}). Give another --port."
+            ) from error
         port = probe.getsockname()[1]
     database = open_database(folder)
 
@@ -76,20 +92,42 @@ def serve(
         if scenario_:
             service.start("headway", Task(_into(settings, folder / "headway")), repeat)
             if baseline:
-                fixed = overridden(settings, {"control": {"controller": "fixed", "fallback": "fixed"}})
+                fixed = overridden(
+                    settings, {"control": {"controller": "fixed", "fallback": "fixed"}}
+                )
                 service.start("baseline", Task(_into(fixed, folder / "baseline")), repeat)
         return service
 
     try:
-        api = ApiSettings(folder, per_minute, redis_url=os.environ.get("HEADWAY_REDIS_URL", ""), notify=settings.notify)
+        api = ApiSettings(
+            folder,
+            per_minute,
+            redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
+            notify=settings.notify,
+        )
         app = create_app(api, database, streets)
         token = Keyring(folder / "keys.json").token("admin", Role.ADMIN)
-        console.print(f"[bold]http://{host}:{port}/#token={token}[/bold]", soft_wrap=True, highlight=False)
+        console.print(
+            f"[bold]http://{host}:{port}/#token={token}[/bold]", soft_wrap=True, highlight=False
+        )
         if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
             webbrowser.open(f"http://{host}:{port}/#token={token}")
-        console.print("The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends.", highlight=False)
+        console.print(
+            "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends.",
+            highlight=False,
+        )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        server = _Server(uvicorn.Config(app, host=host, port=port, log_level="warning", ws=Connection, ws_ping_interval=20.0, server_header=False))
+        server = _Server(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                log_level="warning",
+                ws=Connection,
+                ws_ping_interval=20.0,
+                server_header=False,
+            )
+        )
         try:
             server.run()
         except KeyboardInterrupt:
@@ -99,7 +137,9 @@ def serve(
 
 
 def _into(settings: Settings, folder: Path) -> Settings:
-    return settings.model_copy(update={"recovery": settings.recovery.model_copy(update={"folder": str(folder)})})
+    return settings.model_copy(
+        update={"recovery": settings.recovery.model_copy(update={"folder": str(folder)})}
+    )
 
 
 def token(
@@ -110,18 +150,26 @@ def token(
 ) -> None:
     """Print a token for a running server; who can read its data folder can make one."""
     if role.upper() not in Role.__members__:
-        raise typer.BadParameter(f"no role {role!r}. There are: {', '.join(r.name.lower() for r in Role)}.")
+        raise typer.BadParameter(
+            f"no role {role!r}. There are: {', '.join(r.name.lower() for r in Role)}."
+        )
     print(Keyring(Path(data) / "keys.json").token(name, Role[role.upper()], hours * 3600.0))
 
 
 @db.command()
 def key(path: Annotated[Path, typer.Argument(help="File to make.")]) -> None:
-    """Make a key file for backups. Keep it elsewhere than the backups: without it they cannot be read."""
+    """Make a key file for backups. Keep it elsewhere than the backups: without it they cannot be
+    read.
+    """
     new_key(path)
 
 
 @db.command()
-def backup(path: Annotated[Path, typer.Argument()], key: Annotated[Path, typer.Option(help="Key file.")], data: Data = "data") -> None:
+def backup(
+    path: Annotated[Path, typer.Argument()],
+    key: Annotated[Path, typer.Option(help="Key file.")],
+    data: Data = "data",
+) -> None:
     """Write the whole record to a file, encrypted."""
     secret, database = read_key(key), open_database(Path(data))
     try:
@@ -131,7 +179,11 @@ def backup(path: Annotated[Path, typer.Argument()], key: Annotated[Path, typer.O
 
 
 @db.command()
-def restore(path: Annotated[Path, typer.Argument()], key: Annotated[Path, typer.Option(help="Key file.")], data: Data = "data") -> None:
+def restore(
+    path: Annotated[Path, typer.Argument()],
+    key: Annotated[Path, typer.Option(help="Key file.")],
+    data: Data = "data",
+) -> None:
     """Set the record back to a backup: all of it or nothing."""
     secret, database = read_key(key), open_database(Path(data))
     try:
@@ -141,11 +193,16 @@ def restore(path: Annotated[Path, typer.Argument()], key: Annotated[Path, typer.
 
 
 @db.command("retain")
-def keep(days: Annotated[float, typer.Argument(help="Age up to which records are kept.")], data: Data = "data") -> None:
+def keep(
+    days: Annotated[float, typer.Argument(help="Age up to which records are kept.")],
+    data: Data = "data",
+) -> None:
     """Take away what is older, and tidy up."""
     database = open_database(Path(data))
     try:
-        console.print(", ".join(f"{name}: {rows} rows" for name, rows in retain(database, days).rows.items()))
+        console.print(
+            ", ".join(f"{name}: {rows} rows" for name, rows in retain(database, days).rows.items())
+        )
     finally:
         database.close()
 
@@ -164,9 +221,14 @@ def erase(simulation: Annotated[str, typer.Argument()], data: Data = "data") -> 
 def export_events(
     run: Annotated[int, typer.Argument(help="Number of the run.")],
     out: Annotated[Path, typer.Option(help="CSV file of the events.")] = Path("events.csv"),
-    detectors: Annotated[Path, typer.Option(help="CSV file of the detectors' configuration.")] = Path("detectors.csv"), data: Data = "data",
-) -> None:  # fmt: skip
-    """Write a run's signals and detectors as Indiana high-resolution event codes, as the package atspm reads them."""
+    detectors: Annotated[
+        Path, typer.Option(help="CSV file of the detectors' configuration.")
+    ] = Path("detectors.csv"),
+    data: Data = "data",
+) -> None:
+    """Write a run's signals and detectors as Indiana high-resolution event codes, as the package
+    atspm reads them.
+    """
     database = open_database(Path(data))
     try:
         count = highres.export(database, run, out, detectors)

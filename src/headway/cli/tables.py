@@ -10,14 +10,30 @@ from headway.experiments.statistics import Interval, interval, paired_p
 
 
 def comparison(results: list[Result]) -> Table:
-    """One row a scenario and controller: means over seeds with 95 % intervals, ratio to fixed time, significance."""
+    """One row a scenario and controller: means over seeds with 95 % intervals, ratio to fixed time,
+    significance.
+    """
     table = Table(
-        title="Means over seeds with 95 % confidence intervals; ratio and paired t-test against fixed time.\n"
-        "delay and wait: seconds a vehicle; done: arrived; out: never got in; bad: rules broken on the street",
+        title="Means over seeds with 95 % confidence intervals; ratio and paired t-test against "
+        "fixed time.\n"
+        "delay and wait: seconds a vehicle; done: arrived; out: never got in; bad: rules "
+        "broken on the street",
         title_justify="left",
     )
-    for name in ("scenario", "controller", "delay s", "of fixed", "p", "wait s", "done", "out", "bad"):
-        table.add_column(name, justify="left" if name in ("scenario", "controller") else "right", no_wrap=True)
+    for name in (
+        "scenario",
+        "controller",
+        "delay s",
+        "of fixed",
+        "p",
+        "wait s",
+        "done",
+        "out",
+        "bad",
+    ):
+        table.add_column(
+            name, justify="left" if name in ("scenario", "controller") else "right", no_wrap=True
+        )
     for scenario in dict.fromkeys(r.scenario for r in results):
         own = [r for r in results if r.scenario == scenario]
         base = {r.seed: r.delay_s for r in own if r.controller == "fixed" and not r.error}
@@ -35,8 +51,16 @@ def comparison(results: list[Result]) -> Table:
 def _row(good: list[Result], base: dict[int, float]) -> list[str]:
     pairs = [(r.delay_s, base[r.seed]) for r in good if r.seed in base]
     is_base = good[0].controller == "fixed"
-    ratio = f"{np.mean([a for a, _ in pairs]) / np.mean([b for _, b in pairs]):.2f}" if pairs and not is_base else ""
-    p = paired_p([a for a, _ in pairs], [b for _, b in pairs]) if len(pairs) > 1 and not is_base else float("nan")
+    ratio = (
+        f"{np.mean([a for a, _ in pairs]) / np.mean([b for _, b in pairs]):.2f}"
+        if pairs and not is_base
+        else ""
+    )
+    p = (
+        paired_p([a for a, _ in pairs], [b for _, b in pairs])
+        if len(pairs) > 1 and not is_base
+        else float("nan")
+    )
     return [
         _text(interval([r.delay_s for r in good])),
         ratio,
@@ -49,4 +73,6 @@ def _row(good: list[Result], base: dict[int, float]) -> list[str]:
 
 
 def _text(value: Interval) -> str:
-    return f"{value.mean:.1f}" + (f" ± {value.half_width:.1f}" if np.isfinite(value.half_width) else "")
+    return f"{value.mean:.1f}" + (
+        f" ± {value.half_width:.1f}" if np.isfinite(value.half_width) else ""
+    )

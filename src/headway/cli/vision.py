@@ -1,4 +1,6 @@
-"""Cameras at the command line: watch a source, render a camera on a simulated street, known models."""
+"""Cameras at the command line: watch a source, render a camera on a simulated street, known
+models.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from headway.sensing import SensingError, need_vision, read_site
@@ -22,17 +31,43 @@ MODELS = Path("data/models")
 
 
 def watch(
-    source: Annotated[str, typer.Argument(help="rtsp://, http://, a video, or a folder of pictures.")],
-    model: Annotated[Path | None, typer.Option(help="ONNX model; without one, what moves is found.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="The camera's site: calibration, lines, zones and rules; YAML or JSON.")] = None,
-    signals: Annotated[Path | None, typer.Option(help="What the signals showed: JSON lines with at_s and shown, as `headway camera` writes.")] = None,
+    source: Annotated[
+        str, typer.Argument(help="rtsp://, http://, a video, or a folder of pictures.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="ONNX model; without one, what moves is found.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="The camera's site: calibration, lines, zones and rules; YAML or JSON."),
+    ] = None,
+    signals: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "What the signals showed: JSON lines with at_s and shown, as `headway camera` "
+                "writes."
+            )
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Annotated video to write.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Figures, tracks and violations, to a file.")] = None,
-    evidence: Annotated[Path | None, typer.Option(help="Folder for the pictures of violations.")] = None,
-    heat: Annotated[Path | None, typer.Option(help="Picture of the places where road users were.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.0, help="End after so much of the stream; 0 at its end.")] = 0.0,
+    json_: Annotated[
+        Path | None, typer.Option("--json", help="Figures, tracks and violations, to a file.")
+    ] = None,
+    evidence: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures of violations.")
+    ] = None,
+    heat: Annotated[
+        Path | None, typer.Option(help="Picture of the places where road users were.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="End after so much of the stream; 0 at its end.")
+    ] = 0.0,
     blur: Annotated[bool, typer.Option(help="Faces and plates unreadable in evidence.")] = True,
-    threads: Annotated[int, typer.Option(min=0, help="Pictures side by side; 0 for as many as there are processors.")] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(min=0, help="Pictures side by side; 0 for as many as there are processors."),
+    ] = 0,
 ) -> None:
     """Watch a camera: tracks, counts, speeds, queues, violations."""
     need_vision()
@@ -40,15 +75,27 @@ def watch(
 
     site = read_site(calibration) if calibration else None
     report = Report(out=out, evidence=evidence, keep_tracks=json_ is not None)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     begun, fault = time.perf_counter(), ""
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(escape(source), total=None)
         try:
-            for seen, length in watch_source(source, model, site, signals, report, seconds, blur, threads):
+            for seen, length in watch_source(
+                source, model, site, signals, report, seconds, blur, threads
+            ):
                 if report.frames % 5 == 0:
-                    line = f"{seen.frame.at_s:.1f} s  {len(seen.tracks)} tracks  {report.violations} violations"
-                    bar.update(task, completed=report.frames, total=length or None, description=line)
+                    line = (
+                        f"{seen.frame.at_s:.1f} s  {len(seen.tracks)} tracks  {report.violations} "
+                        "violations"
+                    )
+                    bar.update(
+                        task, completed=report.frames, total=length or None, description=line
+                    )
         except SensingError as error:
             fault = str(error)
         except KeyboardInterrupt:
@@ -66,24 +113,44 @@ def watch(
 
 def _told(report: Any, took: float) -> None:
     figures = report.perception.measures.figures()
-    console.print(f"{report.frames} frames in {took:.1f} s ({report.frames / took:.0f}/s), {report.tracks} tracks, {report.violations} violations")
+    console.print(
+        f"{report.frames} frames in {took:.1f} s ({report.frames / took:.0f}/s), "
+        f"{report.tracks} tracks, {report.violations} violations"
+    )
     if report.perception.site.calibration is None:
         console.print(f"no speeds: {report.perception.site.uncalibrated}")
     else:
-        console.print(f"calibration: error {report.perception.site.calibration.error_m:.2f} m on the road")
+        console.print(
+            f"calibration: error {report.perception.site.calibration.error_m:.2f} m on the road"
+        )
     if figures["lines"]:
         table = Table("line", "in", "out", "veh/h", "mean headway s")
         for name, f in figures["lines"].items():
             flow, gap = f["flow_veh_h"], f["mean_headway_s"]
-            table.add_row(name, _counts(f["in"]), _counts(f["out"]), "" if flow is None else f"{flow:.0f}", "" if gap is None else f"{gap:.1f}")
+            table.add_row(
+                name,
+                _counts(f["in"]),
+                _counts(f["out"]),
+                "" if flow is None else f"{flow:.0f}",
+                "" if gap is None else f"{gap:.1f}",
+            )
         console.print(table)
     if figures["lanes"]:
         table = Table("lane", "vehicles", "queue", "occupancy", "congestion")
         for name, f in figures["lanes"].items():
-            table.add_row(name, str(f["vehicles"]), str(f["queue_veh"]), f"{f['occupancy']:.0%}", f["congestion"])
+            table.add_row(
+                name,
+                str(f["vehicles"]),
+                str(f["queue_veh"]),
+                f"{f['occupancy']:.0%}",
+                f["congestion"],
+            )
         console.print(table)
     for v in list(report.told)[-20:]:
-        console.print(f"{v.at_s:.2f} s {v.rule} track {v.data['track']} confidence {v.confidence:.2f}", highlight=False)
+        console.print(
+            f"{v.at_s:.2f} s {v.rule} track {v.data['track']} confidence {v.confidence:.2f}",
+            highlight=False,
+        )
 
 
 def _counts(of: dict[str, int]) -> str:
@@ -91,30 +158,75 @@ def _counts(of: dict[str, int]) -> str:
 
 
 def camera(
-    scenario_: Annotated[str, typer.Option("--scenario", help="Scenario of the catalogue.")] = "cologne1",
-    junction: Annotated[str, typer.Option(help="Junction to look at; the first where none is named.")] = "",
-    out: Annotated[Path, typer.Option(help="Video to write; the site and the truth go beside it.")] = Path("clip.mp4"),
+    scenario_: Annotated[
+        str, typer.Option("--scenario", help="Scenario of the catalogue.")
+    ] = "cologne1",
+    junction: Annotated[
+        str, typer.Option(help="Junction to look at; the first where none is named.")
+    ] = "",
+    out: Annotated[
+        Path, typer.Option(help="Video to write; the site and the truth go beside it.")
+    ] = Path("clip.mp4"),
     seconds: Annotated[float, typer.Option(min=1.0, help="Length.")] = 60.0,
-    begin: Annotated[float, typer.Option(min=0.0, help="Seconds after the scenario's begin.")] = 0.0,
+    begin: Annotated[
+        float, typer.Option(min=0.0, help="Seconds after the scenario's begin.")
+    ] = 0.0,
     rate: Annotated[float, typer.Option(help="Pictures a second.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Of the traffic and the noise.")] = 1,
-    height: Annotated[float, typer.Option(min=5.0, max=500.0, help="Of the camera, metres.")] = 90.0,
-    tilt: Annotated[float, typer.Option(min=0.0, max=75.0, help="From straight down, degrees.")] = 10.0,
-    reach: Annotated[float, typer.Option(min=10.0, max=500.0, help="Seen to either side, metres.")] = 60.0,
-    violators: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share that speeds, and share that does not heed red.")] = 0.0,
+    height: Annotated[
+        float, typer.Option(min=5.0, max=500.0, help="Of the camera, metres.")
+    ] = 90.0,
+    tilt: Annotated[
+        float, typer.Option(min=0.0, max=75.0, help="From straight down, degrees.")
+    ] = 10.0,
+    reach: Annotated[
+        float, typer.Option(min=10.0, max=500.0, help="Seen to either side, metres.")
+    ] = 60.0,
+    violators: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.5, help="Share that speeds, and share that does not heed red."),
+    ] = 0.0,
     night: Annotated[bool, typer.Option(help="At night.")] = False,
     rain: Annotated[bool, typer.Option(help="In the rain.")] = False,
 ) -> None:
-    """Render a camera over a junction of a simulated street under its own signals, with the truth beside it."""
+    """Render a camera over a junction of a simulated street under its own signals, with the truth
+    beside it.
+    """
     need_vision()
     from headway.rendered.clip import Shooting, shoot
 
-    how = Shooting(scenario_, junction, out, seconds, begin, rate, seed, height, tilt, reach, violators, night, rain)
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True) as bar:
+    how = Shooting(
+        scenario_,
+        junction,
+        out,
+        seconds,
+        begin,
+        rate,
+        seed,
+        height,
+        tilt,
+        reach,
+        violators,
+        night,
+        rain,
+    )
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
         task = bar.add_task(f"{scenario_} {junction}", total=round(seconds * rate))
         files = shoot(how, lambda done: bar.update(task, completed=done))
-    console.print("\n".join(f"{what}: {escape(str(path))}" for what, path in files.items()), soft_wrap=True)
-    again = f"try: headway watch {files['video']} --calibration {files['site']} --signals {files['truth']}"
+    console.print(
+        "\n".join(f"{what}: {escape(str(path))}" for what, path in files.items()), soft_wrap=True
+    )
+    again = (
+        f"try: headway watch {files['video']} --calibration {files['site']} --signals "
+        f"{files['truth']}"
+    )
     console.print(again, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -126,18 +238,41 @@ def list_models(folder: Folder = MODELS) -> None:
     table = Table("model", "here", "licence", "about", "sha256")
     for model in catalogue.MODELS:
         path = folder / f"{model.name}.onnx"
-        table.add_row(model.name, escape(str(path)) if path.exists() else "no", model.licence, model.about, model.sha256[:16] + "...")
+        table.add_row(
+            model.name,
+            escape(str(path)) if path.exists() else "no",
+            model.licence,
+            model.about,
+            model.sha256[:16] + "...",
+        )
     console.print(table)
 
 
 @models.command("fetch")
-def fetch_model(name: str, folder: Folder = MODELS, url: Annotated[str, typer.Option(help="Another place to fetch it from.")] = "") -> None:
-    """Download a model; what broke off goes on where it broke, what is not the known file is refused."""
+def fetch_model(
+    name: str,
+    folder: Folder = MODELS,
+    url: Annotated[str, typer.Option(help="Another place to fetch it from.")] = "",
+) -> None:
+    """Download a model; what broke off goes on where it broke, what is not the known file is
+    refused.
+    """
     from headway.sensing.detection.models import fetch, known
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console, transient=True) as bar:
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
         task = bar.add_task(name, total=None)
-        path = fetch(known(name), folder, url, lambda done, whole: bar.update(task, completed=done, total=whole or None))
+        path = fetch(
+            known(name),
+            folder,
+            url,
+            lambda done, whole: bar.update(task, completed=done, total=whole or None),
+        )
     console.print(f"{escape(str(path))}: whole and known")
 
 

@@ -1,4 +1,6 @@
-"""Decisions. Each controller is a pure step: observation and own state in, proposal and own state out."""
+"""Decisions. Each controller is a pure step: observation and own state in, proposal and own state
+out.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from headway.values import Observation, Proposal
 
 
 class Controller(Protocol):
-    """One way of deciding. A state is whatever `start` returned or the last `step` gave back; it is never changed in place."""
+    """One way of deciding. A state is whatever `start` returned or the last `step` gave back; it is
+    never changed in place.
+    """
 
     name: str
 

@@ -1,4 +1,6 @@
-"""Vehicle actuation: stages in turn, each extended while vehicles keep coming (gap-out), up to a longest green (max-out)."""
+"""Vehicle actuation: stages in turn, each extended while vehicles keep coming (gap-out), up to a
+longest green (max-out).
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,20 @@ from headway.values import Observation, Proposal
 
 
 class Actuated:
-    """A stage that nobody asks for is skipped; the last one rests in green when nobody asks for another.
+    """A stage that nobody asks for is skipped; the last one rests in green when nobody asks for
+    another.
 
-    gap_s: a green ends when no vehicle is closer to the stop line than this, seconds. longest_s: max-out.
+    gap_s: a green ends when no vehicle is closer to the stop line than this, seconds. longest_s:
+        max-out.
     """
 
     name = "actuated"
     gap_s, longest_s = 3.0, 50.0
 
     def __init__(self, network: Network, timing: Timing) -> None:
-        self._network, self._timing, self._table = network, timing, StageTable(network, timing)
+        self._network = network
+        self._timing = timing
+        self._table = StageTable(network, timing)
         self._sure = np.ones(len(network.junctions))
         self._group = np.array([x.group for x in network.links], np.int32)
 
@@ -36,7 +42,9 @@ class Actuated:
         extends[groups[groups >= 0]] = True
         calls = demand(self._network, seen) > 0
         target, began = state.target.copy(), state.next_s.copy()
-        for j in np.flatnonzero(may_change(self._network, self._timing, target, self._table, seen)).tolist():
+        for j in np.flatnonzero(
+            may_change(self._network, self._timing, target, self._table, seen)
+        ).tolist():
             junction = self._network.junctions[j]
             own = slice(junction.first, junction.end)
             lit = junction.stages >= Colour.PERMISSIVE
@@ -49,4 +57,6 @@ class Actuated:
                 if (lit[candidate] & waiting).any():
                     target[j], began[j] = candidate, seen.at_s
                     break
-        return Proposal(seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure), Aim(target, began)
+        return Proposal(
+            seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure
+        ), Aim(target, began)

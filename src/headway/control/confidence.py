@@ -9,16 +9,20 @@ import numpy as np
 
 from headway.values import FloatArray
 
-ENOUGH_VISITS, STALE_S, REGRET_SCALE = 20.0, 5.0, 1.0
+ENOUGH_VISITS = 20.0
+STALE_S = 5.0
+REGRET_SCALE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Confidence of each junction (junctions,) in 0..1, and the factors that it is made of, each in 0..1.
+    """Confidence of each junction (junctions,) in 0..1, and the factors that it is made of, each in
+    0..1.
 
     freshness:    1 for an observation of this instant, 0 at STALE_S or older.
     completeness: share of the sources that delivered.
-    novelty:      visits of this state in learning, n / (n + ENOUGH_VISITS); 1 where nothing is learnt.
+    novelty:      visits of this state in learning, n / (n + ENOUGH_VISITS); 1 where nothing is
+        learnt.
     agreement:    share of the advisers that would do the same.
     performance:  1 without recent regret, falling as the outcome stays behind what was expected.
     """

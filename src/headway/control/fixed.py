@@ -21,5 +21,7 @@ class FixedTime:
         return None
 
     def step(self, seen: Observation, state: None) -> tuple[Proposal, None]:
-        wanted = np.concatenate([j.programme.colours[j.programme.phase_at(seen.at_s)] for j in self._network.junctions])
+        wanted = np.concatenate(
+            [j.programme.colours[j.programme.phase_at(seen.at_s)] for j in self._network.junctions]
+        )
         return Proposal(seen.at_s, self.name, wanted, self._sure), None

@@ -43,12 +43,16 @@ INSIDE_CLEARS_S = 1.0  # who waits inside goes so long after those have stopped 
 class Tables(NamedTuple):
     """What does not change: the network and its timing, flat.
 
-    first: (junctions + 1,) groups; col_ptr: the same with, after the groups of each junction, one column more for each of them
-    whose traffic may wait inside the junction for a gap. stage_ptr: (junctions + 1,) rows of stages (rows, widest) and of lit and
-    green (rows, words): the columns that may go, and those protected, as bits. intergreen: (groups, widest) seconds, of the
-    column's end before the row's start. lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length,
-    lane_street: (lanes,), the latter the first lane of the same street. own: (junctions,) how many of the stages, the
-    first ones, are the programme's. link_*: by link; its column, and that of those who wait inside, -1 where there is no place to wait.
+    first: (junctions + 1,) groups; col_ptr: the same with, after the groups of each junction, one
+        column more for each of them
+    whose traffic may wait inside the junction for a gap. stage_ptr: (junctions + 1,) rows of stages
+    (rows, widest) and of lit and green (rows, words): the columns that may go, and those protected,
+    as bits. intergreen: (groups, widest) seconds, of the column's end before the row's start.
+    lane_ptr: (junctions + 1,) stop lanes; approach: (lanes,) place among them. lane_length,
+    lane_street: (lanes,), the latter the first lane of the same street. own: (junctions,) how many
+        of the stages, the
+    first ones, are the programme's. link_*: by link; its column, and that of those who wait inside,
+    -1 where there is no place to wait.
     """
 
     first: IntArray
@@ -79,18 +83,41 @@ class Tables(NamedTuple):
 
 
 @njit(cache=True)
-def rollout(q, vptr, lanes, ptr, last, stage, src, begin, cost, bound, stages, yields, trans, opens, least, m, fixed_end):  # type: ignore[no-untyped-def]
-    """Cost up to the horizon if `stage` is begun at `begin` and each stage then lasts until its queues are gone.
+def rollout(  # type: ignore[no-untyped-def]
+    q,
+    vptr,
+    lanes,
+    ptr,
+    last,
+    stage,
+    src,
+    begin,
+    cost,
+    bound,
+    stages,
+    yields,
+    trans,
+    opens,
+    least,
+    m,
+    fixed_end,
+):
+    """Cost up to the horizon if `stage` is begun at `begin` and each stage then lasts until its
+    queues are gone.
 
     fixed_end: the end of the first stage. The rows after `src` of ptr and last are its scratch.
     """
-    now, row, end = begin, src, fixed_end
+    now = begin
+    row = src
+    end = fixed_end
     for turn in range(12):
         if turn > 0:
             end = clear_time(q, vptr, lanes, row, ptr, last, stages[stage], now, opens, least, m)
         end = min(end, m[HORIZON])
         nxt = 3 if row == 2 else 2
-        cost += stage_cost(q, vptr, lanes, row, nxt, ptr, last, stages[stage], yields, now, end, opens, m)
+        cost += stage_cost(
+            q, vptr, lanes, row, nxt, ptr, last, stages[stage], yields, now, end, opens, m
+        )
         row = nxt
         if end >= m[HORIZON]:
             break
@@ -106,20 +133,32 @@ def rollout(q, vptr, lanes, ptr, last, stage, src, begin, cost, bound, stages, y
 def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, lengths, least, m):  # type: ignore[no-untyped-def]
     """The stage to aim at now: 0, the stage of now, unless the least-cost plan leaves it at once.
 
-    stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the signals as they stand, -inf where
-    it is green. trans: see `changes`. earliest: (S,) seconds until it may be left for each of them. harm: (S,) what a second of each costs by what it
-    blocks. Plans that leave at once come first; then one that holds longer and costs less settles it: to hold is decided anew
-    each second, so how long need not be known.
+    stages: (S, groups) colours. soon: (S, groups) seconds until green in each stage from the
+        signals as they stand, -inf where
+    it is green. trans: see `changes`. earliest: (S,) seconds until it may be left for each of them.
+    harm: (S,) what a second of each costs by what it blocks. Plans that leave at once come first;
+    then one that holds longer and costs less settles it: to hold is decided anew each second, so
+    how long need not be known.
     """
     ptr, last = np.empty((ROWS + 1, lanes), np.int64), np.empty((ROWS + 1, 2 * lanes))
     ptr[0], last[0] = 0, -np.inf
-    now, then = np.int64(0), np.int64(1)  # rows; for a literal all that takes them would be compiled once more
+    # rows; for a literal all that takes them would be compiled once more
+    now = np.int64(0)
+    then = np.int64(1)
     opens, entry = np.empty(soon.shape[1]), np.empty(soon.shape[1])
-    chosen, best = 0, stage_cost(q, vptr, lanes, now, then, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m)
+    chosen = 0
+    best = stage_cost(
+        q, vptr, lanes, now, then, ptr, last, stages[0], yields, 0.0, m[HORIZON], soon[0], m
+    )
     best += cost_left(q, vptr, lanes, then, ptr, m) + harm[0] * m[HORIZON]
     for hi in range(len(holds)):
         start = holds[hi]
-        base = stage_cost(q, vptr, lanes, now, then, ptr, last, stages[0], yields, 0.0, start, soon[0], m) + harm[0] * start
+        base = (
+            stage_cost(
+                q, vptr, lanes, now, then, ptr, last, stages[0], yields, 0.0, start, soon[0], m
+            )
+            + harm[0] * start
+        )
         if base + cost_so_far(q, vptr, lanes, then, ptr, start) >= best:
             break
         for s in range(1, len(stages)):
@@ -133,7 +172,23 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
                     break
                 opens[:] = entry
                 cost = rollout(
-                    q, vptr, lanes, ptr, last, s, then, start, base + harm[s] * (end - start), best, stages, yields, trans, opens, least, m, end
+                    q,
+                    vptr,
+                    lanes,
+                    ptr,
+                    last,
+                    s,
+                    then,
+                    start,
+                    base + harm[s] * (end - start),
+                    best,
+                    stages,
+                    yields,
+                    trans,
+                    opens,
+                    least,
+                    m,
+                    end,
                 )
                 if cost < best:
                     if hi > 0:
@@ -172,7 +227,9 @@ def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def on_their_way(t, v_link):  # type: ignore[no-untyped-def]
-    """(behind, street): vehicles on their way over a junction to each lane; and, at the first lane of each street, to all of it. (lanes,) each."""
+    """(behind, street): vehicles on their way over a junction to each lane; and, at the first lane
+    of each street, to all of it. (lanes,) each.
+    """
     behind, street = np.zeros(len(t.lane_length)), np.zeros(len(t.lane_length))
     for link in v_link:
         if link >= 0:
@@ -182,10 +239,28 @@ def on_their_way(t, v_link):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, shown_for, room, behind, street):  # type: ignore[no-untyped-def]
-    """Put the vehicles `rows` of stop lane a into the queue from place `at` on; takes room in short lanes behind. Returns the end.
+def fill_lane(  # type: ignore[no-untyped-def]
+    q,
+    t,
+    m,
+    a,
+    at,
+    rows,
+    v_distance,
+    v_speed,
+    v_wait,
+    v_link,
+    shown,
+    shown_for,
+    room,
+    behind,
+    street,
+):
+    """Put the vehicles `rows` of stop lane a into the queue from place `at` on; takes room in short
+    lanes behind. Returns the end.
 
-    behind, street: vehicles on their way to this lane from the junction before, and to all lanes of its street.
+    behind, street: vehicles on their way to this lane from the junction before, and to all lanes of
+        its street.
     """
     tail = 0.0
     for v in rows:
@@ -198,8 +273,13 @@ def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, 
         g, to = t.link_group[link], t.link_to[link]
         if v_distance[v] < 0.0:
             if v_speed[v] < m[CRAWL] and t.link_inside[link] != -1:
-                q[COLUMN, at], q[ETA, at], q[STILL, at], q[INSIDE, at] = t.link_inside[link], 0.0, 1.0, 0.0
-                q[WEIGHT, at] = 1.0 + (m[SPILL] * (1.0 + street) + v_wait[v] / m[GIVE_UP]) * (t.lane_own[a] < m[SHORT])
+                q[COLUMN, at] = t.link_inside[link]
+                q[ETA, at] = 0.0
+                q[STILL, at] = 1.0
+                q[INSIDE, at] = 0.0
+                q[WEIGHT, at] = 1.0 + (m[SPILL] * (1.0 + street) + v_wait[v] / m[GIVE_UP]) * (
+                    t.lane_own[a] < m[SHORT]
+                )
                 q[BEFORE, at], q[CLOSED, at] = t.link_before[link], v_wait[v] > m[STUCK]
                 at += 1
             continue
@@ -211,7 +291,9 @@ def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, 
         q[CLOSED, at] = 0
         if i == 0 and v_distance[v] < 15.0:
             if v_wait[v] > m[STUCK] and shown[g] == GREEN and shown_for[g] > m[STUCK] + 3.0:
-                q[CLOSED, at] = 2  # green, and yet it does not move: what blocks it is not the signal
+                q[CLOSED, at] = (
+                    2  # green, and yet it does not move: what blocks it is not the signal
+                )
             elif v_wait[v] > m[GIVE_UP]:
                 q[CLOSED, at] = 1
         if room[to] < min(m[ROOM], 0.6 * t.lane_length[to]):
@@ -224,13 +306,18 @@ def fill_lane(q, t, m, a, at, rows, v_distance, v_speed, v_wait, v_link, shown, 
 
 @njit(cache=True)
 def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-untyped-def]
-    """(soon, earliest, bound) of `search` for the stages `picks` of junction j from its signals as they stand.
+    """(soon, earliest, bound) of `search` for the stages `picks` of junction j from its signals as
+    they stand.
 
     bound: no stage other than the first can begin yet.
     """
     f, width = t.first[j], t.first[j + 1] - t.first[j]
-    s0, count, cols = t.stage_ptr[j], len(picks), t.col_ptr[j + 1] - t.col_ptr[j]
-    soon, earliest, bound = np.full((count, cols), -np.inf), np.zeros(count), True
+    s0 = t.stage_ptr[j]
+    count = len(picks)
+    cols = t.col_ptr[j + 1] - t.col_ptr[j]
+    soon = np.full((count, cols), -np.inf)
+    earliest = np.zeros(count)
+    bound = True
     for s in range(count):
         stage = t.stages[s0 + picks[s]]
         for g in range(width):
@@ -261,7 +348,9 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
 
 @njit(cache=True)
 def settled(t, j, s0, count, stage, shown, shown_for):  # type: ignore[no-untyped-def]
-    """No stage of junction j other than `stage` can begin yet: each would end a green that has not had its least."""
+    """No stage of junction j other than `stage` can begin yet: each would end a green that has not
+    had its least.
+    """
     young = np.zeros(t.lit.shape[1], np.uint64)
     for g in range(t.first[j], t.first[j + 1]):
         if shown[g] >= PERMISSIVE and shown_for[g] < t.least[g]:
@@ -279,8 +368,10 @@ def settled(t, j, s0, count, stage, shown, shown_for):  # type: ignore[no-untype
 def worth_trying(lit, green, stage, need, shut, shown):  # type: ignore[no-untyped-def]
     """The stages to search, `stage` first: those that serve traffic that no other serves as well.
 
-    lit, green: (S, words) of the junction. need: (words,) columns with traffic that a green helps; shut: where a green does harm. shown:
-    (words,) groups lit now; of stages that serve the same, the one with least harm, then the one that keeps most of these, is taken.
+    lit, green: (S, words) of the junction. need: (words,) columns with traffic that a green helps;
+        shut: where a green does harm. shown:
+    (words,) groups lit now; of stages that serve the same, the one with least harm, then the one
+    that keeps most of these, is taken.
     """
     kept, n = np.empty(len(lit), np.int64), 1
     kept[0] = stage
@@ -291,10 +382,19 @@ def worth_trying(lit, green, stage, need, shut, shown):  # type: ignore[no-untyp
             k = kept[i]
             under, over = True, True
             for w in range(len(need)):
-                under &= (lit[s, w] & need[w] & ~lit[k, w]) == 0 and (green[s, w] & need[w] & ~green[k, w]) == 0
-                over &= (lit[k, w] & need[w] & ~lit[s, w]) == 0 and (green[k, w] & need[w] & ~green[s, w]) == 0
+                under &= (lit[s, w] & need[w] & ~lit[k, w]) == 0 and (
+                    green[s, w] & need[w] & ~green[k, w]
+                ) == 0
+                over &= (lit[k, w] & need[w] & ~lit[s, w]) == 0 and (
+                    green[k, w] & need[w] & ~green[s, w]
+                ) == 0
             worse = overlap(lit[s], shut) - overlap(lit[k], shut)
-            if under and over and i > 0 and (worse < 0 or (worse == 0 and overlap(lit[s], shown) > overlap(lit[k], shown))):
+            if (
+                under
+                and over
+                and i > 0
+                and (worse < 0 or (worse == 0 and overlap(lit[s], shown) > overlap(lit[k], shown)))
+            ):
                 kept[i], drop = s, True
             elif under and worse >= 0:
                 drop = True
@@ -311,9 +411,11 @@ def worth_trying(lit, green, stage, need, shut, shown):  # type: ignore[no-untyp
 
 @njit(cache=True)
 def changes(stages, width, intergreen):  # type: ignore[no-untyped-def]
-    """(S, S, columns): seconds from a change of stage to the green of each column that it begins, -inf for the others.
+    """(S, S, columns): seconds from a change of stage to the green of each column that it begins,
+    -inf for the others.
 
-    stages: (S, columns), of which the first `width` are groups. intergreen: (width, ...), of the column's end before the row's start.
+    stages: (S, columns), of which the first `width` are groups. intergreen: (width, ...), of the
+        column's end before the row's start.
     """
     count, cols = stages.shape
     out = np.full((count, count, cols), -np.inf)
@@ -353,7 +455,9 @@ def overlap(lit, shown):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def note_changes(at_s, shown, shown_for, lit, began, ended):  # type: ignore[no-untyped-def]
     """(lit, began, ended) brought up to date with the signals as they are shown; new arrays."""
-    lit, began, ended = lit.copy(), began.copy(), ended.copy()
+    lit = lit.copy()
+    began = began.copy()
+    ended = ended.copy()
     for g in range(len(shown)):
         if (shown[g] >= PERMISSIVE) != lit[g]:
             lit[g] = not lit[g]
@@ -362,17 +466,37 @@ def note_changes(at_s, shown, shown_for, lit, began, ended):  # type: ignore[no-
 
 
 @njit(cache=True)
-def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance, v_speed, v_wait, room, persons, known):  # type: ignore[no-untyped-def]
+def plan(  # type: ignore[no-untyped-def]
+    t,
+    m,
+    at_s,
+    target,
+    shown,
+    shown_for,
+    ended,
+    v_lane,
+    v_link,
+    v_distance,
+    v_speed,
+    v_wait,
+    room,
+    persons,
+    known,
+):
     """Decide all junctions: the stages (junctions,) to aim at from now on.
 
-    target: those up to now. ended: (groups,) when a green did. persons: (groups,) who wait at a crossing; all of them go at once. known: the
-    links of vehicles are told; where they are guessed, the programme's stages alone are tried, which serve the whole of a lane.
+    target: those up to now. ended: (groups,) when a green did. persons: (groups,) who wait at a
+        crossing; all of them go at once. known: the
+    links of vehicles are told; where they are guessed, the programme's stages alone are tried,
+    which serve the whole of a lane.
     """
     out, ended_for = np.empty_like(target), at_s - ended
     ptr, order = sort_by_lane(t, v_lane, v_link, v_distance)
     room, (behind, street) = room.copy(), on_their_way(t, v_link)
     q = np.empty((7, len(v_lane) + len(persons)))
-    need, shut, lit = np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64), np.zeros(t.lit.shape[1], np.uint64)
+    need = np.zeros(t.lit.shape[1], np.uint64)
+    shut = np.zeros(t.lit.shape[1], np.uint64)
+    lit = np.zeros(t.lit.shape[1], np.uint64)
     for j in range(len(t.first) - 1):
         f, width = t.first[j], t.first[j + 1] - t.first[j]
         s0, count = t.stage_ptr[j], t.stage_ptr[j + 1] - t.stage_ptr[j] if known else t.own[j]
@@ -407,11 +531,15 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         for g in range(width):  # a crossing where somebody waits is one more lane
             if persons[f + g] > 0 and shown[f + g] < PERMISSIVE:
                 q[:, end] = 0.0
-                q[COLUMN, end], q[STILL, end], q[WEIGHT, end] = g, 1.0, m[PERSON] * persons[f + g]
+                q[COLUMN, end] = g
+                q[STILL, end] = 1.0
+                q[WEIGHT, end] = m[PERSON] * persons[f + g]
                 end += 1
                 lanes += 1
                 vptr[lanes] = end
-        need[:], shut[:], lit[:] = 0, 0, 0
+        need[:] = 0
+        shut[:] = 0
+        lit[:] = 0
         for i in range(end):
             mark(shut if q[CLOSED, i] > 2.0 else need, int(q[COLUMN, i]))
         asked = False
@@ -423,7 +551,9 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
         for g in range(width):
             if shown[f + g] >= PERMISSIVE:
                 mark(lit, g)
-        picks = worth_trying(t.lit[s0 : s0 + count], t.green[s0 : s0 + count], stage, need, shut, lit)
+        picks = worth_trying(
+            t.lit[s0 : s0 + count], t.green[s0 : s0 + count], stage, need, shut, lit
+        )
         soon, earliest, bound = look_ahead(t, j, picks, shown, shown_for, ended_for)
         if bound:
             continue
@@ -436,5 +566,21 @@ def plan(t, m, at_s, target, shown, shown_for, ended, v_lane, v_link, v_distance
             stages[x] = t.stages[s0 + picks[x], :cols]
         trans = changes(stages, width, t.intergreen[f : f + width])
         yields = t.yields[t.col_ptr[j] : t.col_ptr[j + 1], :cols]
-        out[j] = picks[search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, t.holds, t.lengths, least, m)]
+        out[j] = picks[
+            search(
+                q,
+                vptr,
+                lanes,
+                stages,
+                yields,
+                trans,
+                soon,
+                earliest,
+                harm,
+                t.holds,
+                t.lengths,
+                least,
+                m,
+            )
+        ]
     return out

@@ -1,6 +1,8 @@
-"""Greedy and max-pressure: the stage with most traffic, or with most traffic less what stands behind the junction.
+"""Greedy and max-pressure: the stage with most traffic, or with most traffic less what stands
+behind the junction.
 
-Max pressure: P. Varaiya, "Max pressure control of a network of signalized intersections", Transportation Research C 36 (2013).
+Max pressure: P. Varaiya, "Max pressure control of a network of signalized intersections",
+Transportation Research C 36 (2013).
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Greedy:
     interval_s = 5.0
 
     def __init__(self, network: Network, timing: Timing) -> None:
-        self._network, self._timing, self._table = network, timing, StageTable(network, timing)
+        self._network = network
+        self._timing = timing
+        self._table = StageTable(network, timing)
         self._sure = np.ones(len(network.junctions))
         self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
 
@@ -42,7 +46,9 @@ class Greedy:
         return demand(self._network, seen)
 
     def step(self, seen: Observation, state: Aim) -> tuple[Proposal, Aim]:
-        free = may_change(self._network, self._timing, state.target, self._table, seen) & (seen.at_s >= state.next_s - 1e-6)
+        free = may_change(self._network, self._timing, state.target, self._table, seen) & (
+            seen.at_s >= state.next_s - 1e-6
+        )
         target = state.target.copy()
         if free.any():
             worth = self.weights(seen)
@@ -53,11 +59,15 @@ class Greedy:
                 if score.max() > score[target[j]]:
                     target[j] = int(np.argmax(score))
         due = np.where(free, seen.at_s + self.interval_s, state.next_s)
-        return Proposal(seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure), Aim(target, due)
+        return Proposal(
+            seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure
+        ), Aim(target, due)
 
 
 class MaxPressure(Greedy):
-    """Every `interval_s` the stage with the greatest sum of vehicles before less vehicles behind its links."""
+    """Every `interval_s` the stage with the greatest sum of vehicles before less vehicles behind
+    its links.
+    """
 
     name = "max-pressure"
 

@@ -23,9 +23,11 @@ AGES = np.array([10, 20, 40])  # seconds of green at which its age counts as one
 
 @dataclass(frozen=True, slots=True)
 class QState:
-    """target: stage aimed at; since_s: when it was chosen; next_s: next decision. (junctions,) each.
+    """target: stage aimed at; since_s: when it was chosen; next_s: next decision. (junctions,)
+    each.
 
-    keys, chosen: state and action of the last decision; regret: exponential mean of what was missed, per junction.
+    keys, chosen: state and action of the last decision; regret: exponential mean of what was
+        missed, per junction.
     """
 
     target: IntArray
@@ -40,7 +42,9 @@ class QState:
 
 
 class Describer:
-    """What the learner sees of each junction: stage, age of green, demand of each stage, room downstream."""
+    """What the learner sees of each junction: stage, age of green, demand of each stage, room
+    downstream.
+    """
 
     def __init__(self, network: Network, timing: Timing) -> None:
         self.network, self.table = network, StageTable(network, timing)
@@ -51,54 +55,87 @@ class Describer:
         self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
 
     def stage_demand(self, seen: Observation) -> FloatArray:
-        """Vehicles that each stage would serve, (junctions, most stages); nought beyond a junction's own."""
+        """Vehicles that each stage would serve, (junctions, most stages); nought beyond a
+        junction's own.
+        """
         worth = demand(self.network, seen)
         out = np.zeros((len(self._first), self.most))
         for j, junction in enumerate(self.network.junctions):
-            rows = self._lit[self.table.ptr[j] : self.table.ptr[j + 1], : junction.end - junction.first]
+            rows = self._lit[
+                self.table.ptr[j] : self.table.ptr[j + 1], : junction.end - junction.first
+            ]
             out[j, : len(rows)] = rows @ worth[junction.first : junction.end]
         return out
 
-    def keys(self, seen: Observation, target: IntArray, since_s: FloatArray, wanted: FloatArray) -> Keys:
+    def keys(
+        self, seen: Observation, target: IntArray, since_s: FloatArray, wanted: FloatArray
+    ) -> Keys:
         """The key of each junction's state, (junctions,)."""
         full = np.logical_or.reduceat(seen.room_m[self._to] < 15.0, self._first)
         columns = [self._names, target, np.searchsorted(AGES, seen.at_s - since_s), full]
-        return mix(np.column_stack([*columns, np.searchsorted(STEPS, wanted, side="right")]).astype(np.int64))
+        return mix(
+            np.column_stack([*columns, np.searchsorted(STEPS, wanted, side="right")]).astype(
+                np.int64
+            )
+        )
 
 
 class QLearning:
-    """Chooses the stage of greatest value every `interval_s`; how sure it is follows from visits, agreement and regret."""
+    """Chooses the stage of greatest value every `interval_s`; how sure it is follows from visits,
+    agreement and regret.
+    """
 
     name = "q-learning"
     interval_s = 5.0
 
     def __init__(self, network: Network, timing: Timing, table: QTable | None = None) -> None:
-        self._network, self._timing, self._see = network, timing, Describer(network, timing)
+        self._network = network
+        self._timing = timing
+        self._see = Describer(network, timing)
         path = Path(os.environ.get(TABLE, str(DEFAULT_TABLE)))
         if table is None:
             table = QTable.read(path) if path.exists() else QTable(self._see.most, 1 << 12)
         self.table = table
         if self.table.actions < self._see.most:
-            raise ValueError(f"the Q-table has {self.table.actions} actions, this network needs {self._see.most}. Train one for it: headway train")
+            raise ValueError(
+                f"the Q-table has {self.table.actions} actions, this network needs "
+                f"{self._see.most}. Train one for it: headway train"
+            )
 
     def start(self, seen: Observation) -> QState:
         n = len(self._network.junctions)
         zeros = np.zeros(n)
         return QState(
-            np.zeros(n, np.int32), np.full(n, seen.at_s), np.full(n, seen.at_s), np.zeros(n, np.uint64), np.zeros(n, np.int64),
-            zeros, np.ones(n), zeros, zeros,
-        )  # fmt: skip
+            np.zeros(n, np.int32),
+            np.full(n, seen.at_s),
+            np.full(n, seen.at_s),
+            np.zeros(n, np.uint64),
+            np.zeros(n, np.int64),
+            zeros,
+            np.ones(n),
+            zeros,
+            zeros,
+        )
 
     def due(self, seen: Observation, state: QState) -> BoolArray:
         """Junctions that may decide now, (junctions,)."""
-        return np.asarray(may_change(self._network, self._timing, state.target, self._see.table, seen) & (seen.at_s >= state.next_s - 1e-6))
+        return np.asarray(
+            may_change(self._network, self._timing, state.target, self._see.table, seen)
+            & (seen.at_s >= state.next_s - 1e-6)
+        )
 
     def step(self, seen: Observation, state: QState) -> tuple[Proposal, QState]:
         due = self.due(seen, state)
-        return self.act(seen, state, due, None) if due.any() else (self._propose(seen, state), state)
+        return (
+            self.act(seen, state, due, None) if due.any() else (self._propose(seen, state), state)
+        )
 
-    def act(self, seen: Observation, state: QState, due: BoolArray, explore: NDArray[np.int64] | None) -> tuple[Proposal, QState]:
-        """Decide where `due`; `explore` (junctions,) gives actions to be tried instead, -1 for none."""
+    def act(
+        self, seen: Observation, state: QState, due: BoolArray, explore: NDArray[np.int64] | None
+    ) -> tuple[Proposal, QState]:
+        """Decide where `due`; `explore` (junctions,) gives actions to be tried instead, -1 for
+        none.
+        """
         wanted = self._see.stage_demand(seen)
         keys = self._see.keys(seen, state.target, state.since_s, wanted)
         values, visits = self.table.get(keys)
@@ -109,27 +146,47 @@ class QLearning:
         target = np.where(due, chosen, state.target).astype(np.int32)
         fresh = target != state.target
         halted = np.bincount(self._junction_of(seen), minlength=len(due)).astype(float)
-        regret = state.regret + due * 0.1 * (np.maximum(halted - state.waiting, 0.0) / 5.0 - state.regret)
+        regret = state.regret + due * 0.1 * (
+            np.maximum(halted - state.waiting, 0.0) / 5.0 - state.regret
+        )
         new = QState(
-            target, np.where(fresh, seen.at_s, state.since_s), np.where(due, seen.at_s + self.interval_s, state.next_s),
-            np.where(due, keys, state.keys), np.where(due, chosen, state.chosen), np.where(due, visits.sum(axis=1), state.visits),
-            np.where(due, np.where(best == greedy, 1.0, 0.5), state.agreement), regret, np.where(due, halted, state.waiting),
-        )  # fmt: skip
+            target,
+            np.where(fresh, seen.at_s, state.since_s),
+            np.where(due, seen.at_s + self.interval_s, state.next_s),
+            np.where(due, keys, state.keys),
+            np.where(due, chosen, state.chosen),
+            np.where(due, visits.sum(axis=1), state.visits),
+            np.where(due, np.where(best == greedy, 1.0, 0.5), state.agreement),
+            regret,
+            np.where(due, halted, state.waiting),
+        )
         return self._propose(seen, new), new
 
     def confidence(self, seen: Observation, state: QState, now: float) -> Confidence:
         """How sure it is of each junction's last decision, by factor."""
         n = len(state.target)
         return Confidence(
-            np.full(n, freshness(now - seen.at_s)), seen.completeness, novelty(state.visits), state.agreement, performance(state.regret)
+            np.full(n, freshness(now - seen.at_s)),
+            seen.completeness,
+            novelty(state.visits),
+            state.agreement,
+            performance(state.regret),
         )
 
     def _propose(self, seen: Observation, state: QState) -> Proposal:
         sure = self.confidence(seen, state, seen.at_s)
-        return Proposal(seen.at_s, self.name, self._see.table.wanted_after_least(state.target, seen), sure.score, sure.factors())
+        return Proposal(
+            seen.at_s,
+            self.name,
+            self._see.table.wanted_after_least(state.target, seen),
+            sure.score,
+            sure.factors(),
+        )
 
     def _junction_of(self, seen: Observation) -> IntArray:
-        groups = np.array([x.group for x in self._network.links])[seen.vehicles.link[(seen.vehicles.speed_mps < 0.1) & (seen.vehicles.link >= 0)]]
+        groups = np.array([x.group for x in self._network.links])[
+            seen.vehicles.link[(seen.vehicles.speed_mps < 0.1) & (seen.vehicles.link >= 0)]
+        ]
         return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)
 
 

@@ -1,7 +1,9 @@
-"""A Q-table for many states: hashed keys, constant-time look-up, least recently used rows replaced, kept in a mapped file.
+"""A Q-table for many states: hashed keys, constant-time look-up, least recently used rows replaced,
+kept in a mapped file.
 
-The table is set-associative, as a processor's cache is: a key may stand in any of WAYS rows of its set, and when all are
-taken the row that was used longest ago gives way. So a look-up touches one short run of memory and never needs to grow.
+The table is set-associative, as a processor's cache is: a key may stand in any of WAYS rows of its
+set, and when all are taken the row that was used longest ago gives way. So a look-up touches one
+short run of memory and never needs to grow.
 """
 
 from __future__ import annotations
@@ -14,34 +16,57 @@ from numpy.typing import NDArray
 
 WAYS = 8
 MAGIC = 0x4845_4144_5741_5951  # "HEADWAYQ"
-HEADER = np.dtype([("magic", "<u8"), ("version", "<u4"), ("actions", "<u4"), ("rows", "<u8"), ("clock", "<u8")])
+HEADER = np.dtype(
+    [("magic", "<u8"), ("version", "<u4"), ("actions", "<u4"), ("rows", "<u8"), ("clock", "<u8")]
+)
 
 Keys = NDArray[np.uint64]
 Values = NDArray[np.float32]
 
 
 class QTable:
-    """Values and visit counts of `actions` actions for up to `rows` states; in memory, or in the file `path`.
+    """Values and visit counts of `actions` actions for up to `rows` states; in memory, or in the
+    file `path`.
 
-    A file survives the death of its process: rows are changed in place, a new row's key is written after its values.
+    A file survives the death of its process: rows are changed in place, a new row's key is written
+    after its values.
     """
 
     def __init__(self, actions: int, rows: int = 1 << 16, path: Path | None = None) -> None:
         if actions < 1 or rows < WAYS or rows.bit_count() != 1:
-            raise ValueError(f"a Q-table needs at least one action and a power of two of rows, at least {WAYS}; asked for {actions} and {rows}")
-        self.actions, self.rows, self.path = actions, rows, path
-        row = np.dtype([("key", "<u8"), ("used", "<u8"), ("visits", "<u4", (actions,)), ("value", "<f4", (actions,))])
+            raise ValueError(
+                "a Q-table needs at least one action and a power of two of rows, at least "
+                f"{WAYS}; asked for {actions} and {rows}"
+            )
+        self.actions = actions
+        self.rows = rows
+        self.path = path
+        row = np.dtype(
+            [
+                ("key", "<u8"),
+                ("used", "<u8"),
+                ("visits", "<u4", (actions,)),
+                ("value", "<f4", (actions,)),
+            ]
+        )
         if path is None:
             self._header, self._table = np.zeros(1, HEADER), np.zeros(rows, row)
         else:
             self._header, self._table = self._open(path, row)
-        self._key, self._used, self._visits, self._value = (self._table[name] for name in ("key", "used", "visits", "value"))
+        self._key, self._used, self._visits, self._value = (
+            self._table[name] for name in ("key", "used", "visits", "value")
+        )
 
     def _open(self, path: Path, row: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         size = HEADER.itemsize + self.rows * row.itemsize
         if path.exists():
             header = np.memmap(path, HEADER, "r+", shape=(1,))
-            found = (int(header["magic"][0]), int(header["version"][0]), int(header["actions"][0]), int(header["rows"][0]))
+            found = (
+                int(header["magic"][0]),
+                int(header["version"][0]),
+                int(header["actions"][0]),
+                int(header["rows"][0]),
+            )
             if found != (MAGIC, 1, self.actions, self.rows) or path.stat().st_size != size:
                 raise ValueError(
                     f"{path}: is no Q-table of {self.actions} actions and {self.rows} rows ("
@@ -66,16 +91,39 @@ class QTable:
         return cls(int(header["actions"]), int(header["rows"]), path)
 
     def get(self, keys: Keys) -> tuple[Values, NDArray[np.uint32]]:
-        """Values (n, actions) and visits (n, actions) of `keys` (n,); zeros for a state never set. Marks the rows as used."""
+        """Values (n, actions) and visits (n, actions) of `keys` (n,); zeros for a state never set.
+        Marks the rows as used.
+        """
         self._header["clock"] += 1
-        values, visits = np.zeros((len(keys), self.actions), np.float32), np.zeros((len(keys), self.actions), np.uint32)
-        _get(keys, self._key, self._used, self._visits, self._value, self._header["clock"][0], values, visits)
+        values = np.zeros((len(keys), self.actions), np.float32)
+        visits = np.zeros((len(keys), self.actions), np.uint32)
+        _get(
+            keys,
+            self._key,
+            self._used,
+            self._visits,
+            self._value,
+            self._header["clock"][0],
+            values,
+            visits,
+        )
         return values, visits
 
     def add(self, keys: Keys, actions: NDArray[np.int64], steps: Values) -> None:
-        """Add `steps` (n,) to the values of `actions` (n,) in the states `keys` (n,), one visit each."""
+        """Add `steps` (n,) to the values of `actions` (n,) in the states `keys` (n,), one visit
+        each.
+        """
         self._header["clock"] += 1
-        _add(keys, actions, steps, self._key, self._used, self._visits, self._value, self._header["clock"][0])
+        _add(
+            keys,
+            actions,
+            steps,
+            self._key,
+            self._used,
+            self._visits,
+            self._value,
+            self._header["clock"][0],
+        )
 
     def flush(self) -> None:
         """Write what has changed to the disk, to survive the machine as well as the process."""
@@ -88,7 +136,9 @@ class QTable:
 
 
 def mix(parts: NDArray[np.integer]) -> Keys:
-    """Rows of small whole numbers (n, k) to keys (n,), by Steele's SplitMix64 step over the columns; never 0."""
+    """Rows of small whole numbers (n, k) to keys (n,), by Steele's SplitMix64 step over the
+    columns; never 0.
+    """
     key = np.full(len(parts), 0x9E3779B97F4A7C15, np.uint64)
     for column in parts.T:
         key = (key ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)

@@ -1,7 +1,8 @@
-"""The planner's model of one junction, compiled: lanes as first-in-first-out queues that stages discharge.
+"""The planner's model of one junction, compiled: lanes as first-in-first-out queues that stages
+discharge.
 
-Times are seconds from now. A state of the search is a row of `ptr` (vehicles gone, by lane) and `last` (when the last one
-left): discharging reads the row `src` and writes the row `dst`.
+Times are seconds from now. A state of the search is a row of `ptr` (vehicles gone, by lane) and
+`last` (when the last one left): discharging reads the row `src` and writes the row `dst`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,28 @@ import numpy as np
 from numba import njit
 
 ROWS = 4
-GREEN, PERMISSIVE = 4, 3
+GREEN = 4
+PERMISSIVE = 3
 
 
 class Model(NamedTuple):
-    """The figures of the model, in the order in which the compiled code finds them; seconds, metres, metres a second.
+    """The figures of the model, in the order in which the compiled code finds them; seconds,
+    metres, metres a second.
 
-    headway, startup: between two vehicles of a queue; lost at its start. late: how long after the end of green one still goes.
-    stop:             cost of having to stop, on top of the wait. crawl: below this speed a vehicle has stopped already.
+    headway, startup: between two vehicles of a queue; lost at its start. late: how long after the
+        end of green one still goes.
+    stop:             cost of having to stop, on top of the wait. crawl: below this speed a vehicle
+        has stopped already.
     accel:            of a vehicle that drives up freely, m/s2.
     after:            between the last vehicle of a stream and one that gives way to it.
-    gap:              a stream is taken to have ended when nobody comes for so long. ahead: how far the choice of the next stage looks.
+    gap:              a stream is taken to have ended when nobody comes for so long. ahead: how far
+        the choice of the next stage looks.
     rest:             cost of each vehicle left over at the horizon.
-    room, short:      a lane with less room is closed; in a lane shorter than this each vehicle takes its part of the room.
+    room, short:      a lane with less room is closed; in a lane shorter than this each vehicle
+        takes its part of the room.
     stuck, give_up:   who stands so long on green is blocked; who stands so long finds no gap.
-    spill:            weight that a vehicle gains when its queue fills the lane, the more the more are kept out behind it.
+    spill:            weight that a vehicle gains when its queue fills the lane, the more the more
+        are kept out behind it.
     harm:             cost of a second of green for a link into a short lane that is full.
     person:           weight of a pedestrian's wait beside a vehicle's.
     """
@@ -51,13 +59,33 @@ class Model(NamedTuple):
     person: float
 
 
-(HORIZON, HEADWAY, STARTUP, LATE, STOP, CRAWL, ACCEL, AFTER, GAP, AHEAD, REST, ROOM, SHORT, STUCK, GIVE_UP, SPILL, HARM, PERSON) = range(
-    len(Model._fields)
-)
+(
+    HORIZON,
+    HEADWAY,
+    STARTUP,
+    LATE,
+    STOP,
+    CRAWL,
+    ACCEL,
+    AFTER,
+    GAP,
+    AHEAD,
+    REST,
+    ROOM,
+    SHORT,
+    STUCK,
+    GIVE_UP,
+    SPILL,
+    HARM,
+    PERSON,
+) = range(len(Model._fields))
 
-# The vehicles of one junction, lane by lane, nearest first: columns vptr[k] to vptr[k + 1] - 1 of q are those of lane k. Rows of q:
-# earliest arrival at the stop line; column of the stages (signal group, or place inside); 1 if it stands or crawls; weight of its delay;
-# 1 if a permissive green does not help it, 2 if none does, 3 if it does harm; 1 if it may wait within the junction for a gap; the gap that it needs.
+# The vehicles of one junction, lane by lane, nearest first: columns vptr[k] to vptr[k + 1] - 1 of q
+# are those of lane k. Rows of q:
+# earliest arrival at the stop line; column of the stages (signal group, or place inside); 1 if it
+# stands or crawls; weight of its delay;
+# 1 if a permissive green does not help it, 2 if none does, 3 if it does harm; 1 if it may wait
+# within the junction for a gap; the gap that it needs.
 ETA, COLUMN, STILL, WEIGHT, CLOSED, INSIDE, BEFORE = range(7)
 
 
@@ -78,11 +106,14 @@ def cost_of(q, v, t, m):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def discharge(q, vptr, k, src, dst, ptr, last, colours, begin, end, opens, m):  # type: ignore[no-untyped-def]
-    """Discharge lane k, whose greens are all protected, from `begin` to `end`; returns the cost of those who leave.
+    """Discharge lane k, whose greens are all protected, from `begin` to `end`; returns the cost of
+    those who leave.
 
     opens: (groups,) when each group turns green, -inf if it was green before.
     """
-    v, t_last, cost = vptr[k] + ptr[src, k], last[src, k], 0.0
+    v = vptr[k] + ptr[src, k]
+    t_last = last[src, k]
+    cost = 0.0
     while v < vptr[k + 1]:
         g = int(q[COLUMN, v])
         if colours[g] - q[CLOSED, v] < PERMISSIVE:
@@ -102,22 +133,29 @@ def discharge(q, vptr, k, src, dst, ptr, last, colours, begin, end, opens, m):  
 def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m):  # type: ignore[no-untyped-def]
     """The same for all lanes in order of time, where some green is permissive.
 
-    Who has a permissive green waits for a gap in the traffic that it gives way to; where the junction has room for one that
-    waits inside, it does not hold up those behind it, and leaves at the end of the green at the latest. The rows of ptr and last
-    from ROWS on are scratch.
+    Who has a permissive green waits for a gap in the traffic that it gives way to; where the
+    junction has room for one that waits inside, it does not hold up those behind it, and leaves at
+    the end of the green at the latest. The rows of ptr and last from ROWS on are scratch.
     """
     cost = 0.0
     at, inside = last[ROWS], ptr[ROWS]
     for k in range(lanes):
         ptr[dst, k], last[dst, k] = ptr[src, k], last[src, k]
-        at[k], at[lanes + k], inside[k] = -np.inf, np.inf, -1
+        at[k] = -np.inf
+        at[lanes + k] = np.inf
+        inside[k] = -1
     for _ in range(2000):
         for k in range(lanes):
             if at[k] == -np.inf:  # another vehicle is the first now
                 at[k] = np.inf
                 v = vptr[k] + ptr[dst, k]
                 if v < vptr[k + 1] and colours[int(q[COLUMN, v])] - q[CLOSED, v] >= PERMISSIVE:
-                    at[k] = max(q[ETA, v], last[dst, k] + m[HEADWAY], begin, opens[int(q[COLUMN, v])] + m[STARTUP])
+                    at[k] = max(
+                        q[ETA, v],
+                        last[dst, k] + m[HEADWAY],
+                        begin,
+                        opens[int(q[COLUMN, v])] + m[STARTUP],
+                    )
         pick = np.argmin(at)
         soonest = at[pick]
         if soonest > end + m[LATE]:
@@ -125,7 +163,9 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
         k = pick % lanes
         v = vptr[k] + ptr[dst, k] if pick < lanes else inside[k]
         if colours[int(q[COLUMN, v])] == PERMISSIVE:
-            until = gap_from(q, vptr, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m)
+            until = gap_from(
+                q, vptr, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m
+            )
             if until > soonest:
                 if q[INSIDE, v] > 0.0 and inside[k] < 0:
                     inside[k], at[lanes + k] = v, until
@@ -150,15 +190,26 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
 
 @njit(cache=True)
 def gap_from(q, vptr, v, lane, lanes, now, at, src, dst, ptr, last, colours, yields, m):  # type: ignore[no-untyped-def]
-    """When the traffic that vehicle v of `lane` gives way to next leaves it alone; not after `now` if it may go at once."""
+    """When the traffic that vehicle v of `lane` gives way to next leaves it alone; not after `now`
+    if it may go at once.
+    """
     until = -np.inf
     for k in range(lanes):
         if k == lane:
             continue
         u = vptr[k] + ptr[dst, k]
-        if u < vptr[k + 1] and q[CLOSED, u] > 1.0 and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
+        if (
+            u < vptr[k + 1]
+            and q[CLOSED, u] > 1.0
+            and yields[int(q[COLUMN, v]), int(q[COLUMN, u])]
+            and colours[int(q[COLUMN, u])] == GREEN
+        ):
             return np.inf  # it stands on green, blocked, but it has right of way
-        if at[k] < now + q[BEFORE, v] and yields[int(q[COLUMN, v]), int(q[COLUMN, u])] and colours[int(q[COLUMN, u])] == GREEN:
+        if (
+            at[k] < now + q[BEFORE, v]
+            and yields[int(q[COLUMN, v]), int(q[COLUMN, u])]
+            and colours[int(q[COLUMN, u])] == GREEN
+        ):
             until = max(until, at[k] + m[AFTER])
         if ptr[dst, k] > ptr[src, k] and yields[int(q[COLUMN, v]), int(q[COLUMN, u - 1])]:
             until = max(until, last[dst, k] + m[AFTER])
@@ -174,7 +225,9 @@ def stage_cost(q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end,
             if c < PERMISSIVE or q[ETA, v] > end:
                 break
             if c == PERMISSIVE:
-                return discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m)
+                return discharge_together(
+                    q, vptr, lanes, src, dst, ptr, last, colours, yields, begin, end, opens, m
+                )
     cost = 0.0
     for k in range(lanes):
         cost += discharge(q, vptr, k, src, dst, ptr, last, colours, begin, end, opens, m)
@@ -207,7 +260,9 @@ def cost_left(q, vptr, lanes, row, ptr, m):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):  # type: ignore[no-untyped-def]
-    """When the queues and platoons of a stage that began at `begin` have passed, not before its shortest green."""
+    """When the queues and platoons of a stage that began at `begin` have passed, not before its
+    shortest green.
+    """
     until = begin
     for g in range(len(opens)):
         if colours[g] >= PERMISSIVE:

@@ -1,4 +1,6 @@
-"""What every stage-based controller needs: the stages of all junctions in one table, and who they serve."""
+"""What every stage-based controller needs: the stages of all junctions in one table, and who they
+serve.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from numba import njit
 from headway.roads import Colour, Network, Timing, compatible_stages
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
-GO = int(Colour.PERMISSIVE)  # a plain number: comparing an array with an enum member costs microseconds
+GO = int(
+    Colour.PERMISSIVE
+)  # a plain number: comparing an array with an enum member costs microseconds
 RED = int(Colour.RED)
 
 
@@ -25,7 +29,10 @@ class StageTable:
     def __init__(self, network: Network, timing: Timing, every: bool = False) -> None:
         junctions = network.junctions
         self._width = [j.end - j.first for j in junctions]
-        stages = [compatible_stages(j.stages, j.conflicts, j.yields) if every else j.stages for j in junctions]
+        stages = [
+            compatible_stages(j.stages, j.conflicts, j.yields) if every else j.stages
+            for j in junctions
+        ]
         self.count = np.array([len(s) for s in stages], np.int32)
         self.ptr = np.concatenate([[0], np.cumsum(self.count)]).astype(np.int32)
         self.colours: ColourArray = np.full((self.ptr[-1], max(self._width)), Colour.RED, np.int8)
@@ -43,9 +50,19 @@ class StageTable:
         return np.asarray(colours_of(target, self.ptr, self.colours, self._junction, self._first))
 
     def wanted_after_least(self, target: IntArray, seen: Observation) -> ColourArray:
-        """The same, but a group that has not had its shortest green keeps it, and those in conflict with it wait."""
+        """The same, but a group that has not had its shortest green keeps it, and those in conflict
+        with it wait.
+        """
         wanted = self.wanted(target)
-        keep_least(wanted, seen.shown, seen.shown_for_s, self._least, self._conflicts, self._junction, self._first)
+        keep_least(
+            wanted,
+            seen.shown,
+            seen.shown_for_s,
+            self._least,
+            self._conflicts,
+            self._junction,
+            self._first,
+        )
         return wanted
 
 
@@ -71,29 +88,46 @@ def keep_least(wanted, shown, shown_for, least, conflicts, junction, first):  # 
                     wanted[a + h] = min(wanted[a + h], shown[a + h]) if shown[a + h] >= GO else RED
 
 
-def may_change(network: Network, timing: Timing, target: IntArray, table: StageTable, seen: Observation) -> BoolArray:
-    """(junctions,): the stage aimed at is shown in full, and each of its greens has lasted its shortest time."""
+def may_change(
+    network: Network, timing: Timing, target: IntArray, table: StageTable, seen: Observation
+) -> BoolArray:
+    """(junctions,): the stage aimed at is shown in full, and each of its greens has lasted its
+    shortest time.
+    """
     wanted = table.wanted(target) >= Colour.PERMISSIVE
-    ready = ~wanted | ((seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s >= timing.min_green_s - 1e-6))
+    ready = ~wanted | (
+        (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s >= timing.min_green_s - 1e-6)
+    )
     return np.asarray(np.logical_and.reduceat(ready, [j.first for j in network.junctions]))
 
 
 def demand(network: Network, seen: Observation, within_m: float = 200.0) -> FloatArray:
-    """Vehicles within `within_m` of the stop line, and pedestrians who wait, by signal group: (groups,)."""
+    """Vehicles within `within_m` of the stop line, and pedestrians who wait, by signal group:
+    (groups,).
+    """
     v = seen.vehicles
     near = (v.link >= 0) & (v.distance_m >= 0.0) & (v.distance_m <= within_m)
     groups = np.array([x.group for x in network.links], np.int32)[v.link[near]]
-    return np.asarray(np.bincount(groups[groups >= 0], minlength=len(network.groups)) + seen.waiting_persons, np.float64)
+    return np.asarray(
+        np.bincount(groups[groups >= 0], minlength=len(network.groups)) + seen.waiting_persons,
+        np.float64,
+    )
 
 
 class FlowMeter:
-    """Arrival rates by link, an exponential mean over `memory_s` that starts as a plain mean. A pure step."""
+    """Arrival rates by link, an exponential mean over `memory_s` that starts as a plain mean. A
+    pure step.
+    """
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
 
-    def step(self, rates: FloatArray, learnt_s: float, arrived: IntArray, period_s: float) -> tuple[FloatArray, float]:
-        """New (rates (links,) veh/s, seconds learnt so far) after `arrived` (links,) vehicles in `period_s`."""
+    def step(
+        self, rates: FloatArray, learnt_s: float, arrived: IntArray, period_s: float
+    ) -> tuple[FloatArray, float]:
+        """New (rates (links,) veh/s, seconds learnt so far) after `arrived` (links,) vehicles in
+        `period_s`.
+        """
         learnt = min(learnt_s + period_s, self._memory_s)
         if period_s <= 0.0:
             return rates, learnt_s

@@ -1,4 +1,6 @@
-"""The benchmark: one SUMO run for each scenario, controller and seed, judged by SUMO's own trip records."""
+"""The benchmark: one SUMO run for each scenario, controller and seed, judged by SUMO's own trip
+records.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from headway.values import Event
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of the simulation."""
+    """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of
+    the simulation.
+    """
 
     scenario: str
     controller: str
@@ -39,7 +43,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run came to; times in seconds, means over vehicles. error is empty where the run went to its end."""
+    """What one run came to; times in seconds, means over vehicles. error is empty where the run
+    went to its end.
+    """
 
     scenario: str
     controller: str
@@ -68,7 +74,9 @@ class Result:
 
 
 def run_all(jobs: list[Job], workers: int) -> Iterator[Result]:
-    """Run `jobs` over `workers` processes; results come as they are ready. A run that fails is a Result with an error."""
+    """Run `jobs` over `workers` processes; results come as they are ready. A run that fails is a
+    Result with an error.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(workers, len(jobs)), maxtasksperchild=8) as pool:
         yield from pool.imap_unordered(run_guarded, jobs)
@@ -78,7 +86,15 @@ def run_guarded(job: Job) -> Result:
     try:
         return run(job)
     except (ValueError, RuntimeError, OSError) as error:
-        return Result(job.scenario, job.controller, job.seed, job.timing, job.sensing, job.scale, error=f"{type(error).__name__}: {error}")
+        return Result(
+            job.scenario,
+            job.controller,
+            job.seed,
+            job.timing,
+            job.sensing,
+            job.scale,
+            error=f"{type(error).__name__}: {error}",
+        )
 
 
 def run(job: Job) -> Result:
@@ -89,22 +105,40 @@ def run(job: Job) -> Result:
     with tempfile.TemporaryDirectory(prefix="headway-") as folder:
         trips, states = Path(folder) / "tripinfo.xml", Path(folder) / "tls.xml"
         additional = Path(folder) / "audit.add.xml"
-        events = "".join(f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{states}"/>' for j in network.junctions for tl in j.tl_ids)
+        events = "".join(
+            f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{states}"/>'
+            for j in network.junctions
+            for tl in j.tl_ids
+        )
         additional.write_text(f"<additional>{events}</additional>")
         extra = (
             *(("--step-length", f"{job.step_s:g}") if job.step_s != 1.0 else ()),
-            "--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true",
-            "--device.emissions.probability", "1", "--additional-files", str(additional),
-        )  # fmt: skip
+            "--tripinfo-output",
+            str(trips),
+            "--tripinfo-output.write-unfinished",
+            "true",
+            "--device.emissions.probability",
+            "1",
+            "--additional-files",
+            str(additional),
+        )
         interventions = [0]
 
         def count(event: Event) -> None:
             interventions[0] += event.kind.startswith("safety.")
 
-        street = open_street(network, timing, SumoSettings(of.sumocfg, job.seed, job.scale, sensing=job.sensing, extra=extra), job.controller, count)
+        street = open_street(
+            network,
+            timing,
+            SumoSettings(of.sumocfg, job.seed, job.scale, sensing=job.sensing, extra=extra),
+            job.controller,
+            count,
+        )
         begun = time.perf_counter()
         try:
-            while street.plant.time_s < of.end_s and (np.isfinite(of.end_s) or street.plant.running):
+            while street.plant.time_s < of.end_s and (
+                np.isfinite(of.end_s) or street.plant.running
+            ):
                 street.tick()
             wall = time.perf_counter() - begun
             pending = street.plant.pending()
@@ -116,17 +150,37 @@ def run(job: Job) -> Result:
             copyfile(trips, Path(job.keep) / f"{of.name}-{job.controller}-{job.seed}.tripinfo.xml")
         decisions = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
         return Result(
-            of.name, job.controller, job.seed, job.timing, job.sensing, job.scale, **judge(trips, pending, of),
-            safety_violations=len(violations), interventions=interventions[0], wall_s=wall, decision_ms_p99=float(np.percentile(decisions, 99)),
-        )  # fmt: skip
+            of.name,
+            job.controller,
+            job.seed,
+            job.timing,
+            job.sensing,
+            job.scale,
+            **judge(trips, pending, of),
+            safety_violations=len(violations),
+            interventions=interventions[0],
+            wall_s=wall,
+            decision_ms_p99=float(np.percentile(decisions, 99)),
+        )
 
 
 def judge(trips: Path, pending: dict[str, float], of: Scenario) -> dict[str, Any]:
-    """The figures of merit, from SUMO's tripinfo and the vehicles that never entered (with their delay so far, s)."""
-    rows, persons, fuel, co2, arrived = [], [], 0.0, 0.0, 0
+    """The figures of merit, from SUMO's tripinfo and the vehicles that never entered (with their
+    delay so far, s).
+    """
+    rows = []
+    persons = []
+    fuel = 0.0
+    co2 = 0.0
+    arrived = 0
     for _, item in ET.iterparse(trips):
         if item.tag == "tripinfo":
-            rows.append([float(item.get(k, "0")) for k in ("timeLoss", "departDelay", "waitingTime", "duration", "waitingCount")])
+            rows.append(
+                [
+                    float(item.get(k, "0"))
+                    for k in ("timeLoss", "departDelay", "waitingTime", "duration", "waitingCount")
+                ]
+            )
             arrived += float(item.get("arrival", "-1")) >= 0
             emissions = item.find("emissions")
             if emissions is not None:
@@ -139,7 +193,10 @@ def judge(trips: Path, pending: dict[str, float], of: Scenario) -> dict[str, Any
     table = np.array(rows).reshape(-1, 5)
     n = len(table) + len(pending)
     if not n:
-        raise ValueError(f"{of.sumocfg}: no vehicle departed between {of.begin_s} and {of.end_s} s. Check begin, end and the routes.")
+        raise ValueError(
+            f"{of.sumocfg}: no vehicle departed between {of.begin_s} and {of.end_s} s. Check "
+            "begin, end and the routes."
+        )
     return {
         "delay_s": float((table[:, 0].sum() + table[:, 1].sum() + sum(pending.values())) / n),
         "waiting_s": float(table[:, 2].mean()) if len(table) else float("nan"),

@@ -10,7 +10,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and half the width of its 95 % confidence interval (Student's t); nan with a single value."""
+    """A mean and half the width of its 95 % confidence interval (Student's t); nan with a single
+    value.
+    """
 
     mean: float
     half_width: float
@@ -31,7 +33,9 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def paired_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p of a paired t-test of the logarithms (delays differ by ratios, not by seconds); nan under two pairs."""
+    """Two-sided p of a paired t-test of the logarithms (delays differ by ratios, not by seconds);
+    nan under two pairs.
+    """
     if len(a) != len(b):
         raise ValueError(f"pairs are wanted, but there are {len(a)} and {len(b)} values")
     if len(a) < 2:

@@ -1,4 +1,6 @@
-"""Prioritised experience replay (Schaul, Quan, Antonoglou, Silver, ICLR 2016), over columns, with priorities in a sum tree."""
+"""Prioritised experience replay (Schaul, Quan, Antonoglou, Silver, ICLR 2016), over columns, with
+priorities in a sum tree.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +11,38 @@ from numpy.typing import NDArray
 class Replay:
     """The last `size` experiences (a power of two), drawn in proportion to priority ** alpha.
 
-    Adaptive: the correction for drawing unevenly, beta, grows from 0.4 to 1 as the surprises shrink.
+    Adaptive: the correction for drawing unevenly, beta, grows from 0.4 to 1 as the surprises
+        shrink.
     """
 
     def __init__(self, size: int = 1 << 15, alpha: float = 0.6) -> None:
-        self._size, self._alpha, self._next, self._filled = size, alpha, 0, 0
+        self._size = size
+        self._alpha = alpha
+        self._next = 0
+        self._filled = 0
         self._tree = np.zeros(2 * size)
-        self.rows = np.zeros(size, [("key", "u8"), ("action", "i8"), ("reward", "f4"), ("next", "u8"), ("gamma", "f4")])
+        self.rows = np.zeros(
+            size,
+            [("key", "u8"), ("action", "i8"), ("reward", "f4"), ("next", "u8"), ("gamma", "f4")],
+        )
         self._first_surprise = self._surprise = 0.0
 
     def __len__(self) -> int:
         return self._filled
 
     def put(self, rows: NDArray[np.void]) -> None:
-        """Take in experiences, with the highest priority so far: each is to be learnt from once at least."""
+        """Take in experiences, with the highest priority so far: each is to be learnt from once at
+        least.
+        """
         at = (self._next + np.arange(len(rows))) % self._size
         self.rows[at] = rows
         self._set(at, np.full(len(rows), max(self._tree[self._size :].max(), 1.0)))
-        self._next, self._filled = int((self._next + len(rows)) % self._size), min(self._size, self._filled + len(rows))
+        self._next = int((self._next + len(rows)) % self._size)
+        self._filled = min(self._size, self._filled + len(rows))
 
-    def draw(self, n: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def draw(
+        self, n: int, random: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Places (n,) of experiences, and their weights (n,), at most 1."""
         total = self._tree[1]
         wanted = (np.arange(n) + random.random(n)) * total / n

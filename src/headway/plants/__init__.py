@@ -1,4 +1,6 @@
-"""What is driven. Every plant speaks the same small protocol, in the spirit of FMI co-simulation."""
+"""What is driven. Every plant speaks the same small protocol, in the spirit of FMI
+co-simulation.
+"""
 
 from __future__ import annotations
 

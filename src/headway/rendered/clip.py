@@ -21,7 +21,9 @@ from headway.values import ColourArray
 
 @dataclass(frozen=True, slots=True)
 class Shooting:
-    """What is filmed, how: lengths in seconds and metres, angles in degrees; see `headway camera`."""
+    """What is filmed, how: lengths in seconds and metres, angles in degrees; see `headway
+    camera`.
+    """
 
     scenario: str
     junction: str
@@ -39,25 +41,46 @@ class Shooting:
 
 
 def shoot(how: Shooting, progress: Callable[[int], None]) -> dict[str, Path]:
-    """Write video, site (JSON) and truth (JSON lines; at_s from the clip's begin); where they are."""
+    """Write video, site (JSON) and truth (JSON lines; at_s from the clip's begin); where they
+    are.
+    """
     of = scenario(how.scenario)
     network = read_network(of.net)
     shapes = read_shapes(network)
     junction = network.junction(how.junction) if how.junction else 0
-    painter = Painter(view_of(network, shapes, junction, how.height_m, how.tilt_deg, how.reach_m), network, shapes, how.seed, how.night, how.rain)
-    files = {"video": how.out, "site": how.out.with_suffix(".site.json"), "truth": how.out.with_suffix(".truth.jsonl")}
+    painter = Painter(
+        view_of(network, shapes, junction, how.height_m, how.tilt_deg, how.reach_m),
+        network,
+        shapes,
+        how.seed,
+        how.night,
+        how.rain,
+    )
+    files = {
+        "video": how.out,
+        "site": how.out.with_suffix(".site.json"),
+        "truth": how.out.with_suffix(".truth.jsonl"),
+    }
     film = Film(how.out, how.rate_hz)
     files["site"].write_text(json.dumps(site_file(painter, junction), indent=1), encoding="utf-8")
     shots = [0]
     with files["truth"].open("w", encoding="utf-8") as truth:
 
-        def shot(_: float, image: Picture, vehicles: list[dict[str, Any]], shown: ColourArray) -> None:
+        def shot(
+            _: float, image: Picture, vehicles: list[dict[str, Any]], shown: ColourArray
+        ) -> None:
             film.add(image)
             truth.write(truth_line(shots[0] / how.rate_hz, vehicles, shown) + "\n")
             shots[0] += 1
             progress(shots[0])
 
-        plant = FilmedPlant(SumoSettings(of.sumocfg, how.seed), network, [(painter, shot)], how.rate_hz, how.violators)
+        plant = FilmedPlant(
+            SumoSettings(of.sumocfg, how.seed),
+            network,
+            [(painter, shot)],
+            how.rate_hz,
+            how.violators,
+        )
         try:
             plant.run_up(how.begin_s)
             plant.advance(how.seconds)

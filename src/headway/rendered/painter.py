@@ -1,4 +1,6 @@
-"""A camera that looks at a simulated street: what it sees, picture by picture, and the truth beside it."""
+"""A camera that looks at a simulated street: what it sees, picture by picture, and the truth beside
+it.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,33 @@ from headway.roads.network import Kind
 from headway.sensing.frames.sources import Picture
 from headway.values import ColourArray, FloatArray
 
-WIDTH_M, HEIGHT_M = (1.8, 2.5, 2.4, 0.7, 2.6, 2.2), (1.5, 3.2, 3.2, 1.7, 3.4, 2.4)  # by the kinds of a Scene
+# by the kinds of a Scene
+WIDTH_M = (1.8, 2.5, 2.4, 0.7, 2.6, 2.2)
+HEIGHT_M = (1.5, 3.2, 3.2, 1.7, 3.4, 2.4)
 TRUTH_CLASS = ("car", "bus", "truck", "bicycle", "bus", "truck")
 PAINTS = np.array(
-    [(235, 235, 235), (190, 192, 195), (60, 58, 56), (45, 45, 170), (150, 70, 35), (120, 125, 130), (40, 90, 40), (60, 150, 200)], np.float64
+    [
+        (235, 235, 235),
+        (190, 192, 195),
+        (60, 58, 56),
+        (45, 45, 170),
+        (150, 70, 35),
+        (120, 125, 130),
+        (40, 90, 40),
+        (60, 150, 200),
+    ],
+    np.float64,
 )
-ASPHALT, GRASS, PAVEMENT, PAINT = (92, 94, 96), (70, 104, 84), (128, 132, 136), (205, 208, 210)
+ASPHALT = (92, 94, 96)
+GRASS = (70, 104, 84)
+PAVEMENT = (128, 132, 136)
+PAINT = (205, 208, 210)
 SUN = np.array([0.45, 0.3, 0.84])
 IN_SHADOW = (np.arange(256) * 0.55).astype(np.uint8)  # of a value in the sun
 LAMPS = {0: (30, 30, 30), 1: (40, 40, 255), 2: (40, 200, 255), 3: (90, 220, 60), 4: (90, 220, 60)}
-LAMP_M, LAMP_HEIGHT_M, SUBPIXEL = 0.35, 5.5, 4
+LAMP_M = 0.35
+LAMP_HEIGHT_M = 5.5
+SUBPIXEL = 4
 
 
 @dataclass
@@ -66,14 +85,18 @@ class Painter:
         self.lamp_px = np.maximum(LAMP_M * self.view.focal_px / depth, 1.5)
 
     def shoot(self, scene: Scene, shown: ColourArray) -> tuple[Picture, list[dict[str, Any]]]:
-        """The picture, BGR, and of each vehicle in it: number, class, box, seen (the share that is not hidden), x, y, speed_mps."""
+        """The picture, BGR, and of each vehicle in it: number, class, box, seen (the share that is
+        not hidden), x, y, speed_mps.
+        """
         image, scene = self._empty.copy(), self._about(scene)
         boxes = [self._corners(scene, k) for k in range(len(scene.number))]
         seen = [k for k in range(len(boxes)) if self._near(boxes[k])]
         if not self.night:
             dark = np.zeros(image.shape[:2], np.uint8)
             for k in seen:
-                self._fill(dark, cv2.convexHull(self._shadow(boxes[k]).astype(np.float32))[:, 0], 255)
+                self._fill(
+                    dark, cv2.convexHull(self._shadow(boxes[k]).astype(np.float32))[:, 0], 255
+                )
             cv2.copyTo(cv2.LUT(image, IN_SHADOW), dark, image)
         ids = np.zeros(image.shape[:2], np.float32)
         camera = np.array(self.view.at_m)
@@ -88,7 +111,9 @@ class Painter:
     def _about(self, scene: Scene) -> Scene:
         """Those that may be in the picture."""
         px, room = self.view.ground(scene.at_m.astype(np.float64)), np.array(self.view.size) / 2.0
-        rows = np.flatnonzero(~(np.abs(px - room) > 3.0 * room).any(1))  # who is just behind the camera (nan) may reach into it
+        rows = np.flatnonzero(
+            ~(np.abs(px - room) > 3.0 * room).any(1)
+        )  # who is just behind the camera (nan) may reach into it
         return Scene(*(getattr(scene, f.name)[rows] for f in fields(Scene)))
 
     def _corners(self, scene: Scene, k: int) -> FloatArray:
@@ -98,12 +123,16 @@ class Painter:
         half = WIDTH_M[kind] / 2.0
         front = scene.at_m[k].astype(np.float64)
         rear = front - ahead * float(scene.length_m[k])
-        base = np.array([front - left * half, front + left * half, rear + left * half, rear - left * half])
+        base = np.array(
+            [front - left * half, front + left * half, rear + left * half, rear - left * half]
+        )
         return np.r_[np.c_[base, np.zeros(4)], np.c_[base, np.full(4, HEIGHT_M[kind])]]
 
     def _near(self, box: FloatArray) -> bool:
         px = self.view.project(box)
-        return bool(np.isfinite(px).all() and (px.max(0) > 0).all() and (px.min(0) < self.view.size).all())
+        return bool(
+            np.isfinite(px).all() and (px.max(0) > 0).all() and (px.min(0) < self.view.size).all()
+        )
 
     def _shadow(self, box: FloatArray) -> FloatArray:
         top = box[4:, :2] - SUN[:2] / SUN[2] * box[4:, 2:]
@@ -118,12 +147,21 @@ class Painter:
         px, camera = self.view.project(box), np.array(self.view.at_m)
         for face, (a, b) in enumerate(((0, 1), (1, 2), (2, 3), (3, 0))):
             side = box[b] - box[a]
-            normal = np.array([side[1], -side[0], 0.0])  # outwards: its corners go around against the clock
+            normal = np.array(
+                [side[1], -side[0], 0.0]
+            )  # outwards: its corners go around against the clock
             if normal @ (camera - box[a]) > 0:
-                light = 0.45 + 0.35 * max(float(normal @ SUN) / max(float(np.linalg.norm(normal)), 1e-9), 0.0)
+                light = 0.45 + 0.35 * max(
+                    float(normal @ SUN) / max(float(np.linalg.norm(normal)), 1e-9), 0.0
+                )
                 self._fill(image, px[[a, b, b + 4, a + 4]], tuple(paint * light))
                 if kind != 3:
-                    self._face(image, box[[a, b]], float(box[4, 2]), ["front", "side", "rear", "side"][face])
+                    self._face(
+                        image,
+                        box[[a, b]],
+                        float(box[4, 2]),
+                        ["front", "side", "rear", "side"][face],
+                    )
         self._fill(image, px[4:], tuple(paint))
         if kind in (0, 5):  # the windows, front and back
             for begin, end in ((0.22, 0.38), (0.82, 0.92)):
@@ -134,11 +172,24 @@ class Painter:
             for corner in (0, 1):
                 place = box[corner : corner + 1] + np.array([0.0, 0.0, 0.6])
                 at = self.view.project(place)[0]
-                wide = 0.2 * self.view.focal_px / float(np.linalg.norm(place[0] - np.array(self.view.at_m)))
-                cv2.circle(image, (round(float(at[0])), round(float(at[1]))), max(round(wide), 1), (255, 255, 255), -1, cv2.LINE_AA)
+                wide = (
+                    0.2
+                    * self.view.focal_px
+                    / float(np.linalg.norm(place[0] - np.array(self.view.at_m)))
+                )
+                cv2.circle(
+                    image,
+                    (round(float(at[0])), round(float(at[1]))),
+                    max(round(wide), 1),
+                    (255, 255, 255),
+                    -1,
+                    cv2.LINE_AA,
+                )
 
     def _face(self, image: Picture, base: FloatArray, high_m: float, which: str) -> None:
-        """What an upright face has on it: windows, lamps before and behind, a dark strip below. base: (2, 3), its lower corners."""
+        """What an upright face has on it: windows, lamps before and behind, a dark strip below.
+        base: (2, 3), its lower corners.
+        """
         parts = [(0.0, 1.0, 0.0, 0.18, (28, 28, 28)), (0.1, 0.9, 0.58, 0.9, (60, 50, 45))]
         if which != "side":
             lamp = (60, 60, 215) if which == "rear" else (235, 245, 245)
@@ -150,8 +201,18 @@ class Painter:
 
     def _lamp(self, image: Picture, at: tuple[float, float], radius: float, colour: int) -> None:
         middle = (round(at[0] * 2**SUBPIXEL), round(at[1] * 2**SUBPIXEL))
-        cv2.circle(image, middle, round(radius * 1.4 * 2**SUBPIXEL), (25, 25, 25), -1, cv2.LINE_AA, SUBPIXEL)
-        cv2.circle(image, middle, round(radius * 2**SUBPIXEL), LAMPS[colour], -1, cv2.LINE_AA, SUBPIXEL)
+        cv2.circle(
+            image,
+            middle,
+            round(radius * 1.4 * 2**SUBPIXEL),
+            (25, 25, 25),
+            -1,
+            cv2.LINE_AA,
+            SUBPIXEL,
+        )
+        cv2.circle(
+            image, middle, round(radius * 2**SUBPIXEL), LAMPS[colour], -1, cv2.LINE_AA, SUBPIXEL
+        )
 
     def _weather(self, image: Picture) -> Picture:
         self._shots += 1
@@ -159,26 +220,39 @@ class Painter:
             image = np.asarray(cv2.convertScaleAbs(image, alpha=0.45), np.uint8)
         if self.rain:
             random = np.random.default_rng((self.seed, self._shots))
-            image = np.asarray(cv2.addWeighted(image, 0.75, np.full_like(image, 120), 0.25, 0.0), np.uint8)
+            image = np.asarray(
+                cv2.addWeighted(image, 0.75, np.full_like(image, 120), 0.25, 0.0), np.uint8
+            )
             for x, y in random.integers(0, self.view.size, (150, 2)).tolist():
                 cv2.line(image, (x, y), (x + 2, y + 9), (170, 170, 170), 1, cv2.LINE_AA)
-        return np.asarray(cv2.add(image, self._grain[self._shots % len(self._grain)], dtype=cv2.CV_8U), np.uint8)
+        return np.asarray(
+            cv2.add(image, self._grain[self._shots % len(self._grain)], dtype=cv2.CV_8U), np.uint8
+        )
 
-    def _truth(self, scene: Scene, boxes: list[FloatArray], seen: list[int], ids: NDArray[np.float32]) -> list[dict[str, Any]]:
+    def _truth(
+        self, scene: Scene, boxes: list[FloatArray], seen: list[int], ids: NDArray[np.float32]
+    ) -> list[dict[str, Any]]:
         found = []
         for k in seen:
             hull = self._hull(boxes[k])
             whole = float(cv2.contourArea(hull))
-            low, high = np.clip(hull.min(0), 0, self.view.size), np.clip(hull.max(0), 0, self.view.size)
+            low = np.clip(hull.min(0), 0, self.view.size)
+            high = np.clip(hull.max(0), 0, self.view.size)
             # two more: an outline is drawn to the nearest pixel
             part = ids[int(low[1]) : int(high[1]) + 2, int(low[0]) : int(high[0]) + 2]
             shown = float((part == k + 1).sum()) / max(whole, 1.0)
             middle = boxes[k][:4, :2].mean(0)
-            found.append({
-                "number": int(scene.number[k]), "class": TRUTH_CLASS[int(scene.kind[k])], "box": [round(float(v), 2) for v in (*low, *high)],
-                "seen": round(min(shown, 1.0), 3), "x": round(float(middle[0]), 3), "y": round(float(middle[1]), 3),
-                "speed_mps": round(float(scene.speed_mps[k]), 3),
-            })  # fmt: skip
+            found.append(
+                {
+                    "number": int(scene.number[k]),
+                    "class": TRUTH_CLASS[int(scene.kind[k])],
+                    "box": [round(float(v), 2) for v in (*low, *high)],
+                    "seen": round(min(shown, 1.0), 3),
+                    "x": round(float(middle[0]), 3),
+                    "y": round(float(middle[1]), 3),
+                    "speed_mps": round(float(scene.speed_mps[k]), 3),
+                }
+            )
         return found
 
     def _street(self, random: np.random.Generator) -> Picture:
@@ -197,16 +271,29 @@ class Painter:
                 for a, b in itertools.pairwise(edge):
                     px = self.view.area(np.array([a, b, b]))
                     if len(px):
-                        cv2.polylines(image, [_fixed(px)], False, (150, 152, 154), 1, cv2.LINE_AA, SUBPIXEL)
+                        cv2.polylines(
+                            image, [_fixed(px)], False, (150, 152, 154), 1, cv2.LINE_AA, SUBPIXEL
+                        )
         for group, (x, y, angle) in zip(self.network.groups, self.shapes.signals, strict=True):
             if group.kind != Kind.PEDESTRIAN:
                 a = np.radians(90.0 - angle)
                 ahead, left = np.array([np.cos(a), np.sin(a)]), np.array([-np.sin(a), np.cos(a)])
                 end = np.array([x, y])
                 self._area(
-                    image, np.array([end - left * 1.5, end + left * 1.5, end + left * 1.5 - ahead * 0.4, end - left * 1.5 - ahead * 0.4]), PAINT
+                    image,
+                    np.array(
+                        [
+                            end - left * 1.5,
+                            end + left * 1.5,
+                            end + left * 1.5 - ahead * 0.4,
+                            end - left * 1.5 - ahead * 0.4,
+                        ]
+                    ),
+                    PAINT,
                 )
-        rough = cv2.GaussianBlur(random.normal(0.0, 9.0, image.shape).astype(np.float32), (0, 0), 1.5)
+        rough = cv2.GaussianBlur(
+            random.normal(0.0, 9.0, image.shape).astype(np.float32), (0, 0), 1.5
+        )
         return np.clip(image + rough, 0, 255).astype(np.uint8)
 
     def _area(self, image: Picture, ring: FloatArray, colour: tuple[int, int, int]) -> None:
@@ -234,4 +321,7 @@ def _fixed(px: FloatArray) -> NDArray[np.int32]:
 
 def truth_line(at_s: float, vehicles: list[dict[str, Any]], shown: ColourArray) -> str:
     """One line of the truth beside a clip."""
-    return json.dumps({"at_s": round(at_s, 3), "shown": [int(c) for c in shown], "vehicles": vehicles}, separators=(",", ":"))
+    return json.dumps(
+        {"at_s": round(at_s, 3), "shown": [int(c) for c in shown], "vehicles": vehicles},
+        separators=(",", ":"),
+    )

@@ -1,6 +1,17 @@
 """The static world: junctions, lanes, signal groups, stages, conflicts, intergreens."""
 
-from headway.roads.network import Colour, Junction, Kind, Lane, Link, Network, Programme, RoadsError, SignalGroup, is_green
+from headway.roads.network import (
+    Colour,
+    Junction,
+    Kind,
+    Lane,
+    Link,
+    Network,
+    Programme,
+    RoadsError,
+    SignalGroup,
+    is_green,
+)
 from headway.roads.stages import compatible_stages
 from headway.roads.timing import BENCHMARK, PROFILES, STREET, Timing, TimingProfile, work_out
 

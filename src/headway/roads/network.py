@@ -1,8 +1,9 @@
 """The static street: lanes, links, signal groups, junctions, and who conflicts with whom.
 
-Everything here is fixed once a network is read. Indices are positions in the tuples and arrays of one `Network`:
-a *lane* is any lane of a road, a *link* one way over a junction (from a lane to a lane), a *group* one signal group
-(all links that share one lamp), a *junction* all groups that must be decided together.
+Everything here is fixed once a network is read. Indices are positions in the tuples and arrays of
+one `Network`: a *lane* is any lane of a road, a *link* one way over a junction (from a lane to a
+lane), a *group* one signal group (all links that share one lamp), a *junction* all groups that must
+be decided together.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One lane. `length_m` in metres, `speed_mps` the limit; `kind` the narrowest class that may use it."""
+    """One lane. `length_m` in metres, `speed_mps` the limit; `kind` the narrowest class that may
+    use it.
+    """
 
     id: str
     edge: str
@@ -63,7 +66,8 @@ class Link:
     group:     signal group that controls it, or -1 where no signal does.
     length_m:  length of the path inside the junction.
     via:       names of the lanes inside the junction, in driving order.
-    direction: SUMO's letter: s, l, r, t (turn), L, R (partly left, right); "c" for a pedestrian crossing.
+    direction: SUMO's letter: s, l, r, t (turn), L, R (partly left, right); "c" for a pedestrian
+        crossing.
     """
 
     node: str
@@ -111,18 +115,25 @@ class Programme:
         return float(self.duration_s.sum())
 
     def phase_at(self, time_s: float) -> int:
-        """Index of the phase in force at `time_s` (simulated seconds since midnight or scenario start)."""
+        """Index of the phase in force at `time_s` (simulated seconds since midnight or scenario
+        start).
+        """
         into = (time_s - self.offset_s) % self.cycle_s
-        return min(int(np.searchsorted(np.cumsum(self.duration_s), into, side="right")), len(self.duration_s) - 1)
+        return min(
+            int(np.searchsorted(np.cumsum(self.duration_s), into, side="right")),
+            len(self.duration_s) - 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Junction:
-    """Groups that are decided together: those of one programme, or of several that meet at one node.
+    """Groups that are decided together: those of one programme, or of several that meet at one
+    node.
 
     first, end: its groups are `network.groups[first:end]`.
     conflicts:  bool (n, n), paths of the two groups cross or merge (right-of-way foes).
-    yields:     bool (n, n), [a, b]: traffic of a gives way to that of b, so that a may be permissive while b is green.
+    yields:     bool (n, n), [a, b]: traffic of a gives way to that of b, so that a may be
+        permissive while b is green.
     stages:     int8 (stages, n), each a compatible set of greens.
     """
 
@@ -171,12 +182,17 @@ class Network:
         return _grouped(link.to_lane for link in self.links)
 
     def junction(self, name: str) -> int:
-        """Index of the junction called `name`, or that holds the programme called `name`. Raises RoadsError."""
+        """Index of the junction called `name`, or that holds the programme called `name`. Raises
+        RoadsError.
+        """
         for i, junction in enumerate(self.junctions):
             if name == junction.id or name in junction.tl_ids:
                 return i
         known = ", ".join(j.id for j in self.junctions[:8])
-        raise RoadsError(f"{self.path}: no junction {name!r}. Known: {known}{', ...' if len(self.junctions) > 8 else ''}")
+        raise RoadsError(
+            f"{self.path}: no junction {name!r}. Known: "
+            f"{known}{', ...' if len(self.junctions) > 8 else ''}"
+        )
 
 
 def _grouped(lanes: Iterable[int]) -> dict[int, list[int]]:

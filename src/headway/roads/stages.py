@@ -12,15 +12,18 @@ from headway.roads.network import BoolArray, Colour, ColourArray
 def permissible(colours: ColourArray, conflicts: BoolArray, yields: BoolArray) -> ColourArray:
     """The same greens, each at the level that right of way allows.
 
-    A green that must give way to another green of the same set becomes permissive, if it was protected. Of two
-    conflicting greens neither of which gives way, the permissive one, else the later one in the list, becomes red.
+    A green that must give way to another green of the same set becomes permissive, if it was
+    protected. Of two conflicting greens neither of which gives way, the permissive one, else the
+    later one in the list, becomes red.
     colours: int8 (n,) of one stage. conflicts, yields: bool (n, n). Returns int8 (n,).
     """
     out = colours.copy()
     for a, b in combinations(np.flatnonzero(out >= Colour.PERMISSIVE), 2):
         if not conflicts[a, b] or Colour.RED in (out[a], out[b]):
             continue
-        if (out[a] == Colour.PERMISSIVE and yields[a, b]) or (out[b] == Colour.PERMISSIVE and yields[b, a]):
+        if (out[a] == Colour.PERMISSIVE and yields[a, b]) or (
+            out[b] == Colour.PERMISSIVE and yields[b, a]
+        ):
             continue
         if yields[a, b]:
             out[a] = Colour.PERMISSIVE
@@ -37,7 +40,9 @@ def is_compatible(colours: ColourArray, conflicts: BoolArray, yields: BoolArray)
 
 
 def green_phases(phases: ColourArray) -> ColourArray:
-    """The distinct phases of a programme that hold some green and no yellow. (phases, n) to (stages, n)."""
+    """The distinct phases of a programme that hold some green and no yellow. (phases, n) to
+    (stages, n).
+    """
     stages: list[ColourArray] = []
     for colours in phases:
         if (colours == Colour.YELLOW).any() or not (colours >= Colour.PERMISSIVE).any():
@@ -48,16 +53,19 @@ def green_phases(phases: ColourArray) -> ColourArray:
 
 
 def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
-    """Every maximal set of groups without any conflict, all protected: (stages, n), at most `limit` of them.
+    """Every maximal set of groups without any conflict, all protected: (stages, n), at most `limit`
+    of them.
 
-    The maximal independent sets of the conflict graph, by Bron and Kerbosch with pivoting (CACM 16(9), 1973) on its
-    complement.
+    The maximal independent sets of the conflict graph, by Bron and Kerbosch with pivoting (CACM
+    16(9), 1973) on its complement.
     """
     n = len(conflicts)
     free = [frozenset(np.flatnonzero(~conflicts[i]).tolist()) - {i} for i in range(n)]
     found: list[frozenset[int]] = []
 
-    def extend(chosen: frozenset[int], candidates: frozenset[int], excluded: frozenset[int]) -> None:
+    def extend(
+        chosen: frozenset[int], candidates: frozenset[int], excluded: frozenset[int]
+    ) -> None:
         if len(found) >= limit:
             return
         if not candidates and not excluded:
@@ -77,21 +85,30 @@ def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
 
 
 def compatible_stages(stages: ColourArray, conflicts: BoolArray, yields: BoolArray) -> ColourArray:
-    """All stages worth showing: `stages` first, then every maximal set of greens without conflict, protected or permissive.
+    """All stages worth showing: `stages` first, then every maximal set of greens without conflict,
+    protected or permissive.
 
-    Two conflicting groups are put together only where one of `stages` does it already: that one may give way to the other is a
-    judgement on sight and speed which the makers of the programme have taken. (m, n) to (more, n), without doubles.
+    Two conflicting groups are put together only where one of `stages` does it already: that one may
+    give way to the other is a judgement on sight and speed which the makers of the programme have
+    taken. (m, n) to (more, n), without doubles.
     """
     lit = stages >= Colour.PERMISSIVE
     together = (lit[:, :, None] & lit[:, None, :]).any(axis=0)
     more = [permissible(s, conflicts, yields) for s in maximal_stages(conflicts & ~together)]
-    return np.array(list({s.tobytes(): s for s in (*stages, *more, *maximal_stages(conflicts))}.values()), np.int8)
+    return np.array(
+        list({s.tobytes(): s for s in (*stages, *more, *maximal_stages(conflicts))}.values()),
+        np.int8,
+    )
 
 
-def merge_programmes(parts: list[tuple[ColourArray, list[float], float]]) -> tuple[ColourArray, list[float], float]:
-    """One plan over the groups of several programmes with a common cycle, cut wherever one of them changes.
+def merge_programmes(
+    parts: list[tuple[ColourArray, list[float], float]],
+) -> tuple[ColourArray, list[float], float]:
+    """One plan over the groups of several programmes with a common cycle, cut wherever one of them
+    changes.
 
-    parts: (phases, groups) colours, phase durations in seconds, offset in seconds. Plans of different cycles are
+    parts: (phases, groups) colours, phase durations in seconds, offset in seconds. Plans of
+        different cycles are
     taken over the longest of the cycles.
     """
     if len(parts) == 1:
@@ -102,7 +119,11 @@ def merge_programmes(parts: list[tuple[ColourArray, list[float], float]]) -> tup
         own = sum(durations)
         edges = np.cumsum(durations)
         # whole milliseconds, SUMO's own step: two cuts that differ by rounding alone are one
-        cuts.update(round(float(t), 3) for start in np.arange(offset % own - own, cycle, own) for t in start + edges)
+        cuts.update(
+            round(float(t), 3)
+            for start in np.arange(offset % own - own, cycle, own)
+            for t in start + edges
+        )
     rows, lengths = [], []
     for start, end in pairwise(sorted(t for t in cuts if 0.0 <= t <= cycle)):
         row = []

@@ -1,8 +1,9 @@
 """Timing profiles and the intergreen matrix.
 
-Yellow: ITE's kinematic formula t + v / (2a + 2 g G) (Institute of Transportation Engineers, Guidelines for Determining
-Traffic Signal Change and Clearance Intervals, 2020) with t = 1 s, a = 3.05 m/s2, bounded to 3..6 s. Red clearance:
-(W + L) / v. Pedestrian clearance: crossing length at 1.07 m/s (MUTCD, 3.5 ft/s).
+Yellow: ITE's kinematic formula t + v / (2a + 2 g G) (Institute of Transportation Engineers,
+    Guidelines for Determining
+Traffic Signal Change and Clearance Intervals, 2020) with t = 1 s, a = 3.05 m/s2, bounded to 3..6 s.
+Red clearance: (W + L) / v. Pedestrian clearance: crossing length at 1.07 m/s (MUTCD, 3.5 ft/s).
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ import numpy as np
 
 from headway.roads.network import FloatArray, Kind, Network
 
-REACTION_S, DECELERATION_MPS2, VEHICLE_LENGTH_M, WALKING_MPS = 1.0, 3.05, 6.0, 1.07
-SHORTEST_YELLOW_S, LONGEST_YELLOW_S, LONGEST_RED_CLEARANCE_S = 3.0, 6.0, 4.0
+REACTION_S = 1.0
+DECELERATION_MPS2 = 3.05
+VEHICLE_LENGTH_M = 6.0
+WALKING_MPS = 1.07
+SHORTEST_YELLOW_S = 3.0
+LONGEST_YELLOW_S = 6.0
+LONGEST_RED_CLEARANCE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class TimingProfile:
-    """The rules of time, in seconds; None for a fixed value means that it is computed from the geometry.
+    """The rules of time, in seconds; None for a fixed value means that it is computed from the
+    geometry.
 
-    pedestrian_s: walk and clearance together, at least. max_red_s: a group red for so long is served next.
+    pedestrian_s: walk and clearance together, at least. max_red_s: a group red for so long is
+        served next.
     min_cycle_s:  from one start of green to the next of the same group, at least.
     """
 
@@ -37,10 +45,19 @@ class TimingProfile:
     pedestrian_s: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_green_s <= self.max_green_s or self.max_red_s <= self.min_green_s or self.min_cycle_s < 0:
-            raise ValueError(f"timing {self.name!r}: needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s, is {self}")
+        if (
+            not 0 < self.min_green_s <= self.max_green_s
+            or self.max_red_s <= self.min_green_s
+            or self.min_cycle_s < 0
+        ):
+            raise ValueError(
+                f"timing {self.name!r}: needs 0 < min_green_s <= max_green_s and min_green_s "
+                f"< max_red_s, is {self}"
+            )
         if self.yellow_s is not None and self.yellow_s < 2.7:
-            raise ValueError(f"timing {self.name!r}: yellow_s {self.yellow_s} is under the 2.7 s of NEMA TS 2")
+            raise ValueError(
+                f"timing {self.name!r}: yellow_s {self.yellow_s} is under the 2.7 s of NEMA TS 2"
+            )
         if self.walk_s < 4.0:
             raise ValueError(f"timing {self.name!r}: walk_s {self.walk_s} is under 4 s")
 
@@ -66,8 +83,9 @@ class Timing:
     """One profile worked out for one network; arrays over groups, seconds.
 
     yellow_s, min_green_s, max_green_s, max_red_s: float (groups,).
-    clearance_s: float (groups,), from the end of yellow until a conflicting green; with yellow it is the intergreen,
-                 which in this model depends on the group that ends (whoever clears the junction last decides).
+    clearance_s: float (groups,), from the end of yellow until a conflicting green; with yellow it
+                 is the intergreen, which in this model depends on the group that ends (whoever
+                 clears the junction last decides).
     Times are rounded up to whole tenths.
     """
 
@@ -78,7 +96,9 @@ class Timing:
     max_green_s: FloatArray
 
     def intergreen_s(self, network: Network, junction: int) -> FloatArray:
-        """Matrix (n, n) of a junction: end of green of row until start of green of column; 0 where no conflict."""
+        """Matrix (n, n) of a junction: end of green of row until start of green of column; 0 where
+        no conflict.
+        """
         j = network.junctions[junction]
         own = slice(j.first, j.end)
         return np.asarray((self.yellow_s[own] + self.clearance_s[own])[:, None] * j.conflicts)
@@ -87,7 +107,10 @@ class Timing:
 def work_out(network: Network, profile: TimingProfile) -> Timing:
     """The timing of every signal group of `network` under `profile`."""
     n = len(network.groups)
-    yellow, clearance, least, most = np.zeros(n), np.zeros(n), np.full(n, profile.min_green_s), np.full(n, profile.max_green_s)
+    yellow = np.zeros(n)
+    clearance = np.zeros(n)
+    least = np.full(n, profile.min_green_s)
+    most = np.full(n, profile.max_green_s)
     for i, group in enumerate(network.groups):
         links = [network.links[k] for k in group.links]
         if group.kind == Kind.PEDESTRIAN:
@@ -100,7 +123,11 @@ def work_out(network: Network, profile: TimingProfile) -> Timing:
         clearance[i] = (
             profile.red_clearance_s
             if profile.red_clearance_s is not None
-            else _up(max(red_clearance_s(x.length_m, network.lanes[x.from_lane].speed_mps) for x in links))
+            else _up(
+                max(
+                    red_clearance_s(x.length_m, network.lanes[x.from_lane].speed_mps) for x in links
+                )
+            )
         )
     return Timing(profile, yellow, clearance, least, most)
 

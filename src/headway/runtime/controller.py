@@ -1,4 +1,6 @@
-"""The real-time loop: advances whatever it is given, on time, and watches over it, tells of it, keeps it and mends it."""
+"""The real-time loop: advances whatever it is given, on time, and watches over it, tells of it,
+keeps it and mends it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Driven(Protocol):
         """There is still something to do."""
 
     def advance(self, period_s: float, shortest_s: float) -> None:
-        """Observe, decide, apply, advance by `period_s`. shortest_s: no step need be shorter; a plant of fixed step leaves it aside."""
+        """Observe, decide, apply, advance by `period_s`. shortest_s: no step need be shorter; a
+        plant of fixed step leaves it aside.
+        """
 
     def state(self) -> Mapping[str, Any]:
         """Nested figures, for streams and alerts."""
@@ -51,14 +55,18 @@ class Driven(Protocol):
         """Begin anew."""
 
     def restart(self) -> None:
-        """Start the plant itself again. May raise, which hands the error to who watches this process."""
+        """Start the plant itself again. May raise, which hands the error to who watches this
+        process.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
-    """period_s: plant time of a tick. realtime: times real time, 0 as fast as possible; then ticks are gathered until one takes `batch_wall_s`.
+    """period_s: plant time of a tick. realtime: times real time, 0 as fast as possible; then ticks
+    are gathered until one takes `batch_wall_s`.
 
-    overrun: see `Pacer`. checkpoint_s: plant time between checkpoints, 0 for none. limits, drift: see `NumericalStabilityMonitor`.
+    overrun: see `Pacer`. checkpoint_s: plant time between checkpoints, 0 for none. limits, drift:
+        see `NumericalStabilityMonitor`.
     """
 
     period_s: float = 1.0 / 15.0
@@ -81,12 +89,15 @@ class RuntimeSettings:
             raise ValueError(f"period_s: {self.period_s!r} is not allowed: seconds above 0.")
         if not self.realtime >= 0.0 or not self.batch_wall_s > 0.0 or not self.checkpoint_s >= 0.0:
             raise ValueError(
-                f"realtime {self.realtime!r} and checkpoint_s {self.checkpoint_s!r} must not be below 0, batch_wall_s {self.batch_wall_s!r} above."
+                f"realtime {self.realtime!r} and checkpoint_s {self.checkpoint_s!r} must not "
+                f"be below 0, batch_wall_s {self.batch_wall_s!r} above."
             )
         if self.mode not in MODES:
             raise ValueError(f"mode: {self.mode!r} is not allowed. There are: {', '.join(MODES)}.")
         if self.overrun not in OVERRUN:
-            raise ValueError(f"overrun: {self.overrun!r} is not allowed. There are: {', '.join(OVERRUN)}.")
+            raise ValueError(
+                f"overrun: {self.overrun!r} is not allowed. There are: {', '.join(OVERRUN)}."
+            )
 
 
 class StoppedError(RuntimeError):
@@ -94,19 +105,34 @@ class StoppedError(RuntimeError):
 
 
 class RealTimeController:
-    """Drives one plant. `tick` once, or `run` until a time; never raises for a fault that its recovery can mend, else `StoppedError`.
+    """Drives one plant. `tick` once, or `run` until a time; never raises for a fault that its
+    recovery can mend, else `StoppedError`.
 
-    tell: what happened, in words of the record: (plant time, kind, figures). mend: strategies, see `ErrorRecoverySystem`.
+    tell: what happened, in words of the record: (plant time, kind, figures). mend: strategies, see
+        `ErrorRecoverySystem`.
     """
 
     def __init__(
-        self, driven: Driven, settings: RuntimeSettings, tell: Callable[[float, str, Mapping[str, Any]], None] | None = None,
-        mend: ErrorRecoverySystem | None = None, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
-    ) -> None:  # fmt: skip
-        self.driven, self.settings, self._tell, self._clock = driven, settings, tell or _nobody, clock
-        self.pacer = Pacer(settings.period_s, settings.realtime, clock, sleep, overrun=settings.overrun)
+        self,
+        driven: Driven,
+        settings: RuntimeSettings,
+        tell: Callable[[float, str, Mapping[str, Any]], None] | None = None,
+        mend: ErrorRecoverySystem | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.driven = driven
+        self.settings = settings
+        self._tell = tell or _nobody
+        self._clock = clock
+        self.pacer = Pacer(
+            settings.period_s, settings.realtime, clock, sleep, overrun=settings.overrun
+        )
         self.profiler = PerformanceProfiler(on=settings.watch)
-        self._time_advance, self._time_watch = self.profiler.section("advance", self.pacer.granted_s), self.profiler.section("watch")
+        self._time_advance, self._time_watch = (
+            self.profiler.section("advance", self.pacer.granted_s),
+            self.profiler.section("watch"),
+        )
         self.stepper = AdaptiveTimestepper(settings.bounds)
         self.optimizer = RealTimeOptimizer(settings.mode, clock=clock)
         self.streams = DataStreamManager(self.optimizer.mode.stream_hz, settings.priority, clock)
@@ -121,12 +147,16 @@ class RealTimeController:
         self.pressure = 0.0
 
     def run(self, until_s: float) -> None:
-        """Tick until the plant's time is `until_s`, or it has nothing left to do. Raises StoppedError."""
+        """Tick until the plant's time is `until_s`, or it has nothing left to do. Raises
+        StoppedError.
+        """
         while self.driven.time_s < until_s - 1e-9 and self.driven.running:
             self.tick(until_s)
 
     def tick(self, until_s: float = float("inf")) -> None:
-        """Wait for the next tick, advance, look, tell, keep. Raises StoppedError when recovery gives up, with the reason."""
+        """Wait for the next tick, advance, look, tell, keep. Raises StoppedError when recovery
+        gives up, with the reason.
+        """
         s, driven = self.settings, self.driven
         periods = self.pacer.wait()
         if not self.pacer.granted_s and s.gather:
@@ -147,7 +177,9 @@ class RealTimeController:
         self._press(self._clock() - begun)
 
     def keep(self) -> None:
-        """Checkpoint now; a disk that does not take it is told, and tried again after half the time."""
+        """Checkpoint now; a disk that does not take it is told, and tried again after half the
+        time.
+        """
         now = self.driven.time_s
         try:
             self.driven.keep()
@@ -168,7 +200,9 @@ class RealTimeController:
         self._tell(self.driven.time_s, "runtime.mode", {"mode": name, "why": "chosen"})
 
     def go_on_from(self, before: RealTimeController) -> None:
-        """Take over from a loop of the same plant with other settings: when it was checkpointed last, and the alerts that are open."""
+        """Take over from a loop of the same plant with other settings: when it was checkpointed
+        last, and the alerts that are open.
+        """
         self._kept_s, self._keep_from_s = before.kept_s, before._keep_from_s
         if self.settings.rules == before.settings.rules:
             self.monitor = before.monitor
@@ -178,14 +212,23 @@ class RealTimeController:
 
     def _watch(self) -> None:
         """Validation, alerts and streams, each as often as the mode says."""
-        now, driven, mode = self._clock(), self.driven, self.optimizer.mode
+        now = self._clock()
+        driven = self.driven
+        mode = self.optimizer.mode
         at_s = driven.time_s
         if now >= self._next_look and self.settings.limits:
             self._next_look = now + 1.0 / mode.look_hz
             self.stability = self.stability_monitor.look(at_s, driven.figures(), mode.enhanced)
             unsound = bool(self.stability.reasons)
             if unsound and not self._unsound:
-                self._tell(at_s, "runtime.unstable", {"score": round(self.stability.score, 3), "reasons": list(self.stability.reasons)})
+                self._tell(
+                    at_s,
+                    "runtime.unstable",
+                    {
+                        "score": round(self.stability.score, 3),
+                        "reasons": list(self.stability.reasons),
+                    },
+                )
             self._unsound = unsound
             if self.stability.score <= 0.0:
                 raise ArithmeticError("; ".join(self.stability.reasons))
@@ -200,13 +243,20 @@ class RealTimeController:
 
     def _press(self, used_s: float) -> None:
         granted = self.pacer.granted_s
-        self.pressure = self.stepper.spent(used_s, granted or self.settings.batch_wall_s, bool(granted))
+        self.pressure = self.stepper.spent(
+            used_s, granted or self.settings.batch_wall_s, bool(granted)
+        )
         if granted:
             self.streams.press(self.pressure)
             if self.optimizer.press(self.pressure):
                 self.streams.rate_hz = self.optimizer.mode.stream_hz
                 self._tell(
-                    self.driven.time_s, "runtime.mode", {"mode": self.optimizer.mode.name, "why": f"{self.pressure:.2f} of the wall time used"}
+                    self.driven.time_s,
+                    "runtime.mode",
+                    {
+                        "mode": self.optimizer.mode.name,
+                        "why": f"{self.pressure:.2f} of the wall time used",
+                    },
                 )
 
     def _mend(self, error: Exception) -> None:
@@ -220,7 +270,9 @@ class RealTimeController:
                 self._carry_out(strategy)
                 self.stability_monitor.forget()
                 return
-            except Exception as another:  # the cure failed: that is a fault as well, and the next strategy's turn
+            except (
+                Exception
+            ) as another:  # the cure failed: that is a fault as well, and the next strategy's turn
                 error = another
 
     def _carry_out(self, strategy: Strategy) -> None:
@@ -235,7 +287,8 @@ class RealTimeController:
             self.driven.restart()
         elif strategy is Strategy.DEGRADE:
             self.choose_mode("performance")
-        self._kept_s, self._keep_from_s = min(self._kept_s, self.driven.time_s), min(self._keep_from_s, self.driven.time_s)
+        self._kept_s = min(self._kept_s, self.driven.time_s)
+        self._keep_from_s = min(self._keep_from_s, self.driven.time_s)
 
 
 def _nobody(at_s: float, kind: str, data: Mapping[str, Any]) -> None:
@@ -245,5 +298,12 @@ def _nobody(at_s: float, kind: str, data: Mapping[str, Any]) -> None:
 def told(news: News) -> dict[str, Any]:
     """An alert's news as plain figures."""
     a = news.alert
-    data = {"rule": a.rule, "path": a.path, "level": a.level.name.lower(), "value": a.value, "threshold": a.threshold, "number": a.number}
+    data = {
+        "rule": a.rule,
+        "path": a.path,
+        "level": a.level.name.lower(),
+        "value": a.value,
+        "threshold": a.threshold,
+        "number": a.number,
+    }
     return data | ({"held_back": news.held_back} if news.held_back else {})

@@ -1,4 +1,6 @@
-"""Alerts on any figure of the state: opened, brought up to date, acknowledged, closed; each told once, and never in storms."""
+"""Alerts on any figure of the state: opened, brought up to date, acknowledged, closed; each told
+once, and never in storms.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alert is open from when `path` `condition` `threshold` has held for `for_s` until it has not for `clear_s`.
+    """An alert is open from when `path` `condition` `threshold` has held for `for_s` until it has
+    not for `clear_s`.
 
-    hysteresis: for > and <, how far the figure must come back over the threshold before it counts as well.
+    hysteresis: for > and <, how far the figure must come back over the threshold before it counts
+        as well.
     A figure that is no number is worse than any threshold.
 
     >>> Rule("fast", "v_chain", ">", 3.0, Level.WARNING, hysteresis=0.2).holds(2.9, already=True)
@@ -54,23 +58,38 @@ class Rule:
     def __post_init__(self) -> None:
         Path(self.path)
         if self.condition not in CONDITIONS:
-            raise ValueError(f"rule {self.name!r}: no condition {self.condition!r}. There are: {', '.join(CONDITIONS)}.")
-        if not math.isfinite(self.threshold) or min(self.hysteresis, self.for_s, self.clear_s) < 0.0:
-            raise ValueError(f"rule {self.name!r}: the threshold must be a finite number; hysteresis, for_s and clear_s not below 0.")
+            raise ValueError(
+                f"rule {self.name!r}: no condition {self.condition!r}. There are: "
+                f"{', '.join(CONDITIONS)}."
+            )
+        if (
+            not math.isfinite(self.threshold)
+            or min(self.hysteresis, self.for_s, self.clear_s) < 0.0
+        ):
+            raise ValueError(
+                f"rule {self.name!r}: the threshold must be a finite number; hysteresis, "
+                "for_s and clear_s not below 0."
+            )
 
     def holds(self, value: float, already: bool) -> bool:
         if isinstance(value, float) and math.isnan(value):
             return True
         back = self.hysteresis if already else 0.0
         threshold = (
-            self.threshold - back if self.condition in (">", ">=") else self.threshold + back if self.condition in ("<", "<=") else self.threshold
+            self.threshold - back
+            if self.condition in (">", ">=")
+            else self.threshold + back
+            if self.condition in ("<", "<=")
+            else self.threshold
         )
         return CONDITIONS[self.condition](value, threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """number: its own. value: of the moment; worst: farthest beyond the threshold. Times are the plant's, seconds; closed_s nan while open."""
+    """number: its own. value: of the moment; worst: farthest beyond the threshold. Times are the
+    plant's, seconds; closed_s nan while open.
+    """
 
     number: int
     rule: str
@@ -90,7 +109,9 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """what: opened, worse (twice as far beyond as when last told), acknowledged, closed, or held back (so many, of a rule that storms)."""
+    """what: opened, worse (twice as far beyond as when last told), acknowledged, closed, or held
+    back (so many, of a rule that storms).
+    """
 
     what: str
     alert: Alert
@@ -112,9 +133,17 @@ class _Budget:
 
 
 class RealTimeMonitor:
-    """Holds rules against a state. most_per_minute: alerts that one rule may open in a minute of plant time; more are held back and counted."""
+    """Holds rules against a state. most_per_minute: alerts that one rule may open in a minute of
+    plant time; more are held back and counted.
+    """
 
-    def __init__(self, rules: tuple[Rule, ...] = (), sample: Mapping[str, Any] | None = None, most_per_minute: int = 10, keep: int = 1000) -> None:
+    def __init__(
+        self,
+        rules: tuple[Rule, ...] = (),
+        sample: Mapping[str, Any] | None = None,
+        most_per_minute: int = 10,
+        keep: int = 1000,
+    ) -> None:
         self._rules: dict[str, tuple[Rule, Path]] = {}
         self._watches: dict[tuple[str, str], _Watch] = {}
         self._budgets: dict[str, _Budget] = {}
@@ -144,7 +173,9 @@ class RealTimeMonitor:
             for where, value in found:
                 if isinstance(value, int | float):
                     self._judge(rule, where, float(value), at_s, news)
-            if len(found) == 0 and "*" not in rule.path:  # a figure that vanished is told as one that is no number
+            if (
+                len(found) == 0 and "*" not in rule.path
+            ):  # a figure that vanished is told as one that is no number
                 self._judge(rule, rule.path, math.nan, at_s, news)
         return news
 
@@ -185,7 +216,9 @@ class RealTimeMonitor:
             del self._watches[rule.name, where]
             news.append(News("closed", closed))
 
-    def _open(self, rule: Rule, where: str, value: float, at_s: float, watch: _Watch, news: list[News]) -> None:
+    def _open(
+        self, rule: Rule, where: str, value: float, at_s: float, watch: _Watch, news: list[News]
+    ) -> None:
         budget = self._budgets[rule.name]
         while budget.opened and at_s - budget.opened[0] > 60.0:
             budget.opened.popleft()
@@ -196,12 +229,18 @@ class RealTimeMonitor:
         held, budget.held_back = budget.held_back, 0
         budget.opened.append(at_s)
         self._number += 1
-        watch.alert = Alert(self._number, rule.name, where, rule.level, at_s, value, value, rule.threshold)
+        watch.alert = Alert(
+            self._number, rule.name, where, rule.level, at_s, value, value, rule.threshold
+        )
         watch.told = abs(value - rule.threshold)
         news.append(News("opened", watch.alert, held))
 
-    def _worsen(self, rule: Rule, value: float, watch: _Watch, alert: Alert, news: list[News]) -> None:
-        """Within the hysteresis a figure is on the good side: it is the value of the moment, but neither the worst nor worse."""
+    def _worsen(
+        self, rule: Rule, value: float, watch: _Watch, alert: Alert, news: list[News]
+    ) -> None:
+        """Within the hysteresis a figure is on the good side: it is the value of the moment, but
+        neither the worst nor worse.
+        """
         watch.alert = replace(alert, value=value)
         if not rule.holds(value, already=False):
             return

@@ -1,4 +1,6 @@
-"""Pacing: ticks that fall due at fixed multiples of a period from one start, so that lateness never adds up."""
+"""Pacing: ticks that fall due at fixed multiples of a period from one start, so that lateness never
+adds up.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ OVERRUN = ("degrade", "skip", "slow")
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How well ticks were kept. jitter: how late each tick began, seconds; overruns: ticks that began a whole period late; skipped: ticks
-    left out; drift_s: of the schedule against the clock since the start."""
+    """How well ticks were kept. jitter: how late each tick began, seconds; overruns: ticks that
+    began a whole period late; skipped: ticks left out; drift_s: of the schedule against the clock
+    since the start."""
 
     ticks: int
     overruns: int
@@ -28,9 +31,11 @@ class Pacing:
 class Pacer:
     """Waits for the ticks of `period_s` plant seconds at `realtime` times real time; 0 never waits.
 
-    overrun: what happens to ticks that could not be kept. "degrade": they follow at once, until the schedule is reached again; "skip": those
-    missed are left out, the rest stay on the grid; "slow": the whole schedule moves, time runs slower than wished.
-    A clock that jumps (suspended machine, set clock) restarts the schedule instead of being chased.
+    overrun: what happens to ticks that could not be kept. "degrade": they follow at once, until the
+        schedule is reached again; "skip": those
+    missed are left out, the rest stay on the grid; "slow": the whole schedule moves, time runs
+    slower than wished. A clock that jumps (suspended machine, set clock) restarts the schedule
+    instead of being chased.
     clock, sleep: seconds, monotonic; given by tests.
     """
 
@@ -44,12 +49,18 @@ class Pacer:
         overrun: str = "degrade",
     ) -> None:
         if period_s <= 0 or realtime < 0:
-            raise ValueError(f"period_s must be above 0 and realtime not below, are {period_s} and {realtime}")
+            raise ValueError(
+                f"period_s must be above 0 and realtime not below, are {period_s} and {realtime}"
+            )
         if overrun not in OVERRUN:
-            raise ValueError(f"overrun {overrun!r} is not allowed. There are: {', '.join(OVERRUN)}.")
+            raise ValueError(
+                f"overrun {overrun!r} is not allowed. There are: {', '.join(OVERRUN)}."
+            )
         self.period_s, self._overrun = period_s, overrun
         self._wall_s = period_s / realtime if realtime else 0.0
-        self._clock, self._sleep, self._longest_lag = clock, sleep, longest_lag
+        self._clock = clock
+        self._sleep = sleep
+        self._longest_lag = longest_lag
         self._start, self._count = clock(), 0
         self._late: deque[float] = deque(maxlen=4096)
         self.ticks = self.overruns = self.skipped = 0
@@ -61,7 +72,9 @@ class Pacer:
         return self._wall_s
 
     def wait(self) -> int:
-        """Return when the next tick is due: how many periods it stands for, 1 but where ticks were skipped."""
+        """Return when the next tick is due: how many periods it stands for, 1 but where ticks were
+        skipped.
+        """
         self.ticks += 1
         if not self._wall_s:
             return 1

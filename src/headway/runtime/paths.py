@@ -18,7 +18,9 @@ class Path:
 
     def __init__(self, text: str) -> None:
         if not re.fullmatch(r"\*|[^.*\s]+(\.([^.*\s]+|\*))*|\*(\.([^.*\s]+|\*))+", text):
-            raise ValueError(f"{text!r} is no path: names with dots in between, * for any one part.")
+            raise ValueError(
+                f"{text!r} is no path: names with dots in between, * for any one part."
+            )
         self.text = text
         parts = ("[^.]+" if part == "*" else re.escape(part) for part in text.split("."))
         self._match = re.compile(".*" if text == "*" else r"\.".join(parts)).fullmatch
@@ -33,7 +35,10 @@ class Path:
         known = list(flatten(sample))
         if not any(self.matches(p) for p in known):
             near = ", ".join(sorted(known)[:12])
-            raise ValueError(f"there is no {self.text!r} in the state. There are: {near}{', ...' if len(known) > 12 else ''}.")
+            raise ValueError(
+                f"there is no {self.text!r} in the state. There are: "
+                f"{near}{', ...' if len(known) > 12 else ''}."
+            )
 
     def find(self, flat: Mapping[str, Any]) -> list[tuple[str, Any]]:
         if self.text in flat:

@@ -13,7 +13,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class SectionReport:
-    """Of one section, over the window: calls since the start, and seconds. budget_use: 95th percentile / budget; 0 without one."""
+    """Of one section, over the window: calls since the start, and seconds. budget_use: 95th
+    percentile / budget; 0 without one.
+    """
 
     calls: int
     mean_s: float
@@ -25,7 +27,9 @@ class SectionReport:
 
 
 class Section:
-    """`with` it around the work to be timed. One at a time: a section is not entered again before it was left."""
+    """`with` it around the work to be timed. One at a time: a section is not entered again before
+    it was left.
+    """
 
     __slots__ = ("_append", "_begun", "_clock", "budget_s", "calls", "window")
 
@@ -37,7 +41,12 @@ class Section:
     def __enter__(self) -> None:
         self._begun = self._clock()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._append(self._clock() - self._begun)
         self.calls += 1
 
@@ -46,7 +55,12 @@ class _Off:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         pass
 
 
@@ -54,7 +68,8 @@ OFF = _Off()
 
 
 class PerformanceProfiler:
-    """Sections by name, made once and then entered for half a microsecond a pair; switched off, all are one that does nothing.
+    """Sections by name, made once and then entered for half a microsecond a pair; switched off, all
+    are one that does nothing.
 
     >>> profiler = PerformanceProfiler()
     >>> advance = profiler.section("advance", budget_s=0.02)
@@ -64,10 +79,14 @@ class PerformanceProfiler:
     1
     """
 
-    def __init__(self, window: int = 1024, on: bool = True, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, window: int = 1024, on: bool = True, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         if window < 1:
             raise ValueError(f"window: {window} is not allowed: at least 1 call.")
-        self._window, self.on, self._clock = window, on, clock
+        self._window = window
+        self.on = on
+        self._clock = clock
         self._sections: dict[str, Section] = {}
         self._counters: dict[str, float] = {}
 
@@ -89,12 +108,23 @@ class PerformanceProfiler:
             seconds = np.array(section.window or [0.0])
             p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
             use = float(p95) / section.budget_s if section.budget_s else 0.0
-            found[name] = SectionReport(section.calls, float(seconds.mean()), float(p50), float(p95), float(p99), float(seconds.max()), use)
+            found[name] = SectionReport(
+                section.calls,
+                float(seconds.mean()),
+                float(p50),
+                float(p95),
+                float(p99),
+                float(seconds.max()),
+                use,
+            )
         return found
 
     def figures(self) -> dict[str, float]:
         """All of it flat, by dotted name, for the metrics."""
         flat = {f"counter.{name}": value for name, value in self._counters.items()}
         for name, report in self.report().items():
-            flat |= {f"section.{name}.{field}": float(getattr(report, field)) for field in SectionReport.__slots__}
+            flat |= {
+                f"section.{name}.{field}": float(getattr(report, field))
+                for field in SectionReport.__slots__
+            }
         return flat

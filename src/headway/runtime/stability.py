@@ -1,4 +1,6 @@
-"""Whether the numbers of a plant can be believed: finite, within bounds, without jumps, energy kept, no ringing at the step's frequency."""
+"""Whether the numbers of a plant can be believed: finite, within bounds, without jumps, energy
+kept, no ringing at the step's frequency.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ RING = 8  # samples of which each change goes the other way than the one before
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one figure: lowest, highest; per_s: fastest believable change; noise: changes smaller than this do not ring."""
+    """Of one figure: lowest, highest; per_s: fastest believable change; noise: changes smaller than
+    this do not ring.
+    """
 
     lowest: float = -math.inf
     highest: float = math.inf
@@ -22,7 +26,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not self.lowest <= self.highest or not self.per_s > 0.0 or not self.noise >= 0.0:
-            raise ValueError(f"{self}: lowest must not be above highest, per_s must be above 0, noise not below.")
+            raise ValueError(
+                f"{self}: lowest must not be above highest, per_s must be above 0, noise not below."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,8 @@ class Stability:
 
 
 class NumericalStabilityMonitor:
-    """Looks at the figures of a plant after each step. A fault weighs on the score and fades over `memory` looks.
+    """Looks at the figures of a plant after each step. A fault weighs on the score and fades over
+    `memory` looks.
 
     drift: the figure that holds the share of energy unaccounted for, and its limit.
 
@@ -43,9 +50,15 @@ class NumericalStabilityMonitor:
     0.0
     """
 
-    def __init__(self, limits: Mapping[str, Limits], drift: tuple[str, float] | None = None, memory: int = 50) -> None:
-        self._limits, self._drift, self._fade = dict(limits), drift, 1.0 / memory
-        self._past: dict[str, deque[float]] = {name: deque(maxlen=RING + 1) for name in self._limits}
+    def __init__(
+        self, limits: Mapping[str, Limits], drift: tuple[str, float] | None = None, memory: int = 50
+    ) -> None:
+        self._limits = dict(limits)
+        self._drift = drift
+        self._fade = 1.0 / memory
+        self._past: dict[str, deque[float]] = {
+            name: deque(maxlen=RING + 1) for name in self._limits
+        }
         self.forget()
 
     def forget(self) -> None:
@@ -55,7 +68,9 @@ class NumericalStabilityMonitor:
         self._last_s, self._penalty = math.nan, 0.0
 
     def look(self, at_s: float, figures: Mapping[str, float], enhanced: bool = True) -> Stability:
-        """Judge the figures of plant time `at_s`. Not `enhanced`: only whether they are numbers within bounds."""
+        """Judge the figures of plant time `at_s`. Not `enhanced`: only whether they are numbers
+        within bounds.
+        """
         reasons, worst = list[str](), 0.0
         for name, value in figures.items():
             if not math.isfinite(value):
@@ -66,24 +81,36 @@ class NumericalStabilityMonitor:
             if not math.isfinite(value):
                 continue
             if not limits.lowest <= value <= limits.highest:
-                reasons.append(f"{name} {value:.6g} is outside {limits.lowest:g} to {limits.highest:g}")
+                reasons.append(
+                    f"{name} {value:.6g} is outside {limits.lowest:g} to {limits.highest:g}"
+                )
                 worst = max(worst, 0.7)
             if enhanced:
                 worst = max([worst, *self._changes(name, value, at_s, limits, reasons)])
         if self._drift is not None and enhanced:
             share = figures[self._drift[0]]
             if share > self._drift[1]:
-                reasons.append(f"{self._drift[0]} {share:.3g} is above {self._drift[1]:g}: energy is not kept")
+                reasons.append(
+                    f"{self._drift[0]} {share:.3g} is above {self._drift[1]:g}: energy is not kept"
+                )
                 worst = max(worst, 0.5)
         self._last_s = at_s
         self._penalty = max(worst, self._penalty - self._fade)
         return Stability(1.0 - self._penalty, tuple(reasons))
 
-    def _changes(self, name: str, value: float, at_s: float, limits: Limits, reasons: list[str]) -> list[float]:
+    def _changes(
+        self, name: str, value: float, at_s: float, limits: Limits, reasons: list[str]
+    ) -> list[float]:
         """What jumps and ringing weigh."""
         past, weights = self._past[name], list[float]()
-        if past and at_s > self._last_s and abs(value - past[-1]) > limits.per_s * (at_s - self._last_s):
-            reasons.append(f"{name} jumped from {past[-1]:.6g} to {value:.6g} in {at_s - self._last_s:.3g} s")
+        if (
+            past
+            and at_s > self._last_s
+            and abs(value - past[-1]) > limits.per_s * (at_s - self._last_s)
+        ):
+            reasons.append(
+                f"{name} jumped from {past[-1]:.6g} to {value:.6g} in {at_s - self._last_s:.3g} s"
+            )
             weights.append(0.5)
         past.append(value)
         if len(past) > RING:

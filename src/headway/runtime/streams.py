@@ -1,7 +1,8 @@
-"""What is told to whom: subscribers, each with its own rate, filter and bounded buffer. No subscriber slows the loop or another one.
+"""What is told to whom: subscribers, each with its own rate, filter and bounded buffer. No
+subscriber slows the loop or another one.
 
-The loop only puts into buffers; who reads, reads in a thread of its own. So "block" means: what finds no room waits apart, for as
-long as the time-out allows, and is put in when there is room.
+The loop only puts into buffers; who reads, reads in a thread of its own. So "block" means: what
+finds no room waits apart, for as long as the time-out allows, and is put in when there is room.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Message:
 
 @dataclass(slots=True)
 class Delivery:
-    """Counts of one subscriber. offered = taken + dropped + waiting; skipped: by its own rate; merged: urgent news put into waiting ones."""
+    """Counts of one subscriber. offered = taken + dropped + waiting; skipped: by its own rate;
+    merged: urgent news put into waiting ones.
+    """
 
     offered: int = 0
     taken: int = 0
@@ -112,7 +115,10 @@ class Subscription:
                     self.delivery.dropped += 1
                     if message.urgent:
                         since, last = self._apart[-1]
-                        self._apart[-1] = (since, Message(message.at_s, {**last.values, **message.values}, True))
+                        self._apart[-1] = (
+                            since,
+                            Message(message.at_s, {**last.values, **message.values}, True),
+                        )
                         self.delivery.merged += 1
             else:
                 self._make_room()
@@ -126,7 +132,10 @@ class Subscription:
             self.delivery.dropped += 1
             if old.urgent and self._buffer:
                 since, following = self._buffer[0]
-                self._buffer[0] = (since, Message(following.at_s, {**old.values, **following.values}, True))
+                self._buffer[0] = (
+                    since,
+                    Message(following.at_s, {**old.values, **following.values}, True),
+                )
                 self.delivery.merged += 1
             elif old.urgent:
                 self._buffer.append((at, old))
@@ -134,7 +143,11 @@ class Subscription:
                 return
 
     def _admit(self, now: float) -> None:
-        while self._apart and now - self._apart[0][0] > self.timeout_s and not self._apart[0][1].urgent:
+        while (
+            self._apart
+            and now - self._apart[0][0] > self.timeout_s
+            and not self._apart[0][1].urgent
+        ):
             self._apart.popleft()
             self.delivery.dropped += 1
         while self._apart and len(self._buffer) < self.size:
@@ -142,38 +155,72 @@ class Subscription:
 
 
 class DataStreamManager:
-    """Publishes the state of a plant. rate_hz: the mode's highest rate; pressure: how much all but priority fields are thinned out.
+    """Publishes the state of a plant. rate_hz: the mode's highest rate; pressure: how much all but
+    priority fields are thinned out.
 
-    priority: patterns of fields that reach each subscriber at the publication at which they change, whatever its rate.
+    priority: patterns of fields that reach each subscriber at the publication at which they change,
+        whatever its rate.
     """
 
-    def __init__(self, rate_hz: float = 10.0, priority: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic) -> None:
-        self.rate_hz, self.thinning, self._clock = rate_hz, 1.0, clock
+    def __init__(
+        self,
+        rate_hz: float = 10.0,
+        priority: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rate_hz = rate_hz
+        self.thinning = 1.0
+        self._clock = clock
         self._priority = tuple(Path(p) for p in priority)
         self._subscriptions: dict[str, Subscription] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
 
     def subscribe(
-        self, name: str, rate_hz: float, fields: tuple[str, ...] = ("*",), size: int = 64, policy: Policy = Policy.DROP_OLDEST,
-        timeout_s: float = 1.0, call: Callable[[Message], None] | None = None, sample: Mapping[str, Any] | None = None,
-    ) -> Subscription:  # fmt: skip
-        """A new subscriber; with `call` a thread of its own hands it each message, and 10 errors in a row detach it.
+        self,
+        name: str,
+        rate_hz: float,
+        fields: tuple[str, ...] = ("*",),
+        size: int = 64,
+        policy: Policy = Policy.DROP_OLDEST,
+        timeout_s: float = 1.0,
+        call: Callable[[Message], None] | None = None,
+        sample: Mapping[str, Any] | None = None,
+    ) -> Subscription:
+        """A new subscriber; with `call` a thread of its own hands it each message, and 10 errors in
+        a row detach it.
 
         sample: a state against which `fields` are checked. Raises ValueError for what cannot be.
         """
         if rate_hz <= 0.0 or size < 1 or timeout_s < 0.0:
-            raise ValueError(f"{name}: rate_hz {rate_hz} must be above 0, size {size} at least 1, timeout_s {timeout_s} not below 0.")
+            raise ValueError(
+                f"{name}: rate_hz {rate_hz} must be above 0, size {size} at least 1, "
+                f"timeout_s {timeout_s} not below 0."
+            )
         patterns = tuple(Path(pattern) for pattern in fields)
         for pattern in patterns:
             pattern.check(sample)
-        made = Subscription(name, rate_hz, tuple(fields), size, policy, timeout_s, _clock=self._clock, _patterns=patterns)
+        made = Subscription(
+            name,
+            rate_hz,
+            tuple(fields),
+            size,
+            policy,
+            timeout_s,
+            _clock=self._clock,
+            _patterns=patterns,
+        )
         with self._lock:
             if name in self._subscriptions:
-                raise ValueError(f"there is a subscriber {name!r} already. Unsubscribe it first, or choose another name.")
+                raise ValueError(
+                    f"there is a subscriber {name!r} already. Unsubscribe it first, or choose "
+                    "another name."
+                )
             self._subscriptions[name] = made
         if call is not None:
-            self._threads[name] = threading.Thread(target=self._pump, args=(made, call), daemon=True, name=f"stream {name}")
+            self._threads[name] = threading.Thread(
+                target=self._pump, args=(made, call), daemon=True, name=f"stream {name}"
+            )
             self._threads[name].start()
         return made
 
@@ -185,23 +232,45 @@ class DataStreamManager:
             gone._news.set()
 
     def due(self) -> bool:
-        """Whether anyone would take a publication now; so that a state need not be built for nobody."""
+        """Whether anyone would take a publication now; so that a state need not be built for
+        nobody.
+        """
         now = self._clock()
         return any(s._next_s <= now for s in list(self._subscriptions.values()))
 
     def publish(self, at_s: float, state: Mapping[str, Any]) -> None:
-        """Offer the state of plant time `at_s` to all whose turn it is; the others get priority fields that changed."""
+        """Offer the state of plant time `at_s` to all whose turn it is; the others get priority
+        fields that changed.
+        """
         now, flat = self._clock(), flatten(state)
-        urgent = {path: value for path, value in flat.items() if any(p.matches(path) for p in self._priority)}
+        urgent = {
+            path: value
+            for path, value in flat.items()
+            if any(p.matches(path) for p in self._priority)
+        }
         chosen: dict[tuple[str, ...], dict[str, Any]] = {}
         for s in list(self._subscriptions.values()):
-            changed = {p: v for p, v in urgent.items() if s._urgent.get(p, _NOTHING) != v} if urgent else {}
+            changed = (
+                {p: v for p, v in urgent.items() if s._urgent.get(p, _NOTHING) != v}
+                if urgent
+                else {}
+            )
             if s._next_s <= now:
                 if s.fields not in chosen:
-                    chosen[s.fields] = flat if "*" in s.fields else {p: v for p, v in flat.items() if any(q.matches(p) for q in s._patterns)}
+                    chosen[s.fields] = (
+                        flat
+                        if "*" in s.fields
+                        else {
+                            p: v for p, v in flat.items() if any(q.matches(p) for q in s._patterns)
+                        }
+                    )
                 values = {**chosen[s.fields], **changed} if changed else chosen[s.fields]
                 period = max(1.0 / s.rate_hz, 1.0 / self.rate_hz) * self.thinning
-                s._next_s = max(s._next_s + period, now - period) if math.isfinite(s._next_s) else now + period
+                s._next_s = (
+                    max(s._next_s + period, now - period)
+                    if math.isfinite(s._next_s)
+                    else now + period
+                )
                 s.put(Message(at_s, values, bool(changed)), now)
             elif changed:
                 s.put(Message(at_s, changed, True), now)
@@ -211,7 +280,9 @@ class DataStreamManager:
                 s._urgent.update(changed)
 
     def press(self, pressure: float) -> None:
-        """Thin out under pressure (1: all the time there is is used): half as often from 0.9 on, down to an eighth; back below 0.6."""
+        """Thin out under pressure (1: all the time there is is used): half as often from 0.9 on,
+        down to an eighth; back below 0.6.
+        """
         if pressure > 0.9:
             self.thinning = min(self.thinning * 2.0, 8.0)
         elif pressure < 0.6:
@@ -239,7 +310,9 @@ class DataStreamManager:
                     failed += 1
                     s.delivery.errors += 1
                     if failed >= 10:
-                        self.unsubscribe(s.name, f"raised {failed} times in a row, the last time {error!r}")
+                        self.unsubscribe(
+                            s.name, f"raised {failed} times in a row, the last time {error!r}"
+                        )
                         return
 
 

@@ -1,4 +1,6 @@
-"""A worker process under watch: restarted when it dies or falls silent, given up when that does not help."""
+"""A worker process under watch: restarted when it dies or falls silent, given up when that does not
+help.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +24,32 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """Told by the supervisor in place of a message: why, and after how many wall seconds the new worker spoke."""
+    """Told by the supervisor in place of a message: why, and after how many wall seconds the new
+    worker spoke.
+    """
 
     why: str
     recovery_s: float
 
 
 class Outbox:
-    """The worker's way out. `put` never waits: kept messages queue up, others replace each other (latest only)."""
+    """The worker's way out. `put` never waits: kept messages queue up, others replace each other
+    (latest only).
+    """
 
     def __init__(self, pipe: Connection, most: int = 100_000) -> None:
-        self._pipe, self._kept, self._latest = pipe, deque[Any](maxlen=most), deque[Any](maxlen=1)
+        self._pipe = pipe
+        self._kept = deque[Any](maxlen=most)
+        self._latest = deque[Any](maxlen=1)
         self._wake, self._lock = threading.Event(), threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
 
     def put(self, message: Any, keep: bool = False) -> None:
-        """Hand out a message; `keep` one that must not be replaced by a later one, nor overtake an earlier one."""
+        """Hand out a message; `keep` one that must not be replaced by a later one, nor overtake an
+        earlier one.
+        """
         with self._lock:
             if keep:
                 self._kept.extend(self._latest)
@@ -55,7 +65,13 @@ class Outbox:
 
     def _next(self) -> Any:
         with self._lock:
-            return self._kept.popleft() if self._kept else self._latest.popleft() if self._latest else None
+            return (
+                self._kept.popleft()
+                if self._kept
+                else self._latest.popleft()
+                if self._latest
+                else None
+            )
 
     def _send(self) -> None:
         with contextlib.suppress(OSError):
@@ -74,16 +90,28 @@ Work = Callable[[Outbox, Connection, Any], None]
 class Supervisor:
     """Runs `work(outbox, inbox, argument)` in a process of its own and passes on what it puts out.
 
-    silent_s: wall seconds without a message after which it counts as hung and is killed; the first message after a start
+    silent_s: wall seconds without a message after which it counts as hung and is killed; the first
+        message after a start
     may take `start_s`. restarts: starts allowed in a row without `worked(message)` in between.
     """
 
     def __init__(
-        self, work: Work, argument: Any, silent_s: float, restarts: int, worked: Callable[[Any], bool], start_s: float = 120.0,
+        self,
+        work: Work,
+        argument: Any,
+        silent_s: float,
+        restarts: int,
+        worked: Callable[[Any], bool],
+        start_s: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        self._work, self._argument, self._silent_s, self._restarts = work, argument, silent_s, restarts
-        self._worked, self._start_s, self._clock = worked, start_s, clock
+    ) -> None:
+        self._work = work
+        self._argument = argument
+        self._silent_s = silent_s
+        self._restarts = restarts
+        self._worked = worked
+        self._start_s = start_s
+        self._clock = clock
         self._context = multiprocessing.get_context("spawn")
         self._process: Any = None
         self._to_worker: Connection | None = None
@@ -110,8 +138,12 @@ class Supervisor:
             self.send(None)
 
     def messages(self) -> Iterator[Any]:
-        """What the worker puts out, with a `Restarted` after each restart. Raises WorkerError when it is given up."""
-        failures, failed_at, why = 0, math.nan, ""
+        """What the worker puts out, with a `Restarted` after each restart. Raises WorkerError when
+        it is given up.
+        """
+        failures = 0
+        failed_at = math.nan
+        why = ""
         while True:
             pipe = self._launch()
             heard = False
@@ -130,12 +162,16 @@ class Supervisor:
                 return
             failed_at, failures = self._clock(), failures + 1
             if failures > self._restarts:
-                raise WorkerError(f"the worker failed {failures} times in a row; the last time: {why}")
+                raise WorkerError(
+                    f"the worker failed {failures} times in a row; the last time: {why}"
+                )
 
     def _launch(self) -> Connection:
         ours, theirs = self._context.Pipe(duplex=False)
         inbox, self._to_worker = self._context.Pipe(duplex=False)
-        self._process = self._context.Process(target=begin_worker, args=(self._work, theirs, inbox, self._argument), daemon=True)
+        self._process = self._context.Process(
+            target=begin_worker, args=(self._work, theirs, inbox, self._argument), daemon=True
+        )
         self._process.start()
         theirs.close()
         inbox.close()
@@ -173,7 +209,9 @@ class Supervisor:
 
 
 def begin_worker(work: Work, pipe: Connection, inbox: Connection, argument: Any) -> None:
-    """In the worker: a terminal's Ctrl-C is for the parent, which asks us to stop; without a parent we end."""
+    """In the worker: a terminal's Ctrl-C is for the parent, which asks us to stop; without a parent
+    we end.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     outbox = Outbox(pipe)

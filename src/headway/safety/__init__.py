@@ -1,4 +1,6 @@
-"""The rules, and nothing else: an independent gate and conflict monitor, priority, override. It trusts nobody."""
+"""The rules, and nothing else: an independent gate and conflict monitor, priority, override. It
+trusts nobody.
+"""
 
 from headway.safety.command import Command
 from headway.safety.gate import SafetyGate, Source

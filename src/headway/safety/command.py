@@ -1,4 +1,6 @@
-"""What the safety gate lets through. Nothing outside `headway.safety` imports this module: the type is exported, its maker is not."""
+"""What the safety gate lets through. Nothing outside `headway.safety` imports this module: the type
+is exported, its maker is not.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ _SEAL = object()
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """int8 (groups,) colours to be shown from `at_s` on, and what the gate did against the proposal.
+    """int8 (groups,) colours to be shown from `at_s` on, and what the gate did against the
+    proposal.
 
     Raises PermissionError where anybody but the gate makes one.
     """
@@ -23,7 +26,10 @@ class Command:
 
     def __post_init__(self) -> None:
         if self.seal is not _SEAL:
-            raise PermissionError("A Command is made by the safety gate alone. Hand a Proposal to headway.safety.SafetyGate.admit.")
+            raise PermissionError(
+                "A Command is made by the safety gate alone. Hand a Proposal to "
+                "headway.safety.SafetyGate.admit."
+            )
 
 
 def sealed(at_s: float, colours: ColourArray, interventions: tuple[Event, ...]) -> Command:

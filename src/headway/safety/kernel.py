@@ -1,6 +1,7 @@
 """One second of the gate, compiled: from the colours wanted to the colours shown.
 
-The rules stand here in the order in which they are applied; `tests/safety/rules.py` states them a second time, naively.
+The rules stand here in the order in which they are applied; `tests/safety/rules.py` states them a
+second time, naively.
 """
 
 from __future__ import annotations
@@ -11,8 +12,14 @@ from numba import njit
 
 from headway.roads import Colour
 
-RED, YELLOW, PERMISSIVE, GREEN = int(Colour.RED), int(Colour.YELLOW), int(Colour.PERMISSIVE), int(Colour.GREEN)
-LONGEST_YELLOW_S, CALL_MEMORY_S, EPS, LEAST_KNOWN = 6.0, 10.0, 1e-6, 0.5
+RED = int(Colour.RED)
+YELLOW = int(Colour.YELLOW)
+PERMISSIVE = int(Colour.PERMISSIVE)
+GREEN = int(Colour.GREEN)
+LONGEST_YELLOW_S = 6.0
+CALL_MEMORY_S = 10.0
+EPS = 1e-6
+LEAST_KNOWN = 0.5
 
 
 class Rule(IntEnum):
@@ -29,9 +36,11 @@ class Rule(IntEnum):
 
 @njit(cache=True)
 def note_calls(now, calls, shown, first, ptr, foe, call_since, call_last, foe_since):  # type: ignore[no-untyped-def]
-    """Bring up to date since when each red group has been asking, and each green group has kept an asking one waiting.
+    """Bring up to date since when each red group has been asking, and each green group has kept an
+    asking one waiting.
 
-    calls: bool (groups,), someone is there for the group. A call is remembered for CALL_MEMORY_S after it was last seen.
+    calls: bool (groups,), someone is there for the group. A call is remembered for CALL_MEMORY_S
+        after it was last seen.
     call_since, foe_since: (groups,) seconds, `now` where nobody asks.
     """
     for g in range(len(shown)):
@@ -50,8 +59,24 @@ def note_calls(now, calls, shown, first, ptr, foe, call_since, call_last, foe_si
 
 
 @njit(cache=True)
-def serve_starving(now, wanted, shown, since, least, first, stage_ptr, stages, stage_of, call_since, max_red, exempt, forced, rule):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Where a group has asked in vain for `max_red` seconds, its stage is wanted until it has had its shortest green.
+def serve_starving(  # type: ignore[no-untyped-def]
+    now,
+    wanted,
+    shown,
+    since,
+    least,
+    first,
+    stage_ptr,
+    stages,
+    stage_of,
+    call_since,
+    max_red,
+    exempt,
+    forced,
+    rule,
+):
+    """Where a group has asked in vain for `max_red` seconds, its stage is wanted until it has had
+    its shortest green.
 
     forced: int (junctions,), the group that is being served by force, or -1; kept between seconds.
     """
@@ -61,7 +86,9 @@ def serve_starving(now, wanted, shown, since, least, first, stage_ptr, stages, s
             forced[j] = -1
             continue
         g = forced[j]
-        if g < 0 or (shown[g] >= PERMISSIVE and now - since[g] + EPS >= least[g]):  # nobody is served, or has been
+        if g < 0 or (
+            shown[g] >= PERMISSIVE and now - since[g] + EPS >= least[g]
+        ):  # nobody is served, or has been
             longest, g = max_red - EPS, -1
             for h in range(a, z):
                 if shown[h] < PERMISSIVE and now - call_since[h] >= longest and stage_of[h] >= 0:
@@ -76,8 +103,29 @@ def serve_starving(now, wanted, shown, since, least, first, stage_ptr, stages, s
 
 
 @njit(cache=True)
-def step(now, wanted, shown, since, green_start, green_end, foe_since, first, ptr, foe, foe_yields, yields_foe, yellow, clearance, least, most, min_cycle, out, rule):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Fill `out` (groups,) with the colours to show, `rule` (groups,) with the rule that changed a wish.
+def step(  # type: ignore[no-untyped-def]
+    now,
+    wanted,
+    shown,
+    since,
+    green_start,
+    green_end,
+    foe_since,
+    first,
+    ptr,
+    foe,
+    foe_yields,
+    yields_foe,
+    yellow,
+    clearance,
+    least,
+    most,
+    min_cycle,
+    out,
+    rule,
+):
+    """Fill `out` (groups,) with the colours to show, `rule` (groups,) with the rule that changed a
+    wish.
 
     now:         seconds.
     shown:       colours in force; since: when they began (levels of green count as one colour).
@@ -86,7 +134,9 @@ def step(now, wanted, shown, since, green_start, green_end, foe_since, first, pt
     ptr, foe:    the conflicting groups of g are foe[ptr[g]:ptr[g + 1]].
     foe_yields, yields_foe: along foe, whether the foe gives way to g, and g to the foe.
     """
-    for g in range(len(shown)):  # ends: greens that are not wanted any more, or have lasted too long
+    for g in range(
+        len(shown)
+    ):  # ends: greens that are not wanted any more, or have lasted too long
         w = wanted[g]
         colour = shown[g]
         if w < RED or w > GREEN:
@@ -106,11 +156,16 @@ def step(now, wanted, shown, since, green_start, green_end, foe_since, first, pt
                 out[g] = min(colour, w)
             else:
                 out[g] = YELLOW if yellow[g] > 0.0 else RED
-        elif colour == YELLOW and (now - since[g] + EPS < yellow[g] or (w == YELLOW and now - since[g] + EPS < LONGEST_YELLOW_S)):
+        elif colour == YELLOW and (
+            now - since[g] + EPS < yellow[g]
+            or (w == YELLOW and now - since[g] + EPS < LONGEST_YELLOW_S)
+        ):
             out[g] = YELLOW
         else:
             out[g] = RED
-    for g in range(len(shown)):  # starts and rises, one by one: each against all that is shown or still being cleared
+    for g in range(
+        len(shown)
+    ):  # starts and rises, one by one: each against all that is shown or still being cleared
         w = wanted[g]
         if w < PERMISSIVE or out[g] == YELLOW or out[g] >= w:
             continue
@@ -129,7 +184,11 @@ def step(now, wanted, shown, since, green_start, green_end, foe_since, first, pt
                 free = False
                 if wanted[h] >= PERMISSIVE:
                     rule[g] = 2
-            elif out[h] == YELLOW or shown[h] >= PERMISSIVE or now - green_end[h] + EPS < yellow[h] + clearance[h]:
+            elif (
+                out[h] == YELLOW
+                or shown[h] >= PERMISSIVE
+                or now - green_end[h] + EPS < yellow[h] + clearance[h]
+            ):
                 free = False
         if free:
             out[g] = w
@@ -151,7 +210,9 @@ def book(now, out, shown, since, green_start, green_end):  # type: ignore[no-unt
 
 @njit(cache=True)
 def count_calls(link, link_group, persons, known, first, calls):  # type: ignore[no-untyped-def]
-    """calls (groups,): a vehicle for the group is in sight, a pedestrian waits, or less than half of its junction is `known`."""
+    """calls (groups,): a vehicle for the group is in sight, a pedestrian waits, or less than half
+    of its junction is `known`.
+    """
     for j in range(len(first) - 1):
         blind = not known[j] >= LEAST_KNOWN
         for g in range(first[j], first[j + 1]):
@@ -172,13 +233,18 @@ def same(a, b):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def is_safe(colours, ptr, foe, foe_yields, yields_foe):  # type: ignore[no-untyped-def]
-    """The last look, by itself: known colours only, and no two conflicting greens of which none gives way."""
+    """The last look, by itself: known colours only, and no two conflicting greens of which none
+    gives way.
+    """
     for g in range(len(colours)):
         if colours[g] < RED or colours[g] > GREEN:
             return False
         if colours[g] >= PERMISSIVE:
             for k in range(ptr[g], ptr[g + 1]):
                 h = foe[k]
-                if colours[h] >= PERMISSIVE and not ((colours[g] == PERMISSIVE and yields_foe[k]) or (colours[h] == PERMISSIVE and foe_yields[k])):
+                if colours[h] >= PERMISSIVE and not (
+                    (colours[g] == PERMISSIVE and yields_foe[k])
+                    or (colours[h] == PERMISSIVE and foe_yields[k])
+                ):
                     return False
     return True

@@ -17,9 +17,11 @@ class Order(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One order. junction, stage: indices; until_s: when it expires, seconds of the gate's clock; by: who ordered.
+    """One order. junction, stage: indices; until_s: when it expires, seconds of the gate's clock;
+    by: who ordered.
 
-    The rules stand over the operator too: minimum green, yellow and clearance hold under every order.
+    The rules stand over the operator too: minimum green, yellow and clearance hold under every
+    order.
     """
 
     junction: int

@@ -1,4 +1,6 @@
-"""Pictures to observations: sources, detection, tracking, the road plane, speeds, violations. Needs the extra `vision`."""
+"""Pictures to observations: sources, detection, tracking, the road plane, speeds, violations. Needs
+the extra `vision`.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +8,34 @@ import importlib.util
 
 from headway.sensing.traffic.site import Calibration, CalibrationError, Site, read_site
 
-MISSING = [name for name in ("av", "cv2", "onnxruntime", "supervision", "trackers") if importlib.util.find_spec(name) is None]
+MISSING = [
+    name
+    for name in ("av", "cv2", "onnxruntime", "supervision", "trackers")
+    if importlib.util.find_spec(name) is None
+]
 
 
 class SensingError(RuntimeError):
-    """A camera, a picture or a model is not what it should be; the message names it and the remedy."""
+    """A camera, a picture or a model is not what it should be; the message names it and the
+    remedy.
+    """
 
 
 def need_vision() -> None:
     """Raises SensingError where the packages of the extra `vision` are missing."""
     if MISSING:
-        raise SensingError(f"cameras need {', '.join(MISSING)}. Install them: `make vision`, or `pip install 'headway[vision]'`.")
+        raise SensingError(
+            f"cameras need {', '.join(MISSING)}. Install them: `make vision`, or `pip install "
+            "'headway[vision]'`."
+        )
 
 
-__all__ = ["MISSING", "Calibration", "CalibrationError", "SensingError", "Site", "need_vision", "read_site"]
+__all__ = [
+    "MISSING",
+    "Calibration",
+    "CalibrationError",
+    "SensingError",
+    "Site",
+    "need_vision",
+    "read_site",
+]

@@ -1,4 +1,6 @@
-"""From a stream's pictures to tracks, figures and violations: one `Perception` a stream, and `watch`, which runs one to its end."""
+"""From a stream's pictures to tracks, figures and violations: one `Perception` a stream, and
+`watch`, which runs one to its end.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,15 @@ class Seen:
 class Perception:
     """All that is known of one stream. signals: filled by whoever knows what the lamps show."""
 
-    def __init__(self, device: str, site: Site, rate_hz: float, key: bytes = b"", blur: bool = True, signals: Signals | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        site: Site,
+        rate_hz: float,
+        key: bytes = b"",
+        blur: bool = True,
+        signals: Signals | None = None,
+    ) -> None:
         self.site, self.signals = site, signals or Signals()
         self.follower = Follower(site.calibration, rate_hz, site.size)
         self.measures = Measures(site)
@@ -56,7 +66,9 @@ class Perception:
         middle = (found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2.0
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
         lamps = np.array([lamp.px for lamp in self.site.lamps])
-        inside = (np.abs(middle[:, None] - (lamps[:, :2] + lamps[:, 2:] / 2.0)) < lamps[:, 2:]).all(2)
+        inside = (np.abs(middle[:, None] - (lamps[:, :2] + lamps[:, 2:] / 2.0)) < lamps[:, 2:]).all(
+            2
+        )
         small = (size[:, None] < 2.5 * lamps[:, 2:]).all(2)
         return found[~(inside & small).any(1)]
 
@@ -65,10 +77,17 @@ def plain(track: Track) -> dict[str, Any]:
     """A track as plain figures; speeds in km/h, None where none is known."""
     speed = track.speed_mps
     return {
-        "id": track.id, "class": CLASSES[track.kind], "confidence": round(track.confidence, 3), "box": [round(float(v), 1) for v in track.box],
-        "speed_kmh": round(speed * 3.6, 2) if speed == speed else None, "standing_s": round(track.standing_s, 1),
-        "standard_error_kmh": round(track.mean_se_mps * 3.6, 2) if track.mean_se_mps == track.mean_se_mps else None, "coasting": track.coasting,
-    }  # fmt: skip
+        "id": track.id,
+        "class": CLASSES[track.kind],
+        "confidence": round(track.confidence, 3),
+        "box": [round(float(v), 1) for v in track.box],
+        "speed_kmh": round(speed * 3.6, 2) if speed == speed else None,
+        "standing_s": round(track.standing_s, 1),
+        "standard_error_kmh": round(track.mean_se_mps * 3.6, 2)
+        if track.mean_se_mps == track.mean_se_mps
+        else None,
+        "coasting": track.coasting,
+    }
 
 
 def site_of(size: tuple[int, int]) -> Site:
@@ -76,8 +95,11 @@ def site_of(size: tuple[int, int]) -> Site:
     return Site(size)
 
 
-def watch(source: Source, detector: Detector, perception: Perception | None = None, device: str = "camera") -> Iterator[Seen]:
-    """Every frame of a source, in order; pictures are looked at side by side, as many as the detector has threads for.
+def watch(
+    source: Source, detector: Detector, perception: Perception | None = None, device: str = "camera"
+) -> Iterator[Seen]:
+    """Every frame of a source, in order; pictures are looked at side by side, as many as the
+    detector has threads for.
 
     Raises SensingError if the source fails; what was seen before has been given.
     """
@@ -91,7 +113,11 @@ def watch(source: Source, detector: Detector, perception: Perception | None = No
                 return
             frame, found = ahead.popleft()
             if perception is None:
-                perception = Perception(device, site_of((frame.image.shape[1], frame.image.shape[0])), source.nominal_hz or 15.0)
+                perception = Perception(
+                    device,
+                    site_of((frame.image.shape[1], frame.image.shape[0])),
+                    source.nominal_hz or 15.0,
+                )
             yield perception.look(frame, found.result())
     finally:
         detector.forget(device)

@@ -1,4 +1,6 @@
-"""Cameras at work: what they see goes to the record, to whoever listens, and, where it is urgent, to others by webhook and e-mail."""
+"""Cameras at work: what they see goes to the record, to whoever listens, and, where it is urgent,
+to others by webhook and e-mail.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +22,39 @@ from headway.service.streets import StreetService
 from headway.settings import NotifySettings
 from headway.store import Intake, Recorder
 
-TELL_EVERY_S, MOST_WAITING, CRITICAL = 0.2, 2_000, ("red_light", "wrong_way")
+TELL_EVERY_S = 0.2
+MOST_WAITING = 2_000
+CRITICAL = ("red_light", "wrong_way")
 Listener = Callable[[str, str, Any], None]
 
 
 class CameraService:
-    """Cameras by id, kept in `cameras.json` of the folder (they hold passwords: only this user may read it) and started again with the service.
+    """Cameras by id, kept in `cameras.json` of the folder (they hold passwords: only this user may
+    read it) and started again with the service.
 
-    tell(topic, source, message): for whoever listens, from the cameras' thread. streets: whose signals a camera may see.
-    Raises SensingError where the extra `vision` is missing.
+    tell(topic, source, message): for whoever listens, from the cameras' thread. streets: whose
+    signals a camera may see. Raises SensingError where the extra `vision` is missing.
     """
 
     def __init__(
-        self, folder: Path, tell: Listener, intake: Intake, notify: NotifySettings | None = None, streets: StreetService | None = None
+        self,
+        folder: Path,
+        tell: Listener,
+        intake: Intake,
+        notify: NotifySettings | None = None,
+        streets: StreetService | None = None,
     ) -> None:
         need_vision()
         from headway.service.camera_streams import StreamManager
         from headway.service.notification import Mail, Notifier, Webhook
 
         notify = notify or NotifySettings()
-        self._folder, self._tell, self._recorder = folder, tell, Recorder(intake, MOST_WAITING)
-        self._file, self._told, self._lock = folder / "cameras.json", dict[str, float](), threading.Lock()
+        self._folder = folder
+        self._tell = tell
+        self._recorder = Recorder(intake, MOST_WAITING)
+        self._file = folder / "cameras.json"
+        self._told = dict[str, float]()
+        self._lock = threading.Lock()
         self._wanted: dict[str, dict[str, Any]] = {}
         self._log = telemetry.log("sensing")
         hooks = tuple(Webhook(h.url, h.secret, h.attempts) for h in notify.webhooks)
@@ -54,7 +68,8 @@ class CameraService:
         gc.freeze()  # docs/decisions/0012-pauses.md
 
     def add(self, name: str, wish: dict[str, Any], start: bool = True) -> Any:
-        """wish: source, detector (motion, or a model's name in the folder `models`), rate_hz, site, paced, repeat, blur, street.
+        """wish: source, detector (motion, or a model's name in the folder `models`), rate_hz, site,
+        paced, repeat, blur, street.
 
         Raises SensingError.
         """
@@ -67,9 +82,14 @@ class CameraService:
         if detector != "motion":
             detector = str(self._folder / "models" / f"{detector}.onnx")
         if wish.get("street") and not source.live:
-            raise SensingError(f"stream {name}, street: only a live camera (rtsp://, http://) sees the signals of a street that runs now.")
+            raise SensingError(
+                f"stream {name}, street: only a live camera (rtsp://, http://) sees the "
+                "signals of a street that runs now."
+            )
         site = Site.of(wish["site"], f"stream {name}, site") if wish.get("site") else None
-        stream = self.manager.add(StreamSettings(name, source, detector, site, wish.get("blur", True)))
+        stream = self.manager.add(
+            StreamSettings(name, source, detector, site, wish.get("blur", True))
+        )
         self._keep(name, wish | {"started": start})
         if start:
             self._begin(name)
@@ -94,7 +114,9 @@ class CameraService:
         return dict(found) if found else None
 
     def set_site(self, name: str, site: dict[str, Any]) -> None:
-        """Another site from now on; the camera begins anew with it. Raises SensingError, KeyError; then nothing has changed."""
+        """Another site from now on; the camera begins anew with it. Raises SensingError, KeyError;
+        then nothing has changed.
+        """
         self.manager.set_site(name, Site.of(site, f"stream {name}, site"))
         if self.manager.streams[name].running:
             self._begin(name)
@@ -112,7 +134,10 @@ class CameraService:
         self.manager.start(name)
         street = self._wanted[name].get("street")
         if street and self._streets is not None and street in self._streets.streets:
-            told = [(at, group, colour) for group, (at, colour) in self._streets.streets[street].colours.copy().items()]
+            told = [
+                (at, group, colour)
+                for group, (at, colour) in self._streets.streets[street].colours.copy().items()
+            ]
             self._hear(street, sorted(told))
 
     def _hear(self, street: str, told: list[tuple[float, int, int]]) -> None:
@@ -126,13 +151,18 @@ class CameraService:
                     stream.signals.confirm(time.time())
 
     def _place(self, source: str) -> str:
-        """An address, or a file in the folder `media`: no other file of this machine can be asked for."""
+        """An address, or a file in the folder `media`: no other file of this machine can be asked
+        for.
+        """
         if "://" in source:
             return source
         media = (self._folder / "media").resolve()
         path = (media / source).resolve()
         if not path.is_relative_to(media) or not path.exists():
-            raise SensingError(f"source {source!r}: give rtsp://, rtsps://, http://, https://, or a file in {media}.")
+            raise SensingError(
+                f"source {source!r}: give rtsp://, rtsps://, http://, https://, or a file in "
+                f"{media}."
+            )
         return str(path)
 
     def _keep(self, name: str, wish: dict[str, Any] | None) -> None:
@@ -142,13 +172,17 @@ class CameraService:
             else:
                 self._wanted[name] = wish
             draft = self._file.with_suffix(".draft")
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            with os.fdopen(
+                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+            ) as stream:
                 json.dump(self._wanted, stream)
             draft.replace(self._file)
 
     def _begin_again(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._wanted = dict(json.loads(self._file.read_text(encoding="utf-8")))  # all of them, before the file is written again
+            self._wanted = dict(
+                json.loads(self._file.read_text(encoding="utf-8"))
+            )  # all of them, before the file is written again
         for name, wish in list(self._wanted.items()):
             try:
                 self.add(name, wish, wish.get("started", True))
@@ -166,12 +200,28 @@ class CameraService:
             self._tell("realtime", name, {"kind": "camera.seen", **stream.figures()})
 
     def _violation(self, name: str, v: Any, at: datetime) -> None:
-        row = (v.id, at.isoformat(), name, v.rule, v.confidence, json.dumps({**v.data, "at_s": v.at_s}), v.seal)
-        pictures = [(v.id, k, shot, "\\x" + picture.hex()) for k, (shot, picture) in enumerate(v.pictures)]
+        row = (
+            v.id,
+            at.isoformat(),
+            name,
+            v.rule,
+            v.confidence,
+            json.dumps({**v.data, "at_s": v.at_s}),
+            v.seal,
+        )
+        pictures = [
+            (v.id, k, shot, "\\x" + picture.hex()) for k, (shot, picture) in enumerate(v.pictures)
+        ]
         self._recorder.put("violation", row)
         for shown in pictures:
             self._recorder.put("violation_picture", shown)
-        told = {"at": at.isoformat(), "at_s": v.at_s, "device": name, "confidence": v.confidence, "data": v.data}
+        told = {
+            "at": at.isoformat(),
+            "at_s": v.at_s,
+            "device": name,
+            "confidence": v.confidence,
+            "data": v.data,
+        }
         news = {"kind": f"violation.{v.rule}", "id": v.id, **told}
         self._tell("alerts", name, news)
         self._tell("monitoring", name, news)

@@ -1,4 +1,6 @@
-"""Violations and alerts told to others: signed webhooks, retried, with dead letters; e-mail. Nothing waits for them."""
+"""Violations and alerts told to others: signed webhooks, retried, with dead letters; e-mail.
+Nothing waits for them.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,15 @@ from urllib.parse import urlsplit
 from headway import telemetry
 from headway.sensing import SensingError
 
-SIGNATURE, EVENT_ID = "X-Headway-Signature", "X-Headway-Event"
+SIGNATURE = "X-Headway-Signature"
+EVENT_ID = "X-Headway-Event"
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """url: https, or http. secret: signs each body, HMAC-SHA256, as `sha256=<hex>` of "<seconds>.<body>" in X-Headway-Signature."""
+    """url: https, or http. secret: signs each body, HMAC-SHA256, as `sha256=<hex>` of
+    "<seconds>.<body>" in X-Headway-Signature.
+    """
 
     url: str
     secret: str
@@ -56,13 +61,17 @@ class Mail:
 
 
 def pause_s(to: Webhook | Mail, failed: int) -> float:
-    """Seconds until it is tried again, after the first attempt (0) or a later one has failed: twice as long each time."""
+    """Seconds until it is tried again, after the first attempt (0) or a later one has failed: twice
+    as long each time.
+    """
     return to.delay_s * 2.0**failed
 
 
 @dataclass
 class Notifier:
-    """Sends from a thread of its own. dead: file of what could not be delivered, one JSON object a line. Raises SensingError for a wrong address."""
+    """Sends from a thread of its own. dead: file of what could not be delivered, one JSON object a
+    line. Raises SensingError for a wrong address.
+    """
 
     webhooks: tuple[Webhook, ...] = ()
     mail: Mail | None = None
@@ -79,17 +88,25 @@ class Notifier:
     def __post_init__(self) -> None:
         for hook in self.webhooks:
             if urlsplit(hook.url).scheme not in ("http", "https") or not hook.secret:
-                raise SensingError(f"webhook {hook.url!r}: give an http(s) address and a secret to sign with.")
+                raise SensingError(
+                    f"webhook {hook.url!r}: give an http(s) address and a secret to sign with."
+                )
         self._log = telemetry.log("sensing")
         self._thread = threading.Thread(target=self._work, daemon=True, name="notifier")
         self._thread.start()
 
     def tell(self, kind: str, number: str, body: dict[str, Any], critical: bool = False) -> None:
-        """Hand over one event; `critical` ones go by e-mail too, each kind at most once in `at_least_s`."""
+        """Hand over one event; `critical` ones go by e-mail too, each kind at most once in
+        `at_least_s`.
+        """
         note = {"kind": kind, "id": number, "at": time.time(), "data": body}
         for hook in self.webhooks:
             self._put(time.monotonic(), 0, hook, note)
-        if critical and self.mail is not None and time.monotonic() - self._mailed.get(kind, -math.inf) >= self.mail.at_least_s:
+        if (
+            critical
+            and self.mail is not None
+            and time.monotonic() - self._mailed.get(kind, -math.inf) >= self.mail.at_least_s
+        ):
             self._mailed[kind] = time.monotonic()
             self._put(time.monotonic(), 0, self.mail, note)
 
@@ -133,8 +150,16 @@ class Notifier:
         try:
             self._post(to, note) if isinstance(to, Webhook) else self._write(to, note)
             self.sent += 1
-        except (OSError, http.client.HTTPException, ValueError) as error:  # those of smtplib and urllib are OSErrors
-            refused = isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in (408, 425, 429)
+        except (
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+        ) as error:  # those of smtplib and urllib are OSErrors
+            refused = (
+                isinstance(error, urllib.error.HTTPError)
+                and 400 <= error.code < 500
+                and error.code not in (408, 425, 429)
+            )
             if refused or tried + 1 >= to.attempts:
                 self.failed += 1
                 self._bury(to, note, str(error))
@@ -144,7 +169,12 @@ class Notifier:
     def _post(self, hook: Webhook, note: dict[str, Any]) -> None:
         body, at = json.dumps(note).encode(), str(int(time.time()))
         sign = hmac.new(hook.secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
-        headers = {"Content-Type": "application/json", SIGNATURE: f"t={at},sha256={sign}", EVENT_ID: note["id"], "User-Agent": "headway"}
+        headers = {
+            "Content-Type": "application/json",
+            SIGNATURE: f"t={at},sha256={sign}",
+            EVENT_ID: note["id"],
+            "User-Agent": "headway",
+        }
         request = urllib.request.Request(hook.url, data=body, headers=headers, method="POST")
         with urllib.request.urlopen(request, timeout=hook.timeout_s) as answer:
             answer.read(1024)
@@ -171,5 +201,8 @@ class Notifier:
         where = to.url if isinstance(to, Webhook) else ", ".join(to.to)
         self._log.error("could not be delivered", to=where, why=why, kind=note["kind"])
         if self.dead is not None:
-            with contextlib.suppress(OSError), self.dead.open("a", encoding="utf-8") as stream:  # a full disk must not end the notifier
+            with (
+                contextlib.suppress(OSError),
+                self.dead.open("a", encoding="utf-8") as stream,
+            ):  # a full disk must not end the notifier
                 stream.write(json.dumps({"to": where, "why": why, "note": note}) + "\n")

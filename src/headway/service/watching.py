@@ -1,4 +1,6 @@
-"""One source watched from its begin to its end, and what is kept of it: figures, tracks, an annotated film, pictures of violations."""
+"""One source watched from its begin to its end, and what is kept of it: figures, tracks, an
+annotated film, pictures of violations.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
 from headway.sensing.traffic.site import Site
 from headway.sensing.traffic.violations import Signals, Violation
 
-SAMPLES, LEAST_SAMPLES = 45, 5
+SAMPLES = 45
+LEAST_SAMPLES = 5
 
 
 @dataclass
@@ -48,14 +51,27 @@ class Report:
         for track in seen.tracks:
             if track.id not in self._met:
                 self.tracks += 1
-                path = [[*_row(t, b), None] for t, b in list(zip(track.times, track.boxes, strict=True))[:-1]] if self.keep_tracks else []
-                self._met[track.id] = {"id": track.id, "begun_s": round(track.begun_s, 3), "path": path}
+                path = (
+                    [
+                        [*_row(t, b), None]
+                        for t, b in list(zip(track.times, track.boxes, strict=True))[:-1]
+                    ]
+                    if self.keep_tracks
+                    else []
+                )
+                self._met[track.id] = {
+                    "id": track.id,
+                    "begun_s": round(track.begun_s, 3),
+                    "path": path,
+                }
             if self.keep_tracks:
                 self._add(track, seen.frame.at_s)
         self.keep(seen.violations)
         if self.out is not None:
             self._film = self._film or Film(self.out, rate_hz)
-            recent = [f"{v.rule} #{v.data['track']}" for v in self.told if v.at_s > seen.frame.at_s - 4.0]
+            recent = [
+                f"{v.rule} #{v.data['track']}" for v in self.told if v.at_s > seen.frame.at_s - 4.0
+            ]
             self._film.add(drawn(seen, self.perception.site, self.perception.measures, recent[-5:]))
 
     def keep(self, violations: list[Violation]) -> None:
@@ -66,7 +82,9 @@ class Report:
                 self.evidence.mkdir(parents=True, exist_ok=True)
                 for k, (_, picture) in enumerate(v.pictures):
                     (self.evidence / f"{v.id}-{k}.jpg").write_bytes(picture)
-                (self.evidence / f"{v.id}.json").write_text(json.dumps(as_json(v), indent=1), encoding="utf-8")
+                (self.evidence / f"{v.id}.json").write_text(
+                    json.dumps(as_json(v), indent=1), encoding="utf-8"
+                )
 
     def close(self) -> None:
         if self.perception is not None:
@@ -77,15 +95,31 @@ class Report:
     def whole(self, source: str) -> dict[str, Any]:
         """All of it, plain JSON."""
         site = self.perception.site
-        speeds = {"error_m": site.calibration.error_m} if site.calibration is not None else {"refused": site.uncalibrated}
+        speeds = (
+            {"error_m": site.calibration.error_m}
+            if site.calibration is not None
+            else {"refused": site.uncalibrated}
+        )
         return {
-            "source": source, "frames": self.frames, "calibration": speeds, "figures": self.perception.measures.figures(),
-            "tracks": list(self._met.values()) if self.keep_tracks else [], "violations": [as_json(v) for v in self.told],
+            "source": source,
+            "frames": self.frames,
+            "calibration": speeds,
+            "figures": self.perception.measures.figures(),
+            "tracks": list(self._met.values()) if self.keep_tracks else [],
+            "violations": [as_json(v) for v in self.told],
             "crossings": [
-                {"at_s": c.at_s, "line": c.line, "direction": c.direction, "track": c.track, "class": c.kind, "speed_kmh": _kmh(c.speed_mps),
-                 "standard_error_kmh": _kmh(c.speed_se_mps)} for c in self.perception.measures.crossings
+                {
+                    "at_s": c.at_s,
+                    "line": c.line,
+                    "direction": c.direction,
+                    "track": c.track,
+                    "class": c.kind,
+                    "speed_kmh": _kmh(c.speed_mps),
+                    "standard_error_kmh": _kmh(c.speed_se_mps),
+                }
+                for c in self.perception.measures.crossings
             ],
-        }  # fmt: skip
+        }
 
     def save_heat(self, path: Path) -> None:
         if self._last is not None:
@@ -93,27 +127,55 @@ class Report:
 
     def _add(self, track: Track, at_s: float) -> None:
         row = self._met[track.id]
-        row["class"], row["ended_s"], row["seen"] = CLASSES[track.kind], round(at_s, 3), track.seen
+        row["class"] = CLASSES[track.kind]
+        row["ended_s"] = round(at_s, 3)
+        row["seen"] = track.seen
         path = row["path"]
         path.append([*_row(at_s, track.box), _kmh(track.speed_mps)])
-        if np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S:  # the mean of a second is the best that is known of its middle
-            middle = bisect.bisect_right(path, at_s - SPEED_SPAN_S / 2.0 + 1e-3, key=lambda at: at[0]) - 1
+        if (
+            np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S
+        ):  # the mean of a second is the best that is known of its middle
+            middle = (
+                bisect.bisect_right(path, at_s - SPEED_SPAN_S / 2.0 + 1e-3, key=lambda at: at[0])
+                - 1
+            )
             path[middle][5] = _kmh(track.mean_mps)
 
 
 def as_json(v: Violation) -> dict[str, Any]:
     return {
-        "id": v.id, "at_s": v.at_s, "device": v.device, "rule": v.rule, "confidence": v.confidence, "data": v.data, "seal": v.seal,
+        "id": v.id,
+        "at_s": v.at_s,
+        "device": v.device,
+        "rule": v.rule,
+        "confidence": v.confidence,
+        "data": v.data,
+        "seal": v.seal,
         "pictures": [at for at, _ in v.pictures],
-    }  # fmt: skip
+    }
 
 
 def watch_source(
-    source: str, model: Path | None, site: Site | None, signals: Path | None, report: Report, seconds: float, blur: bool, threads: int
+    source: str,
+    model: Path | None,
+    site: Site | None,
+    signals: Path | None,
+    report: Report,
+    seconds: float,
+    blur: bool,
+    threads: int,
 ) -> Iterator[tuple[Seen, int]]:
-    """Every frame, and how many there will be (0 where nobody knows). Raises SensingError; what was found before is in the report."""
-    detector: Detector = OnnxDetector(model, threads=threads) if model is not None else MotionDetector()
-    if isinstance(detector, MotionDetector) and not SourceSettings(source).live and len(few := sampled(source, SAMPLES)) >= LEAST_SAMPLES:
+    """Every frame, and how many there will be (0 where nobody knows). Raises SensingError; what was
+    found before is in the report.
+    """
+    detector: Detector = (
+        OnnxDetector(model, threads=threads) if model is not None else MotionDetector()
+    )
+    if (
+        isinstance(detector, MotionDetector)
+        and not SourceSettings(source).live
+        and len(few := sampled(source, SAMPLES)) >= LEAST_SAMPLES
+    ):
         detector.learn(source, few)
     told = read_signals(signals) if signals is not None else Signals()
     camera = Source(SourceSettings(source, policy="queue", attempts=5))
@@ -128,7 +190,8 @@ def watch_source(
                 report.perception = seen.by
             elif perception.site.size != (width, height):
                 raise SensingError(
-                    f"{source}: its pictures are {width} x {height}, its site is of {perception.site.size[0]} x {perception.site.size[1]}."
+                    f"{source}: its pictures are {width} x {height}, its site is of "
+                    f"{perception.site.size[0]} x {perception.site.size[1]}."
                 )
             report.take(seen, camera.nominal_hz or 15.0)
             yield seen, camera.health.length
@@ -140,7 +203,9 @@ def watch_source(
 
 
 def read_signals(path: Path) -> Signals:
-    """JSON lines of {"at_s": ..., "shown": [colour of each group]}. Raises SensingError for anything else."""
+    """JSON lines of {"at_s": ..., "shown": [colour of each group]}. Raises SensingError for
+    anything else.
+    """
     signals = Signals()
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
@@ -149,7 +214,10 @@ def read_signals(path: Path) -> Signals:
                 for group, colour in enumerate(row["shown"]):
                     signals.put(float(row["at_s"]), group, int(colour))
             except (ValueError, KeyError, TypeError) as error:
-                raise SensingError(f'{path}, line {number}: give {{"at_s": seconds, "shown": [colours]}} ({error}).') from error
+                raise SensingError(
+                    f"{path}, line {number}: "
+                    f'give {{"at_s": seconds, "shown": [colours]}} ({error}).'
+                ) from error
     return signals
 
 

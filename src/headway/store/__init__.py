@@ -1,8 +1,19 @@
-"""The record: a PostgreSQL database, given by its address or embedded; written in batches, through outages, exactly once."""
+"""The record: a PostgreSQL database, given by its address or embedded; written in batches, through
+outages, exactly once.
+"""
 
 from headway.store.database import Database, DatabaseError, open_database
 from headway.store.intake import ROW_FAULTS, Intake, Outcome
 from headway.store.recorder import Recorder
 from headway.store.spool import Spool
 
-__all__ = ["ROW_FAULTS", "Database", "DatabaseError", "Intake", "Outcome", "Recorder", "Spool", "open_database"]
+__all__ = [
+    "ROW_FAULTS",
+    "Database",
+    "DatabaseError",
+    "Intake",
+    "Outcome",
+    "Recorder",
+    "Spool",
+    "open_database",
+]

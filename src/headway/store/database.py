@@ -27,7 +27,9 @@ class DatabaseError(RuntimeError):
 
 @dataclass
 class Database:
-    """An open record. engine: SQLAlchemy's, with a pool whose connections are checked before use; embedded: we run the server ourselves."""
+    """An open record. engine: SQLAlchemy's, with a pool whose connections are checked before use;
+    embedded: we run the server ourselves.
+    """
 
     engine: sa.Engine
     url: str
@@ -35,7 +37,9 @@ class Database:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """A bare psycopg connection of the pool, for COPY; committed at the end, rolled back on an error."""
+        """A bare psycopg connection of the pool, for COPY; committed at the end, rolled back on an
+        error.
+        """
         with self.engine.begin() as held:
             found: Any = held.connection.driver_connection
             yield found
@@ -64,7 +68,8 @@ class Database:
 
 
 def open_database(folder: Path, url: str = "") -> Database:
-    """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`; brought to the newest schema.
+    """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`;
+    brought to the newest schema.
 
     Raises DatabaseError.
     """
@@ -73,11 +78,19 @@ def open_database(folder: Path, url: str = "") -> Database:
         wanted, server = _embedded(folder)
     address = sa.make_url(wanted)
     if address.get_backend_name() != "postgresql":
-        raise DatabaseError(f"{VARIABLE}: {address.get_backend_name()} is not supported. Give a postgresql:// address.")
+        raise DatabaseError(
+            f"{VARIABLE}: {address.get_backend_name()} is not supported. Give a postgresql:// "
+            "address."
+        )
     engine = sa.create_engine(
-        address.set(drivername="postgresql+psycopg"), poolclass=QueuePool, pool_size=8, max_overflow=8, pool_pre_ping=True, pool_recycle=1800,
+        address.set(drivername="postgresql+psycopg"),
+        poolclass=QueuePool,
+        pool_size=8,
+        max_overflow=8,
+        pool_pre_ping=True,
+        pool_recycle=1800,
         connect_args={"connect_timeout": 5},
-    )  # fmt: skip
+    )
     found = Database(engine, wanted, server)
     with contextlib.ExitStack() as on_error:
         on_error.callback(found.close)
@@ -85,7 +98,8 @@ def open_database(folder: Path, url: str = "") -> Database:
             migrate(found)
         except sa.exc.OperationalError as error:
             raise DatabaseError(
-                f"{address.render_as_string(hide_password=True)}: cannot be reached ({' '.join(str(error.orig).split())})."
+                f"{address.render_as_string(hide_password=True)}: cannot be reached "
+                f"({' '.join(str(error.orig).split())})."
             ) from error
         on_error.pop_all()
     return found
@@ -106,5 +120,6 @@ def _embedded(folder: Path) -> tuple[str, Any]:
         return embedded.start(folder)
     except Exception as error:  # whatever the wheel raises: the reason is told, with the way out
         raise DatabaseError(
-            f"{folder / 'postgres'}: the embedded PostgreSQL does not start ({error}). Set {VARIABLE} to a server of your own."
+            f"{folder / 'postgres'}: the embedded PostgreSQL does not start ({error}). Set "
+            f"{VARIABLE} to a server of your own."
         ) from error

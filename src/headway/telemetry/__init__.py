@@ -1,4 +1,6 @@
-"""Structured logs: one line an event, for people or as JSON, on standard error and, on request, one file a component."""
+"""Structured logs: one line an event, for people or as JSON, on standard error and, on request, one
+file a component.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ from typing import Any
 import structlog
 
 COMPONENTS = ("engine", "street", "safety", "training", "api", "store", "sensing", "cli")
-LONGEST_FILE_BYTES, FILES_KEPT = 10_000_000, 5
+LONGEST_FILE_BYTES = 10_000_000
+FILES_KEPT = 5
 
 
 def set_up(level: str = "info", json_lines: bool = False, folder: str = "") -> None:
-    """Configure the logs of this process. `folder`: where each component's file goes, kept to five of 10 MB; empty for none.
+    """Configure the logs of this process. `folder`: where each component's file goes, kept to five
+    of 10 MB; empty for none.
 
     Raises OSError if the folder cannot be made.
     """
@@ -31,7 +35,11 @@ def set_up(level: str = "info", json_lines: bool = False, folder: str = "") -> N
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    lines = structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    lines = (
+        structlog.processors.JSONRenderer()
+        if json_lines
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     root = logging.getLogger("headway")
     root.handlers.clear()
     root.setLevel(level.upper())
@@ -45,13 +53,18 @@ def set_up(level: str = "info", json_lines: bool = False, folder: str = "") -> N
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
             file = logging.handlers.RotatingFileHandler(
-                Path(folder) / f"{component}.log", maxBytes=LONGEST_FILE_BYTES, backupCount=FILES_KEPT, delay=True
+                Path(folder) / f"{component}.log",
+                maxBytes=LONGEST_FILE_BYTES,
+                backupCount=FILES_KEPT,
+                delay=True,
             )
             logger.addHandler(_handler(file, structlog.processors.JSONRenderer(), shared))
 
 
 def log(component: str) -> Any:
-    """The log of a component: `log("street").info("restored", at_s=12.0)`. Raises ValueError for an unknown component."""
+    """The log of a component: `log("street").info("restored", at_s=12.0)`. Raises ValueError for an
+    unknown component.
+    """
     if component not in COMPONENTS:
         raise ValueError(f"no component {component!r}. There are: {', '.join(COMPONENTS)}.")
     return structlog.get_logger(f"headway.{component}")
@@ -60,7 +73,8 @@ def log(component: str) -> Any:
 def _handler(handler: logging.Handler, renderer: Any, shared: list[Any]) -> logging.Handler:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     return handler

@@ -10,51 +10,126 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 registry = CollectorRegistry()
-requests = Counter("headway_requests", "HTTP requests", ("method", "route", "status"), registry=registry)
+requests = Counter(
+    "headway_requests", "HTTP requests", ("method", "route", "status"), registry=registry
+)
 request_s = Histogram(
-    "headway_request_seconds", "Time of a request", ("route",), registry=registry, buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10)
+    "headway_request_seconds",
+    "Time of a request",
+    ("route",),
+    registry=registry,
+    buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10),
 )
-degraded = Gauge("headway_degraded", "1 where a part works without the help that it was given", ("part",), registry=registry)
-street_time_s = Gauge("headway_street_time_seconds", "Simulated time of a street", ("street",), registry=registry)
+degraded = Gauge(
+    "headway_degraded",
+    "1 where a part works without the help that it was given",
+    ("part",),
+    registry=registry,
+)
+street_time_s = Gauge(
+    "headway_street_time_seconds", "Simulated time of a street", ("street",), registry=registry
+)
 vehicles = Gauge("headway_vehicles", "Vehicles near signals", ("street",), registry=registry)
-halted = Gauge("headway_vehicles_standing", "Vehicles that stand near signals", ("street",), registry=registry)
-tick_s = Gauge("headway_tick_seconds", "Mean time of a tick", ("street",), registry=registry)
-overruns = Gauge("headway_tick_overruns", "Ticks that began a whole period late", ("street",), registry=registry)
-sections = Gauge(
-    "headway_section", "Time of a part of the loop, seconds, and how much of its budget it uses", ("street", "figure"), registry=registry
+halted = Gauge(
+    "headway_vehicles_standing", "Vehicles that stand near signals", ("street",), registry=registry
 )
-jitter_s = Gauge("headway_tick_jitter_seconds", "How late ticks begin, 99th percentile", ("street",), registry=registry)
-interventions = Gauge("headway_safety_events", "Events of the safety gate since the start of the run", ("street",), registry=registry)
+tick_s = Gauge("headway_tick_seconds", "Mean time of a tick", ("street",), registry=registry)
+overruns = Gauge(
+    "headway_tick_overruns", "Ticks that began a whole period late", ("street",), registry=registry
+)
+sections = Gauge(
+    "headway_section",
+    "Time of a part of the loop, seconds, and how much of its budget it uses",
+    ("street", "figure"),
+    registry=registry,
+)
+jitter_s = Gauge(
+    "headway_tick_jitter_seconds",
+    "How late ticks begin, 99th percentile",
+    ("street",),
+    registry=registry,
+)
+interventions = Gauge(
+    "headway_safety_events",
+    "Events of the safety gate since the start of the run",
+    ("street",),
+    registry=registry,
+)
 cycles = Gauge("headway_cycles", "Optimisation cycles", ("street",), registry=registry)
 events = Counter("headway_events", "Events of the engine", ("street", "kind"), registry=registry)
-open_alerts = Gauge("headway_alerts_open", "Alerts that are open", ("street", "level"), registry=registry)
-restarts = Counter("headway_restarts", "Restarts of a street's process", ("street",), registry=registry)
+open_alerts = Gauge(
+    "headway_alerts_open", "Alerts that are open", ("street", "level"), registry=registry
+)
+restarts = Counter(
+    "headway_restarts", "Restarts of a street's process", ("street",), registry=registry
+)
 clients = Gauge("headway_stream_clients", "Clients of a stream", ("topic",), registry=registry)
-sent = Counter("headway_stream_messages", "Messages to clients of streams", ("topic", "what"), registry=registry)
+sent = Counter(
+    "headway_stream_messages",
+    "Messages to clients of streams",
+    ("topic", "what"),
+    registry=registry,
+)
 spooled = Gauge("headway_spool_batches", "Batches that wait for the database", registry=registry)
 stored = Gauge("headway_rows_stored", "Rows stored since the start", registry=registry)
 cache_hits = Counter("headway_cache", "Look-ups in the cache", ("result",), registry=registry)
-camera_frames = Gauge("headway_camera_frames", "Pictures of a camera: received, processed, dropped, broken", ("stream", "what"), registry=registry)
-camera_rate_hz = Gauge("headway_camera_rate_hz", "Pictures looked at a second", ("stream",), registry=registry)
-camera_latency_s = Gauge("headway_camera_latency_seconds", "From decoded to told, 95th percentile", ("stream",), registry=registry)
-camera_up = Gauge("headway_camera_up", "1 while a camera that should run does", ("stream",), registry=registry)
-camera_violations = Gauge("headway_camera_violations", "Violations told since the stream's start", ("stream",), registry=registry)
-undelivered = Gauge("headway_notifications", "Of webhooks and e-mail: waiting, sent, failed", ("what",), registry=registry)
+camera_frames = Gauge(
+    "headway_camera_frames",
+    "Pictures of a camera: received, processed, dropped, broken",
+    ("stream", "what"),
+    registry=registry,
+)
+camera_rate_hz = Gauge(
+    "headway_camera_rate_hz", "Pictures looked at a second", ("stream",), registry=registry
+)
+camera_latency_s = Gauge(
+    "headway_camera_latency_seconds",
+    "From decoded to told, 95th percentile",
+    ("stream",),
+    registry=registry,
+)
+camera_up = Gauge(
+    "headway_camera_up", "1 while a camera that should run does", ("stream",), registry=registry
+)
+camera_violations = Gauge(
+    "headway_camera_violations",
+    "Violations told since the stream's start",
+    ("stream",),
+    registry=registry,
+)
+undelivered = Gauge(
+    "headway_notifications",
+    "Of webhooks and e-mail: waiting, sent, failed",
+    ("what",),
+    registry=registry,
+)
 memory_bytes = Gauge("headway_memory_bytes", "Resident memory of this process", registry=registry)
 cpu_s = Gauge("headway_cpu_seconds", "Processor time of this process", registry=registry)
-disk_free_bytes = Gauge("headway_disk_free_bytes", "Room left where the data lies", registry=registry)
+disk_free_bytes = Gauge(
+    "headway_disk_free_bytes", "Room left where the data lies", registry=registry
+)
 up_s = Gauge("headway_up_seconds", "Since the start", registry=registry)
 LOADED_AT_S = time.monotonic()
 
 
 def system(folder: Path) -> dict[str, float]:
-    """Of this process: memory, processor time and share since the start, time up; room left where the data lies."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) if Path("/proc/self/statm").exists() else 0
+    """Of this process: memory, processor time and share since the start, time up; room left where
+    the data lies.
+    """
+    pages = (
+        int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        if Path("/proc/self/statm").exists()
+        else 0
+    )
     up, used = time.monotonic() - LOADED_AT_S, time.process_time()
     return {
-        "memory_bytes": float(pages * os.sysconf("SC_PAGE_SIZE")), "cpu_seconds": used, "cpu_share": used / max(up, 1e-9), "up_seconds": up,
-        "disk_free_bytes": float(shutil.disk_usage(folder).free), "processors": float(os.cpu_count() or 1),
-    }  # fmt: skip
+        "memory_bytes": float(pages * os.sysconf("SC_PAGE_SIZE")),
+        "cpu_seconds": used,
+        "cpu_share": used / max(up, 1e-9),
+        "up_seconds": up,
+        "disk_free_bytes": float(shutil.disk_usage(folder).free),
+        "processors": float(os.cpu_count() or 1),
+    }
 
 
 def exposition(folder: Path) -> bytes:

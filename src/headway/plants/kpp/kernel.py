@@ -1,13 +1,18 @@
 """The KPP plant's equations and their integration, compiled.
 
-State y: chain position s (m) and speed v (m/s), flywheel speed w (rad/s), the ledger (J, see LEDGER), then for each floater its air m (kg)
-and theta = m T (kg K). Air in a floater that is open below has the pressure p of the water around it, so V = R theta / p. With the water
-that it displaces and the atmosphere above, what it stores is its enthalpy, and the first law of an open system gives
+State y: chain position s (m) and speed v (m/s), flywheel speed w (rad/s), the ledger (J, see
+LEDGER), then for each floater its air m (kg) and theta = m T (kg K). Air in a floater that is open
+below has the pressure p of the water around it, so V = R theta / p. With the water that it
+displaces and the atmosphere above, what it stores is its enthalpy, and the first law of an open
+system gives
 
-    cp theta' = cp k (m T_water - theta) + V p' + cp T_in m'          heat from the water, less the work of buoyancy, plus what flows in.
+    cp theta' = cp k (m T_water - theta) + V p' + cp T_in m'          heat from the water, less the
+    work of buoyancy, plus what flows in.
 
-Method: Dormand and Prince's 5(4) pair with Shampine's interpolant (the tables that SciPy's `RK45` has too). Events: air valve opens at the foot,
-closes when the floater has its air or its shell is full; vent at the head; shell full; clutch engages and overruns; pulse and coast.
+Method: Dormand and Prince's 5(4) pair with Shampine's interpolant (the tables that SciPy's `RK45`
+    has too). Events: air valve opens at the foot,
+closes when the floater has its air or its shell is full; vent at the head; shell full; clutch
+engages and overruns; pulse and coast.
 """
 
 from __future__ import annotations
@@ -20,7 +25,9 @@ from headway.plants.kpp.settings import HEAT_CAPACITY_J_KGK as CP
 from headway.plants.kpp.settings import WATER_KGPM3 as RHO
 from headway.runtime.timestep import pi_factor
 
-S, V, W = 0, 1, 2
+S = 0
+V = 1
+W = 2
 LEDGER = (
     "compressor",
     "bubbles",
@@ -37,19 +44,51 @@ LEDGER = (
     "clutch",
     "rejected",
 )
-(COMPRESSOR, BUBBLES, HEAT, ELECTRICAL, GENERATOR, DRAG, GEAR, WINDAGE, EXPELLED, SPILLED, VENTED, INTAKE, CLUTCH, REJECTED) = range(
-    3, 3 + len(LEDGER)
-)
+(
+    COMPRESSOR,
+    BUBBLES,
+    HEAT,
+    ELECTRICAL,
+    GENERATOR,
+    DRAG,
+    GEAR,
+    WINDAGE,
+    EXPELLED,
+    SPILLED,
+    VENTED,
+    INTAKE,
+    CLUTCH,
+    REJECTED,
+) = range(3, 3 + len(LEDGER))
 AIR = 3 + len(LEDGER)
 HAIR = 1e-9  # metres: who stands at the foot but for rounding stands at the foot
 
 A21 = 1 / 5
-A31, A32 = 3 / 40, 9 / 40
-A41, A42, A43 = 44 / 45, -56 / 15, 32 / 9
-A51, A52, A53, A54 = 19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729
-A61, A62, A63, A64, A65 = 9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656
-B1, B3, B4, B5, B6 = 35 / 384, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84
-E1, E3, E4, E5, E6, E7 = -71 / 57600, 71 / 16695, -71 / 1920, 17253 / 339200, -22 / 525, 1 / 40
+A31 = 3 / 40
+A32 = 9 / 40
+A41 = 44 / 45
+A42 = -56 / 15
+A43 = 32 / 9
+A51 = 19372 / 6561
+A52 = -25360 / 2187
+A53 = 64448 / 6561
+A54 = -212 / 729
+A61 = 9017 / 3168
+A62 = -355 / 33
+A63 = 46732 / 5247
+A64 = 49 / 176
+A65 = -5103 / 18656
+B1 = 35 / 384
+B3 = 500 / 1113
+B4 = 125 / 192
+B5 = -2187 / 6784
+B6 = 11 / 84
+E1 = -71 / 57600
+E3 = 71 / 16695
+E4 = -71 / 1920
+E5 = 17253 / 339200
+E6 = -22 / 525
+E7 = 1 / 40
 P = np.array(
     [
         [1, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432],
@@ -62,8 +101,10 @@ P = np.array(
     ]
 )
 
-# The discrete part, kept beside y: engaged (0 or 1), s of the next floater at the foot and at the head, which floaters these are, time of the
-# next switch of pulse and coast, whether the clutch may engage, the load 0..1, whether air is let in.
+# The discrete part, kept beside y: engaged (0 or 1), s of the next floater at the foot and at the
+# head, which floaters these are, time of the
+# next switch of pulse and coast, whether the clutch may engage, the load 0..1, whether air is let
+# in.
 ENGAGED, NEXT_IN, NEXT_OUT, WHICH_IN, WHICH_OUT, SWITCH, MAY_ENGAGE, LOAD, AIR_ON = range(9)
 # What `run` counts, and its last proposal for a step.
 STEPS, REJECTED_STEPS, EVENTS, FORCED, ERROR, STEP, STATUS = range(7)
@@ -71,7 +112,9 @@ STEPS, REJECTED_STEPS, EVENTS, FORCED, ERROR, STEP, STATUS = range(7)
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def pressure(y, i, c):  # type: ignore[no-untyped-def]
-    """Of the water around floater i, Pa. Beyond the head, where none has air, not below nine tenths of what it is there: never nought."""
+    """Of the water around floater i, Pa. Beyond the head, where none has air, not below nine tenths
+    of what it is there: never nought.
+    """
     q = y[S] + i * c.spacing - c.x_in
     x = q - c.loop * np.floor((q + HAIR) / c.loop)
     return max(c.p_in - c.weight * x, 0.9 * (c.p_in - c.weight * (c.x_out - c.x_in)))
@@ -79,9 +122,16 @@ def pressure(y, i, c):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-def]
-    """dy/dt; returns the torque that the clutch carries, N m. valve: (n,) 1 where air flows in; full: (n,) 1 where the shell spills."""
-    n, v, w = c.n, y[V], y[W]
-    air, theta, d_air, d_theta = y[AIR : AIR + n], y[AIR + n :], dy[AIR : AIR + n], dy[AIR + n :]
+    """dy/dt; returns the torque that the clutch carries, N m. valve: (n,) 1 where air flows in;
+    full: (n,) 1 where the shell spills.
+    """
+    n = c.n
+    v = y[V]
+    w = y[W]
+    air = y[AIR : AIR + n]
+    theta = y[AIR + n :]
+    d_air = dy[AIR : AIR + n]
+    d_theta = dy[AIR + n :]
     volume = growth = warmth = flow = shells = spilled = 0.0
     for i in range(n):
         per_p = 1.0 / pressure(y, i, c)
@@ -101,7 +151,10 @@ def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-d
                 rate = -c.weight * v * per_p
                 growth -= (d_theta[i] - theta[i] * rate) * per_p
                 d_theta[i] = theta[i] * rate
-                d_air[i] = air[i] * rate * (1.0 - R / CP) - c.heat * (air[i] * c.water - theta[i]) * air[i] / theta[i]
+                d_air[i] = (
+                    air[i] * rate * (1.0 - R / CP)
+                    - c.heat * (air[i] * c.water - theta[i]) * air[i] / theta[i]
+                )
                 spilled -= CP * (theta[i] / air[i] - c.water) * d_air[i]
     volume *= R
     growth *= R
@@ -116,10 +169,16 @@ def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-d
         b = a * c.ratio
     else:
         a, b = force / inertia, -(torque + windage) / c.flywheel
-    dy[S], dy[V], dy[W] = v, a, b
-    dy[COMPRESSOR], dy[BUBBLES], dy[HEAT] = flow * c.flow * c.compression, c.bubble, CP * warmth
+    dy[S] = v
+    dy[V] = a
+    dy[W] = b
+    dy[COMPRESSOR] = flow * c.flow * c.compression
+    dy[BUBBLES] = c.bubble
+    dy[HEAT] = CP * warmth
     dy[ELECTRICAL], dy[GENERATOR] = c.efficiency * torque * w, (1.0 - c.efficiency) * torque * w
-    dy[DRAG], dy[GEAR], dy[WINDAGE] = drag * v, gear * v, windage * w
+    dy[DRAG] = drag * v
+    dy[GEAR] = gear * v
+    dy[WINDAGE] = windage * w
     dy[EXPELLED], dy[SPILLED] = 0.5 * RHO * abs(growth) * v * v, spilled
     dy[VENTED] = dy[INTAKE] = dy[CLUTCH] = 0.0
     dy[REJECTED] = dy[COMPRESSOR] + c.bubble - c.shell * v
@@ -149,16 +208,26 @@ def moved_kg(y, c):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def stored(y, c):  # type: ignore[no-untyped-def]
-    """Energy in the plant, J: of motion, and enthalpy of the air over that at the water's temperature."""
+    """Energy in the plant, J: of motion, and enthalpy of the air over that at the water's
+    temperature.
+    """
     enthalpy = CP * (y[AIR + c.n :].sum() - y[AIR : AIR + c.n].sum() * c.water)
     return 0.5 * moved_kg(y, c) * y[V] ** 2 + 0.5 * c.flywheel * y[W] ** 2 + enthalpy
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def step(y, h, k, new, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-def]
-    """One step of length h from y, with k[0] the slope there; fills k (7, len) and new. Returns the clutch's torque at its end."""
+    """One step of length h from y, with k[0] the slope there; fills k (7, len) and new. Returns the
+    clutch's torque at its end.
+    """
     n = len(y)
-    k1, k2, k3, k4, k5, k6, k7 = k[0], k[1], k[2], k[3], k[4], k[5], k[6]
+    k1 = k[0]
+    k2 = k[1]
+    k3 = k[2]
+    k4 = k[3]
+    k5 = k[4]
+    k6 = k[5]
+    k7 = k[6]
     for i in range(n):
         new[i] = y[i] + h * (A21 * k1[i])
     rhs(new, k2, d, valve, full, c, speeds, torques)
@@ -181,15 +250,21 @@ def step(y, h, k, new, d, valve, full, c, speeds, torques):  # type: ignore[no-u
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def local_error(y, new, h, k, c, rtol, atol):  # type: ignore[no-untyped-def]
-    """Root mean square of the estimated error over its tolerance; s, v, w and the air count, the ledger does not."""
+    """Root mean square of the estimated error over its tolerance; s, v, w and the air count, the
+    ledger does not.
+    """
     total = 0.0
     for i in range(3):
-        e = h * (E1 * k[0, i] + E3 * k[2, i] + E4 * k[3, i] + E5 * k[4, i] + E6 * k[5, i] + E7 * k[6, i])
+        e = h * (
+            E1 * k[0, i] + E3 * k[2, i] + E4 * k[3, i] + E5 * k[4, i] + E6 * k[5, i] + E7 * k[6, i]
+        )
         scale = atol * (c.ratio if i == W else 1.0) + rtol * max(abs(y[i]), abs(new[i])) * (i != S)
         total += (e / scale) ** 2
     part = 0.0
     for i in range(AIR + c.n, len(y)):
-        e = h * (E1 * k[0, i] + E3 * k[2, i] + E4 * k[3, i] + E5 * k[4, i] + E6 * k[5, i] + E7 * k[6, i])
+        e = h * (
+            E1 * k[0, i] + E3 * k[2, i] + E4 * k[3, i] + E5 * k[4, i] + E6 * k[5, i] + E7 * k[6, i]
+        )
         part += e * e
     part /= ((atol + rtol) * c.air * c.water) ** 2
     return np.sqrt((total + part) / (3.0 + 0.5 * c.n))
@@ -202,12 +277,22 @@ def within(y, k, h, part, out):  # type: ignore[no-untyped-def]
     for j in range(7):
         w[j] = h * part * (P[j, 0] + part * (P[j, 1] + part * (P[j, 2] + part * P[j, 3])))
     for i in range(len(y)):
-        out[i] = y[i] + w[0] * k[0, i] + w[2] * k[2, i] + w[3] * k[3, i] + w[4] * k[4, i] + w[5] * k[5, i] + w[6] * k[6, i]
+        out[i] = (
+            y[i]
+            + w[0] * k[0, i]
+            + w[2] * k[2, i]
+            + w[3] * k[3, i]
+            + w[4] * k[4, i]
+            + w[5] * k[5, i]
+            + w[6] * k[6, i]
+        )
 
 
 @njit(cache=True, error_model="numpy")
 def reach(y, k, h, at, goal):  # type: ignore[no-untyped-def]
-    """Part of the step, 0..1, at which component `at` of the interpolant comes to `goal`; Newton's method, held within a bracket."""
+    """Part of the step, 0..1, at which component `at` of the interpolant comes to `goal`; Newton's
+    method, held within a bracket.
+    """
     low, high = 0.0, 1.0
     a = b = e = f = 0.0
     for j in range(7):
@@ -250,14 +335,22 @@ NONE, FOOT, HEAD, SHELL, ENGAGE, OVERRUN = range(6)
 
 @njit(cache=True, error_model="numpy")
 def first_event(y, k, h, new, torque, d, valve, full, c, speeds, torques, mid, slope):  # type: ignore[no-untyped-def]
-    """(kind, part of the step, floater) of the first event within the step from y to new; NONE if there is none."""
-    kind, part, which = NONE, 1.0, -1
+    """(kind, part of the step, floater) of the first event within the step from y to new; NONE if
+    there is none.
+    """
+    kind = NONE
+    part = 1.0
+    which = -1
     if new[S] >= d[NEXT_IN]:
-        kind, part, which = FOOT, reach(y, k, h, S, d[NEXT_IN]), int(d[WHICH_IN])
+        kind = FOOT
+        part = reach(y, k, h, S, d[NEXT_IN])
+        which = int(d[WHICH_IN])
     if new[S] >= d[NEXT_OUT]:
         at = reach(y, k, h, S, d[NEXT_OUT])
         if at < part or kind == NONE:
-            kind, part, which = HEAD, at, int(d[WHICH_OUT])
+            kind = HEAD
+            part = at
+            which = int(d[WHICH_OUT])
     if d[ENGAGED] == 0.0 and d[MAY_ENGAGE] > 0.0 and slip(new, c) >= 0.0:
         low, high = 0.0, part
         within(y, k, h, part, mid)
@@ -269,7 +362,9 @@ def first_event(y, k, h, new, torque, d, valve, full, c, speeds, torques, mid, s
                     high = at
                 else:
                     low = at
-            kind, part, which = ENGAGE, high, -1
+            kind = ENGAGE
+            part = high
+            which = -1
     if d[ENGAGED] > 0.0 and torque < 0.0:
         low, high = 0.0, part
         within(y, k, h, part, mid)
@@ -281,8 +376,12 @@ def first_event(y, k, h, new, torque, d, valve, full, c, speeds, torques, mid, s
                     high = at
                 else:
                     low = at
-            kind, part, which = OVERRUN, high, -1
-    may_fill = R * c.air * c.water > c.volume * (c.p_in - c.weight * (c.x_out - c.x_in)) * (1.0 + 1e-9)
+            kind = OVERRUN
+            part = high
+            which = -1
+    may_fill = R * c.air * c.water > c.volume * (c.p_in - c.weight * (c.x_out - c.x_in)) * (
+        1.0 + 1e-9
+    )
     for i in range(c.n if may_fill else 0):
         if full[i] == 0.0 and fill(new, i, c) > 1e-12:
             low, high = 0.0, part
@@ -295,13 +394,17 @@ def first_event(y, k, h, new, torque, d, valve, full, c, speeds, torques, mid, s
                         high = at
                     else:
                         low = at
-                kind, part, which = SHELL, high, i
+                kind = SHELL
+                part = high
+                which = i
     return kind, part, which
 
 
 @njit(cache=True, error_model="numpy")
 def happen(kind, which, y, d, valve, full, c):  # type: ignore[no-untyped-def]
-    """Let an event take place: the discrete part changes, and what jumps, jumps; the ledger is kept."""
+    """Let an event take place: the discrete part changes, and what jumps, jumps; the ledger is
+    kept.
+    """
     n = c.n
     if kind == FOOT:
         if d[AIR_ON] > 0.0 and y[AIR + which] <= 0.0:
@@ -333,7 +436,9 @@ def happen(kind, which, y, d, valve, full, c):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def engage(y, d, c):  # type: ignore[no-untyped-def]
-    """The clutch closes: chain and flywheel turn as one from now on; what the impact costs goes to the ledger."""
+    """The clutch closes: chain and flywheel turn as one from now on; what the impact costs goes to
+    the ledger.
+    """
     before, inertia = stored(y, c), moved_kg(y, c)
     y[V] = (inertia * y[V] + c.flywheel * c.ratio * y[W]) / (inertia + c.flywheel * c.ratio**2)
     y[W] = c.ratio * y[V]
@@ -356,9 +461,11 @@ def switch(t, y, d, c):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, mid):  # type: ignore[no-untyped-def]
-    """Integrate y from t to `end`, seconds; returns the time reached, earlier where count[STATUS] tells of trouble.
+    """Integrate y from t to `end`, seconds; returns the time reached, earlier where count[STATUS]
+    tells of trouble.
 
-    control: (rtol, atol, shortest, longest step, most steps). count: see above; STATUS 1: a value that is no number, 2: too many steps.
+    control: (rtol, atol, shortest, longest step, most steps). count: see above; STATUS 1: a value
+        that is no number, 2: too many steps.
     """
     rtol, atol, shortest, longest, most = control
     n, most = c.n, count[STEPS] + count[REJECTED_STEPS] + most
@@ -395,14 +502,18 @@ def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, m
             if count[STEPS] + count[REJECTED_STEPS] > most:
                 count[STATUS] = 2.0
                 return t
-            kind, part, which = first_event(y, k, trial, new, torque, d, valve, full, c, speeds, torques, mid, k[7])
+            kind, part, which = first_event(
+                y, k, trial, new, torque, d, valve, full, c, speeds, torques, mid, k[7]
+            )
             if not cut:
                 h = min(max(trial * pi_factor(error, before, 5.0), shortest), longest)
                 before = max(error, 1e-4)
             if kind != NONE:
                 within(y, k, trial, part, mid)
                 y[:] = mid
-                if kind == FOOT or kind == HEAD:  # to the last bit: the next floater is one spacing on
+                if (
+                    kind == FOOT or kind == HEAD
+                ):  # to the last bit: the next floater is one spacing on
                     y[S] = d[NEXT_IN] if kind == FOOT else d[NEXT_OUT]
                 t += part * trial
                 happen(kind, which, y, d, valve, full, c)

@@ -38,9 +38,11 @@ class KppOrder:
 
 @dataclass(frozen=True, slots=True)
 class KppMeasured:
-    """The plant at one instant. Powers are of the moment, energies (J) since the start; volume_m3 (floaters,): air in each.
+    """The plant at one instant. Powers are of the moment, energies (J) since the start; volume_m3
+    (floaters,): air in each.
 
-    efficiency: electrical output / electrical input (compressor and bubbles) since the start; 0 before there is input.
+    efficiency: electrical output / electrical input (compressor and bubbles) since the start; 0
+        before there is input.
     ledger_residual: what the ledger does not explain, as a share of all that went in.
     """
 
@@ -59,19 +61,27 @@ class KppMeasured:
 
 
 class KppPlant:
-    """Integrates the plant of `settings` with steps within `bounds`; `shortest_s` may be moved while running."""
+    """Integrates the plant of `settings` with steps within `bounds`; `shortest_s` may be moved
+    while running.
+    """
 
     def __init__(self, settings: KppSettings, bounds: StepBounds | None = None) -> None:
         self.settings, self.bounds = settings, bounds or StepBounds()
         self._c, (self._speeds, self._torques) = settings.constants(), settings.generator()
         length = AIR + 2 * settings.floaters
-        self._k, self._new, self._mid = np.zeros((8, length)), np.zeros(length), np.zeros(length)
+        self._k = np.zeros((8, length))
+        self._new = np.zeros(length)
+        self._mid = np.zeros(length)
         self.shortest_s = self.bounds.shortest_s
         self.begin()
 
     def begin(self) -> None:
-        """From rest. The floaters on the way up have their air already, if the plant is `prefilled`; its compression is in the ledger."""
-        s, c, n = self.settings, self._c, self.settings.floaters
+        """From rest. The floaters on the way up have their air already, if the plant is
+        `prefilled`; its compression is in the ledger.
+        """
+        s = self.settings
+        c = self._c
+        n = self.settings.floaters
         self._t, self._y = 0.0, np.zeros(AIR + 2 * n)
         self._valve, self._full = np.zeros(n), np.zeros(n)
         self._count = np.zeros(kernel.STATUS + 1)
@@ -81,14 +91,18 @@ class KppPlant:
         self._d = np.zeros(kernel.AIR_ON + 1)
         self._d[[kernel.NEXT_IN, kernel.WHICH_IN]] = _next(x, foot)
         self._d[[kernel.NEXT_OUT, kernel.WHICH_OUT]] = _next(x, head)
-        self._d[kernel.ENGAGED] = self._d[kernel.MAY_ENGAGE] = self._d[kernel.LOAD] = self._d[kernel.AIR_ON] = 1.0
+        self._d[kernel.ENGAGED] = self._d[kernel.MAY_ENGAGE] = self._d[kernel.LOAD] = self._d[
+            kernel.AIR_ON
+        ] = 1.0
         self._d[kernel.SWITCH] = s.pulse_s if s.h3 else NEVER_S
         if s.prefilled:
             up = (x > foot + 1e-9) & (x < head - 1e-9)
             pressure = s.pressure_in_pa - c.weight * (x[up] - foot)
             air = np.minimum(s.air_kg, pressure * s.volume_m3 / (GAS_J_KGK * s.water_k))
             self._y[AIR : AIR + n][up], self._y[AIR + n :][up] = air, air * s.water_k
-            self._y[kernel.COMPRESSOR] = self._y[kernel.REJECTED] = float(air.sum()) * s.compression_j_kg
+            self._y[kernel.COMPRESSOR] = self._y[kernel.REJECTED] = (
+                float(air.sum()) * s.compression_j_kg
+            )
         self._begun_j = float(kernel.stored(self._y, c))
 
     @property
@@ -107,9 +121,18 @@ class KppPlant:
 
     @property
     def counts(self) -> dict[str, int]:
-        """steps, rejected ones, events, and steps at the lower bound whose error was above tolerance."""
+        """steps, rejected ones, events, and steps at the lower bound whose error was above
+        tolerance.
+        """
         names = ("steps", "rejected", "events", "forced")
-        return {name: int(self._count[i]) for name, i in zip(names, (kernel.STEPS, kernel.REJECTED_STEPS, kernel.EVENTS, kernel.FORCED), strict=True)}
+        return {
+            name: int(self._count[i])
+            for name, i in zip(
+                names,
+                (kernel.STEPS, kernel.REJECTED_STEPS, kernel.EVENTS, kernel.FORCED),
+                strict=True,
+            )
+        }
 
     def observe(self) -> KppMeasured:
         y = self._y
@@ -117,40 +140,89 @@ class KppPlant:
         electrical_in = energy["compressor"] + energy["bubbles"]
         stored = float(kernel.stored(y, self._c))
         went_in = sum(energy[name] for name in INPUTS)
-        left = went_in - sum(energy[name] for name in LEDGER if name not in INPUTS) - (stored - self._begun_j)
+        left = (
+            went_in
+            - sum(energy[name] for name in LEDGER if name not in INPUTS)
+            - (stored - self._begun_j)
+        )
         slope = self._mid
-        torque = float(kernel.rhs(y, slope, self._d, self._valve, self._full, self._c, self._speeds, self._torques))
+        torque = float(
+            kernel.rhs(
+                y, slope, self._d, self._valve, self._full, self._c, self._speeds, self._torques
+            )
+        )
         volume = kernel.volumes(y, self._c)
         return KppMeasured(
-            self._t, float(y[V]), float(y[W]), float(slope[kernel.ELECTRICAL]), float(slope[kernel.COMPRESSOR] + slope[kernel.BUBBLES]), torque,
-            energy["electrical"] / electrical_in if electrical_in > 0.0 else 0.0, abs(left) / max(went_in, 1e-9), bool(self._d[kernel.ENGAGED]),
-            volume, energy, stored,
-        )  # fmt: skip
+            self._t,
+            float(y[V]),
+            float(y[W]),
+            float(slope[kernel.ELECTRICAL]),
+            float(slope[kernel.COMPRESSOR] + slope[kernel.BUBBLES]),
+            torque,
+            energy["electrical"] / electrical_in if electrical_in > 0.0 else 0.0,
+            abs(left) / max(went_in, 1e-9),
+            bool(self._d[kernel.ENGAGED]),
+            volume,
+            energy,
+            stored,
+        )
 
     def apply(self, order: KppOrder) -> None:
         self._d[kernel.LOAD], self._d[kernel.AIR_ON] = order.load, float(order.air)
 
     def advance(self, period_s: float) -> None:
-        """Raises PlantError if a value is no number any more; the state is then that of the last good step."""
+        """Raises PlantError if a value is no number any more; the state is then that of the last
+        good step.
+        """
         b = self.bounds
-        control = (b.rtol, b.atol, min(self.shortest_s, b.longest_s), b.longest_s, float(MOST_STEPS))
+        control = (
+            b.rtol,
+            b.atol,
+            min(self.shortest_s, b.longest_s),
+            b.longest_s,
+            float(MOST_STEPS),
+        )
         self._t = kernel.run(
-            self._t, self._t + period_s, self._y, self._d, self._valve, self._full, self._c, self._speeds, self._torques, control, self._count,
-            self._k, self._new, self._mid,
-        )  # fmt: skip
+            self._t,
+            self._t + period_s,
+            self._y,
+            self._d,
+            self._valve,
+            self._full,
+            self._c,
+            self._speeds,
+            self._torques,
+            control,
+            self._count,
+            self._k,
+            self._new,
+            self._mid,
+        )
         status = int(self._count[kernel.STATUS])
         if status:
-            why = {1: "the state is no number any more", 2: f"more than {MOST_STEPS:,} steps in one period"}[status]
-            raise PlantError(f"the KPP failed at {self._t:.6f} s: {why}. Restore a checkpoint, or go on with shorter steps.")
+            why = {
+                1: "the state is no number any more",
+                2: f"more than {MOST_STEPS:,} steps in one period",
+            }[status]
+            raise PlantError(
+                f"the KPP failed at {self._t:.6f} s: {why}. Restore a checkpoint, or go on "
+                "with shorter steps."
+            )
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from here."""
-        return {name: getattr(self, name).copy() for name in ARRAYS} | {"_t": self._t, "_begun_j": self._begun_j, "settings": self.settings}
+        return {name: getattr(self, name).copy() for name in ARRAYS} | {
+            "_t": self._t,
+            "_begun_j": self._begun_j,
+            "settings": self.settings,
+        }
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take up a state from `state`. Raises PlantError if it is of another plant."""
         if state["settings"] != self.settings:
-            raise PlantError("the state is of a KPP with other settings; start that one, or begin anew.")
+            raise PlantError(
+                "the state is of a KPP with other settings; start that one, or begin anew."
+            )
         if any(state[name].shape != getattr(self, name).shape for name in ARRAYS):
             raise PlantError("the state is of another version of the KPP; begin anew.")
         for name in ARRAYS:
@@ -172,14 +244,25 @@ class KppPlant:
         except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
             raise PlantError(f"{path}: is no checkpoint of a KPP ({error}).") from error
         if str(state["settings"]) != repr(self.settings):
-            raise PlantError(f"{path}: is of a KPP with other settings; start that one, or begin anew.")
-        self.resume({**state, "_t": float(state["_t"]), "_begun_j": float(state["_begun_j"]), "settings": self.settings})
+            raise PlantError(
+                f"{path}: is of a KPP with other settings; start that one, or begin anew."
+            )
+        self.resume(
+            {
+                **state,
+                "_t": float(state["_t"]),
+                "_begun_j": float(state["_begun_j"]),
+                "settings": self.settings,
+            }
+        )
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 def _next(x: FloatArray, mark_m: float) -> tuple[float, int]:
-    """(way of the chain, floater) until the next floater comes to `mark_m`; one that stands there has passed it. The first stands before it."""
+    """(way of the chain, floater) until the next floater comes to `mark_m`; one that stands there
+    has passed it. The first stands before it.
+    """
     which = int(np.flatnonzero(x < mark_m - 1e-9)[-1])
     return mark_m - x[which], which

@@ -24,7 +24,9 @@ DRIFT = ("ledger_residual", 1e-3)
 
 @dataclass(slots=True)
 class LoadControl:
-    """Holds the chain at `target_mps` by the generator's load: proportional and integral, in steps of `period_s`; 0 for full load."""
+    """Holds the chain at `target_mps` by the generator's load: proportional and integral, in steps
+    of `period_s`; 0 for full load.
+    """
 
     target_mps: float = 0.0
     gain: float = 0.5
@@ -33,7 +35,9 @@ class LoadControl:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.target_mps) and self.target_mps >= 0.0):
-            raise ValueError(f"target_mps: {self.target_mps!r} is not allowed: a speed, or 0 for full load.")
+            raise ValueError(
+                f"target_mps: {self.target_mps!r} is not allowed: a speed, or 0 for full load."
+            )
 
     def step(self, v_chain: float, period_s: float) -> KppOrder:
         if not self.target_mps:
@@ -45,12 +49,20 @@ class LoadControl:
 
 
 class KppRun:
-    """A KPP with its load control, as the loop drives it. folder: where its checkpoint is kept; none without."""
+    """A KPP with its load control, as the loop drives it. folder: where its checkpoint is kept;
+    none without.
+    """
 
     running = True
     rate = 0.0  # steps per second of wall time, as last measured
 
-    def __init__(self, settings: KppSettings, bounds: StepBounds, control: LoadControl | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: KppSettings,
+        bounds: StepBounds,
+        control: LoadControl | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.plant, self.control = KppPlant(settings, bounds), control or LoadControl()
         self._path = folder / "kpp.npz" if folder is not None else None
         self._note_undo()
@@ -77,16 +89,33 @@ class KppRun:
 
     def state(self) -> Mapping[str, Any]:
         m = self.plant.observe()
-        floaters = {"v_chain": m.v_chain, "filled": int((m.volume_m3 > 0.0).sum()), "air_m3": float(m.volume_m3.sum())}
+        floaters = {
+            "v_chain": m.v_chain,
+            "filled": int((m.volume_m3 > 0.0).sum()),
+            "air_m3": float(m.volume_m3.sum()),
+        }
         return {
-            "time_s": m.time_s, "v_chain": m.v_chain, "power_output": m.power_output, "power_input": m.power_input, "efficiency": m.efficiency,
-            "flywheel_radps": m.flywheel_radps, "torque_nm": m.torque_nm, "engaged": m.engaged, "ledger_residual": m.ledger_residual,
-            "stored_j": m.stored_j, "floaters": floaters, "energy_j": m.energy_j,
-        }  # fmt: skip
+            "time_s": m.time_s,
+            "v_chain": m.v_chain,
+            "power_output": m.power_output,
+            "power_input": m.power_input,
+            "efficiency": m.efficiency,
+            "flywheel_radps": m.flywheel_radps,
+            "torque_nm": m.torque_nm,
+            "engaged": m.engaged,
+            "ledger_residual": m.ledger_residual,
+            "stored_j": m.stored_j,
+            "floaters": floaters,
+            "energy_j": m.energy_j,
+        }
 
     def figures(self) -> Mapping[str, float]:
         m = self.plant.observe()
-        return {"v_chain": m.v_chain, "flywheel_radps": m.flywheel_radps, "ledger_residual": m.ledger_residual}
+        return {
+            "v_chain": m.v_chain,
+            "flywheel_radps": m.flywheel_radps,
+            "ledger_residual": m.ledger_residual,
+        }
 
     def undo(self) -> None:
         state, self.control.sum_s = self._before
@@ -100,7 +129,9 @@ class KppRun:
             control = self._control_file.with_suffix(".tmp")
             control.write_text(json.dumps({"time_s": self.time_s, "sum_s": self.control.sum_s}))
             draft.replace(self._path)
-            control.replace(self._control_file)  # a crash before this leaves one of another time, which is not taken
+            control.replace(
+                self._control_file
+            )  # a crash before this leaves one of another time, which is not taken
 
     def restore(self) -> None:
         """Raises PlantError if there is no checkpoint, or not of this plant."""
@@ -125,7 +156,9 @@ class KppRun:
             return 0.0
 
     def take_up(self, until_s: float = math.inf) -> bool:
-        """Go on from the checkpoint of an earlier process, if there is one of the same plant from before `until_s`; whether there was."""
+        """Go on from the checkpoint of an earlier process, if there is one of the same plant from
+        before `until_s`; whether there was.
+        """
         try:
             self.restore()
         except PlantError:
@@ -149,8 +182,18 @@ class KppRun:
     restart = begin
 
 
-def runtime_settings(realtime: float, mode: str, checkpoint_s: float, bounds: StepBounds, **more: Any) -> RuntimeSettings:
+def runtime_settings(
+    realtime: float, mode: str, checkpoint_s: float, bounds: StepBounds, **more: Any
+) -> RuntimeSettings:
     """The loop's settings for a KPP: 15 Hz, its limits, its ledger."""
     return RuntimeSettings(
-        PERIOD_S, realtime, mode=mode, checkpoint_s=checkpoint_s, bounds=bounds, limits=LIMITS, drift=DRIFT, priority=("engaged",), **more
+        PERIOD_S,
+        realtime,
+        mode=mode,
+        checkpoint_s=checkpoint_s,
+        bounds=bounds,
+        limits=LIMITS,
+        drift=DRIFT,
+        priority=("engaged",),
+        **more,
     )

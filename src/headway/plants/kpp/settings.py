@@ -11,20 +11,30 @@ import numpy as np
 
 from headway.values import FloatArray
 
-GRAVITY_MPS2, GAS_J_KGK, HEAT_CAPACITY_J_KGK = 9.80665, 287.05, 1004.7  # dry air: ISO 2533
-ATMOSPHERE_PA, WATER_KGPM3, STEEL_KGPM3 = 101_325.0, 998.2, 7850.0
+# dry air: ISO 2533
+GRAVITY_MPS2 = 9.80665
+GAS_J_KGK = 287.05
+HEAT_CAPACITY_J_KGK = 1004.7
+ATMOSPHERE_PA = 101_325.0
+WATER_KGPM3 = 998.2
+STEEL_KGPM3 = 7850.0
 
 
 @dataclass(frozen=True, slots=True)
 class KppSettings:
     """A buoyancy-chain power plant.
 
-    The chain runs over a sprocket at the bottom and one at the top of a tank; air enters a floater at the foot of its straight way
-    up and leaves at the head of it. fill: share of the shell's volume that the air takes at the top, were it as warm as the water.
-    overpressure_pa: of the receiver over the water at the valve. compression_index: 1 isothermal to 1.4 adiabatic, without cooling in between.
-    generator_speed_radps, generator_torque_nm: the map of torque over speed at full load, linear in between.
-    heat_rate_ps: rate at which air takes on the water's temperature; isothermal_rate_ps: the same with H2.
-    bubble_share: of the descending side's water taken by bubbles with H1; bubble_rise_mps: how fast they rise. pulse_s, coast_s: H3.
+    The chain runs over a sprocket at the bottom and one at the top of a tank; air enters a floater
+    at the foot of its straight way up and leaves at the head of it. fill: share of the shell's
+    volume that the air takes at the top, were it as warm as the water.
+    overpressure_pa: of the receiver over the water at the valve. compression_index: 1 isothermal to
+        1.4 adiabatic, without cooling in between.
+    generator_speed_radps, generator_torque_nm: the map of torque over speed at full load, linear in
+        between.
+    heat_rate_ps: rate at which air takes on the water's temperature; isothermal_rate_ps: the same
+        with H2.
+    bubble_share: of the descending side's water taken by bubbles with H1; bubble_rise_mps: how fast
+        they rise. pulse_s, coast_s: H3.
     """
 
     floaters: int = 66
@@ -64,8 +74,16 @@ class KppSettings:
 
     def __post_init__(self) -> None:
         """Raises ValueError that names the setting, its value and what is allowed."""
-        if isinstance(self.floaters, bool) or not isinstance(self.floaters, int) or self.floaters < 2 or self.floaters % 2:
-            raise ValueError(f"floaters: {self.floaters!r} is not allowed: an even number from 2 on, so that the shells balance each other.")
+        if (
+            isinstance(self.floaters, bool)
+            or not isinstance(self.floaters, int)
+            or self.floaters < 2
+            or self.floaters % 2
+        ):
+            raise ValueError(
+                f"floaters: {self.floaters!r} is not allowed: an even number from 2 on, so "
+                "that the shells balance each other."
+            )
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -73,15 +91,22 @@ class KppSettings:
             low, high = BOUNDS.get(field.name, (0.0, math.inf))
             zero = field.name in MAY_BE_ZERO
             if not math.isfinite(value) or value < low or value > high or (value == 0 and not zero):
-                raise ValueError(f"{field.name}: {value!r} is not allowed: a number {'from' if zero or low else 'above'} {low:g} to {high:g}.")
+                raise ValueError(
+                    f"{field.name}: {value!r} is not allowed: a number "
+                    f"{'from' if zero or low else 'above'} {low:g} to {high:g}."
+                )
         if self.straight_m <= 0.0:
-            raise ValueError(f"sprocket_radius_m: {self.sprocket_radius_m} leaves no straight way: less than half of depth_m, {self.depth_m}.")
+            raise ValueError(
+                f"sprocket_radius_m: {self.sprocket_radius_m} leaves no straight way: less "
+                f"than half of depth_m, {self.depth_m}."
+            )
         speeds, torques = self.generator_speed_radps, self.generator_torque_nm
         rising = all(a < b for a, b in pairwise(speeds))
         sound = all(math.isfinite(x) and x >= 0 for x in (*speeds, *torques))
         if len(speeds) < 2 or len(speeds) != len(torques) or not rising or not sound:
             raise ValueError(
-                "generator_speed_radps, generator_torque_nm: two lists of one length, from two on, speeds rising, all finite, none negative."
+                "generator_speed_radps, generator_torque_nm: two lists of one length, from "
+                "two on, speeds rising, all finite, none negative."
             )
 
     @property
@@ -116,20 +141,32 @@ class KppSettings:
 
     @property
     def compression_j_kg(self) -> float:
-        """Electrical work to compress a kilogram of air into the receiver, where it cools down to the water's temperature."""
-        return compression_work_j_kg((self.pressure_in_pa + self.overpressure_pa) / ATMOSPHERE_PA, self.compression_index, self.water_k) / (
-            self.compressor_efficiency
-        )
+        """Electrical work to compress a kilogram of air into the receiver, where it cools down to
+        the water's temperature.
+        """
+        return compression_work_j_kg(
+            (self.pressure_in_pa + self.overpressure_pa) / ATMOSPHERE_PA,
+            self.compression_index,
+            self.water_k,
+        ) / (self.compressor_efficiency)
 
     @property
     def bubble_w(self) -> float:
-        """Electrical power of the blower that keeps `bubble_share` of the descending shaft filled with rising bubbles; nought without H1."""
+        """Electrical power of the blower that keeps `bubble_share` of the descending shaft filled
+        with rising bubbles; nought without H1.
+        """
         if not self.h1:
             return 0.0
-        free_m3ps = self.bubble_share * self.shaft_area_m2 * self.bubble_rise_mps  # at the mean pressure of the shaft, taken as that of its top
+        free_m3ps = (
+            self.bubble_share * self.shaft_area_m2 * self.bubble_rise_mps
+        )  # at the mean pressure of the shaft, taken as that of its top
         ratio = self.pressure_in_pa / ATMOSPHERE_PA
         kgps = free_m3ps * self.pressure_out_pa / (GAS_J_KGK * self.water_k)
-        return kgps * compression_work_j_kg(ratio, self.compression_index, self.water_k) / self.compressor_efficiency
+        return (
+            kgps
+            * compression_work_j_kg(ratio, self.compression_index, self.water_k)
+            / self.compressor_efficiency
+        )
 
     def constants(self) -> Constants:
         """For the compiled code."""
@@ -137,20 +174,39 @@ class KppSettings:
         thin = WATER_KGPM3 * (1.0 - (self.bubble_share if self.h1 else 0.0))
         water = WATER_KGPM3 * (self.floaters - descending) + thin * descending
         return Constants(
-            n=self.floaters, spacing=self.spacing_m, loop=self.loop_m, x_in=0.5 * math.pi * self.sprocket_radius_m,
-            x_out=0.5 * math.pi * self.sprocket_radius_m + self.straight_m, p_in=self.pressure_in_pa, weight=WATER_KGPM3 * GRAVITY_MPS2,
-            inertia=self.floaters * self.mass_kg + (1.0 + self.added_mass_share) * self.volume_m3 * water + self.chain_kg,
+            n=self.floaters,
+            spacing=self.spacing_m,
+            loop=self.loop_m,
+            x_in=0.5 * math.pi * self.sprocket_radius_m,
+            x_out=0.5 * math.pi * self.sprocket_radius_m + self.straight_m,
+            p_in=self.pressure_in_pa,
+            weight=WATER_KGPM3 * GRAVITY_MPS2,
+            inertia=self.floaters * self.mass_kg
+            + (1.0 + self.added_mass_share) * self.volume_m3 * water
+            + self.chain_kg,
             drag=0.5 * self.drag_coefficient * self.frontal_area_m2 * water,
             shell=descending * self.mass_kg / STEEL_KGPM3 * (thin - WATER_KGPM3) * -GRAVITY_MPS2,
-            friction=self.gear_friction_n, viscous=self.gear_viscous_nspm, ratio=self.gear_ratio / self.sprocket_radius_m,
-            flywheel=self.flywheel_kgm2, windage=self.flywheel_viscous_nms, efficiency=self.generator_efficiency,
-            compression=self.compression_j_kg, bubble=self.bubble_w, flow=self.air_flow_kgps, air=self.air_kg, volume=self.volume_m3,
-            water=self.water_k, heat=self.isothermal_rate_ps if self.h2 else self.heat_rate_ps,
-            pulse=self.pulse_s if self.h3 else 0.0, coast=self.coast_s if self.h3 else 0.0,
-        )  # fmt: skip
+            friction=self.gear_friction_n,
+            viscous=self.gear_viscous_nspm,
+            ratio=self.gear_ratio / self.sprocket_radius_m,
+            flywheel=self.flywheel_kgm2,
+            windage=self.flywheel_viscous_nms,
+            efficiency=self.generator_efficiency,
+            compression=self.compression_j_kg,
+            bubble=self.bubble_w,
+            flow=self.air_flow_kgps,
+            air=self.air_kg,
+            volume=self.volume_m3,
+            water=self.water_k,
+            heat=self.isothermal_rate_ps if self.h2 else self.heat_rate_ps,
+            pulse=self.pulse_s if self.h3 else 0.0,
+            coast=self.coast_s if self.h3 else 0.0,
+        )
 
     def generator(self) -> tuple[FloatArray, FloatArray]:
-        return np.array(self.generator_speed_radps, np.float64), np.array(self.generator_torque_nm, np.float64)
+        return np.array(self.generator_speed_radps, np.float64), np.array(
+            self.generator_torque_nm, np.float64
+        )
 
 
 BOUNDS = {
@@ -163,13 +219,23 @@ BOUNDS = {
     "floaters": (2, 10_000),
 }
 MAY_BE_ZERO = {
-    "added_mass_share", "chain_kg", "gear_friction_n", "gear_viscous_nspm", "flywheel_viscous_nms", "overpressure_pa", "heat_rate_ps",
-    "isothermal_rate_ps", "bubble_share", "drag_coefficient",
-}  # fmt: skip
+    "added_mass_share",
+    "chain_kg",
+    "gear_friction_n",
+    "gear_viscous_nspm",
+    "flywheel_viscous_nms",
+    "overpressure_pa",
+    "heat_rate_ps",
+    "isothermal_rate_ps",
+    "bubble_share",
+    "drag_coefficient",
+}
 
 
 class Constants(NamedTuple):
-    """`KppSettings` as the compiled code wants them: SI, one figure each; `shell` is the force by which thinner water lets shells sink."""
+    """`KppSettings` as the compiled code wants them: SI, one figure each; `shell` is the force by
+    which thinner water lets shells sink.
+    """
 
     n: int
     spacing: float
@@ -199,13 +265,17 @@ class Constants(NamedTuple):
 
 
 def compression_work_j_kg(ratio: float, index: float, intake_k: float) -> float:
-    """Shaft work to compress a kilogram of air by the pressure ratio, polytropic with `index` from `intake_k`; isothermal at 1.
+    """Shaft work to compress a kilogram of air by the pressure ratio, polytropic with `index` from
+    `intake_k`; isothermal at 1.
 
-    n / (n - 1) R T (ratio^((n - 1) / n) - 1), and R T ln(ratio) for n = 1 (any text on thermodynamics of steady flow).
+    n / (n - 1) R T (ratio^((n - 1) / n) - 1), and R T ln(ratio) for n = 1 (any text on
+    thermodynamics of steady flow).
 
     >>> round(compression_work_j_kg(2.0, 1.0, 288.15))
     57333
     """
     if abs(index - 1.0) < 1e-9:
         return GAS_J_KGK * intake_k * math.log(ratio)
-    return float(index / (index - 1.0) * GAS_J_KGK * intake_k * (ratio ** ((index - 1.0) / index) - 1.0))
+    return float(
+        index / (index - 1.0) * GAS_J_KGK * intake_k * (ratio ** ((index - 1.0) / index) - 1.0)
+    )

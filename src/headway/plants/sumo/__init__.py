@@ -4,4 +4,14 @@ from headway.plants.sumo.network import Shapes, read_network, read_shapes
 from headway.plants.sumo.plant import Scene, SumoPlant, SumoSettings
 from headway.plants.sumo.scenarios import RESCO, Scenario, scenario
 
-__all__ = ["RESCO", "Scenario", "Scene", "Shapes", "SumoPlant", "SumoSettings", "read_network", "read_shapes", "scenario"]
+__all__ = [
+    "RESCO",
+    "Scenario",
+    "Scene",
+    "Shapes",
+    "SumoPlant",
+    "SumoSettings",
+    "read_network",
+    "read_shapes",
+    "scenario",
+]

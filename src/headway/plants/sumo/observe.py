@@ -1,8 +1,9 @@
 """Cheap columnar observation of a SUMO street.
 
-Each vehicle is asked for its lane; only those on lanes near a signal are asked for more. What does not change while a vehicle
-stays on a lane (its next link, length, class) is asked once, when it comes onto the lane, and kept in columns by slot. What
-remains each second is one call a vehicle, and two more a vehicle near a signal: `python -m bench observe` measures it.
+Each vehicle is asked for its lane; only those on lanes near a signal are asked for more. What does
+not change while a vehicle stays on a lane (its next link, length, class) is asked once, when it
+comes onto the lane, and kept in columns by slot. What remains each second is one call a vehicle,
+and two more a vehicle near a signal: `python -m bench observe` measures it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from headway.roads import Network
 from headway.roads.upstream import feeders, stop_lanes
 from headway.values import EmergencyVehicle, FloatArray, IntArray, Vehicles
 
-HALTING_MPS, AHEAD_M, PASSED_M = 0.1, 600.0, 30.0
-# One row a vehicle, so that it is one line of the processor's cache: SUMO's step has emptied that each second.
+HALTING_MPS = 0.1
+AHEAD_M = 600.0
+PASSED_M = 30.0
+# One row a vehicle, so that it is one line of the processor's cache: SUMO's step has emptied that
+# each second.
 SLOT = np.dtype(
     [
         ("wait", "f8"),
@@ -40,10 +44,11 @@ WATCHED = np.dtype([("to_end", "f8"), ("room", "f8"), ("passed", "f8"), ("count"
 class Watch:
     """The lanes that are looked at; (n,) each.
 
-    name:   SUMO's lane name (roads, lanes inside unsignalised junctions between them, and where one waits inside a junction).
+    name:   SUMO's lane name (roads, lanes inside unsignalised junctions between them, and where one
+        waits inside a junction).
     lane:   stop-line lane that traffic of this lane comes to, -1 where several are possible.
-    to_end_m: metres from the start of this lane to the stop line, along the shortest way; inf for a lane that leads away,
-              nought for a place inside the junction.
+    to_end_m: metres from the start of this lane to the stop line, along the shortest way; inf for a
+              lane that leads away, nought for a place inside the junction.
     """
 
     name: tuple[str, ...]
@@ -54,18 +59,24 @@ class Watch:
 
 
 def watch_lanes(network: Network, range_m: float) -> Watch:
-    """All lanes within `range_m` upstream of a stop line, up to the signal before; where vehicles wait inside a junction for a gap;
-    and those that lead away from signals."""
+    """All lanes within `range_m` upstream of a stop line, up to the signal before; where vehicles
+    wait inside a junction for a gap; and those that lead away from signals."""
     best: dict[str, tuple[float, set[int], bool]] = {}
     for stop in stop_lanes(network):
         for feeder in feeders(network, stop, range_m):
             to_stop, served, own = best.get(feeder.name, (np.inf, set[int](), False))
-            best[feeder.name] = (min(to_stop, feeder.to_stop_m), served | {stop}, own or feeder.is_stop_lane)
+            best[feeder.name] = (
+                min(to_stop, feeder.to_stop_m),
+                served | {stop},
+                own or feeder.is_stop_lane,
+            )
     for link in network.links:
         if link.group >= 0:
             best.setdefault(network.lanes[link.to_lane].id, (np.inf, set(), False))
     names = tuple(best)
-    lane = np.array([next(iter(best[n][1])) if len(best[n][1]) == 1 else -1 for n in names], np.int32)
+    lane = np.array(
+        [next(iter(best[n][1])) if len(best[n][1]) == 1 else -1 for n in names], np.int32
+    )
     only = np.full(len(names), -1, np.int32)
     for k, n in enumerate(names):
         if best[n][2]:
@@ -73,7 +84,11 @@ def watch_lanes(network: Network, range_m: float) -> Watch:
             if len(links) == 1:
                 only[k] = links[0]
     to_end = np.array([best[n][0] for n in names])
-    waiting = [(link.via[0], link.from_lane, i) for i, link in enumerate(network.links) if link.group >= 0 and len(link.via) > 1]
+    waiting = [
+        (link.via[0], link.from_lane, i)
+        for i, link in enumerate(network.links)
+        if link.group >= 0 and len(link.via) > 1
+    ]
     return Watch(
         (*names, *(w[0] for w in waiting)),
         np.array([*lane, *(w[1] for w in waiting)], np.int32),
@@ -84,24 +99,36 @@ def watch_lanes(network: Network, range_m: float) -> Watch:
 
 
 def bare(sumo: Any, domain: str, name: str) -> Callable[[str], Any]:
-    """A getter without the wrapper in Python that libsumo puts around it, which costs as much as the getter itself."""
+    """A getter without the wrapper in Python that libsumo puts around it, which costs as much as
+    the getter itself.
+    """
     compiled = getattr(getattr(sumo, "libsumo", None), "_libsumo", None)
-    found: Callable[[str], Any] = getattr(compiled, f"{domain}_{name}", None) or getattr(getattr(sumo, domain), name)
+    found: Callable[[str], Any] = getattr(compiled, f"{domain}_{name}", None) or getattr(
+        getattr(sumo, domain), name
+    )
     return found
 
 
 class Watcher:
-    """Reads the vehicles of the watched lanes from `sumo` (the libsumo or traci module or connection)."""
+    """Reads the vehicles of the watched lanes from `sumo` (the libsumo or traci module or
+    connection).
+    """
 
     def __init__(self, sumo: Any, network: Network, range_m: float) -> None:
-        self._vehicle, self._network, self._range_m = sumo.vehicle, network, range_m
-        self._lane_of, self._position_of, self._speed_of = (bare(sumo, "vehicle", name) for name in ("getLaneID", "getLanePosition", "getSpeed"))
+        self._vehicle = sumo.vehicle
+        self._network = network
+        self._range_m = range_m
+        self._lane_of, self._position_of, self._speed_of = (
+            bare(sumo, "vehicle", name) for name in ("getLaneID", "getLanePosition", "getSpeed")
+        )
         self.watch = watch_lanes(network, range_m)
         self._place_of = {name: i for i, name in enumerate(self.watch.name)}
         self.lanes = np.zeros(len(self.watch.name), WATCHED)
         self.lanes["to_end"] = self.watch.to_end_m
         long = {lane.id for lane in network.lanes if lane.length_m > 2 * PASSED_M}
-        self.lanes["passed"] = [PASSED_M if name in long else 2 * PASSED_M for name in self.watch.name]
+        self.lanes["passed"] = [
+            PASSED_M if name in long else 2 * PASSED_M for name in self.watch.name
+        ]
         self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
         self._group_at = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
         self._capacity = 1024
@@ -112,7 +139,9 @@ class Watcher:
         self._link: dict[int, int] = {}  # by slot, -1 while it is not known
         self._link_from: dict[tuple[int, str, int], int] = {}
         watch = self.watch  # as plain lists: one number out of an array costs ten times as much
-        self._own, self._only, self._stop = watch.lane.tolist(), watch.only_link.tolist(), watch.is_stop_lane.tolist()
+        self._own = watch.lane.tolist()
+        self._only = watch.only_link.tolist()
+        self._stop = watch.is_stop_lane.tolist()
         self._away, self._to_end = np.isinf(watch.to_end_m).tolist(), watch.to_end_m.tolist()
         self._edge = [x.edge for x in network.lanes]
         self._lane_before: dict[str, str] = {}
@@ -125,7 +154,9 @@ class Watcher:
         self.urgent: set[str] = set()
 
     def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
-        """The vehicles within range, and the number of each. `period_s`: seconds since the read before."""
+        """The vehicles within range, and the number of each. `period_s`: seconds since the read
+        before.
+        """
         everyone = self._vehicle.getIDList()
         lane_of = dict(zip(everyone, map(self._lane_of, everyone), strict=True))
         if lane_of != self._lane_before:
@@ -135,7 +166,9 @@ class Watcher:
         n = len(self._slots)
         position = np.fromiter(map(self._position_of, self._asked), np.float64, n)
         speed = np.fromiter(map(self._speed_of, self._asked), np.float64, n)
-        which, how, passed = digest(at_s, period_s, self._range_m, self._slots, position, speed, self._slot, self.lanes)
+        which, how, passed = digest(
+            at_s, period_s, self._range_m, self._slots, position, speed, self._slot, self.lanes
+        )
         if len(passed):
             names = list(self._asked)
             for i in passed.tolist():
@@ -180,11 +213,15 @@ class Watcher:
         """Vehicles first seen for each link since the last call, (links,)."""
         if not self._any_arrived:
             return self._none_arrived
-        taken, self.arrived, self._any_arrived = self.arrived, np.zeros(len(self.arrived), np.int32), False
+        taken = self.arrived
+        self.arrived = np.zeros(len(self.arrived), np.int32)
+        self._any_arrived = False
         return taken
 
     def emergencies(self) -> tuple[EmergencyVehicle, ...]:
-        """The emergency vehicles that have signals on their way within `AHEAD_M`: from the first watched lane until they leave the street."""
+        """The emergency vehicles that have signals on their way within `AHEAD_M`: from the first
+        watched lane until they leave the street.
+        """
         self.urgent = {n for n in self.urgent if n in self._lane_before}
         found = []
         for name in sorted(self.urgent):
@@ -202,19 +239,30 @@ class Watcher:
             self._grow()
         slot = self._free.pop(0)
         self._slot_of[name] = slot
-        bare, urgent = self._vehicle.getLength(name), self._vehicle.getVehicleClass(name) == "emergency"
+        bare = self._vehicle.getLength(name)
+        urgent = self._vehicle.getVehicleClass(name) == "emergency"
         self._link[slot] = -1
         s = self._slot[slot]
-        s["wait"], s["length"], s["bare"], s["urgent"] = 0.0, bare + self._vehicle.getMinGap(name), bare, urgent
+        s["wait"] = 0.0
+        s["length"] = bare + self._vehicle.getMinGap(name)
+        s["bare"] = bare
+        s["urgent"] = urgent
         if urgent:
             self.urgent.add(name)
         return slot
 
     def _way(self, name: str, slot: int, on: int) -> tuple[int, int, float]:
-        """(link, stop lane, detour) of a vehicle that came onto the watched lane `on`; -1 where there is none."""
-        own, link, known, detour = self._own[on], self._only[on], self._link[slot], 0.0
+        """(link, stop lane, detour) of a vehicle that came onto the watched lane `on`; -1 where
+        there is none.
+        """
+        own = self._own[on]
+        link = self._only[on]
+        known = self._link[slot]
+        detour = 0.0
         if link < 0 and not self._away[on]:
-            ahead = self._vehicle.getNextTLS(name)  # anew on each lane: the way that SUMO tells may depend on it
+            ahead = self._vehicle.getNextTLS(
+                name
+            )  # anew on each lane: the way that SUMO tells may depend on it
             if ahead:
                 link = self._from_own_lane(own, ahead[0][0], ahead[0][1])
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
@@ -223,21 +271,34 @@ class Watcher:
             self.arrived[link] += 1
             self._any_arrived = True
         self._link[slot] = link
-        return link, own if self._stop[on] or link < 0 else self._network.links[link].from_lane, detour
+        return (
+            link,
+            own if self._stop[on] or link < 0 else self._network.links[link].from_lane,
+            detour,
+        )
 
     def _from_own_lane(self, lane: int, tl: str, index: int) -> int:
-        """The link of place `index` of programme `tl` that leaves `lane`, or one that leaves it for the same street; failing that
-        the first: it must change lanes."""
+        """The link of place `index` of programme `tl` that leaves `lane`, or one that leaves it for
+        the same street; failing that the first: it must change lanes."""
         found = self._link_from.get((lane, tl, index))
         if found is None:
-            links, of, edge = self._link_at.get((tl, index), ()), self._network.links, self._edge
+            links = self._link_at.get((tl, index), ())
+            of = self._network.links
+            edge = self._edge
             ways, streets = self._network.links_from(lane), {edge[of[i].to_lane] for i in links}
-            found = next((i for i in ways if i in links), next((i for i in ways if edge[of[i].to_lane] in streets), links[0] if links else -1))
+            found = next(
+                (i for i in ways if i in links),
+                next(
+                    (i for i in ways if edge[of[i].to_lane] in streets), links[0] if links else -1
+                ),
+            )
             self._link_from[lane, tl, index] = found
         return found
 
     def _forget(self, at_s: float) -> None:
-        for name in [n for n, slot in self._slot_of.items() if self._slot["seen"][slot] < at_s - 10.0]:
+        for name in [
+            n for n, slot in self._slot_of.items() if self._slot["seen"][slot] < at_s - 10.0
+        ]:
             self._free.append(self._slot_of.pop(name))
         self._tidy_at = 256 + 2 * len(self._slot_of)
 
@@ -250,26 +311,34 @@ class Watcher:
 
 @njit(cache=True)
 def note_moves(slot, lanes, moves):  # type: ignore[no-untyped-def]
-    """moves: (n, 5), who came onto a watched lane: slot, lane, link, stop lane, detour; or left it: -1, lane."""
+    """moves: (n, 5), who came onto a watched lane: slot, lane, link, stop lane, detour; or left it:
+    -1, lane.
+    """
     for i in range(len(moves)):
         on = int(moves[i, 1])
         if moves[i, 0] < 0.0:
             lanes[on]["count"] -= 1
             continue
         s = slot[int(moves[i, 0])]
-        s["on"], s["link"], s["lane"], s["detour"] = on, int(moves[i, 2]), int(moves[i, 3]), moves[i, 4]
+        s["on"] = on
+        s["link"] = int(moves[i, 2])
+        s["lane"] = int(moves[i, 3])
+        s["detour"] = moves[i, 4]
         lanes[on]["count"] += 1
 
 
 @njit(cache=True)
 def digest(at_s, period_s, range_m, slots, position, speed, slot, lanes):  # type: ignore[no-untyped-def]
-    """Those in range: int (4, n) stop lane, link, slot, urgency; float (4, n) metres to the stop line, speed, wait, length; and the
-    places in `slots` of those who need not be asked again on their lane: it leads away, and they are well down it.
+    """Those in range: int (4, n) stop lane, link, slot, urgency; float (4, n) metres to the stop
+    line, speed, wait, length; and the places in `slots` of those who need not be asked again on
+    their lane: it leads away, and they are well down it.
 
-    Brings the waits up to date, and the room at the start of each watched lane: what the last vehicle leaves, with the way that it
-    makes in 4 s; inf where there is none, or none near it.
+    Brings the waits up to date, and the room at the start of each watched lane: what the last
+    vehicle leaves, with the way that it makes in 4 s; inf where there is none, or none near it.
     """
-    n, near, far = len(slots), 0, 0
+    n = len(slots)
+    near = 0
+    far = 0
     for k in range(len(lanes)):
         lanes[k]["room"] = np.inf
     for i in range(n):
@@ -280,15 +349,23 @@ def digest(at_s, period_s, range_m, slots, position, speed, slot, lanes):  # typ
         k["room"] = min(k["room"], position[i] - s["bare"] + 4.0 * speed[i])
         near += k["to_end"] + s["detour"] - position[i] <= range_m and s["link"] >= 0
         far += k["to_end"] == np.inf and position[i] - s["bare"] > k["passed"]
-    which, how, passed = np.empty((4, near), np.int32), np.empty((4, near)), np.empty(far, np.int32)
+    which = np.empty((4, near), np.int32)
+    how = np.empty((4, near))
+    passed = np.empty(far, np.int32)
     at = gone = 0
     for i in range(n):
         s = slot[slots[i]]
         k = lanes[s["on"]]
         distance = k["to_end"] + s["detour"] - position[i]
         if distance <= range_m and s["link"] >= 0:
-            which[0, at], which[1, at], which[2, at], which[3, at] = s["lane"], s["link"], slots[i], s["urgent"]
-            how[0, at], how[1, at], how[2, at], how[3, at] = distance, speed[i], s["wait"], s["length"]
+            which[0, at] = s["lane"]
+            which[1, at] = s["link"]
+            which[2, at] = slots[i]
+            which[3, at] = s["urgent"]
+            how[0, at] = distance
+            how[1, at] = speed[i]
+            how[2, at] = s["wait"]
+            how[3, at] = s["length"]
             at += 1
         if k["to_end"] == np.inf and position[i] - s["bare"] > k["passed"]:
             passed[gone] = i
@@ -298,7 +375,9 @@ def digest(at_s, period_s, range_m, slots, position, speed, slot, lanes):  # typ
 
 @njit(cache=True)
 def behind(lanes, exits, places, count):  # type: ignore[no-untyped-def]
-    """(room_m, count) of all `count` lanes of the network from the watched lanes `places`, which are its lanes `exits`."""
+    """(room_m, count) of all `count` lanes of the network from the watched lanes `places`, which
+    are its lanes `exits`.
+    """
     room, vehicles = np.full(count, np.inf), np.zeros(count, np.int32)
     for i in range(len(exits)):
         room[exits[i]], vehicles[exits[i]] = lanes[places[i]]["room"], lanes[places[i]]["count"]

@@ -22,15 +22,20 @@ _LABELS = itertools.count()
 TIGHT_M = 20.0
 SHORT_M = 60.0  # of a shorter lane, those that stand inside the junction take a good part
 LETTERS = "OrygG"  # by Colour
-GREEN, GO, RED = int(Colour.GREEN), int(Colour.PERMISSIVE), int(Colour.RED)  # an enum's own are slow to look up
+# an enum's own are slow to look up
+GREEN = int(Colour.GREEN)
+GO = int(Colour.PERMISSIVE)
+RED = int(Colour.RED)
 
 
 @dataclass(frozen=True, slots=True)
 class SumoSettings:
     """How SUMO is started. extra: further command-line options, in order.
 
-    remote: empty for libsumo in this process; "gui" for a graphical SUMO of this machine; "host:port" for one that waits there
-    (started with the options of `arguments` and --remote-port). The last two need the package traci.
+    remote: empty for libsumo in this process; "gui" for a graphical SUMO of this machine;
+        "host:port" for one that waits there
+    (started with the options of `arguments` and --remote-port). The last two need the package
+    traci.
     """
 
     sumocfg: str
@@ -43,14 +48,33 @@ class SumoSettings:
 
     def arguments(self) -> list[str]:
         return [
-            "sumo", "-c", self.sumocfg, "--seed", str(self.seed), "--scale", str(self.scale), "--time-to-teleport", "-1",
-            "--no-step-log", "true", "--save-state.rng", "true", "--save-state.transportables", "true", "--no-warnings", "true",
-            "--duration-log.disable", "true", *self.extra,
-        ]  # fmt: skip
+            "sumo",
+            "-c",
+            self.sumocfg,
+            "--seed",
+            str(self.seed),
+            "--scale",
+            str(self.scale),
+            "--time-to-teleport",
+            "-1",
+            "--no-step-log",
+            "true",
+            "--save-state.rng",
+            "true",
+            "--save-state.transportables",
+            "true",
+            "--no-warnings",
+            "true",
+            "--duration-log.disable",
+            "true",
+            *self.extra,
+        ]
 
 
 def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
-    """SUMO's interface, started or connected, and the errors that it raises. Raises PlantError if there is none to be had."""
+    """SUMO's interface, started or connected, and the errors that it raises. Raises PlantError if
+    there is none to be had.
+    """
     library = importlib.import_module("traci" if settings.remote else "libsumo")
     errors = (library.TraCIException, library.FatalTraCIError)
     try:
@@ -59,23 +83,39 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
             return library, errors
         if settings.remote == "gui":
             label = f"headway-{next(_LABELS)}"
-            library.start(["sumo-gui", "--start", "--quit-on-end", *settings.arguments()[1:]], label=label)
+            library.start(
+                ["sumo-gui", "--start", "--quit-on-end", *settings.arguments()[1:]], label=label
+            )
             return library.getConnection(label), errors
         host, _, port = settings.remote.rpartition(":")
         if not port.isdigit():
             raise PlantError(f"remote {settings.remote!r}: give gui, or host:port.")
         return library.connect(int(port), host=host or "localhost", numRetries=10), errors
     except (*errors, OSError) as error:
-        raise PlantError(f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the network.") from error
+        raise PlantError(
+            f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the "
+            "network."
+        ) from error
 
 
-CLASSES = {"passenger": 0, "bus": 1, "coach": 1, "truck": 2, "trailer": 2, "delivery": 2, "bicycle": 3, "tram": 4, "emergency": 5}
+CLASSES = {
+    "passenger": 0,
+    "bus": 1,
+    "coach": 1,
+    "truck": 2,
+    "trailer": 2,
+    "delivery": 2,
+    "bicycle": 3,
+    "tram": 4,
+    "emergency": 5,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All vehicles at one moment; n of them. number: uint32 (n,), the same for one vehicle as long as it drives. at_m: float32 (n, 2), the front's
-    place; angle_deg: (n,), clockwise from north; speed_mps, length_m: (n,); kind: (n,), see CLASSES."""
+    """All vehicles at one moment; n of them. number: uint32 (n,), the same for one vehicle as long
+    as it drives. at_m: float32 (n, 2), the front's place; angle_deg: (n,), clockwise from north;
+    speed_mps, length_m: (n,); kind: (n,), see CLASSES."""
 
     number: np.ndarray[Any, np.dtype[np.uint32]]
     at_m: np.ndarray[Any, np.dtype[np.float32]]
@@ -89,9 +129,11 @@ class Scene:
 class ShortLane:
     """A lane behind a signal that a few vehicles fill.
 
-    beside: the lanes of its street behind signals, itself among them; exits: the groups at their ends. before, after: where one
-    stands inside the junctions at its start and its end. against: the lanes the other way; entering: the lanes inside the junction
-    that lead to them. near: them all. On some 15 m, vehicles that stand in both ways at once reach back into both junctions, and none can leave.
+    beside: the lanes of its street behind signals, itself among them; exits: the groups at their
+        ends. before, after: where one
+    stands inside the junctions at its start and its end. against: the lanes the other way;
+    entering: the lanes inside the junction that lead to them. near: them all. On some 15 m,
+    vehicles that stand in both ways at once reach back into both junctions, and none can leave.
     """
 
     lane: int
@@ -114,15 +156,32 @@ def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
             exits = {link.group for link in out if link.group >= 0}
             before = [via for k in network.links_to(lane) for via in network.links[k].via]
             after = [link.via[0] for link in out if link.group >= 0 and len(link.via) > 1]
-            start, end = {network.links[k].node for k in network.links_to(lane)}, {link.node for link in out}
+            start = {network.links[k].node for k in network.links_to(lane)}
+            end = {link.node for link in out}
             against = [
                 i
                 for i in behind
-                if start & {network.links[k].node for k in network.links_from(i)} and end & {network.links[k].node for k in network.links_to(i)}
+                if start & {network.links[k].node for k in network.links_from(i)}
+                and end & {network.links[k].node for k in network.links_to(i)}
             ]
-            entering = tuple(via for i in against for k in network.links_to(i) for via in network.links[k].via)
-            near = frozenset([*(network.lanes[i].id for i in (*beside, *against)), *before, *after, *entering])
-            found.append(ShortLane(lane, tuple(beside), tuple(sorted(exits)), tuple(before), tuple(after), tuple(against), entering, near))
+            entering = tuple(
+                via for i in against for k in network.links_to(i) for via in network.links[k].via
+            )
+            near = frozenset(
+                [*(network.lanes[i].id for i in (*beside, *against)), *before, *after, *entering]
+            )
+            found.append(
+                ShortLane(
+                    lane,
+                    tuple(beside),
+                    tuple(sorted(exits)),
+                    tuple(before),
+                    tuple(after),
+                    tuple(against),
+                    entering,
+                    near,
+                )
+            )
     return found
 
 
@@ -143,22 +202,37 @@ class SumoPlant:
         self._last_s = self.time_s
         to = sorted({x.to_lane for x in network.links if x.group >= 0})
         self._exits = np.array(to, np.int64)
-        self._exit_places = np.array([self._watcher.watch.name.index(network.lanes[i].id) for i in to])
-        walks = [(i, network.links[k]) for i, g in enumerate(network.groups) if g.kind == Kind.PEDESTRIAN for k in g.links]
+        self._exit_places = np.array(
+            [self._watcher.watch.name.index(network.lanes[i].id) for i in to]
+        )
+        walks = [
+            (i, network.links[k])
+            for i, g in enumerate(network.groups)
+            if g.kind == Kind.PEDESTRIAN
+            for k in g.links
+        ]
         self._crossing_of = {network.lanes[link.to_lane].edge: i for i, link in walks}
         nodes = tuple({f":{link.node}_w" for _, link in walks})
         self._walking_areas = sorted({x.edge for x in network.lanes if x.edge.startswith(nodes)})
         likely = likely_links(network)
-        self._blur = np.array([likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)])
+        self._blur = np.array(
+            [likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)]
+        )
         self._short, self._complete = short_lanes(network, to), np.ones(len(network.junctions))
         self._halting = bare(self._sumo, "lane", "getLastStepHaltingNumber")
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
-        """For each programme: its name, (place, group) of its groups, the letter for red of each place."""
+        """For each programme: its name, (place, group) of its groups, the letter for red of each
+        place.
+        """
         found = []
         for junction in self._network.junctions:
             for tl in junction.tl_ids:
-                places = [(self._network.groups[g].index, g) for g in junction.groups if self._network.groups[g].tl_id == tl]
+                places = [
+                    (self._network.groups[g].index, g)
+                    for g in junction.groups
+                    if self._network.groups[g].tl_id == tl
+                ]
                 width = len(self._sumo.trafficlight.getRedYellowGreenState(tl))
                 red = ["r"] * width
                 for place, group in places:
@@ -188,13 +262,23 @@ class SumoPlant:
         self._last_s = now
         room, count = self._room()
         return Observation(
-            now, vehicles, self._shown, now - self._since, room, count, self._arrivals(),
-            self._persons(), self._complete,
-            self._watcher.emergencies() if self._watcher.urgent else (), links_known=self._settings.sensing == "connected",
-        )  # fmt: skip
+            now,
+            vehicles,
+            self._shown,
+            now - self._since,
+            room,
+            count,
+            self._arrivals(),
+            self._persons(),
+            self._complete,
+            self._watcher.emergencies() if self._watcher.urgent else (),
+            links_known=self._settings.sensing == "connected",
+        )
 
     def _arrivals(self) -> IntArray:
-        """Arrivals by link; by the likely link of each lane, where the equipment does not tell links."""
+        """Arrivals by link; by the likely link of each lane, where the equipment does not tell
+        links.
+        """
         arrived = self._watcher.take_arrived()
         if self._settings.sensing != "connected":
             blurred = np.zeros_like(arrived)
@@ -213,18 +297,39 @@ class SumoPlant:
         return waiting
 
     def _room(self) -> tuple[FloatArray, IntArray]:
-        """Free length at the start of the lanes behind the signals, with what its last vehicle drives in 4 s; and their counts."""
-        room, count = behind(self._watcher.lanes, self._exits, self._exit_places, len(self._network.lanes))
-        halting, present, shown = self._halting, self._watcher.present, self._shown.tolist()
+        """Free length at the start of the lanes behind the signals, with what its last vehicle
+        drives in 4 s; and their counts.
+        """
+        room, count = behind(
+            self._watcher.lanes, self._exits, self._exit_places, len(self._network.lanes)
+        )
+        halting = self._halting
+        present = self._watcher.present
+        shown = self._shown.tolist()
         for short in self._short:
             if present.keys().isdisjoint(short.near):
                 continue
             length = self._network.lanes[short.lane].length_m
             standing = sum(halting(via) for via in short.before if via in present)
-            if any(shown[g] < GREEN for g in short.exits):  # they may stop: no room is gained by their speed
-                there = sum(count[i] for i in short.beside) + sum(present.get(via, 0) for via in short.after)
-                spare = 7.5 if length < TIGHT_M and (any(count[i] for i in short.against) or not present.keys().isdisjoint(short.entering)) else 0.0
-                room[short.lane] = min(room[short.lane], length - spare - 7.5 * max(count[short.lane], -(-there // len(short.beside))))
+            if any(
+                shown[g] < GREEN for g in short.exits
+            ):  # they may stop: no room is gained by their speed
+                there = sum(count[i] for i in short.beside) + sum(
+                    present.get(via, 0) for via in short.after
+                )
+                spare = (
+                    7.5
+                    if length < TIGHT_M
+                    and (
+                        any(count[i] for i in short.against)
+                        or not present.keys().isdisjoint(short.entering)
+                    )
+                    else 0.0
+                )
+                room[short.lane] = min(
+                    room[short.lane],
+                    length - spare - 7.5 * max(count[short.lane], -(-there // len(short.beside))),
+                )
             if standing:
                 room[short.lane] = min(room[short.lane], length) - 7.5 * standing
         return room, count
@@ -240,8 +345,12 @@ class SumoPlant:
             self._send({self._tl_of[g] for g in changed.tolist()})
 
     def show(self, colours: ColourArray, since_s: FloatArray) -> None:
-        """Set the signals as they were after a restore: SUMO forgets states that were set from outside."""
-        self._shown, self._since, self._started = colours.copy(), since_s.copy(), False
+        """Set the signals as they were after a restore: SUMO forgets states that were set from
+        outside.
+        """
+        self._shown = colours.copy()
+        self._since = since_s.copy()
+        self._started = False
         self._send(set())
 
     def _send(self, touched: set[str]) -> None:
@@ -263,33 +372,49 @@ class SumoPlant:
             raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
 
     def scene(self) -> Scene:
-        """Where each vehicle stands and points, for those who look; costs some microseconds a vehicle."""
+        """Where each vehicle stands and points, for those who look; costs some microseconds a
+        vehicle.
+        """
         vehicle = self._sumo.vehicle
         ids = vehicle.getIDList()
         at = [vehicle.getPosition(v) for v in ids]
         return Scene(
-            np.array([zlib.crc32(v.encode()) for v in ids], np.uint32), np.array(at, np.float32).reshape(-1, 2),
-            np.array([vehicle.getAngle(v) for v in ids], np.float32), np.array([vehicle.getSpeed(v) for v in ids], np.float32),
-            np.array([vehicle.getLength(v) for v in ids], np.float32), np.array([CLASSES.get(vehicle.getVehicleClass(v), 0) for v in ids], np.uint8),
-        )  # fmt: skip
+            np.array([zlib.crc32(v.encode()) for v in ids], np.uint32),
+            np.array(at, np.float32).reshape(-1, 2),
+            np.array([vehicle.getAngle(v) for v in ids], np.float32),
+            np.array([vehicle.getSpeed(v) for v in ids], np.float32),
+            np.array([vehicle.getLength(v) for v in ids], np.float32),
+            np.array([CLASSES.get(vehicle.getVehicleClass(v), 0) for v in ids], np.uint8),
+        )
 
     def emissions(self) -> tuple[int, float, float]:
-        """(vehicles on the street, fuel mg/s, CO2 mg/s) at this instant, by SUMO's emission model; costs some microseconds a vehicle."""
+        """(vehicles on the street, fuel mg/s, CO2 mg/s) at this instant, by SUMO's emission model;
+        costs some microseconds a vehicle.
+        """
         vehicle = self._sumo.vehicle
         ids = vehicle.getIDList()
-        return len(ids), float(sum(map(vehicle.getFuelConsumption, ids))), float(sum(map(vehicle.getCO2Emission, ids)))
+        return (
+            len(ids),
+            float(sum(map(vehicle.getFuelConsumption, ids))),
+            float(sum(map(vehicle.getCO2Emission, ids))),
+        )
 
     def pending(self) -> dict[str, float]:
-        """Vehicles that were to depart but have not entered yet, with their delay so far, seconds."""
+        """Vehicles that were to depart but have not entered yet, with their delay so far,
+        seconds.
+        """
         sumo = self._sumo
-        return {v: float(sumo.vehicle.getDepartDelay(v)) for v in sumo.simulation.getPendingVehicles()}
+        return {
+            v: float(sumo.vehicle.getDepartDelay(v)) for v in sumo.simulation.getPendingVehicles()
+        }
 
     def checkpoint(self, path: Path) -> None:
         """Save SUMO's state, with its random numbers, so that the same run goes on."""
         self._sumo.simulation.saveState(str(path))
 
     def restore(self, path: Path) -> None:
-        """Start SUMO anew from a state. The signals must be shown again after (`show`); vehicles still to come are in the routes of the scenario.
+        """Start SUMO anew from a state. The signals must be shown again after (`show`); vehicles
+        still to come are in the routes of the scenario.
 
         A SUMO under way would take up the state too, but let those who have arrived depart again.
         """
@@ -297,7 +422,8 @@ class SumoPlant:
             self._sumo.load([*self._settings.arguments()[1:], "--load-state", str(path)])
         except self._errors as error:
             raise PlantError(
-                f"{path}: SUMO does not take this state ({error}). A state fits only the SUMO version and the network that wrote it."
+                f"{path}: SUMO does not take this state ({error}). A state fits only the SUMO "
+                "version and the network that wrote it."
             ) from error
         self._watcher = Watcher(self._sumo, self._network, self._settings.range_m)
         self._profile = profile(self._settings.sensing, self._network, self._settings.seed)

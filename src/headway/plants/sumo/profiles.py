@@ -1,8 +1,10 @@
 """Sensing profiles: what a given kind of equipment would see of the vehicles that are there.
 
 connected: each vehicle within range, with its next link.
-camera:    vehicles within 120 m, by lane only, 5 % missed for as long as they are in view, 2 m of noise on the position.
-loops:     a detector at each stop line and one 50 m before it; vehicles in between are inferred from what crossed them.
+camera:    vehicles within 120 m, by lane only, 5 % missed for as long as they are in view, 2 m of
+    noise on the position.
+loops:     a detector at each stop line and one 50 m before it; vehicles in between are inferred
+    from what crossed them.
 """
 
 from __future__ import annotations
@@ -14,14 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.roads import Network
-from headway.values import FloatArray, IntArray, Vehicles
+from headway.values import IntArray, Vehicles
 
-CAMERA_RANGE_M, CAMERA_MISSED, CAMERA_NOISE_M = 120.0, 0.05, 2.0
-ADVANCE_M, APPROACH_MPS, SPACING_M, FORGET_S = 50.0, 10.0, 7.5, 20.0
+CAMERA_RANGE_M = 120.0
+CAMERA_MISSED = 0.05
+CAMERA_NOISE_M = 2.0
+ADVANCE_M = 50.0
+APPROACH_MPS = 10.0
+SPACING_M = 7.5
+FORGET_S = 20.0
 
 
 class Profile(Protocol):
-    """From the vehicles that are there, with a number that stays with each, to those that are seen."""
+    """From the vehicles that are there, with a number that stays with each, to those that are
+    seen.
+    """
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         """`number`: int (n,), the same for one vehicle as long as it is near."""
@@ -43,15 +52,24 @@ class Camera:
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         noisy = there.distance_m + self._random.normal(0.0, CAMERA_NOISE_M, len(there))
-        # whether one is missed depends on its number, not on the second: an occluded vehicle stays occluded
-        missed = (number.astype(np.uint64) * np.uint64(2654435761) % np.uint64(1000)) < np.uint64(1000 * CAMERA_MISSED)
-        seen = np.flatnonzero((noisy <= CAMERA_RANGE_M) & (there.distance_m >= 0.0) & ~missed & (there.lane >= 0))
+        # whether one is missed depends on its number, not on the second: an occluded vehicle stays
+        # occluded
+        missed = (number.astype(np.uint64) * np.uint64(2654435761) % np.uint64(1000)) < np.uint64(
+            1000 * CAMERA_MISSED
+        )
+        seen = np.flatnonzero(
+            (noisy <= CAMERA_RANGE_M) & (there.distance_m >= 0.0) & ~missed & (there.lane >= 0)
+        )
         picked = take(there, seen)
-        return replace(picked, distance_m=np.maximum(noisy[seen], 0.0), link=self._link[picked.lane])
+        return replace(
+            picked, distance_m=np.maximum(noisy[seen], 0.0), link=self._link[picked.lane]
+        )
 
 
 class Loops:
-    """Two detectors a lane; the vehicles between them are kept as a queue that one enters behind and leaves in front."""
+    """Two detectors a lane; the vehicles between them are kept as a queue that one enters behind
+    and leaves in front.
+    """
 
     def __init__(self, network: Network) -> None:
         self._link = likely_links(network)
@@ -61,7 +79,9 @@ class Loops:
         self._left: dict[int, float] = {}
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
-        near = np.flatnonzero((there.distance_m <= ADVANCE_M) & (there.distance_m >= 0.0) & (there.lane >= 0))
+        near = np.flatnonzero(
+            (there.distance_m <= ADVANCE_M) & (there.distance_m >= 0.0) & (there.lane >= 0)
+        )
         now = dict(zip(number[near].tolist(), there.lane[near].tolist(), strict=True))
         for one, lane in now.items():
             if one not in self._inside:
@@ -70,15 +90,29 @@ class Loops:
             if one not in now and self._entered.get(lane):
                 self._entered[lane].pop(0)
                 self._left[lane] = at_s
-        at_line = set(there.lane[(there.distance_m <= 3.0) & (there.distance_m >= 0.0) & (there.lane >= 0)].tolist())
+        at_line = set(
+            there.lane[
+                (there.distance_m <= 3.0) & (there.distance_m >= 0.0) & (there.lane >= 0)
+            ].tolist()
+        )
         self._inside = now
         return self._between(at_s, at_line)
 
     def _between(self, at_s: float, at_line: set[int]) -> Vehicles:
-        lanes, distance, speed, wait = list[int](), list[float](), list[float](), list[float]()
+        lanes = list[int]()
+        distance = list[float]()
+        speed = list[float]()
+        wait = list[float]()
         for lane, entered in self._entered.items():
-            if entered and lane not in at_line and at_s - entered[0] > FORGET_S and at_s - self._left.get(lane, entered[0]) > FORGET_S:
-                entered.clear()  # nobody at the stop line though somebody should be: a count was lost, by a change of lane
+            if (
+                entered
+                and lane not in at_line
+                and at_s - entered[0] > FORGET_S
+                and at_s - self._left.get(lane, entered[0]) > FORGET_S
+            ):
+                # nobody at the stop line though somebody should be: a count was lost, by a change
+                # of lane
+                entered.clear()
             for place, since in enumerate(entered):
                 free = ADVANCE_M - min(APPROACH_MPS, self._limit[lane]) * (at_s - since)
                 queued = place * SPACING_M + 1.0
@@ -89,12 +123,20 @@ class Loops:
         n = len(lanes)
         lane_array = np.array(lanes, np.int32)
         return Vehicles(
-            lane_array, self._link[lane_array], np.array(distance), np.array(speed), np.array(wait), np.full(n, SPACING_M), np.zeros(n, np.bool_)
+            lane_array,
+            self._link[lane_array],
+            np.array(distance),
+            np.array(speed),
+            np.array(wait),
+            np.full(n, SPACING_M),
+            np.zeros(n, np.bool_),
         )
 
 
 def likely_links(network: Network) -> IntArray:
-    """For each lane the link most likely taken from it, straight on before the turns; int (lanes,), -1 without signal."""
+    """For each lane the link most likely taken from it, straight on before the turns; int (lanes,),
+    -1 without signal.
+    """
     rank = {"s": 0, "R": 1, "L": 1, "r": 2, "l": 3, "t": 4}
     found = np.full(len(network.lanes), -1, np.int32)
     for lane in range(len(network.lanes)):
@@ -106,8 +148,15 @@ def likely_links(network: Network) -> IntArray:
 
 def take(of: Vehicles, rows: NDArray[np.int64]) -> Vehicles:
     """The rows of a table of vehicles."""
-    columns: list[IntArray | FloatArray] = [of.lane, of.link, of.distance_m, of.speed_mps, of.waiting_s, of.length_m, of.emergency]  # type: ignore[list-item]
-    return Vehicles(*(c[rows] for c in columns))  # type: ignore[arg-type]
+    return Vehicles(
+        lane=of.lane[rows],
+        link=of.link[rows],
+        distance_m=of.distance_m[rows],
+        speed_mps=of.speed_mps[rows],
+        waiting_s=of.waiting_s[rows],
+        length_m=of.length_m[rows],
+        emergency=of.emergency[rows],
+    )
 
 
 def profile(name: str, network: Network, seed: int) -> Profile:

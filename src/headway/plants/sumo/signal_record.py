@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def read_states(path: Path) -> dict[str, list[tuple[float, str]]]:
-    """For each programme the (time, state) at which its state changed, from SUMO's `SaveTLSStates` output."""
+    """For each programme the (time, state) at which its state changed, from SUMO's `SaveTLSStates`
+    output.
+    """
     lines: dict[str, list[tuple[float, str]]] = {}
     for _, item in ET.iterparse(path):
         if item.tag == "tlsState":

@@ -1,4 +1,6 @@
-"""Known detection models: where they come from, under which licence, and the hash that a file must have."""
+"""Known detection models: where they come from, under which licence, and the hash that a file must
+have.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ from pathlib import Path
 
 from headway.sensing import SensingError
 
-CHUNK, SILENT_S = 1 << 16, 30.0
+CHUNK = 1 << 16
+SILENT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One file. sha256: empty where the publisher changes it; such a model is not fetched, only used from a file of yours."""
+    """One file. sha256: empty where the publisher changes it; such a model is not fetched, only
+    used from a file of yours.
+    """
 
     name: str
     url: str
@@ -28,10 +33,13 @@ class Model:
 RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
 MODELS = (
     Model(
-        "yolox_nano", f"{RELEASE}/yolox_nano.onnx", "Apache-2.0 (Megvii)", "e8af074932d4ed7e232278e3055cefcdea3edf178874a3694ae292649fb464dd",
+        "yolox_nano",
+        f"{RELEASE}/yolox_nano.onnx",
+        "Apache-2.0 (Megvii)",
+        "e8af074932d4ed7e232278e3055cefcdea3edf178874a3694ae292649fb464dd",
         "80 COCO classes, 416 x 416, 3.7 MB; 10 to 25 ms a frame on a processor",
     ),
-)  # fmt: skip
+)
 
 
 def known(name: str) -> Model:
@@ -39,7 +47,10 @@ def known(name: str) -> Model:
     for model in MODELS:
         if model.name == name:
             return model
-    raise SensingError(f"no model {name!r}. There are: {', '.join(m.name for m in MODELS)}; or give a file of your own.")
+    raise SensingError(
+        f"no model {name!r}. There are: {', '.join(m.name for m in MODELS)}; or give a file "
+        "of your own."
+    )
 
 
 def digest(path: Path) -> str:
@@ -50,19 +61,30 @@ def digest(path: Path) -> str:
 def verify(model: Model, path: Path) -> None:
     """Raises SensingError if the file is not what it should be."""
     if not path.exists():
-        raise SensingError(f"{path}: it is not there. Fetch it: `headway models fetch {model.name}`")
+        raise SensingError(
+            f"{path}: it is not there. Fetch it: `headway models fetch {model.name}`"
+        )
     found = digest(path)
     if found != model.sha256:
-        raise SensingError(f"{path}: its sha256 is {found}, it should be {model.sha256}. Delete it and fetch it again.")
+        raise SensingError(
+            f"{path}: its sha256 is {found}, it should be {model.sha256}. Delete it and fetch "
+            "it again."
+        )
 
 
-def fetch(model: Model, folder: Path, url: str = "", progress: Callable[[int, int], None] | None = None) -> Path:
-    """Download, or go on with a download that broke; the file gets its name only when its hash is right.
+def fetch(
+    model: Model, folder: Path, url: str = "", progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Download, or go on with a download that broke; the file gets its name only when its hash is
+    right.
 
-    Raises SensingError with what to do, when the server does not answer, breaks off, or sends something else (which is then deleted).
+    Raises SensingError with what to do, when the server does not answer, breaks off, or sends
+    something else (which is then deleted).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, part, url = folder / f"{model.name}.onnx", folder / f"{model.name}.onnx.part", url or model.url
+    path = folder / f"{model.name}.onnx"
+    part = folder / f"{model.name}.onnx.part"
+    url = url or model.url
     if path.exists() and digest(path) == model.sha256:
         return path
     begun = part.stat().st_size if part.exists() else 0
@@ -82,16 +104,25 @@ def fetch(model: Model, folder: Path, url: str = "", progress: Callable[[int, in
         error.close()
         if error.code == 416:  # what is here is as long as the whole, and yet not it
             part.unlink(missing_ok=True)
-        raise SensingError(f"{url}: the server answers {error.code}. Try again later, or put the file at {path} yourself.") from error
+        raise SensingError(
+            f"{url}: the server answers {error.code}. Try again later, or put the file at "
+            f"{path} yourself."
+        ) from error
     except (OSError, ValueError) as error:
         raise SensingError(
-            f"{url}: {error}. Nothing is lost: the same command goes on where it broke; or put the file at {path} yourself."
+            f"{url}: {error}. Nothing is lost: the same command goes on where it broke; or "
+            f"put the file at {path} yourself."
         ) from error
     if whole and done < whole:
-        raise SensingError(f"{url}: it broke off after {done} of {whole} bytes. The same command goes on there.")
+        raise SensingError(
+            f"{url}: it broke off after {done} of {whole} bytes. The same command goes on there."
+        )
     found = digest(part)
     if found != model.sha256:
         part.unlink()
-        raise SensingError(f"{url}: what came has the sha256 {found}, not {model.sha256}. It was deleted: somebody else's file may stand there.")
+        raise SensingError(
+            f"{url}: what came has the sha256 {found}, not {model.sha256}. It was deleted: "
+            "somebody else's file may stand there."
+        )
     part.replace(path)
     return path

@@ -1,4 +1,6 @@
-"""Which detection is whom: ByteTrack, and what it does not do: begin with who is seen faintly but steadily, and keep a name when a track breaks."""
+"""Which detection is whom: ByteTrack, and what it does not do: begin with who is seen faintly but
+steadily, and keep a name when a track breaks.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,25 @@ from trackers import ByteTrackTracker
 from headway.sensing.detection.detectors import PERSON, VEHICLE, common
 from headway.values import FloatArray
 
-SURE, OVERLAP = 0.32, 0.25  # docs/decisions/0008-vision.md; the others: docs/decisions/0010-association.md
-FAINT, STEADY, SAME_PLACE, FORGOTTEN = 0.15, 5, 0.5, 3
-TAKEN_UP, TAKEN_UP_WITHIN, DOUBLE, DOUBLE_WITHIN, GAP_S = 0.3, 0.7, 0.45, 0.8, 1.0
+# docs/decisions/0008-vision.md; the others: docs/decisions/0010-association.md
+SURE = 0.32
+OVERLAP = 0.25
+FAINT = 0.15
+STEADY = 5
+SAME_PLACE = 0.5
+FORGOTTEN = 3
+TAKEN_UP = 0.3
+TAKEN_UP_WITHIN = 0.7
+DOUBLE = 0.45
+DOUBLE_WITHIN = 0.8
+GAP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A road user on one picture. before: (time s, box) of a new one while it was still too faint to be told."""
+    """A road user on one picture. before: (time s, box) of a new one while it was still too faint
+    to be told.
+    """
 
     track: int
     box: FloatArray
@@ -54,12 +67,18 @@ class Association:
 
     def __post_init__(self) -> None:
         self._byte = ByteTrackTracker(
-            lost_track_buffer=45, frame_rate=max(self.rate_hz, 1.0), track_activation_threshold=SURE, minimum_consecutive_frames=1,
-            minimum_iou_threshold=OVERLAP, high_conf_det_threshold=SURE,
-        )  # fmt: skip
+            lost_track_buffer=45,
+            frame_rate=max(self.rate_hz, 1.0),
+            track_activation_threshold=SURE,
+            minimum_consecutive_frames=1,
+            minimum_iou_threshold=OVERLAP,
+            high_conf_det_threshold=SURE,
+        )
 
     def match(self, at_s: float, found: sv.Detections) -> list[Sight]:
-        """One picture's detections with their names; detections that belong to nobody are left out."""
+        """One picture's detections with their names; detections that belong to nobody are left
+        out.
+        """
         if found.confidence is not None:
             found = self._encouraged(at_s, found)
         tracked = self._byte.update(found)
@@ -74,7 +93,11 @@ class Association:
         for row, number in enumerate(ids):
             if number >= 0 and number not in self._names:
                 # what only moves has one box each: one inside another's is somebody else
-                name = None if kinds[row] == VEHICLE else self._known_as(at_s, boxes[row], kinds[row] == PERSON, owner)
+                name = (
+                    None
+                    if kinds[row] == VEHICLE
+                    else self._known_as(at_s, boxes[row], kinds[row] == PERSON, owner)
+                )
                 if name is None:
                     name = number
                 elif name in owner:  # a second box on somebody who has one
@@ -107,24 +130,36 @@ class Association:
                 return
         owner[name] = row
 
-    def _known_as(self, at_s: float, box: FloatArray, person: bool, owner: dict[int, int]) -> int | None:
+    def _known_as(
+        self, at_s: float, box: FloatArray, person: bool, owner: dict[int, int]
+    ) -> int | None:
         """The name of who was lost here, or of who is here already; None for a new one."""
-        names = [n for n, last in self._last.items() if at_s - last.at_s <= GAP_S and last.person == person]
+        names = [
+            n
+            for n, last in self._last.items()
+            if at_s - last.at_s <= GAP_S and last.person == person
+        ]
         if not names:
             return None
         others = np.array([self._last[n].box for n in names])
         alike, inside = (share.ravel() for share in common(box[None], others))
         within = np.maximum(inside, common(others, box[None])[1].ravel())
         here = np.array([n in owner for n in names])
-        fits = (alike >= np.where(here, DOUBLE, TAKEN_UP)) | (within >= np.where(here, DOUBLE_WITHIN, TAKEN_UP_WITHIN))
+        fits = (alike >= np.where(here, DOUBLE, TAKEN_UP)) | (
+            within >= np.where(here, DOUBLE_WITHIN, TAKEN_UP_WITHIN)
+        )
         return names[int(np.where(fits, alike + within, -np.inf).argmax())] if fits.any() else None
 
     def _encouraged(self, at_s: float, found: sv.Detections) -> sv.Detections:
-        """Who was seen in one place `STEADY` times, if only faintly, is sure enough to be followed."""
+        """Who was seen in one place `STEADY` times, if only faintly, is sure enough to be
+        followed.
+        """
         boxes, sure = np.asarray(found.xyxy, np.float64), np.array(found.confidence, np.float32)
         for one in self._faint:
             one.age += 1
-        live = np.array([t.get_state_bbox() for t in self._byte.tracks if t.tracker_id >= 0]).reshape(-1, 4)
+        live = np.array(
+            [t.get_state_bbox() for t in self._byte.tracks if t.tracker_id >= 0]
+        ).reshape(-1, 4)
         near = common(boxes, live)[0].max(1, initial=0.0)
         for row in np.flatnonzero((sure >= FAINT) & (sure < SURE) & (near <= TAKEN_UP)).tolist():
             fits = [one for one in self._faint if _same_place(boxes[row], one.box)]
@@ -132,7 +167,9 @@ class Association:
             if not fits:
                 self._faint.append(one)
             if one.age or not one.way:
-                one.box, one.way, one.age = boxes[row], (*one.way, (at_s, boxes[row])), 0
+                one.box = boxes[row]
+                one.way = (*one.way, (at_s, boxes[row]))
+                one.age = 0
             if len(one.way) >= STEADY:
                 sure[row] = SURE + 0.01
         self._faint = [one for one in self._faint if one.age < FORGOTTEN]

@@ -1,4 +1,6 @@
-"""Detections followed over time: ids by ByteTrack, classes by vote, positions on the road, speeds with their standard error."""
+"""Detections followed over time: ids by ByteTrack, classes by vote, positions on the road, speeds
+with their standard error.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,47 @@ from dataclasses import dataclass, field
 import numpy as np
 import supervision as sv
 
-from headway.sensing.detection.detectors import BICYCLE, BUS, CAR, CLASSES, MOTORCYCLE, PERSON, TRUCK, VEHICLE
+from headway.sensing.detection.detectors import (
+    BICYCLE,
+    BUS,
+    CAR,
+    CLASSES,
+    MOTORCYCLE,
+    PERSON,
+    TRUCK,
+    VEHICLE,
+)
 from headway.sensing.tracking.association import Association, Sight
 from headway.sensing.tracking.speed import motions
 from headway.sensing.traffic.site import Calibration
 from headway.values import FloatArray
 
 CONFIRMED = 3
-SPEED_SPAN_S, LEAST_SPAN_S, LEAST_POINTS, MEASURE_EVERY_S = 1.0, 0.35, 5, 0.06
-STANDING_MPS, MOVING_MPS, COAST_S, KEPT_S, BORDER_PX = 0.5, 1.0, 0.4, 20.0, 3.0
-HEIGHT_M = {PERSON: 1.7, BICYCLE: 1.6, CAR: 1.5, MOTORCYCLE: 1.5, BUS: 3.0, TRUCK: 3.0, VEHICLE: 1.5}
+SPEED_SPAN_S = 1.0
+LEAST_SPAN_S = 0.35
+LEAST_POINTS = 5
+MEASURE_EVERY_S = 0.06
+STANDING_MPS = 0.5
+MOVING_MPS = 1.0
+COAST_S = 0.4
+KEPT_S = 20.0
+BORDER_PX = 3.0
+HEIGHT_M = {
+    PERSON: 1.7,
+    BICYCLE: 1.6,
+    CAR: 1.5,
+    MOTORCYCLE: 1.5,
+    BUS: 3.0,
+    TRUCK: 3.0,
+    VEHICLE: 1.5,
+}
 
 
 @dataclass(eq=False)
 class Track:
-    """One road user. `feet`: where it meets the road, pixels; `road`: the same in metres (nan without calibration); newest last, `KEPT_S` of them."""
+    """One road user. `feet`: where it meets the road, pixels; `road`: the same in metres (nan
+    without calibration); newest last, `KEPT_S` of them.
+    """
 
     id: int
     begun_s: float
@@ -39,11 +67,15 @@ class Track:
     boxes: deque[FloatArray] = field(default_factory=deque)
     length_m: float = np.nan
     speed_mps: float = np.nan
-    mean_mps: float = np.nan  # over the last second, with its standard error: what a violation rests on
+    mean_mps: float = (
+        np.nan
+    )  # over the last second, with its standard error: what a violation rests on
     mean_se_mps: float = np.nan
     velocity: tuple[float, float] = (np.nan, np.nan)
     standing_since_s: float = np.nan
-    marks: dict[str, float] = field(default_factory=dict)  # what happened to it, and when: lines crossed, zones entered, rules told
+    marks: dict[str, float] = field(
+        default_factory=dict
+    )  # what happened to it, and when: lines crossed, zones entered, rules told
 
     @property
     def kind(self) -> int:
@@ -65,14 +97,18 @@ class Track:
 class Follower:
     """The tracks of one stream. rate_hz: frames a second, about."""
 
-    def __init__(self, calibration: Calibration | None, rate_hz: float, size: tuple[int, int]) -> None:
+    def __init__(
+        self, calibration: Calibration | None, rate_hz: float, size: tuple[int, int]
+    ) -> None:
         self._calibration, self._size = calibration, size
         self._names = Association(rate_hz)
         self.tracks: dict[int, Track] = {}
         self.ended, self._measured_s = 0, -np.inf
 
     def follow(self, at_s: float, found: sv.Detections) -> list[Track]:
-        """The tracks in view that were seen `CONFIRMED` times; those that are only guessed at (`coasting`) included."""
+        """The tracks in view that were seen `CONFIRMED` times; those that are only guessed at
+        (`coasting`) included.
+        """
         sights = self._names.match(at_s, found)
         met = []
         for sight in sights:
@@ -81,9 +117,15 @@ class Follower:
             met.append(self.tracks[sight.track])
         boxes = np.array([s.box for s in sights]).reshape(-1, 4)
         heights = np.array([HEIGHT_M[t.kind if t.votes.any() else CAR] for t in met])
-        for track, sight, foot, road, length_m in zip(met, sights, *self._places(boxes, heights), strict=True):
+        for track, sight, foot, road, length_m in zip(
+            met, sights, *self._places(boxes, heights), strict=True
+        ):
             if np.isfinite(length_m):
-                track.length_m = length_m if np.isnan(track.length_m) else 0.95 * track.length_m + 0.05 * length_m
+                track.length_m = (
+                    length_m
+                    if np.isnan(track.length_m)
+                    else 0.95 * track.length_m + 0.05 * length_m
+                )
             self._add(track, at_s, sight.box, tuple(foot.tolist()), tuple(road.tolist()))
             track.confidence = sight.confidence
             track.votes[self._kind(track, sight.kind)] += sight.confidence
@@ -109,23 +151,42 @@ class Follower:
             self._add(track, then_s, box, tuple(foot.tolist()), tuple(road.tolist()))
         return track
 
-    def _add(self, track: Track, at_s: float, box: FloatArray, foot: tuple[float, float], road: tuple[float, float]) -> None:
-        track.at_s, track.box, track.coasting = at_s, box, False
+    def _add(
+        self,
+        track: Track,
+        at_s: float,
+        box: FloatArray,
+        foot: tuple[float, float],
+        road: tuple[float, float],
+    ) -> None:
+        track.at_s = at_s
+        track.box = box
+        track.coasting = False
         track.seen += 1
         width, height = self._size
         track.times.append(at_s)
         track.feet.append(foot)
         track.road.append(road)
         track.boxes.append(box)
-        track.whole.append(bool(box[0] > BORDER_PX and box[1] > BORDER_PX and box[2] < width - BORDER_PX and box[3] < height - BORDER_PX))
+        track.whole.append(
+            bool(
+                box[0] > BORDER_PX
+                and box[1] > BORDER_PX
+                and box[2] < width - BORDER_PX
+                and box[3] < height - BORDER_PX
+            )
+        )
         while track.times and track.times[0] < at_s - KEPT_S:
             for history in (track.times, track.feet, track.road, track.whole, track.boxes):
                 history.popleft()
 
-    def _places(self, boxes: FloatArray, heights_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _places(
+        self, boxes: FloatArray, heights_m: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Where each meets the road: pixels (m, 2), metres (m, 2); and its length, metres (m,).
 
-        That is the point of the road below its middle where the camera's place is known; else the middle of the lower edge.
+        That is the point of the road below its middle where the camera's place is known; else the
+        middle of the lower edge.
         """
         of, middle = self._calibration, (boxes[:, :2] + boxes[:, 2:]) / 2.0
         feet = np.c_[middle[:, 0], boxes[:, 3]]
@@ -137,19 +198,31 @@ class Follower:
             return feet, of.road(feet), length
         road = of.road(middle, heights_m / 2.0)
         seen = of.picture(road)
-        return np.where(np.isfinite(seen), seen, feet), road, length  # above the horizon there is no road
+        return (
+            np.where(np.isfinite(seen), seen, feet),
+            road,
+            length,
+        )  # above the horizon there is no road
 
     def _measure(self, tracks: list[Track]) -> None:
-        """The speed a moment ago and the mean over the last second, of the points where the whole of it was in the picture."""
+        """The speed a moment ago and the mean over the last second, of the points where the whole
+        of it was in the picture.
+        """
         if self._calibration is None:
             return
         ways = []
         for track in tracks:
             first = track.back(SPEED_SPAN_S)
             kept = [
-                k for k in range(first, len(track.times)) if track.whole[k] and np.isfinite(track.road[k][0])
+                k
+                for k in range(first, len(track.times))
+                if track.whole[k] and np.isfinite(track.road[k][0])
             ]  # above the horizon there is no place
-            if len(kept) >= LEAST_POINTS and kept[-1] == len(track.times) - 1 and track.at_s - track.times[kept[0]] >= LEAST_SPAN_S:
+            if (
+                len(kept) >= LEAST_POINTS
+                and kept[-1] == len(track.times) - 1
+                and track.at_s - track.times[kept[0]] >= LEAST_SPAN_S
+            ):
                 ways.append((track, kept))
             else:
                 track.speed_mps = track.mean_mps = track.mean_se_mps = np.nan
@@ -161,13 +234,20 @@ class Follower:
             t[k, : len(kept)] = [track.times[i] - track.at_s for i in kept]
             xy[k, : len(kept)] = [track.road[i] for i in kept]
         of = motions(t, xy, count)
-        for (track, _), (x, y), mean, error in zip(ways, of.velocity.tolist(), of.mean_mps.tolist(), of.mean_se_mps.tolist(), strict=True):
-            track.velocity, track.speed_mps, track.mean_mps, track.mean_se_mps = (x, y), float(np.hypot(x, y)), mean, error
+        for (track, _), (x, y), mean, error in zip(
+            ways, of.velocity.tolist(), of.mean_mps.tolist(), of.mean_se_mps.tolist(), strict=True
+        ):
+            track.velocity = (x, y)
+            track.speed_mps = float(np.hypot(x, y))
+            track.mean_mps = mean
+            track.mean_se_mps = error
 
     def _stands(self, track: Track) -> None:
         speed = self._still(track) if np.isnan(track.speed_mps) else track.speed_mps
         if speed < STANDING_MPS:
-            track.standing_since_s = track.standing_since_s if np.isfinite(track.standing_since_s) else track.at_s
+            track.standing_since_s = (
+                track.standing_since_s if np.isfinite(track.standing_since_s) else track.at_s
+            )
         elif not speed <= MOVING_MPS:
             track.standing_since_s = np.nan
 
@@ -185,4 +265,12 @@ class Follower:
         if kind != VEHICLE or np.isnan(track.length_m):
             return kind
         length = track.length_m
-        return PERSON if length < 1.3 else MOTORCYCLE if length < 3.0 else CAR if length < 8.5 else TRUCK
+        return (
+            PERSON
+            if length < 1.3
+            else MOTORCYCLE
+            if length < 3.0
+            else CAR
+            if length < 8.5
+            else TRUCK
+        )

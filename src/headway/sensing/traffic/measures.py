@@ -1,4 +1,6 @@
-"""What the tracks of one stream say of the traffic: counts, turns, headways, queues, occupancy, congestion, a heat map."""
+"""What the tracks of one stream say of the traffic: counts, turns, headways, queues, occupancy,
+congestion, a heat map.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from headway.sensing.detection.detectors import CLASSES, PERSON
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Line, Site, Zone
 
-SPAN_S, HEAT_CELLS = 60.0, 64
+SPAN_S = 60.0
+HEAT_CELLS = 64
 LEVELS = ((0.7, "free"), (0.4, "dense"), (0.15, "slow"), (0.0, "jam"))  # of the speed limit
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A track has crossed a line. at_s: between the two frames, by where it was before and after."""
+    """A track has crossed a line. at_s: between the two frames, by where it was before and
+    after.
+    """
 
     at_s: float
     line: str
@@ -33,7 +38,9 @@ class Crossing:
 
 @dataclass
 class _LaneFigures:
-    """speeds: time, sum of the speeds, and how many, of each picture within `SPAN_S`; total: the sums over them all."""
+    """speeds: time, sum of the speeds, and how many, of each picture within `SPAN_S`; total: the
+    sums over them all.
+    """
 
     occupied_s: float = 0.0
     speeds: deque[tuple[float, float, int]] = field(default_factory=deque)
@@ -64,7 +71,9 @@ class Measures:
         self.crossings: deque[Crossing] = deque(maxlen=2000)
         self.headways: dict[str, deque[float]] = {x.name: deque(maxlen=200) for x in site.lines}
         self._last_at: dict[str, float] = {}
-        self._minutes: dict[str, deque[int]] = {x.name: deque(maxlen=60) for x in site.lines}  # crossings of each whole minute
+        self._minutes: dict[str, deque[int]] = {
+            x.name: deque(maxlen=60) for x in site.lines
+        }  # crossings of each whole minute
         self._minute: Counter[str] = Counter()
         self._minute_s = np.nan
         self._lanes = {z.name: _LaneFigures() for z in site.zones if z.kind == "lane"}
@@ -83,7 +92,10 @@ class Measures:
         self._begun_s = self._begun_s if np.isfinite(self._begun_s) else at_s
         self._at_s = at_s
         self._count_minutes(at_s)
-        self._where = {t.id: [name for name, mask in self._masks.items() if _inside(mask, t.feet[-1])] for t in tracks}
+        self._where = {
+            t.id: [name for name, mask in self._masks.items() if _inside(mask, t.feet[-1])]
+            for t in tracks
+        }
         found = []
         for track in tracks:
             if track.at_s == at_s and len(track.feet) > 1:
@@ -94,23 +106,35 @@ class Measures:
             lane.tell(at_s, [t.speed_mps for t in lane.inside if np.isfinite(t.speed_mps)])
         height, width = self.heat.shape
         for track in tracks:
-            x, y = int(track.feet[-1][0] / self.site.size[0] * width), int(track.feet[-1][1] / self.site.size[1] * height)
+            x = int(track.feet[-1][0] / self.site.size[0] * width)
+            y = int(track.feet[-1][1] / self.site.size[1] * height)
             if 0 <= x < width and 0 <= y < height:
                 self.heat[y, x] += lasted
         return found
 
     def figures(self) -> dict[str, Any]:
-        """Counts (vehicles), flows (veh/h), headways (s), queues (vehicles, m), occupancy (0 to 1), congestion, as plain figures."""
+        """Counts (vehicles), flows (veh/h), headways (s), queues (vehicles, m), occupancy (0 to 1),
+        congestion, as plain figures.
+        """
         lasted = max(self._at_s - self._begun_s, 1e-9) if np.isfinite(self._at_s) else 0.0
         lines = {}
         for line in self.site.lines:
-            counts = {way: {k: n for (name, w, k), n in self.counts.items() if name == line.name and w == way} for way in ("in", "out")}
+            counts = {
+                way: {
+                    k: n
+                    for (name, w, k), n in self.counts.items()
+                    if name == line.name and w == way
+                }
+                for way in ("in", "out")
+            }
             total = sum(sum(c.values()) for c in counts.values())
             gaps = self.headways[line.name]
             lines[line.name] = {
-                **counts, "flow_veh_h": total / lasted * 3600.0 if lasted > 1.0 else None, "mean_headway_s": float(np.mean(gaps)) if gaps else None,
+                **counts,
+                "flow_veh_h": total / lasted * 3600.0 if lasted > 1.0 else None,
+                "mean_headway_s": float(np.mean(gaps)) if gaps else None,
                 "predicted_veh_h": predicted(list(self._minutes[line.name])),
-            }  # fmt: skip
+            }
         lanes = {z.name: self._lane(z, lasted) for z in self.site.zones if z.kind == "lane"}
         return {
             "seconds": lasted,
@@ -123,15 +147,20 @@ class Measures:
         lane = self._lanes[zone.name]
         queue = [t for t in lane.inside if t.standing_s > 1.0]
         mean, limit = lane.mean_mps, (zone.limit_kmh or self.site.rules.limit_kmh or 50.0) / 3.6
-        level = "unknown" if lane.inside else "free"  # without a speed: no calibration, or nobody in the last minute
+        level = (
+            "unknown" if lane.inside else "free"
+        )  # without a speed: no calibration, or nobody in the last minute
         if mean is not None:
             level = next(name for least, name in LEVELS if mean / limit >= least)
         return {
-            "vehicles": len(lane.inside), "queue_veh": len(queue), "queue_m": _extent(queue),
+            "vehicles": len(lane.inside),
+            "queue_veh": len(queue),
+            "queue_m": _extent(queue),
             "longest_wait_s": max((t.standing_s for t in queue), default=0.0),
-            "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0, "mean_speed_mps": mean,
+            "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0,
+            "mean_speed_mps": mean,
             "congestion": level,
-        }  # fmt: skip
+        }
 
     def _count_minutes(self, at_s: float) -> None:
         self._minute_s = at_s if np.isnan(self._minute_s) else self._minute_s
@@ -162,14 +191,17 @@ class Measures:
             if line.name in self._last_at:
                 self.headways[line.name].append(at - self._last_at[line.name])
             self._last_at[line.name] = at
-            found.append(Crossing(at, line.name, way, track.id, name, track.mean_mps, track.mean_se_mps))
+            found.append(
+                Crossing(at, line.name, way, track.id, name, track.mean_mps, track.mean_se_mps)
+            )
         self.crossings.extend(found)
         return found
 
 
 def predicted(minutes: list[int]) -> float | None:
-    """Flow (veh/h) of the next five minutes, from the crossings of each minute so far, by exponential smoothing with a damped trend (Gardner and
-    McKenzie, Management Science 31, 1985; level 0.3, trend 0.1, damping 0.9); None before three whole minutes."""
+    """Flow (veh/h) of the next five minutes, from the crossings of each minute so far, by
+    exponential smoothing with a damped trend (Gardner and McKenzie, Management Science 31, 1985;
+    level 0.3, trend 0.1, damping 0.9); None before three whole minutes."""
     if len(minutes) < 3:
         return None
     level, trend = float(np.mean(minutes[:3])), 0.0
@@ -182,9 +214,14 @@ def predicted(minutes: list[int]) -> float | None:
 
 
 def crossing(a: tuple[float, float], b: tuple[float, float], line: Line) -> tuple[float, str]:
-    """Where between `a` (0) and `b` (1) the way crosses the line, and `in` or `out`; (-1, "") if it does not."""
+    """Where between `a` (0) and `b` (1) the way crosses the line, and `in` or `out`; (-1, "") if it
+    does not.
+    """
     (px, py), (qx, qy) = line.px
-    dx, dy, ex, ey = b[0] - a[0], b[1] - a[1], qx - px, qy - py
+    dx = b[0] - a[0]
+    dy = b[1] - a[1]
+    ex = qx - px
+    ey = qy - py
     cross = dx * ey - dy * ex
     if abs(cross) < 1e-12:
         return -1.0, ""
@@ -207,12 +244,16 @@ def _inside(mask: NDArray[np.uint8], at: tuple[float, float]) -> bool:
 
 
 def _extent(queue: list[Track]) -> float | None:
-    """Metres from the first to the last of those who stand, with their lengths; None without a calibration."""
+    """Metres from the first to the last of those who stand, with their lengths; None without a
+    calibration.
+    """
     if not queue:
         return 0.0
     at = np.array([t.road[-1] for t in queue])
     if np.isnan(at).any():
         return None
     apart = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1)).max()
-    lengths = [t.length_m for t in queue if np.isfinite(t.length_m)]  # unknown where its top is above the horizon
+    lengths = [
+        t.length_m for t in queue if np.isfinite(t.length_m)
+    ]  # unknown where its top is above the horizon
     return float(apart + (np.mean(lengths) if lengths else 0.0))

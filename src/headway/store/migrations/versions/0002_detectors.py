@@ -2,13 +2,16 @@
 
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision = "0002"
+down_revision = "0001"
 
 
 def upgrade() -> None:
     op.execute(
-        "CREATE TABLE detector_state (run_id bigint NOT NULL REFERENCES run ON DELETE CASCADE, at_s double precision NOT NULL, junction text NOT NULL, "
-        "signal_group integer NOT NULL, occupied boolean NOT NULL, PRIMARY KEY (run_id, junction, signal_group, at_s))"
+        "CREATE TABLE detector_state (run_id bigint NOT NULL REFERENCES run ON DELETE "
+        "CASCADE, at_s double precision NOT NULL, junction text NOT NULL, "
+        "signal_group integer NOT NULL, occupied boolean NOT NULL, PRIMARY KEY (run_id, "
+        "junction, signal_group, at_s))"
     )
 
 
