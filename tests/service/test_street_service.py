@@ -5,188 +5,24 @@ from __future__ import annotations
 import json
 import math
 import threading
-import time
 from types import SimpleNamespace
 
-import psycopg
 import pytest
-from sqlalchemy.exc import OperationalError
+from tests.store.intakes import Intake
 
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.service import streets as room
-from headway.service.streets import Recorder, StreetService
+from headway.service.streets import StreetService
 from headway.settings import Settings
 from headway.street.board import JunctionState
 from headway.street.messages import Done, Look, Optimise, Signals, Snapshot, Switch, Task
 from headway.values import Event
 
-# --- the recorder -------------------------------------------------------------------------------------------------------------------------------
-
-
-class Intake:
-    """Writes down what it is given; refuses the tables named in `away`."""
-
-    def __init__(self):
-        self.written = []
-        self.runs = []
-        self.caught_up = 0
-        self.away = set()
-        self.failing_runs = 0
-        self.during = []
-
-    def write(self, table, rows):
-        if table in self.away:
-            for row in self.during:
-                self.recorder.put(*row)
-            raise OSError(f"{table} is away")
-        self.written.append((table, list(rows)))
-
-    def catch_up(self):
-        self.caught_up += 1
-
-    def begin_run(self, key, scenario, controller, seed):
-        if self.failing_runs:
-            self.failing_runs -= 1
-            raise OperationalError("INSERT", {}, Exception("away"))
-        self.runs.append((key, scenario, controller, seed))
-        return 40 + len(self.runs)
-
-    def rows(self, table):
-        return [row for name, rows in self.written if name == table for row in rows]
-
 
 @pytest.fixture
 def intake():
     return Intake()
-
-
-@pytest.fixture
-def recorder(intake, monkeypatch):
-    """Writes when it is told to, and when it is closed."""
-    monkeypatch.setattr(room, "FLUSH_S", 1e6)
-    made = []
-
-    def make(**more):
-        made.append(Recorder(intake, **more))
-        intake.recorder = made[-1]
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-def test_rows_are_written_a_batch_a_table_in_their_order(recorder, intake):
-    one = recorder()
-    for row in (("a", (1,)), ("b", (2,)), ("a", (3,))):
-        one.put(*row)
-    assert intake.written == []
-    one.flush()
-    assert intake.written == [("a", [(1,), (3,)]), ("b", [(2,)])]
-    assert intake.caught_up == 0
-    one.flush()
-    assert (len(intake.written), intake.caught_up) == (2, 1), (
-        "with nothing to write, what an outage has left is seen to"
-    )
-    assert (one.lost, one.trouble) == (0, "")
-
-
-def test_what_is_not_taken_waits_in_its_place_before_what_came_meanwhile(recorder, intake):
-    one = recorder()
-    for row in (("a", (1,)), ("b", (2,)), ("a", (3,))):
-        one.put(*row)
-    intake.away, intake.during = {"a"}, [("a", (4,))]
-    one.flush()
-    assert (intake.written, one.trouble, intake.caught_up) == ([("b", [(2,)])], "a is away", 0)
-    intake.away, intake.during = set(), []
-    one.flush()
-    assert intake.written[1:] == [("a", [(1,), (3,), (4,)])]
-    assert one.trouble == ""
-
-
-def test_the_oldest_go_where_there_is_no_room_and_are_counted(recorder, intake):
-    one = recorder(most=2)
-    for k in range(5):
-        one.put("a", (k,))
-    assert one.lost == 3
-    one.flush()
-    assert intake.rows("a") == [(3,), (4,)]
-
-
-def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_others(
-    recorder, intake, monkeypatch
-):
-    aside, write = [], intake.write
-
-    def picky(table, rows):
-        if any(row[0] % 3 == 0 for row in rows):
-            raise psycopg.DataError("no JSON")
-        write(table, rows)
-
-    monkeypatch.setattr(intake, "write", picky)
-    intake.put_aside = lambda table, rows, why: aside.append((table, rows, str(why)))
-    one = recorder()
-    for k in range(1, 8):
-        one.put("a", (k,))
-    one.flush()
-    assert intake.rows("a") == [(1,), (2,), (4,), (5,), (7,)]
-    assert aside == [("a", [(3,)], "no JSON"), ("a", [(6,)], "no JSON")]
-    assert (one.trouble, one.lost) == ("", 0)
-
-
-def test_what_the_whole_record_refuses_is_kept_and_tried_again(recorder, intake, monkeypatch):
-    """A table that is not there, or a right that is missing, is no fault of a row."""
-
-    def refuse(table, rows):
-        raise psycopg.ProgrammingError("permission denied")
-
-    one = recorder()
-    one.put("a", (1,))
-    with monkeypatch.context() as patch:
-        patch.setattr(intake, "write", refuse)
-        one.flush()
-        assert one.trouble == "permission denied"
-    one.flush()
-    assert (intake.rows("a"), one.trouble) == ([(1,)], "")
-
-
-def test_two_hundred_thousand_rows_may_wait(recorder):
-    one = recorder()
-    for k in range(200_000):
-        one.put("a", (k,))
-    assert one.lost == 0
-    one.put("a", (0,))
-    assert one.lost == 1
-
-
-def test_closing_writes_what_waits_and_ends_the_thread(recorder, intake):
-    before = set(threading.enumerate())
-    one = recorder()
-    (thread,) = set(threading.enumerate()) - before
-    assert thread.name == "recorder"
-    assert thread.daemon, "it must not hold up the end of the process"
-    one.put("a", (1,))
-    one.close()
-    assert intake.written == [("a", [(1,)])]
-    assert not thread.is_alive()
-
-
-@pytest.mark.slow
-def test_what_is_put_is_written_within_a_second_by_itself(intake):
-    assert room.FLUSH_S == 1.0
-    one, begun = Recorder(intake), time.monotonic()
-    one.put("a", (1,))
-    while not intake.written and time.monotonic() - begun < 20.0:
-        time.sleep(0.01)
-    took_s = time.monotonic() - begun
-    assert intake.written == [("a", [(1,)])]
-    assert took_s >= 0.5, "not at once: rows are gathered"
-    one.close()
-    assert intake.written == [("a", [(1,)])]
-
-
-# --- streets ------------------------------------------------------------------------------------------------------------------------------------
 
 
 class Engine:
@@ -226,7 +62,7 @@ WALL_S = 5000.0
 def engines(monkeypatch):
     Engine.plays, Engine.made = [], []
     monkeypatch.setattr(room, "Engine", Engine)
-    monkeypatch.setattr(room, "FLUSH_S", 1e6)
+    monkeypatch.setattr("headway.store.recorder.FLUSH_S", 1e6)
     monkeypatch.setattr(
         room,
         "time",

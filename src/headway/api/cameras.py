@@ -86,13 +86,13 @@ def cameras(request: Request) -> CameraService:
 Cameras = Annotated[CameraService, Depends(cameras)]
 
 
-def stream(service: Cameras, camera_id: Name) -> Any:
-    if camera_id not in service.manager.streams:
+def stream(service: Cameras, stream_id: Name) -> Any:
+    if stream_id not in service.manager.streams:
         raise ProblemError(
             404,
-            f"no stream {camera_id!r}. There are: {', '.join(service.manager.streams) or 'none'}.",
+            f"no stream {stream_id!r}. There are: {', '.join(service.manager.streams) or 'none'}.",
         )
-    return service.manager.streams[camera_id]
+    return service.manager.streams[stream_id]
 
 
 Stream = Annotated[Any, Depends(stream)]
@@ -131,34 +131,34 @@ def add(request: Request, service: Cameras, wish: StreamIn) -> dict[str, Any]:
         raise ProblemError(422, str(error)) from error
 
 
-@router.get("/{camera_id}", responses=FOUND)
+@router.get("/{stream_id}", responses=FOUND)
 def one(of: Stream) -> dict[str, Any]:
     """One camera, with what it sees now."""
     return {**of.state(), **of.figures()}
 
 
-@router.delete("/{camera_id}", responses=CHANGE, dependencies=[Engineer])
+@router.delete("/{stream_id}", responses=CHANGE, dependencies=[Engineer])
 def remove(service: Cameras, of: Stream) -> DoneOut:
     """End a camera and forget it; its violations stay in the record."""
     service.remove(of.settings.id)
     return DoneOut(detail="removed")
 
 
-@router.post("/{camera_id}/start", responses=CHANGE, dependencies=[Engineer])
+@router.post("/{stream_id}/start", responses=CHANGE, dependencies=[Engineer])
 def start(service: Cameras, of: Stream) -> DoneOut:
     """Start a camera that was stopped, or that failed."""
     service.start(of.settings.id)
     return DoneOut(detail="started")
 
 
-@router.post("/{camera_id}/stop", responses=CHANGE, dependencies=[Engineer])
+@router.post("/{stream_id}/stop", responses=CHANGE, dependencies=[Engineer])
 def stop(service: Cameras, of: Stream) -> DoneOut:
     """Stop a camera; it can be started again."""
     service.stop(of.settings.id)
     return DoneOut(detail="stopped")
 
 
-@router.get("/{camera_id}/site", responses=FOUND)
+@router.get("/{stream_id}/site", responses=FOUND)
 def site(service: Cameras, of: Stream) -> dict[str, Any]:
     """Calibration, lines, zones and rules, as they were given; of a camera without any, its
     picture's size.
@@ -166,7 +166,7 @@ def site(service: Cameras, of: Stream) -> dict[str, Any]:
     return service.site(of.settings.id) or {"size": list(of.source.health.size)}
 
 
-@router.put("/{camera_id}/site", responses=CHANGE, dependencies=[Engineer])
+@router.put("/{stream_id}/site", responses=CHANGE, dependencies=[Engineer])
 def set_site(service: Cameras, of: Stream, site: dict[str, Any]) -> DoneOut:
     """Another calibration, other lines, zones or rules; counts begin anew."""
     try:
@@ -176,7 +176,7 @@ def set_site(service: Cameras, of: Stream, site: dict[str, Any]) -> DoneOut:
     return DoneOut(detail="in force")
 
 
-@router.post("/{camera_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])
+@router.post("/{stream_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])
 def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)]) -> DoneOut:
     """What the signals before this camera show, so that who drives on red is known."""
     with of.lock:
@@ -186,7 +186,7 @@ def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)])
 
 
 @router.get(
-    "/{camera_id}/view",
+    "/{stream_id}/view",
     response_class=StreamingResponse,
     responses={
         200: {"content": {"multipart/x-mixed-replace": {"schema": {"type": "string"}}}},

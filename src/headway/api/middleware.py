@@ -130,8 +130,8 @@ SAFE = (
     (
         b"content-security-policy",
         (
-            "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-            "connect-src 'self' ws: wss:"
+            b"default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+            b"connect-src 'self' ws: wss:"
         ),
     ),
 )

@@ -51,9 +51,9 @@ def watch(task: Task, console: Console) -> None:
                     + " ".join(f"{k}={v}" for k, v in message.data.items())
                 )
             elif isinstance(message, Done):
-                how = (
-                    "the end" if message.finished else "stopped; the same command goes on from here"
-                )
+                ended = "the end"
+                if not message.finished:
+                    ended = "stopped; the same command goes on from here"
                 lines.append(f"{ended} at {message.time_s:.0f} s")
             live.update(picture(title, shown, lines))
 

@@ -1,0 +1,37 @@
+"""An intake that writes down what it is given, and refuses what it is told to refuse."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import OperationalError
+
+
+class Intake:
+    """Writes down what it is given; refuses the tables named in `away`."""
+
+    def __init__(self):
+        self.written = []
+        self.runs = []
+        self.caught_up = 0
+        self.away = set()
+        self.failing_runs = 0
+        self.during = []
+
+    def write(self, table, rows):
+        if table in self.away:
+            for row in self.during:
+                self.recorder.put(*row)
+            raise OSError(f"{table} is away")
+        self.written.append((table, list(rows)))
+
+    def catch_up(self):
+        self.caught_up += 1
+
+    def begin_run(self, key, scenario, controller, seed):
+        if self.failing_runs:
+            self.failing_runs -= 1
+            raise OperationalError("INSERT", {}, Exception("away"))
+        self.runs.append((key, scenario, controller, seed))
+        return 40 + len(self.runs)
+
+    def rows(self, table):
+        return [row for name, rows in self.written if name == table for row in rows]
