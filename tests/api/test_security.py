@@ -18,9 +18,11 @@ ENGINEER = ("/controller", "/scenario")
 
 
 def least(method, path):
-    if "/admin/" in path or (method, path) == ("delete", "/analytics/violations"):
+    if "/admin/" in path or (
+        method == "delete" and path in ("/api/v1/violations", "/analytics/violations")
+    ):
         return Role.ADMIN
-    if path.startswith("/streams") and method != "get":
+    if path.startswith(("/api/v1/cameras", "/streams")) and method != "get":
         return Role.OPERATOR if path.endswith("/signals") else Role.ENGINEER
     if path.endswith("/pictures/{number}"):
         return Role.OPERATOR

@@ -404,7 +404,7 @@ def test_a_state_of_another_network_is_refused(one, tmp_path):
     plant.checkpoint(tmp_path / "s.xml.gz")
     other = tmp_path / "other.py"
     other.write_text(
-        "import sys\nfrom pathlib import Path\nfrom headway.plants.sumo import SumoPlant, SumoSettings\nfrom headway.roads import read_network\n"
+        "import sys\nfrom pathlib import Path\nfrom headway.plants.sumo import SumoPlant, SumoSettings, read_network\n"
         "from headway.plants.sumo.scenarios import scenario\nof = scenario('cologne3')\nplant = SumoPlant(SumoSettings(of.sumocfg), read_network(of.net))\n"
         "try:\n    plant.restore(Path(sys.argv[1]))\nexcept RuntimeError as error:\n    print(type(error).__name__, error)\n"
     )  # libsumo holds one simulation a process
