@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from bench import clips, compare, faults, kpp, longrun, pictures, plans, service, speed, vision
+from bench import (
+    clips,
+    compare,
+    faults,
+    kpp,
+    longrun,
+    pictures,
+    plans,
+    service,
+    speed,
+    traces,
+    vision,
+)
 
 PARTS = {
     "speed": speed.loop,
@@ -31,6 +43,7 @@ PARTS = {
     "control": vision.control,
     "table": compare.table,
     "street": compare.street,
+    "traces": traces.traces,
     "sensing": compare.sensing,
     "learning": compare.learning,
     "safety": longrun.safety,
