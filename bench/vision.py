@@ -21,9 +21,9 @@ from headway.sensing.detection.detectors import Detector
 from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.frames.sources import Frame
 from headway.sensing.pipeline import Perception
+from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import crossing
 from headway.sensing.traffic.site import Site
-from headway.sensing.traffic.violations import Violation
 from headway.values import ColourArray
 
 SEEN = 0.4
@@ -73,7 +73,7 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
     def shot(at_s: float, image: Any, vehicles: list[dict[str, Any]], shown: ColourArray) -> None:
         begun.append(at_s)
         for group in network.junctions[junction].groups:
-            perception.signals.put(at_s, group, int(shown[group]))
+            perception.signals.record(at_s, group, int(shown[group]))
         seen = perception.look(Frame(at_s, len(begun), image), eye.begin("bench", image).result())
         truth.violations += seen.violations
         if at_s >= begun[0] + warm_s:
@@ -86,7 +86,7 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
         plant.advance(seconds)
     finally:
         plant.close()
-    truth.violations += perception.judge.close()
+    truth.violations += perception.violation_detector.close()
     return truth, perception
 
 

@@ -209,8 +209,8 @@ def test_what_signals_show_is_taken_in_the_order_of_time(clients, camera):
         {"at_s": 10.0, "group": 3, "colour": 1},
         {"at_s": 0.0, "group": 0, "colour": 0},
     ]
-    put, order = stream.signals.put, []
-    stream.signals.put = lambda *change: order.append(change) or put(*change)
+    put, order = stream.signals.record, []
+    stream.signals.record = lambda *change: order.append(change) or put(*change)
     answer = clients["operator"].post("/streams/c/signals", json=told)
     assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "3 taken"})
     assert order == [(0.0, 0, 0), (10.0, 3, 1), (20.0, 3, 3)]

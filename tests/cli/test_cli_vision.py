@@ -31,7 +31,7 @@ FIGURES = {
 
 
 def violation(k):
-    from headway.sensing.traffic.violations import Violation
+    from headway.sensing.traffic.evidence import Violation
 
     return Violation(f"id{k}", 10.0 + k, "d", "speeding", 0.756, {"track": k})
 
@@ -59,7 +59,7 @@ class Source:
             types.SimpleNamespace(error_m=self.error_m) if self.error_m is not None else None
         )
         report.perception = types.SimpleNamespace(
-            measures=types.SimpleNamespace(figures=lambda: self.figures, crossings=[]), judge=None,
+            measures=types.SimpleNamespace(figures=lambda: self.figures, crossings=[]), violation_detector=None,
             site=types.SimpleNamespace(calibration=calibration, uncalibrated="no points"),
         )  # fmt: skip
         for k in range(1, self.frames + 1):

@@ -8,7 +8,8 @@ from headway.sensing import Calibration, Site
 from headway.sensing.detection.detectors import CAR, CLASSES
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.measures import Measures
-from headway.sensing.traffic.violations import Judge, Signals
+from headway.sensing.traffic.signals import SignalHistory
+from headway.sensing.traffic.violations import ViolationDetector
 
 SIZE = (320, 240)
 GREY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
@@ -55,23 +56,25 @@ def seen_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
 
 
 class Watch:
-    """One stream of hand-made tracks: measures and judge, frame by frame. found: every violation so far."""
+    """One stream of hand-made tracks: measures and violations, frame by frame. found: every violation so far."""
 
     def __init__(self, of, told=(), device="north", **how):
-        self.signals = Signals()
+        self.signals = SignalHistory()
         for at_s, group, colour in told:
-            self.signals.put(at_s, group, colour)
+            self.signals.record(at_s, group, colour)
         self.measures = Measures(of)
-        self.judge = Judge(device, of, self.measures, self.signals, **how)
+        self.detector = ViolationDetector(device, of, self.measures, self.signals, **how)
         self.found = []
 
     def show(self, at_s, *tracks, image=GREY):
-        new = self.judge.judge(at_s, image, list(tracks), self.measures.look(at_s, list(tracks)))
+        new = self.detector.update(
+            at_s, image, list(tracks), self.measures.look(at_s, list(tracks))
+        )
         self.found += new
         return new
 
     def close(self):
-        new = self.judge.close()
+        new = self.detector.close()
         self.found += new
         return new
 

@@ -85,10 +85,10 @@ def test_zones_and_lines_with_their_counts():
         (VEHICLE, {}, (90, 220, 90), 2, "7 vehicle"),
         (CAR, {"speed_mps": 10.2}, (90, 220, 90), 2, "7 car 37 km/h"),  # 36.72
         (CAR, {"speed_mps": 0.0}, (90, 220, 90), 2, "7 car 0 km/h"),
-        (CAR, {"marks": {"told speeding": 1.0}}, (0, 0, 255), 2, "7 car"),
-        (CAR, {"marks": {"line gate": 1.0}}, (90, 220, 90), 2, "7 car"),
+        (CAR, {"violations": {"speeding"}}, (0, 0, 255), 2, "7 car"),
+        (CAR, {"lines_crossed": {"gate": 1.0}}, (90, 220, 90), 2, "7 car"),
         (CAR, {"coasting": True}, (160, 160, 160), 1, "7 car"),
-        (CAR, {"coasting": True, "marks": {"told speeding": 1.0}}, (160, 160, 160), 1, "7 car"),
+        (CAR, {"coasting": True, "violations": {"speeding"}}, (160, 160, 160), 1, "7 car"),
     ],
 )
 def test_a_road_user_has_its_box_colour_name_and_speed(kind, known, colour, thick, words):

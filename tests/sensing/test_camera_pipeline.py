@@ -14,7 +14,7 @@ from headway.sensing import SensingError, pipeline
 from headway.sensing.detection.detectors import BUS, CAR
 from headway.sensing.frames.sources import Frame
 from headway.sensing.pipeline import AHEAD, Perception, plain, site_of, watch
-from headway.sensing.traffic.violations import Signals
+from headway.sensing.traffic.signals import SignalHistory
 
 
 def found(*boxes, kind=CAR):
@@ -73,20 +73,22 @@ def test_a_picture_without_anybody_tells_that():
 
 def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
     asked = {}
-    for name in ("Follower", "Measures", "Judge"):
+    for name in ("Follower", "Measures", "ViolationDetector"):
         monkeypatch.setattr(
-            pipeline, name, lambda *words, name=name: asked.update({name: words}) or name
+            pipeline,
+            name,
+            lambda *words, name=name, **named: asked.update({name: named or words}) or name,
         )
-    of, signals = site(), Signals()
+    of, signals = site(), SignalHistory()
     perception = Perception("north", of, 12.5, b"key", False, signals)
     assert asked == {
-        "Follower": (of.calibration, 12.5, SIZE), "Measures": (of,), "Judge": ("north", of, "Measures", signals, b"key", False),
+        "Follower": (of.calibration, 12.5, SIZE), "Measures": (of,), "ViolationDetector": {"device": "north", "site": of, "measures": "Measures", "signals": signals, "key": b"key", "blur": False},
     }  # fmt: skip
     assert (perception.site, perception.signals) == (of, signals)
     plain_one = Perception("north", of, 12.5)
-    assert asked["Judge"][4:] == (b"", True)
-    assert plain_one.signals is asked["Judge"][3]
-    assert isinstance(plain_one.signals, Signals)
+    assert (asked["ViolationDetector"]["key"], asked["ViolationDetector"]["blur"]) == (b"", True)
+    assert plain_one.signals is asked["ViolationDetector"]["signals"]
+    assert isinstance(plain_one.signals, SignalHistory)
 
 
 def test_a_frame_goes_from_tracks_over_crossings_to_violations():
@@ -94,7 +96,9 @@ def test_a_frame_goes_from_tracks_over_crossings_to_violations():
     perception, told = Perception("cam", site(), 10.0), []
     perception.follower = SimpleNamespace(follow=lambda *w: told.append(w) or ["track"])
     perception.measures = SimpleNamespace(look=lambda *w: told.append(w) or ["crossing"])
-    perception.judge = SimpleNamespace(judge=lambda *w: told.append(w) or ["violation"])
+    perception.violation_detector = SimpleNamespace(
+        update=lambda *w: told.append(w) or ["violation"]
+    )
     frame, boxes = Frame(2.5, 7, GREY), found((0, 0, 9, 9), (20, 20, 29, 29))
     seen = perception.look(frame, boxes)
     assert told == [(2.5, boxes), (2.5, ["track"]), (2.5, GREY, ["track"], ["crossing"])]

@@ -69,7 +69,11 @@ def test_a_track_begins_with_nothing_known():
         0,
         False,
     )
-    assert (track.box.tolist(), track.votes.tolist(), track.marks) == ([0.0] * 4, [0.0] * 7, {})
+    assert (track.box.tolist(), track.votes.tolist(), track.lines_crossed) == (
+        [0.0] * 4,
+        [0.0] * 7,
+        {},
+    )
     figures = [
         track.length_m,
         track.speed_mps,

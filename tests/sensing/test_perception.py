@@ -15,7 +15,7 @@ from headway.sensing import SensingError, Site
 from headway.sensing.detection.detectors import CAR, PERSON, TRUCK, OnnxDetector, single
 from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.pipeline import Perception
-from headway.sensing.traffic.violations import sealed
+from headway.sensing.traffic.evidence import seal_of
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def look(boxes_at, of=None, seconds=7.0, signals=None, told=(), **how):
     perception = Perception("cam", of or site(), 15.0, signals=signals, **how)
     eye = MotionDetector(least_px=30)
     for at_s, group, colour in told:
-        perception.signals.put(at_s, group, colour)
+        perception.signals.record(at_s, group, colour)
     seen = []
     for frame in pictures(boxes_at, seconds):
         one = perception.look(frame, eye.begin("cam", frame.image).result())
@@ -40,7 +40,7 @@ def look(boxes_at, of=None, seconds=7.0, signals=None, told=(), **how):
 
 
 def violations(perception, seen):
-    return [v for s in seen for v in s.violations] + perception.judge.close()
+    return [v for s in seen for v in s.violations] + perception.violation_detector.close()
 
 
 def test_a_vehicle_is_one_track_with_its_class_and_its_speed():
@@ -117,8 +117,8 @@ def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
         cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR).shape == (240, 320, 3)
         for _, p in one.pictures
     )
-    assert one.seal == sealed(one, b"k") != sealed(one, b"another key")
-    assert sealed(replace(one, data=one.data | {"red_for_s": 9.0}), b"k") != one.seal
+    assert one.seal == seal_of(one, b"k") != seal_of(one, b"another key")
+    assert seal_of(replace(one, data=one.data | {"red_for_s": 9.0}), b"k") != one.seal
     json.dumps(one.data)
 
 

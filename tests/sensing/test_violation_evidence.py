@@ -12,7 +12,8 @@ import pytest
 from tests.sensing.hand_made import SIZE, Watch, road_user, seen_at, site, ten_px_a_metre
 
 from headway.sensing.detection.detectors import PERSON
-from headway.sensing.traffic.violations import Signals, Violation, blurred, lamp_colour, sealed
+from headway.sensing.traffic.evidence import Violation, blurred, seal_of
+from headway.sensing.traffic.signals import SignalHistory, lamp_colour
 
 RED, YELLOW, GREEN = 1, 2, 4
 BOX = {"name": "box", "kind": "box", "px": [[100, 80], [220, 80], [220, 140], [100, 140]]}
@@ -64,11 +65,11 @@ def test_pictures_are_kept_four_times_a_second_for_two_and_a_half_seconds():
     watch = Watch(site())
     for k in range(1, 81):
         watch.show(k / 8.0, image=grey(k))
-    assert [t for t, _, _ in watch.judge.recent] == [
+    assert [t for t, _, _ in watch.detector.evidence.frames] == [
         7.375 + k / 4.0 for k in range(11)
     ]  # to 9.875 s: 10 s is only an eighth after
     watch.show(10.125, image=grey(81))
-    assert [t for t, _, _ in watch.judge.recent] == [7.625 + k / 4.0 for k in range(11)]
+    assert [t for t, _, _ in watch.detector.evidence.frames] == [7.625 + k / 4.0 for k in range(11)]
 
 
 def test_the_pictures_before_a_crossing_stay_until_it_is_decided():
@@ -78,11 +79,11 @@ def test_the_pictures_before_a_crossing_stay_until_it_is_decided():
         t = 10.0 + k * 0.25
         x = min(90.0 + 80.0 * (t - 10.0), 175.0) if t < 16.5 else 240.0
         watch.show(t, seen_at(car, t, (x, 110.0)), image=grey(2 * (k + 12)))
-    assert watch.judge.recent[0][0] == 9.75
+    assert watch.detector.evidence.frames[0][0] == 9.75
     (one,) = watch.found
     assert [at for at, _ in one.pictures] == [9.75, 10.75, 11.75]
     watch.show(16.75)
-    assert watch.judge.recent[0][0] == 14.25
+    assert watch.detector.evidence.frames[0][0] == 14.25
 
 
 def test_wide_pictures_are_made_960_wide_and_odd_ones_are_kept_in_colour():
@@ -95,7 +96,7 @@ def test_wide_pictures_are_made_960_wide_and_odd_ones_are_kept_in_colour():
         ((322, 240), (360, 322), (240, 322)),
     ):
         watch, one = blocked([5.0, 6.0, 7.0], 6.0, size)
-        assert {image.shape for _, image, _ in watch.judge.recent} == {kept}
+        assert {image.shape for _, image, _ in watch.detector.evidence.frames} == {kept}
         assert {decoded(p).shape for _, p in one.pictures} == {(*shape, 3)}
 
 
@@ -297,7 +298,7 @@ def test_evidence_hides_the_plates_of_all_who_are_on_it(scale):
 
 
 def test_faces_are_blurred_unless_it_is_asked_otherwise():
-    assert Watch(site()).judge.blur is True
+    assert Watch(site()).detector.blur is True
 
 
 # -- the seal
@@ -318,20 +319,20 @@ TEXT = (
 
 
 def test_the_seal_is_over_all_that_a_violation_says_and_shows():
-    assert sealed(ONE, b"k") == hmac.new(b"k", TEXT.encode(), "sha256").hexdigest()
-    assert sealed(ONE, b"") == hashlib.sha256(TEXT.encode()).hexdigest()
-    assert sealed(replace(ONE, seal="x"), b"k") == sealed(ONE, b"k")  # but not over itself
+    assert seal_of(ONE, b"k") == hmac.new(b"k", TEXT.encode(), "sha256").hexdigest()
+    assert seal_of(ONE, b"") == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert seal_of(replace(ONE, seal="x"), b"k") == seal_of(ONE, b"k")  # but not over itself
     changes = ({"id": "8"}, {"at_s": 12.6}, {"device": "south"}, {"rule": "speeding"}, {"confidence": 0.8}, {"data": {"track": 3}},
                {"pictures": ONE.pictures[:1]}, {"pictures": ((11.5, b"before"), (12.5, b"At"))}, {"pictures": ((11.4, b"before"), (12.5, b"at"))})  # fmt: skip
     assert len(
-        {sealed(ONE, b"k"), *(sealed(replace(ONE, **change), b"k") for change in changes)}
+        {seal_of(ONE, b"k"), *(seal_of(replace(ONE, **change), b"k") for change in changes)}
     ) == 1 + len(changes)
 
 
 @pytest.mark.parametrize("key", [b"a key", b""])
-def test_what_a_judge_tells_bears_its_seal(key):
+def test_a_reported_violation_bears_its_seal(key):
     _, one = blocked([5.0, 6.0, 7.0], 6.0, key=key)
-    assert one.seal == sealed(one, key) != sealed(one, b"another key")
+    assert one.seal == seal_of(one, key) != seal_of(one, b"another key")
     assert len(one.pictures) == 3
 
 
@@ -354,7 +355,8 @@ def lamp(*colours, size=(10, 10)):
 
 
 @pytest.mark.parametrize(("hue", "colour"), [
-    (0, RED), (11, RED), (12, 0), (13, 0), (14, YELLOW), (35, YELLOW), (36, 0), (39, 0), (40, GREEN), (99, GREEN), (100, 0), (120, 0), (168, 0), (169, RED),
+    (0, RED), (11, RED), (12, None), (13, None), (14, YELLOW), (35, YELLOW), (36, None), (39, None), (40, GREEN), (99, GREEN), (100, None), (120, None),
+    (168, None), (169, RED),
     (179, RED),
 ])  # fmt: skip
 def test_the_colour_of_a_lamp_is_its_hue(hue, colour):
@@ -362,7 +364,7 @@ def test_the_colour_of_a_lamp_is_its_hue(hue, colour):
 
 
 @pytest.mark.parametrize(("hue", "saturation", "value", "colour"), [
-    (0, 101, 255, RED), (0, 100, 255, 0), (0, 255, 131, RED), (0, 255, 130, 0), (60, 101, 255, GREEN), (60, 255, 131, GREEN),
+    (0, 101, 255, RED), (0, 100, 255, None), (0, 255, 131, RED), (0, 255, 130, None), (60, 101, 255, GREEN), (60, 255, 131, GREEN),
 ])  # fmt: skip
 def test_pale_and_dark_lamps_are_off(hue, saturation, value, colour):
     assert lamp_colour(lamp(*[bgr_of(hue, saturation, value)] * 100), (0, 0, 10, 10)) == colour
@@ -371,8 +373,8 @@ def test_pale_and_dark_lamps_are_off(hue, saturation, value, colour):
 def test_three_pixels_in_a_hundred_shine_and_more_than_three_in_five_of_them_must_agree():
     red, green = bgr_of(0), bgr_of(60)
     assert lamp_colour(lamp(red, red, red), (0, 0, 10, 10)) == RED
-    assert lamp_colour(lamp(red, red), (0, 0, 10, 10)) == 0
-    assert lamp_colour(lamp(red, red, red, green, green), (0, 0, 10, 10)) == 0
+    assert lamp_colour(lamp(red, red), (0, 0, 10, 10)) is None
+    assert lamp_colour(lamp(red, red, red, green, green), (0, 0, 10, 10)) is None
     assert lamp_colour(lamp(*[red] * 4, green, green), (0, 0, 10, 10)) == RED
     assert lamp_colour(lamp(*[green] * 4, red, red), (0, 0, 10, 10)) == GREEN
 
@@ -383,91 +385,91 @@ def test_a_lamp_is_looked_for_in_its_own_part_of_the_picture():
     assert lamp_colour(image, (20, 10, 8, 4)) == GREEN
     assert lamp_colour(image, (19.6, 9.6, 8.4, 4.4)) == GREEN
     for beside in ((20, 14, 8, 4), (20, 6, 8, 4), (28, 10, 8, 4), (12, 10, 8, 4)):
-        assert lamp_colour(image, beside) == 0
-    assert lamp_colour(image, (100, 10, 8, 4)) == 0  # outside
+        assert lamp_colour(image, beside) is None
+    assert lamp_colour(image, (100, 10, 8, 4)) is None  # outside
     image[0, 0:2] = bgr_of(0)
     assert lamp_colour(image, (-6, -9, 8, 10)) == RED  # half outside: its corner of 2 x 1 pixels
-    assert lamp_colour(image, (-8, -9, 8, 10)) == 0
+    assert lamp_colour(image, (-8, -9, 8, 10)) is None
 
 
 # -- what is known of the signals
 
 
 def test_a_lamp_is_believed_when_it_was_the_same_three_times_and_then_from_the_first_of_them():
-    signals = Signals()
-    signals.look(1.0, 4, RED)
-    signals.look(2.0, 4, RED)
-    assert signals.at(4, 2.0) is None
-    signals.look(3.0, 4, RED)
-    assert signals.at(4, 3.0) == (RED, 2.0)
-    assert signals.at(4, 1.0) == (RED, 0.0)
-    assert signals.at(4, 0.9) is None
+    signals = SignalHistory()
+    signals.record_lamp(1.0, 4, RED)
+    signals.record_lamp(2.0, 4, RED)
+    assert signals.state_at(4, 2.0) is None
+    signals.record_lamp(3.0, 4, RED)
+    assert signals.state_at(4, 3.0) == (RED, 2.0)
+    assert signals.state_at(4, 1.0) == (RED, 0.0)
+    assert signals.state_at(4, 0.9) is None
     for at_s, colour in ((4.0, GREEN), (5.0, GREEN), (6.0, RED), (7.0, GREEN), (8.0, GREEN)):
-        signals.look(at_s, 4, colour)
-    assert signals.at(4, 8.0) == (RED, 7.0)
-    signals.look(9.0, 4, GREEN)
-    assert signals.at(4, 9.0) == (GREEN, 2.0)
-    assert signals.at(4, 6.5) == (RED, 5.5)
-    assert signals.at(0, 9.0) is None  # another group
+        signals.record_lamp(at_s, 4, colour)
+    assert signals.state_at(4, 8.0) == (RED, 7.0)
+    signals.record_lamp(9.0, 4, GREEN)
+    assert signals.state_at(4, 9.0) == (GREEN, 2.0)
+    assert signals.state_at(4, 6.5) == (RED, 5.5)
+    assert signals.state_at(0, 9.0) is None  # another group
 
 
 def test_what_a_lamp_looks_like_holds_three_minutes_after_the_last_look():
-    signals = Signals()
+    signals = SignalHistory()
     for k in range(5):
-        signals.look(10.0 * k, 0, RED)
-    assert signals.at(0, 220.0) == (RED, 220.0)
-    assert signals.at(0, 220.1) is None
-    assert signals.at(0, 30.0) == (RED, 30.0)
+        signals.record_lamp(10.0 * k, 0, RED)
+    assert signals.state_at(0, 220.0) == (RED, 220.0)
+    assert signals.state_at(0, 220.1) is None
+    assert signals.state_at(0, 30.0) == (RED, 30.0)
 
 
 def test_what_the_controller_tells_counts_and_lamps_do_not_any_more():
-    signals = Signals()
-    signals.put(5.0, 0, GREEN)
+    signals = SignalHistory()
+    signals.record(5.0, 0, GREEN)
     for at_s in (6.0, 7.0, 8.0, 9.0):
-        signals.look(at_s, 0, RED)
-        signals.look(at_s, 1, RED)
-    assert signals.at(0, 9.0) == (GREEN, 4.0)
-    assert signals.at(1, 9.0) == (RED, 3.0)
-    assert signals.at(0, 185.0) == (GREEN, 180.0)
-    assert signals.at(0, 185.1) is None
+        signals.record_lamp(at_s, 0, RED)
+        signals.record_lamp(at_s, 1, RED)
+    assert signals.state_at(0, 9.0) == (GREEN, 4.0)
+    assert signals.state_at(1, 9.0) == (RED, 3.0)
+    assert signals.state_at(0, 185.0) == (GREEN, 180.0)
+    assert signals.state_at(0, 185.1) is None
 
 
 def test_a_controller_that_speaks_still_confirms_what_it_told():
-    signals = Signals()
-    signals.put(0.0, 0, RED)
+    signals = SignalHistory()
+    signals.record(0.0, 0, RED)
     for at_s in (0.0, 1.0, 2.0):
-        signals.look(at_s, 1, RED)
+        signals.record_lamp(at_s, 1, RED)
     signals.confirm(100.0)
     signals.confirm(50.0)  # late news make nothing older
-    assert signals.at(0, 280.0) == (RED, 280.0)
-    assert signals.at(0, 280.1) is None
-    assert signals.at(1, 182.0) == (RED, 182.0)
-    assert signals.at(1, 182.1) is None  # lamps are not the controller's
+    assert signals.state_at(0, 280.0) == (RED, 280.0)
+    assert signals.state_at(0, 280.1) is None
+    assert signals.state_at(1, 182.0) == (RED, 182.0)
+    assert signals.state_at(1, 182.1) is None  # lamps are not the controller's
 
 
 def test_news_that_come_late_go_where_they_belong_and_what_is_told_twice_is_one():
-    signals = Signals()
-    signals.put(10.0, 0, RED)
-    signals.put(12.0, 0, RED)
-    assert signals.at(0, 12.0) == (RED, 2.0)
-    signals.put(5.0, 0, GREEN)
-    signals.put(7.0, 0, YELLOW)
-    assert [signals.at(0, t) for t in (4.9, 5.0, 6.9, 7.0, 9.9, 10.0)] == [
+    signals = SignalHistory()
+    signals.record(10.0, 0, RED)
+    signals.record(12.0, 0, RED)
+    assert signals.state_at(0, 12.0) == (RED, 2.0)
+    signals.record(5.0, 0, GREEN)
+    signals.record(7.0, 0, YELLOW)
+    assert [signals.state_at(0, t) for t in (4.9, 5.0, 6.9, 7.0, 9.9, 10.0)] == [
         None, (GREEN, 0.0), (GREEN, pytest.approx(1.9)), (YELLOW, 0.0), (YELLOW, pytest.approx(2.9)), (RED, 0.0),
     ]  # fmt: skip
-    assert signals.at(0, 192.0) == (RED, 182.0)  # heard last at 12 s, not at 7 s
-    assert signals.at(0, 192.1) is None
-    signals.put(10.0, 0, GREEN)  # of two at one instant the later told counts
-    assert signals.at(0, 11.0) == (GREEN, 1.0)
+    assert signals.state_at(0, 192.0) == (RED, 182.0)  # heard last at 12 s, not at 7 s
+    assert signals.state_at(0, 192.1) is None
+    signals.record(10.0, 0, GREEN)  # of two at one instant the later told counts
+    assert signals.state_at(0, 11.0) == (GREEN, 1.0)
 
 
 def test_of_eight_hundred_changes_the_older_half_is_forgotten_when_one_more_comes():
-    signals = Signals()
+    signals = SignalHistory()
     for k in range(800):
-        signals.put(float(k), 0, (RED, GREEN)[k % 2])
-    assert signals.at(0, 0.5) == (RED, 0.5)
-    signals.put(800.0, 0, RED)
-    assert signals.at(0, 399.5) is None
-    assert signals.at(0, 400.5) == (RED, 0.5)
-    assert signals.at(0, 401.5) == (GREEN, 0.5)
-    assert signals.at(0, 800.5) == (RED, 0.5)
+        signals.record(float(k), 0, (RED, GREEN)[k % 2])
+    assert signals.state_at(0, 0.5) == (RED, 0.5)
+    signals.record(800.0, 0, RED)
+    assert signals.state_at(0, 399.5) is None
+    assert signals.state_at(0, 400.5) == (RED, 0.5)
+    assert signals.state_at(0, 401.5) == (GREEN, 0.5)
+    assert signals.state_at(0, 800.5) == (RED, 0.5)

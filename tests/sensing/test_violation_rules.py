@@ -51,7 +51,7 @@ def test_a_red_light_is_told_with_instant_signal_speed_and_way():
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (9.875, 0, RED)])
     drive(watch, steady, 11.75)
     assert watch.found == []  # the picture of a second after is still to come
-    drive(watch, steady, 12.0, car=watch.judge.pending[0].track, begin_s=12.0)
+    drive(watch, steady, 12.0, car=watch.detector.pending[0].track, begin_s=12.0)
     (one,) = watch.found
     assert (one.rule, one.device, one.at_s) == ("red_light", "north", 10.875)
     # a second of red: 0.9 + 0.1 x (1.0 - 0.5 of grace) / 2
@@ -61,7 +61,7 @@ def test_a_red_light_is_told_with_instant_signal_speed_and_way():
         "track": 1, "class": "car", "line": "stop", "signal_groups": [0], "red_for_s": 1.0, "speed_kmh": 28.8, "box": [150.0, 90.0, 190.0, 110.0],
         "path": [[10.0, 90.0, 110.0], [10.75, 150.0, 110.0]],
     }  # fmt: skip
-    assert (watch.judge.told, watch.judge.pending) == (1, [])
+    assert (watch.detector.reported, watch.detector.pending) == (1, [])
     assert watch.close() == []
 
 
@@ -214,9 +214,9 @@ def test_who_is_lost_at_the_line_is_told_for_nothing():
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
     drive(watch, steady, 11.0)
     watch.show(16.5)
-    assert len(watch.judge.pending) == 1
+    assert len(watch.detector.pending) == 1
     watch.show(16.875)
-    assert watch.judge.pending == []
+    assert watch.detector.pending == []
     assert watch.close() == []
 
 
@@ -226,7 +226,7 @@ def test_at_the_end_of_the_stream_what_is_decided_is_told_and_what_is_not_is_dro
         drive(watch, steady, until_s)
         assert watch.found == []
         watch.close()
-        assert (watch.rules, watch.judge.told) == (rules, len(rules))
+        assert (watch.rules, watch.detector.reported) == (rules, len(rules))
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def test_no_speeding_without_a_limit_a_calibration_an_error_or_a_vehicle():
     assert [v.rule for v in speeding(limited, 30.0, kind=TRUCK)] == ["speeding"]
 
 
-def test_who_is_lost_begins_anew_and_who_was_not_seen_on_this_picture_is_not_judged():
+def test_a_lost_track_begins_anew_and_one_not_detected_in_this_frame_is_not_assessed():
     watch = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0}))
     car = road_user(mean_mps=30.0, mean_se_mps=0.1)
     watch.show(10.0, seen_at(car, 10.0, (20.0, 110.0)))
@@ -736,14 +736,14 @@ def test_what_is_told_comes_a_second_later_in_the_order_of_what_happened():
         seen_at(second, t, (200.0, 110.0), standing_since_s=9.75)
         came += [(t, v.data["track"], v.at_s) for v in watch.show(t, first, second)]
     assert came == [(11.5, 1, 10.5), (11.75, 2, 10.75)]
-    assert watch.judge.told == 2
+    assert watch.detector.reported == 2
 
 
 def test_a_violation_that_is_undecided_does_not_hold_up_the_others():
     of = site(ten_px_a_metre(), lines=[STOP], zones=[zone("box")], rules={"blocked_s": 1.0})
     watch = Watch(of, [(0.0, 0, RED)])
     drive(watch, stops_at(172.0, 11.25), 13.0)
-    assert len(watch.judge.pending) == 1
+    assert len(watch.detector.pending) == 1
     stands = road_user(2)
     for k in range(8):
         seen_at(stands, 13.0 + k / 4.0, (150.0, 110.0), standing_since_s=11.0)
@@ -751,7 +751,7 @@ def test_a_violation_that_is_undecided_does_not_hold_up_the_others():
     assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", 13.0)]
 
 
-def test_a_judge_knows_the_lamps_of_its_picture():
+def test_the_lamps_in_the_image_are_read():
     """Red is believed after three pictures and holds from the first of them: 10 s; the crossing is at 10.875 s."""
     red, dark = GREY.copy(), GREY.copy()
     red[10:20, 10:20], dark[10:20, 10:20] = (0, 0, 255), (0, 0, 40)
@@ -768,8 +768,8 @@ def test_a_judge_knows_the_lamps_of_its_picture():
         )  # between two looks it blinks: what is dark says nothing
     assert watch.rules == ["red_light"]
     assert watch.found[0].data["red_for_s"] == 0.875
-    assert watch.signals.at(0, 12.0) == (RED, 2.0)
-    assert watch.signals.at(1, 12.0) is None
+    assert watch.signals.state_at(0, 12.0) == (RED, 2.0)
+    assert watch.signals.state_at(1, 12.0) is None
 
 
 def test_sites_and_violations_are_values():

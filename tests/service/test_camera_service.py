@@ -11,7 +11,7 @@ import pytest
 
 from headway.sensing import SensingError, Site
 from headway.sensing.frames.sources import SourceSettings
-from headway.sensing.traffic.violations import Violation
+from headway.sensing.traffic.evidence import Violation
 from headway.service import camera_streams as streams
 from headway.service import cameras as room
 from headway.service import notification as notify
@@ -21,7 +21,7 @@ from headway.service.notification import Mail, Webhook
 from headway.settings import NotifySettings
 
 
-class Signals:
+class SignalHistory:
     def __init__(self):
         self.told = []
 
@@ -47,7 +47,7 @@ class Manager:
             settings=settings,
             running=False,
             lock=threading.RLock(),
-            signals=Signals(),
+            signals=SignalHistory(),
             begun_wall_s=1_000_000.0,
             figures=lambda: figures,
         )

@@ -15,8 +15,9 @@ from headway.sensing import SensingError
 from headway.sensing.frames.sources import Frame, Health, SourceSettings
 from headway.sensing.output.overlay import drawn, jpeg
 from headway.sensing.pipeline import Perception, Seen, plain
+from headway.sensing.traffic.evidence import Violation
+from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
-from headway.sensing.traffic.violations import Signals, Violation
 from headway.service import camera_streams as streams
 from headway.service.camera_streams import FAULTS, Stream, StreamManager, StreamSettings
 
@@ -64,7 +65,7 @@ class APerception:
     def __init__(self, device, site, rate, key, blur, signals):
         self.words, self.site = (device, site, rate, key, blur, signals), site
         self.measures = SimpleNamespace(figures=lambda: {"seconds": 3.0})
-        self.judge = SimpleNamespace(told=2, close=lambda: ["last"])
+        self.violation_detector = SimpleNamespace(reported=2, close=lambda: ["last"])
         self.finds, self.looked = [], []
 
     def look(self, frame, found):
@@ -256,7 +257,7 @@ def test_a_stream_starts_anew(world):
         True,
         1e9 + 100.0,
     )
-    assert isinstance(stream.signals, Signals)
+    assert isinstance(stream.signals, SignalHistory)
     assert stream.signals is not old
     assert stream.source.calls == ["start"]
     stream.source.told()

@@ -234,7 +234,7 @@ def test_a_camera_knows_what_the_signals_of_its_street_show(tmp_path):
         """What the stream knows of this moment is what the street told last."""
         colours = live.colours.copy()
         return len(colours) > 5 and {
-            g: (stream.signals.at(g, time.time() + 1.0) or (0,))[0] for g in colours
+            g: (stream.signals.state_at(g, time.time() + 1.0) or (0,))[0] for g in colours
         } == {g: c for g, (_, c) in colours.items()}
 
     with (

@@ -16,8 +16,8 @@ from headway.sensing.detection.detectors import BUS
 from headway.sensing.frames.sources import Frame
 from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
 from headway.sensing.pipeline import Perception, Seen
+from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
-from headway.sensing.traffic.violations import Violation
 from headway.service.watching import Report, as_json, read_signals, watch_source
 
 
@@ -173,7 +173,7 @@ def test_what_still_waits_is_told_when_it_is_closed():
     report = Report()
     report.perception = perception
     car = seen_at(road_user(3, standing_since_s=0.0), 6.0, (100, 100))
-    perception.judge.judge(6.0, GREY, [car], perception.measures.look(6.0, [car]))
+    perception.violation_detector.update(6.0, GREY, [car], perception.measures.look(6.0, [car]))
     assert report.violations == 0
     report.close()
     assert [v.rule for v in report.told] == ["blocked_box"]
@@ -279,8 +279,8 @@ def test_a_file_is_watched_to_its_end_and_its_length_is_known(clip):
     assert {length for _, length in all_} == {40}
     assert (report.frames, report.tracks, report.perception) == (40, 1, all_[0][0].by)
     assert report.perception.site == Site((320, 240))  # nothing is known of the place
-    assert report.perception.judge.blur is True
-    assert report.perception.judge.device == str(clip)
+    assert report.perception.violation_detector.blur is True
+    assert report.perception.violation_detector.device == str(clip)
 
 
 def test_so_many_seconds_are_watched_and_what_waits_then_is_told(clip, tmp_path):
@@ -294,7 +294,7 @@ def test_so_many_seconds_are_watched_and_what_waits_then_is_told(clip, tmp_path)
         ("speeding", 2.5)
     ]  # a second had not passed since
     assert report.told[0].data["speed_kmh"] == pytest.approx(43.2, abs=2.0)
-    assert report.perception.judge.blur is False
+    assert report.perception.violation_detector.blur is False
     with av.open(str(tmp_path / "film.mp4")) as box:
         assert (float(box.streams.video[0].average_rate), box.streams.video[0].frames) == (10.0, 31)
 
@@ -321,7 +321,7 @@ def test_signals_come_from_a_file(clip, tmp_path):
     ]
     silent, _ = watched(clip, Site.of(SITE | {"lines": [stop]}))
     assert silent.violations == 0
-    assert silent.perception.signals.at(0, 2.0) is None
+    assert silent.perception.signals.state_at(0, 2.0) is None
 
 
 @pytest.mark.slow
@@ -373,8 +373,8 @@ def test_a_file_of_signals(tmp_path):
     path = tmp_path / "s.jsonl"
     path.write_text('{"at_s": "10", "shown": [1, 4.0]}\n{"at_s": 12, "shown": [4]}\n')
     signals = read_signals(path)
-    assert [signals.at(g, 13.0) for g in (0, 1, 2)] == [(4, 1.0), (4, 3.0), None]
-    assert type(signals.at(1, 13.0)[0]) is int
+    assert [signals.state_at(g, 13.0) for g in (0, 1, 2)] == [(4, 1.0), (4, 3.0), None]
+    assert type(signals.state_at(1, 13.0)[0]) is int
 
 
 @pytest.mark.parametrize(

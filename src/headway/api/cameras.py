@@ -181,7 +181,7 @@ def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)])
     """What the signals before this camera show, so that who drives on red is known."""
     with of.lock:
         for change in sorted(told, key=lambda c: c.at_s):
-            of.signals.put(change.at_s, change.group, change.colour)
+            of.signals.record(change.at_s, change.group, change.colour)
     return DoneOut(detail=f"{len(told)} taken")
 
 

@@ -17,9 +17,11 @@ import supervision as sv
 from headway.sensing.detection.detectors import CLASSES, Detector
 from headway.sensing.frames.sources import Frame, Source
 from headway.sensing.tracking.tracks import Follower, Track
+from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing, Measures
+from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
-from headway.sensing.traffic.violations import Judge, Signals, Violation
+from headway.sensing.traffic.violations import ViolationDetector
 
 AHEAD = 2  # pictures in flight beyond one a thread, so that none waits for the next
 
@@ -46,17 +48,24 @@ class Perception:
         rate_hz: float,
         key: bytes = b"",
         blur: bool = True,
-        signals: Signals | None = None,
+        signals: SignalHistory | None = None,
     ) -> None:
-        self.site, self.signals = site, signals or Signals()
+        self.site, self.signals = site, signals or SignalHistory()
         self.follower = Follower(site.calibration, rate_hz, site.size)
         self.measures = Measures(site)
-        self.judge = Judge(device, site, self.measures, self.signals, key, blur)
+        self.violation_detector = ViolationDetector(
+            device=device,
+            site=site,
+            measures=self.measures,
+            signals=self.signals,
+            key=key,
+            blur=blur,
+        )
 
     def look(self, frame: Frame, found: sv.Detections) -> Seen:
         tracks = self.follower.follow(frame.at_s, self._off_lamps(found))
         crossings = self.measures.look(frame.at_s, tracks)
-        violations = self.judge.judge(frame.at_s, frame.image, tracks, crossings)
+        violations = self.violation_detector.update(frame.at_s, frame.image, tracks, crossings)
         return Seen(frame, len(found), tracks, crossings, violations, self)
 
     def _off_lamps(self, found: sv.Detections) -> sv.Detections:

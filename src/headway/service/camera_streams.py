@@ -24,8 +24,9 @@ from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.frames.sources import Frame, Source, SourceSettings
 from headway.sensing.output.overlay import drawn, jpeg
 from headway.sensing.pipeline import Perception, Seen, plain, site_of
+from headway.sensing.traffic.evidence import Violation
+from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
-from headway.sensing.traffic.violations import Signals, Violation
 
 FAULTS = 20
 VIEW_EVERY_S = 0.1
@@ -52,7 +53,7 @@ class Stream:
     settings: StreamSettings
     source: Source
     perception: Perception | None = None
-    signals: Signals = field(default_factory=Signals)
+    signals: SignalHistory = field(default_factory=SignalHistory)
     processed: int = 0
     faults: int = 0
     fault: str = ""
@@ -101,7 +102,7 @@ class Stream:
             "latency_p95_ms": _ms(late[1]),
             "size": list(health.size),
             "tracks": len(self.seen.tracks) if self.seen else 0,
-            "violations": self.perception.judge.told if self.perception else 0,
+            "violations": self.perception.violation_detector.reported if self.perception else 0,
             "calibration_error_m": calibration.error_m if calibration is not None else None,
             "clock": health.clock,
         }
@@ -168,7 +169,7 @@ class StreamManager:
                 stream.seen = None
                 stream.fault = ""
                 stream.faults = 0
-                stream.signals = Signals()
+                stream.signals = SignalHistory()
                 stream.running, stream.begun_wall_s = True, time.time()
             stream.source.start()
 
@@ -183,7 +184,11 @@ class StreamManager:
             if stream.perception is not None and stream.seen is not None:
                 self._hand_out(
                     stream,
-                    replace(stream.seen, crossings=[], violations=stream.perception.judge.close()),
+                    replace(
+                        stream.seen,
+                        crossings=[],
+                        violations=stream.perception.violation_detector.close(),
+                    ),
                 )
 
     def set_site(self, name: str, site: Site) -> None:

@@ -147,7 +147,7 @@ class CameraService:
             if wish.get("street") == street and stream is not None:
                 with stream.lock:
                     for change in told:
-                        stream.signals.put(*change)
+                        stream.signals.record(*change)
                     stream.signals.confirm(time.time())
 
     def _place(self, source: str) -> str:

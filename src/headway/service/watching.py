@@ -22,8 +22,9 @@ from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
 from headway.sensing.pipeline import Perception, Seen, site_of
 from headway.sensing.pipeline import watch as look_on
 from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
+from headway.sensing.traffic.evidence import Violation
+from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
-from headway.sensing.traffic.violations import Signals, Violation
 
 SAMPLES = 45
 LEAST_SAMPLES = 5
@@ -88,7 +89,7 @@ class Report:
 
     def close(self) -> None:
         if self.perception is not None:
-            self.keep(self.perception.judge.close())
+            self.keep(self.perception.violation_detector.close())
         if self._film is not None:
             self._film.close()
 
@@ -177,7 +178,7 @@ def watch_source(
         and len(few := sampled(source, SAMPLES)) >= LEAST_SAMPLES
     ):
         detector.learn(source, few)
-    told = read_signals(signals) if signals is not None else Signals()
+    told = read_signals(signals) if signals is not None else SignalHistory()
     camera = Source(SourceSettings(source, policy="queue", attempts=5))
     perception: Perception | None = None
     begun: float | None = None
@@ -202,17 +203,17 @@ def watch_source(
         report.close()
 
 
-def read_signals(path: Path) -> Signals:
+def read_signals(path: Path) -> SignalHistory:
     """JSON lines of {"at_s": ..., "shown": [colour of each group]}. Raises SensingError for
     anything else.
     """
-    signals = Signals()
+    signals = SignalHistory()
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 row = json.loads(line)
                 for group, colour in enumerate(row["shown"]):
-                    signals.put(float(row["at_s"]), group, int(colour))
+                    signals.record(float(row["at_s"]), group, int(colour))
             except (ValueError, KeyError, TypeError) as error:
                 raise SensingError(
                     f"{path}, line {number}: "

@@ -66,11 +66,7 @@ def drawn(seen: Seen, site: Site, measures: Measures, told: Sequence[str] = ()) 
     for track in seen.tracks:
         x1, y1, x2, y2 = (round(float(v)) for v in track.box)
         colour = (
-            (160, 160, 160)
-            if track.coasting
-            else RED
-            if any(m.startswith("told ") for m in track.marks)
-            else COLOURS[track.kind]
+            (160, 160, 160) if track.coasting else RED if track.violations else COLOURS[track.kind]
         )
         cv2.rectangle(out, (x1, y1), (x2, y2), colour, 1 if track.coasting else 2)
         speed = f" {track.speed_mps * 3.6:.0f} km/h" if np.isfinite(track.speed_mps) else ""

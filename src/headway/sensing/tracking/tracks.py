@@ -73,13 +73,17 @@ class Track:
     mean_se_mps: float = np.nan
     velocity: tuple[float, float] = (np.nan, np.nan)
     standing_since_s: float = np.nan
-    marks: dict[str, float] = field(
-        default_factory=dict
-    )  # what happened to it, and when: lines crossed, zones entered, rules told
+    lines_crossed: dict[str, float] = field(default_factory=dict)  # line: when last, s
+    violations: set[str] = field(default_factory=set)  # decisions of rules reported of it
 
     @property
     def kind(self) -> int:
         return int(self.votes.argmax())
+
+    @property
+    def height_px(self) -> float:
+        """Of its box."""
+        return float(self.box[3] - self.box[1])
 
     @property
     def standing_s(self) -> float:

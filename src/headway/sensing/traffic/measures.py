@@ -18,6 +18,7 @@ from headway.sensing.traffic.site import Line, Site, Zone
 
 SPAN_S = 60.0
 HEAT_CELLS = 64
+RECOUNT_S = 5.0  # s in which a track that trembles on a line is counted once
 LEVELS = ((0.7, "free"), (0.4, "dense"), (0.15, "slow"), (0.0, "jam"))  # of the speed limit
 
 
@@ -174,20 +175,19 @@ class Measures:
         found = []
         a, b = track.feet[-2], track.feet[-1]
         for line in self.site.lines:
-            mark = f"line {line.name}"
             share, way = crossing(a, b, line)
             if share < 0.0:
                 continue
             at = track.times[-2] + share * (track.times[-1] - track.times[-2])
-            if mark in track.marks and at - track.marks[mark] < 5.0:  # it trembles on the line
+            if at - track.lines_crossed.get(line.name, -np.inf) < RECOUNT_S:
                 continue
             name = CLASSES[track.kind]
             self.counts[line.name, way, name] += 1
             self._minute[line.name] += 1
-            before = [(t, m[5:]) for m, t in track.marks.items() if m.startswith("line ")]
-            if before:
-                self.turns[max(before)[1], line.name] += 1
-            track.marks[mark] = at
+            if track.lines_crossed:
+                _, previous = max((t, name) for name, t in track.lines_crossed.items())
+                self.turns[previous, line.name] += 1
+            track.lines_crossed[line.name] = at
             if line.name in self._last_at:
                 self.headways[line.name].append(at - self._last_at[line.name])
             self._last_at[line.name] = at

@@ -1,0 +1,199 @@
+"""Evidence of a violation: the images before, at and after it, with everybody else made
+unrecognisable, and the seal over it all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.sensing.frames.sources import Picture
+from headway.sensing.tracking.tracks import Track
+from headway.sensing.traffic.site import Site
+from headway.values import FloatArray
+
+Colour = tuple[int, int, int]  # as OpenCV has it: blue, green, red
+RED: Colour = (0, 0, 255)
+WHITE: Colour = (255, 255, 255)
+BLACK: Colour = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    every_s: float = 0.25  # s between kept frames: what shows the course of a violation
+    kept_s: float = 2.5  # s of frames kept, where no violation waits for them
+    before_s: float = 1.0  # s from the first image to the violation, and from it to the last
+    margin_s: float = 0.2  # s kept before that: the nearest frame may be earlier
+    width_px: int = 960  # wider frames are made smaller: plates of violators stay legible
+    jpeg_quality: int = 80  # of 100: about 60 kB an image
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """data: figures, track and signal state, plain JSON types. pictures: (time s, JPEG), oldest
+    first. seal: HMAC-SHA256 (SHA-256 without a key).
+    """
+
+    id: str
+    at_s: float
+    device: str
+    rule: str
+    confidence: float
+    data: dict[str, Any]
+    pictures: tuple[tuple[float, bytes], ...] = ()
+    seal: str = ""
+
+
+def seal_of(violation: Violation, key: bytes) -> str:
+    """The seal over all that a violation states and shows, hexadecimal; not over its own seal."""
+    body = {
+        "id": violation.id,
+        "at_s": violation.at_s,
+        "device": violation.device,
+        "rule": violation.rule,
+        "confidence": violation.confidence,
+        "data": violation.data,
+        "pictures": [[at_s, hashlib.sha256(jpeg).hexdigest()] for at_s, jpeg in violation.pictures],
+    }
+    text = json.dumps(body, sort_keys=True).encode()
+    return hmac.new(key, text, "sha256").hexdigest() if key else hashlib.sha256(text).hexdigest()
+
+
+class EvidenceFrame(NamedTuple):
+    """A frame kept for evidence. image: BGR, or I420 (height * 3 / 2, width) where both sides are
+    even: half the memory, and all that a JPEG keeps. boxes: x1, y1, x2, y2 by track, pixels of the
+    original frame.
+    """
+
+    at_s: float
+    image: NDArray[np.uint8]
+    boxes: Mapping[int, tuple[float, ...]]
+
+
+@dataclass
+class EvidenceRecorder:
+    """The frames of the last seconds of one stream. blur: make faces and number plates
+    unrecognisable.
+    """
+
+    site: Site
+    blur: bool = True
+    settings: EvidenceSettings = EvidenceSettings()
+    frames: deque[EvidenceFrame] = field(default_factory=deque)
+
+    def record(
+        self, at_s: float, image: Picture, tracks: Iterable[Track], oldest_violation_s: float
+    ) -> None:
+        """Keep a frame where one is due, and drop those that no violation needs any more."""
+        settings = self.settings
+        if self.frames and at_s - self.frames[-1].at_s < settings.every_s:
+            return
+        boxes = {track.id: tuple(track.box) for track in tracks}
+        self.frames.append(EvidenceFrame(at_s, self._compact(image), boxes))
+        needed_s = oldest_violation_s - (settings.before_s + settings.margin_s)
+        while self.frames and self.frames[0].at_s < min(at_s - settings.kept_s, needed_s):
+            self.frames.popleft()
+
+    def images(self, violation: Violation) -> tuple[tuple[float, bytes], ...]:
+        """The frames nearest to a second before, the instant, and a second after: (time s, JPEG),
+        oldest first; fewer where one frame is the nearest to several.
+        """
+        times = np.array([frame.at_s for frame in self.frames])
+        before_s = self.settings.before_s
+        instants = [violation.at_s + shift for shift in (-before_s, 0.0, before_s)]
+        nearest = sorted({int(np.abs(times - at_s).argmin()) for at_s in instants})
+        chosen = [self.frames[k] for k in nearest]
+        return tuple((frame.at_s, self._jpeg(frame, violation)) for frame in chosen)
+
+    def _compact(self, image: Picture) -> NDArray[np.uint8]:
+        """The image made smaller, as `EvidenceFrame` keeps it."""
+        if image.shape[1] > self.settings.width_px:
+            scale = self.settings.width_px / image.shape[1]
+            image = np.asarray(
+                cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+            )
+        if image.shape[0] % 2 == 0 and image.shape[1] % 2 == 0:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
+        return image
+
+    def _jpeg(self, frame: EvidenceFrame, violation: Violation) -> bytes:
+        image = frame.image
+        if image.ndim == 2:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_YUV2BGR_I420), np.uint8)
+        scale = image.shape[1] / self.site.size[0]
+        boxes = {track: np.array(box) * scale for track, box in frame.boxes.items()}
+        out = blurred(image, boxes.values()) if self.blur else image.copy()
+        self._mark(out, boxes.get(violation.data["track"]), violation.data.get("line"), scale)
+        shift_s = frame.at_s - violation.at_s
+        text = f"{violation.device} {violation.rule} {frame.at_s:.2f} s ({shift_s:+.2f})"
+        _draw_caption(out, text)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, self.settings.jpeg_quality]
+        return bytes(cv2.imencode(".jpg", out, quality)[1])
+
+    def _mark(self, image: Picture, box: FloatArray | None, line: str | None, scale: float) -> None:
+        """Draw the violator's box and the line that it crossed, both where there is one."""
+        if box is not None:
+            x1, y1, x2, y2 = (round(float(v)) for v in box)
+            cv2.rectangle(image, (x1, y1), (x2, y2), RED, 2)
+        for one in self.site.lines:
+            if one.name == line:
+                begin, end = (tuple(round(c * scale) for c in point) for point in one.px)
+                cv2.line(image, begin, end, RED, 2)
+
+
+# -- what cannot be recognised any more
+
+UPRIGHT_RATIO = 1.3  # height over width from which a box is a person's or a rider's
+BLOCK_PX = 10  # side of the blocks: no letter of a plate is legible in them
+LEAST_PX = 3  # smaller parts show nothing
+
+
+def blurred(image: Picture, boxes: Iterable[FloatArray]) -> Picture:
+    """A copy in which faces and number plates cannot be recognised: in blocks the upper third of an
+    upright box, the lower half of a wide one.
+
+    boxes: x1, y1, x2, y2, pixels; they may reach beyond the image.
+    """
+    out = image.copy()
+    height, width = image.shape[:2]
+    for box in boxes:
+        x1, y1, x2, y2 = _identifying_part(*(int(v) for v in box))
+        x1, x2 = (min(max(x, 0), width) for x in (x1, x2))
+        y1, y2 = (min(max(y, 0), height) for y in (y1, y2))
+        if x2 - x1 > LEAST_PX and y2 - y1 > LEAST_PX:
+            out[y1:y2, x1:x2] = _in_blocks(out[y1:y2, x1:x2])
+    return out
+
+
+def _identifying_part(x1: int, y1: int, x2: int, y2: int) -> tuple[int, int, int, int]:
+    """Where a face or a plate is. By the shape of the whole box: what the image's edge cuts off is
+    no person.
+    """
+    if y2 - y1 > UPRIGHT_RATIO * (x2 - x1):
+        return x1, y1, x2, y1 + (y2 - y1) // 3
+    return x1, y1 + (y2 - y1) // 2, x2, y2
+
+
+def _in_blocks(part: Picture) -> Picture:
+    height, width = part.shape[:2]
+    blocks = (max(width // BLOCK_PX, 1), max(height // BLOCK_PX, 1))
+    coarse = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
+    return np.asarray(
+        cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8
+    )
+
+
+def _draw_caption(image: Picture, text: str) -> None:
+    """White with a black rim, at the lower left."""
+    at = (8, image.shape[0] - 10)
+    for colour, thickness in ((BLACK, 3), (WHITE, 1)):
+        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)

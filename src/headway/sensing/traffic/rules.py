@@ -1,0 +1,392 @@
+"""The traffic rules: each looks at one vehicle in one frame and decides. In doubt it decides for
+the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import NormalDist
+from typing import Any, Protocol
+
+import numpy as np
+
+from headway.roads.network import Colour
+from headway.sensing.tracking.tracks import Track
+from headway.sensing.traffic.measures import Crossing
+from headway.sensing.traffic.signals import SignalHistory
+from headway.sensing.traffic.site import Line, Site, Zone
+
+
+class Decision(StrEnum):
+    """What a rule decides. The value of a violation is the name of its rule."""
+
+    NO_VIOLATION = "no_violation"
+    UNDECIDED = "undecided"  # what the vehicle does in the next seconds will decide it
+    RED_LIGHT = "red_light"
+    STOP_LINE = "stop_line"
+    SPEEDING = "speeding"
+    WRONG_WAY = "wrong_way"
+    ILLEGAL_TURN = "illegal_turn"
+    BLOCKED_BOX = "blocked_box"
+    FORBIDDEN_ZONE = "forbidden_zone"
+    PEDESTRIAN_CROSSING = "pedestrian_crossing"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A decision and what it rests on.
+
+    confidence: 0 to 1, of the rule alone; how long the vehicle was observed is not in it.
+    figures:    plain JSON types, as they stand in the evidence.
+    """
+
+    decision: Decision
+    confidence: float = 0.0
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_VIOLATION = Assessment(Decision.NO_VIOLATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One vehicle at one instant.
+
+    at_s:        time of the frame, or of the crossing.
+    zones:       names of the zones that the vehicle is on.
+    pedestrians: tracks of the people on each zone that has any, by the zone's name.
+    crossing:    the line that it crosses at this instant, for rules of lines.
+    """
+
+    at_s: float
+    track: Track
+    zones: Collection[str] = ()
+    pedestrians: Mapping[str, list[int]] = field(default_factory=dict)
+    crossing: Crossing | None = None
+
+
+class Rule(Protocol):
+    """A traffic rule."""
+
+    def assess(self, situation: Situation) -> Assessment:
+        """Decide about one vehicle; called for every frame in which it was detected, in order."""
+
+
+class HoldTimers:
+    """For how long each condition has held for each track without a break."""
+
+    def __init__(self) -> None:
+        self._since_s: dict[tuple[str, int], float] = {}
+
+    def held_s(self, condition: str, track: Track, holds: bool, at_s: float) -> float:
+        """Seconds up to `at_s`; 0 in the first frame of a period, and where it does not hold."""
+        if not holds:
+            self._since_s.pop((condition, track.id), None)
+            return 0.0
+        return at_s - self._since_s.setdefault((condition, track.id), at_s)
+
+    def forget_absent(self, present: Collection[int]) -> None:
+        """Forget the tracks that are not present any more; one that comes back begins anew."""
+        for key in [key for key in self._since_s if key[1] not in present]:
+            del self._since_s[key]
+
+
+# -- rules of lines
+
+
+@dataclass(frozen=True, slots=True)
+class RedLightThresholds:
+    base_confidence: float = 0.9  # at the end of the grace period
+    confidence_gain: float = 0.1  # added while red gets longer: a late start is less likely then
+    gain_over_s: float = 2.0  # s after the grace period in which it is added
+    highest_confidence: float = 0.999
+    passed_m: float = 6.0  # m beyond the line: more than a car's length, it drives on
+    stopped_s: float = 1.5  # s stopped beyond the line: it waits there
+    undecided_s: float = 6.0  # s after the crossing in which it is decided, or dropped
+    box_height_m: float = 3.0  # m that the height of a box stands for, without a calibration
+
+
+@dataclass(frozen=True)
+class RedLight:
+    """Crossing a stop line on red. Undecided at first: the vehicle may drive on (`red_light`), stop
+    beyond the line (`stop_line`), or be lost there.
+    """
+
+    site: Site
+    signals: SignalHistory
+    thresholds: RedLightThresholds = RedLightThresholds()
+
+    def assess(self, situation: Situation) -> Assessment:
+        crossing = situation.crossing
+        if crossing is None or crossing.direction != "in":
+            return NO_VIOLATION
+        line = next(line for line in self.site.lines if line.name == crossing.line)
+        red_for_s = self._red_for_s(line, crossing.at_s)
+        if red_for_s is None or red_for_s < self.site.rules.grace_s:
+            return NO_VIOLATION
+        return Assessment(
+            Decision.UNDECIDED,
+            self._confidence(red_for_s),
+            {
+                "line": line.name,
+                "signal_groups": list(line.groups),
+                "red_for_s": red_for_s,
+                "speed_kmh": _rounded(crossing.speed_mps * 3.6),
+            },
+        )
+
+    def follow_up(self, track: Track, crossed_s: float, at_s: float) -> Decision:
+        """What became of a vehicle that crossed on red at `crossed_s`, as known at `at_s`."""
+        limits = self.thresholds
+        after = [k for k, t in enumerate(track.times) if t >= crossed_s]
+        if after:
+            moved_m = self._moved_m(track, after[0], after[-1])
+            if moved_m >= limits.passed_m:
+                return Decision.RED_LIGHT
+            if track.standing_s >= limits.stopped_s and moved_m >= self.site.rules.stop_m:
+                return Decision.STOP_LINE
+        if at_s < crossed_s + limits.undecided_s:
+            return Decision.UNDECIDED
+        return Decision.NO_VIOLATION
+
+    def _red_for_s(self, line: Line, at_s: float) -> float | None:
+        """Seconds since the last of the line's groups turned red; None unless all certainly show
+        red, or where it is no stop line.
+        """
+        if not line.stop or not line.groups:
+            return None
+        states = [self.signals.state_at(group, at_s) for group in line.groups]
+        red = [s.shown_s for s in states if s is not None and s.colour == Colour.RED]
+        return min(red) if len(red) == len(states) else None
+
+    def _confidence(self, red_for_s: float) -> float:
+        limits = self.thresholds
+        share = min((red_for_s - self.site.rules.grace_s) / limits.gain_over_s, 1.0)
+        confidence = limits.base_confidence + limits.confidence_gain * share
+        return min(limits.highest_confidence, confidence)
+
+    def _moved_m(self, track: Track, first: int, last: int) -> float:
+        """Straight distance between two points of a track; estimated by the height of its box
+        where the camera is not calibrated.
+        """
+        if self.site.calibration is not None:
+            return float(np.hypot(*np.subtract(track.road[last], track.road[first])))
+        moved_px = float(np.hypot(*np.subtract(track.feet[last], track.feet[first])))
+        return moved_px / max(track.height_px, 1.0) * self.thresholds.box_height_m
+
+
+@dataclass(frozen=True, slots=True)
+class IllegalTurn:
+    """Crossing one line after another where the site forbids that turn."""
+
+    from_line: str
+    to_line: str
+    confidence: float = 0.95  # the crossings are certain; that it is one vehicle, almost
+
+    def assess(self, situation: Situation) -> Assessment:
+        crossing = situation.crossing
+        if crossing is None or crossing.line != self.to_line:
+            return NO_VIOLATION
+        if self.from_line not in situation.track.lines_crossed:
+            return NO_VIOLATION
+        figures = {"from": self.from_line, "to": self.to_line}
+        return Assessment(Decision.ILLEGAL_TURN, self.confidence, figures)
+
+
+# -- rules of places
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedingThresholds:
+    lasting_s: float = 0.4  # s above the limit without a break: a single bad fit does not last
+    standard_errors: float = 3.0  # one-sided 99.87 % of a normal distribution
+    path_s: float = 1.0  # s over which the mean speed and the calibration's error are taken
+    shortest_path_m: float = 1.0  # m; the calibration's error counts over at least this path
+    systematic_share: float = 0.01  # of a speed: assumed heights, boxes that err in common
+    least_error_mps: float = 0.05  # m/s, for the confidence: no measurement is better
+    highest_confidence: float = 0.999
+
+
+@dataclass(frozen=True)
+class Speeding:
+    """A mean speed above limit, margin and three standard errors."""
+
+    site: Site
+    timers: HoldTimers
+    thresholds: SpeedingThresholds = SpeedingThresholds()
+
+    def assess(self, situation: Situation) -> Assessment:
+        track, calibration = situation.track, self.site.calibration
+        limit_kmh = self._limit_kmh(situation.zones)
+        if limit_kmh is None or calibration is None:
+            return NO_VIOLATION
+
+        allowed_mps = self._allowed_kmh(limit_kmh) / 3.6
+        error_mps = self._error_mps(track, calibration.error_m)
+        least_mps = track.mean_mps - self.thresholds.standard_errors * error_mps
+        over = bool(np.isfinite(error_mps) and least_mps > allowed_mps)
+        held_s = self.timers.held_s("speeding", track, over, situation.at_s)
+        if held_s < self.thresholds.lasting_s:
+            return NO_VIOLATION
+        return Assessment(
+            Decision.SPEEDING,
+            self._confidence(track.mean_mps - allowed_mps, error_mps),
+            {
+                "speed_kmh": track.mean_mps * 3.6,
+                "standard_error_kmh": error_mps * 3.6,
+                "limit_kmh": limit_kmh,
+                "allowed_kmh": allowed_mps * 3.6,
+            },
+        )
+
+    def _limit_kmh(self, zones: Collection[str]) -> float | None:
+        """The highest limit of the zones that the vehicle is on; the site's where none has one."""
+        limits = [
+            zone.limit_kmh
+            for zone in self.site.zones
+            if zone.name in zones and zone.limit_kmh is not None
+        ]
+        return max(limits, default=self.site.rules.limit_kmh)
+
+    def _allowed_kmh(self, limit_kmh: float) -> float:
+        rules = self.site.rules
+        return max(limit_kmh + rules.margin_kmh, limit_kmh * (1.0 + rules.margin_share))
+
+    def _error_mps(self, track: Track, calibration_error_m: float) -> float:
+        """Standard error of the mean speed: of the fit, of the calibration over the last second's
+        path, and the systematic share.
+        """
+        first = track.back(self.thresholds.path_s)
+        (x, y), (first_x, first_y) = track.road[-1], track.road[first]
+        path_m = max(float(np.hypot(x - first_x, y - first_y)), self.thresholds.shortest_path_m)
+        relative = float(np.hypot(calibration_error_m / path_m, self.thresholds.systematic_share))
+        return float(np.hypot(track.mean_se_mps, track.mean_mps * relative))
+
+    def _confidence(self, excess_mps: float, error_mps: float) -> float:
+        sigma_mps = max(error_mps, self.thresholds.least_error_mps)
+        return min(NormalDist().cdf(excess_mps / sigma_mps), self.thresholds.highest_confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class WrongWayThresholds:
+    lasting_s: float = 1.0  # s without a break: turning and parking take less
+    moving_mps: float = 2.0  # m/s; slower is parking
+    path_s: float = 0.8  # s over which the direction is taken
+    least_path_heights: float = 0.5  # of the box: a shorter path may be a trembling box
+    opposite_cosine: float = -0.7  # of the angle to the heading: within about 45 degrees of against
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class WrongWay:
+    """Driving against the heading of a lane."""
+
+    zone: Zone
+    heading: tuple[tuple[float, float], tuple[float, float]]
+    timers: HoldTimers
+    thresholds: WrongWayThresholds = WrongWayThresholds()
+
+    def assess(self, situation: Situation) -> Assessment:
+        track, limits = situation.track, self.thresholds
+        slow = track.speed_mps < limits.moving_mps  # False where the speed is not known (nan)
+        holds = self.zone.name in situation.zones and not slow and self._is_against(track)
+        condition = f"wrong_way {self.zone.name}"
+        if self.timers.held_s(condition, track, holds, situation.at_s) < limits.lasting_s:
+            return NO_VIOLATION
+        return Assessment(Decision.WRONG_WAY, limits.confidence, {"zone": self.zone.name})
+
+    def _is_against(self, track: Track) -> bool:
+        limits = self.thresholds
+        moved_px = np.subtract(track.feet[-1], track.feet[track.back(limits.path_s)])
+        heading_px = np.subtract(self.heading[1], self.heading[0])
+        path_px = float(np.hypot(*moved_px))
+        if path_px <= limits.least_path_heights * track.height_px:
+            return False
+        opposite = limits.opposite_cosine * path_px * float(np.hypot(*heading_px))
+        return float(moved_px @ heading_px) < opposite
+
+
+@dataclass(frozen=True)
+class BlockedBox:
+    """Being stopped in a box junction for longer than the site allows."""
+
+    zone: Zone
+    longest_s: float
+    confidence: float = 0.95  # a vehicle that is stopped is measured well
+
+    def assess(self, situation: Situation) -> Assessment:
+        standing_s = situation.track.standing_s
+        if self.zone.name not in situation.zones or standing_s < self.longest_s:
+            return NO_VIOLATION
+        figures = {"zone": self.zone.name, "standing_s": standing_s}
+        return Assessment(Decision.BLOCKED_BOX, self.confidence, figures)
+
+
+@dataclass(frozen=True)
+class ForbiddenZone:
+    """Driving where nobody may."""
+
+    zone: Zone
+    timers: HoldTimers
+    lasting_s: float = 0.5  # s: a box that touches the zone's edge for a few frames is no entry
+    confidence: float = 0.9
+
+    def assess(self, situation: Situation) -> Assessment:
+        holds = self.zone.name in situation.zones
+        condition = f"forbidden {self.zone.name}"
+        held_s = self.timers.held_s(condition, situation.track, holds, situation.at_s)
+        if held_s <= self.lasting_s:
+            return NO_VIOLATION
+        return Assessment(Decision.FORBIDDEN_ZONE, self.confidence, {"zone": self.zone.name})
+
+
+@dataclass(frozen=True, slots=True)
+class PedestrianCrossingThresholds:
+    lasting_s: float = 0.3  # s without a break: longer than a track changes place by mistake
+    walking_mps: float = 1.5  # m/s; up to it a vehicle gives way, rolling
+    standard_errors: float = 3.0  # one-sided 99.87 % of a normal distribution
+    confidence: float = 0.85  # whose turn it was is not measured
+
+
+@dataclass(frozen=True)
+class PedestrianCrossing:
+    """Driving over a crossing while somebody walks on it."""
+
+    zone: Zone
+    timers: HoldTimers
+    thresholds: PedestrianCrossingThresholds = PedestrianCrossingThresholds()
+
+    def assess(self, situation: Situation) -> Assessment:
+        track, limits = situation.track, self.thresholds
+        pedestrians = situation.pedestrians.get(self.zone.name, [])
+        least_mps = track.mean_mps - limits.standard_errors * track.mean_se_mps
+        driving = bool(least_mps > limits.walking_mps)
+        holds = self.zone.name in situation.zones and bool(pedestrians) and driving
+        condition = f"pedestrian_crossing {self.zone.name}"
+        if self.timers.held_s(condition, track, holds, situation.at_s) <= limits.lasting_s:
+            return NO_VIOLATION
+        figures = {"zone": self.zone.name, "pedestrians": list(pedestrians)}
+        return Assessment(Decision.PEDESTRIAN_CROSSING, limits.confidence, figures)
+
+
+def rules_of_places(site: Site, timers: HoldTimers) -> list[Rule]:
+    """Speeding, and the rule of each zone, in the site's order."""
+    return [Speeding(site, timers), *_rules_of_zones(site, timers)]
+
+
+def _rules_of_zones(site: Site, timers: HoldTimers) -> Iterator[Rule]:
+    for zone in site.zones:
+        if zone.kind == "lane" and zone.heading is not None:
+            yield WrongWay(zone, zone.heading, timers)
+        elif zone.kind == "box":
+            yield BlockedBox(zone, site.rules.blocked_s)
+        elif zone.kind == "forbidden":
+            yield ForbiddenZone(zone, timers)
+        elif zone.kind == "crossing":
+            yield PedestrianCrossing(zone, timers)
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 2) if np.isfinite(value) else None
