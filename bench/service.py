@@ -37,7 +37,7 @@ import sys, asyncio, uvicorn
 from pathlib import Path
 from fastapi import FastAPI
 from headway.api import create_app
-from headway.api.app import ApiSettings
+from headway.api.services import ApiSettings
 from headway.api.security import Role
 from headway.store import open_database
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
@@ -55,7 +55,7 @@ async def chatter():
         await asyncio.sleep(0.1)
         if (folder / "chatter").exists():
             import time
-            app.state.hub.broadcast("realtime", "bench", {"t": time.time(), "n": n, "load": "x" * 1960})
+            app.state.services.hub.broadcast("realtime", "bench", {"t": time.time(), "n": n, "load": "x" * 1960})
             n += 1
 lifespan = app.router.lifespan_context
 from contextlib import asynccontextmanager
@@ -66,7 +66,7 @@ async def with_chatter(a):
         yield state
         task.cancel()
 app.router.lifespan_context = with_chatter
-print(app.state.keyring.token("bench", Role.ADMIN), flush=True)
+print(app.state.services.keyring.token("bench", Role.ADMIN), flush=True)
 from headway.api.sockets import Connection
 uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", ws=Connection)
 database.close()

@@ -13,8 +13,8 @@ import httpx
 import uvicorn
 
 from headway.api import create_app
-from headway.api.app import ApiSettings
 from headway.api.security import Role
+from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.store import open_database
 
@@ -53,7 +53,7 @@ class Service:
         self.app, self.url = app, url
 
     def token(self, role="admin", lasts_s=3600.0):
-        return self.app.state.keyring.token(f"a-{role}", Role[role.upper()], lasts_s)
+        return self.app.state.services.keyring.token(f"a-{role}", Role[role.upper()], lasts_s)
 
     def client(self, role="admin"):
         headers = {"Authorization": f"Bearer {self.token(role)}"} if role else {}

@@ -64,7 +64,7 @@ def camera(running, client):
         answer = client.post("/streams", json={"id": name, "source": RTSP, "start": False} | more)
         assert answer.status_code == 201, answer.text
         made.append(name)
-        return running.app.state.cameras.manager.streams[name]
+        return running.app.state.services.camera_service.manager.streams[name]
 
     yield make
     for name in made:
@@ -107,7 +107,7 @@ def test_all_of_a_wish_reaches_the_camera(running, client, camera):
     assert stream.settings.source.rate_hz == 120.0
     assert (stream.settings.blur, stream.settings.site.size) == (False, (320, 240))
     assert client.get("/streams/c/site").json() == SITE
-    kept = json.loads((running.app.state.folder / "cameras.json").read_text())["c"]
+    kept = json.loads((running.app.state.services.folder / "cameras.json").read_text())["c"]
     assert kept == {
         "source": RTSP, "detector": "motion", "rate_hz": 120.0, "site": SITE, "paced": True, "repeat": False, "blur": False, "street": "headway",
         "started": False,
@@ -170,7 +170,7 @@ def test_what_cannot_be_is_refused_with_the_reason(client, wish, detail):
 
 
 def test_on_a_server_without_streets_no_street_can_be_named(running, client):
-    with swapped(running.app.state, "service", None):
+    with swapped(running.app.state.services, "street_service", None):
         answer = client.post(
             "/streams", json={"id": "c", "source": RTSP, "start": False, "street": "headway"}
         )
@@ -334,7 +334,7 @@ def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypa
     figures(one, 80.0, [0.0, 0.2, 0.4, 0.6], received=60, dropped=6)  # 5 Hz
     figures(two, 20.0, [0.0, 0.3, 0.6, 0.9], received=20, dropped=14, state="starting")  # 3.33 Hz
     one.processed, two.processed = 50, 5
-    note = running.app.state.cameras.notifier
+    note = running.app.state.services.camera_service.notifier
     monkeypatch.setattr(note, "sent", 4)
     monkeypatch.setattr(note, "failed", 3)
     monkeypatch.setattr(note, "lost", 2)
@@ -429,7 +429,7 @@ def test_the_metrics_tell_of_each_camera_and_of_what_is_undelivered(
     figures(stream, 80.0, [0.0, 0.2, 0.4], received=9, dropped=3, broken=2)
     stream.processed = 4
     works(other, state="failed")
-    note = running.app.state.cameras.notifier
+    note = running.app.state.services.camera_service.notifier
     monkeypatch.setattr(note, "sent", 7)
     monkeypatch.setattr(note, "failed", 5)
     assert clients["viewer"].get("/metrics").status_code == 200
@@ -481,9 +481,9 @@ def violations(running):
         )
         for k, (m, d, rule) in enumerate(zip(minutes, devices, rules, strict=True))
     ]
-    running.app.state.intake.write("violation", rows)
+    running.app.state.services.intake.write("violation", rows)
     shots = itertools.product((0, 1), (0, 1))
-    running.app.state.intake.write(
+    running.app.state.services.intake.write(
         "violation_picture",
         [(rows[k][0], n, 1.5 + n, "\\x" + picture(10 * k + n).hex()) for k, n in shots],
     )
@@ -622,8 +622,8 @@ def test_where_the_extra_is_missing_that_is_said(running, clients):
         raise SensingError("needs the extra `vision`")
 
     with (
-        swapped(running.app.state, "cameras", None),
-        swapped(running.app.state, "make_cameras", missing),
+        swapped(running.app.state.services, "camera_service", None),
+        swapped(running.app.state.services, "make_camera_service", missing),
     ):
         answer = clients["viewer"].get("/streams")
         assert (answer.status_code, answer.json()["detail"]) == (503, "needs the extra `vision`")
@@ -632,6 +632,6 @@ def test_where_the_extra_is_missing_that_is_said(running, clients):
 
 def test_cameras_are_made_once_whoever_asks_first(running, clients):
     clients["viewer"].get("/streams")
-    first = running.app.state.cameras
+    first = running.app.state.services.camera_service
     clients["viewer"].get("/streams")
-    assert running.app.state.cameras is first
+    assert running.app.state.services.camera_service is first

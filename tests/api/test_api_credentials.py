@@ -12,6 +12,7 @@ import types
 import jwt
 import pytest
 
+from headway.api.dependencies import need
 from headway.api.problems import ProblemError
 from headway.api.security import (
     ALGORITHM,
@@ -20,10 +21,9 @@ from headway.api.security import (
     Audit,
     Keyring,
     Keys,
+    Principal,
     Role,
-    Who,
     identify,
-    need,
 )
 
 NOW = 1_700_000_000.75
@@ -50,7 +50,7 @@ def refused(call, *words):
 def test_roles_are_in_order():
     assert [r.name for r in sorted(Role)] == ["VIEWER", "OPERATOR", "ENGINEER", "ADMIN"]
     assert [r.value for r in sorted(Role)] == [0, 1, 2, 3]
-    assert Who("", Role.VIEWER) == NOBODY
+    assert Principal("", Role.VIEWER) == NOBODY
 
 
 def test_secrets_are_made_once_and_kept_for_this_user_alone(tmp_path):
@@ -61,7 +61,7 @@ def test_secrets_are_made_once_and_kept_for_this_user_alone(tmp_path):
     assert re.fullmatch(r"[0-9a-f]{8}", kid)
     assert len(secret) == 64  # 48 bytes in base64
     token = keyring.token("me", Role.ADMIN)
-    assert Keyring(path).read(token) == Who("me", Role.ADMIN)
+    assert Keyring(path).read(token) == Principal("me", Role.ADMIN)
     assert list(json.loads(path.read_text())) == [kid]
     assert list(path.parent.iterdir()) == [path]
 
@@ -80,7 +80,7 @@ def test_after_a_rotation_the_newest_signs_and_so_many_verify(tmp_path, keep, go
     for n, token in enumerate(tokens):
         for ring in (keyring, Keyring(path)):
             try:
-                assert ring.read(token) == Who(str(n), Role.VIEWER)
+                assert ring.read(token) == Principal(str(n), Role.VIEWER)
                 found.append(n)
             except ProblemError:
                 pass
@@ -119,7 +119,7 @@ def test_a_token_is_good_until_it_expires(keyring, secret):
             jwt.encode(good | claims, secret[1], ALGORITHM, headers={"kid": secret[0]})
         )
 
-    assert read() == Who("me", Role.ENGINEER)
+    assert read() == Principal("me", Role.ENGINEER)
     assert read(role="ENGINEER").role is Role.ENGINEER
     assert (
         refused(lambda: read(exp=int(time.time()) - 1))
@@ -180,16 +180,16 @@ def test_who_calls_is_told_by_a_token_else_a_key_else_the_query(headers, query, 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("needed", Role)
 def test_a_role_may_what_the_ones_before_it_may(keyring, role, needed):
-    state = types.SimpleNamespace(keyring=keyring, keys=None)
+    services = types.SimpleNamespace(keyring=keyring, keys=None)
     token = keyring.token("me", role)
     request = types.SimpleNamespace(
-        app=types.SimpleNamespace(state=state),
+        app=types.SimpleNamespace(state=types.SimpleNamespace(services=services)),
         headers={"authorization": f"Bearer {token}"},
         query_params={},
         state=types.SimpleNamespace(),
     )
     if role.value >= needed.value:
-        assert need(needed)(request) == Who("me", role)
+        assert need(needed)(request) == Principal("me", role)
     else:
         with pytest.raises(ProblemError) as fault:
             need(needed)(request)
@@ -198,7 +198,9 @@ def test_a_role_may_what_the_ones_before_it_may(keyring, role, needed):
             fault.value.detail
             == f"this needs the role {needed.name.lower()}; yours is {role.name.lower()}"
         )
-    assert request.state.who == Who("me", role)  # for the audit trail, also where it is refused
+    assert request.state.principal == Principal(
+        "me", role
+    )  # for the audit trail, also where it is refused
 
 
 def test_a_key_is_shown_once_and_kept_as_a_hash(database):
@@ -216,7 +218,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(database):
         "role": "engineer",
         "revoked_at": None,
     }
-    assert keys.read(key) == Who("loader", Role.ENGINEER)
+    assert keys.read(key) == Principal("loader", Role.ENGINEER)
     assert keys.revoke(number) is True
     assert keys.revoke(number) is False
     assert keys.revoke("none") is False
@@ -226,7 +228,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(database):
 def test_a_key_s_secret_may_hold_an_underscore(database):
     row = "INSERT INTO api_key (id, hash, name, role) VALUES ('k1', :hash, 'n', 'viewer')"
     database.execute(row, hash=hashlib.sha256(b"a_b__c").hexdigest())
-    assert Keys(database).read("hw_k1_a_b__c") == Who("n", Role.VIEWER)
+    assert Keys(database).read("hw_k1_a_b__c") == Principal("n", Role.VIEWER)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +270,8 @@ def sealed(before, **entry):
 
 
 def test_each_entry_is_bound_to_the_one_before_it(audit, database):
-    audit.add(Who("a", Role.ADMIN), "POST /x", 200, {"n": 1})
-    audit.add(Who("b", Role.VIEWER), "DELETE /y", 403, {})
+    audit.add(Principal("a", Role.ADMIN), "POST /x", 200, {"n": 1})
+    audit.add(Principal("b", Role.VIEWER), "DELETE /y", 403, {})
     rows = database.rows(
         "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before, hash FROM audit ORDER BY number"
     )
@@ -306,7 +308,7 @@ def test_two_processes_write_one_trail(audit, database):
     def write(trail):
         try:
             for k in range(15):
-                trail.add(Who("a", Role.ADMIN), f"POST /{k}", 200, {})
+                trail.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
         except Exception as error:
             faults.append(error)
 
@@ -344,14 +346,14 @@ def test_an_empty_trail_is_whole(audit):
 )
 def test_any_change_is_found(audit, database, change, found):
     for k in range(3):
-        audit.add(Who("a", Role.ADMIN), f"POST /{k}", 200, {})
+        audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
     database.execute(change)
     assert audit.verify() == found
 
 
 def test_an_entry_forged_whole_breaks_the_chain(audit, database):
     for k in range(3):
-        audit.add(Who("a", Role.ADMIN), f"POST /{k}", 200, {})
+        audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
     (row,) = database.rows(
         "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before FROM audit WHERE number = 2"
     )

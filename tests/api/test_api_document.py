@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from headway import __version__
 from headway.api import create_app
-from headway.api.app import ApiSettings
 from headway.api.ingest import EXAMPLE
+from headway.api.services import ApiSettings
 from headway.store import Database
 
 CONTRACT = Path(__file__).with_name("contract.txt")

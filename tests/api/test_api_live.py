@@ -18,7 +18,7 @@ from tests.waiting import until
 
 
 def clients(service, topic):
-    return service.app.state.hub.statistics()[topic]["clients"]
+    return service.app.state.services.hub.statistics()[topic]["clients"]
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ def numbers(messages):
 @pytest.fixture
 def joined(service, monkeypatch):
     """The clients that have joined the hub since, in order."""
-    hub, found = service.app.state.hub, []
+    hub, found = service.app.state.services.hub, []
     join = hub.join
     monkeypatch.setattr(
         hub, "join", lambda client, last_id=0: found.append(client) or join(client, last_id)
@@ -80,8 +80,8 @@ def test_each_topic_has_its_door(service, topic):
     others = [t for t in ("realtime", "monitoring", "alerts") if t != topic]
     with socket(service, topic) as one:
         for other in others:
-            service.app.state.hub.tell(other, "a", {"n": 0})
-        service.app.state.hub.tell(topic, "a", {"n": 1})
+            service.app.state.services.hub.tell(other, "a", {"n": 0})
+        service.app.state.services.hub.tell(topic, "a", {"n": 1})
         (message,) = take(one)
     assert message == {"id": message["id"], "topic": topic, "street": "a", "data": {"n": 1}}
 
@@ -90,7 +90,7 @@ def test_each_topic_has_its_door(service, topic):
     "headers",
     [
         lambda s: {"Authorization": f"Bearer {s.token('viewer')}"},
-        lambda s: {"X-API-Key": s.app.state.keys.make("n", s.role)},
+        lambda s: {"X-API-Key": s.app.state.services.keys.make("n", s.role)},
     ],
 )
 def test_credentials_may_come_in_headers(service, headers):
@@ -99,7 +99,7 @@ def test_credentials_may_come_in_headers(service, headers):
         f"{service.url.replace('http', 'ws')}/ws/alerts", additional_headers=headers(service)
     ) as one:
         until(lambda: clients(service, "alerts") == 1)
-        service.app.state.hub.tell("alerts", "a", {"n": 1})
+        service.app.state.services.hub.tell("alerts", "a", {"n": 1})
         assert numbers(take(one)) == [1]
     until(lambda: clients(service, "alerts") == 0)
 
@@ -131,7 +131,7 @@ def test_who_is_not_known_or_asks_wrongly_is_not_let_in(service, caplog):
 
 
 def test_filters_are_those_of_the_query(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with (
         socket(service, street="b") as street,
         socket(service, kinds="safety.,alert.,,") as kinds,
@@ -157,7 +157,7 @@ def test_filters_are_those_of_the_query(service):
 
 
 def test_filters_change_while_it_listens_and_a_faulty_wish_changes_nothing(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     wrong = "street is a name, kinds a list of names"
 
     def tell_all():
@@ -201,7 +201,7 @@ def test_a_quiet_socket_hears_a_heartbeat(service, monkeypatch):
 
 
 def test_after_a_break_it_goes_on_after_the_last_one(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with socket(service) as one:
         for n in range(3):
             hub.tell("alerts", "a", {"n": n})
@@ -213,7 +213,7 @@ def test_after_a_break_it_goes_on_after_the_last_one(service):
 
 
 def test_who_is_let_go_is_told_why(service, joined):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with connect(
         f"{service.url.replace('http', 'ws')}/ws/monitoring?token={service.token('viewer')}"
     ) as one:
@@ -230,7 +230,7 @@ def test_who_is_let_go_is_told_why(service, joined):
 
 
 def test_frames_are_compressed_each_by_itself(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with socket(service, "realtime", compression="deflate") as one:
         offered = one.response.headers["Sec-WebSocket-Extensions"]
         assert {w.strip() for w in offered.split(";")} == {
@@ -249,7 +249,7 @@ def test_frames_are_compressed_each_by_itself(service):
 
 
 def test_what_goes_to_all_is_written_without_waiting(service, joined):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with socket(service, "realtime") as one:
         (client,) = joined
         for n in range(200):
@@ -295,13 +295,13 @@ def test_events_are_sent_as_they_come(service, topic):
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-accel-buffering"] == "no"
-        service.app.state.hub.tell(topic, "a", {"n": 1})
+        service.app.state.services.hub.tell(topic, "a", {"n": 1})
         number, message = event(lines)
     assert message == {"id": str(number), "topic": topic, "street": "a", "data": {"n": 1}}
 
 
 def test_events_take_the_same_query(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with (
         events(service, street="b") as (_, street),
         events(service, kinds="alert.,engine.") as (_, kinds),
@@ -323,7 +323,7 @@ def test_a_quiet_stream_says_that_it_is_still_there(service, monkeypatch):
 
 
 def test_events_go_on_after_the_last_id_of_header_or_query(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with events(service) as (_, lines):
         sent = []
         for n in range(100):
@@ -347,7 +347,7 @@ def test_a_stream_that_is_let_go_says_why(service, joined):
         (client,) = joined
         client.ended = "too slow"
         client.news.set()
-        service.app.state.hub.tell("alerts", "a", {"n": 1})
+        service.app.state.services.hub.tell("alerts", "a", {"n": 1})
         found = list(lines)
     assert found[-3:] == ["event: dropped", "data: too slow", ""]
 

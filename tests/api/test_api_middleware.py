@@ -10,7 +10,13 @@ import types
 import pytest
 
 from headway.api import middleware as room
-from headway.api.middleware import Around
+from headway.api.middleware import (
+    AuditMiddleware,
+    RateLimitMiddleware,
+    RequestMiddleware,
+    SafeHeadersMiddleware,
+)
+from headway.api.security import NOBODY, Principal, Role
 from headway.telemetry import metrics
 from tests.ports import closed_port
 
@@ -53,17 +59,23 @@ def ask(around, path="/x", headers=(), client=("192.0.2.1", 5000), method="GET")
     return start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, body["body"]
 
 
+def stacked(inner, per_minute=0, redis_url=""):
+    """As the application puts them together."""
+    limited = RateLimitMiddleware(inner, per_minute, redis_url) if per_minute else inner
+    return RequestMiddleware(SafeHeadersMiddleware(limited))
+
+
 def counted(name, **labels):
     return metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @pytest.fixture
 def limited(monkeypatch):
-    """Makes Around with a limit; time stands still, `limited.now` is what it says."""
+    """Makes the middlewares with a limit; time stands still, `limited.now` is what it says."""
     monkeypatch.setattr("time.time", lambda: make.now)
 
     def make(per_minute, redis_url=""):
-        return Around(app(), per_minute, redis_url)
+        return stacked(app(), per_minute, redis_url)
 
     make.now = NOW
     return make
@@ -76,7 +88,7 @@ def limited(monkeypatch):
     ],
 )  # fmt: skip
 def test_a_request_keeps_an_id_that_is_one_and_gets_one_otherwise(given, kept):
-    found = ask(Around(app(), 0), headers=[("x-request-id", given)])[1]["x-request-id"]
+    found = ask(stacked(app(), 0), headers=[("x-request-id", given)])[1]["x-request-id"]
     assert (found == given) is kept
     if not kept:
         assert len(bytes.fromhex(found)) == 8
@@ -88,7 +100,7 @@ def test_an_answer_carries_its_id_its_time_and_what_keeps_browsers_safe(monkeypa
     seconds = counted("headway_request_seconds_sum", route="/things/{id}")
     requests = counted("headway_requests_total", method="PUT", route="/things/{id}", status="201")
     status, headers, body = ask(
-        Around(app(201, "/things/{id}"), 0), "/things/7", [("x-request-id", "me")], method="PUT"
+        stacked(app(201, "/things/{id}"), 0), "/things/7", [("x-request-id", "me")], method="PUT"
     )
     assert (status, body) == (201, b"good")
     assert headers == {"own": "1", "x-request-id": "me", "x-process-time": "0.250000"} | SAFE
@@ -109,13 +121,13 @@ def test_what_is_no_http_goes_by():
         taken.append((scope, receive, send))
 
     scope = {"type": "websocket", "path": "/ws"}
-    asyncio.run(Around(inner, 1)(scope, "receive", "send"))
+    asyncio.run(stacked(inner, 1)(scope, "receive", "send"))
     assert taken == [(scope, "receive", "send")]
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_failure_is_in_the_log_with_its_id(logged, status):
-    ask(Around(app(status), 0), "/y", [("x-request-id", "me")], method="POST")
+    ask(stacked(app(status), 0), "/y", [("x-request-id", "me")], method="POST")
     assert logged("api") == [
         {
             "event": "request failed",
@@ -131,7 +143,7 @@ def test_a_failure_is_in_the_log_with_its_id(logged, status):
 def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
     times = iter((10.0, 10.1, 10.1234567, 0.0, 0.0, 0.0))
     monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
-    ask(Around(app(499), 0), "/y", [("x-request-id", "me")])
+    ask(stacked(app(499), 0), "/y", [("x-request-id", "me")])
     line = {
         "event": "request",
         "level": "debug",
@@ -144,7 +156,7 @@ def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
     assert logged("api") == [line]
     logging.getLogger("headway.api").setLevel(logging.INFO)
     try:
-        ask(Around(app(), 0), "/y")
+        ask(stacked(app(), 0), "/y")
     finally:
         logging.getLogger("headway.api").setLevel(logging.NOTSET)
     assert logged("api") == [line]
@@ -156,7 +168,7 @@ def test_an_app_that_breaks_is_counted_as_500_and_heard(logged):
 
     before = counted("headway_requests_total", method="GET", route="other", status="500")
     with pytest.raises(KeyError):
-        ask(Around(broken, 0))
+        ask(stacked(broken, 0))
     assert (
         counted("headway_requests_total", method="GET", route="other", status="500") - before == 1
     )
@@ -175,9 +187,10 @@ def test_a_client_is_told_what_is_left_and_when_it_begins_anew(limited):
     limited.now = NOW + 50.5
     status, headers, body = ask(around, "/a", [("x-request-id", "me")])
     assert status == 429
+    assert float(headers.pop("x-process-time")) >= 0.0
     assert headers == {
         "x-request-id": "me", "x-ratelimit-limit": "3", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "10", "retry-after": "10",
-        "content-type": "application/problem+json",
+        "content-type": "application/problem+json", **SAFE,
     }  # fmt: skip
     assert json.loads(body) == {
         "type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "the limit of requests a minute is reached",
@@ -263,3 +276,68 @@ def test_when_valkey_is_back_that_is_said_too(limited):
     metrics.degraded.labels("limits").set(1)
     ask(limited(2))
     assert counted("headway_degraded", part="limits") == 0
+
+
+class Trail:
+    """An audit trail that writes down what it is given, and what had been answered until then."""
+
+    def __init__(self, sent):
+        self.sent = sent
+        self.entries = []
+
+    def add(self, principal, action, status, data):
+        self.entries.append((principal, action, status, data, len(self.sent)))
+
+
+def audited(inner, method="POST", path="/things", **more):
+    """(entries of the trail, what was answered)."""
+    sent = []
+    trail = Trail(sent)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": []} | more
+    asyncio.run(AuditMiddleware(inner, trail)(scope, None, send))
+    return trail.entries, sent
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_what_may_change_something_is_audited_before_it_is_answered(method):
+    who = Principal("anna", Role.ENGINEER)
+    entries, sent = audited(app(403), method, state={"principal": who})
+    assert entries == [(who, f"{method} /things", 403, {}, 0)]
+    assert [m["type"] for m in sent] == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/things"), ("HEAD", "/"), ("POST", "/api/v1/ingest/batch")]
+)
+def test_what_only_asks_and_what_is_ingested_is_not_audited(method, path):
+    entries, sent = audited(app(), method, path)
+    assert (entries, len(sent)) == ([], 2)
+
+
+def test_an_action_is_cut_and_has_no_null_bytes():
+    entries, _ = audited(app(), path="/\x00" + "a" * 600)
+    assert entries[0][:3] == (NOBODY, "POST /" + "a" * 506, 200)
+
+
+def test_a_request_that_breaks_is_audited_as_500_once():
+    async def broken(scope, receive, send):
+        raise KeyError("x")
+
+    async def broken_late(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise KeyError("x")
+
+    for inner, status in ((broken, 500), (broken_late, 200)):
+        trail = Trail([])
+
+        async def send(message):
+            pass
+
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        with pytest.raises(KeyError):
+            asyncio.run(AuditMiddleware(inner, trail)(scope, None, send))
+        assert [e[2] for e in trail.entries] == [status]

@@ -43,7 +43,7 @@ def running(tmp_path_factory, new_record):
 
 @pytest.fixture
 def live(running):
-    found = running.app.state.service.streets["headway"]
+    found = running.app.state.services.street_service.streets["headway"]
     found.snapshot, found.engine.fault = replace(SNAPSHOT), None
     found.engine.orders.clear()
     return found
@@ -371,19 +371,22 @@ def test_a_street_that_takes_no_orders_now_says_when_to_come_again(post, live):
 
 
 def test_a_server_without_streets_says_so(running, get):
-    service, running.app.state.service = running.app.state.service, None
+    service, running.app.state.services.street_service = (
+        running.app.state.services.street_service,
+        None,
+    )
     try:
         answer = get("state")
         assert (answer.status_code, answer.json()["detail"]) == (404, "this server runs no street")
-        running.app.state.service = standing()
+        running.app.state.services.street_service = standing()
         assert get("streets/x").json()["detail"] == "no street 'x'. There are: none."
         assert get("state").json() == []
     finally:
-        running.app.state.service = service
+        running.app.state.services.street_service = service
 
 
 def test_each_order_is_in_the_audit_trail_also_when_it_was_refused(running, post, live):
-    database = running.app.state.database
+    database = running.app.state.services.database
     before = database.rows("SELECT count(*) AS n FROM audit")[0]["n"]
     post("headway/junctions/360082/override", {"order": "hold"})
     post("headway/controller", {"controller": "fixed"}, "viewer")
@@ -412,7 +415,7 @@ def news(client):
 @pytest.fixture
 def hears(running, live):
     """What the hub tells of a topic, told by hand in this thread."""
-    hub = running.app.state.hub
+    hub = running.app.state.services.hub
     joined = []
 
     def listen(topic):
@@ -434,7 +437,7 @@ def gauge(name, **labels):
 
 def test_a_snapshot_is_told_with_what_the_signals_show_and_measured(running, hears):
     client = hears("realtime")
-    tell(running.app, "realtime", "headway", replace(SNAPSHOT))
+    tell(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
     assert [m["data"] for m in news(client)] == [STATE | {"shown": [1, 3, 4]}]
     assert {
         name: gauge(name) for name in (
@@ -454,7 +457,7 @@ def test_a_scene_is_told_in_columns_rounded_for_the_eye(running, hears):
         np.array([7, 9], np.uint32), np.array([[1.24, 2.26], [3.0, -4.55]], np.float32), np.array([90.6, -0.4], np.float32),
         np.array([13.88, 0.0], np.float32), np.array([4.96, 12.0], np.float32), np.array([0, 2], np.uint8),
     )  # fmt: skip
-    tell(running.app, "realtime", "headway", replace(SNAPSHOT, scene=scene))
+    tell(running.app.state.services, "realtime", "headway", replace(SNAPSHOT, scene=scene))
     assert news(client)[0]["data"]["scene"] == {
         "id": [7, 9], "at": pytest.approx([1.2, 2.3, 3.0, -4.6], abs=1e-5), "angle": [91, 0], "speed": pytest.approx([13.9, 0.0], abs=1e-5),
         "length": pytest.approx([5.0, 12.0], abs=1e-5), "kind": [0, 2],
@@ -463,10 +466,13 @@ def test_a_scene_is_told_in_columns_rounded_for_the_eye(running, hears):
 
 def test_what_no_street_here_shows_is_not_told(running, hears):
     client = hears("realtime")
-    tell(running.app, "realtime", "nowhere", replace(SNAPSHOT))
-    service, running.app.state.service = running.app.state.service, None
-    tell(running.app, "realtime", "headway", replace(SNAPSHOT))
-    running.app.state.service = service
+    tell(running.app.state.services, "realtime", "nowhere", replace(SNAPSHOT))
+    service, running.app.state.services.street_service = (
+        running.app.state.services.street_service,
+        None,
+    )
+    tell(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
+    running.app.state.services.street_service = service
     assert not client.buffer
 
 
@@ -475,7 +481,7 @@ def test_an_event_is_told_as_it_is_and_counted(running, hears):
     before = [gauge("headway_events_total", kind=k) or 0.0 for k in ("engine.restarted", "x", "")]
     restarts = gauge("headway_restarts_total") or 0.0
     for message in ({"kind": "x", "n": 1}, {"kind": "engine.restarted", "why": "w"}, {"n": 2}):
-        tell(running.app, "alerts", "headway", message)
+        tell(running.app.state.services, "alerts", "headway", message)
     assert [(m["street"], m["data"]) for m in news(client)] == [
         ("headway", {"kind": "x", "n": 1}), ("headway", {"kind": "engine.restarted", "why": "w"}), ("headway", {"n": 2}),
     ]  # fmt: skip

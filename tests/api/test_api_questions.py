@@ -58,7 +58,7 @@ def running(tmp_path_factory, new_record):
 @pytest.fixture(scope="module")
 def run(running):
     """A run of 120 s at junction J with a signal group for vehicles, one for pedestrians, and one at junction K; and a second run."""
-    intake = running.app.state.intake
+    intake = running.app.state.services.intake
     first = intake.begin_run("one", "cologne1", "planner", 3)
     second = intake.begin_run("two", "cologne3", "fixed", 4)
     colours = [(0, 1), (10, 3), (30, 2), (33, 1), (50, 4), (80, 2), (83, 1), (110, 3)]
@@ -521,7 +521,7 @@ def test_a_measure_takes_a_junction_and_a_time_of_the_street(running, get, run, 
     junction = query.get("junction", "\x00").replace("\x00", "") or None
     measure = getattr(signals, name)
     wanted = measure(
-        running.app.state.database,
+        running.app.state.services.database,
         run,
         junction,
         query.get("begin_s", 0.0),
@@ -560,7 +560,7 @@ def test_signals_and_detectors_as_event_codes(running, get, run):
         (10.0, "J", 1, 1),
     ]
     assert [r["timestamp"][:17] for r in found] == [day] * 4
-    whole = highres.high_resolution(running.app.state.database, run)
+    whole = highres.high_resolution(running.app.state.services.database, run)
     assert [(r["at_s"], r["event"]) for r in get(f"runs/{run}/high-resolution")] == [
         (r["at_s"], r["event"]) for r in whole
     ]

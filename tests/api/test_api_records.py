@@ -29,7 +29,7 @@ def client(running):
 
 @pytest.fixture
 def rows(running):
-    return lambda simulation: running.app.state.database.rows(
+    return lambda simulation: running.app.state.services.database.rows(
         "SELECT * FROM simulation_record WHERE simulation_id = :id ORDER BY at", id=simulation
     )
 
@@ -84,7 +84,7 @@ def test_the_status_of_one_says_what_came_of_it(client, running, monkeypatch):
     def away(*_):
         raise OperationalError("COPY", {}, Exception("gone"))
 
-    monkeypatch.setattr(running.app.state.intake, "_copy", away)
+    monkeypatch.setattr(running.app.state.services.intake, "_copy", away)
     for door, body in ((ONE, record("ST", 1)), (MANY, [record("ST", 2)])):
         answer = client.post(door, json=body)
         assert (answer.status_code, answer.json()) == (
@@ -98,8 +98,8 @@ def test_the_status_of_one_says_what_came_of_it(client, running, monkeypatch):
         1,
     )
     monkeypatch.undo()
-    assert running.app.state.intake.catch_up()
-    assert running.app.state.intake.spool.waiting == 0
+    assert running.app.state.services.intake.catch_up()
+    assert running.app.state.services.intake.spool.waiting == 0
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_where_nothing_takes_it_that_is_said_with_when_to_come_again(
     def full(*_):
         raise fault
 
-    monkeypatch.setattr(running.app.state.intake, "write", full)
+    monkeypatch.setattr(running.app.state.services.intake, "write", full)
     for door, body in ((ONE, record("FULL")), (MANY, [record("FULL")])):
         answer = client.post(door, json=body)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")

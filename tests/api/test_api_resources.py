@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from headway.api import create_app
-from headway.api.app import ApiSettings
+from headway.api.services import ApiSettings
 from headway.store import Database
 from tests.waiting import until
 
@@ -51,11 +51,11 @@ def test_both_paths_of_live_news_bring_them(service):
         with connect(
             f"{service.url.replace('http', 'ws')}{path}?token={service.token('viewer')}"
         ) as one:
-            until(lambda: service.app.state.hub.statistics()["alerts"]["clients"] == 1)
-            service.app.state.hub.tell("alerts", "a", {"n": 7})
+            until(lambda: service.app.state.services.hub.statistics()["alerts"]["clients"] == 1)
+            service.app.state.services.hub.tell("alerts", "a", {"n": 7})
             told = json.loads(one.recv(timeout=10))
             assert (told["topic"], told["street"], told["data"]) == ("alerts", "a", {"n": 7})
-        until(lambda: not service.app.state.hub.statistics()["alerts"]["clients"])
+        until(lambda: not service.app.state.services.hub.statistics()["alerts"]["clients"])
 
 
 def test_both_answer_and_both_ask_for_credentials(service):

@@ -12,8 +12,8 @@ import pytest
 
 from headway import __version__, web
 from headway.api import app as room
-from headway.api.app import ApiSettings
 from headway.api.cache import Cache
+from headway.api.services import ApiSettings
 from headway.sensing import MISSING
 from headway.telemetry import metrics
 from tests.api.service import record, serving, swapped
@@ -48,35 +48,38 @@ def test_it_is_ready_while_the_record_can_be_reached_and_nothing_waits(running, 
         answer = httpx.get(f"{running.url}/health/ready")
         return answer.status_code, answer.json()
 
-    state = running.app.state
+    state = running.app.state.services
     assert ready() == (200, {"ready": True, "database": True, "streets": 2, "spool": 0})
-    state.service.streets["baseline"].finished = True
+    state.street_service.streets["baseline"].finished = True
     assert ready() == (200, {"ready": True, "database": True, "streets": 1, "spool": 0})
-    state.service.streets["baseline"].finished = False
+    state.street_service.streets["baseline"].finished = False
     with monkeypatch.context() as patch:
         patch.setattr(state.intake.spool, "waiting", 3)
         patch.setattr(state.intake, "catch_up", lambda: False)
         assert ready() == (503, {"ready": False, "database": True, "streets": 2, "spool": 3})
-    with monkeypatch.context() as patch, swapped(state, "service", None):
+    with monkeypatch.context() as patch, swapped(state, "street_service", None):
         patch.setattr(state.database, "alive", lambda: False)
         assert ready() == (503, {"ready": False, "database": False, "streets": 0, "spool": 0})
 
 
 def test_metrics_are_in_prometheus_form(running, admin, monkeypatch):
-    monkeypatch.setattr(running.app.state.intake.spool, "waiting", 0)
+    monkeypatch.setattr(running.app.state.services.intake.spool, "waiting", 0)
     admin.post("/api/v1/ingest/simulation", json=record("METRICS"))
-    monkeypatch.setattr(running.app.state.intake, "catch_up", lambda: False)
-    running.app.state.intake.spool.waiting = 4
+    monkeypatch.setattr(running.app.state.services.intake, "catch_up", lambda: False)
+    running.app.state.services.intake.spool.waiting = 4
     answer = httpx.get(f"{running.url}/metrics")
-    running.app.state.intake.spool.waiting = 0
+    running.app.state.services.intake.spool.waiting = 0
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "headway_spool_batches 4.0" in answer.text.splitlines()
-    assert f"headway_rows_stored {running.app.state.intake.stored:.1f}" in answer.text.splitlines()
-    assert running.app.state.intake.stored >= 1
+    assert (
+        f"headway_rows_stored {running.app.state.services.intake.stored:.1f}"
+        in answer.text.splitlines()
+    )
+    assert running.app.state.services.intake.stored >= 1
 
 
 def test_what_runs_here(running, monkeypatch):
-    state = running.app.state
+    state = running.app.state.services
     with running.client("viewer") as viewer:
         found = viewer.get("/system/info").json()
         stored = state.intake.stored
@@ -85,7 +88,7 @@ def test_what_runs_here(running, monkeypatch):
             "rows_stored": stored, "spool": 0, "embedded_database": False,
         }  # fmt: skip
         monkeypatch.setattr(state.database, "embedded", object())
-        with swapped(state, "service", None):
+        with swapped(state, "street_service", None):
             found = viewer.get("/system/info").json()
         assert (found["streets"], found["embedded_database"]) == ([], True)
 
@@ -130,7 +133,7 @@ def test_a_faulty_key_is_refused(admin, body, pointer):
 def test_all_four_roles_may_have_a_key(running, admin):
     for role in ("viewer", "operator", "engineer", "admin"):
         key = admin.post("/api/v1/admin/keys", json={"name": "x" * 64, "role": role}).json()["key"]
-        assert running.app.state.keys.read(key).role.name.lower() == role
+        assert running.app.state.services.keys.read(key).role.name.lower() == role
 
 
 def test_all_records_of_a_simulation_are_erased(admin):
@@ -147,7 +150,7 @@ def test_all_records_of_a_simulation_are_erased(admin):
 
 def audited(running, call):
     """What `call` adds to the audit trail."""
-    database = running.app.state.database
+    database = running.app.state.services.database
     before = database.rows("SELECT coalesce(max(number), 0) AS n FROM audit")[0]["n"]
     call()
     return database.rows(
@@ -185,14 +188,18 @@ def test_what_may_change_something_is_in_the_trail_and_nothing_else(running, adm
     assert long["what"] == "POST /" + "x" * 506
     found = admin.get("/api/v1/admin/audit/verify").json()
     assert found == {
-        "entries": running.app.state.database.rows("SELECT count(*) AS n FROM audit")[0]["n"],
+        "entries": running.app.state.services.database.rows("SELECT count(*) AS n FROM audit")[0][
+            "n"
+        ],
         "whole": True,
         "wrong": "",
     }
 
 
 def test_a_broken_trail_is_told(running, admin, monkeypatch):
-    monkeypatch.setattr(running.app.state.audit, "verify", lambda: (7, "entry 7 was changed"))
+    monkeypatch.setattr(
+        running.app.state.services.audit, "verify", lambda: (7, "entry 7 was changed")
+    )
     assert admin.get("/api/v1/admin/audit/verify").json() == {
         "entries": 7,
         "whole": False,
@@ -208,7 +215,7 @@ def test_an_order_stands_although_the_trail_cannot_be_written_and_that_is_told(
 
     metrics.degraded.labels("audit").set(0)
     with monkeypatch.context() as patch:
-        patch.setattr(running.app.state.audit, "add", broken)
+        patch.setattr(running.app.state.services.audit, "add", broken)
         assert admin.post("/api/v1/admin/clear-cache").status_code == 200
     assert metrics.registry.get_sample_value("headway_degraded", {"part": "audit"}) == 1
     line = {
@@ -277,7 +284,7 @@ def test_what_waits_in_the_spool_is_written_when_it_can_be_whatever_fails_meanwh
 ):
     tries = []
     with serving(tmp_path, url=new_record()) as other:
-        intake, failures = other.app.state.intake, [OSError("no disk")]
+        intake, failures = other.app.state.services.intake, [OSError("no disk")]
         catch_up = intake.catch_up
         monkeypatch.setattr(
             intake,
@@ -325,8 +332,8 @@ def test_streets_begin_and_end_with_the_server(tmp_path, new_record):
 
     with serving(tmp_path, streets, new_record()) as other:
         ((tell, intake),) = given
-        assert intake is other.app.state.intake
-        assert other.app.state.service is service
+        assert intake is other.app.state.services.intake
+        assert other.app.state.services.street_service is service
         before = (
             metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"})
             or 0.0
@@ -337,7 +344,7 @@ def test_streets_begin_and_end_with_the_server(tmp_path, new_record):
             == before + 1
         )
         assert not service.streets["a"].engine.stopped
-        relay = other.app.state.relay
+        relay = other.app.state.services.relay
     assert service.streets["a"].engine.stopped
     assert relay is None
 
@@ -346,12 +353,12 @@ def test_streets_begin_and_end_with_the_server(tmp_path, new_record):
 def test_cameras_begin_and_end_with_the_server_if_there_are_some(tmp_path, new_record):
     url = new_record()
     with serving(tmp_path, url=url) as other:
-        assert other.app.state.cameras is None
+        assert other.app.state.services.camera_service is None
     (tmp_path / "cameras.json").write_text(
         json.dumps({"c": {"source": "rtsp://127.0.0.1:9/x", "started": False}})
     )
     with serving(tmp_path, url=url) as other:
-        cameras = other.app.state.cameras
+        cameras = other.app.state.services.camera_service
         assert list(cameras.manager.streams) == ["c"]
         closed, close = [], cameras.close
         cameras.close = lambda: closed.append(1) or close()
@@ -360,6 +367,8 @@ def test_cameras_begin_and_end_with_the_server_if_there_are_some(tmp_path, new_r
 
 def test_the_cache_is_as_the_settings_say(tmp_path, running, monkeypatch):
     made = []
-    monkeypatch.setattr(room, "Cache", lambda *words: made.append(words) or Cache(*words))
-    room.create_app(ApiSettings(tmp_path, cache_s=7.0), running.app.state.database)
+    monkeypatch.setattr(
+        "headway.api.services.Cache", lambda *words: made.append(words) or Cache(*words)
+    )
+    room.create_app(ApiSettings(tmp_path, cache_s=7.0), running.app.state.services.database)
     assert made == [("", 7.0)]

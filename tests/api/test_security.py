@@ -51,7 +51,7 @@ def routes(service):
 
 
 def forged(service):
-    secrets = json.loads((service.app.state.folder / "keys.json").read_text())
+    secrets = json.loads((service.app.state.services.folder / "keys.json").read_text())
     good = service.token("admin")
     kid = jwt.get_unverified_header(good)["kid"]
     claims = jwt.decode(good, options={"verify_signature": False})
@@ -124,7 +124,7 @@ def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path, new_record):
             "whole": True,
             "wrong": "",
         }
-        database = running.app.state.database
+        database = running.app.state.services.database
         last = database.rows("SELECT who, role, status FROM audit ORDER BY number DESC LIMIT 1")[0]
         assert last == {"who": "a-viewer", "role": "viewer", "status": 403}
         with pytest.raises(Exception, match="only ever added"):
@@ -140,7 +140,7 @@ def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path, new_record):
 
 def test_secrets_are_of_this_user_alone_and_rotate(tmp_path, new_record):
     with serving(tmp_path, url=new_record()) as running:
-        keyring = running.app.state.keyring
+        keyring = running.app.state.services.keyring
         assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
         old = running.token("viewer")
         keyring.rotate()

@@ -23,7 +23,7 @@ def socket(service, topic="monitoring", **query):
 def settle(service, topic="monitoring", clients=1):
     deadline = time.monotonic() + 5
     while (
-        service.app.state.hub.statistics()[topic]["clients"] < clients
+        service.app.state.services.hub.statistics()[topic]["clients"] < clients
         and time.monotonic() < deadline
     ):
         time.sleep(0.01)
@@ -39,7 +39,7 @@ def news(one, n):
 
 
 def test_filters_forms_and_compression(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with (
         socket(service) as every,
         socket(service, street="b") as other,
@@ -69,7 +69,7 @@ def test_filters_forms_and_compression(service):
 
 
 def test_after_a_break_it_goes_on_where_it_was(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with socket(service, "alerts") as one:
         settle(service, "alerts")
         hub.tell("alerts", "a", {"kind": "k", "n": 1})
@@ -92,7 +92,7 @@ def test_after_a_break_it_goes_on_where_it_was(service):
 @pytest.mark.parametrize("compression", ["deflate", None])
 @pytest.mark.parametrize("size", [10, 1_000, 100_000])
 def test_each_gets_all_in_order_whether_written_at_once_or_later(service, compression, size):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     url = f"{service.url.replace('http', 'ws')}/ws/realtime?token={service.token('viewer')}"
     with connect(url, compression=compression) as one:
         settle(service, "realtime")
@@ -113,7 +113,7 @@ def test_who_has_no_token_hears_nothing(service):
 
 
 def test_a_slow_client_gets_the_newest_and_the_others_all(service):
-    hub = service.app.state.hub
+    hub = service.app.state.services.hub
     with socket(service, "realtime") as quick, socket(service, "realtime") as slow:
         settle(service, "realtime", 2)
         got = []
@@ -136,6 +136,6 @@ def test_processes_hear_each_other_over_valkey(tmp_path, new_record, valkey):
     ):
         settle(two, "alerts")
         time.sleep(0.5)
-        one.app.state.hub.tell("alerts", "s", {"kind": "k", "n": 7})
-        two.app.state.hub.tell("alerts", "s", {"kind": "k", "n": 8})
+        one.app.state.services.hub.tell("alerts", "s", {"kind": "k", "n": 7})
+        two.app.state.services.hub.tell("alerts", "s", {"kind": "k", "n": 8})
         assert sorted(m["data"]["n"] for m in news(listener, 2)) == [7, 8]

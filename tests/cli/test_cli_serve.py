@@ -20,8 +20,8 @@ import jwt
 import pytest
 import uvicorn
 
-from headway.api.app import ApiSettings
-from headway.api.security import Audit, Keyring, Role, Who
+from headway.api.security import Audit, Keyring, Principal, Role
+from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.settings import NotifySettings, Settings, overridden
 from headway.store import Intake, open_database
@@ -111,7 +111,7 @@ def test_its_link_signs_an_administrator_in_for_12_hours(headway, served, record
     first, second = ran.out.splitlines()
     assert first.startswith(f"http://127.0.0.1:{served.config.port}/#token=")
     assert served.config.port > 0
-    assert Keyring(record / "keys.json").read(token_of(ran.out)) == Who("admin", Role.ADMIN)
+    assert Keyring(record / "keys.json").read(token_of(ran.out)) == Principal("admin", Role.ADMIN)
     claims = jwt.decode(token_of(ran.out), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 12 * 3600
     assert (
@@ -270,7 +270,7 @@ def test_what_is_there_after_the_start_is_left_alone_by_the_collector(monkeypatc
 def test_a_token_is_printed_for_whom_it_is(headway, tmp_path, words, role, seconds):
     ran = headway("token", "me", "--data", "there", *words)
     assert (ran.status, ran.err) == (0, "")
-    assert Keyring(tmp_path / "there" / "keys.json").read(ran.out.strip()) == Who(
+    assert Keyring(tmp_path / "there" / "keys.json").read(ran.out.strip()) == Principal(
         "me", Role[role.upper()]
     )
     claims = jwt.decode(ran.out.strip(), options={"verify_signature": False})
@@ -412,7 +412,7 @@ def test_the_audit_trail_is_verified(headway, record):
     database = open_database(record)
     try:
         for k in range(2):
-            Audit(database).add(Who("a", Role.ADMIN), f"POST /{k}", 200, {})
+            Audit(database).add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
         ran = headway("audit", "verify")
         assert (ran.status, ran.out) == (0, "2 entries, whole\n")
         database.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_kept")

@@ -254,7 +254,7 @@ def test_a_camera_knows_what_the_signals_of_its_street_show(tmp_path):
                 "/streams", json={"id": "a", "source": address, "street": "nowhere"}
             ).json()["detail"]
         )
-        live = running.app.state.service.streets["headway"]
+        live = running.app.state.services.street_service.streets["headway"]
         until(lambda: len(live.colours) > 5)
         assert (
             client.post(
@@ -262,7 +262,7 @@ def test_a_camera_knows_what_the_signals_of_its_street_show(tmp_path):
             ).status_code
             == 201
         )
-        stream = running.app.state.cameras.manager.streams["a"]
+        stream = running.app.state.services.camera_service.manager.streams["a"]
         assert right(stream, live)
         before = dict(live.colours)
         until(lambda: stream.processed > 10 and live.colours != before and right(stream, live))

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
-from headway.api.security import Role, need
+from headway.api.security import Role
 from headway.api.streaming import Endless
 from headway.sensing import CalibrationError, SensingError
 from headway.service.cameras import CameraService
@@ -73,14 +74,10 @@ class DoneOut(BaseModel):
 
 def cameras(request: Request) -> CameraService:
     """Made when first needed. Raises ProblemError 503 where the extra `vision` is missing."""
-    with request.app.state.cameras_lock:
-        if request.app.state.cameras is None:
-            try:
-                request.app.state.cameras = request.app.state.make_cameras()
-            except SensingError as error:
-                raise ProblemError(503, str(error)) from error
-        found: CameraService = request.app.state.cameras
-        return found
+    try:
+        return services_of(request).need_camera_service()
+    except SensingError as error:
+        raise ProblemError(503, str(error)) from error
 
 
 Cameras = Annotated[CameraService, Depends(cameras)]
@@ -107,9 +104,8 @@ def streams(service: Cameras) -> list[dict[str, Any]]:
 @router.post("", status_code=201, responses=CHANGE, dependencies=[Engineer])
 def add(request: Request, service: Cameras, wish: StreamIn) -> dict[str, Any]:
     """A new camera."""
-    streets = (
-        list(request.app.state.service.streets) if request.app.state.service is not None else []
-    )
+    running = services_of(request).street_service
+    streets = list(running.streets) if running is not None else []
     if wish.street and wish.street not in streets:
         raise ProblemError(
             422,

@@ -22,8 +22,9 @@ from pydantic import (
 )
 from starlette.concurrency import run_in_threadpool
 
+from headway.api.dependencies import need, services_of
 from headway.api.problems import Fault, ProblemError, responses
-from headway.api.security import Role, need
+from headway.api.security import Role
 from headway.store import Intake
 from headway.store.spool import SpoolFullError
 
@@ -286,7 +287,7 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     except (msgspec.DecodeError, RecursionError) as error:
         found = faults_of(decoded(body)) or [Fault(pointer="", message=str(error))]
         raise ProblemError(422, f"{len(found)} fault(s) in the record", found) from error
-    taken = await _write(request.app.state.intake, [row(record)])
+    taken = await _write(services_of(request).intake, [row(record)])
     return _answer(taken, 201 if taken.stored else 202 if taken.spooled else 200)
 
 
@@ -332,7 +333,7 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
             f"none of {len(rejected)} records can be taken",
             [f for r in rejected for f in r.faults][:1000],
         )
-    taken = await _write(request.app.state.intake, [row(r) for r in records])
+    taken = await _write(services_of(request).intake, [row(r) for r in records])
     taken.rejected = rejected
     return _answer(taken, 207 if rejected else 202 if taken.spooled else 201)
 

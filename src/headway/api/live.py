@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 
+from headway.api.dependencies import need, services_of
 from headway.api.hub import TOPICS, Client, Hub
 from headway.api.problems import Fault, ProblemError, problem, responses
-from headway.api.security import Role, identify, need
+from headway.api.security import Role, identify
 from headway.api.sockets import DELIVER
 from headway.api.streaming import Endless
 
@@ -37,9 +38,10 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     """?token=, street=, kinds=a,b, format=dashboard|chart|table, compress=1, last_id=. A text
     message `{"street": ..., "kinds": [...]}` changes the filters; anything else is answered by an
     error and changes nothing."""
-    state, query = socket.app.state, socket.query_params
+    services = services_of(socket)
+    query = socket.query_params
     try:
-        await asyncio.to_thread(identify, state.keyring, state.keys, socket.headers, query)
+        await asyncio.to_thread(identify, services.keyring, services.keys, socket.headers, query)
     except ProblemError as error:
         await socket.send_denial_response(
             problem(socket, error.status, error.detail, headers=error.headers)
@@ -67,7 +69,7 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     client = client_of(
         topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"
     )
-    hub = state.hub
+    hub = services.hub
     client.deliver = socket.scope.get("extensions", {}).get(DELIVER)
     hub.join(client, int(last))
     reading = asyncio.create_task(_listen(socket, client))
@@ -132,7 +134,7 @@ async def events(
     if topic not in TOPICS:
         raise ProblemError(404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
     given = request.headers.get("last-event-id", "")
-    client, hub = client_of(topic, street, kinds, form, compress), request.app.state.hub
+    client, hub = client_of(topic, street, kinds, form, compress), services_of(request).hub
     return Endless(
         _sse(hub, client, int(given) if _is_number(given) else last_id),
         media_type="text/event-stream",

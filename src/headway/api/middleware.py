@@ -1,5 +1,5 @@
-"""Around every request: its id, its time, its share of the rate limit, its line in the log and the
-metrics. Plain ASGI, for speed.
+"""Around every request, as plain ASGI for speed: its id, time, log line and metrics; headers that
+keep browsers safe; its share of the rate limit; its entry in the audit trail.
 """
 
 from __future__ import annotations
@@ -9,136 +9,181 @@ import json
 import logging
 import secrets
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headway import telemetry
+from headway.api.security import NOBODY
 from headway.telemetry import metrics
 
-CROWD = 20
+if TYPE_CHECKING:
+    from headway.api.security import Audit
+
 ACCESS = logging.getLogger("headway.api")
-FREE = ("/health", "/metrics", "/static", "/docs", "/openapi.json")
+UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/openapi.json")
+CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials an address shows
+CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+INGEST = "/api/v1/ingest"  # what it changes is itself on record
+LONGEST_ID = 64  # characters of a request id that is taken over
+LONGEST_ACTION = 512  # characters of an audit entry's action
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data: blob:; "
+        b"style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:",
+    ),
+)
+
+Headers = list[tuple[bytes, bytes]]
 
 
-class Around:
-    """per_minute: requests of one client, told by its credentials, else by its address; 0 for no
-    limit. store: shared over processes, by Valkey.
+class RequestMiddleware:
+    """Gives each request an id and a time, counts it, and logs it: failures always, all at level
+    debug.
     """
 
-    def __init__(self, app: ASGIApp, per_minute: int, redis_url: str = "") -> None:
-        storage: Storage = RedisStorage(redis_url) if redis_url else MemoryStorage()
-        self._app, self._spare = app, FixedWindowRateLimiter(MemoryStorage())
-        self._limiter = FixedWindowRateLimiter(storage)
-        self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
-        self._crowd = RateLimitItemPerMinute(
-            per_minute * CROWD
-        )  # of one address, whatever credentials it shows or makes up
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
         self._log = telemetry.log("api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, status = time.perf_counter(), 500
-        headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = (
-            given
-            if 0 < len(given) <= 64 and given.isascii() and given.replace("-", "").isalnum()
-            else secrets.token_hex(8)
-        )
-        extra = [(b"x-request-id", request_id.encode())]
-        path = scope["path"]
-        if self._limit is not None and not path.startswith(FREE) and path != "/":
-            allowed, limit = self._take(headers, scope)
-            extra += limit
-            if not allowed:
-                await _refuse(send, path, extra)
-                metrics.requests.labels(scope["method"], "limited", "429").inc()
-                return
+        begun = time.perf_counter()
+        status = 500
+        request_id = _request_id(scope)
 
-        async def sending(message: Message) -> None:
+        async def stamped(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 spent = f"{time.perf_counter() - begun:.6f}".encode()
-                message["headers"] = [
-                    *message["headers"],
-                    *extra,
-                    (b"x-process-time", spent),
-                    *SAFE,
-                ]
+                stamps = [(b"x-request-id", request_id.encode()), (b"x-process-time", spent)]
+                message["headers"] = [*message["headers"], *stamps]
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, stamped)
         finally:
-            spent_s = time.perf_counter() - begun
-            route = getattr(scope.get("route"), "path", "other")
-            metrics.requests.labels(scope["method"], route, str(status)).inc()
-            metrics.request_s.labels(route).observe(spent_s)
-            if status >= 500:
-                self._log.error(
-                    "request failed",
-                    id=request_id,
-                    method=scope["method"],
-                    path=path,
-                    status=status,
-                )
-            elif ACCESS.isEnabledFor(logging.DEBUG):
-                self._log.debug(
-                    "request",
-                    id=request_id,
-                    method=scope["method"],
-                    path=path,
-                    status=status,
-                    ms=round(spent_s * 1e3, 2),
-                )
+            self._record(scope, request_id, status, time.perf_counter() - begun)
 
-    def _take(
-        self, headers: dict[bytes, bytes], scope: Scope
-    ) -> tuple[bool, list[tuple[bytes, bytes]]]:
-        given = headers.get(b"authorization") or headers.get(b"x-api-key")
+    def _record(self, scope: Scope, request_id: str, status: int, spent_s: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        if scope.get("limited"):
+            route = "limited"
+        metrics.requests.labels(scope["method"], route, str(status)).inc()
+        metrics.request_s.labels(route).observe(spent_s)
+        what = {
+            "id": request_id,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+        }
+        if status >= 500:
+            self._log.error("request failed", **what)
+        elif ACCESS.isEnabledFor(logging.DEBUG):
+            self._log.debug("request", **what, ms=round(spent_s * 1e3, 2))
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own, if it is letters, digits and hyphens; else a new one."""
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    plain = given.isascii() and given.replace("-", "").isalnum()
+    return given if plain and len(given) <= LONGEST_ID else secrets.token_hex(8)
+
+
+class SafeHeadersMiddleware:
+    """Headers that keep a browser from running, framing or sniffing what is not ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *SAFE_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, safe if scope["type"] == "http" else send)
+
+
+class RateLimitMiddleware:
+    """At most `per_minute` requests a minute of one client, told by its credentials, else by its
+    address; and a multiple of that of one address.
+
+    redis_url: where counts are shared over processes. While it is away each process counts for
+    itself, and the metric `headway_degraded` says so.
+    """
+
+    def __init__(self, app: ASGIApp, per_minute: int, redis_url: str = "") -> None:
+        storage: Storage = RedisStorage(redis_url) if redis_url else MemoryStorage()
+        self._app = app
+        self._shared = FixedWindowRateLimiter(storage)
+        self._own = FixedWindowRateLimiter(MemoryStorage())
+        self._of_client = RateLimitItemPerMinute(per_minute)
+        self._of_address = RateLimitItemPerMinute(per_minute * CLIENTS_PER_ADDRESS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _is_unlimited(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        allowed, headers = self._take(scope)
+        if not allowed:
+            scope["limited"] = True
+            await _refuse(send, scope["path"], headers)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+    def _take(self, scope: Scope) -> tuple[bool, Headers]:
+        """Whether this request may pass, and what its client is told of its limit."""
+        headers = dict(scope["headers"])
+        credentials = headers.get(b"authorization") or headers.get(b"x-api-key")
         address = (scope.get("client") or ("unknown",))[0]
-        client = hashlib.sha256(given).hexdigest() if given else address
-        limit: Any = self._limit
+        client = hashlib.sha256(credentials).hexdigest() if credentials else address
         try:
-            allowed = self._limiter.hit(self._crowd, address) and self._limiter.hit(limit, client)
-            window = self._limiter.get_window_stats(limit, client)
+            allowed, left, reset_at = self._hit(self._shared, address, client)
             metrics.degraded.labels("limits").set(0)
-        except Exception:  # Valkey is away: this process counts for itself
+        except Exception:  # Valkey is away
             metrics.degraded.labels("limits").set(1)
-            allowed = self._spare.hit(self._crowd, address) and self._spare.hit(limit, client)
-            window = self._spare.get_window_stats(limit, client)
-        reset = max(int(window.reset_time - time.time()) + 1, 0)
-        found = [
-            (b"x-ratelimit-limit", str(limit.amount).encode()),
-            (b"x-ratelimit-remaining", str(max(window.remaining, 0)).encode()),
-            (b"x-ratelimit-reset", str(reset).encode()),
+            allowed, left, reset_at = self._hit(self._own, address, client)
+        reset_s = str(max(int(reset_at - time.time()) + 1, 0)).encode()
+        found: Headers = [
+            (b"x-ratelimit-limit", str(self._of_client.amount).encode()),
+            (b"x-ratelimit-remaining", str(max(left, 0)).encode()),
+            (b"x-ratelimit-reset", reset_s),
         ]
-        return allowed, found if allowed else [*found, (b"retry-after", str(reset).encode())]
+        return allowed, found if allowed else [*found, (b"retry-after", reset_s)]
+
+    def _hit(
+        self, limiter: FixedWindowRateLimiter, address: str, client: str
+    ) -> tuple[bool, int, float]:
+        """(allowed, requests left, when the window ends in seconds since 1970)."""
+        allowed = limiter.hit(self._of_address, address) and limiter.hit(self._of_client, client)
+        window = limiter.get_window_stats(self._of_client, client)
+        return allowed, window.remaining, window.reset_time
 
 
-SAFE = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (
-        b"content-security-policy",
-        (
-            b"default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-            b"connect-src 'self' ws: wss:"
-        ),
-    ),
-)
+def _is_unlimited(path: str) -> bool:
+    return path == "/" or path.startswith(UNLIMITED)
 
 
-async def _refuse(send: Send, path: str, extra: list[tuple[bytes, bytes]]) -> None:
-    body = {
+async def _refuse(send: Send, path: str, headers: Headers) -> None:
+    body: dict[str, Any] = {
         "type": "about:blank",
         "title": "Too Many Requests",
         "status": 429,
@@ -146,11 +191,55 @@ async def _refuse(send: Send, path: str, extra: list[tuple[bytes, bytes]]) -> No
         "instance": path,
         "faults": [],
     }
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 429,
-            "headers": [*extra, (b"content-type", b"application/problem+json")],
-        }
-    )
+    start = {
+        "type": "http.response.start",
+        "status": 429,
+        "headers": [*headers, (b"content-type", b"application/problem+json")],
+    }
+    await send(start)
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+class AuditMiddleware:
+    """Every request that may change something gets an entry in the audit trail before it is
+    answered, also when it was refused or failed; ingestion does not, it is itself on record.
+    """
+
+    def __init__(self, app: ASGIApp, audit: Audit) -> None:
+        self._app = app
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _may_change(scope):
+            await self._app(scope, receive, send)
+            return
+        answered = False
+
+        async def audited(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                await run_in_threadpool(self._add, scope, message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, audited)
+        except Exception:
+            if not answered:
+                await run_in_threadpool(self._add, scope, 500)
+            raise
+
+    def _add(self, scope: Scope, status: int) -> None:
+        principal = scope.get("state", {}).get("principal", NOBODY)
+        action = f"{scope['method']} {scope['path']}".replace("\x00", "")[:LONGEST_ACTION]
+        try:
+            self._audit.add(principal, action, status, {})
+        except Exception as error:  # the order stands; that it is not on record is logged
+            telemetry.log("api").error(
+                "audit not written", error=str(error), who=principal.name, what=scope["path"]
+            )
+            metrics.degraded.labels("audit").set(1)
+
+
+def _may_change(scope: Scope) -> bool:
+    return scope["method"] in CHANGING and not scope["path"].startswith(INGEST)

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from headway.api.cameras import Cameras
+from headway.api.dependencies import need, services_of
 from headway.api.problems import responses
-from headway.api.security import Role, need
+from headway.api.security import Role
 from headway.telemetry import metrics
 
 router = APIRouter(tags=["monitoring"], dependencies=[Depends(need(Role.VIEWER))])
@@ -19,7 +20,7 @@ OK = responses(401, 403, 503)
 @router.get("/system", responses=OK)
 def system(request: Request) -> dict[str, Any]:
     """Memory, processor time and disk of this process."""
-    return metrics.system(request.app.state.folder)
+    return metrics.system(services_of(request).folder)
 
 
 @router.get("/performance", responses=OK)

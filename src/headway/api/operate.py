@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
-from headway.api.security import Role, Who, need
+from headway.api.security import Principal, Role
 from headway.plants.sumo import read_network, read_shapes
 from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import RoadsError
@@ -70,7 +71,7 @@ class Done(BaseModel):
 
 
 def service(request: Request) -> StreetService:
-    found: StreetService | None = request.app.state.service
+    found: StreetService | None = services_of(request).street_service
     if found is None:
         raise ProblemError(404, "this server runs no street")
     return found
@@ -92,8 +93,8 @@ def junction_of(live: Live, junction: str) -> int:
 
 
 Street = Annotated[Live, Depends(street)]
-Operator = Annotated[Who, Depends(need(Role.OPERATOR))]
-Engineer = Annotated[Who, Depends(need(Role.ENGINEER))]
+Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
+Engineer = Annotated[Principal, Depends(need(Role.ENGINEER))]
 
 
 def told(live: Live) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, TypeAdapter
 
 from headway.analytics import Scope, highres, records, signals
+from headway.api.dependencies import need, services_of
 from headway.api.problems import responses
-from headway.api.security import Role, need
+from headway.api.security import Role
 
 router = APIRouter(dependencies=[Depends(need(Role.VIEWER))])
 Text = Annotated[
@@ -44,7 +45,7 @@ def of(window: Scope, simulation: str | None) -> Scope:
 def answered(request: Request, kind: Any, ask: Callable[[], Any]) -> Response:
     """The answer as JSON: from the cache, or asked now."""
     key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
-    body = request.app.state.cache.get(key, lambda: TypeAdapter(kind).dump_json(ask()))
+    body = services_of(request).cache.get(key, lambda: TypeAdapter(kind).dump_json(ask()))
     return Response(body, media_type="application/json")
 
 
@@ -60,7 +61,7 @@ A = "/api/v1/analytics"
 def summary(request: Request, id: Text) -> Response:
     """Totals and means of one simulation."""
     return answered(
-        request, records.Summary, lambda: records.summary(request.app.state.database, id)
+        request, records.Summary, lambda: records.summary(services_of(request).database, id)
     )
 
 
@@ -70,7 +71,7 @@ def waits(request: Request, window: Window, simulation_id: Maybe = None) -> Resp
     return answered(
         request,
         list[records.Waits],
-        lambda: records.waits(request.app.state.database, of(window, simulation_id)),
+        lambda: records.waits(services_of(request).database, of(window, simulation_id)),
     )
 
 
@@ -80,7 +81,7 @@ def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Res
     return answered(
         request,
         list[records.Speeds],
-        lambda: records.speeds(request.app.state.database, of(window, simulation_id)),
+        lambda: records.speeds(services_of(request).database, of(window, simulation_id)),
     )
 
 
@@ -99,7 +100,7 @@ def impact(
         request,
         records.Impact,
         lambda: records.impact(
-            request.app.state.database, of(window, simulation_id), fuel_price_per_l, co2_kg_per_l
+            services_of(request).database, of(window, simulation_id), fuel_price_per_l, co2_kg_per_l
         ),
     )
 
@@ -122,7 +123,7 @@ def comparison(
     return answered(
         request,
         records.Comparison,
-        lambda: records.compare(request.app.state.database, baseline, ai, window),
+        lambda: records.compare(services_of(request).database, baseline, ai, window),
     )
 
 
@@ -134,7 +135,7 @@ def emergencies(request: Request, window: Window, simulation_id: Maybe = None) -
     return answered(
         request,
         records.Emergencies,
-        lambda: records.emergencies(request.app.state.database, of(window, simulation_id)),
+        lambda: records.emergencies(services_of(request).database, of(window, simulation_id)),
     )
 
 
@@ -151,14 +152,14 @@ def series(
     return answered(
         request,
         records.Series,
-        lambda: records.series(request.app.state.database, of(window, id), bucket_s),
+        lambda: records.series(services_of(request).database, of(window, id), bucket_s),
     )
 
 
 @router.get("/api/v1/dashboard/live-metrics", tags=["dashboard"], responses=OK)
 def live(request: Request) -> dict[str, Any]:
     """The newest record of each junction, and totals over the last hour of the record."""
-    return answered(request, dict[str, Any], lambda: records.live(request.app.state.database))  # type: ignore[return-value]
+    return answered(request, dict[str, Any], lambda: records.live(services_of(request).database))  # type: ignore[return-value]
 
 
 @router.get("/api/v1/dashboard/performance-comparison", tags=["dashboard"], responses=OK)
@@ -167,7 +168,7 @@ def performance(request: Request, window: Window) -> list[dict[str, Any]]:
     return answered(
         request,
         list[dict[str, Any]],
-        lambda: records.performance(request.app.state.database, window),
+        lambda: records.performance(services_of(request).database, window),
     )  # type: ignore[return-value]
 
 
@@ -184,7 +185,7 @@ def trend(
     return answered(
         request,
         records.Series,
-        lambda: records.series(request.app.state.database, of(window, simulation_id), bucket_s),
+        lambda: records.series(services_of(request).database, of(window, simulation_id), bucket_s),
     )
 
 
@@ -194,14 +195,14 @@ def scatter(request: Request, window: Window, simulation_id: Maybe = None) -> li
     return answered(
         request,
         list[dict[str, Any]],
-        lambda: records.scatter(request.app.state.database, of(window, simulation_id)),
+        lambda: records.scatter(services_of(request).database, of(window, simulation_id)),
     )  # type: ignore[return-value]
 
 
 @router.get("/api/v1/runs", tags=["signals"], responses=OK)
 def runs(request: Request) -> list[dict[str, Any]]:
     """The engine's runs, newest first."""
-    return signals.runs(request.app.state.database)
+    return signals.runs(services_of(request).database)
 
 
 Run = Annotated[int, Path(ge=1, le=2**62)]
@@ -233,7 +234,7 @@ def measured(request: Request, kind: Any, measure: Callable[..., Any], of: Part)
     return answered(
         request,
         kind,
-        lambda: measure(request.app.state.database, of.run, of.junction, of.begin_s, of.end_s),
+        lambda: measure(services_of(request).database, of.run, of.junction, of.begin_s, of.end_s),
     )
 
 
@@ -303,7 +304,7 @@ def run_impact(
         request,
         signals.Impact,
         lambda: signals.impact(
-            request.app.state.database, run, baseline, fuel_price_per_l, begin_s, end_s
+            services_of(request).database, run, baseline, fuel_price_per_l, begin_s, end_s
         ),
     )
 
@@ -335,7 +336,7 @@ def coordination(
         request,
         signals.Coordination,
         lambda: signals.coordination(
-            request.app.state.database, run, _text(junction) or "", signal_group, begin_s, end_s
+            services_of(request).database, run, _text(junction) or "", signal_group, begin_s, end_s
         ),
     )
 
@@ -349,7 +350,7 @@ def events(
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:
     """Events of a run, in order."""
-    return signals.events(request.app.state.database, run, kind, limit, offset)
+    return signals.events(services_of(request).database, run, kind, limit, offset)
 
 
 @router.get("/api/v1/runs/{run}/high-resolution", tags=["signals"], responses=OK)
@@ -359,7 +360,7 @@ def high_resolution(
     """Signals and detectors as Indiana high-resolution event codes (1 begin of green, 8 of yellow,
     10 of red; 4 gap-out, 5 max-out, 6 force-off; 82 detector on, 81 off; 21 walk, 45 call of a
     pedestrian; 300 and on the splits)."""
-    return highres.high_resolution(request.app.state.database, run, limit)
+    return highres.high_resolution(services_of(request).database, run, limit)
 
 
 def _text(value: str | None) -> str | None:

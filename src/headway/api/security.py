@@ -1,4 +1,4 @@
-"""Who may do what: signed tokens, API keys, roles, and an audit trail that shows when it was
+"""Principal may do what: signed tokens, API keys, roles, and an audit trail that shows when it was
 tampered with.
 """
 
@@ -11,7 +11,6 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -19,16 +18,12 @@ from typing import Any
 
 import jwt
 import sqlalchemy as sa
-from fastapi import Request, Security
-from fastapi.security import APIKeyHeader, HTTPBearer
 
 from headway.api.problems import ProblemError
 from headway.store import Database
 
 ALGORITHM = "HS256"
 ISSUER = "headway"
-BEARER = HTTPBearer(auto_error=False, description="A token signed by this server")
-KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
 class Role(IntEnum):
@@ -41,12 +36,14 @@ class Role(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class Principal:
+    """Who calls: a name and a role."""
+
     name: str
     role: Role
 
 
-NOBODY = Who("", Role.VIEWER)
+NOBODY = Principal("", Role.VIEWER)
 
 
 class Keyring:
@@ -89,7 +86,7 @@ class Keyring:
         }
         return jwt.encode(claims, self._keys[kid], ALGORITHM, headers={"kid": kid})
 
-    def read(self, token: str) -> Who:
+    def read(self, token: str) -> Principal:
         """Raises ProblemError 401 for a token that is forged, expired, or of a key that is gone."""
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
@@ -103,7 +100,7 @@ class Keyring:
                 issuer=ISSUER,
                 options={"require": ["exp", "sub", "role", "iss"]},
             )
-            return Who(str(claims["sub"]), Role[str(claims["role"]).upper()])
+            return Principal(str(claims["sub"]), Role[str(claims["role"]).upper()])
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise refused(f"the token is not valid ({error})") from error
 
@@ -127,7 +124,7 @@ class Keys:
         )
         return f"hw_{number}_{secret}"
 
-    def read(self, key: str) -> Who:
+    def read(self, key: str) -> Principal:
         """Raises ProblemError 401."""
         parts = key.split("_", 2)
         if len(parts) == 3 and parts[0] == "hw" and parts[1].isalnum():
@@ -136,7 +133,7 @@ class Keys:
                 id=parts[1],
             )
             if found and hmac.compare_digest(found[0]["hash"], _digest(parts[2])):
-                return Who(found[0]["name"], Role[found[0]["role"].upper()])
+                return Principal(found[0]["name"], Role[found[0]["role"].upper()])
         raise refused("the API key is not valid")
 
     def revoke(self, number: str) -> bool:
@@ -157,7 +154,7 @@ class Audit:
     def __init__(self, database: Database) -> None:
         self._database, self._lock = database, threading.Lock()
 
-    def add(self, who: Who, what: str, status: int, data: dict[str, Any]) -> None:
+    def add(self, who: Principal, what: str, status: int, data: dict[str, Any]) -> None:
         with self._lock, self._database.engine.begin() as held:
             held.execute(sa.text("SELECT pg_advisory_xact_lock(4846)"))
             last = held.execute(
@@ -211,28 +208,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def need(role: Role) -> Callable[..., Who]:
-    """A dependency: who calls, if they have at least `role`. 401 without or with bad credentials,
-    403 with too few rights.
-    """
-
-    def check(
-        request: Request, _token: Any = Security(BEARER), _key: Any = Security(KEY)
-    ) -> Who:  # the two for the document alone
-        who = identify(
-            request.app.state.keyring, request.app.state.keys, request.headers, request.query_params
-        )
-        request.state.who = who
-        if who.role < role:
-            raise ProblemError(
-                403, f"this needs the role {role.name.lower()}; yours is {who.role.name.lower()}"
-            )
-        return who
-
-    return check
-
-
-def identify(keyring: Keyring, keys: Keys, headers: Any, query: Any = None) -> Who:
+def identify(keyring: Keyring, keys: Keys, headers: Any, query: Any = None) -> Principal:
     """Who calls, by their token or API key; where no header can be set (a browser's WebSocket), by
     the token in the query.
     """

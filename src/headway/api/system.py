@@ -9,14 +9,15 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from headway import __version__
+from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
-from headway.api.security import Role, Who, need
+from headway.api.security import Principal, Role
 from headway.service.cameras import CameraService
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
 
 router = APIRouter()
-Admin = Annotated[Who, Depends(need(Role.ADMIN))]
+Admin = Annotated[Principal, Depends(need(Role.ADMIN))]
 OK = responses(401, 403, 503)
 
 
@@ -51,11 +52,10 @@ async def health() -> Health:
 @router.get("/health/ready", tags=["system"], responses={503: {"model": Ready}})
 def ready(request: Request, response: Response) -> Ready:
     """It can do its work: the record can be reached and nothing waits to be written."""
-    state = request.app.state
-    alive, waiting = state.database.alive(), state.intake.spool.waiting
-    running = (
-        sum(not live.finished for live in state.service.streets.values()) if state.service else 0
-    )
+    services = services_of(request)
+    alive, waiting = services.database.alive(), services.intake.spool.waiting
+    streets = services.street_service.streets.values() if services.street_service else ()
+    running = sum(not live.finished for live in streets)
     found = Ready(ready=alive and waiting == 0, database=alive, streets=running, spool=waiting)
     response.status_code = 200 if found.ready else 503
     return found
@@ -69,12 +69,12 @@ def ready(request: Request, response: Response) -> Ready:
 )
 def prometheus(request: Request) -> Response:
     """All metrics, in Prometheus' text form."""
-    state = request.app.state
-    metrics.spooled.set(state.intake.spool.waiting)
-    metrics.stored.set(state.intake.stored)
-    if state.cameras is not None:
-        _tell_cameras(state.cameras)
-    return Response(metrics.exposition(state.folder), media_type="text/plain; version=0.0.4")
+    services = services_of(request)
+    metrics.spooled.set(services.intake.spool.waiting)
+    metrics.stored.set(services.intake.stored)
+    if services.camera_service is not None:
+        _tell_cameras(services.camera_service)
+    return Response(metrics.exposition(services.folder), media_type="text/plain; version=0.0.4")
 
 
 def _tell_cameras(cameras: CameraService) -> None:
@@ -92,24 +92,24 @@ def _tell_cameras(cameras: CameraService) -> None:
 
 
 @router.get("/system/info", tags=["system"], responses=OK)
-def info(request: Request, _: Annotated[Who, Depends(need(Role.VIEWER))]) -> dict[str, Any]:
+def info(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) -> dict[str, Any]:
     """What runs here, and how well its streams are read."""
-    state = request.app.state
+    services = services_of(request)
     return {
         "version": __version__,
         "python": platform.python_version(),
-        "streets": list(state.service.streets) if state.service else [],
-        "streams": state.hub.statistics(),
-        "rows_stored": state.intake.stored,
-        "spool": state.intake.spool.waiting,
-        "embedded_database": state.database.embedded is not None,
+        "streets": list(services.street_service.streets) if services.street_service else [],
+        "streams": services.hub.statistics(),
+        "rows_stored": services.intake.stored,
+        "spool": services.intake.spool.waiting,
+        "embedded_database": services.database.embedded is not None,
     }
 
 
 @router.post("/api/v1/admin/clear-cache", tags=["admin"], responses=OK)
 def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
     """Forget all kept answers."""
-    request.app.state.cache.clear()
+    services_of(request).cache.clear()
     return {"done": True}
 
 
@@ -118,7 +118,7 @@ def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
 )
 def make_key(request: Request, _: Admin, wish: KeyIn) -> dict[str, str]:
     """A new API key. It is shown this once; a hash of it is kept."""
-    return {"key": request.app.state.keys.make(wish.name, Role[wish.role.upper()])}
+    return {"key": services_of(request).keys.make(wish.name, Role[wish.role.upper()])}
 
 
 @router.delete(
@@ -128,7 +128,7 @@ def revoke_key(
     request: Request, _: Admin, id: Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]
 ) -> dict[str, bool]:
     """Revoke a key, by its middle part."""
-    if not request.app.state.keys.revoke(id):
+    if not services_of(request).keys.revoke(id):
         raise ProblemError(404, f"no key {id!r} is in force")
     return {"done": True}
 
@@ -142,15 +142,15 @@ def erase_simulation(
     id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
 ) -> dict[str, int]:
     """Erase all records of one simulation."""
-    gone = erase(request.app.state.database, id)
+    gone = erase(services_of(request).database, id)
     if not gone:
         raise ProblemError(404, f"there is no simulation {id!r} in the record")
-    request.app.state.cache.clear()
+    services_of(request).cache.clear()
     return {"rows": gone}
 
 
 @router.get("/api/v1/admin/audit/verify", tags=["admin"], responses=OK)
 def verify(request: Request, _: Admin) -> dict[str, Any]:
     """Whether the audit trail is whole."""
-    entries, wrong = request.app.state.audit.verify()
+    entries, wrong = services_of(request).audit.verify()
     return {"entries": entries, "whole": not wrong, "wrong": wrong}

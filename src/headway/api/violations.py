@@ -9,9 +9,10 @@ from pydantic import AwareDatetime
 
 from headway.analytics import violations as asked
 from headway.analytics.violations import Hotspot, Span, Trend, ViolationSummary
+from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.questions import answered
-from headway.api.security import Role, need
+from headway.api.security import Role
 from headway.store.upkeep import erase_violations
 
 router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER))])
@@ -36,13 +37,13 @@ def newest(
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:
     """Violations, newest first, with the times of their pictures and the seal over all of it."""
-    return asked.newest(request.app.state.database, of, limit, offset)
+    return asked.newest(services_of(request).database, of, limit, offset)
 
 
 @router.get("/trends", response_model=Trend, responses=ASKED)
 def trends(request: Request, of: Window) -> Response:
     """Violations by hour and by hour of the day (UTC)."""
-    return answered(request, Trend, lambda: asked.trends(request.app.state.database, of))
+    return answered(request, Trend, lambda: asked.trends(services_of(request).database, of))
 
 
 @router.get("/hotspots", response_model=list[Hotspot], responses=ASKED)
@@ -51,7 +52,7 @@ def hotspots(
 ) -> Response:
     """Devices by their violations, most first."""
     return answered(
-        request, list[Hotspot], lambda: asked.hotspots(request.app.state.database, of, limit)
+        request, list[Hotspot], lambda: asked.hotspots(services_of(request).database, of, limit)
     )
 
 
@@ -59,7 +60,7 @@ def hotspots(
 def summary(request: Request, of: Window) -> Response:
     """Violations in all, by rule, an hour."""
     return answered(
-        request, ViolationSummary, lambda: asked.summary(request.app.state.database, of)
+        request, ViolationSummary, lambda: asked.summary(services_of(request).database, of)
     )
 
 
@@ -73,7 +74,7 @@ def erase(
     end: When = None,
 ) -> dict[str, int]:
     """Erase the violations of one device, within a time or all of them, with their pictures."""
-    gone = erase_violations(request.app.state.database, device, begin, end)
+    gone = erase_violations(services_of(request).database, device, begin, end)
     if not gone:
         raise ProblemError(404, f"there is no violation of {device!r} in that time in the record")
     return {"rows": gone}
@@ -95,7 +96,7 @@ def evidence(
     request: Request, violation_id: Violation, number: Annotated[int, Path(ge=0, le=99)]
 ) -> Response:
     """A picture of a violation, JPEG."""
-    found = asked.picture(request.app.state.database, violation_id, number)
+    found = asked.picture(services_of(request).database, violation_id, number)
     if found is None:
         raise ProblemError(404, "there is no such picture in the record")
     return Response(

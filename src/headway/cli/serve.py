@@ -19,8 +19,8 @@ from rich.markup import escape
 from headway import telemetry
 from headway.analytics import highres
 from headway.api import create_app
-from headway.api.app import ApiSettings
 from headway.api.security import Audit, Keyring, Role
+from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.plants.sumo.scenarios import scenario
 from headway.service.streets import StreetService

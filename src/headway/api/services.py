@@ -1,0 +1,123 @@
+"""What the routes of one application work with, and how it is started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+
+from headway import telemetry
+from headway.api.cache import Cache
+from headway.api.hub import Hub
+from headway.api.relay import Relay
+from headway.api.security import Audit, Keyring, Keys
+from headway.sensing import MISSING
+from headway.service.cameras import CameraService
+from headway.service.streets import StreetService
+from headway.settings import NotifySettings
+from headway.store import Database, Intake
+
+SPOOL_EVERY_S = 2.0  # how often batches that wait on disk are offered to the database again
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Settings of the API.
+
+    folder:     data folder: keys, spool, cameras.
+    per_minute: requests of one client, 0 for no limit.
+    origins:    web origins elsewhere whose pages may call (CORS).
+    redis_url:  Valkey or Redis, shared by several processes; empty for none.
+    cache_s:    seconds for which answers of analytics are kept.
+    """
+
+    folder: Path
+    per_minute: int = 100
+    origins: tuple[str, ...] = ()
+    redis_url: str = ""
+    cache_s: float = 5.0
+    notify: NotifySettings = field(default_factory=NotifySettings)
+
+
+@dataclass(eq=False)
+class Services:
+    """All parts behind the routes; street_service and camera_service are None until they run."""
+
+    settings: ApiSettings
+    database: Database
+    intake: Intake
+    hub: Hub
+    keyring: Keyring
+    keys: Keys
+    audit: Audit
+    cache: Cache
+    relay: Relay | None = None
+    street_service: StreetService | None = None
+    camera_service: CameraService | None = None
+    _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def create(cls, settings: ApiSettings, database: Database) -> Services:
+        hub = Hub()
+        return cls(
+            settings=settings,
+            database=database,
+            intake=Intake(database, settings.folder),
+            hub=hub,
+            keyring=Keyring(settings.folder / "keys.json"),
+            keys=Keys(database),
+            audit=Audit(database),
+            cache=Cache(settings.redis_url, settings.cache_s),
+            relay=Relay(settings.redis_url, hub) if settings.redis_url else None,
+        )
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.folder
+
+    def make_camera_service(self) -> CameraService:
+        """Raises SensingError where the extra `vision` is missing."""
+        return CameraService(
+            self.folder, self.hub.tell, self.intake, self.settings.notify, self.street_service
+        )
+
+    def need_camera_service(self) -> CameraService:
+        """The cameras, made when they are first needed. Raises SensingError."""
+        with self._cameras_lock:
+            if self.camera_service is None:
+                self.camera_service = self.make_camera_service()
+            return self.camera_service
+
+    async def start(self, streets: Callable[[Intake], StreetService] | None) -> None:
+        """streets: makes the street service; None for a server without streets."""
+        self.hub.begin(asyncio.get_running_loop())
+        if self.relay is not None:
+            self.relay.begin()
+        if streets is not None:
+            self.street_service = await run_in_threadpool(streets, self.intake)
+        if (self.folder / "cameras.json").exists() and not MISSING:
+            self.camera_service = await run_in_threadpool(self.make_camera_service)
+        threading.Thread(target=self._replay_spool, daemon=True, name="spool").start()
+
+    async def stop(self) -> None:
+        """Cameras before streets, whose signals they see; the relay last."""
+        self._stop.set()
+        if self.camera_service is not None:
+            await run_in_threadpool(self.camera_service.close)
+        if self.street_service is not None:
+            await run_in_threadpool(self.street_service.stop)
+        if self.relay is not None:
+            await run_in_threadpool(self.relay.close)
+
+    def _replay_spool(self) -> None:
+        while not self._stop.wait(SPOOL_EVERY_S):
+            try:
+                if self.intake.spool.waiting:
+                    self.intake.catch_up()
+            except Exception as error:
+                telemetry.log("store").error("spool not replayed", error=str(error))
