@@ -21,11 +21,11 @@ from headway.service.notification import Mail, Webhook
 from headway.settings import NotifySettings
 
 
-class SignalHistory:
+class RecordingSignals:
     def __init__(self):
         self.told = []
 
-    def put(self, at_s, group, colour):
+    def record(self, at_s, group, colour):
         self.told.append((at_s, group, colour))
 
     def confirm(self, at_s):
@@ -47,7 +47,7 @@ class Manager:
             settings=settings,
             running=False,
             lock=threading.RLock(),
-            signals=SignalHistory(),
+            signals=RecordingSignals(),
             begun_wall_s=1_000_000.0,
             figures=lambda: figures,
         )
