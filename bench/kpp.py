@@ -175,16 +175,15 @@ def by_scipy(state: dict, span: float, rtol: float, method: str) -> np.ndarray:
     """The same equations and the same events by `solve_ivp`, which stops at each event."""
     plant = KppPlant(KppSettings(), StepBounds())
     plant.resume(state)
-    y = plant._y
-    d = plant._d
-    valve = plant._valve
-    full = plant._full
-    c = plant._c
-    args = (d, valve, full, c, plant._speeds, plant._torques)
+    y = plant.vector
+    machine = plant.machine
+    d = machine.d
+    valve = machine.valve
+    c = machine.c
     out = np.zeros_like(y)
 
     def slope(t: float, y: np.ndarray) -> np.ndarray:
-        kernel.rhs(y, out, *args)
+        kernel.rhs(y, out, machine)
         return out.copy()
 
     def foot(t: float, y: np.ndarray) -> float:
@@ -195,7 +194,7 @@ def by_scipy(state: dict, span: float, rtol: float, method: str) -> np.ndarray:
 
     def clutch(t: float, y: np.ndarray) -> float:
         if d[kernel.ENGAGED] > 0.0:
-            return -kernel.rhs(y, out, *args)
+            return -kernel.rhs(y, out, machine)
         return kernel.slip(y, c)
 
     for event in (foot, head, clutch):
@@ -231,20 +230,14 @@ def by_scipy(state: dict, span: float, rtol: float, method: str) -> np.ndarray:
                     (kernel.FOOT, kernel.HEAD)[which],
                     int(d[(kernel.WHICH_IN, kernel.WHICH_OUT)[which]]),
                     y,
-                    d,
-                    valve,
-                    full,
-                    c,
+                    machine,
                 )
             else:
                 kernel.happen(
                     kernel.OVERRUN if d[kernel.ENGAGED] > 0.0 else kernel.ENGAGE,
                     -1,
                     y,
-                    d,
-                    valve,
-                    full,
-                    c,
+                    machine,
                 )
         elif closes >= 0 and t >= target - 1e-12:
             valve[closes], y[AIR + closes] = 0.0, c.air

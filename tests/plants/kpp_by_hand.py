@@ -41,6 +41,17 @@ def machine(settings: KppSettings) -> SimpleNamespace:
     return m
 
 
+def compiled(m: SimpleNamespace) -> kernel.Machine:
+    """As the kernel takes it; the arrays are shared."""
+    return kernel.Machine(
+        d=m.d, valve=m.valve, full=m.full, c=m.c, speeds=m.speeds, torques=m.torques
+    )
+
+
+def scratch(m: SimpleNamespace) -> kernel.Scratch:
+    return kernel.Scratch(k=m.k, new=m.new, mid=m.mid)
+
+
 def place(m: SimpleNamespace, floater: int, kg: float, kelvin: float) -> None:
     m.y[AIR + floater], m.y[AIR + m.n + floater] = kg, kg * kelvin
 

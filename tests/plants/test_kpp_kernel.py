@@ -31,7 +31,7 @@ ODD = KppSettings(
 def rhs(m, y=None) -> tuple[np.ndarray, float]:
     y = m.y if y is None else y
     dy = np.full(len(y), 7.0)  # what was there before does not matter
-    torque = kernel.rhs(y, dy, m.d, m.valve, m.full, m.c, m.speeds, m.torques)
+    torque = kernel.rhs(y, dy, hand.compiled(m))
     return dy, torque
 
 
@@ -171,7 +171,7 @@ def test_what_is_stored_is_motion_of_chain_and_wheel_and_warmth():
 def one_step(m, h):
     dy, _ = rhs(m)
     m.k[0] = dy
-    return kernel.step(m.y, h, m.k, m.new, m.d, m.valve, m.full, m.c, m.speeds, m.torques)
+    return kernel.step(m.y, h, m.k, m.new, hand.compiled(m))
 
 
 @pytest.mark.parametrize("seed", [4, 8])
@@ -299,21 +299,7 @@ def straight(m, h, **rates):
 
 
 def event(m, h, torque=1.0):
-    kind, part, which = kernel.first_event(
-        m.y,
-        m.k,
-        h,
-        m.new,
-        torque,
-        m.d,
-        m.valve,
-        m.full,
-        m.c,
-        m.speeds,
-        m.torques,
-        m.mid,
-        np.zeros(len(m.y)),
-    )
+    kind, part, which = kernel.first_event(m.y, h, torque, hand.compiled(m), hand.scratch(m))
     return int(kind), pytest.approx(part, abs=1e-9), int(which)
 
 
@@ -456,9 +442,7 @@ def test_a_full_shell_waits_for_what_comes_before_it(foot, expected):
     m.k[:7, S] = 1e-9  # it creeps: heights stay what they are
     m.new[S] = m.y[S] + 1e-9
     m.d[kernel.NEXT_IN], m.d[kernel.WHICH_IN] = m.y[S] + foot * 1e-9, 5
-    kind, part, which = kernel.first_event(
-        m.y, m.k, h, m.new, 1.0, m.d, m.valve, m.full, m.c, m.speeds, m.torques, m.mid, m.k[7]
-    )
+    kind, part, which = kernel.first_event(m.y, h, 1.0, hand.compiled(m), hand.scratch(m))
     assert (int(kind), int(which)) == (getattr(kernel, expected[0]), expected[2])
     assert part == pytest.approx(expected[1], abs=1e-6)
 
@@ -487,7 +471,7 @@ def test_air_is_let_into_the_empty_floater_at_the_foot_and_the_one_behind_it_is_
             1,
         )
         before = m.y.copy()
-        kernel.happen(kernel.FOOT, which, m.y, m.d, m.valve, m.full, m.c)
+        kernel.happen(kernel.FOOT, which, m.y, hand.compiled(m))
         assert m.valve.tolist() == [opens if i == which else 0.0 for i in range(4)]
         assert m.d[kernel.NEXT_IN] == 100.0 + m.c.spacing
         assert m.d[kernel.WHICH_IN] == (1 if which == 2 else 3)
@@ -518,7 +502,7 @@ def test_at_the_head_the_air_leaves_and_water_takes_its_place():
     volume = GAS * 0.3 * 280.0 / (101_325.0 + 998.2 * 9.80665 * 0.6)
     light = m.c.inertia - RHO * volume
     after = 2.0 * light / m.c.inertia
-    kernel.happen(kernel.HEAD, 2, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.HEAD, 2, m.y, hand.compiled(m))
     assert m.y[[AIR + 2, AIR + 6]].tolist() == [0.0, 0.0]
     assert m.y[V] == pytest.approx(after, rel=1e-12)
     assert m.y[W] == m.c.ratio * 2.0
@@ -539,9 +523,9 @@ def test_at_the_head_the_air_leaves_and_water_takes_its_place():
 def test_the_ledger_of_the_head_adds_up_over_several_floaters():
     m = at_head()
     m.y[[kernel.VENTED, kernel.INTAKE]] = 100.0, 200.0
-    kernel.happen(kernel.HEAD, 2, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.HEAD, 2, m.y, hand.compiled(m))
     fresh = at_head()
-    kernel.happen(kernel.HEAD, 2, fresh.y, fresh.d, fresh.valve, fresh.full, fresh.c)
+    kernel.happen(kernel.HEAD, 2, fresh.y, hand.compiled(fresh))
     assert m.y[[kernel.VENTED, kernel.INTAKE]] == pytest.approx(
         fresh.y[[kernel.VENTED, kernel.INTAKE]] + [100.0, 200.0], rel=1e-12
     )
@@ -550,7 +534,7 @@ def test_the_ledger_of_the_head_adds_up_over_several_floaters():
 @pytest.mark.parametrize(("wheel", "closed"), [(29.9, 0.0), (1.0, 1.0)])
 def test_a_clutch_stays_closed_at_the_head_only_if_the_chain_is_still_as_fast(wheel, closed):
     m = at_head(wheel=wheel)
-    kernel.happen(kernel.HEAD, 2, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.HEAD, 2, m.y, hand.compiled(m))
     assert m.d[kernel.ENGAGED] == closed
 
 
@@ -558,7 +542,7 @@ def test_an_empty_floater_at_the_head_changes_nothing_but_who_is_next():
     m = at_head(which=0)
     hand.place(m, 0, 0.0, 0.0)
     before = m.y.copy()
-    kernel.happen(kernel.HEAD, 0, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.HEAD, 0, m.y, hand.compiled(m))
     assert np.array_equal(m.y, before)
     assert (m.d[kernel.ENGAGED], m.d[kernel.WHICH_OUT]) == (1.0, 3.0)
 
@@ -567,7 +551,7 @@ def test_a_full_shell_spills_from_then_on_and_takes_no_more_air():
     m = hand.machine(ODD)
     m.valve[:] = 1.0
     before, d = m.y.copy(), m.d.copy()
-    kernel.happen(kernel.SHELL, 3, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.SHELL, 3, m.y, hand.compiled(m))
     assert m.full.tolist() == [0.0, 0.0, 0.0, 1.0]
     assert m.valve.tolist() == [1.0, 1.0, 1.0, 0.0]
     assert np.array_equal(m.y, before)
@@ -581,13 +565,13 @@ def test_the_clutch_closes_with_an_impact_and_opens_without():
     kg = m.c.inertia
     wheel_kg = 1.7 * 15.0**2
     v = (kg * 2.0 + wheel_kg * 0.8) / (kg + wheel_kg)
-    kernel.happen(kernel.ENGAGE, -1, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.ENGAGE, -1, m.y, hand.compiled(m))
     assert m.y[V] == pytest.approx(v, rel=1e-12)
     assert m.y[W] == pytest.approx(15.0 * v, rel=1e-12)
     assert m.d[kernel.ENGAGED] == 1.0
     lost = 0.5 * kg * wheel_kg / (kg + wheel_kg) * 1.2**2  # of two bodies that go on together
     assert m.y[kernel.CLUTCH] == pytest.approx(5.0 + lost, rel=1e-9)
-    kernel.happen(kernel.OVERRUN, -1, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.OVERRUN, -1, m.y, hand.compiled(m))
     assert m.d[kernel.ENGAGED] == 0.0
     assert m.y[V] == pytest.approx(v, rel=1e-12)
 
@@ -607,7 +591,7 @@ def test_air_makes_the_chain_lighter_where_the_clutch_closes():
 def test_nothing_takes_place_where_there_is_no_event():
     m = at_head()
     before = [m.y.copy(), m.d.copy(), m.valve.copy(), m.full.copy()]
-    kernel.happen(kernel.NONE, 2, m.y, m.d, m.valve, m.full, m.c)
+    kernel.happen(kernel.NONE, 2, m.y, hand.compiled(m))
     assert all(
         np.array_equal(a, b) for a, b in zip(before, (m.y, m.d, m.valve, m.full), strict=True)
     )
@@ -644,17 +628,10 @@ def run(m, t, end, rtol=1e-4, atol=1e-6, shortest=0.01, longest=0.1, most=1e6):
         t,
         end,
         m.y,
-        m.d,
-        m.valve,
-        m.full,
-        m.c,
-        m.speeds,
-        m.torques,
+        hand.compiled(m),
         (rtol, atol, shortest, longest, float(most)),
         m.count,
-        m.k,
-        m.new,
-        m.mid,
+        hand.scratch(m),
     )
 
 

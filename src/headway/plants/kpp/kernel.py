@@ -10,19 +10,23 @@ system gives
     work of buoyancy, plus what flows in.
 
 Method: Dormand and Prince's 5(4) pair with Shampine's interpolant (the tables that SciPy's `RK45`
-    has too). Events: air valve opens at the foot,
-closes when the floater has its air or its shell is full; vent at the head; shell full; clutch
-engages and overruns; pulse and coast.
+has too). Events: the air valve opens at the foot and closes when the floater has its air or its
+shell is full; a floater vents at the head; a shell is full; the clutch engages and overruns; pulse
+and coast.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from headway.plants.kpp.settings import GAS_J_KGK as R
 from headway.plants.kpp.settings import HEAT_CAPACITY_J_KGK as CP
 from headway.plants.kpp.settings import WATER_KGPM3 as RHO
+from headway.plants.kpp.settings import Constants
 from headway.runtime.timestep import pi_factor
 
 S = 0
@@ -61,7 +65,10 @@ LEDGER = (
     REJECTED,
 ) = range(3, 3 + len(LEDGER))
 AIR = 3 + len(LEDGER)
-HAIR = 1e-9  # metres: who stands at the foot but for rounding stands at the foot
+HAIR = 1e-9  # metres: a floater at the foot but for rounding is at the foot
+SPILL_M3 = 1e-12  # excess over the shell from which it counts as full
+RESOLUTION = 1e-10  # of a step: how exactly an event is located by bisection
+END_S = 1e-12  # seconds: nearer to a moment than this is at it
 
 A21 = 1 / 5
 A31 = 3 / 40
@@ -108,6 +115,34 @@ P = np.array(
 ENGAGED, NEXT_IN, NEXT_OUT, WHICH_IN, WHICH_OUT, SWITCH, MAY_ENGAGE, LOAD, AIR_ON = range(9)
 # What `run` counts, and its last proposal for a step.
 STEPS, REJECTED_STEPS, EVENTS, FORCED, ERROR, STEP, STATUS = range(7)
+GOOD, NO_NUMBER, TOO_MANY_STEPS = 0.0, 1.0, 2.0  # STATUS
+
+
+class Machine(NamedTuple):
+    """All of the plant but its continuous state; the arrays change with the events.
+
+    d:       discrete part, see ENGAGED and on.
+    valve:   (n,) 1 where air flows into a floater.
+    full:    (n,) 1 where a shell is full, and spills.
+    speeds, torques: the generator's curve, rad/s and N m.
+    """
+
+    d: NDArray[np.float64]
+    valve: NDArray[np.float64]
+    full: NDArray[np.float64]
+    c: Constants
+    speeds: NDArray[np.float64]
+    torques: NDArray[np.float64]
+
+
+class Scratch(NamedTuple):
+    """Memory that steps work in. k: (8, len(y)) slopes, the last for whoever needs one more; new: the
+    state after a step; mid: the state within it.
+    """
+
+    k: NDArray[np.float64]
+    new: NDArray[np.float64]
+    mid: NDArray[np.float64]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -121,10 +156,14 @@ def pressure(y, i, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
-def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-def]
-    """dy/dt; returns the torque that the clutch carries, N m. valve: (n,) 1 where air flows in;
-    full: (n,) 1 where the shell spills.
+def rhs(y, dy, m):  # type: ignore[no-untyped-def]
+    """dy/dt of the Machine m; returns the torque that the clutch carries, N m.
+
+    Longer than it should be: two functions cost a tenth of the steps a second.
     """
+    c = m.c
+    valve = m.valve
+    full = m.full
     n = c.n
     v = y[V]
     w = y[W]
@@ -163,8 +202,9 @@ def rhs(y, dy, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-d
     gear = c.friction * v / np.sqrt(v * v + 1e-4) + c.viscous * v
     taken = RHO * max(-growth, 0.0)
     force = c.weight * volume + c.shell - drag - gear - taken * v
-    torque, windage = d[LOAD] * np.interp(w, speeds, torques), c.windage * w
-    if d[ENGAGED] > 0.0:
+    torque = m.d[LOAD] * np.interp(w, m.speeds, m.torques)
+    windage = c.windage * w
+    if m.d[ENGAGED] > 0.0:
         a = (force - c.ratio * (torque + windage)) / (inertia + c.flywheel * c.ratio * c.ratio)
         b = a * c.ratio
     else:
@@ -216,7 +256,7 @@ def stored(y, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
-def step(y, h, k, new, d, valve, full, c, speeds, torques):  # type: ignore[no-untyped-def]
+def step(y, h, k, new, m):  # type: ignore[no-untyped-def]
     """One step of length h from y, with k[0] the slope there; fills k (7, len) and new. Returns the
     clutch's torque at its end.
     """
@@ -230,22 +270,22 @@ def step(y, h, k, new, d, valve, full, c, speeds, torques):  # type: ignore[no-u
     k7 = k[6]
     for i in range(n):
         new[i] = y[i] + h * (A21 * k1[i])
-    rhs(new, k2, d, valve, full, c, speeds, torques)
+    rhs(new, k2, m)
     for i in range(n):
         new[i] = y[i] + h * (A31 * k1[i] + A32 * k2[i])
-    rhs(new, k3, d, valve, full, c, speeds, torques)
+    rhs(new, k3, m)
     for i in range(n):
         new[i] = y[i] + h * (A41 * k1[i] + A42 * k2[i] + A43 * k3[i])
-    rhs(new, k4, d, valve, full, c, speeds, torques)
+    rhs(new, k4, m)
     for i in range(n):
         new[i] = y[i] + h * (A51 * k1[i] + A52 * k2[i] + A53 * k3[i] + A54 * k4[i])
-    rhs(new, k5, d, valve, full, c, speeds, torques)
+    rhs(new, k5, m)
     for i in range(n):
         new[i] = y[i] + h * (A61 * k1[i] + A62 * k2[i] + A63 * k3[i] + A64 * k4[i] + A65 * k5[i])
-    rhs(new, k6, d, valve, full, c, speeds, torques)
+    rhs(new, k6, m)
     for i in range(n):
         new[i] = y[i] + h * (B1 * k1[i] + B3 * k3[i] + B4 * k4[i] + B5 * k5[i] + B6 * k6[i])
-    return rhs(new, k7, d, valve, full, c, speeds, torques)
+    return rhs(new, k7, m)
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -334,81 +374,98 @@ NONE, FOOT, HEAD, SHELL, ENGAGE, OVERRUN = range(6)
 
 
 @njit(cache=True, error_model="numpy")
-def first_event(y, k, h, new, torque, d, valve, full, c, speeds, torques, mid, slope):  # type: ignore[no-untyped-def]
-    """(kind, part of the step, floater) of the first event within the step from y to new; NONE if
-    there is none.
+def has_happened(kind, which, y, slope, m):  # type: ignore[no-untyped-def]
+    """Whether the state y lies beyond an event that has no closed form. slope: scratch."""
+    if kind == ENGAGE:
+        return slip(y, m.c) >= 0.0
+    if kind == OVERRUN:
+        return rhs(y, slope, m) < 0.0
+    return fill(y, which, m.c) > SPILL_M3
+
+
+@njit(cache=True, error_model="numpy")
+def located(kind, which, latest, y, h, m, scratch):  # type: ignore[no-untyped-def]
+    """Part of the step, up to `latest`, at which an event happens, by bisection of the interpolant;
+    2 where it does not happen until then.
     """
+    k = scratch.k
+    mid = scratch.mid
+    within(y, k, h, latest, mid)
+    if not has_happened(kind, which, mid, k[7], m):
+        return 2.0
+    low, high = 0.0, latest
+    while high - low > RESOLUTION:
+        at = 0.5 * (low + high)
+        within(y, k, h, at, mid)
+        if has_happened(kind, which, mid, k[7], m):
+            high = at
+        else:
+            low = at
+    return high
+
+
+@njit(cache=True, error_model="numpy")
+def first_event(y, h, torque, m, scratch):  # type: ignore[no-untyped-def]
+    """(kind, part of the step, floater) of the first event within the step from y to scratch.new;
+    NONE if there is none. torque: what the clutch carries at the end.
+    """
+    c = m.c
+    d = m.d
+    new = scratch.new
     kind = NONE
     part = 1.0
     which = -1
+
+    # floaters at the foot and at the head: a root of the interpolant
     if new[S] >= d[NEXT_IN]:
         kind = FOOT
-        part = reach(y, k, h, S, d[NEXT_IN])
+        part = reach(y, scratch.k, h, S, d[NEXT_IN])
         which = int(d[WHICH_IN])
     if new[S] >= d[NEXT_OUT]:
-        at = reach(y, k, h, S, d[NEXT_OUT])
+        at = reach(y, scratch.k, h, S, d[NEXT_OUT])
         if at < part or kind == NONE:
             kind = HEAD
             part = at
             which = int(d[WHICH_OUT])
+
+    # the clutch
     if d[ENGAGED] == 0.0 and d[MAY_ENGAGE] > 0.0 and slip(new, c) >= 0.0:
-        low, high = 0.0, part
-        within(y, k, h, part, mid)
-        if slip(mid, c) >= 0.0:
-            while high - low > 1e-10:
-                at = 0.5 * (low + high)
-                within(y, k, h, at, mid)
-                if slip(mid, c) >= 0.0:
-                    high = at
-                else:
-                    low = at
+        at = located(ENGAGE, -1, part, y, h, m, scratch)
+        if at <= part:
             kind = ENGAGE
-            part = high
+            part = at
             which = -1
     if d[ENGAGED] > 0.0 and torque < 0.0:
-        low, high = 0.0, part
-        within(y, k, h, part, mid)
-        if rhs(mid, slope, d, valve, full, c, speeds, torques) < 0.0:
-            while high - low > 1e-10:
-                at = 0.5 * (low + high)
-                within(y, k, h, at, mid)
-                if rhs(mid, slope, d, valve, full, c, speeds, torques) < 0.0:
-                    high = at
-                else:
-                    low = at
+        at = located(OVERRUN, -1, part, y, h, m, scratch)
+        if at <= part:
             kind = OVERRUN
-            part = high
+            part = at
             which = -1
-    may_fill = R * c.air * c.water > c.volume * (c.p_in - c.weight * (c.x_out - c.x_in)) * (
-        1.0 + 1e-9
-    )
-    for i in range(c.n if may_fill else 0):
-        if full[i] == 0.0 and fill(new, i, c) > 1e-12:
-            low, high = 0.0, part
-            within(y, k, h, part, mid)
-            if fill(mid, i, c) > 1e-12:
-                while high - low > 1e-10:
-                    at = 0.5 * (low + high)
-                    within(y, k, h, at, mid)
-                    if fill(mid, i, c) > 1e-12:
-                        high = at
-                    else:
-                        low = at
-                kind = SHELL
-                part = high
-                which = i
+
+    # full shells: only where the air of a floater can fill one on its way up
+    head_pa = c.p_in - c.weight * (c.x_out - c.x_in)
+    if R * c.air * c.water > c.volume * head_pa * (1.0 + 1e-9):
+        for i in range(c.n):
+            if m.full[i] == 0.0 and fill(new, i, c) > SPILL_M3:
+                at = located(SHELL, i, part, y, h, m, scratch)
+                if at <= part:
+                    kind = SHELL
+                    part = at
+                    which = i
     return kind, part, which
 
 
 @njit(cache=True, error_model="numpy")
-def happen(kind, which, y, d, valve, full, c):  # type: ignore[no-untyped-def]
+def happen(kind, which, y, m):  # type: ignore[no-untyped-def]
     """Let an event take place: the discrete part changes, and what jumps, jumps; the ledger is
     kept.
     """
+    c = m.c
+    d = m.d
     n = c.n
     if kind == FOOT:
         if d[AIR_ON] > 0.0 and y[AIR + which] <= 0.0:
-            valve[which] = 1.0
+            m.valve[which] = 1.0
         d[NEXT_IN] += c.spacing
         d[WHICH_IN] = (which - 1) % n
     elif kind == HEAD:
@@ -422,12 +479,13 @@ def happen(kind, which, y, d, valve, full, c):  # type: ignore[no-untyped-def]
             y[INTAKE] += before - lost - stored(y, c)
             if d[ENGAGED] > 0.0 and slip(y, c) < 0.0:
                 d[ENGAGED] = 0.0
-        valve[which] = 0.0
-        full[which] = 0.0
+        m.valve[which] = 0.0
+        m.full[which] = 0.0
         d[NEXT_OUT] += c.spacing
         d[WHICH_OUT] = (which - 1) % n
     elif kind == SHELL:
-        full[which], valve[which] = 1.0, 0.0
+        m.full[which] = 1.0
+        m.valve[which] = 0.0
     elif kind == ENGAGE:
         engage(y, d, c)
     elif kind == OVERRUN:
@@ -460,39 +518,78 @@ def switch(t, y, d, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, mid):  # type: ignore[no-untyped-def]
-    """Integrate y from t to `end`, seconds; returns the time reached, earlier where count[STATUS]
-    tells of trouble.
+def next_moment(t, end, y, m):  # type: ignore[no-untyped-def]
+    """(time, floater): the next moment that is known beforehand: the end, a switch of pulse and
+    coast, or a floater (else -1) that has all its air.
+    """
+    moment = min(end, m.d[SWITCH])
+    closes = -1
+    for i in range(m.c.n):
+        if m.valve[i] > 0.0:
+            at = t + (m.c.air - y[AIR + i]) / m.c.flow
+            if at < moment:
+                moment = at
+                closes = i
+    return moment, closes
 
-    control: (rtol, atol, shortest, longest step, most steps). count: see above; STATUS 1: a value
-        that is no number, 2: too many steps.
+
+@njit(cache=True, error_model="numpy")
+def go_to_event(kind, part, which, trial, y, m, scratch):  # type: ignore[no-untyped-def]
+    """The state at an event within a step, and what happens there."""
+    within(y, scratch.k, trial, part, scratch.mid)
+    y[:] = scratch.mid
+    if kind == FOOT:  # to the last bit: the next floater is one spacing on
+        y[S] = m.d[NEXT_IN]
+    elif kind == HEAD:
+        y[S] = m.d[NEXT_OUT]
+    happen(kind, which, y, m)
+
+
+@njit(cache=True, error_model="numpy")
+def reach_moment(t, moment, closes, y, m):  # type: ignore[no-untyped-def]
+    """How many events there are at a moment that was known beforehand, after letting them happen."""
+    events = 0
+    if closes >= 0 and t >= moment - END_S:
+        m.valve[closes] = 0.0
+        y[AIR + closes] = m.c.air
+        events += 1
+    if t >= m.d[SWITCH] - END_S:
+        switch(t, y, m.d, m.c)
+        events += 1
+    return events
+
+
+@njit(cache=True, error_model="numpy")
+def run(t, end, y, m, control, count, scratch):  # type: ignore[no-untyped-def]
+    """Integrate y from t to `end`, seconds; returns the time reached, earlier where count[STATUS]
+    is not GOOD.
+
+    control: (rtol, atol, shortest, longest step, most steps). count: see STEPS and on.
     """
     rtol, atol, shortest, longest, most = control
-    n, most = c.n, count[STEPS] + count[REJECTED_STEPS] + most
-    count[STATUS] = 0.0 if np.isfinite(y.sum()) else 1.0
-    if count[STATUS] > 0.0:
+    k = scratch.k
+    most += count[STEPS] + count[REJECTED_STEPS]
+    count[STATUS] = GOOD if np.isfinite(y.sum()) else NO_NUMBER
+    if count[STATUS] != GOOD:
         return t
     h = min(max(count[STEP], shortest), longest)
-    before = count[ERROR]
-    fresh = True
-    while t < end - 1e-12:
-        target, closes = min(end, d[SWITCH]), -1
-        for i in range(n):
-            if valve[i] > 0.0:
-                at = t + (c.air - y[AIR + i]) / c.flow
-                if at < target:
-                    target, closes = at, i
-        cut = t + h >= target - 1e-12
-        trial = max(target - t, 0.0) if cut else h
+    error_before = count[ERROR]
+    fresh = True  # the slope at y must be worked out: it is not the last one of the step before
+    while t < end - END_S:
+        moment, closes = next_moment(t, end, y, m)
+        cut = t + h >= moment - END_S
+        trial = max(moment - t, 0.0) if cut else h
         if trial > 0.0:
             if fresh:
-                rhs(y, k[0], d, valve, full, c, speeds, torques)
+                rhs(y, k[0], m)
                 fresh = False
-            torque = step(y, trial, k, new, d, valve, full, c, speeds, torques)
-            error = local_error(y, new, trial, k, c, rtol, atol)
+            torque = step(y, trial, k, scratch.new, m)
+            error = local_error(y, scratch.new, trial, k, m.c, rtol, atol)
             if not np.isfinite(error):
-                count[STATUS] = 1.0
+                count[STATUS] = NO_NUMBER
                 return t
+
+            # a step whose error is too large is tried again, shorter
             if error > 1.0 and trial > shortest * 1.000001:
                 h = max(trial * pi_factor(error, 1.0, 5.0), shortest)
                 count[REJECTED_STEPS] += 1
@@ -500,37 +597,26 @@ def run(t, end, y, d, valve, full, c, speeds, torques, control, count, k, new, m
             count[FORCED] += error > 1.0
             count[STEPS] += 1
             if count[STEPS] + count[REJECTED_STEPS] > most:
-                count[STATUS] = 2.0
+                count[STATUS] = TOO_MANY_STEPS
                 return t
-            kind, part, which = first_event(
-                y, k, trial, new, torque, d, valve, full, c, speeds, torques, mid, k[7]
-            )
+
+            # up to the first event within it
+            kind, part, which = first_event(y, trial, torque, m, scratch)
             if not cut:
-                h = min(max(trial * pi_factor(error, before, 5.0), shortest), longest)
-                before = max(error, 1e-4)
+                h = min(max(trial * pi_factor(error, error_before, 5.0), shortest), longest)
+                error_before = max(error, 1e-4)
             if kind != NONE:
-                within(y, k, trial, part, mid)
-                y[:] = mid
-                if (
-                    kind == FOOT or kind == HEAD
-                ):  # to the last bit: the next floater is one spacing on
-                    y[S] = d[NEXT_IN] if kind == FOOT else d[NEXT_OUT]
+                go_to_event(kind, part, which, trial, y, m, scratch)
                 t += part * trial
-                happen(kind, which, y, d, valve, full, c)
                 count[EVENTS] += 1
                 fresh = True
                 continue
-            y[:] = new
+            y[:] = scratch.new
             k[0, :] = k[6, :]
-            t = target if cut else t + trial
-        if closes >= 0 and t >= target - 1e-12:
-            valve[closes] = 0.0
-            y[AIR + closes] = c.air
-            count[EVENTS] += 1
-            fresh = True
-        if t >= d[SWITCH] - 1e-12:
-            switch(t, y, d, c)
-            count[EVENTS] += 1
-            fresh = True
-    count[STEP], count[ERROR] = h, before
+            t = moment if cut else t + trial
+        events = reach_moment(t, moment, closes, y, m)
+        count[EVENTS] += events
+        fresh |= events > 0
+    count[STEP] = h
+    count[ERROR] = error_before
     return end

@@ -69,9 +69,9 @@ class KppPlant:
         self.settings, self.bounds = settings, bounds or StepBounds()
         self._c, (self._speeds, self._torques) = settings.constants(), settings.generator()
         length = AIR + 2 * settings.floaters
-        self._k = np.zeros((8, length))
-        self._new = np.zeros(length)
-        self._mid = np.zeros(length)
+        self._scratch = kernel.Scratch(
+            k=np.zeros((8, length)), new=np.zeros(length), mid=np.zeros(length)
+        )
         self.shortest_s = self.bounds.shortest_s
         self.begin()
 
@@ -91,9 +91,7 @@ class KppPlant:
         self._d = np.zeros(kernel.AIR_ON + 1)
         self._d[[kernel.NEXT_IN, kernel.WHICH_IN]] = _next(x, foot)
         self._d[[kernel.NEXT_OUT, kernel.WHICH_OUT]] = _next(x, head)
-        self._d[kernel.ENGAGED] = self._d[kernel.MAY_ENGAGE] = self._d[kernel.LOAD] = self._d[
-            kernel.AIR_ON
-        ] = 1.0
+        self._d[[kernel.ENGAGED, kernel.MAY_ENGAGE, kernel.LOAD, kernel.AIR_ON]] = 1.0
         self._d[kernel.SWITCH] = s.pulse_s if s.h3 else NEVER_S
         if s.prefilled:
             up = (x > foot + 1e-9) & (x < head - 1e-9)
@@ -145,26 +143,21 @@ class KppPlant:
             - sum(energy[name] for name in LEDGER if name not in INPUTS)
             - (stored - self._begun_j)
         )
-        slope = self._mid
-        torque = float(
-            kernel.rhs(
-                y, slope, self._d, self._valve, self._full, self._c, self._speeds, self._torques
-            )
-        )
-        volume = kernel.volumes(y, self._c)
+        slope = self._scratch.mid
+        torque = float(kernel.rhs(y, slope, self.machine))
         return KppMeasured(
-            self._t,
-            float(y[V]),
-            float(y[W]),
-            float(slope[kernel.ELECTRICAL]),
-            float(slope[kernel.COMPRESSOR] + slope[kernel.BUBBLES]),
-            torque,
-            energy["electrical"] / electrical_in if electrical_in > 0.0 else 0.0,
-            abs(left) / max(went_in, 1e-9),
-            bool(self._d[kernel.ENGAGED]),
-            volume,
-            energy,
-            stored,
+            time_s=self._t,
+            v_chain=float(y[V]),
+            flywheel_radps=float(y[W]),
+            power_output=float(slope[kernel.ELECTRICAL]),
+            power_input=float(slope[kernel.COMPRESSOR] + slope[kernel.BUBBLES]),
+            torque_nm=torque,
+            efficiency=energy["electrical"] / electrical_in if electrical_in > 0.0 else 0.0,
+            ledger_residual=abs(left) / max(went_in, 1e-9),
+            engaged=bool(self._d[kernel.ENGAGED]),
+            volume_m3=kernel.volumes(y, self._c),
+            energy_j=energy,
+            stored_j=stored,
         )
 
     def apply(self, order: KppOrder) -> None:
@@ -186,28 +179,38 @@ class KppPlant:
             self._t,
             self._t + period_s,
             self._y,
-            self._d,
-            self._valve,
-            self._full,
-            self._c,
-            self._speeds,
-            self._torques,
+            self.machine,
             control,
             self._count,
-            self._k,
-            self._new,
-            self._mid,
+            self._scratch,
         )
-        status = int(self._count[kernel.STATUS])
-        if status:
+        status = float(self._count[kernel.STATUS])
+        if status != kernel.GOOD:
             why = {
-                1: "the state is no number any more",
-                2: f"more than {MOST_STEPS:,} steps in one period",
+                kernel.NO_NUMBER: "the state is no number any more",
+                kernel.TOO_MANY_STEPS: f"more than {MOST_STEPS:,} steps in one period",
             }[status]
             raise PlantError(
                 f"the KPP failed at {self._t:.6f} s: {why}. Restore a checkpoint, or go on "
                 "with shorter steps."
             )
+
+    @property
+    def vector(self) -> FloatArray:
+        """The continuous state y, see `kernel`; it changes as the plant advances."""
+        return self._y
+
+    @property
+    def machine(self) -> kernel.Machine:
+        """All but the continuous state; its arrays change as the plant advances."""
+        return kernel.Machine(
+            d=self._d,
+            valve=self._valve,
+            full=self._full,
+            c=self._c,
+            speeds=self._speeds,
+            torques=self._torques,
+        )
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from here."""
