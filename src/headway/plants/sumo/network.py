@@ -1,8 +1,8 @@
 """Reading SUMO networks (`*.net.xml`, also gzipped) into a `Network`.
 
 Conflicts come from the right-of-way data of each junction (`<request>`: `foes` and `response`),
-never from the signal
-programme: a programme that shows two conflicting protected greens is read, corrected and warned of.
+never from the signal programme: a programme that shows two conflicting protected greens is read,
+corrected and warned of.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import gzip
 import math
 import xml.etree.ElementTree as ET
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import permutations, product
@@ -45,6 +44,9 @@ COLOUR_OF = {
     "o": Colour.DARK,
     "O": Colour.DARK,
 }
+
+WALKING_MPS = 1.0  # of pedestrians on a crossing, where the network says nothing
+DEFAULT_SPEED = "13.9"  # m/s, as SUMO has it where a lane says nothing
 
 _Phases = tuple[list[str], list[float], float]
 UNREADABLE = (OSError, EOFError, zlib.error, ET.ParseError)
@@ -136,80 +138,99 @@ def _points(shape: str) -> list[tuple[float, float]]:
     return [(float(p.split(",")[0]), float(p.split(",")[1])) for p in shape.split()]
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way of a connection over its junction. node, request: where its right of way stands; -1
+    where it has none. inside: its internal lanes, in order.
+    """
+
+    node: str
+    request: int
+    length_m: float
+    speed_mps: float
+    inside: tuple[str, ...] = ()
+
+
+class _Ways:
+    """Finds the way of each connection over its junction."""
+
+    def __init__(self, raw: _Raw) -> None:
+        self._raw = raw
+        self._onward = {
+            _lane_id(c, "from"): c.get("via", "")
+            for c in raw.connections
+            if c.get("from", "").startswith(":")
+        }
+        self._request_of: dict[str, tuple[str, int]] = {}
+        for node in raw.nodes:
+            if node.get("type") != "internal":
+                for i, lane in enumerate((node.get("intLanes") or "").split()):
+                    self._request_of[lane] = (node.get("id", ""), i)
+
+    def over_crossing(self, crossing: str) -> _Way:
+        """Of pedestrians, at walking speed."""
+        node, request = self._request_of.get(crossing, ("", -1))
+        length_m = float(self._raw.lanes[crossing].get("length", "0"))
+        return _Way(node, request, length_m, WALKING_MPS)
+
+    def over_internal_lanes(self, via: str, end: str) -> _Way:
+        """From the internal lane `via` on, up to the one that has the right of way."""
+        lanes = self._raw.lanes
+        length_m = 0.0
+        speed_mps = float(lanes[end].get("speed", DEFAULT_SPEED))
+        inside = []
+        lane = via
+        while lane in lanes:
+            inside.append(lane)
+            length_m += float(lanes[lane].get("length", "0"))
+            speed_mps = min(speed_mps, float(lanes[lane].get("speed", DEFAULT_SPEED)))
+            if lane in self._request_of:
+                break
+            lane = self._onward.get(lane, "")
+        node, request = self._request_of.get(lane, ("", -1))
+        return _Way(node, request, length_m, speed_mps, tuple(inside))
+
+
+def _lane_id(connection: ET.Element, which: str) -> str:
+    """Of the lane that a connection comes `from`, or leads `to`."""
+    return f"{connection.get(which)}_{connection.get(which + 'Lane')}"
+
+
 def _links(path: str, raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str, int]]:
     """Every link over a junction with its programme and place in it ("" and -1 without signal)."""
-    onward = {
-        f"{c.get('from')}_{c.get('fromLane')}": c.get("via", "")
-        for c in raw.connections
-        if c.get("from", "").startswith(":")
-    }
-    place: dict[str, tuple[str, int]] = {}
-    for junction in raw.nodes:
-        if junction.get("type") != "internal":
-            place |= {
-                inner: (junction.get("id", ""), i)
-                for i, inner in enumerate((junction.get("intLanes") or "").split())
-            }
+    ways = _Ways(raw)
     found: list[tuple[Link, str, int]] = []
     for c in raw.connections:
-        start = f"{c.get('from')}_{c.get('fromLane')}"
-        end = f"{c.get('to')}_{c.get('toLane')}"
-        via = c.get("via", "")
-        crossing = raw.function.get(c.get("to", "")) == "crossing"
-        if start not in lanes or end not in lanes:
+        start, end = _lane_id(c, "from"), _lane_id(c, "to")
+        functions = (raw.function.get(c.get("from", "")), raw.function.get(c.get("to", "")))
+        crossing = functions[1] == "crossing"
+        walking = functions[0] in ("crossing", "walkingarea") or functions[1] == "walkingarea"
+        if start not in lanes or end not in lanes or (walking and not crossing):
             continue
-        if crossing:
-            inside = list[str]()
-            node, request, length, speed = (
-                *place.get(end, ("", -1)),
-                float(raw.lanes[end].get("length", "0")),
-                1.0,
-            )
-        elif (
-            raw.function.get(c.get("from", "")) in ("crossing", "walkingarea")
-            or raw.function.get(c.get("to", "")) == "walkingarea"
-        ):
-            continue
-        else:
-            length = 0.0
-            speed = float(raw.lanes[end].get("speed", "13.9"))
-            hop = via
-            inside = list[str]()
-            while hop in raw.lanes:
-                inside.append(hop)
-                length += float(raw.lanes[hop].get("length", "0"))
-                speed = min(speed, float(raw.lanes[hop].get("speed", "13.9")))
-                if hop in place:
-                    break
-                hop = onward.get(hop, "")
-            node, request = place.get(hop, ("", -1))
+        way = (
+            ways.over_crossing(end) if crossing else ways.over_internal_lanes(c.get("via", ""), end)
+        )
         tl = c.get("tl", "")
-        if tl and request < 0:
+        if tl and way.request < 0:
             raise RoadsError(
                 f"{path}: connection {start} -> {end} of traffic light {tl!r} "
                 "has no internal lane, so its right of way is unknown. Rebuild the network "
                 "with netconvert without --no-internal-links."
             )
         kind = Kind.PEDESTRIAN if crossing else max(_kind(raw.lanes[start]), _kind(raw.lanes[end]))
-        direction = "c" if crossing else c.get("dir", "s")
-        found.append(
-            (
-                Link(
-                    node,
-                    request,
-                    lanes[start],
-                    lanes[end],
-                    -1,
-                    direction,
-                    length,
-                    speed,
-                    kind,
-                    tuple(inside),
-                ),
-                tl,
-                int(c.get("linkIndex", "-1")),
-            )
+        link = Link(
+            node=way.node,
+            request=way.request,
+            from_lane=lanes[start],
+            to_lane=lanes[end],
+            group=-1,
+            direction="c" if crossing else c.get("dir", "s"),
+            length_m=way.length_m,
+            speed_mps=way.speed_mps,
+            kind=kind,
+            via=way.inside,
         )
+        found.append((link, tl, int(c.get("linkIndex", "-1"))))
     return found
 
 
@@ -283,62 +304,88 @@ def _right_of_way(
 def _assemble(
     path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[Link, str, int]]
 ) -> Network:
-    by_tl: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for i, (_, tl, place) in enumerate(found):
-        if tl:
-            if tl not in raw.programmes:
-                raise RoadsError(
-                    f"{path}: connection {i} names traffic light {tl!r}, which has no "
-                    "programme (<tlLogic>)."
-                )
-            by_tl[tl][place].append(i)
+    """The network of the links that were found."""
     links = [link for link, _, _ in found]
+    by_programme = _links_by_programme(path, raw, found)
     nodes_of = {
-        tl: {links[i].node for own in by_tl[tl].values() for i in own}
-        for tl in raw.programmes
-        if tl in by_tl
+        tl: {links[i].node for own in places.values() for i in own}
+        for tl, places in by_programme.items()
     }
+    plans = {
+        tl: _phases(path, raw.programmes[tl], max(places) + 1)
+        for tl, places in by_programme.items()
+    }
+
+    # a junction is all programmes that meet at a node
     groups: list[SignalGroup] = []
     junctions: list[Junction] = []
     warnings: list[str] = []
-    plans = {tl: _phases(path, raw.programmes[tl], max(by_tl[tl]) + 1) for tl in nodes_of}
     for members in _clusters(nodes_of):
         first = len(groups)
         for tl in members:
-            states = plans[tl][0]
-            for place in sorted(by_tl[tl]):
-                own = tuple(by_tl[tl][place])
-                kind = max(links[i].kind for i in own)
-                groups.append(
-                    SignalGroup(
-                        tl, place, len(junctions), kind, own, any(s[place] == "s" for s in states)
-                    )
-                )
-        junctions.append(
-            _junction(path, raw, links, groups, first, {tl: plans[tl] for tl in members}, warnings)
-        )
+            groups += _groups(tl, len(junctions), links, by_programme[tl], plans[tl][0])
+        own_plans = {tl: plans[tl] for tl in members}
+        junctions.append(_junction(path, raw, links, groups, first, own_plans, warnings))
     if not junctions:
         raise RoadsError(
             f"{path}: no connection is controlled by any of the {len(raw.programmes)} traffic "
             "lights. Assign links to them (tl, linkIndex)."
         )
+
     group_of = {i: g for g, group in enumerate(groups) for i in group.links}
-    signalled = tuple(
-        replace(x, group=group_of[i]) if i in group_of else x for i, x in enumerate(links)
-    )
-    lanes = tuple(
-        Lane(
-            name,
-            raw.edge_of[name],
-            float(e.get("length", "0")),
-            float(e.get("speed", "13.9")),
-            _kind(e),
-            (_points(e.get("shape", "")) or [(0.0, 0.0)])[-1],
-        )
-        for name, e in ((name, raw.lanes[name]) for name in lane_of)
-    )
     return Network(
-        path, lanes, signalled, tuple(groups), tuple(junctions), lane_of, tuple(warnings)
+        path=path,
+        lanes=tuple(_lane(name, raw) for name in lane_of),
+        links=tuple(replace(x, group=group_of.get(i, x.group)) for i, x in enumerate(links)),
+        groups=tuple(groups),
+        junctions=tuple(junctions),
+        lane_index=lane_of,
+        warnings=tuple(warnings),
+    )
+
+
+def _links_by_programme(
+    path: str, raw: _Raw, found: list[tuple[Link, str, int]]
+) -> dict[str, dict[int, list[int]]]:
+    """Links of each place of each programme, in the order of the programmes in the file."""
+    by_programme: dict[str, dict[int, list[int]]] = {tl: {} for tl in raw.programmes}
+    for i, (_, tl, place) in enumerate(found):
+        if tl and tl not in raw.programmes:
+            raise RoadsError(
+                f"{path}: connection {i} names traffic light {tl!r}, which has no "
+                "programme (<tlLogic>)."
+            )
+        if tl:
+            by_programme[tl].setdefault(place, []).append(i)
+    return {tl: places for tl, places in by_programme.items() if places}
+
+
+def _groups(
+    tl: str, junction: int, links: list[Link], places: dict[int, list[int]], states: list[str]
+) -> list[SignalGroup]:
+    """The signal groups of a programme: one a place."""
+    return [
+        SignalGroup(
+            tl_id=tl,
+            index=place,
+            junction=junction,
+            kind=max(links[i].kind for i in places[place]),
+            links=tuple(places[place]),
+            turn_on_red=any(state[place] == "s" for state in states),
+        )
+        for place in sorted(places)
+    ]
+
+
+def _lane(name: str, raw: _Raw) -> Lane:
+    element = raw.lanes[name]
+    return Lane(
+        id=name,
+        edge=raw.edge_of[name],
+        length_m=float(element.get("length", "0")),
+        speed_mps=float(element.get("speed", DEFAULT_SPEED)),
+        kind=_kind(element),
+        end_xy=(_points(element.get("shape", "")) or [(0.0, 0.0)])[-1],
     )
 
 
@@ -351,46 +398,59 @@ def _junction(
     plans: dict[str, _Phases],
     warnings: list[str],
 ) -> Junction:
+    """The junction of the groups from `first` on, whose programmes are `plans`."""
     own, members = groups[first:], tuple(plans)
     conflicts, yields = _right_of_way(raw, links, [list(g.links) for g in own])
-    parts: list[tuple[ColourArray, list[float], float]] = []
-    for tl, (states, durations, offset) in plans.items():
-        places = [g.index for g in own if g.tl_id == tl]
-        parts.append(
-            (
-                np.array([[COLOUR_OF[s[p]] for p in places] for s in states], np.int8),
-                durations,
-                offset,
-            )
-        )
-    colours, durations, offset = merge_programmes(parts)
+    colours, durations, offset = merge_programmes(
+        [(_colours(own, tl, states), d, o) for tl, (states, d, o) in plans.items()]
+    )
     for phase, row in enumerate(colours):
-        mended = permissible(row, conflicts, yields)
-        if (mended != row).any():
-            places = [own[i].index for i in np.flatnonzero(mended != row)]
+        allowed = permissible(row, conflicts, yields)
+        if (allowed != row).any():
+            places = [own[i].index for i in np.flatnonzero(allowed != row)]
             warnings.append(
                 f"junction {members[0]!r}: phase {phase} shows conflicting greens; links "
                 f"{places} are lowered to what right of way allows"
             )
-            colours[phase] = mended
+            colours[phase] = allowed
     stages = green_phases(colours)
-    never = [
-        i
-        for i in range(len(own))
-        if not (stages[:, i] >= Colour.PERMISSIVE).any() and (colours[:, i] != Colour.DARK).any()
-    ]
-    if never:
-        group = own[never[0]]
-        raise RoadsError(
-            f"{path}: junction {members[0]!r} has no stage that serves link {group.index} of "
-            f"traffic light {group.tl_id!r} "
-            f"(direction {links[group.links[0]].direction!r}). Give the programme a green "
-            "phase for it, or take the signal off the link."
-        )
-    if not len(stages):
-        stages = maximal_stages(conflicts)
-    programme = Programme(colours, np.array(durations, np.float64), offset)
-    return Junction(members[0], members, first, len(groups), conflicts, yields, stages, programme)
+    _require_green(path, members[0], links, own, colours, stages)
+    return Junction(
+        id=members[0],
+        tl_ids=members,
+        first=first,
+        end=len(groups),
+        conflicts=conflicts,
+        yields=yields,
+        stages=stages if len(stages) else maximal_stages(conflicts),
+        programme=Programme(colours, np.array(durations, np.float64), offset),
+    )
+
+
+def _colours(own: list[SignalGroup], tl: str, states: list[str]) -> ColourArray:
+    """(phases, groups of this programme)."""
+    places = [g.index for g in own if g.tl_id == tl]
+    return np.array([[COLOUR_OF[s[p]] for p in places] for s in states], np.int8)
+
+
+def _require_green(
+    path: str,
+    junction: str,
+    links: list[Link],
+    own: list[SignalGroup],
+    colours: ColourArray,
+    stages: ColourArray,
+) -> None:
+    """Raises RoadsError for a group that the programme switches, but never to green."""
+    for i, group in enumerate(own):
+        served = (stages[:, i] >= Colour.PERMISSIVE).any()
+        if not served and (colours[:, i] != Colour.DARK).any():
+            raise RoadsError(
+                f"{path}: junction {junction!r} has no stage that serves link {group.index} of "
+                f"traffic light {group.tl_id!r} "
+                f"(direction {links[group.links[0]].direction!r}). Give the programme a green "
+                "phase for it, or take the signal off the link."
+            )
 
 
 @dataclass(frozen=True, slots=True)
