@@ -10,6 +10,7 @@ import pytest
 from headway.roads import BENCHMARK, STREET, Kind, work_out
 from headway.safety import Order, Override, SafetyGate, Source, kernel
 from headway.safety.priority import Priority
+from headway.safety.tables import conflict_table, junction_table
 from headway.values import EmergencyVehicle
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
 
@@ -72,33 +73,29 @@ def test_a_pedestrian_is_a_call(persons, served):
     assert any(street.lit(0)) is served
 
 
-@pytest.mark.parametrize("link", [-1, 4, 7, -5])
-def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
-    calls = np.ones(4, bool)
-    kernel.count_calls(
-        np.array([link], np.int32),
-        np.arange(4, dtype=np.int32),
+def called(links, link_group, present):
+    """The groups called by vehicles of these links; present: as it was before."""
+    calls = kernel.Calls(present, np.zeros(4), np.zeros(4), np.zeros(4))
+    kernel.detect_calls(
+        np.array(links, np.int32),
+        link_group,
         np.zeros(4, np.int32),
         np.ones(1),
-        np.array([0, 4], np.int32),
+        junction_table(NETWORK),
         calls,
     )
-    assert not calls.any()
+    return present
+
+
+@pytest.mark.parametrize("link", [-1, 4, 7, -5])
+def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
+    assert not called([link], np.arange(4, dtype=np.int32), np.ones(4, bool)).any()
 
 
 @pytest.mark.parametrize("link", [0, 3])
 def test_the_first_and_the_last_link_call_their_groups_and_one_without_signal_none(link):
-    of = np.array([0, 1, -1, 3], np.int32)
-    calls = np.zeros(4, bool)
-    kernel.count_calls(
-        np.array([link, 2], np.int32),
-        of,
-        np.zeros(4, np.int32),
-        np.ones(1),
-        np.array([0, 4], np.int32),
-        calls,
-    )
-    assert np.flatnonzero(calls).tolist() == [link]
+    present = called([link, 2], np.array([0, 1, -1, 3], np.int32), np.zeros(4, bool))
+    assert np.flatnonzero(present).tolist() == [link]
 
 
 def test_a_green_that_is_given_up_too_soon_is_kept_and_the_event_tells_the_figures():
@@ -181,20 +178,7 @@ def test_a_colour_that_there_is_not_becomes_red(colour):
     ],
 )  # fmt: skip
 def test_the_last_look_by_itself(colours, safe):
-    (junction,) = NETWORK.junctions
-    ptr, pairs = [0], []
-    for a in range(len(junction.groups)):
-        pairs += [
-            (b, junction.yields[b, a], junction.yields[a, b])
-            for b in range(len(junction.groups))
-            if junction.conflicts[a, b]
-        ]
-        ptr.append(len(pairs))
-    foe, foe_yields, yields_foe = (np.array(column) for column in zip(*pairs, strict=True))
-    assert (
-        kernel.is_safe(np.array(colours, np.int8), np.array(ptr), foe, foe_yields, yields_foe)
-        is safe
-    )
+    assert kernel.is_safe(np.array(colours, np.int8), conflict_table(NETWORK)) is safe
 
 
 @pytest.mark.parametrize(("age", "source"), [(2.0, Source.CONTROLLER), (2.1, Source.FIXED_TIME)])

@@ -11,6 +11,7 @@ from headway.roads import BENCHMARK, work_out
 from headway.safety import Order, Override, SafetyGate, Source, kernel
 from headway.safety.kernel import Rule
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
+from tests.safety.test_rules_by_value import conflicts, junctions, signals, step
 
 TIMING = work_out(NETWORK, BENCHMARK)
 
@@ -95,21 +96,13 @@ def test_a_rule_of_lower_number_is_told_as_well():
     assert len(ends) == 2
 
 
-def note(shown, calls, call_since, call_last, now):
+def note(shown, present, since, last, now):
     n = len(shown)
-    since, last, foe = np.array(call_since, float), np.array(call_last, float), np.full(n, now)
-    kernel.note_calls(
-        now,
-        np.array(calls),
-        np.array(shown, np.int8),
-        np.array([0, n], np.int32),
-        np.zeros(n + 1, np.int32),
-        np.zeros(0, np.int32),
-        since,
-        last,
-        foe,
+    calls = kernel.Calls(
+        np.array(present), np.array(since, float), np.array(last, float), np.full(n, now)
     )
-    return since
+    kernel.update_call_times(now, calls, signals(shown, [0.0] * n), conflicts(n))
+    return calls.since_s
 
 
 @pytest.mark.parametrize("colour", [P, G])
@@ -120,18 +113,27 @@ def test_who_has_green_of_either_kind_does_not_wait(colour):
 def starve(**changes):
     """Two junctions of two groups each; the stages of each: first group, second group. Returns (wanted, forced, rule)."""
     at = {
-        "now": 100.0, "wanted": [G, R, G, R], "shown": [G, R, G, R], "since": [0.0] * 4, "least": [5.0] * 4, "stage_of": [0, 1, 0, 1],
+        "now": 100.0, "wanted": [G, R, G, R], "shown": [G, R, G, R], "since": [0.0] * 4, "min_green": [5.0] * 4, "serving_stage": [0, 1, 0, 1],
         "call_since": [100.0] * 4, "max_red": 60.0, "exempt": [False, False], "forced": [-1, -1],
     } | changes  # fmt: skip
     wanted = np.array(at["wanted"], np.int8)
     forced = np.array(at["forced"], np.int32)
-    rule = np.zeros(4, np.int8)
+    decision = kernel.Decision(np.zeros(4, np.int8), np.zeros(4, np.int8))
+    none = np.zeros(4)
     kernel.serve_starving(
-        at["now"], wanted, np.array(at["shown"], np.int8), np.array(at["since"]), np.array(at["least"]), np.array([0, 2, 4], np.int32),
-        np.array([0, 2, 4], np.int32), np.array([[G, R], [R, G], [G, R], [R, G]], np.int8), np.array(at["stage_of"], np.int32), np.array(at["call_since"]),
-        at["max_red"], np.array(at["exempt"]), forced, rule,
-    )  # fmt: skip
-    return wanted.tolist(), forced.tolist(), rule.tolist()
+        at["now"],
+        wanted,
+        signals(at["shown"], at["since"]),
+        kernel.Calls(np.zeros(4, bool), np.array(at["call_since"]), none, none),
+        junctions([0, 2, 4], [0, 2, 4], [[G, R], [R, G], [G, R], [R, G]], at["serving_stage"]),
+        kernel.Limits(
+            none, none, np.array(at["min_green"]), none, min_cycle_s=0.0, max_red_s=at["max_red"]
+        ),
+        np.array(at["exempt"]),
+        forced,
+        decision,
+    )
+    return wanted.tolist(), forced.tolist(), decision.rule.tolist()
 
 
 def test_an_exempt_junction_does_not_spare_those_after_it():
@@ -169,23 +171,16 @@ def test_the_first_group_under_force_stays_so_though_another_waits_longer():
     assert wanted[:2] == [G, R]
 
 
-def safe(colours, **changes):
-    """Groups 0 and 1 are foes; foe_yields, yields_foe along the list (1 for 0, 0 for 1)."""
-    at = {"foe_yields": [False, False], "yields_foe": [False, False]} | changes
-    return kernel.is_safe(
-        np.array(colours, np.int8),
-        np.array([0, 1, 2], np.int32),
-        np.array([1, 0], np.int32),
-        np.array(at["foe_yields"]),
-        np.array(at["yields_foe"]),
-    )
+def safe(colours, yields=()):
+    """Groups 0 and 1 conflict; (a, b) in yields: a gives way to b."""
+    return kernel.is_safe(np.array(colours, np.int8), conflicts(2, (0, 1), yields=yields))
 
 
-def test_of_two_foes_only_the_one_that_gives_way_may_be_permissive():
+def test_of_two_conflicting_groups_only_the_one_that_gives_way_may_be_permissive():
     assert not safe([G, G])
-    assert not safe([G, G], foe_yields=[True, False], yields_foe=[False, True])
-    assert safe([G, P], foe_yields=[True, False], yields_foe=[False, True])
-    assert not safe([P, G], foe_yields=[True, False], yields_foe=[False, True])
+    assert not safe([G, G], yields=[(1, 0)])
+    assert safe([G, P], yields=[(1, 0)])
+    assert not safe([P, G], yields=[(1, 0)])
     assert safe([G, Y])
 
 
@@ -197,7 +192,7 @@ def test_a_yellow_is_not_drawn_out_by_a_wish_for_green():
 
 
 def test_two_greens_are_never_safe_whoever_gives_way():
-    assert not safe([G, G], foe_yields=[True, True], yields_foe=[True, True])
+    assert not safe([G, G], yields=[(0, 1), (1, 0)])
 
 
 def test_the_sources_are_four_in_their_order():
@@ -227,21 +222,11 @@ def test_the_memory_of_another_network_is_refused(groups):
 
 
 @pytest.mark.parametrize("colour", [P, G])
-def test_a_foe_that_shows_green_of_either_kind_is_not_kept_waiting(colour):
-    foe_since, last = np.zeros(2), np.full(2, 50.0)
-    kernel.note_calls(
-        50.0, np.array([True, True]), np.array([P, colour], np.int8), np.array([0, 2], np.int32), np.array([0, 1, 2], np.int32), np.array([1, 0], np.int32),
-        np.zeros(2), last, foe_since,
-    )  # fmt: skip
-    assert foe_since.tolist() == [50.0, 50.0]
+def test_a_conflicting_group_that_shows_green_of_either_kind_is_not_kept_waiting(colour):
+    calls = kernel.Calls(np.array([True, True]), np.zeros(2), np.full(2, 50.0), np.zeros(2))
+    kernel.update_call_times(50.0, calls, signals([P, colour], [0.0, 0.0]), conflicts(2, (0, 1)))
+    assert calls.conflicting_since_s.tolist() == [50.0, 50.0]
 
 
 def test_a_group_that_may_not_start_yet_does_not_hold_up_the_next():
-    n, out, rule = 2, np.zeros(2, np.int8), np.zeros(2, np.int8)
-    kernel.step(
-        100.0, np.array([G, G], np.int8), np.array([R, R], np.int8), np.zeros(n), np.array([90.0, 0.0]), np.zeros(n), np.full(n, 100.0), np.array([0, 2], np.int32),
-        np.zeros(n + 1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.full(n, 3.0), np.zeros(n), np.full(n, 5.0),
-        np.full(n, 90.0), 40.0, out, rule,
-    )  # fmt: skip
-    assert out.tolist() == [R, G]
-    assert rule.tolist() == [5, 0]
+    assert step([R, R], [G, G], green_start=[90.0, 0.0], min_cycle=40.0) == ([R, G], [5, 0])

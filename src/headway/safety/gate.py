@@ -1,13 +1,15 @@
 """The safety gate: the only maker of Commands.
 
-Where a wish comes from, best first: the controller's proposal, the fallback's, the junction's own
-fixed-time programme, red to all. Over it stand, in this order: an operator's flash, an emergency
-vehicle, an operator's hold or forced stage, a group that has been red for too long. Whatever is
-wished, the rules of `headway.safety.kernel` decide what is shown.
+Every signal change passes it. What is wanted comes from the best source that is healthy: the
+controller's proposal, the fallback's, the junction's own fixed-time programme, red to all. Over it
+stand, in this order: an operator's flash, an emergency vehicle, an operator's hold or forced stage,
+a group that has been red for too long. Whatever is wanted, the rules of `headway.safety.kernel`
+decide what is shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from math import isfinite
 from typing import Any
@@ -17,26 +19,18 @@ import numpy as np
 from headway.roads import Colour, Network, Timing
 from headway.safety import kernel
 from headway.safety.command import Command, sealed
-from headway.safety.kernel import Rule
+from headway.safety.kernel import EPS_S, NO_GROUP, NO_STAGE, Calls, Decision, Rule, Signals
 from headway.safety.override import Order, Override
 from headway.safety.priority import Priority
+from headway.safety.tables import conflict_table, junction_table, limit_table
 from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
 
-_MEMORY = (
-    "shown",
-    "_since",
-    "_green_start",
-    "_green_end",
-    "_call_since",
-    "_call_last",
-    "_foe_since",
-    "_forced",
-    "_last_rule",
-)
+NOT_A_COLOUR = -1
+HIGHEST_COLOUR = int(Colour.GREEN)  # comparing an array with an enum member costs microseconds
 
 
 class Source(IntEnum):
-    """Where the wish of this second came from."""
+    """Where the colours wanted in this second came from, best first."""
 
     CONTROLLER = 0
     FALLBACK = 1
@@ -45,11 +39,13 @@ class Source(IntEnum):
 
 
 class SafetyGate:
-    """Holds the rules of `timing` on `network`, whatever is proposed. Starts all red, with every
-    conflict just cleared.
+    """Holds the rules of `timing` on `network`, whatever is proposed.
 
+    Starts all red, with every conflict just cleared.
+
+    now:       seconds, of the clock whose times `admit` is given.
     stale_s:   a proposal or observation older than this counts as missing (two ticks).
-    resume_s:  how long things must have been well before a better source is trusted again.
+    resume_s:  a better source is trusted again after it has been healthy for so long.
     """
 
     def __init__(
@@ -60,100 +56,104 @@ class SafetyGate:
         stale_s: float = 2.0,
         resume_s: float = 5.0,
     ) -> None:
-        self._network = network
         self.timing = timing
+        self.source = Source.CONTROLLER
+        self._network = network
         self._stale_s = stale_s
         self._resume_s = resume_s
-        n, m = len(network.groups), len(network.junctions)
-        self.shown: ColourArray = np.full(n, Colour.RED, np.int8)
-        self.source = Source.CONTROLLER
-        self._out, self._rule, self._last_rule = (
-            self.shown.copy(),
-            np.zeros(n, np.int8),
-            np.zeros(n, np.int8),
+
+        # tables of the rules
+        self._limits = limit_table(timing)
+        self._conflicts = conflict_table(network)
+        self._junctions = junction_table(network)
+        self._link_group = np.array([link.group for link in network.links], np.int32)
+
+        # what is remembered of each group
+        groups = len(network.groups)
+        self._signals = Signals(
+            colour=np.full(groups, Colour.RED, np.int8),
+            since_s=np.full(groups, now),
+            green_start_s=np.full(groups, -np.inf),
+            green_end_s=np.full(groups, now),
         )
-        self._since = np.full(n, now)
-        self._green_start = np.full(n, -np.inf)
-        self._green_end = np.full(n, now)
-        self._call_since = np.full(n, now)
-        self._call_last = np.full(n, -np.inf)
-        self._foe_since = np.full(n, now)
-        self._calls = np.zeros(n, np.bool_)
-        self._forced = np.full(m, -1, np.int32)
-        self._exempt = np.zeros(m, np.bool_)
-        self._now = now
-        self._better_since = now
-        self._obeyed_s = now
+        self._calls = Calls(
+            present=np.zeros(groups, np.bool_),
+            since_s=np.full(groups, now),
+            last_s=np.full(groups, -np.inf),
+            conflicting_since_s=np.full(groups, now),
+        )
+        self._decision = Decision(
+            colours=np.full(groups, Colour.RED, np.int8),
+            rule=np.full(groups, Rule.NONE, np.int8),
+        )
+        self._last_rule = self._decision.rule.copy()
+
+        # what is remembered of each junction
+        self._forced = np.full(len(network.junctions), NO_GROUP, np.int32)
+        self._exempt = np.zeros(len(network.junctions), np.bool_)
         self._overrides: dict[int, Override] = {}
-        self._pending: list[Event] = []
-        self._tables()
         self._priority = Priority(network.group_junction, tuple(j.id for j in network.junctions))
 
-    def _tables(self) -> None:
-        junctions = self._network.junctions
-        self._first = np.array([j.first for j in junctions] + [len(self._network.groups)], np.int32)
-        self._link_group = np.array([x.group for x in self._network.links], np.int32)
-        ptr = [0]
-        foe = list[int]()
-        foe_yields = list[bool]()
-        yields_foe = list[bool]()
-        for j in junctions:
-            for a in range(len(j.groups)):
-                own = np.flatnonzero(j.conflicts[a]).tolist()
-                foe += [j.first + b for b in own]
-                foe_yields += [bool(j.yields[b, a]) for b in own]
-                yields_foe += [bool(j.yields[a, b]) for b in own]
-                ptr.append(len(foe))
-        self._foes = (
-            np.array(ptr, np.int32),
-            np.array(foe, np.int32),
-            np.array(foe_yields, np.bool_),
-            np.array(yields_foe, np.bool_),
-        )
-        self._stage_ptr = np.concatenate(
-            [[0], np.cumsum([len(j.stages) for j in junctions])]
-        ).astype(np.int32)
-        self._stages = np.full(
-            (self._stage_ptr[-1], max(len(j.groups) for j in junctions)), Colour.RED, np.int8
-        )
-        self._stage_of = np.full(len(self._network.groups), -1, np.int32)
-        for i, j in enumerate(junctions):
-            self._stages[self._stage_ptr[i] : self._stage_ptr[i + 1], : len(j.groups)] = j.stages
-            for g, stage in enumerate(np.argmax(j.stages, axis=0).tolist()):
-                if j.stages[stage, g] >= Colour.PERMISSIVE:
-                    self._stage_of[j.first + g] = stage
+        self._now_s = now
+        self._better_since_s = now
+        self._obeyed_s = now
+        self._events: list[Event] = []
+
+    @property
+    def shown(self) -> ColourArray:
+        """The colours in force, int8 (groups,); the gate's own array, not to be changed."""
+        return self._signals.colour
 
     @property
     def shown_since(self) -> FloatArray:
         """When each group's colour began, (groups,) seconds; all greens count as one colour."""
-        return self._since.copy()
+        return self._signals.since_s.copy()
+
+    # checkpoints
 
     def state(self) -> dict[str, Any]:
         """All that the gate remembers, to be given to `resume` of a gate of the same network and
         timing.
         """
-        arrays = {k: getattr(self, k).copy() for k in _MEMORY}
+        arrays = {name: array.copy() for name, array in self._arrays_kept().items()}
         return arrays | {
             "source": int(self.source),
-            "now": self._now,
-            "better": self._better_since,
+            "now": self._now_s,
+            "better": self._better_since_s,
             "obeyed": self._obeyed_s,
             "overrides": dict(self._overrides),
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Take up what another gate remembered. Raises ValueError if it was of another network."""
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from the `state` of another gate. Raises ValueError if it is of another network."""
         if state["shown"].shape != self.shown.shape:
             raise ValueError(
                 f"the state is of a network with {len(state['shown'])} signal groups; this "
                 f"one has {len(self.shown)}"
             )
-        for name in _MEMORY:
-            getattr(self, name)[:] = state[name]
-        self.source, self._now = Source(state["source"]), state["now"]
-        self._better_since = state["better"]
+        for name, array in self._arrays_kept().items():
+            array[:] = state[name]
+        self.source = Source(state["source"])
+        self._now_s = state["now"]
+        self._better_since_s = state["better"]
         self._obeyed_s = state["obeyed"]
         self._overrides = dict(state["overrides"])
+
+    def _arrays_kept(self) -> dict[str, np.ndarray]:
+        """The arrays of a checkpoint by their names in it, which are those of its first version."""
+        return {
+            "shown": self._signals.colour,
+            "_since": self._signals.since_s,
+            "_green_start": self._signals.green_start_s,
+            "_green_end": self._signals.green_end_s,
+            "_call_since": self._calls.since_s,
+            "_call_last": self._calls.last_s,
+            "_foe_since": self._calls.conflicting_since_s,
+            "_forced": self._forced,
+            "_last_rule": self._last_rule,
+        }
+
+    # operator orders
 
     def order(self, override: Override, now: float) -> None:
         """Put an operator's order in force. Raises ValueError if the junction or stage does not
@@ -176,178 +176,46 @@ class SafetyGate:
             "until_s": override.until_s,
             "by": override.by,
         }
-        self._pending.append(Event(now, "safety.override", junction.id, data))
+        self._report("override", data, override.junction, now)
 
     def release(self, junction: int, by: str, now: float) -> None:
         """End an operator's order, if there is one."""
         if self._overrides.pop(junction, None) is not None:
-            self._pending.append(
-                Event(
-                    now,
-                    "safety.override_released",
-                    self._network.junctions[junction].id,
-                    {"by": by},
-                )
-            )
+            self._report("override_released", {"by": by}, junction, now)
+
+    # the second
 
     def admit(
         self,
         proposal: Proposal | None,
         now: float,
-        seen: Observation | None = None,
+        observation: Observation | None = None,
         fallback: Proposal | None = None,
     ) -> Command:
-        """The colours for the tick that begins at `now`, as near to what is wished as the rules
+        """The colours for the tick that begins at `now`, as near to what is wanted as the rules
         allow.
 
         A clock that goes back or stands still does not shorten any time: the gate's own clock never
         goes back.
         """
-        events, self._pending = self._pending, []
-        if not isfinite(now) or now < self._now:
-            events.append(Event(self._now, "safety.clock", "", {"now": repr(now)}))
-            now = self._now
-        self._now = now
-        fresh = seen is not None and self._is_fresh(seen.at_s, now)
-        wanted = self._wish(proposal, fallback, now, seen if fresh else None, events)
+        self._advance_clock(now)
+        if observation is not None and not self._is_fresh(observation.at_s, self._now_s):
+            observation = None
+        self._choose_source(proposal, fallback, observation)
+        wanted = self._wanted_by_source(proposal, fallback)
+
         self._exempt[:] = False
-        self._overrule(wanted, now, seen if fresh else None, events)
-        self._rule[:] = 0
-        t = self.timing
-        self._note_calls(seen if fresh else None, now)
-        kernel.serve_starving(
-            now,
-            wanted,
-            self.shown,
-            self._since,
-            t.min_green_s,
-            self._first,
-            self._stage_ptr,
-            self._stages,
-            self._stage_of,
-            self._call_since,
-            t.profile.max_red_s,
-            self._exempt,
-            self._forced,
-            self._rule,
-        )
-        kernel.step(
-            now,
-            wanted,
-            self.shown,
-            self._since,
-            self._green_start,
-            self._green_end,
-            self._foe_since,
-            self._first,
-            *self._foes,
-            t.yellow_s,
-            t.clearance_s,
-            t.min_green_s,
-            t.max_green_s,
-            t.profile.min_cycle_s,
-            self._out,
-            self._rule,
-        )
-        if not kernel.is_safe(self._out, *self._foes):
-            events.append(Event(now, "safety.monitor", "", {"colours": self._out.tolist()}))
-            self._out[:] = np.where(self.shown >= Colour.PERMISSIVE, Colour.YELLOW, Colour.RED)
-        if not kernel.same(self._rule, self._last_rule):
-            self._explain(now, events)
-        kernel.book(now, self._out, self.shown, self._since, self._green_start, self._green_end)
-        return sealed(now, self.shown.copy(), tuple(events))
+        self._apply_overrides(wanted)
+        self._apply_priority(wanted, observation)
 
-    def _is_fresh(self, at_s: float, now: float) -> bool:
-        return isfinite(at_s) and -1e-6 <= now - at_s <= self._stale_s + 1e-6
+        self._update_calls(observation)
+        self._apply_rules(wanted)
+        self._report_rules()
+        kernel.put_in_force(self._now_s, self._decision.colours, self._signals)
 
-    def _note_calls(self, seen: Observation | None, now: float) -> None:
-        if seen is None:  # everybody may be there
-            self._calls[:] = True
-        else:
-            kernel.count_calls(
-                seen.vehicles.link,
-                self._link_group,
-                seen.waiting_persons,
-                seen.completeness,
-                self._first,
-                self._calls,
-            )
-        kernel.note_calls(
-            now,
-            self._calls,
-            self.shown,
-            self._first,
-            self._foes[0],
-            self._foes[1],
-            self._call_since,
-            self._call_last,
-            self._foe_since,
-        )
-
-    def _wish(
-        self,
-        proposal: Proposal | None,
-        fallback: Proposal | None,
-        now: float,
-        seen: Observation | None,
-        events: list[Event],
-    ) -> ColourArray:
-        """The colours wished by the best source that is well; worse at once, better again only
-        after `resume_s` of health.
-        """
-        well = self._well(proposal, fallback, now, seen)
-        if well > self.source or (
-            well < self.source and now - self._better_since >= self._resume_s
-        ):
-            events.append(
-                Event(
-                    now,
-                    "safety.source",
-                    "",
-                    {"from": self.source.name.lower(), "to": well.name.lower()},
-                )
-            )
-            self.source = well
-        if well >= self.source:
-            self._better_since = now
-        elif self.source == Source.FALLBACK and (
-            fallback is None or not self.is_sound(fallback, now)
-        ):  # well again before what stands in for it
-            events.append(Event(now, "safety.source", "", {"from": "fallback", "to": "fixed_time"}))
-            self.source = Source.FIXED_TIME
-        if self.source == Source.CONTROLLER and proposal is not None:
-            return _narrow(proposal.wanted)
-        if self.source == Source.FALLBACK and fallback is not None:
-            return _narrow(fallback.wanted)
-        if self.source == Source.ALL_RED:
-            return np.full(len(self.shown), Colour.RED, np.int8)
-        return np.concatenate(
-            [j.programme.colours[j.programme.phase_at(now)] for j in self._network.junctions]
-        )
-
-    def _well(
-        self,
-        proposal: Proposal | None,
-        fallback: Proposal | None,
-        now: float,
-        seen: Observation | None,
-    ) -> Source:
-        """The best source that can be used now. Lamps that do not show what was commanded leave red
-        to all.
-        """
-        if (
-            seen is None
-            or _kind(seen.shown) != _kind(self.shown)
-            or kernel.same(seen.shown, self.shown)
-        ):
-            self._obeyed_s = now
-        if now - self._obeyed_s > self._stale_s:
-            return Source.ALL_RED
-        if proposal is not None and self.is_sound(proposal, now):
-            return Source.CONTROLLER
-        if fallback is not None and self.is_sound(fallback, now):
-            return Source.FALLBACK
-        return Source.FIXED_TIME
+        events = tuple(self._events)
+        self._events.clear()
+        return sealed(self._now_s, self.shown.copy(), events)
 
     def is_sound(self, candidate: Proposal, now: float) -> bool:
         """The proposal is of this network, of whole numbers, and not stale."""
@@ -360,88 +228,206 @@ class SafetyGate:
             and self._is_fresh(float(candidate.at_s), now)
         )
 
-    def _overrule(
-        self, wanted: ColourArray, now: float, seen: Observation | None, events: list[Event]
+    def _advance_clock(self, now: float) -> None:
+        if isfinite(now) and now >= self._now_s:
+            self._now_s = now
+        else:
+            self._report("clock", {"now": repr(now)})
+
+    def _is_fresh(self, at_s: float, now: float) -> bool:
+        return isfinite(at_s) and -EPS_S <= now - at_s <= self._stale_s + EPS_S
+
+    def _report(
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        junction: int | None = None,
+        at_s: float | None = None,
     ) -> None:
-        """Write the wishes of operators and emergency vehicles over those of the controller."""
+        """Note an event, of now unless `at_s` is given, to go out with the next command."""
+        name = "" if junction is None else self._network.junctions[junction].id
+        at_s = self._now_s if at_s is None else at_s
+        self._events.append(Event(at_s, f"safety.{kind}", name, data))
+
+    # what is wanted, and by whom
+
+    def _choose_source(
+        self,
+        proposal: Proposal | None,
+        fallback: Proposal | None,
+        observation: Observation | None,
+    ) -> None:
+        """Follow the best healthy source: down at once, up only after `resume_s` of health."""
+        healthy = self._best_healthy_source(proposal, fallback, observation)
+        healthy_for_s = self._now_s - self._better_since_s
+        if healthy > self.source or (healthy < self.source and healthy_for_s >= self._resume_s):
+            self._switch_source(healthy)
+        if healthy >= self.source:
+            self._better_since_s = self._now_s
+        elif self.source == Source.FALLBACK and not self._is_usable(fallback):
+            # the controller is healthy but not trusted yet, and its fallback is gone
+            self._switch_source(Source.FIXED_TIME)
+
+    def _switch_source(self, source: Source) -> None:
+        names = {"from": self.source.name.lower(), "to": source.name.lower()}
+        self._report("source", names)
+        self.source = source
+
+    def _best_healthy_source(
+        self,
+        proposal: Proposal | None,
+        fallback: Proposal | None,
+        observation: Observation | None,
+    ) -> Source:
+        """The best source that can be used now. Signals that do not show what was commanded leave
+        red to all.
+        """
+        if observation is None or self._is_obeyed(observation):
+            self._obeyed_s = self._now_s
+        if self._now_s - self._obeyed_s > self._stale_s:
+            return Source.ALL_RED
+        if self._is_usable(proposal):
+            return Source.CONTROLLER
+        if self._is_usable(fallback):
+            return Source.FALLBACK
+        return Source.FIXED_TIME
+
+    def _is_usable(self, proposal: Proposal | None) -> bool:
+        return proposal is not None and self.is_sound(proposal, self._now_s)
+
+    def _is_obeyed(self, observation: Observation) -> bool:
+        """The signals show what was commanded; so too where what they show was not measured."""
+        if _shape_and_type(observation.shown) != _shape_and_type(self.shown):
+            return True
+        return bool(kernel.is_equal(observation.shown, self.shown))
+
+    def _wanted_by_source(
+        self, proposal: Proposal | None, fallback: Proposal | None
+    ) -> ColourArray:
+        if self.source == Source.CONTROLLER and proposal is not None:
+            return _as_colours(proposal.wanted)
+        if self.source == Source.FALLBACK and fallback is not None:
+            return _as_colours(fallback.wanted)
+        if self.source == Source.ALL_RED:
+            return np.full(len(self.shown), Colour.RED, np.int8)
+        programmes = [j.programme for j in self._network.junctions]
+        return np.concatenate([p.colours[p.phase_at(self._now_s)] for p in programmes])
+
+    # operators and emergency vehicles
+
+    def _apply_overrides(self, wanted: ColourArray) -> None:
+        """Write what operators want over what the source wants; expired orders end."""
         for junction, override in list(self._overrides.items()):
-            if now >= override.until_s:
+            if self._now_s >= override.until_s:
                 del self._overrides[junction]
-                events.append(
-                    Event(
-                        now,
-                        "safety.override_expired",
-                        self._network.junctions[junction].id,
-                        {"by": override.by},
-                    )
-                )
+                self._report("override_expired", {"by": override.by}, junction)
                 continue
-            own = slice(self._first[junction], self._first[junction + 1])
+            groups = self._groups_of(junction)
             self._exempt[junction] = True
-            if override.order is Order.STAGE:
-                wanted[own] = self._network.junctions[junction].stages[override.stage]
-            elif override.order is Order.HOLD:
-                wanted[own] = self.shown[own]
-            else:
-                wanted[own] = Colour.RED
-        if seen is None or not (seen.emergencies or self._priority.busy):
+            match override.order:
+                case Order.STAGE:
+                    wanted[groups] = self._network.junctions[junction].stages[override.stage]
+                case Order.HOLD:
+                    wanted[groups] = self.shown[groups]
+                case Order.FLASH:
+                    wanted[groups] = Colour.RED
+
+    def _apply_priority(self, wanted: ColourArray, observation: Observation | None) -> None:
+        """Want the stage that serves an emergency vehicle where one claims priority."""
+        if observation is None or not (observation.emergencies or self._priority.busy):
             return
-        claims, news = self._priority.claims(seen.emergencies, now)
-        events += news
+        claims, events = self._priority.claims(observation.emergencies, self._now_s)
+        self._events += events
         for junction, group in claims.items():
-            flashing = (
-                junction in self._overrides and self._overrides[junction].order is Order.FLASH
-            )
-            if not flashing and self._stage_of[group] >= 0:
-                own = slice(self._first[junction], self._first[junction + 1])
-                wanted[own] = self._best_stage(junction, group)
+            is_served = self._junctions.serving_stage[group] != NO_STAGE
+            if is_served and not self._is_flashing(junction):
+                wanted[self._groups_of(junction)] = self._best_stage(junction, group)
                 self._exempt[junction] = True
+
+    def _is_flashing(self, junction: int) -> bool:
+        override = self._overrides.get(junction)
+        return override is not None and override.order is Order.FLASH
+
+    def _groups_of(self, junction: int) -> slice:
+        first = self._junctions.first_group
+        return slice(first[junction], first[junction + 1])
 
     def _best_stage(self, junction: int, group: int) -> ColourArray:
         """The stage that serves `group` with protected green if there is one, and changes least of
         what is shown.
         """
         j = self._network.junctions[junction]
-        own = self.shown[j.first : j.end] >= Colour.PERMISSIVE
+        is_green = self.shown[j.first : j.end] >= Colour.PERMISSIVE
         level = j.stages[:, group - j.first]
-        same = ((j.stages >= Colour.PERMISSIVE) == own).sum(axis=1)
-        return np.asarray(j.stages[max(range(len(j.stages)), key=lambda s: (level[s], same[s]))])
+        unchanged = ((j.stages >= Colour.PERMISSIVE) == is_green).sum(axis=1)
+        best = max(range(len(j.stages)), key=lambda stage: (level[stage], unchanged[stage]))
+        return np.asarray(j.stages[best])
 
-    def _explain(self, now: float, events: list[Event]) -> None:
-        """An event for each group at which a rule came to bear that did not bear the second
-        before.
-        """
-        for g in np.flatnonzero(
-            (self._rule != self._last_rule) & (self._rule != Rule.NONE)
-        ).tolist():
-            group, rule = self._network.groups[g], Rule(int(self._rule[g]))
-            data = {
-                "tl": group.tl_id,
-                "link": group.index,
-                "shown": int(self.shown[g]),
-                "for_s": float(now - self._since[g]),
-            }
-            limit = {
-                Rule.MINIMUM_GREEN: self.timing.min_green_s[g],
-                Rule.MAXIMUM_GREEN: self.timing.max_green_s[g],
-            }.get(rule)
-            if limit is not None:
-                data["limit_s"] = float(limit)
-            events.append(
-                Event(
-                    now,
-                    f"safety.{rule.name.lower()}",
-                    self._network.junctions[group.junction].id,
-                    data,
-                )
+    # the rules
+
+    def _update_calls(self, observation: Observation | None) -> None:
+        if observation is None:
+            self._calls.present[:] = True  # traffic may be there for any group
+        else:
+            kernel.detect_calls(
+                vehicle_links=observation.vehicles.link,
+                link_group=self._link_group,
+                waiting_persons=observation.waiting_persons,
+                completeness=observation.completeness,
+                junctions=self._junctions,
+                calls=self._calls,
             )
-        self._last_rule = self._rule.copy()
+        kernel.update_call_times(self._now_s, self._calls, self._signals, self._conflicts)
+
+    def _apply_rules(self, wanted: ColourArray) -> None:
+        """Fill `self._decision` with the colours of this second."""
+        kernel.apply_rules(
+            now_s=self._now_s,
+            wanted=wanted,
+            signals=self._signals,
+            calls=self._calls,
+            junctions=self._junctions,
+            conflicts=self._conflicts,
+            limits=self._limits,
+            exempt=self._exempt,
+            forced=self._forced,
+            decision=self._decision,
+        )
+        colours = self._decision.colours
+        if not kernel.is_safe(colours, self._conflicts):
+            self._report("monitor", {"colours": colours.tolist()})
+            colours[:] = np.where(self.shown >= Colour.PERMISSIVE, Colour.YELLOW, Colour.RED)
+
+    def _report_rules(self) -> None:
+        """An event for each group at which a rule applied that did not apply the second before."""
+        rule = self._decision.rule
+        if kernel.is_equal(rule, self._last_rule):
+            return
+        changed = (rule != self._last_rule) & (rule != Rule.NONE)
+        for g in np.flatnonzero(changed).tolist():
+            self._report_rule(g, Rule(rule[g]))
+        self._last_rule[:] = rule
+
+    def _report_rule(self, g: int, rule: Rule) -> None:
+        group = self._network.groups[g]
+        data = {
+            "tl": group.tl_id,
+            "link": group.index,
+            "shown": int(self.shown[g]),
+            "for_s": float(self._now_s - self._signals.since_s[g]),
+        }
+        if rule == Rule.MINIMUM_GREEN:
+            data["limit_s"] = float(self.timing.min_green_s[g])
+        elif rule == Rule.MAXIMUM_GREEN:
+            data["limit_s"] = float(self.timing.max_green_s[g])
+        self._report(rule.name.lower(), data, group.junction)
 
 
-def _narrow(wanted: ColourArray) -> ColourArray:
-    """In eight bits, with -1 for what is no colour: a plain cast makes green of 260."""
-    return np.where((wanted < 0) | (wanted > Colour.GREEN), -1, wanted).astype(np.int8)
+def _as_colours(wanted: ColourArray) -> ColourArray:
+    """In eight bits, NOT_A_COLOUR for what is none: a plain cast makes green of 260."""
+    unknown = (wanted < 0) | (wanted > HIGHEST_COLOUR)
+    return np.where(unknown, NOT_A_COLOUR, wanted).astype(np.int8)
 
 
-def _kind(colours: ColourArray) -> object:
+def _shape_and_type(colours: ColourArray) -> object:
     return getattr(colours, "shape", None), getattr(colours, "dtype", None)

@@ -1,25 +1,25 @@
 """One second of the gate, compiled: from the colours wanted to the colours shown.
 
 The rules stand here in the order in which they are applied; `tests/safety/rules.py` states them a
-second time, naively.
+second time, naively. Arrays are indexed by signal group unless their text says otherwise.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from numba import njit
 
 from headway.roads import Colour
+from headway.values import BoolArray, ColourArray, FloatArray, IntArray
 
-RED = int(Colour.RED)
-YELLOW = int(Colour.YELLOW)
-PERMISSIVE = int(Colour.PERMISSIVE)
-GREEN = int(Colour.GREEN)
-LONGEST_YELLOW_S = 6.0
-CALL_MEMORY_S = 10.0
-EPS = 1e-6
-LEAST_KNOWN = 0.5
+LONGEST_YELLOW_S = 6.0  # upper bound of the yellow change interval, as in `headway.roads.timing`
+CALL_MEMORY_S = 10.0  # bridges a detector that loses a waiting vehicle for a moment
+EPS_S = 1e-6  # times that differ by less are equal: sums of float seconds are not exact
+MIN_COMPLETENESS = 0.5  # a junction of which less is measured serves every group
+NO_GROUP = -1
+NO_STAGE = -1
 
 
 class Rule(IntEnum):
@@ -34,197 +34,357 @@ class Rule(IntEnum):
     MAXIMUM_RED = 6
 
 
-@njit(cache=True)
-def note_calls(now, calls, shown, first, ptr, foe, call_since, call_last, foe_since):  # type: ignore[no-untyped-def]
-    """Bring up to date since when each red group has been asking, and each green group has kept an
-    asking one waiting.
+class Signals(NamedTuple):
+    """What is shown and since when; changed in place by `put_in_force`.
 
-    calls: bool (groups,), someone is there for the group. A call is remembered for CALL_MEMORY_S
-        after it was last seen.
-    call_since, foe_since: (groups,) seconds, `now` where nobody asks.
+    colour:        int8 (groups,), in force.
+    since_s:       float (groups,), when it began; both levels of green count as one colour.
+    green_start_s: float (groups,), last start of green.
+    green_end_s:   float (groups,), last end of green.
     """
-    for g in range(len(shown)):
-        if calls[g]:
-            call_last[g] = now
-        asks = shown[g] < PERMISSIVE and now - call_last[g] <= CALL_MEMORY_S
-        call_since[g] = min(call_since[g], now) if asks else now
-    for g in range(len(shown)):
-        waits = False
-        if shown[g] >= PERMISSIVE:
-            for k in range(ptr[g], ptr[g + 1]):
-                h = foe[k]
-                if shown[h] < PERMISSIVE and now - call_last[h] <= CALL_MEMORY_S:
-                    waits = True
-        foe_since[g] = min(foe_since[g], now) if waits else now
+
+    colour: ColourArray
+    since_s: FloatArray
+    green_start_s: FloatArray
+    green_end_s: FloatArray
+
+
+class Calls(NamedTuple):
+    """Who asks for green; changed in place by `detect_calls` and `update_call_times`.
+
+    present:             bool (groups,), traffic for the group is there in this second.
+    since_s:             float (groups,), since when a group that is not green has been asking; the
+        present time where it does not ask.
+    last_s:              float (groups,), when traffic was there last.
+    conflicting_since_s: float (groups,), since when a green group has kept an asking one waiting;
+        the present time where it does not.
+    """
+
+    present: BoolArray
+    since_s: FloatArray
+    last_s: FloatArray
+    conflicting_since_s: FloatArray
+
+
+class Limits(NamedTuple):
+    """The times of the rules, seconds: (groups,) arrays, then what holds for all groups."""
+
+    yellow_s: FloatArray
+    clearance_s: FloatArray
+    min_green_s: FloatArray
+    max_green_s: FloatArray
+    min_cycle_s: float
+    max_red_s: float
+
+
+class Conflicts(NamedTuple):
+    """Conflicting groups of each group, flat: entries start[g] to start[g + 1] - 1 are group g's.
+
+    start:         int (groups + 1,).
+    group:         int (entries,), the conflicting group.
+    it_gives_way:  bool (entries,), the conflicting group gives way to g.
+    gives_way_to:  bool (entries,), g gives way to the conflicting group.
+    """
+
+    start: IntArray
+    group: IntArray
+    it_gives_way: BoolArray
+    gives_way_to: BoolArray
+
+
+class Junctions(NamedTuple):
+    """Groups and stages of the junctions, flat.
+
+    first_group:   int (junctions + 1,), groups of junction j are first_group[j] to
+        first_group[j + 1] - 1.
+    first_stage:   int (junctions + 1,), the same for rows of `stages`.
+    stages:        int8 (rows, groups of the widest junction), colours of each stage.
+    serving_stage: int (groups,), the stage of its junction that serves the group best, or NO_STAGE.
+    """
+
+    first_group: IntArray
+    first_stage: IntArray
+    stages: ColourArray
+    serving_stage: IntArray
+
+
+class Decision(NamedTuple):
+    """What is decided in this second, filled in by the rules.
+
+    colours: int8 (groups,), to be shown.
+    rule:    int8 (groups,), the rule that changed what was wanted.
+    """
+
+    colours: ColourArray
+    rule: ColourArray
+
+
+# calls
+
+
+@njit(cache=True)
+def detect_calls(vehicle_links, link_group, waiting_persons, completeness, junctions, calls):  # type: ignore[no-untyped-def]
+    """Fill `calls.present`: a vehicle or a pedestrian is there for the group, or its junction is
+    measured too incompletely to know.
+
+    vehicle_links: int (vehicles,). link_group: int (links,), -1 without a signal. waiting_persons:
+        int (groups,). completeness: float (junctions,) 0..1.
+    """
+    first = junctions.first_group
+    for j in range(len(first) - 1):
+        # written so that a completeness that is not a number counts as too little
+        unknown = not completeness[j] >= MIN_COMPLETENESS
+        for g in range(first[j], first[j + 1]):
+            calls.present[g] = unknown or waiting_persons[g] > 0
+
+    for link in vehicle_links:
+        if 0 <= link < len(link_group) and link_group[link] >= 0:
+            calls.present[link_group[link]] = True
+
+
+@njit(cache=True)
+def update_call_times(now_s, calls, signals, conflicts):  # type: ignore[no-untyped-def]
+    """Bring up to date how long groups have asked, and how long greens have kept others waiting."""
+    for g in range(len(signals.colour)):
+        if calls.present[g]:
+            calls.last_s[g] = now_s
+    for g in range(len(signals.colour)):
+        asks = is_asking(g, now_s, calls, signals)
+        calls.since_s[g] = min(calls.since_s[g], now_s) if asks else now_s
+        waits = is_kept_waiting(g, now_s, calls, signals, conflicts)
+        calls.conflicting_since_s[g] = min(calls.conflicting_since_s[g], now_s) if waits else now_s
+
+
+@njit(cache=True)
+def is_asking(group, now_s, calls, signals):  # type: ignore[no-untyped-def]
+    """The group is not green, and traffic for it was there within CALL_MEMORY_S."""
+    if signals.colour[group] >= Colour.PERMISSIVE:
+        return False
+    return now_s - calls.last_s[group] <= CALL_MEMORY_S
+
+
+@njit(cache=True)
+def is_kept_waiting(green, now_s, calls, signals, conflicts):  # type: ignore[no-untyped-def]
+    """The group `green` shows green, and a group in conflict with it asks."""
+    if signals.colour[green] < Colour.PERMISSIVE:
+        return False
+    for k in range(conflicts.start[green], conflicts.start[green + 1]):
+        if is_asking(conflicts.group[k], now_s, calls, signals):
+            return True
+    return False
+
+
+# the rules
+
+
+@njit(cache=True)
+def apply_rules(  # type: ignore[no-untyped-def]
+    now_s, wanted, signals, calls, junctions, conflicts, limits, exempt, forced, decision
+):
+    """Fill `decision` with the colours to show, and the rule at each group where one was applied.
+
+    wanted: int8 (groups,), changed in place. exempt, forced: (junctions,), see `serve_starving`.
+    """
+    for g in range(len(wanted)):
+        decision.rule[g] = Rule.NONE
+    serve_starving(now_s, wanted, signals, calls, junctions, limits, exempt, forced, decision)
+    reject_unknown_colours(wanted, decision)
+    for g in range(len(wanted)):
+        end_green(g, now_s, wanted, signals, calls, limits, decision)
+    # one by one: each start is checked against all that is shown by then or still being cleared
+    for g in range(len(wanted)):
+        start_green(g, now_s, wanted, signals, conflicts, limits, decision)
+
+
+# maximum red
 
 
 @njit(cache=True)
 def serve_starving(  # type: ignore[no-untyped-def]
-    now,
-    wanted,
-    shown,
-    since,
-    least,
-    first,
-    stage_ptr,
-    stages,
-    stage_of,
-    call_since,
-    max_red,
-    exempt,
-    forced,
-    rule,
+    now_s, wanted, signals, calls, junctions, limits, exempt, forced, decision
 ):
-    """Where a group has asked in vain for `max_red` seconds, its stage is wanted until it has had
-    its shortest green.
+    """Where a group has asked in vain for the maximum red, want its stage until it has had its
+    minimum green.
 
-    forced: int (junctions,), the group that is being served by force, or -1; kept between seconds.
+    wanted: int8 (groups,), changed in place. exempt: bool (junctions,), an operator's order or an
+        emergency vehicle stands over this rule.
+    forced: int (junctions,), the group that is being served, or NO_GROUP; kept between seconds.
     """
-    for j in range(len(first) - 1):
-        a, z = first[j], first[j + 1]
+    for j in range(len(forced)):
         if exempt[j]:
-            forced[j] = -1
+            forced[j] = NO_GROUP
             continue
-        g = forced[j]
-        if g < 0 or (
-            shown[g] >= PERMISSIVE and now - since[g] + EPS >= least[g]
-        ):  # nobody is served, or has been
-            longest, g = max_red - EPS, -1
-            for h in range(a, z):
-                if shown[h] < PERMISSIVE and now - call_since[h] >= longest and stage_of[h] >= 0:
-                    longest, g = now - call_since[h], h
-            forced[j] = g
-        if g >= 0:
-            row = stage_ptr[j] + stage_of[g]
-            for h in range(a, z):
-                if wanted[h] != stages[row, h - a]:
-                    wanted[h] = stages[row, h - a]
-                    rule[g] = 6
+        if forced[j] == NO_GROUP or has_had_min_green(forced[j], now_s, signals, limits):
+            forced[j] = longest_starving(j, now_s, signals, calls, junctions, limits)
+        if forced[j] != NO_GROUP:
+            want_stage_of(forced[j], j, wanted, junctions, decision)
 
 
 @njit(cache=True)
-def step(  # type: ignore[no-untyped-def]
-    now,
-    wanted,
-    shown,
-    since,
-    green_start,
-    green_end,
-    foe_since,
-    first,
-    ptr,
-    foe,
-    foe_yields,
-    yields_foe,
-    yellow,
-    clearance,
-    least,
-    most,
-    min_cycle,
-    out,
-    rule,
+def has_had_min_green(group, now_s, signals, limits):  # type: ignore[no-untyped-def]
+    if signals.colour[group] < Colour.PERMISSIVE:
+        return False
+    return now_s - signals.since_s[group] + EPS_S >= limits.min_green_s[group]
+
+
+@njit(cache=True)
+def longest_starving(junction, now_s, signals, calls, junctions, limits):  # type: ignore[no-untyped-def]
+    """The group that has asked longest, at least the maximum red; NO_GROUP where there is none."""
+    found = NO_GROUP
+    longest_s = limits.max_red_s - EPS_S
+    for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
+        if signals.colour[g] >= Colour.PERMISSIVE or junctions.serving_stage[g] == NO_STAGE:
+            continue
+        if now_s - calls.since_s[g] >= longest_s:
+            longest_s = now_s - calls.since_s[g]
+            found = g
+    return found
+
+
+@njit(cache=True)
+def want_stage_of(group, junction, wanted, junctions, decision):  # type: ignore[no-untyped-def]
+    """Want the stage that serves `group`; the rule is noted at `group` if that changes anything."""
+    first = junctions.first_group[junction]
+    row = junctions.first_stage[junction] + junctions.serving_stage[group]
+    for g in range(first, junctions.first_group[junction + 1]):
+        colour = junctions.stages[row, g - first]
+        if wanted[g] != colour:
+            wanted[g] = colour
+            decision.rule[group] = Rule.MAXIMUM_RED
+
+
+# the colours of the second
+
+
+@njit(cache=True)
+def reject_unknown_colours(wanted, decision):  # type: ignore[no-untyped-def]
+    """What is no colour counts as red."""
+    for g in range(len(wanted)):
+        if wanted[g] < Colour.RED or wanted[g] > Colour.GREEN:
+            wanted[g] = Colour.RED
+            decision.rule[g] = Rule.COLOUR
+
+
+@njit(cache=True)
+def end_green(group, now_s, wanted, signals, calls, limits, decision):  # type: ignore[no-untyped-def]
+    """The colour of `group` if it starts nothing: green for as long as it is wanted and allowed,
+    then yellow, then red.
+    """
+    shown = signals.colour[group]
+    if shown < Colour.PERMISSIVE:
+        yellow = shown == Colour.YELLOW and stays_yellow(group, now_s, wanted, signals, limits)
+    elif stays_green(group, now_s, wanted, signals, calls, limits, decision):
+        # green may fall to permissive at once; its rise to protected is a start
+        falls = wanted[group] == Colour.PERMISSIVE
+        decision.colours[group] = wanted[group] if falls else shown
+        return
+    else:
+        yellow = limits.yellow_s[group] > 0.0
+    decision.colours[group] = Colour.YELLOW if yellow else Colour.RED
+
+
+@njit(cache=True)
+def stays_green(group, now_s, wanted, signals, calls, limits, decision):  # type: ignore[no-untyped-def]
+    """A green is kept while it is wanted, up to its maximum since the first conflicting call (as in
+    NEMA controllers), and up to its minimum where it is not.
+    """
+    if wanted[group] >= Colour.PERMISSIVE:
+        kept_waiting_s = now_s - calls.conflicting_since_s[group]
+        if kept_waiting_s + EPS_S >= limits.max_green_s[group]:
+            decision.rule[group] = Rule.MAXIMUM_GREEN
+            return False
+        return True
+    if now_s - signals.since_s[group] + EPS_S < limits.min_green_s[group]:
+        decision.rule[group] = Rule.MINIMUM_GREEN
+        return True
+    return False
+
+
+@njit(cache=True)
+def stays_yellow(group, now_s, wanted, signals, limits):  # type: ignore[no-untyped-def]
+    """A yellow lasts its time, and longer where that is wanted, up to LONGEST_YELLOW_S."""
+    age_s = now_s - signals.since_s[group] + EPS_S
+    if age_s < limits.yellow_s[group]:
+        return True
+    return wanted[group] == Colour.YELLOW and age_s < LONGEST_YELLOW_S
+
+
+@njit(cache=True)
+def start_green(group, now_s, wanted, signals, conflicts, limits, decision):  # type: ignore[no-untyped-def]
+    """Start the green that is wanted, or raise a permissive one to protected, if the rules allow.
+
+    A group starts from red only, not in the second in which its green or yellow has ended.
+    """
+    decided = decision.colours[group]
+    starts = (
+        decided == Colour.RED
+        and signals.colour[group] == Colour.RED
+        and wanted[group] >= Colour.PERMISSIVE
+    )
+    rises = decided == Colour.PERMISSIVE and wanted[group] == Colour.GREEN
+    if starts and now_s - signals.green_start_s[group] + EPS_S < limits.min_cycle_s:
+        decision.rule[group] = Rule.MINIMUM_CYCLE
+    elif (starts or rises) and is_clear_of_conflicting_groups(
+        group, now_s, wanted, signals, conflicts, limits, decision
+    ):
+        decision.colours[group] = wanted[group]
+
+
+@njit(cache=True)
+def is_clear_of_conflicting_groups(  # type: ignore[no-untyped-def]
+    group, now_s, wanted, signals, conflicts, limits, decision
 ):
-    """Fill `out` (groups,) with the colours to show, `rule` (groups,) with the rule that changed a
-    wish.
-
-    now:         seconds.
-    shown:       colours in force; since: when they began (levels of green count as one colour).
-    green_start, green_end: last start and end of green of each group. foe_since: see `note_calls`.
-    first:       (junctions + 1,), groups of junction j are first[j]..first[j + 1] - 1.
-    ptr, foe:    the conflicting groups of g are foe[ptr[g]:ptr[g + 1]].
-    foe_yields, yields_foe: along foe, whether the foe gives way to g, and g to the foe.
+    """No group in conflict with `group` is green (unless one of the two is permissive and gives
+    way) or still being cleared.
     """
-    for g in range(
-        len(shown)
-    ):  # ends: greens that are not wanted any more, or have lasted too long
-        w = wanted[g]
-        colour = shown[g]
-        if w < RED or w > GREEN:
-            w = wanted[g] = RED
-            rule[g] = 1
-        if colour >= PERMISSIVE:
-            age = now - since[g]
-            keep = w >= PERMISSIVE
-            if keep and now - foe_since[g] + EPS >= most[g]:
-                keep = False
-                rule[g] = 4
-            elif not keep and age + EPS < least[g]:
-                keep = True
-                w = colour
-                rule[g] = 3
-            if keep:
-                out[g] = min(colour, w)
-            else:
-                out[g] = YELLOW if yellow[g] > 0.0 else RED
-        elif colour == YELLOW and (
-            now - since[g] + EPS < yellow[g]
-            or (w == YELLOW and now - since[g] + EPS < LONGEST_YELLOW_S)
-        ):
-            out[g] = YELLOW
-        else:
-            out[g] = RED
-    for g in range(
-        len(shown)
-    ):  # starts and rises, one by one: each against all that is shown or still being cleared
-        w = wanted[g]
-        if w < PERMISSIVE or out[g] == YELLOW or out[g] >= w:
-            continue
-        starts = out[g] == RED
-        if starts and shown[g] != RED:
-            continue
-        if starts and now - green_start[g] + EPS < min_cycle:
-            rule[g] = 5
-            continue
-        free = True
-        for k in range(ptr[g], ptr[g + 1]):
-            h = foe[k]
-            if out[h] >= PERMISSIVE:
-                if (w == PERMISSIVE and yields_foe[k]) or (out[h] == PERMISSIVE and foe_yields[k]):
-                    continue
-                free = False
-                if wanted[h] >= PERMISSIVE:
-                    rule[g] = 2
-            elif (
-                out[h] == YELLOW
-                or shown[h] >= PERMISSIVE
-                or now - green_end[h] + EPS < yellow[h] + clearance[h]
-            ):
-                free = False
-        if free:
-            out[g] = w
+    clear = True
+    for k in range(conflicts.start[group], conflicts.start[group + 1]):
+        other = conflicts.group[k]
+        other_colour = decision.colours[other]
+        if other_colour >= Colour.PERMISSIVE:
+            gives_way = wanted[group] == Colour.PERMISSIVE and conflicts.gives_way_to[k]
+            it_gives_way = other_colour == Colour.PERMISSIVE and conflicts.it_gives_way[k]
+            if gives_way or it_gives_way:
+                continue
+            clear = False
+            # where the other is not wanted either, the group only waits for its minimum green
+            if wanted[other] >= Colour.PERMISSIVE:
+                decision.rule[group] = Rule.CONFLICT
+        elif is_being_cleared(other, now_s, signals, limits, decision):
+            clear = False
+    return clear
 
 
 @njit(cache=True)
-def book(now, out, shown, since, green_start, green_end):  # type: ignore[no-untyped-def]
-    """Put `out` in force: bring the clocks of each group up to date."""
-    for g in range(len(out)):
-        lit, was = out[g] >= PERMISSIVE, shown[g] >= PERMISSIVE
-        if lit and not was:
-            green_start[g] = now
-        if was and not lit:
-            green_end[g] = now
-        if out[g] != shown[g] and not (lit and was):
-            since[g] = now
-        shown[g] = out[g]
+def is_being_cleared(group, now_s, signals, limits, decision):  # type: ignore[no-untyped-def]
+    """The green of `group` ends in this second, or its yellow and clearance are not over."""
+    if decision.colours[group] == Colour.YELLOW or signals.colour[group] >= Colour.PERMISSIVE:
+        return True
+    intergreen_s = limits.yellow_s[group] + limits.clearance_s[group]
+    return now_s - signals.green_end_s[group] + EPS_S < intergreen_s
 
 
 @njit(cache=True)
-def count_calls(link, link_group, persons, known, first, calls):  # type: ignore[no-untyped-def]
-    """calls (groups,): a vehicle for the group is in sight, a pedestrian waits, or less than half
-    of its junction is `known`.
-    """
-    for j in range(len(first) - 1):
-        blind = not known[j] >= LEAST_KNOWN
-        for g in range(first[j], first[j + 1]):
-            calls[g] = blind or persons[g] > 0
-    for i in link:
-        if 0 <= i < len(link_group) and link_group[i] >= 0:
-            calls[link_group[i]] = True
+def put_in_force(now_s, colours, signals):  # type: ignore[no-untyped-def]
+    """Show `colours` from now on, and bring the times of each group up to date."""
+    for g in range(len(colours)):
+        green = colours[g] >= Colour.PERMISSIVE
+        was_green = signals.colour[g] >= Colour.PERMISSIVE
+        if green and not was_green:
+            signals.green_start_s[g] = now_s
+        if was_green and not green:
+            signals.green_end_s[g] = now_s
+        if colours[g] != signals.colour[g] and not (green and was_green):
+            signals.since_s[g] = now_s
+        signals.colour[g] = colours[g]
+
+
+# checks
 
 
 @njit(cache=True)
-def same(a, b):  # type: ignore[no-untyped-def]
-    """Whether two arrays of one length hold the same."""
+def is_equal(a, b):  # type: ignore[no-untyped-def]
+    """Two arrays are of one length and hold the same; faster than NumPy's on a few values."""
     equal = len(a) == len(b)
     for g in range(min(len(a), len(b))):
         equal &= a[g] == b[g]
@@ -232,19 +392,20 @@ def same(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def is_safe(colours, ptr, foe, foe_yields, yields_foe):  # type: ignore[no-untyped-def]
-    """The last look, by itself: known colours only, and no two conflicting greens of which none
-    gives way.
+def is_safe(colours, conflicts):  # type: ignore[no-untyped-def]
+    """The last check, written apart from the rules above: known colours only, and no two
+    conflicting greens of which none is permissive and gives way.
     """
     for g in range(len(colours)):
-        if colours[g] < RED or colours[g] > GREEN:
+        if colours[g] < Colour.RED or colours[g] > Colour.GREEN:
             return False
-        if colours[g] >= PERMISSIVE:
-            for k in range(ptr[g], ptr[g + 1]):
-                h = foe[k]
-                if colours[h] >= PERMISSIVE and not (
-                    (colours[g] == PERMISSIVE and yields_foe[k])
-                    or (colours[h] == PERMISSIVE and foe_yields[k])
-                ):
-                    return False
+        if colours[g] < Colour.PERMISSIVE:
+            continue
+        for k in range(conflicts.start[g], conflicts.start[g + 1]):
+            other = conflicts.group[k]
+            if colours[other] >= Colour.PERMISSIVE and not (
+                (colours[g] == Colour.PERMISSIVE and conflicts.gives_way_to[k])
+                or (colours[other] == Colour.PERMISSIVE and conflicts.it_gives_way[k])
+            ):
+                return False
     return True

@@ -1,0 +1,60 @@
+"""The network and its timing as the flat arrays that the compiled rules read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headway.roads import Colour, Network, Timing
+from headway.safety.kernel import NO_STAGE, Conflicts, Junctions, Limits
+
+
+def limit_table(timing: Timing) -> Limits:
+    return Limits(
+        yellow_s=timing.yellow_s,
+        clearance_s=timing.clearance_s,
+        min_green_s=timing.min_green_s,
+        max_green_s=timing.max_green_s,
+        min_cycle_s=float(timing.profile.min_cycle_s),
+        max_red_s=float(timing.profile.max_red_s),
+    )
+
+
+def conflict_table(network: Network) -> Conflicts:
+    start = [0]
+    group = list[int]()
+    it_gives_way = list[bool]()
+    gives_way_to = list[bool]()
+    for junction in network.junctions:
+        for own in range(len(junction.groups)):
+            others = np.flatnonzero(junction.conflicts[own])
+            group += (junction.first + others).tolist()
+            it_gives_way += junction.yields[others, own].tolist()
+            gives_way_to += junction.yields[own, others].tolist()
+            start.append(len(group))
+    return Conflicts(
+        start=np.array(start, np.int32),
+        group=np.array(group, np.int32),
+        it_gives_way=np.array(it_gives_way, np.bool_),
+        gives_way_to=np.array(gives_way_to, np.bool_),
+    )
+
+
+def junction_table(network: Network) -> Junctions:
+    junctions = network.junctions
+    first_group = [j.first for j in junctions] + [len(network.groups)]
+    first_stage = np.cumsum([0] + [len(j.stages) for j in junctions]).astype(np.int32)
+    widest = max(len(j.groups) for j in junctions)
+    stages = np.full((first_stage[-1], widest), Colour.RED, np.int8)
+    serving_stage = np.full(len(network.groups), NO_STAGE, np.int32)
+    for i, junction in enumerate(junctions):
+        rows = slice(first_stage[i], first_stage[i + 1])
+        stages[rows, : len(junction.groups)] = junction.stages
+        best = np.argmax(junction.stages, axis=0)
+        is_served = junction.stages.max(axis=0) >= Colour.PERMISSIVE
+        serving_stage[junction.first : junction.end] = np.where(is_served, best, NO_STAGE)
+    return Junctions(
+        first_group=np.array(first_group, np.int32),
+        first_stage=first_stage,
+        stages=stages,
+        serving_stage=serving_stage,
+    )
