@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing.detection.background import LEARNED, Background, _around, _slope
+from headway.sensing.detection.background import LEARNED, Background, edge_slope, surroundings
 
 
 def even(level, high=40, wide=40):
@@ -42,13 +42,13 @@ def outline(x, y, w, h):
 
 def test_it_begins_with_the_first_picture_and_knows_nothing_else():
     image = even(90)
-    street = Background.begun(image)
+    street = Background.from_first_image(image)
     assert (street.mean.dtype, street.mean.tolist(), street.shown.tolist()) == (
         np.float32,
         image.tolist(),
         image.tolist(),
     )
-    assert (street.noise, street.seen, street.upset, street.learned, street.shade) == (
+    assert (street.noise, street.images, street.upset, street.learned, street.shade) == (
         6.0,
         0,
         0,
@@ -58,7 +58,7 @@ def test_it_begins_with_the_first_picture_and_knows_nothing_else():
     assert street.shades.tolist() == [0.0] * 64
     image[:] = 1
     assert street.shown.tolist() == even(90).tolist()  # a copy
-    assert Background.begun(image).shades is not street.shades
+    assert Background.from_first_image(image).shades is not street.shades
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_a_level_more_than_four_times_the_noise_and_twelve_differs(noise, least,
     for by, region_of in ((least - 1, None), (least, (10, 12, 8, 9))):
         level = np.full(3, 100)
         level[colour] += by
-        street = Background.begun(even(100))
+        street = Background.from_first_image(even(100))
         street.noise = noise
-        mask, changed = street.differing(with_block(even(100), 10, 12, 8, 9, level))
+        mask, changed = street.compare(with_block(even(100), 10, 12, 8, 9, level))
         assert region(changed) == region(mask) == region_of
 
 
@@ -82,7 +82,9 @@ def test_a_level_more_than_four_times_the_noise_and_twelve_differs(noise, least,
     ],
 )  # fmt: skip
 def test_what_is_narrower_than_five_pixels_differs_but_is_nobody(block, stands):
-    mask, changed = Background.begun(even(100)).differing(with_block(even(100), *block, 160))
+    mask, changed = Background.from_first_image(even(100)).compare(
+        with_block(even(100), *block, 160)
+    )
     assert region(changed) == block
     assert region(mask) == (block if stands else None)
 
@@ -92,9 +94,9 @@ def test_what_is_narrower_than_five_pixels_differs_but_is_nobody(block, stands):
 def test_a_slit_of_two_pixels_is_closed(turned, slit, closed):
     image = with_block(even(100), 8, 10, 20 + slit, 12, 160)
     image[10:22, 18 : 18 + slit] = 100
-    street = Background.begun(even(100))
+    street = Background.from_first_image(even(100))
     image = image.transpose(1, 0, 2).copy() if turned else image
-    mask, changed = (m.T if turned else m for m in street.differing(image))
+    mask, changed = (m.T if turned else m for m in street.compare(image))
     assert np.count_nonzero(changed) == 20 * 12
     assert np.count_nonzero(mask) == (20 + slit if closed else 20) * 12
     assert mask[15, 18] == (255 if closed else 0)
@@ -107,8 +109,8 @@ def test_a_slit_of_two_pixels_is_closed(turned, slit, closed):
 def test_it_is_upset_by_pictures_in_a_row_of_which_more_than_three_fifths_differ_once_it_has_learned(
     seen, rows, upset
 ):
-    street = Background(even(100).astype(np.float32), even(100), seen=seen, upset=3)
-    street.differing(with_block(even(100), 0, 0, 40, rows, 200))  # 24 rows of 40 are three fifths
+    street = Background(even(100).astype(np.float32), even(100), images=seen, upset=3)
+    street.compare(with_block(even(100), 0, 0, 40, rows, 200))  # 24 rows of 40 are three fifths
     assert street.upset == upset
 
 
@@ -120,8 +122,8 @@ def test_what_is_darker_by_the_usual_share_is_a_shadow_and_not_somebody():
     image = with_block(even(192, 60, 60), 5, 5, 20, 20, 106)
     for k, level in enumerate((97, 98, 115, 116)):
         image = with_block(image, 5 + 12 * k, 40, 8, 8, level)
-    street = Background.begun(even(192, 60, 60))
-    mask, changed = street.differing(image)
+    street = Background.from_first_image(even(192, 60, 60))
+    mask, changed = street.compare(image)
     assert np.count_nonzero(changed) == 400 + 4 * 64
     assert [bool(mask[44, 9 + 12 * k]) for k in range(4)] == [True, False, False, True]
     assert np.count_nonzero(mask) == 2 * 64
@@ -134,14 +136,14 @@ def test_what_is_darker_by_the_usual_share_is_a_shadow_and_not_somebody():
 
 
 def test_the_share_of_a_shadow_is_remembered_by_a_twentieth_less_each_time():
-    street = Background.begun(even(192))
-    street.differing(with_block(even(192), 5, 5, 20, 20, 106))
-    street.differing(
+    street = Background.from_first_image(even(192))
+    street.compare(with_block(even(192), 5, 5, 20, 20, 106))
+    street.compare(
         with_block(even(192), 5, 5, 20, 19, 80)
     )  # 380 against 0.95 * 400 = 380: the darker one comes first
     assert (street.shades[35], street.shades[26]) == (pytest.approx(380.0), 380.0)
     assert street.shade == 26.5 / 64
-    street.differing(even(192))
+    street.compare(even(192))
     assert (street.shades[35], street.shades[26]) == (pytest.approx(361.0), pytest.approx(361.0))
 
 
@@ -159,10 +161,10 @@ def test_the_share_of_a_shadow_is_remembered_by_a_twentieth_less_each_time():
     ],
 )  # fmt: skip
 def test_the_usual_share_is_where_most_shadows_are_with_a_half_of_their_neighbours(shades, best):
-    street = Background.begun(even(192))
+    street = Background.from_first_image(even(192))
     for k, count in shades.items():
         street.shades[k] = count
-    street.differing(even(192))
+    street.compare(even(192))
     assert street.shade == (best + 0.5) / 64
 
 
@@ -178,16 +180,16 @@ def test_the_usual_share_is_where_most_shadows_are_with_a_half_of_their_neighbou
     ],
 )  # fmt: skip
 def test_a_shadow_darkens_all_colours_alike(colour, counted):
-    street = Background.begun(even(192))
-    street.differing(with_block(even(192), 10, 10, 8, 8, colour))
+    street = Background.from_first_image(even(192))
+    street.compare(with_block(even(192), 10, 10, 8, 8, colour))
     assert street.shades.sum() == (64 if counted else 0)
 
 
 @pytest.mark.parametrize(("level", "counted"), [(172, True), (173, False), (205, False)])
 def test_what_keeps_nine_tenths_of_the_light_is_no_shadow(level, counted):
-    street = Background.begun(even(192))
+    street = Background.from_first_image(even(192))
     street.noise = 0.0  # 13 levels differ
-    street.differing(with_block(even(192), 10, 10, 8, 8, level))
+    street.compare(with_block(even(192), 10, 10, 8, 8, level))
     assert street.shades.sum() == (64 if counted else 0)
 
 
@@ -202,14 +204,14 @@ def test_what_keeps_nine_tenths_of_the_light_is_no_shadow(level, counted):
     ],
 )
 def test_the_share_is_that_of_all_three_colours_together(colour, share):
-    street = Background.begun(even(192))
-    street.differing(with_block(even(192), 10, 10, 8, 8, colour))
+    street = Background.from_first_image(even(192))
+    street.compare(with_block(even(192), 10, 10, 8, 8, colour))
     assert {k: v for k, v in enumerate(street.shades) if v} == {share // 3: 64}
 
 
 def test_the_share_is_of_what_the_street_shows():
-    street = Background.begun(even((80, 120, 200)))
-    street.differing(
+    street = Background.from_first_image(even((80, 120, 200)))
+    street.compare(
         with_block(even((80, 120, 200)), 10, 10, 8, 8, (40, 60, 100))
     )  # a half: 96 of 192
     assert {k: v for k, v in enumerate(street.shades) if v} == {32: 64}
@@ -218,11 +220,13 @@ def test_the_share_is_of_what_the_street_shows():
 def test_no_street_is_taken_as_darker_than_level_twelve():
     """The light itself comes as noise there: 6 of 12 are a half in each colour."""
     for level in (0, 11, 12):
-        street = Background.begun(even((level, level, level)))
-        street._lighten(even((6, 6, 6)), np.full((40, 40), 255, np.uint8))
+        street = Background.from_first_image(even((level, level, level)))
+        light, alike = street.light(even((6, 6, 6)))
+        street.learn_shade(light, alike)
         assert {k: v for k, v in enumerate(street.shades) if v} == {32: 1600}
-    street = Background.begun(even(16))
-    street._lighten(even(8), np.full((40, 40), 255, np.uint8))
+    street = Background.from_first_image(even(16))
+    light, alike = street.light(even(8))
+    street.learn_shade(light, alike)
     assert {k: v for k, v in enumerate(street.shades) if v} == {32: 1600}
 
 
@@ -231,23 +235,27 @@ def test_no_street_is_taken_as_darker_than_level_twelve():
 
 @pytest.mark.slow
 def test_the_first_thirty_pictures_count_alike_and_of_later_ones_every_fourth_an_eighth():
-    street, nothing, level = Background.begun(even(100)), np.zeros((40, 40), np.uint8), 0.0
+    street, nothing, level = (
+        Background.from_first_image(even(100)),
+        np.zeros((40, 40), np.uint8),
+        0.0,
+    )
     for seen in range(1, 49):
         value = (seen * 37) % 100 + 50
-        street.take_in(even(value), nothing)
+        street.learn(even(value), nothing)
         if seen <= 30:
             level += (value - level) / seen
         elif seen % 4 == 0:
             level += 0.12 * (value - level)
-        assert street.seen == seen
+        assert street.images == seen
         assert street.mean == pytest.approx(np.full((40, 40, 3), level), abs=1e-3)
         assert np.abs(street.shown - level).max() <= 0.51  # rounded
 
 
 def test_where_something_stands_and_two_pixels_around_hardly_anything_is_learned():
-    street, changed = Background.begun(even(100)), np.zeros((40, 40), np.uint8)
+    street, changed = Background.from_first_image(even(100)), np.zeros((40, 40), np.uint8)
     changed[10:18, 12:17] = 255
-    street.take_in(even(200), changed)
+    street.learn(even(200), changed)
     expected = np.full((40, 40), 200.0)
     expected[8:20, 10:19] = 100.0 + 100.0 * 0.00002
     assert street.mean == pytest.approx(np.repeat(expected[:, :, None], 3, 2), abs=2e-5)
@@ -272,8 +280,8 @@ def test_the_noise_is_the_median_of_what_differs_on_every_seventh_pixel(seen, le
     """A tenth of 1.48 times the median (for a normal distribution its standard deviation), nine tenths of what it was."""
     image = even(100)
     image[::7, ::7] = 110  # nothing else differs
-    street = Background(even(100).astype(np.float32), even(100), seen=seen)
-    street.take_in(image, np.zeros((40, 40), np.uint8))
+    street = Background(even(100).astype(np.float32), even(100), images=seen)
+    street.learn(image, np.zeros((40, 40), np.uint8))
     assert street.noise == pytest.approx(0.9 * 6.0 + 0.1 * 10.0 * 1.48 if learns else 6.0)
 
 
@@ -281,10 +289,10 @@ def test_the_noise_is_that_of_free_places_alone():
     image, changed = even(100), np.zeros((40, 40), np.uint8)
     image[:20], image[20:] = 130, 104
     changed[:20] = 255
-    street = Background.begun(even(100))
-    street.take_in(image, changed)
+    street = Background.from_first_image(even(100))
+    street.learn(image, changed)
     assert street.noise == pytest.approx(0.9 * 6.0 + 0.1 * 4.0 * 1.48)
-    street.take_in(image, np.full((40, 40), 255, np.uint8))  # nothing is free
+    street.learn(image, np.full((40, 40), 255, np.uint8))  # nothing is free
     assert street.noise == pytest.approx(0.9 * 6.0 + 0.1 * 4.0 * 1.48)
 
 
@@ -298,15 +306,17 @@ def test_at_each_place_it_is_what_most_pictures_show_alike():
         images, (100, 30, 104, 250, 108), (200, 10, 50, 214, 120), strict=True
     ):
         image[:, :4], image[:, 4:] = left, right
-    street = Background.of(images)
+    street = Background.from_images(images)
     assert street.mean[:, :4] == pytest.approx(104.0)
     assert street.mean[:, 4:] == pytest.approx(207.0)
     assert ((street.shown[:, :4] == 104) & (street.shown[:, 4:] == 207)).all()
-    assert (street.seen, street.learned, street.noise, street.upset) == (30, True, 6.0, 0)
+    assert (street.images, street.learned, street.noise, street.upset) == (30, True, 6.0, 0)
     images[2][:, :4] = 105
-    assert Background.of(images).mean[:, :4] == pytest.approx(313 / 3)
+    assert Background.from_images(images).mean[:, :4] == pytest.approx(313 / 3)
     images[3][:, 4:] = 215
-    assert Background.of(images).mean[:, 4:] == pytest.approx(200.0)  # all alone: the first
+    assert Background.from_images(images).mean[:, 4:] == pytest.approx(
+        200.0
+    )  # all alone: the first
 
 
 @pytest.mark.parametrize("colour", [0, 1, 2])
@@ -316,7 +326,7 @@ def test_two_pictures_are_alike_where_all_their_colours_are(colour):
         images[0][..., colour] = 200
         images[1][..., colour] = 100 + by
         images[2][..., colour] = 100 + 2 * by
-        street = Background.of(
+        street = Background.from_images(
             images
         )  # the second is like the third, or nobody like anybody and the first is taken
         assert street.mean[0, 0, colour] == expected
@@ -327,7 +337,8 @@ def test_support_is_of_each_picture_by_all_the_others():
     for order in ((0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)):
         images = [even(100 + 14 * k, 4, 4) for k in order]
         assert (
-            Background.of(images).mean == (114.0 if order.index(1) < order.index(2) else 128.0)
+            Background.from_images(images).mean
+            == (114.0 if order.index(1) < order.index(2) else 128.0)
         ).all()
 
 
@@ -336,14 +347,14 @@ def test_what_is_alike_is_asked_of_pictures_of_half_the_size(turned):
     """Stripes of one pixel, 80 and 120, are 100 there."""
     stripes = even(80, 6, 6)
     stripes[:, 1::2] = 120
-    mean = Background.of(
+    mean = Background.from_images(
         [even(100, 6, 6), stripes.transpose(1, 0, 2).copy() if turned else stripes]
     ).mean
     assert (mean.transpose(1, 0, 2) if turned else mean)[0, :, 0].tolist() == [90.0, 110.0] * 3
 
 
 def test_pictures_of_odd_sizes_and_one_picture_alone():
-    street = Background.of([even(70, 7, 5)])
+    street = Background.from_images([even(70, 7, 5)])
     assert (street.mean.shape, street.shown.tolist()) == ((7, 5, 3), even(70, 7, 5).tolist())
 
 
@@ -356,27 +367,27 @@ def test_the_slope_is_that_along_the_outline():
     image[:, 20:] = 150
     line = np.array([[[8, 20]], [[32, 20]]], np.int32)
     rim = 25 + 27 + 29 + 27 + 25  # an outline of no height, and two pixels around it
-    assert _slope(image, line) == pytest.approx(4 * 50 * (2 * 5) / rim)
-    assert _slope(image.transpose(1, 0, 2).copy(), line[..., ::-1].copy()) == pytest.approx(
-        _slope(image, line)
+    assert edge_slope(image, line) == pytest.approx(4 * 50 * (2 * 5) / rim)
+    assert edge_slope(image.transpose(1, 0, 2).copy(), line[..., ::-1].copy()) == pytest.approx(
+        edge_slope(image, line)
     )
     ramp = np.arange(40)[:, None] * 2 + np.arange(40)[None] * 3
-    assert _slope(np.repeat(ramp.astype(np.uint8)[:, :, None], 3, 2), line) == pytest.approx(
+    assert edge_slope(np.repeat(ramp.astype(np.uint8)[:, :, None], 3, 2), line) == pytest.approx(
         8 * np.hypot(2, 3)
     )  # both directions
-    assert _slope(even(100), line) == 0.0
+    assert edge_slope(even(100), line) == 0.0
 
 
 def test_a_hole_is_where_the_street_shows_an_edge_that_the_picture_does_not():
     box = outline(10, 10, 12, 8)
     for contrast, hole in ((64, False), (66, True)):  # 1.3 times 50 are 65
-        street = Background.begun(with_block(even(100), 10, 10, 12, 8, 100 + contrast))
+        street = Background.from_first_image(with_block(even(100), 10, 10, 12, 8, 100 + contrast))
         assert street.is_hole(with_block(even(100), 10, 10, 12, 8, 150), box) is hole
-    assert Background.begun(even(100)).is_hole(even(90), box)  # no edge at all
+    assert Background.from_first_image(even(100)).is_hole(even(90), box)  # no edge at all
 
 
-def test_what_is_absorbed_is_the_street_with_three_pixels_around():
-    street, image = Background.begun(even(100)), even(180)
+def test_what_is_absorbed_is_the_street_with_three_pixelssurroundings():
+    street, image = Background.from_first_image(even(100)), even(180)
     image[:20, :, 0] = 170  # not even: each pixel comes to its own place
     street.absorb(image, outline(10, 12, 16, 13))
     for known in (street.mean, street.shown):
@@ -385,7 +396,7 @@ def test_what_is_absorbed_is_the_street_with_three_pixels_around():
         assert np.count_nonzero(known == 100) == 3 * (1600 - 22 * 19)
     image[:] = 7
     assert street.shown.max() == 180
-    slanting = Background.begun(even(100))
+    slanting = Background.from_first_image(even(100))
     slanting.absorb(even(180), np.array([[[8, 8]], [[8, 28]], [[28, 28]]], np.int32))
     assert [int(slanting.shown[8, x, 0]) for x in (4, 5, 14, 15)] == [100, 180, 180, 100]
     assert [int(slanting.shown[20, x, 0]) for x in (4, 5, 26, 27)] == [100, 180, 180, 100]
@@ -401,7 +412,7 @@ def test_what_is_absorbed_is_the_street_with_three_pixels_around():
     assert (
         slanting.shown[..., 0] == np.where(near, 180, 100)
     ).all()  # three pixels more to each side
-    edge = Background.begun(even(100))
+    edge = Background.from_first_image(even(100))
     edge.absorb(even(180), outline(0, 0, 40, 4))
     assert region(np.uint8(255) * (edge.shown[..., 1] == 180)) == (0, 0, 40, 7)
 
@@ -416,4 +427,4 @@ def test_what_is_absorbed_is_the_street_with_three_pixels_around():
     ],
 )
 def test_three_pixels_around_as_far_as_there_is_a_picture(box, around):
-    assert _around(outline(*box), even(0, 30, 40)) == around
+    assert surroundings(outline(*box), even(0, 30, 40)) == around

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from headway.sensing import SensingError
+from headway.sensing.boxes import overlaps
 from headway.sensing.detection import detectors as detect
 from headway.sensing.detection.detectors import (
     BICYCLE,
@@ -24,7 +25,6 @@ from headway.sensing.detection.detectors import (
     VEHICLE,
     Layout,
     OnnxDetector,
-    common,
     read_layout,
     single,
 )
@@ -531,7 +531,7 @@ def test_common_parts_of_boxes():
         [[0, 0, 10, 10], [0, 0, 4, 5], [20, 20, 30, 30], [3, 3, 3, 3], [0, 0, 0.5, 0.5]], float
     )
     b = np.array([[5, 0, 15, 10], [0, 0, 10, 10], [0, 0, 0.5, 0.5]], float)
-    union, inside = common(a, b)
+    union, inside = overlaps(a, b)
     assert union == pytest.approx(
         np.array(
             [[50 / 150, 1, 0.25 / 100], [0, 0.2, 0.25 / 20], [0, 0, 0], [0, 0, 0], [0, 0.0025, 1]]
@@ -540,7 +540,7 @@ def test_common_parts_of_boxes():
     assert inside == pytest.approx(
         np.array([[0.5, 1, 0.0025], [0, 1, 0.25 / 20], [0, 0, 0], [0, 0, 0], [0, 1, 1]])
     )
-    assert common(a[3:4], a[3:4])[0].tolist() == [[0.0]]  # a box of no area is like nobody
+    assert overlaps(a[3:4], a[3:4])[0].tolist() == [[0.0]]  # a box of no area is like nobody
 
 
 def kept(boxes, scores, groups=None, overlap=0.45):

@@ -8,10 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing.detection import motion
+from headway.sensing.boxes import Box
+from headway.sensing.detection import blobs as blob_module
+from headway.sensing.detection import motion, templates
 from headway.sensing.detection.background import Background
+from headway.sensing.detection.blobs import blob_within
 from headway.sensing.detection.detectors import VEHICLE
-from headway.sensing.detection.motion import MotionDetector, _One, _Stream
+from headway.sensing.detection.motion import FoundObject, MotionDetector, MovingObject, StreamState
+from headway.sensing.detection.templates import Match
 
 GREY = np.full((60, 90, 3), 100, np.uint8)
 
@@ -21,8 +25,7 @@ def noise(seed=0, high=60, wide=90):
 
 
 def outlined(*corners):
-    outline = np.array(corners, np.int32)[:, None]
-    return outline, tuple(cv2.boundingRect(outline)), cv2.contourArea(outline)
+    return blob_within(np.array(corners, np.int32)[:, None])
 
 
 def blob(x, y, w, h):
@@ -30,9 +33,13 @@ def blob(x, y, w, h):
     return outlined((x, y), (x, y + h - 1), (x + w - 1, y + h - 1), (x + w - 1, y))
 
 
-def one(*box, born=(-100.0, -100.0), alone=9, **more):
-    return _One(
-        tuple(float(v) for v in box), np.zeros((1, 1, 3), np.uint8), born, alone=alone, **more
+def one(*box, first_xy=(-100.0, -100.0), frames_alone=9, **more):
+    return MovingObject(
+        Box(*(float(v) for v in box)),
+        np.zeros((1, 1, 3), np.uint8),
+        first_xy,
+        frames_alone=frames_alone,
+        **more,
     )
 
 
@@ -46,8 +53,15 @@ def with_block(image, x, y, w, h, level=200):
 
 
 def test_a_road_user_that_was_just_found():
-    new = _One((1.0, 2.0, 3.0, 4.0), GREY, (1.0, 2.0))
-    assert (new.move, new.heading, new.was, new.alone, new.lost, new.still) == (
+    new = MovingObject(Box(1.0, 2.0, 3.0, 4.0), GREY, (1.0, 2.0))
+    assert (
+        new.movement,
+        new.heading,
+        new.heading_from,
+        new.frames_alone,
+        new.frames_lost,
+        new.frames_still,
+    ) == (
         (0.0, 0.0),
         None,
         None,
@@ -55,7 +69,7 @@ def test_a_road_user_that_was_just_found():
         0,
         0,
     )
-    assert new != _One((1.0, 2.0, 3.0, 4.0), GREY, (1.0, 2.0))
+    assert new != MovingObject(Box(1.0, 2.0, 3.0, 4.0), GREY, (1.0, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -63,28 +77,28 @@ def test_a_road_user_that_was_just_found():
     [
         ((14, 13, 20, 9.9), (10.0, 10.0), 5, True), ((14, 13, 20, 10), (10.0, 10.0), 5, False),  # 5 pixels; half of the shorter side
         ((14, 13, 9.9, 20), (10.0, 10.0), 5, True), ((14, 13, 20, 9.9), (10.0, 10.0), 4, False),
-        ((14, 7, 20, 9.9), (10.0, 10.0), 6, True), ((14, 13, 20, 9.9), (np.inf, np.inf), 5, True),
+        ((14, 7, 20, 9.9), (10.0, 10.0), 6, True), ((14, 13, 20, 9.9), None, 5, True),
         ((4, 3, 20, 20), (0.0, 0.0), 5, False),  # where it is says nothing
     ],
 )  # fmt: skip
 def test_who_was_alone_for_five_pictures_and_moved_by_half_its_size_is_known(
     box, born, alone, known
 ):
-    assert one(*box, born=born, alone=alone).known is known
+    assert one(*box, first_xy=born, frames_alone=alone).known is known
 
 
 def test_where_it_must_be_now():
-    assert one(10, 20, 30, 40, move=(3.0, -4.0)).expected == (13.0, 16.0, 30.0, 40.0)
+    assert one(10, 20, 30, 40, movement=(3.0, -4.0)).predicted == (13.0, 16.0, 30.0, 40.0)
 
 
 def test_it_moves_as_its_middle_did_by_two_fifths():
-    car = one(10, 20, 30, 20, move=(1.0, 2.0))
-    car.go((14.0, 17.0, 34.0, 24.0))  # from (25, 30) to (31, 29)
-    assert car.move == pytest.approx((0.6 * 1 + 0.4 * 6, 0.6 * 2 - 0.4 * 1))
+    car = one(10, 20, 30, 20, movement=(1.0, 2.0))
+    car.move_to(Box(14.0, 17.0, 34.0, 24.0))  # from (25, 30) to (31, 29)
+    assert car.movement == pytest.approx((0.6 * 1 + 0.4 * 6, 0.6 * 2 - 0.4 * 1))
     assert car.box == (14.0, 17.0, 34.0, 24.0)
-    assert (car.was, car.heading) == ((31.0, 29.0), None)
-    car.go((14.0, 17.0, 34.0, 24.0), 1.0)
-    assert car.move == (0.0, 0.0)
+    assert (car.heading_from, car.heading) == ((31.0, 29.0), None)
+    car.move_to(Box(14.0, 17.0, 34.0, 24.0), 1.0)
+    assert car.movement == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +106,9 @@ def test_it_moves_as_its_middle_did_by_two_fifths():
     [(0.79, 0.0, 4), (0.8, 0.0, 0), (0.0, 0.8, 0), (0.6, 0.6, 0), (0.5, 0.6, 4), (-0.5, -0.6, 4)],
 )
 def test_it_stands_when_its_middle_moves_by_less_than_four_fifths_of_a_pixel(dx, dy, still):
-    car = one(0, 0, 1, 1, still=3)
-    car.go((dx, dy, 1.0, 1.0))
-    assert car.still == still
+    car = one(0, 0, 1, 1, frames_still=3)
+    car.move_to(Box(dx, dy, 1.0, 1.0))
+    assert car.frames_still == still
 
 
 @pytest.mark.parametrize(
@@ -110,13 +124,13 @@ def test_it_stands_when_its_middle_moves_by_less_than_four_fifths_of_a_pixel(dx,
 def test_its_heading_is_where_it_went_since_it_was_last_asked_and_farther_than_it_is_wide(
     to, heading, was
 ):
-    car = one(17.5, 4, 5, 6, was=(20.0, 7.0))
-    car.go(tuple(float(v) for v in to))
+    car = one(17.5, 4, 5, 6, heading_from=(20.0, 7.0))
+    car.move_to(Box(*(float(v) for v in to)))
     if heading is None:
         assert car.heading is None
     else:
         assert car.heading == pytest.approx(np.array(heading) / np.hypot(*heading))
-    assert car.was == pytest.approx(was)
+    assert car.heading_from == pytest.approx(was)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +138,9 @@ def test_its_heading_is_where_it_went_since_it_was_last_asked_and_farther_than_i
 )
 def test_another_outline_is_no_way(width, same):
     """Between 1 / 1.7 and 1.7 times its area it is the same."""
-    car = one(0, 0, 10, 10, was=(5.0, 5.0), heading=(1.0, 0.0))
-    car.go((0.0, 40.0, float(width), 10.0))
-    assert car.was == (width / 2, 45.0)
+    car = one(0, 0, 10, 10, heading_from=(5.0, 5.0), heading=(1.0, 0.0))
+    car.move_to(Box(0.0, 40.0, float(width), 10.0))
+    assert car.heading_from == (width / 2, 45.0)
     assert (car.heading == (1.0, 0.0)) is not same
 
 
@@ -136,17 +150,19 @@ def test_another_outline_is_no_way(width, same):
 @pytest.mark.parametrize(
     ("blobs", "k"),
     [
-        ([], -1),
+        ([], None),
         ([(20, 20, 20, 10)], 0), ([(0, 0, 5, 5), (20, 20, 20, 10)], 1),
         ([(20, 20, 20, 10), (21, 20, 20, 10)], 0), ([(21, 20, 20, 10), (20, 20, 20, 10)], 1), ([(20, 20, 20, 10), (20, 20, 20, 10)], 0),
-        ([(20, 20, 5, 10)], -1), ([(10, 20, 17, 10)], -1), ([(10, 20, 18, 10)], -1), ([(10, 20, 19, 10)], 0),  # 2.5 pixels of its middle at (30, 25)
-        ([(33, 20, 20, 10)], -1), ([(32, 20, 20, 10)], 0), ([(20, 28, 20, 10)], -1), ([(20, 27, 20, 10)], 0), ([(20, 12, 20, 11)], -1), ([(20, 12, 20, 12)], 0),
-        ([(27, 15, 5, 10)], -1), ([(27, 15, 6, 14)], 0),  # a quarter of its 200 pixels: 25 and 54
-        ([(28, 20, 5, 10)], -1), ([(28, 18, 6, 20)], 0), ([(10, 22, 50, 2)], -1), ([(10, 24, 50, 3)], 0),  # 50 are not more than a quarter; 60
+        ([(20, 20, 5, 10)], None), ([(10, 20, 17, 10)], None), ([(10, 20, 18, 10)], None), ([(10, 20, 19, 10)], 0),  # 2.5 pixels of its middle at (30, 25)
+        ([(33, 20, 20, 10)], None), ([(32, 20, 20, 10)], 0), ([(20, 28, 20, 10)], None), ([(20, 27, 20, 10)], 0), ([(20, 12, 20, 11)], None), ([(20, 12, 20, 12)], 0),
+        ([(27, 15, 5, 10)], None), ([(27, 15, 6, 14)], 0),  # a quarter of its 200 pixels: 25 and 54
+        ([(28, 20, 5, 10)], None), ([(28, 18, 6, 20)], 0), ([(10, 22, 50, 2)], None), ([(10, 24, 50, 3)], 0),  # 50 are not more than a quarter; 60
     ],
 )  # fmt: skip
 def test_the_blob_of_a_road_user_is_that_which_has_most_of_it(blobs, k):
-    assert motion.blob_of(one(17, 24, 20, 10, move=(3.0, -4.0)), [blob(*b) for b in blobs]) == k
+    assert (
+        motion.blob_index(one(17, 24, 20, 10, movement=(3.0, -4.0)), [blob(*b) for b in blobs]) == k
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +173,7 @@ def test_the_blob_of_a_road_user_is_that_which_has_most_of_it(blobs, k):
     ],
 )  # fmt: skip
 def test_who_is_within_a_pixel_of_the_rim_is_at_the_edge(box, edge):
-    assert motion.at_edge(blob(*box), GREY) is edge
+    assert blob_module.touches_edge(blob(*box), GREY) is edge
 
 
 # -- parts of one vehicle
@@ -174,13 +190,13 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
     for first, second in ((a, b), (b, a)):
         for sign in (1, -1):
             answers.add(
-                motion.of_one(
+                blob_module.are_parts_of_one(
                     blob(*first), blob(*second), (sign * heading[0], sign * heading[1]), changed
                 )
             )
             turned = [(y, x, h, w) for x, y, w, h in (first, second)]
             answers.add(
-                motion.of_one(
+                blob_module.are_parts_of_one(
                     *(blob(*b) for b in turned), (sign * heading[1], sign * heading[0]), changed.T
                 )
             )
@@ -214,15 +230,19 @@ def test_two_blobs_are_parts_of_one_vehicle_when_they_face_one_another_along_its
 def test_how_far_apart_two_blobs_are_is_by_their_heading():
     """4.2 and 9.9 pixels between their corners; they are 21.2 wide, and 0.45 of that is 9.5."""
     heading = (np.sqrt(0.5), np.sqrt(0.5))
-    assert motion.of_one(blob(60, 60, 16, 16), blob(78, 78, 16, 16), heading, ALL_CHANGED)
-    assert not motion.of_one(blob(60, 60, 16, 16), blob(82, 82, 16, 16), heading, ALL_CHANGED)
+    assert blob_module.are_parts_of_one(
+        blob(60, 60, 16, 16), blob(78, 78, 16, 16), heading, ALL_CHANGED
+    )
+    assert not blob_module.are_parts_of_one(
+        blob(60, 60, 16, 16), blob(82, 82, 16, 16), heading, ALL_CHANGED
+    )
 
 
 def test_a_short_blob_at_the_edge_may_be_a_whole_vehicle():
     """The picture ends one pixel after it."""
-    assert not motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :94])
-    assert motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :95])
-    assert motion.of_one(
+    assert not blob_module.are_parts_of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :94])
+    assert blob_module.are_parts_of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :95])
+    assert blob_module.are_parts_of_one(
         blob(60, 60, 8, 16), blob(70, 60, 8, 16), (1.0, 0.0), ALL_CHANGED[:, :79]
     )  # one of two
 
@@ -242,20 +262,20 @@ def test_half_of_what_lies_between_is_dark(columns, row, expected):
     """Six places from 79 to 85: 79, 80.2, 81.4, 82.6, 83.8, 85; in the middle of rows 60 to 75, which is 67.5 and becomes 68."""
     changed = np.zeros((200, 200), np.uint8)
     changed[row, list(columns)] = 255
-    assert motion.of_one(blob(*A), blob(*SHORT), (1.0, 0.0), changed) is expected
-    assert motion.of_one(blob(*SHORT), blob(*A), (1.0, 0.0), changed) is expected
+    assert blob_module.are_parts_of_one(blob(*A), blob(*SHORT), (1.0, 0.0), changed) is expected
+    assert blob_module.are_parts_of_one(blob(*SHORT), blob(*A), (1.0, 0.0), changed) is expected
 
 
 def test_of_blobs_that_touch_two_places_are_asked():
     changed = np.zeros((200, 200), np.uint8)
     changed[68, 79] = 255
-    assert motion.of_one(blob(*A), blob(80, 60, 8, 16), (1.0, 0.0), changed)
+    assert blob_module.are_parts_of_one(blob(*A), blob(80, 60, 8, 16), (1.0, 0.0), changed)
     changed[68, 79], changed[68, [77, 78]] = 0, 1
-    assert motion.of_one(
+    assert blob_module.are_parts_of_one(
         blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed
     )  # 77 and 79, two pixels one over the other
     changed[:] = 0
-    assert not motion.of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)
+    assert not blob_module.are_parts_of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)
 
 
 def test_what_lies_between_is_looked_at_along_a_slanting_heading():
@@ -275,12 +295,12 @@ def test_what_lies_between_is_looked_at_along_a_slanting_heading():
     places = [(46, 30), (46, 31), (47, 31), (47, 32), (48, 32), (47, 33), (48, 33)]
     for x, y in places:
         changed[y, x] = 255
-    assert motion.of_one(a, b, (0.6, 0.8), changed)
-    assert not motion.of_one(a, b, (0.6, 0.8), 255 - changed)
+    assert blob_module.are_parts_of_one(a, b, (0.6, 0.8), changed)
+    assert not blob_module.are_parts_of_one(a, b, (0.6, 0.8), 255 - changed)
     for x, y in places[2:]:
         changed[y, x] = 0
-    assert not motion.of_one(a, b, (0.6, 0.8), changed)
-    assert not motion.of_one(a, b, (-0.8, 0.6), ALL_CHANGED)  # one beside the other
+    assert not blob_module.are_parts_of_one(a, b, (0.6, 0.8), changed)
+    assert not blob_module.are_parts_of_one(a, b, (-0.8, 0.6), ALL_CHANGED)  # one beside the other
 
 
 @pytest.mark.parametrize(
@@ -303,13 +323,13 @@ def test_what_lies_beyond_the_picture_is_as_at_its_rim(a, b, column):
 def put(blobs, owners, changed=ALL_CHANGED):
     blobs = [blob(*b) for b in blobs]
     owners = [list(o) for o in owners]
-    motion.put_together(blobs, owners, changed)
+    motion.merge_parts(blobs, owners, changed)
     return [b[1] for b in blobs], owners, blobs
 
 
 def test_parts_become_one_blob_with_the_owner_that_was_alone_for_longest():
-    car = one(58, 60, 20, 16, heading=(1.0, 0.0), alone=9, move=(2.0, -1.0))
-    new, other = one(85, 60, 8, 16, alone=3), one(5, 5, 10, 10, alone=50)
+    car = one(58, 60, 20, 16, heading=(1.0, 0.0), frames_alone=9, movement=(2.0, -1.0))
+    new, other = one(85, 60, 8, 16, frames_alone=3), one(5, 5, 10, 10, frames_alone=50)
     boxes, owners, blobs = put([(5, 5, 10, 10), A, SHORT], [[other], [car], [new]])
     assert boxes == [(5, 5, 10, 10), (60, 60, 33, 16)]
     assert owners == [[other], [car]]
@@ -318,7 +338,7 @@ def test_parts_become_one_blob_with_the_owner_that_was_alone_for_longest():
     assert car.box == (58.0, 60.0, 20.0, 16.0)  # 33 * 16 is less than 1.7 times that
     boxes, owners, _ = put([SHORT, A, (5, 5, 10, 10)], [[new], [car], [other]])
     assert (boxes, owners) == ([(60, 60, 33, 16), (5, 5, 10, 10)], [[car], [other]])
-    long = one(85, 60, 8, 16, alone=12)
+    long = one(85, 60, 8, 16, frames_alone=12)
     assert put([A, SHORT], [[car], [long]])[1] == [[long]]
     assert long.box == (60.0, 60.0, 33.0, 16.0)  # more than 1.7 times 8 * 16: it did not leap there
 
@@ -333,7 +353,7 @@ def test_parts_become_one_blob_with_the_owner_that_was_alone_for_longest():
 )
 def test_who_grows_by_being_put_together_is_taken_to_have_been_as_large(width, box):
     """33 * 16 = 528 pixels; 1.7 times 19.41 * 16 is 527.95, 1.7 times 19.42 * 16 is 528.2."""
-    car = one(1, 2, width, 16, heading=(1.0, 0.0), move=(2.0, -1.0))
+    car = one(1, 2, width, 16, heading=(1.0, 0.0), movement=(2.0, -1.0))
     put([A, SHORT], [[car], []])
     assert car.box == (box if width != 19.42 else (1.0, 2.0, 19.42, 16.0))
 
@@ -341,7 +361,7 @@ def test_who_grows_by_being_put_together_is_taken_to_have_been_as_large(width, b
 def test_only_who_is_known_and_has_a_heading_is_put_together():
     for owner in (
         one(60, 60, 20, 16),
-        one(60, 60, 20, 16, heading=(1.0, 0.0), alone=4),
+        one(60, 60, 20, 16, heading=(1.0, 0.0), frames_alone=4),
         one(60, 60, 20, 16, heading=(0.0, 1.0)),
     ):
         assert put([A, SHORT], [[owner], []])[0] == [A, SHORT]
@@ -358,9 +378,9 @@ def test_only_who_is_known_and_has_a_heading_is_put_together():
 def test_after_two_were_put_together_all_are_asked_again():
     """The first two do not face one another widely enough until the second is one with the third."""
     front, middle, back = (60, 60, 8, 14), (70, 64, 4, 6), (75, 62, 6, 9)
-    first = one(*front, heading=(1.0, 0.0), alone=7)
-    second = one(*middle, heading=(1.0, 0.0), alone=8)
-    third = one(*back, alone=40)
+    first = one(*front, heading=(1.0, 0.0), frames_alone=7)
+    second = one(*middle, heading=(1.0, 0.0), frames_alone=8)
+    third = one(*back, frames_alone=40)
     assert put([front, middle], [[first], [second]])[0] == [front, middle]
     boxes, owners, _ = put([front, middle, back], [[first], [second], [third]])
     assert boxes == [(60, 60, 21, 14)]
@@ -371,21 +391,31 @@ def test_after_two_were_put_together_all_are_asked_again():
 
 
 def stream(street=GREY, **known):
-    return _Stream(Background(street.astype(np.float32), street.copy(), **known))
+    return StreamState(Background(street.astype(np.float32), street.copy(), **known))
 
 
 def test_its_box_is_about_the_middle_of_its_outline():
     """A triangle from (30, 20) by 12 to each side: its middle is a third in, at (34, 24); its pixels reach from 30 to 42."""
     of, small = stream(), noise()
-    told = motion.alone(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
-    assert told == pytest.approx((34 - 6.5, 24 - 6.5, 13, 13, 72 / 169))
-    (new,) = of.ones
-    assert (new.box, new.born) == (pytest.approx((27.5, 17.5, 13, 13)), pytest.approx((27.5, 17.5)))
-    assert (new.alone, new.lost, new.still, new.move) == (1, 0, 0, (0.0, 0.0))
+    told = motion.single_object(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
+    assert (*told.box, told.fill) == pytest.approx((34 - 6.5, 24 - 6.5, 13, 13, 72 / 169))
+    (new,) = of.objects
+    assert (new.box, new.first_xy) == (
+        pytest.approx((27.5, 17.5, 13, 13)),
+        pytest.approx((27.5, 17.5)),
+    )
+    assert (new.frames_alone, new.frames_lost, new.frames_still, new.movement) == (
+        1,
+        0,
+        0,
+        (0.0, 0.0),
+    )
     assert new.patch.tolist() == small[18:31, 28:41].tolist()  # 27.5 and 17.5 become 28 and 18
-    told = motion.alone(of, small, outlined((30, 1), (30, 13), (42, 1)), None)
-    assert told == (30.0, 1.0, 13.0, 13.0, 72 / 169)  # cut by the edge: nobody knows its middle
-    assert [o.box[1] for o in of.ones] == [17.5, 1.0]
+    told = motion.single_object(of, small, outlined((30, 1), (30, 13), (42, 1)), None)
+    assert told == FoundObject(
+        Box(30.0, 1.0, 13.0, 13.0), 72 / 169
+    )  # cut by the edge: nobody knows its middle
+    assert [o.box[1] for o in of.objects] == [17.5, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -393,18 +423,18 @@ def test_its_box_is_about_the_middle_of_its_outline():
     [(True, 35, True), (True, 36, False), (False, 3, False), (True, 30, True)],
 )
 def test_who_stands_on_a_street_known_as_empty_came_driving(learned, seen, drove):
-    of = stream(learned=learned, seen=seen)
-    motion.alone(of, GREY, blob(30, 20, 11, 11), None)
-    assert of.ones[0].born == ((np.inf, np.inf) if drove else (29.5, 19.5))
+    of = stream(learned=learned, images=seen)
+    motion.single_object(of, GREY, blob(30, 20, 11, 11), None)
+    assert of.objects[0].first_xy == (None if drove else (29.5, 19.5))
 
 
 def test_who_was_there_before_goes_on():
     of, small = stream(), noise()
-    car = one(26.5, 19.5, 11, 11, alone=6, lost=3, still=2)
-    told = motion.alone(of, small, blob(30, 20, 11, 11), car)
-    assert told == (29.5, 19.5, 11.0, 11.0, 100 / 121)
-    assert of.ones == [car]
-    assert (car.box, car.move, car.alone, car.lost, car.still) == (
+    car = one(26.5, 19.5, 11, 11, frames_alone=6, frames_lost=3, frames_still=2)
+    told = motion.single_object(of, small, blob(30, 20, 11, 11), car)
+    assert told == FoundObject(Box(29.5, 19.5, 11.0, 11.0), 100 / 121)
+    assert of.objects == [car]
+    assert (car.box, car.movement, car.frames_alone, car.frames_lost, car.frames_still) == (
         (29.5, 19.5, 11.0, 11.0),
         (pytest.approx(1.2), 0.0),
         7,
@@ -417,12 +447,12 @@ def test_who_was_there_before_goes_on():
 @pytest.mark.parametrize(("side", "alone"), [(8.43, 1), (8.44, 7)])
 def test_who_has_grown_much_has_met_somebody_and_is_not_alone_any_more(side, alone):
     """121 pixels; 1.7 times 8.43 squared is 120.8, of 8.44 squared 121.1."""
-    of, car = stream(), one(30, 20, 2 * side, side / 2, alone=6)
-    motion.alone(of, GREY, blob(30, 20, 11, 11), car)
-    assert (car.alone, car.box[2], of.ones) == (alone, 11.0, [car])
-    new = one(30, 20, side, side, born=(30.0, 20.0), alone=6)  # not known
-    motion.alone(of, GREY, blob(30, 20, 11, 11), new)
-    assert new.alone == 7
+    of, car = stream(), one(30, 20, 2 * side, side / 2, frames_alone=6)
+    motion.single_object(of, GREY, blob(30, 20, 11, 11), car)
+    assert (car.frames_alone, car.box[2], of.objects) == (alone, 11.0, [car])
+    new = one(30, 20, side, side, first_xy=(30.0, 20.0), frames_alone=6)  # not known
+    motion.single_object(of, GREY, blob(30, 20, 11, 11), new)
+    assert new.frames_alone == 7
 
 
 @pytest.mark.parametrize(
@@ -441,23 +471,23 @@ def test_the_hole_that_somebody_left_is_closed(still, known, heading, absorbed):
         19.5,
         11,
         11,
-        born=(-100.0, 0.0) if known else (29.5, 19.5),
-        still=still,
+        first_xy=(-100.0, 0.0) if known else (29.5, 19.5),
+        frames_still=still,
         heading=heading,
     )
-    told = motion.alone(of, GREY, blob(30, 20, 11, 11), ghost)
-    assert told == (() if absorbed else (29.5, 19.5, 11.0, 11.0, 100 / 121))
-    assert of.ones == ([] if absorbed else [ghost])
-    assert (of.street.shown == 100).all() == absorbed
+    told = motion.single_object(of, GREY, blob(30, 20, 11, 11), ghost)
+    assert told == (None if absorbed else FoundObject(Box(29.5, 19.5, 11.0, 11.0), 100 / 121))
+    assert of.objects == ([] if absorbed else [ghost])
+    assert (of.background.shown == 100).all() == absorbed
     if not absorbed:
-        assert ghost.still == still + 1
+        assert ghost.frames_still == still + 1
 
 
 def test_who_stands_there_is_no_hole():
     of = stream()
-    car = one(29.5, 19.5, 11, 11, still=30)
-    assert motion.alone(of, with_block(GREY, 30, 20, 11, 11), blob(30, 20, 11, 11), car)
-    assert of.ones == [car]
+    car = one(29.5, 19.5, 11, 11, frames_still=30)
+    assert motion.single_object(of, with_block(GREY, 30, 20, 11, 11), blob(30, 20, 11, 11), car)
+    assert of.objects == [car]
 
 
 @pytest.mark.parametrize(
@@ -467,9 +497,11 @@ def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(
     still, known, absorbed
 ):
     of, small = stream(), with_block(GREY, 30, 20, 11, 11)
-    lamp = one(29.5, 19.5, 11, 11, born=(-100.0, 0.0) if known else (29.5, 19.5), still=still)
-    assert (motion.alone(of, small, blob(30, 20, 11, 11), lamp) == ()) is absorbed
-    assert (of.street.shown.tolist() == small.tolist()) is absorbed
+    lamp = one(
+        29.5, 19.5, 11, 11, first_xy=(-100.0, 0.0) if known else (29.5, 19.5), frames_still=still
+    )
+    assert (motion.single_object(of, small, blob(30, 20, 11, 11), lamp) is None) is absorbed
+    assert (of.background.shown.tolist() == small.tolist()) is absorbed
 
 
 # -- who melt together
@@ -487,13 +519,14 @@ def test_it_is_looked_for_the_farther_the_faster_and_larger_it_is(monkeypatch, m
     asked = []
     monkeypatch.setattr(
         motion,
-        "most_like",
-        lambda who, patch, scale, small, of, far: asked.append((scale, far)) or (-1.0, (0.0,) * 4),
+        "best_match",
+        lambda where, patch, image, of, far: asked.append((where.width / size[0], far)),
     )
-    car = one(20, 20, *size, move=move)
-    motion.look_for(car, GREY, blob(20, 20, 40, 20))
+    car = one(20, 20, *size, movement=move)
+    motion.follow_in_blob(car, GREY, blob(20, 20, 40, 20))
     assert asked == [
-        (s, reach) for s in ((1.0, 1 / 1.04, 1.04) if np.hypot(*move) > 0.5 else (1.0,))
+        (pytest.approx(s), reach)
+        for s in ((1.0, 1 / 1.04, 1.04) if np.hypot(*move) > 0.5 else (1.0,))
     ]
 
 
@@ -509,18 +542,22 @@ def test_another_size_is_taken_when_it_is_clearly_more_alike_and_nothing_when_no
     monkeypatch, scores, move, chosen
 ):
     sizes = (1.0, 1 / 1.04, 1.04)
-    places = {s: (20.0 + k, 21.0, 50.0 * s, 25.0 * s) for k, s in enumerate(sizes, 1)}
+    scale_of = dict(zip((25, 24, 26), sizes, strict=True))  # by the rows of the patch
+    places = {s: Box(20.0 + k, 21.0, 50.0 * s, 25.0 * s) for k, s in enumerate(sizes, 1)}
     told = dict(zip(sizes, scores, strict=True))
     given = {}
     monkeypatch.setattr(
         motion,
-        "most_like",
-        lambda who, patch, scale, *_: given.update({scale: patch}) or (told[scale], places[scale]),
+        "best_match",
+        lambda where, patch, *_: (
+            given.update({scale_of[len(patch)]: patch})
+            or Match(told[scale_of[len(patch)]], places[scale_of[len(patch)]])
+        ),
     )
-    car = one(20, 20, 50, 25, move=move, lost=2)
+    car = one(20, 20, 50, 25, movement=move, frames_lost=2)
     car.patch = before = noise(1, 25, 50)
-    motion.look_for(car, GREY, blob(20, 20, 60, 30))
-    assert car.lost == (3 if chosen is None else 0)
+    motion.follow_in_blob(car, GREY, blob(20, 20, 60, 30))
+    assert car.frames_lost == (3 if chosen is None else 0)
     assert car.box == (places[chosen] if chosen else (20 + move[0], 20 + move[1], 50.0, 25.0))
     assert car.patch.tolist() == (given[chosen] if chosen else before).tolist()
     assert given[1.0] is before
@@ -530,12 +567,12 @@ def test_another_size_is_taken_when_it_is_clearly_more_alike_and_nothing_when_no
 
 def most_like(who, patch, scale, small, of, reach):
     """The same once more, place by place: how alike (by its definition), how much of it the blob covers, how far it is from where it must be."""
-    x, y, w, h = who.box[0] + who.move[0], who.box[1] + who.move[1], who.box[2], who.box[3]
+    x, y, w, h = *np.add(who.box[:2], who.movement).tolist(), *who.box[2:]
     middle = x + w / 2, y + h / 2
     w, h = w * scale, h * scale
     x, y = middle[0] - w / 2, middle[1] - h / 2
     high, wide = patch.shape[:2]
-    covered = cv2.drawContours(np.zeros(small.shape[:2]), [of[0]], -1, 1.0, -1)
+    covered = cv2.drawContours(np.zeros(small.shape[:2]), [of.outline], -1, 1.0, -1)
     step = 2 if high * wide >= 6000 else 1
 
     def halved(image):
@@ -553,7 +590,7 @@ def most_like(who, patch, scale, small, of, reach):
         ((s1 - s0) // step - side // step + 1) for s0, s1, side in ((y0, y1, high), (x0, x1, wide))
     )
     if x1 - x0 - wide < 2 or y1 - y0 - high < 2 or wide < 4 or high < 4:
-        return -1.0, None
+        return None
     seen = halved(small[y0:y1, x0:x1])
     like = np.zeros((rows, columns))
     inside = np.zeros((rows, columns))
@@ -568,7 +605,7 @@ def most_like(who, patch, scale, small, of, reach):
             good[r, c] = like[r, c] + 0.7 * inside[r, c] - 0.1 * np.hypot(left - x, top - y) / reach
     r, c = np.unravel_index(good.argmax(), good.shape)
     if inside[r, c] < 0.4:
-        return -1.0, None
+        return None
 
     def between(a, b, c):
         return 0.5 * (a - c) / (a - 2 * b + c)
@@ -670,7 +707,7 @@ CASES = {
 def test_it_is_found_where_it_is_most_alike_within_the_blob_and_near_where_it_must_be(name):
     case = {"move": (0.0, 0.0), "reach": 5, "scale": 1.0, "size": (60, 90)} | CASES[name]
     for seed in range(3 if case["size"][0] > 60 else 12):
-        small, who = noise(seed, *case["size"]), one(*case["box"], move=case["move"])
+        small, who = noise(seed, *case["size"]), one(*case["box"], movement=case["move"])
         patch = noise(seed + 100, *case["patch"])
         if seed % 2:  # it is there, somewhere, under some noise
             y = round(case["box"][1] + case["move"][1]) + seed % 5 - 2
@@ -680,14 +717,13 @@ def test_it_is_found_where_it_is_most_alike_within_the_blob_and_near_where_it_mu
                 part // 3
                 + patch[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]] // 3 * 2
             )
-        score, place = motion.most_like(
-            who, patch, case["scale"], small, blob(*case["of"]), case["reach"]
-        )
-        expected, there = most_like(
-            who, patch, case["scale"], small, blob(*case["of"]), case["reach"]
-        )
-        assert score == pytest.approx(expected, abs=1e-4)
-        assert place == (who.expected if there is None else pytest.approx(there, abs=2e-3))
+        where = who.predicted.scaled(case["scale"])
+        match = templates.best_match(where, patch, small, blob(*case["of"]), case["reach"])
+        expected = most_like(who, patch, case["scale"], small, blob(*case["of"]), case["reach"])
+        assert (match is None) == (expected is None)
+        if match is not None:
+            assert match.score == pytest.approx(expected[0], abs=1e-4)
+            assert match.box == pytest.approx(expected[1], abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -698,15 +734,15 @@ def test_it_is_found_where_it_is_most_alike_within_the_blob_and_near_where_it_mu
     ],
 )  # fmt: skip
 def test_the_top_of_a_parabola_through_three_scores(scores, k, between):
-    assert motion.refined(np.array(scores, float), k) == pytest.approx(between)
+    assert templates.subpixel_peak(np.array(scores, float), k) == pytest.approx(between)
 
 
 def test_every_second_pixel_is_a_mean_of_four():
     image = np.zeros((5, 7, 3), np.uint8)
     image[0, 0], image[0, 1], image[1, 0], image[1, 1] = 10, 20, 30, 60
     image[4:], image[:, 6:] = 255, 255  # what is left over
-    assert motion.every(image, 1) is image
-    half = motion.every(image, 2)
+    assert templates.subsampled(image, 1) is image
+    half = templates.subsampled(image, 2)
     assert half[..., 0].tolist() == [[30, 0, 0], [0, 0, 0]]
 
 
@@ -721,7 +757,7 @@ def test_every_second_pixel_is_a_mean_of_four():
     ],
 )  # fmt: skip
 def test_the_share_of_a_box_that_a_blob_covers(box, share):
-    assert motion.covered(box, blob(10, 12, 20, 10)) == pytest.approx(share)
+    assert blob_module.covered_share(Box(*box), blob(10, 12, 20, 10)) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -739,15 +775,20 @@ def test_the_share_of_a_box_that_a_blob_covers(box, share):
     ],
 )  # fmt: skip
 def test_what_is_left_of_a_blob_outside_the_boxes_of_who_is_known(known, least, rest):
-    assert motion.rests(blob(10, 12, 40, 14), known, least) == rest
+    assert blob_module.rest_boxes(blob(10, 12, 40, 14), [Box(*b) for b in known], least) == rest
 
 
 def test_boxes_are_rounded_and_what_is_left_at_an_angle_is_one():
     """25.7 becomes 26 and 17.7 becomes 18: ten rows and columns go with the angle of 26 to 28 and 18 to 20."""
-    assert motion.rests(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9) == [
-        (10.0, 12.0, 40.0, 14.0)
-    ]
-    assert motion.rests(blob(10, 12, 40, 14), [(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9 + 1) == []
+    assert blob_module.rest_boxes(
+        blob(10, 12, 40, 14), [Box(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9
+    ) == [(10.0, 12.0, 40.0, 14.0)]
+    assert (
+        blob_module.rest_boxes(
+            blob(10, 12, 40, 14), [Box(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9 + 1
+        )
+        == []
+    )
 
 
 def test_what_a_box_shows_is_cut_out_as_a_copy():
@@ -755,7 +796,7 @@ def test_what_a_box_shows_is_cut_out_as_a_copy():
     for box, rows, columns in (
         ((10.4, 20.6, 5.4, 6.6), (21, 28), (10, 15)), ((-3, -4, 8, 9), (0, 9), (0, 8)), ((85, 55, 9, 9), (55, 60), (85, 90)), ((10, 20, 0.2, 0.3), (20, 21), (10, 11)),
     ):  # fmt: skip
-        cut = motion.cut(small, box)
+        cut = templates.crop(small, Box(*box))
         assert cut.tolist() == small[slice(*rows), slice(*columns)].tolist()
         assert not np.shares_memory(cut, small)
 
@@ -765,31 +806,31 @@ def test_what_a_box_shows_is_cut_out_as_a_copy():
 
 def apart(of, small, blobs, least=30.0, changed=ALL_CHANGED):
     return [
-        tuple(float(v) for v in row)
-        for row in motion.told_apart(of, small, [blob(*b) for b in blobs], changed, least)
+        (*(float(v) for v in one.box), float(one.fill))
+        for one in motion.find_objects(of, small, [blob(*b) for b in blobs], changed, least)
     ]
 
 
 def test_blobs_are_new_road_users_or_those_who_were_alone_for_longest():
     of = stream()
-    first = one(28, 20, 11, 11, alone=3)
-    second = one(31, 20, 11, 11, alone=4, born=(31.0, 20.0))
+    first = one(28, 20, 11, 11, frames_alone=3)
+    second = one(31, 20, 11, 11, frames_alone=4, first_xy=(31.0, 20.0))
     gone = one(70, 50, 8, 8)
-    of.ones = [first, second, gone]
+    of.objects = [first, second, gone]
     found = apart(of, GREY, [(30, 20, 11, 11), (60, 10, 9, 11)])
     assert found == [
         (29.5, 19.5, 11.0, 11.0, pytest.approx(100 / 121)),
         (59.5, 9.5, 9.0, 11.0, pytest.approx(80 / 99)),
     ]
-    assert of.ones[0] is second
-    assert (second.alone, len(of.ones), of.ones[1].alone) == (5, 2, 1)
+    assert of.objects[0] is second
+    assert (second.frames_alone, len(of.objects), of.objects[1].frames_alone) == (5, 2, 1)
     assert apart(of, GREY, []) == []
-    assert of.ones == []
+    assert of.objects == []
 
 
 def test_what_is_absorbed_is_not_found():
     of = stream(with_block(GREY, 30, 20, 11, 11))
-    of.ones = [one(29.5, 19.5, 11, 11, born=(29.5, 19.5), still=10)]
+    of.objects = [one(29.5, 19.5, 11, 11, first_xy=(29.5, 19.5), frames_still=10)]
     assert apart(of, GREY, [(30, 20, 11, 11), (60, 10, 9, 11)]) == [
         (59.5, 9.5, 9.0, 11.0, pytest.approx(80 / 99))
     ]
@@ -798,33 +839,35 @@ def test_what_is_absorbed_is_not_found():
 def melted(monkeypatch, left, right, **lost):
     """Two who are known, side by side in one blob of 40 by 12 from (20, 20), who are found where they are; nobody else is looked for."""
     looked = []
-    monkeypatch.setattr(motion, "look_for", lambda who, small, of: looked.append((who, of[1])))
+    monkeypatch.setattr(
+        motion, "follow_in_blob", lambda who, small, of: looked.append((who, of[1]))
+    )
     of = stream()
-    of.ones = [left, right]
+    of.objects = [left, right]
     return of, looked
 
 
 def test_two_who_are_known_are_looked_for_in_the_blob_that_they_share(monkeypatch):
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 12)
     of, looked = melted(monkeypatch, left, right)
-    extra = one(30, 20, 18, 12, alone=2)  # not known
-    of.ones.append(extra)
+    extra = one(30, 20, 18, 12, frames_alone=2)  # not known
+    of.objects.append(extra)
     assert apart(of, GREY, [(20, 20, 40, 12)]) == [
         (20.0, 20.0, 18.0, 12.0, 0.6),
         (41.0, 20.0, 18.0, 12.0, 0.6),
     ]
-    assert of.ones == [left, right]
+    assert of.objects == [left, right]
     assert looked == [(left, (20, 20, 40, 12)), (right, (20, 20, 40, 12))]
 
 
 @pytest.mark.parametrize(("lost", "stays"), [(8, True), (9, False)])
 def test_who_was_not_found_for_more_than_eight_pictures_is_gone(monkeypatch, lost, stays):
-    left, right = one(20, 20, 18, 12, lost=lost), one(41, 20, 18, 12)
+    left, right = one(20, 20, 18, 12, frames_lost=lost), one(41, 20, 18, 12)
     of, _ = melted(monkeypatch, left, right)
     assert [row[0] for row in apart(of, GREY, [(20, 20, 40, 12)])] == [20.0, 41.0][
         0 if stays else 1 :
     ]
-    assert of.ones == [left, right][0 if stays else 1 :]
+    assert of.objects == [left, right][0 if stays else 1 :]
 
 
 @pytest.mark.parametrize(("height", "stays"), [(25, True), (26, False)])
@@ -834,11 +877,11 @@ def test_who_is_covered_by_less_than_two_fifths_is_gone(monkeypatch, height, sta
     of, _ = melted(monkeypatch, left, right)
     monkeypatch.setattr(
         motion,
-        "look_for",
-        lambda who, *_: who is left and setattr(left, "box", (20.0, 20.0, 18.0, float(height))),
+        "follow_in_blob",
+        lambda who, *_: who is left and setattr(left, "box", Box(20.0, 20.0, 18.0, float(height))),
     )
     assert len(apart(of, GREY, [(20, 20, 40, 10)])) == (2 if stays else 1)
-    assert of.ones == ([left, right] if stays else [right])
+    assert of.objects == ([left, right] if stays else [right])
 
 
 @pytest.mark.parametrize(
@@ -857,18 +900,20 @@ def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(
     if low != 12:
         monkeypatch.setattr(
             motion,
-            "look_for",
-            lambda who, *_: who is right and setattr(right, "box", (47.0, 10.0, 12.0, float(low))),
+            "follow_in_blob",
+            lambda who, *_: (
+                who is right and setattr(right, "box", Box(47.0, 10.0, 12.0, float(low)))
+            ),
         )
-        monkeypatch.setattr(motion, "covered", lambda *_: 1.0)
+        monkeypatch.setattr(motion, "covered_share", lambda *_: 1.0)
     small = noise()
     found = apart(of, small, [(20, 20, 55, 12)], least)
     assert found[2:] == ([(62.0, 20.0, 13.0, 12.0, 0.5)] if new else [])
     if new:
-        other = of.ones[2]
-        assert (other.box, other.born, other.alone, other.patch.tolist()) == (
+        other = of.objects[2]
+        assert (other.box, other.first_xy, other.frames_alone, other.patch.tolist()) == (
             (62.0, 20.0, 13.0, 12.0),
-            (np.inf, np.inf),
+            None,
             0,
             small[20:32, 62:75].tolist(),
         )
@@ -876,8 +921,8 @@ def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(
 
 def test_parts_of_one_are_put_together_before_they_are_told_apart():
     of, small = stream(np.full((120, 160, 3), 100, np.uint8)), np.full((120, 160, 3), 100, np.uint8)
-    car = one(60, 60, 20, 16, heading=(1.0, 0.0), alone=9)
-    of.ones = [car]
+    car = one(60, 60, 20, 16, heading=(1.0, 0.0), frames_alone=9)
+    of.objects = [car]
     assert [row[2:4] for row in apart(of, small, [A, SHORT])] == [(33.0, 16.0)]
     assert apart(of, small, [A, SHORT], changed=np.zeros((120, 160), np.uint8)) != []
 

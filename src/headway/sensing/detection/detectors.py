@@ -18,8 +18,8 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from headway.sensing import SensingError
+from headway.sensing.boxes import overlaps
 from headway.sensing.frames.sources import Picture
-from headway.values import FloatArray
 
 CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK, VEHICLE = range(7)
@@ -309,22 +309,11 @@ def _decoded(
     )
 
 
-def common(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Intersection over union of boxes (n, 4) and (m, 4), and the share of each of `a` that lies in
-    each of `b`; both (n, m).
-    """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.clip(high - low, 0.0, None).prod(2)
-    of_a, of_b = (a[:, 2:] - a[:, :2]).prod(1)[:, None], (b[:, 2:] - b[:, :2]).prod(1)[None]
-    return both / np.maximum(of_a + of_b - both, 1e-9), both / np.maximum(of_a, 1e-9)
-
-
 def single(boxes: Any, scores: Any, groups: Any, overlap: float) -> NDArray[np.int64]:
     """The rows to keep so that each road user has one box: of a whole and its parts (a truck and
     its cab) the whole, unless it is far less sure.
     """
-    alike, inside = common(np.asarray(boxes, np.float64), np.asarray(boxes, np.float64))
+    alike, inside = overlaps(np.asarray(boxes, np.float64), np.asarray(boxes, np.float64))
     area, rows = (boxes[:, 2:] - boxes[:, :2]).prod(1), np.arange(len(boxes))
     rivals = groups[:, None] == groups[None]
     part = (

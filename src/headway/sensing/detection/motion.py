@@ -1,444 +1,411 @@
-"""What moves before a background that is learned, without any network; who melt together are told
-apart by what each looked like alone, and parts of one, with a window like a shadow between, are put
-together."""
+"""Detection of what moves before a background that is learned, without a network.
+
+Merged blobs are separated by what each road user looked like alone; parts of one vehicle, with a
+window like a shadow between them, are merged.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import supervision as sv
 
+from headway.sensing.boxes import Box
 from headway.sensing.detection.background import LEARNED, UPSET, Background, Mask
+from headway.sensing.detection.blobs import (
+    Blob,
+    are_parts_of_one,
+    blob_within,
+    covered_share,
+    find_blobs,
+    rest_boxes,
+    touches_edge,
+)
 from headway.sensing.detection.detectors import VEHICLE
+from headway.sensing.detection.templates import Match, best_match, crop
 from headway.sensing.frames.sources import Picture
 
-KNOWN_ALONE = 5
-LOST_AFTER = 8
-LIKE = 0.3
-INSIDE = 0.7
-AWAY = 0.1
-LEAST_REST = 0.4
-SIZES = 1.04
-SAME = 0.01
-# pixels a picture; pictures
-STILL_PX = 0.8
-HOLE = 8
-HOLE_KNOWN = 30
-STILL = 600
-GROWN = 1.7  # times its area
-# shares: of the width three times, of the length, of what lies between
-WINDOW = 0.45
-SHORT = 1.2
-FACING = 0.6
-BESIDE = 0.5
-DARK = 0.5
-FARTHEST = 14  # pixels: where it is looked for costs by the square
-COARSE = 6000  # square pixels: who is larger is looked for on every second pixel
-Box = tuple[float, float, float, float]  # x, y, width, height
+# When an object is known. Counts are of frames.
+KNOWN_ALONE = 5  # frames alone: what flickers is not there for as long
+MOVED_SHARE = 0.5  # of its shorter side that it has moved: a lamp that changes its colour does not
+LOST_AFTER = 8  # frames without a match, then it is dropped
+
+# How an object moves, pixels of the small image
+MOTION_WEIGHT = 0.4  # of the newest movement in its mean: half is forgotten in 1.4 frames
+STILL_PX = 0.8  # px a frame; a trembling box moves by less
+SAME_AREA_FACTOR = 1.7  # an outline that changes by more has merged or split: it has not moved
+
+# When a blob that does not move becomes background. Counts are of frames.
+HOLE_AFTER = 8  # still, for a hole to be looked for
+HOLE_AFTER_KNOWN = 30  # the same, of an object that is known to have come driving
+HOLE_EVERY = 5  # it is looked for in every fifth: the test costs
+STILL_AFTER = 600  # still, what appeared on the spot is background: 40 s at 15 frames a second
+
+# How a known object is looked for in a merged blob
+LEAST_CORRELATION = 0.3  # below, the image does not look like it
+SCALES = (1.0, 1.0 / 1.04, 1.04)  # an object that moves comes nearer or goes away
+SCALING_PX = 0.5  # px a frame, from which other scales are tried
+SCALE_ADVANTAGE = 0.01  # correlation by which another scale must be better
+REACH_PX = 3  # px around the predicted place, at least
+REACH_SPEED = 0.5  # of its movement in a frame, added
+REACH_SIZE = 0.04  # of its longer side, added
+LONGEST_REACH_PX = 14  # px; the cost grows by the square
+LEAST_COVERED = 0.4  # share of an object that the blob must cover; least share of it in a rest
+
+# How full of itself a box counts, for its confidence, where no outline is its own
+MATCHED_FILL = 0.6
+REST_FILL = 0.5
+
+
+class FoundObject(NamedTuple):
+    """box: pixels of the small image. fill: share of the box that the object fills, 0 to 1."""
+
+    box: Box
+    fill: float
 
 
 @dataclass(eq=False)
-class _One:
-    """A road user, in pixels of the small picture. patch: what it looked like when it was last seen
-    alone; alone, lost, still: pictures in a row;
-    heading: a unit vector, where it drove when it last drove; was: its middle, before it went that
-        way."""
+class MovingObject:
+    """A road user, in pixels of the small image.
+
+    patch:         what it looked like when it was alone last.
+    first_xy:      upper left corner of its first box; None where it is known to have come driving.
+    movement:      px a frame, mean.
+    heading:       unit vector, where it drove when it drove last; None before.
+    heading_from:  its centre when the heading was determined last.
+    frames_alone, frames_lost, frames_still: frames in a row.
+    """
 
     box: Box
     patch: Picture
-    born: tuple[float, float]
-    move: tuple[float, float] = (0.0, 0.0)
+    first_xy: tuple[float, float] | None
+    movement: tuple[float, float] = (0.0, 0.0)
     heading: tuple[float, float] | None = None
-    was: tuple[float, float] | None = None
-    alone: int = 0
-    lost: int = 0
-    still: int = 0
+    heading_from: tuple[float, float] | None = None
+    frames_alone: int = 0
+    frames_lost: int = 0
+    frames_still: int = 0
 
     @property
     def known(self) -> bool:
-        """Seen alone for long enough, and moved: a lamp that changes its colour does not."""
-        went = np.hypot(self.box[0] - self.born[0], self.box[1] - self.born[1])
-        return self.alone >= KNOWN_ALONE and bool(went > 0.5 * min(self.box[2:]))
+        """Alone for long enough, and not on the spot."""
+        return self.frames_alone >= KNOWN_ALONE and self._has_moved()
+
+    def _has_moved(self) -> bool:
+        if self.first_xy is None:
+            return True
+        moved_px = np.hypot(self.box.x - self.first_xy[0], self.box.y - self.first_xy[1])
+        return bool(moved_px > MOVED_SHARE * min(self.box.width, self.box.height))
 
     @property
-    def expected(self) -> Box:
-        return self.box[0] + self.move[0], self.box[1] + self.move[1], self.box[2], self.box[3]
+    def predicted(self) -> Box:
+        """Where it should be in the next frame."""
+        return self.box.moved(*self.movement)
 
-    def go(self, to: Box, weight: float = 0.4) -> None:
-        """It is there now; its middle tells how it moves."""
-        x, y = to[0] + to[2] / 2, to[1] + to[3] / 2
-        dx, dy = x - self.box[0] - self.box[2] / 2, y - self.box[1] - self.box[3] / 2
-        self.move = (
-            (1 - weight) * self.move[0] + weight * dx,
-            (1 - weight) * self.move[1] + weight * dy,
+    def outgrown_by(self, box: Box) -> bool:
+        """Whether a box is much larger: it has merged with somebody who is not known."""
+        return box.width * box.height > SAME_AREA_FACTOR * self.box.width * self.box.height
+
+    def move_to(self, box: Box, weight: float = MOTION_WEIGHT) -> None:
+        """It is at that box now; update movement and heading by its centre."""
+        x, y = box.centre
+        dx = x - self.box.x - self.box.width / 2
+        dy = y - self.box.y - self.box.height / 2
+        self.movement = (
+            (1 - weight) * self.movement[0] + weight * dx,
+            (1 - weight) * self.movement[1] + weight * dy,
         )
-        same = 1.0 / GROWN < to[2] * to[3] / (self.box[2] * self.box[3]) < GROWN
-        went = (x - self.was[0], y - self.was[1]) if self.was is not None and same else (0.0, 0.0)
-        if (far := float(np.hypot(*went))) > min(to[2:]):
-            self.heading, self.was = (went[0] / far, went[1] / far), (x, y)
-        elif self.was is None or not same:  # another outline is no way
-            self.was = (x, y)
-        self.box = to
-        self.still = self.still + 1 if np.hypot(dx, dy) < STILL_PX else 0
+        self._update_heading(box)
+        self.box = box
+        self.frames_still = self.frames_still + 1 if np.hypot(dx, dy) < STILL_PX else 0
+
+    def _update_heading(self, box: Box) -> None:
+        """Determined anew whenever it has gone farther than its shorter side."""
+        x, y = box.centre
+        change = box.width * box.height / (self.box.width * self.box.height)
+        same_outline = 1.0 / SAME_AREA_FACTOR < change < SAME_AREA_FACTOR
+        if self.heading_from is None or not same_outline:
+            self.heading_from = (x, y)
+            return
+        dx, dy = x - self.heading_from[0], y - self.heading_from[1]
+        gone_px = float(np.hypot(dx, dy))
+        if gone_px > min(box.width, box.height):
+            self.heading = (dx / gone_px, dy / gone_px)
+            self.heading_from = (x, y)
 
 
 @dataclass
-class _Stream:
-    """One stream's street, and who is on it."""
+class StreamState:
+    """One stream's background, and the objects before it."""
 
-    street: Background
-    ones: list[_One] = field(default_factory=list)
+    background: Background
+    objects: list[MovingObject] = field(default_factory=list)
 
 
 @dataclass
 class MotionDetector:
-    """What differs from the background, which learns quickly where nothing is and hardly where
-    something stands.
+    """What differs from a background that learns quickly where nothing is and hardly where
+    something is.
 
-    least_px: smallest area of a box; work_width: larger pictures are made smaller first. A vehicle
-        that was there before the camera looked
-    is found when it drives off; the hole that it leaves is closed when nothing moves in it. What
-    appears on the spot and stays belongs to the street after `STILL` pictures, what came driving
-    does not. When most of the picture is another (the light, the camera), it begins anew.
+    least_px:   smallest area of a blob, square pixels of the frame.
+    work_width: wider frames are made smaller first, pixels.
+
+    A vehicle that was there before the camera started is found when it drives off; the hole that it
+    leaves is closed when nothing moves in it. What appears on the spot and stays becomes background
+    after `STILL_AFTER` frames, what came driving does not. When most of the image has changed (the
+    light, the camera), detection begins anew.
     """
 
     least_px: int = 60
     work_width: int = 1280
     threads: int = 1
-    _known: dict[str, _Stream] = field(default_factory=dict)
+    _streams: dict[str, StreamState] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector")
     )
 
     def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
-        return self._pool.submit(self._one, key, image)
+        return self._pool.submit(self._detect, key, image)
 
     def forget(self, key: str) -> None:
-        self._known.pop(key, None)
+        self._streams.pop(key, None)
 
     def learn(self, key: str, images: Sequence[Picture]) -> None:
-        """Begin with the empty street, from pictures of one size taken at other times: at each
-        place what most of them show alike.
+        """Begin with the empty street, from images of one size taken at other times: at each place
+        what most of them show.
         """
-        self._known[key] = _Stream(Background.of([self._small(image)[0] for image in images]))
+        small = [self._small(image)[0] for image in images]
+        self._streams[key] = StreamState(Background.from_images(small))
+
+    def _detect(self, key: str, image: Picture) -> sv.Detections:
+        small, scale = self._small(image)
+        state = self._state(key, small)
+        foreground, changed = state.background.compare(small)
+        state.background.learn(small, changed)
+        least_px = self.least_px * scale * scale
+        blobs = find_blobs(foreground, least_px)
+        return _detections(find_objects(state, small, blobs, changed, least_px), scale)
 
     def _small(self, image: Picture) -> tuple[Picture, float]:
+        """The image as it is worked on, without its finest noise, and its scale."""
         scale = min(self.work_width / image.shape[1], 1.0)
-        small = (
-            cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            if scale < 1.0
-            else image
-        )
-        return np.asarray(cv2.blur(small, (3, 3)), np.uint8), scale
+        if scale < 1.0:
+            image = np.asarray(
+                cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+            )
+        return np.asarray(cv2.blur(image, (3, 3)), np.uint8), scale
 
-    def _one(self, key: str, image: Picture) -> sv.Detections:
-        small, scale = self._small(image)
-        of = self._known.get(key)
-        if of is None or of.street.shown.shape != small.shape or of.street.upset >= UPSET:
-            of = self._known[key] = _Stream(Background.begun(small))
-        mask, changed = of.street.differing(small)
-        of.street.take_in(small, changed)
-        least, blobs = self.least_px * scale * scale, []
-        for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
-            area, box = cv2.contourArea(outline), cv2.boundingRect(outline)
-            if area >= least and area >= 0.2 * box[2] * box[3]:
-                blobs.append((outline, box, area))
-        found = told_apart(of, small, blobs, changed, least)
-        if not found:
-            return sv.Detections.empty()
-        table = np.array(found, np.float32)
-        table[:, 2:4] += table[:, :2]
-        return sv.Detections(
-            xyxy=table[:, :4] / scale,
-            confidence=0.5 + 0.5 * table[:, 4],
-            class_id=np.full(len(table), VEHICLE),
-        )
+    def _state(self, key: str, small: Picture) -> StreamState:
+        """The stream's state; a new one at its begin, for another size, and after an upset."""
+        state = self._streams.get(key)
+        if (
+            state is None
+            or state.background.shown.shape != small.shape
+            or state.background.upset >= UPSET
+        ):
+            state = self._streams[key] = StreamState(Background.from_first_image(small))
+        return state
 
 
-Blob = tuple[Any, tuple[int, int, int, int], float]  # outline, box, area
+def _detections(found: list[FoundObject], scale: float) -> sv.Detections:
+    """In pixels of the frame. A box that an object fills is surer."""
+    if not found:
+        return sv.Detections.empty()
+    boxes = np.array([one.box for one in found], np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    fill = np.array([one.fill for one in found], np.float32)
+    return sv.Detections(
+        xyxy=boxes / scale,
+        confidence=0.5 + 0.5 * fill,
+        class_id=np.full(len(found), VEHICLE),
+    )
 
 
-def told_apart(
-    of: _Stream, small: Picture, blobs: list[Blob], changed: Mask, least: float
-) -> list[tuple[float, ...]]:
-    """Boxes (x, y, width, height) and how full each is. Who was seen alone before is looked for in
-    the blob that it is part of now.
-    """
-    owners: list[list[_One]] = [[] for _ in blobs]
-    for one in of.ones:
-        k = blob_of(one, blobs)
-        if k >= 0:
+def find_objects(
+    state: StreamState, image: Picture, blobs: list[Blob], changed: Mask, least_px: float
+) -> list[FoundObject]:
+    """The objects of a frame; `state` has those that are followed on."""
+    owners: list[list[MovingObject]] = [[] for _ in blobs]
+    for one in state.objects:
+        k = blob_index(one, blobs)
+        if k is not None:
             owners[k].append(one)
-    put_together(blobs, owners, changed)
-    of.ones, found = [], []
+    merge_parts(blobs, owners, changed)
+
+    state.objects, found = [], []
     for blob, inside in zip(blobs, owners, strict=True):
         known = [one for one in inside if one.known]
-        if len(known) < 2:
-            if seen := alone(of, small, blob, max(inside, key=lambda one: one.alone, default=None)):
-                found.append(seen)
+        if len(known) >= 2:
+            found += _merged_objects(state, image, blob, known, least_px)
             continue
-        for one in known:
-            look_for(one, small, blob)
-            if one.lost <= LOST_AFTER and covered(one.box, blob) >= LEAST_REST:
-                of.ones.append(one)
-                found.append((*one.box, 0.6))
-        for rest in rests(
-            blob,
-            [one.box for one in known],
-            max(least, LEAST_REST * min(one.box[2] * one.box[3] for one in known)),
-        ):
-            of.ones.append(
-                _One(rest, cut(small, rest), (np.inf, np.inf))
-            )  # beside others who drove: no lamp
-            found.append((*rest, 0.5))
+        longest = max(inside, key=lambda one: one.frames_alone, default=None)
+        single = single_object(state, image, blob, longest)
+        if single is not None:
+            found.append(single)
     return found
 
 
-def put_together(blobs: list[Blob], owners: list[list[_One]], changed: Mask) -> None:
-    """Blobs one behind the other that are parts of one vehicle become one, with the owner that was
-    known longest.
+def _merged_objects(
+    state: StreamState, image: Picture, blob: Blob, known: list[MovingObject], least_px: float
+) -> list[FoundObject]:
+    """Known objects in one blob, each where the image looks like it, and what is left of the
+    blob.
+    """
+    found = []
+    for one in known:
+        follow_in_blob(one, image, blob)
+        if one.frames_lost <= LOST_AFTER and covered_share(one.box, blob) >= LEAST_COVERED:
+            state.objects.append(one)
+            found.append(FoundObject(one.box, MATCHED_FILL))
+
+    smallest_px = min(one.box.width * one.box.height for one in known)
+    for rest in rest_boxes(
+        blob, [one.box for one in known], max(least_px, LEAST_COVERED * smallest_px)
+    ):
+        # beside others who drove: no lamp
+        state.objects.append(MovingObject(rest, crop(image, rest), first_xy=None))
+        found.append(FoundObject(rest, REST_FILL))
+    return found
+
+
+def merge_parts(blobs: list[Blob], owners: list[list[MovingObject]], changed: Mask) -> None:
+    """Merge, in place, blobs one behind the other that are parts of one vehicle; the object that
+    was alone for longest owns the whole.
     """
     k = 0
     while k < len(blobs):
-        known = [one for one in owners[k] if one.known and one.heading is not None]
-        part = next(
-            (
-                m
-                for m in range(len(blobs))
-                if m != k and known and of_one(blobs[k], blobs[m], known[0].heading, changed)
-            ),
-            -1,
-        )
-        if part < 0:
+        part = _other_part(k, blobs, owners, changed)
+        if part is None:
             k += 1
             continue
-        outline = cv2.convexHull(np.vstack([blobs[k][0], blobs[part][0]]))
-        x, y, w, h = cv2.boundingRect(outline)
-        blobs[k] = outline, (x, y, w, h), cv2.contourArea(outline)
-        one = max(owners[k] + owners[part], key=lambda one: one.alone)
-        if w * h > GROWN * one.box[2] * one.box[3]:  # it has met nobody, and did not leap
-            one.box = (x - one.move[0], y - one.move[1], float(w), float(h))
-        owners[k] = [one]
+        hull = cv2.convexHull(np.vstack([blobs[k].outline, blobs[part].outline]))
+        blobs[k] = blob_within(np.asarray(hull, np.int32))
+        owner = max(owners[k] + owners[part], key=lambda one: one.frames_alone)
+        if owner.outgrown_by(blobs[k].box):  # it has met nobody, and did not leap
+            before = blobs[k].box.moved(-owner.movement[0], -owner.movement[1])
+            owner.box = Box(*(float(v) for v in before))
+        owners[k] = [owner]
         del blobs[part], owners[part]
-        k = 0
+        k = 0  # with the whole there may be more
 
 
-def of_one(a: Blob, b: Blob, heading: Any, changed: Mask) -> bool:
-    """Whether two blobs, one of them too short to be a vehicle, face one another along the heading
-    over most of their width, with nothing but a narrow dark strip between."""
-    (ax, ay, aw, ah) = a[1]
-    (bx, by, bw, bh) = b[1]
-    reach = WINDOW * max(min(a[1][2:]), min(b[1][2:]))
-    if max(ax - bx - bw, bx - ax - aw) > reach or max(ay - by - bh, by - ay - ah) > reach:
-        return False
-    along = np.array([heading, (-heading[1], heading[0])])
-    places = [np.asarray(blob[0][:, 0], np.float64) @ along.T for blob in (a, b)]
-    (low_a, high_a), (low_b, high_b) = [(at.min(0), at.max(0)) for at in places]
-    size_a, size_b = high_a - low_a, high_b - low_b
-    length, width = np.minimum(size_a, size_b)
-    if all(
-        size[0] > SHORT * size[1] or at_edge(blob, changed)
-        for blob, size in ((a, size_a), (b, size_b))
-    ):  # both may be whole
-        return False
-    low, high = np.maximum(low_a, low_b), np.minimum(high_a, high_b)  # common part
-    gap, facing = low[0] - high[0], high[1] - low[1]
-    if (
-        gap > WINDOW * width
-        or -gap > BESIDE * length
-        or facing < FACING * max(size_a[1], size_b[1])
-    ):
-        return False
-    steps = np.linspace(min(low[0], high[0]), max(low[0], high[0]), max(round(abs(gap)), 2))
-    between = np.round(np.c_[steps, np.full(len(steps), (low[1] + high[1]) / 2.0)] @ along).astype(
-        np.int64
-    )
-    rows = np.clip(between[:, 1], 0, changed.shape[0] - 1)
-    columns = np.clip(between[:, 0], 0, changed.shape[1] - 1)
-    return bool((changed[rows, columns] > 0).mean() >= DARK)
+def _other_part(
+    k: int, blobs: list[Blob], owners: list[list[MovingObject]], changed: Mask
+) -> int | None:
+    """Another part of the vehicle that blob k is a part of."""
+    heading = next((o.heading for o in owners[k] if o.known and o.heading is not None), None)
+    if heading is None:
+        return None
+    for other in range(len(blobs)):
+        if other != k and are_parts_of_one(blobs[k], blobs[other], heading, changed):
+            return other
+    return None
 
 
-def at_edge(blob: Blob, of: Picture) -> bool:
-    x, y, w, h = blob[1]
-    return x <= 1 or y <= 1 or x + w >= of.shape[1] - 1 or y + h >= of.shape[0] - 1
-
-
-def alone(of: _Stream, small: Picture, blob: Blob, one: _One | None) -> tuple[float, ...]:
-    """A blob that is one road user: its box, about the middle of the outline, which trembles less
-    than the outermost pixels do; () if it is none.
-    """
-    outline, (x, y, w, h), area = blob
-    middle = cv2.moments(outline)
-    dx = 0.0
-    dy = 0.0
-    if not at_edge(blob, small):
-        dx = middle["m10"] / middle["m00"] - x - w / 2.0
-        dy = middle["m01"] / middle["m00"] - y - h / 2.0
-    box = (x + dx, y + dy, float(w), float(h))
+def single_object(
+    state: StreamState, image: Picture, blob: Blob, one: MovingObject | None
+) -> FoundObject | None:
+    """A blob that is one object, known (`one`) or new; None where it is background."""
+    box = _centred_box(blob, image)
     if one is None:
-        there = (
-            of.street.learned and of.street.seen <= LEARNED + KNOWN_ALONE
-        )  # before a street known as empty: who stands there came driving
-        one = _One(box, cut(small, box), (np.inf, np.inf) if there else box[:2])
-    elif (
-        one.still >= (HOLE_KNOWN if one.known and one.heading is not None else HOLE)
-        and one.still % 5 == 0
-        and of.street.is_hole(small, outline)
-    ) or (not one.known and one.still > STILL):
-        of.street.absorb(small, outline)
-        return ()
-    elif (
-        one.known and w * h > GROWN * one.box[2] * one.box[3]
-    ):  # it has met someone who is not known
-        one.go(box)
-        one.alone = 0
+        one = MovingObject(box, crop(image, box), first_xy=_first_xy(state.background, box))
+    elif _is_background(state.background, image, blob, one):
+        state.background.absorb(image, blob.outline)
+        return None
+    elif one.known and one.outgrown_by(box):
+        one.move_to(box)
+        one.frames_alone = 0
     else:
-        one.go(box)
-    one.alone = one.alone + 1
-    one.lost = 0
-    one.patch = cut(small, box)
-    of.ones.append(one)
-    return *box, area / (w * h)
+        one.move_to(box)
+    one.frames_alone += 1
+    one.frames_lost = 0
+    one.patch = crop(image, box)
+    state.objects.append(one)
+    return FoundObject(box, blob.area_px / (blob.box.width * blob.box.height))
 
 
-def blob_of(one: _One, blobs: list[Blob]) -> int:
-    """The blob in which most of it must be now; -1 for none."""
-    x, y, w, h = one.expected
-    best, most = -1, 0.25 * w * h
-    for k, (outline, (bx, by, bw, bh), _) in enumerate(blobs):
-        common = max(min(x + w, bx + bw) - max(x, bx), 0.0) * max(
-            min(y + h, by + bh) - max(y, by), 0.0
+def _centred_box(blob: Blob, image: Picture) -> Box:
+    """The box about the centroid of the outline, which trembles less than the outermost pixels do;
+    at the edge of the image, which may cut it off, as it is.
+    """
+    x, y, width, height = blob.box
+    dx = dy = 0.0
+    if not touches_edge(blob, image):
+        moments = cv2.moments(blob.outline)
+        dx = moments["m10"] / moments["m00"] - x - width / 2.0
+        dy = moments["m01"] / moments["m00"] - y - height / 2.0
+    return Box(x + dx, y + dy, float(width), float(height))
+
+
+def _first_xy(background: Background, box: Box) -> tuple[float, float] | None:
+    """Before a background learned in advance, what stands there at the begin came driving."""
+    if background.learned and background.images <= LEARNED + KNOWN_ALONE:
+        return None
+    return box.x, box.y
+
+
+def _is_background(background: Background, image: Picture, blob: Blob, one: MovingObject) -> bool:
+    """A hole that a vehicle left, or something that appeared on the spot and stays."""
+    came_driving = one.known and one.heading is not None
+    hole_after = HOLE_AFTER_KNOWN if came_driving else HOLE_AFTER
+    due = one.frames_still >= hole_after and one.frames_still % HOLE_EVERY == 0
+    if due and background.is_hole(image, blob.outline):
+        return True
+    return not one.known and one.frames_still > STILL_AFTER
+
+
+def blob_index(one: MovingObject, blobs: list[Blob]) -> int | None:
+    """The blob that has most of the object now; None where none has a quarter of it."""
+    at = one.predicted
+    best, most = None, 0.25 * at.width * at.height
+    for k, blob in enumerate(blobs):
+        common = max(min(at.right, blob.box.right) - max(at.x, blob.box.x), 0.0) * max(
+            min(at.bottom, blob.box.bottom) - max(at.y, blob.box.y), 0.0
         )
-        if common > most and cv2.pointPolygonTest(
-            outline, (x + w / 2, y + h / 2), True
-        ) > -0.25 * min(w, h):
+        if common > most and _is_near(blob, at):
             best, most = k, common
     return best
 
 
-def look_for(one: _One, small: Picture, blob: Blob) -> None:
-    """Move it to where the picture looks like it, within the blob, near where it must be; where
-    nothing does, it goes on as it went.
+def _is_near(blob: Blob, box: Box) -> bool:
+    """Whether a box's centre is in the outline, or within a quarter of its shorter side of it."""
+    inside_px = cv2.pointPolygonTest(blob.outline, box.centre, True)
+    return inside_px > -0.25 * min(box.width, box.height)
 
-    Who moves may come nearer or go away: then a size more and a size less are tried.
+
+def follow_in_blob(one: MovingObject, image: Picture, blob: Blob) -> None:
+    """Move an object to where the image looks like it, within the blob, near the predicted place;
+    where nothing does, to the predicted place.
     """
-    speed = float(np.hypot(*one.move))
-    best = LIKE
-    place = one.expected
-    patch = one.patch
-    reach = min(3 + round(0.5 * speed + 0.04 * max(one.box[2:])), FARTHEST)
-    for scale in (1.0, 1.0 / SIZES, SIZES) if speed > 0.5 else (1.0,):
-        tried = (
-            one.patch
-            if scale == 1.0
-            else cv2.resize(one.patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        )
-        score, at = most_like(one, np.asarray(tried, np.uint8), scale, small, blob, reach)
-        if score - (0.0 if scale == 1.0 else SAME) > best:
-            best = score - (0.0 if scale == 1.0 else SAME)
-            place = at
-            patch = np.asarray(tried, np.uint8)
-    one.lost = one.lost + 1 if best == LIKE else 0
-    one.patch = patch
-    one.go(place)
-
-
-def most_like(
-    one: _One, patch: Picture, scale: float, small: Picture, blob: Blob, reach: int
-) -> tuple[float, Box]:
-    """How much the picture looks like the patch (its correlation, up to 1) at the best place within
-    `reach` of where it must be, and that place.
-    """
-    x, y, w, h = one.expected
-    x = x + w * (1.0 - scale) / 2.0
-    y = y + h * (1.0 - scale) / 2.0
-    w = w * scale
-    h = h * scale
-    high, wide = patch.shape[:2]
-    left, top = round(x) - reach, round(y) - reach
-    x0 = max(left, 0)
-    y0 = max(top, 0)
-    x1 = min(left + wide + 2 * reach, small.shape[1])
-    y1 = min(top + high + 2 * reach, small.shape[0])
-    if x1 - x0 < wide + 2 or y1 - y0 < high + 2 or min(wide, high) < 4:
-        return -1.0, one.expected
-    step = 1 if wide * high < COARSE else 2
-    like = cv2.matchTemplate(
-        every(small[y0:y1, x0:x1], step), every(patch, step), cv2.TM_CCOEFF_NORMED
+    speed_px = float(np.hypot(*one.movement))
+    size_px = max(one.box.width, one.box.height)
+    reach_px = min(
+        REACH_PX + round(REACH_SPEED * speed_px + REACH_SIZE * size_px), LONGEST_REACH_PX
     )
-    mask = np.zeros((y1 - y0, x1 - x0), np.float32)
-    cv2.drawContours(mask, [blob[0]], 0, 1.0, cv2.FILLED, offset=(-x0, -y0))
-    inside = cv2.boxFilter(mask, -1, (wide, high), anchor=(0, 0))[
-        : step * like.shape[0] : step, : step * like.shape[1] : step
-    ]
-    rows, columns = np.ogrid[: like.shape[0], : like.shape[1]]
-    away = np.hypot(step * columns + x0 - x, step * rows + y0 - y).astype(np.float32) / reach
-    good = like + INSIDE * inside - AWAY * away
-    _, _, _, (cx, cy) = cv2.minMaxLoc(good)
-    if inside[cy, cx] < LEAST_REST:
-        return -1.0, one.expected
-    return float(like[cy, cx]), (
-        x0 + step * (cx + refined(good[cy, :], cx)),
-        y0 + step * (cy + refined(good[:, cx], cy)),
-        w,
-        h,
-    )
+    best = Match(LEAST_CORRELATION, one.predicted)
+    best_patch = one.patch
+    found = False
+    for scale in SCALES if speed_px > SCALING_PX else (1.0,):
+        patch = _scaled(one.patch, scale)
+        match = best_match(one.predicted.scaled(scale), patch, image, blob, reach_px)
+        if match is None:
+            continue
+        score = match.score - (0.0 if scale == 1.0 else SCALE_ADVANTAGE)
+        if score > best.score:
+            best, best_patch, found = match._replace(score=score), patch, True
+    one.frames_lost = 0 if found else one.frames_lost + 1
+    one.patch = best_patch
+    one.move_to(best.box)
 
 
-def every(image: Picture, step: int) -> Picture:
-    """A picture of a half, or as it is."""
-    if step == 1:
-        return image
-    high, wide = image.shape[0] // step, image.shape[1] // step
+def _scaled(patch: Picture, scale: float) -> Picture:
+    if scale == 1.0:
+        return patch
     return np.asarray(
-        cv2.resize(image[: step * high, : step * wide], (wide, high), interpolation=cv2.INTER_AREA),
-        np.uint8,
+        cv2.resize(patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
     )
-
-
-def refined(scores: Any, k: int) -> float:
-    """Where between the pixels the scores are highest, by a parabola through three of them."""
-    if not 0 < k < len(scores) - 1:
-        return 0.0
-    a, b, c = (float(v) for v in scores[k - 1 : k + 2])
-    return 0.5 * (a - c) / (a - 2 * b + c) if a - 2 * b + c < -1e-9 else 0.0
-
-
-def covered(box: Box, blob: Blob) -> float:
-    """The share of a box that the blob covers."""
-    x, y, w, h = (round(v) for v in box)
-    mask = np.zeros((max(h, 1), max(w, 1)), np.uint8)
-    cv2.drawContours(mask, [blob[0]], 0, 1, cv2.FILLED, offset=(-x, -y))
-    return float(mask.mean())
-
-
-def rests(blob: Blob, known: list[Box], least: float) -> list[Box]:
-    """Parts of a blob outside all the boxes that are large enough to be somebody."""
-    outline, (bx, by, bw, bh), _ = blob
-    mask = np.zeros((bh, bw), np.uint8)
-    cv2.drawContours(mask, [outline], 0, 255, cv2.FILLED, offset=(-bx, -by))
-    for x, y, w, h in known:
-        cv2.rectangle(
-            mask,
-            (round(x) - bx - 2, round(y) - by - 2),
-            (round(x + w) - bx + 2, round(y + h) - by + 2),
-            0,
-            -1,
-        )
-    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8)
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask)
-    return [
-        (float(x + bx), float(y + by), float(w), float(h))
-        for x, y, w, h, area in stats[1:].tolist()
-        if area >= least
-    ]
-
-
-def cut(small: Picture, box: Box) -> Picture:
-    x, y, w, h = (round(v) for v in box)
-    return small[max(y, 0) : max(y, 0) + max(h, 1), max(x, 0) : max(x, 0) + max(w, 1)].copy()

@@ -10,7 +10,8 @@ import numpy as np
 import supervision as sv
 from trackers import ByteTrackTracker
 
-from headway.sensing.detection.detectors import PERSON, VEHICLE, common
+from headway.sensing.boxes import overlaps
+from headway.sensing.detection.detectors import PERSON, VEHICLE
 from headway.values import FloatArray
 
 # docs/decisions/0008-vision.md; the others: docs/decisions/0010-association.md
@@ -125,7 +126,7 @@ class Association:
     def _take(self, owner: dict[int, int], name: int, row: int, boxes: FloatArray) -> None:
         """Two tracks may have come to one name: the box that fits better counts."""
         if name in owner and name in self._last:
-            has, new = common(self._last[name].box[None], boxes[[owner[name], row]])[0].ravel()
+            has, new = overlaps(self._last[name].box[None], boxes[[owner[name], row]])[0].ravel()
             if has >= new:
                 return
         owner[name] = row
@@ -142,8 +143,8 @@ class Association:
         if not names:
             return None
         others = np.array([self._last[n].box for n in names])
-        alike, inside = (share.ravel() for share in common(box[None], others))
-        within = np.maximum(inside, common(others, box[None])[1].ravel())
+        alike, inside = (share.ravel() for share in overlaps(box[None], others))
+        within = np.maximum(inside, overlaps(others, box[None])[1].ravel())
         here = np.array([n in owner for n in names])
         fits = (alike >= np.where(here, DOUBLE, TAKEN_UP)) | (
             within >= np.where(here, DOUBLE_WITHIN, TAKEN_UP_WITHIN)
@@ -160,7 +161,7 @@ class Association:
         live = np.array(
             [t.get_state_bbox() for t in self._byte.tracks if t.tracker_id >= 0]
         ).reshape(-1, 4)
-        near = common(boxes, live)[0].max(1, initial=0.0)
+        near = overlaps(boxes, live)[0].max(1, initial=0.0)
         for row in np.flatnonzero((sure >= FAINT) & (sure < SURE) & (near <= TAKEN_UP)).tolist():
             fits = [one for one in self._faint if _same_place(boxes[row], one.box)]
             one = max(fits, key=lambda one: len(one.way), default=_Faint(boxes[row], ()))
@@ -190,4 +191,4 @@ class Association:
 
 
 def _same_place(a: FloatArray, b: FloatArray) -> bool:
-    return bool(common(a[None], b[None])[0].item() > SAME_PLACE)
+    return bool(overlaps(a[None], b[None])[0].item() > SAME_PLACE)
