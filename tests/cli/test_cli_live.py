@@ -79,11 +79,11 @@ def test_a_snapshot_is_shown_with_the_five_worst_junctions(shown):
     title, bar, *lines = shown(SNAPSHOT)
     assert (title, bar) == (TITLE, "━" * 6)  # 10.4 of 100 s, of 60 characters
     assert [line.split() for line in lines] == [
-        ["time", "110", "s", "vehicles", "near", "signals", "31", "standing", "12"],
+        ["time", "110", "s", "vehicles", "near", "signals", "31", "stopped", "12"],
         ["decided", "by", "controller", "safety", "events", "4", "cycles", "3"],
         ["tick", "1.75", "ms", "overruns", "1", "jitter", "p99", "2.1", "ms"],
         ["checkpoint", "60", "s", "trouble", "none"],
-        ["junction", "vehicles", "standing", "longest", "wait", "confidence"],
+        ["junction", "vehicles", "stopped", "longest", "wait", "confidence"],
         ["b", "2", "9", "5", "s", "0.88"],
         ["c", "3", "2", "8", "s", "0.50"],
         ["a", "1", "2", "7", "s", "1.00"],

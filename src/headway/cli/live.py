@@ -17,6 +17,8 @@ from headway.street.messages import Done, Snapshot, Task
 from headway.street.process import Engine
 from headway.values import Event
 
+ENDLESS_S = 1e9  # an end from here on is none
+
 
 def watch(task: Task, console: Console) -> None:
     """Run `task` to its end, or until Ctrl-C or SIGTERM: then its state is kept and it can be
@@ -58,67 +60,75 @@ def watch(task: Task, console: Console) -> None:
             live.update(picture(title, shown, lines))
 
 
-def picture(title: str, shown: Snapshot | None, lines: deque[str]) -> Group:
+def picture(title: str, snapshot: Snapshot | None, lines: deque[str]) -> Group:
+    """What the terminal shows: title, progress, figures, the worst junctions, the newest lines."""
     parts: list[Text | Table] = [Text(title, style="bold")]
-    if shown is not None:
-        finite = shown.end_s < 1e9
-        bar = Table.grid()  # for its end of line
-        bar.add_row(
-            ProgressBar(
-                total=shown.end_s - shown.begin_s if finite else None,
-                completed=shown.time_s - shown.begin_s,
-                width=60,
-            )
-        )
-        parts.append(bar)
-        table = Table.grid(padding=(0, 3))
-        table.add_row(
-            "time",
-            f"{shown.time_s:.0f} s",
-            "vehicles near signals",
-            str(shown.vehicles),
-            "standing",
-            str(shown.halted),
-        )
-        table.add_row(
-            "decided by",
-            shown.source,
-            "safety events",
-            str(shown.interventions),
-            "cycles",
-            str(shown.cycles),
-        )
-        table.add_row(
-            "tick",
-            f"{shown.tick_ms:.2f} ms",
-            "overruns",
-            str(shown.overruns),
-            "jitter p99",
-            f"{shown.jitter_p99_s * 1e3:.1f} ms",
-        )
-        table.add_row(
-            "checkpoint", f"{shown.checkpoint_s:.0f} s", "trouble", shown.trouble or "none"
-        )
-        parts.append(table)
-        worst = sorted(shown.junctions, key=lambda j: (-j.halted, -j.longest_wait_s))[:5]
-        near = Table(
-            "junction",
-            "vehicles",
-            "standing",
-            "longest wait",
-            "confidence",
-            box=None,
-            padding=(0, 3, 0, 0),
-            header_style="dim",
-        )
-        for j in worst:
-            near.add_row(
-                j.junction[:40],
-                str(j.vehicles),
-                str(j.halted),
-                f"{j.longest_wait_s:.0f} s",
-                f"{j.confidence:.2f}",
-            )
-        parts.append(near)
+    if snapshot is not None:
+        parts += [_progress(snapshot), _figures(snapshot), _worst_junctions(snapshot)]
     parts += [Text(line, overflow="ellipsis", no_wrap=True) for line in lines]
     return Group(*parts)
+
+
+def _progress(snapshot: Snapshot) -> Table:
+    finite = snapshot.end_s < ENDLESS_S
+    bar = Table.grid()  # for its end of line
+    bar.add_row(
+        ProgressBar(
+            total=snapshot.end_s - snapshot.begin_s if finite else None,
+            completed=snapshot.time_s - snapshot.begin_s,
+            width=60,
+        )
+    )
+    return bar
+
+
+def _figures(snapshot: Snapshot) -> Table:
+    jitter = f"{snapshot.jitter_p99_s * 1e3:.1f} ms"
+    rows = (
+        {
+            "time": f"{snapshot.time_s:.0f} s",
+            "vehicles near signals": str(snapshot.vehicles),
+            "stopped": str(snapshot.halted),
+        },
+        {
+            "decided by": snapshot.source,
+            "safety events": str(snapshot.interventions),
+            "cycles": str(snapshot.cycles),
+        },
+        {
+            "tick": f"{snapshot.tick_ms:.2f} ms",
+            "overruns": str(snapshot.overruns),
+            "jitter p99": jitter,
+        },
+        {
+            "checkpoint": f"{snapshot.checkpoint_s:.0f} s",
+            "trouble": snapshot.trouble or "none",
+        },
+    )
+    table = Table.grid(padding=(0, 3))
+    for row in rows:
+        table.add_row(*(cell for pair in row.items() for cell in pair))
+    return table
+
+
+def _worst_junctions(snapshot: Snapshot) -> Table:
+    """The five with most stopped vehicles, then the longest waits."""
+    table = Table(
+        "junction",
+        "vehicles",
+        "stopped",
+        "longest wait",
+        "confidence",
+        box=None,
+        padding=(0, 3, 0, 0),
+        header_style="dim",
+    )
+    for j in sorted(snapshot.junctions, key=lambda j: (-j.halted, -j.longest_wait_s))[:5]:
+        table.add_row(
+            j.junction[:40],
+            str(j.vehicles),
+            str(j.halted),
+            f"{j.longest_wait_s:.0f} s",
+            f"{j.confidence:.2f}",
+        )
+    return table

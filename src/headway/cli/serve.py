@@ -64,38 +64,26 @@ def serve(
         bool, typer.Option(help="Begin anew when the demand of the scenario has ended.")
     ] = True,
 ) -> None:
-    """Run streets, record, API and page; prints a fresh administrator's token once."""
+    """Run streets, database, API and page; prints a fresh administrator's token once."""
     folder = Path(data)
-    settings = overridden(
-        load(config or None),
-        {
-            "street": {"scenario": scenario_ or "cologne8", "timing": timing},
-            "loop": {"realtime": realtime},
-        },
-    )
+    changes: dict[str, dict[str, Any]] = {
+        "street": {"scenario": scenario_ or "cologne8", "timing": timing},
+        "loop": {"realtime": realtime},
+    }
+    settings = overridden(load(config or None), changes)
     if scenario_:
         scenario(scenario_)
     telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
-    with socket.socket() as probe:  # before anything is started
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise OSError(
-                f"{host}:{port} cannot be listened on ({error.strerror}). Give another --port."
-            ) from error
-        port = probe.getsockname()[1]
+    port = _free(host, port)  # before anything is started
     database = open_database(folder)
 
     def streets(tell: Any, intake: Intake) -> StreetService:
         service = StreetService(tell, intake)
         if scenario_:
             service.start("headway", Task(_into(settings, folder / "headway")), repeat)
-            if baseline:
-                fixed = overridden(
-                    settings, {"control": {"controller": "fixed", "fallback": "fixed"}}
-                )
-                service.start("baseline", Task(_into(fixed, folder / "baseline")), repeat)
+        if scenario_ and baseline:
+            fixed = overridden(settings, {"control": {"controller": "fixed", "fallback": "fixed"}})
+            service.start("baseline", Task(_into(fixed, folder / "baseline")), repeat)
         return service
 
     try:
@@ -106,34 +94,54 @@ def serve(
             notify=settings.notify,
         )
         app = create_app(api, database, streets)
-        token = Keyring(folder / "keys.json").token("admin", Role.ADMIN)
-        console.print(
-            f"[bold]http://{host}:{port}/#token={token}[/bold]", soft_wrap=True, highlight=False
-        )
-        if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
-            webbrowser.open(f"http://{host}:{port}/#token={token}")
-        console.print(
-            "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends.",
-            highlight=False,
-        )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                host=host,
-                port=port,
-                log_level="warning",
-                ws=Connection,
-                ws_ping_interval=20.0,
-                server_header=False,
-            )
-        )
-        try:
-            server.run()
-        except KeyboardInterrupt:
-            console.print("stopped; the same command goes on from here")
+        _print_link(host, port, Keyring(folder / "keys.json").token("admin", Role.ADMIN))
+        _run(app, host, port)
     finally:
         database.close()
+
+
+def _free(host: str, port: int) -> int:
+    """The port; where it is 0, one that is free. Raises OSError if it cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"{host}:{port} cannot be listened on ({error.strerror}). Give another --port."
+            ) from error
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def _print_link(host: str, port: int, token: str) -> None:
+    """The page's address with a token; opened too where somebody sits before it."""
+    link = f"http://{host}:{port}/#token={token}"
+    console.print(f"[bold]{link}[/bold]", soft_wrap=True, highlight=False)
+    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
+        webbrowser.open(link)
+    console.print(
+        "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends.",
+        highlight=False,
+    )
+
+
+def _run(app: Any, host: str, port: int) -> None:
+    """Until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        ws=Connection,
+        ws_ping_interval=20.0,
+        server_header=False,
+    )
+    try:
+        _Server(config).run()
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here")
 
 
 def _into(settings: Settings, folder: Path) -> Settings:

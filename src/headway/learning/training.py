@@ -4,6 +4,7 @@ and coordination.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.plants.sumo.scenarios import Scenario
 from headway.roads import Network, Timing
 from headway.safety import SafetyGate
-from headway.values import BoolArray, FloatArray, Observation
+from headway.values import BoolArray, FloatArray, Observation, Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def exploration(settings: TrainingSettings, number: int) -> float:
 
 
 def train(
-    of: Scenario,
+    scenario: Scenario,
     network: Network,
     timing: Timing,
     table: QTable,
@@ -104,91 +105,118 @@ def train(
     """
     replay = Replay()
     random = np.random.default_rng(seed)
-    near = neighbours(network)
+    neighbour_share = neighbours(network)
     for number in range(settings.episodes):
-        explore = exploration(settings, number)
-        yield _episode(
-            of,
-            network,
-            timing,
-            table,
-            settings,
-            replay,
-            random,
-            near,
-            seed + number,
-            explore,
-            number,
-        )
+        with contextlib.closing(
+            SumoPlant(SumoSettings(scenario.sumocfg, seed + number), network)
+        ) as plant:
+            episode = _TrainingEpisode(
+                plant=plant,
+                network=network,
+                agent=QLearning(network, timing, table),
+                gate=SafetyGate(network, timing, plant.time_s),
+                settings=settings,
+                replay=replay,
+                random=random,
+                neighbour_share=neighbour_share,
+                explore=exploration(settings, number),
+            )
+            while plant.time_s < scenario.end_s and (np.isfinite(scenario.end_s) or plant.running):
+                episode.tick()
+        yield episode.result(number)
         table.flush()
 
 
-def _episode(
-    of: Scenario,
-    network: Network,
-    timing: Timing,
-    table: QTable,
-    settings: TrainingSettings,
-    replay: Replay,
-    random: np.random.Generator,
-    near: FloatArray,
-    seed: int,
-    explore: float,
-    number: int,
-) -> Episode:
-    plant = SumoPlant(SumoSettings(of.sumocfg, seed), network)
-    try:
-        agent, gate = QLearning(network, timing, table), SafetyGate(network, timing, plant.time_s)
-        state, n = agent.start(plant.observe()), len(network.junctions)
-        owed = np.zeros(n)
-        since = np.full(n, plant.time_s)
-        halted = 0.0
-        surprises = list[float]()
-        decisions = 0
-        seconds = 0
-        while plant.time_s < of.end_s and (np.isfinite(of.end_s) or plant.running):
-            seen = plant.observe()
-            pain = suffering(network, seen, settings.reward)
-            owed -= pain + settings.reward.neighbours * (near @ pain)
-            halted += float((seen.vehicles.speed_mps < 0.1).sum())
-            seconds += 1
-            due = agent.due(seen, state)
-            if due.any():
-                tries = np.where(
-                    random.random(n) < explore,
-                    random.integers(0, np.array([len(j.stages) for j in network.junctions])),
-                    -1,
-                )
-                before = state
-                proposal, state = agent.act(seen, state, due, tries)
-                decisions += int(due.sum())
-                changed = (
-                    before.since_s == since
-                )  # the decision that is judged now began another stage
-                remember(
-                    replay,
-                    before,
-                    state,
-                    due,
-                    owed - settings.reward.change * changed,
-                    seen.at_s - since,
-                )
-                owed, since = np.where(due, 0.0, owed), np.where(due, seen.at_s, since)
-                if len(replay) >= settings.batch:
-                    surprises.append(learn(table, replay, settings, random))
-            else:
-                proposal, state = agent.step(seen, state)
-            plant.apply(gate.admit(proposal, seen.at_s, seen))
-            plant.advance(1.0)
+class _TrainingEpisode:
+    """One episode under way. explore: share of decisions that are tried at random."""
+
+    def __init__(
+        self,
+        *,
+        plant: SumoPlant,
+        network: Network,
+        agent: QLearning,
+        gate: SafetyGate,
+        settings: TrainingSettings,
+        replay: Replay,
+        random: np.random.Generator,
+        neighbour_share: FloatArray,
+        explore: float,
+    ) -> None:
+        self._plant = plant
+        self._network = network
+        self._agent = agent
+        self._gate = gate
+        self._settings = settings
+        self._replay = replay
+        self._random = random
+        self._neighbour_share = neighbour_share
+        self._explore = explore
+        self._stages = np.array([len(j.stages) for j in network.junctions])
+        self._state = agent.start(plant.observe())
+
+        # of each junction: the reward since its last decision, and when that was
+        self._reward = np.zeros(len(network.junctions))
+        self._decided_s = np.full(len(network.junctions), plant.time_s)
+
+        self._stopped = 0.0
+        self._seconds = 0
+        self._decisions = 0
+        self._surprises: list[float] = []
+
+    def tick(self) -> None:
+        """A second: reward, decisions that are due, the gate, the plant."""
+        observation = self._plant.observe()
+        self._count_reward(observation)
+        due = self._agent.due(observation, self._state)
+        if due.any():
+            proposal = self._decide(observation, due)
+        else:
+            proposal, self._state = self._agent.step(observation, self._state)
+        self._plant.apply(self._gate.admit(proposal, observation.at_s, observation))
+        self._plant.advance(1.0)
+
+    def result(self, number: int) -> Episode:
         return Episode(
-            number,
-            halted / max(seconds, 1),
-            decisions,
-            len(table),
-            float(np.mean(surprises)) if surprises else 0.0,
+            number=number,
+            halted=self._stopped / max(self._seconds, 1),
+            decisions=self._decisions,
+            states=len(self._agent.table),
+            surprise=float(np.mean(self._surprises)) if self._surprises else 0.0,
         )
-    finally:
-        plant.close()
+
+    def _count_reward(self, observation: Observation) -> None:
+        terms = self._settings.reward
+        cost = suffering(self._network, observation, terms)
+        self._reward -= cost + terms.neighbours * (self._neighbour_share @ cost)
+        self._stopped += float((observation.vehicles.speed_mps < 0.1).sum())
+        self._seconds += 1
+
+    def _decide(self, observation: Observation, due: BoolArray) -> Proposal:
+        """Decide where it is due, and remember what the decision before has brought there."""
+        n = len(due)
+        tried = self._random.random(n) < self._explore
+        tries = np.where(tried, self._random.integers(0, self._stages), -1)
+        before = self._state
+        proposal, self._state = self._agent.act(observation, before, due, tries)
+        self._decisions += int(due.sum())
+
+        # the decision that is judged now began another stage
+        changed = before.since_s == self._decided_s
+        remember(
+            self._replay,
+            before,
+            self._state,
+            due,
+            self._reward - self._settings.reward.change * changed,
+            observation.at_s - self._decided_s,
+        )
+        self._reward = np.where(due, 0.0, self._reward)
+        self._decided_s = np.where(due, observation.at_s, self._decided_s)
+        if len(self._replay) >= self._settings.batch:
+            surprise = learn(self._agent.table, self._replay, self._settings, self._random)
+            self._surprises.append(surprise)
+        return proposal
 
 
 def suffering(network: Network, seen: Observation, reward: Reward) -> FloatArray:
