@@ -81,10 +81,19 @@ def recorded(
         ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END"),
     ):
         rows = record.rows(
-            f"""SELECT junction, signal_group, array_agg(at_s ORDER BY at_s) AS at_s,
-                array_agg({column} ORDER BY at_s) AS value FROM {table}
-                WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction)
-                    AND at_s >= :begin AND at_s < :end GROUP BY 1, 2""",
+            f"""
+            SELECT
+                junction,
+                signal_group,
+                array_agg(at_s ORDER BY at_s) AS at_s,
+                array_agg({column} ORDER BY at_s) AS value
+            FROM {table}
+            WHERE run_id = :run
+                AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+                AND at_s >= :begin
+                AND at_s < :end
+            GROUP BY 1, 2
+            """,
             run=run,
             junction=junction,
             begin=begin_s,

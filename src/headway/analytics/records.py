@@ -142,12 +142,22 @@ class Series:
 def summary(record: Database, simulation: str) -> Summary:
     """Raises MissingError if there is no such simulation."""
     (row,) = record.rows(
-        """SELECT count(*) AS records, count(DISTINCT intersection_id) AS junctions, min(at) AS
-            begin, max(at) AS "end", sum(vehicles) AS vehicles,
-                  avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS mean_speed_kmh, avg(throughput) AS
-                      mean_throughput, sum(fuel_saved_l) AS fuel_saved_l,
-                  sum(co2_saved_kg) AS co2_saved_kg, sum(overrides) AS emergency_overrides
-           FROM simulation_record WHERE simulation_id = :id""",
+        """
+        SELECT
+            count(*) AS records,
+            count(DISTINCT intersection_id) AS junctions,
+            min(at) AS begin,
+            max(at) AS "end",
+            sum(vehicles) AS vehicles,
+            avg(wait_s) AS mean_wait_s,
+            avg(speed_kmh) AS mean_speed_kmh,
+            avg(throughput) AS mean_throughput,
+            sum(fuel_saved_l) AS fuel_saved_l,
+            sum(co2_saved_kg) AS co2_saved_kg,
+            sum(overrides) AS emergency_overrides
+        FROM simulation_record
+        WHERE simulation_id = :id
+        """,
         id=simulation,
     )
     if not row["records"]:
@@ -158,11 +168,19 @@ def summary(record: Database, simulation: str) -> Summary:
 def waits(record: Database, scope: Scope) -> list[Waits]:
     where, values = scope.where()
     rows = record.rows(
-        f"""SELECT intersection_id, count(*) AS n, avg(wait_s) AS mean_s, percentile_cont(0.5)
-            WITHIN GROUP (ORDER BY wait_s) AS median_s,
-                   percentile_cont(0.95) WITHIN GROUP (ORDER BY wait_s) AS p95_s
-            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id
-                LIMIT :limit OFFSET :offset""",
+        f"""
+        SELECT
+            intersection_id,
+            count(*) AS n,
+            avg(wait_s) AS mean_s,
+            percentile_cont(0.5) WITHIN GROUP (ORDER BY wait_s) AS median_s,
+            percentile_cont(0.95) WITHIN GROUP (ORDER BY wait_s) AS p95_s
+        FROM simulation_record
+        WHERE {where}
+        GROUP BY intersection_id
+        ORDER BY intersection_id
+        LIMIT :limit OFFSET :offset
+        """,
         limit=scope.limit,
         offset=scope.offset,
         **values,
@@ -173,11 +191,19 @@ def waits(record: Database, scope: Scope) -> list[Waits]:
 def speeds(record: Database, scope: Scope) -> list[Speeds]:
     where, values = scope.where()
     rows = record.rows(
-        f"""SELECT intersection_id, count(*) AS n, avg(speed_kmh) AS mean_kmh, percentile_cont(0.5)
-            WITHIN GROUP (ORDER BY speed_kmh) AS median_kmh,
-                   percentile_cont(0.15) WITHIN GROUP (ORDER BY speed_kmh) AS p15_kmh
-            FROM simulation_record WHERE {where} GROUP BY intersection_id ORDER BY intersection_id
-                LIMIT :limit OFFSET :offset""",
+        f"""
+        SELECT
+            intersection_id,
+            count(*) AS n,
+            avg(speed_kmh) AS mean_kmh,
+            percentile_cont(0.5) WITHIN GROUP (ORDER BY speed_kmh) AS median_kmh,
+            percentile_cont(0.15) WITHIN GROUP (ORDER BY speed_kmh) AS p15_kmh
+        FROM simulation_record
+        WHERE {where}
+        GROUP BY intersection_id
+        ORDER BY intersection_id
+        LIMIT :limit OFFSET :offset
+        """,
         limit=scope.limit,
         offset=scope.offset,
         **values,
@@ -193,9 +219,14 @@ def impact(
     """
     where, values = scope.where()
     (row,) = record.rows(
-        f"""SELECT count(*) AS n, coalesce(sum(fuel_saved_l), 0) AS fuel,
+        f"""
+        SELECT
+            count(*) AS n,
+            coalesce(sum(fuel_saved_l), 0) AS fuel,
             coalesce(sum(co2_saved_kg), 0) AS co2
-            FROM simulation_record WHERE {where}""",
+        FROM simulation_record
+        WHERE {where}
+        """,
         **values,
     )
     fuel = float(row["fuel"])
@@ -214,21 +245,50 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
     """Raises MissingError if one of them is not there, or nothing pairs."""
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
     (row,) = record.rows(
-        f"""WITH b AS (SELECT simulation_id, min(at) AS begun FROM simulation_record WHERE
-            simulation_id IN (:a, :b) GROUP BY 1),
+        f"""
+        WITH
+            b AS (
+                SELECT simulation_id, min(at) AS begun
+                FROM simulation_record
+                WHERE simulation_id IN (:a, :b)
+                GROUP BY 1
+            ),
             r AS (
-                SELECT simulation_id AS s, intersection_id AS j, at - begun AS t, wait_s, speed_kmh,
+                SELECT
+                    simulation_id AS s,
+                    intersection_id AS j,
+                    at - begun AS t,
+                    wait_s,
+                    speed_kmh,
                     throughput
-                FROM simulation_record JOIN b USING (simulation_id) WHERE {where}),
-            p AS (SELECT x.wait_s AS wait_a, y.wait_s AS wait_b, x.speed_kmh AS speed_a, y.speed_kmh
-                AS speed_b, x.throughput AS flow_a,
-                         y.throughput AS flow_b
-                  FROM r x JOIN r y USING (j, t) WHERE x.s = :a AND y.s = :b ORDER BY j, t)
-            SELECT (SELECT count(*) FROM r WHERE s = :a) AS of_a, (SELECT count(*) FROM r WHERE s =
-                :b) AS of_b, array_agg(wait_a) AS wait_a,
-                   array_agg(wait_b) AS wait_b, array_agg(speed_a) AS speed_a, array_agg(speed_b) AS
-                       speed_b, array_agg(flow_a) AS flow_a,
-                   array_agg(flow_b) AS flow_b FROM p""",
+                FROM simulation_record
+                JOIN b USING (simulation_id)
+                WHERE {where}
+            ),
+            p AS (
+                SELECT
+                    x.wait_s AS wait_a,
+                    y.wait_s AS wait_b,
+                    x.speed_kmh AS speed_a,
+                    y.speed_kmh AS speed_b,
+                    x.throughput AS flow_a,
+                    y.throughput AS flow_b
+                FROM r x
+                JOIN r y USING (j, t)
+                WHERE x.s = :a AND y.s = :b
+                ORDER BY j, t
+            )
+        SELECT
+            (SELECT count(*) FROM r WHERE s = :a) AS of_a,
+            (SELECT count(*) FROM r WHERE s = :b) AS of_b,
+            array_agg(wait_a) AS wait_a,
+            array_agg(wait_b) AS wait_b,
+            array_agg(speed_a) AS speed_a,
+            array_agg(speed_b) AS speed_b,
+            array_agg(flow_a) AS flow_a,
+            array_agg(flow_b) AS flow_b
+        FROM p
+        """,
         a=baseline,
         b=ai,
         **values,
@@ -252,19 +312,31 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
 def emergencies(record: Database, scope: Scope) -> Emergencies:
     where, values = scope.where()
     (row,) = record.rows(
-        f"""SELECT count(*) AS n, count(*) FILTER (WHERE emergency) AS seen,
+        f"""
+        SELECT
+            count(*) AS n,
+            count(*) FILTER (WHERE emergency) AS seen,
             coalesce(sum(overrides), 0) AS overrides,
-                   avg(wait_s) FILTER (WHERE emergency) AS wait_with, avg(wait_s) FILTER (WHERE NOT
-                       emergency) AS wait_without
-            FROM simulation_record WHERE {where}""",
+            avg(wait_s) FILTER (WHERE emergency) AS wait_with,
+            avg(wait_s) FILTER (WHERE NOT emergency) AS wait_without
+        FROM simulation_record
+        WHERE {where}
+        """,
         **values,
     )
     by = record.rows(
-        f"""SELECT intersection_id, count(*) FILTER (WHERE emergency) AS with_vehicle,
+        f"""
+        SELECT
+            intersection_id,
+            count(*) FILTER (WHERE emergency) AS with_vehicle,
             sum(overrides) AS overrides
-            FROM simulation_record WHERE {where} GROUP BY intersection_id HAVING sum(overrides) > 0
-                OR bool_or(emergency)
-            ORDER BY 3 DESC, 1 LIMIT :limit OFFSET :offset""",
+        FROM simulation_record
+        WHERE {where}
+        GROUP BY intersection_id
+        HAVING sum(overrides) > 0 OR bool_or(emergency)
+        ORDER BY 3 DESC, 1
+        LIMIT :limit OFFSET :offset
+        """,
         limit=scope.limit,
         offset=scope.offset,
         **values,
@@ -277,12 +349,20 @@ def emergencies(record: Database, scope: Scope) -> Emergencies:
 def series(record: Database, scope: Scope, bucket_s: int = 60) -> Series:
     where, values = scope.where()
     points = record.rows(
-        f"""SELECT date_bin(make_interval(secs => :bucket), at, 'epoch'::timestamptz) AS at,
-            count(*) AS n, avg(wait_s) AS wait_s,
-                   avg(speed_kmh) AS speed_kmh, avg(throughput) AS throughput, sum(vehicles) AS
-                       vehicles
-            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 1 LIMIT :limit OFFSET
-                :offset""",
+        f"""
+        SELECT
+            date_bin(make_interval(secs => :bucket), at, 'epoch'::timestamptz) AS at,
+            count(*) AS n,
+            avg(wait_s) AS wait_s,
+            avg(speed_kmh) AS speed_kmh,
+            avg(throughput) AS throughput,
+            sum(vehicles) AS vehicles
+        FROM simulation_record
+        WHERE {where}
+        GROUP BY 1
+        ORDER BY 1
+        LIMIT :limit OFFSET :offset
+        """,
         bucket=bucket_s,
         limit=scope.limit,
         offset=scope.offset,
@@ -294,11 +374,20 @@ def series(record: Database, scope: Scope, bucket_s: int = 60) -> Series:
 def live(record: Database) -> dict[str, Any]:
     """The newest record of each junction, and totals over the last hour of the record."""
     newest = record.rows(
-        """SELECT DISTINCT ON (intersection_id) intersection_id, simulation_id, at, wait_s,
-            speed_kmh, throughput, vehicles, emergency
-           FROM simulation_record WHERE at > (SELECT max(at) FROM simulation_record) - interval
-               '1 hour'
-           ORDER BY intersection_id, at DESC"""
+        """
+        SELECT
+            DISTINCT ON (intersection_id) intersection_id,
+            simulation_id,
+            at,
+            wait_s,
+            speed_kmh,
+            throughput,
+            vehicles,
+            emergency
+        FROM simulation_record
+        WHERE at > (SELECT max(at) FROM simulation_record) - interval '1 hour'
+        ORDER BY intersection_id, at DESC
+        """
     )
     n = len(newest)
     return {
@@ -316,10 +405,19 @@ def performance(record: Database, scope: Scope) -> list[dict[str, Any]]:
     """Each simulation's means, best wait first."""
     where, values = scope.where()
     return record.rows(
-        f"""SELECT simulation_id, count(*) AS n, avg(wait_s) AS mean_wait_s, avg(speed_kmh) AS
-            mean_speed_kmh, avg(throughput) AS mean_throughput
-            FROM simulation_record WHERE {where} GROUP BY 1 ORDER BY 3 LIMIT :limit OFFSET
-                :offset""",
+        f"""
+        SELECT
+            simulation_id,
+            count(*) AS n,
+            avg(wait_s) AS mean_wait_s,
+            avg(speed_kmh) AS mean_speed_kmh,
+            avg(throughput) AS mean_throughput
+        FROM simulation_record
+        WHERE {where}
+        GROUP BY 1
+        ORDER BY 3
+        LIMIT :limit OFFSET :offset
+        """,
         limit=scope.limit,
         offset=scope.offset,
         **values,
@@ -330,9 +428,13 @@ def scatter(record: Database, scope: Scope) -> list[dict[str, Any]]:
     """Throughput beside wait, a point a record, oldest first."""
     where, values = scope.where()
     return record.rows(
-        f"""SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh FROM
-            simulation_record WHERE {where}
-            ORDER BY at, intersection_id LIMIT :limit OFFSET :offset""",
+        f"""
+        SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh
+        FROM simulation_record
+        WHERE {where}
+        ORDER BY at, intersection_id
+        LIMIT :limit OFFSET :offset
+        """,
         limit=scope.limit,
         offset=scope.offset,
         **values,

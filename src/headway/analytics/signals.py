@@ -55,22 +55,47 @@ def splits(
 ) -> list[Split]:
     """Greens that began and ended in the window, of run number `run`."""
     rows = record.rows(
-        """WITH c AS (
-               SELECT junction, signal_group, at_s, colour >= 3 AS lit, lag(colour >= 3) OVER w AS
-                   was,
-                      max(at_s) OVER () - min(at_s) OVER () AS whole_s
-               FROM signal_state WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR
-                   junction = :junction) AND at_s >= :begin AND at_s < :end
-               WINDOW w AS (PARTITION BY junction, signal_group ORDER BY at_s)),
-           s AS (
-               SELECT junction, signal_group, lit, whole_s, lead(at_s) OVER (PARTITION BY junction,
-                   signal_group ORDER BY at_s) - at_s AS lasted_s
-               FROM c WHERE lit IS DISTINCT FROM was)
-           SELECT junction, signal_group, count(*) AS n, avg(lasted_s) AS mean_green_s,
-               max(lasted_s) AS longest_green_s,
-                  percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s,
-                      sum(lasted_s) / nullif(max(whole_s), 0) AS green_share
-           FROM s WHERE lit AND lasted_s IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
+        """
+        WITH
+            c AS (
+                SELECT
+                    junction,
+                    signal_group,
+                    at_s,
+                    colour >= 3 AS lit,
+                    lag(colour >= 3) OVER w AS was,
+                    max(at_s) OVER () - min(at_s) OVER () AS whole_s
+                FROM signal_state
+                WHERE run_id = :run
+                    AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+                    AND at_s >= :begin
+                    AND at_s < :end
+                WINDOW w AS (PARTITION BY junction, signal_group ORDER BY at_s)
+            ),
+            s AS (
+                SELECT
+                    junction,
+                    signal_group,
+                    lit,
+                    whole_s,
+                    lead(at_s) OVER (PARTITION BY junction, signal_group ORDER BY at_s) - at_s AS
+                        lasted_s
+                FROM c
+                WHERE lit IS DISTINCT FROM was
+            )
+        SELECT
+            junction,
+            signal_group,
+            count(*) AS n,
+            avg(lasted_s) AS mean_green_s,
+            max(lasted_s) AS longest_green_s,
+            percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s,
+            sum(lasted_s) / nullif(max(whole_s), 0) AS green_share
+        FROM s
+        WHERE lit AND lasted_s IS NOT NULL
+        GROUP BY 1, 2
+        ORDER BY 1, 2
+        """,
         run=run,
         junction=junction,
         begin=begin_s,
@@ -202,12 +227,22 @@ def queues(
     end_s: float = inf,
 ) -> list[Queues]:
     rows = record.rows(
-        """SELECT junction, count(*) AS n, avg(halted) AS mean_veh, percentile_cont(0.95) WITHIN
-            GROUP (ORDER BY halted) AS p95_veh,
-                  max(halted) AS longest_veh, max(longest_wait_s) AS longest_wait_s
-           FROM observation WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction =
-               :junction) AND at_s >= :begin AND at_s < :end
-           GROUP BY junction ORDER BY junction""",
+        """
+        SELECT
+            junction,
+            count(*) AS n,
+            avg(halted) AS mean_veh,
+            percentile_cont(0.95) WITHIN GROUP (ORDER BY halted) AS p95_veh,
+            max(halted) AS longest_veh,
+            max(longest_wait_s) AS longest_wait_s
+        FROM observation
+        WHERE run_id = :run
+            AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+            AND at_s >= :begin
+            AND at_s < :end
+        GROUP BY junction
+        ORDER BY junction
+        """,
         run=run,
         junction=junction,
         begin=begin_s,

@@ -119,9 +119,16 @@ def _counted(record: Database, span: Span) -> list[dict[str, Any]]:
         else ""
     )
     return record.rows(
-        f"""SELECT device, rule, sum(n)::bigint AS n FROM (
-                SELECT device, rule, n FROM violation_day WHERE {where} AND {" AND ".join(day)}
-                    {edges}) t GROUP BY 1, 2 ORDER BY 1, 2""",
+        f"""
+        SELECT device, rule, sum(n)::bigint AS n
+        FROM (
+            SELECT device, rule, n
+            FROM violation_day
+            WHERE {where} AND {" AND ".join(day)} {edges}
+        ) t
+        GROUP BY 1, 2
+        ORDER BY 1, 2
+        """,
         **values,
     )
 
@@ -179,10 +186,26 @@ def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> l
     """
     where, values = span.where("at")
     return record.rows(
-        f"""SELECT v.id::text AS id, v.at, v.device, v.rule, v.confidence, v.data, v.seal,
-                   ARRAY(SELECT p.at_s FROM violation_picture p WHERE p.violation_id = v.id ORDER BY
-                       p.number) AS pictures
-            FROM violation v WHERE {where} ORDER BY v.at DESC, v.id LIMIT :limit OFFSET :offset""",
+        f"""
+        SELECT
+            v.id::text AS id,
+            v.at,
+            v.device,
+            v.rule,
+            v.confidence,
+            v.data,
+            v.seal,
+            (
+                ARRAYSELECT p.at_s
+                FROM violation_picture p
+                WHERE p.violation_id = v.id
+                ORDER BY p.number
+            ) AS pictures
+        FROM violation v
+        WHERE {where}
+        ORDER BY v.at DESC, v.id
+        LIMIT :limit OFFSET :offset
+        """,
         limit=limit,
         offset=offset,
         **values,
