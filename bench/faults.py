@@ -21,8 +21,8 @@ from headway.plants.kpp.run import KppRun, runtime_settings
 from headway.runtime import ErrorRecoverySystem, RealTimeController, StepBounds, StoppedError
 from headway.runtime.supervisor import Restarted
 from headway.settings import Settings, overridden
+from headway.street.engine import Engine
 from headway.street.messages import Done, Snapshot, Task
-from headway.street.process import Engine
 
 RECOVERED = "recovered"
 STOPPED = "stopped with its reason"
@@ -54,10 +54,10 @@ class Faulty(KppRun):
             raise FloatingPointError("the right-hand side raised")
         super().advance(period_s, shortest_s)
 
-    def keep(self) -> None:
+    def checkpoint(self) -> None:
         if self.full:
             raise OSError(28, "No space left on device")
-        super().keep()
+        super().checkpoint()
 
 
 def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
@@ -66,12 +66,12 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
     clock, told = Clock(), list[tuple[str, dict[str, object]]]()
     bounds = StepBounds()
     run = Faulty(KppSettings(h3=bool(random.integers(2))), bounds, folder=folder)
-    mend = ErrorRecoverySystem(clock=clock)
+    recovery = ErrorRecoverySystem(clock=clock)
     loop = RealTimeController(
         run,
         runtime_settings(1.0, "accuracy", 1.0, bounds),
         lambda at_s, kind, data: told.append((kind, dict(data))),
-        mend,
+        recovery,
         clock,
         clock.sleep,
     )

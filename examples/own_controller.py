@@ -64,7 +64,7 @@ def main(name: str = "cologne1", seconds: int = 600) -> None:
     standing = 0
     for _ in range(seconds):
         street.tick()
-        standing += int((street.seen.vehicles.speed_mps < 0.1).sum())
+        standing += int((street.observation.vehicles.speed_mps < 0.1).sum())
     plant.close()
     gate = sum(e.kind.startswith("safety.") for e in events)
     print(

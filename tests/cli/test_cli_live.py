@@ -26,7 +26,7 @@ TASK = Task(
 )
 TITLE = "cologne3, webster, street timing, connected sensing, seed 4"
 SNAPSHOT = Snapshot(
-    time_s=110.4, begin_s=100.0, end_s=200.0, vehicles=31, halted=12, source="controller", interventions=4, cycles=3, overruns=1,
+    time_s=110.4, begin_s=100.0, end_s=200.0, vehicles=31, stopped=12, source="controller", interventions=4, cycles=3, overruns=1,
     jitter_p99_s=0.0021, tick_ms=1.754, checkpoint_s=60.0, trouble="",
     junctions=(
         JunctionState("a", 110.0, 1, 2, 7.0, (), 1.0), JunctionState("b", 110.0, 2, 9, 5.4, (), 0.876), JunctionState("c", 110.0, 3, 2, 8.0, (), 0.5),

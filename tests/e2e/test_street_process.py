@@ -14,9 +14,9 @@ from headway.plants.sumo.scenarios import scenario
 from headway.runtime.supervisor import Restarted, WorkerError
 from headway.safety import Order, Override
 from headway.settings import Settings, load, overridden
+from headway.street.engine import Engine
 from headway.street.event_log import read
 from headway.street.messages import Done, Snapshot, Switch, Task
-from headway.street.process import Engine
 from headway.values import Event
 
 pytestmark = pytest.mark.slow

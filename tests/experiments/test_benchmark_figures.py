@@ -362,12 +362,11 @@ def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(
                 now += part_s
                 yield now
 
-    monkeypatch.setattr(street_room, "time", SimpleNamespace(perf_counter=looks().__next__))
     as_it_is = benchmark.open_street
 
     def without_cycles(*a):
-        street = as_it_is(*a)
-        street.outlook.next_cycle_s = 1e9
+        street = as_it_is(*a, clock=looks().__next__)
+        street.loop_state.next_cycle_s = 1e9
         return street
 
     monkeypatch.setattr(benchmark, "open_street", without_cycles)

@@ -128,7 +128,7 @@ def test_a_run_begins_with_its_plant_at_full_load_without_a_place_to_keep_it(run
         LoadControl(),
     )
     assert (made.running, made.rate, made.time_s) == (True, 0.0, 0.0)
-    made.keep()
+    made.checkpoint()
     made.forget()
     assert made.plant.told == []
     assert not made.take_up()
@@ -142,7 +142,7 @@ def test_at_full_load_a_period_is_one_step_of_the_plant(run):
     made = run()
     made.advance(0.25, 1e-3)
     assert made.plant.told == [("advance", 0.25, 1e-3)]
-    made.undo()
+    made.roll_back()
     assert made.plant.told[1:] == [("resume", 0.0)]
 
 
@@ -158,7 +158,7 @@ def test_with_a_target_the_load_is_set_anew_every_fifteenth_of_a_second(run):
     ]  # fmt: skip
     assert made.time_s == pytest.approx(0.15)
     assert made.control.sum_s == pytest.approx(added + 0.5 * 0.2 * rest / 5)
-    made.undo()
+    made.roll_back()
     assert (made.time_s, made.control.sum_s) == (0.0, 0.0)
 
 
@@ -169,20 +169,20 @@ def test_what_the_control_has_added_up_comes_back_with_the_checkpoint_and_not_wi
     made.advance(0.15, 0.0)
     kept = made.control.sum_s
     assert kept > 0.0
-    made.keep()
+    made.checkpoint()
     made.advance(0.15, 0.0)
     assert made.control.sum_s > kept
-    made.undo()
+    made.roll_back()
     assert made.control.sum_s == kept
     made.advance(0.15, 0.0)
     made.restore()
     assert made.control.sum_s == kept
-    made.undo()
+    made.roll_back()
     assert made.control.sum_s == kept
     heir = run(LoadControl(2.0), tmp_path)
     assert heir.take_up()
     assert heir.control.sum_s == kept
-    heir.begin()
+    heir.reinitialise()
     assert heir.control.sum_s == 0.0
     sums = tmp_path / "kpp.json"
     for text in (
@@ -216,18 +216,18 @@ def test_undo_goes_back_by_one_period_and_not_beyond_what_was_restored_or_begun(
     made = run(folder=tmp_path)
     made.advance(1.0, 0.0)
     made.advance(1.0, 0.0)
-    made.undo()
+    made.roll_back()
     assert made.time_s == 1.0
-    made.keep()
+    made.checkpoint()
     made.advance(5.0, 0.0)
     made.restore()
     assert made.time_s == 1.0
-    made.undo()
+    made.roll_back()
     assert made.time_s == 1.0
     made.advance(5.0, 0.0)
     made.restart()
     assert made.plant.told[-1] == ("begin",)
-    made.undo()
+    made.roll_back()
     assert made.time_s == 0.0
 
 
@@ -238,9 +238,9 @@ def test_a_checkpoint_takes_its_place_in_one_move_and_goes_with_the_end_of_the_r
     with pytest.raises(PlantError, match="no checkpoint"):
         made.restore()
     made.advance(1.0, 0.0)
-    made.keep()
+    made.checkpoint()
     made.advance(1.0, 0.0)
-    made.keep()
+    made.checkpoint()
     assert sorted(p.name for p in folder.iterdir()) == ["kpp.json", "kpp.npz"]
     assert (folder / "kpp.npz").read_text() == "2.0"
     assert made.plant.told[-1] == ("checkpoint", "kpp.draft")
@@ -254,13 +254,13 @@ def test_a_checkpoint_takes_its_place_in_one_move_and_goes_with_the_end_of_the_r
 def test_an_earlier_run_is_gone_on_with_if_it_is_from_before_the_end(run, tmp_path, until_s, taken):
     before = run(folder=tmp_path)
     before.advance(6.0, 0.0)
-    before.keep()
+    before.checkpoint()
     made = run(folder=tmp_path)
     assert made.take_up(until_s) is taken
     assert made.time_s == (6.0 if taken else 0.0)
     assert (("begin",) in made.plant.told) is not taken
     assert run(folder=tmp_path).take_up(), "without a time, always"
-    made.undo()
+    made.roll_back()
     assert made.time_s == (6.0 if taken else 0.0)
 
 
@@ -317,12 +317,12 @@ STILL = {"v_chain": 1.0, "flywheel_radps": 1.0, "ledger_residual": 0.0}
 )  # fmt: skip
 def test_figures_beyond_belief_are_told(monitor, figure, value, sound):
     one = monitor()
-    assert (one.look(0.0, STILL | {figure: value}).reasons == ()) is sound
+    assert (one.check(0.0, STILL | {figure: value}).reasons == ()) is sound
 
 
 def test_energy_may_not_be_lost_by_more_than_all_of_it(monitor):
     told = [
-        len(monitor().look(0.0, STILL | {"ledger_residual": share}).reasons)
+        len(monitor().check(0.0, STILL | {"ledger_residual": share}).reasons)
         for share in (0.5, 1.0, 1.01)
     ]
     assert told == [1, 1, 2], "above a thousandth; and out of bounds"
@@ -332,8 +332,8 @@ def test_energy_may_not_be_lost_by_more_than_all_of_it(monitor):
 def test_a_jump_within_a_tenth_of_a_second_is_told(monitor, figure, most):
     for change, sound in ((most - 0.01, True), (most + 0.01, False)):
         one = monitor()
-        one.look(0.0, STILL)
-        assert (one.look(0.1, STILL | {figure: 1.0 + change}).reasons == ()) is sound
+        one.check(0.0, STILL)
+        assert (one.check(0.1, STILL | {figure: 1.0 + change}).reasons == ()) is sound
 
 
 @pytest.mark.parametrize(("figure", "noise"), [("v_chain", 0.05), ("flywheel_radps", 5.0)])
@@ -341,7 +341,7 @@ def test_ringing_beyond_the_noise_is_told(monitor, figure, noise):
     for swing, sound in ((0.98 * noise, True), (1.02 * noise, False)):
         one = monitor()
         told = [
-            one.look(float(k), STILL | {figure: 1.0 + swing * (k % 2)}).reasons for k in range(12)
+            one.check(float(k), STILL | {figure: 1.0 + swing * (k % 2)}).reasons for k in range(12)
         ]
         assert all(reasons == () for reasons in told) is sound
 
@@ -353,7 +353,7 @@ def test_the_real_plant_goes_on_from_its_checkpoint_as_if_it_had_never_ended(tmp
     settings = KppSettings(floaters=4)
     run = KppRun(settings, StepBounds(), LoadControl(0.5), tmp_path)
     run.advance(0.2, run.plant.bounds.shortest_s)
-    run.keep()
+    run.checkpoint()
     again = KppRun(settings, StepBounds(), LoadControl(0.5), tmp_path)
     assert again.take_up()
     for one in (run, again):

@@ -47,8 +47,10 @@ def test_lesser_equipment_sees_less_but_never_what_is_far(sensing):
         counts = []
         for _ in range(300):
             s.tick()
-            counts.append(len(s.seen.vehicles))
-            assert (s.seen.vehicles.distance_m <= (120.0 if sensing == "camera" else 50.0)).all()
+            counts.append(len(s.observation.vehicles))
+            assert (
+                s.observation.vehicles.distance_m <= (120.0 if sensing == "camera" else 50.0)
+            ).all()
         assert max(counts) > 5
     finally:
         s.plant.close()
@@ -144,7 +146,7 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_juncti
         ahead, stood, there = set(), 0, 0
         for _ in range(60):
             s.tick()
-            ahead |= {len(e.ahead) for e in s.seen.emergencies}
+            ahead |= {len(e.ahead) for e in s.observation.emergencies}
             if "engine1" in libsumo.vehicle.getIDList():
                 there += 1
                 stood += libsumo.vehicle.getSpeed("engine1") < 0.1
@@ -165,19 +167,19 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_juncti
 def test_numbers_that_cannot_be_are_left_out_and_lower_the_completeness():
     from dataclasses import replace
 
-    from headway.street.closed_loop import sound
+    from headway.street.plausibility import drop_implausible
 
     s = street("cologne1")
     try:
         for _ in range(60):
             s.tick()
-        v = s.seen.vehicles
+        v = s.observation.vehicles
         bad = replace(
             v,
             distance_m=np.where(np.arange(len(v)) == 0, np.nan, v.distance_m),
             speed_mps=np.where(np.arange(len(v)) == 1, 1e9, v.speed_mps),
         )
-        kept = sound(replace(s.seen, vehicles=bad), s.network)
+        kept = drop_implausible(replace(s.observation, vehicles=bad), s.network)
         assert len(kept.vehicles) == len(v) - 2
         assert (kept.completeness < 1).all()
     finally:
@@ -223,9 +225,11 @@ def test_pedestrians_are_seen_and_none_waits_for_ever(crossing_network, tmp_path
         longest, seen = 0.0, 0
         for _ in range(900):
             s.tick()
-            seen = max(seen, int(s.seen.waiting_persons.sum()))
+            seen = max(seen, int(s.observation.waiting_persons.sum()))
             stood = np.where(
-                (s.seen.waiting_persons > 0) & (s.gate.shown < Colour.PERMISSIVE), stood + 1, 0
+                (s.observation.waiting_persons > 0) & (s.gate.shown < Colour.PERMISSIVE),
+                stood + 1,
+                0,
             )
             longest = max(longest, float(stood.max()))
         assert seen > 0

@@ -105,15 +105,15 @@ def test_a_street_is_steered_through_pictures_alone(name, seconds, monkeypatch):
         seen, greens, junctions = 0, set(), set()
         for _ in range(seconds):
             street.tick()
-            seen = max(seen, len(street.seen.vehicles))
+            seen = max(seen, len(street.observation.vehicles))
             junctions |= {
                 network.group_junction[network.links[k].group]
-                for k in street.seen.vehicles.link.tolist()
+                for k in street.observation.vehicles.link.tolist()
                 if k >= 0
             }
             greens.add(street.plant.shown.tobytes())
-        assert street.seen.source == "camera"
-        assert not street.seen.links_known
+        assert street.observation.source == "camera"
+        assert not street.observation.links_known
         assert seen >= 4
         assert len(greens) > 3
         assert junctions == set(range(len(network.junctions)))

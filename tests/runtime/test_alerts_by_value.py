@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, astuple
 import pytest
 
 from headway.runtime import Alert, Level, RealTimeMonitor, Rule
-from headway.runtime.monitor import CONDITIONS, News
+from headway.runtime.monitor import CONDITIONS, AlertUpdate
 from headway.runtime.paths import Path, flatten
 
 # paths
@@ -153,7 +153,7 @@ def test_rules_of_a_monitor_have_a_name_of_their_own_and_a_path_that_is_there():
 def told(monitor, *series, state=lambda v: {"v": v}):
     """(time, what, value, worst) of all news of a series of (time, value)."""
     return [
-        (n.alert and at_s, n.what, n.alert.value, n.alert.worst)
+        (n.alert and at_s, n.change, n.alert.value, n.alert.worst)
         for at_s, value in series
         for n in monitor.check(at_s, state(value))
     ]
@@ -163,19 +163,19 @@ def test_an_alert_that_opens_has_its_figures():
     monitor = RealTimeMonitor((Rule("fast", "v.*", ">", 3.0, Level.ERROR),))
     (news,) = monitor.check(7.0, {"v": {"a": 4, "b": 3.0, "c": "5"}})
     assert astuple(news.alert)[:-1] == (1, "fast", "v.a", Level.ERROR, 7.0, 4.0, 4.0, 3.0, "")
-    assert (news.what, news.held_back) == ("opened", 0)
+    assert (news.change, news.held_back) == ("opened", 0)
     assert news.alert.is_open is True
     (closed,) = monitor.check(9.0, {"v": {"a": 2.0}})
     assert astuple(closed.alert) == (1, "fast", "v.a", Level.ERROR, 7.0, 2.0, 4.0, 3.0, "", 9.0)
-    assert (closed.what, closed.held_back) == ("closed", 0)
+    assert (closed.change, closed.held_back) == ("closed", 0)
     assert closed.alert.is_open is False
     assert list(monitor.history) == [closed.alert]
     assert monitor.check(10.0, {"v": {"b": 4.0}})[0].alert.number == 2
     with pytest.raises(FrozenInstanceError):
         closed.alert.value = 0.0
     with pytest.raises(FrozenInstanceError):
-        closed.what = ""
-    assert News("opened", closed.alert).held_back == 0
+        closed.change = ""
+    assert AlertUpdate("opened", closed.alert).held_back == 0
 
 
 def test_it_opens_when_it_has_held_for_its_time_without_a_break_and_not_before():
@@ -264,10 +264,10 @@ def test_a_figure_that_vanished_raises_its_alert_but_not_one_of_many():
     monitor = RealTimeMonitor((Rule("one", "v", ">", 3.0), Rule("many", "w.*", ">", 3.0)))
     assert monitor.check(0.0, {"v": 1.0, "w": {"a": 1.0}}) == []
     (news,) = monitor.check(1.0, {})
-    assert (news.what, news.alert.rule, news.alert.path) == ("opened", "one", "v")
+    assert (news.change, news.alert.rule, news.alert.path) == ("opened", "one", "v")
     assert math.isnan(news.alert.value)
     assert monitor.check(2.0, {"v": "text"}) == []  # neither a figure nor gone
-    assert [n.what for n in monitor.check(3.0, {"v": 0})] == ["closed"]
+    assert [n.change for n in monitor.check(3.0, {"v": 0})] == ["closed"]
     assert monitor.check(4.0, {"v": True}) == []
 
 
@@ -277,7 +277,7 @@ def test_a_rule_opens_so_many_alerts_in_a_minute_and_says_what_it_held_back():
     )
 
     def opened(at_s):
-        news = [n for n in monitor.check(at_s, {"v": 1.0}) if n.what == "opened"]
+        news = [n for n in monitor.check(at_s, {"v": 1.0}) if n.change == "opened"]
         monitor.check(at_s + 0.5, {"v": 0.0})
         return [(n.alert.rule, n.held_back) for n in news]
 
@@ -306,7 +306,9 @@ def test_one_that_was_held_back_waits_its_time_anew():
 def test_ten_alerts_a_minute_and_a_thousand_kept_by_default():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 0.0),))
     opened = sum(
-        n.what == "opened" for k in range(50) for n in monitor.check(float(k), {"v": float(k % 2)})
+        n.change == "opened"
+        for k in range(50)
+        for n in monitor.check(float(k), {"v": float(k % 2)})
     )
     assert opened == 10
     assert monitor.history.maxlen == 1000
@@ -334,7 +336,7 @@ def test_an_alert_is_acknowledged_by_its_number_and_stays_so():
     monitor = RealTimeMonitor((Rule("r", "v.*", ">", 0.0),))
     monitor.check(0.0, {"v": {"a": 1.0, "b": 2.0}})
     news = monitor.acknowledge(2, "ann")
-    assert (news.what, news.alert.path, news.alert.acknowledged_by) == (
+    assert (news.change, news.alert.path, news.alert.acknowledged_by) == (
         "acknowledged",
         "v.b",
         "ann",
@@ -355,7 +357,7 @@ def test_a_rule_that_is_removed_takes_its_own_alerts_with_it():
     assert [a.rule for a in monitor.open_alerts()] == ["v"]
     assert monitor.check(1.0, {"v": 5.0, "w": 1.0}) == []
     monitor.add(Rule("a", "v", ">", 0.0))
-    assert [(n.what, n.alert.rule) for n in monitor.check(2.0, {"v": 1.0, "w": 1.0})] == [
+    assert [(n.change, n.alert.rule) for n in monitor.check(2.0, {"v": 1.0, "w": 1.0})] == [
         ("opened", "a")
     ]
     monitor.remove("nobody")

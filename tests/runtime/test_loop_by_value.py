@@ -21,16 +21,21 @@ from headway.runtime import (
     StoppedError,
     Strategy,
 )
-from headway.runtime.controller import told
-from headway.runtime.monitor import Alert, News
+from headway.runtime.monitor import Alert, AlertUpdate
 
 
 class Plant:
-    """Keeps what was asked of it. takes_s: wall time of each advance; fails, keep_fails: errors to come, oldest first."""
+    """Keeps what was asked of it. takes_s: wall time of each advance; fails, checkpoint_fails: errors to come, oldest first."""
 
     def __init__(self, clock):
         self.clock, self.time_s, self.running = clock, 0.0, True
-        self.calls, self.takes_s, self.fails, self.keep_fails, self.cures = [], 0.0, [], [], {}
+        self.calls, self.takes_s, self.fails, self.checkpoint_fails, self.cures = (
+            [],
+            0.0,
+            [],
+            [],
+            {},
+        )
         self.values, self.built = {"v": 0.0}, 0
 
     def advance(self, period_s, shortest_s):
@@ -47,10 +52,10 @@ class Plant:
     def figures(self):
         return self.values
 
-    def keep(self):
-        if self.keep_fails and (error := self.keep_fails.pop(0)) is not None:
+    def checkpoint(self):
+        if self.checkpoint_fails and (error := self.checkpoint_fails.pop(0)) is not None:
             raise error
-        self.calls.append(("keep", self.time_s))
+        self.calls.append(("checkpoint", self.time_s))
 
     def cure(self, name, to_s):
         self.calls.append(name)
@@ -58,14 +63,14 @@ class Plant:
             raise self.cures[name]
         self.time_s = to_s
 
-    def undo(self):
-        self.cure("undo", self.time_s)
+    def roll_back(self):
+        self.cure("roll back", self.time_s)
 
     def restore(self):
         self.cure("restore", 1.0)
 
-    def begin(self):
-        self.cure("begin", 0.0)
+    def reinitialise(self):
+        self.cure("reinitialise", 0.0)
 
     def restart(self):
         self.cure("restart", self.time_s)
@@ -77,7 +82,7 @@ class Plant:
 class Loop:
     """A loop over a `Plant`, a quarter of a second a tick unless told otherwise; `told`: (plant time, kind, figures)."""
 
-    def __init__(self, mend=None, **settings):
+    def __init__(self, recovery=None, **settings):
         self.clock, self.told = Clock(100.0), []
         self.plant = Plant(self.clock)
         made = RuntimeSettings(**({"period_s": 0.25, "bounds": StepBounds(0.5, 2.0)} | settings))
@@ -85,7 +90,7 @@ class Loop:
             self.plant,
             made,
             lambda at_s, kind, data: self.told.append((at_s, kind, dict(data))),
-            mend,
+            recovery,
             self.clock,
             self.clock.sleep,
         )
@@ -127,7 +132,7 @@ def test_a_new_loop_is_sound_and_unpressed():
         of.loop.stability.score,
         of.loop.stability.reasons,
         of.loop.pressure,
-        of.loop.kept_s,
+        of.loop.last_checkpoint_s,
     ) == (1.0, (), 0.0, 0.0)
     assert (of.loop.optimizer.mode.name, of.loop.streams.rate_hz, of.plant.built) == (
         "balanced",
@@ -246,31 +251,31 @@ def test_the_time_of_advancing_and_of_watching_is_profiled_against_the_wall_time
 
 def test_a_checkpoint_is_due_each_so_many_seconds_of_plant_time():
     of = Loop(checkpoint_s=0.5).ticks(5)
-    assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [0.5, 1.0]
-    assert of.loop.kept_s == 1.0
-    assert Loop().ticks(9).loop.kept_s == 0.0
-    assert [c for c in Loop().ticks(9).plant.calls if c[0] == "keep"] == []
-    of.loop.keep()
-    assert of.loop.kept_s == 1.25
+    assert [c[1] for c in of.plant.calls if c[0] == "checkpoint"] == [0.5, 1.0]
+    assert of.loop.last_checkpoint_s == 1.0
+    assert Loop().ticks(9).loop.last_checkpoint_s == 0.0
+    assert [c for c in Loop().ticks(9).plant.calls if c[0] == "checkpoint"] == []
+    of.loop.checkpoint()
+    assert of.loop.last_checkpoint_s == 1.25
 
 
 def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_tried_again_after_half_the_time():
     of = Loop(checkpoint_s=2.0)
-    of.plant.keep_fails = [OSError(28, "No space left"), OSError("still none"), None]
+    of.plant.checkpoint_fails = [OSError(28, "No space left"), OSError("still none"), None]
     of.ticks(9)
-    assert of.loop.kept_s == 0.0, "what was not written is no checkpoint"
+    assert of.loop.last_checkpoint_s == 0.0, "what was not written is no checkpoint"
     of.ticks(15)
     assert [(t, k) for t, k, _ in of.told] == [
         (2.0, "runtime.checkpoint_failed"),
         (3.0, "runtime.checkpoint_failed"),
     ]
     assert of.told[0][2] == {"error": "[Errno 28] No space left"}
-    assert [c[1] for c in of.plant.calls if c[0] == "keep"] == [4.0, 6.0]
+    assert [c[1] for c in of.plant.calls if c[0] == "checkpoint"] == [4.0, 6.0]
 
 
 def test_any_other_error_of_a_checkpoint_is_a_fault_to_be_mended():
     of = Loop(checkpoint_s=0.5)
-    of.plant.keep_fails = [KeyError("x")]
+    of.plant.checkpoint_fails = [KeyError("x")]
     of.ticks(2)
     assert of.told == [
         (0.5, "runtime.fault", {"error": "KeyError('x')", "strategy": "retry with a smaller step"})
@@ -284,31 +289,31 @@ def test_a_loop_of_other_settings_goes_on_from_the_one_before():
     before.ticks(3)
     assert len(before.loop.monitor.open_alerts()) == 1
     after = Loop(rules=rules, mode="accuracy")
-    after.loop.go_on_from(before.loop)
-    assert after.loop.kept_s == 0.5
+    after.loop.continue_from(before.loop)
+    assert after.loop.last_checkpoint_s == 0.5
     assert after.loop.monitor is before.loop.monitor
     # one that could not write its checkpoint hands on that it is to be tried again soon
     failed = Loop(checkpoint_s=1.0)
-    failed.plant.keep_fails = [OSError("x")]
+    failed.plant.checkpoint_fails = [OSError("x")]
     failed.ticks(4)
     after = Loop(checkpoint_s=1.0)
-    after.loop.go_on_from(failed.loop)
+    after.loop.continue_from(failed.loop)
     after.plant.time_s = 1.25
     after.ticks(1)
-    assert [c for c in after.plant.calls if c[0] == "keep"] == [("keep", 1.5)]
+    assert [c for c in after.plant.calls if c[0] == "checkpoint"] == [("checkpoint", 1.5)]
     # the next is due an interval after the last try, not after the last that was written
     failed = Loop(checkpoint_s=2.0)
-    failed.plant.keep_fails = [OSError("x")]
+    failed.plant.checkpoint_fails = [OSError("x")]
     failed.ticks(8)
-    assert failed.loop.kept_s == 0.0
+    assert failed.loop.last_checkpoint_s == 0.0
     after = Loop(checkpoint_s=2.0)
-    after.loop.go_on_from(failed.loop)
+    after.loop.continue_from(failed.loop)
     after.plant.time_s = failed.plant.time_s
     after.ticks(1)
-    assert [c for c in after.plant.calls if c[0] == "keep"] == []
+    assert [c for c in after.plant.calls if c[0] == "checkpoint"] == []
     other = Loop(rules=(Rule("r", "v", ">", 1.5),))
-    other.loop.go_on_from(before.loop)
-    assert other.loop.kept_s == 0.5
+    other.loop.continue_from(before.loop)
+    assert other.loop.last_checkpoint_s == 0.5
     assert other.loop.monitor.open_alerts() == []
 
 
@@ -368,7 +373,7 @@ def test_what_is_not_sound_from_the_first_look_on_is_told():
     assert [(t, k) for t, k, _ in of.told] == [(0.25, "runtime.unstable")]
 
 
-def test_a_mode_of_performance_looks_without_jumps_and_drift():
+def test_a_mode_by_name_performance_looks_without_jumps_and_drift():
     for mode, reasons in (("balanced", 2), ("performance", 0)):
         of = Loop(mode=mode, limits={"v": Limits(per_s=1.0)}, drift=("e", 0.25))
         of.plant.values = {"v": 0.0, "e": 0.0}
@@ -425,8 +430,8 @@ def test_the_figures_of_an_alerts_news():
         "threshold": 0.5,
         "number": 7,
     }
-    assert told(News("opened", alert)) == plain
-    assert told(News("opened", alert, 4)) == plain | {"held_back": 4}
+    assert AlertUpdate("opened", alert).figures() == plain
+    assert AlertUpdate("opened", alert, 4).figures() == plain | {"held_back": 4}
 
 
 def test_a_path_that_is_not_in_the_state_is_refused_before_anything_runs():
@@ -459,20 +464,20 @@ def test_each_strategy_does_its_part_milder_first():
     of = Loop()
     of.plant.fails = [KeyError(k) for k in "abcdef"]
     of.plant.time_s = 3.0
-    of.loop.keep()
+    of.loop.checkpoint()
     with pytest.raises(StoppedError, match=r"^stopped safely at 0\.000 s: KeyError\('f'\)$"):
         of.ticks(9)
-    assert [c for c in of.plant.calls if c[0] not in ("advance", "keep")] == [
-        "undo",
+    assert [c for c in of.plant.calls if c[0] not in ("advance", "checkpoint")] == [
+        "roll back",
         "restore",
         "restart",
-        "begin",
+        "reinitialise",
     ]
     assert [(t, d["strategy"]) for t, k, d in of.told if k == "runtime.fault"] == [
         (3.0, "retry with a smaller step"), (3.0, "restore the last checkpoint"), (1.0, "restart the plant"), (1.0, "begin anew"), (0.0, "degrade"),
         (0.0, "stop safely"),
     ]  # fmt: skip
-    assert (of.loop.optimizer.mode.name, of.loop.kept_s) == ("performance", 0.0)
+    assert (of.loop.optimizer.mode.name, of.loop.last_checkpoint_s) == ("performance", 0.0)
     assert (0.0, "runtime.mode", {"mode": "performance", "why": "chosen"}) in of.told
 
 
@@ -484,31 +489,36 @@ def test_after_a_fault_the_work_is_done_again_with_a_quarter_of_the_step():
     assert [c[2] for c in of.plant.calls if c[0] == "advance"] == pytest.approx(
         [0.5, 0.5, 0.125 * 1.1]
     )
-    assert of.plant.calls[2] == "undo"
+    assert of.plant.calls[2] == "roll back"
     assert of.plant.time_s == 0.5
 
 
 def test_a_restore_takes_the_time_of_the_last_checkpoint_with_it():
     of = Loop(
         checkpoint_s=2.0,
-        mend=ErrorRecoverySystem(((Exception, (Strategy.RESTORE, Strategy.STOP)),), clock=Clock()),
+        recovery=ErrorRecoverySystem(
+            ((Exception, (Strategy.RESTORE, Strategy.STOP)),), clock=Clock()
+        ),
     )
     of.plant.time_s = 3.0
-    of.loop.keep()
+    of.loop.checkpoint()
     of.plant.fails = [KeyError("x")]
     of.ticks(1)
-    assert (of.plant.time_s, of.loop.kept_s) == (1.0, 1.0)
+    assert (of.plant.time_s, of.loop.last_checkpoint_s) == (1.0, 1.0)
     of.ticks(7)
-    assert of.loop.kept_s == 1.0
+    assert of.loop.last_checkpoint_s == 1.0
     of.ticks(1)
-    assert [c for c in of.plant.calls if c[0] == "keep"] == [("keep", 3.0), ("keep", 3.0)]
-    assert of.loop.kept_s == 3.0
+    assert [c for c in of.plant.calls if c[0] == "checkpoint"] == [
+        ("checkpoint", 3.0),
+        ("checkpoint", 3.0),
+    ]
+    assert of.loop.last_checkpoint_s == 3.0
 
 
 def test_a_cure_that_fails_is_a_fault_as_well_and_the_next_one_is_tried():
     of = Loop()
     of.plant.fails = [ArithmeticError("first")]
-    of.plant.cures = {"undo": ValueError("cannot"), "restore": OSError("no disk")}
+    of.plant.cures = {"roll back": ValueError("cannot"), "restore": OSError("no disk")}
     of.ticks(2)
     assert [(d.get("error"), d.get("strategy")) for _, k, d in of.told if k == "runtime.fault"] == [
         ("ArithmeticError('first')", "retry with a smaller step"), ("ValueError('cannot')", "restore the last checkpoint"),
@@ -526,20 +536,20 @@ def test_a_fault_after_things_have_settled_is_answered_mildly_again():
         "retry with a smaller step",
         "restore the last checkpoint",
     ]
-    assert of.loop.recovery.success() == {Strategy.RETRY_SMALLER: (1, 2)}
+    assert of.loop.recovery.success_counts() == {Strategy.RETRY_SMALLER: (1, 2)}
 
 
 def test_good_ticks_tell_the_recovery_that_its_answer_worked():
     of = Loop()
     of.plant.fails = [ArithmeticError("a")]
     of.ticks(8)  # the fault was answered at 0.25 s of wall time; now it is 2.0
-    assert of.loop.recovery.success() == {}
+    assert of.loop.recovery.success_counts() == {}
     of.ticks(1)
-    assert of.loop.recovery.success() == {Strategy.RETRY_SMALLER: (1, 1)}
+    assert of.loop.recovery.success_counts() == {Strategy.RETRY_SMALLER: (1, 1)}
 
 
 def test_the_stop_carries_the_fault_that_led_to_it():
-    of = Loop(mend=ErrorRecoverySystem(((Exception, (Strategy.STOP,)),)))
+    of = Loop(recovery=ErrorRecoverySystem(((Exception, (Strategy.STOP,)),)))
     of.plant.fails, of.plant.time_s = [KeyError("x")], 1.2345
     with pytest.raises(StoppedError, match=r"at 1\.23[45] s") as stopped:
         of.loop.tick()
@@ -553,6 +563,6 @@ def test_nobody_need_be_told():
     loop = RealTimeController(
         plant, RuntimeSettings(checkpoint_s=0.5), clock=clock, sleep=clock.sleep
     )
-    plant.keep_fails = [OSError("x")]
+    plant.checkpoint_fails = [OSError("x")]
     loop.run(1.0)
     assert plant.time_s == pytest.approx(1.0)

@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.clocks import Clock
 
 from headway.runtime import ErrorRecoverySystem, Limits, NumericalStabilityMonitor, Strategy
-from headway.runtime.recovery import DEFAULT, Attempt
+from headway.runtime.recovery import DEFAULT_PLANS, Attempt
 from headway.runtime.stability import Stability
 
 RETRY, RESTORE, ANEW, RESTART, DEGRADE, STOP = Strategy
@@ -21,7 +21,7 @@ def answers(recovery, clock, *times, error=FAULT):
     """What is answered to a fault at each time."""
     found = []
     for clock.now in times:
-        found.append(recovery.answer(error))
+        found.append(recovery.choose(error))
     return found
 
 
@@ -39,7 +39,7 @@ def test_the_strategies_of_each_class_of_error_from_the_mildest_to_the_last():
         assert answers(
             ErrorRecoverySystem(clock=clock), clock, *[0.0] * (len(plan) + 1), error=error
         ) == [*plan, STOP]
-    assert [kind for kind, _ in DEFAULT] == [ArithmeticError, OSError, Exception]
+    assert [kind for kind, _ in DEFAULT_PLANS] == [ArithmeticError, OSError, Exception]
 
 
 def test_a_fault_within_the_settling_time_takes_the_next_strategy_and_one_at_its_end_begins_anew():
@@ -53,34 +53,34 @@ def test_a_fault_within_the_settling_time_takes_the_next_strategy_and_one_at_its
         RESTORE,
     ]
     assert [a.worked for a in recovery.history] == [False, False, True, False, None]
-    assert recovery.success() == {RETRY: (0, 2), RESTORE: (0, 1), ANEW: (1, 1)}
+    assert recovery.success_counts() == {RETRY: (0, 2), RESTORE: (0, 1), ANEW: (1, 1)}
 
 
 def test_a_fault_of_another_class_escalates_where_its_plan_knows_the_strategy_and_else_begins():
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock)
-    assert recovery.answer(FAULT) is RETRY
-    assert recovery.answer(KeyError("x")) is RESTORE
-    assert recovery.answer(KeyError("x")) is RESTART
-    assert recovery.answer(FAULT) is RETRY  # a plan without restart
-    assert recovery.answer(OSError("disk")) is DEGRADE
-    assert recovery.answer(OSError("disk")) is STOP
+    assert recovery.choose(FAULT) is RETRY
+    assert recovery.choose(KeyError("x")) is RESTORE
+    assert recovery.choose(KeyError("x")) is RESTART
+    assert recovery.choose(FAULT) is RETRY  # a plan without restart
+    assert recovery.choose(OSError("disk")) is DEGRADE
+    assert recovery.choose(OSError("disk")) is STOP
 
 
 def test_one_that_held_for_its_time_is_counted_as_worked_once():
     clock = Clock(10.0)
     recovery = ErrorRecoverySystem(clock=clock)
-    recovery.going_well()
-    assert recovery.success() == {}
-    recovery.answer(FAULT)
+    recovery.report_success()
+    assert recovery.success_counts() == {}
+    recovery.choose(FAULT)
     clock.now = 11.875
-    recovery.going_well()
-    assert (recovery.success(), recovery.history[-1].worked) == ({}, None)
+    recovery.report_success()
+    assert (recovery.success_counts(), recovery.history[-1].worked) == ({}, None)
     clock.now = 12.0
-    recovery.going_well()
-    recovery.going_well()
-    assert (recovery.success(), recovery.history[-1].worked) == ({RETRY: (1, 1)}, True)
-    assert recovery.answer(FAULT) is RETRY
+    recovery.report_success()
+    recovery.report_success()
+    assert (recovery.success_counts(), recovery.history[-1].worked) == ({RETRY: (1, 1)}, True)
+    assert recovery.choose(FAULT) is RETRY
     assert astuple(recovery.history[0]) == (10.0, repr(FAULT), RETRY, True)
     assert recovery.history[1] == Attempt(12.0, repr(FAULT), RETRY)
     with pytest.raises(FrozenInstanceError):
@@ -91,9 +91,9 @@ def test_without_a_settling_time_only_a_fault_before_the_next_good_tick_is_a_fai
     clock = Clock()
     recovery = ErrorRecoverySystem(settle_s=0.0, clock=clock)
     assert answers(recovery, clock, 0.0, 1.0, 100.0) == [RETRY, RESTORE, ANEW]
-    recovery.going_well()
+    recovery.report_success()
     assert answers(recovery, clock, 100.0) == [RETRY]
-    assert recovery.success() == {RETRY: (0, 1), RESTORE: (0, 1), ANEW: (1, 1)}
+    assert recovery.success_counts() == {RETRY: (0, 1), RESTORE: (0, 1), ANEW: (1, 1)}
 
 
 def test_a_short_settling_time_is_kept_to():
@@ -138,8 +138,8 @@ def test_the_first_plan_whose_class_fits_counts():
     clock = Clock()
     plans = ((OSError, (RESTART, STOP)), (FileNotFoundError, (DEGRADE, STOP)))
     recovery = ErrorRecoverySystem(plans, clock=clock)
-    assert recovery.answer(FileNotFoundError("x")) is RESTART
-    assert ErrorRecoverySystem(plans, clock=clock).answer(KeyError("x")) is STOP
+    assert recovery.choose(FileNotFoundError("x")) is RESTART
+    assert ErrorRecoverySystem(plans, clock=clock).choose(KeyError("x")) is STOP
 
 
 @pytest.mark.parametrize(
@@ -193,25 +193,25 @@ def test_limits_are_open_by_default_and_refused_where_they_cannot_be():
     ("value", "score"), [(1.0, 1.0), (4.0, 1.0), (0.9375, 0.3), (4.0625, 0.3), (-5.0, 0.3)]
 )
 def test_a_figure_outside_its_bounds_costs_seven_tenths(value, score):
-    found = NumericalStabilityMonitor({"v": Limits(1.0, 4.0)}).look(0.0, {"v": value})
+    found = NumericalStabilityMonitor({"v": Limits(1.0, 4.0)}).check(0.0, {"v": value})
     assert found.score == pytest.approx(score)
     assert found.reasons == (() if score == 1.0 else (f"v {value:.6g} is outside 1 to 4",))
 
 
 def test_a_fault_fades_by_a_fiftieth_a_look_and_by_what_is_asked_for():
     monitor = NumericalStabilityMonitor({"v": Limits(highest=1.0)})
-    scores = [monitor.look(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(40)]
+    scores = [monitor.check(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(40)]
     assert scores == pytest.approx([min(0.3 + 0.02 * k, 1.0) for k in range(40)])
     monitor = NumericalStabilityMonitor({"v": Limits(highest=1.0)}, memory=4)
     assert [
-        monitor.look(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(5)
+        monitor.check(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(5)
     ] == pytest.approx([0.3, 0.55, 0.8, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
 def test_a_figure_that_is_no_number_costs_everything_and_the_others_are_judged_all_the_same(lost):
     monitor = NumericalStabilityMonitor({"v": Limits(0.0, 1.0), "w": Limits(0.0, 1.0)})
-    found = monitor.look(0.0, {"v": lost, "w": 2.0, "x": 0.0, "y": lost})
+    found = monitor.check(0.0, {"v": lost, "w": 2.0, "x": 0.0, "y": lost})
     assert found == Stability(0.0, (f"v is {lost}", f"y is {lost}", "w 2 is outside 0 to 1"))
 
 
@@ -221,7 +221,7 @@ def jumps(*series, per_s=4.0, enhanced=True):
     return [
         (found.score, found.reasons)
         for at_s, v in series
-        for found in [monitor.look(at_s, {"v": v}, enhanced)]
+        for found in [monitor.check(at_s, {"v": v}, enhanced)]
     ]
 
 
@@ -245,7 +245,7 @@ def test_a_change_faster_than_believable_costs_a_half():
 
 def rings(values, noise=1.0, enhanced=True):
     monitor = NumericalStabilityMonitor({"v": Limits(noise=noise)}, memory=1)
-    looks = [monitor.look(float(k), {"v": v}, enhanced) for k, v in enumerate(values)]
+    looks = [monitor.check(float(k), {"v": v}, enhanced) for k, v in enumerate(values)]
     return [(k, round(1.0 - x.score, 9), *x.reasons) for k, x in enumerate(looks) if x.reasons]
 
 
@@ -271,32 +271,32 @@ def test_eight_changes_each_against_the_one_before_ring():
 
 def test_energy_that_is_not_kept_costs_a_half():
     monitor = NumericalStabilityMonitor({}, ("share", 0.25), memory=1)
-    assert monitor.look(0.0, {"share": 0.25}) == Stability(1.0, ())
-    assert monitor.look(1.0, {"share": 0.5}) == Stability(
+    assert monitor.check(0.0, {"share": 0.25}) == Stability(1.0, ())
+    assert monitor.check(1.0, {"share": 0.5}) == Stability(
         0.5, ("share 0.5 is above 0.25: energy is not kept",)
     )
-    assert monitor.look(2.0, {"share": 0.5}, enhanced=False) == Stability(1.0, ())
-    assert NumericalStabilityMonitor({}).look(0.0, {"share": 9.0}) == Stability(1.0, ())
+    assert monitor.check(2.0, {"share": 0.5}, enhanced=False) == Stability(1.0, ())
+    assert NumericalStabilityMonitor({}).check(0.0, {"share": 9.0}) == Stability(1.0, ())
 
 
 def test_the_gravest_fault_of_a_look_counts_and_all_are_told():
     monitor = NumericalStabilityMonitor(
         {"a": Limits(highest=1.0), "b": Limits(per_s=1.0)}, ("e", 0.25), memory=1
     )
-    monitor.look(0.0, {"a": 0.0, "b": 0.0, "e": 0.0})
-    found = monitor.look(1.0, {"a": 2.0, "b": 5.0, "e": 1.0})
+    monitor.check(0.0, {"a": 0.0, "b": 0.0, "e": 0.0})
+    found = monitor.check(1.0, {"a": 2.0, "b": 5.0, "e": 1.0})
     assert found.score == pytest.approx(0.3)
     assert [r.split()[0] for r in found.reasons] == ["a", "b", "e"]
     swings = NumericalStabilityMonitor(
         {"a": Limits(noise=0.5), "b": Limits(highest=0.0)}, ("e", 0.25), memory=1
     )
     looks = [
-        swings.look(float(k), {"a": float(k % 2), "b": float(k == 9), "e": float(k == 10)}).score
+        swings.check(float(k), {"a": float(k % 2), "b": float(k == 9), "e": float(k == 10)}).score
         for k in range(11)
     ]
     assert looks == pytest.approx([1.0] * 8 + [0.7, 0.3, 0.5])
     both = NumericalStabilityMonitor({"a": Limits(per_s=0.5, noise=0.5)}, memory=1)
-    assert [both.look(float(k), {"a": float(k % 2)}).score for k in range(9)] == pytest.approx(
+    assert [both.check(float(k), {"a": float(k % 2)}).score for k in range(9)] == pytest.approx(
         [1.0] + [0.5] * 8
     )
 
@@ -304,8 +304,8 @@ def test_the_gravest_fault_of_a_look_counts_and_all_are_told():
 def test_after_a_restore_what_was_before_is_forgotten():
     monitor = NumericalStabilityMonitor({"v": Limits(highest=50.0, per_s=1.0, noise=0.5)})
     for k in range(8):
-        monitor.look(float(k), {"v": float(k % 2)})
-    assert monitor.look(7.5, {"v": 99.0}).score == pytest.approx(0.3)
-    monitor.forget()
-    assert monitor.look(8.0, {"v": 0.0}) == Stability(1.0, ())
-    assert monitor.look(9.0, {"v": 1.0}) == Stability(1.0, ())
+        monitor.check(float(k), {"v": float(k % 2)})
+    assert monitor.check(7.5, {"v": 99.0}).score == pytest.approx(0.3)
+    monitor.reset()
+    assert monitor.check(8.0, {"v": 0.0}) == Stability(1.0, ())
+    assert monitor.check(9.0, {"v": 1.0}) == Stability(1.0, ())

@@ -73,18 +73,18 @@ def test_a_stepper_begins_with_its_shortest_step_and_single_ticks():
 def test_steps_follow_the_errors_of_this_step_and_of_the_last_good_one():
     stepper = AdaptiveTimestepper(StepBounds(1e-3, 1e3))
     stepper.step_s = 1.0
-    assert stepper.judge(0.25)
+    assert stepper.accept(0.25)
     step_s = 0.9 * 0.25**-0.14  # the error before counts as 1 at the start
     assert stepper.step_s == pytest.approx(step_s)
-    assert not stepper.judge(2.0)
+    assert not stepper.accept(2.0)
     step_s *= 0.9 * 2.0**-0.2
     assert stepper.step_s == pytest.approx(step_s)
-    assert stepper.judge(0.5)
+    assert stepper.accept(0.5)
     step_s *= (
         0.9 * 0.5**-0.14 * 0.25**0.08
     )  # the good one before was 0.25; the bad one does not count
     assert stepper.step_s == pytest.approx(step_s)
-    assert stepper.judge(1.0)
+    assert stepper.accept(1.0)
     assert stepper.step_s == pytest.approx(step_s * 0.9 * 0.5**0.08)
     assert (stepper.accepted, stepper.rejected, stepper.forced) == (3, 1, 0)
 
@@ -92,7 +92,7 @@ def test_steps_follow_the_errors_of_this_step_and_of_the_last_good_one():
 def test_the_order_of_the_method_is_the_root_of_the_error():
     stepper = AdaptiveTimestepper(StepBounds(1e-3, 1e3), order=2.0)
     stepper.step_s = 1.0
-    assert not stepper.judge(4.0)
+    assert not stepper.accept(4.0)
     assert stepper.step_s == pytest.approx(0.45)
 
 
@@ -105,24 +105,24 @@ def test_at_the_lower_bound_every_finite_error_stands_and_is_counted():
     ):
         stepper = AdaptiveTimestepper(BOUNDS)
         stepper.step_s = step_s
-        assert stepper.judge(3.0) is stands
+        assert stepper.accept(3.0) is stands
         assert (stepper.accepted, stepper.rejected, stepper.forced) == (
             (1, 0, 1) if stands else (0, 1, 0)
         )
         assert stepper.step_s >= 0.5
     stepper = AdaptiveTimestepper(BOUNDS)
-    assert stepper.judge(1.0)
+    assert stepper.accept(1.0)
     assert stepper.forced == 0
-    assert AdaptiveTimestepper(BOUNDS).judge(1e300)
+    assert AdaptiveTimestepper(BOUNDS).accept(1e300)
 
 
 def test_a_step_never_leaves_its_bounds():
     stepper = AdaptiveTimestepper(BOUNDS)
     for _ in range(9):
-        stepper.judge(1e-9)
+        stepper.accept(1e-9)
     assert stepper.step_s == 2.0
     for _ in range(9):
-        stepper.judge(1e9)
+        stepper.accept(1e9)
     assert stepper.step_s == 0.5
 
 
@@ -130,7 +130,7 @@ def test_a_step_never_leaves_its_bounds():
 def test_an_error_that_is_no_number_is_told_with_the_step(error):
     stepper = AdaptiveTimestepper(BOUNDS)
     with pytest.raises(ArithmeticError, match=rf"a step of 0\.5 s is {error}: the state is lost"):
-        stepper.judge(error)
+        stepper.accept(error)
     assert (stepper.accepted, stepper.rejected) == (0, 0)
 
 
@@ -149,48 +149,48 @@ def test_an_error_that_is_no_number_is_told_with_the_step(error):
 )
 def test_the_floor_rises_above_nine_tenths_and_sinks_below_six(pressure, floor_s):
     stepper = AdaptiveTimestepper(StepBounds(0.8, 1.6))
-    stepper.spent(1.0, 1.0)
+    stepper.adapt_to_load(1.0, 1.0)
     assert stepper.floor_s == 1.0
-    assert stepper.spent(pressure * 10.0, 10.0) == pressure
+    assert stepper.adapt_to_load(pressure * 10.0, 10.0) == pressure
     assert stepper.floor_s == pytest.approx(floor_s, rel=1e-12)
 
 
 def test_the_floor_ends_at_its_bounds_and_does_not_rise_where_no_time_has_to_be_kept():
     stepper = AdaptiveTimestepper(BOUNDS)
-    stepper.spent(1.0, 1.0, on_time=False)
+    stepper.adapt_to_load(1.0, 1.0, on_time=False)
     assert stepper.floor_s == 0.5
     for _ in range(7):
-        stepper.spent(1.0, 1.0)
+        stepper.adapt_to_load(1.0, 1.0)
     assert stepper.floor_s == 2.0  # 0.5 x 1.25^7 = 2.38
-    stepper.spent(0.1, 1.0, on_time=False)
+    stepper.adapt_to_load(0.1, 1.0, on_time=False)
     assert stepper.floor_s == 2.0 / 1.1
     for _ in range(15):
-        stepper.spent(0.1, 1.0)
+        stepper.adapt_to_load(0.1, 1.0)
     assert stepper.floor_s == 0.5
 
 
 def test_after_a_fault_steps_are_a_quarter_as_short_and_grow_back_whatever_the_pressure():
     stepper = AdaptiveTimestepper(BOUNDS)
     for _ in range(5):
-        stepper.spent(0.1, 1.0)
+        stepper.adapt_to_load(0.1, 1.0)
     assert stepper.batch == 32
     stepper.refine()
     assert (stepper.floor_s, stepper.step_s, stepper.batch) == (0.125, 0.125, 1)
     for k in range(1, 15):
-        stepper.spent(5.0, 1.0)
+        stepper.adapt_to_load(5.0, 1.0)
         assert stepper.floor_s == pytest.approx(0.125 * 1.1**k)  # 1.1^14 = 3.80
-    stepper.spent(0.75, 1.0)
+    stepper.adapt_to_load(0.75, 1.0)
     assert stepper.floor_s == 0.5  # 1.1^15 = 4.18 is above 4: the bound
-    stepper.spent(0.75, 1.0)
+    stepper.adapt_to_load(0.75, 1.0)
     assert stepper.floor_s == 0.5
-    stepper.spent(1.0, 1.0)
+    stepper.adapt_to_load(1.0, 1.0)
     assert stepper.floor_s == 0.625
 
 
 def test_without_any_time_granted_the_pressure_has_no_bound():
     stepper = AdaptiveTimestepper(BOUNDS)
-    assert stepper.spent(0.1, 0.0) == math.inf
-    assert stepper.spent(0.1, 0.5) == 0.2
+    assert stepper.adapt_to_load(0.1, 0.0) == math.inf
+    assert stepper.adapt_to_load(0.1, 0.5) == 0.2
 
 
 @pytest.mark.parametrize(
@@ -203,14 +203,14 @@ def test_without_any_time_granted_the_pressure_has_no_bound():
 def test_the_batch_fills_half_of_what_is_granted_at_most_twice_and_at_least_a_quarter_of_the_last(
     batch, pressure, then
 ):
-    stepper = AdaptiveTimestepper(BOUNDS, most_batch=1000)
+    stepper = AdaptiveTimestepper(BOUNDS, largest_batch=1000)
     stepper.batch = batch
-    stepper.spent(pressure, 1.0)
+    stepper.adapt_to_load(pressure, 1.0)
     assert stepper.batch == then
 
 
 def test_a_batch_has_a_million_ticks_at_most():
     stepper = AdaptiveTimestepper(BOUNDS)
     for _ in range(25):
-        stepper.spent(0.0, 1.0)
+        stepper.adapt_to_load(0.0, 1.0)
     assert stepper.batch == 1_000_000

@@ -220,7 +220,7 @@ def published(streams, clock, times, state=None):
 def test_a_subscriber_gets_one_at_once_and_then_at_its_rate():
     clock = Clock()
     streams, s = opened(clock, 2.0)
-    assert streams.due()
+    assert streams.is_due()
     published(streams, clock, [k / 8.0 for k in range(17)])
     assert [m.at_s for m in s.take()] == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert counts(s) == (5, 5, 0, 12, 0)
@@ -267,12 +267,12 @@ def test_after_a_pause_two_are_caught_up_and_no_more():
 def test_a_publication_is_due_only_where_somebody_would_take_it():
     clock = Clock()
     streams = DataStreamManager(1000.0, clock=clock)
-    assert not streams.due()
+    assert not streams.is_due()
     streams.subscribe("s", 2.0)
     published(streams, clock, [0.0])
     due = []
     for clock.now in (0.0, 0.375, 0.5, 0.75):
-        due.append(streams.due())
+        due.append(streams.is_due())
     assert due == [False, False, True, True]
 
 
@@ -317,15 +317,15 @@ def test_under_pressure_half_as_often_down_to_an_eighth_and_back():
     streams = DataStreamManager()
     found = []
     for pressure in (0.9, 0.9375, 5.0, 1.0, 1.0, 0.75, 0.6, 0.59375, 0.0):
-        streams.press(pressure)
+        streams.adapt_to_load(pressure)
         found.append(streams.thinning)
     assert found == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 6.4, 5.12]
     for _ in range(8):
-        streams.press(0.0)
+        streams.adapt_to_load(0.0)
     assert streams.thinning == 1.0
     clock = Clock()
     streams, s = opened(clock, 2.0)
-    streams.press(1.0)
+    streams.adapt_to_load(1.0)
     published(streams, clock, [k / 8.0 for k in range(17)])
     assert [m.at_s for m in s.take()] == [0.0, 1.0, 2.0]
 

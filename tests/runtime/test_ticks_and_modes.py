@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.clocks import Clock
 
 from headway.runtime import MODES, Pacer, Pacing, PerformanceProfiler, RealTimeOptimizer
-from headway.runtime.modes import mode_of
+from headway.runtime.modes import mode_by_name
 from headway.runtime.profiler import SectionReport
 
 # pacing
@@ -153,13 +153,13 @@ def test_what_each_mode_means():
         "balanced": ("balanced", 10.0, 15.0, True),
         "accuracy": ("accuracy", 20.0, math.inf, True),
     }
-    assert mode_of("accuracy") is MODES["accuracy"]
+    assert mode_by_name("accuracy") is MODES["accuracy"]
     with pytest.raises(
         ValueError, match=r"no mode 'turbo'. There are: performance, balanced, accuracy."
     ):
-        mode_of("turbo")
+        mode_by_name("turbo")
     with pytest.raises(FrozenInstanceError):
-        MODES["balanced"].look_hz = 1.0
+        MODES["balanced"].check_hz = 1.0
 
 
 def pressed(optimizer, clock, *presses):
@@ -168,7 +168,7 @@ def pressed(optimizer, clock, *presses):
     for at_s, pressure in presses:
         clock.now = at_s
         before = optimizer.mode
-        assert optimizer.press(pressure) is (optimizer.mode is not before)
+        assert optimizer.adapt_to_load(pressure) is (optimizer.mode is not before)
         names.append(optimizer.mode.name)
     return names
 

@@ -75,7 +75,7 @@ def test_steps_stay_within_their_bounds_and_a_bad_one_is_tried_again_shorter(err
     stepper.step_s = 0.2
     for error in errors:
         tried = stepper.step_s
-        stands = stepper.judge(error)
+        stands = stepper.accept(error)
         assert bounds.shortest_s <= stepper.step_s <= bounds.longest_s
         if not stands:
             assert error > 1.0
@@ -90,21 +90,21 @@ def test_the_controller_holds_a_real_integration_at_its_tolerance():
         h = min(stepper.step_s, 5.0 - t)
         stepper.step_s = h
         euler, heun = y - h * y * y, y - h * (y * y + (y - h * y * y) ** 2) / 2.0
-        if stepper.judge(abs(heun - euler) / 1e-5):
+        if stepper.accept(abs(heun - euler) / 1e-5):
             y, t = heun, t + h
     assert y == pytest.approx(1.0 / 6.0, abs=1e-4)
     assert (stepper.rejected, stepper.accepted) == (0, 552)
     with pytest.raises(ArithmeticError, match="nan"):
-        stepper.judge(math.nan)
+        stepper.accept(math.nan)
 
 
 def test_pressure_lengthens_steps_and_ease_shortens_them_again():
     stepper = AdaptiveTimestepper(StepBounds(0.05, 0.2))
     for _ in range(20):
-        stepper.spent(0.1, 0.1)
+        stepper.adapt_to_load(0.1, 0.1)
     assert stepper.floor_s == 0.2
     for _ in range(40):
-        stepper.spent(0.01, 0.1)
+        stepper.adapt_to_load(0.01, 0.1)
     assert stepper.floor_s == 0.05
     assert stepper.batch == 1_000_000, "as many as are ever taken at a time"
     stepper.refine()
@@ -125,28 +125,28 @@ def test_each_fault_is_told_with_its_figure_and_fades():
         {"v": Limits(0.0, 10.0, per_s=5.0, noise=0.1)}, ("residual", 1e-3), memory=10
     )
     quiet = {"v": 1.0, "residual": 0.0}
-    assert monitor.look(0.0, quiet).score == 1.0
-    assert monitor.look(1.0, {"v": 11.0, "residual": 0.0}).reasons == (
+    assert monitor.check(0.0, quiet).score == 1.0
+    assert monitor.check(1.0, {"v": 11.0, "residual": 0.0}).reasons == (
         "v 11 is outside 0 to 10",
         "v jumped from 1 to 11 in 1 s",
     )
-    fading = [monitor.look(2.0 + k, quiet | {"v": 8.0}).score for k in range(12)]
+    fading = [monitor.check(2.0 + k, quiet | {"v": 8.0}).score for k in range(12)]
     assert fading == sorted(fading)
     assert fading[-1] == 1.0
-    assert monitor.look(14.1, quiet | {"v": 1.0}).reasons == ("v jumped from 8 to 1 in 1.1 s",)
-    assert monitor.look(20.0, quiet | {"residual": 0.01}).reasons == (
+    assert monitor.check(14.1, quiet | {"v": 1.0}).reasons == ("v jumped from 8 to 1 in 1.1 s",)
+    assert monitor.check(20.0, quiet | {"residual": 0.01}).reasons == (
         "residual 0.01 is above 0.001: energy is not kept",
     )
-    lost = monitor.look(21.0, quiet | {"v": math.nan})
+    lost = monitor.check(21.0, quiet | {"v": math.nan})
     assert (lost.score, lost.reasons) == (0.0, ("v is nan",))
-    monitor.forget()
-    assert monitor.look(22.0, quiet).score == 1.0
+    monitor.reset()
+    assert monitor.check(22.0, quiet).score == 1.0
 
 
 def test_ringing_at_the_steps_frequency_is_heard_and_a_slow_wave_is_not():
     def listen(values):
         monitor = NumericalStabilityMonitor({"v": Limits(noise=0.01)})
-        return [r for k, v in enumerate(values) for r in monitor.look(float(k), {"v": v}).reasons]
+        return [r for k, v in enumerate(values) for r in monitor.check(float(k), {"v": v}).reasons]
 
     assert any("rings" in r for r in listen([(-1.0) ** k for k in range(20)]))
     assert not listen(np.sin(np.arange(200) / 5.0).tolist())
@@ -248,12 +248,12 @@ def test_pressure_thins_out_and_ease_brings_back():
         return len(s.take())
 
     assert second() == 10
-    streams.press(1.0)
-    streams.press(1.0)
+    streams.adapt_to_load(1.0)
+    streams.adapt_to_load(1.0)
     second()
     assert second() == 2, "a quarter of the rate: one in 0.4 s"
     for _ in range(20):
-        streams.press(0.1)
+        streams.adapt_to_load(0.1)
     second()
     assert second() == 10
 
@@ -276,7 +276,9 @@ def test_an_alert_opens_after_its_time_is_told_once_and_closes_with_hysteresis()
     monitor = RealTimeMonitor((rule,), {"v": 0.0})
     series = [2, 4, 4, 4, 4, 2.8, 2.8, 2.4, 2.4, 2.4]
     told = [
-        (k, n.what) for k, v in enumerate(series) for n in monitor.check(float(k), {"v": float(v)})
+        (k, n.change)
+        for k, v in enumerate(series)
+        for n in monitor.check(float(k), {"v": float(v)})
     ]
     assert told == [(3, "opened"), (8, "closed")]
     assert monitor.history[0].worst == 4.0
@@ -293,7 +295,7 @@ def test_alerts_are_acknowledged_and_told_again_only_when_much_worse():
     number = monitor.open_alerts()[0].number
     assert monitor.acknowledge(number, "ann").alert.acknowledged_by == "ann"
     assert monitor.check(1.0, {"q": {"a": {"n": 13}, "b": {"n": 3}}}) == []
-    assert [n.what for n in monitor.check(2.0, {"q": {"a": {"n": 30}, "b": {"n": 3}}})] == [
+    assert [n.change for n in monitor.check(2.0, {"q": {"a": {"n": 30}, "b": {"n": 3}}})] == [
         "worse",
         "worse",
     ]
@@ -308,14 +310,14 @@ def test_a_rule_that_flutters_makes_no_storm_and_says_what_it_held_back():
         n
         for k in range(600)
         for n in monitor.check(k / 10.0, {"v": float(k % 2)})
-        if n.what == "opened"
+        if n.change == "opened"
     ]
     assert len(opened) == 3
     later = [
         n
         for k in range(700, 704)
         for n in monitor.check(k / 10.0, {"v": float(k % 2)})
-        if n.what == "opened"
+        if n.change == "opened"
     ]
     assert later[0].held_back == 297, "it rose 300 times, and was told thrice"
 
@@ -323,9 +325,9 @@ def test_a_rule_that_flutters_makes_no_storm_and_says_what_it_held_back():
 def test_a_figure_that_is_no_number_or_vanishes_raises_the_alert():
     monitor = RealTimeMonitor((Rule("r", "v", "<", -1.0),), {"v": 1.0})
     assert monitor.check(0.0, {"v": 1.0}) == []
-    assert [n.what for n in monitor.check(1.0, {"v": math.nan})] == ["opened"]
-    assert [n.what for n in monitor.check(2.0, {"v": 0.0})] == ["closed"]
-    assert [n.what for n in monitor.check(3.0, {})] == ["opened"]
+    assert [n.change for n in monitor.check(1.0, {"v": math.nan})] == ["opened"]
+    assert [n.change for n in monitor.check(2.0, {"v": 0.0})] == ["closed"]
+    assert [n.change for n in monitor.check(3.0, {})] == ["opened"]
 
 
 @pytest.mark.parametrize(
@@ -344,15 +346,15 @@ def test_rules_that_cannot_be_are_refused(bad):
 def test_answers_escalate_when_they_do_not_help_and_start_mildly_when_they_do():
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock, settle_s=2.0)
-    first = [recovery.answer(ArithmeticError("nan")) for _ in range(4)]
+    first = [recovery.choose(ArithmeticError("nan")) for _ in range(4)]
     assert first == [Strategy.RETRY_SMALLER, Strategy.RESTORE, Strategy.REINITIALISE, Strategy.STOP]
     recovery = ErrorRecoverySystem(clock=clock, settle_s=2.0)
-    assert recovery.answer(ArithmeticError("nan")) is Strategy.RETRY_SMALLER
+    assert recovery.choose(ArithmeticError("nan")) is Strategy.RETRY_SMALLER
     clock.now += 3
-    recovery.going_well()
-    assert recovery.answer(ArithmeticError("nan")) is Strategy.RETRY_SMALLER
-    assert recovery.success()[Strategy.RETRY_SMALLER] == (1, 1)
-    assert recovery.answer(OSError("full")) is Strategy.DEGRADE
+    recovery.report_success()
+    assert recovery.choose(ArithmeticError("nan")) is Strategy.RETRY_SMALLER
+    assert recovery.success_counts()[Strategy.RETRY_SMALLER] == (1, 1)
+    assert recovery.choose(OSError("full")) is Strategy.DEGRADE
 
 
 @given(
@@ -368,8 +370,8 @@ def test_whatever_fails_however_often_it_ends(faults):
     answers = []
     for kind, after in faults:
         clock.now += after
-        recovery.going_well()
-        answers.append(recovery.answer(kind("x")))
+        recovery.report_success()
+        answers.append(recovery.choose(kind("x")))
     assert answers[5:] == [Strategy.STOP] * (len(answers) - 5)
 
 
@@ -388,7 +390,7 @@ def test_the_mode_gives_way_under_lasting_pressure_and_comes_back_but_does_not_s
     def for_s(seconds, pressure):
         for _ in range(int(seconds * 10)):
             clock.now += 0.1
-            optimizer.press(pressure)
+            optimizer.adapt_to_load(pressure)
         return optimizer.mode.name
 
     assert for_s(0.5, 1.2) == "accuracy"

@@ -16,7 +16,7 @@ from headway.service import streets as room
 from headway.service.streets import StreetService
 from headway.settings import Settings
 from headway.street.board import JunctionState
-from headway.street.messages import Done, Look, Optimise, Signals, Snapshot, Switch, Task
+from headway.street.messages import Done, Optimise, Reporting, SignalChanges, Snapshot, Switch, Task
 from headway.values import Event
 
 
@@ -216,7 +216,12 @@ def test_without_a_record_streets_run_all_the_same_and_nobody_need_listen(engine
     live = played_without = one.start("headway", task)
     live.thread.join(20.0)
     engines.plays.append(
-        [started(), snapshot(101.0, junction()), Signals(1.0, ((100.0, 0, 4),)), Done(160.0, True)]
+        [
+            started(),
+            snapshot(101.0, junction()),
+            SignalChanges(1.0, ((100.0, 0, 4),)),
+            Done(160.0, True),
+        ]
     )
     live = one.start("headway", task)
     live.thread.join(20.0)
@@ -235,14 +240,14 @@ def test_orders_reach_the_engine_of_their_street_and_a_scenario_is_looked_up_fir
 ):
     live = played(service, task)
     for order in (
-        Look(False, True),
+        Reporting(False, True),
         Optimise(10.0),
         Switch(controller="x"),
         Switch(scenario=early),
     ):
         service.order("headway", order)
     assert live.engine.orders == [
-        Look(False, True),
+        Reporting(False, True),
         Optimise(10.0),
         Switch("x"),
         Switch(scenario=early),
@@ -250,10 +255,10 @@ def test_orders_reach_the_engine_of_their_street_and_a_scenario_is_looked_up_fir
     with pytest.raises(ValueError, match="no scenario 'nowhere'"):
         service.order("headway", Switch(scenario="nowhere"))
     with pytest.raises(KeyError):
-        service.order("nobody", Look())
+        service.order("nobody", Reporting())
     live.engine.deaf = True
     with pytest.raises(WorkerError, match="takes no orders now"):
-        service.order("headway", Look())
+        service.order("headway", Reporting())
     assert len(live.engine.orders) == 4
 
 
@@ -336,7 +341,7 @@ def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(
     assert last.first > 0
     changes = ((5.0, first.first, 4), (6.0, last.first + 2, 3))
     actuations = ((5.5, last.first + 1, True), (6.5, first.first, False))
-    live = played(service, task, Signals(1.0, changes, actuations))
+    live = played(service, task, SignalChanges(1.0, changes, actuations))
     run = live.run
     assert intake.rows("signal_state") == [(run, 5.0, first.id, 0, 4), (run, 6.0, last.id, 2, 3)]
     assert intake.rows("detector_state") == [
@@ -360,8 +365,8 @@ def test_changes_of_colour_are_told_by_the_time_of_day(service, task, pace, time
     live = played(
         service,
         task,
-        Signals(pace, ((100.0, 0, 4), (106.0, 1, 4), (110.0, 0, 2))),
-        Signals(pace, (), ((111.0, 0, True),)),
+        SignalChanges(pace, ((100.0, 0, 4), (106.0, 1, 4), (110.0, 0, 2))),
+        SignalChanges(pace, (), ((111.0, 0, True),)),
     )
     assert heard == [("headway", [(times[0], 0, 4), (times[1], 1, 4), (times[2], 0, 2)])], (
         "and stop lines alone are no news of colours"
@@ -372,7 +377,7 @@ def test_changes_of_colour_are_told_by_the_time_of_day(service, task, pace, time
 def test_groups_that_have_not_changed_yet_are_known_from_the_snapshot(service, task, monkeypatch):
     later = lambda _: monkeypatch.setattr(room.time, "time", lambda: WALL_S + 9.0)  # noqa: E731
     says = [
-        Signals(0.0, ((100.0, 2, 4),)),
+        SignalChanges(0.0, ((100.0, 2, 4),)),
         snapshot(101.0, shown=bytes([1, 2, 3])),
         later,
         snapshot(102.0, shown=bytes([4, 4, 4])),
@@ -472,7 +477,9 @@ def test_open_alerts_are_kept_by_their_number_until_they_are_closed(service, tas
     ],
 )
 def test_a_street_that_begins_is_told_to_show_all(service, task, kind, looked):
-    assert played(service, task, started(kind=kind)).engine.orders == [Look(True, True)] * looked
+    assert (
+        played(service, task, started(kind=kind)).engine.orders == [Reporting(True, True)] * looked
+    )
 
 
 def test_a_street_that_died_meanwhile_is_told_when_it_is_back(service, task, engines):
@@ -480,7 +487,7 @@ def test_a_street_that_died_meanwhile_is_told_when_it_is_back(service, task, eng
         engine.deaf = not engine.deaf
 
     live = played(service, task, deaf, started(), deaf, started(kind="engine.restored"))
-    assert live.engine.orders == [Look(True, True)]
+    assert live.engine.orders == [Reporting(True, True)]
     assert live.fault == ""
 
 
@@ -490,7 +497,7 @@ def test_another_scenario_is_another_run_with_its_network_and_nothing_of_the_one
     says = [
         started(),
         snapshot(101.0),
-        Signals(0.0, ((101.0, 0, 4),)),
+        SignalChanges(0.0, ((101.0, 0, 4),)),
         started("walk", net=crossing_network),
         snapshot(1.0),
         Event(5.0, "engine.cycle"),

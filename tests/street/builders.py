@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -190,25 +189,29 @@ class Says:
         ), f"{name} {int(count) + 1}"
 
 
-def street_of(plant: MadePlant, by=None, fallback=None, **more):
-    """(street, its events) of two junctions, without yellow or clearance: what is wished is shown at once, but for 5 s of shortest green."""
+def street_of(plant: MadePlant, controller=None, fallback=None, **more):
+    """(street, its events) of two junctions, without yellow or clearance: what is proposed is shown at once, but for 5 s of shortest green."""
     events, n = [], len(plant.network.groups)
     timing = Timing(BENCHMARK, np.zeros(n), np.zeros(n), np.full(n, 5.0), np.full(n, 120.0))
     return Street(
         plant.network,
         timing,
         plant,
-        by or Says(),
+        controller or Says(),
         fallback or Says("second", (*A_SECOND, *B_SECOND)),
         events.append,
         **more,
     ), events
 
 
-def clock(*moments):
-    """In the place of the module `time`: `perf_counter` and `monotonic` read the moments off, one a call."""
-    left = list(moments)
-    return SimpleNamespace(perf_counter=lambda: left.pop(0), monotonic=lambda: left.pop(0))
+class ReadOff:
+    """A clock that reads `moments` off, one a call, and then says nought."""
+
+    def __init__(self, *moments: float) -> None:
+        self.moments = list(moments)
+
+    def __call__(self) -> float:
+        return self.moments.pop(0) if self.moments else 0.0
 
 
 def named(monkeypatch, **makers) -> None:

@@ -22,7 +22,7 @@ def test_ten_thousand_concurrent_updates_leave_the_newest_whole_state_of_each_ju
     def read():
         while not stop.is_set():
             for s in board.all().values():
-                if not s.vehicles == s.halted == s.green[0] == int(s.at_s):
+                if not s.vehicles == s.stopped == s.green[0] == int(s.at_s):
                     torn.append(s)
 
     readers = [threading.Thread(target=read) for _ in range(2)]
@@ -41,13 +41,13 @@ def test_ten_thousand_concurrent_updates_leave_the_newest_whole_state_of_each_ju
     assert taken + board.late == 10_000
 
 
-def test_a_picture_of_the_board_does_not_change_and_a_new_scenario_starts_anew():
+def test_a_copy_of_the_board_does_not_change_and_a_new_scenario_starts_anew():
     board = Board()
     board.put([state(1, 50.0)])
-    picture = board.all()
+    copy = board.all()
     board.put([state(1, 60.0)])
-    assert picture["J1"].at_s == 50.0
-    board.forget()
+    assert copy["J1"].at_s == 50.0
+    board.clear()
     assert board.get("J1") is None
     assert board.put([state(1, 10.0)]) == 1
 
@@ -69,7 +69,7 @@ def test_what_comes_late_is_refused_and_counted_and_what_comes_again_is_taken():
     assert board.get("J3") is None
 
 
-def test_nobody_can_write_into_a_picture_of_the_board():
+def test_nobody_can_write_into_a_copy_of_the_board():
     board = Board()
     board.put([state(1, 1.0)])
     with pytest.raises(TypeError):
@@ -78,31 +78,30 @@ def test_nobody_can_write_into_a_picture_of_the_board():
         board.get("J1").vehicles = 5
 
 
-class Door:
-    """In the place of the board's lock: says whether somebody is inside."""
+class Lock:
+    """Says whether somebody holds it."""
 
     def __init__(self):
-        self.inside, self.entered = False, 0
+        self.held, self.acquired = False, 0
 
     def __enter__(self):
-        self.inside, self.entered = True, self.entered + 1
+        self.held, self.acquired = True, self.acquired + 1
 
     def __exit__(self, *_):
-        self.inside = False
+        self.held = False
 
 
-def test_all_of_an_update_happens_under_one_lock(monkeypatch):
-    door = Door()
-    monkeypatch.setattr("headway.street.board.threading.Lock", lambda: door)
-    board = Board()
+def test_all_of_an_update_happens_under_one_lock():
+    lock = Lock()
+    board = Board(lock)
 
     def states():
         for junction in range(3):
-            assert door.inside
+            assert lock.held
             yield state(junction, 1.0)
 
     board.put(states())
-    assert door.entered == 1
+    assert lock.acquired == 1
     board.all()
-    board.forget()
-    assert door.entered == 3
+    board.clear()
+    assert lock.acquired == 3

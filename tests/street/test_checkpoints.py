@@ -49,7 +49,7 @@ def test_a_checkpoint_holds_the_plant_the_street_and_what_it_is_of(tmp_path):
         for n in ("plant.xml.gz", "street.pickle")
     }
     assert json.loads((folder / "about.json").read_text()) == {
-        "format": 2,
+        "format": 3,
         "time_s": 12.3456,
         "key": "run",
         "sha256": digests,
@@ -120,9 +120,9 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, how):
     "about",
     [
         "[1]",
-        '{"format": 2}',
-        '{"format": 2, "key": "run"}',
-        '{"format": 2, "key": "run", "sha256": {}, "time_s": "late"}',
+        '{"format": 3}',
+        '{"format": 3, "key": "run"}',
+        '{"format": 3, "key": "run", "sha256": {}, "time_s": "late"}',
         "",
         "null",
     ],

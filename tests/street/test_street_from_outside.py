@@ -12,11 +12,11 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.settings import Settings
 from headway.street import closed_loop as street_room
-from headway.street import process as worker
 from headway.street.board import JunctionState
 from headway.street.closed_loop import open_street
-from headway.street.messages import Done, Look, Snapshot, Switch, Task
-from headway.street.process import Engine, work
+from headway.street.engine import Engine
+from headway.street.messages import Done, Reporting, Snapshot, Switch, Task
+from headway.street.process import work
 from headway.values import Event
 
 
@@ -25,7 +25,7 @@ class Supervisor:
 
     def __init__(self, *asked):
         self.asked = asked[:-1]
-        self.worked = asked[-1]
+        self.made_progress = asked[-1]
         self.sent = []
         self.stopped = 0
         self.pid = 4711
@@ -34,7 +34,7 @@ class Supervisor:
 
     def messages(self):
         for message in self.says:
-            self.forgiven.append(self.worked(message))
+            self.forgiven.append(self.made_progress(message))
             yield message
 
     forgiven: list
@@ -50,11 +50,10 @@ made: list[Supervisor] = []
 
 
 @pytest.fixture
-def engine(monkeypatch):
-    monkeypatch.setattr(worker, "Supervisor", Supervisor)
+def engine():
     made.clear()
     tree = {"recovery": {"silent_s": 7.5, "restarts": 3, "folder": "somewhere"}}
-    return Engine(Task(Settings.model_validate(tree)))
+    return Engine(Task(Settings.model_validate(tree)), Supervisor)
 
 
 def state(at_s, junction="J"):
@@ -84,15 +83,14 @@ def test_the_supervisor_is_given_the_work_the_task_and_the_patience_of_the_setti
     assert engine.pid == 4711
 
 
-def test_orders_and_the_wish_to_stop_are_handed_on(engine):
-    engine.order(Look())
+def test_orders_and_the_request_to_stop_are_handed_on(engine):
+    engine.order(Reporting())
     engine.order(Switch("greedy"))
     engine.stop()
-    assert (made[0].sent, made[0].stopped) == ([Look(), Switch("greedy")], 1)
+    assert (made[0].sent, made[0].stopped) == ([Reporting(), Switch("greedy")], 1)
 
 
-def test_rules_that_cannot_be_held_are_refused_before_a_process_is_started(monkeypatch):
-    monkeypatch.setattr(worker, "Supervisor", Supervisor)
+def test_rules_that_cannot_be_held_are_refused_before_a_process_is_started():
     made.clear()
     with pytest.raises(ValueError, match="no 'speed' in the state"):
         Engine(
@@ -100,7 +98,8 @@ def test_rules_that_cannot_be_held_are_refused_before_a_process_is_started(monke
                 Settings.model_validate(
                     {"alerts": {"rules": [{"name": "a", "path": "speed", "threshold": 1.0}]}}
                 )
-            )
+            ),
+            Supervisor,
         )
     assert made == []
 
@@ -192,18 +191,28 @@ def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_be
 ):
     named(monkeypatch, webster=lambda network, timing: Says("webster"))
     street = opened()
-    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == (
+    assert (
+        street.controller.name,
+        street.fallback.name,
+        street.cycle_s,
+        street.confidence_threshold,
+    ) == (
         "fixed",
         "webster",
         30.0,
         0.4,
     )
-    assert (street.plant.time_s, street.seen.at_s) == (100.0, 100.0)
+    assert (street.plant.time_s, street.observation.at_s) == (100.0, 100.0)
 
 
 def test_a_street_is_opened_as_it_is_asked_for(opened):
-    street = opened("greedy", fallback="actuated", cycle_s=12.0, confidence=0.9)
-    assert (street.controller.name, street.fallback.name, street.cycle_s, street.confidence) == (
+    street = opened("greedy", fallback="actuated", cycle_s=12.0, confidence_threshold=0.9)
+    assert (
+        street.controller.name,
+        street.fallback.name,
+        street.cycle_s,
+        street.confidence_threshold,
+    ) == (
         "greedy",
         "actuated",
         12.0,
@@ -223,10 +232,10 @@ def test_controller_and_gate_are_rehearsed_once_and_nothing_of_it_is_left(opened
     named(monkeypatch, says=lambda network, timing: says)
     monkeypatch.setattr(street_room, "SafetyGate", Gate)
     street = opened("says")
-    assert (says.states, street.outlook.controller) == (["says 0"], "says 0")
+    assert (says.states, street.loop_state.controller) == (["says 0"], "says 0")
     ((gate, proposal, now, seen),) = admitted
     assert gate is not street.gate
-    assert (proposal.controller, now, seen) == ("says", 100.0, street.seen)
+    assert (proposal.controller, now, seen) == ("says", 100.0, street.observation)
     street.tick()
     assert says.states == ["says 0", "says 0"]
 
@@ -272,4 +281,4 @@ def test_where_pictures_are_all_that_is_seen_a_rendered_camera_looks(tiny, monke
         )
         street.plant.close()
         assert type(street.plant) is kind
-    assert np.isfinite(street.seen.at_s)
+    assert np.isfinite(street.observation.at_s)

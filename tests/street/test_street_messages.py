@@ -8,7 +8,16 @@ from headway.experiments import benchmark
 from headway.settings import Settings
 from headway.street import checkpoint
 from headway.street.board import Board, JunctionState
-from headway.street.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
+from headway.street.messages import (
+    Done,
+    Optimise,
+    Release,
+    Reporting,
+    SignalChanges,
+    Snapshot,
+    Switch,
+    Task,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -21,10 +30,10 @@ def in_use(tmp_path):
 
 
 def test_orders_say_nothing_where_nothing_is_given():
-    assert (Look().scene, Look().record) == (True, True)
+    assert (Reporting().scene, Reporting().record) == (True, True)
     assert (Optimise().cycle_s, Optimise().realtime) == (0.0, -1.0)
     assert (Switch().controller, Switch().scenario) == ("", "")
-    assert Signals(1.0, ()).actuations == ()
+    assert SignalChanges(1.0, ()).actuations == ()
     task = Task(Settings())
     assert (task.until_s, task.path, task.changes) == (float("inf"), "", {})
 
@@ -65,8 +74,8 @@ def test_a_run_is_known_by_street_seed_scale_timing_and_sensing():
 KINDS = [
     Snapshot,
     Done,
-    Signals,
-    Look,
+    SignalChanges,
+    Reporting,
     Release,
     Optimise,
     Switch,

@@ -114,7 +114,7 @@ def told(live: Live) -> dict[str, Any]:
         {
             "id": j.junction,
             "vehicles": j.vehicles,
-            "queue": j.halted,
+            "queue": j.stopped,
             "longest_wait_s": round(j.longest_wait_s, 1),
             "confidence": round(j.confidence, 3),
         }
@@ -126,7 +126,7 @@ def told(live: Live) -> dict[str, Any]:
         "begin_s": s.begin_s,
         "end_s": s.end_s if s.end_s < 1e17 else None,
         "vehicles": s.vehicles,
-        "halted": s.halted,
+        "halted": s.stopped,
         "source": s.source,
         "interventions": s.interventions,
         "cycles": s.cycles,

@@ -114,7 +114,7 @@ def run(
     try:
         samples = drive(loop, driven, seconds, lines, quiet=json_ == "-")
     except KeyboardInterrupt:
-        loop.keep()
+        loop.checkpoint()
         Console(stderr=True).print(
             f"stopped at {driven.time_s:.1f} s; the same command goes on from here"
         )

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from headway.runtime.supervisor import Restarted
+from headway.street.engine import Engine
 from headway.street.messages import Done, Snapshot, Task
-from headway.street.process import Engine
 from headway.values import Event
 
 ENDLESS_S = 1e9  # an end from here on is none
@@ -88,7 +88,7 @@ def _figures(snapshot: Snapshot) -> Table:
         {
             "time": f"{snapshot.time_s:.0f} s",
             "vehicles near signals": str(snapshot.vehicles),
-            "stopped": str(snapshot.halted),
+            "stopped": str(snapshot.stopped),
         },
         {
             "decided by": snapshot.source,
@@ -123,11 +123,11 @@ def _worst_junctions(snapshot: Snapshot) -> Table:
         padding=(0, 3, 0, 0),
         header_style="dim",
     )
-    for j in sorted(snapshot.junctions, key=lambda j: (-j.halted, -j.longest_wait_s))[:5]:
+    for j in sorted(snapshot.junctions, key=lambda j: (-j.stopped, -j.longest_wait_s))[:5]:
         table.add_row(
             j.junction[:40],
             str(j.vehicles),
-            str(j.halted),
+            str(j.stopped),
             f"{j.longest_wait_s:.0f} s",
             f"{j.confidence:.2f}",
         )

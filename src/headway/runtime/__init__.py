@@ -1,4 +1,4 @@
-"""Time: the loop that advances any plant, and what watches over it. It knows nothing of traffic."""
+"""The real-time loop that advances any plant, and its supervision. It knows nothing of traffic."""
 
 from headway.runtime.controller import Driven, RealTimeController, RuntimeSettings, StoppedError
 from headway.runtime.modes import MODES, RealTimeOptimizer

@@ -1,5 +1,5 @@
-"""The real-time loop: advances whatever it is given, on time, and watches over it, tells of it,
-keeps it and mends it.
+"""The real-time loop: advances a plant on time, checks it, publishes its state, writes checkpoints
+and recovers from faults.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from headway.runtime.modes import MODES, RealTimeOptimizer
-from headway.runtime.monitor import News, RealTimeMonitor, Rule
+from headway.runtime.monitor import RealTimeMonitor, Rule
 from headway.runtime.pacing import OVERRUN, Pacer
 from headway.runtime.profiler import PerformanceProfiler
 from headway.runtime.recovery import ErrorRecoverySystem, Strategy
@@ -19,9 +19,11 @@ from headway.runtime.stability import Limits, NumericalStabilityMonitor, Stabili
 from headway.runtime.streams import DataStreamManager
 from headway.runtime.timestep import AdaptiveTimestepper, StepBounds
 
+TIME_TOLERANCE_S = 1e-9  # plant times closer than this count as equal
+
 
 class Driven(Protocol):
-    """A plant with whoever controls it, as the loop sees them."""
+    """A plant together with its controller, as the loop drives them."""
 
     @property
     def time_s(self) -> float:
@@ -32,41 +34,50 @@ class Driven(Protocol):
         """There is still something to do."""
 
     def advance(self, period_s: float, shortest_s: float) -> None:
-        """Observe, decide, apply, advance by `period_s`. shortest_s: no step need be shorter; a
-        plant of fixed step leaves it aside.
+        """Observe, decide, apply, advance by `period_s`. shortest_s: no integration step need be
+        shorter; a plant of fixed step ignores it.
         """
 
     def state(self) -> Mapping[str, Any]:
         """Nested figures, for streams and alerts."""
 
     def figures(self) -> Mapping[str, float]:
-        """The few of them by which it is told whether the plant is sound."""
+        """The few figures by which numerical stability is checked."""
 
-    def undo(self) -> None:
-        """Go back to before the last `advance`. Raises if that cannot be."""
+    def roll_back(self) -> None:
+        """Undo the last `advance`. Raises if that is impossible."""
 
-    def keep(self) -> None:
-        """Write a checkpoint. Raises OSError if the disk does not take it."""
+    def checkpoint(self) -> None:
+        """Write a checkpoint. Raises OSError if that fails."""
 
     def restore(self) -> None:
         """Go back to the last checkpoint. Raises if there is none."""
 
-    def begin(self) -> None:
-        """Begin anew."""
+    def reinitialise(self) -> None:
+        """Go back to the initial state."""
 
     def restart(self) -> None:
-        """Start the plant itself again. May raise, which hands the error to who watches this
+        """Start the plant itself again. If it raises, the error goes to who supervises this
         process.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
-    """period_s: plant time of a tick. realtime: times real time, 0 as fast as possible; then ticks
-    are gathered until one takes `batch_wall_s`.
+    """How a plant is driven.
 
-    overrun: see `Pacer`. checkpoint_s: plant time between checkpoints, 0 for none. limits, drift:
-        see `NumericalStabilityMonitor`.
+    period_s:     plant time of one tick.
+    realtime:     plant seconds per wall second; 0 as fast as possible.
+    overrun:      what happens to late ticks, see `Pacer`.
+    mode:         see `MODES`.
+    gather:       as fast as possible, several periods are advanced in one tick, so that it takes
+        about half of `batch_wall_s`.
+    checkpoint_s: plant time between checkpoints; 0 for none.
+    bounds:       of the integration step.
+    rules:        of alerts, see `RealTimeMonitor`.
+    limits, drift: see `NumericalStabilityMonitor`.
+    priority:     paths that reach every subscriber as soon as they change.
+    watch:        check stability and alerts, and publish; off for measurements alone.
     """
 
     period_s: float = 1.0 / 15.0
@@ -105,205 +116,203 @@ class StoppedError(RuntimeError):
 
 
 class RealTimeController:
-    """Drives one plant. `tick` once, or `run` until a time; never raises for a fault that its
-    recovery can mend, else `StoppedError`.
+    """Drives one plant: `tick` once, or `run` until a time.
 
-    tell: what happened, in words of the record: (plant time, kind, figures). mend: strategies, see
-        `ErrorRecoverySystem`.
+    report:   takes what happened: (plant time s, event kind, figures).
+    recovery: chooses what to do about a fault; StoppedError is raised when it gives up.
+    pressure: share of the granted wall time that the last tick used.
     """
 
     def __init__(
         self,
         driven: Driven,
         settings: RuntimeSettings,
-        tell: Callable[[float, str, Mapping[str, Any]], None] | None = None,
-        mend: ErrorRecoverySystem | None = None,
+        report: Callable[[float, str, Mapping[str, Any]], None] | None = None,
+        recovery: ErrorRecoverySystem | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.driven = driven
         self.settings = settings
-        self._tell = tell or _nobody
+        self._report = report or _ignore
         self._clock = clock
+        self.recovery = recovery or ErrorRecoverySystem(clock=clock)
         self.pacer = Pacer(
-            settings.period_s, settings.realtime, clock, sleep, overrun=settings.overrun
-        )
-        self.profiler = PerformanceProfiler(on=settings.watch)
-        self._time_advance, self._time_watch = (
-            self.profiler.section("advance", self.pacer.granted_s),
-            self.profiler.section("watch"),
+            period_s=settings.period_s,
+            realtime=settings.realtime,
+            clock=clock,
+            sleep=sleep,
+            overrun=settings.overrun,
         )
         self.stepper = AdaptiveTimestepper(settings.bounds)
         self.optimizer = RealTimeOptimizer(settings.mode, clock=clock)
         self.streams = DataStreamManager(self.optimizer.mode.stream_hz, settings.priority, clock)
-        sample = driven.state() if settings.rules else None
-        self.monitor = RealTimeMonitor(settings.rules, sample)
+        self.monitor = RealTimeMonitor(settings.rules, driven.state() if settings.rules else None)
         self.stability_monitor = NumericalStabilityMonitor(settings.limits, settings.drift)
-        self.stability = Stability(1.0, ())
-        self.recovery = mend or ErrorRecoverySystem(clock=clock)
-        self._next_look = self._next_check = -math.inf
-        self._kept_s = self._keep_from_s = driven.time_s
-        self._unsound = False
+        self.stability = Stability(score=1.0, reasons=())
+        self.profiler = PerformanceProfiler(on=settings.watch)
+        self._advance_section = self.profiler.section("advance", self.pacer.granted_s)
+        self._watch_section = self.profiler.section("watch")
+        self._next_stability_check = -math.inf
+        self._next_alert_check = -math.inf
+        self._last_checkpoint_s = driven.time_s
+        self._checkpoint_timer_s = driven.time_s  # plant time from which the next one is due
         self.pressure = 0.0
 
     def run(self, until_s: float) -> None:
         """Tick until the plant's time is `until_s`, or it has nothing left to do. Raises
         StoppedError.
         """
-        while self.driven.time_s < until_s - 1e-9 and self.driven.running:
+        while self.driven.time_s < until_s - TIME_TOLERANCE_S and self.driven.running:
             self.tick(until_s)
 
-    def tick(self, until_s: float = float("inf")) -> None:
-        """Wait for the next tick, advance, look, tell, keep. Raises StoppedError when recovery
-        gives up, with the reason.
+    def tick(self, until_s: float = math.inf) -> None:
+        """Wait for the next tick; advance, check, publish, and write a checkpoint if one is due.
+        Raises StoppedError, with the reason, when recovery gives up.
         """
-        s, driven = self.settings, self.driven
         periods = self.pacer.wait()
-        if not self.pacer.granted_s and s.gather:
+        if not self.pacer.granted_s and self.settings.gather:
             periods = self.stepper.batch
-        period_s = min(periods * s.period_s, max(until_s - driven.time_s, 1e-9))
+        left_s = max(until_s - self.driven.time_s, TIME_TOLERANCE_S)
         begun = self._clock()
         try:
-            with self._time_advance:
-                driven.advance(period_s, self.stepper.floor_s)
-            if s.watch:
-                with self._time_watch:
-                    self._watch()
-            if s.checkpoint_s and driven.time_s - self._keep_from_s >= s.checkpoint_s:
-                self.keep()
-            self.recovery.going_well()
+            self._advance(min(periods * self.settings.period_s, left_s))
         except Exception as error:
-            self._mend(error)
-        self._press(self._clock() - begun)
+            self._recover(error)
+        self._adapt_to_load(self._clock() - begun)
 
-    def keep(self) -> None:
-        """Checkpoint now; a disk that does not take it is told, and tried again after half the
-        time.
+    def _advance(self, period_s: float) -> None:
+        """What may fail in a tick."""
+        with self._advance_section:
+            self.driven.advance(period_s, self.stepper.floor_s)
+        if self.settings.watch:
+            with self._watch_section:
+                self._watch()
+        if self._checkpoint_is_due():
+            self.checkpoint()
+        self.recovery.report_success()
+
+    def _checkpoint_is_due(self) -> bool:
+        every_s = self.settings.checkpoint_s
+        return every_s > 0.0 and self.driven.time_s - self._checkpoint_timer_s >= every_s
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint now. If the disk fails that is reported, and tried again after half
+        the interval.
         """
-        now = self.driven.time_s
+        now_s = self.driven.time_s
         try:
-            self.driven.keep()
-            self._kept_s = self._keep_from_s = now
+            self.driven.checkpoint()
+            self._last_checkpoint_s = self._checkpoint_timer_s = now_s
         except OSError as error:
-            self._tell(now, "runtime.checkpoint_failed", {"error": str(error)})
-            self._keep_from_s = now - 0.5 * self.settings.checkpoint_s
+            self._report(now_s, "runtime.checkpoint_failed", {"error": str(error)})
+            self._checkpoint_timer_s = now_s - 0.5 * self.settings.checkpoint_s
 
     @property
-    def kept_s(self) -> float:
-        """Plant time of the last checkpoint that was written; of the start where there is none."""
-        return self._kept_s
+    def last_checkpoint_s(self) -> float:
+        """Plant time of the last checkpoint that was written; of the start before the first."""
+        return self._last_checkpoint_s
 
     def choose_mode(self, name: str) -> None:
         """Raises ValueError for an unknown mode."""
         self.optimizer.choose(name)
-        self.streams.rate_hz = self.optimizer.mode.stream_hz
-        self._tell(self.driven.time_s, "runtime.mode", {"mode": name, "why": "chosen"})
+        self._use_mode("chosen")
 
-    def go_on_from(self, before: RealTimeController) -> None:
-        """Take over from a loop of the same plant with other settings: when it was checkpointed
-        last, and the alerts that are open.
+    def continue_from(self, before: RealTimeController) -> None:
+        """Continue the work of a loop of the same plant with other settings: when the next
+        checkpoint is due, and which alerts are open.
         """
-        self._kept_s, self._keep_from_s = before.kept_s, before._keep_from_s
+        self._last_checkpoint_s = before.last_checkpoint_s
+        self._checkpoint_timer_s = before._checkpoint_timer_s
         if self.settings.rules == before.settings.rules:
             self.monitor = before.monitor
 
     def close(self) -> None:
+        """End all subscriptions."""
         self.streams.close()
 
+    # --- checks, alerts and streams, each as often as the mode says ---
+
     def _watch(self) -> None:
-        """Validation, alerts and streams, each as often as the mode says."""
-        now = self._clock()
-        driven = self.driven
-        mode = self.optimizer.mode
-        at_s = driven.time_s
-        if now >= self._next_look and self.settings.limits:
-            self._next_look = now + 1.0 / mode.look_hz
-            self.stability = self.stability_monitor.look(at_s, driven.figures(), mode.enhanced)
-            unsound = bool(self.stability.reasons)
-            if unsound and not self._unsound:
-                self._tell(
-                    at_s,
-                    "runtime.unstable",
-                    {
-                        "score": round(self.stability.score, 3),
-                        "reasons": list(self.stability.reasons),
-                    },
-                )
-            self._unsound = unsound
-            if self.stability.score <= 0.0:
-                raise ArithmeticError("; ".join(self.stability.reasons))
+        now, at_s = self._clock(), self.driven.time_s
+        if self.settings.limits and now >= self._next_stability_check:
+            self._next_stability_check = now + 1.0 / self.optimizer.mode.check_hz
+            self._check_stability(at_s)
         state: Mapping[str, Any] | None = None
-        if now >= self._next_check and self.settings.rules:
-            self._next_check = now + 1.0 / mode.stream_hz
-            state = driven.state()
-            for news in self.monitor.check(at_s, state):
-                self._tell(at_s, f"alert.{news.what.replace(' ', '_')}", told(news))
-        if self.streams.due():
-            self.streams.publish(at_s, state if state is not None else driven.state())
+        if self.settings.rules and now >= self._next_alert_check:
+            self._next_alert_check = now + 1.0 / self.optimizer.mode.stream_hz
+            state = self.driven.state()
+            for update in self.monitor.check(at_s, state):
+                self._report(at_s, update.event_kind, update.figures())
+        if self.streams.is_due():
+            self.streams.publish(at_s, state if state is not None else self.driven.state())
 
-    def _press(self, used_s: float) -> None:
-        granted = self.pacer.granted_s
-        self.pressure = self.stepper.spent(
-            used_s, granted or self.settings.batch_wall_s, bool(granted)
+    def _check_stability(self, at_s: float) -> None:
+        """Reported once, until it is stable again. Raises ArithmeticError if a figure is lost."""
+        before = self.stability
+        self.stability = now = self.stability_monitor.check(
+            at_s, self.driven.figures(), self.optimizer.mode.enhanced
         )
-        if granted:
-            self.streams.press(self.pressure)
-            if self.optimizer.press(self.pressure):
-                self.streams.rate_hz = self.optimizer.mode.stream_hz
-                self._tell(
-                    self.driven.time_s,
-                    "runtime.mode",
-                    {
-                        "mode": self.optimizer.mode.name,
-                        "why": f"{self.pressure:.2f} of the wall time used",
-                    },
-                )
+        if now.reasons and not before.reasons:
+            data = {"score": round(now.score, 3), "reasons": list(now.reasons)}
+            self._report(at_s, "runtime.unstable", data)
+        if now.score <= 0.0:
+            raise ArithmeticError("; ".join(now.reasons))
 
-    def _mend(self, error: Exception) -> None:
-        """Answer a fault until an answer can be carried out."""
+    # --- load ---
+
+    def _adapt_to_load(self, used_s: float) -> None:
+        """Steps, streams and mode follow the share of the granted wall time that was used."""
+        granted_s = self.pacer.granted_s
+        self.pressure = self.stepper.adapt_to_load(
+            used_s, granted_s or self.settings.batch_wall_s, bool(granted_s)
+        )
+        if granted_s:
+            self.streams.adapt_to_load(self.pressure)
+            if self.optimizer.adapt_to_load(self.pressure):
+                self._use_mode(f"{self.pressure:.2f} of the wall time used")
+
+    def _use_mode(self, why: str) -> None:
+        """The streams follow the optimizer's mode, which has just changed."""
+        mode = self.optimizer.mode
+        self.streams.rate_hz = mode.stream_hz
+        self._report(self.driven.time_s, "runtime.mode", {"mode": mode.name, "why": why})
+
+    # --- faults ---
+
+    def _recover(self, error: Exception) -> None:
+        """Try strategies until one can be carried out."""
         while True:
-            at_s, strategy = self.driven.time_s, self.recovery.answer(error)
-            self._tell(at_s, "runtime.fault", {"error": repr(error), "strategy": strategy.value})
+            at_s = self.driven.time_s
+            strategy = self.recovery.choose(error)
+            fault = {"error": repr(error), "strategy": strategy.value}
+            self._report(at_s, "runtime.fault", fault)
             if strategy is Strategy.STOP:
                 raise StoppedError(f"stopped safely at {at_s:.3f} s: {error!r}") from error
             try:
                 self._carry_out(strategy)
-                self.stability_monitor.forget()
+                self.stability_monitor.reset()
                 return
-            except (
-                Exception
-            ) as another:  # the cure failed: that is a fault as well, and the next strategy's turn
+            except Exception as another:  # the strategy failed: the next one's turn
                 error = another
 
     def _carry_out(self, strategy: Strategy) -> None:
-        if strategy is Strategy.RETRY_SMALLER:
-            self.driven.undo()
-            self.stepper.refine()
-        elif strategy is Strategy.RESTORE:
-            self.driven.restore()
-        elif strategy is Strategy.REINITIALISE:
-            self.driven.begin()
-        elif strategy is Strategy.RESTART:
-            self.driven.restart()
-        elif strategy is Strategy.DEGRADE:
-            self.choose_mode("performance")
-        self._kept_s = min(self._kept_s, self.driven.time_s)
-        self._keep_from_s = min(self._keep_from_s, self.driven.time_s)
+        match strategy:
+            case Strategy.RETRY_SMALLER:
+                self.driven.roll_back()
+                self.stepper.refine()
+            case Strategy.RESTORE:
+                self.driven.restore()
+            case Strategy.REINITIALISE:
+                self.driven.reinitialise()
+            case Strategy.RESTART:
+                self.driven.restart()
+            case Strategy.DEGRADE:
+                self.choose_mode("performance")
+        # the plant may be earlier now than its last checkpoint
+        self._last_checkpoint_s = min(self._last_checkpoint_s, self.driven.time_s)
+        self._checkpoint_timer_s = min(self._checkpoint_timer_s, self.driven.time_s)
 
 
-def _nobody(at_s: float, kind: str, data: Mapping[str, Any]) -> None:
+def _ignore(at_s: float, kind: str, data: Mapping[str, Any]) -> None:
     pass
-
-
-def told(news: News) -> dict[str, Any]:
-    """An alert's news as plain figures."""
-    a = news.alert
-    data = {
-        "rule": a.rule,
-        "path": a.path,
-        "level": a.level.name.lower(),
-        "value": a.value,
-        "threshold": a.threshold,
-        "number": a.number,
-    }
-    return data | ({"held_back": news.held_back} if news.held_back else {})

@@ -1,5 +1,5 @@
-"""Three ways to run: how often to tell, how closely to look; chosen by hand, and under pressure by
-itself.
+"""Three modes: how often to publish, how closely to check; chosen by hand, and lowered by itself
+under load.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """stream_hz: highest rate of the streams. look_hz: of validation; enhanced: with jumps, ringing
-    and energy.
+    """Rates are per wall second.
+
+    stream_hz: highest rate of streams and alerts. check_hz: of stability checks; inf for every
+        tick. enhanced: these include jumps, ringing and energy.
     """
 
     name: str
     stream_hz: float
-    look_hz: float
+    check_hz: float
     enhanced: bool
 
 
@@ -26,13 +28,15 @@ PERFORMANCE = Mode("performance", 5.0, 5.0, False)
 BALANCED = Mode("balanced", 10.0, 15.0, True)
 ACCURACY = Mode("accuracy", 20.0, math.inf, True)
 MODES = {m.name: m for m in (PERFORMANCE, BALANCED, ACCURACY)}
-_ORDER = (PERFORMANCE, BALANCED, ACCURACY)
+_BY_ACCURACY = (PERFORMANCE, BALANCED, ACCURACY)
 
 
 class RealTimeOptimizer:
-    """The mode in force. Wall time used above `high` for `down_s` seconds takes one step towards
-    performance; below `low` for `up_s` one step back, never beyond what was chosen. The two times
-    and marks apart keep it from swinging.
+    """The mode in force.
+
+    A load above `high` for `down_s` wall seconds lowers the mode by one step towards performance; a
+    load below `low` for `up_s` raises it by one, never beyond the mode that was chosen. The gaps
+    between both loads and both times prevent oscillation.
     """
 
     def __init__(
@@ -51,39 +55,41 @@ class RealTimeOptimizer:
         self._down_s = down_s
         self._up_s = up_s
         self._clock = clock
-        self.chosen = self.mode = mode_of(mode)
-        self._since_high = self._since_low = math.nan
+        self.chosen = self.mode = mode_by_name(mode)
+        self._high_since = self._low_since = math.nan  # wall time; nan while it is not so
         self.switches = 0
 
     def choose(self, name: str) -> None:
         """By hand, at once. Raises ValueError for an unknown mode."""
-        self.chosen = self.mode = mode_of(name)
-        self._since_high = self._since_low = math.nan
+        self.chosen = self.mode = mode_by_name(name)
+        self._high_since = self._low_since = math.nan
 
-    def press(self, pressure: float) -> bool:
-        """Tell the share of the granted wall time that was used; whether the mode changed."""
-        now, place = self._clock(), _ORDER.index(self.mode)
-        self._since_high = (
-            (now if math.isnan(self._since_high) else self._since_high)
-            if pressure > self._high
-            else math.nan
-        )
-        self._since_low = (
-            (now if math.isnan(self._since_low) else self._since_low)
-            if pressure < self._low
-            else math.nan
-        )
-        if now - self._since_high >= self._down_s and place > 0:
-            self.mode, self._since_high = _ORDER[place - 1], now
-        elif now - self._since_low >= self._up_s and place < _ORDER.index(self.chosen):
-            self.mode, self._since_low = _ORDER[place + 1], now
+    def adapt_to_load(self, load: float) -> bool:
+        """Take the share of the granted wall time that was used. Returns whether the mode
+        changed.
+        """
+        now = self._clock()
+        self._high_since = _since(self._high_since, load > self._high, now)
+        self._low_since = _since(self._low_since, load < self._low, now)
+        step = _BY_ACCURACY.index(self.mode)
+        if now - self._high_since >= self._down_s and step > 0:
+            self.mode, self._high_since = _BY_ACCURACY[step - 1], now
+        elif now - self._low_since >= self._up_s and step < _BY_ACCURACY.index(self.chosen):
+            self.mode, self._low_since = _BY_ACCURACY[step + 1], now
         else:
             return False
         self.switches += 1
         return True
 
 
-def mode_of(name: str) -> Mode:
+def _since(since: float, holds: bool, now: float) -> float:
+    """Since when a condition holds; nan if it does not."""
+    if not holds:
+        return math.nan
+    return now if math.isnan(since) else since
+
+
+def mode_by_name(name: str) -> Mode:
     """Raises ValueError for an unknown name."""
     if name not in MODES:
         raise ValueError(f"no mode {name!r}. There are: {', '.join(MODES)}.")

@@ -1,5 +1,5 @@
-"""Alerts on any figure of the state: opened, brought up to date, acknowledged, closed; each told
-once, and never in storms.
+"""Alerts on any figure of a state: opened, updated, acknowledged, closed; each change is reported
+once, and the number of alerts is limited.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ CONDITIONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+BUDGET_WINDOW_S = 60.0  # of plant time
+SMALLEST_EXCESS = 1e-9  # an alert exactly at its threshold is "worse" from twice this on
+
+
 class Level(IntEnum):
-    """How grave an alert is."""
+    """How severe an alert is."""
 
     INFO = 0
     WARNING = 1
@@ -35,12 +39,12 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alert is open from when `path` `condition` `threshold` has held for `for_s` until it has
-    not for `clear_s`.
+    """An alert opens when `path` `condition` `threshold` has held for `for_s`, and closes when it
+    has not held for `clear_s`; plant seconds.
 
-    hysteresis: for > and <, how far the figure must come back over the threshold before it counts
-        as well.
-    A figure that is no number is worse than any threshold.
+    hysteresis: for > and <, how far the figure must return beyond the threshold before the
+        condition counts as not held.
+    A figure that is not a number is beyond any threshold.
 
     >>> Rule("fast", "v_chain", ">", 3.0, Level.WARNING, hysteresis=0.2).holds(2.9, already=True)
     True
@@ -72,23 +76,21 @@ class Rule:
             )
 
     def holds(self, value: float, already: bool) -> bool:
+        """Whether the condition holds. already: an alert is open, so the hysteresis counts."""
         if isinstance(value, float) and math.isnan(value):
             return True
-        back = self.hysteresis if already else 0.0
-        threshold = (
-            self.threshold - back
-            if self.condition in (">", ">=")
-            else self.threshold + back
-            if self.condition in ("<", "<=")
-            else self.threshold
-        )
+        threshold, hysteresis = self.threshold, self.hysteresis if already else 0.0
+        if self.condition in (">", ">="):
+            threshold -= hysteresis
+        elif self.condition in ("<", "<="):
+            threshold += hysteresis
         return CONDITIONS[self.condition](value, threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """number: its own. value: of the moment; worst: farthest beyond the threshold. Times are the
-    plant's, seconds; closed_s nan while open.
+    """value: of the moment; worst: farthest beyond the threshold. Times are the plant's, seconds;
+    closed_s is nan while it is open.
     """
 
     number: int
@@ -104,37 +106,76 @@ class Alert:
 
     @property
     def is_open(self) -> bool:
+        """It has not been closed."""
         return math.isnan(self.closed_s)
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """what: opened, worse (twice as far beyond as when last told), acknowledged, closed, or held
-    back (so many, of a rule that storms).
+class AlertUpdate:
+    """A change of one alert.
+
+    change:    opened, worse (twice as far beyond the threshold as last reported), acknowledged or
+        closed.
+    held_back: alerts of the same rule that its budget has kept from opening before this one.
     """
 
-    what: str
+    change: str
     alert: Alert
     held_back: int = 0
 
+    @property
+    def event_kind(self) -> str:
+        """Of the event that records it."""
+        return f"alert.{self.change}"
+
+    def figures(self) -> dict[str, Any]:
+        """As plain values."""
+        a = self.alert
+        data = {
+            "rule": a.rule,
+            "path": a.path,
+            "level": a.level.name.lower(),
+            "value": a.value,
+            "threshold": a.threshold,
+            "number": a.number,
+        }
+        return data | ({"held_back": self.held_back} if self.held_back else {})
+
 
 @dataclass(slots=True)
-class _Watch:
+class _Condition:
+    """A rule's condition at one path, from when it first holds until its alert is closed.
+
+    since_s, clear_since_s: since when it holds, and since when it does not any more (nan while it
+        does). reported_excess: distance from the threshold that was last reported.
+    """
+
     since_s: float
     clear_since_s: float = math.nan
     alert: Alert | None = None
-    told: float = math.nan
+    reported_excess: float = math.nan
 
 
 @dataclass(slots=True)
 class _Budget:
-    opened: deque[float] = field(default_factory=deque)
+    """When the alerts of one rule opened within BUDGET_WINDOW_S, and how many were held back."""
+
+    opened_s: deque[float] = field(default_factory=deque)
     held_back: int = 0
+
+    def spent(self, at_s: float) -> int:
+        while self.opened_s and at_s - self.opened_s[0] > BUDGET_WINDOW_S:
+            self.opened_s.popleft()
+        return len(self.opened_s)
 
 
 class RealTimeMonitor:
-    """Holds rules against a state. most_per_minute: alerts that one rule may open in a minute of
-    plant time; more are held back and counted.
+    """Checks rules against states.
+
+    sample:          a state that holds every path of the rules; None to accept any path.
+    most_per_minute: alerts that one rule may open in a minute of plant time; more are held back and
+        counted.
+    history:         the last `keep` alerts that were closed.
     """
 
     def __init__(
@@ -145,9 +186,10 @@ class RealTimeMonitor:
         keep: int = 1000,
     ) -> None:
         self._rules: dict[str, tuple[Rule, Path]] = {}
-        self._watches: dict[tuple[str, str], _Watch] = {}
+        self._conditions: dict[tuple[str, str], _Condition] = {}  # by rule and path
         self._budgets: dict[str, _Budget] = {}
-        self._most, self._number = most_per_minute, 0
+        self._most_per_minute = most_per_minute
+        self._last_number = 0
         self.history: deque[Alert] = deque(maxlen=keep)
         for rule in rules:
             self.add(rule, sample)
@@ -158,95 +200,114 @@ class RealTimeMonitor:
         path.check(sample)
         if rule.name in self._rules:
             raise ValueError(f"there is a rule {rule.name!r} already.")
-        self._rules[rule.name], self._budgets[rule.name] = (rule, path), _Budget()
+        self._rules[rule.name] = (rule, path)
+        self._budgets[rule.name] = _Budget()
 
     def remove(self, name: str) -> None:
+        """Its alerts are gone with it; an unknown name is ignored."""
         self._rules.pop(name, None)
-        for key in [k for k in self._watches if k[0] == name]:
-            del self._watches[key]
+        for key in [k for k in self._conditions if k[0] == name]:
+            del self._conditions[key]
 
-    def check(self, at_s: float, state: Mapping[str, Any]) -> list[News]:
-        """Hold all rules against the state of plant time `at_s`."""
-        news, flat = list[News](), flatten(state)
+    def check(self, at_s: float, state: Mapping[str, Any]) -> list[AlertUpdate]:
+        """Check all rules against the state of plant time `at_s`; returns what changed."""
+        flat = flatten(state)
+        updates = list[AlertUpdate | None]()
         for rule, path in self._rules.values():
             found = path.find(flat)
+            if not found and "*" not in rule.path:
+                found = [(rule.path, math.nan)]  # a missing figure counts as not a number
             for where, value in found:
                 if isinstance(value, int | float):
-                    self._judge(rule, where, float(value), at_s, news)
-            if (
-                len(found) == 0 and "*" not in rule.path
-            ):  # a figure that vanished is told as one that is no number
-                self._judge(rule, rule.path, math.nan, at_s, news)
-        return news
+                    updates.append(self._check_value(rule, where, float(value), at_s))
+        return [update for update in updates if update is not None]
 
     def open_alerts(self) -> list[Alert]:
-        """Gravest first."""
-        alerts = [w.alert for w in self._watches.values() if w.alert is not None]
+        """Most severe first, then oldest first."""
+        alerts = [c.alert for c in self._conditions.values() if c.alert is not None]
         return sorted(alerts, key=lambda a: (-a.level, a.opened_s))
 
-    def acknowledge(self, number: int, by: str) -> News:
+    def acknowledge(self, number: int, by: str) -> AlertUpdate:
         """Raises KeyError if no open alert has the number."""
-        for watch in self._watches.values():
-            if watch.alert is not None and watch.alert.number == number:
-                watch.alert = replace(watch.alert, acknowledged_by=by)
-                return News("acknowledged", watch.alert)
+        for condition in self._conditions.values():
+            if condition.alert is not None and condition.alert.number == number:
+                condition.alert = replace(condition.alert, acknowledged_by=by)
+                return AlertUpdate("acknowledged", condition.alert)
         raise KeyError(f"no open alert has the number {number}")
 
-    def _judge(self, rule: Rule, where: str, value: float, at_s: float, news: list[News]) -> None:
-        watch = self._watches.get((rule.name, where))
-        bad = rule.holds(value, watch is not None and watch.alert is not None)
-        if watch is None:
-            if not bad:
-                return
-            watch = self._watches[rule.name, where] = _Watch(at_s)
-        if bad:
-            watch.clear_since_s = math.nan
-            if watch.alert is not None:
-                self._worsen(rule, value, watch, watch.alert, news)
-            elif at_s - watch.since_s >= rule.for_s:
-                self._open(rule, where, value, at_s, watch, news)
-            return
-        if watch.alert is None:
-            del self._watches[rule.name, where]
-            return
-        watch.clear_since_s = at_s if math.isnan(watch.clear_since_s) else watch.clear_since_s
-        if at_s - watch.clear_since_s >= rule.clear_s:
-            closed = replace(watch.alert, value=value, closed_s=at_s)
-            self.history.append(closed)
-            del self._watches[rule.name, where]
-            news.append(News("closed", closed))
+    def _check_value(self, rule: Rule, where: str, value: float, at_s: float) -> AlertUpdate | None:
+        condition = self._conditions.get((rule.name, where))
+        holds = rule.holds(value, already=condition is not None and condition.alert is not None)
+        if holds:
+            if condition is None:
+                condition = self._conditions[rule.name, where] = _Condition(at_s)
+            return self._check_holding(rule, where, value, at_s, condition)
+        if condition is not None:
+            return self._check_clear(rule, where, value, at_s, condition)
+        return None
+
+    def _check_holding(
+        self, rule: Rule, where: str, value: float, at_s: float, condition: _Condition
+    ) -> AlertUpdate | None:
+        condition.clear_since_s = math.nan
+        if condition.alert is not None:
+            return self._update(rule, value, condition, condition.alert)
+        if at_s - condition.since_s < rule.for_s:
+            return None
+        return self._open(rule, where, value, at_s, condition)
+
+    def _check_clear(
+        self, rule: Rule, where: str, value: float, at_s: float, condition: _Condition
+    ) -> AlertUpdate | None:
+        if condition.alert is None:
+            del self._conditions[rule.name, where]
+            return None
+        if math.isnan(condition.clear_since_s):
+            condition.clear_since_s = at_s
+        if at_s - condition.clear_since_s < rule.clear_s:
+            return None
+        closed = replace(condition.alert, value=value, closed_s=at_s)
+        self.history.append(closed)
+        del self._conditions[rule.name, where]
+        return AlertUpdate("closed", closed)
 
     def _open(
-        self, rule: Rule, where: str, value: float, at_s: float, watch: _Watch, news: list[News]
-    ) -> None:
+        self, rule: Rule, where: str, value: float, at_s: float, condition: _Condition
+    ) -> AlertUpdate | None:
         budget = self._budgets[rule.name]
-        while budget.opened and at_s - budget.opened[0] > 60.0:
-            budget.opened.popleft()
-        if len(budget.opened) >= self._most:
+        if budget.spent(at_s) >= self._most_per_minute:
             budget.held_back += 1
-            watch.since_s = at_s  # it may open later, when the storm is over
-            return
-        held, budget.held_back = budget.held_back, 0
-        budget.opened.append(at_s)
-        self._number += 1
-        watch.alert = Alert(
-            self._number, rule.name, where, rule.level, at_s, value, value, rule.threshold
+            condition.since_s = at_s  # it may open later, when there is budget again
+            return None
+        budget.opened_s.append(at_s)
+        held_back, budget.held_back = budget.held_back, 0
+        self._last_number += 1
+        condition.reported_excess = abs(value - rule.threshold)
+        condition.alert = Alert(
+            number=self._last_number,
+            rule=rule.name,
+            path=where,
+            level=rule.level,
+            opened_s=at_s,
+            value=value,
+            worst=value,
+            threshold=rule.threshold,
         )
-        watch.told = abs(value - rule.threshold)
-        news.append(News("opened", watch.alert, held))
+        return AlertUpdate("opened", condition.alert, held_back)
 
-    def _worsen(
-        self, rule: Rule, value: float, watch: _Watch, alert: Alert, news: list[News]
-    ) -> None:
-        """Within the hysteresis a figure is on the good side: it is the value of the moment, but
-        neither the worst nor worse.
+    def _update(
+        self, rule: Rule, value: float, condition: _Condition, alert: Alert
+    ) -> AlertUpdate | None:
+        """A figure within the hysteresis is the value of the moment, but neither the worst nor
+        worse.
         """
-        watch.alert = replace(alert, value=value)
+        condition.alert = replace(alert, value=value)
         if not rule.holds(value, already=False):
-            return
-        beyond = abs(value - rule.threshold)
-        if math.isnan(value) or beyond > abs(alert.worst - rule.threshold):
-            watch.alert = replace(watch.alert, worst=value)
-        if beyond > 2.0 * max(watch.told, 1e-9):
-            watch.told = beyond
-            news.append(News("worse", watch.alert))
+            return None
+        excess = abs(value - rule.threshold)
+        if math.isnan(value) or excess > abs(alert.worst - rule.threshold):
+            condition.alert = replace(condition.alert, worst=value)
+        if not excess > 2.0 * max(condition.reported_excess, SMALLEST_EXCESS):
+            return None
+        condition.reported_excess = excess
+        return AlertUpdate("worse", condition.alert)

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 OVERRUN = ("degrade", "skip", "slow")
+LATENESS_KEPT = 4096  # ticks over which jitter is reported
 
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How well ticks were kept. jitter: how late each tick began, seconds; overruns: ticks that
-    began a whole period late; skipped: ticks left out; drift_s: of the schedule against the clock
-    since the start."""
+    """How well the ticks were kept.
+
+    overruns: ticks that began at least a whole period late. jitter: how late ticks began, wall
+        seconds. skipped: ticks left out. drift_s: of the schedule against the clock since the
+        start.
+    """
 
     ticks: int
     overruns: int
@@ -31,12 +35,11 @@ class Pacing:
 class Pacer:
     """Waits for the ticks of `period_s` plant seconds at `realtime` times real time; 0 never waits.
 
-    overrun: what happens to ticks that could not be kept. "degrade": they follow at once, until the
-        schedule is reached again; "skip": those
-    missed are left out, the rest stay on the grid; "slow": the whole schedule moves, time runs
-    slower than wished. A clock that jumps (suspended machine, set clock) restarts the schedule
-    instead of being chased.
-    clock, sleep: seconds, monotonic; given by tests.
+    overrun: what happens to late ticks. "degrade": they follow at once, until the schedule is
+        reached again; "skip": missed ones are left out, the others stay on the grid; "slow": the
+        whole schedule moves, so that time runs slower than requested.
+    longest_lag: ticks. Beyond it (suspended machine, set clock) the schedule restarts.
+    clock, sleep: wall seconds, monotonic; given by tests.
     """
 
     def __init__(
@@ -56,15 +59,20 @@ class Pacer:
             raise ValueError(
                 f"overrun {overrun!r} is not allowed. There are: {', '.join(OVERRUN)}."
             )
-        self.period_s, self._overrun = period_s, overrun
+        self.period_s = period_s
+        self._overrun = overrun
         self._wall_s = period_s / realtime if realtime else 0.0
         self._clock = clock
         self._sleep = sleep
         self._longest_lag = longest_lag
-        self._start, self._count = clock(), 0
-        self._late: deque[float] = deque(maxlen=4096)
-        self.ticks = self.overruns = self.skipped = 0
-        self._given_up_s = 0.0
+        # tick k is due at start + k x wall_s: never at the last tick plus a period, which drifts
+        self._start = clock()
+        self._count = 0
+        self._lateness: deque[float] = deque(maxlen=LATENESS_KEPT)
+        self.ticks = 0
+        self.overruns = 0
+        self.skipped = 0
+        self._drift_s = 0.0
 
     @property
     def granted_s(self) -> float:
@@ -72,36 +80,52 @@ class Pacer:
         return self._wall_s
 
     def wait(self) -> int:
-        """Return when the next tick is due: how many periods it stands for, 1 but where ticks were
-        skipped.
+        """Return when the next tick is due: how many periods it stands for, more than 1 where ticks
+        were skipped.
         """
         self.ticks += 1
         if not self._wall_s:
             return 1
         self._count += 1
-        due = self._start + self._count * self._wall_s
+        now = self._sleep_until(self._start + self._count * self._wall_s)
+        late_s = now - (self._start + self._count * self._wall_s)
+        self._lateness.append(late_s)
+        if late_s < self._wall_s:
+            return 1
+        self.overruns += 1
+        return 1 + self._reschedule(now, late_s)
+
+    def _sleep_until(self, due: float) -> float:
+        """Returns the wall time afterwards."""
         now = self._clock()
         while now < due:
             self._sleep(due - now)
             now = self._clock()
-        late = now - due
-        self._late.append(late)
-        stands_for = 1
-        if late >= self._wall_s:
-            self.overruns += 1
-            if late > self._longest_lag * self._wall_s:
-                self._given_up_s += late
-                self._start, self._count = now, 0
-            elif self._overrun == "skip":
-                missed = int(divmod(late, self._wall_s)[0])
-                self.skipped += missed
-                self._count += missed
-                stands_for += missed
-            elif self._overrun == "slow":
-                self._given_up_s += late
-                self._start += late
-        return stands_for
+        return now
+
+    def _reschedule(self, now: float, late_s: float) -> int:
+        """After an overrun. Returns how many ticks are skipped."""
+        if late_s > self._longest_lag * self._wall_s:
+            self._drift_s += late_s
+            self._start, self._count = now, 0
+        elif self._overrun == "skip":
+            missed = int(divmod(late_s, self._wall_s)[0])
+            self.skipped += missed
+            self._count += missed
+            return missed
+        elif self._overrun == "slow":
+            self._drift_s += late_s
+            self._start += late_s
+        return 0
 
     def report(self) -> Pacing:
-        p50, p99 = np.percentile(self._late or [0.0], (50, 99)).tolist()
-        return Pacing(self.ticks, self.overruns, p50, p99, self.skipped, self._given_up_s)
+        """Since the start; jitter over the last LATENESS_KEPT ticks."""
+        p50, p99 = np.percentile(self._lateness or [0.0], (50, 99)).tolist()
+        return Pacing(
+            ticks=self.ticks,
+            overruns=self.overruns,
+            jitter_p50_s=p50,
+            jitter_p99_s=p99,
+            skipped=self.skipped,
+            drift_s=self._drift_s,
+        )

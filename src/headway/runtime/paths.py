@@ -26,10 +26,11 @@ class Path:
         self._match = re.compile(".*" if text == "*" else r"\.".join(parts)).fullmatch
 
     def matches(self, path: str) -> bool:
+        """Whether a path fits the pattern."""
         return self._match(path) is not None
 
     def check(self, sample: Mapping[str, Any] | None) -> None:
-        """Raises ValueError if nothing in `sample` matches; None is not looked into."""
+        """Raises ValueError if nothing in `sample` matches; None is not checked."""
         if sample is None:
             return
         known = list(flatten(sample))
@@ -41,6 +42,7 @@ class Path:
             )
 
     def find(self, flat: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """(path, value) of all that match in a flat state, see `flatten`."""
         if self.text in flat:
             return [(self.text, flat[self.text])]
         if "*" not in self.text:

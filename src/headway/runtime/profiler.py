@@ -1,4 +1,4 @@
-"""Where the time goes: named sections and counters over a window, on a monotonic clock."""
+"""Where the wall time goes: named sections and counters over a window, on a monotonic clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class SectionReport:
-    """Of one section, over the window: calls since the start, and seconds. budget_use: 95th
-    percentile / budget; 0 without one.
+    """Wall seconds of one section over the window. calls: since the start; budget_use: 95th
+    percentile / budget, 0 without one.
     """
 
     calls: int
@@ -52,6 +52,8 @@ class Section:
 
 
 class _Off:
+    """A section of a profiler that is switched off."""
+
     def __enter__(self) -> None:
         pass
 
@@ -91,7 +93,7 @@ class PerformanceProfiler:
         self._counters: dict[str, float] = {}
 
     def section(self, name: str, budget_s: float = 0.0) -> Section | _Off:
-        """The section called `name`, to be kept by who uses it."""
+        """The section called `name`; the caller keeps it."""
         if not self.on:
             return OFF
         if name not in self._sections:
@@ -99,25 +101,27 @@ class PerformanceProfiler:
         return self._sections[name]
 
     def count(self, name: str, more: float = 1.0) -> None:
+        """Add to the counter called `name`."""
         if self.on:
             self._counters[name] = self._counters.get(name, 0.0) + more
 
     def report(self) -> dict[str, SectionReport]:
-        found = {}
+        """Of each section, by name."""
+        reports = {}
         for name, section in self._sections.items():
             seconds = np.array(section.window or [0.0])
             p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
             use = float(p95) / section.budget_s if section.budget_s else 0.0
-            found[name] = SectionReport(
-                section.calls,
-                float(seconds.mean()),
-                float(p50),
-                float(p95),
-                float(p99),
-                float(seconds.max()),
-                use,
+            reports[name] = SectionReport(
+                calls=section.calls,
+                mean_s=float(seconds.mean()),
+                p50_s=float(p50),
+                p95_s=float(p95),
+                p99_s=float(p99),
+                max_s=float(seconds.max()),
+                budget_use=use,
             )
-        return found
+        return reports
 
     def figures(self) -> dict[str, float]:
         """All of it flat, by dotted name, for the metrics."""

@@ -1,5 +1,5 @@
-"""What to do when something fails: strategies by class of error, in order, each with a budget;
-never in circles.
+"""What to do when something fails: strategies by class of error, in order, each with a budget, so
+that recovery always ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Strategy(Enum):
-    """From the mildest to the last."""
+    """From the mildest to the last resort."""
 
     RETRY_SMALLER = "retry with a smaller step"
     RESTORE = "restore the last checkpoint"
@@ -24,7 +24,7 @@ class Strategy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One answer to an error. worked: None while that is not known."""
+    """One strategy chosen for an error. at: wall time s. worked: None while that is not known."""
 
     at: float
     error: str
@@ -32,7 +32,7 @@ class Attempt:
     worked: bool | None = None
 
 
-DEFAULT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = (
+DEFAULT_PLANS: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = (
     (
         ArithmeticError,
         (Strategy.RETRY_SMALLER, Strategy.RESTORE, Strategy.REINITIALISE, Strategy.STOP),
@@ -53,22 +53,24 @@ DEFAULT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = (
 
 
 class ErrorRecoverySystem:
-    """Chooses a strategy for each error, and learns which of them work.
+    """Chooses a strategy for each error, and records which of them work.
 
-    plans: the first entry whose class fits counts. budget: how often one strategy may be tried
-        within `window_s`; settle_s: an error within this
-    time after an attempt means that it did not work, and the next strategy is taken. Whatever
-    happens, after `most` attempts within the window the answer is STOP.
+    plans:    strategies by class of error, mildest first; the first entry whose class fits counts.
+    budget:   how often one strategy may be chosen within `window_s`.
+    settle_s: an error within this time after a strategy means that it failed, so the next one is
+        chosen.
+    most:     strategies chosen within the window, whatever happens; then the choice is STOP.
+    All times are wall seconds.
 
     >>> recovery = ErrorRecoverySystem(clock=lambda: 0.0)
-    >>> recovery.answer(ArithmeticError("nan")), recovery.answer(ArithmeticError("nan"))
+    >>> recovery.choose(ArithmeticError("nan")), recovery.choose(ArithmeticError("nan"))
     (<Strategy.RETRY_SMALLER: 'retry with a smaller step'>, <Strategy.RESTORE: 'restore the last
     checkpoint'>)
     """
 
     def __init__(
         self,
-        plans: Sequence[tuple[type[BaseException], tuple[Strategy, ...]]] = DEFAULT,
+        plans: Sequence[tuple[type[BaseException], tuple[Strategy, ...]]] = DEFAULT_PLANS,
         budget: int = 5,
         window_s: float = 60.0,
         settle_s: float = 2.0,
@@ -92,59 +94,57 @@ class ErrorRecoverySystem:
         self._most = most
         self._clock = clock
         self.history: deque[Attempt] = deque(maxlen=1000)
-        self._pending: Attempt | None = None
-        self._tally: dict[Strategy, list[int]] = {}
+        self._pending: Attempt | None = None  # the last of the history, while not decided
+        self._counts: dict[Strategy, tuple[int, int]] = {}
 
-    def answer(self, error: BaseException) -> Strategy:
-        """What to do about `error`. An error soon after the last answer counts as that one's
-        failure, and as its escalation.
+    def choose(self, error: BaseException) -> Strategy:
+        """The strategy for `error`. An error soon after the last choice counts as that one's
+        failure, and escalates.
         """
-        now, plan = self._clock(), self._plan(error)
-        failed = self._settle(now, again=True)
-        recent = [a for a in self.history if now - a.at <= self._window_s]
-        start = (
-            plan.index(failed.strategy) + 1 if failed is not None and failed.strategy in plan else 0
-        )
-        chosen = Strategy.STOP
-        if len(recent) < self._most:
-            for strategy in plan[start:]:
-                if (
-                    strategy is Strategy.STOP
-                    or sum(a.strategy is strategy for a in recent) < self._budget
-                ):
-                    chosen = strategy
-                    break
-        self._pending = Attempt(now, repr(error), chosen)
+        now = self._clock()
+        plan = self._plan(error)
+        failed = self._decide_pending(now, failed_again=True)
+        if failed is not None and failed.strategy in plan:
+            plan = plan[plan.index(failed.strategy) + 1 :]
+        strategy = self._first_within_budget(plan, now)
+        self._pending = Attempt(now, repr(error), strategy)
         self.history.append(self._pending)
-        return chosen
+        return strategy
 
-    def going_well(self) -> None:
-        """Tell now and then that work goes on: an attempt that has held for `settle_s` worked."""
-        self._settle(self._clock(), again=False)
+    def report_success(self) -> None:
+        """Work goes on: a strategy that was chosen at least `settle_s` ago has worked."""
+        self._decide_pending(self._clock(), failed_again=False)
 
-    def success(self) -> Mapping[Strategy, tuple[int, int]]:
+    def success_counts(self) -> Mapping[Strategy, tuple[int, int]]:
         """Of each strategy: how often it worked, and how often it was tried and is decided."""
-        return {strategy: (worked, tried) for strategy, (worked, tried) in self._tally.items()}
+        return dict(self._counts)
 
     def _plan(self, error: BaseException) -> tuple[Strategy, ...]:
-        return next(
-            (strategies for kind, strategies in self._plans if isinstance(error, kind)),
-            (Strategy.STOP,),
-        )
+        for kind, strategies in self._plans:
+            if isinstance(error, kind):
+                return strategies
+        return (Strategy.STOP,)
 
-    def _settle(self, now: float, again: bool) -> Attempt | None:
-        """Decide the pending attempt; returned if it failed."""
+    def _first_within_budget(self, plan: Sequence[Strategy], now: float) -> Strategy:
+        recent = [a.strategy for a in self.history if now - a.at <= self._window_s]
+        if len(recent) >= self._most:
+            return Strategy.STOP
+        within = (s for s in plan if s is Strategy.STOP or recent.count(s) < self._budget)
+        return next(within, Strategy.STOP)
+
+    def _decide_pending(self, now: float, failed_again: bool) -> Attempt | None:
+        """Decide whether the pending attempt worked, if that can be told by now; returned if it
+        failed.
+        """
         pending = self._pending
         if pending is None:
             return None
-        worked = now - pending.at >= self._settle_s if self._settle_s > 0.0 else not again
-        if not worked and not again:
+        settled = now - pending.at >= self._settle_s
+        worked = settled if self._settle_s > 0.0 else not failed_again
+        if not worked and not failed_again:
             return None
         self._pending = None
-        tally = self._tally.setdefault(pending.strategy, [0, 0])
-        tally[0] += worked
-        tally[1] += 1
-        self.history[-1] = replace(
-            pending, worked=worked
-        )  # nothing is answered before what is pending is decided
+        successes, tries = self._counts.get(pending.strategy, (0, 0))
+        self._counts[pending.strategy] = (successes + worked, tries + 1)
+        self.history[-1] = replace(pending, worked=worked)
         return None if worked else pending

@@ -1,5 +1,5 @@
-"""Whether the numbers of a plant can be believed: finite, within bounds, without jumps, energy
-kept, no ringing at the step's frequency.
+"""Whether the numbers of a plant can be trusted: finite, within bounds, without jumps, energy
+conserved, no ringing at the step's frequency.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-RING = 8  # samples of which each change goes the other way than the one before
+RING = 8  # changes in a row of alternating sign that count as ringing
+
+# what each fault takes from the score; 1 is all of it
+LOST = 1.0
+OUT_OF_BOUNDS = 0.7
+JUMP = 0.5
+DRIFT = 0.5
+RINGING = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one figure: lowest, highest; per_s: fastest believable change; noise: changes smaller than
-    this do not ring.
+    """Of one figure. lowest, highest: bounds; per_s: fastest plausible change; noise: smaller
+    changes do not count as ringing.
     """
 
     lowest: float = -math.inf
@@ -33,20 +40,28 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stability:
-    """score: 1 is sound, 0 is lost. reasons: what is wrong now, with the figures."""
+    """score: 1 is stable, 0 is lost. reasons: what is wrong now, with the figures."""
 
     score: float
     reasons: tuple[str, ...]
 
 
-class NumericalStabilityMonitor:
-    """Looks at the figures of a plant after each step. A fault weighs on the score and fades over
-    `memory` looks.
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What one figure does wrong, and what that takes from the score."""
 
-    drift: the figure that holds the share of energy unaccounted for, and its limit.
+    weight: float
+    reason: str
+
+
+class NumericalStabilityMonitor:
+    """Checks the figures of a plant after each step. A fault lowers the score, which recovers over
+    `memory` checks.
+
+    drift: name of the figure that holds the share of energy unaccounted for, and its limit.
 
     >>> monitor = NumericalStabilityMonitor({"v": Limits(highest=10.0)})
-    >>> monitor.look(0.0, {"v": float("nan")}).score
+    >>> monitor.check(0.0, {"v": float("nan")}).score
     0.0
     """
 
@@ -55,67 +70,70 @@ class NumericalStabilityMonitor:
     ) -> None:
         self._limits = dict(limits)
         self._drift = drift
-        self._fade = 1.0 / memory
+        self._recovery = 1.0 / memory  # of the score, per check
         self._past: dict[str, deque[float]] = {
             name: deque(maxlen=RING + 1) for name in self._limits
         }
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """After a restore: what was before does not count as a jump."""
+    def reset(self) -> None:
+        """After a restore: the values before it do not count as a jump."""
         for past in self._past.values():
             past.clear()
-        self._last_s, self._penalty = math.nan, 0.0
+        self._last_s = math.nan
+        self._penalty = 0.0
 
-    def look(self, at_s: float, figures: Mapping[str, float], enhanced: bool = True) -> Stability:
-        """Judge the figures of plant time `at_s`. Not `enhanced`: only whether they are numbers
-        within bounds.
+    def check(self, at_s: float, figures: Mapping[str, float], enhanced: bool = True) -> Stability:
+        """Check the figures of plant time `at_s`. Without `enhanced` only whether they are finite
+        and within bounds.
         """
-        reasons, worst = list[str](), 0.0
-        for name, value in figures.items():
-            if not math.isfinite(value):
-                reasons.append(f"{name} is {value}")
-                worst = 1.0
+        faults = [_Fault(LOST, f"{n} is {v}") for n, v in figures.items() if not math.isfinite(v)]
         for name, limits in self._limits.items():
             value = figures[name]
-            if not math.isfinite(value):
-                continue
-            if not limits.lowest <= value <= limits.highest:
-                reasons.append(
-                    f"{name} {value:.6g} is outside {limits.lowest:g} to {limits.highest:g}"
-                )
-                worst = max(worst, 0.7)
-            if enhanced:
-                worst = max([worst, *self._changes(name, value, at_s, limits, reasons)])
-        if self._drift is not None and enhanced:
-            share = figures[self._drift[0]]
-            if share > self._drift[1]:
-                reasons.append(
-                    f"{self._drift[0]} {share:.3g} is above {self._drift[1]:g}: energy is not kept"
-                )
-                worst = max(worst, 0.5)
-        self._last_s = at_s
-        self._penalty = max(worst, self._penalty - self._fade)
-        return Stability(1.0 - self._penalty, tuple(reasons))
+            if math.isfinite(value):
+                faults += _out_of_bounds(name, value, limits)
+                if enhanced:
+                    faults += self._jump(name, value, at_s, limits)
+                    faults += self._ringing(name, value, limits)
+        if enhanced:
+            faults += self._energy_drift(figures)
 
-    def _changes(
-        self, name: str, value: float, at_s: float, limits: Limits, reasons: list[str]
-    ) -> list[float]:
-        """What jumps and ringing weigh."""
-        past, weights = self._past[name], list[float]()
-        if (
-            past
-            and at_s > self._last_s
-            and abs(value - past[-1]) > limits.per_s * (at_s - self._last_s)
-        ):
-            reasons.append(
-                f"{name} jumped from {past[-1]:.6g} to {value:.6g} in {at_s - self._last_s:.3g} s"
-            )
-            weights.append(0.5)
+        self._last_s = at_s
+        worst = max((f.weight for f in faults), default=0.0)
+        self._penalty = max(worst, self._penalty - self._recovery)
+        return Stability(1.0 - self._penalty, tuple(f.reason for f in faults))
+
+    def _jump(self, name: str, value: float, at_s: float, limits: Limits) -> list[_Fault]:
+        """A change faster than is plausible, since the last check."""
+        past, passed_s = self._past[name], at_s - self._last_s
+        if not past or not passed_s > 0.0 or abs(value - past[-1]) <= limits.per_s * passed_s:
+            return []
+        reason = f"{name} jumped from {past[-1]:.6g} to {value:.6g} in {passed_s:.3g} s"
+        return [_Fault(JUMP, reason)]
+
+    def _ringing(self, name: str, value: float, limits: Limits) -> list[_Fault]:
+        """The last RING changes alternate in sign, each larger than the noise."""
+        past = self._past[name]
         past.append(value)
-        if len(past) > RING:
-            steps = [b - a for a, b in pairwise(past)]
-            if all(a * b < 0.0 and abs(b) > limits.noise for a, b in pairwise(steps)):
-                reasons.append(f"{name} rings from step to step by {abs(steps[-1]):.3g}")
-                weights.append(0.3)
-        return weights
+        if len(past) <= RING:
+            return []
+        changes = [b - a for a, b in pairwise(past)]
+        if not all(a * b < 0.0 and abs(b) > limits.noise for a, b in pairwise(changes)):
+            return []
+        return [_Fault(RINGING, f"{name} rings from step to step by {abs(changes[-1]):.3g}")]
+
+    def _energy_drift(self, figures: Mapping[str, float]) -> list[_Fault]:
+        if self._drift is None:
+            return []
+        name, limit = self._drift
+        share = figures[name]
+        if not share > limit:
+            return []
+        return [_Fault(DRIFT, f"{name} {share:.3g} is above {limit:g}: energy is not kept")]
+
+
+def _out_of_bounds(name: str, value: float, limits: Limits) -> list[_Fault]:
+    if limits.lowest <= value <= limits.highest:
+        return []
+    reason = f"{name} {value:.6g} is outside {limits.lowest:g} to {limits.highest:g}"
+    return [_Fault(OUT_OF_BOUNDS, reason)]

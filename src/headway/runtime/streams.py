@@ -1,8 +1,9 @@
-"""What is told to whom: subscribers, each with its own rate, filter and bounded buffer. No
-subscriber slows the loop or another one.
+"""The state of a plant, published to subscribers: each with its own rate, filter and bounded
+buffer. No subscriber can slow the loop or another subscriber.
 
-The loop only puts into buffers; who reads, reads in a thread of its own. So "block" means: what
-finds no room waits apart, for as long as the time-out allows, and is put in when there is room.
+The loop only puts into buffers; each subscriber reads in a thread of its own. So "block" means that
+a message which finds no room waits in an overflow, for as long as the time-out allows, until there
+is room.
 """
 
 from __future__ import annotations
@@ -19,9 +20,20 @@ from typing import Any
 
 from headway.runtime.paths import Path, flatten
 
+OVERFLOW_PER_SIZE = 16  # messages in the overflow of a "block" buffer, in multiples of its size
+ERRORS_UNTIL_DETACHED = 10  # in a row, of a subscriber's function
+THREAD_ENDS_WITHIN_S = 0.2
+
+# how much less often all but priority fields are published under load
+HIGH_LOAD = 0.9
+LOW_LOAD = 0.6
+MOST_THINNING = 8.0
+
+_NEVER_SENT = object()
+
 
 class Policy(Enum):
-    """What happens to news for a full buffer."""
+    """What happens to a message for a full buffer."""
 
     DROP_OLDEST = "drop oldest"
     LATEST_ONLY = "latest only"
@@ -36,11 +48,17 @@ class Message:
     values: Mapping[str, Any]
     urgent: bool = False
 
+    def with_earlier(self, earlier: Message) -> Message:
+        """This message with the values of an earlier one that it does not have itself; urgent."""
+        return Message(self.at_s, {**earlier.values, **self.values}, urgent=True)
+
 
 @dataclass(slots=True)
 class Delivery:
-    """Counts of one subscriber. offered = taken + dropped + waiting; skipped: by its own rate;
-    merged: urgent news put into waiting ones.
+    """Counts of one subscriber. offered = taken + dropped + waiting.
+
+    skipped: publications left out by its own rate. merged: urgent messages whose values went into
+        another one. longest_wait_s: wall time in the buffer.
     """
 
     offered: int = 0
@@ -54,7 +72,12 @@ class Delivery:
 
 @dataclass(eq=False)
 class Subscription:
-    """One subscriber's buffer. Read it with `take`, from any thread."""
+    """One subscriber's buffer. Read it with `take`, from any thread.
+
+    size:      messages that the buffer holds. timeout_s: longest wait in the overflow of a "block"
+        buffer.
+    detached:  why it gets no more messages; empty while it does.
+    """
 
     name: str
     rate_hz: float
@@ -65,25 +88,25 @@ class Subscription:
     delivery: Delivery = field(default_factory=Delivery)
     detached: str = ""
     _buffer: deque[tuple[float, Message]] = field(default_factory=deque)
-    _apart: deque[tuple[float, Message]] = field(default_factory=deque)
+    _overflow: deque[tuple[float, Message]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _news: threading.Event = field(default_factory=threading.Event)
-    _next_s: float = -math.inf
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _next_due: float = -math.inf
     _clock: Callable[[], float] = time.monotonic
     _patterns: tuple[Path, ...] = ()
-    _urgent: dict[str, Any] = field(default_factory=dict)
+    _sent_priority: dict[str, Any] = field(default_factory=dict)
 
     def take(self, timeout_s: float = 0.0) -> list[Message]:
         """All that waits, oldest first; waits up to `timeout_s` for the first."""
         if not self._buffer:
-            self._news.wait(timeout_s)
+            self._wake.wait(timeout_s)
         now = self._clock()
         with self._lock:
             found = list(self._buffer)
             self._buffer.clear()
-            self._admit(now)
+            self._move_overflow(now)
             if not self._buffer:
-                self._news.clear()
+                self._wake.clear()
             self.delivery.taken += len(found)
         if found:
             self.delivery.longest_wait_s = max(self.delivery.longest_wait_s, now - found[0][0])
@@ -91,75 +114,114 @@ class Subscription:
 
     @property
     def waiting(self) -> int:
-        return len(self._buffer) + len(self._apart)
+        """Messages that nobody has taken yet."""
+        return len(self._buffer) + len(self._overflow)
 
     def put(self, message: Message, now: float) -> None:
-        """Never waits."""
+        """Put a message into the buffer; never waits."""
         with self._lock:
             self.delivery.offered += 1
-            if self.policy is Policy.LATEST_ONLY:
-                if self._buffer:
-                    old = self._buffer.pop()[1]
-                    self.delivery.dropped += 1
-                    if old.urgent:  # what was urgent and not yet read goes along
-                        message = Message(message.at_s, {**old.values, **message.values}, True)
-                        self.delivery.merged += 1
-                self._buffer.append((now, message))
-            elif self.policy is Policy.BLOCK:
-                self._admit(now)
-                if len(self._buffer) < self.size:
+            match self.policy:
+                case Policy.LATEST_ONLY:
+                    self._replace_latest(message, now)
+                case Policy.BLOCK:
+                    self._put_or_overflow(message, now)
+                case Policy.DROP_OLDEST:
+                    self._drop_oldest()
                     self._buffer.append((now, message))
-                elif len(self._apart) < 16 * self.size:
-                    self._apart.append((now, message))
-                else:
-                    self.delivery.dropped += 1
-                    if message.urgent:
-                        since, last = self._apart[-1]
-                        self._apart[-1] = (
-                            since,
-                            Message(message.at_s, {**last.values, **message.values}, True),
-                        )
-                        self.delivery.merged += 1
-            else:
-                self._make_room()
-                self._buffer.append((now, message))
-            self._news.set()
+            self._wake.set()
 
-    def _make_room(self) -> None:
-        """Drop the oldest; its urgent values are passed on to the one after it."""
-        while len(self._buffer) >= self.size:
-            at, old = self._buffer.popleft()
+    def detach(self, why: str) -> None:
+        """No more messages; a reader that waits is woken."""
+        self.detached = why
+        self._wake.set()
+
+    # --- for the manager, in the loop's thread ---
+
+    def is_due(self, now: float) -> bool:
+        """Its rate allows a publication now."""
+        return self._next_due <= now
+
+    def schedule_next(self, now: float, period_s: float) -> None:
+        """After a publication. The schedule stays on its grid, but never lags more than a period
+        behind.
+        """
+        if math.isfinite(self._next_due):
+            self._next_due = max(self._next_due + period_s, now - period_s)
+        else:
+            self._next_due = now + period_s
+
+    def select(self, flat: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields that it subscribed to."""
+        if "*" in self.fields:
+            return flat
+        return {p: v for p, v in flat.items() if any(q.matches(p) for q in self._patterns)}
+
+    def changed_priority(self, priority: Mapping[str, Any]) -> dict[str, Any]:
+        """The priority fields whose value it was not sent yet; they count as sent from now on."""
+        sent = self._sent_priority
+        changed = {p: v for p, v in priority.items() if sent.get(p, _NEVER_SENT) != v}
+        sent.update(changed)
+        return changed
+
+    # --- buffer policies, under the lock ---
+
+    def _replace_latest(self, message: Message, now: float) -> None:
+        if self._buffer:
+            _, old = self._buffer.pop()
             self.delivery.dropped += 1
-            if old.urgent and self._buffer:
-                since, following = self._buffer[0]
-                self._buffer[0] = (
-                    since,
-                    Message(following.at_s, {**old.values, **following.values}, True),
-                )
+            if old.urgent:  # its values have not been read yet
+                message = message.with_earlier(old)
                 self.delivery.merged += 1
-            elif old.urgent:
-                self._buffer.append((at, old))
-                self.delivery.dropped -= 1
-                return
+        self._buffer.append((now, message))
 
-    def _admit(self, now: float) -> None:
-        while (
-            self._apart
-            and now - self._apart[0][0] > self.timeout_s
-            and not self._apart[0][1].urgent
-        ):
-            self._apart.popleft()
+    def _put_or_overflow(self, message: Message, now: float) -> None:
+        self._move_overflow(now)
+        if len(self._buffer) < self.size:
+            self._buffer.append((now, message))
+        elif len(self._overflow) < OVERFLOW_PER_SIZE * self.size:
+            self._overflow.append((now, message))
+        else:
             self.delivery.dropped += 1
-        while self._apart and len(self._buffer) < self.size:
-            self._buffer.append(self._apart.popleft())
+            if message.urgent:
+                since, last = self._overflow[-1]
+                self._overflow[-1] = (since, message.with_earlier(last))
+                self.delivery.merged += 1
+
+    def _move_overflow(self, now: float) -> None:
+        """From the overflow into the buffer, as far as there is room; what waited too long and is
+        not urgent is dropped.
+        """
+        while self._overflow:
+            since, message = self._overflow[0]
+            if now - since <= self.timeout_s or message.urgent:
+                break
+            self._overflow.popleft()
+            self.delivery.dropped += 1
+        while self._overflow and len(self._buffer) < self.size:
+            self._buffer.append(self._overflow.popleft())
+
+    def _drop_oldest(self) -> None:
+        """Make room; urgent values of a dropped message go into the one after it."""
+        while len(self._buffer) >= self.size:
+            since, oldest = self._buffer.popleft()
+            if oldest.urgent and not self._buffer:
+                self._buffer.append((since, oldest))  # nothing to merge it into: it stays
+                return
+            self.delivery.dropped += 1
+            if oldest.urgent:
+                since, following = self._buffer[0]
+                self._buffer[0] = (since, following.with_earlier(oldest))
+                self.delivery.merged += 1
 
 
 class DataStreamManager:
-    """Publishes the state of a plant. rate_hz: the mode's highest rate; pressure: how much all but
-    priority fields are thinned out.
+    """Publishes the state of a plant to subscribers.
 
+    rate_hz:  highest rate of all publications, per wall second.
     priority: patterns of fields that reach each subscriber at the publication at which they change,
         whatever its rate.
+    thinning: how many times less often all other fields are published under load.
     """
 
     def __init__(
@@ -187,10 +249,11 @@ class DataStreamManager:
         call: Callable[[Message], None] | None = None,
         sample: Mapping[str, Any] | None = None,
     ) -> Subscription:
-        """A new subscriber; with `call` a thread of its own hands it each message, and 10 errors in
-        a row detach it.
+        """A new subscriber. With `call`, a thread of its own calls it with each message;
+        ERRORS_UNTIL_DETACHED errors in a row detach it.
 
-        sample: a state against which `fields` are checked. Raises ValueError for what cannot be.
+        fields: patterns of paths. sample: a state against which they are checked.
+        Raises ValueError for a name that is taken, or an argument that is not allowed.
         """
         if rate_hz <= 0.0 or size < 1 or timeout_s < 0.0:
             raise ValueError(
@@ -200,120 +263,105 @@ class DataStreamManager:
         patterns = tuple(Path(pattern) for pattern in fields)
         for pattern in patterns:
             pattern.check(sample)
-        made = Subscription(
-            name,
-            rate_hz,
-            tuple(fields),
-            size,
-            policy,
-            timeout_s,
+        subscription = Subscription(
+            name=name,
+            rate_hz=rate_hz,
+            fields=tuple(fields),
+            size=size,
+            policy=policy,
+            timeout_s=timeout_s,
             _clock=self._clock,
             _patterns=patterns,
         )
+        self._add(subscription)
+        if call is not None:
+            self._start_thread(subscription, call)
+        return subscription
+
+    def _add(self, subscription: Subscription) -> None:
+        name = subscription.name
         with self._lock:
             if name in self._subscriptions:
                 raise ValueError(
                     f"there is a subscriber {name!r} already. Unsubscribe it first, or choose "
                     "another name."
                 )
-            self._subscriptions[name] = made
-        if call is not None:
-            self._threads[name] = threading.Thread(
-                target=self._pump, args=(made, call), daemon=True, name=f"stream {name}"
-            )
-            self._threads[name].start()
-        return made
+            self._subscriptions[name] = subscription
+
+    def _start_thread(self, subscription: Subscription, call: Callable[[Message], None]) -> None:
+        name = subscription.name
+        self._threads[name] = threading.Thread(
+            target=self._deliver, args=(subscription, call), daemon=True, name=f"stream {name}"
+        )
+        self._threads[name].start()
 
     def unsubscribe(self, name: str, why: str = "unsubscribed") -> None:
+        """An unknown name is ignored."""
         with self._lock:
-            gone = self._subscriptions.pop(name, None)
-        if gone is not None:
-            gone.detached = why
-            gone._news.set()
+            removed = self._subscriptions.pop(name, None)
+        if removed is not None:
+            removed.detach(why)
 
-    def due(self) -> bool:
-        """Whether anyone would take a publication now; so that a state need not be built for
+    def is_due(self) -> bool:
+        """Whether any subscriber would take a publication now; a state need not be built for
         nobody.
         """
         now = self._clock()
-        return any(s._next_s <= now for s in list(self._subscriptions.values()))
+        return any(s.is_due(now) for s in list(self._subscriptions.values()))
 
     def publish(self, at_s: float, state: Mapping[str, Any]) -> None:
-        """Offer the state of plant time `at_s` to all whose turn it is; the others get priority
-        fields that changed.
+        """Offer the state of plant time `at_s` to all that are due; the others get priority fields
+        that changed.
         """
         now, flat = self._clock(), flatten(state)
-        urgent = {
-            path: value
-            for path, value in flat.items()
-            if any(p.matches(path) for p in self._priority)
-        }
-        chosen: dict[tuple[str, ...], dict[str, Any]] = {}
+        priority = {p: v for p, v in flat.items() if any(q.matches(p) for q in self._priority)}
+        selected: dict[tuple[str, ...], Mapping[str, Any]] = {}  # once for equal fields
         for s in list(self._subscriptions.values()):
-            changed = (
-                {p: v for p, v in urgent.items() if s._urgent.get(p, _NOTHING) != v}
-                if urgent
-                else {}
-            )
-            if s._next_s <= now:
-                if s.fields not in chosen:
-                    chosen[s.fields] = (
-                        flat
-                        if "*" in s.fields
-                        else {
-                            p: v for p, v in flat.items() if any(q.matches(p) for q in s._patterns)
-                        }
-                    )
-                values = {**chosen[s.fields], **changed} if changed else chosen[s.fields]
-                period = max(1.0 / s.rate_hz, 1.0 / self.rate_hz) * self.thinning
-                s._next_s = (
-                    max(s._next_s + period, now - period)
-                    if math.isfinite(s._next_s)
-                    else now + period
-                )
-                s.put(Message(at_s, values, bool(changed)), now)
+            changed = s.changed_priority(priority) if priority else {}
+            if s.is_due(now):
+                if s.fields not in selected:
+                    selected[s.fields] = s.select(flat)
+                values = {**selected[s.fields], **changed} if changed else selected[s.fields]
+                s.schedule_next(now, max(1.0 / s.rate_hz, 1.0 / self.rate_hz) * self.thinning)
+                s.put(Message(at_s, values, urgent=bool(changed)), now)
             elif changed:
-                s.put(Message(at_s, changed, True), now)
+                s.put(Message(at_s, changed, urgent=True), now)
             else:
                 s.delivery.skipped += 1
-            if changed:
-                s._urgent.update(changed)
 
-    def press(self, pressure: float) -> None:
-        """Thin out under pressure (1: all the time there is is used): half as often from 0.9 on,
-        down to an eighth; back below 0.6.
+    def adapt_to_load(self, load: float) -> None:
+        """Publish half as often above HIGH_LOAD, down to one in MOST_THINNING; gradually more often
+        below LOW_LOAD. load: share of the granted wall time that was used.
         """
-        if pressure > 0.9:
-            self.thinning = min(self.thinning * 2.0, 8.0)
-        elif pressure < 0.6:
+        if load > HIGH_LOAD:
+            self.thinning = min(self.thinning * 2.0, MOST_THINNING)
+        elif load < LOW_LOAD:
             self.thinning = max(self.thinning / 1.25, 1.0)
 
     def statistics(self) -> dict[str, Delivery]:
+        """By subscriber."""
         return {name: s.delivery for name, s in list(self._subscriptions.items())}
 
     def close(self) -> None:
-        """Detach all; their threads end."""
+        """Detach all subscribers; their threads end."""
         for name in list(self._subscriptions):
             self.unsubscribe(name, "closed")
         for thread in self._threads.values():
-            with contextlib.suppress(RuntimeError):
-                thread.join(0.2)
+            with contextlib.suppress(RuntimeError):  # a thread that closes cannot join itself
+                thread.join(THREAD_ENDS_WITHIN_S)
 
-    def _pump(self, s: Subscription, call: Callable[[Message], None]) -> None:
+    def _deliver(self, s: Subscription, call: Callable[[Message], None]) -> None:
+        """A subscriber's thread."""
         failed = 0
         while not s.detached:
             for message in s.take(threading.TIMEOUT_MAX):
                 try:
                     call(message)
                     failed = 0
-                except Exception as error:  # of a stranger: counted, told, and it is let go
+                except Exception as error:  # not our code: counted, and it is detached in the end
                     failed += 1
                     s.delivery.errors += 1
-                    if failed >= 10:
-                        self.unsubscribe(
-                            s.name, f"raised {failed} times in a row, the last time {error!r}"
-                        )
+                    if failed >= ERRORS_UNTIL_DETACHED:
+                        why = f"raised {failed} times in a row, the last time {error!r}"
+                        self.unsubscribe(s.name, why)
                         return
-
-
-_NOTHING = object()

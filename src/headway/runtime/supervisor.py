@@ -1,6 +1,4 @@
-"""A worker process under watch: restarted when it dies or falls silent, given up when that does not
-help.
-"""
+"""A supervised worker process: restarted when it dies or hangs, but not without end."""
 
 from __future__ import annotations
 
@@ -17,6 +15,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+# wall seconds
+START_WITHIN_S = 120.0
+EXIT_WITHIN_S = 5.0
+STOP_WITHIN_S = 2.0
+SEND_REST_WITHIN_S = 1.0
+PARENT_CHECK_S = 0.5
+
 
 class WorkerError(RuntimeError):
     """The worker failed more often than is allowed; the message says how it ended last."""
@@ -24,8 +29,8 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """Told by the supervisor in place of a message: why, and after how many wall seconds the new
-    worker spoke.
+    """The supervisor's own message after a restart: why, and after how many wall seconds the new
+    worker sent its first message.
     """
 
     why: str
@@ -33,8 +38,8 @@ class Restarted:
 
 
 class Outbox:
-    """The worker's way out. `put` never waits: kept messages queue up, others replace each other
-    (latest only).
+    """The worker's outgoing messages. `put` never waits: kept messages queue up, of the others only
+    the latest is sent.
     """
 
     def __init__(self, pipe: Connection, most: int = 100_000) -> None:
@@ -47,8 +52,8 @@ class Outbox:
         self._thread.start()
 
     def put(self, message: Any, keep: bool = False) -> None:
-        """Hand out a message; `keep` one that must not be replaced by a later one, nor overtake an
-        earlier one.
+        """Send a message. keep: it must not be replaced by a later one, nor overtake an earlier
+        one.
         """
         with self._lock:
             if keep:
@@ -58,20 +63,16 @@ class Outbox:
         self._wake.set()
 
     def close(self) -> None:
-        """Send what is left, at most a second long."""
+        """Send what is left, for at most SEND_REST_WITHIN_S."""
         self._closed = True
         self._wake.set()
-        self._thread.join(1.0)
+        self._thread.join(SEND_REST_WITHIN_S)
 
     def _next(self) -> Any:
         with self._lock:
-            return (
-                self._kept.popleft()
-                if self._kept
-                else self._latest.popleft()
-                if self._latest
-                else None
-            )
+            if self._kept:
+                return self._kept.popleft()
+            return self._latest.popleft() if self._latest else None
 
     def _send(self) -> None:
         with contextlib.suppress(OSError):
@@ -88,11 +89,13 @@ Work = Callable[[Outbox, Connection, Any], None]
 
 
 class Supervisor:
-    """Runs `work(outbox, inbox, argument)` in a process of its own and passes on what it puts out.
+    """Runs `work(outbox, inbox, argument)` in a process of its own and passes its messages on.
 
-    silent_s: wall seconds without a message after which it counts as hung and is killed; the first
-        message after a start
-    may take `start_s`. restarts: starts allowed in a row without `worked(message)` in between.
+    silent_s: wall seconds without a message after which it counts as hung and is killed.
+    start_s:  the same, until the first message after a start.
+    restarts: restarts allowed in a row.
+    made_progress: of a message, whether it shows that the work goes on; then restarts are counted
+        anew.
     """
 
     def __init__(
@@ -101,29 +104,30 @@ class Supervisor:
         argument: Any,
         silent_s: float,
         restarts: int,
-        worked: Callable[[Any], bool],
-        start_s: float = 120.0,
+        made_progress: Callable[[Any], bool],
+        start_s: float = START_WITHIN_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work = work
         self._argument = argument
         self._silent_s = silent_s
         self._restarts = restarts
-        self._worked = worked
+        self._made_progress = made_progress
         self._start_s = start_s
         self._clock = clock
         self._context = multiprocessing.get_context("spawn")
         self._process: Any = None
         self._to_worker: Connection | None = None
         self._stopping = False
+        self._hung = False
 
     @property
     def pid(self) -> int | None:
-        """Process number of the worker of the moment."""
+        """Process number of the present worker; None before the first start."""
         return self._process.pid if self._process is not None else None
 
     def send(self, order: Any) -> None:
-        """Hand an order to the worker. Raises WorkerError if there is none."""
+        """Send an order to the worker. Raises WorkerError if there is none."""
         try:
             if self._to_worker is None:
                 raise OSError("not started")
@@ -138,26 +142,26 @@ class Supervisor:
             self.send(None)
 
     def messages(self) -> Iterator[Any]:
-        """What the worker puts out, with a `Restarted` after each restart. Raises WorkerError when
-        it is given up.
+        """The worker's messages, with a `Restarted` before the first one after each restart. Raises
+        WorkerError when it has failed too often.
         """
         failures = 0
         failed_at = math.nan
         why = ""
         while True:
             pipe = self._launch()
-            heard = False
+            is_first = True
             try:
                 for message in self._listen(pipe):
-                    if not heard and failures:
+                    if is_first and failures:
                         yield Restarted(why, self._clock() - failed_at)
-                    heard = True
-                    if self._worked(message):
+                    is_first = False
+                    if self._made_progress(message):
                         failures = 0
                     yield message
-                why = self._ending()
+                why = self._failure()
             finally:
-                self._kill()
+                self._end_process()
             if not why or self._stopping:
                 return
             failed_at, failures = self._clock(), failures + 1
@@ -167,6 +171,7 @@ class Supervisor:
                 )
 
     def _launch(self) -> Connection:
+        """Start a worker; returns the pipe of its messages."""
         ours, theirs = self._context.Pipe(duplex=False)
         inbox, self._to_worker = self._context.Pipe(duplex=False)
         self._process = self._context.Process(
@@ -178,39 +183,41 @@ class Supervisor:
         return ours
 
     def _listen(self, pipe: Connection) -> Iterator[Any]:
-        patience = self._start_s
+        """Until the worker ends, or has been silent for too long."""
+        patience_s = self._start_s
         self._hung = False
         while True:
-            if not pipe.poll(patience):
+            if not pipe.poll(patience_s):
                 self._hung = True
                 return
             try:
                 message = pipe.recv()
             except EOFError:
                 return
-            patience = self._silent_s
+            patience_s = self._silent_s
             yield message
 
-    def _ending(self) -> str:
+    def _failure(self) -> str:
+        """How the worker ended; empty if it ended well."""
         if self._hung:
             return f"silent for {self._silent_s} s"
-        self._process.join(5.0)
+        self._process.join(EXIT_WITHIN_S)
         code = self._process.exitcode
         if code is not None and code < 0:
             return f"ended by signal {signal.Signals(-code).name}"
         return "" if code == 0 else f"ended with status {code}"
 
-    def _kill(self) -> None:
+    def _end_process(self) -> None:
         if self._process is not None and self._process.is_alive():
-            self._process.join(2.0 if self._stopping else 0.0)
+            self._process.join(STOP_WITHIN_S if self._stopping else 0.0)
             if self._process.is_alive():
                 self._process.kill()
             self._process.join()
 
 
 def begin_worker(work: Work, pipe: Connection, inbox: Connection, argument: Any) -> None:
-    """In the worker: a terminal's Ctrl-C is for the parent, which asks us to stop; without a parent
-    we end.
+    """The worker's main function. A terminal's Ctrl-C is left to the parent, which then asks the
+    worker to stop; without a parent the worker ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -222,6 +229,7 @@ def begin_worker(work: Work, pipe: Connection, inbox: Connection, argument: Any)
 
 
 def end_with_parent(parent: int) -> None:
+    """End this process at once when the process `parent` has ended."""
     while os.getppid() == parent:
-        time.sleep(0.5)
+        time.sleep(PARENT_CHECK_S)
     os._exit(3)

@@ -1,5 +1,5 @@
-"""How long a step may be: by the error that it makes, within bounds, and by what the wall clock
-leaves.
+"""How long an integration step may be: by its error, within bounds, and by the wall time that is
+left.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from dataclasses import dataclass
 
 from numba import njit
 
-SAFETY = 0.9
-SMALLEST = 0.2
+SAFETY = 0.9  # of the step that would just meet the tolerance
+SMALLEST = 0.2  # factors from one step to the next
 LARGEST = 5.0
+HIGH_LOAD = 0.9  # above it the shortest step grows
+LOW_LOAD = 0.6  # below it the shortest step shrinks again
+BATCH_LOAD = 0.5  # the share of the granted wall time that a batch is to take
 
 
 @njit(cache=True)
 def pi_factor(error: float, before: float, order: float) -> float:
-    """By what to multiply a step that made `error` times the tolerance, the one before `before`
-    times; PI control of step size.
+    """The factor from one step to the next; PI control of the step size. error, before: of this
+    step and the one before, in multiples of the tolerance.
 
     0.9 error^(-0.7/order) before^(0.4/order), within 0.2 to 5 (K. Gustafsson, ACM TOMS 17, 1991;
     the exponents of Hairer and Wanner).
@@ -53,23 +56,25 @@ class StepBounds:
 
 
 class AdaptiveTimestepper:
-    """Proposes steps. With an error estimate: PI control (`judge`). Under a budget of wall time
-    (`spent`): steps grow where time is short.
+    """Proposes steps: by the error of the last one (`accept`), with PI control; and by the wall
+    time that was used (`adapt_to_load`), as steps grow where time is short.
 
-    A plant of fixed step has no error to tell; for it `batch` adapts, the number of its steps
-    between two looks at the world.
+    A plant of fixed step has no error estimate; for it `batch` adapts, the number of its steps
+    between two checks.
 
     >>> stepper = AdaptiveTimestepper(StepBounds(0.01, 1.0, 1e-4, 1e-6))
-    >>> stepper.judge(0.5)
+    >>> stepper.accept(0.5)
     True
     >>> stepper.step_s > 0.01
     True
     """
 
-    def __init__(self, bounds: StepBounds, order: float = 5.0, most_batch: int = 1_000_000) -> None:
+    def __init__(
+        self, bounds: StepBounds, order: float = 5.0, largest_batch: int = 1_000_000
+    ) -> None:
         self.bounds = bounds
         self._order = order
-        self._most = most_batch
+        self._largest_batch = largest_batch
         self.step_s = bounds.shortest_s
         self._before = 1.0
         self._floor_s = bounds.shortest_s
@@ -84,49 +89,47 @@ class AdaptiveTimestepper:
         return self._floor_s
 
     def refine(self) -> None:
-        """Steps may be a quarter as short for a while: after a fault, work is done again with
-        care.
-        """
+        """After a fault: steps may be a quarter as short for a while, and nothing is gathered."""
         self._floor_s = self.step_s = self._floor_s / 4.0
         self.batch = 1
 
-    def judge(self, error: float) -> bool:
-        """Whether the step just tried, with `error` times its tolerance, stands; `step_s` is then
-        the next, else the one to try again.
+    def accept(self, error: float) -> bool:
+        """Whether the step just tried is accepted; `step_s` is then the next one, else the one to
+        try again. error: in multiples of the tolerance.
 
-        At the lower bound every finite error stands (`forced` counts those above tolerance). Raises
-        ArithmeticError if it is no number.
+        At the lower bound every finite error is accepted; `forced` counts those above tolerance.
+        Raises ArithmeticError if the error is not finite.
         """
         if not math.isfinite(error):
             raise ArithmeticError(
                 f"the error of a step of {self.step_s} s is {error}: the state is lost; "
                 "restore it, and go on with a shorter step"
             )
-        stands = error <= 1.0 or self.step_s <= self._floor_s * (1.0 + 1e-9)
+        accepted = error <= 1.0 or self.step_s <= self._floor_s * (1.0 + 1e-9)
         factor = pi_factor(error, self._before, self._order)
-        if stands:
+        if accepted:
             self.accepted += 1
             self.forced += error > 1.0
             self._before = error
         else:
             self.rejected += 1
         self.step_s = min(max(self.step_s * factor, self._floor_s), self.bounds.longest_s)
-        return stands
+        return accepted
 
-    def spent(self, used_s: float, granted_s: float, on_time: bool = True) -> float:
-        """Tell the wall time that a look's work took, and what was granted; returns the pressure, 1
-        being all of it.
+    def adapt_to_load(self, used_s: float, granted_s: float, on_time: bool = True) -> float:
+        """Take the wall time that a tick used, and what it was granted; returns the load, 1 being
+        all of it. on_time: ticks have to be kept.
 
-        Above 0.9 the floor rises towards the upper bound, where time has to be kept; below 0.6 it
-        sinks back; the batch fills half of what is granted.
+        The shortest step grows above HIGH_LOAD towards the longest, if `on_time`, and shrinks back
+        below LOW_LOAD; the batch grows or shrinks until it takes BATCH_LOAD.
         """
-        pressure = used_s / granted_s if granted_s > 0.0 else math.inf
+        load = used_s / granted_s if granted_s > 0.0 else math.inf
         if self._floor_s < self.bounds.shortest_s:
             self._floor_s = min(self._floor_s * 1.1, self.bounds.shortest_s)
-        elif pressure > 0.9 and on_time:
+        elif load > HIGH_LOAD and on_time:
             self._floor_s = min(self._floor_s * 1.25, self.bounds.longest_s)
-        elif pressure < 0.6:
+        elif load < LOW_LOAD:
             self._floor_s = max(self._floor_s / 1.1, self.bounds.shortest_s)
-        wish = self.batch * min(max(0.5 / max(pressure, 1e-6), 0.25), 2.0)
-        self.batch = int(min(max(wish, 1.0), self._most))
-        return pressure
+        batch = self.batch * min(max(BATCH_LOAD / max(load, 1e-6), 0.25), 2.0)
+        self.batch = int(min(max(batch, 1.0), self._largest_batch))
+        return load

@@ -25,8 +25,17 @@ from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.safety import Override
 from headway.store import Intake, Recorder
-from headway.street.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
-from headway.street.process import BEGINS, Engine
+from headway.street.engine import START_EVENTS, Engine
+from headway.street.messages import (
+    Done,
+    Optimise,
+    Release,
+    Reporting,
+    SignalChanges,
+    Snapshot,
+    Switch,
+    Task,
+)
 from headway.values import Event
 
 Listener = Callable[[str, str, Any], None]
@@ -94,7 +103,7 @@ class StreetService:
         live.thread.start()
         return live
 
-    def order(self, name: str, order: Override | Release | Optimise | Look | Switch) -> None:
+    def order(self, name: str, order: Override | Release | Optimise | Reporting | Switch) -> None:
         """Raises KeyError for an unknown street, WorkerError if it takes no orders now."""
         live = self.streets[name]
         if isinstance(order, Switch) and order.scenario:
@@ -171,7 +180,7 @@ class StreetService:
     def _take(self, live: Live, message: Any) -> None:
         if isinstance(message, Snapshot):
             self._see(live, message)
-        elif isinstance(message, Signals):
+        elif isinstance(message, SignalChanges):
             self._tell_signals(live, message)
             for at_s, group, colour in message.changes:
                 junction = live.network.junctions[live.network.group_junction[group]]
@@ -184,7 +193,7 @@ class StreetService:
                     "detector_state", (live.run, at_s, junction.id, group - junction.first, there)
                 )
         elif isinstance(message, Event):
-            if message.kind in BEGINS:
+            if message.kind in START_EVENTS:
                 self._another_street(live, message)
             live.switched |= message.kind == "engine.scenario"
             live.events.append(message)
@@ -213,11 +222,11 @@ class StreetService:
             ):
                 self._tell("alerts", live.name, data)
             self._tell("monitoring", live.name, data)
-            if message.kind in (*BEGINS, "engine.scenario"):
+            if message.kind in (*START_EVENTS, "engine.scenario"):
                 with contextlib.suppress(
                     WorkerError
                 ):  # it died meanwhile: it is told again when it is back
-                    live.engine.order(Look(True, True))
+                    live.engine.order(Reporting(True, True))
         elif isinstance(message, Restarted):
             self._tell(
                 "alerts",
@@ -242,11 +251,11 @@ class StreetService:
         live.alerts.clear()  # a street that begins, or begins anew, numbers its alerts from 1 again
         live.switched = False
 
-    def _tell_signals(self, live: Live, message: Signals) -> None:
+    def _tell_signals(self, live: Live, message: SignalChanges) -> None:
         """Simulated time becomes the time of day by the newest of both, and the pace."""
         if not message.changes:
             return
-        pace = message.pace
+        pace = message.speed_factor
         newest = message.changes[-1][0]
         now = time.time()
         told = [
@@ -269,7 +278,7 @@ class StreetService:
             wait = sum(j.longest_wait_s for j in snapshot.junctions) / max(
                 len(snapshot.junctions), 1
             )
-            live.history.append((snapshot.time_s, wait, snapshot.vehicles, snapshot.halted))
+            live.history.append((snapshot.time_s, wait, snapshot.vehicles, snapshot.stopped))
             for j in snapshot.junctions:
                 self._keep(
                     "observation",
@@ -278,7 +287,7 @@ class StreetService:
                         snapshot.time_s,
                         j.junction,
                         j.vehicles,
-                        j.halted,
+                        j.stopped,
                         j.longest_wait_s,
                         j.confidence,
                     ),

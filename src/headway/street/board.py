@@ -1,4 +1,4 @@
-"""The live state of all junctions, written by streets and read by whoever looks, from any
+"""The newest state of every junction: written by the thread that listens to a street, read from any
 thread.
 """
 
@@ -6,64 +6,68 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class JunctionState:
-    """One junction at one moment. vehicles: within range; halted: of these, standing;
-    longest_wait_s: of these; green: groups lit.
+    """One junction at one moment.
 
-    confidence: of the decision in force, 0..1; at_s: seconds of the street's own clock.
+    at_s:       simulated seconds.
+    vehicles:   on their way to a signal of the junction.
+    stopped:    of these, slower than 0.1 m/s.
+    longest_wait_s: of these.
+    green:      signal groups of the junction that show green, by their place in it.
+    confidence: of the controller's last proposal, 0..1.
     """
 
     junction: str
     at_s: float
     vehicles: int
-    halted: int
+    stopped: int
     longest_wait_s: float
     green: tuple[int, ...]
     confidence: float
 
 
 class Board:
-    """Keeps the newest state of each junction. What comes late is refused, not written over what is
-    newer; a reader sees whole rows.
+    """Holds the newest state of each junction. A state older than the one held is refused and
+    counted in `late`; readers get whole states.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: AbstractContextManager[Any] | None = None) -> None:
+        self._lock = lock or threading.Lock()
         self._states: dict[str, JunctionState] = {}
         self.late = 0
 
     def put(self, states: Iterable[JunctionState]) -> int:
-        """Take in new states, all under one lock; returns how many were newer than what was
-        known.
-        """
-        taken = 0
+        """Take in new states, all under one lock. Returns how many were accepted."""
+        accepted = 0
         with self._lock:
             for state in states:
                 known = self._states.get(state.junction)
                 if known is None or state.at_s >= known.at_s:
                     self._states[state.junction] = state
-                    taken += 1
+                    accepted += 1
                 else:
                     self.late += 1
-        return taken
+        return accepted
 
     def get(self, junction: str) -> JunctionState | None:
-        """The newest state of one junction, or None if it was never heard of."""
+        """The newest state of one junction; None for an unknown one."""
         return self._states.get(junction)
 
     def all(self) -> Mapping[str, JunctionState]:
-        """The states of all junctions at one moment between two updates; it does not change
+        """The states of all junctions, between two updates; the mapping does not change
         afterwards.
         """
         with self._lock:
             return MappingProxyType(dict(self._states))
 
-    def forget(self) -> None:
-        """Start anew: another scenario, whose clock may begin earlier."""
+    def clear(self) -> None:
+        """Forget all states, as the clock of another run may begin earlier."""
         with self._lock:
             self._states.clear()

@@ -1,5 +1,5 @@
-"""Checkpoints on disk: the plant's state beside the street's, written whole or not at all, the last
-two kept.
+"""Checkpoints on disk: the plant's state and the street's, written completely or not at all; the
+last two are kept.
 """
 
 from __future__ import annotations
@@ -11,18 +11,28 @@ import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 KEEP = 2
-FILES = ("plant.xml.gz", "street.pickle")
-# counts up when the pickled classes move or change: a state of another format is not taken up
-FORMAT = 2
+PLANT_FILE = "plant.xml.gz"
+STREET_FILE = "street.pickle"
+ABOUT_FILE = "about.json"
+FILES = (PLANT_FILE, STREET_FILE)
+# counts up when the pickled classes move or change: a state of another format is not resumed
+FORMAT = 3
+
+
+class Checkpointable(Protocol):
+    """A plant that can write its own state."""
+
+    def checkpoint(self, path: Path) -> None:
+        """Write the state to `path`. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint. key: what the run is of (scenario, seed, ...); only the same run may take it
-    up.
+    """One checkpoint. key: identifies the run (scenario, seed, ...); only the same run may resume
+    from it.
     """
 
     folder: Path
@@ -31,36 +41,31 @@ class Checkpoint:
 
     @property
     def plant(self) -> Path:
-        return self.folder / "plant.xml.gz"
+        """The plant's own file."""
+        return self.folder / PLANT_FILE
 
     def street(self) -> dict[str, Any]:
         """The street's state. The folder is this user's own: who can write there can run code as
         this user.
         """
-        state: dict[str, Any] = pickle.loads((self.folder / "street.pickle").read_bytes())
+        state: dict[str, Any] = pickle.loads((self.folder / STREET_FILE).read_bytes())
         return state
 
 
-def save(root: Path, key: str, time_s: float, plant: Any, state: dict[str, Any]) -> Checkpoint:
-    """Write a checkpoint below `root`; a crash in between leaves the one before in force. Raises
+def save(
+    root: Path, key: str, time_s: float, plant: Checkpointable, state: dict[str, Any]
+) -> Checkpoint:
+    """Write a checkpoint below `root`. A crash on the way leaves the previous one valid. Raises
     OSError.
     """
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft, final = root / ".draft", root / f"{time_s:015.3f}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
-    plant.checkpoint(draft / "plant.xml.gz")
-    (draft / "street.pickle").write_bytes(pickle.dumps(state))
-    about = {
-        "format": FORMAT,
-        "time_s": time_s,
-        "key": key,
-        "sha256": {name: _digest(draft / name) for name in FILES},
-    }
-    (draft / "about.json").write_text(json.dumps(about))
-    for name in (*FILES, "about.json"):
-        with (draft / name).open("rb") as stream:
-            os.fsync(stream.fileno())
+    plant.checkpoint(draft / PLANT_FILE)
+    (draft / STREET_FILE).write_bytes(pickle.dumps(state))
+    _write_about(draft, key, time_s)
+    _flush(draft)
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
     for old in _by_use(root, key, final)[:-KEEP]:
@@ -68,31 +73,48 @@ def save(root: Path, key: str, time_s: float, plant: Any, state: dict[str, Any])
     return Checkpoint(final, time_s, key)
 
 
+def _write_about(draft: Path, key: str, time_s: float) -> None:
+    about = {
+        "format": FORMAT,
+        "time_s": time_s,
+        "key": key,
+        "sha256": {name: _digest(draft / name) for name in FILES},
+    }
+    (draft / ABOUT_FILE).write_text(json.dumps(about))
+
+
+def _flush(draft: Path) -> None:
+    """All of it is on the disk before the draft gets its final name."""
+    for name in (*FILES, ABOUT_FILE):
+        with (draft / name).open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
 def latest(root: Path, key: str) -> Checkpoint | None:
-    """The newest whole checkpoint of the run `key` below `root`; damaged ones and those of other
-    runs or formats are passed over.
+    """The newest intact checkpoint of the run `key` below `root`; damaged ones and those of other
+    runs or formats are skipped.
     """
     folders = sorted(root.glob("[0-9]*"), reverse=True)
-    return next((found for folder in folders if (found := _whole(folder, key)) is not None), None)
+    return next((found for folder in folders if (found := _intact(folder, key)) is not None), None)
 
 
 def _by_use(root: Path, key: str, newest: Path) -> list[Path]:
-    """All below `root`, the least useful first: damaged ones, those of other runs or from after the
+    """All below `root`, the least useful first: damaged ones, those of other runs or later than the
     newest; then this run's, oldest first.
     """
 
     def use(folder: Path) -> tuple[bool, str]:
-        return folder.name <= newest.name and _whole(folder, key) is not None, folder.name
+        return folder.name <= newest.name and _intact(folder, key) is not None, folder.name
 
     return sorted(root.iterdir(), key=use)
 
 
-def _whole(folder: Path, key: str) -> Checkpoint | None:
-    """The checkpoint of the run `key` in `folder`; None if it is of another run or format, or not
-    whole.
+def _intact(folder: Path, key: str) -> Checkpoint | None:
+    """The checkpoint of the run `key` in `folder`; None if it is of another run or format, or
+    damaged.
     """
     try:
-        about = json.loads((folder / "about.json").read_text())
+        about = json.loads((folder / ABOUT_FILE).read_text())
         if (
             about["format"] == FORMAT
             and about["key"] == key
@@ -105,7 +127,7 @@ def _whole(folder: Path, key: str) -> Checkpoint | None:
 
 
 def clear(root: Path) -> None:
-    """Forget all checkpoints: the run came to its end."""
+    """Delete all checkpoints: the run is finished."""
     shutil.rmtree(root, ignore_errors=True)
 
 

@@ -17,360 +17,333 @@ import numpy as np
 from numba import njit
 
 from headway.control import Controller
-from headway.control.catalogue import controller
+from headway.control.catalogue import controller as controller_by_name
 from headway.control.confidence import freshness
 from headway.control.stages import GO
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Network, Timing
 from headway.safety import SafetyGate, Source
 from headway.street.board import JunctionState
-from headway.values import ColourArray, Event, Observation, Proposal, Vehicles
+from headway.street.plausibility import drop_implausible
+from headway.street.signal_log import SignalLog
+from headway.values import BoolArray, Event, FloatArray, Observation, Proposal, Vehicles
 
-MOST_CHANGES = 100_000
-DETECTOR_M = 6.0
+STOPPED_BELOW_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
+DURATIONS_KEPT = 7200  # ticks; two hours at one a second
+TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
+
+
+def stopped_vehicles(vehicles: Vehicles) -> int:
+    """How many of `vehicles` are stopped."""
+    return int((vehicles.speed_mps < STOPPED_BELOW_MPS).sum())
 
 
 @dataclass
 class Durations:
-    """Wall time of the parts of the last 7,200 ticks, seconds; one row a tick: observe, decide,
-    gate, apply, advance.
+    """Wall time of the parts of the last DURATIONS_KEPT ticks, seconds; one row a tick: observe,
+    decide, gate, apply, advance.
     """
 
     rows: deque[tuple[float, float, float, float, float]] = field(
-        default_factory=lambda: deque(maxlen=7200)
+        default_factory=lambda: deque(maxlen=DURATIONS_KEPT)
     )
 
     def table(self) -> np.ndarray[Any, Any]:
+        """(ticks, 5), oldest first."""
         return np.array(self.rows).reshape(-1, 5)
+
+    def last(self, ticks: int) -> np.ndarray[Any, Any]:
+        """(at most `ticks`, 5), newest first."""
+        return np.array(list(islice(reversed(self.rows), ticks))).reshape(-1, 5)
 
 
 @dataclass
-class Outlook:
-    """What the street keeps from second to second, besides plant and gate; all of it goes into a
+class LoopState:
+    """What the loop carries from tick to tick besides plant and gate; all of it goes into a
     checkpoint.
+
+    controller, fallback:   the state that each last returned.
+    arrived_since_fallback: int (links,), vehicles that arrived since the fallback was last asked.
+    next_cycle_s:           simulated second of the next optimisation cycle.
+    cycles:                 optimisation cycles so far.
+    low_confidence:         bool (junctions,), left to the fallback at the last tick; None if no
+        junction was.
     """
 
     controller: Any
     fallback: Any
-    arrived: np.ndarray[Any, Any]
+    arrived_since_fallback: np.ndarray[Any, Any]
     next_cycle_s: float
     cycles: int = 0
-    low: np.ndarray[Any, Any] | None = None
+    low_confidence: BoolArray | None = None
 
 
 class Street:
-    """The closed loop of one street. `record` takes every event, in order."""
+    """The closed loop of one street.
+
+    record:               takes every event, in order.
+    cycle_s:              seconds between optimisation cycles.
+    confidence_threshold: below it a junction is left to the fallback, 0..1.
+    observation:          of the last tick.
+    junction_confidence:  float (junctions,), of the controller's last proposal; None without one.
+    signal_log:           changes of colour and actuations, where it is enabled.
+    durations:            wall time of each part of the tick, read from `clock`.
+    """
 
     def __init__(
         self,
         network: Network,
         timing: Timing,
         plant: SumoPlant,
-        by: Controller,
+        controller: Controller,
         fallback: Controller,
         record: Callable[[Event], None],
         cycle_s: float = 30.0,
-        confidence: float = 0.4,
+        confidence_threshold: float = 0.4,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.network = network
         self.plant = plant
-        self.controller = by
+        self.controller = controller
         self.fallback = fallback
         self._record = record
-        self.cycle_s, self.confidence = cycle_s, confidence
+        self.cycle_s = cycle_s
+        self.confidence_threshold = confidence_threshold
+        self._clock = clock
         self.gate = SafetyGate(network, timing, plant.time_s)
-        self.seen = plant.observe()
-        self.outlook = Outlook(
-            by.start(self.seen),
-            fallback.start(self.seen),
-            np.zeros(len(network.links), np.int64),
-            plant.time_s + cycle_s,
+        self.observation = plant.observe()
+        self.loop_state = LoopState(
+            controller=controller.start(self.observation),
+            fallback=fallback.start(self.observation),
+            arrived_since_fallback=np.zeros(len(network.links), np.int64),
+            next_cycle_s=plant.time_s + cycle_s,
         )
-        self._junction = network.group_junction
-        self._link_group = np.array([x.group for x in network.links], np.int32)
-        self._failing = ""
-        self.confident: np.ndarray[Any, Any] | None = None
+        self.junction_confidence: FloatArray | None = None
+        self.signal_log = SignalLog(network)
         self.durations = Durations()
-        self.recording = False  # whether somebody takes these, both since they were taken last:
-        self.changes: list[tuple[float, int, int]] = []  # (time s, signal group, colour)
-        self.actuations: list[
-            tuple[float, int, bool]
-        ] = []  # (time s, signal group, somebody is at its stop line, or waits to cross)
-        self._occupied = np.zeros(len(network.groups), np.bool_)
+        self._group_of_link = np.array([link.group for link in network.links], np.int32)
+        self._controller_error = ""  # the last one recorded; empty while the controller works
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
-        clock = time.perf_counter
+        clock = self._clock
         t0 = clock()
-        seen = self.seen = sound(self.plant.observe(), self.network)
+        observation = self.observation = drop_implausible(self.plant.observe(), self.network)
         t1 = clock()
-        proposal, fallback = self._decide(seen)
+        proposal, fallback = self._decide(observation)
         t2 = clock()
-        command = self.gate.admit(proposal, seen.at_s, seen, fallback)
+        command = self.gate.admit(proposal, observation.at_s, observation, fallback)
         t3 = clock()
         for event in command.interventions:
             self._record(event)
-        if self.recording:
-            self._note(command.colours, seen)
+        self.signal_log.add(observation, self.plant.shown, command.colours)
         self.plant.apply(command)
         t4 = clock()
         self.plant.advance(period_s)
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
 
-    def _note(self, colours: ColourArray, seen: Observation) -> None:
-        """Keep, for the record, which groups change their colour, and when the last metres before a
-        stop line are reached and left.
+    def _decide(self, observation: Observation) -> tuple[Proposal | None, Proposal | None]:
+        """The controller's proposal, in which junctions of low confidence show what the fallback
+        wants; and the fallback's proposal, None where it is not needed.
         """
-        now = occupied(
-            seen.vehicles.link, seen.vehicles.distance_m, self._link_group, len(self._occupied)
-        ) | (seen.waiting_persons > 0)
-        if (
-            len(self.changes) + len(self.actuations) < MOST_CHANGES
-        ):  # no more of them where nobody takes them after all
-            self.changes += [
-                (seen.at_s, g, int(colours[g]))
-                for g in np.flatnonzero(colours != self.plant.shown).tolist()
-            ]
-            self.actuations += [
-                (seen.at_s, g, bool(now[g])) for g in np.flatnonzero(now != self._occupied).tolist()
-            ]
-        self._occupied = now
+        state = self.loop_state
+        state.arrived_since_fallback += observation.arrived
+        proposal = self._propose(observation)
+        self.junction_confidence = proposal.confidence if proposal is not None else None
+        fresh = freshness(self.plant.time_s - observation.at_s)
 
-    def _decide(self, seen: Observation) -> tuple[Proposal | None, Proposal | None]:
-        """The controller's proposal, with the junctions that it is not sure of left to the
-        fallback, and the fallback's.
-        """
-        self.outlook.arrived += seen.arrived
-        proposal = self._propose(seen)
-        self.confident = proposal.confidence if proposal is not None else None
-        fresh, doubt = freshness(self.plant.time_s - seen.at_s), False
-        if proposal is not None:
-            doubt = doubtful(proposal.confidence, seen.completeness, fresh, self.confidence)
-        if seen.at_s >= self.outlook.next_cycle_s - 1e-6:
-            self._cycle(seen, proposal)
-        if (
-            proposal is not None
-            and not doubt
-            and self.outlook.low is None
-            and self.gate.source is Source.CONTROLLER
-        ):
+        if observation.at_s >= state.next_cycle_s - TIME_TOLERANCE_S:
+            self._run_cycle(observation, proposal)
+        if proposal is None:
+            return None, self._ask_fallback(observation)
+        if self._is_trusted(proposal, observation, fresh):
             return proposal, None
-        fallback = self._fall_back(seen)
-        if proposal is not None:
-            score = proposal.confidence * seen.completeness * fresh
-            low = ~(score >= self.confidence)
-            self._tell_low(seen, low, score, proposal)
-            proposal = replace(
-                proposal, wanted=np.where(low[self._junction], fallback.wanted, proposal.wanted)
+
+        fallback = self._ask_fallback(observation)
+        score = proposal.confidence * observation.completeness * fresh
+        low = ~(score >= self.confidence_threshold)  # also where the score is not a number
+        self._record_low_confidence(proposal, low, score)
+        low_group = low[self.network.group_junction]
+        wanted = np.where(low_group, fallback.wanted, proposal.wanted)
+        return replace(proposal, wanted=wanted), fallback
+
+    def _is_trusted(self, proposal: Proposal, observation: Observation, fresh: float) -> bool:
+        """The controller is in control, was at the last tick, and is sure of every junction."""
+        return (
+            self.loop_state.low_confidence is None
+            and self.gate.source is Source.CONTROLLER
+            and not any_below(
+                proposal.confidence, observation.completeness, fresh, self.confidence_threshold
             )
-        return proposal, fallback
-
-    def _propose(self, seen: Observation) -> Proposal | None:
-        """The controller is not trusted: one that raises or talks nonsense counts as silent; what
-        it raised is recorded.
-        """
-        try:
-            proposal, self.outlook.controller = self.controller.step(seen, self.outlook.controller)
-        except Exception as error:
-            if self._failing != repr(error):
-                self._failing = repr(error)
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                data = {
-                    "controller": self.controller.name,
-                    "error": repr(error),
-                    "at": f"{Path(where.filename).name}:{where.lineno}",
-                }
-                self._record(Event(seen.at_s, "engine.controller_failed", "", data))
-            return None
-        if not self.gate.is_sound(proposal, seen.at_s):
-            return None
-        if self._failing:
-            self._failing = ""
-            self._record(
-                Event(
-                    seen.at_s,
-                    "engine.controller_recovered",
-                    "",
-                    {"controller": self.controller.name},
-                )
-            )
-        return proposal
-
-    def _fall_back(self, seen: Observation) -> Proposal:
-        """The fallback is asked only when it is needed; it is told all arrivals since it was asked
-        last.
-        """
-        told = replace(seen, arrived=self.outlook.arrived)
-        proposal, self.outlook.fallback = self.fallback.step(told, self.outlook.fallback)
-        self.outlook.arrived = np.zeros_like(self.outlook.arrived)
-        return proposal
-
-    def _cycle(self, seen: Observation, proposal: Proposal | None) -> None:
-        """The optimisation cycle: flows and splits of the fallback anew, and a line in the
-        record.
-        """
-        begun = time.perf_counter()
-        self._fall_back(seen)
-        ticks = np.array(list(islice(reversed(self.durations.rows), int(self.cycle_s)))).reshape(
-            -1, 5
         )
-        halted = int((seen.vehicles.speed_mps < 0.1).sum())
-        self.outlook.cycles += 1
-        self.outlook.next_cycle_s += self.cycle_s
-        data = {
-            "cycle": self.outlook.cycles,
-            "vehicles": len(seen.vehicles),
-            "halted": halted,
-            "source": self.gate.source.name.lower(),
-            "decide_ms": round(float(ticks[:, 1].mean() * 1e3), 3) if len(ticks) else 0.0,
-            "processing_ms": round((time.perf_counter() - begun) * 1e3, 3),
-        }
-        if proposal is not None:  # of the least sure junction, with each factor
-            least = int(np.argmin(proposal.confidence))
-            data["confidence"] = round(float(proposal.confidence[least]), 3)
-            if proposal.why:
-                data["least_sure"] = self.network.junctions[least].id
-                data |= {
-                    name: round(float(factor[least]), 3) for name, factor in proposal.why.items()
-                }
-        self._record(Event(seen.at_s, "engine.cycle", "", data))
 
-    def _tell_low(
-        self, seen: Observation, low: np.ndarray[Any, Any], score: Any, proposal: Proposal
-    ) -> None:
-        before = self.outlook.low if self.outlook.low is not None else np.zeros_like(low)
-        for j in np.flatnonzero(low != before).tolist():
+    def _propose(self, observation: Observation) -> Proposal | None:
+        """The controller's proposal; None if it raised, which is recorded, or proposed what no
+        gate can use.
+        """
+        state = self.loop_state
+        try:
+            proposal, state.controller = self.controller.step(observation, state.controller)
+        except Exception as error:  # a controller is not trusted: any error of it counts as silence
+            self._record_controller_error(observation.at_s, error)
+            return None
+        if not self.gate.is_sound(proposal, observation.at_s):
+            return None
+        if self._controller_error:
+            self._controller_error = ""
+            data = {"controller": self.controller.name}
+            self._record(Event(observation.at_s, "engine.controller_recovered", "", data))
+        return proposal
+
+    def _record_controller_error(self, at_s: float, error: Exception) -> None:
+        """Once for each error, however long it lasts."""
+        if self._controller_error == repr(error):
+            return
+        self._controller_error = repr(error)
+        raised_at = traceback.extract_tb(error.__traceback__)[-1]
+        data = {
+            "controller": self.controller.name,
+            "error": repr(error),
+            "at": f"{Path(raised_at.filename).name}:{raised_at.lineno}",
+        }
+        self._record(Event(at_s, "engine.controller_failed", "", data))
+
+    def _ask_fallback(self, observation: Observation) -> Proposal:
+        """The fallback's proposal. It is asked only when needed, so it is given all arrivals since
+        it was last asked.
+        """
+        state = self.loop_state
+        observation = replace(observation, arrived=state.arrived_since_fallback)
+        proposal, state.fallback = self.fallback.step(observation, state.fallback)
+        state.arrived_since_fallback = np.zeros_like(state.arrived_since_fallback)
+        return proposal
+
+    def _run_cycle(self, observation: Observation, proposal: Proposal | None) -> None:
+        """The optimisation cycle: the fallback estimates flows and splits anew; recorded with its
+        figures.
+        """
+        begun_s = self._clock()
+        state = self.loop_state
+        self._ask_fallback(observation)
+        durations = self.durations.last(int(self.cycle_s))
+        state.cycles += 1
+        state.next_cycle_s += self.cycle_s
+        data = {
+            "cycle": state.cycles,
+            "vehicles": len(observation.vehicles),
+            "halted": stopped_vehicles(observation.vehicles),
+            "source": self.gate.source.name.lower(),
+            "decide_ms": round(float(durations[:, 1].mean() * 1e3), 3) if len(durations) else 0.0,
+            "processing_ms": round((self._clock() - begun_s) * 1e3, 3),
+        }
+        if proposal is not None:
+            data |= self._least_confidence(proposal)
+        self._record(Event(observation.at_s, "engine.cycle", "", data))
+
+    def _least_confidence(self, proposal: Proposal) -> dict[str, Any]:
+        """Of the least sure junction: the confidence, and its name and factors where the controller
+        gives factors.
+        """
+        least = int(np.argmin(proposal.confidence))
+        data: dict[str, Any] = {"confidence": round(float(proposal.confidence[least]), 3)}
+        if proposal.why:
+            data["least_sure"] = self.network.junctions[least].id
+        return data | _factors(proposal, least)
+
+    def _record_low_confidence(self, proposal: Proposal, low: BoolArray, score: FloatArray) -> None:
+        """Record which junctions are left to the fallback from now on, and which are not any more.
+        low, score: (junctions,).
+        """
+        before = self.loop_state.low_confidence
+        changed = low != before if before is not None else low
+        for j in np.flatnonzero(changed).tolist():
             kind = "engine.fallback" if low[j] else "engine.fallback_ended"
             data = {
                 "confidence": round(float(score[j]), 3),
-                "threshold": self.confidence,
+                "threshold": self.confidence_threshold,
                 "fallback": self.fallback.name,
+                **_factors(proposal, j),
             }
-            data |= {name: round(float(factor[j]), 3) for name, factor in proposal.why.items()}
-            self._record(Event(seen.at_s, kind, self.network.junctions[j].id, data))
-        self.outlook.low = low if low.any() else None
+            junction = self.network.junctions[j].id
+            self._record(Event(self.observation.at_s, kind, junction, data))
+        self.loop_state.low_confidence = low if low.any() else None
 
-    def junctions(self) -> tuple[JunctionState, ...]:
+    def junction_states(self) -> tuple[JunctionState, ...]:
         """Each junction as it was at the last tick."""
-        v, junctions = self.seen.vehicles, self.network.junctions
-        known = v.link >= 0
-        group = self._link_group[v.link[known]]
-        where = self._junction[group[group >= 0]]
-        halted = (v.speed_mps[known] < 0.1)[group >= 0]
-        longest, n = np.zeros(len(junctions)), len(junctions)
-        np.maximum.at(longest, where, v.waiting_s[known][group >= 0])
-        count, standing = np.bincount(where, minlength=n), np.bincount(where[halted], minlength=n)
+        junctions, v = self.network.junctions, self.observation.vehicles
+        n = len(junctions)
+
+        # only vehicles on the way to a signal count: of known link, whose link has a signal group
+        group = np.where(v.link >= 0, self._group_of_link[v.link], -1)
+        signalised = group >= 0
+        junction = self.network.group_junction[group[signalised]]
+        stopped = v.speed_mps[signalised] < STOPPED_BELOW_MPS
+
+        count = np.bincount(junction, minlength=n)
+        queue = np.bincount(junction[stopped], minlength=n)
+        longest_wait_s = np.zeros(n)
+        np.maximum.at(longest_wait_s, junction, v.waiting_s[signalised])
         lit = self.gate.shown >= GO
+        confidence = self.junction_confidence
         return tuple(
             JunctionState(
-                j.id,
-                self.seen.at_s,
-                int(count[i]),
-                int(standing[i]),
-                float(longest[i]),
-                tuple(np.flatnonzero(lit[j.first : j.end]).tolist()),
-                float(self.confident[i]) if self.confident is not None else 0.0,
+                junction=j.id,
+                at_s=self.observation.at_s,
+                vehicles=int(count[i]),
+                stopped=int(queue[i]),
+                longest_wait_s=float(longest_wait_s[i]),
+                green=tuple(np.flatnonzero(lit[j.first : j.end]).tolist()),
+                confidence=float(confidence[i]) if confidence is not None else 0.0,
             )
             for i, j in enumerate(junctions)
         )
 
-    def put_in_charge(self, by: Controller) -> None:
+    def set_controller(self, controller: Controller) -> None:
         """Another controller, from its start, from the next tick on."""
-        self.controller, self.outlook.controller = by, by.start(self.seen)
+        self.controller = controller
+        self.loop_state.controller = controller.start(self.observation)
 
-    def stand_in(self, fallback: Controller) -> None:
-        """Another fallback, from its start."""
-        self.fallback, self.outlook.fallback = fallback, fallback.start(self.seen)
+    def set_fallback(self, fallback: Controller) -> None:
+        """Another fallback, from its start, from the next tick on."""
+        self.fallback = fallback
+        self.loop_state.fallback = fallback.start(self.observation)
 
     def state(self) -> dict[str, Any]:
         """All that a restart needs besides the plant's own state."""
         return {
             "gate": self.gate.state(),
-            "outlook": self.outlook,
+            "loop": self.loop_state,
             "controller": self.controller.name,
             "fallback": self.fallback.name,
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take up a state from `state`; the plant must have been restored before. The signals are
-        shown anew.
+        """Continue from what `state` returned; the plant must have been restored before. Its
+        signals are set anew.
 
-        The state of a controller that is not in charge any more is left aside; the new one starts
-        afresh.
+        The state of another controller or fallback than this street's is not used: the present one
+        starts afresh.
         """
         self.gate.resume(state["gate"])
         self.plant.show(self.gate.shown, self.gate.shown_since)
-        self.seen = self.plant.observe()
-        self.outlook = state["outlook"]
+        self.observation = self.plant.observe()
+        self.loop_state = state["loop"]
         if state["controller"] != self.controller.name:
-            self.put_in_charge(self.controller)
+            self.set_controller(self.controller)
         if state["fallback"] != self.fallback.name:
-            self.stand_in(self.fallback)
+            self.set_fallback(self.fallback)
 
 
-def sound(seen: Observation, network: Network) -> Observation:
-    """The observation without what cannot be: numbers that are none, places that do not exist,
-    speeds beyond reason.
-
-    Each rejected row lowers the completeness of all junctions by its share.
-    """
-    v = seen.vehicles
-    if all_sound(
-        v.lane,
-        v.link,
-        v.distance_m,
-        v.speed_mps,
-        v.waiting_s,
-        len(network.lanes),
-        len(network.links),
-    ):
-        return seen
-    good = (
-        (v.distance_m > -20.0)
-        & (v.distance_m < 5000.0)
-        & (v.speed_mps >= 0.0)
-        & (v.speed_mps < 100.0)
-        & (v.waiting_s >= 0.0)
-    )
-    good &= (
-        (v.lane < len(network.lanes))
-        & (v.lane >= -1)
-        & (v.link < len(network.links))
-        & (v.link >= -1)
-    )
-    share = float(good.mean())
-    kept = Vehicles(
-        *(
-            getattr(v, name)[good]
-            for name in (
-                "lane",
-                "link",
-                "distance_m",
-                "speed_mps",
-                "waiting_s",
-                "length_m",
-                "emergency",
-            )
-        )
-    )
-    return replace(seen, vehicles=kept, completeness=seen.completeness * share)
+def _factors(proposal: Proposal, junction: int) -> dict[str, float]:
+    """The factors of a junction's confidence, by name."""
+    return {name: round(float(factor[junction]), 3) for name, factor in proposal.why.items()}
 
 
 @njit(cache=True)
-def occupied(link, distance, link_group, groups):  # type: ignore[no-untyped-def]
-    """(groups,): a vehicle of the group is within DETECTOR_M of its stop line."""
-    out = np.zeros(groups, np.bool_)
-    for i in range(len(link)):
-        if link[i] >= 0 and 0.0 <= distance[i] <= DETECTOR_M and link_group[link[i]] >= 0:
-            out[link_group[link[i]]] = True
-    return out
-
-
-@njit(cache=True)
-def doubtful(confidence, completeness, fresh, threshold):  # type: ignore[no-untyped-def]
-    """Whether some junction's confidence, with what is known of the observation, is below the
-    threshold, or no number.
+def any_below(confidence, completeness, fresh, threshold):  # type: ignore[no-untyped-def]
+    """Whether confidence x completeness x freshness of some junction is below the threshold, or not
+    a number. confidence, completeness: (junctions,).
     """
     sure = True
     for j in range(len(confidence)):
@@ -378,52 +351,53 @@ def doubtful(confidence, completeness, fresh, threshold):  # type: ignore[no-unt
     return not sure
 
 
-@njit(cache=True)
-def all_sound(lane, link, distance, speed, wait, lanes, links):  # type: ignore[no-untyped-def]
-    """Whether every row is within what `sound` keeps."""
-    for i in range(len(lane)):
-        good = -20.0 < distance[i] < 5000.0 and 0.0 <= speed[i] < 100.0 and wait[i] >= 0.0
-        if not (good and -1 <= lane[i] < lanes and -1 <= link[i] < links):
-            return False
-    return True
-
-
 def open_street(
     network: Network,
     timing: Timing,
     sumo: SumoSettings,
-    by: str,
+    controller: str,
     record: Callable[[Event], None],
     fallback: str = "webster",
     cycle_s: float = 30.0,
-    confidence: float = 0.4,
+    confidence_threshold: float = 0.4,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Street:
-    """Start SUMO and the controller called `by` on it; the compiled parts are made ready before the
-    first tick.
-    """
-    if sumo.sensing == "pictures":
-        from headway.rendered.plant import SeeingPlant
+    """Start SUMO, with the controllers of these names on it; compiled parts are ready before the
+    first tick. Other arguments: see `Street`.
 
-        plant: SumoPlant = SeeingPlant(sumo, network)
-    else:
-        plant = SumoPlant(sumo, network)
+    Raises ValueError for an unknown controller. SUMO is closed if anything fails.
+    """
+    plant = _start_plant(sumo, network)
     try:
-        deciding = controller(by, network, timing)
         street = Street(
-            network,
-            timing,
-            plant,
-            deciding,
-            controller(fallback, network, timing),
-            record,
-            cycle_s,
-            confidence,
+            network=network,
+            timing=timing,
+            plant=plant,
+            controller=controller_by_name(controller, network, timing),
+            fallback=controller_by_name(fallback, network, timing),
+            record=record,
+            cycle_s=cycle_s,
+            confidence_threshold=confidence_threshold,
+            clock=clock,
         )
-        rehearsal = SafetyGate(network, timing, plant.time_s)
-        rehearsal.admit(
-            deciding.step(street.seen, street.outlook.controller)[0], street.seen.at_s, street.seen
-        )
+        _rehearse(street, timing)
     except BaseException:
         plant.close()
         raise
     return street
+
+
+def _start_plant(sumo: SumoSettings, network: Network) -> SumoPlant:
+    if sumo.sensing != "pictures":
+        return SumoPlant(sumo, network)
+    from headway.rendered.plant import SeeingPlant  # needs the extra `vision`
+
+    return SeeingPlant(sumo, network)
+
+
+def _rehearse(street: Street, timing: Timing) -> None:
+    """Compile what the controller and the gate need, on a gate that is thrown away."""
+    observation = street.observation
+    proposal, _ = street.controller.step(observation, street.loop_state.controller)
+    gate = SafetyGate(street.network, timing, street.plant.time_s)
+    gate.admit(proposal, observation.at_s, observation)

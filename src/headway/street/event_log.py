@@ -1,5 +1,5 @@
-"""The record of events on disk: one JSON object a line, appended; what cannot be written now is
-kept and written later.
+"""The event log on disk: one JSON object a line, appended; what cannot be written now waits and is
+written later.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from headway.values import Event
 
 
 class EventLog:
-    """Appends events to `path`. A full or failing disk loses nothing until `most` events wait;
-    `lost` counts from there.
+    """Appends events to `path`. A full or failing disk loses nothing until `most` events wait.
+
+    lost:    events dropped since then, oldest first. trouble: why nothing can be written now; empty
+        where it can.
     """
 
     def __init__(self, path: Path, most: int = 1_000_000) -> None:
@@ -26,7 +28,7 @@ class EventLog:
         self.trouble = ""
 
     def append(self, event: Event) -> None:
-        """Take an event into the record; never raises for the disk's sake, see `trouble`."""
+        """Add an event. Never raises because of the disk, see `trouble`."""
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
             self.lost += 1
@@ -39,13 +41,13 @@ class EventLog:
         self._waiting.append(json.dumps(row, separators=(",", ":")) + "\n")
 
     def flush(self) -> None:
-        """Write what waits, as far as the disk takes it: whole lines, in order."""
+        """Write what waits, as far as the disk accepts it: complete lines, in order."""
         if not self._waiting:
             return
         try:
             if self._stream is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                _mend(self._path)
+                _cut_incomplete_line(self._path)
                 self._stream = self._path.open("ab", buffering=0)
             while self._waiting:
                 row = self._waiting[0].encode()
@@ -62,16 +64,18 @@ class EventLog:
 
     @property
     def waiting(self) -> int:
+        """Events that are not on disk yet."""
         return len(self._waiting)
 
     def close(self) -> None:
+        """Write what waits, and close the file."""
         self.flush()
         if self._stream is not None:
             self._stream.close()
 
 
-def _mend(path: Path) -> None:
-    """Cut off a line that was begun and not ended, so that it can be written again in full."""
+def _cut_incomplete_line(path: Path) -> None:
+    """Remove a last line without end, which a crash left; its event is written again in full."""
     if path.exists() and path.stat().st_size:
         with path.open("r+b") as stream:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as whole:
@@ -80,7 +84,7 @@ def _mend(path: Path) -> None:
 
 
 def read(path: Path) -> list[Event]:
-    """All events of a record, oldest first; an unfinished last line is passed over."""
+    """All events of a log, oldest first; an incomplete last line is ignored."""
     events = []
     for line in path.read_bytes().split(b"\n")[:-1]:
         row = json.loads(line)

@@ -1,4 +1,4 @@
-"""What passes between a street's process and who watches it: tasks, orders, snapshots."""
+"""What passes between a street's process and the process that watches it: task, orders, reports."""
 
 from __future__ import annotations
 
@@ -9,19 +9,34 @@ from typing import Any
 from headway.plants.sumo import Scene
 from headway.settings import Settings
 from headway.street.board import JunctionState
+from headway.street.signal_log import Actuation, ColourChange
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The street at one moment, for those who look. Times in seconds of the simulation, but for
-    wall times.
+    """The street at one moment. Times are simulated seconds unless said otherwise.
+
+    stopped:       vehicles slower than 0.1 m/s.
+    source:        who the gate follows: controller, fallback, fixed or all_red.
+    interventions: safety events since the process started.
+    cycles:        optimisation cycles since the run began.
+    overruns:      ticks that began a whole period late.
+    jitter_p99_s:  99th percentile of how late ticks begin, wall seconds.
+    tick_ms:       mean work of a tick, wall milliseconds.
+    checkpoint_s:  time of the last checkpoint, of the start before the first.
+    trouble:       why events cannot be written to disk now; empty where they can.
+    shown:         colour of each signal group, one byte each.
+    scene:         every vehicle, where `Reporting` asks for it.
+    profile:       the loop's own figures, by dotted name.
+    emission:      vehicles, fuel mg/s and CO2 mg/s, every EMISSION_PERIOD_S where `Reporting` asks
+        for records.
     """
 
     time_s: float
     begin_s: float
     end_s: float
     vehicles: int
-    halted: int
+    stopped: int
     source: str
     interventions: int
     cycles: int
@@ -36,36 +51,33 @@ class Snapshot:
     shown: bytes = b""
     scene: Scene | None = None
     profile: Mapping[str, float] = field(default_factory=dict)
-    emission: tuple[int, float, float] | None = (
-        None  # vehicles, fuel mg/s, CO2 mg/s; every `EMISSION_S` where somebody keeps it
-    )
+    emission: tuple[int, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The run came to its end, or was asked to stop (its state is then kept)."""
+    """The process ends: the run is finished, or was asked to stop and left a checkpoint."""
 
     time_s: float
     finished: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Signals:
-    """Colours that changed: (time s, signal group, colour), in order; and stop lines that were
-    reached or left.
+class SignalChanges:
+    """Colours that changed and stop lines that were reached or left, each in order of time.
 
-    pace: simulated seconds a second of wall time; 0 as fast as possible.
+    speed_factor: simulated seconds per wall second; 0 as fast as possible.
     """
 
-    pace: float
-    changes: tuple[tuple[float, int, int], ...]
-    actuations: tuple[tuple[float, int, bool], ...] = ()
+    speed_factor: float
+    changes: tuple[ColourChange, ...]
+    actuations: tuple[Actuation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """An order: whether snapshots carry the scene, with every vehicle; `record`: whether changes of
-    colour are handed out.
+class Reporting:
+    """An order: what the street reports from now on. scene: every vehicle in each snapshot; record:
+    what only the database needs, signal changes and emissions.
     """
 
     scene: bool = True
@@ -74,7 +86,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An order: an operator's override of a junction ends."""
+    """An order: the operator's override of a junction ends. by: the operator."""
 
     junction: int
     by: str
@@ -82,17 +94,28 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Optimise:
-    """An order: how often the optimisation cycle runs, seconds; how fast time goes, times real time
-    (below 0: as it is).
+    """An order: seconds between optimisation cycles (0: unchanged), and simulated seconds per wall
+    second (below 0: unchanged; 0 as fast as possible).
     """
 
     cycle_s: float = 0.0
     realtime: float = -1.0
 
+    def changes(self) -> dict[str, float]:
+        """What is to be changed, by key of the settings' section `loop`."""
+        changed = {}
+        if self.cycle_s > 0.0:
+            changed["cycle_s"] = self.cycle_s
+        if self.realtime >= 0.0:
+            changed["realtime"] = self.realtime
+        return changed
+
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """An order: go on with another controller, or another scenario from its beginning."""
+    """An order: another controller at once, or another scenario from its beginning. Empty:
+    unchanged.
+    """
 
     controller: str = ""
     scenario: str = ""
@@ -102,8 +125,9 @@ class Switch:
 class Task:
     """What the street process is to do.
 
-    until_s: simulated end, inf for the scenario's own. path: file whose changes are followed while
-        running, with `changes` over it.
+    until_s: simulated end; inf for the scenario's own.
+    path:    settings file that is followed while running, with `changes` over it; empty for none.
+    changes: by section and key.
     """
 
     settings: Settings
@@ -112,5 +136,6 @@ class Task:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def key(self) -> str:
+        """Identifies the run: only checkpoints and orders with the same key are resumed."""
         s = self.settings.street
         return f"{s.scenario} seed {s.seed} scale {s.scale} timing {s.timing} sensing {s.sensing}"

@@ -1,524 +1,334 @@
-"""The street process: runs one street, records its events, checkpoints it, takes orders; and the
-engine that watches it.
+"""The body of the street process: runs one street, records its events, checkpoints it, obeys
+orders and follows its settings file.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headway import telemetry
 from headway.control.catalogue import controller
-from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import scenario
-from headway.roads import PROFILES, work_out
 from headway.runtime import (
     ErrorRecoverySystem,
-    Level,
-    Limits,
     Policy,
     RealTimeController,
-    RealTimeMonitor,
-    Rule,
     RuntimeSettings,
     Strategy,
-    Supervisor,
 )
 from headway.runtime.streams import Subscription
 from headway.runtime.supervisor import Outbox
 from headway.safety import Override
 from headway.settings import Settings, Watched, overridden
 from headway.street import checkpoint
-from headway.street.board import Board, JunctionState
-from headway.street.closed_loop import Street, open_street
-from headway.street.event_log import EventLog
-from headway.street.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
-from headway.values import Event
+from headway.street.alerts import alert_rules
+from headway.street.board import JunctionState
+from headway.street.closed_loop import TIME_TOLERANCE_S, open_street
+from headway.street.messages import Done, Optimise, Release, Reporting, SignalChanges, Switch, Task
+from headway.street.orders import OrderStore, with_orders
+from headway.street.run import LIMITS, StreetRun, open_run
 
-
-@dataclass
-class _Run:
-    """One street under way, as the real-time loop drives it."""
-
-    street: Street
-    of: Any
-    log: EventLog
-    folder: Path
-    key: str
-    tick_s: float
-    interventions: list[int]
-    record: Callable[[Event], None]
-    look: Look = field(default_factory=lambda: Look(False, False))
-    emission_s: float = -math.inf
-
-    @property
-    def time_s(self) -> float:
-        return self.street.plant.time_s
-
-    @property
-    def running(self) -> bool:
-        return self.street.plant.running
-
-    def advance(self, period_s: float, shortest_s: float) -> None:
-        for _ in range(max(round(period_s / self.tick_s), 1)):
-            self.street.tick(self.tick_s)
-        self.log.flush()
-
-    def state(self) -> dict[str, Any]:
-        """Of the whole street, and of `junctions` by name: vehicles, queue (standing vehicles),
-        longest_wait_s, confidence.
-        """
-        seen, junctions = self.street.seen, self.street.junctions()
-        near = {
-            j.junction: {
-                "vehicles": j.vehicles,
-                "queue": j.halted,
-                "longest_wait_s": j.longest_wait_s,
-                "confidence": j.confidence,
-            }
-            for j in junctions
-        }
-        return {
-            "time_s": self.time_s,
-            "vehicles": len(seen.vehicles),
-            "halted": int((seen.vehicles.speed_mps < 0.1).sum()),
-            "source": self.street.gate.source.name.lower(),
-            "junctions": near,
-            "board": junctions,
-        }
-
-    def figures(self) -> dict[str, float]:
-        v = self.street.seen.vehicles
-        return {
-            "vehicles": float(len(v)),
-            "speed_mps": float(v.speed_mps.max(initial=0.0)),
-            "longest_wait_s": float(v.waiting_s.max(initial=0.0)),
-        }
-
-    def keep(self) -> None:
-        self.log.flush()
-        checkpoint.save(
-            self.folder / "checkpoints",
-            self.key,
-            self.time_s,
-            self.street.plant,
-            self.street.state(),
-        )
-
-    def undo(self) -> None:
-        raise RuntimeError(
-            "a street cannot go back by a second; its process starts anew from the last checkpoint"
-        )
-
-    restore = begin = restart = undo
-
-
-LIMITS = {
-    "vehicles": Limits(0.0, 1e6),
-    "speed_mps": Limits(0.0, 150.0),
-    "longest_wait_s": Limits(0.0, 1e6),
-}
-EMISSION_S = 5.0
-BEGINS = ("engine.started", "engine.restored")
-LEAVE_IT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = (
+SNAPSHOT_HZ = 10.0  # of wall time, at most
+# libsumo cannot be trusted after a fault: the supervisor starts the process anew
+STOP_ON_ANY_FAULT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = (
     (Exception, (Strategy.STOP,)),
-)  # to who watches this process
-
-
-def rules_of(settings: Settings) -> tuple[Rule, ...]:
-    """The rules of alerts. Raises ValueError for a path that no street's state has, or a name that
-    occurs twice.
-    """
-    rules = tuple(
-        Rule(
-            r.name,
-            r.path,
-            r.condition,
-            r.threshold,
-            Level[r.level.upper()],
-            r.hysteresis,
-            r.for_s,
-            r.clear_s,
-        )
-        for r in settings.alerts.rules
-    )
-    places = dict.fromkeys(("vehicles", "queue", "longest_wait_s", "confidence"))
-    sample = dict.fromkeys(("time_s", "vehicles", "halted")) | {"junctions": {"any": places}}
-    any_junction = [
-        replace(r, path=re.sub(r"^junctions\.[^.]+", "junctions.any", r.path)) for r in rules
-    ]
-    RealTimeMonitor(tuple(any_junction), sample)
-    return rules
-
-
-def _loop(
-    run: _Run, settings: Settings, before: RealTimeController | None = None
-) -> tuple[RealTimeController, Subscription]:
-    """The real-time loop of a street, and the stream of what is told outside. before: the loop
-    whose work it goes on with.
-    """
-    rules = rules_of(settings)
-    runtime = RuntimeSettings(
-        settings.loop.tick_s,
-        settings.loop.realtime,
-        settings.loop.overrun,
-        settings.loop.mode,
-        gather=False,
-        checkpoint_s=settings.recovery.checkpoint_s,
-        limits=LIMITS,
-        rules=rules,
-    )
-    tell = partial(_tell, run)
-    loop = RealTimeController(run, runtime, tell, ErrorRecoverySystem(LEAVE_IT))
-    if before is not None:
-        loop.go_on_from(before)
-    return loop, loop.streams.subscribe("outside", 10.0, policy=Policy.LATEST_ONLY)
-
-
-def _tell(run: _Run, at_s: float, kind: str, data: Mapping[str, Any]) -> None:
-    run.record(Event(at_s, kind, "", data))
+)
 
 
 def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
-    """The body of the street process: from the last checkpoint of the same run, or from the
-    beginning.
-    """
-    watched = Watched(task.path, task.changes) if task.path else None
-    task = replace(task, settings=watched.current) if watched else task
-    settings = task.settings
-    _set_up_logs(settings)
-    run = _open(outbox, _switched(task, _orders(task)))
-    loop, outside = _loop(run, settings)
-    end_s = min(task.until_s, run.of.end_s)
+    """The body of the street process, as `headway.runtime.Supervisor` calls it."""
+    process = StreetProcess(outbox, inbox, task)
+    process.open()
     gc.freeze()  # docs/decisions/0012-pauses.md
-    try:
-        while run.time_s < end_s - 1e-6 and (np.isfinite(end_s) or run.running):
-            while inbox.poll():
-                order = inbox.recv()
-                _hand_out_signals(outbox, run, settings.loop.realtime)
-                if order is None:
-                    loop.keep()
-                    outbox.put(Done(run.time_s, False), keep=True)
-                    return
-                if isinstance(order, Optimise):
-                    settings = _optimise(run, settings, order)
-                    loop, outside = _loop(run, settings, loop)
-                    continue
-                before, run = run, _obey(outbox, run, order, replace(task, settings=settings))
-                if run is not before:
-                    loop, outside = _loop(run, settings)
-                    end_s = min(task.until_s, run.of.end_s)
-            loop.tick(end_s)
-            for message in outside.take():
-                _hand_out_signals(outbox, run, settings.loop.realtime)
-                outbox.put(_snapshot(run, loop, message.values["board"]))
-                if watched and _follow(run, watched, settings, task):
-                    settings = watched.current
-                    run.tick_s = settings.loop.tick_s
-                    loop, outside = _loop(run, settings, loop)
-        _hand_out_signals(outbox, run, settings.loop.realtime)
-        outbox.put(_snapshot(run, loop, run.street.junctions()), keep=True)
-        outbox.put(Done(run.street.plant.time_s, True), keep=True)
-        checkpoint.clear(run.folder / "checkpoints")
-        _orders_file(task).unlink(missing_ok=True)
-    finally:
-        run.log.close()
-        run.street.plant.close()
+    process.run_to_end()
 
 
-def _hand_out_signals(outbox: Outbox, run: _Run, pace: float) -> None:
-    street = run.street
-    if street.changes or street.actuations:
-        outbox.put(Signals(pace, tuple(street.changes), tuple(street.actuations)), keep=True)
-        street.changes, street.actuations = [], []
+class Phase(Enum):
+    """Where a street process stands."""
+
+    OPENING = "no street yet"
+    RUNNING = "a street is under way"
+    STOPPED = "asked to end before the run was finished; a checkpoint is left"
+    FINISHED = "the run is finished; nothing is left to resume"
 
 
-def _set_up_logs(settings: Settings) -> None:
-    telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
+class StreetProcess:
+    """One street from its last checkpoint, or from its beginning, to its end.
 
+    `open` it once, then `run_to_end`. Each turn obeys the orders that wait, ticks, publishes a
+    snapshot when one is due and then looks whether the settings file changed.
 
-def _follow(run: _Run, watched: Watched, before: Settings, task: Task) -> bool:
-    """Put what changed in the settings' file in force; whether anything did. What is refused there
-    is recorded, and changes nothing.
+    settings:  in force now: the task's, or those of the file that is followed. What operators
+        ordered is kept apart, in `orders.json`, and stands over them when a street is opened.
+    run, loop: the street of the moment and the real-time loop that drives it; another scenario
+        replaces both, other settings the loop.
+    make_loop, open_street: given by tests.
     """
-    fault, now = watched.fault, run.street.plant.time_s
-    changed = watched.refresh()
-    if watched.fault and watched.fault != fault:
-        run.record(Event(now, "engine.settings_refused", "", {"fault": watched.fault}))
-    if not changed:
-        return False
-    new, street = watched.current, run.street
-    _set_up_logs(new)
-    street.cycle_s, street.confidence = new.loop.cycle_s, new.control.confidence
-    if new.control.fallback != before.control.fallback:
-        street.stand_in(controller(new.control.fallback, street.network, street.gate.timing))
-    if new.control.controller != before.control.controller:
-        street.put_in_charge(controller(new.control.controller, street.network, street.gate.timing))
-        if "controller" in (
-            orders := _orders(task)
-        ):  # the last word is the file's, for a process to come as well
-            _keep_orders(task, {k: v for k, v in orders.items() if k != "controller"})
-    run.record(
-        Event(
-            now,
-            "engine.settings",
-            "",
-            {"changed": list(changed), "controller": street.controller.name},
-        )
-    )
-    return True
 
+    run: StreetRun
+    loop: RealTimeController
 
-def _orders_file(task: Task) -> Path:
-    return Path(task.settings.recovery.folder) / "orders.json"
+    def __init__(
+        self,
+        outbox: Outbox,
+        inbox: Connection,
+        task: Task,
+        make_loop: Callable[..., RealTimeController] = RealTimeController,
+        open_street: Callable[..., Any] = open_street,
+    ) -> None:
+        self._outbox = outbox
+        self._inbox = inbox
+        self._task = task
+        self._make_loop = make_loop
+        self._open_street = open_street
+        self._watched = Watched(task.path, task.changes) if task.path else None
+        self.settings = self._watched.current if self._watched else task.settings
+        self.phase = Phase.OPENING
+        self._end_s = math.inf
+        self._snapshots: Subscription
 
+        folder = Path(self.settings.recovery.folder)
+        self._orders = OrderStore(folder / "orders.json", self._current_task().key())
 
-def _orders(task: Task) -> dict[str, str]:
-    """The switches of scenario and controller in force for this task, which outlive the process."""
-    try:
-        found = json.loads(_orders_file(task).read_text(encoding="utf-8"))
-        return dict(found["orders"]) if found["task"] == task.key() else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    # --- phases ---
 
+    def open(self) -> None:
+        """Start the street and its loop. Raises ValueError or OSError if the scenario cannot be
+        started.
+        """
+        set_up_logs(self.settings)
+        self._use_run(self._open_run(with_orders(self.settings, self._orders.load()), resume=True))
+        self.phase = Phase.RUNNING
 
-def _keep_orders(task: Task, orders: Mapping[str, str]) -> None:
-    draft = _orders_file(task).with_suffix(".draft")
-    draft.write_text(json.dumps({"task": task.key(), "orders": orders}), encoding="utf-8")
-    draft.replace(_orders_file(task))
-
-
-def _switched(task: Task, orders: Mapping[str, str]) -> Task:
-    changes = {"street": {"scenario": orders["scenario"]}} if "scenario" in orders else {}
-    by = {"control": {"controller": orders["controller"]}} if "controller" in orders else {}
-    return replace(task, settings=overridden(task.settings, changes | by))
-
-
-def _open(outbox: Outbox, task: Task, anew: bool = False) -> _Run:
-    """The street of `task`: from its last checkpoint, if there is one; `anew` from its
-    beginning.
-    """
-    s = task.settings
-    of = scenario(s.street.scenario)
-    network = read_network(of.net)
-    folder = Path(s.recovery.folder)
-    log = EventLog(folder / "events.jsonl")
-    counted = [0]
-
-    def record(event: Event) -> None:
-        counted[0] += event.kind.startswith("safety.")
-        log.append(event)
-        outbox.put(event, keep=True)
-        room = "safety" if event.kind.startswith("safety.") else "street"
-        telemetry.log(room).debug(
-            event.kind, at_s=event.at_s, junction=event.junction, **event.data
-        )
-
-    key = f"{of.name} {task.key()}"
-    found = None if anew else checkpoint.latest(folder / "checkpoints", key)
-    state = (
-        ("--load-state", str(found.plant)) if found is not None else ()
-    )  # at the start: a SUMO under way would let those who arrived depart anew
-    sumo = SumoSettings(
-        of.sumocfg, s.street.seed, s.street.scale, sensing=s.street.sensing, extra=state
-    )
-    timing = work_out(network, PROFILES[s.street.timing])
-    street = open_street(
-        network,
-        timing,
-        sumo,
-        s.control.controller,
-        record,
-        s.control.fallback,
-        s.loop.cycle_s,
-        s.control.confidence,
-    )
-    about = {"scenario": of.name, "net": of.net, "controller": s.control.controller}
-    if found is not None:
-        street.resume(found.street())
-        record(
-            Event(
-                found.time_s,
-                "engine.restored",
-                "",
-                about | {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s},
-            )
-        )
-    else:
-        record(Event(of.begin_s, "engine.started", "", about | {"run": key}))
-    log.flush()
-    return _Run(street, of, log, folder, key, s.loop.tick_s, counted, record)
-
-
-def _optimise(run: _Run, settings: Settings, order: Optimise) -> Settings:
-    """Another cycle or pace from now on; what is not allowed is recorded and changes nothing."""
-    wish = {
-        k: v
-        for k, v in (("cycle_s", order.cycle_s), ("realtime", order.realtime))
-        if v > 0.0 or (k == "realtime" and v == 0.0)
-    }
-    try:
-        settings = overridden(settings, {"loop": wish})
-    except ValueError as error:
-        run.record(
-            Event(run.time_s, "engine.order_refused", "", {"order": repr(order), "why": str(error)})
-        )
-        return settings
-    run.street.cycle_s = settings.loop.cycle_s
-    run.record(Event(run.time_s, "engine.settings", "", {"changed": list(wish), **wish}))
-    return settings
-
-
-def _obey(outbox: Outbox, run: _Run, order: Any, task: Task) -> _Run:
-    """Orders are taken between two ticks; the event says at which simulated time one came into
-    force, or why it was refused.
-    """
-    now = run.street.plant.time_s
-    try:
-        if isinstance(order, Override):
-            run.street.gate.order(order, now)
-        elif isinstance(order, Release):
-            run.street.gate.release(order.junction, order.by, now)
-        elif isinstance(order, Look):
-            run.look, run.street.recording = order, order.record
-        elif isinstance(order, Switch):
-            return _switch(outbox, run, order, task)
-        else:
-            raise ValueError(
-                f"no order of the kind {type(order).__name__}. There are: Override, Release, "
-                "Optimise, Look, Switch."
-            )
-    except (ValueError, OSError) as error:
-        run.record(
-            Event(now, "engine.order_refused", "", {"order": repr(order), "why": str(error)})
-        )
-    return run
-
-
-def _switch(outbox: Outbox, run: _Run, order: Switch, task: Task) -> _Run:
-    """Another controller at once, or another scenario from its beginning. Raises ValueError before
-    anything is given up.
-    """
-    now = run.street.plant.time_s
-    orders = _orders(task) | {k: v for k, v in asdict(order).items() if v}
-    switched = _switched(task, orders)
-    if order.scenario:
-        read_network(scenario(order.scenario).net)
-    _keep_orders(task, orders)
-    if order.controller and not order.scenario:
-        run.street.put_in_charge(
-            controller(order.controller, run.street.network, run.street.gate.timing)
-        )
-        run.record(Event(now, "engine.controller", "", {"controller": order.controller}))
-    if order.scenario:
-        run.record(Event(now, "engine.scenario", "", {"scenario": order.scenario}))
-        run.log.close()
-        run.street.plant.close()
+    def run_to_end(self) -> None:
+        """Until the run is finished or somebody asks to stop; the street is closed, however it
+        ends. Raises StoppedError after a fault.
+        """
         try:
-            run = _open(outbox, switched, anew=True)
+            while self.phase is Phase.RUNNING:
+                self._turn()
+        finally:
+            self.run.close()
+
+    def _turn(self) -> None:
+        if self._at_end():
+            self._finish()
+            return
+        while self.phase is Phase.RUNNING and self._inbox.poll():
+            self._obey(self._inbox.recv())
+        if self.phase is Phase.RUNNING:
+            self.loop.tick(self._end_s)
+            self._publish()
+
+    def _at_end(self) -> bool:
+        """A scenario without an end ends with its last vehicle."""
+        if math.isfinite(self._end_s):
+            return self.run.time_s >= self._end_s - TIME_TOLERANCE_S
+        return not self.run.running
+
+    def _finish(self) -> None:
+        """Nothing of a finished run is resumed."""
+        self._put_snapshot(self.run.street.junction_states(), keep=True)
+        self._outbox.put(Done(self.run.time_s, finished=True), keep=True)
+        checkpoint.clear(self.run.checkpoints)
+        self._orders.clear()
+        self.phase = Phase.FINISHED
+
+    def _stop(self) -> None:
+        self.loop.checkpoint()
+        self._outbox.put(Done(self.run.time_s, finished=False), keep=True)
+        self.phase = Phase.STOPPED
+
+    # --- what is reported ---
+
+    def _publish(self) -> None:
+        """A snapshot, if the loop's stream has one; the settings file is looked at as often."""
+        for message in self._snapshots.take():
+            self._put_snapshot(message.values["board"])
+            self._follow_settings()
+
+    def _put_snapshot(self, junctions: tuple[JunctionState, ...], keep: bool = False) -> None:
+        self._put_signal_changes()
+        self._outbox.put(self.run.snapshot(self.loop, junctions), keep=keep)
+
+    def _put_signal_changes(self) -> None:
+        """What was collected, with the speed factor at which it was collected."""
+        changes, actuations = self.run.street.signal_log.take()
+        if changes or actuations:
+            message = SignalChanges(self.settings.loop.realtime, changes, actuations)
+            self._outbox.put(message, keep=True)
+
+    # --- settings that are followed ---
+
+    def _follow_settings(self) -> None:
+        """Put what changed in the settings file in force. What is refused there is recorded, and
+        changes nothing.
+        """
+        if self._watched is None:
+            return
+        known_fault = self._watched.fault
+        changed = self._watched.refresh()
+        fault = self._watched.fault
+        if fault and fault != known_fault:
+            self.run.record("engine.settings_refused", {"fault": fault})
+        if changed:
+            before, self.settings = self.settings, self._watched.current
+            self._apply_settings(before)
+            by = self.run.street.controller.name
+            self.run.record("engine.settings", {"changed": list(changed), "controller": by})
+            self._use_new_loop()
+
+    def _apply_settings(self, before: Settings) -> None:
+        """Logs, street and controllers; the loop is made anew afterwards."""
+        new, street = self.settings, self.run.street
+        set_up_logs(new)
+        self.run.tick_s = new.loop.tick_s
+        street.cycle_s = new.loop.cycle_s
+        street.confidence_threshold = new.control.confidence
+        if new.control.fallback != before.control.fallback:
+            street.set_fallback(self._controller(new.control.fallback))
+        if new.control.controller != before.control.controller:
+            street.set_controller(self._controller(new.control.controller))
+            self._orders.drop_controller()  # the file spoke last, for the next process too
+
+    # --- orders ---
+
+    def _obey(self, order: Any) -> None:
+        """Obey between two ticks; None asks to stop. The event says at which simulated time an
+        order came into force, or why it was refused.
+        """
+        self._put_signal_changes()
+        if order is None:
+            self._stop()
+            return
+        try:
+            self._carry_out(order)
+        except (ValueError, OSError) as error:
+            refused = {"order": repr(order), "why": str(error)}
+            self.run.record("engine.order_refused", refused)
+
+    def _carry_out(self, order: Any) -> None:
+        """Raises ValueError or OSError for an order that cannot be obeyed; nothing has changed
+        then.
+        """
+        gate, now_s = self.run.street.gate, self.run.time_s
+        match order:
+            case Override():
+                gate.order(order, now_s)
+            case Release():
+                gate.release(order.junction, order.by, now_s)
+            case Reporting():
+                self.run.reporting = order
+                self.run.street.signal_log.enabled = order.record
+            case Optimise():
+                self._optimise(order)
+            case Switch():
+                self._switch(order)
+            case _:
+                raise ValueError(
+                    f"no order of the kind {type(order).__name__}. There are: Override, Release, "
+                    "Optimise, Reporting, Switch."
+                )
+
+    def _optimise(self, order: Optimise) -> None:
+        """Another optimisation cycle or speed factor from now on."""
+        changes = order.changes()
+        self.settings = overridden(self.settings, {"loop": changes})
+        self.run.street.cycle_s = self.settings.loop.cycle_s
+        self.run.record("engine.settings", {"changed": list(changes), **changes})
+        self._use_new_loop()
+
+    def _switch(self, order: Switch) -> None:
+        """Another controller at once, or another scenario from its beginning. What cannot be is
+        refused before anything is given up.
+        """
+        orders = self._orders.with_switch(order)
+        settings = with_orders(self.settings, orders)
+        if order.scenario:
+            read_network(scenario(order.scenario).net)
+        self._orders.save(orders)
+        if order.scenario:
+            self._switch_scenario(order.scenario, settings)
+        elif order.controller:
+            self.run.street.set_controller(self._controller(order.controller))
+            self.run.record("engine.controller", {"controller": order.controller})
+
+    def _switch_scenario(self, name: str, settings: Settings) -> None:
+        """Raises RuntimeError if it does not start: there is no street left, so the next process
+        starts what ran before.
+        """
+        self.run.record("engine.scenario", {"scenario": name})
+        self.run.close()
+        try:
+            run = self._open_run(settings, resume=False)
         except Exception as error:
-            # the process starts anew, on what ran before: a switch that fails must not be tried
-            # for ever
-            _orders_file(task).unlink(missing_ok=True)
-            raise RuntimeError(f"scenario {order.scenario!r} does not start: {error}") from error
-        checkpoint.clear(run.folder / "checkpoints")  # of what ran before
-    return run
+            self._orders.clear()  # or every process to come would try it again
+            raise RuntimeError(f"scenario {name!r} does not start: {error}") from error
+        checkpoint.clear(run.checkpoints)  # they are of the run before
+        self._use_run(run)
 
+    # --- the street of the moment ---
 
-def _snapshot(
-    run: _Run, loop: RealTimeController, junctions: tuple[JunctionState, ...]
-) -> Snapshot:
-    street, pacing = run.street, loop.pacer.report()
-    recent = list(street.durations.rows)[-100:]
-    return Snapshot(
-        street.plant.time_s,
-        run.of.begin_s,
-        run.of.end_s,
-        len(street.seen.vehicles),
-        int((street.seen.vehicles.speed_mps < 0.1).sum()),
-        street.gate.source.name.lower(),
-        run.interventions[0],
-        street.outlook.cycles,
-        pacing.overruns,
-        pacing.jitter_p99_s,
-        1e3 * sum(map(sum, recent)) / max(len(recent), 1),
-        loop.kept_s,
-        run.log.trouble,
-        junctions,
-        loop.optimizer.mode.name,
-        street.controller.name,
-        street.plant.shown.tobytes(),
-        street.plant.scene() if run.look.scene else None,
-        loop.profiler.figures(),
-        _emission(run),
-    )
+    def _current_task(self) -> Task:
+        return replace(self._task, settings=self.settings)
 
+    def _controller(self, name: str) -> Any:
+        street = self.run.street
+        return controller(name, street.network, street.gate.timing)
 
-def _emission(run: _Run) -> tuple[int, float, float] | None:
-    if not run.look.record or run.time_s < run.emission_s + EMISSION_S:
-        return None
-    run.emission_s = run.time_s
-    return run.street.plant.emissions()
+    def _open_run(self, settings: Settings, resume: bool) -> StreetRun:
+        task = replace(self._task, settings=settings)
+        return open_run(task, self._outbox, resume=resume, open_street=self._open_street)
 
+    def _use_run(self, run: StreetRun) -> None:
+        self.run = run
+        self._end_s = min(self._task.until_s, run.scenario.end_s)
+        self._use_loop(self._loop_of_run())
 
-class Engine:
-    """The supervised street process, as seen from outside: start, messages, orders, stop. board:
-    the junctions, for any thread.
-    """
+    def _use_new_loop(self) -> None:
+        """The settings changed: a loop by the new ones, which continues the work of the one
+        before.
+        """
+        loop = self._loop_of_run()
+        loop.continue_from(self.loop)
+        self._use_loop(loop)
 
-    def __init__(self, task: Task) -> None:
-        recovery = task.settings.recovery
-        rules_of(task.settings)
-        self._last_kept: float | None = None
-        self.board = Board()
-        self._supervisor = Supervisor(
-            work, task, recovery.silent_s, recovery.restarts, self._progressed
+    def _use_loop(self, loop: RealTimeController) -> None:
+        self.loop = loop
+        self._snapshots = loop.streams.subscribe(
+            "snapshots", SNAPSHOT_HZ, policy=Policy.LATEST_ONLY
         )
 
-    def _progressed(self, message: Any) -> bool:
-        """A checkpoint since the last message: the restarts before it are forgiven. Where the
-        street begins does not count as one.
-        """
-        if isinstance(message, Event) and message.kind in BEGINS:
-            self._last_kept = None
-        elif isinstance(message, Snapshot) and (
-            self._last_kept is None or message.checkpoint_s > self._last_kept
-        ):
-            forgiven, self._last_kept = self._last_kept is not None, message.checkpoint_s
-            return forgiven
-        return False
+    def _loop_of_run(self) -> RealTimeController:
+        s = self.settings
+        runtime = RuntimeSettings(
+            period_s=s.loop.tick_s,
+            realtime=s.loop.realtime,
+            overrun=s.loop.overrun,
+            mode=s.loop.mode,
+            gather=False,
+            checkpoint_s=s.recovery.checkpoint_s,
+            limits=LIMITS,
+            rules=alert_rules(s),
+        )
+        report = partial(_record_of_loop, self.run)
+        recovery = ErrorRecoverySystem(STOP_ON_ANY_FAULT)
+        return self._make_loop(self.run, runtime, report, recovery)
 
-    def messages(self) -> Iterator[Any]:
-        """Snapshot, Event, Restarted, and Done at the end. Raises WorkerError when the process is
-        given up.
-        """
-        for message in self._supervisor.messages():
-            if isinstance(message, Event) and message.kind in BEGINS:
-                self.board.forget()
-            elif isinstance(message, Snapshot):
-                self.board.put(message.junctions)
-            yield message
 
-    def order(self, order: Override | Release | Optimise | Look | Switch) -> None:
-        """Hand an order to the street; it is taken before the next tick. Raises WorkerError if
-        there is no street now.
-        """
-        self._supervisor.send(order)
+def _record_of_loop(run: StreetRun, at_s: float, kind: str, data: Any) -> None:
+    run.record(kind, data, at_s)
 
-    def stop(self) -> None:
-        """Checkpoint and end."""
-        self._supervisor.stop()
 
-    @property
-    def pid(self) -> int | None:
-        return self._supervisor.pid
+def set_up_logs(settings: Settings) -> None:
+    """The logs of this process, as the settings say."""
+    telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)

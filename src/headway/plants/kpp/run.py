@@ -65,10 +65,10 @@ class KppRun:
     ) -> None:
         self.plant, self.control = KppPlant(settings, bounds), control or LoadControl()
         self._path = folder / "kpp.npz" if folder is not None else None
-        self._note_undo()
+        self._note_for_roll_back()
 
-    def _note_undo(self) -> None:
-        """Where `undo` goes back to: the plant and what its control has added up."""
+    def _note_for_roll_back(self) -> None:
+        """What `roll_back` restores: the plant, and what its control has added up."""
         self._before: tuple[dict[str, Any], float] = self.plant.state(), self.control.sum_s
 
     @property
@@ -76,7 +76,7 @@ class KppRun:
         return self.plant.time_s
 
     def advance(self, period_s: float, shortest_s: float) -> None:
-        self._note_undo()
+        self._note_for_roll_back()
         self.plant.shortest_s = shortest_s
         if not self.control.target_mps:
             self.plant.advance(period_s)
@@ -117,11 +117,11 @@ class KppRun:
             "ledger_residual": m.ledger_residual,
         }
 
-    def undo(self) -> None:
+    def roll_back(self) -> None:
         state, self.control.sum_s = self._before
         self.plant.resume(state)
 
-    def keep(self) -> None:
+    def checkpoint(self) -> None:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft = self._path.with_suffix(".draft")
@@ -139,7 +139,7 @@ class KppRun:
             raise PlantError("there is no checkpoint to go back to; begin anew.")
         self.plant.restore(self._path)
         self.control.sum_s = self._kept_sum_s()
-        self._note_undo()
+        self._note_for_roll_back()
 
     @property
     def _control_file(self) -> Path:
@@ -164,7 +164,7 @@ class KppRun:
         except PlantError:
             return False
         if self.time_s >= until_s:
-            self.begin()
+            self.reinitialise()
             return False
         return True
 
@@ -174,12 +174,12 @@ class KppRun:
             self._path.unlink(missing_ok=True)
             self._control_file.unlink(missing_ok=True)
 
-    def begin(self) -> None:
+    def reinitialise(self) -> None:
         self.plant.begin()
         self.control.sum_s = 0.0
-        self._note_undo()
+        self._note_for_roll_back()
 
-    restart = begin
+    restart = reinitialise
 
 
 def runtime_settings(

@@ -17,17 +17,18 @@ from tests.street.builders import (
     GREEN,
     RED,
     MadePlant,
+    ReadOff,
     Says,
-    clock,
     street_of,
     two_junctions,
     vehicles,
 )
 
 from headway.safety import Source
-from headway.street import closed_loop as room
 from headway.street.board import JunctionState
-from headway.street.closed_loop import Durations, all_sound, doubtful, occupied, sound
+from headway.street.closed_loop import Durations, any_below
+from headway.street.plausibility import drop_implausible, plausible_rows
+from headway.street.signal_log import occupied_groups
 
 
 @pytest.fixture
@@ -52,11 +53,11 @@ def test_a_tick_observes_decides_applies_and_advances_once(plant):
     street.tick(0.5)
     assert [seen.at_s for seen in says.seen] == [100.0, 101.0]
     assert says.states == ["says 0", "says 1"]
-    assert street.outlook.controller == "says 2"
+    assert street.loop_state.controller == "says 2"
     assert plant.applied == [[*A_FIRST, *B_FIRST]] * 2
     assert plant.advanced == [1.0, 0.5]
-    assert street.seen.at_s == 101.0
-    assert street.seen is says.seen[-1]
+    assert street.observation.at_s == 101.0
+    assert street.observation is says.seen[-1]
 
 
 def test_the_gate_stands_between_the_controller_and_the_street(plant):
@@ -85,9 +86,8 @@ def test_the_gate_is_asked_with_the_observation_and_its_time():
     assert street.gate.source is Source.ALL_RED
 
 
-def test_the_wall_time_of_each_part_is_kept(plant, monkeypatch):
-    street, _ = street_of(plant)
-    monkeypatch.setattr(room, "time", clock(10.0, 11.0, 13.0, 16.0, 20.0, 25.0))
+def test_the_wall_time_of_each_part_is_kept(plant):
+    street, _ = street_of(plant, clock=ReadOff(10.0, 11.0, 13.0, 16.0, 20.0, 25.0))
     street.tick()
     assert street.durations.table().tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0]]
 
@@ -103,24 +103,20 @@ def test_durations_are_kept_of_the_last_two_hours_of_seconds():
 
 def test_a_new_street_begins_with_these_defaults(plant):
     street, events = street_of(plant)
-    assert (street.cycle_s, street.confidence) == (30.0, 0.4)
-    assert (street.recording, street.changes, street.actuations, street.confident) == (
-        False,
-        [],
-        [],
-        None,
-    )
-    outlook = street.outlook
+    assert (street.cycle_s, street.confidence_threshold) == (30.0, 0.4)
+    assert (street.signal_log.enabled, street.signal_log.take()) == (False, ((), ()))
+    assert street.junction_confidence is None
+    state = street.loop_state
     assert (
-        outlook.controller,
-        outlook.fallback,
-        outlook.next_cycle_s,
-        outlook.cycles,
-        outlook.low,
+        state.controller,
+        state.fallback,
+        state.next_cycle_s,
+        state.cycles,
+        state.low_confidence,
     ) == ("says 0", "second 0", 130.0, 0, None)
-    assert outlook.arrived.tolist() == [0] * 7
+    assert state.arrived_since_fallback.tolist() == [0] * 7
     assert events == []
-    assert street.seen.at_s == 100.0
+    assert street.observation.at_s == 100.0
     assert street.gate.state()["now"] == 100.0
 
 
@@ -130,32 +126,32 @@ def test_a_new_street_begins_with_these_defaults(plant):
 def test_changes_of_colour_and_of_stop_lines_are_noted_once_each_with_their_time(plant):
     says = Says()
     street, _ = street_of(plant, says)
-    street.recording = True
+    street.signal_log.enabled = True
     plant.vehicles = vehicles((0, 3.0, 5.0, 0.0), (3, 6.5, 5.0, 0.0))
     street.tick()
-    assert street.changes == [(100.0, 0, GREEN), (100.0, 2, GREEN)]
-    assert street.actuations == [(100.0, 0, True)]
+    assert street.signal_log.changes == [(100.0, 0, GREEN), (100.0, 2, GREEN)]
+    assert street.signal_log.actuations == [(100.0, 0, True)]
     plant.vehicles = vehicles((0, 1.0, 0.0, 0.0), (3, 5.5, 5.0, 0.0))
     plant.persons = np.array([0, 0, 0, 0, 2], np.int32)
     street.tick()
-    assert street.actuations[1:] == [(101.0, 2, True), (101.0, 4, True)]
+    assert street.signal_log.actuations[1:] == [(101.0, 2, True), (101.0, 4, True)]
     # link 1 is of group 0 as well
     plant.vehicles = vehicles((1, 0.0, 5.0, 0.0))
     plant.persons = np.zeros(5, np.int32)
     street.tick()
-    assert street.actuations[3:] == [(102.0, 2, False), (102.0, 4, False)]
-    assert len(street.changes) == 2
+    assert street.signal_log.actuations[3:] == [(102.0, 2, False), (102.0, 4, False)]
+    assert len(street.signal_log.changes) == 2
     says.wanted = np.array([*A_SECOND, *B_FIRST], np.int8)
     for _ in range(6):
         street.tick()
-    assert street.changes[2:] == [(105.0, 0, RED), (106.0, 1, GREEN)]
+    assert street.signal_log.changes[2:] == [(105.0, 0, RED), (106.0, 1, GREEN)]
 
 
 def test_nothing_is_noted_where_nobody_takes_it(plant):
     street, _ = street_of(plant)
     plant.vehicles = vehicles((0, 3.0, 5.0, 0.0))
     street.tick()
-    assert (street.changes, street.actuations) == ([], [])
+    assert street.signal_log.take() == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -166,18 +162,19 @@ def test_no_more_than_a_hundred_thousand_are_kept_where_nobody_takes_them(
     plant, changes, actuations, taken
 ):
     street, _ = street_of(plant)
-    street.recording = True
-    street.changes, street.actuations = [(0.0, 0, 0)] * changes, [(0.0, 0, True)] * actuations
+    street.signal_log.enabled = True
+    log = street.signal_log
+    log.changes, log.actuations = [(0.0, 0, 0)] * changes, [(0.0, 0, True)] * actuations
     plant.vehicles = vehicles((0, 3.0, 5.0, 0.0))
     street.tick()
-    assert len(street.changes) == changes + 2 * taken
-    assert len(street.actuations) == actuations + taken
-    street.changes, street.actuations = [], []
+    assert len(street.signal_log.changes) == changes + 2 * taken
+    assert len(street.signal_log.actuations) == actuations + taken
+    log.take()
     street.tick()
-    assert street.actuations == [], "what was left out is not made up for a second late"
+    assert street.signal_log.actuations == [], "what was left out is not made up for a second late"
     plant.vehicles = vehicles()
     street.tick()
-    assert street.actuations == [(102.0, 0, False)]
+    assert street.signal_log.actuations == [(102.0, 0, False)]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +192,7 @@ def test_no_more_than_a_hundred_thousand_are_kept_where_nobody_takes_them(
     ],
 )
 def test_a_stop_line_is_reached_within_its_last_six_metres(link, distance_m, group):
-    found = occupied(
+    found = occupied_groups(
         np.array([link], np.int32), np.array([distance_m]), np.array([0, 2, -1, 1], np.int32), 3
     )
     assert found.dtype == np.bool_
@@ -203,14 +200,16 @@ def test_a_stop_line_is_reached_within_its_last_six_metres(link, distance_m, gro
 
 
 def test_each_vehicle_counts_at_its_own_stop_line():
-    found = occupied(
+    found = occupied_groups(
         np.array([3, 0, 0], np.int32),
         np.array([1.0, 9.0, 2.0]),
         np.array([0, 2, -1, 1], np.int32),
         4,
     )
     assert found.tolist() == [True, True, False, False]
-    assert occupied(np.zeros(0, np.int32), np.zeros(0), np.array([0], np.int32), 2).tolist() == [
+    assert occupied_groups(
+        np.zeros(0, np.int32), np.zeros(0), np.array([0], np.int32), 2
+    ).tolist() == [
         False,
         False,
     ]
@@ -227,7 +226,7 @@ def test_a_sure_controller_decides_and_the_fallback_is_not_asked(plant):
     assert second.seen == []
     assert events == []
     assert street.gate.source is Source.CONTROLLER
-    assert street.confident.tolist() == [1.0, 1.0]
+    assert street.junction_confidence.tolist() == [1.0, 1.0]
 
 
 def test_the_fallback_is_told_all_arrivals_since_it_was_asked_last(plant):
@@ -238,8 +237,8 @@ def test_the_fallback_is_told_all_arrivals_since_it_was_asked_last(plant):
         street.tick()
     assert [(s.at_s, s.arrived.tolist()) for s in second.seen] == [(103.0, [4, 0, 0, 6, 0, 0, 0])]
     assert second.states == ["second 0"]
-    assert street.outlook.fallback == "second 1"
-    assert street.outlook.arrived.tolist() == [1, 0, 0, 4, 0, 0, 0]
+    assert street.loop_state.fallback == "second 1"
+    assert street.loop_state.arrived_since_fallback.tolist() == [1, 0, 0, 4, 0, 0, 0]
     assert [s.arrived.tolist()[0] for s in says.seen] == [1, 1, 1, 1, 1], (
         "the controller is told each second's own"
     )
@@ -272,7 +271,7 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_told_of_with
         "agreement": 0.988,
     }
     assert own(events) == [(100.0, "engine.fallback", "B", data)]
-    assert street.outlook.low.tolist() == [False, True]
+    assert street.loop_state.low_confidence.tolist() == [False, True]
     assert street.gate.source is Source.CONTROLLER
     street.tick()
     assert len(own(events)) == 1, "told once"
@@ -302,7 +301,7 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_told_of_with
             {"confidence": 0.7, "threshold": 0.4, "fallback": "second"},
         ),
     ]
-    assert street.outlook.low is None
+    assert street.loop_state.low_confidence is None
     assert len(second.seen) == 4
     street.tick()
     assert len(second.seen) == 4, "sure again: not asked any more"
@@ -311,19 +310,21 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_told_of_with
 def test_confidence_counts_with_what_was_measured_and_how_old_it_is():
     plant = MadePlant(two_junctions(), age_s=1.0)  # freshness 1 - 1/5
     plant.completeness = np.array([1.0, 0.75])
-    street, events = street_of(plant, Says(confidence=(0.625, 0.625)), confidence=0.5)
+    street, events = street_of(plant, Says(confidence=(0.625, 0.625)), confidence_threshold=0.5)
     street.tick()
     assert [(e[2], e[3]["confidence"], e[3]["threshold"]) for e in own(events)] == [
         ("B", 0.375, 0.5)
     ]
-    assert street.outlook.low.tolist() == [False, True], "0.625 x 0.8 is just the threshold"
-    assert street.confident.tolist() == [0.625, 0.625]
+    assert street.loop_state.low_confidence.tolist() == [False, True], (
+        "0.625 x 0.8 is just the threshold"
+    )
+    assert street.junction_confidence.tolist() == [0.625, 0.625]
 
 
 def test_confidence_that_is_no_number_counts_as_low(plant):
     street, _ = street_of(plant, Says(confidence=(float("nan"), 1.0)))
     street.tick()
-    assert street.outlook.low.tolist() == [True, False]
+    assert street.loop_state.low_confidence.tolist() == [True, False]
     assert plant.applied == [[*A_SECOND, *B_FIRST]]
 
 
@@ -344,7 +345,7 @@ def test_confidence_that_is_no_number_counts_as_low(plant):
 def test_doubt_is_of_any_junction_whose_confidence_times_what_is_known_is_below_the_threshold(
     confidence, completeness, fresh, threshold, doubt
 ):
-    assert doubtful(np.array(confidence), np.array(completeness), fresh, threshold) is doubt
+    assert any_below(np.array(confidence), np.array(completeness), fresh, threshold) is doubt
 
 
 def test_a_controller_that_raises_is_told_of_once_for_each_fault_and_again_when_it_is_back(plant):
@@ -370,9 +371,9 @@ def test_a_controller_that_raises_is_told_of_once_for_each_fault_and_again_when_
         "the place where it was raised, not where it was called"
     )
     assert street.gate.source is Source.FALLBACK
-    assert street.confident is None
+    assert street.junction_confidence is None
     assert [s.at_s for s in second.seen] == [101.0, 102.0]
-    assert street.outlook.controller == "says 1", "its state is the last good one"
+    assert street.loop_state.controller == "says 1", "its state is the last good one"
     says.fault = KeyError("other")
     street.tick()
     assert [e[3]["error"] for e in own(events)] == ["RuntimeError('broken')", "KeyError('other')"]
@@ -402,19 +403,20 @@ def test_nonsense_counts_as_silence_and_is_no_recovery(plant, wanted):
     street.tick()
     says.fault, says.wanted = None, wanted
     street.tick()
-    assert street.confident is None
+    assert street.junction_confidence is None
     assert len(second.seen) == 2
     assert [e[1] for e in own(events)] == ["engine.controller_failed"]
     assert plant.applied == [[*A_SECOND, *B_SECOND]] * 2
-    assert street.outlook.low is None
+    assert street.loop_state.low_confidence is None
 
 
 # --- the optimisation cycle ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant, monkeypatch):
+def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant):
+    wall = ReadOff()
     says = Says(confidence=(0.8, 0.61239), why={"novelty": np.array([1.0, 0.12345])})
-    street, events = street_of(plant, says, cycle_s=3.0)
+    street, events = street_of(plant, says, cycle_s=3.0, clock=wall)
     plant.vehicles = vehicles((0, 3.0, 0.0999, 7.0), (0, 20.0, 0.1, 0.0), (-1, 30.0, 0.0, 1.0))
     for _ in range(3):
         street.tick()
@@ -428,7 +430,7 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant, monkeypatch
             (0.0, 0.0040015, 0.0, 0.0, 0.0),
         ]
     )
-    monkeypatch.setattr(room, "time", clock(1.0, 1.0, 2.0, 2.0123456, 3.0, 3.0, 3.0, 3.0))
+    wall.moments = [1.0, 1.0, 2.0, 2.0123456, 3.0, 3.0, 3.0, 3.0]
     street.tick()
     assert own(events) == [
         (
@@ -437,19 +439,18 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant, monkeypatch
              "least_sure": "B", "novelty": 0.123},
         )
     ]  # fmt: skip
-    assert (street.outlook.cycles, street.outlook.next_cycle_s) == (1, 106.0)
+    assert (street.loop_state.cycles, street.loop_state.next_cycle_s) == (1, 106.0)
 
 
 def test_the_cycle_tells_of_a_fallback_by_its_name_and_of_no_confidence_where_nobody_proposed(
-    plant, monkeypatch
+    plant,
 ):
     says = Says()
     says.fault = RuntimeError("broken")
-    street, events = street_of(plant, says, cycle_s=2.0)
+    street, events = street_of(plant, says, cycle_s=2.0, clock=ReadOff())
     for _ in range(2):
         street.tick()
     street.durations.rows.clear()
-    monkeypatch.setattr(room, "time", clock(*[1.0] * 8))
     street.tick()
     cycles = [e for e in own(events) if e[1] == "engine.cycle"]
     figures = {
@@ -480,7 +481,7 @@ def test_a_cycle_begins_on_time_but_for_a_millionth_of_a_second(plant, early_s, 
     street, _ = street_of(plant, cycle_s=30.0)
     plant.time_s = 130.0 - early_s
     street.tick()
-    assert street.outlook.cycles == cycles
+    assert street.loop_state.cycles == cycles
 
 
 # --- the junctions, for those who look ----------------------------------------------------------------------------------------------------------
@@ -488,7 +489,7 @@ def test_a_cycle_begins_on_time_but_for_a_millionth_of_a_second(plant, early_s, 
 
 def test_before_the_first_decision_the_board_shows_red_and_no_confidence(plant):
     street, _ = street_of(plant)
-    assert street.junctions() == (
+    assert street.junction_states() == (
         JunctionState("A", 100.0, 0, 0, 0.0, (), 0.0),
         JunctionState("B", 100.0, 0, 0, 0.0, (), 0.0),
     )
@@ -502,16 +503,16 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
         (6, 5.0, 0.0, 500.0), (-1, 5.0, 0.0, 600.0),  # without a signal, and of unknown way
     )  # fmt: skip
     street.tick()
-    assert street.junctions() == (
+    assert street.junction_states() == (
         JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9),
         JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8),
     )
     assert [
         type(x)
         for x in (
-            street.junctions()[0].vehicles,
-            street.junctions()[0].halted,
-            street.junctions()[0].longest_wait_s,
+            street.junction_states()[0].vehicles,
+            street.junction_states()[0].stopped,
+            street.junction_states()[0].longest_wait_s,
         )
     ] == [
         int,
@@ -528,10 +529,10 @@ def test_another_controller_begins_from_its_start_with_what_is_seen_now(plant):
     street.tick()
     street.tick()
     other, stand_in = Says("other", (*A_SECOND, *B_SECOND)), Says("stand in")
-    street.put_in_charge(other)
-    street.stand_in(stand_in)
-    assert (street.controller, street.outlook.controller) == (other, "other 0")
-    assert (street.fallback, street.outlook.fallback) == (stand_in, "stand in 0")
+    street.set_controller(other)
+    street.set_fallback(stand_in)
+    assert (street.controller, street.loop_state.controller) == (other, "other 0")
+    assert (street.fallback, street.loop_state.fallback) == (stand_in, "stand in 0")
     assert [s.at_s for s in (*other.started, *stand_in.started)] == [101.0, 101.0]
     street.tick()
     assert other.states == ["other 0"]
@@ -549,7 +550,7 @@ def ran(plant):
 def test_a_street_goes_on_from_its_state_as_if_nothing_had_happened(plant):
     before = ran(plant)
     state = pickle.loads(pickle.dumps(before.state()))
-    assert set(state) == {"gate", "outlook", "controller", "fallback"}
+    assert set(state) == {"gate", "loop", "controller", "fallback"}
     assert (state["controller"], state["fallback"]) == ("says", "second")
     anew = MadePlant(two_junctions(), begin_s=104.0)
     says, second = Says(confidence=(0.9, 0.1)), Says("second", (*A_SECOND, *B_SECOND))
@@ -557,22 +558,22 @@ def test_a_street_goes_on_from_its_state_as_if_nothing_had_happened(plant):
     street.resume(state)
     assert anew.told == [(before.gate.shown.tolist(), before.gate.shown_since.tolist())]
     assert street.gate.shown.tolist() == [*A_FIRST, *B_SECOND]
-    assert street.seen.at_s == 104.0
-    assert street.seen.shown.tolist() == [*A_FIRST, *B_SECOND], (
+    assert street.observation.at_s == 104.0
+    assert street.observation.shown.tolist() == [*A_FIRST, *B_SECOND], (
         "seen after the signals were shown again"
     )
     assert (
-        street.outlook.controller,
-        street.outlook.fallback,
-        street.outlook.cycles,
-        street.outlook.next_cycle_s,
+        street.loop_state.controller,
+        street.loop_state.fallback,
+        street.loop_state.cycles,
+        street.loop_state.next_cycle_s,
     ) == (
         "says 4",
         "second 5",
         1,
         104.0,
     )
-    assert street.outlook.low.tolist() == [False, True]
+    assert street.loop_state.low_confidence.tolist() == [False, True]
     assert (len(says.started), len(second.started)) == (1, 1), (
         "their states were taken up: they do not begin anew"
     )
@@ -589,7 +590,7 @@ def test_the_state_of_one_who_is_not_in_charge_any_more_is_left_aside(plant, by,
     street, _ = street_of(anew, controller, fallback)
     anew.time_s = 104.0
     street.resume(state)
-    assert (street.outlook.controller, street.outlook.fallback) == states
+    assert (street.loop_state.controller, street.loop_state.fallback) == states
     assert [s.at_s for s in controller.started] == ([50.0, 104.0] if by == "other" else [50.0])
     assert [s.at_s for s in fallback.started] == ([50.0, 104.0] if instead == "third" else [50.0])
 
@@ -646,9 +647,9 @@ def columns(*rows):
 
 @pytest.mark.parametrize(("row", "good"), ROWS)
 def test_each_number_is_believed_within_its_bounds(row, good):
-    assert all_sound(*columns(row), 14, 7) is good
-    assert all_sound(*columns({}, row), 14, 7) is good
-    assert all_sound(*columns(row, {}), 14, 7) is good
+    assert plausible_rows(*columns(row), 14, 7).tolist() == [good]
+    assert plausible_rows(*columns({}, row), 14, 7).tolist() == [True, good]
+    assert plausible_rows(*columns(row, {}), 14, 7).tolist() == [good, True]
 
 
 def observed(plant, *rows):
@@ -667,7 +668,7 @@ def test_rows_that_cannot_be_are_left_out_and_lower_the_completeness_by_their_sh
 ):
     wrong = {"speed": -5.0}
     seen = observed(plant, row, wrong, {"distance": 7.0})
-    found = sound(seen, plant.network)
+    found = drop_implausible(seen, plant.network)
     assert found.vehicles.length_m.tolist() == ([4.0, 6.0] if good else [6.0])
     assert found.vehicles.emergency.tolist() == ([True, True] if good else [True])
     assert found.vehicles.distance_m.tolist()[-1] == 7.0
@@ -686,8 +687,10 @@ def test_a_sound_observation_is_left_as_it_is_and_a_street_decides_on_what_is_le
     plant,
 ):
     seen = observed(plant, {}, {"distance": 7.0})
-    assert sound(seen, plant.network) is seen
-    assert sound(replace(seen, vehicles=vehicles()), plant.network).completeness.tolist() == [
+    assert drop_implausible(seen, plant.network) is seen
+    assert drop_implausible(
+        replace(seen, vehicles=vehicles()), plant.network
+    ).completeness.tolist() == [
         1.0,
         0.5,
     ]

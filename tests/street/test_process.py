@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import logging
-from types import SimpleNamespace
+from functools import partial
 
 import libsumo
 import numpy as np
@@ -18,12 +19,23 @@ from headway.runtime.monitor import Level, Rule
 from headway.safety import Order, Override
 from headway.settings import Settings
 from headway.street import checkpoint
-from headway.street import closed_loop as street_room
-from headway.street import process as worker
+from headway.street import run as run_module
+from headway.street.alerts import alert_rules
 from headway.street.board import JunctionState
+from headway.street.closed_loop import open_street
 from headway.street.event_log import read
-from headway.street.messages import Done, Look, Optimise, Release, Signals, Snapshot, Switch, Task
-from headway.street.process import LIMITS, rules_of, work
+from headway.street.messages import (
+    Done,
+    Optimise,
+    Release,
+    Reporting,
+    SignalChanges,
+    Snapshot,
+    Switch,
+    Task,
+)
+from headway.street.process import Phase, StreetProcess, work
+from headway.street.run import LIMITS
 from headway.values import Event
 
 
@@ -94,10 +106,8 @@ def logs_as_they_were():
 
 
 @pytest.fixture
-def play(tmp_path, tiny, monkeypatch, logs_as_they_were):
-    """Run `work`. Wall time goes on by `wall_s` whenever the loop looks at it: by half a second, each tick is told outside."""
-    frozen = []
-    monkeypatch.setattr(worker.gc, "freeze", lambda: frozen.append("frozen"))
+def play(tmp_path, tiny, logs_as_they_were):
+    """Run a street process to its end. Wall time goes on by `wall_s` whenever the loop reads it: with half a second, each tick is published."""
 
     def run(
         orders=None,
@@ -107,20 +117,20 @@ def play(tmp_path, tiny, monkeypatch, logs_as_they_were):
         path="",
         changes=None,
         expect=None,
+        open_street=open_street,
         **sections,
     ):
         played = Played(folder)
         wall = played.wall = WallTime(wall_s)
 
-        def loop(driven, settings, tell, mend):
+        def loop(driven, settings, report, recovery):
             made = RealTimeController(
-                driven, settings, tell, mend, clock=wall.look, sleep=wall.sleep
+                driven, settings, report, recovery, clock=wall.look, sleep=wall.sleep
             )
             played.runs.append(driven)
             played.loops.append(made)
             return made
 
-        monkeypatch.setattr(worker, "RealTimeController", loop)
         tree = {
             "street": {"scenario": tiny, "timing": "benchmark"} | sections.pop("street", {}),
             "control": {"controller": "fixed", "fallback": "fixed"} | sections.pop("control", {}),
@@ -129,18 +139,32 @@ def play(tmp_path, tiny, monkeypatch, logs_as_they_were):
         }
         task = Task(Settings.model_validate(tree | sections), until_s, str(path), changes or {})
         outbox, inbox = Outbox(), Inbox(orders(played) if callable(orders) else orders or {})
+        process = played.process = StreetProcess(outbox, inbox, task, loop, open_street)
+        process.open()
         if expect is None:
-            work(outbox, inbox, task)
+            process.run_to_end()
         else:
             with pytest.raises(expect) as caught:
-                work(outbox, inbox, task)
+                process.run_to_end()
             played.error = caught.value
         assert not libsumo.isLoaded(), "SUMO is closed, however it ends"
-        assert frozen.pop() == "frozen"
         played.sent = outbox.sent
         return played
 
     return run
+
+
+def test_what_is_alive_at_the_start_is_left_to_no_collection(
+    tmp_path, tiny, monkeypatch, logs_as_they_were
+):
+    """The collector's work is in no tick: decision 12."""
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(libsumo.isLoaded()))
+    tree = {"street": {"scenario": tiny}, "recovery": {"folder": str(tmp_path)}}
+    outbox = Outbox()
+    work(outbox, Inbox({0: [None]}), Task(Settings.model_validate(tree)))
+    assert frozen == [True], "once, with the street open"
+    assert outbox.sent[-1] == (Done(100.0, False), True)
 
 
 # --- to the end ---------------------------------------------------------------------------------------------------------------------------------
@@ -149,7 +173,7 @@ def play(tmp_path, tiny, monkeypatch, logs_as_they_were):
 @pytest.fixture
 def whole(play):
     """One run from begin to end, looked at from its second tick on."""
-    return play({1: [Look(scene=True, record=True)]}, recovery={"checkpoint_s": 20.0})
+    return play({1: [Reporting(scene=True, record=True)]}, recovery={"checkpoint_s": 20.0})
 
 
 def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
@@ -169,7 +193,7 @@ def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
     assert isinstance(last, Snapshot)
     assert (last.time_s, last_kept) == (160.0, True)
     assert len(last.junctions) == 1
-    assert {kept for m, kept in whole.sent if isinstance(m, Event | Signals)} == {True}
+    assert {kept for m, kept in whole.sent if isinstance(m, Event | SignalChanges)} == {True}
     assert {kept for m, kept in whole.sent[:-2] if isinstance(m, Snapshot)} == {False}
 
 
@@ -179,6 +203,7 @@ def test_all_events_told_are_recorded_and_nothing_of_the_run_is_left_to_go_on_fr
     ]
     assert [at_s for at_s, *_ in whole.events("engine.cycle")] == [130.0]
     assert [p.name for p in whole.folder.iterdir()] == ["events.jsonl"]
+    assert whole.process.phase is Phase.FINISHED
 
 
 def test_a_snapshot_a_tick_tells_the_time_and_the_last_checkpoint(whole):
@@ -212,23 +237,23 @@ def test_vehicles_and_halted_are_those_that_the_scene_of_a_second_before_shows_b
     for before, after in itertools.pairwise(looked[:-1]):
         there = before_the_line(before.scene)
         standing = there & (before.scene.speed_mps < 0.1)
-        assert (after.vehicles, after.halted) == (there.sum(), standing.sum())
+        assert (after.vehicles, after.stopped) == (there.sum(), standing.sum())
         (junction,) = after.junctions
-        assert (junction.junction, junction.at_s, junction.vehicles, junction.halted) == (
+        assert (junction.junction, junction.at_s, junction.vehicles, junction.stopped) == (
             "C",
             before.time_s,
             there.sum(),
             standing.sum(),
         )
-    assert max(s.halted for s in looked) >= 4, "a queue has stood"
-    assert max(s.vehicles - s.halted for s in looked) >= 2, "and not all of them have"
+    assert max(s.stopped for s in looked) >= 4, "a queue has stood"
+    assert max(s.vehicles - s.stopped for s in looked) >= 2, "and not all of them have"
 
 
 def test_colours_handed_out_are_those_that_the_snapshots_show(whole):
     """The street shows red to all for the 3 s of the first clearance, then the programme of 42, 3, 42, 3 s from time nought: 100 is 10 s into it."""
     expected = {103: [4, 1, 4, 1], 132: [2, 1, 2, 1], 135: [1, 4, 1, 4]}
     changes = [
-        (at_s, group, colour) for m in whole.of(Signals) for at_s, group, colour in m.changes
+        (at_s, group, colour) for m in whole.of(SignalChanges) for at_s, group, colour in m.changes
     ]
     told, shown = [], [1, 1, 1, 1]
     for at_s, colours in expected.items():
@@ -245,7 +270,7 @@ def test_colours_handed_out_are_those_that_the_snapshots_show(whole):
 
 def test_stop_lines_are_told_as_reached_and_left_as_the_scene_shows_it(whole):
     """A vehicle is within 6 m of its line, in the scene of that second."""
-    actuations = [a for m in whole.of(Signals) for a in m.actuations]
+    actuations = [a for m in whole.of(SignalChanges) for a in m.actuations]
     assert [a[0] for a in actuations] == sorted(a[0] for a in actuations)
     on = {}
     for at_s, group, there in actuations:
@@ -272,23 +297,23 @@ def test_emissions_are_told_every_five_seconds_where_somebody_keeps_them(play):
         )  # fmt: skip
 
     asked = {}
-    played = play({1: [Look(False, True)]} | {t: [ask] for t in range(2, 60)})
+    played = play({1: [Reporting(False, True)]} | {t: [ask] for t in range(2, 60)})
     found = {s.time_s: s.emission for s in played.of(Snapshot) if s.emission is not None}
     assert list(found) == [102.0 + 5.0 * k for k in range(12)]
     for at_s, emission in found.items():
         assert emission == pytest.approx(asked[at_s])
 
 
-def test_the_time_of_a_tick_is_the_mean_over_the_last_hundred(play, scenario_of, monkeypatch):
+def test_the_time_of_a_tick_is_the_mean_over_the_last_hundred(play, scenario_of):
     """Each look at the clock takes a millisecond: 5 parts a tick, 2 more looks in a cycle, which is every 50 s."""
-    clock = itertools.count()
-    monkeypatch.setattr(
-        street_room, "time", SimpleNamespace(perf_counter=lambda: next(clock) * 1e-3)
-    )
+    looks = itertools.count()
+    timed = partial(open_street, clock=lambda: next(looks) * 1e-3)
     scenario = str(scenario_of("long", 0, 130, [("a", 1, "N", "S")]))
     told = {
         s.time_s: s.tick_ms
-        for s in play(street={"scenario": scenario}, loop={"cycle_s": 50.0}).of(Snapshot)
+        for s in play(street={"scenario": scenario}, loop={"cycle_s": 50.0}, open_street=timed).of(
+            Snapshot
+        )
     }
     assert told[1.0] == pytest.approx(5.0)
     assert told[60.0] == pytest.approx(5.0 + 2.0 / 60)
@@ -317,10 +342,10 @@ def test_a_scenario_without_end_ends_with_its_last_vehicle_or_when_it_is_said(pl
     )
 
 
-def test_who_is_slower_than_a_tenth_of_a_metre_a_second_stands(play, monkeypatch):
+def test_who_is_slower_than_a_tenth_of_a_metre_a_second_is_stopped(play):
     """On a street made by hand: (link, metres, m/s, seconds waited)."""
 
-    def made(network, timing, sumo, by, record, fallback, cycle_s, confidence):
+    def made(**asked):
         plant = MadePlant(two_junctions())
         plant.vehicles = vehicles(
             (0, 9.0, 0.0999, 3.0),
@@ -346,14 +371,13 @@ def test_who_is_slower_than_a_tenth_of_a_metre_a_second_stands(play, monkeypatch
         )
 
     played = looked = None
-    monkeypatch.setattr(worker, "open_street", made)
 
     def orders(made_run):
         nonlocal played, looked
         played, looked = made_run, []
-        return {2: [look, Look(True, True)]}
+        return {2: [look, Reporting(True, True)]}
 
-    told = play(orders, until_s=103.0)
+    told = play(orders, until_s=103.0, open_street=made)
     ((vehicles_there, halted, source, time_s, figures, junctions, board),) = looked
     assert (vehicles_there, halted, source, time_s) == (5, 2, "controller", 102.0)
     assert figures == {"vehicles": 5.0, "speed_mps": 7.0, "longest_wait_s": 70.0}
@@ -366,7 +390,7 @@ def test_who_is_slower_than_a_tenth_of_a_metre_a_second_stands(play, monkeypatch
         JunctionState("B", 101.0, 1, 0, 4.0, (0,), 1.0),
     )
     last = told.of(Snapshot)[-1]
-    assert (last.vehicles, last.halted, last.scene, told.of(Snapshot)[-2].emission) == (
+    assert (last.vehicles, last.stopped, last.scene, told.of(Snapshot)[-2].emission) == (
         5,
         2,
         "scene at 103.0",
@@ -432,7 +456,12 @@ def test_the_loop_is_what_the_settings_say(play):
         made.checkpoint_s,
     ) == (1.0, 50.0, "skip", "accuracy", False, 17.0)
     assert (made.limits, made.rules) == (LIMITS, ())
-    assert (run.street.cycle_s, run.street.confidence, run.street.fallback.name, run.tick_s) == (
+    assert (
+        run.street.cycle_s,
+        run.street.confidence_threshold,
+        run.street.fallback.name,
+        run.tick_s,
+    ) == (
         20.0,
         0.3,
         "actuated",
@@ -450,9 +479,9 @@ def test_snapshots_are_told_ten_times_a_second_of_wall_time(play):
 
 def test_seed_scale_and_sensing_reach_the_simulation(play, monkeypatch):
     asked = []
-    as_it_is = worker.SumoSettings
+    as_it_is = run_module.SumoSettings
     monkeypatch.setattr(
-        worker, "SumoSettings", lambda *a, **k: asked.append((a[1:], k)) or as_it_is(*a, **k)
+        run_module, "SumoSettings", lambda *a, **k: asked.append((a[1:], k)) or as_it_is(*a, **k)
     )
     play(until_s=101.0, street={"seed": 7, "scale": 2.0, "sensing": "loops"})
     assert asked == [((7, 2.0), {"sensing": "loops", "extra": ()})]
@@ -481,6 +510,7 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
 def test_a_run_that_is_stopped_keeps_its_state_and_goes_on_from_it(play, tmp_path, tiny, crossing):
     stopped = play({25: [None]}, recovery={"checkpoint_s": 60.0})
     assert stopped.sent[-1] == (Done(125.0, False), True)
+    assert stopped.process.phase is Phase.STOPPED
     found = checkpoint.latest(
         tmp_path / "checkpoints", f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected"
     )
@@ -498,8 +528,8 @@ def test_a_run_that_is_stopped_keeps_its_state_and_goes_on_from_it(play, tmp_pat
     assert [s.checkpoint_s for s in again.of(Snapshot)][:34] == [125.0] * 32 + [158.0] * 2
     assert again.of(Done) == [Done(160.0, True)]
     at_once = play(folder=tmp_path / "whole")
-    assert [(s.time_s, s.vehicles, s.halted, s.shown) for s in again.of(Snapshot)] == [
-        (s.time_s, s.vehicles, s.halted, s.shown) for s in at_once.of(Snapshot) if s.time_s > 125.0
+    assert [(s.time_s, s.vehicles, s.stopped, s.shown) for s in again.of(Snapshot)] == [
+        (s.time_s, s.vehicles, s.stopped, s.shown) for s in at_once.of(Snapshot) if s.time_s > 125.0
     ], "as if it had never been stopped"
     assert again.events("engine.cycle")[0][:2] == at_once.events("engine.cycle")[0][:2]
 
@@ -512,39 +542,43 @@ def test_a_run_of_another_seed_does_not_go_on_from_it(play):
 def test_looks_say_what_snapshots_carry(play):
     played = play(
         {
-            2: [Look(scene=True, record=False)],
-            4: [Look(scene=False, record=True)],
-            6: [Look(False, False)],
+            2: [Reporting(scene=True, record=False)],
+            4: [Reporting(scene=False, record=True)],
+            6: [Reporting(False, False)],
         },
         until_s=140.0,
     )
     scenes = [s.time_s for s in played.of(Snapshot) if s.scene is not None]
     emissions = [s.time_s for s in played.of(Snapshot) if s.emission is not None]
     assert (scenes, emissions) == ([103.0, 104.0], [105.0])
-    assert [m.changes for m in played.of(Signals)] == [], "all changes were while nobody kept them"
+    assert [m.changes for m in played.of(SignalChanges)] == [], (
+        "all changes were while nobody kept them"
+    )
 
 
 def test_changes_are_handed_out_with_the_pace_at_which_they_came(play):
     """Told outside at the first tick and then not for long: what is there waits for the next snapshot, an order of pace, or the end."""
     played = play(
-        {1: [Look(False, True)], 7: [Optimise(realtime=900.0)]}, wall_s=1e-9, until_s=140.0
+        {1: [Reporting(False, True)], 7: [Optimise(realtime=900.0)]}, wall_s=1e-9, until_s=140.0
     )
-    assert [(m.pace, [at_s for at_s, *_ in m.changes]) for m in played.of(Signals)] == [
+    assert [
+        (m.speed_factor, [at_s for at_s, *_ in m.changes]) for m in played.of(SignalChanges)
+    ] == [
         (0.0, [103.0] * 2),
         (900.0, [132.0] * 2 + [135.0] * 4),
     ]
-    assert [type(m).__name__ for m, _ in played.sent[-3:]] == ["Signals", "Snapshot", "Done"]
+    assert [type(m).__name__ for m, _ in played.sent[-3:]] == ["SignalChanges", "Snapshot", "Done"]
 
 
 @pytest.mark.parametrize("order", ["stop", "switch"])
 def test_changes_that_wait_are_handed_out_before_the_street_ends_or_is_another(play, early, order):
     """The record would lack them for ever."""
     played = play(
-        {1: [Look(False, True)], 7: [None if order == "stop" else Switch(scenario=early)]},
+        {1: [Reporting(False, True)], 7: [None if order == "stop" else Switch(scenario=early)]},
         wall_s=1e-9,
     )
-    assert [[at_s for at_s, *_ in m.changes] for m in played.of(Signals)] == [[103.0] * 2]
-    assert isinstance(played.sent[2][0], Signals), (
+    assert [[at_s for at_s, *_ in m.changes] for m in played.of(SignalChanges)] == [[103.0] * 2]
+    assert isinstance(played.sent[2][0], SignalChanges), (
         "after the event and the snapshot of the beginning"
     )
 
@@ -610,7 +644,7 @@ def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in
     seen = []
     played = play(
         {
-            3: [Look(True, True), Optimise(cycle_s=10.0), Switch(controller="greedy")],
+            3: [Reporting(True, True), Optimise(cycle_s=10.0), Switch(controller="greedy")],
             25: [lambda: seen.append(sorted(p.name for p in (tmp_path / "checkpoints").iterdir()))],
             26: [Switch(scenario=early)],
             27: [
@@ -660,7 +694,7 @@ def test_a_checkpoint_is_never_ahead_of_the_record_on_the_disk(play, tmp_path, m
     """An alert of the very second of the checkpoint is written before it: a process that goes on from there does not tell of it again."""
     as_it_is, on_disk = checkpoint.save, []
     monkeypatch.setattr(
-        worker.checkpoint,
+        checkpoint,
         "save",
         lambda *a: (
             on_disk.append([e.kind for e in read(tmp_path / "events.jsonl")]) or as_it_is(*a)
@@ -674,12 +708,14 @@ def test_a_checkpoint_is_never_ahead_of_the_record_on_the_disk(play, tmp_path, m
     assert on_disk == [["engine.started", "alert.opened"]]
 
 
-def test_one_simulation_is_closed_before_another_is_begun(play, early, monkeypatch):
-    as_it_is, loaded = worker.open_street, []
-    monkeypatch.setattr(
-        worker, "open_street", lambda *a: loaded.append(libsumo.isLoaded()) or as_it_is(*a)
-    )
-    play({3: [Switch(scenario=early)]})
+def test_one_simulation_is_closed_before_another_is_begun(play, early):
+    loaded = []
+
+    def noting(**asked):
+        loaded.append(libsumo.isLoaded())
+        return open_street(**asked)
+
+    play({3: [Switch(scenario=early)]}, open_street=noting)
     assert loaded == [False, False]
 
 
@@ -750,11 +786,11 @@ def test_what_cannot_be_obeyed_is_refused_with_the_order_and_the_reason(play, tm
         "no scenario 'nowhere'", "settings: control", "no junction 1; there are 1",
         "no order of the kind str", "settings: loop", f"{tmp_path}/none",
     ]  # fmt: skip
-    assert refused[3][2]["why"].endswith("There are: Override, Release, Optimise, Look, Switch.")
-    assert played.of(Done) == [Done(107.0, True)]
-    assert played.runs == played.runs[:1] * 2, (
-        "only the order for another cycle makes the loop anew, and it keeps the street"
+    assert refused[3][2]["why"].endswith(
+        "There are: Override, Release, Optimise, Reporting, Switch."
     )
+    assert played.of(Done) == [Done(107.0, True)]
+    assert len(played.loops) == 1, "the loop goes on as it is: its schedule too"
     assert (played.runs[0].street.cycle_s, played.runs[0].street.controller.name) == (30.0, "fixed")
 
 
@@ -840,7 +876,12 @@ def test_a_change_of_the_file_is_put_in_force_and_recorded(play, tmp_path, tiny)
         {"changed": ["loop", "control", "log"], "controller": "greedy"},
     )
     street, loop = played.runs[-1].street, played.loops[-1]
-    assert (street.cycle_s, street.confidence, street.controller.name, street.fallback.name) == (
+    assert (
+        street.cycle_s,
+        street.confidence_threshold,
+        street.controller.name,
+        street.fallback.name,
+    ) == (
         10.0,
         0.7,
         "greedy",
@@ -854,7 +895,7 @@ def test_a_change_of_the_file_is_put_in_force_and_recorded(play, tmp_path, tiny)
     assert logging.getLogger("headway").level == logging.ERROR
     assert [s.time_s for s in played.of(Snapshot)][5:10] == [106.0, 107.0, 109.0, 111.0, 113.0]
     assert len(played.loops) == 2
-    assert played.loops[1].kept_s == 100.0
+    assert played.loops[1].last_checkpoint_s == 100.0
 
 
 def test_who_is_in_charge_stays_with_his_state_where_he_is_not_changed(play, tmp_path, tiny):
@@ -922,7 +963,12 @@ def test_what_was_followed_is_in_force_on_another_scenario_too(play, tmp_path, t
     )
     played = followed(play, tmp_path, tiny, then, more={10: [Switch(scenario=early)]})
     street = played.runs[-1].street
-    assert (played.runs[-1].of.name, street.cycle_s, street.fallback.name, street.confidence) == (
+    assert (
+        played.runs[-1].scenario.name,
+        street.cycle_s,
+        street.fallback.name,
+        street.confidence_threshold,
+    ) == (
         "early",
         10.0,
         "actuated",
@@ -963,7 +1009,7 @@ def test_alerts_open_and_close_by_the_state_of_the_second(play):
     for s in played.of(Snapshot):
         (c,) = s.junctions
         for name, value, over in (
-            ("queue", c.halted, 3.0), ("street", s.halted, 3.0), ("there", c.vehicles, 3.0), ("all", s.vehicles, 3.0),
+            ("queue", c.stopped, 3.0), ("street", s.stopped, 3.0), ("there", c.vehicles, 3.0), ("all", s.vehicles, 3.0),
             ("wait", c.longest_wait_s, 5.0), ("late", s.time_s, 150.0), ("sure", 2.0 * c.confidence, 1.0),
         ):  # fmt: skip
             if value > over:
@@ -995,7 +1041,7 @@ def test_rules_are_taken_over_with_all_they_say():
             {"name": "b", "path": "junctions.GS_1.confidence", "threshold": 0.5},
         ]}}
     )  # fmt: skip
-    assert rules_of(settings) == (
+    assert alert_rules(settings) == (
         Rule("a", "junctions.*.queue", "<=", 4.5, Level.CRITICAL, 1.5, 2.5, 3.5), Rule("b", "junctions.GS_1.confidence", ">", 0.5, Level.WARNING)
     )  # fmt: skip
 
@@ -1015,7 +1061,8 @@ def test_rules_are_taken_over_with_all_they_say():
 )
 def test_every_figure_of_a_street_may_be_watched(path):
     assert (
-        rules_of(Settings.model_validate({"alerts": {"rules": [rule(path=path)]}}))[0].path == path
+        alert_rules(Settings.model_validate({"alerts": {"rules": [rule(path=path)]}}))[0].path
+        == path
     )
 
 
@@ -1031,7 +1078,7 @@ def test_every_figure_of_a_street_may_be_watched(path):
 )
 def test_a_rule_that_no_street_can_answer_is_refused_at_once(rules, why):
     with pytest.raises(ValueError, match=why):
-        rules_of(Settings.model_validate({"alerts": {"rules": rules}}))
+        alert_rules(Settings.model_validate({"alerts": {"rules": rules}}))
 
 
 @pytest.mark.parametrize(
@@ -1045,7 +1092,7 @@ def test_a_rule_that_no_street_can_answer_is_refused_at_once(rules, why):
 def test_figures_beyond_belief_are_told(figure, good, bad):
     still = {"vehicles": 1.0, "speed_mps": 1.0, "longest_wait_s": 1.0}
     for value in (*good, *bad):
-        reasons = NumericalStabilityMonitor(LIMITS).look(0.0, still | {figure: value}).reasons
+        reasons = NumericalStabilityMonitor(LIMITS).check(0.0, still | {figure: value}).reasons
         assert len(reasons) == (value in bad)
     assert set(LIMITS) == set(still)
 
@@ -1058,7 +1105,7 @@ def test_the_loop_is_shown_vehicles_fastest_and_longest_wait(play):
         }
 
     figures = []
-    played = play(lambda p: orders(p) | {0: [Look(True, False)]})
+    played = play(lambda p: orders(p) | {0: [Reporting(True, False)]})
     scenes = {s.time_s: s.scene for s in played.of(Snapshot)}
     empty = {"vehicles": 0.0, "speed_mps": 0.0, "longest_wait_s": 0.0}
     for (at_s, found), (before, _) in zip(figures[1:], figures, strict=False):
@@ -1092,7 +1139,7 @@ def test_a_street_has_one_answer_to_a_fault_to_stop_for_the_process_to_come(play
         "engine.started",
         "runtime.fault",
     ]
-    for answer in ("undo", "restore", "begin", "restart"):
+    for answer in ("roll_back", "restore", "reinitialise", "restart"):
         with pytest.raises(RuntimeError, match="its process starts anew from the last checkpoint"):
             getattr(played.runs[0], answer)()
 

@@ -1,0 +1,75 @@
+"""The supervised street process, as seen from the process that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from headway.runtime import Supervisor
+from headway.safety import Override
+from headway.street.alerts import alert_rules
+from headway.street.board import Board
+from headway.street.messages import Optimise, Release, Reporting, Snapshot, Switch, Task
+from headway.street.process import work
+from headway.values import Event
+
+START_EVENTS = ("engine.started", "engine.restored")
+StreetOrder = Override | Release | Optimise | Reporting | Switch
+
+
+class Engine:
+    """One street in a process of its own: start, messages, orders, stop. It is started anew from
+    the last checkpoint when it dies or hangs.
+
+    board: the newest state of each junction, for any thread.
+    Raises ValueError for alert rules that no street can fulfil.
+    """
+
+    def __init__(self, task: Task, supervise: Callable[..., Supervisor] = Supervisor) -> None:
+        alert_rules(task.settings)
+        recovery = task.settings.recovery
+        self.board = Board()
+        self._last_checkpoint_s: float | None = None
+        self._supervisor = supervise(
+            work, task, recovery.silent_s, recovery.restarts, self._made_progress
+        )
+
+    def _made_progress(self, message: Any) -> bool:
+        """A checkpoint was written since the last message, so earlier restarts do not count any
+        more. The time at which a street starts is not one.
+        """
+        if isinstance(message, Event) and message.kind in START_EVENTS:
+            self._last_checkpoint_s = None
+        if not isinstance(message, Snapshot):
+            return False
+        last_s = self._last_checkpoint_s
+        if last_s is not None and message.checkpoint_s <= last_s:
+            return False
+        self._last_checkpoint_s = message.checkpoint_s
+        return last_s is not None
+
+    def messages(self) -> Iterator[Any]:
+        """Snapshot, SignalChanges, Event and Restarted as they come; Done at the end. Raises
+        WorkerError when the process has failed too often.
+        """
+        for message in self._supervisor.messages():
+            if isinstance(message, Event) and message.kind in START_EVENTS:
+                self.board.clear()
+            elif isinstance(message, Snapshot):
+                self.board.put(message.junctions)
+            yield message
+
+    def order(self, order: StreetOrder) -> None:
+        """Send an order to the street, which obeys it before its next tick. Raises WorkerError if
+        no process runs.
+        """
+        self._supervisor.send(order)
+
+    def stop(self) -> None:
+        """Ask the street to write a checkpoint and end."""
+        self._supervisor.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the street; None before the start."""
+        return self._supervisor.pid

@@ -1,0 +1,256 @@
+"""One run of a street: the closed loop with its event log and its checkpoints, as the real-time
+loop drives it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headway import telemetry
+from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo.scenarios import Scenario, scenario
+from headway.roads import PROFILES, work_out
+from headway.runtime import Limits, RealTimeController
+from headway.runtime.supervisor import Outbox
+from headway.street import checkpoint
+from headway.street.board import JunctionState
+from headway.street.closed_loop import Street, open_street, stopped_vehicles
+from headway.street.event_log import EventLog
+from headway.street.messages import Reporting, Snapshot, Task
+from headway.values import Event
+
+LIMITS = {
+    "vehicles": Limits(0.0, 1e6),
+    "speed_mps": Limits(0.0, 150.0),
+    "longest_wait_s": Limits(0.0, 1e6),
+}
+EMISSION_PERIOD_S = 5.0
+TICK_MEAN_OVER = 100  # ticks whose mean work a snapshot reports
+SAFETY = "safety."
+
+
+class EventRecorder:
+    """Takes each event of a street to the event log, to the watching process and to the component's
+    log. interventions: safety events so far.
+    """
+
+    def __init__(self, log: EventLog, outbox: Outbox) -> None:
+        self.log = log
+        self.interventions = 0
+        self._outbox = outbox
+
+    def record(self, event: Event) -> None:
+        is_safety = event.kind.startswith(SAFETY)
+        self.interventions += is_safety
+        self.log.append(event)
+        self._outbox.put(event, keep=True)
+        telemetry.log("safety" if is_safety else "street").debug(
+            event.kind, at_s=event.at_s, junction=event.junction, **event.data
+        )
+
+
+@dataclass
+class StreetRun:
+    """A street under way. The real-time loop sees it as `headway.runtime.Driven`.
+
+    checkpoints: folder of this run's checkpoints; key: which of them are its own.
+    tick_s:      simulated seconds of one tick of the street.
+    reporting:   what snapshots carry.
+    emission_reported_s: simulated time at which emissions were last reported.
+    """
+
+    street: Street
+    scenario: Scenario
+    recorder: EventRecorder
+    checkpoints: Path
+    key: str
+    tick_s: float
+    reporting: Reporting = field(default_factory=lambda: Reporting(scene=False, record=False))
+    emission_reported_s: float = -math.inf
+
+    @property
+    def time_s(self) -> float:
+        """Simulated time."""
+        return self.street.plant.time_s
+
+    @property
+    def running(self) -> bool:
+        """The simulation still has vehicles under way or to come."""
+        return self.street.plant.running
+
+    def record(self, kind: str, data: Mapping[str, Any], at_s: float | None = None) -> None:
+        """Record an event of the whole street, of now unless `at_s` says otherwise."""
+        self.recorder.record(Event(self.time_s if at_s is None else at_s, kind, "", data))
+
+    def advance(self, period_s: float, shortest_s: float) -> None:
+        """As many ticks as the period holds, at least one; then events are on disk."""
+        for _ in range(max(round(period_s / self.tick_s), 1)):
+            self.street.tick(self.tick_s)
+        self.recorder.log.flush()
+
+    def state(self) -> dict[str, Any]:
+        """Figures of the whole street, and of `junctions` by name: vehicles, queue (stopped
+        vehicles), longest_wait_s, confidence. `board`: the same as values.
+        """
+        states = self.street.junction_states()
+        junctions = {
+            j.junction: {
+                "vehicles": j.vehicles,
+                "queue": j.stopped,
+                "longest_wait_s": j.longest_wait_s,
+                "confidence": j.confidence,
+            }
+            for j in states
+        }
+        vehicles = self.street.observation.vehicles
+        return {
+            "time_s": self.time_s,
+            "vehicles": len(vehicles),
+            "halted": stopped_vehicles(vehicles),
+            "source": self.street.gate.source.name.lower(),
+            "junctions": junctions,
+            "board": states,
+        }
+
+    def figures(self) -> dict[str, float]:
+        """What LIMITS bound: vehicles, highest speed (m/s), longest wait (s)."""
+        v = self.street.observation.vehicles
+        return {
+            "vehicles": float(len(v)),
+            "speed_mps": float(v.speed_mps.max(initial=0.0)),
+            "longest_wait_s": float(v.waiting_s.max(initial=0.0)),
+        }
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint; every event before it is on disk first. Raises OSError."""
+        self.recorder.log.flush()
+        checkpoint.save(
+            self.checkpoints, self.key, self.time_s, self.street.plant, self.street.state()
+        )
+
+    def roll_back(self) -> None:
+        """Always raises RuntimeError: libsumo cannot be trusted after a fault."""
+        raise RuntimeError(
+            "a street cannot go back by a second; its process starts anew from the last checkpoint"
+        )
+
+    restore = reinitialise = restart = roll_back
+
+    def snapshot(self, loop: RealTimeController, junctions: tuple[JunctionState, ...]) -> Snapshot:
+        """The street as it is now. junctions: at the last tick."""
+        street, pacing = self.street, loop.pacer.report()
+        vehicles = street.observation.vehicles
+        recent = list(street.durations.rows)[-TICK_MEAN_OVER:]
+        return Snapshot(
+            time_s=self.time_s,
+            begin_s=self.scenario.begin_s,
+            end_s=self.scenario.end_s,
+            vehicles=len(vehicles),
+            stopped=stopped_vehicles(vehicles),
+            source=street.gate.source.name.lower(),
+            interventions=self.recorder.interventions,
+            cycles=street.loop_state.cycles,
+            overruns=pacing.overruns,
+            jitter_p99_s=pacing.jitter_p99_s,
+            tick_ms=1e3 * sum(map(sum, recent)) / max(len(recent), 1),
+            checkpoint_s=loop.last_checkpoint_s,
+            trouble=self.recorder.log.trouble,
+            junctions=junctions,
+            mode=loop.optimizer.mode.name,
+            controller=street.controller.name,
+            shown=street.plant.shown.tobytes(),
+            scene=street.plant.scene() if self.reporting.scene else None,
+            profile=loop.profiler.figures(),
+            emission=self._emission(),
+        )
+
+    def _emission(self) -> tuple[int, float, float] | None:
+        """Vehicles, fuel mg/s, CO2 mg/s; None between two reports."""
+        due_s = self.emission_reported_s + EMISSION_PERIOD_S
+        if not self.reporting.record or self.time_s < due_s:
+            return None
+        self.emission_reported_s = self.time_s
+        return self.street.plant.emissions()
+
+    def close(self) -> None:
+        """Write what events are left, and end the simulation."""
+        self.recorder.log.close()
+        self.street.plant.close()
+
+
+def open_run(
+    task: Task,
+    outbox: Outbox,
+    resume: bool = True,
+    open_street: Callable[..., Street] = open_street,
+) -> StreetRun:
+    """The run of `task`: from its last checkpoint if there is one and `resume`, else from its
+    beginning. Raises ValueError or OSError if the scenario cannot be started.
+    """
+    s = task.settings
+    of_scenario = scenario(s.street.scenario)
+    network = read_network(of_scenario.net)
+    folder = Path(s.recovery.folder)
+    key = f"{of_scenario.name} {task.key()}"
+    found = checkpoint.latest(folder / "checkpoints", key) if resume else None
+
+    recorder = EventRecorder(EventLog(folder / "events.jsonl"), outbox)
+    street = open_street(
+        network=network,
+        timing=work_out(network, PROFILES[s.street.timing]),
+        sumo=_sumo_settings(task, of_scenario, found),
+        controller=s.control.controller,
+        record=recorder.record,
+        fallback=s.control.fallback,
+        cycle_s=s.loop.cycle_s,
+        confidence_threshold=s.control.confidence,
+    )
+    run = StreetRun(
+        street=street,
+        scenario=of_scenario,
+        recorder=recorder,
+        checkpoints=folder / "checkpoints",
+        key=key,
+        tick_s=s.loop.tick_s,
+    )
+    _record_start(run, task, found)
+    return run
+
+
+def _sumo_settings(
+    task: Task, of_scenario: Scenario, found: checkpoint.Checkpoint | None
+) -> SumoSettings:
+    """A state is loaded at SUMO's start: a simulation under way would let vehicles that have
+    already arrived depart again.
+    """
+    s = task.settings.street
+    return SumoSettings(
+        of_scenario.sumocfg,
+        s.seed,
+        s.scale,
+        sensing=s.sensing,
+        extra=("--load-state", str(found.plant)) if found is not None else (),
+    )
+
+
+def _record_start(run: StreetRun, task: Task, found: checkpoint.Checkpoint | None) -> None:
+    """Restore the street's own state from the checkpoint, if there is one, and record how the run
+    starts.
+    """
+    s = task.settings
+    about = {
+        "scenario": run.scenario.name,
+        "net": run.scenario.net,
+        "controller": s.control.controller,
+    }
+    if found is None:
+        run.record("engine.started", {**about, "run": run.key}, run.scenario.begin_s)
+    else:
+        run.street.resume(found.street())
+        lost = {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s}
+        run.record("engine.restored", {**about, **lost}, found.time_s)
+    run.recorder.log.flush()
