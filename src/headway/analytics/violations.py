@@ -195,8 +195,8 @@ def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> l
             v.confidence,
             v.data,
             v.seal,
-            (
-                ARRAYSELECT p.at_s
+            ARRAY(
+                SELECT p.at_s
                 FROM violation_picture p
                 WHERE p.violation_id = v.id
                 ORDER BY p.number
