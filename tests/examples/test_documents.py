@@ -1,0 +1,77 @@
+"""The documents: their links lead somewhere, and their examples are accepted as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headway.sensing import read_site
+from headway.settings import checked
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def examples(name, language):
+    """The code blocks of a document in one language."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def anchors(text):
+    """What a page makes of the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
+def test_every_link_leads_to_a_file_and_a_heading(path):
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_the_settings_of_the_readme_are_accepted():
+    (tree,) = [yaml.safe_load(text) for text in examples("README.md", "yaml")]
+    settings = checked(tree)
+    assert (settings.environment, settings.control.controller) == ("production", "planner")
+    assert settings.alerts.rules[0].path == "junctions.*.queue"
+
+
+def test_the_site_and_the_notification_of_the_camera_document_are_accepted(tmp_path):
+    site_text, notify_text = examples("docs/cameras.md", "yaml")
+    path = tmp_path / "site.yaml"
+    path.write_text(site_text, encoding="utf-8")
+    site = read_site(path)
+    assert [line.name for line in site.lines] == ["north", "west"]
+    assert [zone.name for zone in site.zones] == ["lane 1", "box"]
+    assert site.calibration is not None
+    assert checked(yaml.safe_load(notify_text)).notify.mail.to == ("duty@example.org",)
+
+
+def test_an_equivalent_mutant_is_listed_as_the_guide_says():
+    (text,) = examples("CONTRIBUTING.md", "toml")
+    listed = tomllib.loads((ROOT / "bench/mutants/equivalent.toml").read_text(encoding="utf-8"))
+    assert tomllib.loads(text)["mutant"][0].keys() == listed["mutant"][0].keys()
+
+
+@pytest.mark.slow
+def test_one_street_runs_in_one_process_as_the_guide_says():
+    (code,) = [text for text in examples("CONTRIBUTING.md", "python") if "open_street" in text]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "25260.0 [" in done.stdout
