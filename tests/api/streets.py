@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import scenario
-from headway.service.streets import Live, StreetService
+from headway.service.streets import RunningStreet, StreetService
 from headway.settings import Settings, overridden
 from headway.street.board import JunctionState
 from headway.street.messages import Snapshot, Task
@@ -46,7 +46,7 @@ def standing(*names, of="cologne3", tell=None):
             Settings(), {"street": {"scenario": of}, "control": {"controller": "webster"}}
         )
         network = read_network(scenario(of).net)
-        live = Live(name, Task(settings), Engine(), network, scenario=of)
+        live = RunningStreet(name, Task(settings), Engine(), network, scenario=of)
         live.thread = threading.Thread(target=int)
         live.thread.start()
         live.snapshot = replace(SNAPSHOT)

@@ -12,7 +12,6 @@ from tests.store.intakes import Intake
 
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
-from headway.service import streets as room
 from headway.service.streets import StreetService
 from headway.settings import Settings
 from headway.street.board import JunctionState
@@ -61,18 +60,27 @@ WALL_S = 5000.0
 @pytest.fixture
 def engines(monkeypatch):
     Engine.plays, Engine.made = [], []
-    monkeypatch.setattr(room, "Engine", Engine)
     monkeypatch.setattr("headway.store.recorder.FLUSH_S", 1e6)
-    monkeypatch.setattr(
-        room,
-        "time",
-        SimpleNamespace(time=lambda: WALL_S, time_ns=lambda: 77, sleep=lambda s: slept.append(s)),
-    )
-    slept.clear()
     return Engine
 
 
-slept: list[float] = []
+class WallClock:
+    """Stands at `now_s`; what is slept is kept in `slept`, and `when_slept` is called."""
+
+    def __init__(self):
+        self.now_s, self.slept, self.when_slept = WALL_S, [], lambda: None
+
+    def ns(self):
+        return round(self.now_s * 1e9)
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.when_slept()
+
+
+@pytest.fixture
+def wall():
+    return WallClock()
 
 
 @pytest.fixture
@@ -81,8 +89,8 @@ def told():
 
 
 @pytest.fixture
-def service(engines, intake, told):
-    one = StreetService(lambda *news: told.append(news), intake)
+def service(engines, intake, told, wall):
+    one = StreetService(lambda *news: told.append(news), intake, engines, wall.ns, wall.sleep)
     intake.recorder = one.recorder
     yield one
     one.stop()
@@ -156,12 +164,12 @@ def test_a_street_is_started_under_its_name_with_a_run_of_the_record(
         list(live.history),
         live.alerts,
         live.colours,
-        live.numbers,
+        live.events_recorded,
     ) == (None, [], [], {}, {}, 0)
     assert live.engine is engines.made[0]
     assert live.engine.task is task
     assert [j.id for j in live.network.junctions] == ["C"]
-    assert intake.runs == [(f"headway {task.key()} 77", "tiny", "greedy", 9)]
+    assert intake.runs == [(f"headway {task.key()} {round(WALL_S * 1e9)}", "tiny", "greedy", 9)]
     assert intake.written == []
     assert (live.thread.name, live.thread.daemon) == ("street headway", True)
 
@@ -212,7 +220,7 @@ def test_a_scenario_that_is_none_is_refused_before_anything_is_started(service, 
 
 
 def test_without_a_record_streets_run_all_the_same_and_nobody_need_listen(engines, task):
-    one = StreetService()
+    one = StreetService(make_engine=engines)
     live = played_without = one.start("headway", task)
     live.thread.join(20.0)
     engines.plays.append(
@@ -325,7 +333,7 @@ def test_histories_are_bounded(service, task):
         *(Event(float(k), "k") for k in range(501)),
     )
     assert (len(live.history), live.history[0][0]) == (7200, 5.0)
-    assert (len(live.events), live.events[0].at_s, live.numbers) == (500, 1.0, 501)
+    assert (len(live.events), live.events[0].at_s, live.events_recorded) == (500, 1.0, 501)
 
 
 def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(
@@ -351,22 +359,22 @@ def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(
 
 
 @pytest.mark.parametrize(
-    ("pace", "times"),
+    ("speed", "times"),
     [
         (0.0, (WALL_S, WALL_S, WALL_S)),
         (2.0, (WALL_S - 5.0, WALL_S - 2.0, WALL_S)),
         (0.5, (WALL_S - 20.0, WALL_S - 8.0, WALL_S)),
     ],
 )
-def test_changes_of_colour_are_told_by_the_time_of_day(service, task, pace, times):
-    """The newest is of now; the others as long before as the pace says: 10 and 4 simulated seconds at twice real time are 5 and 2 s."""
+def test_changes_of_colour_are_told_by_the_time_of_day(service, task, speed, times):
+    """The newest is of now; the others as long before as the speed factor says: 10 and 4 simulated seconds at twice real time are 5 and 2 s."""
     heard = []
     service.on_signals = lambda street, changes: heard.append((street, changes))
     live = played(
         service,
         task,
-        SignalChanges(pace, ((100.0, 0, 4), (106.0, 1, 4), (110.0, 0, 2))),
-        SignalChanges(pace, (), ((111.0, 0, True),)),
+        SignalChanges(speed, ((100.0, 0, 4), (106.0, 1, 4), (110.0, 0, 2))),
+        SignalChanges(speed, (), ((111.0, 0, True),)),
     )
     assert heard == [("headway", [(times[0], 0, 4), (times[1], 1, 4), (times[2], 0, 2)])], (
         "and stop lines alone are no news of colours"
@@ -374,8 +382,8 @@ def test_changes_of_colour_are_told_by_the_time_of_day(service, task, pace, time
     assert live.colours == {0: (times[2], 2), 1: (times[1], 4)}
 
 
-def test_groups_that_have_not_changed_yet_are_known_from_the_snapshot(service, task, monkeypatch):
-    later = lambda _: monkeypatch.setattr(room.time, "time", lambda: WALL_S + 9.0)  # noqa: E731
+def test_groups_that_have_not_changed_yet_are_known_from_the_snapshot(service, task, wall):
+    later = lambda _: setattr(wall, "now_s", WALL_S + 9.0)  # noqa: E731
     says = [
         SignalChanges(0.0, ((100.0, 2, 4),)),
         snapshot(101.0, shown=bytes([1, 2, 3])),
@@ -542,7 +550,7 @@ def test_the_same_scenario_is_the_same_run_but_where_it_was_ordered_anew(
     assert (len(intake.runs), live.run) == (runs, 40 + runs)
 
 
-def test_a_run_whose_record_is_away_waits_for_it(service, task, intake, crossing, monkeypatch):
+def test_a_run_whose_database_is_away_waits_for_it(service, task, intake, crossing, wall):
     live = played(
         service,
         task,
@@ -550,16 +558,14 @@ def test_a_run_whose_record_is_away_waits_for_it(service, task, intake, crossing
         lambda _: setattr(intake, "failing_runs", 2),
         started("other", net=crossing),
     )
-    assert (slept, live.run, intake.failing_runs) == ([2.0, 2.0], 42, 0)
+    assert (wall.slept, live.run, intake.failing_runs) == ([2.0, 2.0], 42, 0)
 
 
-def test_a_record_that_stays_away_does_not_hold_up_the_end(
-    service, task, intake, crossing, monkeypatch
-):
+def test_a_database_that_stays_away_does_not_hold_up_the_end(service, task, intake, crossing, wall):
 
     def away(_):
         intake.failing_runs = 1000
-        monkeypatch.setattr(room.time, "sleep", lambda s: setattr(service, "_stopping", True))
+        wall.when_slept = service.request_stop
 
     live = played(service, task, away, started("other", net=crossing))
     assert (live.run, intake.failing_runs) == (41, 999)
@@ -568,7 +574,7 @@ def test_a_record_that_stays_away_does_not_hold_up_the_end(
 def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, intake, engines):
     seen = []
     last = [lambda _: seen.append((service.streets["headway"].finished, list(service.streets["headway"].history))), snapshot(101.0),
-            lambda _: setattr(service, "_stopping", True)]  # fmt: skip
+            lambda _: service.request_stop()]  # fmt: skip
     engines.plays += [[snapshot(150.0), Done(160.0, True)], last]
     live = service.start("headway", task, repeat=True)
     live.thread.join(20.0)
@@ -616,7 +622,7 @@ def test_a_restart_is_told(service, task, told):
 
 def test_the_end_of_the_service_ends_all_streets_and_writes_what_is_left(engines, task, intake):
     before = set(threading.enumerate())
-    one = StreetService(None, intake)
+    one = StreetService(None, intake, engines)
     (writer,) = set(threading.enumerate()) - before
     intake.recorder = one.recorder
     stops = lambda engine: engine.stopped.wait(20.0)  # noqa: E731

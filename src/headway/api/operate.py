@@ -16,7 +16,7 @@ from headway.plants.sumo import read_network, read_shapes
 from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import RoadsError
 from headway.safety import Order, Override
-from headway.service.streets import Live, StreetService
+from headway.service.streets import RunningStreet, StreetService
 from headway.street.messages import Optimise, Release, Switch
 
 router = APIRouter(
@@ -77,14 +77,14 @@ def service(request: Request) -> StreetService:
     return found
 
 
-def street(request: Request, name: Name) -> Live:
+def street(request: Request, name: Name) -> RunningStreet:
     streets = service(request).streets
     if name not in streets:
         raise ProblemError(404, f"no street {name!r}. There are: {', '.join(streets) or 'none'}.")
     return streets[name]
 
 
-def junction_of(live: Live, junction: str) -> int:
+def junction_of(live: RunningStreet, junction: str) -> int:
     """Its number. Raises ProblemError 404."""
     for number, j in enumerate(live.network.junctions):
         if j.id == junction:
@@ -92,12 +92,12 @@ def junction_of(live: Live, junction: str) -> int:
     raise ProblemError(404, f"street {live.name!r} has no junction {junction!r}")
 
 
-Street = Annotated[Live, Depends(street)]
+Street = Annotated[RunningStreet, Depends(street)]
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
 Engineer = Annotated[Principal, Depends(need(Role.ENGINEER))]
 
 
-def told(live: Live) -> dict[str, Any]:
+def told(live: RunningStreet) -> dict[str, Any]:
     """The state of a street as plain figures."""
     s = live.snapshot
     base = {

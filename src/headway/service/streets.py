@@ -1,5 +1,5 @@
-"""Streets kept running for those who look and operate: engines in threads of this process, their
-record, their newest state.
+"""Streets kept running for those who watch and operate them: an engine each, in a thread of this
+process; what they report goes to the database and to listeners.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,28 +23,51 @@ from headway.roads import Network
 from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
-from headway.safety import Override
 from headway.store import Intake, Recorder
-from headway.street.engine import START_EVENTS, Engine
-from headway.street.messages import (
-    Done,
-    Optimise,
-    Release,
-    Reporting,
-    SignalChanges,
-    Snapshot,
-    Switch,
-    Task,
-)
+from headway.street.engine import START_EVENTS, Engine, StreetOrder
+from headway.street.messages import Done, Reporting, SignalChanges, Snapshot, Switch, Task
 from headway.values import Event
 
+EVENTS_KEPT = 500
+HISTORY_KEPT = 7200  # rows; ten hours
+HISTORY_PERIOD_S = 5.0  # simulated
+RETRY_S = 2.0  # wall seconds until a database that is away is asked again
+STOP_WITHIN_S = 10.0
+URGENT = ("alert.", "safety.emergency", "safety.source", "runtime.", "engine.restored")
+
 Listener = Callable[[str, str, Any], None]
-SignalListener = Callable[[str, list[tuple[float, int, int]]], None]
+"""Called with topic ("realtime", "alerts", "monitoring"), street and message."""
+ColourAt = tuple[float, int, int]
+"""Seconds since 1970, signal group, colour."""
+SignalListener = Callable[[str, list[ColourAt]], None]
+"""Called with the street and its changes of colour."""
+
+
+class HistoryRow(NamedTuple):
+    """A street at one simulated second. wait_s: mean over the junctions of the longest wait."""
+
+    time_s: float
+    wait_s: float
+    vehicles: int
+    stopped: int
 
 
 @dataclass
-class Live:
-    """One street under way, as seen from this process."""
+class RunningStreet:
+    """One street under way, as seen from this process.
+
+    repeat:   start it anew when the demand has ended.
+    run:      number of its run in the database.
+    fault:    why it was given up; empty while it was not.
+    finished: no engine runs now.
+    history:  a row every HISTORY_PERIOD_S.
+    alerts:   those that are open, by number.
+    events_recorded: of all runs; numbers the rows of the database.
+    history_s: simulated time of the last row of the history.
+    scenario_ordered: an operator ordered a scenario, perhaps the same one again; the engine has not
+        started it yet.
+    colours:  of each signal group since when (seconds since 1970) it shows what.
+    """
 
     name: str
     task: Task
@@ -56,265 +79,289 @@ class Live:
     snapshot: Snapshot | None = None
     fault: str = ""
     finished: bool = False
-    events: deque[Event] = field(default_factory=lambda: deque(maxlen=500))
-    history: deque[tuple[float, float, int, int]] = field(
-        default_factory=lambda: deque(maxlen=7200)
-    )
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
+    history: deque[HistoryRow] = field(default_factory=lambda: deque(maxlen=HISTORY_KEPT))
     alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
-    numbers: int = 0
-    kept_s: float = math.inf
-    switched: bool = False  # a scenario was ordered; it may be the same anew
-    thread: Any = None
-    colours: dict[int, tuple[float, int]] = field(
-        default_factory=dict
-    )  # of each signal group what it shows, and since when (seconds since 1970)
+    events_recorded: int = 0
+    history_s: float = math.inf
+    scenario_ordered: bool = False
+    thread: threading.Thread | None = None
+    colours: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def place(self, group: int) -> tuple[str, int]:
+        """A signal group as the database names it: its junction, and its number there."""
+        junction = self.network.junctions[self.network.group_junction[group]]
+        return junction.id, group - junction.first
 
 
 class StreetService:
-    """Runs streets by name ("headway", "baseline"). tell(topic, street, message): called from their
-    threads, for whoever listens.
+    """Runs streets by name ("headway", "baseline").
+
+    publish:    called with what streets report, from their threads.
+    intake:     the database; None to record nothing.
+    on_signals: called with each change of colour, if set.
+    make_engine, clock_ns (wall clock), sleep: given by tests.
     """
 
-    def __init__(self, tell: Listener | None = None, intake: Intake | None = None) -> None:
-        self._tell, self._intake = tell or _nobody, intake
+    def __init__(
+        self,
+        publish: Listener | None = None,
+        intake: Intake | None = None,
+        make_engine: Callable[[Task], Engine] = Engine,
+        clock_ns: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._publish = publish or _ignore
+        self._intake = intake
+        self._make_engine = make_engine
+        self._clock_ns = clock_ns
+        self._sleep = sleep
         self.recorder = Recorder(intake) if intake is not None else None
-        self.streets: dict[str, Live] = {}
-        self.on_signals: SignalListener | None = (
-            None  # told of each change of colour: (seconds since 1970, signal group, colour)
-        )
-        self._lock, self._stopping = threading.Lock(), False
+        self.streets: dict[str, RunningStreet] = {}
+        self.on_signals: SignalListener | None = None
+        self._lock = threading.Lock()
+        self._stopping = False
         self._log = telemetry.log("engine")
 
-    def start(self, name: str, task: Task, repeat: bool = False) -> Live:
-        """repeat: begin anew when the demand has ended. Raises ValueError if the scenario is none,
-        or one of that name is running.
+    # --- for operators ---
+
+    def start(self, name: str, task: Task, repeat: bool = False) -> RunningStreet:
+        """Start a street. Raises ValueError for an unknown scenario, or if a street of that name is
+        running.
         """
-        of = scenario(task.settings.street.scenario)
+        of_scenario = scenario(task.settings.street.scenario)
         with self._lock:
             if name in self.streets and not self.streets[name].finished:
                 raise ValueError(f"street {name!r} is running already. Stop it first.")
-            live = self.streets[name] = Live(
-                name, task, Engine(task), read_network(of.net), repeat, scenario=of.name
+            street = self.streets[name] = RunningStreet(
+                name=name,
+                task=task,
+                engine=self._make_engine(task),
+                network=read_network(of_scenario.net),
+                repeat=repeat,
+                scenario=of_scenario.name,
             )
-        live.run = self._begin_run(live)
-        live.thread = threading.Thread(
-            target=self._listen, args=(live,), daemon=True, name=f"street {name}"
+        street.run = self._begin_run(street)
+        street.thread = threading.Thread(
+            target=self._follow, args=(street,), daemon=True, name=f"street {name}"
         )
-        live.thread.start()
-        return live
+        street.thread.start()
+        return street
 
-    def order(self, name: str, order: Override | Release | Optimise | Reporting | Switch) -> None:
-        """Raises KeyError for an unknown street, WorkerError if it takes no orders now."""
-        live = self.streets[name]
+    def order(self, name: str, order: StreetOrder) -> None:
+        """Send an order to a street. Raises KeyError for an unknown street, ValueError for an
+        unknown scenario, WorkerError if the street takes no orders now.
+        """
+        street = self.streets[name]
         if isinstance(order, Switch) and order.scenario:
             read_network(scenario(order.scenario).net)
-        live.engine.order(order)
+        street.engine.order(order)
+
+    def request_stop(self) -> None:
+        """Ask all streets to write a checkpoint and end, and start none anew."""
+        self._stopping = True
+        for street in list(self.streets.values()):
+            street.engine.stop()
 
     def stop(self) -> None:
-        """End all streets, their state kept, and write what is left to the record."""
-        self._stopping = True
-        for live in list(self.streets.values()):
-            live.engine.stop()
-        for live in list(self.streets.values()):
-            live.thread.join(10.0)
+        """End all streets, their state kept, and write what is left to the database."""
+        self.request_stop()
+        for street in list(self.streets.values()):
+            if street.thread is not None:
+                street.thread.join(STOP_WITHIN_S)
         if self.recorder is not None:
             self.recorder.close()
 
-    def _begin_run(self, live: Live) -> int:
-        s = live.task.settings
+    # --- runs in the database ---
+
+    def _begin_run(self, street: RunningStreet) -> int:
+        """The number of a new run, with its pedestrian crossings; 0 without a database."""
         if self._intake is None:
             return 0
+        s = street.task.settings
         run = self._intake.begin_run(
-            f"{live.name} {live.task.key()} {time.time_ns()}",
-            live.scenario,
+            f"{street.name} {street.task.key()} {self._clock_ns()}",
+            street.scenario,
             s.control.controller,
             s.street.seed,
         )
-        for junction in live.network.junctions:
-            for group in junction.groups:
-                if live.network.groups[group].kind == Kind.PEDESTRIAN:
-                    self._keep("crossing", (run, junction.id, group - junction.first))
+        for group, signal_group in enumerate(street.network.groups):
+            if signal_group.kind == Kind.PEDESTRIAN:
+                self._record("crossing", (run, *street.place(group)))
         return run
 
-    def _next_run(self, live: Live) -> None:
-        """Without its number nothing of the new run could be kept: wait for the record, if it is
-        away.
-        """
+    def _begin_next_run(self, street: RunningStreet) -> None:
+        """Nothing can be recorded without the number of the run, so this waits for the database."""
         while not self._stopping:
             try:
-                live.run = self._begin_run(live)
+                street.run = self._begin_run(street)
                 return
             except SQLAlchemyError as error:
                 self._log.error(
-                    "the record is away; the next run waits for it",
-                    street=live.name,
+                    "the database is away; the next run waits for it",
+                    street=street.name,
                     error=str(error),
                 )
-                time.sleep(2.0)
+                self._sleep(RETRY_S)
 
-    def _listen(self, live: Live) -> None:
-        try:
-            while True:
-                live.finished = False
-                for message in live.engine.messages():
-                    self._take(live, message)
-                if not live.repeat or self._stopping:
-                    break
-                live.engine = Engine(live.task)
-                self._next_run(live)
-                live.history.clear()
-        except WorkerError as error:
-            live.fault = str(error)
-            self._tell(
-                "alerts",
-                live.name,
-                {
-                    "kind": "engine.given_up",
-                    "error": str(error),
-                    "at_s": live.snapshot.time_s if live.snapshot else 0.0,
-                },
-            )
-            self._log.error("given up", street=live.name, error=str(error))
-        live.finished = True
-
-    def _take(self, live: Live, message: Any) -> None:
-        if isinstance(message, Snapshot):
-            self._see(live, message)
-        elif isinstance(message, SignalChanges):
-            self._tell_signals(live, message)
-            for at_s, group, colour in message.changes:
-                junction = live.network.junctions[live.network.group_junction[group]]
-                self._keep(
-                    "signal_state", (live.run, at_s, junction.id, group - junction.first, colour)
-                )
-            for at_s, group, there in message.actuations:
-                junction = live.network.junctions[live.network.group_junction[group]]
-                self._keep(
-                    "detector_state", (live.run, at_s, junction.id, group - junction.first, there)
-                )
-        elif isinstance(message, Event):
-            if message.kind in START_EVENTS:
-                self._another_street(live, message)
-            live.switched |= message.kind == "engine.scenario"
-            live.events.append(message)
-            live.numbers += 1
-            self._keep(
-                "event",
-                (
-                    live.run,
-                    live.numbers,
-                    message.at_s,
-                    message.kind,
-                    message.junction,
-                    _json(message.data),
-                ),
-            )
-            data = {
-                "at_s": message.at_s,
-                "kind": message.kind,
-                "junction": message.junction,
-                "data": dict(message.data),
-            }
-            if message.kind.startswith("alert."):
-                self._alert(live, message)
-            if message.kind.startswith(
-                ("alert.", "safety.emergency", "safety.source", "runtime.", "engine.restored")
-            ):
-                self._tell("alerts", live.name, data)
-            self._tell("monitoring", live.name, data)
-            if message.kind in (*START_EVENTS, "engine.scenario"):
-                with contextlib.suppress(
-                    WorkerError
-                ):  # it died meanwhile: it is told again when it is back
-                    live.engine.order(Reporting(True, True))
-        elif isinstance(message, Restarted):
-            self._tell(
-                "alerts",
-                live.name,
-                {"kind": "engine.restarted", "why": message.why, "recovery_s": message.recovery_s},
-            )
-        elif isinstance(message, Done):
-            live.finished = True
-
-    def _another_street(self, live: Live, begins: Event) -> None:
-        """Another run from here on, if it is another scenario, or the same from its beginning by
-        order.
-        """
-        if begins.data["scenario"] != live.scenario or (
-            live.switched and begins.kind == "engine.started"
-        ):
-            live.scenario = str(begins.data["scenario"])
-            live.network = read_network(str(begins.data["net"]))
-            self._next_run(live)
-            live.history.clear()
-            live.colours.clear()
-        live.alerts.clear()  # a street that begins, or begins anew, numbers its alerts from 1 again
-        live.switched = False
-
-    def _tell_signals(self, live: Live, message: SignalChanges) -> None:
-        """Simulated time becomes the time of day by the newest of both, and the pace."""
-        if not message.changes:
-            return
-        pace = message.speed_factor
-        newest = message.changes[-1][0]
-        now = time.time()
-        told = [
-            (now - (newest - at_s) / pace if pace > 0.0 else now, group, colour)
-            for at_s, group, colour in message.changes
-        ]
-        live.colours |= {group: (at, colour) for at, group, colour in told}
-        if self.on_signals is not None:
-            self.on_signals(live.name, told)
-
-    def _see(self, live: Live, snapshot: Snapshot) -> None:
-        live.snapshot = snapshot
-        if len(live.colours) < len(snapshot.shown):  # those that have not changed yet
-            now = time.time()
-            live.colours = {
-                g: (now, colour) for g, colour in enumerate(snapshot.shown)
-            } | live.colours
-        if snapshot.time_s - live.kept_s >= 5.0 or snapshot.time_s < live.kept_s:
-            live.kept_s = snapshot.time_s
-            wait = sum(j.longest_wait_s for j in snapshot.junctions) / max(
-                len(snapshot.junctions), 1
-            )
-            live.history.append((snapshot.time_s, wait, snapshot.vehicles, snapshot.stopped))
-            for j in snapshot.junctions:
-                self._keep(
-                    "observation",
-                    (
-                        live.run,
-                        snapshot.time_s,
-                        j.junction,
-                        j.vehicles,
-                        j.stopped,
-                        j.longest_wait_s,
-                        j.confidence,
-                    ),
-                )
-        if snapshot.emission is not None:
-            self._keep("emission", (live.run, snapshot.time_s, *snapshot.emission))
-        self._tell("realtime", live.name, snapshot)
-
-    def _alert(self, live: Live, event: Event) -> None:
-        number = int(event.data.get("number", 0))
-        if event.kind == "alert.closed":
-            live.alerts.pop(number, None)
-        else:
-            live.alerts[number] = {"at_s": event.at_s, **event.data}
-
-    def _keep(self, table: str, row: tuple[Any, ...]) -> None:
+    def _record(self, table: str, row: tuple[Any, ...]) -> None:
         if self.recorder is not None:
             self.recorder.put(table, row)
 
+    # --- what a street reports, in its own thread ---
 
-def _nobody(topic: str, street: str, message: Any) -> None:
+    def _follow(self, street: RunningStreet) -> None:
+        """The thread of a street: its engine until the end, and the next one if it repeats."""
+        try:
+            self._handle_messages(street)
+            while street.repeat and not self._stopping:
+                street.engine = self._make_engine(street.task)
+                self._begin_next_run(street)
+                street.history.clear()
+                self._handle_messages(street)
+        except WorkerError as error:
+            self._give_up(street, error)
+        street.finished = True
+
+    def _handle_messages(self, street: RunningStreet) -> None:
+        street.finished = False
+        for message in street.engine.messages():
+            self._handle(street, message)
+
+    def _give_up(self, street: RunningStreet, error: WorkerError) -> None:
+        street.fault = str(error)
+        at_s = street.snapshot.time_s if street.snapshot else 0.0
+        alert = {"kind": "engine.given_up", "error": str(error), "at_s": at_s}
+        self._publish("alerts", street.name, alert)
+        self._log.error("given up", street=street.name, error=str(error))
+
+    def _handle(self, street: RunningStreet, message: Any) -> None:
+        match message:
+            case Snapshot():
+                self._handle_snapshot(street, message)
+            case SignalChanges():
+                self._handle_signal_changes(street, message)
+            case Event():
+                self._handle_event(street, message)
+            case Restarted(why=why, recovery_s=recovery_s):
+                alert = {"kind": "engine.restarted", "why": why, "recovery_s": recovery_s}
+                self._publish("alerts", street.name, alert)
+            case Done():
+                street.finished = True
+
+    def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
+        street.snapshot = snapshot
+        if len(street.colours) < len(snapshot.shown):  # groups that have not changed yet
+            now = self._now()
+            first = {group: (now, colour) for group, colour in enumerate(snapshot.shown)}
+            street.colours = first | street.colours
+        since_s = snapshot.time_s - street.history_s
+        if since_s >= HISTORY_PERIOD_S or since_s < 0.0:  # or the clock is of another run
+            self._add_history(street, snapshot)
+        if snapshot.emission is not None:
+            self._record("emission", (street.run, snapshot.time_s, *snapshot.emission))
+        self._publish("realtime", street.name, snapshot)
+
+    def _add_history(self, street: RunningStreet, snapshot: Snapshot) -> None:
+        street.history_s = snapshot.time_s
+        waits = [j.longest_wait_s for j in snapshot.junctions]
+        street.history.append(
+            HistoryRow(
+                time_s=snapshot.time_s,
+                wait_s=sum(waits) / max(len(waits), 1),
+                vehicles=snapshot.vehicles,
+                stopped=snapshot.stopped,
+            )
+        )
+        for j in snapshot.junctions:
+            figures = (j.vehicles, j.stopped, j.longest_wait_s, j.confidence)
+            self._record("observation", (street.run, snapshot.time_s, j.junction, *figures))
+
+    def _handle_signal_changes(self, street: RunningStreet, message: SignalChanges) -> None:
+        if message.changes:
+            self._publish_colours(street, message)
+        for at_s, group, colour in message.changes:
+            self._record("signal_state", (street.run, at_s, *street.place(group), colour))
+        for at_s, group, occupied in message.actuations:
+            self._record("detector_state", (street.run, at_s, *street.place(group), occupied))
+
+    def _publish_colours(self, street: RunningStreet, message: SignalChanges) -> None:
+        """By the time of day: the newest change is of now, the others are as long before as the
+        speed factor says.
+        """
+        now, newest_s, speed = self._now(), message.changes[-1][0], message.speed_factor
+        changes = [
+            (now - (newest_s - at_s) / speed if speed > 0.0 else now, group, colour)
+            for at_s, group, colour in message.changes
+        ]
+        street.colours |= {group: (at, colour) for at, group, colour in changes}
+        if self.on_signals is not None:
+            self.on_signals(street.name, changes)
+
+    def _handle_event(self, street: RunningStreet, event: Event) -> None:
+        if event.kind in START_EVENTS:
+            self._handle_start(street, event)
+        if event.kind == "engine.scenario":
+            street.scenario_ordered = True
+        if event.kind.startswith("alert."):
+            _update_alerts(street, event)
+        self._record_event(street, event)
+        self._publish_event(street, event)
+        if event.kind in (*START_EVENTS, "engine.scenario"):
+            with contextlib.suppress(WorkerError):  # it has died since: asked again when it starts
+                street.engine.order(Reporting(scene=True, record=True))
+
+    def _handle_start(self, street: RunningStreet, start: Event) -> None:
+        """It is another run if the scenario is another one, or was ordered to start from its
+        beginning.
+        """
+        restarted = street.scenario_ordered and start.kind == "engine.started"
+        if restarted or start.data["scenario"] != street.scenario:
+            street.scenario = str(start.data["scenario"])
+            street.network = read_network(str(start.data["net"]))
+            self._begin_next_run(street)
+            street.history.clear()
+            street.colours.clear()
+        street.alerts.clear()  # a street that starts numbers its alerts from 1 again
+        street.scenario_ordered = False
+
+    def _record_event(self, street: RunningStreet, event: Event) -> None:
+        street.events.append(event)
+        street.events_recorded += 1
+        row = (street.run, street.events_recorded, event.at_s, event.kind, event.junction)
+        self._record("event", (*row, _to_json(event.data)))
+
+    def _publish_event(self, street: RunningStreet, event: Event) -> None:
+        data = {
+            "at_s": event.at_s,
+            "kind": event.kind,
+            "junction": event.junction,
+            "data": dict(event.data),
+        }
+        if event.kind.startswith(URGENT):
+            self._publish("alerts", street.name, data)
+        self._publish("monitoring", street.name, data)
+
+    def _now(self) -> float:
+        """Seconds since 1970."""
+        return self._clock_ns() / 1e9
+
+
+def _update_alerts(street: RunningStreet, event: Event) -> None:
+    number = int(event.data.get("number", 0))
+    if event.kind == "alert.closed":
+        street.alerts.pop(number, None)
+    else:
+        street.alerts[number] = {"at_s": event.at_s, **event.data}
+
+
+def _ignore(topic: str, street: str, message: Any) -> None:
     pass
 
 
-def _json(data: Any) -> str:
-    """As JSON, where what is no number (an alert on something that is not there) is null."""
-    return json.dumps(_finite(dict(data)))
+def _to_json(data: Mapping[str, Any]) -> str:
+    """Numbers that are not finite (an alert on a missing figure) become null."""
+    return json.dumps(_finite(data))
 
 
 def _finite(value: Any) -> Any:
