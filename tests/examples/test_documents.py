@@ -1,4 +1,4 @@
-"""The documents: their links lead somewhere, and their examples are accepted as they stand."""
+"""The documents: links lead somewhere, commands exist, examples are accepted as they stand."""
 
 from __future__ import annotations
 
@@ -41,6 +41,46 @@ def test_every_link_leads_to_a_file_and_a_heading(path):
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def commands():
+    """The options of each command, by its words, from the contract of the command line."""
+    found, options = {}, []
+    for line in (ROOT / "tests/cli/contract.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("headway"):
+            options = found.setdefault(line, [])
+        elif line.strip().startswith("--"):
+            options.append(line.split()[0])
+    return found
+
+
+def written(path, first):
+    """The calls of a program in a document, in code spans and code blocks."""
+    blocks = path.read_text(encoding="utf-8").split("```")
+    spans = re.findall(r"`([^`]+)`", re.sub(r"\s+", " ", " ".join(blocks[::2])))
+    code = " \n".join(blocks[1::2]).replace("\\\n", " ")
+    lines = [call for line in code.splitlines() for call in line.split("#")[0].split("&&")]
+    calls = [call.strip().removeprefix(".venv/bin/") for call in [*spans, *lines]]
+    return [call for call in calls if call.startswith(f"{first} ")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
+def test_every_command_and_option_that_is_named_is_there(path):
+    known = commands()
+    for call in written(path, "headway"):
+        name = max((c for c in known if f"{call} ".startswith(f"{c} ")), key=len, default=None)
+        assert name is not None, call
+        assert set(re.findall(r"--[a-z][a-z-]*", call)) <= set(known[name]), call
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
+def test_every_target_of_make_and_every_benchmark_that_is_named_is_there(path):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    parts = re.findall(r'^    "(\w+)": ', (ROOT / "bench/__main__.py").read_text(), re.MULTILINE)
+    for call in written(path, "make"):
+        assert call.split()[1] in targets, call
+    for call in written(path, "python -m bench"):
+        assert set(call.split()[3:]) <= set(parts), call
 
 
 def test_the_settings_of_the_readme_are_accepted():
