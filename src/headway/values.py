@@ -111,7 +111,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened; the record is made of these.
+    """Something that happened; the event log and the database are made of these.
 
     kind: dotted name, such as "safety.minimum_green" or "engine.restored". data: figures, plain
         JSON types.

@@ -272,7 +272,7 @@ def test_a_log_that_is_read_back_tells_the_same(changes, actuations, first, grou
         assert ends(greens(back, key)) == ends(greens(of, key))
 
 
-# from the record
+# from the database
 
 
 @pytest.fixture(scope="module")

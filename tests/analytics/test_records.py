@@ -265,7 +265,7 @@ def test_the_summary_of_one_simulation(hand):
         simulation_id="B", records=5, junctions=3, begin=BEGIN, end=BEGIN + timedelta(seconds=20), vehicles=19, mean_wait_s=pytest.approx(102 / 5),
         mean_speed_kmh=pytest.approx(185 / 5), mean_throughput=pytest.approx(6.25 / 5), fuel_saved_l=2.0, co2_saved_kg=4.0, emergency_overrides=3,
     )  # fmt: skip
-    with pytest.raises(MissingError, match=r"^there is no simulation 'C' in the record$"):
+    with pytest.raises(MissingError, match=r"^there is no simulation 'C' in the database$"):
         records.summary(hand, "C")
 
 
@@ -318,7 +318,7 @@ def test_a_window_does_not_move_the_begin_of_a_simulation(hand):
     ):
         with pytest.raises(
             MissingError,
-            match=f"^there is no simulation '{missing}' in the record, in this window$",
+            match=f"^there is no simulation '{missing}' in the database, in this window$",
         ):
             records.compare(hand, a, b, scope)
 

@@ -260,7 +260,7 @@ def test_terminations_are_of_groups_for_vehicles_in_order():
     ]
 
 
-# from the record
+# from the database
 
 
 def test_measures_of_a_run_in_a_window(street):

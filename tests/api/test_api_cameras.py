@@ -531,7 +531,7 @@ def test_a_picture_of_a_violation(clients, violations):
         answer = get(f"/analytics/violations/{path}")
         assert (answer.status_code, answer.json()["detail"]) == (
             404,
-            "there is no such picture in the record",
+            "there is no such picture in the database",
         )
     assert get(f"/analytics/violations/{violations[1]}/pictures/100").status_code == 422
     assert get(f"/analytics/violations/{violations[1]}/pictures/-1").status_code == 422
@@ -600,7 +600,7 @@ def test_violations_of_a_device_are_erased(clients, violations):
     answer = clients["admin"].delete("/analytics/violations", params={"device": "none"})
     assert (answer.status_code, answer.json()["detail"]) == (
         404,
-        "there is no violation of 'none' in that time in the record",
+        "there is no violation of 'none' in that time in the database",
     )
     query = {"device": "a", "begin": "2026-03-01T05:50:00Z", "end": "2026-03-02T05:30:00Z"}
     assert clients["admin"].delete("/analytics/violations", params=query).json() == {"rows": 2}

@@ -71,7 +71,7 @@ def client():
             "database",
             503,
             "Service Unavailable",
-            "the record cannot be reached now",
+            "the database cannot be reached now",
             [],
             {"retry-after": "5"},
         ),
@@ -79,7 +79,7 @@ def client():
             "data",
             422,
             "Unprocessable Content",
-            "a value is beyond what the record can hold",
+            "a value is beyond what the database can hold",
             [],
             {},
         ),
@@ -155,6 +155,6 @@ def test_the_document_shows_a_problem_that_could_be():
         for name, field in Problem.model_json_schema()["properties"].items()
     }
     assert shown == {
-        "type": None, "title": "Not Found", "status": 404, "detail": "there is no simulation 'SIM_1' in the record",
+        "type": None, "title": "Not Found", "status": 404, "detail": "there is no simulation 'SIM_1' in the database",
         "instance": "/api/v1/analytics/simulation/SIM_1/summary", "faults": None,
     }  # fmt: skip

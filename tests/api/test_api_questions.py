@@ -151,7 +151,7 @@ def test_the_summary_of_a_simulation(get, client):
     answer = client.get("/api/v1/analytics/simulation/NONE/summary")
     assert (answer.status_code, answer.json()["detail"]) == (
         404,
-        "there is no simulation 'NONE' in the record",
+        "there is no simulation 'NONE' in the database",
     )
 
 
@@ -234,7 +234,7 @@ def test_two_simulations_are_compared_pair_by_pair(get, client):
         "/api/v1/analytics/comparison/baseline-vs-ai",
         params={"baseline": "A", "ai": "B", "end": f"{DAY}30:00Z"},
     )
-    assert answer.json()["detail"] == "there is no simulation 'B' in the record, in this window"
+    assert answer.json()["detail"] == "there is no simulation 'B' in the database, in this window"
 
 
 def test_emergencies_and_their_waits(get):
@@ -601,5 +601,5 @@ def test_an_answer_is_kept_for_a_while_by_what_was_asked(tmp_path, new_record):
         answer = client.delete("/api/v1/admin/simulations/A")
         assert (answer.status_code, answer.json()["detail"]) == (
             404,
-            "there is no simulation 'A' in the record",
+            "there is no simulation 'A' in the database",
         )

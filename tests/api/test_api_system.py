@@ -143,7 +143,7 @@ def test_all_records_of_a_simulation_are_erased(admin):
     answer = admin.delete("/api/v1/admin/simulations/GONE")
     assert (answer.status_code, answer.json()["detail"]) == (
         404,
-        "there is no simulation 'GONE' in the record",
+        "there is no simulation 'GONE' in the database",
     )
     assert admin.get("/api/v1/analytics/simulation/STAYS/summary").json()["records"] == 1
 

@@ -402,7 +402,7 @@ def test_events_of_a_run_are_written_as_atspm_reads_them(headway, record, tmp_pa
     ran = headway("db", "events", run + 1)
     assert (ran.status, ran.err) == (
         1,
-        f"headway: run {run + 1} has no signal states in the record\n",
+        f"headway: run {run + 1} has no signal states in the database\n",
     )
     assert headway("db", "events", "x").status == 2
 

@@ -1,4 +1,4 @@
-"""Questions to the record. Every figure comes with the number that it rests on; units stand in the
+"""Queries of the database. Every figure comes with the number that it rests on; units stand in the
 names.
 """
 

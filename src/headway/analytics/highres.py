@@ -68,7 +68,7 @@ class History:
 
 
 def recorded(
-    record: Database,
+    database: Database,
     run: int,
     junction: str | None = None,
     begin_s: float = -inf,
@@ -80,7 +80,7 @@ def recorded(
         ("signal_state", "colour"),
         ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END"),
     ):
-        rows = record.rows(
+        rows = database.rows(
             f"""
             SELECT
                 junction,
@@ -108,7 +108,7 @@ def recorded(
                 for r in rows
             }
         )
-    crossings = record.rows(
+    crossings = database.rows(
         "SELECT junction, signal_group FROM crossing WHERE run_id = :run", run=run
     )
     return History(
@@ -239,7 +239,7 @@ def _pairs(times: FloatArray, values: FloatArray) -> list[list[float]]:
     return pairs
 
 
-def high_resolution(record: Database, run: int, limit: int | None = None) -> list[dict[str, Any]]:
+def high_resolution(database: Database, run: int, limit: int | None = None) -> list[dict[str, Any]]:
     """The first `limit` events (None: all) of a run as such a log; timestamp is the day of the run
     and the street's own clock (at_s).
     """
@@ -251,18 +251,18 @@ def high_resolution(record: Database, run: int, limit: int | None = None) -> lis
             "event": code,
             "parameter": parameter,
         }
-        for begun in record.rows(
+        for begun in database.rows(
             "SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run
         )
-        for at, device, code, parameter in log_of(recorded(record, run))[:limit]
+        for at, device, code, parameter in log_of(recorded(database, run))[:limit]
     ]
 
 
-def export(record: Database, run: int, events: Path, detectors: Path) -> int:
+def export(database: Database, run: int, events: Path, detectors: Path) -> int:
     """Write a run's log, and its detectors' configuration, as CSV in the columns that the PyPI
     package atspm takes; how many events.
     """
-    log = high_resolution(record, run)
+    log = high_resolution(database, run)
     with events.open("w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream)
         out.writerow(("TimeStamp", "DeviceId", "EventId", "Parameter"))

@@ -139,9 +139,9 @@ class Series:
     points: list[dict[str, Any]]
 
 
-def summary(record: Database, simulation: str) -> Summary:
+def summary(database: Database, simulation: str) -> Summary:
     """Raises MissingError if there is no such simulation."""
-    (row,) = record.rows(
+    (row,) = database.rows(
         """
         SELECT
             count(*) AS records,
@@ -161,13 +161,13 @@ def summary(record: Database, simulation: str) -> Summary:
         id=simulation,
     )
     if not row["records"]:
-        raise MissingError(f"there is no simulation {simulation!r} in the record")
+        raise MissingError(f"there is no simulation {simulation!r} in the database")
     return Summary(simulation, **row)
 
 
-def waits(record: Database, scope: Scope) -> list[Waits]:
+def waits(database: Database, scope: Scope) -> list[Waits]:
     where, values = scope.where()
-    rows = record.rows(
+    rows = database.rows(
         f"""
         SELECT
             intersection_id,
@@ -188,9 +188,9 @@ def waits(record: Database, scope: Scope) -> list[Waits]:
     return [Waits(**row) for row in rows]
 
 
-def speeds(record: Database, scope: Scope) -> list[Speeds]:
+def speeds(database: Database, scope: Scope) -> list[Speeds]:
     where, values = scope.where()
-    rows = record.rows(
+    rows = database.rows(
         f"""
         SELECT
             intersection_id,
@@ -212,13 +212,13 @@ def speeds(record: Database, scope: Scope) -> list[Speeds]:
 
 
 def impact(
-    record: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31
+    database: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31
 ) -> Impact:
     """co2_kg_per_l: burning petrol (2.31; diesel 2.68), as the UK's conversion factors for company
     reporting have them, rounded.
     """
     where, values = scope.where()
-    (row,) = record.rows(
+    (row,) = database.rows(
         f"""
         SELECT
             count(*) AS n,
@@ -241,10 +241,10 @@ def impact(
     )
 
 
-def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Comparison:
+def compare(database: Database, baseline: str, ai: str, scope: Scope) -> Comparison:
     """Raises MissingError if one of them is not there, or nothing pairs."""
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
-    (row,) = record.rows(
+    (row,) = database.rows(
         f"""
         WITH
             b AS (
@@ -295,7 +295,7 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
     )
     for name, count in ((baseline, row["of_a"]), (ai, row["of_b"])):
         if not count:
-            raise MissingError(f"there is no simulation {name!r} in the record, in this window")
+            raise MissingError(f"there is no simulation {name!r} in the database, in this window")
     if row["wait_a"] is None:
         raise MissingError(
             f"no record of {baseline!r} and of {ai!r} is of the same junction at the same "
@@ -309,9 +309,9 @@ def compare(record: Database, baseline: str, ai: str, scope: Scope) -> Compariso
     return Comparison(baseline, ai, unpaired, *found)
 
 
-def emergencies(record: Database, scope: Scope) -> Emergencies:
+def emergencies(database: Database, scope: Scope) -> Emergencies:
     where, values = scope.where()
-    (row,) = record.rows(
+    (row,) = database.rows(
         f"""
         SELECT
             count(*) AS n,
@@ -324,7 +324,7 @@ def emergencies(record: Database, scope: Scope) -> Emergencies:
         """,
         **values,
     )
-    by = record.rows(
+    by = database.rows(
         f"""
         SELECT
             intersection_id,
@@ -346,9 +346,9 @@ def emergencies(record: Database, scope: Scope) -> Emergencies:
     )
 
 
-def series(record: Database, scope: Scope, bucket_s: int = 60) -> Series:
+def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
     where, values = scope.where()
-    points = record.rows(
+    points = database.rows(
         f"""
         SELECT
             date_bin(make_interval(secs => :bucket), at, 'epoch'::timestamptz) AS at,
@@ -371,9 +371,9 @@ def series(record: Database, scope: Scope, bucket_s: int = 60) -> Series:
     return Series(scope.simulation, bucket_s, sum(p["n"] for p in points), points)
 
 
-def live(record: Database) -> dict[str, Any]:
-    """The newest record of each junction, and totals over the last hour of the record."""
-    newest = record.rows(
+def live(database: Database) -> dict[str, Any]:
+    """The newest record of each junction, and totals over the last hour of the records."""
+    newest = database.rows(
         """
         SELECT
             DISTINCT ON (intersection_id) intersection_id,
@@ -401,10 +401,10 @@ def live(record: Database) -> dict[str, Any]:
     }
 
 
-def performance(record: Database, scope: Scope) -> list[dict[str, Any]]:
+def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
     """Each simulation's means, best wait first."""
     where, values = scope.where()
-    return record.rows(
+    return database.rows(
         f"""
         SELECT
             simulation_id,
@@ -424,10 +424,10 @@ def performance(record: Database, scope: Scope) -> list[dict[str, Any]]:
     )
 
 
-def scatter(record: Database, scope: Scope) -> list[dict[str, Any]]:
+def scatter(database: Database, scope: Scope) -> list[dict[str, Any]]:
     """Throughput beside wait, a point a record, oldest first."""
     where, values = scope.where()
-    return record.rows(
+    return database.rows(
         f"""
         SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh
         FROM simulation_record

@@ -47,14 +47,14 @@ class Split:
 
 
 def splits(
-    record: Database,
+    database: Database,
     run: int,
     junction: str | None = None,
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> list[Split]:
     """Greens that began and ended in the window, of run number `run`."""
-    rows = record.rows(
+    rows = database.rows(
         """
         WITH
             c AS (
@@ -104,9 +104,9 @@ def splits(
     return [Split(**row) for row in rows]
 
 
-def runs(record: Database, limit: int = 100) -> list[dict[str, Any]]:
+def runs(database: Database, limit: int = 100) -> list[dict[str, Any]]:
     """The engine's runs, newest first."""
-    return record.rows(
+    return database.rows(
         (
             "SELECT id, key, scenario, controller, seed, begun_at FROM run ORDER BY id DESC LIMIT "
             ":limit"
@@ -116,10 +116,10 @@ def runs(record: Database, limit: int = 100) -> list[dict[str, Any]]:
 
 
 def events(
-    record: Database, run: int, kind: str = "", limit: int = 1000, offset: int = 0
+    database: Database, run: int, kind: str = "", limit: int = 1000, offset: int = 0
 ) -> list[dict[str, Any]]:
     """Events of a run whose kind begins with `kind`, in order."""
-    return record.rows(
+    return database.rows(
         (
             "SELECT number, at_s, kind, junction, data FROM event WHERE run_id = :run AND kind "
             "LIKE :kind ORDER BY number LIMIT :limit OFFSET :offset"
@@ -153,14 +153,14 @@ class Arrivals:
 
 
 def arrivals(
-    record: Database,
+    database: Database,
     run: int,
     junction: str | None = None,
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> list[Arrivals]:
     """Of each signal group that showed something in the window."""
-    return arrivals_of(recorded(record, run, junction, begin_s, end_s))
+    return arrivals_of(recorded(database, run, junction, begin_s, end_s))
 
 
 def arrivals_of(history: History) -> list[Arrivals]:
@@ -186,9 +186,14 @@ class Coordination:
 
 
 def coordination(
-    record: Database, run: int, junction: str, group: int, begin_s: float = -inf, end_s: float = inf
+    database: Database,
+    run: int,
+    junction: str,
+    group: int,
+    begin_s: float = -inf,
+    end_s: float = inf,
 ) -> Coordination:
-    history = recorded(record, run, junction, begin_s, end_s)
+    history = recorded(database, run, junction, begin_s, end_s)
     at, stage = stages(history.colours.get((junction, group), NOTHING))
     on, there = history.detector((junction, group))
     red, green, yellow = (at[stage == k] for k in range(3))
@@ -220,13 +225,13 @@ class Queues:
 
 
 def queues(
-    record: Database,
+    database: Database,
     run: int,
     junction: str | None = None,
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> list[Queues]:
-    rows = record.rows(
+    rows = database.rows(
         """
         SELECT
             junction,
@@ -267,7 +272,7 @@ class Terminations:
 
 
 def terminations(
-    record: Database,
+    database: Database,
     run: int,
     junction: str | None = None,
     begin_s: float = -inf,
@@ -275,7 +280,7 @@ def terminations(
     longest_green_s: float = LONGEST_GREEN_S,
 ) -> list[Terminations]:
     """Of each signal group for vehicles that showed something in the window."""
-    return terminations_of(recorded(record, run, junction, begin_s, end_s), longest_green_s)
+    return terminations_of(recorded(database, run, junction, begin_s, end_s), longest_green_s)
 
 
 def terminations_of(
@@ -305,14 +310,14 @@ class PedestrianDelay:
 
 
 def pedestrian_delay(
-    record: Database,
+    database: Database,
     run: int,
     junction: str | None = None,
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> list[PedestrianDelay]:
     """Of each crossing."""
-    history = recorded(record, run, junction, begin_s, end_s)
+    history = recorded(database, run, junction, begin_s, end_s)
     found = []
     for key in sorted(history.crossings & history.colours.keys()):
         delays = _waits(stages(history.colours[key]), history.detector(key))
@@ -373,7 +378,7 @@ class Impact:
 
 
 def impact(
-    record: Database,
+    database: Database,
     run: int,
     baseline: int | None = None,
     fuel_price_per_l: float = 1.70,
@@ -381,12 +386,12 @@ def impact(
     end_s: float = inf,
 ) -> Impact:
     """What a run burnt, and what it saved beside another of the same scenario."""
-    mine = _looks(record, run, begin_s, end_s)
+    mine = _looks(database, run, begin_s, end_s)
     if baseline is None:
         return Impact(
             _emitted(run, mine, fuel_price_per_l), None, 0, fuel_price_per_l, None, None, None, None
         )
-    other = _looks(record, baseline, begin_s, end_s)
+    other = _looks(database, baseline, begin_s, end_s)
     first = max(x[:, 0].min(initial=inf) for x in (mine, other))
     last = min(x[:, 0].max(initial=-inf) for x in (mine, other))
     one, two = (x[(x[:, 0] >= first) & (x[:, 0] <= last)] for x in (mine, other))
@@ -406,9 +411,9 @@ def impact(
     )
 
 
-def _looks(record: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
+def _looks(database: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
     """(n, 4): time s, vehicles, fuel mg/s, CO2 mg/s."""
-    rows = record.rows(
+    rows = database.rows(
         (
             "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run AND "
             "at_s >= :begin AND at_s < :end ORDER BY at_s"

@@ -1,4 +1,4 @@
-"""Violations in the record: trends by hour, hotspots by device, a summary, and each one with its
+"""Violations in the database: trends by hour, hotspots by device, a summary, and each one with its
 evidence.
 """
 
@@ -68,11 +68,11 @@ class ViolationSummary:
     per_hour: float | None
 
 
-def trends(record: Database, span: Span) -> Trend:
+def trends(database: Database, span: Span) -> Trend:
     """Whole hours: a window is taken at its hours."""
     where, values = span.where("hour")
     table = "violation_rule_hour" if span.device is None else "violation_hour"
-    found = record.rows(
+    found = database.rows(
         (
             f"SELECT hour, json_object_agg(rule, n ORDER BY rule) AS rules FROM {table} WHERE "
             f"{where} GROUP BY 1 ORDER BY 1"
@@ -89,7 +89,7 @@ def trends(record: Database, span: Span) -> Trend:
     return Trend(sum(by_hour), hours, by_hour)
 
 
-def _counted(record: Database, span: Span) -> list[dict[str, Any]]:
+def _counted(database: Database, span: Span) -> list[dict[str, Any]]:
     """(device, rule, n) over the window: whole days from their sums, the hours before and after
     from theirs.
     """
@@ -118,7 +118,7 @@ def _counted(record: Database, span: Span) -> list[dict[str, Any]]:
         if hour
         else ""
     )
-    return record.rows(
+    return database.rows(
         f"""
         SELECT device, rule, sum(n)::bigint AS n
         FROM (
@@ -133,10 +133,10 @@ def _counted(record: Database, span: Span) -> list[dict[str, Any]]:
     )
 
 
-def hotspots(record: Database, span: Span, limit: int = 20) -> list[Hotspot]:
+def hotspots(database: Database, span: Span, limit: int = 20) -> list[Hotspot]:
     """Devices, most violations first."""
     where, values = Span(span.device, span.rule).where("hour")
-    hours = record.rows(
+    hours = database.rows(
         (
             "SELECT device, hour_of_day, sum(n)::bigint AS n FROM violation_device_hour WHERE "
             f"{where} GROUP BY 1, 2 ORDER BY 3 DESC, 2"
@@ -147,7 +147,7 @@ def hotspots(record: Database, span: Span, limit: int = 20) -> list[Hotspot]:
     for row in hours:
         busiest.setdefault(row["device"], row["hour_of_day"])
     found: dict[str, dict[str, int]] = {}
-    for row in _counted(record, span):
+    for row in _counted(database, span):
         found.setdefault(row["device"], {})[row["rule"]] = row["n"]
     total = sum(sum(rules.values()) for rules in found.values())
     spots = [
@@ -157,8 +157,8 @@ def hotspots(record: Database, span: Span, limit: int = 20) -> list[Hotspot]:
     return sorted(spots, key=lambda s: (-s.n, s.device))[:limit]
 
 
-def summary(record: Database, span: Span) -> ViolationSummary:
-    rows = _counted(record, span)
+def summary(database: Database, span: Span) -> ViolationSummary:
+    rows = _counted(database, span)
     rules: dict[str, int] = {}
     for row in rows:
         rules[row["rule"]] = rules.get(row["rule"], 0) + row["n"]
@@ -167,7 +167,7 @@ def summary(record: Database, span: Span) -> ViolationSummary:
         "SELECT min(hour) AS first, max(hour) AS last FROM "
         f"violation_{'rule_hour' if span.device is None else 'hour'} WHERE {where}"
     )
-    ((first, last),) = (row.values() for row in record.rows(ends, **values))
+    ((first, last),) = (row.values() for row in database.rows(ends, **values))
     hours = (last - first).total_seconds() / 3600.0 + 1.0 if first is not None else None
     total = sum(rules.values())
     return ViolationSummary(
@@ -180,12 +180,14 @@ def summary(record: Database, span: Span) -> ViolationSummary:
     )
 
 
-def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
+def newest(
+    database: Database, span: Span, limit: int = 100, offset: int = 0
+) -> list[dict[str, Any]]:
     """Newest first; without their pictures, but with the times of those (`pictures`: s, by their
     numbers).
     """
     where, values = span.where("at")
-    return record.rows(
+    return database.rows(
         f"""
         SELECT
             v.id::text AS id,
@@ -212,8 +214,8 @@ def newest(record: Database, span: Span, limit: int = 100, offset: int = 0) -> l
     )
 
 
-def picture(record: Database, violation: str, number: int) -> bytes | None:
-    rows = record.rows(
+def picture(database: Database, violation: str, number: int) -> bytes | None:
+    rows = database.rows(
         (
             "SELECT jpeg FROM violation_picture WHERE violation_id = CAST(:id AS uuid) AND number "
             "= :number"

@@ -1,4 +1,4 @@
-"""HTTP, WebSocket and SSE: thin doors to the engine, the record and its analytics."""
+"""HTTP, WebSocket and SSE: thin routers over streets, database and analytics."""
 
 from headway.api.app import create_app
 

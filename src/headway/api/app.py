@@ -72,7 +72,7 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
         description=(
-            "Real-time traffic signals: live state, orders, the record and its analytics. Errors "
+            "Real-time traffic signals: live state, orders, database and analytics. Errors "
             "are problem details (RFC 9457)."
         ),
     )

@@ -135,7 +135,7 @@ def one(of: Stream) -> dict[str, Any]:
 
 @router.delete("/{stream_id}", responses=CHANGE, dependencies=[Engineer])
 def remove(service: Cameras, of: Stream) -> DoneOut:
-    """End a camera and forget it; its violations stay in the record."""
+    """End a camera and forget it; its violations stay in the database."""
     service.remove(of.settings.id)
     return DoneOut(detail="removed")
 

@@ -1,4 +1,4 @@
-"""Records from outside into the record: strictly checked, every fault named, duplicates left out,
+"""Ingestion of records from outside: strictly checked, every fault named, duplicates left out,
 through outages.
 """
 

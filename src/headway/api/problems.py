@@ -30,7 +30,7 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str = Field(examples=["there is no simulation 'SIM_1' in the record"])
+    detail: str = Field(examples=["there is no simulation 'SIM_1' in the database"])
     instance: str = Field(examples=["/api/v1/analytics/simulation/SIM_1/summary"])
     faults: list[Fault] = []
 
@@ -117,12 +117,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(OperationalError)
     async def _database(request: Request, error: OperationalError) -> JSONResponse:
         return problem(
-            request, 503, "the record cannot be reached now", headers={"Retry-After": "5"}
+            request, 503, "the database cannot be reached now", headers={"Retry-After": "5"}
         )
 
     @app.exception_handler(DataError)
     async def _data(request: Request, error: DataError) -> JSONResponse:
-        return problem(request, 422, "a value is beyond what the record can hold")
+        return problem(request, 422, "a value is beyond what the database can hold")
 
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Analytics, dashboards and charts over the record; answers are kept for some seconds."""
+"""Analytics, dashboards and charts over the database; answers are cached for some seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scope(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> Scope:
-    """A window of the record: one junction or all, [begin, end), and which part of a list."""
+    """A window of the records: one junction or all, [begin, end), and which part of a list."""
     return Scope(None, intersection_id, begin, end, limit, offset)
 
 
@@ -158,7 +158,7 @@ def series(
 
 @router.get("/api/v1/dashboard/live-metrics", tags=["dashboard"], responses=OK)
 def live(request: Request) -> dict[str, Any]:
-    """The newest record of each junction, and totals over the last hour of the record."""
+    """The newest record of each junction, and totals over the last hour of the records."""
     return answered(request, dict[str, Any], lambda: records.live(services_of(request).database))  # type: ignore[return-value]
 
 

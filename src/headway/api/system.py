@@ -27,7 +27,7 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """database: the record can be reached; streets: running ones; spool: batches that wait for the
+    """database: it can be reached; streets: running ones; spool: batches that wait for the
     database.
     """
 
@@ -51,7 +51,7 @@ async def health() -> Health:
 
 @router.get("/health/ready", tags=["system"], responses={503: {"model": Ready}})
 def ready(request: Request, response: Response) -> Ready:
-    """It can do its work: the record can be reached and nothing waits to be written."""
+    """It can do its work: the database can be reached and nothing waits to be written."""
     services = services_of(request)
     alive, waiting = services.database.alive(), services.intake.spool.waiting
     streets = services.street_service.streets.values() if services.street_service else ()
@@ -144,7 +144,7 @@ def erase_simulation(
     """Erase all records of one simulation."""
     gone = erase(services_of(request).database, id)
     if not gone:
-        raise ProblemError(404, f"there is no simulation {id!r} in the record")
+        raise ProblemError(404, f"there is no simulation {id!r} in the database")
     services_of(request).cache.clear()
     return {"rows": gone}
 

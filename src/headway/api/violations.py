@@ -76,7 +76,7 @@ def erase(
     """Erase the violations of one device, within a time or all of them, with their pictures."""
     gone = erase_violations(services_of(request).database, device, begin, end)
     if not gone:
-        raise ProblemError(404, f"there is no violation of {device!r} in that time in the record")
+        raise ProblemError(404, f"there is no violation of {device!r} in that time in the database")
     return {"rows": gone}
 
 
@@ -98,7 +98,7 @@ def evidence(
     """A picture of a violation, JPEG."""
     found = asked.picture(services_of(request).database, violation_id, number)
     if found is None:
-        raise ProblemError(404, "there is no such picture in the record")
+        raise ProblemError(404, "there is no such picture in the database")
     return Response(
         found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"}
     )

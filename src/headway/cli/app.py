@@ -220,7 +220,7 @@ def run(
             )
         ),
     ] = "",
-    data: Annotated[str, typer.Option(help="Folder of the record and the checkpoints.")] = "",
+    data: Annotated[str, typer.Option(help="Folder of the event log and the checkpoints.")] = "",
 ) -> None:
     """Run a street live. Stopped (Ctrl-C, kill) it resumes where it was when called again."""
     street = {k: v for k, v in (("scenario", scenario_), ("timing", timing)) if v}

@@ -33,7 +33,7 @@ from headway.store.upkeep import restore as set_back
 from headway.street.messages import Task
 
 console = Console()
-db = typer.Typer(help="The record: backup, restore, retention.", no_args_is_help=True)
+db = typer.Typer(help="The database: backup, restore, retention.", no_args_is_help=True)
 audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
 Data = Annotated[str, typer.Option(help="Folder of the data.")]
 
@@ -178,7 +178,7 @@ def backup(
     key: Annotated[Path, typer.Option(help="Key file.")],
     data: Data = "data",
 ) -> None:
-    """Write the whole record to a file, encrypted."""
+    """Write the whole database to a file, encrypted."""
     secret, database = read_key(key), open_database(Path(data))
     try:
         console.print(f"{back_up(database, path, secret):,} bytes in {escape(str(path))}")
@@ -192,7 +192,7 @@ def restore(
     key: Annotated[Path, typer.Option(help="Key file.")],
     data: Data = "data",
 ) -> None:
-    """Set the record back to a backup: all of it or nothing."""
+    """Restore the database from a backup: all of it or nothing."""
     secret, database = read_key(key), open_database(Path(data))
     try:
         set_back(database, path, secret)
@@ -243,7 +243,7 @@ def export_events(
     finally:
         database.close()
     if not count:
-        raise ValueError(f"run {run} has no signal states in the record")
+        raise ValueError(f"run {run} has no signal states in the database")
     console.print(f"{count:,} events in {escape(str(out))}, detectors in {escape(str(detectors))}")
 
 

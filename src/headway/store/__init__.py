@@ -1,4 +1,4 @@
-"""The record: a PostgreSQL database, given by its address or embedded; written in batches, through
+"""The database: PostgreSQL, given by its address or embedded; written in batches, through
 outages, exactly once.
 """
 

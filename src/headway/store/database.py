@@ -1,4 +1,4 @@
-"""Where the record is kept: opened, migrated, pooled."""
+"""The database: opened, migrated, pooled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class DatabaseError(RuntimeError):
-    """The record cannot be opened; the message says why, and what to do."""
+    """The database cannot be opened; the message says why, and what to do."""
 
 
 @dataclass

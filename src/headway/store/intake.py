@@ -1,4 +1,4 @@
-"""The way into the record: batches by COPY, duplicates left out by their keys, through an outage by
+"""Writing to the database: batches by COPY, duplicates left out by their keys, through an outage by
 the spool.
 """
 

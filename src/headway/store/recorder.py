@@ -13,8 +13,8 @@ MOST_WAITING = 200_000
 
 
 class Recorder:
-    """Puts what engines and cameras tell into the record, a batch a second, in a thread of its own:
-    they never wait for the database.
+    """Writes what streets and cameras report to the database, a batch a second, in a thread of its
+    own: they never wait for the database.
 
     most: rows that may wait here when neither database nor disk takes them; then the oldest go,
         counted in `lost`.

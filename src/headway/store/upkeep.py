@@ -1,4 +1,4 @@
-"""Upkeep of the record: retention, erasure, vacuum; backup and restore, encrypted with a key
+"""Upkeep of the database: retention, erasure, vacuum; backup and restore, encrypted with a key
 file.
 """
 
@@ -100,8 +100,8 @@ def read_key(path: Path) -> bytes:
 
 
 def backup(database: Database, path: Path, key: bytes) -> int:
-    """Dump the whole record into `path`, encrypted and authenticated (AES-256-GCM, chunk by chunk);
-    bytes written. Written whole or not at all.
+    """Dump the whole database into `path`, encrypted and authenticated (AES-256-GCM, chunk by
+    chunk); bytes written. Written whole or not at all.
     """
     draft = path.with_suffix(path.suffix + ".draft")
     cipher = AESGCM(key)
@@ -141,7 +141,7 @@ def backup(database: Database, path: Path, key: bytes) -> int:
 
 
 def restore(database: Database, path: Path, key: bytes) -> None:
-    """Set the record back to a backup. It is read and checked to its end before anything is
+    """Restore the database from a backup. It is read and checked to its end before anything is
     changed. Raises ValueError, DatabaseError.
     """
     whole = b"".join(_opened(path, key))
