@@ -17,7 +17,7 @@ from bench.pictures import CLIP, MODEL
 from bench.vision import iou
 from headway.sensing.detection.detectors import OnnxDetector
 from headway.sensing.frames.sources import Frame, Source, SourceSettings
-from headway.sensing.pipeline import Perception, site_of
+from headway.sensing.pipeline import Perception, unknown_site
 
 WIDTH = 800
 RATE_HZ = 20.0
@@ -107,12 +107,12 @@ def kept(
     images = [change.picture(f.image) for f in shown]
     size = (images[0].shape[1], images[0].shape[0])
     rate = RATE_HZ / abs(change.step)
-    perception = Perception("clip", site_of(size), rate)
+    perception = Perception("clip", unknown_site(size), rate)
     boxes = defaultdict[int, list[tuple[int, Box]]](list)
     met = set[int]()
     waiting = [detector.begin("clip", image) for image in images]
     for k, (image, found) in enumerate(zip(images, waiting, strict=True)):
-        for t in perception.look(Frame(k / rate, k, image), found.result()).tracks:
+        for t in perception.process(Frame(k / rate, k, image), found.result()).tracks:
             if t.id not in met:  # what came before a track was sure is known once it is
                 met.add(t.id)
                 for at_s, box in list(zip(t.times, t.boxes, strict=True))[:-1]:

@@ -22,7 +22,7 @@ from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.frames.sources import Frame
 from headway.sensing.pipeline import Perception
 from headway.sensing.traffic.evidence import Violation
-from headway.sensing.traffic.measures import crossing
+from headway.sensing.traffic.measures import Direction, intersection
 from headway.sensing.traffic.site import Site
 from headway.values import ColourArray
 
@@ -74,7 +74,9 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
         begun.append(at_s)
         for group in network.junctions[junction].groups:
             perception.signals.record(at_s, group, int(shown[group]))
-        seen = perception.look(Frame(at_s, len(begun), image), eye.begin("bench", image).result())
+        seen = perception.process(
+            Frame(at_s, len(begun), image), eye.begin("bench", image).result()
+        )
         truth.violations += seen.violations
         if at_s >= begun[0] + warm_s:
             _compare(truth, at_s, vehicles, seen.tracks, shown)
@@ -104,12 +106,13 @@ def _compare(
     rules = truth.site.rules
     for v in vehicles:
         path = truth.at[v["number"]]
-        foot = calibration.picture(np.array([[v["x"], v["y"]]]))[0]
+        foot = calibration.to_image(np.array([[v["x"], v["y"]]]))[0]
         path.append((at_s, float(foot[0]), float(foot[1]), v["speed_mps"], v["x"], v["y"]))
         if len(path) > 1 and at_s - path[-2][0] < 0.5:
             for line in truth.site.lines:
-                share, way = crossing(path[-2][1:3], path[-1][1:3], line)
-                if share >= 0.0 and way == "in" and (line.name, v["number"]) not in truth.crossings:
+                at = intersection(path[-2][1:3], path[-1][1:3], line)
+                entered = at is not None and at.direction == Direction.IN
+                if entered and (line.name, v["number"]) not in truth.crossings:
                     truth.crossings[line.name, v["number"]] = at_s
                     if (
                         line.groups

@@ -42,11 +42,11 @@ def test_the_site_of_a_rendered_camera_is_its_own_geometry(painter):
     site = Site.of(site_file(painter, 0))
     random = np.random.default_rng(0)
     px = random.uniform([0, 0], SIZE, (50, 2))
-    on_road = site.calibration.road(px)
+    on_road = site.calibration.to_road(px)
     assert np.abs(painter.view.ground(on_road) - px).max() < 1e-6
     high = painter.view.project(np.c_[on_road, np.full(50, 1.5)])
     assert (
-        np.abs(site.calibration.road(high, 1.5) - on_road).max() < 1e-6
+        np.abs(site.calibration.to_road(high, 1.5) - on_road).max() < 1e-6
     )  # what stands above the road is set right
     assert len([z for z in site.zones if z.kind == "lane"]) == 8
     assert len(site.lines) == 8

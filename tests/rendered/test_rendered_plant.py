@@ -29,7 +29,7 @@ NETWORK, SHAPES = street()
 
 def user(number, x, y, **known):
     track = road_user(number, **known)
-    track.road.append((x, y))
+    track.road_m.append((x, y))
     return track
 
 
@@ -67,10 +67,10 @@ def test_points_of_a_line_may_lie_on_one_another():
         ((-28.0, -4.1), {"length_m": 5.0}, 1, 17.5), ((-28.0, -4.3), {"length_m": 5.0}, -1, 0.0), ((-28.0, 0.3), {}, -1, 0.0),  # 2.2 m to the side
         ((-2.0, 18.0), {"length_m": 4.0}, 2, 8.0), ((-9.0, -7.0), {}, 0, -1.25), ((-6.0, -2.0), {"length_m": 4.0}, 1, -4.0),
         ((40.0, -2.0), {}, -1, 0.0),  # a lane that leads away
-        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (10.0, 0.0)}, 1, 17.75),
-        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (-10.0, 0.0)}, -1, 0.0),  # it drives the other way
-        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (3.1, 9.5)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 10.0, "velocity": (2.9, 9.6)}, -1, 0.0),
-        ((-28.0, -2.0), {"speed_mps": 1.5, "velocity": (-1.5, 0.0)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 1.6, "velocity": (-1.6, 0.0)}, -1, 0.0),
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (10.0, 0.0)}, 1, 17.75),
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (-10.0, 0.0)}, -1, 0.0),  # it drives the other way
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (3.1, 9.5)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (2.9, 9.6)}, -1, 0.0),
+        ((-28.0, -2.0), {"speed_mps": 1.5, "velocity_mps": (-1.5, 0.0)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 1.6, "velocity_mps": (-1.6, 0.0)}, -1, 0.0),
     ],
 )  # fmt: skip
 def test_the_lane_of_a_track_and_its_way_to_the_stop_line(at, known, lane, left):
@@ -102,8 +102,8 @@ def test_past_a_lane_of_the_other_way_its_own_is_found():
         ],
     )
     lanes = _Lanes(NETWORK, shapes, 0)
-    assert lanes.place(user(1, -28.0, 0.4, speed_mps=10.0, velocity=(-10.0, 0.0))) == (2, 29.75)
-    assert lanes.place(user(1, -28.0, 0.6, speed_mps=10.0, velocity=(10.0, 0.0))) == (1, 17.75)
+    assert lanes.place(user(1, -28.0, 0.4, speed_mps=10.0, velocity_mps=(-10.0, 0.0))) == (2, 29.75)
+    assert lanes.place(user(1, -28.0, 0.6, speed_mps=10.0, velocity_mps=(10.0, 0.0))) == (1, 17.75)
 
 
 def test_only_the_lanes_of_its_junction_count():
@@ -136,7 +136,7 @@ class Eyes:
 def eye(monkeypatch):
     """A camera whose perception tells `tracks`, and `views`, `sites`, `looked`: what was asked."""
     at = SimpleNamespace(tracks=[], views=[], sites=[], looked=[], detector=Eyes())
-    at.follower = SimpleNamespace(tracks={})
+    at.tracker = SimpleNamespace(tracks={})
 
     def view(*words, **how):
         at.views.append((words, how))
@@ -145,10 +145,10 @@ def eye(monkeypatch):
     def perception(*words):
         at.sites.append(words)
         return SimpleNamespace(
-            look=lambda frame, found: (
+            process=lambda frame, found: (
                 at.looked.append((frame, found)) or SimpleNamespace(tracks=list(at.tracks))
             ),
-            follower=at.follower,
+            tracker=at.tracker,
         )
 
     monkeypatch.setattr(seeing, "view_of", view)
@@ -177,7 +177,7 @@ def test_a_picture_goes_to_the_detector_and_on(eye):
 
 def rows(eye, *tracks, kept=None):
     eye.tracks = tracks
-    eye.follower.tracks = {t.id: t for t in (tracks if kept is None else kept)}
+    eye.tracker.tracks = {t.id: t for t in (tracks if kept is None else kept)}
     eye.of.look(0.0, "picture", [], None)
     return [(track.id, lane, left, new) for track, lane, left, new in eye.of.rows()]
 
@@ -256,7 +256,7 @@ def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch)
     a, b = lanes[0], next(lane for lane in lanes if lane != lanes[0])
     c = next(i for i in range(len(network.lanes)) if likely[i] < 0)  # a lane without a link
     tracks = [
-        user(1, 0, 0, speed_mps=7.5, length_m=5.0), user(2, 0, 0, at_s=9.0, standing_since_s=5.0), user(3, 0, 0, speed_mps=0.5, length_m=9.0),
+        user(1, 0, 0, speed_mps=7.5, length_m=5.0), user(2, 0, 0, at_s=9.0, stopped_since_s=5.0), user(3, 0, 0, speed_mps=0.5, length_m=9.0),
         user(4, 0, 0, speed_mps=1.0),
     ]  # fmt: skip
     told = [

@@ -28,9 +28,9 @@ def site(calibration=None, size=SIZE, **tree):
     )
 
 
-def road_user(number=1, kind=CAR, seen=20, **known):
-    """Somebody who has not been seen yet; `known` sets further fields (mean_mps, standing_since_s, ...)."""
-    track = Track(number, 0.0, seen=seen)
+def road_user(number=1, kind=CAR, observations=20, **known):
+    """Somebody who has not been seen yet; `known` sets further fields (mean_mps, stopped_since_s, ...)."""
+    track = Track(number, 0.0, observations=observations)
     track.votes[kind] = 1.0
     for name, value in known.items():
         assert hasattr(track, name)
@@ -45,10 +45,10 @@ def seen_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
     track.at_s = at_s
     track.box = np.array([x - size[0] / 2, y - size[1], x + size[0] / 2, y])
     track.times.append(at_s)
-    track.feet.append((x, y))
-    track.road.append((x / 10.0, y / 10.0) if road is None else road)
+    track.ground_px.append((x, y))
+    track.road_m.append((x / 10.0, y / 10.0) if road is None else road)
     track.boxes.append(track.box)
-    track.whole.append(True)
+    track.fully_visible.append(True)
     for name, value in known.items():
         assert hasattr(track, name)
         setattr(track, name, value)
@@ -68,7 +68,7 @@ class Watch:
 
     def show(self, at_s, *tracks, image=GREY):
         new = self.detector.update(
-            at_s, image, list(tracks), self.measures.look(at_s, list(tracks))
+            at_s, image, list(tracks), self.measures.update(at_s, list(tracks))
         )
         self.found += new
         return new

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from headway.sensing.detection.detectors import BUS, CAR, PERSON, TRUCK, VEHICLE
-from headway.sensing.tracking.association import Association, Sight
+from headway.sensing.tracking.association import Association, TrackedDetection
 
 A = (100, 100, 200, 200)
 FAR = (600, 100, 700, 200)
@@ -61,7 +61,7 @@ def test_a_sight_is_told_from_the_second_picture_on_as_it_was_detected():
     one, other = sorted(
         names.match(0.05, found((FAR, 0.6, BUS), car(*A, sure=0.9))), key=lambda s: s.box[0]
     )
-    assert (one.box.tolist(), one.confidence, one.kind, one.before) == (
+    assert (one.box.tolist(), one.confidence, one.kind, one.earlier) == (
         list(A),
         pytest.approx(0.9),
         CAR,
@@ -77,7 +77,7 @@ def test_a_sight_is_told_from_the_second_picture_on_as_it_was_detected():
     assert (moved.track, moved.box.tolist()) == (one.track, [105, 100, 205, 200])
     with pytest.raises(AttributeError):
         moved.track = 3
-    assert Sight(1, moved.box, 0.5, CAR).before == ()
+    assert TrackedDetection(1, moved.box, 0.5, CAR).earlier == ()
 
 
 def test_detections_without_confidence_or_class_are_sure_and_something_that_moves():
@@ -300,8 +300,8 @@ def test_five_faint_sights_in_one_place_begin_a_track_with_what_came_before():
     """Sure enough at the fifth picture, named at the sixth."""
     number, sight = pictures_until_named(lambda k: [faint(100 + k, 100, 200 + k, 200)])
     assert (number, sight.confidence) == (6, pytest.approx(0.33))
-    assert [at_s for at_s, _ in sight.before] == [k / 20.0 for k in range(5)]
-    assert [box.tolist() for _, box in sight.before] == [
+    assert [at_s for at_s, _ in sight.earlier] == [k / 20.0 for k in range(5)]
+    assert [box.tolist() for _, box in sight.earlier] == [
         [100 + k, 100, 200 + k, 200] for k in range(5)
     ]
 
@@ -313,12 +313,12 @@ def test_who_is_fainter_than_fifteen_hundredths_is_nobody(sure, named):
 
 def test_who_becomes_surer_brings_its_whole_faint_way_along():
     number, sight = pictures_until_named(lambda k: [faint(*A) if k < 3 else car(*A)])
-    assert (number, [at_s for at_s, _ in sight.before]) == (
+    assert (number, [at_s for at_s, _ in sight.earlier]) == (
         5,
         [0.0, 0.05, 0.1],
     )  # begun at the fourth picture, named at the fifth
     number, sight = pictures_until_named(lambda k: [car(*A)] if k < 1 else [faint(*A)])
-    assert (number, sight.before) == (2, ())  # this is the sight itself
+    assert (number, sight.earlier) == (2, ())  # this is the sight itself
 
 
 @pytest.mark.parametrize(("step", "named"), [(33, True), (34, False)])
@@ -366,7 +366,7 @@ def test_a_faint_box_goes_on_from_the_longer_of_two_ways():
     left, right, between = (100, 100, 200, 200), (165, 100, 265, 200), (132, 100, 232, 200)
     plan = [[left], [left, right], [right], [right], [between], [between], [between], [between]]
     number, sight = pictures_until_named(lambda k: [faint(*box) for box in plan[k]], len(plan))
-    assert (number, [at_s for at_s, _ in sight.before]) == (7, [k / 20.0 for k in range(1, 6)])
+    assert (number, [at_s for at_s, _ in sight.earlier]) == (7, [k / 20.0 for k in range(1, 6)])
 
 
 # -- where the lost should be
@@ -376,10 +376,10 @@ def test_who_is_lost_is_expected_where_its_way_leads():
     stream = Stream()
     for k in range(30):
         stream.show(car(100 + 6 * k, 100, 200 + 6 * k, 200), car(*FAR))
-    assert stream.names.expected(stream.at_s, 0.4) == {}  # seen a moment ago
+    assert stream.names.predicted(stream.at_s, 0.4) == {}  # seen a moment ago
     for k in range(30, 33):
         stream.show(car(*FAR))
-        expected = stream.names.expected(stream.at_s, 0.4)
+        expected = stream.names.predicted(stream.at_s, 0.4)
         assert list(expected) == [0]
         assert expected[0] == pytest.approx([100 + 6 * k, 100, 200 + 6 * k, 200], abs=1.5)
 
@@ -390,7 +390,7 @@ def test_and_only_for_so_long(longest_s, names):
     for k in range(6):
         one.match(k / 8.0, found(car(*A)))
     one.match(7 / 8.0, found())
-    assert list(one.expected(7 / 8.0, longest_s)) == names
+    assert list(one.predicted(7 / 8.0, longest_s)) == names
 
 
 def test_who_comes_back_is_compared_with_where_it_was_expected():
@@ -400,7 +400,7 @@ def test_who_comes_back_is_compared_with_where_it_was_expected():
         stream.show(car(100 + 12 * k, 100, 200 + 12 * k, 200))
     for _ in range(8):
         stream.show()
-        stream.names.expected(stream.at_s, 1.0)
+        stream.names.predicted(stream.at_s, 1.0)
     x = 100 + 12 * 28
     stream.show(car(x + 20, 100, x + 70, 150))
     assert list(stream.show(car(x + 20, 100, x + 70, 150))) == [0]
@@ -409,7 +409,7 @@ def test_who_comes_back_is_compared_with_where_it_was_expected():
 def test_nobody_is_expected_whose_name_is_not_known():
     names = Association(20.0)
     names.match(0.0, found(car(*A)))  # not named yet
-    assert names.expected(0.05, 1.0) == {}
+    assert names.predicted(0.05, 1.0) == {}
 
 
 def test_a_name_that_was_taken_over_lasts_as_long_as_its_track():
@@ -431,4 +431,4 @@ def test_who_was_seen_three_seconds_ago_is_still_known():
         for k in range(6):
             one.match(k / 16.0, found(car(*A)))
         one.match(5 / 16.0 + gap_s, found())
-        assert list(one.expected(5 / 16.0 + gap_s, 9.0)) == names
+        assert list(one.predicted(5 / 16.0 + gap_s, 9.0)) == names

@@ -10,7 +10,7 @@ from tests.sensing.hand_made import road_user, seen_at, site
 
 from headway.sensing import Site
 from headway.sensing.detection.detectors import BUS, CAR, PERSON
-from headway.sensing.traffic.measures import Crossing, Measures, crossing, predicted
+from headway.sensing.traffic.measures import Crossing, Measures, intersection, predicted_flow
 from headway.sensing.traffic.site import Line
 
 GATE = {"name": "gate", "px": [[160, 80], [160, 140]]}
@@ -50,9 +50,10 @@ def test_where_a_step_crosses_a_line(a, b, px, share):
     ):  # (1 + 4 s, 2 + 8 s) on y = 5 - x / 3: 2 + 8 s = 5 - (1 + 4 s) / 3, so s = 8 / 28
         share = 2.0 / 7.0
     for (p, q), ways in ((px, ("in", "out")), (px[::-1], ("out", "in"))):
-        found = crossing(a, b, line(p, q))
-        assert found == ((-1.0, "") if share < 0.0 else (pytest.approx(share), found[1]))
-        if share >= 0.0:
+        found = intersection(a, b, line(p, q))
+        assert (found is None) == (share < 0.0)
+        if found is not None:
+            assert found.share == pytest.approx(share)
             to_the_right = (b[0] - a[0]) * (px[1][1] - px[0][1]) - (b[1] - a[1]) * (
                 px[1][0] - px[0][0]
             ) > 0.0
@@ -61,8 +62,8 @@ def test_where_a_step_crosses_a_line(a, b, px, share):
 
 def test_in_is_from_the_right_of_a_line_to_its_left():
     """Who looks from (4, 5) up the picture to (4, -5) has the larger x on the right."""
-    assert crossing((8, 0), (0, 0), line((4, 5), (4, -5))) == (0.5, "in")
-    assert crossing((0, 0), (8, 0), line((4, 5), (4, -5))) == (0.5, "out")
+    assert intersection((8, 0), (0, 0), line((4, 5), (4, -5))) == (0.5, "in")
+    assert intersection((0, 0), (8, 0), line((4, 5), (4, -5))) == (0.5, "out")
 
 
 @given(*[st.integers(-50, 50)] * 8)
@@ -74,12 +75,12 @@ def test_a_step_crosses_when_each_has_its_ends_on_both_sides_of_the_other(
 
     a, b, p, q = (ax, ay), (bx, by), (px, py), (qx, qy)
     sides = (side(p, q, a), side(p, q, b)), (side(a, b, p), side(a, b, q))
-    share, way = crossing(a, b, line(p, q))
+    found = intersection(a, b, line(p, q))
     if all(u * v < 0 for u, v in sides):
-        assert share == pytest.approx(sides[0][0] / (sides[0][0] - sides[0][1]))
-        assert way == ("in" if sides[0][1] < 0 else "out")
+        assert found.share == pytest.approx(sides[0][0] / (sides[0][0] - sides[0][1]))
+        assert found.direction == ("in" if sides[0][1] < 0 else "out")
     elif sides[0][0] * sides[0][1] > 0 or sides[1][0] * sides[1][1] > 0:
-        assert (share, way) == (-1.0, "")
+        assert found is None
 
 
 # -- counting
@@ -89,7 +90,7 @@ def drive(measures, track, places, begin_s=10.0, step_s=0.5, others=()):
     found = []
     for k, place in enumerate(places):
         t = begin_s + k * step_s
-        found += measures.look(t, [seen_at(track, t, place), *others])
+        found += measures.update(t, [seen_at(track, t, place), *others])
     return found
 
 
@@ -140,7 +141,7 @@ def test_who_trembles_on_a_line_is_counted_once_in_five_seconds():
         (5.5, right, 1),
         (6.0, left, 2),
     ):
-        measures.look(t, [seen_at(car, t, place)])
+        measures.update(t, [seen_at(car, t, place)])
         assert (
             sum(measures.counts.values()) == n
         )  # at 0.5 s the first; the one at 5.75 s is 5.25 s after
@@ -151,11 +152,11 @@ def test_who_trembles_on_a_line_is_counted_once_in_five_seconds():
         (5.0, right),
         (6.0, left),
     ):  # 0.5 and 5.5: five seconds sharp
-        measures.look(t, [seen_at(car, t, place)])
+        measures.update(t, [seen_at(car, t, place)])
     assert dict(measures.counts) == {("gate", "in", "car"): 1, ("gate", "out", "car"): 1}
     measures, car = Measures(site(lines=[GATE])), road_user()
     for t, place in ((0.0, left), (1.0, right), (4.99, right), (6.0, left)):
-        measures.look(t, [seen_at(car, t, place)])
+        measures.update(t, [seen_at(car, t, place)])
     assert sum(measures.counts.values()) == 1
 
 
@@ -180,12 +181,12 @@ def test_a_turn_is_from_the_line_crossed_last():
 
 def test_who_is_only_guessed_at_or_is_seen_for_the_first_time_crosses_nothing():
     measures, car = Measures(site(lines=[GATE])), road_user()
-    assert measures.look(10.0, [seen_at(car, 10.0, (170, 110))]) == []
+    assert measures.update(10.0, [seen_at(car, 10.0, (170, 110))]) == []
     other = road_user(2)
     seen_at(other, 9.5, (150, 110))
     seen_at(other, 10.0, (170, 110))
-    assert measures.look(10.5, [other]) == []  # its last sight is half a second old
-    assert [c.track for c in measures.look(10.0, [other])] == [2]
+    assert measures.update(10.5, [other]) == []  # its last sight is half a second old
+    assert [c.track for c in measures.update(10.0, [other])] == [2]
 
 
 def test_headways_are_the_times_between_crossings_of_a_line():
@@ -203,9 +204,9 @@ def test_flow_is_vehicles_an_hour_since_the_first_picture():
     assert measures.figures()["seconds"] == 0.0
     drive(measures, road_user(1), [(150, 110), (170, 110)], 10.0)
     assert measures.figures()["lines"]["gate"]["flow_veh_h"] is None  # half a second tells nothing
-    measures.look(11.0, [])
+    measures.update(11.0, [])
     assert measures.figures()["lines"]["gate"]["flow_veh_h"] is None
-    measures.look(11.25, [])
+    measures.update(11.25, [])
     assert measures.figures()["lines"]["gate"]["flow_veh_h"] == 2880.0  # 1 in 1.25 s
     drive(measures, road_user(2), [(170, 110), (150, 110)], 89.5)
     figures = measures.figures()
@@ -217,7 +218,7 @@ def test_flow_is_vehicles_an_hour_since_the_first_picture():
 
 def test_a_single_picture_has_no_length():
     measures = Measures(site(lines=[GATE], zones=[LANE]))
-    measures.look(10.0, [seen_at(road_user(), 10.0, (150, 110))])
+    measures.update(10.0, [seen_at(road_user(), 10.0, (150, 110))])
     figures = measures.figures()
     assert 0.0 < figures["seconds"] < 1e-8
     assert figures["lanes"]["lane"]["occupancy"] == 0.0
@@ -247,7 +248,7 @@ def test_lists_have_their_ends():
     ],
 )
 def test_the_flow_to_come_by_exponential_smoothing_with_a_damped_trend(minutes, flow):
-    assert predicted(minutes) == (None if flow is None else pytest.approx(flow))
+    assert predicted_flow(minutes) == (None if flow is None else pytest.approx(flow))
 
 
 def minutes_of(counts):
@@ -257,7 +258,7 @@ def minutes_of(counts):
         users = [road_user(number + k) for k in range(count)]
         number += count
         for t, x in ((60.0 * minute, 150), (60.0 * minute + 59.0, 170)):
-            measures.look(1000.0 + t, [seen_at(u, 1000.0 + t, (x, 110)) for u in users])
+            measures.update(1000.0 + t, [seen_at(u, 1000.0 + t, (x, 110)) for u in users])
     return measures
 
 
@@ -266,24 +267,24 @@ def test_only_whole_minutes_count_for_the_prediction_of_each_line():
     assert (lines["gate"]["predicted_veh_h"], lines["exit"]["predicted_veh_h"]) == (180.0, 0.0)
     assert minutes_of([1, 5]).figures()["lines"]["gate"]["predicted_veh_h"] is None
     assert minutes_of([1, 5, 3, 7]).figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(
-        predicted([1, 5, 3, 7])
+        predicted_flow([1, 5, 3, 7])
     )
     gap = minutes_of([2, 2, 2])
-    gap.look(1000.0 + 359.9, [])  # nobody looked for two minutes: they had no crossing
+    gap.update(1000.0 + 359.9, [])  # nobody looked for two minutes: they had no crossing
     assert gap.figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(
-        predicted([2, 2, 2, 0, 0])
+        predicted_flow([2, 2, 2, 0, 0])
     )
-    gap.look(1000.0 + 360.0, [])
+    gap.update(1000.0 + 360.0, [])
     assert gap.figures()["lines"]["gate"]["predicted_veh_h"] == pytest.approx(
-        predicted([2, 2, 2, 0, 0, 0])
+        predicted_flow([2, 2, 2, 0, 0, 0])
     )
 
 
 def test_the_last_hour_counts_for_the_prediction():
     counts = [300, 200, *[5] * 59]
-    of = [predicted(counts[k:]) for k in range(3)]
+    of = [predicted_flow(counts[k:]) for k in range(3)]
     assert len(set(of)) == 3  # what was an hour ago can still be seen, if only in the tenth digit
-    assert minutes_of(counts[:60]).figures()["lines"]["gate"]["predicted_veh_h"] == predicted(
+    assert minutes_of(counts[:60]).figures()["lines"]["gate"]["predicted_veh_h"] == predicted_flow(
         counts[:60]
     )
     assert minutes_of(counts).figures()["lines"]["gate"]["predicted_veh_h"] == of[1]
@@ -302,7 +303,7 @@ def test_the_last_hour_counts_for_the_prediction():
 def test_a_zone_is_all_the_pixels_within_its_corners(foot, inside):
     measures = Measures(site(zones=[LANE, {"name": "far", "px": [[0, 0], [50, 0], [0, 50]]}]))
     car = road_user()
-    measures.look(10.0, [seen_at(car, 10.0, foot)])
+    measures.update(10.0, [seen_at(car, 10.0, foot)])
     assert measures.zones_of(car) == (["lane"] if inside else [])
 
 
@@ -321,7 +322,7 @@ def test_zones_reach_to_the_edges_of_the_picture_and_corners_are_rounded():
         ((9.9, 15), ["all"]), ((21, 15), ["all"]),
     ):  # fmt: skip
         track = seen_at(road_user(), 10.0, foot)
-        measures.look(10.0, [track])
+        measures.update(10.0, [track])
         assert measures.zones_of(track) == names
     assert measures.zones_of(road_user(99)) == []
 
@@ -336,17 +337,17 @@ def lane_of(measures):
 def test_occupancy_is_the_share_of_the_time_with_a_vehicle_in_the_lane():
     measures = Measures(site(zones=[LANE]))
     car, walker = road_user(1), road_user(2, PERSON)
-    measures.look(10.0, [seen_at(car, 10.0, (150, 110))])  # no time has passed yet
-    measures.look(11.0, [seen_at(car, 11.0, (160, 110)), seen_at(walker, 11.0, (150, 110))])
+    measures.update(10.0, [seen_at(car, 10.0, (150, 110))])  # no time has passed yet
+    measures.update(11.0, [seen_at(car, 11.0, (160, 110)), seen_at(walker, 11.0, (150, 110))])
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (1, 1.0)
-    measures.look(
+    measures.update(
         13.0, [seen_at(car, 13.0, (300, 110)), seen_at(walker, 13.0, (150, 110))]
     )  # people do not count
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (
         0,
         pytest.approx(1.0 / 3.0),
     )
-    measures.look(14.0, [seen_at(car, 14.0, (150, 110)), seen_at(road_user(3), 14.0, (160, 110))])
+    measures.update(14.0, [seen_at(car, 14.0, (150, 110)), seen_at(road_user(3), 14.0, (160, 110))])
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (2, 0.5)
 
 
@@ -357,12 +358,12 @@ def test_the_queue_is_who_has_stood_for_more_than_a_second():
         "vehicles": 0, "queue_veh": 0, "queue_m": 0.0, "longest_wait_s": 0.0, "occupancy": 0.0, "mean_speed_mps": None, "congestion": "free",
     }  # fmt: skip
     users = [
-        road_user(1, length_m=4.0, standing_since_s=7.0),
-        road_user(2, length_m=9.0, standing_since_s=9.0),
-        road_user(3, length_m=5.0, standing_since_s=8.9),
+        road_user(1, length_m=4.0, stopped_since_s=7.0),
+        road_user(2, length_m=9.0, stopped_since_s=9.0),
+        road_user(3, length_m=5.0, stopped_since_s=8.9),
     ]
-    outside, walker = road_user(4, standing_since_s=1.0), road_user(5, PERSON, standing_since_s=1.0)
-    measures.look(10.0, [
+    outside, walker = road_user(4, stopped_since_s=1.0), road_user(5, PERSON, stopped_since_s=1.0)
+    measures.update(10.0, [
         *(seen_at(u, 10.0, (x, 110)) for u, x in zip(users, (110, 150, 200), strict=True)), seen_at(outside, 10.0, (50, 110)), seen_at(walker, 10.0, (120, 110)),
     ])  # fmt: skip
     figures = lane_of(measures)
@@ -376,33 +377,33 @@ def test_the_queue_is_who_has_stood_for_more_than_a_second():
 
 def test_where_no_speed_is_known_the_congestion_of_a_lane_with_vehicles_is_unknown():
     measures = Measures(site(zones=[LANE]))
-    one = road_user(1, standing_since_s=0.0)
-    measures.look(10.0, [seen_at(one, 10.0, (150, 110), speed_mps=np.nan)])
+    one = road_user(1, stopped_since_s=0.0)
+    measures.update(10.0, [seen_at(one, 10.0, (150, 110), speed_mps=np.nan)])
     assert (
         lane_of(measures)["mean_speed_mps"],
         lane_of(measures)["queue_veh"],
         lane_of(measures)["congestion"],
     ) == (None, 1, "unknown")
-    measures.look(11.0, [])
+    measures.update(11.0, [])
     assert lane_of(measures)["congestion"] == "free"
 
 
 def test_the_length_of_a_queue_is_between_those_farthest_apart():
     measures = Measures(site(zones=[LANE]))
     users = [
-        road_user(k, length_m=length, standing_since_s=0.0)
+        road_user(k, length_m=length, stopped_since_s=0.0)
         for k, length in enumerate((4.0, np.nan, 6.0))
     ]
     for u, road in zip(users, ((0.0, 0.0), (3.0, 4.0), (-1.0, 1.0)), strict=True):
         seen_at(u, 10.0, (150, 110), road)
-    measures.look(10.0, users)
+    measures.update(10.0, users)
     assert lane_of(measures)["queue_m"] == pytest.approx(
         5.0 + 5.0
     )  # (3, 4) to (-1, 1); lengths that are known: 4 and 6
-    measures.look(10.5, users[1:2])
+    measures.update(10.5, users[1:2])
     assert lane_of(measures)["queue_m"] == 0.0  # nothing is known of its length
-    users[2].road[-1] = (np.nan, np.nan)
-    measures.look(11.0, users)
+    users[2].road_m[-1] = (np.nan, np.nan)
+    measures.update(11.0, users)
     assert (lane_of(measures)["queue_veh"], lane_of(measures)["queue_m"]) == (
         3,
         None,
@@ -416,7 +417,7 @@ def test_the_speed_of_a_lane_is_the_mean_of_all_that_were_seen_in_it_within_a_mi
     users = [road_user(k) for k in range(4)]
 
     def show(at_s, *speeds):
-        measures.look(
+        measures.update(
             at_s,
             [
                 seen_at(u, at_s, (150, 110), speed_mps=v)
@@ -441,9 +442,9 @@ def test_a_lane_that_stands_is_at_nought_and_no_sum_falls_below_it():
     assert ((0.3 + 0.9) - 0.3) - 0.9 < 0.0
     measures = Measures(site(zones=[LANE]))
     for at_s, speed in ((0.0, 0.3), (1.0, 0.9), (30.0, 0.0)):
-        measures.look(at_s, [seen_at(road_user(), at_s, (150, 110), speed_mps=speed)])
+        measures.update(at_s, [seen_at(road_user(), at_s, (150, 110), speed_mps=speed)])
     assert lane_of(measures)["mean_speed_mps"] == pytest.approx(0.4)
-    measures.look(61.5, [])
+    measures.update(61.5, [])
     assert (lane_of(measures)["mean_speed_mps"], lane_of(measures)["congestion"]) == (0.0, "jam")
 
 
@@ -469,14 +470,14 @@ def test_congestion_is_by_the_speed_beside_the_limit(speed, level):
         site(zones=[LANE | {"limit_kmh": 50.0}], rules={"limit_kmh": 130.0}),
     ):
         measures = Measures(of)
-        measures.look(0.0, [seen_at(road_user(), 0.0, (150, 110), speed_mps=speed)])
+        measures.update(0.0, [seen_at(road_user(), 0.0, (150, 110), speed_mps=speed)])
         assert lane_of(measures)["congestion"] == level
 
 
 def test_congestion_at_the_very_edge_is_the_better_of_the_two():
     measures = Measures(site(zones=[LANE | {"limit_kmh": 36.0}]))  # 10 m/s
     for at_s, (speed, level) in enumerate([(7.0, "free"), (4.0, "dense"), (1.5, "slow")]):
-        measures.look(
+        measures.update(
             100.0 * at_s, [seen_at(road_user(), 100.0 * at_s, (150, 110), speed_mps=speed)]
         )
         assert lane_of(measures)["congestion"] == level
@@ -512,7 +513,7 @@ def test_the_heat_map_adds_the_seconds_that_somebody_was_in_a_cell():
         (12.5, (-6, 100)),
         (12.75, (100, -6)),
     ):
-        measures.look(t, [seen_at(car, t, foot), seen_at(walker, t, (151, 203))])
+        measures.update(t, [seen_at(car, t, foot), seen_at(walker, t, (151, 203))])
     want = np.zeros((48, 64))
     want[0, 0], want[0, 1], want[47, 63], want[40, 30] = 0.5, 1.0, 0.25, 2.75
     assert np.array_equal(measures.heat, want)

@@ -22,7 +22,7 @@ from headway.sensing.detection.detectors import (
 )
 from headway.sensing.frames.sources import Frame
 from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
-from headway.sensing.pipeline import Seen
+from headway.sensing.pipeline import FrameResult
 from headway.sensing.traffic.measures import Measures
 
 PARTS = {
@@ -40,7 +40,7 @@ def text(image, words, at, colour):
 
 
 def seen(*tracks, image=GREY):
-    return Seen(Frame(1.0, 1, image), len(tracks), list(tracks), [], [], None)
+    return FrameResult(Frame(1.0, 1, image), len(tracks), list(tracks), [], [], None)
 
 
 def drawing(*tracks, of=None, told=(), measures=None):

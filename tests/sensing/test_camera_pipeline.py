@@ -13,7 +13,7 @@ from tests.sensing.hand_made import GREY, SIZE, road_user, site
 from headway.sensing import SensingError, pipeline
 from headway.sensing.detection.detectors import BUS, CAR
 from headway.sensing.frames.sources import Frame
-from headway.sensing.pipeline import AHEAD, Perception, plain, site_of, watch
+from headway.sensing.pipeline import AHEAD, Perception, track_to_json, unknown_site, watch
 from headway.sensing.traffic.signals import SignalHistory
 
 
@@ -28,7 +28,7 @@ def found(*boxes, kind=CAR):
 def looked(perception, *boxes, frames=4):
     """What the last of some pictures tells that show the same."""
     for k in range(frames):
-        seen = perception.look(Frame(k / 10.0, k, GREY), found(*boxes))
+        seen = perception.process(Frame(k / 10.0, k, GREY), found(*boxes))
     return seen
 
 
@@ -61,7 +61,7 @@ def test_what_lies_on_a_lamp_and_is_no_larger_than_two_and_a_half_of_it_is_no_ro
 def test_a_picture_without_anybody_tells_that():
     perception = Perception("cam", site(lamps=[LAMP]), 10.0)
     seen = looked(perception)
-    assert (seen.tracks, seen.detections, seen.crossings, seen.violations, seen.by) == (
+    assert (seen.tracks, seen.detections, seen.crossings, seen.violations, seen.perception) == (
         [],
         0,
         [],
@@ -73,7 +73,7 @@ def test_a_picture_without_anybody_tells_that():
 
 def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
     asked = {}
-    for name in ("Follower", "Measures", "ViolationDetector"):
+    for name in ("Tracker", "Measures", "ViolationDetector"):
         monkeypatch.setattr(
             pipeline,
             name,
@@ -82,7 +82,7 @@ def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
     of, signals = site(), SignalHistory()
     perception = Perception("north", of, 12.5, b"key", False, signals)
     assert asked == {
-        "Follower": (of.calibration, 12.5, SIZE), "Measures": (of,), "ViolationDetector": {"device": "north", "site": of, "measures": "Measures", "signals": signals, "key": b"key", "blur": False},
+        "Tracker": (of.calibration, 12.5, SIZE), "Measures": (of,), "ViolationDetector": {"device": "north", "site": of, "measures": "Measures", "signals": signals, "key": b"key", "blur": False},
     }  # fmt: skip
     assert (perception.site, perception.signals) == (of, signals)
     plain_one = Perception("north", of, 12.5)
@@ -94,15 +94,15 @@ def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
 def test_a_frame_goes_from_tracks_over_crossings_to_violations():
     """Each part gets what the one before told, and the time of the frame."""
     perception, told = Perception("cam", site(), 10.0), []
-    perception.follower = SimpleNamespace(follow=lambda *w: told.append(w) or ["track"])
-    perception.measures = SimpleNamespace(look=lambda *w: told.append(w) or ["crossing"])
+    perception.tracker = SimpleNamespace(update=lambda *w: told.append(w) or ["track"])
+    perception.measures = SimpleNamespace(update=lambda *w: told.append(w) or ["crossing"])
     perception.violation_detector = SimpleNamespace(
         update=lambda *w: told.append(w) or ["violation"]
     )
     frame, boxes = Frame(2.5, 7, GREY), found((0, 0, 9, 9), (20, 20, 29, 29))
-    seen = perception.look(frame, boxes)
+    seen = perception.process(frame, boxes)
     assert told == [(2.5, boxes), (2.5, ["track"]), (2.5, GREY, ["track"], ["crossing"])]
-    assert (seen.frame, seen.detections, seen.tracks, seen.crossings, seen.violations, seen.by) == (
+    assert (seen.frame, seen.detections, seen.tracks, seen.crossings, seen.violations, seen.perception) == (
         frame, 2, ["track"], ["crossing"], ["violation"], perception,
     )  # fmt: skip
 
@@ -113,18 +113,18 @@ def test_a_track_as_plain_figures():
         7,
         BUS,
         at_s=9.0,
-        standing_since_s=7.749,
+        stopped_since_s=7.749,
         confidence=0.87654,
         speed_mps=10.123,
         mean_se_mps=0.0567,
         coasting=True,
     )
     track.box = np.array([1.04, 2.06, 3.0, 4.96])
-    assert plain(track) == {
+    assert track_to_json(track) == {
         "id": 7, "class": "bus", "confidence": 0.877, "box": [1.0, 2.1, 3.0, 5.0], "speed_kmh": 36.44, "standing_s": 1.3, "standard_error_kmh": 0.2,
         "coasting": True,
     }  # fmt: skip
-    unknown = plain(road_user(7, CAR))
+    unknown = track_to_json(road_user(7, CAR))
     assert (
         unknown["speed_kmh"],
         unknown["standard_error_kmh"],
@@ -134,7 +134,7 @@ def test_a_track_as_plain_figures():
 
 
 def test_of_a_place_of_which_nothing_is_known_only_the_size_is():
-    of = site_of((64, 48))
+    of = unknown_site((64, 48))
     assert (of.size, of.calibration, of.lines, of.zones, of.lamps) == ((64, 48), None, (), (), ())
 
 
@@ -191,19 +191,19 @@ def test_where_no_perception_is_given_one_is_made_of_the_first_picture(monkeypat
         def __init__(self, *words):
             asked.append(words)
 
-        def look(self, frame, boxes):
+        def process(self, frame, boxes):
             return frame.number
 
     monkeypatch.setattr(pipeline, "Perception", Made)
     eye = Eye()
     assert list(watch(Pictures(3, nominal_hz=nominal), eye, device="north")) == [0, 1, 2]
-    assert asked == [("north", site_of((64, 48)), rate)]
+    assert asked == [("north", unknown_site((64, 48)), rate)]
     assert (eye.begun[0][0], eye.forgot) == ("north", ["north"])
 
 
 def test_a_perception_that_is_given_is_used():
     perception = Perception("cam", site(size=(64, 48)), 8.0)
-    assert [seen.by for seen in watch(Pictures(2), Eye(), perception)] == [perception] * 2
+    assert [seen.perception for seen in watch(Pictures(2), Eye(), perception)] == [perception] * 2
 
 
 def test_what_the_detector_is_asked_while_the_source_fails_is_forgotten():

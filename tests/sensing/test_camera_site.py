@@ -26,10 +26,12 @@ def test_pixels_become_metres_and_metres_pixels():
     of = Calibration(np.array([[2.0, 0.0, 1.0], [0.0, 4.0, -6.0], [0.0, 0.5, 1.0]]), 0.25)
     pixels = [[0.0, 0.0], [3.0, 2.0], [-1.0, 4.0]]
     metres = [[1.0, -6.0], [3.5, 1.0], [-1.0 / 3.0, 10.0 / 3.0]]
-    assert of.road(np.array(pixels)).tolist() == [pytest.approx(m) for m in metres]
-    assert of.picture(np.array(metres)).tolist() == [pytest.approx(p, abs=1e-9) for p in pixels]
-    assert np.isnan(of.road(np.array([[0.0, -2.0], [5.0, -3.0]]))).all()  # the horizon, and beyond
-    assert np.isfinite(of.road(np.array([[0.0, -1.99]]))).all()
+    assert of.to_road(np.array(pixels)).tolist() == [pytest.approx(m) for m in metres]
+    assert of.to_image(np.array(metres)).tolist() == [pytest.approx(p, abs=1e-9) for p in pixels]
+    assert np.isnan(
+        of.to_road(np.array([[0.0, -2.0], [5.0, -3.0]]))
+    ).all()  # the horizon, and beyond
+    assert np.isfinite(of.to_road(np.array([[0.0, -1.99]]))).all()
     assert (of.error_m, of.camera_m) == (0.25, None)
 
 
@@ -37,13 +39,16 @@ def test_points_above_the_road_are_set_right_where_the_cameras_place_is_known():
     """Seen from 10 m above (3, 4), what is 2 m high stands a fifth of the way nearer to that point."""
     matrix, pixels = np.diag([0.1, 0.1, 1.0]), np.array([[130.0, 140.0], [30.0, 40.0]])
     of = Calibration(matrix, 0.0, (3.0, 4.0, 10.0))
-    assert of.road(pixels).tolist() == [pytest.approx([13.0, 14.0]), pytest.approx([3.0, 4.0])]
-    assert of.road(pixels, 2.0).tolist() == [pytest.approx([11.0, 12.0]), pytest.approx([3.0, 4.0])]
-    assert of.road(pixels[[0, 0]], np.array([5.0, 10.0])).tolist() == [
+    assert of.to_road(pixels).tolist() == [pytest.approx([13.0, 14.0]), pytest.approx([3.0, 4.0])]
+    assert of.to_road(pixels, 2.0).tolist() == [
+        pytest.approx([11.0, 12.0]),
+        pytest.approx([3.0, 4.0]),
+    ]
+    assert of.to_road(pixels[[0, 0]], np.array([5.0, 10.0])).tolist() == [
         pytest.approx([8.0, 9.0]),
         pytest.approx([3.0, 4.0]),
     ]
-    assert Calibration(matrix, 0.0).road(pixels, 2.0).tolist() == [
+    assert Calibration(matrix, 0.0).to_road(pixels, 2.0).tolist() == [
         pytest.approx([13.0, 14.0]),
         pytest.approx([3.0, 4.0]),
     ]
@@ -164,13 +169,13 @@ def test_points_of_a_plane_are_met_exactly_wherever_they_are(shifts, seed):
     assume((np.c_[pixels, np.ones(5)] @ plane[2] > 0.1).all())
     found = Calibration.from_points(pixels, metres)
     size = np.ptp(metres)
-    assert np.abs(found.road(pixels) - metres).max() < 1e-6 * size
-    assert np.abs(found.picture(metres) - pixels).max() < 1e-3
+    assert np.abs(found.to_road(pixels) - metres).max() < 1e-6 * size
+    assert np.abs(found.to_image(metres) - pixels).max() < 1e-3
     assert found.error_m < 1e-6 * size
     origin = np.array([4_450_000.0, 5_400_000.0])  # as in the grids of surveyors
     assert (
         np.abs(
-            Calibration.from_points(pixels, metres + origin).road(pixels) - metres - origin
+            Calibration.from_points(pixels, metres + origin).to_road(pixels) - metres - origin
         ).max()
         < 1e-3 * size
     )
@@ -216,7 +221,7 @@ def test_nearly_on_one_line_is_not_on_it():
         pixels = np.array([[100.0, 100.0], [300.0, 100.0 + off], [500.0, 100.0], [300.0, 400.0]])
         if fixes:
             assert np.allclose(
-                Calibration.from_points(pixels, pixels / 20.0).road(pixels), pixels / 20.0
+                Calibration.from_points(pixels, pixels / 20.0).to_road(pixels), pixels / 20.0
             )
         else:
             with pytest.raises(CalibrationError, match="on one line"):
@@ -255,10 +260,10 @@ def test_markings_of_known_length_give_the_camera_back(focal, tilt, height, size
     found = Calibration.from_lengths(ends, LENGTHS, size)
     assert found.error_m < 1e-5
     assert found.camera_m == (0.0, 0.0, pytest.approx(height, rel=1e-4))
-    assert np.allclose(found.road(ends.reshape(-1, 2)), MARKS.reshape(-1, 2), atol=2e-3)
+    assert np.allclose(found.to_road(ends.reshape(-1, 2)), MARKS.reshape(-1, 2), atol=2e-3)
     places = np.array([[0.0, 50.0], [-6.0, 8.0], [4.0, 18.0]])
-    assert np.allclose(found.picture(places), pinhole(places, focal, tilt, height, size), atol=0.1)
-    above = found.road(
+    assert np.allclose(found.to_image(places), pinhole(places, focal, tilt, height, size), atol=0.1)
+    above = found.to_road(
         ends.reshape(-1, 2), found.camera_m[2] / 2.0
     )  # half as high as the camera: half as far
     assert np.allclose(above, MARKS.reshape(-1, 2) / 2.0, atol=2e-3)
@@ -269,7 +274,7 @@ def test_the_error_of_markings_is_by_how_much_their_lengths_are_missed():
     lengths = LENGTHS + np.array([0.2, -0.1, 0.1, 0.0, 0.3])
     found = Calibration.from_lengths(ends, lengths, (1280, 720))
     offs = [
-        math.dist(*found.road(pair)) - length for pair, length in zip(ends, lengths, strict=True)
+        math.dist(*found.to_road(pair)) - length for pair, length in zip(ends, lengths, strict=True)
     ]
     assert found.error_m == pytest.approx(math.sqrt(sum(d * d for d in offs) / 5.0))
     assert 0.01 < found.error_m < 0.3
@@ -321,7 +326,7 @@ def test_what_stands_in_the_file_is_in_the_site():
     found = Site.of(tree)
     assert found.size == (320, 240)
     assert found.calibration.camera_m == (1.0, 2.0, 6.5)
-    assert np.allclose(found.calibration.road(SQUARE), ROAD)
+    assert np.allclose(found.calibration.to_road(SQUARE), ROAD)
     assert found.lamps == (Lamp(group=3, px=(1, 2, 3, 4)),)
     assert found.lines == (
         Line(name="l", px=((0, 0), (10, 0)), stop=True, group=2),
@@ -363,7 +368,7 @@ def test_points_come_before_markings_and_markings_calibrate_too():
     markings = [{"px": px.tolist(), "m": m} for px, m in zip(ends, LENGTHS, strict=True)]
     found = Site.of(SMALL | {"markings": markings}).calibration
     assert found.camera_m[2] == pytest.approx(6.0, rel=1e-4)
-    assert np.allclose(found.road(ends.reshape(-1, 2)), MARKS.reshape(-1, 2), atol=2e-3)
+    assert np.allclose(found.to_road(ends.reshape(-1, 2)), MARKS.reshape(-1, 2), atol=2e-3)
     assert Site.of(SMALL | {"markings": markings, "points": PAIRS}).calibration.camera_m is None
     with pytest.raises(CalibrationError) as caught:
         Site.of(SMALL | {"markings": markings[:2]}, "cam.yaml")

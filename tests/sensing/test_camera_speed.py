@@ -77,17 +77,17 @@ def test_each_of_many_moves_as_it_would_alone():
     of = together(USERS)
     for k, user in enumerate(USERS):
         velocity, mean, error = alone(*user)
-        assert of.velocity[k] == pytest.approx(velocity, rel=1e-5, abs=1e-5)
+        assert of.velocity_mps[k] == pytest.approx(velocity, rel=1e-5, abs=1e-5)
         assert of.mean_mps[k] == pytest.approx(mean, rel=1e-6)
         assert of.mean_se_mps[k] == pytest.approx(error, rel=1e-4, abs=1e-7)
-    assert (of.velocity.shape, of.mean_mps.shape, of.mean_se_mps.shape) == ((9, 2), (9,), (9,))
+    assert (of.velocity_mps.shape, of.mean_mps.shape, of.mean_se_mps.shape) == ((9, 2), (9,), (9,))
 
 
 @pytest.mark.parametrize(("n", "mean"), [(5, 12.0), (7, 12.0), (8, 12.0), (15, 12.0)])
 def test_who_goes_straight_on_at_a_steady_speed_has_it(n, mean):
     t = np.linspace(2.0, 3.0, n)
     of = together([(t, np.stack([5.0 + 0.6 * mean * t, 9.0 - 0.8 * mean * t], 1))])
-    assert of.velocity[0] == pytest.approx([7.2, -9.6], abs=1e-5)
+    assert of.velocity_mps[0] == pytest.approx([7.2, -9.6], abs=1e-5)
     assert of.mean_mps[0] == pytest.approx(12.0, abs=1e-5)
     assert of.mean_se_mps[0] == pytest.approx(0.0, abs=1e-6)
 
@@ -97,13 +97,13 @@ def test_who_brakes_is_slower_now_than_on_average():
     for n in (5, 12):
         t = np.linspace(-1.0, 0.0, n)
         of = together([(t, np.stack([20.0 * (t + 1.0) - 2.0 * (t + 1.0) ** 2, 0.0 * t], 1))])
-        assert of.velocity[0] == pytest.approx([16.4, 0.0], abs=1e-4)
+        assert of.velocity_mps[0] == pytest.approx([16.4, 0.0], abs=1e-4)
         assert of.mean_mps[0] == pytest.approx(18.0, abs=1e-4)
 
 
 def test_who_stands_has_no_speed_and_no_error():
     of = together([(np.linspace(0.0, 1.0, n), np.full((n, 2), 40.0)) for n in (5, 9)])
-    assert of.velocity == pytest.approx(np.zeros((2, 2)), abs=1e-5)
+    assert of.velocity_mps == pytest.approx(np.zeros((2, 2)), abs=1e-5)
     assert of.mean_mps == pytest.approx([0.0, 0.0], abs=1e-5)
     assert of.mean_se_mps == pytest.approx([0.0, 0.0], abs=1e-6)
 
@@ -125,8 +125,8 @@ def test_a_speed_does_not_depend_on_where_and_in_which_direction(n, seed, angle,
     t, xy = way(n, seed, 0.05)
     c, s = math.cos(angle), math.sin(angle)
     one, other = together([(t, xy)]), together([(t + 5.0, xy @ np.array([[c, s], [-s, c]]) + far)])
-    assert np.hypot(*one.velocity[0]) == pytest.approx(
-        np.hypot(*other.velocity[0]), rel=1e-3, abs=1e-3
+    assert np.hypot(*one.velocity_mps[0]) == pytest.approx(
+        np.hypot(*other.velocity_mps[0]), rel=1e-3, abs=1e-3
     )
     assert one.mean_mps[0] == pytest.approx(other.mean_mps[0], rel=1e-3)
     assert one.mean_se_mps[0] == pytest.approx(other.mean_se_mps[0], rel=0.02, abs=1e-3)

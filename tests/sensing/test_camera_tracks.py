@@ -18,7 +18,7 @@ from headway.sensing.detection.detectors import (
     VEHICLE,
 )
 from headway.sensing.tracking.speed import motions
-from headway.sensing.tracking.tracks import Follower, Track
+from headway.sensing.tracking.tracks import Track, Tracker
 
 HIGH = Calibration(
     np.diag([0.1, 0.1, 1.0]), 0.0, (16.0, 24.0, 7.5)
@@ -37,14 +37,14 @@ def found(*rows):
     )
 
 
-def follow(follower, box_of, times, kind=CAR, sure=0.75):
+def follow(tracker, box_of, times, kind=CAR, sure=0.75):
     """The one track after these pictures; its first is before them, for a track is named at its second picture."""
     times = list(times)
     step = times[1] - times[0] if len(times) > 1 else 0.1
-    follower.follow(times[0] - step, found((box_of(times[0] - step), sure, kind)))
+    tracker.update(times[0] - step, found((box_of(times[0] - step), sure, kind)))
     for t in times:
-        follower.follow(t, found((box_of(t), sure, kind)))
-    (track,) = follower.tracks.values()
+        tracker.update(t, found((box_of(t), sure, kind)))
+    (track,) = tracker.tracks.values()
     return track
 
 
@@ -61,7 +61,14 @@ def every(step_s, count, begin_s=0.0):
 
 def test_a_track_begins_with_nothing_known():
     track = Track(3, 1.5)
-    assert (track.id, track.begun_s, track.at_s, track.confidence, track.seen, track.coasting) == (
+    assert (
+        track.id,
+        track.started_s,
+        track.at_s,
+        track.confidence,
+        track.observations,
+        track.coasting,
+    ) == (
         3,
         1.5,
         0.0,
@@ -79,25 +86,26 @@ def test_a_track_begins_with_nothing_known():
         track.speed_mps,
         track.mean_mps,
         track.mean_se_mps,
-        *track.velocity,
-        track.standing_since_s,
+        *track.velocity_mps,
+        track.stopped_since_s,
     ]
     assert np.isnan(figures).all()
-    assert track.standing_s == 0.0
-    assert [len(h) for h in (track.times, track.feet, track.road, track.whole, track.boxes)] == [
-        0
-    ] * 5
+    assert track.stopped_s == 0.0
+    assert [
+        len(h)
+        for h in (track.times, track.ground_px, track.road_m, track.fully_visible, track.boxes)
+    ] == [0] * 5
     assert Track(3, 1.5) != Track(3, 1.5)  # two road users are never the same one
     track.votes[:] = (0.1, 0, 0.3, 0, 0, 0.7, 0.2)
     assert track.kind == TRUCK
-    track.at_s, track.standing_since_s = 12.5, 10.0
-    assert track.standing_s == 2.5
+    track.at_s, track.stopped_since_s = 12.5, 10.0
+    assert track.stopped_s == 2.5
 
 
 def test_a_point_so_many_seconds_back():
     track = Track(1, 0.0, at_s=5.0)
     track.times.extend([1.0, 2.0, 3.5, 4.0, 5.0])
-    assert [track.back(s) for s in (0.0, 0.5, 1.0, 1.1, 1.5, 3.0, 3.9, 4.0, 9.0)] == [
+    assert [track.index_before(s) for s in (0.0, 0.5, 1.0, 1.1, 1.5, 3.0, 3.9, 4.0, 9.0)] == [
         4,
         3,
         3,
@@ -111,14 +119,21 @@ def test_a_point_so_many_seconds_back():
 
 
 def test_a_track_is_shown_when_it_was_seen_three_times_and_then_as_it_was_detected():
-    follower = Follower(ten_px_a_metre(), 10.0, SIZE)
+    tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
     shown = [
-        follower.follow(k / 10.0, found(((100 + k, 100, 140 + k, 120), 0.5 + k / 16.0, BUS)))
+        tracker.update(k / 10.0, found(((100 + k, 100, 140 + k, 120), 0.5 + k / 16.0, BUS)))
         for k in range(5)
     ]
     assert [len(s) for s in shown] == [0, 0, 0, 1, 1]  # named at the second picture
     (track,) = shown[-1]
-    assert (track.id, track.begun_s, track.at_s, track.seen, track.confidence, track.kind) == (
+    assert (
+        track.id,
+        track.started_s,
+        track.at_s,
+        track.observations,
+        track.confidence,
+        track.kind,
+    ) == (
         0,
         0.1,
         0.4,
@@ -128,10 +143,10 @@ def test_a_track_is_shown_when_it_was_seen_three_times_and_then_as_it_was_detect
     )
     assert track.box.tolist() == [104, 100, 144, 120]
     assert list(track.times) == [0.1, 0.2, 0.3, 0.4]
-    assert list(track.feet) == [
+    assert list(track.ground_px) == [
         (120.0 + k, 120.0) for k in range(1, 5)
     ]  # the middle of the lower edge
-    assert [tuple(np.round(p, 9)) for p in track.road] == [
+    assert [tuple(np.round(p, 9)) for p in track.road_m] == [
         (12.0 + k / 10.0, 12.0) for k in range(1, 5)
     ]
     assert [b.tolist() for b in track.boxes] == [[100 + k, 100, 140 + k, 120] for k in range(1, 5)]
@@ -139,29 +154,29 @@ def test_a_track_is_shown_when_it_was_seen_three_times_and_then_as_it_was_detect
 
 
 def test_a_class_is_what_was_told_most_surely_in_all():
-    follower = Follower(None, 10.0, SIZE)
+    tracker = Tracker(None, 10.0, SIZE)
     for k, (kind, sure) in enumerate(
         [(CAR, 0.5), (CAR, 0.5), (CAR, 0.5), (TRUCK, 0.9), (TRUCK, 0.35)]
     ):
-        follower.follow(k / 10.0, found(((100, 100, 140, 120), sure, kind)))
-    (track,) = follower.tracks.values()
+        tracker.update(k / 10.0, found(((100, 100, 140, 120), sure, kind)))
+    (track,) = tracker.tracks.values()
     assert track.kind == TRUCK
     assert track.votes[[CAR, TRUCK]] == pytest.approx([1.0, 1.25])
 
 
 def test_without_calibration_there_are_feet_and_no_road():
-    track = follow(Follower(None, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 12))
-    assert track.feet[-1] == (120.0, 120.0)
-    assert np.isnan(track.road).all()
+    track = follow(Tracker(None, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 12))
+    assert track.ground_px[-1] == (120.0, 120.0)
+    assert np.isnan(track.road_m).all()
     assert np.isnan([track.length_m, track.speed_mps, track.mean_mps]).all()
 
 
 def test_with_the_cameras_place_it_stands_below_its_middle():
     """A car is taken for 1.5 m high: its middle is 0.75 m up, a tenth of the camera's height, so a tenth of the way nearer to (16, 24)."""
-    track = follow(Follower(HIGH, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 3))
+    track = follow(Tracker(HIGH, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 3))
     # the middle (12, 11) m
-    assert track.road[-1] == pytest.approx((12.0 + 0.4, 11.0 + 1.3))
-    assert track.feet[-1] == pytest.approx((124.0, 123.0))
+    assert track.road_m[-1] == pytest.approx((12.0 + 0.4, 11.0 + 1.3))
+    assert track.ground_px[-1] == pytest.approx((124.0, 123.0))
     assert track.length_m == pytest.approx(
         0.9 * np.hypot(4.0, 2.0)
     )  # its corners are 0.75 m up too
@@ -172,10 +187,10 @@ def test_with_the_cameras_place_it_stands_below_its_middle():
     [(PERSON, 1.7), (BICYCLE, 1.6), (CAR, 1.5), (MOTORCYCLE, 1.5), (BUS, 3.0), (TRUCK, 3.0)],
 )
 def test_each_class_has_its_height_once_it_is_known(kind, height_m):
-    track = follow(Follower(HIGH, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 3), kind)
+    track = follow(Tracker(HIGH, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 3), kind)
     share = height_m / 2.0 / 7.5
-    assert track.road[0] == pytest.approx((12.4, 12.3))  # at first it is taken for a car
-    assert track.road[-1] == pytest.approx((12.0 + 4.0 * share, 11.0 + 13.0 * share))
+    assert track.road_m[0] == pytest.approx((12.4, 12.3))  # at first it is taken for a car
+    assert track.road_m[-1] == pytest.approx((12.0 + 4.0 * share, 11.0 + 13.0 * share))
 
 
 def test_what_moves_and_has_no_class_is_as_high_as_a_car():
@@ -183,10 +198,10 @@ def test_what_moves_and_has_no_class_is_as_high_as_a_car():
     of = Calibration(
         np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 7.5)
     )
-    track = follow(Follower(of, 10.0, SIZE), at(100, 50, 140, 150), every(0.1, 3), VEHICLE)
+    track = follow(Tracker(of, 10.0, SIZE), at(100, 50, 140, 150), every(0.1, 3), VEHICLE)
     assert (track.kind, np.isnan(track.length_m)) == (VEHICLE, True)
     # its middle, (120, 100), is on the road at (12, 10) / 0.4; a tenth of the way from there to the camera
-    assert track.road[0] == track.road[-1] == pytest.approx((0.9 * 30.0, 0.9 * 25.0))
+    assert track.road_m[0] == track.road_m[-1] == pytest.approx((0.9 * 30.0, 0.9 * 25.0))
 
 
 def test_where_there_is_no_road_the_foot_is_the_lower_edge_and_it_has_no_speed():
@@ -195,21 +210,21 @@ def test_where_there_is_no_road_the_foot_is_the_lower_edge_and_it_has_no_speed()
         np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 8.0)
     )
     track = follow(
-        Follower(of, 20.0, SIZE), lambda t: (100 + 40 * t, 20, 140 + 40 * t, 40), every(0.05, 30)
+        Tracker(of, 20.0, SIZE), lambda t: (100 + 40 * t, 20, 140 + 40 * t, 40), every(0.05, 30)
     )
-    assert track.feet[-1] == pytest.approx((120 + 40 * 1.45, 40.0))
-    assert np.isnan(track.road).all()
+    assert track.ground_px[-1] == pytest.approx((120 + 40 * 1.45, 40.0))
+    assert np.isnan(track.road_m).all()
     assert np.isnan([track.speed_mps, track.length_m]).all()
 
 
 def test_a_length_is_found_slowly():
     """Diagonals of 5 m, then of 10 m, each new one for a twentieth."""
-    follower = Follower(ten_px_a_metre(), 10.0, SIZE)
+    tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
     boxes = [(100, 100, 140, 130), (100, 100, 140, 130), (90, 90, 170, 150), (90, 90, 170, 150)]
     lengths = []
     for k, box in enumerate(boxes):
-        follower.follow(k / 10.0, found((box, 0.8, CAR)))
-        lengths += [t.length_m for t in follower.tracks.values()]
+        tracker.update(k / 10.0, found((box, 0.8, CAR)))
+        lengths += [t.length_m for t in tracker.tracks.values()]
     assert lengths == pytest.approx([5.0, 0.95 * 5.0 + 0.05 * 10.0, 0.95 * 5.25 + 0.05 * 10.0])
 
 
@@ -230,14 +245,13 @@ def test_what_only_moves_is_what_it_is_as_long_as(length_m, kind):
     """Boxes 3 to 4: the diagonal is 5 parts."""
     box = (100, 20, 100 + 8.0 * length_m, 20 + 6.0 * length_m)
     assert (
-        follow(Follower(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind
-        == kind
+        follow(Tracker(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind == kind
     )
     assert (
-        follow(Follower(None, 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind == VEHICLE
+        follow(Tracker(None, 10.0, SIZE), at(*box), every(0.1, 3), VEHICLE).kind == VEHICLE
     )  # no lengths are known
     assert (
-        follow(Follower(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), BICYCLE).kind
+        follow(Tracker(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 3), BICYCLE).kind
         == BICYCLE
     )  # its class was told
 
@@ -251,8 +265,8 @@ def moving(t):
 
 
 def test_a_steady_vehicle_has_its_speed():
-    track = follow(Follower(ten_px_a_metre(), 20.0, SIZE), moving, every(0.0625, 30))
-    assert track.velocity == pytest.approx((8.0, 1.5), abs=1e-4)
+    track = follow(Tracker(ten_px_a_metre(), 20.0, SIZE), moving, every(0.0625, 30))
+    assert track.velocity_mps == pytest.approx((8.0, 1.5), abs=1e-4)
     assert track.speed_mps == pytest.approx(np.hypot(8.0, 1.5), abs=1e-4)
     assert track.mean_mps == pytest.approx(np.hypot(8.0, 1.5), abs=1e-4)
     assert track.mean_se_mps == pytest.approx(0.0, abs=1e-5)
@@ -263,11 +277,11 @@ def test_a_speed_is_of_the_points_of_the_last_second():
         x = 20 + 40 * t + 15 * t * t
         return (x, 60, x + 40, 80)
 
-    track = follow(Follower(ten_px_a_metre(), 20.0, SIZE), speeds_up, every(0.0625, 33))
+    track = follow(Tracker(ten_px_a_metre(), 20.0, SIZE), speeds_up, every(0.0625, 33))
     t = np.arange(16, 33) * 0.0625  # to 2 s, from 1 s on
     x = (40 + 40 * t + 15 * t * t) / 10.0
     want = motions((t - 2.0)[None], np.stack([x, np.full(17, 8.0)], 1)[None], np.array([17]))
-    assert track.velocity == pytest.approx(want.velocity[0], rel=1e-6, abs=1e-6)
+    assert track.velocity_mps == pytest.approx(want.velocity_mps[0], rel=1e-6, abs=1e-6)
     assert (track.mean_mps, track.mean_se_mps) == (
         pytest.approx(want.mean_mps[0]),
         pytest.approx(want.mean_se_mps[0], abs=1e-6),
@@ -284,31 +298,31 @@ def test_a_speed_needs_five_points_and_35_hundredths_of_a_second(step_s, points)
     def creeps(t):
         return (20 + 10 * t, 60, 60 + 10 * t, 80)
 
-    few = follow(Follower(ten_px_a_metre(), 1.0 / step_s, SIZE), creeps, every(step_s, points - 1))
+    few = follow(Tracker(ten_px_a_metre(), 1.0 / step_s, SIZE), creeps, every(step_s, points - 1))
     assert np.isnan([few.speed_mps, few.mean_mps, few.mean_se_mps]).all()
-    enough = follow(Follower(ten_px_a_metre(), 1.0 / step_s, SIZE), creeps, every(step_s, points))
+    enough = follow(Tracker(ten_px_a_metre(), 1.0 / step_s, SIZE), creeps, every(step_s, points))
     assert np.isnan(enough.speed_mps) == (step_s == 0.5)
 
 
 def test_speeds_are_measured_every_six_hundredths_of_a_second():
-    follower = Follower(ten_px_a_metre(), 30.0, SIZE)
-    track = follow(follower, moving, every(0.03, 20))
+    tracker = Tracker(ten_px_a_metre(), 30.0, SIZE)
+    track = follow(tracker, moving, every(0.03, 20))
     # measured at -0.03, 0.03, 0.09, ... s (the first picture, and each second one from there), so last at 0.57 s
     assert track.speed_mps == pytest.approx(np.hypot(8.0, 1.5), abs=1e-3)
     track.speed_mps = 99.0
-    follower.follow(0.60, found((moving(0.60), 0.75, CAR)))
+    tracker.update(0.60, found((moving(0.60), 0.75, CAR)))
     assert track.speed_mps == 99.0
-    follower.follow(0.635, found((moving(0.635), 0.75, CAR)))
+    tracker.update(0.635, found((moving(0.635), 0.75, CAR)))
     assert track.speed_mps == pytest.approx(np.hypot(8.0, 1.5), abs=1e-2)
     track.speed_mps = 99.0
-    follower.follow(0.70, found((moving(0.70), 0.75, CAR)))
+    tracker.update(0.70, found((moving(0.70), 0.75, CAR)))
     assert track.speed_mps != 99.0
 
 
 def test_a_clock_that_goes_back_does_not_stop_the_measuring():
-    follower = Follower(ten_px_a_metre(), 10.0, SIZE)
-    follow(follower, at(100, 100, 140, 120), every(0.1, 9, begin_s=50.0))
-    again = [follower.follow(t, found(((100, 100, 140, 120), 0.8, CAR))) for t in every(0.1, 9)]
+    tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
+    follow(tracker, at(100, 100, 140, 120), every(0.1, 9, begin_s=50.0))
+    again = [tracker.update(t, found(((100, 100, 140, 120), 0.8, CAR))) for t in every(0.1, 9)]
     assert (
         again[-1][0].speed_mps != again[-1][0].speed_mps
     )  # the way makes no sense, and so there is none
@@ -323,33 +337,33 @@ def test_a_clock_that_goes_back_does_not_stop_the_measuring():
 )  # fmt: skip
 def test_who_is_cut_by_the_edge_of_the_picture_has_no_speed(box, whole):
     """Within three pixels of it."""
-    track = follow(Follower(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 12))
-    assert set(track.whole) == {whole}
+    track = follow(Tracker(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 12))
+    assert set(track.fully_visible) == {whole}
     assert np.isfinite(track.speed_mps) == whole
     assert np.isfinite(track.mean_mps) == whole
 
 
 def test_who_leaves_the_picture_loses_its_speed_and_who_enters_has_it_of_what_was_whole():
-    follower = Follower(ten_px_a_metre(), 16.0, SIZE)
+    tracker = Tracker(ten_px_a_metre(), 16.0, SIZE)
 
     def enters(t):  # its left end is at the edge until 0.5 s: as if it grew
         x = -20 + 64 * t
         return (max(x, 0), 100, x + 40, 120)
 
-    track = follow(follower, enters, every(0.0625, 12))
+    track = follow(tracker, enters, every(0.0625, 12))
     # whole from x > 3 px on: 0.375 s (4 px); 0.6875 s is the last, six points in 0.3125 s
-    assert list(track.whole) == [False] * 6 + [True] * 6
+    assert list(track.fully_visible) == [False] * 6 + [True] * 6
     assert np.isnan(track.speed_mps)
-    follower.follow(0.75, found((enters(0.75), 0.8, CAR)))
+    tracker.update(0.75, found((enters(0.75), 0.8, CAR)))
     assert track.mean_mps == pytest.approx(6.4, abs=1e-3)
-    follower.follow(0.8125, found(((290, 100, 330, 120), 0.8, CAR), (enters(0.8125), 0.8, CAR)))
+    tracker.update(0.8125, found(((290, 100, 330, 120), 0.8, CAR), (enters(0.8125), 0.8, CAR)))
     assert track.mean_mps == pytest.approx(6.4, abs=1e-3)
-    follower.follow(0.875, found(((1, 100, 72, 120), 0.8, CAR)))  # cut again
+    tracker.update(0.875, found(((1, 100, 72, 120), 0.8, CAR)))  # cut again
     assert np.isnan([track.speed_mps, track.mean_mps, track.mean_se_mps]).all()
 
 
 def test_each_of_several_has_its_own_speed():
-    follower = Follower(ten_px_a_metre(), 16.0, SIZE)
+    tracker = Tracker(ten_px_a_metre(), 16.0, SIZE)
     for k in range(24):
         t = k * 0.0625
         rows = [
@@ -358,16 +372,14 @@ def test_each_of_several_has_its_own_speed():
         ]
         rows += [((100, 180, 140, 200), 0.8, CAR)] if k > 8 else []
         rows += [((200, 180, 240, 200), 0.8, CAR)] if k > 20 else []
-        shown = follower.follow(t, found(*(rows if k % 2 else rows[::-1])))
+        shown = tracker.update(t, found(*(rows if k % 2 else rows[::-1])))
     speeds = {
-        (*np.sign(np.round(t.velocity, 2)), round(t.mean_mps, 2))
+        (*np.sign(np.round(t.velocity_mps, 2)), round(t.mean_mps, 2))
         for t in shown
         if np.isfinite(t.mean_mps)
     }
     assert speeds == {(1.0, 0.0, 4.0), (-1.0, 0.0, 8.0), (0.0, 0.0, 0.0)}
-    assert (
-        sum(np.isnan(t.speed_mps) for t in follower.tracks.values()) == 1
-    )  # it has only just come
+    assert sum(np.isnan(t.speed_mps) for t in tracker.tracks.values()) == 1  # it has only just come
 
 
 # -- standing
@@ -375,12 +387,12 @@ def test_each_of_several_has_its_own_speed():
 
 def stood(x_of, seconds, calibration):
     """Since when it stands, at each eighth of a second; x_of(t): pixels, of a box 20 px high."""
-    follower, since = Follower(calibration, 8.0, SIZE), {}
+    tracker, since = Tracker(calibration, 8.0, SIZE), {}
     for k in range(-1, round(8 * seconds) + 1):
         x = x_of(max(k, 0) / 8.0)
-        follower.follow(k / 8.0, found(((x, 100, x + 40, 120), 0.8, CAR)))
-        for track in follower.tracks.values():
-            since[k / 8.0] = track.standing_since_s
+        tracker.update(k / 8.0, found(((x, 100, x + 40, 120), 0.8, CAR)))
+        for track in tracker.tracks.values():
+            since[k / 8.0] = track.stopped_since_s
     return since
 
 
@@ -413,18 +425,18 @@ def test_who_stops_stands_and_who_goes_on_does_not():
         x = 20 + 80 * min(t, 1.0) + 80 * max(t - 4.0, 0.0)
         return (x, 100, x + 40, 120)
 
-    follower = Follower(ten_px_a_metre(), 16.0, SIZE)
-    track = follow(follower, stops, every(0.0625, 64))
-    assert track.standing_s == pytest.approx(
+    tracker = Tracker(ten_px_a_metre(), 16.0, SIZE)
+    track = follow(tracker, stops, every(0.0625, 64))
+    assert track.stopped_s == pytest.approx(
         3.9375 - 1.5, abs=0.5
     )  # its speed is of the last second
-    since = track.standing_since_s
+    since = track.stopped_since_s
     for t in every(0.0625, 2, begin_s=4.0):
-        follower.follow(t, found((stops(t), 0.8, CAR)))
-    assert track.standing_since_s == since
+        tracker.update(t, found((stops(t), 0.8, CAR)))
+    assert track.stopped_since_s == since
     for t in every(0.0625, 10, begin_s=4.125):
-        follower.follow(t, found((stops(t), 0.8, CAR)))
-    assert track.standing_s == 0.0
+        tracker.update(t, found((stops(t), 0.8, CAR)))
+    assert track.stopped_s == 0.0
 
 
 @pytest.mark.parametrize(
@@ -443,16 +455,14 @@ def test_without_calibration_a_tenth_of_its_height_a_second_is_a_metre_a_second(
 ):
     """Slower than half of that it stands; it is known after 0.35 s."""
     track = follow(
-        Follower(None, 8.0, SIZE),
+        Tracker(None, 8.0, SIZE),
         lambda t: (100 + px_s * t, 100, 160 + px_s * t, 100 + height),
         every(0.125, 17),
     )
     assert (
-        track.standing_since_s == pytest.approx(0.375)
-        if stands
-        else np.isnan(track.standing_since_s)
+        track.stopped_since_s == pytest.approx(0.375) if stands else np.isnan(track.stopped_since_s)
     )
-    assert track.standing_s == (1.625 if stands else 0.0)
+    assert track.stopped_s == (1.625 if stands else 0.0)
 
 
 def test_without_calibration_its_way_may_be_up_or_down_and_it_begins_to_drive():
@@ -460,29 +470,29 @@ def test_without_calibration_its_way_may_be_up_or_down_and_it_begins_to_drive():
         y = 60 + max(t - 2.0, 0.0) * 40
         return (100, y, 140, y + 20)
 
-    follower = Follower(None, 8.0, SIZE)
-    track = follow(follower, place, every(0.125, 17))
-    assert track.standing_s == 1.625
-    follower.follow(2.125, found((place(2.125), 0.8, CAR)))  # 5 px in a second, of 20: 2.5 m/s
-    assert track.standing_s == 0.0
+    tracker = Tracker(None, 8.0, SIZE)
+    track = follow(tracker, place, every(0.125, 17))
+    assert track.stopped_s == 1.625
+    tracker.update(2.125, found((place(2.125), 0.8, CAR)))  # 5 px in a second, of 20: 2.5 m/s
+    assert track.stopped_s == 0.0
 
 
 def test_without_calibration_the_way_is_that_of_the_last_second_over_its_time():
     """At 0.45 s the way so far is 0.45 s long: 0.5 px of 20 in that are 0.56 m/s, and 0.4 px 0.44."""
     for px, stands in ((0.5, False), (0.4, True)):
         track = follow(
-            Follower(None, 8.0, SIZE),
+            Tracker(None, 8.0, SIZE),
             lambda t, px=px: (100 + px * t / 0.45, 100, 140 + px * t / 0.45, 120),
             [0.0, 0.15, 0.3, 0.45],
         )
-        assert (track.standing_since_s == 0.45) == stands
+        assert (track.stopped_since_s == 0.45) == stands
     flat = follow(
-        Follower(None, 8.0, SIZE),
+        Tracker(None, 8.0, SIZE),
         lambda t: (100 + t / 4, 100, 140 + t / 4, 100.25),
         every(0.125, 5),
     )
     assert np.isnan(
-        flat.standing_since_s
+        flat.stopped_since_s
     )  # a box lower than a pixel counts as one: 0.25 px a second are 2.5 m/s
 
 
@@ -490,8 +500,8 @@ def test_without_calibration_the_way_is_that_of_the_last_second_over_its_time():
 
 
 def test_who_is_lost_is_guessed_at_for_four_tenths_of_a_second_and_forgotten_after_three():
-    follower = Follower(ten_px_a_metre(), 10.0, SIZE)
-    track = follow(follower, lambda t: (20 + 40 * t, 60, 60 + 40 * t, 80), every(0.1, 30))
+    tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
+    track = follow(tracker, lambda t: (20 + 40 * t, 60, 60 + 40 * t, 80), every(0.1, 30))
     last = 2.9
     assert not track.coasting
     for gap_s, shown, kept in (
@@ -501,9 +511,9 @@ def test_who_is_lost_is_guessed_at_for_four_tenths_of_a_second_and_forgotten_aft
         (2.9, False, 1),
         (3.01, False, 0),
     ):
-        assert follower.follow(last + gap_s, found()) == ([track] if shown else [])
-        assert len(follower.tracks) == kept
-        assert follower.ended == 1 - kept
+        assert tracker.update(last + gap_s, found()) == ([track] if shown else [])
+        assert len(tracker.tracks) == kept
+        assert tracker.ended == 1 - kept
         if gap_s == 0.1:
             assert track.coasting
             assert track.box == pytest.approx([20 + 40 * 3.0, 60, 60 + 40 * 3.0, 80], abs=1.0)
@@ -511,44 +521,45 @@ def test_who_is_lost_is_guessed_at_for_four_tenths_of_a_second_and_forgotten_aft
 
 
 def test_who_was_seen_twice_is_not_shown_even_when_it_is_guessed_at():
-    follower = Follower(None, 10.0, SIZE)
-    follow(follower, at(100, 100, 140, 120), every(0.1, 2))
-    assert follower.follow(0.2, found()) == []
+    tracker = Tracker(None, 10.0, SIZE)
+    follow(tracker, at(100, 100, 140, 120), every(0.1, 2))
+    assert tracker.update(0.2, found()) == []
 
 
 def test_who_comes_back_is_not_guessed_at_any_more():
-    follower = Follower(None, 10.0, SIZE)
-    track = follow(follower, at(100, 100, 140, 120), every(0.1, 5))
-    follower.follow(0.5, found())
+    tracker = Tracker(None, 10.0, SIZE)
+    track = follow(tracker, at(100, 100, 140, 120), every(0.1, 5))
+    tracker.update(0.5, found())
     assert track.coasting
-    assert follower.follow(0.6, found(((100, 100, 140, 120), 0.8, CAR))) == [track]
+    assert tracker.update(0.6, found(((100, 100, 140, 120), 0.8, CAR))) == [track]
     assert not track.coasting
 
 
 def test_the_last_twenty_seconds_are_kept():
-    follower = Follower(None, 2.0, SIZE)
-    track = follow(follower, at(100, 100, 140, 120), every(0.5, 50))
-    assert (track.times[0], track.times[-1], track.seen) == (4.5, 24.5, 50)
-    assert [len(h) for h in (track.times, track.feet, track.road, track.whole, track.boxes)] == [
-        41
-    ] * 5
+    tracker = Tracker(None, 2.0, SIZE)
+    track = follow(tracker, at(100, 100, 140, 120), every(0.5, 50))
+    assert (track.times[0], track.times[-1], track.observations) == (4.5, 24.5, 50)
+    assert [
+        len(h)
+        for h in (track.times, track.ground_px, track.road_m, track.fully_visible, track.boxes)
+    ] == [41] * 5
 
 
 def test_who_was_faint_brings_its_way_along():
     """Five faint sights come before the first that is named."""
-    follower = Follower(HIGH, 10.0, SIZE)
+    tracker = Tracker(HIGH, 10.0, SIZE)
     for k in range(6):
-        follower.follow(k / 10.0, found(((100 + k, 100, 140 + k, 120), 0.2, BUS)))
-    (track,) = follower.tracks.values()
-    assert (track.begun_s, track.at_s, track.seen) == (0.0, 0.5, 6)
+        tracker.update(k / 10.0, found(((100 + k, 100, 140 + k, 120), 0.2, BUS)))
+    (track,) = tracker.tracks.values()
+    assert (track.started_s, track.at_s, track.observations) == (0.0, 0.5, 6)
     assert list(track.times) == [k / 10.0 for k in range(6)]
     assert [b.tolist() for b in track.boxes] == [[100 + k, 100, 140 + k, 120] for k in range(6)]
-    for k, (foot, road) in enumerate(zip(track.feet, track.road, strict=True)):
+    for k, (foot, road) in enumerate(zip(track.ground_px, track.road_m, strict=True)):
         x = 12.0 + k / 10.0
         assert road == pytest.approx(
             (x + 0.1 * (16.0 - x), 12.3)
         )  # as high as a car until it has a class
         assert foot == pytest.approx((road[0] * 10.0, road[1] * 10.0))
     assert track.votes[BUS] == pytest.approx(0.33)  # faint sights have no voice
-    follower.follow(0.6, found(((106, 100, 146, 120), 0.2, BUS)))
-    assert track.road[-1] == pytest.approx((12.6 + 0.2 * 3.4, 11.0 + 0.2 * 13.0))
+    tracker.update(0.6, found(((106, 100, 146, 120), 0.2, BUS)))
+    assert track.road_m[-1] == pytest.approx((12.6 + 0.2 * 3.4, 11.0 + 0.2 * 13.0))

@@ -34,7 +34,7 @@ def look(boxes_at, of=None, seconds=7.0, signals=None, told=(), **how):
         perception.signals.record(at_s, group, colour)
     seen = []
     for frame in pictures(boxes_at, seconds):
-        one = perception.look(frame, eye.begin("cam", frame.image).result())
+        one = perception.process(frame, eye.begin("cam", frame.image).result())
         seen.append(replace(one, tracks=[copy.copy(t) for t in one.tracks]))  # as they were then
     return perception, seen
 
@@ -208,7 +208,7 @@ def test_what_was_there_at_first_leaves_no_ghost():
 
     eye, perception = MotionDetector(least_px=30), Perception("cam", site(), 15.0)
     seen = [
-        perception.look(f, eye.begin("c", f.image).result())
+        perception.process(f, eye.begin("c", f.image).result())
         for f in list(pictures(drives_off, 7.0))[15:]
     ]
     assert [len(s.tracks) for s in seen[-5:]] == [0] * 5

@@ -18,7 +18,7 @@ from headway.sensing.traffic.signals import SignalHistory, lamp_colour
 RED, YELLOW, GREEN = 1, 2, 4
 BOX = {"name": "box", "kind": "box", "px": [[100, 80], [220, 80], [220, 140], [100, 140]]}
 STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
-STANDS = {"standing_since_s": 0.0}
+STANDS = {"stopped_since_s": 0.0}
 
 
 def decoded(picture):

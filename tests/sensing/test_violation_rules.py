@@ -32,7 +32,7 @@ def drive(
     for k in range(round((until_s - begin_s) / step_s) + 1):
         t = begin_s + k * step_s
         stands = {
-            "standing_since_s": stood_from if stood_from is not None and t >= stood_from else np.nan
+            "stopped_since_s": stood_from if stood_from is not None and t >= stood_from else np.nan
         }
         seen_at(car, t, place(t), **stands, **known)
         watch.show(t, car, *others)
@@ -129,7 +129,7 @@ def test_of_several_groups_the_one_that_turned_red_last_counts_and_the_speed_may
 def test_longer_red_and_more_sights_make_it_surer(red_from_s, seen, confidence):
     """0.9 at the end of the grace, 0.1 more two seconds later, at most 0.999; times 0.5 + sights / 20, at most 1."""
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (red_from_s, 0, RED)])
-    drive(watch, steady, 12.0, road_user(seen=seen))
+    drive(watch, steady, 12.0, road_user(observations=seen))
     assert watch.found[0].confidence == confidence
 
 
@@ -616,7 +616,7 @@ def test_a_forbidden_zone_is_entered_when_it_lasts_more_than_half_a_second():
     watch = Watch(of)
     drive(watch, lambda t: inside, 14.0, road_user(kind=PERSON))
     assert watch.rules == []
-    drive(watch, lambda t: inside, 14.0, road_user(7, kind=TRUCK, seen=0))
+    drive(watch, lambda t: inside, 14.0, road_user(7, kind=TRUCK, observations=0))
     (one,) = watch.found
     assert (one.confidence, one.data["zone"], one.data["track"], one.data["class"]) == (
         0.45,
@@ -714,7 +714,7 @@ def test_the_way_of_the_last_three_seconds_every_third_point():
     watch, car = Watch(site(zones=[zone("box")], rules={"blocked_s": 1.0})), road_user()
     for k in range(41):
         t = 10.00041 + k / 8.0
-        seen_at(car, t, (100.126 + k, 110.124), standing_since_s=14.0)
+        seen_at(car, t, (100.126 + k, 110.124), stopped_since_s=14.0)
         watch.show(t, car)
     watch.close()
     (one,) = watch.found
@@ -732,8 +732,8 @@ def test_what_is_told_comes_a_second_later_in_the_order_of_what_happened():
     came = []
     for k in range(17):
         t = 10.0 + k / 4.0
-        seen_at(first, t, (150.0, 110.0), standing_since_s=9.5)
-        seen_at(second, t, (200.0, 110.0), standing_since_s=9.75)
+        seen_at(first, t, (150.0, 110.0), stopped_since_s=9.5)
+        seen_at(second, t, (200.0, 110.0), stopped_since_s=9.75)
         came += [(t, v.data["track"], v.at_s) for v in watch.show(t, first, second)]
     assert came == [(11.5, 1, 10.5), (11.75, 2, 10.75)]
     assert watch.detector.reported == 2
@@ -746,7 +746,7 @@ def test_a_violation_that_is_undecided_does_not_hold_up_the_others():
     assert len(watch.detector.pending) == 1
     stands = road_user(2)
     for k in range(8):
-        seen_at(stands, 13.0 + k / 4.0, (150.0, 110.0), standing_since_s=11.0)
+        seen_at(stands, 13.0 + k / 4.0, (150.0, 110.0), stopped_since_s=11.0)
         watch.show(13.0 + k / 4.0, stands)
     assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", 13.0)]
 

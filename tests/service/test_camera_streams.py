@@ -14,7 +14,7 @@ from tests.sensing.hand_made import SIZE, road_user, site, ten_px_a_metre
 from headway.sensing import SensingError
 from headway.sensing.frames.sources import Frame, Health, SourceSettings
 from headway.sensing.output.overlay import drawn, jpeg
-from headway.sensing.pipeline import Perception, Seen, plain
+from headway.sensing.pipeline import FrameResult, Perception, track_to_json
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
@@ -68,9 +68,9 @@ class APerception:
         self.violation_detector = SimpleNamespace(reported=2, close=lambda: ["last"])
         self.finds, self.looked = [], []
 
-    def look(self, frame, found):
+    def process(self, frame, found):
         self.looked.append((frame, found))
-        return Seen(frame, 1, [], ["crossing"], list(self.finds), self)
+        return FrameResult(frame, 1, [], ["crossing"], list(self.finds), self)
 
 
 class AThread:
@@ -562,8 +562,8 @@ def test_a_view_holds_what_the_overlay_draws(world):
     world.go()
     answer(world.eyes["motion"])
     stream.perception = Perception("a", stream.settings.site, 8.0)
-    seen = Seen(frame(90), 0, [], [], [], stream.perception)
-    stream.perception.look = lambda f, found: seen
+    seen = FrameResult(frame(90), 0, [], [], [], stream.perception)
+    stream.perception.process = lambda f, found: seen
     world.go()
     assert stream.view == (
         1,
@@ -614,7 +614,7 @@ def test_the_state_of_a_stream_at_work():
     stream.latencies.extend(np.arange(1, 101) / 1000.0)
     stream.times.extend([1.0, 2.9, 3.0, 4.0, 7.0, 8.0])
     stream.perception = APerception("a", known, 8.0, b"", True, None)
-    stream.seen = Seen(frame(3), 2, [road_user(1), road_user(2)], [], [], stream.perception)
+    stream.seen = FrameResult(frame(3), 2, [road_user(1), road_user(2)], [], [], stream.perception)
     assert stream.state() == {
         "id": "a", "source": "x.mp4", "detector": "motion", "running": True, "state": "reconnecting", "fault": "own", "received": 50, "processed": 41,
         "dropped": 4, "skipped": 3, "broken": 2, "connections": 7, "source_rate_hz": 12.35, "rate_hz": 0.6, "latency_p50_ms": 50.5, "latency_p95_ms": 95.0,
@@ -624,7 +624,7 @@ def test_the_state_of_a_stream_at_work():
     assert stream.state()["fault"] == "theirs"
     assert stream.figures() == {
         "at_s": 0.375,
-        "tracks": [plain(t) for t in stream.seen.tracks],
+        "tracks": [track_to_json(t) for t in stream.seen.tracks],
         "measures": {"seconds": 3.0},
     }
 

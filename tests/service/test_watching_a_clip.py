@@ -15,14 +15,14 @@ from headway.sensing import SensingError, Site
 from headway.sensing.detection.detectors import BUS
 from headway.sensing.frames.sources import Frame
 from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
-from headway.sensing.pipeline import Perception, Seen
+from headway.sensing.pipeline import FrameResult, Perception
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
 from headway.service.watching import Report, as_json, read_signals, watch_source
 
 
 def seen(perception, at_s, *tracks, violations=(), image=GREY):
-    return Seen(
+    return FrameResult(
         Frame(at_s, round(at_s * 8), image),
         len(tracks),
         list(tracks),
@@ -90,7 +90,7 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
     """Row: time, x, y, width, height, km/h. What was seen before it was shown has no speed; of the middle of each second its mean is known."""
     perception = Perception("cam", site(), 8.0)
     report = Report(keep_tracks=True)
-    car = road_user(3, BUS, begun_s=0.0004)
+    car = road_user(3, BUS, started_s=0.0004)
     report.perception = perception
     for k in range(12):
         t = k / 8.0 + 0.0004
@@ -99,7 +99,7 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
             t,
             (100.06 + k, 100.04),
             size=(40.0, 20.11),
-            seen=k + 1,
+            observations=k + 1,
             speed_mps=2.0 + k if k > 4 else np.nan,
             mean_mps=10.0 + k if k != 10 else np.nan,
         )
@@ -172,8 +172,8 @@ def test_what_still_waits_is_told_when_it_is_closed():
     )
     report = Report()
     report.perception = perception
-    car = seen_at(road_user(3, standing_since_s=0.0), 6.0, (100, 100))
-    perception.violation_detector.update(6.0, GREY, [car], perception.measures.look(6.0, [car]))
+    car = seen_at(road_user(3, stopped_since_s=0.0), 6.0, (100, 100))
+    perception.violation_detector.update(6.0, GREY, [car], perception.measures.update(6.0, [car]))
     assert report.violations == 0
     report.close()
     assert [v.rule for v in report.told] == ["blocked_box"]

@@ -73,7 +73,7 @@ class SeeingPlant(FilmedPlant):
             link,
             np.maximum(np.array([r[2] for r in rows], np.float64), 0.0),
             speed,
-            np.array([t.standing_s for t in tracks], np.float64),
+            np.array([t.stopped_s for t in tracks], np.float64),
             np.array([float(np.nan_to_num(t.length_m, nan=4.5)) + 2.5 for t in tracks]),
             np.zeros(len(rows), np.bool_),
         )
@@ -114,7 +114,7 @@ class _Eye:
     def look(
         self, at_s: float, image: Picture, truth: list[dict[str, Any]], shown: ColourArray
     ) -> None:
-        self._tracks = self._perception.look(
+        self._tracks = self._perception.process(
             Frame(at_s, 0, image), self._detector.begin(self._key, image).result()
         ).tracks
 
@@ -126,7 +126,7 @@ class _Eye:
             if lane >= 0 and left_m > -3.0:
                 found.append((track, lane, left_m, track.id not in self._met))
                 self._met.add(track.id)
-        self._met.intersection_update(self._perception.follower.tracks)
+        self._met.intersection_update(self._perception.tracker.tracks)
         return found
 
 
@@ -147,12 +147,12 @@ class _Lanes:
 
     def place(self, track: Track) -> tuple[int, float]:
         """(lane, metres from its front to the stop line), or (-1, 0)."""
-        at = np.array(track.road[-1])
+        at = np.array(track.road_m[-1])
         best, found = 2.2, (-1, 0.0)
         for lane, shape in self._shapes:
             apart, left, ahead = _along(shape, at)
             moving = np.isfinite(track.speed_mps) and track.speed_mps > 1.5
-            if moving and float(np.dot(track.velocity, ahead)) < 0.3 * track.speed_mps:
+            if moving and float(np.dot(track.velocity_mps, ahead)) < 0.3 * track.speed_mps:
                 continue
             if apart < best:
                 best = apart

@@ -68,6 +68,11 @@ def centres(boxes: FloatArray) -> FloatArray:
     return (upper_left(boxes) + lower_right(boxes)) / 2.0
 
 
+def lower_edges(boxes: FloatArray) -> FloatArray:
+    """(n, 2), x and y of the middles of the lower edges."""
+    return np.c_[centres(boxes)[:, 0], boxes[:, 3]]
+
+
 def sizes(boxes: FloatArray) -> FloatArray:
     """(n, 2), width and height."""
     return lower_right(boxes) - upper_left(boxes)

@@ -1,5 +1,5 @@
-"""From a stream's pictures to tracks, figures and violations: one `Perception` a stream, and
-`watch`, which runs one to its end.
+"""From a stream's frames to tracks, traffic measures and violations: one `Perception` a stream, and
+`watch`, which runs one source to its end.
 """
 
 from __future__ import annotations
@@ -14,32 +14,39 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
+from headway.sensing.boxes import centres, sizes
 from headway.sensing.detection.detectors import CLASSES, Detector
 from headway.sensing.frames.sources import Frame, Source
-from headway.sensing.tracking.tracks import Follower, Track
+from headway.sensing.tracking.tracks import Track, Tracker
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing, Measures
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 from headway.sensing.traffic.violations import ViolationDetector
 
-AHEAD = 2  # pictures in flight beyond one a thread, so that none waits for the next
+AHEAD = 2  # frames in flight beyond one a thread, so that none waits for the next
+USUAL_RATE_HZ = 15.0  # where a stream does not state its own
+LAMP_SCALE = 2.5  # a detection smaller than so many lamps, on a lamp, is the lamp
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What one frame told. tracks: live objects, good until the next frame."""
+class FrameResult:
+    """What one frame gave. detections: how many. tracks: live objects, valid until the next
+    frame. perception: whose it is.
+    """
 
     frame: Frame
     detections: int
     tracks: list[Track]
     crossings: list[Crossing]
     violations: list[Violation]
-    by: Perception
+    perception: Perception
 
 
 class Perception:
-    """All that is known of one stream. signals: filled by whoever knows what the lamps show."""
+    """All that is known of one stream. signals: filled by the owner of the stream with what the
+    controller reports.
+    """
 
     def __init__(
         self,
@@ -50,8 +57,9 @@ class Perception:
         blur: bool = True,
         signals: SignalHistory | None = None,
     ) -> None:
-        self.site, self.signals = site, signals or SignalHistory()
-        self.follower = Follower(site.calibration, rate_hz, site.size)
+        self.site = site
+        self.signals = signals or SignalHistory()
+        self.tracker = Tracker(site.calibration, rate_hz, site.size)
         self.measures = Measures(site)
         self.violation_detector = ViolationDetector(
             device=device,
@@ -62,55 +70,64 @@ class Perception:
             blur=blur,
         )
 
-    def look(self, frame: Frame, found: sv.Detections) -> Seen:
-        tracks = self.follower.follow(frame.at_s, self._off_lamps(found))
-        crossings = self.measures.look(frame.at_s, tracks)
+    def process(self, frame: Frame, found: sv.Detections) -> FrameResult:
+        """Take in one frame and what was detected in it; frames come in order."""
+        tracks = self.tracker.update(frame.at_s, self._without_lamps(found))
+        crossings = self.measures.update(frame.at_s, tracks)
         violations = self.violation_detector.update(frame.at_s, frame.image, tracks, crossings)
-        return Seen(frame, len(found), tracks, crossings, violations, self)
+        return FrameResult(
+            frame=frame,
+            detections=len(found),
+            tracks=tracks,
+            crossings=crossings,
+            violations=violations,
+            perception=self,
+        )
 
-    def _off_lamps(self, found: sv.Detections) -> sv.Detections:
+    def _without_lamps(self, found: sv.Detections) -> sv.Detections:
         """A lamp that changes its colour is no road user."""
         if not len(found) or not self.site.lamps:
             return found
-        middle = (found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2.0
-        size = found.xyxy[:, 2:] - found.xyxy[:, :2]
         lamps = np.array([lamp.px for lamp in self.site.lamps])
-        inside = (np.abs(middle[:, None] - (lamps[:, :2] + lamps[:, 2:] / 2.0)) < lamps[:, 2:]).all(
-            2
-        )
-        small = (size[:, None] < 2.5 * lamps[:, 2:]).all(2)
-        return found[~(inside & small).any(1)]
+        lamp_sizes = lamps[:, 2:]
+        lamp_centres = lamps[:, :2] + lamp_sizes / 2.0
+        away = np.abs(centres(found.xyxy)[:, None] - lamp_centres)
+        on_lamp = (away < lamp_sizes).all(2)
+        small = (sizes(found.xyxy)[:, None] < LAMP_SCALE * lamp_sizes).all(2)
+        is_lamp = np.any(on_lamp & small, axis=1)
+        return found[~is_lamp]
 
 
-def plain(track: Track) -> dict[str, Any]:
+def track_to_json(track: Track) -> dict[str, Any]:
     """A track as plain figures; speeds in km/h, None where none is known."""
-    speed = track.speed_mps
     return {
         "id": track.id,
         "class": CLASSES[track.kind],
         "confidence": round(track.confidence, 3),
         "box": [round(float(v), 1) for v in track.box],
-        "speed_kmh": round(speed * 3.6, 2) if speed == speed else None,
-        "standing_s": round(track.standing_s, 1),
-        "standard_error_kmh": round(track.mean_se_mps * 3.6, 2)
-        if track.mean_se_mps == track.mean_se_mps
-        else None,
+        "speed_kmh": _kmh(track.speed_mps),
+        "standing_s": round(track.stopped_s, 1),
+        "standard_error_kmh": _kmh(track.mean_se_mps),
         "coasting": track.coasting,
     }
 
 
-def site_of(size: tuple[int, int]) -> Site:
-    """A place of which nothing is known."""
+def _kmh(speed_mps: float) -> float | None:
+    return None if np.isnan(speed_mps) else round(speed_mps * 3.6, 2)
+
+
+def unknown_site(size: tuple[int, int]) -> Site:
+    """A place of which nothing is known. size: of a frame, width and height, pixels."""
     return Site(size)
 
 
 def watch(
     source: Source, detector: Detector, perception: Perception | None = None, device: str = "camera"
-) -> Iterator[Seen]:
-    """Every frame of a source, in order; pictures are looked at side by side, as many as the
-    detector has threads for.
+) -> Iterator[FrameResult]:
+    """Every frame of a source, in order; as many are detected side by side as the detector has
+    threads for.
 
-    Raises SensingError if the source fails; what was seen before has been given.
+    Raises SensingError if the source fails, after the results of all frames before.
     """
     ahead: deque[tuple[Frame, Future[sv.Detections]]] = deque()
     frames = source.frames()
@@ -122,11 +139,9 @@ def watch(
                 return
             frame, found = ahead.popleft()
             if perception is None:
-                perception = Perception(
-                    device,
-                    site_of((frame.image.shape[1], frame.image.shape[0])),
-                    source.nominal_hz or 15.0,
-                )
-            yield perception.look(frame, found.result())
+                size = (frame.image.shape[1], frame.image.shape[0])
+                rate_hz = source.nominal_hz or USUAL_RATE_HZ
+                perception = Perception(device, unknown_site(size), rate_hz)
+            yield perception.process(frame, found.result())
     finally:
         detector.forget(device)

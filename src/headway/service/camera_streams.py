@@ -23,7 +23,7 @@ from headway.sensing.detection.detectors import Detector, OnnxDetector
 from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.frames.sources import Frame, Source, SourceSettings
 from headway.sensing.output.overlay import drawn, jpeg
-from headway.sensing.pipeline import Perception, Seen, plain, site_of
+from headway.sensing.pipeline import FrameResult, Perception, track_to_json, unknown_site
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
@@ -63,7 +63,7 @@ class Stream:
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
     times: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
     ahead: deque[tuple[Frame, Future[sv.Detections]]] = field(default_factory=deque)
-    seen: Seen | None = None
+    seen: FrameResult | None = None
     viewers: int = 0
     view: tuple[int, bytes] = (0, b"")
     told: deque[Violation] = field(default_factory=lambda: deque(maxlen=100))
@@ -117,12 +117,12 @@ class Stream:
             return {"tracks": [], "measures": None}
         return {
             "at_s": self.seen.frame.at_s,
-            "tracks": [plain(t) for t in self.seen.tracks],
+            "tracks": [track_to_json(t) for t in self.seen.tracks],
             "measures": self.perception.measures.figures(),
         }
 
 
-Listener = Callable[[Stream, Seen], None]
+Listener = Callable[[Stream, FrameResult], None]
 
 
 class StreamManager:
@@ -273,14 +273,14 @@ class StreamManager:
             if (
                 stream.perception is None or stream.perception.site.size != size
             ):  # begun, or the camera sends others now
-                site = stream.settings.site or site_of(size)
+                site = stream.settings.site or unknown_site(size)
                 if site.size != size:
                     raise SensingError(f"its pictures are {size}, its site is of {site.size}")
                 rate = stream.source.nominal_hz or 15.0
                 stream.perception = Perception(
                     stream.settings.id, site, rate, self._key, stream.settings.blur, stream.signals
                 )
-            seen = stream.perception.look(frame, found)
+            seen = stream.perception.process(frame, found)
         except Exception as error:  # this camera's trouble: the others go on
             stream.faults += 1
             stream.fault = str(error)
@@ -299,7 +299,7 @@ class StreamManager:
         self._hand_out(stream, seen)
         return True
 
-    def _hand_out(self, stream: Stream, seen: Seen) -> None:
+    def _hand_out(self, stream: Stream, seen: FrameResult) -> None:
         stream.told.extend(seen.violations)
         now = time.monotonic()
         if (

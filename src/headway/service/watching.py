@@ -19,7 +19,7 @@ from headway.sensing.detection.detectors import CLASSES, Detector, OnnxDetector
 from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.frames.sources import Picture, Source, SourceSettings, sampled
 from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
-from headway.sensing.pipeline import Perception, Seen, site_of
+from headway.sensing.pipeline import FrameResult, Perception, unknown_site
 from headway.sensing.pipeline import watch as look_on
 from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
 from headway.sensing.traffic.evidence import Violation
@@ -46,7 +46,7 @@ class Report:
     _film: Film | None = None
     _last: Picture | None = None
 
-    def take(self, seen: Seen, rate_hz: float) -> None:
+    def take(self, seen: FrameResult, rate_hz: float) -> None:
         self.frames += 1
         self._last = seen.frame.image
         for track in seen.tracks:
@@ -62,7 +62,7 @@ class Report:
                 )
                 self._met[track.id] = {
                     "id": track.id,
-                    "begun_s": round(track.begun_s, 3),
+                    "begun_s": round(track.started_s, 3),
                     "path": path,
                 }
             if self.keep_tracks:
@@ -130,7 +130,7 @@ class Report:
         row = self._met[track.id]
         row["class"] = CLASSES[track.kind]
         row["ended_s"] = round(at_s, 3)
-        row["seen"] = track.seen
+        row["seen"] = track.observations
         path = row["path"]
         path.append([*_row(at_s, track.box), _kmh(track.speed_mps)])
         if (
@@ -165,7 +165,7 @@ def watch_source(
     seconds: float,
     blur: bool,
     threads: int,
-) -> Iterator[tuple[Seen, int]]:
+) -> Iterator[tuple[FrameResult, int]]:
     """Every frame, and how many there will be (0 where nobody knows). Raises SensingError; what was
     found before is in the report.
     """
@@ -188,7 +188,7 @@ def watch_source(
         for seen in look_on(camera, detector, perception, source):
             width, height = seen.frame.image.shape[1], seen.frame.image.shape[0]
             if perception is None:
-                report.perception = seen.by
+                report.perception = seen.perception
             elif perception.site.size != (width, height):
                 raise SensingError(
                     f"{source}: its pictures are {width} x {height}, its site is of "
@@ -231,4 +231,4 @@ def _kmh(speed_mps: float) -> float | None:
     return round(float(speed_mps) * 3.6, 2) if np.isfinite(speed_mps) else None
 
 
-__all__ = ["Report", "as_json", "read_signals", "site_of", "watch_source"]
+__all__ = ["Report", "as_json", "read_signals", "unknown_site", "watch_source"]

@@ -14,7 +14,7 @@ import numpy as np
 from headway.sensing import SensingError
 from headway.sensing.detection.detectors import CLASSES
 from headway.sensing.frames.sources import Picture
-from headway.sensing.pipeline import Seen
+from headway.sensing.pipeline import FrameResult
 from headway.sensing.traffic.measures import Measures
 from headway.sensing.traffic.site import Site
 
@@ -39,7 +39,7 @@ YELLOW = (0, 220, 255)
 BLACK = (0, 0, 0)
 
 
-def drawn(seen: Seen, site: Site, measures: Measures, told: Sequence[str] = ()) -> Picture:
+def drawn(seen: FrameResult, site: Site, measures: Measures, told: Sequence[str] = ()) -> Picture:
     """The frame with zones, lines and their counts, boxes with class, id and speed, and the last
     violations.
     """

@@ -1,5 +1,5 @@
-"""Which detection is whom: ByteTrack, and what it does not do: begin with who is seen faintly but
-steadily, and keep a name when a track breaks.
+"""Association of detections with tracks: ByteTrack, and what it does not do. Tracks begin with
+detections that are faint but steady, and keep their number when ByteTrack breaks them.
 """
 
 from __future__ import annotations
@@ -14,44 +14,59 @@ from headway.sensing.boxes import overlaps
 from headway.sensing.detection.detectors import PERSON, VEHICLE
 from headway.values import FloatArray
 
-# docs/decisions/0008-vision.md; the others: docs/decisions/0010-association.md
-SURE = 0.32
-OVERLAP = 0.25
-FAINT = 0.15
-STEADY = 5
-SAME_PLACE = 0.5
-FORGOTTEN = 3
-TAKEN_UP = 0.3
-TAKEN_UP_WITHIN = 0.7
-DOUBLE = 0.45
-DOUBLE_WITHIN = 0.8
-GAP_S = 1.0
+# ByteTrack, docs/decisions/0008-vision.md
+SURE = 0.32  # confidence from which a detection begins a track
+LEAST_IOU = 0.25  # of a detection with where its track is predicted
+LOST_BUFFER = 45  # frames at 30 Hz for which a lost track is predicted: 1.5 s
+
+# The others: docs/decisions/0010-association.md. Overlaps are 0 to 1.
+
+# Faint candidates
+FAINT = 0.15  # confidence from which a detection may be a faint one
+STEADY = 5  # frames in one place, then it is sure enough
+SAME_PLACE_IOU = 0.5  # of a faint detection with its last
+FORGOTTEN_AFTER = 3  # frames without it
+JUST_SURE = 0.01  # above `SURE`, what a steady one is given
+
+# A track that broke is taken up again where it was lost
+RESUMED_IOU = 0.3  # from which two boxes are one road user; a faint one so close is none of its own
+RESUMED_INSIDE = 0.7  # the same, by the share of the smaller that lies in the other
+RESUMED_WITHIN_S = 1.0  # s; later it is another
+FORGOTTEN_AFTER_S = 3.0  # s without a detection, then the track has ended
+
+# A second box on a road user that has one
+DOUBLE_IOU = 0.45
+DOUBLE_INSIDE = 0.8
+
+PastBox = tuple[float, FloatArray]  # time s; left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """A road user on one picture. before: (time s, box) of a new one while it was still too faint
-    to be told.
+class TrackedDetection:
+    """A detection and the number of its track.
+
+    box:     (4,), left, top, right, bottom, pixels.
+    earlier: of a new track, where it was while it was too faint to be sure.
     """
 
     track: int
     box: FloatArray
     confidence: float
     kind: int
-    before: tuple[tuple[float, FloatArray], ...] = ()
+    earlier: tuple[PastBox, ...] = ()
 
 
 @dataclass(eq=False)
-class _Faint:
-    """Somebody who may be there. age: pictures since it was seen last."""
+class _FaintCandidate:
+    """Somebody who may be there. age: frames since the last detection."""
 
     box: FloatArray
-    way: tuple[tuple[float, FloatArray], ...]
+    path: tuple[PastBox, ...] = ()
     age: int = 0
 
 
 @dataclass(eq=False)
-class _Last:
+class _LastDetection:
     at_s: float
     box: FloatArray
     person: bool
@@ -59,136 +74,157 @@ class _Last:
 
 @dataclass
 class Association:
-    """The names of one stream's road users. rate_hz: frames a second, about."""
+    """The tracks' numbers of one stream. rate_hz: frames a second, about."""
 
     rate_hz: float
-    _names: dict[int, int] = field(default_factory=dict)  # ByteTrack's to ours
-    _last: dict[int, _Last] = field(default_factory=dict)
-    _faint: list[_Faint] = field(default_factory=list)
+    _numbers: dict[int, int] = field(default_factory=dict)  # ByteTrack's to ours
+    _last: dict[int, _LastDetection] = field(default_factory=dict)
+    _faint: list[_FaintCandidate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._byte = ByteTrackTracker(
-            lost_track_buffer=45,
+        self._byte_track = ByteTrackTracker(
+            lost_track_buffer=LOST_BUFFER,
             frame_rate=max(self.rate_hz, 1.0),
             track_activation_threshold=SURE,
             minimum_consecutive_frames=1,
-            minimum_iou_threshold=OVERLAP,
+            minimum_iou_threshold=LEAST_IOU,
             high_conf_det_threshold=SURE,
         )
 
-    def match(self, at_s: float, found: sv.Detections) -> list[Sight]:
-        """One picture's detections with their names; detections that belong to nobody are left
-        out.
-        """
+    def match(self, at_s: float, found: sv.Detections) -> list[TrackedDetection]:
+        """One frame's detections with their tracks; those that belong to none are left out."""
         if found.confidence is not None:
-            found = self._encouraged(at_s, found)
-        tracked = self._byte.update(found)
-        ids = np.asarray(tracked.tracker_id, np.int64).tolist()
+            found = self._with_steady_faint_ones(at_s, found)
+        tracked = self._byte_track.update(found)
         boxes = np.asarray(tracked.xyxy, np.float64)
-        kinds = tracked.class_id.tolist() if tracked.class_id is not None else [VEHICLE] * len(ids)
-        sure = tracked.confidence.tolist() if tracked.confidence is not None else [1.0] * len(ids)
-        owner: dict[int, int] = {}  # our name: the row
-        for row, number in enumerate(ids):
-            if number in self._names:
-                self._take(owner, self._names[number], row, boxes)
-        for row, number in enumerate(ids):
-            if number >= 0 and number not in self._names:
-                # what only moves has one box each: one inside another's is somebody else
-                name = (
-                    None
-                    if kinds[row] == VEHICLE
-                    else self._known_as(at_s, boxes[row], kinds[row] == PERSON, owner)
-                )
-                if name is None:
-                    name = number
-                elif name in owner:  # a second box on somebody who has one
-                    continue
-                self._names[number] = name
-                owner[name] = row
-        sights = []
-        for name, row in owner.items():
-            before = () if name in self._last else self._way_of(boxes[row])
-            sights.append(Sight(name, boxes[row], float(sure[row]), int(kinds[row]), before))
-            self._last[name] = _Last(at_s, boxes[row], kinds[row] == PERSON)
-        self._forget(at_s)
-        return sights
+        n = len(boxes)
+        kinds = tracked.class_id.tolist() if tracked.class_id is not None else [VEHICLE] * n
+        sure = tracked.confidence.tolist() if tracked.confidence is not None else [1.0] * n
 
-    def expected(self, at_s: float, longest_s: float) -> dict[int, FloatArray]:
-        """Boxes of those who were lost a moment ago: where they should be."""
+        matched = []
+        for track, row in self._rows(at_s, tracked, boxes, kinds).items():
+            box, kind = boxes[row], int(kinds[row])
+            matched.append(
+                TrackedDetection(
+                    track=track,
+                    box=box,
+                    confidence=float(sure[row]),
+                    kind=kind,
+                    earlier=() if track in self._last else self._faint_path(box),
+                )
+            )
+            self._last[track] = _LastDetection(at_s, box, person=kind == PERSON)
+        self._forget(at_s)
+        return matched
+
+    def predicted(self, at_s: float, longest_s: float) -> dict[int, FloatArray]:
+        """Boxes of the tracks that were lost `longest_s` ago at most: where they should be."""
         found = {}
-        for one in self._byte.tracks:
-            name = self._names.get(one.tracker_id, -1)
-            last = self._last.get(name)
-            if last is not None and 0.0 < at_s - last.at_s <= longest_s:
-                found[name] = last.box = np.asarray(one.get_state_bbox(), np.float64)
+        for one in self._byte_track.tracks:
+            track = self._numbers.get(one.tracker_id)
+            last = self._last.get(track) if track is not None else None
+            if track is not None and last is not None and 0.0 < at_s - last.at_s <= longest_s:
+                found[track] = last.box = np.asarray(one.get_state_bbox(), np.float64)
         return found
 
-    def _take(self, owner: dict[int, int], name: int, row: int, boxes: FloatArray) -> None:
-        """Two tracks may have come to one name: the box that fits better counts."""
-        if name in owner and name in self._last:
-            has, new = overlaps(self._last[name].box[None], boxes[[owner[name], row]])[0].ravel()
-            if has >= new:
+    def _rows(
+        self, at_s: float, tracked: sv.Detections, boxes: FloatArray, kinds: list[int]
+    ) -> dict[int, int]:
+        """The row of each track's detection."""
+        ids = np.asarray(tracked.tracker_id, np.int64).tolist()
+        rows: dict[int, int] = {}
+        for row, number in enumerate(ids):
+            if number in self._numbers:
+                self._take(rows, self._numbers[number], row, boxes)
+        for row, number in enumerate(ids):
+            if number < 0 or number in self._numbers:
+                continue
+            # what only moves has one box each: one inside another's is somebody else
+            track = None
+            if kinds[row] != VEHICLE:
+                track = self._resumed(at_s, boxes[row], kinds[row] == PERSON, rows)
+            if track is None:
+                track = number
+            elif track in rows:  # a second box on somebody who has one
+                continue
+            self._numbers[number] = track
+            rows[track] = row
+        return rows
+
+    def _take(self, rows: dict[int, int], track: int, row: int, boxes: FloatArray) -> None:
+        """Two of ByteTrack's may have become one track: the box that fits better counts."""
+        if track in rows and track in self._last:
+            last = self._last[track].box
+            present, other = overlaps(last[None], boxes[[rows[track], row]]).iou.ravel()
+            if present >= other:
                 return
-        owner[name] = row
+        rows[track] = row
 
-    def _known_as(
-        self, at_s: float, box: FloatArray, person: bool, owner: dict[int, int]
+    def _resumed(
+        self, at_s: float, box: FloatArray, person: bool, rows: dict[int, int]
     ) -> int | None:
-        """The name of who was lost here, or of who is here already; None for a new one."""
-        names = [
-            n
-            for n, last in self._last.items()
-            if at_s - last.at_s <= GAP_S and last.person == person
+        """The track that was lost here, or that has a detection here already; None for a new
+        one.
+        """
+        tracks = [
+            track
+            for track, last in self._last.items()
+            if at_s - last.at_s <= RESUMED_WITHIN_S and last.person == person
         ]
-        if not names:
+        if not tracks:
             return None
-        others = np.array([self._last[n].box for n in names])
-        alike, inside = (share.ravel() for share in overlaps(box[None], others))
-        within = np.maximum(inside, overlaps(others, box[None])[1].ravel())
-        here = np.array([n in owner for n in names])
-        fits = (alike >= np.where(here, DOUBLE, TAKEN_UP)) | (
-            within >= np.where(here, DOUBLE_WITHIN, TAKEN_UP_WITHIN)
+        others = np.array([self._last[track].box for track in tracks])
+        iou, inside = (share.ravel() for share in overlaps(box[None], others))
+        within = np.maximum(inside, overlaps(others, box[None]).inside.ravel())
+        detected = np.array([track in rows for track in tracks])
+        fits = (iou >= np.where(detected, DOUBLE_IOU, RESUMED_IOU)) | (
+            within >= np.where(detected, DOUBLE_INSIDE, RESUMED_INSIDE)
         )
-        return names[int(np.where(fits, alike + within, -np.inf).argmax())] if fits.any() else None
+        return tracks[int(np.where(fits, iou + within, -np.inf).argmax())] if fits.any() else None
 
-    def _encouraged(self, at_s: float, found: sv.Detections) -> sv.Detections:
-        """Who was seen in one place `STEADY` times, if only faintly, is sure enough to be
-        followed.
+    def _with_steady_faint_ones(self, at_s: float, found: sv.Detections) -> sv.Detections:
+        """Detections that were in one place for `STEADY` frames, if only faintly, are made sure
+        enough to begin a track.
         """
         boxes, sure = np.asarray(found.xyxy, np.float64), np.array(found.confidence, np.float32)
         for one in self._faint:
             one.age += 1
-        live = np.array(
-            [t.get_state_bbox() for t in self._byte.tracks if t.tracker_id >= 0]
-        ).reshape(-1, 4)
-        near = overlaps(boxes, live)[0].max(1, initial=0.0)
-        for row in np.flatnonzero((sure >= FAINT) & (sure < SURE) & (near <= TAKEN_UP)).tolist():
-            fits = [one for one in self._faint if _same_place(boxes[row], one.box)]
-            one = max(fits, key=lambda one: len(one.way), default=_Faint(boxes[row], ()))
-            if not fits:
-                self._faint.append(one)
-            if one.age or not one.way:
-                one.box = boxes[row]
-                one.way = (*one.way, (at_s, boxes[row]))
-                one.age = 0
-            if len(one.way) >= STEADY:
-                sure[row] = SURE + 0.01
-        self._faint = [one for one in self._faint if one.age < FORGOTTEN]
+        live = [one.get_state_bbox() for one in self._byte_track.tracks if one.tracker_id >= 0]
+        near = overlaps(boxes, np.array(live).reshape(-1, 4)).iou.max(1, initial=0.0)
+        faint = (sure >= FAINT) & (sure < SURE) & (near <= RESUMED_IOU)
+        for row in np.flatnonzero(faint).tolist():
+            if len(self._candidate(at_s, boxes[row]).path) >= STEADY:
+                sure[row] = SURE + JUST_SURE
+        self._faint = [one for one in self._faint if one.age < FORGOTTEN_AFTER]
         return sv.Detections(xyxy=found.xyxy, confidence=sure, class_id=found.class_id)
 
-    def _way_of(self, box: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
-        """How a new one came, while it was faint."""
+    def _candidate(self, at_s: float, box: FloatArray) -> _FaintCandidate:
+        """The candidate that a faint detection belongs to, with it; one detection a frame."""
+        fitting = [one for one in self._faint if _same_place(box, one.box)]
+        if not fitting:
+            fitting = [_FaintCandidate(box)]
+            self._faint += fitting
+        candidate = max(fitting, key=lambda one: len(one.path))
+        if candidate.age or not candidate.path:
+            candidate.box = box
+            candidate.path = (*candidate.path, (at_s, box))
+            candidate.age = 0
+        return candidate
+
+    def _faint_path(self, box: FloatArray) -> tuple[PastBox, ...]:
+        """Where a new track was while it was faint, without this frame."""
         for one in self._faint:
             if _same_place(box, one.box):
-                return one.way if one.age else one.way[:-1]
+                return one.path if one.age else one.path[:-1]
         return ()
 
     def _forget(self, at_s: float) -> None:
-        for name in [n for n, last in self._last.items() if at_s - last.at_s > 3.0]:
-            del self._last[name]
-        alive = {t.tracker_id for t in self._byte.tracks}
-        self._names = {number: name for number, name in self._names.items() if number in alive}
+        ended = [n for n, last in self._last.items() if at_s - last.at_s > FORGOTTEN_AFTER_S]
+        for track in ended:
+            del self._last[track]
+        alive = {one.tracker_id for one in self._byte_track.tracks}
+        self._numbers = {theirs: ours for theirs, ours in self._numbers.items() if theirs in alive}
 
 
 def _same_place(a: FloatArray, b: FloatArray) -> bool:
-    return bool(overlaps(a[None], b[None])[0].item() > SAME_PLACE)
+    return bool(overlaps(a[None], b[None]).iou.item() > SAME_PLACE_IOU)

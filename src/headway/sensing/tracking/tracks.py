@@ -1,15 +1,15 @@
-"""Detections followed over time: ids by ByteTrack, classes by vote, positions on the road, speeds
-with their standard error.
-"""
+"""Tracks of road users: class by vote, position on the road, speed with its standard error."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import supervision as sv
 
+from headway.sensing.boxes import centres, lower_edges
 from headway.sensing.detection.detectors import (
     BICYCLE,
     BUS,
@@ -20,21 +20,32 @@ from headway.sensing.detection.detectors import (
     TRUCK,
     VEHICLE,
 )
-from headway.sensing.tracking.association import Association, Sight
+from headway.sensing.tracking.association import Association, TrackedDetection
 from headway.sensing.tracking.speed import motions
 from headway.sensing.traffic.site import Calibration
 from headway.values import FloatArray
 
-CONFIRMED = 3
-SPEED_SPAN_S = 1.0
-LEAST_SPAN_S = 0.35
-LEAST_POINTS = 5
-MEASURE_EVERY_S = 0.06
-STANDING_MPS = 0.5
-MOVING_MPS = 1.0
-COAST_S = 0.4
-KEPT_S = 20.0
-BORDER_PX = 3.0
+CONFIRMED = 3  # detections from which a track is shown: noise does not last as long
+COAST_S = 0.4  # s for which a lost track is shown where it is predicted
+ENDED_AFTER_S = 3.0  # s without a detection, then a track has ended
+KEPT_S = 20.0  # s of history
+BORDER_PX = 3.0  # px; a box nearer to the image's edge may be cut off
+
+# Speed
+SPEED_SPAN_S = 1.0  # s of points that it is fitted to
+LEAST_SPAN_S = 0.35  # s; fewer have no usable standard error
+LEAST_POINTS = 5  # the fewest for a parabola with an error
+MEASURE_EVERY_S = 0.06  # s; at higher rates a new fit each frame costs and says nothing new
+
+# Stopping, with hysteresis
+STOPPED_MPS = 0.5  # m/s below which a road user stops
+MOVING_MPS = 1.0  # m/s above which it moves again
+HEIGHTS_MPS = 10.0  # m/s that one box height a second stands for, without a calibration
+
+# Lengths
+LENGTH_MEMORY = 0.95  # of the known length, kept with each new one
+LENGTH_GAIN = 0.05  # of the new one
+LONGEST_M = {PERSON: 1.3, MOTORCYCLE: 3.0, CAR: 8.5}  # m, by which what only moves gets its class
 HEIGHT_M = {
     PERSON: 1.7,
     BICYCLE: 1.6,
@@ -48,233 +59,288 @@ HEIGHT_M = {
 
 @dataclass(eq=False)
 class Track:
-    """One road user. `feet`: where it meets the road, pixels; `road`: the same in metres (nan
-    without calibration); newest last, `KEPT_S` of them.
+    """One road user.
+
+    at_s:         time of its last detection. box: (4,), left, top, right, bottom, pixels.
+    observations: detections so far. coasting: lost a moment ago, its box is predicted.
+    votes:        (classes,), sum of confidences.
+
+    Histories, newest last, `KEPT_S` of them, as long as each other:
+    times; ground_px: where it meets the road; road_m: the same on the road (nan without a
+    calibration); fully_visible: not cut off by the image's edge; boxes.
+
+    speed_mps:    a moment ago. mean_mps: over the last second, with its standard error: what a
+                  violation rests on. nan where not known.
     """
 
     id: int
-    begun_s: float
+    started_s: float
     at_s: float = 0.0
     box: FloatArray = field(default_factory=lambda: np.zeros(4))
     confidence: float = 0.0
-    seen: int = 0
+    observations: int = 0
     coasting: bool = False
     votes: FloatArray = field(default_factory=lambda: np.zeros(len(CLASSES)))
     times: deque[float] = field(default_factory=deque)
-    feet: deque[tuple[float, float]] = field(default_factory=deque)
-    road: deque[tuple[float, float]] = field(default_factory=deque)
-    whole: deque[bool] = field(default_factory=deque)
+    ground_px: deque[tuple[float, float]] = field(default_factory=deque)
+    road_m: deque[tuple[float, float]] = field(default_factory=deque)
+    fully_visible: deque[bool] = field(default_factory=deque)
     boxes: deque[FloatArray] = field(default_factory=deque)
     length_m: float = np.nan
     speed_mps: float = np.nan
-    mean_mps: float = (
-        np.nan
-    )  # over the last second, with its standard error: what a violation rests on
+    mean_mps: float = np.nan
     mean_se_mps: float = np.nan
-    velocity: tuple[float, float] = (np.nan, np.nan)
-    standing_since_s: float = np.nan
+    velocity_mps: tuple[float, float] = (np.nan, np.nan)
+    stopped_since_s: float = np.nan
     lines_crossed: dict[str, float] = field(default_factory=dict)  # line: when last, s
     violations: set[str] = field(default_factory=set)  # decisions of rules reported of it
 
     @property
     def kind(self) -> int:
+        """Its class, as an index into `CLASSES`."""
         return int(self.votes.argmax())
 
     @property
     def height_px(self) -> float:
         """Of its box."""
-        return float(self.box[3] - self.box[1])
+        _, top, _, bottom = self.box
+        return float(bottom - top)
 
     @property
-    def standing_s(self) -> float:
-        """Seconds that it has stood; 0 while it moves."""
-        return self.at_s - self.standing_since_s if np.isfinite(self.standing_since_s) else 0.0
+    def stopped_s(self) -> float:
+        """Seconds for which it has been stopped; 0 while it moves."""
+        return self.at_s - self.stopped_since_s if np.isfinite(self.stopped_since_s) else 0.0
 
-    def back(self, seconds: float) -> int:
-        """Index into the histories, of the newest point at least `seconds` ago (or the oldest)."""
+    def index_before(self, seconds: float) -> int:
+        """Index into the histories of the newest point at least `seconds` before the last
+        detection; the oldest where none is.
+        """
         for k in range(len(self.times) - 1, -1, -1):
             if self.times[k] <= self.at_s - seconds:
                 return k
         return 0
 
+    def drop_before(self, at_s: float) -> None:
+        """Shorten the histories."""
+        while self.times and self.times[0] < at_s:
+            self.times.popleft()
+            self.ground_px.popleft()
+            self.road_m.popleft()
+            self.fully_visible.popleft()
+            self.boxes.popleft()
 
-class Follower:
-    """The tracks of one stream. rate_hz: frames a second, about."""
+
+@dataclass(frozen=True, slots=True)
+class _Positions:
+    """Of m boxes. ground_px, road_m: (m, 2), where each meets the road (road: nan without a
+    calibration); length_m: (m,).
+    """
+
+    ground_px: FloatArray
+    road_m: FloatArray
+    length_m: FloatArray
+
+
+class Tracker:
+    """The tracks of one stream. rate_hz: frames a second, about. size: of a frame, width and
+    height, pixels. ended: tracks that have ended so far.
+    """
 
     def __init__(
         self, calibration: Calibration | None, rate_hz: float, size: tuple[int, int]
     ) -> None:
-        self._calibration, self._size = calibration, size
-        self._names = Association(rate_hz)
+        self._calibration = calibration
+        self._size = size
+        self._association = Association(rate_hz)
+        self._measured_s = -np.inf
         self.tracks: dict[int, Track] = {}
-        self.ended, self._measured_s = 0, -np.inf
+        self.ended = 0
 
-    def follow(self, at_s: float, found: sv.Detections) -> list[Track]:
-        """The tracks in view that were seen `CONFIRMED` times; those that are only guessed at
-        (`coasting`) included.
+    def update(self, at_s: float, found: sv.Detections) -> list[Track]:
+        """Take in one frame's detections: the confirmed tracks in view, with those that are only
+        predicted (`coasting`).
         """
-        sights = self._names.match(at_s, found)
-        met = []
-        for sight in sights:
-            if sight.track not in self.tracks:
-                self.tracks[sight.track] = self._begun(sight, at_s)
-            met.append(self.tracks[sight.track])
-        boxes = np.array([s.box for s in sights]).reshape(-1, 4)
-        heights = np.array([HEIGHT_M[t.kind if t.votes.any() else CAR] for t in met])
-        for track, sight, foot, road, length_m in zip(
-            met, sights, *self._places(boxes, heights), strict=True
-        ):
-            if np.isfinite(length_m):
-                track.length_m = (
-                    length_m
-                    if np.isnan(track.length_m)
-                    else 0.95 * track.length_m + 0.05 * length_m
-                )
-            self._add(track, at_s, sight.box, tuple(foot.tolist()), tuple(road.tolist()))
-            track.confidence = sight.confidence
-            track.votes[self._kind(track, sight.kind)] += sight.confidence
+        matched = self._association.match(at_s, found)
+        detected = [self._track(one, at_s) for one in matched]
+        self._add_detections(at_s, detected, matched)
         if at_s - self._measured_s >= MEASURE_EVERY_S or at_s < self._measured_s:
             self._measured_s = at_s
-            self._measure(met)
-        for track in met:
-            self._stands(track)
-        for number, box in self._names.expected(at_s, COAST_S).items():
-            if number in self.tracks:
-                self.tracks[number].box, self.tracks[number].coasting = box, True
-        for number in [n for n, t in self.tracks.items() if at_s - t.at_s > 3.0]:
-            del self.tracks[number]
-            self.ended += 1
-        return [t for t in self.tracks.values() if at_s - t.at_s <= COAST_S and t.seen >= CONFIRMED]
+            self._measure_speeds(detected)
+        for track in detected:
+            _update_stopped(track)
 
-    def _begun(self, sight: Sight, at_s: float) -> Track:
-        """A new one, with what was seen of it before it was sure."""
-        track = Track(sight.track, sight.before[0][0] if sight.before else at_s)
-        boxes = np.array([box for _, box in sight.before]).reshape(-1, 4)
-        feet, roads, _ = self._places(boxes, np.full(len(boxes), HEIGHT_M[CAR]))
-        for (then_s, box), foot, road in zip(sight.before, feet, roads, strict=True):
-            self._add(track, then_s, box, tuple(foot.tolist()), tuple(road.tolist()))
+        for number, box in self._association.predicted(at_s, COAST_S).items():
+            if number in self.tracks:
+                self.tracks[number].box = box
+                self.tracks[number].coasting = True
+        self._end_lost(at_s)
+        return [
+            track
+            for track in self.tracks.values()
+            if at_s - track.at_s <= COAST_S and track.observations >= CONFIRMED
+        ]
+
+    def _track(self, one: TrackedDetection, at_s: float) -> Track:
+        """Its track; a new one with where it was before it was sure."""
+        if one.track in self.tracks:
+            return self.tracks[one.track]
+        track = Track(one.track, started_s=one.earlier[0][0] if one.earlier else at_s)
+        boxes = np.array([box for _, box in one.earlier]).reshape(-1, 4)
+        positions = self._positions(boxes, np.full(len(boxes), HEIGHT_M[CAR]))
+        for row, (then_s, box) in enumerate(one.earlier):
+            self._add(track, then_s, box, positions, row)
+        self.tracks[one.track] = track
         return track
 
-    def _add(
-        self,
-        track: Track,
-        at_s: float,
-        box: FloatArray,
-        foot: tuple[float, float],
-        road: tuple[float, float],
+    def _add_detections(
+        self, at_s: float, tracks: Sequence[Track], matched: Sequence[TrackedDetection]
     ) -> None:
+        boxes = np.array([one.box for one in matched]).reshape(-1, 4)
+        heights_m = np.array([HEIGHT_M[t.kind if t.votes.any() else CAR] for t in tracks])
+        positions = self._positions(boxes, heights_m)
+        for row, (track, one) in enumerate(zip(tracks, matched, strict=True)):
+            _update_length(track, positions.length_m.item(row))
+            self._add(track, at_s, one.box, positions, row)
+            track.confidence = one.confidence
+            track.votes[_kind(track, one.kind)] += one.confidence
+
+    def _add(
+        self, track: Track, at_s: float, box: FloatArray, positions: _Positions, row: int
+    ) -> None:
+        """One detection to the track's histories."""
         track.at_s = at_s
         track.box = box
         track.coasting = False
-        track.seen += 1
-        width, height = self._size
+        track.observations += 1
         track.times.append(at_s)
-        track.feet.append(foot)
-        track.road.append(road)
+        track.ground_px.append(tuple(positions.ground_px[row].tolist()))
+        track.road_m.append(tuple(positions.road_m[row].tolist()))
+        track.fully_visible.append(self._is_fully_visible(box))
         track.boxes.append(box)
-        track.whole.append(
-            bool(
-                box[0] > BORDER_PX
-                and box[1] > BORDER_PX
-                and box[2] < width - BORDER_PX
-                and box[3] < height - BORDER_PX
-            )
+        track.drop_before(at_s - KEPT_S)
+
+    def _is_fully_visible(self, box: FloatArray) -> bool:
+        left, top, right, bottom = box
+        width, height = self._size
+        return bool(
+            left > BORDER_PX
+            and top > BORDER_PX
+            and right < width - BORDER_PX
+            and bottom < height - BORDER_PX
         )
-        while track.times and track.times[0] < at_s - KEPT_S:
-            for history in (track.times, track.feet, track.road, track.whole, track.boxes):
-                history.popleft()
 
-    def _places(
-        self, boxes: FloatArray, heights_m: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Where each meets the road: pixels (m, 2), metres (m, 2); and its length, metres (m,).
-
-        That is the point of the road below its middle where the camera's place is known; else the
-        middle of the lower edge.
+    def _positions(self, boxes: FloatArray, heights_m: FloatArray) -> _Positions:
+        """Where road users of these heights meet the road: the point of the road below the middle
+        of the box where the camera's place is known, else the middle of the box's lower edge.
         """
-        of, middle = self._calibration, (boxes[:, :2] + boxes[:, 2:]) / 2.0
-        feet = np.c_[middle[:, 0], boxes[:, 3]]
-        if of is None:
-            return feet, np.full_like(feet, np.nan), np.full(len(feet), np.nan)
-        corners = of.road(boxes.reshape(-1, 2), HEIGHT_M[CAR] / 2.0).reshape(-1, 2, 2)
-        length = np.hypot(*(corners[:, 1] - corners[:, 0]).T)
-        if of.camera_m is None:
-            return feet, of.road(feet), length
-        road = of.road(middle, heights_m / 2.0)
-        seen = of.picture(road)
-        return (
-            np.where(np.isfinite(seen), seen, feet),
-            road,
-            length,
-        )  # above the horizon there is no road
+        calibration, middle = self._calibration, centres(boxes)
+        lower_edge = lower_edges(boxes)
+        if calibration is None:
+            unknown = np.full_like(lower_edge, np.nan)
+            return _Positions(lower_edge, unknown, np.full(len(boxes), np.nan))
 
-    def _measure(self, tracks: list[Track]) -> None:
-        """The speed a moment ago and the mean over the last second, of the points where the whole
-        of it was in the picture.
+        corners = calibration.to_road(boxes.reshape(-1, 2), HEIGHT_M[CAR] / 2.0).reshape(-1, 2, 2)
+        length_m = np.hypot(*(corners[:, 1] - corners[:, 0]).T)
+        if calibration.camera_m is None:
+            return _Positions(lower_edge, calibration.to_road(lower_edge), length_m)
+
+        road_m = calibration.to_road(middle, heights_m / 2.0)
+        below = calibration.to_image(road_m)
+        # above the horizon there is no road
+        return _Positions(np.where(np.isfinite(below), below, lower_edge), road_m, length_m)
+
+    def _measure_speeds(self, tracks: Sequence[Track]) -> None:
+        """The speed a moment ago and the mean over the last second, by the points at which the
+        whole road user was in the image.
         """
         if self._calibration is None:
             return
-        ways = []
+        measurable = []
         for track in tracks:
-            first = track.back(SPEED_SPAN_S)
-            kept = [
-                k
-                for k in range(first, len(track.times))
-                if track.whole[k] and np.isfinite(track.road[k][0])
-            ]  # above the horizon there is no place
-            if (
-                len(kept) >= LEAST_POINTS
-                and kept[-1] == len(track.times) - 1
-                and track.at_s - track.times[kept[0]] >= LEAST_SPAN_S
-            ):
-                ways.append((track, kept))
+            points = _usable_points(track)
+            if points:
+                measurable.append((track, points))
             else:
                 track.speed_mps = track.mean_mps = track.mean_se_mps = np.nan
-        if not ways:
-            return
-        count = np.array([len(kept) for _, kept in ways])
-        t, xy = np.zeros((len(ways), count.max())), np.zeros((len(ways), count.max(), 2))
-        for k, (track, kept) in enumerate(ways):
-            t[k, : len(kept)] = [track.times[i] - track.at_s for i in kept]
-            xy[k, : len(kept)] = [track.road[i] for i in kept]
-        of = motions(t, xy, count)
-        for (track, _), (x, y), mean, error in zip(
-            ways, of.velocity.tolist(), of.mean_mps.tolist(), of.mean_se_mps.tolist(), strict=True
-        ):
-            track.velocity = (x, y)
-            track.speed_mps = float(np.hypot(x, y))
-            track.mean_mps = mean
-            track.mean_se_mps = error
+        if measurable:
+            _fit_speeds(measurable)
 
-    def _stands(self, track: Track) -> None:
-        speed = self._still(track) if np.isnan(track.speed_mps) else track.speed_mps
-        if speed < STANDING_MPS:
-            track.standing_since_s = (
-                track.standing_since_s if np.isfinite(track.standing_since_s) else track.at_s
-            )
-        elif not speed <= MOVING_MPS:
-            track.standing_since_s = np.nan
+    def _end_lost(self, at_s: float) -> None:
+        for number in [n for n, t in self.tracks.items() if at_s - t.at_s > ENDED_AFTER_S]:
+            del self.tracks[number]
+            self.ended += 1
 
-    def _still(self, track: Track) -> float:
-        """Without a calibration: a tenth of its own size a second counts as 1 m/s."""
-        k = track.back(SPEED_SPAN_S)
-        lasted = track.at_s - track.times[k]
-        if lasted < LEAST_SPAN_S:
-            return np.inf
-        moved = np.hypot(track.feet[-1][0] - track.feet[k][0], track.feet[-1][1] - track.feet[k][1])
-        return float(moved / max(track.box[3] - track.box[1], 1.0) * 10.0 / lasted)
 
-    def _kind(self, track: Track, kind: int) -> int:
-        """What only moves gets its class from its length on the road."""
-        if kind != VEHICLE or np.isnan(track.length_m):
-            return kind
-        length = track.length_m
-        return (
-            PERSON
-            if length < 1.3
-            else MOTORCYCLE
-            if length < 3.0
-            else CAR
-            if length < 8.5
-            else TRUCK
-        )
+def _usable_points(track: Track) -> list[int]:
+    """Indices of the points that its speed can be fitted to; none where they are too few, too
+    short, or the last is not among them.
+    """
+    points = [
+        k
+        for k in range(track.index_before(SPEED_SPAN_S), len(track.times))
+        if track.fully_visible[k] and np.isfinite(track.road_m[k][0])  # not above the horizon
+    ]
+    if len(points) < LEAST_POINTS or points[-1] != len(track.times) - 1:
+        return []
+    return points if track.at_s - track.times[points[0]] >= LEAST_SPAN_S else []
+
+
+def _fit_speeds(measurable: Sequence[tuple[Track, list[int]]]) -> None:
+    """All tracks of a frame at once, each by its points."""
+    count = np.array([len(points) for _, points in measurable])
+    times_s = np.zeros((len(measurable), count.max()))
+    road_m = np.zeros((len(measurable), count.max(), 2))
+    for row, (track, points) in enumerate(measurable):
+        times_s[row, : len(points)] = [track.times[k] - track.at_s for k in points]
+        road_m[row, : len(points)] = [track.road_m[k] for k in points]
+    fitted = motions(times_s, road_m, count)
+    for row, (track, _) in enumerate(measurable):
+        x, y = fitted.velocity_mps[row].tolist()
+        track.velocity_mps = (x, y)
+        track.speed_mps = float(np.hypot(x, y))
+        track.mean_mps = fitted.mean_mps.item(row)
+        track.mean_se_mps = fitted.mean_se_mps.item(row)
+
+
+def _update_stopped(track: Track) -> None:
+    speed_mps = track.speed_mps
+    if np.isnan(speed_mps):
+        speed_mps = _speed_by_height(track)
+    if speed_mps < STOPPED_MPS:
+        if np.isnan(track.stopped_since_s):
+            track.stopped_since_s = track.at_s
+    elif not speed_mps <= MOVING_MPS:
+        track.stopped_since_s = np.nan
+
+
+def _speed_by_height(track: Track) -> float:
+    """m/s, roughly, without a calibration: by the height of its box. Infinite before the track is
+    long enough: a new one counts as moving.
+    """
+    k = track.index_before(SPEED_SPAN_S)
+    lasted_s = track.at_s - track.times[k]
+    if lasted_s < LEAST_SPAN_S:
+        return np.inf
+    (x, y), (then_x, then_y) = track.ground_px[-1], track.ground_px[k]
+    moved_px = np.hypot(x - then_x, y - then_y)
+    return float(moved_px / max(track.height_px, 1.0) * HEIGHTS_MPS / lasted_s)
+
+
+def _update_length(track: Track, length_m: float) -> None:
+    """Slowly: boxes tremble. Not finite where its top is above the horizon."""
+    if not np.isfinite(length_m):
+        return
+    if np.isnan(track.length_m):
+        track.length_m = length_m
+    else:
+        track.length_m = LENGTH_MEMORY * track.length_m + LENGTH_GAIN * length_m
+
+
+def _kind(track: Track, kind: int) -> int:
+    """What only moves gets its class from its length on the road."""
+    if kind != VEHICLE or np.isnan(track.length_m):
+        return kind
+    for one, longest_m in LONGEST_M.items():
+        if track.length_m < longest_m:
+            return one
+    return TRUCK

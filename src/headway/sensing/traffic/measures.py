@@ -1,4 +1,4 @@
-"""What the tracks of one stream say of the traffic: counts, turns, headways, queues, occupancy,
+"""Traffic measures from the tracks of one stream: counts, turns, headways, queues, occupancy,
 congestion, a heat map.
 """
 
@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,17 +17,48 @@ from headway.sensing.detection.detectors import CLASSES, PERSON
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Line, Site, Zone
 
-SPAN_S = 60.0
-HEAT_CELLS = 64
+SPEED_SPAN_S = 60.0  # s over which a lane's mean speed is taken
 RECOUNT_S = 5.0  # s in which a track that trembles on a line is counted once
-LEVELS = ((0.7, "free"), (0.4, "dense"), (0.15, "slow"), (0.0, "jam"))  # of the speed limit
+QUEUED_AFTER_S = 1.0  # s stopped, then a vehicle is in the queue
+SHORTEST_FLOW_S = 1.0  # s; a flow over less says nothing
+USUAL_LIMIT_KMH = 50.0  # km/h where the site has none, for the level of congestion
+HEAT_CELLS = 64  # of the heat map, along the width
+
+KEPT_CROSSINGS = 2000
+KEPT_HEADWAYS = 200  # of each line
+KEPT_MINUTES = 60  # of each line, for the prediction
+MINUTE_S = 60.0
+
+# Exponential smoothing with a damped trend, per minute
+LEVEL_GAIN = 0.3
+TREND_GAIN = 0.1
+DAMPING = 0.9
+LEAST_MINUTES = 3  # whole minutes that a prediction needs
+PREDICTED_MINUTES = 5
+
+PARALLEL = 1e-12  # square pixels; below, two ways do not cross
+
+# from this share of the speed limit: level of congestion
+CONGESTION = ((0.7, "free"), (0.4, "dense"), (0.15, "slow"), (0.0, "jam"))
+
+
+class Direction(StrEnum):
+    """Of a crossing, seen from the line's first point to its second: `in` is from right to left."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class Intersection(NamedTuple):
+    """share: where on the step, 0 (its begin) to 1."""
+
+    share: float
+    direction: Direction
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A track has crossed a line. at_s: between the two frames, by where it was before and
-    after.
-    """
+    """A track has crossed a line. at_s: between two frames, by where it was before and after."""
 
     at_s: float
     line: str
@@ -37,223 +69,274 @@ class Crossing:
     speed_se_mps: float
 
 
+class _FrameSpeeds(NamedTuple):
+    """Speeds of one frame."""
+
+    at_s: float
+    total_mps: float
+    vehicles: int
+
+
 @dataclass
-class _LaneFigures:
-    """speeds: time, sum of the speeds, and how many, of each picture within `SPAN_S`; total: the
-    sums over them all.
-    """
+class _Lane:
+    """total_mps, count: sum and number of the speeds of the last `SPEED_SPAN_S`."""
 
     occupied_s: float = 0.0
-    speeds: deque[tuple[float, float, int]] = field(default_factory=deque)
+    speeds: deque[_FrameSpeeds] = field(default_factory=deque)
     total_mps: float = 0.0
-    total: int = 0
+    count: int = 0
     inside: list[Track] = field(default_factory=list)
 
-    def tell(self, at_s: float, speeds: list[float]) -> None:
-        if speeds:
-            self.speeds.append((at_s, sum(speeds), len(speeds)))
-            self.total_mps, self.total = self.total_mps + sum(speeds), self.total + len(speeds)
-        while self.speeds and self.speeds[0][0] < at_s - SPAN_S:
-            _, gone_mps, gone = self.speeds.popleft()
-            self.total_mps, self.total = self.total_mps - gone_mps, self.total - gone
+    def add_speeds(self, at_s: float, speeds_mps: list[float]) -> None:
+        if speeds_mps:
+            new = _FrameSpeeds(at_s, sum(speeds_mps), len(speeds_mps))
+            self.speeds.append(new)
+            self.total_mps += new.total_mps
+            self.count += new.vehicles
+        while self.speeds and self.speeds[0].at_s < at_s - SPEED_SPAN_S:
+            old = self.speeds.popleft()
+            self.total_mps -= old.total_mps
+            self.count -= old.vehicles
 
     @property
     def mean_mps(self) -> float | None:
-        return max(self.total_mps / self.total, 0.0) if self.total else None
+        return max(self.total_mps / self.count, 0.0) if self.count else None
+
+    @property
+    def queue(self) -> list[Track]:
+        return [track for track in self.inside if track.stopped_s > QUEUED_AFTER_S]
 
 
 class Measures:
-    """One stream's figures. `look` once a frame; `figures` whenever they are asked for."""
+    """One stream's measures. `update` once a frame; `figures` whenever they are asked for.
+
+    counts:    crossings by line, direction and class. turns: by line and line.
+    crossings: the last ones. headways: of each line the last ones, s.
+    heat:      seconds that road users were in each cell of the image.
+    """
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.counts: Counter[tuple[str, str, str]] = Counter()  # line, direction, class
-        self.turns: Counter[tuple[str, str]] = Counter()  # from line, to line
-        self.crossings: deque[Crossing] = deque(maxlen=2000)
-        self.headways: dict[str, deque[float]] = {x.name: deque(maxlen=200) for x in site.lines}
-        self._last_at: dict[str, float] = {}
-        self._minutes: dict[str, deque[int]] = {
-            x.name: deque(maxlen=60) for x in site.lines
-        }  # crossings of each whole minute
-        self._minute: Counter[str] = Counter()
-        self._minute_s = np.nan
-        self._lanes = {z.name: _LaneFigures() for z in site.zones if z.kind == "lane"}
-        self._where: dict[int, list[str]] = {}
-        self._masks = {z.name: _mask(z, site.size) for z in site.zones}
-        self.heat = np.zeros((max(round(HEAT_CELLS * site.size[1] / site.size[0]), 1), HEAT_CELLS))
-        self._begun_s = self._at_s = np.nan
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.turns: Counter[tuple[str, str]] = Counter()
+        self.crossings: deque[Crossing] = deque(maxlen=KEPT_CROSSINGS)
+        self.headways: dict[str, deque[float]] = {
+            line.name: deque(maxlen=KEPT_HEADWAYS) for line in site.lines
+        }
+        width, height = site.size
+        self.heat = np.zeros((max(round(HEAT_CELLS * height / width), 1), HEAT_CELLS))
+
+        self._last_crossing_s: dict[str, float] = {}
+        self._whole_minutes: dict[str, deque[int]] = {
+            line.name: deque(maxlen=KEPT_MINUTES) for line in site.lines
+        }
+        self._this_minute: Counter[str] = Counter()
+        self._minute_began_s: float | None = None
+        self._lanes = {zone.name: _Lane() for zone in site.zones if zone.kind == "lane"}
+        self._masks = {zone.name: _mask(zone, site.size) for zone in site.zones}
+        self._zones_of: dict[int, list[str]] = {}
+        self._began_s: float | None = None
+        self._at_s: float | None = None
 
     def zones_of(self, track: Track) -> list[str]:
-        """The zones that it stood on when the last frame was taken in."""
-        return self._where.get(track.id, [])
+        """Names of the zones that a track was on in the last frame."""
+        return self._zones_of.get(track.id, [])
 
-    def look(self, at_s: float, tracks: list[Track]) -> list[Crossing]:
+    def update(self, at_s: float, tracks: list[Track]) -> list[Crossing]:
         """Take in one frame; the lines crossed since the one before."""
-        lasted = at_s - self._at_s if np.isfinite(self._at_s) else 0.0
-        self._begun_s = self._begun_s if np.isfinite(self._begun_s) else at_s
+        lasted_s = at_s - self._at_s if self._at_s is not None else 0.0
+        self._began_s = at_s if self._began_s is None else self._began_s
         self._at_s = at_s
         self._count_minutes(at_s)
-        self._where = {
-            t.id: [name for name, mask in self._masks.items() if _inside(mask, t.feet[-1])]
-            for t in tracks
-        }
-        found = []
+
+        self._zones_of = {track.id: self._zones_at(track.ground_px[-1]) for track in tracks}
+        crossings = []
         for track in tracks:
-            if track.at_s == at_s and len(track.feet) > 1:
-                found += self._crossed(track)
+            if track.at_s == at_s and len(track.ground_px) > 1:
+                crossings += self._crossings(track)
+        self.crossings.extend(crossings)
+
         for name, lane in self._lanes.items():
-            lane.inside = [t for t in tracks if t.kind != PERSON and name in self._where[t.id]]
-            lane.occupied_s += lasted if lane.inside else 0.0
-            lane.tell(at_s, [t.speed_mps for t in lane.inside if np.isfinite(t.speed_mps)])
-        height, width = self.heat.shape
+            self._update_lane(name, lane, at_s, lasted_s, tracks)
         for track in tracks:
-            x = int(track.feet[-1][0] / self.site.size[0] * width)
-            y = int(track.feet[-1][1] / self.site.size[1] * height)
-            if 0 <= x < width and 0 <= y < height:
-                self.heat[y, x] += lasted
-        return found
+            self._add_heat(track.ground_px[-1], lasted_s)
+        return crossings
 
     def figures(self) -> dict[str, Any]:
         """Counts (vehicles), flows (veh/h), headways (s), queues (vehicles, m), occupancy (0 to 1),
         congestion, as plain figures.
         """
-        lasted = max(self._at_s - self._begun_s, 1e-9) if np.isfinite(self._at_s) else 0.0
-        lines = {}
-        for line in self.site.lines:
-            counts = {
-                way: {
-                    k: n
-                    for (name, w, k), n in self.counts.items()
-                    if name == line.name and w == way
-                }
-                for way in ("in", "out")
-            }
-            total = sum(sum(c.values()) for c in counts.values())
-            gaps = self.headways[line.name]
-            lines[line.name] = {
-                **counts,
-                "flow_veh_h": total / lasted * 3600.0 if lasted > 1.0 else None,
-                "mean_headway_s": float(np.mean(gaps)) if gaps else None,
-                "predicted_veh_h": predicted(list(self._minutes[line.name])),
-            }
-        lanes = {z.name: self._lane(z, lasted) for z in self.site.zones if z.kind == "lane"}
+        lasted_s = 0.0
+        if self._at_s is not None and self._began_s is not None:
+            lasted_s = max(self._at_s - self._began_s, 1e-9)
+        lanes = [zone for zone in self.site.zones if zone.kind == "lane"]
         return {
-            "seconds": lasted,
-            "lines": lines,
-            "lanes": lanes,
+            "seconds": lasted_s,
+            "lines": {line.name: self._line_figures(line, lasted_s) for line in self.site.lines},
+            "lanes": {zone.name: self._lane_figures(zone, lasted_s) for zone in lanes},
             "turns": [{"from": a, "to": b, "n": n} for (a, b), n in sorted(self.turns.items())],
         }
 
-    def _lane(self, zone: Zone, lasted: float) -> dict[str, Any]:
+    def count_of(self, line: str, direction: Direction) -> dict[str, int]:
+        """Crossings of a line in a direction, by class."""
+        return {
+            kind: count
+            for (name, way, kind), count in self.counts.items()
+            if name == line and way == direction
+        }
+
+    def _line_figures(self, line: Line, lasted_s: float) -> dict[str, Any]:
+        counts = {way.value: self.count_of(line.name, way) for way in Direction}
+        total = sum(sum(by_class.values()) for by_class in counts.values())
+        headways = self.headways[line.name]
+        return {
+            **counts,
+            "flow_veh_h": total / lasted_s * 3600.0 if lasted_s > SHORTEST_FLOW_S else None,
+            "mean_headway_s": float(np.mean(headways)) if headways else None,
+            "predicted_veh_h": predicted_flow(list(self._whole_minutes[line.name])),
+        }
+
+    def _lane_figures(self, zone: Zone, lasted_s: float) -> dict[str, Any]:
         lane = self._lanes[zone.name]
-        queue = [t for t in lane.inside if t.standing_s > 1.0]
-        mean, limit = lane.mean_mps, (zone.limit_kmh or self.site.rules.limit_kmh or 50.0) / 3.6
-        level = (
-            "unknown" if lane.inside else "free"
-        )  # without a speed: no calibration, or nobody in the last minute
-        if mean is not None:
-            level = next(name for least, name in LEVELS if mean / limit >= least)
+        queue = lane.queue
         return {
             "vehicles": len(lane.inside),
             "queue_veh": len(queue),
-            "queue_m": _extent(queue),
-            "longest_wait_s": max((t.standing_s for t in queue), default=0.0),
-            "occupancy": lane.occupied_s / lasted if lasted > 0.0 else 0.0,
-            "mean_speed_mps": mean,
-            "congestion": level,
+            "queue_m": _queue_length_m(queue),
+            "longest_wait_s": max((track.stopped_s for track in queue), default=0.0),
+            "occupancy": lane.occupied_s / lasted_s if lasted_s > 0.0 else 0.0,
+            "mean_speed_mps": lane.mean_mps,
+            "congestion": self._congestion(zone, lane),
         }
 
-    def _count_minutes(self, at_s: float) -> None:
-        self._minute_s = at_s if np.isnan(self._minute_s) else self._minute_s
-        while at_s >= self._minute_s + 60.0:
-            for name, counts in self._minutes.items():
-                counts.append(self._minute[name])
-            self._minute.clear()
-            self._minute_s += 60.0
+    def _congestion(self, zone: Zone, lane: _Lane) -> str:
+        """By the mean speed of the last minute; without one, nobody was there or has a speed."""
+        if lane.mean_mps is None:
+            return "unknown" if lane.inside else "free"
+        limit_kmh = zone.limit_kmh or self.site.rules.limit_kmh or USUAL_LIMIT_KMH
+        share = lane.mean_mps / (limit_kmh / 3.6)
+        return next(level for least, level in CONGESTION if share >= least)
 
-    def _crossed(self, track: Track) -> list[Crossing]:
+    def _update_lane(
+        self, name: str, lane: _Lane, at_s: float, lasted_s: float, tracks: list[Track]
+    ) -> None:
+        lane.inside = [t for t in tracks if t.kind != PERSON and name in self._zones_of[t.id]]
+        lane.occupied_s += lasted_s if lane.inside else 0.0
+        speeds_mps = [t.speed_mps for t in lane.inside if np.isfinite(t.speed_mps)]
+        lane.add_speeds(at_s, speeds_mps)
+
+    def _zones_at(self, ground_px: tuple[float, float]) -> list[str]:
+        return [name for name, mask in self._masks.items() if _is_set(mask, ground_px)]
+
+    def _add_heat(self, ground_px: tuple[float, float], lasted_s: float) -> None:
+        rows, columns = self.heat.shape
+        column = int(ground_px[0] / self.site.size[0] * columns)
+        row = int(ground_px[1] / self.site.size[1] * rows)
+        if 0 <= column < columns and 0 <= row < rows:
+            self.heat[row, column] += lasted_s
+
+    def _count_minutes(self, at_s: float) -> None:
+        if self._minute_began_s is None:
+            self._minute_began_s = at_s
+        while at_s >= self._minute_began_s + MINUTE_S:
+            for name, counts in self._whole_minutes.items():
+                counts.append(self._this_minute[name])
+            self._this_minute.clear()
+            self._minute_began_s += MINUTE_S
+
+    def _crossings(self, track: Track) -> list[Crossing]:
+        """The lines that a track crossed with its last step."""
         found = []
-        a, b = track.feet[-2], track.feet[-1]
         for line in self.site.lines:
-            share, way = crossing(a, b, line)
-            if share < 0.0:
+            at = intersection(track.ground_px[-2], track.ground_px[-1], line)
+            if at is None:
                 continue
-            at = track.times[-2] + share * (track.times[-1] - track.times[-2])
-            if at - track.lines_crossed.get(line.name, -np.inf) < RECOUNT_S:
-                continue
-            name = CLASSES[track.kind]
-            self.counts[line.name, way, name] += 1
-            self._minute[line.name] += 1
-            if track.lines_crossed:
-                _, previous = max((t, name) for name, t in track.lines_crossed.items())
-                self.turns[previous, line.name] += 1
-            track.lines_crossed[line.name] = at
-            if line.name in self._last_at:
-                self.headways[line.name].append(at - self._last_at[line.name])
-            self._last_at[line.name] = at
-            found.append(
-                Crossing(at, line.name, way, track.id, name, track.mean_mps, track.mean_se_mps)
-            )
-        self.crossings.extend(found)
+            at_s = track.times[-2] + at.share * (track.times[-1] - track.times[-2])
+            if at_s - track.lines_crossed.get(line.name, -np.inf) >= RECOUNT_S:
+                found.append(self._count(track, line, at.direction, at_s))
         return found
 
+    def _count(self, track: Track, line: Line, direction: Direction, at_s: float) -> Crossing:
+        kind = CLASSES[track.kind]
+        self.counts[line.name, direction.value, kind] += 1
+        self._this_minute[line.name] += 1
+        if track.lines_crossed:
+            _, previous = max((then_s, name) for name, then_s in track.lines_crossed.items())
+            self.turns[previous, line.name] += 1
+        track.lines_crossed[line.name] = at_s
+        if line.name in self._last_crossing_s:
+            self.headways[line.name].append(at_s - self._last_crossing_s[line.name])
+        self._last_crossing_s[line.name] = at_s
+        return Crossing(
+            at_s=at_s,
+            line=line.name,
+            direction=direction.value,
+            track=track.id,
+            kind=kind,
+            speed_mps=track.mean_mps,
+            speed_se_mps=track.mean_se_mps,
+        )
 
-def predicted(minutes: list[int]) -> float | None:
-    """Flow (veh/h) of the next five minutes, from the crossings of each minute so far, by
-    exponential smoothing with a damped trend (Gardner and McKenzie, Management Science 31, 1985;
-    level 0.3, trend 0.1, damping 0.9); None before three whole minutes."""
-    if len(minutes) < 3:
+
+def predicted_flow(minutes: list[int]) -> float | None:
+    """Mean flow (veh/h) of the next five minutes, from the crossings of each minute so far; None
+    before three whole minutes.
+
+    Exponential smoothing with a damped trend (Gardner and McKenzie, Management Science 31, 1985).
+    """
+    if len(minutes) < LEAST_MINUTES:
         return None
-    level, trend = float(np.mean(minutes[:3])), 0.0
-    for count in minutes[3:]:
+    level, trend = float(np.mean(minutes[:LEAST_MINUTES])), 0.0
+    for count in minutes[LEAST_MINUTES:]:
         before = level
-        level = 0.3 * count + 0.7 * (level + 0.9 * trend)
-        trend = 0.1 * (level - before) + 0.9 * 0.9 * trend
-    ahead = [level + trend * sum(0.9**k for k in range(1, step + 1)) for step in range(1, 6)]
+        level = LEVEL_GAIN * count + (1.0 - LEVEL_GAIN) * (level + DAMPING * trend)
+        trend = TREND_GAIN * (level - before) + (1.0 - TREND_GAIN) * DAMPING * trend
+    ahead = [
+        level + trend * sum(DAMPING**k for k in range(1, minute + 1))
+        for minute in range(1, PREDICTED_MINUTES + 1)
+    ]
     return max(float(np.mean(ahead)) * 60.0, 0.0)
 
 
-def crossing(a: tuple[float, float], b: tuple[float, float], line: Line) -> tuple[float, str]:
-    """Where between `a` (0) and `b` (1) the way crosses the line, and `in` or `out`; (-1, "") if it
-    does not.
+def intersection(
+    begin: tuple[float, float], end: tuple[float, float], line: Line
+) -> Intersection | None:
+    """Where a step from `begin` to `end` crosses a line; None where it does not. A step that ends
+    on the line does not cross it: the next one does.
     """
     (px, py), (qx, qy) = line.px
-    dx = b[0] - a[0]
-    dy = b[1] - a[1]
-    ex = qx - px
-    ey = qy - py
+    dx, dy = end[0] - begin[0], end[1] - begin[1]
+    ex, ey = qx - px, qy - py
     cross = dx * ey - dy * ex
-    if abs(cross) < 1e-12:
-        return -1.0, ""
-    along = ((px - a[0]) * ey - (py - a[1]) * ex) / cross
-    on = ((px - a[0]) * dy - (py - a[1]) * dx) / cross
-    if not (0.0 <= along < 1.0 and 0.0 <= on <= 1.0):
-        return -1.0, ""
-    return along, "in" if cross > 0.0 else "out"
+    if abs(cross) < PARALLEL:
+        return None
+    on_step = ((px - begin[0]) * ey - (py - begin[1]) * ex) / cross
+    on_line = ((px - begin[0]) * dy - (py - begin[1]) * dx) / cross
+    if not (0.0 <= on_step < 1.0 and 0.0 <= on_line <= 1.0):
+        return None
+    return Intersection(on_step, Direction.IN if cross > 0.0 else Direction.OUT)
 
 
 def _mask(zone: Zone, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """1 in the zone."""
     mask = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillPoly(mask, [np.round(np.array(zone.px)).astype(np.int32)], 1)
     return mask
 
 
-def _inside(mask: NDArray[np.uint8], at: tuple[float, float]) -> bool:
+def _is_set(mask: NDArray[np.uint8], at: tuple[float, float]) -> bool:
     x, y = int(at[0]), int(at[1])
     return 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0] and bool(mask[y, x])
 
 
-def _extent(queue: list[Track]) -> float | None:
-    """Metres from the first to the last of those who stand, with their lengths; None without a
-    calibration.
-    """
+def _queue_length_m(queue: list[Track]) -> float | None:
+    """From the first to the last vehicle, with their lengths; None without a calibration."""
     if not queue:
         return 0.0
-    at = np.array([t.road[-1] for t in queue])
+    at = np.array([track.road_m[-1] for track in queue])
     if np.isnan(at).any():
         return None
     apart = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1)).max()
-    lengths = [
-        t.length_m for t in queue if np.isfinite(t.length_m)
-    ]  # unknown where its top is above the horizon
+    # unknown where its top is above the horizon
+    lengths = [track.length_m for track in queue if np.isfinite(track.length_m)]
     return float(apart + (np.mean(lengths) if lengths else 0.0))

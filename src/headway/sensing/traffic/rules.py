@@ -145,7 +145,7 @@ class RedLight:
             moved_m = self._moved_m(track, after[0], after[-1])
             if moved_m >= limits.passed_m:
                 return Decision.RED_LIGHT
-            if track.standing_s >= limits.stopped_s and moved_m >= self.site.rules.stop_m:
+            if track.stopped_s >= limits.stopped_s and moved_m >= self.site.rules.stop_m:
                 return Decision.STOP_LINE
         if at_s < crossed_s + limits.undecided_s:
             return Decision.UNDECIDED
@@ -172,8 +172,8 @@ class RedLight:
         where the camera is not calibrated.
         """
         if self.site.calibration is not None:
-            return float(np.hypot(*np.subtract(track.road[last], track.road[first])))
-        moved_px = float(np.hypot(*np.subtract(track.feet[last], track.feet[first])))
+            return float(np.hypot(*np.subtract(track.road_m[last], track.road_m[first])))
+        moved_px = float(np.hypot(*np.subtract(track.ground_px[last], track.ground_px[first])))
         return moved_px / max(track.height_px, 1.0) * self.thresholds.box_height_m
 
 
@@ -258,8 +258,8 @@ class Speeding:
         """Standard error of the mean speed: of the fit, of the calibration over the last second's
         path, and the systematic share.
         """
-        first = track.back(self.thresholds.path_s)
-        (x, y), (first_x, first_y) = track.road[-1], track.road[first]
+        first = track.index_before(self.thresholds.path_s)
+        (x, y), (first_x, first_y) = track.road_m[-1], track.road_m[first]
         path_m = max(float(np.hypot(x - first_x, y - first_y)), self.thresholds.shortest_path_m)
         relative = float(np.hypot(calibration_error_m / path_m, self.thresholds.systematic_share))
         return float(np.hypot(track.mean_se_mps, track.mean_mps * relative))
@@ -299,7 +299,9 @@ class WrongWay:
 
     def _is_against(self, track: Track) -> bool:
         limits = self.thresholds
-        moved_px = np.subtract(track.feet[-1], track.feet[track.back(limits.path_s)])
+        moved_px = np.subtract(
+            track.ground_px[-1], track.ground_px[track.index_before(limits.path_s)]
+        )
         heading_px = np.subtract(self.heading[1], self.heading[0])
         path_px = float(np.hypot(*moved_px))
         if path_px <= limits.least_path_heights * track.height_px:
@@ -317,7 +319,7 @@ class BlockedBox:
     confidence: float = 0.95  # a vehicle that is stopped is measured well
 
     def assess(self, situation: Situation) -> Assessment:
-        standing_s = situation.track.standing_s
+        standing_s = situation.track.stopped_s
         if self.zone.name not in situation.zones or standing_s < self.longest_s:
             return NO_VIOLATION
         figures = {"zone": self.zone.name, "standing_s": standing_s}

@@ -41,7 +41,7 @@ class Calibration:
     error_m: float
     camera_m: tuple[float, float, float] | None = None
 
-    def road(self, pixels: FloatArray, height_m: FloatArray | float = 0.0) -> FloatArray:
+    def to_road(self, pixels: FloatArray, height_m: FloatArray | float = 0.0) -> FloatArray:
         """(n, 2) metres of (n, 2) pixels that lie `height_m` above the road (0 where the camera's
         place is not known). Beyond the horizon: nan.
         """
@@ -52,7 +52,7 @@ class Calibration:
             found = found + (np.array([x, y]) - found) * share
         return found
 
-    def picture(self, metres: FloatArray) -> FloatArray:
+    def to_image(self, metres: FloatArray) -> FloatArray:
         """(n, 2) pixels of (n, 2) points of the road."""
         return _mapped(self._back, metres)
 

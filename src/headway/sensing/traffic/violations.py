@@ -123,7 +123,7 @@ class ViolationDetector:
     def _violation(self, found: Assessment, situation: Situation) -> Violation:
         """Without images and seal."""
         track = situation.track
-        trust = min(1.0, LEAST_TRUST + track.seen / TRUSTED_AFTER)
+        trust = min(1.0, LEAST_TRUST + track.observations / TRUSTED_AFTER)
         return Violation(
             id=str(uuid.uuid4()),
             at_s=situation.at_s,
@@ -158,7 +158,9 @@ class ViolationDetector:
 
 
 def _track_data(track: Track, found: Assessment) -> dict[str, Any]:
-    points = list(zip(track.times, track.feet, strict=True))[track.back(PATH_S) :: PATH_STEP]
+    points = list(zip(track.times, track.ground_px, strict=True))[
+        track.index_before(PATH_S) :: PATH_STEP
+    ]
     return {
         "track": track.id,
         "class": CLASSES[track.kind],
