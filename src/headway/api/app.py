@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from headway.api import (
     ingest,
     live,
     monitoring,
-    operate,
     problems,
-    questions,
+    queries,
+    streets,
     system,
     violations,
 )
@@ -57,12 +58,12 @@ def create_app(
     """
     services = Services.create(settings, database)
 
-    def publish(topic: str, street: str, message: Any) -> None:
-        tell(services, topic, street, message)
+    def publish_from(topic: str, street: str, message: Any) -> None:
+        publish(services, topic, street, message)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await services.start(None if service is None else lambda intake: service(publish, intake))
+        await services.start(None if service is None else partial(service, publish_from))
         yield
         await services.stop()
 
@@ -103,7 +104,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (system, ingest, questions, operate):
+    for part in (system, ingest, queries, streets):
         app.include_router(part.router)
     for router, *paths in RESOURCES:
         for path in paths:
@@ -133,7 +134,7 @@ def _add_schemas(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def tell(services: Services, topic: str, street: str, message: Any) -> None:
+def publish(services: Services, topic: str, street: str, message: Any) -> None:
     """From the streets' threads to the hub, as plain figures, and into the metrics."""
     if not isinstance(message, Snapshot):
         news = dict(message)
@@ -144,7 +145,7 @@ def tell(services: Services, topic: str, street: str, message: Any) -> None:
         return
     _measure(street, message)
     if services.street_service is not None and street in services.street_service.streets:
-        state = operate.told(services.street_service.streets[street])
+        state = streets.state_of(services.street_service.streets[street])
         state["shown"] = np.frombuffer(message.shown, np.int8).tolist()
         if message.scene is not None:
             state["scene"] = _scene(message.scene)

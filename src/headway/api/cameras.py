@@ -102,25 +102,25 @@ def streams(service: Cameras) -> list[dict[str, Any]]:
 
 
 @router.post("", status_code=201, responses=CHANGE, dependencies=[Engineer])
-def add(request: Request, service: Cameras, wish: StreamIn) -> dict[str, Any]:
+def add(request: Request, service: Cameras, body: StreamIn) -> dict[str, Any]:
     """A new camera."""
     running = services_of(request).street_service
     streets = list(running.streets) if running is not None else []
-    if wish.street and wish.street not in streets:
+    if body.street and body.street not in streets:
         raise ProblemError(
             422,
             (
-                f"street: there is no street {wish.street!r} here. There are: "
+                f"street: there is no street {body.street!r} here. There are: "
                 f"{', '.join(streets) or 'none'}."
             ),
         )
-    if wish.id in service.manager.streams:
+    if body.id in service.manager.streams:
         raise ProblemError(
-            409, f"stream {wish.id!r} is there already. Delete it first, or take another id."
+            409, f"stream {body.id!r} is there already. Delete it first, or take another id."
         )
     try:
         found: dict[str, Any] = service.add(
-            wish.id, wish.model_dump(exclude={"id", "start"}), wish.start
+            body.id, body.model_dump(exclude={"id", "start"}), body.start
         ).state()
         return found
     except (SensingError, CalibrationError) as error:
@@ -128,57 +128,57 @@ def add(request: Request, service: Cameras, wish: StreamIn) -> dict[str, Any]:
 
 
 @router.get("/{stream_id}", responses=FOUND)
-def one(of: Stream) -> dict[str, Any]:
+def one(camera: Stream) -> dict[str, Any]:
     """One camera, with what it sees now."""
-    return {**of.state(), **of.figures()}
+    return {**camera.state(), **camera.figures()}
 
 
 @router.delete("/{stream_id}", responses=CHANGE, dependencies=[Engineer])
-def remove(service: Cameras, of: Stream) -> DoneOut:
+def remove(service: Cameras, camera: Stream) -> DoneOut:
     """End a camera and forget it; its violations stay in the database."""
-    service.remove(of.settings.id)
+    service.remove(camera.settings.id)
     return DoneOut(detail="removed")
 
 
 @router.post("/{stream_id}/start", responses=CHANGE, dependencies=[Engineer])
-def start(service: Cameras, of: Stream) -> DoneOut:
+def start(service: Cameras, camera: Stream) -> DoneOut:
     """Start a camera that was stopped, or that failed."""
-    service.start(of.settings.id)
+    service.start(camera.settings.id)
     return DoneOut(detail="started")
 
 
 @router.post("/{stream_id}/stop", responses=CHANGE, dependencies=[Engineer])
-def stop(service: Cameras, of: Stream) -> DoneOut:
+def stop(service: Cameras, camera: Stream) -> DoneOut:
     """Stop a camera; it can be started again."""
-    service.stop(of.settings.id)
+    service.stop(camera.settings.id)
     return DoneOut(detail="stopped")
 
 
 @router.get("/{stream_id}/site", responses=FOUND)
-def site(service: Cameras, of: Stream) -> dict[str, Any]:
+def site(service: Cameras, camera: Stream) -> dict[str, Any]:
     """Calibration, lines, zones and rules, as they were given; of a camera without any, its
     picture's size.
     """
-    return service.site(of.settings.id) or {"size": list(of.source.health.size)}
+    return service.site(camera.settings.id) or {"size": list(camera.source.health.size)}
 
 
 @router.put("/{stream_id}/site", responses=CHANGE, dependencies=[Engineer])
-def set_site(service: Cameras, of: Stream, site: dict[str, Any]) -> DoneOut:
+def set_site(service: Cameras, camera: Stream, site: dict[str, Any]) -> DoneOut:
     """Another calibration, other lines, zones or rules; counts begin anew."""
     try:
-        service.set_site(of.settings.id, site)
+        service.set_site(camera.settings.id, site)
     except (SensingError, CalibrationError) as error:
         raise ProblemError(422, str(error)) from error
     return DoneOut(detail="in force")
 
 
 @router.post("/{stream_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])
-def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)]) -> DoneOut:
+def signals(camera: Stream, changes: Annotated[list[ColourIn], Field(max_length=1000)]) -> DoneOut:
     """What the signals before this camera show, so that who drives on red is known."""
-    with of.lock:
-        for change in sorted(told, key=lambda c: c.at_s):
-            of.signals.record(change.at_s, change.group, change.colour)
-    return DoneOut(detail=f"{len(told)} taken")
+    with camera.lock:
+        for change in sorted(changes, key=lambda c: c.at_s):
+            camera.signals.record(change.at_s, change.group, change.colour)
+    return DoneOut(detail=f"{len(changes)} taken")
 
 
 @router.get(
@@ -190,24 +190,24 @@ def signals(of: Stream, told: Annotated[list[ColourIn], Field(max_length=1000)])
     },
 )
 async def view(
-    request: Request, of: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0
+    request: Request, camera: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0
 ) -> Endless:
     """The live picture with what was found on it, as MJPEG; `frames`: how many, 0 for ever."""
     return Endless(
-        pictures(of, frames),
+        images(camera, frames),
         "multipart/x-mixed-replace; boundary=frame",
         {"Cache-Control": "no-store"},
     )
 
 
-async def pictures(of: Any, frames: int) -> AsyncGenerator[bytes, None]:
-    of.viewers += 1
+async def images(camera: Any, frames: int) -> AsyncGenerator[bytes, None]:
+    camera.viewers += 1
     sent = 0
     last = 0
     silent_since = time.monotonic()
     try:
         while not frames or sent < frames:
-            number, picture = of.view
+            number, picture = camera.view
             if number != last and picture:
                 last = number
                 sent = sent + 1
@@ -222,4 +222,4 @@ async def pictures(of: Any, frames: int) -> AsyncGenerator[bytes, None]:
                 return
             await asyncio.sleep(0.04)
     finally:
-        of.viewers -= 1
+        camera.viewers -= 1

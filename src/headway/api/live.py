@@ -95,8 +95,11 @@ async def _listen(socket: WebSocket, client: Client) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, KeyError):
         while True:
             try:
-                wish = await socket.receive_json()
-                street, kinds = wish.get("street", client.street), wish.get("kinds", client.kinds)
+                change = await socket.receive_json()
+                street, kinds = (
+                    change.get("street", client.street),
+                    change.get("kinds", client.kinds),
+                )
                 if (
                     not isinstance(street, str)
                     or not isinstance(kinds, list | tuple)

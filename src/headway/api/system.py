@@ -116,9 +116,9 @@ def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
 @router.post(
     "/api/v1/admin/keys", tags=["admin"], status_code=201, responses=responses(401, 403, 422, 503)
 )
-def make_key(request: Request, _: Admin, wish: KeyIn) -> dict[str, str]:
+def make_key(request: Request, _: Admin, body: KeyIn) -> dict[str, str]:
     """A new API key. It is shown this once; a hash of it is kept."""
-    return {"key": services_of(request).keys.make(wish.name, Role[wish.role.upper()])}
+    return {"key": services_of(request).keys.make(body.name, Role[body.role.upper()])}
 
 
 @router.delete(

@@ -11,7 +11,7 @@ from headway.analytics import violations as asked
 from headway.analytics.violations import Hotspot, Span, Trend, ViolationSummary
 from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
-from headway.api.questions import answered
+from headway.api.queries import answered
 from headway.api.security import Role
 from headway.store.upkeep import erase_violations
 

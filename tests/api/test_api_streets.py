@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headway.api.app import tell
+from headway.api.app import publish
 from headway.api.hub import Client
 from headway.plants.sumo import Scene, read_shapes
 from headway.plants.sumo.scenarios import RESCO
@@ -280,7 +280,7 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
     def broken(name):
         raise fault
 
-    monkeypatch.setattr("headway.api.operate.scenario", broken)
+    monkeypatch.setattr("headway.api.streets.scenario", broken)
     answer = post("headway/scenario", {"scenario": "cologne1"}, "engineer")
     assert (answer.status_code, answer.json()["detail"]) == (422, str(fault))
     assert not live.engine.orders
@@ -437,7 +437,7 @@ def gauge(name, **labels):
 
 def test_a_snapshot_is_told_with_what_the_signals_show_and_measured(running, hears):
     client = hears("realtime")
-    tell(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
+    publish(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
     assert [m["data"] for m in news(client)] == [STATE | {"shown": [1, 3, 4]}]
     assert {
         name: gauge(name) for name in (
@@ -457,7 +457,7 @@ def test_a_scene_is_told_in_columns_rounded_for_the_eye(running, hears):
         np.array([7, 9], np.uint32), np.array([[1.24, 2.26], [3.0, -4.55]], np.float32), np.array([90.6, -0.4], np.float32),
         np.array([13.88, 0.0], np.float32), np.array([4.96, 12.0], np.float32), np.array([0, 2], np.uint8),
     )  # fmt: skip
-    tell(running.app.state.services, "realtime", "headway", replace(SNAPSHOT, scene=scene))
+    publish(running.app.state.services, "realtime", "headway", replace(SNAPSHOT, scene=scene))
     assert news(client)[0]["data"]["scene"] == {
         "id": [7, 9], "at": pytest.approx([1.2, 2.3, 3.0, -4.6], abs=1e-5), "angle": [91, 0], "speed": pytest.approx([13.9, 0.0], abs=1e-5),
         "length": pytest.approx([5.0, 12.0], abs=1e-5), "kind": [0, 2],
@@ -466,12 +466,12 @@ def test_a_scene_is_told_in_columns_rounded_for_the_eye(running, hears):
 
 def test_what_no_street_here_shows_is_not_told(running, hears):
     client = hears("realtime")
-    tell(running.app.state.services, "realtime", "nowhere", replace(SNAPSHOT))
+    publish(running.app.state.services, "realtime", "nowhere", replace(SNAPSHOT))
     service, running.app.state.services.street_service = (
         running.app.state.services.street_service,
         None,
     )
-    tell(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
+    publish(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
     running.app.state.services.street_service = service
     assert not client.buffer
 
@@ -481,7 +481,7 @@ def test_an_event_is_told_as_it_is_and_counted(running, hears):
     before = [gauge("headway_events_total", kind=k) or 0.0 for k in ("engine.restarted", "x", "")]
     restarts = gauge("headway_restarts_total") or 0.0
     for message in ({"kind": "x", "n": 1}, {"kind": "engine.restarted", "why": "w"}, {"n": 2}):
-        tell(running.app.state.services, "alerts", "headway", message)
+        publish(running.app.state.services, "alerts", "headway", message)
     assert [(m["street"], m["data"]) for m in news(client)] == [
         ("headway", {"kind": "x", "n": 1}), ("headway", {"kind": "engine.restarted", "why": "w"}), ("headway", {"n": 2}),
     ]  # fmt: skip

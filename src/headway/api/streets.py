@@ -1,5 +1,5 @@
-"""The engine's doors: state, override, emergency, controller, scenario, pace; each order in the
-audit trail.
+"""Router of the streets: state, override, emergency, controller, scenario, speed factor; each order
+is in the audit trail.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ScenarioIn(_Order):
 
 class OptimisationIn(_Order):
     """enabled: Headway's planner, or the network's own fixed time. cycle_s: of the optimisation
-    cycle. realtime: pace, 0 as fast as possible.
+    cycle. realtime: speed factor, 0 as fast as possible.
     """
 
     enabled: bool | None = None
@@ -77,36 +77,36 @@ def service(request: Request) -> StreetService:
     return found
 
 
-def street(request: Request, name: Name) -> RunningStreet:
+def street_by_name(request: Request, name: Name) -> RunningStreet:
     streets = service(request).streets
     if name not in streets:
         raise ProblemError(404, f"no street {name!r}. There are: {', '.join(streets) or 'none'}.")
     return streets[name]
 
 
-def junction_of(live: RunningStreet, junction: str) -> int:
+def junction_of(street: RunningStreet, junction: str) -> int:
     """Its number. Raises ProblemError 404."""
-    for number, j in enumerate(live.network.junctions):
+    for number, j in enumerate(street.network.junctions):
         if j.id == junction:
             return number
-    raise ProblemError(404, f"street {live.name!r} has no junction {junction!r}")
+    raise ProblemError(404, f"street {street.name!r} has no junction {junction!r}")
 
 
-Street = Annotated[RunningStreet, Depends(street)]
+Street = Annotated[RunningStreet, Depends(street_by_name)]
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
 Engineer = Annotated[Principal, Depends(need(Role.ENGINEER))]
 
 
-def told(live: RunningStreet) -> dict[str, Any]:
+def state_of(street: RunningStreet) -> dict[str, Any]:
     """The state of a street as plain figures."""
-    s = live.snapshot
+    s = street.snapshot
     base = {
-        "street": live.name,
-        "scenario": live.scenario,
-        "controller": s.controller if s else live.task.settings.control.controller,
-        "finished": live.finished,
-        "fault": live.fault,
-        "run": live.run,
+        "street": street.name,
+        "scenario": street.scenario,
+        "controller": s.controller if s else street.task.settings.control.controller,
+        "finished": street.finished,
+        "fault": street.fault,
+        "run": street.run,
     }
     if s is None:
         return base | {"started": False}
@@ -143,21 +143,21 @@ def told(live: RunningStreet) -> dict[str, Any]:
 @router.get("/engine/state", responses=responses(401, 403, 404))
 def state(request: Request) -> list[dict[str, Any]]:
     """All streets."""
-    return [told(live) for live in service(request).streets.values()]
+    return [state_of(street) for street in service(request).streets.values()]
 
 
 @router.get("/engine/streets/{name}", responses=FOUND)
-def one(live: Street) -> dict[str, Any]:
+def one(street: Street) -> dict[str, Any]:
     """One street."""
-    return told(live)
+    return state_of(street)
 
 
 @router.get("/engine/streets/{name}/history", responses=FOUND)
-def history(live: Street) -> dict[str, Any]:
-    """Every 5 s of its time: mean over the junctions of the longest wait (s), vehicles, standing
+def history(street: Street) -> dict[str, Any]:
+    """Every 5 s of its time: mean over the junctions of the longest wait (s), vehicles, stopped
     ones.
     """
-    rows = list(live.history)
+    rows = list(street.history)
     return {
         "n": len(rows),
         "time_s": [r[0] for r in rows],
@@ -168,20 +168,20 @@ def history(live: Street) -> dict[str, Any]:
 
 
 @router.get("/engine/streets/{name}/alerts", responses=FOUND)
-def alerts(live: Street) -> list[dict[str, Any]]:
+def alerts(street: Street) -> list[dict[str, Any]]:
     """Alerts that are open."""
-    return list(live.alerts.values())
+    return list(street.alerts.values())
 
 
 @router.get("/engine/streets/{name}/map", responses=FOUND)
-def shapes(live: Street) -> dict[str, Any]:
+def shapes(street: Street) -> dict[str, Any]:
     """What a map is drawn from: lanes (width m, points), junctions' outlines, signal heads (x, y,
     direction, junction number).
     """
-    found, network = read_shapes(live.network), live.network
+    found, network = read_shapes(street.network), street.network
     number = network.group_junction.tolist()
     return {
-        "street": live.name,
+        "street": street.name,
         "lanes": [[w, p] for name, w, p in found.lanes],
         "junctions": found.junctions,
         "signals": [[*s, number[g]] for g, s in enumerate(found.signals)],
@@ -200,73 +200,79 @@ def scenarios() -> list[str]:
 
 @router.post("/engine/streets/{name}/junctions/{junction:path}/override", responses=ORDER)
 def override(
-    request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn
+    request: Request, principal: Operator, street: Street, junction: str, body: OverrideIn
 ) -> Done:
-    """An operator's order for one junction; the safety gate makes the way there."""
-    number = junction_of(live, junction)
-    if wish.order == "release":
-        service(request).order(live.name, Release(number, who.name))
+    """An operator's order for one junction; the safety gate finds the way there."""
+    number = junction_of(street, junction)
+    if body.order == "release":
+        service(request).order(street.name, Release(number, principal.name))
         return Done(detail=f"{junction} is released")
-    if wish.order == "stage" and wish.stage >= len(live.network.junctions[number].stages):
+    if body.order == "stage" and body.stage >= len(street.network.junctions[number].stages):
         raise ProblemError(
             422,
             (
-                f"junction {junction!r} has {len(live.network.junctions[number].stages)} stages; "
-                f"there is no stage {wish.stage}"
+                f"junction {junction!r} has {len(street.network.junctions[number].stages)} stages; "
+                f"there is no stage {body.stage}"
             ),
         )
-    until = (live.snapshot.time_s if live.snapshot else 0.0) + wish.lasts_s
+    until = (street.snapshot.time_s if street.snapshot else 0.0) + body.lasts_s
     service(request).order(
-        live.name,
+        street.name,
         Override(
-            number, Order(wish.order), until, who.name, wish.stage if wish.order == "stage" else -1
+            junction=number,
+            order=Order(body.order),
+            until_s=until,
+            by=principal.name,
+            stage=body.stage if body.order == "stage" else -1,
         ),
     )
-    return Done(detail=f"{junction}: {wish.order} for {wish.lasts_s:g} s")
+    return Done(detail=f"{junction}: {body.order} for {body.lasts_s:g} s")
 
 
 @router.post("/engine/streets/{name}/emergency/{junction:path}", responses=ORDER)
 def emergency(
-    request: Request, who: Operator, live: Street, junction: str, wish: OverrideIn
+    request: Request, principal: Operator, street: Street, junction: str, body: OverrideIn
 ) -> Done:
-    """Clear a junction for an emergency vehicle by hand: the stage that it needs, at once that the
+    """Clear a junction for an emergency vehicle by hand: the stage that it needs, as soon as the
     rules allow it.
     """
     return override(
         request,
-        who,
-        live,
+        principal,
+        street,
         junction,
-        OverrideIn(order="stage", stage=wish.stage, lasts_s=wish.lasts_s),
+        OverrideIn(order="stage", stage=body.stage, lasts_s=body.lasts_s),
     )
 
 
 @router.post("/engine/streets/{name}/controller", responses=ORDER)
-def controller(request: Request, _: Engineer, live: Street, wish: ControllerIn) -> Done:
+def controller(request: Request, _: Engineer, street: Street, body: ControllerIn) -> Done:
     """Another controller, from the next tick on."""
-    service(request).order(live.name, Switch(controller=wish.controller))
-    return Done(detail=f"{wish.controller} takes over")
+    service(request).order(street.name, Switch(controller=body.controller))
+    return Done(detail=f"{body.controller} takes over")
 
 
 @router.post("/engine/streets/{name}/scenario", responses=ORDER)
-def switch(request: Request, _: Engineer, live: Street, wish: ScenarioIn) -> Done:
+def switch(request: Request, _: Engineer, street: Street, body: ScenarioIn) -> Done:
     """Another scenario, from its beginning."""
     try:
-        read_network(scenario(wish.scenario).net)
+        read_network(scenario(body.scenario).net)
     except (RoadsError, ValueError, OSError) as error:
         raise ProblemError(422, str(error)) from error
-    service(request).order(live.name, Switch(scenario=wish.scenario))
-    return Done(detail=f"{wish.scenario} begins")
+    service(request).order(street.name, Switch(scenario=body.scenario))
+    return Done(detail=f"{body.scenario} begins")
 
 
 @router.post("/engine/streets/{name}/optimisation", responses=ORDER)
-def optimisation(request: Request, _: Operator, live: Street, wish: OptimisationIn) -> Done:
-    """Optimisation on or off, its cycle, the pace of the simulation."""
-    if wish.enabled is not None:
-        service(request).order(live.name, Switch(controller="planner" if wish.enabled else "fixed"))
-    if wish.cycle_s is not None or wish.realtime is not None:
+def optimisation(request: Request, _: Operator, street: Street, body: OptimisationIn) -> Done:
+    """Optimisation on or off, its cycle, the speed factor of the simulation."""
+    if body.enabled is not None:
         service(request).order(
-            live.name,
-            Optimise(wish.cycle_s or 0.0, wish.realtime if wish.realtime is not None else -1.0),
+            street.name, Switch(controller="planner" if body.enabled else "fixed")
         )
-    return Done(detail=wish.model_dump_json(exclude_none=True))
+    if body.cycle_s is not None or body.realtime is not None:
+        service(request).order(
+            street.name,
+            Optimise(body.cycle_s or 0.0, body.realtime if body.realtime is not None else -1.0),
+        )
+    return Done(detail=body.model_dump_json(exclude_none=True))
