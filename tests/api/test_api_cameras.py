@@ -323,7 +323,7 @@ def test_a_viewer_who_goes_is_no_viewer_any_more(running, client, camera):
 def figures(stream, latency_ms, times, **health):
     works(stream, **health)
     stream.latencies.extend([latency_ms / 1e3] * 3)
-    stream.times.extend(times)
+    stream.processed_at.extend(times)
 
 
 def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypatch):

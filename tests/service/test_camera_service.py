@@ -48,7 +48,7 @@ class Manager:
             running=False,
             lock=threading.RLock(),
             signals=RecordingSignals(),
-            begun_wall_s=1_000_000.0,
+            started_at=1_000_000.0,
             figures=lambda: figures,
         )
         return self.streams[settings.id]
@@ -88,7 +88,7 @@ class Notifier:
     def __init__(self, *asked):
         self.asked, self.told, self.closed = asked, [], None
 
-    def tell(self, *news):
+    def notify(self, *news):
         self.told.append(news)
 
     def close(self, patience_s):
@@ -108,9 +108,6 @@ def made(monkeypatch):
     monkeypatch.setattr(notify, "Notifier", Notifier)
     monkeypatch.setattr(room, "Recorder", Recorder)
     monkeypatch.setattr(room.gc, "freeze", lambda: MADE.append("frozen"))
-    monkeypatch.setattr(
-        room, "time", SimpleNamespace(monotonic=lambda: moments.pop(0), time=lambda: WALL_S)
-    )
     moments.clear()
     return MADE
 
@@ -123,7 +120,12 @@ def make(made, tmp_path):
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "clip.mp4").write_bytes(b"film")
     return lambda **more: CameraService(
-        tmp_path, more.pop("tell", lambda *news: None), "intake", **more
+        tmp_path,
+        more.pop("tell", lambda *news: None),
+        "intake",
+        clock=lambda: moments.pop(0),
+        wall_clock=lambda: WALL_S,
+        **more,
     )
 
 
@@ -338,7 +340,7 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
     assert list(service.manager.streams) == ["a", "c", "g"]
     assert service.manager.asked == [("start", "a"), ("start", "g")]
     assert [(component, text, more["stream"]) for component, (text,), more in faults] == [
-        ("sensing", "a camera does not begin again", n) for n in "bdef"
+        ("sensing", "a camera was not restarted", n) for n in "bdef"
     ]
     assert [more["error"] for *_, more in faults][1] == "'source'"
     assert kept(tmp_path) == {

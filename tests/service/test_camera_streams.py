@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
 from tests.sensing.hand_made import SIZE, road_user, site, ten_px_a_metre
+from tests.waiting import until
 
 from headway.sensing import SensingError
 from headway.sensing.frames.sources import Frame, Health, SourceSettings
@@ -18,8 +19,14 @@ from headway.sensing.pipeline import FrameResult, Perception, track_to_json
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
-from headway.service import camera_streams as streams
-from headway.service.camera_streams import FAULTS, Stream, StreamManager, StreamSettings
+from headway.service import camera_streams
+from headway.service.camera_streams import (
+    FAULTS,
+    Makers,
+    Stream,
+    StreamManager,
+    StreamSettings,
+)
 
 
 class ASource:
@@ -62,8 +69,8 @@ class AnEye:
 
 
 class APerception:
-    def __init__(self, device, site, rate, key, blur, signals):
-        self.words, self.site = (device, site, rate, key, blur, signals), site
+    def __init__(self, device, site, rate_hz, key, blur, signals):
+        self.words, self.site = (device, site, rate_hz, key, blur, signals), site
         self.measures = SimpleNamespace(figures=lambda: {"seconds": 3.0})
         self.violation_detector = SimpleNamespace(reported=2, close=lambda: ["last"])
         self.finds, self.looked = [], []
@@ -73,87 +80,34 @@ class APerception:
         return FrameResult(frame, 1, [], ["crossing"], list(self.finds), self)
 
 
-class AThread:
-    """The manager's own is run by the test; others at once."""
-
-    made: ClassVar[list] = []
-
-    def __init__(self, target, daemon, name=""):
-        self.target = target
-        self.daemon = daemon
-        self.name = name
-        self.joined = []
-        self.started = False
-        self.made.append(self)
-
-    def start(self):
-        self.started = True
-        if self.name != "perception":
-            self.target()
-
-    def join(self, timeout):
-        self.joined.append(timeout)
-
-
-class Anything:
-    """An event whose wait ends the manager's loop."""
-
-    def __init__(self):
-        self.up, self.waits, self.over = False, [], None
-
-    def set(self):
-        self.up = True
-
-    def clear(self):
-        self.up = False
-
-    def is_set(self):
-        return self.up
-
-    def wait(self, seconds):
-        self.waits.append(seconds)
-        self.over.set()
-
-
 @pytest.fixture
-def world(monkeypatch):
+def world():
     """The clock `now`, the detectors by name, and `manager(...)`; `go()` lets the manager work until nothing moves."""
-    at = SimpleNamespace(now=100.0, eyes={"motion": AnEye()}, events=[], told=[], models=[])
-    AThread.made = []
-
-    def event():
-        at.events.append(Anything())
-        for one in at.events:
-            one.over = at.events[-1]
-        return at.events[-1]
+    at = SimpleNamespace(now=100.0, eyes={"motion": AnEye()}, told=[], models=[], drawn=drawn)
 
     def model(path, threads):
         at.models.append((path, threads))
         return at.eyes.setdefault(str(path), AnEye())
 
-    monkeypatch.setattr(
-        streams,
-        "threading",
-        SimpleNamespace(Thread=AThread, RLock=streams.threading.RLock, Event=event),
+    at.make_model = model
+    makers = Makers(
+        source=ASource,
+        perception=APerception,
+        motion_detector=lambda: at.eyes["motion"],
+        onnx_detector=lambda path, threads: at.make_model(path, threads),
+        draw=lambda *what: at.drawn(*what),
+        encode=lambda image: image.encode() if isinstance(image, str) else jpeg(image),
+        clock=lambda: at.now,
+        wall_clock=lambda: at.now + 1e9,
     )
-    monkeypatch.setattr(
-        streams, "time", SimpleNamespace(monotonic=lambda: at.now, time=lambda: at.now + 1e9)
-    )
-    monkeypatch.setattr(streams, "Source", ASource)
-    monkeypatch.setattr(streams, "Perception", APerception)
-    monkeypatch.setattr(streams, "MotionDetector", lambda: at.eyes["motion"])
-    monkeypatch.setattr(streams, "OnnxDetector", model)
 
     def manager(*words, **how):
-        at.of = StreamManager(*words, **how)
-        at.news, at.stop = at.events[-2:]
-        (at.thread,) = [t for t in AThread.made if t.name == "perception"]
-        assert (at.thread.started, at.thread.daemon) == (True, True)
+        at.of = StreamManager(*words, **how, makers=makers, background=False)
         return at.of
 
     def go():
-        at.stop.clear()
-        at.thread.target()
+        while at.of.step():
+            pass
 
     def camera(name, **how):
         stream = at.of.add(StreamSettings(name, SourceSettings(f"rtsp://{name}"), **how))
@@ -204,18 +158,18 @@ def test_an_id_that_is_taken_is_refused(world):
 
 
 def test_a_model_is_loaded_once_and_a_stream_that_needs_none_is_not_kept_waiting(
-    world, monkeypatch
+    world,
 ):
     of = world.manager(threads=3)
     for name in ("a", "b"):
         of.add(StreamSettings(name, SourceSettings("x.mp4"), "m.onnx"))
     of.add(StreamSettings("c", SourceSettings("x.mp4")))
     assert world.models == [(Path("m.onnx"), 3)]
-    monkeypatch.setattr(
-        streams,
-        "OnnxDetector",
-        lambda path, threads: (_ for _ in ()).throw(SensingError("no such model")),
-    )
+
+    def no_model(path, threads):
+        raise SensingError("no such model")
+
+    world.make_model = no_model
     with pytest.raises(SensingError, match="no such model"):
         of.add(StreamSettings("d", SourceSettings("x.mp4"), "n.onnx"))
     assert set(of.streams) == {"a", "b", "c"}
@@ -237,18 +191,18 @@ def test_a_stream_starts_anew(world):
     of = world.manager()
     stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))
     stream.perception = "p"
-    stream.seen = "s"
+    stream.result = "s"
     stream.fault = "f"
     stream.faults = 3
     old = stream.signals
     of.start("a")
     assert (
         stream.perception,
-        stream.seen,
+        stream.result,
         stream.fault,
         stream.faults,
         stream.running,
-        stream.begun_wall_s,
+        stream.started_at,
     ) == (
         None,
         None,
@@ -260,8 +214,6 @@ def test_a_stream_starts_anew(world):
     assert isinstance(stream.signals, SignalHistory)
     assert stream.signals is not old
     assert stream.source.calls == ["start"]
-    stream.source.told()
-    assert world.news.is_set()
     of.start("a")
     assert stream.source.calls == ["start"]
     with pytest.raises(KeyError):
@@ -275,18 +227,18 @@ def test_a_stream_that_is_stopped_tells_what_still_waited(world):
     world.go()
     answer(world.eyes["motion"])
     world.go()
-    assert (len(world.told), len(stream.ahead)) == (1, 1)
+    assert (len(world.told), len(stream.in_flight)) == (1, 1)
     of.stop("a")
     assert (
         stream.running,
-        len(stream.ahead),
+        len(stream.in_flight),
         stream.source.calls,
         world.eyes["motion"].forgot,
     ) == (False, 0, ["start", "stop"], ["a"])
     (_, first), (_, last) = world.told
     assert (first.crossings, first.violations) == (["crossing"], [])
     assert (last.frame.number, last.crossings, last.violations) == (3, [], ["last"])
-    assert list(stream.told) == ["last"]
+    assert list(stream.violations) == ["last"]
 
 
 def test_of_a_stream_that_saw_nothing_nothing_is_told_when_it_stops(world):
@@ -326,17 +278,36 @@ def test_a_stream_that_is_removed_is_stopped(world):
     )
 
 
-def test_closing_stops_all_and_the_thread(world):
-    of = world.manager()
-    a, b = world.camera("a"), world.camera("b")
+def test_closing_stops_all_and_the_thread():
+    before = set(threading.enumerate())
+    of = StreamManager(makers=Makers(source=ASource, motion_detector=AnEye))
+    (thread,) = set(threading.enumerate()) - before
+    streams = [of.add(StreamSettings(name, SourceSettings(f"rtsp://{name}"))) for name in "ab"]
+    for name in "ab":
+        of.start(name)
+    assert (thread.name, thread.daemon) == ("perception", True)
     of.close()
-    assert (a.running, b.running, a.source.calls, b.source.calls) == (
-        False,
-        False,
-        ["start", "stop"],
-        ["start", "stop"],
+    assert [s.running for s in streams] == [False, False]
+    assert [s.source.calls for s in streams] == [["start", "stop"]] * 2
+    assert not thread.is_alive()
+
+
+def test_a_frame_and_its_detections_wake_the_thread(monkeypatch):
+    """Not only the next look, which would be 50 ms later: here it never comes."""
+    monkeypatch.setattr(camera_streams, "IDLE_WAIT_S", 1e6)
+    eye, told = AnEye(), []
+    of = StreamManager(
+        lambda stream, seen: told.append(seen),
+        makers=Makers(source=ASource, perception=APerception, motion_detector=lambda: eye),
     )
-    assert (world.stop.is_set(), world.news.is_set(), world.thread.joined) == (True, True, [5.0])
+    stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))
+    of.start("a")
+    stream.source.frames = [frame()]
+    stream.source.told()
+    until(lambda: eye.asked)
+    answer(eye)
+    until(lambda: told)
+    of.close()
 
 
 # -- the work
@@ -351,18 +322,15 @@ def test_a_frame_goes_through_detector_and_perception_to_who_listens(world):
     eye = world.eyes["motion"]
     assert [(k, n) for k, n, _ in eye.asked] == [("a", 5)]
     assert stream.source.asked == [0.0]
-    assert (stream.served, stream.processed, len(stream.ahead)) == (100.0, 0, 1)
-    assert world.news.waits == [0.05]
-    assert not world.news.is_set()
+    assert (stream.served_at, stream.processed, len(stream.in_flight)) == (100.0, 0, 1)
     world.now = 101.0
     answer(eye)
-    assert world.news.is_set()  # the answer wakes the thread
     world.go()
-    assert (stream.processed, stream.faults, len(stream.ahead)) == (1, 0, 0)
+    assert (stream.processed, stream.faults, len(stream.in_flight)) == (1, 0, 0)
     assert stream.perception.words == ("a", known, 8.0, key, False, stream.signals)
     assert [(f.number, found) for f, found in stream.perception.looked] == [(5, "found")]
-    assert (list(stream.latencies), list(stream.times)) == ([pytest.approx(1.8)], [101.0])
-    assert [(name, seen is stream.seen) for name, seen in world.told] == [("a", True)]
+    assert (list(stream.latencies), list(stream.processed_at)) == ([pytest.approx(1.8)], [101.0])
+    assert [(name, seen is stream.result) for name, seen in world.told] == [("a", True)]
     assert stream.view == (0, b"")
 
 
@@ -402,8 +370,8 @@ def test_pictures_of_another_size_than_the_sites_end_the_stream(world):
         1,
         False,
     )
-    assert (stream.source.calls, world.told, stream.processed) == (["start", "stop"], [], 0)
-    assert AThread.made[-1].daemon is True
+    until(lambda: stream.source.calls == ["start", "stop"])
+    assert (world.told, stream.processed) == ([], 0)
 
 
 def test_a_stream_ends_after_twenty_faults_in_a_row(world):
@@ -428,7 +396,8 @@ def test_a_stream_ends_after_twenty_faults_in_a_row(world):
     broken(19)
     assert stream.running
     broken(1)
-    assert (stream.faults, stream.running, stream.source.calls) == (20, False, ["start", "stop"])
+    assert (stream.faults, stream.running) == (20, False)
+    until(lambda: stream.source.calls == ["start", "stop"])
 
 
 def test_who_listens_cannot_stop_a_camera(world):
@@ -454,12 +423,12 @@ def test_a_stream_has_as_many_pictures_in_flight_as_there_are_threads_and_all_to
     for stream in (a, b):
         stream.source.frames = [frame(k) for k in range(5)]
     world.go()
-    assert (len(a.ahead), len(b.ahead)) == (2, 1)  # three in flight, each in its turn
+    assert (len(a.in_flight), len(b.in_flight)) == (2, 1)  # three in flight, each in its turn
     assert [k for k, _, _ in world.eyes["motion"].asked] == ["a", "b", "a"]
     c = world.camera("c", detector="m.onnx")  # another detector has places of its own
     c.source.frames = [frame(k) for k in range(5)]
     world.go()
-    assert (len(c.ahead), len(a.ahead), len(b.ahead)) == (1, 2, 1)
+    assert (len(c.in_flight), len(a.in_flight), len(b.in_flight)) == (1, 2, 1)
 
 
 def test_who_was_served_longest_ago_is_next(world):
@@ -467,7 +436,7 @@ def test_who_was_served_longest_ago_is_next(world):
     world.manager()
     a, b, c = (world.camera(name) for name in "abc")
     for stream, served in ((a, 3.0), (b, 1.0), (c, 2.0)):
-        stream.served = served
+        stream.served_at = served
         stream.source.frames = [frame()]
     world.go()
     assert [k for k, _, _ in world.eyes["motion"].asked] == ["b", "c"]
@@ -495,7 +464,7 @@ def test_a_frame_that_is_gone_meanwhile_is_no_matter(world):
     stream = world.camera("a")
     stream.source.frames = [None]
     world.go()
-    assert (world.eyes["motion"].asked, stream.served) == ([], 0.0)
+    assert (world.eyes["motion"].asked, stream.served_at) == ([], 0.0)
 
 
 def test_who_does_not_run_is_not_looked_at(world):
@@ -510,17 +479,15 @@ def violation(at_s, rule="speeding", track=3):
     return Violation(f"{rule}{at_s}", at_s, "a", rule, 0.9, {"track": track}, (), "")
 
 
-def test_a_view_is_drawn_for_who_looks_ten_times_a_second_at_most(world, monkeypatch):
+def test_a_view_is_drawn_for_who_looks_ten_times_a_second_at_most(world):
     """With the last four violations of the last four seconds."""
     drawn_ = []
-    monkeypatch.setattr(
-        streams,
-        "drawn",
-        lambda seen, site, measures, recent: (
-            drawn_.append((seen.frame.number, site, measures, recent)) or "picture"
-        ),
-    )
-    monkeypatch.setattr(streams, "jpeg", lambda picture: picture.encode())
+
+    def noting(seen, site, measures, recent):
+        drawn_.append((seen.frame.number, site, measures, recent))
+        return "picture"
+
+    world.drawn = noting
     world.manager()
     stream = world.camera("a", site=site())
 
@@ -589,13 +556,13 @@ def test_the_state_of_a_stream_that_never_ran():
     other = Stream(stream.settings, stream.source)
     assert (
         stream.latencies.maxlen,
-        stream.times.maxlen,
-        stream.told.maxlen,
+        stream.processed_at.maxlen,
+        stream.violations.maxlen,
         stream.viewers,
         stream.view,
     ) == (300, 300, 100, 0, (0, b""))
     assert other.latencies is not stream.latencies
-    assert (other.served, other.begun_wall_s, other.faults) == (0.0, 0.0, 0)
+    assert (other.served_at, other.started_at, other.faults) == (0.0, 0.0, 0)
 
 
 def test_the_state_of_a_stream_at_work():
@@ -612,9 +579,11 @@ def test_the_state_of_a_stream_at_work():
         "reconnecting", 50, 4, 3, 2, 7, 12.3456, (320, 240), "stream", "theirs", 9
     )
     stream.latencies.extend(np.arange(1, 101) / 1000.0)
-    stream.times.extend([1.0, 2.9, 3.0, 4.0, 7.0, 8.0])
+    stream.processed_at.extend([1.0, 2.9, 3.0, 4.0, 7.0, 8.0])
     stream.perception = APerception("a", known, 8.0, b"", True, None)
-    stream.seen = FrameResult(frame(3), 2, [road_user(1), road_user(2)], [], [], stream.perception)
+    stream.result = FrameResult(
+        frame(3), 2, [road_user(1), road_user(2)], [], [], stream.perception
+    )
     assert stream.state() == {
         "id": "a", "source": "x.mp4", "detector": "motion", "running": True, "state": "reconnecting", "fault": "own", "received": 50, "processed": 41,
         "dropped": 4, "skipped": 3, "broken": 2, "connections": 7, "source_rate_hz": 12.35, "rate_hz": 0.6, "latency_p50_ms": 50.5, "latency_p95_ms": 95.0,
@@ -624,7 +593,7 @@ def test_the_state_of_a_stream_at_work():
     assert stream.state()["fault"] == "theirs"
     assert stream.figures() == {
         "at_s": 0.375,
-        "tracks": [track_to_json(t) for t in stream.seen.tracks],
+        "tracks": [track_to_json(t) for t in stream.result.tracks],
         "measures": {"seconds": 3.0},
     }
 
@@ -635,7 +604,7 @@ def test_the_state_of_a_stream_at_work():
 )  # fmt: skip
 def test_the_rate_is_that_of_the_last_five_seconds(times, rate):
     stream = Stream(StreamSettings("a", SourceSettings("x.mp4")), ASource(None))
-    stream.times.extend(times)
+    stream.processed_at.extend(times)
     assert stream.state()["rate_hz"] == rate
 
 

@@ -26,7 +26,7 @@ from tests.ports import closed_port, free_port
 from tests.waiting import until
 
 from headway.sensing import SensingError
-from headway.service.notification import Mail, Notifier, Webhook, pause_s
+from headway.service.notification import Mail, Notifier, Webhook, retry_delay_s
 
 
 class Hook:
@@ -83,7 +83,7 @@ def letters(path):
 def test_a_webhook_gets_the_event_signed_with_its_own_secret(hook):
     begun = int(time.time())
     notifier = Notifier((Webhook(hook.url + "/a?b=1", "first"), Webhook(hook.url + "/c", "second")))
-    notifier.tell("violation.red_light", "id-7", {"device": "north", "speed_kmh": 31.5})
+    notifier.notify("violation.red_light", "id-7", {"device": "north", "speed_kmh": 31.5})
     until(lambda: notifier.sent == 2)
     notifier.close()
     ended = int(time.time())
@@ -119,7 +119,7 @@ def test_a_webhook_gets_the_event_signed_with_its_own_secret(hook):
 def test_what_is_refused_is_not_tried_again_and_all_else_is(hook, answer, again, tmp_path):
     hook.answers[:] = [answer]
     notifier = Notifier((Webhook(hook.url, "s", delay_s=0.01),), dead=tmp_path / "dead.jsonl")
-    notifier.tell("alert", "1", {})
+    notifier.notify("alert", "1", {})
     until(lambda: notifier.sent + notifier.failed == 1)
     notifier.close()
     assert len(hook.taken) == (2 if again else 1)
@@ -141,7 +141,7 @@ def test_after_the_last_attempt_it_is_a_dead_letter(hook, attempts, tmp_path):
         (Webhook(hook.url, "s", attempts=attempts, delay_s=0.05),), dead=tmp_path / "dead.jsonl"
     )
     with structlog.testing.capture_logs() as log:
-        notifier.tell("alert", "1", {"x": 2})
+        notifier.notify("alert", "1", {"x": 2})
         until(lambda: notifier.failed == 1)
         notifier.close()
     assert len(hook.taken) == attempts
@@ -161,13 +161,13 @@ def test_after_the_last_attempt_it_is_a_dead_letter(hook, attempts, tmp_path):
 
 
 def test_the_pause_doubles():
-    assert [pause_s(Webhook("", "", delay_s=0.5), failed) for failed in range(4)] == [
+    assert [retry_delay_s(Webhook("", "", delay_s=0.5), failed) for failed in range(4)] == [
         0.5,
         1.0,
         2.0,
         4.0,
     ]
-    assert [pause_s(Mail("", 1, "", ()), failed) for failed in range(3)] == [5.0, 10.0, 20.0]
+    assert [retry_delay_s(Mail("", 1, "", ()), failed) for failed in range(3)] == [5.0, 10.0, 20.0]
 
 
 def test_what_is_not_said_is_usual():
@@ -190,12 +190,8 @@ def test_what_is_not_said_is_usual():
         60.0,
         20.0,
     )
-    assert (Notifier.webhooks, Notifier.mail, Notifier.dead, Notifier.most) == (
-        (),
-        None,
-        None,
-        10_000,
-    )
+    usual = {k: p.default for k, p in inspect.signature(Notifier).parameters.items()}
+    assert usual == {"webhooks": (), "mail": None, "dead": None, "most": 10_000}
     assert inspect.signature(Notifier.close).parameters["patience_s"].default == 5.0
     with pytest.raises(AttributeError):
         hook.url = "x"
@@ -209,9 +205,9 @@ def test_one_that_waits_does_not_hold_up_the_others_and_at_the_end_it_is_a_dead_
 ):
     hook.answers[:] = [500]
     notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl")
-    notifier.tell("alert", "first", {})
+    notifier.notify("alert", "first", {})
     until(lambda: len(hook.taken) == 1 and notifier.waiting == 1)
-    notifier.tell("alert", "second", {})
+    notifier.notify("alert", "second", {})
     until(lambda: notifier.sent == 1)
     assert hook.ids == ["first", "second"]
     assert notifier.waiting == 1
@@ -227,7 +223,7 @@ def test_one_that_waits_does_not_hold_up_the_others_and_at_the_end_it_is_a_dead_
 def test_who_closes_waits_for_what_is_about_to_be_tried_again(hook, tmp_path):
     hook.answers[:] = [500]
     notifier = Notifier((Webhook(hook.url, "s", delay_s=0.3),), dead=tmp_path / "dead.jsonl")
-    notifier.tell("alert", "1", {})
+    notifier.notify("alert", "1", {})
     until(lambda: len(hook.taken) == 1 and notifier.waiting == 1)
     (thread,) = [t for t in threading.enumerate() if t.name == "notifier"]
     assert thread.daemon
@@ -237,7 +233,7 @@ def test_who_closes_waits_for_what_is_about_to_be_tried_again(hook, tmp_path):
 
 def test_with_nothing_to_do_it_closes_at_once():
     notifier = Notifier()
-    notifier.tell("alert", "1", {}, critical=True)  # to nobody
+    notifier.notify("alert", "1", {}, critical=True)  # to nobody
     begun = time.monotonic()
     notifier.close()
     assert time.monotonic() - begun < 4.0
@@ -249,7 +245,7 @@ def test_to_wait_costs_no_work(hook):
     """While one waits to be tried again, and while it is being closed: hardly any processor time, however long it takes."""
     hook.answers[:] = [500]
     notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),))
-    notifier.tell("alert", "1", {})
+    notifier.notify("alert", "1", {})
     until(lambda: len(hook.taken) == 1 and notifier.waiting == 1)
     for wait in (lambda: time.sleep(0.5), lambda: notifier.close(0.5)):
         begun = time.process_time()
@@ -263,10 +259,10 @@ def test_when_too_many_wait_the_oldest_is_lost(hook, tmp_path):
         (Webhook(hook.url, "s", delay_s=60.0),), dead=tmp_path / "dead.jsonl", most=2
     )
     for k, name in enumerate(("a", "b")):
-        notifier.tell("alert", name, {})
+        notifier.notify("alert", name, {})
         until(lambda k=k: len(hook.taken) == k + 1 and notifier.waiting == k + 1)
     assert (notifier.lost, letters(tmp_path / "dead.jsonl")) == (0, [])
-    notifier.tell("alert", "c", {})
+    notifier.notify("alert", "c", {})
     until(lambda: len(hook.taken) == 3 and notifier.waiting == 2)
     assert notifier.lost == 1
     notifier.close(0.0)
@@ -282,9 +278,9 @@ def test_nobody_there_is_tried_again_and_what_cannot_be_sent_ends_nothing(hook, 
             (Webhook(nobody, "s", attempts=2, delay_s=0.01), Webhook(hook.url, "s", attempts=1)),
             dead=tmp_path / "dead.jsonl",
         )
-        notifier.tell("alert", "two\nlines", {})  # no header can hold it
+        notifier.notify("alert", "two\nlines", {})  # no header can hold it
         until(lambda: notifier.failed == 2)
-        notifier.tell("alert", "1", {})
+        notifier.notify("alert", "1", {})
         until(lambda: notifier.failed == 3 and notifier.sent == 1)
         notifier.close()
     assert sorted(
@@ -301,9 +297,9 @@ def test_a_full_disk_or_no_file_for_dead_letters_ends_nothing(hook, tmp_path):
     for dead in (tmp_path / "no" / "such" / "folder", None):
         hook.answers[:] = [400]
         notifier = Notifier((Webhook(hook.url, "s"),), dead=dead)
-        notifier.tell("alert", "1", {})
+        notifier.notify("alert", "1", {})
         until(lambda n=notifier: n.failed == 1)
-        notifier.tell("alert", "2", {})
+        notifier.notify("alert", "2", {})
         until(lambda n=notifier: n.sent == 1)
         notifier.close()
 
@@ -320,7 +316,7 @@ def test_a_server_that_says_nothing_is_left_after_its_time(tmp_path):
             ),
             dead=tmp_path / "dead.jsonl",
         )
-        notifier.tell("alert", "1", {})
+        notifier.notify("alert", "1", {})
         until(lambda: notifier.failed == 1, 8.0)
         notifier.close()
     assert "timed out" in letters(tmp_path / "dead.jsonl")[0]["why"]
@@ -436,7 +432,7 @@ def context(tmp_path_factory):
 def test_a_letter_says_what_happened():
     with Office() as office:
         notifier = Notifier(mail=office.mail())
-        notifier.tell("violation.wrong_way", "1", {"device": "north", "lane": 3}, critical=True)
+        notifier.notify("violation.wrong_way", "1", {"device": "north", "lane": 3}, critical=True)
         until(lambda: notifier.sent == 1)
         notifier.close()
     ((sender, to, letter, user, safe),) = office.letters
@@ -462,8 +458,8 @@ def test_only_critical_events_go_by_mail_and_each_kind_only_now_and_then(hook):
         for number, (kind, critical) in enumerate(
             [("a", True), ("a", True), ("b", True), ("a", False), ("c", False), ("b", True)]
         ):
-            notifier.tell(kind, str(number), {"n": number}, critical)
-        notifier.tell("d", "6", {})
+            notifier.notify(kind, str(number), {"n": number}, critical)
+        notifier.notify("d", "6", {})
         until(lambda: notifier.sent == 7 + 2)
         notifier.close()
         assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == [
@@ -478,7 +474,7 @@ def test_when_its_time_is_over_a_kind_goes_by_mail_again(hook):
     with Office() as office:
         notifier = Notifier((), office.mail(at_least_s=0.3))
         for number in range(2):
-            notifier.tell("a", str(number), {}, critical=True)
+            notifier.notify("a", str(number), {}, critical=True)
             until(lambda number=number: notifier.sent == number + 1)
             time.sleep(0.31)
         notifier.close()
@@ -499,7 +495,7 @@ def test_letters_go_over_tls_and_who_has_a_name_logs_in(context, security, user,
         notifier = Notifier(
             mail=office.mail(security=security, user=user, password="secret", attempts=1)
         )
-        notifier.tell("alert", "1", {}, critical=True)
+        notifier.notify("alert", "1", {}, critical=True)
         until(lambda: notifier.sent + notifier.failed == 1)
         notifier.close()
     assert [(user, safe) for *_, user, safe in office.letters] == [(user.encode() or None, True)]
@@ -512,7 +508,7 @@ def test_without_tls_one_may_log_in_too_and_with_a_wrong_word_nothing_is_sent(tm
                 mail=office.mail(user="duty", password=password, attempts=2),
                 dead=tmp_path / "dead.jsonl",
             )
-            notifier.tell("alert", "1", {"n": 1}, critical=True)
+            notifier.notify("alert", "1", {"n": 1}, critical=True)
             until(lambda n=notifier: n.sent + n.failed == 1)
             notifier.close()
             assert notifier.sent == sent
@@ -538,7 +534,7 @@ def test_a_server_without_tls_or_with_an_unknown_certificate_gets_no_letter(
             notifier = Notifier(
                 mail=office.mail(security=security, attempts=1), dead=tmp_path / "dead.jsonl"
             )
-            notifier.tell("alert", "1", {}, critical=True)
+            notifier.notify("alert", "1", {}, critical=True)
             until(lambda n=notifier: n.sent + n.failed == 1)
             notifier.close()
             assert (notifier.failed, office.letters) == (1, [])
@@ -561,6 +557,6 @@ def test_a_mail_server_that_says_nothing_is_left_after_its_time(tmp_path):
                 timeout_s=0.2,
             )
             notifier = Notifier(mail=mail, dead=tmp_path / "dead.jsonl")
-            notifier.tell("alert", "1", {}, critical=True)
+            notifier.notify("alert", "1", {}, critical=True)
             until(lambda n=notifier: n.failed == 1, 8.0)
             notifier.close()

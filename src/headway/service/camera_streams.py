@@ -1,5 +1,5 @@
-"""Many cameras at once: each with a decoder of its own, one detector shared, whoever waited longest
-next; what is too much is dropped and told.
+"""Many cameras at once: a decoder each, and one detector that they share. The camera that has
+waited longest is served next; frames beyond the detector's capacity are dropped and counted.
 """
 
 from __future__ import annotations
@@ -28,15 +28,23 @@ from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 
-FAULTS = 20
-VIEW_EVERY_S = 0.1
-LATENCIES = 300
+FAULTS = 20  # in a row, after which a camera is stopped
+DRAW_PERIOD_S = 0.1  # of the live view, wall seconds
+RECENT_S = 4.0  # of stream time; violations of it are written on the live view
+RECENT_MOST = 4
+FIGURES_OVER = 300  # frames over which latency and rate are reported
+RATE_OVER_S = 5.0
+USUAL_HZ = 15.0  # of a source that does not say its rate
+IDLE_WAIT_S = 0.05
+THREAD_ENDS_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """One camera. detector: motion, or an ONNX file. site: None where nothing is known of the
-    place.
+    """One camera.
+
+    detector: "motion", or an ONNX file. site: None where nothing is known of the place. blur:
+        faces and plates are made unreadable in evidence.
     """
 
     id: str
@@ -48,7 +56,20 @@ class StreamSettings:
 
 @dataclass(eq=False)
 class Stream:
-    """One camera at work. processed: frames looked at; latency: seconds from decoded to told."""
+    """One camera at work. Wall times are seconds of a monotonic clock unless said otherwise.
+
+    signals:    what the signals before the camera show.
+    processed:  frames that went through detector and perception.
+    faults:     in a row; fault: the last one.
+    served_at:  when a frame was last given to the detector.
+    started_at: seconds since 1970.
+    latencies:  seconds from decoded to published, of the last frames; processed_at: when.
+    in_flight:  frames whose detections are awaited, in order.
+    result:     of the last frame.
+    viewers:    how many watch the live view; view: its number and JPEG; drawn_at: when.
+    violations: the last ones.
+    lock:       for all that the manager's thread changes.
+    """
 
     settings: StreamSettings
     source: Source
@@ -57,32 +78,38 @@ class Stream:
     processed: int = 0
     faults: int = 0
     fault: str = ""
-    served: float = 0.0
-    begun_wall_s: float = 0.0
+    served_at: float = 0.0
+    started_at: float = 0.0
     running: bool = False
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
-    ahead: deque[tuple[Frame, Future[sv.Detections]]] = field(default_factory=deque)
-    seen: FrameResult | None = None
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=FIGURES_OVER))
+    processed_at: deque[float] = field(default_factory=lambda: deque(maxlen=FIGURES_OVER))
+    in_flight: deque[tuple[Frame, Future[sv.Detections]]] = field(default_factory=deque)
+    result: FrameResult | None = None
     viewers: int = 0
     view: tuple[int, bytes] = (0, b"")
-    told: deque[Violation] = field(default_factory=lambda: deque(maxlen=100))
-    lock: threading.RLock = field(
-        default_factory=threading.RLock
-    )  # of all that the perception's thread changes
-    _viewed: float = 0.0
+    drawn_at: float = 0.0
+    violations: deque[Violation] = field(default_factory=lambda: deque(maxlen=100))
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def reset(self, started_at: float) -> None:
+        """Start with nothing of what was observed before. started_at: seconds since 1970."""
+        with self.lock:
+            self.perception = None
+            self.result = None
+            self.fault = ""
+            self.faults = 0
+            self.signals = SignalHistory()
+            self.running = True
+            self.started_at = started_at
 
     def state(self) -> dict[str, Any]:
-        """Plain figures, without the password of its address."""
+        """Plain figures, without the password of the camera's address."""
         with self.lock:
-            return self._state()
+            return {**self._identity(), **self._source_figures(), **self._work_figures()}
 
-    def _state(self) -> dict[str, Any]:
-        health = self.source.health
-        late = np.percentile(self.latencies or [np.nan], (50, 95)).tolist()
-        recent = [t for t in self.times if self.times[-1] - t <= 5.0]
-        rate = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3) if len(recent) > 1 else 0.0
-        calibration = self.settings.site.calibration if self.settings.site is not None else None
+    def _identity(self) -> dict[str, Any]:
+        site, health = self.settings.site, self.source.health
+        calibration = site.calibration if site is not None else None
         return {
             "id": self.settings.id,
             "source": self.settings.source.shown,
@@ -90,61 +117,110 @@ class Stream:
             "running": self.running,
             "state": health.state if self.running else "stopped",
             "fault": self.fault or health.fault,
+            "calibration_error_m": calibration.error_m if calibration is not None else None,
+        }
+
+    def _source_figures(self) -> dict[str, Any]:
+        health = self.source.health
+        return {
             "received": health.received,
-            "processed": self.processed,
             "dropped": health.dropped,
             "skipped": health.skipped,
             "broken": health.broken,
             "connections": health.connections,
             "source_rate_hz": round(health.rate_hz, 2),
-            "rate_hz": round(rate, 2),
-            "latency_p50_ms": _ms(late[0]),
-            "latency_p95_ms": _ms(late[1]),
             "size": list(health.size),
-            "tracks": len(self.seen.tracks) if self.seen else 0,
-            "violations": self.perception.violation_detector.reported if self.perception else 0,
-            "calibration_error_m": calibration.error_m if calibration is not None else None,
             "clock": health.clock,
         }
 
-    def figures(self) -> dict[str, Any]:
-        """Of the traffic: tracks now, counts, queues."""
-        with self.lock:
-            return self._figures()
-
-    def _figures(self) -> dict[str, Any]:
-        if self.perception is None or self.seen is None:
-            return {"tracks": [], "measures": None}
+    def _work_figures(self) -> dict[str, Any]:
+        p50_s, p95_s = np.percentile(self.latencies or [np.nan], (50, 95)).tolist()
+        detector = self.perception.violation_detector if self.perception else None
         return {
-            "at_s": self.seen.frame.at_s,
-            "tracks": [track_to_json(t) for t in self.seen.tracks],
-            "measures": self.perception.measures.figures(),
+            "processed": self.processed,
+            "rate_hz": round(self._rate_hz(), 2),
+            "latency_p50_ms": _milliseconds(p50_s),
+            "latency_p95_ms": _milliseconds(p95_s),
+            "tracks": len(self.result.tracks) if self.result else 0,
+            "violations": detector.reported if detector else 0,
         }
+
+    def _rate_hz(self) -> float:
+        """Of frames processed, over the last RATE_OVER_S."""
+        recent = [t for t in self.processed_at if self.processed_at[-1] - t <= RATE_OVER_S]
+        if len(recent) < 2:
+            return 0.0
+        return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3)
+
+    def figures(self) -> dict[str, Any]:
+        """Of the traffic: the tracks of the last frame, counts, queues."""
+        with self.lock:
+            if self.perception is None or self.result is None:
+                return {"tracks": [], "measures": None}
+            return {
+                "at_s": self.result.frame.at_s,
+                "tracks": [track_to_json(t) for t in self.result.tracks],
+                "measures": self.perception.measures.figures(),
+            }
+
+    def recent_violations(self, at_s: float) -> list[str]:
+        """For the live view at stream time `at_s`."""
+        recent = [v for v in self.violations if v.at_s > at_s - RECENT_S]
+        return [f"{v.rule} #{v.data['track']}" for v in recent][-RECENT_MOST:]
 
 
 Listener = Callable[[Stream, FrameResult], None]
 
 
+@dataclass(frozen=True)
+class Makers:
+    """What streams are made of, and their clocks; tests give others."""
+
+    source: Callable[[SourceSettings], Source] = Source
+    perception: Callable[..., Perception] = Perception
+    motion_detector: Callable[[], Detector] = MotionDetector
+    onnx_detector: Callable[..., Detector] = OnnxDetector
+    draw: Callable[..., Any] = drawn
+    encode: Callable[[Any], bytes] = jpeg
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+
 class StreamManager:
-    """Cameras by id. tell: called for each frame that was looked at, from the manager's own
-    thread.
+    """Cameras by id.
+
+    publish: called with each frame's result, from the manager's thread.
+    key:     evidence is sealed with it.
+    threads: of an ONNX detector; 0 for as many as there are processors.
+    background: work in a thread of its own; without it the caller calls `step`.
     """
 
-    def __init__(self, tell: Listener | None = None, key: bytes = b"", threads: int = 0) -> None:
+    def __init__(
+        self,
+        publish: Listener | None = None,
+        key: bytes = b"",
+        threads: int = 0,
+        makers: Makers | None = None,
+        background: bool = True,
+    ) -> None:
         self.streams: dict[str, Stream] = {}
-        self._tell = tell
+        self._publish = publish
         self._key = key
         self._threads = threads
+        self._makers = makers or Makers()
         self._detectors: dict[str, Detector] = {}
         self._lock = threading.RLock()
-        self._news = threading.Event()
+        self._wake = threading.Event()
         self._stop = threading.Event()
         self._log = telemetry.log("sensing")
         self._thread = threading.Thread(target=self._work, daemon=True, name="perception")
-        self._thread.start()
+        if background:
+            self._thread.start()
+
+    # --- for operators ---
 
     def add(self, settings: StreamSettings) -> Stream:
-        """Raises SensingError for an id that is taken, or a model that is none."""
+        """Raises SensingError for an id that is taken, or a model that cannot be loaded."""
         with self._lock:
             if settings.id in self.streams:
                 raise SensingError(
@@ -154,8 +230,8 @@ class StreamManager:
             source = settings.source
             if source.policy == "auto" and (source.live or source.paced):
                 source = replace(source, policy="latest")
-            self.streams[settings.id] = Stream(settings, Source(source))
-            return self.streams[settings.id]
+            stream = self.streams[settings.id] = Stream(settings, self._makers.source(source))
+            return stream
 
     def start(self, name: str) -> None:
         """Raises KeyError for an unknown stream; one that runs already goes on."""
@@ -163,168 +239,168 @@ class StreamManager:
             stream = self.streams[name]
             if stream.running:
                 return
-            stream.source.told = self._news.set
-            with stream.lock:
-                stream.perception = None
-                stream.seen = None
-                stream.fault = ""
-                stream.faults = 0
-                stream.signals = SignalHistory()
-                stream.running, stream.begun_wall_s = True, time.time()
+            stream.source.told = self._wake.set
+            stream.reset(self._makers.wall_clock())
             stream.source.start()
 
     def stop(self, name: str) -> None:
+        """Violations that were not complete yet are published. Raises KeyError."""
         with self._lock:
             stream = self.streams[name]
             stream.running = False
         stream.source.stop()
         self._detector(stream.settings.detector).forget(name)
         with stream.lock:
-            stream.ahead.clear()
-            if stream.perception is not None and stream.seen is not None:
-                self._hand_out(
-                    stream,
-                    replace(
-                        stream.seen,
-                        crossings=[],
-                        violations=stream.perception.violation_detector.close(),
-                    ),
-                )
+            stream.in_flight.clear()
+            if stream.perception is not None and stream.result is not None:
+                last = stream.perception.violation_detector.close()
+                self._hand_out(stream, replace(stream.result, crossings=[], violations=last))
 
     def set_site(self, name: str, site: Site) -> None:
-        """Another site; a camera that runs begins anew with it. Raises KeyError."""
+        """Another site; a camera that runs starts anew with it. Raises KeyError."""
         stream = self.streams[name]
-        running = stream.running
+        was_running = stream.running
         self.stop(name)
         stream.settings = replace(stream.settings, site=site)
-        if running:
+        if was_running:
             self.start(name)
 
     def remove(self, name: str) -> None:
+        """Stop a camera and forget it. Raises KeyError."""
         self.stop(name)
         with self._lock:
             del self.streams[name]
 
     def close(self) -> None:
-        """Stop all, and the thread."""
+        """Stop all cameras, and the thread."""
         for name in list(self.streams):
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(KeyError):  # removed meanwhile
                 self.stop(name)
         self._stop.set()
-        self._news.set()
-        self._thread.join(5.0)
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(THREAD_ENDS_WITHIN_S)
 
     def _detector(self, name: str) -> Detector:
         if name not in self._detectors:
             self._detectors[name] = (
-                MotionDetector()
+                self._makers.motion_detector()
                 if name == "motion"
-                else OnnxDetector(Path(name), threads=self._threads)
+                else self._makers.onnx_detector(Path(name), threads=self._threads)
             )
         return self._detectors[name]
 
-    def _work(self) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                running = sorted(
-                    (s for s in self.streams.values() if s.running), key=lambda s: s.served
-                )
-            moved = False
-            for stream in running:
-                moved |= self._finish(stream)
-            for stream in running:
-                moved |= self._begin(stream, running)
-            if not moved:
-                self._news.wait(0.05)
-                self._news.clear()
+    # --- the work ---
 
-    def _begin(self, stream: Stream, running: list[Stream]) -> bool:
-        detector = self._detector(stream.settings.detector)
-        busy = sum(len(s.ahead) for s in running if s.settings.detector == stream.settings.detector)
-        if (
-            busy >= detector.threads + 1
-            or len(stream.ahead) >= detector.threads
-            or not stream.source.waiting
-        ):
+    def _work(self) -> None:
+        """The manager's thread."""
+        while not self._stop.is_set():
+            if not self.step():
+                self._wake.wait(IDLE_WAIT_S)
+                self._wake.clear()
+
+    def step(self) -> bool:
+        """Publish what the detectors have found, and give them new frames; whether there was
+        anything to do.
+        """
+        with self._lock:
+            running = [s for s in self.streams.values() if s.running]
+        running.sort(key=lambda s: s.served_at)
+        published = [self._publish_next(stream) for stream in running]
+        begun = [self._begin_next(stream, running) for stream in running]
+        return any(published) or any(begun)
+
+    def _begin_next(self, stream: Stream, running: list[Stream]) -> bool:
+        """Give the camera's next frame to its detector, if there is one and there is room."""
+        name = stream.settings.detector
+        detector = self._detector(name)
+        busy = sum(len(s.in_flight) for s in running if s.settings.detector == name)
+        is_full = busy >= detector.threads + 1 or len(stream.in_flight) >= detector.threads
+        if is_full or not stream.source.waiting:
             return False
         frame = stream.source.take(0.0)
         if frame is None:
             return False
-        future = detector.begin(stream.settings.id, frame.image)
-        stream.served = time.monotonic()
-        stream.ahead.append((frame, future))
-        future.add_done_callback(lambda _: self._news.set())
+        detections = detector.begin(stream.settings.id, frame.image)
+        stream.served_at = self._makers.clock()
+        stream.in_flight.append((frame, detections))
+        detections.add_done_callback(lambda _: self._wake.set())
         return True
 
-    def _finish(self, stream: Stream) -> bool:
+    def _publish_next(self, stream: Stream) -> bool:
+        """Publish the oldest frame in flight, if its detections are there."""
         with stream.lock:
-            return (
-                stream.running
-                and bool(stream.ahead)
-                and stream.ahead[0][1].done()
-                and self._look(stream)
-            )
-
-    def _look(self, stream: Stream) -> bool:
-        frame, future = stream.ahead.popleft()
-        try:
-            found = future.result()
-            size = (frame.image.shape[1], frame.image.shape[0])
-            if (
-                stream.perception is None or stream.perception.site.size != size
-            ):  # begun, or the camera sends others now
-                site = stream.settings.site or unknown_site(size)
-                if site.size != size:
-                    raise SensingError(f"its pictures are {size}, its site is of {site.size}")
-                rate = stream.source.nominal_hz or 15.0
-                stream.perception = Perception(
-                    stream.settings.id, site, rate, self._key, stream.settings.blur, stream.signals
-                )
-            seen = stream.perception.process(frame, found)
-        except Exception as error:  # this camera's trouble: the others go on
-            stream.faults += 1
-            stream.fault = str(error)
-            self._log.error(
-                "a picture could not be looked at", stream=stream.settings.id, error=repr(error)
-            )
-            if stream.faults >= FAULTS or isinstance(error, SensingError):
-                stream.running = False
-                threading.Thread(target=stream.source.stop, daemon=True).start()
-            return True
-        stream.faults = 0
-        stream.processed = stream.processed + 1
-        stream.seen = seen
-        stream.latencies.append(time.monotonic() - frame.came_s)
-        stream.times.append(time.monotonic())
-        self._hand_out(stream, seen)
-        return True
-
-    def _hand_out(self, stream: Stream, seen: FrameResult) -> None:
-        stream.told.extend(seen.violations)
-        now = time.monotonic()
-        if (
-            stream.viewers
-            and stream.perception is not None
-            and now - stream._viewed >= VIEW_EVERY_S
-        ):
-            stream._viewed = now
-            recent = [
-                f"{v.rule} #{v.data['track']}"
-                for v in stream.told
-                if v.at_s > seen.frame.at_s - 4.0
-            ][-4:]
-            stream.view = (
-                stream.view[0] + 1,
-                jpeg(drawn(seen, stream.perception.site, stream.perception.measures, recent)),
-            )
-        if self._tell is not None:
+            if not (stream.running and stream.in_flight and stream.in_flight[0][1].done()):
+                return False
+            frame, detections = stream.in_flight.popleft()
             try:
-                self._tell(stream, seen)
-            except Exception as error:  # who listens must not stop the cameras
-                self._log.error(
-                    "what was seen could not be told", stream=stream.settings.id, error=repr(error)
-                )
+                result = self._look(stream, frame, detections.result())
+            except Exception as error:  # this camera's trouble: the others go on
+                self._record_fault(stream, error)
+                return True
+            now = self._makers.clock()
+            stream.faults = 0
+            stream.processed += 1
+            stream.result = result
+            stream.latencies.append(now - frame.came_s)
+            stream.processed_at.append(now)
+            self._hand_out(stream, result)
+            return True
+
+    def _look(self, stream: Stream, frame: Frame, detections: sv.Detections) -> FrameResult:
+        """Raises SensingError if the frame is not of the site's size."""
+        size = (frame.image.shape[1], frame.image.shape[0])
+        if stream.perception is None or stream.perception.site.size != size:
+            stream.perception = self._new_perception(stream, size)
+        return stream.perception.process(frame, detections)
+
+    def _new_perception(self, stream: Stream, size: tuple[int, int]) -> Perception:
+        """At the first frame, and when the camera has changed its size."""
+        site = stream.settings.site or unknown_site(size)
+        if site.size != size:
+            raise SensingError(f"its pictures are {size}, its site is of {site.size}")
+        return self._makers.perception(
+            device=stream.settings.id,
+            site=site,
+            rate_hz=stream.source.nominal_hz or USUAL_HZ,
+            key=self._key,
+            blur=stream.settings.blur,
+            signals=stream.signals,
+        )
+
+    def _record_fault(self, stream: Stream, error: Exception) -> None:
+        """A camera with too many faults, or with one that will not pass, is stopped."""
+        name = stream.settings.id
+        stream.faults += 1
+        stream.fault = str(error)
+        self._log.error("a frame could not be processed", stream=name, error=repr(error))
+        if stream.faults >= FAULTS or isinstance(error, SensingError):
+            stream.running = False
+            # it waits for the decoder, which the other cameras must not
+            threading.Thread(target=stream.source.stop, daemon=True).start()
+
+    def _hand_out(self, stream: Stream, result: FrameResult) -> None:
+        stream.violations.extend(result.violations)
+        if stream.viewers and stream.perception is not None:
+            self._draw(stream, stream.perception, result)
+        if self._publish is not None:
+            try:
+                self._publish(stream, result)
+            except Exception as error:  # a listener must not stop the cameras
+                name = stream.settings.id
+                self._log.error("a result was not published", stream=name, error=repr(error))
+
+    def _draw(self, stream: Stream, perception: Perception, result: FrameResult) -> None:
+        """The live view, every DRAW_PERIOD_S at most."""
+        now = self._makers.clock()
+        if now - stream.drawn_at < DRAW_PERIOD_S:
+            return
+        stream.drawn_at = now
+        recent = stream.recent_violations(result.frame.at_s)
+        image = self._makers.draw(result, perception.site, perception.measures, recent)
+        number, _ = stream.view
+        stream.view = (number + 1, self._makers.encode(image))
 
 
-def _ms(seconds: float) -> float | None:
+def _milliseconds(seconds: float) -> float | None:
     return round(seconds * 1e3, 1) if np.isfinite(seconds) else None

@@ -1,5 +1,5 @@
-"""Cameras at work: what they see goes to the record, to whoever listens, and, where it is urgent,
-to others by webhook and e-mail.
+"""Cameras at work: what they observe goes to the database and to listeners; what is urgent, by
+webhook and e-mail as well.
 """
 
 from __future__ import annotations
@@ -11,148 +11,207 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headway import telemetry
 from headway.sensing import SensingError, Site, need_vision
-from headway.service.streets import StreetService
+from headway.service.streets import ColourAt, StreetService
 from headway.settings import NotifySettings
 from headway.store import Intake, Recorder
 
-TELL_EVERY_S = 0.2
-MOST_WAITING = 2_000
-CRITICAL = ("red_light", "wrong_way")
+if TYPE_CHECKING:
+    from headway.sensing.frames.sources import SourceSettings
+    from headway.sensing.pipeline import FrameResult
+    from headway.sensing.traffic.evidence import Violation
+    from headway.service.camera_streams import Stream, StreamSettings
+
+PUBLISH_PERIOD_S = 0.2  # of a camera's figures, wall seconds
+MOST_WAITING = 2_000  # rows for a database that is away; violations carry images
+NOTIFIER_ENDS_WITHIN_S = 2.0
+CRITICAL_RULES = ("red_light", "wrong_way")
+PRIVATE = 0o600  # only this user may read it
 Listener = Callable[[str, str, Any], None]
+"""Called with topic ("realtime", "alerts", "monitoring"), camera and message."""
+CameraConfig = Mapping[str, Any]
+"""source, detector ("motion", or a model's name in the folder `models`), rate_hz, site, paced,
+repeat, blur, street; all but the source may be missing. `started` where it is kept.
+"""
+
+
+class CameraStore:
+    """The configuration of each camera, in a JSON file that only this user may read, since sources
+    hold passwords.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._configs: dict[str, CameraConfig] = {}
+        # all of them at once, before the file is written again
+        with contextlib.suppress(FileNotFoundError):
+            self._configs = dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def __getitem__(self, name: str) -> CameraConfig:
+        return self._configs[name]
+
+    def all(self) -> list[tuple[str, CameraConfig]]:
+        """Name and configuration of each camera."""
+        return list(self._configs.items())
+
+    def put(self, name: str, config: CameraConfig) -> None:
+        """Keep a configuration. Raises OSError."""
+        with self._lock:
+            self._configs[name] = config
+            self._write()
+
+    def remove(self, name: str) -> None:
+        """Forget a configuration; an unknown name is ignored. Raises OSError."""
+        with self._lock:
+            self._configs.pop(name, None)
+            self._write()
+
+    def _write(self) -> None:
+        """Completely or not at all."""
+        draft = self._path.with_suffix(".draft")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(self._configs, stream)
+        draft.replace(self._path)
 
 
 class CameraService:
-    """Cameras by id, kept in `cameras.json` of the folder (they hold passwords: only this user may
-    read it) and started again with the service.
+    """Cameras by id, kept in `cameras.json` of the folder and started again with the service.
 
-    tell(topic, source, message): for whoever listens, from the cameras' thread. streets: whose
-    signals a camera may see. Raises SensingError where the extra `vision` is missing.
+    publish: for whoever listens, from the cameras' thread. streets: whose signals a live camera may
+        use. clock, wall_clock: given by tests.
+    Raises SensingError where the extra `vision` is missing.
     """
 
     def __init__(
         self,
         folder: Path,
-        tell: Listener,
+        publish: Listener,
         intake: Intake,
         notify: NotifySettings | None = None,
         streets: StreetService | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         need_vision()
         from headway.service.camera_streams import StreamManager
-        from headway.service.notification import Mail, Notifier, Webhook
+        from headway.service.notification import Notifier, recipients
 
-        notify = notify or NotifySettings()
         self._folder = folder
-        self._tell = tell
-        self._recorder = Recorder(intake, MOST_WAITING)
-        self._file = folder / "cameras.json"
-        self._told = dict[str, float]()
-        self._lock = threading.Lock()
-        self._wanted: dict[str, dict[str, Any]] = {}
+        self._publish = publish
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._published_at: dict[str, float] = {}
         self._log = telemetry.log("sensing")
-        hooks = tuple(Webhook(h.url, h.secret, h.attempts) for h in notify.webhooks)
-        mail = Mail(**notify.mail.model_dump()) if notify.mail is not None else None
+        self._recorder = Recorder(intake, MOST_WAITING)
+        hooks, mail = recipients(notify or NotifySettings())
         self.notifier = Notifier(hooks, mail, folder / "undelivered.jsonl")
-        self.manager = StreamManager(self._seen, _key(folder / "evidence.key"))
+        self.manager = StreamManager(self._handle_result, _key(folder / "evidence.key"))
+        self._store = CameraStore(folder / "cameras.json")
         self._streets = streets
         if streets is not None:
-            streets.on_signals = self._hear
-        self._begin_again()
+            streets.on_signals = self._forward_signals
+        self._restart_cameras()
         gc.freeze()  # docs/decisions/0012-pauses.md
 
-    def add(self, name: str, wish: dict[str, Any], start: bool = True) -> Any:
-        """wish: source, detector (motion, or a model's name in the folder `models`), rate_hz, site,
-        paced, repeat, blur, street.
+    # --- for operators ---
 
-        Raises SensingError.
+    def add(self, name: str, config: CameraConfig, start: bool = True) -> Stream:
+        """A new camera. Raises SensingError for an id that is taken, or a configuration that is not
+        allowed.
         """
-        from headway.sensing.frames.sources import SourceSettings
-        from headway.service.camera_streams import StreamSettings
-
-        how = {k: wish[k] for k in ("rate_hz", "repeat") if k in wish}
-        source = SourceSettings(self._place(wish["source"]), paced=wish.get("paced", True), **how)
-        detector = wish.get("detector", "motion")
-        if detector != "motion":
-            detector = str(self._folder / "models" / f"{detector}.onnx")
-        if wish.get("street") and not source.live:
+        settings = self._stream_settings(name, config)
+        if config.get("street") and not settings.source.live:
             raise SensingError(
                 f"stream {name}, street: only a live camera (rtsp://, http://) sees the "
                 "signals of a street that runs now."
             )
-        site = Site.of(wish["site"], f"stream {name}, site") if wish.get("site") else None
-        stream = self.manager.add(
-            StreamSettings(name, source, detector, site, wish.get("blur", True))
-        )
-        self._keep(name, wish | {"started": start})
+        stream = self.manager.add(settings)
+        self._store.put(name, {**config, "started": start})
         if start:
-            self._begin(name)
+            self._start(name)
         return stream
 
     def start(self, name: str) -> None:
-        """Raises KeyError for an unknown one, as the next two."""
-        self._begin(name)
-        self._keep(name, self._wanted[name] | {"started": True})
+        """Raises KeyError for an unknown camera."""
+        self._start(name)
+        self._store.put(name, {**self._store[name], "started": True})
 
     def stop(self, name: str) -> None:
+        """Raises KeyError for an unknown camera."""
         self.manager.stop(name)
-        self._keep(name, self._wanted[name] | {"started": False})
+        self._store.put(name, {**self._store[name], "started": False})
 
     def remove(self, name: str) -> None:
+        """Stop a camera and forget it. Raises KeyError for an unknown one."""
         self.manager.remove(name)
-        self._keep(name, None)
+        self._store.remove(name)
 
     def site(self, name: str) -> dict[str, Any] | None:
-        """As it was given."""
-        found = self._wanted[name].get("site")
+        """As it was given; None if none was. Raises KeyError for an unknown camera."""
+        found = self._store[name].get("site")
         return dict(found) if found else None
 
     def set_site(self, name: str, site: dict[str, Any]) -> None:
-        """Another site from now on; the camera begins anew with it. Raises SensingError, KeyError;
-        then nothing has changed.
+        """Another site from now on; the camera starts anew with it. Raises SensingError or
+        KeyError; then nothing has changed.
         """
         self.manager.set_site(name, Site.of(site, f"stream {name}, site"))
         if self.manager.streams[name].running:
-            self._begin(name)
-        self._keep(name, self._wanted[name] | {"site": site})
+            self._start(name)
+        self._store.put(name, {**self._store[name], "site": site})
 
     def close(self) -> None:
-        """End all; what was seen is recorded."""
+        """Stop all cameras; what they observed is recorded."""
         if self._streets is not None:
             self._streets.on_signals = None
         self.manager.close()
         self._recorder.close()
-        self.notifier.close(2.0)
+        self.notifier.close(NOTIFIER_ENDS_WITHIN_S)
 
-    def _begin(self, name: str) -> None:
-        self.manager.start(name)
-        street = self._wanted[name].get("street")
-        if street and self._streets is not None and street in self._streets.streets:
-            told = [
-                (at, group, colour)
-                for group, (at, colour) in self._streets.streets[street].colours.copy().items()
-            ]
-            self._hear(street, sorted(told))
+    # --- configuration ---
 
-    def _hear(self, street: str, told: list[tuple[float, int, int]]) -> None:
-        """What the signals of a street show now, to each camera that sees them."""
-        for name, wish in list(self._wanted.items()):
-            stream = self.manager.streams.get(name)
-            if wish.get("street") == street and stream is not None:
-                with stream.lock:
-                    for change in told:
-                        stream.signals.record(*change)
-                    stream.signals.confirm(time.time())
+    def _restart_cameras(self) -> None:
+        """Those of the service before; one that cannot be started again stays in the file."""
+        for name, config in self._store.all():
+            try:
+                self.add(name, config, config.get("started", True))
+            except (SensingError, ValueError, KeyError, TypeError) as error:
+                self._log.error("a camera was not restarted", stream=name, error=str(error))
 
-    def _place(self, source: str) -> str:
-        """An address, or a file in the folder `media`: no other file of this machine can be asked
-        for.
+    def _stream_settings(self, name: str, config: CameraConfig) -> StreamSettings:
+        from headway.service.camera_streams import StreamSettings
+
+        source = self._source_settings(config)
+        detector = config.get("detector", "motion")
+        if detector != "motion":
+            detector = str(self._folder / "models" / f"{detector}.onnx")
+        site = config.get("site")
+        return StreamSettings(
+            id=name,
+            source=source,
+            detector=detector,
+            site=Site.of(site, f"stream {name}, site") if site else None,
+            blur=config.get("blur", True),
+        )
+
+    def _source_settings(self, config: CameraConfig) -> SourceSettings:
+        from headway.sensing.frames.sources import SourceSettings
+
+        given = {key: config[key] for key in ("rate_hz", "repeat") if key in config}
+        url = self._source_url(config["source"])
+        return SourceSettings(url, paced=config.get("paced", True), **given)
+
+    def _source_url(self, source: str) -> str:
+        """An address, or a file in the folder `media`: no other file of this machine can be
+        asked for.
         """
         if "://" in source:
             return source
@@ -165,74 +224,74 @@ class CameraService:
             )
         return str(path)
 
-    def _keep(self, name: str, wish: dict[str, Any] | None) -> None:
-        with self._lock:
-            if wish is None:
-                self._wanted.pop(name, None)
-            else:
-                self._wanted[name] = wish
-            draft = self._file.with_suffix(".draft")
-            with os.fdopen(
-                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-            ) as stream:
-                json.dump(self._wanted, stream)
-            draft.replace(self._file)
+    # --- signals of the streets ---
 
-    def _begin_again(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._wanted = dict(
-                json.loads(self._file.read_text(encoding="utf-8"))
-            )  # all of them, before the file is written again
-        for name, wish in list(self._wanted.items()):
-            try:
-                self.add(name, wish, wish.get("started", True))
-            except (SensingError, ValueError, KeyError, TypeError) as error:
-                self._log.error("a camera does not begin again", stream=name, error=str(error))
+    def _start(self, name: str) -> None:
+        """Start a camera, with what the signals of its street show now."""
+        self.manager.start(name)
+        street = self._store[name].get("street")
+        if street and self._streets is not None and street in self._streets.streets:
+            colours = self._streets.streets[street].colours.copy()
+            self._forward_signals(street, sorted((at, g, c) for g, (at, c) in colours.items()))
 
-    def _seen(self, stream: Any, seen: Any) -> None:
-        name, now = stream.settings.id, time.monotonic()
-        live = stream.settings.source.live
-        for v in seen.violations:
-            at = v.at_s if live else stream.begun_wall_s + v.at_s
-            self._violation(name, v, datetime.fromtimestamp(at, UTC))
-        if now - self._told.get(name, -1.0) >= TELL_EVERY_S:
-            self._told[name] = now
-            self._tell("realtime", name, {"kind": "camera.seen", **stream.figures()})
+    def _forward_signals(self, street: str, changes: list[ColourAt]) -> None:
+        """Changes of colour, to each camera that observes the signals of that street."""
+        for name, config in self._store.all():
+            stream = self.manager.streams.get(name)
+            if config.get("street") == street and stream is not None:
+                with stream.lock:
+                    for at, group, colour in changes:
+                        stream.signals.record(at, group, colour)
+                    stream.signals.confirm(self._wall_clock())
 
-    def _violation(self, name: str, v: Any, at: datetime) -> None:
-        row = (
-            v.id,
-            at.isoformat(),
-            name,
-            v.rule,
-            v.confidence,
-            json.dumps({**v.data, "at_s": v.at_s}),
-            v.seal,
-        )
-        pictures = [
-            (v.id, k, shot, "\\x" + picture.hex()) for k, (shot, picture) in enumerate(v.pictures)
-        ]
-        self._recorder.put("violation", row)
-        for shown in pictures:
-            self._recorder.put("violation_picture", shown)
-        told = {
+    # --- what the cameras observe, in their thread ---
+
+    def _handle_result(self, stream: Stream, result: FrameResult) -> None:
+        name, now = stream.settings.id, self._clock()
+        for violation in result.violations:
+            self._report_violation(name, violation, self._time_of_day(stream, violation.at_s))
+        last = self._published_at.get(name)
+        if last is None or now - last >= PUBLISH_PERIOD_S:
+            self._published_at[name] = now
+            self._publish("realtime", name, {"kind": "camera.seen", **stream.figures()})
+
+    def _time_of_day(self, stream: Stream, at_s: float) -> datetime:
+        """A live camera's time is that of the day already; a film's is counted from its start."""
+        begun = 0.0 if stream.settings.source.live else stream.started_at
+        return datetime.fromtimestamp(begun + at_s, UTC)
+
+    def _report_violation(self, camera: str, violation: Violation, at: datetime) -> None:
+        """To the database, to listeners and to the notifier."""
+        v, kind = violation, f"violation.{violation.rule}"
+        self._record_violation(camera, v, at)
+        data = {
+            "kind": kind,
+            "id": v.id,
             "at": at.isoformat(),
             "at_s": v.at_s,
-            "device": name,
+            "device": camera,
             "confidence": v.confidence,
             "data": v.data,
         }
-        news = {"kind": f"violation.{v.rule}", "id": v.id, **told}
-        self._tell("alerts", name, news)
-        self._tell("monitoring", name, news)
-        self.notifier.tell(f"violation.{v.rule}", v.id, news, v.rule in CRITICAL)
+        self._publish("alerts", camera, data)
+        self._publish("monitoring", camera, data)
+        self.notifier.notify(kind, v.id, data, v.rule in CRITICAL_RULES)
+
+    def _record_violation(self, camera: str, v: Violation, at: datetime) -> None:
+        data = json.dumps({**v.data, "at_s": v.at_s})
+        row = (v.id, at.isoformat(), camera, v.rule, v.confidence, data, v.seal)
+        images = [(v.id, k, at_s, "\\x" + jpeg.hex()) for k, (at_s, jpeg) in enumerate(v.pictures)]
+        self._recorder.put("violation", row)
+        for image in images:
+            self._recorder.put("violation_picture", image)
 
 
 def _key(path: Path) -> bytes:
     """The key that evidence is sealed with; made once, readable by this user alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(secrets.token_bytes(32))
     except FileExistsError:
         pass

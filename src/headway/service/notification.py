@@ -1,5 +1,5 @@
-"""Violations and alerts told to others: signed webhooks, retried, with dead letters; e-mail.
-Nothing waits for them.
+"""Violations and alerts sent to others: signed webhooks, retried and kept as dead letters; e-mail.
+Callers never wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,27 @@ from urllib.parse import urlsplit
 
 from headway import telemetry
 from headway.sensing import SensingError
+from headway.settings import NotifySettings
 
 SIGNATURE = "X-Headway-Signature"
 EVENT_ID = "X-Headway-Event"
 
 
+RETRIED_REFUSALS = (408, 425, 429)  # HTTP 4xx that may pass: time-out, too early, too many
+THREAD_ENDS_WITHIN_S = 12.0
+CLOSE_POLL_S = 0.05
+ANSWER_BYTES = 1024  # read of a webhook's answer
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """url: https, or http. secret: signs each body, HMAC-SHA256, as `sha256=<hex>` of
-    "<seconds>.<body>" in X-Headway-Signature.
+    """A web address that takes events.
+
+    url:       https, or http.
+    secret:    signs each body: X-Headway-Signature is `t=<seconds>,sha256=<hex>`, HMAC-SHA256 of
+        "<seconds>.<body>".
+    delay_s:   until the first retry, see `retry_delay_s`.
+    timeout_s: of one attempt.
     """
 
     url: str
@@ -42,10 +55,19 @@ class Webhook:
     delay_s: float = 1.0
     timeout_s: float = 10.0
 
+    @property
+    def name(self) -> str:
+        """Where it goes, for logs and dead letters."""
+        return self.url
+
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail server. security: tls, starttls or none."""
+    """A mail server and its recipients.
+
+    security:   tls, starttls or none.
+    at_least_s: between two e-mails about the same kind of event.
+    """
 
     host: str
     port: int
@@ -59,150 +81,202 @@ class Mail:
     at_least_s: float = 60.0
     timeout_s: float = 20.0
 
+    @property
+    def name(self) -> str:
+        """Where it goes, for logs and dead letters."""
+        return ", ".join(self.to)
 
-def pause_s(to: Webhook | Mail, failed: int) -> float:
-    """Seconds until it is tried again, after the first attempt (0) or a later one has failed: twice
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A note on its way to one recipient. due: monotonic seconds; tried: attempts that failed."""
+
+    due: float
+    tried: int
+    to: Webhook | Mail
+    note: Mapping[str, Any]
+
+
+def recipients(settings: NotifySettings) -> tuple[tuple[Webhook, ...], Mail | None]:
+    """The webhooks and the mail server of the settings."""
+    hooks = tuple(Webhook(h.url, h.secret, h.attempts) for h in settings.webhooks)
+    mail = Mail(**settings.mail.model_dump()) if settings.mail is not None else None
+    return hooks, mail
+
+
+def retry_delay_s(to: Webhook | Mail, failed: int) -> float:
+    """Seconds until the next attempt, after the first attempt (0) or a later one has failed: twice
     as long each time.
     """
     return to.delay_s * 2.0**failed
 
 
-@dataclass
 class Notifier:
-    """Sends from a thread of its own. dead: file of what could not be delivered, one JSON object a
-    line. Raises SensingError for a wrong address.
+    """Sends from a thread of its own.
+
+    dead:   file of what could not be delivered, one JSON object a line.
+    most:   deliveries that may wait; beyond, the oldest is dropped.
+    sent, failed, lost: deliveries made, given up and dropped.
+    Raises SensingError for a wrong address.
     """
 
-    webhooks: tuple[Webhook, ...] = ()
-    mail: Mail | None = None
-    dead: Path | None = None
-    most: int = 10_000
-    sent: int = 0
-    failed: int = 0
-    lost: int = 0
-    _waiting: deque[tuple[float, int, Any, dict[str, Any]]] = field(default_factory=deque)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _news: threading.Condition = field(default_factory=threading.Condition)
-    _mailed: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for hook in self.webhooks:
+    def __init__(
+        self,
+        webhooks: tuple[Webhook, ...] = (),
+        mail: Mail | None = None,
+        dead: Path | None = None,
+        most: int = 10_000,
+    ) -> None:
+        for hook in webhooks:
             if urlsplit(hook.url).scheme not in ("http", "https") or not hook.secret:
                 raise SensingError(
                     f"webhook {hook.url!r}: give an http(s) address and a secret to sign with."
                 )
+        self._webhooks = webhooks
+        self._mail = mail
+        self._dead = dead
+        self._most = most
+        self.sent = 0
+        self.failed = 0
+        self.lost = 0
+        self._waiting: deque[Delivery] = deque()
+        self._mailed_at: dict[str, float] = {}  # by kind of event
+        self._stop = threading.Event()
+        self._wake = threading.Condition()
         self._log = telemetry.log("sensing")
         self._thread = threading.Thread(target=self._work, daemon=True, name="notifier")
         self._thread.start()
 
-    def tell(self, kind: str, number: str, body: dict[str, Any], critical: bool = False) -> None:
-        """Hand over one event; `critical` ones go by e-mail too, each kind at most once in
-        `at_least_s`.
+    def notify(self, kind: str, number: str, body: dict[str, Any], critical: bool = False) -> None:
+        """Send one event to all webhooks; a `critical` one by e-mail too, each kind at most once in
+        `Mail.at_least_s`.
         """
+        now = time.monotonic()
         note = {"kind": kind, "id": number, "at": time.time(), "data": body}
-        for hook in self.webhooks:
-            self._put(time.monotonic(), 0, hook, note)
-        if (
-            critical
-            and self.mail is not None
-            and time.monotonic() - self._mailed.get(kind, -math.inf) >= self.mail.at_least_s
-        ):
-            self._mailed[kind] = time.monotonic()
-            self._put(time.monotonic(), 0, self.mail, note)
+        for hook in self._webhooks:
+            self._put(Delivery(due=now, tried=0, to=hook, note=note))
+        if critical and self._mail is not None:
+            if now - self._mailed_at.get(kind, -math.inf) < self._mail.at_least_s:
+                return
+            self._mailed_at[kind] = now
+            self._put(Delivery(due=now, tried=0, to=self._mail, note=note))
 
     @property
     def waiting(self) -> int:
+        """Deliveries that are to be tried, or tried again."""
         return len(self._waiting)
 
     def close(self, patience_s: float = 5.0) -> None:
-        """Try what waits for some seconds more; what is left are dead letters."""
+        """Go on for `patience_s`; what still waits then becomes dead letters."""
         deadline = time.monotonic() + patience_s
         while self._waiting and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(CLOSE_POLL_S)
         self._stop.set()
-        with self._news:
-            self._news.notify_all()
-        self._thread.join(12.0)
-        for _, _, to, note in self._waiting:
-            self._bury(to, note, "the service ended")
+        with self._wake:
+            self._wake.notify_all()
+        self._thread.join(THREAD_ENDS_WITHIN_S)
+        for delivery in self._waiting:
+            self._give_up(delivery, "the service ended")
 
-    def _put(self, due: float, tried: int, to: Any, note: dict[str, Any]) -> None:
-        with self._news:
-            if len(self._waiting) >= self.most:
-                old = self._waiting.popleft()
+    def _put(self, delivery: Delivery) -> None:
+        with self._wake:
+            if len(self._waiting) >= self._most:
                 self.lost += 1
-                self._bury(old[2], old[3], "too many wait")
-            self._waiting.append((due, tried, to, note))
-            self._news.notify_all()
+                self._give_up(self._waiting.popleft(), "too many wait")
+            self._waiting.append(delivery)
+            self._wake.notify_all()
+
+    # --- in the notifier's thread ---
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            with self._news:
-                now = time.monotonic()
-                due = next((x for x in self._waiting if x[0] <= now), None)
-                if due is None:
-                    self._news.wait(min((x[0] - now for x in self._waiting), default=None))
-                    continue
-                self._waiting.remove(due)
-            self._send(*due)
+            delivery = self._take_due()
+            if delivery is not None:
+                self._attempt(delivery)
 
-    def _send(self, _: float, tried: int, to: Webhook | Mail, note: dict[str, Any]) -> None:
-        try:
-            self._post(to, note) if isinstance(to, Webhook) else self._write(to, note)
-            self.sent += 1
-        except (
-            OSError,
-            http.client.HTTPException,
-            ValueError,
-        ) as error:  # those of smtplib and urllib are OSErrors
-            refused = (
-                isinstance(error, urllib.error.HTTPError)
-                and 400 <= error.code < 500
-                and error.code not in (408, 425, 429)
-            )
-            if refused or tried + 1 >= to.attempts:
-                self.failed += 1
-                self._bury(to, note, str(error))
+    def _take_due(self) -> Delivery | None:
+        """The first delivery that is due. Without one, waits until one may be, and returns None."""
+        with self._wake:
+            now = time.monotonic()
+            due = next((d for d in self._waiting if d.due <= now), None)
+            if due is None:
+                self._wake.wait(min((d.due - now for d in self._waiting), default=None))
             else:
-                self._put(time.monotonic() + pause_s(to, tried), tried + 1, to, note)
+                self._waiting.remove(due)
+            return due
 
-    def _post(self, hook: Webhook, note: dict[str, Any]) -> None:
-        body, at = json.dumps(note).encode(), str(int(time.time()))
-        sign = hmac.new(hook.secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
-        headers = {
-            "Content-Type": "application/json",
-            SIGNATURE: f"t={at},sha256={sign}",
-            EVENT_ID: note["id"],
-            "User-Agent": "headway",
-        }
-        request = urllib.request.Request(hook.url, data=body, headers=headers, method="POST")
-        with urllib.request.urlopen(request, timeout=hook.timeout_s) as answer:
-            answer.read(1024)
+    def _attempt(self, delivery: Delivery) -> None:
+        to, tried = delivery.to, delivery.tried + 1
+        try:
+            if isinstance(to, Webhook):
+                _post(to, delivery.note)
+            else:
+                _send_mail(to, delivery.note)
+            self.sent += 1
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # errors of smtplib and urllib are OSErrors
+            if _is_refused(error) or tried >= to.attempts:
+                self.failed += 1
+                self._give_up(delivery, str(error))
+            else:
+                due = time.monotonic() + retry_delay_s(to, delivery.tried)
+                self._put(replace(delivery, due=due, tried=tried))
 
-    def _write(self, mail: Mail, note: dict[str, Any]) -> None:
-        message = EmailMessage()
-        message["Subject"] = f"Headway: {note['kind']}"
-        message["From"], message["To"] = mail.sender, ", ".join(mail.to)
-        message.set_content(f"{note['kind']}\n\n{json.dumps(note['data'], indent=1)}\n")
-        context = ssl.create_default_context()
-        link = (
-            smtplib.SMTP_SSL(mail.host, mail.port, timeout=mail.timeout_s, context=context)
-            if mail.security == "tls"
-            else smtplib.SMTP(mail.host, mail.port, timeout=mail.timeout_s)
-        )
-        with link:
-            if mail.security == "starttls":
-                link.starttls(context=context)
-            if mail.user:
-                link.login(mail.user, mail.password)
-            link.send_message(message)
+    def _give_up(self, delivery: Delivery, why: str) -> None:
+        """Into the log and the file of dead letters."""
+        to, note = delivery.to.name, delivery.note
+        self._log.error("could not be delivered", to=to, why=why, kind=note["kind"])
+        if self._dead is None:
+            return
+        letter = json.dumps({"to": to, "why": why, "note": note})
+        # a full disk must not end the notifier
+        with contextlib.suppress(OSError), self._dead.open("a", encoding="utf-8") as stream:
+            stream.write(letter + "\n")
 
-    def _bury(self, to: Webhook | Mail, note: dict[str, Any], why: str) -> None:
-        where = to.url if isinstance(to, Webhook) else ", ".join(to.to)
-        self._log.error("could not be delivered", to=where, why=why, kind=note["kind"])
-        if self.dead is not None:
-            with (
-                contextlib.suppress(OSError),
-                self.dead.open("a", encoding="utf-8") as stream,
-            ):  # a full disk must not end the notifier
-                stream.write(json.dumps({"to": where, "why": why, "note": note}) + "\n")
+
+def _is_refused(error: Exception) -> bool:
+    """The same request would be refused again."""
+    if not isinstance(error, urllib.error.HTTPError):
+        return False
+    return 400 <= error.code < 500 and error.code not in RETRIED_REFUSALS
+
+
+def _post(hook: Webhook, note: Mapping[str, Any]) -> None:
+    """Raises OSError, HTTPException or ValueError."""
+    body, at = json.dumps(note).encode(), str(int(time.time()))
+    signature = hmac.new(hook.secret.encode(), at.encode() + b"." + body, hashlib.sha256)
+    headers = {
+        "Content-Type": "application/json",
+        SIGNATURE: f"t={at},sha256={signature.hexdigest()}",
+        EVENT_ID: note["id"],
+        "User-Agent": "headway",
+    }
+    request = urllib.request.Request(hook.url, data=body, headers=headers, method="POST")
+    with urllib.request.urlopen(request, timeout=hook.timeout_s) as answer:
+        answer.read(ANSWER_BYTES)
+
+
+def _send_mail(mail: Mail, note: Mapping[str, Any]) -> None:
+    """Raises OSError or ValueError."""
+    message, context = _message(mail, note), ssl.create_default_context()
+    with _connect(mail, context) as server:
+        if mail.security == "starttls":
+            server.starttls(context=context)
+        if mail.user:
+            server.login(mail.user, mail.password)
+        server.send_message(message)
+
+
+def _connect(mail: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
+    if mail.security == "tls":
+        return smtplib.SMTP_SSL(mail.host, mail.port, timeout=mail.timeout_s, context=context)
+    return smtplib.SMTP(mail.host, mail.port, timeout=mail.timeout_s)
+
+
+def _message(mail: Mail, note: Mapping[str, Any]) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = f"Headway: {note['kind']}"
+    message["From"] = mail.sender
+    message["To"] = ", ".join(mail.to)
+    message.set_content(f"{note['kind']}\n\n{json.dumps(note['data'], indent=1)}\n")
+    return message
