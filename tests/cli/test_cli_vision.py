@@ -65,7 +65,7 @@ class Source:
         for k in range(1, self.frames + 1):
             report.frames = k
             report.tracks, report.violations = 2 * k, self.violations
-            report.told = deque(violation(n) for n in range(self.violations))
+            report.last_violations = deque(violation(n) for n in range(self.violations))
             yield (
                 types.SimpleNamespace(frame=types.SimpleNamespace(at_s=k / 10), tracks=["t"] * k),
                 self.length,

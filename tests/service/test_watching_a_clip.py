@@ -18,7 +18,7 @@ from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
 from headway.sensing.pipeline import FrameResult, Perception
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
-from headway.service.watching import Report, as_json, read_signals, watch_source
+from headway.service.watching import Report, read_signals, violation_to_json, watch_source
 
 
 def seen(perception, at_s, *tracks, violations=(), image=GREY):
@@ -60,8 +60,8 @@ def test_at_first_nothing_is_kept():
         0,
         None,
     )
-    assert (list(report.told), report.told.maxlen) == ([], 1000)
-    assert Report().told is not report.told
+    assert (list(report.last_violations), report.last_violations.maxlen) == ([], 1000)
+    assert Report().last_violations is not report.last_violations
     report.close()
 
 
@@ -73,7 +73,7 @@ def test_frames_and_tracks_are_counted_and_paths_only_kept_when_asked_for():
     report.perception = perception
     for k in range(3):
         t = k / 8.0
-        report.take(
+        report.add_frame(
             seen(
                 perception,
                 t,
@@ -83,7 +83,7 @@ def test_frames_and_tracks_are_counted_and_paths_only_kept_when_asked_for():
             8.0,
         )
     assert (report.frames, report.tracks, report.violations) == (3, 2, 0)
-    assert report.whole("clip.mp4")["tracks"] == []
+    assert report.to_json("clip.mp4")["tracks"] == []
 
 
 def test_the_path_of_a_track_with_its_class_and_speeds():
@@ -104,8 +104,8 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
             mean_mps=10.0 + k if k != 10 else np.nan,
         )
         if k >= 2:
-            report.take(seen(perception, t, car), 8.0)
-    (row,) = report.whole("clip.mp4")["tracks"]
+            report.add_frame(seen(perception, t, car), 8.0)
+    (row,) = report.to_json("clip.mp4")["tracks"]
     assert (row["id"], row["begun_s"], row["class"], row["ended_s"], row["seen"]) == (
         3,
         0.0,
@@ -127,14 +127,14 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
 def test_speeds_in_a_path_have_two_digits():
     perception, report, car = Perception("cam", site(), 8.0), Report(keep_tracks=True), road_user(3)
     report.perception = perception
-    report.take(seen(perception, 0.0, seen_at(car, 0.0, (100, 100), speed_mps=1.2345)), 8.0)
-    assert report.whole("x")["tracks"][0]["path"] == [[0.0, 80.0, 80.0, 40.0, 20.0, 4.44]]
+    report.add_frame(seen(perception, 0.0, seen_at(car, 0.0, (100, 100), speed_mps=1.2345)), 8.0)
+    assert report.to_json("x")["tracks"][0]["path"] == [[0.0, 80.0, 80.0, 40.0, 20.0, 4.44]]
 
 
 def test_violations_are_written_with_their_pictures(tmp_path):
     report, folder = Report(evidence=tmp_path / "new" / "evidence"), tmp_path / "new" / "evidence"
-    report.keep([violation(1), violation(2, pictures_=())])
-    assert (report.violations, [v.id for v in report.told]) == (2, ["id-1", "id-2"])
+    report.add_violations([violation(1), violation(2, pictures_=())])
+    assert (report.violations, [v.id for v in report.last_violations]) == (2, ["id-1", "id-2"])
     assert {p.name for p in folder.iterdir()} == {
         "id-1-0.jpg",
         "id-1-1.jpg",
@@ -155,10 +155,10 @@ def test_violations_are_written_with_their_pictures(tmp_path):
         "seal": "sealed",
         "pictures": [0.5, 1.0],
     }
-    assert json.loads((folder / "id-1.json").read_text()) == want == as_json(violation(1))
+    assert json.loads((folder / "id-1.json").read_text()) == want == violation_to_json(violation(1))
     assert "\n " in (folder / "id-1.json").read_text()  # a line each, for people
     plain = Report()
-    plain.keep([violation(1)])
+    plain.add_violations([violation(1)])
     assert plain.violations == 1
 
 
@@ -176,7 +176,7 @@ def test_what_still_waits_is_told_when_it_is_closed():
     perception.violation_detector.update(6.0, GREY, [car], perception.measures.update(6.0, [car]))
     assert report.violations == 0
     report.close()
-    assert [v.rule for v in report.told] == ["blocked_box"]
+    assert [v.rule for v in report.last_violations] == ["blocked_box"]
 
 
 def test_all_of_it_as_plain_json():
@@ -188,30 +188,30 @@ def test_all_of_it_as_plain_json():
             Crossing(3.5, "gate", "out", 4, "bus", np.nan, np.nan),
         ]
     )
-    report.keep([violation(1)])
+    report.add_violations([violation(1)])
     report.frames = 7
-    assert report.whole("clip.mp4") == {
+    assert report.to_json("clip.mp4") == {
         "source": "clip.mp4", "frames": 7, "calibration": {"error_m": 0.25}, "figures": {"seconds": 0.0, "lines": {}, "lanes": {}, "turns": []}, "tracks": [],
-        "violations": [as_json(violation(1))],
+        "violations": [violation_to_json(violation(1))],
         "crossings": [
             {"at_s": 2.5, "line": "gate", "direction": "in", "track": 3, "class": "car", "speed_kmh": 36.0, "standard_error_kmh": 0.45},
             {"at_s": 3.5, "line": "gate", "direction": "out", "track": 4, "class": "bus", "speed_kmh": None, "standard_error_kmh": None},
         ],
     }  # fmt: skip
     report.perception = Perception("cam", Site((320, 240), uncalibrated="because"), 8.0)
-    assert report.whole("x")["calibration"] == {"refused": "because"}
+    assert report.to_json("x")["calibration"] == {"refused": "because"}
 
 
 def test_the_heat_map_is_of_the_last_picture(tmp_path):
     perception, report = Perception("cam", site(), 8.0), Report()
     report.perception = perception
-    report.save_heat(tmp_path / "heat.jpg")
+    report.save_heat_map(tmp_path / "heat.jpg")
     assert not (tmp_path / "heat.jpg").exists()  # nothing was seen
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3)).astype(np.uint8)
-    report.take(seen(perception, 1.0), 8.0)
-    report.take(seen(perception, 1.1, image=noise), 8.0)
+    report.add_frame(seen(perception, 1.0), 8.0)
+    report.add_frame(seen(perception, 1.1, image=noise), 8.0)
     perception.measures.heat[10:20, 10:20] = 3.0
-    report.save_heat(tmp_path / "heat.jpg")
+    report.save_heat_map(tmp_path / "heat.jpg")
     assert (
         (tmp_path / "heat.jpg").read_bytes()
         == jpeg(heat_map(noise, perception.measures), 85)
@@ -228,7 +228,7 @@ def test_the_film_shows_what_was_drawn_and_the_last_five_told_within_four_second
         violation(k, at_s=at_s) for k, at_s in enumerate([5.9, 6.0, 6.1, 7.0, 7.0, 7.0, 8.0, 9.0])
     ]
     for at_s, count in ((9.0, 4), (10.0, 8)):
-        report.take(
+        report.add_frame(
             seen(
                 perception,
                 at_s,
@@ -277,7 +277,7 @@ def test_a_file_is_watched_to_its_end_and_its_length_is_known(clip):
     report, all_ = watched(clip)
     assert [round(s.frame.at_s, 3) for s, _ in all_] == [k / 10.0 for k in range(40)]
     assert {length for _, length in all_} == {40}
-    assert (report.frames, report.tracks, report.perception) == (40, 1, all_[0][0].by)
+    assert (report.frames, report.tracks, report.perception) == (40, 1, all_[0][0].perception)
     assert report.perception.site == Site((320, 240))  # nothing is known of the place
     assert report.perception.violation_detector.blur is True
     assert report.perception.violation_detector.device == str(clip)
@@ -290,10 +290,10 @@ def test_so_many_seconds_are_watched_and_what_waits_then_is_told(clip, tmp_path)
         -1
     ] == 3.0  # the first that is so much after the first
     assert not any(s.violations for s, _ in all_)
-    assert [(v.rule, round(v.at_s, 3)) for v in report.told] == [
+    assert [(v.rule, round(v.at_s, 3)) for v in report.last_violations] == [
         ("speeding", 2.5)
     ]  # a second had not passed since
-    assert report.told[0].data["speed_kmh"] == pytest.approx(43.2, abs=2.0)
+    assert report.last_violations[0].data["speed_kmh"] == pytest.approx(43.2, abs=2.0)
     assert report.perception.violation_detector.blur is False
     with av.open(str(tmp_path / "film.mp4")) as box:
         assert (float(box.streams.video[0].average_rate), box.streams.video[0].frames) == (10.0, 31)
@@ -316,8 +316,8 @@ def test_signals_come_from_a_file(clip, tmp_path):
     )
     stop = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
     report, _ = watched(clip, Site.of(SITE | {"lines": [stop]}), signals=tmp_path / "signals.jsonl")
-    assert [(v.rule, v.data["red_for_s"]) for v in report.told] == [
-        ("red_light", pytest.approx(report.told[0].at_s - 1.5))
+    assert [(v.rule, v.data["red_for_s"]) for v in report.last_violations] == [
+        ("red_light", pytest.approx(report.last_violations[0].at_s - 1.5))
     ]
     silent, _ = watched(clip, Site.of(SITE | {"lines": [stop]}))
     assert silent.violations == 0

@@ -104,9 +104,9 @@ def watch(
     if report.frames:
         _told(report, took)
         if json_:
-            json_.write_text(json.dumps(report.whole(source), indent=1), encoding="utf-8")
+            json_.write_text(json.dumps(report.to_json(source), indent=1), encoding="utf-8")
         if heat:
-            report.save_heat(heat)
+            report.save_heat_map(heat)
     if fault:
         raise SensingError(fault)
 
@@ -146,7 +146,7 @@ def _told(report: Any, took: float) -> None:
                 f["congestion"],
             )
         console.print(table)
-    for v in list(report.told)[-20:]:
+    for v in list(report.last_violations)[-20:]:
         console.print(
             f"{v.at_s:.2f} s {v.rule} track {v.data['track']} confidence {v.confidence:.2f}",
             highlight=False,

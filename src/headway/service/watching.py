@@ -1,5 +1,5 @@
-"""One source watched from its begin to its end, and what is kept of it: figures, tracks, an
-annotated film, pictures of violations.
+"""One source watched from its start to its end, and the report of it: figures, tracks, an annotated
+film, images of violations.
 """
 
 from __future__ import annotations
@@ -17,22 +17,39 @@ import numpy as np
 from headway.sensing import SensingError
 from headway.sensing.detection.detectors import CLASSES, Detector, OnnxDetector
 from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Picture, Source, SourceSettings, sampled
+from headway.sensing.frames.sources import Frame, Picture, Source, SourceSettings, sampled
 from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
-from headway.sensing.pipeline import FrameResult, Perception, unknown_site
-from headway.sensing.pipeline import watch as look_on
+from headway.sensing.pipeline import FrameResult, Perception
+from headway.sensing.pipeline import watch as watch_frames
 from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
 from headway.sensing.traffic.evidence import Violation
+from headway.sensing.traffic.measures import Crossing
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 
-SAMPLES = 45
-LEAST_SAMPLES = 5
+SAMPLES = 45  # frames of a clip from which its background is learned before it is watched
+LEAST_SAMPLES = 5  # fewer say nothing about the background
+USUAL_HZ = 15.0  # of a source that does not say its rate
+ATTEMPTS = 5  # to connect to a source
+VIOLATIONS_KEPT = 1000
+RECENT_S = 4.0  # violations of the last seconds are written on the film
+RECENT_MOST = 5
+HEAT_JPEG_QUALITY = 85
+TIME_TOLERANCE_S = 1e-3
+SPEED_COLUMN = 5  # of a row of a path, see `Report.to_json`
 
 
 @dataclass
 class Report:
-    """What is kept. tracks, violations: how many; told: the last violations."""
+    """What came of watching one source.
+
+    out:         file of an annotated film; None for none.
+    evidence:    folder for the images of violations; None for none.
+    keep_tracks: with the path of each track.
+    frames, tracks, violations: how many.
+    last_violations: VIOLATIONS_KEPT at most.
+    perception:  None before the first frame of a source without a site.
+    """
 
     out: Path | None = None
     evidence: Path | None = None
@@ -40,120 +57,145 @@ class Report:
     frames: int = 0
     tracks: int = 0
     violations: int = 0
-    told: deque[Violation] = field(default_factory=lambda: deque(maxlen=1000))
+    last_violations: deque[Violation] = field(default_factory=lambda: deque(maxlen=VIOLATIONS_KEPT))
     perception: Any = None
-    _met: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # of tracks, by id
     _film: Film | None = None
-    _last: Picture | None = None
+    _last_image: Picture | None = None
 
-    def take(self, seen: FrameResult, rate_hz: float) -> None:
+    def add_frame(self, result: FrameResult, rate_hz: float) -> None:
+        """Count and keep one frame. rate_hz: of the film."""
         self.frames += 1
-        self._last = seen.frame.image
-        for track in seen.tracks:
-            if track.id not in self._met:
-                self.tracks += 1
-                path = (
-                    [
-                        [*_row(t, b), None]
-                        for t, b in list(zip(track.times, track.boxes, strict=True))[:-1]
-                    ]
-                    if self.keep_tracks
-                    else []
-                )
-                self._met[track.id] = {
-                    "id": track.id,
-                    "begun_s": round(track.started_s, 3),
-                    "path": path,
-                }
-            if self.keep_tracks:
-                self._add(track, seen.frame.at_s)
-        self.keep(seen.violations)
+        self._last_image = result.frame.image
+        for track in result.tracks:
+            self._add_track(track, result.frame.at_s)
+        self.add_violations(result.violations)
         if self.out is not None:
             self._film = self._film or Film(self.out, rate_hz)
-            recent = [
-                f"{v.rule} #{v.data['track']}" for v in self.told if v.at_s > seen.frame.at_s - 4.0
-            ]
-            self._film.add(drawn(seen, self.perception.site, self.perception.measures, recent[-5:]))
+            self._film.add(self._annotated(result))
 
-    def keep(self, violations: list[Violation]) -> None:
-        for v in violations:
+    def add_violations(self, violations: list[Violation]) -> None:
+        """Count and keep violations, and write their evidence."""
+        for violation in violations:
             self.violations += 1
-            self.told.append(v)
+            self.last_violations.append(violation)
             if self.evidence is not None:
-                self.evidence.mkdir(parents=True, exist_ok=True)
-                for k, (_, picture) in enumerate(v.pictures):
-                    (self.evidence / f"{v.id}-{k}.jpg").write_bytes(picture)
-                (self.evidence / f"{v.id}.json").write_text(
-                    json.dumps(as_json(v), indent=1), encoding="utf-8"
-                )
+                _write_evidence(self.evidence, violation)
 
     def close(self) -> None:
+        """Add the violations that were not complete yet, and end the film."""
         if self.perception is not None:
-            self.keep(self.perception.violation_detector.close())
+            self.add_violations(self.perception.violation_detector.close())
         if self._film is not None:
             self._film.close()
 
-    def whole(self, source: str) -> dict[str, Any]:
-        """All of it, plain JSON."""
-        site = self.perception.site
-        speeds = (
-            {"error_m": site.calibration.error_m}
-            if site.calibration is not None
-            else {"refused": site.uncalibrated}
-        )
+    def to_json(self, source: str) -> dict[str, Any]:
+        """All of it as plain values. A row of a track's path: time (s), x, y, width and height
+        (px), speed (km/h, or None).
+        """
+        measures = self.perception.measures
         return {
             "source": source,
             "frames": self.frames,
-            "calibration": speeds,
-            "figures": self.perception.measures.figures(),
-            "tracks": list(self._met.values()) if self.keep_tracks else [],
-            "violations": [as_json(v) for v in self.told],
-            "crossings": [
-                {
-                    "at_s": c.at_s,
-                    "line": c.line,
-                    "direction": c.direction,
-                    "track": c.track,
-                    "class": c.kind,
-                    "speed_kmh": _kmh(c.speed_mps),
-                    "standard_error_kmh": _kmh(c.speed_se_mps),
-                }
-                for c in self.perception.measures.crossings
-            ],
+            "calibration": _calibration_to_json(self.perception.site),
+            "figures": measures.figures(),
+            "tracks": list(self._rows.values()) if self.keep_tracks else [],
+            "violations": [violation_to_json(v) for v in self.last_violations],
+            "crossings": [_crossing_to_json(c) for c in measures.crossings],
         }
 
-    def save_heat(self, path: Path) -> None:
-        if self._last is not None:
-            path.write_bytes(jpeg(heat_map(self._last, self.perception.measures), 85))
+    def save_heat_map(self, path: Path) -> None:
+        """Where road users were, on the last frame; nothing before the first."""
+        if self._last_image is not None:
+            image = heat_map(self._last_image, self.perception.measures)
+            path.write_bytes(jpeg(image, HEAT_JPEG_QUALITY))
 
-    def _add(self, track: Track, at_s: float) -> None:
-        row = self._met[track.id]
-        row["class"] = CLASSES[track.kind]
-        row["ended_s"] = round(at_s, 3)
-        row["seen"] = track.observations
-        path = row["path"]
-        path.append([*_row(at_s, track.box), _kmh(track.speed_mps)])
-        if (
-            np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S
-        ):  # the mean of a second is the best that is known of its middle
-            middle = (
-                bisect.bisect_right(path, at_s - SPEED_SPAN_S / 2.0 + 1e-3, key=lambda at: at[0])
-                - 1
-            )
-            path[middle][5] = _kmh(track.mean_mps)
+    def _annotated(self, result: FrameResult) -> Picture:
+        since_s = result.frame.at_s - RECENT_S
+        recent = [v for v in self.last_violations if v.at_s > since_s][-RECENT_MOST:]
+        lines = [f"{v.rule} #{v.data['track']}" for v in recent]
+        return drawn(result, self.perception.site, self.perception.measures, lines)
+
+    def _add_track(self, track: Track, at_s: float) -> None:
+        row = self._rows.get(track.id)
+        if row is None:
+            self.tracks += 1
+            row = self._rows[track.id] = {
+                "id": track.id,
+                "begun_s": round(track.started_s, 3),
+                "path": _path_before(track) if self.keep_tracks else [],
+            }
+        if self.keep_tracks:
+            _extend_row(row, track, at_s)
 
 
-def as_json(v: Violation) -> dict[str, Any]:
+def _path_before(track: Track) -> list[list[Any]]:
+    """The positions of a track before it was first reported; their speeds are unknown."""
+    positions = list(zip(track.times, track.boxes, strict=True))[:-1]
+    return [[*_path_row(at_s, box), None] for at_s, box in positions]
+
+
+def _extend_row(row: dict[str, Any], track: Track, at_s: float) -> None:
+    """The track as it is now."""
+    row["class"] = CLASSES[track.kind]
+    row["ended_s"] = round(at_s, 3)
+    row["seen"] = track.observations
+    path = row["path"]
+    path.append([*_path_row(at_s, track.box), _kmh(track.speed_mps)])
+    if np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S:
+        # the mean over a span is the best estimate at its middle
+        middle_s = at_s - SPEED_SPAN_S / 2.0 + TIME_TOLERANCE_S
+        middle = bisect.bisect_right(path, middle_s, key=lambda position: position[0]) - 1
+        path[middle][SPEED_COLUMN] = _kmh(track.mean_mps)
+
+
+def _path_row(at_s: float, box: Any) -> list[float]:
+    x1, y1, x2, y2 = (round(float(v), 1) for v in box)
+    return [round(at_s, 3), x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)]
+
+
+def _kmh(speed_mps: float) -> float | None:
+    return round(float(speed_mps) * 3.6, 2) if np.isfinite(speed_mps) else None
+
+
+def _calibration_to_json(site: Site) -> dict[str, Any]:
+    if site.calibration is None:
+        return {"refused": site.uncalibrated}
+    return {"error_m": site.calibration.error_m}
+
+
+def _crossing_to_json(crossing: Crossing) -> dict[str, Any]:
     return {
-        "id": v.id,
-        "at_s": v.at_s,
-        "device": v.device,
-        "rule": v.rule,
-        "confidence": v.confidence,
-        "data": v.data,
-        "seal": v.seal,
-        "pictures": [at for at, _ in v.pictures],
+        "at_s": crossing.at_s,
+        "line": crossing.line,
+        "direction": crossing.direction,
+        "track": crossing.track,
+        "class": crossing.kind,
+        "speed_kmh": _kmh(crossing.speed_mps),
+        "standard_error_kmh": _kmh(crossing.speed_se_mps),
     }
+
+
+def violation_to_json(violation: Violation) -> dict[str, Any]:
+    """A violation as plain values; of its images only the times."""
+    return {
+        "id": violation.id,
+        "at_s": violation.at_s,
+        "device": violation.device,
+        "rule": violation.rule,
+        "confidence": violation.confidence,
+        "data": violation.data,
+        "seal": violation.seal,
+        "pictures": [at_s for at_s, _ in violation.pictures],
+    }
+
+
+def _write_evidence(folder: Path, violation: Violation) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, (_, image) in enumerate(violation.pictures):
+        (folder / f"{violation.id}-{k}.jpg").write_bytes(image)
+    text = json.dumps(violation_to_json(violation), indent=1)
+    (folder / f"{violation.id}.json").write_text(text, encoding="utf-8")
 
 
 def watch_source(
@@ -166,41 +208,56 @@ def watch_source(
     blur: bool,
     threads: int,
 ) -> Iterator[tuple[FrameResult, int]]:
-    """Every frame, and how many there will be (0 where nobody knows). Raises SensingError; what was
-    found before is in the report.
+    """Every frame, with the number of frames of the source (0 where it is unknown).
+
+    model:   ONNX file of a detector; None for motion.
+    site:    None where nothing is known of the place.
+    signals: file of what the signals show, see `read_signals`.
+    seconds: of the stream, after which it ends; 0 for its own end.
+    blur:    faces and plates are made unreadable in evidence.
+    threads: of the detector; 0 for as many as there are processors.
+    Raises SensingError; what was found before is in the report.
     """
-    detector: Detector = (
-        OnnxDetector(model, threads=threads) if model is not None else MotionDetector()
-    )
-    if (
-        isinstance(detector, MotionDetector)
-        and not SourceSettings(source).live
-        and len(few := sampled(source, SAMPLES)) >= LEAST_SAMPLES
-    ):
-        detector.learn(source, few)
-    told = read_signals(signals) if signals is not None else SignalHistory()
-    camera = Source(SourceSettings(source, policy="queue", attempts=5))
-    perception: Perception | None = None
-    begun: float | None = None
+    detector = _detector(source, model, threads)
+    history = read_signals(signals) if signals is not None else SignalHistory()
+    camera = Source(SourceSettings(source, policy="queue", attempts=ATTEMPTS))
+    begun_s: float | None = None
     try:
         if site is not None:
-            perception = report.perception = Perception(source, site, 15.0, blur=blur, signals=told)
-        for seen in look_on(camera, detector, perception, source):
-            width, height = seen.frame.image.shape[1], seen.frame.image.shape[0]
-            if perception is None:
-                report.perception = seen.perception
-            elif perception.site.size != (width, height):
-                raise SensingError(
-                    f"{source}: its pictures are {width} x {height}, its site is of "
-                    f"{perception.site.size[0]} x {perception.site.size[1]}."
-                )
-            report.take(seen, camera.nominal_hz or 15.0)
-            yield seen, camera.health.length
-            begun = seen.frame.at_s if begun is None else begun
-            if seconds and seen.frame.at_s - begun >= seconds:
+            report.perception = Perception(source, site, USUAL_HZ, blur=blur, signals=history)
+        for result in watch_frames(camera, detector, report.perception, source):
+            if site is not None:
+                _check_size(source, site, result.frame)
+            report.perception = result.perception
+            report.add_frame(result, camera.nominal_hz or USUAL_HZ)
+            yield result, camera.health.length
+            begun_s = result.frame.at_s if begun_s is None else begun_s
+            if seconds and result.frame.at_s - begun_s >= seconds:
                 return
     finally:
         report.close()
+
+
+def _detector(source: str, model: Path | None, threads: int) -> Detector:
+    """Motion in a file is found against a background that is learned from the whole of it first."""
+    if model is not None:
+        return OnnxDetector(model, threads=threads)
+    detector = MotionDetector()
+    if not SourceSettings(source).live:
+        samples = sampled(source, SAMPLES)
+        if len(samples) >= LEAST_SAMPLES:
+            detector.learn(source, samples)
+    return detector
+
+
+def _check_size(source: str, site: Site, frame: Frame) -> None:
+    """Raises SensingError if the frames are not of the site's size."""
+    width, height = frame.image.shape[1], frame.image.shape[0]
+    if site.size != (width, height):
+        raise SensingError(
+            f"{source}: its pictures are {width} x {height}, its site is of "
+            f"{site.size[0]} x {site.size[1]}."
+        )
 
 
 def read_signals(path: Path) -> SignalHistory:
@@ -220,15 +277,3 @@ def read_signals(path: Path) -> SignalHistory:
                     f'give {{"at_s": seconds, "shown": [colours]}} ({error}).'
                 ) from error
     return signals
-
-
-def _row(at_s: float, box: Any) -> list[float]:
-    x1, y1, x2, y2 = (round(float(v), 1) for v in box)
-    return [round(at_s, 3), x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)]
-
-
-def _kmh(speed_mps: float) -> float | None:
-    return round(float(speed_mps) * 3.6, 2) if np.isfinite(speed_mps) else None
-
-
-__all__ = ["Report", "as_json", "read_signals", "unknown_site", "watch_source"]
