@@ -236,7 +236,7 @@ def shot(monkeypatch):
 
     asked = []
 
-    def shoot(how, tell):
+    def render_clip(how, tell):
         asked.append(how)
         tell(7)
         return {
@@ -245,12 +245,12 @@ def shot(monkeypatch):
             "truth": Path("v.truth.jsonl"),
         }
 
-    monkeypatch.setattr(clip, "shoot", shoot)
+    monkeypatch.setattr(clip, "render_clip", render_clip)
     return asked
 
 
 def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
-    from headway.rendered.clip import Shooting
+    from headway.rendered.clip import ClipSettings
 
     bars, totals = [], []
     update, add = room.Progress.update, room.Progress.add_task
@@ -273,7 +273,7 @@ def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
     ran = headway("camera", "--scenario", "cologne3", "--junction", "j", "--out", "o.mp4", "--seconds", "1", "--begin", "30", "--rate", "12.5", "--seed", "3",
                   "--height", "50", "--tilt", "20", "--reach", "40", "--violators", "0.5", "--night", "--rain")  # fmt: skip
     assert shot == [
-        Shooting(
+        ClipSettings(
             "cologne1",
             "",
             Path("clip.mp4"),
@@ -288,7 +288,7 @@ def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
             False,
             False,
         ),
-        Shooting(
+        ClipSettings(
             "cologne3", "j", Path("o.mp4"), 1.0, 30.0, 12.5, 3, 50.0, 20.0, 40.0, 0.5, True, True
         ),
     ]

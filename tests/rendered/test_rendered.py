@@ -17,7 +17,7 @@ from headway.plants.sumo.plant import Scene
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered import clip
 from headway.rendered import plant as seeing
-from headway.rendered.film import filmed
+from headway.rendered.film import with_frame_steps
 from headway.rendered.painter import Painter
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
@@ -82,9 +82,11 @@ def test_what_is_told_of_the_pictures_agrees_with_the_truth(monkeypatch):
 def test_night_and_rain_are_another_picture(painter):
     empty = Scene(*(np.zeros((0, 2) if k == 1 else 0, np.float32) for k in range(6)))
     shown = np.ones(len(painter.network.groups), np.int8)
-    dark = Painter(painter.view, painter.network, painter.shapes, night=True).shoot(empty, shown)[0]
-    wet = Painter(painter.view, painter.network, painter.shapes, rain=True).shoot(empty, shown)[0]
-    plain = painter.shoot(empty, shown)[0]
+    dark = Painter(painter.view, painter.network, painter.shapes, night=True).render(empty, shown)[
+        0
+    ]
+    wet = Painter(painter.view, painter.network, painter.shapes, rain=True).render(empty, shown)[0]
+    plain = painter.render(empty, shown)[0]
     assert dark.mean() < 0.6 * plain.mean()
     assert wet.std() < plain.std()
 
@@ -123,7 +125,7 @@ def test_a_street_is_steered_through_pictures_alone(name, seconds, monkeypatch):
 
 def test_a_rate_without_whole_milliseconds_is_refused():
     with pytest.raises(SensingError, match="whole milliseconds"):
-        filmed(SumoSettings("x"), 15.0)
+        with_frame_steps(SumoSettings("x"), 15.0)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tests.rendered.rendered_street import scene
 from headway.plants.sumo import SumoSettings, read_network, read_shapes
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered import clip
-from headway.rendered.clip import Shooting, shoot
-from headway.rendered.film import Drift, FilmedPlant, filmed
+from headway.rendered.clip import ClipSettings, render_clip
+from headway.rendered.film import FilmedPlant, LaneChangeSmoother, with_frame_steps
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.sensing import SensingError
@@ -29,7 +29,7 @@ from headway.sensing import SensingError
 )
 def test_each_picture_is_a_step_of_the_simulation(rate, step):
     settings = SumoSettings("x", 3, extra=("--scale", "2"))
-    assert filmed(settings, rate) == replace(
+    assert with_frame_steps(settings, rate) == replace(
         settings, extra=("--scale", "2", "--step-length", step)
     )
 
@@ -40,7 +40,7 @@ def test_a_rate_without_whole_milliseconds_or_out_of_bounds_is_refused(rate):
         SensingError,
         match=rf"^rate {rate:g}: a picture must last whole milliseconds\. Possible: 4, 5, 8, 10, 12\.5, 20, 25, 40\.$",
     ):
-        filmed(SumoSettings("x"), rate)
+        with_frame_steps(SumoSettings("x"), rate)
 
 
 # -- changing lanes
@@ -56,7 +56,7 @@ def shown(drift, at, **how):
 
 def test_who_changes_lanes_takes_two_seconds_over_it():
     """Eastwards 10 m/s, at 0 s 3 m to the left: of what is left after share s of 2 s, s² (3 - 2 s): 1/2 after a second, 0.15625 after 1.5 s."""
-    drift = Drift(0.5)
+    drift = LaneChangeSmoother(0.5)
     found = [shown(drift, (5.0 * k, 3.0 if k else 0.0)) for k in range(6)]
     shares = [None, 1.0, 0.84375, 0.5, 0.15625, 0.0]
     assert found[0] == [0.0, 0.0]
@@ -77,7 +77,7 @@ def test_who_changes_lanes_takes_two_seconds_over_it():
 )
 def test_only_the_way_to_the_side_is_smoothed(angle, jump, back):
     """Where it was, but for the metre that it went on."""
-    drift = Drift(0.1)
+    drift = LaneChangeSmoother(0.1)
     shown(drift, (0.0, 0.0), angle=angle)
     assert shown(drift, jump, angle=angle) == [pytest.approx(v, abs=1e-6) for v in back]
 
@@ -96,21 +96,21 @@ def test_only_the_way_to_the_side_is_smoothed(angle, jump, back):
     ],
 )
 def test_a_lane_is_between_one_and_a_half_and_eight_metres_to_the_side(aside, smooth):
-    drift = Drift(0.1)
+    drift = LaneChangeSmoother(0.1)
     shown(drift, (0.0, 0.0))
     assert shown(drift, (1.0, aside)) == [1.0, pytest.approx(0.0 if smooth else aside, abs=1e-6)]
 
 
 def test_the_bounds_of_a_lane_change_are_outside():
     for aside in (1.5, 8.0):
-        drift = Drift(0.1)
+        drift = LaneChangeSmoother(0.1)
         shown(drift, (0.0, 0.0))
         assert shown(drift, (1.0, aside)) == [1.0, aside]
 
 
 def test_a_second_change_begins_where_the_first_one_is():
     """After a second of the first 1.5 m are left of it; 3 m more: 4.5 m."""
-    drift = Drift(1.0)
+    drift = LaneChangeSmoother(1.0)
     shown(drift, (0.0, 0.0))
     assert shown(drift, (10.0, 3.0)) == [10.0, pytest.approx(0.0)]
     assert shown(drift, (20.0, 6.0)) == [20.0, pytest.approx(1.5)]
@@ -119,7 +119,7 @@ def test_a_second_change_begins_where_the_first_one_is():
 
 
 def test_each_vehicle_drifts_by_itself_and_who_was_away_begins_anew():
-    drift = Drift(0.5)
+    drift = LaneChangeSmoother(0.5)
 
     def both(a, b):
         return drift.smooth(scene((1, *a, 90.0, 10.0, 4.5, 0), (2, *b, 90.0, 10.0, 4.5, 0))).at_m
@@ -133,11 +133,11 @@ def test_each_vehicle_drifts_by_itself_and_who_was_away_begins_anew():
 
 def test_all_else_of_a_scene_stays():
     before = scene((7, 1.0, 2.0, 30.0, 4.0, 5.0, 1), (9, 3.0, 4.0, 60.0, 5.0, 6.0, 2))
-    after = Drift(0.1).smooth(before)
+    after = LaneChangeSmoother(0.1).smooth(before)
     for name in ("number", "at_m", "angle_deg", "speed_mps", "length_m", "kind"):
         assert getattr(after, name).tolist() == getattr(before, name).tolist()
     assert after.at_m.dtype == np.float32
-    assert Drift(0.1).smooth(scene()).at_m.shape == (0, 2)
+    assert LaneChangeSmoother(0.1).smooth(scene()).at_m.shape == (0, 2)
 
 
 # -- a street before a camera
@@ -149,7 +149,7 @@ class Notes:
     def __init__(self):
         self.asked, self.shots = [], []
 
-    def shoot(self, scene, shown):
+    def render(self, scene, shown):
         self.asked.append((scene, shown))
         return f"picture {len(self.asked)}", [f"truth {len(self.asked)}"]
 
@@ -234,7 +234,7 @@ def test_running_up_takes_no_picture_and_drivers_are_spoiled_by_their_names_alik
     eye = Notes()
     of = plant(eye, violators=0.2, seed=4)
     begin, met = of.time_s, {}
-    for moves in (of.run_up, of.advance):
+    for moves in (of.warm_up, of.advance):
         for _ in range(12):
             moves(1.0)
             for name in libsumo.vehicle.getIDList():
@@ -255,7 +255,7 @@ def test_running_up_takes_no_picture_and_drivers_are_spoiled_by_their_names_alik
 
 def test_without_violators_all_drive_as_they_would(plant):
     of = plant()
-    of.run_up(12.0)
+    of.warm_up(12.0)
     names = libsumo.vehicle.getIDList()
     assert len(names) > 1
     assert {libsumo.vehicle.getSpeedMode(n) for n in names} == {31}
@@ -295,7 +295,7 @@ def test_a_clip_with_its_site_and_its_truth(tmp_path, monkeypatch, cologne):
     )
     told = []
     junction = network.junctions[0].id
-    how = Shooting(
+    how = ClipSettings(
         "cologne1",
         junction,
         tmp_path / "new.mp4",
@@ -309,7 +309,7 @@ def test_a_clip_with_its_site_and_its_truth(tmp_path, monkeypatch, cologne):
         0.2,
         night=True,
     )
-    files = shoot(how, told.append)
+    files = render_clip(how, told.append)
     assert files == {
         "video": tmp_path / "new.mp4",
         "site": tmp_path / "new.site.json",
@@ -338,7 +338,7 @@ def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypa
             made.append(words)
             self.calls = made
 
-        def run_up(self, seconds):
+        def warm_up(self, seconds):
             self.calls.append(("run up", seconds))
 
         def advance(self, seconds):
@@ -352,11 +352,15 @@ def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypa
     monkeypatch.setattr(clip, "FilmedPlant", Plant)
     monkeypatch.setattr(clip, "view_of", lambda *words: view_of(*words, size=(160, 120)))
     monkeypatch.setattr(
-        clip.Film, "close", lambda self, close=clip.Film.close: closed.append(1) or close(self)
+        clip.VideoWriter,
+        "close",
+        lambda self, close=clip.VideoWriter.close: closed.append(1) or close(self),
     )
     with pytest.raises(ValueError, match="broken"):
-        shoot(
-            Shooting("cologne3", "", tmp_path / "a.mp4", 7.0, 30.0, 12.5, seed=6, violators=0.3),
+        render_clip(
+            ClipSettings(
+                "cologne3", "", tmp_path / "a.mp4", 7.0, 30.0, 12.5, seed=6, violators=0.3
+            ),
             lambda done: None,
         )
     (settings, network, cameras, rate, violators), *calls = made
@@ -372,7 +376,7 @@ def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypa
 
 
 def test_a_shooting_has_its_defaults():
-    how = Shooting("a", "b", Path("c.mp4"), 1.0, 2.0, 4.0)
+    how = ClipSettings("a", "b", Path("c.mp4"), 1.0, 2.0, 4.0)
     assert (
         how.seed,
         how.height_m,

@@ -21,7 +21,7 @@ from tests.rendered.rendered_street import (
     street,
 )
 
-from headway.rendered.painter import Painter, truth_line
+from headway.rendered.painter import Painter, ground_truth_line
 from headway.rendered.view import View
 from headway.roads.network import Kind
 
@@ -146,8 +146,8 @@ STREETS = {
 @pytest.mark.parametrize(("view", "vehicles"), STREETS.values(), ids=STREETS)
 def test_each_pixel_shows_what_its_ray_meets_first(view, vehicles):
     of = painter(view)
-    empty, _ = of.shoot(scene(), OFF)
-    image, truth = of.shoot(scene(*vehicles), OFF)
+    empty, _ = of.render(scene(), OFF)
+    image, truth = of.render(scene(*vehicles), OFF)
     names, colours = looks(view, vehicles, shaded=True)
     plain = empty.reshape(-1, 3)
     assert {v["number"] for v in truth} == {v[0] for v in vehicles}
@@ -167,8 +167,8 @@ def test_each_pixel_shows_what_its_ray_meets_first(view, vehicles):
 
 def test_at_night_there_is_no_shadow_all_is_dark_and_vehicles_have_light_before_them():
     of, day = painter(NEAR, night=True), painter(NEAR)
-    image, _ = of.shoot(scene(*TWO), OFF)
-    empty, _ = day.shoot(scene(), OFF)
+    image, _ = of.render(scene(*TWO), OFF)
+    empty, _ = day.render(scene(), OFF)
     names, colours = looks(NEAR, TWO, shaded=False)
     # its lamps, 0.6 m above the two front corners: the first heads east, the second west
     lamps = np.array(
@@ -201,7 +201,7 @@ def test_at_night_there_is_no_shadow_all_is_dark_and_vehicles_have_light_before_
 def test_a_lamp_of_a_vehicle_far_away_is_still_a_pixel():
     far = View((-60.0, -2.0, 40.0), (200.0, -2.0), 130.0, (200, 130))
     of = painter(far, night=True)
-    image, _ = of.shoot(scene((1, 200.0, -2.0, 90.0, 5.0, 4.5, 0)), OFF)
+    image, _ = of.render(scene((1, 200.0, -2.0, 90.0, 5.0, 4.5, 0)), OFF)
     for at in far.project(np.array([(200.0, -2.9, 0.6), (200.0, -1.1, 0.6)])):
         assert (image[round(at[1]), round(at[0])] == 115).all()
 
@@ -248,7 +248,7 @@ PLACES = {
 @pytest.mark.parametrize(("view", "shows"), PLACES.values(), ids=PLACES)
 def test_grass_asphalt_pavement_and_stop_lines_lie_where_the_map_has_them(view, shows, seed):
     of = painter(view, seed=seed)
-    image = of.shoot(scene(), OFF)[0].reshape(-1, 3).astype(float) - rough(view.size, seed)
+    image = of.render(scene(), OFF)[0].reshape(-1, 3).astype(float) - rough(view.size, seed)
 
     def label(off):
         p = Ray(view, grid(view, off)).ground()
@@ -317,9 +317,9 @@ def test_lanes_have_a_line_along_both_sides_and_across_their_end():
         noise=0.0,
     )
     of.lamps_px[:] = np.nan
-    image = of.shoot(scene(), np.zeros(1, np.int8))[0].astype(float) - rough((200, 200), 0).reshape(
-        200, 200, 3
-    )
+    image = of.render(scene(), np.zeros(1, np.int8))[0].astype(float) - rough(
+        (200, 200), 0
+    ).reshape(200, 200, 3)
     line, asphalt = np.array((150, 152, 154)), np.array(ASPHALT)
     flat = np.full((200, 200, 3), ASPHALT, np.uint8)
     cv2.line(
@@ -347,9 +347,9 @@ def test_a_stop_line_lies_across_its_lane_four_tenths_of_a_metre_before_its_end(
     shapes = replace(SHAPES, lanes=[], junctions=[], signals=[(10.0, 10.0, 60.0)])
     of = Painter(Plan(), replace(NETWORK, groups=(NETWORK.groups[0],)), shapes, noise=0.0)
     of.lamps_px[:] = np.nan
-    image = of.shoot(scene(), np.zeros(1, np.int8))[0].astype(float) - rough((200, 200), 0).reshape(
-        200, 200, 3
-    )
+    image = of.render(scene(), np.zeros(1, np.int8))[0].astype(float) - rough(
+        (200, 200), 0
+    ).reshape(200, 200, 3)
     ahead, left = np.array([np.sqrt(0.75), 0.5]), np.array([-0.5, np.sqrt(0.75)])
     for along, aside, colour in ((-0.2, 1.3, PAINT), (-0.2, -1.3, PAINT), (-0.2, 0.0, PAINT), (0.3, 0.0, GRASS), (-0.7, 0.0, GRASS), (-0.2, 1.9, GRASS),
                                  (-0.2, -1.9, GRASS)):  # fmt: skip
@@ -370,18 +370,18 @@ def test_each_group_needs_its_signal():
 def test_the_noise_is_one_of_five_pictures_in_turn():
     random = np.random.default_rng(0)
     grains = [random.normal(0.0, 4.0, (130, 200, 3)).astype(np.int16) for _ in range(5)]
-    plain = painter().shoot(scene(), OFF)[0].astype(int)
+    plain = painter().render(scene(), OFF)[0].astype(int)
     of = Painter(VIEW, NETWORK, SHAPES)
     of.lamps_px[:] = np.nan
     for k in (1, 2, 3, 4, 0, 1):
-        assert (of.shoot(scene(), OFF)[0] == np.clip(plain + grains[k], 0, 255)).all()
-    assert painter(noise=7.0).shoot(scene(), OFF)[0].std() > of.shoot(scene(), OFF)[0].std()
+        assert (of.render(scene(), OFF)[0] == np.clip(plain + grains[k], 0, 255)).all()
+    assert painter(noise=7.0).render(scene(), OFF)[0].std() > of.render(scene(), OFF)[0].std()
 
 
 def test_rain_greys_the_picture_and_falls_in_short_strokes():
     """A quarter of it is a grey of 120; 150 strokes of 9 pixels down and 2 across, others in each picture and for each seed."""
-    of, plain = painter(rain=True, seed=3), painter(seed=3).shoot(scene(), OFF)[0]
-    pictures = [of.shoot(scene(), OFF)[0] for _ in range(2)]
+    of, plain = painter(rain=True, seed=3), painter(seed=3).render(scene(), OFF)[0]
+    pictures = [of.render(scene(), OFF)[0] for _ in range(2)]
     for k, image in enumerate(pictures):
         want = np.rint(0.75 * plain + 0.25 * 120).astype(np.uint8)
         for x, y in np.random.default_rng((3, k + 1)).integers(0, (200, 130), (150, 2)).tolist():
@@ -392,8 +392,8 @@ def test_rain_greys_the_picture_and_falls_in_short_strokes():
 
 
 def test_a_rainy_night_is_dark_first():
-    plain = painter().shoot(scene(), OFF)[0]
-    image = painter(rain=True, night=True).shoot(scene(), OFF)[0]
+    plain = painter().render(scene(), OFF)[0]
+    image = painter(rain=True, night=True).render(scene(), OFF)[0]
     want = np.rint(0.75 * np.rint(0.45 * plain) + 30.0)
     assert (image == want).all(2).mean() > 0.8  # all but the strokes
 
@@ -421,8 +421,8 @@ def test_a_lamp_is_a_disc_with_a_dark_rim(colour):
     of = painter()
     of.lamps_px[1], of.lamp_px[1] = (60.25, 50.5), 16.0
     shown = np.array([1, colour, 2, 3], np.int8)
-    plain = painter().shoot(scene(), shown)[0]
-    image = of.shoot(scene(), shown)[0].reshape(-1, 3)
+    plain = painter().render(scene(), shown)[0]
+    image = of.render(scene(), shown)[0].reshape(-1, 3)
     apart = np.linalg.norm(grid(VIEW) - np.array((60.25, 50.5)), axis=1)
     assert (image[apart < 14.0] == COLOUR_OF_LAMP[colour]).all()
     assert (image[(apart > 18.0) & (apart < 20.4)] == 25).all()
@@ -439,9 +439,9 @@ def test_a_lamp_is_a_disc_with_a_dark_rim(colour):
     ],
 )  # fmt: skip
 def test_a_lamp_is_drawn_up_to_fifty_pixels_beyond_the_picture(at, drawn):
-    of, plain = painter(), painter().shoot(scene(), OFF)[0]
+    of, plain = painter(), painter().render(scene(), OFF)[0]
     of.lamps_px[3], of.lamp_px[3] = at, 80.0
-    assert (of.shoot(scene(), OFF)[0] != plain).any() == drawn
+    assert (of.render(scene(), OFF)[0] != plain).any() == drawn
 
 
 # -- the truth
@@ -450,7 +450,7 @@ def test_a_lamp_is_drawn_up_to_fifty_pixels_beyond_the_picture(at, drawn):
 def test_the_truth_of_a_vehicle():
     """(x, y) is the middle of it on the road; its box holds all that is seen of it."""
     of = painter(NEAR)
-    (v,) = of.shoot(scene((4_000_000_000, -16.0, -2.0, 90.0, 5.12345, 4.5, 0)), OFF)[1]
+    (v,) = of.render(scene((4_000_000_000, -16.0, -2.0, 90.0, 5.12345, 4.5, 0)), OFF)[1]
     assert (v["number"], v["class"], v["seen"], v["x"], v["y"], v["speed_mps"]) == (
         4_000_000_000,
         "car",
@@ -469,7 +469,7 @@ def test_the_truth_of_a_vehicle():
 
 
 def test_a_middle_is_told_in_millimetres():
-    (v,) = painter(NEAR).shoot(scene((1, -16.0, -2.0, 100.0, 0.0, 4.5, 0)), OFF)[1]
+    (v,) = painter(NEAR).render(scene((1, -16.0, -2.0, 100.0, 0.0, 4.5, 0)), OFF)[1]
     a = np.radians(100.0)
     assert (v["x"], v["y"]) == (
         round(-16.0 - 2.25 * np.sin(a), 3),
@@ -481,7 +481,7 @@ def test_a_middle_is_told_in_millimetres():
     ("kind", "name"), list(enumerate(["car", "bus", "truck", "bicycle", "bus", "truck"]))
 )
 def test_the_class_and_the_size_of_each_kind(kind, name):
-    (v,) = painter(NEAR).shoot(scene((3, -16.0, -2.0, 90.0, 5.0, 4.0, kind)), OFF)[1]
+    (v,) = painter(NEAR).render(scene((3, -16.0, -2.0, 90.0, 5.0, 4.0, kind)), OFF)[1]
     wide, high = SIZES[kind]
     px = NEAR.project(
         np.array(
@@ -501,14 +501,14 @@ def test_the_class_and_the_size_of_each_kind(kind, name):
 
 def test_a_box_ends_at_the_picture():
     of = painter(NEAR)
-    found = of.shoot(
+    found = of.render(
         scene((1, *Ray(NEAR, np.array([[20.0, 60.0]])).ground()[0], 90.0, 0.0, 4.5, 0)), OFF
     )[1]
     assert found[0]["box"][0] == 0.0
     assert found[0]["box"][2] > 15.0
     assert 0.3 < found[0]["seen"] < 0.9
     x, y = Ray(NEAR, np.array([[100.0, 128.0]])).ground()[0]
-    (v,) = of.shoot(scene((1, x, y, 0.0, 0.0, 4.5, 0)), OFF)[1]
+    (v,) = of.render(scene((1, x, y, 0.0, 0.0, 4.5, 0)), OFF)[1]
     assert (v["box"][3], v["box"][1] > 100.0) == (130.0, True)
 
 
@@ -542,7 +542,7 @@ def share_seen(view, vehicles, which):
 def test_of_who_is_partly_hidden_the_share_that_is_seen_is_told(vehicles):
     """A pixel on the outline counts as its own: some per cent of a small one."""
     low = replace(NEAR, at_m=(-24.0, -15.0, 5.0), focal_px=160.0)
-    found = {v["number"]: v["seen"] for v in painter(low).shoot(scene(*vehicles), OFF)[1]}
+    found = {v["number"]: v["seen"] for v in painter(low).render(scene(*vehicles), OFF)[1]}
     want = [share_seen(low, vehicles, k) for k in range(len(vehicles))]
     assert min(want) < 0.6 < max(want)
     for v, share in zip(vehicles, want, strict=True):
@@ -577,7 +577,7 @@ def test_the_share_that_is_seen_by_pixels(front, kind):
         mask = np.zeros((130, 200), np.uint8)
         cv2.fillConvexPoly(mask, np.round(outline(v) * 16).astype(np.int32), 1, cv2.LINE_8, 4)
         masks.append(mask.astype(bool))
-    found = painter(LOW).shoot(scene(*vehicles), OFF)[1]
+    found = painter(LOW).render(scene(*vehicles), OFF)[1]
     for k, visible in (
         (0, masks[0] & ~masks[1]),
         (1, masks[1]),
@@ -594,11 +594,11 @@ def test_who_is_outside_the_picture_is_not_told():
     of = painter(NEAR)
     at = lambda x, y: Ray(NEAR, np.array([[x, y]])).ground()[0]  # noqa: E731
     for x, y in ((260.0, 60.0), (-60.0, 60.0), (100.0, 190.0)):
-        assert of.shoot(scene((1, *at(x, y), 90.0, 0.0, 1.0, 0)), OFF)[1] == []
-    assert of.shoot(scene((1, -40.0, -100.0, 0.0, 0.0, 4.5, 0)), OFF)[1] == []  # behind the camera
+        assert of.render(scene((1, *at(x, y), 90.0, 0.0, 1.0, 0)), OFF)[1] == []
+    assert of.render(scene((1, -40.0, -100.0, 0.0, 0.0, 4.5, 0)), OFF)[1] == []  # behind the camera
     assert [
         v["number"]
-        for v in of.shoot(
+        for v in of.render(
             scene((1, *at(260.0, 60.0), 90.0, 0.0, 1.0, 0), (2, -18.0, -2.0, 90.0, 0.0, 4.5, 0)),
             OFF,
         )[1]
@@ -619,7 +619,7 @@ def test_a_long_one_is_told_while_its_front_is_within_three_half_pictures_of_the
 
 
 def of_numbers(of, *vehicles):
-    return [v["number"] for v in of.shoot(scene(*vehicles), OFF)[1]]
+    return [v["number"] for v in of.render(scene(*vehicles), OFF)[1]]
 
 
 def test_who_reaches_behind_the_camera_is_left_out():
@@ -630,10 +630,10 @@ def test_who_reaches_behind_the_camera_is_left_out():
 
 def test_a_line_of_the_truth():
     assert (
-        truth_line(1.23456, [{"number": 3, "x": 1.5}], np.array([1, 4], np.int8))
+        ground_truth_line(1.23456, [{"number": 3, "x": 1.5}], np.array([1, 4], np.int8))
         == '{"at_s":1.235,"shown":[1,4],"vehicles":[{"number":3,"x":1.5}]}'
     )
-    assert json.loads(truth_line(2.0, [], np.zeros(0, np.int8))) == {
+    assert json.loads(ground_truth_line(2.0, [], np.zeros(0, np.int8))) == {
         "at_s": 2.0,
         "shown": [],
         "vehicles": [],
@@ -641,7 +641,9 @@ def test_a_line_of_the_truth():
 
 
 def test_each_painter_has_its_seed_and_pedestrians_their_height():
-    assert (painter(seed=1).shoot(scene(), OFF)[0] != painter(seed=2).shoot(scene(), OFF)[0]).any()
+    assert (
+        painter(seed=1).render(scene(), OFF)[0] != painter(seed=2).render(scene(), OFF)[0]
+    ).any()
     assert (Painter(VIEW, NETWORK, SHAPES).seed, Painter(VIEW, NETWORK, SHAPES).noise) == (0, 4.0)
     assert (painter().night, painter().rain) == (False, False)
     bicycles = replace(NETWORK, groups=tuple(replace(g, kind=Kind.BICYCLE) for g in NETWORK.groups))

@@ -17,7 +17,13 @@ from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.profiles import likely_links
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered import plant as seeing
-from headway.rendered.plant import SeeingPlant, _along, _Eye, _Lanes
+from headway.rendered.plant import (
+    Approach,
+    ApproachLanes,
+    CameraPlant,
+    JunctionCamera,
+    project,
+)
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.sensing import Site
@@ -49,13 +55,13 @@ def user(number, x, y, **known):
 )
 def test_how_far_it_is_along_a_line(at, apart, left, ahead):
     """A line of 10 m to the east, then 10 m to the north."""
-    found = _along(np.array([(0.0, 0.0), (10.0, 0.0), (10.0, 10.0)]), np.array(at))
+    found = project(np.array(at), np.array([(0.0, 0.0), (10.0, 0.0), (10.0, 10.0)]))
     assert (found[0], found[1]) == (pytest.approx(apart), pytest.approx(left))
     assert found[2].tolist() == list(ahead)
 
 
 def test_points_of_a_line_may_lie_on_one_another():
-    found = _along(np.array([(0.0, 0.0), (0.0, 0.0), (10.0, 0.0)]), np.array((4.0, 2.0)))
+    found = project(np.array((4.0, 2.0)), np.array([(0.0, 0.0), (0.0, 0.0), (10.0, 0.0)]))
     assert (found[0], found[1], found[2].tolist()) == (2.0, 6.0, [1.0, 0.0])
 
 
@@ -64,17 +70,18 @@ def test_points_of_a_line_may_lie_on_one_another():
     [
         ((-28.0, -2.0), {"length_m": 5.0}, 1, 17.5),  # its middle is 20 m before the line, its front 2.5 m less
         ((-28.0, -2.0), {}, 1, 17.75),  # a length that is not known is one of 4.5 m
-        ((-28.0, -4.1), {"length_m": 5.0}, 1, 17.5), ((-28.0, -4.3), {"length_m": 5.0}, -1, 0.0), ((-28.0, 0.3), {}, -1, 0.0),  # 2.2 m to the side
+        ((-28.0, -4.1), {"length_m": 5.0}, 1, 17.5), ((-28.0, -4.3), {"length_m": 5.0}, None, None), ((-28.0, 0.3), {}, None, None),  # 2.2 m to the side
         ((-2.0, 18.0), {"length_m": 4.0}, 2, 8.0), ((-9.0, -7.0), {}, 0, -1.25), ((-6.0, -2.0), {"length_m": 4.0}, 1, -4.0),
-        ((40.0, -2.0), {}, -1, 0.0),  # a lane that leads away
+        ((40.0, -2.0), {}, None, None),  # a lane that leads away
         ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (10.0, 0.0)}, 1, 17.75),
-        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (-10.0, 0.0)}, -1, 0.0),  # it drives the other way
-        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (3.1, 9.5)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (2.9, 9.6)}, -1, 0.0),
-        ((-28.0, -2.0), {"speed_mps": 1.5, "velocity_mps": (-1.5, 0.0)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 1.6, "velocity_mps": (-1.6, 0.0)}, -1, 0.0),
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (-10.0, 0.0)}, None, None),  # it drives the other way
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (3.1, 9.5)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (2.9, 9.6)}, None, None),
+        ((-28.0, -2.0), {"speed_mps": 1.5, "velocity_mps": (-1.5, 0.0)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 1.6, "velocity_mps": (-1.6, 0.0)}, None, None),
     ],
 )  # fmt: skip
 def test_the_lane_of_a_track_and_its_way_to_the_stop_line(at, known, lane, left):
-    assert _Lanes(NETWORK, SHAPES, 0).place(user(1, *at, **known)) == (lane, pytest.approx(left))
+    place = ApproachLanes(NETWORK, SHAPES, 0).place(user(1, *at, **known))
+    assert place == (None if lane is None else (lane, pytest.approx(left)))
 
 
 def test_the_nearest_lane_is_its_own():
@@ -87,9 +94,9 @@ def test_the_nearest_lane_is_its_own():
         ],
     )
     for y, lane in ((1.4, 1), (1.6, 2), (-2.0, 1), (5.0, 2)):
-        assert _Lanes(NETWORK, shapes, 0).place(user(1, -28.0, y))[0] == lane
+        assert ApproachLanes(NETWORK, shapes, 0).place(user(1, -28.0, y))[0] == lane
     turned = replace(shapes, lanes=shapes.lanes[1::-1])
-    assert _Lanes(NETWORK, turned, 0).place(user(1, -28.0, 1.4))[0] == 1
+    assert ApproachLanes(NETWORK, turned, 0).place(user(1, -28.0, 1.4))[0] == 1
 
 
 def test_past_a_lane_of_the_other_way_its_own_is_found():
@@ -101,7 +108,7 @@ def test_past_a_lane_of_the_other_way_its_own_is_found():
             ("n_0", 3.0, [(-8.0, 1.0), (-60.0, 1.0)]),
         ],
     )
-    lanes = _Lanes(NETWORK, shapes, 0)
+    lanes = ApproachLanes(NETWORK, shapes, 0)
     assert lanes.place(user(1, -28.0, 0.4, speed_mps=10.0, velocity_mps=(-10.0, 0.0))) == (2, 29.75)
     assert lanes.place(user(1, -28.0, 0.6, speed_mps=10.0, velocity_mps=(10.0, 0.0))) == (1, 17.75)
 
@@ -109,9 +116,9 @@ def test_past_a_lane_of_the_other_way_its_own_is_found():
 def test_only_the_lanes_of_its_junction_count():
     junctions = tuple(replace(NETWORK.junctions[0], first=a, end=b) for a, b in ((0, 1), (1, 3)))
     network = replace(NETWORK, junctions=junctions)
-    assert _Lanes(network, SHAPES, 0).place(user(1, -28.0, -2.0))[0] == 1
-    assert _Lanes(network, SHAPES, 1).place(user(1, -28.0, -2.0)) == (-1, 0.0)
-    assert _Lanes(network, SHAPES, 1).place(user(1, -2.0, 20.0))[0] == 2
+    assert ApproachLanes(network, SHAPES, 0).place(user(1, -28.0, -2.0))[0] == 1
+    assert ApproachLanes(network, SHAPES, 1).place(user(1, -28.0, -2.0)) is None
+    assert ApproachLanes(network, SHAPES, 1).place(user(1, -2.0, 20.0))[0] == 2
 
 
 # -- the camera over a junction
@@ -153,7 +160,7 @@ def eye(monkeypatch):
 
     monkeypatch.setattr(seeing, "view_of", view)
     monkeypatch.setattr(seeing, "Perception", perception)
-    at.of = _Eye(NETWORK, SHAPES, 0, 3, 4.0, at.detector)
+    at.of = JunctionCamera(NETWORK, SHAPES, 0, 3, 4.0, at.detector)
     return at
 
 
@@ -166,11 +173,11 @@ def test_a_camera_hangs_ninety_metres_above_its_junction_and_sees_eighty_to_each
         z.px for z in Site.of(site_file(eye.of.painter, 0)).zones
     ]
     assert eye.of.painter.seed == 3
-    assert eye.of.rows() == []
+    assert eye.of.approaches() == []
 
 
 def test_a_picture_goes_to_the_detector_and_on(eye):
-    eye.of.look(7.5, "picture", [], np.zeros(4))
+    eye.of.process(7.5, "picture", [], np.zeros(4))
     assert eye.detector.asked == [("junction 0", "picture")]
     assert eye.looked == [(Frame(7.5, 0, "picture"), "found")]
 
@@ -178,8 +185,8 @@ def test_a_picture_goes_to_the_detector_and_on(eye):
 def rows(eye, *tracks, kept=None):
     eye.tracks = tracks
     eye.tracker.tracks = {t.id: t for t in (tracks if kept is None else kept)}
-    eye.of.look(0.0, "picture", [], None)
-    return [(track.id, lane, left, new) for track, lane, left, new in eye.of.rows()]
+    eye.of.process(0.0, "picture", [], None)
+    return [(track.id, lane, left, new) for track, lane, left, new in eye.of.approaches()]
 
 
 def test_of_each_before_a_stop_line_lane_distance_and_whether_it_is_new(eye):
@@ -213,14 +220,14 @@ def plant():
     network = read_network(of.net)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(seeing, "view_of", partial(view_of, size=(160, 120)))
-        made = SeeingPlant(SumoSettings(of.sumocfg, 3, sensing="pictures"), network)
+        made = CameraPlant(SumoSettings(of.sumocfg, 3, sensing="pictures"), network)
     yield made
     made.close()
 
 
 def test_each_junction_has_a_camera(plant):
-    assert len(plant.eyes) == 1
-    assert plant.eyes[0].painter.seed == 3
+    assert len(plant.cameras) == 1
+    assert plant.cameras[0].painter.seed == 3
     before = plant.time_s
     plant.advance(1.0)
     assert plant.time_s == before + 1.0
@@ -231,21 +238,26 @@ def test_five_pictures_a_second_and_movement_where_nothing_else_is_said(monkeypa
     asked = []
     monkeypatch.setattr(
         seeing,
-        "_Eye",
-        lambda *words: asked.append(words) or SimpleNamespace(painter="painter", look="look"),
+        "JunctionCamera",
+        lambda *words: asked.append(words) or SimpleNamespace(painter="painter", process="process"),
     )
     monkeypatch.setattr(seeing.FilmedPlant, "__init__", lambda self, *words: asked.append(words))
     network = read_network(scenario("cologne3").net)
     settings = SumoSettings("x", 7, sensing="pictures")
-    SeeingPlant(settings, network)
+    CameraPlant(settings, network)
     *eyes, film = asked
     assert [(e[0] is network, *e[2:5], type(e[5])) for e in eyes] == [
         (True, k, 7, 5.0, MotionDetector) for k in range(3)
     ]
     assert len({id(e[5]) for e in eyes}) == 1
-    assert film == (replace(settings, sensing="connected"), network, [("painter", "look")] * 3, 5.0)
+    assert film == (
+        replace(settings, sensing="connected"),
+        network,
+        [("painter", "process")] * 3,
+        5.0,
+    )
     asked.clear()
-    SeeingPlant(settings, network, 8.0, "mine")
+    CameraPlant(settings, network, 8.0, "mine")
     assert (asked[0][4:], asked[-1][3]) == ((8.0, "mine"), 8.0)
 
 
@@ -263,7 +275,11 @@ def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch)
         [(tracks[0], a, 30.0, True), (tracks[1], a, -0.5, True), (tracks[2], b, 12.0, False)],
         [(tracks[3], c, 1.0, True)],
     ]
-    monkeypatch.setattr(plant, "eyes", [SimpleNamespace(rows=lambda r=r: r) for r in told])
+    monkeypatch.setattr(
+        plant,
+        "cameras",
+        [SimpleNamespace(approaches=lambda r=r: [Approach(*one) for one in r]) for r in told],
+    )
     seen = plant.observe()
     v = seen.vehicles
     assert v.lane.tolist() == [a, a, b, c]
@@ -288,7 +304,7 @@ def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch)
 
 
 def test_where_nobody_is_seen_nobody_is_told(plant, monkeypatch):
-    monkeypatch.setattr(plant, "eyes", [SimpleNamespace(rows=list)])
+    monkeypatch.setattr(plant, "cameras", [SimpleNamespace(approaches=list)])
     seen = plant.observe()
     assert (len(seen.vehicles), seen.count.sum(), seen.arrived.sum(), seen.source) == (
         0,

@@ -9,7 +9,7 @@ import pytest
 from tests.rendered.rendered_street import Ray, street
 
 from headway.rendered.painter import Painter
-from headway.rendered.site import _clipped, _last, site_file
+from headway.rendered.site import clipped, last_metres, site_file
 from headway.rendered.view import View
 from headway.roads.network import Kind
 from headway.sensing import Site
@@ -163,12 +163,12 @@ def test_a_stop_line_that_is_not_whole_in_the_picture_is_left_out(at, axis, more
 )  # fmt: skip
 def test_the_last_metres_of_a_line(length, want):
     assert np.allclose(
-        _last(np.array([(-20.0, 10.0), (0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), length), want
+        last_metres(np.array([(-20.0, 10.0), (0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), length), want
     )
 
 
 def test_a_step_of_just_the_length_that_is_left_is_whole():
-    assert _last(np.array([(0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), 10.0).tolist() == [
+    assert last_metres(np.array([(0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), 10.0).tolist() == [
         [0.0, 0.0],
         [10.0, 0.0],
     ]
@@ -222,5 +222,5 @@ def corners(ring):
     ],
 )
 def test_the_part_of_a_polygon_within_a_picture_of_ten_by_eight(ring, want):
-    found = _clipped(np.array(ring, float), 10, 8)
+    found = clipped(np.array(ring, float), 10, 8)
     assert ([] if not found else corners(found)) == [(float(x), float(y)) for x, y in want]

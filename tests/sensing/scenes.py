@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from headway.sensing.frames.sources import Frame
-from headway.sensing.output.overlay import Film
+from headway.sensing.output.overlay import VideoWriter
 
 SIZE = (320, 240)
 SITE = {
@@ -47,9 +47,9 @@ def pictures(boxes_at, seconds=6.0, rate=15.0, seed=0):
 
 
 def film(path, boxes_at, seconds=6.0, rate=15.0):
-    out = Film(path, rate)
+    out = VideoWriter(path, rate)
     for frame in pictures(boxes_at, seconds, rate):
-        out.add(frame.image)
+        out.write(frame.image)
     out.close()
     return path
 

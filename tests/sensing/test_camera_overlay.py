@@ -21,7 +21,7 @@ from headway.sensing.detection.detectors import (
     VEHICLE,
 )
 from headway.sensing.frames.sources import Frame
-from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
+from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
 from headway.sensing.pipeline import FrameResult
 from headway.sensing.traffic.measures import Measures
 
@@ -176,11 +176,11 @@ def test_the_quality_of_a_jpeg():
 )
 def test_a_film_has_every_picture_at_its_rate_with_even_sides(tmp_path, rate, fraction):
     path = tmp_path / "new" / "folder" / "film.mp4"
-    film = Film(path, rate)
+    film = VideoWriter(path, rate)
     for k in range(6):
         image = np.full((61, 83, 3), 40 * k, np.uint8)
         image[-1], image[:, -1] = 255, 255  # what does not fit falls off below and on the right
-        film.add(image)
+        film.write(image)
     film.close()
     with av.open(str(path)) as box:
         stream = box.streams.video[0]
@@ -194,22 +194,22 @@ def test_a_film_has_every_picture_at_its_rate_with_even_sides(tmp_path, rate, fr
 
 
 def test_a_film_keeps_its_colours_and_one_without_pictures_can_be_closed(tmp_path):
-    film = Film(tmp_path / "film.mp4", 10.0)
+    film = VideoWriter(tmp_path / "film.mp4", 10.0)
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :32], image[:, 32:] = (200, 60, 30), (30, 60, 200)
-    film.add(image[:, ::-1])  # not one block of memory
+    film.write(image[:, ::-1])  # not one block of memory
     film.close()
     with av.open(str(tmp_path / "film.mp4")) as box:
         (frame,) = [f.to_ndarray(format="bgr24") for f in box.decode(video=0)]
     assert frame[24, 10].tolist() == pytest.approx([30, 60, 200], abs=8)
     assert frame[24, 50].tolist() == pytest.approx([200, 60, 30], abs=8)
-    Film(tmp_path / "none.mp4", 10.0).close()
+    VideoWriter(tmp_path / "none.mp4", 10.0).close()
 
 
 def test_a_film_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "film.mp4", tmp_path / "film.nothing"):
         with pytest.raises(SensingError) as caught:
-            Film(path, 10.0)
+            VideoWriter(path, 10.0)
         assert str(caught.value).startswith(f"{path}: cannot be written (")
         assert str(caught.value).endswith("). Use a name such as clip.mp4 in a folder of yours.")

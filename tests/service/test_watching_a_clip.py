@@ -14,7 +14,7 @@ from tests.sensing.scenes import SITE, along, film, pictures
 from headway.sensing import SensingError, Site
 from headway.sensing.detection.detectors import BUS
 from headway.sensing.frames.sources import Frame
-from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
+from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
 from headway.sensing.pipeline import FrameResult, Perception
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
@@ -336,9 +336,9 @@ def test_who_stands_there_from_the_beginning_is_found_because_the_whole_clip_was
     )
     with av.open(str(waits)) as box:
         frames = [f.to_ndarray(format="bgr24") for f in box.decode(video=0)][10:]
-    out = Film(tmp_path / "cut.mp4", 10.0)
+    out = VideoWriter(tmp_path / "cut.mp4", 10.0)
     for frame in frames:
-        out.add(frame)
+        out.write(frame)
     out.close()
     _, all_ = watched(tmp_path / "cut.mp4", seconds=0.5)
     assert [s.detections for s, _ in all_] == [1] * 6

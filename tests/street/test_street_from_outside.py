@@ -261,7 +261,7 @@ def test_where_pictures_are_all_that_is_seen_a_rendered_camera_looks(tiny, monke
     class Seeing(street_room.SumoPlant):
         pass
 
-    monkeypatch.setattr(seeing, "SeeingPlant", Seeing)
+    monkeypatch.setattr(seeing, "CameraPlant", Seeing)
     of = scenario(tiny)
     network = read_network(of.net)
     for sensing, kind in (("pictures", Seeing), ("connected", street_room.SumoPlant)):

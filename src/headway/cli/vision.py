@@ -193,9 +193,9 @@ def camera(
     beside it.
     """
     need_vision()
-    from headway.rendered.clip import Shooting, shoot
+    from headway.rendered.clip import ClipSettings, render_clip
 
-    how = Shooting(
+    how = ClipSettings(
         scenario_,
         junction,
         out,
@@ -219,7 +219,7 @@ def camera(
         transient=True,
     ) as bar:
         task = bar.add_task(f"{scenario_} {junction}", total=round(seconds * rate))
-        files = shoot(how, lambda done: bar.update(task, completed=done))
+        files = render_clip(how, lambda done: bar.update(task, completed=done))
     console.print(
         "\n".join(f"{what}: {escape(str(path))}" for what, path in files.items()), soft_wrap=True
     )

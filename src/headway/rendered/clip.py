@@ -1,4 +1,4 @@
-"""A clip of a simulated junction, with its site and its truth."""
+"""A clip of a simulated junction, with its site and its ground truth."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from headway.plants.sumo import SumoSettings, read_network, read_shapes
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered.film import FilmedPlant
-from headway.rendered.painter import Painter, truth_line
+from headway.rendered.painter import Painter, ground_truth_line
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
+from headway.roads import Network
 from headway.sensing.frames.sources import Picture
-from headway.sensing.output.overlay import Film
+from headway.sensing.output.overlay import VideoWriter
 from headway.values import ColourArray
 
 
 @dataclass(frozen=True, slots=True)
-class Shooting:
-    """What is filmed, how: lengths in seconds and metres, angles in degrees; see `headway
-    camera`.
+class ClipSettings:
+    """What is rendered, and how; angles in degrees from straight down. See `headway camera`.
+
+    begin_s:   of the simulation, before the clip. rate_hz: frames a second.
+    violators: share of the vehicles that drive too fast, and of those that ignore red.
     """
 
     scenario: str
@@ -40,51 +43,62 @@ class Shooting:
     rain: bool = False
 
 
-def shoot(how: Shooting, progress: Callable[[int], None]) -> dict[str, Path]:
-    """Write video, site (JSON) and truth (JSON lines; at_s from the clip's begin); where they
-    are.
+@dataclass
+class _ClipWriter:
+    """Video and ground truth, frame by frame; at_s from the clip's begin."""
+
+    video: VideoWriter
+    ground_truth: TextIO
+    rate_hz: float
+    progress: Callable[[int], None]
+    frames: int = 0
+
+    def write(
+        self, _: float, image: Picture, vehicles: list[dict[str, Any]], shown: ColourArray
+    ) -> None:
+        self.video.write(image)
+        line = ground_truth_line(self.frames / self.rate_hz, vehicles, shown)
+        self.ground_truth.write(line + "\n")
+        self.frames += 1
+        self.progress(self.frames)
+
+
+def render_clip(settings: ClipSettings, progress: Callable[[int], None]) -> dict[str, Path]:
+    """Write video, site (JSON) and ground truth (JSON lines; at_s from the clip's begin); where
+    they are. progress: called with the number of frames so far.
     """
-    of = scenario(how.scenario)
-    network = read_network(of.net)
-    shapes = read_shapes(network)
-    junction = network.junction(how.junction) if how.junction else 0
-    painter = Painter(
-        view_of(network, shapes, junction, how.height_m, how.tilt_deg, how.reach_m),
-        network,
-        shapes,
-        how.seed,
-        how.night,
-        how.rain,
-    )
+    source = scenario(settings.scenario)
+    network = read_network(source.net)
+    junction = network.junction(settings.junction) if settings.junction else 0
+    painter = _painter(settings, network, junction)
     files = {
-        "video": how.out,
-        "site": how.out.with_suffix(".site.json"),
-        "truth": how.out.with_suffix(".truth.jsonl"),
+        "video": settings.out,
+        "site": settings.out.with_suffix(".site.json"),
+        "truth": settings.out.with_suffix(".truth.jsonl"),
     }
-    film = Film(how.out, how.rate_hz)
+    video = VideoWriter(settings.out, settings.rate_hz)
     files["site"].write_text(json.dumps(site_file(painter, junction), indent=1), encoding="utf-8")
-    shots = [0]
-    with files["truth"].open("w", encoding="utf-8") as truth:
-
-        def shot(
-            _: float, image: Picture, vehicles: list[dict[str, Any]], shown: ColourArray
-        ) -> None:
-            film.add(image)
-            truth.write(truth_line(shots[0] / how.rate_hz, vehicles, shown) + "\n")
-            shots[0] += 1
-            progress(shots[0])
-
+    with files["truth"].open("w", encoding="utf-8") as ground_truth:
+        writer = _ClipWriter(video, ground_truth, settings.rate_hz, progress)
         plant = FilmedPlant(
-            SumoSettings(of.sumocfg, how.seed),
+            SumoSettings(source.sumocfg, settings.seed),
             network,
-            [(painter, shot)],
-            how.rate_hz,
-            how.violators,
+            [(painter, writer.write)],
+            settings.rate_hz,
+            settings.violators,
         )
         try:
-            plant.run_up(how.begin_s)
-            plant.advance(how.seconds)
+            plant.warm_up(settings.begin_s)
+            plant.advance(settings.seconds)
         finally:
             plant.close()
-            film.close()
+            video.close()
     return files
+
+
+def _painter(settings: ClipSettings, network: Network, junction: int) -> Painter:
+    shapes = read_shapes(network)
+    view = view_of(
+        network, shapes, junction, settings.height_m, settings.tilt_deg, settings.reach_m
+    )
+    return Painter(view, network, shapes, settings.seed, settings.night, settings.rain)

@@ -84,7 +84,7 @@ class Painter:
         depth = np.linalg.norm(np.array(lamps) - np.array(self.view.at_m), axis=1)
         self.lamp_px = np.maximum(LAMP_M * self.view.focal_px / depth, 1.5)
 
-    def shoot(self, scene: Scene, shown: ColourArray) -> tuple[Picture, list[dict[str, Any]]]:
+    def render(self, scene: Scene, shown: ColourArray) -> tuple[Picture, list[dict[str, Any]]]:
         """The picture, BGR, and of each vehicle in it: number, class, box, seen (the share that is
         not hidden), x, y, speed_mps.
         """
@@ -319,7 +319,7 @@ def _fixed(px: FloatArray) -> NDArray[np.int32]:
     return np.asarray(np.round(np.clip(px, -1e5, 1e5) * 2**SUBPIXEL), np.int32).reshape(-1, 1, 2)
 
 
-def truth_line(at_s: float, vehicles: list[dict[str, Any]], shown: ColourArray) -> str:
+def ground_truth_line(at_s: float, vehicles: list[dict[str, Any]], shown: ColourArray) -> str:
     """One line of the truth beside a clip."""
     return json.dumps(
         {"at_s": round(at_s, 3), "shown": [int(c) for c in shown], "vehicles": vehicles},

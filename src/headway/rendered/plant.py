@@ -1,9 +1,12 @@
-"""A street whose engine sees through cameras alone: the loop closed through pictures."""
+"""A street of which the controller sees only what cameras over it see: the loop is closed through
+images.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,12 +25,37 @@ from headway.sensing.frames.sources import Frame, Picture
 from headway.sensing.pipeline import Perception
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Site
-from headway.values import ColourArray, FloatArray, Observation, Vehicles
+from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehicles
+
+CAMERA_HEIGHT_M = 90.0  # m above the road: vehicles hide one another hardly
+CAMERA_REACH_M = 80.0  # m to either side: some 5 s of driving before a stop line
+USUAL_LENGTH_M = 4.5  # m, of a vehicle whose length is not known yet
+GAP_M = 2.5  # m from a vehicle in a queue to the next, as SUMO's minGap
+BEYOND_LINE_M = 3.0  # m; a vehicle farther beyond the stop line has left its lane
+LANE_REACH_M = 2.2  # m to the side: little more than half a lane, for who drives at its edge
+MOVING_MPS = 1.5  # m/s from which the direction of a velocity counts
+LEAST_COSINE = 0.3  # of the angle between velocity and lane: within about 70 degrees
 
 
-class SeeingPlant(FilmedPlant):
-    """A street of which the engine knows only what a camera over each of its junctions shows: no
-    shortcut to the simulation.
+class LanePlace(NamedTuple):
+    """Where a track is on its lane. left_m: from its front to the stop line, below 0 beyond it."""
+
+    lane: int
+    left_m: float
+
+
+class Approach(NamedTuple):
+    """A road user before a stop line. new: not seen there in an earlier observation."""
+
+    track: Track
+    lane: int
+    left_m: float
+    new: bool
+
+
+class CameraPlant(FilmedPlant):
+    """A street of which the controller knows only what a camera over each of its junctions shows:
+    no shortcut to the simulation.
     """
 
     def __init__(
@@ -40,56 +68,63 @@ class SeeingPlant(FilmedPlant):
         need_vision()
         shapes = read_shapes(network)
         detector = detector or MotionDetector()
-        self.eyes = [
-            _Eye(network, shapes, junction, settings.seed, rate_hz, detector)
+        self.cameras = [
+            JunctionCamera(network, shapes, junction, settings.seed, rate_hz, detector)
             for junction in range(len(network.junctions))
         ]
         super().__init__(
             replace(settings, sensing="connected"),
             network,
-            [(eye.painter, eye.look) for eye in self.eyes],
+            [(camera.painter, camera.process) for camera in self.cameras],
             rate_hz,
         )
-        self._likely = likely_links(network)
+        self._likely_links = likely_links(network)
 
     def observe(self) -> Observation:
-        plain = (
-            super().observe()
-        )  # for the signals, the pedestrians' buttons and the clock; not one vehicle of it is used
-        rows = [row for eye in self.eyes for row in eye.rows()]
-        tracks = [r[0] for r in rows]
-        lane = np.array([r[1] for r in rows], np.int32)
-        link = self._likely[lane] if len(rows) else np.zeros(0, np.int32)
-        arrived, count = np.zeros_like(plain.arrived), np.zeros_like(plain.count)
-        np.add.at(count, lane, 1)
-        np.add.at(
-            arrived,
-            link[np.array([r[3] for r in rows], np.bool_) & (link >= 0)] if len(rows) else link,
-            1,
-        )
-        speed = np.array([0.0 if np.isnan(t.speed_mps) else t.speed_mps for t in tracks])
-        vehicles = Vehicles(
-            lane,
-            link,
-            np.maximum(np.array([r[2] for r in rows], np.float64), 0.0),
-            speed,
-            np.array([t.stopped_s for t in tracks], np.float64),
-            np.array([float(np.nan_to_num(t.length_m, nan=4.5)) + 2.5 for t in tracks]),
-            np.zeros(len(rows), np.bool_),
-        )
+        # for the signals, the pedestrians' buttons and the clock; not one vehicle of it is used
+        simulated = super().observe()
+        approaches = [one for camera in self.cameras for one in camera.approaches()]
+        lane = np.array([one.lane for one in approaches], np.int32)
+        link = self._likely_links[lane] if approaches else np.zeros(0, np.int32)
+        new = np.array([one.new for one in approaches], np.bool_)
         return replace(
-            plain,
-            vehicles=vehicles,
-            room_m=np.full_like(plain.room_m, np.inf),
-            count=count,
-            arrived=arrived,
+            simulated,
+            vehicles=_vehicles(approaches, lane, link),
+            room_m=np.full_like(simulated.room_m, np.inf),
+            count=_counted(lane, simulated.count),
+            arrived=_counted(link[new & (link >= 0)], simulated.arrived),
             emergencies=(),
             source="camera",
             links_known=False,
         )
 
 
-class _Eye:
+def _vehicles(approaches: Sequence[Approach], lane: IntArray, link: IntArray) -> Vehicles:
+    tracks = [one.track for one in approaches]
+    left_m = np.array([one.left_m for one in approaches], np.float64)
+    return Vehicles(
+        lane=lane,
+        link=link,
+        distance_m=np.maximum(left_m, 0.0),
+        speed_mps=np.array([0.0 if np.isnan(t.speed_mps) else t.speed_mps for t in tracks]),
+        waiting_s=np.array([track.stopped_s for track in tracks], np.float64),
+        length_m=np.array([_length_m(track) + GAP_M for track in tracks]),
+        emergency=np.zeros(len(tracks), np.bool_),
+    )
+
+
+def _counted(indices: IntArray, like: IntArray) -> IntArray:
+    """How often each index occurs, in an array like another."""
+    counts = np.zeros_like(like)
+    np.add.at(counts, indices, 1)
+    return counts
+
+
+def _length_m(track: Track) -> float:
+    return float(np.nan_to_num(track.length_m, nan=USUAL_LENGTH_M))
+
+
+class JunctionCamera:
     """The camera over one junction, and what it knows."""
 
     def __init__(
@@ -101,43 +136,44 @@ class _Eye:
         rate_hz: float,
         detector: Detector,
     ) -> None:
-        self.painter = Painter(
-            view_of(network, shapes, junction, height_m=90.0, reach_m=80.0), network, shapes, seed
-        )
-        self._key, self._detector = f"junction {junction}", detector
-        self._perception = Perception(
-            self._key, Site.of(site_file(self.painter, junction)), rate_hz
-        )
+        view = view_of(network, shapes, junction, height_m=CAMERA_HEIGHT_M, reach_m=CAMERA_REACH_M)
+        self.painter = Painter(view, network, shapes, seed)
+        self._key = f"junction {junction}"
+        self._detector = detector
+        site = Site.of(site_file(self.painter, junction))
+        self._perception = Perception(self._key, site, rate_hz)
+        self._lanes = ApproachLanes(network, shapes, junction)
         self._tracks: list[Track] = []
-        self._lanes, self._met = _Lanes(network, shapes, junction), set[int]()
+        self._seen_before: set[int] = set()
 
-    def look(
-        self, at_s: float, image: Picture, truth: list[dict[str, Any]], shown: ColourArray
+    def process(
+        self, at_s: float, image: Picture, ground_truth: list[dict[str, Any]], shown: ColourArray
     ) -> None:
-        self._tracks = self._perception.process(
-            Frame(at_s, 0, image), self._detector.begin(self._key, image).result()
-        ).tracks
+        """Take in one frame; of the ground truth nothing is used."""
+        found = self._detector.begin(self._key, image).result()
+        self._tracks = self._perception.process(Frame(at_s, 0, image), found).tracks
 
-    def rows(self) -> list[tuple[Track, int, float, bool]]:
-        """Of each road user before a stop line: lane, metres to the line, and whether it is new."""
+    def approaches(self) -> list[Approach]:
+        """The road users before a stop line now."""
         found = []
         for track in self._tracks:
-            lane, left_m = self._lanes.place(track) if not track.coasting else (-1, 0.0)
-            if lane >= 0 and left_m > -3.0:
-                found.append((track, lane, left_m, track.id not in self._met))
-                self._met.add(track.id)
-        self._met.intersection_update(self._perception.tracker.tracks)
+            place = self._lanes.place(track) if not track.coasting else None
+            if place is not None and place.left_m > -BEYOND_LINE_M:
+                new = track.id not in self._seen_before
+                found.append(Approach(track, place.lane, place.left_m, new))
+                self._seen_before.add(track.id)
+        self._seen_before.intersection_update(self._perception.tracker.tracks)
         return found
 
 
-class _Lanes:
+class ApproachLanes:
     """The approach lanes of a junction, to find a track's lane and its way to the stop line."""
 
     def __init__(self, network: Network, shapes: Shapes, junction: int) -> None:
         own = {
-            network.links[k].from_lane
+            network.links[link].from_lane
             for group in network.junctions[junction].groups
-            for k in network.groups[group].links
+            for link in network.groups[group].links
         }
         self._shapes = [
             (network.lane_index[name], np.array(points))
@@ -145,29 +181,49 @@ class _Lanes:
             if network.lane_index.get(name) in own
         ]
 
-    def place(self, track: Track) -> tuple[int, float]:
-        """(lane, metres from its front to the stop line), or (-1, 0)."""
+    def place(self, track: Track) -> LanePlace | None:
+        """On the nearest lane of its direction; None where it is on none."""
         at = np.array(track.road_m[-1])
-        best, found = 2.2, (-1, 0.0)
+        nearest_m, found = LANE_REACH_M, None
         for lane, shape in self._shapes:
-            apart, left, ahead = _along(shape, at)
-            moving = np.isfinite(track.speed_mps) and track.speed_mps > 1.5
-            if moving and float(np.dot(track.velocity_mps, ahead)) < 0.3 * track.speed_mps:
-                continue
-            if apart < best:
-                best = apart
-                found = (lane, left - float(np.nan_to_num(track.length_m, nan=4.5)) / 2.0)
+            on_lane = project(at, shape)
+            if on_lane.apart_m < nearest_m and not _drives_otherwise(track, on_lane.direction):
+                nearest_m = on_lane.apart_m
+                found = LanePlace(lane, on_lane.left_m - _length_m(track) / 2.0)
         return found
 
 
-def _along(shape: FloatArray, at: FloatArray) -> tuple[float, float, FloatArray]:
-    """(distance from a line, metres left along it, direction there)."""
-    a, b = shape[:-1], shape[1:]
-    way = b - a
-    length = np.maximum(np.linalg.norm(way, axis=1), 1e-9)
-    share = np.clip(np.einsum("ij,ij->i", at - a, way) / length**2, 0.0, 1.0)
-    apart = np.linalg.norm(a + way * share[:, None] - at, axis=1)
+def _drives_otherwise(track: Track, direction: FloatArray) -> bool:
+    """Whether a track certainly moves in another direction."""
+    if not np.isfinite(track.speed_mps) or track.speed_mps <= MOVING_MPS:
+        return False
+    return float(np.dot(track.velocity_mps, direction)) < LEAST_COSINE * track.speed_mps
+
+
+class Projection(NamedTuple):
+    """A point beside a line.
+
+    apart_m:   distance from the line.
+    left_m:    along the line to its end, below 0 beyond it.
+    direction: (2,), unit vector of the line there.
+    """
+
+    apart_m: float
+    left_m: float
+    direction: FloatArray
+
+
+def project(at: FloatArray, line: FloatArray) -> Projection:
+    """The nearest place on a line, (n, 2) metres, to a point, (2,)."""
+    steps = line[1:] - line[:-1]
+    lengths = np.maximum(np.linalg.norm(steps, axis=1), 1e-9)  # two points may be the same
+    share = np.clip(np.einsum("ij,ij->i", at - line[:-1], steps) / lengths**2, 0.0, 1.0)
+    apart = np.linalg.norm(line[:-1] + steps * share[:, None] - at, axis=1)
     k = int(apart.argmin())
-    left = float(length[k] * (1.0 - share[k]) + length[k + 1 :].sum())
-    beyond = float((at - shape[-1]) @ way[-1] / length[-1])
-    return float(apart[k]), -beyond if beyond > 0.0 else left, way[k] / length[k]
+    left = float(lengths[k] * (1.0 - share[k]) + lengths[k + 1 :].sum())
+    beyond = float((at - line[-1]) @ steps[-1] / lengths[-1])
+    return Projection(
+        apart_m=float(apart[k]),
+        left_m=-beyond if beyond > 0.0 else left,
+        direction=steps[k] / lengths[k],
+    )

@@ -18,7 +18,7 @@ from headway.sensing import SensingError
 from headway.sensing.detection.detectors import CLASSES, Detector, OnnxDetector
 from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.frames.sources import Frame, Picture, Source, SourceSettings, sampled
-from headway.sensing.output.overlay import Film, drawn, heat_map, jpeg
+from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
 from headway.sensing.pipeline import FrameResult, Perception
 from headway.sensing.pipeline import watch as watch_frames
 from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
@@ -60,7 +60,7 @@ class Report:
     last_violations: deque[Violation] = field(default_factory=lambda: deque(maxlen=VIOLATIONS_KEPT))
     perception: Any = None
     _rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # of tracks, by id
-    _film: Film | None = None
+    _film: VideoWriter | None = None
     _last_image: Picture | None = None
 
     def add_frame(self, result: FrameResult, rate_hz: float) -> None:
@@ -71,8 +71,8 @@ class Report:
             self._add_track(track, result.frame.at_s)
         self.add_violations(result.violations)
         if self.out is not None:
-            self._film = self._film or Film(self.out, rate_hz)
-            self._film.add(self._annotated(result))
+            self._film = self._film or VideoWriter(self.out, rate_hz)
+            self._film.write(self._annotated(result))
 
     def add_violations(self, violations: list[Violation]) -> None:
         """Count and keep violations, and write their evidence."""

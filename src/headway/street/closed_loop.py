@@ -390,9 +390,9 @@ def open_street(
 def _start_plant(sumo: SumoSettings, network: Network) -> SumoPlant:
     if sumo.sensing != "pictures":
         return SumoPlant(sumo, network)
-    from headway.rendered.plant import SeeingPlant  # needs the extra `vision`
+    from headway.rendered.plant import CameraPlant  # needs the extra `vision`
 
-    return SeeingPlant(sumo, network)
+    return CameraPlant(sumo, network)
 
 
 def _rehearse(street: Street, timing: Timing) -> None:

@@ -102,7 +102,7 @@ def jpeg(image: Picture, quality: int = 75, widest: int = 960) -> bytes:
     return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
 
 
-class Film:
+class VideoWriter:
     """Writes a video, picture by picture, at a constant rate. Raises SensingError where it cannot
     be written.
     """
@@ -119,7 +119,7 @@ class Film:
                 "folder of yours."
             ) from error
 
-    def add(self, image: Picture) -> None:
+    def write(self, image: Picture) -> None:
         if self._stream is None:
             codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
             self._stream = self._box.add_stream(
