@@ -29,7 +29,8 @@ from tests.plants.street_by_hand import (
 
 from headway.plants import PlantError
 from headway.plants.sumo import SumoPlant, SumoSettings
-from headway.plants.sumo.plant import CLASSES, ShortLane, short_lanes
+from headway.plants.sumo.plant import CLASSES
+from headway.plants.sumo.short_lanes import ShortLane, short_lanes
 from headway.roads import Colour
 from headway.values import EmergencyVehicle
 
@@ -249,39 +250,55 @@ def test_a_street_without_crossings_asks_for_no_pedestrians(sumo):
 
 def test_short_lanes_behind_signals_are_known_with_what_stands_about_them():
     behind = sorted(EXITS)
-    assert short_lanes(network(), behind) == [
+    street = network()
+    length_m = {i: lane.length_m for i, lane in enumerate(street.lanes)}
+    assert short_lanes(street, behind) == [
         ShortLane(
-            SHORT,
-            (SHORT,),
-            (5,),
-            (":j_0_0",),
-            (":k_1_0",),
-            (BACK,),
-            (":k_2_0",),
-            frozenset({"short_0", "back_0", ":j_0_0", ":k_1_0", ":k_2_0"}),
+            lane=SHORT,
+            length_m=length_m[SHORT],
+            beside=(SHORT,),
+            exits=(5,),
+            before=(":j_0_0",),
+            after=(":k_1_0",),
+            against=(BACK,),
+            entering=(":k_2_0",),
+            near=frozenset({"short_0", "back_0", ":j_0_0", ":k_1_0", ":k_2_0"}),
         ),
         ShortLane(
-            BACK,
-            (BACK,),
-            (3,),
-            (":k_2_0",),
-            (),
-            (SHORT,),
-            (":j_0_0",),
-            frozenset({"short_0", "back_0", ":j_0_0", ":k_2_0"}),
+            lane=BACK,
+            length_m=length_m[BACK],
+            beside=(BACK,),
+            exits=(3,),
+            before=(":k_2_0",),
+            after=(),
+            against=(SHORT,),
+            entering=(":j_0_0",),
+            near=frozenset({"short_0", "back_0", ":j_0_0", ":k_2_0"}),
         ),
-        ShortLane(C0, (C0,), (), (), (), (), (), frozenset({":j_c0_0"})),
+        ShortLane(
+            lane=C0,
+            length_m=length_m[C0],
+            beside=(C0,),
+            exits=(),
+            before=(),
+            after=(),
+            against=(),
+            entering=(),
+            near=frozenset({":j_c0_0"}),
+        ),
     ]
-    assert [s.lane for s in short_lanes(network(side_0=59.9), behind)] == [SHORT, BACK, SIDE, C0]
-    assert short_lanes(network(side_0=59.9), behind)[2] == ShortLane(
-        SIDE,
-        (SIDE,),
-        (),
-        (":j_1_0", ":j_5_0"),
-        (),
-        (),
-        (),
-        frozenset({"side_0", ":j_1_0", ":j_5_0"}),
+    nearly_long = short_lanes(network(side_0=59.9), behind)
+    assert [s.lane for s in nearly_long] == [SHORT, BACK, SIDE, C0]
+    assert nearly_long[2] == ShortLane(
+        lane=SIDE,
+        length_m=59.9,
+        beside=(SIDE,),
+        exits=(),
+        before=(":j_1_0", ":j_5_0"),
+        after=(),
+        against=(),
+        entering=(),
+        near=frozenset({"side_0", ":j_1_0", ":j_5_0"}),
     )
 
 

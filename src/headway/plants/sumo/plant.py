@@ -14,13 +14,12 @@ import numpy as np
 from headway.plants import PlantError
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
+from headway.plants.sumo.short_lanes import short_lanes
 from headway.roads import Colour, Kind, Network
 from headway.safety import Command
 from headway.values import ColourArray, FloatArray, IntArray, Observation
 
 _LABELS = itertools.count()
-TIGHT_M = 20.0
-SHORT_M = 60.0  # of a shorter lane, those that stand inside the junction take a good part
 LETTERS = "OrygG"  # by Colour
 # an enum's own are slow to look up
 GREEN = int(Colour.GREEN)
@@ -30,12 +29,15 @@ RED = int(Colour.RED)
 
 @dataclass(frozen=True, slots=True)
 class SumoSettings:
-    """How SUMO is started. extra: further command-line options, in order.
+    """How SUMO is started.
 
-    remote: empty for libsumo in this process; "gui" for a graphical SUMO of this machine;
-        "host:port" for one that waits there
-    (started with the options of `arguments` and --remote-port). The last two need the package
-    traci.
+    scale:   factor on the demand.
+    range_m: how far upstream of a stop line vehicles are observed.
+    sensing: the equipment, see `profiles`.
+    extra:   further command-line options, in order.
+    remote:  empty for libsumo in this process; "gui" for a graphical SUMO of this machine;
+             "host:port" for one that waits there (started with the options of `arguments` and
+             --remote-port). The last two need the package traci.
     """
 
     sumocfg: str
@@ -125,66 +127,6 @@ class Scene:
     kind: np.ndarray[Any, np.dtype[np.uint8]]
 
 
-@dataclass(frozen=True, slots=True)
-class ShortLane:
-    """A lane behind a signal that a few vehicles fill.
-
-    beside: the lanes of its street behind signals, itself among them; exits: the groups at their
-        ends. before, after: where one
-    stands inside the junctions at its start and its end. against: the lanes the other way;
-    entering: the lanes inside the junction that lead to them. near: them all. On some 15 m,
-    vehicles that stand in both ways at once reach back into both junctions, and none can leave.
-    """
-
-    lane: int
-    beside: tuple[int, ...]
-    exits: tuple[int, ...]
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    against: tuple[int, ...]
-    entering: tuple[str, ...]
-    near: frozenset[str]
-
-
-def short_lanes(network: Network, behind: list[int]) -> list[ShortLane]:
-    """Those of the lanes `behind` signals that are shorter than `SHORT_M`."""
-    found = []
-    for lane in behind:
-        if network.lanes[lane].length_m < SHORT_M:
-            beside = [i for i in behind if network.lanes[i].edge == network.lanes[lane].edge]
-            out = [network.links[k] for i in beside for k in network.links_from(i)]
-            exits = {link.group for link in out if link.group >= 0}
-            before = [via for k in network.links_to(lane) for via in network.links[k].via]
-            after = [link.via[0] for link in out if link.group >= 0 and len(link.via) > 1]
-            start = {network.links[k].node for k in network.links_to(lane)}
-            end = {link.node for link in out}
-            against = [
-                i
-                for i in behind
-                if start & {network.links[k].node for k in network.links_from(i)}
-                and end & {network.links[k].node for k in network.links_to(i)}
-            ]
-            entering = tuple(
-                via for i in against for k in network.links_to(i) for via in network.links[k].via
-            )
-            near = frozenset(
-                [*(network.lanes[i].id for i in (*beside, *against)), *before, *after, *entering]
-            )
-            found.append(
-                ShortLane(
-                    lane,
-                    tuple(beside),
-                    tuple(sorted(exits)),
-                    tuple(before),
-                    tuple(after),
-                    tuple(against),
-                    entering,
-                    near,
-                )
-            )
-    return found
-
-
 class SumoPlant:
     """The street of one scenario; time is SUMO's own, in seconds."""
 
@@ -218,7 +160,8 @@ class SumoPlant:
         self._blur = np.array(
             [likely[x.from_lane] if x.group >= 0 else i for i, x in enumerate(network.links)]
         )
-        self._short, self._complete = short_lanes(network, to), np.ones(len(network.junctions))
+        self._short = short_lanes(network, to)
+        self._complete = np.ones(len(network.junctions))
         self._halting = bare(self._sumo, "lane", "getLastStepHaltingNumber")
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
@@ -262,16 +205,16 @@ class SumoPlant:
         self._last_s = now
         room, count = self._room()
         return Observation(
-            now,
-            vehicles,
-            self._shown,
-            now - self._since,
-            room,
-            count,
-            self._arrivals(),
-            self._persons(),
-            self._complete,
-            self._watcher.emergencies() if self._watcher.urgent else (),
+            at_s=now,
+            vehicles=vehicles,
+            shown=self._shown,
+            shown_for_s=now - self._since,
+            room_m=room,
+            count=count,
+            arrived=self._arrivals(),
+            waiting_persons=self._persons(),
+            completeness=self._complete,
+            emergencies=self._watcher.emergencies() if self._watcher.urgent else (),
             links_known=self._settings.sensing == "connected",
         )
 
@@ -303,35 +246,13 @@ class SumoPlant:
         room, count = behind(
             self._watcher.lanes, self._exits, self._exit_places, len(self._network.lanes)
         )
-        halting = self._halting
         present = self._watcher.present
-        shown = self._shown.tolist()
         for short in self._short:
-            if present.keys().isdisjoint(short.near):
-                continue
-            length = self._network.lanes[short.lane].length_m
-            standing = sum(halting(via) for via in short.before if via in present)
-            if any(
-                shown[g] < GREEN for g in short.exits
-            ):  # they may stop: no room is gained by their speed
-                there = sum(count[i] for i in short.beside) + sum(
-                    present.get(via, 0) for via in short.after
+            if not present.keys().isdisjoint(short.near):
+                stopped = sum(self._halting(via) for via in short.before if via in present)
+                room[short.lane] = short.room_m(
+                    float(room[short.lane]), count, present, self._shown, stopped
                 )
-                spare = (
-                    7.5
-                    if length < TIGHT_M
-                    and (
-                        any(count[i] for i in short.against)
-                        or not present.keys().isdisjoint(short.entering)
-                    )
-                    else 0.0
-                )
-                room[short.lane] = min(
-                    room[short.lane],
-                    length - spare - 7.5 * max(count[short.lane], -(-there // len(short.beside))),
-                )
-            if standing:
-                room[short.lane] = min(room[short.lane], length) - 7.5 * standing
         return room, count
 
     def apply(self, order: Command) -> None:
@@ -379,12 +300,12 @@ class SumoPlant:
         ids = vehicle.getIDList()
         at = [vehicle.getPosition(v) for v in ids]
         return Scene(
-            np.array([zlib.crc32(v.encode()) for v in ids], np.uint32),
-            np.array(at, np.float32).reshape(-1, 2),
-            np.array([vehicle.getAngle(v) for v in ids], np.float32),
-            np.array([vehicle.getSpeed(v) for v in ids], np.float32),
-            np.array([vehicle.getLength(v) for v in ids], np.float32),
-            np.array([CLASSES.get(vehicle.getVehicleClass(v), 0) for v in ids], np.uint8),
+            number=np.array([zlib.crc32(v.encode()) for v in ids], np.uint32),
+            at_m=np.array(at, np.float32).reshape(-1, 2),
+            angle_deg=np.array([vehicle.getAngle(v) for v in ids], np.float32),
+            speed_mps=np.array([vehicle.getSpeed(v) for v in ids], np.float32),
+            length_m=np.array([vehicle.getLength(v) for v in ids], np.float32),
+            kind=np.array([CLASSES.get(vehicle.getVehicleClass(v), 0) for v in ids], np.uint8),
         )
 
     def emissions(self) -> tuple[int, float, float]:
