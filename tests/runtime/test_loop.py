@@ -10,21 +10,22 @@ import time
 
 import numpy as np
 import pytest
-from bench.faults import RECOVERED, STOPPED, Clock, faults
+from bench.faults import RECOVERED, STOPPED, faults
+from tests.runtime.clocks import Clock
 
 from headway.plants.kpp import KppSettings
 from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
-from headway.runtime import RealTimeController, Rule, RuntimeSettings, StepBounds, StoppedError
+from headway.runtime import RealTimeController, Rule, StepBounds
 
 pytestmark = pytest.mark.slow
 
 
-def loop_of(run, realtime=0.0, tell=None, clock=None, **more):
+def loop_of(run, realtime=0.0, report=None, clock=None, **more):
     settings = runtime_settings(realtime, "balanced", 0.0, StepBounds(), **more)
     return RealTimeController(
         run,
         settings,
-        tell,
+        report,
         clock=clock or time.monotonic,
         sleep=clock.sleep if clock else time.sleep,
     )
@@ -90,42 +91,10 @@ def test_alerts_reach_the_record_and_a_path_that_is_not_there_is_refused_at_the_
         )
 
 
-def test_what_cannot_be_mended_stops_with_the_reason():
-    class Broken(KppRun):
-        def advance(self, period_s, shortest_s):
-            raise KeyError("broken for good")
-
-    told = []
-    loop = loop_of(
-        Broken(KppSettings(), StepBounds()), 0.0, lambda at_s, kind, data: told.append(data)
-    )
-    with pytest.raises(StoppedError, match="broken for good"):
-        loop.run(1.0)
-    strategies = [d["strategy"] for d in told if "strategy" in d]
-    assert strategies[0] == "retry with a smaller step"
-    assert strategies[-1] == "stop safely"
-    assert len(strategies) == len(set(strategies))
-
-
 def test_the_load_control_holds_the_speed_that_is_asked_for():
     run = KppRun(KppSettings(), StepBounds(), LoadControl(2.2))
     loop_of(run).run(120.0)
     assert run.plant.v_chain == pytest.approx(2.2, abs=0.03)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"period_s": 0.0},
-        {"realtime": -1.0},
-        {"mode": "turbo"},
-        {"overrun": "panic"},
-        {"checkpoint_s": -1.0},
-    ],
-)
-def test_settings_of_the_loop_that_cannot_be_are_refused(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        RuntimeSettings(**bad)
 
 
 def headway(*words):
