@@ -19,10 +19,22 @@ import numpy as np
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import Scenario, scenario
 from headway.plants.sumo.signal_record import read_states
-from headway.roads import PROFILES, work_out
+from headway.roads import PROFILES, Network, work_out
 from headway.safety.audit import audit
-from headway.street.closed_loop import open_street
-from headway.values import Event
+from headway.street.closed_loop import Street, open_street
+from headway.values import Event, FloatArray
+
+GRACE_S = 10.0  # at the start, before the gate has cleared what the network's programme showed
+# attributes of a <tripinfo>, with what counts where one is missing
+TRIP = {
+    "timeLoss": "0",
+    "departDelay": "0",
+    "waitingTime": "0",
+    "duration": "0",
+    "waitingCount": "0",
+    "arrival": "-1",
+}
+EMISSIONS = ("fuel_abs", "CO2_abs")  # mg, of its <emissions>
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,11 @@ class Job:
     scale: float = 1.0
     keep: str = ""
     step_s: float = 1.0
+
+    def identity(self) -> dict[str, Any]:
+        """What its result is of."""
+        names = ("scenario", "controller", "seed", "timing", "sensing", "scale")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,129 +100,141 @@ def run_all(jobs: list[Job], workers: int) -> Iterator[Result]:
 
 
 def run_guarded(job: Job) -> Result:
+    """As `run`; what fails is a Result with its error."""
     try:
         return run(job)
     except (ValueError, RuntimeError, OSError) as error:
-        return Result(
-            job.scenario,
-            job.controller,
-            job.seed,
-            job.timing,
-            job.sensing,
-            job.scale,
-            error=f"{type(error).__name__}: {error}",
-        )
+        return Result(**job.identity(), error=f"{type(error).__name__}: {error}")
 
 
-def run(job: Job) -> Result:
-    """One run, from the scenario's begin to its end."""
-    of = scenario(job.scenario)
-    network = read_network(of.net)
-    timing = work_out(network, PROFILES[job.timing])
-    with tempfile.TemporaryDirectory(prefix="headway-") as folder:
-        trips, states = Path(folder) / "tripinfo.xml", Path(folder) / "tls.xml"
-        additional = Path(folder) / "audit.add.xml"
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """What SUMO writes of a run: its trips, and the states of its signals."""
+
+    folder: Path
+
+    @property
+    def trips(self) -> Path:
+        return self.folder / "tripinfo.xml"
+
+    @property
+    def states(self) -> Path:
+        return self.folder / "tls.xml"
+
+    def arguments(self, network: Network, step_s: float) -> tuple[str, ...]:
+        """Options that make SUMO write them."""
+        additional = self.folder / "audit.add.xml"
         events = "".join(
-            f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{states}"/>'
+            f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{self.states}"/>'
             for j in network.junctions
             for tl in j.tl_ids
         )
         additional.write_text(f"<additional>{events}</additional>")
-        extra = (
-            *(("--step-length", f"{job.step_s:g}") if job.step_s != 1.0 else ()),
-            "--tripinfo-output",
-            str(trips),
-            "--tripinfo-output.write-unfinished",
-            "true",
-            "--device.emissions.probability",
-            "1",
-            "--additional-files",
-            str(additional),
-        )
-        interventions = [0]
+        step = ("--step-length", f"{step_s:g}") if step_s != 1.0 else ()
+        trips = ("--tripinfo-output", str(self.trips), "--tripinfo-output.write-unfinished", "true")
+        emissions = ("--device.emissions.probability", "1")
+        return (*step, *trips, *emissions, "--additional-files", str(additional))
 
-        def count(event: Event) -> None:
-            interventions[0] += event.kind.startswith("safety.")
 
-        street = open_street(
-            network,
-            timing,
-            SumoSettings(of.sumocfg, job.seed, job.scale, sensing=job.sensing, extra=extra),
-            job.controller,
-            count,
+def run(job: Job) -> Result:
+    """One run, from the scenario's begin to its end."""
+    site = scenario(job.scenario)
+    network = read_network(site.net)
+    timing = work_out(network, PROFILES[job.timing])
+    interventions = 0
+
+    def count(event: Event) -> None:
+        nonlocal interventions
+        interventions += event.kind.startswith("safety.")
+
+    with tempfile.TemporaryDirectory(prefix="headway-") as folder:
+        outputs = _Outputs(Path(folder))
+        sumo = SumoSettings(
+            sumocfg=site.sumocfg,
+            seed=job.seed,
+            scale=job.scale,
+            sensing=job.sensing,
+            extra=outputs.arguments(network, job.step_s),
         )
-        begun = time.perf_counter()
-        try:
-            while street.plant.time_s < of.end_s and (
-                np.isfinite(of.end_s) or street.plant.running
-            ):
-                street.tick()
-            wall = time.perf_counter() - begun
-            pending = street.plant.pending()
-        finally:
-            street.plant.close()
-        violations = audit(network, timing, read_states(states), grace_s=10.0)
+        street = open_street(network, timing, sumo, job.controller, count)
+        wall_s, pending = _to_the_end(street, site)
+        violations = audit(network, timing, read_states(outputs.states), grace_s=GRACE_S)
         if job.keep:
             Path(job.keep).mkdir(parents=True, exist_ok=True)
-            copyfile(trips, Path(job.keep) / f"{of.name}-{job.controller}-{job.seed}.tripinfo.xml")
-        decisions = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
+            name = f"{site.name}-{job.controller}-{job.seed}.tripinfo.xml"
+            copyfile(outputs.trips, Path(job.keep) / name)
+        decisions_ms = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
         return Result(
-            of.name,
-            job.controller,
-            job.seed,
-            job.timing,
-            job.sensing,
-            job.scale,
-            **judge(trips, pending, of),
+            **job.identity() | {"scenario": site.name},
+            **judge(outputs.trips, pending, site),
             safety_violations=len(violations),
-            interventions=interventions[0],
-            wall_s=wall,
-            decision_ms_p99=float(np.percentile(decisions, 99)),
+            interventions=interventions,
+            wall_s=wall_s,
+            decision_ms_p99=float(np.percentile(decisions_ms, 99)),
         )
 
 
-def judge(trips: Path, pending: dict[str, float], of: Scenario) -> dict[str, Any]:
+def _to_the_end(street: Street, site: Scenario) -> tuple[float, dict[str, float]]:
+    """(wall time s, vehicles that never entered with their delay s) of a run; closes the plant."""
+    begun = time.perf_counter()
+    endless = not np.isfinite(site.end_s)
+    try:
+        while street.plant.time_s < site.end_s and (street.plant.running or not endless):
+            street.tick()
+        return time.perf_counter() - begun, street.plant.pending()
+    finally:
+        street.plant.close()
+
+
+def judge(trips: Path, pending: dict[str, float], site: Scenario) -> dict[str, Any]:
     """The figures of merit, from SUMO's tripinfo and the vehicles that never entered (with their
     delay so far, s).
+
+    Raises ValueError where no vehicle departed.
     """
-    rows = []
+    vehicles, persons = _read_trips(trips)
+    entered = len(vehicles["timeLoss"])
+    n = entered + len(pending)
+    if not n:
+        raise ValueError(
+            f"{site.sumocfg}: no vehicle departed between {site.begin_s} and {site.end_s} s. Check "
+            "begin, end and the routes."
+        )
+    loss_s = vehicles["timeLoss"].sum() + vehicles["departDelay"].sum() + sum(pending.values())
+    arrived = int((vehicles["arrival"] >= 0).sum())
+    return {
+        "delay_s": float(loss_s / n),
+        "waiting_s": _mean(vehicles["waitingTime"]),
+        "duration_s": _mean(vehicles["duration"]),
+        "person_waiting_s": _mean(persons),
+        "arrived": arrived,
+        "unfinished": entered - arrived,
+        "never_entered": len(pending),
+        "stops": _mean(vehicles["waitingCount"]),
+        "fuel_g": float(vehicles["fuel_abs"].sum()) / 1e3 / max(entered, 1),
+        "co2_g": float(vehicles["CO2_abs"].sum()) / 1e3 / max(entered, 1),
+    }
+
+
+def _read_trips(trips: Path) -> tuple[dict[str, FloatArray], FloatArray]:
+    """(columns of the vehicles that entered, by SUMO's names; time loss of each person, s)."""
+    columns: dict[str, list[float]] = {name: [] for name in (*TRIP, *EMISSIONS)}
     persons = []
-    fuel = 0.0
-    co2 = 0.0
-    arrived = 0
     for _, item in ET.iterparse(trips):
         if item.tag == "tripinfo":
-            rows.append(
-                [
-                    float(item.get(k, "0"))
-                    for k in ("timeLoss", "departDelay", "waitingTime", "duration", "waitingCount")
-                ]
-            )
-            arrived += float(item.get("arrival", "-1")) >= 0
             emissions = item.find("emissions")
-            if emissions is not None:
-                fuel += float(emissions.get("fuel_abs", "0")) / 1e3
-                co2 += float(emissions.get("CO2_abs", "0")) / 1e3
+            for name, default in TRIP.items():
+                columns[name].append(float(item.get(name, default)))
+            for name in EMISSIONS:
+                found = emissions.get(name, "0") if emissions is not None else "0"
+                columns[name].append(float(found))
             item.clear()
         elif item.tag == "personinfo":
             persons.append(sum(float(walk.get("timeLoss", "0")) for walk in item.findall("walk")))
             item.clear()
-    table = np.array(rows).reshape(-1, 5)
-    n = len(table) + len(pending)
-    if not n:
-        raise ValueError(
-            f"{of.sumocfg}: no vehicle departed between {of.begin_s} and {of.end_s} s. Check "
-            "begin, end and the routes."
-        )
-    return {
-        "delay_s": float((table[:, 0].sum() + table[:, 1].sum() + sum(pending.values())) / n),
-        "waiting_s": float(table[:, 2].mean()) if len(table) else float("nan"),
-        "duration_s": float(table[:, 3].mean()) if len(table) else float("nan"),
-        "person_waiting_s": float(np.mean(persons)) if persons else float("nan"),
-        "arrived": arrived,
-        "unfinished": len(table) - arrived,
-        "never_entered": len(pending),
-        "stops": float(table[:, 4].mean()) if len(table) else float("nan"),
-        "fuel_g": fuel / max(len(table), 1),
-        "co2_g": co2 / max(len(table), 1),
-    }
+    arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
+    return arrays, np.array(persons, np.float64)
+
+
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
