@@ -14,7 +14,7 @@ import pytest
 
 from headway.sensing import SensingError
 from headway.sensing.frames import sources
-from headway.sensing.frames.sources import Frame, Health, Source, SourceSettings
+from headway.sensing.frames.sources import Frame, Health, Platform, Source, SourceSettings
 
 CAMERA = "rtsp://user:secret@north:554/one"
 
@@ -108,6 +108,9 @@ class World:
         self.joins = []
         self.threads = []
 
+    def source(self, settings):
+        return Source(settings, platform=self.platform)
+
     def open(self, url, **how):
         self.opened.append((url, how))
         video = self.videos.pop(0) if self.videos else ConnectionRefusedError("no")
@@ -141,13 +144,11 @@ def world(monkeypatch):
         def is_alive(self):
             return False
 
-    monkeypatch.setattr(
-        sources,
-        "threading",
-        SimpleNamespace(Condition=threading.Condition, Event=Waits, Thread=AtOnce),
-    )
-    monkeypatch.setattr(
-        sources, "time", SimpleNamespace(time=lambda: made.now, monotonic=lambda: made.now - 900.0)
+    made.platform = Platform(
+        monotonic_s=lambda: made.now - 900.0,
+        wall_s=lambda: made.now,
+        make_event=Waits,
+        make_thread=AtOnce,
     )
     monkeypatch.setattr(sources.av, "open", made.open)
     return made
@@ -165,7 +166,7 @@ def play(source, most=0):
         if most and len(frames) >= most:
             source.stop()
 
-    source.told = told
+    source.on_change = told
     source.start()
     return frames, healths
 
@@ -218,7 +219,7 @@ def test_what_is_live_has_the_address_of_a_server(url, live):
     ],
 )  # fmt: skip
 def test_an_address_is_shown_without_who_and_password(url, shown):
-    assert SourceSettings(url).shown == shown
+    assert SourceSettings(url).display_url == shown
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_an_address_is_shown_without_who_and_password(url, shown):
 def test_frames_are_dropped_where_the_source_does_not_wait(how, lossy):
     source = Source(SourceSettings(**{"url": "a.mp4"} | how))
     assert source.lossy is lossy
-    assert (source.told, source.nominal_hz, source.waiting, source.over, source.health) == (
+    assert (source.on_change, source.nominal_hz, source.waiting, source.over, source.health) == (
         None,
         0.0,
         0,
@@ -253,7 +254,7 @@ def test_frames_are_dropped_where_the_source_does_not_wait(how, lossy):
 )  # fmt: skip
 def test_what_went_wrong_is_said_in_words(world, error, says):
     world.videos = [error]
-    source = Source(SourceSettings("a.mp4"))
+    source = world.source(SourceSettings("a.mp4"))
     with pytest.raises(SensingError) as failed:
         list(source.frames())
     assert str(failed.value) == f"a.mp4: {says}"
@@ -265,7 +266,7 @@ def test_what_went_wrong_is_said_in_words(world, error, says):
 
 def test_a_file_from_its_first_picture_to_its_last(world):
     world.videos = [Video([Picture(3.0, 10), None, Picture(3.1, 20), Picture(3.3, 30)], frames=3)]
-    source = Source(SourceSettings("a.mp4", hardware=False))
+    source = world.source(SourceSettings("a.mp4", hardware=False))
     frames, healths = play(source)
     assert times(frames) == [0.0, 0.1, 0.3]
     assert [(f.number, f.came_s, f.image.shape, int(f.image[0, 0, 0])) for f in frames] == [
@@ -289,7 +290,7 @@ def test_a_file_from_its_first_picture_to_its_last(world):
 @pytest.mark.parametrize(("rate", "guessed", "hz"), [(8, 5, 8.0), (None, 5, 5.0), (0, None, 25.0)])
 def test_a_video_that_tells_no_times_has_them_by_its_rate(world, rate, guessed, hz):
     world.videos = [Video(pictures(None, None, None), rate=rate, guessed=guessed)]
-    source = Source(SourceSettings("a.mp4"))
+    source = world.source(SourceSettings("a.mp4"))
     frames, _ = play(source)
     assert times(frames) == pytest.approx([0.0, 1 / hz, 2 / hz], abs=1e-6)
     assert (source.health.clock, source.nominal_hz) == ("rate", hz)
@@ -299,7 +300,7 @@ def test_a_video_that_tells_no_times_has_them_by_its_rate(world, rate, guessed, 
 def test_slices_are_decoded_side_by_side_and_never_frames(world):
     video = Video(pictures(0.0))
     world.videos = [video]
-    play(Source(SourceSettings("a.mp4")))
+    play(world.source(SourceSettings("a.mp4")))
     assert video.stream.thread_type == "SLICE"
     assert video.closed
 
@@ -310,7 +311,7 @@ def test_a_file_that_begins_anew_goes_on_in_time(world):
         Video(pictures(3.0, 3.1, 3.2)),
         Video(pictures(3.0, 3.1)),
     ]
-    source = Source(SourceSettings("a.mp4", repeat=True))
+    source = world.source(SourceSettings("a.mp4", repeat=True))
     frames, _ = play(source)
     assert times(frames) == [round(k / 10, 1) for k in range(8)]
     assert [f.number for f in frames] == [0, 1, 2, 0, 1, 2, 0, 1]
@@ -324,7 +325,7 @@ def test_a_file_that_begins_anew_goes_on_in_time(world):
 @pytest.mark.parametrize(("count", "state"), [(98, "ended"), (97, "failed")])
 def test_a_file_of_which_more_than_a_fiftieth_is_missing_is_cut_short(world, count, state):
     world.videos = [Video(pictures(*(k / 10 for k in range(count))), frames=100)]
-    source = Source(SourceSettings("a.mp4"))
+    source = world.source(SourceSettings("a.mp4"))
     assert len(play(source)[0]) == count
     assert source.health.state == state
     assert source.health.fault == (
@@ -346,7 +347,7 @@ def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, las
     world.videos = [
         Video(pictures(100.0, 100.0 + last_s), **({"duration": 10_000_000, "streams": 1} | more))
     ]
-    source = Source(SourceSettings("a.mkv"))
+    source = world.source(SourceSettings("a.mkv"))
     assert len(play(source)[0]) == 2
     assert source.health.fault == fault
     assert source.health.state == ("failed" if fault else "ended")
@@ -363,7 +364,7 @@ def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, las
 def test_a_file_without_a_picture_is_refused(world, monkeypatch, video, says):
     monkeypatch.setattr(sources, "MOST_PIXELS", 480)
     world.videos = [video]
-    source = Source(SourceSettings("a.mp4"))
+    source = world.source(SourceSettings("a.mp4"))
     assert play(source)[0] == []
     assert (
         source.health.fault
@@ -376,7 +377,7 @@ def test_pictures_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch)
     world.videos = [
         Video([Picture(0.0, width=2000, height=1500), Picture(0.1, width=3_000_001, height=1)])
     ]
-    source = Source(SourceSettings("a.mp4"))
+    source = world.source(SourceSettings("a.mp4"))
     assert len(play(source)[0]) == 1
     assert (
         source.health.fault
@@ -387,7 +388,7 @@ def test_pictures_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch)
 def test_packets_that_cannot_be_decoded_are_counted_and_passed_over(world):
     broken = av.error.InvalidDataError(1, "x")
     world.videos = [Video([Picture(0.0), broken, broken, Picture(0.3)])]
-    source = Source(SourceSettings("a.mp4"))
+    source = world.source(SourceSettings("a.mp4"))
     frames, healths = play(source)
     assert (times(frames), [h.broken for h in healths], source.health.state) == (
         [0.0, 0.3],
@@ -404,7 +405,7 @@ def test_a_paced_file_comes_in_its_own_time(world):
     world.videos = [
         Video(pictures(3.0, 3.5, 4.5, 4.6), [None, None, 1004.0, None])
     ]  # the third is late
-    source = Source(SourceSettings("a.mp4", paced=True))
+    source = world.source(SourceSettings("a.mp4", paced=True))
     frames, _ = play(source)
     assert world.waits == pytest.approx([0.0, 0.5, 0.0, 0.0])
     assert [f.came_s for f in frames] == [100.0, 100.5, 104.0, 104.0]
@@ -416,7 +417,7 @@ def test_frames_beyond_the_wanted_rate_are_left_out(world):
     world.videos = [
         Video(pictures(0.0, 0.1, 0.189, 0.191, 0.3, 0.389, 0.5, 1.7, 1.75, 1.8, 1.889, 1.891))
     ]
-    source = Source(SourceSettings("a.mp4", rate_hz=5.0))
+    source = world.source(SourceSettings("a.mp4", rate_hz=5.0))
     frames, _ = play(source)
     assert times(frames) == [0.0, 0.191, 0.5, 1.7, 1.75, 1.891]
     assert (source.health.received, source.health.skipped, source.health.dropped) == (12, 6, 0)
@@ -427,8 +428,8 @@ def test_who_listens_is_told_of_each_frame_and_of_the_end_and_what_was_left_is_f
     world,
 ):
     world.videos = [Video(pictures(0.0, 0.1)), Video(pictures(5.0))]
-    source, heard = Source(SourceSettings("a.mp4")), []
-    source.told = lambda: heard.append((source.waiting, source.health.state))
+    source, heard = world.source(SourceSettings("a.mp4")), []
+    source.on_change = lambda: heard.append((source.waiting, source.health.state))
     source.start()
     assert heard == [(1, "running"), (2, "running"), (2, "ended")]
     source.start()
@@ -440,7 +441,7 @@ def test_who_listens_is_told_of_each_frame_and_of_the_end_and_what_was_left_is_f
 def test_a_source_that_is_stopped_decodes_no_more(world):
     video = Video(pictures(0.0, 0.1, 0.2, 0.3))
     world.videos = [video]
-    source = Source(SourceSettings("a.mp4", repeat=True))
+    source = world.source(SourceSettings("a.mp4", repeat=True))
     frames, _ = play(source, most=2)
     assert (times(frames), video.asked, len(world.opened)) == ([0.0, 0.1], 3, 1)
     assert (source.health.received, source.health.state, source.waiting, source.over) == (
@@ -454,7 +455,7 @@ def test_a_source_that_is_stopped_decodes_no_more(world):
 def test_who_is_stopped_while_a_frame_is_on_its_way_gets_it_no_more(world):
     video = Video([Picture(0.0), Picture(0.1)])
     world.videos = [video]
-    source = Source(SourceSettings("a.mp4", rate_hz=1.0))
+    source = world.source(SourceSettings("a.mp4", rate_hz=1.0))
 
     class Late(Picture):
         def to_ndarray(self, format=None):
@@ -490,7 +491,7 @@ def test_a_live_stream_is_set_to_the_clock_of_the_wall_slowly(world):
     world.videos = [
         Video(pictures(*(t for t, _, _ in told_and_came)), [c for _, c, _ in told_and_came])
     ]
-    source = Source(SourceSettings(CAMERA, attempts=1))
+    source = world.source(SourceSettings(CAMERA, attempts=1))
     frames, _ = play(source)
     assert times(frames) == pytest.approx([at for _, _, at in told_and_came], abs=1e-6)
     assert [f.number for f in frames] == list(range(10))
@@ -499,13 +500,13 @@ def test_a_live_stream_is_set_to_the_clock_of_the_wall_slowly(world):
 def test_a_camera_that_dies_is_asked_again_later_and_later_and_set_to_the_clock_anew(
     world, monkeypatch
 ):
-    monkeypatch.setattr(sources, "_hardware", lambda: "the card")
+    monkeypatch.setattr(sources, "hardware_decoder", lambda: "the card")
     gone = ConnectionResetError(f"{CAMERA} reset")
     world.videos = [
         Video(pictures(5.0, 5.1), [1000.0, 1000.1]),
         Video([*pictures(7.0, 7.1), gone], [1005.0, 1005.1, None]),
     ]
-    source = Source(
+    source = world.source(
         SourceSettings(CAMERA, attempts=6, delay_s=0.5, longest_delay_s=3.0, silent_s=2.0)
     )
     states = []
@@ -541,7 +542,7 @@ def test_a_camera_that_dies_is_asked_again_later_and_later_and_set_to_the_clock_
 
 
 def test_a_camera_may_be_away_any_number_of_times(world, monkeypatch):
-    source = Source(SourceSettings(CAMERA, delay_s=1.0))
+    source = world.source(SourceSettings(CAMERA, delay_s=1.0))
     refuse = world.open
 
     def counted(*args, **how):
@@ -559,7 +560,7 @@ def test_a_camera_may_be_away_any_number_of_times(world, monkeypatch):
 
 def test_a_live_stream_is_neither_paced_nor_cut_short(world):
     world.videos = [Video(pictures(5.0, 5.1), frames=100)]
-    source = Source(SourceSettings(CAMERA, paced=True, attempts=1))
+    source = world.source(SourceSettings(CAMERA, paced=True, attempts=1))
     assert len(play(source)[0]) == 2
     assert world.waits == [0.5]  # for the next connection alone
     assert source.health.fault.endswith("nobody answers there (1 attempts)")
@@ -567,7 +568,7 @@ def test_a_live_stream_is_neither_paced_nor_cut_short(world):
 
 def test_the_times_of_a_live_stream_without_any_are_by_its_rate(world):
     world.videos = [Video(pictures(None, None), [1000.0, 1000.5])]
-    source = Source(SourceSettings(CAMERA, attempts=1))
+    source = world.source(SourceSettings(CAMERA, attempts=1))
     assert times(play(source)[0]) == [1000.0, pytest.approx(1000.10002)]
     assert source.health.clock == "rate"
 
@@ -577,7 +578,7 @@ def test_the_wanted_rate_is_by_the_set_time(world):
         Video(pictures(5.0, 5.1, 5.2), [1000.0, 1000.1, 1000.2]),
         Video(pictures(1.0, 1.1, 1.2), [900.0, 900.1, 900.2]),
     ]
-    source = Source(SourceSettings(CAMERA, attempts=1, rate_hz=5.0))
+    source = world.source(SourceSettings(CAMERA, attempts=1, rate_hz=5.0))
     frames, _ = play(source)
     assert times(frames) == [1000.0, 1000.2, 900.0, 900.2]  # anew with each connection
 
@@ -588,7 +589,7 @@ def test_the_wanted_rate_is_by_the_set_time(world):
 @pytest.mark.parametrize(("policy", "kept"), [("auto", [6, 7, 8, 9]), ("latest", [9])])
 def test_of_a_live_stream_the_newest_are_kept_and_what_is_dropped_is_counted(world, policy, kept):
     world.videos = [Video(pictures(*range(10)))]
-    source = Source(SourceSettings(CAMERA, policy, attempts=1))
+    source = world.source(SourceSettings(CAMERA, policy, attempts=1))
     source.start()
     assert (source.waiting, source.health.dropped, source.health.received) == (
         len(kept),
@@ -602,14 +603,14 @@ def test_of_a_live_stream_the_newest_are_kept_and_what_is_dropped_is_counted(wor
 def test_rate_is_that_of_the_last_five_seconds(world):
     came = [1000.0, 1000.0, 1001.0, 1005.0, 1006.5]
     world.videos = [Video(pictures(*(c - 1000 for c in came)), came)]
-    _, healths = play(Source(SourceSettings("a.mp4")))
+    _, healths = play(world.source(SourceSettings("a.mp4")))
     assert [h.rate_hz for h in healths] == pytest.approx([0.0, 0.0, 2.0, 3 / 5, 1 / 1.5])
 
 
 def test_rate_is_that_of_256_frames_at_most(world):
     came = [1000.0 + (k / 128 if k < 44 else 44 / 128 + (k - 44) / 512) for k in range(300)]
     world.videos = [Video(pictures(*(c - 1000 for c in came)), came)]
-    _, healths = play(Source(SourceSettings("a.mp4")))
+    _, healths = play(world.source(SourceSettings("a.mp4")))
     assert healths[-1].rate_hz == pytest.approx(512.0)
     assert healths[43].rate_hz == pytest.approx(128.0)
     assert healths[298].rate_hz == pytest.approx(255 / (254 / 512 + 1 / 128))
@@ -617,7 +618,7 @@ def test_rate_is_that_of_256_frames_at_most(world):
 
 def test_frames_are_all_that_come_even_if_nothing_comes_for_a_while(world, monkeypatch):
     world.videos = [Video(pictures(0.0, 0.1))]
-    source = Source(SourceSettings("a.mp4"))
+    source = world.source(SourceSettings("a.mp4"))
     taken, answers = source.take, [None, 1, 1, None, None]
     monkeypatch.setattr(Source, "over", property(lambda self: len(answers) == 0))
     asked = []
@@ -640,7 +641,7 @@ def test_a_source_that_runs_cannot_be_started_and_waits_for_room():
         video.clock = world
         source = Source(SourceSettings("a.mp4"))
         heard = []
-        source.told = lambda: heard.append(source.health.state)
+        source.on_change = lambda: heard.append(source.health.state)
         source.start()
         with pytest.raises(SensingError) as refused:
             source.start()
@@ -701,7 +702,7 @@ def test_a_folder_in_the_order_of_its_names(world, tmp_path):
     for name in ("b.JPG", "a.png", "c.jpeg", "d.bmp", "e.webp"):
         cv2.imwrite(str(tmp_path / name), np.full((4, 6, 3), ord(name[0]), np.uint8))
     (tmp_path / "aa.txt").write_text("no picture")
-    source = Source(SourceSettings(str(tmp_path)))
+    source = world.source(SourceSettings(str(tmp_path)))
     frames, healths = play(source)
     assert [
         (f.number, int(f.image[0, 0, 0]), f.image.shape, f.image.dtype, f.came_s) for f in frames
@@ -716,7 +717,7 @@ def test_a_folder_in_the_order_of_its_names(world, tmp_path):
 
 
 def test_a_paced_folder_waits_and_what_is_broken_leaves_a_gap(world, tmp_path):
-    source = Source(
+    source = world.source(
         SourceSettings(str(folder(tmp_path, 10, None, 30, 40)), rate_hz=4.0, paced=True)
     )
     frames, _ = play(source)
@@ -732,26 +733,28 @@ def test_a_paced_folder_waits_and_what_is_broken_leaves_a_gap(world, tmp_path):
 
 
 def test_a_folder_that_is_stopped_waits_for_no_further_picture(world, tmp_path):
-    source = Source(SourceSettings(str(folder(tmp_path, 10, 20, 30, 40)), rate_hz=4.0, paced=True))
+    source = world.source(
+        SourceSettings(str(folder(tmp_path, 10, 20, 30, 40)), rate_hz=4.0, paced=True)
+    )
     assert times(play(source, most=2)[0]) == [0.0, 0.25]
     assert world.waits == [0.0, 0.25]
     assert source.health.state == "idle"
-    never = Source(SourceSettings("a.mp4"))
+    never = world.source(SourceSettings("a.mp4"))
     never.stop()
     assert (never.health, world.joins) == (Health(), [10.0])
 
 
 def test_a_folder_that_is_late_does_not_wait(world, tmp_path):
-    source = Source(
+    source = world.source(
         SourceSettings(str(folder(tmp_path, 10, 20, 30)), rate_hz=4.0, paced=True, policy="queue")
     )
-    source.told = lambda: setattr(world, "now", world.now + 0.4)
+    source.on_change = lambda: setattr(world, "now", world.now + 0.4)
     source.start()
     assert world.waits == [0.0, 0.0, 0.0]
 
 
 def test_a_folder_again_and_again_goes_on_in_time(world, tmp_path):
-    source = Source(SourceSettings(str(folder(tmp_path, 10, 20)), rate_hz=4.0, repeat=True))
+    source = world.source(SourceSettings(str(folder(tmp_path, 10, 20)), rate_hz=4.0, repeat=True))
     frames, _ = play(source, most=5)
     assert times(frames) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert (source.health.connections, source.health.received, source.health.state) == (
@@ -762,7 +765,7 @@ def test_a_folder_again_and_again_goes_on_in_time(world, tmp_path):
 
 
 def test_a_folder_without_pictures_or_with_none_that_can_be_read(world, tmp_path, monkeypatch):
-    source = Source(SourceSettings(str(tmp_path)))
+    source = world.source(SourceSettings(str(tmp_path)))
     play(source)
     assert (
         source.health.fault
@@ -913,7 +916,7 @@ def test_the_usual_format_is_made_bgr_by_its_three_planes():
                 asked.append(how) or frame.to_ndarray(**how)
             ),
         )
-        image = sources._bgr(picture)
+        image = sources.bgr_image(picture)
         assert asked == [{}]  # as it is
         assert (image.shape, image.dtype) == ((height, width, 3), np.uint8)
         assert np.abs(image.astype(int) - (0, 0, 255)).max() <= 2
@@ -925,7 +928,7 @@ def test_the_usual_format_is_made_bgr_by_its_three_planes():
 )
 def test_other_formats_and_odd_sizes_are_made_bgr_by_the_decoder(width, height, name):
     assert (
-        sources._bgr(Picture(0.0, 77, width, height, name)).tolist()
+        sources.bgr_image(Picture(0.0, 77, width, height, name)).tolist()
         == np.full((height, width, 3), 77).tolist()
     )
 
@@ -950,4 +953,4 @@ def test_a_hardware_decoder_is_taken_where_there_is_one(monkeypatch, devices, kn
     monkeypatch.setattr(Path, "exists", lambda self: str(self) in devices)
     monkeypatch.setattr(hwaccel, "hwdevices_available", lambda: list(known))
     monkeypatch.setattr(hwaccel, "HWAccel", make)
-    assert sources._hardware() == chosen
+    assert sources.hardware_decoder() == chosen

@@ -60,7 +60,7 @@ def test_an_rtsp_camera_that_dies_comes_back():
             silent_s=3.0,
         )
     )
-    assert "secret" not in camera.settings.shown
+    assert "secret" not in camera.settings.display_url
     camera.start()
     try:
         frames = [camera.take(10.0) for _ in range(30)]

@@ -35,7 +35,7 @@ class ASource:
     def __init__(self, settings):
         self.settings = settings
         self.health = Health("running")
-        self.told = None
+        self.on_change = None
         self.nominal_hz = 8.0
         self.frames, self.calls, self.asked = [], [], []
 
@@ -303,7 +303,7 @@ def test_a_frame_and_its_detections_wake_the_thread(monkeypatch):
     stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))
     of.start("a")
     stream.source.frames = [frame()]
-    stream.source.told()
+    stream.source.on_change()
     until(lambda: eye.asked)
     answer(eye)
     until(lambda: told)

@@ -112,7 +112,7 @@ class Stream:
         calibration = site.calibration if site is not None else None
         return {
             "id": self.settings.id,
-            "source": self.settings.source.shown,
+            "source": self.settings.source.display_url,
             "detector": Path(self.settings.detector).name,
             "running": self.running,
             "state": health.state if self.running else "stopped",
@@ -239,7 +239,7 @@ class StreamManager:
             stream = self.streams[name]
             if stream.running:
                 return
-            stream.source.told = self._wake.set
+            stream.source.on_change = self._wake.set
             stream.reset(self._makers.wall_clock())
             stream.source.start()
 

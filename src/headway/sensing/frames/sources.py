@@ -1,5 +1,5 @@
-"""Where pictures come from: RTSP, HTTP, files and folders, each decoded in a thread of its own,
-with time from the stream itself.
+"""Sources of frames: RTSP, HTTP, files and folders, each decoded in a thread of its own, with time
+from the stream itself.
 """
 
 from __future__ import annotations
@@ -21,21 +21,39 @@ from numpy.typing import NDArray
 
 from headway.sensing import SensingError
 
-Picture = NDArray[np.uint8]
+Picture = NDArray[np.uint8]  # (height, width, 3), BGR
 LIVE = ("rtsp", "rtsps", "http", "https", "rtmp", "udp")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-RATE_SPAN_S = 5.0
-DRIFT = 2e-4
-SLEW = 5e-3
-FAR_S = 10.0
-MOST_PIXELS = 8192 * 4320
+MOST_PIXELS = 8192 * 4320  # of a frame: more is an attack or a mistake
+RATE_SPAN_S = 5.0  # s over which the rate of frames is measured
+KEPT_TIMES = 256  # instants of frames kept for it
+USUAL_RATE_HZ = 25.0  # of a stream that does not state its own
+FOLDER_RATE_HZ = 10.0  # of a folder where none is asked for
+STOP_S = 5.0  # s beyond the silence of a stream in which its thread ends
+TAKE_S = 1.0  # s that `frames` waits for one before it looks whether the source is over
+
+# A file is cut short if fewer of its frames, or less of its length, can be read
+WHOLE_FRAMES = 0.98
+WHOLE_LENGTH = 0.9
+LENGTH_SLACK_S = 1.0
+
+# The clock of a live stream
+DRIFT = 2e-4  # s a second by which two clocks may drift apart
+SLEW = 5e-3  # s a second by which time is set back at most: it never runs backwards
+LONGEST_GAP_S = 60.0  # s; after a longer one the clocks are compared anew
+
+EARLY_SHARE = 0.1  # of half a frame's time by which a frame may be early for the wanted rate
+FAR_S = 10.0  # s between samples from which it is quicker to seek than to decode
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture, (height, width, 3) BGR. at_s: by the stream's own clock (for a live one set to
-    wall time); number: of the frames decoded;
-    came_s: when it was decoded, by the monotonic clock."""
+    """One frame.
+
+    at_s:   by the stream's own clock; of a live one, set to wall time.
+    number: of the frames decoded. image: (height, width, 3), BGR.
+    came_s: when it was decoded, by the monotonic clock.
+    """
 
     at_s: float
     number: int
@@ -45,14 +63,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """url: rtsp://, http://, a file, or a folder of pictures.
+    """What to read, and how.
 
-    policy: latest (the newest frame only), queue (all of them, the source waits), auto (latest
-        where it is live or paced).
-    paced: a file comes in its own time, as if live. rate_hz: frames a second that are wanted at
-        most; 0 for all; for a folder, its own rate.
+    url:      rtsp://, http://, a file, or a folder of images.
+    policy:   latest (the newest frame only), queue (all of them, the source waits), auto (the
+        newest where it is live or paced).
+    buffer:   frames that wait at most.
+    rate_hz:  frames a second at most; 0 for all; for a folder, its own rate.
+    paced:    a file comes in its own time, as if live. repeat: it begins anew at its end.
     attempts: connections in a row that may fail (0: any number), with `delay_s`, doubled up to
         `longest_delay_s`, between.
+    silent_s: after which a live stream counts as broken. hardware: use a decoder of the machine.
     """
 
     url: str
@@ -72,7 +93,7 @@ class SourceSettings:
         return urlsplit(self.url).scheme in LIVE
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """The address without its password."""
         parts = urlsplit(self.url)
         if parts.password or parts.username:
@@ -82,8 +103,13 @@ class SourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """state: idle, starting, running, reconnecting, ended, failed. dropped: frames that nobody was
-    ready for. skipped: beyond the wanted rate.
+    """How a source does.
+
+    state:    idle, starting, running, reconnecting, ended, failed. fault: the last one, in words.
+    received, dropped, skipped, broken: frames so far; dropped: nobody was ready for them; skipped:
+        beyond the wanted rate; broken: not decodable.
+    rate_hz:  of late. size: width, height. length: frames of a file, 0 where not known.
+    clock:    where the time comes from: stream, or rate.
     """
 
     state: str = "idle"
@@ -99,38 +125,116 @@ class Health:
     length: int = 0
 
 
+@dataclass(frozen=True)
+class Platform:
+    """Clocks and threads that a source uses; a test hands in its own."""
+
+    monotonic_s: Callable[[], float] = time.monotonic
+    wall_s: Callable[[], float] = time.time
+    make_event: Callable[[], threading.Event] = threading.Event
+    make_thread: Callable[..., threading.Thread] = threading.Thread
+
+
+@dataclass
+class _LiveClock:
+    """Wall time of one connection's frames.
+
+    The least delay, of late, tells how the two clocks lie to one another. It is followed slowly, so
+    that time never runs backwards.
+    """
+
+    stream_s: float = -np.inf
+    least_ahead_s: float = 0.0  # the least that the stream's clock was behind ours
+    offset_s: float = 0.0  # what is taken for it
+
+    def wall_time_s(self, stream_s: float, now_s: float) -> float:
+        """Of a frame with that time of the stream, which came now."""
+        ahead_s, passed_s = now_s - stream_s, stream_s - self.stream_s
+        if not 0.0 < passed_s < LONGEST_GAP_S:
+            self.least_ahead_s = self.offset_s = ahead_s
+        else:
+            self.least_ahead_s = min(self.least_ahead_s + DRIFT * passed_s, ahead_s)
+            # only DRIFT lets it grow
+            self.offset_s += max(self.least_ahead_s - self.offset_s, -SLEW * passed_s)
+        self.stream_s = stream_s
+        return stream_s + self.offset_s
+
+
+@dataclass
+class _RateLimit:
+    """Lets frames through at a rate at most; 0 for all."""
+
+    rate_hz: float
+    next_s: float | None = None
+
+    def admits(self, at_s: float) -> bool:
+        if not self.rate_hz:
+            return True
+        if self.next_s is None:
+            self.next_s = at_s + 1.0 / self.rate_hz
+            return True
+        if at_s < self.next_s - 0.5 / self.rate_hz * EARLY_SHARE:
+            return False
+        self.next_s = max(self.next_s + 1.0 / self.rate_hz, at_s)
+        return True
+
+
+@dataclass
+class _Playback:
+    """Frames of one connection, or of one run through a file. first_s, at_s: the stream's time of
+    the first and the last frame. begun_s: by the monotonic clock. base_s: time of the first frame
+    of a file, which goes on where it is repeated.
+    """
+
+    rate_hz: float
+    base_s: float
+    begun_s: float
+    clock: _LiveClock
+    limit: _RateLimit
+    first_s: float | None = None
+    at_s: float = 0.0
+    number: int = 0
+
+    @property
+    def played_s(self) -> float:
+        return self.at_s - self.first_s if self.first_s is not None else 0.0
+
+
 @dataclass
 class Source:
-    """`start`, `take` frames, `stop`. One thread decodes; who takes may be any other."""
+    """`start`, `take` frames, `stop`. One thread decodes; any other may take.
+
+    on_change:  called, from the decoding thread, after each frame and at the end.
+    nominal_hz: frames a second by the stream's own word, once it is open.
+    """
 
     settings: SourceSettings
     health: Health = field(default_factory=Health)
+    platform: Platform = Platform()
+    on_change: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         policy = self.settings.policy
         self.lossy = policy == "latest" or (
             policy == "auto" and (self.settings.live or self.settings.paced)
         )
+        self.nominal_hz = self.settings.rate_hz
         self._waiting: deque[Frame] = deque()
-        self._changed, self._stop = threading.Condition(), threading.Event()
+        self._changed = threading.Condition()
+        self._stop = self.platform.make_event()
         self._thread: threading.Thread | None = None
-        self._times: deque[float] = deque(maxlen=256)
-        # of a live stream: the least that its clock was behind ours, and what is taken for it
-        self._least_s: float
-        self._offset_s: float
-        self._last_s: float  # of the last frame: a file that begins anew goes on from there
-        self.told: Callable[[], None] | None = None
-        self.nominal_hz = self.settings.rate_hz  # what the stream says of itself, once it is open
+        self._times: deque[float] = deque(maxlen=KEPT_TIMES)
+        self._last_s = 0.0  # of the last frame: a file that is repeated goes on from there
 
     def start(self) -> None:
         """Begin, or begin again. Raises SensingError if it runs already."""
         if self._thread is not None and self._thread.is_alive():
-            raise SensingError(f"{self.settings.shown}: it runs already")
+            raise SensingError(f"{self.settings.display_url}: it runs already")
         self._stop.clear()
         self._waiting.clear()
         self.health = Health("starting")
-        self._thread = threading.Thread(
-            target=self._work, daemon=True, name=f"source {self.settings.shown}"
+        self._thread = self.platform.make_thread(
+            target=self._work, daemon=True, name=f"source {self.settings.display_url}"
         )
         self._thread.start()
 
@@ -141,7 +245,7 @@ class Source:
             self._waiting.clear()
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(self.settings.silent_s + 5.0)
+            self._thread.join(self.settings.silent_s + STOP_S)
         if self.health.state not in ("ended", "failed"):
             self.health = replace(self.health, state="idle")
 
@@ -168,7 +272,7 @@ class Source:
         self.start()
         try:
             while True:
-                frame = self.take(1.0)
+                frame = self.take(TAKE_S)
                 if frame is not None:
                     yield frame
                 elif self.over and not self._waiting:
@@ -179,28 +283,40 @@ class Source:
             raise SensingError(self.health.fault)
 
     def _work(self) -> None:
+        """The decoding thread: play until it is over, again where that may help."""
         failures, s = 0, self.settings
         while not self._stop.is_set():
             before = self.health.received
-            try:
-                self._play()
-                if self._stop.is_set():
-                    return None
-                if not s.live and not s.repeat:
-                    return self._end("ended", "")
-                fault = "the stream ended"
-            except (av.error.FFmpegError, OSError, ValueError, SensingError) as error:
-                fault = f"{s.shown}: {_plain(error)}".replace(
-                    s.url, s.shown
-                )  # libraries name the address with its password
-                if not s.live:
-                    return self._end("failed", fault)
+            fault = self._fault_of_playing()
+            if fault is None:
+                return
             failures = 0 if self.health.received > before else failures + 1
             if s.attempts and failures >= s.attempts:
-                return self._end("failed", f"{fault} ({failures} attempts)")
+                self._end("failed", f"{fault} ({failures} attempts)")
+                return
             if s.live:
                 self._set(state="reconnecting", fault=fault)
                 self._stop.wait(min(s.delay_s * 2.0 ** max(failures - 1, 0), s.longest_delay_s))
+
+    def _fault_of_playing(self) -> str | None:
+        """Play to the end, or to a fault, and say why to play again; None where the source has
+        ended: it was stopped, or is a file that is broken or not to be repeated.
+        """
+        s = self.settings
+        try:
+            self._play()
+        except (av.error.FFmpegError, OSError, ValueError, SensingError) as error:
+            # libraries name the address with its password
+            fault = f"{s.display_url}: {_explained(error)}".replace(s.url, s.display_url)
+            if s.live:
+                return fault
+            self._end("failed", fault)
+            return None
+        if self._stop.is_set():
+            return None
+        if s.live or s.repeat:
+            return "the stream ended"
+        self._end("ended", "")
         return None
 
     def _play(self) -> None:
@@ -210,13 +326,14 @@ class Source:
             self._play_stream()
 
     def _play_folder(self, folder: Path) -> None:
-        names = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+        names = _picture_files(folder)
         if not names:
             raise SensingError(
                 f"there is no picture in the folder. Known endings: {', '.join(PICTURES)}"
             )
-        rate, begun = self.settings.rate_hz or 10.0, time.monotonic()
-        base = self._last_s + 1.0 / rate if self.health.received else 0.0
+        rate_hz = self.settings.rate_hz or FOLDER_RATE_HZ
+        begun_s = self.platform.monotonic_s()
+        base_s = self._base_s(rate_hz)
         self._set(clock="rate", length=len(names), connections=self.health.connections + 1)
         for k, name in enumerate(names):
             if self._stop.is_set():
@@ -225,135 +342,150 @@ class Source:
             if image is None:
                 self._set(broken=self.health.broken + 1, fault=f"{name.name} is no picture")
                 continue
-            _bounded(image.shape[1], image.shape[0])
+            _require_bounded(image.shape[1], image.shape[0])
             if self.settings.paced:
-                self._stop.wait(max(0.0, begun + k / rate - time.monotonic()))
-            self._last_s = base + k / rate
-            self._put(Frame(self._last_s, k, np.asarray(image, np.uint8), time.monotonic()))
+                self._wait_until(begun_s + k / rate_hz)
+            self._last_s = base_s + k / rate_hz
+            came_s = self.platform.monotonic_s()
+            self._put(Frame(self._last_s, k, np.asarray(image, np.uint8), came_s))
         if not self.health.received:
             raise SensingError(f"none of the {len(names)} pictures in the folder can be read")
 
     def _play_stream(self) -> None:
         s = self.settings
-        options = (
-            {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"} if s.live else {}
-        )
+        live = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
         with av.open(
             s.url,
-            options=options,
+            options=live if s.live else {},
             timeout=(s.silent_s, s.silent_s) if s.live else None,
-            hwaccel=_hardware() if s.hardware else None,
-        ) as box:
-            if not box.streams.video:
+            hwaccel=hardware_decoder() if s.hardware else None,
+        ) as container:
+            if not container.streams.video:
                 raise SensingError("there is no video in it")
-            stream = box.streams.video[0]
-            stream.thread_type = (
-                "SLICE"  # threads over frames add delay, and take from what looks at them
-            )
-            rate = self.nominal_hz = float(stream.average_rate or stream.guessed_rate or 25)
+            stream = container.streams.video[0]
+            # threads over frames add delay, and take time from the detector
+            stream.thread_type = "SLICE"
+            rate_hz = float(stream.average_rate or stream.guessed_rate or USUAL_RATE_HZ)
+            self.nominal_hz = rate_hz
             self._set(
                 connections=self.health.connections + 1, fault="", length=int(stream.frames or 0)
             )
-            self._stream_s = self._next_s = -np.inf
-            base = self._last_s + 1.0 / rate if self.health.received else 0.0
-            lasts_s = (
-                box.duration / 1e6
-                if box.duration and len(box.streams) == 1 and not stream.frames
-                else 0.0
-            )  # else sound may go on alone
-            first = None
-            at = 0.0
-            begun = time.monotonic()
-            number = 0
-            for packet in box.demux(stream):
-                try:
-                    decoded = packet.decode()
-                except av.error.InvalidDataError as error:
-                    self._set(broken=self.health.broken + 1, fault=f"{s.shown}: {_plain(error)}")
-                    continue
-                for picture in decoded:
-                    if self._stop.is_set():
-                        return
-                    _bounded(picture.width, picture.height)
-                    told = picture.time
-                    at = float(told) if told is not None else number / rate
-                    first = at if first is None else first
-                    self._set(clock="stream" if told is not None else "rate")
-                    if s.paced and not s.live:
-                        self._stop.wait(max(0.0, begun + at - first - time.monotonic()))
-                    self._take_in(picture, at if s.live else base + at - first, number)
-                    number += 1
-            if not number:
-                raise SensingError("there is not one picture in it")
-            if not s.live and stream.frames and number < 0.98 * stream.frames:
-                raise SensingError(
-                    f"it is cut short: {number} of {stream.frames} frames could be read"
-                )
-            if not s.live and first is not None and at - first < 0.9 * lasts_s - 1.0:
-                raise SensingError(
-                    f"it is cut short: {at - first:.1f} of {lasts_s:.1f} s could be read"
-                )
-
-    def _take_in(self, picture: Any, at_s: float, number: int) -> None:
-        s = self.settings
-        # the least delay, of late, tells how the two clocks lie to one another; it is followed
-        # slowly, so that time never goes back
-        if s.live:
-            ahead, passed = time.time() - at_s, at_s - self._stream_s
-            first = not 0.0 < passed < 60.0
-            self._least_s = ahead if first else min(self._least_s + DRIFT * passed, ahead)
-            self._offset_s = (
-                ahead
-                if first
-                else self._offset_s + max(self._least_s - self._offset_s, -SLEW * passed)
-            )  # DRIFT alone lets it grow
-            self._stream_s = at_s
-            at_s += self._offset_s
-        self._last_s = at_s
-        if s.rate_hz and at_s < self._next_s - 0.5 / s.rate_hz * 0.1:
-            self._set(received=self.health.received + 1, skipped=self.health.skipped + 1)
-            return
-        if s.rate_hz:
-            self._next_s = (
-                max(self._next_s + 1.0 / s.rate_hz, at_s)
-                if np.isfinite(self._next_s)
-                else at_s + 1.0 / s.rate_hz
+            playback = _Playback(
+                rate_hz=rate_hz,
+                base_s=self._base_s(rate_hz),
+                begun_s=self.platform.monotonic_s(),
+                clock=_LiveClock(),
+                limit=_RateLimit(s.rate_hz),
             )
-        self._put(Frame(at_s, number, _bgr(picture), time.monotonic()))
+            for picture in self._decoded(container, stream):
+                if self._stop.is_set():
+                    return
+                self._play_picture(picture, playback)
+            self._require_whole(container, stream, playback)
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        """The pictures of a stream; packets that cannot be decoded are counted as broken."""
+        for packet in container.demux(stream):
+            try:
+                pictures = packet.decode()
+            except av.error.InvalidDataError as error:
+                fault = f"{self.settings.display_url}: {_explained(error)}"
+                self._set(broken=self.health.broken + 1, fault=fault)
+                continue
+            yield from pictures
+
+    def _play_picture(self, picture: Any, playback: _Playback) -> None:
+        """Give one picture its time, and pass it on where its rate is wanted."""
+        s = self.settings
+        _require_bounded(picture.width, picture.height)
+        timed = picture.time is not None
+        self._set(clock="stream" if timed else "rate")
+        at_s = float(picture.time) if timed else playback.number / playback.rate_hz
+        playback.at_s = at_s
+        playback.first_s = at_s if playback.first_s is None else playback.first_s
+        if s.live:
+            at_s = playback.clock.wall_time_s(at_s, self.platform.wall_s())
+        else:
+            if s.paced:
+                self._wait_until(playback.begun_s + at_s - playback.first_s)
+            at_s = playback.base_s + at_s - playback.first_s
+        self._last_s = at_s
+        if playback.limit.admits(at_s):
+            came_s = self.platform.monotonic_s()
+            self._put(Frame(at_s, playback.number, bgr_image(picture), came_s))
+        else:
+            self._set(received=self.health.received + 1, skipped=self.health.skipped + 1)
+        playback.number += 1
+
+    def _require_whole(self, container: Any, stream: Any, playback: _Playback) -> None:
+        """Raises SensingError for a stream without a picture, and for a file that is cut short."""
+        number = playback.number
+        if not number:
+            raise SensingError("there is not one picture in it")
+        if self.settings.live:
+            return
+        if stream.frames and number < WHOLE_FRAMES * stream.frames:
+            raise SensingError(f"it is cut short: {number} of {stream.frames} frames could be read")
+        # with other streams beside it, sound may go on alone
+        lasts_s = 0.0
+        if container.duration and len(container.streams) == 1 and not stream.frames:
+            lasts_s = container.duration / 1e6
+        if playback.played_s < WHOLE_LENGTH * lasts_s - LENGTH_SLACK_S:
+            raise SensingError(
+                f"it is cut short: {playback.played_s:.1f} of {lasts_s:.1f} s could be read"
+            )
+
+    def _base_s(self, rate_hz: float) -> float:
+        """Time of the first frame of a file: after the last of the run before."""
+        return self._last_s + 1.0 / rate_hz if self.health.received else 0.0
+
+    def _wait_until(self, at_s: float) -> None:
+        """By the monotonic clock, or until it is stopped."""
+        self._stop.wait(max(0.0, at_s - self.platform.monotonic_s()))
 
     def _put(self, frame: Frame) -> None:
-        now = time.monotonic()
-        self._times.append(now)
-        recent = [t for t in self._times if now - t <= RATE_SPAN_S]
-        rate = (len(recent) - 1) / (recent[-1] - recent[0]) if recent[-1] > recent[0] else 0.0
-        size = (frame.image.shape[1], frame.image.shape[0])
+        """Hand out a frame: in place of older ones where the source is lossy, else when there is
+        room.
+        """
+        rate_hz = self._rate_hz(self.platform.monotonic_s())
         with self._changed:
-            lost = 0
-            if self.lossy:
-                while len(self._waiting) >= (
-                    1 if self.settings.policy == "latest" else self.settings.buffer
-                ):
-                    self._waiting.popleft()
-                    lost += 1
-            else:
-                self._changed.wait_for(
-                    lambda: len(self._waiting) < self.settings.buffer or self._stop.is_set()
-                )
+            dropped = self._make_room()
             if self._stop.is_set():
                 return
             self._waiting.append(frame)
-            h = self.health
             self.health = replace(
-                h,
+                self.health,
                 state="running",
-                received=h.received + 1,
-                dropped=h.dropped + lost,
-                rate_hz=rate,
-                size=size,
+                received=self.health.received + 1,
+                dropped=self.health.dropped + dropped,
+                rate_hz=rate_hz,
+                size=(frame.image.shape[1], frame.image.shape[0]),
             )
             self._changed.notify_all()
-        if self.told is not None:
-            self.told()
+        if self.on_change is not None:
+            self.on_change()
+
+    def _make_room(self) -> int:
+        """How many frames were dropped for it."""
+        if not self.lossy:
+            self._changed.wait_for(
+                lambda: len(self._waiting) < self.settings.buffer or self._stop.is_set()
+            )
+            return 0
+        room = 1 if self.settings.policy == "latest" else self.settings.buffer
+        dropped = 0
+        while len(self._waiting) >= room:
+            self._waiting.popleft()
+            dropped += 1
+        return dropped
+
+    def _rate_hz(self, now_s: float) -> float:
+        """Frames a second of late, with one that comes now."""
+        self._times.append(now_s)
+        recent = [t for t in self._times if now_s - t <= RATE_SPAN_S]
+        if recent[-1] <= recent[0]:
+            return 0.0
+        return (len(recent) - 1) / (recent[-1] - recent[0])
 
     def _set(self, **changes: Any) -> None:
         with self._changed:
@@ -363,11 +495,12 @@ class Source:
         with self._changed:
             self.health = replace(self.health, state=state, fault=fault or self.health.fault)
             self._changed.notify_all()
-        if self.told is not None:
-            self.told()
+        if self.on_change is not None:
+            self.on_change()
 
 
-def _bounded(width: int, height: int) -> None:
+def _require_bounded(width: int, height: int) -> None:
+    """Raises SensingError for pictures that are too large."""
     if width * height > MOST_PIXELS:
         raise SensingError(
             f"its pictures are {width} x {height}; at most {MOST_PIXELS // 1_000_000} million "
@@ -381,7 +514,7 @@ def sampled(url: str, count: int) -> list[Picture]:
     """
     path, found = Path(url), list[Picture]()
     if path.is_dir():
-        names = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        names = _picture_files(path)
         read = (cv2.imread(str(name)) for name in names[:: max(len(names) // count, 1)][:count])
         found = [np.asarray(image, np.uint8) for image in read if image is not None]
     else:
@@ -390,32 +523,34 @@ def sampled(url: str, count: int) -> list[Picture]:
     return [image for image in found if image.shape == found[0].shape]
 
 
-def _spread(box: Any, count: int) -> Iterator[Picture]:
-    """Each later than the one before; where they lie far apart, the whole pictures of the stream,
-    which can be read by themselves.
+def _picture_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+
+
+def _spread(container: Any, count: int) -> Iterator[Picture]:
+    """Pictures from all over a file, each later than the one before; where they lie far apart,
+    those of the stream that can be decoded by themselves.
     """
-    stream = box.streams.video[0]
-    span = (box.duration or 0) / av.time_base / count
-    begin = (box.start_time or 0) / av.time_base
-    at, far = -np.inf, FAR_S
-    for k in range(count if span else 0):
-        wanted = begin + k * span
-        taken = at
-        jumped = begin + k * span - at > far
+    stream = container.streams.video[0]
+    span_s = (container.duration or 0) / av.time_base / count
+    begin_s = (container.start_time or 0) / av.time_base
+    at_s, far_s = -np.inf, FAR_S
+    for k in range(count if span_s else 0):
+        wanted_s = begin_s + k * span_s
+        taken_s = at_s
+        jumped = wanted_s - at_s > far_s
         if jumped:
-            box.seek(round(wanted * av.time_base))
-        for picture in box.decode(stream):
-            at = picture.time if picture.time is not None else wanted
-            if (
-                jumped and at <= taken
-            ):  # there is no whole picture between: from here on one after the other
-                far = np.inf
-            if at >= wanted or (jumped and at > taken + 0.5 * span):
-                yield _bgr(picture)
+            container.seek(round(wanted_s * av.time_base))
+        for picture in container.decode(stream):
+            at_s = picture.time if picture.time is not None else wanted_s
+            if jumped and at_s <= taken_s:
+                far_s = np.inf  # there is none between: from here on one after the other
+            if at_s >= wanted_s or (jumped and at_s > taken_s + 0.5 * span_s):
+                yield bgr_image(picture)
                 break
 
 
-def _bgr(picture: Any) -> Picture:
+def bgr_image(picture: Any) -> Picture:
     """The picture as BGR; the usual format by OpenCV, which is several times as quick as
     swscale.
     """
@@ -424,7 +559,7 @@ def _bgr(picture: Any) -> Picture:
     return np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
 
 
-def _hardware() -> Any:
+def hardware_decoder() -> Any:
     """A hardware decoder where the machine has one; it falls back to software for what it
     cannot.
     """
@@ -437,7 +572,7 @@ def _hardware() -> Any:
     return None
 
 
-def _plain(error: Exception) -> str:
+def _explained(error: Exception) -> str:
     """What went wrong, in words, with what to do."""
     known = {
         "InvalidDataError": "this is no video that can be decoded "
