@@ -23,7 +23,7 @@ from headway.runtime.paths import Path, flatten
         ("a+", "a+", True), ("a+", "aa", False), ("*.a.*", "x.a.y", True),
     ],
 )  # fmt: skip
-def test_a_star_stands_for_one_part_and_alone_for_everything(pattern, path, found):
+def test_a_star_matches_one_part_and_alone_everything(pattern, path, found):
     assert Path(pattern).matches(path) is found
     assert Path(pattern).text == pattern
 
@@ -219,7 +219,7 @@ def test_within_its_hysteresis_an_alert_stays_open_but_is_not_worse(condition, s
     assert told(monitor, *series[2:]) == [(4.0, "closed", -8.5 * sign, 2.0 * sign)]
 
 
-def test_it_is_told_again_when_more_than_twice_as_far_beyond_as_when_told_last():
+def test_it_is_reported_again_when_more_than_twice_as_far_beyond_as_when_reported_last():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 10.0),))
     series = [
         (0.0, 11.0),

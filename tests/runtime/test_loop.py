@@ -49,7 +49,7 @@ def test_in_real_time_no_tick_drifts_and_none_is_missed():
     assert all(s.delivery.offered >= 15 for s in subs)
 
 
-def test_a_tick_that_takes_too_long_changes_the_mode_and_tells_so():
+def test_a_tick_that_takes_too_long_changes_the_mode_and_reports_so():
     clock, told = Clock(), []
 
     class Heavy(KppRun):
@@ -71,7 +71,7 @@ def test_a_tick_that_takes_too_long_changes_the_mode_and_tells_so():
     assert [d["mode"] for k, d in told if k == "runtime.mode"] == ["performance", "balanced"]
 
 
-def test_alerts_reach_the_record_and_a_path_that_is_not_there_is_refused_at_the_start():
+def test_alerts_are_reported_and_a_path_that_is_not_there_is_refused_at_the_start():
     told = []
     rules = (Rule("running", "floaters.v_chain", ">", 1.0, for_s=0.2),)
     loop = loop_of(

@@ -121,7 +121,7 @@ def test_settings_by_default_and_what_is_refused():
         RuntimeSettings().period_s = 1.0
 
 
-def test_what_is_driven_tells_its_time_and_whether_it_runs_as_properties():
+def test_what_is_driven_has_its_time_and_whether_it_runs_as_properties():
     assert isinstance(vars(Driven)["time_s"], property)
     assert isinstance(vars(Driven)["running"], property)
 
@@ -214,7 +214,7 @@ def test_pressure_is_the_share_of_the_wall_time_and_lengthens_the_shortest_step_
     assert (fast.loop.streams.thinning, fast.loop.optimizer.switches) == (1.0, 0)
 
 
-def test_lasting_pressure_changes_the_mode_and_is_told_with_its_share():
+def test_lasting_pressure_changes_the_mode_and_is_reported_with_its_share():
     of = Loop(mode="accuracy")
     of.plant.takes_s = 0.2375
     of.ticks(5)  # at 0.4875, ... 1.4875: a second after the first
@@ -227,7 +227,7 @@ def test_lasting_pressure_changes_the_mode_and_is_told_with_its_share():
     assert of.loop.streams.rate_hz == 5.0
 
 
-def test_a_mode_that_is_chosen_holds_for_the_streams_too_and_is_told():
+def test_a_mode_that_is_chosen_holds_for_the_streams_too_and_is_reported():
     of = Loop()
     of.loop.choose_mode("accuracy")
     assert (of.loop.optimizer.mode, of.loop.streams.rate_hz) == (MODES["accuracy"], 20.0)
@@ -259,7 +259,7 @@ def test_a_checkpoint_is_due_each_so_many_seconds_of_plant_time():
     assert of.loop.last_checkpoint_s == 1.25
 
 
-def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_tried_again_after_half_the_time():
+def test_a_checkpoint_that_the_disk_does_not_take_is_reported_and_tried_again_after_half_the_time():
     of = Loop(checkpoint_s=2.0)
     of.plant.checkpoint_fails = [OSError(28, "No space left"), OSError("still none"), None]
     of.ticks(9)
@@ -273,7 +273,7 @@ def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_tried_again_after_
     assert [c[1] for c in of.plant.calls if c[0] == "checkpoint"] == [4.0, 6.0]
 
 
-def test_any_other_error_of_a_checkpoint_is_a_fault_to_be_mended():
+def test_any_other_error_of_a_checkpoint_is_a_fault_to_recover_from():
     of = Loop(checkpoint_s=0.5)
     of.plant.checkpoint_fails = [KeyError("x")]
     of.ticks(2)
@@ -354,7 +354,7 @@ def test_a_look_and_a_check_are_due_in_the_moment_of_their_time():
     assert (len(seen), of.plant.built) == (6, 1 + 6)
 
 
-def test_what_is_not_sound_is_told_once_with_its_reasons_and_again_when_it_comes_back():
+def test_instability_is_reported_once_with_its_reasons_and_again_when_it_comes_back():
     of = Loop(mode="accuracy", limits={"v": Limits(highest=1.0)})
     for value in (0.0, 2.0, 3.0, 0.0, 4.0):
         of.plant.values = {"v": value}
@@ -366,7 +366,7 @@ def test_what_is_not_sound_is_told_once_with_its_reasons_and_again_when_it_comes
     assert of.loop.stability.score == pytest.approx(0.3)
 
 
-def test_what_is_not_sound_from_the_first_look_on_is_told():
+def test_instability_from_the_first_check_on_is_reported():
     of = Loop(mode="accuracy", limits={"v": Limits(highest=1.0)})
     of.plant.values = {"v": 2.0}
     of.ticks(2)
@@ -404,7 +404,7 @@ def test_a_figure_that_is_lost_is_a_fault_and_after_its_cure_all_is_forgotten():
     assert of.loop.stability.score == 1.0
 
 
-def test_alerts_are_told_with_their_figures_as_often_as_the_mode_says():
+def test_alerts_are_reported_with_their_figures_as_often_as_the_mode_says():
     of = Loop(mode="balanced", period_s=1.0 / 16.0, rules=(Rule("r", "v", ">", 1.0, Level.ERROR),))
     assert of.plant.built == 1  # the paths are held against a sample
     values = [0.0, 2.0, 2.0, 2.0, 0.0, 0.0]
@@ -439,7 +439,7 @@ def test_a_path_that_is_not_in_the_state_is_refused_before_anything_runs():
         Loop(rules=(Rule("r", "w", ">", 1.0),))
 
 
-def test_a_state_is_built_once_for_all_who_want_it_and_not_at_all_for_nobody():
+def test_a_state_is_built_once_for_all_subscribers_and_not_at_all_without_any():
     of = Loop(mode="accuracy")
     of.ticks(3)
     assert of.plant.built == 0
@@ -539,7 +539,7 @@ def test_a_fault_after_things_have_settled_is_answered_mildly_again():
     assert of.loop.recovery.success_counts() == {Strategy.RETRY_SMALLER: (1, 2)}
 
 
-def test_good_ticks_tell_the_recovery_that_its_answer_worked():
+def test_good_ticks_report_to_the_recovery_that_its_strategy_worked():
     of = Loop()
     of.plant.fails = [ArithmeticError("a")]
     of.ticks(8)  # the fault was answered at 0.25 s of wall time; now it is 2.0
@@ -557,7 +557,7 @@ def test_the_stop_carries_the_fault_that_led_to_it():
     assert [c[0] for c in of.plant.calls] == ["advance"]
 
 
-def test_nobody_need_be_told():
+def test_a_loop_runs_without_anybody_to_report_to():
     clock = Clock()
     plant = Plant(clock)
     loop = RealTimeController(

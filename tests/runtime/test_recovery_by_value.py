@@ -279,7 +279,7 @@ def test_energy_that_is_not_kept_costs_a_half():
     assert NumericalStabilityMonitor({}).check(0.0, {"share": 9.0}) == Stability(1.0, ())
 
 
-def test_the_gravest_fault_of_a_look_counts_and_all_are_told():
+def test_the_gravest_fault_of_a_check_counts_and_all_are_reported():
     monitor = NumericalStabilityMonitor(
         {"a": Limits(highest=1.0), "b": Limits(per_s=1.0)}, ("e", 0.25), memory=1
     )

@@ -96,7 +96,7 @@ def test_the_order_of_the_method_is_the_root_of_the_error():
     assert stepper.step_s == pytest.approx(0.45)
 
 
-def test_at_the_lower_bound_every_finite_error_stands_and_is_counted():
+def test_at_the_lower_bound_every_finite_error_is_accepted_and_counted():
     for step_s, stands in (
         (0.5, True),
         (0.5 * (1.0 + 1e-9), True),
@@ -127,7 +127,7 @@ def test_a_step_never_leaves_its_bounds():
 
 
 @pytest.mark.parametrize("error", [math.nan, math.inf, -math.inf])
-def test_an_error_that_is_no_number_is_told_with_the_step(error):
+def test_an_error_that_is_not_finite_is_raised_with_the_step(error):
     stepper = AdaptiveTimestepper(BOUNDS)
     with pytest.raises(ArithmeticError, match=rf"a step of 0\.5 s is {error}: the state is lost"):
         stepper.accept(error)

@@ -361,12 +361,12 @@ def test_fields_are_held_against_a_sample_and_a_name_is_taken_once():
     assert streams.statistics()["s"] is made.delivery
 
 
-def test_subscribers_are_told_apart_whatever_they_ask_for():
+def test_equal_subscriptions_are_distinct():
     streams = DataStreamManager()
     assert len({streams.subscribe(name, 1.0) for name in "abc"}) == 3
 
 
-def test_who_unsubscribes_gets_no_more_and_is_told_why():
+def test_unsubscribing_ends_delivery_and_gives_the_reason():
     clock = Clock()
     streams, s = opened(clock)
     other = streams.subscribe("t", 1000.0)
@@ -379,7 +379,7 @@ def test_who_unsubscribes_gets_no_more_and_is_told_why():
     assert streams.statistics() == {}
 
 
-def test_who_waits_for_news_is_woken_when_it_is_unsubscribed():
+def test_a_waiting_subscriber_is_woken_when_it_is_unsubscribed():
     streams, s = opened()
     late = threading.Timer(0.03, streams.unsubscribe, ("s",))
     late.start()

@@ -111,7 +111,7 @@ def test_closing_sends_what_is_left_but_waits_a_second_at_most():
     stuck.released.set()
 
 
-def test_who_listens_no_more_ends_the_sending_and_nothing_else():
+def test_a_closed_pipe_ends_the_sending_and_nothing_else():
     before = set(threading.enumerate())
     wire = Wire(held=False, error=BrokenPipeError("gone"))
     outbox = Outbox(wire)
@@ -190,15 +190,17 @@ class Played:
 
 
 @pytest.fixture
-def play(monkeypatch):
+def play():
     """A supervisor over played workers, and those. All its threads have ended afterwards."""
     made = []
 
     def start(*scripts, silent_s=5.0, restarts=0, worked=lambda m: False, **more):
         played = Played(*scripts)
-        monkeypatch.setattr(supervisor.multiprocessing, "get_context", played)
         made.append(played)
-        return Supervisor("work", "argument", silent_s, restarts, worked, **more), played
+        return (
+            Supervisor("work", "argument", silent_s, restarts, worked, get_context=played, **more),
+            played,
+        )
 
     yield start
     for played in made:
@@ -229,7 +231,7 @@ def test_a_worker_that_ends_well_ends_the_messages(play):
         (-1, "ended by signal SIGHUP"),
     ],
 )
-def test_how_it_ended_is_told_when_it_is_given_up(play, status, why):
+def test_how_it_ended_is_reported_when_it_is_given_up(play, status, why):
     watched, _ = play((["a"], status))
     messages = watched.messages()
     assert next(messages) == "a"
@@ -239,7 +241,9 @@ def test_how_it_ended_is_told_when_it_is_given_up(play, status, why):
         next(messages)
 
 
-def test_it_is_restarted_as_often_as_is_allowed_and_each_time_told_when_it_speaks(play):
+def test_it_is_restarted_as_often_as_is_allowed_and_each_restart_is_reported_at_its_first_message(
+    play,
+):
     clock = Clock(50.0)
     watched, played = play((["a", "b"], 7), (["c", "d"], -9), (["e"], 3), restarts=2, clock=clock)
     found = []
@@ -275,7 +279,7 @@ def test_the_time_to_the_first_message_after_a_failure_is_the_recovery(play):
     assert list(watched.messages()) == ["a", Restarted("ended with status 7", 2.5), "b"]
 
 
-def test_a_worker_that_never_speaks_after_a_restart_is_not_told_as_restarted(play):
+def test_a_worker_that_sends_nothing_after_a_restart_is_not_reported_as_restarted(play):
     watched, _ = play((["a"], 7), ([], 7), (["b"], 0), restarts=2)
     assert [m if isinstance(m, str) else m.why for m in watched.messages()] == [
         "a",
@@ -378,7 +382,7 @@ def test_one_that_is_asked_to_stop_and_does_not_has_two_seconds_and_is_killed(pl
     assert played.processes[0].calls == [("join", 2.0), "kill", ("join", None)]
 
 
-def test_who_listens_no_more_leaves_no_worker_behind(play):
+def test_no_worker_is_left_when_the_messages_are_not_read_to_their_end(play):
     watched, played = play((["a", "b"], None), restarts=1)
     messages = watched.messages()
     assert next(messages) == "a"
@@ -464,15 +468,7 @@ def test_a_worker_begins_deaf_to_ctrl_c_watches_its_parent_and_sends_all_before_
     theirs.close()
 
 
-def test_without_its_parent_a_worker_ends(monkeypatch):
-    parents, slept = [5, 5, 1], []
-    monkeypatch.setattr(os, "getppid", lambda: parents.pop(0))
-    monkeypatch.setattr(time, "sleep", slept.append)
-
-    def leave(status):
-        raise SystemExit(status)
-
-    monkeypatch.setattr(os, "_exit", leave)
-    with pytest.raises(SystemExit) as left:
-        supervisor.end_with_parent(5)
-    assert (left.value.code, slept) == (3, [0.5, 0.5])
+def test_without_its_parent_a_worker_ends():
+    parents, slept, left = [5, 5, 1], [], []
+    supervisor.end_with_parent(5, lambda: parents.pop(0), slept.append, left.append)
+    assert (left, slept) == ([3], [0.5, 0.5])

@@ -141,7 +141,9 @@ def street(**colours):
     )
 
 
-def test_a_service_begins_with_a_key_of_its_own_and_the_names_of_who_is_told(made, make, tmp_path):
+def test_a_service_starts_with_a_key_of_its_own_and_the_recipients_of_notifications(
+    made, make, tmp_path
+):
     settings = NotifySettings.model_validate(
         {
             "webhooks": [
@@ -186,7 +188,7 @@ def test_a_service_begins_with_a_key_of_its_own_and_the_names_of_who_is_told(mad
     assert (tmp_path / "deep" / "down" / "evidence.key").read_bytes() != key.read_bytes()
 
 
-def test_without_the_packages_for_pictures_there_is_no_service(make, monkeypatch):
+def test_without_the_extra_vision_there_is_no_service(make, monkeypatch):
     def need():
         raise SensingError("cameras need av")
 
@@ -214,7 +216,9 @@ def test_a_camera_is_added_and_started_with_what_is_not_said_left_as_it_is(made,
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cameras.json", "evidence.key", "media"]
 
 
-def test_a_camera_is_added_as_it_is_wished_and_not_started_where_it_is_not(made, make, tmp_path):
+def test_a_camera_is_added_as_configured_and_not_started_where_that_is_not_asked_for(
+    made, make, tmp_path
+):
     service = make()
     wish = {
         "source": "rtsp://u:p@host/1",
@@ -370,7 +374,7 @@ def test_changes_of_colour_reach_the_cameras_that_see_that_street(make):
     streets.on_signals("headway", [(7.0, 1, 2)])  # it went meanwhile: nobody is told
 
 
-def test_a_camera_that_begins_is_told_what_the_street_shows_oldest_first(make):
+def test_a_camera_that_starts_gets_the_colours_of_its_street_oldest_first(make):
     service = make(streets=street(g0=(9.0, 4), g1=(3.0, 1), g2=(5.0, 2)))
     for name, which in (("one", "headway"), ("other", "baseline"), ("none", None)):
         service.add(name, {"source": f"rtsp://{name}", "street": which})
@@ -425,7 +429,9 @@ def see(service, name, *violations):
     ("rule", "critical"),
     [("speeding", False), ("red_light", True), ("wrong_way", True), ("red_light_turn", False)],
 )
-def test_a_violation_is_recorded_with_its_pictures_and_told(made, make, source, at, rule, critical):
+def test_a_violation_is_recorded_with_its_images_and_published(
+    made, make, source, at, rule, critical
+):
     """A film's time is counted from when it was begun, at 1,000,000 s since 1970; a live camera's is of the day."""
     news = []
     service = make(tell=lambda *told: news.append(told))
@@ -443,7 +449,7 @@ def test_a_violation_is_recorded_with_its_pictures_and_told(made, make, source, 
     assert service.notifier.told == [(f"violation.{rule}", "id-1", told, critical)]
 
 
-def test_what_a_camera_sees_is_told_five_times_a_second_at_most(make):
+def test_the_figures_of_a_camera_are_published_five_times_a_second_at_most(make):
     news = []
     service = make(tell=lambda *told: news.append(told))
     for name in ("north", "south"):

@@ -138,7 +138,7 @@ def answer(eye, which=-1, value="found"):
         ({"url": "a.mp4", "policy": "latest"}, "latest"), ({"url": "a.mp4", "paced": True, "policy": "queue"}, "queue"),
     ],
 )  # fmt: skip
-def test_of_what_is_live_or_paced_the_newest_frame_is_taken(world, how, policy):
+def test_of_a_live_or_paced_source_the_newest_frame_is_taken(world, how, policy):
     settings = StreamSettings("a", SourceSettings(**how))
     stream = world.manager().add(settings)
     assert (stream.source.settings.policy, stream.settings, stream.running) == (
@@ -220,7 +220,7 @@ def test_a_stream_starts_anew(world):
         of.start("b")
 
 
-def test_a_stream_that_is_stopped_tells_what_still_waited(world):
+def test_a_stream_that_is_stopped_publishes_the_violations_that_still_waited(world):
     of = world.manager(lambda stream, seen: world.told.append((stream, seen)))
     stream = world.camera("a")
     stream.source.frames = [frame(3), frame(4)]
@@ -241,7 +241,7 @@ def test_a_stream_that_is_stopped_tells_what_still_waited(world):
     assert list(stream.violations) == ["last"]
 
 
-def test_of_a_stream_that_saw_nothing_nothing_is_told_when_it_stops(world):
+def test_a_stream_without_results_publishes_nothing_when_it_stops(world):
     of = world.manager(lambda stream, seen: world.told.append(seen))
     world.camera("a")
     of.stop("a")
@@ -313,7 +313,7 @@ def test_a_frame_and_its_detections_wake_the_thread(monkeypatch):
 # -- the work
 
 
-def test_a_frame_goes_through_detector_and_perception_to_who_listens(world):
+def test_a_frame_goes_through_detector_and_perception_to_the_listener(world):
     known, key = site(), b"key"
     world.manager(lambda stream, seen: world.told.append((stream.settings.id, seen)), key)
     stream = world.camera("a", site=known, blur=False)
@@ -334,7 +334,7 @@ def test_a_frame_goes_through_detector_and_perception_to_who_listens(world):
     assert stream.view == (0, b"")
 
 
-def test_of_a_place_of_which_nothing_is_known_the_first_picture_tells_the_size_and_15_hz_are_likely(
+def test_without_a_site_the_first_frame_gives_the_size_and_15_hz_are_assumed(
     world,
 ):
     world.manager()
@@ -358,7 +358,7 @@ def test_of_a_place_of_which_nothing_is_known_the_first_picture_tells_the_size_a
     assert stream.perception.words[1] == Site((48, 64))
 
 
-def test_pictures_of_another_size_than_the_sites_end_the_stream(world):
+def test_frames_of_another_size_than_the_sites_end_the_stream(world):
     world.manager(lambda stream, seen: world.told.append(seen))
     stream = world.camera("a", site=site())
     stream.source.frames = [frame(0, size=(64, 48))]
@@ -400,7 +400,7 @@ def test_a_stream_ends_after_twenty_faults_in_a_row(world):
     until(lambda: stream.source.calls == ["start", "stop"])
 
 
-def test_who_listens_cannot_stop_a_camera(world):
+def test_a_listener_cannot_stop_a_camera(world):
     def listen(stream, seen):
         raise ValueError("not my day")
 
@@ -414,7 +414,7 @@ def test_who_listens_cannot_stop_a_camera(world):
     assert (stream.processed, stream.faults, stream.running) == (2, 0, True)
 
 
-def test_a_stream_has_as_many_pictures_in_flight_as_there_are_threads_and_all_together_one_more(
+def test_a_stream_has_as_many_frames_in_flight_as_there_are_threads_and_all_together_one_more(
     world,
 ):
     world.eyes["motion"] = AnEye(2)
@@ -431,7 +431,7 @@ def test_a_stream_has_as_many_pictures_in_flight_as_there_are_threads_and_all_to
     assert (len(c.in_flight), len(a.in_flight), len(b.in_flight)) == (1, 2, 1)
 
 
-def test_who_was_served_longest_ago_is_next(world):
+def test_the_stream_served_longest_ago_is_next(world):
     world.eyes["motion"] = AnEye(1)
     world.manager()
     a, b, c = (world.camera(name) for name in "abc")
@@ -467,7 +467,7 @@ def test_a_frame_that_is_gone_meanwhile_is_no_matter(world):
     assert (world.eyes["motion"].asked, stream.served_at) == ([], 0.0)
 
 
-def test_who_does_not_run_is_not_looked_at(world):
+def test_a_stream_that_does_not_run_is_not_served(world):
     of = world.manager()
     stream = of.add(StreamSettings("a", SourceSettings("x.mp4")))
     stream.source.frames = [frame()]
@@ -479,7 +479,7 @@ def violation(at_s, rule="speeding", track=3):
     return Violation(f"{rule}{at_s}", at_s, "a", rule, 0.9, {"track": track}, (), "")
 
 
-def test_a_view_is_drawn_for_who_looks_ten_times_a_second_at_most(world):
+def test_a_live_view_is_drawn_for_viewers_ten_times_a_second_at_most(world):
     """With the last four violations of the last four seconds."""
     drawn_ = []
 

@@ -220,7 +220,7 @@ def test_one_that_waits_does_not_hold_up_the_others_and_at_the_end_it_is_a_dead_
     assert not any(t.name == "notifier" for t in threading.enumerate())
 
 
-def test_who_closes_waits_for_what_is_about_to_be_tried_again(hook, tmp_path):
+def test_closing_waits_for_what_is_about_to_be_tried_again(hook, tmp_path):
     hook.answers[:] = [500]
     notifier = Notifier((Webhook(hook.url, "s", delay_s=0.3),), dead=tmp_path / "dead.jsonl")
     notifier.notify("alert", "1", {})
@@ -484,7 +484,7 @@ def test_when_its_time_is_over_a_kind_goes_by_mail_again(hook):
 @pytest.mark.parametrize(
     ("security", "user"), [("starttls", "duty"), ("tls", "duty"), ("starttls", ""), ("tls", "")]
 )
-def test_letters_go_over_tls_and_who_has_a_name_logs_in(context, security, user, monkeypatch):
+def test_mail_goes_over_tls_and_logs_in_where_a_user_is_given(context, security, user, monkeypatch):
     server, trusted = context
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     with Office(

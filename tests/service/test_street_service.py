@@ -174,9 +174,7 @@ def test_a_street_is_started_under_its_name_with_a_run_of_the_record(
     assert (live.thread.name, live.thread.daemon) == ("street headway", True)
 
 
-def test_the_record_knows_which_groups_are_crossings(
-    service, intake, crossing_network, scenario_of
-):
+def test_pedestrian_crossings_are_recorded(service, intake, crossing_network, scenario_of):
     path = scenario_of("walk", 0, 9, [])
     path.write_text(
         f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>'
@@ -219,7 +217,7 @@ def test_a_scenario_that_is_none_is_refused_before_anything_is_started(service, 
     assert (engines.made, intake.runs, service.streets) == ([], [], {})
 
 
-def test_without_a_record_streets_run_all_the_same_and_nobody_need_listen(engines, task):
+def test_streets_run_without_a_database_and_without_listeners(engines, task):
     one = StreetService(make_engine=engines)
     live = played_without = one.start("headway", task)
     live.thread.join(20.0)
@@ -284,7 +282,9 @@ def test_a_network_that_is_none_is_refused_before_the_engine_is_asked(service, t
 # --- what a street says -------------------------------------------------------------------------------------------------------------------------
 
 
-def test_every_snapshot_is_told_and_every_fifth_second_is_recorded(service, task, intake, told):
+def test_every_snapshot_is_published_and_every_fifth_second_is_recorded(
+    service, task, intake, told
+):
     shots = [
         snapshot(
             t,
@@ -366,7 +366,7 @@ def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(
         (0.5, (WALL_S - 20.0, WALL_S - 8.0, WALL_S)),
     ],
 )
-def test_changes_of_colour_are_told_by_the_time_of_day(service, task, speed, times):
+def test_changes_of_colour_are_published_by_the_time_of_day(service, task, speed, times):
     """The newest is of now; the others as long before as the speed factor says: 10 and 4 simulated seconds at twice real time are 5 and 2 s."""
     heard = []
     service.on_signals = lambda street, changes: heard.append((street, changes))
@@ -394,7 +394,7 @@ def test_groups_that_have_not_changed_yet_are_known_from_the_snapshot(service, t
     assert live.colours == {0: (WALL_S, 1), 1: (WALL_S, 2), 2: (WALL_S, 4)}
 
 
-def test_events_are_numbered_recorded_and_told(service, task, intake, told):
+def test_events_are_numbered_recorded_and_published(service, task, intake, told):
     events = [
         Event(101.0, "engine.cycle", "", {"cycle": 1}),
         Event(102.0, "safety.minimum_green", "C", {"for_s": 2.5}),
@@ -430,7 +430,7 @@ def test_events_are_numbered_recorded_and_told(service, task, intake, told):
         ("engine.restored", True), ("engine.started", False), ("engine.fallback", False), ("safety.override", False), ("alertness", False),
     ],
 )  # fmt: skip
-def test_what_somebody_must_know_is_told_as_an_alert_too(service, task, told, kind, alert):
+def test_urgent_events_are_published_as_alerts_too(service, task, told, kind, alert):
     event = Event(101.0, kind, "C", {"scenario": "tiny"})
     played(service, task, event)
     data = {"at_s": 101.0, "kind": kind, "junction": "C", "data": {"scenario": "tiny"}}
@@ -484,13 +484,13 @@ def test_open_alerts_are_kept_by_their_number_until_they_are_closed(service, tas
         ("engine.cycle", False),
     ],
 )
-def test_a_street_that_begins_is_told_to_show_all(service, task, kind, looked):
+def test_a_street_that_starts_is_ordered_to_report_everything(service, task, kind, looked):
     assert (
         played(service, task, started(kind=kind)).engine.orders == [Reporting(True, True)] * looked
     )
 
 
-def test_a_street_that_died_meanwhile_is_told_when_it_is_back(service, task, engines):
+def test_a_street_that_died_meanwhile_gets_that_order_when_it_is_back(service, task, engines):
     def deaf(engine):
         engine.deaf = not engine.deaf
 
@@ -609,7 +609,7 @@ def test_a_street_that_is_given_up_says_why(service, task, told):
     ]
 
 
-def test_a_restart_is_told(service, task, told):
+def test_a_restart_is_reported(service, task, told):
     played(service, task, Restarted("ended by signal SIGKILL", 1.25))
     assert told == [
         (

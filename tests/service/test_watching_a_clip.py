@@ -131,7 +131,7 @@ def test_speeds_in_a_path_have_two_digits():
     assert report.to_json("x")["tracks"][0]["path"] == [[0.0, 80.0, 80.0, 40.0, 20.0, 4.44]]
 
 
-def test_violations_are_written_with_their_pictures(tmp_path):
+def test_violations_are_written_with_their_images(tmp_path):
     report, folder = Report(evidence=tmp_path / "new" / "evidence"), tmp_path / "new" / "evidence"
     report.add_violations([violation(1), violation(2, pictures_=())])
     assert (report.violations, [v.id for v in report.last_violations]) == (2, ["id-1", "id-2"])
@@ -162,7 +162,7 @@ def test_violations_are_written_with_their_pictures(tmp_path):
     assert plain.violations == 1
 
 
-def test_what_still_waits_is_told_when_it_is_closed():
+def test_violations_that_still_wait_are_reported_when_the_report_is_closed():
     perception = Perception(
         "cam",
         site(
@@ -202,7 +202,7 @@ def test_all_of_it_as_plain_json():
     assert report.to_json("x")["calibration"] == {"refused": "because"}
 
 
-def test_the_heat_map_is_of_the_last_picture(tmp_path):
+def test_the_heat_map_is_of_the_last_frame(tmp_path):
     perception, report = Perception("cam", site(), 8.0), Report()
     report.perception = perception
     report.save_heat_map(tmp_path / "heat.jpg")
@@ -219,7 +219,7 @@ def test_the_heat_map_is_of_the_last_picture(tmp_path):
     )
 
 
-def test_the_film_shows_what_was_drawn_and_the_last_five_told_within_four_seconds(tmp_path):
+def test_the_film_shows_the_overlay_and_the_last_five_violations_of_four_seconds(tmp_path):
     perception = Perception("cam", site(), 8.0)
     report = Report(out=tmp_path / "film.mp4")
     car = road_user(3)
@@ -283,7 +283,7 @@ def test_a_file_is_watched_to_its_end_and_its_length_is_known(clip):
     assert report.perception.violation_detector.device == str(clip)
 
 
-def test_so_many_seconds_are_watched_and_what_waits_then_is_told(clip, tmp_path):
+def test_so_many_seconds_are_watched_and_violations_that_still_wait_are_reported(clip, tmp_path):
     of = Site.of(SITE | {"rules": {"limit_kmh": 20.0}})
     report, all_ = watched(clip, of, Report(out=tmp_path / "film.mp4"), seconds=3.0, blur=False)
     assert [round(s.frame.at_s, 3) for s, _ in all_][
@@ -325,7 +325,7 @@ def test_signals_come_from_a_file(clip, tmp_path):
 
 
 @pytest.mark.slow
-def test_who_stands_there_from_the_beginning_is_found_because_the_whole_clip_was_looked_at_first(
+def test_a_vehicle_stopped_from_the_start_is_found_against_the_background_of_the_whole_clip(
     tmp_path,
 ):
     waits = film(

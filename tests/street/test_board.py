@@ -69,7 +69,7 @@ def test_what_comes_late_is_refused_and_counted_and_what_comes_again_is_taken():
     assert board.get("J3") is None
 
 
-def test_nobody_can_write_into_a_copy_of_the_board():
+def test_a_copy_of_the_board_cannot_be_written():
     board = Board()
     board.put([state(1, 1.0)])
     with pytest.raises(TypeError):

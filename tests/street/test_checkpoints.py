@@ -59,7 +59,7 @@ def test_a_checkpoint_holds_the_plant_the_street_and_what_it_is_of(tmp_path):
     assert checkpoint.latest(root, "run") == saved
 
 
-def test_nobody_else_may_look_into_the_folders(tmp_path):
+def test_the_folders_are_private_to_the_user(tmp_path):
     root = tmp_path / "checkpoints"
     folder = save(root, 1.0).folder
     assert [stat.S_IMODE(p.stat().st_mode) for p in (root, folder)] == [0o700, 0o700]

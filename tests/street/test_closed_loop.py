@@ -60,7 +60,7 @@ def test_a_tick_observes_decides_applies_and_advances_once(plant):
     assert street.observation is says.seen[-1]
 
 
-def test_the_gate_stands_between_the_controller_and_the_street(plant):
+def test_every_proposal_passes_the_gate(plant):
     says = Says()
     street, events = street_of(plant, says)
     street.tick()
@@ -147,7 +147,7 @@ def test_changes_of_colour_and_of_stop_lines_are_noted_once_each_with_their_time
     assert street.signal_log.changes[2:] == [(105.0, 0, RED), (106.0, 1, GREEN)]
 
 
-def test_nothing_is_noted_where_nobody_takes_it(plant):
+def test_signal_changes_are_not_collected_unless_enabled(plant):
     street, _ = street_of(plant)
     plant.vehicles = vehicles((0, 3.0, 5.0, 0.0))
     street.tick()
@@ -158,7 +158,7 @@ def test_nothing_is_noted_where_nobody_takes_it(plant):
     ("changes", "actuations", "taken"),
     [(60_000, 39_999, True), (60_000, 40_000, False), (0, 100_000, False), (99_999, 0, True)],
 )
-def test_no_more_than_a_hundred_thousand_are_kept_where_nobody_takes_them(
+def test_no_more_than_a_hundred_thousand_changes_are_kept_until_taken(
     plant, changes, actuations, taken
 ):
     street, _ = street_of(plant)
@@ -229,7 +229,7 @@ def test_a_sure_controller_decides_and_the_fallback_is_not_asked(plant):
     assert street.junction_confidence.tolist() == [1.0, 1.0]
 
 
-def test_the_fallback_is_told_all_arrivals_since_it_was_asked_last(plant):
+def test_the_fallback_gets_all_arrivals_since_it_was_last_asked(plant):
     says, second = Says(), Says("second", (*A_SECOND, *B_SECOND))
     street, _ = street_of(plant, says, second, cycle_s=3.0)
     for second_no in range(5):  # seconds 100 to 104; it is asked in the cycle, at 103
@@ -254,7 +254,9 @@ def test_the_fallback_is_told_all_arrivals_since_it_was_asked_last(plant):
     ]
 
 
-def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_told_of_with_its_factors(plant):
+def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_reported_of_with_its_factors(
+    plant,
+):
     says = Says(
         confidence=(0.9, 0.39994),
         why={"novelty": np.array([1.0, 0.12345]), "agreement": np.array([0.5, 0.98765])},
@@ -348,7 +350,7 @@ def test_doubt_is_of_any_junction_whose_confidence_times_what_is_known_is_below_
     assert any_below(np.array(confidence), np.array(completeness), fresh, threshold) is doubt
 
 
-def test_a_controller_that_raises_is_told_of_once_for_each_fault_and_again_when_it_is_back(plant):
+def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when_it_is_back(plant):
     says, second = Says(), Says("second", (*A_SECOND, *B_SECOND))
     street, events = street_of(plant, says, second)
     street.tick()
@@ -442,7 +444,7 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant):
     assert (street.loop_state.cycles, street.loop_state.next_cycle_s) == (1, 106.0)
 
 
-def test_the_cycle_tells_of_a_fallback_by_its_name_and_of_no_confidence_where_nobody_proposed(
+def test_the_cycle_names_the_fallback_and_no_confidence_where_the_controller_proposed_nothing(
     plant,
 ):
     says = Says()
@@ -583,7 +585,7 @@ def test_a_street_goes_on_from_its_state_as_if_nothing_had_happened(plant):
     ("by", "instead", "states"),
     [("other", "second", ("other 0", "second 5")), ("says", "third", ("says 4", "third 0"))],
 )
-def test_the_state_of_one_who_is_not_in_charge_any_more_is_left_aside(plant, by, instead, states):
+def test_the_state_of_a_controller_that_was_replaced_is_not_resumed(plant, by, instead, states):
     state = ran(plant).state()
     anew = MadePlant(two_junctions(), begin_s=50.0)
     controller, fallback = Says(by), Says(instead, (*A_SECOND, *B_SECOND))

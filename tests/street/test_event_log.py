@@ -103,7 +103,7 @@ def on(monkeypatch, path, *rooms):
     return given
 
 
-def test_a_disk_that_takes_a_part_is_told_of_and_the_line_written_again_in_full(
+def test_a_disk_that_takes_a_part_is_reported_and_the_line_written_again_in_full(
     tmp_path, monkeypatch
 ):
     path = tmp_path / "events.jsonl"
@@ -119,7 +119,7 @@ def test_a_disk_that_takes_a_part_is_told_of_and_the_line_written_again_in_full(
     log.close()
 
 
-def test_a_full_disk_is_told_in_its_own_words_and_nothing_is_lost(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_in_its_own_words_and_nothing_is_lost(tmp_path, monkeypatch):
     path = tmp_path / "events.jsonl"
     given = on(monkeypatch, path, 0, 0)
     log = log_with(path, 0)
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_in_its_own_words_and_nothing_is_lost(tmp_path, monk
     assert path.read_bytes() == line(0) + line(1) + line(2)
 
 
-def test_a_place_that_cannot_be_written_is_told_of(tmp_path):
+def test_a_place_that_cannot_be_written_is_reported(tmp_path):
     log = log_with(tmp_path, 0)  # a folder
     log.close()
     assert log.trouble == f"{tmp_path}: Is a directory"

@@ -154,7 +154,7 @@ def play(tmp_path, tiny, logs_as_they_were):
     return run
 
 
-def test_what_is_alive_at_the_start_is_left_to_no_collection(
+def test_objects_of_the_start_are_excluded_from_garbage_collection(
     tmp_path, tiny, monkeypatch, logs_as_they_were
 ):
     """The collector's work is in no tick: decision 12."""
@@ -197,7 +197,7 @@ def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
     assert {kept for m, kept in whole.sent[:-2] if isinstance(m, Snapshot)} == {False}
 
 
-def test_all_events_told_are_recorded_and_nothing_of_the_run_is_left_to_go_on_from(whole):
+def test_all_events_published_are_logged_and_nothing_of_the_run_is_left_to_resume(whole):
     assert read(whole.folder / "events.jsonl") == [
         Event(e.at_s, e.kind, e.junction, dict(e.data)) for e in whole.of(Event)
     ]
@@ -206,7 +206,7 @@ def test_all_events_told_are_recorded_and_nothing_of_the_run_is_left_to_go_on_fr
     assert whole.process.phase is Phase.FINISHED
 
 
-def test_a_snapshot_a_tick_tells_the_time_and_the_last_checkpoint(whole):
+def test_each_tick_has_a_snapshot_with_the_time_and_the_last_checkpoint(whole):
     told = [(s.time_s, s.checkpoint_s) for s in whole.of(Snapshot)]
     assert told == [
         *((float(t), 140.0 if t >= 140 else 120.0 if t >= 120 else 100.0) for t in range(101, 160)),
@@ -268,7 +268,7 @@ def test_colours_handed_out_are_those_that_the_snapshots_show(whole):
         assert list(junction.green) == [g for g, c in enumerate(s.shown) if c == 4]
 
 
-def test_stop_lines_are_told_as_reached_and_left_as_the_scene_shows_it(whole):
+def test_actuations_follow_the_vehicles_of_the_scene_at_the_stop_lines(whole):
     """A vehicle is within 6 m of its line, in the scene of that second."""
     actuations = [a for m in whole.of(SignalChanges) for a in m.actuations]
     assert [a[0] for a in actuations] == sorted(a[0] for a in actuations)
@@ -286,7 +286,7 @@ def test_stop_lines_are_told_as_reached_and_left_as_the_scene_shows_it(whole):
             assert state == near[group], (s.time_s, group)
 
 
-def test_emissions_are_told_every_five_seconds_where_somebody_keeps_them(play):
+def test_emissions_are_reported_every_five_seconds_where_they_are_recorded(play):
     """SUMO itself is asked, in the same instant."""
 
     def ask():
@@ -342,7 +342,7 @@ def test_a_scenario_without_end_ends_with_its_last_vehicle_or_when_it_is_said(pl
     )
 
 
-def test_who_is_slower_than_a_tenth_of_a_metre_a_second_is_stopped(play):
+def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
     """On a street made by hand: (link, metres, m/s, seconds waited)."""
 
     def made(**asked):
@@ -429,7 +429,7 @@ def test_what_is_recorded_is_on_the_disk_after_each_tick(play, tmp_path):
     assert kinds == [["engine.started"], ["engine.started", "engine.controller"]]
 
 
-def test_a_record_that_cannot_be_written_is_told_and_the_street_goes_on(play, tmp_path):
+def test_an_event_log_that_cannot_be_written_is_reported_and_the_street_goes_on(play, tmp_path):
     (tmp_path / "events.jsonl").mkdir()
     played = play(until_s=103.0)
     assert {s.trouble for s in played.of(Snapshot)} == {
@@ -470,7 +470,7 @@ def test_the_loop_is_what_the_settings_say(play):
     assert played.of(Snapshot)[0].mode == "accuracy"
 
 
-def test_snapshots_are_told_ten_times_a_second_of_wall_time(play):
+def test_snapshots_are_published_ten_times_a_second_of_wall_time(play):
     played = play(wall_s=0.005, loop={"mode": "accuracy"})
     told = len(played.of(Snapshot)) - 1
     assert told == pytest.approx(10.0 * played.wall.now, abs=0.6)
@@ -539,7 +539,7 @@ def test_a_run_of_another_seed_does_not_go_on_from_it(play):
     assert play(until_s=101.0, street={"seed": 2}).events("engine.started")[0][0] == 100.0
 
 
-def test_looks_say_what_snapshots_carry(play):
+def test_reporting_orders_say_what_snapshots_carry(play):
     played = play(
         {
             2: [Reporting(scene=True, record=False)],
@@ -556,7 +556,7 @@ def test_looks_say_what_snapshots_carry(play):
     )
 
 
-def test_changes_are_handed_out_with_the_pace_at_which_they_came(play):
+def test_signal_changes_are_published_with_the_speed_factor_at_which_they_came(play):
     """Told outside at the first tick and then not for long: what is there waits for the next snapshot, an order of pace, or the end."""
     played = play(
         {1: [Reporting(False, True)], 7: [Optimise(realtime=900.0)]}, wall_s=1e-9, until_s=140.0
@@ -595,9 +595,7 @@ def test_an_operators_order_comes_into_force_at_the_next_tick_and_is_released(pl
     assert shown[125.0] == [1, 4, 1, 4], "the stage that was ordered, against the programme"
 
 
-def test_another_controller_takes_charge_at_once_and_is_kept_for_a_process_to_come(
-    play, tmp_path, tiny
-):
+def test_another_controller_decides_at_once_and_is_kept_for_the_next_process(play, tmp_path, tiny):
     stopped = play({5: [Switch(controller="greedy")], 8: [None]})
     assert stopped.events("engine.controller") == [
         (105.0, "engine.controller", {"controller": "greedy"})
@@ -631,7 +629,7 @@ def test_another_controller_takes_charge_at_once_and_is_kept_for_a_process_to_co
         '{"task": "KEY", "orders": 5}', '{"task": "KEY", "orders": {}}',
     ],
 )  # fmt: skip
-def test_orders_of_another_task_or_that_are_none_are_left_aside(play, tmp_path, tiny, orders):
+def test_orders_of_another_task_or_that_are_invalid_are_ignored(play, tmp_path, tiny, orders):
     (tmp_path / "orders.json").write_text(
         orders.replace("KEY", f"{tiny} seed 1 scale 1.0 timing benchmark sensing connected")
     )
@@ -690,7 +688,7 @@ def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in
     assert [m.kind for m in read(tmp_path / "events.jsonl")].count("engine.started") == 2
 
 
-def test_a_checkpoint_is_never_ahead_of_the_record_on_the_disk(play, tmp_path, monkeypatch):
+def test_a_checkpoint_is_never_ahead_of_the_event_log(play, tmp_path, monkeypatch):
     """An alert of the very second of the checkpoint is written before it: a process that goes on from there does not tell of it again."""
     as_it_is, on_disk = checkpoint.save, []
     monkeypatch.setattr(
@@ -771,7 +769,7 @@ def test_a_scenario_that_does_not_start_is_not_tried_again(play, tmp_path, cross
     ]
 
 
-def test_what_cannot_be_obeyed_is_refused_with_the_order_and_the_reason(play, tmp_path):
+def test_orders_that_cannot_be_obeyed_are_refused_with_the_reason(play, tmp_path):
     wrong = [
         Switch(scenario="nowhere"), Switch(controller="magic"), Override(1, Order.HOLD, 1e9, "Ann"), "what?", Optimise(cycle_s=4.0),
         Switch(scenario=str(tmp_path / "none.sumocfg")),
@@ -819,7 +817,9 @@ def test_an_order_that_the_disk_does_not_take_is_refused_and_the_street_goes_on(
         (Optimise(), {"changed": []}, 30.0, 900.0),
     ],
 )
-def test_cycle_and_pace_are_changed_by_order_and_nothing_else(play, order, data, cycle_s, realtime):
+def test_cycle_and_speed_factor_are_changed_by_order_and_nothing_else(
+    play, order, data, cycle_s, realtime
+):
     played = play(
         {25: [order]}, until_s=145.0, loop={"realtime": 900.0}, recovery={"checkpoint_s": 20.0}
     )
@@ -858,7 +858,7 @@ def followed(play, tmp_path, tiny, then, until_s=125.0, more=None, **changes):
     )
 
 
-def test_the_file_stands_over_what_the_process_was_begun_with(play, tmp_path, tiny):
+def test_the_settings_file_takes_precedence_over_the_task(play, tmp_path, tiny):
     """The task says 30 s of cycle and no pace; the file 20 s and 900."""
     played = followed(play, tmp_path, tiny, FIRST)
     assert (played.runs[0].street.cycle_s, played.loops[0].settings.realtime) == (20.0, 900.0)
@@ -898,7 +898,7 @@ def test_a_change_of_the_file_is_put_in_force_and_recorded(play, tmp_path, tiny)
     assert played.loops[1].last_checkpoint_s == 100.0
 
 
-def test_who_is_in_charge_stays_with_his_state_where_he_is_not_changed(play, tmp_path, tiny):
+def test_a_controller_that_the_file_does_not_change_keeps_its_state(play, tmp_path, tiny):
     played = followed(
         play, tmp_path, tiny, FIRST.replace("20", "10"), more={4: [Switch(controller="greedy")]}
     )
@@ -908,7 +908,7 @@ def test_who_is_in_charge_stays_with_his_state_where_he_is_not_changed(play, tmp
     assert {s.controller for s in played.of(Snapshot)[5:]} == {"greedy"}
 
 
-def test_the_last_word_on_who_is_in_charge_holds_for_a_process_to_come(play, tmp_path, tiny, early):
+def test_the_latest_choice_of_a_controller_holds_for_the_next_process(play, tmp_path, tiny, early):
     """First the order, then the file."""
     orders = lambda: json.loads((tmp_path / "orders.json").read_text())["orders"]  # noqa: E731
     seen = []
@@ -934,7 +934,7 @@ def test_a_change_that_is_refused_is_recorded_once_and_changes_nothing(play, tmp
     assert (played.runs[-1].street.controller.name, len(played.loops)) == ("fixed", 1)
 
 
-def test_a_file_that_is_mended_is_followed_again_and_its_fault_is_over(play, tmp_path, tiny):
+def test_a_file_that_is_corrected_is_followed_again_and_its_fault_is_over(play, tmp_path, tiny):
     path = tmp_path / "headway.yaml"
     wrong = FIRST.replace("controller: fixed", "controller: magic")
     right = FIRST.replace("20", "10")
@@ -945,7 +945,7 @@ def test_a_file_that_is_mended_is_followed_again_and_its_fault_is_over(play, tmp
     assert played.runs[-1].street.cycle_s == 10.0
 
 
-def test_a_change_that_waits_for_the_next_start_is_told_beside_what_is_put_in_force(
+def test_a_change_that_waits_for_the_next_start_is_reported_beside_what_is_put_in_force(
     play, tmp_path, tiny
 ):
     played = followed(play, tmp_path, tiny, FIRST.replace("20", "10") + "environment: production\n")
@@ -1026,14 +1026,14 @@ def test_alerts_open_and_close_by_the_state_of_the_second(play):
     assert {e.junction for e in played.of(Event) if e.kind.startswith("alert.")} == {""}
 
 
-def test_an_alert_that_is_open_stays_so_over_a_change_of_pace_and_is_not_told_again(play):
+def test_an_open_alert_stays_open_over_a_change_of_speed_and_is_not_reported_again(play):
     played = play(
         {25: [Optimise(cycle_s=20.0)]}, alerts={"rules": [rule(path="time_s", threshold=110.0)]}
     )
     assert [at_s for at_s, *_ in played.events("alert.opened")] == [111.0]
 
 
-def test_rules_are_taken_over_with_all_they_say():
+def test_alert_rules_are_those_of_the_settings():
     settings = Settings.model_validate(
         {"alerts": {"rules": [
             {"name": "a", "path": "junctions.*.queue", "condition": "<=", "threshold": 4.5, "level": "critical", "hysteresis": 1.5, "for_s": 2.5,
@@ -1089,7 +1089,7 @@ def test_a_rule_that_no_street_can_answer_is_refused_at_once(rules, why):
         ("longest_wait_s", (0.0, 1e6), (-0.5, 1e6 + 0.5)),
     ],
 )
-def test_figures_beyond_belief_are_told(figure, good, bad):
+def test_implausible_figures_are_reported(figure, good, bad):
     still = {"vehicles": 1.0, "speed_mps": 1.0, "longest_wait_s": 1.0}
     for value in (*good, *bad):
         reasons = NumericalStabilityMonitor(LIMITS).check(0.0, still | {figure: value}).reasons
@@ -1122,7 +1122,7 @@ def test_the_loop_is_shown_vehicles_fastest_and_longest_wait(play):
     assert max(f["longest_wait_s"] for _, f in figures) > 10.0
 
 
-def test_a_street_has_one_answer_to_a_fault_to_stop_for_the_process_to_come(play, monkeypatch):
+def test_a_street_stops_at_any_fault_for_the_next_process_to_resume(play, monkeypatch):
     def orders(played):
         def broken(_):
             raise ValueError("broken")

@@ -22,6 +22,8 @@ STOP_WITHIN_S = 2.0
 SEND_REST_WITHIN_S = 1.0
 PARENT_CHECK_S = 0.5
 
+ORPHANED_STATUS = 3  # exit status of a worker whose parent has ended
+
 
 class WorkerError(RuntimeError):
     """The worker failed more often than is allowed; the message says how it ended last."""
@@ -96,6 +98,7 @@ class Supervisor:
     restarts: restarts allowed in a row.
     made_progress: of a message, whether it shows that the work goes on; then restarts are counted
         anew.
+    clock, get_context (of multiprocessing): given by tests.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Supervisor:
         made_progress: Callable[[Any], bool],
         start_s: float = START_WITHIN_S,
         clock: Callable[[], float] = time.monotonic,
+        get_context: Callable[[str], Any] = multiprocessing.get_context,
     ) -> None:
         self._work = work
         self._argument = argument
@@ -115,7 +119,7 @@ class Supervisor:
         self._made_progress = made_progress
         self._start_s = start_s
         self._clock = clock
-        self._context = multiprocessing.get_context("spawn")
+        self._context = get_context("spawn")
         self._process: Any = None
         self._to_worker: Connection | None = None
         self._stopping = False
@@ -172,6 +176,7 @@ class Supervisor:
 
     def _launch(self) -> Connection:
         """Start a worker; returns the pipe of its messages."""
+        ours: Connection
         ours, theirs = self._context.Pipe(duplex=False)
         inbox, self._to_worker = self._context.Pipe(duplex=False)
         self._process = self._context.Process(
@@ -228,8 +233,13 @@ def begin_worker(work: Work, pipe: Connection, inbox: Connection, argument: Any)
         outbox.close()
 
 
-def end_with_parent(parent: int) -> None:
+def end_with_parent(
+    parent: int,
+    parent_now: Callable[[], int] = os.getppid,
+    sleep: Callable[[float], None] = time.sleep,
+    leave: Callable[[int], Any] = os._exit,
+) -> None:
     """End this process at once when the process `parent` has ended."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_S)
-    os._exit(3)
+    while parent_now() == parent:
+        sleep(PARENT_CHECK_S)
+    leave(ORPHANED_STATUS)

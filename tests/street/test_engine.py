@@ -255,7 +255,7 @@ def test_a_street_that_cannot_be_opened_leaves_no_simulation_behind(opened, monk
     assert not libsumo.isLoaded()
 
 
-def test_where_pictures_are_all_that_is_seen_a_rendered_camera_looks(tiny, monkeypatch):
+def test_sensing_by_pictures_uses_rendered_cameras(tiny, monkeypatch):
     from headway.rendered import plant as seeing
 
     class Seeing(street_room.SumoPlant):
