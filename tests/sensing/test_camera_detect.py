@@ -25,8 +25,8 @@ from headway.sensing.detection.detectors import (
     VEHICLE,
     Layout,
     OnnxDetector,
+    one_box_each,
     read_layout,
-    single,
 )
 
 NAMED = {"names": "{0: 'person', 1: 'dog', 2: 'car', 3: 'truck'}"}
@@ -544,7 +544,7 @@ def test_common_parts_of_boxes():
 
 
 def kept(boxes, scores, groups=None, overlap=0.45):
-    return single(
+    return one_box_each(
         np.array(boxes, float),
         np.array(scores, float),
         np.zeros(len(boxes), int) if groups is None else np.array(groups),

@@ -12,7 +12,7 @@ import pytest
 from tests.sensing.scenes import SITE, along, pictures
 
 from headway.sensing import SensingError, Site
-from headway.sensing.detection.detectors import CAR, PERSON, TRUCK, OnnxDetector, single
+from headway.sensing.detection.detectors import CAR, PERSON, TRUCK, OnnxDetector, one_box_each
 from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.pipeline import Perception
 from headway.sensing.traffic.evidence import seal_of
@@ -278,9 +278,13 @@ def test_another_light_begins_the_background_anew():
 def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_sure():
     boxes = np.array([[0, 0, 100, 50], [50, 0, 100, 50], [300, 0, 340, 30.0]])
     groups = np.zeros(3, int)
-    assert single(boxes, np.array([0.5, 0.8, 0.3]), groups, 0.45).tolist() == [0, 2]
-    assert single(boxes, np.array([0.2, 0.8, 0.3]), groups, 0.45).tolist() == [1, 2]
-    assert single(boxes, np.array([0.5, 0.8, 0.3]), np.array([0, 1, 0]), 0.45).tolist() == [0, 1, 2]
+    assert one_box_each(boxes, np.array([0.5, 0.8, 0.3]), groups, 0.45).tolist() == [0, 2]
+    assert one_box_each(boxes, np.array([0.2, 0.8, 0.3]), groups, 0.45).tolist() == [1, 2]
+    assert one_box_each(boxes, np.array([0.5, 0.8, 0.3]), np.array([0, 1, 0]), 0.45).tolist() == [
+        0,
+        1,
+        2,
+    ]
 
 
 def test_a_background_from_all_over_a_clip_shows_who_stands_there_at_first():
