@@ -39,7 +39,7 @@ class LoopSettings(_Section):
 
 
 class ControlSettings(_Section):
-    """Who decides, and who stands in. Below `confidence` a junction is left to the fallback."""
+    """The controller, and its fallback. Below `confidence` a junction is left to the fallback."""
 
     controller: Literal[
         "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
@@ -49,8 +49,8 @@ class ControlSettings(_Section):
 
 
 class StreetSettings(_Section):
-    """The street. timing: rules of time; sensing: what is seen (pictures: by a rendered camera over
-    each junction alone).
+    """The street. timing: rules of time; sensing: what is detected (pictures: by a rendered camera
+    over each junction alone).
     """
 
     scenario: str = "cologne8"
@@ -114,7 +114,7 @@ class LogSettings(_Section):
 
 
 class WebhookSettings(_Section):
-    """Where violations are told by HTTP. secret: signs each message."""
+    """Where violations are sent by HTTP. secret: signs each message."""
 
     url: str = Field(pattern=r"^https?://")
     secret: str = Field(min_length=16)
@@ -135,7 +135,7 @@ class MailSettings(_Section):
 
 
 class NotifySettings(_Section):
-    """Who is told of violations."""
+    """Recipients of violations."""
 
     webhooks: tuple[WebhookSettings, ...] = ()
     mail: MailSettings | None = None
@@ -288,7 +288,7 @@ class Watched:
         self._seen = stamp
         if (
             stamp in (self._stamp, (0, 0)) or stamp != seen
-        ):  # while somebody writes it, it is not read
+        ):  # while it is being written, it is not read
             return ()
         self._stamp = stamp
         try:

@@ -25,7 +25,7 @@ class Vehicles:
 
     lane:       int (n,), the stop-line lane that each will use, or -1 where unknown.
     link:       int (n,), the link that each will take, or -1 where unknown.
-    distance_m: float (n,), metres to the stop line; below nought for one that waits inside the
+    distance_m: float (n,), metres to the stop line; below zero for one that waits inside the
         junction.
     speed_mps:  float (n,).
     waiting_s:  float (n,), seconds since it last moved faster than 0.1 m/s.
@@ -65,14 +65,15 @@ class Observation:
     shown_for_s:  float (groups,), seconds since that colour began (permissive and protected green
         count as one).
     room_m:       float (lanes,), free length at the start of each lane next to a signal, metres;
-        inf where it is not measured, or nobody near.
+        inf where it is not measured, or no vehicle is near.
     count:        int (lanes,), vehicles on each lane next to a signal.
-    arrived:      int (links,), vehicles first seen for each link since the observation before.
+    arrived:      int (links,), vehicles first detected for each link since the previous
+        observation.
     waiting_persons: int (groups,), pedestrians waiting at each crossing.
     completeness: float (junctions,) 0..1, share of the sources that delivered.
     emergencies:  vehicles that claim priority, with their way.
     source:       name of the source.
-    links_known:  the link of each vehicle is told by it, not guessed from its lane.
+    links_known:  the link of each vehicle is reported by it, not guessed from its lane.
     """
 
     at_s: float
@@ -94,7 +95,7 @@ class Proposal:
     """What a controller wants shown.
 
     at_s:       time of the observation that it rests on.
-    controller: who proposes.
+    controller: its name.
     wanted:     int8 (groups,), colour wanted; a change of stage is proposed as its end, the gate
         makes the way there.
     confidence: float (junctions,) 0..1.

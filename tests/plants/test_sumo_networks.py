@@ -421,7 +421,7 @@ def test_a_file_that_is_no_network_is_refused(tmp_path):
     )
     path.write_text(crossroads()[:300])
     assert refused(path).startswith(f"{path}: not a readable SUMO network (")
-    assert refused(path).endswith("). Make it anew with netconvert.")
+    assert refused(path).endswith("). Rebuild it with netconvert.")
 
 
 @pytest.mark.parametrize("fault", ["not compressed", "cut short", "a byte changed"])

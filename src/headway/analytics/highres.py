@@ -49,13 +49,13 @@ NOTHING: Series = (np.zeros(0), np.zeros(0))
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What signal groups showed and their detectors told, by (junction, group): times (s,
+    """What signal groups showed and their detectors reported, by (junction, group): times (s,
     ascending) and values.
 
     colours: `RED` to `GREEN`, from each time on. detectors: 1 occupied, 0 free; of a crossing,
-        whether somebody waits. crossings: pedestrian groups.
+        whether a pedestrian waits. crossings: pedestrian groups.
     ended: what a controller tells of its terminations, `GAP_OUT` to `FORCE_OFF` at the end of a
-        green; empty where nobody told.
+        green; empty where the controller reports none.
     """
 
     colours: Mapping[Key, Series]
@@ -163,12 +163,12 @@ class Greens:
 
 
 def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Greens:
-    """Greens that began and ended, and what ended each: what the controller told (0 where it told
-    nothing of this one), if it tells of any; otherwise its longest length, else nobody for
+    """Greens that began and ended, and what ended each: what the controller reported (0 where it
+    reported nothing of this one), if it reports any; otherwise its longest length, else no call for
     `EXTENSION_S` (gap-out), else others' turn (force-off)."""
     at, stage = stages(history.colours[key])
     on, there = history.detector(key)
-    told_at, told = history.ended.get(key, NOTHING)
+    reported_at, reported = history.ended.get(key, NOTHING)
     found = []
     for k in np.flatnonzero(stage == 1).tolist():
         if k == 0 or k + 1 >= len(at):
@@ -176,8 +176,8 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
         begin, end = float(at[k]), float(at[k + 1])
         yellow = float(at[k + 2] - end) if stage[k + 1] == 2 and k + 2 < len(at) else 0.0
         if history.ended:
-            last = int(np.searchsorted(told_at, end, "right")) - 1
-            why = float(told[last]) if last >= 0 and told_at[last] > begin else 0.0
+            last = int(np.searchsorted(reported_at, end, "right")) - 1
+            why = float(reported[last]) if last >= 0 and reported_at[last] > begin else 0.0
         else:
             last = int(np.searchsorted(on, end, "right")) - 1
             calm = last < 0 or (there[last] == 0 and end - on[last] >= EXTENSION_S)
@@ -203,7 +203,7 @@ def log_of(
     """The log that a controller would have written: (time s, device, code, parameter), in order.
 
     Parameter is the signal group of the junction, from 1 on; each has one detector, of the same
-    number. Splits (green and yellow, whole seconds) are told of the first `PHASES` groups, as the
+    number. Splits (green and yellow, whole seconds) are given for the first `PHASES` groups, as the
     codes have room for no more.
     """
     rows: list[tuple[float, str, int, int]] = []

@@ -258,8 +258,8 @@ def queues(
 
 @dataclass(frozen=True, slots=True)
 class Terminations:
-    """What ended the n greens of one signal group: nobody came any more, its longest length, or
-    others' turn. Fewer than n where a controller's log does not tell of all. mean_split_s: green
+    """What ended the n greens of one signal group: gap out (no more traffic), its longest length,
+    or others' turn. Fewer than n where a controller's log does not tell of all. mean_split_s: green
     and yellow."""
 
     junction: str
@@ -297,8 +297,8 @@ def terminations_of(
 
 @dataclass(frozen=True, slots=True)
 class PedestrianDelay:
-    """At one crossing: n calls (somebody begins to wait) that were answered, and the seconds from
-    the call to the walk signal.
+    """At one crossing: n calls (a pedestrian begins to wait) that were answered, and the seconds
+    from the call to the walk signal.
     """
 
     junction: str
@@ -463,7 +463,7 @@ def _arrivals(
     n = len(known)
     held = np.diff(
         np.append(on, on.max(initial=last))
-    )  # how long it told the same; what it told last, until the end
+    )  # how long it reported the same; its last report holds until the end
     health = "silent" if n == 0 else "stuck" if (held[there > 0] >= STUCK_S).any() else "ok"
     on_green, on_yellow, on_red = (int((seen == k).sum()) for k in (1, 2, 0))
     mean = float(waits.mean()) if len(waits) else None
@@ -484,5 +484,5 @@ def _arrivals(
 
 def _fills(on: FloatArray, there: FloatArray, begin: float, end: float) -> bool:
     """Whether the detector is occupied for more than QUEUE_SHARE of the time."""
-    told = np.clip(np.append(on, inf), begin, end)
-    return bool((np.diff(told) * there).sum() > QUEUE_SHARE * (end - begin))
+    changes = np.clip(np.append(on, inf), begin, end)
+    return bool((np.diff(changes) * there).sum() > QUEUE_SHARE * (end - begin))

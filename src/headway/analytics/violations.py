@@ -58,7 +58,7 @@ class Hotspot:
 
 @dataclass(frozen=True, slots=True)
 class ViolationSummary:
-    """In all and by rule; devices: how many told of any; first, last: hours (UTC)."""
+    """In all and by rule; devices: how many reported any; first, last: hours (UTC)."""
 
     n: int
     devices: int

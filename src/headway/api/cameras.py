@@ -164,7 +164,7 @@ def site(service: Cameras, camera: Stream) -> dict[str, Any]:
 
 @router.put("/{stream_id}/site", responses=CHANGE, dependencies=[Engineer])
 def set_site(service: Cameras, camera: Stream, site: dict[str, Any]) -> DoneOut:
-    """Another calibration, other lines, zones or rules; counts begin anew."""
+    """Another calibration, other lines, zones or rules; counts start again from zero."""
     try:
         service.set_site(camera.settings.id, site)
     except (SensingError, CalibrationError) as error:
@@ -174,7 +174,7 @@ def set_site(service: Cameras, camera: Stream, site: dict[str, Any]) -> DoneOut:
 
 @router.post("/{stream_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])
 def signals(camera: Stream, changes: Annotated[list[ColourIn], Field(max_length=1000)]) -> DoneOut:
-    """What the signals before this camera show, so that who drives on red is known."""
+    """What the signals before this camera show, so that red-light running can be detected."""
     with camera.lock:
         for change in sorted(changes, key=lambda c: c.at_s):
             camera.signals.record(change.at_s, change.group, change.colour)

@@ -82,8 +82,8 @@ class Message:
 
 @dataclass(eq=False)
 class Client:
-    """One who listens. street, kinds: filters, empty for all. packed: large messages as base64 of
-    zlib.
+    """A client of a live stream. street, kinds: filters, empty for all. packed: large messages as
+    base64 of zlib.
 
     deliver: writes a message at once and says True, or False where the connection is not ready;
         None where only its own task can send.
@@ -128,13 +128,13 @@ class Hub:
         self._loop = loop
 
     def tell(self, topic: str, street: str, news: dict[str, Any]) -> None:
-        """From any thread. Nothing is done where nobody could hear it."""
+        """From any thread. Does nothing while no event loop runs."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self.broadcast, topic, street, news)
 
     def hear(self, topic: str, street: str, news: dict[str, Any]) -> None:
-        """The same for what another process told: it goes to the clients, not out again."""
+        """The same for what another process published: it goes to the clients, not out again."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self.broadcast, topic, street, news, True)

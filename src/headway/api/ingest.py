@@ -299,8 +299,8 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     responses={202: {"model": Taken}, 207: {"model": Taken}, **responses(401, 403, 413, 422, 503)},
 )
 async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
-    """Take up to 5,000 records. 201: all were taken (new or known); 207: some were not, each told
-    by its place; 422: none was.
+    """Take up to 5,000 records. 201: all were taken (new or known); 207: some were not, each
+    reported by its place; 422: none was.
     """
     body = await body_of(request)
     rejected: list[Rejected] = []

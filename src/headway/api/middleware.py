@@ -117,8 +117,8 @@ class SafeHeadersMiddleware:
 
 
 class RateLimitMiddleware:
-    """At most `per_minute` requests a minute of one client, told by its credentials, else by its
-    address; and a multiple of that of one address.
+    """At most `per_minute` requests a minute of one client, identified by its credentials, else by
+    its address; and a multiple of that of one address.
 
     redis_url: where counts are shared over processes. While it is away each process counts for
     itself, and the metric `headway_degraded` says so.
@@ -150,7 +150,7 @@ class RateLimitMiddleware:
         await self._app(scope, receive, counted)
 
     def _take(self, scope: Scope) -> tuple[bool, Headers]:
-        """Whether this request may pass, and what its client is told of its limit."""
+        """Whether this request may pass, and the headers that state the client's limit."""
         headers = dict(scope["headers"])
         credentials = headers.get(b"authorization") or headers.get(b"x-api-key")
         address = (scope.get("client") or ("unknown",))[0]

@@ -79,7 +79,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer all errors of `app` as problems; what nobody foresaw is a 500 without its inner
+    """Answer all errors of `app` as problems; an unexpected error is a 500 without its inner
     life.
     """
 

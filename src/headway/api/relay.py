@@ -19,7 +19,7 @@ from headway.telemetry import metrics
 
 STREAM = "headway:live"
 KEPT = 4096
-News = tuple[str, str, dict[str, Any]]  # topic, street, what is told
+News = tuple[str, str, dict[str, Any]]  # topic, street, message
 decode = msgspec.json.Decoder(News).decode
 
 
@@ -98,7 +98,7 @@ class Relay:
                 self._stop.wait(1.0)
 
     def _away(self, error: Exception) -> None:
-        """Valkey is away, or answers what it should not: told, and tried again, for nobody else
+        """Valkey is away, or gives an unexpected answer: reported and retried, since nothing else
         does this work.
         """
         metrics.degraded.labels("relay").set(1)
@@ -106,7 +106,7 @@ class Relay:
             self._log.error("the relay failed", error=repr(error))
 
     def _newest(self, link: redis.Redis) -> bytes:
-        """The number of the newest entry: what was told before is not heard."""
+        """The number of the newest entry: what was published before the start is not received."""
         found: Any = link.xrevrange(STREAM, count=1)
         newest: bytes = found[0][0] if found else b"0-0"
         return newest

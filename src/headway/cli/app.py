@@ -205,7 +205,7 @@ def run(
     scenario_: Annotated[
         str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")
     ] = "",
-    controller: Annotated[str, typer.Option(help="Who decides.")] = "",
+    controller: Annotated[str, typer.Option(help="The controller.")] = "",
     realtime: Annotated[
         float, typer.Option(help="Times real time; 0 is as fast as possible.")
     ] = -1.0,

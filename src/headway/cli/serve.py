@@ -61,7 +61,7 @@ def serve(
     ] = 600,
     timing: Annotated[str, typer.Option(help="benchmark or street.")] = "street",
     repeat: Annotated[
-        bool, typer.Option(help="Begin anew when the demand of the scenario has ended.")
+        bool, typer.Option(help="Start again when the demand of the scenario has ended.")
     ] = True,
 ) -> None:
     """Run streets, database, API and page; prints a fresh administrator's token once."""
@@ -115,7 +115,7 @@ def _free(host: str, port: int) -> int:
 
 
 def _print_link(host: str, port: int, token: str) -> None:
-    """The page's address with a token; opened too where somebody sits before it."""
+    """The page's address with a token; opened in a browser where there is a display."""
     link = f"http://{host}:{port}/#token={token}"
     console.print(f"[bold]{link}[/bold]", soft_wrap=True, highlight=False)
     if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):

@@ -165,7 +165,7 @@ def camera(
         str, typer.Option(help="Junction to look at; the first where none is named.")
     ] = "",
     out: Annotated[
-        Path, typer.Option(help="Video to write; the site and the truth go beside it.")
+        Path, typer.Option(help="Video to write; the site and the ground truth go beside it.")
     ] = Path("clip.mp4"),
     seconds: Annotated[float, typer.Option(min=1.0, help="Length.")] = 60.0,
     begin: Annotated[
@@ -189,8 +189,8 @@ def camera(
     night: Annotated[bool, typer.Option(help="At night.")] = False,
     rain: Annotated[bool, typer.Option(help="In the rain.")] = False,
 ) -> None:
-    """Render a camera over a junction of a simulated street under its own signals, with the truth
-    beside it.
+    """Render a camera over a junction of a simulated street under its own signals, with the ground
+    truth beside it.
     """
     need_vision()
     from headway.rendered.clip import ClipSettings, render_clip

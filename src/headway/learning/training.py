@@ -64,8 +64,8 @@ class Episode:
 
 
 def neighbours(network: Network) -> FloatArray:
-    """Row-normalised adjacency (junctions, junctions): who sends traffic straight to whom, either
-    way.
+    """Row-normalised adjacency (junctions, junctions): which sends traffic straight to which,
+    either way.
     """
     near = np.zeros((len(network.junctions), len(network.junctions)))
     for link in network.links:
@@ -187,7 +187,7 @@ class _TrainingEpisode:
 
     def _count_reward(self, observation: Observation) -> None:
         terms = self._settings.reward
-        cost = suffering(self._network, observation, terms)
+        cost = cost_of(self._network, observation, terms)
         self._reward -= cost + terms.neighbours * (self._neighbour_share @ cost)
         self._stopped += float((observation.vehicles.speed_mps < 0.1).sum())
         self._seconds += 1
@@ -219,9 +219,9 @@ class _TrainingEpisode:
         return proposal
 
 
-def suffering(network: Network, seen: Observation, reward: Reward) -> FloatArray:
-    """What each junction suffers in this second, (junctions,)."""
-    v = seen.vehicles
+def cost_of(network: Network, observation: Observation, reward: Reward) -> FloatArray:
+    """The cost of this second at each junction, (junctions,)."""
+    v = observation.vehicles
     group = np.where(v.link >= 0, np.array([x.group for x in network.links])[v.link], -1)
     known = group >= 0
     junction = network.group_junction[group[known]]
@@ -252,9 +252,9 @@ def remember(
     rows["reward"] = owed / np.maximum(lasted_s, 1.0)
     rows["next"] = after.keys
     rows["gamma"] = lasted_s / QLearning.interval_s
-    told = due & (before.keys != 0)
-    if told.any():
-        replay.put(rows[told])
+    known = due & (before.keys != 0)
+    if known.any():
+        replay.put(rows[known])
 
 
 def learn(

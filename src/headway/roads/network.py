@@ -1,4 +1,4 @@
-"""The static street: lanes, links, signal groups, junctions, and who conflicts with whom.
+"""The static street: lanes, links, signal groups, junctions, and their conflicts.
 
 Everything here is fixed once a network is read. Indices are positions in the tuples and arrays of
 one `Network`: a *lane* is any lane of a road, a *link* one way over a junction (from a lane to a
@@ -37,7 +37,7 @@ class Colour(IntEnum):
 
 
 class Kind(IntEnum):
-    """Who a signal group serves."""
+    """The road users that a signal group serves."""
 
     VEHICLE = 0
     BICYCLE = 1
@@ -131,7 +131,7 @@ class Junction:
     node.
 
     first, end: its groups are `network.groups[first:end]`.
-    conflicts:  bool (n, n), paths of the two groups cross or merge (right-of-way foes).
+    conflicts:  bool (n, n), paths of the two groups cross or merge (foes of SUMO's right of way).
     yields:     bool (n, n), [a, b]: traffic of a gives way to that of b, so that a may be
         permissive while b is green.
     stages:     int8 (stages, n), each a compatible set of greens.

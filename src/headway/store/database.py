@@ -118,7 +118,7 @@ def migrate(database: Database) -> None:
 def _embedded(folder: Path) -> tuple[str, Any]:
     try:
         return embedded.start(folder)
-    except Exception as error:  # whatever the wheel raises: the reason is told, with the way out
+    except Exception as error:  # whatever the wheel raises: the reason is given, with the remedy
         raise DatabaseError(
             f"{folder / 'postgres'}: the embedded PostgreSQL does not start ({error}). Set "
             f"{VARIABLE} to a server of your own."

@@ -63,7 +63,7 @@ def runtime_folder(wanted: Path) -> Path:
     """A folder that only this user may enter, for sockets whose data has a path too long for them:
     `wanted`, or a short one if that is too long too.
 
-    Raises PermissionError if it is somebody else's, or no folder.
+    Raises PermissionError if it is another user's, or no folder.
     """
     folder = (
         wanted if len(os.fsencode(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"

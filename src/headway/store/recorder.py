@@ -1,4 +1,4 @@
-"""Rows on their way to the database, for those who must not wait for it."""
+"""Rows on their way to the database, for threads that must not wait for it."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def restore(database: Database, path: Path, key: bytes) -> None:
 
 
 def _address(database: Database) -> str:
-    """For PostgreSQL's own tools, without the password: who lists processes must not read it."""
+    """For PostgreSQL's own tools, without the password: a list of processes must not show it."""
     return (
         sa.make_url(database.url)
         ._replace(drivername="postgresql", password=None)

@@ -84,7 +84,7 @@ camera_rate_hz = Gauge(
 )
 camera_latency_s = Gauge(
     "headway_camera_latency_seconds",
-    "From decoded to told, 95th percentile",
+    "From decoding to publication, 95th percentile",
     ("stream",),
     registry=registry,
 )
@@ -93,7 +93,7 @@ camera_up = Gauge(
 )
 camera_violations = Gauge(
     "headway_camera_violations",
-    "Violations told since the stream's start",
+    "Violations reported since the stream's start",
     ("stream",),
     registry=registry,
 )

@@ -136,8 +136,8 @@ class Machine(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory that steps work in. k: (8, len(y)) slopes, the last for whoever needs one more; new: the
-    state after a step; mid: the state within it.
+    """Memory that steps work in. k: (8, len(y)) slopes, the last for whoever needs one more; new:
+    the state after a step; mid: the state within it.
     """
 
     k: NDArray[np.float64]
@@ -148,7 +148,7 @@ class Scratch(NamedTuple):
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 def pressure(y, i, c):  # type: ignore[no-untyped-def]
     """Of the water around floater i, Pa. Beyond the head, where none has air, not below nine tenths
-    of what it is there: never nought.
+    of what it is there: never zero.
     """
     q = y[S] + i * c.spacing - c.x_in
     x = q - c.loop * np.floor((q + HAIR) / c.loop)
@@ -547,7 +547,9 @@ def go_to_event(kind, part, which, trial, y, m, scratch):  # type: ignore[no-unt
 
 @njit(cache=True, error_model="numpy")
 def reach_moment(t, moment, closes, y, m):  # type: ignore[no-untyped-def]
-    """How many events there are at a moment that was known beforehand, after letting them happen."""
+    """How many events there are at a moment that was known beforehand, after letting them
+    happen.
+    """
     events = 0
     if closes >= 0 and t >= moment - END_S:
         m.valve[closes] = 0.0

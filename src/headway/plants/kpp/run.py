@@ -42,10 +42,10 @@ class LoadControl:
     def step(self, v_chain: float, period_s: float) -> KppOrder:
         if not self.target_mps:
             return KppOrder()
-        wish = 0.5 + self.gain * (v_chain - self.target_mps) + self.sum_s
-        if 0.0 < wish < 1.0:  # no wind-up
+        load = 0.5 + self.gain * (v_chain - self.target_mps) + self.sum_s
+        if 0.0 < load < 1.0:  # no wind-up
             self.sum_s += self.gain * (v_chain - self.target_mps) * period_s / self.reset_s
-        return KppOrder(load=min(max(wish, 0.0), 1.0))
+        return KppOrder(load=min(max(load, 0.0), 1.0))
 
 
 class KppRun:

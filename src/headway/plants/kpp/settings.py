@@ -136,8 +136,8 @@ class KppSettings:
     @property
     def air_kg(self) -> float:
         """Air put into each floater; no more than its shell holds at the bottom."""
-        wished = self.fill * self.pressure_out_pa * self.volume_m3
-        return min(wished, self.pressure_in_pa * self.volume_m3) / (GAS_J_KGK * self.water_k)
+        wanted = self.fill * self.pressure_out_pa * self.volume_m3
+        return min(wanted, self.pressure_in_pa * self.volume_m3) / (GAS_J_KGK * self.water_k)
 
     @property
     def compression_j_kg(self) -> float:
@@ -153,7 +153,7 @@ class KppSettings:
     @property
     def bubble_w(self) -> float:
         """Electrical power of the blower that keeps `bubble_share` of the descending shaft filled
-        with rising bubbles; nought without H1.
+        with rising bubbles; zero without H1.
         """
         if not self.h1:
             return 0.0

@@ -91,7 +91,7 @@ def _parse(path: Path) -> _Raw:
             root = ET.parse(stream).getroot()
     except UNREADABLE as error:
         raise RoadsError(
-            f"{path}: not a readable SUMO network ({error}). Make it anew with netconvert."
+            f"{path}: not a readable SUMO network ({error}). Rebuild it with netconvert."
         ) from error
     if root.tag != "net":
         raise RoadsError(
@@ -295,7 +295,8 @@ def _right_of_way(
                 conflicts[a, b] = True
                 all_yield[a, b] &= other.request in raw.gives_way_to.get(request, none)
     yields = conflicts & all_yield
-    # foes of which the network puts neither first (opposing left turns that cut each other): each
+    # conflicts of which the network puts neither first (opposing left turns that cut each other):
+    # each
     # gives way to the other
     yields |= conflicts & ~yields & ~yields.T
     return conflicts, yields

@@ -48,7 +48,7 @@ class Watch:
         waits inside a junction).
     lane:   stop-line lane that traffic of this lane comes to, -1 where several are possible.
     to_end_m: metres from the start of this lane to the stop line, along the shortest way; inf for a
-              lane that leads away, nought for a place inside the junction.
+              lane that leads away, zero for a place inside the junction.
     """
 
     name: tuple[str, ...]
@@ -262,7 +262,7 @@ class Watcher:
         if link < 0 and not self._away[on]:
             ahead = self._vehicle.getNextTLS(
                 name
-            )  # anew on each lane: the way that SUMO tells may depend on it
+            )  # on each lane again: the route that SUMO reports may depend on it
             if ahead:
                 link = self._from_own_lane(own, ahead[0][0], ahead[0][1])
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
@@ -311,7 +311,8 @@ class Watcher:
 
 @njit(cache=True)
 def note_moves(slot, lanes, moves):  # type: ignore[no-untyped-def]
-    """moves: (n, 5), who came onto a watched lane: slot, lane, link, stop lane, detour; or left it:
+    """moves: (n, 5), vehicles that came onto a watched lane: slot, lane, link, stop lane, detour;
+    or left it:
     -1, lane.
     """
     for i in range(len(moves)):

@@ -230,7 +230,7 @@ class SumoPlant:
         return arrived
 
     def _persons(self) -> IntArray:
-        """Pedestrians who stand before each crossing, on either side, (groups,)."""
+        """Pedestrians who wait before each crossing, on either side, (groups,)."""
         waiting = np.zeros(len(self._network.groups), np.int32)
         for area in self._walking_areas:
             for person in self._sumo.edge.getLastStepPersonIDs(area):
@@ -293,7 +293,7 @@ class SumoPlant:
             raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
 
     def scene(self) -> Scene:
-        """Where each vehicle stands and points, for those who look; costs some microseconds a
+        """Position and heading of each vehicle, for display; costs some microseconds a
         vehicle.
         """
         vehicle = self._sumo.vehicle
@@ -334,10 +334,11 @@ class SumoPlant:
         self._sumo.simulation.saveState(str(path))
 
     def restore(self, path: Path) -> None:
-        """Start SUMO anew from a state. The signals must be shown again after (`show`); vehicles
+        """Restart SUMO from a state. The signals must be shown again after (`show`); vehicles
         still to come are in the routes of the scenario.
 
-        A SUMO under way would take up the state too, but let those who have arrived depart again.
+        A SUMO under way would take up the state too, but let vehicles that have arrived depart
+        again.
         """
         try:
             self._sumo.load([*self._settings.arguments()[1:], "--load-state", str(path)])

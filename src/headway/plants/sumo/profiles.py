@@ -29,7 +29,7 @@ FORGET_S = 20.0
 
 class Profile(Protocol):
     """From the vehicles that are there, with a number that stays with each, to those that are
-    seen.
+    detected.
     """
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
@@ -37,7 +37,7 @@ class Profile(Protocol):
 
 
 class Connected:
-    """Everything is told by the vehicles themselves."""
+    """Vehicles report everything themselves."""
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         return there
@@ -110,7 +110,7 @@ class Loops:
                 and at_s - entered[0] > FORGET_S
                 and at_s - self._left.get(lane, entered[0]) > FORGET_S
             ):
-                # nobody at the stop line though somebody should be: a count was lost, by a change
+                # no vehicle at the stop line though one should be: a count was lost, by a change
                 # of lane
                 entered.clear()
             for place, since in enumerate(entered):
