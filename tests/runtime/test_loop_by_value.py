@@ -1,4 +1,4 @@
-"""The real-time loop on a plant made by hand and a clock turned by hand: when it advances, looks, tells, keeps and mends, by value."""
+"""The real-time loop on a plant made by hand and a clock set by hand: when it advances, checks, publishes, checkpoints and recovers, by value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers to faults, and the look at a plant's figures that raises them: order, budgets, time windows, scores, all by value."""
+"""Recovery strategies, and the stability checks that raise faults: order, budgets, time windows, scores, all by value."""
 
 from __future__ import annotations
 

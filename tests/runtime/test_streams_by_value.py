@@ -1,4 +1,4 @@
-"""Buffers, order, priority and rates of the streams, message by message, on a clock turned by hand."""
+"""Buffers, order, priority and rates of the streams, message by message, on a clock set by hand."""
 
 from __future__ import annotations
 

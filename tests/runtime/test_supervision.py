@@ -1,4 +1,4 @@
-"""The supervisor of a worker and the worker's way out: with workers played by hand, and once with a real process."""
+"""The supervisor of a worker and the worker's outbox: with workers played by threads, and once with a real process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pacing, modes and the profiler, on a clock turned by hand."""
+"""Pacing, modes and the profiler, on a clock set by hand."""
 
 from __future__ import annotations
 

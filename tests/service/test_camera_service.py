@@ -1,4 +1,4 @@
-"""Cameras kept by the service: what is asked of the streams, what is kept on the disk, and what becomes of what they see."""
+"""The camera service: what it asks of the streams, what it stores, and what it does with what cameras observe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many cameras, step by step: with detectors, sources, a clock and a thread made by hand, so that each step is known."""
+"""Many cameras, step by step: with detectors, sources and clocks made by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent to whom, as it stands on the wire, when it is tried again and where it ends, against real web and mail servers."""
+"""What is sent to whom, as it is on the wire, when it is retried and where it ends, against real web and mail servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many cameras at once: added, started, stopped, removed while the others run; faults stay where they are; violations told and recorded."""
+"""Many cameras at once: added, started, stopped, removed while others run; faults stay local; violations are published and recorded."""
 
 from __future__ import annotations
 

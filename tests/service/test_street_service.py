@@ -1,4 +1,4 @@
-"""Streets kept running for those who look: an engine that says what is laid out for it, a record that writes down, a clock that stands."""
+"""Streets kept running: with an engine that plays messages, a database that notes rows, and a clock set by hand."""
 
 from __future__ import annotations
 

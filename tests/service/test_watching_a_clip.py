@@ -1,4 +1,4 @@
-"""What is kept of a source that was watched: tracks, figures, violations with their pictures, a film; and when the watching ends."""
+"""The report of a source that was watched: tracks, figures, violations with their images, a film; and when watching ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The board under many writers: nothing torn, nothing older over newer, and 10,000 updates well within the time asked for."""
+"""The board under many writers: states are never mixed, never replaced by older ones, and 10,000 updates arrive."""
 
 from __future__ import annotations
 

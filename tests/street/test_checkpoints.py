@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, the last two kept, the newest whole one of the same run taken up."""
+"""Checkpoints: written completely or not at all, the last two kept, the newest intact one of the same run resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One street, second by second, on a plant made by hand: what controller, fallback, gate, plant and record are each told."""
+"""One street, second by second, on a plant made by hand: what controller, fallback, gate, plant and event log get, by value."""
 
 from __future__ import annotations
 

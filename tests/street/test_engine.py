@@ -1,4 +1,4 @@
-"""The street process as seen from outside, with a supervisor that only writes down; and how a street is opened."""
+"""The street process as its parent sees it, with a supervisor that only notes; and how a street is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of events: a line each, in order, whole; what the disk does not take waits, and the oldest goes when too many wait."""
+"""The event log: one complete line an event, in order; what the disk does not accept waits, and the oldest is dropped when too many wait."""
 
 from __future__ import annotations
 

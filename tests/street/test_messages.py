@@ -1,4 +1,4 @@
-"""What passes between a street's process and who watches it, where nothing is said."""
+"""What passes between the street process and its parent: values by default, and that they cannot change."""
 
 from __future__ import annotations
 

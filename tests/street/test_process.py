@@ -1,4 +1,4 @@
-"""The body of the street process, run in this one on a street of a minute: what it records, tells and keeps, order by order."""
+"""The body of the street process, run in this process on a street of a minute: what it records, publishes and keeps, order by order."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import telemetry
+from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import scenario
@@ -32,7 +33,7 @@ from headway.settings import Settings, Watched, overridden
 from headway.street import checkpoint
 from headway.street.alerts import alert_rules
 from headway.street.board import JunctionState
-from headway.street.closed_loop import TIME_TOLERANCE_S, open_street
+from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
 from headway.street.messages import Done, Optimise, Release, Reporting, SignalChanges, Switch, Task
 from headway.street.orders import OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run
@@ -53,7 +54,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
 
 
 class Phase(Enum):
-    """Where a street process stands."""
+    """Of a street process."""
 
     OPENING = "no street yet"
     RUNNING = "a street is under way"
@@ -68,7 +69,7 @@ class StreetProcess:
     snapshot when one is due and then looks whether the settings file changed.
 
     settings:  in force now: the task's, or those of the file that is followed. What operators
-        ordered is kept apart, in `orders.json`, and stands over them when a street is opened.
+        ordered is kept apart, in `orders.json`, and takes precedence when a street is opened.
     run, loop: the street of the moment and the real-time loop that drives it; another scenario
         replaces both, other settings the loop.
     make_loop, open_street: given by tests.
@@ -83,7 +84,7 @@ class StreetProcess:
         inbox: Connection,
         task: Task,
         make_loop: Callable[..., RealTimeController] = RealTimeController,
-        open_street: Callable[..., Any] = open_street,
+        open_street: Callable[..., Street] = open_street,
     ) -> None:
         self._outbox = outbox
         self._inbox = inbox
@@ -281,7 +282,7 @@ class StreetProcess:
     def _current_task(self) -> Task:
         return replace(self._task, settings=self.settings)
 
-    def _controller(self, name: str) -> Any:
+    def _controller(self, name: str) -> Controller:
         street = self.run.street
         return controller(name, street.network, street.gate.timing)
 
@@ -325,7 +326,8 @@ class StreetProcess:
         return self._make_loop(self.run, runtime, report, recovery)
 
 
-def _record_of_loop(run: StreetRun, at_s: float, kind: str, data: Any) -> None:
+def _record_of_loop(run: StreetRun, at_s: float, kind: str, data: Mapping[str, Any]) -> None:
+    """What the real-time loop reports is recorded as an event of the street."""
     run.record(kind, data, at_s)
 
 
