@@ -66,7 +66,7 @@ def pipeline(rounds: int = 9) -> None:
             bare.run(None, {"images": blob})
         inference = 60 / (time.perf_counter() - begun)
         begun = time.perf_counter()
-        perception = Perception("bench", Site.of(SITE), 20.0)
+        perception = Perception("bench", Site.from_tree(SITE), 20.0)
         told = 0
         for seen in watch(Source(SourceSettings(str(CLIP))), detector, perception):
             told += len(seen.violations)
@@ -100,7 +100,7 @@ from pathlib import Path
 from headway.sensing import Site
 from headway.sensing.frames.sources import SourceSettings
 from headway.service.camera_streams import StreamManager, StreamSettings
-clip, names, seconds, site = sys.argv[1], sys.argv[2].split(","), float(sys.argv[3]), Site.of(json.loads(sys.argv[4]))
+clip, names, seconds, site = sys.argv[1], sys.argv[2].split(","), float(sys.argv[3]), Site.from_tree(json.loads(sys.argv[4]))
 manager = StreamManager()
 for k in range(4):
     manager.add(StreamSettings(f"c{k}", SourceSettings(clip, paced=True, repeat=True, rate_hz=15.0), names[k % len(names)], site))
@@ -215,7 +215,10 @@ def watched(seconds: float = 30.0) -> None:
     manager = StreamManager()
     manager.add(
         StreamSettings(
-            "a", SourceSettings(str(CLIP), policy="queue", repeat=True), "motion", Site.of(SITE)
+            "a",
+            SourceSettings(str(CLIP), policy="queue", repeat=True),
+            "motion",
+            Site.from_tree(SITE),
         )
     )
     manager.start("a")

@@ -64,7 +64,7 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
     network = read_network(of.net)
     shapes = read_shapes(network)
     painter = Painter(view_of(network, shapes, junction), network, shapes, seed, **paint)
-    site = Site.of(site_file(painter, junction))
+    site = Site.from_tree(site_file(painter, junction))
     perception = Perception("bench", site, rate_hz)
     eye = detector()
     truth = Truth(site)

@@ -39,7 +39,7 @@ def painter():
 
 
 def test_the_site_of_a_rendered_camera_is_its_own_geometry(painter):
-    site = Site.of(site_file(painter, 0))
+    site = Site.from_tree(site_file(painter, 0))
     random = np.random.default_rng(0)
     px = random.uniform([0, 0], SIZE, (50, 2))
     on_road = site.calibration.to_road(px)

@@ -170,7 +170,7 @@ def test_a_camera_hangs_ninety_metres_above_its_junction_and_sees_eighty_to_each
     ((key, known, rate),) = eye.sites
     assert (key, rate) == ("junction 0", 4.0)
     assert [z.px for z in known.zones] == [
-        z.px for z in Site.of(site_file(eye.of.painter, 0)).zones
+        z.px for z in Site.from_tree(site_file(eye.of.painter, 0)).zones
     ]
     assert eye.of.painter.seed == 3
     assert eye.of.approaches() == []

@@ -47,7 +47,7 @@ def test_the_calibration_of_a_rendered_camera(told):
     want = Ray(HIGH, np.array([p["px"] for p in told["points"]])).ground()
     assert np.allclose([p["m"] for p in told["points"]], want, atol=1e-9)
     assert np.allclose(told["points"][4]["m"], (0.0, 0.0), atol=1e-9)
-    assert Site.of(told).calibration.error_m < 1e-6
+    assert Site.from_tree(told).calibration.error_m < 1e-6
 
 
 def test_each_approach_lane_has_a_stop_line_a_metre_beyond_its_end(told):

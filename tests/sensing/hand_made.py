@@ -22,7 +22,7 @@ def ten_px_a_metre(error_m=0.0):
 
 def site(calibration=None, size=SIZE, **tree):
     """A site from its parts as they stand in a file; `calibration` set by hand."""
-    made = Site.of({"size": list(size)} | tree)
+    made = Site.from_tree({"size": list(size)} | tree)
     return Site(
         made.size, calibration, made.lines, made.zones, made.lamps, made.forbidden_turns, made.rules
     )

@@ -323,7 +323,7 @@ def test_what_stands_in_the_file_is_in_the_site():
         "lines": [line(stop=True, group=2), line(name="k", group=[4, 5]), line(name="m")], "zones": [zone(kind="box"), zone(name="y", heading=[[1, 2], [3, 4]], limit_kmh=30, lane="a_0")],
         "forbidden_turns": [{"from_line": "l", "to_line": "k"}],
     }  # fmt: skip
-    found = Site.of(tree)
+    found = Site.from_tree(tree)
     assert found.size == (320, 240)
     assert found.calibration.camera_m == (1.0, 2.0, 6.5)
     assert np.allclose(found.calibration.to_road(SQUARE), ROAD)
@@ -348,7 +348,7 @@ def test_what_stands_in_the_file_is_in_the_site():
 
 
 def test_what_is_not_given_is_the_mildest_rule():
-    found = Site.of(SMALL)
+    found = Site.from_tree(SMALL)
     assert (found.calibration, found.lines, found.zones, found.lamps, found.forbidden_turns) == (
         None,
         (),
@@ -366,12 +366,14 @@ def test_what_is_not_given_is_the_mildest_rule():
 def test_points_come_before_markings_and_markings_calibrate_too():
     ends = pinhole(MARKS.reshape(-1, 2), 300.0, 0.5, 6.0, (320, 240)).reshape(-1, 2, 2)
     markings = [{"px": px.tolist(), "m": m} for px, m in zip(ends, LENGTHS, strict=True)]
-    found = Site.of(SMALL | {"markings": markings}).calibration
+    found = Site.from_tree(SMALL | {"markings": markings}).calibration
     assert found.camera_m[2] == pytest.approx(6.0, rel=1e-4)
     assert np.allclose(found.to_road(ends.reshape(-1, 2)), MARKS.reshape(-1, 2), atol=2e-3)
-    assert Site.of(SMALL | {"markings": markings, "points": PAIRS}).calibration.camera_m is None
+    assert (
+        Site.from_tree(SMALL | {"markings": markings, "points": PAIRS}).calibration.camera_m is None
+    )
     with pytest.raises(CalibrationError) as caught:
-        Site.of(SMALL | {"markings": markings[:2]}, "cam.yaml")
+        Site.from_tree(SMALL | {"markings": markings[:2]}, "cam.yaml")
     assert (
         str(caught.value)
         == "cam.yaml: markings: 2 are given. Give three or more of known length, near and far."
@@ -418,10 +420,10 @@ def test_every_bound_of_a_file(field, good, bad):
         )
 
     for value in good:
-        Site.of(tree(value))
+        Site.from_tree(tree(value))
     for value in bad:
         with pytest.raises(CalibrationError, match=r"^site: "):
-            Site.of(tree(value))
+            Site.from_tree(tree(value))
 
 
 @pytest.mark.parametrize(("part", "good", "bad"), [
@@ -464,7 +466,7 @@ def test_parts_of_a_site_cannot_be_changed_or_misspelt():
         ({"zones": [zone(px=[[0, 0], [9, 9], [0, 241]])]}, "the whole: Value error, z: the point (0, 241) is outside the picture of 320 x 240"),
         ({"forbidden_turns": [{"from_line": "a", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'a'. There are: none"),
         ({"lines": [line(), line(name="k")], "forbidden_turns": [{"from_line": "l", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'b'. There are: k, l"),
-        ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]}, "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; who crosses it would be accused at once. Name two lines"),
+        ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]}, "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; whoever crosses it would be reported at once. Name two lines"),
         ({"hoogte": 1}, "hoogte: Extra inputs are not permitted"),
         ({"zones": [zone(limit_kmh=0), zone(name="y", kind="lake")]}, "zones.0.limit_kmh: Input should be greater than 0; zones.1.kind: Input should be 'lane', 'box', 'crossing' or 'forbidden'"),
         ({"points": PAIRS[:3]}, "points: 3 pairs are given. Give four or more, on the road and not on one line."),
@@ -472,14 +474,14 @@ def test_parts_of_a_site_cannot_be_changed_or_misspelt():
 )  # fmt: skip
 def test_a_fault_is_named_with_its_place(change, says):
     with pytest.raises(CalibrationError) as caught:
-        Site.of(SMALL | change, "north.yaml")
+        Site.from_tree(SMALL | change, "north.yaml")
     assert str(caught.value) == f"north.yaml: {says}"
 
 
 def test_a_site_is_read_from_yaml_or_json(tmp_path):
     path = tmp_path / "north.yaml"
     path.write_text("size: [320, 240]\nrules: {limit_kmh: 30}  # a school\n")
-    assert read_site(path) == Site.of(SMALL | {"rules": {"limit_kmh": 30}})
+    assert read_site(path) == Site.from_tree(SMALL | {"rules": {"limit_kmh": 30}})
     path.write_text(
         json.dumps(SMALL | {"zones": [zone(name="Käfertal")]}, ensure_ascii=False), encoding="utf-8"
     )

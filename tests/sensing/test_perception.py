@@ -23,7 +23,7 @@ STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
 
 
 def site(**more):
-    return Site.of(SITE | more)
+    return Site.from_tree(SITE | more)
 
 
 def look(boxes_at, of=None, seconds=7.0, signals=None, told=(), **how):
@@ -223,7 +223,7 @@ def test_what_flies_above_the_horizon_harms_nothing():
     plane = {"size": [320, 240], "camera_m": [0, 0, 8], "points": [
         {"px": [60, 200], "m": [-5, 12]}, {"px": [260, 200], "m": [5, 12]}, {"px": [200, 120], "m": [8, 40]}, {"px": [120, 120], "m": [-8, 40]},
     ]}  # fmt: skip
-    perception, seen = look(along(y=20.0), Site.of(plane))
+    perception, seen = look(along(y=20.0), Site.from_tree(plane))
     assert any(s.tracks for s in seen)
     assert np.isfinite(perception.measures.heat).all()
 

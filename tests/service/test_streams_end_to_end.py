@@ -37,7 +37,9 @@ def test_four_cameras_run_while_one_comes_and_one_goes_and_one_is_broken(clip, t
         for k in range(4):
             manager.add(
                 StreamSettings(
-                    f"c{k}", SourceSettings(str(clip), paced=True, repeat=True), site=Site.of(RED)
+                    f"c{k}",
+                    SourceSettings(str(clip), paced=True, repeat=True),
+                    site=Site.from_tree(RED),
                 )
             )
             manager.start(f"c{k}")

@@ -284,7 +284,7 @@ def test_a_file_is_watched_to_its_end_and_its_length_is_known(clip):
 
 
 def test_so_many_seconds_are_watched_and_violations_that_still_wait_are_reported(clip, tmp_path):
-    of = Site.of(SITE | {"rules": {"limit_kmh": 20.0}})
+    of = Site.from_tree(SITE | {"rules": {"limit_kmh": 20.0}})
     report, all_ = watched(clip, of, Report(out=tmp_path / "film.mp4"), seconds=3.0, blur=False)
     assert [round(s.frame.at_s, 3) for s, _ in all_][
         -1
@@ -315,11 +315,13 @@ def test_signals_come_from_a_file(clip, tmp_path):
         '{"at_s": 0, "shown": [4, 1]}\n{"at_s": 1.5, "shown": [1, 4]}\n'
     )
     stop = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
-    report, _ = watched(clip, Site.of(SITE | {"lines": [stop]}), signals=tmp_path / "signals.jsonl")
+    report, _ = watched(
+        clip, Site.from_tree(SITE | {"lines": [stop]}), signals=tmp_path / "signals.jsonl"
+    )
     assert [(v.rule, v.data["red_for_s"]) for v in report.last_violations] == [
         ("red_light", pytest.approx(report.last_violations[0].at_s - 1.5))
     ]
-    silent, _ = watched(clip, Site.of(SITE | {"lines": [stop]}))
+    silent, _ = watched(clip, Site.from_tree(SITE | {"lines": [stop]}))
     assert silent.violations == 0
     assert silent.perception.signals.state_at(0, 2.0) is None
 

@@ -140,7 +140,7 @@ class JunctionCamera:
         self.painter = Painter(view, network, shapes, seed)
         self._key = f"junction {junction}"
         self._detector = detector
-        site = Site.of(site_file(self.painter, junction))
+        site = Site.from_tree(site_file(self.painter, junction))
         self._perception = Perception(self._key, site, rate_hz)
         self._lanes = ApproachLanes(network, shapes, junction)
         self._tracks: list[Track] = []

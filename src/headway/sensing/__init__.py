@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import importlib.util
 
-from headway.sensing.traffic.site import Calibration, CalibrationError, Site, read_site
+from headway.sensing.traffic.calibration import Calibration, CalibrationError
+from headway.sensing.traffic.site import Site, read_site
 
 MISSING = [
     name

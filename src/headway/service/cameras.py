@@ -163,7 +163,7 @@ class CameraService:
         """Another site from now on; the camera starts anew with it. Raises SensingError or
         KeyError; then nothing has changed.
         """
-        self.manager.set_site(name, Site.of(site, f"stream {name}, site"))
+        self.manager.set_site(name, Site.from_tree(site, f"stream {name}, site"))
         if self.manager.streams[name].running:
             self._start(name)
         self._store.put(name, {**self._store[name], "site": site})
@@ -198,7 +198,7 @@ class CameraService:
             id=name,
             source=source,
             detector=detector,
-            site=Site.of(site, f"stream {name}, site") if site else None,
+            site=Site.from_tree(site, f"stream {name}, site") if site else None,
             blur=config.get("blur", True),
         )
 

@@ -22,7 +22,7 @@ from headway.sensing.detection.detectors import (
 )
 from headway.sensing.tracking.association import Association, TrackedDetection
 from headway.sensing.tracking.speed import motions
-from headway.sensing.traffic.site import Calibration
+from headway.sensing.traffic.calibration import Calibration
 from headway.values import FloatArray
 
 CONFIRMED = 3  # detections from which a track is shown: noise does not last as long
