@@ -240,15 +240,19 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(headway, driven, monkeypa
             assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
             raise KeyboardInterrupt
 
+    closed = []
+    monkeypatch.setattr(RealTimeController, "close", lambda self: closed.append(self.driven.time_s))
     with monkeypatch.context() as patch:
         patch.setattr(RealTimeController, "tick", struck)
         ran = headway("kpp", "run", "--seconds", "2", "--data", "there", "--json", "out.json")
+    assert closed == [pytest.approx(1.0)]
     assert (ran.status, ran.err) == (0, "stopped at 1.0 s; the same command goes on from here\n")
     assert not (tmp_path / "out.json").exists()
     assert (tmp_path / "there" / "kpp.npz").exists()
     steps = driven[0].plant.steps
     ran = headway("kpp", "run", "--seconds", "2", "--data", "there", "--json", "out.json")
     assert "goes on from the checkpoint at 1.0 s" in ran.out
+    assert closed == [pytest.approx(1.0), pytest.approx(2.0)]
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["samples"][0]["time_s"] == pytest.approx(1.0)
     assert len(found["samples"]) == 251

@@ -20,6 +20,52 @@ FILTERS = (
     ("at", "end", "<"),
 )
 
+# the records of two simulations, paired by junction and by seconds since each one's own begin
+PAIRS = """
+    WITH
+        b AS (
+            SELECT simulation_id, min(at) AS begun
+            FROM simulation_record
+            WHERE simulation_id IN (:a, :b)
+            GROUP BY 1
+        ),
+        r AS (
+            SELECT
+                simulation_id AS s,
+                intersection_id AS j,
+                at - begun AS t,
+                wait_s,
+                speed_kmh,
+                throughput
+            FROM simulation_record
+            JOIN b USING (simulation_id)
+            WHERE {where}
+        ),
+        p AS (
+            SELECT
+                x.wait_s AS wait_a,
+                y.wait_s AS wait_b,
+                x.speed_kmh AS speed_a,
+                y.speed_kmh AS speed_b,
+                x.throughput AS flow_a,
+                y.throughput AS flow_b
+            FROM r x
+            JOIN r y USING (j, t)
+            WHERE x.s = :a AND y.s = :b
+            ORDER BY j, t
+        )
+    SELECT
+        (SELECT count(*) FROM r WHERE s = :a) AS of_a,
+        (SELECT count(*) FROM r WHERE s = :b) AS of_b,
+        array_agg(wait_a) AS wait_a,
+        array_agg(wait_b) AS wait_b,
+        array_agg(speed_a) AS speed_a,
+        array_agg(speed_b) AS speed_b,
+        array_agg(flow_a) AS flow_a,
+        array_agg(flow_b) AS flow_b
+    FROM p
+"""
+
 
 class MissingError(LookupError):
     """There is nothing of what was asked for; the message names it."""
@@ -245,50 +291,7 @@ def compare(database: Database, baseline: str, ai: str, scope: Scope) -> Compari
     """Raises MissingError if one of them is not there, or nothing pairs."""
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
     (row,) = database.rows(
-        f"""
-        WITH
-            b AS (
-                SELECT simulation_id, min(at) AS begun
-                FROM simulation_record
-                WHERE simulation_id IN (:a, :b)
-                GROUP BY 1
-            ),
-            r AS (
-                SELECT
-                    simulation_id AS s,
-                    intersection_id AS j,
-                    at - begun AS t,
-                    wait_s,
-                    speed_kmh,
-                    throughput
-                FROM simulation_record
-                JOIN b USING (simulation_id)
-                WHERE {where}
-            ),
-            p AS (
-                SELECT
-                    x.wait_s AS wait_a,
-                    y.wait_s AS wait_b,
-                    x.speed_kmh AS speed_a,
-                    y.speed_kmh AS speed_b,
-                    x.throughput AS flow_a,
-                    y.throughput AS flow_b
-                FROM r x
-                JOIN r y USING (j, t)
-                WHERE x.s = :a AND y.s = :b
-                ORDER BY j, t
-            )
-        SELECT
-            (SELECT count(*) FROM r WHERE s = :a) AS of_a,
-            (SELECT count(*) FROM r WHERE s = :b) AS of_b,
-            array_agg(wait_a) AS wait_a,
-            array_agg(wait_b) AS wait_b,
-            array_agg(speed_a) AS speed_a,
-            array_agg(speed_b) AS speed_b,
-            array_agg(flow_a) AS flow_a,
-            array_agg(flow_b) AS flow_b
-        FROM p
-        """,
+        PAIRS.format(where=where),
         a=baseline,
         b=ai,
         **values,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
@@ -111,14 +112,15 @@ def run(
         tell,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        samples = drive(loop, driven, seconds, lines, quiet=json_ == "-")
-    except KeyboardInterrupt:
-        loop.checkpoint()
-        Console(stderr=True).print(
-            f"stopped at {driven.time_s:.1f} s; the same command goes on from here"
-        )
-        return
+    with contextlib.closing(loop):
+        try:
+            samples = drive(loop, driven, seconds, lines, quiet=json_ == "-")
+        except KeyboardInterrupt:
+            loop.checkpoint()
+            Console(stderr=True).print(
+                f"stopped at {driven.time_s:.1f} s; the same command goes on from here"
+            )
+            return
     driven.forget()
     result = _result(driven, samples, loop)
     if json_ == "-":
@@ -126,18 +128,22 @@ def run(
     elif json_:
         Path(json_).write_text(json.dumps(result, indent=1), encoding="utf-8")
     if csv:
-        rows = [",".join(SAMPLES), *(",".join(f"{s[k]:.9g}" for k in SAMPLES) for s in samples)]
-        Path(csv).write_text("\n".join(rows) + "\n", encoding="utf-8")
+        _write_csv(Path(csv), samples)
     if plot and json_ != "-":
-        console.print()
-        for name, unit, scale in (("v_chain", "m/s", 1.0), ("power_output", "kW", 1e-3)):
-            console.print(
-                chart(
-                    [s["time_s"] for s in samples],
-                    [s[name] * scale for s in samples],
-                    f"{name}, {unit}",
-                )
-            )
+        _plot(samples)
+
+
+def _write_csv(path: Path, samples: list[dict[str, float]]) -> None:
+    rows = [",".join(SAMPLES), *(",".join(f"{s[k]:.9g}" for k in SAMPLES) for s in samples)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _plot(samples: list[dict[str, float]]) -> None:
+    """Speed and power over time."""
+    times = [s["time_s"] for s in samples]
+    console.print()
+    for name, unit, scale in (("v_chain", "m/s", 1.0), ("power_output", "kW", 1e-3)):
+        console.print(chart(times, [s[name] * scale for s in samples], f"{name}, {unit}"))
 
 
 def drive(
@@ -171,7 +177,6 @@ def drive(
         driven.rate = rate
         if live is not None:
             live.update(picture(driven.state(), loop, rate, seconds, lines))
-    loop.close()
     return samples
 
 
