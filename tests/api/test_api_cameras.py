@@ -279,7 +279,7 @@ def test_a_view_of_which_nothing_comes_ends_after_ten_seconds(camera, monkeypatc
 
     async def look():
         found = []
-        async for shot in room.pictures(stream, 0):
+        async for shot in room.images(stream, 0):
             found.append((clock[0], shot))
             assert stream.viewers == 1
             stream.view = (6, picture(6))
