@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from headway.control.planner import HOLDS_S, LENGTHS_S
+from headway.control.planner_tables import planner_tables
+from headway.control.stages import StageTable
 from headway.roads import (
     Junction,
     Kind,
@@ -99,6 +102,11 @@ def timing(net, least=5.0, yellow=3.0, clearance=0.0, min_cycle_s=0.0):
         for x in (yellow, clearance, least, 120.0)
     ]
     return Timing(TimingProfile("hand", 1.0, 120.0, 150.0, min_cycle_s, 3.0, 0.0), *full)
+
+
+def flat_tables(net, times):
+    """The planner's tables of a network, with its own holds and lengths."""
+    return planner_tables(net, times, StageTable(net, times, every=True), HOLDS_S, LENGTHS_S)
 
 
 def vehicles(net, rows):

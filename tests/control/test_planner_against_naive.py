@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.control import naive_planner as naive
-from tests.control.builders import junction, network, observed, timing
+from tests.control.builders import flat_tables, junction, network, observed, timing
 from tests.control.naive_planner import Car, Scene
 
 from headway.control import planner_kernel as kernel
 from headway.control import queue_model as queue
-from headway.control.planner import MODEL, tables
-from headway.control.stages import StageTable
+from headway.control.planner import MODEL
 
 pytestmark = pytest.mark.slow
 
@@ -328,7 +327,7 @@ class Case:
 
     def __init__(self, net, seed, times):
         self.net, self.random, self.times = net, np.random.default_rng(seed), times
-        self.flat = tables(net, times, StageTable(net, times, every=True))._replace(
+        self.flat = flat_tables(net, times)._replace(
             holds=np.array(self.holds), lengths=np.array(self.lengths)
         )
         self.naive = naive.Naive(net, times, MODEL, self.holds, self.lengths)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.control.builders import colours, junction, letters, network, observed, pair, timing
+from tests.control.builders import (
+    colours,
+    flat_tables,
+    junction,
+    letters,
+    network,
+    observed,
+    pair,
+    timing,
+)
 
 from headway.control import planner_kernel as kernel
 from headway.control import queue_model as queue
@@ -18,12 +27,9 @@ from headway.control.planner import (
     MODEL,
     Planner,
     PlannerState,
-    as_bits,
-    crossing_s,
-    tables,
 )
+from headway.control.planner_tables import as_bits, crossing_s
 from headway.control.queue_model import Model, eta_s
-from headway.control.stages import StageTable
 from headway.roads import Kind, Link
 
 # a vehicle every 2 s, the first 1 s after green, one more up to 0.5 s after its end; a stop costs 3 s; 1 s behind those who have right of way
@@ -298,7 +304,7 @@ class TestTables:
         times = timing(
             net, least=[5, 6, 7, 8, 9], yellow=[3, 3.5, 0, 4, 3], clearance=[0.5, 1, 5, 0, 1]
         )
-        t = tables(net, times, StageTable(net, times, every=True))
+        t = flat_tables(net, times)
         plain = {
             name: getattr(t, name).tolist()
             for name in t._fields
@@ -334,7 +340,7 @@ class TestTables:
 
     def test_who_waits_inside_goes_when_those_stop_to_whom_he_gives_way(self):
         net = self.net()
-        t = tables(net, timing(net), StageTable(net, timing(net), every=True))
+        t = flat_tables(net, timing(net))
         assert [letters(row) for row in t.stages[:2]] == ["GgrrG", "rrGGg"]
         assert letters(t.stages[-1]) == "Grrrr"
 
@@ -381,7 +387,7 @@ def test_a_column_is_marked_by_its_bit():
 
 def test_vehicles_are_sorted_lane_by_lane_nearest_first():
     net = pair()
-    t = tables(net, timing(net), StageTable(net, timing(net), every=True))
+    t = flat_tables(net, timing(net))
     # lanes a, b, c, d, e are places 0 to 4; o leads to no signal; link 6 is under none; -1 is unknown
     rows = [
         (3, 9.0, 0),
@@ -419,7 +425,7 @@ def test_those_on_their_way_are_counted_by_lane_and_by_street():
         ("a", "c", 0, "s", 9, 9, 1),
     ]
     net = network(lanes, links, [junction("J", 0, ["GG"])])
-    t = tables(net, timing(net), StageTable(net, timing(net), every=True))
+    t = flat_tables(net, timing(net))
     behind, street = kernel.on_their_way(t, np.array([0, 0, 1, -1, 2, 3, -1], np.int32))
     assert behind.tolist() == [0, 1, 2, 0, 2]
     assert street.tolist() == [0, 3, 0, 0, 2]
@@ -442,7 +448,7 @@ class TestLookAhead:
             yellow=[9.0, 3.0, 4.0, 5.0],
             clearance=[9.0, 0.0, 1.0, 2.0],
         )
-        t = tables(net, times, StageTable(net, times, every=True))
+        t = flat_tables(net, times)
         soon, earliest, bound = kernel.look_ahead(
             t,
             1,
@@ -558,11 +564,7 @@ class TestFill:
             ("far", "long", 2, "l", 30, 10, 2), ("in", "long", 3, "l", 30, 10, 2),
         ]  # fmt: skip
         self.network = network(lanes, links, [junction("J", 0, ["GrrG", "rGGr"], [(0, 1)])])
-        self.flat = tables(
-            self.network,
-            timing(self.network),
-            StageTable(self.network, timing(self.network), every=True),
-        )
+        self.flat = flat_tables(self.network, timing(self.network))
 
     def fill(
         self, rows, shown="GGGG", shown_for=60.0, room=None, behind=0.0, street=0.0, lane=None

@@ -145,18 +145,22 @@ class TestStageTable:
         table = StageTable(net, timing(net))
         seen = observed(net, 100.0, [], shown, age)
         target = np.array([2, 1], np.int32)
-        assert letters(table.wanted_after_least(target, seen)) == wanted
+        assert letters(table.wanted_after_min_green(target, seen)) == wanted
         assert target.tolist() == [2, 1]
 
     def test_a_millionth_of_a_second_short_is_long_enough(self):
         net = pair()
         table, target = StageTable(net, timing(net)), np.array([2, 1], np.int32)
         assert (
-            letters(table.wanted_after_least(target, observed(net, 0.0, [], "GrrGr", 5.0 - 1e-6)))
+            letters(
+                table.wanted_after_min_green(target, observed(net, 0.0, [], "GrrGr", 5.0 - 1e-6))
+            )
             == "rrGrG"
         )
         assert (
-            letters(table.wanted_after_least(target, observed(net, 0.0, [], "GrrGr", 5.0 - 2e-6)))
+            letters(
+                table.wanted_after_min_green(target, observed(net, 0.0, [], "GrrGr", 5.0 - 2e-6))
+            )
             == "GrrGr"
         )
         assert may_change(
@@ -174,7 +178,7 @@ class TestStageTable:
         table = StageTable(net, timing(net, least=[5.0, 5.0, 5.0]))
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([1], np.int32), observed(net, 0.0, [], "rGr", 2.0)
                 )
             )
@@ -182,7 +186,7 @@ class TestStageTable:
         )
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([2], np.int32), observed(net, 0.0, [], "Ggr", [2.0, 9.0, 0.0])
                 )
             )
@@ -190,7 +194,7 @@ class TestStageTable:
         )
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([2], np.int32), observed(net, 0.0, [], "Ggr", [5.0, 9.0, 0.0])
                 )
             )
@@ -198,7 +202,7 @@ class TestStageTable:
         )
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([2], np.int32), observed(net, 0.0, [], "GGr", [2.0, 9.0, 0.0])
                 )
             )
@@ -233,7 +237,7 @@ class TestStageTable:
         table = StageTable(net, timing(net, least=[5.0, 8.0, 5.0]))
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([1], np.int32), observed(net, 0.0, [], "Grr", 4.0)
                 )
             )
@@ -241,7 +245,7 @@ class TestStageTable:
         )
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([1], np.int32), observed(net, 0.0, [], "Grr", 5.0)
                 )
             )
@@ -249,7 +253,7 @@ class TestStageTable:
         )
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([0], np.int32), observed(net, 0.0, [], "rGr", 7.9)
                 )
             )
@@ -257,7 +261,7 @@ class TestStageTable:
         )
         assert (
             letters(
-                table.wanted_after_least(
+                table.wanted_after_min_green(
                     np.array([0], np.int32), observed(net, 0.0, [], "rGr", 8.0)
                 )
             )

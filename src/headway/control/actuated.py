@@ -58,5 +58,5 @@ class Actuated:
                     target[j], began[j] = candidate, seen.at_s
                     break
         return Proposal(
-            seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure
+            seen.at_s, self.name, self._table.wanted_after_min_green(target, seen), self._sure
         ), Aim(target, began)

@@ -35,9 +35,22 @@ from headway.control.queue_model import (
     eta_s,
     stage_cost,
 )
-from headway.values import BoolArray, FloatArray, IntArray
+from headway.roads import Colour
+from headway.values import BoolArray, ColourArray, FloatArray, IntArray
 
 INSIDE_CLEARS_S = 1.0  # who waits inside goes so long after those have stopped to whom it gives way
+VEHICLE_SPACE_M = 7.5  # a vehicle in a queue, with the gap to the next one
+QUEUED_MPS = 2.0  # a slower vehicle belongs to the queue that fills its lane
+AT_STOP_LINE_M = 15.0  # the first two places of a queue: further back, something else is in the way
+SETTLING_S = 3.0  # from the start of green until whoever is first should have moved off
+MIN_ROOM_SHARE = 0.6  # of its length, in a lane too short to have the room that a lane needs
+LENGTH_MARGIN_S = 1.0  # a length so close to the one that clears the queues is not tried too
+MAX_STAGES_AHEAD = 12  # of a roll-out: two minutes of shortest greens, beyond every horizon
+EPS_S = 1e-6  # times that differ by less are equal: sums of float seconds are not exact
+NO_COLUMN = -1
+NO_LANE = -1
+
+WordArray = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 
 
 class Tables(NamedTuple):
@@ -59,9 +72,9 @@ class Tables(NamedTuple):
     col_ptr: IntArray
     stage_ptr: IntArray
     own: IntArray
-    stages: np.ndarray
-    lit: np.ndarray
-    green: np.ndarray
+    stages: ColourArray
+    lit: WordArray
+    green: WordArray
     intergreen: FloatArray
     yields: BoolArray
     least: FloatArray
@@ -110,7 +123,7 @@ def rollout(  # type: ignore[no-untyped-def]
     now = begin
     row = src
     end = fixed_end
-    for turn in range(12):
+    for turn in range(MAX_STAGES_AHEAD):
         if turn > 0:
             end = clear_time(q, vptr, lanes, row, ptr, last, stages[stage], now, opens, least, m)
         end = min(end, m[HORIZON])
@@ -162,13 +175,13 @@ def search(q, vptr, lanes, stages, yields, trans, soon, earliest, harm, holds, l
         if base + cost_so_far(q, vptr, lanes, then, ptr, start) >= best:
             break
         for s in range(1, len(stages)):
-            if hi > 0 and earliest[s] > start + 1e-6:
+            if hi > 0 and earliest[s] > start + EPS_S:
                 continue
             entry[:] = soon[s] if hi == 0 else start + trans[0, s]
             clear = clear_time(q, vptr, lanes, then, ptr, last, stages[s], start, entry, least, m)
             for li in range(-1, len(lengths)):
                 end = start + lengths[li] if li >= 0 else clear
-                if li >= 0 and end >= clear - 1.0:
+                if li >= 0 and end >= clear - LENGTH_MARGIN_S:
                     break
                 opens[:] = entry
                 cost = rollout(
@@ -204,7 +217,7 @@ def sort_by_lane(t, v_lane, v_link, v_distance):  # type: ignore[no-untyped-def]
     """(ptr, order): the vehicles of stop lane a, nearest first, are order[ptr[a]:ptr[a + 1]]."""
     n, lanes = len(v_lane), len(t.lane_limit)
     ptr = np.zeros(lanes + 1, np.int64)
-    place = np.full(n, -1, np.int64)
+    place = np.full(n, NO_LANE, np.int64)
     for v in range(n):
         if v_lane[v] >= 0 and v_link[v] >= 0 and t.link_group[v_link[v]] >= 0:
             place[v] = t.approach[v_lane[v]]
@@ -264,15 +277,15 @@ def fill_lane(  # type: ignore[no-untyped-def]
     """
     tail = 0.0
     for v in rows:
-        if v_speed[v] < 2.0:
-            tail = v_distance[v] + 7.5
+        if v_speed[v] < QUEUED_MPS:
+            tail = v_distance[v] + VEHICLE_SPACE_M
     full = max(0.0, min(1.0, tail / t.lane_own[a] * 2.0 - 1.0))
     for i in range(len(rows)):
         v = rows[i]
         link = v_link[v]
         g, to = t.link_group[link], t.link_to[link]
         if v_distance[v] < 0.0:
-            if v_speed[v] < m[CRAWL] and t.link_inside[link] != -1:
+            if v_speed[v] < m[CRAWL] and t.link_inside[link] != NO_COLUMN:
                 q[COLUMN, at] = t.link_inside[link]
                 q[ETA, at] = 0.0
                 q[STILL, at] = 1.0
@@ -287,19 +300,19 @@ def fill_lane(  # type: ignore[no-untyped-def]
         q[ETA, at] = eta_s(v_distance[v], v_speed[v], t.lane_limit[a], m[ACCEL])
         q[STILL, at] = v_speed[v] < m[CRAWL]
         q[WEIGHT, at] = 1.0 + m[SPILL] * full * (1.0 + behind / len(rows))
-        q[INSIDE, at], q[BEFORE, at] = t.link_inside[link] != -1, t.link_before[link]
+        q[INSIDE, at], q[BEFORE, at] = t.link_inside[link] != NO_COLUMN, t.link_before[link]
         q[CLOSED, at] = 0
-        if i == 0 and v_distance[v] < 15.0:
-            if v_wait[v] > m[STUCK] and shown[g] == GREEN and shown_for[g] > m[STUCK] + 3.0:
+        if i == 0 and v_distance[v] < AT_STOP_LINE_M:
+            if v_wait[v] > m[STUCK] and shown[g] == GREEN and shown_for[g] > m[STUCK] + SETTLING_S:
                 q[CLOSED, at] = (
                     2  # green, and yet it does not move: what blocks it is not the signal
                 )
             elif v_wait[v] > m[GIVE_UP]:
                 q[CLOSED, at] = 1
-        if room[to] < min(m[ROOM], 0.6 * t.lane_length[to]):
+        if room[to] < min(m[ROOM], MIN_ROOM_SHARE * t.lane_length[to]):
             q[CLOSED, at] = 3 if t.lane_length[to] < m[SHORT] else 2
         if t.lane_length[to] < m[SHORT] and room[to] < t.lane_length[to]:
-            room[to] -= 7.5
+            room[to] -= VEHICLE_SPACE_M
         at += 1
     return at
 
@@ -325,7 +338,11 @@ def look_ahead(t, j, picks, shown, shown_for, ended_for):  # type: ignore[no-unt
                 if shown[f + g] >= PERMISSIVE and s > 0:
                     earliest[s] = max(earliest[s], t.least[f + g] - shown_for[f + g])
             elif shown[f + g] < PERMISSIVE:
-                wait = max(0.0, t.yellow[f + g] - shown_for[f + g]) if shown[f + g] == 2 else 0.0
+                wait = (
+                    max(0.0, t.yellow[f + g] - shown_for[f + g])
+                    if shown[f + g] == Colour.YELLOW
+                    else 0.0
+                )
                 for h in range(width):
                     clear = t.intergreen[f + g, h]
                     if clear > 0.0 and shown[f + h] < PERMISSIVE:

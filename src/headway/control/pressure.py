@@ -60,7 +60,7 @@ class Greedy:
                     target[j] = int(np.argmax(score))
         due = np.where(free, seen.at_s + self.interval_s, state.next_s)
         return Proposal(
-            seen.at_s, self.name, self._table.wanted_after_least(target, seen), self._sure
+            seen.at_s, self.name, self._table.wanted_after_min_green(target, seen), self._sure
         ), Aim(target, due)
 
 

@@ -178,7 +178,7 @@ class QLearning:
         return Proposal(
             seen.at_s,
             self.name,
-            self._see.table.wanted_after_least(state.target, seen),
+            self._see.table.wanted_after_min_green(state.target, seen),
             sure.score,
             sure.factors(),
         )

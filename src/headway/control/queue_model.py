@@ -12,9 +12,19 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from headway.roads import Colour
+
 ROWS = 4
-GREEN = 4
-PERMISSIVE = 3
+GREEN = int(Colour.GREEN)
+PERMISSIVE = int(Colour.PERMISSIVE)
+NOBODY = -1
+NEVER_S = np.inf
+# A lane whose next try is so has another first vehicle, whose time is not worked out yet.
+NOT_WORKED_OUT_S = -np.inf
+MAX_STEPS = 2000  # of one stage: more than there are vehicles and gaps, against an endless loop
+INSIDE_LEAVES_S = 2.0  # who waits inside leaves in the yellow, so long after the end of green
+AFTER_LAST_S = 0.1  # a stage is cleared a moment after its last vehicle, so that this one is served
+PERMISSIVE_SHARE = 0.3  # of the waiting time that a protected green serves, in ranking stages
 
 
 class Model(NamedTuple):
@@ -141,13 +151,13 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
     at, inside = last[ROWS], ptr[ROWS]
     for k in range(lanes):
         ptr[dst, k], last[dst, k] = ptr[src, k], last[src, k]
-        at[k] = -np.inf
-        at[lanes + k] = np.inf
-        inside[k] = -1
-    for _ in range(2000):
+        at[k] = NOT_WORKED_OUT_S
+        at[lanes + k] = NEVER_S
+        inside[k] = NOBODY
+    for _ in range(MAX_STEPS):
         for k in range(lanes):
-            if at[k] == -np.inf:  # another vehicle is the first now
-                at[k] = np.inf
+            if at[k] == NOT_WORKED_OUT_S:
+                at[k] = NEVER_S
                 v = vptr[k] + ptr[dst, k]
                 if v < vptr[k + 1] and colours[int(q[COLUMN, v])] - q[CLOSED, v] >= PERMISSIVE:
                     at[k] = max(
@@ -167,11 +177,11 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
                 q, vptr, v, k, lanes, soonest, at, src, dst, ptr, last, colours, yields, m
             )
             if until > soonest:
-                if q[INSIDE, v] > 0.0 and inside[k] < 0:
+                if q[INSIDE, v] > 0.0 and inside[k] == NOBODY:
                     inside[k], at[lanes + k] = v, until
                     ptr[dst, k] += 1
                     last[dst, k] = soonest
-                    at[k] = -np.inf
+                    at[k] = NOT_WORKED_OUT_S
                 else:
                     at[pick] = until
                 continue
@@ -179,12 +189,12 @@ def discharge_together(q, vptr, lanes, src, dst, ptr, last, colours, yields, beg
         if pick < lanes:
             ptr[dst, k] += 1
             last[dst, k] = soonest
-            at[k] = -np.inf
+            at[k] = NOT_WORKED_OUT_S
         else:
-            inside[k], at[pick] = -1, np.inf
+            inside[k], at[pick] = NOBODY, NEVER_S
     for k in range(lanes):
-        if inside[k] >= 0:
-            cost += cost_of(q, inside[k], end + 2.0, m)
+        if inside[k] != NOBODY:
+            cost += cost_of(q, inside[k], end + INSIDE_LEAVES_S, m)
     return cost
 
 
@@ -204,7 +214,7 @@ def gap_from(q, vptr, v, lane, lanes, now, at, src, dst, ptr, last, colours, yie
             and yields[int(q[COLUMN, v]), int(q[COLUMN, u])]
             and colours[int(q[COLUMN, u])] == GREEN
         ):
-            return np.inf  # it stands on green, blocked, but it has right of way
+            return NEVER_S  # it stands on green, blocked, but it has right of way
         if (
             at[k] < now + q[BEFORE, v]
             and yields[int(q[COLUMN, v]), int(q[COLUMN, u])]
@@ -279,7 +289,7 @@ def clear_time(q, vptr, lanes, row, ptr, last, colours, begin, opens, least, m):
                 break
             t_last, served = t, True
         if served:
-            until = max(until, t_last + 0.1)
+            until = max(until, t_last + AFTER_LAST_S)
     return until
 
 
@@ -297,7 +307,7 @@ def best_next(q, vptr, lanes, row, ptr, stage, stages, at, m):  # type: ignore[n
                 c = stages[s, int(q[COLUMN, v])]
                 if c - q[CLOSED, v] < PERMISSIVE:
                     break
-                score += (at + m[AHEAD] - q[ETA, v]) * (1.0 if c == GREEN else 0.3)
+                score += (at + m[AHEAD] - q[ETA, v]) * (1.0 if c == GREEN else PERMISSIVE_SHARE)
                 v += 1
         if score > best:
             best, found = score, s

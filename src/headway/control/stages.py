@@ -10,10 +10,10 @@ from numba import njit
 from headway.roads import Colour, Network, Timing, compatible_stages
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
-GO = int(
-    Colour.PERMISSIVE
-)  # a plain number: comparing an array with an enum member costs microseconds
+# plain numbers: comparing an array with an enum member costs microseconds
+GO = int(Colour.PERMISSIVE)
 RED = int(Colour.RED)
+EPS_S = 1e-6  # times that differ by less are equal: sums of float seconds are not exact
 
 
 class StageTable:
@@ -40,7 +40,7 @@ class StageTable:
             self.colours[self.ptr[i] : self.ptr[i + 1], : self._width[i]] = own
         self._junction = network.group_junction
         self._first = np.array([j.first for j in junctions], np.int32)
-        self._least = timing.min_green_s - 1e-6
+        self._least = timing.min_green_s - EPS_S
         self._conflicts = np.zeros((len(network.groups), max(self._width)), np.bool_)
         for j in junctions:
             self._conflicts[j.first : j.end, : j.end - j.first] = j.conflicts
@@ -49,7 +49,7 @@ class StageTable:
         """Colours (groups,) of the stage `target` (junctions,) of each junction."""
         return np.asarray(colours_of(target, self.ptr, self.colours, self._junction, self._first))
 
-    def wanted_after_least(self, target: IntArray, seen: Observation) -> ColourArray:
+    def wanted_after_min_green(self, target: IntArray, seen: Observation) -> ColourArray:
         """The same, but a group that has not had its shortest green keeps it, and those in conflict
         with it wait.
         """
@@ -78,7 +78,7 @@ def colours_of(target, ptr, colours, junction, first):  # type: ignore[no-untype
 
 @njit(cache=True)
 def keep_least(wanted, shown, shown_for, least, conflicts, junction, first):  # type: ignore[no-untyped-def]
-    """See `StageTable.wanted_after_least`; changes `wanted`."""
+    """See `StageTable.wanted_after_min_green`; changes `wanted`."""
     for g in range(len(wanted)):
         if wanted[g] < GO and shown[g] >= GO and shown_for[g] < least[g]:
             wanted[g] = shown[g]
@@ -96,7 +96,7 @@ def may_change(
     """
     wanted = table.wanted(target) >= Colour.PERMISSIVE
     ready = ~wanted | (
-        (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s >= timing.min_green_s - 1e-6)
+        (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s >= timing.min_green_s - EPS_S)
     )
     return np.asarray(np.logical_and.reduceat(ready, [j.first for j in network.junctions]))
 

@@ -241,7 +241,7 @@ class Webster:
                 began[j] = seen.at_s
                 plan = plans[j] = self.plan(j, rates)
             target[j] = self._stage(plan, seen.at_s - began[j])
-        wanted = self._table.wanted_after_least(target, seen)
+        wanted = self._table.wanted_after_min_green(target, seen)
         return Proposal(seen.at_s, self.name, wanted, self._sure), WebsterState(
             rates, learnt, seen.at_s, tuple(plans), began
         )
