@@ -1,4 +1,4 @@
-"""Pictures with what was found on them, and films made of them."""
+"""Frames with what was found drawn on them, and videos made of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from headway.sensing import SensingError
 from headway.sensing.detection.detectors import CLASSES
 from headway.sensing.frames.sources import Picture
 from headway.sensing.pipeline import FrameResult
-from headway.sensing.traffic.measures import Measures
-from headway.sensing.traffic.site import Site
+from headway.sensing.tracking.tracks import Track
+from headway.sensing.traffic.measures import Direction, Measures
+from headway.sensing.traffic.site import Line, Site
 
-COLOURS = (
+COLOURS = (  # by class; all colours are blue, green, red
     (80, 200, 255),
     (255, 180, 60),
     (90, 220, 90),
@@ -37,47 +38,50 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 RED = (0, 0, 255)
 YELLOW = (0, 220, 255)
 BLACK = (0, 0, 0)
+GREY = (160, 160, 160)
 
 
-def drawn(seen: FrameResult, site: Site, measures: Measures, told: Sequence[str] = ()) -> Picture:
-    """The frame with zones, lines and their counts, boxes with class, id and speed, and the last
-    violations.
+def drawn(seen: FrameResult, site: Site, measures: Measures, recent: Sequence[str] = ()) -> Picture:
+    """The frame with zones, lines and their counts, boxes with class, id and speed.
+
+    recent: texts of the last violations, drawn one below the other.
     """
     out = seen.frame.image.copy()
     for zone in site.zones:
-        cv2.polylines(
-            out,
-            [np.round(np.array(zone.px)).astype(np.int32)],
-            True,
-            ZONES[zone.kind],
-            1,
-            cv2.LINE_AA,
-        )
+        ring = np.round(np.array(zone.px)).astype(np.int32)
+        cv2.polylines(out, [ring], True, ZONES[zone.kind], 1, cv2.LINE_AA)
     for line in site.lines:
-        a, b = (tuple(round(c) for c in p) for p in line.px)
-        cv2.line(out, a, b, YELLOW, 2, cv2.LINE_AA)
-        n = {
-            way: sum(
-                k for (name, w, _), k in measures.counts.items() if name == line.name and w == way
-            )
-            for way in ("in", "out")
-        }
-        _text(out, f"{n['in']} / {n['out']}", (a[0] + 4, a[1] - 4), YELLOW)
+        _draw_line(out, line, measures)
     for track in seen.tracks:
-        x1, y1, x2, y2 = (round(float(v)) for v in track.box)
-        colour = (
-            (160, 160, 160) if track.coasting else RED if track.violations else COLOURS[track.kind]
-        )
-        cv2.rectangle(out, (x1, y1), (x2, y2), colour, 1 if track.coasting else 2)
-        speed = f" {track.speed_mps * 3.6:.0f} km/h" if np.isfinite(track.speed_mps) else ""
-        _text(out, f"{track.id} {CLASSES[track.kind]}{speed}", (x1, y1 - 4), colour)
-    for k, text in enumerate(told):
-        _text(out, text, (8, 18 + 18 * k), RED)
+        _draw_track(out, track)
+    for k, text in enumerate(recent):
+        _draw_text(out, text, (8, 18 + 18 * k), RED)
     return out
 
 
+def _draw_line(image: Picture, line: Line, measures: Measures) -> None:
+    """With its counts, in and out."""
+    (x, y), end = (tuple(round(c) for c in point) for point in line.px)
+    cv2.line(image, (x, y), end, YELLOW, 2, cv2.LINE_AA)
+    entered, left = (sum(measures.count_of(line.name, way).values()) for way in Direction)
+    _draw_text(image, f"{entered} / {left}", (x + 4, y - 4), YELLOW)
+
+
+def _draw_track(image: Picture, track: Track) -> None:
+    """Grey where it is only predicted, red where a violation was reported of it."""
+    x1, y1, x2, y2 = (round(float(v)) for v in track.box)
+    colour = COLOURS[track.kind]
+    if track.coasting:
+        colour = GREY
+    elif track.violations:
+        colour = RED
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, 1 if track.coasting else 2)
+    speed = f" {track.speed_mps * 3.6:.0f} km/h" if np.isfinite(track.speed_mps) else ""
+    _draw_text(image, f"{track.id} {CLASSES[track.kind]}{speed}", (x1, y1 - 4), colour)
+
+
 def heat_map(image: Picture, measures: Measures) -> Picture:
-    """The picture with the places where road users were, the longer the redder."""
+    """The image with the places where road users were, the longer the brighter."""
     heat = np.log1p(measures.heat)
     level = np.asarray(
         cv2.resize(
@@ -103,8 +107,8 @@ def jpeg(image: Picture, quality: int = 75, widest: int = 960) -> bytes:
 
 
 class VideoWriter:
-    """Writes a video, picture by picture, at a constant rate. Raises SensingError where it cannot
-    be written.
+    """Writes a video, frame by frame, at a constant rate. Raises SensingError where it cannot be
+    written.
     """
 
     def __init__(self, path: Path, rate_hz: float) -> None:
@@ -112,7 +116,7 @@ class VideoWriter:
         self._stream: Any = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._box = av.open(str(path), "w")
+            self._container = av.open(str(path), "w")
         except (OSError, ValueError, av.error.FFmpegError) as error:
             raise SensingError(
                 f"{path}: cannot be written ({error}). Use a name such as clip.mp4 in a "
@@ -122,7 +126,7 @@ class VideoWriter:
     def write(self, image: Picture) -> None:
         if self._stream is None:
             codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-            self._stream = self._box.add_stream(
+            self._stream = self._container.add_stream(
                 codec,
                 rate=self._rate,
                 options={"crf": "24", "preset": "veryfast"} if codec == "libx264" else {},
@@ -131,15 +135,17 @@ class VideoWriter:
             self._stream.height = image.shape[0] // 2 * 2
             self._stream.pix_fmt = "yuv420p"
         even = np.ascontiguousarray(image[: self._stream.height, : self._stream.width])
-        self._box.mux(self._stream.encode(av.VideoFrame.from_ndarray(even, format="bgr24")))
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(even, format="bgr24")))
 
     def close(self) -> None:
         if self._stream is not None:
-            self._box.mux(self._stream.encode())
-        self._box.close()
+            self._container.mux(self._stream.encode())
+        self._container.close()
 
 
-def _text(image: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
+def _draw_text(
+    image: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int]
+) -> None:
     at = (at[0], max(at[1], 10))
     cv2.putText(image, text, at, FONT, 0.42, BLACK, 3, cv2.LINE_AA)
     cv2.putText(image, text, at, FONT, 0.42, colour, 1, cv2.LINE_AA)
