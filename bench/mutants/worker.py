@@ -31,6 +31,7 @@ OUTCOMES = {0: "survived", 1: "caught", 2: "caught", 3: "caught"}
 # may have changed
 NOT_FOUND = 4
 NEVER_RAN = 70
+FAILED_AT_ITS_END = 3
 
 
 def main() -> None:
@@ -49,6 +50,15 @@ def main() -> None:
         finally:
             kept.restore()
         print(json.dumps({"outcome": outcome}), file=out)
+
+
+class Finished:
+    """A plugin that knows how the tests ended, whatever pytest itself meets after them."""
+
+    status: int | None = None
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.status = int(exitstatus)
 
 
 class Saved:
@@ -84,6 +94,7 @@ def run(job: dict, tests: list[str]) -> str:
     child = os.fork()
     if child == 0:
         status = NEVER_RAN
+        finished = Finished()
         try:
             os.setsid()
             with Path(job["log"]).open("wb") as log:
@@ -104,11 +115,14 @@ def run(job: dict, tests: list[str]) -> str:
                         "no-shrinking",
                         "-rfE",
                         *tests,
-                    ]
+                    ],
+                    plugins=[finished],
                 )
             )
-        except BaseException:
+        except BaseException:  # something that was left open, found after the last test
             traceback.print_exc()
+            if finished.status is not None:
+                status = finished.status or FAILED_AT_ITS_END
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -79,6 +79,7 @@ def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]
     finally:
         server.should_exit = True
         thread.join(20)
+        listening.close()
         database.close()
 
 
