@@ -13,9 +13,8 @@ from itertools import combinations, groupby
 from operator import itemgetter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from headway.roads import Network, SignalGroup, Timing
+from headway.roads import Junction, Network, SignalGroup, Timing
 from headway.values import BoolArray, FloatArray
 
 EPS_S = 1e-3
@@ -34,6 +33,31 @@ class Violation:
     groups: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The time line of one junction: a row for each instant at which a signal changed.
+
+    times_s: float (rows,). The others: bool (rows, groups), what each group shows from then on.
+    begin_s: the audit starts here.
+    """
+
+    junction: Junction
+    times_s: FloatArray
+    green: BoolArray
+    permissive: BoolArray
+    yellow: BoolArray
+    known: BoolArray
+    begin_s: float
+
+    def rows_from(self, time_s: float, changes: BoolArray) -> list[int]:
+        """The rows of `changes`, bool (rows,), from `time_s` on."""
+        return [row for row in np.flatnonzero(changes).tolist() if self.times_s[row] >= time_s]
+
+    def end_s(self, row: int, shown: BoolArray) -> float:
+        """When `shown`, bool (rows,), ends that is true in `row`; infinite if it does not."""
+        return float(next(iter(self.times_s[row:][~shown[row:]]), np.inf))
+
+
 def audit(
     network: Network, timing: Timing, lines: Mapping[str, Line], grace_s: float
 ) -> list[Violation]:
@@ -50,80 +74,94 @@ def audit(
         )
     found: list[Violation] = []
     for junction in network.junctions:
-        rows = list(
-            _joined(
-                {tl: lines[tl] for tl in junction.tl_ids},
-                [network.groups[g] for g in junction.groups],
-            )
-        )
-        times = np.array([t for t, _ in rows])
-        letters = np.array([list(s) for _, s in rows])
-        green = np.isin(letters, ["g", "G"])
-        permissive = np.isin(letters, ["g"])
-        known = np.isin(letters, list("rsyYgG"))
-        begin = float(times[0]) + grace_s
-        for row in np.flatnonzero(times >= begin):
-            for a, b in combinations(np.flatnonzero(green[row]).tolist(), 2):
-                gives_way = (permissive[row, a] and junction.yields[a, b]) or (
-                    permissive[row, b] and junction.yields[b, a]
-                )
-                if junction.conflicts[a, b] and not gives_way:
-                    found.append(Violation(float(times[row]), junction.id, "conflict", (a, b)))
-            found += [
-                Violation(float(times[row]), junction.id, "colour", (g,))
-                for g in np.flatnonzero(~known[row]).tolist()
-            ]
-        found += _clearances(
-            junction.id, junction.first, junction.conflicts, timing, times, letters, green, begin
-        )
+        recording = _recording(network, junction, lines, grace_s)
+        found += _wrong_colours(recording)
+        found += _wrong_times(recording, timing)
     return found
 
 
-def _clearances(
-    name: str,
-    first: int,
-    conflicts: BoolArray,
-    timing: Timing,
-    times: FloatArray,
-    letters: NDArray[np.str_],
-    green: BoolArray,
-    begin: float,
-) -> list[Violation]:
+def _recording(
+    network: Network, junction: Junction, lines: Mapping[str, Line], grace_s: float
+) -> Recording:
+    own = {tl: lines[tl] for tl in junction.tl_ids}
+    rows = list(_joined(own, [network.groups[g] for g in junction.groups]))
+    times_s = np.array([time_s for time_s, _ in rows])
+    letters = np.array([list(letters) for _, letters in rows])
+    return Recording(
+        junction=junction,
+        times_s=times_s,
+        green=np.isin(letters, ["g", "G"]),
+        permissive=np.isin(letters, ["g"]),
+        yellow=np.isin(letters, ["y", "Y"]),
+        known=np.isin(letters, list("rsyYgG")),
+        begin_s=float(times_s[0]) + grace_s,
+    )
+
+
+def _wrong_colours(recording: Recording) -> Iterator[Violation]:
+    """Conflicting greens of which none gives way, and unknown colours."""
+    junction = recording.junction
+    for row in np.flatnonzero(recording.times_s >= recording.begin_s):
+        at_s = float(recording.times_s[row])
+        permissive = recording.permissive[row]
+        for a, b in combinations(np.flatnonzero(recording.green[row]).tolist(), 2):
+            gives_way = (permissive[a] and junction.yields[a, b]) or (
+                permissive[b] and junction.yields[b, a]
+            )
+            if junction.conflicts[a, b] and not gives_way:
+                yield Violation(at_s, junction.id, "conflict", (a, b))
+        for g in np.flatnonzero(~recording.known[row]).tolist():
+            yield Violation(at_s, junction.id, "colour", (g,))
+
+
+def _wrong_times(recording: Recording, timing: Timing) -> Iterator[Violation]:
     """Greens, yellows and clearances that were too short. A green that was on at the start of the
     record has no beginning.
     """
-    found: list[Violation] = []
-    yellow = np.isin(letters, ["y", "Y"])
-    began, ended = np.zeros_like(green), np.zeros_like(green)
-    began[1:], ended[1:] = green[1:] > green[:-1], green[1:] < green[:-1]
-    for g, lit in enumerate(green.T):
-        yellow_s = timing.yellow_s[first + g]
-        clearance_s = timing.clearance_s[first + g]
-        least_s = timing.min_green_s[first + g]
-        for start in _from(begin, times, began[:, g]):
-            end_s = next(iter(times[start:][~lit[start:]]), np.inf)
-            if end_s - times[start] + EPS_S < least_s:
-                found.append(Violation(float(end_s), name, "minimum_green", (g,)))
-        for end in _from(begin, times, ended[:, g]):
-            yellow_until = next(iter(times[end:][~yellow[end:, g]]), np.inf)
-            if yellow_until - times[end] + EPS_S < yellow_s:
-                found.append(Violation(float(times[end]), name, "yellow", (g,)))
-            free = times[end] + yellow_s + clearance_s
-            for other in np.flatnonzero(conflicts[g]).tolist():
-                starts = [
-                    row
-                    for row in _from(times[end], times, began[:, other])
-                    if times[row] + EPS_S < free and not lit[row]
-                ]
-                found += [
-                    Violation(float(times[row]), name, "clearance", (g, other)) for row in starts
-                ]
-    return found
+    green = recording.green
+    began = np.zeros_like(green)
+    ended = np.zeros_like(green)
+    began[1:] = green[1:] > green[:-1]
+    ended[1:] = green[1:] < green[:-1]
+    for g in range(green.shape[1]):
+        yield from _short_greens(recording, timing, g, began[:, g])
+        for end in recording.rows_from(recording.begin_s, ended[:, g]):
+            yield from _short_yellow(recording, timing, g, end)
+            yield from _short_clearances(recording, timing, g, end, began)
 
 
-def _from(begin: float, times: FloatArray, changes: BoolArray) -> list[int]:
-    """The rows of `changes` from the time `begin` on."""
-    return [row for row in np.flatnonzero(changes).tolist() if times[row] >= begin]
+def _short_greens(
+    recording: Recording, timing: Timing, g: int, began: BoolArray
+) -> Iterator[Violation]:
+    junction = recording.junction
+    min_green_s = timing.min_green_s[junction.first + g]
+    for start in recording.rows_from(recording.begin_s, began):
+        end_s = recording.end_s(start, recording.green[:, g])
+        if end_s - recording.times_s[start] + EPS_S < min_green_s:
+            yield Violation(end_s, junction.id, "minimum_green", (g,))
+
+
+def _short_yellow(recording: Recording, timing: Timing, g: int, end: int) -> Iterator[Violation]:
+    junction = recording.junction
+    end_s = float(recording.times_s[end])
+    yellow_s = recording.end_s(end, recording.yellow[:, g]) - end_s
+    if yellow_s + EPS_S < timing.yellow_s[junction.first + g]:
+        yield Violation(end_s, junction.id, "yellow", (g,))
+
+
+def _short_clearances(
+    recording: Recording, timing: Timing, g: int, end: int, began: BoolArray
+) -> Iterator[Violation]:
+    """Starts of conflicting groups before the yellow and clearance of g are over."""
+    junction = recording.junction
+    own = junction.first + g
+    end_s = recording.times_s[end]
+    free_s = end_s + timing.yellow_s[own] + timing.clearance_s[own]
+    for other in np.flatnonzero(junction.conflicts[g]).tolist():
+        for row in recording.rows_from(end_s, began[:, other]):
+            at_s = float(recording.times_s[row])
+            if at_s + EPS_S < free_s and not recording.green[row, g]:
+                yield Violation(at_s, junction.id, "clearance", (g, other))
 
 
 def _joined(lines: Mapping[str, Line], groups: list[SignalGroup]) -> Iterator[tuple[float, str]]:

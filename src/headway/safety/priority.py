@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from headway.values import EmergencyVehicle, Event
+from headway.values import EmergencyVehicle, Event, IntArray
 
 LOOK_AHEAD_S = 30.0
 SLOWEST_MPS = 8.0
 LONGEST_HOLD_S = 120.0
+# A vehicle that is being served goes before one that would arrive up to so much earlier.
+SERVED_BONUS_S = 3.0
+
+
+class Claim(NamedTuple):
+    """A vehicle on its way to a signal group: seconds until it arrives, its name, the group."""
+
+    eta_s: float
+    vehicle: str
+    group: int
 
 
 @dataclass
 class Priority:
-    """Keeps the vehicles that claim priority, by junction. group_junction: int (groups,); names: of
-    the junctions.
+    """The vehicles that claim priority, by junction. group_junction: int (groups,); names: of the
+    junctions.
     """
 
-    group_junction: np.ndarray
+    group_junction: IntArray
     names: tuple[str, ...]
     _serving: dict[int, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def busy(self) -> bool:
+        """A vehicle is being served."""
         return bool(self._serving)
 
     def claims(
@@ -37,54 +49,60 @@ class Priority:
         LOOK_AHEAD_S before it comes until it has passed; a vehicle that stays longer than
         LONGEST_HOLD_S loses its claim.
         """
-        wanted: dict[int, tuple[float, str, int]] = {}
+        first: dict[int, Claim] = {}
         for vehicle in vehicles:
-            speed = (
-                max(vehicle.speed_mps, SLOWEST_MPS)
-                if np.isfinite(vehicle.speed_mps)
-                else SLOWEST_MPS
-            )
-            for group, distance in vehicle.ahead:
-                eta = distance / speed
-                if (
-                    not (0 <= group < len(self.group_junction))
-                    or not np.isfinite(eta)
-                    or eta > LOOK_AHEAD_S
-                ):
-                    continue
-                junction = int(self.group_junction[group])
-                if junction not in wanted or self._rank(junction, eta, vehicle.id) < self._rank(
-                    junction, *wanted[junction][:2]
-                ):
-                    wanted[junction] = (eta, vehicle.id, group)
-        events = []
-        for junction, (name, _) in list(self._serving.items()):
-            if junction not in wanted or wanted[junction][1] != name:
-                events.append(
-                    Event(now, "safety.emergency_ended", self.names[junction], {"vehicle": name})
-                )
-                del self._serving[junction]
-        claims = {}
-        for junction, (eta, name, group) in wanted.items():
-            if junction not in self._serving:
-                self._serving[junction] = (name, now)
-                events.append(
-                    Event(
-                        now,
-                        "safety.emergency",
-                        self.names[junction],
-                        {"vehicle": name, "group": group, "eta_s": round(eta, 2)},
-                    )
-                )
-            if now - self._serving[junction][1] <= LONGEST_HOLD_S:
-                claims[junction] = group
-        return claims, events
+            for claim in self._claims_of(vehicle):
+                junction = int(self.group_junction[claim.group])
+                held = first.get(junction)
+                if held is None or self._rank(junction, claim) < self._rank(junction, held):
+                    first[junction] = claim
 
-    def _rank(self, junction: int, eta: float, name: str) -> tuple[float, str]:
+        events = self._end_service(first, now) + self._begin_service(first, now)
+        served = {
+            junction: claim.group
+            for junction, claim in first.items()
+            if now - self._serving[junction][1] <= LONGEST_HOLD_S
+        }
+        return served, events
+
+    def _claims_of(self, vehicle: EmergencyVehicle) -> Iterator[Claim]:
+        """The claims of one vehicle on the groups that it reaches within LOOK_AHEAD_S."""
+        speed_mps = SLOWEST_MPS
+        if np.isfinite(vehicle.speed_mps):
+            speed_mps = max(vehicle.speed_mps, SLOWEST_MPS)
+        for group, distance_m in vehicle.ahead:
+            eta_s = distance_m / speed_mps
+            is_known = 0 <= group < len(self.group_junction)
+            if is_known and np.isfinite(eta_s) and eta_s <= LOOK_AHEAD_S:
+                yield Claim(eta_s, vehicle.id, group)
+
+    def _end_service(self, first: dict[int, Claim], now: float) -> list[Event]:
+        """End the service of vehicles that have passed or are not first any more."""
+        events = []
+        for junction, (vehicle, _) in list(self._serving.items()):
+            if junction not in first or first[junction].vehicle != vehicle:
+                data = {"vehicle": vehicle}
+                events.append(Event(now, "safety.emergency_ended", self.names[junction], data))
+                del self._serving[junction]
+        return events
+
+    def _begin_service(self, first: dict[int, Claim], now: float) -> list[Event]:
+        events = []
+        for junction, claim in first.items():
+            if junction not in self._serving:
+                data = {
+                    "vehicle": claim.vehicle,
+                    "group": claim.group,
+                    "eta_s": round(claim.eta_s, 2),
+                }
+                events.append(Event(now, "safety.emergency", self.names[junction], data))
+                self._serving[junction] = (claim.vehicle, now)
+        return events
+
+    def _rank(self, junction: int, claim: Claim) -> tuple[float, str]:
         """First come first; the one being served is not put back for another of nearly the same
         time.
         """
-        return (
-            eta - 3.0 * (junction in self._serving and self._serving[junction][0] == name),
-            name,
-        )
+        serving = self._serving.get(junction)
+        is_served = serving is not None and serving[0] == claim.vehicle
+        return (claim.eta_s - SERVED_BONUS_S * is_served, claim.vehicle)
