@@ -12,14 +12,16 @@ from headway.roads import Network
 from headway.roads.network import Kind
 from headway.values import FloatArray
 
-NEAR_M = 1.0
+NEAR_M = 1.0  # m before the camera; what is nearer is not drawn
+LEAST_DEPTH_M = 0.1  # m before the camera from which a point can be projected
+LEAST_TILT_DEG = 0.5  # straight down, the way upwards in the image would not be defined
 SIZE = (1280, 720)
 
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera. at_m: its place (x, y, height); towards_m: what is in the middle of the
-    picture; size: width, height.
+    """A pinhole camera. at_m: its place (x, y, height); towards_m: the point of the road in the
+    middle of its image; size: width, height, pixels.
     """
 
     at_m: tuple[float, float, float]
@@ -32,13 +34,14 @@ class View:
         away = np.asarray(points, np.float64) - np.array(self.at_m)
         right, down, forward = self.axes
         depth = away @ forward
-        depth = np.where(depth > 0.1, depth, np.nan)
+        depth = np.where(depth > LEAST_DEPTH_M, depth, np.nan)
         return np.c_[
             self.focal_px * (away @ right) / depth + self.size[0] / 2,
             self.focal_px * (away @ down) / depth + self.size[1] / 2,
         ]
 
     def ground(self, points: FloatArray) -> FloatArray:
+        """(n, 2) pixels of (n, 2) metres on the road; nan behind the camera."""
         return self.project(np.c_[points, np.zeros(len(points))])
 
     def area(self, ring: FloatArray) -> FloatArray:
@@ -47,12 +50,11 @@ class View:
         depth = (places - np.array(self.at_m)) @ self.axes[2] - NEAR_M
         kept: list[FloatArray] = []
         for k in range(len(places)):
-            if (depth[k - 1] >= 0.0) != (depth[k] >= 0.0):
-                kept.append(
-                    places[k - 1]
-                    + (places[k] - places[k - 1]) * depth[k - 1] / (depth[k - 1] - depth[k])
-                )
-            if depth[k] >= 0.0:
+            before, at = depth[k - 1], depth[k]
+            if (before >= 0.0) != (at >= 0.0):  # the edge to it passes the near plane
+                edge = places[k] - places[k - 1]
+                kept.append(places[k - 1] + edge * before / (before - at))
+            if at >= 0.0:
                 kept.append(places[k])
         return self.project(np.array(kept)) if len(kept) >= 3 else np.zeros((0, 2))
 
@@ -78,31 +80,36 @@ def view_of(
     size: tuple[int, int] = SIZE,
 ) -> View:
     """A view of a junction with `reach_m` to either side, from `height_m`, tilted from straight
-    down, its roads along the picture's sides.
+    down, its roads along the image's sides.
     """
-    ends = np.array(
+    stop_lines = np.array(
         [
-            shapes.signals[g]
-            for g in network.junctions[junction].groups
-            if network.groups[g].kind != Kind.PEDESTRIAN
+            shapes.signals[group]
+            for group in network.junctions[junction].groups
+            if network.groups[group].kind != Kind.PEDESTRIAN
         ]
     )
-    middle = ends[:, :2].mean(0)
-    way = np.radians(90.0 - ends[:, 2])
-    main = 0.25 * np.arctan2(
-        np.sin(4.0 * way).sum(), np.cos(4.0 * way).sum()
-    )  # the cross that most lanes lie along
-    if np.abs(np.sin(way - main)).sum() > np.abs(np.cos(way - main)).sum():
-        main += np.pi / 2.0
-    back = (
-        np.array([np.cos(main - np.pi / 2), np.sin(main - np.pi / 2)])
-        * height_m
-        * np.tan(np.radians(max(tilt_deg, 0.5)))
+    middle = stop_lines[:, :2].mean(0)
+    main = _main_direction(np.radians(90.0 - stop_lines[:, 2]))
+    away = np.array([np.cos(main - np.pi / 2), np.sin(main - np.pi / 2)])
+    back = away * height_m * np.tan(np.radians(max(tilt_deg, LEAST_TILT_DEG)))
+    away_m = float(np.hypot(height_m, np.hypot(*back)))
+    return View(
+        at_m=(float(middle[0] + back[0]), float(middle[1] + back[1]), height_m),
+        towards_m=(float(middle[0]), float(middle[1])),
+        focal_px=size[0] / 2 * away_m / reach_m,
+        size=size,
     )
-    away = float(np.hypot(height_m, np.hypot(*back)))
-    at = (float(middle[0] + back[0]), float(middle[1] + back[1]), height_m)
-    towards = (float(middle[0]), float(middle[1]))
-    return View(at, towards, size[0] / 2 * away / reach_m, size)
+
+
+def _main_direction(ways: FloatArray) -> float:
+    """Radians, of the cross that most lanes lie along, and of its arm that most of them lie
+    along. ways: of the lanes, radians.
+    """
+    main = float(0.25 * np.arctan2(np.sin(4.0 * ways).sum(), np.cos(4.0 * ways).sum()))
+    if np.abs(np.sin(ways - main)).sum() > np.abs(np.cos(ways - main)).sum():
+        main += np.pi / 2.0
+    return main
 
 
 def ribbon(points: FloatArray, width_m: float) -> FloatArray:

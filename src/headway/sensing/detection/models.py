@@ -9,12 +9,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from headway.sensing import SensingError
 
-CHUNK = 1 << 16
-SILENT_S = 30.0
+CHUNK_BYTES = 1 << 16
+SILENT_S = 30.0  # s without an answer, then the download has failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def known(name: str) -> Model:
 
 
 def digest(path: Path) -> str:
+    """SHA-256, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -75,8 +77,8 @@ def verify(model: Model, path: Path) -> None:
 def fetch(
     model: Model, folder: Path, url: str = "", progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Download, or go on with a download that broke; the file gets its name only when its hash is
-    right.
+    """Download, or resume a download that broke; the file gets its name only when its hash is
+    right. progress: called with bytes so far and in all.
 
     Raises SensingError with what to do, when the server does not answer, breaks off, or sends
     something else (which is then deleted).
@@ -87,23 +89,12 @@ def fetch(
     url = url or model.url
     if path.exists() and digest(path) == model.sha256:
         return path
-    begun = part.stat().st_size if part.exists() else 0
     try:
-        request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
-        with urllib.request.urlopen(request, timeout=SILENT_S) as answer:
-            begun = begun if answer.status == 206 else 0
-            whole = begun + int(answer.headers.get("Content-Length") or 0)
-            with part.open("ab" if begun else "wb") as out:
-                done = begun
-                while chunk := answer.read(CHUNK):
-                    out.write(chunk)
-                    done += len(chunk)
-                    if progress is not None:
-                        progress(done, whole)
+        done, size = _download(url, part, progress)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # what is here is as long as the whole, and yet not it
-            part.unlink(missing_ok=True)
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink(missing_ok=True)  # it is as long as the whole file, and yet not it
         raise SensingError(
             f"{url}: the server answers {error.code}. Try again later, or put the file at "
             f"{path} yourself."
@@ -113,9 +104,9 @@ def fetch(
             f"{url}: {error}. Nothing is lost: the same command goes on where it broke; or "
             f"put the file at {path} yourself."
         ) from error
-    if whole and done < whole:
+    if size and done < size:
         raise SensingError(
-            f"{url}: it broke off after {done} of {whole} bytes. The same command goes on there."
+            f"{url}: it broke off after {done} of {size} bytes. The same command goes on there."
         )
     found = digest(part)
     if found != model.sha256:
@@ -126,3 +117,22 @@ def fetch(
         )
     part.replace(path)
     return path
+
+
+def _download(url: str, part: Path, progress: Callable[[int, int], None] | None) -> tuple[int, int]:
+    """Add to a part what is missing, or write it anew; how many bytes there are, and how many there
+    should be (0 where the server does not say).
+    """
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urllib.request.urlopen(request, timeout=SILENT_S) as answer:
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            done = 0
+        size = done + int(answer.headers.get("Content-Length") or 0)
+        with part.open("ab" if done else "wb") as out:
+            while chunk := answer.read(CHUNK_BYTES):
+                out.write(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, size)
+    return done, size
