@@ -63,7 +63,7 @@ class AdaptiveTimestepper:
     between two checks.
 
     >>> stepper = AdaptiveTimestepper(StepBounds(0.01, 1.0, 1e-4, 1e-6))
-    >>> stepper.accept(0.5)
+    >>> stepper.accept(0.1)
     True
     >>> stepper.step_s > 0.01
     True
