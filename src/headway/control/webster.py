@@ -10,14 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from headway.control.stages import FlowMeter, StageTable
-from headway.roads import Colour, Network, Timing
-from headway.values import FloatArray, IntArray, Observation, Proposal
+from headway.control.stages import EPS_S, FlowMeter, StageTable
+from headway.roads import Colour, Junction, Network, Timing
+from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
 SATURATION_VEH_S = 1800.0 / 3600.0
 PERMISSIVE_SHARE = 0.4
 STARTUP_LOST_S = 2.0
 END_GAIN_S = 2.0
+EPS_RATIO = 1e-6
+FLOW_MEMORY_S = 900.0  # of the measured flows: long enough to smooth single cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +69,16 @@ def splits(flow_ratios, cycle_s, lost_s, least_s):  # type: ignore[no-untyped-de
     The sum is cycle_s - lost_s, or the sum of `least_s` where that is more.
     """
     total = max(cycle_s - lost_s, least_s.sum())
-    share = (
-        flow_ratios + 1e-6
-    )  # so that stages without traffic share what is left, where no other does
+    # so that stages without traffic share what is left, where no other does
+    share = flow_ratios + EPS_RATIO
     greens = least_s.copy()
     loose = np.ones(len(greens), np.bool_)
     while loose.any():
         left = total - greens[~loose].sum()
-        wish = left * share / share[loose].sum()
-        tight = loose & (wish < least_s)
+        shares_s = left * share / share[loose].sum()
+        tight = loose & (shares_s < least_s)
         if not tight.any():
-            greens[loose] = wish[loose]
+            greens[loose] = shares_s[loose]
             break
         loose &= ~tight
     return greens
@@ -137,11 +138,87 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class WebsterState:
+    """rates: float (links,), arrivals, veh/s; learnt_s: how long they have been measured; at_s: of
+    the last observation; plans: of each junction; began_s: float (junctions,), start of its cycle.
+    """
+
     rates: FloatArray
     learnt_s: float
     at_s: float
     plans: tuple[Plan, ...]
     began_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the stages of one junction discharge, and what a change to the next one costs.
+
+    serves:      float (stages, lanes), rate at which a stage discharges a lane (0..1).
+    lost_s:      float (stages,), lost time at the end of each stage.
+    min_green_s: float (stages,), of the group that needs most.
+    lit:         bool (stages, groups), green of either kind.
+    links:       int (links,), lane by lane; lane_start: int (lanes,), where those of each begin.
+    """
+
+    serves: FloatArray
+    lost_s: FloatArray
+    min_green_s: FloatArray
+    lit: BoolArray
+    links: IntArray
+    lane_start: IntArray
+
+
+def capacity_of(network: Network, timing: Timing, j: int) -> Capacity:
+    """The capacity of junction `j`."""
+    junction = network.junctions[j]
+    lit = junction.stages >= Colour.PERMISSIVE
+    min_green_s = timing.min_green_s[junction.first : junction.end]
+    lanes = links_by_lane(network, junction)
+    return Capacity(
+        serves=service_rates(network, junction, lanes),
+        lost_s=lost_times_s(lit, timing.intergreen_s(network, j)),
+        min_green_s=np.array([min_green_s[groups].max(initial=0.0) for groups in lit]),
+        lit=lit,
+        links=np.array([link for own in lanes for link in own], np.int32),
+        lane_start=np.cumsum([0] + [len(own) for own in lanes[:-1]]).astype(np.int32),
+    )
+
+
+def links_by_lane(network: Network, junction: Junction) -> list[list[int]]:
+    """The links of a junction by the lane that they come from."""
+    lanes: dict[int, list[int]] = {}
+    for g in junction.groups:
+        for link in network.groups[g].links:
+            lanes.setdefault(network.links[link].from_lane, []).append(link)
+    return [lanes[lane] for lane in sorted(lanes)]
+
+
+def service_rates(network: Network, junction: Junction, lanes: list[list[int]]) -> FloatArray:
+    """(stages, lanes): a lane goes as fast as the slowest of its links lets it.
+
+    A lane whose links never run together is served by whichever of them runs.
+    """
+    rate = {Colour.GREEN: 1.0, Colour.PERMISSIVE: PERMISSIVE_SHARE}
+    serves = np.zeros((len(junction.stages), len(lanes)))
+    for lane, links in enumerate(lanes):
+        groups = [network.links[link].group - junction.first for link in links]
+        rates = [[rate.get(stage[g], 0.0) for g in groups] for stage in junction.stages]
+        serves[:, lane] = [min(own) for own in rates]
+        if not serves[:, lane].any():
+            serves[:, lane] = [max(own) for own in rates]
+    return serves
+
+
+def lost_times_s(lit: BoolArray, intergreen_s: FloatArray) -> FloatArray:
+    """(stages,): from the end of each stage to the next one, with what is lost at the start of a
+    queue and gained at the end of green.
+    """
+    following = np.roll(lit, -1, axis=0)
+    gaps_s = [
+        intergreen_s[now & ~after][:, after & ~now].max(initial=0.0)
+        for now, after in zip(lit, following, strict=True)
+    ]
+    return np.maximum(np.array(gaps_s) + STARTUP_LOST_S - END_GAIN_S, 0.0)
 
 
 class Webster:
@@ -156,78 +233,36 @@ class Webster:
         self._timing = timing
         self._table = StageTable(network, timing)
         self._bounds = bounds or CycleBounds()
-        self._meter = FlowMeter(900.0)
+        self._meter = FlowMeter(FLOW_MEMORY_S)
         self._sure = np.ones(len(network.junctions))
-        self._parts = [self._junction(j) for j in range(len(network.junctions))]
-        self._lit = [j.stages >= Colour.PERMISSIVE for j in network.junctions]
-
-    def _junction(self, j: int) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, IntArray]:
-        """(stages, lanes) service, lost time of each stage, shortest green of each; links lane by
-        lane, and where those of each begin.
-        """
-        junction = self._network.junctions[j]
-        links = [k for g in junction.groups for k in self._network.groups[g].links]
-        lanes = sorted({self._network.links[k].from_lane for k in links})
-        of_lane = [[k for k in links if self._network.links[k].from_lane == lane] for lane in lanes]
-        level = {Colour.GREEN: 1.0, Colour.PERMISSIVE: PERMISSIVE_SHARE}
-        serves = np.array(
-            [
-                [
-                    min(
-                        level.get(s[self._network.links[k].group - junction.first], 0.0)
-                        for k in own
-                    )
-                    for own in of_lane
-                ]
-                for s in junction.stages
-            ]
-        )
-        for lane, own in enumerate(
-            of_lane
-        ):  # a lane whose links never run together is served by whichever runs
-            if not serves[:, lane].any():
-                serves[:, lane] = [
-                    max(
-                        level.get(s[self._network.links[k].group - junction.first], 0.0)
-                        for k in own
-                    )
-                    for s in junction.stages
-                ]
-        matrix = self._timing.intergreen_s(self._network, j)
-        lit = junction.stages >= Colour.PERMISSIVE
-        following = np.roll(lit, -1, axis=0)
-        gap = np.array(
-            [
-                matrix[a & ~b][:, b & ~a].max(initial=0.0)
-                for a, b in zip(lit, following, strict=True)
-            ]
-        )
-        least = np.array(
-            [
-                self._timing.min_green_s[junction.first : junction.end][s].max(initial=0.0)
-                for s in lit
-            ]
-        )
-        by_lane = np.array([k for own in of_lane for k in own], np.int32)
-        starts = np.cumsum([0] + [len(own) for own in of_lane[:-1]]).astype(np.int32)
-        return serves, np.maximum(gap + STARTUP_LOST_S - END_GAIN_S, 0.0), least, by_lane, starts
+        self._capacities = [capacity_of(network, timing, j) for j in range(len(network.junctions))]
 
     def plan(self, j: int, rates: FloatArray) -> Plan:
         """The plan of junction `j` for arrival rates (links,), veh/s."""
-        serves, lost, least, links, starts = self._parts[j]
-        ratio = np.add.reduceat(rates[links], starts) / SATURATION_VEH_S
-        y = critical_ratios(ratio, serves)
-        used = stages_needed(y, self._lit[j])
-        cycle = webster_cycle(y[used], float(lost[used].sum()), self._bounds)
-        lengths = np.zeros(len(y))
-        lengths[used] = splits(y[used], cycle, float(lost[used].sum()), least[used]) + lost[used]
-        return Plan(np.cumsum(lengths))
+        capacity = self._capacities[j]
+        flows = np.add.reduceat(rates[capacity.links], capacity.lane_start)
+        ratios = critical_ratios(flows / SATURATION_VEH_S, capacity.serves)
+
+        used = stages_needed(ratios, capacity.lit)
+        lost_s = float(capacity.lost_s[used].sum())
+        cycle_s = webster_cycle(ratios[used], lost_s, self._bounds)
+        greens_s = splits(ratios[used], cycle_s, lost_s, capacity.min_green_s[used])
+
+        lengths_s = np.zeros(len(ratios))
+        lengths_s[used] = greens_s + capacity.lost_s[used]
+        return Plan(np.cumsum(lengths_s))
 
     def start(self, seen: Observation) -> WebsterState:
         rates = np.zeros(len(self._network.links))
         n = len(self._network.junctions)
         plans = tuple(self.plan(j, rates) for j in range(n))
-        return WebsterState(rates, 0.0, seen.at_s, plans, np.full(n, seen.at_s))
+        return WebsterState(
+            rates=rates,
+            learnt_s=0.0,
+            at_s=seen.at_s,
+            plans=plans,
+            began_s=np.full(n, seen.at_s),
+        )
 
     def step(self, seen: Observation, state: WebsterState) -> tuple[Proposal, WebsterState]:
         rates, learnt = self._meter.step(
@@ -237,17 +272,20 @@ class Webster:
         began = state.began_s.copy()
         target = np.zeros(len(state.plans), np.int32)
         for j, plan in enumerate(plans):
-            if seen.at_s - began[j] >= plan.ends_s[-1] - 1e-6:
+            if seen.at_s - began[j] >= plan.ends_s[-1] - EPS_S:
                 began[j] = seen.at_s
                 plan = plans[j] = self.plan(j, rates)
             target[j] = self._stage(plan, seen.at_s - began[j])
         wanted = self._table.wanted_after_min_green(target, seen)
-        return Proposal(seen.at_s, self.name, wanted, self._sure), WebsterState(
-            rates, learnt, seen.at_s, tuple(plans), began
+        proposal = Proposal(seen.at_s, self.name, wanted, self._sure)
+        after = WebsterState(
+            rates=rates, learnt_s=learnt, at_s=seen.at_s, plans=tuple(plans), began_s=began
         )
+        return proposal, after
 
     @staticmethod
     def _stage(plan: Plan, into_s: float) -> int:
-        return int(
-            plan.ends_s[:-1].searchsorted(into_s + 1e-6, side="right")
-        )  # the last one lasts until the next plan
+        """The stage shown `into_s` seconds after the start of the plan; the last one lasts until
+        the next plan.
+        """
+        return int(plan.ends_s[:-1].searchsorted(into_s + EPS_S, side="right"))
