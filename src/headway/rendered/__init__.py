@@ -1,5 +1,5 @@
-"""Cameras over a simulated street: pictures with the truth beside them, for measuring what is seen,
-and for steering by it.
+"""Cameras over a simulated street: images and their ground truth, to measure what is detected and
+to control the street by it.
 """
 
 from __future__ import annotations

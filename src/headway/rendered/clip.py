@@ -15,7 +15,7 @@ from headway.rendered.painter import Painter, ground_truth_line
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.roads import Network
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 from headway.sensing.output.overlay import VideoWriter
 from headway.values import ColourArray
 
@@ -54,7 +54,7 @@ class _ClipWriter:
     frames: int = 0
 
     def write(
-        self, _: float, image: Picture, vehicles: list[dict[str, Any]], shown: ColourArray
+        self, _: float, image: Image, vehicles: list[dict[str, Any]], shown: ColourArray
     ) -> None:
         self.video.write(image)
         line = ground_truth_line(self.frames / self.rate_hz, vehicles, shown)

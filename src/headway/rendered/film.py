@@ -15,7 +15,7 @@ from headway.rendered.painter import Painter
 from headway.roads import Network
 from headway.roads.network import Colour
 from headway.sensing import SensingError
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 from headway.values import ColourArray, FloatArray
 
 LANE_CHANGE_S = 2.0  # s that a driver takes for a change of lanes
@@ -37,7 +37,7 @@ COLOUR_OF = {
     "o": Colour.DARK,
 }
 # called with time (s), image, ground truth and the colours shown
-FrameListener = Callable[[float, Picture, list[dict[str, Any]], ColourArray], None]
+FrameListener = Callable[[float, Image, list[dict[str, Any]], ColourArray], None]
 
 
 def with_frame_steps(settings: SumoSettings, rate_hz: float) -> SumoSettings:

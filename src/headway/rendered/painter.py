@@ -17,7 +17,7 @@ from headway.plants.sumo.plant import Scene
 from headway.rendered.view import View, ribbon
 from headway.roads import Network
 from headway.roads.network import Kind
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 from headway.values import ColourArray, FloatArray
 
 # By the kinds of a Scene: car, bus, truck, bicycle, tram, emergency vehicle
@@ -100,7 +100,7 @@ class Painter:
     night: bool = False
     rain: bool = False
     noise: float = 4.0
-    _empty: Picture = field(init=False)
+    _empty: Image = field(init=False)
     _grain: list[NDArray[np.int16]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class Painter:
             )
         return lamps
 
-    def render(self, scene: Scene, shown: ColourArray) -> tuple[Picture, list[dict[str, Any]]]:
+    def render(self, scene: Scene, shown: ColourArray) -> tuple[Image, list[dict[str, Any]]]:
         """The image, BGR, and the ground truth of each vehicle in it: number, class, box, seen (the
         share that is not hidden), x, y, speed_mps. shown: (groups,), the signals' colours.
         """
@@ -150,7 +150,7 @@ class Painter:
                 self._lamp(image, (x, y), float(self.lamp_px[group]), int(shown[group]))
         return self._weather(image), self._ground_truth(scene, boxes, visible, ids)
 
-    def _shadows(self, image: Picture, boxes: list[FloatArray]) -> None:
+    def _shadows(self, image: Image, boxes: list[FloatArray]) -> None:
         dark = np.zeros(image.shape[:2], np.uint8)
         for box in boxes:
             outline = cv2.convexHull(self._shadow(box).astype(np.float32))[:, 0]
@@ -160,9 +160,8 @@ class Painter:
     def _about(self, scene: Scene) -> Scene:
         """The vehicles that may be in the image."""
         px, room = self.view.ground(scene.at_m.astype(np.float64)), np.array(self.view.size) / 2.0
-        rows = np.flatnonzero(
-            ~(np.abs(px - room) > 3.0 * room).any(1)
-        )  # who is just behind the camera (nan) may reach into it
+        # one that is just behind the camera (nan) may reach into it
+        rows = np.flatnonzero(~(np.abs(px - room) > 3.0 * room).any(1))
         return Scene(*(getattr(scene, f.name)[rows] for f in fields(Scene)))
 
     def _corners(self, scene: Scene, k: int) -> FloatArray:
@@ -190,7 +189,7 @@ class Painter:
     def _hull(self, box: FloatArray) -> NDArray[np.float32]:
         return np.asarray(cv2.convexHull(self.view.project(box).astype(np.float32))[:, 0])
 
-    def _vehicle(self, image: Picture, box: FloatArray, scene: Scene, k: int) -> None:
+    def _vehicle(self, image: Image, box: FloatArray, scene: Scene, k: int) -> None:
         kind, number = int(scene.kind[k]), int(scene.number[k])
         paint = BUS_PAINT if kind == BUS else PAINTS[number % len(PAINTS)]
         px = self.view.project(box)
@@ -207,13 +206,13 @@ class Painter:
         if self.night:
             self._headlights(image, box)
 
-    def _roof_windows(self, image: Picture, box: FloatArray) -> None:
+    def _roof_windows(self, image: Image, box: FloatArray) -> None:
         for begin, end in ROOF_WINDOWS:
             share = np.array([begin, begin, end, end])[:, None]
             glass = box[[4, 5, 5, 4]] * (1 - share) + box[[7, 6, 6, 7]] * share
             self._fill(image, self.view.project(glass), GLASS)
 
-    def _headlights(self, image: Picture, box: FloatArray) -> None:
+    def _headlights(self, image: Image, box: FloatArray) -> None:
         for corner in (0, 1):
             place = box[corner : corner + 1] + np.array([0.0, 0.0, HEADLIGHT_HEIGHT_M])
             x, y = self.view.project(place)[0]
@@ -221,7 +220,7 @@ class Painter:
             radius_px = max(round(HEADLIGHT_M * self.view.focal_px / away_m), 1)
             cv2.circle(image, (round(float(x)), round(float(y))), radius_px, WHITE, -1, cv2.LINE_AA)
 
-    def _face(self, image: Picture, base: FloatArray, high_m: float, which: str) -> None:
+    def _face(self, image: Image, base: FloatArray, high_m: float, which: str) -> None:
         """What an upright face has on it: windows, lamps at the front and the rear, a dark strip
         below. base: (2, 3), its lower corners.
         """
@@ -234,14 +233,14 @@ class Painter:
             ends[:, 2] += np.array([low, low, high, high]) * high_m
             self._fill(image, self.view.project(ends), colour)
 
-    def _lamp(self, image: Picture, at: tuple[float, float], radius: float, colour: int) -> None:
+    def _lamp(self, image: Image, at: tuple[float, float], radius: float, colour: int) -> None:
         """A lamp in its housing."""
         one_px = 2**SUBPIXEL
         middle = (round(at[0] * one_px), round(at[1] * one_px))
         for size, paint in ((radius * 1.4, LAMP_HOUSING), (radius, LAMPS[colour])):
             cv2.circle(image, middle, round(size * one_px), paint, -1, cv2.LINE_AA, SUBPIXEL)
 
-    def _weather(self, image: Picture) -> Picture:
+    def _weather(self, image: Image) -> Image:
         self._shots += 1
         if self.night:
             image = np.asarray(cv2.convertScaleAbs(image, alpha=NIGHT_LIGHT), np.uint8)
@@ -281,7 +280,7 @@ class Painter:
             )
         return found
 
-    def _street(self, random: np.random.Generator) -> Picture:
+    def _street(self, random: np.random.Generator) -> Image:
         """The street without anybody on it."""
         width, height = self.view.size
         image = np.empty((height, width, 3), np.uint8)
@@ -296,13 +295,13 @@ class Painter:
         )
         return np.clip(image + rough, 0, 255).astype(np.uint8)
 
-    def _lanes(self, image: Picture) -> None:
+    def _lanes(self, image: Image) -> None:
         for name, width_m, points in self.shapes.lanes:
             i = self.network.lane_index.get(name)
             foot = i is not None and self.network.lanes[i].kind == Kind.PEDESTRIAN
             self._area(image, ribbon(np.array(points), width_m), PAVEMENT if foot else ASPHALT)
 
-    def _lane_edges(self, image: Picture) -> None:
+    def _lane_edges(self, image: Image) -> None:
         """Not within junctions, whose lanes begin with a colon."""
         for name, width_m, points in self.shapes.lanes:
             if name.startswith(":"):
@@ -312,7 +311,7 @@ class Painter:
                 if len(px):
                     cv2.polylines(image, [_fixed(px)], False, LANE_EDGE, 1, cv2.LINE_AA, SUBPIXEL)
 
-    def _stop_lines(self, image: Picture) -> None:
+    def _stop_lines(self, image: Image) -> None:
         for group, (x, y, angle) in zip(self.network.groups, self.shapes.signals, strict=True):
             if group.kind == Kind.PEDESTRIAN:
                 continue
@@ -323,7 +322,7 @@ class Painter:
             ring = [end - aside, end + aside, end + aside - back, end - aside - back]
             self._area(image, np.array(ring), STOP_LINE)
 
-    def _area(self, image: Picture, ring: FloatArray, colour: Colour) -> None:
+    def _area(self, image: Image, ring: FloatArray, colour: Colour) -> None:
         px = self.view.area(ring)
         if len(px):
             cv2.fillPoly(image, [_fixed(px)], colour, cv2.LINE_AA, SUBPIXEL)
@@ -337,7 +336,7 @@ class Painter:
 
 @lru_cache(4)
 def _grain(size: tuple[int, int], noise: float) -> list[NDArray[np.int16]]:
-    """What a sensor adds: a few pictures of noise, the same for all cameras of a kind."""
+    """What a sensor adds: a few images of noise, the same for all cameras of a kind."""
     random = np.random.default_rng(0)
     return [random.normal(0.0, noise, (size[1], size[0], 3)).astype(np.int16) for _ in range(5)]
 

@@ -21,7 +21,7 @@ from headway.roads import Network
 from headway.sensing import need_vision
 from headway.sensing.detection.detectors import Detector
 from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Frame, Picture
+from headway.sensing.frames.sources import Frame, Image
 from headway.sensing.pipeline import Perception
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Site
@@ -147,7 +147,7 @@ class JunctionCamera:
         self._seen_before: set[int] = set()
 
     def process(
-        self, at_s: float, image: Picture, ground_truth: list[dict[str, Any]], shown: ColourArray
+        self, at_s: float, image: Image, ground_truth: list[dict[str, Any]], shown: ColourArray
     ) -> None:
         """Take in one frame; of the ground truth nothing is used."""
         found = self._detector.begin(self._key, image).result()

@@ -60,7 +60,7 @@ class View:
 
     @cached_property
     def axes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Unit vectors of the camera: to the right in its picture, downwards in it, and the way
+        """Unit vectors of the camera: to the right in its image, downwards in it, and the way
         that it looks.
         """
         forward = np.array([*self.towards_m, 0.0]) - np.array(self.at_m)

@@ -1,4 +1,4 @@
-"""Pictures to observations: sources, detection, tracking, the road plane, speeds, violations. Needs
+"""From frames to traffic: sources, detection, tracking, the road plane, speeds, violations. Needs
 the extra `vision`.
 """
 
@@ -17,7 +17,7 @@ MISSING = [
 
 
 class SensingError(RuntimeError):
-    """A camera, a picture or a model is not what it should be; the message names it and the
+    """A camera, an image or a model is not what it should be; the message names it and the
     remedy.
     """
 

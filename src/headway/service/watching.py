@@ -17,7 +17,7 @@ import numpy as np
 from headway.sensing import SensingError
 from headway.sensing.detection.detectors import CLASSES, Detector, OnnxDetector
 from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Frame, Picture, Source, SourceSettings, sampled
+from headway.sensing.frames.sources import Frame, Image, Source, SourceSettings, sampled
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
 from headway.sensing.pipeline import FrameResult, Perception
 from headway.sensing.pipeline import watch as watch_frames
@@ -61,7 +61,7 @@ class Report:
     perception: Any = None
     _rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # of tracks, by id
     _film: VideoWriter | None = None
-    _last_image: Picture | None = None
+    _last_image: Image | None = None
 
     def add_frame(self, result: FrameResult, rate_hz: float) -> None:
         """Count and keep one frame. rate_hz: of the film."""
@@ -110,7 +110,7 @@ class Report:
             image = heat_map(self._last_image, self.perception.measures)
             path.write_bytes(jpeg(image, HEAT_JPEG_QUALITY))
 
-    def _annotated(self, result: FrameResult) -> Picture:
+    def _annotated(self, result: FrameResult) -> Image:
         since_s = result.frame.at_s - RECENT_S
         recent = [v for v in self.last_violations if v.at_s > since_s][-RECENT_MOST:]
         lines = [f"{v.rule} #{v.data['track']}" for v in recent]

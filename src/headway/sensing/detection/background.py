@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 
 Mask = NDArray[np.uint8]  # (height, width), 0 or 255
 
@@ -66,7 +66,7 @@ class Background:
     """
 
     mean: NDArray[np.float32]
-    shown: Picture
+    shown: Image
     noise: float = FIRST_NOISE
     images: int = 0
     upset: int = 0
@@ -75,12 +75,12 @@ class Background:
     shades: NDArray[np.float64] = field(default_factory=lambda: np.zeros(SHADE_BINS))
 
     @classmethod
-    def from_first_image(cls, image: Picture) -> Background:
+    def from_first_image(cls, image: Image) -> Background:
         """As if the first image showed an empty street."""
         return cls(image.astype(np.float32), image.copy())
 
     @classmethod
-    def from_images(cls, images: Sequence[Picture]) -> Background:
+    def from_images(cls, images: Sequence[Image]) -> Background:
         """From images of one size taken at other times: at each place the mean of what most show.
 
         What most show is determined at half the size.
@@ -100,7 +100,7 @@ class Background:
         mean = np.asarray(total / count[:, :, None], np.float32)
         return cls(mean, cv2.convertScaleAbs(mean), images=LEARNED, learned=True)
 
-    def compare(self, image: Picture) -> tuple[Mask, Mask]:
+    def compare(self, image: Image) -> tuple[Mask, Mask]:
         """Where something is (the foreground); and where anything differs, shadows too."""
         level = max(NOISE_FACTOR * self.noise, LEAST_DIFFERENCE)
         difference = _brightest(cv2.split(cv2.absdiff(image, self.shown)))
@@ -115,7 +115,7 @@ class Background:
         most = cv2.countNonZero(changed) > UPSET_SHARE * changed.size
         self.upset = self.upset + 1 if self.images > LEARNED and most else 0
 
-    def learn(self, image: Picture, changed: Mask) -> None:
+    def learn(self, image: Image, changed: Mask) -> None:
         """Learn from an image: quickly where nothing differs, hardly where something does."""
         self.images += 1
         if self.images > LEARNED and self.images % EVERY:
@@ -129,20 +129,20 @@ class Background:
             self._measure_noise(image, free)
         self.shown = cv2.convertScaleAbs(self.mean)
 
-    def _measure_noise(self, image: Picture, free: Mask) -> None:
+    def _measure_noise(self, image: Image, free: Mask) -> None:
         grid = (slice(None, None, NOISE_STEP), slice(None, None, NOISE_STEP))
         differences = cv2.absdiff(image[grid], self.shown[grid])[free[grid] > 0]
         if len(differences):
             measured = NOISE_RATE * float(np.median(differences)) * MAD_TO_SIGMA
             self.noise = (1.0 - NOISE_RATE) * self.noise + measured
 
-    def is_hole(self, image: Picture, outline: Any) -> bool:
+    def is_hole(self, image: Image, outline: Any) -> bool:
         """Whether it is the background that shows something here, and the street does not any more:
         then its outline is an edge there, not here.
         """
         return edge_slope(self.shown, outline) >= HOLE_EDGES * edge_slope(image, outline)
 
-    def absorb(self, image: Picture, outline: Any) -> None:
+    def absorb(self, image: Image, outline: Any) -> None:
         """What the image shows within the outline is background from now on."""
         x0, y0, x1, y1 = surroundings(outline, image)
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
@@ -151,7 +151,7 @@ class Background:
         for known in (self.mean, self.shown):
             known[y0:y1, x0:x1][inside] = image[y0:y1, x0:x1][inside]
 
-    def _without_shadows(self, image: Picture, mask: Mask) -> Mask:
+    def _without_shadows(self, image: Image, mask: Mask) -> Mask:
         """The mask without what is darker in all colours by one and the same share, which is the
         same all over the image and learned from it.
         """
@@ -164,7 +164,7 @@ class Background:
         shadow = cv2.bitwise_and(cv2.inRange(light, low, high), even)
         return np.asarray(cv2.subtract(mask, shadow), np.uint8)
 
-    def light(self, image: Picture) -> tuple[NDArray[np.uint8], Mask]:
+    def light(self, image: Image) -> tuple[NDArray[np.uint8], Mask]:
         """How much of the background's light each pixel has (`FULL_LIGHT`: all), the mean of its
         colours; and where all colours have about the same.
         """
@@ -183,7 +183,7 @@ class Background:
         self.shade = (int(smooth.argmax()) + SHADE_RANGE.start + 0.5) / SHADE_BINS
 
 
-def edge_slope(image: Picture, outline: Any) -> float:
+def edge_slope(image: Image, outline: Any) -> float:
     """How much of an edge an image has along an outline: mean magnitude of its gradient there
     (Sobel, 3 by 3).
     """
@@ -195,7 +195,7 @@ def edge_slope(image: Picture, outline: Any) -> float:
     return float(cv2.mean(slope, rim)[0])
 
 
-def surroundings(outline: Any, image: Picture) -> tuple[int, int, int, int]:
+def surroundings(outline: Any, image: Image) -> tuple[int, int, int, int]:
     """The outline's box with `RIM_PX` more to each side, within the image: left, top, right,
     bottom.
     """
@@ -208,7 +208,7 @@ def surroundings(outline: Any, image: Picture) -> tuple[int, int, int, int]:
     )
 
 
-def _most_supported(images: Sequence[Picture]) -> Picture:
+def _most_supported(images: Sequence[Image]) -> Image:
     """At each place the image that most others are like."""
     support = np.zeros((len(images), *images[0].shape[:2]), np.min_scalar_type(len(images)))
     for k, image in enumerate(images):
@@ -220,7 +220,7 @@ def _most_supported(images: Sequence[Picture]) -> Picture:
     return np.asarray(np.take_along_axis(np.array(images), best, 0).squeeze(0), np.uint8)
 
 
-def _alike(a: Picture, b: Picture) -> Mask:
+def _alike(a: Image, b: Image) -> Mask:
     """1 where two images show the same colour."""
     difference = _brightest(cv2.split(cv2.absdiff(a, b)))
     return np.asarray(cv2.threshold(difference, ALIKE, 1, cv2.THRESH_BINARY_INV)[1], np.uint8)
@@ -234,7 +234,7 @@ def _darkest(colours: Sequence[Any]) -> Any:
     return cv2.min(cv2.min(colours[0], colours[1]), colours[2])
 
 
-def _resized(image: Picture, scale: float) -> Picture:
+def _resized(image: Image, scale: float) -> Image:
     return np.asarray(
         cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
     )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from headway.sensing import SensingError
 from headway.sensing.boxes import overlaps, sizes, upper_left
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 
 CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK, VEHICLE = range(7)
@@ -54,7 +54,7 @@ class Detector(Protocol):
 
     threads: int
 
-    def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
+    def begin(self, key: str, image: Image) -> Future[sv.Detections]:
         """Detect in an image, (height, width, 3) BGR: boxes in its pixels, with confidence and
         class (index into `CLASSES`).
 
@@ -95,7 +95,7 @@ class _Worker:
     """A session of the network with its canvas and input, made once and used by one thread."""
 
     session: Any
-    canvas: Picture
+    canvas: Image
     blob: NDArray[np.float32]
 
 
@@ -138,13 +138,13 @@ class OnnxDetector:
             self._free.put(_Worker(session, canvas, np.empty((1, 3, height, width), np.float32)))
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="detector")
 
-    def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
+    def begin(self, key: str, image: Image) -> Future[sv.Detections]:
         return self._pool.submit(self._detect, image)
 
     def forget(self, key: str) -> None:
         pass
 
-    def _detect(self, image: Picture) -> sv.Detections:
+    def _detect(self, image: Image) -> sv.Detections:
         height, width = image.shape[:2]
         placement = self._placement(width, height)
         found = _decoded(self._run(image, placement), self.layout, self._threshold)
@@ -171,7 +171,7 @@ class OnnxDetector:
             left, top = (at.width - wide) // 2, (at.height - high) // 2
         return _Placement(scale=scale, left=left, top=top, width=wide, height=high)
 
-    def _run(self, image: Picture, placement: _Placement) -> NDArray[np.float32]:
+    def _run(self, image: Image, placement: _Placement) -> NDArray[np.float32]:
         """The network's output. YOLOX takes BGR levels, the others RGB of 0 to 1."""
         left, top, wide, high = placement.left, placement.top, placement.width, placement.height
         is_yolox = self.layout.kind == LayoutKind.YOLOX

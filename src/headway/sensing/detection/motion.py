@@ -28,7 +28,7 @@ from headway.sensing.detection.blobs import (
 )
 from headway.sensing.detection.detectors import VEHICLE
 from headway.sensing.detection.templates import Match, best_match, crop
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 
 # When an object is known. Counts are of frames.
 KNOWN_ALONE = 5  # frames alone: what flickers is not there for as long
@@ -82,7 +82,7 @@ class MovingObject:
     """
 
     box: Box
-    patch: Picture
+    patch: Image
     first_xy: tuple[float, float] | None
     movement: tuple[float, float] = (0.0, 0.0)
     heading: tuple[float, float] | None = None
@@ -169,20 +169,20 @@ class MotionDetector:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector")
     )
 
-    def begin(self, key: str, image: Picture) -> Future[sv.Detections]:
+    def begin(self, key: str, image: Image) -> Future[sv.Detections]:
         return self._pool.submit(self._detect, key, image)
 
     def forget(self, key: str) -> None:
         self._streams.pop(key, None)
 
-    def learn(self, key: str, images: Sequence[Picture]) -> None:
+    def learn(self, key: str, images: Sequence[Image]) -> None:
         """Begin with the empty street, from images of one size taken at other times: at each place
         what most of them show.
         """
         small = [self._small(image)[0] for image in images]
         self._streams[key] = StreamState(Background.from_images(small))
 
-    def _detect(self, key: str, image: Picture) -> sv.Detections:
+    def _detect(self, key: str, image: Image) -> sv.Detections:
         small, scale = self._small(image)
         state = self._state(key, small)
         foreground, changed = state.background.compare(small)
@@ -191,7 +191,7 @@ class MotionDetector:
         blobs = find_blobs(foreground, least_px)
         return _detections(find_objects(state, small, blobs, changed, least_px), scale)
 
-    def _small(self, image: Picture) -> tuple[Picture, float]:
+    def _small(self, image: Image) -> tuple[Image, float]:
         """The image as it is worked on, without its finest noise, and its scale."""
         scale = min(self.work_width / image.shape[1], 1.0)
         if scale < 1.0:
@@ -200,7 +200,7 @@ class MotionDetector:
             )
         return np.asarray(cv2.blur(image, (3, 3)), np.uint8), scale
 
-    def _state(self, key: str, small: Picture) -> StreamState:
+    def _state(self, key: str, small: Image) -> StreamState:
         """The stream's state; a new one at its begin, for another size, and after an upset."""
         state = self._streams.get(key)
         if (
@@ -227,7 +227,7 @@ def _detections(found: list[FoundObject], scale: float) -> sv.Detections:
 
 
 def find_objects(
-    state: StreamState, image: Picture, blobs: list[Blob], changed: Mask, least_px: float
+    state: StreamState, image: Image, blobs: list[Blob], changed: Mask, least_px: float
 ) -> list[FoundObject]:
     """The objects of a frame; `state` has those that are followed on."""
     owners: list[list[MovingObject]] = [[] for _ in blobs]
@@ -251,7 +251,7 @@ def find_objects(
 
 
 def _merged_objects(
-    state: StreamState, image: Picture, blob: Blob, known: list[MovingObject], least_px: float
+    state: StreamState, image: Image, blob: Blob, known: list[MovingObject], least_px: float
 ) -> list[FoundObject]:
     """Known objects in one blob, each where the image looks like it, and what is left of the
     blob.
@@ -308,7 +308,7 @@ def _other_part(
 
 
 def single_object(
-    state: StreamState, image: Picture, blob: Blob, one: MovingObject | None
+    state: StreamState, image: Image, blob: Blob, one: MovingObject | None
 ) -> FoundObject | None:
     """A blob that is one object, known (`one`) or new; None where it is background."""
     box = _centred_box(blob, image)
@@ -329,7 +329,7 @@ def single_object(
     return FoundObject(box, blob.area_px / (blob.box.width * blob.box.height))
 
 
-def _centred_box(blob: Blob, image: Picture) -> Box:
+def _centred_box(blob: Blob, image: Image) -> Box:
     """The box about the centroid of the outline, which trembles less than the outermost pixels do;
     at the edge of the image, which may cut it off, as it is.
     """
@@ -349,7 +349,7 @@ def _first_xy(background: Background, box: Box) -> tuple[float, float] | None:
     return box.x, box.y
 
 
-def _is_background(background: Background, image: Picture, blob: Blob, one: MovingObject) -> bool:
+def _is_background(background: Background, image: Image, blob: Blob, one: MovingObject) -> bool:
     """A hole that a vehicle left, or something that appeared on the spot and stays."""
     came_driving = one.known and one.heading is not None
     hole_after = HOLE_AFTER_KNOWN if came_driving else HOLE_AFTER
@@ -378,7 +378,7 @@ def _is_near(blob: Blob, box: Box) -> bool:
     return inside_px > -0.25 * min(box.width, box.height)
 
 
-def follow_in_blob(one: MovingObject, image: Picture, blob: Blob) -> None:
+def follow_in_blob(one: MovingObject, image: Image, blob: Blob) -> None:
     """Move an object to where the image looks like it, within the blob, near the predicted place;
     where nothing does, to the predicted place.
     """
@@ -403,7 +403,7 @@ def follow_in_blob(one: MovingObject, image: Picture, blob: Blob) -> None:
     one.move_to(best.box)
 
 
-def _scaled(patch: Picture, scale: float) -> Picture:
+def _scaled(patch: Image, scale: float) -> Image:
     if scale == 1.0:
         return patch
     return np.asarray(

@@ -9,7 +9,7 @@ import numpy as np
 
 from headway.sensing.boxes import Box
 from headway.sensing.detection.blobs import Blob
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 from headway.values import FloatArray
 
 # What a place scores, beside its correlation of -1 to 1
@@ -30,7 +30,7 @@ class Match(NamedTuple):
 
 
 def best_match(
-    predicted: Box, patch: Picture, image: Picture, blob: Blob, reach_px: int
+    predicted: Box, patch: Image, image: Image, blob: Blob, reach_px: int
 ) -> Match | None:
     """The best place for a patch within `reach_px` of the predicted box; None where there is no
     room for it, or the blob does not cover it.
@@ -69,7 +69,7 @@ def best_match(
     return Match(float(correlation[row, column]), place)
 
 
-def subsampled(image: Picture, step: int) -> Picture:
+def subsampled(image: Image, step: int) -> Image:
     """Each `step` by `step` pixels as their mean; what is left over at the edge is dropped."""
     if step == 1:
         return image
@@ -89,7 +89,7 @@ def subpixel_peak(scores: FloatArray, k: int) -> float:
     return 0.5 * (before - after) / curvature if curvature < -FLAT else 0.0
 
 
-def crop(image: Picture, box: Box) -> Picture:
+def crop(image: Image, box: Box) -> Image:
     """A copy of what a box shows, as far as the image goes; one pixel at least each way."""
     x, y, width, height = box.rounded()
     x, y = max(x, 0), max(y, 0)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from headway.sensing import SensingError
 
-Picture = NDArray[np.uint8]  # (height, width, 3), BGR
+Image = NDArray[np.uint8]  # (height, width, 3), BGR
 LIVE = ("rtsp", "rtsps", "http", "https", "rtmp", "udp")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MOST_PIXELS = 8192 * 4320  # of a frame: more is an attack or a mistake
@@ -57,7 +57,7 @@ class Frame:
 
     at_s: float
     number: int
-    image: Picture
+    image: Image
     came_s: float = 0.0
 
 
@@ -508,11 +508,11 @@ def _require_bounded(width: int, height: int) -> None:
         )
 
 
-def sampled(url: str, count: int) -> list[Picture]:
+def sampled(url: str, count: int) -> list[Image]:
     """Pictures of one size from all over a file or folder, `count` at most, as far as they can be
     read.
     """
-    path, found = Path(url), list[Picture]()
+    path, found = Path(url), list[Image]()
     if path.is_dir():
         names = _picture_files(path)
         read = (cv2.imread(str(name)) for name in names[:: max(len(names) // count, 1)][:count])
@@ -527,7 +527,7 @@ def _picture_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
 
 
-def _spread(container: Any, count: int) -> Iterator[Picture]:
+def _spread(container: Any, count: int) -> Iterator[Image]:
     """Pictures from all over a file, each later than the one before; where they lie far apart,
     those of the stream that can be decoded by themselves.
     """
@@ -550,7 +550,7 @@ def _spread(container: Any, count: int) -> Iterator[Picture]:
                 break
 
 
-def bgr_image(picture: Any) -> Picture:
+def bgr_image(picture: Any) -> Image:
     """The picture as BGR; the usual format by OpenCV, which is several times as quick as
     swscale.
     """

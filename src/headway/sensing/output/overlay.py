@@ -13,7 +13,7 @@ import numpy as np
 
 from headway.sensing import SensingError
 from headway.sensing.detection.detectors import CLASSES
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 from headway.sensing.pipeline import FrameResult
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.measures import Direction, Measures
@@ -41,7 +41,7 @@ BLACK = (0, 0, 0)
 GREY = (160, 160, 160)
 
 
-def drawn(seen: FrameResult, site: Site, measures: Measures, recent: Sequence[str] = ()) -> Picture:
+def drawn(seen: FrameResult, site: Site, measures: Measures, recent: Sequence[str] = ()) -> Image:
     """The frame with zones, lines and their counts, boxes with class, id and speed.
 
     recent: texts of the last violations, drawn one below the other.
@@ -59,7 +59,7 @@ def drawn(seen: FrameResult, site: Site, measures: Measures, recent: Sequence[st
     return out
 
 
-def _draw_line(image: Picture, line: Line, measures: Measures) -> None:
+def _draw_line(image: Image, line: Line, measures: Measures) -> None:
     """With its counts, in and out."""
     (x, y), end = (tuple(round(c) for c in point) for point in line.px)
     cv2.line(image, (x, y), end, YELLOW, 2, cv2.LINE_AA)
@@ -67,7 +67,7 @@ def _draw_line(image: Picture, line: Line, measures: Measures) -> None:
     _draw_text(image, f"{entered} / {left}", (x + 4, y - 4), YELLOW)
 
 
-def _draw_track(image: Picture, track: Track) -> None:
+def _draw_track(image: Image, track: Track) -> None:
     """Grey where it is only predicted, red where a violation was reported of it."""
     x1, y1, x2, y2 = (round(float(v)) for v in track.box)
     colour = COLOURS[track.kind]
@@ -80,7 +80,7 @@ def _draw_track(image: Picture, track: Track) -> None:
     _draw_text(image, f"{track.id} {CLASSES[track.kind]}{speed}", (x1, y1 - 4), colour)
 
 
-def heat_map(image: Picture, measures: Measures) -> Picture:
+def heat_map(image: Image, measures: Measures) -> Image:
     """The image with the places where road users were, the longer the brighter."""
     heat = np.log1p(measures.heat)
     level = np.asarray(
@@ -96,7 +96,7 @@ def heat_map(image: Picture, measures: Measures) -> Picture:
     )
 
 
-def jpeg(image: Picture, quality: int = 75, widest: int = 960) -> bytes:
+def jpeg(image: Image, quality: int = 75, widest: int = 960) -> bytes:
     """As JPEG, made smaller where it is wider than `widest`."""
     if image.shape[1] > widest:
         scale = widest / image.shape[1]
@@ -123,7 +123,7 @@ class VideoWriter:
                 "folder of yours."
             ) from error
 
-    def write(self, image: Picture) -> None:
+    def write(self, image: Image) -> None:
         if self._stream is None:
             codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
             self._stream = self._container.add_stream(
@@ -143,9 +143,7 @@ class VideoWriter:
         self._container.close()
 
 
-def _draw_text(
-    image: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int]
-) -> None:
+def _draw_text(image: Image, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
     at = (at[0], max(at[1], 10))
     cv2.putText(image, text, at, FONT, 0.42, BLACK, 3, cv2.LINE_AA)
     cv2.putText(image, text, at, FONT, 0.42, colour, 1, cv2.LINE_AA)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Site
 from headway.values import FloatArray
@@ -91,7 +91,7 @@ class EvidenceRecorder:
     frames: deque[EvidenceFrame] = field(default_factory=deque)
 
     def record(
-        self, at_s: float, image: Picture, tracks: Iterable[Track], oldest_violation_s: float
+        self, at_s: float, image: Image, tracks: Iterable[Track], oldest_violation_s: float
     ) -> None:
         """Keep a frame where one is due, and drop those that no violation needs any more."""
         settings = self.settings
@@ -114,7 +114,7 @@ class EvidenceRecorder:
         chosen = [self.frames[k] for k in nearest]
         return tuple((frame.at_s, self._jpeg(frame, violation)) for frame in chosen)
 
-    def _compact(self, image: Picture) -> NDArray[np.uint8]:
+    def _compact(self, image: Image) -> NDArray[np.uint8]:
         """The image made smaller, as `EvidenceFrame` keeps it."""
         if image.shape[1] > self.settings.width_px:
             scale = self.settings.width_px / image.shape[1]
@@ -139,7 +139,7 @@ class EvidenceRecorder:
         quality = [cv2.IMWRITE_JPEG_QUALITY, self.settings.jpeg_quality]
         return bytes(cv2.imencode(".jpg", out, quality)[1])
 
-    def _mark(self, image: Picture, box: FloatArray | None, line: str | None, scale: float) -> None:
+    def _mark(self, image: Image, box: FloatArray | None, line: str | None, scale: float) -> None:
         """Draw the violator's box and the line that it crossed, both where there is one."""
         if box is not None:
             x1, y1, x2, y2 = (round(float(v)) for v in box)
@@ -157,7 +157,7 @@ BLOCK_PX = 10  # side of the blocks: no letter of a plate is legible in them
 LEAST_PX = 3  # smaller parts show nothing
 
 
-def blurred(image: Picture, boxes: Iterable[FloatArray]) -> Picture:
+def blurred(image: Image, boxes: Iterable[FloatArray]) -> Image:
     """A copy in which faces and number plates cannot be recognised: in blocks the upper third of an
     upright box, the lower half of a wide one.
 
@@ -183,7 +183,7 @@ def _identifying_part(x1: int, y1: int, x2: int, y2: int) -> tuple[int, int, int
     return x1, y1 + (y2 - y1) // 2, x2, y2
 
 
-def _in_blocks(part: Picture) -> Picture:
+def _in_blocks(part: Image) -> Image:
     height, width = part.shape[:2]
     blocks = (max(width // BLOCK_PX, 1), max(height // BLOCK_PX, 1))
     coarse = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
@@ -192,7 +192,7 @@ def _in_blocks(part: Picture) -> Picture:
     )
 
 
-def _draw_caption(image: Picture, text: str) -> None:
+def _draw_caption(image: Image, text: str) -> None:
     """White with a black rim, at the lower left."""
     at = (8, image.shape[0] - 10)
     for colour, thickness in ((BLACK, 3), (WHITE, 1)):

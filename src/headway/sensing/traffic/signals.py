@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from headway.roads.network import Colour
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 
 LAMP_READINGS = 3  # frames with the same colour before a lamp is believed: reflections are shorter
 STALE_S = 180.0  # a colour is unknown so long after the last report: no signal stays silent longer
@@ -96,7 +96,7 @@ class SignalHistory:
             del times[:KEPT_CHANGES], colours[:KEPT_CHANGES]
 
 
-def lamp_colour(image: Picture, px: tuple[float, float, float, float]) -> Colour | None:
+def lamp_colour(image: Image, px: tuple[float, float, float, float]) -> Colour | None:
     """The colour of a lamp by the hue of its lit pixels; None where it is dark or they disagree.
 
     px: x, y, width, height of the lamp in the image.

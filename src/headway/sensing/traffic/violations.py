@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headway.sensing.detection.detectors import CLASSES, PERSON
-from headway.sensing.frames.sources import Picture
+from headway.sensing.frames.sources import Image
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.evidence import EvidenceRecorder, Violation, seal_of
 from headway.sensing.traffic.measures import Crossing, Measures
@@ -68,7 +68,7 @@ class ViolationDetector:
         self._place_rules = rules_of_places(self.site, self._timers)
 
     def update(
-        self, at_s: float, image: Picture, tracks: list[Track], crossings: list[Crossing]
+        self, at_s: float, image: Image, tracks: list[Track], crossings: list[Crossing]
     ) -> list[Violation]:
         """Take in one frame; the violations that are complete now."""
         oldest_s = min((p.violation.at_s for p in self.pending), default=at_s)
@@ -94,7 +94,7 @@ class ViolationDetector:
         """The end of the stream: those that still wait, with the images that there are."""
         return self._complete(np.inf)
 
-    def _read_lamps(self, at_s: float, image: Picture) -> None:
+    def _read_lamps(self, at_s: float, image: Image) -> None:
         for lamp in self.site.lamps:
             colour = lamp_colour(image, lamp.px)
             if colour is not None:
