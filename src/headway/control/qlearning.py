@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headway.control.confidence import Confidence, freshness, novelty, performance
 from headway.control.qtable import Keys, QTable, mix
-from headway.control.stages import StageTable, demand, may_change
+from headway.control.stages import EPS_S, StageTable, demand, may_change
 from headway.roads import Colour, Network, Timing
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
@@ -19,6 +19,12 @@ TABLE = "HEADWAY_QTABLE"
 DEFAULT_TABLE = Path("data/q.table")
 STEPS = np.array([1, 2, 4, 7, 11])  # vehicles at which a stage's demand counts as one class more
 AGES = np.array([10, 20, 40])  # seconds of green at which its age counts as one class more
+FULL_EXIT_M = 15.0  # with less room, two vehicles, an exit counts as full
+STOPPED_MPS = 0.1  # as SUMO counts waiting
+REGRET_VEHICLES = 5.0  # so many more stopped vehicles than at the last decision are a regret of 1
+REGRET_SHARE = 0.1  # of a new figure in the exponential mean
+FNV_OFFSET = 2166136261
+FNV_PRIME = 16777619
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class Describer:
         self, seen: Observation, target: IntArray, since_s: FloatArray, wanted: FloatArray
     ) -> Keys:
         """The key of each junction's state, (junctions,)."""
-        full = np.logical_or.reduceat(seen.room_m[self._to] < 15.0, self._first)
+        full = np.logical_or.reduceat(seen.room_m[self._to] < FULL_EXIT_M, self._first)
         columns = [self._names, target, np.searchsorted(AGES, seen.at_s - since_s), full]
         return mix(
             np.column_stack([*columns, np.searchsorted(STEPS, wanted, side="right")]).astype(
@@ -106,22 +112,22 @@ class QLearning:
         n = len(self._network.junctions)
         zeros = np.zeros(n)
         return QState(
-            np.zeros(n, np.int32),
-            np.full(n, seen.at_s),
-            np.full(n, seen.at_s),
-            np.zeros(n, np.uint64),
-            np.zeros(n, np.int64),
-            zeros,
-            np.ones(n),
-            zeros,
-            zeros,
+            target=np.zeros(n, np.int32),
+            since_s=np.full(n, seen.at_s),
+            next_s=np.full(n, seen.at_s),
+            keys=np.zeros(n, np.uint64),
+            chosen=np.zeros(n, np.int64),
+            visits=zeros,
+            agreement=np.ones(n),
+            regret=zeros,
+            waiting=zeros,
         )
 
     def due(self, seen: Observation, state: QState) -> BoolArray:
         """Junctions that may decide now, (junctions,)."""
         return np.asarray(
             may_change(self._network, self._timing, state.target, self._see.table, seen)
-            & (seen.at_s >= state.next_s - 1e-6)
+            & (seen.at_s >= state.next_s - EPS_S)
         )
 
     def step(self, seen: Observation, state: QState) -> tuple[Proposal, QState]:
@@ -145,20 +151,18 @@ class QLearning:
         chosen = best if explore is None else np.where(explore >= 0, explore, best)
         target = np.where(due, chosen, state.target).astype(np.int32)
         fresh = target != state.target
-        halted = np.bincount(self._junction_of(seen), minlength=len(due)).astype(float)
-        regret = state.regret + due * 0.1 * (
-            np.maximum(halted - state.waiting, 0.0) / 5.0 - state.regret
-        )
+        stopped = np.bincount(self._junctions_of_stopped(seen), minlength=len(due)).astype(float)
+        missed = np.maximum(stopped - state.waiting, 0.0) / REGRET_VEHICLES
         new = QState(
-            target,
-            np.where(fresh, seen.at_s, state.since_s),
-            np.where(due, seen.at_s + self.interval_s, state.next_s),
-            np.where(due, keys, state.keys),
-            np.where(due, chosen, state.chosen),
-            np.where(due, visits.sum(axis=1), state.visits),
-            np.where(due, np.where(best == greedy, 1.0, 0.5), state.agreement),
-            regret,
-            np.where(due, halted, state.waiting),
+            target=target,
+            since_s=np.where(fresh, seen.at_s, state.since_s),
+            next_s=np.where(due, seen.at_s + self.interval_s, state.next_s),
+            keys=np.where(due, keys, state.keys),
+            chosen=np.where(due, chosen, state.chosen),
+            visits=np.where(due, visits.sum(axis=1), state.visits),
+            agreement=np.where(due, np.where(best == greedy, 1.0, 0.5), state.agreement),
+            regret=state.regret + due * REGRET_SHARE * (missed - state.regret),
+            waiting=np.where(due, stopped, state.waiting),
         )
         return self._propose(seen, new), new
 
@@ -183,16 +187,17 @@ class QLearning:
             sure.factors(),
         )
 
-    def _junction_of(self, seen: Observation) -> IntArray:
-        groups = np.array([x.group for x in self._network.links])[
-            seen.vehicles.link[(seen.vehicles.speed_mps < 0.1) & (seen.vehicles.link >= 0)]
-        ]
+    def _junctions_of_stopped(self, seen: Observation) -> IntArray:
+        """(n,): the junction that each stopped vehicle waits at."""
+        v = seen.vehicles
+        stopped = (v.speed_mps < STOPPED_MPS) & (v.link >= 0)
+        groups = np.array([x.group for x in self._network.links])[v.link[stopped]]
         return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)
 
 
 def hash_of(name: str) -> int:
-    """A number that stays the same between processes, for a name."""
-    value = 2166136261
+    """A number that stays the same between processes, for a name: FNV-1a, in 31 bits."""
+    value = FNV_OFFSET
     for byte in name.encode():
-        value = (value ^ byte) * 16777619 % (1 << 31)
+        value = (value ^ byte) * FNV_PRIME % (1 << 31)
     return value
