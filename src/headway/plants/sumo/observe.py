@@ -3,7 +3,7 @@
 Each vehicle is asked for its lane; only those on lanes near a signal are asked for more. What does
 not change while a vehicle stays on a lane (its next link, length, class) is asked once, when it
 comes onto the lane, and kept in columns by slot. What remains each second is one call a vehicle,
-and two more a vehicle near a signal: `python -m bench observe` measures it.
+and two more a vehicle near a signal: `python -m bench speed` measures the whole.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ async function watch(id) {
   const { signal } = state.abort;
   while (!signal.aborted) {
     try {
-      for await (const jpeg of pictures(`/api/v1/cameras/${id}/view`, signal)) {
+      for await (const jpeg of frames(`/api/v1/cameras/${id}/view`, signal)) {
         state.picture = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
         paint();
       }
@@ -102,8 +102,8 @@ async function watch(id) {
   }
 }
 
-// The pictures of an MJPEG answer, one after the other.
-async function* pictures(path, signal) {
+// The frames of an MJPEG answer, one after the other.
+async function* frames(path, signal) {
   const reader = (await fetchAs(path, { signal })).body.getReader(), text = new TextDecoder("latin1");
   let bytes = new Uint8Array(0);
   for (;;) {
@@ -180,7 +180,7 @@ function figures(news) {
   row("mean speed", speeds.length ? `${(speeds.reduce((a, b) => a + b, 0) / speeds.length).toFixed(0)} km/h` : "no calibration");
   const sum = (of) => Object.values(of).reduce((a, b) => a + b, 0);
   for (const [name, l] of Object.entries(m.lines)) row(`line ${name}`, `${sum(l.in)} in, ${sum(l.out)} out${l.flow_veh_h === null ? "" : `, ${l.flow_veh_h.toFixed(0)} veh/h`}`);
-  for (const [name, z] of Object.entries(m.lanes)) row(`lane ${name}`, `${z.vehicles} vehicles, ${z.queue_veh} standing, ${z.congestion}, ${(100 * z.occupancy).toFixed(0)} % occupied`);
+  for (const [name, z] of Object.entries(m.lanes)) row(`lane ${name}`, `${z.vehicles} vehicles, ${z.queue_veh} stopped, ${z.congestion}, ${(100 * z.occupancy).toFixed(0)} % occupied`);
 }
 
 async function violations() {
