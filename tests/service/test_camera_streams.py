@@ -374,7 +374,7 @@ def test_frames_of_another_size_than_the_sites_end_the_stream(world):
     assert (world.told, stream.processed) == ([], 0)
 
 
-def test_a_stream_ends_after_twenty_faults_in_a_row(world):
+def test_a_stream_ends_after_twenty_faults_in_a_row_and_each_is_logged(world, logged):
     assert FAULTS == 20
     world.manager()
     stream = world.camera("a")
@@ -388,6 +388,18 @@ def test_a_stream_ends_after_twenty_faults_in_a_row(world):
 
     broken(19)
     assert (stream.faults, stream.fault, stream.running) == (19, "not this one", True)
+    assert (
+        logged("sensing")
+        == [
+            {
+                "event": "a frame could not be processed",
+                "level": "error",
+                "stream": "a",
+                "error": "ValueError('not this one')",
+            }
+        ]
+        * 19
+    )
     stream.source.frames = [frame()]
     world.go()
     answer(world.eyes["motion"])
