@@ -15,9 +15,9 @@ import numpy as np
 
 from bench.pictures import CLIP, MODEL
 from bench.vision import iou
-from headway.sensing.detection.detectors import OnnxDetector
-from headway.sensing.frames.sources import Frame, Source, SourceSettings
 from headway.sensing.pipeline import Perception, unknown_site
+from headway.vision.detection.detectors import OnnxDetector
+from headway.vision.frames.sources import Frame, Source, SourceSettings
 
 WIDTH = 800
 RATE_HZ = 20.0

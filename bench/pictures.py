@@ -19,12 +19,12 @@ import numpy as np
 
 from headway.analytics import violations as asked
 from headway.analytics.violations import Span
-from headway.sensing.detection.detectors import OnnxDetector
-from headway.sensing.frames.sources import Source, SourceSettings
 from headway.sensing.pipeline import Perception, watch
 from headway.sensing.traffic.site import Site
 from headway.service.camera_streams import StreamManager, StreamSettings
 from headway.store import Intake, open_database
+from headway.vision.detection.detectors import OnnxDetector
+from headway.vision.frames.sources import Source, SourceSettings
 
 DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
 CLIP, MODEL = DATA / "video" / "junction-cars-truck.mp4", DATA / "models" / "yolox_nano.onnx"
@@ -98,7 +98,7 @@ FOUR = """
 import json, sys, time
 from pathlib import Path
 from headway.sensing import Site
-from headway.sensing.frames.sources import SourceSettings
+from headway.vision.frames.sources import SourceSettings
 from headway.service.camera_streams import StreamManager, StreamSettings
 clip, names, seconds, site = sys.argv[1], sys.argv[2].split(","), float(sys.argv[3]), Site.from_tree(json.loads(sys.argv[4]))
 manager = StreamManager()

@@ -17,14 +17,14 @@ from headway.rendered.film import FilmedPlant
 from headway.rendered.painter import Painter
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
-from headway.sensing.detection.detectors import Detector
-from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Frame
 from headway.sensing.pipeline import Perception
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Direction, intersection
 from headway.sensing.traffic.site import Site
 from headway.values import ColourArray
+from headway.vision.detection.detectors import Detector
+from headway.vision.detection.motion import MotionDetector
+from headway.vision.frames.sources import Frame
 
 SEEN = 0.4
 OVERLAP = 0.3

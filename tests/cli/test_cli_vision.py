@@ -315,7 +315,7 @@ BODY = b"a model" * 100
 @pytest.fixture
 def known(monkeypatch):
     """A catalogue of one small model, and a server that has it; yields the server's answers."""
-    from headway.sensing.detection import models
+    from headway.vision.detection import models
 
     class Door(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -367,7 +367,7 @@ def test_a_model_is_fetched_listed_and_verified(headway, known, tmp_path, monkey
 
 
 def test_a_model_may_come_from_elsewhere_and_lie_elsewhere(headway, known, tmp_path, monkeypatch):
-    from headway.sensing.detection import models
+    from headway.vision.detection import models
 
     monkeypatch.setattr(
         models,

@@ -27,8 +27,8 @@ from headway.rendered.plant import (
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.sensing import Site
-from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Frame
+from headway.vision.detection.motion import MotionDetector
+from headway.vision.frames.sources import Frame
 
 NETWORK, SHAPES = street()
 

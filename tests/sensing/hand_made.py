@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from headway.sensing import Calibration, Site
-from headway.sensing.detection.detectors import CAR, CLASSES
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.measures import Measures
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.violations import ViolationDetector
+from headway.vision.detection.detectors import CAR, CLASSES
 
 SIZE = (320, 240)
 GREY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)

@@ -10,8 +10,8 @@ import time
 import cv2
 import numpy as np
 
-from headway.sensing.frames.sources import Frame
 from headway.sensing.output.overlay import VideoWriter
+from headway.vision.frames.sources import Frame
 
 SIZE = (320, 240)
 SITE = {

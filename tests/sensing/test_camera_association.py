@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from headway.sensing.detection.detectors import BUS, CAR, PERSON, TRUCK, VEHICLE
 from headway.sensing.tracking.association import Association, TrackedDetection
+from headway.vision.detection.detectors import BUS, CAR, PERSON, TRUCK, VEHICLE
 
 A = (100, 100, 200, 200)
 FAR = (600, 100, 700, 200)

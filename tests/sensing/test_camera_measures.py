@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.sensing.hand_made import road_user, seen_at, site
 
 from headway.sensing import Site
-from headway.sensing.detection.detectors import BUS, CAR, PERSON
 from headway.sensing.traffic.measures import Crossing, Measures, intersection, predicted_flow
 from headway.sensing.traffic.site import Line
+from headway.vision.detection.detectors import BUS, CAR, PERSON
 
 GATE = {"name": "gate", "px": [[160, 80], [160, 140]]}
 EXIT = {"name": "exit", "px": [[220, 80], [220, 140]]}

@@ -11,7 +11,10 @@ import pytest
 from tests.sensing.hand_made import GREY, road_user, seen_at, site
 
 from headway.sensing import SensingError, Site
-from headway.sensing.detection.detectors import (
+from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
+from headway.sensing.pipeline import FrameResult
+from headway.sensing.traffic.measures import Measures
+from headway.vision.detection.detectors import (
     BICYCLE,
     BUS,
     CAR,
@@ -20,10 +23,7 @@ from headway.sensing.detection.detectors import (
     TRUCK,
     VEHICLE,
 )
-from headway.sensing.frames.sources import Frame
-from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
-from headway.sensing.pipeline import FrameResult
-from headway.sensing.traffic.measures import Measures
+from headway.vision.frames.sources import Frame
 
 PARTS = {
     "zones": [

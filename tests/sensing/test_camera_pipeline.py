@@ -11,10 +11,10 @@ import supervision as sv
 from tests.sensing.hand_made import GREY, SIZE, road_user, site
 
 from headway.sensing import SensingError, pipeline
-from headway.sensing.detection.detectors import BUS, CAR
-from headway.sensing.frames.sources import Frame
 from headway.sensing.pipeline import AHEAD, Perception, track_to_json, unknown_site, watch
 from headway.sensing.traffic.signals import SignalHistory
+from headway.vision.detection.detectors import BUS, CAR
+from headway.vision.frames.sources import Frame
 
 
 def found(*boxes, kind=CAR):

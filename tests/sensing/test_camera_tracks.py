@@ -8,7 +8,9 @@ import supervision as sv
 from tests.sensing.hand_made import SIZE, ten_px_a_metre
 
 from headway.sensing import Calibration
-from headway.sensing.detection.detectors import (
+from headway.sensing.tracking.speed import motions
+from headway.sensing.tracking.tracks import Track, Tracker
+from headway.vision.detection.detectors import (
     BICYCLE,
     BUS,
     CAR,
@@ -17,8 +19,6 @@ from headway.sensing.detection.detectors import (
     TRUCK,
     VEHICLE,
 )
-from headway.sensing.tracking.speed import motions
-from headway.sensing.tracking.tracks import Track, Tracker
 
 HIGH = Calibration(
     np.diag([0.1, 0.1, 1.0]), 0.0, (16.0, 24.0, 7.5)

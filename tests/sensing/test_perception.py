@@ -12,10 +12,10 @@ import pytest
 from tests.sensing.scenes import SITE, along, pictures
 
 from headway.sensing import SensingError, Site
-from headway.sensing.detection.detectors import CAR, PERSON, TRUCK, OnnxDetector, one_box_each
-from headway.sensing.detection.motion import MotionDetector
 from headway.sensing.pipeline import Perception
 from headway.sensing.traffic.evidence import seal_of
+from headway.vision.detection.detectors import CAR, PERSON, TRUCK, OnnxDetector, one_box_each
+from headway.vision.detection.motion import MotionDetector
 
 pytestmark = pytest.mark.slow
 

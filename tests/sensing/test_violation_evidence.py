@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tests.sensing.hand_made import SIZE, Watch, road_user, seen_at, site, ten_px_a_metre
 
-from headway.sensing.detection.detectors import PERSON
 from headway.sensing.traffic.evidence import Violation, blurred, seal_of
 from headway.sensing.traffic.signals import SignalHistory, lamp_colour
+from headway.vision.detection.detectors import PERSON
 
 RED, YELLOW, GREEN = 1, 2, 4
 BOX = {"name": "box", "kind": "box", "px": [[100, 80], [220, 80], [220, 140], [100, 140]]}

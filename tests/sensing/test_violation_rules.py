@@ -12,7 +12,7 @@ import pytest
 from tests.sensing.hand_made import GREY, Watch, road_user, seen_at, site, ten_px_a_metre
 
 from headway.sensing import Site
-from headway.sensing.detection.detectors import BICYCLE, PERSON, TRUCK
+from headway.vision.detection.detectors import BICYCLE, PERSON, TRUCK
 
 RED, YELLOW, GREEN = 1, 2, 4
 STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}

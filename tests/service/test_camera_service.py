@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from headway.sensing import SensingError, Site
-from headway.sensing.frames.sources import SourceSettings
 from headway.sensing.traffic.evidence import Violation
 from headway.service import camera_streams as streams
 from headway.service import cameras as room
@@ -19,6 +18,7 @@ from headway.service.camera_streams import StreamSettings
 from headway.service.cameras import CameraService
 from headway.service.notification import Mail, Webhook
 from headway.settings import NotifySettings
+from headway.vision.frames.sources import SourceSettings
 
 
 class RecordingSignals:

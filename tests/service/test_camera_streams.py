@@ -13,7 +13,6 @@ from tests.sensing.hand_made import SIZE, road_user, site, ten_px_a_metre
 from tests.waiting import until
 
 from headway.sensing import SensingError
-from headway.sensing.frames.sources import Frame, Health, SourceSettings
 from headway.sensing.output.overlay import drawn, jpeg
 from headway.sensing.pipeline import FrameResult, Perception, track_to_json
 from headway.sensing.traffic.evidence import Violation
@@ -27,6 +26,7 @@ from headway.service.camera_streams import (
     StreamManager,
     StreamSettings,
 )
+from headway.vision.frames.sources import Frame, Health, SourceSettings
 
 
 class ASource:

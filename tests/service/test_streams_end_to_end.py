@@ -12,11 +12,11 @@ from tests.sensing.scenes import SITE, along, camera, film, pictures
 from tests.waiting import until
 
 from headway.sensing import SensingError, Site
-from headway.sensing.frames.sources import SourceSettings
 from headway.service.camera_streams import StreamManager, StreamSettings
 from headway.service.streets import StreetService
 from headway.settings import Settings, overridden
 from headway.street.messages import Task
+from headway.vision.frames.sources import SourceSettings
 
 pytestmark = pytest.mark.slow
 

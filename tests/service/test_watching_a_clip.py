@@ -12,13 +12,13 @@ from tests.sensing.hand_made import GREY, road_user, seen_at, site, ten_px_a_met
 from tests.sensing.scenes import SITE, along, film, pictures
 
 from headway.sensing import SensingError, Site
-from headway.sensing.detection.detectors import BUS
-from headway.sensing.frames.sources import Frame
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
 from headway.sensing.pipeline import FrameResult, Perception
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
 from headway.service.watching import Report, read_signals, violation_to_json, watch_source
+from headway.vision.detection.detectors import BUS
+from headway.vision.frames.sources import Frame
 
 
 def seen(perception, at_s, *tracks, violations=(), image=GREY):

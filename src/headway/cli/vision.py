@@ -233,7 +233,7 @@ def camera(
 @models.command("list")
 def list_models(folder: Folder = MODELS) -> None:
     """Known models, and which are here."""
-    from headway.sensing.detection import models as catalogue
+    from headway.vision.detection import models as catalogue
 
     table = Table("model", "here", "licence", "about", "sha256")
     for model in catalogue.MODELS:
@@ -257,7 +257,7 @@ def fetch_model(
     """Download a model; what broke off goes on where it broke, what is not the known file is
     refused.
     """
-    from headway.sensing.detection.models import fetch, known
+    from headway.vision.detection.models import fetch, known
 
     with Progress(
         TextColumn("{task.description}"),
@@ -279,7 +279,7 @@ def fetch_model(
 @models.command("verify")
 def verify_model(name: str, folder: Folder = MODELS) -> None:
     """Whether a model's file is the known one; status 1 if it is not."""
-    from headway.sensing.detection.models import known, verify
+    from headway.vision.detection.models import known, verify
 
     verify(known(name), folder / f"{name}.onnx")
     console.print("whole and known")

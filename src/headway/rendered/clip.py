@@ -15,9 +15,9 @@ from headway.rendered.painter import Painter, ground_truth_line
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.roads import Network
-from headway.sensing.frames.sources import Image
 from headway.sensing.output.overlay import VideoWriter
 from headway.values import ColourArray
+from headway.vision.frames.sources import Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from headway.rendered.painter import Painter
 from headway.roads import Network
 from headway.roads.network import Colour
 from headway.sensing import SensingError
-from headway.sensing.frames.sources import Image
 from headway.values import ColourArray, FloatArray
+from headway.vision.frames.sources import Image
 
 LANE_CHANGE_S = 2.0  # s that a driver takes for a change of lanes
 # m to the side in one step: less is within the lane, more is another street

@@ -17,8 +17,8 @@ from headway.plants.sumo.plant import Scene
 from headway.rendered.view import View, ribbon
 from headway.roads import Network
 from headway.roads.network import Kind
-from headway.sensing.frames.sources import Image
 from headway.values import ColourArray, FloatArray
+from headway.vision.frames.sources import Image
 
 # By the kinds of a Scene: car, bus, truck, bicycle, tram, emergency vehicle
 CAR, BUS, BICYCLE, EMERGENCY = 0, 1, 3, 5

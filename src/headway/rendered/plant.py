@@ -19,13 +19,13 @@ from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.roads import Network
 from headway.sensing import need_vision
-from headway.sensing.detection.detectors import Detector
-from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Frame, Image
 from headway.sensing.pipeline import Perception
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Site
 from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehicles
+from headway.vision.detection.detectors import Detector
+from headway.vision.detection.motion import MotionDetector
+from headway.vision.frames.sources import Frame, Image
 
 CAMERA_HEIGHT_M = 90.0  # m above the road: vehicles hide one another hardly
 CAMERA_REACH_M = 80.0  # m to either side: some 5 s of driving before a stop line

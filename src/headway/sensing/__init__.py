@@ -1,35 +1,12 @@
-"""From frames to traffic: sources, detection, tracking, the road plane, speeds, violations. Needs
-the extra `vision`.
+"""From boxes to traffic: tracking, the road plane, speeds, measures, violations. Needs the extra
+`vision`.
 """
 
 from __future__ import annotations
 
-import importlib.util
-
 from headway.sensing.traffic.calibration import Calibration, CalibrationError
 from headway.sensing.traffic.site import Site, read_site
-
-MISSING = [
-    name
-    for name in ("av", "cv2", "onnxruntime", "supervision", "trackers")
-    if importlib.util.find_spec(name) is None
-]
-
-
-class SensingError(RuntimeError):
-    """A camera, an image or a model is not what it should be; the message names it and the
-    remedy.
-    """
-
-
-def need_vision() -> None:
-    """Raises SensingError where the packages of the extra `vision` are missing."""
-    if MISSING:
-        raise SensingError(
-            f"cameras need {', '.join(MISSING)}. Install them: `make vision`, or `pip install "
-            "'headway[vision]'`."
-        )
-
+from headway.vision import MISSING, SensingError, need_vision
 
 __all__ = [
     "MISSING",

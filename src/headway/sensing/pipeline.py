@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from headway.sensing.boxes import centres, sizes
-from headway.sensing.detection.detectors import CLASSES, Detector
-from headway.sensing.frames.sources import Frame, Source
 from headway.sensing.tracking.tracks import Track, Tracker
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing, Measures
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 from headway.sensing.traffic.violations import ViolationDetector
+from headway.vision.boxes import centres, sizes
+from headway.vision.detection.detectors import CLASSES, Detector
+from headway.vision.frames.sources import Frame, Source
 
 AHEAD = 2  # frames in flight beyond one a thread, so that none waits for the next
 USUAL_RATE_HZ = 15.0  # where a stream does not state its own

@@ -19,14 +19,14 @@ import supervision as sv
 
 from headway import telemetry
 from headway.sensing import SensingError
-from headway.sensing.detection.detectors import Detector, OnnxDetector
-from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Frame, Source, SourceSettings
 from headway.sensing.output.overlay import drawn, jpeg
 from headway.sensing.pipeline import FrameResult, Perception, track_to_json, unknown_site
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
+from headway.vision.detection.detectors import Detector, OnnxDetector
+from headway.vision.detection.motion import MotionDetector
+from headway.vision.frames.sources import Frame, Source, SourceSettings
 
 FAULTS = 20  # in a row, after which a camera is stopped
 DRAW_PERIOD_S = 0.1  # of the live view, wall seconds

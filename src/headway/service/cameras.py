@@ -23,10 +23,10 @@ from headway.settings import NotifySettings
 from headway.store import Intake, Recorder
 
 if TYPE_CHECKING:
-    from headway.sensing.frames.sources import SourceSettings
     from headway.sensing.pipeline import FrameResult
     from headway.sensing.traffic.evidence import Violation
     from headway.service.camera_streams import Stream, StreamSettings
+    from headway.vision.frames.sources import SourceSettings
 
 PUBLISH_PERIOD_S = 0.2  # of a camera's figures, wall seconds
 MOST_WAITING = 2_000  # rows for a database that is away; violations carry images
@@ -203,7 +203,7 @@ class CameraService:
         )
 
     def _source_settings(self, config: CameraConfig) -> SourceSettings:
-        from headway.sensing.frames.sources import SourceSettings
+        from headway.vision.frames.sources import SourceSettings
 
         given = {key: config[key] for key in ("rate_hz", "repeat") if key in config}
         url = self._source_url(config["source"])

@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 
 from headway.sensing import SensingError
-from headway.sensing.detection.detectors import CLASSES, Detector, OnnxDetector
-from headway.sensing.detection.motion import MotionDetector
-from headway.sensing.frames.sources import Frame, Image, Source, SourceSettings, sampled
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
 from headway.sensing.pipeline import FrameResult, Perception
 from headway.sensing.pipeline import watch as watch_frames
@@ -26,6 +23,9 @@ from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
+from headway.vision.detection.detectors import CLASSES, Detector, OnnxDetector
+from headway.vision.detection.motion import MotionDetector
+from headway.vision.frames.sources import Frame, Image, Source, SourceSettings, sampled
 
 SAMPLES = 45  # frames of a clip from which its background is learned before it is watched
 LEAST_SAMPLES = 5  # fewer say nothing about the background

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from headway.sensing import SensingError
-from headway.sensing.detection.detectors import CLASSES
-from headway.sensing.frames.sources import Image
 from headway.sensing.pipeline import FrameResult
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.measures import Direction, Measures
 from headway.sensing.traffic.site import Line, Site
+from headway.vision.detection.detectors import CLASSES
+from headway.vision.frames.sources import Image
 
 COLOURS = (  # by class; all colours are blue, green, red
     (80, 200, 255),

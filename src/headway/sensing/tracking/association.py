@@ -10,9 +10,9 @@ import numpy as np
 import supervision as sv
 from trackers import ByteTrackTracker
 
-from headway.sensing.boxes import overlaps
-from headway.sensing.detection.detectors import PERSON, VEHICLE
 from headway.values import FloatArray
+from headway.vision.boxes import overlaps
+from headway.vision.detection.detectors import PERSON, VEHICLE
 
 # ByteTrack, docs/decisions/0008-vision.md
 SURE = 0.32  # confidence from which a detection begins a track

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import supervision as sv
 
-from headway.sensing.boxes import centres, lower_edges
-from headway.sensing.detection.detectors import (
+from headway.sensing.tracking.association import Association, TrackedDetection
+from headway.sensing.tracking.speed import motions
+from headway.sensing.traffic.calibration import Calibration
+from headway.values import FloatArray
+from headway.vision.boxes import centres, lower_edges
+from headway.vision.detection.detectors import (
     BICYCLE,
     BUS,
     CAR,
@@ -20,10 +24,6 @@ from headway.sensing.detection.detectors import (
     TRUCK,
     VEHICLE,
 )
-from headway.sensing.tracking.association import Association, TrackedDetection
-from headway.sensing.tracking.speed import motions
-from headway.sensing.traffic.calibration import Calibration
-from headway.values import FloatArray
 
 CONFIRMED = 3  # detections from which a track is shown: noise does not last as long
 COAST_S = 0.4  # s for which a lost track is shown where it is predicted

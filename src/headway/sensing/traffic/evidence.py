@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.sensing.frames.sources import Image
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Site
 from headway.values import FloatArray
+from headway.vision.frames.sources import Image
 
 Colour = tuple[int, int, int]  # as OpenCV has it: blue, green, red
 RED: Colour = (0, 0, 255)

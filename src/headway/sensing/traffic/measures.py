@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.sensing.detection.detectors import CLASSES, PERSON
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Line, Site, Zone
+from headway.vision.detection.detectors import CLASSES, PERSON
 
 SPEED_SPAN_S = 60.0  # s over which a lane's mean speed is taken
 RECOUNT_S = 5.0  # s in which a track that trembles on a line is counted once

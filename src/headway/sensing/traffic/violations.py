@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from headway.sensing.detection.detectors import CLASSES, PERSON
-from headway.sensing.frames.sources import Image
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.evidence import EvidenceRecorder, Violation, seal_of
 from headway.sensing.traffic.measures import Crossing, Measures
@@ -25,6 +23,8 @@ from headway.sensing.traffic.rules import (
 )
 from headway.sensing.traffic.signals import SignalHistory, lamp_colour
 from headway.sensing.traffic.site import Site
+from headway.vision.detection.detectors import CLASSES, PERSON
+from headway.vision.frames.sources import Image
 
 PATH_S = 3.0  # s of the track's path that stand in the evidence
 PATH_STEP = 3  # every so many points of it: enough to draw the path

@@ -11,8 +11,8 @@ import pytest
 from tests.ports import closed_port
 
 from headway.sensing import SensingError
-from headway.sensing.detection import models as catalogue
-from headway.sensing.detection.models import Model, digest, fetch, known, verify
+from headway.vision.detection import models as catalogue
+from headway.vision.detection.models import Model, digest, fetch, known, verify
 
 BODY = bytes(range(256)) * 800  # 204,800 bytes: three pieces of 65,536 and a rest
 MODEL = Model("net", "http://127.0.0.1:9/none", "MIT", hashlib.sha256(BODY).hexdigest(), "a test")

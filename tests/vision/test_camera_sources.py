@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from headway.sensing import SensingError
-from headway.sensing.frames import sources
-from headway.sensing.frames.sources import Frame, Health, Platform, Source, SourceSettings
+from headway.vision.frames import sources
+from headway.vision.frames.sources import Frame, Health, Platform, Source, SourceSettings
 
 CAMERA = "rtsp://user:secret@north:554/one"
 

@@ -14,8 +14,8 @@ from tests.sensing.scenes import along, camera, film, pictures
 from tests.waiting import until
 
 from headway.sensing import SensingError
-from headway.sensing.frames import sources
-from headway.sensing.frames.sources import Source, SourceSettings
+from headway.vision.frames import sources
+from headway.vision.frames.sources import Source, SourceSettings
 
 pytestmark = pytest.mark.slow
 

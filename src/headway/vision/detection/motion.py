@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from headway.sensing.boxes import Box
-from headway.sensing.detection.background import LEARNED, UPSET, Background, Mask
-from headway.sensing.detection.blobs import (
+from headway.vision.boxes import Box
+from headway.vision.detection.background import LEARNED, UPSET, Background, Mask
+from headway.vision.detection.blobs import (
     Blob,
     are_parts_of_one,
     blob_within,
@@ -26,9 +26,9 @@ from headway.sensing.detection.blobs import (
     rest_boxes,
     touches_edge,
 )
-from headway.sensing.detection.detectors import VEHICLE
-from headway.sensing.detection.templates import Match, best_match, crop
-from headway.sensing.frames.sources import Image
+from headway.vision.detection.detectors import VEHICLE
+from headway.vision.detection.templates import Match, best_match, crop
+from headway.vision.frames.sources import Image
 
 # When an object is known. Counts are of frames.
 KNOWN_ALONE = 5  # frames alone: what flickers is not there for as long

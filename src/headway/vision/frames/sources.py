@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.sensing import SensingError
+from headway.vision import SensingError
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 LIVE = ("rtsp", "rtsps", "http", "https", "rtmp", "udp")

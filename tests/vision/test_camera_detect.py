@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from headway.sensing import SensingError
-from headway.sensing.boxes import overlaps
-from headway.sensing.detection import detectors as detect
-from headway.sensing.detection.detectors import (
+from headway.vision.boxes import overlaps
+from headway.vision.detection import detectors as detect
+from headway.vision.detection.detectors import (
     BICYCLE,
     BUS,
     CAR,

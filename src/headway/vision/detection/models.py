@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from headway.sensing import SensingError
+from headway.vision import SensingError
 
 CHUNK_BYTES = 1 << 16
 SILENT_S = 30.0  # s without an answer, then the download has failed

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing.detection.background import LEARNED, Background, edge_slope, surroundings
+from headway.vision.detection.background import LEARNED, Background, edge_slope, surroundings
 
 
 def even(level, high=40, wide=40):

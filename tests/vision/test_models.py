@@ -10,8 +10,8 @@ import pytest
 from bench import clips
 
 from headway.sensing import SensingError
-from headway.sensing.detection.detectors import COCO, OnnxDetector, _decoded, read_layout
-from headway.sensing.frames.sources import Source, SourceSettings
+from headway.vision.detection.detectors import COCO, OnnxDetector, _decoded, read_layout
+from headway.vision.frames.sources import Source, SourceSettings
 
 
 def session(shape, output, kind="tensor(float)", **meta):

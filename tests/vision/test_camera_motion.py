@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from headway.sensing.boxes import Box
-from headway.sensing.detection import blobs as blob_module
-from headway.sensing.detection import motion, templates
-from headway.sensing.detection.background import Background
-from headway.sensing.detection.blobs import blob_within
-from headway.sensing.detection.detectors import VEHICLE
-from headway.sensing.detection.motion import FoundObject, MotionDetector, MovingObject, StreamState
-from headway.sensing.detection.templates import Match
+from headway.vision.boxes import Box
+from headway.vision.detection import blobs as blob_module
+from headway.vision.detection import motion, templates
+from headway.vision.detection.background import Background
+from headway.vision.detection.blobs import blob_within
+from headway.vision.detection.detectors import VEHICLE
+from headway.vision.detection.motion import FoundObject, MotionDetector, MovingObject, StreamState
+from headway.vision.detection.templates import Match
 
 GREY = np.full((60, 90, 3), 100, np.uint8)
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.sensing.boxes import Box
-from headway.sensing.detection.background import Mask
+from headway.vision.boxes import Box
+from headway.vision.detection.background import Mask
 
 LEAST_FILL = 0.2  # share of its box that a blob fills at least: thin slanting lines are no vehicles
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from headway.sensing.boxes import Box
-from headway.sensing.detection.blobs import Blob
-from headway.sensing.frames.sources import Image
 from headway.values import FloatArray
+from headway.vision.boxes import Box
+from headway.vision.detection.blobs import Blob
+from headway.vision.frames.sources import Image
 
 # What a place scores, beside its correlation of -1 to 1
 INSIDE_WEIGHT = 0.7  # for lying within the blob

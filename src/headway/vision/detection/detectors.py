@@ -19,9 +19,9 @@ import onnxruntime as ort
 import supervision as sv
 from numpy.typing import NDArray
 
-from headway.sensing import SensingError
-from headway.sensing.boxes import overlaps, sizes, upper_left
-from headway.sensing.frames.sources import Image
+from headway.vision import SensingError
+from headway.vision.boxes import overlaps, sizes, upper_left
+from headway.vision.frames.sources import Image
 
 CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK, VEHICLE = range(7)
