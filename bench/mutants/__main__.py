@@ -219,7 +219,8 @@ def chosen(found: Reach, mutant: Mutant) -> tuple[list[str], float]:
     """The tests to ask, those of the mutant's own room first, then by what they take, up to
     LONGEST_S in all; and their seconds.
     """
-    own = "tests/" + room_of(mutant.path).split("/")[0] + "/"
+    room = room_of(mutant.path).split("/")[0]
+    own = (f"tests/{room}/", f"tests/test_{room}")  # a package's folder, a module's files
     reached = found.of(mutant.path, *mutant.statement, mutant.importing, own)
     tests: list[str] = []
     total = 0.0

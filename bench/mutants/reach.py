@@ -29,9 +29,11 @@ class Reach:
     lines: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def of(self, path: str, line: int, end: int, importing: bool, own: str) -> list[str]:
+    def of(
+        self, path: str, line: int, end: int, importing: bool, own: tuple[str, ...]
+    ) -> list[str]:
         """Tests that reach a line; of what is run at import, those that reach anything in the file,
-        and all of the folder `own`.
+        and all whose names begin with one of `own`.
         """
         lines = self.lines.get(path, {})
         found = {
