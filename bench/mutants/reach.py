@@ -17,7 +17,9 @@ from coverage import CoverageData
 BUILD = Path("build/mutants")
 COVERAGE, TIMES = Path("build/tests.coverage"), Path("build/tests.json")  # what `make test` leaves
 KERNEL_TESTS = ("tests/safety", "tests/control", "tests/plants", "tests/runtime", "tests/street")
-LONGEST_INTERPRETED_S = 20.0
+LONGEST_INTERPRETED_S = (
+    90.0  # a test stopped by it may take its worker along; the longest of the gate takes 27 s
+)
 
 
 @dataclass
