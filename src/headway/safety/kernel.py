@@ -23,7 +23,7 @@ NO_STAGE = -1
 
 # No counting of references: the caller holds every array, and to count them at each call took nine
 # tenths of the time of `apply_rules` (decision 14).
-compiled = njit(cache=True, _nrt=False)
+compiled = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
 
 
 class Rule(IntEnum):
