@@ -60,11 +60,13 @@ bench: $(VENV)/.installed-test
 package: $(VENV)/.installed
 	.ci/package $(CURDIR)/$(BIN)/python
 
-# Small faults, one at a time: does a test notice? SEED=2 draws others; ROOMS="roads api"; COUNT=100 a room (40 if not given);
+# Small faults, one at a time: does a test notice? SEED=2 draws others; PACKAGES="roads api"; COUNT=100 per package (40 if not given);
 # CHANGED=REV: only lines changed since then, 20 in all.
 SEED ?= 1
+# ROOMS is the old name of PACKAGES.
+PACKAGES ?= $(ROOMS)
 mutants: $(VENV)/.installed-test
-	$(BIN)/python -m bench.mutants $(ROOMS) --seed $(SEED) $(if $(COUNT),--count $(COUNT)) $(if $(CHANGED),--changed $(CHANGED)) $(ARGS)
+	$(BIN)/python -m bench.mutants $(PACKAGES) --seed $(SEED) $(if $(COUNT),--count $(COUNT)) $(if $(CHANGED),--changed $(CHANGED)) $(ARGS)
 
 # Pins every dependency anew (needs `pip install uv`).
 lock:

@@ -1,4 +1,4 @@
-"""python -m bench.reached: after `make test`, the branches that the tests ran, by room; routes and
+"""python -m bench.reached: after `make test`, the branches that the tests ran, by package; routes and
 commands that no test calls fail.
 
 Functions that numba compiles are left out: coverage.py cannot see into them (`make mutants` runs
@@ -16,14 +16,16 @@ from pathlib import Path
 
 from coverage import Coverage, CoverageData
 
-from bench.mutants.places import SOURCE, room_of
+from bench.mutants.places import SOURCE, package_of
 from bench.mutants.reach import COVERAGE, TIMES, split
 
 METHODS = {"get", "post", "put", "delete", "patch", "websocket"}
 FUZZ = "tests/api/test_contract.py"  # it calls whatever the description lists, and knows no values
 
 
-def doors(source: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+def routes_and_commands(
+    source: str,
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Routes and commands of a module: those decorated `@x.get(...)` and the like, or
     `@x.command(...)`.
     """
@@ -70,7 +72,7 @@ def uncalled(root: Path, data: CoverageData) -> list[str]:
                 for n in ast.walk(ast.parse(text))
                 if isinstance(n, ast.FunctionDef) and n.name in more
             ]
-            for kind, node in [*doors(text), *own]:
+            for kind, node in [*routes_and_commands(text), *own]:
                 lines = range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1)
                 tests = {split(c)[0] for k in lines for c in contexts.get(k, ()) if c}
                 if not any(not t.startswith(FUZZ) for t in tests):
@@ -78,8 +80,8 @@ def uncalled(root: Path, data: CoverageData) -> list[str]:
     return missing
 
 
-def by_room(root: Path) -> list[tuple[str, int, int, int, int]]:
-    """Room, lines run, lines, branches taken, branches."""
+def by_package(root: Path) -> list[tuple[str, int, int, int, int]]:
+    """Package, lines run, lines, branches taken, branches."""
     coverage = Coverage(data_file=str(root / COVERAGE), config_file=str(root / "pyproject.toml"))
     coverage.load()
     with tempfile.TemporaryDirectory() as folder:
@@ -88,13 +90,13 @@ def by_room(root: Path) -> list[tuple[str, int, int, int, int]]:
         files = json.loads(out.read_text())["files"]
     sums: dict[str, list[int]] = {}
     for path, file in files.items():
-        if Path(path).is_relative_to(SOURCE) and (room := room_of(path)):
-            s, row = file["summary"], sums.setdefault(room, [0, 0, 0, 0])
+        if Path(path).is_relative_to(SOURCE) and (package := package_of(path)):
+            s, row = file["summary"], sums.setdefault(package, [0, 0, 0, 0])
             for k, name in enumerate(
                 ("covered_lines", "num_statements", "covered_branches", "num_branches")
             ):
                 row[k] += s[name]
-    return [(room, *row) for room, row in sorted(sums.items())]  # type: ignore[misc]
+    return [(package, *row) for package, row in sorted(sums.items())]  # type: ignore[misc]
 
 
 def main() -> None:
@@ -105,10 +107,10 @@ def main() -> None:
     if not data.has_arcs():  # the files of some process were lost on the way: not the tests' fault
         print("NO COVERAGE: what the processes of this run have measured is not whole.")
         return
-    print(f"\n{'room':<14}{'lines run':>12}{'branches taken':>16}")
-    for room, lines, all_lines, branches, all_branches in by_room(root):
+    print(f"\n{'package':<14}{'lines run':>12}{'branches taken':>16}")
+    for package, lines, all_lines, branches, all_branches in by_package(root):
         print(
-            f"{room:<14}{lines / max(all_lines, 1):>12.1%}{branches / max(all_branches, 1):>16.1%}"
+            f"{package:<14}{lines / max(all_lines, 1):>12.1%}{branches / max(all_branches, 1):>16.1%}"
         )
     if not run["whole"]:
         return

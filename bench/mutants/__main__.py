@@ -1,7 +1,7 @@
-"""python -m bench.mutants [ROOM ...]: a seeded sample of small faults a room, each against the
-tests that reach its line, fastest first.
+"""python -m bench.mutants [PACKAGE ...]: a seeded sample of small faults per package, each against
+the tests that reach its line, fastest first.
 
-Prints the score by room and the survivors. Stopped, the same call goes on where it was, as long as
+Prints the score by package and the survivors. Stopped, the same call goes on where it was, as long as
 source and tests are the same.
 """
 
@@ -21,7 +21,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from bench.mutants.places import Mutant, changed_lines, room_of, rooms, sample
+from bench.mutants.places import Mutant, changed_lines, package_of, packages, sample
 from bench.mutants.reach import BUILD, KERNEL_TESTS, Reach, environment, is_of_now, reach, state_of
 
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
@@ -36,34 +36,42 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "rooms", nargs="*", help="such as roads or plants/sumo; all where none is named"
+        "packages",
+        nargs="*",
+        metavar="PACKAGE",
+        help="package below src/headway, such as roads or plants/sumo; all if none is named",
     )
-    parser.add_argument("--seed", default="1")
+    parser.add_argument("--seed", default="1", help="of the sample, 1 if not given")
     parser.add_argument(
         "--count",
         type=positive,
-        help="mutants a room, 40 if not given (with --changed: in all, 20)",
+        help="mutants per package, 40 if not given (with --changed: in all, 20)",
     )
     parser.add_argument(
         "--changed", default="", metavar="REV", help="only lines changed since this revision of git"
     )
-    parser.add_argument("--tests", nargs="+", default=["tests"], help="ask these tests alone")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="run only these tests")
     parser.add_argument(
         "--files", nargs="+", default=[], help="only files whose path contains one of these words"
     )
     parser.add_argument(
         "--survivors",
         action="store_true",
-        help="ask anew those alone that survived the last call with this seed, room and count",
+        help="run again only those that survived the last call with this seed, package and count",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes at a time; as many as processors if not given",
+    )
     options = parser.parse_args()
     root = Path.cwd()
     if not (root / "src/headway").is_dir():
         sys.exit("Call it in the root of the project.")
-    known = rooms(root)
-    if unknown := [r for r in options.rooms if r not in known]:
-        sys.exit(f"no room {unknown[0]!r}. There are: {', '.join(known)}.")
+    known = packages(root)
+    if unknown := [r for r in options.packages if r not in known]:
+        sys.exit(f"no package {unknown[0]!r}. There are: {', '.join(known)}.")
     drawn = draw(root, options, known)
     if not drawn:
         print(
@@ -76,7 +84,11 @@ def main() -> None:
         options.changed and options.tests == ["tests"] and not is_of_now(root)
     ):  # the whole suite would take too long
         options.tests = sorted(
-            {t for m in drawn if (root / (t := f"tests/{room_of(m.path).split('/')[0]}")).is_dir()}
+            {
+                t
+                for m in drawn
+                if (root / (t := f"tests/{package_of(m.path).split('/')[0]}")).is_dir()
+            }
         )
     if missing := [t for t in options.tests if not (root / t.split("::")[0]).exists()]:
         sys.exit(f"no tests {missing[0]!r} in this folder.")
@@ -85,7 +97,7 @@ def main() -> None:
 
 
 def draw(root: Path, options: argparse.Namespace, known: dict[str, list[str]]) -> list[Mutant]:
-    """The sample, room by room."""
+    """The sample, package by package."""
     if (
         options.changed
         and subprocess.run(
@@ -98,7 +110,7 @@ def draw(root: Path, options: argparse.Namespace, known: dict[str, list[str]]) -
     lines = changed_lines(root, options.changed) if options.changed else None
     wanted = {
         r: [f for f in known[r] if not options.files or any(w in f for w in options.files)]
-        for r in options.rooms or known
+        for r in options.packages or known
     }
     if lines is not None:
         return sample(
@@ -110,8 +122,8 @@ def draw(root: Path, options: argparse.Namespace, known: dict[str, list[str]]) -
         )
     return [
         m
-        for room, files in wanted.items()
-        for m in sample(root, files, options.count or 40, f"{options.seed}/{room}")
+        for package, files in wanted.items()
+        for m in sample(root, files, options.count or 40, f"{options.seed}/{package}")
     ]
 
 
@@ -216,11 +228,11 @@ def resumed(last: Path, state: str, survivors: bool) -> dict[str, str]:
 
 
 def chosen(found: Reach, mutant: Mutant) -> tuple[list[str], float]:
-    """The tests to ask, those of the mutant's own room first, then by what they take, up to
+    """The tests to ask, those of the mutant's own package first, then by what they take, up to
     LONGEST_S in all; and their seconds.
     """
-    room = room_of(mutant.path).split("/")[0]
-    own = (f"tests/{room}/", f"tests/test_{room}")  # a package's folder, a module's files
+    package = package_of(mutant.path).split("/")[0]
+    own = (f"tests/{package}/", f"tests/test_{package}")  # a package's folder, a module's files
     reached = found.of(mutant.path, *mutant.statement, mutant.importing, own)
     tests: list[str] = []
     total = 0.0
@@ -353,19 +365,26 @@ def excused() -> dict[tuple[str, str, str], str]:
 def report(
     drawn: list[Mutant], results: dict[str, str], known: dict[tuple[str, str, str], str]
 ) -> None:
-    """Survivors, then the score of each room: caught of those that are not known to be
+    """Survivors, then the score of each package: caught of those that are not known to be
     equivalent.
     """
-    by_room: dict[str, list[Mutant]] = {}
+    by_package: dict[str, list[Mutant]] = {}
     for mutant in drawn:
-        by_room.setdefault(room_of(mutant.path), []).append(mutant)
+        by_package.setdefault(package_of(mutant.path), []).append(mutant)
     rows = []
-    for room, mutants in by_room.items():
+    for package, mutants in by_package.items():
         alive = [m for m in mutants if results[m.name] in ("survived", "unreached")]
         same = [m for m in alive if (m.path, m.before, m.after) in known]
         late = sum(results[m.name] == "timeout" for m in mutants)
         rows.append(
-            (room, len(mutants), len(mutants) - len(alive), late, len(same), len(alive) - len(same))
+            (
+                package,
+                len(mutants),
+                len(mutants) - len(alive),
+                late,
+                len(same),
+                len(alive) - len(same),
+            )
         )
         for m in same:
             print(
@@ -386,11 +405,11 @@ def report(
         ):
             print(f"GONE: take it off the list of equivalent ones  {path}: {before}")
     print(
-        f"\n{'room':<14}{'mutants':>8}{'caught':>8}{'(late)':>8}{'equivalent':>12}{'survived':>10}{'score':>8}{'without late':>14}"
+        f"\n{'package':<14}{'mutants':>8}{'caught':>8}{'(late)':>8}{'equivalent':>12}{'survived':>10}{'score':>8}{'without late':>14}"
     )
-    for room, count, caught, late, same_, alive_ in rows:
+    for package, count, caught, late, same_, alive_ in rows:
         print(
-            f"{room:<14}{count:>8}{caught:>8}{late:>8}{same_:>12}{alive_:>10}{caught / max(count - same_, 1):>8.0%}{(caught - late) / max(count - same_, 1):>14.0%}"
+            f"{package:<14}{count:>8}{caught:>8}{late:>8}{same_:>12}{alive_:>10}{caught / max(count - same_, 1):>8.0%}{(caught - late) / max(count - same_, 1):>14.0%}"
         )
 
 

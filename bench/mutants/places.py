@@ -148,8 +148,8 @@ class Mutant:
         return out
 
 
-def room_of(path: str) -> str:
-    """The room of a file below src/headway: "" for those without code of their own."""
+def package_of(path: str) -> str:
+    """The package of a file below src/headway: "" for those without code of their own."""
     parts = Path(path).relative_to(SOURCE).parts
     if parts[0] == "web":
         return "api"  # which serves it
@@ -160,13 +160,13 @@ def room_of(path: str) -> str:
     return {"values.py": "values", "settings.py": "settings", "client.py": "api"}.get(parts[0], "")
 
 
-def rooms(root: Path) -> dict[str, list[str]]:
-    """Files of each room."""
+def packages(root: Path) -> dict[str, list[str]]:
+    """Files of each package."""
     out: dict[str, list[str]] = {}
     for file in sorted((root / SOURCE).rglob("*.py")):
         path = str(file.relative_to(root))
-        if room := room_of(path):
-            out.setdefault(room, []).append(path)
+        if package := package_of(path):
+            out.setdefault(package, []).append(path)
     return out
 
 
