@@ -2,12 +2,16 @@
 
 import math
 import os
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
+from headway.control.catalogue import CONTROLLERS
 from headway.settings import (
     AlertSettings,
+    ControllerName,
+    FallbackName,
     MailSettings,
     NotifySettings,
     RuleSettings,
@@ -582,3 +586,8 @@ def test_every_section_is_checked_here():
         ["rules"],
         ["webhooks", "mail"],
     )
+
+
+def test_every_controller_that_can_be_named_is_in_the_catalogue_and_the_other_way_round():
+    assert get_args(ControllerName) == tuple(CONTROLLERS)
+    assert set(get_args(FallbackName)) < set(CONTROLLERS)

@@ -15,6 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as VariableError
 
+# Every list of controllers is made of these: the schema, the page, the commands' help. What each
+# name stands for is in `headway.control.catalogue`.
+ControllerName = Literal[
+    "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
+]
+FallbackName = Literal["fixed", "webster", "actuated", "planner"]
+
 
 class SettingsError(ValueError):
     """The settings cannot be used; the message lists every fault with its path."""
@@ -41,10 +48,8 @@ class LoopSettings(_Section):
 class ControlSettings(_Section):
     """The controller, and its fallback. Below `confidence` a junction is left to the fallback."""
 
-    controller: Literal[
-        "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
-    ] = "planner"
-    fallback: Literal["fixed", "webster", "actuated", "planner"] = "webster"
+    controller: ControllerName = "planner"
+    fallback: FallbackName = "webster"
     confidence: float = Field(default=0.4, ge=0.0, le=1.0)
 
 

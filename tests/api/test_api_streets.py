@@ -10,6 +10,7 @@ import pytest
 
 from headway.api.app import publish
 from headway.api.hub import Client
+from headway.control.catalogue import CONTROLLERS
 from headway.plants.sumo import Scene, read_shapes
 from headway.plants.sumo.scenarios import RESCO
 from headway.runtime import WorkerError
@@ -139,6 +140,10 @@ def test_a_map_has_lanes_junctions_and_a_head_a_signal_group(get, live):
 
 def test_the_scenarios_are_those_of_the_catalogue(get):
     assert get("scenarios").json() == list(RESCO)
+
+
+def test_the_controllers_are_those_of_the_catalogue(get):
+    assert get("controllers").json() == list(CONTROLLERS)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ is in the audit trail.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,15 +17,13 @@ from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import RoadsError
 from headway.safety import Order, Override
 from headway.service.streets import RunningStreet, StreetService
+from headway.settings import ControllerName
 from headway.street.messages import Optimise, Release, Switch
 
 router = APIRouter(
     prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))]
 )  # before anything is looked up
 Name = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9-]+$", examples=["headway"])]
-Controller = Literal[
-    "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
-]
 OK = responses(401, 403)
 FOUND = responses(401, 403, 404, 422)
 ORDER = responses(401, 403, 404, 422, 503)
@@ -46,7 +44,7 @@ class OverrideIn(_Order):
 
 
 class ControllerIn(_Order):
-    controller: Controller
+    controller: ControllerName
 
 
 class ScenarioIn(_Order):
@@ -196,6 +194,12 @@ def shapes(street: Street) -> dict[str, Any]:
 def scenarios() -> list[str]:
     """Names of the scenarios that can be switched to."""
     return list(RESCO)
+
+
+@router.get("/engine/controllers", responses=OK)
+def controllers() -> list[ControllerName]:
+    """Names of the controllers that can be switched to."""
+    return list(get_args(ControllerName))
 
 
 @router.post("/engine/streets/{name}/junctions/{junction:path}/override", responses=ORDER)

@@ -1,4 +1,4 @@
-"""Controllers by name."""
+"""Controllers by name, one for each `headway.settings.ControllerName`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ import { StreetMap } from "./map.js";
 
 const $ = (id) => document.getElementById(id);
 const STREETS = ["headway", "baseline"], RANK = ["viewer", "operator", "engineer", "admin"];
-const CONTROLLERS = ["planner", "q-learning", "max-pressure", "greedy", "actuated", "webster", "fixed"];
 const latest = {}, maps = {}, sums = { headway: [0, 0, 0], baseline: [0, 0, 0] };
 let charts = {}, names = [], strip = null;
 window.headway = { latest, maps };  // for tests and the curious
@@ -216,8 +215,8 @@ function exports() {
   $("export-json").onclick = () => save("headway.json", new Blob([JSON.stringify({ streets: latest, series: rows() })], { type: "application/json" }));
 }
 
-function controls(scenarios, street) {
-  $("controller").replaceChildren(...CONTROLLERS.map((c) => new Option(c, c, false, c === street.controller)));
+function controls(scenarios, controllers, street) {
+  $("controller").replaceChildren(...controllers.map((c) => new Option(c, c, false, c === street.controller)));
   $("scenario").replaceChildren(...scenarios.map((s) => new Option(s, s, false, s === street.scenario)));
   $("optimise").checked = street.controller !== "fixed";
   $("optimise").onchange = (e) => {
@@ -263,7 +262,7 @@ async function start() {
     });
     (await ask(`/api/v1/engine/streets/${s}/alerts`)).forEach((a) => showAlert(s, { kind: "alert.open", at_s: a.at_s, data: a }));
   }
-  if (streets.length) controls(await ask("/api/v1/engine/scenarios"), streets.find((s) => s.street === "headway") ?? streets[0]);
+  if (streets.length) controls(await ask("/api/v1/engine/scenarios"), await ask("/api/v1/engine/controllers"), streets.find((s) => s.street === "headway") ?? streets[0]);
   listen("realtime", hear, (on, why) => {
     $("link").textContent = on ? "live" : why || "connection lost";
     $("link").className = `pill ${on ? "on" : "off"}`;
