@@ -389,7 +389,11 @@ def test_a_model_may_come_from_elsewhere_and_lie_elsewhere(headway, known, tmp_p
 def test_what_is_not_the_known_file_is_refused(headway, known, tmp_path):
     known.answers.append(b"somebody else's")
     ran = headway("models", "fetch", "tiny")
-    assert (ran.status, ran.out.strip(), "what came has the sha256" in ran.err) == (1, "", True)
+    assert (ran.status, ran.out.strip(), "the file received has the sha256" in ran.err) == (
+        1,
+        "",
+        True,
+    )
     assert not list((tmp_path / "data" / "models").iterdir())
 
 

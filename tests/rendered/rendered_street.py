@@ -84,7 +84,7 @@ SUN = np.array([0.45, 0.3, 0.84])
 
 
 class Ray:
-    """Rays through points of a picture, (n, 2) px: `began` (3,), `way` (n, 3)."""
+    """Rays through points of a image, (n, 2) px: `began` (3,), `way` (n, 3)."""
 
     def __init__(self, view, px):
         at = np.array(view.at_m, float)

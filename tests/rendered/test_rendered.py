@@ -1,4 +1,4 @@
-"""The camera on the simulation: its geometry, its truth, the commands, and a street that is steered through it. In pictures of half the usual size."""
+"""The camera on the simulation: its geometry, its truth, the commands, and a street that is steered through it. In images of half the usual size."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_site_of_a_rendered_camera_is_its_own_geometry(painter):
     assert all(line.stop for line in site.lines)
 
 
-def test_what_is_told_of_the_pictures_agrees_with_the_truth(monkeypatch):
+def test_tracks_in_rendered_images_agree_with_the_ground_truth(monkeypatch):
     monkeypatch.setattr(vision, "view_of", small)
     truth, perception = vision.film("cologne1", 60.0, seed=5, warm_s=35.0)
     found = vision.quality(truth)
@@ -79,7 +79,7 @@ def test_what_is_told_of_the_pictures_agrees_with_the_truth(monkeypatch):
     )
 
 
-def test_night_and_rain_are_another_picture(painter):
+def test_night_and_rain_change_the_image(painter):
     empty = Scene(*(np.zeros((0, 2) if k == 1 else 0, np.float32) for k in range(6)))
     shown = np.ones(len(painter.network.groups), np.int8)
     dark = Painter(painter.view, painter.network, painter.shapes, night=True).render(empty, shown)[
@@ -92,7 +92,7 @@ def test_night_and_rain_are_another_picture(painter):
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("cologne1", 90), ("cologne3", 60)])
-def test_a_street_is_steered_through_pictures_alone(name, seconds, monkeypatch):
+def test_a_street_is_controlled_by_images_alone(name, seconds, monkeypatch):
     monkeypatch.setattr(seeing, "view_of", small)
     of = scenario(name)
     network = read_network(of.net)
@@ -130,7 +130,7 @@ def test_a_rate_without_whole_milliseconds_is_refused():
 
 @pytest.fixture
 def headway(monkeypatch, capsys, tmp_path):
-    """Calls `headway WORDS...` in this process, in an empty folder, with small pictures; what it told. Its handlers of signals are not set."""
+    """Calls `headway WORDS...` in this process, in an empty folder, with small images; what it told. Its handlers of signals are not set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
@@ -207,7 +207,7 @@ def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
     (tmp_path / "bad.yaml").write_text(
         "size: [90, 90]\nlines: [{name: a, px: [[0, 0], [99, 0]]}]\n"
     )
-    assert "outside the picture" in headway(
+    assert "outside the image" in headway(
         "watch", "clip.mp4", "--calibration", "bad.yaml", status=1
     )
     (tmp_path / "other.yaml").write_text("size: [90, 90]\n")

@@ -27,7 +27,7 @@ from headway.sensing import SensingError
     ("rate", "step"),
     [(1.0, "1"), (4.0, "0.25"), (10.0, "0.1"), (12.5, "0.08"), (40.0, "0.025"), (50.0, "0.02")],
 )
-def test_each_picture_is_a_step_of_the_simulation(rate, step):
+def test_each_frame_is_a_step_of_the_simulation(rate, step):
     settings = SumoSettings("x", 3, extra=("--scale", "2"))
     assert with_frame_steps(settings, rate) == replace(
         settings, extra=("--scale", "2", "--step-length", step)
@@ -38,7 +38,7 @@ def test_each_picture_is_a_step_of_the_simulation(rate, step):
 def test_a_rate_without_whole_milliseconds_or_out_of_bounds_is_refused(rate):
     with pytest.raises(
         SensingError,
-        match=rf"^rate {rate:g}: a picture must last whole milliseconds\. Possible: 4, 5, 8, 10, 12\.5, 20, 25, 40\.$",
+        match=rf"^rate {rate:g}: a frame must last whole milliseconds\. Possible: 4, 5, 8, 10, 12\.5, 20, 25, 40\.$",
     ):
         with_frame_steps(SumoSettings("x"), rate)
 
@@ -54,7 +54,7 @@ def shown(drift, at, **how):
     return drift.smooth(going(at, **how)).at_m[0].tolist()
 
 
-def test_who_changes_lanes_takes_two_seconds_over_it():
+def test_a_lane_change_takes_two_seconds():
     """Eastwards 10 m/s, at 0 s 3 m to the left: of what is left after share s of 2 s, s² (3 - 2 s): 1/2 after a second, 0.15625 after 1.5 s."""
     drift = LaneChangeSmoother(0.5)
     found = [shown(drift, (5.0 * k, 3.0 if k else 0.0)) for k in range(6)]
@@ -75,7 +75,7 @@ def test_who_changes_lanes_takes_two_seconds_over_it():
         (270.0, (-1.0, 3.0), (-1.0, 0.0)),
     ],
 )
-def test_only_the_way_to_the_side_is_smoothed(angle, jump, back):
+def test_only_the_sideways_movement_is_smoothed(angle, jump, back):
     """Where it was, but for the metre that it went on."""
     drift = LaneChangeSmoother(0.1)
     shown(drift, (0.0, 0.0), angle=angle)
@@ -118,7 +118,7 @@ def test_a_second_change_begins_where_the_first_one_is():
     assert shown(drift, (40.0, 6.0)) == [40.0, 6.0]
 
 
-def test_each_vehicle_drifts_by_itself_and_who_was_away_begins_anew():
+def test_vehicles_are_smoothed_separately_and_one_that_was_away_restarts():
     drift = LaneChangeSmoother(0.5)
 
     def both(a, b):
@@ -131,7 +131,7 @@ def test_each_vehicle_drifts_by_itself_and_who_was_away_begins_anew():
     assert both((10.0, 3.0), (15.0, 20.0)).tolist() == [[10.0, 3.0], [15.0, 20.0]]
 
 
-def test_all_else_of_a_scene_stays():
+def test_smoothing_changes_only_positions():
     before = scene((7, 1.0, 2.0, 30.0, 4.0, 5.0, 1), (9, 3.0, 4.0, 60.0, 5.0, 6.0, 2))
     after = LaneChangeSmoother(0.1).smooth(before)
     for name in ("number", "at_m", "angle_deg", "speed_mps", "length_m", "kind"):
@@ -151,7 +151,7 @@ class Notes:
 
     def render(self, scene, shown):
         self.asked.append((scene, shown))
-        return f"picture {len(self.asked)}", [f"truth {len(self.asked)}"]
+        return f"image {len(self.asked)}", [f"truth {len(self.asked)}"]
 
     def take(self, at_s, image, truth, shown):
         self.shots.append((at_s, image, truth, shown.tolist()))
@@ -188,13 +188,13 @@ def plant(cologne):
 LETTERS = {"r": 1, "s": 1, "u": 1, "y": 2, "g": 3, "G": 4, "O": 0, "o": 0}
 
 
-def test_each_step_is_taken_by_each_camera_with_the_signals_of_that_moment(plant, cologne):
+def test_each_camera_renders_each_step_with_its_signals(plant, cologne):
     network, a, b = cologne[1], Notes(), Notes()
     of = plant(a, b)
     begin = of.time_s
     of.advance(1.0)
     assert [round(s[0] - begin, 3) for s in a.shots] == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert [s[1:3] for s in a.shots] == [(f"picture {k}", [f"truth {k}"]) for k in range(1, 6)]
+    assert [s[1:3] for s in a.shots] == [(f"image {k}", [f"truth {k}"]) for k in range(1, 6)]
     assert a.shots == b.shots
     state = {
         tl: libsumo.trafficlight.getRedYellowGreenState(tl)
@@ -210,7 +210,7 @@ def test_each_step_is_taken_by_each_camera_with_the_signals_of_that_moment(plant
     assert len(a.shots) == 8
 
 
-def test_where_somebody_steers_the_colours_are_theirs(plant, cologne):
+def test_colours_set_from_outside_are_shown(plant, cologne):
     eye, red = Notes(), np.ones(len(cologne[1].groups), np.int8)
     of = plant(eye)
     of.show(red, np.zeros(len(red)))
@@ -229,7 +229,7 @@ def test_each_letter_of_sumo_is_a_colour(plant, cologne, letter, colour):
     assert set(of.programme_colours().tolist()) == {colour}
 
 
-def test_running_up_takes_no_picture_and_drivers_are_spoiled_by_their_names_alike(plant):
+def test_warm_up_renders_nothing_and_violators_are_chosen_by_name(plant):
     """Of a fifth: those whose draw is below 0.2 drive 1.6 times the limit, those below 0.4 heed no red."""
     eye = Notes()
     of = plant(eye, violators=0.2, seed=4)
@@ -253,7 +253,7 @@ def test_running_up_takes_no_picture_and_drivers_are_spoiled_by_their_names_alik
         assert mode == (7 if 0.2 <= draws[name] < 0.4 else 31), name
 
 
-def test_without_violators_all_drive_as_they_would(plant):
+def test_without_violators_no_driver_is_changed(plant):
     of = plant()
     of.warm_up(12.0)
     names = libsumo.vehicle.getIDList()
@@ -262,7 +262,7 @@ def test_without_violators_all_drive_as_they_would(plant):
     assert 1.6 not in {libsumo.vehicle.getSpeedFactor(n) for n in names}
 
 
-def test_a_painter_is_shown_who_changes_lanes_on_the_way(plant, monkeypatch):
+def test_a_painter_gets_smoothed_lane_changes(plant, monkeypatch):
     eye = Notes()
     of = plant(eye)
     scenes = iter([going((0.0, 0.0)), going((2.0, 3.0)), *[going((2.0, 3.0))] * 8])
@@ -279,7 +279,7 @@ def test_a_painter_is_shown_who_changes_lanes_on_the_way(plant, monkeypatch):
 # -- clips
 
 
-def test_a_clip_with_its_site_and_its_truth(tmp_path, monkeypatch, cologne):
+def test_a_clip_with_its_site_and_its_ground_truth(tmp_path, monkeypatch, cologne):
     network = cologne[1]
     asked = []
 
@@ -330,7 +330,7 @@ def test_a_clip_with_its_site_and_its_truth(tmp_path, monkeypatch, cologne):
     assert not libsumo.isLoaded()
 
 
-def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypatch):
+def test_a_clip_begins_at_its_time_with_its_share_of_violators(tmp_path, monkeypatch):
     made = []
 
     class Plant:
@@ -375,7 +375,7 @@ def test_a_clip_begins_when_asked_with_its_share_of_violators(tmp_path, monkeypa
     assert cameras[0][0].view.towards_m == view_of(network, read_shapes(network), 0).towards_m
 
 
-def test_a_shooting_has_its_defaults():
+def test_default_settings_of_a_clip():
     how = ClipSettings("a", "b", Path("c.mp4"), 1.0, 2.0, 4.0)
     assert (
         how.seed,

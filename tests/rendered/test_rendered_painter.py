@@ -165,7 +165,7 @@ def test_each_pixel_shows_what_its_ray_meets_first(view, vehicles):
     assert matches(image.reshape(-1, 3), names, wanted, 12) == {}
 
 
-def test_at_night_there_is_no_shadow_all_is_dark_and_vehicles_have_light_before_them():
+def test_at_night_there_are_no_shadows_and_vehicles_have_headlights():
     of, day = painter(NEAR, night=True), painter(NEAR)
     image, _ = of.render(scene(*TWO), OFF)
     empty, _ = day.render(scene(), OFF)
@@ -198,7 +198,7 @@ def test_at_night_there_is_no_shadow_all_is_dark_and_vehicles_have_light_before_
     )
 
 
-def test_a_lamp_of_a_vehicle_far_away_is_still_a_pixel():
+def test_a_distant_vehicle_lamp_is_at_least_a_pixel():
     far = View((-60.0, -2.0, 40.0), (200.0, -2.0), 130.0, (200, 130))
     of = painter(far, night=True)
     image, _ = of.render(scene((1, 200.0, -2.0, 90.0, 5.0, 4.5, 0)), OFF)
@@ -367,7 +367,7 @@ def test_each_group_needs_its_signal():
 # -- noise and weather
 
 
-def test_the_noise_is_one_of_five_pictures_in_turn():
+def test_the_noise_is_one_of_five_images_in_turn():
     random = np.random.default_rng(0)
     grains = [random.normal(0.0, 4.0, (130, 200, 3)).astype(np.int16) for _ in range(5)]
     plain = painter().render(scene(), OFF)[0].astype(int)
@@ -378,20 +378,20 @@ def test_the_noise_is_one_of_five_pictures_in_turn():
     assert painter(noise=7.0).render(scene(), OFF)[0].std() > of.render(scene(), OFF)[0].std()
 
 
-def test_rain_greys_the_picture_and_falls_in_short_strokes():
-    """A quarter of it is a grey of 120; 150 strokes of 9 pixels down and 2 across, others in each picture and for each seed."""
+def test_rain_greys_the_image_and_adds_short_streaks():
+    """A quarter of it is a grey of 120; 150 strokes of 9 pixels down and 2 across, others in each image and for each seed."""
     of, plain = painter(rain=True, seed=3), painter(seed=3).render(scene(), OFF)[0]
-    pictures = [of.render(scene(), OFF)[0] for _ in range(2)]
-    for k, image in enumerate(pictures):
+    images = [of.render(scene(), OFF)[0] for _ in range(2)]
+    for k, image in enumerate(images):
         want = np.rint(0.75 * plain + 0.25 * 120).astype(np.uint8)
         for x, y in np.random.default_rng((3, k + 1)).integers(0, (200, 130), (150, 2)).tolist():
             cv2.line(want, (x, y), (x + 2, y + 9), (170, 170, 170), 1, cv2.LINE_AA)
         assert (np.abs(image.astype(int) - want) <= 1).all()
         assert (image == want).mean() > 0.99
-    assert (pictures[0] != pictures[1]).any()
+    assert (images[0] != images[1]).any()
 
 
-def test_a_rainy_night_is_dark_first():
+def test_night_is_applied_before_rain():
     plain = painter().render(scene(), OFF)[0]
     image = painter(rain=True, night=True).render(scene(), OFF)[0]
     want = np.rint(0.75 * np.rint(0.45 * plain) + 30.0)
@@ -438,7 +438,7 @@ def test_a_lamp_is_a_disc_with_a_dark_rim(colour):
         ((100.0, 190.0), False), ((260.0, 60.0), False),
     ],
 )  # fmt: skip
-def test_a_lamp_is_drawn_up_to_fifty_pixels_beyond_the_picture(at, drawn):
+def test_a_lamp_is_drawn_up_to_fifty_pixels_beyond_the_image(at, drawn):
     of, plain = painter(), painter().render(scene(), OFF)[0]
     of.lamps_px[3], of.lamp_px[3] = at, 80.0
     assert (of.render(scene(), OFF)[0] != plain).any() == drawn
@@ -447,7 +447,7 @@ def test_a_lamp_is_drawn_up_to_fifty_pixels_beyond_the_picture(at, drawn):
 # -- the truth
 
 
-def test_the_truth_of_a_vehicle():
+def test_the_ground_truth_of_a_vehicle():
     """(x, y) is the middle of it on the road; its box holds all that is seen of it."""
     of = painter(NEAR)
     (v,) = of.render(scene((4_000_000_000, -16.0, -2.0, 90.0, 5.12345, 4.5, 0)), OFF)[1]
@@ -468,7 +468,7 @@ def test_the_truth_of_a_vehicle():
     assert [round(c, 2) for c in v["box"]] == v["box"]
 
 
-def test_a_middle_is_told_in_millimetres():
+def test_ground_truth_positions_are_in_millimetres():
     (v,) = painter(NEAR).render(scene((1, -16.0, -2.0, 100.0, 0.0, 4.5, 0)), OFF)[1]
     a = np.radians(100.0)
     assert (v["x"], v["y"]) == (
@@ -499,7 +499,7 @@ def test_the_class_and_the_size_of_each_kind(kind, name):
     )
 
 
-def test_a_box_ends_at_the_picture():
+def test_a_box_ends_at_the_image():
     of = painter(NEAR)
     found = of.render(
         scene((1, *Ray(NEAR, np.array([[20.0, 60.0]])).ground()[0], 90.0, 0.0, 4.5, 0)), OFF
@@ -513,7 +513,7 @@ def test_a_box_ends_at_the_picture():
 
 
 def share_seen(view, vehicles, which):
-    """By the rays: of what would be seen of one alone, within the picture and without, how much is not hidden."""
+    """By the rays: of what would be seen of one alone, within the image and without, how much is not hidden."""
     y, x = np.mgrid[-20 : view.size[1] + 20, -20 : view.size[0] + 20]
     px = np.c_[x.ravel(), y.ravel()]
     rays = Ray(view, px)
@@ -539,7 +539,7 @@ def share_seen(view, vehicles, which):
         [(9, -18.0, -0.5, 90.0, 5.0, 5.0, 0), (7, -17.0, -3.0, 90.0, 5.0, 4.0, 1)],
     ],
 )
-def test_of_who_is_partly_hidden_the_share_that_is_seen_is_told(vehicles):
+def test_ground_truth_states_the_visible_share_of_a_partly_hidden_vehicle(vehicles):
     """A pixel on the outline counts as its own: some per cent of a small one."""
     low = replace(NEAR, at_m=(-24.0, -15.0, 5.0), focal_px=160.0)
     found = {v["number"]: v["seen"] for v in painter(low).render(scene(*vehicles), OFF)[1]}
@@ -557,7 +557,7 @@ LOW = replace(NEAR, at_m=(-24.0, -15.0, 5.0), focal_px=160.0)
     "front", [(-17.0, -3.0), (-16.0, -2.8), (-19.5, -3.0), (-18.2, -2.5), (-21.0, -3.5)]
 )
 @pytest.mark.parametrize("kind", [0, 2, 3])
-def test_the_share_that_is_seen_by_pixels(front, kind):
+def test_the_visible_share_is_counted_in_pixels(front, kind):
     """All pixels of its outline that nobody nearer covers, by the area of its outline."""
     vehicles = [
         (9, -18.0, -0.5, 90.0, 5.0, 5.0, 2),
@@ -582,7 +582,7 @@ def test_the_share_that_is_seen_by_pixels(front, kind):
         (0, masks[0] & ~masks[1]),
         (1, masks[1]),
         (2, masks[2]),
-    ):  # the second is nearest, the third is cut off by the picture's edge
+    ):  # the second is nearest, the third is cut off by the image's edge
         assert found[k]["seen"] == pytest.approx(
             min(visible.sum() / cv2.contourArea(outline(vehicles[k])), 1.0), abs=0.00051
         )
@@ -590,7 +590,7 @@ def test_the_share_that_is_seen_by_pixels(front, kind):
     assert found[2]["seen"] < 0.95
 
 
-def test_who_is_outside_the_picture_is_not_told():
+def test_a_vehicle_outside_the_image_has_no_ground_truth():
     of = painter(NEAR)
     at = lambda x, y: Ray(NEAR, np.array([[x, y]])).ground()[0]  # noqa: E731
     for x, y in ((260.0, 60.0), (-60.0, 60.0), (100.0, 190.0)):
@@ -607,10 +607,10 @@ def test_who_is_outside_the_picture_is_not_told():
 
 @pytest.mark.parametrize(("front_px", "told"), [((394.0, 60.0), True), ((406.0, 60.0), False), ((-194.0, 60.0), True), ((-206.0, 60.0), False),
                                                  ((100.0, 256.0), True), ((100.0, 264.0), False)])  # fmt: skip
-def test_a_long_one_is_told_while_its_front_is_within_three_half_pictures_of_the_middle(
+def test_a_long_vehicle_has_ground_truth_while_its_front_is_within_three_half_images_of_the_middle(
     front_px, told
 ):
-    """The picture is 200 x 130 pixels: 300 to either side of 100, 195 of 65."""
+    """The image is 200 x 130 pixels: 300 to either side of 100, 195 of 65."""
     x, y = Ray(NEAR, np.array([front_px])).ground()[0]
     middle = np.array(NEAR.towards_m)
     way = np.array([x, y]) - middle
@@ -622,13 +622,13 @@ def of_numbers(of, *vehicles):
     return [v["number"] for v in of.render(scene(*vehicles), OFF)[1]]
 
 
-def test_who_reaches_behind_the_camera_is_left_out():
+def test_a_vehicle_that_reaches_behind_the_camera_is_left_out():
     low = View((0.0, 0.0, 3.0), (10.0, 0.0), 100.0, (200, 130))
     assert of_numbers(painter(low), (5, 8.0, 0.0, 90.0, 0.0, 4.0, 0)) == [5]
     assert of_numbers(painter(low), (5, 8.0, 0.0, 90.0, 0.0, 12.0, 0)) == []
 
 
-def test_a_line_of_the_truth():
+def test_a_line_of_ground_truth():
     assert (
         ground_truth_line(1.23456, [{"number": 3, "x": 1.5}], np.array([1, 4], np.int8))
         == '{"at_s":1.235,"shown":[1,4],"vehicles":[{"number":3,"x":1.5}]}'

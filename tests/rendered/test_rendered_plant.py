@@ -53,14 +53,14 @@ def user(number, x, y, **known):
         ((10.0, 10.0), 0.0, 0.0, (0, 1)),
     ],
 )
-def test_how_far_it_is_along_a_line(at, apart, left, ahead):
+def test_the_distance_along_a_line_to_its_end(at, apart, left, ahead):
     """A line of 10 m to the east, then 10 m to the north."""
     found = project(np.array(at), np.array([(0.0, 0.0), (10.0, 0.0), (10.0, 10.0)]))
     assert (found[0], found[1]) == (pytest.approx(apart), pytest.approx(left))
     assert found[2].tolist() == list(ahead)
 
 
-def test_points_of_a_line_may_lie_on_one_another():
+def test_points_of_a_line_may_coincide():
     found = project(np.array((4.0, 2.0)), np.array([(0.0, 0.0), (0.0, 0.0), (10.0, 0.0)]))
     assert (found[0], found[1], found[2].tolist()) == (2.0, 6.0, [1.0, 0.0])
 
@@ -79,7 +79,7 @@ def test_points_of_a_line_may_lie_on_one_another():
         ((-28.0, -2.0), {"speed_mps": 1.5, "velocity_mps": (-1.5, 0.0)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 1.6, "velocity_mps": (-1.6, 0.0)}, None, None),
     ],
 )  # fmt: skip
-def test_the_lane_of_a_track_and_its_way_to_the_stop_line(at, known, lane, left):
+def test_the_lane_of_a_track_and_its_distance_to_the_stop_line(at, known, lane, left):
     place = ApproachLanes(NETWORK, SHAPES, 0).place(user(1, *at, **known))
     assert place == (None if lane is None else (lane, pytest.approx(left)))
 
@@ -99,7 +99,7 @@ def test_the_nearest_lane_is_its_own():
     assert ApproachLanes(NETWORK, turned, 0).place(user(1, -28.0, 1.4))[0] == 1
 
 
-def test_past_a_lane_of_the_other_way_its_own_is_found():
+def test_a_track_is_not_placed_on_a_nearer_lane_of_the_opposite_direction():
     """The first lane goes east, the second, a metre beside it, west; 32 m are left of that, less half of 4.5 m."""
     shapes = replace(
         SHAPES,
@@ -164,7 +164,7 @@ def eye(monkeypatch):
     return at
 
 
-def test_a_camera_hangs_ninety_metres_above_its_junction_and_sees_eighty_to_each_side(eye):
+def test_a_camera_is_ninety_metres_above_its_junction_and_covers_eighty_to_each_side(eye):
     ((words, how),) = eye.views
     assert (words, how) == ((NETWORK, SHAPES, 0), {"height_m": 90.0, "reach_m": 80.0})
     ((key, known, rate),) = eye.sites
@@ -176,20 +176,20 @@ def test_a_camera_hangs_ninety_metres_above_its_junction_and_sees_eighty_to_each
     assert eye.of.approaches() == []
 
 
-def test_a_picture_goes_to_the_detector_and_on(eye):
-    eye.of.process(7.5, "picture", [], np.zeros(4))
-    assert eye.detector.asked == [("junction 0", "picture")]
-    assert eye.looked == [(Frame(7.5, 0, "picture"), "found")]
+def test_a_frame_goes_to_the_detector_and_the_perception(eye):
+    eye.of.process(7.5, "image", [], np.zeros(4))
+    assert eye.detector.asked == [("junction 0", "image")]
+    assert eye.looked == [(Frame(7.5, 0, "image"), "found")]
 
 
 def rows(eye, *tracks, kept=None):
     eye.tracks = tracks
     eye.tracker.tracks = {t.id: t for t in (tracks if kept is None else kept)}
-    eye.of.process(0.0, "picture", [], None)
+    eye.of.process(0.0, "image", [], None)
     return [(track.id, lane, left, new) for track, lane, left, new in eye.of.approaches()]
 
 
-def test_of_each_before_a_stop_line_lane_distance_and_whether_it_is_new(eye):
+def test_approaches_state_lane_distance_and_whether_the_vehicle_is_new(eye):
     a, b = user(1, -28.0, -2.0, length_m=5.0), user(2, -2.0, 18.0, length_m=4.0)
     assert rows(eye, a) == [(1, 1, 17.5, True)]
     assert rows(eye, a, b) == [(1, 1, 17.5, False), (2, 2, 8.0, True)]
@@ -200,7 +200,7 @@ def test_of_each_before_a_stop_line_lane_distance_and_whether_it_is_new(eye):
     ]  # whose track had ended is new
 
 
-def test_who_is_only_guessed_at_elsewhere_or_three_metres_beyond_the_line_is_left_out(eye):
+def test_predicted_tracks_and_those_off_lane_or_beyond_the_line_are_left_out(eye):
     """Front -2.9 m and -3.1 m, and just -3."""
     tracks = [
         user(k, -8.0 + beyond - 2.0, -2.0, length_m=4.0) for k, beyond in enumerate((2.9, 3.0, 3.1))
@@ -231,10 +231,10 @@ def test_each_junction_has_a_camera(plant):
     before = plant.time_s
     plant.advance(1.0)
     assert plant.time_s == before + 1.0
-    assert libsumo.simulation.getDeltaT() == 0.2  # five pictures a second
+    assert libsumo.simulation.getDeltaT() == 0.2  # five images a second
 
 
-def test_five_pictures_a_second_and_movement_where_nothing_else_is_said(monkeypatch):
+def test_defaults_are_five_frames_a_second_and_motion_detection(monkeypatch):
     asked = []
     monkeypatch.setattr(
         seeing,
@@ -261,7 +261,7 @@ def test_five_pictures_a_second_and_movement_where_nothing_else_is_said(monkeypa
     assert (asked[0][4:], asked[-1][3]) == ((8.0, "mine"), 8.0)
 
 
-def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch):
+def test_an_observation_holds_only_camera_data(plant, monkeypatch):
     network = read_network(scenario("cologne1").net)
     likely = likely_links(network)
     lanes = [network.links[g.links[0]].from_lane for g in network.groups]
@@ -303,7 +303,7 @@ def test_an_observation_is_what_the_cameras_tell_and_no_more(plant, monkeypatch)
     assert (seen.at_s, seen.shown.tolist()) == (plant.time_s, plant.shown.tolist())
 
 
-def test_where_nobody_is_seen_nobody_is_told(plant, monkeypatch):
+def test_without_tracks_an_observation_is_empty(plant, monkeypatch):
     monkeypatch.setattr(plant, "cameras", [SimpleNamespace(approaches=list)])
     seen = plant.observe()
     assert (len(seen.vehicles), seen.count.sum(), seen.arrived.sum(), seen.source) == (

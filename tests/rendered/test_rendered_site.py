@@ -93,7 +93,7 @@ def test_the_zone_of_a_longer_lane_begins_sixty_metres_before_its_end(painter):
     assert np.allclose(zone["px"], px((-68.0, -0.4), (-8.0, -0.4), (-8.0, -3.6), (-68.0, -3.6)))
 
 
-def test_each_lamp_within_the_picture_is_a_square(painter, told):
+def test_each_lamp_within_the_image_is_a_square(painter, told):
     assert [lamp["group"] for lamp in told["lamps"]] == [0, 1, 2, 3]
     for g, lamp in enumerate(told["lamps"]):
         (x, y), r = painter.lamps_px[g], painter.lamp_px[g]
@@ -102,7 +102,7 @@ def test_each_lamp_within_the_picture_is_a_square(painter, told):
 
 @pytest.mark.parametrize(("at", "told_of"), [((0.5, 0.5), True), ((319.5, 239.5), True), ((0.0, 9.0), False), ((9.0, 0.0), False), ((320.0, 9.0), False),
                                               ((9.0, 240.0), False), ((-1.0, 9.0), False), ((330.0, 9.0), False), ((np.nan, 9.0), False)])  # fmt: skip
-def test_a_lamp_outside_the_picture_is_not_told(at, told_of):
+def test_a_lamp_outside_the_image_is_left_out(at, told_of):
     of = Painter(HIGH, NETWORK, SHAPES)
     of.lamps_px[1] = at
     assert [lamp["group"] for lamp in site_file(of, 0)["lamps"]] == (
@@ -111,7 +111,7 @@ def test_a_lamp_outside_the_picture_is_not_told(at, told_of):
 
 
 @pytest.mark.parametrize(("limit", "rules"), [(None, {}), (30.0, {"limit_kmh": 30.0}), (0.0, {})])
-def test_a_limit_that_is_given_is_the_sites(painter, limit, rules):
+def test_a_given_speed_limit_is_in_the_site(painter, limit, rules):
     assert site_file(painter, 0, limit)["rules"] == rules
 
 
@@ -140,8 +140,8 @@ def test_lanes_of_pedestrians_of_another_junction_or_without_a_shape_are_left_ou
 @pytest.mark.parametrize(
     ("at", "axis"), [((15.0, -20.0, 100.0), 0), ((-20.0, -20.0, 100.0), 0), ((0.0, -30.0, 100.0), 1), ((0.0, 10.0, 100.0), 1)], ids=["left", "right", "above", "below"]
 )  # fmt: skip
-def test_a_stop_line_that_is_not_whole_in_the_picture_is_left_out(at, axis, more, there):
-    """The view looks past the northern stop line; the picture is so large that its edge is a hundredth of a pixel beyond the line's end, or within it."""
+def test_a_stop_line_not_wholly_in_the_image_is_left_out(at, axis, more, there):
+    """The view looks past the northern stop line; the image is so large that its edge is a hundredth of a pixel beyond the line's end, or within it."""
     view = View(at, (at[0], at[1] + 20.0), 200.0, (1000, 1000))
     far = np.abs(view.ground(np.array([(-0.5, 7.0), (-3.5, 7.0)])) - 500.0)[:, axis].max()
     size = [1000, 1000]
@@ -151,7 +151,7 @@ def test_a_stop_line_that_is_not_whole_in_the_picture_is_left_out(at, axis, more
     assert ("stop n_0" in [line["name"] for line in site_file(of, 0)["lines"]]) == there
 
 
-# -- the last metres of a line, and a polygon within a picture
+# -- the last metres of a line, and a polygon within a image
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_last_metres_of_a_line(length, want):
     )
 
 
-def test_a_step_of_just_the_length_that_is_left_is_whole():
+def test_a_segment_of_exactly_the_remaining_length_is_kept_whole():
     assert last_metres(np.array([(0.0, 10.0), (0.0, 0.0), (10.0, 0.0)]), 10.0).tolist() == [
         [0.0, 0.0],
         [10.0, 0.0],
@@ -221,6 +221,6 @@ def corners(ring):
         ([(5, np.nan), (5, 1), (5, 5), (1, 5)], [(1, 5), (5, 1), (5, 5)]),
     ],
 )
-def test_the_part_of_a_polygon_within_a_picture_of_ten_by_eight(ring, want):
+def test_a_polygon_is_clipped_at_an_image_of_ten_by_eight(ring, want):
     found = clipped(np.array(ring, float), 10, 8)
     assert ([] if not found else corners(found)) == [(float(x), float(y)) for x, y in want]

@@ -1,4 +1,4 @@
-"""A pinhole camera by hand: 50 m from the middle of its picture, 30 m south of it and 40 m high, so that all its axes are tenths."""
+"""A pinhole camera by hand: 50 m from the middle of its image, 30 m south of it and 40 m high, so that all its axes are tenths."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_the_axes_of_a_camera():
         ((0, -100, 0), (np.nan, np.nan)),  # 10 m behind it
     ],
 )
-def test_a_point_lies_in_the_picture_where_similar_triangles_put_it(at, px):
+def test_a_point_lies_in_the_image_where_similar_triangles_put_it(at, px):
     near(VIEW.project(np.array([at])), [px])
 
 
-def test_a_tenth_of_a_metre_before_the_camera_is_too_near():
+def test_points_within_a_tenth_of_a_metre_of_the_camera_are_not_projected():
     """A camera on the road that looks north: depth is y."""
     low = View((0.0, 0.0, 0.0), (0.0, 10.0), 10.0, (200, 120))
     near(low.ground(np.array([(0.1, 0.1), (0.1, 0.125)])), [(np.nan, np.nan), (108, 60)])
@@ -75,7 +75,7 @@ def test_an_area_that_reaches_behind_the_camera_is_cut_a_metre_before_it():
     near(VIEW.area(whole), VIEW.ground(whole))
 
 
-def test_of_an_area_behind_the_camera_or_a_mere_line_nothing_is_seen():
+def test_an_area_behind_the_camera_or_a_mere_line_is_empty():
     for ring in ([(0.0, -90.0), (6.0, -100.0), (-6.0, -100.0)], [(0.0, 10.0), (6.0, 0.0)]):
         assert VIEW.area(np.array(ring)).shape == (0, 2)
 
@@ -122,7 +122,7 @@ def turned(*degrees, kinds=None):
         ((0.0, 90.0), -90.0),  # as many each way: as it lies
     ],
 )
-def test_a_camera_stands_beside_the_road_that_most_lanes_lie_along(degrees, side):
+def test_a_camera_is_beside_the_road_that_most_lanes_follow(degrees, side):
     """side: where it stands, seen from the middle, degrees from the east against the clock; 30 degrees from straight down, so 0.5774 of its height away."""
     network, shapes = turned(*degrees)
     view = view_of(network, shapes, 0, 60.0, 30.0, 40.0)
@@ -141,7 +141,7 @@ def test_a_camera_stands_beside_the_road_that_most_lanes_lie_along(degrees, side
     assert view.size == (1280, 720)
 
 
-def test_pedestrians_do_not_turn_a_camera():
+def test_pedestrian_signals_do_not_change_the_cameras_direction():
     network, shapes = turned(90.0, 0.0, 0.0, kinds=[Kind.VEHICLE, Kind.PEDESTRIAN, Kind.PEDESTRIAN])
     near(view_of(network, shapes, 0).towards_m, (10.0, 20.0))
     network, shapes = turned(90.0, 0.0, kinds=[Kind.VEHICLE, Kind.BICYCLE])
@@ -158,7 +158,7 @@ def test_only_the_signals_of_its_junction_count():
     near(view_of(network, shapes, 1).towards_m, (40.0, 50.0))
 
 
-def test_a_view_has_its_defaults_and_is_never_straight_down():
+def test_default_view_is_never_straight_down():
     network, shapes = turned(90.0, 90.0)
     tan = math.tan(math.radians(10.0))
     view = view_of(network, shapes, 0)
@@ -178,7 +178,7 @@ def test_a_view_has_its_defaults_and_is_never_straight_down():
 
 
 @given(st.floats(20.0, 200.0), st.floats(0.0, 60.0), st.floats(20.0, 100.0), st.floats(0.0, 360.0))
-def test_the_reach_of_a_view_is_the_edge_of_its_picture(height, tilt, reach, degrees):
+def test_the_reach_of_a_view_is_the_edge_of_its_image(height, tilt, reach, degrees):
     network, shapes = turned(degrees, degrees)
     view = view_of(network, shapes, 0, height, tilt, reach, (320, 200))
     right = view.axes[0][:2]

@@ -16,7 +16,7 @@ GREY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
 
 
 def ten_px_a_metre(error_m=0.0):
-    """Road and picture have the same axes; the root mean square error is set by hand."""
+    """Road and frame have the same axes; the root mean square error is set by hand."""
     return Calibration(np.diag([0.1, 0.1, 1.0]), error_m)
 
 
@@ -40,7 +40,7 @@ def road_user(number=1, kind=CAR, observations=20, **known):
 
 
 def seen_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
-    """One more picture of it: `foot` in pixels (the middle of the lower edge of its box), `road` in metres (a tenth of the pixels if not given)."""
+    """One more frame of it: `foot` in pixels (the middle of the lower edge of its box), `road` in metres (a tenth of the pixels if not given)."""
     x, y = (float(c) for c in foot)
     track.at_s = at_s
     track.box = np.array([x - size[0] / 2, y - size[1], x + size[0] / 2, y])

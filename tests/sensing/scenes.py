@@ -1,4 +1,4 @@
-"""Small moving pictures for the tests: boxes on a noisy road, whose places are known."""
+"""Small moving frames for the tests: boxes on a noisy road, whose places are known."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def road(seed=0):
     )
 
 
-def pictures(boxes_at, seconds=6.0, rate=15.0, seed=0):
+def scene_frames(boxes_at, seconds=6.0, rate=15.0, seed=0):
     """Frames; boxes_at(t) gives (x, y, w, h, colour) in pixels. The first second is empty."""
     random, plain = np.random.default_rng(seed), road(seed)
     for k in range(round(seconds * rate)):
@@ -48,7 +48,7 @@ def pictures(boxes_at, seconds=6.0, rate=15.0, seed=0):
 
 def film(path, boxes_at, seconds=6.0, rate=15.0):
     out = VideoWriter(path, rate)
-    for frame in pictures(boxes_at, seconds, rate):
+    for frame in scene_frames(boxes_at, seconds, rate):
         out.write(frame.image)
     out.close()
     return path

@@ -33,7 +33,7 @@ def car(*box, sure=0.8, kind=CAR):
 
 
 class Stream:
-    """Pictures every twentieth of a second, one after another."""
+    """Frames every twentieth of a second, one after another."""
 
     def __init__(self, rate_hz=20.0, step_s=0.05):
         self.names, self.step_s, self.k = Association(rate_hz), step_s, -1
@@ -43,19 +43,19 @@ class Stream:
         return self.k * self.step_s
 
     def show(self, *rows, times=1):
-        """The names of the last of `times` pictures with these detections: {name: box}."""
+        """The names of the last of `times` frames with these detections: {name: box}."""
         for _ in range(times):
             self.k += 1
             sights = self.names.match(self.at_s, found(*rows))
         assert len({s.track for s in sights}) == len(sights)
         return {s.track: tuple(s.box.tolist()) for s in sights}
 
-    def lost(self, pictures):
-        for _ in range(pictures):
+    def lost(self, frames):
+        for _ in range(frames):
             assert self.show() == {}
 
 
-def test_a_sight_is_told_from_the_second_picture_on_as_it_was_detected():
+def test_a_detection_is_reported_from_the_second_frame_on_as_it_was_detected():
     names = Association(20.0)
     assert names.match(0.0, found(car(*A), (FAR, 0.5, BUS))) == []
     one, other = sorted(
@@ -80,7 +80,7 @@ def test_a_sight_is_told_from_the_second_picture_on_as_it_was_detected():
     assert TrackedDetection(1, moved.box, 0.5, CAR).earlier == ()
 
 
-def test_detections_without_confidence_or_class_are_sure_and_something_that_moves():
+def test_detections_without_confidence_or_class_count_as_certain_and_of_unknown_class():
     names, plain = Association(20.0), sv.Detections(np.array([A, FAR], np.float64))
     assert names.match(0.0, plain) == []
     assert [(s.confidence, s.kind) for s in names.match(0.05, plain)] == [(1.0, VEHICLE)] * 2
@@ -89,20 +89,20 @@ def test_detections_without_confidence_or_class_are_sure_and_something_that_move
 @pytest.mark.parametrize(
     ("sure", "begins"), [(0.33, True), (0.321, True), (0.319, False), (0.16, False)]
 )
-def test_who_is_sure_enough_begins_at_once(sure, begins):
+def test_a_confident_detection_starts_a_track_at_once(sure, begins):
     stream = Stream()
     stream.show(car(*A, sure=sure))
     assert bool(stream.show(car(*A, sure=sure))) == begins
 
 
-def test_who_is_followed_may_become_faint():
+def test_a_track_continues_with_faint_detections():
     stream = Stream()
     stream.show(car(*A), times=3)
     assert stream.show(car(*A, sure=0.05)) == {0: A}
 
 
 @pytest.mark.parametrize(("shift", "same"), [(59, True), (61, False)])
-def test_who_overlaps_by_a_quarter_is_the_same(shift, same):
+def test_boxes_that_overlap_by_a_quarter_are_one_track(shift, same):
     """Boxes of 100 px: shifted by 60, 40 of 160 px are common, a quarter. (Confidence 0.2: it cannot begin by itself.)"""
     stream = Stream()
     stream.show(car(*A), times=3)
@@ -121,7 +121,7 @@ def iou(a, b):
     st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30)), min_size=4, max_size=4),
     st.permutations(range(4)),
 )
-def test_boxes_go_to_whom_they_fit_best_in_all(shifts, order):
+def test_boxes_are_assigned_to_tracks_by_the_best_total_overlap(shifts, order):
     """Four who stood side by side, and then are a little elsewhere: the assignment of the greatest sum of overlaps."""
     stream, before = Stream(), [(100 + 70 * k, 100, 160 + 70 * k, 160) for k in range(4)]
     named = stream.show(*[car(*b) for b in before], times=4)
@@ -160,7 +160,7 @@ def test_boxes_go_to_whom_they_fit_best_in_all(shifts, order):
         ((131, 0, 381, 250), False),
     ],
 )
-def test_a_new_track_where_one_was_lost_takes_its_name_if_seven_tenths_lie_within(box, same):
+def test_a_new_track_resumes_a_lost_id_if_seven_tenths_of_the_smaller_box_are_inside(box, same):
     stream = Stream()
     stream.show(car(*A), times=6)
     stream.lost(2)
@@ -170,8 +170,8 @@ def test_a_new_track_where_one_was_lost_takes_its_name_if_seven_tenths_lie_withi
 
 
 @pytest.mark.parametrize(("shift", "same"), [(53, True), (55, False)])
-def test_or_if_three_tenths_are_common(shift, same):
-    """It drove 12 px a picture and is expected further on; it has stopped near where it was seen last. 47 of 153 px are 0.307, 45 of 155 are 0.29."""
+def test_a_new_track_resumes_a_lost_id_if_three_tenths_are_common(shift, same):
+    """It drove 12 px a frame and is expected further on; it has stopped near where it was seen last. 47 of 153 px are 0.307, 45 of 155 are 0.29."""
     stream = Stream()
     for k in range(12):
         stream.show(car(100 + 12 * k, 100, 200 + 12 * k, 200))
@@ -182,7 +182,7 @@ def test_or_if_three_tenths_are_common(shift, same):
 
 
 @pytest.mark.parametrize(("gap_s", "name"), [(0.9, 0), (1.0, 0), (1.0625, 1)])
-def test_a_name_waits_for_a_second(gap_s, name):
+def test_a_lost_id_can_be_resumed_for_a_second(gap_s, name):
     names, part = Association(20.0), (100, 100, 148, 148)
     for k in range(6):
         names.match(k / 16.0, found(car(*A)))
@@ -191,7 +191,7 @@ def test_a_name_waits_for_a_second(gap_s, name):
     assert [s.track for s in names.match(last + gap_s, found(car(*part)))] == [name]
 
 
-def test_people_and_vehicles_do_not_take_each_others_names():
+def test_people_and_vehicles_do_not_resume_each_others_ids():
     for before, after, name in (
         (CAR, PERSON, 1),
         (PERSON, CAR, 1),
@@ -205,7 +205,7 @@ def test_people_and_vehicles_do_not_take_each_others_names():
         assert list(stream.show(car(100, 100, 148, 148, kind=after))) == [name]
 
 
-def test_what_only_moves_takes_no_name():
+def test_a_detection_of_unknown_class_resumes_no_id():
     stream = Stream()
     stream.show(car(*A, kind=VEHICLE), times=6)
     stream.lost(2)
@@ -213,7 +213,7 @@ def test_what_only_moves_takes_no_name():
     assert list(stream.show(car(100, 100, 148, 148, kind=VEHICLE))) == [1]
 
 
-def test_of_two_who_were_lost_the_one_that_fits_better_gives_its_name():
+def test_of_two_lost_tracks_the_one_that_overlaps_more_is_resumed():
     stream, small = Stream(), (140, 100, 190, 150)
     for _ in range(6):
         named = stream.show(car(*A), car(150, 50, 260, 160))
@@ -225,8 +225,8 @@ def test_of_two_who_were_lost_the_one_that_fits_better_gives_its_name():
 
 
 @pytest.mark.parametrize(("rows", "rate_hz"), [(45, 30.0), (30, 20.0), (2, 0.5)])
-def test_the_tracker_waits_for_one_and_a_half_seconds_of_pictures(rows, rate_hz):
-    """At 20 a second 30 pictures; a camera slower than one a second counts as one of that (1.5, rounded up)."""
+def test_the_tracker_waits_for_one_and_a_half_seconds_of_frames(rows, rate_hz):
+    """At 20 a second 30 frames; a camera slower than one a second counts as one of that (1.5, rounded up)."""
     for lost, same in ((rows, True), (rows + 1, False)):
         stream = Stream(
             rate_hz, step_s=2.0
@@ -252,7 +252,7 @@ def test_the_tracker_waits_for_one_and_a_half_seconds_of_pictures(rows, rate_hz)
         (FAR, True),
     ],
 )
-def test_a_second_box_on_somebody_is_left_out_unless_it_is_far_enough_off(box, alone):
+def test_a_second_box_on_a_tracked_object_is_left_out_unless_it_is_far_enough_off(box, alone):
     stream = Stream()
     stream.show(car(*A), times=6)
     stream.show(car(*A), car(*box))
@@ -266,7 +266,7 @@ def test_a_second_box_on_somebody_is_left_out_unless_it_is_far_enough_off(box, a
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_when_two_tracks_have_come_to_one_name_the_box_that_fits_better_has_it(first):
+def test_when_two_tracks_share_an_id_the_box_that_overlaps_more_has_it(first):
     """The whole is lost, a part of it takes its name, and then the whole is there again, as the tracker remembers it."""
     part = (100, 100, 148, 148)
     for last in (part, A):
@@ -286,8 +286,8 @@ def faint(*box, sure=0.2, kind=CAR):
     return (box, sure, kind)
 
 
-def pictures_until_named(rows_of, most=14):
-    """(number of pictures shown when it gets its name, its sight), or None."""
+def frames_until_named(rows_of, most=14):
+    """(number of frames shown when it gets its name, its sight), or None."""
     names = Association(20.0)
     for k in range(most):
         sights = names.match(k / 20.0, found(*rows_of(k)))
@@ -296,9 +296,9 @@ def pictures_until_named(rows_of, most=14):
     return None
 
 
-def test_five_faint_sights_in_one_place_begin_a_track_with_what_came_before():
-    """Sure enough at the fifth picture, named at the sixth."""
-    number, sight = pictures_until_named(lambda k: [faint(100 + k, 100, 200 + k, 200)])
+def test_five_faint_detections_in_one_place_start_a_track_with_their_path():
+    """Sure enough at the fifth frame, named at the sixth."""
+    number, sight = frames_until_named(lambda k: [faint(100 + k, 100, 200 + k, 200)])
     assert (number, sight.confidence) == (6, pytest.approx(0.33))
     assert [at_s for at_s, _ in sight.earlier] == [k / 20.0 for k in range(5)]
     assert [box.tolist() for _, box in sight.earlier] == [
@@ -307,33 +307,32 @@ def test_five_faint_sights_in_one_place_begin_a_track_with_what_came_before():
 
 
 @pytest.mark.parametrize(("sure", "named"), [(0.15, True), (0.149, False), (0.31, True)])
-def test_who_is_fainter_than_fifteen_hundredths_is_nobody(sure, named):
-    assert (pictures_until_named(lambda k: [faint(*A, sure=sure)]) is not None) == named
+def test_detections_below_a_confidence_of_fifteen_hundredths_are_ignored(sure, named):
+    assert (frames_until_named(lambda k: [faint(*A, sure=sure)]) is not None) == named
 
 
-def test_who_becomes_surer_brings_its_whole_faint_way_along():
-    number, sight = pictures_until_named(lambda k: [faint(*A) if k < 3 else car(*A)])
+def test_a_track_that_becomes_confident_has_its_whole_faint_path():
+    number, sight = frames_until_named(lambda k: [faint(*A) if k < 3 else car(*A)])
     assert (number, [at_s for at_s, _ in sight.earlier]) == (
         5,
         [0.0, 0.05, 0.1],
-    )  # begun at the fourth picture, named at the fifth
-    number, sight = pictures_until_named(lambda k: [car(*A)] if k < 1 else [faint(*A)])
+    )  # begun at the fourth frame, named at the fifth
+    number, sight = frames_until_named(lambda k: [car(*A)] if k < 1 else [faint(*A)])
     assert (number, sight.earlier) == (2, ())  # this is the sight itself
 
 
 @pytest.mark.parametrize(("step", "named"), [(33, True), (34, False)])
-def test_one_place_is_more_than_half_in_common(step, named):
+def test_one_place_means_an_overlap_of_more_than_a_half(step, named):
     """100 px wide, a step of 33: 67 of 133 px (0.504); of 34: 66 of 134 (0.493)."""
     assert (
-        pictures_until_named(lambda k: [faint(100 + step * k, 100, 200 + step * k, 200)])
-        is not None
+        frames_until_named(lambda k: [faint(100 + step * k, 100, 200 + step * k, 200)]) is not None
     ) == named
 
 
 @pytest.mark.parametrize(("empty", "named"), [(2, True), (3, False)])
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_faint_one_is_forgotten_after_three_pictures_without_it(empty, named, elsewhere):
-    """Two sights, a gap, two sights, a gap, ...: five sights only if it is remembered; whether anybody else is on the picture or not."""
+def test_a_faint_candidate_is_dropped_after_three_frames_without_it(empty, named, elsewhere):
+    """Two sights, a gap, two sights, a gap, ...: five sights only if it is remembered; whether anybody else is on the frame or not."""
     other = [car(*FAR)] if elsewhere else []
 
     def rows(k):
@@ -346,12 +345,12 @@ def test_a_faint_one_is_forgotten_after_three_pictures_without_it(empty, named, 
     assert any(A in boxes for boxes in seen) == named
 
 
-def test_two_faint_boxes_on_one_place_are_one_sight():
-    number, _ = pictures_until_named(lambda k: [faint(*A), faint(102, 100, 202, 200)])
+def test_two_faint_boxes_in_one_place_are_one_detection():
+    number, _ = frames_until_named(lambda k: [faint(*A), faint(102, 100, 202, 200)])
     assert number == 6
 
 
-def test_faint_boxes_near_one_who_is_followed_are_no_others():
+def test_faint_boxes_near_a_track_start_no_other_track():
     """Common by three tenths or more with somebody who is followed: 53 px off are 0.307; 55 are 0.29 and somebody else."""
     for shift, names in ((53, {0}), (55, {0, 1})):
         stream = Stream()
@@ -361,18 +360,18 @@ def test_faint_boxes_near_one_who_is_followed_are_no_others():
         assert set(told) == names
 
 
-def test_a_faint_box_goes_on_from_the_longer_of_two_ways():
+def test_a_faint_box_continues_the_longer_of_two_paths():
     """Two who overlap by a fifth; one seen twice, the other three times. A box between them is the fourth of the second's way: 5 at the next."""
     left, right, between = (100, 100, 200, 200), (165, 100, 265, 200), (132, 100, 232, 200)
     plan = [[left], [left, right], [right], [right], [between], [between], [between], [between]]
-    number, sight = pictures_until_named(lambda k: [faint(*box) for box in plan[k]], len(plan))
+    number, sight = frames_until_named(lambda k: [faint(*box) for box in plan[k]], len(plan))
     assert (number, [at_s for at_s, _ in sight.earlier]) == (7, [k / 20.0 for k in range(1, 6)])
 
 
 # -- where the lost should be
 
 
-def test_who_is_lost_is_expected_where_its_way_leads():
+def test_a_lost_track_is_predicted_along_its_path():
     stream = Stream()
     for k in range(30):
         stream.show(car(100 + 6 * k, 100, 200 + 6 * k, 200), car(*FAR))
@@ -385,7 +384,7 @@ def test_who_is_lost_is_expected_where_its_way_leads():
 
 
 @pytest.mark.parametrize(("longest_s", "names"), [(0.25, [0]), (0.2499, [])])
-def test_and_only_for_so_long(longest_s, names):
+def test_a_lost_track_is_predicted_for_a_limited_time_only(longest_s, names):
     one = Association(20.0)
     for k in range(6):
         one.match(k / 8.0, found(car(*A)))
@@ -393,8 +392,8 @@ def test_and_only_for_so_long(longest_s, names):
     assert list(one.predicted(7 / 8.0, longest_s)) == names
 
 
-def test_who_comes_back_is_compared_with_where_it_was_expected():
-    """It drove on unseen: 8 pictures later a part of it is not where it was seen last, but where it should be."""
+def test_a_detection_that_returns_is_compared_with_the_predicted_box():
+    """It drove on unseen: 8 frames later a part of it is not where it was seen last, but where it should be."""
     stream = Stream()
     for k in range(20):
         stream.show(car(100 + 12 * k, 100, 200 + 12 * k, 200))
@@ -406,13 +405,13 @@ def test_who_comes_back_is_compared_with_where_it_was_expected():
     assert list(stream.show(car(x + 20, 100, x + 70, 150))) == [0]
 
 
-def test_nobody_is_expected_whose_name_is_not_known():
+def test_a_track_without_an_id_is_not_predicted():
     names = Association(20.0)
     names.match(0.0, found(car(*A)))  # not named yet
     assert names.predicted(0.05, 1.0) == {}
 
 
-def test_a_name_that_was_taken_over_lasts_as_long_as_its_track():
+def test_a_resumed_id_lasts_as_long_as_its_track():
     """A part has taken the name of the whole; lost for 1.2 s it is still the tracker's, and so has its name."""
     stream, part = Stream(), (100, 100, 148, 148)
     stream.show(car(*A), times=6)
@@ -424,7 +423,7 @@ def test_a_name_that_was_taken_over_lasts_as_long_as_its_track():
     assert stream.show(car(*part)) == {0: part}
 
 
-def test_who_was_seen_three_seconds_ago_is_still_known():
+def test_a_track_detected_three_seconds_ago_is_still_known():
     """Expected at 3 s, not later."""
     for gap_s, names in ((3.0, [0]), (3.0625, [])):
         one = Association(20.0)

@@ -61,7 +61,7 @@ def test_where_a_step_crosses_a_line(a, b, px, share):
 
 
 def test_in_is_from_the_right_of_a_line_to_its_left():
-    """Who looks from (4, 5) up the picture to (4, -5) has the larger x on the right."""
+    """Who looks from (4, 5) up the frame to (4, -5) has the larger x on the right."""
     assert intersection((8, 0), (0, 0), line((4, 5), (4, -5))) == (0.5, "in")
     assert intersection((0, 0), (8, 0), line((4, 5), (4, -5))) == (0.5, "out")
 
@@ -94,7 +94,7 @@ def drive(measures, track, places, begin_s=10.0, step_s=0.5, others=()):
     return found
 
 
-def test_a_crossing_is_told_with_its_instant_direction_class_and_speed():
+def test_a_crossing_is_reported_with_its_instant_direction_class_and_speed():
     measures = Measures(site(lines=[GATE, EXIT]))
     found = drive(
         measures,
@@ -129,7 +129,7 @@ def test_counts_are_by_line_direction_and_class():
     ]
 
 
-def test_who_trembles_on_a_line_is_counted_once_in_five_seconds():
+def test_a_track_that_jitters_on_a_line_is_counted_once_in_five_seconds():
     left, right = (150.0, 110.0), (170.0, 110.0)
     measures, car = Measures(site(lines=[GATE])), road_user()
     for t, place, n in (
@@ -179,7 +179,7 @@ def test_a_turn_is_from_the_line_crossed_last():
     assert dict(both.turns) == {("c", "b"): 1, ("b", "a"): 1}
 
 
-def test_who_is_only_guessed_at_or_is_seen_for_the_first_time_crosses_nothing():
+def test_a_predicted_or_new_track_crosses_no_line():
     measures, car = Measures(site(lines=[GATE])), road_user()
     assert measures.update(10.0, [seen_at(car, 10.0, (170, 110))]) == []
     other = road_user(2)
@@ -199,7 +199,7 @@ def test_headways_are_the_times_between_crossings_of_a_line():
     assert measures.figures()["lines"]["exit"]["mean_headway_s"] is None
 
 
-def test_flow_is_vehicles_an_hour_since_the_first_picture():
+def test_flow_is_vehicles_an_hour_since_the_first_frame():
     measures = Measures(site(lines=[GATE]))
     assert measures.figures()["seconds"] == 0.0
     drive(measures, road_user(1), [(150, 110), (170, 110)], 10.0)
@@ -216,7 +216,7 @@ def test_flow_is_vehicles_an_hour_since_the_first_picture():
     )  # both directions: 2 in 80 s
 
 
-def test_a_single_picture_has_no_length():
+def test_flow_over_a_single_frame_is_zero():
     measures = Measures(site(lines=[GATE], zones=[LANE]))
     measures.update(10.0, [seen_at(road_user(), 10.0, (150, 110))])
     figures = measures.figures()
@@ -225,7 +225,7 @@ def test_a_single_picture_has_no_length():
     assert figures["lanes"]["lane"]["vehicles"] == 1
 
 
-def test_lists_have_their_ends():
+def test_stored_crossings_and_headways_are_limited():
     measures = Measures(site(lines=[GATE]))
     assert (measures.crossings.maxlen, measures.headways["gate"].maxlen) == (2000, 200)
 
@@ -247,7 +247,7 @@ def test_lists_have_their_ends():
         ([9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0.0),  # never below nought
     ],
 )
-def test_the_flow_to_come_by_exponential_smoothing_with_a_damped_trend(minutes, flow):
+def test_flow_is_predicted_by_exponential_smoothing_with_a_damped_trend(minutes, flow):
     assert predicted_flow(minutes) == (None if flow is None else pytest.approx(flow))
 
 
@@ -307,7 +307,7 @@ def test_a_zone_is_all_the_pixels_within_its_corners(foot, inside):
     assert measures.zones_of(car) == (["lane"] if inside else [])
 
 
-def test_zones_reach_to_the_edges_of_the_picture_and_corners_are_rounded():
+def test_zones_reach_to_the_edges_of_the_frame_and_corners_are_rounded():
     corners = {"name": "all", "px": [[0, 0], [320, 0], [320, 240], [0, 240]]}
     measures = Measures(
         site(
@@ -351,7 +351,7 @@ def test_occupancy_is_the_share_of_the_time_with_a_vehicle_in_the_lane():
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (2, 0.5)
 
 
-def test_the_queue_is_who_has_stood_for_more_than_a_second():
+def test_vehicles_stopped_for_more_than_a_second_are_in_the_queue():
     """Feet at x = 11, 15 and 20 m; the two who count are 9 m apart, with lengths of 4 and 5 m."""
     measures = Measures(site(zones=[LANE]))
     assert lane_of(measures) == {
@@ -388,7 +388,7 @@ def test_where_no_speed_is_known_the_congestion_of_a_lane_with_vehicles_is_unkno
     assert lane_of(measures)["congestion"] == "free"
 
 
-def test_the_length_of_a_queue_is_between_those_farthest_apart():
+def test_the_length_of_a_queue_is_between_its_vehicles_farthest_apart():
     measures = Measures(site(zones=[LANE]))
     users = [
         road_user(k, length_m=length, stopped_since_s=0.0)
@@ -410,7 +410,7 @@ def test_the_length_of_a_queue_is_between_those_farthest_apart():
     )  # without a calibration there are no metres
 
 
-def test_the_speed_of_a_lane_is_the_mean_of_all_that_were_seen_in_it_within_a_minute():
+def test_the_speed_of_a_lane_is_the_mean_of_all_observed_in_it_within_a_minute():
     measures = Measures(
         site(zones=[LANE, LANE | {"name": "empty", "px": [[0, 0], [50, 0], [0, 50]]}])
     )
@@ -437,7 +437,7 @@ def test_the_speed_of_a_lane_is_the_mean_of_all_that_were_seen_in_it_within_a_mi
     assert measures.figures()["lanes"]["empty"]["mean_speed_mps"] is None
 
 
-def test_a_lane_that_stands_is_at_nought_and_no_sum_falls_below_it():
+def test_a_stopped_lane_has_speed_zero_and_no_sum_falls_below_it():
     """0.3 + 0.9 - 0.3 - 0.9 is a little less than nought in binary fractions."""
     assert ((0.3 + 0.9) - 0.3) - 0.9 < 0.0
     measures = Measures(site(zones=[LANE]))
@@ -483,7 +483,7 @@ def test_congestion_at_the_very_edge_is_the_better_of_the_two():
         assert lane_of(measures)["congestion"] == level
 
 
-def test_only_zones_that_are_lanes_have_the_figures_of_a_lane():
+def test_only_lane_zones_have_lane_measures():
     measures = Measures(
         site(
             zones=[
@@ -499,7 +499,7 @@ def test_only_zones_that_are_lanes_have_the_figures_of_a_lane():
 # -- heat
 
 
-def test_the_heat_map_adds_the_seconds_that_somebody_was_in_a_cell():
+def test_the_heat_map_adds_the_seconds_of_presence_in_each_cell():
     """64 x 48 cells of 5 x 5 pixels."""
     measures, car, walker = Measures(site()), road_user(1), road_user(2, PERSON)
     assert measures.heat.shape == (48, 64)

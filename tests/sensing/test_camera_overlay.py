@@ -1,4 +1,4 @@
-"""What is drawn on a picture, pixel by pixel against the same lines drawn by hand; heat, JPEG and film."""
+"""What is drawn on a frame, pixel by pixel against the same lines drawn by hand; heat, JPEG and film."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_zones_and_lines_with_their_counts():
     cv2.line(want, (20, 100), (120, 160), (0, 220, 255), 2, cv2.LINE_AA)
     text(want, "5 / 7", (24, 96), (0, 220, 255))
     cv2.line(want, (200, 3), (300, 80), (0, 220, 255), 2, cv2.LINE_AA)
-    text(want, "0 / 1", (204, 10), (0, 220, 255))  # no text above the picture
+    text(want, "0 / 1", (204, 10), (0, 220, 255))  # no text above the frame
     assert np.array_equal(drawing(of=of, measures=measures), want)
     assert (GREY == 90).all()  # the frame itself is left as it is
 
@@ -100,7 +100,7 @@ def test_a_road_user_has_its_box_colour_name_and_speed(kind, known, colour, thic
     )
 
 
-def test_names_stay_on_the_picture_and_what_was_told_stands_in_lines():
+def test_labels_stay_on_the_frame_and_recent_violations_are_drawn_line_by_line():
     want = GREY.copy()
     cv2.rectangle(want, (40, 5), (80, 25), (90, 220, 90), 2)
     text(want, "7 car", (40, 10), (90, 220, 90))
@@ -115,8 +115,8 @@ def test_names_stay_on_the_picture_and_what_was_told_stands_in_lines():
 # -- heat
 
 
-def test_the_heat_is_redder_where_somebody_was_longer():
-    """ln(1 + s): of 7, 1 and 0 s the levels are 255, 85 and 0; the picture keeps 60 %."""
+def test_the_heat_map_is_redder_where_road_users_were_longer():
+    """ln(1 + s): of 7, 1 and 0 s the levels are 255, 85 and 0; the frame keeps 60 %."""
     measures = Measures(Site((64, 64)))
     measures.heat[10:30, 10:30], measures.heat[40:60, 40:60] = 7.0, 1.0
     image = np.full((64, 64, 3), 100, np.uint8)
@@ -128,7 +128,7 @@ def test_the_heat_is_redder_where_somebody_was_longer():
     assert (image == 100).all()
 
 
-def test_a_heat_map_is_as_large_as_the_picture_and_cold_where_nobody_was():
+def test_a_heat_map_has_the_size_of_the_frame_and_is_cold_where_no_road_user_was():
     out = heat_map(np.full((90, 160, 3), 50, np.uint8), Measures(Site((320, 180))))
     assert out.shape == (90, 160, 3)
     cold = cv2.applyColorMap(np.uint8([[0]]), cv2.COLORMAP_INFERNO)[0, 0].astype(float)
@@ -142,10 +142,10 @@ def test_a_heat_map_is_as_large_as_the_picture_and_cold_where_nobody_was():
 # -- JPEG and film
 
 
-def quality_of(picture):
+def quality_of(frame):
     """The largest entry of the luminance table, 121 at full strength: 60.5 % of it at quality 70, 50 % at 75, 30 % at 85."""
-    k = picture.index(b"\xff\xdb")
-    return max(picture[k + 5 : k + 5 + 64])
+    k = frame.index(b"\xff\xdb")
+    return max(frame[k + 5 : k + 5 + 64])
 
 
 @pytest.mark.parametrize(("size", "more", "shape"), [
@@ -174,7 +174,7 @@ def test_the_quality_of_a_jpeg():
         (7.001, Fraction(7001, 1000)),
     ],
 )
-def test_a_film_has_every_picture_at_its_rate_with_even_sides(tmp_path, rate, fraction):
+def test_a_video_has_every_frame_at_its_rate_with_even_sides(tmp_path, rate, fraction):
     path = tmp_path / "new" / "folder" / "film.mp4"
     film = VideoWriter(path, rate)
     for k in range(6):
@@ -193,7 +193,7 @@ def test_a_film_has_every_picture_at_its_rate_with_even_sides(tmp_path, rate, fr
     assert all(f.std() < 8.0 for f in frames)
 
 
-def test_a_film_keeps_its_colours_and_one_without_pictures_can_be_closed(tmp_path):
+def test_a_video_keeps_its_colours_and_one_without_frames_can_be_closed(tmp_path):
     film = VideoWriter(tmp_path / "film.mp4", 10.0)
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :32], image[:, 32:] = (200, 60, 30), (30, 60, 200)
@@ -206,7 +206,7 @@ def test_a_film_keeps_its_colours_and_one_without_pictures_can_be_closed(tmp_pat
     VideoWriter(tmp_path / "none.mp4", 10.0).close()
 
 
-def test_a_film_that_cannot_be_written_is_refused(tmp_path):
+def test_a_video_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "film.mp4", tmp_path / "film.nothing"):
         with pytest.raises(SensingError) as caught:

@@ -1,4 +1,4 @@
-"""From a frame to what it tells, and a source watched in order while its pictures are looked at side by side."""
+"""From a frame to what it tells, and a source watched in order while its frames are looked at side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def found(*boxes, kind=CAR):
 
 
 def looked(perception, *boxes, frames=4):
-    """What the last of some pictures tells that show the same."""
+    """What the last of some frames tells that show the same."""
     for k in range(frames):
         seen = perception.process(Frame(k / 10.0, k, GREY), found(*boxes))
     return seen
@@ -43,7 +43,7 @@ LAMP = {"group": 0, "px": [100, 100, 10, 20]}  # its middle is at (105, 110)
         ((0, 0), (24.5, 49.5), True), ((0, 0), (25, 40), False), ((0, 0), (24, 50), False), ((9, 19), (24, 49), True), ((40, 0), (24, 40), False),
     ],
 )  # fmt: skip
-def test_what_lies_on_a_lamp_and_is_no_larger_than_two_and_a_half_of_it_is_no_road_user(
+def test_a_detection_on_a_lamp_smaller_than_two_and_a_half_lamps_is_no_road_user(
     off, size, is_lamp
 ):
     """Its middle is less than the lamp's width and height from the lamp's middle."""
@@ -58,7 +58,7 @@ def test_what_lies_on_a_lamp_and_is_no_larger_than_two_and_a_half_of_it_is_no_ro
     assert (len(seen.tracks), seen.detections) == (2, 2)
 
 
-def test_a_picture_without_anybody_tells_that():
+def test_an_empty_frame_gives_an_empty_result():
     perception = Perception("cam", site(lamps=[LAMP]), 10.0)
     seen = looked(perception)
     assert (seen.tracks, seen.detections, seen.crossings, seen.violations, seen.perception) == (
@@ -107,7 +107,7 @@ def test_a_frame_goes_from_tracks_over_crossings_to_violations():
     )  # fmt: skip
 
 
-def test_a_track_as_plain_figures():
+def test_a_track_as_json():
     """10.123 m/s are 36.4428 km/h, 0.0567 m/s 0.20412 km/h."""
     track = road_user(
         7,
@@ -133,7 +133,7 @@ def test_a_track_as_plain_figures():
     ) == (None, None, 0.0, False)
 
 
-def test_of_a_place_of_which_nothing_is_known_only_the_size_is():
+def test_an_unknown_site_has_only_its_size():
     of = unknown_site((64, 48))
     assert (of.size, of.calibration, of.lines, of.zones, of.lamps) == ((64, 48), None, (), (), ())
 
@@ -157,7 +157,7 @@ class Eye:
         self.forgot.append(key)
 
 
-class Pictures:
+class FrameSource:
     def __init__(self, count, fault=None, nominal_hz=8.0):
         self.count, self.fault, self.nominal_hz = count, fault, nominal_hz
 
@@ -169,13 +169,13 @@ class Pictures:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_source_is_watched_in_order_with_two_pictures_more_in_flight_than_there_are_threads(
+def test_a_source_is_watched_in_order_with_two_frames_more_in_flight_than_there_are_threads(
     threads,
 ):
     assert AHEAD == 2
     eye = Eye(threads)
     ahead = []
-    for k, seen in enumerate(watch(Pictures(9), eye)):
+    for k, seen in enumerate(watch(FrameSource(9), eye)):
         assert (seen.frame.number, seen.detections) == (k, 1)
         ahead.append(len(eye.begun) - k)
     assert ahead == [min(threads + 2, 9 - k) for k in range(9)]
@@ -184,7 +184,7 @@ def test_a_source_is_watched_in_order_with_two_pictures_more_in_flight_than_ther
 
 
 @pytest.mark.parametrize(("nominal", "rate"), [(8.0, 8.0), (0.0, 15.0)])
-def test_where_no_perception_is_given_one_is_made_of_the_first_picture(monkeypatch, nominal, rate):
+def test_without_a_perception_one_is_made_from_the_first_frame(monkeypatch, nominal, rate):
     asked = []
 
     class Made:
@@ -196,24 +196,26 @@ def test_where_no_perception_is_given_one_is_made_of_the_first_picture(monkeypat
 
     monkeypatch.setattr(pipeline, "Perception", Made)
     eye = Eye()
-    assert list(watch(Pictures(3, nominal_hz=nominal), eye, device="north")) == [0, 1, 2]
+    assert list(watch(FrameSource(3, nominal_hz=nominal), eye, device="north")) == [0, 1, 2]
     assert asked == [("north", unknown_site((64, 48)), rate)]
     assert (eye.begun[0][0], eye.forgot) == ("north", ["north"])
 
 
-def test_a_perception_that_is_given_is_used():
+def test_a_given_perception_is_used():
     perception = Perception("cam", site(size=(64, 48)), 8.0)
-    assert [seen.perception for seen in watch(Pictures(2), Eye(), perception)] == [perception] * 2
+    assert [seen.perception for seen in watch(FrameSource(2), Eye(), perception)] == [
+        perception
+    ] * 2
 
 
-def test_what_the_detector_is_asked_while_the_source_fails_is_forgotten():
+def test_requests_to_the_detector_are_forgotten_when_the_source_fails():
     eye = Eye()
     with pytest.raises(SensingError, match="broken"):
-        list(watch(Pictures(2, SensingError("broken")), eye))
+        list(watch(FrameSource(2, SensingError("broken")), eye))
     assert eye.forgot == ["camera"]
 
 
-def test_an_empty_source_tells_nothing():
+def test_an_empty_source_gives_no_results():
     eye = Eye()
-    assert list(watch(Pictures(0), eye)) == []
+    assert list(watch(FrameSource(0), eye)) == []
     assert (eye.begun, eye.forgot) == ([], ["camera"])

@@ -35,7 +35,7 @@ def test_pixels_become_metres_and_metres_pixels():
     assert (of.error_m, of.camera_m) == (0.25, None)
 
 
-def test_points_above_the_road_are_set_right_where_the_cameras_place_is_known():
+def test_points_above_the_road_are_corrected_where_the_cameras_position_is_known():
     """Seen from 10 m above (3, 4), what is 2 m high stands a fifth of the way nearer to that point."""
     matrix, pixels = np.diag([0.1, 0.1, 1.0]), np.array([[130.0, 140.0], [30.0, 40.0]])
     of = Calibration(matrix, 0.0, (3.0, 4.0, 10.0))
@@ -108,7 +108,7 @@ def test_the_error_of_more_points_is_how_well_each_is_found_from_the_others():
     assert 0.1 < want < 10.0
 
 
-def test_a_point_without_which_the_others_fix_nothing_does_not_count_for_the_error():
+def test_a_point_that_the_others_need_does_not_count_for_the_error():
     """Without the fourth, three of the others are on one line."""
     pixels = np.array(
         [[100.0, 100.0], [200.0, 100.0], [300.0, 100.0], [300.0, 300.0], [100.0, 310.0]]
@@ -125,7 +125,7 @@ def test_a_point_without_which_the_others_fix_nothing_does_not_count_for_the_err
     )
 
 
-def test_more_points_than_needed_are_met_by_least_squares():
+def test_more_points_than_needed_are_fitted_by_least_squares():
     """The smallest eigenvector of the normal equations of points moved to their middle and scaled to a mean distance of the root of 2."""
     random = np.random.default_rng(4)
     pixels = random.uniform(0.0, 600.0, (9, 2))
@@ -156,7 +156,7 @@ def test_more_points_than_needed_are_met_by_least_squares():
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.floats(-60.0, 60.0), min_size=10, max_size=10), st.integers(0, 10_000))
-def test_points_of_a_plane_are_met_exactly_wherever_they_are(shifts, seed):
+def test_points_of_a_plane_are_fitted_exactly_wherever_they_are(shifts, seed):
     pixels = np.array(
         [[100, 100], [500, 100], [500, 400], [100, 400], [300, 250]], np.float64
     ) + np.reshape(shifts, (5, 2))
@@ -198,14 +198,14 @@ def test_points_of_a_plane_are_met_exactly_wherever_they_are(shifts, seed):
         (SQUARE, np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 5.0]]), "points: they fold the road over itself. Check that each pixel goes with its own point of the road."),
     ],
 )  # fmt: skip
-def test_points_that_fix_no_plane_are_refused(pixels, metres, says):
+def test_points_that_determine_no_plane_are_refused(pixels, metres, says):
     with pytest.raises(CalibrationError) as caught:
         Calibration.from_points(pixels, metres)
     assert str(caught.value) == says
 
 
 def test_three_places_of_the_road_on_one_line_fold_it_wherever_they_are():
-    """All the picture would be that line; what rounding makes of it must not decide."""
+    """All the frame would be that line; what rounding makes of it must not decide."""
     for along in range(6):
         for off in range(3, 8):
             road = np.array(
@@ -215,7 +215,7 @@ def test_three_places_of_the_road_on_one_line_fold_it_wherever_they_are():
                 Calibration.from_points(SQUARE, road)
 
 
-def test_nearly_on_one_line_is_not_on_it():
+def test_points_nearly_on_one_line_are_accepted():
     """Three of four that miss a line by a hundredth of a pixel fix nothing; by some pixels they do."""
     for off, fixes in ((0.01, False), (10.0, True)):
         pixels = np.array([[100.0, 100.0], [300.0, 100.0 + off], [500.0, 100.0], [300.0, 400.0]])
@@ -255,7 +255,7 @@ LENGTHS = np.array([3.0, 4.0, 3.5, 3.5, 12.0])
         (1500.0, 0.25, 15.0, (1920, 1080)),
     ],
 )
-def test_markings_of_known_length_give_the_camera_back(focal, tilt, height, size):
+def test_markings_of_known_length_determine_the_camera(focal, tilt, height, size):
     ends = pinhole(MARKS.reshape(-1, 2), focal, tilt, height, size).reshape(-1, 2, 2)
     found = Calibration.from_lengths(ends, LENGTHS, size)
     assert found.error_m < 1e-5
@@ -317,7 +317,7 @@ def line(**more):
     return {"name": "l", "px": [[0, 0], [10, 0]]} | more
 
 
-def test_what_stands_in_the_file_is_in_the_site():
+def test_the_site_holds_what_the_file_states():
     tree = SMALL | {
         "points": PAIRS, "camera_m": [1, 2, 6.5], "lamps": [{"group": 3, "px": [1, 2, 3, 4]}], "rules": {"limit_kmh": 50},
         "lines": [line(stop=True, group=2), line(name="k", group=[4, 5]), line(name="m")], "zones": [zone(kind="box"), zone(name="y", heading=[[1, 2], [3, 4]], limit_kmh=30, lane="a_0")],
@@ -347,7 +347,7 @@ def test_what_stands_in_the_file_is_in_the_site():
     )
 
 
-def test_what_is_not_given_is_the_mildest_rule():
+def test_defaults_of_rules_are_the_mildest():
     found = Site.from_tree(SMALL)
     assert (found.calibration, found.lines, found.zones, found.lamps, found.forbidden_turns) == (
         None,
@@ -462,17 +462,17 @@ def test_parts_of_a_site_cannot_be_changed_or_misspelt():
     [
         ({"lines": [line(), line()]}, "the whole: Value error, ['l'] occurs twice among lines and zones; each needs a name of its own"),
         ({"lines": [line(name="z"), line()], "zones": [zone(), zone(name="l")]}, "the whole: Value error, ['l', 'z'] occurs twice among lines and zones; each needs a name of its own"),
-        ({"lines": [line(px=[[0, 0], [400, 10.5]])]}, "the whole: Value error, l: the point (400, 10.5) is outside the picture of 320 x 240"),
-        ({"zones": [zone(px=[[0, 0], [9, 9], [0, 241]])]}, "the whole: Value error, z: the point (0, 241) is outside the picture of 320 x 240"),
+        ({"lines": [line(px=[[0, 0], [400, 10.5]])]}, "the whole: Value error, l: the point (400, 10.5) is outside the image of 320 x 240"),
+        ({"zones": [zone(px=[[0, 0], [9, 9], [0, 241]])]}, "the whole: Value error, z: the point (0, 241) is outside the image of 320 x 240"),
         ({"forbidden_turns": [{"from_line": "a", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'a'. There are: none"),
         ({"lines": [line(), line(name="k")], "forbidden_turns": [{"from_line": "l", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'b'. There are: k, l"),
-        ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]}, "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; whoever crosses it would be reported at once. Name two lines"),
+        ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]}, "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; a vehicle that crosses it would be reported at once. Name two lines"),
         ({"hoogte": 1}, "hoogte: Extra inputs are not permitted"),
         ({"zones": [zone(limit_kmh=0), zone(name="y", kind="lake")]}, "zones.0.limit_kmh: Input should be greater than 0; zones.1.kind: Input should be 'lane', 'box', 'crossing' or 'forbidden'"),
         ({"points": PAIRS[:3]}, "points: 3 pairs are given. Give four or more, on the road and not on one line."),
     ],
 )  # fmt: skip
-def test_a_fault_is_named_with_its_place(change, says):
+def test_an_error_names_its_place_in_the_file(change, says):
     with pytest.raises(CalibrationError) as caught:
         Site.from_tree(SMALL | change, "north.yaml")
     assert str(caught.value) == f"north.yaml: {says}"

@@ -84,7 +84,7 @@ def test_each_of_many_moves_as_it_would_alone():
 
 
 @pytest.mark.parametrize(("n", "mean"), [(5, 12.0), (7, 12.0), (8, 12.0), (15, 12.0)])
-def test_who_goes_straight_on_at_a_steady_speed_has_it(n, mean):
+def test_constant_speed_on_a_straight_path_is_measured_exactly(n, mean):
     t = np.linspace(2.0, 3.0, n)
     of = together([(t, np.stack([5.0 + 0.6 * mean * t, 9.0 - 0.8 * mean * t], 1))])
     assert of.velocity_mps[0] == pytest.approx([7.2, -9.6], abs=1e-5)
@@ -92,7 +92,7 @@ def test_who_goes_straight_on_at_a_steady_speed_has_it(n, mean):
     assert of.mean_se_mps[0] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_who_brakes_is_slower_now_than_on_average():
+def test_a_braking_vehicle_is_slower_now_than_on_average():
     """20 m/s less 4 m/s each second, for a second: 18 on average, 16.4 a tenth of a second before the end; the same for 5 points and for 12."""
     for n in (5, 12):
         t = np.linspace(-1.0, 0.0, n)
@@ -101,14 +101,14 @@ def test_who_brakes_is_slower_now_than_on_average():
         assert of.mean_mps[0] == pytest.approx(18.0, abs=1e-4)
 
 
-def test_who_stands_has_no_speed_and_no_error():
+def test_a_stopped_vehicle_has_no_speed_and_no_error():
     of = together([(np.linspace(0.0, 1.0, n), np.full((n, 2), 40.0)) for n in (5, 9)])
     assert of.velocity_mps == pytest.approx(np.zeros((2, 2)), abs=1e-5)
     assert of.mean_mps == pytest.approx([0.0, 0.0], abs=1e-5)
     assert of.mean_se_mps == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
-def test_one_place_far_off_changes_little():
+def test_one_outlier_changes_little():
     t = np.linspace(-1.0, 0.0, 16)
     xy = np.stack([10.0 * t, 0.0 * t], 1) + np.random.default_rng(3).normal(0.0, 0.02, (16, 2))
     clean = together([(t, xy)]).mean_mps[0]
@@ -140,7 +140,7 @@ def test_a_speed_does_not_depend_on_where_and_in_which_direction(n, seed, angle,
     st.integers(8, 30),
     st.integers(0, 9),
 )
-def test_the_way_round_a_bend_is_measured_in_full(speed, radius, heading, points, seed):
+def test_the_path_round_a_bend_is_measured_along_the_curve(speed, radius, heading, points, seed):
     t = np.linspace(-1.0, 0.0, points)
     angle = heading + speed * t / radius
     xy = radius * np.c_[np.sin(angle), np.cos(angle)] + np.random.default_rng(seed).normal(
@@ -150,7 +150,7 @@ def test_the_way_round_a_bend_is_measured_in_full(speed, radius, heading, points
     assert of.mean_mps[0] == pytest.approx(speed, rel=0.02, abs=0.03)
 
 
-def test_the_standard_error_of_a_speed_tells_how_far_off_it_is():
+def test_the_standard_error_of_a_speed_matches_its_actual_error():
     t, random = np.linspace(-1.0, 0.0, 16), np.random.default_rng(1)
     xy = np.zeros((2000, 16, 2))
     xy[:, :, 0] = 12.0 * t

@@ -38,7 +38,7 @@ def found(*rows):
 
 
 def follow(tracker, box_of, times, kind=CAR, sure=0.75):
-    """The one track after these pictures; its first is before them, for a track is named at its second picture."""
+    """The one track after these frames; its first is before them, for a track is named at its second frame."""
     times = list(times)
     step = times[1] - times[0] if len(times) > 1 else 0.1
     tracker.update(times[0] - step, found((box_of(times[0] - step), sure, kind)))
@@ -102,7 +102,7 @@ def test_a_track_begins_with_nothing_known():
     assert track.stopped_s == 2.5
 
 
-def test_a_point_so_many_seconds_back():
+def test_index_before_finds_the_point_so_many_seconds_back():
     track = Track(1, 0.0, at_s=5.0)
     track.times.extend([1.0, 2.0, 3.5, 4.0, 5.0])
     assert [track.index_before(s) for s in (0.0, 0.5, 1.0, 1.1, 1.5, 3.0, 3.9, 4.0, 9.0)] == [
@@ -118,13 +118,13 @@ def test_a_point_so_many_seconds_back():
     ]
 
 
-def test_a_track_is_shown_when_it_was_seen_three_times_and_then_as_it_was_detected():
+def test_a_track_is_reported_after_three_detections_and_then_as_it_was_detected():
     tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
     shown = [
         tracker.update(k / 10.0, found(((100 + k, 100, 140 + k, 120), 0.5 + k / 16.0, BUS)))
         for k in range(5)
     ]
-    assert [len(s) for s in shown] == [0, 0, 0, 1, 1]  # named at the second picture
+    assert [len(s) for s in shown] == [0, 0, 0, 1, 1]  # named at the second frame
     (track,) = shown[-1]
     assert (
         track.id,
@@ -153,7 +153,7 @@ def test_a_track_is_shown_when_it_was_seen_three_times_and_then_as_it_was_detect
     assert track.votes[BUS] == pytest.approx(0.5625 + 0.625 + 0.6875 + 0.75)
 
 
-def test_a_class_is_what_was_told_most_surely_in_all():
+def test_the_class_of_a_track_has_the_largest_sum_of_confidences():
     tracker = Tracker(None, 10.0, SIZE)
     for k, (kind, sure) in enumerate(
         [(CAR, 0.5), (CAR, 0.5), (CAR, 0.5), (TRUCK, 0.9), (TRUCK, 0.35)]
@@ -164,14 +164,14 @@ def test_a_class_is_what_was_told_most_surely_in_all():
     assert track.votes[[CAR, TRUCK]] == pytest.approx([1.0, 1.25])
 
 
-def test_without_calibration_there_are_feet_and_no_road():
+def test_without_calibration_there_are_ground_points_in_pixels_and_no_road_coordinates():
     track = follow(Tracker(None, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 12))
     assert track.ground_px[-1] == (120.0, 120.0)
     assert np.isnan(track.road_m).all()
     assert np.isnan([track.length_m, track.speed_mps, track.mean_mps]).all()
 
 
-def test_with_the_cameras_place_it_stands_below_its_middle():
+def test_with_the_cameras_position_the_ground_point_is_below_the_middle_of_the_box():
     """A car is taken for 1.5 m high: its middle is 0.75 m up, a tenth of the camera's height, so a tenth of the way nearer to (16, 24)."""
     track = follow(Tracker(HIGH, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 3))
     # the middle (12, 11) m
@@ -193,7 +193,7 @@ def test_each_class_has_its_height_once_it_is_known(kind, height_m):
     assert track.road_m[-1] == pytest.approx((12.0 + 4.0 * share, 11.0 + 13.0 * share))
 
 
-def test_what_moves_and_has_no_class_is_as_high_as_a_car():
+def test_a_moving_object_of_unknown_class_is_as_high_as_a_car():
     """Its length is unknown where its upper edge is above the horizon, at y = 60; so it stays what only moves."""
     of = Calibration(
         np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 7.5)
@@ -204,7 +204,7 @@ def test_what_moves_and_has_no_class_is_as_high_as_a_car():
     assert track.road_m[0] == track.road_m[-1] == pytest.approx((0.9 * 30.0, 0.9 * 25.0))
 
 
-def test_where_there_is_no_road_the_foot_is_the_lower_edge_and_it_has_no_speed():
+def test_above_the_horizon_the_ground_point_is_the_lower_edge_and_there_is_no_speed():
     """The horizon is at y = 60; what is above it has no place."""
     of = Calibration(
         np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 8.0)
@@ -217,7 +217,7 @@ def test_where_there_is_no_road_the_foot_is_the_lower_edge_and_it_has_no_speed()
     assert np.isnan([track.speed_mps, track.length_m]).all()
 
 
-def test_a_length_is_found_slowly():
+def test_the_length_is_smoothed():
     """Diagonals of 5 m, then of 10 m, each new one for a twentieth."""
     tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
     boxes = [(100, 100, 140, 130), (100, 100, 140, 130), (90, 90, 170, 150), (90, 90, 170, 150)]
@@ -241,7 +241,7 @@ def test_a_length_is_found_slowly():
         (20.0, TRUCK),
     ],
 )
-def test_what_only_moves_is_what_it_is_as_long_as(length_m, kind):
+def test_a_moving_object_gets_its_class_from_its_length(length_m, kind):
     """Boxes 3 to 4: the diagonal is 5 parts."""
     box = (100, 20, 100 + 8.0 * length_m, 20 + 6.0 * length_m)
     assert (
@@ -307,7 +307,7 @@ def test_a_speed_needs_five_points_and_35_hundredths_of_a_second(step_s, points)
 def test_speeds_are_measured_every_six_hundredths_of_a_second():
     tracker = Tracker(ten_px_a_metre(), 30.0, SIZE)
     track = follow(tracker, moving, every(0.03, 20))
-    # measured at -0.03, 0.03, 0.09, ... s (the first picture, and each second one from there), so last at 0.57 s
+    # measured at -0.03, 0.03, 0.09, ... s (the first frame, and each second one from there), so last at 0.57 s
     assert track.speed_mps == pytest.approx(np.hypot(8.0, 1.5), abs=1e-3)
     track.speed_mps = 99.0
     tracker.update(0.60, found((moving(0.60), 0.75, CAR)))
@@ -335,7 +335,7 @@ def test_a_clock_that_goes_back_does_not_stop_the_measuring():
         ((277, 100, 317, 120), False), ((100, 216, 140, 236), True), ((100, 217, 140, 237), False),
     ],
 )  # fmt: skip
-def test_who_is_cut_by_the_edge_of_the_picture_has_no_speed(box, whole):
+def test_a_box_cut_off_by_the_edge_of_the_frame_has_no_speed(box, whole):
     """Within three pixels of it."""
     track = follow(Tracker(ten_px_a_metre(), 10.0, SIZE), at(*box), every(0.1, 12))
     assert set(track.fully_visible) == {whole}
@@ -343,7 +343,7 @@ def test_who_is_cut_by_the_edge_of_the_picture_has_no_speed(box, whole):
     assert np.isfinite(track.mean_mps) == whole
 
 
-def test_who_leaves_the_picture_loses_its_speed_and_who_enters_has_it_of_what_was_whole():
+def test_speed_ends_when_a_box_leaves_the_frame_and_begins_when_it_is_fully_inside():
     tracker = Tracker(ten_px_a_metre(), 16.0, SIZE)
 
     def enters(t):  # its left end is at the edge until 0.5 s: as if it grew
@@ -396,21 +396,21 @@ def stood(x_of, seconds, calibration):
     return since
 
 
-def test_who_starts_slowly_stands_until_it_is_faster_than_a_metre_a_second():
+def test_a_vehicle_that_starts_is_stopped_until_it_is_faster_than_a_metre_a_second():
     """A quarter of a metre a second faster each second; the speed is of a tenth of a second before: 0.975 at 4 s, 1.006 at 4.125 s."""
     since = stood(lambda t: 20 + 1.25 * t * t, 6.0, ten_px_a_metre())
     assert since[0.5] == since[4.0] == 0.375  # at first by its pixels
     assert np.isnan([since[t] for t in (4.125, 4.25, 6.0)]).all()
 
 
-def test_who_brakes_slowly_stands_from_half_a_metre_a_second_on():
+def test_a_vehicle_that_brakes_is_stopped_below_half_a_metre_a_second():
     """2 m/s, a quarter less each second: 0.525 at 6 s, 0.494 at 6.125 s."""
     since = stood(lambda t: 20 + 20 * t - 1.25 * t * t, 8.0, ten_px_a_metre())
     assert np.isnan([since[t] for t in since if t < 6.1]).all()
     assert since[6.125] == since[8.0] == 6.125
 
 
-def test_half_a_metre_a_second_is_not_standing_and_one_does_not_end_it():
+def test_half_a_metre_a_second_is_not_stopped_and_one_does_not_end_a_stop():
     """Without calibration a pixel a second of a box 20 px high is half a metre a second."""
     assert np.isnan(list(stood(lambda t: 100 + t, 4.0, None).values())).all()
     since = stood(lambda t: 100 if t <= 2.0 else 102 if t <= 2.125 else 102.25, 2.25, None)
@@ -420,7 +420,7 @@ def test_half_a_metre_a_second_is_not_standing_and_one_does_not_end_it():
     assert np.isnan(since[2.25])
 
 
-def test_who_stops_stands_and_who_goes_on_does_not():
+def test_a_track_is_stopped_while_it_stops_and_no_longer():
     def stops(t):
         x = 20 + 80 * min(t, 1.0) + 80 * max(t - 4.0, 0.0)
         return (x, 100, x + 40, 120)
@@ -465,7 +465,7 @@ def test_without_calibration_a_tenth_of_its_height_a_second_is_a_metre_a_second(
     assert track.stopped_s == (1.625 if stands else 0.0)
 
 
-def test_without_calibration_its_way_may_be_up_or_down_and_it_begins_to_drive():
+def test_without_calibration_movement_may_be_up_or_down_and_a_new_track_counts_as_moving():
     def place(t):
         y = 60 + max(t - 2.0, 0.0) * 40
         return (100, y, 140, y + 20)
@@ -477,7 +477,7 @@ def test_without_calibration_its_way_may_be_up_or_down_and_it_begins_to_drive():
     assert track.stopped_s == 0.0
 
 
-def test_without_calibration_the_way_is_that_of_the_last_second_over_its_time():
+def test_without_calibration_speed_is_the_path_of_the_last_second_over_its_time():
     """At 0.45 s the way so far is 0.45 s long: 0.5 px of 20 in that are 0.56 m/s, and 0.4 px 0.44."""
     for px, stands in ((0.5, False), (0.4, True)):
         track = follow(
@@ -499,7 +499,7 @@ def test_without_calibration_the_way_is_that_of_the_last_second_over_its_time():
 # -- the lost
 
 
-def test_who_is_lost_is_guessed_at_for_four_tenths_of_a_second_and_forgotten_after_three():
+def test_a_lost_track_is_predicted_for_four_tenths_of_a_second_and_ended_after_three_seconds():
     tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
     track = follow(tracker, lambda t: (20 + 40 * t, 60, 60 + 40 * t, 80), every(0.1, 30))
     last = 2.9
@@ -520,13 +520,13 @@ def test_who_is_lost_is_guessed_at_for_four_tenths_of_a_second_and_forgotten_aft
     assert (track.at_s, len(track.times)) == (pytest.approx(2.9), 30)
 
 
-def test_who_was_seen_twice_is_not_shown_even_when_it_is_guessed_at():
+def test_a_track_of_two_detections_is_not_reported_even_when_predicted():
     tracker = Tracker(None, 10.0, SIZE)
     follow(tracker, at(100, 100, 140, 120), every(0.1, 2))
     assert tracker.update(0.2, found()) == []
 
 
-def test_who_comes_back_is_not_guessed_at_any_more():
+def test_a_track_that_returns_is_not_predicted_any_more():
     tracker = Tracker(None, 10.0, SIZE)
     track = follow(tracker, at(100, 100, 140, 120), every(0.1, 5))
     tracker.update(0.5, found())
@@ -545,7 +545,7 @@ def test_the_last_twenty_seconds_are_kept():
     ] == [41] * 5
 
 
-def test_who_was_faint_brings_its_way_along():
+def test_a_track_includes_its_faint_path():
     """Five faint sights come before the first that is named."""
     tracker = Tracker(HIGH, 10.0, SIZE)
     for k in range(6):

@@ -1,4 +1,4 @@
-"""From pictures to tracks, speeds, counts and violations, on scenes whose truth is known by construction."""
+"""From frames to tracks, speeds, counts and violations, on scenes whose truth is known by construction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from tests.sensing.scenes import SITE, along, pictures
+from tests.sensing.scenes import SITE, along, scene_frames
 
 from headway.sensing import SensingError, Site
 from headway.sensing.pipeline import Perception
@@ -33,7 +33,7 @@ def look(boxes_at, of=None, seconds=7.0, signals=None, told=(), **how):
     for at_s, group, colour in told:
         perception.signals.record(at_s, group, colour)
     seen = []
-    for frame in pictures(boxes_at, seconds):
+    for frame in scene_frames(boxes_at, seconds):
         one = perception.process(frame, eye.begin("cam", frame.image).result())
         seen.append(replace(one, tracks=[copy.copy(t) for t in one.tracks]))  # as they were then
     return perception, seen
@@ -61,7 +61,7 @@ def test_without_calibration_there_are_counts_and_no_speeds():
     assert "not calibrated" in of.uncalibrated
 
 
-def test_who_crosses_a_line_is_counted_once_in_its_direction_and_turns_are_known():
+def test_a_crossing_is_counted_once_in_its_direction_and_turns_are_counted():
     lines = [STOP, {"name": "end", "px": [[250, 80], [250, 140]]}]
     perception, _ = look(along(), site(lines=lines))
     assert dict(perception.measures.counts) == {("stop", "in", "car"): 1, ("end", "in", "car"): 1}
@@ -110,12 +110,12 @@ def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
     one = found[0]
     assert one.data["red_for_s"] == pytest.approx(one.at_s - 2.0, abs=0.05)
     assert one.confidence > 0.8
-    assert [round(at - one.at_s, 1) for at, _ in one.pictures] == pytest.approx(
+    assert [round(at - one.at_s, 1) for at, _ in one.images] == pytest.approx(
         [-1.0, 0.0, 1.0], abs=0.2
     )
     assert all(
         cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR).shape == (240, 320, 3)
-        for _, p in one.pictures
+        for _, p in one.images
     )
     assert one.seal == seal_of(one, b"k") != seal_of(one, b"another key")
     assert seal_of(replace(one, data=one.data | {"red_for_s": 9.0}), b"k") != one.seal
@@ -133,12 +133,12 @@ def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
         ([], along(), []),  # nobody knows the signal
     ],
 )
-def test_doubt_is_the_drivers(told, boxes, rules):
+def test_in_doubt_no_red_light_violation_is_reported(told, boxes, rules):
     perception, seen = look(boxes, site(lines=[STOP]), told=told, seconds=9.0)
     assert [v.rule for v in violations(perception, seen)] == rules
 
 
-def test_speeding_counts_above_limit_margin_and_error():
+def test_speeding_is_reported_above_limit_margin_and_error():
     fast = look(along(speed_px=140.0, start=-200), site(rules={"limit_kmh": 40.0}))
     assert [v.rule for v in violations(*fast)] == ["speeding"]
     data = violations(*look(along(speed_px=140.0, start=-200), site(rules={"limit_kmh": 40.0})))[
@@ -176,7 +176,7 @@ def test_wrong_way_blocked_box_illegal_turn_and_forbidden_zone():
     assert [v.rule for v in violations(*look(along(), site(zones=[zone])))] == ["forbidden_zone"]
 
 
-def test_who_drives_on_while_somebody_crosses():
+def test_driving_over_a_crossing_while_a_pedestrian_is_on_it_is_reported():
     def both(t):
         return [*along(y=110)(t), (150, 70 + 4 * t, 6, 8, (200, 60, 60))]
 
@@ -190,7 +190,7 @@ def test_who_drives_on_while_somebody_crosses():
     assert "pedestrian_crossing" in {v.rule for v in violations(perception, seen)}
 
 
-def test_models_that_are_none_are_refused(tmp_path):
+def test_files_that_are_no_models_are_refused(tmp_path):
     for name, content, says in (
         ("no.onnx", None, "no such model"),
         ("empty.onnx", b"", "empty"),
@@ -202,24 +202,24 @@ def test_models_that_are_none_are_refused(tmp_path):
             OnnxDetector(tmp_path / name)
 
 
-def test_what_was_there_at_first_leaves_no_ghost():
+def test_a_vehicle_there_from_the_start_leaves_no_ghost():
     def drives_off(t):
         return [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))]
 
     eye, perception = MotionDetector(least_px=30), Perception("cam", site(), 15.0)
     seen = [
         perception.process(f, eye.begin("c", f.image).result())
-        for f in list(pictures(drives_off, 7.0))[15:]
+        for f in list(scene_frames(drives_off, 7.0))[15:]
     ]
     assert [len(s.tracks) for s in seen[-5:]] == [0] * 5
 
 
-def test_long_things_are_trucks():
+def test_long_objects_are_trucks():
     _, seen = look(along(w=120, h=26, start=-120))
     assert {t.kind for s in seen[60:75] for t in s.tracks} == {TRUCK}
 
 
-def test_what_flies_above_the_horizon_harms_nothing():
+def test_detections_above_the_horizon_break_nothing():
     plane = {"size": [320, 240], "camera_m": [0, 0, 8], "points": [
         {"px": [60, 200], "m": [-5, 12]}, {"px": [260, 200], "m": [5, 12]}, {"px": [200, 120], "m": [8, 40]}, {"px": [120, 120], "m": [-8, 40]},
     ]}  # fmt: skip
@@ -233,7 +233,7 @@ def crossing_ways(t):
     return [(-60 + 70 * t, 100, 45, 20, (40, 60, 200)), (325 - 70 * t, 118, 45, 20, (200, 160, 60))]
 
 
-def test_two_who_melt_together_stay_two():
+def test_merged_blobs_of_two_vehicles_stay_two_tracks():
     _, seen = look(crossing_ways, seconds=7.0)
     both = [s for s in seen if 2.2 < s.frame.at_s - 1.0 < 3.4]
     assert [len(s.tracks) for s in both] == [2] * len(both)
@@ -248,7 +248,7 @@ def test_two_who_melt_together_stay_two():
     ]  # nobody has turned round
 
 
-def test_what_lights_up_on_the_spot_is_nobody_to_be_told_apart_and_is_the_street_after_a_while():
+def test_a_light_that_appears_on_the_spot_is_not_separated_and_becomes_background():
     def lamp_and_car(t):
         return [(150, 102, 12, 12, (40, 220, 40)), *along(y=100)(t - 2.0)] if t > 0.5 else []
 
@@ -260,14 +260,16 @@ def test_what_lights_up_on_the_spot_is_nobody_to_be_told_apart_and_is_the_street
     eye = MotionDetector(least_px=30)
     found = [
         eye.begin("c", f.image).result()
-        for f in pictures(lambda t: [(150, 100, 12, 12, (40, 220, 40))] if t > 0.5 else [], 50.0)
+        for f in scene_frames(
+            lambda t: [(150, 100, 12, 12, (40, 220, 40))] if t > 0.5 else [], 50.0
+        )
     ]
     assert len(found[60]) == 1
     assert len(found[-1]) == 0
 
 
-def test_another_light_begins_the_background_anew():
-    eye, dark = MotionDetector(least_px=30), list(pictures(lambda t: [], 3.0))
+def test_a_change_of_light_restarts_the_background():
+    eye, dark = MotionDetector(least_px=30), list(scene_frames(lambda t: [], 3.0))
     found = [eye.begin("c", f.image).result() for f in dark] + [
         eye.begin("c", cv2.add(f.image, (70, 70, 70, 0))).result() for f in dark
     ]
@@ -275,7 +277,7 @@ def test_another_light_begins_the_background_anew():
     assert [len(f) for f in found[-10:]] == [0] * 10
 
 
-def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_sure():
+def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_confident():
     boxes = np.array([[0, 0, 100, 50], [50, 0, 100, 50], [300, 0, 340, 30.0]])
     groups = np.zeros(3, int)
     assert one_box_each(boxes, np.array([0.5, 0.8, 0.3]), groups, 0.45).tolist() == [0, 2]
@@ -287,9 +289,9 @@ def test_of_a_whole_and_its_parts_the_whole_is_kept_unless_it_is_far_less_sure()
     ]
 
 
-def test_a_background_from_all_over_a_clip_shows_who_stands_there_at_first():
+def test_with_a_background_from_a_whole_clip_vehicles_stopped_at_its_start_are_detected():
     frames = list(
-        pictures(
+        scene_frames(
             lambda t: [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))], 8.0
         )
     )[15:]
@@ -301,7 +303,7 @@ def test_a_background_from_all_over_a_clip_shows_who_stands_there_at_first():
     assert len(eye.begin("c", frames[-1].image).result()) == 0
 
 
-def test_a_window_as_dark_as_a_shadow_does_not_cut_a_vehicle_in_two():
+def test_a_window_as_dark_as_a_shadow_does_not_split_a_vehicle():
     def car(x, y, colour):
         shadow = (52, 52, 52)
         return [

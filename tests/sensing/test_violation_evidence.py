@@ -1,4 +1,4 @@
-"""The evidence: which pictures are kept, what is drawn on them and what is made unreadable, the seal over it all, and what was known of the signal."""
+"""The evidence: which images are kept, what is drawn on them and what is made unreadable, the seal over it all, and what was known of the signal."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ STOP = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
 STANDS = {"stopped_since_s": 0.0}
 
 
-def decoded(picture):
-    return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+def decoded(image):
+    return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
 
 
 def grey(level, size=SIZE):
     return np.full((size[1], size[0], 3), level, np.uint8)
 
 
-# -- which pictures
+# -- which images
 
 
 def blocked(times, at_s, size=SIZE, **how):
-    """(watch, violation) of one that blocks a box at `at_s`; the picture of times[k] is as grey as 5 k."""
+    """(watch, violation) of one that blocks a box at `at_s`; the image of times[k] is as grey as 5 k."""
     watch, car = Watch(site(size=size, zones=[BOX], rules={"blocked_s": at_s}), **how), road_user()
     for k, t in enumerate(times):
         watch.show(t, seen_at(car, t, (150.0, 110.0), **STANDS), image=grey(5 * k, size))
@@ -42,26 +42,26 @@ def blocked(times, at_s, size=SIZE, **how):
     return watch, one
 
 
-def test_a_second_before_at_and_a_second_after():
+def test_images_are_a_second_before_at_and_a_second_after():
     times = [k * 0.25 for k in range(41)]
     _, one = blocked(times, 6.0)
     assert one.at_s == 6.0
-    assert [at for at, _ in one.pictures] == [5.0, 6.0, 7.0]
-    shades = [int(np.median(decoded(p))) for _, p in one.pictures]
+    assert [at for at, _ in one.images] == [5.0, 6.0, 7.0]
+    shades = [int(np.median(decoded(p))) for _, p in one.images]
     assert shades == pytest.approx([5 * 20, 5 * 24, 5 * 28], abs=1)
 
 
-def test_the_nearest_picture_stands_for_one_that_there_is_not():
+def test_the_nearest_image_is_used_for_a_missing_one():
     times = [4.0, 4.75, 5.125, 6.0, 6.75, 7.125, 7.5]
     _, one = blocked(times, 6.0)
-    assert [at for at, _ in one.pictures] == [5.125, 6.0, 7.125]
-    _, few = blocked([6.0, 6.5], 6.0)  # the stream ends; one picture may stand for two
-    assert [at for at, _ in few.pictures] == [6.0, 6.5]
+    assert [at for at, _ in one.images] == [5.125, 6.0, 7.125]
+    _, few = blocked([6.0, 6.5], 6.0)  # the stream ends; one image may stand for two
+    assert [at for at, _ in few.images] == [6.0, 6.5]
     _, alone = blocked([6.0], 6.0)
-    assert [at for at, _ in alone.pictures] == [6.0]
+    assert [at for at, _ in alone.images] == [6.0]
 
 
-def test_pictures_are_kept_four_times_a_second_for_two_and_a_half_seconds():
+def test_images_are_kept_four_times_a_second_for_two_and_a_half_seconds():
     watch = Watch(site())
     for k in range(1, 81):
         watch.show(k / 8.0, image=grey(k))
@@ -72,8 +72,8 @@ def test_pictures_are_kept_four_times_a_second_for_two_and_a_half_seconds():
     assert [t for t, _, _ in watch.detector.evidence.frames] == [7.625 + k / 4.0 for k in range(11)]
 
 
-def test_the_pictures_before_a_crossing_stay_until_it_is_decided():
-    """Crossed at 10.875 s, which is decided at 16.5 s: the pictures from 1.2 s before it are still there."""
+def test_the_images_before_a_crossing_are_kept_until_it_is_decided():
+    """Crossed at 10.875 s, which is decided at 16.5 s: the images from 1.2 s before it are still there."""
     watch, car = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)]), road_user()
     for k in range(-12, 27):
         t = 10.0 + k * 0.25
@@ -81,12 +81,12 @@ def test_the_pictures_before_a_crossing_stay_until_it_is_decided():
         watch.show(t, seen_at(car, t, (x, 110.0)), image=grey(2 * (k + 12)))
     assert watch.detector.evidence.frames[0][0] == 9.75
     (one,) = watch.found
-    assert [at for at, _ in one.pictures] == [9.75, 10.75, 11.75]
+    assert [at for at, _ in one.images] == [9.75, 10.75, 11.75]
     watch.show(16.75)
     assert watch.detector.evidence.frames[0][0] == 14.25
 
 
-def test_wide_pictures_are_made_960_wide_and_odd_ones_are_kept_in_colour():
+def test_wide_images_are_made_960_wide_and_odd_ones_are_kept_in_colour():
     for size, kept, shape in (
         ((1920, 1080), (810, 960), (540, 960)),  # Y, U and V one below the other
         ((960, 400), (600, 960), (400, 960)),
@@ -97,7 +97,7 @@ def test_wide_pictures_are_made_960_wide_and_odd_ones_are_kept_in_colour():
     ):
         watch, one = blocked([5.0, 6.0, 7.0], 6.0, size)
         assert {image.shape for _, image, _ in watch.detector.evidence.frames} == {kept}
-        assert {decoded(p).shape for _, p in one.pictures} == {(*shape, 3)}
+        assert {decoded(p).shape for _, p in one.images} == {(*shape, 3)}
 
 
 def test_a_colour_is_the_same_on_the_evidence():
@@ -106,14 +106,14 @@ def test_a_colour_is_the_same_on_the_evidence():
     watch, car = Watch(site(zones=[BOX], rules={"blocked_s": 6.0})), road_user()
     watch.show(6.0, seen_at(car, 6.0, (150.0, 110.0), **STANDS), image=image)
     (one,) = watch.close()
-    assert decoded(one.pictures[0][1])[40, 40].tolist() == pytest.approx([30, 60, 200], abs=4)
+    assert decoded(one.images[0][1])[40, 40].tolist() == pytest.approx([30, 60, 200], abs=4)
 
 
 # -- what is drawn
 
 
 def drawn_by_hand(image, box, line, text):
-    """The picture that is expected, drawn again."""
+    """The image that is expected, drawn again."""
     out = image.copy()
     if box is not None:
         cv2.rectangle(out, box[:2], box[2:], (0, 0, 255), 2)
@@ -154,7 +154,7 @@ def test_box_line_and_text_are_drawn_where_they_belong(scale):
     assert one.at_s == pytest.approx(10.89, abs=0.01)  # where x = 161, for its foot is at y = 110
     part = min(960 / size[0], 1.0)
     to = [[round(c * part) for c in p] for p in lines[0]["px"]]
-    for at_s, picture in one.pictures:
+    for at_s, image in one.images:
         k = times.index(at_s)
         x = 90.0 + 20.0 * k
         box = (
@@ -168,8 +168,8 @@ def test_box_line_and_text_are_drawn_where_they_belong(scale):
             to,
             f"north red_light {at_s:.2f} s ({at_s - one.at_s:+.2f})",
         )
-        assert np.array_equal(decoded(picture), want)
-    assert [round(at_s - one.at_s) for at_s, _ in one.pictures] == [-1, 0, 1]
+        assert np.array_equal(decoded(image), want)
+    assert [round(at_s - one.at_s) for at_s, _ in one.images] == [-1, 0, 1]
 
 
 def test_other_rules_draw_no_line_and_the_text_says_when():
@@ -179,11 +179,11 @@ def test_other_rules_draw_no_line_and_the_text_says_when():
     car = road_user()
     for t in (5.0, 6.0, 7.0):
         watch.show(t, seen_at(car, t, (150.0, 110.0), **STANDS))
-    for (_, picture), text in zip(
-        watch.found[0].pictures, ("5.00 s (-1.00)", "6.00 s (+0.00)", "7.00 s (+1.00)"), strict=True
+    for (_, image), text in zip(
+        watch.found[0].images, ("5.00 s (-1.00)", "6.00 s (+0.00)", "7.00 s (+1.00)"), strict=True
     ):
         assert np.array_equal(
-            decoded(picture),
+            decoded(image),
             drawn_by_hand(grey(90), (130, 90, 170, 110), None, f"cam 7 blocked_box {text}"),
         )
 
@@ -191,9 +191,9 @@ def test_other_rules_draw_no_line_and_the_text_says_when():
 def test_jpegs_are_of_quality_80():
     """The largest entry of the usual table of luminance, 121, times 40 % (50 for quality 75; 46 for 81)."""
     _, one = blocked([6.0], 6.0)
-    picture = one.pictures[0][1]
-    k = picture.index(b"\xff\xdb")
-    assert max(picture[k + 5 : k + 5 + 64]) == 48
+    image = one.images[0][1]
+    k = image.index(b"\xff\xdb")
+    assert max(image[k + 5 : k + 5 + 64]) == 48
 
 
 # -- faces and plates
@@ -228,13 +228,13 @@ def coarse(image, x1, y1, x2, y2):
         ((20, 20, 24, 36), (20, 20, 24, 25)),
         ((20, 20, 23, 60), None),  # too narrow to show anything
         ((20, 20, 60, 26), None),  # three pixels high
-        ((-40, 80, 30, 130), (0, 105, 30, 120)),  # cut at the edges of the picture
+        ((-40, 80, 30, 130), (0, 105, 30, 120)),  # cut at the edges of the image
         (
             (150, 80, 200, 120),
             (150, 100, 160, 120),
         ),  # a vehicle that is leaving: what is left of it is upright, its plate is still below
         ((140, -30, 190, 30), (140, 0, 160, 30)),
-        ((150, -30, 170, 45), None),  # a head above the picture
+        ((150, -30, 170, 45), None),  # a head above the image
         ((170, 10, 200, 40), None),
     ],
 )
@@ -250,7 +250,7 @@ def test_plates_and_faces_become_blocks_and_nothing_else_changes(box, part):
     assert not changed.any()
 
 
-def test_everybody_is_blurred_and_the_picture_itself_is_left_as_it_is():
+def test_all_road_users_are_blurred_and_the_image_itself_is_not_changed():
     before = NOISE.copy()
     out = blurred(NOISE, [np.array([20, 20, 60, 40]), np.array([100, 60, 140, 80])])
     assert (
@@ -261,7 +261,7 @@ def test_everybody_is_blurred_and_the_picture_itself_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("scale", [1, 6])
-def test_evidence_hides_the_plates_of_all_who_are_on_it(scale):
+def test_evidence_hides_the_plates_of_all_vehicles(scale):
     """Stripes two pixels wide, in the boxes of the one who is told and of another: gone where plates are, there elsewhere."""
     size = (320 * scale, 240 * scale)
     image = grey(40, size)
@@ -285,7 +285,7 @@ def test_evidence_hides_the_plates_of_all_who_are_on_it(scale):
         )
         watch.show(6.0, car, other, image=image)
         (one,) = watch.close()
-        shown[blur] = decoded(one.pictures[0][1]).astype(int)[:, :, 1]
+        shown[blur] = decoded(one.images[0][1]).astype(int)[:, :, 1]
     part = min(scale, 3)
 
     def spread(blur, x1, y1, x2, y2):
@@ -297,7 +297,7 @@ def test_evidence_hides_the_plates_of_all_who_are_on_it(scale):
         assert spread(True, *open_) > 60
 
 
-def test_faces_are_blurred_unless_it_is_asked_otherwise():
+def test_faces_are_blurred_by_default():
     assert Watch(site()).detector.blur is True
 
 
@@ -323,17 +323,17 @@ def test_the_seal_is_over_all_that_a_violation_says_and_shows():
     assert seal_of(ONE, b"") == hashlib.sha256(TEXT.encode()).hexdigest()
     assert seal_of(replace(ONE, seal="x"), b"k") == seal_of(ONE, b"k")  # but not over itself
     changes = ({"id": "8"}, {"at_s": 12.6}, {"device": "south"}, {"rule": "speeding"}, {"confidence": 0.8}, {"data": {"track": 3}},
-               {"pictures": ONE.pictures[:1]}, {"pictures": ((11.5, b"before"), (12.5, b"At"))}, {"pictures": ((11.4, b"before"), (12.5, b"at"))})  # fmt: skip
+               {"images": ONE.images[:1]}, {"images": ((11.5, b"before"), (12.5, b"At"))}, {"images": ((11.4, b"before"), (12.5, b"at"))})  # fmt: skip
     assert len(
         {seal_of(ONE, b"k"), *(seal_of(replace(ONE, **change), b"k") for change in changes)}
     ) == 1 + len(changes)
 
 
 @pytest.mark.parametrize("key", [b"a key", b""])
-def test_a_reported_violation_bears_its_seal(key):
+def test_a_reported_violation_carries_its_seal(key):
     _, one = blocked([5.0, 6.0, 7.0], 6.0, key=key)
     assert one.seal == seal_of(one, key) != seal_of(one, b"another key")
-    assert len(one.pictures) == 3
+    assert len(one.images) == 3
 
 
 # -- lamps
@@ -347,7 +347,7 @@ def bgr_of(hue, saturation=255, value=255):
 
 
 def lamp(*colours, size=(10, 10)):
-    """A picture of the lamp: these pixels, the others black."""
+    """A image of the lamp: these pixels, the others black."""
     image = np.zeros((*size, 3), np.uint8)
     for k, colour in enumerate(colours):
         image.reshape(-1, 3)[k] = colour
@@ -379,7 +379,7 @@ def test_three_pixels_in_a_hundred_shine_and_more_than_three_in_five_of_them_mus
     assert lamp_colour(lamp(*[green] * 4, red, red), (0, 0, 10, 10)) == GREEN
 
 
-def test_a_lamp_is_looked_for_in_its_own_part_of_the_picture():
+def test_the_colour_of_a_lamp_is_read_in_its_own_part_of_the_image():
     image = np.zeros((40, 60, 3), np.uint8)
     image[10:14, 20:28] = bgr_of(60)
     assert lamp_colour(image, (20, 10, 8, 4)) == GREEN
@@ -395,7 +395,7 @@ def test_a_lamp_is_looked_for_in_its_own_part_of_the_picture():
 # -- what is known of the signals
 
 
-def test_a_lamp_is_believed_when_it_was_the_same_three_times_and_then_from_the_first_of_them():
+def test_a_lamp_colour_counts_after_three_equal_frames_from_the_first_of_them():
     signals = SignalHistory()
     signals.record_lamp(1.0, 4, RED)
     signals.record_lamp(2.0, 4, RED)
@@ -413,7 +413,7 @@ def test_a_lamp_is_believed_when_it_was_the_same_three_times_and_then_from_the_f
     assert signals.state_at(0, 9.0) is None  # another group
 
 
-def test_what_a_lamp_looks_like_holds_three_minutes_after_the_last_look():
+def test_a_lamp_colour_is_valid_for_three_minutes_after_the_last_frame():
     signals = SignalHistory()
     for k in range(5):
         signals.record_lamp(10.0 * k, 0, RED)
@@ -422,7 +422,7 @@ def test_what_a_lamp_looks_like_holds_three_minutes_after_the_last_look():
     assert signals.state_at(0, 30.0) == (RED, 30.0)
 
 
-def test_what_the_controller_tells_counts_and_lamps_do_not_any_more():
+def test_controller_reports_take_precedence_over_lamps():
     signals = SignalHistory()
     signals.record(5.0, 0, GREEN)
     for at_s in (6.0, 7.0, 8.0, 9.0):
@@ -434,7 +434,7 @@ def test_what_the_controller_tells_counts_and_lamps_do_not_any_more():
     assert signals.state_at(0, 185.1) is None
 
 
-def test_a_controller_that_speaks_still_confirms_what_it_told():
+def test_a_controller_that_still_reports_confirms_its_last_colour():
     signals = SignalHistory()
     signals.record(0.0, 0, RED)
     for at_s in (0.0, 1.0, 2.0):
@@ -447,7 +447,7 @@ def test_a_controller_that_speaks_still_confirms_what_it_told():
     assert signals.state_at(1, 182.1) is None  # lamps are not the controller's
 
 
-def test_news_that_come_late_go_where_they_belong_and_what_is_told_twice_is_one():
+def test_late_reports_are_inserted_in_order_and_duplicates_count_once():
     signals = SignalHistory()
     signals.record(10.0, 0, RED)
     signals.record(12.0, 0, RED)
@@ -463,7 +463,7 @@ def test_news_that_come_late_go_where_they_belong_and_what_is_told_twice_is_one(
     assert signals.state_at(0, 11.0) == (GREEN, 1.0)
 
 
-def test_of_eight_hundred_changes_the_older_half_is_forgotten_when_one_more_comes():
+def test_of_eight_hundred_changes_the_older_half_is_dropped_when_one_more_arrives():
     signals = SignalHistory()
     for k in range(800):
         signals.record(float(k), 0, (RED, GREEN)[k % 2])

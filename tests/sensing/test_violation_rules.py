@@ -47,10 +47,10 @@ def stops_at(x, at_s=11.0):
 # -- red light and stop line
 
 
-def test_a_red_light_is_told_with_instant_signal_speed_and_way():
+def test_a_red_light_violation_states_instant_signal_speed_and_path():
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (9.875, 0, RED)])
     drive(watch, steady, 11.75)
-    assert watch.found == []  # the picture of a second after is still to come
+    assert watch.found == []  # the frame of a second after is still to come
     drive(watch, steady, 12.0, car=watch.detector.pending[0].track, begin_s=12.0)
     (one,) = watch.found
     assert (one.rule, one.device, one.at_s) == ("red_light", "north", 10.875)
@@ -98,9 +98,7 @@ def test_a_red_light_is_told_with_instant_signal_speed_and_way():
         ([(9.0, 0, RED)], {"group": [0, 1]}, None, []),  # of one of them nothing is known
     ],
 )
-def test_who_crosses_a_stop_line_is_guilty_only_when_it_certainly_showed_red(
-    shown, line, kind, rules
-):
+def test_a_crossing_is_a_violation_only_when_the_signal_certainly_was_red(shown, line, kind, rules):
     watch = Watch(site(ten_px_a_metre(), lines=[STOP | line]), shown)
     car = road_user(kind=kind) if kind is not None else None
     drive(watch, steady, 12.5, car)
@@ -126,14 +124,14 @@ def test_of_several_groups_the_one_that_turned_red_last_counts_and_the_speed_may
 @pytest.mark.parametrize(("red_from_s", "seen", "confidence"), [
     (10.375, 20, 0.9), (8.375, 20, 0.999), (3.0, 20, 0.999), (9.875, 4, 0.6475), (9.875, 8, 0.8325), (9.875, 10, 0.925),
 ])  # fmt: skip
-def test_longer_red_and_more_sights_make_it_surer(red_from_s, seen, confidence):
+def test_longer_red_and_more_observations_raise_the_confidence(red_from_s, seen, confidence):
     """0.9 at the end of the grace, 0.1 more two seconds later, at most 0.999; times 0.5 + sights / 20, at most 1."""
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (red_from_s, 0, RED)])
     drive(watch, steady, 12.0, road_user(observations=seen))
     assert watch.found[0].confidence == confidence
 
 
-def test_the_grace_is_the_sites():
+def test_the_grace_period_is_set_by_the_site():
     strict = Watch(
         site(ten_px_a_metre(), lines=[STOP], rules={"grace_s": 0.0}),
         [(0.0, 0, GREEN), (10.8125, 0, RED)],
@@ -152,8 +150,8 @@ def test_the_grace_is_the_sites():
 @pytest.mark.parametrize(
     ("x", "rules"), [(230.0, ["red_light"]), (229.5, []), (180.0, []), (150.0, [])]
 )
-def test_who_has_driven_on_for_six_metres_has_passed_the_light(x, rules):
-    """The first picture beyond the line has it at x = 170; it rolls, and never counts as standing."""
+def test_six_metres_beyond_the_line_is_a_red_light_violation(x, rules):
+    """The first frame beyond the line has it at x = 170; it rolls, and never counts as standing."""
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
     drive(watch, stops_at(x, 11.25), 20.0)
     assert watch.rules == rules
@@ -166,14 +164,14 @@ def test_who_has_driven_on_for_six_metres_has_passed_the_light(x, rules):
     (229.0, 11.25, ["stop_line"]),
     (230.0, 11.25, ["red_light"]),  # six metres: it has passed
 ])  # fmt: skip
-def test_who_stops_beyond_the_line_is_told_for_the_stop_line(x, stood_from, rules):
+def test_a_stop_beyond_the_line_is_a_stop_line_violation(x, stood_from, rules):
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
     drive(watch, stops_at(x, 11.25), 20.0, stood_from=stood_from)
     assert watch.rules == rules
     assert all((v.at_s, v.data["line"]) == (10.875, "stop") for v in watch.found)
 
 
-def test_it_has_stopped_when_it_stood_for_one_and_a_half_seconds():
+def test_one_and_a_half_seconds_of_standstill_count_as_stopped():
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
     car = drive(watch, stops_at(190.0, 11.25), 12.5, stood_from=11.25)
     assert watch.found == []
@@ -181,7 +179,7 @@ def test_it_has_stopped_when_it_stood_for_one_and_a_half_seconds():
     assert watch.rules == ["stop_line"]
 
 
-def test_who_has_passed_and_comes_back_has_passed():
+def test_a_vehicle_that_passed_and_returns_has_passed():
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
     drive(
         watch, lambda t: (steady(t)[0] if t <= 11.0 else 240.0 if t < 11.6 else 200.0, 110.0), 13.0
@@ -189,7 +187,7 @@ def test_who_has_passed_and_comes_back_has_passed():
     assert watch.rules == ["red_light"]
 
 
-def test_how_far_beyond_the_line_is_the_sites():
+def test_the_distance_beyond_the_line_is_set_by_the_site():
     for least_m, rules in ((2.5, ["stop_line"]), (2.6, [])):
         watch = Watch(
             site(ten_px_a_metre(), lines=[STOP], rules={"stop_m": least_m}), [(0.0, 0, RED)]
@@ -210,7 +208,7 @@ def test_it_is_decided_within_six_seconds_of_the_crossing(passes_at, rules):
     assert watch.rules == rules
 
 
-def test_who_is_lost_at_the_line_is_told_for_nothing():
+def test_a_track_lost_at_the_line_is_no_violation():
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
     drive(watch, steady, 11.0)
     watch.show(16.5)
@@ -220,7 +218,7 @@ def test_who_is_lost_at_the_line_is_told_for_nothing():
     assert watch.close() == []
 
 
-def test_at_the_end_of_the_stream_what_is_decided_is_told_and_what_is_not_is_dropped():
+def test_at_the_end_of_the_stream_decided_violations_are_reported_and_undecided_ones_dropped():
     for until_s, rules in ((11.75, ["red_light"]), (11.5, [])):
         watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
         drive(watch, steady, until_s)
@@ -240,14 +238,14 @@ def test_at_the_end_of_the_stream_what_is_decided_is_told_and_what_is_not_is_dro
         (0.5, 1.0, []),
     ],
 )
-def test_without_calibration_a_box_as_high_as_it_is_counts_three_metres(height, way, rules):
+def test_without_calibration_the_height_of_a_box_counts_as_three_metres(height, way, rules):
     """6 m are twice the height of its box; boxes lower than a pixel count as one pixel high."""
     watch = Watch(site(lines=[STOP]), [(0.0, 0, RED)])
     drive(watch, stops_at(170.0 + way, 11.25), 20.0, size=(40.0, height))
     assert watch.rules == rules
 
 
-def test_without_calibration_the_way_is_that_of_the_pixels_not_of_the_road():
+def test_without_calibration_the_path_is_measured_in_pixels():
     watch = Watch(site(lines=[STOP]), [(0.0, 0, RED)])
     drive(
         watch, stops_at(190.0, 11.25), 20.0, road=(0.0, 0.0), stood_from=11.25
@@ -255,7 +253,7 @@ def test_without_calibration_the_way_is_that_of_the_pixels_not_of_the_road():
     assert watch.rules == ["stop_line"]
 
 
-def test_each_rule_is_told_once_of_a_road_user():
+def test_each_rule_is_reported_once_of_a_road_user():
     lines = [STOP, STOP | {"name": "second", "px": [[200, 80], [200, 140]]}]
     watch = Watch(site(ten_px_a_metre(), lines=lines), [(0.0, 0, RED)])
     drive(watch, steady, 13.0)
@@ -348,7 +346,7 @@ def test_a_speed_counts_above_limit_margin_and_three_errors(limit_kmh, error_m, 
     assert one.at_s == (10.5 if way_px == 5.0 or error_m == 0.0 else 11.5)
 
 
-def test_speeding_tells_its_figures_and_how_sure_it_is():
+def test_speeding_states_its_figures_and_confidence():
     of = site(ten_px_a_metre(0.3), rules={"limit_kmh": 50.0})
     (one,) = speeding(of, 18.0, error_mps=0.1, way_px=150.0, seconds=3.0)
     error = math.sqrt(0.1**2 + (18.0 * 0.02) ** 2 + (18.0 * 0.01) ** 2)  # 0.3 m in 15 m are 2 %
@@ -360,7 +358,7 @@ def test_speeding_tells_its_figures_and_how_sure_it_is():
     assert one.confidence == 0.999
 
 
-def test_a_speed_of_hardly_any_error_is_as_sure_as_a_twentieth_of_a_metre_a_second_allows():
+def test_the_standard_error_of_a_speed_counts_as_at_least_a_twentieth_of_a_metre_a_second():
     of = site(ten_px_a_metre(), rules={"limit_kmh": 1.0, "margin_kmh": 0.08})
     # allowed: 1.08 km/h = 0.3 m/s. 0.35 m/s: an error of 0.0035 (1 %), three of which are 0.0105, but counted as 0.05 when it comes to how sure
     (one,) = speeding(of, 0.35, error_mps=0.0)
@@ -371,7 +369,7 @@ def test_a_speed_of_hardly_any_error_is_as_sure_as_a_twentieth_of_a_metre_a_seco
     ({"limit_kmh": 50.0}, 53.0), ({"limit_kmh": 100.0}, 103.0), ({"limit_kmh": 120.0}, 123.6), ({"limit_kmh": 50.0, "margin_kmh": 7.0}, 57.0),
     ({"limit_kmh": 50.0, "margin_share": 0.1}, 55.0), ({"limit_kmh": 50.0, "margin_kmh": 0.0, "margin_share": 0.0}, 50.0),
 ])  # fmt: skip
-def test_the_margin_is_the_larger_of_the_two(rules, allowed):
+def test_the_margin_is_the_larger_of_share_and_speed(rules, allowed):
     (one,) = speeding(site(ten_px_a_metre(), rules=rules), 60.0)
     assert one.data["allowed_kmh"] == pytest.approx(allowed)
 
@@ -395,7 +393,7 @@ def test_speeding_must_last_four_tenths_of_a_second_without_a_break():
         assert [v.at_s for v in watch.found] == ([] if told_at is None else [told_at])
 
 
-def test_exactly_four_tenths_are_enough():
+def test_speeding_for_exactly_four_tenths_of_a_second_is_enough():
     watch = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0}))
     car = road_user(mean_mps=20.0, mean_se_mps=0.1)
     for t in (0.0, 0.2, 0.4):
@@ -434,7 +432,7 @@ def test_no_speeding_without_a_limit_a_calibration_an_error_or_a_vehicle():
     assert [v.rule for v in speeding(limited, 30.0, kind=TRUCK)] == ["speeding"]
 
 
-def test_a_lost_track_begins_anew_and_one_not_detected_in_this_frame_is_not_assessed():
+def test_a_lost_track_restarts_its_timers_and_one_not_detected_in_this_frame_is_not_assessed():
     watch = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0}))
     car = road_user(mean_mps=30.0, mean_se_mps=0.1)
     watch.show(10.0, seen_at(car, 10.0, (20.0, 110.0)))
@@ -494,7 +492,7 @@ def test_the_wrong_way_is_against_the_heading_of_the_lane(lane, known, rules):
 
 
 @pytest.mark.parametrize("kind", [PERSON, BICYCLE])
-def test_people_may_walk_either_way_and_bicycles_may_not_ride(kind):
+def test_people_may_walk_either_way_and_bicycles_may_not(kind):
     watch = Watch(site(zones=[AGAINST]))
     drive(watch, steady, 14.0, road_user(kind=kind))
     assert watch.rules == ([] if kind == PERSON else ["wrong_way"])
@@ -509,18 +507,18 @@ def run_of(places, of, step_s=0.25, size=(40.0, 20.0)):
     return [(v.rule, v.at_s) for v in watch.found]
 
 
-def test_to_go_against_it_must_move_by_more_than_half_its_height_in_eight_tenths_of_a_second():
-    """Its box is 20 px high. The newest point at least 0.8 s ago is that of a second ago, four pictures back."""
+def test_wrong_way_needs_a_movement_of_more_than_half_its_height_in_eight_tenths_of_a_second():
+    """Its box is 20 px high. The newest point at least 0.8 s ago is that of a second ago, four frames back."""
     assert (
         run_of([(110.0 + 2.5 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == []
     )  # 10 px a second
-    # 10.4 px a second: from the fourth picture on, and then for a second
+    # 10.4 px a second: from the fourth frame on, and then for a second
     assert run_of([(110.0 + 2.6 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == [
         ("wrong_way", 12.0)
     ]
 
 
-def test_against_is_within_45_degrees_or_so_of_the_opposite():
+def test_wrong_way_is_within_about_45_degrees_of_the_opposite_direction():
     """The cosine of 134.4 degrees is -0.7. (-7, sqrt 51) is 10 long: exactly at the edge, and innocent."""
     edge = (7.0, math.sqrt(51.0))
     assert math.hypot(*edge) == 10.0
@@ -556,13 +554,11 @@ def test_the_wrong_way_must_last_a_second_without_a_break_in_the_lane():
     x = [110.0, 130.0, 150.0, 170.0, 190.0, 210.0]
     assert run_of([(a, 110.0) for a in x], site(zones=[AGAINST])) == [("wrong_way", 11.25)]
     assert run_of([(a, 110.0) for a in x[:5]], site(zones=[AGAINST])) == []  # 0.75 s
-    away = [
-        (a, 110.0 if k != 3 else 60.0) for k, a in enumerate(x)
-    ]  # out of the lane for a picture
+    away = [(a, 110.0 if k != 3 else 60.0) for k, a in enumerate(x)]  # out of the lane for a frame
     assert run_of(away, site(zones=[AGAINST])) == []
 
 
-def test_no_lane_is_blamed_for_another():
+def test_wrong_way_names_only_the_lane_that_it_was_against():
     other = zone("lane", "right", heading=[[100, 110], [220, 110]])
     watch = Watch(site(zones=[other, AGAINST]))
     drive(watch, steady, 14.0)
@@ -584,7 +580,7 @@ def test_no_lane_is_blamed_for_another():
         ((160.0, 110.0), "crossing", {}, []),
     ],
 )
-def test_who_stands_in_a_box_too_long_blocks_it(place, kind, rules, told):
+def test_a_vehicle_stopped_in_a_box_too_long_blocks_it(place, kind, rules, told):
     watch = Watch(site(zones=[zone(kind)], rules=rules))
     drive(watch, lambda t: place, 20.0, stood_from=11.0)
     watch.close()
@@ -597,7 +593,7 @@ def test_who_stands_in_a_box_too_long_blocks_it(place, kind, rules, told):
         )
 
 
-def test_who_drives_through_a_box_blocks_nobody():
+def test_a_vehicle_that_drives_through_a_box_does_not_block_it():
     watch = Watch(site(zones=[zone("box")]))
     drive(watch, steady, 14.0)
     assert watch.rules == []
@@ -642,9 +638,7 @@ def test_a_forbidden_zone_is_entered_when_it_lasts_more_than_half_a_second():
         ((180.0, 100.0), (120.0, 110.0), np.nan, 0.0, []),
     ],
 )
-def test_who_drives_over_a_crossing_while_somebody_walks_there(
-    person_at, car_at, speed, error, rules
-):
+def test_driving_over_a_crossing_in_use_is_a_violation(person_at, car_at, speed, error, rules):
     watch = Watch(site(zones=[zone("crossing")]))
     person = road_user(5, PERSON)
     car = road_user(2, mean_mps=speed, mean_se_mps=error)
@@ -663,7 +657,7 @@ def test_who_drives_over_a_crossing_while_somebody_walks_there(
         ) == (10.5, 0.85, "zone", [5], 2)
 
 
-def test_to_drive_on_must_last_three_tenths_of_a_second_and_another_crossing_is_another_matter():
+def test_driving_over_a_crossing_in_use_must_last_three_tenths_of_a_second_at_each_crossing():
     near = zone("crossing", "near")
     far = zone("crossing", "far", [[230, 80], [300, 80], [300, 140], [230, 140]])
     for times, told in (((0.0, 0.3, 0.31), [0.31]), ((0.0, 0.3), [])):
@@ -683,7 +677,7 @@ def test_to_drive_on_must_last_three_tenths_of_a_second_and_another_crossing_is_
     assert watch.rules == []
 
 
-def test_who_lets_somebody_pass_and_drives_on_begins_anew():
+def test_a_vehicle_that_yields_and_drives_on_restarts_the_timer():
     watch = Watch(site(zones=[zone("crossing")]))
     walker = road_user(5, PERSON)
     car = road_user(2, mean_se_mps=0.0)
@@ -695,7 +689,7 @@ def test_who_lets_somebody_pass_and_drives_on_begins_anew():
     assert watch.rules == []
 
 
-def test_several_who_walk_are_all_named():
+def test_all_pedestrians_on_the_crossing_are_listed():
     watch, car = Watch(site(zones=[zone("crossing")])), road_user(2, mean_mps=5.0, mean_se_mps=0.0)
     walkers = [road_user(n, PERSON) for n in (8, 9, 11)]
     for t in (0.0, 0.5):
@@ -710,7 +704,7 @@ def test_several_who_walk_are_all_named():
 # -- what is told of any of them
 
 
-def test_the_way_of_the_last_three_seconds_every_third_point():
+def test_the_path_is_every_third_point_of_the_last_three_seconds():
     watch, car = Watch(site(zones=[zone("box")], rules={"blocked_s": 1.0})), road_user()
     for k in range(41):
         t = 10.00041 + k / 8.0
@@ -726,7 +720,7 @@ def test_the_way_of_the_last_three_seconds_every_third_point():
     assert one.data["box"] == [120.1, 90.1, 160.1, 110.1]
 
 
-def test_what_is_told_comes_a_second_later_in_the_order_of_what_happened():
+def test_violations_are_reported_a_second_later_in_order_of_time():
     watch = Watch(site(zones=[zone("box")], rules={"blocked_s": 1.0}))
     first, second = road_user(1), road_user(2)
     came = []
@@ -739,7 +733,7 @@ def test_what_is_told_comes_a_second_later_in_the_order_of_what_happened():
     assert watch.detector.reported == 2
 
 
-def test_a_violation_that_is_undecided_does_not_hold_up_the_others():
+def test_an_undecided_violation_does_not_delay_the_others():
     of = site(ten_px_a_metre(), lines=[STOP], zones=[zone("box")], rules={"blocked_s": 1.0})
     watch = Watch(of, [(0.0, 0, RED)])
     drive(watch, stops_at(172.0, 11.25), 13.0)
@@ -752,7 +746,7 @@ def test_a_violation_that_is_undecided_does_not_hold_up_the_others():
 
 
 def test_the_lamps_in_the_image_are_read():
-    """Red is believed after three pictures and holds from the first of them: 10 s; the crossing is at 10.875 s."""
+    """Red is believed after three frames and holds from the first of them: 10 s; the crossing is at 10.875 s."""
     red, dark = GREY.copy(), GREY.copy()
     red[10:20, 10:20], dark[10:20, 10:20] = (0, 0, 255), (0, 0, 40)
     of = site(

@@ -259,7 +259,7 @@ def test_no_file_outside_the_folder_of_films_can_be_asked_for(make, tmp_path, so
     if source == "":
         service.add(
             "all", {"source": source}, start=False
-        )  # the folder itself: pictures in it, one after the other
+        )  # the folder itself: images in it, one after the other
         assert service.manager.streams["all"].settings.source.url == str(tmp_path / "media")
         return
     with pytest.raises(SensingError) as caught:
@@ -409,8 +409,8 @@ def test_the_end_ends_all_of_it(made, make):
 # --- what is seen -------------------------------------------------------------------------------------------------------------------------------
 
 
-def violation(rule="speeding", pictures=((4.0, b"\x01\xff"), (4.5, b"\x02"))):
-    return Violation("id-1", 4.25, "north", rule, 0.75, {"speed_kmh": 63.5}, pictures, "seal")
+def violation(rule="speeding", images=((4.0, b"\x01\xff"), (4.5, b"\x02"))):
+    return Violation("id-1", 4.25, "north", rule, 0.75, {"speed_kmh": 63.5}, images, "seal")
 
 
 def see(service, name, *violations):

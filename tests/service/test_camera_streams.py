@@ -118,9 +118,9 @@ def world():
     return at
 
 
-def frame(k=0, at_s=None, came_s=100.0, size=SIZE):
+def frame(k=0, at_s=None, decoded_s=100.0, size=SIZE):
     return Frame(
-        k / 8.0 if at_s is None else at_s, k, np.full((size[1], size[0], 3), k, np.uint8), came_s
+        k / 8.0 if at_s is None else at_s, k, np.full((size[1], size[0], 3), k, np.uint8), decoded_s
     )
 
 
@@ -317,7 +317,7 @@ def test_a_frame_goes_through_detector_and_perception_to_the_listener(world):
     known, key = site(), b"key"
     world.manager(lambda stream, seen: world.told.append((stream.settings.id, seen)), key)
     stream = world.camera("a", site=known, blur=False)
-    stream.source.frames = [frame(5, came_s=99.2)]
+    stream.source.frames = [frame(5, decoded_s=99.2)]
     world.go()
     eye = world.eyes["motion"]
     assert [(k, n) for k, n, _ in eye.asked] == [("a", 5)]
@@ -366,7 +366,7 @@ def test_frames_of_another_size_than_the_sites_end_the_stream(world):
     answer(world.eyes["motion"])
     world.go()
     assert (stream.fault, stream.faults, stream.running) == (
-        "its pictures are (64, 48), its site is of (320, 240)",
+        "its frames are (64, 48), its site is of (320, 240)",
         1,
         False,
     )
@@ -497,7 +497,7 @@ def test_a_live_view_is_drawn_for_viewers_ten_times_a_second_at_most(world):
 
     def noting(seen, site, measures, recent):
         drawn_.append((seen.frame.number, site, measures, recent))
-        return "picture"
+        return "image"
 
     world.drawn = noting
     world.manager()
@@ -516,7 +516,7 @@ def test_a_live_view_is_drawn_for_viewers_ten_times_a_second_at_most(world):
     assert (stream.view, drawn_) == ((0, b""), [])
     show(1, 101.0)
     assert (stream.view, drawn_[-1]) == (
-        (1, b"picture"),
+        (1, b"image"),
         (1, stream.settings.site, stream.perception.measures, []),
     )
     show(2, 101.09)

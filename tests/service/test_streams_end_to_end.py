@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 from tests.api.service import serving
-from tests.sensing.scenes import SITE, along, camera, film, pictures
+from tests.sensing.scenes import SITE, along, camera, film, scene_frames
 from tests.waiting import until
 
 from headway.sensing import SensingError, Site
@@ -99,8 +99,8 @@ def test_a_camera_over_the_api_from_its_making_to_its_violations(service):
         one = client.get("/analytics/violations").json()[-1]
         assert (one["rule"], one["device"], len(one["pictures"])) == ("speeding", "north", 3)
         assert one["data"]["speed_kmh"] == pytest.approx(43.2, abs=2.0)
-        picture = client.get(f"/analytics/violations/{one['id']}/pictures/1")
-        assert (picture.headers["content-type"], picture.content[:3]) == (
+        image = client.get(f"/analytics/violations/{one['id']}/pictures/1")
+        assert (image.headers["content-type"], image.content[:3]) == (
             "image/jpeg",
             b"\xff\xd8\xff",
         )
@@ -240,7 +240,7 @@ def test_a_camera_knows_what_the_signals_of_its_street_show(tmp_path):
         } == {g: c for g, (_, c) in colours.items()}
 
     with (
-        camera(pictures(along()), repeat=True) as address,
+        camera(scene_frames(along()), repeat=True) as address,
         serving(tmp_path, streets) as running,
         running.client("engineer") as client,
     ):

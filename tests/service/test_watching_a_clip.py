@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from tests.sensing.hand_made import GREY, road_user, seen_at, site, ten_px_a_metre
-from tests.sensing.scenes import SITE, along, film, pictures
+from tests.sensing.scenes import SITE, along, film, scene_frames
 
 from headway.sensing import SensingError, Site
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
@@ -32,10 +32,8 @@ def seen(perception, at_s, *tracks, violations=(), image=GREY):
     )
 
 
-def violation(number, at_s=1.0, rule="speeding", pictures_=((0.5, b"one"), (1.0, b"two"))):
-    return Violation(
-        f"id-{number}", at_s, "cam", rule, 0.75, {"track": number}, pictures_, "sealed"
-    )
+def violation(number, at_s=1.0, rule="speeding", images=((0.5, b"one"), (1.0, b"two"))):
+    return Violation(f"id-{number}", at_s, "cam", rule, 0.75, {"track": number}, images, "sealed")
 
 
 # -- what is kept
@@ -133,7 +131,7 @@ def test_speeds_in_a_path_have_two_digits():
 
 def test_violations_are_written_with_their_images(tmp_path):
     report, folder = Report(evidence=tmp_path / "new" / "evidence"), tmp_path / "new" / "evidence"
-    report.add_violations([violation(1), violation(2, pictures_=())])
+    report.add_violations([violation(1), violation(2, images=())])
     assert (report.violations, [v.id for v in report.last_violations]) == (2, ["id-1", "id-2"])
     assert {p.name for p in folder.iterdir()} == {
         "id-1-0.jpg",
@@ -303,7 +301,7 @@ def test_a_site_of_another_size_is_refused(clip):
     report = Report()
     with pytest.raises(SensingError) as caught:
         watched(clip, Site((320, 480)), report)
-    assert str(caught.value) == f"{clip}: its pictures are 320 x 240, its site is of 320 x 480."
+    assert str(caught.value) == f"{clip}: its frames are 320 x 240, its site is of 320 x 480."
     assert report.frames == 0
     with pytest.raises(SensingError, match="its site is of 640 x 240"):
         watched(clip, Site((640, 240)))
@@ -344,11 +342,11 @@ def test_a_vehicle_stopped_from_the_start_is_found_against_the_background_of_the
     out.close()
     _, all_ = watched(tmp_path / "cut.mp4", seconds=0.5)
     assert [s.detections for s, _ in all_] == [1] * 6
-    for count, least in ((5, 1), (4, 0)):  # fewer pictures than five tell nothing of the background
+    for count, least in ((5, 1), (4, 0)):  # fewer images than five tell nothing of the background
         folder = tmp_path / str(count)
         folder.mkdir()
         for k, frame in enumerate(
-            list(pictures(lambda t: [(20 + 600 * t, 100, 45, 20, (40, 60, 200))], 3.0))[
+            list(scene_frames(lambda t: [(20 + 600 * t, 100, 45, 20, (40, 60, 200))], 3.0))[
                 15 : 15 + count
             ]
         ):
@@ -358,7 +356,7 @@ def test_a_vehicle_stopped_from_the_start_is_found_against_the_background_of_the
         with av.open(str(tmp_path / f"{count}.mp4")) as box:
             assert (
                 float(box.streams.video[0].average_rate) == 15.0
-            )  # pictures in a folder have no rate of their own
+            )  # images in a folder have no rate of their own
 
 
 def test_a_model_that_is_none_and_a_source_that_is_none_are_refused(tmp_path, clip):

@@ -1,4 +1,4 @@
-"""Run by the system's Python (GStreamer's bindings come with Debian): an RTSP server with a moving test picture. Argument: the port."""
+"""Run by the system's Python (GStreamer's bindings come with Debian): an RTSP server with a moving test image. Argument: the port."""
 
 import sys
 

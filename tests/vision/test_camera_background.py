@@ -1,4 +1,4 @@
-"""The street without anybody on it: what it learns from pictures, where a picture differs from it, what a shadow is, and what a hole; on pictures of
+"""The street without anybody on it: what it learns from images, where a image differs from it, what a shadow is, and what a hole; on images of
 even colours, so that each level can be worked out by hand."""
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def outline(x, y, w, h):
     )
 
 
-# -- where a picture differs
+# -- where a image differs
 
 
-def test_it_begins_with_the_first_picture_and_knows_nothing_else():
+def test_a_background_starts_as_the_first_image():
     image = even(90)
     street = Background.from_first_image(image)
     assert (street.mean.dtype, street.mean.tolist(), street.shown.tolist()) == (
@@ -65,7 +65,7 @@ def test_it_begins_with_the_first_picture_and_knows_nothing_else():
     ("noise", "least"), [(6.0, 25), (3.5, 15), (3.0, 13), (2.0, 13), (0.0, 13)]
 )
 @pytest.mark.parametrize("colour", [0, 1, 2])
-def test_a_level_more_than_four_times_the_noise_and_twelve_differs(noise, least, colour):
+def test_a_pixel_differs_by_more_than_four_times_the_noise_and_twelve_levels(noise, least, colour):
     for by, region_of in ((least - 1, None), (least, (10, 12, 8, 9))):
         level = np.full(3, 100)
         level[colour] += by
@@ -81,7 +81,7 @@ def test_a_level_more_than_four_times_the_noise_and_twelve_differs(noise, least,
         ((10, 10, 5, 5), True), ((10, 10, 4, 9), False), ((10, 10, 9, 4), False), ((10, 10, 6, 5), True), ((10, 10, 5, 6), True), ((10, 10, 1, 1), False),
     ],
 )  # fmt: skip
-def test_what_is_narrower_than_five_pixels_differs_but_is_nobody(block, stands):
+def test_changes_narrower_than_five_pixels_are_not_foreground(block, stands):
     mask, changed = Background.from_first_image(even(100)).compare(
         with_block(even(100), *block, 160)
     )
@@ -106,7 +106,7 @@ def test_a_slit_of_two_pixels_is_closed(turned, slit, closed):
     ("seen", "rows", "upset"),
     [(LEARNED + 1, 25, 4), (LEARNED + 1, 24, 0), (LEARNED, 25, 0), (LEARNED + 500, 40, 4)],
 )
-def test_it_is_upset_by_pictures_in_a_row_of_which_more_than_three_fifths_differ_once_it_has_learned(
+def test_images_in_a_row_that_differ_over_three_fifths_count_as_an_upset_once_it_has_learned(
     seen, rows, upset
 ):
     street = Background(even(100).astype(np.float32), even(100), images=seen, upset=3)
@@ -117,7 +117,7 @@ def test_it_is_upset_by_pictures_in_a_row_of_which_more_than_three_fifths_differ
 # -- shadows: before a street of level 192 a level is the share of the light in 192 parts
 
 
-def test_what_is_darker_by_the_usual_share_is_a_shadow_and_not_somebody():
+def test_pixels_darker_by_the_usual_share_are_a_shadow_and_not_foreground():
     """106 is in class 35 of 64 (of 3 levels each), whose middle is 106.5; 0.045 * 192 = 8.64 to each side are shadow: 98 to 115."""
     image = with_block(even(192, 60, 60), 5, 5, 20, 20, 106)
     for k, level in enumerate((97, 98, 115, 116)):
@@ -186,7 +186,7 @@ def test_a_shadow_darkens_all_colours_alike(colour, counted):
 
 
 @pytest.mark.parametrize(("level", "counted"), [(172, True), (173, False), (205, False)])
-def test_what_keeps_nine_tenths_of_the_light_is_no_shadow(level, counted):
+def test_pixels_with_nine_tenths_of_the_light_are_no_shadow(level, counted):
     street = Background.from_first_image(even(192))
     street.noise = 0.0  # 13 levels differ
     street.compare(with_block(even(192), 10, 10, 8, 8, level))
@@ -217,7 +217,7 @@ def test_the_share_is_of_what_the_street_shows():
     assert {k: v for k, v in enumerate(street.shades) if v} == {32: 64}
 
 
-def test_no_street_is_taken_as_darker_than_level_twelve():
+def test_the_background_counts_as_no_darker_than_level_twelve():
     """The light itself comes as noise there: 6 of 12 are a half in each colour."""
     for level in (0, 11, 12):
         street = Background.from_first_image(even((level, level, level)))
@@ -234,7 +234,7 @@ def test_no_street_is_taken_as_darker_than_level_twelve():
 
 
 @pytest.mark.slow
-def test_the_first_thirty_pictures_count_alike_and_of_later_ones_every_fourth_an_eighth():
+def test_the_first_thirty_images_count_alike_and_of_later_ones_every_fourth_an_eighth():
     street, nothing, level = (
         Background.from_first_image(even(100)),
         np.zeros((40, 40), np.uint8),
@@ -252,7 +252,7 @@ def test_the_first_thirty_pictures_count_alike_and_of_later_ones_every_fourth_an
         assert np.abs(street.shown - level).max() <= 0.51  # rounded
 
 
-def test_where_something_stands_and_two_pixels_around_hardly_anything_is_learned():
+def test_hardly_anything_is_learned_at_the_foreground_and_two_pixels_around():
     street, changed = Background.from_first_image(even(100)), np.zeros((40, 40), np.uint8)
     changed[10:18, 12:17] = 255
     street.learn(even(200), changed)
@@ -296,10 +296,10 @@ def test_the_noise_is_that_of_free_places_alone():
     assert street.noise == pytest.approx(0.9 * 6.0 + 0.1 * 4.0 * 1.48)
 
 
-# -- from pictures all over a clip
+# -- from images all over a clip
 
 
-def test_at_each_place_it_is_what_most_pictures_show_alike():
+def test_at_each_place_it_is_what_most_images_show_alike():
     """Left 100, 104 and 108 are alike (at most 14 apart), their mean is 104; right 200 and 214 are, and 215 is not like 200."""
     images = [even(0, 6, 8) for _ in range(5)]
     for image, left, right in zip(
@@ -320,7 +320,7 @@ def test_at_each_place_it_is_what_most_pictures_show_alike():
 
 
 @pytest.mark.parametrize("colour", [0, 1, 2])
-def test_two_pictures_are_alike_where_all_their_colours_are(colour):
+def test_two_images_are_alike_where_all_their_colours_are(colour):
     for by, expected in ((14, 121.0), (15, 200.0)):
         images = [even(100, 4, 4), even(100, 4, 4), even(100, 4, 4)]
         images[0][..., colour] = 200
@@ -332,7 +332,7 @@ def test_two_pictures_are_alike_where_all_their_colours_are(colour):
         assert street.mean[0, 0, colour] == expected
 
 
-def test_support_is_of_each_picture_by_all_the_others():
+def test_support_is_of_each_image_by_all_the_others():
     """Of 100, 114, 128 and 142 the two in the middle are like two others, the outer ones like one: 114 is chosen, and 100, 114, 128 have a mean of 114."""
     for order in ((0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)):
         images = [even(100 + 14 * k, 4, 4) for k in order]
@@ -343,7 +343,7 @@ def test_support_is_of_each_picture_by_all_the_others():
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_what_is_alike_is_asked_of_pictures_of_half_the_size(turned):
+def test_similarity_is_determined_at_half_the_size(turned):
     """Stripes of one pixel, 80 and 120, are 100 there."""
     stripes = even(80, 6, 6)
     stripes[:, 1::2] = 120
@@ -353,7 +353,7 @@ def test_what_is_alike_is_asked_of_pictures_of_half_the_size(turned):
     assert (mean.transpose(1, 0, 2) if turned else mean)[0, :, 0].tolist() == [90.0, 110.0] * 3
 
 
-def test_pictures_of_odd_sizes_and_one_picture_alone():
+def test_images_of_odd_sizes_and_one_image_alone():
     street = Background.from_images([even(70, 7, 5)])
     assert (street.mean.shape, street.shown.tolist()) == ((7, 5, 3), even(70, 7, 5).tolist())
 
@@ -378,7 +378,7 @@ def test_the_slope_is_that_along_the_outline():
     assert edge_slope(even(100), line) == 0.0
 
 
-def test_a_hole_is_where_the_street_shows_an_edge_that_the_picture_does_not():
+def test_a_hole_is_where_the_background_has_an_edge_that_the_image_has_not():
     box = outline(10, 10, 12, 8)
     for contrast, hole in ((64, False), (66, True)):  # 1.3 times 50 are 65
         street = Background.from_first_image(with_block(even(100), 10, 10, 12, 8, 100 + contrast))
@@ -386,7 +386,7 @@ def test_a_hole_is_where_the_street_shows_an_edge_that_the_picture_does_not():
     assert Background.from_first_image(even(100)).is_hole(even(90), box)  # no edge at all
 
 
-def test_what_is_absorbed_is_the_street_with_three_pixelssurroundings():
+def test_absorbing_an_outline_includes_three_pixels_around_it():
     street, image = Background.from_first_image(even(100)), even(180)
     image[:20, :, 0] = 170  # not even: each pixel comes to its own place
     street.absorb(image, outline(10, 12, 16, 13))
@@ -426,5 +426,5 @@ def test_what_is_absorbed_is_the_street_with_three_pixelssurroundings():
         ((4, 5, 32, 21), (1, 2, 39, 29)),
     ],
 )
-def test_three_pixels_around_as_far_as_there_is_a_picture(box, around):
+def test_the_window_around_an_outline_ends_at_the_image(box, around):
     assert surroundings(outline(*box), even(0, 30, 40)) == around

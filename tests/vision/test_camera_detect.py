@@ -35,12 +35,12 @@ TEXT_OF = "Known: input [1, 3, height, width] of float; output of YOLOX, YOLOv5,
 
 def session(shape, output, kind="tensor(float)", inputs=1, answers=None, **meta):
     """What onnxruntime tells of a model, without the model."""
-    put = SimpleNamespace(shape=shape, type=kind, name="pictures")
+    put = SimpleNamespace(shape=shape, type=kind, name="images")
     return SimpleNamespace(
         get_inputs=lambda: [put] * inputs,
         get_outputs=lambda: [SimpleNamespace(shape=output)],
         get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=meta),
-        run=lambda names, given: [answers(given["pictures"])],
+        run=lambda names, given: [answers(given["images"])],
     )
 
 
@@ -83,7 +83,7 @@ def look(detector, image):
     ]
 
 
-def picture(high, wide, colour=(10, 20, 30)):
+def blank_image(high, wide, colour=(10, 20, 30)):
     return np.full((high, wide, 3), colour, np.uint8)
 
 
@@ -102,14 +102,14 @@ def test_classes_and_what_coco_calls_them():
 # -- opening
 
 
-def test_a_file_that_is_not_there_or_empty_or_no_model_is_named_with_what_to_do(
+def test_a_missing_empty_or_invalid_model_file_is_refused_with_a_remedy(
     tmp_path, model, monkeypatch
 ):
     with pytest.raises(SensingError) as missing:
         OnnxDetector(tmp_path / "none.onnx")
     assert (
         str(missing.value)
-        == f"{tmp_path}/none.onnx: there is no such model. `headway models list` tells of known ones."
+        == f"{tmp_path}/none.onnx: there is no such model. `headway models list` lists the known ones."
     )
     model.write_bytes(b"")
     with pytest.raises(SensingError) as empty:
@@ -176,11 +176,11 @@ def test_as_many_threads_as_the_process_may_use(model, monkeypatch):
     assert OnnxDetector(model).threads == 1
 
 
-def test_pictures_are_looked_at_side_by_side(model, monkeypatch):
+def test_images_are_detected_in_parallel(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 32], [1, 21, 85])
     runtime.meet = threading.Barrier(2)
     detector = OnnxDetector(model, threads=2)
-    both = [detector.begin(key, picture(16, 16)) for key in "ab"]
+    both = [detector.begin(key, blank_image(16, 16)) for key in "ab"]
     assert [len(one.result(20.0)) for one in both] == [0, 0]
     assert detector.forget("a") is None
 
@@ -290,7 +290,7 @@ def test_shapes_that_the_file_leaves_open_are_those_of_one_run(rows, columns):
         ([1, 3, 64, 32], [1, 42, 85], {"kind": "tensor(double)"}),
     ],
 )  # fmt: skip
-def test_what_takes_no_picture_or_gives_no_table_is_refused(shape, output, how):
+def test_a_model_without_image_input_or_table_output_is_refused(shape, output, how):
     with pytest.raises(SensingError) as refused:
         read_layout(session(shape, output, **how), "m.onnx")
     assert (
@@ -317,7 +317,7 @@ def test_a_table_that_fits_no_network_of_this_size_is_refused(output):
         read_layout(session([1, 3, 64, 32], output, **NAMED), "m.onnx")
     assert str(refused.value) == (
         f"m.onnx: input [1, 3, 64, 32] tensor(float), output {output} is no known layout. "
-        "For 32 x 64 YOLOX tells [1, 42, 5 + classes], YOLOv8 [1, 4 + classes, 42]."
+        "For 32 x 64 YOLOX gives [1, 42, 5 + classes], YOLOv8 [1, 4 + classes, 42]."
     )
 
 
@@ -343,13 +343,13 @@ def test_classes_of_which_none_is_known_are_refused(output, meta, count):
 # -- what a network is given
 
 
-def test_yolox_is_given_levels_of_bgr_at_the_upper_left_on_grey(model, monkeypatch):
+def test_yolox_input_is_bgr_levels_at_the_upper_left_on_grey(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 42, 85])
     detector = OnnxDetector(model, threads=1)
-    look(detector, picture(20, 100))  # 0.64 as large: 64 x 13
-    look(detector, picture(64, 32))  # half as large: 16 x 32
-    look(detector, picture(1, 1000))  # never less than one pixel
-    look(detector, picture(1000, 1))
+    look(detector, blank_image(20, 100))  # 0.64 as large: 64 x 13
+    look(detector, blank_image(64, 32))  # half as large: 16 x 32
+    look(detector, blank_image(1, 1000))  # never less than one pixel
+    look(detector, blank_image(1000, 1))
     expected = np.full((4, 3, 32, 64), 114.0, np.float32)
     for k, (high, wide) in enumerate(((13, 64), (32, 16), (1, 64), (32, 1))):
         expected[k, :, :high, :wide] = np.array([10, 20, 30])[:, None, None]
@@ -360,11 +360,11 @@ def test_yolox_is_given_levels_of_bgr_at_the_upper_left_on_grey(model, monkeypat
 
 
 @pytest.mark.parametrize("output", [[1, 126, 85], [1, 84, 42], [1, 300, 6]])
-def test_others_are_given_shares_of_rgb_in_the_middle(model, monkeypatch, output):
+def test_other_inputs_are_rgb_shares_in_the_middle(model, monkeypatch, output):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], output)
     detector = OnnxDetector(model, threads=1)
-    look(detector, picture(20, 100))  # 64 x 13, 19 rows are free: 9 above
-    look(detector, picture(64, 32))  # 16 x 32, 48 columns are free: 24 to the left
+    look(detector, blank_image(20, 100))  # 64 x 13, 19 rows are free: 9 above
+    look(detector, blank_image(64, 32))  # 16 x 32, 48 columns are free: 24 to the left
     expected = np.full((2, 3, 32, 64), 114.0)
     expected[0, :, 9:22] = expected[1, :, :, 24:40] = np.array([30, 20, 10])[:, None, None]
     for k in range(2):
@@ -375,7 +375,7 @@ def test_others_are_given_shares_of_rgb_in_the_middle(model, monkeypatch, output
 
 
 def yolox_row(runtime, row, middle, size, stride, sure, **classes):
-    """The row of stride 8, 16 or 32 that says: a box of this middle and size in the network's picture. On 64 x 32: 8 columns of stride 8."""
+    """The row of stride 8, 16 or 32 that says: a box of this middle and size in the network's image. On 64 x 32: 8 columns of stride 8."""
     first, columns = {8: (0, 8), 16: (32, 4), 32: (40, 2)}[stride]
     y, x = divmod(row - first, columns)
     runtime.rows[row, :5] = (
@@ -399,16 +399,16 @@ def test_boxes_of_yolox_are_relative_to_their_cell_and_stride(model, monkeypatch
     yolox_row(runtime, 41, (56.0, 24.0), (20.0, 12.0), 32, 0.5, c5=1.0)
     yolox_row(runtime, 0, (4.0, 4.0), (3.0, 3.0), 8, 0.49, c2=1.0)
     yolox_row(runtime, 7, (60.0, 4.0), (3.0, 3.0), 8, 0.9, c2=0.55)  # 0.495
-    found = look(detector, picture(64, 128))  # half as large
+    found = look(detector, blank_image(64, 128))  # half as large
     assert found == [
         ([16, 20, 32, 28], 0.72, CAR),
         ([74, 30, 86, 50], 0.5, PERSON),
         ([92, 36, 128, 60], 0.5, BUS),
     ]  # cut at 128
     runtime.rows[:] = 0.0
-    assert look(detector, picture(64, 128)) == []
+    assert look(detector, blank_image(64, 128)) == []
     runtime.rows[3, 4] = 0.9  # something, but none of ours
-    assert look(detector, picture(64, 128)) == []
+    assert look(detector, blank_image(64, 128)) == []
 
 
 def test_cells_of_yolox_are_whole_ones(model, monkeypatch):
@@ -423,7 +423,7 @@ def test_cells_of_yolox_are_whole_ones(model, monkeypatch):
         0.0,
         1.0,
     )  # of 4 * 5 and 2 * 2 cells the first one in the second row of stride 16
-    assert look(OnnxDetector(model, 0.5, threads=1), picture(36, 44)) == [
+    assert look(OnnxDetector(model, 0.5, threads=1), blank_image(36, 44)) == [
         ([0, 12, 16, 28], 1.0, CAR)
     ]
 
@@ -434,22 +434,22 @@ def test_boxes_of_yolov5_have_a_middle_and_a_size(model, monkeypatch):
     runtime.rows[100] = (30.0, 16.0, 10.0, 6.0, 0.75, 0.1, 1.0, 0.2, 0.8)
     runtime.rows[101] = (50.0, 16.0, 10.0, 6.0, 1.0, 0.5, 0.0, 0.0, 0.0)
     runtime.rows[102] = (10.0, 16.0, 10.0, 6.0, 0.49, 1.0, 1.0, 1.0, 1.0)
-    found = look(detector, picture(20, 64))  # as large; six rows above
+    found = look(detector, blank_image(20, 64))  # as large; six rows above
     assert found == [([25, 7, 35, 13], 0.6, TRUCK), ([45, 7, 55, 13], 0.5, PERSON)]
     runtime.rows[:] = 0.0
-    assert look(detector, picture(20, 64)) == []
+    assert look(detector, blank_image(20, 64)) == []
 
 
-def test_boxes_of_yolov8_stand_in_columns_and_have_no_sureness_of_their_own(model, monkeypatch):
+def test_boxes_of_yolov8_are_columns_without_an_objectness_score(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 8, 42], **NAMED)
     detector = OnnxDetector(model, 0.5, threads=1)
     runtime.rows[:, 11] = (30.0, 16.0, 10.0, 6.0, 0.1, 1.0, 0.75, 0.5)
     runtime.rows[:, 40] = (50.0, 16.0, 10.0, 6.0, 0.5, 0.0, 0.25, 0.0)
     runtime.rows[:, 41] = (10.0, 16.0, 10.0, 6.0, 0.49, 1.0, 0.1, 0.1)
-    found = look(detector, picture(32, 32))  # as large; sixteen columns to the left
+    found = look(detector, blank_image(32, 32))  # as large; sixteen columns to the left
     assert found == [([9, 13, 19, 19], 0.75, CAR), ([29, 13, 32, 19], 0.5, PERSON)]
     runtime.rows[:] = 0.0
-    assert look(detector, picture(32, 32)) == []
+    assert look(detector, blank_image(32, 32)) == []
 
 
 def test_boxes_of_a_network_that_ends_with_them_are_corners(model, monkeypatch):
@@ -462,25 +462,25 @@ def test_boxes_of_a_network_that_ends_with_them_are_corners(model, monkeypatch):
         (40, 4, 70, 14, 0.9, 2),
         (-3, 20, 8, 40, 0.8, 0),
     ]
-    found = look(detector, picture(16, 32))  # twice as large
+    found = look(detector, blank_image(16, 32))  # twice as large
     assert found == [
         ([1, 2, 6, 7], 0.5, TRUCK),
         ([20, 2, 32, 7], 0.9, CAR),
         ([0, 10, 4, 16], 0.8, PERSON),
     ]
     runtime.rows[:] = 0.0
-    assert look(detector, picture(16, 32)) == []
+    assert look(detector, blank_image(16, 32)) == []
 
 
-def test_thresholds_that_are_used_where_none_is_given(model, monkeypatch):
+def test_default_thresholds(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 8, 42], **NAMED)
     detector = OnnxDetector(model, threads=1)
     for k, (x, sure) in enumerate(((8, 0.121), (24, 0.119), (40, 0.3))):
         runtime.rows[:, k] = (x, 16.0, 8.0, 8.0, 0.0, 0.0, sure, 0.0)
     runtime.rows[:, 3] = (43.0, 16.0, 8.0, 8.0, 0.0, 0.0, 0.25, 0.0)  # 5 / 11 = 0.4545 in common
-    assert [kind for *_, kind in look(detector, picture(32, 64))] == [CAR, CAR]
+    assert [kind for *_, kind in look(detector, blank_image(32, 64))] == [CAR, CAR]
     runtime.rows[0, 3] = 43.1  # 4.9 / 11.1 = 0.441
-    assert len(look(detector, picture(32, 64))) == 3
+    assert len(look(detector, blank_image(32, 64))) == 3
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def test_thresholds_that_are_used_where_none_is_given(model, monkeypatch):
         ([1, 300, 6], 16.0, [20.0]),  # its own suppression has been
     ],
 )
-def test_of_two_boxes_that_are_nearly_the_same_the_surer_one_is_kept(
+def test_of_two_nearly_equal_boxes_the_more_confident_is_kept(
     model, monkeypatch, output, width, kept
 ):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], output, **NAMED)
@@ -505,21 +505,21 @@ def test_of_two_boxes_that_are_nearly_the_same_the_surer_one_is_kept(
             runtime.rows[:, k] = (x + w / 2, y + h / 2, w, h, 0.0, 0.0, sure, 0.0)
         else:
             runtime.rows[k] = (x, y, x + w, y + h, sure, 2)
-    found = look(OnnxDetector(model, 0.5, threads=1), picture(32, 64))
+    found = look(OnnxDetector(model, 0.5, threads=1), blank_image(32, 64))
     assert [box[2] - box[0] for box, _, _ in found] == kept
 
 
-def test_a_person_is_no_rival_of_a_vehicle_and_two_classes_of_vehicle_are_one(model, monkeypatch):
+def test_persons_and_vehicles_do_not_suppress_each_other_but_vehicle_classes_do(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 8, 42], **NAMED)
     for k, shares in enumerate(((0.0, 0.0, 0.7, 0.0), (0.0, 0.0, 0.0, 0.8), (0.6, 0.0, 0.0, 0.0))):
         runtime.rows[:, k] = (30.0, 16.0, 10.0, 8.0, *shares)
     assert sorted(
-        kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), picture(32, 64))
+        kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), blank_image(32, 64))
     ) == [PERSON, TRUCK]
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 5, 6], **NAMED)
     runtime.rows[:3] = [(20, 8, 30, 16, 0.7, 2), (20, 8, 30, 16, 0.8, 3), (20, 8, 30, 16, 0.6, 0)]
     assert sorted(
-        kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), picture(32, 64))
+        kind for *_, kind in look(OnnxDetector(model, 0.5, threads=1), blank_image(32, 64))
     ) == [PERSON, TRUCK]
 
 
@@ -552,7 +552,7 @@ def kept(boxes, scores, groups=None, overlap=0.45):
     ).tolist()
 
 
-def test_a_part_is_one_when_four_fifths_of_it_lie_inside_and_it_is_alike_by_a_third_or_so():
+def test_a_part_has_four_fifths_inside_the_whole_and_an_overlap_of_about_a_third():
     whole = [0, 0, 20, 5]
     assert kept([whole, [0, 0, 7, 5]], [0.5, 0.9]) == [0]  # 35 of 100 in common
     assert kept([whole, [0, 0, 6.99, 5]], [0.5, 0.9]) == [0, 1]
@@ -564,7 +564,7 @@ def test_a_part_is_one_when_four_fifths_of_it_lie_inside_and_it_is_alike_by_a_th
     assert kept([whole, [0, 0, 10, 5]], [0.5, 0.9], [0, 1]) == [0, 1]
 
 
-def test_a_whole_is_kept_that_is_at_least_half_as_sure_as_its_surest_part():
+def test_a_whole_is_kept_with_at_least_half_the_confidence_of_its_best_part():
     boxes = [[0, 0, 10, 10], [0, 0, 10, 6], [0, 4, 10, 10]]
     assert kept(boxes, [0.4, 0.8, 0.1]) == [0]
     assert kept(boxes, [0.39, 0.8, 0.1]) == [1, 2]
@@ -572,7 +572,7 @@ def test_a_whole_is_kept_that_is_at_least_half_as_sure_as_its_surest_part():
     assert kept(boxes[:2], [0.39, 0.8]) == [1]
 
 
-def test_the_largest_whole_is_asked_first_and_who_is_out_asks_and_answers_no_more():
+def test_wholes_are_tested_from_the_largest_and_suppressed_boxes_take_no_part():
     large, middle, small = [0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 5]
     for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]):
         boxes, scores = np.array([large, middle, small])[order], np.array([0.45, 0.6, 0.9])
@@ -584,7 +584,7 @@ def test_the_largest_whole_is_asked_first_and_who_is_out_asks_and_answers_no_mor
     assert kept([[0, 0, 12, 10], [7, 0, 17.5, 10], [6.5, 0, 12.5, 10]], [0.5, 0.3, 0.9]) == [0, 1]
 
 
-def test_of_equals_that_overlap_by_more_than_so_much_the_surer_one_is_kept():
+def test_of_boxes_that_overlap_beyond_the_threshold_the_more_confident_is_kept():
     boxes = [[0, 0, 10, 4], [6, 0, 16, 4]]  # 4 of 16 in common
     assert kept(boxes, [0.5, 0.6], overlap=0.25) == [0, 1]
     assert kept(boxes, [0.5, 0.6], overlap=0.24) == [1]

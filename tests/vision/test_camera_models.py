@@ -71,7 +71,7 @@ def refused(folder, url, model=MODEL):
     return str(caught.value)
 
 
-def test_a_model_comes_in_pieces_and_gets_its_name_when_it_is_whole(server, tmp_path):
+def test_a_download_gets_its_name_when_it_is_complete(server, tmp_path):
     steps, folder = [], tmp_path / "new" / "folder"
     path = fetch(MODEL, folder, server.url, lambda done, whole: steps.append((done, whole)))
     assert path == folder / "net.onnx"
@@ -86,16 +86,16 @@ def test_a_model_comes_in_pieces_and_gets_its_name_when_it_is_whole(server, tmp_
     assert (path.read_bytes(), len(server.asked)) == (BODY, 2)
 
 
-def test_without_another_address_it_comes_from_its_publisher(server, tmp_path):
+def test_the_default_address_is_the_publishers(server, tmp_path):
     assert fetch(replace(MODEL, url=server.url), tmp_path).read_bytes() == BODY
     assert fetch(replace(MODEL, url=server.url), tmp_path / "b", "").read_bytes() == BODY
 
 
-def test_what_broke_off_goes_on_and_tells_how_far_it_is_in_all(server, tmp_path):
+def test_a_broken_download_resumes_and_reports_total_progress(server, tmp_path):
     server.until = 100_000
     assert (
         refused(tmp_path, server.url)
-        == f"{server.url}: it broke off after 100000 of 204800 bytes. The same command goes on there."
+        == f"{server.url}: it broke off after 100000 of 204800 bytes. The same command resumes there."
     )
     assert (tmp_path / "net.onnx.part").read_bytes() == BODY[:100_000]
     server.until, steps = None, []
@@ -105,7 +105,7 @@ def test_what_broke_off_goes_on_and_tells_how_far_it_is_in_all(server, tmp_path)
     assert steps == [(165536, 204800), (204800, 204800)]
 
 
-def test_a_server_that_cannot_go_on_begins_anew(server, tmp_path):
+def test_a_server_without_ranges_restarts_the_download(server, tmp_path):
     (tmp_path / "net.onnx.part").write_bytes(b"x" * 1000)
     server.resumes = False
     steps = []
@@ -116,7 +116,7 @@ def test_a_server_that_cannot_go_on_begins_anew(server, tmp_path):
     assert (server.asked, steps[0]) == (["bytes=1000-"], 65536)
 
 
-def test_a_server_that_does_not_say_how_much_there_is_is_believed(server, tmp_path):
+def test_a_download_of_unknown_size_is_accepted(server, tmp_path):
     server.length, steps = False, []
     assert (
         fetch(
@@ -127,10 +127,10 @@ def test_a_server_that_does_not_say_how_much_there_is_is_believed(server, tmp_pa
     assert steps[-1] == (204800, 0)
 
 
-def test_something_else_is_deleted(server, tmp_path):
+def test_a_file_with_another_hash_is_deleted(server, tmp_path):
     server.body = b"x" + BODY[1:]
     wrong = hashlib.sha256(server.body).hexdigest()
-    says = f"{server.url}: what came has the sha256 {wrong}, not {MODEL.sha256}. It was deleted: somebody else's file may stand there."
+    says = f"{server.url}: the file received has the sha256 {wrong}, not {MODEL.sha256}. It was deleted: another file may have been put there."
     assert refused(tmp_path, server.url) == says
     assert list(tmp_path.iterdir()) == []
 
@@ -138,7 +138,7 @@ def test_something_else_is_deleted(server, tmp_path):
 @pytest.mark.parametrize(
     ("status", "kept"), [(404, True), (503, True), (415, True), (417, True), (416, False)]
 )
-def test_what_the_server_answers_is_told_and_a_part_as_long_as_the_whole_begins_anew(
+def test_http_errors_are_reported_and_a_part_as_long_as_the_whole_restarts(
     server, tmp_path, status, kept
 ):
     (tmp_path / "net.onnx.part").write_bytes(b"part")
@@ -148,14 +148,14 @@ def test_what_the_server_answers_is_told_and_a_part_as_long_as_the_whole_begins_
     assert (tmp_path / "net.onnx.part").exists() == kept
 
 
-def test_nobody_there_or_no_address_is_told_with_what_to_do(tmp_path):
+def test_an_unreachable_or_invalid_address_is_reported_with_a_remedy(tmp_path):
     with closed_port() as port:
         urls = (f"http://127.0.0.1:{port}/net", "no address")
         told = [refused(tmp_path, url) for url in urls]
     for url, says in zip(urls, told, strict=True):
         assert says.startswith(f"{url}: ")
         assert says.endswith(
-            f". Nothing is lost: the same command goes on where it broke; or put the file at {tmp_path / 'net.onnx'} yourself."
+            f". Nothing is lost: the same command resumes where it broke off; or put the file at {tmp_path / 'net.onnx'} yourself."
         )
 
 

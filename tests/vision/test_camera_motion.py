@@ -52,7 +52,7 @@ def with_block(image, x, y, w, h, level=200):
 # -- a road user
 
 
-def test_a_road_user_that_was_just_found():
+def test_a_new_object_has_no_movement():
     new = MovingObject(Box(1.0, 2.0, 3.0, 4.0), GREY, (1.0, 2.0))
     assert (
         new.movement,
@@ -81,17 +81,17 @@ def test_a_road_user_that_was_just_found():
         ((4, 3, 20, 20), (0.0, 0.0), 5, False),  # where it is says nothing
     ],
 )  # fmt: skip
-def test_who_was_alone_for_five_pictures_and_moved_by_half_its_size_is_known(
+def test_an_object_alone_for_five_frames_that_moved_by_half_its_size_is_known(
     box, born, alone, known
 ):
     assert one(*box, first_xy=born, frames_alone=alone).known is known
 
 
-def test_where_it_must_be_now():
+def test_the_predicted_box_is_moved_by_the_mean_movement():
     assert one(10, 20, 30, 40, movement=(3.0, -4.0)).predicted == (13.0, 16.0, 30.0, 40.0)
 
 
-def test_it_moves_as_its_middle_did_by_two_fifths():
+def test_the_newest_movement_has_a_weight_of_two_fifths():
     car = one(10, 20, 30, 20, movement=(1.0, 2.0))
     car.move_to(Box(14.0, 17.0, 34.0, 24.0))  # from (25, 30) to (31, 29)
     assert car.movement == pytest.approx((0.6 * 1 + 0.4 * 6, 0.6 * 2 - 0.4 * 1))
@@ -105,7 +105,7 @@ def test_it_moves_as_its_middle_did_by_two_fifths():
     ("dx", "dy", "still"),
     [(0.79, 0.0, 4), (0.8, 0.0, 0), (0.0, 0.8, 0), (0.6, 0.6, 0), (0.5, 0.6, 4), (-0.5, -0.6, 4)],
 )
-def test_it_stands_when_its_middle_moves_by_less_than_four_fifths_of_a_pixel(dx, dy, still):
+def test_an_object_is_still_below_four_fifths_of_a_pixel_a_frame(dx, dy, still):
     car = one(0, 0, 1, 1, frames_still=3)
     car.move_to(Box(dx, dy, 1.0, 1.0))
     assert car.frames_still == still
@@ -121,9 +121,7 @@ def test_it_stands_when_its_middle_moves_by_less_than_four_fifths_of_a_pixel(dx,
         ((17.5, 9.1, 5, 6), (0.0, 1.0), (20.0, 12.1)),
     ],
 )  # fmt: skip
-def test_its_heading_is_where_it_went_since_it_was_last_asked_and_farther_than_it_is_wide(
-    to, heading, was
-):
+def test_the_heading_is_updated_after_a_movement_farther_than_the_shorter_side(to, heading, was):
     car = one(17.5, 4, 5, 6, heading_from=(20.0, 7.0))
     car.move_to(Box(*(float(v) for v in to)))
     if heading is None:
@@ -136,7 +134,7 @@ def test_its_heading_is_where_it_went_since_it_was_last_asked_and_farther_than_i
 @pytest.mark.parametrize(
     ("width", "same"), [(17, False), (16.9, True), (5.88, False), (5.89, True), (10, True)]
 )
-def test_another_outline_is_no_way(width, same):
+def test_a_changed_outline_gives_no_heading(width, same):
     """Between 1 / 1.7 and 1.7 times its area it is the same."""
     car = one(0, 0, 10, 10, heading_from=(5.0, 5.0), heading=(1.0, 0.0))
     car.move_to(Box(0.0, 40.0, float(width), 10.0))
@@ -159,7 +157,7 @@ def test_another_outline_is_no_way(width, same):
         ([(28, 20, 5, 10)], None), ([(28, 18, 6, 20)], 0), ([(10, 22, 50, 2)], None), ([(10, 24, 50, 3)], 0),  # 50 are not more than a quarter; 60
     ],
 )  # fmt: skip
-def test_the_blob_of_a_road_user_is_that_which_has_most_of_it(blobs, k):
+def test_an_object_belongs_to_the_blob_that_covers_most_of_it(blobs, k):
     assert (
         motion.blob_index(one(17, 24, 20, 10, movement=(3.0, -4.0)), [blob(*b) for b in blobs]) == k
     )
@@ -172,7 +170,7 @@ def test_the_blob_of_a_road_user_is_that_which_has_most_of_it(blobs, k):
         ((2, 2, 85, 56), False), ((0, 30, 4, 4), True), ((70, 30, 4, 4), False),
     ],
 )  # fmt: skip
-def test_who_is_within_a_pixel_of_the_rim_is_at_the_edge(box, edge):
+def test_a_blob_within_a_pixel_of_the_rim_touches_the_edge(box, edge):
     assert blob_module.touches_edge(blob(*box), GREY) is edge
 
 
@@ -227,7 +225,7 @@ def test_two_blobs_are_parts_of_one_vehicle_when_they_face_one_another_along_its
     assert of_one(a, b) is expected
 
 
-def test_how_far_apart_two_blobs_are_is_by_their_heading():
+def test_the_gap_between_blobs_is_measured_along_the_heading():
     """4.2 and 9.9 pixels between their corners; they are 21.2 wide, and 0.45 of that is 9.5."""
     heading = (np.sqrt(0.5), np.sqrt(0.5))
     assert blob_module.are_parts_of_one(
@@ -239,7 +237,7 @@ def test_how_far_apart_two_blobs_are_is_by_their_heading():
 
 
 def test_a_short_blob_at_the_edge_may_be_a_whole_vehicle():
-    """The picture ends one pixel after it."""
+    """The image ends one pixel after it."""
     assert not blob_module.are_parts_of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :94])
     assert blob_module.are_parts_of_one(blob(*A), blob(*SHORT), (1.0, 0.0), ALL_CHANGED[:, :95])
     assert blob_module.are_parts_of_one(
@@ -258,7 +256,7 @@ def test_a_short_blob_at_the_edge_may_be_a_whole_vehicle():
         ((82, 86, 78, 80), 68, False),
     ],
 )
-def test_half_of_what_lies_between_is_dark(columns, row, expected):
+def test_half_of_the_gap_between_parts_must_differ_from_the_background(columns, row, expected):
     """Six places from 79 to 85: 79, 80.2, 81.4, 82.6, 83.8, 85; in the middle of rows 60 to 75, which is 67.5 and becomes 68."""
     changed = np.zeros((200, 200), np.uint8)
     changed[row, list(columns)] = 255
@@ -266,7 +264,7 @@ def test_half_of_what_lies_between_is_dark(columns, row, expected):
     assert blob_module.are_parts_of_one(blob(*SHORT), blob(*A), (1.0, 0.0), changed) is expected
 
 
-def test_of_blobs_that_touch_two_places_are_asked():
+def test_touching_blobs_are_sampled_at_two_places():
     changed = np.zeros((200, 200), np.uint8)
     changed[68, 79] = 255
     assert blob_module.are_parts_of_one(blob(*A), blob(80, 60, 8, 16), (1.0, 0.0), changed)
@@ -278,7 +276,7 @@ def test_of_blobs_that_touch_two_places_are_asked():
     assert not blob_module.are_parts_of_one(blob(*A), blob(77, 60, 8, 16), (1.0, 0.0), changed)
 
 
-def test_what_lies_between_is_looked_at_along_a_slanting_heading():
+def test_the_gap_is_sampled_along_a_slanting_heading():
     """Along (0.6, 0.8) from 20 to 25, across in the middle of 0 and 15: five places."""
 
     def turned(low, high):
@@ -310,7 +308,7 @@ def test_what_lies_between_is_looked_at_along_a_slanting_heading():
         ((-9, 60, 8, 16), (2, 60, 8, 16), 0),
     ],  # places 79, 80, 82, 83 and -2, -1, 1, 2
 )
-def test_what_lies_beyond_the_picture_is_as_at_its_rim(a, b, column):
+def test_places_beyond_the_image_count_as_its_nearest_pixel(a, b, column):
     changed = np.zeros((90, 82), np.uint8)
     changed[68, column] = 255
     assert of_one(a, b, changed=changed) is True
@@ -351,14 +349,14 @@ def test_parts_become_one_blob_with_the_owner_that_was_alone_for_longest():
         (19.5, (1.0, 2.0, 19.5, 16.0)),
     ],
 )
-def test_who_grows_by_being_put_together_is_taken_to_have_been_as_large(width, box):
+def test_an_object_that_grows_by_merging_counts_as_having_been_as_large(width, box):
     """33 * 16 = 528 pixels; 1.7 times 19.41 * 16 is 527.95, 1.7 times 19.42 * 16 is 528.2."""
     car = one(1, 2, width, 16, heading=(1.0, 0.0), movement=(2.0, -1.0))
     put([A, SHORT], [[car], []])
     assert car.box == (box if width != 19.42 else (1.0, 2.0, 19.42, 16.0))
 
 
-def test_only_who_is_known_and_has_a_heading_is_put_together():
+def test_only_known_objects_with_a_heading_are_merged():
     for owner in (
         one(60, 60, 20, 16),
         one(60, 60, 20, 16, heading=(1.0, 0.0), frames_alone=4),
@@ -375,7 +373,7 @@ def test_only_who_is_known_and_has_a_heading_is_put_together():
     assert put([], [])[0] == []
 
 
-def test_after_two_were_put_together_all_are_asked_again():
+def test_after_a_merge_all_blobs_are_tested_again():
     """The first two do not face one another widely enough until the second is one with the third."""
     front, middle, back = (60, 60, 8, 14), (70, 64, 4, 6), (75, 62, 6, 9)
     first = one(*front, heading=(1.0, 0.0), frames_alone=7)
@@ -394,7 +392,7 @@ def stream(street=GREY, **known):
     return StreamState(Background(street.astype(np.float32), street.copy(), **known))
 
 
-def test_its_box_is_about_the_middle_of_its_outline():
+def test_the_box_is_centred_on_the_centroid_of_the_outline():
     """A triangle from (30, 20) by 12 to each side: its middle is a third in, at (34, 24); its pixels reach from 30 to 42."""
     of, small = stream(), noise()
     told = motion.single_object(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
@@ -422,13 +420,13 @@ def test_its_box_is_about_the_middle_of_its_outline():
     ("learned", "seen", "drove"),
     [(True, 35, True), (True, 36, False), (False, 3, False), (True, 30, True)],
 )
-def test_who_stands_on_a_street_known_as_empty_came_driving(learned, seen, drove):
+def test_an_object_before_a_learned_background_counts_as_having_come_driving(learned, seen, drove):
     of = stream(learned=learned, images=seen)
     motion.single_object(of, GREY, blob(30, 20, 11, 11), None)
     assert of.objects[0].first_xy == (None if drove else (29.5, 19.5))
 
 
-def test_who_was_there_before_goes_on():
+def test_a_tracked_object_continues():
     of, small = stream(), noise()
     car = one(26.5, 19.5, 11, 11, frames_alone=6, frames_lost=3, frames_still=2)
     told = motion.single_object(of, small, blob(30, 20, 11, 11), car)
@@ -445,7 +443,7 @@ def test_who_was_there_before_goes_on():
 
 
 @pytest.mark.parametrize(("side", "alone"), [(8.43, 1), (8.44, 7)])
-def test_who_has_grown_much_has_met_somebody_and_is_not_alone_any_more(side, alone):
+def test_an_object_that_grew_much_has_merged_and_is_not_alone_any_more(side, alone):
     """121 pixels; 1.7 times 8.43 squared is 120.8, of 8.44 squared 121.1."""
     of, car = stream(), one(30, 20, 2 * side, side / 2, frames_alone=6)
     motion.single_object(of, GREY, blob(30, 20, 11, 11), car)
@@ -463,8 +461,8 @@ def test_who_has_grown_much_has_met_somebody_and_is_not_alone_any_more(side, alo
         (31, True, (1.0, 0.0), False),
     ],
 )  # fmt: skip
-def test_the_hole_that_somebody_left_is_closed(still, known, heading, absorbed):
-    """The street shows a block, the picture none. Asked for at every fifth picture, from 8 on; from 30 on of who is known to have come driving."""
+def test_the_hole_that_a_vehicle_left_becomes_background(still, known, heading, absorbed):
+    """The street shows a block, the image none. Asked for at every fifth image, from 8 on; from 30 on of who is known to have come driving."""
     of = stream(with_block(GREY, 30, 20, 11, 11))
     ghost = one(
         29.5,
@@ -483,7 +481,7 @@ def test_the_hole_that_somebody_left_is_closed(still, known, heading, absorbed):
         assert ghost.frames_still == still + 1
 
 
-def test_who_stands_there_is_no_hole():
+def test_a_stopped_vehicle_is_no_hole():
     of = stream()
     car = one(29.5, 19.5, 11, 11, frames_still=30)
     assert motion.single_object(of, with_block(GREY, 30, 20, 11, 11), blob(30, 20, 11, 11), car)
@@ -493,9 +491,7 @@ def test_who_stands_there_is_no_hole():
 @pytest.mark.parametrize(
     ("still", "known", "absorbed"), [(600, False, False), (601, False, True), (601, True, False)]
 )
-def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(
-    still, known, absorbed
-):
+def test_an_object_that_appeared_on_the_spot_is_background_after_600_frames(still, known, absorbed):
     of, small = stream(), with_block(GREY, 30, 20, 11, 11)
     lamp = one(
         29.5, 19.5, 11, 11, first_xy=(-100.0, 0.0) if known else (29.5, 19.5), frames_still=still
@@ -514,7 +510,7 @@ def test_what_appeared_on_the_spot_and_stays_is_the_street_after_600_pictures(
         ((-3.0, 4.0), (24, 10), 6), ((-3.0, 4.0), (26, 10), 7), ((12.0, 16.0), (10, 10), 13), ((18.0, 0.0), (60, 30), 14),
     ],
 )  # fmt: skip
-def test_it_is_looked_for_the_farther_the_faster_and_larger_it_is(monkeypatch, move, size, reach):
+def test_the_search_reach_grows_with_speed_and_size(monkeypatch, move, size, reach):
     """3 pixels, half of what it moves and 0.04 of its size, 14 at most."""
     asked = []
     monkeypatch.setattr(
@@ -538,7 +534,7 @@ def test_it_is_looked_for_the_farther_the_faster_and_larger_it_is(monkeypatch, m
         ((0.301, 0.3, 0.3), (3.0, 4.0), 1.0), ((0.2, 0.309, 0.309), (3.0, 4.0), None), ((0.2, 0.311, 0.2), (3.0, 4.0), 1 / 1.04), ((0.4, 0.9, 0.9), (0.3, 0.41), 1 / 1.04),
     ],
 )  # fmt: skip
-def test_another_size_is_taken_when_it_is_clearly_more_alike_and_nothing_when_nothing_is(
+def test_another_scale_is_taken_when_it_correlates_clearly_better(
     monkeypatch, scores, move, chosen
 ):
     sizes = (1.0, 1 / 1.04, 1.04)
@@ -704,7 +700,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_found_where_it_is_most_alike_within_the_blob_and_near_where_it_must_be(name):
+def test_a_match_weighs_correlation_coverage_and_distance_from_the_prediction(name):
     case = {"move": (0.0, 0.0), "reach": 5, "scale": 1.0, "size": (60, 90)} | CASES[name]
     for seed in range(3 if case["size"][0] > 60 else 12):
         small, who = noise(seed, *case["size"]), one(*case["box"], movement=case["move"])
@@ -774,11 +770,11 @@ def test_the_share_of_a_box_that_a_blob_covers(box, share):
         ([(10, 12, 10, 14), (40, 12, 10, 14)], 0, [(23.0, 12.0, 15.0, 14.0)]),
     ],
 )  # fmt: skip
-def test_what_is_left_of_a_blob_outside_the_boxes_of_who_is_known(known, least, rest):
+def test_the_rest_of_a_blob_outside_known_boxes(known, least, rest):
     assert blob_module.rest_boxes(blob(10, 12, 40, 14), [Box(*b) for b in known], least) == rest
 
 
-def test_boxes_are_rounded_and_what_is_left_at_an_angle_is_one():
+def test_boxes_are_rounded_and_an_l_shaped_rest_is_one_box():
     """25.7 becomes 26 and 17.7 becomes 18: ten rows and columns go with the angle of 26 to 28 and 18 to 20."""
     assert blob_module.rest_boxes(
         blob(10, 12, 40, 14), [Box(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9
@@ -791,7 +787,7 @@ def test_boxes_are_rounded_and_what_is_left_at_an_angle_is_one():
     )
 
 
-def test_what_a_box_shows_is_cut_out_as_a_copy():
+def test_a_crop_is_a_copy():
     small = noise()
     for box, rows, columns in (
         ((10.4, 20.6, 5.4, 6.6), (21, 28), (10, 15)), ((-3, -4, 8, 9), (0, 9), (0, 8)), ((85, 55, 9, 9), (55, 60), (85, 90)), ((10, 20, 0.2, 0.3), (20, 21), (10, 11)),
@@ -811,7 +807,7 @@ def apart(of, small, blobs, least=30.0, changed=ALL_CHANGED):
     ]
 
 
-def test_blobs_are_new_road_users_or_those_who_were_alone_for_longest():
+def test_a_blob_is_a_new_object_or_the_one_that_was_alone_for_longest():
     of = stream()
     first = one(28, 20, 11, 11, frames_alone=3)
     second = one(31, 20, 11, 11, frames_alone=4, first_xy=(31.0, 20.0))
@@ -828,7 +824,7 @@ def test_blobs_are_new_road_users_or_those_who_were_alone_for_longest():
     assert of.objects == []
 
 
-def test_what_is_absorbed_is_not_found():
+def test_absorbed_blobs_are_not_detected():
     of = stream(with_block(GREY, 30, 20, 11, 11))
     of.objects = [one(29.5, 19.5, 11, 11, first_xy=(29.5, 19.5), frames_still=10)]
     assert apart(of, GREY, [(30, 20, 11, 11), (60, 10, 9, 11)]) == [
@@ -847,7 +843,7 @@ def melted(monkeypatch, left, right, **lost):
     return of, looked
 
 
-def test_two_who_are_known_are_looked_for_in_the_blob_that_they_share(monkeypatch):
+def test_two_known_objects_are_searched_in_their_merged_blob(monkeypatch):
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 12)
     of, looked = melted(monkeypatch, left, right)
     extra = one(30, 20, 18, 12, frames_alone=2)  # not known
@@ -861,7 +857,7 @@ def test_two_who_are_known_are_looked_for_in_the_blob_that_they_share(monkeypatc
 
 
 @pytest.mark.parametrize(("lost", "stays"), [(8, True), (9, False)])
-def test_who_was_not_found_for_more_than_eight_pictures_is_gone(monkeypatch, lost, stays):
+def test_an_object_without_a_match_for_more_than_eight_frames_is_dropped(monkeypatch, lost, stays):
     left, right = one(20, 20, 18, 12, frames_lost=lost), one(41, 20, 18, 12)
     of, _ = melted(monkeypatch, left, right)
     assert [row[0] for row in apart(of, GREY, [(20, 20, 40, 12)])] == [20.0, 41.0][
@@ -871,7 +867,7 @@ def test_who_was_not_found_for_more_than_eight_pictures_is_gone(monkeypatch, los
 
 
 @pytest.mark.parametrize(("height", "stays"), [(25, True), (26, False)])
-def test_who_is_covered_by_less_than_two_fifths_is_gone(monkeypatch, height, stays):
+def test_an_object_covered_by_less_than_two_fifths_is_dropped(monkeypatch, height, stays):
     """10 of 25 rows, and of 26."""
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 10)
     of, _ = melted(monkeypatch, left, right)
@@ -888,9 +884,7 @@ def test_who_is_covered_by_less_than_two_fifths_is_gone(monkeypatch, height, sta
     ("low", "least", "new"),
     [(12, 30.0, True), (12, 156.0, True), (12, 157.0, False), (32, 30.0, True), (33, 30.0, False)],
 )
-def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(
-    monkeypatch, low, least, new
-):
+def test_the_rest_of_a_merged_blob_is_a_new_object_if_large_enough(monkeypatch, low, least, new):
     """70 pixels wide, 12 high: from 20 to 38 and 41 to 59 they are known; from 62 to 74 is left: 13 * 12 = 156 pixels. Two fifths of the smaller of
     them, 12 * 32 = 384 pixels, are 153.6; of 12 * 33, 158.4."""
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 12)
@@ -919,7 +913,7 @@ def test_what_is_left_beside_them_is_somebody_who_is_neither_small_nor_a_lamp(
         )
 
 
-def test_parts_of_one_are_put_together_before_they_are_told_apart():
+def test_parts_of_one_vehicle_are_merged_before_merged_vehicles_are_separated():
     of, small = stream(np.full((120, 160, 3), 100, np.uint8)), np.full((120, 160, 3), 100, np.uint8)
     car = one(60, 60, 20, 16, heading=(1.0, 0.0), frames_alone=9)
     of.objects = [car]
@@ -934,7 +928,7 @@ def looks(eye, *images, key="cam"):
     return [eye.begin(key, image).result() for image in images]
 
 
-def test_what_differs_is_a_vehicle_with_its_box_and_how_full_it_is():
+def test_foreground_is_detected_with_its_box_and_fill():
     """The block is 20 by 12 pixels; made soft over 3 pixels it is one pixel larger to each side, without the corners: 21 * 13 - 4 / 2 = 271 between the
     middles of its pixels, in a box of 22 by 14 about its middle (the outline's, which is half a pixel to the left and above)."""
     eye = MotionDetector()
@@ -947,18 +941,18 @@ def test_what_differs_is_a_vehicle_with_its_box_and_how_full_it_is():
 
 
 @pytest.mark.parametrize(("least", "count"), [(271, 1), (272, 0)])
-def test_what_is_smaller_than_the_smallest_is_nobody(least, count):
+def test_blobs_below_the_least_area_are_ignored(least, count):
     assert len(looks(MotionDetector(least), GREY, with_block(GREY, 30, 20, 20, 12))[1]) == count
 
 
 @pytest.mark.parametrize(("least", "count"), [(1084, 1), (1085, 0)])
-def test_larger_pictures_are_made_smaller_and_boxes_are_of_the_picture_as_it_came(least, count):
+def test_larger_images_are_scaled_down_and_boxes_are_in_original_pixels(least, count):
     large = np.full((120, 180, 3), 100, np.uint8)
     found = looks(MotionDetector(least, work_width=90), large, with_block(large, 60, 40, 40, 24))[1]
     assert found.xyxy.tolist() == [[57.0, 37.0, 101.0, 65.0]] * count
 
 
-def test_a_picture_as_wide_as_the_work_is_left_as_it_is():
+def test_an_image_of_the_working_width_is_not_scaled():
     for width in (90, 91, 5000):
         assert looks(MotionDetector(work_width=width), GREY, with_block(GREY, 30, 20, 20, 12))[
             1
@@ -966,7 +960,7 @@ def test_a_picture_as_wide_as_the_work_is_left_as_it_is():
 
 
 @pytest.mark.parametrize(("half", "count"), [(4, 0), (8, 1)])
-def test_what_fills_less_than_a_fifth_of_its_box_is_nobody(half, count):
+def test_blobs_that_fill_less_than_a_fifth_of_their_box_are_ignored(half, count):
     """A slanting stripe: of a box of 60 by 60 it fills about 2 * 4 / 60, or 2 * 8 / 60."""
     street = np.full((80, 80, 3), 100, np.uint8)
     rows, columns = np.ogrid[:80, :80]
@@ -983,7 +977,7 @@ def test_what_fills_less_than_a_fifth_of_its_box_is_nobody(half, count):
     )
 
 
-def test_each_stream_has_a_street_of_its_own_until_it_ends_or_has_another_size():
+def test_each_stream_has_its_own_background_until_it_ends_or_changes_its_size():
     eye, car = MotionDetector(), with_block(GREY, 30, 20, 20, 12)
     assert [len(f) for f in looks(eye, GREY, car)] == [0, 1]
     assert [len(f) for f in looks(eye, car, car, key="other")] == [0, 0]
@@ -994,7 +988,7 @@ def test_each_stream_has_a_street_of_its_own_until_it_ends_or_has_another_size()
     assert [len(f) for f in looks(eye, GREY[:50], GREY, car)] == [0, 0, 1]  # another size, and back
 
 
-def test_pictures_are_looked_at_one_after_the_other(monkeypatch):
+def test_images_are_processed_in_order(monkeypatch):
     gate, begun, blur = threading.Event(), [], cv2.blur
     monkeypatch.setattr(
         motion.cv2,
@@ -1012,7 +1006,7 @@ def test_pictures_are_looked_at_one_after_the_other(monkeypatch):
     assert begun == [100, 101]
 
 
-def test_a_street_may_be_learned_before():
+def test_a_background_can_be_learned_in_advance():
     eye, car = MotionDetector(work_width=45), with_block(GREY, 30, 20, 20, 12)
     eye.learn("cam", [GREY, car, GREY])
     found = looks(eye, car)[0]
@@ -1020,7 +1014,7 @@ def test_a_street_may_be_learned_before():
     assert found.xyxy[0] == pytest.approx([30, 20, 50, 32], abs=4.0)
 
 
-def test_it_begins_anew_when_most_of_the_picture_was_another_for_twenty_pictures():
+def test_detection_restarts_when_most_of_the_image_differed_for_twenty_frames():
     street = (np.arange(90)[None, :, None] + np.zeros((60, 1, 3))).astype(
         np.uint8
     )  # no flat one, which would be a hole
@@ -1028,7 +1022,7 @@ def test_it_begins_anew_when_most_of_the_picture_was_another_for_twenty_pictures
     assert [len(f) for f in found] == [0] * 31 + [1] * 20 + [0]
 
 
-def test_it_learns_from_each_picture():
+def test_the_background_learns_from_each_image():
     """Twenty levels less are no difference and the street by and by; thirty more than that differ then, though they are ten more than what was."""
     eye, street = MotionDetector(), GREY + 20
     assert [len(f) for f in looks(eye, street, with_block(street, 30, 20, 20, 12, 130))] == [0, 0]

@@ -19,8 +19,8 @@ from headway.vision.frames.sources import Frame, Health, Platform, Source, Sourc
 CAMERA = "rtsp://user:secret@north:554/one"
 
 
-class Picture:
-    """A decoded picture of the video: grey of one level."""
+class DecodedFrame:
+    """A decoded frame of the video: grey of one level."""
 
     def __init__(self, time, level=100, width=8, height=6, name="gray"):
         self.time = time
@@ -40,11 +40,11 @@ class Streams(SimpleNamespace):
 
 
 class Video:
-    """An opened video. came: what the clock shows when each picture comes (now, if None); a picture that is an error is raised."""
+    """An opened video. came: what the clock shows when each frame comes (now, if None); a frame that is an error is raised."""
 
     def __init__(
         self,
-        pictures,
+        decoded,
         came=None,
         frames=0,
         rate=10,
@@ -58,8 +58,8 @@ class Video:
             average_rate=rate, guessed_rate=guessed, frames=frames, thread_type=""
         )
         self.streams = Streams(video=[self.stream, SimpleNamespace()][:streams])
-        self.pictures = pictures
-        self.came = came or [None] * len(pictures)
+        self.decoded = decoded
+        self.came = came or [None] * len(decoded)
         self.duration = duration
         self.start_time = begin
         self.keys = keys
@@ -73,28 +73,28 @@ class Video:
 
     def demux(self, stream):
         assert stream is self.stream
-        for picture, came in zip(self.pictures, self.came, strict=True):
+        for frame, came in zip(self.decoded, self.came, strict=True):
             self.asked += 1
             if came is not None:
                 self.clock.now = came
 
-            def decode(picture=picture):
-                if isinstance(picture, Exception):
-                    raise picture
-                return [] if picture is None else [picture]
+            def decode(frame=frame):
+                if isinstance(frame, Exception):
+                    raise frame
+                return [] if frame is None else [frame]
 
             yield SimpleNamespace(decode=decode)
 
     def seek(self, to):
         self.sought.append(to)
-        times = [p.time for p in self.pictures]
+        times = [p.time for p in self.decoded]
         self.place = times.index(max([k for k in self.keys if k * 1e6 <= to], default=times[0]))
 
     def decode(self, stream):
         assert stream is self.stream
-        while self.place < len(self.pictures):
+        while self.place < len(self.decoded):
             self.place += 1
-            yield self.pictures[self.place - 1]
+            yield self.decoded[self.place - 1]
 
 
 class World:
@@ -175,20 +175,20 @@ def times(frames):
     return [round(f.at_s, 6) for f in frames]
 
 
-def pictures(*at):
-    return [Picture(t) for t in at]
+def decoded_frames(*at):
+    return [DecodedFrame(t) for t in at]
 
 
 # -- settings
 
 
-def test_settings_that_nobody_gave():
+def test_default_settings_of_a_source():
     s = SourceSettings("x")
     assert (s.policy, s.buffer, s.rate_hz, s.paced, s.repeat, s.attempts, s.delay_s, s.longest_delay_s, s.silent_s, s.hardware) == (
         "auto", 4, 0.0, False, False, 0, 0.5, 30.0, 5.0, True,
     )  # fmt: skip
     assert Health() == Health("idle", 0, 0, 0, 0, 0, 0.0, (0, 0), "", "", 0)
-    assert Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)).came_s == 0.0
+    assert Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)).decoded_s == 0.0
     assert (sources.RATE_SPAN_S, sources.FAR_S, sources.MOST_PIXELS) == (5.0, 10.0, 35_389_440)
     for frozen, name in (
         (s, "url"),
@@ -206,7 +206,7 @@ def test_settings_that_nobody_gave():
         ("file:///a/b.mp4", False), ("/a/b.mp4", False), ("b.mp4", False), ("http", False),
     ],
 )  # fmt: skip
-def test_what_is_live_has_the_address_of_a_server(url, live):
+def test_a_live_source_has_the_address_of_a_server(url, live):
     assert SourceSettings(url).live is live
 
 
@@ -218,7 +218,7 @@ def test_what_is_live_has_the_address_of_a_server(url, live):
         ("rtsp://north/one", "rtsp://north/one"), ("/films/a@b.mp4", "/films/a@b.mp4"),
     ],
 )  # fmt: skip
-def test_an_address_is_shown_without_who_and_password(url, shown):
+def test_an_address_is_shown_without_user_and_password(url, shown):
     assert SourceSettings(url).display_url == shown
 
 
@@ -246,13 +246,13 @@ def test_frames_are_dropped_where_the_source_does_not_wait(how, lossy):
     ("error", "says"),
     [
         (av.error.InvalidDataError(1, "x"), "this is no video that can be decoded (empty, cut short, or another kind of file)"),
-        (FileNotFoundError("x"), "there is no such file"), (ConnectionRefusedError("x"), "nobody answers there"),
+        (FileNotFoundError("x"), "there is no such file"), (ConnectionRefusedError("x"), "no server answers there"),
         (av.error.HTTPUnauthorizedError(1, "x"), "the user name or the password is wrong"), (av.error.HTTPNotFoundError(1, "x"), "there is no such stream"),
         (TimeoutError("x"), "it does not answer in time"), (av.error.ExitError(1, "x"), "it does not answer in time"),
         (ValueError("as it was said"), "as it was said"),
     ],
 )  # fmt: skip
-def test_what_went_wrong_is_said_in_words(world, error, says):
+def test_errors_are_explained_in_plain_words(world, error, says):
     world.videos = [error]
     source = world.source(SourceSettings("a.mp4"))
     with pytest.raises(SensingError) as failed:
@@ -264,12 +264,14 @@ def test_what_went_wrong_is_said_in_words(world, error, says):
 # -- a file
 
 
-def test_a_file_from_its_first_picture_to_its_last(world):
-    world.videos = [Video([Picture(3.0, 10), None, Picture(3.1, 20), Picture(3.3, 30)], frames=3)]
+def test_a_file_from_its_first_frame_to_its_last(world):
+    world.videos = [
+        Video([DecodedFrame(3.0, 10), None, DecodedFrame(3.1, 20), DecodedFrame(3.3, 30)], frames=3)
+    ]
     source = world.source(SourceSettings("a.mp4", hardware=False))
     frames, healths = play(source)
     assert times(frames) == [0.0, 0.1, 0.3]
-    assert [(f.number, f.came_s, f.image.shape, int(f.image[0, 0, 0])) for f in frames] == [
+    assert [(f.number, f.decoded_s, f.image.shape, int(f.image[0, 0, 0])) for f in frames] == [
         (k, 100.0, (6, 8, 3), 10 * k + 10) for k in range(3)
     ]
     assert healths[0] == Health("running", 1, connections=1, size=(8, 6), clock="stream", length=3)
@@ -282,14 +284,14 @@ def test_a_file_from_its_first_picture_to_its_last(world):
         "ended",
         [10.0],
     )  # as long as it may be silent, and five seconds
-    world.videos = [Video(pictures(7.0))]
+    world.videos = [Video(decoded_frames(7.0))]
     assert times(play(source)[0]) == [0.0]  # begun again
     assert source.health.connections == source.health.received == 1
 
 
 @pytest.mark.parametrize(("rate", "guessed", "hz"), [(8, 5, 8.0), (None, 5, 5.0), (0, None, 25.0)])
-def test_a_video_that_tells_no_times_has_them_by_its_rate(world, rate, guessed, hz):
-    world.videos = [Video(pictures(None, None, None), rate=rate, guessed=guessed)]
+def test_a_video_without_time_stamps_gets_them_from_its_rate(world, rate, guessed, hz):
+    world.videos = [Video(decoded_frames(None, None, None), rate=rate, guessed=guessed)]
     source = world.source(SourceSettings("a.mp4"))
     frames, _ = play(source)
     assert times(frames) == pytest.approx([0.0, 1 / hz, 2 / hz], abs=1e-6)
@@ -297,19 +299,19 @@ def test_a_video_that_tells_no_times_has_them_by_its_rate(world, rate, guessed, 
     assert world.videos == []
 
 
-def test_slices_are_decoded_side_by_side_and_never_frames(world):
-    video = Video(pictures(0.0))
+def test_slices_are_decoded_in_parallel_and_never_frames(world):
+    video = Video(decoded_frames(0.0))
     world.videos = [video]
     play(world.source(SourceSettings("a.mp4")))
     assert video.stream.thread_type == "SLICE"
     assert video.closed
 
 
-def test_a_file_that_begins_anew_goes_on_in_time(world):
+def test_the_time_of_a_repeated_file_continues(world):
     world.videos = [
-        Video(pictures(3.0, 3.1, 3.2)),
-        Video(pictures(3.0, 3.1, 3.2)),
-        Video(pictures(3.0, 3.1)),
+        Video(decoded_frames(3.0, 3.1, 3.2)),
+        Video(decoded_frames(3.0, 3.1, 3.2)),
+        Video(decoded_frames(3.0, 3.1)),
     ]
     source = world.source(SourceSettings("a.mp4", repeat=True))
     frames, _ = play(source)
@@ -317,14 +319,14 @@ def test_a_file_that_begins_anew_goes_on_in_time(world):
     assert [f.number for f in frames] == [0, 1, 2, 0, 1, 2, 0, 1]
     assert (source.health.state, source.health.fault, source.health.connections) == (
         "failed",
-        "a.mp4: nobody answers there",
+        "a.mp4: no server answers there",
         3,
     )
 
 
 @pytest.mark.parametrize(("count", "state"), [(98, "ended"), (97, "failed")])
 def test_a_file_of_which_more_than_a_fiftieth_is_missing_is_cut_short(world, count, state):
-    world.videos = [Video(pictures(*(k / 10 for k in range(count))), frames=100)]
+    world.videos = [Video(decoded_frames(*(k / 10 for k in range(count))), frames=100)]
     source = world.source(SourceSettings("a.mp4"))
     assert len(play(source)[0]) == count
     assert source.health.state == state
@@ -345,7 +347,9 @@ def test_a_file_of_which_more_than_a_fiftieth_is_missing_is_cut_short(world, cou
 )
 def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, last_s, more, fault):
     world.videos = [
-        Video(pictures(100.0, 100.0 + last_s), **({"duration": 10_000_000, "streams": 1} | more))
+        Video(
+            decoded_frames(100.0, 100.0 + last_s), **({"duration": 10_000_000, "streams": 1} | more)
+        )
     ]
     source = world.source(SourceSettings("a.mkv"))
     assert len(play(source)[0]) == 2
@@ -357,37 +361,42 @@ def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, las
     ("video", "says"),
     [
         (Video([], streams=0), "there is no video in it"),
-        (Video([None]), "there is not one picture in it"),
-        (Video([Picture(0.0, width=81)]), None),
+        (Video([None]), "there is not one frame in it"),
+        (Video([DecodedFrame(0.0, width=81)]), None),
     ],
 )
-def test_a_file_without_a_picture_is_refused(world, monkeypatch, video, says):
+def test_a_file_without_a_frame_is_refused(world, monkeypatch, video, says):
     monkeypatch.setattr(sources, "MOST_PIXELS", 480)
     world.videos = [video]
     source = world.source(SourceSettings("a.mp4"))
     assert play(source)[0] == []
     assert (
         source.health.fault
-        == f"a.mp4: {says or 'its pictures are 81 x 6; at most 0 million pixels are taken: have smaller ones sent.'}"
+        == f"a.mp4: {says or 'its frames are 81 x 6; at most 0 million pixels are taken: have smaller ones sent.'}"
     )
 
 
-def test_pictures_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
+def test_frames_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
     monkeypatch.setattr(sources, "MOST_PIXELS", 3_000_000)
     world.videos = [
-        Video([Picture(0.0, width=2000, height=1500), Picture(0.1, width=3_000_001, height=1)])
+        Video(
+            [
+                DecodedFrame(0.0, width=2000, height=1500),
+                DecodedFrame(0.1, width=3_000_001, height=1),
+            ]
+        )
     ]
     source = world.source(SourceSettings("a.mp4"))
     assert len(play(source)[0]) == 1
     assert (
         source.health.fault
-        == "a.mp4: its pictures are 3000001 x 1; at most 3 million pixels are taken: have smaller ones sent."
+        == "a.mp4: its frames are 3000001 x 1; at most 3 million pixels are taken: have smaller ones sent."
     )
 
 
-def test_packets_that_cannot_be_decoded_are_counted_and_passed_over(world):
+def test_packets_that_cannot_be_decoded_are_counted_and_skipped(world):
     broken = av.error.InvalidDataError(1, "x")
-    world.videos = [Video([Picture(0.0), broken, broken, Picture(0.3)])]
+    world.videos = [Video([DecodedFrame(0.0), broken, broken, DecodedFrame(0.3)])]
     source = world.source(SourceSettings("a.mp4"))
     frames, healths = play(source)
     assert (times(frames), [h.broken for h in healths], source.health.state) == (
@@ -401,21 +410,21 @@ def test_packets_that_cannot_be_decoded_are_counted_and_passed_over(world):
     )
 
 
-def test_a_paced_file_comes_in_its_own_time(world):
+def test_a_paced_file_is_played_in_real_time(world):
     world.videos = [
-        Video(pictures(3.0, 3.5, 4.5, 4.6), [None, None, 1004.0, None])
+        Video(decoded_frames(3.0, 3.5, 4.5, 4.6), [None, None, 1004.0, None])
     ]  # the third is late
     source = world.source(SourceSettings("a.mp4", paced=True))
     frames, _ = play(source)
     assert world.waits == pytest.approx([0.0, 0.5, 0.0, 0.0])
-    assert [f.came_s for f in frames] == [100.0, 100.5, 104.0, 104.0]
+    assert [f.decoded_s for f in frames] == [100.0, 100.5, 104.0, 104.0]
     assert times(frames) == [0.0, 0.5, 1.5, 1.6]
 
 
-def test_frames_beyond_the_wanted_rate_are_left_out(world):
+def test_frames_beyond_the_requested_rate_are_skipped(world):
     """Five a second: due at 0.2, 0.4, ...; 0.01 s (a twentieth of the time between) too early will do."""
     world.videos = [
-        Video(pictures(0.0, 0.1, 0.189, 0.191, 0.3, 0.389, 0.5, 1.7, 1.75, 1.8, 1.889, 1.891))
+        Video(decoded_frames(0.0, 0.1, 0.189, 0.191, 0.3, 0.389, 0.5, 1.7, 1.75, 1.8, 1.889, 1.891))
     ]
     source = world.source(SourceSettings("a.mp4", rate_hz=5.0))
     frames, _ = play(source)
@@ -424,10 +433,10 @@ def test_frames_beyond_the_wanted_rate_are_left_out(world):
     assert [f.number for f in frames] == [0, 3, 6, 7, 8, 11]
 
 
-def test_who_listens_is_told_of_each_frame_and_of_the_end_and_what_was_left_is_forgotten_at_the_start(
+def test_on_change_is_called_for_each_frame_and_the_end_and_a_start_clears_the_buffer(
     world,
 ):
-    world.videos = [Video(pictures(0.0, 0.1)), Video(pictures(5.0))]
+    world.videos = [Video(decoded_frames(0.0, 0.1)), Video(decoded_frames(5.0))]
     source, heard = world.source(SourceSettings("a.mp4")), []
     source.on_change = lambda: heard.append((source.waiting, source.health.state))
     source.start()
@@ -439,7 +448,7 @@ def test_who_listens_is_told_of_each_frame_and_of_the_end_and_what_was_left_is_f
 
 
 def test_a_source_that_is_stopped_decodes_no_more(world):
-    video = Video(pictures(0.0, 0.1, 0.2, 0.3))
+    video = Video(decoded_frames(0.0, 0.1, 0.2, 0.3))
     world.videos = [video]
     source = world.source(SourceSettings("a.mp4", repeat=True))
     frames, _ = play(source, most=2)
@@ -452,17 +461,17 @@ def test_a_source_that_is_stopped_decodes_no_more(world):
     )
 
 
-def test_who_is_stopped_while_a_frame_is_on_its_way_gets_it_no_more(world):
-    video = Video([Picture(0.0), Picture(0.1)])
+def test_a_frame_decoded_during_a_stop_is_discarded(world):
+    video = Video([DecodedFrame(0.0), DecodedFrame(0.1)])
     world.videos = [video]
     source = world.source(SourceSettings("a.mp4", rate_hz=1.0))
 
-    class Late(Picture):
+    class Late(DecodedFrame):
         def to_ndarray(self, format=None):
             source.stop()
             return super().to_ndarray(format)
 
-    video.pictures[1] = Late(2.0)
+    video.decoded[1] = Late(2.0)
     frames, _ = play(source)
     assert times(frames) == [0.0]
     assert (source.health.received, source.health.skipped) == (1, 0)
@@ -471,7 +480,7 @@ def test_who_is_stopped_while_a_frame_is_on_its_way_gets_it_no_more(world):
 # -- live
 
 
-def test_a_live_stream_is_set_to_the_clock_of_the_wall_slowly(world):
+def test_a_live_stream_follows_the_wall_clock_slowly(world):
     told_and_came = [
         (100.0, 1000.0, 1000.0),  # first: 900 s apart
         (
@@ -489,7 +498,7 @@ def test_a_live_stream_is_set_to_the_clock_of_the_wall_slowly(world):
         (223.5, 1102.5, 1102.5),
     ]
     world.videos = [
-        Video(pictures(*(t for t, _, _ in told_and_came)), [c for _, c, _ in told_and_came])
+        Video(decoded_frames(*(t for t, _, _ in told_and_came)), [c for _, c, _ in told_and_came])
     ]
     source = world.source(SourceSettings(CAMERA, attempts=1))
     frames, _ = play(source)
@@ -497,14 +506,12 @@ def test_a_live_stream_is_set_to_the_clock_of_the_wall_slowly(world):
     assert [f.number for f in frames] == list(range(10))
 
 
-def test_a_camera_that_dies_is_asked_again_later_and_later_and_set_to_the_clock_anew(
-    world, monkeypatch
-):
+def test_a_lost_camera_is_retried_with_growing_delays_and_its_clock_is_reset(world, monkeypatch):
     monkeypatch.setattr(sources, "hardware_decoder", lambda: "the card")
     gone = ConnectionResetError(f"{CAMERA} reset")
     world.videos = [
-        Video(pictures(5.0, 5.1), [1000.0, 1000.1]),
-        Video([*pictures(7.0, 7.1), gone], [1005.0, 1005.1, None]),
+        Video(decoded_frames(5.0, 5.1), [1000.0, 1000.1]),
+        Video([*decoded_frames(7.0, 7.1), gone], [1005.0, 1005.1, None]),
     ]
     source = world.source(
         SourceSettings(CAMERA, attempts=6, delay_s=0.5, longest_delay_s=3.0, silent_s=2.0)
@@ -525,11 +532,11 @@ def test_a_camera_that_dies_is_asked_again_later_and_later_and_set_to_the_clock_
     shown = "rtsp://***@north:554/one"
     assert states == [
         ("starting", ""), ("reconnecting", "the stream ended"), ("reconnecting", f"{shown}: {shown} reset"),
-        *[("reconnecting", f"{shown}: nobody answers there")] * 5,
+        *[("reconnecting", f"{shown}: no server answers there")] * 5,
     ]  # fmt: skip
     assert (source.health.state, source.health.fault) == (
         "failed",
-        f"{shown}: nobody answers there (6 attempts)",
+        f"{shown}: no server answers there (6 attempts)",
     )
     options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
     assert (
@@ -541,7 +548,7 @@ def test_a_camera_that_dies_is_asked_again_later_and_later_and_set_to_the_clock_
     assert (source.health.state, world.joins) == ("failed", [7.0])
 
 
-def test_a_camera_may_be_away_any_number_of_times(world, monkeypatch):
+def test_a_camera_may_fail_any_number_of_times(world, monkeypatch):
     source = world.source(SourceSettings(CAMERA, delay_s=1.0))
     refuse = world.open
 
@@ -559,24 +566,24 @@ def test_a_camera_may_be_away_any_number_of_times(world, monkeypatch):
 
 
 def test_a_live_stream_is_neither_paced_nor_cut_short(world):
-    world.videos = [Video(pictures(5.0, 5.1), frames=100)]
+    world.videos = [Video(decoded_frames(5.0, 5.1), frames=100)]
     source = world.source(SourceSettings(CAMERA, paced=True, attempts=1))
     assert len(play(source)[0]) == 2
     assert world.waits == [0.5]  # for the next connection alone
-    assert source.health.fault.endswith("nobody answers there (1 attempts)")
+    assert source.health.fault.endswith("no server answers there (1 attempts)")
 
 
-def test_the_times_of_a_live_stream_without_any_are_by_its_rate(world):
-    world.videos = [Video(pictures(None, None), [1000.0, 1000.5])]
+def test_a_live_stream_without_time_stamps_gets_them_from_its_rate(world):
+    world.videos = [Video(decoded_frames(None, None), [1000.0, 1000.5])]
     source = world.source(SourceSettings(CAMERA, attempts=1))
     assert times(play(source)[0]) == [1000.0, pytest.approx(1000.10002)]
     assert source.health.clock == "rate"
 
 
-def test_the_wanted_rate_is_by_the_set_time(world):
+def test_the_requested_rate_applies_to_the_corrected_time(world):
     world.videos = [
-        Video(pictures(5.0, 5.1, 5.2), [1000.0, 1000.1, 1000.2]),
-        Video(pictures(1.0, 1.1, 1.2), [900.0, 900.1, 900.2]),
+        Video(decoded_frames(5.0, 5.1, 5.2), [1000.0, 1000.1, 1000.2]),
+        Video(decoded_frames(1.0, 1.1, 1.2), [900.0, 900.1, 900.2]),
     ]
     source = world.source(SourceSettings(CAMERA, attempts=1, rate_hz=5.0))
     frames, _ = play(source)
@@ -587,8 +594,8 @@ def test_the_wanted_rate_is_by_the_set_time(world):
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("auto", [6, 7, 8, 9]), ("latest", [9])])
-def test_of_a_live_stream_the_newest_are_kept_and_what_is_dropped_is_counted(world, policy, kept):
-    world.videos = [Video(pictures(*range(10)))]
+def test_of_a_live_stream_the_newest_frames_are_kept_and_dropped_ones_counted(world, policy, kept):
+    world.videos = [Video(decoded_frames(*range(10)))]
     source = world.source(SourceSettings(CAMERA, policy, attempts=1))
     source.start()
     assert (source.waiting, source.health.dropped, source.health.received) == (
@@ -602,22 +609,22 @@ def test_of_a_live_stream_the_newest_are_kept_and_what_is_dropped_is_counted(wor
 
 def test_rate_is_that_of_the_last_five_seconds(world):
     came = [1000.0, 1000.0, 1001.0, 1005.0, 1006.5]
-    world.videos = [Video(pictures(*(c - 1000 for c in came)), came)]
+    world.videos = [Video(decoded_frames(*(c - 1000 for c in came)), came)]
     _, healths = play(world.source(SourceSettings("a.mp4")))
     assert [h.rate_hz for h in healths] == pytest.approx([0.0, 0.0, 2.0, 3 / 5, 1 / 1.5])
 
 
 def test_rate_is_that_of_256_frames_at_most(world):
     came = [1000.0 + (k / 128 if k < 44 else 44 / 128 + (k - 44) / 512) for k in range(300)]
-    world.videos = [Video(pictures(*(c - 1000 for c in came)), came)]
+    world.videos = [Video(decoded_frames(*(c - 1000 for c in came)), came)]
     _, healths = play(world.source(SourceSettings("a.mp4")))
     assert healths[-1].rate_hz == pytest.approx(512.0)
     assert healths[43].rate_hz == pytest.approx(128.0)
     assert healths[298].rate_hz == pytest.approx(255 / (254 / 512 + 1 / 128))
 
 
-def test_frames_are_all_that_come_even_if_nothing_comes_for_a_while(world, monkeypatch):
-    world.videos = [Video(pictures(0.0, 0.1))]
+def test_frames_waits_through_gaps_in_the_stream(world, monkeypatch):
+    world.videos = [Video(decoded_frames(0.0, 0.1))]
     source = world.source(SourceSettings("a.mp4"))
     taken, answers = source.take, [None, 1, 1, None, None]
     monkeypatch.setattr(Source, "over", property(lambda self: len(answers) == 0))
@@ -633,8 +640,8 @@ def test_frames_are_all_that_come_even_if_nothing_comes_for_a_while(world, monke
 
 
 def test_a_source_that_runs_cannot_be_started_and_waits_for_room():
-    """A real thread: four pictures wait, the fifth is decoded, the sixth is not asked for."""
-    video, world = Video(pictures(*range(9))), World()
+    """A real thread: four frames wait, the fifth is decoded, the sixth is not asked for."""
+    video, world = Video(decoded_frames(*range(9))), World()
     world.videos = [video]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources.av, "open", world.open)
@@ -664,12 +671,12 @@ def test_a_source_that_runs_cannot_be_started_and_waits_for_room():
         assert not [t for t in threading.enumerate() if t.name == "source a.mp4"]
 
 
-def test_who_waits_for_a_frame_is_woken_by_it_and_by_the_end():
+def test_a_waiting_reader_is_woken_by_a_frame_and_by_the_end():
     with pytest.MonkeyPatch.context() as patch:
         world = World()
         gate = threading.Event()
 
-        class Slow(Picture):
+        class Slow(DecodedFrame):
             def to_ndarray(self, format=None):
                 gate.wait(10.0)
                 return super().to_ndarray(format)
@@ -686,13 +693,13 @@ def test_who_waits_for_a_frame_is_woken_by_it_and_by_the_end():
         assert source.health.state == "ended"
 
 
-# -- a folder of pictures
+# -- a folder of images
 
 
 def folder(path, *levels):
     for k, level in enumerate(levels):
         if level is None:
-            (path / f"{k}.png").write_bytes(b"no picture")
+            (path / f"{k}.png").write_bytes(b"no image")
         else:
             cv2.imwrite(str(path / f"{k}.png"), np.full((4, 6, 3), level, np.uint8))
     return path
@@ -701,11 +708,11 @@ def folder(path, *levels):
 def test_a_folder_in_the_order_of_its_names(world, tmp_path):
     for name in ("b.JPG", "a.png", "c.jpeg", "d.bmp", "e.webp"):
         cv2.imwrite(str(tmp_path / name), np.full((4, 6, 3), ord(name[0]), np.uint8))
-    (tmp_path / "aa.txt").write_text("no picture")
+    (tmp_path / "aa.txt").write_text("no image")
     source = world.source(SourceSettings(str(tmp_path)))
     frames, healths = play(source)
     assert [
-        (f.number, int(f.image[0, 0, 0]), f.image.shape, f.image.dtype, f.came_s) for f in frames
+        (f.number, int(f.image[0, 0, 0]), f.image.shape, f.image.dtype, f.decoded_s) for f in frames
     ] == [(k, level, (4, 6, 3), np.uint8, 100.0) for k, level in enumerate((97, 98, 99, 100, 101))]
     assert times(frames) == [0.0, 0.1, 0.2, 0.3, 0.4]  # ten a second where no rate is given
     assert healths[0] == Health("running", 1, connections=1, size=(6, 4), clock="rate", length=5)
@@ -716,23 +723,23 @@ def test_a_folder_in_the_order_of_its_names(world, tmp_path):
     )
 
 
-def test_a_paced_folder_waits_and_what_is_broken_leaves_a_gap(world, tmp_path):
+def test_a_paced_folder_waits_and_a_broken_image_leaves_a_gap(world, tmp_path):
     source = world.source(
         SourceSettings(str(folder(tmp_path, 10, None, 30, 40)), rate_hz=4.0, paced=True)
     )
     frames, _ = play(source)
     assert (times(frames), [f.number for f in frames]) == ([0.0, 0.5, 0.75], [0, 2, 3])
     assert world.waits == pytest.approx([0.0, 0.5, 0.25])
-    assert [f.came_s for f in frames] == [100.0, 100.5, 100.75]
+    assert [f.decoded_s for f in frames] == [100.0, 100.5, 100.75]
     assert (
         source.health.broken,
         source.health.fault,
         source.health.state,
         source.health.received,
-    ) == (1, "1.png is no picture", "ended", 3)
+    ) == (1, "1.png is no image", "ended", 3)
 
 
-def test_a_folder_that_is_stopped_waits_for_no_further_picture(world, tmp_path):
+def test_a_folder_that_is_stopped_waits_for_no_further_image(world, tmp_path):
     source = world.source(
         SourceSettings(str(folder(tmp_path, 10, 20, 30, 40)), rate_hz=4.0, paced=True)
     )
@@ -753,7 +760,7 @@ def test_a_folder_that_is_late_does_not_wait(world, tmp_path):
     assert world.waits == [0.0, 0.0, 0.0]
 
 
-def test_a_folder_again_and_again_goes_on_in_time(world, tmp_path):
+def test_the_time_of_a_repeated_folder_continues(world, tmp_path):
     source = world.source(SourceSettings(str(folder(tmp_path, 10, 20)), rate_hz=4.0, repeat=True))
     frames, _ = play(source, most=5)
     assert times(frames) == [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -764,17 +771,17 @@ def test_a_folder_again_and_again_goes_on_in_time(world, tmp_path):
     )
 
 
-def test_a_folder_without_pictures_or_with_none_that_can_be_read(world, tmp_path, monkeypatch):
+def test_a_folder_without_images_or_with_none_that_can_be_read(world, tmp_path, monkeypatch):
     source = world.source(SourceSettings(str(tmp_path)))
     play(source)
     assert (
         source.health.fault
-        == f"{tmp_path}: there is no picture in the folder. Known endings: .jpg, .jpeg, .png, .bmp, .webp"
+        == f"{tmp_path}: there is no image in the folder. Known endings: .jpg, .jpeg, .png, .bmp, .webp"
     )
     folder(tmp_path, None, None)
     play(source)
     assert (source.health.fault, source.health.broken) == (
-        f"{tmp_path}: none of the 2 pictures in the folder can be read",
+        f"{tmp_path}: none of the 2 images in the folder can be read",
         2,
     )
     monkeypatch.setattr(sources, "MOST_PIXELS", 23)
@@ -782,18 +789,18 @@ def test_a_folder_without_pictures_or_with_none_that_can_be_read(world, tmp_path
     play(source)
     assert (
         source.health.fault
-        == f"{tmp_path}: its pictures are 6 x 4; at most 0 million pixels are taken: have smaller ones sent."
+        == f"{tmp_path}: its frames are 6 x 4; at most 0 million pixels are taken: have smaller ones sent."
     )
     assert source.health.state == "failed"
 
 
-# -- pictures from all over
+# -- images from all over
 
 
-def test_pictures_from_all_over_a_folder(tmp_path):
+def test_samples_are_spread_over_a_folder(tmp_path):
     levels = [10, 20, 30, 40, 50, 60, 70]
     folder(tmp_path, *levels)
-    (tmp_path / "3.txt").write_text("no picture")
+    (tmp_path / "3.txt").write_text("no image")
     for count, expected in (
         (1, [10]),
         (2, [10, 40]),
@@ -803,7 +810,7 @@ def test_pictures_from_all_over_a_folder(tmp_path):
         (9, levels),
     ):
         assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), count)] == expected
-    (tmp_path / "0.png").write_bytes(b"no picture")
+    (tmp_path / "0.png").write_bytes(b"no image")
     cv2.imwrite(str(tmp_path / "2.png"), np.zeros((5, 6, 3), np.uint8))
     assert [int(image[0, 0, 0]) for image in sources.sampled(str(tmp_path), 7)] == [
         20,
@@ -822,8 +829,8 @@ def test_pictures_from_all_over_a_folder(tmp_path):
 
 
 def at(step, count, begin=0.0):
-    """Pictures whose level is their place."""
-    return [Picture(begin + k * step, k) for k in range(count)]
+    """Images whose level is their place."""
+    return [DecodedFrame(begin + k * step, k) for k in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -864,7 +871,7 @@ def at(step, count, begin=0.0):
             4,
             [0, 26, 100, 150],
             [0, 25_000_000],
-        ),  # one whole picture only
+        ),  # one whole image only
         (
             Video(at(1.0, 40), duration=40_000_000, keys=(0,)),
             4,
@@ -877,38 +884,43 @@ def at(step, count, begin=0.0):
             [0, 9, 22, 30],
             [0, 11_000_000, 22_000_000 - 2_000_000 + 2_000_000, 33_000_000],
         ),
-        (Video([Picture(None, k) for k in range(5)], duration=8_000_000), 4, [0, 1, 2, 3], [0]),
+        (
+            Video([DecodedFrame(None, k) for k in range(5)], duration=8_000_000),
+            4,
+            [0, 1, 2, 3],
+            [0],
+        ),
         (Video(at(1.0, 5), duration=8_000_000), 4, [0, 2, 4], [0]),  # shorter than it says
         (Video(at(1.0, 5), duration=0), 4, [], []),
         (Video(at(1.0, 5)), 4, [], []),
     ],
 )
-def test_pictures_from_all_over_a_file(world, video, count, taken, sought):
+def test_samples_are_spread_over_a_file(world, video, count, taken, sought):
     world.videos = [video]
-    if video.pictures[0].time is None:
+    if video.decoded[0].time is None:
         video.seek = video.sought.append
     assert [int(image[0, 0, 0]) for image in sources.sampled("a.mp4", count)] == taken
     assert video.sought == sought
     assert world.opened == [("a.mp4", {})]
 
 
-def test_what_cannot_be_opened_gives_no_pictures(world):
+def test_a_file_that_cannot_be_opened_gives_no_samples(world):
     for error in (FileNotFoundError("x"), av.error.InvalidDataError(1, "x")):
         world.videos = [error]
         assert sources.sampled("a.mp4", 3) == []
 
 
-# -- pictures and decoders
+# -- images and decoders
 
 
-def test_the_usual_format_is_made_bgr_by_its_three_planes():
+def test_the_usual_format_is_converted_to_bgr_by_its_three_planes():
     """Red by ITU-R BT.601: Y 81, U 90, V 240."""
     for width, height in ((4, 2), (6, 6)):
         frame = av.VideoFrame(width, height, "yuv420p")
         for plane, level in zip(frame.planes, (81, 90, 240), strict=True):
             plane.update(bytes([level]) * plane.buffer_size)
         asked = []
-        picture = SimpleNamespace(
+        image = SimpleNamespace(
             format=frame.format,
             width=width,
             height=height,
@@ -916,7 +928,7 @@ def test_the_usual_format_is_made_bgr_by_its_three_planes():
                 asked.append(how) or frame.to_ndarray(**how)
             ),
         )
-        image = sources.bgr_image(picture)
+        image = sources.bgr_image(image)
         assert asked == [{}]  # as it is
         assert (image.shape, image.dtype) == ((height, width, 3), np.uint8)
         assert np.abs(image.astype(int) - (0, 0, 255)).max() <= 2
@@ -926,9 +938,9 @@ def test_the_usual_format_is_made_bgr_by_its_three_planes():
     ("width", "height", "name"),
     [(3, 2, "yuv420p"), (2, 3, "yuv420p"), (5, 5, "yuv420p"), (2, 2, "yuvj420p")],
 )
-def test_other_formats_and_odd_sizes_are_made_bgr_by_the_decoder(width, height, name):
+def test_other_formats_and_odd_sizes_are_converted_to_bgr_by_the_decoder(width, height, name):
     assert (
-        sources.bgr_image(Picture(0.0, 77, width, height, name)).tolist()
+        sources.bgr_image(DecodedFrame(0.0, 77, width, height, name)).tolist()
         == np.full((height, width, 3), 77).tolist()
     )
 
@@ -941,7 +953,7 @@ def test_other_formats_and_odd_sizes_are_made_bgr_by_the_decoder(width, height, 
         (("/dev/nvidia0",), ("vaapi",), None), (("/dev/nvidia0", "/dev/dri/renderD128"), ("cuda fails", "cuda", "vaapi"), "vaapi"),
     ],
 )  # fmt: skip
-def test_a_hardware_decoder_is_taken_where_there_is_one(monkeypatch, devices, known, chosen):
+def test_a_hardware_decoder_is_used_where_there_is_one(monkeypatch, devices, known, chosen):
     from av.codec import hwaccel
 
     def make(kind, allow_software_fallback):

@@ -40,7 +40,7 @@ def session(shape, output, kind="tensor(float)", **meta):
         ([1, 3, 640, 640], [1, 300, 6], {"names": "{0: 'person', 2: 'car'}"}, "ended"),
     ],
 )
-def test_layouts_are_told_apart(shape, output, meta, kind):
+def test_layouts_are_distinguished(shape, output, meta, kind):
     found = read_layout(session(shape, output, **meta), "m.onnx")
     assert found.kind == kind
     assert found.classes
@@ -60,7 +60,7 @@ def test_wrong_shapes_are_refused_with_what_was_found(shape, output, kind, says)
         read_layout(session(shape, output, kind), "m.onnx")
 
 
-def test_a_box_comes_out_where_it_went_in():
+def test_a_box_is_decoded_where_it_was_encoded():
     layout = read_layout(session([1, 3, 416, 416], [1, 3549, 85]), "m")
     out = np.zeros((3549, 85), np.float32)
     out[10 + 52 * 20, :5] = (0.5, 0.5, np.log(5.0), np.log(3.0), 0.9)  # stride 8, cell (10, 20)

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 from tests.ports import closed_port, free_port
-from tests.sensing.scenes import along, camera, film, pictures
+from tests.sensing.scenes import along, camera, film, scene_frames
 from tests.waiting import until
 
 from headway.sensing import SensingError
@@ -49,7 +49,7 @@ def stop(server):
     not HAS_RTSP,
     reason="NO RTSP SERVER: install Debian's gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-ugly",
 )
-def test_an_rtsp_camera_that_dies_comes_back():
+def test_an_rtsp_camera_reconnects():
     port = free_port()
     server = rtsp(port)
     camera = Source(
@@ -85,7 +85,7 @@ def test_an_rtsp_camera_that_dies_comes_back():
 
 
 def test_http_mjpeg():
-    with camera(pictures(along(), 2.0)) as address:
+    with camera(scene_frames(along(), 2.0)) as address:
         source = Source(SourceSettings(address, delay_s=0.1, policy="queue"))
         source.start()
         try:
@@ -100,7 +100,7 @@ def test_a_file_gives_all_frames_with_its_own_time(clip):
     assert [round(f.at_s * 15) for f in frames] == list(range(45))
 
 
-def test_a_file_again_and_again_goes_on_in_time(clip):
+def test_a_repeated_file_continues_in_time(clip):
     camera = Source(SourceSettings(str(clip), repeat=True))
     times = []
     for frame in camera.frames():
@@ -111,7 +111,7 @@ def test_a_file_again_and_again_goes_on_in_time(clip):
     assert times[99] == pytest.approx(99 / 15, abs=0.01)
 
 
-def test_who_is_slow_gets_the_newest_and_what_is_dropped_is_counted(clip):
+def test_a_slow_reader_gets_the_newest_frames_and_dropped_ones_are_counted(clip):
     camera = Source(SourceSettings(str(clip), paced=True, policy="latest"))
     camera.start()
     time.sleep(1.5)
@@ -121,10 +121,10 @@ def test_who_is_slow_gets_the_newest_and_what_is_dropped_is_counted(clip):
     assert camera.health.dropped >= frame.number - 1
 
 
-def test_a_folder_of_pictures(tmp_path):
-    for k, frame in enumerate(pictures(along(), 1.0)):
+def test_a_folder_of_images(tmp_path):
+    for k, frame in enumerate(scene_frames(along(), 1.0)):
         cv2.imwrite(str(tmp_path / f"{k:03d}.png"), frame.image)
-    (tmp_path / "004.png").write_bytes(b"no picture")
+    (tmp_path / "004.png").write_bytes(b"no image")
     camera = Source(SourceSettings(str(tmp_path), rate_hz=5.0))
     frames = list(camera.frames())
     assert len(frames) == 14
@@ -144,10 +144,10 @@ def test_a_folder_of_pictures(tmp_path):
             lambda p: (p / "text.mp4").write_text("not a video " * 100) and p / "text.mp4",
             "no video that can be decoded",
         ),
-        (lambda p: (p / "dir").mkdir() or p / "dir", "no picture in the folder"),
+        (lambda p: (p / "dir").mkdir() or p / "dir", "no image in the folder"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, make, says):
+def test_an_unreadable_source_is_refused_with_the_reason(tmp_path, make, says):
     with pytest.raises(SensingError, match=says):
         list(Source(SourceSettings(str(make(tmp_path)))).frames())
 
@@ -164,7 +164,7 @@ def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path):
     assert 100 < len(frames) < 300
 
 
-def test_nobody_there_is_tried_as_often_as_asked():
+def test_an_unreachable_server_is_tried_as_often_as_requested():
     with closed_port() as port, pytest.raises(SensingError, match="3 attempts"):
         camera = Source(
             SourceSettings(f"rtsp://127.0.0.1:{port}/x", attempts=3, delay_s=0.05, silent_s=1.0)
@@ -172,27 +172,27 @@ def test_nobody_there_is_tried_as_often_as_asked():
         list(camera.frames())
 
 
-def test_the_rate_that_is_wanted_leaves_frames_out_and_says_so(clip):
+def test_frames_beyond_the_rate_are_skipped_and_counted(clip):
     source = Source(SourceSettings(str(clip), rate_hz=5.0))
     taken = len(list(source.frames()))
     assert taken == 15
     assert (source.health.received, source.health.skipped, source.health.dropped) == (45, 30, 0)
 
 
-def test_pictures_beyond_all_measure_are_refused(tmp_path, monkeypatch):
+def test_oversized_images_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MOST_PIXELS", 320 * 200)
     film(tmp_path / "large.mp4", along(), 2.0)
     with pytest.raises(SensingError, match="320 x 240"):
         list(Source(SourceSettings(str(tmp_path / "large.mp4"))).frames())
 
 
-def test_pictures_from_all_over_a_clip(clip, tmp_path):
+def test_samples_are_spread_over_a_clip(clip, tmp_path):
     few = sources.sampled(str(clip), 9)
     assert len(few) == 9
     assert {image.shape for image in few} == {(240, 320, 3)}
     assert (
         len({image.tobytes() for image in few}) == 9
-    )  # not one whole picture of the stream nine times
+    )  # not one whole image of the stream nine times
     (tmp_path / "empty.mp4").write_bytes(b"")
     assert (
         sources.sampled(str(tmp_path / "empty.mp4"), 9)

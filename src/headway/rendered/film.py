@@ -47,7 +47,7 @@ def with_frame_steps(settings: SumoSettings, rate_hz: float) -> SumoSettings:
     step_ms = 1000.0 / rate_hz
     if not LEAST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ or abs(step_ms - round(step_ms)) > 1e-9:
         raise SensingError(
-            f"rate {rate_hz:g}: a picture must last whole milliseconds. Possible: 4, 5, 8, "
+            f"rate {rate_hz:g}: a frame must last whole milliseconds. Possible: 4, 5, 8, "
             "10, 12.5, 20, 25, 40."
         )
     return replace(settings, extra=(*settings.extra, "--step-length", f"{step_ms / 1000.0:g}"))
@@ -135,7 +135,7 @@ class FilmedPlant(SumoPlant):
             self._make_violators()
 
     def programme_colours(self) -> ColourArray:
-        """What SUMO itself shows, (groups,), where nobody steers it."""
+        """What SUMO itself shows, (groups,), without external control."""
         state = {
             tl: self._sumo.trafficlight.getRedYellowGreenState(tl)
             for tl in {g.tl_id for g in self._network.groups}

@@ -32,7 +32,7 @@ CAMERA_REACH_M = 80.0  # m to either side: some 5 s of driving before a stop lin
 USUAL_LENGTH_M = 4.5  # m, of a vehicle whose length is not known yet
 GAP_M = 2.5  # m from a vehicle in a queue to the next, as SUMO's minGap
 BEYOND_LINE_M = 3.0  # m; a vehicle farther beyond the stop line has left its lane
-LANE_REACH_M = 2.2  # m to the side: little more than half a lane, for who drives at its edge
+LANE_REACH_M = 2.2  # m to the side: little more than half a lane, for a vehicle at its edge
 MOVING_MPS = 1.5  # m/s from which the direction of a velocity counts
 LEAST_COSINE = 0.3  # of the angle between velocity and lane: within about 70 degrees
 
@@ -45,7 +45,7 @@ class LanePlace(NamedTuple):
 
 
 class Approach(NamedTuple):
-    """A road user before a stop line. new: not seen there in an earlier observation."""
+    """A road user before a stop line. new: not reported there in an earlier observation."""
 
     track: Track
     lane: int
@@ -149,7 +149,7 @@ class JunctionCamera:
     def process(
         self, at_s: float, image: Image, ground_truth: list[dict[str, Any]], shown: ColourArray
     ) -> None:
-        """Take in one frame; of the ground truth nothing is used."""
+        """Process one frame; the ground truth is not used."""
         found = self._detector.begin(self._key, image).result()
         self._tracks = self._perception.process(Frame(at_s, 0, image), found).tracks
 

@@ -103,8 +103,8 @@ def view_of(
 
 
 def _main_direction(ways: FloatArray) -> float:
-    """Radians, of the cross that most lanes lie along, and of its arm that most of them lie
-    along. ways: of the lanes, radians.
+    """Direction of the main road, radians: of the two that are at right angles to each other and
+    fit the lanes best, the one that more lanes follow. ways: of the lanes, radians.
     """
     main = float(0.25 * np.arctan2(np.sin(4.0 * ways).sum(), np.cos(4.0 * ways).sum()))
     if np.abs(np.sin(ways - main)).sum() > np.abs(np.cos(ways - main)).sum():

@@ -342,7 +342,7 @@ class StreamManager:
             stream.faults = 0
             stream.processed += 1
             stream.result = result
-            stream.latencies.append(now - frame.came_s)
+            stream.latencies.append(now - frame.decoded_s)
             stream.processed_at.append(now)
             self._hand_out(stream, result)
             return True
@@ -358,7 +358,7 @@ class StreamManager:
         """At the first frame, and when the camera has changed its size."""
         site = stream.settings.site or unknown_site(size)
         if site.size != size:
-            raise SensingError(f"its pictures are {size}, its site is of {site.size}")
+            raise SensingError(f"its frames are {size}, its site is of {site.size}")
         return self._makers.perception(
             device=stream.settings.id,
             site=site,

@@ -186,13 +186,13 @@ def violation_to_json(violation: Violation) -> dict[str, Any]:
         "confidence": violation.confidence,
         "data": violation.data,
         "seal": violation.seal,
-        "pictures": [at_s for at_s, _ in violation.pictures],
+        "pictures": [at_s for at_s, _ in violation.images],
     }
 
 
 def _write_evidence(folder: Path, violation: Violation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for k, (_, image) in enumerate(violation.pictures):
+    for k, (_, image) in enumerate(violation.images):
         (folder / f"{violation.id}-{k}.jpg").write_bytes(image)
     text = json.dumps(violation_to_json(violation), indent=1)
     (folder / f"{violation.id}.json").write_text(text, encoding="utf-8")
@@ -255,7 +255,7 @@ def _check_size(source: str, site: Site, frame: Frame) -> None:
     width, height = frame.image.shape[1], frame.image.shape[0]
     if site.size != (width, height):
         raise SensingError(
-            f"{source}: its pictures are {width} x {height}, its site is of "
+            f"{source}: its frames are {width} x {height}, its site is of "
             f"{site.size[0]} x {site.size[1]}."
         )
 

@@ -82,7 +82,7 @@ class Overlaps(NamedTuple):
     """Of boxes a (n, 4) with boxes b (m, 4); both (n, m), 0 to 1.
 
     iou:    intersection over union.
-    inside: share of each of a that lies in each of b.
+    inside: share of each of a inside each of b.
     """
 
     iou: FloatArray

@@ -1,4 +1,4 @@
-"""Frames with what was found drawn on them, and videos made of them."""
+"""Frames with their tracks, lines and zones drawn on them, and videos made of them."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ BLACK = (0, 0, 0)
 GREY = (160, 160, 160)
 
 
-def drawn(seen: FrameResult, site: Site, measures: Measures, recent: Sequence[str] = ()) -> Image:
+def drawn(result: FrameResult, site: Site, measures: Measures, recent: Sequence[str] = ()) -> Image:
     """The frame with zones, lines and their counts, boxes with class, id and speed.
 
     recent: texts of the last violations, drawn one below the other.
     """
-    out = seen.frame.image.copy()
+    out = result.frame.image.copy()
     for zone in site.zones:
         ring = np.round(np.array(zone.px)).astype(np.int32)
         cv2.polylines(out, [ring], True, ZONES[zone.kind], 1, cv2.LINE_AA)
     for line in site.lines:
         _draw_line(out, line, measures)
-    for track in seen.tracks:
+    for track in result.tracks:
         _draw_track(out, track)
     for k, text in enumerate(recent):
         _draw_text(out, text, (8, 18 + 18 * k), RED)

@@ -30,7 +30,7 @@ JUST_SURE = 0.01  # above `SURE`, what a steady one is given
 
 # A track that broke is taken up again where it was lost
 RESUMED_IOU = 0.3  # from which two boxes are one road user; a faint one so close is none of its own
-RESUMED_INSIDE = 0.7  # the same, by the share of the smaller that lies in the other
+RESUMED_INSIDE = 0.7  # the same, by the share of the smaller box inside the other
 RESUMED_WITHIN_S = 1.0  # s; later it is another
 FORGOTTEN_AFTER_S = 3.0  # s without a detection, then the track has ended
 
@@ -58,7 +58,7 @@ class TrackedDetection:
 
 @dataclass(eq=False)
 class _FaintCandidate:
-    """Somebody who may be there. age: frames since the last detection."""
+    """A faint detection that may be a road user. age: frames since the last detection."""
 
     box: FloatArray
     path: tuple[PastBox, ...] = ()
@@ -139,13 +139,13 @@ class Association:
         for row, number in enumerate(ids):
             if number < 0 or number in self._numbers:
                 continue
-            # what only moves has one box each: one inside another's is somebody else
+            # moving objects have one box each: one inside another's is another road user
             track = None
             if kinds[row] != VEHICLE:
                 track = self._resumed(at_s, boxes[row], kinds[row] == PERSON, rows)
             if track is None:
                 track = number
-            elif track in rows:  # a second box on somebody who has one
+            elif track in rows:  # a second box on the same road user
                 continue
             self._numbers[number] = track
             rows[track] = row

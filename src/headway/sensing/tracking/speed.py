@@ -17,7 +17,7 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(4)  # of the path's length
 HUBER = 2.2  # times the median residual: points farther off weigh less
 LEAST_RESIDUAL_M = 1e-3  # m, added to the median: a perfect fit has none
 RIDGE = 1e-9  # keeps the normal equations solvable where the cubic is left out
-LEAST_MOVED_M = 1e-6  # m; whoever moved less has no direction
+LEAST_MOVED_M = 1e-6  # m; a road user that moved less has no direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def motions(times_s: FloatArray, road_m: FloatArray, count: NDArray[np.int64]) -
     times_s: (m, n), ascending. road_m: (m, n, 2). count: (m,), how many points there are, 5 or
         more; behind them any finite figures.
 
-    Polynomials by least squares, points that lie off weighing less (Huber, Annals of Mathematical
+    Polynomials by least squares, outliers weighing less (Huber, Annals of Mathematical
     Statistics 35, 1964). A parabola gives the velocity now, where a cubic trembles; a cubic gives
     the path, where a parabola cuts turns short (docs/decisions/0009-speed.md).
     """

@@ -40,7 +40,7 @@ MEASURE_EVERY_S = 0.06  # s; at higher rates a new fit each frame costs and says
 # Stopping, with hysteresis
 STOPPED_MPS = 0.5  # m/s below which a road user stops
 MOVING_MPS = 1.0  # m/s above which it moves again
-HEIGHTS_MPS = 10.0  # m/s that one box height a second stands for, without a calibration
+HEIGHTS_MPS = 10.0  # m/s assumed for one box height a second, without a calibration
 
 # Lengths
 LENGTH_MEMORY = 0.95  # of the known length, kept with each new one

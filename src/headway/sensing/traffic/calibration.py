@@ -25,7 +25,7 @@ LEAST_WEIGHT = 1e-12  # of a homogeneous point; below, it is beyond the horizon
 LARGEST_ERROR_SHARE = 0.2  # of their mean length
 LARGEST_CONDITION = 1e4  # of the fit's Jacobian: all markings are alike
 BEYOND_HORIZON_M = 1e6  # m, a length that no fit chooses
-FIRST_TILTS = (0.2, 0.5, 0.9)  # radians that the fit begins at, one after the other
+FIRST_TILTS = (0.2, 0.5, 0.9)  # radians that the fit starts from, in turn
 FIRST_HEIGHT_M = 8.0
 
 
@@ -50,7 +50,7 @@ class Calibration:
     camera_m: tuple[float, float, float] | None = None
 
     def to_road(self, pixels: FloatArray, height_m: FloatArray | float = 0.0) -> FloatArray:
-        """(n, 2) metres of (n, 2) pixels that lie `height_m` above the road, one height or one each
+        """(n, 2) metres of (n, 2) pixels `height_m` above the road, one height or one each
         (0 where the camera's place is not known). Beyond the horizon: nan.
         """
         found = _mapped(self.matrix, pixels)

@@ -1,4 +1,4 @@
-"""Evidence of a violation: the images before, at and after it, with everybody else made
+"""Evidence of a violation: the images before, at and after it, with all other road users made
 unrecognisable, and the seal over it all.
 """
 
@@ -39,7 +39,7 @@ class EvidenceSettings:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """data: figures, track and signal state, plain JSON types. pictures: (time s, JPEG), oldest
+    """data: figures, track and signal state, plain JSON types. images: (time s, JPEG), oldest
     first. seal: HMAC-SHA256 (SHA-256 without a key).
     """
 
@@ -49,7 +49,7 @@ class Violation:
     rule: str
     confidence: float
     data: dict[str, Any]
-    pictures: tuple[tuple[float, bytes], ...] = ()
+    images: tuple[tuple[float, bytes], ...] = ()
     seal: str = ""
 
 
@@ -62,7 +62,7 @@ def seal_of(violation: Violation, key: bytes) -> str:
         "rule": violation.rule,
         "confidence": violation.confidence,
         "data": violation.data,
-        "pictures": [[at_s, hashlib.sha256(jpeg).hexdigest()] for at_s, jpeg in violation.pictures],
+        "pictures": [[at_s, hashlib.sha256(jpeg).hexdigest()] for at_s, jpeg in violation.images],
     }
     text = json.dumps(body, sort_keys=True).encode()
     return hmac.new(key, text, "sha256").hexdigest() if key else hashlib.sha256(text).hexdigest()

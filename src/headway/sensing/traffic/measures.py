@@ -43,7 +43,7 @@ CONGESTION = ((0.7, "free"), (0.4, "dense"), (0.15, "slow"), (0.0, "jam"))
 
 
 class Direction(StrEnum):
-    """Of a crossing, seen from the line's first point to its second: `in` is from right to left."""
+    """Looking from a line's first point to its second, `in` is from right to left."""
 
     IN = "in"
     OUT = "out"
@@ -210,7 +210,7 @@ class Measures:
         }
 
     def _congestion(self, zone: Zone, lane: _Lane) -> str:
-        """By the mean speed of the last minute; without one, nobody was there or has a speed."""
+        """By the mean speed of the last minute; without one, by whether a vehicle is there."""
         if lane.mean_mps is None:
             return "unknown" if lane.inside else "free"
         limit_kmh = zone.limit_kmh or self.site.rules.limit_kmh or USUAL_LIMIT_KMH

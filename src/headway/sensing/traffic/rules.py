@@ -88,7 +88,7 @@ class HoldTimers:
         return at_s - self._since_s.setdefault((condition, track.id), at_s)
 
     def forget_absent(self, present: Collection[int]) -> None:
-        """Forget the tracks that are not present any more; one that comes back begins anew."""
+        """Forget the tracks that are not present any more; one that returns starts at zero."""
         for key in [key for key in self._since_s if key[1] not in present]:
             del self._since_s[key]
 
@@ -105,7 +105,7 @@ class RedLightThresholds:
     passed_m: float = 6.0  # m beyond the line: more than a car's length, it drives on
     stopped_s: float = 1.5  # s stopped beyond the line: it waits there
     undecided_s: float = 6.0  # s after the crossing in which it is decided, or dropped
-    box_height_m: float = 3.0  # m that the height of a box stands for, without a calibration
+    box_height_m: float = 3.0  # m assumed for the height of a box, without a calibration
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ class BlockedBox:
 
 @dataclass(frozen=True)
 class ForbiddenZone:
-    """Driving where nobody may."""
+    """Driving in a forbidden zone."""
 
     zone: Zone
     timers: HoldTimers
@@ -354,7 +354,7 @@ class PedestrianCrossingThresholds:
 
 @dataclass(frozen=True)
 class PedestrianCrossing:
-    """Driving over a crossing while somebody walks on it."""
+    """Driving over a crossing while a pedestrian is on it."""
 
     zone: Zone
     timers: HoldTimers

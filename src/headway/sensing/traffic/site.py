@@ -33,7 +33,7 @@ class Marking(_SitePart):
 
 
 class Line(_SitePart):
-    """A line over the road; vehicles and people that cross it are counted. Seen from its first
+    """A line over the road; vehicles and people that cross it are counted. Viewed from its first
     point to its second, `in` is from right to left of it.
 
     stop: it is a stop line of the signal group `group`, or of several that serve its lane (red is
@@ -135,7 +135,7 @@ class SiteFile(_SitePart):
             for x, y in part.px:
                 if not (0 <= x <= width and 0 <= y <= height):
                     raise ValueError(
-                        f"{part.name}: the point ({x:g}, {y:g}) is outside the picture of "
+                        f"{part.name}: the point ({x:g}, {y:g}) is outside the image of "
                         f"{width} x {height}"
                     )
 
@@ -144,8 +144,8 @@ class SiteFile(_SitePart):
         for turn in self.forbidden_turns:
             if turn.from_line == turn.to_line:
                 raise ValueError(
-                    f"forbidden_turns: from and to are the same line, {turn.to_line!r}; whoever "
-                    "crosses it would be reported at once. Name two lines"
+                    f"forbidden_turns: from and to are the same line, {turn.to_line!r}; a vehicle "
+                    "that crosses it would be reported at once. Name two lines"
                 )
             for name in (turn.from_line, turn.to_line):
                 if name not in lines:

@@ -153,7 +153,7 @@ class ViolationDetector:
         return complete
 
     def _sealed(self, violation: Violation) -> Violation:
-        with_images = replace(violation, pictures=self.evidence.images(violation))
+        with_images = replace(violation, images=self.evidence.images(violation))
         return replace(with_images, seal=seal_of(with_images, self.key))
 
 

@@ -1,4 +1,4 @@
-"""The street without anybody on it, learned from images of a camera that does not move; and where
+"""The empty street, learned from images of a camera that does not move; and where
 an image differs from it.
 """
 
@@ -45,7 +45,7 @@ SHADE_BINS = 64  # bins of the histogram of shadows
 SHADE_RANGE = slice(16, 54)  # bins that may be the shadows' light: a quarter to five sixths
 SHADE_MEMORY = 0.95  # of the histogram that is kept from image to image
 SHADE_HALF_WIDTH = 0.045  # share of the light to each side of the shadows' that is a shadow, too
-FIRST_SHADE = 0.55  # share of the light in a shadow, before any is seen
+FIRST_SHADE = 0.55  # share of the light in a shadow, before any is observed
 
 # Outlines
 HOLE_EDGES = 1.3  # ratio of slopes from which an edge is the background's

@@ -17,10 +17,10 @@ LEAST_FILL = 0.2  # share of its box that a blob fills at least: thin slanting l
 LARGEST_GAP = 0.45  # of the narrower part's width: a windscreen that looks like a shadow
 SHORT = 1.2  # a blob shorter than so many widths is no whole vehicle
 FACING = 0.6  # of the wider part's width that faces the other
-LARGEST_OVERLAP = 0.5  # of the shorter part's length: more lie beside one another
+LARGEST_OVERLAP = 0.5  # of the shorter part's length: more overlap are side by side
 DARK_GAP = 0.5  # of the places between that differ from the street
 
-REST_MARGIN_PX = 2  # around known boxes: the rim of a blob belongs to nobody else
+REST_MARGIN_PX = 2  # around known boxes: the rim of a blob is not another object
 
 IntPoints = NDArray[np.int32]
 FloatPoints = NDArray[np.float64]

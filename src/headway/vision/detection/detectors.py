@@ -41,7 +41,7 @@ PROVIDERS = (  # best first
 )
 QUIET = 3  # severity from which onnxruntime logs: errors
 # Parts of a whole, docs/decisions/0010-association.md. Overlaps are 0 to 1.
-PART_INSIDE = 0.8  # share of a part that lies in the whole
+PART_INSIDE = 0.8  # share of a part inside the whole
 PART_IOU = 0.35
 NEARLY_SAME = 0.75  # intersection over union from which two boxes are one, whatever their parts
 WHOLE_SURE = 0.5  # of the surest part's confidence that the whole needs
@@ -101,7 +101,7 @@ class _Worker:
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """Where an image lies on the canvas, pixels; scale: canvas over image."""
+    """Where an image is on the canvas, pixels; scale: canvas over image."""
 
     scale: float
     left: int
@@ -224,7 +224,7 @@ class _Found(NamedTuple):
 def _require_file(path: Path) -> None:
     if not path.exists():
         raise SensingError(
-            f"{path}: there is no such model. `headway models list` tells of known ones."
+            f"{path}: there is no such model. `headway models list` lists the known ones."
         )
     if path.stat().st_size == 0:
         raise SensingError(f"{path}: the file is empty. Fetch it again: `headway models fetch`.")
@@ -279,7 +279,7 @@ def read_layout(session: Any, where: str) -> Layout:
     recognised = _kind_of(rows, columns, cells_of(width, height))
     if recognised is None:
         raise SensingError(
-            f"{where}: {found} is no known layout. For {width} x {height} YOLOX tells [1, "
+            f"{where}: {found} is no known layout. For {width} x {height} YOLOX gives [1, "
             f"{cells_of(width, height)}, 5 + classes], YOLOv8 [1, 4 + classes, "
             f"{cells_of(width, height)}]."
         )

@@ -101,19 +101,19 @@ def fetch(
         ) from error
     except (OSError, ValueError) as error:
         raise SensingError(
-            f"{url}: {error}. Nothing is lost: the same command goes on where it broke; or "
+            f"{url}: {error}. Nothing is lost: the same command resumes where it broke off; or "
             f"put the file at {path} yourself."
         ) from error
     if size and done < size:
         raise SensingError(
-            f"{url}: it broke off after {done} of {size} bytes. The same command goes on there."
+            f"{url}: it broke off after {done} of {size} bytes. The same command resumes there."
         )
     found = digest(part)
     if found != model.sha256:
         part.unlink()
         raise SensingError(
-            f"{url}: what came has the sha256 {found}, not {model.sha256}. It was deleted: "
-            "somebody else's file may stand there."
+            f"{url}: the file received has the sha256 {found}, not {model.sha256}. It was deleted: "
+            "another file may have been put there."
         )
     part.replace(path)
     return path

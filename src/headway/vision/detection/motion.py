@@ -48,7 +48,7 @@ STILL_AFTER = 600  # still, what appeared on the spot is background: 40 s at 15 
 
 # How a known object is looked for in a merged blob
 LEAST_CORRELATION = 0.3  # below, the image does not look like it
-SCALES = (1.0, 1.0 / 1.04, 1.04)  # an object that moves comes nearer or goes away
+SCALES = (1.0, 1.0 / 1.04, 1.04)  # an object that moves approaches or recedes
 SCALING_PX = 0.5  # px a frame, from which other scales are tried
 SCALE_ADVANTAGE = 0.01  # correlation by which another scale must be better
 REACH_PX = 3  # px around the predicted place, at least
@@ -108,7 +108,7 @@ class MovingObject:
         return self.box.moved(*self.movement)
 
     def outgrown_by(self, box: Box) -> bool:
-        """Whether a box is much larger: it has merged with somebody who is not known."""
+        """Whether a box is much larger: it has merged with an unknown object."""
         return box.width * box.height > SAME_AREA_FACTOR * self.box.width * self.box.height
 
     def move_to(self, box: Box, weight: float = MOTION_WEIGHT) -> None:
@@ -267,7 +267,7 @@ def _merged_objects(
     for rest in rest_boxes(
         blob, [one.box for one in known], max(least_px, LEAST_COVERED * smallest_px)
     ):
-        # beside others who drove: no lamp
+        # beside others that drove: no lamp
         state.objects.append(MovingObject(rest, crop(image, rest), first_xy=None))
         found.append(FoundObject(rest, REST_FILL))
     return found
@@ -286,7 +286,7 @@ def merge_parts(blobs: list[Blob], owners: list[list[MovingObject]], changed: Ma
         hull = cv2.convexHull(np.vstack([blobs[k].outline, blobs[part].outline]))
         blobs[k] = blob_within(np.asarray(hull, np.int32))
         owner = max(owners[k] + owners[part], key=lambda one: one.frames_alone)
-        if owner.outgrown_by(blobs[k].box):  # it has met nobody, and did not leap
+        if owner.outgrown_by(blobs[k].box):  # it merged with no other object, and did not leap
             before = blobs[k].box.moved(-owner.movement[0], -owner.movement[1])
             owner.box = Box(*(float(v) for v in before))
         owners[k] = [owner]
@@ -343,7 +343,7 @@ def _centred_box(blob: Blob, image: Image) -> Box:
 
 
 def _first_xy(background: Background, box: Box) -> tuple[float, float] | None:
-    """Before a background learned in advance, what stands there at the begin came driving."""
+    """None, as for what came driving, at the start before a background learned in advance."""
     if background.learned and background.images <= LEARNED + KNOWN_ALONE:
         return None
     return box.x, box.y

@@ -23,14 +23,14 @@ from headway.vision import SensingError
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 LIVE = ("rtsp", "rtsps", "http", "https", "rtmp", "udp")
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MOST_PIXELS = 8192 * 4320  # of a frame: more is an attack or a mistake
 RATE_SPAN_S = 5.0  # s over which the rate of frames is measured
 KEPT_TIMES = 256  # instants of frames kept for it
 USUAL_RATE_HZ = 25.0  # of a stream that does not state its own
-FOLDER_RATE_HZ = 10.0  # of a folder where none is asked for
+FOLDER_RATE_HZ = 10.0  # of a folder where none is requested
 STOP_S = 5.0  # s beyond the silence of a stream in which its thread ends
-TAKE_S = 1.0  # s that `frames` waits for one before it looks whether the source is over
+TAKE_S = 1.0  # s that `frames` waits for one before it checks whether the source is over
 
 # A file is cut short if fewer of its frames, or less of its length, can be read
 WHOLE_FRAMES = 0.98
@@ -42,8 +42,8 @@ DRIFT = 2e-4  # s a second by which two clocks may drift apart
 SLEW = 5e-3  # s a second by which time is set back at most: it never runs backwards
 LONGEST_GAP_S = 60.0  # s; after a longer one the clocks are compared anew
 
-EARLY_SHARE = 0.1  # of half a frame's time by which a frame may be early for the wanted rate
-FAR_S = 10.0  # s between samples from which it is quicker to seek than to decode
+EARLY_SHARE = 0.1  # of half a frame's time by which a frame may be early for the requested rate
+FAR_S = 10.0  # s between samples from which seeking is quicker than decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class Frame:
 
     at_s:   by the stream's own clock; of a live one, set to wall time.
     number: of the frames decoded. image: (height, width, 3), BGR.
-    came_s: when it was decoded, by the monotonic clock.
+    decoded_s: when it was decoded, by the monotonic clock.
     """
 
     at_s: float
     number: int
     image: Image
-    came_s: float = 0.0
+    decoded_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SourceSettings:
         newest where it is live or paced).
     buffer:   frames that wait at most.
     rate_hz:  frames a second at most; 0 for all; for a folder, its own rate.
-    paced:    a file comes in its own time, as if live. repeat: it begins anew at its end.
+    paced:    a file is played in real time, as if live. repeat: it begins again at its end.
     attempts: connections in a row that may fail (0: any number), with `delay_s`, doubled up to
         `longest_delay_s`, between.
     silent_s: after which a live stream counts as broken. hardware: use a decoder of the machine.
@@ -103,11 +103,11 @@ class SourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a source does.
+    """State and counts of a source.
 
     state:    idle, starting, running, reconnecting, ended, failed. fault: the last one, in words.
-    received, dropped, skipped, broken: frames so far; dropped: nobody was ready for them; skipped:
-        beyond the wanted rate; broken: not decodable.
+    received, dropped, skipped, broken: frames so far; dropped: no reader was ready for
+        them; skipped: beyond the requested rate; broken: not decodable.
     rate_hz:  of late. size: width, height. length: frames of a file, 0 where not known.
     clock:    where the time comes from: stream, or rate.
     """
@@ -139,7 +139,7 @@ class Platform:
 class _LiveClock:
     """Wall time of one connection's frames.
 
-    The least delay, of late, tells how the two clocks lie to one another. It is followed slowly, so
+    The least delay of recent frames is the offset between the two clocks. It is followed slowly, so
     that time never runs backwards.
     """
 
@@ -148,7 +148,7 @@ class _LiveClock:
     offset_s: float = 0.0  # what is taken for it
 
     def wall_time_s(self, stream_s: float, now_s: float) -> float:
-        """Of a frame with that time of the stream, which came now."""
+        """Of a frame with that stream time, which arrived now."""
         ahead_s, passed_s = now_s - stream_s, stream_s - self.stream_s
         if not 0.0 < passed_s < LONGEST_GAP_S:
             self.least_ahead_s = self.offset_s = ahead_s
@@ -183,7 +183,7 @@ class _RateLimit:
 class _Playback:
     """Frames of one connection, or of one run through a file. first_s, at_s: the stream's time of
     the first and the last frame. begun_s: by the monotonic clock. base_s: time of the first frame
-    of a file, which goes on where it is repeated.
+    of a file; it continues where the file is repeated.
     """
 
     rate_hz: float
@@ -224,7 +224,7 @@ class Source:
         self._stop = self.platform.make_event()
         self._thread: threading.Thread | None = None
         self._times: deque[float] = deque(maxlen=KEPT_TIMES)
-        self._last_s = 0.0  # of the last frame: a file that is repeated goes on from there
+        self._last_s = 0.0  # of the last frame: a file that is repeated continues from there
 
     def start(self) -> None:
         """Begin, or begin again. Raises SensingError if it runs already."""
@@ -250,7 +250,7 @@ class Source:
             self.health = replace(self.health, state="idle")
 
     def take(self, timeout_s: float | None = None) -> Frame | None:
-        """The next frame, or None: nothing came within the time, or nothing will (`over`)."""
+        """The next frame, or None: none arrived within the time, or none will (`over`)."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._waiting) or self.over, timeout_s)
             if not self._waiting:
@@ -326,10 +326,10 @@ class Source:
             self._play_stream()
 
     def _play_folder(self, folder: Path) -> None:
-        names = _picture_files(folder)
+        names = _image_files(folder)
         if not names:
             raise SensingError(
-                f"there is no picture in the folder. Known endings: {', '.join(PICTURES)}"
+                f"there is no image in the folder. Known endings: {', '.join(IMAGE_SUFFIXES)}"
             )
         rate_hz = self.settings.rate_hz or FOLDER_RATE_HZ
         begun_s = self.platform.monotonic_s()
@@ -340,16 +340,16 @@ class Source:
                 return
             image = cv2.imread(str(name))
             if image is None:
-                self._set(broken=self.health.broken + 1, fault=f"{name.name} is no picture")
+                self._set(broken=self.health.broken + 1, fault=f"{name.name} is no image")
                 continue
             _require_bounded(image.shape[1], image.shape[0])
             if self.settings.paced:
                 self._wait_until(begun_s + k / rate_hz)
             self._last_s = base_s + k / rate_hz
-            came_s = self.platform.monotonic_s()
-            self._put(Frame(self._last_s, k, np.asarray(image, np.uint8), came_s))
+            decoded_s = self.platform.monotonic_s()
+            self._put(Frame(self._last_s, k, np.asarray(image, np.uint8), decoded_s))
         if not self.health.received:
-            raise SensingError(f"none of the {len(names)} pictures in the folder can be read")
+            raise SensingError(f"none of the {len(names)} images in the folder can be read")
 
     def _play_stream(self) -> None:
         s = self.settings
@@ -377,30 +377,30 @@ class Source:
                 clock=_LiveClock(),
                 limit=_RateLimit(s.rate_hz),
             )
-            for picture in self._decoded(container, stream):
+            for frame in self._decoded(container, stream):
                 if self._stop.is_set():
                     return
-                self._play_picture(picture, playback)
+                self._play_frame(frame, playback)
             self._require_whole(container, stream, playback)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        """The pictures of a stream; packets that cannot be decoded are counted as broken."""
+        """The frames of a stream; packets that cannot be decoded are counted as broken."""
         for packet in container.demux(stream):
             try:
-                pictures = packet.decode()
+                frames = packet.decode()
             except av.error.InvalidDataError as error:
                 fault = f"{self.settings.display_url}: {_explained(error)}"
                 self._set(broken=self.health.broken + 1, fault=fault)
                 continue
-            yield from pictures
+            yield from frames
 
-    def _play_picture(self, picture: Any, playback: _Playback) -> None:
-        """Give one picture its time, and pass it on where its rate is wanted."""
+    def _play_frame(self, frame: Any, playback: _Playback) -> None:
+        """Give a decoded frame its time, and hand it out unless the requested rate is exceeded."""
         s = self.settings
-        _require_bounded(picture.width, picture.height)
-        timed = picture.time is not None
+        _require_bounded(frame.width, frame.height)
+        timed = frame.time is not None
         self._set(clock="stream" if timed else "rate")
-        at_s = float(picture.time) if timed else playback.number / playback.rate_hz
+        at_s = float(frame.time) if timed else playback.number / playback.rate_hz
         playback.at_s = at_s
         playback.first_s = at_s if playback.first_s is None else playback.first_s
         if s.live:
@@ -411,17 +411,17 @@ class Source:
             at_s = playback.base_s + at_s - playback.first_s
         self._last_s = at_s
         if playback.limit.admits(at_s):
-            came_s = self.platform.monotonic_s()
-            self._put(Frame(at_s, playback.number, bgr_image(picture), came_s))
+            decoded_s = self.platform.monotonic_s()
+            self._put(Frame(at_s, playback.number, bgr_image(frame), decoded_s))
         else:
             self._set(received=self.health.received + 1, skipped=self.health.skipped + 1)
         playback.number += 1
 
     def _require_whole(self, container: Any, stream: Any, playback: _Playback) -> None:
-        """Raises SensingError for a stream without a picture, and for a file that is cut short."""
+        """Raises SensingError for a stream without a frame, and for a file that is cut short."""
         number = playback.number
         if not number:
-            raise SensingError("there is not one picture in it")
+            raise SensingError("there is not one frame in it")
         if self.settings.live:
             return
         if stream.frames and number < WHOLE_FRAMES * stream.frames:
@@ -480,7 +480,7 @@ class Source:
         return dropped
 
     def _rate_hz(self, now_s: float) -> float:
-        """Frames a second of late, with one that comes now."""
+        """Frames a second over the last seconds, with one that arrives now."""
         self._times.append(now_s)
         recent = [t for t in self._times if now_s - t <= RATE_SPAN_S]
         if recent[-1] <= recent[0]:
@@ -500,21 +500,21 @@ class Source:
 
 
 def _require_bounded(width: int, height: int) -> None:
-    """Raises SensingError for pictures that are too large."""
+    """Raises SensingError for frames that are too large."""
     if width * height > MOST_PIXELS:
         raise SensingError(
-            f"its pictures are {width} x {height}; at most {MOST_PIXELS // 1_000_000} million "
+            f"its frames are {width} x {height}; at most {MOST_PIXELS // 1_000_000} million "
             "pixels are taken: have smaller ones sent."
         )
 
 
 def sampled(url: str, count: int) -> list[Image]:
-    """Pictures of one size from all over a file or folder, `count` at most, as far as they can be
-    read.
+    """Images of one size, evenly spread over a file or folder: `count` at most, as far as they can
+    be read.
     """
     path, found = Path(url), list[Image]()
     if path.is_dir():
-        names = _picture_files(path)
+        names = _image_files(path)
         read = (cv2.imread(str(name)) for name in names[:: max(len(names) // count, 1)][:count])
         found = [np.asarray(image, np.uint8) for image in read if image is not None]
     else:
@@ -523,40 +523,40 @@ def sampled(url: str, count: int) -> list[Image]:
     return [image for image in found if image.shape == found[0].shape]
 
 
-def _picture_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _spread(container: Any, count: int) -> Iterator[Image]:
-    """Pictures from all over a file, each later than the one before; where they lie far apart,
-    those of the stream that can be decoded by themselves.
+    """Images evenly spread over a file, each later than the one before; where they are far apart,
+    key frames, which can be decoded by themselves.
     """
     stream = container.streams.video[0]
     span_s = (container.duration or 0) / av.time_base / count
     begin_s = (container.start_time or 0) / av.time_base
     at_s, far_s = -np.inf, FAR_S
     for k in range(count if span_s else 0):
-        wanted_s = begin_s + k * span_s
+        requested_s = begin_s + k * span_s
         taken_s = at_s
-        jumped = wanted_s - at_s > far_s
+        jumped = requested_s - at_s > far_s
         if jumped:
-            container.seek(round(wanted_s * av.time_base))
-        for picture in container.decode(stream):
-            at_s = picture.time if picture.time is not None else wanted_s
+            container.seek(round(requested_s * av.time_base))
+        for frame in container.decode(stream):
+            at_s = frame.time if frame.time is not None else requested_s
             if jumped and at_s <= taken_s:
-                far_s = np.inf  # there is none between: from here on one after the other
-            if at_s >= wanted_s or (jumped and at_s > taken_s + 0.5 * span_s):
-                yield bgr_image(picture)
+                far_s = np.inf  # no key frame between: from here on decode them all
+            if at_s >= requested_s or (jumped and at_s > taken_s + 0.5 * span_s):
+                yield bgr_image(frame)
                 break
 
 
-def bgr_image(picture: Any) -> Image:
-    """The picture as BGR; the usual format by OpenCV, which is several times as quick as
+def bgr_image(frame: Any) -> Image:
+    """A decoded frame as BGR; the usual format by OpenCV, which is several times as quick as
     swscale.
     """
-    if picture.format.name == "yuv420p" and picture.width % 2 == 0 and picture.height % 2 == 0:
-        return np.asarray(cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_YUV2BGR_I420), np.uint8)
-    return np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
+    if frame.format.name == "yuv420p" and frame.width % 2 == 0 and frame.height % 2 == 0:
+        return np.asarray(cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2BGR_I420), np.uint8)
+    return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
 
 
 def hardware_decoder() -> Any:
@@ -573,12 +573,12 @@ def hardware_decoder() -> Any:
 
 
 def _explained(error: Exception) -> str:
-    """What went wrong, in words, with what to do."""
+    """What failed, in plain words."""
     known = {
         "InvalidDataError": "this is no video that can be decoded "
         "(empty, cut short, or another kind of file)",
         "FileNotFoundError": "there is no such file",
-        "ConnectionRefusedError": "nobody answers there",
+        "ConnectionRefusedError": "no server answers there",
         "HTTPUnauthorizedError": "the user name or the password is wrong",
         "HTTPNotFoundError": "there is no such stream",
         "TimeoutError": "it does not answer in time",
