@@ -56,7 +56,7 @@ def degraded():
     return metrics.registry.get_sample_value("headway_degraded", {"part": "cache"})
 
 
-def test_an_answer_is_kept_for_5_s_and_made_anew_then(clock):
+def test_an_answer_is_cached_for_5_s(clock):
     cache, make = Cache(), Makes()
     hits, misses = counted("hit"), counted("miss")
     assert cache.ttl_s == 5.0
@@ -68,7 +68,7 @@ def test_an_answer_is_kept_for_5_s_and_made_anew_then(clock):
     assert (counted("hit") - hits, counted("miss") - misses) == (2, 3)
 
 
-def test_the_newest_2048_are_kept(clock):
+def test_the_newest_2048_answers_are_cached(clock):
     cache, make = Cache(), Makes()
     for k in range(2049):
         cache.get(str(k), make)
@@ -79,14 +79,14 @@ def test_the_newest_2048_are_kept(clock):
     assert [few.get(k, make) for k in "cba"] == [b"2053", b"2052", b"2054"]
 
 
-def test_what_is_cleared_is_made_anew(clock):
+def test_a_cleared_answer_is_computed_again(clock):
     cache, make = Cache(), Makes()
     assert [cache.get("a", make), cache.get("b", make)] == [b"1", b"2"]
     cache.clear()
     assert [cache.get("a", make), cache.get("b", make)] == [b"3", b"4"]
 
 
-def test_who_waited_for_an_answer_takes_it():
+def test_concurrent_requests_share_one_answer():
     cache = Cache(ttl_s=60.0)
     make = Makes()
     begun = threading.Event()
@@ -113,14 +113,14 @@ def test_who_waited_for_an_answer_takes_it():
     assert (got, make.n, counted("hit") - hits) == ([b"1", b"1"], 1, 1)
 
 
-def test_an_answer_that_failed_is_not_kept():
+def test_a_failed_answer_is_not_cached():
     cache = Cache()
     with pytest.raises(LookupError):
         cache.get("k", {}.popitem)
     assert cache.get("k", lambda: b"good") == b"good"
 
 
-def test_keys_that_were_asked_in_vain_leave_nothing_behind():
+def test_failed_keys_leave_nothing_behind():
     cache = Cache()
 
     def size():
@@ -146,7 +146,7 @@ def test_valkey_keeps_answers_for_all_processes(link, valkey):
     assert two.get("a", make) == b"3"
 
 
-def test_while_valkey_is_away_each_process_keeps_its_own_and_says_so(clock, nowhere):
+def test_without_valkey_each_process_caches_for_itself_and_logs_it(clock, nowhere):
     cache, make = Cache(nowhere, 60.0), Makes()
     metrics.degraded.labels("cache").set(0)
     assert [cache.get("a", make), cache.get("a", make)] == [b"1", b"1"]
@@ -155,7 +155,7 @@ def test_while_valkey_is_away_each_process_keeps_its_own_and_says_so(clock, nowh
     assert cache.get("a", make) == b"2"
 
 
-def test_for_5_s_it_is_not_asked_again(clock, valkey, link, monkeypatch):
+def test_an_unreachable_valkey_is_not_tried_again_for_5_s(clock, valkey, link, monkeypatch):
     cache, make = Cache(valkey, 60.0), Makes()
     metrics.degraded.labels("cache").set(0)
 

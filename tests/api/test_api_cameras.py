@@ -78,7 +78,7 @@ def works(stream, **health):
     stream.source.health = type(stream.source.health)(**({"state": "running"} | health))
 
 
-def test_a_camera_is_made_shown_and_forgotten(running, client):
+def test_a_camera_is_created_shown_and_deleted(running, client):
     answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False})
     shown = answer.json()
     assert answer.status_code == 201
@@ -102,7 +102,7 @@ def test_a_camera_is_made_shown_and_forgotten(running, client):
     assert [client.delete(f"/streams/{name}").status_code for name in "ab"] == [200, 200]
 
 
-def test_all_of_a_wish_reaches_the_camera(running, client, camera):
+def test_all_fields_of_a_request_reach_the_camera(running, client, camera):
     stream = camera(detector="motion", rate_hz=120.0, site=SITE, blur=False, street="headway")
     assert stream.settings.source.rate_hz == 120.0
     assert (stream.settings.blur, stream.settings.site.size) == (False, (320, 240))
@@ -138,7 +138,7 @@ def test_all_of_a_wish_reaches_the_camera(running, client, camera):
         ({"rate_hz": -0.5}, "rate_hz"), ({"rate_hz": 120.5}, "rate_hz"), ({"street": "x" * 65}, "street"), ({"more": 1}, "more"),
     ],
 )  # fmt: skip
-def test_a_faulty_wish_is_refused_with_its_place(client, wish, pointer):
+def test_an_invalid_request_is_refused_with_its_place(client, wish, pointer):
     answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | wish)
     assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
         422,
@@ -146,7 +146,7 @@ def test_a_faulty_wish_is_refused_with_its_place(client, wish, pointer):
     )
 
 
-def test_bounds_of_a_wish_are_within(client, camera):
+def test_bounds_of_a_request_are_inclusive(client, camera):
     camera("x" * 64, source="rtsp://" + "x" * 2041, rate_hz=0.0)
 
 
@@ -162,7 +162,7 @@ def test_bounds_of_a_wish_are_within(client, camera):
         ({"site": SITE | {"points": [{"px": [1, 1], "m": [1, 1]}] * 4}}, None),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_reason(client, wish, detail):
+def test_impossible_requests_are_refused_with_the_reason(client, wish, detail):
     answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | wish)
     assert (answer.status_code, answer.json()["faults"]) == (422, [])
     assert detail is None or answer.json()["detail"] == detail
@@ -202,7 +202,7 @@ def test_a_site_is_shown_as_it_was_given_and_changed_whole(client, camera):
     assert client.get("/streams/c/site").json() == SITE
 
 
-def test_what_signals_show_is_taken_in_the_order_of_time(clients, camera):
+def test_signal_states_are_accepted_in_order_of_time(clients, camera):
     stream = camera()
     told = [
         {"at_s": 20.0, "group": 3, "colour": 3},
@@ -249,7 +249,7 @@ def part(number):
     )
 
 
-def test_the_view_sends_each_new_picture_once_and_so_many_as_asked(running, client, camera):
+def test_the_view_sends_each_new_image_once_at_the_requested_rate(running, client, camera):
     stream, watched = camera(), []
 
     def show():
@@ -271,7 +271,7 @@ def test_the_view_sends_each_new_picture_once_and_so_many_as_asked(running, clie
     assert (watched, stream.viewers) == ([1], 0)
 
 
-def test_a_view_of_which_nothing_comes_ends_after_ten_seconds(camera, monkeypatch):
+def test_a_view_without_new_images_ends_after_ten_seconds(camera, monkeypatch):
     stream, clock = camera(), [100.0]
     monkeypatch.setattr(room, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(room, "asyncio", types.SimpleNamespace(sleep=lambda s: passes(clock, s)))
@@ -303,7 +303,7 @@ def test_a_view_of_which_nothing_comes_ends_after_ten_seconds(camera, monkeypatc
     assert stream.viewers == 0
 
 
-def test_a_viewer_who_goes_is_no_viewer_any_more(running, client, camera):
+def test_a_viewer_that_disconnects_is_not_counted(running, client, camera):
     stream = camera()
     stream.view = (1, picture(1))
     for _ in range(3):
@@ -354,12 +354,12 @@ def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypa
     }  # fmt: skip
 
 
-def test_the_share_of_one_picture_that_was_dropped_is_whole(clients, camera):
+def test_the_dropped_share_of_a_single_dropped_frame_is_one(clients, camera):
     works(camera(), received=1, dropped=1)
     assert clients["viewer"].get("/monitoring/performance").json()["dropped_share"] == 1.0
 
 
-def test_the_system_is_told_in_bytes_and_seconds(clients, running):
+def test_system_figures_are_in_bytes_and_seconds(clients, running):
     found = clients["viewer"].get("/monitoring/system").json()
     assert set(found) == {
         "memory_bytes",
@@ -422,7 +422,7 @@ def test_an_alert_is_open_while_a_figure_is_beyond_its_threshold(
     ]
 
 
-def test_the_metrics_tell_of_each_camera_and_of_what_is_undelivered(
+def test_metrics_cover_each_camera_and_undelivered_notifications(
     running, clients, camera, monkeypatch
 ):
     stream, other = camera(), camera("d")
@@ -514,7 +514,7 @@ def test_violations_newest_first_with_their_evidence(clients, violations):
     ]
 
 
-def test_a_picture_of_a_violation(clients, violations):
+def test_an_image_of_a_violation(clients, violations):
     get = clients["operator"].get
     answer = get(f"/analytics/violations/{violations[1]}/pictures/1")
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (
@@ -617,7 +617,7 @@ def test_violations_of_a_device_are_erased(clients, violations):
     ]
 
 
-def test_where_the_extra_is_missing_that_is_said(running, clients):
+def test_a_missing_extra_is_reported(running, clients):
     def missing():
         raise SensingError("needs the extra `vision`")
 
@@ -630,7 +630,7 @@ def test_where_the_extra_is_missing_that_is_said(running, clients):
         assert clients["viewer"].get("/metrics").status_code == 200
 
 
-def test_cameras_are_made_once_whoever_asks_first(running, clients):
+def test_the_camera_service_is_made_once(running, clients):
     clients["viewer"].get("/streams")
     first = running.app.state.services.camera_service
     clients["viewer"].get("/streams")

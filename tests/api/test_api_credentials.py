@@ -53,7 +53,7 @@ def test_roles_are_in_order():
     assert Principal("", Role.VIEWER) == NOBODY
 
 
-def test_secrets_are_made_once_and_kept_for_this_user_alone(tmp_path):
+def test_secrets_are_made_once_and_private_to_the_user(tmp_path):
     path = tmp_path / "a" / "b" / "keys.json"
     keyring = Keyring(path)
     ((kid, secret),) = json.loads(path.read_text()).items()
@@ -88,7 +88,7 @@ def test_after_a_rotation_the_newest_signs_and_so_many_verify(tmp_path, keep, go
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_token_says_who_may_what_until_when_and_who_says_so(keyring, secret, monkeypatch):
+def test_a_token_states_subject_role_expiry_and_issuer(keyring, secret, monkeypatch):
     monkeypatch.setattr("time.time", lambda: NOW)
     token = keyring.token("me", Role.OPERATOR)
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT", "kid": secret[0]}
@@ -111,7 +111,7 @@ def test_a_token_says_who_may_what_until_when_and_who_says_so(keyring, secret, m
     assert jwt.decode(short, options={"verify_signature": False})["exp"] == 1_700_000_091
 
 
-def test_a_token_is_good_until_it_expires(keyring, secret):
+def test_a_token_is_valid_until_it_expires(keyring, secret):
     good = {"sub": "me", "role": "engineer", "iss": ISSUER, "exp": int(time.time()) + 60}
 
     def read(**claims):
@@ -131,7 +131,7 @@ def test_a_token_is_good_until_it_expires(keyring, secret):
 
 
 @pytest.mark.parametrize("claim", ["exp", "sub", "role", "iss"])
-def test_a_token_that_leaves_a_claim_out_is_refused(keyring, secret, claim):
+def test_a_token_without_a_required_claim_is_refused(keyring, secret, claim):
     claims = {"sub": "me", "role": "admin", "iss": ISSUER, "exp": int(time.time()) + 60}
     del claims[claim]
     detail = refused(
@@ -155,7 +155,7 @@ def test_a_token_of_another_key_is_refused(keyring, secret, kid):
 @pytest.mark.parametrize(
     "token", ["", "nonsense", "a.b.c", "é", "..", "eyJhbGciOiJIUzI1NiIsImtpZCI6WzFdfQ.e30.x"]
 )
-def test_what_is_no_token_is_refused(keyring, token):
+def test_malformed_tokens_are_refused(keyring, token):
     assert refused(keyring.read, token).startswith("the token is not valid (")
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_token_is_refused(keyring, token):
         ({"authorization": "Basic x", "x-api-key": "K"}, None, "K"), ({"x-api-key": ""}, None, None),
     ],
 )  # fmt: skip
-def test_who_calls_is_told_by_a_token_else_a_key_else_the_query(headers, query, found):
+def test_the_principal_comes_from_a_token_else_a_key_else_the_query(headers, query, found):
     reader = types.SimpleNamespace(read=lambda credentials: credentials)
     if found is None:
         detail = refused(identify, reader, reader, headers, query)
@@ -179,7 +179,7 @@ def test_who_calls_is_told_by_a_token_else_a_key_else_the_query(headers, query, 
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("needed", Role)
-def test_a_role_may_what_the_ones_before_it_may(keyring, role, needed):
+def test_a_role_includes_the_roles_below_it(keyring, role, needed):
     services = types.SimpleNamespace(keyring=keyring, keys=None)
     token = keyring.token("me", role)
     request = types.SimpleNamespace(
@@ -246,7 +246,7 @@ def test_a_key_s_secret_may_hold_an_underscore(database):
         "hw_k2_x_",
     ],
 )
-def test_what_is_no_key_is_refused(database, key):
+def test_malformed_keys_are_refused(database, key):
     if not database.rows("SELECT 1 FROM api_key WHERE id = 'k2'"):
         row = "INSERT INTO api_key (id, hash, name, role) VALUES ('k2', :hash, 'n', 'viewer')"
         database.execute(row, hash=hashlib.sha256(b"x").hexdigest())
@@ -269,7 +269,7 @@ def sealed(before, **entry):
     ).hexdigest()
 
 
-def test_each_entry_is_bound_to_the_one_before_it(audit, database):
+def test_each_audit_entry_is_chained_to_the_one_before(audit, database):
     audit.add(Principal("a", Role.ADMIN), "POST /x", 200, {"n": 1})
     audit.add(Principal("b", Role.VIEWER), "DELETE /y", 403, {})
     rows = database.rows(
@@ -301,7 +301,7 @@ def test_each_entry_is_bound_to_the_one_before_it(audit, database):
     assert audit.verify() == (2, "")
 
 
-def test_two_processes_write_one_trail(audit, database):
+def test_two_processes_write_one_audit_trail(audit, database):
     """Each has a trail of its own in memory; the database sees to it that they take turns."""
     faults = []
 
@@ -321,7 +321,7 @@ def test_two_processes_write_one_trail(audit, database):
     assert audit.verify() == (45, "")
 
 
-def test_an_empty_trail_is_whole(audit):
+def test_an_empty_audit_trail_is_valid(audit):
     assert audit.verify() == (0, "")
 
 
@@ -344,14 +344,14 @@ def test_an_empty_trail_is_whole(audit):
         ("DELETE FROM audit WHERE number = 3", (2, "")),  # nobody can know of the last one
     ],
 )
-def test_any_change_is_found(audit, database, change, found):
+def test_any_change_of_the_audit_trail_is_found(audit, database, change, found):
     for k in range(3):
         audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
     database.execute(change)
     assert audit.verify() == found
 
 
-def test_an_entry_forged_whole_breaks_the_chain(audit, database):
+def test_a_forged_entry_breaks_the_chain(audit, database):
     for k in range(3):
         audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
     (row,) = database.rows(

@@ -92,7 +92,7 @@ def app(tmp_path_factory):
     return create_app(ApiSettings(tmp_path_factory.mktemp("document")), Database(nowhere, ""))
 
 
-def test_the_document_names_the_product(app):
+def test_the_openapi_document_names_the_product(app):
     assert (app.openapi()["info"]["title"], app.openapi()["info"]["version"]) == (
         "Headway",
         __version__,
@@ -100,18 +100,18 @@ def test_the_document_names_the_product(app):
     assert app.openapi() is app.openapi()  # made once
 
 
-def test_the_document_says_what_the_contract_says(app):
+def test_the_openapi_document_matches_the_contract(app):
     assert contract(app.openapi()) == CONTRACT.read_text().splitlines()
 
 
-def test_pages_are_no_part_of_the_document_and_it_is_shown_in_one_form(app):
+def test_pages_are_not_in_the_openapi_document(app):
     paths = {getattr(route, "path", "") for route in app.routes}
     assert {"/docs", "/openapi.json", "/", "/static"} <= paths
     assert "/redoc" not in paths
     assert "/" not in app.openapi()["paths"]
 
 
-def test_the_example_of_a_record_is_one_that_could_be(app):
+def test_the_example_record_is_valid(app):
     """Twenty past eleven at night at one junction: 78 cars from the north, of which 35 crossed, 104 vehicles over all approaches."""
     (shown,) = app.openapi()["components"]["schemas"]["RecordIn"]["examples"]
     assert shown == EXAMPLE == {

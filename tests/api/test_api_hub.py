@@ -118,7 +118,7 @@ def test_a_deflated_frame_stands_by_itself_as_rfc_7692_has_it(bits):
         ("a", ("safety.",), "a", "safety.x", True),
     ],
 )
-def test_a_filter_is_a_street_and_beginnings_of_kinds(street, kinds, of, kind, wanted):
+def test_a_filter_is_a_street_and_prefixes_of_kinds(street, kinds, of, kind, wanted):
     assert Client("alerts", street, kinds).wants(of, kind) is wanted
 
 
@@ -141,7 +141,7 @@ def test_a_message_is_its_number_topic_street_and_data():
 
 
 @pytest.mark.parametrize(("size", "packed"), [(512, False), (513, True)])
-def test_only_large_messages_are_packed(size, packed):
+def test_only_large_messages_are_compressed(size, packed):
     news = {"n": "x" * (size - len(encode({"n": ""})))}
     assert len(encode(news)) == size
     plain, found = (
@@ -155,7 +155,7 @@ def test_only_large_messages_are_packed(size, packed):
     assert base64.b64decode(found["data"]) == zlib.compress(encode(news), 1)
 
 
-def test_numbers_begin_with_the_time_so_that_they_go_up_over_restarts():
+def test_message_numbers_start_from_the_time_and_rise_over_restarts():
     before = int(time.time() * 1000)
     hub, client = Hub(), Client("alerts")
     after = int(time.time() * 1000)
@@ -209,7 +209,7 @@ def test_clients_of_one_form_get_one_and_the_same_message():
     assert len({id(m) for m in (one, packed, other)}) == 3
 
 
-def test_how_many_listen_is_counted_by_topic():
+def test_clients_are_counted_by_topic():
     def shown():
         return metrics.registry.get_sample_value("headway_stream_clients", {"topic": "alerts"})
 
@@ -238,7 +238,7 @@ def test_how_many_listen_is_counted_by_topic():
     }  # two of `two`, two missed of `again`
 
 
-def test_after_a_break_what_came_since_comes_first_and_once():
+def test_after_a_reconnect_missed_messages_come_first_and_once():
     hub, first = Hub(), Client("alerts")
     hub.join(first)
     for n in range(4):
@@ -259,7 +259,7 @@ def test_after_a_break_what_came_since_comes_first_and_once():
     assert [json.loads(m.text)["data"]["y"]["n"] for m in picky.missed] == [1]
 
 
-def test_the_last_512_messages_are_known_and_all_of_them_come():
+def test_the_last_512_messages_can_be_replayed():
     hub, again = Hub(), Client("alerts")
     assert (HISTORY, rooms.PATIENCE_S, rooms.HEARTBEAT_S) == (512, 30.0, 15.0)
     for n in range(514):
@@ -270,7 +270,7 @@ def test_the_last_512_messages_are_known_and_all_of_them_come():
     assert (again.dropped, again.ended) == (0, "")
 
 
-def test_of_64_messages_that_wait_none_is_left_out_of_65_the_newest_stays(clock):
+def test_64_waiting_messages_are_kept_and_of_65_only_the_newest(clock):
     hub, client = Hub(), Client("alerts")
     assert BUFFER == 64
     hub.join(client)
@@ -302,7 +302,7 @@ def test_of_64_messages_that_wait_none_is_left_out_of_65_the_newest_stays(clock)
 @pytest.mark.parametrize(
     ("later_s", "ended"), [(30.0, ""), (30.5, "too slow: 128 messages were left out in 30 s")]
 )
-def test_who_is_too_slow_for_more_than_30_s_is_let_go(clock, later_s, ended):
+def test_a_client_too_slow_for_more_than_30_s_is_disconnected(clock, later_s, ended):
     hub, client = Hub(), Client("alerts")
     hub.join(client)
     for _ in range(65):
@@ -313,7 +313,7 @@ def test_who_is_too_slow_for_more_than_30_s_is_let_go(clock, later_s, ended):
     assert (client.dropped, client.ended) == (128, ended)
 
 
-def test_who_catches_up_is_forgiven(clock):
+def test_a_client_that_catches_up_is_not_disconnected(clock):
     hub, client = Hub(), Client("alerts")
     hub.join(client)
 
@@ -335,7 +335,7 @@ def test_who_catches_up_is_forgiven(clock):
     asyncio.run(play())
 
 
-def test_a_client_let_go_gets_no_more_than_what_it_is_being_sent():
+def test_a_disconnected_client_gets_only_the_message_in_flight():
     hub, client = Hub(), Client("alerts")
     hub.join(client)
     hub.broadcast("alerts", "a", {"n": 1})
@@ -368,7 +368,7 @@ def test_a_quiet_stream_has_a_heartbeat_and_a_busy_one_none(monkeypatch):
     assert client.sent == 5  # the one asked for last was not sent to its end
 
 
-def test_what_is_written_at_once_never_overtakes_what_waits():
+def test_direct_writes_never_overtake_waiting_messages():
     hub, client, written_now = Hub(), Client("alerts"), []
     hub.broadcast("alerts", "a", {"n": 0})
     client.deliver = lambda message: written_now.append(message) or True
@@ -394,7 +394,7 @@ def test_what_is_written_at_once_never_overtakes_what_waits():
     asyncio.run(play())
 
 
-def test_telling_needs_a_loop_that_lives_and_hears_from_others_go_no_further():
+def test_publishing_needs_a_running_loop_and_messages_of_other_processes_are_not_relayed_again():
     hub, client, relayed = Hub(), Client("alerts"), []
     hub.join(client)
     hub.tell("alerts", "a", {"n": 0})

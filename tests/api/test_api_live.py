@@ -76,7 +76,7 @@ def joined(service, monkeypatch):
 
 
 @pytest.mark.parametrize("topic", ["realtime", "monitoring", "alerts"])
-def test_each_topic_has_its_door(service, topic):
+def test_each_topic_has_its_route(service, topic):
     others = [t for t in ("realtime", "monitoring", "alerts") if t != topic]
     with socket(service, topic) as one:
         for other in others:
@@ -104,7 +104,7 @@ def test_credentials_may_come_in_headers(service, headers):
     until(lambda: clients(service, "alerts") == 0)
 
 
-def test_who_is_not_known_or_asks_wrongly_is_not_let_in(service, caplog):
+def test_unknown_clients_and_invalid_queries_are_rejected(service, caplog):
     token = service.token("viewer")
     assert closed(service) == (
         401,
@@ -156,7 +156,7 @@ def test_filters_are_those_of_the_query(service):
         assert take(plain)[0]["data"]["text"] == text
 
 
-def test_filters_change_while_it_listens_and_a_faulty_wish_changes_nothing(service):
+def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(service):
     hub = service.app.state.services.hub
     wrong = "street is a name, kinds a list of names"
 
@@ -194,13 +194,13 @@ def test_filters_change_while_it_listens_and_a_faulty_wish_changes_nothing(servi
             assert numbers(take(one, len(expected))) == expected
 
 
-def test_a_quiet_socket_hears_a_heartbeat(service, monkeypatch):
+def test_a_quiet_socket_gets_a_heartbeat(service, monkeypatch):
     monkeypatch.setattr(rooms, "HEARTBEAT_S", 0.05)
     with socket(service) as one:
         assert one.recv(timeout=5) == '{"topic":"heartbeat"}'
 
 
-def test_after_a_break_it_goes_on_after_the_last_one(service):
+def test_a_reconnected_socket_resumes_after_its_last_message(service):
     hub = service.app.state.services.hub
     with socket(service) as one:
         for n in range(3):
@@ -212,7 +212,7 @@ def test_after_a_break_it_goes_on_after_the_last_one(service):
         assert numbers(take(again)) == [3]
 
 
-def test_who_is_let_go_is_told_why(service, joined):
+def test_a_disconnected_socket_gets_the_reason(service, joined):
     hub = service.app.state.services.hub
     with connect(
         f"{service.url.replace('http', 'ws')}/ws/monitoring?token={service.token('viewer')}"
@@ -248,7 +248,7 @@ def test_frames_are_compressed_each_by_itself(service):
         assert numbers(take(one)) == [3]
 
 
-def test_what_goes_to_all_is_written_without_waiting(service, joined):
+def test_broadcasts_are_written_without_waiting(service, joined):
     hub = service.app.state.services.hub
     with socket(service, "realtime") as one:
         (client,) = joined
@@ -300,7 +300,7 @@ def test_events_are_sent_as_they_come(service, topic):
     assert message == {"id": str(number), "topic": topic, "street": "a", "data": {"n": 1}}
 
 
-def test_events_take_the_same_query(service):
+def test_server_sent_events_take_the_same_query(service):
     hub = service.app.state.services.hub
     with (
         events(service, street="b") as (_, street),
@@ -316,13 +316,13 @@ def test_events_take_the_same_query(service):
         assert json.loads(zlib.decompress(base64.b64decode(packed["data"])))["y"]["v99"] == 99
 
 
-def test_a_quiet_stream_says_that_it_is_still_there(service, monkeypatch):
+def test_a_quiet_event_stream_sends_a_heartbeat(service, monkeypatch):
     monkeypatch.setattr(rooms, "HEARTBEAT_S", 0.05)
     with events(service) as (_, lines):
         assert [next(lines), next(lines)] == [": still here", ""]
 
 
-def test_events_go_on_after_the_last_id_of_header_or_query(service):
+def test_server_sent_events_resume_after_the_last_id_of_header_or_query(service):
     hub = service.app.state.services.hub
     with events(service) as (_, lines):
         sent = []
@@ -342,7 +342,7 @@ def test_events_go_on_after_the_last_id_of_header_or_query(service):
         assert event(lines)[1]["data"]["n"] == 100
 
 
-def test_a_stream_that_is_let_go_says_why(service, joined):
+def test_a_disconnected_event_stream_states_the_reason(service, joined):
     with events(service) as (_, lines):
         (client,) = joined
         client.ended = "too slow"

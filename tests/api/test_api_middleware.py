@@ -87,14 +87,14 @@ def limited(monkeypatch):
         ("abc-1", True), ("A" * 64, True), ("A" * 65, False), ("", False), ("a b", False), ("---", False), ("é", False), ("a_b", False), ("7", True),
     ],
 )  # fmt: skip
-def test_a_request_keeps_an_id_that_is_one_and_gets_one_otherwise(given, kept):
+def test_a_valid_request_id_is_kept_and_another_is_replaced(given, kept):
     found = ask(stacked(app(), 0), headers=[("x-request-id", given)])[1]["x-request-id"]
     assert (found == given) is kept
     if not kept:
         assert len(bytes.fromhex(found)) == 8
 
 
-def test_an_answer_carries_its_id_its_time_and_what_keeps_browsers_safe(monkeypatch):
+def test_an_answer_carries_its_id_time_and_security_headers(monkeypatch):
     times = iter((10.0, 10.25, 11.5))
     monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     seconds = counted("headway_request_seconds_sum", route="/things/{id}")
@@ -114,7 +114,7 @@ def test_an_answer_carries_its_id_its_time_and_what_keeps_browsers_safe(monkeypa
     )
 
 
-def test_what_is_no_http_goes_by():
+def test_only_http_requests_are_handled():
     taken = []
 
     async def inner(scope, receive, send):
@@ -140,7 +140,7 @@ def test_a_failure_is_in_the_log_with_its_id(logged, status):
     ]
 
 
-def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
+def test_all_requests_are_logged_if_enabled(logged, monkeypatch):
     times = iter((10.0, 10.1, 10.1234567, 0.0, 0.0, 0.0))
     monkeypatch.setattr(room, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     ask(stacked(app(499), 0), "/y", [("x-request-id", "me")])
@@ -162,7 +162,7 @@ def test_any_request_is_in_the_log_if_so_wished(logged, monkeypatch):
     assert logged("api") == [line]
 
 
-def test_an_app_that_breaks_is_counted_as_500_and_heard(logged):
+def test_an_exception_counts_as_500_and_is_raised_on(logged):
     async def broken(scope, receive, send):
         raise KeyError("x")
 
@@ -175,7 +175,7 @@ def test_an_app_that_breaks_is_counted_as_500_and_heard(logged):
     assert logged("api")[0]["status"] == 500
 
 
-def test_a_client_is_told_what_is_left_and_when_it_begins_anew(limited):
+def test_rate_limit_headers_state_the_remaining_requests_and_the_reset(limited):
     around = limited(3)
     answers = [ask(around) for _ in range(3)]
     assert [a[0] for a in answers] == [200, 200, 200]
@@ -203,7 +203,7 @@ def test_a_client_is_told_what_is_left_and_when_it_begins_anew(limited):
     assert ask(around)[1]["x-ratelimit-remaining"] == "2"
 
 
-def test_the_seconds_left_are_never_below_none(limited, monkeypatch):
+def test_the_seconds_to_the_reset_are_never_negative(limited, monkeypatch):
     around = limited(3)
     ask(around)
     monkeypatch.setattr(
@@ -216,7 +216,7 @@ def test_the_seconds_left_are_never_below_none(limited, monkeypatch):
     "path",
     ["/health", "/health/ready", "/metrics", "/static/app.js", "/docs", "/openapi.json", "/"],
 )
-def test_some_paths_are_free(limited, path):
+def test_some_paths_have_no_rate_limit(limited, path):
     around = limited(1)
     for _ in range(3):
         status, headers, _ = ask(around, path)
@@ -232,7 +232,7 @@ def test_without_a_limit_nothing_is_counted(limited):
     assert "x-ratelimit-limit" not in ask(around)[1]
 
 
-def test_clients_are_told_apart_by_their_credentials_else_by_their_address(limited):
+def test_clients_are_distinguished_by_credentials_else_by_address(limited):
     around = limited(1)
     one = [("authorization", "Bearer one")]
     two = [("authorization", "Bearer two")]
@@ -259,7 +259,7 @@ def test_of_one_address_20_clients_are_served(limited):
     assert ask(around, headers=[("authorization", "Bearer new")], client=("192.0.2.2", 1))[0] == 200
 
 
-def test_while_valkey_is_away_this_process_counts_for_itself_and_says_so(limited, monkeypatch):
+def test_without_valkey_each_process_counts_for_itself_and_logs_it(limited, monkeypatch):
     metrics.degraded.labels("limits").set(0)
     with closed_port() as port:
         around = limited(2, f"redis://127.0.0.1:{port}/0")
@@ -272,7 +272,7 @@ def test_while_valkey_is_away_this_process_counts_for_itself_and_says_so(limited
     assert counted("headway_degraded", part="limits") == 1
 
 
-def test_when_valkey_is_back_that_is_said_too(limited):
+def test_the_return_of_valkey_is_logged(limited):
     metrics.degraded.labels("limits").set(1)
     ask(limited(2))
     assert counted("headway_degraded", part="limits") == 0
@@ -303,7 +303,7 @@ def audited(inner, method="POST", path="/things", **more):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_what_may_change_something_is_audited_before_it_is_answered(method):
+def test_changing_requests_are_audited_before_the_answer(method):
     who = Principal("anna", Role.ENGINEER)
     entries, sent = audited(app(403), method, state={"principal": who})
     assert entries == [(who, f"{method} /things", 403, {}, 0)]
@@ -313,17 +313,17 @@ def test_what_may_change_something_is_audited_before_it_is_answered(method):
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/things"), ("HEAD", "/"), ("POST", "/api/v1/ingest/batch")]
 )
-def test_what_only_asks_and_what_is_ingested_is_not_audited(method, path):
+def test_queries_and_ingests_are_not_audited(method, path):
     entries, sent = audited(app(), method, path)
     assert (entries, len(sent)) == ([], 2)
 
 
-def test_an_action_is_cut_and_has_no_null_bytes():
+def test_an_audited_action_is_truncated_and_has_no_null_bytes():
     entries, _ = audited(app(), path="/\x00" + "a" * 600)
     assert entries[0][:3] == (NOBODY, "POST /" + "a" * 506, 200)
 
 
-def test_a_request_that_breaks_is_audited_as_500_once():
+def test_a_request_that_raises_is_audited_as_500_once():
     async def broken(scope, receive, send):
         raise KeyError("x")
 

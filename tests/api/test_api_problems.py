@@ -122,7 +122,7 @@ def test_each_error_is_a_problem(client, which, status, title, detail, faults, h
         ("?n=0&m=x", "2 faults in the request", ["/query/n", "/query/m"]),
     ],
 )
-def test_each_fault_of_a_request_is_named(client, query, detail, pointers):
+def test_each_error_of_a_request_is_listed(client, query, detail, pointers):
     answer = client.get(f"/asked{query}")
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
     assert [f["pointer"] for f in answer.json()["faults"]] == pointers
@@ -133,13 +133,13 @@ def test_each_fault_of_a_request_is_named(client, query, detail, pointers):
     assert client.get("/asked?n=2").json() == 3
 
 
-def test_what_is_nowhere_is_a_problem_too(client):
+def test_an_unknown_path_is_a_problem(client):
     assert client.get("/nowhere").json() == {
         "type": "about:blank", "title": "Not Found", "status": 404, "detail": "Not Found", "instance": "/nowhere", "faults": [],
     }  # fmt: skip
 
 
-def test_a_route_says_which_errors_it_has_and_that_there_is_a_limit():
+def test_routes_document_their_errors_and_the_rate_limit():
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     assert responses(503, 404) == {
         404: {"description": "Not Found", "content": content},
@@ -149,7 +149,7 @@ def test_a_route_says_which_errors_it_has_and_that_there_is_a_limit():
     assert list(responses(503, 404)) == [404, 429, 503]
 
 
-def test_the_document_shows_a_problem_that_could_be():
+def test_the_example_problem_is_valid():
     shown = {
         name: field.get("examples", [None])[0]
         for name, field in Problem.model_json_schema()["properties"].items()

@@ -201,7 +201,7 @@ def test_a_window_takes_one_simulation_one_junction_a_time_and_a_part(get, path,
     assert {row["intersection_id"]: row["n"] for row in get(path, **query)} == counts
 
 
-def test_savings_are_worth_what_the_fuel_costs(get):
+def test_savings_are_valued_at_the_fuel_price(get):
     assert get("analytics/environmental-impact", simulation_id="A") == {
         "n": 4, "fuel_saved_l": 5.0, "co2_saved_kg": 7.0, "fuel_price_per_l": 1.7, "money_saved": 8.5, "co2_kg_per_l": 2.31,
         "co2_from_fuel_kg": pytest.approx(11.55),
@@ -471,7 +471,7 @@ def test_the_coordination_diagram(get, run):
     }  # fmt: skip
 
 
-def test_what_a_run_burnt_and_saved(get, run):
+def test_emissions_and_savings_of_a_run(get, run):
     """745 mg/s over 1,000 s are a litre (0.745 kg/l), then two; beside 3 and 3 of the other run."""
     mine = {
         "run": run,
@@ -566,7 +566,7 @@ def test_signals_and_detectors_as_event_codes(running, get, run):
     ]
 
 
-def test_an_answer_is_kept_for_a_while_by_what_was_asked(tmp_path, new_record):
+def test_answers_are_cached_by_query(tmp_path, new_record):
     with (
         serving(tmp_path, url=new_record(), cache_s=60.0) as running,
         running.client("admin") as client,

@@ -48,7 +48,7 @@ def changed(path, value, name="EDGE"):
     return whole
 
 
-def test_all_of_a_record_is_kept_and_the_example_of_the_document_is_one(client, rows):
+def test_all_fields_of_a_record_are_stored_also_of_the_documented_example(client, rows):
     answer = client.post(ONE, json=SHOWN)
     assert (answer.status_code, answer.json()) == (
         201,
@@ -73,7 +73,7 @@ def test_an_emergency_vehicle_on_any_approach_counts_for_the_junction(client, ro
     assert [r["emergency"] for r in rows("EM")] == [True, True, False, True]
 
 
-def test_the_status_of_one_says_what_came_of_it(client, running, monkeypatch):
+def test_the_status_of_a_record_states_its_outcome(client, running, monkeypatch):
     assert client.post(ONE, json=record("ST")).status_code == 201
     again = client.post(ONE, json=record("ST"))
     assert (again.status_code, again.json()) == (
@@ -106,7 +106,7 @@ def test_the_status_of_one_says_what_came_of_it(client, running, monkeypatch):
     ("fault", "detail"),
     [(SpoolFullError("no room"), "no room"), (OSError(28, "disk"), "[Errno 28] disk")],
 )
-def test_where_nothing_takes_it_that_is_said_with_when_to_come_again(
+def test_without_database_and_spool_the_answer_is_503_with_retry_after(
     client, running, monkeypatch, fault, detail
 ):
     def full(*_):
@@ -122,7 +122,7 @@ def test_where_nothing_takes_it_that_is_said_with_when_to_come_again(
         )
 
 
-def test_the_status_of_a_batch_says_what_came_of_it(client, rows):
+def test_the_status_of_a_batch_states_its_outcome(client, rows):
     answer = client.post(MANY, json=[record("BA", 1), record("BA", 2)])
     assert (answer.status_code, answer.json()) == (
         201,
@@ -148,7 +148,7 @@ def test_the_status_of_a_batch_says_what_came_of_it(client, rows):
     assert len(rows("BA")) == 4
 
 
-def test_a_batch_of_which_none_can_be_taken_is_refused_as_a_whole(client):
+def test_a_batch_without_any_valid_record_is_refused(client):
     answer = client.post(MANY, json=[7, changed(("metrics", "throughput"), ...)])
     assert (answer.status_code, answer.json()["detail"]) == (422, "none of 2 records can be taken")
     assert answer.json()["faults"] == [
@@ -167,7 +167,7 @@ def test_a_batch_of_which_none_can_be_taken_is_refused_as_a_whole(client):
         (b"{", "the body is no JSON: Input data was truncated", "Input data was truncated"),
     ],
 )  # fmt: skip
-def test_what_is_no_batch_is_refused_with_the_reason(client, body, detail, message):
+def test_a_malformed_batch_is_refused_with_the_reason(client, body, detail, message):
     answer = client.post(MANY, content=body)
     assert (answer.status_code, answer.json()["detail"], answer.json()["faults"]) == (
         422,
@@ -176,7 +176,7 @@ def test_what_is_no_batch_is_refused_with_the_reason(client, body, detail, messa
     )
 
 
-def test_a_batch_holds_5000_records_good_or_bad(client, rows):
+def test_a_batch_holds_5000_records_valid_or_not(client, rows):
     assert client.post(MANY, json=[record("MANY", k) for k in range(5000)]).json()["stored"] == 5000
     assert len(rows("MANY")) == 5000
     for batch in (
@@ -268,7 +268,7 @@ BAD = [
 ]
 
 
-def test_each_field_takes_what_lies_within_its_bounds(client):
+def test_each_field_accepts_values_within_its_bounds(client):
     batch = []
     for second, (path, value) in enumerate(GOOD):
         whole = changed(path, value)
@@ -280,7 +280,7 @@ def test_each_field_takes_what_lies_within_its_bounds(client):
     assert (answer.status_code, answer.json()["stored"]) == (201, len(GOOD))
 
 
-def test_each_field_refuses_what_lies_beyond_and_says_where(client):
+def test_each_field_refuses_values_beyond_its_bounds_with_their_place(client):
     batch = [changed(path, value) for path, value in BAD]
     answer = client.post(MANY, json=[*batch, record("BEYOND")])
     assert answer.status_code == 207
@@ -295,13 +295,13 @@ def test_each_field_refuses_what_lies_beyond_and_says_where(client):
         )
 
 
-def test_both_readers_agree_on_what_is_beyond():
+def test_both_validators_agree_on_values_out_of_bounds():
     """What pydantic takes, msgspec must take too, and the other way round: else one of them would say that all is well."""
     unexplained = [(p, v) for p, v in BAD if not ingest.faults_of(changed(p, v))]
     assert unexplained == []
 
 
-def test_what_only_the_quick_reader_refuses_is_told_in_its_words(client):
+def test_errors_of_the_quick_validator_alone_have_its_message(client):
     """pydantic would take a number for a time; msgspec does not."""
     message = "Expected `datetime`, got `int` - at `$.timestamp`"
     answer = client.post(ONE, json=changed(("timestamp",), 7))
@@ -313,7 +313,7 @@ def test_what_only_the_quick_reader_refuses_is_told_in_its_words(client):
     ]
 
 
-def test_one_record_is_told_each_of_its_faults(client):
+def test_all_errors_of_a_record_are_listed(client):
     whole = changed(("metrics", "avg_speed"), 501)
     whole["signals"][0]["signal_status"] = "BLUE"
     answer = client.post(ONE, json=whole)
@@ -327,7 +327,7 @@ def test_one_record_is_told_each_of_its_faults(client):
     assert answer.json()["detail"].startswith("the body is no JSON: ")
 
 
-def test_faults_are_told_from_where_the_record_stands():
+def test_error_pointers_start_at_the_place_of_the_record():
     assert [f.pointer for f in ingest.faults_of(changed(("metrics", "avg_speed"), 501), "/3")] == [
         "/3/metrics/avg_speed"
     ]

@@ -53,7 +53,7 @@ def degraded():
     return metrics.registry.get_sample_value("headway_degraded", {"part": "relay"})
 
 
-def test_what_one_tells_all_hear_once_and_in_order(valkey):
+def test_messages_of_one_process_reach_all_others_once_and_in_order(valkey):
     with redis.Redis.from_url(valkey) as link, processes(valkey, 3) as (hubs, clients):
         link.flushall()
         until(lambda: link.info("clients")["blocked_clients"] == 3)  # all listen
@@ -68,7 +68,7 @@ def test_what_one_tells_all_hear_once_and_in_order(valkey):
         assert degraded() == 0
 
 
-def test_what_was_told_before_is_not_heard(valkey):
+def test_earlier_messages_are_not_delivered(valkey):
     with redis.Redis.from_url(valkey) as link:
         link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 1}])})
         with processes(valkey, 1) as (_, clients):
@@ -78,7 +78,7 @@ def test_what_was_told_before_is_not_heard(valkey):
             assert heard(clients[0]) == [("a", 2)]
 
 
-def test_what_comes_between_two_looks_is_heard(monkeypatch):
+def test_messages_between_two_reads_are_delivered(monkeypatch):
     """The stream is empty at first, and each look finds what came since the newest that was known, not since the look began."""
     looks = []
 
@@ -112,7 +112,7 @@ def test_what_comes_between_two_looks_is_heard(monkeypatch):
     assert heard == [("alerts", "a", {"n": 3})]
 
 
-def test_what_is_no_news_is_left_out_and_told_and_the_rest_is_heard(valkey, logged):
+def test_malformed_messages_are_skipped_and_logged_and_the_rest_delivered(valkey, logged):
     with redis.Redis.from_url(valkey) as link, processes(valkey, 1) as (_, clients):
         until(lambda: link.info("clients")["blocked_clients"] == 1)
         bad = [{"a": "b"}, {"from": "x", "news": "no JSON"}, {"from": "x", "news": b"\xff"}, {"from": "x", "news": '["alerts", "a"]'},
@@ -142,7 +142,7 @@ def test_the_stream_holds_about_4096_messages(valkey, monkeypatch):
     assert asked == [("headway:live", {"maxlen": 4096})]
 
 
-def test_while_it_cannot_send_it_keeps_4096_messages(monkeypatch):
+def test_4096_messages_wait_while_sending_fails(monkeypatch):
     may = threading.Event()
     sent = []
 
@@ -192,7 +192,7 @@ def test_while_it_cannot_send_it_keeps_4096_messages(monkeypatch):
     assert asked == [("redis://x", {"socket_timeout": 5.0, "socket_connect_timeout": 1.0})] * 2
 
 
-def test_while_valkey_is_away_each_tells_its_own_and_says_so():
+def test_without_valkey_each_process_publishes_to_its_own_clients_and_logs_it():
     metrics.degraded.labels("relay").set(0)
     with closed_port() as port, processes(f"redis://127.0.0.1:{port}/0", 1) as (hubs, clients):
         until(lambda: degraded() == 1)  # also with nothing to send
@@ -218,7 +218,7 @@ def test_the_threads_end_when_it_is_closed(valkey):
     assert not working()
 
 
-def test_an_answer_that_nobody_expects_is_logged_and_ends_nothing(monkeypatch, logged):
+def test_an_unexpected_answer_is_logged_and_ends_nothing(monkeypatch, logged):
     class Odd:
         def xrevrange(self, stream, count):
             return []
@@ -237,7 +237,7 @@ def test_an_answer_that_nobody_expects_is_logged_and_ends_nothing(monkeypatch, l
     assert degraded() == 1
 
 
-def test_a_valkey_that_fails_is_not_asked_without_a_pause(monkeypatch):
+def test_a_failing_valkey_is_retried_after_a_pause(monkeypatch):
     asked = []
 
     class Away:

@@ -46,7 +46,7 @@ def test_both_paths_of_a_resource_are_one_in_the_document(tmp_path, path, short,
     assert under(path) == under(short)
 
 
-def test_both_paths_of_live_news_bring_them(service):
+def test_both_paths_of_live_messages_deliver_them(service):
     for path in ("/api/v1/live/alerts", "/ws/alerts"):
         with connect(
             f"{service.url.replace('http', 'ws')}{path}?token={service.token('viewer')}"
@@ -58,7 +58,7 @@ def test_both_paths_of_live_news_bring_them(service):
         until(lambda: not service.app.state.services.hub.statistics()["alerts"]["clients"])
 
 
-def test_both_answer_and_both_ask_for_credentials(service):
+def test_both_paths_answer_and_require_credentials(service):
     with service.client("viewer") as client:
         for path, short in (
             ("/api/v1/violations?device=nobody", "/analytics/violations?device=nobody"),
@@ -102,7 +102,7 @@ def test_a_topic_that_is_none_is_refused_by_name(service):
         assert refused.value.response.status_code == 401  # before anything is looked up
 
 
-def test_events_of_both_paths_are_told(service):
+def test_events_of_both_paths_are_delivered(service):
     for path in ("/api/v1/live/alerts/events", "/stream/alerts"):
         with httpx.stream(
             "GET",

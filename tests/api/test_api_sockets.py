@@ -41,11 +41,11 @@ def test_a_message_is_written_as_its_frame(bits):
         {"closing": True},
     ],
 )
-def test_a_connection_that_is_not_ready_takes_none(state):
+def test_a_connection_that_is_not_ready_accepts_no_frame(state):
     one = connection(**state)
     assert Connection.deliver(one, Message(1, b"{}")) is False
     assert one.out == []
 
 
-def test_the_door_has_a_name_of_its_own():
+def test_the_socket_route_has_its_own_name():
     assert DELIVER == "headway.deliver"

@@ -99,7 +99,7 @@ def test_a_street_that_has_not_begun_says_so(get, live):
     assert get("streets/headway").json() == head | {"controller": "webster", "started": False}
 
 
-def test_history_and_alerts_are_told_column_by_column(get, live):
+def test_history_and_alerts_are_columnar(get, live):
     assert get("streets/headway/history").json() == {
         "n": 0,
         "time_s": [],
@@ -187,7 +187,7 @@ def test_the_controllers_are_those_of_the_catalogue(get):
         ),
     ],
 )
-def test_an_override_reaches_the_junction_for_as_long_as_asked(
+def test_an_override_reaches_the_junction_for_its_duration(
     post, live, junction, body, order, detail
 ):
     answer = post(f"headway/junctions/{junction}/override", body)
@@ -195,7 +195,7 @@ def test_an_override_reaches_the_junction_for_as_long_as_asked(
     assert live.engine.orders == [order]
 
 
-def test_before_the_street_has_begun_its_clock_is_at_nought(post, live):
+def test_before_the_start_the_clock_of_a_street_is_zero(post, live):
     live.snapshot = None
     post("headway/junctions/360082/override", {"order": "hold", "lasts_s": 10})
     assert live.engine.orders == [Override(0, Order.HOLD, 10.0, "a-operator", -1)]
@@ -210,7 +210,7 @@ def test_before_the_street_has_begun_its_clock_is_at_nought(post, live):
         ({"order": "hold", "more": 1}, "/body/more"), ([], "/body"),
     ],
 )  # fmt: skip
-def test_a_faulty_override_is_refused_with_its_place(post, live, body, pointer):
+def test_an_invalid_override_is_refused_with_its_place(post, live, body, pointer):
     for door in ("junctions/360082/override", "emergency/360082"):
         answer = post(f"headway/{door}", body)
         assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
@@ -237,7 +237,7 @@ def test_a_stage_that_a_junction_lacks_is_refused(post, live):
     assert [o.order for o in live.engine.orders] == [Order.STAGE, Order.HOLD]
 
 
-def test_an_emergency_asks_for_the_stage_whatever_order_is_named(post, live):
+def test_an_emergency_requests_the_stage_whatever_order_is_named(post, live):
     answer = post("headway/emergency/360086", {"order": "release", "stage": 2, "lasts_s": 45})
     assert (answer.status_code, answer.json()) == (
         200,
@@ -246,7 +246,7 @@ def test_an_emergency_asks_for_the_stage_whatever_order_is_named(post, live):
     assert live.engine.orders == [Override(1, Order.STAGE, 25345.0, "a-operator", 2)]
 
 
-def test_a_controller_takes_over(post, live):
+def test_a_controller_is_switched(post, live):
     answer = post("headway/controller", {"controller": "max-pressure"}, "engineer")
     assert (answer.status_code, answer.json()) == (
         200,
@@ -261,7 +261,7 @@ def test_a_controller_takes_over(post, live):
     assert len(live.engine.orders) == 1
 
 
-def test_another_scenario_begins(post, live):
+def test_a_scenario_is_switched(post, live):
     answer = post("headway/scenario", {"scenario": "cologne1"}, "engineer")
     assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "cologne1 begins"})
     assert live.engine.orders == [Switch("", "cologne1")]
@@ -300,13 +300,13 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
         ({"enabled": True, "cycle_s": 30.0, "realtime": 10.0}, [Switch("planner", ""), Optimise(30.0, 10.0)]),
     ],
 )  # fmt: skip
-def test_optimisation_is_switched_its_cycle_and_pace_set(post, live, body, orders):
+def test_optimisation_cycle_and_speed_factor_are_set(post, live, body, orders):
     answer = post("headway/optimisation", body)
     assert (answer.status_code, answer.json()["done"]) == (200, True)
     assert live.engine.orders == orders
 
 
-def test_what_was_set_is_told(post, live):
+def test_the_current_optimisation_settings_are_returned(post, live):
     assert (
         post("headway/optimisation", {"enabled": False, "realtime": 2}).json()["detail"]
         == '{"enabled":false,"realtime":2.0}'
@@ -321,7 +321,7 @@ def test_what_was_set_is_told(post, live):
         ({"realtime": 1000.5}, "/body/realtime"), ({"enabled": 1}, "/body/enabled"), ({"x": 1}, "/body/x"),
     ],
 )  # fmt: skip
-def test_a_faulty_optimisation_is_refused_with_its_place(post, live, body, pointer):
+def test_invalid_optimisation_settings_are_refused_with_their_place(post, live, body, pointer):
     answer = post("headway/optimisation", body)
     assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [pointer])
     assert not live.engine.orders
@@ -355,7 +355,7 @@ def test_a_faulty_optimisation_is_refused_with_its_place(post, live, body, point
         ("nowhere/optimisation", {}, "no street 'nowhere'. There are: headway, baseline."),
     ],
 )
-def test_what_is_not_there_is_said_so(post, path, body, detail):
+def test_unknown_resources_give_404(post, path, body, detail):
     answer = post(path, body, "admin")
     assert (answer.status_code, answer.json()["detail"]) == (404, detail)
 
@@ -365,7 +365,7 @@ def test_a_street_that_is_not_there_shows_nothing(get, door):
     assert get(f"streets/nowhere{door}").status_code == 404
 
 
-def test_a_street_that_takes_no_orders_now_says_when_to_come_again(post, live):
+def test_a_busy_street_answers_503_with_retry_after(post, live):
     live.engine.fault = WorkerError("the street begins anew")
     answer = post("headway/junctions/360082/override", {"order": "hold"})
     assert (answer.status_code, answer.json()["detail"], answer.headers["retry-after"]) == (
@@ -440,7 +440,7 @@ def gauge(name, **labels):
     return metrics.registry.get_sample_value(name, {"street": "headway"} | labels)
 
 
-def test_a_snapshot_is_told_with_what_the_signals_show_and_measured(running, hears):
+def test_a_snapshot_is_published_with_signal_states_and_measures(running, hears):
     client = hears("realtime")
     publish(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
     assert [m["data"] for m in news(client)] == [STATE | {"shown": [1, 3, 4]}]
@@ -456,7 +456,7 @@ def test_a_snapshot_is_told_with_what_the_signals_show_and_measured(running, hea
     assert gauge("headway_section", figure="control_s") == 0.25
 
 
-def test_a_scene_is_told_in_columns_rounded_for_the_eye(running, hears):
+def test_a_scene_is_published_in_rounded_columns(running, hears):
     client = hears("realtime")
     scene = Scene(
         np.array([7, 9], np.uint32), np.array([[1.24, 2.26], [3.0, -4.55]], np.float32), np.array([90.6, -0.4], np.float32),
@@ -469,7 +469,7 @@ def test_a_scene_is_told_in_columns_rounded_for_the_eye(running, hears):
     }  # fmt: skip
 
 
-def test_what_no_street_here_shows_is_not_told(running, hears):
+def test_scenes_of_unknown_streets_are_not_published(running, hears):
     client = hears("realtime")
     publish(running.app.state.services, "realtime", "nowhere", replace(SNAPSHOT))
     service, running.app.state.services.street_service = (
@@ -481,7 +481,7 @@ def test_what_no_street_here_shows_is_not_told(running, hears):
     assert not client.buffer
 
 
-def test_an_event_is_told_as_it_is_and_counted(running, hears):
+def test_an_event_is_published_unchanged_and_counted(running, hears):
     client = hears("alerts")
     before = [gauge("headway_events_total", kind=k) or 0.0 for k in ("engine.restarted", "x", "")]
     restarts = gauge("headway_restarts_total") or 0.0

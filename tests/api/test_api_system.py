@@ -37,13 +37,13 @@ def admin(running):
         yield found
 
 
-def test_it_is_alive_and_says_which_version(running):
+def test_health_states_the_version(running):
     answer = httpx.get(f"{running.url}/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "version": __version__})
     assert {"x-request-id", "x-process-time", "x-content-type-options"} <= set(answer.headers)
 
 
-def test_it_is_ready_while_the_record_can_be_reached_and_nothing_waits(running, monkeypatch):
+def test_ready_while_the_database_answers_and_the_spool_is_empty(running, monkeypatch):
     def ready():
         answer = httpx.get(f"{running.url}/health/ready")
         return answer.status_code, answer.json()
@@ -78,7 +78,7 @@ def test_metrics_are_in_prometheus_form(running, admin, monkeypatch):
     assert running.app.state.services.intake.stored >= 1
 
 
-def test_what_runs_here(running, monkeypatch):
+def test_system_information(running, monkeypatch):
     state = running.app.state.services
     with running.client("viewer") as viewer:
         found = viewer.get("/system/info").json()
@@ -122,7 +122,7 @@ def test_a_key_is_made_used_and_revoked(running, admin):
         ({"name": "x"}, "role"), ({"name": "x", "role": "viewer", "more": 1}, "more"),
     ],
 )  # fmt: skip
-def test_a_faulty_key_is_refused(admin, body, pointer):
+def test_an_invalid_key_request_is_refused(admin, body, pointer):
     answer = admin.post("/api/v1/admin/keys", json=body)
     assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
         422,
@@ -159,7 +159,7 @@ def audited(running, call):
     )
 
 
-def test_what_may_change_something_is_in_the_trail_and_nothing_else(running, admin):
+def test_only_changing_requests_are_in_the_audit_trail(running, admin):
     entry = {"who": "a-admin", "role": "admin", "data": {}}
     assert audited(running, lambda: admin.post("/api/v1/admin/clear-cache")) == [
         entry | {"what": "POST /api/v1/admin/clear-cache", "status": 200}
@@ -196,7 +196,7 @@ def test_what_may_change_something_is_in_the_trail_and_nothing_else(running, adm
     }
 
 
-def test_a_broken_trail_is_told(running, admin, monkeypatch):
+def test_a_broken_audit_trail_is_reported(running, admin, monkeypatch):
     monkeypatch.setattr(
         running.app.state.services.audit, "verify", lambda: (7, "entry 7 was changed")
     )
@@ -207,7 +207,7 @@ def test_a_broken_trail_is_told(running, admin, monkeypatch):
     }
 
 
-def test_an_order_stands_although_the_trail_cannot_be_written_and_that_is_told(
+def test_an_order_holds_although_the_audit_trail_cannot_be_written_and_that_is_reported(
     running, admin, monkeypatch, logged
 ):
     def broken(*_):
@@ -239,7 +239,7 @@ def test_the_page_and_its_files_are_served(running):
     assert httpx.get(f"{running.url}/docs").status_code == 200
 
 
-def test_pages_elsewhere_may_ask_if_they_are_named(tmp_path, new_record, running):
+def test_listed_origins_are_allowed_by_cors(tmp_path, new_record, running):
     asks = {
         "Origin": "https://a.example",
         "Access-Control-Request-Method": "PUT",
@@ -279,9 +279,7 @@ def test_settings_have_their_defaults(tmp_path):
         settings.per_minute = 7
 
 
-def test_what_waits_in_the_spool_is_written_when_it_can_be_whatever_fails_meanwhile(
-    tmp_path, new_record, logged, monkeypatch
-):
+def test_the_spool_is_replayed_whatever_fails_meanwhile(tmp_path, new_record, logged, monkeypatch):
     tries = []
     with serving(tmp_path, url=new_record()) as other:
         intake, failures = other.app.state.services.intake, [OSError("no disk")]
@@ -305,7 +303,7 @@ def fail(failures):
     raise failures.pop()
 
 
-def test_threads_begin_and_end_with_the_server(tmp_path, new_record, valkey):
+def test_threads_start_and_end_with_the_server(tmp_path, new_record, valkey):
     def working():
         return {
             t.name: t.daemon

@@ -66,7 +66,7 @@ def test_orders_reach_the_street_and_come_back_as_events(street):
         next(nobody.listen("alerts"))
 
 
-def test_async_it_is_the_same(street):
+def test_the_async_client_does_the_same(street):
     async def play():
         async with AsyncHeadway(street.url, street.token("operator")) as headway:
             assert (await headway.ingest([record("ASYNC", 1), record("ASYNC", 2)]))["stored"] == 2
@@ -83,7 +83,7 @@ def test_async_it_is_the_same(street):
     assert seen == sorted(seen)
 
 
-def test_what_the_street_did_is_in_the_record_with_its_signals(street):
+def test_a_street_is_recorded_in_the_database_with_its_signals(street):
     with Headway(street.url, street.token("viewer")) as headway:
         deadline, splits, log = time.monotonic() + 60, [], []
         run = headway.call("GET", "/api/v1/runs")[0]["id"]

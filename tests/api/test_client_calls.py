@@ -105,7 +105,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("words", "named", "asked"), CALLS)
-def test_each_method_asks_its_route(door, call, words, named, asked):
+def test_each_method_calls_its_route(door, call, words, named, asked):
     assert call(*words, **named) == {"good": 1}
     assert door.asked == [(*asked, "Bearer T")]
 
@@ -123,7 +123,7 @@ def test_both_clients_have_the_same_methods_with_the_same_defaults():
     assert [p.default for p in inspect.signature(AsyncHeadway).parameters.values()][2] == 30.0
 
 
-def test_how_long_it_waits_for_an_answer_is_as_asked(monkeypatch):
+def test_the_timeout_can_be_set(monkeypatch):
     made = []
     monkeypatch.setattr(room.httpx, "Client", lambda **how: made.append(how))
     monkeypatch.setattr(room.httpx, "AsyncClient", lambda **how: made.append(how))
@@ -173,14 +173,14 @@ def test_a_refusal_is_an_error_with_its_faults(door, call, status, body, said, d
     assert (error.value.status, error.value.detail, error.value.faults) == (status, detail, faults)
 
 
-def test_what_is_not_refused_is_read(door, call):
+def test_successful_answers_are_parsed(door, call):
     door.answers.append((399, "application/json", b"[1]"))
     assert call("call", "GET", "/x") == [1]
     door.answers.append((202, "application/json", b"[2]"))
     assert call("call", "GET", "/x") == [2]
 
 
-def test_a_closed_client_asks_no_more(door):
+def test_a_closed_client_makes_no_requests(door):
     headway = Headway(door.url, "T")
     headway.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -278,7 +278,7 @@ def message(n):
     return {"id": str(n), "topic": "alerts", "street": "a", "data": {"n": n}}
 
 
-def test_a_stream_goes_on_after_the_last_message_whatever_broke(listen, pauses):
+def test_a_stream_resumes_after_the_last_message_whatever_failed(listen, pauses):
     beat = {"topic": "heartbeat"}
     acts = [message(1), beat, message(2), 1011], 503, [4408], [message(3), 1000], [message(4), 1000]
     with streams(*acts) as (url, asked):
@@ -304,7 +304,7 @@ def test_the_pauses_double_up_to_eight_seconds(listen, pauses):
 
 
 @pytest.mark.parametrize("act", [401, 403, [4400], [4401]])
-def test_a_refusal_is_no_break(listen, pauses, act):
+def test_a_refusal_is_raised_and_not_retried(listen, pauses, act):
     with (
         streams(act) as (url, asked),
         pytest.raises(HeadwayError, match="401: the stream is refused") as error,
@@ -315,13 +315,13 @@ def test_a_refusal_is_no_break(listen, pauses, act):
 
 
 @pytest.mark.parametrize("act", [400, 404, 500, [4399], [4402], [4408], [1001]])
-def test_anything_else_is_one(listen, pauses, act):
+def test_other_failures_are_retried(listen, pauses, act):
     with streams(act, [message(1), 1000]) as (url, _):
         assert listen(url, 1) == [message(1)]
     assert pauses == [0.2]
 
 
-def test_where_nobody_answers_it_tries_again(pauses, monkeypatch):
+def test_an_unreachable_server_is_retried(pauses, monkeypatch):
     tries = []
 
     def nobody(*words, **how):
@@ -344,7 +344,7 @@ def test_a_large_message_comes_whole(listen):
         assert listen(url, 1) == [large]
 
 
-def test_it_listens_from_the_call_on_not_from_the_first_message_asked_for(pauses):
+def test_a_stream_listens_from_the_call_on(pauses):
     with streams([message(1), 1000]) as (url, asked), Headway(url, "T") as headway:
         messages = headway.listen("alerts")
         assert asked == ["/api/v1/live/alerts?token=T"]

@@ -22,7 +22,7 @@ def test_a_record_is_stored_once_however_often_it_is_sent(client):
     assert client.get("/api/v1/analytics/simulation/ONCE/summary").json()["records"] == 1
 
 
-def test_every_fault_is_named_with_its_place(client):
+def test_every_error_is_listed_with_its_place(client):
     bad = record("BAD", timestamp="yesterday", colour="blue")
     bad["signals"] = [EXAMPLE["signals"][0] | {"signal_status": "BLUE", "vehicles_crossed": -1}]
     answer = client.post("/api/v1/ingest/simulation", json=bad)
@@ -37,7 +37,7 @@ def test_every_fault_is_named_with_its_place(client):
     }
 
 
-def test_names_that_no_database_takes_are_a_fault_not_a_failure(client):
+def test_names_that_the_database_rejects_are_a_client_error(client):
     bad = record("NUL")
     bad["signals"] = [EXAMPLE["signals"][0] | {"vehicle_counts": {"a\x00b": 1}}]
     answer = client.post("/api/v1/ingest/simulation", json=bad)
@@ -49,13 +49,13 @@ def test_names_that_no_database_takes_are_a_fault_not_a_failure(client):
     "body",
     [b"", b"{", b"[]", b"nul", b"\xff\xfe", b"[" * 5000, json.dumps([EXAMPLE] * 5001).encode()],
 )
-def test_what_is_no_batch_is_refused(client, body):
+def test_malformed_batches_are_refused(client, body):
     answer = client.post("/api/v1/ingest/batch", content=body)
     assert answer.status_code == 422
     assert answer.json()["faults"]
 
 
-def test_a_body_without_end_is_cut_off(client):
+def test_an_endless_body_is_cut_off(client):
     assert client.post("/api/v1/ingest/batch", content=b"[" + b" " * (9 << 20)).status_code == 413
 
 
@@ -87,7 +87,7 @@ def test_a_batch_is_reported_row_by_row(client):
         ("simulation_id", "a\n"),
     ],
 )
-def test_both_readers_of_a_record_refuse_the_same(client, place, value):
+def test_both_validators_of_a_record_refuse_the_same(client, place, value):
     answer = client.post("/api/v1/ingest/simulation", json=record("SAME") | {place: value})
     assert answer.status_code == 422
     assert answer.json()["faults"][0]["pointer"] in (f"/{place}", "")
@@ -141,7 +141,7 @@ def test_the_figures_are_those_of_the_records(client):
     assert client.get("/api/v1/analytics/simulation/NONE/summary").status_code == 404
 
 
-def test_a_comparison_pairs_and_tells_how_sure_it_is(client):
+def test_a_comparison_is_paired_and_states_its_confidence(client):
     rows = [
         record(s, k, wait=w + k % 7) for s, w in (("BASE", 30.0), ("AI", 20.0)) for k in range(60)
     ]

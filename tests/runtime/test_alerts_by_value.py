@@ -31,12 +31,12 @@ def test_a_star_matches_one_part_and_alone_everything(pattern, path, found):
 @pytest.mark.parametrize(
     "text", ["", ".", "a.", ".a", "a..b", "a b", "a.**", "**", "a*", "*a", "a.*b", "* ", "a.b*.c"]
 )
-def test_what_is_no_path_is_refused(text):
+def test_malformed_paths_are_refused(text):
     with pytest.raises(ValueError, match=r"is no path: names with dots in between"):
         Path(text)
 
 
-def test_a_path_that_is_nowhere_in_a_sample_is_refused_with_the_first_twelve_that_are():
+def test_a_path_missing_from_a_sample_is_refused_with_the_first_twelve_that_exist():
     Path("a.*").check(None)
     Path("a.*").check({"a": {"b": 1}, "c": 2})
     with pytest.raises(ValueError, match=r"^there is no 'x' in the state. There are: a\.b, c\.$"):
@@ -48,7 +48,7 @@ def test_a_path_that_is_nowhere_in_a_sample_is_refused_with_the_first_twelve_tha
         Path("x").check(dict.fromkeys(names, 0))
 
 
-def test_what_a_path_finds_in_a_flat_state():
+def test_paths_select_from_a_flat_state():
     flat = {"a.x": 1, "a.y": 2, "b": 3, "a.x.z": 4}
     assert Path("b").find(flat) == [("b", 3)]
     assert Path("c").find(flat) == []
@@ -94,7 +94,7 @@ def test_each_condition_below_at_and_above_its_threshold(
     assert set(CONDITIONS) == {">", ">=", "<", "<=", "==", "!="}
 
 
-def test_a_whole_number_is_held_against_a_rule_as_well():
+def test_integers_are_compared_as_well():
     assert Rule("r", "v", ">", 3.0).holds(4, False)
     assert not Rule("r", "v", ">", 3.0).holds(3, False)
 
@@ -119,7 +119,7 @@ def test_a_rule_by_default_warns_at_once_without_hysteresis():
         ({"clear_s": -0.5}, "not below 0"), ({"path": "a..b"}, "is no path"),
     ],
 )  # fmt: skip
-def test_rules_that_cannot_be_are_refused_with_what_is_wrong(change, said):
+def test_invalid_rules_are_refused_with_the_reason(change, said):
     with pytest.raises(ValueError, match=said):
         Rule(
             **(
@@ -137,7 +137,7 @@ def test_rules_that_cannot_be_are_refused_with_what_is_wrong(change, said):
         )
 
 
-def test_rules_of_a_monitor_have_a_name_of_their_own_and_a_path_that_is_there():
+def test_rules_of_a_monitor_have_unique_names_and_existing_paths():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 1.0),), {"v": 0.0})
     with pytest.raises(ValueError, match="there is a rule 'r' already"):
         monitor.add(Rule("r", "v", ">", 2.0))
@@ -178,7 +178,7 @@ def test_an_alert_that_opens_has_its_figures():
     assert AlertUpdate("opened", closed.alert).held_back == 0
 
 
-def test_it_opens_when_it_has_held_for_its_time_without_a_break_and_not_before():
+def test_an_alert_opens_after_its_condition_held_for_its_time_without_a_break():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 3.0, for_s=2.0),))
     series = [(0.0, 4.0), (1.75, 4.0), (1.875, 2.0), (2.0, 4.0), (3.875, 4.0), (4.0, 5.0)]
     assert told(monitor, *series) == [(4.0, "opened", 5.0, 5.0)]
@@ -187,7 +187,7 @@ def test_it_opens_when_it_has_held_for_its_time_without_a_break_and_not_before()
     ]
 
 
-def test_it_closes_when_it_has_been_well_for_its_time_without_a_break_and_not_before():
+def test_an_alert_closes_after_its_condition_was_clear_for_its_time_without_a_break():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 3.0, clear_s=2.0),))
     series = [
         (0.0, 4.0),
@@ -219,7 +219,7 @@ def test_within_its_hysteresis_an_alert_stays_open_but_is_not_worse(condition, s
     assert told(monitor, *series[2:]) == [(4.0, "closed", -8.5 * sign, 2.0 * sign)]
 
 
-def test_it_is_reported_again_when_more_than_twice_as_far_beyond_as_when_reported_last():
+def test_an_alert_is_reported_again_when_more_than_twice_as_far_beyond_its_threshold():
     monitor = RealTimeMonitor((Rule("r", "v", ">", 10.0),))
     series = [
         (0.0, 11.0),
@@ -242,7 +242,7 @@ def test_it_is_reported_again_when_more_than_twice_as_far_beyond_as_when_reporte
     ]  # fmt: skip
 
 
-def test_one_that_opened_just_at_its_threshold_is_worse_from_two_billionths_beyond_on():
+def test_an_alert_opened_at_its_threshold_is_worse_from_two_billionths_beyond():
     monitor = RealTimeMonitor((Rule("r", "v", ">=", 0.0),))
     assert [t for t, *_ in told(monitor, (1.0, 0.0), (2.0, 1e-9), (3.0, 3e-9))] == [1.0, 3.0]
 
@@ -260,7 +260,7 @@ def test_the_worst_is_the_farthest_beyond_and_no_number_is_worse_than_any():
     ]
 
 
-def test_a_figure_that_vanished_raises_its_alert_but_not_one_of_many():
+def test_a_missing_figure_raises_its_alert_but_not_one_of_many():
     monitor = RealTimeMonitor((Rule("one", "v", ">", 3.0), Rule("many", "w.*", ">", 3.0)))
     assert monitor.check(0.0, {"v": 1.0, "w": {"a": 1.0}}) == []
     (news,) = monitor.check(1.0, {})
@@ -271,7 +271,7 @@ def test_a_figure_that_vanished_raises_its_alert_but_not_one_of_many():
     assert monitor.check(4.0, {"v": True}) == []
 
 
-def test_a_rule_opens_so_many_alerts_in_a_minute_and_says_what_it_held_back():
+def test_a_rule_opens_a_limited_number_of_alerts_a_minute_and_reports_the_suppressed():
     monitor = RealTimeMonitor(
         (Rule("r", "v", ">", 0.0), Rule("other", "v", ">", 0.5)), most_per_minute=2
     )
@@ -293,7 +293,7 @@ def test_a_rule_opens_so_many_alerts_in_a_minute_and_says_what_it_held_back():
     assert [a.number for a in monitor.history] == [1, 2, 3, 4, 5, 6]
 
 
-def test_one_that_was_held_back_waits_its_time_anew():
+def test_a_suppressed_alert_waits_its_time_again():
     monitor = RealTimeMonitor((Rule("r", "v.*", ">", 0.0, for_s=4.0),), most_per_minute=1)
     both = {"v": {"a": 1.0, "b": 1.0}}
     assert monitor.check(0.0, both) == []
@@ -332,7 +332,7 @@ def test_open_alerts_are_listed_gravest_first_and_then_oldest_first():
     ]
 
 
-def test_an_alert_is_acknowledged_by_its_number_and_stays_so():
+def test_an_alert_stays_acknowledged():
     monitor = RealTimeMonitor((Rule("r", "v.*", ">", 0.0),))
     monitor.check(0.0, {"v": {"a": 1.0, "b": 2.0}})
     news = monitor.acknowledge(2, "ann")
@@ -350,7 +350,7 @@ def test_an_alert_is_acknowledged_by_its_number_and_stays_so():
             monitor.acknowledge(number, "ann")
 
 
-def test_a_rule_that_is_removed_takes_its_own_alerts_with_it():
+def test_removing_a_rule_removes_its_alerts():
     monitor = RealTimeMonitor((Rule("a", "v", ">", 0.0), Rule("v", "w", ">", 0.0)))
     monitor.check(0.0, {"v": 1.0, "w": 1.0})
     monitor.remove("a")
@@ -363,7 +363,7 @@ def test_a_rule_that_is_removed_takes_its_own_alerts_with_it():
     monitor.remove("nobody")
 
 
-def test_an_alert_is_open_until_it_has_a_time_of_its_end():
+def test_an_alert_is_open_until_it_has_an_end_time():
     alert = Alert(1, "r", "v", Level.INFO, 0.0, 1.0, 1.0, 0.5)
     assert alert.is_open is True
     assert alert.acknowledged_by == ""

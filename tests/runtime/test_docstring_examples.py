@@ -14,11 +14,11 @@ MODULES = [f"headway.runtime.{module.name}" for module in pkgutil.iter_modules(r
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_give_what_they_say(name):
+def test_docstring_examples_give_the_stated_results(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_there_are_examples_at_all():
+def test_there_are_docstring_examples():
     finder = doctest.DocTestFinder()
     found = [t for name in MODULES for t in finder.find(importlib.import_module(name))]
     assert sum(len(t.examples) for t in found) >= 10

@@ -37,7 +37,7 @@ def test_ticks_fall_on_the_grid_however_long_the_work_takes(work):
 
 @settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 100.0), min_size=1, max_size=200))
-def test_steps_stay_within_their_bounds_and_a_bad_one_is_tried_again_shorter(errors):
+def test_steps_stay_within_their_bounds_and_a_rejected_one_is_retried_shorter(errors):
     bounds = StepBounds(0.01, 0.5)
     stepper = AdaptiveTimestepper(bounds)
     stepper.step_s = 0.2
@@ -70,7 +70,7 @@ def test_the_controller_holds_a_real_integration_at_its_tolerance():
     st.sampled_from(list(Policy)),
     st.integers(1, 4),
 )
-def test_the_last_value_of_a_priority_field_reaches_everyone_whatever_is_dropped(
+def test_the_last_value_of_a_priority_field_reaches_every_subscriber_whatever_is_dropped(
     values, policy, size
 ):
     clock = Clock(100.0)
@@ -86,7 +86,7 @@ def test_the_last_value_of_a_priority_field_reaches_everyone_whatever_is_dropped
     assert received["alarm"] == values[-1]
 
 
-def test_a_raising_and_a_sleeping_subscriber_harm_nobody_else():
+def test_a_raising_and_a_sleeping_subscriber_do_not_affect_others():
     clock, received, release = Clock(), [], threading.Event()
     streams = DataStreamManager(1000.0, clock=clock)
     streams.subscribe("bad", 1000.0, call=lambda m: 1 / 0)
@@ -112,7 +112,7 @@ def test_a_raising_and_a_sleeping_subscriber_harm_nobody_else():
         max_size=30,
     )
 )
-def test_whatever_fails_however_often_it_ends(faults):
+def test_any_sequence_of_faults_ends(faults):
     clock = Clock(100.0)
     recovery = ErrorRecoverySystem(clock=clock, most=5, window_s=1e9)
     chosen = []
@@ -124,7 +124,7 @@ def test_whatever_fails_however_often_it_ends(faults):
 
 
 @pytest.mark.slow
-def test_a_worker_that_stays_silent_is_given_up_after_its_restarts():
+def test_a_silent_worker_is_abandoned_after_its_restarts():
     supervisor = Supervisor(work_silently, "", 0.3, 1, lambda message: False)
     with pytest.raises(
         WorkerError, match=r"failed 2 times in a row; the last time: silent for 0\.3 s"

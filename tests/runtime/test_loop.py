@@ -31,7 +31,7 @@ def loop_of(run, realtime=0.0, report=None, clock=None, **more):
     )
 
 
-def test_a_hundred_faults_by_a_seed_none_silent():
+def test_a_hundred_random_faults_are_all_reported():
     assert faults(100, streets=1, seed=7, tell=lambda line: None) == {
         ("clock", RECOVERED): 22, ("subscriber", RECOVERED): 20, ("disk", RECOVERED): 20, ("nan", RECOVERED): 15, ("exception", RECOVERED): 12,
         ("exception", STOPPED): 10, ("killed street process", RECOVERED): 1,
@@ -91,7 +91,7 @@ def test_alerts_are_reported_and_a_path_that_is_not_there_is_refused_at_the_star
         )
 
 
-def test_the_load_control_holds_the_speed_that_is_asked_for():
+def test_the_load_control_holds_the_requested_speed():
     run = KppRun(KppSettings(), StepBounds(), LoadControl(2.2))
     loop_of(run).run(120.0)
     assert run.plant.v_chain == pytest.approx(2.2, abs=0.03)
@@ -157,7 +157,7 @@ main()
 """
 
 
-def test_killed_it_goes_on_from_its_checkpoint(tmp_path):
+def test_a_killed_run_resumes_from_its_checkpoint(tmp_path):
     """Checkpoints each second here, which else come each ten, for the sake of the time."""
     words = [
         sys.executable,

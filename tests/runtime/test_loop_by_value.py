@@ -101,7 +101,7 @@ class Loop:
         return self
 
 
-def test_settings_by_default_and_what_is_refused():
+def test_default_settings_and_invalid_ones():
     given = {f.name: getattr(RuntimeSettings(), f.name) for f in fields(RuntimeSettings)}
     assert given == {
         "period_s": 1.0 / 15.0, "realtime": 1.0, "overrun": "degrade", "mode": "balanced", "gather": True, "batch_wall_s": 0.02, "checkpoint_s": 0.0,
@@ -121,12 +121,12 @@ def test_settings_by_default_and_what_is_refused():
         RuntimeSettings().period_s = 1.0
 
 
-def test_what_is_driven_has_its_time_and_whether_it_runs_as_properties():
+def test_a_plant_has_its_time_and_running_state_as_properties():
     assert isinstance(vars(Driven)["time_s"], property)
     assert isinstance(vars(Driven)["running"], property)
 
 
-def test_a_new_loop_is_sound_and_unpressed():
+def test_a_new_loop_is_stable_and_without_pressure():
     of = Loop()
     assert (
         of.loop.stability.score,
@@ -145,7 +145,7 @@ def test_a_new_loop_is_sound_and_unpressed():
 # ticks
 
 
-def test_it_ticks_until_its_time_and_the_last_tick_ends_there():
+def test_the_loop_ticks_until_its_end_time():
     of = Loop()
     of.loop.run(0.875)
     assert of.plant.advanced() == [0.25, 0.25, 0.25, 0.125]
@@ -157,7 +157,7 @@ def test_it_ticks_until_its_time_and_the_last_tick_ends_there():
     assert of.plant.advanced()[4:] == [1e-9]  # a tick always advances
 
 
-def test_a_billionth_of_a_second_is_no_time_left():
+def test_a_remainder_of_a_nanosecond_counts_as_none():
     of = Loop()
     of.plant.time_s = 1.0
     until_s = 1.0 + 1e-9
@@ -166,7 +166,7 @@ def test_a_billionth_of_a_second_is_no_time_left():
     assert of.plant.calls == []
 
 
-def test_it_ends_when_the_plant_has_nothing_left_to_do():
+def test_the_loop_ends_with_the_plant():
     of = Loop()
     of.plant.running = False
     of.loop.run(5.0)
@@ -182,7 +182,7 @@ def test_ticks_that_were_skipped_are_advanced_in_one():
     assert of.plant.advanced() == [0.25, 0.75, 1.0]
 
 
-def test_as_fast_as_possible_ticks_are_gathered_by_what_they_take_and_never_past_the_end():
+def test_unpaced_ticks_are_batched_by_their_duration_and_never_past_the_end():
     of = Loop(realtime=0.0, batch_wall_s=1.0)
     of.plant.takes_s = 0.125
     of.ticks(3)
@@ -227,7 +227,7 @@ def test_lasting_pressure_changes_the_mode_and_is_reported_with_its_share():
     assert of.loop.streams.rate_hz == 5.0
 
 
-def test_a_mode_that_is_chosen_holds_for_the_streams_too_and_is_reported():
+def test_a_chosen_mode_applies_to_the_streams_and_is_reported():
     of = Loop()
     of.loop.choose_mode("accuracy")
     assert (of.loop.optimizer.mode, of.loop.streams.rate_hz) == (MODES["accuracy"], 20.0)
@@ -237,7 +237,7 @@ def test_a_mode_that_is_chosen_holds_for_the_streams_too_and_is_reported():
     assert len(of.told) == 1
 
 
-def test_the_time_of_advancing_and_of_watching_is_profiled_against_the_wall_time_of_a_tick():
+def test_advancing_and_monitoring_are_profiled_against_the_wall_time_of_a_tick():
     of = Loop(realtime=0.5)
     of.ticks(3)
     report = of.loop.profiler.report()
@@ -259,7 +259,7 @@ def test_a_checkpoint_is_due_each_so_many_seconds_of_plant_time():
     assert of.loop.last_checkpoint_s == 1.25
 
 
-def test_a_checkpoint_that_the_disk_does_not_take_is_reported_and_tried_again_after_half_the_time():
+def test_a_checkpoint_that_cannot_be_written_is_reported_and_retried_after_half_the_interval():
     of = Loop(checkpoint_s=2.0)
     of.plant.checkpoint_fails = [OSError(28, "No space left"), OSError("still none"), None]
     of.ticks(9)
@@ -282,7 +282,7 @@ def test_any_other_error_of_a_checkpoint_is_a_fault_to_recover_from():
     ]
 
 
-def test_a_loop_of_other_settings_goes_on_from_the_one_before():
+def test_a_loop_with_other_settings_continues_from_the_one_before():
     rules = (Rule("r", "v", ">", 1.0),)
     before = Loop(rules=rules, checkpoint_s=0.5)
     before.plant.values = {"v": 2.0}
@@ -329,7 +329,7 @@ def looks(mode, count, **settings):
     return [round(64.0 * t) for t in seen]
 
 
-def test_figures_are_looked_at_as_often_as_the_mode_says():
+def test_figures_are_checked_as_often_as_the_mode_says():
     assert looks("performance", 40) == [1, 14, 27, 40]  # 0.2 s are 12.8 ticks
     assert looks("balanced", 15) == [1, 6, 11]  # 1/15 s are 4.27 ticks: always the fifth
     assert looks("accuracy", 4) == [1, 2, 3, 4]
@@ -337,7 +337,7 @@ def test_figures_are_looked_at_as_often_as_the_mode_says():
     assert looks("accuracy", 4, watch=False) == []
 
 
-def test_a_look_and_a_check_are_due_in_the_moment_of_their_time():
+def test_samples_and_checks_are_due_exactly_at_their_time():
     of = Loop(
         mode="performance",
         realtime=0.0,
@@ -354,7 +354,7 @@ def test_a_look_and_a_check_are_due_in_the_moment_of_their_time():
     assert (len(seen), of.plant.built) == (6, 1 + 6)
 
 
-def test_instability_is_reported_once_with_its_reasons_and_again_when_it_comes_back():
+def test_instability_is_reported_once_with_its_reasons_and_again_when_it_returns():
     of = Loop(mode="accuracy", limits={"v": Limits(highest=1.0)})
     for value in (0.0, 2.0, 3.0, 0.0, 4.0):
         of.plant.values = {"v": value}
@@ -373,7 +373,7 @@ def test_instability_from_the_first_check_on_is_reported():
     assert [(t, k) for t, k, _ in of.told] == [(0.25, "runtime.unstable")]
 
 
-def test_a_mode_by_name_performance_looks_without_jumps_and_drift():
+def test_the_performance_mode_checks_without_jumps_and_drift():
     for mode, reasons in (("balanced", 2), ("performance", 0)):
         of = Loop(mode=mode, limits={"v": Limits(per_s=1.0)}, drift=("e", 0.25))
         of.plant.values = {"v": 0.0, "e": 0.0}
@@ -383,7 +383,7 @@ def test_a_mode_by_name_performance_looks_without_jumps_and_drift():
         assert len(of.loop.stability.reasons) == reasons
 
 
-def test_a_figure_that_is_lost_is_a_fault_and_after_its_cure_all_is_forgotten():
+def test_a_figure_that_is_not_finite_is_a_fault_and_recovery_resets_the_history():
     of = Loop(mode="accuracy", limits={"v": Limits(per_s=1.0)})
     of.ticks(1)
     of.plant.values = {"v": math.nan, "w": math.inf}
@@ -420,7 +420,7 @@ def test_alerts_are_reported_with_their_figures_as_often_as_the_mode_says():
     assert of.plant.built == 4
 
 
-def test_the_figures_of_an_alerts_news():
+def test_the_figures_of_an_alert_event():
     alert = Alert(7, "r", "v.x", Level.CRITICAL, 1.0, 2.5, 3.5, 0.5)
     plain = {
         "rule": "r",
@@ -460,7 +460,7 @@ def test_a_state_is_built_once_for_all_subscribers_and_not_at_all_without_any():
 # faults
 
 
-def test_each_strategy_does_its_part_milder_first():
+def test_strategies_are_applied_from_the_mildest():
     of = Loop()
     of.plant.fails = [KeyError(k) for k in "abcdef"]
     of.plant.time_s = 3.0
@@ -481,7 +481,7 @@ def test_each_strategy_does_its_part_milder_first():
     assert (0.0, "runtime.mode", {"mode": "performance", "why": "chosen"}) in of.told
 
 
-def test_after_a_fault_the_work_is_done_again_with_a_quarter_of_the_step():
+def test_after_a_fault_the_tick_is_repeated_with_a_quarter_of_the_step():
     of = Loop()
     of.plant.fails = [None, ArithmeticError("x"), None]
     of.ticks(3)
@@ -493,7 +493,7 @@ def test_after_a_fault_the_work_is_done_again_with_a_quarter_of_the_step():
     assert of.plant.time_s == 0.5
 
 
-def test_a_restore_takes_the_time_of_the_last_checkpoint_with_it():
+def test_a_restore_also_restores_the_time_of_the_last_checkpoint():
     of = Loop(
         checkpoint_s=2.0,
         recovery=ErrorRecoverySystem(
@@ -515,7 +515,7 @@ def test_a_restore_takes_the_time_of_the_last_checkpoint_with_it():
     assert of.loop.last_checkpoint_s == 3.0
 
 
-def test_a_cure_that_fails_is_a_fault_as_well_and_the_next_one_is_tried():
+def test_a_strategy_that_fails_is_a_fault_and_the_next_one_is_tried():
     of = Loop()
     of.plant.fails = [ArithmeticError("first")]
     of.plant.cures = {"roll back": ValueError("cannot"), "restore": OSError("no disk")}
@@ -527,7 +527,7 @@ def test_a_cure_that_fails_is_a_fault_as_well_and_the_next_one_is_tried():
     assert len(of.plant.advanced()) == 2
 
 
-def test_a_fault_after_things_have_settled_is_answered_mildly_again():
+def test_a_fault_after_settling_starts_with_the_mildest_strategy_again():
     of = Loop()
     of.plant.fails = [ArithmeticError("a"), *[None] * 8, ArithmeticError("b"), ArithmeticError("c")]
     of.ticks(11)  # the second 2.25 s after the first, the third a quarter of a second later
@@ -539,7 +539,7 @@ def test_a_fault_after_things_have_settled_is_answered_mildly_again():
     assert of.loop.recovery.success_counts() == {Strategy.RETRY_SMALLER: (1, 2)}
 
 
-def test_good_ticks_report_to_the_recovery_that_its_strategy_worked():
+def test_successful_ticks_are_reported_to_the_recovery():
     of = Loop()
     of.plant.fails = [ArithmeticError("a")]
     of.ticks(8)  # the fault was answered at 0.25 s of wall time; now it is 2.0
@@ -548,7 +548,7 @@ def test_good_ticks_report_to_the_recovery_that_its_strategy_worked():
     assert of.loop.recovery.success_counts() == {Strategy.RETRY_SMALLER: (1, 1)}
 
 
-def test_the_stop_carries_the_fault_that_led_to_it():
+def test_the_stop_carries_its_cause():
     of = Loop(recovery=ErrorRecoverySystem(((Exception, (Strategy.STOP,)),)))
     of.plant.fails, of.plant.time_s = [KeyError("x")], 1.2345
     with pytest.raises(StoppedError, match=r"at 1\.23[45] s") as stopped:
@@ -557,7 +557,7 @@ def test_the_stop_carries_the_fault_that_led_to_it():
     assert [c[0] for c in of.plant.calls] == ["advance"]
 
 
-def test_a_loop_runs_without_anybody_to_report_to():
+def test_a_loop_runs_without_a_listener():
     clock = Clock()
     plant = Plant(clock)
     loop = RealTimeController(

@@ -42,7 +42,7 @@ def test_the_strategies_of_each_class_of_error_from_the_mildest_to_the_last():
     assert [kind for kind, _ in DEFAULT_PLANS] == [ArithmeticError, OSError, Exception]
 
 
-def test_a_fault_within_the_settling_time_takes_the_next_strategy_and_one_at_its_end_begins_anew():
+def test_a_fault_within_the_settling_time_takes_the_next_strategy_and_one_at_its_end_restarts():
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock)
     assert answers(recovery, clock, 10.0, 11.875, 13.75, 15.75, 17.0) == [
@@ -56,7 +56,7 @@ def test_a_fault_within_the_settling_time_takes_the_next_strategy_and_one_at_its
     assert recovery.success_counts() == {RETRY: (0, 2), RESTORE: (0, 1), ANEW: (1, 1)}
 
 
-def test_a_fault_of_another_class_escalates_where_its_plan_knows_the_strategy_and_else_begins():
+def test_a_fault_of_another_class_escalates_where_its_plan_has_the_strategy_and_else_starts_at_the_first():
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock)
     assert recovery.choose(FAULT) is RETRY
@@ -67,7 +67,7 @@ def test_a_fault_of_another_class_escalates_where_its_plan_knows_the_strategy_an
     assert recovery.choose(OSError("disk")) is STOP
 
 
-def test_one_that_held_for_its_time_is_counted_as_worked_once():
+def test_a_strategy_that_held_for_the_settling_time_counts_as_successful_once():
     clock = Clock(10.0)
     recovery = ErrorRecoverySystem(clock=clock)
     recovery.report_success()
@@ -96,7 +96,7 @@ def test_without_a_settling_time_only_a_fault_before_the_next_good_tick_is_a_fai
     assert recovery.success_counts() == {RETRY: (0, 1), RESTORE: (0, 1), ANEW: (1, 1)}
 
 
-def test_a_short_settling_time_is_kept_to():
+def test_a_short_settling_time_applies():
     clock = Clock()
     recovery = ErrorRecoverySystem(settle_s=0.5, clock=clock)
     assert answers(recovery, clock, 0.0, 0.25, 0.75) == [RETRY, RESTORE, RETRY]
@@ -110,7 +110,7 @@ def test_a_strategy_is_tried_five_times_in_a_minute_and_then_the_next_one():
     assert answers(recovery, clock, 70.0, 90.0) == [RETRY, RETRY]
 
 
-def test_budget_and_window_can_be_given_and_a_strategy_is_left_out_that_has_none_left():
+def test_budget_and_window_can_be_set_and_an_exhausted_strategy_is_skipped():
     clock = Clock()
     recovery = ErrorRecoverySystem(budget=1, window_s=8.0, settle_s=1.0, clock=clock)
     assert answers(recovery, clock, 0.0, 2.0, 4.0, 6.0, 8.0, 9.5) == [
@@ -123,7 +123,7 @@ def test_budget_and_window_can_be_given_and_a_strategy_is_left_out_that_has_none
     ]
 
 
-def test_whatever_it_is_after_twenty_attempts_in_the_window_it_stops():
+def test_after_twenty_attempts_in_the_window_recovery_stops():
     clock = Clock()
     recovery = ErrorRecoverySystem(ONE, budget=1000, settle_s=1.0, clock=clock)
     assert answers(recovery, clock, *[2.0 * k for k in range(22)]) == [RETRY] * 20 + [STOP] * 2
@@ -134,7 +134,7 @@ def test_whatever_it_is_after_twenty_attempts_in_the_window_it_stops():
     assert answers(recovery, clock, 200.0, 202.0, 204.0, 206.5) == [RETRY, RETRY, STOP, RETRY]
 
 
-def test_the_first_plan_whose_class_fits_counts():
+def test_the_first_plan_that_matches_the_class_is_used():
     clock = Clock()
     plans = ((OSError, (RESTART, STOP)), (FileNotFoundError, (DEGRADE, STOP)))
     recovery = ErrorRecoverySystem(plans, clock=clock)
@@ -145,7 +145,7 @@ def test_the_first_plan_whose_class_fits_counts():
 @pytest.mark.parametrize(
     "bad", [{"budget": 0}, {"most": 0}, {"window_s": 0.0}, {"window_s": -1.0}, {"settle_s": -0.5}]
 )
-def test_budgets_that_cannot_be_are_refused(bad):
+def test_invalid_budgets_are_refused(bad):
     with pytest.raises(ValueError, match=r"budget -?\d+ and most \d+ must be at least 1"):
         ErrorRecoverySystem(**bad)
 
@@ -167,7 +167,7 @@ def test_the_least_budgets_are_accepted_and_a_thousand_attempts_kept():
 OPEN = Limits()
 
 
-def test_limits_are_open_by_default_and_refused_where_they_cannot_be():
+def test_limits_are_open_by_default_and_invalid_ones_are_refused():
     assert astuple(OPEN) == (-math.inf, math.inf, math.inf, math.inf)
     assert Limits(1.0, 1.0, 0.5, 0.0).noise == 0.0
     for bad in (
@@ -192,13 +192,13 @@ def test_limits_are_open_by_default_and_refused_where_they_cannot_be():
 @pytest.mark.parametrize(
     ("value", "score"), [(1.0, 1.0), (4.0, 1.0), (0.9375, 0.3), (4.0625, 0.3), (-5.0, 0.3)]
 )
-def test_a_figure_outside_its_bounds_costs_seven_tenths(value, score):
+def test_a_figure_out_of_bounds_costs_seven_tenths_of_stability(value, score):
     found = NumericalStabilityMonitor({"v": Limits(1.0, 4.0)}).check(0.0, {"v": value})
     assert found.score == pytest.approx(score)
     assert found.reasons == (() if score == 1.0 else (f"v {value:.6g} is outside 1 to 4",))
 
 
-def test_a_fault_fades_by_a_fiftieth_a_look_and_by_what_is_asked_for():
+def test_a_fault_decays_by_a_fiftieth_a_sample_or_as_configured():
     monitor = NumericalStabilityMonitor({"v": Limits(highest=1.0)})
     scores = [monitor.check(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(40)]
     assert scores == pytest.approx([min(0.3 + 0.02 * k, 1.0) for k in range(40)])
@@ -209,7 +209,7 @@ def test_a_fault_fades_by_a_fiftieth_a_look_and_by_what_is_asked_for():
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
-def test_a_figure_that_is_no_number_costs_everything_and_the_others_are_judged_all_the_same(lost):
+def test_a_figure_that_is_not_a_number_costs_all_stability_and_the_others_are_still_checked(lost):
     monitor = NumericalStabilityMonitor({"v": Limits(0.0, 1.0), "w": Limits(0.0, 1.0)})
     found = monitor.check(0.0, {"v": lost, "w": 2.0, "x": 0.0, "y": lost})
     assert found == Stability(0.0, (f"v is {lost}", f"y is {lost}", "w 2 is outside 0 to 1"))
@@ -225,7 +225,7 @@ def jumps(*series, per_s=4.0, enhanced=True):
     ]
 
 
-def test_a_change_faster_than_believable_costs_a_half():
+def test_an_implausibly_fast_change_costs_half_of_stability():
     sound = (1.0, ())
     assert jumps((10.0, 100.0), (10.5, 102.0), (11.0, 100.0)) == [sound] * 3  # just 4 a second
     assert jumps((10.0, 1.0), (10.5, 3.5), (11.0, 3.0)) == [
@@ -249,7 +249,7 @@ def rings(values, noise=1.0, enhanced=True):
     return [(k, round(1.0 - x.score, 9), *x.reasons) for k, x in enumerate(looks) if x.reasons]
 
 
-def test_eight_changes_each_against_the_one_before_ring():
+def test_eight_alternating_changes_are_an_oscillation():
     swing = [0.0, 2.0] * 6
     assert rings(swing[:8]) == []
     assert rings(swing[:9]) == [(8, 0.3, "v rings from step to step by 2")]
@@ -269,7 +269,7 @@ def test_eight_changes_each_against_the_one_before_ring():
     assert rings([float(k) for k in range(20)]) == []
 
 
-def test_energy_that_is_not_kept_costs_a_half():
+def test_energy_that_is_not_conserved_costs_half_of_stability():
     monitor = NumericalStabilityMonitor({}, ("share", 0.25), memory=1)
     assert monitor.check(0.0, {"share": 0.25}) == Stability(1.0, ())
     assert monitor.check(1.0, {"share": 0.5}) == Stability(
@@ -279,7 +279,7 @@ def test_energy_that_is_not_kept_costs_a_half():
     assert NumericalStabilityMonitor({}).check(0.0, {"share": 9.0}) == Stability(1.0, ())
 
 
-def test_the_gravest_fault_of_a_check_counts_and_all_are_reported():
+def test_the_most_severe_fault_of_a_check_counts_and_all_are_reported():
     monitor = NumericalStabilityMonitor(
         {"a": Limits(highest=1.0), "b": Limits(per_s=1.0)}, ("e", 0.25), memory=1
     )
@@ -301,7 +301,7 @@ def test_the_gravest_fault_of_a_check_counts_and_all_are_reported():
     )
 
 
-def test_after_a_restore_what_was_before_is_forgotten():
+def test_a_restore_resets_the_stability_history():
     monitor = NumericalStabilityMonitor({"v": Limits(highest=50.0, per_s=1.0, noise=0.5)})
     for k in range(8):
         monitor.check(float(k), {"v": float(k % 2)})

@@ -40,7 +40,7 @@ def test_the_factor_of_the_next_step(error, before, order, factor):
     assert pi_factor(error, before, order) == pytest.approx(factor, rel=1e-12)
 
 
-def test_bounds_of_steps_by_default_and_what_is_refused():
+def test_default_bounds_of_steps_and_invalid_ones():
     assert astuple(StepBounds()) == (0.05, 0.2, 1e-4, 1e-6)
     for name in ("shortest_s", "longest_s", "rtol", "atol"):
         for bad in (0.0, -0.5, math.inf, math.nan, "1", None):
@@ -155,7 +155,7 @@ def test_the_floor_rises_above_nine_tenths_and_sinks_below_six(pressure, floor_s
     assert stepper.floor_s == pytest.approx(floor_s, rel=1e-12)
 
 
-def test_the_floor_ends_at_its_bounds_and_does_not_rise_where_no_time_has_to_be_kept():
+def test_the_floor_ends_at_its_bounds_and_does_not_rise_without_real_time():
     stepper = AdaptiveTimestepper(BOUNDS)
     stepper.adapt_to_load(1.0, 1.0, on_time=False)
     assert stepper.floor_s == 0.5
@@ -187,7 +187,7 @@ def test_after_a_fault_steps_are_a_quarter_as_short_and_grow_back_whatever_the_p
     assert stepper.floor_s == 0.625
 
 
-def test_without_any_time_granted_the_pressure_has_no_bound():
+def test_without_granted_time_the_pressure_is_unbounded():
     stepper = AdaptiveTimestepper(BOUNDS)
     assert stepper.adapt_to_load(0.1, 0.0) == math.inf
     assert stepper.adapt_to_load(0.1, 0.5) == 0.2
@@ -200,7 +200,7 @@ def test_without_any_time_granted_the_pressure_has_no_bound():
         (3, 1.0, 1), (1, 9.0, 1), (600, 0.25, 1000), (1000, 0.4, 1000),
     ],
 )  # fmt: skip
-def test_the_batch_fills_half_of_what_is_granted_at_most_twice_and_at_least_a_quarter_of_the_last(
+def test_a_batch_fills_half_of_the_granted_time_between_a_quarter_and_twice_the_last(
     batch, pressure, then
 ):
     stepper = AdaptiveTimestepper(BOUNDS, largest_batch=1000)

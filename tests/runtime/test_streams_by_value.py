@@ -40,7 +40,7 @@ def counts(subscription):
 # buffers
 
 
-def test_counts_begin_at_nought_and_a_message_is_not_urgent_by_itself():
+def test_counts_start_at_zero_and_messages_are_not_urgent_by_default():
     assert astuple(Delivery()) == (0, 0, 0, 0, 0, 0, 0.0)
     assert Message(1.0, {}).urgent is False
     with pytest.raises(FrozenInstanceError):
@@ -58,7 +58,7 @@ def test_counts_begin_at_nought_and_a_message_is_not_urgent_by_itself():
     )
 
 
-def test_what_waits_is_taken_in_order_and_at_once():
+def test_waiting_messages_are_taken_in_order_and_at_once():
     _, s = opened(size=3)
     put(s, (1, False), (2, False), (3, False))
     assert s.waiting == 3
@@ -78,7 +78,7 @@ def test_a_full_buffer_drops_the_oldest():
     assert counts(s) == (5, 2, 3, 0, 0)
 
 
-def test_what_was_urgent_in_a_dropped_message_is_passed_on_to_the_next_which_may_overwrite_it():
+def test_urgent_fields_of_a_dropped_message_are_merged_into_the_next():
     _, s = opened(size=2)
     put(s, (1, True, {"a": 1, "b": 1}), (2, False, {"b": 2}), (3, False, {"c": 3}))
     assert counts(s) == (3, 0, 1, 0, 1)
@@ -88,7 +88,7 @@ def test_what_was_urgent_in_a_dropped_message_is_passed_on_to_the_next_which_may
     assert counts(s) == (7, 4, 3, 0, 3)
 
 
-def test_an_only_urgent_message_is_kept_beside_the_new_one():
+def test_a_single_urgent_message_is_kept_beside_the_new_one():
     _, s = opened(size=1)
     put(s, (1, True, {"a": 1}), (2, False, {"b": 2}))
     assert (s.waiting, counts(s)) == (2, (2, 0, 0, 0, 0))
@@ -99,7 +99,7 @@ def test_an_only_urgent_message_is_kept_beside_the_new_one():
     assert [m.at_s for m in s.take()] == [5.0]
 
 
-def test_latest_only_keeps_one_and_what_was_urgent_goes_along():
+def test_latest_only_keeps_one_message_with_the_urgent_fields():
     _, s = opened(policy=Policy.LATEST_ONLY)
     put(s, (1, False, {"a": 1}), (2, False, {"b": 2}))
     assert (s.waiting, counts(s)) == (1, (2, 0, 1, 0, 0))
@@ -109,7 +109,7 @@ def test_latest_only_keeps_one_and_what_was_urgent_goes_along():
     assert s.take() == [Message(4.0, {"a": 3, "b": 4}, True)]
 
 
-def test_blocked_messages_wait_apart_in_order_sixteen_times_the_size_at_most():
+def test_blocked_messages_overflow_in_order_up_to_sixteen_times_the_size():
     _, s = opened(size=2, policy=Policy.BLOCK, timeout_s=1e9)
     put(s, *[(k, False) for k in range(40)])
     assert (s.waiting, counts(s)) == (34, (40, 0, 6, 0, 0))
@@ -120,7 +120,7 @@ def test_blocked_messages_wait_apart_in_order_sixteen_times_the_size_at_most():
     assert (s.waiting, counts(s)) == (0, (41, 35, 6, 0, 0))
 
 
-def test_a_blocked_one_that_finds_room_does_not_wait_apart():
+def test_a_blocked_message_that_finds_room_does_not_overflow():
     _, s = opened(size=2, policy=Policy.BLOCK)
     put(s, (1, False))
     assert [m.at_s for m in s.take()] == [1.0]
@@ -128,7 +128,7 @@ def test_a_blocked_one_that_finds_room_does_not_wait_apart():
     assert [m.at_s for m in s.take()] == [2.0, 3.0]
 
 
-def test_what_has_waited_apart_too_long_makes_room_for_a_new_one():
+def test_an_expired_overflow_message_makes_room_for_a_new_one():
     clock = Clock()
     _, s = opened(clock, size=1, policy=Policy.BLOCK, timeout_s=2.0)
     put(s, *[(0, False)] * 17, (9, False), clock=clock)
@@ -136,7 +136,7 @@ def test_what_has_waited_apart_too_long_makes_room_for_a_new_one():
     assert [m.at_s for _ in range(2) for m in s.take()] == [0.0, 9.0]
 
 
-def test_an_urgent_one_that_finds_no_room_is_put_into_the_last_that_waits():
+def test_an_urgent_message_without_room_is_merged_into_the_last_waiting_one():
     _, s = opened(size=1, policy=Policy.BLOCK, timeout_s=1e9)
     put(s, *[(k, False, {"n": k, "m": k}) for k in range(17)], (17, True, {"n": 17}), (18, False))
     assert (s.waiting, counts(s)) == (17, (19, 0, 2, 0, 1))
@@ -146,7 +146,7 @@ def test_an_urgent_one_that_finds_no_room_is_put_into_the_last_that_waits():
     ]
 
 
-def test_what_waits_apart_longer_than_the_time_out_is_dropped_but_not_what_is_urgent():
+def test_overflow_messages_expire_but_their_urgent_fields_do_not():
     clock = Clock()
     _, s = opened(clock, size=1, policy=Policy.BLOCK, timeout_s=2.0)
     put(s, (0, False), (1, False), (2, False), (3, False), clock=clock)
@@ -162,7 +162,7 @@ def test_what_waits_apart_longer_than_the_time_out_is_dropped_but_not_what_is_ur
     assert counts(s) == (8, 4, 4, 0, 0)
 
 
-def test_by_default_it_waits_apart_for_a_second():
+def test_overflow_messages_expire_after_a_second_by_default():
     clock = Clock()
     for waited, left in ((1.0, 1), (1.125, 0)):
         _, s = opened(clock, size=1, policy=Policy.BLOCK)
@@ -188,7 +188,7 @@ def test_the_longest_wait_is_that_of_the_oldest_taken():
     assert s.delivery.longest_wait_s == 5.0
 
 
-def test_taking_waits_for_the_first_message_and_not_for_ever():
+def test_take_waits_for_the_first_message_up_to_its_timeout():
     _, s = opened()
     begun = time.monotonic()
     assert s.take() == []
@@ -217,7 +217,7 @@ def published(streams, clock, times, state=None):
         streams.publish(clock.now, state or {"a": 1})
 
 
-def test_a_subscriber_gets_one_at_once_and_then_at_its_rate():
+def test_a_subscriber_gets_its_first_message_at_once_and_then_at_its_rate():
     clock = Clock()
     streams, s = opened(clock, 2.0)
     assert streams.is_due()
@@ -230,7 +230,7 @@ def test_a_subscriber_gets_one_at_once_and_then_at_its_rate():
     ("own_hz", "most_hz", "times"),
     [(4.0, 2.0, [0.0, 0.5, 1.0]), (1.0, 2.0, [0.0, 1.0]), (4.0, 4.0, [0.0, 0.25, 0.5, 0.75, 1.0])],
 )
-def test_the_lower_of_its_own_rate_and_of_the_modes_counts(own_hz, most_hz, times):
+def test_the_lower_of_the_subscribers_and_the_modes_rate_counts(own_hz, most_hz, times):
     clock = Clock()
     streams = DataStreamManager(most_hz, clock=clock)
     s = streams.subscribe("s", own_hz)
@@ -238,12 +238,12 @@ def test_the_lower_of_its_own_rate_and_of_the_modes_counts(own_hz, most_hz, time
     assert [m.at_s for m in s.take()] == times
 
 
-def test_ten_a_second_by_default_and_no_thinning():
+def test_ten_messages_a_second_by_default_and_no_thinning():
     streams = DataStreamManager()
     assert (streams.rate_hz, streams.thinning) == (10.0, 1.0)
 
 
-def test_a_rate_is_kept_on_average_though_publications_do_not_fall_on_it():
+def test_a_rate_is_kept_on_average_although_publications_do_not_coincide():
     clock = Clock()
     streams, s = opened(clock, 1.0)
     published(streams, clock, [0.375 * k for k in range(20)])
@@ -264,7 +264,7 @@ def test_after_a_pause_two_are_caught_up_and_no_more():
     ]  # due again from 9, 10 and 11 s on
 
 
-def test_a_publication_is_due_only_where_somebody_would_take_it():
+def test_a_publication_is_due_only_when_a_subscriber_would_get_it():
     clock = Clock()
     streams = DataStreamManager(1000.0, clock=clock)
     assert not streams.is_due()
@@ -276,7 +276,7 @@ def test_a_publication_is_due_only_where_somebody_would_take_it():
     assert due == [False, False, True, True]
 
 
-def test_each_gets_the_fields_that_it_asked_for():
+def test_each_subscriber_gets_its_selected_fields():
     streams = DataStreamManager(1000.0, clock=Clock())
     subs = {
         f: streams.subscribe(str(f), 1000.0, f)
@@ -298,7 +298,7 @@ def test_each_gets_the_fields_that_it_asked_for():
     }
 
 
-def test_priority_fields_that_changed_reach_everyone_at_once_and_the_same_value_only_once():
+def test_changed_priority_fields_reach_every_subscriber_at_once_and_each_value_once():
     clock = Clock()
     streams, s = opened(clock, 1.0, ("alarm.*",), fields=("a",))
     for at_s, alarm in ((0.0, 0), (0.25, 0), (0.5, 1), (0.75, 1), (1.0, 1), (1.25, 2), (2.0, 3)):
@@ -313,7 +313,7 @@ def test_priority_fields_that_changed_reach_everyone_at_once_and_the_same_value_
     assert counts(s) == (5, 5, 0, 2, 0)
 
 
-def test_under_pressure_half_as_often_down_to_an_eighth_and_back():
+def test_under_pressure_the_rate_is_halved_down_to_an_eighth_and_restored():
     streams = DataStreamManager()
     found = []
     for pressure in (0.9, 0.9375, 5.0, 1.0, 1.0, 0.75, 0.6, 0.59375, 0.0):
@@ -336,7 +336,7 @@ def test_under_pressure_half_as_often_down_to_an_eighth_and_back():
 @pytest.mark.parametrize(
     "bad", [{"rate_hz": 0.0}, {"rate_hz": -1.0}, {"size": 0}, {"timeout_s": -0.5}]
 )
-def test_subscriptions_that_cannot_be_are_refused_by_name(bad):
+def test_invalid_subscriptions_are_refused_by_name(bad):
     streams = DataStreamManager()
     with pytest.raises(
         ValueError,
@@ -346,7 +346,7 @@ def test_subscriptions_that_cannot_be_are_refused_by_name(bad):
     assert streams.statistics() == {}
 
 
-def test_fields_are_held_against_a_sample_and_a_name_is_taken_once():
+def test_fields_are_checked_against_a_sample_and_names_are_unique():
     streams = DataStreamManager()
     with pytest.raises(ValueError, match=r"no 'b' in the state. There are: a"):
         streams.subscribe("s", 0.5, ("a", "b"), size=1, timeout_s=0.0, sample={"a": 1})
@@ -396,7 +396,7 @@ def threads():
     return {t.name: t for t in threading.enumerate() if t.name.startswith("stream ")}
 
 
-def test_each_message_is_handed_over_once_and_in_order_by_a_thread_with_the_subscribers_name():
+def test_each_message_is_delivered_once_and_in_order_by_a_thread_with_the_subscribers_name():
     clock, got = Clock(), []
     streams = DataStreamManager(1000.0, clock=clock)
     streams.subscribe(
@@ -410,7 +410,7 @@ def test_each_message_is_handed_over_once_and_in_order_by_a_thread_with_the_subs
     assert threads() == {}
 
 
-def test_ten_errors_in_a_row_let_a_subscriber_go_and_one_good_call_in_between_starts_the_count_anew():
+def test_ten_errors_in_a_row_unsubscribe_and_a_success_resets_the_count():
     clock, calls = Clock(), []
 
     def call(message):

@@ -50,7 +50,7 @@ def sent(wire, outbox, puts):
     return wire.sent
 
 
-def test_the_latest_replaces_those_before_it_and_kept_ones_stay_in_order():
+def test_the_latest_message_replaces_earlier_ones_and_kept_ones_stay_in_order():
     wire = Wire()
     outbox = Outbox(wire)
     puts = [
@@ -66,7 +66,7 @@ def test_the_latest_replaces_those_before_it_and_kept_ones_stay_in_order():
     assert sent(wire, outbox, puts) == ["first", "b", "K", "c", "L", "M", "e"]
 
 
-def test_of_kept_ones_so_many_wait_at_most():
+def test_the_number_of_kept_messages_is_limited():
     wire = Wire()
     assert sent(wire, Outbox(wire, most=2), [(k, True) for k in range(4)]) == ["first", 2, 3]
     wire = Wire()
@@ -74,7 +74,7 @@ def test_of_kept_ones_so_many_wait_at_most():
     assert many[:2] == ["first", 1]
 
 
-def test_a_message_leaves_at_once_and_without_an_end():
+def test_messages_are_sent_at_once_and_without_a_limit():
     wire = Wire(held=False)
     outbox = Outbox(wire)
     for k in range(3):
@@ -90,7 +90,7 @@ def test_a_message_leaves_at_once_and_without_an_end():
 
 
 @pytest.mark.slow
-def test_closing_sends_what_is_left_but_waits_a_second_at_most():
+def test_closing_sends_the_remaining_messages_within_a_second():
     class Slow(Wire):
         def send(self, message):
             time.sleep(0.02)
@@ -210,7 +210,7 @@ def play():
             assert not process.thread.is_alive()
 
 
-def test_a_worker_that_ends_well_ends_the_messages(play):
+def test_a_worker_that_succeeds_ends_the_messages(play):
     watched, played = play((["a", "b"], 0))
     assert watched.pid is None
     assert list(watched.messages()) == ["a", "b"]
@@ -231,7 +231,7 @@ def test_a_worker_that_ends_well_ends_the_messages(play):
         (-1, "ended by signal SIGHUP"),
     ],
 )
-def test_how_it_ended_is_reported_when_it_is_given_up(play, status, why):
+def test_the_cause_is_reported_when_a_worker_is_abandoned(play, status, why):
     watched, _ = play((["a"], status))
     messages = watched.messages()
     assert next(messages) == "a"
@@ -241,7 +241,7 @@ def test_how_it_ended_is_reported_when_it_is_given_up(play, status, why):
         next(messages)
 
 
-def test_it_is_restarted_as_often_as_is_allowed_and_each_restart_is_reported_at_its_first_message(
+def test_a_worker_is_restarted_as_often_as_allowed_and_each_restart_is_reported_at_its_first_message(
     play,
 ):
     clock = Clock(50.0)
@@ -288,7 +288,7 @@ def test_a_worker_that_sends_nothing_after_a_restart_is_not_reported_as_restarte
     ]
 
 
-def test_work_that_was_done_makes_the_count_of_failures_begin_anew(play):
+def test_progress_resets_the_count_of_failures(play):
     scripts = [(["done"], 7), (["begun", "done"], 7), (["done", "begun"], 7), (["begun"], 7)]
     watched, played = play(*scripts, restarts=1, worked=lambda m: m == "done")
     with pytest.raises(WorkerError, match="failed 2 times in a row"):
@@ -303,7 +303,7 @@ def test_without_restarts_the_first_failure_is_the_last(play):
     assert len(played.processes) == 1
 
 
-def test_one_that_falls_silent_is_killed_and_begun_again(play):
+def test_a_silent_worker_is_killed_and_restarted(play):
     watched, played = play((["a"], None), (["b"], 0), silent_s=0.05, restarts=1)
     found = list(watched.messages())
     assert [m if isinstance(m, str) else m.why for m in found] == ["a", "silent for 0.05 s", "b"]
@@ -365,7 +365,7 @@ def test_a_first_message_may_take_two_minutes_by_default(play):
         end.close()
 
 
-def test_one_that_is_asked_to_stop_is_not_restarted_however_it_ends(play):
+def test_a_worker_requested_to_stop_is_not_restarted_however_it_ends(play):
     watched, played = play((["a"], 7), restarts=5)
     found = []
     for message in watched.messages():
@@ -375,7 +375,7 @@ def test_one_that_is_asked_to_stop_is_not_restarted_however_it_ends(play):
     assert len(played.processes) == 1
 
 
-def test_one_that_is_asked_to_stop_and_does_not_has_two_seconds_and_is_killed(play):
+def test_a_worker_requested_to_stop_is_killed_after_two_seconds(play):
     watched, played = play((["a"], None), silent_s=0.05)
     for _ in watched.messages():
         watched.stop()
@@ -398,7 +398,7 @@ def test_an_order_without_a_worker_is_refused():
     watched.stop()  # nothing to stop is no error
 
 
-def test_what_was_restarted_does_not_change():
+def test_a_restart_report_is_immutable():
     with pytest.raises(FrozenInstanceError):
         Restarted("x", 1.0).why = "y"
 
@@ -407,7 +407,7 @@ def test_what_was_restarted_does_not_change():
 
 
 @pytest.mark.slow
-def test_a_real_worker_obeys_is_replaced_when_it_dies_and_ends_when_it_is_asked():
+def test_a_real_worker_follows_orders_is_restarted_when_it_dies_and_stops_on_request():
     watched = Supervisor(obey, {"a": 1}, 60.0, 1, lambda m: False)
     messages = watched.messages()
     assert next(messages) == ("given", {"a": 1})
@@ -439,7 +439,7 @@ def interrupt():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_worker_begins_deaf_to_ctrl_c_watches_its_parent_and_sends_all_before_it_ends(
+def test_a_worker_ignores_ctrl_c_watches_its_parent_and_sends_all_before_it_ends(
     interrupt, monkeypatch, fails
 ):
     watching, ours_theirs = [], multiprocessing.Pipe(False)

@@ -40,7 +40,7 @@ def test_half_real_time_takes_twice_as_long_and_the_wall_time_granted_says_so():
     assert (pacer.granted_s, pacer.period_s) == (0.5, 0.25)
 
 
-def test_a_sleep_that_ends_too_soon_is_slept_again():
+def test_a_sleep_that_ends_too_soon_is_repeated():
     clock = Clock(0.0)
 
     def sleep(seconds):
@@ -51,7 +51,7 @@ def test_a_sleep_that_ends_too_soon_is_slept_again():
     assert clock.slept == [0.375, 0.375, 0.25]
 
 
-def test_as_fast_as_possible_never_waits_and_is_never_late():
+def test_an_unpaced_clock_never_waits_and_is_never_late():
     clock = Clock(5.0)
     pacer = Pacer(0.25, 0.0, clock, clock.sleep)
     assert [pacer.wait() for _ in range(3)] == [1, 1, 1]
@@ -62,7 +62,7 @@ def test_as_fast_as_possible_never_waits_and_is_never_late():
     assert pacer.report() == Pacing(4, 0, 0.0, 0.0, 0, 0.0)
 
 
-def test_a_tick_late_by_less_than_a_period_is_no_overrun_and_by_a_whole_one_it_is():
+def test_a_tick_late_by_a_whole_period_is_an_overrun_and_by_less_is_not():
     ticks, pacer = paced([1.75, 1.25, 0.0, 0.0])  # the second begins 0.75 late, the third 1.0
     assert ticks == [(101.0, 1), (102.75, 1), (104.0, 1), (104.0, 1)]
     report = pacer.report()
@@ -71,7 +71,7 @@ def test_a_tick_late_by_less_than_a_period_is_no_overrun_and_by_a_whole_one_it_i
     assert report.jitter_p99_s == pytest.approx(1.0 - 0.03 * 0.25)
 
 
-def test_what_was_overrun_is_caught_up_by_ticks_that_follow_at_once():
+def test_overruns_are_caught_up_by_immediate_ticks():
     ticks, pacer = paced([3.5, 0.0, 0.0, 0.25, 0.0])
     assert ticks == [(101.0, 1), (104.5, 1), (104.5, 1), (104.5, 1), (105.0, 1)]
     assert (
@@ -80,7 +80,7 @@ def test_what_was_overrun_is_caught_up_by_ticks_that_follow_at_once():
     assert pacer.report().drift_s == 0.0
 
 
-def test_skipping_leaves_out_the_ticks_that_were_missed_and_stays_on_the_grid():
+def test_skipping_drops_missed_ticks_and_stays_on_the_grid():
     ticks, pacer = paced([3.5, 0.0, 2.0, 0.0], overrun="skip")
     assert ticks == [(101.0, 1), (104.5, 3), (105.0, 1), (107.0, 2)]
     report = pacer.report()
@@ -99,7 +99,7 @@ def test_slowing_moves_the_whole_schedule_and_counts_the_drift():
     assert (report.ticks, report.overruns, report.skipped, report.drift_s) == (4, 2, 0, 3.5)
 
 
-def test_a_lag_of_twenty_periods_is_chased_and_a_longer_one_restarts_the_schedule():
+def test_a_lag_of_twenty_periods_is_caught_up_and_a_longer_one_restarts_the_schedule():
     ticks, pacer = paced([21.0, 0.0, 0.0])  # the second is due at 102
     assert [t for t, _ in ticks] == [101.0, 122.0, 122.0]
     assert pacer.report().drift_s == 0.0
@@ -108,7 +108,7 @@ def test_a_lag_of_twenty_periods_is_chased_and_a_longer_one_restarts_the_schedul
     assert pacer.report().drift_s == 20.5 + 20.5
 
 
-def test_the_longest_lag_can_be_given():
+def test_the_longest_lag_can_be_set():
     assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=2)[0]] == [101.0, 105.0, 106.0]
     assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=3)[0]] == [101.0, 105.0, 105.0]
     # in wall time: of a quarter of a second each
@@ -128,7 +128,7 @@ def test_jitter_is_of_the_last_4096_ticks():
     )  # 2048 ticks half a second late, 2048 on time; the first of all is forgotten
 
 
-def test_a_pacer_that_cannot_be_is_refused():
+def test_an_invalid_pacer_is_refused():
     for period_s, realtime in ((0.0, 1.0), (-1.0, 1.0), (1.0, -0.5)):
         with pytest.raises(ValueError, match=f"are {period_s} and {realtime}"):
             Pacer(period_s, realtime)
@@ -138,7 +138,7 @@ def test_a_pacer_that_cannot_be_is_refused():
         Pacer(1.0, 1.0, overrun="panic")
 
 
-def test_a_report_of_pacing_without_more_skipped_nothing_and_does_not_change():
+def test_a_default_tick_report_has_no_skips_and_is_immutable():
     assert astuple(Pacing(1, 0, 0.0, 0.0)) == (1, 0, 0.0, 0.0, 0, 0.0)
     with pytest.raises(FrozenInstanceError):
         Pacing(1, 0, 0.0, 0.0).ticks = 2
@@ -214,7 +214,7 @@ def test_five_seconds_below_a_half_take_one_step_back_but_not_beyond_what_was_ch
 
 
 @pytest.mark.parametrize("between", [0.9, 0.75, 0.5])
-def test_pressure_between_the_marks_or_at_them_starts_both_waits_anew(between):
+def test_pressure_between_or_at_the_thresholds_restarts_both_timers(between):
     clock = Clock()
     optimizer = RealTimeOptimizer("balanced", clock=clock)
     assert (
@@ -229,7 +229,7 @@ def test_pressure_between_the_marks_or_at_them_starts_both_waits_anew(between):
     assert pressed(optimizer, clock, (14.0, 0.25))[-1] == "balanced"
 
 
-def test_the_marks_and_times_can_be_given():
+def test_thresholds_and_times_of_modes_can_be_set():
     clock = Clock()
     optimizer = RealTimeOptimizer("balanced", high=0.5, low=0.25, down_s=4.0, up_s=2.0, clock=clock)
     assert pressed(optimizer, clock, (0.0, 0.625), (3.75, 0.625), (4.0, 0.625)) == [
@@ -244,7 +244,7 @@ def test_the_marks_and_times_can_be_given():
     ]
 
 
-def test_a_choice_by_hand_holds_at_once_and_starts_all_waits_anew():
+def test_a_manual_choice_applies_at_once_and_restarts_the_timers():
     clock = Clock()
     optimizer = RealTimeOptimizer("balanced", clock=clock)
     pressed(optimizer, clock, (0.0, 1.0), (0.75, 1.0))
@@ -269,7 +269,7 @@ def test_a_choice_by_hand_holds_at_once_and_starts_all_waits_anew():
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.5), (-0.25, 0.5), (0.5, 0.5), (0.75, 0.5)])
-def test_marks_that_are_not_apart_are_refused(low, high):
+def test_thresholds_that_are_not_apart_are_refused(low, high):
     with pytest.raises(ValueError, match=f"low {low} and high {high}"):
         RealTimeOptimizer(low=low, high=high)
 
@@ -309,7 +309,7 @@ def test_the_window_forgets_the_oldest_and_the_calls_are_those_since_the_start()
         PerformanceProfiler(window=0)
 
 
-def test_a_section_never_entered_is_all_nought_and_one_that_raises_is_timed():
+def test_an_unused_section_is_all_zero_and_one_that_raises_is_timed():
     clock = Clock()
     profiler = PerformanceProfiler(clock=clock)
     section = profiler.section("idle", budget_s=0.5)

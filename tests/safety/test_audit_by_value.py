@@ -90,7 +90,7 @@ def test_two_greens_that_cross_need_one_that_gives_way(letters, breaches):
 
 
 @pytest.mark.parametrize(("letter", "known"), [(x, x in "rsyYgG") for x in "rsyYgGuoOxR"])
-def test_letters_that_are_no_colour_of_ours_are_found(letter, known):
+def test_unknown_state_letters_are_found(letter, known):
     assert at_b((0.0, f"r{letter}rr"), (1.0, f"r{letter}rr")) == (
         [] if known else [(0.0, "colour", (1,)), (1.0, "colour", (1,))]
     )
@@ -173,7 +173,7 @@ def test_a_conflicting_green_waits_for_yellow_and_clearance_to_the_millisecond(a
     )
 
 
-def test_who_starts_in_the_second_of_the_end_or_twice_is_found_and_who_was_green_already_is_not():
+def test_starts_in_the_second_of_the_end_or_twice_are_found_and_earlier_greens_are_not():
     assert at_b((0.0, "rGrr"), (1.0, "Gyrr"), (5.0, "Grrr")) == [(1.0, "clearance", (1, 0))]
     rows = [
         (0.0, "rGrr"),
@@ -200,7 +200,7 @@ def test_who_starts_in_the_second_of_the_end_or_twice_is_found_and_who_was_green
     )
 
 
-def test_clearance_is_asked_of_who_ended_for_those_that_cross_it_alone():
+def test_clearance_is_required_between_conflicting_groups_alone():
     assert at_b((0.0, "rGrr"), (1.0, "rygG"), (5.0, "rrGG")) == [
         (1.0, "conflict", (2, 3)),
         (5.0, "conflict", (2, 3)),
@@ -213,7 +213,7 @@ def test_clearance_is_asked_of_who_ended_for_those_that_cross_it_alone():
     assert at_b((0.0, "rrGr"), (1.0, "rryr"), (6.0, "rrrr"), (6.5, "rrrG")) == []
 
 
-def test_who_starts_while_the_other_is_green_again_is_a_conflict_and_no_clearance():
+def test_a_start_while_the_other_is_green_again_is_a_conflict_and_no_clearance_violation():
     rows = [(0.0, "rGrr"), (1.0, "ryrr"), (2.0, "rGrr"), (3.0, "GGrr")]
     assert at_b(*rows) == [(1.0, "yellow", (1,)), (3.0, "conflict", (0, 1))]
 
@@ -241,7 +241,7 @@ def test_the_first_seconds_are_left_out_and_those_from_their_end_on_are_not():
     assert at_b(*later, grace_s=3.1) == [(27.0, "yellow", (1,))]
 
 
-def test_programmes_of_one_junction_are_laid_side_by_side_whenever_each_changes():
+def test_programmes_of_one_junction_are_joined_at_each_change():
     b1 = [(0.0, "rGr"), (10.0, "rGG"), (40.0, "rGy"), (43.0, "rGr"), (48.0, "rGG")]
     b2 = [(0.0, "rr"), (40.0, "rr"), (44.0, "Gr"), (47.0, "GG")]
     found = audit(NETWORK, TIMING, {"A": [(0.0, "rr")], "B1": b1, "B2": b2}, 0.0)
@@ -250,7 +250,7 @@ def test_programmes_of_one_junction_are_laid_side_by_side_whenever_each_changes(
     ]  # fmt: skip
 
 
-def test_of_two_states_at_one_moment_the_last_counts_and_before_its_first_a_programme_shows_it():
+def test_of_two_states_at_one_time_the_last_counts_and_a_programme_shows_its_first_before_it():
     assert (
         audit(
             NETWORK,
@@ -288,14 +288,14 @@ def test_every_junction_is_audited_and_named():
 
 
 @pytest.mark.parametrize(("missing", "empty"), [("A", False), ("B1", False), ("B2", True)])
-def test_a_programme_that_was_not_recorded_is_no_clean_record(missing, empty):
+def test_a_programme_without_a_record_is_a_finding(missing, empty):
     lines = {"A": [(0.0, "rr")], "B1": [(0.0, "rGr")], "B2": [(0.0, "rr")]}
     del lines[missing]
     with pytest.raises(ValueError, match=f"no record of the signals of {missing}\\. "):
         audit(NETWORK, TIMING, lines | ({missing: []} if empty else {}), 0.0)
 
 
-def test_what_was_found_cannot_be_changed():
+def test_findings_are_immutable():
     with pytest.raises(FrozenInstanceError):
         Violation(0.0, "A", "conflict", (0, 1)).rule = "none"
     assert not hasattr(Violation(0.0, "A", "conflict", (0, 1)), "__dict__")

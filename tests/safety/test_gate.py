@@ -136,7 +136,7 @@ def test_the_fallback_takes_over_before_fixed_time(cologne1):
     assert (gate.shown[network.junctions[0].stages[2] == Colour.GREEN] == Colour.GREEN).all()
 
 
-def test_lamps_that_do_not_obey_lead_to_red_for_all(cologne1):
+def test_lamps_that_do_not_follow_commands_lead_to_red_for_all(cologne1):
     network, timing = cologne1
     gate = SafetyGate(network, timing, 0.0)
     run(gate, network, 0.0, 10, stage(network, 0))
@@ -148,7 +148,7 @@ def test_lamps_that_do_not_obey_lead_to_red_for_all(cologne1):
     assert (gate.shown == Colour.RED).all()
 
 
-def test_a_group_that_asks_in_vain_is_served(cologne1):
+def test_a_starving_group_is_served(cologne1):
     network, timing = cologne1
     gate = SafetyGate(network, timing, 0.0)
     link = next(i for i, x in enumerate(network.links) if x.group == 0)

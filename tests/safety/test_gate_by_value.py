@@ -71,7 +71,7 @@ def fleet(*vehicles):
     return tuple(EmergencyVehicle(*v) for v in vehicles)
 
 
-def test_both_junctions_go_their_own_way_at_once():
+def test_both_junctions_are_controlled_independently():
     two = Two().play(FIRST, 10)
     # all red at 1000 s with the conflicts just cleared: yellow 3 s, no clearance
     assert two.shown[0] == two.shown[2] == [R, R, G, R, R, R]
@@ -82,7 +82,7 @@ def test_both_junctions_go_their_own_way_at_once():
     assert two.events == []
 
 
-def test_a_rule_is_told_with_the_place_of_its_lamp_and_the_time_that_it_has_lasted():
+def test_a_rule_event_states_programme_index_and_duration():
     two = Two().play(FIRST, 6).play(SECOND, 1)
     assert two.told("minimum_green") == [
         (
@@ -114,7 +114,7 @@ def test_a_rule_is_told_with_the_place_of_its_lamp_and_the_time_that_it_has_last
     ]
 
 
-def test_a_longest_green_and_a_shortest_cycle_are_told_with_their_figures():
+def test_maximum_green_and_minimum_cycle_events_state_their_figures():
     two = Two().play(FIRST, 130, links=(5,))
     # green from 3 s on, the other one asks all the time: 120 s later
     assert two.told("maximum_green") == [
@@ -135,12 +135,12 @@ def test_a_longest_green_and_a_shortest_cycle_are_told_with_their_figures():
     assert red_s < again[0] < starts[1]
 
 
-def test_a_rule_is_told_anew_after_a_second_in_which_it_did_not_bear():
+def test_a_rule_is_reported_again_after_a_second_without_effect():
     two = Two().play(FIRST, 5).play(SECOND, 1).play(FIRST, 1).play(SECOND, 1)
     assert [e[0] for e in two.told("minimum_green") if e[2] == "K"] == [5.0, 7.0]
 
 
-def test_a_starving_group_is_told_once_and_has_the_stage_that_serves_it_best():
+def test_a_starving_group_is_reported_once_and_gets_the_stage_that_serves_it_best():
     profile = replace(BENCHMARK, max_red_s=30.0)
     two = Two(profile=profile).play(SECOND, 60, links=(3,))
     assert two.told("maximum_red") == [
@@ -165,7 +165,7 @@ def test_a_group_that_is_only_ever_permissive_is_served_too():
     assert two.shown[begin] == FIRST[:4]
 
 
-def test_a_blind_junction_calls_everybody_and_so_does_no_observation_at_all():
+def test_a_junction_without_observation_calls_all_groups():
     for changes in ({"completeness": np.array([1.0, 0.4])}, {"blind": True}):
         two = Two(profile=replace(BENCHMARK, max_red_s=30.0)).play(FIRST, 40, **changes)
         assert [e[:3] for e in two.told("maximum_red") if e[2] == "K"] == [
@@ -177,7 +177,7 @@ def test_a_blind_junction_calls_everybody_and_so_does_no_observation_at_all():
 # orders
 
 
-def test_orders_hold_their_own_junction_and_are_told():
+def test_orders_hold_their_own_junction_and_are_recorded():
     two = (
         Two()
         .play(FIRST, 10)
@@ -239,7 +239,7 @@ def test_two_orders_that_end_together_both_end():
     assert [e[2] for e in two.told("override_expired")] == ["J"]
 
 
-def test_while_an_order_stands_nobody_is_served_by_force_and_after_it_they_are():
+def test_starving_groups_are_served_after_an_order_and_not_during_it():
     profile = replace(BENCHMARK, max_red_s=30.0)
     two = (
         Two(profile=profile)
@@ -281,7 +281,7 @@ def test_an_order_has_no_stage_of_its_own_unless_it_is_given():
 # emergencies
 
 
-def test_an_emergency_vehicle_is_told_with_its_time_of_arrival_and_again_when_it_has_passed():
+def test_an_emergency_vehicle_is_reported_with_its_time_of_arrival_and_when_it_has_passed():
     two = (
         Two()
         .play(FIRST, 10)
@@ -297,7 +297,7 @@ def test_an_emergency_vehicle_is_told_with_its_time_of_arrival_and_again_when_it
     assert two.shown[-1] == FIRST
 
 
-def test_of_an_unseen_street_no_emergency_begins_or_ends():
+def test_without_an_observation_no_emergency_begins_or_ends():
     two = (
         Two()
         .play(FIRST, 10, emergencies=fleet(("fire", 14.0, ((5, 70.0),))))
@@ -311,7 +311,7 @@ def test_of_an_unseen_street_no_emergency_begins_or_ends():
     ]
 
 
-def test_while_an_emergency_is_served_nobody_else_is_served_by_force():
+def test_starving_groups_are_not_served_during_an_emergency():
     profile = replace(BENCHMARK, max_red_s=30.0)
     two = (
         Two(profile=profile)
@@ -373,7 +373,7 @@ def claimed(p, now, *vehicles):
     ]
 
 
-def test_who_claims_what_and_when_by_value():
+def test_claims_of_emergency_vehicles_by_value():
     p = Priority(np.array([0, 0, 1, 1], np.int32), ("A", "B"))
     assert not p.busy
     begun = (0.0, "emergency", "A", {"vehicle": "x", "group": 1, "eta_s": 6.17})
@@ -402,7 +402,7 @@ def test_a_slow_vehicle_counts_as_one_of_eight_metres_a_second(speed):
     assert claimed(p, 0.0, ("x", 16.0, ((0, 240.0),)), ("y", 32.0, ((0, 481.0),)))[0] == {0: 0}
 
 
-def test_groups_that_there_are_not_or_no_distance_are_passed_over_and_those_after_them_are_not():
+def test_unknown_groups_and_missing_distances_are_skipped_and_later_ones_are_not():
     p = Priority(np.zeros(3, np.int32), ("A",))
     assert claimed(
         p, 0.0, ("x", 10.0, ((3, 10.0), (-1, 10.0), (0, np.nan), (0, 999.0), (2, 50.0)))
@@ -410,13 +410,13 @@ def test_groups_that_there_are_not_or_no_distance_are_passed_over_and_those_afte
     assert claimed(p, 0.0, ("x", 10.0, ((0, -5.0),)))[0] == {0: 0}
 
 
-def test_of_two_ways_of_one_vehicle_that_are_as_long_the_first_named_is_served():
+def test_of_two_equally_distant_groups_of_one_vehicle_the_first_listed_is_served():
     p = Priority(np.zeros(2, np.int32), ("A",))
     assert claimed(p, 0.0, ("x", 10.0, ((1, 50.0), (0, 50.0))))[0] == {0: 1}
     assert claimed(p, 1.0, ("x", 10.0, ((1, 50.0), (0, 40.0))))[0] == {0: 0}
 
 
-def test_the_first_to_come_is_served_whoever_is_named_first():
+def test_the_first_vehicle_to_arrive_is_served_in_any_order_of_listing():
     for order in (1, -1):
         p = Priority(np.zeros(2, np.int32), ("A",))
         assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 190.0),))][::order])[
@@ -438,7 +438,7 @@ def test_the_first_to_come_is_served_whoever_is_named_first():
         ("a", 100.0, False),
     ],
 )
-def test_the_one_being_served_keeps_its_place_against_those_up_to_three_seconds_before_it(
+def test_the_vehicle_being_served_keeps_precedence_over_those_up_to_three_seconds_earlier(
     name, metres, takes
 ):
     p = Priority(np.zeros(2, np.int32), ("A",))
@@ -448,7 +448,7 @@ def test_the_one_being_served_keeps_its_place_against_those_up_to_three_seconds_
     }
 
 
-def test_the_place_of_one_that_is_served_is_kept_at_its_own_junction_alone():
+def test_precedence_is_kept_at_the_vehicles_own_junction_alone():
     p = Priority(np.array([0, 0, 1, 1], np.int32), ("A", "B"))
     claimed(p, 0.0, ("b", 10.0, ((0, 100.0),)))
     assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0), (2, 200.0))), ("c", 10.0, ((3, 190.0),)))[
@@ -456,7 +456,7 @@ def test_the_place_of_one_that_is_served_is_kept_at_its_own_junction_alone():
     ] == {0: 0, 1: 3}
 
 
-def test_one_that_stays_longer_than_two_minutes_loses_its_claim_and_is_still_there():
+def test_a_vehicle_that_stays_longer_than_two_minutes_loses_its_claim_and_stays_known():
     p = Priority(np.zeros(2, np.int32), ("A",))
     stuck = ("x", 0.0, ((0, 40.0),))
     assert [claimed(p, at_s, stuck)[0] for at_s in (10.0, 130.0, 130.5)] == [{0: 0}, {0: 0}, {}]
@@ -472,7 +472,7 @@ def test_one_that_stays_longer_than_two_minutes_loses_its_claim_and_is_still_the
 # sources
 
 
-def test_a_change_of_source_is_told_with_both_names_and_ticks_far_apart_tell_none():
+def test_a_change_of_source_is_recorded_with_both_names_and_not_after_a_gap_of_ticks():
     two = Two().play(FIRST, 1).play(None, 2, fallback=SECOND).play(None, 2).play(FIRST, 7)
     assert two.told("source") == [
         (1.0, "source", "", {"from": "controller", "to": "fallback"}), (3.0, "source", "", {"from": "fallback", "to": "fixed_time"}),
@@ -525,7 +525,7 @@ def test_the_time_of_a_proposal_may_be_any_number(kind):
     assert not gate.is_sound(propose(PAIR, "1000", np.array(FIRST, np.uint8)), 1000.0)
 
 
-def test_lamps_that_disobey_leave_red_to_all_from_the_third_second_on_and_an_unseen_lamp_obeys():
+def test_lamps_that_disagree_lead_to_all_red_from_the_third_second_and_unobserved_lamps_agree():
     two = Two().play(FIRST, 10)
     wrong = np.array([G, G, R, R, R, R], np.int8)
     two.play(FIRST, 2, shown=wrong).play(FIRST, 1, blind=True).play(FIRST, 2, shown=wrong)
@@ -553,7 +553,7 @@ def test_without_a_controller_each_junction_runs_its_own_programme_at_its_own_of
             assert two.shown[k][4:] == K.programme.colours[phase_k].tolist()
 
 
-def test_a_fallback_rules_only_while_it_is_the_source():
+def test_a_fallback_decides_only_while_it_is_the_source():
     two = Two().play(FIRST, 8, fallback=SECOND)
     assert two.shown[-1] == FIRST
     two.play(None, 8, fallback=SECOND)
@@ -570,7 +570,7 @@ def test_a_fallback_rules_only_while_it_is_the_source():
 
 
 @pytest.mark.parametrize("now", [1005.0, float("nan"), float("inf"), -float("inf")])
-def test_a_clock_that_goes_back_or_is_none_is_told_and_the_gates_own_stands_still(now):
+def test_a_clock_that_goes_back_or_is_not_finite_is_recorded_and_the_gates_clock_stops(now):
     two = Two().play(FIRST, 20)
     wish = propose(PAIR, 1019.0, np.array(SECOND, np.int8))
     command = two.gate.admit(wish, now)
@@ -582,7 +582,7 @@ def test_a_clock_that_goes_back_or_is_none_is_told_and_the_gates_own_stands_stil
     assert two.gate.admit(wish, 1019.0).interventions == ()
 
 
-def test_what_the_last_look_refuses_is_told_with_its_colours(monkeypatch):
+def test_colours_refused_by_the_final_check_are_recorded(monkeypatch):
     two = Two().play(FIRST, 20)
     monkeypatch.setattr(kernel, "is_safe", lambda *a: False)
     two.play(FIRST, 1)
@@ -593,7 +593,7 @@ def test_what_the_last_look_refuses_is_told_with_its_colours(monkeypatch):
     assert two.shown[-1] == FIRST
 
 
-def test_a_new_gate_remembers_nothing_and_one_that_resumes_everything():
+def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
     two = Two()
     state = two.gate.state()
     assert {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()} == {
@@ -625,12 +625,12 @@ def test_a_new_gate_remembers_nothing_and_one_that_resumes_everything():
     assert heir.gate.shown_since.min() > 0.0
 
 
-def test_the_memory_of_another_network_is_refused_with_both_numbers():
+def test_a_state_of_another_network_is_refused_with_both_counts():
     with pytest.raises(ValueError, match="a network with 4 signal groups; this one has 6"):
         Two().gate.resume(Two(crossroads()).gate.state())
 
 
-def test_a_fallback_of_nonsense_is_not_followed_while_the_controller_waits_to_be_trusted():
+def test_an_invalid_fallback_is_not_followed_while_the_controller_is_not_trusted():
     two = Two().play(FIRST, 10).play(None, 5, fallback=FIRST)
     stale = propose(PAIR, two.now - 60.0, np.array(SECOND, np.int8))
     for _ in range(4):
@@ -648,7 +648,7 @@ def test_a_fallback_of_nonsense_is_not_followed_while_the_controller_waits_to_be
 @pytest.mark.parametrize(
     "colour", [256 + int(Colour.GREEN), int(Colour.GREEN) - 256, 5, -1, 2**40 + int(Colour.GREEN)]
 )
-def test_a_colour_far_beyond_those_that_there_are_is_no_green(colour):
+def test_a_colour_far_out_of_range_is_no_green(colour):
     two = Two()
     for k in range(8):
         two.gate.admit(propose(PAIR, 1000.0 + k, np.full(6, colour, np.int64)), 1000.0 + k)

@@ -105,13 +105,13 @@ def test_rules_have_these_numbers():
     ("shown", "wanted", "out"),
     [(R, R, R), (R, Y, R), (R, P, P), (R, G, G), (P, P, P), (P, G, G), (G, P, P), (G, G, G), (G, R, Y), (P, R, Y), (G, Y, Y), (P, Y, Y), (Y, R, R), (Y, G, R), (Y, P, R)],
 )  # fmt: skip
-def test_what_may_change_changes_as_wanted(shown, wanted, out):
+def test_permitted_changes_happen_as_proposed(shown, wanted, out):
     assert step([shown], [wanted]) == ([out], [0])
 
 
 @pytest.mark.parametrize("wanted", [-128, -1, 0, 5, 127])
 @pytest.mark.parametrize(("shown", "out"), [(R, R), (G, Y), (P, Y), (Y, R)])
-def test_a_colour_that_there_is_not_counts_as_red_and_is_told(wanted, shown, out):
+def test_an_invalid_colour_counts_as_red_and_is_recorded(wanted, shown, out):
     assert step([shown], [wanted]) == ([out], [1])
 
 
@@ -122,13 +122,13 @@ def test_a_group_without_yellow_ends_red_and_one_with_any_ends_yellow():
 @pytest.mark.parametrize(
     ("age", "out"), [(4.0, G), (5.0 - 2 * US, G), (5.0 - US, Y), (5.0, Y), (80.0, Y)]
 )
-def test_a_green_that_is_not_wanted_is_kept_for_its_shortest_time(age, out):
+def test_a_green_no_longer_proposed_is_kept_for_its_minimum_green(age, out):
     min_green = 5.0 if age != 5.0 - US else 5.0 + US
     begun = 100.0 - (5.0 if age == 5.0 - US else age)
     assert step([G], [R], since=begun, min_green=min_green) == ([out], [3 if out == G else 0])
 
 
-def test_a_green_that_is_kept_keeps_its_level_and_one_that_is_wanted_may_change_it():
+def test_a_kept_green_keeps_its_level_and_a_proposed_one_may_change_it():
     assert step([P, G, P], [R, R, G], since=98.0) == ([P, G, G], [3, 3, 0])
     assert step([G], [P], since=98.0) == ([P], [0])
 
@@ -144,15 +144,13 @@ def test_a_green_that_is_kept_keeps_its_level_and_one_that_is_wanted_may_change_
     ],
 )
 @pytest.mark.parametrize("level", [P, G])
-def test_a_wanted_green_ends_when_another_has_waited_the_longest_time(
-    waited, max_green, ends, level
-):
+def test_a_proposed_green_ends_at_maximum_green(waited, max_green, ends, level):
     assert step([level], [level], conflicting_since=100.0 - waited, max_green=max_green) == (
         ([Y], [4]) if ends else ([level], [0])
     )
 
 
-def test_the_longest_time_ends_no_green_that_ends_by_itself():
+def test_maximum_green_does_not_affect_a_green_that_ends_anyway():
     assert step([G], [R], conflicting_since=0.0) == ([Y], [0])
     assert step([G], [R], conflicting_since=0.0, since=98.0) == ([G], [3])
 
@@ -168,7 +166,7 @@ def test_the_longest_time_ends_no_green_that_ends_by_itself():
         (4.0, 3.0, True),
     ],
 )
-def test_yellow_lasts_its_time_and_longer_only_where_it_is_wanted(lasted, yellow, over, wanted):
+def test_yellow_lasts_its_time_and_longer_only_where_proposed(lasted, yellow, over, wanted):
     assert step([Y], [wanted], since=100.0 - lasted, yellow=yellow) == (
         [R if over and wanted != Y else Y],
         [0],
@@ -178,7 +176,7 @@ def test_yellow_lasts_its_time_and_longer_only_where_it_is_wanted(lasted, yellow
 @pytest.mark.parametrize(
     ("lasted", "out"), [(5.0, Y), (5.999, Y), (6.0 - 2 * US, Y), (6.0, R), (7.0, R)]
 )
-def test_yellow_that_is_wanted_lasts_six_seconds_at_most(lasted, out):
+def test_a_proposed_yellow_lasts_six_seconds_at_most(lasted, out):
     assert step([Y], [Y], since=100.0 - lasted) == ([out], [0])
     assert step([Y], [Y], since=100.0 - lasted, yellow=0.5) == ([out], [0])
 
@@ -199,13 +197,13 @@ def test_six_seconds_of_yellow_are_over_within_a_microsecond():
         (50.0, 40.0, True),
     ],
 )
-def test_a_green_starts_again_after_the_shortest_cycle(ago, cycle, starts):
+def test_a_green_starts_again_after_the_minimum_cycle(ago, cycle, starts):
     assert step([R], [G], green_start=100.0 - ago, min_cycle=cycle) == (
         ([G], [0]) if starts else ([R], [5])
     )
 
 
-def test_the_shortest_cycle_is_asked_of_starts_alone():
+def test_the_minimum_cycle_applies_to_starts_alone():
     assert step([P, G], [G, P], green_start=99.0, min_cycle=40.0) == ([G, P], [0, 0])
 
 
@@ -214,7 +212,7 @@ def test_the_shortest_cycle_is_asked_of_starts_alone():
 
 @pytest.mark.parametrize("shown", [P, G])
 @pytest.mark.parametrize("wanted", [P, G])
-def test_a_green_waits_for_the_one_that_crosses_it_and_the_rule_is_told_where_both_are_wanted(
+def test_a_green_waits_for_its_conflict_and_the_rule_is_recorded_where_both_are_proposed(
     shown, wanted
 ):
     assert step([shown, R], [shown, wanted], (0, 1)) == ([shown, R], [0, 2])
@@ -231,7 +229,7 @@ def test_of_two_that_start_together_the_first_does():
     assert step([R, R, R], [R, P, G], (0, 1), (1, 2)) == ([R, P, R], [0, 0, 2])
 
 
-def test_one_in_yellow_or_just_ended_is_still_being_cleared():
+def test_a_group_in_yellow_or_just_ended_is_still_being_cleared():
     assert step([Y, R], [R, G], (0, 1), since=99.0) == ([Y, R], [0, 0])
     assert step([G, R], [R, G], (0, 1), yellow=0.0) == ([R, R], [0, 0])
     assert step([P, R], [R, G], (0, 1), yellow=0.0) == ([R, R], [0, 0])
@@ -252,7 +250,7 @@ def test_yellow_and_clearance_of_the_one_that_ended_are_waited_for(ago, more, fr
     )  # who crosses nobody waits for nobody
 
 
-def test_a_rise_to_protected_green_is_a_start_against_those_that_cross():
+def test_a_change_to_protected_green_is_a_start_against_conflicting_groups():
     assert step([G, P], [G, G], (0, 1), yields=[(1, 0)]) == ([G, P], [0, 2])
     assert step([R, P], [R, G], (0, 1), yields=[(1, 0)], green_end=[99.0, 0.0]) == ([R, P], [0, 0])
     assert step([R, P], [R, G], (0, 1), yields=[(1, 0)], green_end=[90.0, 0.0]) == ([R, G], [0, 0])
@@ -266,9 +264,7 @@ def test_a_rise_to_protected_green_is_a_start_against_those_that_cross():
         ([], G, P, False), ([], P, P, False),
     ],
 )  # fmt: skip
-def test_one_of_two_may_join_the_other_where_a_permissive_one_gives_way(
-    yields, shown, wanted, starts
-):
+def test_a_permissive_group_may_join_the_one_it_yields_to(yields, shown, wanted, starts):
     assert step([shown, R], [shown, wanted], (0, 1), yields=yields) == (
         [shown, wanted if starts else R],
         [0, 0 if starts else 2],
@@ -280,7 +276,7 @@ def test_one_of_two_may_join_the_other_where_a_permissive_one_gives_way(
     )
 
 
-def test_who_gives_way_to_the_first_is_still_held_up_by_the_second():
+def test_a_group_that_yields_to_the_first_is_still_blocked_by_the_second():
     assert step([G, G, R], [G, G, P], (0, 2), (1, 2), yields=[(2, 0)]) == ([G, G, R], [0, 0, 2])
     assert step(
         [G, R, R], [G, R, P], (0, 2), (1, 2), yields=[(2, 0)], green_end=[0.0, 99.0, 0.0]
@@ -290,7 +286,7 @@ def test_who_gives_way_to_the_first_is_still_held_up_by_the_second():
     ) == ([G, R, P], [0, 0, 0])
 
 
-def test_one_that_may_not_start_does_not_keep_back_those_after_it():
+def test_a_blocked_start_does_not_block_later_groups():
     assert step([R, R], [R, G]) == ([R, G], [0, 0])
     assert step([G, R], [G, G], conflicting_since=[0.0, 100.0], yellow=0.0) == (
         [R, G],
@@ -350,9 +346,7 @@ def noted(shown, present, since, last, conflicting_since, *pairs, now=50.0):
         (-np.inf, 20.0, False),
     ],
 )
-def test_a_red_group_asks_from_its_first_call_to_ten_seconds_after_its_last(
-    asks, last, since, remembered
-):
+def test_a_red_group_has_a_call_until_ten_seconds_after_its_last_one(asks, last, since, remembered):
     kept = since if (remembered or asks) and since < 50.0 else 50.0
     assert noted([R], [asks], [since], [last], [50.0]) == ([kept], [50.0 if asks else last], [50.0])
     assert noted([Y], [asks], [since], [last], [50.0])[0] == [kept]
@@ -372,9 +366,7 @@ def test_a_red_group_asks_from_its_first_call_to_ten_seconds_after_its_last(
         (G, 49.0, False),
     ],
 )
-def test_a_green_keeps_a_conflicting_group_waiting_that_is_not_green_and_asks(
-    green, other, last, waits
-):
+def test_a_green_blocks_a_conflicting_group_with_a_call(green, other, last, waits):
     assert noted([green, other], [False, False], [0.0, 0.0], [-np.inf, last], [20.0, 20.0], (0, 1))[
         2
     ][0] == (20.0 if waits else 50.0)
@@ -393,7 +385,7 @@ def test_a_green_keeps_a_conflicting_group_waiting_that_is_not_green_and_asks(
     ][1] == (20.0 if waits else 50.0)
 
 
-def test_a_red_group_keeps_nobody_waiting_and_one_of_many_conflicting_groups_is_enough():
+def test_a_red_group_blocks_no_group_and_one_blocked_group_of_many_is_enough():
     assert noted([R, R], [True, True], [0.0, 0.0], [0.0, 0.0], [20.0, 20.0], (0, 1))[2] == [
         50.0,
         50.0,
@@ -420,7 +412,7 @@ def counted(links, persons=(0, 0, 0), known=(1.0, 1.0), link_group=(0, 1, 2, -1)
     return found.present.tolist()
 
 
-def test_calls_are_those_of_vehicles_persons_and_of_blindness():
+def test_calls_come_from_vehicles_pedestrians_and_missing_observation():
     assert counted([]) == [False] * 3
     assert counted([0]) == [True, False, False]
     assert counted([2, 1]) == [False, True, True]
@@ -454,7 +446,7 @@ def test_two_arrays_are_the_same_if_all_is(a, b, equal):
         ([-1, R, R], [], False),
     ],
 )  # fmt: skip
-def test_the_last_look_sees_colours_that_there_are_not_and_greens_that_cross(colours, yields, safe):
+def test_the_final_check_finds_invalid_colours_and_conflicting_greens(colours, yields, safe):
     crossing = conflicts(3, (0, 1), (1, 2), yields=yields)
     assert kernel.is_safe(np.array(colours, np.int8), crossing) is safe
 
@@ -487,7 +479,7 @@ def force(**changes):
     return wanted.tolist(), forced.tolist(), decision.rule.tolist()
 
 
-def test_whoever_has_asked_for_the_longest_red_gets_its_stage_and_the_rule_is_told_once():
+def test_a_group_that_waited_for_the_maximum_red_gets_its_stage_and_is_reported_once():
     assert force() == ([R] * 5, [-1, -1], [0] * 5)
     assert force(call_since=[100.0, 40.0, 100.0, 100.0, 39.0], wanted=[G, R, G, G, R]) == (
         [R, P, R, R, G],
@@ -503,13 +495,13 @@ def test_whoever_has_asked_for_the_longest_red_gets_its_stage_and_the_rule_is_to
     assert force(call_since=[100.0, 100.0, 40.0 + US, 40.0 + 3 * US, 100.0])[1] == [2, -1]
 
 
-def test_the_longest_wait_goes_first_and_of_equal_ones_the_last():
+def test_the_longest_wait_is_served_first_and_of_equal_ones_the_last():
     assert force(call_since=[30.0, 20.0, 25.0, 0.0, 0.0])[1] == [1, 4]
     assert force(call_since=[10.0, 20.0, 25.0, 0.0, 1.0])[1] == [0, 3]
     assert force(call_since=[30.0, 20.0, 20.0, 30.0, 30.0])[1] == [2, 4]
 
 
-def test_who_is_green_or_has_no_stage_or_an_exempt_junction_is_not_served_by_force():
+def test_green_groups_those_without_a_stage_and_exempt_junctions_are_not_starving():
     waits = [0.0] * 5
     assert force(call_since=waits, shown=[G, P, Y, G, P], since=[99.0] * 5)[1] == [2, -1]
     assert force(call_since=waits, serving_stage=[0, -1, -1, -1, -1])[1] == [0, -1]
@@ -526,7 +518,7 @@ def test_who_is_green_or_has_no_stage_or_an_exempt_junction_is_not_served_by_for
 
 
 @pytest.mark.parametrize("green", [P, G])
-def test_who_is_served_by_force_is_so_until_its_shortest_green_is_over(green):
+def test_service_of_a_starving_group_lasts_until_its_minimum_green_is_over(green):
     for age, min_green, over in (
         (4.0, 5.0, False),
         (5.0, 5.0 + 2 * US, False),

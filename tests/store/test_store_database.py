@@ -70,7 +70,7 @@ def test_a_bare_connection_commits_at_its_end_and_rolls_back_on_an_error(databas
     assert database.rows("SELECT id FROM api_key") == [{"id": "stays"}]
 
 
-def test_a_database_that_answers_is_alive_and_one_that_does_not_is_not(database):
+def test_a_database_is_alive_while_it_answers(database):
     assert database.alive() is True
     nobody = Database(
         sa.create_engine(NOBODY.replace("postgresql:", "postgresql+psycopg:")), NOBODY
@@ -79,7 +79,7 @@ def test_a_database_that_answers_is_alive_and_one_that_does_not_is_not(database)
     nobody.close()
 
 
-def test_the_address_given_goes_before_the_variable_and_the_variable_before_a_server_of_our_own(
+def test_a_given_address_takes_precedence_over_the_variable_and_that_over_an_embedded_server(
     database, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(VARIABLE, database.url)
@@ -95,7 +95,7 @@ def test_the_address_given_goes_before_the_variable_and_the_variable_before_a_se
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_postgresql_is_refused(tmp_path, monkeypatch):
+def test_addresses_other_than_postgresql_are_refused(tmp_path, monkeypatch):
     with pytest.raises(
         DatabaseError,
         match=r"^HEADWAY_DATABASE_URL: sqlite is not supported. Give a postgresql:// address.$",
@@ -103,7 +103,7 @@ def test_what_is_no_postgresql_is_refused(tmp_path, monkeypatch):
         open_database(tmp_path, "sqlite:///x.db")
 
 
-def test_who_cannot_be_reached_is_named_without_the_password(tmp_path):
+def test_an_unreachable_server_is_named_without_the_password(tmp_path):
     with pytest.raises(
         DatabaseError,
         match=r"^postgresql://headway:\*\*\*@127.0.0.1:1/record: cannot be reached \(.*refused.*\).$",
@@ -113,7 +113,7 @@ def test_who_cannot_be_reached_is_named_without_the_password(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_hold_a_server_is_named_with_the_way_out(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_hold_a_server_is_refused_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "postgres"
@@ -150,9 +150,7 @@ def test_a_connection_that_was_cut_is_noticed_before_it_is_used(database):
     assert backend(database) != before
 
 
-def test_a_connection_is_used_for_half_an_hour_and_is_given_five_seconds_to_come_about(
-    database, monkeypatch
-):
+def test_connections_last_half_an_hour_and_have_five_seconds_to_open(database, monkeypatch):
     arguments = []
 
     @sa.event.listens_for(database.engine, "do_connect")
@@ -170,7 +168,7 @@ def test_a_connection_is_used_for_half_an_hour_and_is_given_five_seconds_to_come
     sa.event.remove(database.engine, "do_connect", noted)
 
 
-def test_closing_gives_the_connections_back(database):
+def test_closing_releases_the_connections(database):
     name = f"{database.engine.url.database}_closing"
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
         held.exec_driver_sql(f"CREATE DATABASE {name}")
@@ -184,7 +182,7 @@ def test_closing_gives_the_connections_back(database):
         held.exec_driver_sql(f"DROP DATABASE {name}")
 
 
-def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_back_if_that_takes_too_long(
+def test_concurrent_migrations_wait_for_each_other_and_release_connections_on_a_timeout(
     database, tmp_path
 ):
     name = database.engine.url.database
@@ -212,7 +210,7 @@ def test_who_migrates_waits_for_who_migrates_already_and_gives_the_connections_b
     database.execute(f"ALTER DATABASE {name} RESET lock_timeout")
 
 
-def test_a_schema_of_another_hand_is_an_error_that_leaves_no_connection_behind(
+def test_a_foreign_schema_is_an_error_that_leaves_no_connection_open(
     new_record, database, tmp_path
 ):
     address = new_record()
@@ -286,7 +284,7 @@ def test_the_newest_schema(database):
     assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0004"}]
 
 
-def test_each_way_down_undoes_its_way_up(new_record, tmp_path):
+def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
     database = open_database(tmp_path, new_record())
     config, shapes = Config(), [shape(database)]
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -319,9 +317,7 @@ def test_the_audit_trail_is_only_ever_added_to(database):
 
 
 @pytest.mark.slow
-def test_a_server_of_our_own_is_quiet_is_shared_and_ends_with_who_uses_it_last(
-    tmp_path, monkeypatch
-):
+def test_an_embedded_server_is_shared_and_ends_with_its_last_user(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     folder = tmp_path / "deep" / "er"
     first = open_database(folder)

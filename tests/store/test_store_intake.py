@@ -90,7 +90,7 @@ EACH = {
 
 
 @pytest.mark.parametrize("table", EACH)
-def test_each_table_of_a_run_gives_back_what_was_written(database, intake, run, table):
+def test_rows_of_each_run_table_are_read_back_as_written(database, intake, run, table):
     row = tuple(json.dumps(v) if isinstance(v, dict) else v for v in (run, *EACH[table]))
     assert intake.write(table, [row]) == Outcome(1, 0, 0)
     assert intake.write(table, [row]) == Outcome(0, 1, 0)
@@ -100,7 +100,7 @@ def test_each_table_of_a_run_gives_back_what_was_written(database, intake, run, 
     ] == [(run, *EACH[table])]
 
 
-def test_a_record_and_a_violation_give_back_what_was_written(database, intake):
+def test_a_record_and_a_violation_are_read_back_as_written(database, intake):
     intake.write("simulation_record", [record("SAME", "2025-09-10T01:02:03+02:00", vehicles=8)])
     found = database.rows("SELECT * FROM simulation_record WHERE simulation_id = 'SAME'")[0]
     assert (found.pop("at").timestamp(), *found.values()) == (
@@ -141,7 +141,7 @@ def test_a_record_and_a_violation_give_back_what_was_written(database, intake):
     ] == [b"\x00\xff"]
 
 
-def test_a_run_has_a_number_of_its_own_and_says_what_it_was(database, intake):
+def test_a_run_has_a_number_of_its_own_and_its_description(database, intake):
     one, two = (intake.begin_run(key, "cologne3", "fixed", 17) for key in ("first", "second"))
     assert two == one + 1
     found = database.rows(
@@ -155,17 +155,17 @@ def test_a_run_has_a_number_of_its_own_and_says_what_it_was(database, intake):
         intake.begin_run("first", "cologne3", "fixed", 17)
 
 
-def test_an_outcome_is_not_changed():
+def test_an_outcome_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Outcome(1, 2).stored = 3
 
 
-def test_nothing_is_written_of_an_empty_batch(intake):
+def test_an_empty_batch_writes_nothing(intake):
     assert intake.write("no such table", []) == Outcome(0, 0, 0)
     assert (intake.stored, intake.duplicates, intake.spool.waiting) == (0, 0, 0)
 
 
-def test_what_is_there_already_is_counted_and_left_out(database, intake, run):
+def test_duplicates_are_counted_and_left_out(database, intake, run):
     assert intake.write("event", [event(run, k, f"k{k}") for k in range(3)]) == Outcome(3, 0)
     assert intake.write("event", [event(run, k, "other") for k in range(1, 6)]) == Outcome(3, 2)
     assert intake.write(
@@ -178,7 +178,7 @@ def test_what_is_there_already_is_counted_and_left_out(database, intake, run):
     )  # nothing is left over of the batch before
 
 
-def test_of_a_batch_that_is_refused_nothing_is_stored_and_its_sender_is_told(database, intake, run):
+def test_a_rejected_batch_stores_nothing_and_raises(database, intake, run):
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         intake.write("event", [event(run, 1), event(2**40, 1)])
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
@@ -188,7 +188,7 @@ def test_of_a_batch_that_is_refused_nothing_is_stored_and_its_sender_is_told(dat
     assert intake.write("event", [event(run, 1)]) == Outcome(1, 0)
 
 
-def test_rows_are_put_aside_whatever_they_hold(intake, tmp_path):
+def test_rejected_rows_are_set_aside_whatever_they_hold(intake, tmp_path):
     intake.put_aside(
         "event", [(1, datetime(2030, 1, 1, tzinfo=UTC), b"x", float("nan"))], ValueError("no")
     )
@@ -201,7 +201,7 @@ def test_rows_are_put_aside_whatever_they_hold(intake, tmp_path):
     assert intake.refused == 1
 
 
-def test_what_was_erased_does_not_come_back_with_a_later_duplicate(database, intake):
+def test_erased_rows_do_not_return_with_a_later_duplicate(database, intake):
     gone, stays = record("GONE", "2038-01-01T00:00:00Z"), record("STAYS", "2038-01-01T00:00:00Z")
     intake.write("simulation_record", [gone, stays])
     assert intake.write("simulation_record", [gone]) == Outcome(0, 1)
@@ -264,7 +264,7 @@ def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
     assert (intake.stored, intake.duplicates) == (2, 1)
 
 
-def test_a_time_with_an_offset_lies_in_its_month_of_utc(database, intake):
+def test_a_time_with_an_offset_belongs_to_its_month_of_utc(database, intake):
     """Half an hour before March in a zone two hours behind is March already; the other way round it is still February."""
     for at, month in (
         ("2035-02-28T23:30:00-02:00", "2035_03"),
@@ -303,7 +303,7 @@ def test_a_partition_is_made_once(database, intake, tmp_path, request):
     assert len(made) == 3  # there is one already: no fault
 
 
-def test_a_month_that_cannot_have_a_partition_is_kept_all_the_same(database, intake):
+def test_rows_of_a_month_without_a_partition_are_stored_all_the_same(database, intake):
     database.execute(
         "INSERT INTO simulation_record VALUES ('OLD', '2031-05-02', 'J', '[]', 1, 1, 1, 1, 1, 1, 0, false)"
     )  # into the default one
@@ -328,9 +328,7 @@ def test_a_month_that_cannot_have_a_partition_is_kept_all_the_same(database, int
     ]
 
 
-def test_through_an_outage_everything_waits_and_comes_in_order_before_anything_new(
-    database, intake, run, tmp_path
-):
+def test_batches_of_an_outage_are_written_in_order_before_new_ones(database, intake, run, tmp_path):
     with away(database):
         assert intake.write("event", [event(run, 1), event(run, 2)]) == Outcome(0, 0, 2)
         assert intake.write("event", [event(run, 3, "first")]) == Outcome(0, 0, 1)
@@ -356,7 +354,7 @@ def test_through_an_outage_everything_waits_and_comes_in_order_before_anything_n
     assert kinds(database, run)[4:] == ["k"]
 
 
-def test_records_come_through_an_outage_into_their_months(database, intake):
+def test_records_of_an_outage_are_written_into_their_months(database, intake):
     with away(database):
         assert intake.write(
             "simulation_record", [record("LATE", "2033-07-01T00:00:00Z")]
@@ -378,7 +376,7 @@ def test_records_come_through_an_outage_into_their_months(database, intake):
         ),
     ],
 )
-def test_when_it_ends_in_the_middle_of_a_batch_nothing_of_it_is_stored_and_all_of_it_waits(
+def test_an_outage_in_the_middle_of_a_batch_stores_nothing_and_spools_all_of_it(
     database, intake, run, what, happens
 ):
     body = f"BEGIN IF NEW.kind = 'last' THEN {happens}; END IF; RETURN NEW; END"
@@ -400,7 +398,7 @@ def test_when_it_ends_in_the_middle_of_a_batch_nothing_of_it_is_stored_and_all_o
     assert kinds(database, run) == ["k", "k", "last"]
 
 
-def test_when_neither_database_nor_spool_takes_it_the_sender_is_told(database, tmp_path):
+def test_without_database_and_spool_an_error_is_raised(database, tmp_path):
     intake = Intake(database, tmp_path, 100)
     with away(database):
         assert intake.write("crossing", [(1, "J", 1)]).spooled == 1
@@ -414,7 +412,7 @@ def test_when_neither_database_nor_spool_takes_it_the_sender_is_told(database, t
         usual.spool.put("crossing", [[1, "J", 1]])
 
 
-def test_what_the_database_refuses_is_put_aside_with_the_reason_and_holds_up_nobody(
+def test_rejected_batches_are_set_aside_with_the_reason_and_do_not_delay_others(
     database, intake, run, tmp_path
 ):
     intake.spool.put(
@@ -448,7 +446,7 @@ def test_what_the_database_refuses_is_put_aside_with_the_reason_and_holds_up_nob
     assert (intake.refused, len((tmp_path / "refused.jsonl").read_text().splitlines())) == (7, 5)
 
 
-def test_only_one_replays_and_nobody_waits_for_it(database, intake, run):
+def test_only_one_thread_replays_and_others_do_not_wait(database, intake, run):
     for k in range(2):
         intake.spool.put("event", [list(event(run, k))])
     answers = []

@@ -63,7 +63,7 @@ def test_a_batch_is_one_line_of_json_flushed_to_the_disk_before_put_returns(spoo
     assert (spool.waiting, len(synced)) == (2, 2)
 
 
-def test_what_waits_comes_back_once_and_in_order(spool, path):
+def test_spooled_batches_are_replayed_once_and_in_order(spool, path):
     for k in range(3):
         spool.put(f"table{k}", [[k], [k + 10]])
     assert given_back(spool) == [
@@ -77,13 +77,13 @@ def test_what_waits_comes_back_once_and_in_order(spool, path):
     assert given_back(spool) == [("later", [[9]])]
 
 
-def test_there_is_nothing_to_give_back_before_the_first_batch(spool, path):
+def test_an_empty_spool_replays_nothing(spool, path):
     assert given_back(spool) == []
     assert not path.exists()
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])
-def test_a_replay_that_fails_forgets_just_what_was_taken(spool, path, synced, taken):
+def test_a_failed_replay_removes_only_accepted_batches(spool, path, synced, taken):
     batches = [("a", [[0]]), ("bb", [[1, 2]]), ("ccc", [[3]]), ("dddd", [[4]])]
     for batch in batches:
         spool.put(*batch)
@@ -107,7 +107,7 @@ def test_a_replay_that_fails_forgets_just_what_was_taken(spool, path, synced, ta
     assert given_back(spool) == batches[taken:]
 
 
-def test_another_process_finds_what_waits(spool, path):
+def test_another_process_finds_spooled_batches(spool, path):
     spool.put("a", [[1]])
     spool.put("b", [[2]])
     again = Spool(path)
@@ -116,7 +116,7 @@ def test_another_process_finds_what_waits(spool, path):
     assert [kind for kind, _ in given_back(again)] == ["a", "b", "c"]
 
 
-def test_the_bound_is_a_number_of_bytes_that_may_be_reached_and_not_passed(tmp_path):
+def test_the_bound_in_bytes_may_be_reached_and_not_exceeded(tmp_path):
     """A line of rows [[0]] {"kind":"a","rows":[[0]]} and its end make 26."""
     assert len(line("a", [0])) == 26
     spool = Spool(tmp_path / "s", 52)
@@ -138,7 +138,7 @@ def test_the_bound_is_a_number_of_bytes_that_may_be_reached_and_not_passed(tmp_p
     assert given_back(spool) == [("a", [[0]])] * 2
 
 
-def test_unless_told_otherwise_a_spool_holds_a_gibibyte(spool, path):
+def test_a_spool_holds_a_gibibyte_by_default(spool, path):
     path.touch()
     os.truncate(path, 2**30 - 26)
     spool.put("a", [[0]])
@@ -147,7 +147,7 @@ def test_unless_told_otherwise_a_spool_holds_a_gibibyte(spool, path):
         spool.put("a", [[0]])
 
 
-def test_of_a_batch_that_the_disk_takes_in_part_nothing_is_kept(spool, path):
+def test_a_partly_written_batch_is_removed(spool, path):
     spool.put("a", [[0]])
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -163,7 +163,7 @@ def test_of_a_batch_that_the_disk_takes_in_part_nothing_is_kept(spool, path):
     assert given_back(spool) == [("a", [[0]]), ("c", [[2]])]
 
 
-def test_of_a_batch_that_does_not_reach_the_disk_nothing_is_kept(spool, path, monkeypatch):
+def test_a_batch_that_cannot_be_flushed_is_removed(spool, path, monkeypatch):
     def fails(descriptor):
         raise OSError(errno.EIO, "the disk is broken")
 
@@ -188,7 +188,7 @@ def test_of_a_batch_that_does_not_reach_the_disk_nothing_is_kept(spool, path, mo
         b"\n",
     ],
 )
-def test_a_line_that_is_no_batch_is_put_aside_and_holds_up_nobody(tmp_path, damage):
+def test_a_malformed_line_is_set_aside_and_does_not_delay_others(tmp_path, damage):
     path = tmp_path / "spool.jsonl"
     ends = damage.endswith(b"\n")
     path.write_bytes(line("a", [1]) + damage + (line("b", [2]) if ends else b""))
@@ -201,7 +201,7 @@ def test_a_line_that_is_no_batch_is_put_aside_and_holds_up_nobody(tmp_path, dama
     assert sorted(p.name for p in tmp_path.iterdir()) == ["spool.jsonl", "spool.unreadable"]
 
 
-def test_what_was_put_aside_before_stays(tmp_path):
+def test_lines_set_aside_earlier_are_kept(tmp_path):
     path = tmp_path / "spool.jsonl"
     path.write_bytes(b"bad\n" + line("a", [1]) + b"worse\n")
     assert Spool(path).waiting == 1
@@ -212,7 +212,7 @@ def test_what_was_put_aside_before_stays(tmp_path):
     assert path.read_bytes() == line("a", [1])
 
 
-def test_what_arrives_during_a_replay_waits_behind_it(spool):
+def test_batches_that_arrive_during_a_replay_wait_behind_it(spool):
     spool.put("first", [[1]])
     late = threading.Thread(target=spool.put, args=("late", [[2]]))
 
@@ -232,7 +232,9 @@ steps = st.lists(st.sampled_from(["put", "replay", "fail", "reopen", "torn"]), m
 
 @settings(deadline=None, max_examples=40)
 @given(steps=steps)
-def test_whatever_happens_every_batch_comes_out_once_and_in_order(tmp_path_factory, steps):
+def test_after_any_sequence_of_failures_every_batch_is_replayed_once_and_in_order(
+    tmp_path_factory, steps
+):
     path = tmp_path_factory.mktemp("spool") / "s.jsonl"
     spool, put, out = Spool(path), 0, []
 

@@ -99,7 +99,7 @@ def run_of(intake, key):
 YOUNGER, OLDER = timedelta(days=2) - timedelta(minutes=3), timedelta(days=2) + timedelta(minutes=3)
 
 
-def test_records_older_than_so_many_days_go_and_younger_ones_stay(database, intake):
+def test_records_older_than_the_retention_are_deleted_and_younger_ones_kept(database, intake):
     records(intake, "R", at(YOUNGER), at(OLDER), at(OLDER * 2), at(-OLDER), "1999-01-01T00:00:00Z")
     swept = retain(database, 2)
     assert swept.rows == {"simulation_record": 3, "run": 0, "violation": 0}
@@ -109,7 +109,9 @@ def test_records_older_than_so_many_days_go_and_younger_ones_stay(database, inta
     assert retain(database, 2.0).rows == {"simulation_record": 0, "run": 0, "violation": 0}
 
 
-def test_violations_older_than_so_many_days_go_with_their_pictures_and_sums(database, intake):
+def test_violations_older_than_the_retention_are_deleted_with_their_images_and_sums(
+    database, intake
+):
     violations(intake, (1, "a", at(YOUNGER)), (2, "a", at(OLDER)), (3, "b", at(OLDER)))
     assert retain(database, 2).rows == {"simulation_record": 0, "run": 0, "violation": 2}
     assert [r["id"].int for r in database.rows("SELECT id FROM violation")] == [1]
@@ -126,7 +128,7 @@ def test_violations_older_than_so_many_days_go_with_their_pictures_and_sums(data
     ]
 
 
-def test_runs_begun_before_go_with_all_that_is_of_them_and_nothing_of_others(database, intake):
+def test_runs_older_than_the_retention_are_deleted_with_all_their_rows(database, intake):
     young, old = run_of(intake, "young"), run_of(intake, "old")
     for run, age in ((young, YOUNGER), (old, OLDER)):
         assert (
@@ -142,7 +144,7 @@ def test_runs_begun_before_go_with_all_that_is_of_them_and_nothing_of_others(dat
         ], table
 
 
-def test_parts_of_a_day_count_and_keys_and_the_audit_trail_stay(database, intake):
+def test_retention_counts_parts_of_a_day_and_keeps_keys_and_audit_trail(database, intake):
     database.execute(
         "INSERT INTO api_key (id, hash, name, role, made_at) VALUES ('k', 'h', 'n', 'r', '1999-01-01')"
     )
@@ -158,7 +160,7 @@ def test_parts_of_a_day_count_and_keys_and_the_audit_trail_stay(database, intake
 
 
 @pytest.mark.parametrize("days", [0, 0.0, -0.0, -1, -1e-9, 100_001, math.inf, -math.inf, math.nan])
-def test_days_that_are_none_are_refused_and_nothing_goes(database, intake, days):
+def test_an_invalid_number_of_days_is_refused_and_deletes_nothing(database, intake, days):
     records(intake, "R", "1999-01-01T00:00:00Z")
     with pytest.raises(
         ValueError, match=rf"^days: {days!r} is not allowed: above 0, at most 100000.$"
@@ -175,7 +177,7 @@ def test_a_day_has_86400_seconds_however_many_they_are(database, intake):
 
 
 @pytest.mark.parametrize("tidy", [vacuum, lambda database: retain(database, 1)])
-def test_the_planner_of_queries_knows_what_is_left(database, tidy):
+def test_the_query_planner_has_fresh_statistics(database, tidy):
     database.execute(
         "INSERT INTO api_key (id, hash, name, role) SELECT k, 'h', 'n', 'r' FROM generate_series(1, 5) k"
     )
@@ -230,7 +232,7 @@ def test_the_violations_of_one_device_are_erased_from_a_time_to_before_another(
     } == ({"a": len(left), "b": 1} if left else {"b": 1})
 
 
-def test_a_key_file_is_made_once_for_its_owners_eyes_alone(tmp_path):
+def test_a_key_file_is_made_once_and_private_to_its_owner(tmp_path):
     path = tmp_path / "a.key"
     new_key(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -245,7 +247,7 @@ def test_a_key_file_is_made_once_for_its_owners_eyes_alone(tmp_path):
     assert read_key(tmp_path / "b.key") != read_key(path)
 
 
-def test_what_is_no_key_is_refused_with_the_way_out(tmp_path):
+def test_an_invalid_backup_key_is_refused_with_a_remedy(tmp_path):
     path = tmp_path / "k"
     path.write_bytes(b" \n" + base64.b64encode(KEY) + b"\n\n")
     assert read_key(path) == KEY
@@ -339,7 +341,7 @@ def everything(database):
     }
 
 
-def test_a_backup_comes_back_row_by_row_as_often_as_one_likes(database, intake, tmp_path):
+def test_a_backup_can_be_restored_repeatedly_row_by_row(database, intake, tmp_path):
     run = run_of(intake, "kept")
     intake.write(
         "event", [(run, 9, 0.0, "\nCREATE SCHEMA public;\n", "CREATE SCHEMA public;", "{}")]
@@ -380,7 +382,7 @@ def test_a_backup_comes_back_row_by_row_as_often_as_one_likes(database, intake, 
     assert count(database, "violation_hour") == 0  # triggers work on
 
 
-def test_a_file_that_is_no_whole_backup_of_this_key_changes_nothing(database, intake, tmp_path):
+def test_a_damaged_backup_or_another_key_changes_nothing(database, intake, tmp_path):
     records(intake, "KEPT", "2025-09-10T00:00:00Z")
     path, other = tmp_path / "r.backup", tmp_path / "o.backup"
     backup(database, path, KEY)
@@ -434,7 +436,7 @@ def test_a_file_that_is_no_whole_backup_of_this_key_changes_nothing(database, in
     assert count(database, "simulation_record") == 1
 
 
-def test_what_was_sealed_but_is_no_dump_changes_nothing(database, intake, tmp_path):
+def test_a_sealed_file_that_is_no_dump_changes_nothing(database, intake, tmp_path):
     records(intake, "KEPT", "2025-09-10T00:00:00Z")
     path = tmp_path / "r.backup"
     sealed(path, [b"PGDMP", b"nonsense"])
@@ -445,7 +447,7 @@ def test_what_was_sealed_but_is_no_dump_changes_nothing(database, intake, tmp_pa
     assert count(database, "simulation_record") == 1
 
 
-def test_a_restore_that_fails_on_its_way_changes_nothing(database, intake, tmp_path, monkeypatch):
+def test_a_restore_that_fails_midway_changes_nothing(database, intake, tmp_path, monkeypatch):
     records(intake, "KEPT", "2025-09-10T00:00:00Z")
     path = tmp_path / "r.backup"
     backup(database, path, KEY)
@@ -481,7 +483,9 @@ TELL = 'echo "$@, password ${PGPASSWORD-none}" >&2; exit 3'
 
 
 @pytest.mark.parametrize(("password", "told"), [(":s3cret", "s3cret"), ("", "none")])
-def test_the_tools_are_given_the_password_where_nobody_reads_it(tmp_path, tools, password, told):
+def test_the_tools_get_the_password_where_other_users_cannot_read_it(
+    tmp_path, tools, password, told
+):
     away = Database(
         sa.create_engine("postgresql+psycopg://"),
         f"postgresql+psycopg://me{password}@host:5433/record",
@@ -510,7 +514,7 @@ def test_the_tools_are_given_the_password_where_nobody_reads_it(tmp_path, tools,
         ("echo part; echo ' broken off ' >&2; exit 1", "broken off"),
     ],
 )
-def test_a_dump_that_fails_leaves_the_backup_of_before(database, tmp_path, tools, script, why):
+def test_a_failed_dump_leaves_the_previous_backup(database, tmp_path, tools, script, why):
     path = tmp_path / "r.backup"
     path.write_bytes(b"of before")
     tools("pg_dump", script)
@@ -520,7 +524,7 @@ def test_a_dump_that_fails_leaves_the_backup_of_before(database, tmp_path, tools
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.backup", "tools"]
 
 
-def test_a_disk_that_fills_up_leaves_the_backup_of_before_and_nothing_else(database, tmp_path):
+def test_a_full_disk_leaves_the_previous_backup_and_nothing_else(database, tmp_path):
     path = tmp_path / "r.backup"
     path.write_bytes(b"of before")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -541,7 +545,7 @@ def test_a_small_backup_reaches_the_disk_to_its_last_byte(database, tmp_path, to
     assert opened(tmp_path / "r.backup", KEY) == [b"dump"]
 
 
-def test_what_pg_dump_says_of_many_things_does_not_stop_it(database, tmp_path, tools):
+def test_long_messages_of_pg_dump_do_not_block_it(database, tmp_path, tools):
     tools("pg_dump", "head -c 300000 /dev/zero | tr '\\0' x >&2; head -c 3000000 /dev/zero")
     assert backup(database, tmp_path / "r.backup", KEY) == 21 + 3_000_000 + 3 * 20
     assert b"".join(opened(tmp_path / "r.backup", KEY)) == bytes(3_000_000)

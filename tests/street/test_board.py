@@ -52,7 +52,7 @@ def test_a_copy_of_the_board_does_not_change_and_a_new_scenario_starts_anew():
     assert board.put([state(1, 10.0)]) == 1
 
 
-def test_what_comes_late_is_refused_and_counted_and_what_comes_again_is_taken():
+def test_late_updates_are_rejected_and_counted_and_repeated_ones_accepted():
     board = Board()
     first, again, late = (
         JunctionState("J1", at_s, n, 0, 0.0, (), 1.0)

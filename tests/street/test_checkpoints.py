@@ -35,7 +35,7 @@ def save(root, time_s, key="run"):
     return checkpoint.save(root, key, time_s, Plant(f"plant at {time_s}"), {"street at": time_s})
 
 
-def test_a_checkpoint_holds_the_plant_the_street_and_what_it_is_of(tmp_path):
+def test_a_checkpoint_holds_the_plant_the_street_and_its_run(tmp_path):
     root = tmp_path / "deep" / "checkpoints"
     saved = save(root, 12.3456)
     folder = root / "00000000012.346"
@@ -65,7 +65,7 @@ def test_the_folders_are_private_to_the_user(tmp_path):
     assert [stat.S_IMODE(p.stat().st_mode) for p in (root, folder)] == [0o700, 0o700]
 
 
-def test_the_last_two_are_kept_and_the_newest_is_taken_up(tmp_path):
+def test_the_last_two_checkpoints_are_kept_and_the_newest_is_resumed(tmp_path):
     for second in (9.0, 10.0, 100.0, 1000.0):
         saved = save(tmp_path, second)
         assert checkpoint.latest(tmp_path, "run") == saved
@@ -73,14 +73,14 @@ def test_the_last_two_are_kept_and_the_newest_is_taken_up(tmp_path):
     assert checkpoint.latest(tmp_path, "run").street() == {"street at": 1000.0}
 
 
-def test_one_of_the_same_second_takes_the_place_of_the_one_before(tmp_path):
+def test_a_checkpoint_of_the_same_second_replaces_the_one_before(tmp_path):
     save(tmp_path, 5.0)
     checkpoint.save(tmp_path, "run", 5.0, Plant("anew"), {})
     assert names(tmp_path) == ["00000000005.000"]
     assert checkpoint.latest(tmp_path, "run").plant.read_text() == "anew"
 
 
-def test_what_fails_on_the_way_leaves_the_one_before_in_force_and_the_next_is_clean_of_it(tmp_path):
+def test_a_failed_checkpoint_leaves_the_previous_one_valid_and_does_not_affect_the_next(tmp_path):
     save(tmp_path, 5.0)
     with pytest.raises(OSError, match="no space left"):
         checkpoint.save(tmp_path, "run", 6.0, Broken(), {})
@@ -90,7 +90,7 @@ def test_what_fails_on_the_way_leaves_the_one_before_in_force_and_the_next_is_cl
     assert names(tmp_path) == ["00000000005.000", "00000000007.000"]
 
 
-def test_all_of_it_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+def test_a_checkpoint_counts_only_when_it_is_completely_on_the_disk(tmp_path, monkeypatch):
     flushed = []
 
     def fsync(number):
@@ -108,7 +108,7 @@ def test_all_of_it_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["plant.xml.gz", "street.pickle", "about.json"])
 @pytest.mark.parametrize("how", ["changed", "gone"])
-def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, how):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, name, how):
     save(tmp_path, 10.0)
     damaged = save(tmp_path, 20.0).folder / name
     damaged.unlink() if how == "gone" else damaged.write_text("damaged")
@@ -127,7 +127,7 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, how):
         "null",
     ],
 )
-def test_one_that_says_nothing_sensible_of_itself_is_passed_over(tmp_path, about):
+def test_a_checkpoint_with_invalid_metadata_is_skipped(tmp_path, about):
     save(tmp_path, 10.0)
     (save(tmp_path, 20.0).folder / "about.json").write_text(about)
     assert checkpoint.latest(tmp_path, "run").time_s == 10.0
@@ -136,7 +136,7 @@ def test_one_that_says_nothing_sensible_of_itself_is_passed_over(tmp_path, about
     assert names(tmp_path) == ["00000000010.000", "00000000030.000"], "the damaged one goes first"
 
 
-def test_one_of_an_earlier_version_is_passed_over(tmp_path):
+def test_a_checkpoint_of_an_earlier_version_is_skipped(tmp_path):
     """Its classes may have moved: it cannot be read."""
     old = save(tmp_path, 1.0)
     about = json.loads((save(tmp_path, 2.0).folder / "about.json").read_text())
@@ -147,14 +147,14 @@ def test_one_of_an_earlier_version_is_passed_over(tmp_path):
     assert checkpoint.latest(tmp_path, "run") == old
 
 
-def test_where_there_is_none_there_is_none(tmp_path):
+def test_an_empty_folder_has_no_checkpoint(tmp_path):
     assert checkpoint.latest(tmp_path, "run") is None
     assert checkpoint.latest(tmp_path / "nowhere", "run") is None
     (tmp_path / "file").write_text("x")
     assert checkpoint.latest(tmp_path / "file", "run") is None
 
 
-def test_one_of_another_run_is_not_taken_up_and_goes_before_those_of_this_one(tmp_path):
+def test_a_checkpoint_of_another_run_is_not_resumed_and_is_deleted_first(tmp_path):
     """A run that was stopped late in the day must not push out the checkpoints of one that begins in the morning."""
     save(tmp_path, 500.0, "evening")
     save(tmp_path, 600.0, "evening")
@@ -167,7 +167,7 @@ def test_one_of_another_run_is_not_taken_up_and_goes_before_those_of_this_one(tm
     assert checkpoint.latest(tmp_path, "evening") is None
 
 
-def test_those_from_after_the_newest_go_first_since_time_went_on_from_before_them(tmp_path):
+def test_later_damaged_checkpoints_do_not_displace_those_of_a_restarted_run(tmp_path):
     """Both of a run are damaged: it begins anew, and what it keeps then is kept."""
     for second in (500.0, 600.0):
         (save(tmp_path, second).folder / "plant.xml.gz").write_text("damaged")
@@ -178,7 +178,7 @@ def test_those_from_after_the_newest_go_first_since_time_went_on_from_before_the
     assert names(tmp_path) == ["00000000100.000", "00000000110.000"]
 
 
-def test_all_are_forgotten_when_the_run_came_to_its_end(tmp_path):
+def test_all_checkpoints_are_deleted_at_the_end_of_the_run(tmp_path):
     root = tmp_path / "checkpoints"
     save(root, 5.0)
     checkpoint.clear(root)

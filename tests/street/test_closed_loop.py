@@ -71,7 +71,7 @@ def test_every_proposal_passes_the_gate(plant):
     assert held == [(101.0, "safety.minimum_green", "A", 0)]
 
 
-def test_the_gate_is_asked_with_the_observation_and_its_time():
+def test_the_gate_gets_the_observation_and_its_time():
     plant = MadePlant(two_junctions(), age_s=0.5)
     street, _ = street_of(plant)
     street.tick()
@@ -123,7 +123,7 @@ def test_a_new_street_begins_with_these_defaults(plant):
 # --- what the record is told of colours and of stop lines ---------------------------------------------------------------------------------------
 
 
-def test_changes_of_colour_and_of_stop_lines_are_noted_once_each_with_their_time(plant):
+def test_changes_of_colours_and_stop_line_detectors_are_recorded_once_with_their_time(plant):
     says = Says()
     street, _ = street_of(plant, says)
     street.signal_log.enabled = True
@@ -218,7 +218,7 @@ def test_each_vehicle_counts_at_its_own_stop_line():
 # --- who decides --------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_sure_controller_decides_and_the_fallback_is_not_asked(plant):
+def test_a_confident_controller_decides_and_the_fallback_is_not_called(plant):
     second = Says("second", (*A_SECOND, *B_SECOND))
     street, events = street_of(plant, Says(), second)
     for _ in range(10):
@@ -229,7 +229,7 @@ def test_a_sure_controller_decides_and_the_fallback_is_not_asked(plant):
     assert street.junction_confidence.tolist() == [1.0, 1.0]
 
 
-def test_the_fallback_gets_all_arrivals_since_it_was_last_asked(plant):
+def test_the_fallback_gets_all_arrivals_since_its_last_call(plant):
     says, second = Says(), Says("second", (*A_SECOND, *B_SECOND))
     street, _ = street_of(plant, says, second, cycle_s=3.0)
     for second_no in range(5):  # seconds 100 to 104; it is asked in the cycle, at 103
@@ -254,7 +254,7 @@ def test_the_fallback_gets_all_arrivals_since_it_was_last_asked(plant):
     ]
 
 
-def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_reported_of_with_its_factors(
+def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_reported_with_its_factors(
     plant,
 ):
     says = Says(
@@ -344,7 +344,7 @@ def test_confidence_that_is_no_number_counts_as_low(plant):
         ((), (), 1.0, 1.0, False),
     ],
 )
-def test_doubt_is_of_any_junction_whose_confidence_times_what_is_known_is_below_the_threshold(
+def test_a_junction_is_doubtful_when_confidence_times_completeness_is_below_the_threshold(
     confidence, completeness, fresh, threshold, doubt
 ):
     assert any_below(np.array(confidence), np.array(completeness), fresh, threshold) is doubt
@@ -398,7 +398,7 @@ def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when
 
 
 @pytest.mark.parametrize("wanted", [np.full(5, np.nan), np.ones(4, np.int8)])
-def test_nonsense_counts_as_silence_and_is_no_recovery(plant, wanted):
+def test_an_invalid_proposal_counts_as_none_and_is_no_recovery(plant, wanted):
     says, second = Says(), Says("second", (*A_SECOND, *B_SECOND))
     street, events = street_of(plant, says, second)
     says.fault = RuntimeError("broken")
@@ -466,7 +466,7 @@ def test_the_cycle_names_the_fallback_and_no_confidence_where_the_controller_pro
     assert cycles == [(102.0, "engine.cycle", "", figures)]
 
 
-def test_without_factors_the_least_sure_junction_has_no_name(plant):
+def test_without_factors_the_least_confident_junction_has_no_factor_name(plant):
     street, events = street_of(plant, Says(confidence=(0.6, 0.7)), cycle_s=1.0)
     street.tick()
     street.tick()
@@ -479,7 +479,7 @@ def test_without_factors_the_least_sure_junction_has_no_name(plant):
 
 
 @pytest.mark.parametrize(("early_s", "cycles"), [(1e-6, 1), (1.1e-6, 0), (0.0, 1), (0.5, 0)])
-def test_a_cycle_begins_on_time_but_for_a_millionth_of_a_second(plant, early_s, cycles):
+def test_a_cycle_begins_on_time_within_a_microsecond(plant, early_s, cycles):
     street, _ = street_of(plant, cycle_s=30.0)
     plant.time_s = 130.0 - early_s
     street.tick()
@@ -526,7 +526,7 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
 # --- others take charge; a restart --------------------------------------------------------------------------------------------------------------
 
 
-def test_another_controller_begins_from_its_start_with_what_is_seen_now(plant):
+def test_a_new_controller_starts_from_the_present_observation(plant):
     street, _ = street_of(plant)
     street.tick()
     street.tick()
@@ -549,7 +549,7 @@ def ran(plant):
     return street
 
 
-def test_a_street_goes_on_from_its_state_as_if_nothing_had_happened(plant):
+def test_a_resumed_street_continues_identically(plant):
     before = ran(plant)
     state = pickle.loads(pickle.dumps(before.state()))
     assert set(state) == {"gate", "loop", "controller", "fallback"}
@@ -648,7 +648,7 @@ def columns(*rows):
 
 
 @pytest.mark.parametrize(("row", "good"), ROWS)
-def test_each_number_is_believed_within_its_bounds(row, good):
+def test_each_measurement_is_plausible_within_its_bounds(row, good):
     assert plausible_rows(*columns(row), 14, 7).tolist() == [good]
     assert plausible_rows(*columns({}, row), 14, 7).tolist() == [True, good]
     assert plausible_rows(*columns(row, {}), 14, 7).tolist() == [good, True]
@@ -665,9 +665,7 @@ def observed(plant, *rows):
 
 
 @pytest.mark.parametrize(("row", "good"), ROWS)
-def test_rows_that_cannot_be_are_left_out_and_lower_the_completeness_by_their_share(
-    plant, row, good
-):
+def test_implausible_rows_are_left_out_and_lower_the_completeness_by_their_share(plant, row, good):
     wrong = {"speed": -5.0}
     seen = observed(plant, row, wrong, {"distance": 7.0})
     found = drop_implausible(seen, plant.network)
@@ -685,7 +683,7 @@ def test_rows_that_cannot_be_are_left_out_and_lower_the_completeness_by_their_sh
     assert (found.at_s, found.shown) == (seen.at_s, seen.shown)
 
 
-def test_a_sound_observation_is_left_as_it_is_and_a_street_decides_on_what_is_left_of_another(
+def test_a_plausible_observation_is_unchanged_and_the_rest_of_another_is_used(
     plant,
 ):
     seen = observed(plant, {}, {"distance": 7.0})

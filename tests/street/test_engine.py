@@ -75,7 +75,7 @@ def play(engine, *messages):
     return supervisor.forgiven
 
 
-def test_the_supervisor_is_given_the_work_the_task_and_the_patience_of_the_settings(engine):
+def test_the_supervisor_gets_the_work_the_task_and_the_timeouts_of_the_settings(engine):
     (supervisor,) = made
     function, task, silent_s, restarts = supervisor.asked
     assert function is work
@@ -90,7 +90,7 @@ def test_orders_and_the_request_to_stop_are_handed_on(engine):
     assert (made[0].sent, made[0].stopped) == ([Reporting(), Switch("greedy")], 1)
 
 
-def test_rules_that_cannot_be_held_are_refused_before_a_process_is_started():
+def test_invalid_alert_rules_are_refused_before_a_process_is_started():
     made.clear()
     with pytest.raises(ValueError, match="no 'speed' in the state"):
         Engine(
@@ -104,7 +104,7 @@ def test_rules_that_cannot_be_held_are_refused_before_a_process_is_started():
     assert made == []
 
 
-def test_the_board_holds_what_the_newest_snapshot_said_of_each_junction(engine):
+def test_the_board_holds_the_newest_snapshot_of_each_junction(engine):
     play(
         engine,
         begins(),
@@ -119,12 +119,12 @@ def test_the_board_holds_what_the_newest_snapshot_said_of_each_junction(engine):
     ("kind", "left"),
     [("engine.started", {}), ("engine.restored", {}), ("engine.cycle", {"J": state(5.0)})],
 )
-def test_the_board_is_cleared_where_a_street_begins(engine, kind, left):
+def test_the_board_is_cleared_when_a_street_starts(engine, kind, left):
     play(engine, snapshot(5.0, 0.0, state(5.0)), begins(kind))
     assert engine.board.all() == left
 
 
-def test_each_new_checkpoint_forgives_the_restarts_before_it_but_not_the_time_of_the_beginning(
+def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(
     engine,
 ):
     told = [
@@ -145,7 +145,7 @@ def test_each_new_checkpoint_forgives_the_restarts_before_it_but_not_the_time_of
     ) == [False, False, True], "an older one: a new one still counts"
 
 
-def test_a_scenario_that_begins_earlier_in_the_day_is_forgiven_by_its_own_checkpoints(engine):
+def test_checkpoints_of_an_earlier_scenario_time_reset_the_count_of_restarts(engine):
     """From 57,600 s on to one from 25,200 s on: what was kept last is of another clock."""
     told = [
         begins(at_s=57600.0),
@@ -186,7 +186,7 @@ def opened(tiny):
         street.plant.close()
 
 
-def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_below_four_tenths(
+def test_a_street_opens_by_default_with_webster_as_fallback_thirty_second_cycles_and_threshold_four_tenths(
     opened, monkeypatch
 ):
     named(monkeypatch, webster=lambda network, timing: Says("webster"))
@@ -205,7 +205,7 @@ def test_a_street_is_opened_with_webster_to_fall_back_to_every_thirty_seconds_be
     assert (street.plant.time_s, street.observation.at_s) == (100.0, 100.0)
 
 
-def test_a_street_is_opened_as_it_is_asked_for(opened):
+def test_a_street_opens_with_the_requested_settings(opened):
     street = opened("greedy", fallback="actuated", cycle_s=12.0, confidence_threshold=0.9)
     assert (
         street.controller.name,
@@ -220,7 +220,7 @@ def test_a_street_is_opened_as_it_is_asked_for(opened):
     )
 
 
-def test_controller_and_gate_are_rehearsed_once_and_nothing_of_it_is_left(opened, monkeypatch):
+def test_controller_and_gate_are_warmed_up_once_without_side_effects(opened, monkeypatch):
     admitted = []
 
     class Gate(street_room.SafetyGate):
@@ -241,7 +241,7 @@ def test_controller_and_gate_are_rehearsed_once_and_nothing_of_it_is_left(opened
 
 
 @pytest.mark.parametrize("fault", ["controller", "fallback", "step"])
-def test_a_street_that_cannot_be_opened_leaves_no_simulation_behind(opened, monkeypatch, fault):
+def test_a_street_that_cannot_be_opened_closes_its_simulation(opened, monkeypatch, fault):
     says = Says("says", [4, 1, 4, 1], [1.0])
     named(monkeypatch, says=lambda network, timing: says)
     says.fault = RuntimeError("broken") if fault == "step" else None
@@ -255,7 +255,7 @@ def test_a_street_that_cannot_be_opened_leaves_no_simulation_behind(opened, monk
     assert not libsumo.isLoaded()
 
 
-def test_sensing_by_pictures_uses_rendered_cameras(tiny, monkeypatch):
+def test_the_sensing_profile_pictures_uses_rendered_cameras(tiny, monkeypatch):
     from headway.rendered import plant as seeing
 
     class Seeing(street_room.SumoPlant):

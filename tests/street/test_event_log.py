@@ -40,28 +40,28 @@ def test_an_event_is_one_line_of_json_and_is_read_as_it_was(tmp_path):
     assert read(path) == [event, Event(2.0, "c", "", {})]
 
 
-def test_nothing_is_made_where_nothing_is_recorded(tmp_path):
+def test_no_file_is_made_without_events(tmp_path):
     log = EventLog(tmp_path / "deep" / "events.jsonl")
     log.flush()
     log.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_closing_writes_what_waits_behind_what_is_there(tmp_path):
+def test_closing_appends_waiting_events(tmp_path):
     path = tmp_path / "events.jsonl"
     for second in (0, 1):
         log_with(path, second).close()
     assert path.read_bytes() == line(0) + line(1)
 
 
-def test_the_oldest_go_where_too_many_wait_and_are_counted(tmp_path):
+def test_the_oldest_events_are_dropped_when_too_many_wait_and_counted(tmp_path):
     log = log_with(tmp_path / "events.jsonl", 0, 1, 2, 3, 4, most=3)
     assert (log.waiting, log.lost) == (3, 2)
     log.close()
     assert [e.at_s for e in read(tmp_path / "events.jsonl")] == [2.0, 3.0, 4.0]
 
 
-def test_a_million_may_wait():
+def test_a_million_events_may_wait():
     assert (
         inspect.signature(EventLog).parameters["most"].default == 1_000_000
     )  # what `most` does is above
@@ -103,9 +103,7 @@ def on(monkeypatch, path, *rooms):
     return given
 
 
-def test_a_disk_that_takes_a_part_is_reported_and_the_line_written_again_in_full(
-    tmp_path, monkeypatch
-):
+def test_a_partial_write_is_reported_and_the_line_written_again_in_full(tmp_path, monkeypatch):
     path = tmp_path / "events.jsonl"
     given = on(monkeypatch, path, len(line(0)) + 10)
     log = log_with(path, 0, 1, 2)
@@ -119,7 +117,9 @@ def test_a_disk_that_takes_a_part_is_reported_and_the_line_written_again_in_full
     log.close()
 
 
-def test_a_full_disk_is_reported_in_its_own_words_and_nothing_is_lost(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_the_systems_message_and_nothing_is_lost(
+    tmp_path, monkeypatch
+):
     path = tmp_path / "events.jsonl"
     given = on(monkeypatch, path, 0, 0)
     log = log_with(path, 0)
@@ -134,7 +134,7 @@ def test_a_full_disk_is_reported_in_its_own_words_and_nothing_is_lost(tmp_path, 
     assert path.read_bytes() == line(0) + line(1) + line(2)
 
 
-def test_a_place_that_cannot_be_written_is_reported(tmp_path):
+def test_an_unwritable_path_is_reported(tmp_path):
     log = log_with(tmp_path, 0)  # a folder
     log.close()
     assert log.trouble == f"{tmp_path}: Is a directory"
@@ -175,7 +175,7 @@ def test_the_file_is_opened_once_for_many_flushes(tmp_path, monkeypatch):
         "a torn one of three million bytes",
     ],
 )
-def test_a_line_that_was_begun_and_not_ended_is_cut_off(tmp_path, before, after):
+def test_an_unfinished_line_is_truncated(tmp_path, before, after):
     path = tmp_path / "events.jsonl"
     path.write_bytes(before)
     log_with(path, 7).close()

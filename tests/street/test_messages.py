@@ -29,7 +29,7 @@ def in_use(tmp_path):
     assert checkpoint.latest(tmp_path, "run") is None
 
 
-def test_orders_say_nothing_where_nothing_is_given():
+def test_default_orders_are_empty():
     assert (Reporting().scene, Reporting().record) == (True, True)
     assert (Optimise().cycle_s, Optimise().realtime) == (0.0, -1.0)
     assert (Switch().controller, Switch().scenario) == ("", "")
@@ -38,7 +38,7 @@ def test_orders_say_nothing_where_nothing_is_given():
     assert (task.until_s, task.path, task.changes) == (float("inf"), "", {})
 
 
-def test_a_snapshot_without_a_look_carries_no_scene_and_no_emission():
+def test_a_snapshot_without_a_report_carries_no_scene_and_no_emissions():
     bare = Snapshot(1.0, 0.0, 9.0, 3, 1, "controller", 0, 0, 0, 0.0, 1.0, 0.0, "", ())
     assert (bare.mode, bare.controller, bare.shown, bare.scene, bare.profile, bare.emission) == (
         "balanced",
@@ -50,7 +50,7 @@ def test_a_snapshot_without_a_look_carries_no_scene_and_no_emission():
     )
 
 
-def test_a_run_is_known_by_street_seed_scale_timing_and_sensing():
+def test_a_run_is_identified_by_street_seed_scale_timing_and_sensing():
     street = {
         "scenario": "x.sumocfg",
         "seed": 7,
@@ -88,7 +88,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_handed_on_does_not_change_any_more_and_holds_nothing_else(kind):
+def test_messages_are_immutable_and_have_no_other_attributes(kind):
     value = object.__new__(kind)
     for name in (next(iter(kind.__dataclass_fields__)), "another"):
         with pytest.raises((AttributeError, TypeError)):

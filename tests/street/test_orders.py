@@ -38,7 +38,7 @@ def test_orders_are_stored_for_their_task_alone(path):
         (Switch("fixed", "cologne3"), {"controller": "fixed", "scenario": "cologne3"}),
     ],
 )
-def test_a_switch_replaces_only_what_it_names_and_is_not_saved_by_itself(path, switch, orders):
+def test_a_switch_replaces_only_the_named_values_and_is_not_saved_by_itself(path, switch, orders):
     store = OrderStore(path, "one")
     before = {"controller": "greedy", "scenario": "cologne1"}
     store.save(before)

@@ -197,7 +197,7 @@ def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
     assert {kept for m, kept in whole.sent[:-2] if isinstance(m, Snapshot)} == {False}
 
 
-def test_all_events_published_are_logged_and_nothing_of_the_run_is_left_to_resume(whole):
+def test_all_published_events_are_logged_and_a_finished_run_leaves_no_checkpoint(whole):
     assert read(whole.folder / "events.jsonl") == [
         Event(e.at_s, e.kind, e.junction, dict(e.data)) for e in whole.of(Event)
     ]
@@ -229,7 +229,7 @@ def before_the_line(scene):
     return (scene.at_m[:, 1] > 7.2) | (scene.at_m[:, 0] < -7.2)
 
 
-def test_vehicles_and_halted_are_those_that_the_scene_of_a_second_before_shows_before_the_line(
+def test_vehicles_and_stopped_vehicles_are_those_before_the_line_in_the_scene_a_second_earlier(
     whole,
 ):
     looked = [s for s in whole.of(Snapshot) if s.scene is not None]
@@ -249,7 +249,7 @@ def test_vehicles_and_halted_are_those_that_the_scene_of_a_second_before_shows_b
     assert max(s.vehicles - s.stopped for s in looked) >= 2, "and not all of them have"
 
 
-def test_colours_handed_out_are_those_that_the_snapshots_show(whole):
+def test_published_signal_changes_match_the_snapshots(whole):
     """The street shows red to all for the 3 s of the first clearance, then the programme of 42, 3, 42, 3 s from time nought: 100 is 10 s into it."""
     expected = {103: [4, 1, 4, 1], 132: [2, 1, 2, 1], 135: [1, 4, 1, 4]}
     changes = [
@@ -332,7 +332,7 @@ def test_the_gates_interventions_are_counted(play):
     assert told == {float(t): int(t > 105) + int(t > 110) for t in range(101, 161)}
 
 
-def test_a_scenario_without_end_ends_with_its_last_vehicle_or_when_it_is_said(play, scenario_of):
+def test_a_scenario_without_end_ends_with_its_last_vehicle_or_at_the_given_time(play, scenario_of):
     scenario = str(scenario_of("open", 0, "", [("a", 3, "N", "S")]))
     done = play(street={"scenario": scenario}).of(Done)[0]
     assert done.finished
@@ -401,11 +401,11 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
 @pytest.mark.parametrize(
     ("until_s", "end_s"), [(130.0, 130.0), (1e9, 160.0), (100.0, 100.0), (101.0 + 1e-7, 101.0)]
 )
-def test_a_run_ends_at_the_first_of_both_ends(play, until_s, end_s):
+def test_a_run_ends_at_the_earlier_of_both_ends(play, until_s, end_s):
     assert play(until_s=until_s).of(Done) == [Done(end_s, True)]
 
 
-def test_ticks_that_a_period_holds_are_all_made(play):
+def test_all_ticks_of_a_period_are_executed(play):
     def orders(played):
         def advance():
             run = played.runs[-1]
@@ -422,14 +422,14 @@ def test_ticks_that_a_period_holds_are_all_made(play):
     assert len(times) == 4
 
 
-def test_what_is_recorded_is_on_the_disk_after_each_tick(play, tmp_path):
+def test_events_are_on_the_disk_after_each_tick(play, tmp_path):
     kinds = []
     look = lambda: kinds.append([e.kind for e in read(tmp_path / "events.jsonl")])  # noqa: E731
     play({0: [look], 2: [Switch(controller="greedy")], 3: [look]})
     assert kinds == [["engine.started"], ["engine.started", "engine.controller"]]
 
 
-def test_an_event_log_that_cannot_be_written_is_reported_and_the_street_goes_on(play, tmp_path):
+def test_an_unwritable_event_log_is_reported_and_the_street_continues(play, tmp_path):
     (tmp_path / "events.jsonl").mkdir()
     played = play(until_s=103.0)
     assert {s.trouble for s in played.of(Snapshot)} == {
@@ -438,7 +438,7 @@ def test_an_event_log_that_cannot_be_written_is_reported_and_the_street_goes_on(
     assert played.of(Done) == [Done(103.0, True)]
 
 
-def test_the_loop_is_what_the_settings_say(play):
+def test_the_loop_follows_the_settings(play):
     loop = {"realtime": 50.0, "overrun": "skip", "mode": "accuracy", "tick_s": 1.0, "cycle_s": 20.0}
     played = play(
         until_s=101.0,
@@ -507,7 +507,7 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
 # --- orders -------------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_is_stopped_keeps_its_state_and_goes_on_from_it(play, tmp_path, tiny, crossing):
+def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
     stopped = play({25: [None]}, recovery={"checkpoint_s": 60.0})
     assert stopped.sent[-1] == (Done(125.0, False), True)
     assert stopped.process.phase is Phase.STOPPED
@@ -534,12 +534,12 @@ def test_a_run_that_is_stopped_keeps_its_state_and_goes_on_from_it(play, tmp_pat
     assert again.events("engine.cycle")[0][:2] == at_once.events("engine.cycle")[0][:2]
 
 
-def test_a_run_of_another_seed_does_not_go_on_from_it(play):
+def test_a_run_of_another_seed_does_not_resume_it(play):
     play({5: [None]})
     assert play(until_s=101.0, street={"seed": 2}).events("engine.started")[0][0] == 100.0
 
 
-def test_reporting_orders_say_what_snapshots_carry(play):
+def test_reporting_orders_select_the_contents_of_snapshots(play):
     played = play(
         {
             2: [Reporting(scene=True, record=False)],
@@ -556,7 +556,7 @@ def test_reporting_orders_say_what_snapshots_carry(play):
     )
 
 
-def test_signal_changes_are_published_with_the_speed_factor_at_which_they_came(play):
+def test_signal_changes_are_published_with_their_speed_factor(play):
     """Told outside at the first tick and then not for long: what is there waits for the next snapshot, an order of pace, or the end."""
     played = play(
         {1: [Reporting(False, True)], 7: [Optimise(realtime=900.0)]}, wall_s=1e-9, until_s=140.0
@@ -571,7 +571,9 @@ def test_signal_changes_are_published_with_the_speed_factor_at_which_they_came(p
 
 
 @pytest.mark.parametrize("order", ["stop", "switch"])
-def test_changes_that_wait_are_handed_out_before_the_street_ends_or_is_another(play, early, order):
+def test_waiting_signal_changes_are_published_before_a_street_ends_or_is_switched(
+    play, early, order
+):
     """The record would lack them for ever."""
     played = play(
         {1: [Reporting(False, True)], 7: [None if order == "stop" else Switch(scenario=early)]},
@@ -583,7 +585,7 @@ def test_changes_that_wait_are_handed_out_before_the_street_ends_or_is_another(p
     )
 
 
-def test_an_operators_order_comes_into_force_at_the_next_tick_and_is_released(play):
+def test_an_operators_order_takes_effect_at_the_next_tick_and_can_be_released(play):
     played = play(
         {5: [Override(0, Order.STAGE, 200.0, "Ann", 1)], 30: [Release(0, "Bob")]}, until_s=140.0
     )
@@ -595,7 +597,7 @@ def test_an_operators_order_comes_into_force_at_the_next_tick_and_is_released(pl
     assert shown[125.0] == [1, 4, 1, 4], "the stage that was ordered, against the programme"
 
 
-def test_another_controller_decides_at_once_and_is_kept_for_the_next_process(play, tmp_path, tiny):
+def test_a_switched_controller_decides_at_once_and_survives_the_process(play, tmp_path, tiny):
     stopped = play({5: [Switch(controller="greedy")], 8: [None]})
     assert stopped.events("engine.controller") == [
         (105.0, "engine.controller", {"controller": "greedy"})
@@ -636,7 +638,7 @@ def test_orders_of_another_task_or_that_are_invalid_are_ignored(play, tmp_path, 
     assert play(until_s=101.0).of(Snapshot)[0].controller == "fixed"
 
 
-def test_another_scenario_begins_at_its_beginning_and_what_was_said_before_is_in_force_there(
+def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_force(
     play, tmp_path, early, crossing
 ):
     seen = []
@@ -706,7 +708,7 @@ def test_a_checkpoint_is_never_ahead_of_the_event_log(play, tmp_path, monkeypatc
     assert on_disk == [["engine.started", "alert.opened"]]
 
 
-def test_one_simulation_is_closed_before_another_is_begun(play, early):
+def test_one_simulation_is_closed_before_another_is_started(play, early):
     loaded = []
 
     def noting(**asked):
@@ -726,7 +728,7 @@ def test_scenario_and_controller_together_are_one_switch(play, early):
     ]
 
 
-def test_the_same_scenario_ordered_anew_begins_at_its_beginning(play, tiny):
+def test_the_same_scenario_ordered_again_starts_at_its_beginning(play, tiny):
     played = play({25: [Switch(scenario=tiny)], 30: [None]}, recovery={"checkpoint_s": 10.0})
     assert [(at_s, k) for at_s, k, _ in played.events("engine.started", "engine.restored")] == [
         (100.0, "engine.started")
@@ -739,12 +741,12 @@ def test_the_same_scenario_ordered_anew_begins_at_its_beginning(play, tiny):
 
 
 @pytest.mark.parametrize(("until_s", "end_s"), [(310.0, 310.0), (1e9, 330.0)])
-def test_the_end_that_was_said_holds_for_another_scenario_too(play, scenario_of, until_s, end_s):
+def test_the_given_end_applies_to_a_switched_scenario(play, scenario_of, until_s, end_s):
     late = str(scenario_of("late", 300, 330, [("a", 301, "N", "S")]))
     assert play({3: [Switch(scenario=late)]}, until_s=until_s).of(Done) == [Done(end_s, True)]
 
 
-def test_a_scenario_that_does_not_start_is_not_tried_again(play, tmp_path, crossing):
+def test_a_scenario_that_does_not_start_is_not_retried(play, tmp_path, crossing):
     routes, broken = tmp_path / "b.rou.xml", tmp_path / "broken.sumocfg"
     routes.write_text('<routes><trip id="a" depart="0" from="nowhere" to="nowhere"/></routes>')
     broken.write_text(
@@ -769,7 +771,7 @@ def test_a_scenario_that_does_not_start_is_not_tried_again(play, tmp_path, cross
     ]
 
 
-def test_orders_that_cannot_be_obeyed_are_refused_with_the_reason(play, tmp_path):
+def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_path):
     wrong = [
         Switch(scenario="nowhere"), Switch(controller="magic"), Override(1, Order.HOLD, 1e9, "Ann"), "what?", Optimise(cycle_s=4.0),
         Switch(scenario=str(tmp_path / "none.sumocfg")),
@@ -792,7 +794,7 @@ def test_orders_that_cannot_be_obeyed_are_refused_with_the_reason(play, tmp_path
     assert (played.runs[0].street.cycle_s, played.runs[0].street.controller.name) == (30.0, "fixed")
 
 
-def test_an_order_that_the_disk_does_not_take_is_refused_and_the_street_goes_on(play, tmp_path):
+def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play, tmp_path):
     (tmp_path / "orders.draft").mkdir()  # no file can be written there
     played = play({5: [Switch(controller="greedy")]}, until_s=107.0)
     ((at_s, _, data),) = played.events("engine.order_refused")
@@ -866,7 +868,7 @@ def test_the_settings_file_takes_precedence_over_the_task(play, tmp_path, tiny):
     assert len(played.loops) == 1
 
 
-def test_a_change_of_the_file_is_put_in_force_and_recorded(play, tmp_path, tiny):
+def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, tiny):
     then = "loop: {cycle_s: 10, realtime: 800, tick_s: 2}\ncontrol: {controller: greedy, fallback: actuated, confidence: 0.7}\nlog: {level: error}\nalerts: {rules: []}\n"
     played = followed(play, tmp_path, tiny, then)
     (event,) = played.events("engine.settings")
@@ -898,7 +900,7 @@ def test_a_change_of_the_file_is_put_in_force_and_recorded(play, tmp_path, tiny)
     assert played.loops[1].last_checkpoint_s == 100.0
 
 
-def test_a_controller_that_the_file_does_not_change_keeps_its_state(play, tmp_path, tiny):
+def test_a_controller_not_changed_by_the_settings_file_keeps_its_state(play, tmp_path, tiny):
     played = followed(
         play, tmp_path, tiny, FIRST.replace("20", "10"), more={4: [Switch(controller="greedy")]}
     )
@@ -923,7 +925,7 @@ def test_the_latest_choice_of_a_controller_holds_for_the_next_process(play, tmp_
     assert played.runs[-1].street.controller.name == "actuated"
 
 
-def test_a_change_that_is_refused_is_recorded_once_and_changes_nothing(play, tmp_path, tiny):
+def test_an_invalid_settings_file_is_recorded_once_and_changes_nothing(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: magic"))
     ((at_s, _, data),) = played.events("engine.settings_refused")
     assert (at_s, set(data)) == (107.0, {"fault"})
@@ -934,7 +936,7 @@ def test_a_change_that_is_refused_is_recorded_once_and_changes_nothing(play, tmp
     assert (played.runs[-1].street.controller.name, len(played.loops)) == ("fixed", 1)
 
 
-def test_a_file_that_is_corrected_is_followed_again_and_its_fault_is_over(play, tmp_path, tiny):
+def test_a_corrected_settings_file_is_applied_and_its_error_cleared(play, tmp_path, tiny):
     path = tmp_path / "headway.yaml"
     wrong = FIRST.replace("controller: fixed", "controller: magic")
     right = FIRST.replace("20", "10")
@@ -945,9 +947,7 @@ def test_a_file_that_is_corrected_is_followed_again_and_its_fault_is_over(play, 
     assert played.runs[-1].street.cycle_s == 10.0
 
 
-def test_a_change_that_waits_for_the_next_start_is_reported_beside_what_is_put_in_force(
-    play, tmp_path, tiny
-):
+def test_settings_that_need_a_restart_are_reported_beside_the_applied_ones(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("20", "10") + "environment: production\n")
     assert [(k, d.get("changed")) for _, k, d in played.events("engine.settings", "engine.settings_refused")] == [
         ("engine.settings_refused", None), ("engine.settings", ["loop"])
@@ -955,7 +955,7 @@ def test_a_change_that_waits_for_the_next_start_is_reported_beside_what_is_put_i
     assert played.runs[-1].street.cycle_s == 10.0
 
 
-def test_what_was_followed_is_in_force_on_another_scenario_too(play, tmp_path, tiny, early):
+def test_applied_settings_hold_for_a_switched_scenario(play, tmp_path, tiny, early):
     then = (
         FIRST.replace("20", "10")
         .replace("fallback: fixed", "fallback: actuated, confidence: 0.7")
@@ -981,7 +981,7 @@ def test_what_was_followed_is_in_force_on_another_scenario_too(play, tmp_path, t
     strict=True,
     reason="the simulation's step is a second whatever the tick: half a second is rounded down to no step at all",
 )
-def test_a_tick_of_half_a_second_is_half_a_second(play):
+def test_ticks_of_half_a_second(play):
     assert play({5: [None]}, loop={"tick_s": 0.5}).of(Done) == [Done(102.5, False)]
 
 
@@ -992,7 +992,7 @@ def rule(**more):
     return {"name": "n", "path": "vehicles", "threshold": 2.0} | more
 
 
-def test_alerts_open_and_close_by_the_state_of_the_second(play):
+def test_alerts_open_and_close_with_the_state(play):
     rules = [
         rule(name="queue", path="junctions.*.queue", threshold=3.0, level="error"),
         rule(name="street", path="halted", threshold=3.0),
@@ -1059,7 +1059,7 @@ def test_alert_rules_are_those_of_the_settings():
         ),
     ],
 )
-def test_every_figure_of_a_street_may_be_watched(path):
+def test_every_figure_of_a_street_can_have_an_alert_rule(path):
     assert (
         alert_rules(Settings.model_validate({"alerts": {"rules": [rule(path=path)]}}))[0].path
         == path
@@ -1076,7 +1076,7 @@ def test_every_figure_of_a_street_may_be_watched(path):
         ([rule(), rule(path="halted")], "a rule 'n' already"),
     ],
 )
-def test_a_rule_that_no_street_can_answer_is_refused_at_once(rules, why):
+def test_a_rule_with_an_unknown_path_is_refused_at_once(rules, why):
     with pytest.raises(ValueError, match=why):
         alert_rules(Settings.model_validate({"alerts": {"rules": rules}}))
 
@@ -1144,7 +1144,7 @@ def test_a_street_stops_at_any_fault_for_the_next_process_to_resume(play, monkey
             getattr(played.runs[0], answer)()
 
 
-def test_a_controller_of_any_kind_may_be_left_out_of_a_state_that_is_taken_up(play, monkeypatch):
+def test_the_fallback_named_in_the_settings_is_used_and_recorded_by_name(play, monkeypatch):
     """The fallback named in the settings stands in: told in the record by its name."""
     named(monkeypatch, actuated=lambda network, timing: Says("actuated", [1] * len(network.groups), [1.0]),
           fixed=lambda network, timing: Says("fixed", [1] * len(network.groups), [0.1]))  # fmt: skip
