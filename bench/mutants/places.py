@@ -20,6 +20,7 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 
 SOURCE = Path("src/headway")
+COMPILERS = ("njit", "compiled", "inlined")  # decorators of functions that numba compiles
 # A binary operator or a comparison is replaced by its likely slip only: the others (`+` by `<<`)
 # die at once and would flatter the score.
 BINARY = (
@@ -276,14 +277,16 @@ def _regions(tree: ast.Module) -> tuple[list[Any], list[Any], list[Any], list[An
             body = node.body if isinstance(node.body, list) else [node.body]
             bodies.append((body[0].lineno, node.end_lineno))
             for decorator in getattr(node, "decorator_list", ()):
-                if "njit" in ast.unparse(decorator):
+                if ast.unparse(decorator).split("(")[0] in COMPILERS:
                     kernels.append((node.lineno, node.end_lineno))
                     (l1, c1), end = _span(decorator)
                     idle.append(((l1, c1 - 1), end))  # with its "@": the compiler is off for these
         if isinstance(node, ast.keyword) and node.arg in (
             "slots",
             "cache",
-        ):  # memory and compile time only
+            "_nrt",
+            "inline",
+        ):  # memory, compile time and speed only
             idle.append(_span(node.value))
         if isinstance(node, ast.If) and ast.unparse(node.test) in (
             "TYPE_CHECKING",

@@ -9,6 +9,7 @@ import numpy as np
 
 from headway.control.planner import HOLDS_S, LENGTHS_S
 from headway.control.planner_tables import planner_tables
+from headway.control.queue_model import ROWS, VEHICLE, Progress, Queues
 from headway.control.stages import StageTable
 from headway.roads import (
     Junction,
@@ -107,6 +108,26 @@ def timing(net, least=5.0, yellow=3.0, clearance=0.0, min_cycle_s=0.0):
 def flat_tables(net, times):
     """The planner's tables of a network, with its own holds and lengths."""
     return planner_tables(net, times, StageTable(net, times, every=True), HOLDS_S, LENGTHS_S)
+
+
+def queues(lanes):
+    """The planner's queues. lanes: of each its vehicles, nearest first, as the values of VEHICLE's fields in order."""
+    rows = [tuple(vehicle) for lane in lanes for vehicle in lane]
+    return Queues(np.cumsum([0] + [len(lane) for lane in lanes]), np.array(rows, VEHICLE))
+
+
+def progress(lanes, row=None, gone=77, last_s=77.7):
+    """Progress of so many lanes: `gone` and `last_s` in `row`, nonsense in the others; the same in all rows if none is given."""
+    made = Progress(
+        np.full((ROWS, lanes), 77),
+        np.full((ROWS, lanes), 77.7),
+        np.full(2 * lanes, 77.7),
+        np.full(lanes, 77),
+    )
+    rows = slice(None) if row is None else row
+    made.gone[rows] = gone
+    made.last_s[rows] = last_s
+    return made
 
 
 def vehicles(net, rows):

@@ -46,12 +46,14 @@ def helped(car, level):
 
 def price(car, at, m):
     wait = at - car.eta
-    return car.weight * (wait if car.still else wait + min(wait, m.stop))
+    return car.weight * (wait if car.still else wait + min(wait, m.stop_cost_s))
 
 
 def earliest(car, last, begin, opens, m):
-    first = max(car.eta, last + m.headway, begin)
-    return first if opens.get(car.column) is None else max(first, opens[car.column] + m.startup)
+    first = max(car.eta, last + m.headway_s, begin)
+    return (
+        first if opens.get(car.column) is None else max(first, opens[car.column] + m.startup_loss_s)
+    )
 
 
 def run(scene, state, lights, begin, end, opens):
@@ -66,7 +68,7 @@ def run(scene, state, lights, begin, end, opens):
     for lane, (gone, last) in zip(scene.lanes, state, strict=True):
         for car in lane[gone:]:
             at = earliest(car, last, begin, opens, scene.m)
-            if not helped(car, lights[car.column]) or at > end + scene.m.late:
+            if not helped(car, lights[car.column]) or at > end + scene.m.end_gain_s:
                 break
             cost, gone, last = cost + price(car, at, scene.m), gone + 1, at
         after.append((gone, last))
@@ -101,13 +103,13 @@ def run_together(scene, state, lights, begin, end, opens):
                     if other.closed >= 2:
                         return math.inf
                     if first_time(k) < now + car.before:
-                        free = max(free, first_time(k) + m.after)
+                        free = max(free, first_time(k) + m.follow_up_s)
             if (
                 gone[k] > before[k]
                 and (car.column, others[gone[k] - 1].column) in scene.yields
-                and last[k] + m.after > now + 1e-9
+                and last[k] + m.follow_up_s > now + 1e-9
             ):
-                free = max(free, last[k] + m.after)
+                free = max(free, last[k] + m.follow_up_s)
         return free
 
     while True:
@@ -115,7 +117,7 @@ def run_together(scene, state, lights, begin, end, opens):
             (waits[k][1], k, True) for k in sorted(waits)
         ]
         now, k, from_inside = min(tries, key=lambda x: x[0], default=(math.inf, 0, False))
-        if now > end + m.late or math.isinf(now):
+        if now > end + m.end_gain_s or math.isinf(now):
             break
         car = waits[k][0] if from_inside else scene.lanes[k][gone[k]]
         free = free_at(car, k, now) if lights[car.column] == PERMISSIVE else -math.inf
@@ -142,9 +144,9 @@ def rest(scene, state):
     total = 0.0
     for lane, (gone, _) in zip(scene.lanes, state, strict=True):
         for car in lane[gone:]:
-            if car.eta >= scene.m.horizon:
+            if car.eta >= scene.m.horizon_s:
                 break
-            total += price(car, scene.m.horizon, scene.m) + car.weight * scene.m.rest
+            total += price(car, scene.m.horizon_s, scene.m) + car.weight * scene.m.leftover_cost_s
     return total
 
 
@@ -173,8 +175,8 @@ def passed(scene, state, lights, begin, opens, least):
             if lights[car.column] != GREEN or car.closed > 1:
                 break
             at = earliest(car, last, begin, opens, m)
-            ready = (max(last, begin) if came else until) + m.gap
-            if car.eta > ready or at > m.horizon:
+            ready = (max(last, begin) if came else until) + m.platoon_gap_s
+            if car.eta > ready or at > m.horizon_s:
                 break
             last, came = at, came + 1
         if came:
@@ -190,9 +192,9 @@ def follower(scene, state, stage, stages, at):
         scores[s] = 0.0
         for lane, (gone, _) in zip(scene.lanes, state, strict=True):
             for car in lane[gone:]:
-                if car.eta >= at + scene.m.ahead or not helped(car, lights[car.column]):
+                if car.eta >= at + scene.m.look_ahead_s or not helped(car, lights[car.column]):
                     break
-                scores[s] += (at + scene.m.ahead - car.eta) * (
+                scores[s] += (at + scene.m.look_ahead_s - car.eta) * (
                     1.0 if lights[car.column] == GREEN else 0.3
                 )
     return max(scores, key=scores.get, default=stage)
@@ -204,10 +206,10 @@ def unroll(scene, state, stage, begin, end, stages, change, opens, least):
     for turn in range(12):
         if turn:
             end = passed(scene, state, stages[stage], now, opens, least)
-        end = min(end, scene.m.horizon)
+        end = min(end, scene.m.horizon_s)
         paid, state = run(scene, state, stages[stage], now, end, opens)
         cost += paid
-        if end >= scene.m.horizon:
+        if end >= scene.m.horizon_s:
             break
         after = follower(scene, state, stage, stages, end)
         opens = {c: None if t is None else end + t for c, t in change(stage, after).items()}
@@ -220,8 +222,8 @@ def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, lea
     each green that y begins; soon: the same for each stage from now; possible: seconds until the first may be left for each."""
     m = scene.m
     start = scene.nobody_gone()
-    cost, state = run(scene, start, stages[0], 0.0, m.horizon, soon[0])
-    stay = cost + rest(scene, state) + harm[0] * m.horizon
+    cost, state = run(scene, start, stages[0], 0.0, m.horizon_s, soon[0])
+    stay = cost + rest(scene, state) + harm[0] * m.horizon_s
     now, later = {}, []
     for hold in holds:
         held, state = run(scene, start, stages[0], 0.0, hold, soon[0])
@@ -368,10 +370,10 @@ class Naive:
                 link = links[v.link[i]]
                 waits = len(link.via) > 1
                 if v.distance_m[i] < 0.0:
-                    if waits and v.speed_mps[i] < m.crawl:
-                        short = lanes[lane].length_m < m.short
+                    if waits and v.speed_mps[i] < m.crawl_mps:
+                        short = lanes[lane].length_m < m.short_lane_m
                         weight = 1.0 + (
-                            m.spill * (1.0 + of_street) + v.waiting_s[i] / m.give_up
+                            m.spillback_weight * (1.0 + of_street) + v.waiting_s[i] / m.patience_s
                             if short
                             else 0.0
                         )
@@ -381,18 +383,20 @@ class Naive:
                                 ("inside", link.group),
                                 True,
                                 weight,
-                                1 if v.waiting_s[i] > m.stuck else 0,
+                                1 if v.waiting_s[i] > m.blocked_after_s else 0,
                                 False,
                                 crossing_s(link),
                             )
                         )
                     continue
-                eta = eta_s(v.distance_m[i], v.speed_mps[i], lanes[lane].speed_mps, m.accel)
-                weight = 1.0 + m.spill * full * (1.0 + coming[lane] / len(rows))
+                eta = eta_s(
+                    v.distance_m[i], v.speed_mps[i], lanes[lane].speed_mps, m.acceleration_mps2
+                )
+                weight = 1.0 + m.spillback_weight * full * (1.0 + coming[lane] / len(rows))
                 car = Car(
                     eta,
                     ("group", link.group),
-                    v.speed_mps[i] < m.crawl,
+                    v.speed_mps[i] < m.crawl_mps,
                     weight,
                     0,
                     waits,
@@ -400,24 +404,24 @@ class Naive:
                 )
                 if place == 0 and v.distance_m[i] < 15.0:
                     if (
-                        v.waiting_s[i] > m.stuck
+                        v.waiting_s[i] > m.blocked_after_s
                         and seen.shown[link.group] == GREEN
-                        and seen.shown_for_s[link.group] > m.stuck + 3.0
+                        and seen.shown_for_s[link.group] > m.blocked_after_s + 3.0
                     ):
                         car.closed = 2
-                    elif v.waiting_s[i] > m.give_up:
+                    elif v.waiting_s[i] > m.patience_s:
                         car.closed = 1
                 behind = lanes[link.to_lane]
-                if room[link.to_lane] < min(m.room, 0.6 * behind.length_m):
-                    car.closed = 3 if behind.length_m < m.short else 2
-                if behind.length_m < m.short and room[link.to_lane] < behind.length_m:
+                if room[link.to_lane] < min(m.min_room_m, 0.6 * behind.length_m):
+                    car.closed = 3 if behind.length_m < m.short_lane_m else 2
+                if behind.length_m < m.short_lane_m and room[link.to_lane] < behind.length_m:
                     room[link.to_lane] -= 7.5
                 queue.append(car)
             queues.append(queue)
         for g in junction.groups:
             if seen.waiting_persons[g] > 0 and seen.shown[g] < PERMISSIVE:
                 queues.append(
-                    [Car(0.0, ("group", g), True, m.person * float(seen.waiting_persons[g]))]
+                    [Car(0.0, ("group", g), True, m.person_weight * float(seen.waiting_persons[g]))]
                 )
         return queues
 
@@ -437,7 +441,7 @@ class Naive:
             return target
         possible = self.after_greens_to_come(junction, [stages[s] for s in picks], soon, possible)
         tried = [stages[s] for s in picks]
-        harm = [m.harm * sum(lights[c] >= PERMISSIVE for c in shut) for lights in tried]
+        harm = [m.blocking_cost * sum(lights[c] >= PERMISSIVE for c in shut) for lights in tried]
         least = {c: self.timing.min_green_s[c[1]] if c[0] == "group" else 0.0 for c in stages[0]}
         scene = Scene(queues, self.yields(junction), m)
         best = brute_force(

@@ -5,16 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.control import naive_planner as naive
-from tests.control.builders import flat_tables, junction, network, observed, timing
+from tests.control.builders import (
+    flat_tables,
+    junction,
+    network,
+    observed,
+    progress,
+    queues,
+    timing,
+)
 from tests.control.naive_planner import Car, Scene
 
-from headway.control import planner_kernel as kernel
+from headway.control import candidates, lane_queues, planner_kernel, search
 from headway.control import queue_model as queue
-from headway.control.planner import MODEL
+from headway.control.planner import MODEL, signals_of, traffic_of
+from headway.control.queue_model import HELD, ROLLOUT_A, Phase, as_record
 
 pytestmark = pytest.mark.slow
 
-FIGURES = np.array(MODEL)
+FIGURES = as_record(MODEL)
 
 
 def random_scene(random, columns=4, lanes=4, most=5):
@@ -47,17 +56,17 @@ def random_scene(random, columns=4, lanes=4, most=5):
 
 
 def arrays(scene, columns=4):
-    """(q, vptr, yields) as the compiled code takes them."""
-    cars = [car for lane in scene.lanes for car in lane]
-    q = np.full((7, len(cars)), np.nan)
-    for v, car in enumerate(cars):
-        q[:, v] = car.eta, car.column, car.still, car.weight, car.closed, car.inside, car.before
+    """(queues, yields) as the compiled code takes them."""
+    rows = [
+        [(c.eta, c.weight, c.before, c.column, c.closed, c.still, c.inside) for c in lane]
+        for lane in scene.lanes
+    ]
     yields = np.zeros((columns, columns + 1), bool)[
         :, :columns
     ]  # a part of a larger table, as the planner has it: else all is compiled once more
     for a, b in scene.yields:
         yields[a, b] = True
-    return q, np.cumsum([0] + [len(lane) for lane in scene.lanes]), yields
+    return queues(rows), yields
 
 
 def random_state(random, scene):
@@ -68,11 +77,14 @@ def random_state(random, scene):
 
 
 def rows_of(state):
-    """(ptr, last) with `state` in row 1 and nonsense in the others."""
-    n = len(state)
-    ptr, last = np.full((queue.ROWS + 1, n), 77), np.full((queue.ROWS + 1, 2 * n), 77.7)
-    ptr[1], last[1, :n] = [g for g, _ in state], [t for _, t in state]
-    return ptr, last
+    """Progress with `state` in row HELD and nonsense in the others."""
+    return progress(len(state), HELD, [g for g, _ in state], [t for _, t in state])
+
+
+def is_kept(held, state):
+    """Row HELD is still `state`."""
+    gone_s = list(zip(held.gone[HELD].tolist(), held.last_s[HELD].tolist(), strict=True))
+    return gone_s == state
 
 
 def random_opens(random, columns=4, latest=6.0):
@@ -99,23 +111,20 @@ def test_a_stage_lets_those_go_who_may_and_costs_what_they_waited(seed):
     random = np.random.default_rng(seed)
     for _ in range(60):
         scene = random_scene(random)
-        q, vptr, yields = arrays(scene)
+        waiting, yields = arrays(scene)
         state = random_state(random, scene)
         lights = random_lights(random)
         opens = random_opens(random)
         begin = float(random.choice([0.0, random.uniform(0, 10)]))
         end = begin + float(random.choice([0.0, random.uniform(0, 30)]))
         cost, after = naive.run(scene, state, as_lights(lights), begin, end, opens)
-        ptr, last = rows_of(state)
-        lanes = len(scene.lanes)
-        found = queue.stage_cost(
-            q, vptr, lanes, 1, 2, ptr, last, lights, yields, begin, end, as_row(opens), FIGURES
-        )
+        held = rows_of(state)
+        phase = Phase(lights, as_row(opens) - begin, begin, end)
+        found = queue.stage_cost(waiting, yields, phase, held, HELD, ROLLOUT_A, FIGURES)
         assert found == pytest.approx(cost, abs=1e-9)
-        assert ptr[2].tolist() == [g for g, _ in after]
-        assert last[2, :lanes] == pytest.approx([t for _, t in after])
-        assert ptr[1].tolist() == [g for g, _ in state], "where it began is as it was"
-        assert last[1, :lanes].tolist() == [t for _, t in state]
+        assert held.gone[ROLLOUT_A].tolist() == [g for g, _ in after]
+        assert held.last_s[ROLLOUT_A] == pytest.approx([t for _, t in after])
+        assert is_kept(held, state), "where it began is as it was"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -123,32 +132,28 @@ def test_what_is_left_its_clearing_time_and_what_follows(seed):
     random = np.random.default_rng(100 + seed)
     for _ in range(60):
         scene = random_scene(random)
-        q, vptr, _ = arrays(scene)
-        state, lanes = random_state(random, scene), len(scene.lanes)
-        ptr, last = rows_of(state)
+        waiting, _ = arrays(scene)
+        state = random_state(random, scene)
+        held = rows_of(state)
         at = float(random.uniform(0, 40))
-        assert queue.cost_so_far(q, vptr, lanes, 1, ptr, at) == pytest.approx(
+        assert queue.cost_so_far(waiting, held, HELD, at) == pytest.approx(
             naive.waited(scene, state, at)
         )
-        near = FIGURES.copy()
-        near[queue.HORIZON], near[queue.REST] = 30.0, 2.5
-        scene.m = MODEL._replace(horizon=30.0, rest=2.5)
-        assert queue.cost_left(q, vptr, lanes, 1, ptr, near) == pytest.approx(
-            naive.rest(scene, state)
-        )
+        scene.m = MODEL._replace(horizon_s=30.0, leftover_cost_s=2.5)
+        near = as_record(scene.m)
+        assert queue.cost_left(waiting, held, HELD, near) == pytest.approx(naive.rest(scene, state))
         lights, opens, least = random_lights(random), random_opens(random), random.uniform(0, 8, 4)
         begin = float(random.choice([0.0, random.uniform(0, 10)]))
-        until = queue.clear_time(
-            q, vptr, lanes, 1, ptr, last, lights, begin, as_row(opens), least, near
-        )
+        phase = Phase(lights, as_row(opens) - begin, begin, begin)
+        until = queue.clear_time_s(waiting, held, HELD, phase, least, near)
         assert until == pytest.approx(
             naive.passed(scene, state, as_lights(lights), begin, opens, dict(enumerate(least)))
         )
         stages = np.array([random_lights(random) for _ in range(4)])
         for stage in range(4):
-            assert queue.best_next(
-                q, vptr, lanes, 1, ptr, stage, stages, at, near
-            ) == naive.follower(scene, state, stage, [as_lights(x) for x in stages], at)
+            assert queue.best_next(waiting, held, HELD, stage, stages, at, near) == naive.follower(
+                scene, state, stage, [as_lights(x) for x in stages], at
+            )
 
 
 def random_search(random, columns=4, model=MODEL):
@@ -173,6 +178,13 @@ def random_search(random, columns=4, model=MODEL):
     return scene, stages, trans, soon, earliest, harm, least
 
 
+def stages_of(stages, yields, trans, soon, least, earliest=(), harm=()):
+    """The candidates of the search."""
+    return candidates.Candidates(
+        stages, yields, soon, trans, np.asarray(earliest), np.asarray(harm), least
+    )
+
+
 def opens_of(row):
     return {c: None if t < 0.0 else t for c, t in enumerate(row.tolist())}
 
@@ -181,11 +193,13 @@ def opens_of(row):
 def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
     random = np.random.default_rng(200 + seed)
     for _ in range(12):
-        model = MODEL._replace(horizon=float(random.choice([25.0, 60.0])))
+        model = MODEL._replace(horizon_s=float(random.choice([25.0, 60.0])))
         scene, stages, trans, soon, _, _, least = random_search(random, model=model)
-        q, vptr, yields = arrays(scene)
+        waiting, yields = arrays(scene)
+        tried = stages_of(
+            stages, yields, trans, soon, least, np.zeros(len(stages)), np.zeros(len(stages))
+        )
         state = random_state(random, scene)
-        lanes = len(scene.lanes)
         stage = int(random.integers(0, len(stages)))
         begin = float(random.uniform(0, 10))
         end = begin + float(random.choice([2.0, 10.0, 70.0]))
@@ -202,31 +216,11 @@ def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
             dict(enumerate(least)),
         )
         for bound, expected in ((np.inf, 3.0 + cost), (3.0 + cost + 1e-6, 3.0 + cost)):
-            ptr, last = rows_of(state)
-            found = kernel.rollout(
-                q,
-                vptr,
-                lanes,
-                ptr,
-                last,
-                stage,
-                1,
-                begin,
-                3.0,
-                bound,
-                stages,
-                yields,
-                trans,
-                soon[stage].copy(),
-                least,
-                np.array(model),
-                end,
-            )
+            held = rows_of(state)
+            first = Phase(stages[stage], soon[stage] - begin, begin, end)
+            found = search.rollout(waiting, tried, held, stage, first, 3.0, bound, as_record(model))
             assert found == pytest.approx(expected, abs=1e-9)
-            assert ptr[1].tolist() == [g for g, _ in state], (
-                "it can be rolled out again from the same place"
-            )
-            assert last[1, :lanes].tolist() == [t for _, t in state]
+            assert is_kept(held, state), "it can be rolled out again from the same place"
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -235,30 +229,14 @@ def test_the_search_finds_what_brute_force_finds(seed):
     holds, lengths = np.array([0.0, 1.0, 4.0, 10.0, 22.0]), np.array([5.0, 9.0, 16.0])
     for _ in range(16):
         scene, stages, trans, soon, earliest, harm, least = random_search(random)
-        q, vptr, yields = arrays(scene)
+        waiting, yields = arrays(scene)
+        tried = stages_of(stages, yields, trans, soon, least, earliest, harm)
         levels = [as_lights(x) for x in stages]
         expected = naive.brute_force(
             scene, levels, lambda x, y, trans=trans: opens_of(trans[x, y]), [opens_of(x) for x in soon], earliest, harm, holds, lengths,
             dict(enumerate(least)),
         )  # fmt: skip
-        assert (
-            kernel.search(
-                q,
-                vptr,
-                len(scene.lanes),
-                stages,
-                yields,
-                trans,
-                soon,
-                earliest,
-                harm,
-                holds,
-                lengths,
-                least,
-                FIGURES,
-            )
-            == expected
-        )
+        assert search.search(waiting, tried, holds, lengths, FIGURES) == expected
 
 
 def arms():
@@ -328,7 +306,7 @@ class Case:
     def __init__(self, net, seed, times):
         self.net, self.random, self.times = net, np.random.default_rng(seed), times
         self.flat = flat_tables(net, times)._replace(
-            holds=np.array(self.holds), lengths=np.array(self.lengths)
+            holds_s=np.array(self.holds), lengths_s=np.array(self.lengths)
         )
         self.naive = naive.Naive(net, times, MODEL, self.holds, self.lengths)
         self.stages = [self.naive.stages(j) for j in range(len(net.junctions))]
@@ -388,11 +366,14 @@ class Case:
         return self.seen
 
     def plan(self):
-        seen, v = self.seen, self.seen.vehicles
-        return kernel.plan(
-            self.flat, FIGURES, seen.at_s, self.target, seen.shown, seen.shown_for_s, self.ended, v.lane, v.link, v.distance_m, v.speed_mps, v.waiting_s,
-            seen.room_m, seen.waiting_persons, seen.links_known,
-        )  # fmt: skip
+        return planner_kernel.plan(
+            self.flat,
+            FIGURES,
+            self.target,
+            signals_of(self.seen, self.ended),
+            traffic_of(self.seen),
+            self.seen.links_known,
+        )
 
 
 def arms_case(seed):
@@ -436,8 +417,9 @@ def test_the_table_of_stages_holds_the_lights_of_each(net):
             *(("group", g) for g in one.groups),
             *(("inside", g) for g in case.naive.waiting_groups(one)),
         ]
-        assert t.col_ptr[j + 1] - t.col_ptr[j] == len(columns)
-        rows = range(t.stage_ptr[j], t.stage_ptr[j + 1])
+        here, after = t.junctions[j], t.junctions[j + 1]
+        assert after.first_column - here.first_column == len(columns)
+        rows = range(here.first_stage, after.first_stage)
         assert [
             dict(zip(columns, t.stages[r].tolist(), strict=False)) for r in rows
         ] == case.stages[j]
@@ -451,13 +433,13 @@ def test_the_table_of_stages_holds_the_lights_of_each(net):
             assert (t.stages[r, len(columns) :] == 1).all(), (
                 "beyond the junction's own columns it is red"
             )
-        block = t.yields[t.col_ptr[j] : t.col_ptr[j + 1]]
+        block = t.yields[here.first_column : after.first_column]
         assert {
             (columns[a], columns[b]) for a, b in np.argwhere(block).tolist()
         } == case.naive.yields(one)
         for g in one.groups:
             own = [case.naive.intergreen(one, h, g) for h in one.groups]
-            assert t.intergreen[g].tolist() == own + [0.0] * (t.intergreen.shape[1] - len(own))
+            assert t.intergreen_s[g].tolist() == own + [0.0] * (t.intergreen_s.shape[1] - len(own))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -466,45 +448,55 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
     t, net = case.flat, case.net
     for _ in range(8):
         seen = case.draw()
-        v, room, naive_room = seen.vehicles, seen.room_m.copy(), seen.room_m.copy()
-        behind, streets = kernel.on_their_way(t, v.link)
+        traffic, naive_room = traffic_of(seen), seen.room_m.copy()
+        behind, streets = lane_queues.count_arriving(t, traffic.link)
+        downstream = lane_queues.Downstream(seen.room_m.copy(), behind, streets)
         assert behind.tolist() == [
-            sum(k >= 0 and net.links[k].to_lane == i for k in v.link) for i in range(len(net.lanes))
+            sum(k >= 0 and net.links[k].to_lane == i for k in traffic.link)
+            for i in range(len(net.lanes))
         ]
-        ptr, order = kernel.sort_by_lane(t, v.lane, v.link, v.distance_m)
+        start, order = lane_queues.sort_by_lane(t, traffic)
         for j, one in enumerate(net.junctions):
             columns = [
                 *(("group", g) for g in one.groups),
                 *(("inside", g) for g in case.naive.waiting_groups(one)),
             ]
             expected = case.naive.queues(seen, j, naive_room, behind)
-            for place, a in enumerate(range(t.lane_ptr[j], t.lane_ptr[j + 1])):
+            stop_lanes = range(t.junctions[j].first_lane, t.junctions[j + 1].first_lane)
+            for place, a in enumerate(stop_lanes):
+                lane = t.stop_lanes[a].lane
                 street = sum(
-                    behind[i]
-                    for i, x in enumerate(net.lanes)
-                    if x.edge == net.lanes[t.lane_id[a]].edge
+                    behind[i] for i, x in enumerate(net.lanes) if x.edge == net.lanes[lane].edge
                 )
-                assert streets[t.lane_street[t.lane_id[a]]] == street
-                q = np.full((7, 30), np.nan)
-                end = kernel.fill_lane(
-                    q, t, FIGURES, a, 2, order[ptr[a] : ptr[a + 1]], v.distance_m, v.speed_mps, v.waiting_s, v.link, seen.shown, seen.shown_for_s, room,
-                    behind[t.lane_id[a]], street,
-                )  # fmt: skip
+                assert streets[t.lanes[lane].street] == street
+                memory = np.zeros(30, queue.VEHICLE)
+                end = lane_queues.fill_lane(
+                    memory,
+                    np.int64(2),
+                    t,
+                    FIGURES,
+                    a,
+                    order[start[a] : start[a + 1]],
+                    signals_of(seen, case.ended),
+                    traffic,
+                    downstream,
+                )
                 cars = [
                     (
                         x.eta,
-                        columns.index(x.column),
-                        x.still,
                         x.weight,
-                        x.closed,
-                        x.inside,
                         x.before,
+                        columns.index(x.column),
+                        x.closed,
+                        x.still,
+                        x.inside,
                     )
                     for x in expected[place]
                 ]
-                assert pytest.approx(np.array(cars, float).reshape(-1, 7)) == q[:, 2:end].T
+                found = np.array(memory[2:end].tolist(), float).reshape(-1, 7)
+                assert found == pytest.approx(np.array(cars, float).reshape(-1, 7))
                 assert end == 2 + len(cars)
-        assert room == pytest.approx(naive_room)
+        assert downstream.room_m == pytest.approx(naive_room)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -515,8 +507,8 @@ def test_the_look_ahead_from_the_signals_as_they_stand_is_the_naive_one(seed):
         for j, one in enumerate(case.net.junctions):
             picks = case.random.permutation(len(case.stages[j]))[: case.random.integers(1, 5)]
             stages = [case.stages[j][s] for s in picks]
-            soon, earliest, bound = kernel.look_ahead(
-                case.flat, j, picks, seen.shown, seen.shown_for_s, seen.at_s - case.ended
+            soon, earliest, bound = candidates.look_ahead(
+                case.flat, j, picks, signals_of(seen, case.ended)
             )
             naive_soon, possible = case.naive.ahead(seen, one, stages, case.ended)
             assert soon == pytest.approx(
@@ -533,10 +525,11 @@ def test_the_times_of_a_change_are_the_naive_ones(net):
     case = Case(net, 0, timing(net, yellow=np.arange(len(net.groups)) % 7 + 3.0))
     t = case.flat
     for j, one in enumerate(net.junctions):
-        cols, width = t.col_ptr[j + 1] - t.col_ptr[j], one.end - one.first
-        picks = slice(t.stage_ptr[j], min(t.stage_ptr[j + 1], t.stage_ptr[j] + 6))
-        found = kernel.changes(
-            t.stages[picks, :cols].copy(), width, t.intergreen[one.first : one.end]
+        here, after = t.junctions[j], t.junctions[j + 1]
+        columns, width = after.first_column - here.first_column, one.end - one.first
+        picks = slice(here.first_stage, min(after.first_stage, here.first_stage + 6))
+        found = candidates.change_times(
+            t.stages[picks, :columns].copy(), width, t.intergreen_s[one.first : one.end]
         )
         stages = case.stages[j][:6]
         for x, before in enumerate(stages):
@@ -570,11 +563,10 @@ def test_the_stages_worth_trying_are_the_naive_ones(columns):
         lit = np.array([words([c for c, x in s.items() if x >= 3], count) for s in stages])
         green = np.array([words([c for c, x in s.items() if x == 4], count) for s in stages])
         first = int(random.integers(0, len(stages)))
-        found = kernel.worth_trying(
-            lit, green, first, words(need, count), words(shut, count), words(shown, count)
-        )
+        demand = candidates.Demand(words(need, count), words(shut, count), words(shown, count))
+        found = candidates.worth_trying(lit, green, first, demand)
         assert found.tolist() == naive.pick_stages(stages, first, need, shut, shown)
-        assert kernel.overlap(words(need, count), lit[first]) == sum(
+        assert candidates.overlap(words(need, count), lit[first]) == sum(
             stages[first][c] >= 3 for c in need
         )
 
@@ -594,14 +586,8 @@ def test_a_junction_is_settled_while_every_other_stage_would_end_a_green_short_o
             expected = all(any(s[c] < 3 for c in young) for s in others)
             assert (
                 bool(
-                    kernel.settled(
-                        t,
-                        j,
-                        t.stage_ptr[j],
-                        len(case.stages[j]),
-                        stage,
-                        seen.shown,
-                        seen.shown_for_s,
+                    candidates.is_settled(
+                        t, j, len(case.stages[j]), stage, signals_of(seen, case.ended)
                     )
                 )
                 == expected

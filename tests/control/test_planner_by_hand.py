@@ -16,10 +16,12 @@ from tests.control.builders import (
     network,
     observed,
     pair,
+    progress,
+    queues,
     timing,
 )
 
-from headway.control import planner_kernel as kernel
+from headway.control import candidates, lane_queues, planner_kernel, search
 from headway.control import queue_model as queue
 from headway.control.planner import (
     HOLDS_S,
@@ -27,29 +29,74 @@ from headway.control.planner import (
     MODEL,
     Planner,
     PlannerState,
+    signals_of,
+    traffic_of,
 )
 from headway.control.planner_tables import as_bits, crossing_s
-from headway.control.queue_model import Model, eta_s
+from headway.control.queue_model import (
+    HELD,
+    NOW,
+    VEHICLE,
+    Closed,
+    Model,
+    Phase,
+    as_record,
+    eta_s,
+)
 from headway.roads import Kind, Link
 
 # a vehicle every 2 s, the first 1 s after green, one more up to 0.5 s after its end; a stop costs 3 s; 1 s behind those who have right of way
 PLAIN = Model(
-    horizon=50.0, headway=2.0, startup=1.0, late=0.5, stop=3.0, crawl=5.0, accel=2.0, after=1.0, gap=2.0, ahead=5.0, rest=0.0, room=15.0, short=60.0,
-    stuck=7.0, give_up=32.0, spill=0.5, harm=1.0, person=1.0,
-)  # fmt: skip
+    horizon_s=50.0,
+    headway_s=2.0,
+    startup_loss_s=1.0,
+    end_gain_s=0.5,
+    stop_cost_s=3.0,
+    crawl_mps=5.0,
+    acceleration_mps2=2.0,
+    follow_up_s=1.0,
+    platoon_gap_s=2.0,
+    look_ahead_s=5.0,
+    leftover_cost_s=0.0,
+    min_room_m=15.0,
+    short_lane_m=60.0,
+    blocked_after_s=7.0,
+    patience_s=32.0,
+    spillback_weight=0.5,
+    blocking_cost=1.0,
+    person_weight=1.0,
+)
+FIGURES = as_record(PLAIN)
 
+CLOSED = {"gives up": Closed.NO_GAP, "blocked": Closed.BLOCKED, "shut": Closed.BLOCKING}
 BEFORE = -math.inf  # it was green before
 
 
 def test_its_figures_are_those_that_were_found():
     """By random search over eight scenarios, docs/decisions/0002: another figure is another planner, to be measured anew."""
     assert MODEL._asdict() == {
-        "horizon": 60.0, "headway": 1.89, "startup": 1.38, "late": 0.34, "stop": 1.33, "crawl": 5.0, "accel": 3.54, "after": 0.67, "gap": 2.0,
-        "ahead": 5.0, "rest": 0.0, "room": 15.0, "short": 60.0, "stuck": 7.0, "give_up": 32.0, "spill": 0.5, "harm": 1.0, "person": 1.0,
-    }  # fmt: skip
+        "horizon_s": 60.0,
+        "headway_s": 1.89,
+        "startup_loss_s": 1.38,
+        "end_gain_s": 0.34,
+        "stop_cost_s": 1.33,
+        "crawl_mps": 5.0,
+        "acceleration_mps2": 3.54,
+        "follow_up_s": 0.67,
+        "platoon_gap_s": 2.0,
+        "look_ahead_s": 5.0,
+        "leftover_cost_s": 0.0,
+        "min_room_m": 15.0,
+        "short_lane_m": 60.0,
+        "blocked_after_s": 7.0,
+        "patience_s": 32.0,
+        "spillback_weight": 0.5,
+        "blocking_cost": 1.0,
+        "person_weight": 1.0,
+    }
     assert HOLDS_S == (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
     assert LENGTHS_S == (8, 11, 15, 20, 27, 36)
-    assert kernel.INSIDE_CLEARS_S == 1.0
+    assert candidates.INSIDE_CLEARS_S == 1.0
 
 
 @pytest.mark.parametrize(
@@ -68,49 +115,27 @@ def test_the_time_to_the_stop_line(distance, speed, seconds):
 
 @given(st.floats(0, 300), st.floats(0, 30), st.floats(5, 30))
 def test_the_time_to_the_stop_line_is_between_the_bounds_of_physics(distance, speed, limit):
-    eta = eta_s(distance, speed, limit, MODEL.accel)
+    eta = eta_s(distance, speed, limit, MODEL.acceleration_mps2)
     assert eta >= distance / limit - 1e-6
-    assert eta <= distance / limit + limit / MODEL.accel + 1e-6
+    assert eta <= distance / limit + limit / MODEL.acceleration_mps2 + 1e-6
 
 
 class TestQueue:
     """Columns: 0 main, 1 left across it (gives way to 0), 2 a side street. Vehicles: (eta, column), more by name."""
 
-    def run(self, lanes, lights, end, begin=0.0, opens=(BEFORE, BEFORE, BEFORE), m=PLAIN):
-        rows = [car for lane in lanes for car in lane]
-        q = np.zeros((7, len(rows)))
-        for v, (eta, column, *more) in enumerate(rows):
-            kind = more[0] if more else ""
-            q[:, v] = (
-                eta,
-                column,
-                eta == 0.0,
-                1.0,
-                {"blocked": 2, "shut": 3, "gives up": 1}.get(kind, 0),
-                kind == "inside",
-                4.0,
-            )
-        vptr = np.cumsum([0] + [len(lane) for lane in lanes])
+    def vehicle(self, eta, column, kind=""):
+        """It needs a gap of 4 s."""
+        closed = CLOSED.get(kind, Closed.OPEN)
+        return eta, 1.0, 4.0, column, closed, eta == 0.0, kind == "inside"
+
+    def run(self, lanes, lights, end, begin=0.0, opens=(BEFORE, BEFORE, BEFORE)):
+        waiting = queues([[self.vehicle(*car) for car in lane] for lane in lanes])
         yields = np.zeros((3, 4), bool)[:, :3]  # a part of a larger table, as the planner has it
         yields[1, 0] = True
-        ptr = np.zeros((queue.ROWS + 1, len(lanes)), np.int64)
-        last = np.full((queue.ROWS + 1, 2 * len(lanes)), -100.0)
-        cost = queue.stage_cost(
-            q,
-            vptr,
-            len(lanes),
-            0,
-            1,
-            ptr,
-            last,
-            colours(lights),
-            yields,
-            begin,
-            end,
-            np.array(opens),
-            np.array(m),
-        )
-        return float(cost), ptr[1].tolist(), last[1, : len(lanes)].tolist()
+        begun = progress(len(lanes), gone=0, last_s=-100.0)
+        phase = Phase(colours(lights), np.array(opens) - begin, begin, end)
+        cost = queue.stage_cost(waiting, yields, phase, begun, NOW, HELD, FIGURES)
+        return float(cost), begun.gone[HELD].tolist(), begun.last_s[HELD].tolist()
 
     def test_those_who_stand_leave_one_after_the_other(self):
         assert self.run([[(0, 0)] * 4], "Grr", 5.0) == (0 + 2 + 4, [3], [4.0])
@@ -229,41 +254,30 @@ class TestBounds:
     """Two vehicles of one lane at 5 s and, on a shorter way, 3 s; and one of another lane at 50 s, the horizon."""
 
     def setup_method(self):
-        self.q = np.zeros((7, 3))
-        self.q[queue.ETA], self.q[queue.WEIGHT] = [5.0, 3.0, 50.0], [2.0, 3.0, 1.0]
-        self.vptr, self.ptr = np.array([0, 2, 3]), np.zeros((queue.ROWS + 1, 2), np.int64)
-        self.last = np.full((queue.ROWS + 1, 4), -math.inf)
+        rest = (0.0, 0, Closed.OPEN, False, False)
+        self.queues = queues([[(5.0, 2.0, *rest), (3.0, 3.0, *rest)], [(50.0, 1.0, *rest)]])
+        self.begun = progress(2, NOW, gone=0, last_s=-math.inf)
 
     def test_who_comes_just_now_has_not_waited_nor_those_behind(self):
-        cost = [queue.cost_so_far(self.q, self.vptr, 2, 0, self.ptr, at) for at in (5.0, 6.0, 50.0)]
+        cost = [queue.cost_so_far(self.queues, self.begun, NOW, at) for at in (5.0, 6.0, 50.0)]
         assert cost == [0.0, 2 * 1 + 3 * 3, 2 * 45 + 3 * 47]
 
     def test_who_comes_at_the_horizon_is_not_left_over(self):
-        m = np.array(PLAIN._replace(rest=7.0))
-        assert queue.cost_left(self.q, self.vptr, 2, 0, self.ptr, m) == 2 * (45 + 3) + 3 * (
-            47 + 3
-        ) + 7 * (2 + 3)
-        assert queue.cost_left(
-            self.q, self.vptr, 2, 0, self.ptr, np.array(PLAIN._replace(horizon=50.1, rest=7.0))
-        ) == pytest.approx(2 * (45.1 + 3) + 3 * (47.1 + 3) + 7 * (2 + 3) + 0.1 + 0.1 + 7)
+        def left(horizon_s):
+            model = PLAIN._replace(horizon_s=horizon_s, leftover_cost_s=7.0)
+            return queue.cost_left(self.queues, self.begun, NOW, as_record(model))
+
+        assert left(50.0) == 2 * (45 + 3) + 3 * (47 + 3) + 7 * (2 + 3)
+        assert left(50.1) == pytest.approx(
+            2 * (45.1 + 3) + 3 * (47.1 + 3) + 7 * (2 + 3) + 0.1 + 0.1 + 7
+        )
 
     def test_a_stage_is_cleared_a_moment_behind_the_last_of_its_platoon(self):
         def cleared(begin, opens=BEFORE, least=5.0, horizon=50.0, lights="G"):
-            m = np.array(PLAIN._replace(horizon=horizon))
+            phase = Phase(colours(lights), np.array([opens]) - begin, begin, begin)
+            model = as_record(PLAIN._replace(horizon_s=horizon))
             return float(
-                queue.clear_time(
-                    self.q,
-                    self.vptr,
-                    2,
-                    0,
-                    self.ptr,
-                    self.last,
-                    colours(lights),
-                    begin,
-                    np.array([opens]),
-                    np.array([least]),
-                    m,
-                )
+                queue.clear_time_s(self.queues, self.begun, NOW, phase, np.array([least]), model)
             )
 
         assert cleared(0.0) == 0.0, "nobody comes within 2 s"
@@ -310,32 +324,28 @@ class TestTables:
             for name in t._fields
             if name not in ("stages", "lit", "green")
         }
+        rows = len(t.stages)
+        crossing = [5.0, math.sqrt(15), 0.5 + 12.75, 6.1, 3.0, 3.0]
+        assert [link[-1] for link in plain["links"]] == pytest.approx(crossing)
+        plain["links"] = [link[:-1] for link in plain["links"]]
         assert plain == {
-            "first": [0, 4, 5],
-            "col_ptr": [0, 5, 6],
-            "stage_ptr": [0, len(t.stages) - 1, len(t.stages)],
-            "own": [2, 1],
-            "intergreen": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [3.5, 0, 0, 0, 0], [3.5, 4.5, 0, 0, 0], [0, 0, 0, 0, 0]],
+            # first group, column, stage and stop lane; stages of the programme
+            "junctions": [(0, 0, 0, 0, 2), (4, 5, rows - 1, 3, 1), (5, 6, rows, 4, 0)],
+            "intergreen_s": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [3.5, 0, 0, 0, 0], [3.5, 4.5, 0, 0, 0], [0, 0, 0, 0, 0]],
             "yields": [
                 [False] * 5, [False, False, False, True, False], [False] * 5, [False] * 5, [False, False, False, True, False],
                 [False] * 5,
             ],
-            "least": [5, 6, 7, 8, 9],
-            "yellow": [3, 3.5, 0, 4, 3],
-            "lane_ptr": [0, 3, 4],
-            "lane_limit": [13, 12, 10, 11],
-            "lane_own": [200, 150, 60, 59],
-            "lane_id": [0, 1, 4, 5],
-            "lane_street": [0, 0, 2, 3, 4, 5, 6],
-            "approach": [0, 1, -1, -1, 2, 3, -1],
-            "link_group": [0, 1, 2, 3, 4, -1],
-            "link_column": [0, 1, 2, 3, 0, -1],
-            "link_inside": [-1, 4, -1, -1, -1, -1],
-            "link_to": [5, 6, 3, 5, 6, 0],
-            "link_before": [5.0, pytest.approx(math.sqrt(15)), pytest.approx(0.5 + 12.75), pytest.approx(6.1), 3.0, 3.0],
-            "lane_length": [200, 150, 8, 8, 60, 59, 60],
-            "holds": list(HOLDS_S),
-            "lengths": list(LENGTHS_S),
+            # minimum green and yellow
+            "groups": [(5, 3), (6, 3.5), (7, 0), (8, 4), (9, 3)],
+            # lane, speed and length
+            "stop_lanes": [(0, 13, 200), (1, 12, 150), (4, 10, 60), (5, 11, 59)],
+            # place among the stop lanes, first lane of the street, length
+            "lanes": [(0, 0, 200), (1, 0, 150), (-1, 2, 8), (-1, 3, 8), (2, 4, 60), (3, 5, 59), (-1, 6, 60)],
+            # group, column, column inside, lane behind
+            "links": [(0, 0, -1, 5), (1, 1, 4, 6), (2, 2, -1, 3), (3, 3, -1, 5), (4, 0, -1, 6), (-1, -1, -1, 0)],
+            "holds_s": list(HOLDS_S),
+            "lengths_s": list(LENGTHS_S),
         }  # fmt: skip
 
     def test_who_waits_inside_goes_when_those_stop_to_whom_he_gives_way(self):
@@ -379,10 +389,10 @@ def test_rows_become_words_of_bits():
 def test_a_column_is_marked_by_its_bit():
     words = np.zeros(2, np.uint64)
     for column in (0, 5, 63, 64, 66):
-        kernel.mark(words, column)
-    kernel.mark(words, 5)
+        candidates.mark(words, column)
+    candidates.mark(words, 5)
     assert words.tolist() == [1 + 32 + (1 << 63), 1 + 4]
-    assert kernel.overlap(words, np.array([33 + 2, 5 + 8], np.uint64)) == 4
+    assert candidates.overlap(words, np.array([33 + 2, 5 + 8], np.uint64)) == 4
 
 
 def test_vehicles_are_sorted_lane_by_lane_nearest_first():
@@ -401,19 +411,19 @@ def test_vehicles_are_sorted_lane_by_lane_nearest_first():
         (0, 9.0, 0),
         (3, -1.0, 0),
     ]
-    v = observed(net, 0.0, rows, "rrrrr").vehicles
-    ptr, order = kernel.sort_by_lane(t, v.lane, v.link, v.distance_m)
+    traffic = traffic_of(observed(net, 0.0, rows, "rrrrr"))
+    ptr, order = lane_queues.sort_by_lane(t, traffic)
     assert ptr.tolist() == [0, 4, 4, 7, 7, 8]
     assert order[:8].tolist() == [2, 5, 1, 8, 9, 0, 7, 6]
-    lane = v.lane.copy()
+    lane = traffic.lane.copy()
     # a link, but no lane, or one that ends at no stop line
     lane[2] = -1
     lane[9] = net.lane_index["x"]
-    ptr, order = kernel.sort_by_lane(t, lane, v.link, v.distance_m)
+    ptr, order = lane_queues.sort_by_lane(t, traffic._replace(lane=lane))
     assert ptr.tolist() == [0, 3, 3, 5, 5, 6]
     assert order[:6].tolist() == [5, 1, 8, 0, 7, 6]
-    none = observed(net, 0.0, [], "rrrrr").vehicles
-    assert kernel.sort_by_lane(t, none.lane, none.link, none.distance_m)[0].tolist() == [0] * 6
+    none = traffic_of(observed(net, 0.0, [], "rrrrr"))
+    assert lane_queues.sort_by_lane(t, none)[0].tolist() == [0] * 6
 
 
 def test_those_on_their_way_are_counted_by_lane_and_by_street():
@@ -426,7 +436,7 @@ def test_those_on_their_way_are_counted_by_lane_and_by_street():
     ]
     net = network(lanes, links, [junction("J", 0, ["GG"])])
     t = flat_tables(net, timing(net))
-    behind, street = kernel.on_their_way(t, np.array([0, 0, 1, -1, 2, 3, -1], np.int32))
+    behind, street = lane_queues.count_arriving(t, np.array([0, 0, 1, -1, 2, 3, -1], np.int32))
     assert behind.tolist() == [0, 1, 2, 0, 2]
     assert street.tolist() == [0, 3, 0, 0, 2]
 
@@ -449,14 +459,12 @@ class TestLookAhead:
             clearance=[9.0, 0.0, 1.0, 2.0],
         )
         t = flat_tables(net, times)
-        soon, earliest, bound = kernel.look_ahead(
-            t,
-            1,
-            np.array(picks),
-            colours("G" + shown),
-            np.array([0.0, *shown_for]),
-            np.broadcast_to(np.asarray(ended_for, float), 4).copy(),
+        signals = lane_queues.SignalState(
+            colour=colours("G" + shown),
+            shown_for_s=np.array([0.0, *shown_for]),
+            ended_for_s=np.broadcast_to(np.asarray(ended_for, float), 4).copy(),
         )
+        soon, earliest, bound = candidates.look_ahead(t, 1, np.array(picks), signals)
         return (
             [[None if x < 0 else float(x) for x in row] for row in soon.tolist()],
             [float(x) for x in earliest],
@@ -510,12 +518,23 @@ class TestRollout:
     """One vehicle that stands in column 0; stage 0 is red for it, stage 1 green."""
 
     def cost(self, bound, end=10.0, stages=("rG", "Gr"), begin=0.0, trans=BEFORE):
-        q = np.array([[0.0], [0.0], [1.0], [1.0], [0.0], [0.0], [0.0]])
-        ptr, last = np.zeros((queue.ROWS + 1, 1), np.int64), np.full((queue.ROWS + 1, 2), -math.inf)
-        return kernel.rollout(
-            q, np.array([0, 1]), 1, ptr, last, 0, 1, begin, 0.0, bound, np.array([colours(s) for s in stages]), np.zeros((2, 2), bool),
-            np.full((2, 2, 2), trans), np.full(2, BEFORE), np.zeros(2), np.array(PLAIN), end,
-        )  # fmt: skip
+        waiting = queues([[(0.0, 1.0, 0.0, 0, Closed.OPEN, True, False)]])
+        begun = progress(1, HELD, gone=0, last_s=-math.inf)
+        tried = self.tried(stages, np.zeros((2, 2), bool), np.full((2, 2, 2), trans), np.zeros(2))
+        first = Phase(tried.colours[0], tried.opens_now_s[0] - begin, begin, end)
+        return search.rollout(waiting, tried, begun, 0, first, 0.0, bound, FIGURES)
+
+    def tried(self, stages, yields, changes, min_green):
+        """Two stages that are green at once."""
+        return candidates.Candidates(
+            colours=np.array([colours(s) for s in stages]),
+            yields=yields,
+            opens_now_s=np.full((2, len(min_green)), BEFORE),
+            opens_after_s=changes,
+            leaves_s=np.zeros(2),
+            blocking_cost=np.zeros(2),
+            min_green_s=min_green,
+        )
 
     def test_is_given_up_once_those_who_still_wait_cost_as_much_as_the_best_so_far(self):
         assert self.cost(10.0) == math.inf
@@ -527,14 +546,14 @@ class TestRollout:
 
     def test_those_who_went_just_now_are_let_by_in_each_stage(self):
         # red to all for 10 s; then the main road, there at 10.5, starts at 11, and the left turn, there at 11.2, goes a second behind it
-        q = np.array([[10.5, 11.2], [0, 1], [0, 0], [1, 1], [0, 0], [0, 0], [0.1, 0.1]])
-        ptr, last = np.zeros((queue.ROWS + 1, 2), np.int64), np.full((queue.ROWS + 1, 4), -math.inf)
-        yields, trans = np.zeros((3, 3), bool), np.zeros((2, 2, 3))
+        rest = (Closed.OPEN, False, False)
+        waiting = queues([[(10.5, 1.0, 0.1, 0, *rest)], [(11.2, 1.0, 0.1, 1, *rest)]])
+        begun = progress(2, HELD, gone=0, last_s=-math.inf)
+        yields = np.zeros((3, 3), bool)
         yields[1, 0] = True
-        cost = kernel.rollout(
-            q, np.array([0, 1, 2]), 2, ptr, last, 0, 1, 0.0, 0.0, math.inf, np.array([colours("rrG"), colours("Ggr")]), yields, trans, np.full(3, BEFORE),
-            np.full(3, 5.0), np.array(PLAIN), 10.0,
-        )  # fmt: skip
+        tried = self.tried(("rrG", "Ggr"), yields, np.zeros((2, 2, 3)), np.full(3, 5.0))
+        first = Phase(tried.colours[0], tried.opens_now_s[0], 0.0, 10.0)
+        cost = search.rollout(waiting, tried, begun, 0, first, 0.0, math.inf, FIGURES)
         assert cost == pytest.approx(2 * 0.5 + 2 * 0.8)
 
     def test_ends_at_the_horizon(self):
@@ -550,6 +569,8 @@ class TestRollout:
 class TestFill:
     """Lane in (40 m) and far (200 m) before a junction with exits of 20, 60 and 100 m; links 0 to 2 from in to tiny, edge, long; 3 from far to long,
     4 from far to the left, where one waits inside; 5 from in to the left."""
+
+    UNTOUCHED = (99.0, 99.0, 99.0, 99, 99, True, True)
 
     def setup_method(self):
         lanes = [
@@ -571,29 +592,41 @@ class TestFill:
     ):
         net = self.network
         seen = observed(net, 0.0, rows, shown, shown_for, room=room)
-        v, q = seen.vehicles, np.full((7, len(rows) + 1), 99.0)
+        memory = np.array([self.UNTOUCHED] * (len(rows) + 1), VEHICLE)
         place = (0 if net.links[rows[0][0]].from_lane == 0 else 1) if lane is None else lane
-        end = kernel.fill_lane(
-            q, self.flat, np.array(PLAIN), place, 0, np.arange(len(rows)), v.distance_m, v.speed_mps, v.waiting_s, v.link, seen.shown, seen.shown_for_s,
-            seen.room_m, behind, street,
-        )  # fmt: skip
-        assert (q[:, end:] == 99.0).all()
+        downstream = lane_queues.Downstream(
+            room_m=seen.room_m,
+            arriving=np.full(len(net.lanes), behind),
+            to_street=np.full(len(net.lanes), street),
+        )
+        end = lane_queues.fill_lane(
+            memory,
+            np.int64(0),
+            self.flat,
+            FIGURES,
+            place,
+            np.arange(len(rows)),
+            signals_of(seen, seen.at_s - seen.shown_for_s),
+            traffic_of(seen),
+            downstream,
+        )
+        assert set(memory[end:].tolist()) == {self.UNTOUCHED}
         self.room = seen.room_m
-        return q[:, :end]
+        return memory[:end]
 
     def test_each_vehicle_with_its_time_its_column_and_the_gap_that_it_needs(self):
-        q = self.fill([(3, 16.0, 0.0), (4, 36.0, 6.0), (3, 100.0, 10.0)])
-        assert q[queue.ETA].tolist() == pytest.approx([4.0, 4.0, 10.0])
-        assert q[queue.COLUMN].tolist() == [1, 2, 1]
-        assert q[queue.STILL].tolist() == [1, 0, 0]
-        assert q[queue.WEIGHT].tolist() == [1, 1, 1]
-        assert q[queue.CLOSED].tolist() == [0, 0, 0]
-        assert q[queue.INSIDE].tolist() == [0, 1, 0]
-        assert q[queue.BEFORE].tolist() == pytest.approx([5.0, math.sqrt(20), 5.0])
+        found = self.fill([(3, 16.0, 0.0), (4, 36.0, 6.0), (3, 100.0, 10.0)])
+        assert found["eta_s"].tolist() == pytest.approx([4.0, 4.0, 10.0])
+        assert found["column"].tolist() == [1, 2, 1]
+        assert found["stopped"].tolist() == [True, False, False]
+        assert found["weight"].tolist() == [1, 1, 1]
+        assert found["closed"].tolist() == [0, 0, 0]
+        assert found["may_wait_inside"].tolist() == [False, True, False]
+        assert found["gap_s"].tolist() == pytest.approx([5.0, math.sqrt(20), 5.0])
 
-    @pytest.mark.parametrize(("speed", "still"), [(4.9, 1), (5.0, 0)])
+    @pytest.mark.parametrize(("speed", "still"), [(4.9, True), (5.0, False)])
     def test_who_crawls_has_stopped_already(self, speed, still):
-        assert self.fill([(3, 50.0, speed)])[queue.STILL].tolist() == [still]
+        assert self.fill([(3, 50.0, speed)])["stopped"].tolist() == [still]
 
     @pytest.mark.parametrize(
         ("last", "speed", "weight"),
@@ -606,8 +639,8 @@ class TestFill:
     def test_a_queue_that_fills_its_lane_weighs_the_more_the_more_are_kept_out(
         self, last, speed, weight
     ):
-        q = self.fill([(3, 20.0, 0.0), (3, last, speed)], behind=4.0)
-        assert q[queue.WEIGHT].tolist() == pytest.approx([weight, weight])
+        found = self.fill([(3, 20.0, 0.0), (3, last, speed)], behind=4.0)
+        assert found["weight"].tolist() == pytest.approx([weight, weight])
 
     @pytest.mark.parametrize(
         ("row", "shown", "shown_for", "closed"),
@@ -621,8 +654,8 @@ class TestFill:
     def test_the_first_that_stands_too_long_on_green_is_blocked_and_on_any_other_light_finds_no_gap(
         self, row, shown, shown_for, closed
     ):
-        assert self.fill([row], shown, shown_for)[queue.CLOSED].tolist() == [closed]
-        assert self.fill([(3, 1.0, 0.0, 0.0), row], shown, shown_for)[queue.CLOSED].tolist() == [
+        assert self.fill([row], shown, shown_for)["closed"].tolist() == [closed]
+        assert self.fill([(3, 1.0, 0.0, 0.0), row], shown, shown_for)["closed"].tolist() == [
             0,
             0,
         ], "only the first is looked at"
@@ -638,14 +671,14 @@ class TestFill:
         self, link, room, closed
     ):
         # 15 m, or six tenths of a lane of 20 m
-        assert self.fill([(link, 5.0, 0.0)], room=room)[queue.CLOSED].tolist() == [closed]
+        assert self.fill([(link, 5.0, 0.0)], room=room)["closed"].tolist() == [closed]
 
     def test_each_takes_its_part_of_the_room_of_a_short_lane(self):
-        q = self.fill(
+        found = self.fill(
             [(0, 5.0, 0.0), (1, 10.0, 0.0), (0, 15.0, 0.0), (0, 20.0, 0.0)],
             room={"tiny": 19.6, "edge": 40.0, "long": 40.0},
         )
-        assert q[queue.CLOSED].tolist() == [0, 0, 0, 3]  # 19.6, 12.1 and 4.6 m
+        assert found["closed"].tolist() == [0, 0, 0, 3]  # 19.6, 12.1 and 4.6 m
         assert self.room.tolist() == pytest.approx([math.inf, math.inf, 19.6 - 22.5, 40.0, 40.0])
         self.fill([(0, 5.0, 0.0)], room={"tiny": 20.0})
         assert self.room[2] == 20.0, "the whole of it is free: nobody is near"
@@ -660,20 +693,26 @@ class TestFill:
         ],
     )  # fmt: skip
     def test_who_waits_inside_is_in_the_column_for_it(self, row, weight, closed):
-        q = self.fill([row], behind=3.0, street=6.0)
-        assert q[:, 0].tolist() == pytest.approx(
-            [0.0, {4: 4, 5: 5}[row[0]], 1.0, weight, closed, 0.0, math.sqrt(20)]
+        (found,) = self.fill([row], behind=3.0, street=6.0).tolist()
+        column = {4: 4, 5: 5}[row[0]]
+        assert found == (
+            0.0,
+            pytest.approx(weight),
+            pytest.approx(math.sqrt(20)),
+            column,
+            closed,
+            True,
+            False,
         )
 
     def test_a_lane_of_sixty_metres_is_not_short(self):
-        flat = self.flat
-        self.flat = flat._replace(lane_own=np.array([60.0, 200.0]))
-        assert self.fill([(5, -1.0, 0.0, 16.0)], street=6.0)[queue.WEIGHT].tolist() == [1.0]
+        self.flat.stop_lanes[0].length_m = 60.0
+        assert self.fill([(5, -1.0, 0.0, 16.0)], street=6.0)["weight"].tolist() == [1.0]
 
     def test_who_is_inside_but_does_not_wait_for_a_gap_is_gone(self):
-        assert self.fill([(4, -1.0, 5.0)]).shape == (7, 0), "it moves"
-        assert self.fill([(3, -1.0, 0.0)]).shape == (7, 0), "there is no place to wait"
-        assert self.fill([(4, -1.0, 4.9), (3, 5.0, 0.0)])[queue.COLUMN].tolist() == [4, 1]
+        assert len(self.fill([(4, -1.0, 5.0)])) == 0, "it moves"
+        assert len(self.fill([(3, -1.0, 0.0)])) == 0, "there is no place to wait"
+        assert self.fill([(4, -1.0, 4.9), (3, 5.0, 0.0)])["column"].tolist() == [4, 1]
 
 
 def test_the_last_changes_of_each_group_are_noted():
@@ -681,7 +720,7 @@ def test_the_last_changes_of_each_group_are_noted():
     began = np.array([1.0, 2.0, 3.0, 4.0])
     ended = np.array([5.0, 6.0, 7.0, 8.0])
     given = [x.copy() for x in (lit, began, ended)]
-    now = kernel.note_changes(
+    now = planner_kernel.note_changes(
         100.0, colours("ygGr"), np.array([9.0, 8.0, 7.0, 6.0]), lit, began, ended
     )
     assert [x.tolist() for x in now] == [

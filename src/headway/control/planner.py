@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.control import planner_kernel as kernel
+from headway.control.lane_queues import SignalState, Traffic
 from headway.control.planner_tables import planner_tables
-from headway.control.queue_model import Model
+from headway.control.queue_model import Model, as_record
 from headway.control.stages import EPS_S, RED, StageTable
 from headway.roads import Colour, Network, Timing
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation, Proposal
@@ -23,26 +24,26 @@ from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observa
 HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
 MODEL = Model(
-    horizon=60.0,
-    headway=1.89,
-    startup=1.38,
-    late=0.34,
-    stop=1.33,
-    crawl=5.0,
-    accel=3.54,
-    after=0.67,
-    gap=2.0,
-    ahead=5.0,
-    rest=0.0,
-    room=15.0,
-    short=60.0,
-    stuck=7.0,
-    give_up=32.0,
-    spill=0.5,
-    harm=1.0,
-    person=1.0,
+    horizon_s=60.0,
+    headway_s=1.89,
+    startup_loss_s=1.38,
+    end_gain_s=0.34,
+    stop_cost_s=1.33,
+    crawl_mps=5.0,
+    acceleration_mps2=3.54,
+    follow_up_s=0.67,
+    platoon_gap_s=2.0,
+    look_ahead_s=5.0,
+    leftover_cost_s=0.0,
+    min_room_m=15.0,
+    short_lane_m=60.0,
+    blocked_after_s=7.0,
+    patience_s=32.0,
+    spillback_weight=0.5,
+    blocking_cost=1.0,
+    person_weight=1.0,
 )
-# Before the first observation nothing is known to have changed: longer ago than any rule reaches.
+# Before the first observation nothing is known to have changed: longer than any time of the rules.
 UNCHANGED_FOR_S = 1000.0
 
 
@@ -67,65 +68,77 @@ class Planner:
 
     def __init__(self, network: Network, timing: Timing, model: Model = MODEL) -> None:
         self._network = network
-        self._model = np.array(model)
+        self._model = as_record(model)
         self._stages = StageTable(network, timing, every=True)
         self._tables = planner_tables(network, timing, self._stages, HOLDS_S, LENGTHS_S)
         self._sure = np.ones(len(network.junctions))
         self._min_cycle_s = timing.profile.min_cycle_s
 
-    def start(self, seen: Observation) -> PlannerState:
-        long_ago_s = np.full(len(seen.shown), seen.at_s - UNCHANGED_FOR_S)
+    def start(self, observation: Observation) -> PlannerState:
+        long_ago_s = np.full(len(observation.shown), observation.at_s - UNCHANGED_FOR_S)
         return PlannerState(
             target=np.zeros(len(self._network.junctions), np.int32),
-            shown=seen.shown,
+            shown=observation.shown,
             began_s=long_ago_s,
             ended_s=long_ago_s,
-            lit=seen.shown >= Colour.PERMISSIVE,
+            lit=observation.shown >= Colour.PERMISSIVE,
         )
 
-    def step(self, seen: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
-        lit, began_s, ended_s = self._last_changes(seen, state)
-        target = self._plan(seen, state.target, ended_s)
-        wanted = self._stages.wanted_after_min_green(target, seen)
+    def step(self, observation: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
+        lit, began_s, ended_s = self._last_changes(observation, state)
+        target = kernel.plan(
+            self._tables,
+            self._model,
+            state.target,
+            signals_of(observation, ended_s),
+            traffic_of(observation),
+            observation.links_known,
+        )
+        wanted = self._stages.wanted_after_min_green(target, observation)
         # a group may not start again yet: known here, not in the search, where it did harm
-        barred = ~lit & (seen.at_s - began_s < self._min_cycle_s - EPS_S)
+        barred = ~lit & (observation.at_s - began_s < self._min_cycle_s - EPS_S)
         wanted[barred] = np.minimum(wanted[barred], RED)
 
-        proposal = Proposal(seen.at_s, self.name, wanted, self._sure)
+        proposal = Proposal(observation.at_s, self.name, wanted, self._sure)
         after = PlannerState(
-            target=target, shown=seen.shown, began_s=began_s, ended_s=ended_s, lit=lit
+            target=target, shown=observation.shown, began_s=began_s, ended_s=ended_s, lit=lit
         )
         return proposal, after
 
     def _last_changes(
-        self, seen: Observation, state: PlannerState
+        self, observation: Observation, state: PlannerState
     ) -> tuple[BoolArray, FloatArray, FloatArray]:
         """(lit, began_s, ended_s) of this instant."""
-        if seen.shown is state.shown:
+        if observation.shown is state.shown:
             return state.lit, state.began_s, state.ended_s
         lit, began_s, ended_s = kernel.note_changes(
-            seen.at_s, seen.shown, seen.shown_for_s, state.lit, state.began_s, state.ended_s
+            observation.at_s,
+            observation.shown,
+            observation.shown_for_s,
+            state.lit,
+            state.began_s,
+            state.ended_s,
         )
         return lit, began_s, ended_s
 
-    def _plan(self, seen: Observation, target: IntArray, ended_s: FloatArray) -> IntArray:
-        vehicles = seen.vehicles
-        return np.asarray(
-            kernel.plan(
-                t=self._tables,
-                m=self._model,
-                at_s=seen.at_s,
-                target=target,
-                shown=seen.shown,
-                shown_for=seen.shown_for_s,
-                ended=ended_s,
-                v_lane=vehicles.lane,
-                v_link=vehicles.link,
-                v_distance=vehicles.distance_m,
-                v_speed=vehicles.speed_mps,
-                v_wait=vehicles.waiting_s,
-                room=seen.room_m,
-                persons=seen.waiting_persons,
-                known=seen.links_known,
-            )
-        )
+
+def signals_of(observation: Observation, ended_s: FloatArray) -> SignalState:
+    """ended_s: float (groups,), when the last green of each group ended."""
+    return SignalState(
+        colour=observation.shown,
+        shown_for_s=observation.shown_for_s,
+        ended_for_s=observation.at_s - ended_s,
+    )
+
+
+def traffic_of(observation: Observation) -> Traffic:
+    vehicles = observation.vehicles
+    return Traffic(
+        lane=vehicles.lane,
+        link=vehicles.link,
+        distance_m=vehicles.distance_m,
+        speed_mps=vehicles.speed_mps,
+        waiting_s=vehicles.waiting_s,
+        room_m=observation.room_m,
+        waiting_persons=observation.waiting_persons,
+    )

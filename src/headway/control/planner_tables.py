@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 
-from headway.control.planner_kernel import NO_COLUMN, NO_LANE, Tables, WordArray
-from headway.control.stages import GO, StageTable
+from headway.control.queue_model import Records, record_type
+from headway.control.stages import GO, GREEN, StageTable
 from headway.roads import Colour, Junction, Link, Network, Timing
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray
 
@@ -18,6 +19,66 @@ REAR_M = 5.0  # a vehicle's length: it has crossed when its rear has
 INSIDE_SHARE = 0.5  # of the way over the junction is left to one that waits inside
 WORD_BITS = 64
 PEDESTRIAN_CROSSING = "c"  # the direction of its link
+NO_GROUP = -1
+NO_COLUMN = -1
+NO_LANE = -1
+
+WordArray = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
+
+# Where the parts of junction j are: from record j to record j + 1. Columns are the groups of a
+# junction, then one for each group whose traffic may wait inside; lanes are stop lanes; own_stages:
+# how many stages, the first ones, are the programme's.
+JUNCTION = record_type(
+    first_group=np.int64,
+    first_column=np.int64,
+    first_stage=np.int64,
+    first_lane=np.int64,
+    own_stages=np.int64,
+)
+GROUP = record_type(min_green_s=np.float64, yellow_s=np.float64)
+# A lane that ends at a signal; lane: its index among all lanes.
+STOP_LANE = record_type(lane=np.int64, limit_mps=np.float64, length_m=np.float64)
+# Any lane; stop_lane: its place among those, or NO_LANE; street: the first lane of the same street.
+LANE = record_type(stop_lane=np.int64, street=np.int64, length_m=np.float64)
+# group: NO_GROUP without a signal; column: of its group; inside_column: of those who wait inside,
+# NO_COLUMN where there is no place to wait; crossing_s: from standstill.
+LINK = record_type(
+    group=np.int64,
+    column=np.int64,
+    inside_column=np.int64,
+    to_lane=np.int64,
+    crossing_s=np.float64,
+)
+
+
+class Tables(NamedTuple):
+    """What does not change: the network and its timing, flat.
+
+    junctions:    JUNCTION (junctions + 1,).
+    groups:       GROUP (groups,).
+    stop_lanes:   STOP_LANE (stop lanes,).
+    lanes:        LANE (lanes,).
+    links:        LINK (links,).
+    stages:       int8 (rows, widest), colours of the stages of all junctions.
+    lit, green:   uint64 (rows, words), the columns that may go, and those that are protected.
+    intergreen_s: float (groups, widest), from the end of the column's green to the row's start.
+    yields:       bool (columns, widest), the row gives way to the column.
+    holds_s:      float, for how long the stage of now may be held; the first is 0.
+    lengths_s:    float, how long the next stage may last, beside the time that clears its queues.
+    """
+
+    junctions: Records
+    groups: Records
+    stop_lanes: Records
+    lanes: Records
+    links: Records
+    stages: ColourArray
+    lit: WordArray
+    green: WordArray
+    intergreen_s: FloatArray
+    yields: BoolArray
+    holds_s: FloatArray
+    lengths_s: FloatArray
 
 
 def planner_tables(
@@ -27,41 +88,47 @@ def planner_tables(
     holds_s: Sequence[float],
     lengths_s: Sequence[float],
 ) -> Tables:
-    """The tables of a network. holds_s, lengths_s: see `planner_kernel.Tables`."""
+    """The tables of a network. holds_s, lengths_s: see `Tables`."""
     junctions = network.junctions
     inside = [groups_waiting_inside(network, junction) for junction in junctions]
     columns = [len(j.groups) + len(own) for j, own in zip(junctions, inside, strict=True)]
     stop_lanes = [lanes_under_signal(network, junction) for junction in junctions]
     lanes = [lane for own in stop_lanes for lane in own]
     colours = stage_colours(network, stages, inside, max(columns))
-    column, inside_column = link_columns(network, inside)
     return Tables(
-        first=starts([len(j.groups) for j in junctions]),
-        col_ptr=starts(columns),
-        stage_ptr=stages.ptr,
-        own=np.array([len(j.stages) for j in junctions], np.int32),
+        junctions=records(
+            JUNCTION,
+            first_group=starts([len(j.groups) for j in junctions]),
+            first_column=starts(columns),
+            first_stage=stages.ptr,
+            first_lane=starts([len(own) for own in stop_lanes]),
+            own_stages=[len(j.stages) for j in junctions] + [0],
+        ),
+        groups=records(GROUP, min_green_s=timing.min_green_s, yellow_s=timing.yellow_s),
+        stop_lanes=records(
+            STOP_LANE,
+            lane=lanes,
+            limit_mps=[network.lanes[lane].speed_mps for lane in lanes],
+            length_m=[network.lanes[lane].length_m for lane in lanes],
+        ),
+        lanes=lane_records(network, lanes),
+        links=link_records(network, inside),
         stages=colours,
         lit=as_bits(colours >= GO),
-        green=as_bits(colours >= Colour.GREEN),
-        intergreen=intergreens_s(network, timing, max(columns)),
+        green=as_bits(colours >= GREEN),
+        intergreen_s=intergreens_s(network, timing, max(columns)),
         yields=column_yields(network, inside, max(columns)),
-        least=timing.min_green_s,
-        yellow=timing.yellow_s,
-        lane_ptr=starts([len(own) for own in stop_lanes]),
-        lane_limit=np.array([network.lanes[lane].speed_mps for lane in lanes]),
-        lane_own=np.array([network.lanes[lane].length_m for lane in lanes]),
-        lane_id=np.array(lanes, np.int32),
-        lane_street=first_lanes_of_streets(network),
-        approach=places_among(lanes, len(network.lanes)),
-        link_group=np.array([link.group for link in network.links], np.int32),
-        link_column=column,
-        link_inside=inside_column,
-        link_to=np.array([link.to_lane for link in network.links], np.int32),
-        link_before=np.array([crossing_s(link) for link in network.links]),
-        lane_length=np.array([lane.length_m for lane in network.lanes]),
-        holds=np.array(holds_s, np.float64),
-        lengths=np.array(lengths_s, np.float64),
+        holds_s=np.array(holds_s, np.float64),
+        lengths_s=np.array(lengths_s, np.float64),
     )
+
+
+def records(kind: np.dtype[np.record], **columns: Sequence[float] | np.ndarray) -> Records:
+    """Records of `kind` from the values of each field."""
+    out = np.zeros(len(next(iter(columns.values()))), kind)
+    for name, values in columns.items():
+        out[name] = values
+    return out
 
 
 def starts(counts: Sequence[int]) -> IntArray:
@@ -123,32 +190,35 @@ def column_yields(network: Network, inside: list[list[int]], widest: int) -> Boo
     return np.concatenate(blocks)
 
 
-def first_lanes_of_streets(network: Network) -> IntArray:
-    """(lanes,): the first lane of the same street."""
+def lane_records(network: Network, stop_lanes: list[int]) -> Records:
+    place = np.full(len(network.lanes), NO_LANE)
+    place[stop_lanes] = np.arange(len(stop_lanes))
     first_of: dict[str, int] = {}
-    return np.array(
-        [first_of.setdefault(lane.edge, i) for i, lane in enumerate(network.lanes)], np.int32
+    return records(
+        LANE,
+        stop_lane=place,
+        street=[first_of.setdefault(lane.edge, i) for i, lane in enumerate(network.lanes)],
+        length_m=[lane.length_m for lane in network.lanes],
     )
 
 
-def places_among(stop_lanes: list[int], lanes: int) -> IntArray:
-    """(lanes,): the place of each lane among `stop_lanes`, NO_LANE for the others."""
-    place = np.full(lanes, NO_LANE, np.int32)
-    place[stop_lanes] = np.arange(len(stop_lanes))
-    return place
-
-
-def link_columns(network: Network, inside: list[list[int]]) -> tuple[IntArray, IntArray]:
-    """(links,) each: the column of a link, and that of those who wait inside; or NO_COLUMN."""
-    column = np.full(len(network.links), NO_COLUMN, np.int32)
-    inside_column = np.full(len(network.links), NO_COLUMN, np.int32)
+def link_records(network: Network, inside: list[list[int]]) -> Records:
+    column = np.full(len(network.links), NO_COLUMN)
+    inside_column = np.full(len(network.links), NO_COLUMN)
     for junction, own in zip(network.junctions, inside, strict=True):
         for g in junction.groups:
             for k in network.groups[g].links:
                 column[k] = g - junction.first
                 if has_room_inside(network.links[k]):
                     inside_column[k] = len(junction.groups) + own.index(g)
-    return column, inside_column
+    return records(
+        LINK,
+        group=[link.group for link in network.links],
+        column=column,
+        inside_column=inside_column,
+        to_lane=[link.to_lane for link in network.links],
+        crossing_s=[crossing_s(link) for link in network.links],
+    )
 
 
 def as_bits(rows: BoolArray) -> WordArray:

@@ -12,6 +12,7 @@ from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observa
 
 # plain numbers: comparing an array with an enum member costs microseconds
 GO = int(Colour.PERMISSIVE)
+GREEN = int(Colour.GREEN)
 RED = int(Colour.RED)
 EPS_S = 1e-6  # times that differ by less are equal: sums of float seconds are not exact
 

@@ -1,0 +1,248 @@
+"""What was observed before one junction as queues for the planner's search, compiled.
+
+Times are seconds from now.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from headway.control.planner_tables import NO_COLUMN, NO_LANE
+from headway.control.queue_model import Closed, Queues, compiled, eta_s, inlined
+from headway.roads import Colour
+from headway.values import ColourArray, FloatArray, IntArray
+
+VEHICLE_SPACE_M = 7.5  # a vehicle in a queue, with the gap to the next one
+QUEUED_MPS = 2.0  # a slower vehicle belongs to the queue that fills its lane
+AT_STOP_LINE_M = 15.0  # the first two places of a queue: further back, something else is in the way
+SETTLING_S = 3.0  # from the start of green until whoever is first should have moved off
+MIN_ROOM_SHARE = 0.6  # of its length, in a lane too short to have the room that a lane needs
+
+
+class Traffic(NamedTuple):
+    """What was observed. Vehicles as in `headway.values.Vehicles`; room_m: float (lanes,);
+    waiting_persons: int (groups,), all of those at a crossing go at once.
+    """
+
+    lane: IntArray
+    link: IntArray
+    distance_m: FloatArray
+    speed_mps: FloatArray
+    waiting_s: FloatArray
+    room_m: FloatArray
+    waiting_persons: IntArray
+
+
+class SignalState(NamedTuple):
+    """By group: the colour shown, for how long, and how long ago the last green ended."""
+
+    colour: ColourArray
+    shown_for_s: FloatArray
+    ended_for_s: FloatArray
+
+
+class Downstream(NamedTuple):
+    """Behind the junctions, by lane.
+
+    room_m:    float (lanes,), what is left; changed in place as vehicles are given their part.
+    arriving:  float (lanes,), vehicles on their way over a junction to this lane.
+    to_street: float (lanes,), at the first lane of each street: to all its lanes.
+    """
+
+    room_m: FloatArray
+    arriving: FloatArray
+    to_street: FloatArray
+
+
+# the traffic of all junctions
+
+
+@njit(cache=True)
+def sort_by_lane(tables, traffic):  # type: ignore[no-untyped-def]
+    """(start, order): the vehicles of stop lane a, nearest first, are order[start[a]:start[a + 1]].
+
+    Vehicles that do not go to a stop lane under a signal are left out.
+    """
+    vehicles = len(traffic.lane)
+    lanes = len(tables.stop_lanes)
+    place = np.full(vehicles, NO_LANE, np.int64)
+    start = np.zeros(lanes + 1, np.int64)
+    for v in range(vehicles):
+        lane = traffic.lane[v]
+        link = traffic.link[v]
+        if lane >= 0 and link >= 0 and tables.links[link].group >= 0:
+            place[v] = tables.lanes[lane].stop_lane
+        if place[v] != NO_LANE:
+            start[place[v] + 1] += 1
+    for a in range(lanes):
+        start[a + 1] += start[a]
+
+    # insertion sort: a lane has few vehicles, and those of equal distance stay in order
+    end = start[:-1].copy()
+    order = np.empty(vehicles, np.int64)
+    for v in range(vehicles):
+        a = place[v]
+        if a == NO_LANE:
+            continue
+        k = end[a]
+        while k > start[a] and traffic.distance_m[order[k - 1]] > traffic.distance_m[v]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = v
+        end[a] += 1
+    return start, order
+
+
+@njit(cache=True)
+def count_arriving(tables, vehicle_links):  # type: ignore[no-untyped-def]
+    """(arriving, to_street) of `Downstream`."""
+    arriving = np.zeros(len(tables.lanes))
+    to_street = np.zeros(len(tables.lanes))
+    for link in vehicle_links:
+        if link >= 0:
+            lane = tables.links[link].to_lane
+            arriving[lane] += 1.0
+            to_street[tables.lanes[lane].street] += 1.0
+    return arriving, to_street
+
+
+# the queues of one junction
+
+
+@njit(cache=True)
+def build_queues(tables, model, junction, signals, traffic, downstream, start, order, memory):  # type: ignore[no-untyped-def]
+    """The queues before one junction, lane by lane, then a lane for each crossing where somebody
+    waits.
+    """
+    first_lane = np.int64(tables.junctions[junction].first_lane)
+    end_lane = np.int64(tables.junctions[junction + 1].first_lane)
+    first_group = tables.junctions[junction].first_group
+    groups = tables.junctions[junction + 1].first_group - first_group
+    lane_start = np.zeros(end_lane - first_lane + groups + 1, np.int64)
+    lanes = end_lane - first_lane
+    end = np.int64(0)
+
+    for a in range(first_lane, end_lane):
+        vehicles = order[start[a] : start[a + 1]]
+        end = fill_lane(memory, end, tables, model, a, vehicles, signals, traffic, downstream)
+        lane_start[a - first_lane + 1] = end
+
+    for g in range(first_group, first_group + groups):
+        persons = traffic.waiting_persons[g]
+        if persons > 0 and signals.colour[g] < Colour.PERMISSIVE:
+            vehicle = memory[end]
+            vehicle.eta_s = 0.0
+            vehicle.weight = model.person_weight * persons
+            vehicle.gap_s = 0.0
+            vehicle.column = g - first_group
+            vehicle.closed = Closed.OPEN
+            vehicle.stopped = True
+            vehicle.may_wait_inside = False
+            end += 1
+            lanes += 1
+            lane_start[lanes] = end
+
+    return Queues(lane_start[: lanes + 1], memory)
+
+
+@compiled
+def fill_lane(memory, end, tables, model, stop_lane, vehicles, signals, traffic, downstream):  # type: ignore[no-untyped-def]
+    """Put the vehicles of one stop lane, nearest first, into the records `memory` from place `end`
+    on. Returns the new end.
+
+    Takes their part of the room in short lanes behind the junction.
+    """
+    if len(vehicles) == 0:
+        return end
+    weight = lane_weight(tables, model, stop_lane, vehicles, traffic, downstream)
+    for i in range(len(vehicles)):
+        v = vehicles[i]
+        link = tables.links[traffic.link[v]]
+        if traffic.distance_m[v] < 0.0:
+            is_waiting = traffic.speed_mps[v] < model.crawl_mps
+            if is_waiting and link.inside_column != NO_COLUMN:
+                put_inside(memory[end], tables, model, stop_lane, v, traffic, downstream)
+                end += 1
+            continue
+
+        limit_mps = tables.stop_lanes[stop_lane].limit_mps
+        vehicle = memory[end]
+        vehicle.eta_s = eta_s(
+            traffic.distance_m[v], traffic.speed_mps[v], limit_mps, model.acceleration_mps2
+        )
+        vehicle.weight = weight
+        vehicle.gap_s = link.crossing_s
+        vehicle.column = link.column
+        vehicle.closed = why_closed(tables, model, v, i == 0, signals, traffic, downstream.room_m)
+        vehicle.stopped = traffic.speed_mps[v] < model.crawl_mps
+        vehicle.may_wait_inside = link.inside_column != NO_COLUMN
+        take_room(tables, model, link.to_lane, downstream.room_m)
+        end += 1
+    return end
+
+
+@inlined
+def lane_weight(tables, model, stop_lane, vehicles, traffic, downstream):  # type: ignore[no-untyped-def]
+    """The weight of each vehicle of a lane: more from where its queue fills half of the lane, and
+    the more, the more vehicles are kept out behind it.
+    """
+    tail_m = 0.0
+    for v in vehicles:
+        if traffic.speed_mps[v] < QUEUED_MPS:
+            tail_m = traffic.distance_m[v] + VEHICLE_SPACE_M
+    share = tail_m / tables.stop_lanes[stop_lane].length_m
+    full = max(0.0, min(1.0, share * 2.0 - 1.0))
+    arriving = downstream.arriving[tables.stop_lanes[stop_lane].lane]
+    return 1.0 + model.spillback_weight * full * (1.0 + arriving / len(vehicles))
+
+
+@inlined
+def put_inside(vehicle, tables, model, stop_lane, v, traffic, downstream):  # type: ignore[no-untyped-def]
+    """Fill the record of a vehicle v that waits inside the junction for a gap.
+
+    It weighs more where the lane behind it is short.
+    """
+    link = tables.links[traffic.link[v]]
+    lane = tables.stop_lanes[stop_lane]
+    is_short = lane.length_m < model.short_lane_m
+    kept_out = model.spillback_weight * (1.0 + downstream.to_street[tables.lanes[lane.lane].street])
+    impatience = traffic.waiting_s[v] / model.patience_s
+    no_gap = traffic.waiting_s[v] > model.blocked_after_s
+    vehicle.eta_s = 0.0
+    vehicle.weight = 1.0 + (kept_out + impatience) * is_short
+    vehicle.gap_s = link.crossing_s
+    vehicle.column = link.inside_column
+    vehicle.closed = Closed.NO_GAP if no_gap else Closed.OPEN
+    vehicle.stopped = True
+    vehicle.may_wait_inside = False
+
+
+@inlined
+def why_closed(tables, model, v, is_first, signals, traffic, room_m):  # type: ignore[no-untyped-def]
+    """Whether a green helps vehicle v: not one that is blocked, nor one whose exit is full."""
+    link = traffic.link[v]
+    group = tables.links[link].group
+    exit_lane = tables.links[link].to_lane
+    exit_m = tables.lanes[exit_lane].length_m
+    if room_m[exit_lane] < min(model.min_room_m, MIN_ROOM_SHARE * exit_m):
+        return Closed.BLOCKING if exit_m < model.short_lane_m else Closed.BLOCKED
+    if not is_first or traffic.distance_m[v] >= AT_STOP_LINE_M:
+        return Closed.OPEN
+
+    # green, and yet it does not move: what blocks it is not the signal
+    had_time = signals.shown_for_s[group] > model.blocked_after_s + SETTLING_S
+    stands = traffic.waiting_s[v] > model.blocked_after_s
+    if stands and had_time and signals.colour[group] == Colour.GREEN:
+        return Closed.BLOCKED
+    return Closed.NO_GAP if traffic.waiting_s[v] > model.patience_s else Closed.OPEN
+
+
+@inlined
+def take_room(tables, model, lane, room_m):  # type: ignore[no-untyped-def]
+    """A vehicle takes its part of the room of a short lane, unless nobody is near that."""
+    length_m = tables.lanes[lane].length_m
+    if length_m < model.short_lane_m and room_m[lane] < length_m:
+        room_m[lane] -= VEHICLE_SPACE_M
