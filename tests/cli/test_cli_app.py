@@ -322,8 +322,8 @@ def test_training_tells_of_each_episode(headway, training, little, tmp_path):
     ran = headway("train", "--scenario", little, "--episodes", "2", "--out", "q.npz")
     assert ran.status == 0
     lines = [line.rstrip() for line in ran.out.splitlines()]
-    assert "episode 1: mean halted 1.2, states 7, surprise 0.12" in lines
-    assert "episode 2: mean halted 2.2, states 7, surprise 0.12" in lines
+    assert "episode 1: mean stopped 1.2, states 7, TD error 0.12" in lines
+    assert "episode 2: mean stopped 2.2, states 7, TD error 0.12" in lines
     assert lines[-1] == "0 states in q.npz"
     (given,) = training
     assert (given.of.name, given.settings.episodes) == ("little", 2)

@@ -350,16 +350,16 @@ def test_a_model_is_fetched_listed_and_verified(headway, known, tmp_path, monkey
         "update",
         lambda self, task, **how: bars.append(how) or update(self, task, **how),
     )
-    head = "model | here | licence | about | sha256"
+    head = "model | installed | licence | about | sha256"
     about = f"Apache-2.0 | seven letters | {known.model.sha256[:16]}..."
     assert headway("models", "list").rows == [head, f"tiny | no | {about}"]
     ran = headway("models", "fetch", "tiny")
-    assert (ran.status, ran.out.strip()) == (0, "data/models/tiny.onnx: whole and known")
+    assert (ran.status, ran.out.strip()) == (0, "data/models/tiny.onnx: checksum verified")
     assert (tmp_path / "data" / "models" / "tiny.onnx").read_bytes() == BODY
     assert bars[-1] == {"completed": 700, "total": 700}
     assert headway("models", "list").rows == [head, f"tiny | data/models/tiny.onnx | {about}"]
     ran = headway("models", "verify", "tiny")
-    assert (ran.status, ran.out) == (0, "whole and known\n")
+    assert (ran.status, ran.out) == (0, "checksum verified\n")
     (tmp_path / "data" / "models" / "tiny.onnx").write_bytes(b"x")
     ran = headway("models", "verify", "tiny")
     assert (ran.status, ran.out) == (1, "")
@@ -376,7 +376,7 @@ def test_a_model_may_come_from_elsewhere_and_lie_elsewhere(headway, known, tmp_p
     )
     assert headway("models", "fetch", "tiny").status == 1
     ran = headway("models", "fetch", "tiny", "--folder", "[m]", "--url", known.url)
-    assert (ran.status, ran.out.strip()) == (0, "[m]/tiny.onnx: whole and known")
+    assert (ran.status, ran.out.strip()) == (0, "[m]/tiny.onnx: checksum verified")
     assert headway("models", "verify", "tiny", "--folder", "[m]").status == 0
     assert "tiny | [m]/tiny.onnx | x | y |" in headway("models", "list", "--folder", "[m]").rows[1]
     ran = headway("models", "verify", "tiny")

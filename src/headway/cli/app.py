@@ -45,6 +45,7 @@ app.command("camera")(vision.camera)
 app.add_typer(vision.models, name="models")
 console = Console()
 PROFILES_OF_SENSING = ("connected", "camera", "loops", "pictures")
+TIMING = f"Timing rules: {' or '.join(PROFILES)}."
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -59,7 +60,7 @@ def _headway(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_version, is_eager=True, help="Show the version and end."
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:
@@ -68,7 +69,7 @@ def _headway(
 
 @app.command()
 def scenarios() -> None:
-    """List the scenarios of the catalogue."""
+    """List the scenarios that come with Headway: times, junctions, vehicles."""
     table = Table("scenario", "begin s", "end s", "junctions", "vehicles")
     for name in RESCO:
         of = scenario(name)
@@ -85,27 +86,41 @@ def scenarios() -> None:
 @app.command()
 def bench(
     scenario_: Annotated[
-        str, typer.Option("--scenario", help="Name of the catalogue, several with commas, or all.")
+        str,
+        typer.Option(
+            "--scenario",
+            help="Scenarios (see `headway scenarios`), separated by commas, or `all`.",
+        ),
     ] = "cologne8",
-    sumocfg: Annotated[str, typer.Option(help="A SUMO configuration instead of a name.")] = "",
+    sumocfg: Annotated[
+        str, typer.Option(help="Path of a SUMO configuration (.sumocfg), instead of --scenario.")
+    ] = "",
     controllers: Annotated[
-        str, typer.Option("--controller", help="Names with commas.")
+        str,
+        typer.Option(
+            "--controller", help=f"Controllers, separated by commas: {', '.join(CONTROLLERS)}."
+        ),
     ] = "fixed,planner",
-    seeds: Annotated[str, typer.Option(help="Such as 1-5 or 1,4.")] = "1-3",
-    scale: Annotated[float, typer.Option(min=0.01, help="SUMO's demand scaling.")] = 1.0,
-    timing: Annotated[str, typer.Option(help="benchmark or street.")] = "benchmark",
+    seeds: Annotated[str, typer.Option(help="Seeds of the demand, such as 1-5 or 1,4.")] = "1-3",
+    scale: Annotated[
+        float, typer.Option(min=0.01, help="Demand as a multiple of the scenario's.")
+    ] = 1.0,
+    timing: Annotated[str, typer.Option(help=TIMING)] = "benchmark",
     sensing: Annotated[
-        str, typer.Option(help="connected, camera, loops or pictures.")
+        str, typer.Option(help="What the detectors observe: connected, camera, loops or pictures.")
     ] = "connected",
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = os.cpu_count() or 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Runs in parallel.", show_default="number of processors")
+    ] = os.cpu_count() or 1,
     json_: Annotated[
-        str, typer.Option("--json", help="Write the figures of each run to this file.")
+        str, typer.Option("--json", help="Write the figures of each run to this file (JSON).")
     ] = "",
     keep: Annotated[
-        str, typer.Option(help="Keep SUMO's tripinfo of each run in this folder.")
+        str,
+        typer.Option(help="Folder in which to keep SUMO's trip records (tripinfo) of each run."),
     ] = "",
 ) -> None:
-    """Run controllers over scenarios and seeds, and compare them."""
+    """Benchmark: run controllers on scenarios with several seeds, and compare delay and safety."""
     names = [sumocfg] if sumocfg else list(RESCO) if scenario_ == "all" else scenario_.split(",")
     chosen = controllers.split(",")
     if unknown := [c for c in chosen if c not in CONTROLLERS]:
@@ -138,14 +153,16 @@ def demo(
         bool,
         typer.Option(
             "--headless",
-            help="In the terminal alone, as fast as possible, with a table at the end.",
+            help="Without the web page: run as fast as possible and print a table at the end.",
         ),
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page.")] = 8000,
-    data: Annotated[str, typer.Option(help="Folder of the demo's data.")] = "data/demo",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="TCP port of the web page; 0 for any free port.")
+    ] = 8000,
+    data: Annotated[str, typer.Option(help="Data folder of the demo.")] = "data/demo",
 ) -> None:
-    """One hour of real demand (RESCO cologne8): the network's own fixed time beside Headway, live
-    on a page.
+    """Demonstration: one hour of real demand (RESCO cologne8), fixed-time control beside Headway,
+    on a web page.
     """
     if not headless:
         console.print(
@@ -167,16 +184,21 @@ def demo(
 @app.command()
 def train(
     scenario_: Annotated[
-        str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")
+        str,
+        typer.Option(
+            "--scenario", help="Scenario (see `headway scenarios`), or path of a .sumocfg."
+        ),
     ] = "cologne1",
-    episodes: Annotated[int, typer.Option(min=1, help="Runs of the whole scenario.")] = 10,
-    timing: Annotated[str, typer.Option(help="benchmark or street.")] = "benchmark",
+    episodes: Annotated[
+        int, typer.Option(min=1, help="Training episodes, each a run of the whole scenario.")
+    ] = 10,
+    timing: Annotated[str, typer.Option(help=TIMING)] = "benchmark",
     out: Annotated[
-        str, typer.Option(help="The Q-table's file; an existing one is trained on.")
+        str, typer.Option(help="File of the Q-table; training continues with an existing one.")
     ] = str(DEFAULT_TABLE),
 ) -> None:
-    """Train the Q-learning controller; `--controller q-learning` then uses the table
-    (HEADWAY_QTABLE names another file).
+    """Train the Q-learning controller. `--controller q-learning` uses the resulting table; the
+    variable HEADWAY_QTABLE selects another file.
     """
     of = scenario(scenario_)
     network = read_network(of.net)
@@ -192,7 +214,7 @@ def train(
             of, network, work_out(network, PROFILES[timing]), table, settings
         ):
             text = (
-                f"halted {episode.halted:.1f}, states {episode.states}, surprise "
+                f"stopped {episode.halted:.1f}, states {episode.states}, TD error "
                 f"{episode.surprise:.2f}"
             )
             bar.update(task, advance=1, description=text)
@@ -203,26 +225,40 @@ def train(
 @app.command()
 def run(
     scenario_: Annotated[
-        str, typer.Option("--scenario", help="Name of the catalogue, or the path of a .sumocfg.")
+        str,
+        typer.Option(
+            "--scenario", help="Scenario (see `headway scenarios`), or path of a .sumocfg."
+        ),
     ] = "",
-    controller: Annotated[str, typer.Option(help="The controller.")] = "",
+    controller: Annotated[str, typer.Option(help=f"Controller: {', '.join(CONTROLLERS)}.")] = "",
     realtime: Annotated[
-        float, typer.Option(help="Times real time; 0 is as fast as possible.")
+        float,
+        typer.Option(
+            help="Speed factor: simulated seconds per second; 0 for as fast as possible.",
+            show_default="from the settings",
+        ),
     ] = -1.0,
-    until: Annotated[float, typer.Option(help="Simulated second at which to end.")] = float("inf"),
-    timing: Annotated[str, typer.Option(help="benchmark or street.")] = "",
+    until: Annotated[
+        float,
+        typer.Option(help="Time of the simulation at which to end, seconds.", show_default="none"),
+    ] = float("inf"),
+    timing: Annotated[str, typer.Option(help=TIMING)] = "",
     config: Annotated[
         str,
         typer.Option(
             help=(
-                "Settings, a YAML file; what it says of loop, control and log is followed while "
-                "running."
+                "Settings file (YAML). Changes of its sections loop, control, alerts and log take "
+                "effect while running."
             )
         ),
     ] = "",
-    data: Annotated[str, typer.Option(help="Folder of the event log and the checkpoints.")] = "",
+    data: Annotated[str, typer.Option(help="Data folder: event log and checkpoints.")] = "",
 ) -> None:
-    """Run a street live. Stopped (Ctrl-C, kill) it resumes where it was when called again."""
+    """Run a street in the terminal. After an interruption (Ctrl-C, kill) the same command resumes
+    from the last checkpoint.
+
+    An option that is not given takes its value from the settings.
+    """
     street = {k: v for k, v in (("scenario", scenario_), ("timing", timing)) if v}
     changes: dict[str, dict[str, Any]] = {
         "street": street,

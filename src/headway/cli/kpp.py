@@ -23,7 +23,7 @@ from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
 from headway.runtime import MODES, Policy, RealTimeController, StepBounds
 
 app = typer.Typer(
-    help="The buoyancy-chain power plant, a second plant on the same real-time loop.",
+    help="Buoyancy-chain power plant, a second plant on the same real-time loop.",
     no_args_is_help=True,
 )
 console = Console()
@@ -46,45 +46,54 @@ def _group() -> None:
 
 @app.command()
 def run(
-    seconds: Annotated[float, typer.Option(help="Plant seconds to run.")] = 120.0,
+    seconds: Annotated[float, typer.Option(help="Duration of the run, simulated seconds.")] = 120.0,
     h1: Annotated[
-        bool, typer.Option("--h1", help="Bubbles in the water of the descending side.")
+        bool,
+        typer.Option(
+            "--h1", help="Enhancement H1: air bubbles in the water of the descending side."
+        ),
     ] = False,
-    h2: Annotated[bool, typer.Option("--h2", help="Expansion at the water's temperature.")] = False,
-    h3: Annotated[bool, typer.Option("--h3", help="Pulse and coast by the clutch.")] = False,
+    h2: Annotated[
+        bool,
+        typer.Option(
+            "--h2", help="Enhancement H2: isothermal expansion, at the temperature of the water."
+        ),
+    ] = False,
+    h3: Annotated[
+        bool, typer.Option("--h3", help="Enhancement H3: pulse and coast, by the clutch.")
+    ] = False,
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="In real time, instead of as fast as possible.")
+        bool, typer.Option("--realtime", help="Run in real time instead of as fast as possible.")
     ] = False,
     json_: Annotated[
         str,
         typer.Option(
-            "--json", help="Write the result, with samples, to this file; - for standard output."
+            "--json", help="Write result and samples to this file (JSON); - for standard output."
         ),
     ] = "",
-    csv: Annotated[str, typer.Option(help="Write the samples to this file.")] = "",
+    csv: Annotated[str, typer.Option(help="Write the samples to this file (CSV).")] = "",
     plot: Annotated[
-        bool, typer.Option("--plot", help="Draw speed and power over time in the terminal.")
+        bool, typer.Option("--plot", help="Plot speed and power over time in the terminal.")
     ] = False,
-    mode: Annotated[str, typer.Option(help="performance, balanced or accuracy.")] = "balanced",
-    floaters: Annotated[int, typer.Option(help="An even number.")] = 66,
-    depth: Annotated[float, typer.Option(help="Of the tank, metres.")] = 10.0,
-    volume: Annotated[float, typer.Option(help="Of a floater, m3.")] = 0.4,
+    mode: Annotated[
+        str, typer.Option(help=f"Mode of the real-time loop: {', '.join(MODES)}.")
+    ] = "balanced",
+    floaters: Annotated[int, typer.Option(help="Number of floaters, even.")] = 66,
+    depth: Annotated[float, typer.Option(help="Depth of the tank, metres.")] = 10.0,
+    volume: Annotated[float, typer.Option(help="Volume of a floater, m3.")] = 0.4,
     speed: Annotated[
-        float, typer.Option(help="Chain speed to hold by the load, m/s; 0 for full load.")
+        float,
+        typer.Option(help="Chain speed that the load control maintains, m/s; 0 for full load."),
     ] = 0.0,
-    dt_min: Annotated[float, typer.Option(help="Shortest step, seconds.")] = 0.05,
-    dt_max: Annotated[float, typer.Option(help="Longest step, seconds.")] = 0.2,
-    rtol: Annotated[float, typer.Option(help="Relative tolerance of a step's error.")] = 1e-4,
+    dt_min: Annotated[float, typer.Option(help="Shortest time step, seconds.")] = 0.05,
+    dt_max: Annotated[float, typer.Option(help="Longest time step, seconds.")] = 0.2,
+    rtol: Annotated[float, typer.Option(help="Relative error tolerance per time step.")] = 1e-4,
     data: Annotated[
         str,
-        typer.Option(
-            help="Folder of the checkpoint; a run that was stopped or killed goes on from there."
-        ),
+        typer.Option(help="Folder of the checkpoint; an interrupted run resumes from there."),
     ] = "data/kpp",
 ) -> None:
-    """Run the plant, with its energy ledger: what went in, what is stored, what was lost, what came
-    out.
-    """
+    """Run the plant and print its energy ledger: input, stored, lost and output energy."""
     if not (math.isfinite(seconds) and seconds > 0.0):
         raise typer.BadParameter(f"seconds {seconds}: give a finite number above 0.")
     if mode not in MODES:

@@ -23,6 +23,7 @@ from headway.api.security import Audit, Keyring, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.plants.sumo.scenarios import scenario
+from headway.roads import PROFILES
 from headway.service.streets import StreetService
 from headway.settings import Settings, load, overridden
 from headway.store import Intake, open_database
@@ -33,9 +34,9 @@ from headway.store.upkeep import restore as set_back
 from headway.street.messages import Task
 
 console = Console()
-db = typer.Typer(help="The database: backup, restore, retention.", no_args_is_help=True)
-audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
-Data = Annotated[str, typer.Option(help="Folder of the data.")]
+db = typer.Typer(help="Database: backup, restore, retention.", no_args_is_help=True)
+audit = typer.Typer(help="Audit trail of the API.", no_args_is_help=True)
+Data = Annotated[str, typer.Option(help="Data folder.")]
 
 
 class _Server(uvicorn.Server):
@@ -46,25 +47,35 @@ class _Server(uvicorn.Server):
 
 def serve(
     scenario_: Annotated[
-        str, typer.Option("--scenario", help="Scenario to run; none for a server without streets.")
+        str,
+        typer.Option(
+            "--scenario", help="Scenario (see `headway scenarios`); an empty one for no streets."
+        ),
     ] = "cologne8",
     baseline: Annotated[
-        bool, typer.Option(help="The network's own fixed time beside Headway.")
+        bool, typer.Option(help="Run fixed-time control beside Headway, for comparison.")
     ] = True,
-    realtime: Annotated[float, typer.Option(min=0.0, help="Times real time.")] = 10.0,
+    realtime: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Speed factor: simulated seconds per second; 0 for as fast as possible."
+        ),
+    ] = 10.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="TCP port; 0 for any free port.")
+    ] = 8000,
     data: Data = "data",
-    config: Annotated[str, typer.Option(help="Settings, a YAML file.")] = "",
+    config: Annotated[str, typer.Option(help="Settings file (YAML).")] = "",
     per_minute: Annotated[
-        int, typer.Option(min=0, help="Requests a minute of one client; 0 for no limit.")
+        int, typer.Option(min=0, help="Rate limit, requests per minute and client; 0 for none.")
     ] = 600,
-    timing: Annotated[str, typer.Option(help="benchmark or street.")] = "street",
+    timing: Annotated[str, typer.Option(help=f"Timing rules: {' or '.join(PROFILES)}.")] = "street",
     repeat: Annotated[
-        bool, typer.Option(help="Start again when the demand of the scenario has ended.")
+        bool, typer.Option(help="Restart the scenario when its demand has ended.")
     ] = True,
 ) -> None:
-    """Run streets, database, API and page; prints a fresh administrator's token once."""
+    """Start the service: streets, database, API and web page. Prints a new administrator token."""
     folder = Path(data)
     changes: dict[str, dict[str, Any]] = {
         "street": {"scenario": scenario_ or "cologne8", "timing": timing},
@@ -151,12 +162,16 @@ def _into(settings: Settings, folder: Path) -> Settings:
 
 
 def token(
-    name: Annotated[str, typer.Argument(help="Whose.")],
-    role: Annotated[str, typer.Option(help="viewer, operator, engineer or admin.")] = "viewer",
-    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366)] = 12.0,
+    name: Annotated[str, typer.Argument(help="Name of the holder, for the audit trail.")],
+    role: Annotated[
+        str, typer.Option(help=f"Role: {', '.join(r.name.lower() for r in Role)}.")
+    ] = "viewer",
+    hours: Annotated[
+        float, typer.Option(min=0.01, max=24 * 366, help="Validity of the token, hours.")
+    ] = 12.0,
     data: Data = "data",
 ) -> None:
-    """Print a token for a running server; who can read its data folder can make one."""
+    """Print an access token for a server; needs read access to its data folder."""
     if role.upper() not in Role.__members__:
         raise typer.BadParameter(
             f"no role {role!r}. There are: {', '.join(r.name.lower() for r in Role)}."
@@ -165,8 +180,8 @@ def token(
 
 
 @db.command()
-def key(path: Annotated[Path, typer.Argument(help="File to make.")]) -> None:
-    """Make a key file for backups. Keep it elsewhere than the backups: without it they cannot be
+def key(path: Annotated[Path, typer.Argument(help="Key file to create.")]) -> None:
+    """Create a key file for backups. Store it apart from the backups: without it they cannot be
     read.
     """
     new_key(path)
@@ -174,11 +189,11 @@ def key(path: Annotated[Path, typer.Argument(help="File to make.")]) -> None:
 
 @db.command()
 def backup(
-    path: Annotated[Path, typer.Argument()],
+    path: Annotated[Path, typer.Argument(help="Backup file to write.")],
     key: Annotated[Path, typer.Option(help="Key file.")],
     data: Data = "data",
 ) -> None:
-    """Write the whole database to a file, encrypted."""
+    """Write an encrypted backup of the whole database."""
     secret, database = read_key(key), open_database(Path(data))
     try:
         console.print(f"{back_up(database, path, secret):,} bytes in {escape(str(path))}")
@@ -188,11 +203,11 @@ def backup(
 
 @db.command()
 def restore(
-    path: Annotated[Path, typer.Argument()],
+    path: Annotated[Path, typer.Argument(help="Backup file to read.")],
     key: Annotated[Path, typer.Option(help="Key file.")],
     data: Data = "data",
 ) -> None:
-    """Restore the database from a backup: all of it or nothing."""
+    """Restore the database from a backup, completely or not at all."""
     secret, database = read_key(key), open_database(Path(data))
     try:
         set_back(database, path, secret)
@@ -202,10 +217,10 @@ def restore(
 
 @db.command("retain")
 def keep(
-    days: Annotated[float, typer.Argument(help="Age up to which records are kept.")],
+    days: Annotated[float, typer.Argument(help="Age in days up to which records are kept.")],
     data: Data = "data",
 ) -> None:
-    """Take away what is older, and tidy up."""
+    """Delete older records and reclaim their space."""
     database = open_database(Path(data))
     try:
         console.print(
@@ -216,8 +231,10 @@ def keep(
 
 
 @db.command()
-def erase(simulation: Annotated[str, typer.Argument()], data: Data = "data") -> None:
-    """Take away all records of one simulation."""
+def erase(
+    simulation: Annotated[str, typer.Argument(help="Id of the simulation.")], data: Data = "data"
+) -> None:
+    """Delete all records of one simulation."""
     database = open_database(Path(data))
     try:
         console.print(f"{take_away(database, simulation)} rows")
@@ -227,15 +244,15 @@ def erase(simulation: Annotated[str, typer.Argument()], data: Data = "data") -> 
 
 @db.command("events")
 def export_events(
-    run: Annotated[int, typer.Argument(help="Number of the run.")],
-    out: Annotated[Path, typer.Option(help="CSV file of the events.")] = Path("events.csv"),
-    detectors: Annotated[
-        Path, typer.Option(help="CSV file of the detectors' configuration.")
-    ] = Path("detectors.csv"),
+    run: Annotated[int, typer.Argument(help="Number of the run in the database.")],
+    out: Annotated[Path, typer.Option(help="Event file to write (CSV).")] = Path("events.csv"),
+    detectors: Annotated[Path, typer.Option(help="Detector configuration to write (CSV).")] = Path(
+        "detectors.csv"
+    ),
     data: Data = "data",
 ) -> None:
-    """Write a run's signals and detectors as Indiana high-resolution event codes, as the package
-    atspm reads them.
+    """Export signal and detector events of a run as Indiana high-resolution event codes, in the
+    format of the Python package atspm.
     """
     database = open_database(Path(data))
     try:
@@ -249,7 +266,7 @@ def export_events(
 
 @audit.command()
 def verify(data: Data = "data") -> None:
-    """Whether the audit trail is whole; status 1 if it is not."""
+    """Check the integrity of the audit trail; exit status 1 if it is broken."""
     database = open_database(Path(data))
     try:
         entries, wrong = Audit(database).verify()

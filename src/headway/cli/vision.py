@@ -26,50 +26,56 @@ from headway.sensing import SensingError, need_vision, read_site
 
 console = Console()
 models = typer.Typer(help="Detection models.", no_args_is_help=True)
-Folder = Annotated[Path, typer.Option(help="Folder of the models.")]
+Folder = Annotated[Path, typer.Option(help="Model folder.")]
 MODELS = Path("data/models")
 
 
 def watch(
     source: Annotated[
-        str, typer.Argument(help="rtsp://, http://, a video, or a folder of pictures.")
+        str, typer.Argument(help="Source: rtsp:// or http:// URL, video file, or folder of images.")
     ],
     model: Annotated[
-        Path | None, typer.Option(help="ONNX model; without one, what moves is found.")
+        Path | None, typer.Option(help="Detection model (ONNX); without one, motion is detected.")
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="The camera's site: calibration, lines, zones and rules; YAML or JSON."),
+        typer.Option(
+            help="Site file of the camera: calibration, lines, zones, rules (YAML or JSON)."
+        ),
     ] = None,
     signals: Annotated[
         Path | None,
         typer.Option(
             help=(
-                "What the signals showed: JSON lines with at_s and shown, as `headway camera` "
-                "writes."
+                "Signal states over time: JSON lines with at_s and shown, as written by "
+                "`headway camera`."
             )
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Annotated video to write.")] = None,
     json_: Annotated[
-        Path | None, typer.Option("--json", help="Figures, tracks and violations, to a file.")
+        Path | None,
+        typer.Option("--json", help="Write figures, tracks and violations to this file (JSON)."),
     ] = None,
     evidence: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures of violations.")
+        Path | None, typer.Option(help="Folder for the evidence images of violations.")
     ] = None,
     heat: Annotated[
-        Path | None, typer.Option(help="Picture of the places where road users were.")
+        Path | None, typer.Option(help="Heat map of road users to write (image).")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="End after so much of the stream; 0 at its end.")
+        float,
+        typer.Option(min=0.0, help="Duration to process, seconds of the stream; 0 for all of it."),
     ] = 0.0,
-    blur: Annotated[bool, typer.Option(help="Faces and plates unreadable in evidence.")] = True,
+    blur: Annotated[
+        bool, typer.Option(help="Blur faces and number plates in evidence images.")
+    ] = True,
     threads: Annotated[
         int,
-        typer.Option(min=0, help="Pictures side by side; 0 for as many as there are processors."),
+        typer.Option(min=0, help="Frames processed in parallel; 0 for the number of processors."),
     ] = 0,
 ) -> None:
-    """Watch a camera: tracks, counts, speeds, queues, violations."""
+    """Process a video source: tracks, counts, speeds, queues, violations."""
     need_vision()
     from headway.service.watching import Report, watch_source
 
@@ -159,39 +165,43 @@ def _counts(of: dict[str, int]) -> str:
 
 def camera(
     scenario_: Annotated[
-        str, typer.Option("--scenario", help="Scenario of the catalogue.")
+        str, typer.Option("--scenario", help="Scenario (see `headway scenarios`).")
     ] = "cologne1",
     junction: Annotated[
-        str, typer.Option(help="Junction to look at; the first where none is named.")
+        str, typer.Option(help="Id of the junction in view; default: the first.")
     ] = "",
     out: Annotated[
-        Path, typer.Option(help="Video to write; the site and the ground truth go beside it.")
+        Path, typer.Option(help="Video to write; site and ground truth are written beside it.")
     ] = Path("clip.mp4"),
-    seconds: Annotated[float, typer.Option(min=1.0, help="Length.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Duration of the video, seconds.")] = 60.0,
     begin: Annotated[
-        float, typer.Option(min=0.0, help="Seconds after the scenario's begin.")
+        float,
+        typer.Option(min=0.0, help="Begin of the video, seconds after the begin of the scenario."),
     ] = 0.0,
-    rate: Annotated[float, typer.Option(help="Pictures a second.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="Of the traffic and the noise.")] = 1,
+    rate: Annotated[float, typer.Option(help="Frame rate, frames per second.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Seed of traffic and image noise.")] = 1,
     height: Annotated[
-        float, typer.Option(min=5.0, max=500.0, help="Of the camera, metres.")
+        float, typer.Option(min=5.0, max=500.0, help="Height of the camera, metres.")
     ] = 90.0,
     tilt: Annotated[
-        float, typer.Option(min=0.0, max=75.0, help="From straight down, degrees.")
+        float,
+        typer.Option(min=0.0, max=75.0, help="Tilt of the camera from the vertical, degrees."),
     ] = 10.0,
     reach: Annotated[
-        float, typer.Option(min=10.0, max=500.0, help="Seen to either side, metres.")
+        float, typer.Option(min=10.0, max=500.0, help="Half width of the view on the road, metres.")
     ] = 60.0,
     violators: Annotated[
         float,
-        typer.Option(min=0.0, max=0.5, help="Share that speeds, and share that does not heed red."),
+        typer.Option(
+            min=0.0,
+            max=0.5,
+            help="Share of drivers that speed, and share that run red lights (0 to 0.5 each).",
+        ),
     ] = 0.0,
-    night: Annotated[bool, typer.Option(help="At night.")] = False,
-    rain: Annotated[bool, typer.Option(help="In the rain.")] = False,
+    night: Annotated[bool, typer.Option(help="Night scene.")] = False,
+    rain: Annotated[bool, typer.Option(help="Rain.")] = False,
 ) -> None:
-    """Render a camera over a junction of a simulated street under its own signals, with the ground
-    truth beside it.
-    """
+    """Render the video of a camera over a simulated junction, with its ground truth."""
     need_vision()
     from headway.rendered.clip import ClipSettings, render_clip
 
@@ -232,10 +242,10 @@ def camera(
 
 @models.command("list")
 def list_models(folder: Folder = MODELS) -> None:
-    """Known models, and which are here."""
+    """List the known models, and which are installed."""
     from headway.vision.detection import models as catalogue
 
-    table = Table("model", "here", "licence", "about", "sha256")
+    table = Table("model", "installed", "licence", "about", "sha256")
     for model in catalogue.MODELS:
         path = folder / f"{model.name}.onnx"
         table.add_row(
@@ -250,13 +260,11 @@ def list_models(folder: Folder = MODELS) -> None:
 
 @models.command("fetch")
 def fetch_model(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
     folder: Folder = MODELS,
-    url: Annotated[str, typer.Option(help="Another place to fetch it from.")] = "",
+    url: Annotated[str, typer.Option(help="Download URL, instead of the known one.")] = "",
 ) -> None:
-    """Download a model; what broke off goes on where it broke, what is not the known file is
-    refused.
-    """
+    """Download a model. An interrupted download resumes; a wrong checksum is refused."""
     from headway.vision.detection.models import fetch, known
 
     with Progress(
@@ -273,13 +281,15 @@ def fetch_model(
             url,
             lambda done, whole: bar.update(task, completed=done, total=whole or None),
         )
-    console.print(f"{escape(str(path))}: whole and known")
+    console.print(f"{escape(str(path))}: checksum verified")
 
 
 @models.command("verify")
-def verify_model(name: str, folder: Folder = MODELS) -> None:
-    """Whether a model's file is the known one; status 1 if it is not."""
+def verify_model(
+    name: Annotated[str, typer.Argument(help="Name of the model.")], folder: Folder = MODELS
+) -> None:
+    """Check the checksum of an installed model; exit status 1 if it differs."""
     from headway.vision.detection.models import known, verify
 
     verify(known(name), folder / f"{name}.onnx")
-    console.print("whole and known")
+    console.print("checksum verified")
