@@ -20,7 +20,12 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 
 SOURCE = Path("src/headway")
-COMPILERS = ("njit", "compiled", "inlined")  # decorators of functions that numba compiles
+COMPILERS = (
+    "njit",
+    "compiled",
+    "compiled_fast",
+    "inlined",
+)  # decorators of functions that numba compiles
 # A binary operator or a comparison is replaced by its likely slip only: the others (`+` by `<<`)
 # die at once and would flatter the score.
 BINARY = (

@@ -49,6 +49,20 @@ def some_state(seed: int, full: bool = False):
     return m
 
 
+def test_the_generators_torque_is_linear_between_the_points_of_its_curve():
+    speeds, torques = np.array([5.0, 20.0, 50.0]), np.array([1.0, 40.0, 60.0])
+
+    def at(speed):
+        return kernel.torque_at(speed, speeds, torques)
+
+    assert [at(x) for x in (-3.0, 5.0, 12.5, 20.0, 35.0, 50.0, 80.0)] == [
+        *(1.0, 1.0, 20.5, 40.0, 50.0, 60.0, 60.0)
+    ]
+    assert math.isnan(at(math.nan)), "what is no number is not hidden"
+    for speed in np.random.default_rng(1).uniform(0.0, 60.0, 200):
+        assert at(speed) == pytest.approx(np.interp(speed, speeds, torques), rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(16))
 def test_the_slopes_are_those_of_the_equations_written_a_second_time(seed):
     m = some_state(seed, full=seed % 2 == 1)

@@ -108,6 +108,13 @@ P = np.array(
     ]
 )
 
+# For functions that make no arrays: without counting of references (decision 14). Sums may be
+# reordered where it is fast.
+compiled = njit(cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
+compiled_fast = njit(  # type: ignore[call-overload]
+    cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, _nrt=False
+)
+
 # The discrete part, kept beside y: engaged (0 or 1), s of the next floater at the foot and at the
 # head, which floaters these are, time of the
 # next switch of pulse and coast, whether the clutch may engage, the load 0..1, whether air is let
@@ -145,7 +152,7 @@ class Scratch(NamedTuple):
     mid: NDArray[np.float64]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@compiled_fast
 def pressure(y, i, c):  # type: ignore[no-untyped-def]
     """Of the water around floater i, Pa. Beyond the head, where none has air, not below nine tenths
     of what it is there: never zero.
@@ -155,7 +162,24 @@ def pressure(y, i, c):  # type: ignore[no-untyped-def]
     return max(c.p_in - c.weight * x, 0.9 * (c.p_in - c.weight * (c.x_out - c.x_in)))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@compiled
+def torque_at(speed, speeds, torques):  # type: ignore[no-untyped-def]
+    """Of the generator's curve at `speed`, linear between its points and constant beyond them;
+    `numpy.interp` makes arrays at each call, which costs a tenth of the steps a second.
+    """
+    last = len(speeds) - 1
+    if speed >= speeds[last]:
+        return torques[last]
+    if speed <= speeds[0]:
+        return torques[0]
+    k = 0
+    while speeds[k + 1] <= speed:
+        k += 1
+    slope = (torques[k + 1] - torques[k]) / (speeds[k + 1] - speeds[k])
+    return slope * (speed - speeds[k]) + torques[k]
+
+
+@compiled_fast
 def rhs(y, dy, m):  # type: ignore[no-untyped-def]
     """dy/dt of the Machine m; returns the torque that the clutch carries, N m.
 
@@ -202,7 +226,7 @@ def rhs(y, dy, m):  # type: ignore[no-untyped-def]
     gear = c.friction * v / np.sqrt(v * v + 1e-4) + c.viscous * v
     taken = RHO * max(-growth, 0.0)
     force = c.weight * volume + c.shell - drag - gear - taken * v
-    torque = m.d[LOAD] * np.interp(w, m.speeds, m.torques)
+    torque = m.d[LOAD] * torque_at(w, m.speeds, m.torques)
     windage = c.windage * w
     if m.d[ENGAGED] > 0.0:
         a = (force - c.ratio * (torque + windage)) / (inertia + c.flywheel * c.ratio * c.ratio)
@@ -225,7 +249,7 @@ def rhs(y, dy, m):  # type: ignore[no-untyped-def]
     return c.flywheel * b + torque + windage
 
 
-@njit(cache=True)
+@compiled
 def volume_of(y, i, c):  # type: ignore[no-untyped-def]
     """Air volume of floater i, m3."""
     return R * y[AIR + c.n + i] / pressure(y, i, c)
@@ -255,7 +279,7 @@ def stored(y, c):  # type: ignore[no-untyped-def]
     return 0.5 * moved_kg(y, c) * y[V] ** 2 + 0.5 * c.flywheel * y[W] ** 2 + enthalpy
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@compiled_fast
 def step(y, h, k, new, m):  # type: ignore[no-untyped-def]
     """One step of length h from y, with k[0] the slope there; fills k (7, len) and new. Returns the
     clutch's torque at its end.
@@ -288,7 +312,7 @@ def step(y, h, k, new, m):  # type: ignore[no-untyped-def]
     return rhs(new, k7, m)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+@compiled_fast
 def local_error(y, new, h, k, c, rtol, atol):  # type: ignore[no-untyped-def]
     """Root mean square of the estimated error over its tolerance; s, v, w and the air count, the
     ledger does not.
@@ -328,7 +352,7 @@ def within(y, k, h, part, out):  # type: ignore[no-untyped-def]
         )
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def reach(y, k, h, at, goal):  # type: ignore[no-untyped-def]
     """Part of the step, 0..1, at which component `at` of the interpolant comes to `goal`; Newton's
     method, held within a bracket.
@@ -358,13 +382,13 @@ def reach(y, k, h, at, goal):  # type: ignore[no-untyped-def]
     return part
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def slip(y, c):  # type: ignore[no-untyped-def]
     """How much faster the gear turns than the flywheel, rad/s."""
     return c.ratio * y[V] - y[W]
 
 
-@njit(cache=True)
+@compiled
 def fill(y, i, c):  # type: ignore[no-untyped-def]
     """How much the air of floater i exceeds its shell, m3."""
     return volume_of(y, i, c) - c.volume
@@ -373,7 +397,7 @@ def fill(y, i, c):  # type: ignore[no-untyped-def]
 NONE, FOOT, HEAD, SHELL, ENGAGE, OVERRUN = range(6)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def has_happened(kind, which, y, slope, m):  # type: ignore[no-untyped-def]
     """Whether the state y lies beyond an event that has no closed form. slope: scratch."""
     if kind == ENGAGE:
@@ -517,7 +541,7 @@ def switch(t, y, d, c):  # type: ignore[no-untyped-def]
             engage(y, d, c)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def next_moment(t, end, y, m):  # type: ignore[no-untyped-def]
     """(time, floater): the next moment that is known beforehand: the end, a switch of pulse and
     coast, or a floater (else -1) that has all its air.
