@@ -17,7 +17,7 @@ from bench.pictures import CLIP, MODEL
 from bench.vision import iou
 from headway.sensing.pipeline import Perception, unknown_site
 from headway.vision.detection.detectors import OnnxDetector
-from headway.vision.frames.sources import Frame, Source, SourceSettings
+from headway.vision.frames.sources import Frame, FrameSource, SourceSettings
 
 WIDTH = 800
 RATE_HZ = 20.0
@@ -141,7 +141,7 @@ def clips() -> None:
     """Reference tracks kept under one name on the real clip and on twenty changes of it; to reach:
     each for 80 % of its life.
     """
-    frames = list(Source(SourceSettings(str(CLIP))).frames())
+    frames = list(FrameSource(SourceSettings(str(CLIP))).frames())
     detector = OnnxDetector(MODEL)
     every = list[float]()
     for name, change in CHANGES.items():

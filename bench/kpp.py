@@ -13,12 +13,12 @@ from scipy.integrate import solve_ivp
 from headway.plants.kpp import KppPlant, KppSettings, kernel
 from headway.plants.kpp.kernel import AIR, S, V, W
 from headway.plants.kpp.run import KppRun, runtime_settings
-from headway.runtime import PerformanceProfiler, RealTimeController, Rule, StepBounds
+from headway.runtime import AlertRule, PerformanceProfiler, RealTimeController, StepBounds
 
 RULES = (
-    Rule("fast", "floaters.v_chain", ">", 100.0),
-    Rule("ledger", "ledger_residual", ">", 0.5),
-    Rule("energy", "energy_j.*", ">", 1e15),
+    AlertRule("fast", "floaters.v_chain", ">", 100.0),
+    AlertRule("ledger", "ledger_residual", ">", 0.5),
+    AlertRule("energy", "energy_j.*", ">", 1e15),
 )
 
 

@@ -19,12 +19,12 @@ import numpy as np
 
 from headway.analytics import violations as asked
 from headway.analytics.violations import Span
-from headway.sensing.pipeline import Perception, watch
+from headway.sensing.pipeline import Perception, frame_results
 from headway.sensing.traffic.site import Site
 from headway.service.camera_streams import StreamManager, StreamSettings
 from headway.store import Intake, open_database
 from headway.vision.detection.detectors import OnnxDetector
-from headway.vision.frames.sources import Source, SourceSettings
+from headway.vision.frames.sources import FrameSource, SourceSettings
 
 DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
 CLIP, MODEL = DATA / "video" / "junction-cars-truck.mp4", DATA / "models" / "yolox_nano.onnx"
@@ -68,7 +68,7 @@ def pipeline(rounds: int = 9) -> None:
         begun = time.perf_counter()
         perception = Perception("bench", Site.from_tree(SITE), 20.0)
         told = 0
-        for seen in watch(Source(SourceSettings(str(CLIP))), detector, perception):
+        for seen in frame_results(FrameSource(SourceSettings(str(CLIP))), detector, perception):
             told += len(seen.violations)
         ratios.append(60 / (time.perf_counter() - begun) / inference)
     side_by_side = detector_alone(detector)

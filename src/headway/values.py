@@ -1,5 +1,5 @@
-"""The values that cross the rooms: Observation, Proposal, Event. Frozen, columnar, SI units. (The
-fourth, Command, is `headway.safety`'s own.)
+"""The values that pass between packages: Observation, Proposal, Event. Frozen, columnar, SI units.
+(The fourth, Command, is made by `headway.safety` alone.)
 
 Indices (lane, link, group, junction) are those of the `headway.roads.Network` in force.
 """

@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 from headway.api import hub as rooms
-from headway.api.hub import BUFFER, HISTORY, Client, Hub, Message, chart, encode, table, written
+from headway.api.hub import BUFFER, HISTORY, Client, Hub, LiveMessage, chart, encode, table, written
 from headway.telemetry import metrics
 
 
@@ -88,7 +88,7 @@ def test_a_table_has_a_row_a_junction_or_one_of_its_own(news, expected):
     ],
 )  # fmt: skip
 def test_a_frame_has_its_length_as_rfc_6455_has_it(n, head):
-    message = Message(1, b"x" * n)
+    message = LiveMessage(1, b"x" * n)
     assert message.frame() == head + b"x" * n
     assert message.frame() is message.frame(0)  # made once
 
@@ -96,7 +96,7 @@ def test_a_frame_has_its_length_as_rfc_6455_has_it(n, head):
 @pytest.mark.parametrize("bits", [9, 12, 15])
 def test_a_deflated_frame_stands_by_itself_as_rfc_7692_has_it(bits):
     text = b'{"junctions": [' + b'{"id": "a", "queue": 12}, ' * 5 + b"]}"
-    frame = Message(1, text).frame(bits)
+    frame = LiveMessage(1, text).frame(bits)
     deflate = zlib.compressobj(1, zlib.DEFLATED, -bits)  # fastest
     body = deflate.compress(text) + deflate.flush(zlib.Z_SYNC_FLUSH)
     assert body.endswith(b"\x00\x00\xff\xff")  # 7.2.1: the tail that is left out

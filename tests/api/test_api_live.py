@@ -261,7 +261,7 @@ def test_broadcasts_are_written_without_waiting(service, joined):
             "dropped": 0,
             "waiting": 0,
         }
-    message = rooms.Message(1, b"{}")
+    message = rooms.LiveMessage(1, b"{}")
     assert client.deliver(message) is False  # the connection is gone
 
 

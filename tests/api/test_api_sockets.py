@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from headway.api.hub import Message
+from headway.api.hub import LiveMessage
 from headway.api.sockets import DELIVER, Connection
 
 
@@ -26,7 +26,7 @@ def connection(bits=0, **state):
 
 @pytest.mark.parametrize("bits", [0, 12])
 def test_a_message_is_written_as_its_frame(bits):
-    one, message = connection(bits), Message(1, b"{}" * 100)
+    one, message = connection(bits), LiveMessage(1, b"{}" * 100)
     assert Connection.deliver(one, message) is True
     assert one.out == [message.frame(bits)]
 
@@ -43,7 +43,7 @@ def test_a_message_is_written_as_its_frame(bits):
 )
 def test_a_connection_that_is_not_ready_accepts_no_frame(state):
     one = connection(**state)
-    assert Connection.deliver(one, Message(1, b"{}")) is False
+    assert Connection.deliver(one, LiveMessage(1, b"{}")) is False
     assert one.out == []
 
 

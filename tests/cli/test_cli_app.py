@@ -370,7 +370,7 @@ def test_a_table_that_is_there_is_trained_on(headway, training, monkeypatch, lit
 def watched(monkeypatch):
     """The tasks that would have been run."""
     found = []
-    monkeypatch.setattr(room, "watch", lambda task, console: found.append(task))
+    monkeypatch.setattr(room, "run_to_end", lambda task, console: found.append(task))
     return found
 
 

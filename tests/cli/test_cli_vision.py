@@ -333,7 +333,7 @@ def known(monkeypatch):
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/m.onnx"
-    model = models.Model(
+    model = models.ModelFile(
         "tiny", url, "Apache-2.0", hashlib.sha256(BODY).hexdigest(), "seven letters"
     )
     monkeypatch.setattr(models, "MODELS", (model,))
@@ -372,7 +372,7 @@ def test_a_model_may_come_from_elsewhere_and_lie_elsewhere(headway, known, tmp_p
     monkeypatch.setattr(
         models,
         "MODELS",
-        (models.Model("tiny", "http://127.0.0.1:9/", "x", known.model.sha256, "y"),),
+        (models.ModelFile("tiny", "http://127.0.0.1:9/", "x", known.model.sha256, "y"),),
     )
     assert headway("models", "fetch", "tiny").status == 1
     ran = headway("models", "fetch", "tiny", "--folder", "[m]", "--url", known.url)

@@ -11,7 +11,7 @@ from headway.control.fixed import FixedTime
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
-from headway.safety import Source
+from headway.safety import ControlSource
 from headway.street.closed_loop import open_street
 
 
@@ -50,7 +50,7 @@ def test_the_fallback_takes_over_within_a_tick_and_the_controller_comes_back(fau
     try:
         for _ in range(180):
             street.tick()
-        assert street.gate.source is Source.CONTROLLER
+        assert street.gate.source is ControlSource.CONTROLLER
         switches = [
             (e.at_s - 25200, e.data["from"], e.data["to"])
             for e in events
@@ -102,6 +102,6 @@ def test_a_junction_of_low_confidence_is_left_to_the_fallback_by_itself():
                 {"confidence": 0.1, "threshold": 0.4, "fallback": "webster"},
             )
         ]
-        assert street.gate.source is Source.CONTROLLER
+        assert street.gate.source is ControlSource.CONTROLLER
     finally:
         street.plant.close()

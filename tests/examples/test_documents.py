@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -81,6 +82,34 @@ def test_every_target_of_make_and_every_benchmark_that_is_named_is_there(path):
         assert call.split()[1] in targets, call
     for call in written(path, "python -m bench"):
         assert set(call.split()[3:]) <= set(parts), call
+
+
+def definitions(path):
+    """The functions and classes of a module, methods as `Class.method`."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{n.name}" for n in node.body if isinstance(n, ast.FunctionDef)}
+        found.add(getattr(node, "name", None))
+    return found
+
+
+def test_the_files_and_names_of_the_three_walks_exist():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text.split("## Three walks\n")[1].split("\n## ")[0]
+    steps = re.findall(r"`([\w/]+\.py)`:\s+`([\w.]+)`", section)
+    for file, name in steps:
+        assert name in definitions(ROOT / "src/headway" / file), (file, name)
+    assert len(steps) >= 25, "a step is written as `file.py`: `name`"
+
+    # further names of a step may come from any module
+    source = (ROOT / "src/headway").rglob("*.py")
+    known = set().union(*(definitions(path) for path in source))
+    for span in re.findall(r"`([^`]+)`", section):
+        if re.fullmatch(r"[A-Za-z_]\w*(\.[a-z_]\w*)?", span) and span not in ("COPY",):
+            assert span in known, span
+        elif "/" in span:
+            assert (ROOT / "src/headway" / span).exists() or span == "src/headway", span
 
 
 def test_the_settings_of_the_readme_are_accepted():

@@ -16,11 +16,11 @@ from headway.learning.training import (
     Episode,
     Reward,
     TrainingSettings,
-    cost_of,
     exploration,
     learn,
     neighbours,
     remember,
+    step_costs,
     train,
 )
 from headway.plants.sumo import SumoPlant, read_network
@@ -110,11 +110,11 @@ def test_a_junction_suffers_by_who_stands_and_by_the_longest_wait():
         (6, 5, 0.0, 600.0), (-1, 5, 0.0, 600.0),  # under no signal, or unknown: no junction's
     ]  # fmt: skip
     seen = observed(net, 0.0, rows, "rrrrr")
-    assert cost_of(net, seen, Reward()).tolist() == pytest.approx([2 + 2 * 1.5, 1 + 2 * 0.2])
-    assert cost_of(net, seen, Reward(halted=3.0, longest=1.0)).tolist() == pytest.approx(
+    assert step_costs(net, seen, Reward()).tolist() == pytest.approx([2 + 2 * 1.5, 1 + 2 * 0.2])
+    assert step_costs(net, seen, Reward(halted=3.0, longest=1.0)).tolist() == pytest.approx(
         [6 + 1.5, 3 + 0.2]
     )
-    assert cost_of(net, observed(net, 0.0, [], "rrrrr"), Reward()).tolist() == [0.0, 0.0]
+    assert step_costs(net, observed(net, 0.0, [], "rrrrr"), Reward()).tolist() == [0.0, 0.0]
 
 
 class TestRemember:

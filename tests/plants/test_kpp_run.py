@@ -13,7 +13,7 @@ from headway.plants.kpp import KppMeasured, KppOrder, KppPlant, KppSettings
 from headway.plants.kpp import run as kpp
 from headway.plants.kpp.run import DRIFT, LIMITS, PERIOD_S, KppRun, LoadControl, runtime_settings
 from headway.runtime import NumericalStabilityMonitor, StepBounds
-from headway.runtime.monitor import Level, Rule
+from headway.runtime.monitor import AlertRule, Level
 
 
 def loads(control, *speeds, period_s=0.5):
@@ -278,7 +278,7 @@ def test_what_is_told_is_what_was_measured(run):
 
 
 def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledger():
-    bounds, rule = StepBounds(), Rule("r", "v_chain", ">", 3.0, Level.WARNING)
+    bounds, rule = StepBounds(), AlertRule("r", "v_chain", ">", 3.0, Level.WARNING)
     made = runtime_settings(2.0, "accuracy", 30.0, bounds, rules=(rule,), overrun="skip")
     assert (made.period_s, made.realtime, made.mode, made.checkpoint_s, made.bounds) == (
         1 / 15,

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, astuple
 
 import pytest
 
-from headway.runtime import Alert, Level, RealTimeMonitor, Rule
+from headway.runtime import Alert, AlertRule, Level, RealTimeMonitor
 from headway.runtime.monitor import CONDITIONS, AlertUpdate
 from headway.runtime.paths import Path, flatten
 
@@ -84,7 +84,7 @@ def test_a_state_is_flattened_to_its_leaves():
 def test_each_condition_below_at_and_above_its_threshold(
     condition, below, at, above, already, back
 ):
-    rule = Rule("r", "v", condition, 3.0, hysteresis=0.5)
+    rule = AlertRule("r", "v", condition, 3.0, hysteresis=0.5)
     turn = (
         3.0 - back if condition in (">", ">=") else 3.0 + back if condition in ("<", "<=") else 3.0
     )
@@ -95,12 +95,21 @@ def test_each_condition_below_at_and_above_its_threshold(
 
 
 def test_integers_are_compared_as_well():
-    assert Rule("r", "v", ">", 3.0).holds(4, False)
-    assert not Rule("r", "v", ">", 3.0).holds(3, False)
+    assert AlertRule("r", "v", ">", 3.0).holds(4, False)
+    assert not AlertRule("r", "v", ">", 3.0).holds(3, False)
 
 
 def test_a_rule_by_default_warns_at_once_without_hysteresis():
-    assert astuple(Rule("r", "v", ">", 1.5)) == ("r", "v", ">", 1.5, Level.WARNING, 0.0, 0.0, 0.0)
+    assert astuple(AlertRule("r", "v", ">", 1.5)) == (
+        "r",
+        "v",
+        ">",
+        1.5,
+        Level.WARNING,
+        0.0,
+        0.0,
+        0.0,
+    )
     assert [(level.name, int(level)) for level in Level] == [
         ("INFO", 0),
         ("WARNING", 1),
@@ -108,7 +117,7 @@ def test_a_rule_by_default_warns_at_once_without_hysteresis():
         ("CRITICAL", 3),
     ]
     with pytest.raises(FrozenInstanceError):
-        Rule("r", "v", ">", 1.5).threshold = 0.0
+        AlertRule("r", "v", ">", 1.5).threshold = 0.0
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,7 @@ def test_a_rule_by_default_warns_at_once_without_hysteresis():
 )  # fmt: skip
 def test_invalid_rules_are_refused_with_the_reason(change, said):
     with pytest.raises(ValueError, match=said):
-        Rule(
+        AlertRule(
             **(
                 {
                     "name": "r",
@@ -138,12 +147,12 @@ def test_invalid_rules_are_refused_with_the_reason(change, said):
 
 
 def test_rules_of_a_monitor_have_unique_names_and_existing_paths():
-    monitor = RealTimeMonitor((Rule("r", "v", ">", 1.0),), {"v": 0.0})
+    monitor = RealTimeMonitor((AlertRule("r", "v", ">", 1.0),), {"v": 0.0})
     with pytest.raises(ValueError, match="there is a rule 'r' already"):
-        monitor.add(Rule("r", "v", ">", 2.0))
+        monitor.add(AlertRule("r", "v", ">", 2.0))
     with pytest.raises(ValueError, match=r"no 'w' in the state. There are: v"):
-        monitor.add(Rule("s", "w", ">", 2.0), {"v": 0.0})
-    monitor.add(Rule("s", "w", ">", 2.0))
+        monitor.add(AlertRule("s", "w", ">", 2.0), {"v": 0.0})
+    monitor.add(AlertRule("s", "w", ">", 2.0))
     assert [n.alert.rule for n in monitor.check(0.0, {"v": 5.0, "w": 5.0})] == ["r", "s"]
 
 
@@ -160,7 +169,7 @@ def told(monitor, *series, state=lambda v: {"v": v}):
 
 
 def test_an_alert_that_opens_has_its_figures():
-    monitor = RealTimeMonitor((Rule("fast", "v.*", ">", 3.0, Level.ERROR),))
+    monitor = RealTimeMonitor((AlertRule("fast", "v.*", ">", 3.0, Level.ERROR),))
     (news,) = monitor.check(7.0, {"v": {"a": 4, "b": 3.0, "c": "5"}})
     assert astuple(news.alert)[:-1] == (1, "fast", "v.a", Level.ERROR, 7.0, 4.0, 4.0, 3.0, "")
     assert (news.change, news.held_back) == ("opened", 0)
@@ -179,16 +188,16 @@ def test_an_alert_that_opens_has_its_figures():
 
 
 def test_an_alert_opens_after_its_condition_held_for_its_time_without_a_break():
-    monitor = RealTimeMonitor((Rule("r", "v", ">", 3.0, for_s=2.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", ">", 3.0, for_s=2.0),))
     series = [(0.0, 4.0), (1.75, 4.0), (1.875, 2.0), (2.0, 4.0), (3.875, 4.0), (4.0, 5.0)]
     assert told(monitor, *series) == [(4.0, "opened", 5.0, 5.0)]
-    assert told(RealTimeMonitor((Rule("r", "v", ">", 3.0),)), (0.0, 4.0)) == [
+    assert told(RealTimeMonitor((AlertRule("r", "v", ">", 3.0),)), (0.0, 4.0)) == [
         (0.0, "opened", 4.0, 4.0)
     ]
 
 
 def test_an_alert_closes_after_its_condition_was_clear_for_its_time_without_a_break():
-    monitor = RealTimeMonitor((Rule("r", "v", ">", 3.0, clear_s=2.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", ">", 3.0, clear_s=2.0),))
     series = [
         (0.0, 4.0),
         (1.0, 2.0),
@@ -205,7 +214,7 @@ def test_an_alert_closes_after_its_condition_was_clear_for_its_time_without_a_br
     ("condition", "sign"), [(">", 1.0), (">=", 1.0), ("<", -1.0), ("<=", -1.0)]
 )
 def test_within_its_hysteresis_an_alert_stays_open_but_is_not_worse(condition, sign):
-    monitor = RealTimeMonitor((Rule("r", "v", condition, 0.0, hysteresis=8.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", condition, 0.0, hysteresis=8.0),))
     series = [
         (0.0, sign),
         (1.0, -7.0 * sign),
@@ -220,7 +229,7 @@ def test_within_its_hysteresis_an_alert_stays_open_but_is_not_worse(condition, s
 
 
 def test_an_alert_is_reported_again_when_more_than_twice_as_far_beyond_its_threshold():
-    monitor = RealTimeMonitor((Rule("r", "v", ">", 10.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", ">", 10.0),))
     series = [
         (0.0, 11.0),
         (1.0, 12.0),
@@ -236,24 +245,24 @@ def test_an_alert_is_reported_again_when_more_than_twice_as_far_beyond_its_thres
         (5.0, "worse", 15.5, 15.5),
         (6.0, "closed", 9.0, 15.5),
     ]
-    monitor = RealTimeMonitor((Rule("r", "v", "<=", 10.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", "<=", 10.0),))
     assert told(monitor, (0.0, 10.0), (1.0, 9.5), (2.0, 9.0), (3.0, 8.5)) == [
         (0.0, "opened", 10.0, 10.0), (1.0, "worse", 9.5, 9.5), (3.0, "worse", 8.5, 8.5),
     ]  # fmt: skip
 
 
 def test_an_alert_opened_at_its_threshold_is_worse_from_two_billionths_beyond():
-    monitor = RealTimeMonitor((Rule("r", "v", ">=", 0.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", ">=", 0.0),))
     assert [t for t, *_ in told(monitor, (1.0, 0.0), (2.0, 1e-9), (3.0, 3e-9))] == [1.0, 3.0]
 
 
 def test_the_worst_is_the_farthest_beyond_and_no_number_is_worse_than_any():
-    monitor = RealTimeMonitor((Rule("r", "v", "<", 0.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", "<", 0.0),))
     told(monitor, (0.0, -3.0), (1.0, -4.0), (2.0, -2.0))
     assert [(a.value, a.worst) for a in monitor.open_alerts()] == [(-2.0, -4.0)]
     told(monitor, (3.0, math.nan), (4.0, -9.0))
     assert math.isnan(monitor.open_alerts()[0].worst)
-    monitor = RealTimeMonitor((Rule("r", "v", "!=", 1.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", "!=", 1.0),))
     assert told(monitor, (0.0, 2.0), (1.0, -1.5)) == [
         (0.0, "opened", 2.0, 2.0),
         (1.0, "worse", -1.5, -1.5),
@@ -261,7 +270,7 @@ def test_the_worst_is_the_farthest_beyond_and_no_number_is_worse_than_any():
 
 
 def test_a_missing_figure_raises_its_alert_but_not_one_of_many():
-    monitor = RealTimeMonitor((Rule("one", "v", ">", 3.0), Rule("many", "w.*", ">", 3.0)))
+    monitor = RealTimeMonitor((AlertRule("one", "v", ">", 3.0), AlertRule("many", "w.*", ">", 3.0)))
     assert monitor.check(0.0, {"v": 1.0, "w": {"a": 1.0}}) == []
     (news,) = monitor.check(1.0, {})
     assert (news.change, news.alert.rule, news.alert.path) == ("opened", "one", "v")
@@ -273,7 +282,7 @@ def test_a_missing_figure_raises_its_alert_but_not_one_of_many():
 
 def test_a_rule_opens_a_limited_number_of_alerts_a_minute_and_reports_the_suppressed():
     monitor = RealTimeMonitor(
-        (Rule("r", "v", ">", 0.0), Rule("other", "v", ">", 0.5)), most_per_minute=2
+        (AlertRule("r", "v", ">", 0.0), AlertRule("other", "v", ">", 0.5)), most_per_minute=2
     )
 
     def opened(at_s):
@@ -294,7 +303,7 @@ def test_a_rule_opens_a_limited_number_of_alerts_a_minute_and_reports_the_suppre
 
 
 def test_a_suppressed_alert_waits_its_time_again():
-    monitor = RealTimeMonitor((Rule("r", "v.*", ">", 0.0, for_s=4.0),), most_per_minute=1)
+    monitor = RealTimeMonitor((AlertRule("r", "v.*", ">", 0.0, for_s=4.0),), most_per_minute=1)
     both = {"v": {"a": 1.0, "b": 1.0}}
     assert monitor.check(0.0, both) == []
     assert [n.alert.path for n in monitor.check(4.0, both)] == ["v.a"]
@@ -304,7 +313,7 @@ def test_a_suppressed_alert_waits_its_time_again():
 
 
 def test_ten_alerts_a_minute_and_a_thousand_kept_by_default():
-    monitor = RealTimeMonitor((Rule("r", "v", ">", 0.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v", ">", 0.0),))
     opened = sum(
         n.change == "opened"
         for k in range(50)
@@ -317,9 +326,9 @@ def test_ten_alerts_a_minute_and_a_thousand_kept_by_default():
 
 def test_open_alerts_are_listed_gravest_first_and_then_oldest_first():
     rules = (
-        Rule("i", "i", ">", 0.0, Level.INFO),
-        Rule("c", "c", ">", 0.0, Level.CRITICAL),
-        Rule("w", "w.*", ">", 0.0),
+        AlertRule("i", "i", ">", 0.0, Level.INFO),
+        AlertRule("c", "c", ">", 0.0, Level.CRITICAL),
+        AlertRule("w", "w.*", ">", 0.0),
     )
     monitor = RealTimeMonitor(rules)
     monitor.check(0.0, {"i": 1.0, "c": 0.0, "w": {"a": 0.0, "b": 1.0}})
@@ -333,7 +342,7 @@ def test_open_alerts_are_listed_gravest_first_and_then_oldest_first():
 
 
 def test_an_alert_stays_acknowledged():
-    monitor = RealTimeMonitor((Rule("r", "v.*", ">", 0.0),))
+    monitor = RealTimeMonitor((AlertRule("r", "v.*", ">", 0.0),))
     monitor.check(0.0, {"v": {"a": 1.0, "b": 2.0}})
     news = monitor.acknowledge(2, "ann")
     assert (news.change, news.alert.path, news.alert.acknowledged_by) == (
@@ -351,12 +360,12 @@ def test_an_alert_stays_acknowledged():
 
 
 def test_removing_a_rule_removes_its_alerts():
-    monitor = RealTimeMonitor((Rule("a", "v", ">", 0.0), Rule("v", "w", ">", 0.0)))
+    monitor = RealTimeMonitor((AlertRule("a", "v", ">", 0.0), AlertRule("v", "w", ">", 0.0)))
     monitor.check(0.0, {"v": 1.0, "w": 1.0})
     monitor.remove("a")
     assert [a.rule for a in monitor.open_alerts()] == ["v"]
     assert monitor.check(1.0, {"v": 5.0, "w": 1.0}) == []
-    monitor.add(Rule("a", "v", ">", 0.0))
+    monitor.add(AlertRule("a", "v", ">", 0.0))
     assert [(n.change, n.alert.rule) for n in monitor.check(2.0, {"v": 1.0, "w": 1.0})] == [
         ("opened", "a")
     ]

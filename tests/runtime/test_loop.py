@@ -15,7 +15,7 @@ from tests.runtime.clocks import Clock
 
 from headway.plants.kpp import KppSettings
 from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
-from headway.runtime import RealTimeController, Rule, StepBounds
+from headway.runtime import AlertRule, RealTimeController, StepBounds
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ def test_a_tick_that_takes_too_long_changes_the_mode_and_reports_so():
 
 def test_alerts_are_reported_and_a_path_that_is_not_there_is_refused_at_the_start():
     told = []
-    rules = (Rule("running", "floaters.v_chain", ">", 1.0, for_s=0.2),)
+    rules = (AlertRule("running", "floaters.v_chain", ">", 1.0, for_s=0.2),)
     loop = loop_of(
         KppRun(KppSettings(), StepBounds()),
         0.0,
@@ -87,7 +87,8 @@ def test_alerts_are_reported_and_a_path_that_is_not_there_is_refused_at_the_star
     assert "alert.opened" in told
     with pytest.raises(ValueError, match="v_chian"):
         loop_of(
-            KppRun(KppSettings(), StepBounds()), rules=(Rule("x", "floaters.v_chian", ">", 1.0),)
+            KppRun(KppSettings(), StepBounds()),
+            rules=(AlertRule("x", "floaters.v_chian", ">", 1.0),),
         )
 
 

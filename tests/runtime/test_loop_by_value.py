@@ -10,12 +10,12 @@ from tests.runtime.clocks import Clock
 
 from headway.runtime import (
     MODES,
+    AlertRule,
     Driven,
     ErrorRecoverySystem,
+    FigureLimits,
     Level,
-    Limits,
     RealTimeController,
-    Rule,
     RuntimeSettings,
     StepBounds,
     StoppedError,
@@ -283,7 +283,7 @@ def test_any_other_error_of_a_checkpoint_is_a_fault_to_recover_from():
 
 
 def test_a_loop_with_other_settings_continues_from_the_one_before():
-    rules = (Rule("r", "v", ">", 1.0),)
+    rules = (AlertRule("r", "v", ">", 1.0),)
     before = Loop(rules=rules, checkpoint_s=0.5)
     before.plant.values = {"v": 2.0}
     before.ticks(3)
@@ -311,7 +311,7 @@ def test_a_loop_with_other_settings_continues_from_the_one_before():
     after.plant.time_s = failed.plant.time_s
     after.ticks(1)
     assert [c for c in after.plant.calls if c[0] == "checkpoint"] == []
-    other = Loop(rules=(Rule("r", "v", ">", 1.5),))
+    other = Loop(rules=(AlertRule("r", "v", ">", 1.5),))
     other.loop.continue_from(before.loop)
     assert other.loop.last_checkpoint_s == 0.5
     assert other.loop.monitor.open_alerts() == []
@@ -322,7 +322,7 @@ def test_a_loop_with_other_settings_continues_from_the_one_before():
 
 def looks(mode, count, **settings):
     """The plant times at which the figures were looked at, in ticks of 1/64 s of real time."""
-    of = Loop(mode=mode, period_s=1.0 / 64.0, **({"limits": {"v": Limits()}} | settings))
+    of = Loop(mode=mode, period_s=1.0 / 64.0, **({"limits": {"v": FigureLimits()}} | settings))
     of.plant.values, seen = {"v": 0.0}, []
     of.plant.figures = lambda: seen.append(of.plant.time_s) or of.plant.values
     of.ticks(count)
@@ -342,8 +342,8 @@ def test_samples_and_checks_are_due_exactly_at_their_time():
         mode="performance",
         realtime=0.0,
         gather=False,
-        limits={"v": Limits()},
-        rules=(Rule("r", "v", ">", 1.0),),
+        limits={"v": FigureLimits()},
+        rules=(AlertRule("r", "v", ">", 1.0),),
     )
     of.plant.takes_s, seen = 0.2, []  # just the fifth of a second of this mode
     of.plant.figures = lambda: seen.append(of.plant.time_s) or of.plant.values
@@ -355,7 +355,7 @@ def test_samples_and_checks_are_due_exactly_at_their_time():
 
 
 def test_instability_is_reported_once_with_its_reasons_and_again_when_it_returns():
-    of = Loop(mode="accuracy", limits={"v": Limits(highest=1.0)})
+    of = Loop(mode="accuracy", limits={"v": FigureLimits(highest=1.0)})
     for value in (0.0, 2.0, 3.0, 0.0, 4.0):
         of.plant.values = {"v": value}
         of.ticks(1)
@@ -367,7 +367,7 @@ def test_instability_is_reported_once_with_its_reasons_and_again_when_it_returns
 
 
 def test_instability_from_the_first_check_on_is_reported():
-    of = Loop(mode="accuracy", limits={"v": Limits(highest=1.0)})
+    of = Loop(mode="accuracy", limits={"v": FigureLimits(highest=1.0)})
     of.plant.values = {"v": 2.0}
     of.ticks(2)
     assert [(t, k) for t, k, _ in of.told] == [(0.25, "runtime.unstable")]
@@ -375,7 +375,7 @@ def test_instability_from_the_first_check_on_is_reported():
 
 def test_the_performance_mode_checks_without_jumps_and_drift():
     for mode, reasons in (("balanced", 2), ("performance", 0)):
-        of = Loop(mode=mode, limits={"v": Limits(per_s=1.0)}, drift=("e", 0.25))
+        of = Loop(mode=mode, limits={"v": FigureLimits(per_s=1.0)}, drift=("e", 0.25))
         of.plant.values = {"v": 0.0, "e": 0.0}
         of.ticks(2)
         of.plant.values = {"v": 99.0, "e": 1.0}
@@ -384,7 +384,7 @@ def test_the_performance_mode_checks_without_jumps_and_drift():
 
 
 def test_a_figure_that_is_not_finite_is_a_fault_and_recovery_resets_the_history():
-    of = Loop(mode="accuracy", limits={"v": Limits(per_s=1.0)})
+    of = Loop(mode="accuracy", limits={"v": FigureLimits(per_s=1.0)})
     of.ticks(1)
     of.plant.values = {"v": math.nan, "w": math.inf}
     of.ticks(1)
@@ -405,7 +405,9 @@ def test_a_figure_that_is_not_finite_is_a_fault_and_recovery_resets_the_history(
 
 
 def test_alerts_are_reported_with_their_figures_as_often_as_the_mode_says():
-    of = Loop(mode="balanced", period_s=1.0 / 16.0, rules=(Rule("r", "v", ">", 1.0, Level.ERROR),))
+    of = Loop(
+        mode="balanced", period_s=1.0 / 16.0, rules=(AlertRule("r", "v", ">", 1.0, Level.ERROR),)
+    )
     assert of.plant.built == 1  # the paths are held against a sample
     values = [0.0, 2.0, 2.0, 2.0, 0.0, 0.0]
     for value in values:
@@ -436,7 +438,7 @@ def test_the_figures_of_an_alert_event():
 
 def test_a_path_that_is_not_in_the_state_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match=r"no 'w' in the state. There are: v"):
-        Loop(rules=(Rule("r", "w", ">", 1.0),))
+        Loop(rules=(AlertRule("r", "w", ">", 1.0),))
 
 
 def test_a_state_is_built_once_for_all_subscribers_and_not_at_all_without_any():
@@ -448,7 +450,7 @@ def test_a_state_is_built_once_for_all_subscribers_and_not_at_all_without_any():
     of.ticks(4)
     assert [(m.at_s, m.values) for m in sub.take()] == [(1.0, {"a.b": 5}), (1.5, {"a.b": 5})]
     assert of.plant.built == 2
-    both = Loop(mode="accuracy", rules=(Rule("r", "v", ">", 1.0),), priority=("v",))
+    both = Loop(mode="accuracy", rules=(AlertRule("r", "v", ">", 1.0),), priority=("v",))
     sub = both.loop.streams.subscribe("s", 1000.0)
     both.ticks(3)
     assert both.plant.built == 1 + 3

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, astuple
 import pytest
 from tests.runtime.clocks import Clock
 
-from headway.runtime import ErrorRecoverySystem, Limits, NumericalStabilityMonitor, Strategy
+from headway.runtime import ErrorRecoverySystem, FigureLimits, NumericalStabilityMonitor, Strategy
 from headway.runtime.recovery import DEFAULT_PLANS, Attempt
 from headway.runtime.stability import Stability
 
@@ -164,12 +164,12 @@ def test_the_least_budgets_are_accepted_and_a_thousand_attempts_kept():
 
 # stability
 
-OPEN = Limits()
+OPEN = FigureLimits()
 
 
 def test_limits_are_open_by_default_and_invalid_ones_are_refused():
     assert astuple(OPEN) == (-math.inf, math.inf, math.inf, math.inf)
-    assert Limits(1.0, 1.0, 0.5, 0.0).noise == 0.0
+    assert FigureLimits(1.0, 1.0, 0.5, 0.0).noise == 0.0
     for bad in (
         {"lowest": 1.0, "highest": 0.5},
         {"per_s": 0.0},
@@ -182,7 +182,7 @@ def test_limits_are_open_by_default_and_invalid_ones_are_refused():
             ValueError,
             match="lowest must not be above highest, per_s must be above 0, noise not below",
         ):
-            Limits(**bad)
+            FigureLimits(**bad)
     with pytest.raises(FrozenInstanceError):
         OPEN.per_s = 1.0
     with pytest.raises(FrozenInstanceError):
@@ -193,16 +193,16 @@ def test_limits_are_open_by_default_and_invalid_ones_are_refused():
     ("value", "score"), [(1.0, 1.0), (4.0, 1.0), (0.9375, 0.3), (4.0625, 0.3), (-5.0, 0.3)]
 )
 def test_a_figure_out_of_bounds_costs_seven_tenths_of_stability(value, score):
-    found = NumericalStabilityMonitor({"v": Limits(1.0, 4.0)}).check(0.0, {"v": value})
+    found = NumericalStabilityMonitor({"v": FigureLimits(1.0, 4.0)}).check(0.0, {"v": value})
     assert found.score == pytest.approx(score)
     assert found.reasons == (() if score == 1.0 else (f"v {value:.6g} is outside 1 to 4",))
 
 
 def test_a_fault_decays_by_a_fiftieth_a_sample_or_as_configured():
-    monitor = NumericalStabilityMonitor({"v": Limits(highest=1.0)})
+    monitor = NumericalStabilityMonitor({"v": FigureLimits(highest=1.0)})
     scores = [monitor.check(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(40)]
     assert scores == pytest.approx([min(0.3 + 0.02 * k, 1.0) for k in range(40)])
-    monitor = NumericalStabilityMonitor({"v": Limits(highest=1.0)}, memory=4)
+    monitor = NumericalStabilityMonitor({"v": FigureLimits(highest=1.0)}, memory=4)
     assert [
         monitor.check(float(k), {"v": 9.0 if k == 0 else 0.0}).score for k in range(5)
     ] == pytest.approx([0.3, 0.55, 0.8, 1.0, 1.0])
@@ -210,14 +210,14 @@ def test_a_fault_decays_by_a_fiftieth_a_sample_or_as_configured():
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
 def test_a_figure_that_is_not_a_number_costs_all_stability_and_the_others_are_still_checked(lost):
-    monitor = NumericalStabilityMonitor({"v": Limits(0.0, 1.0), "w": Limits(0.0, 1.0)})
+    monitor = NumericalStabilityMonitor({"v": FigureLimits(0.0, 1.0), "w": FigureLimits(0.0, 1.0)})
     found = monitor.check(0.0, {"v": lost, "w": 2.0, "x": 0.0, "y": lost})
     assert found == Stability(0.0, (f"v is {lost}", f"y is {lost}", "w 2 is outside 0 to 1"))
 
 
 def jumps(*series, per_s=4.0, enhanced=True):
     """The looks (score, reasons) at a series of (time, value)."""
-    monitor = NumericalStabilityMonitor({"v": Limits(per_s=per_s)}, memory=1)
+    monitor = NumericalStabilityMonitor({"v": FigureLimits(per_s=per_s)}, memory=1)
     return [
         (found.score, found.reasons)
         for at_s, v in series
@@ -244,7 +244,7 @@ def test_an_implausibly_fast_change_costs_half_of_stability():
 
 
 def rings(values, noise=1.0, enhanced=True):
-    monitor = NumericalStabilityMonitor({"v": Limits(noise=noise)}, memory=1)
+    monitor = NumericalStabilityMonitor({"v": FigureLimits(noise=noise)}, memory=1)
     looks = [monitor.check(float(k), {"v": v}, enhanced) for k, v in enumerate(values)]
     return [(k, round(1.0 - x.score, 9), *x.reasons) for k, x in enumerate(looks) if x.reasons]
 
@@ -281,28 +281,28 @@ def test_energy_that_is_not_conserved_costs_half_of_stability():
 
 def test_the_most_severe_fault_of_a_check_counts_and_all_are_reported():
     monitor = NumericalStabilityMonitor(
-        {"a": Limits(highest=1.0), "b": Limits(per_s=1.0)}, ("e", 0.25), memory=1
+        {"a": FigureLimits(highest=1.0), "b": FigureLimits(per_s=1.0)}, ("e", 0.25), memory=1
     )
     monitor.check(0.0, {"a": 0.0, "b": 0.0, "e": 0.0})
     found = monitor.check(1.0, {"a": 2.0, "b": 5.0, "e": 1.0})
     assert found.score == pytest.approx(0.3)
     assert [r.split()[0] for r in found.reasons] == ["a", "b", "e"]
     swings = NumericalStabilityMonitor(
-        {"a": Limits(noise=0.5), "b": Limits(highest=0.0)}, ("e", 0.25), memory=1
+        {"a": FigureLimits(noise=0.5), "b": FigureLimits(highest=0.0)}, ("e", 0.25), memory=1
     )
     looks = [
         swings.check(float(k), {"a": float(k % 2), "b": float(k == 9), "e": float(k == 10)}).score
         for k in range(11)
     ]
     assert looks == pytest.approx([1.0] * 8 + [0.7, 0.3, 0.5])
-    both = NumericalStabilityMonitor({"a": Limits(per_s=0.5, noise=0.5)}, memory=1)
+    both = NumericalStabilityMonitor({"a": FigureLimits(per_s=0.5, noise=0.5)}, memory=1)
     assert [both.check(float(k), {"a": float(k % 2)}).score for k in range(9)] == pytest.approx(
         [1.0] + [0.5] * 8
     )
 
 
 def test_a_restore_resets_the_stability_history():
-    monitor = NumericalStabilityMonitor({"v": Limits(highest=50.0, per_s=1.0, noise=0.5)})
+    monitor = NumericalStabilityMonitor({"v": FigureLimits(highest=50.0, per_s=1.0, noise=0.5)})
     for k in range(8):
         monitor.check(float(k), {"v": float(k % 2)})
     assert monitor.check(7.5, {"v": 99.0}).score == pytest.approx(0.3)

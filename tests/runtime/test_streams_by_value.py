@@ -11,7 +11,7 @@ from tests.runtime.clocks import Clock
 from tests.waiting import until
 
 from headway.runtime import DataStreamManager, Policy
-from headway.runtime.streams import Delivery, Message
+from headway.runtime.streams import DeliveryCounts, Message
 
 
 def opened(clock=None, rate_hz=1000.0, priority=(), **more):
@@ -41,7 +41,7 @@ def counts(subscription):
 
 
 def test_counts_start_at_zero_and_messages_are_not_urgent_by_default():
-    assert astuple(Delivery()) == (0, 0, 0, 0, 0, 0, 0.0)
+    assert astuple(DeliveryCounts()) == (0, 0, 0, 0, 0, 0, 0.0)
     assert Message(1.0, {}).urgent is False
     with pytest.raises(FrozenInstanceError):
         Message(1.0, {}).urgent = True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, Junction, Kind, Network, Programme, SignalGroup, Timing
-from headway.safety.audit import Violation, audit
+from headway.safety.audit import AuditFinding, audit
 
 
 def junction(name, tls, first, conflicts, yields):
@@ -282,8 +282,8 @@ def test_every_junction_is_audited_and_named():
         NETWORK, TIMING, {"A": [(0.0, "GG")], "B1": [(5.0, "GGG")], "B2": [(5.0, "rr")]}, 0.0
     )
     assert found == [
-        Violation(0.0, "A", "conflict", (0, 1)),
-        Violation(5.0, "B", "conflict", (0, 1)),
+        AuditFinding(0.0, "A", "conflict", (0, 1)),
+        AuditFinding(5.0, "B", "conflict", (0, 1)),
     ]
 
 
@@ -297,5 +297,5 @@ def test_a_programme_without_a_record_is_a_finding(missing, empty):
 
 def test_findings_are_immutable():
     with pytest.raises(FrozenInstanceError):
-        Violation(0.0, "A", "conflict", (0, 1)).rule = "none"
-    assert not hasattr(Violation(0.0, "A", "conflict", (0, 1)), "__dict__")
+        AuditFinding(0.0, "A", "conflict", (0, 1)).rule = "none"
+    assert not hasattr(AuditFinding(0.0, "A", "conflict", (0, 1)), "__dict__")

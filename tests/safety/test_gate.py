@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import BENCHMARK, STREET, Colour, work_out
-from headway.safety import Order, Override, SafetyGate, Source
+from headway.safety import ControlSource, Order, Override, SafetyGate
 from headway.values import EmergencyVehicle
 from tests.safety.builders import look, propose, stage
 from tests.safety.networks import networks
@@ -120,9 +120,9 @@ def test_a_silent_controller_is_replaced_by_fixed_time_and_trusted_again_later(c
         if e.kind == "safety.source"
     ]
     assert kinds == ["fixed_time"]
-    assert gate.source is Source.FIXED_TIME
+    assert gate.source is ControlSource.FIXED_TIME
     run(gate, network, 16.0, 7, stage(network, 0))
-    assert gate.source is Source.CONTROLLER
+    assert gate.source is ControlSource.CONTROLLER
 
 
 def test_the_fallback_takes_over_before_fixed_time(cologne1):
@@ -132,7 +132,7 @@ def test_the_fallback_takes_over_before_fixed_time(cologne1):
         gate.admit(
             None, float(second), None, fallback=propose(network, float(second), stage(network, 2))
         )
-    assert gate.source is Source.FALLBACK
+    assert gate.source is ControlSource.FALLBACK
     assert (gate.shown[network.junctions[0].stages[2] == Colour.GREEN] == Colour.GREEN).all()
 
 
@@ -144,7 +144,7 @@ def test_lamps_that_do_not_follow_commands_lead_to_red_for_all(cologne1):
         seen = look(network, gate, float(second))
         seen.shown[:] = Colour.GREEN
         gate.admit(propose(network, float(second), stage(network, 0)), float(second), seen)
-    assert gate.source is Source.ALL_RED
+    assert gate.source is ControlSource.ALL_RED
     assert (gate.shown == Colour.RED).all()
 
 

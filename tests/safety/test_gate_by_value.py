@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, STREET, Colour, work_out
-from headway.safety import Order, Override, SafetyGate, Source, kernel
+from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
 from headway.safety.priority import Priority
 from headway.values import EmergencyVehicle
 from tests.safety.builders import G, P, R, Y, look, propose
@@ -481,10 +481,10 @@ def test_a_change_of_source_is_recorded_with_both_names_and_not_after_a_gap_of_t
     gate = SafetyGate(PAIR, two.timing, 0.0)
     for now in (0.0, 6.0, 12.0, 30.0):
         assert gate.admit(propose(PAIR, now, np.array(FIRST, np.int8)), now).interventions == ()
-    assert gate.source is Source.CONTROLLER
+    assert gate.source is ControlSource.CONTROLLER
     for now in (40.0, 46.0, 52.0):
         gate.admit(None, now)
-    assert gate.source is Source.FIXED_TIME
+    assert gate.source is ControlSource.FIXED_TIME
     assert gate.admit(propose(PAIR, 57.0, np.array(FIRST, np.int8)), 57.0).interventions[
         0
     ].data == {"from": "fixed_time", "to": "controller"}
@@ -492,7 +492,7 @@ def test_a_change_of_source_is_recorded_with_both_names_and_not_after_a_gap_of_t
     gate = SafetyGate(PAIR, two.timing, 0.0)
     gate.admit(None, 10.0)
     gate.admit(propose(PAIR, 14.875, np.array(FIRST, np.int8)), 14.875)
-    assert gate.source is Source.FIXED_TIME
+    assert gate.source is ControlSource.FIXED_TIME
 
 
 def test_the_numbers_of_staleness_and_trust_can_be_given():
@@ -502,7 +502,7 @@ def test_the_numbers_of_staleness_and_trust_can_be_given():
     gate.admit(None, 0.0)
     for now in (0.5, 1.0):
         gate.admit(propose(PAIR, now, np.array(FIRST, np.int8)), now)
-    assert gate.source is Source.CONTROLLER
+    assert gate.source is ControlSource.CONTROLLER
     gate = SafetyGate(PAIR, Two().timing, 0.0)
     for age, sound in (
         (2.0, True),
@@ -529,20 +529,20 @@ def test_lamps_that_disagree_lead_to_all_red_from_the_third_second_and_unobserve
     two = Two().play(FIRST, 10)
     wrong = np.array([G, G, R, R, R, R], np.int8)
     two.play(FIRST, 2, shown=wrong).play(FIRST, 1, blind=True).play(FIRST, 2, shown=wrong)
-    assert two.gate.source is Source.CONTROLLER
+    assert two.gate.source is ControlSource.CONTROLLER
     two.play(FIRST, 1, shown=wrong)
     assert two.told("source") == [(15.0, "source", "", {"from": "controller", "to": "all_red"})]
     two.play(FIRST, 12, shown=wrong)
     assert two.shown[-1] == [R] * 6
     # they obey again: not trusted before five seconds are over
     two.play(FIRST, 6)
-    assert two.gate.source is Source.CONTROLLER
+    assert two.gate.source is ControlSource.CONTROLLER
     assert two.told("source")[-1] == (32.0, "source", "", {"from": "all_red", "to": "controller"})
 
 
 def test_without_a_controller_each_junction_runs_its_own_programme_at_its_own_offset():
     two = Two().play(None, 70)
-    assert two.gate.source is Source.FIXED_TIME
+    assert two.gate.source is ControlSource.FIXED_TIME
     for k in range(20, 70):
         second = 1000 + k
         phase_j, phase_k = (second % 36) // 12, 0 if (second - 5) % 30 < 10 else 1
@@ -557,13 +557,13 @@ def test_a_fallback_decides_only_while_it_is_the_source():
     two = Two().play(FIRST, 8, fallback=SECOND)
     assert two.shown[-1] == FIRST
     two.play(None, 8, fallback=SECOND)
-    assert (two.gate.source, two.shown[-1]) == (Source.FALLBACK, SECOND)
+    assert (two.gate.source, two.shown[-1]) == (ControlSource.FALLBACK, SECOND)
     two.play(FIRST, 4, fallback=SECOND)
-    assert (two.gate.source, two.shown[-1]) == (Source.FALLBACK, SECOND)
+    assert (two.gate.source, two.shown[-1]) == (ControlSource.FALLBACK, SECOND)
     two.play(
         FIRST, 1
     )  # it is gone, and the controller not yet trusted: the programme, which asks for the first stage of J now
-    assert two.gate.source is Source.CONTROLLER
+    assert two.gate.source is ControlSource.CONTROLLER
 
 
 # clock and memory
@@ -612,7 +612,7 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
     assert {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in again.items()} == {
         k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()
     }
-    assert heir.gate.source is Source.FIXED_TIME
+    assert heir.gate.source is ControlSource.FIXED_TIME
     assert (heir.gate.shown_since == two.gate.shown_since).all()
     assert heir.gate.shown_since.tolist()[4:] == [1003.0, 1000.0]
     before = len(two.shown)
@@ -641,7 +641,7 @@ def test_an_invalid_fallback_is_not_followed_while_the_controller_is_not_trusted
             stale,
         )
         two.now += 1.0
-        assert two.gate.source is Source.FIXED_TIME
+        assert two.gate.source is ControlSource.FIXED_TIME
     assert two.gate.shown.tolist() != SECOND
 
 

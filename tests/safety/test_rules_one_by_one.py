@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, STREET, Kind, work_out
-from headway.safety import Order, Override, SafetyGate, Source, kernel
+from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
 from headway.safety.priority import Priority
 from headway.safety.tables import conflict_table, junction_table
 from headway.values import EmergencyVehicle
@@ -181,7 +181,9 @@ def test_the_final_check_by_itself(colours, safe):
     assert kernel.is_safe(np.array(colours, np.int8), conflict_table(NETWORK)) is safe
 
 
-@pytest.mark.parametrize(("age", "source"), [(2.0, Source.CONTROLLER), (2.1, Source.FIXED_TIME)])
+@pytest.mark.parametrize(
+    ("age", "source"), [(2.0, ControlSource.CONTROLLER), (2.1, ControlSource.FIXED_TIME)]
+)
 def test_a_proposal_may_be_two_seconds_old(age, source):
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0)
@@ -196,16 +198,16 @@ def test_a_better_source_is_trusted_again_after_five_valid_seconds():
     for second in range(1, 9):
         gate.admit(propose(NETWORK, float(second), STAGES[0]), float(second))
         sources.append(gate.source)
-    assert sources.index(Source.CONTROLLER) == 4
+    assert sources.index(ControlSource.CONTROLLER) == 4
 
 
 def test_lamps_may_disagree_for_two_seconds_and_no_longer():
     street = Street().play(STAGES[0], 10)
     wrong = np.array([R, G, R, R], np.int8)
     street.play(STAGES[0], 2, shown=wrong)
-    assert street.gate.source is Source.CONTROLLER
+    assert street.gate.source is ControlSource.CONTROLLER
     street.play(STAGES[0], 1, shown=wrong)
-    assert street.gate.source is Source.ALL_RED
+    assert street.gate.source is ControlSource.ALL_RED
 
 
 @pytest.mark.parametrize(
@@ -312,7 +314,7 @@ def test_without_any_controller_the_junction_runs_its_own_programme():
         gate.admit(None, float(second), look(NETWORK, gate, float(second))).colours.tolist()
         for second in range(72)
     ]
-    assert gate.source is Source.FIXED_TIME
+    assert gate.source is ControlSource.FIXED_TIME
     for begin in (0.0, 36.0):
         for phase in range(3):
             assert shown[int(begin) + 12 * phase + 8] == STAGES[phase].tolist()
@@ -346,7 +348,7 @@ def test_an_observation_of_other_lamps_says_nothing_about_these():
     street = Street().play(STAGES[0], 10)
     for shape in (3, 5):
         street.play(STAGES[0], 5, shown=np.ones(shape, np.int8))
-        assert street.gate.source is Source.CONTROLLER
+        assert street.gate.source is ControlSource.CONTROLLER
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, work_out
-from headway.safety import Order, Override, SafetyGate, Source, kernel
+from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
 from headway.safety.kernel import Rule
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
 from tests.safety.test_rules_by_value import conflicts, junctions, signals, step
@@ -53,23 +53,26 @@ def test_a_better_source_is_trusted_after_five_seconds_without_a_break():
     gate = SafetyGate(NETWORK, TIMING, 1000.0)
     healthy = [True] * 3 + [False] + [True] * 3 + [False] + [True] * 10
     found = sources(gate, 1000.0, healthy)
-    assert found[3] is Source.FIXED_TIME
-    assert all(s is Source.FIXED_TIME for s in found[3:12])
-    assert found[12] is Source.CONTROLLER
+    assert found[3] is ControlSource.FIXED_TIME
+    assert all(s is ControlSource.FIXED_TIME for s in found[3:12])
+    assert found[12] is ControlSource.CONTROLLER
 
 
 def test_during_fixed_time_a_new_fallback_is_not_trusted_at_once():
     gate = SafetyGate(NETWORK, TIMING, 1000.0)
     found = sources(gate, 1000.0, [True] + [False] * 12, [False] * 3 + [True] * 10)
-    assert found[2] is Source.FIXED_TIME
-    assert Source.FALLBACK not in found[3:7]
-    assert found[-1] is Source.FALLBACK
+    assert found[2] is ControlSource.FIXED_TIME
+    assert ControlSource.FALLBACK not in found[3:7]
+    assert found[-1] is ControlSource.FALLBACK
 
 
 def test_until_the_fallback_is_trusted_the_programme_is_shown_as_if_there_were_none():
     gates = [SafetyGate(NETWORK, TIMING, 1000.0) for _ in range(2)]
     for gate, fallback in zip(gates, ([False] * 3 + [True] * 3, None), strict=True):
-        assert sources(gate, 1000.0, [True] + [False] * 5, fallback)[1:] == [Source.FIXED_TIME] * 5
+        assert (
+            sources(gate, 1000.0, [True] + [False] * 5, fallback)[1:]
+            == [ControlSource.FIXED_TIME] * 5
+        )
     assert gates[0].shown.tolist() == gates[1].shown.tolist()
     assert gates[0].shown.tolist() != STAGES[1].tolist()
 
@@ -196,7 +199,7 @@ def test_two_protected_greens_are_never_safe_whichever_yields():
 
 
 def test_the_sources_are_four_in_their_order():
-    assert [s.name for s in Source] == ["CONTROLLER", "FALLBACK", "FIXED_TIME", "ALL_RED"]
+    assert [s.name for s in ControlSource] == ["CONTROLLER", "FALLBACK", "FIXED_TIME", "ALL_RED"]
 
 
 def test_of_two_starving_groups_the_longer_wait_is_served_and_then_kept():

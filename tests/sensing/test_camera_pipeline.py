@@ -11,7 +11,7 @@ import supervision as sv
 from tests.sensing.hand_made import GREY, SIZE, road_user, site
 
 from headway.sensing import SensingError, pipeline
-from headway.sensing.pipeline import AHEAD, Perception, track_to_json, unknown_site, watch
+from headway.sensing.pipeline import AHEAD, Perception, frame_results, track_to_json, unknown_site
 from headway.sensing.traffic.signals import SignalHistory
 from headway.vision.detection.detectors import BUS, CAR
 from headway.vision.frames.sources import Frame
@@ -157,7 +157,7 @@ class Eye:
         self.forgot.append(key)
 
 
-class FrameSource:
+class FakeSource:
     def __init__(self, count, fault=None, nominal_hz=8.0):
         self.count, self.fault, self.nominal_hz = count, fault, nominal_hz
 
@@ -175,7 +175,7 @@ def test_a_source_is_watched_in_order_with_two_frames_more_in_flight_than_there_
     assert AHEAD == 2
     eye = Eye(threads)
     ahead = []
-    for k, seen in enumerate(watch(FrameSource(9), eye)):
+    for k, seen in enumerate(frame_results(FakeSource(9), eye)):
         assert (seen.frame.number, seen.detections) == (k, 1)
         ahead.append(len(eye.begun) - k)
     assert ahead == [min(threads + 2, 9 - k) for k in range(9)]
@@ -196,14 +196,14 @@ def test_without_a_perception_one_is_made_from_the_first_frame(monkeypatch, nomi
 
     monkeypatch.setattr(pipeline, "Perception", Made)
     eye = Eye()
-    assert list(watch(FrameSource(3, nominal_hz=nominal), eye, device="north")) == [0, 1, 2]
+    assert list(frame_results(FakeSource(3, nominal_hz=nominal), eye, device="north")) == [0, 1, 2]
     assert asked == [("north", unknown_site((64, 48)), rate)]
     assert (eye.begun[0][0], eye.forgot) == ("north", ["north"])
 
 
 def test_a_given_perception_is_used():
     perception = Perception("cam", site(size=(64, 48)), 8.0)
-    assert [seen.perception for seen in watch(FrameSource(2), Eye(), perception)] == [
+    assert [seen.perception for seen in frame_results(FakeSource(2), Eye(), perception)] == [
         perception
     ] * 2
 
@@ -211,11 +211,11 @@ def test_a_given_perception_is_used():
 def test_requests_to_the_detector_are_forgotten_when_the_source_fails():
     eye = Eye()
     with pytest.raises(SensingError, match="broken"):
-        list(watch(FrameSource(2, SensingError("broken")), eye))
+        list(frame_results(FakeSource(2, SensingError("broken")), eye))
     assert eye.forgot == ["camera"]
 
 
 def test_an_empty_source_gives_no_results():
     eye = Eye()
-    assert list(watch(FrameSource(0), eye)) == []
+    assert list(frame_results(FakeSource(0), eye)) == []
     assert (eye.begun, eye.forgot) == ([], ["camera"])

@@ -26,7 +26,7 @@ from headway.service.camera_streams import (
     StreamManager,
     StreamSettings,
 )
-from headway.vision.frames.sources import Frame, Health, SourceSettings
+from headway.vision.frames.sources import Frame, SourceHealth, SourceSettings
 
 
 class ASource:
@@ -34,7 +34,7 @@ class ASource:
 
     def __init__(self, settings):
         self.settings = settings
-        self.health = Health("running")
+        self.health = SourceHealth("running")
         self.on_change = None
         self.nominal_hz = 8.0
         self.frames, self.calls, self.asked = [], [], []
@@ -558,7 +558,7 @@ def test_the_state_of_a_stream_that_never_ran():
         StreamSettings("a", SourceSettings("rtsp://me:secret@there/x"), "/models/m.onnx"),
         ASource(None),
     )
-    stream.source.health = Health()
+    stream.source.health = SourceHealth()
     assert stream.state() == {
         "id": "a", "source": "rtsp://***@there/x", "detector": "m.onnx", "running": False, "state": "stopped", "fault": "", "received": 0, "processed": 0,
         "dropped": 0, "skipped": 0, "broken": 0, "connections": 0, "source_rate_hz": 0.0, "rate_hz": 0.0, "latency_p50_ms": None, "latency_p95_ms": None,
@@ -587,7 +587,7 @@ def test_the_state_of_a_stream_at_work():
         processed=41,
         fault="own",
     )
-    stream.source.health = Health(
+    stream.source.health = SourceHealth(
         "reconnecting", 50, 4, 3, 2, 7, 12.3456, (320, 240), "stream", "theirs", 9
     )
     stream.latencies.extend(np.arange(1, 101) / 1000.0)

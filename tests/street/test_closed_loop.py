@@ -24,7 +24,7 @@ from tests.street.builders import (
     vehicles,
 )
 
-from headway.safety import Source
+from headway.safety import ControlSource
 from headway.street.board import JunctionState
 from headway.street.closed_loop import Durations, any_below
 from headway.street.plausibility import drop_implausible, plausible_rows
@@ -83,7 +83,7 @@ def test_the_gate_gets_the_observation_and_its_time():
     for _ in range(4):
         plant.apply = lambda command: None
         street.tick()
-    assert street.gate.source is Source.ALL_RED
+    assert street.gate.source is ControlSource.ALL_RED
 
 
 def test_the_wall_time_of_each_part_is_kept(plant):
@@ -225,7 +225,7 @@ def test_a_confident_controller_decides_and_the_fallback_is_not_called(plant):
         street.tick()
     assert second.seen == []
     assert events == []
-    assert street.gate.source is Source.CONTROLLER
+    assert street.gate.source is ControlSource.CONTROLLER
     assert street.junction_confidence.tolist() == [1.0, 1.0]
 
 
@@ -274,7 +274,7 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_reported_wit
     }
     assert own(events) == [(100.0, "engine.fallback", "B", data)]
     assert street.loop_state.low_confidence.tolist() == [False, True]
-    assert street.gate.source is Source.CONTROLLER
+    assert street.gate.source is ControlSource.CONTROLLER
     street.tick()
     assert len(own(events)) == 1, "told once"
     says.confidence = np.array([0.3, 0.2])
@@ -372,7 +372,7 @@ def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when
     assert (name, lines[int(number) - 1].strip()) == ("builders.py", "raise self.fault"), (
         "the place where it was raised, not where it was called"
     )
-    assert street.gate.source is Source.FALLBACK
+    assert street.gate.source is ControlSource.FALLBACK
     assert street.junction_confidence is None
     assert [s.at_s for s in second.seen] == [101.0, 102.0]
     assert street.loop_state.controller == "says 1", "its state is the last good one"
@@ -384,11 +384,11 @@ def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when
     assert own(events)[2:] == [(104.0, "engine.controller_recovered", "", {"controller": "says"})]
     street.tick()
     assert len(own(events)) == 3
-    assert street.gate.source is Source.FALLBACK, "not trusted again before five seconds"
+    assert street.gate.source is ControlSource.FALLBACK, "not trusted again before five seconds"
     assert len(second.seen) == 5, "asked as long as the gate is not with the controller"
     for _ in range(4):
         street.tick()
-    assert street.gate.source is Source.CONTROLLER
+    assert street.gate.source is ControlSource.CONTROLLER
     asked = len(second.seen)
     street.tick()
     assert len(second.seen) == asked

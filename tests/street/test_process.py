@@ -15,7 +15,7 @@ import structlog
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
 from headway.runtime import NumericalStabilityMonitor, RealTimeController, StoppedError
-from headway.runtime.monitor import Level, Rule
+from headway.runtime.monitor import AlertRule, Level
 from headway.safety import Order, Override
 from headway.settings import Settings
 from headway.street import checkpoint
@@ -1042,7 +1042,7 @@ def test_alert_rules_are_those_of_the_settings():
         ]}}
     )  # fmt: skip
     assert alert_rules(settings) == (
-        Rule("a", "junctions.*.queue", "<=", 4.5, Level.CRITICAL, 1.5, 2.5, 3.5), Rule("b", "junctions.GS_1.confidence", ">", 0.5, Level.WARNING)
+        AlertRule("a", "junctions.*.queue", "<=", 4.5, Level.CRITICAL, 1.5, 2.5, 3.5), AlertRule("b", "junctions.GS_1.confidence", ">", 0.5, Level.WARNING)
     )  # fmt: skip
 
 

@@ -12,10 +12,12 @@ from tests.ports import closed_port
 
 from headway.sensing import SensingError
 from headway.vision.detection import models as catalogue
-from headway.vision.detection.models import Model, digest, fetch, known, verify
+from headway.vision.detection.models import ModelFile, fetch, file_sha256, known, verify
 
 BODY = bytes(range(256)) * 800  # 204,800 bytes: three pieces of 65,536 and a rest
-MODEL = Model("net", "http://127.0.0.1:9/none", "MIT", hashlib.sha256(BODY).hexdigest(), "a test")
+MODEL = ModelFile(
+    "net", "http://127.0.0.1:9/none", "MIT", hashlib.sha256(BODY).hexdigest(), "a test"
+)
 
 
 class Server:
@@ -165,12 +167,12 @@ def test_a_file_is_checked_against_its_hash(tmp_path):
         verify(MODEL, path)
     assert str(caught.value) == f"{path}: it is not there. Fetch it: `headway models fetch net`"
     path.write_bytes(b"hello")
-    assert digest(path) == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert file_sha256(path) == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     with pytest.raises(SensingError) as caught:
         verify(MODEL, path)
     assert (
         str(caught.value)
-        == f"{path}: its sha256 is {digest(path)}, it should be {MODEL.sha256}. Delete it and fetch it again."
+        == f"{path}: its sha256 is {file_sha256(path)}, it should be {MODEL.sha256}. Delete it and fetch it again."
     )
     path.write_bytes(BODY)
     verify(MODEL, path)

@@ -14,7 +14,7 @@ import pytest
 
 from headway.sensing import SensingError
 from headway.vision.frames import sources
-from headway.vision.frames.sources import Frame, Health, Platform, Source, SourceSettings
+from headway.vision.frames.sources import Frame, FrameSource, Platform, SourceHealth, SourceSettings
 
 CAMERA = "rtsp://user:secret@north:554/one"
 
@@ -109,7 +109,7 @@ class World:
         self.threads = []
 
     def source(self, settings):
-        return Source(settings, platform=self.platform)
+        return FrameSource(settings, platform=self.platform)
 
     def open(self, url, **how):
         self.opened.append((url, how))
@@ -187,12 +187,12 @@ def test_default_settings_of_a_source():
     assert (s.policy, s.buffer, s.rate_hz, s.paced, s.repeat, s.attempts, s.delay_s, s.longest_delay_s, s.silent_s, s.hardware) == (
         "auto", 4, 0.0, False, False, 0, 0.5, 30.0, 5.0, True,
     )  # fmt: skip
-    assert Health() == Health("idle", 0, 0, 0, 0, 0, 0.0, (0, 0), "", "", 0)
+    assert SourceHealth() == SourceHealth("idle", 0, 0, 0, 0, 0, 0.0, (0, 0), "", "", 0)
     assert Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)).decoded_s == 0.0
     assert (sources.RATE_SPAN_S, sources.FAR_S, sources.MOST_PIXELS) == (5.0, 10.0, 35_389_440)
     for frozen, name in (
         (s, "url"),
-        (Health(), "state"),
+        (SourceHealth(), "state"),
         (Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)), "number"),
     ):
         with pytest.raises(AttributeError):
@@ -230,16 +230,16 @@ def test_an_address_is_shown_without_user_and_password(url, shown):
     ],
 )  # fmt: skip
 def test_frames_are_dropped_where_the_source_does_not_wait(how, lossy):
-    source = Source(SourceSettings(**{"url": "a.mp4"} | how))
+    source = FrameSource(SourceSettings(**{"url": "a.mp4"} | how))
     assert source.lossy is lossy
     assert (source.on_change, source.nominal_hz, source.waiting, source.over, source.health) == (
         None,
         0.0,
         0,
         True,
-        Health(),
+        SourceHealth(),
     )
-    assert Source(SourceSettings("a", rate_hz=4.0)).nominal_hz == 4.0
+    assert FrameSource(SourceSettings("a", rate_hz=4.0)).nominal_hz == 4.0
 
 
 @pytest.mark.parametrize(
@@ -274,8 +274,12 @@ def test_a_file_from_its_first_frame_to_its_last(world):
     assert [(f.number, f.decoded_s, f.image.shape, int(f.image[0, 0, 0])) for f in frames] == [
         (k, 100.0, (6, 8, 3), 10 * k + 10) for k in range(3)
     ]
-    assert healths[0] == Health("running", 1, connections=1, size=(8, 6), clock="stream", length=3)
-    assert source.health == Health("ended", 3, connections=1, size=(8, 6), clock="stream", length=3)
+    assert healths[0] == SourceHealth(
+        "running", 1, connections=1, size=(8, 6), clock="stream", length=3
+    )
+    assert source.health == SourceHealth(
+        "ended", 3, connections=1, size=(8, 6), clock="stream", length=3
+    )
     assert world.opened == [("a.mp4", {"options": {}, "timeout": None, "hwaccel": None})]
     assert world.threads == [(True, "source a.mp4")]
     assert (source.nominal_hz, world.waits, source.over, source.take()) == (10.0, [], True, None)
@@ -627,7 +631,7 @@ def test_frames_waits_through_gaps_in_the_stream(world, monkeypatch):
     world.videos = [Video(decoded_frames(0.0, 0.1))]
     source = world.source(SourceSettings("a.mp4"))
     taken, answers = source.take, [None, 1, 1, None, None]
-    monkeypatch.setattr(Source, "over", property(lambda self: len(answers) == 0))
+    monkeypatch.setattr(FrameSource, "over", property(lambda self: len(answers) == 0))
     asked = []
     monkeypatch.setattr(
         source,
@@ -646,7 +650,7 @@ def test_a_source_that_runs_cannot_be_started_and_waits_for_room():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources.av, "open", world.open)
         video.clock = world
-        source = Source(SourceSettings("a.mp4"))
+        source = FrameSource(SourceSettings("a.mp4"))
         heard = []
         source.on_change = lambda: heard.append(source.health.state)
         source.start()
@@ -683,7 +687,7 @@ def test_a_waiting_reader_is_woken_by_a_frame_and_by_the_end():
 
         world.videos = [Video([Slow(0.0)])]
         patch.setattr(sources.av, "open", world.open)
-        source = Source(SourceSettings("a.mp4"))
+        source = FrameSource(SourceSettings("a.mp4"))
         source.start()
         assert source.take(0.01) is None
         assert not source.over
@@ -715,7 +719,9 @@ def test_a_folder_in_the_order_of_its_names(world, tmp_path):
         (f.number, int(f.image[0, 0, 0]), f.image.shape, f.image.dtype, f.decoded_s) for f in frames
     ] == [(k, level, (4, 6, 3), np.uint8, 100.0) for k, level in enumerate((97, 98, 99, 100, 101))]
     assert times(frames) == [0.0, 0.1, 0.2, 0.3, 0.4]  # ten a second where no rate is given
-    assert healths[0] == Health("running", 1, connections=1, size=(6, 4), clock="rate", length=5)
+    assert healths[0] == SourceHealth(
+        "running", 1, connections=1, size=(6, 4), clock="rate", length=5
+    )
     assert (source.health, world.opened, world.waits) == (
         replace(healths[-1], state="ended"),
         [],
@@ -748,7 +754,7 @@ def test_a_folder_that_is_stopped_waits_for_no_further_image(world, tmp_path):
     assert source.health.state == "idle"
     never = world.source(SourceSettings("a.mp4"))
     never.stop()
-    assert (never.health, world.joins) == (Health(), [10.0])
+    assert (never.health, world.joins) == (SourceHealth(), [10.0])
 
 
 def test_a_folder_that_is_late_does_not_wait(world, tmp_path):

@@ -11,7 +11,7 @@ from bench import clips
 
 from headway.sensing import SensingError
 from headway.vision.detection.detectors import COCO, OnnxDetector, _decoded, read_layout
-from headway.vision.frames.sources import Source, SourceSettings
+from headway.vision.frames.sources import FrameSource, SourceSettings
 
 
 def session(shape, output, kind="tensor(float)", **meta):
@@ -81,7 +81,7 @@ def test_a_box_is_decoded_where_it_was_encoded():
 @pytest.mark.parametrize("change", ["as it is", "dark", "half the rate", "compressed"])
 @pytest.mark.slow
 def test_the_reference_tracks_of_a_real_junction_are_kept(change):
-    frames = list(Source(SourceSettings(str(clips.CLIP))).frames())
+    frames = list(FrameSource(SourceSettings(str(clips.CLIP))).frames())
     shares = clips.kept(clips.CHANGES[change], frames, OnnxDetector(Path(clips.MODEL)))
     assert len(shares) == 5
     assert min(shares.values()) >= 0.8, shares

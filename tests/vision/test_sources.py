@@ -15,7 +15,7 @@ from tests.waiting import until
 
 from headway.sensing import SensingError
 from headway.vision.frames import sources
-from headway.vision.frames.sources import Source, SourceSettings
+from headway.vision.frames.sources import FrameSource, SourceSettings
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def stop(server):
 def test_an_rtsp_camera_reconnects():
     port = free_port()
     server = rtsp(port)
-    camera = Source(
+    camera = FrameSource(
         SourceSettings(
             f"rtsp://user:secret@127.0.0.1:{port}/ball",
             delay_s=0.2,
@@ -86,7 +86,7 @@ def test_an_rtsp_camera_reconnects():
 
 def test_http_mjpeg():
     with camera(scene_frames(along(), 2.0)) as address:
-        source = Source(SourceSettings(address, delay_s=0.1, policy="queue"))
+        source = FrameSource(SourceSettings(address, delay_s=0.1, policy="queue"))
         source.start()
         try:
             assert all(source.take(10.0) is not None for _ in range(20))
@@ -95,13 +95,13 @@ def test_http_mjpeg():
 
 
 def test_a_file_gives_all_frames_with_its_own_time(clip):
-    frames = list(Source(SourceSettings(str(clip))).frames())
+    frames = list(FrameSource(SourceSettings(str(clip))).frames())
     assert len(frames) == 45
     assert [round(f.at_s * 15) for f in frames] == list(range(45))
 
 
 def test_a_repeated_file_continues_in_time(clip):
-    camera = Source(SourceSettings(str(clip), repeat=True))
+    camera = FrameSource(SourceSettings(str(clip), repeat=True))
     times = []
     for frame in camera.frames():
         times.append(frame.at_s)
@@ -112,7 +112,7 @@ def test_a_repeated_file_continues_in_time(clip):
 
 
 def test_a_slow_reader_gets_the_newest_frames_and_dropped_ones_are_counted(clip):
-    camera = Source(SourceSettings(str(clip), paced=True, policy="latest"))
+    camera = FrameSource(SourceSettings(str(clip), paced=True, policy="latest"))
     camera.start()
     time.sleep(1.5)
     frame = camera.take(1.0)
@@ -125,7 +125,7 @@ def test_a_folder_of_images(tmp_path):
     for k, frame in enumerate(scene_frames(along(), 1.0)):
         cv2.imwrite(str(tmp_path / f"{k:03d}.png"), frame.image)
     (tmp_path / "004.png").write_bytes(b"no image")
-    camera = Source(SourceSettings(str(tmp_path), rate_hz=5.0))
+    camera = FrameSource(SourceSettings(str(tmp_path), rate_hz=5.0))
     frames = list(camera.frames())
     assert len(frames) == 14
     assert frames[1].at_s == pytest.approx(0.2)
@@ -149,13 +149,13 @@ def test_a_folder_of_images(tmp_path):
 )
 def test_an_unreadable_source_is_refused_with_the_reason(tmp_path, make, says):
     with pytest.raises(SensingError, match=says):
-        list(Source(SourceSettings(str(make(tmp_path)))).frames())
+        list(FrameSource(SourceSettings(str(make(tmp_path)))).frames())
 
 
 def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path):
     whole = film(tmp_path / "whole.mkv", along(), 20.0)
     (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    camera, frames = Source(SourceSettings(str(tmp_path / "cut.mkv"))), []
+    camera, frames = FrameSource(SourceSettings(str(tmp_path / "cut.mkv"))), []
     with pytest.raises(
         SensingError, match=r"cut\.mkv: it is cut short: 1\d\.\d of (19\.9|20\.0) s could be read"
     ):
@@ -166,14 +166,14 @@ def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path):
 
 def test_an_unreachable_server_is_tried_as_often_as_requested():
     with closed_port() as port, pytest.raises(SensingError, match="3 attempts"):
-        camera = Source(
+        camera = FrameSource(
             SourceSettings(f"rtsp://127.0.0.1:{port}/x", attempts=3, delay_s=0.05, silent_s=1.0)
         )
         list(camera.frames())
 
 
 def test_frames_beyond_the_rate_are_skipped_and_counted(clip):
-    source = Source(SourceSettings(str(clip), rate_hz=5.0))
+    source = FrameSource(SourceSettings(str(clip), rate_hz=5.0))
     taken = len(list(source.frames()))
     assert taken == 15
     assert (source.health.received, source.health.skipped, source.health.dropped) == (45, 30, 0)
@@ -183,7 +183,7 @@ def test_oversized_images_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MOST_PIXELS", 320 * 200)
     film(tmp_path / "large.mp4", along(), 2.0)
     with pytest.raises(SensingError, match="320 x 240"):
-        list(Source(SourceSettings(str(tmp_path / "large.mp4"))).frames())
+        list(FrameSource(SourceSettings(str(tmp_path / "large.mp4"))).frames())
 
 
 def test_samples_are_spread_over_a_clip(clip, tmp_path):

@@ -49,7 +49,7 @@ SHAPES: dict[str, Shape] = {"dashboard": lambda news: news, "chart": chart, "tab
 
 
 @dataclass(eq=False, slots=True)
-class Message:
+class LiveMessage:
     """One message as it goes out. text: JSON. Its WebSocket frames are made when first asked for,
     and then the same for all.
     """
@@ -94,11 +94,11 @@ class Client:
     kinds: tuple[str, ...] = ()
     form: str = "dashboard"
     packed: bool = False
-    deliver: Callable[[Message], bool] | None = None
-    missed: deque[Message] = field(
+    deliver: Callable[[LiveMessage], bool] | None = None
+    missed: deque[LiveMessage] = field(
         default_factory=deque
     )  # what it gets first, from before it joined
-    buffer: deque[Message] = field(default_factory=deque)
+    buffer: deque[LiveMessage] = field(default_factory=deque)
     sending: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
     full_since: float = 0.0
@@ -146,13 +146,13 @@ class Hub:
         self._number += 1
         number, kind = self._number, str(news.get("kind", ""))
         self._history[topic].append((number, street, kind, news))
-        made: dict[tuple[str, bool], Message] = {}
+        made: dict[tuple[str, bool], LiveMessage] = {}
         now = time.monotonic()
         for client in self._clients[topic]:
             if client.wants(street, kind):
                 key = (client.form, client.packed)
                 if key not in made:
-                    made[key] = Message(number, written(number, topic, street, news, *key))
+                    made[key] = LiveMessage(number, written(number, topic, street, news, *key))
                 self._put(client, made[key], now)
         if self.relay is not None and not relayed:
             self.relay(topic, street, news)
@@ -162,7 +162,7 @@ class Hub:
         for number, street, kind, news in self._history[client.topic] if last_id else ():
             if number > last_id and client.wants(street, kind):
                 client.missed.append(
-                    Message(
+                    LiveMessage(
                         number,
                         written(number, client.topic, street, news, client.form, client.packed),
                     )
@@ -174,7 +174,7 @@ class Hub:
         self._clients[client.topic].discard(client)
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
-    async def messages(self, client: Client) -> AsyncIterator[Message | None]:
+    async def messages(self, client: Client) -> AsyncIterator[LiveMessage | None]:
         """What the client gets, in order; None where it is time for a heartbeat. Ends when it is
         dropped (`ended` says why).
         """
@@ -205,7 +205,7 @@ class Hub:
             for t, c in self._clients.items()
         }
 
-    def _put(self, client: Client, message: Message, now: float) -> None:
+    def _put(self, client: Client, message: LiveMessage, now: float) -> None:
         if (
             client.deliver is not None
             and not (client.missed or client.buffer or client.sending)

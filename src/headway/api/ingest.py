@@ -136,9 +136,8 @@ class Taken(BaseModel):
     rejected: list[Rejected] = []
 
 
-# The same once more for speed: msgspec decodes and checks a good record in microseconds. What it
-# refuses, pydantic explains; what only pydantic
-# would refuse (the pattern of a name, a time without zone) is checked in `row`.
+# The same once more for speed: msgspec decodes and checks a valid record in microseconds. What it
+# refuses, pydantic explains (`faults_of`); what pydantic does not refuse has msgspec's own message.
 _Kind = Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_ \-]+\Z")]
 
 
@@ -186,6 +185,7 @@ _explain = TypeAdapter(RecordIn)
 
 
 def row(record: _Record) -> tuple[Any, ...]:
+    """A record as a row of the table `simulation_record`, in the order of `COLUMNS`."""
     m = record.metrics
     return (
         record.simulation_id,
@@ -203,10 +203,10 @@ def row(record: _Record) -> tuple[Any, ...]:
     )
 
 
-def faults_of(thing: Any, prefix: str = "") -> list[Fault]:
-    """Every fault of one decoded record."""
+def faults_of(record: Any, prefix: str = "") -> list[Fault]:
+    """Every fault of one decoded record, by pydantic; pointers begin with `prefix`."""
     try:
-        _explain.validate_json(msgspec.json.encode(thing))
+        _explain.validate_json(msgspec.json.encode(record))
     except ValidationError as error:
         return [
             Fault(pointer=prefix + "".join(f"/{p}" for p in e["loc"]), message=e["msg"])
@@ -227,6 +227,7 @@ async def body_of(request: Request) -> bytes:
 
 
 def decoded(body: bytes) -> Any:
+    """The body as JSON. Raises ProblemError 422."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -18,7 +18,7 @@ from websockets.extensions.permessage_deflate import (
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from headway.api.hub import Message
+from headway.api.hub import LiveMessage
 
 DELIVER = "headway.deliver"
 
@@ -60,7 +60,7 @@ class Connection(WebSocketsSansIOProtocol):
                 True  # refused with an answer; else uvicorn logs an error for each
             )
 
-    def deliver(self, message: Message) -> bool:
+    def deliver(self, message: LiveMessage) -> bool:
         """Write the message now; False where the connection is not open, or its buffer is full."""
         if (
             not self.handshake_complete

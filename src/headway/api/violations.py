@@ -17,11 +17,13 @@ from headway.store.upkeep import erase_violations
 
 router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER))])
 Device = Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-Rule = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z_]+$")]
+RuleName = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z_]+$")]
 When = Annotated[AwareDatetime | None, Query(examples=["2026-11-21T00:00:00Z"])]
 
 
-def span(device: Device = None, rule: Rule = None, begin: When = None, end: When = None) -> Span:
+def span(
+    device: Device = None, rule: RuleName = None, begin: When = None, end: When = None
+) -> Span:
     return Span(device, rule, begin, end)
 
 
@@ -80,7 +82,7 @@ def erase(
     return {"rows": gone}
 
 
-Violation = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+ViolationId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 @router.get(
@@ -93,7 +95,7 @@ Violation = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]
     dependencies=[Depends(need(Role.OPERATOR))],
 )
 def evidence(
-    request: Request, violation_id: Violation, number: Annotated[int, Path(ge=0, le=99)]
+    request: Request, violation_id: ViolationId, number: Annotated[int, Path(ge=0, le=99)]
 ) -> Response:
     """A picture of a violation, JPEG."""
     found = asked.picture(services_of(request).database, violation_id, number)

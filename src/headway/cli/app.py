@@ -14,7 +14,7 @@ from rich.table import Table
 
 from headway import __version__
 from headway.cli import kpp, serve, vision
-from headway.cli.live import watch
+from headway.cli.live import run_to_end
 from headway.cli.tables import comparison
 from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE
@@ -268,7 +268,7 @@ def run(
     }
     settings = overridden(load(config or None), changes)
     scenario(settings.street.scenario)
-    watch(Task(settings, until, config, changes), console)
+    run_to_end(Task(settings, until, config, changes), console)
 
 
 def conclude(results: list[Result]) -> None:

@@ -20,7 +20,7 @@ from headway.values import Event
 ENDLESS_S = 1e9  # an end from here on is none
 
 
-def watch(task: Task, console: Console) -> None:
+def run_to_end(task: Task, console: Console) -> None:
     """Run `task` to its end, or until Ctrl-C or SIGTERM: then its state is kept and it can be
     resumed.
     """

@@ -42,7 +42,7 @@ Data = Annotated[str, typer.Option(help="Data folder.")]
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        gc.freeze()  # docs/decisions/0012-pauses.md
+        gc.freeze()  # docs/decisions/0012-garbage-collection.md
 
 
 def serve(

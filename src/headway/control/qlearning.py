@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.control.confidence import Confidence, freshness, novelty, performance
-from headway.control.qtable import Keys, QTable, mix
+from headway.control.qtable import QTable, StateKeys, mix
 from headway.control.stages import EPS_S, StageTable, demand, may_change
 from headway.roads import Colour, Network, Timing
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
@@ -39,7 +39,7 @@ class QState:
     target: IntArray
     since_s: FloatArray
     next_s: FloatArray
-    keys: Keys
+    keys: StateKeys
     chosen: NDArray[np.int64]
     visits: FloatArray
     agreement: FloatArray
@@ -75,7 +75,7 @@ class Describer:
 
     def keys(
         self, seen: Observation, target: IntArray, since_s: FloatArray, wanted: FloatArray
-    ) -> Keys:
+    ) -> StateKeys:
         """The key of each junction's state, (junctions,)."""
         full = np.logical_or.reduceat(seen.room_m[self._to] < FULL_EXIT_M, self._first)
         columns = [self._names, target, np.searchsorted(AGES, seen.at_s - since_s), full]

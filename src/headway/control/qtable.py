@@ -20,7 +20,7 @@ HEADER = np.dtype(
     [("magic", "<u8"), ("version", "<u4"), ("actions", "<u4"), ("rows", "<u8"), ("clock", "<u8")]
 )
 
-Keys = NDArray[np.uint64]
+StateKeys = NDArray[np.uint64]
 Values = NDArray[np.float32]
 
 
@@ -90,7 +90,7 @@ class QTable:
             raise ValueError(f"{path}: is no Q-table.")
         return cls(int(header["actions"]), int(header["rows"]), path)
 
-    def get(self, keys: Keys) -> tuple[Values, NDArray[np.uint32]]:
+    def get(self, keys: StateKeys) -> tuple[Values, NDArray[np.uint32]]:
         """Values (n, actions) and visits (n, actions) of `keys` (n,); zeros for a state never set.
         Marks the rows as used.
         """
@@ -109,7 +109,7 @@ class QTable:
         )
         return values, visits
 
-    def add(self, keys: Keys, actions: NDArray[np.int64], steps: Values) -> None:
+    def add(self, keys: StateKeys, actions: NDArray[np.int64], steps: Values) -> None:
         """Add `steps` (n,) to the values of `actions` (n,) in the states `keys` (n,), one visit
         each.
         """
@@ -135,7 +135,7 @@ class QTable:
         return int((self._key != 0).sum())
 
 
-def mix(parts: NDArray[np.integer]) -> Keys:
+def mix(parts: NDArray[np.integer]) -> StateKeys:
     """Rows of small whole numbers (n, k) to keys (n,), by Steele's SplitMix64 step over the
     columns; never 0.
     """

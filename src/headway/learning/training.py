@@ -187,7 +187,7 @@ class _TrainingEpisode:
 
     def _count_reward(self, observation: Observation) -> None:
         terms = self._settings.reward
-        cost = cost_of(self._network, observation, terms)
+        cost = step_costs(self._network, observation, terms)
         self._reward -= cost + terms.neighbours * (self._neighbour_share @ cost)
         self._stopped += float((observation.vehicles.speed_mps < 0.1).sum())
         self._seconds += 1
@@ -219,7 +219,7 @@ class _TrainingEpisode:
         return proposal
 
 
-def cost_of(network: Network, observation: Observation, reward: Reward) -> FloatArray:
+def step_costs(network: Network, observation: Observation, reward: Reward) -> FloatArray:
     """The cost of this second at each junction, (junctions,)."""
     v = observation.vehicles
     group = np.where(v.link >= 0, np.array([x.group for x in network.links])[v.link], -1)

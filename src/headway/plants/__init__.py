@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 Measured = TypeVar("Measured", covariant=True)
-Order = TypeVar("Order", contravariant=True)
+OrderT = TypeVar("OrderT", contravariant=True)
 
 
 class PlantError(RuntimeError):
     """The plant failed or cannot be started; the message says where, and what to do."""
 
 
-class Plant(Protocol[Measured, Order]):
+class Plant(Protocol[Measured, OrderT]):
     """One thing that can be watched, ordered, advanced in time, saved and set back."""
 
     @property
@@ -25,7 +25,7 @@ class Plant(Protocol[Measured, Order]):
     def observe(self) -> Measured:
         """Measure, without moving time."""
 
-    def apply(self, order: Order) -> None:
+    def apply(self, order: OrderT) -> None:
         """Put an order in force from now on."""
 
     def advance(self, period_s: float) -> None:

@@ -27,7 +27,7 @@ HEIGHT_M = (1.5, 3.2, 3.2, 1.7, 3.4, 2.4)
 GROUND_TRUTH_CLASS = ("car", "bus", "truck", "bicycle", "bus", "truck")
 
 # Colours: blue, green, red
-Colour = tuple[int, int, int]
+BgrColour = tuple[int, int, int]
 PAINTS = np.array(
     [
         (235, 235, 235),
@@ -322,7 +322,7 @@ class Painter:
             ring = [end - aside, end + aside, end + aside - back, end - aside - back]
             self._area(image, np.array(ring), STOP_LINE)
 
-    def _area(self, image: Image, ring: FloatArray, colour: Colour) -> None:
+    def _area(self, image: Image, ring: FloatArray, colour: BgrColour) -> None:
         px = self.view.area(ring)
         if len(px):
             cv2.fillPoly(image, [_fixed(px)], colour, cv2.LINE_AA, SUBPIXEL)

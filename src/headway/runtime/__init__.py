@@ -2,11 +2,11 @@
 
 from headway.runtime.controller import Driven, RealTimeController, RuntimeSettings, StoppedError
 from headway.runtime.modes import MODES, RealTimeOptimizer
-from headway.runtime.monitor import Alert, Level, RealTimeMonitor, Rule
+from headway.runtime.monitor import Alert, AlertRule, Level, RealTimeMonitor
 from headway.runtime.pacing import Pacer, Pacing
 from headway.runtime.profiler import PerformanceProfiler
 from headway.runtime.recovery import ErrorRecoverySystem, Strategy
-from headway.runtime.stability import Limits, NumericalStabilityMonitor
+from headway.runtime.stability import FigureLimits, NumericalStabilityMonitor
 from headway.runtime.streams import DataStreamManager, Policy
 from headway.runtime.supervisor import Supervisor, WorkerError
 from headway.runtime.timestep import AdaptiveTimestepper, StepBounds
@@ -15,11 +15,12 @@ __all__ = [
     "MODES",
     "AdaptiveTimestepper",
     "Alert",
+    "AlertRule",
     "DataStreamManager",
     "Driven",
     "ErrorRecoverySystem",
+    "FigureLimits",
     "Level",
-    "Limits",
     "NumericalStabilityMonitor",
     "Pacer",
     "Pacing",
@@ -28,7 +29,6 @@ __all__ = [
     "RealTimeController",
     "RealTimeMonitor",
     "RealTimeOptimizer",
-    "Rule",
     "RuntimeSettings",
     "StepBounds",
     "StoppedError",

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from headway.runtime.modes import MODES, RealTimeOptimizer
-from headway.runtime.monitor import RealTimeMonitor, Rule
+from headway.runtime.monitor import AlertRule, RealTimeMonitor
 from headway.runtime.pacing import OVERRUN, Pacer
 from headway.runtime.profiler import PerformanceProfiler
 from headway.runtime.recovery import ErrorRecoverySystem, Strategy
-from headway.runtime.stability import Limits, NumericalStabilityMonitor, Stability
+from headway.runtime.stability import FigureLimits, NumericalStabilityMonitor, Stability
 from headway.runtime.streams import DataStreamManager
 from headway.runtime.timestep import AdaptiveTimestepper, StepBounds
 
@@ -88,8 +88,8 @@ class RuntimeSettings:
     batch_wall_s: float = 0.02
     checkpoint_s: float = 0.0
     bounds: StepBounds = field(default_factory=StepBounds)
-    rules: tuple[Rule, ...] = ()
-    limits: Mapping[str, Limits] = field(default_factory=dict)
+    rules: tuple[AlertRule, ...] = ()
+    limits: Mapping[str, FigureLimits] = field(default_factory=dict)
     drift: tuple[str, float] | None = None
     priority: tuple[str, ...] = ()
     watch: bool = True

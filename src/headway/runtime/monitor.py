@@ -38,7 +38,7 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlertRule:
     """An alert opens when `path` `condition` `threshold` has held for `for_s`, and closes when it
     has not held for `clear_s`; plant seconds.
 
@@ -46,7 +46,8 @@ class Rule:
         condition counts as not held.
     A figure that is not a number is beyond any threshold.
 
-    >>> Rule("fast", "v_chain", ">", 3.0, Level.WARNING, hysteresis=0.2).holds(2.9, already=True)
+    >>> rule = AlertRule("fast", "v_chain", ">", 3.0, Level.WARNING, hysteresis=0.2)
+    >>> rule.holds(2.9, already=True)
     True
     """
 
@@ -180,12 +181,12 @@ class RealTimeMonitor:
 
     def __init__(
         self,
-        rules: tuple[Rule, ...] = (),
+        rules: tuple[AlertRule, ...] = (),
         sample: Mapping[str, Any] | None = None,
         most_per_minute: int = 10,
         keep: int = 1000,
     ) -> None:
-        self._rules: dict[str, tuple[Rule, Path]] = {}
+        self._rules: dict[str, tuple[AlertRule, Path]] = {}
         self._conditions: dict[tuple[str, str], _Condition] = {}  # by rule and path
         self._budgets: dict[str, _Budget] = {}
         self._most_per_minute = most_per_minute
@@ -194,7 +195,7 @@ class RealTimeMonitor:
         for rule in rules:
             self.add(rule, sample)
 
-    def add(self, rule: Rule, sample: Mapping[str, Any] | None = None) -> None:
+    def add(self, rule: AlertRule, sample: Mapping[str, Any] | None = None) -> None:
         """Raises ValueError if its path is not in `sample`, or its name is taken."""
         path = Path(rule.path)
         path.check(sample)
@@ -235,7 +236,9 @@ class RealTimeMonitor:
                 return AlertUpdate("acknowledged", condition.alert)
         raise KeyError(f"no open alert has the number {number}")
 
-    def _check_value(self, rule: Rule, where: str, value: float, at_s: float) -> AlertUpdate | None:
+    def _check_value(
+        self, rule: AlertRule, where: str, value: float, at_s: float
+    ) -> AlertUpdate | None:
         condition = self._conditions.get((rule.name, where))
         holds = rule.holds(value, already=condition is not None and condition.alert is not None)
         if holds:
@@ -247,7 +250,7 @@ class RealTimeMonitor:
         return None
 
     def _check_holding(
-        self, rule: Rule, where: str, value: float, at_s: float, condition: _Condition
+        self, rule: AlertRule, where: str, value: float, at_s: float, condition: _Condition
     ) -> AlertUpdate | None:
         condition.clear_since_s = math.nan
         if condition.alert is not None:
@@ -257,7 +260,7 @@ class RealTimeMonitor:
         return self._open(rule, where, value, at_s, condition)
 
     def _check_clear(
-        self, rule: Rule, where: str, value: float, at_s: float, condition: _Condition
+        self, rule: AlertRule, where: str, value: float, at_s: float, condition: _Condition
     ) -> AlertUpdate | None:
         if condition.alert is None:
             del self._conditions[rule.name, where]
@@ -272,7 +275,7 @@ class RealTimeMonitor:
         return AlertUpdate("closed", closed)
 
     def _open(
-        self, rule: Rule, where: str, value: float, at_s: float, condition: _Condition
+        self, rule: AlertRule, where: str, value: float, at_s: float, condition: _Condition
     ) -> AlertUpdate | None:
         budget = self._budgets[rule.name]
         if budget.spent(at_s) >= self._most_per_minute:
@@ -296,7 +299,7 @@ class RealTimeMonitor:
         return AlertUpdate("opened", condition.alert, held_back)
 
     def _update(
-        self, rule: Rule, value: float, condition: _Condition, alert: Alert
+        self, rule: AlertRule, value: float, condition: _Condition, alert: Alert
     ) -> AlertUpdate | None:
         """A figure within the hysteresis is the value of the moment, but neither the worst nor
         worse.

@@ -21,7 +21,7 @@ RINGING = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FigureLimits:
     """Of one figure. lowest, highest: bounds; per_s: fastest plausible change; noise: smaller
     changes do not count as ringing.
     """
@@ -60,13 +60,16 @@ class NumericalStabilityMonitor:
 
     drift: name of the figure that holds the share of energy unaccounted for, and its limit.
 
-    >>> monitor = NumericalStabilityMonitor({"v": Limits(highest=10.0)})
+    >>> monitor = NumericalStabilityMonitor({"v": FigureLimits(highest=10.0)})
     >>> monitor.check(0.0, {"v": float("nan")}).score
     0.0
     """
 
     def __init__(
-        self, limits: Mapping[str, Limits], drift: tuple[str, float] | None = None, memory: int = 50
+        self,
+        limits: Mapping[str, FigureLimits],
+        drift: tuple[str, float] | None = None,
+        memory: int = 50,
     ) -> None:
         self._limits = dict(limits)
         self._drift = drift
@@ -103,7 +106,7 @@ class NumericalStabilityMonitor:
         self._penalty = max(worst, self._penalty - self._recovery)
         return Stability(1.0 - self._penalty, tuple(f.reason for f in faults))
 
-    def _jump(self, name: str, value: float, at_s: float, limits: Limits) -> list[_Fault]:
+    def _jump(self, name: str, value: float, at_s: float, limits: FigureLimits) -> list[_Fault]:
         """A change faster than is plausible, since the last check."""
         past, passed_s = self._past[name], at_s - self._last_s
         if not past or not passed_s > 0.0 or abs(value - past[-1]) <= limits.per_s * passed_s:
@@ -111,7 +114,7 @@ class NumericalStabilityMonitor:
         reason = f"{name} jumped from {past[-1]:.6g} to {value:.6g} in {passed_s:.3g} s"
         return [_Fault(JUMP, reason)]
 
-    def _ringing(self, name: str, value: float, limits: Limits) -> list[_Fault]:
+    def _ringing(self, name: str, value: float, limits: FigureLimits) -> list[_Fault]:
         """The last RING changes alternate in sign, each larger than the noise."""
         past = self._past[name]
         past.append(value)
@@ -132,7 +135,7 @@ class NumericalStabilityMonitor:
         return [_Fault(DRIFT, f"{name} {share:.3g} is above {limit:g}: energy is not kept")]
 
 
-def _out_of_bounds(name: str, value: float, limits: Limits) -> list[_Fault]:
+def _out_of_bounds(name: str, value: float, limits: FigureLimits) -> list[_Fault]:
     if limits.lowest <= value <= limits.highest:
         return []
     reason = f"{name} {value:.6g} is outside {limits.lowest:g} to {limits.highest:g}"

@@ -54,7 +54,7 @@ class Message:
 
 
 @dataclass(slots=True)
-class Delivery:
+class DeliveryCounts:
     """Counts of one subscriber. offered = taken + dropped + waiting.
 
     skipped: publications left out by its own rate. merged: urgent messages whose values went into
@@ -85,7 +85,7 @@ class Subscription:
     size: int
     policy: Policy
     timeout_s: float
-    delivery: Delivery = field(default_factory=Delivery)
+    delivery: DeliveryCounts = field(default_factory=DeliveryCounts)
     detached: str = ""
     _buffer: deque[tuple[float, Message]] = field(default_factory=deque)
     _overflow: deque[tuple[float, Message]] = field(default_factory=deque)
@@ -338,7 +338,7 @@ class DataStreamManager:
         elif load < LOW_LOAD:
             self.thinning = max(self.thinning / 1.25, 1.0)
 
-    def statistics(self) -> dict[str, Delivery]:
+    def statistics(self) -> dict[str, DeliveryCounts]:
         """By subscriber."""
         return {name: s.delivery for name, s in list(self._subscriptions.items())}
 

@@ -3,8 +3,8 @@ trusts nobody.
 """
 
 from headway.safety.command import Command
-from headway.safety.gate import SafetyGate, Source
+from headway.safety.gate import ControlSource, SafetyGate
 from headway.safety.kernel import Rule
 from headway.safety.override import Order, Override
 
-__all__ = ["Command", "Order", "Override", "Rule", "SafetyGate", "Source"]
+__all__ = ["Command", "ControlSource", "Order", "Override", "Rule", "SafetyGate"]

@@ -18,11 +18,11 @@ from headway.roads import Junction, Network, SignalGroup, Timing
 from headway.values import BoolArray, FloatArray
 
 EPS_S = 1e-3
-Line = list[tuple[float, str]]
+SignalTimeline = list[tuple[float, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
+class AuditFinding:
     """A rule that was broken on the street: when (s), where, which, with the signal groups'
     places.
     """
@@ -59,8 +59,8 @@ class Recording:
 
 
 def audit(
-    network: Network, timing: Timing, lines: Mapping[str, Line], grace_s: float
-) -> list[Violation]:
+    network: Network, timing: Timing, lines: Mapping[str, SignalTimeline], grace_s: float
+) -> list[AuditFinding]:
     """Every violation in the time lines; the first `grace_s` seconds (before the gate's first
     command) are left out.
 
@@ -72,7 +72,7 @@ def audit(
             f"there is no record of the signals of {', '.join(missing)}. List them under "
             "SaveTLSStates, and let the run begin."
         )
-    found: list[Violation] = []
+    found: list[AuditFinding] = []
     for junction in network.junctions:
         recording = _recording(network, junction, lines, grace_s)
         found += _wrong_colours(recording)
@@ -81,7 +81,7 @@ def audit(
 
 
 def _recording(
-    network: Network, junction: Junction, lines: Mapping[str, Line], grace_s: float
+    network: Network, junction: Junction, lines: Mapping[str, SignalTimeline], grace_s: float
 ) -> Recording:
     own = {tl: lines[tl] for tl in junction.tl_ids}
     rows = list(_joined(own, [network.groups[g] for g in junction.groups]))
@@ -98,7 +98,7 @@ def _recording(
     )
 
 
-def _wrong_colours(recording: Recording) -> Iterator[Violation]:
+def _wrong_colours(recording: Recording) -> Iterator[AuditFinding]:
     """Conflicting greens of which none gives way, and unknown colours."""
     junction = recording.junction
     for row in np.flatnonzero(recording.times_s >= recording.begin_s):
@@ -109,12 +109,12 @@ def _wrong_colours(recording: Recording) -> Iterator[Violation]:
                 permissive[b] and junction.yields[b, a]
             )
             if junction.conflicts[a, b] and not gives_way:
-                yield Violation(at_s, junction.id, "conflict", (a, b))
+                yield AuditFinding(at_s, junction.id, "conflict", (a, b))
         for g in np.flatnonzero(~recording.known[row]).tolist():
-            yield Violation(at_s, junction.id, "colour", (g,))
+            yield AuditFinding(at_s, junction.id, "colour", (g,))
 
 
-def _wrong_times(recording: Recording, timing: Timing) -> Iterator[Violation]:
+def _wrong_times(recording: Recording, timing: Timing) -> Iterator[AuditFinding]:
     """Greens, yellows and clearances that were too short. A green that was on at the start of the
     record has no beginning.
     """
@@ -132,26 +132,26 @@ def _wrong_times(recording: Recording, timing: Timing) -> Iterator[Violation]:
 
 def _short_greens(
     recording: Recording, timing: Timing, g: int, began: BoolArray
-) -> Iterator[Violation]:
+) -> Iterator[AuditFinding]:
     junction = recording.junction
     min_green_s = timing.min_green_s[junction.first + g]
     for start in recording.rows_from(recording.begin_s, began):
         end_s = recording.end_s(start, recording.green[:, g])
         if end_s - recording.times_s[start] + EPS_S < min_green_s:
-            yield Violation(end_s, junction.id, "minimum_green", (g,))
+            yield AuditFinding(end_s, junction.id, "minimum_green", (g,))
 
 
-def _short_yellow(recording: Recording, timing: Timing, g: int, end: int) -> Iterator[Violation]:
+def _short_yellow(recording: Recording, timing: Timing, g: int, end: int) -> Iterator[AuditFinding]:
     junction = recording.junction
     end_s = float(recording.times_s[end])
     yellow_s = recording.end_s(end, recording.yellow[:, g]) - end_s
     if yellow_s + EPS_S < timing.yellow_s[junction.first + g]:
-        yield Violation(end_s, junction.id, "yellow", (g,))
+        yield AuditFinding(end_s, junction.id, "yellow", (g,))
 
 
 def _short_clearances(
     recording: Recording, timing: Timing, g: int, end: int, began: BoolArray
-) -> Iterator[Violation]:
+) -> Iterator[AuditFinding]:
     """Starts of conflicting groups before the yellow and clearance of g are over."""
     junction = recording.junction
     own = junction.first + g
@@ -161,10 +161,12 @@ def _short_clearances(
         for row in recording.rows_from(end_s, began[:, other]):
             at_s = float(recording.times_s[row])
             if at_s + EPS_S < free_s and not recording.green[row, g]:
-                yield Violation(at_s, junction.id, "clearance", (g, other))
+                yield AuditFinding(at_s, junction.id, "clearance", (g, other))
 
 
-def _joined(lines: Mapping[str, Line], groups: list[SignalGroup]) -> Iterator[tuple[float, str]]:
+def _joined(
+    lines: Mapping[str, SignalTimeline], groups: list[SignalGroup]
+) -> Iterator[tuple[float, str]]:
     """One time line over all groups of a junction, from those of its programmes."""
     states = {tl: line[0][1] for tl, line in lines.items()}
     changes = sorted(

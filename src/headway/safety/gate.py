@@ -29,7 +29,7 @@ NOT_A_COLOUR = -1
 HIGHEST_COLOUR = int(Colour.GREEN)  # comparing an array with an enum member costs microseconds
 
 
-class Source(IntEnum):
+class ControlSource(IntEnum):
     """Where the colours wanted in this second came from, best first."""
 
     CONTROLLER = 0
@@ -57,7 +57,7 @@ class SafetyGate:
         resume_s: float = 5.0,
     ) -> None:
         self.timing = timing
-        self.source = Source.CONTROLLER
+        self.source = ControlSource.CONTROLLER
         self._network = network
         self._stale_s = stale_s
         self._resume_s = resume_s
@@ -133,7 +133,7 @@ class SafetyGate:
             )
         for name, array in self._arrays_kept().items():
             array[:] = state[name]
-        self.source = Source(state["source"])
+        self.source = ControlSource(state["source"])
         self._now_s = state["now"]
         self._better_since_s = state["better"]
         self._obeyed_s = state["obeyed"]
@@ -264,11 +264,11 @@ class SafetyGate:
             self._switch_source(healthy)
         if healthy >= self.source:
             self._better_since_s = self._now_s
-        elif self.source == Source.FALLBACK and not self._is_usable(fallback):
+        elif self.source == ControlSource.FALLBACK and not self._is_usable(fallback):
             # the controller is healthy but not trusted yet, and its fallback is gone
-            self._switch_source(Source.FIXED_TIME)
+            self._switch_source(ControlSource.FIXED_TIME)
 
-    def _switch_source(self, source: Source) -> None:
+    def _switch_source(self, source: ControlSource) -> None:
         names = {"from": self.source.name.lower(), "to": source.name.lower()}
         self._report("source", names)
         self.source = source
@@ -278,19 +278,19 @@ class SafetyGate:
         proposal: Proposal | None,
         fallback: Proposal | None,
         observation: Observation | None,
-    ) -> Source:
+    ) -> ControlSource:
         """The best source that can be used now. Signals that do not show what was commanded leave
         red to all.
         """
         if observation is None or self._is_obeyed(observation):
             self._obeyed_s = self._now_s
         if self._now_s - self._obeyed_s > self._stale_s:
-            return Source.ALL_RED
+            return ControlSource.ALL_RED
         if self._is_usable(proposal):
-            return Source.CONTROLLER
+            return ControlSource.CONTROLLER
         if self._is_usable(fallback):
-            return Source.FALLBACK
-        return Source.FIXED_TIME
+            return ControlSource.FALLBACK
+        return ControlSource.FIXED_TIME
 
     def _is_usable(self, proposal: Proposal | None) -> bool:
         return proposal is not None and self.is_sound(proposal, self._now_s)
@@ -304,11 +304,11 @@ class SafetyGate:
     def _wanted_by_source(
         self, proposal: Proposal | None, fallback: Proposal | None
     ) -> ColourArray:
-        if self.source == Source.CONTROLLER and proposal is not None:
+        if self.source == ControlSource.CONTROLLER and proposal is not None:
             return _as_colours(proposal.wanted)
-        if self.source == Source.FALLBACK and fallback is not None:
+        if self.source == ControlSource.FALLBACK and fallback is not None:
             return _as_colours(fallback.wanted)
-        if self.source == Source.ALL_RED:
+        if self.source == ControlSource.ALL_RED:
             return np.full(len(self.shown), Colour.RED, np.int8)
         programmes = [j.programme for j in self._network.junctions]
         return np.concatenate([p.colours[p.phase_at(self._now_s)] for p in programmes])

@@ -1,5 +1,5 @@
 """From a stream's frames to tracks, traffic measures and violations: one `Perception` a stream, and
-`watch`, which runs one source to its end.
+`frame_results`, which runs one source to its end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from headway.sensing.traffic.site import Site
 from headway.sensing.traffic.violations import ViolationDetector
 from headway.vision.boxes import centres, sizes
 from headway.vision.detection.detectors import CLASSES, Detector
-from headway.vision.frames.sources import Frame, Source
+from headway.vision.frames.sources import Frame, FrameSource
 
 AHEAD = 2  # frames in flight beyond one a thread, so that none waits for the next
 USUAL_RATE_HZ = 15.0  # where a stream does not state its own
@@ -121,8 +121,11 @@ def unknown_site(size: tuple[int, int]) -> Site:
     return Site(size)
 
 
-def watch(
-    source: Source, detector: Detector, perception: Perception | None = None, device: str = "camera"
+def frame_results(
+    source: FrameSource,
+    detector: Detector,
+    perception: Perception | None = None,
+    device: str = "camera",
 ) -> Iterator[FrameResult]:
     """Every frame of a source, in order; as many are detected side by side as the detector has
     threads for.

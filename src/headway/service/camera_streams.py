@@ -26,7 +26,7 @@ from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 from headway.vision.detection.detectors import Detector, OnnxDetector
 from headway.vision.detection.motion import MotionDetector
-from headway.vision.frames.sources import Frame, Source, SourceSettings
+from headway.vision.frames.sources import Frame, FrameSource, SourceSettings
 
 FAULTS = 20  # in a row, after which a camera is stopped
 DRAW_PERIOD_S = 0.1  # of the live view, wall seconds
@@ -72,7 +72,7 @@ class Stream:
     """
 
     settings: StreamSettings
-    source: Source
+    source: FrameSource
     perception: Perception | None = None
     signals: SignalHistory = field(default_factory=SignalHistory)
     processed: int = 0
@@ -169,14 +169,14 @@ class Stream:
         return [f"{v.rule} #{v.data['track']}" for v in recent][-RECENT_MOST:]
 
 
-Listener = Callable[[Stream, FrameResult], None]
+ResultListener = Callable[[Stream, FrameResult], None]
 
 
 @dataclass(frozen=True)
 class Makers:
     """What streams are made of, and their clocks; tests give others."""
 
-    source: Callable[[SourceSettings], Source] = Source
+    source: Callable[[SourceSettings], FrameSource] = FrameSource
     perception: Callable[..., Perception] = Perception
     motion_detector: Callable[[], Detector] = MotionDetector
     onnx_detector: Callable[..., Detector] = OnnxDetector
@@ -197,7 +197,7 @@ class StreamManager:
 
     def __init__(
         self,
-        publish: Listener | None = None,
+        publish: ResultListener | None = None,
         key: bytes = b"",
         threads: int = 0,
         makers: Makers | None = None,
@@ -254,7 +254,7 @@ class StreamManager:
             stream.in_flight.clear()
             if stream.perception is not None and stream.result is not None:
                 last = stream.perception.violation_detector.close()
-                self._hand_out(stream, replace(stream.result, crossings=[], violations=last))
+                self._publish_result(stream, replace(stream.result, crossings=[], violations=last))
 
     def set_site(self, name: str, site: Site) -> None:
         """Another site; a camera that runs starts anew with it. Raises KeyError."""
@@ -300,17 +300,17 @@ class StreamManager:
                 self._wake.clear()
 
     def step(self) -> bool:
-        """Publish what the detectors have found, and give them new frames; whether there was
+        """Publish finished detections, and give the detectors new frames; whether there was
         anything to do.
         """
         with self._lock:
             running = [s for s in self.streams.values() if s.running]
         running.sort(key=lambda s: s.served_at)
-        published = [self._publish_next(stream) for stream in running]
-        begun = [self._begin_next(stream, running) for stream in running]
+        published = [self._publish_detected(stream) for stream in running]
+        begun = [self._start_detection(stream, running) for stream in running]
         return any(published) or any(begun)
 
-    def _begin_next(self, stream: Stream, running: list[Stream]) -> bool:
+    def _start_detection(self, stream: Stream, running: list[Stream]) -> bool:
         """Give the camera's next frame to its detector, if there is one and there is room."""
         name = stream.settings.detector
         detector = self._detector(name)
@@ -327,14 +327,14 @@ class StreamManager:
         detections.add_done_callback(lambda _: self._wake.set())
         return True
 
-    def _publish_next(self, stream: Stream) -> bool:
+    def _publish_detected(self, stream: Stream) -> bool:
         """Publish the oldest frame in flight, if its detections are there."""
         with stream.lock:
             if not (stream.running and stream.in_flight and stream.in_flight[0][1].done()):
                 return False
             frame, detections = stream.in_flight.popleft()
             try:
-                result = self._look(stream, frame, detections.result())
+                result = self._process(stream, frame, detections.result())
             except Exception as error:  # this camera's trouble: the others go on
                 self._record_fault(stream, error)
                 return True
@@ -344,10 +344,10 @@ class StreamManager:
             stream.result = result
             stream.latencies.append(now - frame.decoded_s)
             stream.processed_at.append(now)
-            self._hand_out(stream, result)
+            self._publish_result(stream, result)
             return True
 
-    def _look(self, stream: Stream, frame: Frame, detections: sv.Detections) -> FrameResult:
+    def _process(self, stream: Stream, frame: Frame, detections: sv.Detections) -> FrameResult:
         """Raises SensingError if the frame is not of the site's size."""
         size = (frame.image.shape[1], frame.image.shape[0])
         if stream.perception is None or stream.perception.site.size != size:
@@ -379,7 +379,7 @@ class StreamManager:
             # it waits for the decoder, which the other cameras must not
             threading.Thread(target=stream.source.stop, daemon=True).start()
 
-    def _hand_out(self, stream: Stream, result: FrameResult) -> None:
+    def _publish_result(self, stream: Stream, result: FrameResult) -> None:
         stream.violations.extend(result.violations)
         if stream.viewers and stream.perception is not None:
             self._draw(stream, stream.perception, result)

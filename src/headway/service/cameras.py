@@ -119,7 +119,7 @@ class CameraService:
         if streets is not None:
             streets.on_signals = self._forward_signals
         self._restart_cameras()
-        gc.freeze()  # docs/decisions/0012-pauses.md
+        gc.freeze()  # docs/decisions/0012-garbage-collection.md
 
     # --- for operators ---
 

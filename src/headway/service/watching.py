@@ -16,8 +16,7 @@ import numpy as np
 
 from headway.sensing import SensingError
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
-from headway.sensing.pipeline import FrameResult, Perception
-from headway.sensing.pipeline import watch as watch_frames
+from headway.sensing.pipeline import FrameResult, Perception, frame_results
 from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
@@ -25,7 +24,7 @@ from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 from headway.vision.detection.detectors import CLASSES, Detector, OnnxDetector
 from headway.vision.detection.motion import MotionDetector
-from headway.vision.frames.sources import Frame, Image, Source, SourceSettings, sampled
+from headway.vision.frames.sources import Frame, FrameSource, Image, SourceSettings, sampled
 
 SAMPLES = 45  # frames of a clip from which its background is learned before it is watched
 LEAST_SAMPLES = 5  # fewer say nothing about the background
@@ -220,12 +219,12 @@ def watch_source(
     """
     detector = _detector(source, model, threads)
     history = read_signals(signals) if signals is not None else SignalHistory()
-    camera = Source(SourceSettings(source, policy="queue", attempts=ATTEMPTS))
+    camera = FrameSource(SourceSettings(source, policy="queue", attempts=ATTEMPTS))
     begun_s: float | None = None
     try:
         if site is not None:
             report.perception = Perception(source, site, USUAL_HZ, blur=blur, signals=history)
-        for result in watch_frames(camera, detector, report.perception, source):
+        for result in frame_results(camera, detector, report.perception, source):
             if site is not None:
                 _check_size(source, site, result.frame)
             report.perception = result.perception

@@ -127,16 +127,16 @@ class Intake:
         """Replay the spool, if there is one; whether nothing waits any more."""
         if self.spool.waiting and self._lock.acquire(blocking=False):
             try:
-                self.spool.replay(self._copied)
+                self.spool.replay(self._copy_or_put_aside)
             except OUTAGE:
                 return False
             finally:
                 self._lock.release()
         return self.spool.waiting == 0
 
-    def _copied(self, table: str, rows: list[Any]) -> None:
-        """A batch that the database refuses for what it says is put aside, with the reason: it must
-        not hold up those behind it.
+    def _copy_or_put_aside(self, table: str, rows: list[Any]) -> None:
+        """Copy a batch of the spool. One that the database rejects for its contents is put aside,
+        with the reason, so that it does not block those behind it.
         """
         try:
             self._copy(table, rows)
@@ -157,10 +157,13 @@ class Intake:
         self.refused += len(rows)
 
     def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
+        """By COPY; where a key is there already, once more through a temporary table without the
+        duplicates. Returns the rows stored.
+        """
         columns = ", ".join(COLUMNS[table])
         rows = list(rows)
         if table == "simulation_record":
-            self._partitions(rows)
+            self._make_partitions(rows)
         with self._database.connection() as held, held.cursor() as cursor:
             try:
                 with (
@@ -189,7 +192,7 @@ class Intake:
         self.duplicates += len(rows) - stored
         return stored
 
-    def _partitions(self, rows: Iterable[Sequence[Any]]) -> None:
+    def _make_partitions(self, rows: Iterable[Sequence[Any]]) -> None:
         """A partition for each month that occurs, made when it occurs first."""
         months = {_month(r[1]) for r in rows} - self._months
         for month in sorted(months):

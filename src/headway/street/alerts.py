@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from headway.runtime import Level, RealTimeMonitor, Rule
+from headway.runtime import AlertRule, Level, RealTimeMonitor
 from headway.settings import Settings
 
 STREET_FIELDS = ("time_s", "vehicles", "halted")
@@ -13,12 +13,12 @@ JUNCTION_FIELDS = ("vehicles", "queue", "longest_wait_s", "confidence")
 ANY_JUNCTION = "any"  # stands for every junction's name when a path is checked
 
 
-def alert_rules(settings: Settings) -> tuple[Rule, ...]:
+def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
     """The rules of the settings. Raises ValueError for a path that no street reports, or a name
     that occurs twice.
     """
     rules = tuple(
-        Rule(
+        AlertRule(
             name=r.name,
             path=r.path,
             condition=r.condition,

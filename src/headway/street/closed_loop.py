@@ -22,7 +22,7 @@ from headway.control.confidence import freshness
 from headway.control.stages import GO
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.roads import Network, Timing
-from headway.safety import SafetyGate, Source
+from headway.safety import ControlSource, SafetyGate
 from headway.street.board import JunctionState
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
@@ -172,7 +172,7 @@ class Street:
         """The controller is in control, was at the last tick, and is sure of every junction."""
         return (
             self.loop_state.low_confidence is None
-            and self.gate.source is Source.CONTROLLER
+            and self.gate.source is ControlSource.CONTROLLER
             and not any_below(
                 proposal.confidence, observation.completeness, fresh, self.confidence_threshold
             )

@@ -49,7 +49,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     """The body of the street process, as `headway.runtime.Supervisor` calls it."""
     process = StreetProcess(outbox, inbox, task)
     process.open()
-    gc.freeze()  # docs/decisions/0012-pauses.md
+    gc.freeze()  # docs/decisions/0012-garbage-collection.md
     process.run_to_end()
 
 

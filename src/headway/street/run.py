@@ -14,7 +14,7 @@ from headway import telemetry
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import Scenario, scenario
 from headway.roads import PROFILES, work_out
-from headway.runtime import Limits, RealTimeController
+from headway.runtime import FigureLimits, RealTimeController
 from headway.runtime.supervisor import Outbox
 from headway.street import checkpoint
 from headway.street.board import JunctionState
@@ -24,9 +24,9 @@ from headway.street.messages import Reporting, Snapshot, Task
 from headway.values import Event
 
 LIMITS = {
-    "vehicles": Limits(0.0, 1e6),
-    "speed_mps": Limits(0.0, 150.0),
-    "longest_wait_s": Limits(0.0, 1e6),
+    "vehicles": FigureLimits(0.0, 1e6),
+    "speed_mps": FigureLimits(0.0, 150.0),
+    "longest_wait_s": FigureLimits(0.0, 1e6),
 }
 EMISSION_PERIOD_S = 5.0
 TICK_MEAN_OVER = 100  # ticks whose mean work a snapshot reports

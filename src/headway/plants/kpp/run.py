@@ -11,12 +11,12 @@ from typing import Any
 
 from headway.plants import PlantError
 from headway.plants.kpp import KppOrder, KppPlant, KppSettings
-from headway.runtime import Limits, RuntimeSettings, StepBounds
+from headway.runtime import FigureLimits, RuntimeSettings, StepBounds
 
 LIMITS = {
-    "v_chain": Limits(-1.0, 20.0, per_s=50.0, noise=0.05),
-    "flywheel_radps": Limits(-1.0, 2000.0, per_s=5000.0, noise=5.0),
-    "ledger_residual": Limits(0.0, 1.0),
+    "v_chain": FigureLimits(-1.0, 20.0, per_s=50.0, noise=0.05),
+    "flywheel_radps": FigureLimits(-1.0, 2000.0, per_s=5000.0, noise=5.0),
+    "ledger_residual": FigureLimits(0.0, 1.0),
 }
 PERIOD_S = 1.0 / 15.0
 DRIFT = ("ledger_residual", 1e-3)

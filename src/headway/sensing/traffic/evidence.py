@@ -21,10 +21,10 @@ from headway.sensing.traffic.site import Site
 from headway.values import FloatArray
 from headway.vision.frames.sources import Image
 
-Colour = tuple[int, int, int]  # as OpenCV has it: blue, green, red
-RED: Colour = (0, 0, 255)
-WHITE: Colour = (255, 255, 255)
-BLACK: Colour = (0, 0, 0)
+BgrColour = tuple[int, int, int]  # as OpenCV has it: blue, green, red
+RED: BgrColour = (0, 0, 255)
+WHITE: BgrColour = (255, 255, 255)
+BLACK: BgrColour = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Line, Site, Zone
 
 
-class Decision(StrEnum):
+class RuleDecision(StrEnum):
     """What a rule decides. The value of a violation is the name of its rule."""
 
     NO_VIOLATION = "no_violation"
@@ -42,12 +42,12 @@ class Assessment:
     figures:    plain JSON types, as they stand in the evidence.
     """
 
-    decision: Decision
+    decision: RuleDecision
     confidence: float = 0.0
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-NO_VIOLATION = Assessment(Decision.NO_VIOLATION)
+NO_VIOLATION = Assessment(RuleDecision.NO_VIOLATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Situation:
     crossing: Crossing | None = None
 
 
-class Rule(Protocol):
+class TrafficRule(Protocol):
     """A traffic rule."""
 
     def assess(self, situation: Situation) -> Assessment:
@@ -127,7 +127,7 @@ class RedLight:
         if red_for_s is None or red_for_s < self.site.rules.grace_s:
             return NO_VIOLATION
         return Assessment(
-            Decision.UNDECIDED,
+            RuleDecision.UNDECIDED,
             self._confidence(red_for_s),
             {
                 "line": line.name,
@@ -137,19 +137,19 @@ class RedLight:
             },
         )
 
-    def follow_up(self, track: Track, crossed_s: float, at_s: float) -> Decision:
+    def follow_up(self, track: Track, crossed_s: float, at_s: float) -> RuleDecision:
         """What became of a vehicle that crossed on red at `crossed_s`, as known at `at_s`."""
         limits = self.thresholds
         after = [k for k, t in enumerate(track.times) if t >= crossed_s]
         if after:
             moved_m = self._moved_m(track, after[0], after[-1])
             if moved_m >= limits.passed_m:
-                return Decision.RED_LIGHT
+                return RuleDecision.RED_LIGHT
             if track.stopped_s >= limits.stopped_s and moved_m >= self.site.rules.stop_m:
-                return Decision.STOP_LINE
+                return RuleDecision.STOP_LINE
         if at_s < crossed_s + limits.undecided_s:
-            return Decision.UNDECIDED
-        return Decision.NO_VIOLATION
+            return RuleDecision.UNDECIDED
+        return RuleDecision.NO_VIOLATION
 
     def _red_for_s(self, line: Line, at_s: float) -> float | None:
         """Seconds since the last of the line's groups turned red; None unless all certainly show
@@ -192,7 +192,7 @@ class IllegalTurn:
         if self.from_line not in situation.track.lines_crossed:
             return NO_VIOLATION
         figures = {"from": self.from_line, "to": self.to_line}
-        return Assessment(Decision.ILLEGAL_TURN, self.confidence, figures)
+        return Assessment(RuleDecision.ILLEGAL_TURN, self.confidence, figures)
 
 
 # -- rules of places
@@ -231,7 +231,7 @@ class Speeding:
         if held_s < self.thresholds.lasting_s:
             return NO_VIOLATION
         return Assessment(
-            Decision.SPEEDING,
+            RuleDecision.SPEEDING,
             self._confidence(track.mean_mps - allowed_mps, error_mps),
             {
                 "speed_kmh": track.mean_mps * 3.6,
@@ -295,7 +295,7 @@ class WrongWay:
         condition = f"wrong_way {self.zone.name}"
         if self.timers.held_s(condition, track, holds, situation.at_s) < limits.lasting_s:
             return NO_VIOLATION
-        return Assessment(Decision.WRONG_WAY, limits.confidence, {"zone": self.zone.name})
+        return Assessment(RuleDecision.WRONG_WAY, limits.confidence, {"zone": self.zone.name})
 
     def _is_against(self, track: Track) -> bool:
         limits = self.thresholds
@@ -323,7 +323,7 @@ class BlockedBox:
         if self.zone.name not in situation.zones or standing_s < self.longest_s:
             return NO_VIOLATION
         figures = {"zone": self.zone.name, "standing_s": standing_s}
-        return Assessment(Decision.BLOCKED_BOX, self.confidence, figures)
+        return Assessment(RuleDecision.BLOCKED_BOX, self.confidence, figures)
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ class ForbiddenZone:
         held_s = self.timers.held_s(condition, situation.track, holds, situation.at_s)
         if held_s <= self.lasting_s:
             return NO_VIOLATION
-        return Assessment(Decision.FORBIDDEN_ZONE, self.confidence, {"zone": self.zone.name})
+        return Assessment(RuleDecision.FORBIDDEN_ZONE, self.confidence, {"zone": self.zone.name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,15 +370,15 @@ class PedestrianCrossing:
         if self.timers.held_s(condition, track, holds, situation.at_s) <= limits.lasting_s:
             return NO_VIOLATION
         figures = {"zone": self.zone.name, "pedestrians": list(pedestrians)}
-        return Assessment(Decision.PEDESTRIAN_CROSSING, limits.confidence, figures)
+        return Assessment(RuleDecision.PEDESTRIAN_CROSSING, limits.confidence, figures)
 
 
-def rules_of_places(site: Site, timers: HoldTimers) -> list[Rule]:
+def rules_of_places(site: Site, timers: HoldTimers) -> list[TrafficRule]:
     """Speeding, and the rule of each zone, in the site's order."""
     return [Speeding(site, timers), *_rules_of_zones(site, timers)]
 
 
-def _rules_of_zones(site: Site, timers: HoldTimers) -> Iterator[Rule]:
+def _rules_of_zones(site: Site, timers: HoldTimers) -> Iterator[TrafficRule]:
     for zone in site.zones:
         if zone.kind == "lane" and zone.heading is not None:
             yield WrongWay(zone, zone.heading, timers)

@@ -13,12 +13,12 @@ from headway.sensing.traffic.evidence import EvidenceRecorder, Violation, seal_o
 from headway.sensing.traffic.measures import Crossing, Measures
 from headway.sensing.traffic.rules import (
     Assessment,
-    Decision,
     HoldTimers,
     IllegalTurn,
     RedLight,
-    Rule,
+    RuleDecision,
     Situation,
+    TrafficRule,
     rules_of_places,
 )
 from headway.sensing.traffic.signals import SignalHistory, lamp_colour
@@ -38,7 +38,7 @@ class PendingViolation:
 
     violation: Violation
     track: Track
-    decision: Decision
+    decision: RuleDecision
 
 
 @dataclass
@@ -64,7 +64,7 @@ class ViolationDetector:
         self._timers = HoldTimers()
         self._red_light = RedLight(self.site, self.signals)
         turns = [IllegalTurn(t.from_line, t.to_line) for t in self.site.forbidden_turns]
-        self._line_rules: list[Rule] = [*turns, self._red_light]
+        self._line_rules: list[TrafficRule] = [*turns, self._red_light]
         self._place_rules = rules_of_places(self.site, self._timers)
 
     def update(
@@ -109,12 +109,12 @@ class ViolationDetector:
                     found.setdefault(zone, []).append(track.id)
         return found
 
-    def _assess(self, rules: list[Rule], situation: Situation) -> None:
+    def _assess(self, rules: list[TrafficRule], situation: Situation) -> None:
         """Each rule is reported once of a track; a crossing on red is followed up once, too."""
         track = situation.track
         for rule in rules:
             found = rule.assess(situation)
-            if found.decision == Decision.NO_VIOLATION or found.decision in track.violations:
+            if found.decision == RuleDecision.NO_VIOLATION or found.decision in track.violations:
                 continue
             track.violations.add(found.decision)
             violation = self._violation(found, situation)
@@ -137,14 +137,14 @@ class ViolationDetector:
         """Those that are decided and have their images, sealed; the others go on waiting."""
         complete, waiting = [], []
         for one in self.pending:
-            if one.decision == Decision.UNDECIDED:
+            if one.decision == RuleDecision.UNDECIDED:
                 crossed_s = one.violation.at_s
                 one.decision = self._red_light.follow_up(one.track, crossed_s, at_s)
                 one.violation = replace(one.violation, rule=one.decision.value)
-            if one.decision == Decision.NO_VIOLATION:
+            if one.decision == RuleDecision.NO_VIOLATION:
                 continue
             last_image_s = one.violation.at_s + self.evidence.settings.before_s
-            if one.decision == Decision.UNDECIDED or at_s < last_image_s:
+            if one.decision == RuleDecision.UNDECIDED or at_s < last_image_s:
                 waiting.append(one)
             else:
                 complete.append(self._sealed(one.violation))

@@ -19,7 +19,7 @@ SILENT_S = 30.0  # s without an answer, then the download has failed
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelFile:
     """One file. sha256: empty where the publisher changes it; such a model is not fetched, only
     used from a file of yours.
     """
@@ -33,7 +33,7 @@ class Model:
 
 RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
 MODELS = (
-    Model(
+    ModelFile(
         "yolox_nano",
         f"{RELEASE}/yolox_nano.onnx",
         "Apache-2.0 (Megvii)",
@@ -43,7 +43,7 @@ MODELS = (
 )
 
 
-def known(name: str) -> Model:
+def known(name: str) -> ModelFile:
     """Raises SensingError for an unknown name."""
     for model in MODELS:
         if model.name == name:
@@ -54,19 +54,19 @@ def known(name: str) -> Model:
     )
 
 
-def digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def verify(model: Model, path: Path) -> None:
+def verify(model: ModelFile, path: Path) -> None:
     """Raises SensingError if the file is not what it should be."""
     if not path.exists():
         raise SensingError(
             f"{path}: it is not there. Fetch it: `headway models fetch {model.name}`"
         )
-    found = digest(path)
+    found = file_sha256(path)
     if found != model.sha256:
         raise SensingError(
             f"{path}: its sha256 is {found}, it should be {model.sha256}. Delete it and fetch "
@@ -75,7 +75,10 @@ def verify(model: Model, path: Path) -> None:
 
 
 def fetch(
-    model: Model, folder: Path, url: str = "", progress: Callable[[int, int], None] | None = None
+    model: ModelFile,
+    folder: Path,
+    url: str = "",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Download, or resume a download that broke; the file gets its name only when its hash is
     right. progress: called with bytes so far and in all.
@@ -87,7 +90,7 @@ def fetch(
     path = folder / f"{model.name}.onnx"
     part = folder / f"{model.name}.onnx.part"
     url = url or model.url
-    if path.exists() and digest(path) == model.sha256:
+    if path.exists() and file_sha256(path) == model.sha256:
         return path
     try:
         done, size = _download(url, part, progress)
@@ -108,7 +111,7 @@ def fetch(
         raise SensingError(
             f"{url}: it broke off after {done} of {size} bytes. The same command resumes there."
         )
-    found = digest(part)
+    found = file_sha256(part)
     if found != model.sha256:
         part.unlink()
         raise SensingError(

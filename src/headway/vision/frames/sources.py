@@ -102,7 +102,7 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class SourceHealth:
     """State and counts of a source.
 
     state:    idle, starting, running, reconnecting, ended, failed. fault: the last one, in words.
@@ -201,7 +201,7 @@ class _Playback:
 
 
 @dataclass
-class Source:
+class FrameSource:
     """`start`, `take` frames, `stop`. One thread decodes; any other may take.
 
     on_change:  called, from the decoding thread, after each frame and at the end.
@@ -209,7 +209,7 @@ class Source:
     """
 
     settings: SourceSettings
-    health: Health = field(default_factory=Health)
+    health: SourceHealth = field(default_factory=SourceHealth)
     platform: Platform = Platform()
     on_change: Callable[[], None] | None = None
 
@@ -232,7 +232,7 @@ class Source:
             raise SensingError(f"{self.settings.display_url}: it runs already")
         self._stop.clear()
         self._waiting.clear()
-        self.health = Health("starting")
+        self.health = SourceHealth("starting")
         self._thread = self.platform.make_thread(
             target=self._work, daemon=True, name=f"source {self.settings.display_url}"
         )
