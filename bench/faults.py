@@ -119,7 +119,7 @@ def street_killed(random: np.random.Generator, folder: Path) -> str:
         {
             "street": {"scenario": "cologne1", "timing": "benchmark"},
             "recovery": {"folder": str(folder), "checkpoint_s": 20.0},
-            "loop": {"realtime": 300.0},
+            "loop": {"speed_factor": 300.0},
         },
     )
     engine = Engine(Task(settings, 25200.0 + 240.0))

@@ -442,7 +442,7 @@ def undisturbed() -> None:
             "--port",
             str(port),
             "--no-baseline",
-            "--realtime",
+            "--speed-factor",
             "20",
             "--per-minute",
             "0",

@@ -280,9 +280,9 @@ def control(seeds: tuple[int, ...] = (1,)) -> None:
     """
     from headway.experiments.benchmark import Job, run_all
 
-    ways = (("fixed", "connected"), ("planner", "connected"), ("planner", "pictures"))
+    ways = (("fixed", "connected"), ("planner", "connected"), ("planner", "rendered"))
     jobs = [
-        Job("cologne1", by, seed, sensing=sensing, step_s=1.0 if sensing == "pictures" else 0.2)
+        Job("cologne1", by, seed, sensing=sensing, step_s=1.0 if sensing == "rendered" else 0.2)
         for seed in seeds
         for by, sensing in ways
     ]

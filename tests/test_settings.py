@@ -1,5 +1,6 @@
 """Settings: each default and bound by value; a fault names place, value and what is allowed; followed while running."""
 
+import logging
 import math
 import os
 from typing import get_args
@@ -28,7 +29,7 @@ HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
 MAIL = {"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}
 DEFAULTS = {
     "environment": "development",
-    "loop": {"tick_s": 1.0, "cycle_s": 30.0, "realtime": 0.0, "mode": "balanced", "overrun": "degrade"},
+    "loop": {"tick_s": 1.0, "cycle_s": 30.0, "speed_factor": 0.0, "mode": "balanced", "overrun": "degrade"},
     "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4},
     "street": {"scenario": "cologne8", "seed": 1, "scale": 1.0, "timing": "street", "sensing": "connected"},
     "recovery": {"folder": "data", "checkpoint_s": 60.0, "silent_s": 10.0, "restarts": 5},
@@ -109,7 +110,7 @@ def mail(**values):
 BOUNDS = [
     ("loop.tick_s", 0.1, 5.0, 0.0999, 5.001),
     ("loop.cycle_s", 5.0, 600.0, 4.999, 600.01),
-    ("loop.realtime", 0.0, 1000.0, -0.001, 1000.1),
+    ("loop.speed_factor", 0.0, 1000.0, -0.001, 1000.1),
     ("control.confidence", 0.0, 1.0, -0.001, 1.001),
     ("street.seed", 0, None, -1, None),
     ("street.scale", 1e-9, 10.0, 0.0, 10.001),
@@ -139,7 +140,7 @@ WORDS = {
     ),
     "control.fallback": ("fixed", "webster", "actuated", "planner"),
     "street.timing": ("benchmark", "street"),
-    "street.sensing": ("connected", "camera", "loops", "pictures"),
+    "street.sensing": ("connected", "camera", "loops", "rendered"),
     "log.level": ("debug", "info", "warning", "error", "critical"),
     "alerts.rules.0.condition": (">", ">=", "<", "<=", "==", "!="),
     "alerts.rules.0.level": ("info", "warning", "error", "critical"),
@@ -417,7 +418,7 @@ def test_a_faulty_word_of_the_command_line_is_refused_with_its_section():
         overridden(load(), {"loop": {"tick_s": 9, "tik": 1}})
     assert str(fault.value).split("\n") == [
         "settings: loop.tick_s: 9 is not allowed: input should be less than or equal to 5.",
-        "settings: loop.tik: unknown key. Known here: cycle_s, mode, overrun, realtime, tick_s.",
+        "settings: loop.tik: unknown key. Known here: cycle_s, mode, overrun, speed_factor, tick_s.",
     ]
 
 
@@ -591,3 +592,64 @@ def test_every_section_is_checked_here():
 def test_every_controller_that_can_be_named_is_in_the_catalogue_and_the_other_way_round():
     assert get_args(ControllerName) == tuple(CONTROLLERS)
     assert set(get_args(FallbackName)) < set(CONTROLLERS)
+
+
+OLD_SETTINGS = "loop: {realtime: 20}\nstreet: {sensing: pictures}\n"
+NEW_SETTINGS = "loop: {speed_factor: 20}\nstreet: {sensing: rendered}\n"
+
+
+@pytest.fixture
+def warnings_of_settings(caplog):
+    """What the settings log, also where a command has set up the logs before."""
+    logger = logging.getLogger("headway.settings")
+    logger.addHandler(caplog.handler)
+    yield lambda: list(dict.fromkeys(r.getMessage() for r in caplog.records))
+    logger.removeHandler(caplog.handler)
+
+
+def test_old_names_mean_the_same_and_are_warned_of_by_their_new_ones(
+    tmp_path, warnings_of_settings
+):
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(OLD_SETTINGS)
+    new.write_text(NEW_SETTINGS)
+    assert load(new).loop.speed_factor == 20.0
+    assert warnings_of_settings() == []
+    assert load(old) == load(new)
+    assert warnings_of_settings() == [
+        "settings: the key loop.realtime is deprecated: use loop.speed_factor",
+        "settings: the value street.sensing: pictures is deprecated: use rendered",
+    ]
+
+
+def test_variables_and_the_command_line_take_old_names(monkeypatch, warnings_of_settings):
+    monkeypatch.setenv("HEADWAY_LOOP__REALTIME", "20")
+    monkeypatch.setenv("HEADWAY_STREET__SENSING", "pictures")
+    assert (load().loop.speed_factor, load().street.sensing) == (20.0, "rendered")
+    assert overridden(load(), {"loop": {"realtime": 3.0}}).loop.speed_factor == 3.0
+    assert len(warnings_of_settings()) == 2
+    monkeypatch.delenv("HEADWAY_LOOP__REALTIME")
+    monkeypatch.setenv("HEADWAY_LOOP__SPEED_FACTOR", "30")
+    assert load().loop.speed_factor == 30.0
+
+
+def test_an_old_and_a_new_name_together_are_refused(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {realtime: 20, speed_factor: 20}\n")
+    reason = "loop: realtime is the old name of speed_factor. Give speed_factor alone."
+    with pytest.raises(SettingsError) as fault:
+        load(file)
+    assert str(fault.value) == f"{file}: {reason}"
+    with pytest.raises(SettingsError) as fault:
+        overridden(load(), {"loop": {"realtime": 20, "speed_factor": 20}})
+    assert str(fault.value) == f"settings: {reason}"
+
+
+def test_the_old_name_of_the_speed_factor_has_the_same_bounds():
+    with pytest.raises(SettingsError, match=r"loop\.speed_factor: -1 is not allowed"):
+        checked({"loop": {"realtime": -1}})
+
+
+def test_a_sensing_profile_that_is_no_word_is_refused():
+    with pytest.raises(SettingsError, match=r"street\.sensing"):
+        checked({"street": {"sensing": []}})

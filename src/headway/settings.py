@@ -6,12 +6,14 @@ An unknown key or a bad value is refused with its path, what it was, and what is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as VariableError
 
@@ -22,6 +24,10 @@ ControllerName = Literal[
 ]
 FallbackName = Literal["fixed", "webster", "actuated", "planner"]
 
+# Old names, accepted until 0.2 (docs/deprecated.md): keys by section, and values of street.sensing.
+OLD_KEYS = {"loop": {"realtime": "speed_factor"}}
+OLD_SENSING = {"pictures": "rendered"}
+
 
 class SettingsError(ValueError):
     """The settings cannot be used; the message lists every fault with its path."""
@@ -31,18 +37,47 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _with_new_keys(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` of a section under their new keys; each old one is logged. Raises ValueError where
+    the old and the new key are both given.
+    """
+    found = dict(values)
+    for old, new in OLD_KEYS.get(section, {}).items():
+        if old not in found:
+            continue
+        if new in found:
+            raise PydanticCustomError(
+                "both_names", f"{old} is the old name of {new}. Give {new} alone"
+            )
+        _warn_of(f"the key {section}.{old}", f"{section}.{new}")
+        found[new] = found.pop(old)
+    return found
+
+
+def _warn_of(old: str, new: str) -> None:
+    logging.getLogger("headway.settings").warning("settings: %s is deprecated: use %s", old, new)
+
+
 class LoopSettings(_Section):
     """The loop. tick_s: period of decisions; cycle_s: period of the optimisation cycle; both
-    seconds.
+    seconds. speed_factor: simulated seconds per second.
     """
 
     tick_s: float = Field(default=1.0, ge=0.1, le=5.0)
     cycle_s: float = Field(default=30.0, ge=5.0, le=600.0)
-    realtime: float = Field(
-        default=0.0, ge=0.0, le=1000.0, description="times real time; 0 is as fast as possible"
+    speed_factor: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1000.0,
+        description="simulated seconds per second; 0 is as fast as possible",
     )
     mode: Literal["performance", "balanced", "accuracy"] = "balanced"
     overrun: Literal["degrade", "skip", "slow"] = "degrade"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_keys(cls, values: Any) -> Any:
+        return _with_new_keys("loop", values) if isinstance(values, Mapping) else values
 
 
 class ControlSettings(_Section):
@@ -54,7 +89,7 @@ class ControlSettings(_Section):
 
 
 class StreetSettings(_Section):
-    """The street. timing: rules of time; sensing: what is detected (pictures: by a rendered camera
+    """The street. timing: rules of time; sensing: what is detected (rendered: by a rendered camera
     over each junction alone).
     """
 
@@ -62,7 +97,15 @@ class StreetSettings(_Section):
     seed: int = Field(default=1, ge=0)
     scale: float = Field(default=1.0, gt=0.0, le=10.0)
     timing: Literal["benchmark", "street"] = "street"
-    sensing: Literal["connected", "camera", "loops", "pictures"] = "connected"
+    sensing: Literal["connected", "camera", "loops", "rendered"] = "connected"
+
+    @field_validator("sensing", mode="before")
+    @classmethod
+    def _take_old_sensing(cls, value: Any) -> Any:
+        if not isinstance(value, str) or value not in OLD_SENSING:
+            return value
+        _warn_of(f"the value street.sensing: {value}", OLD_SENSING[value])
+        return OLD_SENSING[value]
 
 
 class RecoverySettings(_Section):
@@ -229,11 +272,15 @@ def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> 
     for name, values in changes.items():
         old = getattr(settings, name)
         try:
-            sections[name] = type(old).model_validate(old.model_dump() | dict(values))
+            sections[name] = type(old).model_validate(
+                old.model_dump() | _with_new_keys(name, values)
+            )
         except ValidationError as error:
             raise SettingsError(
                 "\n".join(_fault(None, e | {"loc": (name, *e["loc"])}) for e in error.errors())
             ) from error
+        except PydanticCustomError as error:
+            raise SettingsError(f"settings: {name}: {error}.") from error
     return settings.model_copy(update=sections)
 
 
@@ -242,6 +289,8 @@ def _fault(path: str | Path | None, error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known = _known(error["loc"][:-1])
         return f"{path or 'settings'}: {where}: unknown key. Known here: {', '.join(known)}."
+    if error["type"] == "both_names":
+        return f"{path or 'settings'}: {where}: {error['msg']}."
     if error["type"] == "missing":
         return f"{path or 'settings'}: {where}: is required, but missing."
     value = "the value" if error["loc"][-1] in SECRETS else repr(error["input"])

@@ -72,7 +72,7 @@ def test_what_the_engine_recorded_reads_the_same_in_atspm(tmp_path):
         service = StreetService(None, Intake(database, tmp_path))
         changes = {
             "street": {"scenario": "cologne3"},
-            "loop": {"realtime": 0.0},
+            "loop": {"speed_factor": 0.0},
             "recovery": {"folder": str(tmp_path / "run")},
         }
         live = service.start(

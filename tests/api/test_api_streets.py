@@ -295,9 +295,9 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
     ("body", "orders"),
     [
         ({}, []), ({"enabled": True}, [Switch("planner", "")]), ({"enabled": False}, [Switch("fixed", "")]),
-        ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]), ({"realtime": 0}, [Optimise(0.0, 0.0)]),
-        ({"realtime": 1000.0}, [Optimise(0.0, 1000.0)]), ({"cycle_s": "30", "realtime": "2"}, [Optimise(30.0, 2.0)]),
-        ({"enabled": True, "cycle_s": 30.0, "realtime": 10.0}, [Switch("planner", ""), Optimise(30.0, 10.0)]),
+        ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]), ({"speed_factor": 0}, [Optimise(0.0, 0.0)]),
+        ({"speed_factor": 1000.0}, [Optimise(0.0, 1000.0)]), ({"cycle_s": "30", "speed_factor": "2"}, [Optimise(30.0, 2.0)]),
+        ({"enabled": True, "cycle_s": 30.0, "speed_factor": 10.0}, [Switch("planner", ""), Optimise(30.0, 10.0)]),
     ],
 )  # fmt: skip
 def test_optimisation_cycle_and_speed_factor_are_set(post, live, body, orders):
@@ -308,17 +308,25 @@ def test_optimisation_cycle_and_speed_factor_are_set(post, live, body, orders):
 
 def test_the_current_optimisation_settings_are_returned(post, live):
     assert (
-        post("headway/optimisation", {"enabled": False, "realtime": 2}).json()["detail"]
-        == '{"enabled":false,"realtime":2.0}'
+        post("headway/optimisation", {"enabled": False, "speed_factor": 2}).json()["detail"]
+        == '{"enabled":false,"speed_factor":2.0}'
     )
     assert post("headway/optimisation", {}).json()["detail"] == "{}"
+
+
+def test_the_old_name_of_the_speed_factor_gives_the_same_order_and_is_answered_by_the_new_one(
+    post, live
+):
+    answer = post("headway/optimisation", {"realtime": 2})
+    assert answer.json()["detail"] == '{"speed_factor":2.0}'
+    assert live.engine.orders == [Optimise(speed_factor=2.0)]
 
 
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"cycle_s": 4.9}, "/body/cycle_s"), ({"cycle_s": 600.5}, "/body/cycle_s"), ({"realtime": -0.5}, "/body/realtime"),
-        ({"realtime": 1000.5}, "/body/realtime"), ({"enabled": 1}, "/body/enabled"), ({"x": 1}, "/body/x"),
+        ({"cycle_s": 4.9}, "/body/cycle_s"), ({"cycle_s": 600.5}, "/body/cycle_s"), ({"speed_factor": -0.5}, "/body/speed_factor"),
+        ({"speed_factor": 1000.5}, "/body/speed_factor"), ({"realtime": -0.5}, "/body/realtime"), ({"realtime": 1000.5}, "/body/realtime"), ({"realtime": 2, "speed_factor": 2}, "/body"), ({"enabled": 1}, "/body/enabled"), ({"x": 1}, "/body/x"),
     ],
 )  # fmt: skip
 def test_invalid_optimisation_settings_are_refused_with_their_place(post, live, body, pointer):

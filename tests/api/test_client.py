@@ -22,7 +22,7 @@ def street(tmp_path_factory, new_record):
         service = StreetService(tell, intake)
         changes = {
             "street": {"scenario": "cologne1"},
-            "loop": {"realtime": 20.0},
+            "loop": {"speed_factor": 20.0},
             "recovery": {"folder": str(folder / "run")},
         }
         service.start("headway", Task(overridden(Settings(), changes)))

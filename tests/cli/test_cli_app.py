@@ -237,7 +237,7 @@ def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_w
     ("words", "said"),
     [
         (["--controller", "fixed,magic"], "no controller 'magic'. There are: fixed,"), (["--timing", "slow"], "no timing 'slow'. There are: benchmark, street."),
-        (["--sensing", "eyes"], "no sensing 'eyes'. There are: connected, camera, loops, pictures."), (["--seeds", "x"], "seeds 'x': give whole numbers"),
+        (["--sensing", "eyes"], "no sensing 'eyes'. There are: connected, camera, loops, rendered."), (["--seeds", "x"], "seeds 'x': give whole numbers"),
         (["--seeds", "1-x"], "seeds '1-x': give whole numbers"), (["--seeds", ""], "seeds '': give whole numbers"), (["--seeds", "3-1"], "seeds '3-1' is empty."),
         (["--scale", "0"], "0.01"), (["--scale", "0.009"], "0.01"), (["--jobs", "0"], "--jobs"),
     ],
@@ -385,30 +385,46 @@ def test_a_street_runs_as_the_settings_say_where_nothing_is_asked(headway, watch
 
 def test_a_street_runs_as_asked_over_its_settings(headway, watched, tmp_path):
     (tmp_path / "h.yaml").write_text(
-        "loop: {cycle_s: 60, realtime: 3}\nstreet: {seed: 9, scenario: cologne8}\n"
+        "loop: {cycle_s: 60, speed_factor: 3}\nstreet: {seed: 9, scenario: cologne8}\n"
     )
     assert headway(
-        "run", "--scenario", "cologne3", "--controller", "webster", "--realtime", "0", "--until", "26000", "--timing", "benchmark",
+        "run", "--scenario", "cologne3", "--controller", "webster", "--speed-factor", "0", "--until", "26000", "--timing", "benchmark",
         "--config", "h.yaml", "--data", "there",
     ).status == 0  # fmt: skip
     changes = {
         "street": {"scenario": "cologne3", "timing": "benchmark"}, "control": {"controller": "webster"}, "recovery": {"folder": "there"},
-        "loop": {"realtime": 0.0},
+        "loop": {"speed_factor": 0.0},
     }  # fmt: skip
     base = overridden(
-        Settings(), {"loop": {"cycle_s": 60.0, "realtime": 3.0}, "street": {"seed": 9}}
+        Settings(), {"loop": {"cycle_s": 60.0, "speed_factor": 3.0}, "street": {"seed": 9}}
     )
     assert watched == [Task(overridden(base, changes), 26000.0, "h.yaml", changes)]
-    headway("run", "--config", "h.yaml", "--realtime", "-0.5")
-    assert watched[1].settings.loop.realtime == 3.0
+    headway("run", "--config", "h.yaml", "--speed-factor", "-0.5")
+    assert watched[1].settings.loop.speed_factor == 3.0
     assert watched[1].changes["loop"] == {}
+
+
+def test_the_old_name_of_the_speed_factor_is_taken(headway, watched):
+    headway("run", "--speed-factor", "7")
+    headway("run", "--realtime", "7")
+    assert watched[0] == watched[1]
+    assert watched[1].changes["loop"] == {"speed_factor": 7.0}
+
+
+@pytest.mark.parametrize("given", ["rendered", "pictures"])
+def test_a_benchmark_takes_the_old_name_of_rendered_cameras_and_writes_the_new_one(
+    headway, runs, tmp_path, given
+):
+    headway("bench", "--scenario", "cologne1", "--sensing", given, "--json", "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {r["sensing"] for r in found} == {"rendered"}
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--scenario", "paris"], "headway: no scenario 'paris'."), (["--controller", "magic"], "control.controller"),
-        (["--timing", "slow"], "street.timing"), (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--realtime", "1001"], "loop.realtime"),
+        (["--timing", "slow"], "street.timing"), (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--speed-factor", "1001"], "loop.speed_factor"),
     ],
 )  # fmt: skip
 def test_a_street_that_cannot_be_fails_with_the_reason(headway, watched, words, said):

@@ -93,7 +93,7 @@ def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, rec
     assert served.sigterm is signal.default_int_handler
     service = streets()
     assert (service.tell, service.intake) == ("tell", "intake")
-    base = {"street": {"scenario": "cologne8", "timing": "street"}, "loop": {"realtime": 10.0}}
+    base = {"street": {"scenario": "cologne8", "timing": "street"}, "loop": {"speed_factor": 10.0}}
     mine = overridden(Settings(), base | {"recovery": {"folder": "data/headway"}})
     fixed = overridden(
         Settings(),
@@ -150,7 +150,7 @@ def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path
         "log: {level: debug, json_lines: true, folder: logs}\nstreet: {seed: 9}\nnotify: {webhooks: [{url: 'http://x', secret: 'a long enough secret'}]}\n"
     )
     ran = headway(
-        "serve", "--scenario", "cologne1", "--no-baseline", "--realtime", "0", "--host", "localhost", "--port", "0", "--data", "there",
+        "serve", "--scenario", "cologne1", "--no-baseline", "--speed-factor", "0", "--host", "localhost", "--port", "0", "--data", "there",
         "--config", "h.yaml", "--per-minute", "0", "--timing", "benchmark", "--no-repeat",
     )  # fmt: skip
     assert ran.status == 0, ran.err
@@ -170,10 +170,17 @@ def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path
         task.settings.street.seed,
     ) == ("cologne1", "benchmark", 9)
     assert (
-        task.settings.loop.realtime,
+        task.settings.loop.speed_factor,
         task.settings.recovery.folder,
         task.settings.control.controller,
     ) == (0.0, "there/headway", "planner")
+
+
+@pytest.mark.parametrize("option", ["--speed-factor", "--realtime"])
+def test_the_speed_factor_is_taken_by_its_new_and_its_old_name(headway, served, streets, option):
+    assert headway("serve", option, "3", "--no-baseline", "--port", "0").status == 0
+    ((_, task, _),) = streets().started
+    assert task.settings.loop.speed_factor == 3.0
 
 
 def test_without_a_scenario_no_street_runs(headway, served, streets):
@@ -182,7 +189,8 @@ def test_without_a_scenario_no_street_runs(headway, served, streets):
 
 
 @pytest.mark.parametrize(
-    "words", [["--realtime", "-0.1"], ["--port", "-1"], ["--port", "65536"], ["--per-minute", "-1"]]
+    "words",
+    [["--speed-factor", "-0.1"], ["--port", "-1"], ["--port", "65536"], ["--per-minute", "-1"]],
 )
 def test_what_is_beyond_its_bounds_is_a_wrong_call(headway, served, words):
     ran = headway("serve", *words)

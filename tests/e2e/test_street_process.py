@@ -50,7 +50,7 @@ def play(engine, on_snapshot=lambda _: None):
 def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_controller_that_was_ordered(
     tmp_path, blow
 ):
-    engine = Engine(Task(settings(tmp_path, loop={"realtime": 300.0}), until_s=25200.0 + 480))
+    engine = Engine(Task(settings(tmp_path, loop={"speed_factor": 300.0}), until_s=25200.0 + 480))
     ordered, struck = [], []
 
     def strike(snapshot):
@@ -76,7 +76,7 @@ def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_con
 
 
 def test_a_run_asked_to_stop_resumes_where_it_was(tmp_path):
-    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=25200.0 + 600))
+    engine = Engine(Task(settings(tmp_path, loop={"speed_factor": 200.0}), until_s=25200.0 + 600))
     messages = play(engine, lambda s: s.time_s > 25200 + 50 and engine.stop())
     stopped = messages[-1]
     assert isinstance(stopped, Done)
@@ -96,7 +96,7 @@ def test_the_command_survives_its_own_death_by_kill_9(tmp_path):
         "cologne1",
         "--until",
         "26000",
-        "--realtime",
+        "--speed-factor",
         "150",
         "--data",
         str(tmp_path),
@@ -127,7 +127,7 @@ def test_the_command_survives_its_own_death_by_kill_9(tmp_path):
 def test_orders_are_taken_between_ticks_or_refused_with_a_reason_and_a_scenario_can_be_switched_while_running(
     tmp_path,
 ):
-    engine = Engine(Task(settings(tmp_path, loop={"realtime": 200.0}), until_s=57700.0))
+    engine = Engine(Task(settings(tmp_path, loop={"speed_factor": 200.0}), until_s=57700.0))
     sent = []
 
     def order(snapshot):
@@ -189,7 +189,7 @@ def test_a_switch_to_a_scenario_that_does_not_start_leads_back_to_the_one_before
     )
     engine = Engine(
         Task(
-            settings(tmp_path, loop={"realtime": 200.0}, recovery={"checkpoint_s": 900.0}),
+            settings(tmp_path, loop={"speed_factor": 200.0}, recovery={"checkpoint_s": 900.0}),
             until_s=25200.0 + 300,
         )
     )
@@ -211,7 +211,7 @@ def test_a_switch_to_a_scenario_that_does_not_start_leads_back_to_the_one_before
 
 def test_settings_are_followed_while_running_and_faulty_ones_change_nothing(tmp_path):
     path, faulty = tmp_path / "headway.yaml", "control: {controller: magic}"
-    path.write_text("loop: {realtime: 200}\ncontrol: {controller: planner}\n")
+    path.write_text("loop: {speed_factor: 200}\ncontrol: {controller: planner}\n")
     changes = {
         "street": {"scenario": "cologne1", "timing": "benchmark"},
         "recovery": {"folder": str(tmp_path)},
@@ -225,7 +225,7 @@ def test_settings_are_followed_while_running_and_faulty_ones_change_nothing(tmp_
         elif len(written) == 1 and snapshot.time_s > 25200 + 150:
             written.append(
                 path.write_text(
-                    "loop: {realtime: 0}\ncontrol: {controller: webster, fallback: fixed}\n"
+                    "loop: {speed_factor: 0}\ncontrol: {controller: webster, fallback: fixed}\n"
                 )
             )
 

@@ -99,7 +99,7 @@ def test_a_street_is_controlled_by_images_alone(name, seconds, monkeypatch):
     street = open_street(
         network,
         work_out(network, PROFILES["benchmark"]),
-        SumoSettings(of.sumocfg, 1, sensing="pictures"),
+        SumoSettings(of.sumocfg, 1, sensing="rendered"),
         "planner",
         lambda event: None,
     )

@@ -220,7 +220,7 @@ def plant():
     network = read_network(of.net)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(seeing, "view_of", partial(view_of, size=(160, 120)))
-        made = CameraPlant(SumoSettings(of.sumocfg, 3, sensing="pictures"), network)
+        made = CameraPlant(SumoSettings(of.sumocfg, 3, sensing="rendered"), network)
     yield made
     made.close()
 
@@ -243,7 +243,7 @@ def test_defaults_are_five_frames_a_second_and_motion_detection(monkeypatch):
     )
     monkeypatch.setattr(seeing.FilmedPlant, "__init__", lambda self, *words: asked.append(words))
     network = read_network(scenario("cologne3").net)
-    settings = SumoSettings("x", 7, sensing="pictures")
+    settings = SumoSettings("x", 7, sensing="rendered")
     CameraPlant(settings, network)
     *eyes, film = asked
     assert [(e[0] is network, *e[2:5], type(e[5])) for e in eyes] == [

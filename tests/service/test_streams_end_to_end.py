@@ -226,7 +226,7 @@ def test_a_camera_knows_what_the_signals_of_its_street_show(tmp_path):
         service = StreetService(tell, intake)
         changes = {
             "street": {"scenario": "cologne1"},
-            "loop": {"realtime": 20.0},
+            "loop": {"speed_factor": 20.0},
             "recovery": {"folder": str(tmp_path / "run")},
         }
         service.start("headway", Task(overridden(Settings(), changes)))

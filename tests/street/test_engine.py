@@ -255,7 +255,7 @@ def test_a_street_that_cannot_be_opened_closes_its_simulation(opened, monkeypatc
     assert not libsumo.isLoaded()
 
 
-def test_the_sensing_profile_pictures_uses_rendered_cameras(tiny, monkeypatch):
+def test_the_sensing_profile_rendered_uses_rendered_cameras(tiny, monkeypatch):
     from headway.rendered import plant as seeing
 
     class Seeing(street_room.SumoPlant):
@@ -264,7 +264,7 @@ def test_the_sensing_profile_pictures_uses_rendered_cameras(tiny, monkeypatch):
     monkeypatch.setattr(seeing, "CameraPlant", Seeing)
     of = scenario(tiny)
     network = read_network(of.net)
-    for sensing, kind in (("pictures", Seeing), ("connected", street_room.SumoPlant)):
+    for sensing, kind in (("rendered", Seeing), ("connected", street_room.SumoPlant)):
         monkeypatch.setattr(
             Seeing,
             "__init__",

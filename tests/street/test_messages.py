@@ -31,7 +31,7 @@ def in_use(tmp_path):
 
 def test_default_orders_are_empty():
     assert (Reporting().scene, Reporting().record) == (True, True)
-    assert (Optimise().cycle_s, Optimise().realtime) == (0.0, -1.0)
+    assert (Optimise().cycle_s, Optimise().speed_factor) == (0.0, -1.0)
     assert (Switch().controller, Switch().scenario) == ("", "")
     assert SignalChanges(1.0, ()).actuations == ()
     task = Task(Settings())
@@ -60,6 +60,10 @@ def test_a_run_is_identified_by_street_seed_scale_timing_and_sensing():
     }
     task = Task(Settings.model_validate({"street": street}))
     assert task.key() == "x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops"
+    rendered = Settings.model_validate({"street": {"sensing": "rendered"}})
+    assert (
+        Task(rendered).key().endswith("sensing pictures")
+    )  # as in checkpoints of earlier versions
     others = [
         {"scenario": "y.sumocfg"},
         {"seed": 8},

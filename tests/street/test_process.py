@@ -439,7 +439,13 @@ def test_an_unwritable_event_log_is_reported_and_the_street_continues(play, tmp_
 
 
 def test_the_loop_follows_the_settings(play):
-    loop = {"realtime": 50.0, "overrun": "skip", "mode": "accuracy", "tick_s": 1.0, "cycle_s": 20.0}
+    loop = {
+        "speed_factor": 50.0,
+        "overrun": "skip",
+        "mode": "accuracy",
+        "tick_s": 1.0,
+        "cycle_s": 20.0,
+    }
     played = play(
         until_s=101.0,
         loop=loop,
@@ -559,7 +565,7 @@ def test_reporting_orders_select_the_contents_of_snapshots(play):
 def test_signal_changes_are_published_with_their_speed_factor(play):
     """Told outside at the first tick and then not for long: what is there waits for the next snapshot, an order of pace, or the end."""
     played = play(
-        {1: [Reporting(False, True)], 7: [Optimise(realtime=900.0)]}, wall_s=1e-9, until_s=140.0
+        {1: [Reporting(False, True)], 7: [Optimise(speed_factor=900.0)]}, wall_s=1e-9, until_s=140.0
     )
     assert [
         (m.speed_factor, [at_s for at_s, *_ in m.changes]) for m in played.of(SignalChanges)
@@ -808,11 +814,16 @@ def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play
     ("order", "data", "cycle_s", "realtime"),
     [
         (Optimise(cycle_s=10.0), {"changed": ["cycle_s"], "cycle_s": 10.0}, 10.0, 900.0),
-        (Optimise(realtime=800.0), {"changed": ["realtime"], "realtime": 800.0}, 30.0, 800.0),
-        (Optimise(realtime=0.0), {"changed": ["realtime"], "realtime": 0.0}, 30.0, 0.0),
         (
-            Optimise(cycle_s=5.0, realtime=0.5),
-            {"changed": ["cycle_s", "realtime"], "cycle_s": 5.0, "realtime": 0.5},
+            Optimise(speed_factor=800.0),
+            {"changed": ["speed_factor"], "speed_factor": 800.0},
+            30.0,
+            800.0,
+        ),
+        (Optimise(speed_factor=0.0), {"changed": ["speed_factor"], "speed_factor": 0.0}, 30.0, 0.0),
+        (
+            Optimise(cycle_s=5.0, speed_factor=0.5),
+            {"changed": ["cycle_s", "speed_factor"], "cycle_s": 5.0, "speed_factor": 0.5},
             5.0,
             0.5,
         ),
@@ -823,7 +834,7 @@ def test_cycle_and_speed_factor_are_changed_by_order_and_nothing_else(
     play, order, data, cycle_s, realtime
 ):
     played = play(
-        {25: [order]}, until_s=145.0, loop={"realtime": 900.0}, recovery={"checkpoint_s": 20.0}
+        {25: [order]}, until_s=145.0, loop={"speed_factor": 900.0}, recovery={"checkpoint_s": 20.0}
     )
     assert played.events("engine.settings") == [(125.0, "engine.settings", data)]
     assert (played.runs[-1].street.cycle_s, played.loops[-1].settings.realtime) == (
@@ -842,7 +853,7 @@ def test_cycle_and_speed_factor_are_changed_by_order_and_nothing_else(
 
 # --- settings that are followed -----------------------------------------------------------------------------------------------------------------
 
-FIRST = "loop: {cycle_s: 20, realtime: 900}\ncontrol: {controller: fixed, fallback: fixed}\nalerts: {rules: []}\n"
+FIRST = "loop: {cycle_s: 20, speed_factor: 900}\ncontrol: {controller: fixed, fallback: fixed}\nalerts: {rules: []}\n"
 
 
 def followed(play, tmp_path, tiny, then, until_s=125.0, more=None, **changes):
@@ -869,7 +880,7 @@ def test_the_settings_file_takes_precedence_over_the_task(play, tmp_path, tiny):
 
 
 def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, tiny):
-    then = "loop: {cycle_s: 10, realtime: 800, tick_s: 2}\ncontrol: {controller: greedy, fallback: actuated, confidence: 0.7}\nlog: {level: error}\nalerts: {rules: []}\n"
+    then = "loop: {cycle_s: 10, speed_factor: 800, tick_s: 2}\ncontrol: {controller: greedy, fallback: actuated, confidence: 0.7}\nlog: {level: error}\nalerts: {rules: []}\n"
     played = followed(play, tmp_path, tiny, then)
     (event,) = played.events("engine.settings")
     assert event == (

@@ -34,7 +34,7 @@ def shown(tmp_path_factory):
         service = StreetService(tell, intake)
         for name, by in (("headway", "planner"), ("baseline", "fixed")):
             changes = {
-                "street": {"scenario": "cologne1"}, "control": {"controller": by, "fallback": "fixed"}, "loop": {"realtime": 10.0},
+                "street": {"scenario": "cologne1"}, "control": {"controller": by, "fallback": "fixed"}, "loop": {"speed_factor": 10.0},
                 "recovery": {"folder": str(folder / name)},
                 "alerts": {"rules": ({"name": "any", "path": "vehicles", "condition": ">=", "threshold": 0.0, "level": "error"},)},
             }  # fmt: skip

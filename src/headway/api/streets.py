@@ -4,10 +4,10 @@ is in the audit trail.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from fastapi import APIRouter, Depends, Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
@@ -55,12 +55,26 @@ class ScenarioIn(_Order):
 
 class OptimisationIn(_Order):
     """enabled: Headway's planner, or the network's own fixed time. cycle_s: of the optimisation
-    cycle. realtime: speed factor, 0 as fast as possible.
+    cycle. speed_factor: simulated seconds per second, 0 as fast as possible. realtime: its old
+    name.
     """
 
     enabled: bool | None = None
     cycle_s: float | None = Field(default=None, ge=5.0, le=600.0, strict=False)
-    realtime: float | None = Field(default=None, ge=0.0, le=1000.0, strict=False)
+    speed_factor: float | None = Field(default=None, ge=0.0, le=1000.0, strict=False)
+    realtime: float | None = Field(
+        default=None, ge=0.0, le=1000.0, strict=False, json_schema_extra={"deprecated": True}
+    )
+
+    @model_validator(mode="after")
+    def _take_old_name(self) -> Self:
+        if self.realtime is not None:
+            if self.speed_factor is not None:
+                raise ValueError(
+                    "realtime is the old name of speed_factor. Give speed_factor alone"
+                )
+            self.speed_factor, self.realtime = self.realtime, None
+        return self
 
 
 class Done(BaseModel):
@@ -274,9 +288,9 @@ def optimisation(request: Request, _: Operator, street: Street, body: Optimisati
         service(request).order(
             street.name, Switch(controller="planner" if body.enabled else "fixed")
         )
-    if body.cycle_s is not None or body.realtime is not None:
+    if body.cycle_s is not None or body.speed_factor is not None:
         service(request).order(
             street.name,
-            Optimise(body.cycle_s or 0.0, body.realtime if body.realtime is not None else -1.0),
+            Optimise(body.cycle_s or 0.0, -1.0 if body.speed_factor is None else body.speed_factor),
         )
     return Done(detail=body.model_dump_json(exclude_none=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -25,7 +25,7 @@ from headway.learning.training import TrainingSettings
 from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import RESCO, scenario, vehicles
 from headway.roads import PROFILES, work_out
-from headway.settings import load, overridden
+from headway.settings import OLD_SENSING, StreetSettings, load, overridden
 from headway.street.messages import Task
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ app.command("watch")(vision.watch)
 app.command("camera")(vision.camera)
 app.add_typer(vision.models, name="models")
 console = Console()
-PROFILES_OF_SENSING = ("connected", "camera", "loops", "pictures")
+SENSING = get_args(StreetSettings.model_fields["sensing"].annotation)
 TIMING = f"Timing rules: {' or '.join(PROFILES)}."
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
@@ -107,7 +107,7 @@ def bench(
     ] = 1.0,
     timing: Annotated[str, typer.Option(help=TIMING)] = "benchmark",
     sensing: Annotated[
-        str, typer.Option(help="What the detectors observe: connected, camera, loops or pictures.")
+        str, typer.Option(help=f"Sensing profile: {', '.join(SENSING)}.")
     ] = "connected",
     jobs: Annotated[
         int, typer.Option(min=1, help="Runs in parallel.", show_default="number of processors")
@@ -129,10 +129,9 @@ def bench(
         )
     if timing not in PROFILES:
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
-    if sensing not in PROFILES_OF_SENSING:
-        raise typer.BadParameter(
-            f"no sensing {sensing!r}. There are: {', '.join(PROFILES_OF_SENSING)}."
-        )
+    sensing = OLD_SENSING.get(sensing, sensing)
+    if sensing not in SENSING:
+        raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(SENSING)}.")
     for name in names:
         scenario(name)
     work = [
@@ -231,10 +230,13 @@ def run(
         ),
     ] = "",
     controller: Annotated[str, typer.Option(help=f"Controller: {', '.join(CONTROLLERS)}.")] = "",
-    realtime: Annotated[
+    speed_factor: Annotated[
         float,
         typer.Option(
-            help="Speed factor: simulated seconds per second; 0 for as fast as possible.",
+            "--speed-factor",
+            "--realtime",
+            help="Simulated seconds per second; 0 for as fast as possible. --realtime is the "
+            "old name.",
             show_default="from the settings",
         ),
     ] = -1.0,
@@ -264,7 +266,7 @@ def run(
         "street": street,
         "control": {"controller": controller} if controller else {},
         "recovery": {"folder": data} if data else {},
-        "loop": {"realtime": realtime} if realtime >= 0 else {},
+        "loop": {"speed_factor": speed_factor} if speed_factor >= 0 else {},
     }
     settings = overridden(load(config or None), changes)
     scenario(settings.street.scenario)

@@ -55,10 +55,14 @@ def serve(
     baseline: Annotated[
         bool, typer.Option(help="Run fixed-time control beside Headway, for comparison.")
     ] = True,
-    realtime: Annotated[
+    speed_factor: Annotated[
         float,
         typer.Option(
-            min=0.0, help="Speed factor: simulated seconds per second; 0 for as fast as possible."
+            "--speed-factor",
+            "--realtime",
+            min=0.0,
+            help="Simulated seconds per second; 0 for as fast as possible. --realtime is the "
+            "old name.",
         ),
     ] = 10.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -79,7 +83,7 @@ def serve(
     folder = Path(data)
     changes: dict[str, dict[str, Any]] = {
         "street": {"scenario": scenario_ or "cologne8", "timing": timing},
-        "loop": {"realtime": realtime},
+        "loop": {"speed_factor": speed_factor},
     }
     settings = overridden(load(config or None), changes)
     if scenario_:

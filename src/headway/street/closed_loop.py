@@ -388,7 +388,7 @@ def open_street(
 
 
 def _start_plant(sumo: SumoSettings, network: Network) -> SumoPlant:
-    if sumo.sensing != "pictures":
+    if sumo.sensing != "rendered":
         return SumoPlant(sumo, network)
     from headway.rendered.plant import CameraPlant  # needs the extra `vision`
 

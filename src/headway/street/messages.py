@@ -99,15 +99,15 @@ class Optimise:
     """
 
     cycle_s: float = 0.0
-    realtime: float = -1.0
+    speed_factor: float = -1.0
 
     def changes(self) -> dict[str, float]:
         """What is to be changed, by key of the settings' section `loop`."""
         changed = {}
         if self.cycle_s > 0.0:
             changed["cycle_s"] = self.cycle_s
-        if self.realtime >= 0.0:
-            changed["realtime"] = self.realtime
+        if self.speed_factor >= 0.0:
+            changed["speed_factor"] = self.speed_factor
         return changed
 
 
@@ -138,4 +138,6 @@ class Task:
     def key(self) -> str:
         """Identifies the run: only checkpoints and orders with the same key are resumed."""
         s = self.settings.street
-        return f"{s.scenario} seed {s.seed} scale {s.scale} timing {s.timing} sensing {s.sensing}"
+        # the name under which checkpoints of earlier versions have it
+        sensing = "pictures" if s.sensing == "rendered" else s.sensing
+        return f"{s.scenario} seed {s.seed} scale {s.scale} timing {s.timing} sensing {sensing}"

@@ -165,7 +165,7 @@ class StreetProcess:
         """What was collected, with the speed factor at which it was collected."""
         changes, actuations = self.run.street.signal_log.take()
         if changes or actuations:
-            message = SignalChanges(self.settings.loop.realtime, changes, actuations)
+            message = SignalChanges(self.settings.loop.speed_factor, changes, actuations)
             self._outbox.put(message, keep=True)
 
     # --- settings that are followed ---
@@ -313,7 +313,7 @@ class StreetProcess:
         s = self.settings
         runtime = RuntimeSettings(
             period_s=s.loop.tick_s,
-            realtime=s.loop.realtime,
+            realtime=s.loop.speed_factor,
             overrun=s.loop.overrun,
             mode=s.loop.mode,
             gather=False,

@@ -225,7 +225,7 @@ function controls(scenarios, controllers, street) {
   };
   $("cycle").onchange = (e) => order("optimisation", { cycle_s: Number(e.target.value) }, `the optimisation cycle is ${e.target.value} s`);
   $("pace").onchange = async (e) => {
-    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/optimisation`, { realtime: Number(e.target.value) }).catch((error) => say(error.message, true));
+    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/optimisation`, { speed_factor: Number(e.target.value) }).catch((error) => say(error.message, true));
     say(`${e.target.value} times real time`);
   };
   $("controller").onchange = (e) => order("controller", { controller: e.target.value });
