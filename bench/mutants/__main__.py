@@ -301,7 +301,9 @@ class Copy:
             (
                 m[1]
                 for m in re.finditer(
-                    r"^(?:FAILED|ERROR) (\S+)", self.log.read_text(errors="replace"), re.MULTILINE
+                    r"^(?:FAILED|ERROR) (.+?)(?: - |$)",
+                    self.log.read_text(errors="replace"),
+                    re.MULTILINE,
                 )
             ),
             "",
