@@ -132,14 +132,14 @@ def _compare(
             allowed = (
                 max(max(limits) + rules.margin_kmh, max(limits) * (1.0 + rules.margin_share)) / 3.6
             )
-            if v["seen"] > SEEN and v["speed_mps"] > allowed + CLEARLY_MPS:
+            if v["visible_share"] > SEEN and v["speed_mps"] > allowed + CLEARLY_MPS:
                 truth.fast[v["number"]] += 0.1
             if v["speed_mps"] > allowed:
                 truth.ever_fast.add(v["number"])
     boxes = {
         v["number"]: np.array(v["box"])
         for v in vehicles
-        if v["seen"] >= SEEN and v["class"] != "bicycle"
+        if v["visible_share"] >= SEEN and v["class"] != "bicycle"
     }
     told = {t.id: np.array(t.box) for t in tracks}
     truth.boxes.append(boxes)

@@ -116,6 +116,11 @@ def test_a_deflated_frame_stands_by_itself_as_rfc_7692_has_it(bits):
         ("", ("safety.",), "a", "unsafety.", False),
         ("a", ("safety.",), "b", "safety.x", False),
         ("a", ("safety.",), "a", "safety.x", True),
+        ("", ("camera.frame",), "a", "camera.frame", True),
+        ("", ("camera.seen",), "a", "camera.frame", True),
+        ("", ("camera.seen",), "a", "camera.seen", True),
+        ("", ("camera.f",), "a", "camera.seen", False),
+        ("a", ("camera.seen",), "b", "camera.frame", False),
     ],
 )
 def test_a_filter_is_a_street_and_prefixes_of_kinds(street, kinds, of, kind, wanted):

@@ -454,11 +454,11 @@ def test_a_snapshot_is_published_with_signal_states_and_measures(running, hears)
     assert [m["data"] for m in news(client)] == [STATE | {"shown": [1, 3, 4]}]
     assert {
         name: gauge(name) for name in (
-            "headway_street_time_seconds", "headway_vehicles", "headway_vehicles_standing", "headway_tick_seconds", "headway_tick_overruns",
+            "headway_street_time_seconds", "headway_vehicles", "headway_vehicles_stopped", "headway_vehicles_standing", "headway_tick_seconds", "headway_tick_overruns",
             "headway_cycles", "headway_tick_jitter_seconds", "headway_safety_events",
         )
     } == {
-        "headway_street_time_seconds": 25300.0, "headway_vehicles": 31, "headway_vehicles_standing": 12, "headway_tick_seconds": 0.00175,
+        "headway_street_time_seconds": 25300.0, "headway_vehicles": 31, "headway_vehicles_stopped": 12, "headway_vehicles_standing": 12, "headway_tick_seconds": 0.00175,
         "headway_tick_overruns": 1, "headway_cycles": 3, "headway_tick_jitter_seconds": 0.0021, "headway_safety_events": 4,
     }  # fmt: skip
     assert gauge("headway_section", figure="control_s") == 0.25

@@ -242,7 +242,7 @@ def shot(monkeypatch):
         return {
             "video": Path("[v].mp4"),
             "site": Path("v.site.json"),
-            "truth": Path("v.truth.jsonl"),
+            "ground_truth": Path("v.ground_truth.jsonl"),
         }
 
     monkeypatch.setattr(clip, "render_clip", render_clip)
@@ -267,8 +267,8 @@ def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
     ran = headway("camera")
     assert ran.status == 0, ran.err
     assert ran.out.strip().splitlines() == [
-        "video: [v].mp4", "site: v.site.json", "truth: v.truth.jsonl",
-        "try: headway watch [v].mp4 --calibration v.site.json --signals v.truth.jsonl",
+        "video: [v].mp4", "site: v.site.json", "ground truth: v.ground_truth.jsonl",
+        "try: headway watch [v].mp4 --calibration v.site.json --signals v.ground_truth.jsonl",
     ]  # fmt: skip
     ran = headway("camera", "--scenario", "cologne3", "--junction", "j", "--out", "o.mp4", "--seconds", "1", "--begin", "30", "--rate", "12.5", "--seed", "3",
                   "--height", "50", "--tilt", "20", "--reach", "40", "--violators", "0.5", "--night", "--rain")  # fmt: skip

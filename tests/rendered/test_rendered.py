@@ -171,9 +171,9 @@ def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
         "--seed",
         3,
     )
-    truth = [json.loads(x) for x in (tmp_path / "clip.truth.jsonl").read_text().splitlines()]
+    truth = [json.loads(x) for x in (tmp_path / "clip.ground_truth.jsonl").read_text().splitlines()]
     assert len(truth) == 120
-    out = headway("watch", "clip.mp4", "--calibration", "clip.site.json", "--signals", "clip.truth.jsonl", "--json", "seen.json", "--out", "seen.mp4",
+    out = headway("watch", "clip.mp4", "--calibration", "clip.site.json", "--signals", "clip.ground_truth.jsonl", "--json", "seen.json", "--out", "seen.mp4",
                   "--heat", "heat.jpg", "--evidence", "evidence")  # fmt: skip
     assert "calibration: error 0.00 m" in out
     seen = json.loads((tmp_path / "seen.json").read_text())
@@ -190,7 +190,7 @@ def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
             (float(np.hypot(*(np.array(x["box"]).reshape(2, 2).mean(0) - middle))), x["speed_mps"])
             for x in then["vehicles"]
         )
-        assert {then["shown"][g] for g in v["data"]["signal_groups"]} == {1}
+        assert {then["colours"][g] for g in v["data"]["signal_groups"]} == {1}
         assert apart < 5.0
         assert v["data"]["speed_kmh"] == pytest.approx(3.6 * speed, abs=3.0)
     evidence = {

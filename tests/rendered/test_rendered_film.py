@@ -313,7 +313,7 @@ def test_a_clip_with_its_site_and_its_ground_truth(tmp_path, monkeypatch, cologn
     assert files == {
         "video": tmp_path / "new.mp4",
         "site": tmp_path / "new.site.json",
-        "truth": tmp_path / "new.truth.jsonl",
+        "ground_truth": tmp_path / "new.ground_truth.jsonl",
     }
     assert told == [1, 2, 3, 4, 5, 6]
     assert asked[0][2:] == (0, 50.0, 20.0, 40.0)
@@ -321,9 +321,9 @@ def test_a_clip_with_its_site_and_its_ground_truth(tmp_path, monkeypatch, cologn
     assert words[3:] == (5, True, False)
     assert json.loads(files["site"].read_text()) == json.loads(json.dumps(site_file(painter, 0)))
     assert files["site"].read_text().startswith('{\n "size"')
-    truth = [json.loads(line) for line in files["truth"].read_text().splitlines()]
+    truth = [json.loads(line) for line in files["ground_truth"].read_text().splitlines()]
     assert [t["at_s"] for t in truth] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
-    assert all(len(t["shown"]) == len(network.groups) for t in truth)
+    assert all(len(t["colours"]) == len(network.groups) for t in truth)
     with av.open(str(files["video"])) as box:
         assert [(f.width, f.height) for f in box.decode(video=0)] == [(160, 120)] * 6
         assert box.streams.video[0].average_rate == 4

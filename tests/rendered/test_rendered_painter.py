@@ -451,7 +451,7 @@ def test_the_ground_truth_of_a_vehicle():
     """(x, y) is the middle of it on the road; its box holds all that is seen of it."""
     of = painter(NEAR)
     (v,) = of.render(scene((4_000_000_000, -16.0, -2.0, 90.0, 5.12345, 4.5, 0)), OFF)[1]
-    assert (v["number"], v["class"], v["seen"], v["x"], v["y"], v["speed_mps"]) == (
+    assert (v["number"], v["class"], v["visible_share"], v["x"], v["y"], v["speed_mps"]) == (
         4_000_000_000,
         "car",
         1.0,
@@ -464,7 +464,7 @@ def test_the_ground_truth_of_a_vehicle():
     )
     px = NEAR.project(corners)
     assert v["box"] == [pytest.approx(c, abs=0.006) for c in (*px.min(0), *px.max(0))]
-    assert list(v) == ["number", "class", "box", "seen", "x", "y", "speed_mps"]
+    assert list(v) == ["number", "class", "box", "visible_share", "x", "y", "speed_mps"]
     assert [round(c, 2) for c in v["box"]] == v["box"]
 
 
@@ -506,7 +506,7 @@ def test_a_box_ends_at_the_image():
     )[1]
     assert found[0]["box"][0] == 0.0
     assert found[0]["box"][2] > 15.0
-    assert 0.3 < found[0]["seen"] < 0.9
+    assert 0.3 < found[0]["visible_share"] < 0.9
     x, y = Ray(NEAR, np.array([[100.0, 128.0]])).ground()[0]
     (v,) = of.render(scene((1, x, y, 0.0, 0.0, 4.5, 0)), OFF)[1]
     assert (v["box"][3], v["box"][1] > 100.0) == (130.0, True)
@@ -542,7 +542,7 @@ def share_seen(view, vehicles, which):
 def test_ground_truth_states_the_visible_share_of_a_partly_hidden_vehicle(vehicles):
     """A pixel on the outline counts as its own: some per cent of a small one."""
     low = replace(NEAR, at_m=(-24.0, -15.0, 5.0), focal_px=160.0)
-    found = {v["number"]: v["seen"] for v in painter(low).render(scene(*vehicles), OFF)[1]}
+    found = {v["number"]: v["visible_share"] for v in painter(low).render(scene(*vehicles), OFF)[1]}
     want = [share_seen(low, vehicles, k) for k in range(len(vehicles))]
     assert min(want) < 0.6 < max(want)
     for v, share in zip(vehicles, want, strict=True):
@@ -583,11 +583,11 @@ def test_the_visible_share_is_counted_in_pixels(front, kind):
         (1, masks[1]),
         (2, masks[2]),
     ):  # the second is nearest, the third is cut off by the image's edge
-        assert found[k]["seen"] == pytest.approx(
+        assert found[k]["visible_share"] == pytest.approx(
             min(visible.sum() / cv2.contourArea(outline(vehicles[k])), 1.0), abs=0.00051
         )
-    assert found[0]["seen"] < 1.0
-    assert found[2]["seen"] < 0.95
+    assert found[0]["visible_share"] < 1.0
+    assert found[2]["visible_share"] < 0.95
 
 
 def test_a_vehicle_outside_the_image_has_no_ground_truth():
@@ -631,11 +631,11 @@ def test_a_vehicle_that_reaches_behind_the_camera_is_left_out():
 def test_a_line_of_ground_truth():
     assert (
         ground_truth_line(1.23456, [{"number": 3, "x": 1.5}], np.array([1, 4], np.int8))
-        == '{"at_s":1.235,"shown":[1,4],"vehicles":[{"number":3,"x":1.5}]}'
+        == '{"at_s":1.235,"colours":[1,4],"vehicles":[{"number":3,"x":1.5}]}'
     )
     assert json.loads(ground_truth_line(2.0, [], np.zeros(0, np.int8))) == {
         "at_s": 2.0,
-        "shown": [],
+        "colours": [],
         "vehicles": [],
     }
 

@@ -467,5 +467,9 @@ def test_the_figures_of_a_camera_are_published_five_times_a_second_at_most(make)
         before = len(news)
         see(service, name)
         assert (len(news) > before) == (at_s in (0.0, 0.125, 0.2, 0.325)), (name, at_s)
-    assert news[0] == ("realtime", "north", {"kind": "camera.seen", "tracks": [], "measures": None})
+    assert news[0] == (
+        "realtime",
+        "north",
+        {"kind": "camera.frame", "tracks": [], "measures": None},
+    )
     assert [source for _, source, _ in news] == ["north", "south", "north", "south"]

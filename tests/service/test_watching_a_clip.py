@@ -310,7 +310,7 @@ def test_a_site_of_another_size_is_refused(clip):
 @pytest.mark.slow
 def test_signals_come_from_a_file(clip, tmp_path):
     (tmp_path / "signals.jsonl").write_text(
-        '{"at_s": 0, "shown": [4, 1]}\n{"at_s": 1.5, "shown": [1, 4]}\n'
+        '{"at_s": 0, "colours": [4, 1]}\n{"at_s": 1.5, "colours": [1, 4]}\n'
     )
     stop = {"name": "stop", "px": [[160, 80], [160, 140]], "stop": True, "group": 0}
     report, _ = watched(
@@ -369,9 +369,11 @@ def test_a_model_that_is_none_and_a_source_that_is_none_are_refused(tmp_path, cl
 # -- signals from a file
 
 
-def test_a_file_of_signals(tmp_path):
-    path = tmp_path / "s.jsonl"
-    path.write_text('{"at_s": "10", "shown": [1, 4.0]}\n{"at_s": 12, "shown": [4]}\n')
+@pytest.mark.parametrize("key", ["colours", "shown"])
+@pytest.mark.parametrize("name", ["s.ground_truth.jsonl", "s.truth.jsonl"])
+def test_a_file_of_signals_has_the_new_or_the_old_names(tmp_path, name, key):
+    path = tmp_path / name
+    path.write_text(f'{{"at_s": "10", "{key}": [1, 4.0]}}\n{{"at_s": 12, "{key}": [4]}}\n')
     signals = read_signals(path)
     assert [signals.state_at(g, 13.0) for g in (0, 1, 2)] == [(4, 1.0), (4, 3.0), None]
     assert type(signals.state_at(1, 13.0)[0]) is int
@@ -384,9 +386,10 @@ def test_a_file_of_signals(tmp_path):
         "[]",
         "{}",
         '{"at_s": 1}',
-        '{"shown": [1]}',
-        '{"at_s": "x", "shown": [1]}',
-        '{"at_s": 1, "shown": ["red"]}',
+        '{"colours": [1]}',
+        '{"at_s": "x", "colours": [1]}',
+        '{"at_s": 1, "colours": ["red"]}',
+        '{"at_s": 1, "colours": 3}',
         '{"at_s": 1, "shown": 3}',
         "7",
     ],
@@ -397,6 +400,6 @@ def test_a_wrong_line_is_named(tmp_path, line):
     with pytest.raises(SensingError) as caught:
         read_signals(path)
     assert str(caught.value).startswith(
-        f'{path}, line 2: give {{"at_s": seconds, "shown": [colours]}} ('
+        f'{path}, line 2: give {{"at_s": seconds, "colours": [colours]}} ('
     )
     assert caught.value.__cause__ is not None

@@ -21,7 +21,8 @@ METRICS = {
     "degraded": ("headway_degraded", "gauge", ("part",)),
     "street_time_s": ("headway_street_time_seconds", "gauge", ("street",)),
     "vehicles": ("headway_vehicles", "gauge", ("street",)),
-    "halted": ("headway_vehicles_standing", "gauge", ("street",)),
+    "stopped": ("headway_vehicles_stopped", "gauge", ("street",)),
+    "standing": ("headway_vehicles_standing", "gauge", ("street",)),
     "tick_s": ("headway_tick_seconds", "gauge", ("street",)),
     "overruns": ("headway_tick_overruns", "gauge", ("street",)),
     "sections": ("headway_section", "gauge", ("street", "figure")),
@@ -175,3 +176,12 @@ def test_the_text_form_holds_the_figures_of_the_process_as_they_are(tmp_path, mo
         "headway_disk_free_bytes": 33.0,
         "headway_up_seconds": 44.0,
     }
+
+
+def test_the_old_metric_of_stopped_vehicles_says_which_is_the_new_one():
+    helps = {
+        family.name: family.documentation
+        for family in text_string_to_metric_families(metrics.exposition(Path.cwd()).decode())
+    }
+    assert helps["headway_vehicles_stopped"] == "Stopped vehicles near signals"
+    assert helps["headway_vehicles_standing"] == "Deprecated: use headway_vehicles_stopped"

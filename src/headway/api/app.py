@@ -156,7 +156,8 @@ def _measure(street: str, snapshot: Snapshot) -> None:
     """Into the metrics for Prometheus."""
     metrics.street_time_s.labels(street).set(snapshot.time_s)
     metrics.vehicles.labels(street).set(snapshot.vehicles)
-    metrics.halted.labels(street).set(snapshot.stopped)
+    metrics.stopped.labels(street).set(snapshot.stopped)
+    metrics.standing.labels(street).set(snapshot.stopped)
     metrics.tick_s.labels(street).set(snapshot.tick_ms / 1e3)
     metrics.overruns.labels(street).set(snapshot.overruns)
     metrics.cycles.labels(street).set(snapshot.cycles)

@@ -18,6 +18,8 @@ import msgspec
 from headway.telemetry import metrics
 
 TOPICS = ("realtime", "monitoring", "alerts")
+# by new kind, the old one that filters may still name until 0.2 (docs/deprecated.md)
+OLD_KINDS = {"camera.frame": "camera.seen"}
 HISTORY = 512
 BUFFER = 64
 PATIENCE_S = 30.0
@@ -107,8 +109,9 @@ class Client:
     ended: str = ""
 
     def wants(self, street: str, kind: str) -> bool:
+        names = (kind, OLD_KINDS.get(kind, kind))
         return (not self.street or street == self.street) and (
-            not self.kinds or kind.startswith(self.kinds)
+            not self.kinds or any(name.startswith(self.kinds) for name in names)
         )
 
 

@@ -47,7 +47,7 @@ def watch(
         Path | None,
         typer.Option(
             help=(
-                "Signal states over time: JSON lines with at_s and shown, as written by "
+                "Signal states over time: JSON lines with at_s and colours, as written by "
                 "`headway camera`."
             )
         ),
@@ -231,11 +231,12 @@ def camera(
         task = bar.add_task(f"{scenario_} {junction}", total=round(seconds * rate))
         files = render_clip(how, lambda done: bar.update(task, completed=done))
     console.print(
-        "\n".join(f"{what}: {escape(str(path))}" for what, path in files.items()), soft_wrap=True
+        "\n".join(f"{what.replace('_', ' ')}: {escape(str(path))}" for what, path in files.items()),
+        soft_wrap=True,
     )
     again = (
         f"try: headway watch {files['video']} --calibration {files['site']} --signals "
-        f"{files['truth']}"
+        f"{files['ground_truth']}"
     )
     console.print(again, soft_wrap=True, highlight=False, markup=False)
 

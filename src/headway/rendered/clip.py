@@ -74,11 +74,11 @@ def render_clip(settings: ClipSettings, progress: Callable[[int], None]) -> dict
     files = {
         "video": settings.out,
         "site": settings.out.with_suffix(".site.json"),
-        "truth": settings.out.with_suffix(".truth.jsonl"),
+        "ground_truth": settings.out.with_suffix(".ground_truth.jsonl"),
     }
     video = VideoWriter(settings.out, settings.rate_hz)
     files["site"].write_text(json.dumps(site_file(painter, junction), indent=1), encoding="utf-8")
-    with files["truth"].open("w", encoding="utf-8") as ground_truth:
+    with files["ground_truth"].open("w", encoding="utf-8") as ground_truth:
         writer = _ClipWriter(video, ground_truth, settings.rate_hz, progress)
         plant = FilmedPlant(
             SumoSettings(source.sumocfg, settings.seed),

@@ -129,8 +129,8 @@ class Painter:
         return lamps
 
     def render(self, scene: Scene, shown: ColourArray) -> tuple[Image, list[dict[str, Any]]]:
-        """The image, BGR, and the ground truth of each vehicle in it: number, class, box, seen (the
-        share that is not hidden), x, y, speed_mps. shown: (groups,), the signals' colours.
+        """The image, BGR, and the ground truth of each vehicle in it: number, class, box,
+        visible_share (not hidden), x, y, speed_mps. shown: (groups,), the signals' colours.
         """
         image, scene = self._empty.copy(), self._about(scene)
         boxes = [self._corners(scene, k) for k in range(len(scene.number))]
@@ -272,7 +272,7 @@ class Painter:
                     "number": int(scene.number[k]),
                     "class": GROUND_TRUTH_CLASS[int(scene.kind[k])],
                     "box": [round(float(v), 2) for v in (*low, *high)],
-                    "seen": round(min(shown, 1.0), 3),
+                    "visible_share": round(min(shown, 1.0), 3),
                     "x": round(float(middle[0]), 3),
                     "y": round(float(middle[1]), 3),
                     "speed_mps": round(float(scene.speed_mps[k]), 3),
@@ -355,6 +355,6 @@ def _fixed(px: FloatArray) -> NDArray[np.int32]:
 def ground_truth_line(at_s: float, vehicles: list[dict[str, Any]], shown: ColourArray) -> str:
     """One line of the ground truth beside a clip."""
     return json.dumps(
-        {"at_s": round(at_s, 3), "shown": [int(c) for c in shown], "vehicles": vehicles},
+        {"at_s": round(at_s, 3), "colours": [int(c) for c in shown], "vehicles": vehicles},
         separators=(",", ":"),
     )

@@ -253,7 +253,7 @@ class CameraService:
         last = self._published_at.get(name)
         if last is None or now - last >= PUBLISH_PERIOD_S:
             self._published_at[name] = now
-            self._publish("realtime", name, {"kind": "camera.seen", **stream.figures()})
+            self._publish("realtime", name, {"kind": "camera.frame", **stream.figures()})
 
     def _time_of_day(self, stream: Stream, at_s: float) -> datetime:
         """A live camera's time is that of the day already; a film's is counted from its start."""

@@ -260,19 +260,19 @@ def _check_size(source: str, site: Site, frame: Frame) -> None:
 
 
 def read_signals(path: Path) -> SignalHistory:
-    """JSON lines of {"at_s": ..., "shown": [colour of each group]}. Raises SensingError for
-    anything else.
+    """JSON lines of {"at_s": ..., "colours": [colour of each group]}; before 0.2 also "shown" for
+    "colours". Raises SensingError for anything else.
     """
     signals = SignalHistory()
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 row = json.loads(line)
-                for group, colour in enumerate(row["shown"]):
+                for group, colour in enumerate(row["shown"] if "shown" in row else row["colours"]):
                     signals.record(float(row["at_s"]), group, int(colour))
             except (ValueError, KeyError, TypeError) as error:
                 raise SensingError(
                     f"{path}, line {number}: "
-                    f'give {{"at_s": seconds, "shown": [colours]}} ({error}).'
+                    f'give {{"at_s": seconds, "colours": [colours]}} ({error}).'
                 ) from error
     return signals

@@ -15,37 +15,51 @@ requests = Counter(
 )
 request_s = Histogram(
     "headway_request_seconds",
-    "Time of a request",
+    "Duration of an HTTP request, seconds",
     ("route",),
     registry=registry,
     buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10),
 )
 degraded = Gauge(
     "headway_degraded",
-    "1 where a part works without the help that it was given",
+    "1 while a part runs without the service that it is configured to use",
     ("part",),
     registry=registry,
 )
 street_time_s = Gauge(
-    "headway_street_time_seconds", "Simulated time of a street", ("street",), registry=registry
+    "headway_street_time_seconds",
+    "Simulated time of a street, seconds",
+    ("street",),
+    registry=registry,
 )
 vehicles = Gauge("headway_vehicles", "Vehicles near signals", ("street",), registry=registry)
-halted = Gauge(
-    "headway_vehicles_standing", "Vehicles that stand near signals", ("street",), registry=registry
+stopped = Gauge(
+    "headway_vehicles_stopped", "Stopped vehicles near signals", ("street",), registry=registry
 )
-tick_s = Gauge("headway_tick_seconds", "Mean time of a tick", ("street",), registry=registry)
+standing = Gauge(  # until 0.2 (docs/deprecated.md)
+    "headway_vehicles_standing",
+    "Deprecated: use headway_vehicles_stopped",
+    ("street",),
+    registry=registry,
+)
+tick_s = Gauge(
+    "headway_tick_seconds", "Mean duration of a tick, seconds", ("street",), registry=registry
+)
 overruns = Gauge(
-    "headway_tick_overruns", "Ticks that began a whole period late", ("street",), registry=registry
+    "headway_tick_overruns",
+    "Ticks that began at least one period late",
+    ("street",),
+    registry=registry,
 )
 sections = Gauge(
     "headway_section",
-    "Time of a part of the loop, seconds, and how much of its budget it uses",
+    "Duration of a section of the loop, seconds, and its share of the budget",
     ("street", "figure"),
     registry=registry,
 )
 jitter_s = Gauge(
     "headway_tick_jitter_seconds",
-    "How late ticks begin, 99th percentile",
+    "Lateness of ticks, 99th percentile, seconds",
     ("street",),
     registry=registry,
 )
@@ -55,60 +69,72 @@ interventions = Gauge(
     ("street",),
     registry=registry,
 )
-cycles = Gauge("headway_cycles", "Optimisation cycles", ("street",), registry=registry)
-events = Counter("headway_events", "Events of the engine", ("street", "kind"), registry=registry)
-open_alerts = Gauge(
-    "headway_alerts_open", "Alerts that are open", ("street", "level"), registry=registry
+cycles = Gauge(
+    "headway_cycles",
+    "Optimisation cycles since the start of the run",
+    ("street",),
+    registry=registry,
 )
+events = Counter("headway_events", "Events of the engine", ("street", "kind"), registry=registry)
+open_alerts = Gauge("headway_alerts_open", "Open alerts", ("street", "level"), registry=registry)
 restarts = Counter(
     "headway_restarts", "Restarts of a street's process", ("street",), registry=registry
 )
-clients = Gauge("headway_stream_clients", "Clients of a stream", ("topic",), registry=registry)
+clients = Gauge("headway_stream_clients", "Clients of a live stream", ("topic",), registry=registry)
 sent = Counter(
     "headway_stream_messages",
-    "Messages to clients of streams",
+    "Messages to clients of live streams",
     ("topic", "what"),
     registry=registry,
 )
-spooled = Gauge("headway_spool_batches", "Batches that wait for the database", registry=registry)
-stored = Gauge("headway_rows_stored", "Rows stored since the start", registry=registry)
-cache_hits = Counter("headway_cache", "Look-ups in the cache", ("result",), registry=registry)
+spooled = Gauge(
+    "headway_spool_batches", "Batches in the spool, waiting for the database", registry=registry
+)
+stored = Gauge(
+    "headway_rows_stored", "Rows stored in the database since the start", registry=registry
+)
+cache_hits = Counter("headway_cache", "Cache lookups", ("result",), registry=registry)
 camera_frames = Gauge(
     "headway_camera_frames",
-    "Pictures of a camera: received, processed, dropped, broken",
+    "Frames of a camera: received, processed, dropped, broken",
     ("stream", "what"),
     registry=registry,
 )
 camera_rate_hz = Gauge(
-    "headway_camera_rate_hz", "Pictures looked at a second", ("stream",), registry=registry
+    "headway_camera_rate_hz", "Frames processed per second", ("stream",), registry=registry
 )
 camera_latency_s = Gauge(
     "headway_camera_latency_seconds",
-    "From decoding to publication, 95th percentile",
+    "Latency from decoding to publication, 95th percentile, seconds",
     ("stream",),
     registry=registry,
 )
 camera_up = Gauge(
-    "headway_camera_up", "1 while a camera that should run does", ("stream",), registry=registry
+    "headway_camera_up",
+    "1 while a camera that should run is running",
+    ("stream",),
+    registry=registry,
 )
 camera_violations = Gauge(
     "headway_camera_violations",
-    "Violations reported since the stream's start",
+    "Violations reported since the start of the stream",
     ("stream",),
     registry=registry,
 )
 undelivered = Gauge(
     "headway_notifications",
-    "Of webhooks and e-mail: waiting, sent, failed",
+    "Webhook and e-mail notifications: waiting, sent, failed",
     ("what",),
     registry=registry,
 )
-memory_bytes = Gauge("headway_memory_bytes", "Resident memory of this process", registry=registry)
-cpu_s = Gauge("headway_cpu_seconds", "Processor time of this process", registry=registry)
-disk_free_bytes = Gauge(
-    "headway_disk_free_bytes", "Room left where the data lies", registry=registry
+memory_bytes = Gauge(
+    "headway_memory_bytes", "Resident memory of this process, bytes", registry=registry
 )
-up_s = Gauge("headway_up_seconds", "Since the start", registry=registry)
+cpu_s = Gauge("headway_cpu_seconds", "Processor time of this process, seconds", registry=registry)
+disk_free_bytes = Gauge(
+    "headway_disk_free_bytes", "Free disk space for the data folder, bytes", registry=registry
+)
+up_s = Gauge("headway_up_seconds", "Uptime of this process, seconds", registry=registry)
 LOADED_AT_S = time.monotonic()
 
 

@@ -163,7 +163,7 @@ async function showSystem() {
 }
 
 function hear(street, news) {
-  if (news.kind === "camera.seen") return heard(street, news);
+  if (news.kind === "camera.frame") return heard(street, news);
   const before = latest[street];
   latest[street] = news;
   if (before && (news.scenario !== before.scenario || news.time_s < before.time_s - 60)) begin(street);

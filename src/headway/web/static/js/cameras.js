@@ -49,7 +49,7 @@ export function heard(id, news) {
   if (news.kind?.startsWith("violation.")) {
     state.soon ??= setTimeout(() => { state.soon = null; violations().catch(() => {}); }, 2000);  // not for each one of many
   }
-  if (news.kind === "camera.seen" && id === state.id) figures(news);
+  if (news.kind === "camera.frame" && id === state.id) figures(news);
 }
 
 async function attempt(work, done) {
