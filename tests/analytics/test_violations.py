@@ -95,9 +95,9 @@ def test_every_window_adds_up(record, begin, end, device, rule):
 def test_what_is_taken_away_is_not_counted_any_more(new):
     database, intake = new(ROWS)
     intake.write("violation_picture", [(ROWS[0][0], 0, 1.0, "\\x00ff")])
-    assert asked.picture(database, ROWS[0][0], 0) == b"\x00\xff"
+    assert asked.image(database, ROWS[0][0], 0) == b"\x00\xff"
     database.execute("DELETE FROM violation WHERE device = 'd0'")
-    assert asked.picture(database, ROWS[0][0], 0) is None
+    assert asked.image(database, ROWS[0][0], 0) is None
     left = [r for r in ROWS if r[2] != "d0"]
     assert asked.summary(database, Span()).n == asked.trends(database, Span()).n == len(left)
     assert {s.device for s in asked.hotspots(database, Span())} == {"d1", "d2"}
@@ -232,14 +232,14 @@ def test_a_summary_by_hand(hand):
     )
 
 
-def test_violations_are_told_newest_first_with_the_times_of_their_pictures(hand):
+def test_violations_are_told_newest_first_with_the_times_of_their_images(hand):
     found = asked.newest(hand, Span())
     assert [v["data"]["n"] for v in found] == [8, 7, 6, 5, 3, 4, 2, 1]
     assert found[3] == {
         "id": HAND[4][0], "at": at(2, 7, 15), "device": "a", "rule": "red_light", "confidence": 0.55, "data": {"n": 5}, "seal": "seal 5",
-        "pictures": [-1.0, 0.25, 1.5],
+        "images": [-1.0, 0.25, 1.5], "pictures": [-1.0, 0.25, 1.5],
     }  # fmt: skip
-    assert found[0]["pictures"] == []
+    assert found[0]["images"] == found[0]["pictures"] == []
 
     def numbers(*how):
         return [v["data"]["n"] for v in asked.newest(hand, *how)]
@@ -259,8 +259,8 @@ def test_those_of_one_instant_are_told_in_the_order_of_their_numbers(new):
 
 
 def test_a_picture_is_asked_for_by_its_number(hand):
-    assert [asked.picture(hand, HAND[4][0], k) for k in range(4)] == [b"\0", b"\1", b"\2", None]
-    assert asked.picture(hand, HAND[5][0], 0) is None
+    assert [asked.image(hand, HAND[4][0], k) for k in range(4)] == [b"\0", b"\1", b"\2", None]
+    assert asked.image(hand, HAND[5][0], 0) is None
 
 
 def test_an_answer_is_not_changed_nor_a_question(hand):

@@ -496,7 +496,7 @@ def test_violations_newest_first_with_their_evidence(clients, violations):
     assert [v["id"] for v in found] == violations[::-1]
     assert found[-1] == {
         "id": violations[0], "at": "2026-03-01T05:30:00Z", "device": "a", "rule": "speeding", "confidence": 0.75, "data": {"track": 0},
-        "seal": "seal0", "pictures": [1.5, 2.5],
+        "seal": "seal0", "images": [1.5, 2.5], "pictures": [1.5, 2.5],
     }  # fmt: skip
     assert [
         v["id"] for v in get("/analytics/violations", params={"limit": 2, "offset": 1}).json()
@@ -514,9 +514,10 @@ def test_violations_newest_first_with_their_evidence(clients, violations):
     ]
 
 
-def test_an_image_of_a_violation(clients, violations):
+@pytest.mark.parametrize("images", ["images", "pictures"])
+def test_an_image_of_a_violation_by_the_new_and_the_old_path(clients, violations, images):
     get = clients["operator"].get
-    answer = get(f"/analytics/violations/{violations[1]}/pictures/1")
+    answer = get(f"/analytics/violations/{violations[1]}/{images}/1")
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (
         200,
         picture(11),
@@ -524,20 +525,20 @@ def test_an_image_of_a_violation(clients, violations):
     )
     assert answer.headers["cache-control"] == "private, max-age=3600"
     for path in (
-        f"{violations[1]}/pictures/2",
-        f"{violations[2]}/pictures/0",
-        f"{violations[1]}/pictures/99",
+        f"{violations[1]}/{images}/2",
+        f"{violations[2]}/{images}/0",
+        f"{violations[1]}/{images}/99",
     ):
         answer = get(f"/analytics/violations/{path}")
         assert (answer.status_code, answer.json()["detail"]) == (
             404,
-            "there is no such picture in the database",
+            "there is no such image in the database",
         )
-    assert get(f"/analytics/violations/{violations[1]}/pictures/100").status_code == 422
-    assert get(f"/analytics/violations/{violations[1]}/pictures/-1").status_code == 422
-    assert get("/analytics/violations/x/pictures/1").status_code == 422
+    assert get(f"/analytics/violations/{violations[1]}/{images}/100").status_code == 422
+    assert get(f"/analytics/violations/{violations[1]}/{images}/-1").status_code == 422
+    assert get(f"/analytics/violations/x/{images}/1").status_code == 422
     assert (
-        clients["viewer"].get(f"/analytics/violations/{violations[1]}/pictures/1").status_code
+        clients["viewer"].get(f"/analytics/violations/{violations[1]}/{images}/1").status_code
         == 403
     )
 

@@ -100,6 +100,25 @@ def test_the_openapi_document_names_the_product(app):
     assert app.openapi() is app.openapi()  # made once
 
 
+def test_old_names_are_marked_as_deprecated(app):
+    document = app.openapi()
+    assert [
+        path
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+        if operation.get("deprecated")
+    ] == [
+        "/api/v1/violations/{violation_id}/pictures/{number}",
+        "/analytics/violations/{violation_id}/pictures/{number}",
+    ]
+    assert [
+        (name, field_name)
+        for name, schema in document["components"]["schemas"].items()
+        for field_name, field_schema in schema.get("properties", {}).items()
+        if field_schema.get("deprecated")
+    ] == [("OptimisationIn", "realtime")]
+
+
 def test_the_openapi_document_matches_the_contract(app):
     assert contract(app.openapi()) == CONTRACT.read_text().splitlines()
 

@@ -22,7 +22,7 @@ from tests.api.streets import SNAPSHOT, standing
 
 STATE = {
     "street": "headway", "scenario": "cologne3", "controller": "planner", "finished": False, "fault": "", "run": 0, "started": True,
-    "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
+    "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "stopped": 12, "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
     "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75, "checkpoint_s": 25260.0, "trouble": "", "mode": "balanced",
     "junctions": [
         {"id": "360082", "vehicles": 11, "queue": 5, "longest_wait_s": 42.3, "confidence": 0.877},
@@ -105,12 +105,13 @@ def test_history_and_alerts_are_columnar(get, live):
         "time_s": [],
         "wait_s": [],
         "vehicles": [],
+        "stopped": [],
         "halted": [],
     }
     live.history += [(5.0, 1.5, 20, 3), (10.0, 2.5, 21, 4)]
     live.alerts[3] = {"at_s": 9.0, "rule": "long wait"}
     assert get("streets/headway/history").json() == {
-        "n": 2, "time_s": [5.0, 10.0], "wait_s": [1.5, 2.5], "vehicles": [20, 21], "halted": [3, 4],
+        "n": 2, "time_s": [5.0, 10.0], "wait_s": [1.5, 2.5], "vehicles": [20, 21], "stopped": [3, 4], "halted": [3, 4],
     }  # fmt: skip
     assert get("streets/headway/alerts").json() == [{"at_s": 9.0, "rule": "long wait"}]
     assert get("streets/baseline/alerts").json() == []
@@ -451,7 +452,7 @@ def gauge(name, **labels):
 def test_a_snapshot_is_published_with_signal_states_and_measures(running, hears):
     client = hears("realtime")
     publish(running.app.state.services, "realtime", "headway", replace(SNAPSHOT))
-    assert [m["data"] for m in news(client)] == [STATE | {"shown": [1, 3, 4]}]
+    assert [m["data"] for m in news(client)] == [STATE | {"colours": [1, 3, 4], "shown": [1, 3, 4]}]
     assert {
         name: gauge(name) for name in (
             "headway_street_time_seconds", "headway_vehicles", "headway_vehicles_stopped", "headway_vehicles_standing", "headway_tick_seconds", "headway_tick_overruns",

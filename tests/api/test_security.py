@@ -24,7 +24,7 @@ def least(method, path):
         return Role.ADMIN
     if path.startswith(("/api/v1/cameras", "/streams")) and method != "get":
         return Role.OPERATOR if path.endswith("/signals") else Role.ENGINEER
-    if path.endswith("/pictures/{number}"):
+    if path.endswith(("/images/{number}", "/pictures/{number}")):
         return Role.OPERATOR
     if method != "get" and any(part in path for part in ENGINEER):
         return Role.ENGINEER

@@ -121,16 +121,17 @@ def test_a_track_as_json():
     )
     track.box = np.array([1.04, 2.06, 3.0, 4.96])
     assert track_to_json(track) == {
-        "id": 7, "class": "bus", "confidence": 0.877, "box": [1.0, 2.1, 3.0, 5.0], "speed_kmh": 36.44, "standing_s": 1.3, "standard_error_kmh": 0.2,
+        "id": 7, "class": "bus", "confidence": 0.877, "box": [1.0, 2.1, 3.0, 5.0], "speed_kmh": 36.44, "stopped_s": 1.3, "standing_s": 1.3, "standard_error_kmh": 0.2,
         "coasting": True,
     }  # fmt: skip
     unknown = track_to_json(road_user(7, CAR))
     assert (
         unknown["speed_kmh"],
         unknown["standard_error_kmh"],
+        unknown["stopped_s"],
         unknown["standing_s"],
         unknown["coasting"],
-    ) == (None, None, 0.0, False)
+    ) == (None, None, 0.0, 0.0, False)
 
 
 def test_an_unknown_site_has_only_its_size():

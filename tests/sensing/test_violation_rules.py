@@ -586,11 +586,12 @@ def test_a_vehicle_stopped_in_a_box_too_long_blocks_it(place, kind, rules, told)
     watch.close()
     assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", at_s) for at_s in told]
     for one in watch.found:
-        assert (one.confidence, one.data["zone"], one.data["standing_s"]) == (
+        assert (one.confidence, one.data["zone"], one.data["stopped_s"]) == (
             0.95,
             "zone",
             told[0] - 11.0,
         )
+        assert one.data["standing_s"] == one.data["stopped_s"]  # its old name
 
 
 def test_a_vehicle_that_drives_through_a_box_does_not_block_it():

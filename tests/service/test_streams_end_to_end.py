@@ -97,9 +97,9 @@ def test_a_camera_over_the_api_from_its_making_to_its_violations(service):
             assert answer.read().count(b"\xff\xd8\xff") == 3
         until(lambda: client.get("/analytics/violations").json())
         one = client.get("/analytics/violations").json()[-1]
-        assert (one["rule"], one["device"], len(one["pictures"])) == ("speeding", "north", 3)
+        assert (one["rule"], one["device"], len(one["images"])) == ("speeding", "north", 3)
         assert one["data"]["speed_kmh"] == pytest.approx(43.2, abs=2.0)
-        image = client.get(f"/analytics/violations/{one['id']}/pictures/1")
+        image = client.get(f"/analytics/violations/{one['id']}/images/1")
         assert (image.headers["content-type"], image.content[:3]) == (
             "image/jpeg",
             b"\xff\xd8\xff",
@@ -143,7 +143,7 @@ def test_a_camera_over_the_api_from_its_making_to_its_violations(service):
                 == 404
             )
             assert admin.delete("/analytics/violations?device=north").json() == {"rows": n}
-            assert admin.get(f"/analytics/violations/{one['id']}/pictures/1").status_code == 404
+            assert admin.get(f"/analytics/violations/{one['id']}/images/1").status_code == 404
             assert admin.get("/analytics/violations/summary").json()["n"] == 0
         assert client.get("/streams").json() == []
 

@@ -104,7 +104,8 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
         if k >= 2:
             report.add_frame(seen(perception, t, car), 8.0)
     (row,) = report.to_json("clip.mp4")["tracks"]
-    assert (row["id"], row["begun_s"], row["class"], row["ended_s"], row["seen"]) == (
+    assert row["seen"] == row["observations"]  # its old name
+    assert (row["id"], row["begun_s"], row["class"], row["ended_s"], row["observations"]) == (
         3,
         0.0,
         "bus",
@@ -151,6 +152,7 @@ def test_violations_are_written_with_their_images(tmp_path):
         "confidence": 0.75,
         "data": {"track": 1},
         "seal": "sealed",
+        "images": [0.5, 1.0],
         "pictures": [0.5, 1.0],
     }
     assert json.loads((folder / "id-1.json").read_text()) == want == violation_to_json(violation(1))

@@ -361,7 +361,7 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
         looked.append(
             (
                 state["vehicles"],
-                state["halted"],
+                (state["stopped"], state["halted"]),  # and its old name
                 state["source"],
                 state["time_s"],
                 figures,
@@ -379,7 +379,7 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
 
     told = play(orders, until_s=103.0, open_street=made)
     ((vehicles_there, halted, source, time_s, figures, junctions, board),) = looked
-    assert (vehicles_there, halted, source, time_s) == (5, 2, "controller", 102.0)
+    assert (vehicles_there, halted, source, time_s) == (5, (2, 2), "controller", 102.0)
     assert figures == {"vehicles": 5.0, "speed_mps": 7.0, "longest_wait_s": 70.0}
     assert junctions == {
         "A": {"vehicles": 3, "queue": 1, "longest_wait_s": 3.0, "confidence": 1.0},
@@ -1006,7 +1006,8 @@ def rule(**more):
 def test_alerts_open_and_close_with_the_state(play):
     rules = [
         rule(name="queue", path="junctions.*.queue", threshold=3.0, level="error"),
-        rule(name="street", path="halted", threshold=3.0),
+        rule(name="street", path="stopped", threshold=3.0),
+        rule(name="by its old name", path="halted", threshold=3.0),
         rule(name="there", path="junctions.C.vehicles", threshold=3.0),
         rule(name="all", path="vehicles", threshold=3.0),
         rule(name="wait", path="junctions.C.longest_wait_s", threshold=5.0),
@@ -1020,7 +1021,7 @@ def test_alerts_open_and_close_with_the_state(play):
     for s in played.of(Snapshot):
         (c,) = s.junctions
         for name, value, over in (
-            ("queue", c.stopped, 3.0), ("street", s.stopped, 3.0), ("there", c.vehicles, 3.0), ("all", s.vehicles, 3.0),
+            ("queue", c.stopped, 3.0), ("street", s.stopped, 3.0), ("by its old name", s.stopped, 3.0), ("there", c.vehicles, 3.0), ("all", s.vehicles, 3.0),
             ("wait", c.longest_wait_s, 5.0), ("late", s.time_s, 150.0), ("sure", 2.0 * c.confidence, 1.0),
         ):  # fmt: skip
             if value > over:
@@ -1062,6 +1063,7 @@ def test_alert_rules_are_those_of_the_settings():
     [
         "time_s",
         "vehicles",
+        "stopped",
         "halted",
         *(
             f"junctions.{j}.{x}"

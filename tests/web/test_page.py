@@ -87,7 +87,7 @@ def test_two_streets_are_seen_moving_and_compared(page):
     page.wait_for_timeout(500)
     assert page.evaluate("window.headway.maps.headway.frames") > frames
     page.wait_for_selector("#figures tbody tr")
-    assert "Standing vehicles" in page.inner_text("#figures")
+    assert "Stopped vehicles" in page.inner_text("#figures")
     assert page.locator(".uplot").count() == 4
     assert "token" not in page.url
 

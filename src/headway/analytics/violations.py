@@ -183,11 +183,11 @@ def summary(database: Database, span: Span) -> ViolationSummary:
 def newest(
     database: Database, span: Span, limit: int = 100, offset: int = 0
 ) -> list[dict[str, Any]]:
-    """Newest first; without their pictures, but with the times of those (`pictures`: s, by their
-    numbers).
+    """Newest first; without their images, but with the times of those (`images`: s, by their
+    numbers; `pictures` is its old name).
     """
     where, values = span.where("at")
-    return database.rows(
+    rows = database.rows(
         f"""
         SELECT
             v.id::text AS id,
@@ -202,7 +202,7 @@ def newest(
                 FROM violation_picture p
                 WHERE p.violation_id = v.id
                 ORDER BY p.number
-            ) AS pictures
+            ) AS images
         FROM violation v
         WHERE {where}
         ORDER BY v.at DESC, v.id
@@ -212,9 +212,10 @@ def newest(
         offset=offset,
         **values,
     )
+    return [row | {"pictures": row["images"]} for row in rows]
 
 
-def picture(database: Database, violation: str, number: int) -> bytes | None:
+def image(database: Database, violation: str, number: int) -> bytes | None:
     rows = database.rows(
         (
             "SELECT jpeg FROM violation_picture WHERE violation_id = CAST(:id AS uuid) AND number "

@@ -146,7 +146,8 @@ def publish(services: Services, topic: str, street: str, message: Any) -> None:
     _measure(street, message)
     if services.street_service is not None and street in services.street_service.streets:
         state = streets.state_of(services.street_service.streets[street])
-        state["shown"] = np.frombuffer(message.shown, np.int8).tolist()
+        state["colours"] = np.frombuffer(message.shown, np.int8).tolist()
+        state["shown"] = state["colours"]  # its old name, until 0.2 (docs/deprecated.md)
         if message.scene is not None:
             state["scene"] = _scene(message.scene)
         services.hub.tell(topic, street, state)

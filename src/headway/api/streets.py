@@ -138,7 +138,8 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "begin_s": s.begin_s,
         "end_s": s.end_s if s.end_s < 1e17 else None,
         "vehicles": s.vehicles,
-        "halted": s.stopped,
+        "stopped": s.stopped,
+        "halted": s.stopped,  # its old name, until 0.2 (docs/deprecated.md)
         "source": s.source,
         "interventions": s.interventions,
         "cycles": s.cycles,
@@ -154,20 +155,20 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
 
 @router.get("/engine/state", responses=responses(401, 403, 404))
 def state(request: Request) -> list[dict[str, Any]]:
-    """All streets."""
+    """All streets. `halted` is the deprecated name of `stopped`."""
     return [state_of(street) for street in service(request).streets.values()]
 
 
 @router.get("/engine/streets/{name}", responses=FOUND)
 def one(street: Street) -> dict[str, Any]:
-    """One street."""
+    """One street. `halted` is the deprecated name of `stopped`."""
     return state_of(street)
 
 
 @router.get("/engine/streets/{name}/history", responses=FOUND)
 def history(street: Street) -> dict[str, Any]:
     """Every 5 s of its time: mean over the junctions of the longest wait (s), vehicles, stopped
-    ones.
+    ones (`halted`: deprecated name of `stopped`).
     """
     rows = list(street.history)
     return {
@@ -175,7 +176,8 @@ def history(street: Street) -> dict[str, Any]:
         "time_s": [r[0] for r in rows],
         "wait_s": [r[1] for r in rows],
         "vehicles": [r[2] for r in rows],
-        "halted": [r[3] for r in rows],
+        "stopped": [r[3] for r in rows],
+        "halted": [r[3] for r in rows],  # its old name, until 0.2 (docs/deprecated.md)
     }
 
 

@@ -38,7 +38,9 @@ def newest(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:
-    """Violations, newest first, with the times of their pictures and the seal over all of it."""
+    """Violations, newest first, with the times of their images (`pictures`: deprecated name of
+    `images`) and the seal over all of it.
+    """
     return asked.newest(services_of(request).database, of, limit, offset)
 
 
@@ -75,7 +77,7 @@ def erase(
     begin: When = None,
     end: When = None,
 ) -> dict[str, int]:
-    """Erase the violations of one device, within a time or all of them, with their pictures."""
+    """Erase the violations of one device, within a time or all of them, with their images."""
     gone = erase_violations(services_of(request).database, device, begin, end)
     if not gone:
         raise ProblemError(404, f"there is no violation of {device!r} in that time in the database")
@@ -85,22 +87,32 @@ def erase(
 ViolationId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    **responses(401, 403, 404, 422, 503),
+}
+
+
 @router.get(
-    "/{violation_id}/pictures/{number}",
+    "/{violation_id}/images/{number}",
     response_class=Response,
-    responses={
-        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
-        **responses(401, 403, 404, 422, 503),
-    },
+    responses=JPEG,
     dependencies=[Depends(need(Role.OPERATOR))],
+)
+@router.get(
+    "/{violation_id}/pictures/{number}",  # until 0.2 (docs/deprecated.md)
+    response_class=Response,
+    responses=JPEG,
+    dependencies=[Depends(need(Role.OPERATOR))],
+    deprecated=True,
 )
 def evidence(
     request: Request, violation_id: ViolationId, number: Annotated[int, Path(ge=0, le=99)]
 ) -> Response:
-    """A picture of a violation, JPEG."""
-    found = asked.picture(services_of(request).database, violation_id, number)
+    """An image of a violation, JPEG."""
+    found = asked.image(services_of(request).database, violation_id, number)
     if found is None:
-        raise ProblemError(404, "there is no such picture in the database")
+        raise ProblemError(404, "there is no such image in the database")
     return Response(
         found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"}
     )

@@ -106,7 +106,8 @@ def track_to_json(track: Track) -> dict[str, Any]:
         "confidence": round(track.confidence, 3),
         "box": [round(float(v), 1) for v in track.box],
         "speed_kmh": _kmh(track.speed_mps),
-        "standing_s": round(track.stopped_s, 1),
+        "stopped_s": round(track.stopped_s, 1),
+        "standing_s": round(track.stopped_s, 1),  # its old name, until 0.2 (docs/deprecated.md)
         "standard_error_kmh": _kmh(track.mean_se_mps),
         "coasting": track.coasting,
     }

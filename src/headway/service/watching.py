@@ -138,7 +138,8 @@ def _extend_row(row: dict[str, Any], track: Track, at_s: float) -> None:
     """The track as it is now."""
     row["class"] = CLASSES[track.kind]
     row["ended_s"] = round(at_s, 3)
-    row["seen"] = track.observations
+    row["observations"] = track.observations
+    row["seen"] = track.observations  # its old name, until 0.2 (docs/deprecated.md)
     path = row["path"]
     path.append([*_path_row(at_s, track.box), _kmh(track.speed_mps)])
     if np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S:
@@ -185,7 +186,8 @@ def violation_to_json(violation: Violation) -> dict[str, Any]:
         "confidence": violation.confidence,
         "data": violation.data,
         "seal": violation.seal,
-        "pictures": [at_s for at_s, _ in violation.images],
+        "images": [at_s for at_s, _ in violation.images],
+        "pictures": [at_s for at_s, _ in violation.images],  # its old name, until 0.2
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from headway.runtime import AlertRule, Level, RealTimeMonitor
 from headway.settings import Settings
 
-STREET_FIELDS = ("time_s", "vehicles", "halted")
+STREET_FIELDS = ("time_s", "vehicles", "stopped", "halted")  # halted: old name of stopped
 JUNCTION_FIELDS = ("vehicles", "queue", "longest_wait_s", "confidence")
 ANY_JUNCTION = "any"  # stands for every junction's name when a path is checked
 

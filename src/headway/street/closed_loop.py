@@ -229,10 +229,12 @@ class Street:
         durations = self.durations.last(int(self.cycle_s))
         state.cycles += 1
         state.next_cycle_s += self.cycle_s
+        stopped = stopped_vehicles(observation.vehicles)
         data = {
             "cycle": state.cycles,
             "vehicles": len(observation.vehicles),
-            "halted": stopped_vehicles(observation.vehicles),
+            "stopped": stopped,
+            "halted": stopped,  # its old name, until 0.2 (docs/deprecated.md)
             "source": self.gate.source.name.lower(),
             "decide_ms": round(float(durations[:, 1].mean() * 1e3), 3) if len(durations) else 0.0,
             "processing_ms": round((self._clock() - begun_s) * 1e3, 3),

@@ -107,10 +107,12 @@ class StreetRun:
             for j in states
         }
         vehicles = self.street.observation.vehicles
+        stopped = stopped_vehicles(vehicles)
         return {
             "time_s": self.time_s,
             "vehicles": len(vehicles),
-            "halted": stopped_vehicles(vehicles),
+            "stopped": stopped,
+            "halted": stopped,  # its old name, until 0.2 (docs/deprecated.md)
             "source": self.street.gate.source.name.lower(),
             "junctions": junctions,
             "board": states,

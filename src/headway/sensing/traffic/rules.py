@@ -319,10 +319,11 @@ class BlockedBox:
     confidence: float = 0.95  # a vehicle that is stopped is measured well
 
     def assess(self, situation: Situation) -> Assessment:
-        standing_s = situation.track.stopped_s
-        if self.zone.name not in situation.zones or standing_s < self.longest_s:
+        stopped_s = situation.track.stopped_s
+        if self.zone.name not in situation.zones or stopped_s < self.longest_s:
             return NO_VIOLATION
-        figures = {"zone": self.zone.name, "standing_s": standing_s}
+        # standing_s: the old name of stopped_s, until 0.2 (docs/deprecated.md)
+        figures = {"zone": self.zone.name, "stopped_s": stopped_s, "standing_s": stopped_s}
         return Assessment(RuleDecision.BLOCKED_BOX, self.confidence, figures)
 
 

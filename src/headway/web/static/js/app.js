@@ -67,7 +67,7 @@ function rights() {
 const FIGURES = [
   ["Time of the street, s", (s) => s.time_s - s.begin_s, 0, 0],
   ["Vehicles near signals", (s) => s.vehicles, 0, 0],
-  ["Standing vehicles", (s) => s.halted, 0, -1],
+  ["Stopped vehicles", (s) => s.stopped, 0, -1],
   ["Standing, mean so far", (s) => sums[s.street][1] / Math.max(sums[s.street][0], 1), 1, -1],
   ["Longest wait, mean of junctions, s", (s) => mean(s.junctions.map((j) => j.longest_wait_s)), 1, -1],
   ["Longest wait, mean so far, s", (s) => sums[s.street][2] / Math.max(sums[s.street][0], 1), 1, -1],
@@ -168,14 +168,14 @@ function hear(street, news) {
   latest[street] = news;
   if (before && (news.scenario !== before.scenario || news.time_s < before.time_s - 60)) begin(street);
   if (!maps[street] || !news.started) return;
-  if (news.scene) maps[street].setScene(news.scene, news.shown);
-  if (street === "headway") strip.add(news.time_s - news.begin_s, names.map((n) => Math.max(...news.shown.slice(n.first, n.first + 1))), names);
+  if (news.scene) maps[street].setScene(news.scene, news.colours);
+  if (street === "headway") strip.add(news.time_s - news.begin_s, names.map((n) => Math.max(...news.colours.slice(n.first, n.first + 1))), names);
   $(`time-${street}`).textContent = `${news.controller}, ${(news.time_s - news.begin_s).toFixed(0)} s`;
   if (!before || Math.floor(news.time_s / 5) !== Math.floor(before.time_s / 5)) {
     const which = STREETS.indexOf(street), at = news.time_s - news.begin_s, waited = mean(news.junctions.map((j) => j.longest_wait_s));
     const sum = sums[street];
-    sum[0] += 1; sum[1] += news.halted; sum[2] += waited;
-    charts.halted.add(which, at, news.halted);
+    sum[0] += 1; sum[1] += news.stopped; sum[2] += waited;
+    charts.stopped.add(which, at, news.stopped);
     charts.wait.add(which, at, waited);
     if (street === "headway") news.junctions.slice(0, 5).forEach((j, i) => charts.queue.add(i, at, j.queue));
     charts.time.add(which, at, news.vehicles);
@@ -207,7 +207,7 @@ function exports() {
     all.reduce((y, c) => (ctx.drawImage(c, 0, y), y + c.height), 0);
     whole.toBlob((blob) => save("headway-charts.png", blob));
   };
-  const rows = () => charts.halted.data[0].map((t, i) => ({ time_s: t, halted_headway: charts.halted.data[1][i], halted_baseline: charts.halted.data[2][i], wait_headway_s: charts.wait.data[1][i], wait_baseline_s: charts.wait.data[2][i] }));
+  const rows = () => charts.stopped.data[0].map((t, i) => ({ time_s: t, stopped_headway: charts.stopped.data[1][i], stopped_baseline: charts.stopped.data[2][i], wait_headway_s: charts.wait.data[1][i], wait_baseline_s: charts.wait.data[2][i] }));
   $("export-csv").onclick = () => {
     const list = rows(), head = Object.keys(list[0] ?? { time_s: 0 });
     save("headway.csv", new Blob([[head.join(","), ...list.map((r) => head.map((k) => r[k] ?? "").join(","))].join("\n") + "\n"], { type: "text/csv" }));
@@ -244,7 +244,7 @@ async function start() {
   for (const s of streets) if (STREETS.includes(s.street)) maps[s.street] = new StreetMap($(`map-${s.street}`));
   $("figure-baseline").hidden = !maps.baseline;
   charts = {
-    halted: new Curves($("chart-halted"), "Standing vehicles", "vehicles"), wait: new Curves($("chart-wait"), "Longest wait, mean of the junctions", "s"),
+    stopped: new Curves($("chart-stopped"), "Stopped vehicles", "vehicles"), wait: new Curves($("chart-wait"), "Longest wait, mean of the junctions", "s"),
     queue: new Curves($("chart-queue"), "Queues of the first five junctions", "vehicles", ["1", "2", "3", "4", "5"]), time: new Curves($("chart-time"), "Vehicles near signals", "vehicles"),
   };
   strip = new Strip($("time-space"));
@@ -255,10 +255,10 @@ async function start() {
   for (const s of Object.keys(maps)) {
     const past = await ask(`/api/v1/engine/streets/${s}/history`), first = streets.find((x) => x.street === s).begin_s ?? 0;
     past.time_s.forEach((t, i) => {
-      charts.halted.add(STREETS.indexOf(s), t - first, past.halted[i]);
+      charts.stopped.add(STREETS.indexOf(s), t - first, past.stopped[i]);
       charts.wait.add(STREETS.indexOf(s), t - first, past.wait_s[i]);
       charts.time.add(STREETS.indexOf(s), t - first, past.vehicles[i]);
-      sums[s][0] += 1; sums[s][1] += past.halted[i]; sums[s][2] += past.wait_s[i];
+      sums[s][0] += 1; sums[s][1] += past.stopped[i]; sums[s][2] += past.wait_s[i];
     });
     (await ask(`/api/v1/engine/streets/${s}/alerts`)).forEach((a) => showAlert(s, { kind: "alert.open", at_s: a.at_s, data: a }));
   }

@@ -191,7 +191,7 @@ async function violations() {
     const row = body.insertRow();
     const speed = v.data.speed_kmh ? `${v.data.speed_kmh.toFixed(0)} km/h${v.data.standard_error_kmh ? ` ± ${v.data.standard_error_kmh.toFixed(1)}` : ""}` : "";
     [new Date(v.at).toLocaleString(), v.device, v.rule.replaceAll("_", " "), v.data.class, speed, v.confidence.toFixed(2)].forEach((text) => cell(row, text ?? ""));
-    cell(row, v.pictures.length ? button("Show", () => evidence(v), `Evidence of ${v.rule} at ${v.device}`) : "–").hidden = role() === "viewer";
+    cell(row, v.images.length ? button("Show", () => evidence(v), `Evidence of ${v.rule} at ${v.device}`) : "–").hidden = role() === "viewer";
   }
   $("violation-sum").textContent = summary.n ? `${summary.n} in all: ${Object.entries(summary.rules).map(([r, n]) => `${n} ${r.replaceAll("_", " ")}`).join(", ")}` : "none so far";
   const spotted = $("hotspot-rows");
@@ -206,10 +206,10 @@ async function evidence(v) {
   const shots = box.querySelector("div");
   shots.replaceChildren();
   box.showModal();
-  for (let k = 0; k < v.pictures.length; k++) {
+  for (let k = 0; k < v.images.length; k++) {
     const image = document.createElement("img");
-    image.alt = `${(v.pictures[k] - v.data.at_s).toFixed(1)} s from the violation`;
-    image.src = URL.createObjectURL(await (await fetchAs(`/api/v1/violations/${v.id}/pictures/${k}`)).blob());
+    image.alt = `${(v.images[k] - v.data.at_s).toFixed(1)} s from the violation`;
+    image.src = URL.createObjectURL(await (await fetchAs(`/api/v1/violations/${v.id}/images/${k}`)).blob());
     shots.append(image);
   }
   box.querySelector("pre").textContent = JSON.stringify({ ...v.data, path: undefined, seal: v.seal }, null, 1);
