@@ -214,7 +214,7 @@ def coordination(
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """Standing vehicles near one junction, over n looks 5 s apart; longest wait in seconds."""
+    """Stopped vehicles near one junction, over n looks 5 s apart; longest wait in seconds."""
 
     junction: str
     n: int

@@ -313,7 +313,7 @@ def run_impact(
     "/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK
 )
 def queues(request: Request, of: PartOf) -> Response:
-    """Standing vehicles and longest waits of each junction."""
+    """Stopped vehicles and longest waits of each junction."""
     return measured(request, list[signals.Queues], signals.queues, of)
 
 

@@ -60,7 +60,7 @@ def erase(database: Database, simulation_id: str) -> int:
 def erase_violations(
     database: Database, device: str, begin: datetime | None = None, end: datetime | None = None
 ) -> int:
-    """Take away the violations of one device in [begin, end), with their pictures; how many."""
+    """Take away the violations of one device in [begin, end), with their images; how many."""
     within = (
         "(CAST(:begin AS timestamptz) IS NULL OR at >= :begin) AND (CAST(:end AS timestamptz) IS "
         "NULL OR at < :end)"

@@ -68,7 +68,7 @@ const FIGURES = [
   ["Time of the street, s", (s) => s.time_s - s.begin_s, 0, 0],
   ["Vehicles near signals", (s) => s.vehicles, 0, 0],
   ["Stopped vehicles", (s) => s.stopped, 0, -1],
-  ["Standing, mean so far", (s) => sums[s.street][1] / Math.max(sums[s.street][0], 1), 1, -1],
+  ["Stopped, mean so far", (s) => sums[s.street][1] / Math.max(sums[s.street][0], 1), 1, -1],
   ["Longest wait, mean of junctions, s", (s) => mean(s.junctions.map((j) => j.longest_wait_s)), 1, -1],
   ["Longest wait, mean so far, s", (s) => sums[s.street][2] / Math.max(sums[s.street][0], 1), 1, -1],
   ["Safety events", (s) => s.interventions, 0, 0],
