@@ -44,7 +44,7 @@ class LongestWait:
             own = [g for g in waits if g in junction.groups]
             if own:
                 target[j] = int(np.argmax(junction.stages[:, own[-1] - junction.first]))
-        wanted = StageTable(self.network, self.timing).wanted_after_least(target, seen)
+        wanted = StageTable(self.network, self.timing).wanted_after_min_green(target, seen)
         return Proposal(seen.at_s, self.name, wanted, np.ones(len(target))), target
 
 

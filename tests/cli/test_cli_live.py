@@ -63,7 +63,7 @@ def shown(monkeypatch):
     def watch(*messages):
         told[:] = messages
         out = io.StringIO()
-        room.watch(TASK, Console(file=out, width=120, force_terminal=False))
+        room.run_to_end(TASK, Console(file=out, width=120, force_terminal=False))
         return [line.rstrip() for line in out.getvalue().splitlines()]
 
     yield watch
