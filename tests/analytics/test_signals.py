@@ -112,6 +112,7 @@ def test_arrivals_are_told_by_the_colour_that_met_them(colours, actuations, expe
         ("0R 10G 110Y 113R 130R", "5+ 111- 114.1+ 120-", 1, 0),
         ("0R 10G 110R 150G 155R", "5+ 114-", 1, 1),  # no yellow: the red from 110 on
         ("0R 10G 110R 150G 154R", "5+ 114-", 0, 0),
+        ("0R 10G 110R 150G 155R", "5+ 110-", 1, 0),  # and not the green again
         ("0R 10G 110Y 113R 150G 250Y 253R 260R", "5+", 2, 2),
         ("0R 10G 110Y 113R 150G 250Y 253R 260R", "5+ 130- 150+ 251-", 2, 1),
         ("0R 10G 110Y 113R 150G 250Y 253R 260R", "5+ 100- 150+", 2, 1),

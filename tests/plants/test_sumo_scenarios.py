@@ -217,6 +217,8 @@ def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its
         ('begin="0" end="100" period="exp(0.1)"', 4, 10),
         ('period="100"', 1, 864),  # a day, as SUMO has it
         ('begin="130" end="200" period="1"', 0, 70),
+        ('begin="130" end="200" probability="1"', 0, 70),
+        ('begin="130" end="200" period="exp(1)"', 0, 70),
         ("", 0, 0),
     ],
 )
