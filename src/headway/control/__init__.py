@@ -16,8 +16,8 @@ class Controller(Protocol):
 
     name: str
 
-    def start(self, seen: Observation) -> Any:
+    def start(self, observation: Observation) -> Any:
         """The state before the first step."""
 
-    def step(self, seen: Observation, state: Any) -> tuple[Proposal, Any]:
-        """Decide on what is seen."""
+    def step(self, observation: Observation, state: Any) -> tuple[Proposal, Any]:
+        """Decide on what is observed."""

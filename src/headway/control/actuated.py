@@ -13,7 +13,7 @@ from headway.values import Observation, Proposal
 
 
 class Actuated:
-    """A stage that nobody asks for is skipped; the last one rests in green when nobody asks for
+    """A stage without calls is skipped; the last one rests in green while there are no calls for
     another.
 
     gap_s: a green ends when no vehicle is closer to the stop line than this, seconds. longest_s:
@@ -30,33 +30,36 @@ class Actuated:
         self._sure = np.ones(len(network.junctions))
         self._group = np.array([x.group for x in network.links], np.int32)
 
-    def start(self, seen: Observation) -> Aim:
+    def start(self, observation: Observation) -> Aim:
         n = len(self._network.junctions)
-        return Aim(np.zeros(n, np.int32), np.full(n, seen.at_s))
+        return Aim(np.zeros(n, np.int32), np.full(n, observation.at_s))
 
-    def step(self, seen: Observation, state: Aim) -> tuple[Proposal, Aim]:
-        v = seen.vehicles
+    def step(self, observation: Observation, state: Aim) -> tuple[Proposal, Aim]:
+        v = observation.vehicles
         coming = (v.link >= 0) & (v.distance_m <= self.gap_s * np.maximum(v.speed_mps, 2.0))
-        extends = np.zeros(len(seen.shown), np.bool_)
+        extends = np.zeros(len(observation.shown), np.bool_)
         groups = self._group[v.link[coming]]
         extends[groups[groups >= 0]] = True
-        calls = demand(self._network, seen) > 0
+        calls = demand(self._network, observation) > 0
         target, began = state.target.copy(), state.next_s.copy()
         for j in np.flatnonzero(
-            may_change(self._network, self._timing, target, self._table, seen)
+            may_change(self._network, self._timing, target, self._table, observation)
         ).tolist():
             junction = self._network.junctions[j]
             own = slice(junction.first, junction.end)
             lit = junction.stages >= Colour.PERMISSIVE
             protected = junction.stages[target[j]] == Colour.GREEN
-            if (extends[own] & protected).any() and seen.at_s - began[j] < self.longest_s:
+            if (extends[own] & protected).any() and observation.at_s - began[j] < self.longest_s:
                 continue
-            waiting = calls[own] & (seen.shown[own] < Colour.PERMISSIVE)
+            waiting = calls[own] & (observation.shown[own] < Colour.PERMISSIVE)
             for ahead in range(len(junction.stages)):
                 candidate = (target[j] + ahead) % len(junction.stages)
                 if (lit[candidate] & waiting).any():
-                    target[j], began[j] = candidate, seen.at_s
+                    target[j], began[j] = candidate, observation.at_s
                     break
         return Proposal(
-            seen.at_s, self.name, self._table.wanted_after_min_green(target, seen), self._sure
+            observation.at_s,
+            self.name,
+            self._table.wanted_after_min_green(target, observation),
+            self._sure,
         ), Aim(target, began)

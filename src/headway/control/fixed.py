@@ -17,11 +17,14 @@ class FixedTime:
         self._network = network
         self._sure = np.ones(len(network.junctions))
 
-    def start(self, seen: Observation) -> None:
+    def start(self, observation: Observation) -> None:
         return None
 
-    def step(self, seen: Observation, state: None) -> tuple[Proposal, None]:
+    def step(self, observation: Observation, state: None) -> tuple[Proposal, None]:
         wanted = np.concatenate(
-            [j.programme.colours[j.programme.phase_at(seen.at_s)] for j in self._network.junctions]
+            [
+                j.programme.colours[j.programme.phase_at(observation.at_s)]
+                for j in self._network.junctions
+            ]
         )
-        return Proposal(seen.at_s, self.name, wanted, self._sure), None
+        return Proposal(observation.at_s, self.name, wanted, self._sure), None

@@ -18,7 +18,7 @@ from headway.values import ColourArray, FloatArray, IntArray
 VEHICLE_SPACE_M = 7.5  # a vehicle in a queue, with the gap to the next one
 QUEUED_MPS = 2.0  # a slower vehicle belongs to the queue that fills its lane
 AT_STOP_LINE_M = 15.0  # the first two places of a queue: further back, something else is in the way
-SETTLING_S = 3.0  # from the start of green until whoever is first should have moved off
+SETTLING_S = 3.0  # from the start of green until the first vehicle should have moved off
 MIN_ROOM_SHARE = 0.6  # of its length, in a lane too short to have the room that a lane needs
 
 
@@ -114,8 +114,8 @@ def count_arriving(tables, vehicle_links):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def build_queues(tables, model, junction, signals, traffic, downstream, start, order, memory):  # type: ignore[no-untyped-def]
-    """The queues before one junction, lane by lane, then a lane for each crossing where somebody
-    waits.
+    """The queues before one junction, lane by lane, then a lane for each crossing with
+    waiting pedestrians.
     """
     first_lane = np.int64(tables.junctions[junction].first_lane)
     end_lane = np.int64(tables.junctions[junction + 1].first_lane)
@@ -242,7 +242,7 @@ def why_closed(tables, model, v, is_first, signals, traffic, room_m):  # type: i
 
 @inlined
 def take_room(tables, model, lane, room_m):  # type: ignore[no-untyped-def]
-    """A vehicle takes its part of the room of a short lane, unless nobody is near that."""
+    """A vehicle takes its part of the room of a short lane, unless it is empty."""
     length_m = tables.lanes[lane].length_m
     if length_m < model.short_lane_m and room_m[lane] < length_m:
         room_m[lane] -= VEHICLE_SPACE_M

@@ -37,30 +37,33 @@ class Greedy:
         self._sure = np.ones(len(network.junctions))
         self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
 
-    def start(self, seen: Observation) -> Aim:
+    def start(self, observation: Observation) -> Aim:
         n = len(self._network.junctions)
-        return Aim(np.zeros(n, np.int32), np.full(n, seen.at_s))
+        return Aim(np.zeros(n, np.int32), np.full(n, observation.at_s))
 
-    def weights(self, seen: Observation) -> FloatArray:
+    def weights(self, observation: Observation) -> FloatArray:
         """What a green of each group is worth, (groups,)."""
-        return demand(self._network, seen)
+        return demand(self._network, observation)
 
-    def step(self, seen: Observation, state: Aim) -> tuple[Proposal, Aim]:
-        free = may_change(self._network, self._timing, state.target, self._table, seen) & (
-            seen.at_s >= state.next_s - 1e-6
+    def step(self, observation: Observation, state: Aim) -> tuple[Proposal, Aim]:
+        free = may_change(self._network, self._timing, state.target, self._table, observation) & (
+            observation.at_s >= state.next_s - 1e-6
         )
         target = state.target.copy()
         if free.any():
-            worth = self.weights(seen)
+            worth = self.weights(observation)
             for j in np.flatnonzero(free).tolist():
                 junction = self._network.junctions[j]
                 lit = junction.stages >= Colour.PERMISSIVE
                 score = lit @ worth[junction.first : junction.end]
                 if score.max() > score[target[j]]:
                     target[j] = int(np.argmax(score))
-        due = np.where(free, seen.at_s + self.interval_s, state.next_s)
+        due = np.where(free, observation.at_s + self.interval_s, state.next_s)
         return Proposal(
-            seen.at_s, self.name, self._table.wanted_after_min_green(target, seen), self._sure
+            observation.at_s,
+            self.name,
+            self._table.wanted_after_min_green(target, observation),
+            self._sure,
         ), Aim(target, due)
 
 
@@ -71,5 +74,5 @@ class MaxPressure(Greedy):
 
     name = "max-pressure"
 
-    def weights(self, seen: Observation) -> FloatArray:
-        return np.asarray(demand(self._network, seen) - seen.count[self._to])
+    def weights(self, observation: Observation) -> FloatArray:
+        return np.asarray(demand(self._network, observation) - observation.count[self._to])

@@ -60,11 +60,11 @@ class Describer:
         self._lit = self.table.colours >= Colour.PERMISSIVE
         self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
 
-    def stage_demand(self, seen: Observation) -> FloatArray:
+    def stage_demand(self, observation: Observation) -> FloatArray:
         """Vehicles that each stage would serve, (junctions, most stages); nought beyond a
         junction's own.
         """
-        worth = demand(self.network, seen)
+        worth = demand(self.network, observation)
         out = np.zeros((len(self._first), self.most))
         for j, junction in enumerate(self.network.junctions):
             rows = self._lit[
@@ -74,11 +74,11 @@ class Describer:
         return out
 
     def keys(
-        self, seen: Observation, target: IntArray, since_s: FloatArray, wanted: FloatArray
+        self, observation: Observation, target: IntArray, since_s: FloatArray, wanted: FloatArray
     ) -> StateKeys:
         """The key of each junction's state, (junctions,)."""
-        full = np.logical_or.reduceat(seen.room_m[self._to] < FULL_EXIT_M, self._first)
-        columns = [self._names, target, np.searchsorted(AGES, seen.at_s - since_s), full]
+        full = np.logical_or.reduceat(observation.room_m[self._to] < FULL_EXIT_M, self._first)
+        columns = [self._names, target, np.searchsorted(AGES, observation.at_s - since_s), full]
         return mix(
             np.column_stack([*columns, np.searchsorted(STEPS, wanted, side="right")]).astype(
                 np.int64
@@ -97,24 +97,24 @@ class QLearning:
     def __init__(self, network: Network, timing: Timing, table: QTable | None = None) -> None:
         self._network = network
         self._timing = timing
-        self._see = Describer(network, timing)
+        self._describer = Describer(network, timing)
         path = Path(os.environ.get(TABLE, str(DEFAULT_TABLE)))
         if table is None:
-            table = QTable.read(path) if path.exists() else QTable(self._see.most, 1 << 12)
+            table = QTable.read(path) if path.exists() else QTable(self._describer.most, 1 << 12)
         self.table = table
-        if self.table.actions < self._see.most:
+        if self.table.actions < self._describer.most:
             raise ValueError(
                 f"the Q-table has {self.table.actions} actions, this network needs "
-                f"{self._see.most}. Train one for it: headway train"
+                f"{self._describer.most}. Train one for it: headway train"
             )
 
-    def start(self, seen: Observation) -> QState:
+    def start(self, observation: Observation) -> QState:
         n = len(self._network.junctions)
         zeros = np.zeros(n)
         return QState(
             target=np.zeros(n, np.int32),
-            since_s=np.full(n, seen.at_s),
-            next_s=np.full(n, seen.at_s),
+            since_s=np.full(n, observation.at_s),
+            next_s=np.full(n, observation.at_s),
             keys=np.zeros(n, np.uint64),
             chosen=np.zeros(n, np.int64),
             visits=zeros,
@@ -123,27 +123,35 @@ class QLearning:
             waiting=zeros,
         )
 
-    def due(self, seen: Observation, state: QState) -> BoolArray:
+    def due(self, observation: Observation, state: QState) -> BoolArray:
         """Junctions that may decide now, (junctions,)."""
         return np.asarray(
-            may_change(self._network, self._timing, state.target, self._see.table, seen)
-            & (seen.at_s >= state.next_s - EPS_S)
+            may_change(
+                self._network, self._timing, state.target, self._describer.table, observation
+            )
+            & (observation.at_s >= state.next_s - EPS_S)
         )
 
-    def step(self, seen: Observation, state: QState) -> tuple[Proposal, QState]:
-        due = self.due(seen, state)
+    def step(self, observation: Observation, state: QState) -> tuple[Proposal, QState]:
+        due = self.due(observation, state)
         return (
-            self.act(seen, state, due, None) if due.any() else (self._propose(seen, state), state)
+            self.act(observation, state, due, None)
+            if due.any()
+            else (self._propose(observation, state), state)
         )
 
     def act(
-        self, seen: Observation, state: QState, due: BoolArray, explore: NDArray[np.int64] | None
+        self,
+        observation: Observation,
+        state: QState,
+        due: BoolArray,
+        explore: NDArray[np.int64] | None,
     ) -> tuple[Proposal, QState]:
         """Decide where `due`; `explore` (junctions,) gives actions to be tried instead, -1 for
         none.
         """
-        wanted = self._see.stage_demand(seen)
-        keys = self._see.keys(seen, state.target, state.since_s, wanted)
+        wanted = self._describer.stage_demand(observation)
+        keys = self._describer.keys(observation, state.target, state.since_s, wanted)
         values, visits = self.table.get(keys)
         greedy = wanted.argmax(axis=1)
         untried = visits[np.arange(len(greedy)), greedy] == 0
@@ -151,12 +159,14 @@ class QLearning:
         chosen = best if explore is None else np.where(explore >= 0, explore, best)
         target = np.where(due, chosen, state.target).astype(np.int32)
         fresh = target != state.target
-        stopped = np.bincount(self._junctions_of_stopped(seen), minlength=len(due)).astype(float)
+        stopped = np.bincount(self._junctions_of_stopped(observation), minlength=len(due)).astype(
+            float
+        )
         missed = np.maximum(stopped - state.waiting, 0.0) / REGRET_VEHICLES
         new = QState(
             target=target,
-            since_s=np.where(fresh, seen.at_s, state.since_s),
-            next_s=np.where(due, seen.at_s + self.interval_s, state.next_s),
+            since_s=np.where(fresh, observation.at_s, state.since_s),
+            next_s=np.where(due, observation.at_s + self.interval_s, state.next_s),
             keys=np.where(due, keys, state.keys),
             chosen=np.where(due, chosen, state.chosen),
             visits=np.where(due, visits.sum(axis=1), state.visits),
@@ -164,32 +174,32 @@ class QLearning:
             regret=state.regret + due * REGRET_SHARE * (missed - state.regret),
             waiting=np.where(due, stopped, state.waiting),
         )
-        return self._propose(seen, new), new
+        return self._propose(observation, new), new
 
-    def confidence(self, seen: Observation, state: QState, now: float) -> Confidence:
+    def confidence(self, observation: Observation, state: QState, now: float) -> Confidence:
         """How sure it is of each junction's last decision, by factor."""
         n = len(state.target)
         return Confidence(
-            np.full(n, freshness(now - seen.at_s)),
-            seen.completeness,
+            np.full(n, freshness(now - observation.at_s)),
+            observation.completeness,
             novelty(state.visits),
             state.agreement,
             performance(state.regret),
         )
 
-    def _propose(self, seen: Observation, state: QState) -> Proposal:
-        sure = self.confidence(seen, state, seen.at_s)
+    def _propose(self, observation: Observation, state: QState) -> Proposal:
+        sure = self.confidence(observation, state, observation.at_s)
         return Proposal(
-            seen.at_s,
+            observation.at_s,
             self.name,
-            self._see.table.wanted_after_min_green(state.target, seen),
+            self._describer.table.wanted_after_min_green(state.target, observation),
             sure.score,
             sure.factors(),
         )
 
-    def _junctions_of_stopped(self, seen: Observation) -> IntArray:
+    def _junctions_of_stopped(self, observation: Observation) -> IntArray:
         """(n,): the junction that each stopped vehicle waits at."""
-        v = seen.vehicles
+        v = observation.vehicles
         stopped = (v.speed_mps < STOPPED_MPS) & (v.link >= 0)
         groups = np.array([x.group for x in self._network.links])[v.link[stopped]]
         return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)

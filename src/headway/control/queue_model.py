@@ -23,7 +23,7 @@ ROLLOUT_A = np.int64(2)
 ROLLOUT_B = np.int64(3)
 ROWS = 4
 
-NOBODY = -1
+NO_VEHICLE = -1
 NEVER_S = np.inf
 LONG_AGO_S = -np.inf
 # A lane whose next try is so has another first vehicle, whose time is not worked out yet.
@@ -61,7 +61,7 @@ class Model(NamedTuple):
     crawl_mps:          below this speed a vehicle has stopped already.
     acceleration_mps2:  of a vehicle that drives up freely.
     follow_up_s:        between the last vehicle of a stream and one that gives way to it.
-    platoon_gap_s:      a platoon has ended when nobody comes for so long.
+    platoon_gap_s:      a platoon has ended when no vehicle arrives for so long.
     look_ahead_s:       how far the choice of the stage after next looks.
     leftover_cost_s:    of each vehicle that has not left at the horizon.
     min_room_m:         a lane with less room is closed.
@@ -140,7 +140,7 @@ class Progress(NamedTuple):
     last_s: float (ROWS, lanes), when the last one did.
     try_s:  float (2 * lanes,), scratch of `discharge_together`: when the first vehicle of each lane
         may go next, then when the one that waits inside may.
-    inside: int (lanes,), scratch of the same: the vehicle that waits inside, or NOBODY.
+    inside: int (lanes,), scratch of the same: the vehicle that waits inside, or NO_VEHICLE.
     """
 
     gone: IntArray
@@ -173,7 +173,7 @@ def as_record(model: Model) -> np.record:
 
 @njit(cache=True)
 def no_progress(lanes):  # type: ignore[no-untyped-def]
-    """Nobody has left in row NOW; the other rows are to be written."""
+    """No vehicle has left in row NOW; the other rows are to be written."""
     gone = np.empty((ROWS, lanes), np.int64)
     last_s = np.empty((ROWS, lanes))
     gone[0] = 0
@@ -313,7 +313,7 @@ def discharge_together(queues, yields, phase, progress, source, target, model): 
             )
         if gap_at_s > now_s:
             # it waits where it is, or moves up into the junction
-            may_move_up = queues.vehicle[v].may_wait_inside and progress.inside[lane] == NOBODY
+            may_move_up = queues.vehicle[v].may_wait_inside and progress.inside[lane] == NO_VEHICLE
             if may_move_up:
                 progress.inside[lane] = v
                 leave_stop_line(progress, target, lane, now_s)
@@ -323,27 +323,27 @@ def discharge_together(queues, yields, phase, progress, source, target, model): 
         # it leaves
         cost += delay_cost(queues.vehicle[v], now_s, model)
         if is_inside:
-            progress.inside[lane] = NOBODY
+            progress.inside[lane] = NO_VEHICLE
             progress.try_s[place] = NEVER_S
         else:
             leave_stop_line(progress, target, lane, now_s)
 
     for v in progress.inside:
-        if v != NOBODY:
+        if v != NO_VEHICLE:
             cost += delay_cost(queues.vehicle[v], phase.end_s + INSIDE_LEAVES_S, model)
     return cost
 
 
 @inlined
 def copy_progress(progress, source, target):  # type: ignore[no-untyped-def]
-    """Row `target` begins as row `source`, with nobody inside and no try worked out."""
+    """Row `target` begins as row `source`, with no vehicle inside and no time worked out."""
     lanes = len(progress.inside)
     for lane in range(lanes):
         progress.gone[target, lane] = progress.gone[source, lane]
         progress.last_s[target, lane] = progress.last_s[source, lane]
         progress.try_s[lane] = NOT_WORKED_OUT_S
         progress.try_s[lanes + lane] = NEVER_S
-        progress.inside[lane] = NOBODY
+        progress.inside[lane] = NO_VEHICLE
 
 
 @inlined

@@ -50,15 +50,15 @@ class StageTable:
         """Colours (groups,) of the stage `target` (junctions,) of each junction."""
         return np.asarray(colours_of(target, self.ptr, self.colours, self._junction, self._first))
 
-    def wanted_after_min_green(self, target: IntArray, seen: Observation) -> ColourArray:
+    def wanted_after_min_green(self, target: IntArray, observation: Observation) -> ColourArray:
         """The same, but a group that has not had its shortest green keeps it, and those in conflict
         with it wait.
         """
         wanted = self.wanted(target)
         keep_least(
             wanted,
-            seen.shown,
-            seen.shown_for_s,
+            observation.shown,
+            observation.shown_for_s,
             self._least,
             self._conflicts,
             self._junction,
@@ -90,27 +90,29 @@ def keep_least(wanted, shown, shown_for, least, conflicts, junction, first):  # 
 
 
 def may_change(
-    network: Network, timing: Timing, target: IntArray, table: StageTable, seen: Observation
+    network: Network, timing: Timing, target: IntArray, table: StageTable, observation: Observation
 ) -> BoolArray:
     """(junctions,): the stage aimed at is shown in full, and each of its greens has lasted its
     shortest time.
     """
     wanted = table.wanted(target) >= Colour.PERMISSIVE
     ready = ~wanted | (
-        (seen.shown >= Colour.PERMISSIVE) & (seen.shown_for_s >= timing.min_green_s - EPS_S)
+        (observation.shown >= Colour.PERMISSIVE)
+        & (observation.shown_for_s >= timing.min_green_s - EPS_S)
     )
     return np.asarray(np.logical_and.reduceat(ready, [j.first for j in network.junctions]))
 
 
-def demand(network: Network, seen: Observation, within_m: float = 200.0) -> FloatArray:
+def demand(network: Network, observation: Observation, within_m: float = 200.0) -> FloatArray:
     """Vehicles within `within_m` of the stop line, and pedestrians who wait, by signal group:
     (groups,).
     """
-    v = seen.vehicles
+    v = observation.vehicles
     near = (v.link >= 0) & (v.distance_m >= 0.0) & (v.distance_m <= within_m)
     groups = np.array([x.group for x in network.links], np.int32)[v.link[near]]
     return np.asarray(
-        np.bincount(groups[groups >= 0], minlength=len(network.groups)) + seen.waiting_persons,
+        np.bincount(groups[groups >= 0], minlength=len(network.groups))
+        + observation.waiting_persons,
         np.float64,
     )
 

@@ -252,34 +252,34 @@ class Webster:
         lengths_s[used] = greens_s + capacity.lost_s[used]
         return Plan(np.cumsum(lengths_s))
 
-    def start(self, seen: Observation) -> WebsterState:
+    def start(self, observation: Observation) -> WebsterState:
         rates = np.zeros(len(self._network.links))
         n = len(self._network.junctions)
         plans = tuple(self.plan(j, rates) for j in range(n))
         return WebsterState(
             rates=rates,
             learnt_s=0.0,
-            at_s=seen.at_s,
+            at_s=observation.at_s,
             plans=plans,
-            began_s=np.full(n, seen.at_s),
+            began_s=np.full(n, observation.at_s),
         )
 
-    def step(self, seen: Observation, state: WebsterState) -> tuple[Proposal, WebsterState]:
+    def step(self, observation: Observation, state: WebsterState) -> tuple[Proposal, WebsterState]:
         rates, learnt = self._meter.step(
-            state.rates, state.learnt_s, seen.arrived, seen.at_s - state.at_s
+            state.rates, state.learnt_s, observation.arrived, observation.at_s - state.at_s
         )
         plans = list(state.plans)
         began = state.began_s.copy()
         target = np.zeros(len(state.plans), np.int32)
         for j, plan in enumerate(plans):
-            if seen.at_s - began[j] >= plan.ends_s[-1] - EPS_S:
-                began[j] = seen.at_s
+            if observation.at_s - began[j] >= plan.ends_s[-1] - EPS_S:
+                began[j] = observation.at_s
                 plan = plans[j] = self.plan(j, rates)
-            target[j] = self._stage(plan, seen.at_s - began[j])
-        wanted = self._table.wanted_after_min_green(target, seen)
-        proposal = Proposal(seen.at_s, self.name, wanted, self._sure)
+            target[j] = self._stage(plan, observation.at_s - began[j])
+        wanted = self._table.wanted_after_min_green(target, observation)
+        proposal = Proposal(observation.at_s, self.name, wanted, self._sure)
         after = WebsterState(
-            rates=rates, learnt_s=learnt, at_s=seen.at_s, plans=tuple(plans), began_s=began
+            rates=rates, learnt_s=learnt, at_s=observation.at_s, plans=tuple(plans), began_s=began
         )
         return proposal, after
 

@@ -114,7 +114,7 @@ class Subscription:
 
     @property
     def waiting(self) -> int:
-        """Messages that nobody has taken yet."""
+        """Messages that have not been taken yet."""
         return len(self._buffer) + len(self._overflow)
 
     def put(self, message: Message, now: float) -> None:
@@ -303,8 +303,8 @@ class DataStreamManager:
             removed.detach(why)
 
     def is_due(self) -> bool:
-        """Whether any subscriber would take a publication now; a state need not be built for
-        nobody.
+        """Whether any subscriber would take a publication now; without any, no state need be
+        built.
         """
         now = self._clock()
         return any(s.is_due(now) for s in list(self._subscriptions.values()))

@@ -1,5 +1,5 @@
 """The rules, and nothing else: an independent gate and conflict monitor, priority, override. It
-trusts nobody.
+checks all that it is given.
 """
 
 from headway.safety.command import Command

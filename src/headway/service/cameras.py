@@ -85,8 +85,8 @@ class CameraStore:
 class CameraService:
     """Cameras by id, kept in `cameras.json` of the folder and started again with the service.
 
-    publish: for whoever listens, from the cameras' thread. streets: whose signals a live camera may
-        use. clock, wall_clock: given by tests.
+    publish: called from the cameras' thread with each message. streets: whose signals a live camera
+        may use. clock, wall_clock: given by tests.
     Raises SensingError where the extra `vision` is missing.
     """
 

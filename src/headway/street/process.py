@@ -111,7 +111,7 @@ class StreetProcess:
         self.phase = Phase.RUNNING
 
     def run_to_end(self) -> None:
-        """Until the run is finished or somebody asks to stop; the street is closed, however it
+        """Until the run is finished or a stop is requested; the street is closed, however it
         ends. Raises StoppedError after a fault.
         """
         try:

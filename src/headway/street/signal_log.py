@@ -9,7 +9,7 @@ from headway.roads import Network
 from headway.values import ColourArray, Observation
 
 DETECTOR_M = 6.0  # length of the virtual detector before each stop line
-MOST_WAITING = 100_000  # rows kept where nobody takes them
+MOST_WAITING = 100_000  # rows kept until they are taken
 
 ColourChange = tuple[float, int, int]
 """Time (s), signal group, colour."""

@@ -143,7 +143,7 @@ class Machine(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory that steps work in. k: (8, len(y)) slopes, the last for whoever needs one more; new:
+    """Memory that steps work in. k: (8, len(y)) slopes, the last a spare; new:
     the state after a step; mid: the state within it.
     """
 
