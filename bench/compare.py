@@ -172,5 +172,5 @@ def learning(episodes: int = 40) -> None:
             del os.environ[TABLE]
         row = "   ".join(f"{c} {np.mean(d):.1f} s" for c, d in sorted(found.items()))
         print(
-            f"{name:13s} {row}   (halted in training {told[0].halted:.1f} to {told[-1].halted:.1f}, {told[-1].states} states)"
+            f"{name:13s} {row}   (stopped in training {told[0].stopped:.1f} to {told[-1].stopped:.1f}, {told[-1].states} states)"
         )

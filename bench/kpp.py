@@ -23,7 +23,11 @@ RULES = (
 
 
 def looped(
-    seconds: float, watch: bool, realtime: float = 0.0, subscribers: int = 3, gather: bool = True
+    seconds: float,
+    watch: bool,
+    speed_factor: float = 0.0,
+    subscribers: int = 3,
+    gather: bool = True,
 ) -> tuple[RealTimeController, float]:
     """A KPP on the loop for `seconds` of plant time; the loop, and the wall time that it took."""
     run, bounds = KppRun(KppSettings(), StepBounds()), StepBounds()
@@ -31,7 +35,7 @@ def looped(
     loop = RealTimeController(
         run,
         runtime_settings(
-            realtime,
+            speed_factor,
             "balanced",
             0.0,
             bounds,

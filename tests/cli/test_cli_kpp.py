@@ -279,9 +279,9 @@ STATE = {
 }  # fmt: skip
 
 
-def drawn(state, realtime=0.0, reasons=(), lines=()):
+def drawn(state, speed_factor=0.0, reasons=(), lines=()):
     loop = types.SimpleNamespace(
-        settings=types.SimpleNamespace(realtime=realtime), optimizer=types.SimpleNamespace(mode=types.SimpleNamespace(name="accuracy")),
+        settings=types.SimpleNamespace(speed_factor=speed_factor), optimizer=types.SimpleNamespace(mode=types.SimpleNamespace(name="accuracy")),
         stability=types.SimpleNamespace(score=0.876, reasons=list(reasons)),
         pacer=types.SimpleNamespace(report=lambda: types.SimpleNamespace(jitter_p99_s=0.00123)),
     )  # fmt: skip

@@ -31,7 +31,7 @@ def test_the_usual_settings_are_those_of_the_documents():
     assert TrainingSettings() == TrainingSettings(
         10, 0.3, 0.9, (0.3, 0.02), 256, 1 << 18, Reward(1.0, 2.0, 1.0, 0.3)
     )
-    assert Reward() == Reward(halted=1.0, longest=2.0, change=1.0, neighbours=0.3)
+    assert Reward() == Reward(stopped=1.0, longest=2.0, change=1.0, neighbours=0.3)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_junction_suffers_by_who_stands_and_by_the_longest_wait():
     ]  # fmt: skip
     seen = observed(net, 0.0, rows, "rrrrr")
     assert step_costs(net, seen, Reward()).tolist() == pytest.approx([2 + 2 * 1.5, 1 + 2 * 0.2])
-    assert step_costs(net, seen, Reward(halted=3.0, longest=1.0)).tolist() == pytest.approx(
+    assert step_costs(net, seen, Reward(stopped=3.0, longest=1.0)).tolist() == pytest.approx(
         [6 + 1.5, 3 + 0.2]
     )
     assert step_costs(net, observed(net, 0.0, [], "rrrrr"), Reward()).tolist() == [0.0, 0.0]
@@ -318,14 +318,14 @@ class Spies:
 
 
 def retold(spies, net, near, reward):
-    """(experiences, mean halted, decisions) of one episode, from what was seen and decided alone."""
+    """(experiences, mean stopped, decisions) of one episode, from what was seen and decided alone."""
     moments = spies.seen[1:]  # the first look is the start's
     decisions = {at: (due, before, after) for at, due, before, after, _ in spies.decisions}
     owed, last, began = [0.0, 0.0], [None, None], [False, False]
-    rows, halted = [], 0
+    rows, stopped = [], 0
     for seen in moments:
         v = seen.vehicles
-        halted += sum(v.speed_mps < 0.1)
+        stopped += sum(v.speed_mps < 0.1)
         pain = [0.0, 0.0]
         for j in (0, 1):
             mine = [
@@ -334,7 +334,7 @@ def retold(spies, net, near, reward):
                 if v.link[k] >= 0 and net.groups[net.links[v.link[k]].group].junction == j
             ]
             pain[j] = (
-                reward.halted * sum(v.speed_mps[k] < 0.1 for k in mine)
+                reward.stopped * sum(v.speed_mps[k] < 0.1 for k in mine)
                 + reward.longest * max([v.waiting_s[k] for k in mine], default=0.0) / 60
             )
         for j in (0, 1):
@@ -358,7 +358,7 @@ def retold(spies, net, near, reward):
                     )
                 )
             owed[j], last[j], began[j] = 0.0, seen.at_s, bool(after.target[j] != before.target[j])
-    return rows, halted / len(moments), sum(int(due.sum()) for due, _, _ in decisions.values())
+    return rows, stopped / len(moments), sum(int(due.sum()) for due, _, _ in decisions.values())
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +369,7 @@ def street(two_crossings):
 
 class TestEpisode:
     @pytest.mark.parametrize(
-        "reward", [Reward(), Reward(halted=2.0, longest=5.0, change=7.0, neighbours=0.5)]
+        "reward", [Reward(), Reward(stopped=2.0, longest=5.0, change=7.0, neighbours=0.5)]
     )
     def test_is_what_was_seen_and_decided(self, street, monkeypatch, reward):
         of, net, timing = street
@@ -378,13 +378,13 @@ class TestEpisode:
         (told,) = train(of, net, timing, table, settings, seed=7)
         near = neighbours(net)
         assert near.tolist() == [[0, 1], [1, 0]]
-        rows, halted, decisions = retold(spies, net, near, reward)
+        rows, stopped, decisions = retold(spies, net, near, reward)
         assert [tuple(r) for r in spies.rows] == [pytest.approx(r, rel=1e-6) for r in rows]
         assert len(rows) > 10
-        assert told == Episode(0, pytest.approx(halted), decisions, 0, 0.0), (
+        assert told == Episode(0, pytest.approx(stopped), decisions, 0, 0.0), (
             "nothing is learnt before there is a batch"
         )
-        assert halted > 0
+        assert stopped > 0
         assert [s.at_s for s in spies.seen] == [0.0, *np.arange(0.0, 90.0)]
         assert (spies.seeds, spies.closed) == ([7], 1)
         tried = [explore[j] for _, _, _, _, explore in spies.decisions for j in (0, 1)]
@@ -454,7 +454,7 @@ class TestEpisode:
         (states, first), (more, both) = flushed  # after each episode
         assert [e.states for e in episodes] == [states, more]
         assert len(table) == more >= states > 0
-        assert [e.surprise for e in episodes] == pytest.approx(
+        assert [e.td_error for e in episodes] == pytest.approx(
             [np.mean(surprises[:first]), np.mean(surprises[first:both])]
         )
         assert both == len(surprises) > first > 10

@@ -280,7 +280,7 @@ def test_what_is_told_is_what_was_measured(run):
 def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledger():
     bounds, rule = StepBounds(), AlertRule("r", "v_chain", ">", 3.0, Level.WARNING)
     made = runtime_settings(2.0, "accuracy", 30.0, bounds, rules=(rule,), overrun="skip")
-    assert (made.period_s, made.realtime, made.mode, made.checkpoint_s, made.bounds) == (
+    assert (made.period_s, made.speed_factor, made.mode, made.checkpoint_s, made.bounds) == (
         1 / 15,
         2.0,
         "accuracy",

@@ -20,8 +20,8 @@ from headway.runtime import AlertRule, RealTimeController, StepBounds
 pytestmark = pytest.mark.slow
 
 
-def loop_of(run, realtime=0.0, report=None, clock=None, **more):
-    settings = runtime_settings(realtime, "balanced", 0.0, StepBounds(), **more)
+def loop_of(run, speed_factor=0.0, report=None, clock=None, **more):
+    settings = runtime_settings(speed_factor, "balanced", 0.0, StepBounds(), **more)
     return RealTimeController(
         run,
         settings,
@@ -153,7 +153,7 @@ def test_the_command_gives_one_object_with_the_figures_and_refuses_nonsense(tmp_
 EACH_SECOND = """
 from headway.cli import kpp, main
 made = kpp.runtime_settings
-kpp.runtime_settings = lambda realtime, mode, checkpoint_s, bounds: made(realtime, mode, 1.0, bounds)
+kpp.runtime_settings = lambda speed_factor, mode, checkpoint_s, bounds: made(speed_factor, mode, 1.0, bounds)
 main()
 """
 

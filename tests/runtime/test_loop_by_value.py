@@ -104,13 +104,13 @@ class Loop:
 def test_default_settings_and_invalid_ones():
     given = {f.name: getattr(RuntimeSettings(), f.name) for f in fields(RuntimeSettings)}
     assert given == {
-        "period_s": 1.0 / 15.0, "realtime": 1.0, "overrun": "degrade", "mode": "balanced", "gather": True, "batch_wall_s": 0.02, "checkpoint_s": 0.0,
+        "period_s": 1.0 / 15.0, "speed_factor": 1.0, "overrun": "degrade", "mode": "balanced", "gather": True, "batch_wall_s": 0.02, "checkpoint_s": 0.0,
         "bounds": StepBounds(), "rules": (), "limits": {}, "drift": None, "priority": (), "watch": True,
     }  # fmt: skip
-    RuntimeSettings(period_s=0.5, realtime=0.0, batch_wall_s=0.5, checkpoint_s=0.0)
-    RuntimeSettings(realtime=0.5, checkpoint_s=0.5)
+    RuntimeSettings(period_s=0.5, speed_factor=0.0, batch_wall_s=0.5, checkpoint_s=0.0)
+    RuntimeSettings(speed_factor=0.5, checkpoint_s=0.5)
     for bad, said in (
-        ({"period_s": 0.0}, "period_s: 0.0 is not allowed: seconds above 0"), ({"period_s": math.nan}, "period_s: nan"), ({"realtime": -0.5}, "realtime -0.5"),
+        ({"period_s": 0.0}, "period_s: 0.0 is not allowed: seconds above 0"), ({"period_s": math.nan}, "period_s: nan"), ({"speed_factor": -0.5}, "speed_factor -0.5"),
         ({"batch_wall_s": 0.0}, "batch_wall_s 0.0 above"), ({"batch_wall_s": math.nan}, "batch_wall_s nan"), ({"checkpoint_s": -0.5}, "checkpoint_s -0.5"),
         ({"mode": "turbo"}, "mode: 'turbo' is not allowed. There are: performance, balanced, accuracy"),
         ({"overrun": "panic"}, "overrun: 'panic' is not allowed. There are: degrade, skip, slow"),
@@ -183,7 +183,7 @@ def test_ticks_that_were_skipped_are_advanced_in_one():
 
 
 def test_unpaced_ticks_are_batched_by_their_duration_and_never_past_the_end():
-    of = Loop(realtime=0.0, batch_wall_s=1.0)
+    of = Loop(speed_factor=0.0, batch_wall_s=1.0)
     of.plant.takes_s = 0.125
     of.ticks(3)
     assert of.plant.advanced() == [0.25, 0.5, 1.0]
@@ -194,19 +194,19 @@ def test_unpaced_ticks_are_batched_by_their_duration_and_never_past_the_end():
     of.loop.tick(until_s=of.plant.time_s + 0.125)
     assert of.plant.advanced()[-1] == 0.125
     assert of.clock.slept == []
-    apart = Loop(realtime=0.0, gather=False)
+    apart = Loop(speed_factor=0.0, gather=False)
     apart.ticks(3)
     assert apart.plant.advanced() == [0.25] * 3
 
 
 def test_pressure_is_the_share_of_the_wall_time_and_lengthens_the_shortest_step_in_real_time_alone():
-    of = Loop(realtime=0.5)  # half a second of wall time a tick
+    of = Loop(speed_factor=0.5)  # half a second of wall time a tick
     of.plant.takes_s = 0.5
     of.ticks(2)
     assert of.loop.pressure == 1.0
     assert [c[2] for c in of.plant.calls] == [0.5, 0.625]
     assert of.loop.streams.thinning == 4.0
-    fast = Loop(realtime=0.0, batch_wall_s=0.5)
+    fast = Loop(speed_factor=0.0, batch_wall_s=0.5)
     fast.plant.takes_s = 0.5
     fast.ticks(2)
     assert fast.loop.pressure == 1.0
@@ -238,7 +238,7 @@ def test_a_chosen_mode_applies_to_the_streams_and_is_reported():
 
 
 def test_advancing_and_monitoring_are_profiled_against_the_wall_time_of_a_tick():
-    of = Loop(realtime=0.5)
+    of = Loop(speed_factor=0.5)
     of.ticks(3)
     report = of.loop.profiler.report()
     assert {name: r.calls for name, r in report.items()} == {"advance": 3, "watch": 3}
@@ -340,7 +340,7 @@ def test_figures_are_checked_as_often_as_the_mode_says():
 def test_samples_and_checks_are_due_exactly_at_their_time():
     of = Loop(
         mode="performance",
-        realtime=0.0,
+        speed_factor=0.0,
         gather=False,
         limits={"v": FigureLimits()},
         rules=(AlertRule("r", "v", ">", 1.0),),

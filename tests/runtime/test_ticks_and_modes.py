@@ -15,10 +15,10 @@ from headway.runtime.profiler import SectionReport
 # pacing
 
 
-def paced(work, period_s=1.0, realtime=1.0, **more):
+def paced(work, period_s=1.0, speed_factor=1.0, **more):
     """Ticks with so much work after each: (time of each tick, what it stands for), and the pacer."""
     clock = Clock(100.0)
-    pacer = Pacer(period_s, realtime, clock, clock.sleep, **more)
+    pacer = Pacer(period_s, speed_factor, clock, clock.sleep, **more)
     ticks = []
     for seconds in work:
         stands_for = pacer.wait()
@@ -35,7 +35,7 @@ def test_a_tick_is_due_at_each_multiple_of_the_period_after_the_start():
 
 
 def test_half_real_time_takes_twice_as_long_and_the_wall_time_granted_says_so():
-    ticks, pacer = paced([0.0, 0.0], period_s=0.25, realtime=0.5)
+    ticks, pacer = paced([0.0, 0.0], period_s=0.25, speed_factor=0.5)
     assert ticks == [(100.5, 1), (101.0, 1)]
     assert (pacer.granted_s, pacer.period_s) == (0.5, 0.25)
 
@@ -86,7 +86,7 @@ def test_skipping_drops_missed_ticks_and_stays_on_the_grid():
     report = pacer.report()
     assert (report.ticks, report.overruns, report.skipped, report.drift_s) == (4, 2, 3, 0.0)
     ticks, pacer = paced(
-        [1.125, 0.0], period_s=1.0, realtime=4.0, overrun="skip"
+        [1.125, 0.0], period_s=1.0, speed_factor=4.0, overrun="skip"
     )  # a tick each quarter of a second of wall time
     assert ticks == [(100.25, 1), (101.375, 4)]
     assert pacer.report().skipped == 3
@@ -112,9 +112,12 @@ def test_the_longest_lag_can_be_set():
     assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=2)[0]] == [101.0, 105.0, 106.0]
     assert [t for t, _ in paced([4.0, 0.0, 0.0], longest_lag=3)[0]] == [101.0, 105.0, 105.0]
     # in wall time: of a quarter of a second each
-    assert [t for t, _ in paced([0.875, 0.0], realtime=4.0, longest_lag=2)[0]] == [100.25, 101.125]
-    assert paced([0.875, 0.0], realtime=4.0, longest_lag=2)[1].report().drift_s == 0.625
-    assert paced([0.75, 0.0], realtime=4.0, longest_lag=2)[1].report().drift_s == 0.0
+    assert [t for t, _ in paced([0.875, 0.0], speed_factor=4.0, longest_lag=2)[0]] == [
+        100.25,
+        101.125,
+    ]
+    assert paced([0.875, 0.0], speed_factor=4.0, longest_lag=2)[1].report().drift_s == 0.625
+    assert paced([0.75, 0.0], speed_factor=4.0, longest_lag=2)[1].report().drift_s == 0.0
 
 
 def test_jitter_is_of_the_last_4096_ticks():
@@ -129,9 +132,9 @@ def test_jitter_is_of_the_last_4096_ticks():
 
 
 def test_an_invalid_pacer_is_refused():
-    for period_s, realtime in ((0.0, 1.0), (-1.0, 1.0), (1.0, -0.5)):
-        with pytest.raises(ValueError, match=f"are {period_s} and {realtime}"):
-            Pacer(period_s, realtime)
+    for period_s, speed_factor in ((0.0, 1.0), (-1.0, 1.0), (1.0, -0.5)):
+        with pytest.raises(ValueError, match=f"are {period_s} and {speed_factor}"):
+            Pacer(period_s, speed_factor)
     assert Pacer(0.5, 0.0).ticks == 0
     assert Pacer(0.5, 0.5).granted_s == 1.0
     with pytest.raises(ValueError, match=r"'panic' is not allowed. There are: degrade, skip, slow"):

@@ -455,7 +455,7 @@ def test_the_loop_follows_the_settings(play):
     made, run = played.loops[0].settings, played.runs[0]
     assert (
         made.period_s,
-        made.realtime,
+        made.speed_factor,
         made.overrun,
         made.mode,
         made.gather,
@@ -811,7 +811,7 @@ def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play
 
 
 @pytest.mark.parametrize(
-    ("order", "data", "cycle_s", "realtime"),
+    ("order", "data", "cycle_s", "speed_factor"),
     [
         (Optimise(cycle_s=10.0), {"changed": ["cycle_s"], "cycle_s": 10.0}, 10.0, 900.0),
         (
@@ -831,15 +831,15 @@ def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play
     ],
 )
 def test_cycle_and_speed_factor_are_changed_by_order_and_nothing_else(
-    play, order, data, cycle_s, realtime
+    play, order, data, cycle_s, speed_factor
 ):
     played = play(
         {25: [order]}, until_s=145.0, loop={"speed_factor": 900.0}, recovery={"checkpoint_s": 20.0}
     )
     assert played.events("engine.settings") == [(125.0, "engine.settings", data)]
-    assert (played.runs[-1].street.cycle_s, played.loops[-1].settings.realtime) == (
+    assert (played.runs[-1].street.cycle_s, played.loops[-1].settings.speed_factor) == (
         cycle_s,
-        realtime,
+        speed_factor,
     )
     assert played.runs[0] is played.runs[1]
     assert [at_s for at_s, *_ in played.events("engine.cycle")] == np.arange(
@@ -874,7 +874,7 @@ def followed(play, tmp_path, tiny, then, until_s=125.0, more=None, **changes):
 def test_the_settings_file_takes_precedence_over_the_task(play, tmp_path, tiny):
     """The task says 30 s of cycle and no pace; the file 20 s and 900."""
     played = followed(play, tmp_path, tiny, FIRST)
-    assert (played.runs[0].street.cycle_s, played.loops[0].settings.realtime) == (20.0, 900.0)
+    assert (played.runs[0].street.cycle_s, played.loops[0].settings.speed_factor) == (20.0, 900.0)
     assert played.events("engine.settings", "engine.settings_refused") == []
     assert len(played.loops) == 1
 
@@ -900,7 +900,7 @@ def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, t
         "greedy",
         "actuated",
     )
-    assert (loop.settings.realtime, loop.settings.period_s, played.runs[-1].tick_s) == (
+    assert (loop.settings.speed_factor, loop.settings.period_s, played.runs[-1].tick_s) == (
         800.0,
         2.0,
         2.0,

@@ -213,8 +213,8 @@ def train(
             of, network, work_out(network, PROFILES[timing]), table, settings
         ):
             text = (
-                f"stopped {episode.halted:.1f}, states {episode.states}, TD error "
-                f"{episode.surprise:.2f}"
+                f"stopped {episode.stopped:.1f}, states {episode.states}, TD error "
+                f"{episode.td_error:.2f}"
             )
             bar.update(task, advance=1, description=text)
             bar.console.print(f"episode {episode.number + 1}: mean {text}")

@@ -229,9 +229,9 @@ def picture(
     lines: deque[str],
 ) -> Group:
     energy, s = state["energy_j"], loop.settings
+    pacing = "real time" if s.speed_factor else "as fast as possible"
     title = (
-        f"KPP, {state['time_s']:.1f} of {seconds:.0f} s, "
-        f"{'real time' if s.realtime else 'as fast as possible'}, mode {loop.optimizer.mode.name}"
+        f"KPP, {state['time_s']:.1f} of {seconds:.0f} s, {pacing}, mode {loop.optimizer.mode.name}"
     )
     now, clutch = Table.grid(padding=(0, 3)), "engaged" if state["engaged"] else "overrun"
     now.add_row(
@@ -244,7 +244,7 @@ def picture(
     )
     power = [f"{state[k] / 1e3:.1f} kW" for k in ("power_output", "power_input")]
     now.add_row("output", power[0], "air now", power[1], "efficiency", f"{state['efficiency']:.4f}")
-    jitter = f"{loop.pacer.report().jitter_p99_s * 1e3:.2f} ms" if s.realtime else "-"
+    jitter = f"{loop.pacer.report().jitter_p99_s * 1e3:.2f} ms" if s.speed_factor else "-"
     now.add_row(
         "steps", f"{rate:,.0f} /s", "jitter p99", jitter, "stability", f"{loop.stability.score:.2f}"
     )

@@ -25,11 +25,11 @@ class Reward:
     """Terms of the reward of a junction, per second of the interval: all but the last count against
     it.
 
-    halted, longest wait (minutes), change of stage, neighbours' mean reward (the coordinator's
+    stopped, longest wait (minutes), change of stage, neighbours' mean reward (the coordinator's
     share).
     """
 
-    halted: float = 1.0
+    stopped: float = 1.0
     longest: float = 2.0
     change: float = 1.0
     neighbours: float = 0.3
@@ -52,15 +52,15 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """What one episode came to: mean number of halted vehicles, decisions, states known, mean
-    surprise.
+    """Result of one episode: mean number of stopped vehicles, decisions, known states, mean
+    absolute temporal-difference error.
     """
 
     number: int
-    halted: float
+    stopped: float
     decisions: int
     states: int
-    surprise: float
+    td_error: float
 
 
 def neighbours(network: Network) -> FloatArray:
@@ -162,7 +162,7 @@ class _TrainingEpisode:
         self._stopped = 0.0
         self._seconds = 0
         self._decisions = 0
-        self._surprises: list[float] = []
+        self._td_errors: list[float] = []
 
     def tick(self) -> None:
         """A second: reward, decisions that are due, the gate, the plant."""
@@ -179,10 +179,10 @@ class _TrainingEpisode:
     def result(self, number: int) -> Episode:
         return Episode(
             number=number,
-            halted=self._stopped / max(self._seconds, 1),
+            stopped=self._stopped / max(self._seconds, 1),
             decisions=self._decisions,
             states=len(self._agent.table),
-            surprise=float(np.mean(self._surprises)) if self._surprises else 0.0,
+            td_error=float(np.mean(self._td_errors)) if self._td_errors else 0.0,
         )
 
     def _count_reward(self, observation: Observation) -> None:
@@ -214,8 +214,8 @@ class _TrainingEpisode:
         self._reward = np.where(due, 0.0, self._reward)
         self._decided_s = np.where(due, observation.at_s, self._decided_s)
         if len(self._replay) >= self._settings.batch:
-            surprise = learn(self._agent.table, self._replay, self._settings, self._random)
-            self._surprises.append(surprise)
+            td_error = learn(self._agent.table, self._replay, self._settings, self._random)
+            self._td_errors.append(td_error)
         return proposal
 
 
@@ -225,12 +225,12 @@ def step_costs(network: Network, observation: Observation, reward: Reward) -> Fl
     group = np.where(v.link >= 0, np.array([x.group for x in network.links])[v.link], -1)
     known = group >= 0
     junction = network.group_junction[group[known]]
-    halted = np.bincount(
+    stopped = np.bincount(
         junction[v.speed_mps[known] < 0.1], minlength=len(network.junctions)
     ).astype(float)
     longest = np.zeros(len(network.junctions))
     np.maximum.at(longest, junction, v.waiting_s[known])
-    return np.asarray(reward.halted * halted + reward.longest * longest / 60.0)
+    return np.asarray(reward.stopped * stopped + reward.longest * longest / 60.0)
 
 
 def remember(
@@ -260,7 +260,7 @@ def remember(
 def learn(
     table: QTable, replay: Replay, settings: TrainingSettings, random: np.random.Generator
 ) -> float:
-    """One batch of updates towards reward + gamma * max Q(next); returns the mean surprise."""
+    """One batch of updates towards reward + gamma * max Q(next); returns the mean |TD error|."""
     places, weight = replay.draw(settings.batch, random)
     places, index = np.unique(places, return_index=True)
     rows = replay.rows[places]
@@ -271,8 +271,8 @@ def learn(
         (tried > 0).any(axis=1), np.where(tried > 0, ahead, -np.inf).max(axis=1), values[picked]
     )
     goal = rows["reward"] + settings.gamma ** rows["gamma"] * onward
-    surprise = (goal - values[picked]).astype(np.float64)
+    td_error = (goal - values[picked]).astype(np.float64)
     rate = np.maximum(settings.rate / (1.0 + 0.05 * visits[picked]), 0.02)
-    table.add(rows["key"], rows["action"], (rate * weight[index] * surprise).astype(np.float32))
-    replay.learnt(places, surprise)
-    return float(np.abs(surprise).mean())
+    table.add(rows["key"], rows["action"], (rate * weight[index] * td_error).astype(np.float32))
+    replay.learnt(places, td_error)
+    return float(np.abs(td_error).mean())

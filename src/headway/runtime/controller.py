@@ -67,7 +67,7 @@ class RuntimeSettings:
     """How a plant is driven.
 
     period_s:     plant time of one tick.
-    realtime:     plant seconds per wall second; 0 as fast as possible.
+    speed_factor: plant seconds per wall second; 0 as fast as possible.
     overrun:      what happens to late ticks, see `Pacer`.
     mode:         see `MODES`.
     gather:       as fast as possible, several periods are advanced in one tick, so that it takes
@@ -81,7 +81,7 @@ class RuntimeSettings:
     """
 
     period_s: float = 1.0 / 15.0
-    realtime: float = 1.0
+    speed_factor: float = 1.0
     overrun: str = "degrade"
     mode: str = "balanced"
     gather: bool = True
@@ -98,10 +98,14 @@ class RuntimeSettings:
         """Raises ValueError, before anything runs, that names the setting and what is allowed."""
         if not self.period_s > 0.0:
             raise ValueError(f"period_s: {self.period_s!r} is not allowed: seconds above 0.")
-        if not self.realtime >= 0.0 or not self.batch_wall_s > 0.0 or not self.checkpoint_s >= 0.0:
+        if (
+            not self.speed_factor >= 0.0
+            or not self.batch_wall_s > 0.0
+            or not self.checkpoint_s >= 0.0
+        ):
             raise ValueError(
-                f"realtime {self.realtime!r} and checkpoint_s {self.checkpoint_s!r} must not "
-                f"be below 0, batch_wall_s {self.batch_wall_s!r} above."
+                f"speed_factor {self.speed_factor!r} and checkpoint_s {self.checkpoint_s!r} must "
+                f"not be below 0, batch_wall_s {self.batch_wall_s!r} above."
             )
         if self.mode not in MODES:
             raise ValueError(f"mode: {self.mode!r} is not allowed. There are: {', '.join(MODES)}.")
@@ -139,7 +143,7 @@ class RealTimeController:
         self.recovery = recovery or ErrorRecoverySystem(clock=clock)
         self.pacer = Pacer(
             period_s=settings.period_s,
-            realtime=settings.realtime,
+            speed_factor=settings.speed_factor,
             clock=clock,
             sleep=sleep,
             overrun=settings.overrun,

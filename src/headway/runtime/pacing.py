@@ -33,7 +33,8 @@ class Pacing:
 
 
 class Pacer:
-    """Waits for the ticks of `period_s` plant seconds at `realtime` times real time; 0 never waits.
+    """Waits for the ticks of `period_s` plant seconds. speed_factor: plant seconds per wall second;
+    0 never waits.
 
     overrun: what happens to late ticks. "degrade": they follow at once, until the schedule is
         reached again; "skip": missed ones are left out, the others stay on the grid; "slow": the
@@ -45,15 +46,16 @@ class Pacer:
     def __init__(
         self,
         period_s: float,
-        realtime: float,
+        speed_factor: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         longest_lag: int = 20,
         overrun: str = "degrade",
     ) -> None:
-        if period_s <= 0 or realtime < 0:
+        if period_s <= 0 or speed_factor < 0:
             raise ValueError(
-                f"period_s must be above 0 and realtime not below, are {period_s} and {realtime}"
+                f"period_s must be above 0 and speed_factor not below, are {period_s} and "
+                f"{speed_factor}"
             )
         if overrun not in OVERRUN:
             raise ValueError(
@@ -61,7 +63,7 @@ class Pacer:
             )
         self.period_s = period_s
         self._overrun = overrun
-        self._wall_s = period_s / realtime if realtime else 0.0
+        self._wall_s = period_s / speed_factor if speed_factor else 0.0
         self._clock = clock
         self._sleep = sleep
         self._longest_lag = longest_lag

@@ -313,7 +313,7 @@ class StreetProcess:
         s = self.settings
         runtime = RuntimeSettings(
             period_s=s.loop.tick_s,
-            realtime=s.loop.speed_factor,
+            speed_factor=s.loop.speed_factor,
             overrun=s.loop.overrun,
             mode=s.loop.mode,
             gather=False,

@@ -183,12 +183,12 @@ class KppRun:
 
 
 def runtime_settings(
-    realtime: float, mode: str, checkpoint_s: float, bounds: StepBounds, **more: Any
+    speed_factor: float, mode: str, checkpoint_s: float, bounds: StepBounds, **more: Any
 ) -> RuntimeSettings:
     """The loop's settings for a KPP: 15 Hz, its limits, its ledger."""
     return RuntimeSettings(
         PERIOD_S,
-        realtime,
+        speed_factor,
         mode=mode,
         checkpoint_s=checkpoint_s,
         bounds=bounds,
