@@ -1,5 +1,5 @@
-"""A controller of your own: a pure step from what is seen to what is wanted. The safety gate does
-the rest.
+"""A controller of your own: a pure step from an observation to the wanted colours. The safety gate
+does the rest.
 
 python examples/own_controller.py [SCENARIO] [SECONDS]
 """
@@ -16,7 +16,7 @@ from headway.control.webster import Webster
 from headway.plants.sumo import SumoPlant, SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, Network, Timing, work_out
-from headway.street.closed_loop import Street
+from headway.street.closed_loop import Street, stopped_vehicles
 from headway.values import Event, Observation, Proposal
 
 
@@ -30,11 +30,11 @@ class LongestWait:
     timing: Timing
     name: str = "longest-wait"
 
-    def start(self, seen: Observation) -> np.ndarray:
+    def start(self, observation: Observation) -> np.ndarray:
         return np.zeros(len(self.network.junctions), np.int32)
 
-    def step(self, seen: Observation, state: np.ndarray) -> tuple[Proposal, np.ndarray]:
-        target, v = state.copy(), seen.vehicles
+    def step(self, observation: Observation, state: np.ndarray) -> tuple[Proposal, np.ndarray]:
+        target, v = state.copy(), observation.vehicles
         for j, junction in enumerate(self.network.junctions):
             waits = {
                 self.network.links[k].group: w
@@ -44,15 +44,15 @@ class LongestWait:
             own = [g for g in waits if g in junction.groups]
             if own:
                 target[j] = int(np.argmax(junction.stages[:, own[-1] - junction.first]))
-        wanted = StageTable(self.network, self.timing).wanted_after_min_green(target, seen)
-        return Proposal(seen.at_s, self.name, wanted, np.ones(len(target))), target
+        wanted = StageTable(self.network, self.timing).wanted_after_min_green(target, observation)
+        return Proposal(observation.at_s, self.name, wanted, np.ones(len(target))), target
 
 
 def main(name: str = "cologne1", seconds: int = 600) -> None:
-    of, events = scenario(name), list[Event]()
-    network = read_network(of.net)
+    chosen, events = scenario(name), list[Event]()
+    network = read_network(chosen.net)
     timing = work_out(network, BENCHMARK)
-    plant = SumoPlant(SumoSettings(of.sumocfg), network)
+    plant = SumoPlant(SumoSettings(chosen.sumocfg), network)
     street = Street(
         network,
         timing,
@@ -61,17 +61,20 @@ def main(name: str = "cologne1", seconds: int = 600) -> None:
         Webster(network, timing),
         events.append,
     )
-    standing = 0
+    stopped = 0
     for _ in range(seconds):
         street.tick()
-        standing += int((street.observation.vehicles.speed_mps < 0.1).sum())
+        stopped += stopped_vehicles(street.observation.vehicles)
     plant.close()
     gate = sum(e.kind.startswith("safety.") for e in events)
     print(
-        f"{name}: {standing / seconds:.1f} vehicles standing on average, "
+        f"{name}: {stopped / seconds:.1f} stopped vehicles on average, "
         f"{gate} interventions of the gate"
     )
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *map(int, sys.argv[2:3]))
+    main(
+        name=sys.argv[1] if len(sys.argv) > 1 else "cologne1",
+        seconds=int(sys.argv[2]) if len(sys.argv) > 2 else 600,
+    )

@@ -40,7 +40,7 @@ SPLIT = 300
 EXTENSION_S = 3.0
 LONGEST_GREEN_S = 90.0
 PHASES = 16
-COLOUR_OF = {BEGIN_GREEN: GREEN, BEGIN_YELLOW: YELLOW, BEGIN_RED: RED}
+COLOUR_OF_CODE = {BEGIN_GREEN: GREEN, BEGIN_YELLOW: YELLOW, BEGIN_RED: RED}
 Key = tuple[str, int]
 Series = tuple[FloatArray, FloatArray]
 Rows = Iterable[tuple[float, str, int, int]]
@@ -129,8 +129,8 @@ def logged(rows: Rows, phase_of: Mapping[tuple[str, int], int], each: bool = Fal
     ended: dict[Key, list[tuple[float, float]]] = {}
     occupied: dict[Key, set[int]] = {}
     for at, device, code, parameter in sorted(rows, key=lambda r: r[0]):
-        if code in COLOUR_OF:
-            colours.setdefault((device, parameter - 1), []).append((at, COLOUR_OF[code]))
+        if code in COLOUR_OF_CODE:
+            colours.setdefault((device, parameter - 1), []).append((at, COLOUR_OF_CODE[code]))
         elif code in (GAP_OUT, MAX_OUT, FORCE_OFF):
             ended.setdefault((device, parameter - 1), []).append((at, code))
         elif code in (ON, OFF) and (device, parameter) in phase_of:

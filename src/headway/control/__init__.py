@@ -14,7 +14,9 @@ class Controller(Protocol):
     never changed in place.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As the catalogue and the events name it."""
 
     def start(self, observation: Observation) -> Any:
         """The state before the first step."""

@@ -43,7 +43,7 @@ class SafetyGate:
 
     Starts all red, with every conflict just cleared.
 
-    now:       seconds, of the clock whose times `admit` is given.
+    now_s:     seconds, of the clock whose times `admit` is given.
     stale_s:   a proposal or observation older than this counts as missing (two ticks).
     resume_s:  a better source is trusted again after it has been healthy for so long.
     """
@@ -52,7 +52,7 @@ class SafetyGate:
         self,
         network: Network,
         timing: Timing,
-        now: float,
+        now_s: float,
         stale_s: float = 2.0,
         resume_s: float = 5.0,
     ) -> None:
@@ -72,15 +72,15 @@ class SafetyGate:
         groups = len(network.groups)
         self._signals = Signals(
             colour=np.full(groups, Colour.RED, np.int8),
-            since_s=np.full(groups, now),
+            since_s=np.full(groups, now_s),
             green_start_s=np.full(groups, -np.inf),
-            green_end_s=np.full(groups, now),
+            green_end_s=np.full(groups, now_s),
         )
         self._calls = Calls(
             present=np.zeros(groups, np.bool_),
-            since_s=np.full(groups, now),
+            since_s=np.full(groups, now_s),
             last_s=np.full(groups, -np.inf),
-            conflicting_since_s=np.full(groups, now),
+            conflicting_since_s=np.full(groups, now_s),
         )
         self._decision = Decision(
             colours=np.full(groups, Colour.RED, np.int8),
@@ -94,9 +94,9 @@ class SafetyGate:
         self._overrides: dict[int, Override] = {}
         self._priority = Priority(network.group_junction, tuple(j.id for j in network.junctions))
 
-        self._now_s = now
-        self._better_since_s = now
-        self._obeyed_s = now
+        self._now_s = now_s
+        self._better_since_s = now_s
+        self._obeyed_s = now_s
         self._events: list[Event] = []
 
     @property
@@ -155,7 +155,7 @@ class SafetyGate:
 
     # operator orders
 
-    def order(self, override: Override, now: float) -> None:
+    def order(self, override: Override, now_s: float) -> None:
         """Put an operator's order in force. Raises ValueError if the junction or stage does not
         exist.
         """
@@ -176,29 +176,29 @@ class SafetyGate:
             "until_s": override.until_s,
             "by": override.by,
         }
-        self._report("override", data, override.junction, now)
+        self._report("override", data, override.junction, now_s)
 
-    def release(self, junction: int, by: str, now: float) -> None:
+    def release(self, junction: int, by: str, now_s: float) -> None:
         """End an operator's order, if there is one."""
         if self._overrides.pop(junction, None) is not None:
-            self._report("override_released", {"by": by}, junction, now)
+            self._report("override_released", {"by": by}, junction, now_s)
 
     # the second
 
     def admit(
         self,
         proposal: Proposal | None,
-        now: float,
+        now_s: float,
         observation: Observation | None = None,
         fallback: Proposal | None = None,
     ) -> Command:
-        """The colours for the tick that begins at `now`, as near to what is wanted as the rules
+        """The colours for the tick that begins at `now_s`, as near to what is wanted as the rules
         allow.
 
         A clock that goes back or stands still does not shorten any time: the gate's own clock never
         goes back.
         """
-        self._advance_clock(now)
+        self._advance_clock(now_s)
         if observation is not None and not self._is_fresh(observation.at_s, self._now_s):
             observation = None
         self._choose_source(proposal, fallback, observation)
@@ -217,7 +217,7 @@ class SafetyGate:
         self._events.clear()
         return sealed(self._now_s, self.shown.copy(), events)
 
-    def is_sound(self, candidate: Proposal, now: float) -> bool:
+    def is_sound(self, candidate: Proposal, now_s: float) -> bool:
         """The proposal is of this network, of whole numbers, and not stale."""
         wanted = candidate.wanted
         return (
@@ -225,17 +225,17 @@ class SafetyGate:
             and wanted.shape == self.shown.shape
             and wanted.dtype.kind in "iu"
             and isinstance(candidate.at_s, (int, float, np.floating))
-            and self._is_fresh(float(candidate.at_s), now)
+            and self._is_fresh(float(candidate.at_s), now_s)
         )
 
-    def _advance_clock(self, now: float) -> None:
-        if isfinite(now) and now >= self._now_s:
-            self._now_s = now
+    def _advance_clock(self, now_s: float) -> None:
+        if isfinite(now_s) and now_s >= self._now_s:
+            self._now_s = now_s
         else:
-            self._report("clock", {"now": repr(now)})
+            self._report("clock", {"now": repr(now_s)})
 
-    def _is_fresh(self, at_s: float, now: float) -> bool:
-        return isfinite(at_s) and -EPS_S <= now - at_s <= self._stale_s + EPS_S
+    def _is_fresh(self, at_s: float, now_s: float) -> bool:
+        return isfinite(at_s) and -EPS_S <= now_s - at_s <= self._stale_s + EPS_S
 
     def _report(
         self,

@@ -41,7 +41,7 @@ class Priority:
         return bool(self._serving)
 
     def claims(
-        self, vehicles: Sequence[EmergencyVehicle], now: float
+        self, vehicles: Sequence[EmergencyVehicle], now_s: float
     ) -> tuple[dict[int, int], list[Event]]:
         """The group to be served at each junction, and what began or ended.
 
@@ -57,11 +57,11 @@ class Priority:
                 if held is None or self._rank(junction, claim) < self._rank(junction, held):
                     first[junction] = claim
 
-        events = self._end_service(first, now) + self._begin_service(first, now)
+        events = self._end_service(first, now_s) + self._begin_service(first, now_s)
         served = {
             junction: claim.group
             for junction, claim in first.items()
-            if now - self._serving[junction][1] <= LONGEST_HOLD_S
+            if now_s - self._serving[junction][1] <= LONGEST_HOLD_S
         }
         return served, events
 
@@ -76,17 +76,17 @@ class Priority:
             if is_known and np.isfinite(eta_s) and eta_s <= LOOK_AHEAD_S:
                 yield Claim(eta_s, vehicle.id, group)
 
-    def _end_service(self, first: dict[int, Claim], now: float) -> list[Event]:
+    def _end_service(self, first: dict[int, Claim], now_s: float) -> list[Event]:
         """End the service of vehicles that have passed or are not first any more."""
         events = []
         for junction, (vehicle, _) in list(self._serving.items()):
             if junction not in first or first[junction].vehicle != vehicle:
                 data = {"vehicle": vehicle}
-                events.append(Event(now, "safety.emergency_ended", self.names[junction], data))
+                events.append(Event(now_s, "safety.emergency_ended", self.names[junction], data))
                 del self._serving[junction]
         return events
 
-    def _begin_service(self, first: dict[int, Claim], now: float) -> list[Event]:
+    def _begin_service(self, first: dict[int, Claim], now_s: float) -> list[Event]:
         events = []
         for junction, claim in first.items():
             if junction not in self._serving:
@@ -95,8 +95,8 @@ class Priority:
                     "group": claim.group,
                     "eta_s": round(claim.eta_s, 2),
                 }
-                events.append(Event(now, "safety.emergency", self.names[junction], data))
-                self._serving[junction] = (claim.vehicle, now)
+                events.append(Event(now_s, "safety.emergency", self.names[junction], data))
+                self._serving[junction] = (claim.vehicle, now_s)
         return events
 
     def _rank(self, junction: int, claim: Claim) -> tuple[float, str]:

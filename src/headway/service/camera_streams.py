@@ -20,7 +20,13 @@ import supervision as sv
 from headway import telemetry
 from headway.sensing import SensingError
 from headway.sensing.output.overlay import drawn, jpeg
-from headway.sensing.pipeline import FrameResult, Perception, track_to_json, unknown_site
+from headway.sensing.pipeline import (
+    USUAL_RATE_HZ,
+    FrameResult,
+    Perception,
+    track_to_json,
+    unknown_site,
+)
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
@@ -34,7 +40,6 @@ RECENT_S = 4.0  # of stream time; violations of it are written on the live view
 RECENT_MOST = 4
 FIGURES_OVER = 300  # frames over which latency and rate are reported
 RATE_OVER_S = 5.0
-USUAL_HZ = 15.0  # of a source that does not say its rate
 IDLE_WAIT_S = 0.05
 THREAD_ENDS_WITHIN_S = 5.0
 
@@ -362,7 +367,7 @@ class StreamManager:
         return self._makers.perception(
             device=stream.settings.id,
             site=site,
-            rate_hz=stream.source.nominal_hz or USUAL_HZ,
+            rate_hz=stream.source.nominal_hz or USUAL_RATE_HZ,
             key=self._key,
             blur=stream.settings.blur,
             signals=stream.signals,

@@ -16,7 +16,7 @@ import numpy as np
 
 from headway.sensing import SensingError
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
-from headway.sensing.pipeline import FrameResult, Perception, frame_results
+from headway.sensing.pipeline import USUAL_RATE_HZ, FrameResult, Perception, frame_results
 from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
@@ -28,7 +28,6 @@ from headway.vision.frames.sources import Frame, FrameSource, Image, SourceSetti
 
 SAMPLES = 45  # frames of a clip from which its background is learned before it is watched
 LEAST_SAMPLES = 5  # fewer say nothing about the background
-USUAL_HZ = 15.0  # of a source that does not say its rate
 ATTEMPTS = 5  # to connect to a source
 VIOLATIONS_KEPT = 1000
 RECENT_S = 4.0  # violations of the last seconds are written on the film
@@ -225,12 +224,12 @@ def watch_source(
     begun_s: float | None = None
     try:
         if site is not None:
-            report.perception = Perception(source, site, USUAL_HZ, blur=blur, signals=history)
+            report.perception = Perception(source, site, USUAL_RATE_HZ, blur=blur, signals=history)
         for result in frame_results(camera, detector, report.perception, source):
             if site is not None:
                 _check_size(source, site, result.frame)
             report.perception = result.perception
-            report.add_frame(result, camera.nominal_hz or USUAL_HZ)
+            report.add_frame(result, camera.nominal_hz or USUAL_RATE_HZ)
             yield result, camera.health.length
             begun_s = result.frame.at_s if begun_s is None else begun_s
             if seconds and result.frame.at_s - begun_s >= seconds:

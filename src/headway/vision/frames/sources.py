@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MOST_PIXELS = 8192 * 4320  # of a frame: more is an attack or a mistake
 RATE_SPAN_S = 5.0  # s over which the rate of frames is measured
 KEPT_TIMES = 256  # instants of frames kept for it
-USUAL_RATE_HZ = 25.0  # of a stream that does not state its own
+CONTAINER_RATE_HZ = 25.0  # of a video whose container states no rate
 FOLDER_RATE_HZ = 10.0  # of a folder where none is requested
 STOP_S = 5.0  # s beyond the silence of a stream in which its thread ends
 TAKE_S = 1.0  # s that `frames` waits for one before it checks whether the source is over
@@ -365,7 +365,7 @@ class FrameSource:
             stream = container.streams.video[0]
             # threads over frames add delay, and take time from the detector
             stream.thread_type = "SLICE"
-            rate_hz = float(stream.average_rate or stream.guessed_rate or USUAL_RATE_HZ)
+            rate_hz = float(stream.average_rate or stream.guessed_rate or CONTAINER_RATE_HZ)
             self.nominal_hz = rate_hz
             self._set(
                 connections=self.health.connections + 1, fault="", length=int(stream.frames or 0)
