@@ -559,7 +559,7 @@ def test_a_program_does_not_start_on_a_file_that_is_not_there(tmp_path):
 
 def test_every_section_is_checked_here():
     """A figure, choice or text that is added to the settings needs its line in the tables above."""
-    told = {b[0] for b in BOUNDS} | set(WORDS)
+    reported = {b[0] for b in BOUNDS} | set(WORDS)
     texts = {
         "street.scenario", "recovery.folder", "log.json_lines", "log.folder", "alerts.rules.0.name", "alerts.rules.0.path",
         "notify.webhooks.0.url", "notify.webhooks.0.secret", "notify.mail.host", "notify.mail.sender", "notify.mail.to",
@@ -582,7 +582,7 @@ def test_every_section_is_checked_here():
         | set(leaves(WebhookSettings, "notify.webhooks.0."))
         | set(leaves(MailSettings, "notify.mail."))
     )
-    assert found == told | texts
+    assert found == reported | texts
     assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (
         ["rules"],
         ["webhooks", "mail"],

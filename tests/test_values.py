@@ -31,11 +31,15 @@ def test_vehicles_are_counted_by_their_columns():
 
 
 def test_an_observation_is_of_a_plant_with_known_links_and_no_emergency_unless_said():
-    seen = observation()
-    assert (seen.emergencies, seen.source, seen.links_known) == ((), "plant", True)
+    observed = observation()
+    assert (observed.emergencies, observed.source, observed.links_known) == ((), "plant", True)
     ambulance = EmergencyVehicle("a", 14.0, ((2, 80.0),))
-    seen = observation(emergencies=(ambulance,), source="loops", links_known=False)
-    assert (seen.emergencies, seen.source, seen.links_known) == ((ambulance,), "loops", False)
+    observed = observation(emergencies=(ambulance,), source="loops", links_known=False)
+    assert (observed.emergencies, observed.source, observed.links_known) == (
+        (ambulance,),
+        "loops",
+        False,
+    )
 
 
 def test_a_proposal_has_no_reasons_and_an_event_no_place_and_figures_unless_given():

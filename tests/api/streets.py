@@ -1,4 +1,4 @@
-"""A street that stands still: its state is put in by hand, and what is ordered of it is written down."""
+"""A street without a simulation: its state is set by hand, and the orders it gets are recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers kept for a while: how long, how many, by whom; and what happens while Valkey is away."""
+"""Cached answers: how long, how many, shared by whom; and without Valkey."""
 
 from __future__ import annotations
 

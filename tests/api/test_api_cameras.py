@@ -1,4 +1,4 @@
-"""The cameras' doors on a real service, with cameras whose figures are put in by hand: state, site, signals, view, monitoring, violations."""
+"""The routes of cameras on a real service, with cameras whose figures are set by hand: state, site, signals, view, monitoring, violations."""
 
 from __future__ import annotations
 
@@ -131,15 +131,15 @@ def test_all_fields_of_a_request_reach_the_camera(running, client, camera):
 
 
 @pytest.mark.parametrize(
-    ("wish", "pointer"),
+    ("payload", "pointer"),
     [
         ({"id": ""}, "id"), ({"id": "x" * 65}, "id"), ({"id": "a b"}, "id"), ({"source": ""}, "source"), ({"source": "file:///etc/passwd"}, "source"),
         ({"source": "/etc/passwd"}, "source"), ({"source": "rtsp://" + "x" * 2042}, "source"), ({"detector": "x" * 65}, "detector"),
         ({"rate_hz": -0.5}, "rate_hz"), ({"rate_hz": 120.5}, "rate_hz"), ({"street": "x" * 65}, "street"), ({"more": 1}, "more"),
     ],
 )  # fmt: skip
-def test_an_invalid_request_is_refused_with_its_place(client, wish, pointer):
-    answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | wish)
+def test_an_invalid_request_is_refused_with_its_place(client, payload, pointer):
+    answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | payload)
     assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
         422,
         [f"/body/{pointer}"],
@@ -151,7 +151,7 @@ def test_bounds_of_a_request_are_inclusive(client, camera):
 
 
 @pytest.mark.parametrize(
-    ("wish", "detail"),
+    ("payload", "detail"),
     [
         ({"street": "nowhere"}, "street: there is no street 'nowhere' here. There are: headway."),
         (
@@ -162,8 +162,8 @@ def test_bounds_of_a_request_are_inclusive(client, camera):
         ({"site": SITE | {"points": [{"px": [1, 1], "m": [1, 1]}] * 4}}, None),
     ],
 )
-def test_impossible_requests_are_refused_with_the_reason(client, wish, detail):
-    answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | wish)
+def test_impossible_requests_are_refused_with_the_reason(client, payload, detail):
+    answer = client.post("/streams", json={"id": "c", "source": RTSP, "start": False} | payload)
     assert (answer.status_code, answer.json()["faults"]) == (422, [])
     assert detail is None or answer.json()["detail"] == detail
     assert client.get("/streams").json() == []
@@ -204,14 +204,14 @@ def test_a_site_is_shown_as_it_was_given_and_changed_whole(client, camera):
 
 def test_signal_states_are_accepted_in_order_of_time(clients, camera):
     stream = camera()
-    told = [
+    reported = [
         {"at_s": 20.0, "group": 3, "colour": 3},
         {"at_s": 10.0, "group": 3, "colour": 1},
         {"at_s": 0.0, "group": 0, "colour": 0},
     ]
     put, order = stream.signals.record, []
     stream.signals.record = lambda *change: order.append(change) or put(*change)
-    answer = clients["operator"].post("/streams/c/signals", json=told)
+    answer = clients["operator"].post("/streams/c/signals", json=reported)
     assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "3 taken"})
     assert order == [(0.0, 0, 0), (10.0, 3, 1), (20.0, 3, 3)]
     assert clients["operator"].post("/streams/c/signals", json=[]).json()["detail"] == "0 taken"
@@ -221,7 +221,9 @@ def test_signal_states_are_accepted_in_order_of_time(clients, camera):
         .json()["detail"]
         == "1000 taken"
     )
-    assert clients["operator"].post("/streams/c/signals", json=told[:1] * 1001).status_code == 422
+    assert (
+        clients["operator"].post("/streams/c/signals", json=reported[:1] * 1001).status_code == 422
+    )
     for wrong in (
         {"at_s": -0.5},
         {"at_s": 1.5e11},
@@ -231,9 +233,9 @@ def test_signal_states_are_accepted_in_order_of_time(clients, camera):
         {"colour": 5},
         {"more": 1},
     ):
-        answer = clients["operator"].post("/streams/c/signals", json=[told[0] | wrong])
+        answer = clients["operator"].post("/streams/c/signals", json=[reported[0] | wrong])
         assert [f["pointer"] for f in answer.json()["faults"]] == [f"/body/0/{next(iter(wrong))}"]
-    assert clients["viewer"].post("/streams/c/signals", json=told).status_code == 403
+    assert clients["viewer"].post("/streams/c/signals", json=reported).status_code == 403
 
 
 def picture(number):

@@ -1,4 +1,4 @@
-"""The hub: what is told reaches whoever asked for it, in the form asked for, in order; after a break; the slow get the newest and then an end."""
+"""The hub: messages reach the clients of their topic, in their form, in order; after a reconnect; slow clients get the newest and are disconnected."""
 
 from __future__ import annotations
 

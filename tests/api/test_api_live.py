@@ -1,4 +1,4 @@
-"""The doors of the live streams on a real server: who may listen, to what, in which form; heartbeats, resumption, and how it ends."""
+"""The routes of live streams on a real server: credentials, filters and forms; heartbeats, resumption, disconnection."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def closed(service, topic="alerts", headers=None, **query):
         if (answer := getattr(error, "response", None)) is None:
             return repr(error)
         assert answer.headers["content-type"] == "application/problem+json"
-        told = json.loads(answer.body)
-        assert (told["status"], told["instance"]) == (answer.status_code, f"/ws/{topic}")
-        return answer.status_code, [(f["pointer"], f["message"]) for f in told["faults"]] or told[
-            "detail"
-        ]
+        reported = json.loads(answer.body)
+        assert (reported["status"], reported["instance"]) == (answer.status_code, f"/ws/{topic}")
+        return answer.status_code, [
+            (f["pointer"], f["message"]) for f in reported["faults"]
+        ] or reported["detail"]
     return "open"
 
 
@@ -168,11 +168,11 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(s
         hub.tell("alerts", "b", {"kind": "engine.last", "n": 9})
 
     with socket(service, street="b", kinds="engine.") as one:
-        for wish, detail in (
+        for payload, detail in (
             ({"street": 7}, wrong), ({"kinds": "safety."}, wrong), ({"kinds": [1]}, wrong), ({"kinds": None}, wrong),
             ([], "'list' object has no attribute 'get'"),
         ):  # fmt: skip
-            one.send(json.dumps(wish))
+            one.send(json.dumps(payload))
             assert take(one) == [{"topic": "error", "detail": detail}]
         one.send("nonsense")
         (error,) = take(one)
@@ -182,12 +182,12 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(s
         assert take(one)[0]["topic"] == "error"
         tell_all()
         assert numbers(take(one, 2)) == [1, 9]
-        for wish, expected in (
+        for payload, expected in (
             ({"kinds": []}, [1, 2, 9]),
             ({"kinds": ["safety.", "engine.last"]}, [2, 9]),
             ({"street": ""}, [0, 2, 9]),
         ):
-            one.send(json.dumps(wish))
+            one.send(json.dumps(payload))
             one.send("7")  # its answer tells that the wish is in force
             assert take(one)[0]["topic"] == "error"
             tell_all()

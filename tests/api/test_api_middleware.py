@@ -1,4 +1,4 @@
-"""What stands around every request, asked directly: its id, its time, its share of the limit, its line in the log and the metrics."""
+"""The middleware around every request, called directly: id, time, rate limit, log line and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every question to the record, on records put in by hand: the figures, their units, and which records each parameter takes."""
+"""Every query on the database, with records set by hand: the figures, their units, and which records each parameter selects."""
 
 from __future__ import annotations
 

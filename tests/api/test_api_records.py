@@ -1,4 +1,4 @@
-"""The door for records: which status each outcome has, what is kept of a record, and where the bounds of each of its fields lie."""
+"""The routes that ingest records: the status of each outcome, what is stored of a record, and the bounds of each field."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_all_fields_of_a_record_are_stored_also_of_the_documented_example(client
 
 
 def test_an_emergency_vehicle_on_any_approach_counts_for_the_junction(client, rows):
-    for second, seen in enumerate(((False, True), (True, False), (False, False), (True, True))):
+    for second, observed in enumerate(((False, True), (True, False), (False, False), (True, True))):
         signals = [
             EXAMPLE["signals"][0] | {"emergency_vehicle_present": s, "direction": d}
-            for s, d in zip(seen, ("north", "south"), strict=True)
+            for s, d in zip(observed, ("north", "south"), strict=True)
         ]
         assert client.post(ONE, json=record("EM", second, signals=signals)).status_code == 201
     assert [r["emergency"] for r in rows("EM")] == [True, True, False, True]
@@ -85,8 +85,8 @@ def test_the_status_of_a_record_states_its_outcome(client, running, monkeypatch)
         raise OperationalError("COPY", {}, Exception("gone"))
 
     monkeypatch.setattr(running.app.state.services.intake, "_copy", away)
-    for door, body in ((ONE, record("ST", 1)), (MANY, [record("ST", 2)])):
-        answer = client.post(door, json=body)
+    for route, body in ((ONE, record("ST", 1)), (MANY, [record("ST", 2)])):
+        answer = client.post(route, json=body)
         assert (answer.status_code, answer.json()) == (
             202,
             {"stored": 0, "duplicates": 0, "spooled": 1, "rejected": []},
@@ -113,8 +113,8 @@ def test_without_database_and_spool_the_answer_is_503_with_retry_after(
         raise fault
 
     monkeypatch.setattr(running.app.state.services.intake, "write", full)
-    for door, body in ((ONE, record("FULL")), (MANY, [record("FULL")])):
-        answer = client.post(door, json=body)
+    for route, body in ((ONE, record("FULL")), (MANY, [record("FULL")])):
+        answer = client.post(route, json=body)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
         assert (
             answer.json()["detail"]
@@ -197,9 +197,11 @@ def test_a_batch_holds_5000_records_valid_or_not(client, rows):
 def test_a_request_may_hold_8_mib(client):
     assert ingest.MOST_BYTES == 8 * 1024 * 1024
     body = json.dumps(record("BIG")).encode()
-    for door, whole, taken in ((ONE, body, 201), (MANY, b"[" + body + b"]", 201)):
-        assert client.post(door, content=whole + b" " * (8388608 - len(whole))).status_code == taken
-        answer = client.post(door, content=whole + b" " * (8388609 - len(whole)))
+    for route, whole, taken in ((ONE, body, 201), (MANY, b"[" + body + b"]", 201)):
+        assert (
+            client.post(route, content=whole + b" " * (8388608 - len(whole))).status_code == taken
+        )
+        answer = client.post(route, content=whole + b" " * (8388609 - len(whole)))
         assert (answer.status_code, answer.json()["detail"]) == (
             413,
             "a request may hold 8388608 bytes; send smaller batches",

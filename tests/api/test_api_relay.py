@@ -1,4 +1,4 @@
-"""Live news over Valkey: what one process tells, the clients of all hear once; nothing goes round in circles."""
+"""Live messages over Valkey: published by one process, received by the clients of all others once; nothing is relayed in circles."""
 
 from __future__ import annotations
 
@@ -121,11 +121,11 @@ def test_malformed_messages_are_skipped_and_logged_and_the_rest_delivered(valkey
         link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 2}])})
         until(lambda: clients[0].buffer)
         assert heard(clients[0]) == [("a", 2)]
-        told = logged("api")
-        assert [(line["event"], line["stream"], line["entry"]) for line in told] == [
+        reported = logged("api")
+        assert [(line["event"], line["stream"], line["entry"]) for line in reported] == [
             ("news of others left out", "headway:live", e) for e in entries
         ]
-        assert told[-1]["why"] == "no topic 'other'"
+        assert reported[-1]["why"] == "no topic 'other'"
 
 
 def test_the_stream_holds_about_4096_messages(valkey, monkeypatch):

@@ -1,4 +1,4 @@
-"""Each resource stands beside all others under /api/v1; the short paths that the requirements name do the same."""
+"""Each resource is under /api/v1; the short paths that the requirements name do the same."""
 
 from __future__ import annotations
 
@@ -53,8 +53,12 @@ def test_both_paths_of_live_messages_deliver_them(service):
         ) as one:
             until(lambda: service.app.state.services.hub.statistics()["alerts"]["clients"] == 1)
             service.app.state.services.hub.tell("alerts", "a", {"n": 7})
-            told = json.loads(one.recv(timeout=10))
-            assert (told["topic"], told["street"], told["data"]) == ("alerts", "a", {"n": 7})
+            reported = json.loads(one.recv(timeout=10))
+            assert (reported["topic"], reported["street"], reported["data"]) == (
+                "alerts",
+                "a",
+                {"n": 7},
+            )
         until(lambda: not service.app.state.services.hub.statistics()["alerts"]["clients"])
 
 
@@ -88,8 +92,8 @@ def test_a_topic_that_is_none_is_refused_by_name(service):
         ):
             pass
         answer = refused.value.response
-        told = json.loads(answer.body)
-        assert (answer.status_code, told["detail"], told["instance"]) == (
+        reported = json.loads(answer.body)
+        assert (answer.status_code, reported["detail"], reported["instance"]) == (
             404,
             "no stream 'rumours'. There are: realtime, monitoring, alerts.",
             path,

@@ -1,4 +1,4 @@
-"""The door beside uvicorn's WebSocket connection: when a message is written at once, and as what."""
+"""Direct writes to uvicorn's WebSocket connection: when a message is written at once, and in which form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine's doors, on streets that stand still: what each shows, and which order reaches the street for each call."""
+"""The routes of streets, on streets without a simulation: what each returns, and which order reaches the street for each call."""
 
 from __future__ import annotations
 
@@ -212,8 +212,8 @@ def test_before_the_start_the_clock_of_a_street_is_zero(post, live):
     ],
 )  # fmt: skip
 def test_an_invalid_override_is_refused_with_its_place(post, live, body, pointer):
-    for door in ("junctions/360082/override", "emergency/360082"):
-        answer = post(f"headway/{door}", body)
+    for route in ("junctions/360082/override", "emergency/360082"):
+        answer = post(f"headway/{route}", body)
         assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
             422,
             [pointer],
@@ -369,9 +369,9 @@ def test_unknown_resources_give_404(post, path, body, detail):
     assert (answer.status_code, answer.json()["detail"]) == (404, detail)
 
 
-@pytest.mark.parametrize("door", ["", "/history", "/alerts", "/map"])
-def test_a_street_that_is_not_there_shows_nothing(get, door):
-    assert get(f"streets/nowhere{door}").status_code == 404
+@pytest.mark.parametrize("route", ["", "/history", "/alerts", "/map"])
+def test_a_street_that_is_not_there_shows_nothing(get, route):
+    assert get(f"streets/nowhere{route}").status_code == 404
 
 
 def test_a_busy_street_answers_503_with_retry_after(post, live):
@@ -438,9 +438,9 @@ def hears(running, live):
         joined.append(client)
         return client
 
-    told, hub.tell = hub.tell, hub.broadcast
+    reported, hub.tell = hub.tell, hub.broadcast
     yield listen
-    hub.tell = told
+    hub.tell = reported
     for client in joined:
         hub.leave(client)
 

@@ -1,4 +1,4 @@
-"""The application around its doors: health, metrics, keys, the audit trail, pages, origins; what begins and ends with it."""
+"""The application around its routes: health, metrics, keys, the audit trail, pages, origins; what starts and ends with it."""
 
 from __future__ import annotations
 

@@ -71,16 +71,16 @@ def test_the_async_client_does_the_same(street):
         async with AsyncHeadway(street.url, street.token("operator")) as headway:
             assert (await headway.ingest([record("ASYNC", 1), record("ASYNC", 2)]))["stored"] == 2
             assert (await headway.analytics("wait-times", simulation_id="ASYNC"))[0]["n"] == 2
-            seen, stream = [], headway.listen("realtime", street="headway")
+            observed, stream = [], headway.listen("realtime", street="headway")
             async for message in stream:
-                seen.append(message["data"]["time_s"])
-                if len(seen) == 3:
+                observed.append(message["data"]["time_s"])
+                if len(observed) == 3:
                     break
             await stream.aclose()
-            return seen
+            return observed
 
-    seen = asyncio.run(play())
-    assert seen == sorted(seen)
+    observed = asyncio.run(play())
+    assert observed == sorted(observed)
 
 
 def test_a_street_is_recorded_in_the_database_with_its_signals(street):

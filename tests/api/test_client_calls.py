@@ -1,4 +1,4 @@
-"""The client against servers that speak HTTP and WebSocket by hand: what it sends, how it reads answers, when it comes back and when not."""
+"""The client against servers that speak HTTP and WebSocket by hand: what it sends, how it reads answers, when it reconnects and when not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from headway.client import AsyncHeadway, Headway, HeadwayError
 
 
 @pytest.fixture(scope="module")
-def door():
+def route():
     """A server that writes down what it is asked, and answers with what is put into `answers`: (status, content type, body)."""
 
     class Door(http.server.BaseHTTPRequestHandler):
@@ -66,18 +66,18 @@ def door():
 
 
 @pytest.fixture(params=["sync", "async"])
-def call(request, door):
+def call(request, route):
     """Calls a method of the client of either kind by its name."""
-    door.asked.clear()
-    door.answers.clear()
+    route.asked.clear()
+    route.answers.clear()
 
     def sync(name, *words, **named):
-        with Headway(door.url, "T") as headway:
+        with Headway(route.url, "T") as headway:
             return getattr(headway, name)(*words, **named)
 
     def later(name, *words, **named):
         async def play():
-            async with AsyncHeadway(door.url, "T") as headway:
+            async with AsyncHeadway(route.url, "T") as headway:
                 return await getattr(headway, name)(*words, **named)
 
         return asyncio.run(play())
@@ -105,9 +105,9 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("words", "named", "asked"), CALLS)
-def test_each_method_calls_its_route(door, call, words, named, asked):
+def test_each_method_calls_its_route(route, call, words, named, asked):
     assert call(*words, **named) == {"good": 1}
-    assert door.asked == [(*asked, "Bearer T")]
+    assert route.asked == [(*asked, "Bearer T")]
 
 
 def test_both_clients_have_the_same_methods_with_the_same_defaults():
@@ -159,8 +159,8 @@ PROBLEM = {
         (502, None, "502: Bad Gateway", "Bad Gateway", ()),
     ],
 )
-def test_a_refusal_is_an_error_with_its_faults(door, call, status, body, said, detail, faults):
-    door.answers.append(
+def test_a_refusal_is_an_error_with_its_faults(route, call, status, body, said, detail, faults):
+    route.answers.append(
         (
             status,
             "application/problem+json",
@@ -173,25 +173,25 @@ def test_a_refusal_is_an_error_with_its_faults(door, call, status, body, said, d
     assert (error.value.status, error.value.detail, error.value.faults) == (status, detail, faults)
 
 
-def test_successful_answers_are_parsed(door, call):
-    door.answers.append((399, "application/json", b"[1]"))
+def test_successful_answers_are_parsed(route, call):
+    route.answers.append((399, "application/json", b"[1]"))
     assert call("call", "GET", "/x") == [1]
-    door.answers.append((202, "application/json", b"[2]"))
+    route.answers.append((202, "application/json", b"[2]"))
     assert call("call", "GET", "/x") == [2]
 
 
-def test_a_closed_client_makes_no_requests(door):
-    headway = Headway(door.url, "T")
+def test_a_closed_client_makes_no_requests(route):
+    headway = Headway(route.url, "T")
     headway.close()
     with pytest.raises(RuntimeError, match="closed"):
         headway.streets()
-    with Headway(door.url, "T") as again:
+    with Headway(route.url, "T") as again:
         assert again.streets() == {"good": 1}
     with pytest.raises(RuntimeError, match="closed"):
         again.streets()
 
     async def play():
-        async with AsyncHeadway(door.url, "T") as later:
+        async with AsyncHeadway(route.url, "T") as later:
             assert await later.streets() == {"good": 1}
         with pytest.raises(RuntimeError, match="closed"):
             await later.streets()

@@ -1,4 +1,4 @@
-"""The OpenAPI document, held against the server by Schemathesis: no 5xx, no answer that the document does not know."""
+"""The OpenAPI document against the server by Schemathesis: no 5xx, no undocumented answer."""
 
 from __future__ import annotations
 

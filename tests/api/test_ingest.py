@@ -1,4 +1,4 @@
-"""Records in, and the answers about them out, over HTTP, on a real database."""
+"""Records in and queries out, over HTTP, on a real database."""
 
 from __future__ import annotations
 

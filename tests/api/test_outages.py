@@ -1,4 +1,4 @@
-"""The database killed under load, Valkey killed: nothing lost, nothing doubled, and told."""
+"""The database killed under load, Valkey killed: nothing lost, nothing doubled, and reported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def start_again(running):
 
 def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
     with serving(tmp_path) as running:
-        told, stop = [], threading.Event()
+        reported, stop = [], threading.Event()
 
         def load(worker):
             with running.client("admin") as client:
@@ -52,7 +52,7 @@ def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
                         if answer.status_code in (200, 201, 202):
                             break
                         time.sleep(0.1)
-                    told.append((answer.status_code, answer.json()))
+                    reported.append((answer.status_code, answer.json()))
                     k += 1
 
         threads = [threading.Thread(target=load, args=(w,)) for w in range(3)]
@@ -70,14 +70,14 @@ def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
         stop.set()
         for t in threads:
             t.join()
-        assert 202 in {s for s, _ in told}
-        assert {s for s, _ in told} <= {200, 201, 202}
+        assert 202 in {s for s, _ in reported}
+        assert {s for s, _ in reported} <= {200, 201, 202}
         deadline = time.monotonic() + 30
         while running.app.state.services.intake.spool.waiting and time.monotonic() < deadline:
             time.sleep(0.2)
         database = running.app.state.services.database
         assert database.rows("SELECT count(*) AS n FROM simulation_record")[0]["n"] == 20 * len(
-            told
+            reported
         )
 
 

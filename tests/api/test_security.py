@@ -1,4 +1,4 @@
-"""Who may do what: each route by each role, with no, expired and forged credentials; the audit trail; the limit."""
+"""Access control: each route by each role, with no, expired and forged credentials; the audit trail; the rate limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live streams: what is told reaches who asked for it, in their form, after a break too; the slow harm nobody."""
+"""Live streams: messages reach their subscribers, in their form, after a reconnect too; slow clients do not affect others."""
 
 from __future__ import annotations
 

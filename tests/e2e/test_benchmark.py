@@ -68,7 +68,7 @@ def results(quarter):
 
 
 def test_the_figures_follow_the_definition_of_delay(quarter, results):
-    wished = {
+    requested = {
         v.get("id"): float(v.get("depart"))
         for v in ET.parse(scenario("cologne1").routes[0]).getroot()
         if v.tag in ("trip", "vehicle")
@@ -82,7 +82,7 @@ def test_the_figures_follow_the_definition_of_delay(quarter, results):
         )
         entered = {t.get("id") for t in trips}
         late = [
-            26100.0 - d for v, d in wished.items() if v not in entered and 25200.0 <= d < 26100.0
+            26100.0 - d for v, d in requested.items() if v not in entered and 25200.0 <= d < 26100.0
         ]
         total = fsum(float(t.get("timeLoss")) + float(t.get("departDelay")) for t in trips) + fsum(
             late

@@ -20,9 +20,9 @@ class Faulty(FixedTime):
 
     fault = staticmethod(lambda proposal: proposal)
 
-    def step(self, seen, state):
-        proposal, state = super().step(seen, state)
-        return (self.fault(proposal) if 60 <= seen.at_s - 25200 < 120 else proposal), state
+    def step(self, observed, state):
+        proposal, state = super().step(observed, state)
+        return (self.fault(proposal) if 60 <= observed.at_s - 25200 < 120 else proposal), state
 
 
 def fail(proposal):
@@ -59,7 +59,7 @@ def test_the_fallback_takes_over_within_a_tick_and_the_controller_comes_back(fau
         assert switches == [(60, "controller", "fallback"), (124, "fallback", "controller")], (
             "back when five seconds have been well"
         )
-        told = [
+        reported = [
             (e.at_s - 25200, e.kind, e.data.get("error"))
             for e in events
             if e.kind.startswith("engine.controller")
@@ -68,7 +68,7 @@ def test_the_fallback_takes_over_within_a_tick_and_the_controller_comes_back(fau
             (60, "engine.controller_failed", "RuntimeError('broken')"),
             (120, "engine.controller_recovered", None),
         ]
-        assert told == (failed if fault == "raising" else [])
+        assert reported == (failed if fault == "raising" else [])
     finally:
         street.plant.close()
 
@@ -80,8 +80,8 @@ def test_a_junction_of_low_confidence_is_left_to_the_fallback_by_itself():
     events = []
 
     class Unsure(FixedTime):
-        def step(self, seen, state):
-            proposal, state = super().step(seen, state)
+        def step(self, observed, state):
+            proposal, state = super().step(observed, state)
             return replace(proposal, confidence=np.array([1.0, 0.1, 1.0])), state
 
     street = open_street(network, timing, SumoSettings(of.sumocfg), "fixed", events.append)
@@ -89,12 +89,12 @@ def test_a_junction_of_low_confidence_is_left_to_the_fallback_by_itself():
     try:
         for _ in range(60):
             street.tick()
-        told = [
+        reported = [
             (e.at_s, e.kind, e.junction, dict(e.data))
             for e in events
             if e.kind.startswith("engine.fallback")
         ]
-        assert told == [
+        assert reported == [
             (
                 25200.0,
                 "engine.fallback",

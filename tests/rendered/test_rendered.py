@@ -1,4 +1,4 @@
-"""The camera on the simulation: its geometry, its truth, the commands, and a street that is steered through it. In images of half the usual size."""
+"""The camera on the simulation: its geometry, its ground truth, the commands, and a street controlled through it. Images have half the usual size."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def test_a_street_is_controlled_by_images_alone(name, seconds, monkeypatch):
         lambda event: None,
     )
     try:
-        seen, greens, junctions = 0, set(), set()
+        observed, greens, junctions = 0, set(), set()
         for _ in range(seconds):
             street.tick()
-            seen = max(seen, len(street.observation.vehicles))
+            observed = max(observed, len(street.observation.vehicles))
             junctions |= {
                 network.group_junction[network.links[k].group]
                 for k in street.observation.vehicles.link.tolist()
@@ -116,7 +116,7 @@ def test_a_street_is_controlled_by_images_alone(name, seconds, monkeypatch):
             greens.add(street.plant.shown.tobytes())
         assert street.observation.source == "camera"
         assert not street.observation.links_known
-        assert seen >= 4
+        assert observed >= 4
         assert len(greens) > 3
         assert junctions == set(range(len(network.junctions)))
     finally:
@@ -144,9 +144,9 @@ def headway(monkeypatch, capsys, tmp_path):
             ended = 0
         except SystemExit as end:
             ended = end.code or 0
-        told = "".join(capsys.readouterr())
-        assert ended == status, told
-        return told
+        reported = "".join(capsys.readouterr())
+        assert ended == status, reported
+        return reported
 
     return run
 
@@ -176,14 +176,14 @@ def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
     out = headway("watch", "clip.mp4", "--calibration", "clip.site.json", "--signals", "clip.ground_truth.jsonl", "--json", "seen.json", "--out", "seen.mp4",
                   "--heat", "heat.jpg", "--evidence", "evidence")  # fmt: skip
     assert "calibration: error 0.00 m" in out
-    seen = json.loads((tmp_path / "seen.json").read_text())
-    assert seen["frames"] == 120
-    assert seen["tracks"]
-    assert {"id", "class", "path", "begun_s"} <= set(seen["tracks"][0])
-    assert [v["rule"] for v in seen["violations"]] == [
+    observed = json.loads((tmp_path / "seen.json").read_text())
+    assert observed["frames"] == 120
+    assert observed["tracks"]
+    assert {"id", "class", "path", "begun_s"} <= set(observed["tracks"][0])
+    assert [v["rule"] for v in observed["violations"]] == [
         "red_light"
     ] * 2  # the two who do not heed red
-    for v in seen["violations"]:
+    for v in observed["violations"]:
         then = truth[round(v["at_s"] * 10)]
         middle = np.array(v["data"]["box"]).reshape(2, 2).mean(0)
         apart, speed = min(
@@ -195,7 +195,7 @@ def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
         assert v["data"]["speed_kmh"] == pytest.approx(3.6 * speed, abs=3.0)
     evidence = {
         f"{v['id']}{end}"
-        for v in seen["violations"]
+        for v in observed["violations"]
         for end in (".json", "-0.jpg", "-1.jpg", "-2.jpg")
     }
     assert {p.name for p in (tmp_path / "evidence").iterdir()} == evidence

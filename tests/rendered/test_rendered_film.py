@@ -1,4 +1,4 @@
-"""Vehicles that change lanes as drivers do, a street before a camera step by step, and clips of it."""
+"""Smoothed lane changes, a street rendered step by step, and clips of it."""
 
 from __future__ import annotations
 
@@ -211,11 +211,11 @@ def test_each_camera_renders_each_step_with_its_signals(plant, cologne):
 
 
 def test_colours_set_from_outside_are_shown(plant, cologne):
-    eye, red = Notes(), np.ones(len(cologne[1].groups), np.int8)
-    of = plant(eye)
+    detector, red = Notes(), np.ones(len(cologne[1].groups), np.int8)
+    of = plant(detector)
     of.show(red, np.zeros(len(red)))
     of.advance(0.2)
-    assert eye.shots[0][3] == red.tolist()
+    assert detector.shots[0][3] == red.tolist()
     assert of.programme_colours().tolist() == red.tolist()
 
 
@@ -231,8 +231,8 @@ def test_each_letter_of_sumo_is_a_colour(plant, cologne, letter, colour):
 
 def test_warm_up_renders_nothing_and_violators_are_chosen_by_name(plant):
     """Of a fifth: those whose draw is below 0.2 drive 1.6 times the limit, those below 0.4 heed no red."""
-    eye = Notes()
-    of = plant(eye, violators=0.2, seed=4)
+    detector = Notes()
+    of = plant(detector, violators=0.2, seed=4)
     begin, met = of.time_s, {}
     for moves in (of.warm_up, of.advance):
         for _ in range(12):
@@ -243,7 +243,7 @@ def test_warm_up_renders_nothing_and_violators_are_chosen_by_name(plant):
                     libsumo.vehicle.getSpeedMode(name),
                 )
     assert of.time_s == begin + 24.0
-    assert len(eye.shots) == 60
+    assert len(detector.shots) == 60
     draws = {name: np.random.default_rng((4, zlib.crc32(name.encode()))).random() for name in met}
     assert min(draws.values()) < 0.2
     assert any(0.2 <= d < 0.4 for d in draws.values())
@@ -263,13 +263,13 @@ def test_without_violators_no_driver_is_changed(plant):
 
 
 def test_a_painter_gets_smoothed_lane_changes(plant, monkeypatch):
-    eye = Notes()
-    of = plant(eye)
+    detector = Notes()
+    of = plant(detector)
     scenes = iter([going((0.0, 0.0)), going((2.0, 3.0)), *[going((2.0, 3.0))] * 8])
     monkeypatch.setattr(of, "scene", lambda: next(scenes))
     of.advance(2.0)
     shares = [(10 - k) / 10 for k in range(9)]  # of two seconds, in steps of 0.2 s
-    found = [s.at_m[0].tolist() for s, _ in eye.asked]
+    found = [s.at_m[0].tolist() for s, _ in detector.asked]
     assert found == [
         [0.0, 0.0],
         *[[2.0, pytest.approx(3.0 - 3.0 * s * s * (3 - 2 * s))] for s in shares],
@@ -293,7 +293,7 @@ def test_a_clip_with_its_site_and_its_ground_truth(tmp_path, monkeypatch, cologn
     monkeypatch.setattr(
         clip, "Painter", lambda *words: painters.append((words, paint(*words))) or painters[-1][1]
     )
-    told = []
+    reported = []
     junction = network.junctions[0].id
     how = ClipSettings(
         "cologne1",
@@ -309,13 +309,13 @@ def test_a_clip_with_its_site_and_its_ground_truth(tmp_path, monkeypatch, cologn
         0.2,
         night=True,
     )
-    files = render_clip(how, told.append)
+    files = render_clip(how, reported.append)
     assert files == {
         "video": tmp_path / "new.mp4",
         "site": tmp_path / "new.site.json",
         "ground_truth": tmp_path / "new.ground_truth.jsonl",
     }
-    assert told == [1, 2, 3, 4, 5, 6]
+    assert reported == [1, 2, 3, 4, 5, 6]
     assert asked[0][2:] == (0, 50.0, 20.0, 40.0)
     ((words, painter),) = painters
     assert words[3:] == (5, True, False)

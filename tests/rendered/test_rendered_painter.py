@@ -1,4 +1,4 @@
-"""The painter against a slow one that follows rays; its street, noise, weather, lamps and truth by hand."""
+"""The painter against a slow one that follows rays; its street, noise, weather, lamps and ground truth by hand."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def looks(view, vehicles, shaded):
                 codes[(enter <= leave) & (leave > 0)] = SHADED
         for k, (number, _, _, angle, _, _, kind) in enumerate(vehicles):
             here = np.isfinite(nearest[k]) & (nearest.argmin(0) == k)
-            code, told = look_of(kind, number, found[k][1][here], found[k][2][here], angle)
+            code, reported = look_of(kind, number, found[k][1][here], found[k][2][here], angle)
             codes[here] = 10 * k + code
-            colours.update({10 * k + c: colour for c, colour in told.items()})
+            colours.update({10 * k + c: colour for c, colour in reported.items()})
         return codes
 
     return agreed(label), colours
@@ -605,17 +605,17 @@ def test_a_vehicle_outside_the_image_has_no_ground_truth():
     ] == [2]
 
 
-@pytest.mark.parametrize(("front_px", "told"), [((394.0, 60.0), True), ((406.0, 60.0), False), ((-194.0, 60.0), True), ((-206.0, 60.0), False),
+@pytest.mark.parametrize(("front_px", "reported"), [((394.0, 60.0), True), ((406.0, 60.0), False), ((-194.0, 60.0), True), ((-206.0, 60.0), False),
                                                  ((100.0, 256.0), True), ((100.0, 264.0), False)])  # fmt: skip
 def test_a_long_vehicle_has_ground_truth_while_its_front_is_within_three_half_images_of_the_middle(
-    front_px, told
+    front_px, reported
 ):
     """The image is 200 x 130 pixels: 300 to either side of 100, 195 of 65."""
     x, y = Ray(NEAR, np.array([front_px])).ground()[0]
     middle = np.array(NEAR.towards_m)
     way = np.array([x, y]) - middle
     angle, length = np.degrees(np.arctan2(way[0], way[1])), float(np.hypot(*way))
-    assert (of_numbers(painter(NEAR), (5, x, y, angle, 0.0, length, 3)) == [5]) == told
+    assert (of_numbers(painter(NEAR), (5, x, y, angle, 0.0, length, 3)) == [5]) == reported
 
 
 def of_numbers(of, *vehicles):

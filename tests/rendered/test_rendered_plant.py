@@ -1,4 +1,4 @@
-"""What a street's engine knows of what cameras see: lanes and distances of tracks by hand, and an observation made of them."""
+"""An observation made from cameras: lanes and distances of tracks by hand."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_only_the_lanes_of_its_junction_count():
 # -- the camera over a junction
 
 
-class Eyes:
+class FakeDetectors:
     """A detector that finds nothing, and notes who asks."""
 
     threads = 1
@@ -140,9 +140,9 @@ class Eyes:
 
 
 @pytest.fixture
-def eye(monkeypatch):
+def fake_detector(monkeypatch):
     """A camera whose perception tells `tracks`, and `views`, `sites`, `looked`: what was asked."""
-    at = SimpleNamespace(tracks=[], views=[], sites=[], looked=[], detector=Eyes())
+    at = SimpleNamespace(tracks=[], views=[], sites=[], looked=[], detector=FakeDetectors())
     at.tracker = SimpleNamespace(tracks={})
 
     def view(*words, **how):
@@ -164,51 +164,51 @@ def eye(monkeypatch):
     return at
 
 
-def test_a_camera_is_ninety_metres_above_its_junction_and_covers_eighty_to_each_side(eye):
-    ((words, how),) = eye.views
+def test_a_camera_is_ninety_metres_above_its_junction_and_covers_eighty_to_each_side(fake_detector):
+    ((words, how),) = fake_detector.views
     assert (words, how) == ((NETWORK, SHAPES, 0), {"height_m": 90.0, "reach_m": 80.0})
-    ((key, known, rate),) = eye.sites
+    ((key, known, rate),) = fake_detector.sites
     assert (key, rate) == ("junction 0", 4.0)
     assert [z.px for z in known.zones] == [
-        z.px for z in Site.from_tree(site_file(eye.of.painter, 0)).zones
+        z.px for z in Site.from_tree(site_file(fake_detector.of.painter, 0)).zones
     ]
-    assert eye.of.painter.seed == 3
-    assert eye.of.approaches() == []
+    assert fake_detector.of.painter.seed == 3
+    assert fake_detector.of.approaches() == []
 
 
-def test_a_frame_goes_to_the_detector_and_the_perception(eye):
-    eye.of.process(7.5, "image", [], np.zeros(4))
-    assert eye.detector.asked == [("junction 0", "image")]
-    assert eye.looked == [(Frame(7.5, 0, "image"), "found")]
+def test_a_frame_goes_to_the_detector_and_the_perception(fake_detector):
+    fake_detector.of.process(7.5, "image", [], np.zeros(4))
+    assert fake_detector.detector.asked == [("junction 0", "image")]
+    assert fake_detector.looked == [(Frame(7.5, 0, "image"), "found")]
 
 
-def rows(eye, *tracks, kept=None):
-    eye.tracks = tracks
-    eye.tracker.tracks = {t.id: t for t in (tracks if kept is None else kept)}
-    eye.of.process(0.0, "image", [], None)
-    return [(track.id, lane, left, new) for track, lane, left, new in eye.of.approaches()]
+def rows(fake_detector, *tracks, kept=None):
+    fake_detector.tracks = tracks
+    fake_detector.tracker.tracks = {t.id: t for t in (tracks if kept is None else kept)}
+    fake_detector.of.process(0.0, "image", [], None)
+    return [(track.id, lane, left, new) for track, lane, left, new in fake_detector.of.approaches()]
 
 
-def test_approaches_state_lane_distance_and_whether_the_vehicle_is_new(eye):
+def test_approaches_state_lane_distance_and_whether_the_vehicle_is_new(fake_detector):
     a, b = user(1, -28.0, -2.0, length_m=5.0), user(2, -2.0, 18.0, length_m=4.0)
-    assert rows(eye, a) == [(1, 1, 17.5, True)]
-    assert rows(eye, a, b) == [(1, 1, 17.5, False), (2, 2, 8.0, True)]
-    assert rows(eye, b, kept=[b]) == [(2, 2, 8.0, False)]
-    assert rows(eye, a, b) == [
+    assert rows(fake_detector, a) == [(1, 1, 17.5, True)]
+    assert rows(fake_detector, a, b) == [(1, 1, 17.5, False), (2, 2, 8.0, True)]
+    assert rows(fake_detector, b, kept=[b]) == [(2, 2, 8.0, False)]
+    assert rows(fake_detector, a, b) == [
         (1, 1, 17.5, True),
         (2, 2, 8.0, False),
     ]  # whose track had ended is new
 
 
-def test_predicted_tracks_and_those_off_lane_or_beyond_the_line_are_left_out(eye):
+def test_predicted_tracks_and_those_off_lane_or_beyond_the_line_are_left_out(fake_detector):
     """Front -2.9 m and -3.1 m, and just -3."""
     tracks = [
         user(k, -8.0 + beyond - 2.0, -2.0, length_m=4.0) for k, beyond in enumerate((2.9, 3.0, 3.1))
     ]
-    assert [(number, left) for number, _, left, _ in rows(eye, *tracks)] == [
+    assert [(number, left) for number, _, left, _ in rows(fake_detector, *tracks)] == [
         (0, pytest.approx(-2.9))
     ]
-    assert rows(eye, user(4, -28.0, -2.0, coasting=True), user(5, 30.0, 30.0)) == []
+    assert rows(fake_detector, user(4, -28.0, -2.0, coasting=True), user(5, 30.0, 30.0)) == []
 
 
 # -- the street
@@ -245,11 +245,11 @@ def test_defaults_are_five_frames_a_second_and_motion_detection(monkeypatch):
     network = read_network(scenario("cologne3").net)
     settings = SumoSettings("x", 7, sensing="rendered")
     CameraPlant(settings, network)
-    *eyes, film = asked
-    assert [(e[0] is network, *e[2:5], type(e[5])) for e in eyes] == [
+    *detectors, film = asked
+    assert [(e[0] is network, *e[2:5], type(e[5])) for e in detectors] == [
         (True, k, 7, 5.0, MotionDetector) for k in range(3)
     ]
-    assert len({id(e[5]) for e in eyes}) == 1
+    assert len({id(e[5]) for e in detectors}) == 1
     assert film == (
         replace(settings, sensing="connected"),
         network,
@@ -271,17 +271,17 @@ def test_an_observation_holds_only_camera_data(plant, monkeypatch):
         user(1, 0, 0, speed_mps=7.5, length_m=5.0), user(2, 0, 0, at_s=9.0, stopped_since_s=5.0), user(3, 0, 0, speed_mps=0.5, length_m=9.0),
         user(4, 0, 0, speed_mps=1.0),
     ]  # fmt: skip
-    told = [
+    reported = [
         [(tracks[0], a, 30.0, True), (tracks[1], a, -0.5, True), (tracks[2], b, 12.0, False)],
         [(tracks[3], c, 1.0, True)],
     ]
     monkeypatch.setattr(
         plant,
         "cameras",
-        [SimpleNamespace(approaches=lambda r=r: [Approach(*one) for one in r]) for r in told],
+        [SimpleNamespace(approaches=lambda r=r: [Approach(*one) for one in r]) for r in reported],
     )
-    seen = plant.observe()
-    v = seen.vehicles
+    observed = plant.observe()
+    v = observed.vehicles
     assert v.lane.tolist() == [a, a, b, c]
     assert v.link.tolist() == [likely[a], likely[a], likely[b], -1]
     assert v.distance_m.tolist() == [30.0, 0.0, 12.0, 1.0]
@@ -297,19 +297,27 @@ def test_an_observation_holds_only_camera_data(plant, monkeypatch):
     count, arrived = np.zeros(len(network.lanes), int), np.zeros(len(network.links), int)
     count[a], count[b], count[c] = 2, 1, 1
     arrived[likely[a]] = 2
-    assert (seen.count.tolist(), seen.arrived.tolist()) == (count.tolist(), arrived.tolist())
-    assert np.isposinf(seen.room_m).all()
-    assert (seen.emergencies, seen.source, seen.links_known) == ((), "camera", False)
-    assert (seen.at_s, seen.shown.tolist()) == (plant.time_s, plant.shown.tolist())
+    assert (observed.count.tolist(), observed.arrived.tolist()) == (
+        count.tolist(),
+        arrived.tolist(),
+    )
+    assert np.isposinf(observed.room_m).all()
+    assert (observed.emergencies, observed.source, observed.links_known) == ((), "camera", False)
+    assert (observed.at_s, observed.shown.tolist()) == (plant.time_s, plant.shown.tolist())
 
 
 def test_without_tracks_an_observation_is_empty(plant, monkeypatch):
     monkeypatch.setattr(plant, "cameras", [SimpleNamespace(approaches=list)])
-    seen = plant.observe()
-    assert (len(seen.vehicles), seen.count.sum(), seen.arrived.sum(), seen.source) == (
+    observed = plant.observe()
+    assert (
+        len(observed.vehicles),
+        observed.count.sum(),
+        observed.arrived.sum(),
+        observed.source,
+    ) == (
         0,
         0,
         0,
         "camera",
     )
-    assert seen.vehicles.link.dtype == np.int32
+    assert observed.vehicles.link.dtype == np.int32

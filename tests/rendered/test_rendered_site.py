@@ -24,7 +24,7 @@ def painter():
 
 
 @pytest.fixture(scope="module")
-def told(painter):
+def reported(painter):
     return site_file(painter, 0)
 
 
@@ -37,32 +37,32 @@ def px(*points, view=HIGH):
     return np.c_[200.0 * away[:, 0] / depth + 160.0, 200.0 * (away @ down) / depth + 120.0]
 
 
-def test_the_calibration_of_a_rendered_camera(told):
-    assert told["size"] == [320, 240]
-    assert told["camera_m"] == [0.0, -20.0, 100.0]
+def test_the_calibration_of_a_rendered_camera(reported):
+    assert reported["size"] == [320, 240]
+    assert reported["camera_m"] == [0.0, -20.0, 100.0]
     shares = [(0.15, 0.2), (0.85, 0.2), (0.85, 0.85), (0.15, 0.85), (0.5, 0.5), (0.3, 0.6)]
-    assert [p["px"] for p in told["points"]] == [
+    assert [p["px"] for p in reported["points"]] == [
         [pytest.approx(320 * x), pytest.approx(240 * y)] for x, y in shares
     ]
-    want = Ray(HIGH, np.array([p["px"] for p in told["points"]])).ground()
-    assert np.allclose([p["m"] for p in told["points"]], want, atol=1e-9)
-    assert np.allclose(told["points"][4]["m"], (0.0, 0.0), atol=1e-9)
-    assert Site.from_tree(told).calibration.error_m < 1e-6
+    want = Ray(HIGH, np.array([p["px"] for p in reported["points"]])).ground()
+    assert np.allclose([p["m"] for p in reported["points"]], want, atol=1e-9)
+    assert np.allclose(reported["points"][4]["m"], (0.0, 0.0), atol=1e-9)
+    assert Site.from_tree(reported).calibration.error_m < 1e-6
 
 
-def test_each_approach_lane_has_a_stop_line_a_metre_beyond_its_end(told):
+def test_each_approach_lane_has_a_stop_line_a_metre_beyond_its_end(reported):
     """From its left to its right as one drives, so that who drives on crosses it from right to left of it: `in`."""
-    names = [line["name"] for line in told["lines"]]
+    names = [line["name"] for line in reported["lines"]]
     assert names == ["stop w_1", "stop n_0"]
-    west, north = told["lines"]
+    west, north = reported["lines"]
     assert np.allclose(west["px"], px((-7.0, -0.4), (-7.0, -3.6)))
     assert np.allclose(north["px"], px((-0.5, 7.0), (-3.5, 7.0)))
     assert (west["stop"], west["group"], north["stop"], north["group"]) == (True, [0, 3], True, [1])
     assert set(west) == {"name", "px", "stop", "group"}
 
 
-def test_each_approach_lane_has_a_zone_of_its_last_sixty_metres(told):
-    west, north = told["zones"]
+def test_each_approach_lane_has_a_zone_of_its_last_sixty_metres(reported):
+    west, north = reported["zones"]
     assert (west["name"], west["kind"], west["lane"], west["limit_kmh"]) == (
         "lane w_1",
         "lane",
@@ -93,9 +93,9 @@ def test_the_zone_of_a_longer_lane_begins_sixty_metres_before_its_end(painter):
     assert np.allclose(zone["px"], px((-68.0, -0.4), (-8.0, -0.4), (-8.0, -3.6), (-68.0, -3.6)))
 
 
-def test_each_lamp_within_the_image_is_a_square(painter, told):
-    assert [lamp["group"] for lamp in told["lamps"]] == [0, 1, 2, 3]
-    for g, lamp in enumerate(told["lamps"]):
+def test_each_lamp_within_the_image_is_a_square(painter, reported):
+    assert [lamp["group"] for lamp in reported["lamps"]] == [0, 1, 2, 3]
+    for g, lamp in enumerate(reported["lamps"]):
         (x, y), r = painter.lamps_px[g], painter.lamp_px[g]
         assert lamp["px"] == [pytest.approx(v) for v in (x - r, y - r, 2 * r, 2 * r)]
 
@@ -117,14 +117,14 @@ def test_a_given_speed_limit_is_in_the_site(painter, limit, rules):
 
 def test_lanes_of_pedestrians_of_another_junction_or_without_a_shape_are_left_out(painter):
     shapes = replace(SHAPES, lanes=[x for x in SHAPES.lanes if x[0] != "n_0"])
-    told = site_file(Painter(HIGH, NETWORK, shapes), 0)
-    assert ([x["lane"] for x in told["zones"]], [x["name"] for x in told["lines"]]) == (
+    reported = site_file(Painter(HIGH, NETWORK, shapes), 0)
+    assert ([x["lane"] for x in reported["zones"]], [x["name"] for x in reported["lines"]]) == (
         ["w_1"],
         ["stop w_1"],
     )
     first, second = (replace(NETWORK.junctions[0], first=a, end=b) for a, b in ((0, 1), (1, 3)))
-    told = site_file(Painter(HIGH, replace(NETWORK, junctions=(first, second)), SHAPES), 1)
-    assert ([x["lane"] for x in told["zones"]], [x["group"] for x in told["lamps"]]) == (
+    reported = site_file(Painter(HIGH, replace(NETWORK, junctions=(first, second)), SHAPES), 1)
+    assert ([x["lane"] for x in reported["zones"]], [x["group"] for x in reported["lamps"]]) == (
         ["n_0"],
         [1, 2],
     )

@@ -1,4 +1,4 @@
-"""A clock that the tests turn by hand."""
+"""A clock set by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules and their alerts, and the paths that they look at: each condition at both sides of its threshold, each time to the second."""
+"""Alert rules and their paths: each condition at both sides of its threshold, each time to the second."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_rules_of_a_monitor_have_unique_names_and_existing_paths():
 # alerts
 
 
-def told(monitor, *series, state=lambda v: {"v": v}):
+def reported(monitor, *series, state=lambda v: {"v": v}):
     """(time, what, value, worst) of all news of a series of (time, value)."""
     return [
         (n.alert and at_s, n.change, n.alert.value, n.alert.worst)
@@ -190,8 +190,8 @@ def test_an_alert_that_opens_has_its_figures():
 def test_an_alert_opens_after_its_condition_held_for_its_time_without_a_break():
     monitor = RealTimeMonitor((AlertRule("r", "v", ">", 3.0, for_s=2.0),))
     series = [(0.0, 4.0), (1.75, 4.0), (1.875, 2.0), (2.0, 4.0), (3.875, 4.0), (4.0, 5.0)]
-    assert told(monitor, *series) == [(4.0, "opened", 5.0, 5.0)]
-    assert told(RealTimeMonitor((AlertRule("r", "v", ">", 3.0),)), (0.0, 4.0)) == [
+    assert reported(monitor, *series) == [(4.0, "opened", 5.0, 5.0)]
+    assert reported(RealTimeMonitor((AlertRule("r", "v", ">", 3.0),)), (0.0, 4.0)) == [
         (0.0, "opened", 4.0, 4.0)
     ]
 
@@ -207,7 +207,7 @@ def test_an_alert_closes_after_its_condition_was_clear_for_its_time_without_a_br
         (4.875, 2.0),
         (5.0, 1.0),
     ]
-    assert told(monitor, *series) == [(0.0, "opened", 4.0, 4.0), (5.0, "closed", 1.0, 4.0)]
+    assert reported(monitor, *series) == [(0.0, "opened", 4.0, 4.0), (5.0, "closed", 1.0, 4.0)]
 
 
 @pytest.mark.parametrize(
@@ -222,10 +222,10 @@ def test_within_its_hysteresis_an_alert_stays_open_but_is_not_worse(condition, s
         (3.0, 2.0 * sign),
         (4.0, -8.5 * sign),
     ]
-    assert told(monitor, *series[:2]) == [(0.0, "opened", sign, sign)]
+    assert reported(monitor, *series[:2]) == [(0.0, "opened", sign, sign)]
     assert monitor.open_alerts()[0].value == -7.0 * sign
     assert monitor.open_alerts()[0].worst == sign
-    assert told(monitor, *series[2:]) == [(4.0, "closed", -8.5 * sign, 2.0 * sign)]
+    assert reported(monitor, *series[2:]) == [(4.0, "closed", -8.5 * sign, 2.0 * sign)]
 
 
 def test_an_alert_is_reported_again_when_more_than_twice_as_far_beyond_its_threshold():
@@ -239,31 +239,31 @@ def test_an_alert_is_reported_again_when_more_than_twice_as_far_beyond_its_thres
         (5.0, 15.5),
         (6.0, 9.0),
     ]
-    assert told(monitor, *series) == [
+    assert reported(monitor, *series) == [
         (0.0, "opened", 11.0, 11.0),
         (2.0, "worse", 12.5, 12.5),
         (5.0, "worse", 15.5, 15.5),
         (6.0, "closed", 9.0, 15.5),
     ]
     monitor = RealTimeMonitor((AlertRule("r", "v", "<=", 10.0),))
-    assert told(monitor, (0.0, 10.0), (1.0, 9.5), (2.0, 9.0), (3.0, 8.5)) == [
+    assert reported(monitor, (0.0, 10.0), (1.0, 9.5), (2.0, 9.0), (3.0, 8.5)) == [
         (0.0, "opened", 10.0, 10.0), (1.0, "worse", 9.5, 9.5), (3.0, "worse", 8.5, 8.5),
     ]  # fmt: skip
 
 
 def test_an_alert_opened_at_its_threshold_is_worse_from_two_billionths_beyond():
     monitor = RealTimeMonitor((AlertRule("r", "v", ">=", 0.0),))
-    assert [t for t, *_ in told(monitor, (1.0, 0.0), (2.0, 1e-9), (3.0, 3e-9))] == [1.0, 3.0]
+    assert [t for t, *_ in reported(monitor, (1.0, 0.0), (2.0, 1e-9), (3.0, 3e-9))] == [1.0, 3.0]
 
 
 def test_the_worst_is_the_farthest_beyond_and_no_number_is_worse_than_any():
     monitor = RealTimeMonitor((AlertRule("r", "v", "<", 0.0),))
-    told(monitor, (0.0, -3.0), (1.0, -4.0), (2.0, -2.0))
+    reported(monitor, (0.0, -3.0), (1.0, -4.0), (2.0, -2.0))
     assert [(a.value, a.worst) for a in monitor.open_alerts()] == [(-2.0, -4.0)]
-    told(monitor, (3.0, math.nan), (4.0, -9.0))
+    reported(monitor, (3.0, math.nan), (4.0, -9.0))
     assert math.isnan(monitor.open_alerts()[0].worst)
     monitor = RealTimeMonitor((AlertRule("r", "v", "!=", 1.0),))
-    assert told(monitor, (0.0, 2.0), (1.0, -1.5)) == [
+    assert reported(monitor, (0.0, 2.0), (1.0, -1.5)) == [
         (0.0, "opened", 2.0, 2.0),
         (1.0, "worse", -1.5, -1.5),
     ]

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the runtime give what they say."""
+"""The examples in the docstrings of the runtime give the stated results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for pacing, steps, streams and recovery whatever comes: laws over generated sequences, and over real threads and processes."""
+"""Laws of pacing, steps, streams and recovery: over generated sequences, and over real threads and processes."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_in_real_time_no_tick_drifts_and_none_is_missed():
 
 
 def test_a_tick_that_takes_too_long_changes_the_mode_and_reports_so():
-    clock, told = Clock(), []
+    clock, reported = Clock(), []
 
     class Heavy(KppRun):
         def advance(self, period_s, shortest_s):
@@ -60,7 +60,7 @@ def test_a_tick_that_takes_too_long_changes_the_mode_and_reports_so():
     loop = loop_of(
         Heavy(KppSettings(), StepBounds()),
         1.0,
-        lambda at_s, kind, data: told.append((kind, data)),
+        lambda at_s, kind, data: reported.append((kind, data)),
         clock,
     )
     loop.run(10.0)
@@ -68,23 +68,23 @@ def test_a_tick_that_takes_too_long_changes_the_mode_and_reports_so():
     assert loop.stepper.floor_s == 0.2
     loop.run(30.0)
     assert loop.optimizer.mode.name == "balanced"
-    assert [d["mode"] for k, d in told if k == "runtime.mode"] == ["performance", "balanced"]
+    assert [d["mode"] for k, d in reported if k == "runtime.mode"] == ["performance", "balanced"]
 
 
 def test_alerts_are_reported_and_a_path_that_is_not_there_is_refused_at_the_start():
-    told = []
+    reported = []
     rules = (AlertRule("running", "floaters.v_chain", ">", 1.0, for_s=0.2),)
     loop = loop_of(
         KppRun(KppSettings(), StepBounds()),
         0.0,
-        lambda at_s, kind, data: told.append(kind),
+        lambda at_s, kind, data: reported.append(kind),
         rules=rules,
     )
     loop.optimizer.choose("accuracy")
     begun = time.monotonic()
-    while "alert.opened" not in told and time.monotonic() - begun < 10.0:
+    while "alert.opened" not in reported and time.monotonic() - begun < 10.0:
         loop.tick()
-    assert "alert.opened" in told
+    assert "alert.opened" in reported
     with pytest.raises(ValueError, match="v_chian"):
         loop_of(
             KppRun(KppSettings(), StepBounds()),

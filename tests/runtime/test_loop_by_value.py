@@ -83,13 +83,13 @@ class Loop:
     """A loop over a `Plant`, a quarter of a second a tick unless told otherwise; `told`: (plant time, kind, figures)."""
 
     def __init__(self, recovery=None, **settings):
-        self.clock, self.told = Clock(100.0), []
+        self.clock, self.reported = Clock(100.0), []
         self.plant = Plant(self.clock)
         made = RuntimeSettings(**({"period_s": 0.25, "bounds": StepBounds(0.5, 2.0)} | settings))
         self.loop = RealTimeController(
             self.plant,
             made,
-            lambda at_s, kind, data: self.told.append((at_s, kind, dict(data))),
+            lambda at_s, kind, data: self.reported.append((at_s, kind, dict(data))),
             recovery,
             self.clock,
             self.clock.sleep,
@@ -139,7 +139,7 @@ def test_a_new_loop_is_stable_and_without_pressure():
         10.0,
         0,
     )
-    assert of.told == []
+    assert of.reported == []
 
 
 # ticks
@@ -218,12 +218,12 @@ def test_lasting_pressure_changes_the_mode_and_is_reported_with_its_share():
     of = Loop(mode="accuracy")
     of.plant.takes_s = 0.2375
     of.ticks(5)  # at 0.4875, ... 1.4875: a second after the first
-    assert of.told == [
+    assert of.reported == [
         (1.25, "runtime.mode", {"mode": "balanced", "why": "0.95 of the wall time used"})
     ]
     assert of.loop.streams.rate_hz == 10.0
     of.ticks(4)
-    assert [d["mode"] for _, _, d in of.told] == ["balanced", "performance"]
+    assert [d["mode"] for _, _, d in of.reported] == ["balanced", "performance"]
     assert of.loop.streams.rate_hz == 5.0
 
 
@@ -231,10 +231,10 @@ def test_a_chosen_mode_applies_to_the_streams_and_is_reported():
     of = Loop()
     of.loop.choose_mode("accuracy")
     assert (of.loop.optimizer.mode, of.loop.streams.rate_hz) == (MODES["accuracy"], 20.0)
-    assert of.told == [(0.0, "runtime.mode", {"mode": "accuracy", "why": "chosen"})]
+    assert of.reported == [(0.0, "runtime.mode", {"mode": "accuracy", "why": "chosen"})]
     with pytest.raises(ValueError, match="no mode 'turbo'"):
         of.loop.choose_mode("turbo")
-    assert len(of.told) == 1
+    assert len(of.reported) == 1
 
 
 def test_advancing_and_monitoring_are_profiled_against_the_wall_time_of_a_tick():
@@ -265,11 +265,11 @@ def test_a_checkpoint_that_cannot_be_written_is_reported_and_retried_after_half_
     of.ticks(9)
     assert of.loop.last_checkpoint_s == 0.0, "what was not written is no checkpoint"
     of.ticks(15)
-    assert [(t, k) for t, k, _ in of.told] == [
+    assert [(t, k) for t, k, _ in of.reported] == [
         (2.0, "runtime.checkpoint_failed"),
         (3.0, "runtime.checkpoint_failed"),
     ]
-    assert of.told[0][2] == {"error": "[Errno 28] No space left"}
+    assert of.reported[0][2] == {"error": "[Errno 28] No space left"}
     assert [c[1] for c in of.plant.calls if c[0] == "checkpoint"] == [4.0, 6.0]
 
 
@@ -277,7 +277,7 @@ def test_any_other_error_of_a_checkpoint_is_a_fault_to_recover_from():
     of = Loop(checkpoint_s=0.5)
     of.plant.checkpoint_fails = [KeyError("x")]
     of.ticks(2)
-    assert of.told == [
+    assert of.reported == [
         (0.5, "runtime.fault", {"error": "KeyError('x')", "strategy": "retry with a smaller step"})
     ]
 
@@ -323,10 +323,10 @@ def test_a_loop_with_other_settings_continues_from_the_one_before():
 def looks(mode, count, **settings):
     """The plant times at which the figures were looked at, in ticks of 1/64 s of real time."""
     of = Loop(mode=mode, period_s=1.0 / 64.0, **({"limits": {"v": FigureLimits()}} | settings))
-    of.plant.values, seen = {"v": 0.0}, []
-    of.plant.figures = lambda: seen.append(of.plant.time_s) or of.plant.values
+    of.plant.values, observed = {"v": 0.0}, []
+    of.plant.figures = lambda: observed.append(of.plant.time_s) or of.plant.values
     of.ticks(count)
-    return [round(64.0 * t) for t in seen]
+    return [round(64.0 * t) for t in observed]
 
 
 def test_figures_are_checked_as_often_as_the_mode_says():
@@ -345,13 +345,13 @@ def test_samples_and_checks_are_due_exactly_at_their_time():
         limits={"v": FigureLimits()},
         rules=(AlertRule("r", "v", ">", 1.0),),
     )
-    of.plant.takes_s, seen = 0.2, []  # just the fifth of a second of this mode
-    of.plant.figures = lambda: seen.append(of.plant.time_s) or of.plant.values
+    of.plant.takes_s, observed = 0.2, []  # just the fifth of a second of this mode
+    of.plant.figures = lambda: observed.append(of.plant.time_s) or of.plant.values
     of.ticks(4)
-    assert (len(seen), of.plant.built) == (4, 1 + 4)
+    assert (len(observed), of.plant.built) == (4, 1 + 4)
     of.plant.takes_s = 0.1875
     of.ticks(4)
-    assert (len(seen), of.plant.built) == (6, 1 + 6)
+    assert (len(observed), of.plant.built) == (6, 1 + 6)
 
 
 def test_instability_is_reported_once_with_its_reasons_and_again_when_it_returns():
@@ -359,7 +359,7 @@ def test_instability_is_reported_once_with_its_reasons_and_again_when_it_returns
     for value in (0.0, 2.0, 3.0, 0.0, 4.0):
         of.plant.values = {"v": value}
         of.ticks(1)
-    assert of.told == [
+    assert of.reported == [
         (0.5, "runtime.unstable", {"score": 0.3, "reasons": ["v 2 is outside -inf to 1"]}),
         (1.25, "runtime.unstable", {"score": 0.3, "reasons": ["v 4 is outside -inf to 1"]}),
     ]
@@ -370,7 +370,7 @@ def test_instability_from_the_first_check_on_is_reported():
     of = Loop(mode="accuracy", limits={"v": FigureLimits(highest=1.0)})
     of.plant.values = {"v": 2.0}
     of.ticks(2)
-    assert [(t, k) for t, k, _ in of.told] == [(0.25, "runtime.unstable")]
+    assert [(t, k) for t, k, _ in of.reported] == [(0.25, "runtime.unstable")]
 
 
 def test_the_performance_mode_checks_without_jumps_and_drift():
@@ -388,7 +388,7 @@ def test_a_figure_that_is_not_finite_is_a_fault_and_recovery_resets_the_history(
     of.ticks(1)
     of.plant.values = {"v": math.nan, "w": math.inf}
     of.ticks(1)
-    assert of.told == [
+    assert of.reported == [
         (0.5, "runtime.unstable", {"score": 0.0, "reasons": ["v is nan", "w is inf"]}),
         (
             0.5,
@@ -415,7 +415,7 @@ def test_alerts_are_reported_with_their_figures_as_often_as_the_mode_says():
         of.ticks(1)
     data = {"rule": "r", "path": "v", "level": "error", "threshold": 1.0, "number": 1}
     # 0.1 s are 1.6 ticks: each second tick is looked at
-    assert of.told == [
+    assert of.reported == [
         (0.1875, "alert.opened", data | {"value": 2.0}),
         (0.3125, "alert.closed", data | {"value": 0.0}),
     ]
@@ -475,12 +475,12 @@ def test_strategies_are_applied_from_the_mildest():
         "restart",
         "reinitialise",
     ]
-    assert [(t, d["strategy"]) for t, k, d in of.told if k == "runtime.fault"] == [
+    assert [(t, d["strategy"]) for t, k, d in of.reported if k == "runtime.fault"] == [
         (3.0, "retry with a smaller step"), (3.0, "restore the last checkpoint"), (1.0, "restart the plant"), (1.0, "begin anew"), (0.0, "degrade"),
         (0.0, "stop safely"),
     ]  # fmt: skip
     assert (of.loop.optimizer.mode.name, of.loop.last_checkpoint_s) == ("performance", 0.0)
-    assert (0.0, "runtime.mode", {"mode": "performance", "why": "chosen"}) in of.told
+    assert (0.0, "runtime.mode", {"mode": "performance", "why": "chosen"}) in of.reported
 
 
 def test_after_a_fault_the_tick_is_repeated_with_a_quarter_of_the_step():
@@ -522,7 +522,7 @@ def test_a_strategy_that_fails_is_a_fault_and_the_next_one_is_tried():
     of.plant.fails = [ArithmeticError("first")]
     of.plant.cures = {"roll back": ValueError("cannot"), "restore": OSError("no disk")}
     of.ticks(2)
-    assert [(d.get("error"), d.get("strategy")) for _, k, d in of.told if k == "runtime.fault"] == [
+    assert [(d.get("error"), d.get("strategy")) for _, k, d in of.reported if k == "runtime.fault"] == [
         ("ArithmeticError('first')", "retry with a smaller step"), ("ValueError('cannot')", "restore the last checkpoint"),
         ("OSError('no disk')", "degrade"),
     ]  # fmt: skip
@@ -533,7 +533,7 @@ def test_a_fault_after_settling_starts_with_the_mildest_strategy_again():
     of = Loop()
     of.plant.fails = [ArithmeticError("a"), *[None] * 8, ArithmeticError("b"), ArithmeticError("c")]
     of.ticks(11)  # the second 2.25 s after the first, the third a quarter of a second later
-    assert [d["strategy"] for _, _, d in of.told] == [
+    assert [d["strategy"] for _, _, d in of.reported] == [
         "retry with a smaller step",
         "retry with a smaller step",
         "restore the last checkpoint",

@@ -1,4 +1,4 @@
-"""What the tests of the gate share: proposals, observations, and a street to play them on."""
+"""What the tests of the gate share: proposals, observations, and a street to run them on."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Street:
     def play(self, wanted, seconds, links=(), **changes):
         """`seconds` of the same wish; changes: to the observation."""
         for _ in range(seconds):
-            seen = replace(look(NETWORK, self.gate, self.now, links), **changes)
+            observed = replace(look(NETWORK, self.gate, self.now, links), **changes)
             command = self.gate.admit(
-                propose(NETWORK, self.now, np.array(wanted, np.int8)), self.now, seen
+                propose(NETWORK, self.now, np.array(wanted, np.int8)), self.now, observed
             )
             self.shown.append(command.colours.tolist())
             self.events += command.interventions

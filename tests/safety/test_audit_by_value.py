@@ -1,4 +1,4 @@
-"""The audit on records made by hand: each kind of breach, at both sides of each bound, with its time, place and groups."""
+"""The audit on signal records made by hand: each kind of finding, at both sides of each bound, with its time, place and groups."""
 
 from __future__ import annotations
 

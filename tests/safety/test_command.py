@@ -1,4 +1,4 @@
-"""Nobody but the safety gate makes a command."""
+"""Only the safety gate makes a command."""
 
 from __future__ import annotations
 

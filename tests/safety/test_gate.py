@@ -1,4 +1,4 @@
-"""Laws of the gate, for whatever is proposed; and stories of what it does when things go wrong."""
+"""Laws of the gate, for whatever is proposed; and stories of faults."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def play(network, profile, seed, restless, seconds):
         elif odd < 0.07:
             proposal = propose(network, now, wanted[:-1])
         links = tuple(int(i) for i in rng.integers(0, len(network.links), 5))
-        seen = look(network, gate, now, links) if rng.random() < 0.9 else None
+        observed = look(network, gate, now, links) if rng.random() < 0.9 else None
         if rng.random() < 0.01:
             gate.order(
                 Override(
@@ -88,7 +88,7 @@ def play(network, profile, seed, restless, seconds):
                 ),
                 now,
             )
-        history.append((now, gate.admit(proposal, now, seen).colours.tolist()))
+        history.append((now, gate.admit(proposal, now, observed).colours.tolist()))
     assert broken_rules(network, timing, history) == []
 
 
@@ -141,9 +141,9 @@ def test_lamps_that_do_not_follow_commands_lead_to_red_for_all(cologne1):
     gate = SafetyGate(network, timing, 0.0)
     run(gate, network, 0.0, 10, stage(network, 0))
     for second in range(10, 30):
-        seen = look(network, gate, float(second))
-        seen.shown[:] = Colour.GREEN
-        gate.admit(propose(network, float(second), stage(network, 0)), float(second), seen)
+        observed = look(network, gate, float(second))
+        observed.shown[:] = Colour.GREEN
+        gate.admit(propose(network, float(second), stage(network, 0)), float(second), observed)
     assert gate.source is ControlSource.ALL_RED
     assert (gate.shown == Colour.RED).all()
 

@@ -1,4 +1,4 @@
-"""What the gate shows and tells, second by second, on two junctions side by side (see `pair`): orders, emergencies, sources, memory."""
+"""Commands and events of the gate, second by second, on two junctions side by side (see `pair`): orders, emergencies, sources, state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Two:
 
     def play(self, wanted, seconds, links=(), fallback=None, blind=False, **changes):
         for _ in range(seconds):
-            seen = (
+            observed = (
                 None
                 if blind
                 else replace(look(self.network, self.gate, self.now, links), **changes)
@@ -47,7 +47,7 @@ class Two:
                 if fallback is None
                 else propose(self.network, self.now, np.array(fallback, np.int8))
             )
-            command = self.gate.admit(proposal, self.now, seen, spare)
+            command = self.gate.admit(proposal, self.now, observed, spare)
             self.shown.append(command.colours.tolist())
             self.events += command.interventions
             assert command.at_s == self.now
@@ -58,7 +58,7 @@ class Two:
         self.gate.order(Override(*order, **more), self.now)
         return self
 
-    def told(self, *kinds):
+    def reported(self, *kinds):
         """(seconds after the start, kind, junction, data) of the events of these kinds."""
         return [
             (e.at_s - 1000.0, e.kind.removeprefix("safety."), e.junction, dict(e.data))
@@ -84,7 +84,7 @@ def test_both_junctions_are_controlled_independently():
 
 def test_a_rule_event_states_programme_index_and_duration():
     two = Two().play(FIRST, 6).play(SECOND, 1)
-    assert two.told("minimum_green") == [
+    assert two.reported("minimum_green") == [
         (
             6.0,
             "minimum_green",
@@ -105,11 +105,11 @@ def test_a_rule_event_states_programme_index_and_duration():
         ),
     ]
     conflict = Two().play([G, G, R, R, G, G], 5)
-    assert conflict.told("conflict") == [
+    assert conflict.reported("conflict") == [
         (3.0, "conflict", "J", {"tl": "J", "link": 1, "shown": R, "for_s": 3.0}), (3.0, "conflict", "K", {"tl": "K", "link": 7, "shown": R, "for_s": 3.0}),
     ]  # fmt: skip
     wrong = Two().play([9, R, G, P, G, R], 2)
-    assert wrong.told("colour") == [
+    assert wrong.reported("colour") == [
         (0.0, "colour", "J", {"tl": "J", "link": 0, "shown": R, "for_s": 0.0})
     ]
 
@@ -117,7 +117,7 @@ def test_a_rule_event_states_programme_index_and_duration():
 def test_maximum_green_and_minimum_cycle_events_state_their_figures():
     two = Two().play(FIRST, 130, links=(5,))
     # green from 3 s on, the other one asks all the time: 120 s later
-    assert two.told("maximum_green") == [
+    assert two.reported("maximum_green") == [
         (
             123.0,
             "maximum_green",
@@ -130,20 +130,20 @@ def test_maximum_green_and_minimum_cycle_events_state_their_figures():
     starts = [k for k in range(1, len(lit)) if lit[k] and not lit[k - 1]]
     assert starts[1] - starts[0] == 40
     red_s = next(k for k, s in enumerate(street.shown) if k > 20 and s[4] == R)
-    (again,) = [e for e in street.told("minimum_cycle") if e[2] == "K"]
+    (again,) = [e for e in street.reported("minimum_cycle") if e[2] == "K"]
     assert again[3] == {"tl": "K", "link": 3, "shown": R, "for_s": again[0] - red_s}
     assert red_s < again[0] < starts[1]
 
 
 def test_a_rule_is_reported_again_after_a_second_without_effect():
     two = Two().play(FIRST, 5).play(SECOND, 1).play(FIRST, 1).play(SECOND, 1)
-    assert [e[0] for e in two.told("minimum_green") if e[2] == "K"] == [5.0, 7.0]
+    assert [e[0] for e in two.reported("minimum_green") if e[2] == "K"] == [5.0, 7.0]
 
 
 def test_a_starving_group_is_reported_once_and_gets_the_stage_that_serves_it_best():
     profile = replace(BENCHMARK, max_red_s=30.0)
     two = Two(profile=profile).play(SECOND, 60, links=(3,))
-    assert two.told("maximum_red") == [
+    assert two.reported("maximum_red") == [
         (30.0, "maximum_red", "J", {"tl": "J", "link": 3, "shown": R, "for_s": 30.0})
     ]
     begin = next(k for k, s in enumerate(two.shown) if s[3] >= P)
@@ -168,10 +168,10 @@ def test_a_group_that_is_only_ever_permissive_is_served_too():
 def test_a_junction_without_observation_calls_all_groups():
     for changes in ({"completeness": np.array([1.0, 0.4])}, {"blind": True}):
         two = Two(profile=replace(BENCHMARK, max_red_s=30.0)).play(FIRST, 40, **changes)
-        assert [e[:3] for e in two.told("maximum_red") if e[2] == "K"] == [
+        assert [e[:3] for e in two.reported("maximum_red") if e[2] == "K"] == [
             (30.0, "maximum_red", "K")
         ]
-        assert bool([e for e in two.told("maximum_red") if e[2] == "J"]) is ("blind" in changes)
+        assert bool([e for e in two.reported("maximum_red") if e[2] == "J"]) is ("blind" in changes)
 
 
 # orders
@@ -185,13 +185,13 @@ def test_orders_hold_their_own_junction_and_are_recorded():
         .order(0, Order.HOLD, 1016.0, "bob")
         .play(SECOND, 5)
     )
-    assert two.told("override") == [
+    assert two.reported("override") == [
         (10.0, "override", "K", {"order": "stage", "stage": 1, "until_s": 1020.0, "by": "ann"}),
         (10.0, "override", "J", {"order": "hold", "stage": -1, "until_s": 1016.0, "by": "bob"}),
     ]
     assert two.shown[-1] == [*FIRST[:4], R, G]
     two.play(FIRST, 25)
-    assert two.told("override_expired") == [
+    assert two.reported("override_expired") == [
         (16.0, "override_expired", "J", {"by": "bob"}),
         (20.0, "override_expired", "K", {"by": "ann"}),
     ]
@@ -221,7 +221,7 @@ def test_a_hold_of_the_first_and_a_flash_of_the_second_junction():
     two.gate.release(1, "bob", two.now)
     two.play(SECOND, 10)
     assert two.shown[-1] == [*FIRST[:4], R, G]
-    assert two.told("override_released") == [(30.0, "override_released", "K", {"by": "bob"})]
+    assert two.reported("override_released") == [(30.0, "override_released", "K", {"by": "bob"})]
 
 
 def test_two_orders_that_end_together_both_end():
@@ -236,7 +236,7 @@ def test_two_orders_that_end_together_both_end():
         *SECOND[:4],
         *FIRST[4:],
     ]  # the first one's end does not lift the second
-    assert [e[2] for e in two.told("override_expired")] == ["J"]
+    assert [e[2] for e in two.reported("override_expired")] == ["J"]
 
 
 def test_starving_groups_are_served_after_an_order_and_not_during_it():
@@ -247,12 +247,12 @@ def test_starving_groups_are_served_after_an_order_and_not_during_it():
         .order(1, Order.HOLD, 1060.0, "ann")
         .play(FIRST, 49, links=(1, 5))
     )
-    assert [(e[0], e[2]) for e in two.told("maximum_red")] == [
+    assert [(e[0], e[2]) for e in two.reported("maximum_red")] == [
         (39.0, "J")
     ]  # red since the start, asked since 10 s
     assert all(s[4:] == FIRST[4:] for s in two.shown[3:])
     two.play(FIRST, 3, links=(5,))
-    assert [(e[0], e[2]) for e in two.told("maximum_red")][-1] == (60.0, "K")
+    assert [(e[0], e[2]) for e in two.reported("maximum_red")][-1] == (60.0, "K")
 
 
 @pytest.mark.parametrize("junction", [-1, 2])
@@ -288,7 +288,7 @@ def test_an_emergency_vehicle_is_reported_with_its_time_of_arrival_and_when_it_h
         .play(FIRST, 6, emergencies=fleet(("fire", 14.0, ((5, 70.0), (1, 350.0)))))
         .play(FIRST, 10)
     )
-    assert two.told("emergency", "emergency_ended") == [
+    assert two.reported("emergency", "emergency_ended") == [
         (10.0, "emergency", "K", {"vehicle": "fire", "group": 5, "eta_s": 5.0}),
         (10.0, "emergency", "J", {"vehicle": "fire", "group": 1, "eta_s": 25.0}),
         (16.0, "emergency_ended", "K", {"vehicle": "fire"}), (16.0, "emergency_ended", "J", {"vehicle": "fire"}),
@@ -303,9 +303,9 @@ def test_without_an_observation_no_emergency_begins_or_ends():
         .play(FIRST, 10, emergencies=fleet(("fire", 14.0, ((5, 70.0),))))
         .play(FIRST, 5, blind=True)
     )
-    assert [e[1] for e in two.told("emergency", "emergency_ended")] == ["emergency"]
+    assert [e[1] for e in two.reported("emergency", "emergency_ended")] == ["emergency"]
     two.play(FIRST, 1)
-    assert [e[1] for e in two.told("emergency", "emergency_ended")] == [
+    assert [e[1] for e in two.reported("emergency", "emergency_ended")] == [
         "emergency",
         "emergency_ended",
     ]
@@ -318,7 +318,7 @@ def test_starving_groups_are_not_served_during_an_emergency():
         .play(FIRST, 10)
         .play(FIRST, 60, links=(1, 5), emergencies=fleet(("fire", 1.0, ((4, 70.0),))))
     )
-    assert [(e[0], e[2]) for e in two.told("maximum_red")] == [(39.0, "J")]
+    assert [(e[0], e[2]) for e in two.reported("maximum_red")] == [(39.0, "J")]
     assert all(s[4:] == FIRST[4:] for s in two.shown[3:])
 
 
@@ -474,7 +474,7 @@ def test_a_vehicle_that_stays_longer_than_two_minutes_loses_its_claim_and_stays_
 
 def test_a_change_of_source_is_recorded_with_both_names_and_not_after_a_gap_of_ticks():
     two = Two().play(FIRST, 1).play(None, 2, fallback=SECOND).play(None, 2).play(FIRST, 7)
-    assert two.told("source") == [
+    assert two.reported("source") == [
         (1.0, "source", "", {"from": "controller", "to": "fallback"}), (3.0, "source", "", {"from": "fallback", "to": "fixed_time"}),
         (9.0, "source", "", {"from": "fixed_time", "to": "controller"}),
     ]  # fmt: skip
@@ -531,13 +531,18 @@ def test_lamps_that_disagree_lead_to_all_red_from_the_third_second_and_unobserve
     two.play(FIRST, 2, shown=wrong).play(FIRST, 1, blind=True).play(FIRST, 2, shown=wrong)
     assert two.gate.source is ControlSource.CONTROLLER
     two.play(FIRST, 1, shown=wrong)
-    assert two.told("source") == [(15.0, "source", "", {"from": "controller", "to": "all_red"})]
+    assert two.reported("source") == [(15.0, "source", "", {"from": "controller", "to": "all_red"})]
     two.play(FIRST, 12, shown=wrong)
     assert two.shown[-1] == [R] * 6
     # they obey again: not trusted before five seconds are over
     two.play(FIRST, 6)
     assert two.gate.source is ControlSource.CONTROLLER
-    assert two.told("source")[-1] == (32.0, "source", "", {"from": "all_red", "to": "controller"})
+    assert two.reported("source")[-1] == (
+        32.0,
+        "source",
+        "",
+        {"from": "all_red", "to": "controller"},
+    )
 
 
 def test_without_a_controller_each_junction_runs_its_own_programme_at_its_own_offset():
@@ -572,21 +577,21 @@ def test_a_fallback_decides_only_while_it_is_the_source():
 @pytest.mark.parametrize("now", [1005.0, float("nan"), float("inf"), -float("inf")])
 def test_a_clock_that_goes_back_or_is_not_finite_is_recorded_and_the_gates_clock_stops(now):
     two = Two().play(FIRST, 20)
-    wish = propose(PAIR, 1019.0, np.array(SECOND, np.int8))
-    command = two.gate.admit(wish, now)
+    proposed = propose(PAIR, 1019.0, np.array(SECOND, np.int8))
+    command = two.gate.admit(proposed, now)
     assert command.at_s == 1019.0
     assert [(e.at_s, e.kind, e.junction, dict(e.data)) for e in command.interventions] == [
         (1019.0, "safety.clock", "", {"now": repr(now)})
     ]
-    assert two.gate.admit(wish, 1018.0).interventions[0].data == {"now": "1018.0"}
-    assert two.gate.admit(wish, 1019.0).interventions == ()
+    assert two.gate.admit(proposed, 1018.0).interventions[0].data == {"now": "1018.0"}
+    assert two.gate.admit(proposed, 1019.0).interventions == ()
 
 
 def test_colours_refused_by_the_final_check_are_recorded(monkeypatch):
     two = Two().play(FIRST, 20)
     monkeypatch.setattr(kernel, "is_safe", lambda *a: False)
     two.play(FIRST, 1)
-    assert two.told("monitor") == [(20.0, "monitor", "", {"colours": FIRST})]
+    assert two.reported("monitor") == [(20.0, "monitor", "", {"colours": FIRST})]
     assert two.shown[-1] == [Y, R, Y, Y, Y, R]
     monkeypatch.undo()
     two.play(FIRST, 4)

@@ -1,4 +1,4 @@
-"""The gate as a state machine: any order of sense, nonsense, silence, orders and emergencies, on random networks."""
+"""The gate as a state machine: valid, invalid and missing proposals, orders and emergencies in any order, on random networks."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ class Gate(RuleBasedStateMachine):
         self.wanted, self.links, self.fleet = stage(network, 0), (), ()
         self.history, self.calls, self.events = [], [], []
 
-    def tick(self, proposal, seen=True, seconds=1):
+    def tick(self, proposal, observed=True, seconds=1):
         """Some seconds with the same input; the proposal is told the time by a call."""
         for _ in range(seconds):
             before = self.gate.shown.copy()
             look_now = (
-                look(self.network, self.gate, self.now, self.links, self.fleet) if seen else None
+                look(self.network, self.gate, self.now, self.links, self.fleet)
+                if observed
+                else None
             )
             command = self.gate.admit(proposal(self.now), self.now, look_now)
             assert before.shape == command.colours.shape
             self.history.append((self.now, command.colours.tolist()))
             called = (
                 {self.network.links[i].group for i in self.links}
-                if seen
+                if observed
                 else set(range(len(self.network.groups)))
             )
             self.calls.append(
-                (called, bool(self.gate.state()["overrides"]) or bool(self.fleet) or not seen)
+                (called, bool(self.gate.state()["overrides"]) or bool(self.fleet) or not observed)
             )
             self.events += command.interventions
             self.now += 1.0
@@ -70,7 +72,7 @@ class Gate(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 30), blind=st.booleans())
     def silence(self, seconds, blind):
-        self.tick(lambda now: None, seen=not blind, seconds=seconds)
+        self.tick(lambda now: None, observed=not blind, seconds=seconds)
 
     @rule(age=st.sampled_from([2.0, 2.5, 30.0, -5.0, float("nan"), float("inf")]))
     def an_old_proposal(self, age):

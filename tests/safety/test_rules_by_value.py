@@ -1,4 +1,4 @@
-"""The rules of one second by value: kernels on arrays small enough to check in the head, each bound to its microsecond."""
+"""The rules of one second by value: kernels on arrays small enough to check by hand, each bound to its microsecond."""
 
 from __future__ import annotations
 

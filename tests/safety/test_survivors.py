@@ -1,4 +1,4 @@
-"""What the mutants that outlived the other tests would have done, one by one (docs/decisions/0005)."""
+"""One test for each mutant that survived the other tests (docs/decisions/0005)."""
 
 from __future__ import annotations
 

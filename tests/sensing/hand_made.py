@@ -1,4 +1,4 @@
-"""Tracks and sites made by hand: 10 pixels are a metre, y grows downwards, nothing trembles."""
+"""Tracks and sites made by hand: 10 pixels are a metre, y grows downwards, nothing jitters."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def road_user(number=1, kind=CAR, observations=20, **known):
     return track
 
 
-def seen_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
+def observed_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
     """One more frame of it: `foot` in pixels (the middle of the lower edge of its box), `road` in metres (a tenth of the pixels if not given)."""
     x, y = (float(c) for c in foot)
     track.at_s = at_s
@@ -58,9 +58,9 @@ def seen_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
 class Watch:
     """One stream of hand-made tracks: measures and violations, frame by frame. found: every violation so far."""
 
-    def __init__(self, of, told=(), device="north", **how):
+    def __init__(self, of, reported=(), device="north", **how):
         self.signals = SignalHistory()
-        for at_s, group, colour in told:
+        for at_s, group, colour in reported:
             self.signals.record(at_s, group, colour)
         self.measures = Measures(of)
         self.detector = ViolationDetector(device, of, self.measures, self.signals, **how)

@@ -1,4 +1,4 @@
-"""Small moving frames for the tests: boxes on a noisy road, whose places are known."""
+"""Short rendered scenes for the tests: boxes on a noisy road, with known positions."""
 
 from __future__ import annotations
 

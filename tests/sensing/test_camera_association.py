@@ -1,4 +1,4 @@
-"""Whose box is whose: names that last, parts of a whole, faint ones, on boxes made by hand."""
+"""Association of boxes with tracks: lasting ids, parts of a whole, faint detections, on boxes made by hand."""
 
 from __future__ import annotations
 
@@ -339,10 +339,10 @@ def test_a_faint_candidate_is_dropped_after_three_frames_without_it(empty, named
         return other + ([faint(*A)] if k % (2 + empty) < 2 else [])
 
     names = Association(20.0)
-    seen = [
+    observed = [
         {tuple(s.box.tolist()) for s in names.match(k / 20.0, found(*rows(k)))} for k in range(20)
     ]
-    assert any(A in boxes for boxes in seen) == named
+    assert any(A in boxes for boxes in observed) == named
 
 
 def test_two_faint_boxes_in_one_place_are_one_detection():
@@ -356,8 +356,8 @@ def test_faint_boxes_near_a_track_start_no_other_track():
         stream = Stream()
         stream.show(car(*A), times=4)
         for _ in range(10):
-            told = stream.show(car(*A), faint(100 + shift, 100, 200 + shift, 200))
-        assert set(told) == names
+            reported = stream.show(car(*A), faint(100 + shift, 100, 200 + shift, 200))
+        assert set(reported) == names
 
 
 def test_a_faint_box_continues_the_longer_of_two_paths():

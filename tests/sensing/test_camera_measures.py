@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sensing.hand_made import road_user, seen_at, site
+from tests.sensing.hand_made import observed_at, road_user, site
 
 from headway.sensing import Site
 from headway.sensing.traffic.measures import Crossing, Measures, intersection, predicted_flow
@@ -90,7 +90,7 @@ def drive(measures, track, places, begin_s=10.0, step_s=0.5, others=()):
     found = []
     for k, place in enumerate(places):
         t = begin_s + k * step_s
-        found += measures.update(t, [seen_at(track, t, place), *others])
+        found += measures.update(t, [observed_at(track, t, place), *others])
     return found
 
 
@@ -141,7 +141,7 @@ def test_a_track_that_jitters_on_a_line_is_counted_once_in_five_seconds():
         (5.5, right, 1),
         (6.0, left, 2),
     ):
-        measures.update(t, [seen_at(car, t, place)])
+        measures.update(t, [observed_at(car, t, place)])
         assert (
             sum(measures.counts.values()) == n
         )  # at 0.5 s the first; the one at 5.75 s is 5.25 s after
@@ -152,11 +152,11 @@ def test_a_track_that_jitters_on_a_line_is_counted_once_in_five_seconds():
         (5.0, right),
         (6.0, left),
     ):  # 0.5 and 5.5: five seconds sharp
-        measures.update(t, [seen_at(car, t, place)])
+        measures.update(t, [observed_at(car, t, place)])
     assert dict(measures.counts) == {("gate", "in", "car"): 1, ("gate", "out", "car"): 1}
     measures, car = Measures(site(lines=[GATE])), road_user()
     for t, place in ((0.0, left), (1.0, right), (4.99, right), (6.0, left)):
-        measures.update(t, [seen_at(car, t, place)])
+        measures.update(t, [observed_at(car, t, place)])
     assert sum(measures.counts.values()) == 1
 
 
@@ -181,10 +181,10 @@ def test_a_turn_is_from_the_line_crossed_last():
 
 def test_a_predicted_or_new_track_crosses_no_line():
     measures, car = Measures(site(lines=[GATE])), road_user()
-    assert measures.update(10.0, [seen_at(car, 10.0, (170, 110))]) == []
+    assert measures.update(10.0, [observed_at(car, 10.0, (170, 110))]) == []
     other = road_user(2)
-    seen_at(other, 9.5, (150, 110))
-    seen_at(other, 10.0, (170, 110))
+    observed_at(other, 9.5, (150, 110))
+    observed_at(other, 10.0, (170, 110))
     assert measures.update(10.5, [other]) == []  # its last sight is half a second old
     assert [c.track for c in measures.update(10.0, [other])] == [2]
 
@@ -218,7 +218,7 @@ def test_flow_is_vehicles_an_hour_since_the_first_frame():
 
 def test_flow_over_a_single_frame_is_zero():
     measures = Measures(site(lines=[GATE], zones=[LANE]))
-    measures.update(10.0, [seen_at(road_user(), 10.0, (150, 110))])
+    measures.update(10.0, [observed_at(road_user(), 10.0, (150, 110))])
     figures = measures.figures()
     assert 0.0 < figures["seconds"] < 1e-8
     assert figures["lanes"]["lane"]["occupancy"] == 0.0
@@ -258,7 +258,7 @@ def minutes_of(counts):
         users = [road_user(number + k) for k in range(count)]
         number += count
         for t, x in ((60.0 * minute, 150), (60.0 * minute + 59.0, 170)):
-            measures.update(1000.0 + t, [seen_at(u, 1000.0 + t, (x, 110)) for u in users])
+            measures.update(1000.0 + t, [observed_at(u, 1000.0 + t, (x, 110)) for u in users])
     return measures
 
 
@@ -303,7 +303,7 @@ def test_the_last_hour_counts_for_the_prediction():
 def test_a_zone_is_all_the_pixels_within_its_corners(foot, inside):
     measures = Measures(site(zones=[LANE, {"name": "far", "px": [[0, 0], [50, 0], [0, 50]]}]))
     car = road_user()
-    measures.update(10.0, [seen_at(car, 10.0, foot)])
+    measures.update(10.0, [observed_at(car, 10.0, foot)])
     assert measures.zones_of(car) == (["lane"] if inside else [])
 
 
@@ -321,7 +321,7 @@ def test_zones_reach_to_the_edges_of_the_frame_and_corners_are_rounded():
         ((0, 0), ["all"]), ((319.9, 239.9), ["all"]), ((320, 100), []), ((100, 240), []), ((10, 10), ["all", "part"]), ((20.9, 20.9), ["all", "part"]),
         ((9.9, 15), ["all"]), ((21, 15), ["all"]),
     ):  # fmt: skip
-        track = seen_at(road_user(), 10.0, foot)
+        track = observed_at(road_user(), 10.0, foot)
         measures.update(10.0, [track])
         assert measures.zones_of(track) == names
     assert measures.zones_of(road_user(99)) == []
@@ -337,17 +337,21 @@ def lane_of(measures):
 def test_occupancy_is_the_share_of_the_time_with_a_vehicle_in_the_lane():
     measures = Measures(site(zones=[LANE]))
     car, walker = road_user(1), road_user(2, PERSON)
-    measures.update(10.0, [seen_at(car, 10.0, (150, 110))])  # no time has passed yet
-    measures.update(11.0, [seen_at(car, 11.0, (160, 110)), seen_at(walker, 11.0, (150, 110))])
+    measures.update(10.0, [observed_at(car, 10.0, (150, 110))])  # no time has passed yet
+    measures.update(
+        11.0, [observed_at(car, 11.0, (160, 110)), observed_at(walker, 11.0, (150, 110))]
+    )
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (1, 1.0)
     measures.update(
-        13.0, [seen_at(car, 13.0, (300, 110)), seen_at(walker, 13.0, (150, 110))]
+        13.0, [observed_at(car, 13.0, (300, 110)), observed_at(walker, 13.0, (150, 110))]
     )  # people do not count
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (
         0,
         pytest.approx(1.0 / 3.0),
     )
-    measures.update(14.0, [seen_at(car, 14.0, (150, 110)), seen_at(road_user(3), 14.0, (160, 110))])
+    measures.update(
+        14.0, [observed_at(car, 14.0, (150, 110)), observed_at(road_user(3), 14.0, (160, 110))]
+    )
     assert (lane_of(measures)["vehicles"], lane_of(measures)["occupancy"]) == (2, 0.5)
 
 
@@ -364,7 +368,7 @@ def test_vehicles_stopped_for_more_than_a_second_are_in_the_queue():
     ]
     outside, walker = road_user(4, stopped_since_s=1.0), road_user(5, PERSON, stopped_since_s=1.0)
     measures.update(10.0, [
-        *(seen_at(u, 10.0, (x, 110)) for u, x in zip(users, (110, 150, 200), strict=True)), seen_at(outside, 10.0, (50, 110)), seen_at(walker, 10.0, (120, 110)),
+        *(observed_at(u, 10.0, (x, 110)) for u, x in zip(users, (110, 150, 200), strict=True)), observed_at(outside, 10.0, (50, 110)), observed_at(walker, 10.0, (120, 110)),
     ])  # fmt: skip
     figures = lane_of(measures)
     assert (
@@ -378,7 +382,7 @@ def test_vehicles_stopped_for_more_than_a_second_are_in_the_queue():
 def test_where_no_speed_is_known_the_congestion_of_a_lane_with_vehicles_is_unknown():
     measures = Measures(site(zones=[LANE]))
     one = road_user(1, stopped_since_s=0.0)
-    measures.update(10.0, [seen_at(one, 10.0, (150, 110), speed_mps=np.nan)])
+    measures.update(10.0, [observed_at(one, 10.0, (150, 110), speed_mps=np.nan)])
     assert (
         lane_of(measures)["mean_speed_mps"],
         lane_of(measures)["queue_veh"],
@@ -395,7 +399,7 @@ def test_the_length_of_a_queue_is_between_its_vehicles_farthest_apart():
         for k, length in enumerate((4.0, np.nan, 6.0))
     ]
     for u, road in zip(users, ((0.0, 0.0), (3.0, 4.0), (-1.0, 1.0)), strict=True):
-        seen_at(u, 10.0, (150, 110), road)
+        observed_at(u, 10.0, (150, 110), road)
     measures.update(10.0, users)
     assert lane_of(measures)["queue_m"] == pytest.approx(
         5.0 + 5.0
@@ -420,7 +424,7 @@ def test_the_speed_of_a_lane_is_the_mean_of_all_observed_in_it_within_a_minute()
         measures.update(
             at_s,
             [
-                seen_at(u, at_s, (150, 110), speed_mps=v)
+                observed_at(u, at_s, (150, 110), speed_mps=v)
                 for u, v in zip(users, speeds, strict=False)
             ],
         )
@@ -442,7 +446,7 @@ def test_a_stopped_lane_has_speed_zero_and_no_sum_falls_below_it():
     assert ((0.3 + 0.9) - 0.3) - 0.9 < 0.0
     measures = Measures(site(zones=[LANE]))
     for at_s, speed in ((0.0, 0.3), (1.0, 0.9), (30.0, 0.0)):
-        measures.update(at_s, [seen_at(road_user(), at_s, (150, 110), speed_mps=speed)])
+        measures.update(at_s, [observed_at(road_user(), at_s, (150, 110), speed_mps=speed)])
     assert lane_of(measures)["mean_speed_mps"] == pytest.approx(0.4)
     measures.update(61.5, [])
     assert (lane_of(measures)["mean_speed_mps"], lane_of(measures)["congestion"]) == (0.0, "jam")
@@ -470,7 +474,7 @@ def test_congestion_is_by_the_speed_beside_the_limit(speed, level):
         site(zones=[LANE | {"limit_kmh": 50.0}], rules={"limit_kmh": 130.0}),
     ):
         measures = Measures(of)
-        measures.update(0.0, [seen_at(road_user(), 0.0, (150, 110), speed_mps=speed)])
+        measures.update(0.0, [observed_at(road_user(), 0.0, (150, 110), speed_mps=speed)])
         assert lane_of(measures)["congestion"] == level
 
 
@@ -478,7 +482,7 @@ def test_congestion_at_the_very_edge_is_the_better_of_the_two():
     measures = Measures(site(zones=[LANE | {"limit_kmh": 36.0}]))  # 10 m/s
     for at_s, (speed, level) in enumerate([(7.0, "free"), (4.0, "dense"), (1.5, "slow")]):
         measures.update(
-            100.0 * at_s, [seen_at(road_user(), 100.0 * at_s, (150, 110), speed_mps=speed)]
+            100.0 * at_s, [observed_at(road_user(), 100.0 * at_s, (150, 110), speed_mps=speed)]
         )
         assert lane_of(measures)["congestion"] == level
 
@@ -513,7 +517,7 @@ def test_the_heat_map_adds_the_seconds_of_presence_in_each_cell():
         (12.5, (-6, 100)),
         (12.75, (100, -6)),
     ):
-        measures.update(t, [seen_at(car, t, foot), seen_at(walker, t, (151, 203))])
+        measures.update(t, [observed_at(car, t, foot), observed_at(walker, t, (151, 203))])
     want = np.zeros((48, 64))
     want[0, 0], want[0, 1], want[47, 63], want[40, 30] = 0.5, 1.0, 0.25, 2.75
     assert np.array_equal(measures.heat, want)

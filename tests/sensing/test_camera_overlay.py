@@ -8,7 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from tests.sensing.hand_made import GREY, road_user, seen_at, site
+from tests.sensing.hand_made import GREY, observed_at, road_user, site
 
 from headway.sensing import SensingError, Site
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
@@ -39,13 +39,13 @@ def text(image, words, at, colour):
         cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, shade, thick, cv2.LINE_AA)
 
 
-def seen(*tracks, image=GREY):
+def observed(*tracks, image=GREY):
     return FrameResult(Frame(1.0, 1, image), len(tracks), list(tracks), [], [], None)
 
 
-def drawing(*tracks, of=None, told=(), measures=None):
+def drawing(*tracks, of=None, reported=(), measures=None):
     of = of or Site((320, 240))
-    return drawn(seen(*tracks), of, measures or Measures(of), told)
+    return drawn(observed(*tracks), of, measures or Measures(of), reported)
 
 
 def test_zones_and_lines_with_their_counts():
@@ -96,7 +96,8 @@ def test_a_road_user_has_its_box_colour_name_and_speed(kind, known, colour, thic
     cv2.rectangle(want, (101, 80), (141, 110), colour, thick)
     text(want, words, (101, 76), colour)
     assert np.array_equal(
-        drawing(seen_at(road_user(7, kind), 1.0, (120.6, 110.3), size=(40.0, 30.0), **known)), want
+        drawing(observed_at(road_user(7, kind), 1.0, (120.6, 110.3), size=(40.0, 30.0), **known)),
+        want,
     )
 
 
@@ -106,9 +107,9 @@ def test_labels_stay_on_the_frame_and_recent_violations_are_drawn_line_by_line()
     text(want, "7 car", (40, 10), (90, 220, 90))
     for words, y in (("speeding #7", 18), ("red_light #9", 36), ("wrong_way #1", 54)):
         text(want, words, (8, y), (0, 0, 255))
-    track = seen_at(road_user(7), 1.0, (60, 25))
+    track = observed_at(road_user(7), 1.0, (60, 25))
     assert np.array_equal(
-        drawing(track, told=["speeding #7", "red_light #9", "wrong_way #1"]), want
+        drawing(track, reported=["speeding #7", "red_light #9", "wrong_way #1"]), want
     )
 
 

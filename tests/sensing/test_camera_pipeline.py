@@ -1,4 +1,4 @@
-"""From a frame to what it tells, and a source watched in order while its frames are looked at side by side."""
+"""From a frame to its result; and a source processed in order while its frames are detected in parallel."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def found(*boxes, kind=CAR):
 def looked(perception, *boxes, frames=4):
     """What the last of some frames tells that show the same."""
     for k in range(frames):
-        seen = perception.process(Frame(k / 10.0, k, GREY), found(*boxes))
-    return seen
+        observed = perception.process(Frame(k / 10.0, k, GREY), found(*boxes))
+    return observed
 
 
 LAMP = {"group": 0, "px": [100, 100, 10, 20]}  # its middle is at (105, 110)
@@ -52,23 +52,29 @@ def test_a_detection_on_a_lamp_smaller_than_two_and_a_half_lamps_is_no_road_user
     other = (200, 150, 240, 170)
     far = {"group": 1, "px": [20, 20, 10, 10]}
     for lamps in ([LAMP], [LAMP, far], [far, LAMP]):
-        seen = looked(Perception("cam", site(lamps=lamps), 10.0), box, other)
-        assert (len(seen.tracks), seen.detections) == (1 if is_lamp else 2, 2)
-    seen = looked(Perception("cam", site(), 10.0), box, other)
-    assert (len(seen.tracks), seen.detections) == (2, 2)
+        observed = looked(Perception("cam", site(lamps=lamps), 10.0), box, other)
+        assert (len(observed.tracks), observed.detections) == (1 if is_lamp else 2, 2)
+    observed = looked(Perception("cam", site(), 10.0), box, other)
+    assert (len(observed.tracks), observed.detections) == (2, 2)
 
 
 def test_an_empty_frame_gives_an_empty_result():
     perception = Perception("cam", site(lamps=[LAMP]), 10.0)
-    seen = looked(perception)
-    assert (seen.tracks, seen.detections, seen.crossings, seen.violations, seen.perception) == (
+    observed = looked(perception)
+    assert (
+        observed.tracks,
+        observed.detections,
+        observed.crossings,
+        observed.violations,
+        observed.perception,
+    ) == (
         [],
         0,
         [],
         [],
         perception,
     )
-    assert seen.frame.at_s == 0.3
+    assert observed.frame.at_s == 0.3
 
 
 def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
@@ -93,16 +99,16 @@ def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
 
 def test_a_frame_goes_from_tracks_over_crossings_to_violations():
     """Each part gets what the one before told, and the time of the frame."""
-    perception, told = Perception("cam", site(), 10.0), []
-    perception.tracker = SimpleNamespace(update=lambda *w: told.append(w) or ["track"])
-    perception.measures = SimpleNamespace(update=lambda *w: told.append(w) or ["crossing"])
+    perception, reported = Perception("cam", site(), 10.0), []
+    perception.tracker = SimpleNamespace(update=lambda *w: reported.append(w) or ["track"])
+    perception.measures = SimpleNamespace(update=lambda *w: reported.append(w) or ["crossing"])
     perception.violation_detector = SimpleNamespace(
-        update=lambda *w: told.append(w) or ["violation"]
+        update=lambda *w: reported.append(w) or ["violation"]
     )
     frame, boxes = Frame(2.5, 7, GREY), found((0, 0, 9, 9), (20, 20, 29, 29))
-    seen = perception.process(frame, boxes)
-    assert told == [(2.5, boxes), (2.5, ["track"]), (2.5, GREY, ["track"], ["crossing"])]
-    assert (seen.frame, seen.detections, seen.tracks, seen.crossings, seen.violations, seen.perception) == (
+    observed = perception.process(frame, boxes)
+    assert reported == [(2.5, boxes), (2.5, ["track"]), (2.5, GREY, ["track"], ["crossing"])]
+    assert (observed.frame, observed.detections, observed.tracks, observed.crossings, observed.violations, observed.perception) == (
         frame, 2, ["track"], ["crossing"], ["violation"], perception,
     )  # fmt: skip
 
@@ -142,7 +148,7 @@ def test_an_unknown_site_has_only_its_size():
 # -- watching a source
 
 
-class Eye:
+class FakeDetector:
     """A detector that is asked: `begun` what, `forgot` whom. Its answers are there at once."""
 
     def __init__(self, threads=1):
@@ -174,14 +180,14 @@ def test_a_source_is_watched_in_order_with_two_frames_more_in_flight_than_there_
     threads,
 ):
     assert AHEAD == 2
-    eye = Eye(threads)
+    detector = FakeDetector(threads)
     ahead = []
-    for k, seen in enumerate(frame_results(FakeSource(9), eye)):
-        assert (seen.frame.number, seen.detections) == (k, 1)
-        ahead.append(len(eye.begun) - k)
+    for k, observed in enumerate(frame_results(FakeSource(9), detector)):
+        assert (observed.frame.number, observed.detections) == (k, 1)
+        ahead.append(len(detector.begun) - k)
     assert ahead == [min(threads + 2, 9 - k) for k in range(9)]
-    assert eye.begun == [("camera", k) for k in range(9)]
-    assert eye.forgot == ["camera"]
+    assert detector.begun == [("camera", k) for k in range(9)]
+    assert detector.forgot == ["camera"]
 
 
 @pytest.mark.parametrize(("nominal", "rate"), [(8.0, 8.0), (0.0, 15.0)])
@@ -196,27 +202,31 @@ def test_without_a_perception_one_is_made_from_the_first_frame(monkeypatch, nomi
             return frame.number
 
     monkeypatch.setattr(pipeline, "Perception", Made)
-    eye = Eye()
-    assert list(frame_results(FakeSource(3, nominal_hz=nominal), eye, device="north")) == [0, 1, 2]
+    detector = FakeDetector()
+    assert list(frame_results(FakeSource(3, nominal_hz=nominal), detector, device="north")) == [
+        0,
+        1,
+        2,
+    ]
     assert asked == [("north", unknown_site((64, 48)), rate)]
-    assert (eye.begun[0][0], eye.forgot) == ("north", ["north"])
+    assert (detector.begun[0][0], detector.forgot) == ("north", ["north"])
 
 
 def test_a_given_perception_is_used():
     perception = Perception("cam", site(size=(64, 48)), 8.0)
-    assert [seen.perception for seen in frame_results(FakeSource(2), Eye(), perception)] == [
-        perception
-    ] * 2
+    assert [
+        observed.perception for observed in frame_results(FakeSource(2), FakeDetector(), perception)
+    ] == [perception] * 2
 
 
 def test_requests_to_the_detector_are_forgotten_when_the_source_fails():
-    eye = Eye()
+    detector = FakeDetector()
     with pytest.raises(SensingError, match="broken"):
-        list(frame_results(FakeSource(2, SensingError("broken")), eye))
-    assert eye.forgot == ["camera"]
+        list(frame_results(FakeSource(2, SensingError("broken")), detector))
+    assert detector.forgot == ["camera"]
 
 
 def test_an_empty_source_gives_no_results():
-    eye = Eye()
-    assert list(frame_results(FakeSource(0), eye)) == []
-    assert (eye.begun, eye.forgot) == ([], ["camera"])
+    detector = FakeDetector()
+    assert list(frame_results(FakeSource(0), detector)) == []
+    assert (detector.begun, detector.forgot) == ([], ["camera"])

@@ -1,4 +1,4 @@
-"""Calibration against cameras and homographies that are known, its error worked out a second way, and every bound of a site's file."""
+"""Calibration against known cameras and homographies, its error worked out a second way, and every bound of a site file."""
 
 from __future__ import annotations
 

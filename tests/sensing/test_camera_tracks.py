@@ -1,4 +1,4 @@
-"""Tracks: where road users meet the road, how long they are, what they are, how fast, and since when they stand; on boxes whose truth is known."""
+"""Tracks: where road users meet the road, their length, class, speed, and since when they are stopped; on boxes with known ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From frames to tracks, speeds, counts and violations, on scenes whose truth is known by construction."""
+"""From frames to tracks, speeds, counts and violations, on scenes whose ground truth is known by construction."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ def site(**more):
     return Site.from_tree(SITE | more)
 
 
-def look(boxes_at, of=None, seconds=7.0, signals=None, told=(), **how):
+def look(boxes_at, of=None, seconds=7.0, signals=None, reported=(), **how):
     """(perception, all that was seen)."""
     perception = Perception("cam", of or site(), 15.0, signals=signals, **how)
-    eye = MotionDetector(least_px=30)
-    for at_s, group, colour in told:
+    detector = MotionDetector(least_px=30)
+    for at_s, group, colour in reported:
         perception.signals.record(at_s, group, colour)
-    seen = []
+    observed = []
     for frame in scene_frames(boxes_at, seconds):
-        one = perception.process(frame, eye.begin("cam", frame.image).result())
-        seen.append(replace(one, tracks=[copy.copy(t) for t in one.tracks]))  # as they were then
-    return perception, seen
+        one = perception.process(frame, detector.begin("cam", frame.image).result())
+        observed.append(
+            replace(one, tracks=[copy.copy(t) for t in one.tracks])
+        )  # as they were then
+    return perception, observed
 
 
-def violations(perception, seen):
-    return [v for s in seen for v in s.violations] + perception.violation_detector.close()
+def violations(perception, observed):
+    return [v for s in observed for v in s.violations] + perception.violation_detector.close()
 
 
 def test_a_vehicle_is_one_track_with_its_class_and_its_speed():
-    _, seen = look(along(speed_px=60.0))
-    assert {t.id for s in seen for t in s.tracks} == {0}
-    middle = next(t for s in seen for t in s.tracks if s.frame.at_s > 4.4)
-    speeds = [t.speed_mps for s in seen[70:85] for t in s.tracks]
+    _, observed = look(along(speed_px=60.0))
+    assert {t.id for s in observed for t in s.tracks} == {0}
+    middle = next(t for s in observed for t in s.tracks if s.frame.at_s > 4.4)
+    speeds = [t.speed_mps for s in observed[70:85] for t in s.tracks]
     assert np.nanmedian(speeds) == pytest.approx(6.0, abs=0.2)  # 60 px/s at 10 px a metre
     assert middle.kind == CAR
     assert 0.0 < middle.mean_se_mps < 0.3
@@ -55,8 +57,8 @@ def test_a_vehicle_is_one_track_with_its_class_and_its_speed():
 
 def test_without_calibration_there_are_counts_and_no_speeds():
     of = Site((320, 240), lines=site(lines=[STOP]).lines)
-    perception, seen = look(along(), of)
-    assert all(np.isnan(t.speed_mps) for s in seen for t in s.tracks)
+    perception, observed = look(along(), of)
+    assert all(np.isnan(t.speed_mps) for s in observed for t in s.tracks)
     assert sum(perception.measures.counts.values()) == 1
     assert "not calibrated" in of.uncalibrated
 
@@ -96,16 +98,16 @@ def test_an_occlusion_does_not_change_the_id():
     def hidden_for_a_moment(t):
         return [] if 2.4 < t < 3.2 else along()(t)
 
-    _, seen = look(hidden_for_a_moment)
-    late = {t.id for s in seen if s.frame.at_s > 5.2 for t in s.tracks if t.box[0] > 200}
-    early = {t.id for s in seen if s.frame.at_s < 3.2 for t in s.tracks}
+    _, observed = look(hidden_for_a_moment)
+    late = {t.id for s in observed if s.frame.at_s > 5.2 for t in s.tracks if t.box[0] > 200}
+    early = {t.id for s in observed if s.frame.at_s < 3.2 for t in s.tracks}
     assert late == early
 
 
 def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
-    told = [(0.0, 0, 4), (2.0, 0, 1)]
-    perception, seen = look(along(), site(lines=[STOP]), told=told, key=b"k")
-    found = violations(perception, seen)
+    reported = [(0.0, 0, 4), (2.0, 0, 1)]
+    perception, observed = look(along(), site(lines=[STOP]), reported=reported, key=b"k")
+    found = violations(perception, observed)
     assert [v.rule for v in found] == ["red_light"]
     one = found[0]
     assert one.data["red_for_s"] == pytest.approx(one.at_s - 2.0, abs=0.05)
@@ -123,7 +125,7 @@ def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
 
 
 @pytest.mark.parametrize(
-    ("told", "boxes", "rules"),
+    ("reported", "boxes", "rules"),
     [
         ([(0.0, 0, 4)], along(), []),
         ([(0.0, 0, 1)], along(stop_at=100), []),  # stops before the line
@@ -133,9 +135,9 @@ def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
         ([], along(), []),  # nobody knows the signal
     ],
 )
-def test_in_doubt_no_red_light_violation_is_reported(told, boxes, rules):
-    perception, seen = look(boxes, site(lines=[STOP]), told=told, seconds=9.0)
-    assert [v.rule for v in violations(perception, seen)] == rules
+def test_in_doubt_no_red_light_violation_is_reported(reported, boxes, rules):
+    perception, observed = look(boxes, site(lines=[STOP]), reported=reported, seconds=9.0)
+    assert [v.rule for v in violations(perception, observed)] == rules
 
 
 def test_speeding_is_reported_above_limit_margin_and_error():
@@ -185,9 +187,9 @@ def test_driving_over_a_crossing_while_a_pedestrian_is_on_it_is_reported():
         "kind": "crossing",
         "px": [[120, 60], [210, 60], [210, 150], [120, 150]],
     }
-    perception, seen = look(both, site(zones=[zone]), 8.0)
-    assert PERSON in {t.kind for s in seen for t in s.tracks}
-    assert "pedestrian_crossing" in {v.rule for v in violations(perception, seen)}
+    perception, observed = look(both, site(zones=[zone]), 8.0)
+    assert PERSON in {t.kind for s in observed for t in s.tracks}
+    assert "pedestrian_crossing" in {v.rule for v in violations(perception, observed)}
 
 
 def test_files_that_are_no_models_are_refused(tmp_path):
@@ -206,25 +208,25 @@ def test_a_vehicle_there_from_the_start_leaves_no_ghost():
     def drives_off(t):
         return [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))]
 
-    eye, perception = MotionDetector(least_px=30), Perception("cam", site(), 15.0)
-    seen = [
-        perception.process(f, eye.begin("c", f.image).result())
+    detector, perception = MotionDetector(least_px=30), Perception("cam", site(), 15.0)
+    observed = [
+        perception.process(f, detector.begin("c", f.image).result())
         for f in list(scene_frames(drives_off, 7.0))[15:]
     ]
-    assert [len(s.tracks) for s in seen[-5:]] == [0] * 5
+    assert [len(s.tracks) for s in observed[-5:]] == [0] * 5
 
 
 def test_long_objects_are_trucks():
-    _, seen = look(along(w=120, h=26, start=-120))
-    assert {t.kind for s in seen[60:75] for t in s.tracks} == {TRUCK}
+    _, observed = look(along(w=120, h=26, start=-120))
+    assert {t.kind for s in observed[60:75] for t in s.tracks} == {TRUCK}
 
 
 def test_detections_above_the_horizon_break_nothing():
     plane = {"size": [320, 240], "camera_m": [0, 0, 8], "points": [
         {"px": [60, 200], "m": [-5, 12]}, {"px": [260, 200], "m": [5, 12]}, {"px": [200, 120], "m": [8, 40]}, {"px": [120, 120], "m": [-8, 40]},
     ]}  # fmt: skip
-    perception, seen = look(along(y=20.0), Site.from_tree(plane))
-    assert any(s.tracks for s in seen)
+    perception, observed = look(along(y=20.0), Site.from_tree(plane))
+    assert any(s.tracks for s in observed)
     assert np.isfinite(perception.measures.heat).all()
 
 
@@ -234,10 +236,10 @@ def crossing_ways(t):
 
 
 def test_merged_blobs_of_two_vehicles_stay_two_tracks():
-    _, seen = look(crossing_ways, seconds=7.0)
-    both = [s for s in seen if 2.2 < s.frame.at_s - 1.0 < 3.4]
+    _, observed = look(crossing_ways, seconds=7.0)
+    both = [s for s in observed if 2.2 < s.frame.at_s - 1.0 < 3.4]
     assert [len(s.tracks) for s in both] == [2] * len(both)
-    assert {t.id for s in seen for t in s.tracks} == {0, 1}
+    assert {t.id for s in observed for t in s.tracks} == {0, 1}
     for s in both:
         true = sorted(x + w / 2 for x, _, w, _, _ in crossing_ways(s.frame.at_s - 1.0))
         assert sorted((t.box[0] + t.box[2]) / 2 for t in s.tracks) == pytest.approx(true, abs=5.0)
@@ -252,14 +254,18 @@ def test_a_light_that_appears_on_the_spot_is_not_separated_and_becomes_backgroun
     def lamp_and_car(t):
         return [(150, 102, 12, 12, (40, 220, 40)), *along(y=100)(t - 2.0)] if t > 0.5 else []
 
-    _, seen = look(lamp_and_car, seconds=9.0)
+    _, observed = look(lamp_and_car, seconds=9.0)
     passing = [
-        t for s in seen if 5.3 < s.frame.at_s < 6.6 for t in s.tracks if t.box[2] - t.box[0] > 30
+        t
+        for s in observed
+        if 5.3 < s.frame.at_s < 6.6
+        for t in s.tracks
+        if t.box[2] - t.box[0] > 30
     ]
     assert len({t.id for t in passing}) == 1
-    eye = MotionDetector(least_px=30)
+    detector = MotionDetector(least_px=30)
     found = [
-        eye.begin("c", f.image).result()
+        detector.begin("c", f.image).result()
         for f in scene_frames(
             lambda t: [(150, 100, 12, 12, (40, 220, 40))] if t > 0.5 else [], 50.0
         )
@@ -269,9 +275,9 @@ def test_a_light_that_appears_on_the_spot_is_not_separated_and_becomes_backgroun
 
 
 def test_a_change_of_light_restarts_the_background():
-    eye, dark = MotionDetector(least_px=30), list(scene_frames(lambda t: [], 3.0))
-    found = [eye.begin("c", f.image).result() for f in dark] + [
-        eye.begin("c", cv2.add(f.image, (70, 70, 70, 0))).result() for f in dark
+    detector, dark = MotionDetector(least_px=30), list(scene_frames(lambda t: [], 3.0))
+    found = [detector.begin("c", f.image).result() for f in dark] + [
+        detector.begin("c", cv2.add(f.image, (70, 70, 70, 0))).result() for f in dark
     ]
     assert len(found[len(dark) - 1]) == 0
     assert [len(f) for f in found[-10:]] == [0] * 10
@@ -295,12 +301,12 @@ def test_with_a_background_from_a_whole_clip_vehicles_stopped_at_its_start_are_d
             lambda t: [(100 if t < 1.5 else 100 + 60 * (t - 1.5), 100, 45, 20, (40, 60, 200))], 8.0
         )
     )[15:]
-    eye = MotionDetector(least_px=30)
-    eye.learn("c", [f.image for f in frames[::8]])
-    assert eye.begin("c", frames[0].image).result().xyxy[0] == pytest.approx(
+    detector = MotionDetector(least_px=30)
+    detector.learn("c", [f.image for f in frames[::8]])
+    assert detector.begin("c", frames[0].image).result().xyxy[0] == pytest.approx(
         [100, 100, 145, 120], abs=4.0
     )
-    assert len(eye.begin("c", frames[-1].image).result()) == 0
+    assert len(detector.begin("c", frames[-1].image).result()) == 0
 
 
 def test_a_window_as_dark_as_a_shadow_does_not_split_a_vehicle():
@@ -321,12 +327,12 @@ def test_a_window_as_dark_as_a_shadow_does_not_split_a_vehicle():
             + car(x, 130, (40, 60, 200))
         )
 
-    _, seen = look(two_behind_one_another_and_one_beside, seconds=7.0)
+    _, observed = look(two_behind_one_another_and_one_beside, seconds=7.0)
     widths = [
         [round(float(t.box[2] - t.box[0])) for t in s.tracks]
-        for s in seen
+        for s in observed
         if 4.4 < s.frame.at_s < 5.2
     ]
     assert [len(w) for w in widths] == [3] * len(widths)
     assert all(w == pytest.approx(42, abs=4) for at in widths for w in at)
-    assert len({t.id for s in seen if 4.4 < s.frame.at_s < 5.2 for t in s.tracks}) == 3
+    assert len({t.id for s in observed if 4.4 < s.frame.at_s < 5.2 for t in s.tracks}) == 3

@@ -1,4 +1,4 @@
-"""The evidence: which images are kept, what is drawn on them and what is made unreadable, the seal over it all, and what was known of the signal."""
+"""The evidence: which images are kept, what is drawn on them and what is made unreadable, the seal, and the signal history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from tests.sensing.hand_made import SIZE, Watch, road_user, seen_at, site, ten_px_a_metre
+from tests.sensing.hand_made import SIZE, Watch, observed_at, road_user, site, ten_px_a_metre
 
 from headway.sensing.traffic.evidence import Violation, blurred, seal_of
 from headway.sensing.traffic.signals import SignalHistory, lamp_colour
@@ -36,7 +36,7 @@ def blocked(times, at_s, size=SIZE, **how):
     """(watch, violation) of one that blocks a box at `at_s`; the image of times[k] is as grey as 5 k."""
     watch, car = Watch(site(size=size, zones=[BOX], rules={"blocked_s": at_s}), **how), road_user()
     for k, t in enumerate(times):
-        watch.show(t, seen_at(car, t, (150.0, 110.0), **STANDS), image=grey(5 * k, size))
+        watch.show(t, observed_at(car, t, (150.0, 110.0), **STANDS), image=grey(5 * k, size))
     watch.close()
     (one,) = watch.found
     return watch, one
@@ -78,7 +78,7 @@ def test_the_images_before_a_crossing_are_kept_until_it_is_decided():
     for k in range(-12, 27):
         t = 10.0 + k * 0.25
         x = min(90.0 + 80.0 * (t - 10.0), 175.0) if t < 16.5 else 240.0
-        watch.show(t, seen_at(car, t, (x, 110.0)), image=grey(2 * (k + 12)))
+        watch.show(t, observed_at(car, t, (x, 110.0)), image=grey(2 * (k + 12)))
     assert watch.detector.evidence.frames[0][0] == 9.75
     (one,) = watch.found
     assert [at for at, _ in one.images] == [9.75, 10.75, 11.75]
@@ -104,7 +104,7 @@ def test_a_colour_is_the_same_on_the_evidence():
     image = np.zeros((240, 320, 3), np.uint8)
     image[:] = (30, 60, 200)
     watch, car = Watch(site(zones=[BOX], rules={"blocked_s": 6.0})), road_user()
-    watch.show(6.0, seen_at(car, 6.0, (150.0, 110.0), **STANDS), image=image)
+    watch.show(6.0, observed_at(car, 6.0, (150.0, 110.0), **STANDS), image=image)
     (one,) = watch.close()
     assert decoded(one.images[0][1])[40, 40].tolist() == pytest.approx([30, 60, 200], abs=4)
 
@@ -148,7 +148,7 @@ def test_box_line_and_text_are_drawn_where_they_belong(scale):
         place = ((90.0 + 20.0 * k) * scale, 110.0 * scale)
         shown = (car,) if k < 8 else ()
         if shown:
-            seen_at(car, t, place, size=(41.0 * scale, 19.0 * scale))
+            observed_at(car, t, place, size=(41.0 * scale, 19.0 * scale))
         watch.show(t, *shown, image=grey(90, size))
     (one,) = watch.found
     assert one.at_s == pytest.approx(10.89, abs=0.01)  # where x = 161, for its foot is at y = 110
@@ -178,7 +178,7 @@ def test_other_rules_draw_no_line_and_the_text_says_when():
     )
     car = road_user()
     for t in (5.0, 6.0, 7.0):
-        watch.show(t, seen_at(car, t, (150.0, 110.0), **STANDS))
+        watch.show(t, observed_at(car, t, (150.0, 110.0), **STANDS))
     for (_, image), text in zip(
         watch.found[0].images, ("5.00 s (-1.00)", "6.00 s (+0.00)", "7.00 s (+1.00)"), strict=True
     ):
@@ -270,14 +270,14 @@ def test_evidence_hides_the_plates_of_all_vehicles(scale):
     shown = {}
     for blur in (True, False):
         watch = Watch(site(size=size, zones=boxes, rules={"blocked_s": 6.0}), blur=blur)
-        seen_at(
+        observed_at(
             car := road_user(),
             6.0,
             (150.0 * scale, 110.0 * scale),
             size=(40.0 * scale, 20.0 * scale),
             **STANDS,
         )
-        seen_at(
+        observed_at(
             other := road_user(2, PERSON),
             6.0,
             (250.0 * scale, 110.0 * scale),

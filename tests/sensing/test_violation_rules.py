@@ -1,4 +1,4 @@
-"""Every rule with the guilty case and its innocent neighbours, on tracks made by hand: when, who, how sure, and on what it rests."""
+"""Every traffic rule with a violation and its nearest permitted cases, on tracks made by hand: time, vehicle, confidence, evidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from tests.sensing.hand_made import GREY, Watch, road_user, seen_at, site, ten_px_a_metre
+from tests.sensing.hand_made import GREY, Watch, observed_at, road_user, site, ten_px_a_metre
 
 from headway.sensing import Site
 from headway.vision.detection.detectors import BICYCLE, PERSON, TRUCK
@@ -34,7 +34,7 @@ def drive(
         stands = {
             "stopped_since_s": stood_from if stood_from is not None and t >= stood_from else np.nan
         }
-        seen_at(car, t, place(t), **stands, **known)
+        observed_at(car, t, place(t), **stands, **known)
         watch.show(t, car, *others)
     return car
 
@@ -121,13 +121,13 @@ def test_of_several_groups_the_one_that_turned_red_last_counts_and_the_speed_may
         assert one.confidence == 0.95  # 0.9 + 0.1 x 1.0 / 2
 
 
-@pytest.mark.parametrize(("red_from_s", "seen", "confidence"), [
+@pytest.mark.parametrize(("red_from_s", "observed", "confidence"), [
     (10.375, 20, 0.9), (8.375, 20, 0.999), (3.0, 20, 0.999), (9.875, 4, 0.6475), (9.875, 8, 0.8325), (9.875, 10, 0.925),
 ])  # fmt: skip
-def test_longer_red_and_more_observations_raise_the_confidence(red_from_s, seen, confidence):
+def test_longer_red_and_more_observations_raise_the_confidence(red_from_s, observed, confidence):
     """0.9 at the end of the grace, 0.1 more two seconds later, at most 0.999; times 0.5 + sights / 20, at most 1."""
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (red_from_s, 0, RED)])
-    drive(watch, steady, 12.0, road_user(observations=seen))
+    drive(watch, steady, 12.0, road_user(observations=observed))
     assert watch.found[0].confidence == confidence
 
 
@@ -204,7 +204,7 @@ def test_it_is_decided_within_six_seconds_of_the_crossing(passes_at, rules):
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)])
     car = drive(watch, steady, 11.0)
     for t in (12.0, 13.0, 14.0, 15.0, 16.0, 16.5, 16.75, 16.875, 17.0, 18.0):
-        watch.show(t, seen_at(car, t, (175.0 if t < passes_at else 240.0, 110.0)))
+        watch.show(t, observed_at(car, t, (175.0 if t < passes_at else 240.0, 110.0)))
     assert watch.rules == rules
 
 
@@ -387,7 +387,7 @@ def test_speeding_must_last_four_tenths_of_a_second_without_a_break():
             speed = speeds[k] if k < len(speeds) else 20.0 if told_at is not None else 10.0
             watch.show(
                 10.0 + 0.125 * k,
-                seen_at(car, 10.0 + 0.125 * k, (20.0 + 25.0 * k, 110.0), mean_mps=speed),
+                observed_at(car, 10.0 + 0.125 * k, (20.0 + 25.0 * k, 110.0), mean_mps=speed),
             )
         watch.close()
         assert [v.at_s for v in watch.found] == ([] if told_at is None else [told_at])
@@ -397,7 +397,7 @@ def test_speeding_for_exactly_four_tenths_of_a_second_is_enough():
     watch = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0}))
     car = road_user(mean_mps=20.0, mean_se_mps=0.1)
     for t in (0.0, 0.2, 0.4):
-        watch.show(t, seen_at(car, t, (20.0 + 200.0 * t, 110.0)))
+        watch.show(t, observed_at(car, t, (20.0 + 200.0 * t, 110.0)))
     watch.close()
     assert [v.at_s for v in watch.found] == [0.4]
 
@@ -415,7 +415,7 @@ def test_the_limit_of_a_zone_counts_in_it_and_of_two_the_higher():
     for x, limit in ((60.0, 50.0), (120.0, 30.0), (180.0, 70.0), (250.0, 70.0)):
         watch, car = Watch(of), road_user(mean_mps=40.0, mean_se_mps=0.1)
         for k in range(6):
-            watch.show(10.0 + 0.25 * k, seen_at(car, 10.0 + 0.25 * k, (x + k, 110.0)))
+            watch.show(10.0 + 0.25 * k, observed_at(car, 10.0 + 0.25 * k, (x + k, 110.0)))
         watch.close()
         assert [v.data["limit_kmh"] for v in watch.found] == [limit]
 
@@ -435,17 +435,17 @@ def test_no_speeding_without_a_limit_a_calibration_an_error_or_a_vehicle():
 def test_a_lost_track_restarts_its_timers_and_one_not_detected_in_this_frame_is_not_assessed():
     watch = Watch(site(ten_px_a_metre(), rules={"limit_kmh": 50.0}))
     car = road_user(mean_mps=30.0, mean_se_mps=0.1)
-    watch.show(10.0, seen_at(car, 10.0, (20.0, 110.0)))
+    watch.show(10.0, observed_at(car, 10.0, (20.0, 110.0)))
     watch.show(10.25, car)  # guessed at
     watch.show(10.5, car)
     watch.close()
     assert watch.rules == []
     watch.show(10.75)  # gone
-    watch.show(11.0, seen_at(car, 11.0, (50.0, 110.0)))
-    watch.show(11.25, seen_at(car, 11.25, (80.0, 110.0)))
+    watch.show(11.0, observed_at(car, 11.0, (50.0, 110.0)))
+    watch.show(11.25, observed_at(car, 11.25, (80.0, 110.0)))
     watch.close()
     assert watch.rules == []
-    watch.show(11.5, seen_at(car, 11.5, (110.0, 110.0)))
+    watch.show(11.5, observed_at(car, 11.5, (110.0, 110.0)))
     assert [v.at_s for v in watch.close()] == [11.5]
 
 
@@ -502,7 +502,7 @@ def run_of(places, of, step_s=0.25, size=(40.0, 20.0)):
     """Rules told of one that is at these places one after another."""
     watch, car = Watch(of), road_user()
     for k, place in enumerate(places):
-        watch.show(10.0 + step_s * k, seen_at(car, 10.0 + step_s * k, place, size=size))
+        watch.show(10.0 + step_s * k, observed_at(car, 10.0 + step_s * k, place, size=size))
     watch.close()
     return [(v.rule, v.at_s) for v in watch.found]
 
@@ -569,7 +569,7 @@ def test_wrong_way_names_only_the_lane_that_it_was_against():
 
 
 @pytest.mark.parametrize(
-    ("place", "kind", "rules", "told"),
+    ("place", "kind", "rules", "reports"),
     [
         ((160.0, 110.0), "box", {}, [16.0]),  # stands from 11 s on
         ((160.0, 110.0), "box", {"blocked_s": 2.0}, [13.0]),
@@ -580,16 +580,16 @@ def test_wrong_way_names_only_the_lane_that_it_was_against():
         ((160.0, 110.0), "crossing", {}, []),
     ],
 )
-def test_a_vehicle_stopped_in_a_box_too_long_blocks_it(place, kind, rules, told):
+def test_a_vehicle_stopped_in_a_box_too_long_blocks_it(place, kind, rules, reports):
     watch = Watch(site(zones=[zone(kind)], rules=rules))
     drive(watch, lambda t: place, 20.0, stood_from=11.0)
     watch.close()
-    assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", at_s) for at_s in told]
+    assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", at_s) for at_s in reports]
     for one in watch.found:
         assert (one.confidence, one.data["zone"], one.data["stopped_s"]) == (
             0.95,
             "zone",
-            told[0] - 11.0,
+            reports[0] - 11.0,
         )
         assert one.data["standing_s"] == one.data["stopped_s"]  # its old name
 
@@ -645,7 +645,7 @@ def test_driving_over_a_crossing_in_use_is_a_violation(person_at, car_at, speed,
     car = road_user(2, mean_mps=speed, mean_se_mps=error)
     for k in range(5):
         t = 10.0 + 0.25 * k
-        watch.show(t, seen_at(person, t, person_at), seen_at(car, t, car_at))
+        watch.show(t, observed_at(person, t, person_at), observed_at(car, t, car_at))
     watch.close()
     assert watch.rules == rules
     for one in watch.found:
@@ -661,19 +661,21 @@ def test_driving_over_a_crossing_in_use_is_a_violation(person_at, car_at, speed,
 def test_driving_over_a_crossing_in_use_must_last_three_tenths_of_a_second_at_each_crossing():
     near = zone("crossing", "near")
     far = zone("crossing", "far", [[230, 80], [300, 80], [300, 140], [230, 140]])
-    for times, told in (((0.0, 0.3, 0.31), [0.31]), ((0.0, 0.3), [])):
+    for times, reports in (((0.0, 0.3, 0.31), [0.31]), ((0.0, 0.3), [])):
         watch = Watch(site(zones=[near]))
         walker = road_user(5, PERSON)
         car = road_user(2, mean_mps=5.0, mean_se_mps=0.0)
         for t in times:
-            watch.show(t, seen_at(walker, t, (180.0, 100.0)), seen_at(car, t, (120.0, 110.0)))
+            watch.show(
+                t, observed_at(walker, t, (180.0, 100.0)), observed_at(car, t, (120.0, 110.0))
+            )
         watch.close()
-        assert [v.at_s for v in watch.found] == told
+        assert [v.at_s for v in watch.found] == reports
     watch = Watch(site(zones=[near, far]))
     walker = road_user(5, PERSON)
     car = road_user(2, mean_mps=5.0, mean_se_mps=0.0)
     for t in (0.0, 0.5, 1.0):
-        watch.show(t, seen_at(walker, t, (250.0, 100.0)), seen_at(car, t, (120.0, 110.0)))
+        watch.show(t, observed_at(walker, t, (250.0, 100.0)), observed_at(car, t, (120.0, 110.0)))
     watch.close()
     assert watch.rules == []
 
@@ -684,7 +686,9 @@ def test_a_vehicle_that_yields_and_drives_on_restarts_the_timer():
     car = road_user(2, mean_se_mps=0.0)
     for t, speed in ((0.0, 5.0), (0.25, 5.0), (0.5, 1.0), (0.75, 5.0), (1.0, 5.0)):
         watch.show(
-            t, seen_at(walker, t, (180.0, 100.0)), seen_at(car, t, (120.0, 110.0), mean_mps=speed)
+            t,
+            observed_at(walker, t, (180.0, 100.0)),
+            observed_at(car, t, (120.0, 110.0), mean_mps=speed),
         )
     watch.close()
     assert watch.rules == []
@@ -695,9 +699,10 @@ def test_all_pedestrians_on_the_crossing_are_listed():
     walkers = [road_user(n, PERSON) for n in (8, 9, 11)]
     for t in (0.0, 0.5):
         there = [
-            seen_at(w, t, (180.0, y)) for w, y in zip(walkers, (100.0, 30.0, 120.0), strict=True)
+            observed_at(w, t, (180.0, y))
+            for w, y in zip(walkers, (100.0, 30.0, 120.0), strict=True)
         ]
-        watch.show(t, *there, seen_at(car, t, (120.0, 110.0)))
+        watch.show(t, *there, observed_at(car, t, (120.0, 110.0)))
     (one,) = watch.close()
     assert one.data["pedestrians"] == [8, 11]
 
@@ -709,7 +714,7 @@ def test_the_path_is_every_third_point_of_the_last_three_seconds():
     watch, car = Watch(site(zones=[zone("box")], rules={"blocked_s": 1.0})), road_user()
     for k in range(41):
         t = 10.00041 + k / 8.0
-        seen_at(car, t, (100.126 + k, 110.124), stopped_since_s=14.0)
+        observed_at(car, t, (100.126 + k, 110.124), stopped_since_s=14.0)
         watch.show(t, car)
     watch.close()
     (one,) = watch.found
@@ -727,8 +732,8 @@ def test_violations_are_reported_a_second_later_in_order_of_time():
     came = []
     for k in range(17):
         t = 10.0 + k / 4.0
-        seen_at(first, t, (150.0, 110.0), stopped_since_s=9.5)
-        seen_at(second, t, (200.0, 110.0), stopped_since_s=9.75)
+        observed_at(first, t, (150.0, 110.0), stopped_since_s=9.5)
+        observed_at(second, t, (200.0, 110.0), stopped_since_s=9.75)
         came += [(t, v.data["track"], v.at_s) for v in watch.show(t, first, second)]
     assert came == [(11.5, 1, 10.5), (11.75, 2, 10.75)]
     assert watch.detector.reported == 2
@@ -741,7 +746,7 @@ def test_an_undecided_violation_does_not_delay_the_others():
     assert len(watch.detector.pending) == 1
     stands = road_user(2)
     for k in range(8):
-        seen_at(stands, 13.0 + k / 4.0, (150.0, 110.0), stopped_since_s=11.0)
+        observed_at(stands, 13.0 + k / 4.0, (150.0, 110.0), stopped_since_s=11.0)
         watch.show(13.0 + k / 4.0, stands)
     assert [(v.rule, v.at_s) for v in watch.found] == [("blocked_box", 13.0)]
 
@@ -759,7 +764,7 @@ def test_the_lamps_in_the_image_are_read():
     for k in range(12):
         t = 10.0 + k / 4.0
         watch.show(
-            t, seen_at(car, t, steady(t)), image=dark if k == 1 else red
+            t, observed_at(car, t, steady(t)), image=dark if k == 1 else red
         )  # between two looks it blinks: what is dark says nothing
     assert watch.rules == ["red_light"]
     assert watch.found[0].data["red_for_s"] == 0.875

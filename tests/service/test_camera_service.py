@@ -23,13 +23,13 @@ from headway.vision.frames.sources import SourceSettings
 
 class RecordingSignals:
     def __init__(self):
-        self.told = []
+        self.reported = []
 
     def record(self, at_s, group, colour):
-        self.told.append((at_s, group, colour))
+        self.reported.append((at_s, group, colour))
 
     def confirm(self, at_s):
-        self.told.append(("confirmed", at_s))
+        self.reported.append(("confirmed", at_s))
 
 
 class Manager:
@@ -86,10 +86,10 @@ class Recorder:
 
 class Notifier:
     def __init__(self, *asked):
-        self.asked, self.told, self.closed = asked, [], None
+        self.asked, self.reported, self.closed = asked, [], None
 
     def notify(self, *news):
-        self.told.append(news)
+        self.reported.append(news)
 
     def close(self, patience_s):
         self.closed = patience_s
@@ -220,7 +220,7 @@ def test_a_camera_is_added_as_configured_and_not_started_where_that_is_not_asked
     made, make, tmp_path
 ):
     service = make()
-    wish = {
+    payload = {
         "source": "rtsp://u:p@host/1",
         "detector": "cars",
         "rate_hz": 7.5,
@@ -230,12 +230,12 @@ def test_a_camera_is_added_as_configured_and_not_started_where_that_is_not_asked
         "blur": False,
         "street": "headway",
     }
-    stream = service.add("north", wish, start=False)
+    stream = service.add("north", payload, start=False)
     assert stream.settings == StreamSettings(
         "north", SourceSettings("rtsp://u:p@host/1", rate_hz=7.5, repeat=True, paced=False), str(tmp_path / "models" / "cars.onnx"), Site((640, 480)), False
     )  # fmt: skip
     assert service.manager.asked == []
-    assert kept(tmp_path) == {"north": wish | {"started": False}}
+    assert kept(tmp_path) == {"north": payload | {"started": False}}
     assert service.site("north") == SITE
 
 
@@ -364,8 +364,8 @@ def test_changes_of_colour_reach_the_cameras_that_see_that_street(make):
             name, {"source": f"rtsp://{name}"} | ({"street": which} if which else {}), start=False
         )
     streets.on_signals("headway", [(5.0, 1, 4), (6.0, 2, 2)])
-    told = {name: s.signals.told for name, s in service.manager.streams.items()}
-    assert told == {
+    reported = {name: s.signals.reported for name, s in service.manager.streams.items()}
+    assert reported == {
         "one": [(5.0, 1, 4), (6.0, 2, 2), ("confirmed", WALL_S)],
         "other": [],
         "none": [],
@@ -378,19 +378,19 @@ def test_a_camera_that_starts_gets_the_colours_of_its_street_oldest_first(make):
     service = make(streets=street(g0=(9.0, 4), g1=(3.0, 1), g2=(5.0, 2)))
     for name, which in (("one", "headway"), ("other", "baseline"), ("none", None)):
         service.add(name, {"source": f"rtsp://{name}", "street": which})
-    told = {name: s.signals.told for name, s in service.manager.streams.items()}
+    reported = {name: s.signals.reported for name, s in service.manager.streams.items()}
     now = [(3.0, 1, 1), (5.0, 2, 2), (9.0, 0, 4), ("confirmed", WALL_S)]
-    assert told == {"one": now, "other": [], "none": []}
+    assert reported == {"one": now, "other": [], "none": []}
     service.set_site("one", SITE)
-    assert service.manager.streams["one"].signals.told == now * 2
+    assert service.manager.streams["one"].signals.reported == now * 2
     service.start("one")
-    assert service.manager.streams["one"].signals.told == now * 3
+    assert service.manager.streams["one"].signals.reported == now * 3
 
 
 def test_without_streets_a_camera_may_name_one_all_the_same(make):
     service = make()
     service.add("one", {"source": "rtsp://one", "street": "headway"})
-    assert service.manager.streams["one"].signals.told == []
+    assert service.manager.streams["one"].signals.reported == []
     service.close()
 
 
@@ -434,7 +434,7 @@ def test_a_violation_is_recorded_with_its_images_and_published(
 ):
     """A film's time is counted from when it was begun, at 1,000,000 s since 1970; a live camera's is of the day."""
     news = []
-    service = make(tell=lambda *told: news.append(told))
+    service = make(tell=lambda *reported: news.append(reported))
     service.add("north", {"source": source}, start=False)
     moments.append(0.0)
     see(service, "north", violation(rule))
@@ -442,16 +442,16 @@ def test_a_violation_is_recorded_with_its_images_and_published(
         ("violation", ("id-1", at, "north", rule, 0.75, json.dumps({"speed_kmh": 63.5, "at_s": 4.25}), "seal")),
         ("violation_picture", ("id-1", 0, 4.0, "\\x01ff")), ("violation_picture", ("id-1", 1, 4.5, "\\x02")),
     ]  # fmt: skip
-    told = {
+    reported = {
         "kind": f"violation.{rule}", "id": "id-1", "at": at, "at_s": 4.25, "device": "north", "confidence": 0.75, "data": {"speed_kmh": 63.5}
     }  # fmt: skip
-    assert news[:2] == [("alerts", "north", told), ("monitoring", "north", told)]
-    assert service.notifier.told == [(f"violation.{rule}", "id-1", told, critical)]
+    assert news[:2] == [("alerts", "north", reported), ("monitoring", "north", reported)]
+    assert service.notifier.reported == [(f"violation.{rule}", "id-1", reported, critical)]
 
 
 def test_the_figures_of_a_camera_are_published_five_times_a_second_at_most(make):
     news = []
-    service = make(tell=lambda *told: news.append(told))
+    service = make(tell=lambda *reported: news.append(reported))
     for name in ("north", "south"):
         service.add(name, {"source": "clip.mp4"}, start=False)
     for name, at_s in (

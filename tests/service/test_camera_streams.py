@@ -83,17 +83,19 @@ class APerception:
 @pytest.fixture
 def world():
     """The clock `now`, the detectors by name, and `manager(...)`; `go()` lets the manager work until nothing moves."""
-    at = SimpleNamespace(now=100.0, eyes={"motion": AnEye()}, told=[], models=[], drawn=drawn)
+    at = SimpleNamespace(
+        now=100.0, detectors={"motion": AnEye()}, published=[], models=[], drawn=drawn
+    )
 
     def model(path, threads):
         at.models.append((path, threads))
-        return at.eyes.setdefault(str(path), AnEye())
+        return at.detectors.setdefault(str(path), AnEye())
 
     at.make_model = model
     makers = Makers(
         source=ASource,
         perception=APerception,
-        motion_detector=lambda: at.eyes["motion"],
+        motion_detector=lambda: at.detectors["motion"],
         onnx_detector=lambda path, threads: at.make_model(path, threads),
         draw=lambda *what: at.drawn(*what),
         encode=lambda image: image.encode() if isinstance(image, str) else jpeg(image),
@@ -124,8 +126,8 @@ def frame(k=0, at_s=None, decoded_s=100.0, size=SIZE):
     )
 
 
-def answer(eye, which=-1, value="found"):
-    eye.asked[which][2].set_result(value)
+def answer(fake_detector, which=-1, value="found"):
+    fake_detector.asked[which][2].set_result(value)
 
 
 # -- adding, starting, stopping
@@ -180,11 +182,11 @@ def test_a_model_may_use_all_processors_and_nothing_is_sealed_where_nothing_else
     stream = world.camera("a", detector="m.onnx", site=site())
     stream.source.frames = [frame()]
     world.go()
-    answer(world.eyes["m.onnx"])
+    answer(world.detectors["m.onnx"])
     world.go()
     assert world.models == [(Path("m.onnx"), 0)]
     assert stream.perception.words[3:5] == (b"", True)
-    assert (stream.processed, world.told) == (1, [])
+    assert (stream.processed, world.published) == (1, [])
 
 
 def test_a_stream_starts_anew(world):
@@ -221,31 +223,31 @@ def test_a_stream_starts_anew(world):
 
 
 def test_a_stream_that_is_stopped_publishes_the_violations_that_still_waited(world):
-    of = world.manager(lambda stream, seen: world.told.append((stream, seen)))
+    of = world.manager(lambda stream, observed: world.published.append((stream, observed)))
     stream = world.camera("a")
     stream.source.frames = [frame(3), frame(4)]
     world.go()
-    answer(world.eyes["motion"])
+    answer(world.detectors["motion"])
     world.go()
-    assert (len(world.told), len(stream.in_flight)) == (1, 1)
+    assert (len(world.published), len(stream.in_flight)) == (1, 1)
     of.stop("a")
     assert (
         stream.running,
         len(stream.in_flight),
         stream.source.calls,
-        world.eyes["motion"].forgot,
+        world.detectors["motion"].forgot,
     ) == (False, 0, ["start", "stop"], ["a"])
-    (_, first), (_, last) = world.told
+    (_, first), (_, last) = world.published
     assert (first.crossings, first.violations) == (["crossing"], [])
     assert (last.frame.number, last.crossings, last.violations) == (3, [], ["last"])
     assert list(stream.violations) == ["last"]
 
 
 def test_a_stream_without_results_publishes_nothing_when_it_stops(world):
-    of = world.manager(lambda stream, seen: world.told.append(seen))
+    of = world.manager(lambda stream, observed: world.published.append(observed))
     world.camera("a")
     of.stop("a")
-    assert world.told == []
+    assert world.published == []
 
 
 def test_another_site_begins_anew_where_it_ran(world):
@@ -295,18 +297,20 @@ def test_closing_stops_all_and_the_thread():
 def test_a_frame_and_its_detections_wake_the_thread(monkeypatch):
     """Not only the next look, which would be 50 ms later: here it never comes."""
     monkeypatch.setattr(camera_streams, "IDLE_WAIT_S", 1e6)
-    eye, told = AnEye(), []
+    fake_detector, published = AnEye(), []
     of = StreamManager(
-        lambda stream, seen: told.append(seen),
-        makers=Makers(source=ASource, perception=APerception, motion_detector=lambda: eye),
+        lambda stream, observed: published.append(observed),
+        makers=Makers(
+            source=ASource, perception=APerception, motion_detector=lambda: fake_detector
+        ),
     )
     stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))
     of.start("a")
     stream.source.frames = [frame()]
     stream.source.on_change()
-    until(lambda: eye.asked)
-    answer(eye)
-    until(lambda: told)
+    until(lambda: fake_detector.asked)
+    answer(fake_detector)
+    until(lambda: published)
     of.close()
 
 
@@ -315,22 +319,26 @@ def test_a_frame_and_its_detections_wake_the_thread(monkeypatch):
 
 def test_a_frame_goes_through_detector_and_perception_to_the_listener(world):
     known, key = site(), b"key"
-    world.manager(lambda stream, seen: world.told.append((stream.settings.id, seen)), key)
+    world.manager(
+        lambda stream, observed: world.published.append((stream.settings.id, observed)), key
+    )
     stream = world.camera("a", site=known, blur=False)
     stream.source.frames = [frame(5, decoded_s=99.2)]
     world.go()
-    eye = world.eyes["motion"]
-    assert [(k, n) for k, n, _ in eye.asked] == [("a", 5)]
+    fake_detector = world.detectors["motion"]
+    assert [(k, n) for k, n, _ in fake_detector.asked] == [("a", 5)]
     assert stream.source.asked == [0.0]
     assert (stream.served_at, stream.processed, len(stream.in_flight)) == (100.0, 0, 1)
     world.now = 101.0
-    answer(eye)
+    answer(fake_detector)
     world.go()
     assert (stream.processed, stream.faults, len(stream.in_flight)) == (1, 0, 0)
     assert stream.perception.words == ("a", known, 8.0, key, False, stream.signals)
     assert [(f.number, found) for f, found in stream.perception.looked] == [(5, "found")]
     assert (list(stream.latencies), list(stream.processed_at)) == ([pytest.approx(1.8)], [101.0])
-    assert [(name, seen is stream.result) for name, seen in world.told] == [("a", True)]
+    assert [(name, observed is stream.result) for name, observed in world.published] == [
+        ("a", True)
+    ]
     assert stream.view == (0, b"")
 
 
@@ -347,23 +355,23 @@ def test_without_a_site_the_first_frame_gives_the_size_and_15_hz_are_assumed(
     ]
     for _ in range(2):
         world.go()
-        answer(world.eyes["motion"])
+        answer(world.detectors["motion"])
     world.go()
     first = stream.perception
     assert first.words[1:3] == (Site((64, 48)), 15.0)
     assert len(first.looked) == 2
-    answer(world.eyes["motion"])
+    answer(world.detectors["motion"])
     world.go()
     assert stream.perception is not first  # the camera sends others now
     assert stream.perception.words[1] == Site((48, 64))
 
 
 def test_frames_of_another_size_than_the_sites_end_the_stream(world):
-    world.manager(lambda stream, seen: world.told.append(seen))
+    world.manager(lambda stream, observed: world.published.append(observed))
     stream = world.camera("a", site=site())
     stream.source.frames = [frame(0, size=(64, 48))]
     world.go()
-    answer(world.eyes["motion"])
+    answer(world.detectors["motion"])
     world.go()
     assert (stream.fault, stream.faults, stream.running) == (
         "its frames are (64, 48), its site is of (320, 240)",
@@ -371,7 +379,7 @@ def test_frames_of_another_size_than_the_sites_end_the_stream(world):
         False,
     )
     until(lambda: stream.source.calls == ["start", "stop"])
-    assert (world.told, stream.processed) == ([], 0)
+    assert (world.published, stream.processed) == ([], 0)
 
 
 def test_a_stream_ends_after_twenty_faults_in_a_row_and_each_is_logged(world, logged):
@@ -383,7 +391,7 @@ def test_a_stream_ends_after_twenty_faults_in_a_row_and_each_is_logged(world, lo
         for _ in range(count):
             stream.source.frames = [frame()]
             world.go()
-            world.eyes["motion"].asked[-1][2].set_exception(ValueError("not this one"))
+            world.detectors["motion"].asked[-1][2].set_exception(ValueError("not this one"))
             world.go()
 
     broken(19)
@@ -402,7 +410,7 @@ def test_a_stream_ends_after_twenty_faults_in_a_row_and_each_is_logged(world, lo
     )
     stream.source.frames = [frame()]
     world.go()
-    answer(world.eyes["motion"])
+    answer(world.detectors["motion"])
     world.go()
     assert (stream.faults, stream.running, stream.processed) == (0, True, 1)
     broken(19)
@@ -413,7 +421,7 @@ def test_a_stream_ends_after_twenty_faults_in_a_row_and_each_is_logged(world, lo
 
 
 def test_a_listener_cannot_stop_a_camera(world):
-    def listen(stream, seen):
+    def listen(stream, observed):
         raise ValueError("not my day")
 
     world.manager(listen)
@@ -421,7 +429,7 @@ def test_a_listener_cannot_stop_a_camera(world):
     for k in range(2):
         stream.source.frames = [frame(k)]
         world.go()
-        answer(world.eyes["motion"])
+        answer(world.detectors["motion"])
         world.go()
     assert (stream.processed, stream.faults, stream.running) == (2, 0, True)
 
@@ -429,14 +437,14 @@ def test_a_listener_cannot_stop_a_camera(world):
 def test_a_stream_has_as_many_frames_in_flight_as_there_are_threads_and_all_together_one_more(
     world,
 ):
-    world.eyes["motion"] = AnEye(2)
+    world.detectors["motion"] = AnEye(2)
     world.manager()
     a, b = world.camera("a"), world.camera("b")
     for stream in (a, b):
         stream.source.frames = [frame(k) for k in range(5)]
     world.go()
     assert (len(a.in_flight), len(b.in_flight)) == (2, 1)  # three in flight, each in its turn
-    assert [k for k, _, _ in world.eyes["motion"].asked] == ["a", "b", "a"]
+    assert [k for k, _, _ in world.detectors["motion"].asked] == ["a", "b", "a"]
     c = world.camera("c", detector="m.onnx")  # another detector has places of its own
     c.source.frames = [frame(k) for k in range(5)]
     world.go()
@@ -444,26 +452,26 @@ def test_a_stream_has_as_many_frames_in_flight_as_there_are_threads_and_all_toge
 
 
 def test_the_stream_served_longest_ago_is_next(world):
-    world.eyes["motion"] = AnEye(1)
+    world.detectors["motion"] = AnEye(1)
     world.manager()
     a, b, c = (world.camera(name) for name in "abc")
     for stream, served in ((a, 3.0), (b, 1.0), (c, 2.0)):
         stream.served_at = served
         stream.source.frames = [frame()]
     world.go()
-    assert [k for k, _, _ in world.eyes["motion"].asked] == ["b", "c"]
+    assert [k for k, _, _ in world.detectors["motion"].asked] == ["b", "c"]
 
 
 def test_answers_are_taken_in_the_order_of_the_frames(world):
-    world.eyes["motion"] = AnEye(2)
+    world.detectors["motion"] = AnEye(2)
     world.manager()
     stream = world.camera("a")
     stream.source.frames = [frame(0), frame(1)]
     world.go()
-    answer(world.eyes["motion"], 1, "second")
+    answer(world.detectors["motion"], 1, "second")
     world.go()
     assert stream.processed == 0
-    answer(world.eyes["motion"], 0, "first")
+    answer(world.detectors["motion"], 0, "first")
     world.go()
     assert [(f.number, found) for f, found in stream.perception.looked] == [
         (0, "first"),
@@ -476,7 +484,7 @@ def test_a_frame_that_is_gone_meanwhile_is_no_matter(world):
     stream = world.camera("a")
     stream.source.frames = [None]
     world.go()
-    assert (world.eyes["motion"].asked, stream.served_at) == ([], 0.0)
+    assert (world.detectors["motion"].asked, stream.served_at) == ([], 0.0)
 
 
 def test_a_stream_that_does_not_run_is_not_served(world):
@@ -484,7 +492,7 @@ def test_a_stream_that_does_not_run_is_not_served(world):
     stream = of.add(StreamSettings("a", SourceSettings("x.mp4")))
     stream.source.frames = [frame()]
     world.go()
-    assert world.eyes["motion"].asked == []
+    assert world.detectors["motion"].asked == []
 
 
 def violation(at_s, rule="speeding", track=3):
@@ -495,8 +503,8 @@ def test_a_live_view_is_drawn_for_viewers_ten_times_a_second_at_most(world):
     """With the last four violations of the last four seconds."""
     drawn_ = []
 
-    def noting(seen, site, measures, recent):
-        drawn_.append((seen.frame.number, site, measures, recent))
+    def noting(observed, site, measures, recent):
+        drawn_.append((observed.frame.number, site, measures, recent))
         return "image"
 
     world.drawn = noting
@@ -509,7 +517,7 @@ def test_a_live_view_is_drawn_for_viewers_ten_times_a_second_at_most(world):
         world.go()
         if stream.perception is not None:
             stream.perception.finds = found
-        answer(world.eyes["motion"])
+        answer(world.detectors["motion"])
         world.go()
 
     show(0, 100.0, viewers=0)
@@ -539,14 +547,14 @@ def test_a_view_holds_what_the_overlay_draws(world):
     stream.viewers = 1
     stream.source.frames = [frame(90)]
     world.go()
-    answer(world.eyes["motion"])
+    answer(world.detectors["motion"])
     stream.perception = Perception("a", stream.settings.site, 8.0)
-    seen = FrameResult(frame(90), 0, [], [], [], stream.perception)
-    stream.perception.process = lambda f, found: seen
+    observed = FrameResult(frame(90), 0, [], [], [], stream.perception)
+    stream.perception.process = lambda f, found: observed
     world.go()
     assert stream.view == (
         1,
-        jpeg(drawn(seen, stream.settings.site, stream.perception.measures, [])),
+        jpeg(drawn(observed, stream.settings.site, stream.perception.measures, [])),
     )
 
 

@@ -59,7 +59,7 @@ class Hook:
 
 
 @pytest.fixture(scope="module")
-def door():
+def route():
     one = Hook()
     yield one
     one.server.shutdown()
@@ -67,10 +67,10 @@ def door():
 
 
 @pytest.fixture
-def hook(door):
-    door.taken.clear()
-    door.answers.clear()
-    return door
+def hook(route):
+    route.taken.clear()
+    route.answers.clear()
+    return route
 
 
 def letters(path):

@@ -80,9 +80,9 @@ def service(tmp_path_factory, clip):
 
 def test_a_camera_over_the_api_from_its_making_to_its_violations(service):
     with service.client("engineer") as client:
-        wish = {"id": "north", "source": "clip.mp4", "site": RED, "repeat": True}
-        assert client.post("/streams", json=wish).status_code == 201
-        assert client.post("/streams", json=wish).status_code == 409
+        payload = {"id": "north", "source": "clip.mp4", "site": RED, "repeat": True}
+        assert client.post("/streams", json=payload).status_code == 201
+        assert client.post("/streams", json=payload).status_code == 409
         until(lambda: client.get("/streams/north").json()["violations"] > 0)
         state = client.get("/streams/north").json()
         assert state["calibration_error_m"] < 0.01

@@ -84,13 +84,13 @@ def wall():
 
 
 @pytest.fixture
-def told():
+def reported():
     return []
 
 
 @pytest.fixture
-def service(engines, intake, told, wall):
-    one = StreetService(lambda *news: told.append(news), intake, engines, wall.ns, wall.sleep)
+def service(engines, intake, reported, wall):
+    one = StreetService(lambda *news: reported.append(news), intake, engines, wall.ns, wall.sleep)
     intake.recorder = one.recorder
     yield one
     one.stop()
@@ -283,7 +283,7 @@ def test_a_network_that_is_none_is_refused_before_the_engine_is_asked(service, t
 
 
 def test_every_snapshot_is_published_and_every_fifth_second_is_recorded(
-    service, task, intake, told
+    service, task, intake, reported
 ):
     shots = [
         snapshot(
@@ -296,7 +296,7 @@ def test_every_snapshot_is_published_and_every_fifth_second_is_recorded(
         for t in (101.0, 105.9, 106.0, 110.99, 111.0, 300.0)
     ]
     live = played(service, task, *shots)
-    assert [news for news in told if news[0] == "realtime"] == [
+    assert [news for news in reported if news[0] == "realtime"] == [
         ("realtime", "headway", s) for s in shots
     ]
     assert live.snapshot is shots[-1]
@@ -394,7 +394,7 @@ def test_groups_that_have_not_changed_yet_are_known_from_the_snapshot(service, t
     assert live.colours == {0: (WALL_S, 1), 1: (WALL_S, 2), 2: (WALL_S, 4)}
 
 
-def test_events_are_numbered_recorded_and_published(service, task, intake, told):
+def test_events_are_numbered_recorded_and_published(service, task, intake, reported):
     events = [
         Event(101.0, "engine.cycle", "", {"cycle": 1}),
         Event(102.0, "safety.minimum_green", "C", {"for_s": 2.5}),
@@ -404,7 +404,7 @@ def test_events_are_numbered_recorded_and_published(service, task, intake, told)
     assert [(*row[:5], json.loads(row[5])) for row in intake.rows("event")] == [
         (41, 1, 101.0, "engine.cycle", "", {"cycle": 1}), (41, 2, 102.0, "safety.minimum_green", "C", {"for_s": 2.5})
     ]  # fmt: skip
-    assert told == [
+    assert reported == [
         (
             "monitoring",
             "headway",
@@ -430,11 +430,11 @@ def test_events_are_numbered_recorded_and_published(service, task, intake, told)
         ("engine.restored", True), ("engine.started", False), ("engine.fallback", False), ("safety.override", False), ("alertness", False),
     ],
 )  # fmt: skip
-def test_urgent_events_are_published_as_alerts_too(service, task, told, kind, alert):
+def test_urgent_events_are_published_as_alerts_too(service, task, reported, kind, alert):
     event = Event(101.0, kind, "C", {"scenario": "tiny"})
     played(service, task, event)
     data = {"at_s": 101.0, "kind": kind, "junction": "C", "data": {"scenario": "tiny"}}
-    assert told == [*[("alerts", "headway", data)] * alert, ("monitoring", "headway", data)]
+    assert reported == [*[("alerts", "headway", data)] * alert, ("monitoring", "headway", data)]
 
 
 def test_what_is_no_number_is_null_in_the_record(service, task, intake):
@@ -572,8 +572,8 @@ def test_a_database_that_stays_away_does_not_hold_up_the_end(service, task, inta
 
 
 def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, intake, engines):
-    seen = []
-    last = [lambda _: seen.append((service.streets["headway"].finished, list(service.streets["headway"].history))), snapshot(101.0),
+    observed = []
+    last = [lambda _: observed.append((service.streets["headway"].finished, list(service.streets["headway"].history))), snapshot(101.0),
             lambda _: service.request_stop()]  # fmt: skip
     engines.plays += [[snapshot(150.0), Done(160.0, True)], last]
     live = service.start("headway", task, repeat=True)
@@ -581,7 +581,7 @@ def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, 
     assert [e.task for e in engines.made] == [task, task]
     assert live.engine is engines.made[1]
     assert (live.run, len(intake.runs), live.repeat, live.finished) == (42, 2, True, True)
-    assert seen == [(False, [])]
+    assert observed == [(False, [])]
     assert list(live.history) == [(101.0, 0.0, 7, 3)]
 
 
@@ -596,22 +596,22 @@ def test_done_is_the_end_and_says_so_at_once(service, task):
     assert ended == [True]
 
 
-def test_a_street_that_is_given_up_says_why(service, task, told):
+def test_a_street_that_is_given_up_says_why(service, task, reported):
     live = played(service, task, snapshot(123.0), WorkerError("failed 3 times"), repeat=True)
     assert (live.fault, live.finished) == ("failed 3 times", True)
-    assert told[1:] == [
+    assert reported[1:] == [
         ("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 123.0})
     ]
-    told.clear()
+    reported.clear()
     played(service, task, WorkerError("failed 3 times"))
-    assert told == [
+    assert reported == [
         ("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 0.0})
     ]
 
 
-def test_a_restart_is_reported(service, task, told):
+def test_a_restart_is_reported(service, task, reported):
     played(service, task, Restarted("ended by signal SIGKILL", 1.25))
-    assert told == [
+    assert reported == [
         (
             "alerts",
             "headway",

@@ -8,7 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from tests.sensing.hand_made import GREY, road_user, seen_at, site, ten_px_a_metre
+from tests.sensing.hand_made import GREY, observed_at, road_user, site, ten_px_a_metre
 from tests.sensing.scenes import SITE, along, film, scene_frames
 
 from headway.sensing import SensingError, Site
@@ -21,7 +21,7 @@ from headway.vision.detection.detectors import BUS
 from headway.vision.frames.sources import Frame
 
 
-def seen(perception, at_s, *tracks, violations=(), image=GREY):
+def observed(perception, at_s, *tracks, violations=(), image=GREY):
     return FrameResult(
         Frame(at_s, round(at_s * 8), image),
         len(tracks),
@@ -72,11 +72,11 @@ def test_frames_and_tracks_are_counted_and_paths_only_kept_when_asked_for():
     for k in range(3):
         t = k / 8.0
         report.add_frame(
-            seen(
+            observed(
                 perception,
                 t,
-                seen_at(car, t, (100, 100)),
-                *([seen_at(bus, t, (200, 100))] if k else []),
+                observed_at(car, t, (100, 100)),
+                *([observed_at(bus, t, (200, 100))] if k else []),
             ),
             8.0,
         )
@@ -92,7 +92,7 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
     report.perception = perception
     for k in range(12):
         t = k / 8.0 + 0.0004
-        seen_at(
+        observed_at(
             car,
             t,
             (100.06 + k, 100.04),
@@ -102,7 +102,7 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
             mean_mps=10.0 + k if k != 10 else np.nan,
         )
         if k >= 2:
-            report.add_frame(seen(perception, t, car), 8.0)
+            report.add_frame(observed(perception, t, car), 8.0)
     (row,) = report.to_json("clip.mp4")["tracks"]
     assert row["seen"] == row["observations"]  # its old name
     assert (row["id"], row["begun_s"], row["class"], row["ended_s"], row["observations"]) == (
@@ -126,7 +126,9 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
 def test_speeds_in_a_path_have_two_digits():
     perception, report, car = Perception("cam", site(), 8.0), Report(keep_tracks=True), road_user(3)
     report.perception = perception
-    report.add_frame(seen(perception, 0.0, seen_at(car, 0.0, (100, 100), speed_mps=1.2345)), 8.0)
+    report.add_frame(
+        observed(perception, 0.0, observed_at(car, 0.0, (100, 100), speed_mps=1.2345)), 8.0
+    )
     assert report.to_json("x")["tracks"][0]["path"] == [[0.0, 80.0, 80.0, 40.0, 20.0, 4.44]]
 
 
@@ -172,7 +174,7 @@ def test_violations_that_still_wait_are_reported_when_the_report_is_closed():
     )
     report = Report()
     report.perception = perception
-    car = seen_at(road_user(3, stopped_since_s=0.0), 6.0, (100, 100))
+    car = observed_at(road_user(3, stopped_since_s=0.0), 6.0, (100, 100))
     perception.violation_detector.update(6.0, GREY, [car], perception.measures.update(6.0, [car]))
     assert report.violations == 0
     report.close()
@@ -208,8 +210,8 @@ def test_the_heat_map_is_of_the_last_frame(tmp_path):
     report.save_heat_map(tmp_path / "heat.jpg")
     assert not (tmp_path / "heat.jpg").exists()  # nothing was seen
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3)).astype(np.uint8)
-    report.add_frame(seen(perception, 1.0), 8.0)
-    report.add_frame(seen(perception, 1.1, image=noise), 8.0)
+    report.add_frame(observed(perception, 1.0), 8.0)
+    report.add_frame(observed(perception, 1.1, image=noise), 8.0)
     perception.measures.heat[10:20, 10:20] = 3.0
     report.save_heat_map(tmp_path / "heat.jpg")
     assert (
@@ -224,16 +226,16 @@ def test_the_film_shows_the_overlay_and_the_last_five_violations_of_four_seconds
     report = Report(out=tmp_path / "film.mp4")
     car = road_user(3)
     report.perception = perception
-    told = [
+    reported = [
         violation(k, at_s=at_s) for k, at_s in enumerate([5.9, 6.0, 6.1, 7.0, 7.0, 7.0, 8.0, 9.0])
     ]
     for at_s, count in ((9.0, 4), (10.0, 8)):
         report.add_frame(
-            seen(
+            observed(
                 perception,
                 at_s,
-                seen_at(car, at_s, (200, 200)),
-                violations=told[report.violations : count],
+                observed_at(car, at_s, (200, 200)),
+                violations=reported[report.violations : count],
             ),
             8.0,
         )
@@ -243,7 +245,7 @@ def test_the_film_shows_the_overlay_and_the_last_five_violations_of_four_seconds
         frames = [f.to_ndarray(format="bgr24").astype(int) for f in box.decode(video=0)]
     assert len(frames) == 2
     # at 10 s: those after 6 s are 2 to 7, and of these the last five
-    of = seen(perception, 10.0, car)
+    of = observed(perception, 10.0, car)
     for frame, names in zip(frames, ((0, 1, 2, 3), (3, 4, 5, 6, 7)), strict=True):
         right, *others = (
             drawn(

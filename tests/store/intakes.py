@@ -1,4 +1,4 @@
-"""An intake that writes down what it is given, and refuses what it is told to refuse."""
+"""An intake that records what it is given, and rejects what it is set to reject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows wait for the database, not who has them; a row that is refused holds up none of the others."""
+"""The recorder: rows wait for the database, callers do not; a rejected row does not delay the others."""
 
 from __future__ import annotations
 

@@ -107,9 +107,9 @@ def test_an_unreachable_server_is_named_without_the_password(tmp_path):
     with pytest.raises(
         DatabaseError,
         match=r"^postgresql://headway:\*\*\*@127.0.0.1:1/record: cannot be reached \(.*refused.*\).$",
-    ) as told:
+    ) as reported:
         open_database(tmp_path, NOBODY)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -327,14 +327,14 @@ def test_an_embedded_server_is_shared_and_ends_with_its_last_user(tmp_path, monk
         "d.execute(\"INSERT INTO api_key (id, hash, name, role) VALUES ('k', 'h', 'n', 'r')\"); d.close()"
     )
     environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", other, folder],
         capture_output=True,
         text=True,
         check=True,
         env=environment,
     )
-    assert (told.stdout, told.stderr) == ("", "")
+    assert (reported.stdout, reported.stderr) == ("", "")
     assert first.rows("SELECT id FROM api_key") == [{"id": "k"}]
     assert (folder / "postgres" / "postmaster.pid").exists()
     first.close()

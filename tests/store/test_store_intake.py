@@ -1,4 +1,4 @@
-"""Batches into the record: duplicates, months, outages, refusals; counted exactly, nothing twice, nothing lost."""
+"""Batches into the database: duplicates, months, outages, rejections; counted exactly, nothing twice, nothing lost."""
 
 from __future__ import annotations
 

@@ -153,11 +153,11 @@ def test_a_partly_written_batch_is_removed(spool, path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
     try:
-        with pytest.raises(OSError, match="a part only") as told:
+        with pytest.raises(OSError, match="a part only") as reported:
             spool.put("b", [[1]])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert told.value.errno == errno.ENOSPC
+    assert reported.value.errno == errno.ENOSPC
     assert (spool.waiting, path.read_bytes()) == (1, before)
     spool.put("c", [[2]])
     assert given_back(spool) == [("a", [[0]]), ("c", [[2]])]

@@ -1,4 +1,4 @@
-"""Upkeep: what retention and erasure take away and leave, to the second; backups that come back whole, or change nothing."""
+"""Upkeep: what retention and erasure delete and keep, to the second; backups that are restored whole, or change nothing."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def records(intake, name, *times):
     )
 
 
-def violations(intake, *told):
+def violations(intake, *reported):
     """(number, device, time): each with two pictures."""
-    ids = {number: f"00000000-0000-0000-0000-{number:012d}" for number, _, _ in told}
+    ids = {number: f"00000000-0000-0000-0000-{number:012d}" for number, _, _ in reported}
     intake.write(
-        "violation_picture", [(ids[n], k, 0.5, "\\x00") for n, _, _ in told for k in (0, 1)]
+        "violation_picture", [(ids[n], k, 0.5, "\\x00") for n, _, _ in reported for k in (0, 1)]
     )
     intake.write(
-        "violation", [(ids[n], t, device, "speeding", 0.9, "{}", "s") for n, device, t in told]
+        "violation", [(ids[n], t, device, "speeding", 0.9, "{}", "s") for n, device, t in reported]
     )
 
 
@@ -218,8 +218,8 @@ def hour(h):
 def test_the_violations_of_one_device_are_erased_from_a_time_to_before_another(
     database, intake, begin, end, left
 ):
-    told = [(h, "a", hour(h).isoformat()) for h in (1, 2, 3)]
-    violations(intake, *told, (9, "b", hour(2).isoformat()))
+    reported = [(h, "a", hour(h).isoformat()) for h in (1, 2, 3)]
+    violations(intake, *reported, (9, "b", hour(2).isoformat()))
     assert erase_violations(database, "a", begin, end) == 3 - len(left)
     assert [r["id"].int for r in database.rows("SELECT id FROM violation ORDER BY id")] == [
         *left,
@@ -482,9 +482,9 @@ def tools(tmp_path, monkeypatch):
 TELL = 'echo "$@, password ${PGPASSWORD-none}" >&2; exit 3'
 
 
-@pytest.mark.parametrize(("password", "told"), [(":s3cret", "s3cret"), ("", "none")])
+@pytest.mark.parametrize(("password", "reported"), [(":s3cret", "s3cret"), ("", "none")])
 def test_the_tools_get_the_password_where_other_users_cannot_read_it(
-    tmp_path, tools, password, told
+    tmp_path, tools, password, reported
 ):
     away = Database(
         sa.create_engine("postgresql+psycopg://"),
@@ -493,7 +493,7 @@ def test_the_tools_get_the_password_where_other_users_cannot_read_it(
     tools("pg_dump", TELL)
     with pytest.raises(
         DatabaseError,
-        match=rf"^the backup failed: --format=custom --no-owner postgresql://me@host:5433/record, password {told}$",
+        match=rf"^the backup failed: --format=custom --no-owner postgresql://me@host:5433/record, password {reported}$",
     ):
         backup(away, tmp_path / "r.backup", KEY)
     sealed(tmp_path / "r.backup", [b"dump"])
@@ -503,7 +503,7 @@ def test_the_tools_get_the_password_where_other_users_cannot_read_it(
         restore(away, tmp_path / "r.backup", KEY)
     assert str(error.value) == (
         f"{tmp_path / 'r.backup'}: was not restored, nothing was changed: DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n--no-owner --file=-: dump,\n"
-        f"--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 postgresql://me@host:5433/record, password {told}"
+        f"--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 postgresql://me@host:5433/record, password {reported}"
     )
 
 

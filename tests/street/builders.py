@@ -1,4 +1,4 @@
-"""A street small enough to reckon with in the head, a plant that does what it is told, and controllers that say what is put into their mouth."""
+"""A street small enough to work out by hand, a plant that follows commands, and controllers with given proposals."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class MadePlant:
         self.vehicles, self.arrived = vehicles(), np.zeros(len(network.links), np.int32)
         self.persons = np.zeros(len(network.groups), np.int32)
         self.completeness = np.ones(len(network.junctions))
-        self.applied, self.advanced, self.told = [], [], []
+        self.applied, self.advanced, self.reported = [], [], []
         self.running, self.closed = True, False
 
     def observe(self) -> Observation:
@@ -139,7 +139,7 @@ class MadePlant:
         self.shown = command.colours.copy()
 
     def show(self, colours, since_s) -> None:
-        self.told.append((colours.tolist(), since_s.tolist()))
+        self.reported.append((colours.tolist(), since_s.tolist()))
         self.shown, self.since = colours.copy(), since_s.copy()
 
     def advance(self, period_s: float) -> None:
@@ -172,20 +172,20 @@ class Says:
         self.wanted = np.array(wanted, np.int8)
         self.confidence = np.array(confidence, float)
         self.why = why or {}
-        self.seen, self.states, self.started, self.fault = [], [], [], None
+        self.observations, self.states, self.started, self.fault = [], [], [], None
 
-    def start(self, seen):
-        self.started.append(seen)
+    def start(self, observations):
+        self.started.append(observations)
         return f"{self.name} 0"
 
-    def step(self, seen, state):
-        self.seen.append(seen)
+    def step(self, observations, state):
+        self.observations.append(observations)
         self.states.append(state)
         if self.fault is not None:
             raise self.fault
         name, _, count = state.rpartition(" ")
         return Proposal(
-            seen.at_s, self.name, self.wanted, self.confidence, self.why
+            observations.at_s, self.name, self.wanted, self.confidence, self.why
         ), f"{name} {int(count) + 1}"
 
 
@@ -220,5 +220,5 @@ def named(monkeypatch, **makers) -> None:
         monkeypatch.setitem(CONTROLLERS, name.replace("_", "-"), maker)
 
 
-def seen_with(plant: MadePlant, **changes) -> Observation:
+def observed_with(plant: MadePlant, **changes) -> Observation:
     return replace(plant.observe(), **changes)

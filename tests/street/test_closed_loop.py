@@ -51,13 +51,13 @@ def test_a_tick_observes_decides_applies_and_advances_once(plant):
     street, _ = street_of(plant, says)
     street.tick()
     street.tick(0.5)
-    assert [seen.at_s for seen in says.seen] == [100.0, 101.0]
+    assert [observations.at_s for observations in says.observations] == [100.0, 101.0]
     assert says.states == ["says 0", "says 1"]
     assert street.loop_state.controller == "says 2"
     assert plant.applied == [[*A_FIRST, *B_FIRST]] * 2
     assert plant.advanced == [1.0, 0.5]
     assert street.observation.at_s == 101.0
-    assert street.observation is says.seen[-1]
+    assert street.observation is says.observations[-1]
 
 
 def test_every_proposal_passes_the_gate(plant):
@@ -223,7 +223,7 @@ def test_a_confident_controller_decides_and_the_fallback_is_not_called(plant):
     street, events = street_of(plant, Says(), second)
     for _ in range(10):
         street.tick()
-    assert second.seen == []
+    assert second.observations == []
     assert events == []
     assert street.gate.source is ControlSource.CONTROLLER
     assert street.junction_confidence.tolist() == [1.0, 1.0]
@@ -235,19 +235,21 @@ def test_the_fallback_gets_all_arrivals_since_its_last_call(plant):
     for second_no in range(5):  # seconds 100 to 104; it is asked in the cycle, at 103
         plant.arrived = np.array([1, 0, 0, second_no, 0, 0, 0], np.int32)
         street.tick()
-    assert [(s.at_s, s.arrived.tolist()) for s in second.seen] == [(103.0, [4, 0, 0, 6, 0, 0, 0])]
+    assert [(s.at_s, s.arrived.tolist()) for s in second.observations] == [
+        (103.0, [4, 0, 0, 6, 0, 0, 0])
+    ]
     assert second.states == ["second 0"]
     assert street.loop_state.fallback == "second 1"
     assert street.loop_state.arrived_since_fallback.tolist() == [1, 0, 0, 4, 0, 0, 0]
-    assert [s.arrived.tolist()[0] for s in says.seen] == [1, 1, 1, 1, 1], (
+    assert [s.arrived.tolist()[0] for s in says.observations] == [1, 1, 1, 1, 1], (
         "the controller is told each second's own"
     )
-    assert second.seen[0].vehicles is says.seen[3].vehicles
+    assert second.observations[0].vehicles is says.observations[3].vehicles
     says.fault = RuntimeError("broken")
     for _ in range(2):  # asked in each second now, and in the cycle of 106 before that once more
         plant.arrived = np.array([0, 5, 0, 0, 0, 0, 0], np.int32)
         street.tick()
-    assert [(s.at_s, s.arrived.tolist()) for s in second.seen[1:]] == [
+    assert [(s.at_s, s.arrived.tolist()) for s in second.observations[1:]] == [
         (105.0, [1, 5, 0, 4, 0, 0, 0]),
         (106.0, [0, 5, 0, 0, 0, 0, 0]),
         (106.0, [0, 0, 0, 0, 0, 0, 0]),
@@ -304,9 +306,9 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_reported_wit
         ),
     ]
     assert street.loop_state.low_confidence is None
-    assert len(second.seen) == 4
+    assert len(second.observations) == 4
     street.tick()
-    assert len(second.seen) == 4, "sure again: not asked any more"
+    assert len(second.observations) == 4, "sure again: not asked any more"
 
 
 def test_confidence_counts_with_what_was_measured_and_how_old_it_is():
@@ -374,7 +376,7 @@ def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when
     )
     assert street.gate.source is ControlSource.FALLBACK
     assert street.junction_confidence is None
-    assert [s.at_s for s in second.seen] == [101.0, 102.0]
+    assert [s.at_s for s in second.observations] == [101.0, 102.0]
     assert street.loop_state.controller == "says 1", "its state is the last good one"
     says.fault = KeyError("other")
     street.tick()
@@ -385,13 +387,13 @@ def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when
     street.tick()
     assert len(own(events)) == 3
     assert street.gate.source is ControlSource.FALLBACK, "not trusted again before five seconds"
-    assert len(second.seen) == 5, "asked as long as the gate is not with the controller"
+    assert len(second.observations) == 5, "asked as long as the gate is not with the controller"
     for _ in range(4):
         street.tick()
     assert street.gate.source is ControlSource.CONTROLLER
-    asked = len(second.seen)
+    asked = len(second.observations)
     street.tick()
-    assert len(second.seen) == asked
+    assert len(second.observations) == asked
     says.fault = RuntimeError("broken")
     street.tick()
     assert own(events)[3][1] == "engine.controller_failed", "a fault after a recovery is told anew"
@@ -406,7 +408,7 @@ def test_an_invalid_proposal_counts_as_none_and_is_no_recovery(plant, wanted):
     says.fault, says.wanted = None, wanted
     street.tick()
     assert street.junction_confidence is None
-    assert len(second.seen) == 2
+    assert len(second.observations) == 2
     assert [e[1] for e in own(events)] == ["engine.controller_failed"]
     assert plant.applied == [[*A_SECOND, *B_SECOND]] * 2
     assert street.loop_state.low_confidence is None
@@ -559,7 +561,7 @@ def test_a_resumed_street_continues_identically(plant):
     says, second = Says(confidence=(0.9, 0.1)), Says("second", (*A_SECOND, *B_SECOND))
     street, _ = street_of(anew, says, second, cycle_s=2.0)
     street.resume(state)
-    assert anew.told == [(before.gate.shown.tolist(), before.gate.shown_since.tolist())]
+    assert anew.reported == [(before.gate.shown.tolist(), before.gate.shown_since.tolist())]
     assert street.gate.shown.tolist() == [*A_FIRST, *B_SECOND]
     assert street.observation.at_s == 104.0
     assert street.observation.shown.tolist() == [*A_FIRST, *B_SECOND], (
@@ -668,8 +670,8 @@ def observed(plant, *rows):
 @pytest.mark.parametrize(("row", "good"), ROWS)
 def test_implausible_rows_are_left_out_and_lower_the_completeness_by_their_share(plant, row, good):
     wrong = {"speed": -5.0}
-    seen = observed(plant, row, wrong, {"distance": 7.0})
-    found = drop_implausible(seen, plant.network)
+    observations = observed(plant, row, wrong, {"distance": 7.0})
+    found = drop_implausible(observations, plant.network)
     assert found.vehicles.length_m.tolist() == ([4.0, 6.0] if good else [6.0])
     assert found.vehicles.emergency.tolist() == ([True, True] if good else [True])
     assert found.vehicles.distance_m.tolist()[-1] == 7.0
@@ -681,16 +683,16 @@ def test_implausible_rows_are_left_out_and_lower_the_completeness_by_their_share
         == (2 if good else 1)
     )
     assert found.completeness.tolist() == pytest.approx([2 / 3, 1 / 3] if good else [1 / 3, 1 / 6])
-    assert (found.at_s, found.shown) == (seen.at_s, seen.shown)
+    assert (found.at_s, found.shown) == (observations.at_s, observations.shown)
 
 
 def test_a_plausible_observation_is_unchanged_and_the_rest_of_another_is_used(
     plant,
 ):
-    seen = observed(plant, {}, {"distance": 7.0})
-    assert drop_implausible(seen, plant.network) is seen
+    observations = observed(plant, {}, {"distance": 7.0})
+    assert drop_implausible(observations, plant.network) is observations
     assert drop_implausible(
-        replace(seen, vehicles=vehicles()), plant.network
+        replace(observations, vehicles=vehicles()), plant.network
     ).completeness.tolist() == [
         1.0,
         0.5,
@@ -699,5 +701,5 @@ def test_a_plausible_observation_is_unchanged_and_the_rest_of_another_is_used(
     street, _ = street_of(plant, says)
     plant.vehicles = vehicles((0, 5.0, 3.0, 0.0), (2, 5.0, 300.0, 0.0))
     street.tick()
-    assert says.seen[0].vehicles.link.tolist() == [0]
-    assert says.seen[0].completeness.tolist() == [0.5, 0.5]
+    assert says.observations[0].vehicles.link.tolist() == [0]
+    assert says.observations[0].completeness.tolist() == [0.5, 0.5]

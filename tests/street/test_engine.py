@@ -1,4 +1,4 @@
-"""The street process as its parent sees it, with a supervisor that only notes; and how a street is opened."""
+"""The street process seen from its parent, with a supervisor that only records calls; and how a street is opened."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_board_is_cleared_when_a_street_starts(engine, kind, left):
 def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(
     engine,
 ):
-    told = [
+    reported = [
         begins(),
         snapshot(1.0, 0.0),
         snapshot(60.0, 0.0),
@@ -136,7 +136,7 @@ def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(
         snapshot(121.0, 120.0),
         Done(130.0, True),
     ]
-    assert play(engine, *told) == [False, False, False, True, False, True, False]
+    assert play(engine, *reported) == [False, False, False, True, False, True, False]
     assert play(
         engine, begins("engine.restored", 120.0), snapshot(121.0, 120.0), snapshot(181.0, 180.0)
     ) == [False, False, True]
@@ -147,13 +147,13 @@ def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(
 
 def test_checkpoints_of_an_earlier_scenario_time_reset_the_count_of_restarts(engine):
     """From 57,600 s on to one from 25,200 s on: what was kept last is of another clock."""
-    told = [
+    reported = [
         begins(at_s=57600.0),
         snapshot(57601.0, 57600.0),
         snapshot(57661.0, 57660.0),
         Event(57700.0, "engine.scenario"),
     ]
-    assert play(engine, *told, begins(at_s=25200.0), snapshot(25201.0, 25200.0), snapshot(25261.0, 25260.0)) == [
+    assert play(engine, *reported, begins(at_s=25200.0), snapshot(25201.0, 25200.0), snapshot(25261.0, 25260.0)) == [
         False, False, True, False, False, False, True
     ]  # fmt: skip
 
@@ -224,18 +224,18 @@ def test_controller_and_gate_are_warmed_up_once_without_side_effects(opened, mon
     admitted = []
 
     class Gate(street_room.SafetyGate):
-        def admit(self, proposal, now, seen=None, fallback=None):
-            admitted.append((self, proposal, now, seen))
-            return super().admit(proposal, now, seen, fallback)
+        def admit(self, proposal, now, observed=None, fallback=None):
+            admitted.append((self, proposal, now, observed))
+            return super().admit(proposal, now, observed, fallback)
 
     says = Says("says", [4, 1, 4, 1], [1.0])
     named(monkeypatch, says=lambda network, timing: says)
     monkeypatch.setattr(street_room, "SafetyGate", Gate)
     street = opened("says")
     assert (says.states, street.loop_state.controller) == (["says 0"], "says 0")
-    ((gate, proposal, now, seen),) = admitted
+    ((gate, proposal, now, observed),) = admitted
     assert gate is not street.gate
-    assert (proposal.controller, now, seen) == ("says", 100.0, street.observation)
+    assert (proposal.controller, now, observed) == ("says", 100.0, street.observation)
     street.tick()
     assert says.states == ["says 0", "says 0"]
 

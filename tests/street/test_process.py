@@ -207,8 +207,8 @@ def test_all_published_events_are_logged_and_a_finished_run_leaves_no_checkpoint
 
 
 def test_each_tick_has_a_snapshot_with_the_time_and_the_last_checkpoint(whole):
-    told = [(s.time_s, s.checkpoint_s) for s in whole.of(Snapshot)]
-    assert told == [
+    reported = [(s.time_s, s.checkpoint_s) for s in whole.of(Snapshot)]
+    assert reported == [
         *((float(t), 140.0 if t >= 140 else 120.0 if t >= 120 else 100.0) for t in range(101, 160)),
         (160.0, 160.0),
         (160.0, 160.0),
@@ -255,11 +255,11 @@ def test_published_signal_changes_match_the_snapshots(whole):
     changes = [
         (at_s, group, colour) for m in whole.of(SignalChanges) for at_s, group, colour in m.changes
     ]
-    told, shown = [], [1, 1, 1, 1]
+    reported, shown = [], [1, 1, 1, 1]
     for at_s, colours in expected.items():
-        told += [(float(at_s), g, c) for g, c in enumerate(colours) if c != shown[g]]
+        reported += [(float(at_s), g, c) for g, c in enumerate(colours) if c != shown[g]]
         shown = colours
-    assert changes == told
+    assert changes == reported
     for s in whole.of(Snapshot):
         assert list(s.shown) == next(
             (c for t, c in reversed(expected.items()) if s.time_s > t), [1, 1, 1, 1]
@@ -309,27 +309,27 @@ def test_the_time_of_a_tick_is_the_mean_over_the_last_hundred(play, scenario_of)
     looks = itertools.count()
     timed = partial(open_street, clock=lambda: next(looks) * 1e-3)
     scenario = str(scenario_of("long", 0, 130, [("a", 1, "N", "S")]))
-    told = {
+    reported = {
         s.time_s: s.tick_ms
         for s in play(street={"scenario": scenario}, loop={"cycle_s": 50.0}, open_street=timed).of(
             Snapshot
         )
     }
-    assert told[1.0] == pytest.approx(5.0)
-    assert told[60.0] == pytest.approx(5.0 + 2.0 / 60)
-    assert told[130.0] == pytest.approx(5.0 + 2.0 * 2 / 100), (
+    assert reported[1.0] == pytest.approx(5.0)
+    assert reported[60.0] == pytest.approx(5.0 + 2.0 / 60)
+    assert reported[130.0] == pytest.approx(5.0 + 2.0 * 2 / 100), (
         "ticks 30 to 129: cycles at 50 and 100"
     )
 
 
 def test_the_gates_interventions_are_counted(play):
     played = play({5: [Override(0, Order.HOLD, 110.0, "operator")]})
-    told = {s.time_s: s.interventions for s in played.of(Snapshot)}
+    reported = {s.time_s: s.interventions for s in played.of(Snapshot)}
     assert [e.kind for e in played.of(Event) if e.kind.startswith("safety.")] == [
         "safety.override",
         "safety.override_expired",
     ]
-    assert told == {float(t): int(t > 105) + int(t > 110) for t in range(101, 161)}
+    assert reported == {float(t): int(t > 105) + int(t > 110) for t in range(101, 161)}
 
 
 def test_a_scenario_without_end_ends_with_its_last_vehicle_or_at_the_given_time(play, scenario_of):
@@ -377,7 +377,7 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
         played, looked = made_run, []
         return {2: [look, Reporting(True, True)]}
 
-    told = play(orders, until_s=103.0, open_street=made)
+    reported = play(orders, until_s=103.0, open_street=made)
     ((vehicles_there, halted, source, time_s, figures, junctions, board),) = looked
     assert (vehicles_there, halted, source, time_s) == (5, (2, 2), "controller", 102.0)
     assert figures == {"vehicles": 5.0, "speed_mps": 7.0, "longest_wait_s": 70.0}
@@ -389,8 +389,8 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
         JunctionState("A", 101.0, 3, 1, 3.0, (0,), 1.0),
         JunctionState("B", 101.0, 1, 0, 4.0, (0,), 1.0),
     )
-    last = told.of(Snapshot)[-1]
-    assert (last.vehicles, last.stopped, last.scene, told.of(Snapshot)[-2].emission) == (
+    last = reported.of(Snapshot)[-1]
+    assert (last.vehicles, last.stopped, last.scene, reported.of(Snapshot)[-2].emission) == (
         5,
         2,
         "scene at 103.0",
@@ -478,9 +478,9 @@ def test_the_loop_follows_the_settings(play):
 
 def test_snapshots_are_published_ten_times_a_second_of_wall_time(play):
     played = play(wall_s=0.005, loop={"mode": "accuracy"})
-    told = len(played.of(Snapshot)) - 1
-    assert told == pytest.approx(10.0 * played.wall.now, abs=0.6)
-    assert 10 < told < 30
+    reported = len(played.of(Snapshot)) - 1
+    assert reported == pytest.approx(10.0 * played.wall.now, abs=0.6)
+    assert 10 < reported < 30
 
 
 def test_seed_scale_and_sensing_reach_the_simulation(play, monkeypatch):
@@ -647,14 +647,18 @@ def test_orders_of_another_task_or_that_are_invalid_are_ignored(play, tmp_path, 
 def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_force(
     play, tmp_path, early, crossing
 ):
-    seen = []
+    observed = []
     played = play(
         {
             3: [Reporting(True, True), Optimise(cycle_s=10.0), Switch(controller="greedy")],
-            25: [lambda: seen.append(sorted(p.name for p in (tmp_path / "checkpoints").iterdir()))],
+            25: [
+                lambda: observed.append(
+                    sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+                )
+            ],
             26: [Switch(scenario=early)],
             27: [
-                lambda: seen.append(
+                lambda: observed.append(
                     (
                         json.loads((tmp_path / "orders.json").read_text())["orders"],
                         (tmp_path / "checkpoints").exists(),
@@ -664,7 +668,7 @@ def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_forc
         },
         recovery={"checkpoint_s": 20.0},
     )
-    seen_before, seen_after = seen
+    seen_before, seen_after = observed
     assert seen_before == ["00000000120.000"]
     assert seen_after == ({"controller": "greedy", "scenario": early}, False), (
         "what was kept of the street before goes"
@@ -924,15 +928,15 @@ def test_a_controller_not_changed_by_the_settings_file_keeps_its_state(play, tmp
 def test_the_latest_choice_of_a_controller_holds_for_the_next_process(play, tmp_path, tiny, early):
     """First the order, then the file."""
     orders = lambda: json.loads((tmp_path / "orders.json").read_text())["orders"]  # noqa: E731
-    seen = []
+    observed = []
     more = {
-        3: [Switch(controller="greedy", scenario=early), lambda: seen.append(orders())],
-        9: [lambda: seen.append(orders()), None],
+        3: [Switch(controller="greedy", scenario=early), lambda: observed.append(orders())],
+        9: [lambda: observed.append(orders()), None],
     }
     played = followed(
         play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: actuated"), more=more
     )
-    assert seen == [{"controller": "greedy", "scenario": early}, {"scenario": early}]
+    assert observed == [{"controller": "greedy", "scenario": early}, {"scenario": early}]
     assert played.runs[-1].street.controller.name == "actuated"
 
 

@@ -1,5 +1,4 @@
-"""The street without anybody on it: what it learns from images, where a image differs from it, what a shadow is, and what a hole; on images of
-even colours, so that each level can be worked out by hand."""
+"""The learned background: learning, differences, shadows and holes; on images of even colours, so that each level can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -103,13 +102,13 @@ def test_a_slit_of_two_pixels_is_closed(turned, slit, closed):
 
 
 @pytest.mark.parametrize(
-    ("seen", "rows", "upset"),
+    ("observed", "rows", "upset"),
     [(LEARNED + 1, 25, 4), (LEARNED + 1, 24, 0), (LEARNED, 25, 0), (LEARNED + 500, 40, 4)],
 )
 def test_images_in_a_row_that_differ_over_three_fifths_count_as_an_upset_once_it_has_learned(
-    seen, rows, upset
+    observed, rows, upset
 ):
-    street = Background(even(100).astype(np.float32), even(100), images=seen, upset=3)
+    street = Background(even(100).astype(np.float32), even(100), images=observed, upset=3)
     street.compare(with_block(even(100), 0, 0, 40, rows, 200))  # 24 rows of 40 are three fifths
     assert street.upset == upset
 
@@ -240,14 +239,14 @@ def test_the_first_thirty_images_count_alike_and_of_later_ones_every_fourth_an_e
         np.zeros((40, 40), np.uint8),
         0.0,
     )
-    for seen in range(1, 49):
-        value = (seen * 37) % 100 + 50
+    for observed in range(1, 49):
+        value = (observed * 37) % 100 + 50
         street.learn(even(value), nothing)
-        if seen <= 30:
-            level += (value - level) / seen
-        elif seen % 4 == 0:
+        if observed <= 30:
+            level += (value - level) / observed
+        elif observed % 4 == 0:
             level += 0.12 * (value - level)
-        assert street.images == seen
+        assert street.images == observed
         assert street.mean == pytest.approx(np.full((40, 40, 3), level), abs=1e-3)
         assert np.abs(street.shown - level).max() <= 0.51  # rounded
 
@@ -264,7 +263,7 @@ def test_hardly_anything_is_learned_at_the_foreground_and_two_pixels_around():
 
 
 @pytest.mark.parametrize(
-    ("seen", "learns"),
+    ("observed", "learns"),
     [
         (0, True),
         (29, True),
@@ -276,11 +275,11 @@ def test_hardly_anything_is_learned_at_the_foreground_and_two_pixels_around():
         (83, False),
     ],
 )
-def test_the_noise_is_the_median_of_what_differs_on_every_seventh_pixel(seen, learns):
+def test_the_noise_is_the_median_of_what_differs_on_every_seventh_pixel(observed, learns):
     """A tenth of 1.48 times the median (for a normal distribution its standard deviation), nine tenths of what it was."""
     image = even(100)
     image[::7, ::7] = 110  # nothing else differs
-    street = Background(even(100).astype(np.float32), even(100), images=seen)
+    street = Background(even(100).astype(np.float32), even(100), images=observed)
     street.learn(image, np.zeros((40, 40), np.uint8))
     assert street.noise == pytest.approx(0.9 * 6.0 + 0.1 * 10.0 * 1.48 if learns else 6.0)
 

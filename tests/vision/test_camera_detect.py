@@ -1,5 +1,4 @@
-"""What a network is given and what is read out of its answer, for each known layout, by an onnxruntime that answers with numbers set by hand; and which
-of several boxes about one road user is kept."""
+"""Input and output of a network for each known layout, by an onnxruntime that answers with numbers set by hand; and which of several boxes of one road user is kept."""
 
 from __future__ import annotations
 

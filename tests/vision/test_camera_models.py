@@ -1,4 +1,4 @@
-"""Fetching a model, byte by byte, from a real server that breaks off, cannot go on, or has something else; and what is told of it."""
+"""Fetching a model, byte by byte, from a real server that breaks off, cannot resume, or has another file; and the errors reported."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def test_http_errors_are_reported_and_a_part_as_long_as_the_whole_restarts(
 def test_an_unreachable_or_invalid_address_is_reported_with_a_remedy(tmp_path):
     with closed_port() as port:
         urls = (f"http://127.0.0.1:{port}/net", "no address")
-        told = [refused(tmp_path, url) for url in urls]
-    for url, says in zip(urls, told, strict=True):
+        reported = [refused(tmp_path, url) for url in urls]
+    for url, says in zip(urls, reported, strict=True):
         assert says.startswith(f"{url}: ")
         assert says.endswith(
             f". Nothing is lost: the same command resumes where it broke off; or put the file at {tmp_path / 'net.onnx'} yourself."

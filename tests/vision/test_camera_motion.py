@@ -1,4 +1,4 @@
-"""Who moves before a background: blobs and road users made by hand, so that each place, size and count can be worked out."""
+"""Motion detection: blobs and objects made by hand, so that each position, size and count can be worked out."""
 
 from __future__ import annotations
 
@@ -395,8 +395,8 @@ def stream(street=GREY, **known):
 def test_the_box_is_centred_on_the_centroid_of_the_outline():
     """A triangle from (30, 20) by 12 to each side: its middle is a third in, at (34, 24); its pixels reach from 30 to 42."""
     of, small = stream(), noise()
-    told = motion.single_object(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
-    assert (*told.box, told.fill) == pytest.approx((34 - 6.5, 24 - 6.5, 13, 13, 72 / 169))
+    reported = motion.single_object(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
+    assert (*reported.box, reported.fill) == pytest.approx((34 - 6.5, 24 - 6.5, 13, 13, 72 / 169))
     (new,) = of.objects
     assert (new.box, new.first_xy) == (
         pytest.approx((27.5, 17.5, 13, 13)),
@@ -409,19 +409,21 @@ def test_the_box_is_centred_on_the_centroid_of_the_outline():
         (0.0, 0.0),
     )
     assert new.patch.tolist() == small[18:31, 28:41].tolist()  # 27.5 and 17.5 become 28 and 18
-    told = motion.single_object(of, small, outlined((30, 1), (30, 13), (42, 1)), None)
-    assert told == FoundObject(
+    reported = motion.single_object(of, small, outlined((30, 1), (30, 13), (42, 1)), None)
+    assert reported == FoundObject(
         Box(30.0, 1.0, 13.0, 13.0), 72 / 169
     )  # cut by the edge: nobody knows its middle
     assert [o.box[1] for o in of.objects] == [17.5, 1.0]
 
 
 @pytest.mark.parametrize(
-    ("learned", "seen", "drove"),
+    ("learned", "observed", "drove"),
     [(True, 35, True), (True, 36, False), (False, 3, False), (True, 30, True)],
 )
-def test_an_object_before_a_learned_background_counts_as_having_come_driving(learned, seen, drove):
-    of = stream(learned=learned, images=seen)
+def test_an_object_before_a_learned_background_counts_as_having_come_driving(
+    learned, observed, drove
+):
+    of = stream(learned=learned, images=observed)
     motion.single_object(of, GREY, blob(30, 20, 11, 11), None)
     assert of.objects[0].first_xy == (None if drove else (29.5, 19.5))
 
@@ -429,8 +431,8 @@ def test_an_object_before_a_learned_background_counts_as_having_come_driving(lea
 def test_a_tracked_object_continues():
     of, small = stream(), noise()
     car = one(26.5, 19.5, 11, 11, frames_alone=6, frames_lost=3, frames_still=2)
-    told = motion.single_object(of, small, blob(30, 20, 11, 11), car)
-    assert told == FoundObject(Box(29.5, 19.5, 11.0, 11.0), 100 / 121)
+    reported = motion.single_object(of, small, blob(30, 20, 11, 11), car)
+    assert reported == FoundObject(Box(29.5, 19.5, 11.0, 11.0), 100 / 121)
     assert of.objects == [car]
     assert (car.box, car.movement, car.frames_alone, car.frames_lost, car.frames_still) == (
         (29.5, 19.5, 11.0, 11.0),
@@ -473,8 +475,8 @@ def test_the_hole_that_a_vehicle_left_becomes_background(still, known, heading, 
         frames_still=still,
         heading=heading,
     )
-    told = motion.single_object(of, GREY, blob(30, 20, 11, 11), ghost)
-    assert told == (None if absorbed else FoundObject(Box(29.5, 19.5, 11.0, 11.0), 100 / 121))
+    reported = motion.single_object(of, GREY, blob(30, 20, 11, 11), ghost)
+    assert reported == (None if absorbed else FoundObject(Box(29.5, 19.5, 11.0, 11.0), 100 / 121))
     assert of.objects == ([] if absorbed else [ghost])
     assert (of.background.shown == 100).all() == absorbed
     if not absorbed:
@@ -540,14 +542,14 @@ def test_another_scale_is_taken_when_it_correlates_clearly_better(
     sizes = (1.0, 1 / 1.04, 1.04)
     scale_of = dict(zip((25, 24, 26), sizes, strict=True))  # by the rows of the patch
     places = {s: Box(20.0 + k, 21.0, 50.0 * s, 25.0 * s) for k, s in enumerate(sizes, 1)}
-    told = dict(zip(sizes, scores, strict=True))
+    reported = dict(zip(sizes, scores, strict=True))
     given = {}
     monkeypatch.setattr(
         motion,
         "best_match",
         lambda where, patch, *_: (
             given.update({scale_of[len(patch)]: patch})
-            or Match(told[scale_of[len(patch)]], places[scale_of[len(patch)]])
+            or Match(reported[scale_of[len(patch)]], places[scale_of[len(patch)]])
         ),
     )
     car = one(20, 20, 50, 25, movement=move, frames_lost=2)
@@ -587,13 +589,13 @@ def most_like(who, patch, scale, small, of, reach):
     )
     if x1 - x0 - wide < 2 or y1 - y0 - high < 2 or wide < 4 or high < 4:
         return None
-    seen = halved(small[y0:y1, x0:x1])
+    observed = halved(small[y0:y1, x0:x1])
     like = np.zeros((rows, columns))
     inside = np.zeros((rows, columns))
     good = np.zeros((rows, columns))
     for r in range(rows):
         for c in range(columns):
-            part = seen[r : r + known.shape[0], c : c + known.shape[1]]
+            part = observed[r : r + known.shape[0], c : c + known.shape[1]]
             part = part - part.mean((0, 1))
             like[r, c] = (part * known).sum() / np.sqrt((part**2).sum() * (known**2).sum())
             top, left = y0 + step * r, x0 + step * c
@@ -832,7 +834,7 @@ def test_absorbed_blobs_are_not_detected():
     ]
 
 
-def melted(monkeypatch, left, right, **lost):
+def merged(monkeypatch, left, right, **lost):
     """Two who are known, side by side in one blob of 40 by 12 from (20, 20), who are found where they are; nobody else is looked for."""
     looked = []
     monkeypatch.setattr(
@@ -845,7 +847,7 @@ def melted(monkeypatch, left, right, **lost):
 
 def test_two_known_objects_are_searched_in_their_merged_blob(monkeypatch):
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 12)
-    of, looked = melted(monkeypatch, left, right)
+    of, looked = merged(monkeypatch, left, right)
     extra = one(30, 20, 18, 12, frames_alone=2)  # not known
     of.objects.append(extra)
     assert apart(of, GREY, [(20, 20, 40, 12)]) == [
@@ -859,7 +861,7 @@ def test_two_known_objects_are_searched_in_their_merged_blob(monkeypatch):
 @pytest.mark.parametrize(("lost", "stays"), [(8, True), (9, False)])
 def test_an_object_without_a_match_for_more_than_eight_frames_is_dropped(monkeypatch, lost, stays):
     left, right = one(20, 20, 18, 12, frames_lost=lost), one(41, 20, 18, 12)
-    of, _ = melted(monkeypatch, left, right)
+    of, _ = merged(monkeypatch, left, right)
     assert [row[0] for row in apart(of, GREY, [(20, 20, 40, 12)])] == [20.0, 41.0][
         0 if stays else 1 :
     ]
@@ -870,7 +872,7 @@ def test_an_object_without_a_match_for_more_than_eight_frames_is_dropped(monkeyp
 def test_an_object_covered_by_less_than_two_fifths_is_dropped(monkeypatch, height, stays):
     """10 of 25 rows, and of 26."""
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 10)
-    of, _ = melted(monkeypatch, left, right)
+    of, _ = merged(monkeypatch, left, right)
     monkeypatch.setattr(
         motion,
         "follow_in_blob",
@@ -890,7 +892,7 @@ def test_the_rest_of_a_merged_blob_is_a_new_object_if_large_enough(monkeypatch, 
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 12)
     if low != 12:
         left, right = one(20, 20, 39, 12), one(47, 20, 12, 12)
-    of, _ = melted(monkeypatch, left, right)
+    of, _ = merged(monkeypatch, left, right)
     if low != 12:
         monkeypatch.setattr(
             motion,
@@ -924,16 +926,16 @@ def test_parts_of_one_vehicle_are_merged_before_merged_vehicles_are_separated():
 # -- the detector
 
 
-def looks(eye, *images, key="cam"):
-    return [eye.begin(key, image).result() for image in images]
+def looks(detector, *images, key="cam"):
+    return [detector.begin(key, image).result() for image in images]
 
 
 def test_foreground_is_detected_with_its_box_and_fill():
     """The block is 20 by 12 pixels; made soft over 3 pixels it is one pixel larger to each side, without the corners: 21 * 13 - 4 / 2 = 271 between the
     middles of its pixels, in a box of 22 by 14 about its middle (the outline's, which is half a pixel to the left and above)."""
-    eye = MotionDetector()
-    assert (eye.least_px, eye.work_width, eye.threads) == (60, 1280, 1)
-    empty, found = looks(eye, GREY, with_block(GREY, 30, 20, 20, 12))
+    detector = MotionDetector()
+    assert (detector.least_px, detector.work_width, detector.threads) == (60, 1280, 1)
+    empty, found = looks(detector, GREY, with_block(GREY, 30, 20, 20, 12))
     assert len(empty) == 0
     assert found.xyxy.tolist() == [[28.5, 18.5, 50.5, 32.5]]
     assert found.confidence.tolist() == pytest.approx([0.5 + 0.5 * 271 / 308])
@@ -978,14 +980,18 @@ def test_blobs_that_fill_less_than_a_fifth_of_their_box_are_ignored(half, count)
 
 
 def test_each_stream_has_its_own_background_until_it_ends_or_changes_its_size():
-    eye, car = MotionDetector(), with_block(GREY, 30, 20, 20, 12)
-    assert [len(f) for f in looks(eye, GREY, car)] == [0, 1]
-    assert [len(f) for f in looks(eye, car, car, key="other")] == [0, 0]
-    assert len(looks(eye, car)[0]) == 1
-    eye.forget("cam")
-    eye.forget("nobody")
-    assert len(looks(eye, car)[0]) == 0
-    assert [len(f) for f in looks(eye, GREY[:50], GREY, car)] == [0, 0, 1]  # another size, and back
+    detector, car = MotionDetector(), with_block(GREY, 30, 20, 20, 12)
+    assert [len(f) for f in looks(detector, GREY, car)] == [0, 1]
+    assert [len(f) for f in looks(detector, car, car, key="other")] == [0, 0]
+    assert len(looks(detector, car)[0]) == 1
+    detector.forget("cam")
+    detector.forget("nobody")
+    assert len(looks(detector, car)[0]) == 0
+    assert [len(f) for f in looks(detector, GREY[:50], GREY, car)] == [
+        0,
+        0,
+        1,
+    ]  # another size, and back
 
 
 def test_images_are_processed_in_order(monkeypatch):
@@ -997,8 +1003,8 @@ def test_images_are_processed_in_order(monkeypatch):
             begun.append(int(image[0, 0, 0])) or (gate.wait(10.0) and blur(image, size))
         ),
     )
-    eye = MotionDetector()
-    both = [eye.begin("cam", GREY + k) for k in range(2)]
+    detector = MotionDetector()
+    both = [detector.begin("cam", GREY + k) for k in range(2)]
     assert not gate.wait(0.05)
     assert begun == [100]
     gate.set()
@@ -1007,9 +1013,9 @@ def test_images_are_processed_in_order(monkeypatch):
 
 
 def test_a_background_can_be_learned_in_advance():
-    eye, car = MotionDetector(work_width=45), with_block(GREY, 30, 20, 20, 12)
-    eye.learn("cam", [GREY, car, GREY])
-    found = looks(eye, car)[0]
+    detector, car = MotionDetector(work_width=45), with_block(GREY, 30, 20, 20, 12)
+    detector.learn("cam", [GREY, car, GREY])
+    found = looks(detector, car)[0]
     assert len(found) == 1
     assert found.xyxy[0] == pytest.approx([30, 20, 50, 32], abs=4.0)
 
@@ -1024,7 +1030,10 @@ def test_detection_restarts_when_most_of_the_image_differed_for_twenty_frames():
 
 def test_the_background_learns_from_each_image():
     """Twenty levels less are no difference and the street by and by; thirty more than that differ then, though they are ten more than what was."""
-    eye, street = MotionDetector(), GREY + 20
-    assert [len(f) for f in looks(eye, street, with_block(street, 30, 20, 20, 12, 130))] == [0, 0]
-    looks(eye, *[GREY] * 60)
-    assert [len(f) for f in looks(eye, with_block(GREY, 30, 20, 20, 12, 130))] == [1]
+    detector, street = MotionDetector(), GREY + 20
+    assert [len(f) for f in looks(detector, street, with_block(street, 30, 20, 20, 12, 130))] == [
+        0,
+        0,
+    ]
+    looks(detector, *[GREY] * 60)
+    assert [len(f) for f in looks(detector, with_block(GREY, 30, 20, 20, 12, 130))] == [1]

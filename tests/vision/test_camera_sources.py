@@ -1,4 +1,4 @@
-"""Sources second by second: clocks, waits and videos are set by hand, and the decoding thread runs to its end before anybody takes a frame."""
+"""Sources second by second: clocks, waits and videos are set by hand, and the decoding thread runs to its end before a frame is taken."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def play(source, most=0):
     """All frames, each taken when it is told of; stopped after `most` of them."""
     frames, healths = [], []
 
-    def told():
+    def reported():
         frame = source.take(0.0)
         if frame is not None:
             frames.append(frame)
@@ -166,7 +166,7 @@ def play(source, most=0):
         if most and len(frames) >= most:
             source.stop()
 
-    source.on_change = told
+    source.on_change = reported
     source.start()
     return frames, healths
 

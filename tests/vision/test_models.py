@@ -1,4 +1,4 @@
-"""Models: told apart by their shapes, and one real network on a real clip."""
+"""Models: layouts distinguished by their shapes, and one real network on a real clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources against real servers and real files: RTSP killed and started again, MJPEG over HTTP, folders, broken files."""
+"""Sources against real servers and real files: RTSP killed and restarted, MJPEG over HTTP, folders, broken files."""
 
 from __future__ import annotations
 
