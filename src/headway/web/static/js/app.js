@@ -224,9 +224,9 @@ function controls(scenarios, controllers, street) {
     $("controller").value = e.target.checked ? "planner" : "fixed";
   };
   $("cycle").onchange = (e) => order("optimisation", { cycle_s: Number(e.target.value) }, `the optimisation cycle is ${e.target.value} s`);
-  $("pace").onchange = async (e) => {
+  $("speed-factor").onchange = async (e) => {
     for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/optimisation`, { speed_factor: Number(e.target.value) }).catch((error) => say(error.message, true));
-    say(`${e.target.value} times real time`);
+    say(`the speed factor is ${e.target.value}`);
   };
   $("controller").onchange = (e) => order("controller", { controller: e.target.value });
   $("scenario").onchange = async (e) => {
