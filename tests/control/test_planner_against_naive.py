@@ -218,7 +218,10 @@ def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
         for bound, expected in ((np.inf, 3.0 + cost), (3.0 + cost + 1e-6, 3.0 + cost)):
             held = rows_of(state)
             first = Phase(stages[stage], soon[stage] - begin, begin, end)
-            found = search.rollout(waiting, tried, held, stage, first, 3.0, bound, as_record(model))
+            problem = search.Problem(
+                waiting, tried, held, np.zeros(0), np.zeros(0), as_record(model)
+            )
+            found = search.rollout(problem, stage, first, 3.0, bound)
             assert found == pytest.approx(expected, abs=1e-9)
             assert is_kept(held, state), "it can be rolled out again from the same place"
 
@@ -450,12 +453,11 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
         seen = case.draw()
         traffic, naive_room = traffic_of(seen), seen.room_m.copy()
         behind, streets = lane_queues.count_arriving(t, traffic.link)
-        downstream = lane_queues.Downstream(seen.room_m.copy(), behind, streets)
+        observed = lane_queues.observe(t, signals_of(seen, case.ended), traffic)
         assert behind.tolist() == [
             sum(k >= 0 and net.links[k].to_lane == i for k in traffic.link)
             for i in range(len(net.lanes))
         ]
-        start, order = lane_queues.sort_by_lane(t, traffic)
         for j, one in enumerate(net.junctions):
             columns = [
                 *(("group", g) for g in one.groups),
@@ -470,17 +472,7 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
                 )
                 assert streets[t.lanes[lane].street] == street
                 memory = np.zeros(30, queue.VEHICLE)
-                end = lane_queues.fill_lane(
-                    memory,
-                    np.int64(2),
-                    t,
-                    FIGURES,
-                    a,
-                    order[start[a] : start[a + 1]],
-                    signals_of(seen, case.ended),
-                    traffic,
-                    downstream,
-                )
+                end = lane_queues.fill_lane(memory, np.int64(2), t, FIGURES, a, observed)
                 cars = [
                     (
                         x.eta,
@@ -496,7 +488,7 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
                 found = np.array(memory[2:end].tolist(), float).reshape(-1, 7)
                 assert found == pytest.approx(np.array(cars, float).reshape(-1, 7))
                 assert end == 2 + len(cars)
-        assert downstream.room_m == pytest.approx(naive_room)
+        assert observed.downstream.room_m == pytest.approx(naive_room)
 
 
 @pytest.mark.parametrize("seed", range(4))

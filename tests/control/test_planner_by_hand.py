@@ -522,7 +522,11 @@ class TestRollout:
         begun = progress(1, HELD, gone=0, last_s=-math.inf)
         tried = self.tried(stages, np.zeros((2, 2), bool), np.full((2, 2, 2), trans), np.zeros(2))
         first = Phase(tried.colours[0], tried.opens_now_s[0] - begin, begin, end)
-        return search.rollout(waiting, tried, begun, 0, first, 0.0, bound, FIGURES)
+        return self.rollout(waiting, tried, begun, first, bound)
+
+    def rollout(self, waiting, tried, begun, first, bound):
+        problem = search.Problem(waiting, tried, begun, np.zeros(0), np.zeros(0), FIGURES)
+        return search.rollout(problem, 0, first, 0.0, bound)
 
     def tried(self, stages, yields, changes, min_green):
         """Two stages that are green at once."""
@@ -553,7 +557,7 @@ class TestRollout:
         yields[1, 0] = True
         tried = self.tried(("rrG", "Ggr"), yields, np.zeros((2, 2, 3)), np.full(3, 5.0))
         first = Phase(tried.colours[0], tried.opens_now_s[0], 0.0, 10.0)
-        cost = search.rollout(waiting, tried, begun, 0, first, 0.0, math.inf, FIGURES)
+        cost = self.rollout(waiting, tried, begun, first, math.inf)
         assert cost == pytest.approx(2 * 0.5 + 2 * 0.8)
 
     def test_ends_at_the_horizon(self):
@@ -599,17 +603,14 @@ class TestFill:
             arriving=np.full(len(net.lanes), behind),
             to_street=np.full(len(net.lanes), street),
         )
-        end = lane_queues.fill_lane(
-            memory,
-            np.int64(0),
-            self.flat,
-            FIGURES,
-            place,
-            np.arange(len(rows)),
+        observed_now = lane_queues.Observed(
             signals_of(seen, seen.at_s - seen.shown_for_s),
             traffic_of(seen),
             downstream,
+            start=np.array([0, len(rows)] if place == 0 else [0, 0, len(rows)]),
+            order=np.arange(len(rows)),
         )
+        end = lane_queues.fill_lane(memory, np.int64(0), self.flat, FIGURES, place, observed_now)
         assert set(memory[end:].tolist()) == {self.UNTOUCHED}
         self.room = seen.room_m
         return memory[:end]

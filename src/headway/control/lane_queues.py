@@ -57,7 +57,26 @@ class Downstream(NamedTuple):
     to_street: FloatArray
 
 
+class Observed(NamedTuple):
+    """The observation of one second. start, order: see `sort_by_lane`."""
+
+    signals: SignalState
+    traffic: Traffic
+    downstream: Downstream
+    start: IntArray
+    order: IntArray
+
+
 # the traffic of all junctions
+
+
+@njit(cache=True)
+def observe(tables, signals, traffic):  # type: ignore[no-untyped-def]
+    """The observation, with its vehicles in the order of their lanes."""
+    start, order = sort_by_lane(tables, traffic)
+    arriving, to_street = count_arriving(tables, traffic.link)
+    downstream = Downstream(traffic.room_m.copy(), arriving, to_street)
+    return Observed(signals, traffic, downstream, start, order)
 
 
 @njit(cache=True)
@@ -113,9 +132,11 @@ def count_arriving(tables, vehicle_links):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def build_queues(tables, model, junction, signals, traffic, downstream, start, order, memory):  # type: ignore[no-untyped-def]
+def build_queues(tables, model, junction, observed, memory):  # type: ignore[no-untyped-def]
     """The queues before one junction, lane by lane, then a lane for each crossing with
     waiting pedestrians.
+
+    memory: VEHICLE (vehicles and crossings,), in which they are put.
     """
     first_lane = np.int64(tables.junctions[junction].first_lane)
     end_lane = np.int64(tables.junctions[junction + 1].first_lane)
@@ -126,13 +147,12 @@ def build_queues(tables, model, junction, signals, traffic, downstream, start, o
     end = np.int64(0)
 
     for a in range(first_lane, end_lane):
-        vehicles = order[start[a] : start[a + 1]]
-        end = fill_lane(memory, end, tables, model, a, vehicles, signals, traffic, downstream)
+        end = fill_lane(memory, end, tables, model, a, observed)
         lane_start[a - first_lane + 1] = end
 
     for g in range(first_group, first_group + groups):
-        persons = traffic.waiting_persons[g]
-        if persons > 0 and signals.colour[g] < Colour.PERMISSIVE:
+        persons = observed.traffic.waiting_persons[g]
+        if persons > 0 and observed.signals.colour[g] < Colour.PERMISSIVE:
             vehicle = memory[end]
             vehicle.eta_s = 0.0
             vehicle.weight = model.person_weight * persons
@@ -149,22 +169,24 @@ def build_queues(tables, model, junction, signals, traffic, downstream, start, o
 
 
 @compiled
-def fill_lane(memory, end, tables, model, stop_lane, vehicles, signals, traffic, downstream):  # type: ignore[no-untyped-def]
+def fill_lane(memory, end, tables, model, stop_lane, observed):  # type: ignore[no-untyped-def]
     """Put the vehicles of one stop lane, nearest first, into the records `memory` from place `end`
     on. Returns the new end.
 
     Takes their part of the room in short lanes behind the junction.
     """
+    vehicles = observed.order[observed.start[stop_lane] : observed.start[stop_lane + 1]]
     if len(vehicles) == 0:
         return end
-    weight = lane_weight(tables, model, stop_lane, vehicles, traffic, downstream)
+    traffic = observed.traffic
+    weight = lane_weight(tables, model, stop_lane, vehicles, observed)
     for i in range(len(vehicles)):
         v = vehicles[i]
         link = tables.links[traffic.link[v]]
         if traffic.distance_m[v] < 0.0:
             is_waiting = traffic.speed_mps[v] < model.crawl_mps
             if is_waiting and link.inside_column != NO_COLUMN:
-                put_inside(memory[end], tables, model, stop_lane, v, traffic, downstream)
+                put_inside(memory[end], tables, model, stop_lane, v, observed)
                 end += 1
             continue
 
@@ -176,39 +198,41 @@ def fill_lane(memory, end, tables, model, stop_lane, vehicles, signals, traffic,
         vehicle.weight = weight
         vehicle.gap_s = link.crossing_s
         vehicle.column = link.column
-        vehicle.closed = why_closed(tables, model, v, i == 0, signals, traffic, downstream.room_m)
+        vehicle.closed = why_closed(tables, model, v, i == 0, observed)
         vehicle.stopped = traffic.speed_mps[v] < model.crawl_mps
         vehicle.may_wait_inside = link.inside_column != NO_COLUMN
-        take_room(tables, model, link.to_lane, downstream.room_m)
+        take_room(tables, model, link.to_lane, observed.downstream.room_m)
         end += 1
     return end
 
 
 @inlined
-def lane_weight(tables, model, stop_lane, vehicles, traffic, downstream):  # type: ignore[no-untyped-def]
+def lane_weight(tables, model, stop_lane, vehicles, observed):  # type: ignore[no-untyped-def]
     """The weight of each vehicle of a lane: more from where its queue fills half of the lane, and
     the more, the more vehicles are kept out behind it.
     """
     tail_m = 0.0
     for v in vehicles:
-        if traffic.speed_mps[v] < QUEUED_MPS:
-            tail_m = traffic.distance_m[v] + VEHICLE_SPACE_M
+        if observed.traffic.speed_mps[v] < QUEUED_MPS:
+            tail_m = observed.traffic.distance_m[v] + VEHICLE_SPACE_M
     share = tail_m / tables.stop_lanes[stop_lane].length_m
     full = max(0.0, min(1.0, share * 2.0 - 1.0))
-    arriving = downstream.arriving[tables.stop_lanes[stop_lane].lane]
+    arriving = observed.downstream.arriving[tables.stop_lanes[stop_lane].lane]
     return 1.0 + model.spillback_weight * full * (1.0 + arriving / len(vehicles))
 
 
 @inlined
-def put_inside(vehicle, tables, model, stop_lane, v, traffic, downstream):  # type: ignore[no-untyped-def]
+def put_inside(vehicle, tables, model, stop_lane, v, observed):  # type: ignore[no-untyped-def]
     """Fill the record of a vehicle v that waits inside the junction for a gap.
 
     It weighs more where the lane behind it is short.
     """
+    traffic = observed.traffic
     link = tables.links[traffic.link[v]]
     lane = tables.stop_lanes[stop_lane]
+    to_street = observed.downstream.to_street[tables.lanes[lane.lane].street]
     is_short = lane.length_m < model.short_lane_m
-    kept_out = model.spillback_weight * (1.0 + downstream.to_street[tables.lanes[lane.lane].street])
+    kept_out = model.spillback_weight * (1.0 + to_street)
     impatience = traffic.waiting_s[v] / model.patience_s
     no_gap = traffic.waiting_s[v] > model.blocked_after_s
     vehicle.eta_s = 0.0
@@ -221,13 +245,15 @@ def put_inside(vehicle, tables, model, stop_lane, v, traffic, downstream):  # ty
 
 
 @inlined
-def why_closed(tables, model, v, is_first, signals, traffic, room_m):  # type: ignore[no-untyped-def]
+def why_closed(tables, model, v, is_first, observed):  # type: ignore[no-untyped-def]
     """Whether a green helps vehicle v: not one that is blocked, nor one whose exit is full."""
+    traffic = observed.traffic
+    signals = observed.signals
     link = traffic.link[v]
     group = tables.links[link].group
     exit_lane = tables.links[link].to_lane
     exit_m = tables.lanes[exit_lane].length_m
-    if room_m[exit_lane] < min(model.min_room_m, MIN_ROOM_SHARE * exit_m):
+    if observed.downstream.room_m[exit_lane] < min(model.min_room_m, MIN_ROOM_SHARE * exit_m):
         return Closed.BLOCKING if exit_m < model.short_lane_m else Closed.BLOCKED
     if not is_first or traffic.distance_m[v] >= AT_STOP_LINE_M:
         return Closed.OPEN

@@ -15,7 +15,7 @@ from headway.control.candidates import (
     look_ahead,
     worth_trying,
 )
-from headway.control.lane_queues import Downstream, build_queues, count_arriving, sort_by_lane
+from headway.control.lane_queues import build_queues, observe
 from headway.control.queue_model import VEHICLE
 from headway.control.search import search
 from headway.roads import Colour
@@ -30,9 +30,7 @@ def plan(tables, model, target, signals, traffic, links_known):  # type: ignore[
         lane.
     """
     decided = np.empty_like(target)
-    start, order = sort_by_lane(tables, traffic)
-    arriving, to_street = count_arriving(tables, traffic.link)
-    downstream = Downstream(traffic.room_m.copy(), arriving, to_street)
+    observed = observe(tables, signals, traffic)
     memory = np.empty(len(traffic.lane) + len(traffic.waiting_persons), VEHICLE)
 
     for junction in range(len(target)):
@@ -41,47 +39,22 @@ def plan(tables, model, target, signals, traffic, links_known):  # type: ignore[
         if not links_known:
             count = tables.junctions[junction].own_stages
         stage = target[junction] if target[junction] < count else 0
-        decided[junction] = plan_junction(
-            tables,
-            model,
-            junction,
-            stage,
-            count,
-            signals,
-            traffic,
-            downstream,
-            start,
-            order,
-            memory,
-        )
+        decided[junction] = plan_junction(tables, model, junction, stage, count, observed, memory)
     return decided
 
 
 @njit(cache=True)
-def plan_junction(  # type: ignore[no-untyped-def]
-    tables,
-    model,
-    junction,
-    stage,
-    count,
-    signals,
-    traffic,
-    downstream,
-    start,
-    order,
-    memory,
-):
+def plan_junction(tables, model, junction, stage, count, observed, memory):  # type: ignore[no-untyped-def]
     """The stage to aim at, of the first `count` of the junction; `stage` unless another is better.
 
-    start, order: see `sort_by_lane`. memory: arrays for `Queues`, used anew for each junction.
+    memory: see `build_queues`; used anew for each junction.
     """
+    signals = observed.signals
     if is_settled(tables, junction, count, stage, signals):
         return stage
 
     # the traffic, and what it asks for
-    queues = build_queues(
-        tables, model, junction, signals, traffic, downstream, start, order, memory
-    )
+    queues = build_queues(tables, model, junction, observed, memory)
     demand = demand_bits(tables, junction, signals, queues)
     if not asks_for_change(tables, junction, stage, demand):
         return stage

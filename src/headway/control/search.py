@@ -5,15 +5,20 @@ Times are seconds from now.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
+from headway.control.candidates import Candidates
 from headway.control.queue_model import (
     HELD,
     NOW,
     ROLLOUT_A,
     ROLLOUT_B,
     Phase,
+    Progress,
+    Queues,
     best_next,
     clear_time_s,
     compiled,
@@ -22,10 +27,25 @@ from headway.control.queue_model import (
     no_progress,
     stage_cost,
 )
+from headway.values import FloatArray
 
 LENGTH_MARGIN_S = 1.0  # a length so close to the one that clears the queues is not tried too
 MAX_STAGES_AHEAD = 12  # of a roll-out; two minutes of shortest greens, beyond every horizon
 EPS_S = 1e-6
+
+
+class Problem(NamedTuple):
+    """What is searched at one junction.
+
+    holds_s, lengths_s: see `planner_tables.Tables`. model: a record of `queue_model.Model`.
+    """
+
+    queues: Queues
+    candidates: Candidates
+    progress: Progress
+    holds_s: FloatArray
+    lengths_s: FloatArray
+    model: np.record
 
 
 @njit(cache=True)
@@ -36,143 +56,122 @@ def search(queues, candidates, holds_s, lengths_s, model):  # type: ignore[no-un
     hold is decided anew each second, so how long need not be known.
     """
     progress = no_progress(len(queues.start) - 1)
+    problem = Problem(queues, candidates, progress, holds_s, lengths_s, model)
 
     # hold to the horizon
-    best = hold_cost(queues, candidates, progress, model.horizon_s, model)
+    best = hold_cost(problem, model.horizon_s)
     blocked = candidates.blocking_cost[0] * model.horizon_s
     best += cost_left(queues, progress, HELD, model) + blocked
 
     # leave at once
-    cost = hold_cost(queues, candidates, progress, 0.0, model)
+    cost = hold_cost(problem, 0.0)
     if cost + cost_so_far(queues, progress, HELD, 0.0) >= best:
         return 0
     chosen = 0
     for stage in range(1, len(candidates.colours)):
-        opens_after_s = candidates.opens_now_s[stage]
-        best_yet = least_plan_cost(
-            queues,
-            candidates,
-            progress,
-            stage,
-            opens_after_s,
-            0.0,
-            cost,
-            best,
-            lengths_s,
-            False,
-            model,
-        )
-        if best_yet < best:
+        opens_s = candidates.opens_now_s[stage]
+        least = least_plan_cost(problem, stage, opens_s, 0.0, cost, best, False)
+        if least < best:
             chosen = stage
-            best = best_yet
+            best = least
 
-    if chosen == 0 or is_cheaper_held(
-        queues, candidates, progress, best, holds_s, lengths_s, model
-    ):
+    if chosen == 0 or is_cheaper_held(problem, best):
         return 0
     return chosen
 
 
 @compiled
-def is_cheaper_held(queues, candidates, progress, bound, holds_s, lengths_s, model):  # type: ignore[no-untyped-def]
+def is_cheaper_held(problem, bound):  # type: ignore[no-untyped-def]
     """A plan that holds the stage of now for a time costs less than `bound`."""
-    for held_s in holds_s[1:]:
-        cost = hold_cost(queues, candidates, progress, held_s, model)
-        cost += candidates.blocking_cost[0] * held_s
-        if cost + cost_so_far(queues, progress, HELD, held_s) >= bound:
+    candidates = problem.candidates
+    for held_s in problem.holds_s[1:]:
+        cost = hold_cost(problem, held_s) + candidates.blocking_cost[0] * held_s
+        if cost + cost_so_far(problem.queues, problem.progress, HELD, held_s) >= bound:
             return False
         for stage in range(1, len(candidates.colours)):
             if candidates.leaves_s[stage] > held_s + EPS_S:
                 continue
-            least = least_plan_cost(
-                queues,
-                candidates,
-                progress,
-                stage,
-                candidates.opens_after_s[0, stage],
-                held_s,
-                cost,
-                bound,
-                lengths_s,
-                True,
-                model,
-            )
-            if least < bound:
+            opens_s = candidates.opens_after_s[0, stage]
+            if least_plan_cost(problem, stage, opens_s, held_s, cost, bound, True) < bound:
                 return True
     return False
 
 
 @compiled
-def hold_cost(queues, candidates, progress, until_s, model):  # type: ignore[no-untyped-def]
+def hold_cost(problem, until_s):  # type: ignore[no-untyped-def]
     """Discharge the stage of now from NOW to HELD; returns the cost of the vehicles that leave."""
+    candidates = problem.candidates
     held = Phase(candidates.colours[0], candidates.opens_now_s[0], 0.0, until_s)
-    return stage_cost(queues, candidates.yields, held, progress, NOW, HELD, model)
+    return discharge(problem, held, NOW, HELD)
 
 
 @compiled
-def least_plan_cost(  # type: ignore[no-untyped-def]
-    queues,
-    candidates,
-    progress,
-    stage,
-    opens_after_s,
-    begin_s,
-    cost,
-    bound,
-    lengths_s,
-    any_will_do,
-    model,
-):
+def discharge(problem, phase, source, target):  # type: ignore[no-untyped-def]
+    """Discharge a phase from one row of the progress to another; returns the cost, as above."""
+    yields = problem.candidates.yields
+    return stage_cost(
+        problem.queues, yields, phase, problem.progress, source, target, problem.model
+    )
+
+
+@compiled
+def clears_s(problem, row, phase):  # type: ignore[no-untyped-def]
+    """When the queues of a phase that begins from `row` have passed."""
+    min_green_s = problem.candidates.min_green_s
+    return clear_time_s(problem.queues, problem.progress, row, phase, min_green_s, problem.model)
+
+
+@compiled
+def least_plan_cost(problem, stage, opens_after_s, begin_s, cost, bound, any_will_do):  # type: ignore[no-untyped-def]
     """The least cost of the plans that show `stage` from `begin_s` on, each for another length;
     `bound` where none costs less.
 
-    cost: of the plan up to then. any_will_do: the first plan that costs less is enough.
+    opens_after_s: see `Phase`. cost: of the plan up to then. any_will_do: the first plan that costs
+        less is enough.
     """
-    phase = Phase(candidates.colours[stage], opens_after_s, begin_s, begin_s)
-    clear_s = clear_time_s(queues, progress, HELD, phase, candidates.min_green_s, model)
+    colours = problem.candidates.colours[stage]
+    clear_s = clears_s(problem, HELD, Phase(colours, opens_after_s, begin_s, begin_s))
     least = bound
-    for i in range(-1, len(lengths_s)):
-        end_s = clear_s if i < 0 else begin_s + lengths_s[i]
+    for i in range(-1, len(problem.lengths_s)):
+        end_s = clear_s if i < 0 else begin_s + problem.lengths_s[i]
         if i >= 0 and end_s >= clear_s - LENGTH_MARGIN_S:
             break
-        phase = Phase(candidates.colours[stage], opens_after_s, begin_s, end_s)
-        blocked = candidates.blocking_cost[stage] * (end_s - begin_s)
-        least = min(
-            least,
-            rollout(queues, candidates, progress, stage, phase, cost + blocked, least, model),
-        )
+        phase = Phase(colours, opens_after_s, begin_s, end_s)
+        blocked = problem.candidates.blocking_cost[stage] * (end_s - begin_s)
+        least = min(least, rollout(problem, stage, phase, cost + blocked, least))
         if any_will_do and least < bound:
             break
     return least
 
 
 @compiled
-def rollout(queues, candidates, progress, stage, first, cost, bound, model):  # type: ignore[no-untyped-def]
+def rollout(problem, stage, first, cost, bound):  # type: ignore[no-untyped-def]
     """Cost up to the horizon if `stage` is shown as in the phase `first`, after row HELD, and each
     stage then lasts until its queues are gone; infinite where it is not under `bound`.
 
     cost: of the plan up to then.
     """
-    opens_after_s = first.opens_after_s
-    begin_s = first.begin_s
-    end_s = min(first.end_s, model.horizon_s)
+    candidates = problem.candidates
+    horizon_s = problem.model.horizon_s
+    phase = Phase(first.colours, first.opens_after_s, first.begin_s, min(first.end_s, horizon_s))
     row = HELD
     for _ in range(MAX_STAGES_AHEAD):
-        phase = Phase(candidates.colours[stage], opens_after_s, begin_s, end_s)
         after = ROLLOUT_B if row == ROLLOUT_A else ROLLOUT_A
-        cost += stage_cost(queues, candidates.yields, phase, progress, row, after, model)
+        cost += discharge(problem, phase, row, after)
         row = after
-        if end_s >= model.horizon_s:
+        end_s = phase.end_s
+        if end_s >= horizon_s:
             break
-        if cost + cost_so_far(queues, progress, row, end_s) >= bound:
+        if cost + cost_so_far(problem.queues, problem.progress, row, end_s) >= bound:
             return np.inf
 
         # the stage that follows lasts until its queues are gone
-        follow = best_next(queues, progress, row, stage, candidates.colours, end_s, model)
-        opens_after_s = candidates.opens_after_s[stage, follow]
+        follow = best_next(
+            problem.queues, problem.progress, row, stage, candidates.colours, end_s, problem.model
+        )
+        colours = candidates.colours[follow]
+        opens_s = candidates.opens_after_s[stage, follow]
+        clear_s = clears_s(problem, row, Phase(colours, opens_s, end_s, end_s))
+        phase = Phase(colours, opens_s, end_s, min(clear_s, horizon_s))
         stage = follow
-        begin_s = end_s
-        phase = Phase(candidates.colours[stage], opens_after_s, begin_s, end_s)
-        clear_s = clear_time_s(queues, progress, row, phase, candidates.min_green_s, model)
-        end_s = min(clear_s, model.horizon_s)
-    return cost + cost_left(queues, progress, row, model)
+    return cost + cost_left(problem.queues, problem.progress, row, problem.model)
