@@ -271,8 +271,10 @@ def test_the_summary_of_one_simulation(hand):
 
 def test_a_litre_of_petrol_costs_one_seventy_and_makes_2_31_kg_unless_told_otherwise(hand):
     found = records.impact(hand, Scope(simulation="B"))
-    assert found == records.Impact(5, 2.0, 4.0, 1.70, pytest.approx(3.4), 2.31, pytest.approx(4.62))
-    assert records.impact(hand, Scope(simulation="C")) == records.Impact(
+    assert found == records.ReportedSavings(
+        5, 2.0, 4.0, 1.70, pytest.approx(3.4), 2.31, pytest.approx(4.62)
+    )
+    assert records.impact(hand, Scope(simulation="C")) == records.ReportedSavings(
         0, 0.0, 0.0, 1.70, 0.0, 2.31, 0.0
     )
 

@@ -448,7 +448,7 @@ def test_what_a_run_burnt_by_hand(street):
         emission=[(1080.0, 99, 99.0, 99.0), (0.0, 10, 74.5, 1000.0), (360.0, 30, 149.0, 2000.0)]
     )
     found = signals.impact(database, run)
-    assert found == signals.Impact(
+    assert found == signals.EmissionComparison(
         signals.Emissions(run, 3, near(0.3), near(7.0), near(0.18), near(1.8), near(0.306)),
         None, 0, 1.70, None, None, None, None,
     )  # fmt: skip

@@ -135,7 +135,7 @@ class Speeds:
 
 
 @dataclass(frozen=True, slots=True)
-class Impact:
+class ReportedSavings:
     """Savings as reported, and what they are worth at the stated price and emission factor."""
 
     n: int
@@ -259,7 +259,7 @@ def speeds(database: Database, scope: Scope) -> list[Speeds]:
 
 def impact(
     database: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31
-) -> Impact:
+) -> ReportedSavings:
     """co2_kg_per_l: burning petrol (2.31; diesel 2.68), as the UK's conversion factors for company
     reporting have them, rounded.
     """
@@ -276,7 +276,7 @@ def impact(
         **values,
     )
     fuel = float(row["fuel"])
-    return Impact(
+    return ReportedSavings(
         row["n"],
         fuel,
         float(row["co2"]),

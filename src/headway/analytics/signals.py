@@ -362,7 +362,7 @@ class Emissions:
 
 
 @dataclass(frozen=True, slots=True)
-class Impact:
+class EmissionComparison:
     """A run beside a baseline, over the simulated time that both cover; saved is the baseline's
     less the run's. n: pairs of looks.
     """
@@ -384,11 +384,11 @@ def impact(
     fuel_price_per_l: float = 1.70,
     begin_s: float = -inf,
     end_s: float = inf,
-) -> Impact:
+) -> EmissionComparison:
     """What a run burnt, and what it saved beside another of the same scenario."""
     mine = _looks(database, run, begin_s, end_s)
     if baseline is None:
-        return Impact(
+        return EmissionComparison(
             _emitted(run, mine, fuel_price_per_l), None, 0, fuel_price_per_l, None, None, None, None
         )
     other = _looks(database, baseline, begin_s, end_s)
@@ -398,8 +398,8 @@ def impact(
     a, b = _emitted(run, one, fuel_price_per_l), _emitted(baseline, two, fuel_price_per_l)
     n = min(a.n, b.n)
     if n < 2:
-        return Impact(a, b, 0, fuel_price_per_l, None, None, None, None)
-    return Impact(
+        return EmissionComparison(a, b, 0, fuel_price_per_l, None, None, None, None)
+    return EmissionComparison(
         a,
         b,
         n,

@@ -86,7 +86,10 @@ def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Res
 
 
 @router.get(
-    f"{A}/environmental-impact", tags=["analytics"], response_model=records.Impact, responses=OK
+    f"{A}/environmental-impact",
+    tags=["analytics"],
+    response_model=records.ReportedSavings,
+    responses=OK,
 )
 def impact(
     request: Request,
@@ -98,7 +101,7 @@ def impact(
     """Fuel and CO2 saved as reported, and what the fuel is worth at the price given."""
     return answered(
         request,
-        records.Impact,
+        records.ReportedSavings,
         lambda: records.impact(
             services_of(request).database, of(window, simulation_id), fuel_price_per_l, co2_kg_per_l
         ),
@@ -286,7 +289,7 @@ def pedestrian_delay(request: Request, of: PartOf) -> Response:
 @router.get(
     "/api/v1/runs/{run}/environmental-impact",
     tags=["signals"],
-    response_model=signals.Impact,
+    response_model=signals.EmissionComparison,
     responses=OK,
 )
 def run_impact(
@@ -302,7 +305,7 @@ def run_impact(
     """
     return answered(
         request,
-        signals.Impact,
+        signals.EmissionComparison,
         lambda: signals.impact(
             services_of(request).database, run, baseline, fuel_price_per_l, begin_s, end_s
         ),

@@ -32,7 +32,7 @@ NOT_WORKED_OUT_S = -np.inf
 MAX_STEPS = 2000  # of one stage; more than there are vehicles and gaps, against an endless loop
 INSIDE_LEAVES_S = 2.0  # who waits inside leaves in the yellow, so long after the end of green
 AFTER_LAST_S = 0.1  # a stage is cleared a moment after its last vehicle, so that this one is served
-PERMISSIVE_SHARE = 0.3  # of the waiting time that a protected green serves, in ranking stages
+PERMISSIVE_WORTH = 0.3  # of the waiting time that a protected green serves, in ranking stages
 
 
 # For functions that make no arrays: without counting of references, which at each call took most of
@@ -485,6 +485,6 @@ def waiting_served_s(queues, progress, row, colours, at_s, model):  # type: igno
             colour = colours[vehicle.column]
             if vehicle.eta_s >= until_s or not may_go(vehicle, colour):
                 break
-            share = 1.0 if colour == Colour.GREEN else PERMISSIVE_SHARE
+            share = 1.0 if colour == Colour.GREEN else PERMISSIVE_WORTH
             served_s += (until_s - vehicle.eta_s) * share
     return served_s

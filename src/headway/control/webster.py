@@ -15,7 +15,7 @@ from headway.roads import Colour, Junction, Network, Timing
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
 SATURATION_VEH_S = 1800.0 / 3600.0
-PERMISSIVE_SHARE = 0.4
+PERMISSIVE_FLOW_SHARE = 0.4  # of the saturation flow, through gaps
 STARTUP_LOST_S = 2.0
 END_GAIN_S = 2.0
 EPS_RATIO = 1e-6
@@ -198,7 +198,7 @@ def service_rates(network: Network, junction: Junction, lanes: list[list[int]]) 
 
     A lane whose links never run together is served by whichever of them runs.
     """
-    rate = {Colour.GREEN: 1.0, Colour.PERMISSIVE: PERMISSIVE_SHARE}
+    rate = {Colour.GREEN: 1.0, Colour.PERMISSIVE: PERMISSIVE_FLOW_SHARE}
     serves = np.zeros((len(junction.stages), len(lanes)))
     for lane, links in enumerate(lanes):
         groups = [network.links[link].group - junction.first for link in links]
