@@ -65,7 +65,7 @@ function rights() {
 }
 
 const FIGURES = [
-  ["Time of the street, s", (s) => s.time_s - s.begin_s, 0, 0],
+  ["Simulated time, s", (s) => s.time_s - s.begin_s, 0, 0],
   ["Vehicles near signals", (s) => s.vehicles, 0, 0],
   ["Stopped vehicles", (s) => s.stopped, 0, -1],
   ["Stopped, mean so far", (s) => sums[s.street][1] / Math.max(sums[s.street][0], 1), 1, -1],
