@@ -72,6 +72,19 @@ def fault_of(tree, path=None):
 # Values
 
 
+def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
+    monkeypatch.setenv("HEADWAY_LOPP__TICK_S", "2")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert str(refused.value) == (
+        "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
+        "recovery, alerts, log, notify."
+    )
+    monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
+    monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
+    assert load().loop.tick_s == 1.0
+
+
 def test_every_default_has_its_value():
     assert load().model_dump() == DEFAULTS
 

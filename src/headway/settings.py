@@ -7,6 +7,7 @@ An unknown key or a bad value is refused with its path, what it was, and what is
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -249,6 +250,7 @@ def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
     """The settings of a tree of sections; `path` is named in faults. Raises SettingsError with
     every fault.
     """
+    refuse_unknown_variables(os.environ)
     try:
         return Settings(**{str(name): section for name, section in tree.items()})
     except ValidationError as error:
@@ -258,6 +260,19 @@ def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
             f"a variable HEADWAY_...: {error}. Give its value as JSON, or one variable a key "
             "(HEADWAY_LOOP__TICK_S)."
         ) from error
+
+
+def refuse_unknown_variables(variables: Mapping[str, str]) -> None:
+    """Raises SettingsError for a variable HEADWAY_SECTION__KEY of a section that does not exist; of
+    the keys of others the settings themselves know.
+    """
+    for name in sorted(variables):
+        section, separator, _ = name.upper().removeprefix("HEADWAY_").partition("__")
+        is_ours = name.upper().startswith("HEADWAY_") and separator
+        if is_ours and section.lower() not in Settings.model_fields:
+            raise SettingsError(
+                f"{name}: unknown section. Known: {', '.join(Settings.model_fields)}."
+            )
 
 
 def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:

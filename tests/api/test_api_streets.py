@@ -47,6 +47,7 @@ def live(running):
     found = running.app.state.services.street_service.streets["headway"]
     found.snapshot, found.engine.fault = replace(SNAPSHOT), None
     found.engine.orders.clear()
+    found.controller_ordered = ""
     return found
 
 
@@ -212,12 +213,22 @@ def test_before_the_start_the_clock_of_a_street_is_zero(post, live):
     ],
 )  # fmt: skip
 def test_an_invalid_override_is_refused_with_its_place(post, live, body, pointer):
-    for route in ("junctions/360082/override", "emergency/360082"):
-        answer = post(f"headway/{route}", body)
-        assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (
-            422,
-            [pointer],
-        )
+    answer = post("headway/junctions/360082/override", body)
+    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [pointer])
+    assert not live.engine.orders
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/body/stage"), ({"stage": 1, "order": "release"}, "/body/order"), ({"stage": 1, "order": "flash"}, "/body/order"),
+        ({"stage": -1}, "/body/stage"), ({"stage": 256}, "/body/stage"), ({"stage": "1"}, "/body/stage"),
+        ({"stage": 1, "lasts_s": 0}, "/body/lasts_s"), ({"stage": 1, "more": 1}, "/body/more"), ([], "/body"),
+    ],
+)  # fmt: skip
+def test_an_emergency_order_names_its_stage_and_no_other_order(post, live, body, pointer):
+    answer = post("headway/emergency/360082", body)
+    assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [pointer])
     assert not live.engine.orders
 
 
@@ -234,12 +245,12 @@ def test_a_stage_that_a_junction_lacks_is_refused(post, live):
         post("headway/junctions/360082/override", {"order": "hold", "stage": 255}).status_code
         == 200
     )
-    assert post("headway/emergency/360082", {"order": "hold", "stage": 3}).status_code == 422
+    assert post("headway/emergency/360082", {"stage": 3}).status_code == 422
     assert [o.order for o in live.engine.orders] == [Order.STAGE, Order.HOLD]
 
 
-def test_an_emergency_requests_the_stage_whatever_order_is_named(post, live):
-    answer = post("headway/emergency/360086", {"order": "release", "stage": 2, "lasts_s": 45})
+def test_an_emergency_requests_its_stage(post, live):
+    answer = post("headway/emergency/360086", {"order": "stage", "stage": 2, "lasts_s": 45})
     assert (answer.status_code, answer.json()) == (
         200,
         {"done": True, "detail": "360086: stage for 45 s"},
@@ -295,16 +306,26 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
 @pytest.mark.parametrize(
     ("body", "orders"),
     [
-        ({}, []), ({"enabled": True}, [Switch("planner", "")]), ({"enabled": False}, [Switch("fixed", "")]),
+        ({}, []), ({"enabled": True}, [Switch("webster", "")]), ({"enabled": False}, [Switch("fixed", "")]),
         ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]), ({"speed_factor": 0}, [Optimise(0.0, 0.0)]),
         ({"speed_factor": 1000.0}, [Optimise(0.0, 1000.0)]), ({"cycle_s": "30", "speed_factor": "2"}, [Optimise(30.0, 2.0)]),
-        ({"enabled": True, "cycle_s": 30.0, "speed_factor": 10.0}, [Switch("planner", ""), Optimise(30.0, 10.0)]),
+        ({"enabled": True, "cycle_s": 30.0, "speed_factor": 10.0}, [Switch("webster", ""), Optimise(30.0, 10.0)]),
     ],
 )  # fmt: skip
 def test_optimisation_cycle_and_speed_factor_are_set(post, live, body, orders):
     answer = post("headway/optimisation", body)
     assert (answer.status_code, answer.json()["done"]) == (200, True)
     assert live.engine.orders == orders
+
+
+def test_optimisation_switched_on_again_restores_the_controller_that_was_ordered_last(post, live):
+    assert post("headway/controller", {"controller": "actuated"}, "engineer").status_code == 200
+    for enabled in (False, True):
+        assert post("headway/optimisation", {"enabled": enabled}).status_code == 200
+    assert post("headway/controller", {"controller": "fixed"}, "engineer").status_code == 200
+    assert post("headway/optimisation", {"enabled": True}).status_code == 200
+    orders = ["actuated", "fixed", "actuated", "fixed", "actuated"]
+    assert live.engine.orders == [Switch(controller) for controller in orders]
 
 
 def test_the_current_optimisation_settings_are_returned(post, live):
@@ -350,7 +371,7 @@ def test_invalid_optimisation_settings_are_refused_with_their_place(post, live, 
             {"order": "release"},
             "street 'headway' has no junction '7'",
         ),
-        ("baseline/emergency/a/b", {"order": "hold"}, "street 'baseline' has no junction 'a/b'"),
+        ("baseline/emergency/a/b", {"stage": 0}, "street 'baseline' has no junction 'a/b'"),
         (
             "nowhere/controller",
             {"controller": "fixed"},

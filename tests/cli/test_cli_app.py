@@ -11,6 +11,7 @@ import types
 import pytest
 
 import headway as package
+from headway.cli.app import warn_without_q_table
 from headway.control.qlearning import DEFAULT_TABLE
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
@@ -441,3 +442,19 @@ def test_results_come_in_the_order_of_the_work(monkeypatch):
         ("planner", 1),
         ("fixed", 1),
     ]
+
+
+def test_without_a_q_table_the_user_is_told_that_the_fallback_decides(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HEADWAY_QTABLE", str(tmp_path / "q.table"))
+    warn_without_q_table(["planner", "fixed"])
+    assert capsys.readouterr().err == ""
+    warn_without_q_table(["fixed", "q-learning"])
+    assert capsys.readouterr().err == (
+        f"No Q-table at {tmp_path / 'q.table'}: the fallback decides in place of q-learning. Train "
+        "one: headway train.\n"
+    )
+    (tmp_path / "q.table").touch()
+    warn_without_q_table(["q-learning"])
+    assert capsys.readouterr().err == ""

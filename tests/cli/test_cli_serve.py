@@ -431,6 +431,18 @@ def test_the_audit_trail_is_verified(headway, record):
     assert (ran.status, ran.out, ran.err) == (1, "2 entries, entry 2 was changed\n", "")
 
 
+def test_a_folder_without_a_database_is_refused_and_left_as_it_is(headway, tmp_path, monkeypatch):
+    monkeypatch.delenv("HEADWAY_DATABASE_URL", raising=False)
+    (tmp_path / "empty").mkdir()
+    ran = headway("audit", "verify", "--data", tmp_path / "empty")
+    assert (ran.status, ran.err) == (
+        1,
+        f"headway: {tmp_path / 'empty'}: no database here. Give the data folder of the server by "
+        "--data.\n",
+    )
+    assert not list((tmp_path / "empty").iterdir())
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -451,8 +463,9 @@ def test_each_command_looks_in_the_folder_asked_for_and_closes_the_record(
     def fail(*_, **__):
         raise RuntimeError("it broke")
 
-    def opening(folder):
+    def opening(folder, create=True):
         opened.append(str(folder))
+        assert create == ("restore" in words), "a mistyped folder is not made"
         engine = types.SimpleNamespace(connect=fail, begin=fail, dispose=fail)
         return types.SimpleNamespace(
             rows=fail,

@@ -60,7 +60,7 @@ def test_the_columns_are_these():
         ("scenario", "left", True), ("controller", "left", True), ("delay s", "right", True), ("of fixed", "right", True), ("p", "right", True),
         ("wait s", "right", True), ("done", "right", True), ("out", "right", True), ("bad", "right", True),
     ]  # fmt: skip
-    assert "seconds a vehicle; done: arrived; out: never got in; bad: rules broken" in str(
+    assert "seconds per vehicle; done: arrived; out: not entered; bad: safety violations" in str(
         table.title
     )
     assert table.row_count == 0

@@ -100,7 +100,8 @@ def test_profiles_are_known_by_name():
     assert isinstance(profile("camera", STREET, 1), Camera)
     assert isinstance(profile("loops", STREET, 1), Loops)
     with pytest.raises(
-        ValueError, match=r"^no sensing profile 'radar'\. There are: connected, camera, loops\.$"
+        ValueError,
+        match=r"^no sensing profile 'radar'\. There are: connected, camera, loops \(rendered cameras are a plant of their own\)\.$",
     ):
         profile("radar", STREET, 1)
 

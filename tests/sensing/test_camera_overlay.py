@@ -35,8 +35,12 @@ PARTS = {
 
 
 def text(image, words, at, colour):
-    for shade, thick in (((0, 0, 0), 3), (colour, 1)):
-        cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, shade, thick, cv2.LINE_AA)
+    """Black at each of the eight pixels around, then the colour."""
+    x, y = at
+    for left, down in [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b] + [(0, 0)]:
+        shade = (0, 0, 0) if left or down else colour
+        place = (x + left, y + down)
+        cv2.putText(image, words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, shade, 1, cv2.LINE_AA)
 
 
 def observed(*tracks, image=GREY):

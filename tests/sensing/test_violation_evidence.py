@@ -119,16 +119,11 @@ def drawn_by_hand(image, box, line, text):
         cv2.rectangle(out, box[:2], box[2:], (0, 0, 255), 2)
     if line is not None:
         cv2.line(out, *line, (0, 0, 255), 2)
-    for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+    low = out.shape[0] - 10
+    for x, y in [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b] + [(0, 0)]:
+        colour = (0, 0, 0) if x or y else (255, 255, 255)
         cv2.putText(
-            out,
-            text,
-            (8, out.shape[0] - 10),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.5,
-            colour,
-            thick,
-            cv2.LINE_AA,
+            out, text, (8 + x, low + y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA
         )
     return cv2.imdecode(
         cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR

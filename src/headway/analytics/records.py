@@ -375,7 +375,7 @@ def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
 
 
 def live(database: Database) -> dict[str, Any]:
-    """The newest record of each junction, and totals over the last hour of the records."""
+    """The newest record of each junction of the last hour, and totals over these."""
     newest = database.rows(
         """
         SELECT

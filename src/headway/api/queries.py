@@ -161,7 +161,7 @@ def series(
 
 @router.get("/api/v1/dashboard/live-metrics", tags=["dashboard"], responses=OK)
 def live(request: Request) -> dict[str, Any]:
-    """The newest record of each junction, and totals over the last hour of the records."""
+    """The newest record of each junction of the last hour, and totals over these."""
     return answered(request, dict[str, Any], lambda: records.live(services_of(request).database))  # type: ignore[return-value]
 
 

@@ -16,7 +16,7 @@ from headway.plants.sumo import read_network, read_shapes
 from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import RoadsError
 from headway.safety import Order, Override
-from headway.service.streets import RunningStreet, StreetService
+from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
 from headway.settings import ControllerName
 from headway.street.messages import Optimise, Release, Switch
 
@@ -34,12 +34,22 @@ class _Order(BaseModel):
 
 
 class OverrideIn(_Order):
-    """What a junction is to do until `lasts_s` seconds from now: keep what it shows, show a stage,
+    """What a junction is to do for `lasts_s` simulated seconds: keep what it shows, show a stage,
     flash, or be released.
     """
 
     order: Literal["hold", "stage", "flash", "release"]
     stage: int = Field(default=0, ge=0, le=255)
+    lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
+
+
+class EmergencyIn(_Order):
+    """The stage that serves the emergency vehicle, and for how many simulated seconds it is held.
+    order: always "stage".
+    """
+
+    order: Literal["stage"] = "stage"
+    stage: int = Field(ge=0, le=255)
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
 
@@ -54,7 +64,8 @@ class ScenarioIn(_Order):
 
 
 class OptimisationIn(_Order):
-    """enabled: Headway's planner, or the network's own fixed time. cycle_s: of the optimisation
+    """enabled: the controller that an engineer ordered last (else that of the settings), or the
+    network's own fixed time. cycle_s: of the optimisation
     cycle. speed_factor: simulated seconds per second, 0 as fast as possible. realtime: its old
     name.
     """
@@ -251,9 +262,9 @@ def override(
 
 @router.post("/engine/streets/{name}/emergency/{junction:path}", responses=ORDER)
 def emergency(
-    request: Request, principal: Operator, street: Street, junction: str, body: OverrideIn
+    request: Request, principal: Operator, street: Street, junction: str, body: EmergencyIn
 ) -> Done:
-    """Clear a junction for an emergency vehicle by hand: the stage that it needs, as soon as the
+    """Clear a junction for an emergency vehicle by hand: the stage given is shown as soon as the
     rules allow it.
     """
     return override(
@@ -287,9 +298,8 @@ def switch(request: Request, _: Engineer, street: Street, body: ScenarioIn) -> D
 def optimisation(request: Request, _: Operator, street: Street, body: OptimisationIn) -> Done:
     """Optimisation on or off, its cycle, the speed factor of the simulation."""
     if body.enabled is not None:
-        service(request).order(
-            street.name, Switch(controller="planner" if body.enabled else "fixed")
-        )
+        controller = street.optimiser if body.enabled else FIXED_TIME
+        service(request).order(street.name, Switch(controller=controller))
     if body.cycle_s is not None or body.speed_factor is not None:
         service(request).order(
             street.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -17,7 +18,7 @@ from headway.cli import kpp, serve, vision
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison
 from headway.control.catalogue import CONTROLLERS
-from headway.control.qlearning import DEFAULT_TABLE
+from headway.control.qlearning import DEFAULT_TABLE, QLearning, table_path
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result, run_all
 from headway.learning import training
@@ -134,6 +135,7 @@ def bench(
         raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(SENSING)}.")
     for name in names:
         scenario(name)
+    warn_without_q_table(chosen)
     work = [
         Job(n, c, s, timing, sensing, scale, keep)
         for s in parse_seeds(seeds)
@@ -270,7 +272,20 @@ def run(
     }
     settings = overridden(load(config or None), changes)
     scenario(settings.street.scenario)
+    warn_without_q_table([settings.control.controller])
     run_to_end(Task(settings, until, config, changes), console)
+
+
+def warn_without_q_table(controllers: Sequence[str]) -> None:
+    """Without a table the Q-learning controller has no confidence, and its fallback decides."""
+    path = table_path()
+    if QLearning.name in controllers and not path.exists():
+        Console(stderr=True, soft_wrap=True).print(
+            f"No Q-table at {path}: the fallback decides in place of {QLearning.name}. Train one: "
+            "headway train.",
+            markup=False,
+            highlight=False,
+        )
 
 
 def conclude(results: list[Result]) -> None:

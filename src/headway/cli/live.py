@@ -17,7 +17,7 @@ from headway.street.engine import Engine
 from headway.street.messages import Done, Snapshot, Task
 from headway.values import Event
 
-ENDLESS_S = 1e9  # an end from here on is none
+ENDLESS_S = 1e9  # an end as late as this means no end
 
 
 def run_to_end(task: Task, console: Console) -> None:

@@ -198,7 +198,7 @@ def backup(
     data: Data = "data",
 ) -> None:
     """Write an encrypted backup of the whole database."""
-    secret, database = read_key(key), open_database(Path(data))
+    secret, database = read_key(key), open_database(Path(data), create=False)
     try:
         console.print(f"{back_up(database, path, secret):,} bytes in {escape(str(path))}")
     finally:
@@ -225,7 +225,7 @@ def keep(
     data: Data = "data",
 ) -> None:
     """Delete older records and reclaim their space."""
-    database = open_database(Path(data))
+    database = open_database(Path(data), create=False)
     try:
         console.print(
             ", ".join(f"{name}: {rows} rows" for name, rows in retain(database, days).rows.items())
@@ -239,7 +239,7 @@ def erase(
     simulation: Annotated[str, typer.Argument(help="Id of the simulation.")], data: Data = "data"
 ) -> None:
     """Delete all records of one simulation."""
-    database = open_database(Path(data))
+    database = open_database(Path(data), create=False)
     try:
         console.print(f"{take_away(database, simulation)} rows")
     finally:
@@ -258,7 +258,7 @@ def export_events(
     """Export signal and detector events of a run as Indiana high-resolution event codes, in the
     format of the Python package atspm.
     """
-    database = open_database(Path(data))
+    database = open_database(Path(data), create=False)
     try:
         count = highres.export(database, run, out, detectors)
     finally:
@@ -271,7 +271,7 @@ def export_events(
 @audit.command()
 def verify(data: Data = "data") -> None:
     """Check the integrity of the audit trail; exit status 1 if it is broken."""
-    database = open_database(Path(data))
+    database = open_database(Path(data), create=False)
     try:
         entries, wrong = Audit(database).verify()
     finally:

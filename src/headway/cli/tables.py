@@ -16,8 +16,8 @@ def comparison(results: list[Result]) -> Table:
     table = Table(
         title="Means over seeds with 95 % confidence intervals; ratio and paired t-test against "
         "fixed time.\n"
-        "delay and wait: seconds a vehicle; done: arrived; out: never got in; bad: rules "
-        "broken on the street",
+        "delay and wait: seconds per vehicle; done: arrived; out: not entered; bad: safety "
+        "violations",
         title_justify="left",
     )
     for name in (

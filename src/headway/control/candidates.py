@@ -15,7 +15,7 @@ from headway.control.queue_model import LONG_AGO_S, Closed, compiled, inlined
 from headway.roads import Colour
 from headway.values import BoolArray, ColourArray, FloatArray
 
-INSIDE_CLEARS_S = 1.0  # who waits inside goes so long after those stop to whom it gives way
+INSIDE_CLEARS_S = 1.0  # from the end of the opposing green until waiting turners clear
 
 
 class Demand(NamedTuple):

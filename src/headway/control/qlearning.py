@@ -86,6 +86,11 @@ class Describer:
         )
 
 
+def table_path() -> Path:
+    """The file of the Q-table: HEADWAY_QTABLE, or the default."""
+    return Path(os.environ.get(TABLE, str(DEFAULT_TABLE)))
+
+
 class QLearning:
     """Chooses the stage of greatest value every `interval_s`; how sure it is follows from visits,
     agreement and regret.
@@ -98,7 +103,7 @@ class QLearning:
         self._network = network
         self._timing = timing
         self._describer = Describer(network, timing)
-        path = Path(os.environ.get(TABLE, str(DEFAULT_TABLE)))
+        path = table_path()
         if table is None:
             table = QTable.read(path) if path.exists() else QTable(self._describer.most, 1 << 12)
         self.table = table

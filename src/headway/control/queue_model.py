@@ -26,7 +26,7 @@ ROWS = 4
 NO_VEHICLE = -1
 NEVER_S = np.inf
 LONG_AGO_S = -np.inf
-# A lane whose next try is so has another first vehicle, whose time is not worked out yet.
+# Marks a lane whose new first vehicle has no departure time yet.
 NOT_WORKED_OUT_S = -np.inf
 
 MAX_STEPS = 2000  # of one stage; more than there are vehicles and gaps, against an endless loop
@@ -446,7 +446,7 @@ def clear_time_s(queues, progress, row, phase, min_green_s, model):  # type: ign
             if not protected or vehicle.closed >= Closed.BLOCKED:
                 break
             leaves_s = earliest_s(vehicle, last_s, phase, model)
-            platoon_end_s = max(last_s, phase.begin_s) if is_served else until_s
+            platoon_end_s = last_s if is_served else until_s
             if vehicle.eta_s > platoon_end_s + model.platoon_gap_s or leaves_s > model.horizon_s:
                 break
             last_s = leaves_s

@@ -85,7 +85,7 @@ def keep_least(wanted, shown, shown_for, least, conflicts, junction, first):  # 
             wanted[g] = shown[g]
             a = first[junction[g]]
             for h in range(conflicts.shape[1]):
-                if conflicts[g, h]:  # who waits, and who may go beside it rises no further
+                if conflicts[g, h]:  # it stays red; a permissive one stays permissive
                     wanted[a + h] = min(wanted[a + h], shown[a + h]) if shown[a + h] >= GO else RED
 
 

@@ -424,7 +424,7 @@ class SafetyGate:
 
 
 def _as_colours(wanted: ColourArray) -> ColourArray:
-    """In eight bits, NOT_A_COLOUR for what is none: a plain cast makes green of 260."""
+    """In eight bits; unknown values become NOT_A_COLOUR (a cast of 260 would give 4, green)."""
     unknown = (wanted < 0) | (wanted > HIGHEST_COLOUR)
     return np.where(unknown, NOT_A_COLOUR, wanted).astype(np.int8)
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from numba import njit
 
 from headway.roads import Colour
+from headway.roads.timing import LONGEST_YELLOW_S
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray
 
-LONGEST_YELLOW_S = 6.0  # upper bound of the yellow change interval, as in `headway.roads.timing`
 CALL_MEMORY_S = 10.0  # bridges a detector that loses a waiting vehicle for a moment
 EPS_S = 1e-6  # times that differ by less are equal: sums of float seconds are not exact
 MIN_COMPLETENESS = 0.5  # a junction of which less is measured serves every group
@@ -207,8 +207,8 @@ def apply_rules(  # type: ignore[no-untyped-def]
 def serve_starving(  # type: ignore[no-untyped-def]
     now_s, wanted, signals, calls, junctions, limits, exempt, forced, decision
 ):
-    """Where a group has asked in vain for the maximum red, want its stage until it has had its
-    minimum green.
+    """Where a group has waited for the maximum red, request its stage until its minimum green is
+    over.
 
     wanted: int8 (groups,), changed in place. exempt: bool (junctions,), an operator's order or an
         emergency vehicle stands over this rule.

@@ -23,11 +23,13 @@ from headway.roads import Network
 from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
+from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import Done, Reporting, SignalChanges, Snapshot, Switch, Task
 from headway.values import Event
 
+FIXED_TIME = "fixed"  # the controller while the optimisation is off
 EVENTS_KEPT = 500
 HISTORY_KEPT = 7200  # rows; ten hours
 HISTORY_PERIOD_S = 5.0  # simulated
@@ -67,6 +69,7 @@ class RunningStreet:
     scenario_ordered: an operator ordered a scenario, perhaps the same one again; the engine has not
         started it yet.
     colours:  of each signal group since when (seconds since 1970) it shows what.
+    controller_ordered: the last one that was ordered, fixed time aside; empty for none.
     """
 
     name: str
@@ -87,6 +90,17 @@ class RunningStreet:
     scenario_ordered: bool = False
     thread: threading.Thread | None = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)
+    controller_ordered: str = ""
+
+    @property
+    def optimiser(self) -> str:
+        """The controller that decides while the optimisation is on: the last one that was ordered,
+        else that of the settings, else the default.
+        """
+        from_settings = self.task.settings.control.controller
+        if from_settings == FIXED_TIME:
+            from_settings = ControlSettings().controller
+        return self.controller_ordered or from_settings
 
     def place(self, group: int) -> tuple[str, int]:
         """A signal group as the database names it: its junction, and its number there."""
@@ -156,6 +170,8 @@ class StreetService:
         if isinstance(order, Switch) and order.scenario:
             read_network(scenario(order.scenario).net)
         street.engine.order(order)
+        if isinstance(order, Switch) and order.controller not in ("", FIXED_TIME):
+            street.controller_ordered = order.controller
 
     def request_stop(self) -> None:
         """Ask all streets to write a checkpoint and end, and start none anew."""

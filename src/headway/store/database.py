@@ -67,14 +67,18 @@ class Database:
             self.embedded.__exit__(None, None, None)
 
 
-def open_database(folder: Path, url: str = "") -> Database:
+def open_database(folder: Path, url: str = "", create: bool = True) -> Database:
     """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`;
     brought to the newest schema.
 
-    Raises DatabaseError.
+    create: make an embedded one where there is none. Raises DatabaseError.
     """
     wanted, server = url or os.environ.get(VARIABLE, ""), None
     if not wanted:
+        if not create and not (folder / "postgres").exists():
+            raise DatabaseError(
+                f"{folder}: no database here. Give the data folder of the server by --data."
+            )
         wanted, server = _embedded(folder)
     address = sa.make_url(wanted)
     if address.get_backend_name() != "postgresql":

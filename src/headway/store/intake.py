@@ -63,7 +63,7 @@ OUTAGE = (
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one batch: rows stored, rows that were there already; spooled: kept on disk until the
-    database is back (then neither is known).
+    database is back (then both are reported as 0).
     """
 
     stored: int

@@ -18,7 +18,7 @@ class Spool:
     """Batches in one file, a line each, flushed to the disk before `put` returns. most_bytes: bound
     of the file.
 
-    Replaying is at least once; that it is exactly once is the tables' keys' work.
+    A batch may be replayed twice; the primary keys of the tables drop the duplicates.
     """
 
     def __init__(self, path: Path, most_bytes: int = 1 << 30) -> None:

@@ -17,7 +17,7 @@ class Snapshot:
     """The street at one moment. Times are simulated seconds unless said otherwise.
 
     stopped:       vehicles slower than 0.1 m/s.
-    source:        who the gate follows: controller, fallback, fixed or all_red.
+    source:        who the gate follows: controller, fallback, fixed_time or all_red.
     interventions: safety events since the process started.
     cycles:        optimisation cycles since the run began.
     overruns:      ticks that began a whole period late.

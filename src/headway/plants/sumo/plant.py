@@ -337,8 +337,7 @@ class SumoPlant:
         """Restart SUMO from a state. The signals must be shown again after (`show`); vehicles
         still to come are in the routes of the scenario.
 
-        A SUMO under way would take up the state too, but let vehicles that have arrived depart
-        again.
+        Loading a state into a SUMO that runs would insert vehicles again that have arrived.
         """
         try:
             self._sumo.load([*self._settings.arguments()[1:], "--load-state", str(path)])

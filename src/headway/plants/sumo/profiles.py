@@ -167,4 +167,7 @@ def profile(name: str, network: Network, seed: int) -> Profile:
         return Camera(network, seed)
     if name == "loops":
         return Loops(network)
-    raise ValueError(f"no sensing profile {name!r}. There are: connected, camera, loops.")
+    raise ValueError(
+        f"no sensing profile {name!r}. There are: connected, camera, loops (rendered cameras are a "
+        "plant of their own)."
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from headway.sensing import SensingError
 from headway.sensing.pipeline import FrameResult
 from headway.sensing.tracking.tracks import Track
+from headway.sensing.traffic.evidence import draw_text
 from headway.sensing.traffic.measures import Direction, Measures
 from headway.sensing.traffic.site import Line, Site
 from headway.vision.detection.detectors import CLASSES
@@ -34,10 +35,8 @@ ZONES = {
     "crossing": (220, 220, 220),
     "forbidden": (60, 60, 220),
 }
-FONT = cv2.FONT_HERSHEY_SIMPLEX
 RED = (0, 0, 255)
 YELLOW = (0, 220, 255)
-BLACK = (0, 0, 0)
 GREY = (160, 160, 160)
 
 
@@ -144,6 +143,4 @@ class VideoWriter:
 
 
 def _draw_text(image: Image, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    at = (at[0], max(at[1], 10))
-    cv2.putText(image, text, at, FONT, 0.42, BLACK, 3, cv2.LINE_AA)
-    cv2.putText(image, text, at, FONT, 0.42, colour, 1, cv2.LINE_AA)
+    draw_text(image, text, (at[0], max(at[1], 10)), colour, 0.42)

@@ -1,5 +1,5 @@
-"""Evidence of a violation: the images before, at and after it, with all other road users made
-unrecognisable, and the seal over it all.
+"""Evidence of a violation: the images before, at and after it, with faces and number plates
+made unrecognisable, and the seal over it all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EvidenceSettings:
     kept_s: float = 2.5  # s of frames kept, where no violation waits for them
     before_s: float = 1.0  # s from the first image to the violation, and from it to the last
     margin_s: float = 0.2  # s kept before that: the nearest frame may be earlier
-    width_px: int = 960  # wider frames are made smaller: plates of violators stay legible
+    width_px: int = 960  # wider frames are made smaller
     jpeg_quality: int = 80  # of 100: about 60 kB an image
 
 
@@ -194,6 +194,17 @@ def _in_blocks(part: Image) -> Image:
 
 def _draw_caption(image: Image, text: str) -> None:
     """White with a black rim, at the lower left."""
-    at = (8, image.shape[0] - 10)
-    for colour, thickness in ((BLACK, 3), (WHITE, 1)):
-        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)
+    draw_text(image, text, (8, image.shape[0] - 10), WHITE, 0.5)
+
+
+def draw_text(
+    image: Image, text: str, at: tuple[int, int], colour: BgrColour, scale: float
+) -> None:
+    """With a black rim: drawn a pixel to each side, since a thicker stroke has wider letters.
+
+    at: lower left corner, pixels. scale: of OpenCV's font.
+    """
+    shifts = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
+    for (x, y), one in [*((shift, BLACK) for shift in shifts), ((0, 0), colour)]:
+        place = (at[0] + x, at[1] + y)
+        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, one, 1, cv2.LINE_AA)
