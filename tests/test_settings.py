@@ -658,6 +658,27 @@ def test_an_old_and_a_new_name_together_are_refused(tmp_path):
     assert str(fault.value) == f"settings: {reason}"
 
 
+def test_a_variable_stands_over_the_file_whichever_names_they_use(tmp_path, monkeypatch):
+    """Old or new name in the file, the other in the variable."""
+    file = tmp_path / "h.yaml"
+    for in_file, in_variable in (("speed_factor", "REALTIME"), ("realtime", "SPEED_FACTOR")):
+        file.write_text(f"loop: {{{in_file}: 300}}\n")
+        with monkeypatch.context() as variables:
+            variables.setenv(f"HEADWAY_LOOP__{in_variable}", "200")
+            assert load(file).loop.speed_factor == 200.0
+
+
+def test_two_variables_for_one_thing_are_refused_by_their_names(monkeypatch):
+    monkeypatch.setenv("HEADWAY_LOOP__REALTIME", "1")
+    monkeypatch.setenv("HEADWAY_LOOP__SPEED_FACTOR", "1")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert str(refused.value) == (
+        "the variables HEADWAY_...: loop: realtime is the old name of speed_factor. Give "
+        "speed_factor alone."
+    )
+
+
 def test_the_old_name_of_the_speed_factor_has_the_same_bounds():
     with pytest.raises(SettingsError, match=r"loop\.speed_factor: -1 is not allowed"):
         checked({"loop": {"realtime": -1}})

@@ -183,6 +183,42 @@ class MailSettings(_Section):
     at_least_s: float = Field(default=60.0, ge=0.0)
 
 
+class BothNamesError(Exception):
+    """source: as in `_Renamed`; text: what is given twice."""
+
+    def __init__(self, source: str, text: str) -> None:
+        super().__init__(source, text)
+        self.source = source
+        self.text = text
+
+
+class _Renamed(PydanticBaseSettingsSource):
+    """The values of another source under their new keys. name: of that source, for errors; empty
+    for the file.
+    """
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource, name: str
+    ) -> None:
+        super().__init__(settings_cls)
+        self._source = source
+        self._name = name
+
+    def __call__(self) -> dict[str, Any]:
+        """Raises BothNamesError where the old and the new key of one thing are both given."""
+        found = dict(self._source())
+        for section, values in found.items():
+            try:
+                if isinstance(values, Mapping):
+                    found[section] = _with_new_keys(section, values)
+            except PydanticCustomError as error:
+                raise BothNamesError(self._name, f"{section}: {error}.") from error
+        return found
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._source.get_field_value(field, field_name)
+
+
 class NotifySettings(_Section):
     """Recipients of violations."""
 
@@ -215,8 +251,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Variables of the environment stand over what the file says."""
-        return env_settings, init_settings
+        """Variables of the environment stand over what the file says, under whichever names."""
+        return (
+            _Renamed(settings_cls, env_settings, "the variables HEADWAY_..."),
+            _Renamed(settings_cls, init_settings, ""),
+        )
 
 
 RESTART_ONLY = ("environment", "street", "recovery", "notify")
@@ -255,6 +294,8 @@ def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
         return Settings(**{str(name): section for name, section in tree.items()})
     except ValidationError as error:
         raise SettingsError("\n".join(_fault(path, e) for e in error.errors())) from error
+    except BothNamesError as error:
+        raise SettingsError(f"{error.source or path or 'settings'}: {error.text}") from error
     except VariableError as error:
         raise SettingsError(
             f"a variable HEADWAY_...: {error}. Give its value as JSON, or one variable a key "

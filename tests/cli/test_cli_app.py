@@ -400,7 +400,9 @@ def test_a_street_runs_as_asked_over_its_settings(headway, watched, tmp_path):
         Settings(), {"loop": {"cycle_s": 60.0, "speed_factor": 3.0}, "street": {"seed": 9}}
     )
     assert watched == [Task(overridden(base, changes), 26000.0, "h.yaml", changes)]
-    headway("run", "--config", "h.yaml", "--speed-factor", "-0.5")
+    for value in ("-0.5", "-1"):
+        assert headway("run", "--config", "h.yaml", "--speed-factor", value).status == 2
+    headway("run", "--config", "h.yaml")
     assert watched[1].settings.loop.speed_factor == 3.0
     assert watched[1].changes["loop"] == {}
 

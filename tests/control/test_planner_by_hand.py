@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -348,6 +349,14 @@ class TestTables:
             "lengths_s": list(LENGTHS_S),
         }  # fmt: skip
 
+    def test_a_stage_that_a_programme_has_twice_stands_once(self):
+        lanes = [(name, 100, 10) for name in "abx"]
+        links = [(name, "x", g, "s", 9, 9, 1) for g, name in enumerate("ab")]
+        net = network(lanes, links, [junction("J", 0, ["Gr", "rG", "Gr"], [(0, 1)])])
+        t = flat_tables(net, timing(net))
+        assert [letters(row) for row in t.stages] == ["Gr", "rG"]
+        assert t.junctions["own_stages"].tolist() == [2, 0]
+
     def test_who_waits_inside_goes_when_those_stop_to_whom_he_gives_way(self):
         net = self.net()
         t = flat_tables(net, timing(net))
@@ -601,7 +610,7 @@ class TestFill:
         downstream = lane_queues.Downstream(
             room_m=seen.room_m,
             arriving=np.full(len(net.lanes), behind),
-            to_street=np.full(len(net.lanes), street),
+            to_street=np.broadcast_to(np.asarray(street, float), len(net.lanes)).copy(),
         )
         observed_now = lane_queues.Observed(
             signals_of(seen, seen.at_s - seen.shown_for_s),
@@ -706,6 +715,11 @@ class TestFill:
             False,
         )
 
+    def test_vehicles_on_their_way_are_counted_at_the_first_lane_of_the_street(self):
+        self.flat.lanes[0].street = 4
+        found = self.fill([(5, -1.0, 0.0, 16.0)], street=[99.0, 99.0, 99.0, 99.0, 6.0])
+        assert found["weight"].tolist() == [1 + 0.5 * (1 + 6) + 0.5]
+
     def test_a_lane_of_sixty_metres_is_not_short(self):
         self.flat.stop_lanes[0].length_m = 60.0
         assert self.fill([(5, -1.0, 0.0, 16.0)], street=6.0)["weight"].tolist() == [1.0]
@@ -779,6 +793,17 @@ class TestDecisions:
         assert self.step([(2, 5.0, 0.0, 10.0)]) == "rGrGr"
         assert self.step([(3, 5.0, 0.0, 10.0), (5, 5.0, 0.0, 10.0)]) == "rrGrG"
         assert self.step([(0, 5.0, 0.0, 1.0), (4, 5.0, 0.0, 1.0)]) == "GrrGr"
+
+    def test_vehicles_on_unknown_links_and_lanes_change_nothing_whatever_their_type(self):
+        net = pair()
+        seen = observed(net, 500.0, [(2, 5.0, 0.0, 10.0)] * 4, "GrrGr")
+        for kind in (np.int64, np.uint32, np.dtype(">i4"), np.int16):
+            link, lane = np.array([-1, 5000, 2, 2]), np.array([-1, 2, 5000, -1])
+            vehicles = replace(seen.vehicles, link=link.astype(kind), lane=lane.astype(kind))
+            one = Planner(net, timing(net))
+            odd = replace(seen, vehicles=vehicles)
+            assert letters(one.step(odd, one.start(odd))[0].wanted) == "GrrGr", kind
+        assert self.step([(2, 5.0, 0.0, 10.0)] * 4) == "rGrGr", "known, they are served"
 
     def test_who_waits_on_foot_is_served(self):
         assert self.step(persons={1: 1}) == "rGrGr"

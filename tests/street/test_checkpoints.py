@@ -142,6 +142,8 @@ def test_a_checkpoint_of_an_earlier_version_is_skipped(tmp_path):
     about = json.loads((save(tmp_path, 2.0).folder / "about.json").read_text())
     (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about | {"format": 1}))
     assert checkpoint.latest(tmp_path, "run") == old
+    assert checkpoint.other_formats(tmp_path, "run") == [1], "said when the run starts"
+    assert checkpoint.other_formats(tmp_path, "another run") == []
     del about["format"]
     (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about))
     assert checkpoint.latest(tmp_path, "run") == old

@@ -12,5 +12,12 @@ def main() -> None:
     try:
         app(prog_name="headway")
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"headway: {error}", file=sys.stderr)
+        print(f"headway: {_text(error)}", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _text(error: Exception) -> str:
+    """The path first where a file is the trouble, as in other errors."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}."
+    return str(error)

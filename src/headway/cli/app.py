@@ -233,15 +233,16 @@ def run(
     ] = "",
     controller: Annotated[str, typer.Option(help=f"Controller: {', '.join(CONTROLLERS)}.")] = "",
     speed_factor: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--speed-factor",
             "--realtime",
+            min=0.0,
             help="Simulated seconds per second; 0 for as fast as possible. --realtime is the "
             "old name.",
             show_default="from the settings",
         ),
-    ] = -1.0,
+    ] = None,
     until: Annotated[
         float,
         typer.Option(help="Time of the simulation at which to end, seconds.", show_default="none"),
@@ -268,7 +269,7 @@ def run(
         "street": street,
         "control": {"controller": controller} if controller else {},
         "recovery": {"folder": data} if data else {},
-        "loop": {"speed_factor": speed_factor} if speed_factor >= 0 else {},
+        "loop": {} if speed_factor is None else {"speed_factor": speed_factor},
     }
     settings = overridden(load(config or None), changes)
     scenario(settings.street.scenario)

@@ -92,7 +92,8 @@ def sort_by_lane(tables, traffic):  # type: ignore[no-untyped-def]
     for v in range(vehicles):
         lane = traffic.lane[v]
         link = traffic.link[v]
-        if lane >= 0 and link >= 0 and tables.links[link].group >= 0:
+        is_known = 0 <= lane < len(tables.lanes) and 0 <= link < len(tables.links)
+        if is_known and tables.links[link].group >= 0:
             place[v] = tables.lanes[lane].stop_lane
         if place[v] != NO_LANE:
             start[place[v] + 1] += 1
@@ -121,7 +122,7 @@ def count_arriving(tables, vehicle_links):  # type: ignore[no-untyped-def]
     arriving = np.zeros(len(tables.lanes))
     to_street = np.zeros(len(tables.lanes))
     for link in vehicle_links:
-        if link >= 0:
+        if 0 <= link < len(tables.links):
             lane = tables.links[link].to_lane
             arriving[lane] += 1.0
             to_street[tables.lanes[lane].street] += 1.0

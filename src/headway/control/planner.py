@@ -125,20 +125,21 @@ class Planner:
 def signals_of(observation: Observation, ended_s: FloatArray) -> SignalState:
     """ended_s: float (groups,), when the last green of each group ended."""
     return SignalState(
-        colour=observation.shown,
-        shown_for_s=observation.shown_for_s,
+        colour=np.ascontiguousarray(observation.shown, np.int8),
+        shown_for_s=np.ascontiguousarray(observation.shown_for_s, np.float64),
         ended_for_s=observation.at_s - ended_s,
     )
 
 
 def traffic_of(observation: Observation) -> Traffic:
+    """Of one type each, whatever the plant gives: another type would be compiled within a tick."""
     vehicles = observation.vehicles
     return Traffic(
-        lane=vehicles.lane,
-        link=vehicles.link,
-        distance_m=vehicles.distance_m,
-        speed_mps=vehicles.speed_mps,
-        waiting_s=vehicles.waiting_s,
-        room_m=observation.room_m,
-        waiting_persons=observation.waiting_persons,
+        lane=np.ascontiguousarray(vehicles.lane, np.int32),
+        link=np.ascontiguousarray(vehicles.link, np.int32),
+        distance_m=np.ascontiguousarray(vehicles.distance_m, np.float64),
+        speed_mps=np.ascontiguousarray(vehicles.speed_mps, np.float64),
+        waiting_s=np.ascontiguousarray(vehicles.waiting_s, np.float64),
+        room_m=np.ascontiguousarray(observation.room_m, np.float64),
+        waiting_persons=np.ascontiguousarray(observation.waiting_persons, np.int32),
     )

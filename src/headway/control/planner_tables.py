@@ -102,7 +102,8 @@ def planner_tables(
             first_column=starts(columns),
             first_stage=stages.ptr,
             first_lane=starts([len(own) for own in stop_lanes]),
-            own_stages=[len(j.stages) for j in junctions] + [0],
+            # without doubles, as in the table of stages
+            own_stages=[*(len(np.unique(j.stages, axis=0)) for j in junctions), 0],
         ),
         groups=records(GROUP, min_green_s=timing.min_green_s, yellow_s=timing.yellow_s),
         stop_lanes=records(

@@ -370,10 +370,11 @@ class SafetyGate:
             self._calls.present[:] = True  # traffic may be there for any group
         else:
             kernel.detect_calls(
-                vehicle_links=observation.vehicles.link,
+                # of one type each: another type would be compiled within the tick
+                vehicle_links=np.ascontiguousarray(observation.vehicles.link, np.int32),
                 link_group=self._link_group,
-                waiting_persons=observation.waiting_persons,
-                completeness=observation.completeness,
+                waiting_persons=np.ascontiguousarray(observation.waiting_persons, np.int32),
+                completeness=np.ascontiguousarray(observation.completeness, np.float64),
                 junctions=self._junctions,
                 calls=self._calls,
             )

@@ -269,7 +269,8 @@ def read_signals(path: Path) -> SignalHistory:
         for number, line in enumerate(stream, 1):
             try:
                 row = json.loads(line)
-                for group, colour in enumerate(row["shown"] if "shown" in row else row["colours"]):
+                colours = row["colours"] if "colours" in row else row["shown"]
+                for group, colour in enumerate(colours):
                     signals.record(float(row["at_s"]), group, int(colour))
             except (ValueError, KeyError, TypeError) as error:
                 raise SensingError(

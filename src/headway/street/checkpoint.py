@@ -98,6 +98,19 @@ def latest(root: Path, key: str) -> Checkpoint | None:
     return next((found for folder in folders if (found := _intact(folder, key)) is not None), None)
 
 
+def other_formats(root: Path, key: str) -> list[int]:
+    """The formats of the checkpoints of the run `key` that another version has written."""
+    found = set()
+    for folder in root.glob("[0-9]*"):
+        try:
+            about = json.loads((folder / ABOUT_FILE).read_text())
+            if about["key"] == key and about["format"] != FORMAT:
+                found.add(int(about["format"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found)
+
+
 def _by_use(root: Path, key: str, newest: Path) -> list[Path]:
     """All below `root`, the least useful first: damaged ones, those of other runs or later than the
     newest; then this run's, oldest first.

@@ -251,6 +251,9 @@ def _record_start(run: StreetRun, task: Task, found: checkpoint.Checkpoint | Non
     }
     if found is None:
         run.record("engine.started", {**about, "run": run.key}, run.scenario.begin_s)
+        if formats := checkpoint.other_formats(run.checkpoints, run.key):
+            refused = {"formats": formats, "format": checkpoint.FORMAT}
+            run.record("engine.checkpoint_refused", refused, run.scenario.begin_s)
     else:
         run.street.resume(found.street())
         lost = {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s}
