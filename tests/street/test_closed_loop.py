@@ -24,7 +24,11 @@ from tests.street.builders import (
     vehicles,
 )
 
-from headway.safety import ControlSource
+from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import BENCHMARK, work_out
+from headway.safety import ControlSource, SafetyGate
+from headway.street import closed_loop
 from headway.street.board import JunctionState
 from headway.street.closed_loop import Durations, any_below
 from headway.street.plausibility import drop_implausible, plausible_rows
@@ -703,3 +707,27 @@ def test_a_plausible_observation_is_unchanged_and_the_rest_of_another_is_used(
     street.tick()
     assert says.observations[0].vehicles.link.tolist() == [0]
     assert says.observations[0].completeness.tolist() == [0.5, 0.5]
+
+
+def test_controller_and_a_gate_that_is_thrown_away_are_compiled_before_the_first_tick(monkeypatch):
+    """Both have decided once, at the begin of the scenario, when the street is handed over."""
+    of = scenario("cologne1")
+    network = read_network(of.net)
+    admitted = []
+
+    class RecordingGate(SafetyGate):
+        def admit(self, proposal, now, observation=None, fallback=None):
+            admitted.append((self, proposal.controller, now, observation))
+            return super().admit(proposal, now, observation, fallback)
+
+    monkeypatch.setattr(closed_loop, "SafetyGate", RecordingGate)
+    street = closed_loop.open_street(
+        network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg), "planner", lambda _: None
+    )
+    try:
+        ((gate, controller, now, observation),) = admitted
+        assert (controller, now) == ("planner", street.plant.time_s)
+        assert observation is street.observation
+        assert gate is not street.gate
+    finally:
+        street.plant.close()
