@@ -157,6 +157,6 @@ def split(context: str) -> tuple[str, str]:
 def environment(root: Path, interpreted: bool) -> dict[str, str]:
     """Variables under which the tests run on the source of `root`."""
     return os.environ | {
-        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "NUMBA_DISABLE_JIT": "1" if interpreted else "0", "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "HEADWAY_KEEP_COMPILED": "1", "NUMBA_DISABLE_JIT": "1" if interpreted else "0", "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1", "HEADWAY_DATA": os.environ.get("HEADWAY_DATA", str(root.parent / "shared/data")),
     }  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.analytics import highres
-from headway.analytics.highres import History, greens, log_of, logged, stages
+from headway.analytics.highres import History, greens, lamps, log_of, logged
 from headway.store import Intake, open_database
 
 R, Y, P, G = 1, 2, 3, 4
@@ -44,7 +44,7 @@ def lists(of):
     return {key: (at.tolist(), value.tolist()) for key, (at, value) in of.items()}
 
 
-# stages
+# lamps
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def lists(of):
     ],
 )
 def test_a_signal_is_red_green_or_yellow_from_each_change_on(colours, expected):
-    at, stage = stages(signal(colours))
-    assert list(zip(at.tolist(), stage.tolist(), strict=True)) == expected
-    assert stage.dtype == np.float64
+    at, lamp = lamps(signal(colours))
+    assert list(zip(at.tolist(), lamp.tolist(), strict=True)) == expected
+    assert lamp.dtype == np.float64
 
 
 def test_a_dark_signal_counts_as_red():
-    assert stages((np.array([0.0, 1.0, 2.0]), np.array([0.0, 4.0, 0.0])))[1].tolist() == [0, 1, 0]
+    assert lamps((np.array([0.0, 1.0, 2.0]), np.array([0.0, 4.0, 0.0])))[1].tolist() == [0, 1, 0]
 
 
 # greens and what ended them

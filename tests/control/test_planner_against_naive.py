@@ -19,7 +19,7 @@ from tests.control.naive_planner import Car, Scene
 from headway.control import candidates, lane_queues, planner_kernel, search
 from headway.control import queue_model as queue
 from headway.control.planner import MODEL, signals_of, traffic_of
-from headway.control.queue_model import HELD, ROLLOUT_A, Phase, as_record
+from headway.control.queue_model import HELD, ROLLOUT_A, StagePeriod, as_record
 
 pytestmark = pytest.mark.slow
 
@@ -119,8 +119,8 @@ def test_a_stage_lets_those_go_who_may_and_costs_what_they_waited(seed):
         end = begin + float(random.choice([0.0, random.uniform(0, 30)]))
         cost, after = naive.run(scene, state, as_lights(lights), begin, end, opens)
         held = rows_of(state)
-        phase = Phase(lights, as_row(opens) - begin, begin, end)
-        found = queue.stage_cost(waiting, yields, phase, held, HELD, ROLLOUT_A, FIGURES)
+        period = StagePeriod(lights, as_row(opens) - begin, begin, end)
+        found = queue.stage_cost(waiting, yields, period, held, HELD, ROLLOUT_A, FIGURES)
         assert found == pytest.approx(cost, abs=1e-9)
         assert held.gone[ROLLOUT_A].tolist() == [g for g, _ in after]
         assert held.last_s[ROLLOUT_A] == pytest.approx([t for _, t in after])
@@ -144,8 +144,8 @@ def test_what_is_left_its_clearing_time_and_what_follows(seed):
         assert queue.cost_left(waiting, held, HELD, near) == pytest.approx(naive.rest(scene, state))
         lights, opens, least = random_lights(random), random_opens(random), random.uniform(0, 8, 4)
         begin = float(random.choice([0.0, random.uniform(0, 10)]))
-        phase = Phase(lights, as_row(opens) - begin, begin, begin)
-        until = queue.clear_time_s(waiting, held, HELD, phase, least, near)
+        period = StagePeriod(lights, as_row(opens) - begin, begin, begin)
+        until = queue.clear_time_s(waiting, held, HELD, period, least, near)
         assert until == pytest.approx(
             naive.passed(scene, state, as_lights(lights), begin, opens, dict(enumerate(least)))
         )
@@ -217,7 +217,7 @@ def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
         )
         for bound, expected in ((np.inf, 3.0 + cost), (3.0 + cost + 1e-6, 3.0 + cost)):
             held = rows_of(state)
-            first = Phase(stages[stage], soon[stage] - begin, begin, end)
+            first = StagePeriod(stages[stage], soon[stage] - begin, begin, end)
             problem = search.Problem(
                 waiting, tried, held, np.zeros(0), np.zeros(0), as_record(model)
             )

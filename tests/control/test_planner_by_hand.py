@@ -40,7 +40,7 @@ from headway.control.queue_model import (
     VEHICLE,
     Closed,
     Model,
-    Phase,
+    StagePeriod,
     as_record,
     eta_s,
 )
@@ -134,8 +134,8 @@ class TestQueue:
         yields = np.zeros((3, 4), bool)[:, :3]  # a part of a larger table, as the planner has it
         yields[1, 0] = True
         begun = progress(len(lanes), gone=0, last_s=-100.0)
-        phase = Phase(colours(lights), np.array(opens) - begin, begin, end)
-        cost = queue.stage_cost(waiting, yields, phase, begun, NOW, HELD, FIGURES)
+        period = StagePeriod(colours(lights), np.array(opens) - begin, begin, end)
+        cost = queue.stage_cost(waiting, yields, period, begun, NOW, HELD, FIGURES)
         return float(cost), begun.gone[HELD].tolist(), begun.last_s[HELD].tolist()
 
     def test_those_who_stand_leave_one_after_the_other(self):
@@ -275,10 +275,10 @@ class TestBounds:
 
     def test_a_stage_is_cleared_a_moment_behind_the_last_of_its_platoon(self):
         def cleared(begin, opens=BEFORE, least=5.0, horizon=50.0, lights="G"):
-            phase = Phase(colours(lights), np.array([opens]) - begin, begin, begin)
+            period = StagePeriod(colours(lights), np.array([opens]) - begin, begin, begin)
             model = as_record(PLAIN._replace(horizon_s=horizon))
             return float(
-                queue.clear_time_s(self.queues, self.begun, NOW, phase, np.array([least]), model)
+                queue.clear_time_s(self.queues, self.begun, NOW, period, np.array([least]), model)
             )
 
         assert cleared(0.0) == 0.0, "nobody comes within 2 s"
@@ -530,7 +530,7 @@ class TestRollout:
         waiting = queues([[(0.0, 1.0, 0.0, 0, Closed.OPEN, True, False)]])
         begun = progress(1, HELD, gone=0, last_s=-math.inf)
         tried = self.tried(stages, np.zeros((2, 2), bool), np.full((2, 2, 2), trans), np.zeros(2))
-        first = Phase(tried.colours[0], tried.opens_now_s[0] - begin, begin, end)
+        first = StagePeriod(tried.colours[0], tried.opens_now_s[0] - begin, begin, end)
         return self.rollout(waiting, tried, begun, first, bound)
 
     def rollout(self, waiting, tried, begun, first, bound):
@@ -565,7 +565,7 @@ class TestRollout:
         yields = np.zeros((3, 3), bool)
         yields[1, 0] = True
         tried = self.tried(("rrG", "Ggr"), yields, np.zeros((2, 2, 3)), np.full(3, 5.0))
-        first = Phase(tried.colours[0], tried.opens_now_s[0], 0.0, 10.0)
+        first = StagePeriod(tried.colours[0], tried.opens_now_s[0], 0.0, 10.0)
         cost = self.rollout(waiting, tried, begun, first, math.inf)
         assert cost == pytest.approx(2 * 0.5 + 2 * 0.8)
 

@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
+from headway.control.actuated import ActuatedState
 from headway.control.confidence import Confidence
 from headway.control.planner import PlannerState
 from headway.control.pressure import Aim
@@ -15,7 +16,7 @@ from headway.control.webster import CycleBounds, Plan, WebsterState
 
 
 @pytest.mark.parametrize(
-    "kind", [Aim, Confidence, CycleBounds, Plan, PlannerState, QState, WebsterState]
+    "kind", [ActuatedState, Aim, Confidence, CycleBounds, Plan, PlannerState, QState, WebsterState]
 )
 def test_a_state_cannot_be_changed(kind):
     names = [f.name for f in fields(kind)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.control.builders import colours, junction, letters, network, observed, pair, timing
 
-from headway.control.actuated import Actuated
+from headway.control.actuated import Actuated, ActuatedState
 from headway.control.catalogue import CONTROLLERS, controller
 from headway.control.fixed import FixedTime
 from headway.control.pressure import Aim, Greedy, MaxPressure
@@ -17,8 +17,12 @@ from headway.control.stages import FlowMeter, StageTable, demand, may_change
 STAGES = ["GrrGr", "rGrrG", "rrG"]
 
 
-def aim(first, second=0, since=(100.0, 100.0)):
-    return Aim(np.array([first, second], np.int32), np.array(since))
+def aim(first, second=0, next_s=(100.0, 100.0)):
+    return Aim(np.array([first, second], np.int32), np.array(next_s))
+
+
+def since(first, second=0, began_s=(100.0, 100.0)):
+    return ActuatedState(np.array([first, second], np.int32), np.array(began_s))
 
 
 @pytest.mark.parametrize("name", list(CONTROLLERS))
@@ -335,7 +339,7 @@ def test_a_vehicle_whose_link_is_unknown_is_nobodys():
     net = last_link_signalled()
     seen = observed(net, 130.0, [(-1, 5, 0), (1, 50, 0)], "rrrG")
     assert demand(net, seen).tolist() == [0, 1, 0, 0]
-    state = Aim(np.array([3], np.int32), np.array([100.0]))
+    state = ActuatedState(np.array([3], np.int32), np.array([100.0]))
     assert Actuated(net, timing(net)).step(seen, state)[1].target.tolist() == [1]
 
 
@@ -387,18 +391,18 @@ class TestActuated:
     def step(self, rows=(), shown="GrrGr", state=None, at_s=130.0, **more):
         net = pair()
         one = Actuated(net, timing(net))
-        proposal, state = one.step(observed(net, at_s, rows, shown, **more), state or aim(0))
+        proposal, state = one.step(observed(net, at_s, rows, shown, **more), state or since(0))
         assert (proposal.at_s, proposal.controller, proposal.confidence.tolist()) == (
             at_s,
             "actuated",
             [1.0, 1.0],
         )
-        return letters(proposal.wanted), state.target.tolist(), state.next_s.tolist()
+        return letters(proposal.wanted), state.target.tolist(), state.began_s.tolist()
 
     def test_it_starts_with_the_first_stage_of_each_junction_now(self):
         net = pair()
         state = Actuated(net, timing(net)).start(observed(net, 33.0, [], "rrrrr"))
-        assert (state.target.tolist(), state.next_s.tolist()) == ([0, 0], [33.0, 33.0])
+        assert (state.target.tolist(), state.began_s.tolist()) == ([0, 0], [33.0, 33.0])
 
     def test_it_rests_in_green_while_nobody_asks_for_another(self):
         assert self.step([(0, 150.0, 10.0)]) == ("GrrGr", [0, 0], [100.0, 100.0])
@@ -411,13 +415,13 @@ class TestActuated:
 
     def test_the_turn_goes_on_from_the_present_stage_and_round(self):
         rows = [(0, 50, 0), (2, 50, 0), (3, 50, 0), (4, 50, 0)]
-        assert self.step(rows, "rGrrG", aim(1, 1)) == ("rrGGr", [2, 0], [130.0, 130.0])
-        assert self.step(rows, "rrGrG", aim(2, 1)) == ("GrrGr", [0, 0], [130.0, 130.0])
+        assert self.step(rows, "rGrrG", since(1, 1)) == ("rrGGr", [2, 0], [130.0, 130.0])
+        assert self.step(rows, "rrGrG", since(2, 1)) == ("GrrGr", [0, 0], [130.0, 130.0])
 
     def test_the_first_in_turn_that_somebody_asks_for_is_next_however_many_follow(self):
         net = last_link_signalled()
         seen = observed(net, 130.0, [(1, 50, 0), (2, 50, 0), (3, 50, 0)], "Grrr")
-        state = Aim(np.array([0], np.int32), np.array([100.0]))
+        state = ActuatedState(np.array([0], np.int32), np.array([100.0]))
         assert Actuated(net, timing(net)).step(seen, state)[1].target.tolist() == [1]
 
     def test_who_is_lit_already_asks_for_nothing(self):
@@ -451,7 +455,7 @@ class TestActuated:
     def test_traffic_on_red_or_without_a_known_link_extends_nothing(self):
         assert self.step([(2, 5, 0)])[1] == [1, 0]
         assert self.step([(-1, 5, 0), (2, 50, 0)])[1] == [1, 0]
-        assert self.step([(6, 5, 0), (4, 50, 0)], "GrrrG", aim(0, 1))[1] == [0, 0], (
+        assert self.step([(6, 5, 0), (4, 50, 0)], "GrrrG", since(0, 1))[1] == [0, 0], (
             "a link under no signal is no traffic of the last group"
         )
 
@@ -463,7 +467,7 @@ class TestActuated:
             [junction("J", 0, ["gr", "rG"], [(0, 1)], [(0, 1)])],
         )
         one = Actuated(net, timing(net))
-        state = Aim(np.array([0], np.int32), np.array([100.0]))
+        state = ActuatedState(np.array([0], np.int32), np.array([100.0]))
         assert one.step(observed(net, 130.0, [(0, 5, 0), (1, 50, 0)], "gr"), state)[
             1
         ].target.tolist() == [1]
@@ -475,7 +479,7 @@ class TestActuated:
             [(a, "x", g, "s", 10, 10, 1) for g, a in enumerate("ab")],
             [junction("J", 0, ["Gr", "rg"], [(0, 1)], [(1, 0)])],
         )
-        state = Aim(np.array([0], np.int32), np.array([100.0]))
+        state = ActuatedState(np.array([0], np.int32), np.array([100.0]))
         assert Actuated(net, timing(net)).step(observed(net, 130.0, [(1, 50, 0)], "Gr"), state)[
             1
         ].target.tolist() == [1]
@@ -484,7 +488,7 @@ class TestActuated:
         rows = [(0, 5, 10), (2, 50, 0)]
         assert self.step(rows, at_s=149.9)[1] == [0, 0]
         assert self.step(rows, at_s=150.0)[1] == [1, 0]
-        assert self.step(rows, at_s=150.0, state=aim(0, 0, (100.5, 100.0)))[1] == [0, 0]
+        assert self.step(rows, at_s=150.0, state=since(0, 0, (100.5, 100.0)))[1] == [0, 0]
 
     def test_it_waits_for_the_shortest_green(self):
         assert self.step([(2, 50, 0)], shown_for=4.9) == ("GrrGr", [0, 0], [100.0, 100.0])

@@ -8,6 +8,7 @@ import numpy as np
 
 from headway.values import FloatArray
 
+MOST_RESAMPLED = 5000  # pairs; the mean of more is normally distributed
 DRAWS = 2000
 
 
@@ -43,7 +44,7 @@ def paired(a: FloatArray, b: FloatArray) -> Paired:
     random = np.random.default_rng(len(d))
     draws = (
         d[random.integers(0, len(d), (DRAWS, len(d)))].mean(axis=1)
-        if len(d) <= 5000
+        if len(d) <= MOST_RESAMPLED
         else d.mean() + random.normal(0, d.std() / len(d) ** 0.5, DRAWS)
     )
     low, high = np.percentile(draws, (2.5, 97.5))

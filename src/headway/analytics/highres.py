@@ -11,20 +11,22 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import IntEnum
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from headway.roads import Colour
 from headway.store import Database
 from headway.values import FloatArray
 
-# of the colours as they are kept
-RED = 1
-YELLOW = 2
-PERMISSIVE = 3
-GREEN = 4
+# plain numbers, as the database has them
+RED = int(Colour.RED)
+YELLOW = int(Colour.YELLOW)
+PERMISSIVE = int(Colour.PERMISSIVE)
+GREEN = int(Colour.GREEN)
 BEGIN_GREEN = 1
 BEGIN_YELLOW = 8
 BEGIN_RED = 10
@@ -41,6 +43,16 @@ EXTENSION_S = 3.0
 LONGEST_GREEN_S = 90.0
 PHASES = 16
 COLOUR_OF_CODE = {BEGIN_GREEN: GREEN, BEGIN_YELLOW: YELLOW, BEGIN_RED: RED}
+
+
+class Lamp(IntEnum):
+    """What a signal shows, where permissive and protected green are one."""
+
+    RED = 0
+    GREEN = 1
+    YELLOW = 2
+
+
 Key = tuple[str, int]
 Series = tuple[FloatArray, FloatArray]
 Rows = Iterable[tuple[float, str, int, int]]
@@ -166,15 +178,15 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
     """Greens that began and ended, and what ended each: what the controller reported (0 where it
     reported nothing of this one), if it reports any; otherwise its longest length, else no call for
     `EXTENSION_S` (gap-out), else others' turn (force-off)."""
-    at, stage = stages(history.colours[key])
+    at, lamp = lamps(history.colours[key])
     on, there = history.detector(key)
     reported_at, reported = history.ended.get(key, NOTHING)
     found = []
-    for k in np.flatnonzero(stage == 1).tolist():
+    for k in np.flatnonzero(lamp == Lamp.GREEN).tolist():
         if k == 0 or k + 1 >= len(at):
             continue
         begin, end = float(at[k]), float(at[k + 1])
-        yellow = float(at[k + 2] - end) if stage[k + 1] == 2 and k + 2 < len(at) else 0.0
+        yellow = float(at[k + 2] - end) if lamp[k + 1] == Lamp.YELLOW and k + 2 < len(at) else 0.0
         if history.ended:
             last = int(np.searchsorted(reported_at, end, "right")) - 1
             why = float(reported[last]) if last >= 0 and reported_at[last] > begin else 0.0
@@ -187,14 +199,13 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
     return Greens(*table.T)
 
 
-def stages(colour: Series) -> Series:
-    """Times at which it became 0 red, 1 green or 2 yellow; permissive and protected green are
-    one.
-    """
+def lamps(colour: Series) -> Series:
+    """The times at which a signal changed, and the `Lamp` that it showed from then on."""
     at, value = colour
-    stage = np.where(value >= PERMISSIVE, 1, np.where(value == YELLOW, 2, 0)).astype(np.float64)
-    first = np.concatenate([[True], stage[1:] != stage[:-1]])[: len(stage)]
-    return at[first], stage[first]
+    dark = np.where(value == YELLOW, Lamp.YELLOW, Lamp.RED)
+    lamp = np.where(value >= PERMISSIVE, Lamp.GREEN, dark).astype(np.float64)
+    first = np.concatenate([[True], lamp[1:] != lamp[:-1]])[: len(lamp)]
+    return at[first], lamp[first]
 
 
 def log_of(
@@ -209,19 +220,19 @@ def log_of(
     rows: list[tuple[float, str, int, int]] = []
     for key, colour in history.colours.items():
         device, phase = key[0], key[1] + 1
-        at, stage = stages(colour)
+        at, lamp = lamps(colour)
         on, there = history.detector(key)
         if key in history.crossings:
             rows += [
-                (t, device, WALK if s == 1 else DONT_WALK, phase)
-                for t, s in _pairs(at, stage)
-                if s != 2
+                (t, device, WALK if s == Lamp.GREEN else DONT_WALK, phase)
+                for t, s in _pairs(at, lamp)
+                if s != Lamp.YELLOW
             ]
             rows += [(t, device, CALL, phase) for t in on[there > 0].tolist()]
             continue
         rows += [
             (t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase)
-            for t, s in _pairs(at, stage)
+            for t, s in _pairs(at, lamp)
         ]
         rows += [(t, device, ON if v else OFF, phase) for t, v in _pairs(on, there)]
         ended = greens(history, key, longest_s)

@@ -15,10 +15,11 @@ from headway.analytics.highres import (
     MAX_OUT,
     NOTHING,
     History,
+    Lamp,
     Series,
     greens,
+    lamps,
     recorded,
-    stages,
 )
 from headway.store import Database
 from headway.values import FloatArray
@@ -194,9 +195,9 @@ def coordination(
     end_s: float = inf,
 ) -> Coordination:
     history = recorded(database, run, junction, begin_s, end_s)
-    at, stage = stages(history.colours.get((junction, group), NOTHING))
+    at, lamp = lamps(history.colours.get((junction, group), NOTHING))
     on, there = history.detector((junction, group))
-    red, green, yellow = (at[stage == k] for k in range(3))
+    red, green, yellow = (at[lamp == one] for one in (Lamp.RED, Lamp.GREEN, Lamp.YELLOW))
     arrived = on[there > 0]
     cycle = np.searchsorted(red, arrived, "right") - 1
     arrived, cycle = arrived[cycle >= 0], cycle[cycle >= 0]
@@ -320,7 +321,7 @@ def pedestrian_delay(
     history = recorded(database, run, junction, begin_s, end_s)
     found = []
     for key in sorted(history.crossings & history.colours.keys()):
-        delays = _waits(stages(history.colours[key]), history.detector(key))
+        delays = _waits(lamps(history.colours[key]), history.detector(key))
         figures = (
             (float(delays.mean()), float(np.percentile(delays, 95)), float(delays.max()))
             if len(delays)
@@ -332,12 +333,12 @@ def pedestrian_delay(
 
 def _waits(signal: Series, detector: Series) -> FloatArray:
     """From each call to the next green; 0 for one that comes while it is green."""
-    at, stage = signal
-    green = at[stage == 1]
+    at, lamp = signal
+    green = at[lamp == Lamp.GREEN]
     delays = []
     for call in detector[0][detector[1] > 0]:
         shown, after = np.searchsorted(at, call, "right") - 1, np.searchsorted(green, call)
-        if shown >= 0 and stage[shown] == 1:
+        if shown >= 0 and lamp[shown] == Lamp.GREEN:
             delays.append(0.0)
         elif after < len(green):
             delays.append(green[after] - call)
@@ -444,19 +445,19 @@ def _arrivals(
     junction: str, group: int, colour: Series, on: FloatArray, there: FloatArray
 ) -> Arrivals:
     last = colour[0][-1]
-    at, stage = stages(colour)
+    at, lamp = lamps(colour)
     arrived = on[there > 0]
     place = np.searchsorted(at, arrived, "right") - 1
-    known, seen = arrived[place >= 0], stage[place[place >= 0]]
-    green = at[stage == 1]
-    stopped = known[seen == 0]
+    known, shown = arrived[place >= 0], lamp[place[place >= 0]]
+    green = at[lamp == Lamp.GREEN]
+    stopped = known[shown == Lamp.RED]
     after = np.searchsorted(green, stopped)
     waits = green[after[after < len(green)]] - stopped[after < len(green)]
     failures = whole = 0
-    for k in np.flatnonzero(stage == 1).tolist():
+    for k in np.flatnonzero(lamp == Lamp.GREEN).tolist():
         if k + 2 < len(at) and at[k + 2] + QUEUE_RED_S <= last:
             whole += 1
-            red = at[k + 2] if stage[k + 1] == 2 else at[k + 1]
+            red = at[k + 2] if lamp[k + 1] == Lamp.YELLOW else at[k + 1]
             failures += _fills(on, there, at[k], at[k + 1]) and _fills(
                 on, there, red, red + QUEUE_RED_S
             )
@@ -465,7 +466,9 @@ def _arrivals(
         np.append(on, on.max(initial=last))
     )  # how long it reported the same; its last report holds until the end
     health = "silent" if n == 0 else "stuck" if (held[there > 0] >= STUCK_S).any() else "ok"
-    on_green, on_yellow, on_red = (int((seen == k).sum()) for k in (1, 2, 0))
+    on_green, on_yellow, on_red = (
+        int((shown == one).sum()) for one in (Lamp.GREEN, Lamp.YELLOW, Lamp.RED)
+    )
     mean = float(waits.mean()) if len(waits) else None
     return Arrivals(
         junction,

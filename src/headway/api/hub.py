@@ -17,6 +17,7 @@ import msgspec
 
 from headway.telemetry import metrics
 
+LEAST_PACKED_BYTES = 512  # a shorter message gains nothing by compression
 TOPICS = ("realtime", "monitoring", "alerts")
 # by new kind, the old one that filters may still name until 0.2 (docs/deprecated.md)
 OLD_KINDS = {"camera.frame": "camera.seen"}
@@ -239,7 +240,7 @@ def written(
     whole = {"id": str(number), "topic": topic, "street": street, "data": data}
     if packed:
         plain = encode(data)
-        if len(plain) > 512:
+        if len(plain) > LEAST_PACKED_BYTES:
             whole["data"] = base64.b64encode(zlib.compress(plain, 1)).decode()
             whole["encoding"] = "zlib+base64"
     return encode(whole)

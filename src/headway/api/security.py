@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from headway.api.problems import ProblemError
 from headway.store import Database
 
+AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries come one by one
 ALGORITHM = "HS256"
 ISSUER = "headway"
 
@@ -156,7 +157,7 @@ class Audit:
 
     def add(self, who: Principal, what: str, status: int, data: dict[str, Any]) -> None:
         with self._lock, self._database.engine.begin() as held:
-            held.execute(sa.text("SELECT pg_advisory_xact_lock(4846)"))
+            held.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": AUDIT_LOCK})
             last = held.execute(
                 sa.text("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
             ).first()

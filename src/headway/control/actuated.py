@@ -4,12 +4,21 @@ longest green (max-out).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from headway.control.pressure import Aim
 from headway.control.stages import StageTable, demand, may_change
 from headway.roads import Colour, Network, Timing
-from headway.values import Observation, Proposal
+from headway.values import FloatArray, IntArray, Observation, Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class ActuatedState:
+    """The stage aimed at (junctions,), and since when, seconds."""
+
+    target: IntArray
+    began_s: FloatArray
 
 
 class Actuated:
@@ -30,18 +39,20 @@ class Actuated:
         self._sure = np.ones(len(network.junctions))
         self._group = np.array([x.group for x in network.links], np.int32)
 
-    def start(self, observation: Observation) -> Aim:
+    def start(self, observation: Observation) -> ActuatedState:
         n = len(self._network.junctions)
-        return Aim(np.zeros(n, np.int32), np.full(n, observation.at_s))
+        return ActuatedState(np.zeros(n, np.int32), np.full(n, observation.at_s))
 
-    def step(self, observation: Observation, state: Aim) -> tuple[Proposal, Aim]:
+    def step(
+        self, observation: Observation, state: ActuatedState
+    ) -> tuple[Proposal, ActuatedState]:
         v = observation.vehicles
         coming = (v.link >= 0) & (v.distance_m <= self.gap_s * np.maximum(v.speed_mps, 2.0))
         extends = np.zeros(len(observation.shown), np.bool_)
         groups = self._group[v.link[coming]]
         extends[groups[groups >= 0]] = True
         calls = demand(self._network, observation) > 0
-        target, began = state.target.copy(), state.next_s.copy()
+        target, began = state.target.copy(), state.began_s.copy()
         for j in np.flatnonzero(
             may_change(self._network, self._timing, target, self._table, observation)
         ).tolist():
@@ -62,4 +73,4 @@ class Actuated:
             self.name,
             self._table.wanted_after_min_green(target, observation),
             self._sure,
-        ), Aim(target, began)
+        ), ActuatedState(target, began)

@@ -149,7 +149,7 @@ class Progress(NamedTuple):
     inside: IntArray
 
 
-class Phase(NamedTuple):
+class StagePeriod(NamedTuple):
     """One stage shown from `begin_s` to `end_s`.
 
     colours:       int8 (columns,).
@@ -212,21 +212,21 @@ def may_go(vehicle, colour):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def opening_s(phase, column):  # type: ignore[no-untyped-def]
-    """When `column` turns green in `phase`; LONG_AGO_S if it was green before."""
-    return phase.begin_s + phase.opens_after_s[column]
+def opening_s(period, column):  # type: ignore[no-untyped-def]
+    """When `column` turns green in `period`; LONG_AGO_S if it was green before."""
+    return period.begin_s + period.opens_after_s[column]
 
 
 @inlined
-def earliest_s(vehicle, last_s, phase, model):  # type: ignore[no-untyped-def]
+def earliest_s(vehicle, last_s, period, model):  # type: ignore[no-untyped-def]
     """When a vehicle may enter: it is there, a headway behind the one before, and its column has
     been green for long enough.
     """
     return max(
         vehicle.eta_s,
         last_s + model.headway_s,
-        phase.begin_s,
-        opening_s(phase, vehicle.column) + model.startup_loss_s,
+        period.begin_s,
+        opening_s(period, vehicle.column) + model.startup_loss_s,
     )
 
 
@@ -234,28 +234,28 @@ def earliest_s(vehicle, last_s, phase, model):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def stage_cost(queues, yields, phase, progress, source, target, model):  # type: ignore[no-untyped-def]
-    """Discharge all lanes during `phase`, from row `source` to row `target`; returns the cost of
+def stage_cost(queues, yields, period, progress, source, target, model):  # type: ignore[no-untyped-def]
+    """Discharge all lanes during `period`, from row `source` to row `target`; returns the cost of
     the vehicles that leave.
 
     yields: bool (columns, columns), the row gives way to the column.
     """
-    if has_permissive_traffic(queues, phase, progress, source):
-        return discharge_together(queues, yields, phase, progress, source, target, model)
+    if has_permissive_traffic(queues, period, progress, source):
+        return discharge_together(queues, yields, period, progress, source, target, model)
     cost = 0.0
     for lane in range(len(queues.start) - 1):
-        cost += discharge_lane(queues, lane, phase, progress, source, target, model)
+        cost += discharge_lane(queues, lane, period, progress, source, target, model)
     return cost
 
 
 @inlined
-def has_permissive_traffic(queues, phase, progress, source):  # type: ignore[no-untyped-def]
-    """A vehicle that is reached in `phase` has a permissive green."""
+def has_permissive_traffic(queues, period, progress, source):  # type: ignore[no-untyped-def]
+    """A vehicle that is reached in `period` has a permissive green."""
     for lane in range(len(queues.start) - 1):
         for v in range(queues.start[lane] + progress.gone[source, lane], queues.start[lane + 1]):
             vehicle = queues.vehicle[v]
-            colour = phase.colours[vehicle.column]
-            if colour < Colour.PERMISSIVE or vehicle.eta_s > phase.end_s:
+            colour = period.colours[vehicle.column]
+            if colour < Colour.PERMISSIVE or vehicle.eta_s > period.end_s:
                 break
             if colour == Colour.PERMISSIVE:
                 return True
@@ -263,17 +263,17 @@ def has_permissive_traffic(queues, phase, progress, source):  # type: ignore[no-
 
 
 @inlined
-def discharge_lane(queues, lane, phase, progress, source, target, model):  # type: ignore[no-untyped-def]
+def discharge_lane(queues, lane, period, progress, source, target, model):  # type: ignore[no-untyped-def]
     """Discharge one lane whose greens are all protected; returns the cost of those who leave."""
     v = queues.start[lane] + progress.gone[source, lane]
     last_s = progress.last_s[source, lane]
     cost = 0.0
     while v < queues.start[lane + 1]:
         vehicle = queues.vehicle[v]
-        if not may_go(vehicle, phase.colours[vehicle.column]):
+        if not may_go(vehicle, period.colours[vehicle.column]):
             break
-        leaves_s = earliest_s(vehicle, last_s, phase, model)
-        if leaves_s > phase.end_s + model.end_gain_s:
+        leaves_s = earliest_s(vehicle, last_s, period, model)
+        if leaves_s > period.end_s + model.end_gain_s:
             break
         cost += delay_cost(vehicle, leaves_s, model)
         last_s = leaves_s
@@ -284,7 +284,7 @@ def discharge_lane(queues, lane, phase, progress, source, target, model):  # typ
 
 
 @inlined
-def discharge_together(queues, yields, phase, progress, source, target, model):  # type: ignore[no-untyped-def]
+def discharge_together(queues, yields, period, progress, source, target, model):  # type: ignore[no-untyped-def]
     """Discharge all lanes in order of time, where some green is permissive.
 
     A vehicle with a permissive green waits for a gap in the traffic that it gives way to. Where the
@@ -296,10 +296,10 @@ def discharge_together(queues, yields, phase, progress, source, target, model): 
     cost = 0.0
     for _ in range(MAX_STEPS):
         # the vehicle that may go soonest, at a stop line or inside
-        work_out_tries(queues, phase, progress, target, model)
+        work_out_tries(queues, period, progress, target, model)
         place = np.argmin(progress.try_s)
         now_s = progress.try_s[place]
-        if now_s > phase.end_s + model.end_gain_s:
+        if now_s > period.end_s + model.end_gain_s:
             break
         lane = place % lanes
         is_inside = place >= lanes
@@ -307,9 +307,9 @@ def discharge_together(queues, yields, phase, progress, source, target, model): 
         v = progress.inside[lane] if is_inside else first
 
         gap_at_s = now_s
-        if phase.colours[queues.vehicle[v].column] == Colour.PERMISSIVE:
+        if period.colours[queues.vehicle[v].column] == Colour.PERMISSIVE:
             gap_at_s = next_gap_s(
-                queues, v, lane, now_s, yields, phase, progress, source, target, model
+                queues, v, lane, now_s, yields, period, progress, source, target, model
             )
         if gap_at_s > now_s:
             # it waits where it is, or moves up into the junction
@@ -330,7 +330,7 @@ def discharge_together(queues, yields, phase, progress, source, target, model): 
 
     for v in progress.inside:
         if v != NO_VEHICLE:
-            cost += delay_cost(queues.vehicle[v], phase.end_s + INSIDE_LEAVES_S, model)
+            cost += delay_cost(queues.vehicle[v], period.end_s + INSIDE_LEAVES_S, model)
     return cost
 
 
@@ -355,7 +355,7 @@ def leave_stop_line(progress, row, lane, now_s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def work_out_tries(queues, phase, progress, row, model):  # type: ignore[no-untyped-def]
+def work_out_tries(queues, period, progress, row, model):  # type: ignore[no-untyped-def]
     """Fill in when the first vehicle of each lane may go, where that has not been worked out."""
     for lane in range(len(queues.start) - 1):
         if progress.try_s[lane] != NOT_WORKED_OUT_S:
@@ -365,13 +365,13 @@ def work_out_tries(queues, phase, progress, row, model):  # type: ignore[no-unty
         if v == queues.start[lane + 1]:
             continue
         vehicle = queues.vehicle[v]
-        if may_go(vehicle, phase.colours[vehicle.column]):
+        if may_go(vehicle, period.colours[vehicle.column]):
             last_s = progress.last_s[row, lane]
-            progress.try_s[lane] = earliest_s(vehicle, last_s, phase, model)
+            progress.try_s[lane] = earliest_s(vehicle, last_s, period, model)
 
 
 @inlined
-def next_gap_s(queues, v, own_lane, now_s, yields, phase, progress, source, target, model):  # type: ignore[no-untyped-def]
+def next_gap_s(queues, v, own_lane, now_s, yields, period, progress, source, target, model):  # type: ignore[no-untyped-def]
     """When the traffic that vehicle v of `own_lane` gives way to next leaves it a gap; not after
     `now_s` if it may go at once.
     """
@@ -384,7 +384,7 @@ def next_gap_s(queues, v, own_lane, now_s, yields, phase, progress, source, targ
         first = queues.start[lane] + progress.gone[target, lane]
         if first < queues.start[lane + 1]:
             other = queues.vehicle[first]
-            protected = phase.colours[other.column] == Colour.GREEN
+            protected = period.colours[other.column] == Colour.GREEN
             if protected and gives_way_to[other.column]:
                 # a vehicle that is blocked on green still has right of way
                 if other.closed >= Closed.BLOCKED:
@@ -428,24 +428,24 @@ def cost_left(queues, progress, row, model):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def clear_time_s(queues, progress, row, phase, min_green_s, model):  # type: ignore[no-untyped-def]
+def clear_time_s(queues, progress, row, period, min_green_s, model):  # type: ignore[no-untyped-def]
     """When the queues and platoons of a stage have passed, not before its minimum green; the end of
-    `phase` does not count.
+    `period` does not count.
     """
-    until_s = phase.begin_s
-    for column in range(len(phase.colours)):
-        if phase.colours[column] >= Colour.PERMISSIVE:
-            until_s = max(until_s, opening_s(phase, column) + min_green_s[column])
+    until_s = period.begin_s
+    for column in range(len(period.colours)):
+        if period.colours[column] >= Colour.PERMISSIVE:
+            until_s = max(until_s, opening_s(period, column) + min_green_s[column])
 
     for lane in range(len(queues.start) - 1):
         last_s = progress.last_s[row, lane]
         is_served = False
         for v in range(queues.start[lane] + progress.gone[row, lane], queues.start[lane + 1]):
             vehicle = queues.vehicle[v]
-            protected = phase.colours[vehicle.column] == Colour.GREEN
+            protected = period.colours[vehicle.column] == Colour.GREEN
             if not protected or vehicle.closed >= Closed.BLOCKED:
                 break
-            leaves_s = earliest_s(vehicle, last_s, phase, model)
+            leaves_s = earliest_s(vehicle, last_s, period, model)
             platoon_end_s = last_s if is_served else until_s
             if vehicle.eta_s > platoon_end_s + model.platoon_gap_s or leaves_s > model.horizon_s:
                 break

@@ -16,9 +16,9 @@ from headway.control.queue_model import (
     NOW,
     ROLLOUT_A,
     ROLLOUT_B,
-    Phase,
     Progress,
     Queues,
+    StagePeriod,
     best_next,
     clear_time_s,
     compiled,
@@ -101,24 +101,24 @@ def is_cheaper_held(problem, bound):  # type: ignore[no-untyped-def]
 def hold_cost(problem, until_s):  # type: ignore[no-untyped-def]
     """Discharge the stage of now from NOW to HELD; returns the cost of the vehicles that leave."""
     candidates = problem.candidates
-    held = Phase(candidates.colours[0], candidates.opens_now_s[0], 0.0, until_s)
+    held = StagePeriod(candidates.colours[0], candidates.opens_now_s[0], 0.0, until_s)
     return discharge(problem, held, NOW, HELD)
 
 
 @compiled
-def discharge(problem, phase, source, target):  # type: ignore[no-untyped-def]
-    """Discharge a phase from one row of the progress to another; returns the cost, as above."""
+def discharge(problem, period, source, target):  # type: ignore[no-untyped-def]
+    """Discharge a period from one row of the progress to another; returns the cost, as above."""
     yields = problem.candidates.yields
     return stage_cost(
-        problem.queues, yields, phase, problem.progress, source, target, problem.model
+        problem.queues, yields, period, problem.progress, source, target, problem.model
     )
 
 
 @compiled
-def clears_s(problem, row, phase):  # type: ignore[no-untyped-def]
-    """When the queues of a phase that begins from `row` have passed."""
+def clears_s(problem, row, period):  # type: ignore[no-untyped-def]
+    """When the queues of a period that begins from `row` have passed."""
     min_green_s = problem.candidates.min_green_s
-    return clear_time_s(problem.queues, problem.progress, row, phase, min_green_s, problem.model)
+    return clear_time_s(problem.queues, problem.progress, row, period, min_green_s, problem.model)
 
 
 @compiled
@@ -126,19 +126,19 @@ def least_plan_cost(problem, stage, opens_after_s, begin_s, cost, bound, any_wil
     """The least cost of the plans that show `stage` from `begin_s` on, each for another length;
     `bound` where none costs less.
 
-    opens_after_s: see `Phase`. cost: of the plan up to then. any_will_do: the first plan that costs
-        less is enough.
+    opens_after_s: see `StagePeriod`. cost: of the plan up to then. any_will_do: the first plan that
+        costs less is enough.
     """
     colours = problem.candidates.colours[stage]
-    clear_s = clears_s(problem, HELD, Phase(colours, opens_after_s, begin_s, begin_s))
+    clear_s = clears_s(problem, HELD, StagePeriod(colours, opens_after_s, begin_s, begin_s))
     least = bound
     for i in range(-1, len(problem.lengths_s)):
         end_s = clear_s if i < 0 else begin_s + problem.lengths_s[i]
         if i >= 0 and end_s >= clear_s - LENGTH_MARGIN_S:
             break
-        phase = Phase(colours, opens_after_s, begin_s, end_s)
+        period = StagePeriod(colours, opens_after_s, begin_s, end_s)
         blocked = problem.candidates.blocking_cost[stage] * (end_s - begin_s)
-        least = min(least, rollout(problem, stage, phase, cost + blocked, least))
+        least = min(least, rollout(problem, stage, period, cost + blocked, least))
         if any_will_do and least < bound:
             break
     return least
@@ -146,20 +146,22 @@ def least_plan_cost(problem, stage, opens_after_s, begin_s, cost, bound, any_wil
 
 @compiled
 def rollout(problem, stage, first, cost, bound):  # type: ignore[no-untyped-def]
-    """Cost up to the horizon if `stage` is shown as in the phase `first`, after row HELD, and each
+    """Cost up to the horizon if `stage` is shown as in the period `first`, after row HELD, and each
     stage then lasts until its queues are gone; infinite where it is not under `bound`.
 
     cost: of the plan up to then.
     """
     candidates = problem.candidates
     horizon_s = problem.model.horizon_s
-    phase = Phase(first.colours, first.opens_after_s, first.begin_s, min(first.end_s, horizon_s))
+    period = StagePeriod(
+        first.colours, first.opens_after_s, first.begin_s, min(first.end_s, horizon_s)
+    )
     row = HELD
     for _ in range(MAX_STAGES_AHEAD):
         after = ROLLOUT_B if row == ROLLOUT_A else ROLLOUT_A
-        cost += discharge(problem, phase, row, after)
+        cost += discharge(problem, period, row, after)
         row = after
-        end_s = phase.end_s
+        end_s = period.end_s
         if end_s >= horizon_s:
             break
         if cost + cost_so_far(problem.queues, problem.progress, row, end_s) >= bound:
@@ -171,7 +173,7 @@ def rollout(problem, stage, first, cost, bound):  # type: ignore[no-untyped-def]
         )
         colours = candidates.colours[follow]
         opens_s = candidates.opens_after_s[stage, follow]
-        clear_s = clears_s(problem, row, Phase(colours, opens_s, end_s, end_s))
-        phase = Phase(colours, opens_s, end_s, min(clear_s, horizon_s))
+        clear_s = clears_s(problem, row, StagePeriod(colours, opens_s, end_s, end_s))
+        period = StagePeriod(colours, opens_s, end_s, min(clear_s, horizon_s))
         stage = follow
     return cost + cost_left(problem.queues, problem.progress, row, problem.model)

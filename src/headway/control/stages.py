@@ -14,6 +14,8 @@ from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observa
 GO = int(Colour.PERMISSIVE)
 GREEN = int(Colour.GREEN)
 RED = int(Colour.RED)
+NEAR_M = 200.0  # from the stop line: the vehicles that count as demand
+SHORTEST_LEARNT_S = 60.0  # a shorter time would make a rate of the first few vehicles
 EPS_S = 1e-6  # times that differ by less are equal: sums of float seconds are not exact
 
 
@@ -103,7 +105,7 @@ def may_change(
     return np.asarray(np.logical_and.reduceat(ready, [j.first for j in network.junctions]))
 
 
-def demand(network: Network, observation: Observation, within_m: float = 200.0) -> FloatArray:
+def demand(network: Network, observation: Observation, within_m: float = NEAR_M) -> FloatArray:
     """Vehicles within `within_m` of the stop line, and pedestrians who wait, by signal group:
     (groups,).
     """
@@ -134,4 +136,5 @@ class FlowMeter:
         learnt = min(learnt_s + period_s, self._memory_s)
         if period_s <= 0.0:
             return rates, learnt_s
-        return rates + (arrived / period_s - rates) * min(1.0, period_s / max(learnt, 60.0)), learnt
+        share = min(1.0, period_s / max(learnt, SHORTEST_LEARNT_S))
+        return rates + (arrived / period_s - rates) * share, learnt

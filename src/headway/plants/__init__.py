@@ -25,7 +25,7 @@ class Plant(Protocol[Measured, OrderT]):
     def observe(self) -> Measured:
         """Measure, without moving time."""
 
-    def apply(self, order: OrderT) -> None:
+    def apply(self, order: OrderT, /) -> None:
         """Put an order in force from now on."""
 
     def advance(self, period_s: float) -> None:

@@ -255,9 +255,9 @@ class SumoPlant:
                 )
         return room, count
 
-    def apply(self, order: Command) -> None:
-        """Show the colours of `order` from the next step on."""
-        colours = order.colours
+    def apply(self, command: Command) -> None:
+        """Show the colours of `command` from the next step on."""
+        colours = command.colours
         if not self._started or colours.tobytes() != self._shown.tobytes():
             changed = np.flatnonzero(colours != self._shown)
             lit, was = colours >= GO, self._shown >= GO

@@ -29,7 +29,7 @@ from headway.vision.frames.sources import Image
 PATH_S = 3.0  # s of the track's path that stand in the evidence
 PATH_STEP = 3  # every so many points of it: enough to draw the path
 LEAST_TRUST = 0.5  # share of a confidence that counts for a track just begun
-TRUSTED_AFTER = 20.0  # observations that give the other half; all of it from ten on
+OBSERVATIONS_PER_TRUST = 20.0  # that add 1 to the trust: full from ten on
 
 
 @dataclass
@@ -123,7 +123,7 @@ class ViolationDetector:
     def _violation(self, found: Assessment, situation: Situation) -> Violation:
         """Without images and seal."""
         track = situation.track
-        trust = min(1.0, LEAST_TRUST + track.observations / TRUSTED_AFTER)
+        trust = min(1.0, LEAST_TRUST + track.observations / OBSERVATIONS_PER_TRUST)
         return Violation(
             id=str(uuid.uuid4()),
             at_s=situation.at_s,
