@@ -67,24 +67,29 @@ def pipeline(rounds: int = 9) -> None:
         inference = 60 / (time.perf_counter() - begun)
         begun = time.perf_counter()
         perception = Perception("bench", Site.from_tree(SITE), 20.0)
-        told = 0
-        for seen in frame_results(FrameSource(SourceSettings(str(CLIP))), detector, perception):
-            told += len(seen.violations)
+        violations = 0
+        for result in frame_results(FrameSource(SourceSettings(str(CLIP))), detector, perception):
+            violations += len(result.violations)
         ratios.append(60 / (time.perf_counter() - begun) / inference)
-    side_by_side = detector_alone(detector)
+    side_by_side = inference_alone(threads)
     print(
-        f"{ratios[-1] * inference:.0f} frames/s, {told} violations with their pictures; / bare inference with {threads} threads ({inference:.0f}/s): {np.median(ratios):.2f} (median of {rounds})"
+        f"{ratios[-1] * inference:.0f} frames/s, {violations} violations with their images; / bare inference with {threads} threads ({inference:.0f}/s): {np.median(ratios):.2f} (median of {rounds})"
     )
     print(
-        f"a picture a thread, {threads} side by side, nothing else: {side_by_side:.0f}/s; the pipeline comes to {ratios[-1] * inference / side_by_side:.2f} of it"
+        f"a frame a thread, {threads} side by side, nothing else: {side_by_side:.0f}/s; the pipeline comes to {ratios[-1] * inference / side_by_side:.2f} of it"
     )
 
 
-def detector_alone(detector: OnnxDetector) -> float:
+def inference_alone(threads: int) -> float:
+    """Frames/s of bare sessions of one thread each, side by side."""
     from concurrent.futures import ThreadPoolExecutor
 
+    import onnxruntime
+
     blob = np.zeros((1, 3, 416, 416), np.float32)
-    sessions = detector._sessions
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    sessions = [onnxruntime.InferenceSession(str(MODEL), options) for _ in range(threads)]
     with ThreadPoolExecutor(len(sessions)) as pool:
         begun = time.perf_counter()
         for done in [
