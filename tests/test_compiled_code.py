@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import pytest
 
-from headway.compiled_code import ROOT, USED, drop_stale
+from headway.compiled_code import ROOT, STAMP, USED, drop_stale
 
 
 @pytest.fixture
 def tree(tmp_path):
-    """Each package with a module of an hour ago, and a function compiled half an hour ago."""
-    now = time.time()
+    """Each package with a module and a compiled function, both known to be of one another."""
     for package in ("roads", *USED):
         folder = tmp_path / package / "__pycache__"
         folder.mkdir(parents=True)
-        touch(tmp_path / package / "module.py", now - 3600.0)
-        touch(folder / "module.function-1.py311.nbi", now - 1800.0)
-    touch(tmp_path / "values.py", now - 3600.0)
+        (tmp_path / package / "module.py").write_text("one = 1")
+    (tmp_path / "values.py").touch()
+    drop_stale(tmp_path)
+    compile_all(tmp_path)
     return tmp_path
 
 
-def touch(path, at_s):
-    path.touch()
-    os.utime(path, (at_s, at_s))
+def compile_all(root):
+    for package in USED:
+        (root / package / "__pycache__" / "module.function-1.py311.nbi").touch()
 
 
 def packages(root, dropped):
     return {str(path.relative_to(root).parent.parent) for path in dropped}
 
 
-def test_what_is_newer_than_its_sources_is_kept(tree):
+def test_what_was_made_of_the_files_as_they_are_is_kept(tree):
     assert drop_stale(tree) == []
-    assert len(list(tree.rglob("*.nbi"))) == 1 + len(USED)
+    assert len(list(tree.rglob("*.nbi"))) == len(USED)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +48,36 @@ def test_what_is_newer_than_its_sources_is_kept(tree):
         ("README.md", set()),
     ],
 )
-def test_a_change_drops_what_may_contain_it(tree, changed, dropped):
+@pytest.mark.parametrize("hours", [-1.0, 1.0], ids=["an older file", "a newer file"])
+def test_a_change_drops_what_may_contain_it(tree, changed, dropped, hours):
+    """Also where the new file is older, as a copy that keeps the times may be."""
     (tree / changed).touch()
+    at_s = time.time() + hours * 3600.0
+    os.utime(tree / changed, (at_s, at_s))
     assert packages(tree, drop_stale(tree)) == dropped
+    assert {package for package in USED if not [*(tree / package).rglob("*.nbi")]} == dropped
+    compile_all(tree)
     assert drop_stale(tree) == [], "once"
 
 
-def test_a_time_in_the_future_does_not_keep_everything_from_being_kept(tree):
-    touch(tree / "values.py", time.time() + 3600.0)
-    assert drop_stale(tree) == []
+def test_a_change_of_the_size_alone_counts(tree):
+    file = tree / "safety" / "module.py"
+    at_ns = file.stat().st_mtime_ns
+    file.write_text("one = 10")
+    os.utime(file, ns=(at_ns, at_ns))
+    assert packages(tree, drop_stale(tree)) == {"safety"}
+
+
+def test_what_was_compiled_before_there_were_stamps_is_dropped(tree):
+    for stamp in tree.rglob(STAMP):
+        stamp.unlink()
+    assert packages(tree, drop_stale(tree)) == set(USED)
+
+
+def test_a_missing_file_or_folder_does_not_stop_the_import(tree):
+    (tree / "values.py").unlink()
+    shutil.rmtree(tree / "street")
+    assert packages(tree, drop_stale(tree)) == {"control", "safety", "plants/sumo"}
 
 
 def test_every_package_with_compiled_functions_is_known():

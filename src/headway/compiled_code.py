@@ -1,19 +1,20 @@
 """Compiled code that is out of date is compiled anew.
 
-Numba keeps compiled functions on disk by the time of the file that they stand in. That of the files
-whose functions and constants they use does not count: after an update of one of those the old code
-would run on.
+Numba keeps compiled functions on disk by the time and size of the file that they stand in. The
+files whose functions and constants they use do not count: after a change of one of those the old
+code would run on.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parent
 KEEP = "HEADWAY_KEEP_COMPILED"  # a variable: set, what is on disk is taken as it is
+STAMP = "sources.sha256"  # of what the compiled functions of a package were made of
 # Packages with compiled functions, and what these are made of.
 USED = {
     "control": ("control", "roads", "values.py"),
@@ -25,25 +26,37 @@ USED = {
 
 
 def drop_stale(root: Path = ROOT) -> list[Path]:
-    """Delete the indexes of compiled functions that are older than a file that they are made of.
-    Returns those that were deleted; a folder that cannot be written stays as it is.
+    """Delete the indexes of compiled functions where a file that they may be made of is not the one
+    that it was. Returns those that were deleted; a folder that cannot be written stays as it is.
     """
     dropped = []
     for package, used in USED.items():
-        changed = last_change(root / name for name in used)
-        for index in (root / package / "__pycache__").glob("*.nbi"):
-            with contextlib.suppress(OSError):
-                if index.stat().st_mtime < changed:
-                    index.unlink()
-                    dropped.append(index)
+        cache = root / package / "__pycache__"
+        stamp = stamp_of(root / name for name in used)
+        with contextlib.suppress(OSError):
+            if _read(cache / STAMP) == stamp:
+                continue
+            for index in cache.glob("*.nbi"):
+                index.unlink(missing_ok=True)
+                dropped.append(index)
+            if cache.is_dir():
+                (cache / STAMP).write_text(stamp)
     return dropped
 
 
-def last_change(paths: Iterable[Path]) -> float:
-    """The latest time of the Python files at `paths`, seconds since 1970. A time in the future does
-    not count: nothing could ever be kept.
-    """
-    now = time.time()
-    files = [file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path])]
-    times = [file.stat().st_mtime for file in files]
-    return max((at for at in times if at <= now), default=0.0)
+def stamp_of(paths: Iterable[Path]) -> str:
+    """A digest of name, time and size of the Python files at `paths`, files or folders."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            with contextlib.suppress(OSError):  # gone since it was listed, or no file of its own
+                found = file.stat()
+                digest.update(f"{file.name} {found.st_mtime_ns} {found.st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as VariableError
@@ -74,11 +74,6 @@ class LoopSettings(_Section):
     )
     mode: Literal["performance", "balanced", "accuracy"] = "balanced"
     overrun: Literal["degrade", "skip", "slow"] = "degrade"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_old_keys(cls, values: Any) -> Any:
-        return _with_new_keys("loop", values) if isinstance(values, Mapping) else values
 
 
 class ControlSettings(_Section):
@@ -345,8 +340,6 @@ def _fault(path: str | Path | None, error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known = _known(error["loc"][:-1])
         return f"{path or 'settings'}: {where}: unknown key. Known here: {', '.join(known)}."
-    if error["type"] == "both_names":
-        return f"{path or 'settings'}: {where}: {error['msg']}."
     if error["type"] == "missing":
         return f"{path or 'settings'}: {where}: is required, but missing."
     value = "the value" if error["loc"][-1] in SECRETS else repr(error["input"])

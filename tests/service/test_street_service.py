@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -266,6 +267,19 @@ def test_orders_reach_the_engine_of_their_street_and_a_scenario_is_looked_up_fir
     with pytest.raises(WorkerError, match="takes no orders now"):
         service.order("headway", Reporting())
     assert len(live.engine.orders) == 4
+
+
+def test_the_controller_that_ran_before_the_optimisation_was_switched_off_is_remembered(
+    service, task
+):
+    """Also where it was ordered before the server was started: the street's own store has it."""
+    live = played(
+        service,
+        task,
+        *(replace(snapshot(t), controller=c) for t, c in ((1.0, "webster"), (2.0, "fixed"))),
+    )
+    assert task.settings.control.controller == "greedy"
+    assert live.optimiser == "webster"
 
 
 def test_a_network_that_is_none_is_refused_before_the_engine_is_asked(service, task, tmp_path):

@@ -267,6 +267,8 @@ class StreetService:
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
         street.snapshot = snapshot
+        if snapshot.controller not in ("", FIXED_TIME):
+            street.controller_ordered = snapshot.controller  # also one ordered before a restart
         if len(street.colours) < len(snapshot.shown):  # groups that have not changed yet
             now = self._now()
             first = {group: (now, colour) for group, colour in enumerate(snapshot.shown)}
