@@ -12,6 +12,7 @@ from bench import (
     longrun,
     pictures,
     plans,
+    rows,
     service,
     speed,
     traces,
@@ -48,6 +49,7 @@ PARTS = {
     "learning": compare.learning,
     "safety": longrun.safety,
     "memory": longrun.memory,
+    "rows": rows.rows,
 }
 
 if __name__ == "__main__":

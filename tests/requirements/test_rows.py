@@ -1,0 +1,33 @@
+"""The rows themselves, and the page that is made of them."""
+
+from __future__ import annotations
+
+from bench.rows import DOCUMENT, document, read_rows
+from bench.stories import Story
+
+
+def test_every_row_is_on_the_page_in_order():
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    shown = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert [name for name in shown if name not in ("row", "---")] == list(read_rows())
+
+
+def test_a_row_without_a_story_says_what_it_waits_for(request):
+    marked = (item.get_closest_marker("row") for item in request.session.items)
+    stories = {marker.args[0] for marker in marked if marker}
+    rows = read_rows()
+    assert stories <= rows.keys()
+    if len(request.session.items) > len(rows):  # not where stories were selected
+        assert {n for n, row in rows.items() if "later" not in row} <= stories
+
+
+def test_the_page_shows_each_figure_and_each_story_that_failed():
+    rows = {"A1": {"asked": "x | y", "figure": "< 5 s"}, "A2": {"asked": "z", "later": "roads"}}
+    figure = {"name": "time", "measured": 0.01234, "unit": "s", "asked": "< 5 s"}
+    stories = {"A1": [Story("run it", "passed", [figure]), Story("again", "failed")]}
+    assert document(rows, stories).splitlines()[8:12] == [
+        "| row | asked | how to see it | figure asked | figures measured |",
+        "| --- | --- | --- | --- | --- |",
+        "| A1 | x \\| y | run it<br>again **(failed)** | < 5 s | time: 0.0123 s (asked: < 5 s) |",
+        "| A2 | z | Not yet: roads. |  |  |",
+    ]
