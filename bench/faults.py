@@ -22,7 +22,7 @@ from headway.runtime import ErrorRecoverySystem, RealTimeController, StepBounds,
 from headway.runtime.supervisor import Restarted
 from headway.settings import Settings, overridden
 from headway.street.engine import Engine
-from headway.street.messages import Done, Snapshot, Task
+from headway.street.messages import RunEnded, Snapshot, Task
 
 RECOVERED = "recovered"
 STOPPED = "stopped with its reason"
@@ -135,7 +135,7 @@ def street_killed(random: np.random.Generator, folder: Path) -> str:
                 os.kill(engine.pid, signal.SIGKILL)
         elif isinstance(message, Restarted):
             restarted = message.recovery_s < 30.0
-        elif isinstance(message, Done):
+        elif isinstance(message, RunEnded):
             return RECOVERED if message.finished and restarted else SILENT
     return SILENT
 

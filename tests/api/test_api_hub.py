@@ -402,20 +402,20 @@ def test_direct_writes_never_overtake_waiting_messages():
 def test_publishing_needs_a_running_loop_and_messages_of_other_processes_are_not_relayed_again():
     hub, client, relayed = Hub(), Client("alerts"), []
     hub.join(client)
-    hub.tell("alerts", "a", {"n": 0})
-    hub.hear("alerts", "a", {"n": 0})
+    hub.publish("alerts", "a", {"n": 0})
+    hub.publish_relayed("alerts", "a", {"n": 0})
     hub.relay = lambda *news: relayed.append(news)
 
     async def play():
         hub.begin(asyncio.get_running_loop())
-        hub.tell("alerts", "a", {"n": 1})
-        hub.hear("alerts", "b", {"n": 2})
+        hub.publish("alerts", "a", {"n": 1})
+        hub.publish_relayed("alerts", "b", {"n": 2})
         assert not client.buffer  # it is the loop's to do
         await asyncio.sleep(0.01)
 
     asyncio.run(play())
     assert numbers(client.buffer) == [1, 2]
     assert relayed == [("alerts", "a", {"n": 1})]
-    hub.tell("alerts", "a", {"n": 3})  # the loop is closed
-    hub.hear("alerts", "a", {"n": 3})
+    hub.publish("alerts", "a", {"n": 3})  # the loop is closed
+    hub.publish_relayed("alerts", "a", {"n": 3})
     assert numbers(client.buffer) == [1, 2]

@@ -80,8 +80,8 @@ def test_each_topic_has_its_route(service, topic):
     others = [t for t in ("realtime", "monitoring", "alerts") if t != topic]
     with socket(service, topic) as one:
         for other in others:
-            service.app.state.services.hub.tell(other, "a", {"n": 0})
-        service.app.state.services.hub.tell(topic, "a", {"n": 1})
+            service.app.state.services.hub.publish(other, "a", {"n": 0})
+        service.app.state.services.hub.publish(topic, "a", {"n": 1})
         (message,) = take(one)
     assert message == {"id": message["id"], "topic": topic, "street": "a", "data": {"n": 1}}
 
@@ -99,7 +99,7 @@ def test_credentials_may_come_in_headers(service, headers):
         f"{service.url.replace('http', 'ws')}/ws/alerts", additional_headers=headers(service)
     ) as one:
         until(lambda: clients(service, "alerts") == 1)
-        service.app.state.services.hub.tell("alerts", "a", {"n": 1})
+        service.app.state.services.hub.publish("alerts", "a", {"n": 1})
         assert numbers(take(one)) == [1]
     until(lambda: clients(service, "alerts") == 0)
 
@@ -142,7 +142,7 @@ def test_filters_are_those_of_the_query(service):
     ):
         text = "z" * 600
         for n, (where, kind) in enumerate((("a", "safety.x"), ("b", "engine.y"), ("b", "alert.z"))):
-            hub.tell("alerts", where, {"kind": kind, "n": n, "text": text})
+            hub.publish("alerts", where, {"kind": kind, "n": n, "text": text})
         assert numbers(take(street, 2)) == [1, 2]
         assert numbers(take(kinds, 2)) == [0, 2]
         assert take(chart)[0]["data"] == {"x": None, "y": {"n": 0}}
@@ -164,8 +164,8 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(s
         for n, (where, kind) in enumerate(
             (("a", "safety.x"), ("b", "engine.y"), ("b", "safety.z"))
         ):
-            hub.tell("alerts", where, {"kind": kind, "n": n})
-        hub.tell("alerts", "b", {"kind": "engine.last", "n": 9})
+            hub.publish("alerts", where, {"kind": kind, "n": n})
+        hub.publish("alerts", "b", {"kind": "engine.last", "n": 9})
 
     with socket(service, street="b", kinds="engine.") as one:
         for payload, detail in (
@@ -204,11 +204,11 @@ def test_a_reconnected_socket_resumes_after_its_last_message(service):
     hub = service.app.state.services.hub
     with socket(service) as one:
         for n in range(3):
-            hub.tell("alerts", "a", {"n": n})
+            hub.publish("alerts", "a", {"n": n})
         sent = take(one, 3)
     with socket(service, last_id=sent[0]["id"]) as again:
         assert take(again, 2) == sent[1:]
-        hub.tell("alerts", "a", {"n": 3})
+        hub.publish("alerts", "a", {"n": 3})
         assert numbers(take(again)) == [3]
 
 
@@ -220,8 +220,8 @@ def test_a_disconnected_socket_gets_the_reason(service, joined):
         until(lambda: clients(service, "monitoring") == 1)
         (client,) = joined
         client.ended = "too slow: " + "x" * 200
-        client.news.set()
-        hub.tell("monitoring", "b", {"n": 1})  # wakes the loop
+        client.to_send.set()
+        hub.publish("monitoring", "b", {"n": 1})  # wakes the loop
         with pytest.raises(ConnectionClosed) as end:
             while True:
                 one.recv(timeout=10)
@@ -240,11 +240,11 @@ def test_frames_are_compressed_each_by_itself(service):
             "client_max_window_bits=12",
         }
         for n in range(3):
-            hub.tell("realtime", "a", {"n": n, "text": "x" * 5000})
+            hub.publish("realtime", "a", {"n": n, "text": "x" * 5000})
         assert numbers(take(one, 3)) == [0, 1, 2]
     with socket(service, "realtime") as one:
         assert "Sec-WebSocket-Extensions" not in one.response.headers
-        hub.tell("realtime", "a", {"n": 3})
+        hub.publish("realtime", "a", {"n": 3})
         assert numbers(take(one)) == [3]
 
 
@@ -253,7 +253,7 @@ def test_broadcasts_are_written_without_waiting(service, joined):
     with socket(service, "realtime") as one:
         (client,) = joined
         for n in range(200):
-            hub.tell("realtime", "a", {"n": n})
+            hub.publish("realtime", "a", {"n": n})
         assert numbers(take(one, 200)) == list(range(200))
         assert hub.statistics()["realtime"] == {
             "clients": 1,
@@ -295,7 +295,7 @@ def test_events_are_sent_as_they_come(service, topic):
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-accel-buffering"] == "no"
-        service.app.state.services.hub.tell(topic, "a", {"n": 1})
+        service.app.state.services.hub.publish(topic, "a", {"n": 1})
         number, message = event(lines)
     assert message == {"id": str(number), "topic": topic, "street": "a", "data": {"n": 1}}
 
@@ -307,8 +307,8 @@ def test_server_sent_events_take_the_same_query(service):
         events(service, kinds="alert.,engine.") as (_, kinds),
         events(service, format="chart", compress="true") as (_, chart),
     ):
-        hub.tell("alerts", "a", {"kind": "alert.x", "n": 1} | {f"v{k}": k for k in range(100)})
-        hub.tell("alerts", "b", {"kind": "other", "n": 2})
+        hub.publish("alerts", "a", {"kind": "alert.x", "n": 1} | {f"v{k}": k for k in range(100)})
+        hub.publish("alerts", "b", {"kind": "other", "n": 2})
         assert event(street)[1]["data"]["n"] == 2
         assert event(kinds)[1]["data"]["n"] == 1
         packed = event(chart)[1]
@@ -327,7 +327,7 @@ def test_server_sent_events_resume_after_the_last_id_of_header_or_query(service)
     with events(service) as (_, lines):
         sent = []
         for n in range(100):
-            hub.tell("alerts", "a", {"n": n})
+            hub.publish("alerts", "a", {"n": n})
             sent.append(event(lines))
     first, tenth = sent[0][0], sent[9][0]
     with events(service, headers={"Last-Event-ID": str(first)}, last_id=tenth) as (_, lines):
@@ -338,7 +338,7 @@ def test_server_sent_events_resume_after_the_last_id_of_header_or_query(service)
         with events(service, headers={"Last-Event-ID": useless}, last_id=tenth) as (_, lines):
             assert event(lines) == sent[10]
     with events(service, headers={"Last-Event-ID": "9" * 19}, last_id=tenth) as (_, lines):
-        hub.tell("alerts", "a", {"n": 100})
+        hub.publish("alerts", "a", {"n": 100})
         assert event(lines)[1]["data"]["n"] == 100
 
 
@@ -346,8 +346,8 @@ def test_a_disconnected_event_stream_states_the_reason(service, joined):
     with events(service) as (_, lines):
         (client,) = joined
         client.ended = "too slow"
-        client.news.set()
-        service.app.state.services.hub.tell("alerts", "a", {"n": 1})
+        client.to_send.set()
+        service.app.state.services.hub.publish("alerts", "a", {"n": 1})
         found = list(lines)
     assert found[-3:] == ["event: dropped", "data: too slow", ""]
 

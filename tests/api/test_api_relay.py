@@ -58,9 +58,9 @@ def test_messages_of_one_process_reach_all_others_once_and_in_order(valkey):
         link.flushall()
         until(lambda: link.info("clients")["blocked_clients"] == 3)  # all listen
         for n in range(3):
-            hubs[0].tell("alerts", "a", {"n": n})
+            hubs[0].publish("alerts", "a", {"n": n})
         until(lambda: all(len(c.buffer) == 3 for c in clients))
-        hubs[1].tell("alerts", "b", {"n": 9})
+        hubs[1].publish("alerts", "b", {"n": 9})
         until(lambda: all(len(c.buffer) == 4 for c in clients))
         assert [heard(c) for c in clients] == [[("a", 0), ("a", 1), ("a", 2), ("b", 9)]] * 3
         assert link.xlen("headway:live") == 4  # nobody passed on what it had heard
@@ -103,7 +103,7 @@ def test_messages_between_two_reads_are_delivered(monkeypatch):
     monkeypatch.setattr(room.redis.Redis, "from_url", lambda url, **how: Between())
     hub = Hub()
     heard = []
-    hub.hear = lambda *news: heard.append(news)
+    hub.publish_relayed = lambda *news: heard.append(news)
     relay = Relay("redis://x", hub)
     relay.begin()
     until(lambda: len(looks) > 2)
@@ -137,7 +137,7 @@ def test_the_stream_holds_about_4096_messages(valkey, monkeypatch):
         lambda self, *words, **how: asked.append((words[0], how)) or add(self, *words, **how),
     )
     with processes(valkey, 1) as (hubs, _):
-        hubs[0].tell("alerts", "a", {"n": 1})
+        hubs[0].publish("alerts", "a", {"n": 1})
         until(lambda: asked)
     assert asked == [("headway:live", {"maxlen": 4096})]
 
@@ -197,7 +197,7 @@ def test_without_valkey_each_process_publishes_to_its_own_clients_and_logs_it():
     with closed_port() as port, processes(f"redis://127.0.0.1:{port}/0", 1) as (hubs, clients):
         until(lambda: degraded() == 1)  # also with nothing to send
         metrics.degraded.labels("relay").set(0)
-        hubs[0].tell("alerts", "a", {"n": 1})
+        hubs[0].publish("alerts", "a", {"n": 1})
         until(lambda: clients[0].buffer)
         until(lambda: degraded() == 1)
         assert heard(clients[0]) == [("a", 1)]

@@ -52,7 +52,7 @@ def test_both_paths_of_live_messages_deliver_them(service):
             f"{service.url.replace('http', 'ws')}{path}?token={service.token('viewer')}"
         ) as one:
             until(lambda: service.app.state.services.hub.statistics()["alerts"]["clients"] == 1)
-            service.app.state.services.hub.tell("alerts", "a", {"n": 7})
+            service.app.state.services.hub.publish("alerts", "a", {"n": 7})
             reported = json.loads(one.recv(timeout=10))
             assert (reported["topic"], reported["street"], reported["data"]) == (
                 "alerts",

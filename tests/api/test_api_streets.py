@@ -459,9 +459,9 @@ def hears(running, live):
         joined.append(client)
         return client
 
-    reported, hub.tell = hub.tell, hub.broadcast
+    reported, hub.publish = hub.publish, hub.broadcast
     yield listen
-    hub.tell = reported
+    hub.publish = reported
     for client in joined:
         hub.leave(client)
 

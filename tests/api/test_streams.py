@@ -48,7 +48,7 @@ def test_filters_forms_and_compression(service):
     ):
         settle(service, clients=4)
         for k in range(4):
-            hub.tell(
+            hub.publish(
                 "monitoring",
                 "ab"[k % 2],
                 {"kind": ("safety.x", "engine.y")[k // 2], "at_s": k, "n": k, "text": "z" * 600}
@@ -64,7 +64,7 @@ def test_filters_forms_and_compression(service):
         other.send(json.dumps({"street": "a"}))
         other.send("nonsense")
         assert news(other, 1)[0]["topic"] == "error"
-        hub.tell("monitoring", "a", {"kind": "k", "at_s": 9, "n": 9})
+        hub.publish("monitoring", "a", {"kind": "k", "at_s": 9, "n": 9})
         assert news(other, 1)[0]["data"]["n"] == 9
 
 
@@ -72,10 +72,10 @@ def test_a_reconnected_stream_resumes(service):
     hub = service.app.state.services.hub
     with socket(service, "alerts") as one:
         settle(service, "alerts")
-        hub.tell("alerts", "a", {"kind": "k", "n": 1})
+        hub.publish("alerts", "a", {"kind": "k", "n": 1})
         last = news(one, 1)[0]["id"]
     for n in (2, 3):
-        hub.tell("alerts", "a", {"kind": "k", "n": n})
+        hub.publish("alerts", "a", {"kind": "k", "n": n})
     with socket(service, "alerts", last_id=last) as again:
         assert [m["data"]["n"] for m in news(again, 2)] == [2, 3]
     headers = {"Authorization": f"Bearer {service.token('viewer')}", "Last-Event-ID": last}
@@ -98,10 +98,10 @@ def test_each_client_gets_all_in_order_whether_written_directly_or_queued(
     url = f"{service.url.replace('http', 'ws')}/ws/realtime?token={service.token('viewer')}"
     with connect(url, compression=compression) as one:
         settle(service, "realtime")
-        hub.tell("realtime", "a", {"n": 0, "load": "x" * size})
+        hub.publish("realtime", "a", {"n": 0, "load": "x" * size})
         one.send('{"street": "a"}')
         for n in range(1, 50):
-            hub.tell("realtime", "a", {"n": n, "load": "é" * size})
+            hub.publish("realtime", "a", {"n": n, "load": "é" * size})
         assert [m["data"]["n"] for m in news(one, 50)] == list(range(50))
     assert hub.statistics()["realtime"]["dropped"] == 0
 
@@ -120,7 +120,7 @@ def test_a_slow_client_gets_the_newest_and_the_others_get_all(service):
         settle(service, "realtime", 2)
         got = []
         for k in range(600):
-            hub.tell("realtime", "a", {"n": k, "load": "x" * 20_000})
+            hub.publish("realtime", "a", {"n": k, "load": "x" * 20_000})
             if k % 20 == 19:
                 got += [m["data"]["n"] for m in news(quick, 20)]
         assert got == list(range(600))
@@ -138,6 +138,6 @@ def test_processes_exchange_messages_over_valkey(tmp_path, new_record, valkey):
     ):
         settle(two, "alerts")
         time.sleep(0.5)
-        one.app.state.services.hub.tell("alerts", "s", {"kind": "k", "n": 7})
-        two.app.state.services.hub.tell("alerts", "s", {"kind": "k", "n": 8})
+        one.app.state.services.hub.publish("alerts", "s", {"kind": "k", "n": 7})
+        two.app.state.services.hub.publish("alerts", "s", {"kind": "k", "n": 8})
         assert sorted(m["data"]["n"] for m in news(listener, 2)) == [7, 8]

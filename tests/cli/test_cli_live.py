@@ -14,7 +14,7 @@ from rich.console import Console
 from headway.runtime.supervisor import Restarted
 from headway.settings import Settings, overridden
 from headway.street.board import JunctionState
-from headway.street.messages import Done, Snapshot, Task
+from headway.street.messages import RunEnded, Snapshot, Task
 from headway.values import Event
 
 room = importlib.import_module("headway.cli.live")
@@ -136,11 +136,13 @@ def test_what_happens_is_told_in_lines_of_which_the_last_eight_stay(shown):
 
 def test_a_restart_and_the_end_are_told(shown):
     restarted = Restarted("it hung", 2.345)
-    assert shown(restarted, Done(123.4, True))[1:] == [
+    assert shown(restarted, RunEnded(123.4, True))[1:] == [
         "street process restarted after 2.3 s: it hung",
         "the end at 123 s",
     ]
-    assert shown(Done(123.6, False))[1:] == ["stopped; the same command goes on from here at 124 s"]
+    assert shown(RunEnded(123.6, False))[1:] == [
+        "stopped; the same command goes on from here at 124 s"
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -151,7 +153,7 @@ def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
         signal.raise_signal(number)
         stopped.append(engine.stopped)
 
-    assert shown(struck, Done(50.0, False))[1:] == [
+    assert shown(struck, RunEnded(50.0, False))[1:] == [
         f"stopping ({signal.Signals(number).name}), keeping the state", "stopped; the same command goes on from here at 50 s",
     ]  # fmt: skip
     assert stopped == [1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from headway.control.planner import HOLDS_S, LENGTHS_S
 from headway.control.planner_tables import planner_tables
-from headway.control.queue_model import ROWS, VEHICLE, Progress, Queues
+from headway.control.queue_model import ROWS, VEHICLE, LaneQueues, Progress
 from headway.control.stages import StageTable
 from headway.roads import (
     Junction,
@@ -113,7 +113,7 @@ def flat_tables(net, times):
 def queues(lanes):
     """The planner's queues. lanes: of each its vehicles, nearest first, as the values of VEHICLE's fields in order."""
     rows = [tuple(vehicle) for lane in lanes for vehicle in lane]
-    return Queues(np.cumsum([0] + [len(lane) for lane in lanes]), np.array(rows, VEHICLE))
+    return LaneQueues(np.cumsum([0] + [len(lane) for lane in lanes]), np.array(rows, VEHICLE))
 
 
 def progress(lanes, row=None, gone=77, last_s=77.7):

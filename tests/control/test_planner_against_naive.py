@@ -218,7 +218,7 @@ def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
         for bound, expected in ((np.inf, 3.0 + cost), (3.0 + cost + 1e-6, 3.0 + cost)):
             held = rows_of(state)
             first = StagePeriod(stages[stage], soon[stage] - begin, begin, end)
-            problem = search.Problem(
+            problem = search.SearchProblem(
                 waiting, tried, held, np.zeros(0), np.zeros(0), as_record(model)
             )
             found = search.rollout(problem, stage, first, 3.0, bound)

@@ -468,7 +468,7 @@ class TestLookAhead:
             clearance=[9.0, 0.0, 1.0, 2.0],
         )
         t = flat_tables(net, times)
-        signals = lane_queues.SignalState(
+        signals = lane_queues.SignalTimes(
             colour=colours("G" + shown),
             shown_for_s=np.array([0.0, *shown_for]),
             ended_for_s=np.broadcast_to(np.asarray(ended_for, float), 4).copy(),
@@ -534,7 +534,7 @@ class TestRollout:
         return self.rollout(waiting, tried, begun, first, bound)
 
     def rollout(self, waiting, tried, begun, first, bound):
-        problem = search.Problem(waiting, tried, begun, np.zeros(0), np.zeros(0), FIGURES)
+        problem = search.SearchProblem(waiting, tried, begun, np.zeros(0), np.zeros(0), FIGURES)
         return search.rollout(problem, 0, first, 0.0, bound)
 
     def tried(self, stages, yields, changes, min_green):

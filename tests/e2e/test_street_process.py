@@ -16,7 +16,7 @@ from headway.safety import Order, Override
 from headway.settings import Settings, load, overridden
 from headway.street.engine import Engine
 from headway.street.event_log import read
-from headway.street.messages import Done, Snapshot, Switch, Task
+from headway.street.messages import RunEnded, Snapshot, Switch, Task
 from headway.values import Event
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_con
     messages = play(engine, strike)
     why = "ended by signal SIGKILL" if blow is signal.SIGKILL else "silent for 3.0 s"
     assert [m.why for m in messages if isinstance(m, Restarted)] == [why]
-    assert isinstance(messages[-1], Done)
+    assert isinstance(messages[-1], RunEnded)
     assert messages[-1].finished
     events = read(tmp_path / "events.jsonl")
     (restored,) = [e for e in events if e.kind == "engine.restored"]
@@ -79,7 +79,7 @@ def test_a_run_asked_to_stop_resumes_where_it_was(tmp_path):
     engine = Engine(Task(settings(tmp_path, loop={"speed_factor": 200.0}), until_s=25200.0 + 600))
     messages = play(engine, lambda s: s.time_s > 25200 + 50 and engine.stop())
     stopped = messages[-1]
-    assert isinstance(stopped, Done)
+    assert isinstance(stopped, RunEnded)
     assert not stopped.finished
     again = play(Engine(Task(settings(tmp_path), until_s=25200.0 + 600)))
     assert next(m for m in again if isinstance(m, Event)).data["checkpoint_s"] == stopped.time_s

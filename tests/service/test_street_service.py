@@ -16,7 +16,15 @@ from headway.runtime.supervisor import Restarted
 from headway.service.streets import StreetService
 from headway.settings import Settings
 from headway.street.board import JunctionState
-from headway.street.messages import Done, Optimise, Reporting, SignalChanges, Snapshot, Switch, Task
+from headway.street.messages import (
+    Optimise,
+    Reporting,
+    RunEnded,
+    SignalChanges,
+    Snapshot,
+    Switch,
+    Task,
+)
 from headway.values import Event
 
 
@@ -227,7 +235,7 @@ def test_streets_run_without_a_database_and_without_listeners(engines, task):
             started(),
             snapshot(101.0, junction()),
             SignalChanges(1.0, ((100.0, 0, 4),)),
-            Done(160.0, True),
+            RunEnded(160.0, True),
         ]
     )
     live = one.start("headway", task)
@@ -589,7 +597,7 @@ def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, 
     observed = []
     last = [lambda _: observed.append((service.streets["headway"].finished, list(service.streets["headway"].history))), snapshot(101.0),
             lambda _: service.request_stop()]  # fmt: skip
-    engines.plays += [[snapshot(150.0), Done(160.0, True)], last]
+    engines.plays += [[snapshot(150.0), RunEnded(160.0, True)], last]
     live = service.start("headway", task, repeat=True)
     live.thread.join(20.0)
     assert [e.task for e in engines.made] == [task, task]
@@ -604,7 +612,7 @@ def test_done_is_the_end_and_says_so_at_once(service, task):
     assert played(
         service,
         task,
-        Done(160.0, True),
+        RunEnded(160.0, True),
         lambda _: ended.append(service.streets["headway"].finished),
     ).finished
     assert ended == [True]

@@ -15,7 +15,7 @@ from headway.street import closed_loop as street_room
 from headway.street.board import JunctionState
 from headway.street.closed_loop import open_street
 from headway.street.engine import Engine
-from headway.street.messages import Done, Reporting, Snapshot, Switch, Task
+from headway.street.messages import Reporting, RunEnded, Snapshot, Switch, Task
 from headway.street.process import work
 from headway.values import Event
 
@@ -110,7 +110,7 @@ def test_the_board_holds_the_newest_snapshot_of_each_junction(engine):
         begins(),
         snapshot(1.0, 0.0, state(1.0), state(1.0, "K")),
         snapshot(2.0, 0.0, state(2.0)),
-        Done(2.0, True),
+        RunEnded(2.0, True),
     )
     assert engine.board.all() == {"J": state(2.0), "K": state(1.0, "K")}
 
@@ -134,7 +134,7 @@ def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(
         snapshot(61.0, 60.0),
         snapshot(62.0, 60.0),
         snapshot(121.0, 120.0),
-        Done(130.0, True),
+        RunEnded(130.0, True),
     ]
     assert play(engine, *reported) == [False, False, False, True, False, True, False]
     assert play(

@@ -9,10 +9,10 @@ from headway.settings import Settings
 from headway.street import checkpoint
 from headway.street.board import Board, JunctionState
 from headway.street.messages import (
-    Done,
     Optimise,
     Release,
     Reporting,
+    RunEnded,
     SignalChanges,
     Snapshot,
     Switch,
@@ -77,7 +77,7 @@ def test_a_run_is_identified_by_street_seed_scale_timing_and_sensing():
 
 KINDS = [
     Snapshot,
-    Done,
+    RunEnded,
     SignalChanges,
     Reporting,
     Release,
@@ -101,6 +101,6 @@ def test_messages_are_immutable_and_have_no_other_attributes(kind):
 
 
 def test_equal_messages_are_equal():
-    assert Done(5.0, True) == Done(5.0, True)
+    assert RunEnded(5.0, True) == RunEnded(5.0, True)
     assert Release(1, "Ann") != Release(1, "Bob")
     assert repr(Switch("a", "b")) == "Switch(controller='a', scenario='b')"

@@ -25,16 +25,16 @@ from headway.street.board import JunctionState
 from headway.street.closed_loop import open_street
 from headway.street.event_log import read
 from headway.street.messages import (
-    Done,
     Optimise,
     Release,
     Reporting,
+    RunEnded,
     SignalChanges,
     Snapshot,
     Switch,
     Task,
 )
-from headway.street.process import Phase, StreetProcess, work
+from headway.street.process import ProcessState, StreetProcess, work
 from headway.street.run import LIMITS
 from headway.values import Event
 
@@ -164,7 +164,7 @@ def test_objects_of_the_start_are_excluded_from_garbage_collection(
     outbox = Outbox()
     work(outbox, Inbox({0: [None]}), Task(Settings.model_validate(tree)))
     assert frozen == [True], "once, with the street open"
-    assert outbox.sent[-1] == (Done(100.0, False), True)
+    assert outbox.sent[-1] == (RunEnded(100.0, False), True)
 
 
 # --- to the end ---------------------------------------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
     ]
     assert isinstance(whole.sent[0][0], Event)
     (last, last_kept), (done, done_kept) = whole.sent[-2:]
-    assert (done, done_kept) == (Done(160.0, True), True)
+    assert (done, done_kept) == (RunEnded(160.0, True), True)
     assert isinstance(last, Snapshot)
     assert (last.time_s, last_kept) == (160.0, True)
     assert len(last.junctions) == 1
@@ -203,7 +203,7 @@ def test_all_published_events_are_logged_and_a_finished_run_leaves_no_checkpoint
     ]
     assert [at_s for at_s, *_ in whole.events("engine.cycle")] == [130.0]
     assert [p.name for p in whole.folder.iterdir()] == ["events.jsonl"]
-    assert whole.process.phase is Phase.FINISHED
+    assert whole.process.state is ProcessState.FINISHED
 
 
 def test_each_tick_has_a_snapshot_with_the_time_and_the_last_checkpoint(whole):
@@ -334,12 +334,12 @@ def test_the_gates_interventions_are_counted(play):
 
 def test_a_scenario_without_end_ends_with_its_last_vehicle_or_at_the_given_time(play, scenario_of):
     scenario = str(scenario_of("open", 0, "", [("a", 3, "N", "S")]))
-    done = play(street={"scenario": scenario}).of(Done)[0]
+    done = play(street={"scenario": scenario}).of(RunEnded)[0]
     assert done.finished
     assert 20.0 < done.time_s < 90.0, "300 m at 13.9 m/s, and at most one red of 45 s"
-    assert play(street={"scenario": scenario}, until_s=150.0).of(Done) == [Done(150.0, True)], (
-        "a time that is given is waited for"
-    )
+    assert play(street={"scenario": scenario}, until_s=150.0).of(RunEnded) == [
+        RunEnded(150.0, True)
+    ], "a time that is given is waited for"
 
 
 def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
@@ -402,7 +402,7 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
     ("until_s", "end_s"), [(130.0, 130.0), (1e9, 160.0), (100.0, 100.0), (101.0 + 1e-7, 101.0)]
 )
 def test_a_run_ends_at_the_earlier_of_both_ends(play, until_s, end_s):
-    assert play(until_s=until_s).of(Done) == [Done(end_s, True)]
+    assert play(until_s=until_s).of(RunEnded) == [RunEnded(end_s, True)]
 
 
 def test_all_ticks_of_a_period_are_executed(play):
@@ -435,7 +435,7 @@ def test_an_unwritable_event_log_is_reported_and_the_street_continues(play, tmp_
     assert {s.trouble for s in played.of(Snapshot)} == {
         f"{tmp_path / 'events.jsonl'}: Is a directory"
     }
-    assert played.of(Done) == [Done(103.0, True)]
+    assert played.of(RunEnded) == [RunEnded(103.0, True)]
 
 
 def test_the_loop_follows_the_settings(play):
@@ -515,8 +515,8 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
 
 def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
     stopped = play({25: [None]}, recovery={"checkpoint_s": 60.0})
-    assert stopped.sent[-1] == (Done(125.0, False), True)
-    assert stopped.process.phase is Phase.STOPPED
+    assert stopped.sent[-1] == (RunEnded(125.0, False), True)
+    assert stopped.process.state is ProcessState.STOPPED
     found = checkpoint.latest(
         tmp_path / "checkpoints", f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected"
     )
@@ -532,7 +532,7 @@ def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
     assert again.events("engine.started", "engine.restored") == [(125.0, "engine.restored", data)]
     assert [s.time_s for s in again.of(Snapshot)] == [*map(float, range(126, 161)), 160.0]
     assert [s.checkpoint_s for s in again.of(Snapshot)][:34] == [125.0] * 32 + [158.0] * 2
-    assert again.of(Done) == [Done(160.0, True)]
+    assert again.of(RunEnded) == [RunEnded(160.0, True)]
     at_once = play(folder=tmp_path / "whole")
     assert [(s.time_s, s.vehicles, s.stopped, s.shown) for s in again.of(Snapshot)] == [
         (s.time_s, s.vehicles, s.stopped, s.shown) for s in at_once.of(Snapshot) if s.time_s > 125.0
@@ -573,7 +573,11 @@ def test_signal_changes_are_published_with_their_speed_factor(play):
         (0.0, [103.0] * 2),
         (900.0, [132.0] * 2 + [135.0] * 4),
     ]
-    assert [type(m).__name__ for m, _ in played.sent[-3:]] == ["SignalChanges", "Snapshot", "Done"]
+    assert [type(m).__name__ for m, _ in played.sent[-3:]] == [
+        "SignalChanges",
+        "Snapshot",
+        "RunEnded",
+    ]
 
 
 @pytest.mark.parametrize("order", ["stop", "switch"])
@@ -694,7 +698,7 @@ def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_forc
         snapshots[26].checkpoint_s,
         snapshots[26].interventions,
     ) == (0.0, 20.0, 0.0, 0)
-    assert played.of(Done) == [Done(20.0, True)]
+    assert played.of(RunEnded) == [RunEnded(20.0, True)]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events.jsonl"]
     assert read(tmp_path / "events.jsonl")[-1].at_s == 10.0
     assert [m.kind for m in read(tmp_path / "events.jsonl")].count("engine.started") == 2
@@ -743,7 +747,7 @@ def test_the_same_scenario_ordered_again_starts_at_its_beginning(play, tiny):
     assert [(at_s, k) for at_s, k, _ in played.events("engine.started", "engine.restored")] == [
         (100.0, "engine.started")
     ] * 2
-    assert played.of(Done) == [Done(105.0, False)]
+    assert played.of(RunEnded) == [RunEnded(105.0, False)]
     again = play(until_s=107.0)
     assert [(at_s, k) for at_s, k, _ in again.events("engine.started", "engine.restored")] == [
         (105.0, "engine.restored")
@@ -753,7 +757,9 @@ def test_the_same_scenario_ordered_again_starts_at_its_beginning(play, tiny):
 @pytest.mark.parametrize(("until_s", "end_s"), [(310.0, 310.0), (1e9, 330.0)])
 def test_the_given_end_applies_to_a_switched_scenario(play, scenario_of, until_s, end_s):
     late = str(scenario_of("late", 300, 330, [("a", 301, "N", "S")]))
-    assert play({3: [Switch(scenario=late)]}, until_s=until_s).of(Done) == [Done(end_s, True)]
+    assert play({3: [Switch(scenario=late)]}, until_s=until_s).of(RunEnded) == [
+        RunEnded(end_s, True)
+    ]
 
 
 def test_a_scenario_that_does_not_start_is_not_retried(play, tmp_path, crossing):
@@ -799,7 +805,7 @@ def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_pa
     assert refused[3][2]["why"].endswith(
         "There are: Override, Release, Optimise, Reporting, Switch."
     )
-    assert played.of(Done) == [Done(107.0, True)]
+    assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert len(played.loops) == 1, "the loop goes on as it is: its schedule too"
     assert (played.runs[0].street.cycle_s, played.runs[0].street.controller.name) == (30.0, "fixed")
 
@@ -810,7 +816,7 @@ def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play
     ((at_s, _, data),) = played.events("engine.order_refused")
     assert (at_s, data["order"]) == (105.0, repr(Switch(controller="greedy")))
     assert "orders.draft" in data["why"]
-    assert played.of(Done) == [Done(107.0, True)]
+    assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert played.runs[-1].street.controller.name == "fixed"
 
 
@@ -997,7 +1003,7 @@ def test_applied_settings_hold_for_a_switched_scenario(play, tmp_path, tiny, ear
     reason="the simulation's step is a second whatever the tick: half a second is rounded down to no step at all",
 )
 def test_ticks_of_half_a_second(play):
-    assert play({5: [None]}, loop={"tick_s": 0.5}).of(Done) == [Done(102.5, False)]
+    assert play({5: [None]}, loop={"tick_s": 0.5}).of(RunEnded) == [RunEnded(102.5, False)]
 
 
 # --- alerts and faults --------------------------------------------------------------------------------------------------------------------------
@@ -1151,7 +1157,7 @@ def test_a_street_stops_at_any_fault_for_the_next_process_to_resume(play, monkey
     assert played.events("runtime.fault") == [
         (105.0, "runtime.fault", {"error": "ValueError('broken')", "strategy": "stop safely"})
     ]
-    assert played.of(Done) == []
+    assert played.of(RunEnded) == []
     assert [e.kind for e in read(played.folder / "events.jsonl")] == [
         "engine.started",
         "runtime.fault",

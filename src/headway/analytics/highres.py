@@ -76,6 +76,7 @@ class History:
     ended: Mapping[Key, Series] = field(default_factory=dict)
 
     def detector(self, key: Key) -> Series:
+        """When the group's detector changed, and whether it was occupied from then on (1 or 0)."""
         return self.detectors.get(key, NOTHING)
 
 
@@ -147,18 +148,18 @@ def logged(rows: Rows, phase_of: Mapping[tuple[str, int], int], each: bool = Fal
             ended.setdefault((device, parameter - 1), []).append((at, code))
         elif code in (ON, OFF) and (device, parameter) in phase_of:
             key = (device, phase_of[device, parameter] - 1)
-            there = occupied.setdefault(key, set())
-            before = bool(there)
-            (there.add if code == ON else there.discard)(parameter)
+            channels = occupied.setdefault(key, set())
+            before = bool(channels)
+            (channels.add if code == ON else channels.discard)(parameter)
             if each and code == ON:
                 detectors.setdefault(key, []).extend(((at, 1.0), (at, 0.0)))
-            elif not each and bool(there) != before:
-                detectors.setdefault(key, []).append((at, float(bool(there))))
+            elif not each and bool(channels) != before:
+                detectors.setdefault(key, []).append((at, float(bool(channels))))
     return History(_series(colours), _series(detectors), ended=_series(ended))
 
 
-def _series(of: Mapping[Key, list[tuple[float, float]]]) -> dict[Key, Series]:
-    tables = {key: np.array(of[key], np.float64) for key in sorted(of)}
+def _series(rows: Mapping[Key, list[tuple[float, float]]]) -> dict[Key, Series]:
+    tables = {key: np.array(rows[key], np.float64) for key in sorted(rows)}
     return {key: (table[:, 0], table[:, 1]) for key, table in tables.items()}
 
 
@@ -179,7 +180,7 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
     reported nothing of this one), if it reports any; otherwise its longest length, else no call for
     `EXTENSION_S` (gap-out), else others' turn (force-off)."""
     at, lamp = lamps(history.colours[key])
-    on, there = history.detector(key)
+    on, occupied = history.detector(key)
     reported_at, reported = history.ended.get(key, NOTHING)
     found = []
     for k in np.flatnonzero(lamp == Lamp.GREEN).tolist():
@@ -192,7 +193,7 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
             why = float(reported[last]) if last >= 0 and reported_at[last] > begin else 0.0
         else:
             last = int(np.searchsorted(on, end, "right")) - 1
-            calm = last < 0 or (there[last] == 0 and end - on[last] >= EXTENSION_S)
+            calm = last < 0 or (occupied[last] == 0 and end - on[last] >= EXTENSION_S)
             why = MAX_OUT if end - begin >= longest_s else GAP_OUT if calm else FORCE_OFF
         found.append((begin, end, yellow, why))
     table = np.array(found, np.float64).reshape(len(found), 4)
@@ -221,20 +222,20 @@ def log_of(
     for key, colour in history.colours.items():
         device, phase = key[0], key[1] + 1
         at, lamp = lamps(colour)
-        on, there = history.detector(key)
+        on, occupied = history.detector(key)
         if key in history.crossings:
             rows += [
                 (t, device, WALK if s == Lamp.GREEN else DONT_WALK, phase)
                 for t, s in _pairs(at, lamp)
                 if s != Lamp.YELLOW
             ]
-            rows += [(t, device, CALL, phase) for t in on[there > 0].tolist()]
+            rows += [(t, device, CALL, phase) for t in on[occupied > 0].tolist()]
             continue
         rows += [
             (t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase)
             for t, s in _pairs(at, lamp)
         ]
-        rows += [(t, device, ON if v else OFF, phase) for t, v in _pairs(on, there)]
+        rows += [(t, device, ON if v else OFF, phase) for t, v in _pairs(on, occupied)]
         ended = greens(history, key, longest_s)
         rows += [(e, device, int(w), phase) for e, w in _pairs(ended.end_s, ended.why)]
         if phase <= PHASES:

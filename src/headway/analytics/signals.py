@@ -196,9 +196,9 @@ def coordination(
 ) -> Coordination:
     history = recorded(database, run, junction, begin_s, end_s)
     at, lamp = lamps(history.colours.get((junction, group), NOTHING))
-    on, there = history.detector((junction, group))
+    on, occupied = history.detector((junction, group))
     red, green, yellow = (at[lamp == one] for one in (Lamp.RED, Lamp.GREEN, Lamp.YELLOW))
-    arrived = on[there > 0]
+    arrived = on[occupied > 0]
     cycle = np.searchsorted(red, arrived, "right") - 1
     arrived, cycle = arrived[cycle >= 0], cycle[cycle >= 0]
     into = arrived - red[cycle]
@@ -215,7 +215,7 @@ def coordination(
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """Stopped vehicles near one junction, over n looks 5 s apart; longest wait in seconds."""
+    """Stopped vehicles near one junction, over n samples 5 s apart; longest wait in seconds."""
 
     junction: str
     n: int
@@ -289,10 +289,12 @@ def terminations_of(
 ) -> list[Terminations]:
     found = []
     for key in sorted(history.colours.keys() - history.crossings):
-        of = greens(history, key, longest_green_s)
-        mean = float((of.end_s + of.yellow_s - of.begin_s).mean()) if len(of.why) else None
-        gap, most, force = (int((of.why == why).sum()) for why in (GAP_OUT, MAX_OUT, FORCE_OFF))
-        found.append(Terminations(*key, len(of.why), gap, most, force, mean))
+        ended = greens(history, key, longest_green_s)
+        mean = (
+            float((ended.end_s + ended.yellow_s - ended.begin_s).mean()) if len(ended.why) else None
+        )
+        gap, most, force = (int((ended.why == why).sum()) for why in (GAP_OUT, MAX_OUT, FORCE_OFF))
+        found.append(Terminations(*key, len(ended.why), gap, most, force, mean))
     return found
 
 
@@ -365,7 +367,7 @@ class Emissions:
 @dataclass(frozen=True, slots=True)
 class EmissionComparison:
     """A run beside a baseline, over the simulated time that both cover; saved is the baseline's
-    less the run's. n: pairs of looks.
+    less the run's. n: pairs of samples.
     """
 
     run: Emissions
@@ -387,15 +389,22 @@ def impact(
     end_s: float = inf,
 ) -> EmissionComparison:
     """What a run burnt, and what it saved beside another of the same scenario."""
-    mine = _looks(database, run, begin_s, end_s)
+    run_samples = _samples(database, run, begin_s, end_s)
     if baseline is None:
         return EmissionComparison(
-            _emitted(run, mine, fuel_price_per_l), None, 0, fuel_price_per_l, None, None, None, None
+            _emitted(run, run_samples, fuel_price_per_l),
+            None,
+            0,
+            fuel_price_per_l,
+            None,
+            None,
+            None,
+            None,
         )
-    other = _looks(database, baseline, begin_s, end_s)
-    first = max(x[:, 0].min(initial=inf) for x in (mine, other))
-    last = min(x[:, 0].max(initial=-inf) for x in (mine, other))
-    one, two = (x[(x[:, 0] >= first) & (x[:, 0] <= last)] for x in (mine, other))
+    baseline_samples = _samples(database, baseline, begin_s, end_s)
+    first = max(x[:, 0].min(initial=inf) for x in (run_samples, baseline_samples))
+    last = min(x[:, 0].max(initial=-inf) for x in (run_samples, baseline_samples))
+    one, two = (x[(x[:, 0] >= first) & (x[:, 0] <= last)] for x in (run_samples, baseline_samples))
     a, b = _emitted(run, one, fuel_price_per_l), _emitted(baseline, two, fuel_price_per_l)
     n = min(a.n, b.n)
     if n < 2:
@@ -412,7 +421,7 @@ def impact(
     )
 
 
-def _looks(database: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
+def _samples(database: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
     """(n, 4): time s, vehicles, fuel mg/s, CO2 mg/s."""
     rows = database.rows(
         (
@@ -426,13 +435,13 @@ def _looks(database: Database, run: int, begin_s: float, end_s: float) -> FloatA
     return np.array([tuple(r.values()) for r in rows], np.float64).reshape(len(rows), 4)
 
 
-def _emitted(run: int, looks: FloatArray, price: float) -> Emissions:
-    lasted = np.diff(looks[:, 0])
-    vehicle_s, fuel_mg, co2_mg = (float((looks[:-1, k] * lasted).sum()) for k in (1, 2, 3))
+def _emitted(run: int, samples: FloatArray, price: float) -> Emissions:
+    lasted = np.diff(samples[:, 0])
+    vehicle_s, fuel_mg, co2_mg = (float((samples[:-1, k] * lasted).sum()) for k in (1, 2, 3))
     litres = fuel_mg / 1e6 / PETROL_KG_PER_L
     return Emissions(
         run,
-        len(looks),
+        len(samples),
         float(lasted.sum()) / 3600.0,
         vehicle_s / 3600.0,
         litres,
@@ -442,11 +451,11 @@ def _emitted(run: int, looks: FloatArray, price: float) -> Emissions:
 
 
 def _arrivals(
-    junction: str, group: int, colour: Series, on: FloatArray, there: FloatArray
+    junction: str, group: int, colour: Series, on: FloatArray, occupied: FloatArray
 ) -> Arrivals:
     last = colour[0][-1]
     at, lamp = lamps(colour)
-    arrived = on[there > 0]
+    arrived = on[occupied > 0]
     place = np.searchsorted(at, arrived, "right") - 1
     known, shown = arrived[place >= 0], lamp[place[place >= 0]]
     green = at[lamp == Lamp.GREEN]
@@ -458,14 +467,14 @@ def _arrivals(
         if k + 2 < len(at) and at[k + 2] + QUEUE_RED_S <= last:
             whole += 1
             red = at[k + 2] if lamp[k + 1] == Lamp.YELLOW else at[k + 1]
-            failures += _fills(on, there, at[k], at[k + 1]) and _fills(
-                on, there, red, red + QUEUE_RED_S
+            failures += _fills(on, occupied, at[k], at[k + 1]) and _fills(
+                on, occupied, red, red + QUEUE_RED_S
             )
     n = len(known)
     held = np.diff(
         np.append(on, on.max(initial=last))
     )  # how long it reported the same; its last report holds until the end
-    health = "silent" if n == 0 else "stuck" if (held[there > 0] >= STUCK_S).any() else "ok"
+    health = "silent" if n == 0 else "stuck" if (held[occupied > 0] >= STUCK_S).any() else "ok"
     on_green, on_yellow, on_red = (
         int((shown == one).sum()) for one in (Lamp.GREEN, Lamp.YELLOW, Lamp.RED)
     )
@@ -485,7 +494,7 @@ def _arrivals(
     )
 
 
-def _fills(on: FloatArray, there: FloatArray, begin: float, end: float) -> bool:
+def _fills(on: FloatArray, occupied: FloatArray, begin: float, end: float) -> bool:
     """Whether the detector is occupied for more than QUEUE_SHARE of the time."""
     changes = np.clip(np.append(on, inf), begin, end)
-    return bool((np.diff(changes) * there).sum() > QUEUE_SHARE * (end - begin))
+    return bool((np.diff(changes) * occupied).sum() > QUEUE_SHARE * (end - begin))

@@ -137,11 +137,11 @@ def _add_schemas(app: FastAPI) -> None:
 def publish(services: Services, topic: str, street: str, message: Any) -> None:
     """From the streets' threads to the hub, as plain figures, and into the metrics."""
     if not isinstance(message, Snapshot):
-        news = dict(message)
-        metrics.events.labels(street, str(news.get("kind", ""))).inc()
-        if news.get("kind") == "engine.restarted":
+        event = dict(message)
+        metrics.events.labels(street, str(event.get("kind", ""))).inc()
+        if event.get("kind") == "engine.restarted":
             metrics.restarts.labels(street).inc()
-        services.hub.tell(topic, street, news)
+        services.hub.publish(topic, street, event)
         return
     _measure(street, message)
     if services.street_service is not None and street in services.street_service.streets:
@@ -150,7 +150,7 @@ def publish(services: Services, topic: str, street: str, message: Any) -> None:
         state["shown"] = state["colours"]  # its old name, until 0.2 (docs/deprecated.md)
         if message.scene is not None:
             state["scene"] = _scene(message.scene)
-        services.hub.tell(topic, street, state)
+        services.hub.publish(topic, street, state)
 
 
 def _measure(street: str, snapshot: Snapshot) -> None:

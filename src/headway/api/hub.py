@@ -29,26 +29,28 @@ encode = msgspec.json.Encoder().encode
 Shape = Callable[[dict[str, Any]], Any]
 
 
-def chart(news: dict[str, Any]) -> Any:
+def chart(message: dict[str, Any]) -> Any:
     """Points: the numbers of the message, by name."""
     return {
-        "x": news.get("time_s", news.get("at_s")),
+        "x": message.get("time_s", message.get("at_s")),
         "y": {
-            k: v for k, v in news.items() if isinstance(v, int | float) and not isinstance(v, bool)
+            k: v
+            for k, v in message.items()
+            if isinstance(v, int | float) and not isinstance(v, bool)
         },
     }
 
 
-def table(news: dict[str, Any]) -> Any:
+def table(message: dict[str, Any]) -> Any:
     """Rows: junctions where there are some, else the message's own fields."""
-    junctions = news.get("junctions")
+    junctions = message.get("junctions")
     if isinstance(junctions, list) and junctions:
         return {"columns": list(junctions[0]), "rows": [list(j.values()) for j in junctions]}
-    flat = {k: v for k, v in news.items() if not isinstance(v, dict | list)}
+    flat = {k: v for k, v in message.items() if not isinstance(v, dict | list)}
     return {"columns": list(flat), "rows": [list(flat.values())]}
 
 
-SHAPES: dict[str, Shape] = {"dashboard": lambda news: news, "chart": chart, "table": table}
+SHAPES: dict[str, Shape] = {"dashboard": lambda message: message, "chart": chart, "table": table}
 
 
 @dataclass(eq=False, slots=True)
@@ -103,7 +105,7 @@ class Client:
     )  # what it gets first, from before it joined
     buffer: deque[LiveMessage] = field(default_factory=deque)
     sending: bool = False
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    to_send: asyncio.Event = field(default_factory=asyncio.Event)
     full_since: float = 0.0
     sent: int = 0
     dropped: int = 0
@@ -117,7 +119,9 @@ class Client:
 
 
 class Hub:
-    """Of one process. `tell` may be called from any thread; all else belongs to the event loop."""
+    """Of one process. `publish` and `publish_relayed` may be called from any thread; all else
+    belongs to the event loop.
+    """
 
     def __init__(self) -> None:
         self._clients: dict[str, set[Client]] = {t: set() for t in TOPICS}
@@ -131,44 +135,44 @@ class Hub:
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def tell(self, topic: str, street: str, news: dict[str, Any]) -> None:
+    def publish(self, topic: str, street: str, message: dict[str, Any]) -> None:
         """From any thread. Does nothing while no event loop runs."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self.broadcast, topic, street, news)
+            loop.call_soon_threadsafe(self.broadcast, topic, street, message)
 
-    def hear(self, topic: str, street: str, news: dict[str, Any]) -> None:
+    def publish_relayed(self, topic: str, street: str, message: dict[str, Any]) -> None:
         """The same for what another process published: it goes to the clients, not out again."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self.broadcast, topic, street, news, True)
+            loop.call_soon_threadsafe(self.broadcast, topic, street, message, True)
 
     def broadcast(
-        self, topic: str, street: str, news: dict[str, Any], relayed: bool = False
+        self, topic: str, street: str, message: dict[str, Any], relayed: bool = False
     ) -> None:
         """To all clients of the topic whose filter lets it pass; each form is made once."""
         self._number += 1
-        number, kind = self._number, str(news.get("kind", ""))
-        self._history[topic].append((number, street, kind, news))
+        number, kind = self._number, str(message.get("kind", ""))
+        self._history[topic].append((number, street, kind, message))
         made: dict[tuple[str, bool], LiveMessage] = {}
         now = time.monotonic()
         for client in self._clients[topic]:
             if client.wants(street, kind):
                 key = (client.form, client.packed)
                 if key not in made:
-                    made[key] = LiveMessage(number, written(number, topic, street, news, *key))
+                    made[key] = LiveMessage(number, written(number, topic, street, message, *key))
                 self._put(client, made[key], now)
         if self.relay is not None and not relayed:
-            self.relay(topic, street, news)
+            self.relay(topic, street, message)
 
     def join(self, client: Client, last_id: int = 0) -> None:
         """From now on; with `last_id`, first what came after it, as far as it is still known."""
-        for number, street, kind, news in self._history[client.topic] if last_id else ():
+        for number, street, kind, message in self._history[client.topic] if last_id else ():
             if number > last_id and client.wants(street, kind):
                 client.missed.append(
                     LiveMessage(
                         number,
-                        written(number, client.topic, street, news, client.form, client.packed),
+                        written(number, client.topic, street, message, client.form, client.packed),
                     )
                 )
         self._clients[client.topic].add(client)
@@ -184,10 +188,10 @@ class Hub:
         """
         while not client.ended:
             if not (client.missed or client.buffer):
-                client.news.clear()
+                client.to_send.clear()
                 before = client.sent
                 try:
-                    await asyncio.wait_for(client.news.wait(), HEARTBEAT_S)
+                    await asyncio.wait_for(client.to_send.wait(), HEARTBEAT_S)
                 except TimeoutError:
                     if client.sent == before:
                         yield None
@@ -229,14 +233,14 @@ class Hub:
                     f"too slow: {client.dropped} messages were left out in {PATIENCE_S:.0f} s"
                 )
         client.buffer.append(message)
-        client.news.set()
+        client.to_send.set()
 
 
 def written(
-    number: int, topic: str, street: str, news: dict[str, Any], form: str, packed: bool
+    number: int, topic: str, street: str, message: dict[str, Any], form: str, packed: bool
 ) -> bytes:
     """One message as it goes out."""
-    data = SHAPES[form](news)
+    data = SHAPES[form](message)
     whole = {"id": str(number), "topic": topic, "street": street, "data": data}
     if packed:
         plain = encode(data)

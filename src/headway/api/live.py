@@ -110,7 +110,7 @@ async def _listen(socket: WebSocket, client: Client) -> None:
             except (ValueError, AttributeError, TypeError, RecursionError) as error:
                 await socket.send_json({"topic": "error", "detail": str(error)})
     client.ended = client.ended or "gone"
-    client.news.set()
+    client.to_send.set()
 
 
 @aliases.websocket("/ws/{topic}")

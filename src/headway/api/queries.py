@@ -38,7 +38,8 @@ def scope(
 Window = Annotated[Scope, Depends(scope)]
 
 
-def of(window: Scope, simulation: str | None) -> Scope:
+def for_simulation(window: Scope, simulation: str | None) -> Scope:
+    """The same window, of one simulation only; of all where it is None."""
     return Scope(simulation, window.junction, window.begin, window.end, window.limit, window.offset)
 
 
@@ -71,7 +72,7 @@ def waits(request: Request, window: Window, simulation_id: Maybe = None) -> Resp
     return answered(
         request,
         list[records.Waits],
-        lambda: records.waits(services_of(request).database, of(window, simulation_id)),
+        lambda: records.waits(services_of(request).database, for_simulation(window, simulation_id)),
     )
 
 
@@ -81,7 +82,9 @@ def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Res
     return answered(
         request,
         list[records.Speeds],
-        lambda: records.speeds(services_of(request).database, of(window, simulation_id)),
+        lambda: records.speeds(
+            services_of(request).database, for_simulation(window, simulation_id)
+        ),
     )
 
 
@@ -103,7 +106,10 @@ def impact(
         request,
         records.ReportedSavings,
         lambda: records.impact(
-            services_of(request).database, of(window, simulation_id), fuel_price_per_l, co2_kg_per_l
+            services_of(request).database,
+            for_simulation(window, simulation_id),
+            fuel_price_per_l,
+            co2_kg_per_l,
         ),
     )
 
@@ -138,7 +144,9 @@ def emergencies(request: Request, window: Window, simulation_id: Maybe = None) -
     return answered(
         request,
         records.Emergencies,
-        lambda: records.emergencies(services_of(request).database, of(window, simulation_id)),
+        lambda: records.emergencies(
+            services_of(request).database, for_simulation(window, simulation_id)
+        ),
     )
 
 
@@ -155,7 +163,7 @@ def series(
     return answered(
         request,
         records.Series,
-        lambda: records.series(services_of(request).database, of(window, id), bucket_s),
+        lambda: records.series(services_of(request).database, for_simulation(window, id), bucket_s),
     )
 
 
@@ -188,7 +196,9 @@ def trend(
     return answered(
         request,
         records.Series,
-        lambda: records.series(services_of(request).database, of(window, simulation_id), bucket_s),
+        lambda: records.series(
+            services_of(request).database, for_simulation(window, simulation_id), bucket_s
+        ),
     )
 
 
@@ -198,7 +208,9 @@ def scatter(request: Request, window: Window, simulation_id: Maybe = None) -> li
     return answered(
         request,
         list[dict[str, Any]],
-        lambda: records.scatter(services_of(request).database, of(window, simulation_id)),
+        lambda: records.scatter(
+            services_of(request).database, for_simulation(window, simulation_id)
+        ),
     )  # type: ignore[return-value]
 
 
@@ -233,20 +245,26 @@ def part(
 PartOf = Annotated[Part, Depends(part)]
 
 
-def measured(request: Request, kind: Any, measure: Callable[..., Any], of: Part) -> Response:
+def measured(request: Request, kind: Any, measure: Callable[..., Any], run_part: Part) -> Response:
     return answered(
         request,
         kind,
-        lambda: measure(services_of(request).database, of.run, of.junction, of.begin_s, of.end_s),
+        lambda: measure(
+            services_of(request).database,
+            run_part.run,
+            run_part.junction,
+            run_part.begin_s,
+            run_part.end_s,
+        ),
     )
 
 
 @router.get(
     "/api/v1/runs/{run}/splits", tags=["signals"], response_model=list[signals.Split], responses=OK
 )
-def splits(request: Request, of: PartOf) -> Response:
+def splits(request: Request, run_part: PartOf) -> Response:
     """Greens of each signal group: how many, how long, what share of the time."""
-    return measured(request, list[signals.Split], signals.splits, of)
+    return measured(request, list[signals.Split], signals.splits, run_part)
 
 
 @router.get(
@@ -255,11 +273,11 @@ def splits(request: Request, of: PartOf) -> Response:
     response_model=list[signals.Arrivals],
     responses=OK,
 )
-def arrivals(request: Request, of: PartOf) -> Response:
+def arrivals(request: Request, run_part: PartOf) -> Response:
     """Arrivals on green, yellow and red, approach delay, split failures and detector health of each
     signal group.
     """
-    return measured(request, list[signals.Arrivals], signals.arrivals, of)
+    return measured(request, list[signals.Arrivals], signals.arrivals, run_part)
 
 
 @router.get(
@@ -268,11 +286,11 @@ def arrivals(request: Request, of: PartOf) -> Response:
     response_model=list[signals.Terminations],
     responses=OK,
 )
-def terminations(request: Request, of: PartOf) -> Response:
+def terminations(request: Request, run_part: PartOf) -> Response:
     """What ended the greens of each signal group (gap-out, max-out, force-off), and its mean
     split.
     """
-    return measured(request, list[signals.Terminations], signals.terminations, of)
+    return measured(request, list[signals.Terminations], signals.terminations, run_part)
 
 
 @router.get(
@@ -281,9 +299,9 @@ def terminations(request: Request, of: PartOf) -> Response:
     response_model=list[signals.PedestrianDelay],
     responses=OK,
 )
-def pedestrian_delay(request: Request, of: PartOf) -> Response:
+def pedestrian_delay(request: Request, run_part: PartOf) -> Response:
     """Seconds from a pedestrian's call to the walk signal, for each crossing."""
-    return measured(request, list[signals.PedestrianDelay], signals.pedestrian_delay, of)
+    return measured(request, list[signals.PedestrianDelay], signals.pedestrian_delay, run_part)
 
 
 @router.get(
@@ -315,9 +333,9 @@ def run_impact(
 @router.get(
     "/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK
 )
-def queues(request: Request, of: PartOf) -> Response:
+def queues(request: Request, run_part: PartOf) -> Response:
     """Stopped vehicles and longest waits of each junction."""
-    return measured(request, list[signals.Queues], signals.queues, of)
+    return measured(request, list[signals.Queues], signals.queues, run_part)
 
 
 @router.get(

@@ -55,9 +55,9 @@ class Relay:
         for thread in self._threads:
             thread.join(6.0)
 
-    def _put(self, topic: str, street: str, news: dict[str, Any]) -> None:
+    def _put(self, topic: str, street: str, message: dict[str, Any]) -> None:
         if len(self._out) < KEPT:
-            self._out.append((topic, street, news))
+            self._out.append((topic, street, message))
             self._wake.set()
 
     def _connect(self) -> redis.Redis:
@@ -116,7 +116,7 @@ class Relay:
         others may write to the same Valkey.
         """
         try:
-            topic, street, news = decode(fields.get(b"news", b""))
+            topic, street, message = decode(fields.get(b"news", b""))
             if topic not in TOPICS:
                 raise ValueError(f"no topic {topic!r}")
         except ValueError as error:  # msgspec's and Unicode's are of this kind
@@ -124,4 +124,4 @@ class Relay:
                 "news of others left out", stream=STREAM, entry=number.decode(), why=str(error)
             )
         else:
-            self._hub.hear(topic, street, news)
+            self._hub.publish_relayed(topic, street, message)

@@ -83,7 +83,7 @@ class Services:
     def make_camera_service(self) -> CameraService:
         """Raises SensingError where the extra `vision` is missing."""
         return CameraService(
-            self.folder, self.hub.tell, self.intake, self.settings.notify, self.street_service
+            self.folder, self.hub.publish, self.intake, self.settings.notify, self.street_service
         )
 
     def need_camera_service(self) -> CameraService:

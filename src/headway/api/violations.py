@@ -34,37 +34,37 @@ ASKED = responses(401, 403, 422, 503)
 @router.get("", responses=ASKED)
 def newest(
     request: Request,
-    of: Window,
+    window: Window,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:
     """Violations, newest first, with the times of their images (`pictures`: deprecated name of
     `images`) and the seal over all of it.
     """
-    return asked.newest(services_of(request).database, of, limit, offset)
+    return asked.newest(services_of(request).database, window, limit, offset)
 
 
 @router.get("/trends", response_model=Trend, responses=ASKED)
-def trends(request: Request, of: Window) -> Response:
+def trends(request: Request, window: Window) -> Response:
     """Violations by hour and by hour of the day (UTC)."""
-    return answered(request, Trend, lambda: asked.trends(services_of(request).database, of))
+    return answered(request, Trend, lambda: asked.trends(services_of(request).database, window))
 
 
 @router.get("/hotspots", response_model=list[Hotspot], responses=ASKED)
 def hotspots(
-    request: Request, of: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 20
+    request: Request, window: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 20
 ) -> Response:
     """Devices by their violations, most first."""
     return answered(
-        request, list[Hotspot], lambda: asked.hotspots(services_of(request).database, of, limit)
+        request, list[Hotspot], lambda: asked.hotspots(services_of(request).database, window, limit)
     )
 
 
 @router.get("/summary", response_model=ViolationSummary, responses=ASKED)
-def summary(request: Request, of: Window) -> Response:
+def summary(request: Request, window: Window) -> Response:
     """Violations in all, by rule, an hour."""
     return answered(
-        request, ViolationSummary, lambda: asked.summary(services_of(request).database, of)
+        request, ViolationSummary, lambda: asked.summary(services_of(request).database, window)
     )
 
 

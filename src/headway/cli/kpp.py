@@ -110,7 +110,7 @@ def run(
     if went_on:
         lines.append(f"goes on from the checkpoint at {driven.time_s:.1f} s")
 
-    def tell(at_s: float, kind: str, figures: Mapping[str, Any]) -> None:
+    def add_line(at_s: float, kind: str, figures: Mapping[str, Any]) -> None:
         lines.append(f"{at_s:9.1f} {kind} " + " ".join(f"{k}={v}" for k, v in figures.items()))
 
     loop = RealTimeController(
@@ -118,7 +118,7 @@ def run(
         runtime_settings(
             1.0 if realtime else 0.0, mode, (10.0 if realtime else 3600.0) if data else 0.0, bounds
         ),
-        tell,
+        add_line,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.closing(loop):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from headway.runtime.supervisor import Restarted
 from headway.street.engine import Engine
-from headway.street.messages import Done, Snapshot, Task
+from headway.street.messages import RunEnded, Snapshot, Task
 from headway.values import Event
 
 ENDLESS_S = 1e9  # an end as late as this means no end
@@ -52,7 +52,7 @@ def run_to_end(task: Task, console: Console) -> None:
                     f"{message.at_s:9.0f} {message.kind} {message.junction} "
                     + " ".join(f"{k}={v}" for k, v in message.data.items())
                 )
-            elif isinstance(message, Done):
+            elif isinstance(message, RunEnded):
                 ended = "the end"
                 if not message.finished:
                     ended = "stopped; the same command goes on from here"

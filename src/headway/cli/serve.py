@@ -92,8 +92,8 @@ def serve(
     port = _free(host, port)  # before anything is started
     database = open_database(folder)
 
-    def streets(tell: Any, intake: Intake) -> StreetService:
-        service = StreetService(tell, intake)
+    def streets(publish: Any, intake: Intake) -> StreetService:
+        service = StreetService(publish, intake)
         if scenario_:
             service.start("headway", Task(_into(settings, folder / "headway")), repeat)
         if scenario_ and baseline:

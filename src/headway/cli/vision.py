@@ -108,7 +108,7 @@ def watch(
             fault = ""
     took = time.perf_counter() - begun
     if report.frames:
-        _told(report, took)
+        _print_report(report, took)
         if json_:
             json_.write_text(json.dumps(report.to_json(source), indent=1), encoding="utf-8")
         if heat:
@@ -117,7 +117,7 @@ def watch(
         raise SensingError(fault)
 
 
-def _told(report: Any, took: float) -> None:
+def _print_report(report: Any, took: float) -> None:
     figures = report.perception.measures.figures()
     console.print(
         f"{report.frames} frames in {took:.1f} s ({report.frames / took:.0f}/s), "
@@ -159,8 +159,8 @@ def _told(report: Any, took: float) -> None:
         )
 
 
-def _counts(of: dict[str, int]) -> str:
-    return ", ".join(f"{n} {kind}" for kind, n in sorted(of.items())) or "0"
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())) or "0"
 
 
 def camera(

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from headway.control.planner_tables import NO_COLUMN, NO_LANE
-from headway.control.queue_model import Closed, Queues, compiled, eta_s, inlined
+from headway.control.queue_model import Closed, LaneQueues, compiled, eta_s, inlined
 from headway.roads import Colour
 from headway.values import ColourArray, FloatArray, IntArray
 
@@ -36,7 +36,7 @@ class Traffic(NamedTuple):
     waiting_persons: IntArray
 
 
-class SignalState(NamedTuple):
+class SignalTimes(NamedTuple):
     """By group: the colour shown, for how long, and how long ago the last green ended."""
 
     colour: ColourArray
@@ -60,7 +60,7 @@ class Downstream(NamedTuple):
 class Observed(NamedTuple):
     """The observation of one second. start, order: see `sort_by_lane`."""
 
-    signals: SignalState
+    signals: SignalTimes
     traffic: Traffic
     downstream: Downstream
     start: IntArray
@@ -166,7 +166,7 @@ def build_queues(tables, model, junction, observed, memory):  # type: ignore[no-
             lanes += 1
             lane_start[lanes] = end
 
-    return Queues(lane_start[: lanes + 1], memory)
+    return LaneQueues(lane_start[: lanes + 1], memory)
 
 
 @compiled

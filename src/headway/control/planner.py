@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.control import planner_kernel as kernel
-from headway.control.lane_queues import SignalState, Traffic
+from headway.control.lane_queues import SignalTimes, Traffic
 from headway.control.planner_tables import planner_tables
 from headway.control.queue_model import Model, as_record
 from headway.control.stages import EPS_S, RED, StageTable
@@ -122,9 +122,9 @@ class Planner:
         return lit, began_s, ended_s
 
 
-def signals_of(observation: Observation, ended_s: FloatArray) -> SignalState:
+def signals_of(observation: Observation, ended_s: FloatArray) -> SignalTimes:
     """ended_s: float (groups,), when the last green of each group ended."""
-    return SignalState(
+    return SignalTimes(
         colour=np.ascontiguousarray(observation.shown, np.int8),
         shown_for_s=np.ascontiguousarray(observation.shown_for_s, np.float64),
         ended_for_s=observation.at_s - ended_s,

@@ -20,7 +20,7 @@ DEFAULT_TABLE = Path("data/q.table")
 STEPS = np.array([1, 2, 4, 7, 11])  # vehicles at which a stage's demand counts as one class more
 AGES = np.array([10, 20, 40])  # seconds of green at which its age counts as one class more
 FULL_EXIT_M = 15.0  # with less room, two vehicles, an exit counts as full
-STOPPED_MPS = 0.1  # as SUMO counts waiting
+HALTING_MPS = 0.1  # a slower vehicle waits, as SUMO counts it (`plants.sumo.observe`)
 REGRET_VEHICLES = 5.0  # so many more stopped vehicles than at the last decision are a regret of 1
 REGRET_SHARE = 0.1  # of a new figure in the exponential mean
 FNV_OFFSET = 2166136261
@@ -205,7 +205,7 @@ class QLearning:
     def _junctions_of_stopped(self, observation: Observation) -> IntArray:
         """(n,): the junction that each stopped vehicle waits at."""
         v = observation.vehicles
-        stopped = (v.speed_mps < STOPPED_MPS) & (v.link >= 0)
+        stopped = (v.speed_mps < HALTING_MPS) & (v.link >= 0)
         groups = np.array([x.group for x in self._network.links])[v.link[stopped]]
         return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)
 

@@ -120,7 +120,7 @@ VEHICLE = record_type(
 )
 
 
-class Queues(NamedTuple):
+class LaneQueues(NamedTuple):
     """The vehicles of one junction, lane by lane, nearest first; those who wait on foot are one
     vehicle a crossing.
 

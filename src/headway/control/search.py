@@ -16,8 +16,8 @@ from headway.control.queue_model import (
     NOW,
     ROLLOUT_A,
     ROLLOUT_B,
+    LaneQueues,
     Progress,
-    Queues,
     StagePeriod,
     best_next,
     clear_time_s,
@@ -34,13 +34,13 @@ MAX_STAGES_AHEAD = 12  # of a roll-out; two minutes of shortest greens, beyond e
 EPS_S = 1e-6
 
 
-class Problem(NamedTuple):
+class SearchProblem(NamedTuple):
     """What is searched at one junction.
 
     holds_s, lengths_s: see `planner_tables.Tables`. model: a record of `queue_model.Model`.
     """
 
-    queues: Queues
+    queues: LaneQueues
     candidates: Candidates
     progress: Progress
     holds_s: FloatArray
@@ -56,7 +56,7 @@ def search(queues, candidates, holds_s, lengths_s, model):  # type: ignore[no-un
     hold is decided anew each second, so how long need not be known.
     """
     progress = no_progress(len(queues.start) - 1)
-    problem = Problem(queues, candidates, progress, holds_s, lengths_s, model)
+    problem = SearchProblem(queues, candidates, progress, holds_s, lengths_s, model)
 
     # hold to the horizon
     best = hold_cost(problem, model.horizon_s)

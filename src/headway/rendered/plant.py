@@ -33,7 +33,7 @@ USUAL_LENGTH_M = 4.5  # m, of a vehicle whose length is not known yet
 GAP_M = 2.5  # m from a vehicle in a queue to the next, as SUMO's minGap
 BEYOND_LINE_M = 3.0  # m; a vehicle farther beyond the stop line has left its lane
 LANE_REACH_M = 2.2  # m to the side: little more than half a lane, for a vehicle at its edge
-MOVING_MPS = 1.5  # m/s from which the direction of a velocity counts
+DIRECTION_FROM_MPS = 1.5  # m/s from which the direction of a velocity counts
 LEAST_COSINE = 0.3  # of the angle between velocity and lane: within about 70 degrees
 
 
@@ -195,7 +195,7 @@ class ApproachLanes:
 
 def _drives_otherwise(track: Track, direction: FloatArray) -> bool:
     """Whether a track certainly moves in another direction."""
-    if not np.isfinite(track.speed_mps) or track.speed_mps <= MOVING_MPS:
+    if not np.isfinite(track.speed_mps) or track.speed_mps <= DIRECTION_FROM_MPS:
         return False
     return float(np.dot(track.velocity_mps, direction)) < LEAST_COSINE * track.speed_mps
 

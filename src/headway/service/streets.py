@@ -26,7 +26,7 @@ from headway.runtime.supervisor import Restarted
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
-from headway.street.messages import Done, Reporting, SignalChanges, Snapshot, Switch, Task
+from headway.street.messages import Reporting, RunEnded, SignalChanges, Snapshot, Switch, Task
 from headway.values import Event
 
 FIXED_TIME = "fixed"  # the controller while the optimisation is off
@@ -262,7 +262,7 @@ class StreetService:
             case Restarted(why=why, recovery_s=recovery_s):
                 alert = {"kind": "engine.restarted", "why": why, "recovery_s": recovery_s}
                 self._publish("alerts", street.name, alert)
-            case Done():
+            case RunEnded():
                 street.finished = True
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from headway.sensing import SensingError
 from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
 from headway.sensing.pipeline import USUAL_RATE_HZ, FrameResult, Perception, frame_results
-from headway.sensing.tracking.tracks import SPEED_SPAN_S, Track
+from headway.sensing.tracking.tracks import SPEED_FIT_S, Track
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Crossing
 from headway.sensing.traffic.signals import SignalHistory
@@ -141,9 +141,9 @@ def _extend_row(row: dict[str, Any], track: Track, at_s: float) -> None:
     row["seen"] = track.observations  # its old name, until 0.2 (docs/deprecated.md)
     path = row["path"]
     path.append([*_path_row(at_s, track.box), _kmh(track.speed_mps)])
-    if np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_SPAN_S:
+    if np.isfinite(track.mean_mps) and at_s - track.times[0] >= SPEED_FIT_S:
         # the mean over a span is the best estimate at its middle
-        middle_s = at_s - SPEED_SPAN_S / 2.0 + TIME_TOLERANCE_S
+        middle_s = at_s - SPEED_FIT_S / 2.0 + TIME_TOLERANCE_S
         middle = bisect.bisect_right(path, middle_s, key=lambda position: position[0]) - 1
         path[middle][SPEED_COLUMN] = _kmh(track.mean_mps)
 

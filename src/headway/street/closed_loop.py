@@ -28,14 +28,14 @@ from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
 from headway.values import BoolArray, Event, FloatArray, Observation, Proposal, Vehicles
 
-STOPPED_BELOW_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
+HALTING_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
 DURATIONS_KEPT = 7200  # ticks; two hours at one a second
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
 
 
 def stopped_vehicles(vehicles: Vehicles) -> int:
     """How many of `vehicles` are stopped."""
-    return int((vehicles.speed_mps < STOPPED_BELOW_MPS).sum())
+    return int((vehicles.speed_mps < HALTING_MPS).sum())
 
 
 @dataclass
@@ -280,7 +280,7 @@ class Street:
         group = np.where(v.link >= 0, self._group_of_link[v.link], -1)
         signalised = group >= 0
         junction = self.network.group_junction[group[signalised]]
-        stopped = v.speed_mps[signalised] < STOPPED_BELOW_MPS
+        stopped = v.speed_mps[signalised] < HALTING_MPS
 
         count = np.bincount(junction, minlength=n)
         queue = np.bincount(junction[stopped], minlength=n)

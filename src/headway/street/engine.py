@@ -49,7 +49,7 @@ class Engine:
         return last_s is not None
 
     def messages(self) -> Iterator[Any]:
-        """Snapshot, SignalChanges, Event and Restarted as they come; Done at the end. Raises
+        """Snapshot, SignalChanges, Event and Restarted as they come; RunEnded at the end. Raises
         WorkerError when the process has failed too often.
         """
         for message in self._supervisor.messages():

@@ -55,7 +55,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RunEnded:
     """The process ends: the run is finished, or was asked to stop and left a checkpoint."""
 
     time_s: float

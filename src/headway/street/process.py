@@ -34,7 +34,15 @@ from headway.street import checkpoint
 from headway.street.alerts import alert_rules
 from headway.street.board import JunctionState
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
-from headway.street.messages import Done, Optimise, Release, Reporting, SignalChanges, Switch, Task
+from headway.street.messages import (
+    Optimise,
+    Release,
+    Reporting,
+    RunEnded,
+    SignalChanges,
+    Switch,
+    Task,
+)
 from headway.street.orders import OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run
 
@@ -53,7 +61,7 @@ def work(outbox: Outbox, inbox: Connection, task: Task) -> None:
     process.run_to_end()
 
 
-class Phase(Enum):
+class ProcessState(Enum):
     """Of a street process."""
 
     OPENING = "no street yet"
@@ -93,7 +101,7 @@ class StreetProcess:
         self._open_street = open_street
         self._watched = Watched(task.path, task.changes) if task.path else None
         self.settings = self._watched.current if self._watched else task.settings
-        self.phase = Phase.OPENING
+        self.state = ProcessState.OPENING
         self._end_s = math.inf
         self._snapshots: Subscription
 
@@ -108,14 +116,14 @@ class StreetProcess:
         """
         set_up_logs(self.settings)
         self._use_run(self._open_run(with_orders(self.settings, self._orders.load()), resume=True))
-        self.phase = Phase.RUNNING
+        self.state = ProcessState.RUNNING
 
     def run_to_end(self) -> None:
         """Until the run is finished or a stop is requested; the street is closed, however it
         ends. Raises StoppedError after a fault.
         """
         try:
-            while self.phase is Phase.RUNNING:
+            while self.state is ProcessState.RUNNING:
                 self._turn()
         finally:
             self.run.close()
@@ -124,9 +132,9 @@ class StreetProcess:
         if self._at_end():
             self._finish()
             return
-        while self.phase is Phase.RUNNING and self._inbox.poll():
+        while self.state is ProcessState.RUNNING and self._inbox.poll():
             self._obey(self._inbox.recv())
-        if self.phase is Phase.RUNNING:
+        if self.state is ProcessState.RUNNING:
             self.loop.tick(self._end_s)
             self._publish()
 
@@ -139,15 +147,15 @@ class StreetProcess:
     def _finish(self) -> None:
         """Nothing of a finished run is resumed."""
         self._put_snapshot(self.run.street.junction_states(), keep=True)
-        self._outbox.put(Done(self.run.time_s, finished=True), keep=True)
+        self._outbox.put(RunEnded(self.run.time_s, finished=True), keep=True)
         checkpoint.clear(self.run.checkpoints)
         self._orders.clear()
-        self.phase = Phase.FINISHED
+        self.state = ProcessState.FINISHED
 
     def _stop(self) -> None:
         self.loop.checkpoint()
-        self._outbox.put(Done(self.run.time_s, finished=False), keep=True)
-        self.phase = Phase.STOPPED
+        self._outbox.put(RunEnded(self.run.time_s, finished=False), keep=True)
+        self.state = ProcessState.STOPPED
 
     # --- what is reported ---
 

@@ -32,14 +32,14 @@ KEPT_S = 20.0  # s of history
 BORDER_PX = 3.0  # px; a box nearer to the image's edge may be cut off
 
 # Speed
-SPEED_SPAN_S = 1.0  # s of points that it is fitted to
+SPEED_FIT_S = 1.0  # s of points that it is fitted to
 LEAST_SPAN_S = 0.35  # s; fewer have no usable standard error
 LEAST_POINTS = 5  # the fewest for a parabola with an error
 MEASURE_EVERY_S = 0.06  # s; at higher rates a new fit each frame costs and says nothing new
 
 # Stopping, with hysteresis
-STOPPED_MPS = 0.5  # m/s below which a road user stops
-MOVING_MPS = 1.0  # m/s above which it moves again
+TRACK_STOPPED_MPS = 0.5  # m/s below which a road user stops
+TRACK_MOVING_MPS = 1.0  # m/s above which it moves again
 HEIGHTS_MPS = 10.0  # m/s assumed for one box height a second, without a calibration
 
 # Lengths
@@ -277,7 +277,7 @@ def _usable_points(track: Track) -> list[int]:
     """
     points = [
         k
-        for k in range(track.index_before(SPEED_SPAN_S), len(track.times))
+        for k in range(track.index_before(SPEED_FIT_S), len(track.times))
         if track.fully_visible[k] and np.isfinite(track.road_m[k][0])  # not above the horizon
     ]
     if len(points) < LEAST_POINTS or points[-1] != len(track.times) - 1:
@@ -306,10 +306,10 @@ def _update_stopped(track: Track) -> None:
     speed_mps = track.speed_mps
     if np.isnan(speed_mps):
         speed_mps = _speed_by_height(track)
-    if speed_mps < STOPPED_MPS:
+    if speed_mps < TRACK_STOPPED_MPS:
         if np.isnan(track.stopped_since_s):
             track.stopped_since_s = track.at_s
-    elif not speed_mps <= MOVING_MPS:
+    elif not speed_mps <= TRACK_MOVING_MPS:
         track.stopped_since_s = np.nan
 
 
@@ -317,7 +317,7 @@ def _speed_by_height(track: Track) -> float:
     """m/s, roughly, without a calibration: by the height of its box. Infinite before the track is
     long enough: a new one counts as moving.
     """
-    k = track.index_before(SPEED_SPAN_S)
+    k = track.index_before(SPEED_FIT_S)
     lasted_s = track.at_s - track.times[k]
     if lasted_s < LEAST_SPAN_S:
         return np.inf

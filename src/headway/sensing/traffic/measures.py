@@ -17,7 +17,7 @@ from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Line, Site, Zone
 from headway.vision.detection.detectors import CLASSES, PERSON
 
-SPEED_SPAN_S = 60.0  # s over which a lane's mean speed is taken
+LANE_SPEED_WINDOW_S = 60.0  # s over which a lane's mean speed is taken
 RECOUNT_S = 5.0  # s in which a track that trembles on a line is counted once
 QUEUED_AFTER_S = 1.0  # s stopped, then a vehicle is in the queue
 SHORTEST_FLOW_S = 1.0  # s; a flow over less says nothing
@@ -79,7 +79,7 @@ class _FrameSpeeds(NamedTuple):
 
 @dataclass
 class _Lane:
-    """total_mps, count: sum and number of the speeds of the last `SPEED_SPAN_S`."""
+    """total_mps, count: sum and number of the speeds of the last `LANE_SPEED_WINDOW_S`."""
 
     occupied_s: float = 0.0
     speeds: deque[_FrameSpeeds] = field(default_factory=deque)
@@ -93,7 +93,7 @@ class _Lane:
             self.speeds.append(new)
             self.total_mps += new.total_mps
             self.count += new.vehicles
-        while self.speeds and self.speeds[0].at_s < at_s - SPEED_SPAN_S:
+        while self.speeds and self.speeds[0].at_s < at_s - LANE_SPEED_WINDOW_S:
             old = self.speeds.popleft()
             self.total_mps -= old.total_mps
             self.count -= old.vehicles
