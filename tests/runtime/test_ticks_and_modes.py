@@ -51,6 +51,40 @@ def test_a_sleep_that_ends_too_soon_is_repeated():
     assert clock.slept == [0.375, 0.375, 0.25]
 
 
+def test_a_pacer_says_how_long_it_is_until_the_next_tick_and_never_less_than_nothing():
+    clock = Clock(100.0)
+    pacer = Pacer(2.0, 1.0, clock, clock.sleep)
+    clock.now = 100.5
+    assert pacer.due_in_s == 1.5
+    pacer.wait()
+    assert (clock.now, pacer.due_in_s) == (102.0, 2.0)
+    clock.now = 104.25
+    assert pacer.due_in_s == 0.0
+    assert Pacer(2.0, 0.0, clock, clock.sleep).due_in_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "due_s"),
+    [
+        ((1.0, 1.0), (1.0, 1.0), 101.0),  # in 0.5 s
+        ((1.0, 1.0), (4.0, 1.0), 101.0),
+        ((4.0, 1.0), (1.0, 1.0), 101.5),  # a second from now: sooner than the 104 of before
+        ((1.0, 0.0), (1.0, 1.0), 101.5),  # the one before did not wait
+        ((0.25, 1.0), (1.0, 1.0), 100.5),  # it was late: now
+    ],
+)
+def test_a_pacer_that_continues_another_is_due_no_later_than_that_one(old, new, due_s):
+    clock = Clock(100.0)
+    before = Pacer(*old, clock, clock.sleep)
+    clock.now = 100.5
+    after = Pacer(*new, clock, clock.sleep)
+    after.continue_from(before)
+    after.wait()
+    assert clock.now == due_s
+    after.wait()
+    assert clock.now == due_s + new[0] / new[1], "the grid goes on from there"
+
+
 def test_an_unpaced_clock_never_waits_and_is_never_late():
     clock = Clock(5.0)
     pacer = Pacer(0.25, 0.0, clock, clock.sleep)

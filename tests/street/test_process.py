@@ -45,7 +45,7 @@ class Inbox:
     def __init__(self, orders):
         self.orders, self.turn = {turn: list(these) for turn, these in orders.items()}, 0
 
-    def poll(self):
+    def poll(self, timeout_s):
         waiting = self.orders.get(self.turn, [])
         while waiting and callable(waiting[0]):
             waiting.pop(0)()
@@ -54,6 +54,23 @@ class Inbox:
 
     def recv(self):
         return self.orders[self.turn].pop(0)
+
+
+class Mailbox:
+    """At the pace of real time: each order comes at a wall time; while one is waited for, that time goes by."""
+
+    def __init__(self, *orders):
+        self.orders, self.wall, self.obeyed = list(orders), None, []
+
+    def poll(self, timeout_s):
+        at_s = self.orders[0][0] if self.orders else float("inf")
+        arrives = at_s <= self.wall.now + timeout_s
+        self.wall.now = max(self.wall.now, min(at_s, self.wall.now + timeout_s))
+        return arrives
+
+    def recv(self):
+        self.obeyed.append(self.wall.now)
+        return self.orders.pop(0)[1]
 
 
 class Outbox:
@@ -138,7 +155,11 @@ def play(tmp_path, tiny, logs_as_they_were):
             "alerts": {"rules": []} | sections.pop("alerts", {}),
         }
         task = Task(Settings.model_validate(tree | sections), until_s, str(path), changes or {})
-        outbox, inbox = Outbox(), Inbox(orders(played) if callable(orders) else orders or {})
+        outbox, inbox = Outbox(), orders
+        if isinstance(orders, Mailbox):
+            orders.wall = wall
+        else:
+            inbox = Inbox(orders(played) if callable(orders) else orders or {})
         process = played.process = StreetProcess(outbox, inbox, task, loop, open_street)
         process.open()
         if expect is None:
@@ -818,6 +839,39 @@ def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play
     assert "orders.draft" in data["why"]
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert played.runs[-1].street.controller.name == "fixed"
+
+
+HOLD = Override(0, Order.HOLD, 200.0, "Ada")
+AT_REAL_TIME = {"loop": {"speed_factor": 1.0}, "until_s": 103.0}
+
+
+def test_an_order_is_obeyed_when_it_comes_and_its_event_does_not_wait_for_the_tick(play):
+    """Ticks begin at 1, 2 and 3 s of wall time."""
+    inbox = Mailbox((0.25, HOLD), (1.5, Release(0, "Bob")), (2.25, Override(7, Order.HOLD, 1, "")))
+    played = play(inbox, wall_s=0.0, **AT_REAL_TIME)
+    assert inbox.obeyed == [0.25, 1.5, 2.25]
+    kinds = ["safety.override", "safety.override_released", "engine.order_refused"]
+    assert [(at_s, kind) for at_s, kind, _ in played.events(*kinds)] == list(
+        zip([100.0, 101.0, 102.0], kinds, strict=True)
+    )
+    assert [(e.at_s, e.kind) for e in read(played.folder / "events.jsonl") if e.kind in kinds] == [
+        (e.at_s, e.kind) for e in played.of(Event) if e.kind in kinds
+    ]
+    assert played.wall.now == pytest.approx(3.0), "and no tick is later for it"
+
+
+def test_settings_that_are_ordered_again_and_again_do_not_put_off_the_tick(play):
+    inbox = Mailbox(*((0.5 * k, Optimise(cycle_s=10.0 + k)) for k in range(1, 7)))
+    played = play(inbox, wall_s=0.0, **AT_REAL_TIME)
+    assert played.wall.now == pytest.approx(3.0)
+
+
+def test_a_flood_of_orders_does_not_hold_up_the_tick(play):
+    """More orders than are obeyed once the tick is due wait for the one after it."""
+    inbox = Mailbox(*((0.0, HOLD) for _ in range(150)))
+    played = play(inbox, wall_s=0.0, until_s=103.0)  # as fast as possible: a tick is due at once
+    at = [at_s for at_s, *_ in played.events("safety.override")]
+    assert (at.count(100.0), at.count(101.0)) == (100, 50)
 
 
 @pytest.mark.parametrize(

@@ -223,9 +223,10 @@ class RealTimeController:
         self._use_mode("chosen")
 
     def continue_from(self, before: RealTimeController) -> None:
-        """Continue the work of a loop of the same plant with other settings: when the next
-        checkpoint is due, and which alerts are open.
+        """Continue the work of a loop of the same plant with other settings: when the next tick
+        and the next checkpoint are due, and which alerts are open.
         """
+        self.pacer.continue_from(before.pacer)
         self._last_checkpoint_s = before.last_checkpoint_s
         self._checkpoint_timer_s = before._checkpoint_timer_s
         if self.settings.rules == before.settings.rules:

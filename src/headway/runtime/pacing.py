@@ -81,6 +81,20 @@ class Pacer:
         """Wall time of one tick; 0 where it does not wait."""
         return self._wall_s
 
+    @property
+    def due_in_s(self) -> float:
+        """Wall time until the next tick is due; 0 where it is late, or does not wait."""
+        if not self._wall_s:
+            return 0.0
+        return max(self._start + (self._count + 1) * self._wall_s - self._clock(), 0.0)
+
+    def continue_from(self, before: Pacer) -> None:
+        """The next tick is due no later than that of the pacer before this one: settings that
+        change again and again do not put it off.
+        """
+        if self._wall_s and before.granted_s:
+            self._start -= max(self.due_in_s - before.due_in_s, 0.0)
+
     def wait(self) -> int:
         """Return when the next tick is due: how many periods it stands for, more than 1 where ticks
         were skipped.

@@ -213,9 +213,13 @@ class SafetyGate:
         self._report_rules()
         kernel.put_in_force(self._now_s, self._decision.colours, self._signals)
 
+        return sealed(self._now_s, self.shown.copy(), self.take_events())
+
+    def take_events(self) -> tuple[Event, ...]:
+        """What would go out with the next command, such as the event of an order; taken once."""
         events = tuple(self._events)
         self._events.clear()
-        return sealed(self._now_s, self.shown.copy(), events)
+        return events
 
     def is_sound(self, candidate: Proposal, now_s: float) -> bool:
         """The proposal is of this network, of whole numbers, and not stale."""

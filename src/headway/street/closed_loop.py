@@ -143,6 +143,13 @@ class Street:
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
 
+    def record_gate_events(self) -> None:
+        """Record now what the gate has to report, such as an operator's order, instead of with the
+        next command.
+        """
+        for event in self.gate.take_events():
+            self._record(event)
+
     def _decide(self, observation: Observation) -> tuple[Proposal | None, Proposal | None]:
         """The controller's proposal, in which junctions of low confidence show what the fallback
         wants; and the fallback's proposal, None where it is not needed.

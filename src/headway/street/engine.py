@@ -60,8 +60,8 @@ class Engine:
             yield message
 
     def order(self, order: StreetOrder) -> None:
-        """Send an order to the street, which obeys it before its next tick. Raises WorkerError if
-        no process runs.
+        """Send an order to the street, which obeys it as soon as it comes, between two ticks.
+        Raises WorkerError if no process runs.
         """
         self._supervisor.send(order)
 

@@ -47,6 +47,8 @@ from headway.street.orders import OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run
 
 SNAPSHOT_HZ = 10.0  # of wall time, at most
+WAKE_BEFORE_TICK_S = 0.003  # waiting for orders ends up to 1 ms late; the pacer waits the rest
+ORDERS_PER_TICK = 100  # obeyed once a tick is due, so that no flood of them holds it up
 # libsumo cannot be trusted after a fault: the supervisor starts the process anew
 STOP_ON_ANY_FAULT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] = (
     (Exception, (Strategy.STOP,)),
@@ -73,8 +75,8 @@ class ProcessState(Enum):
 class StreetProcess:
     """One street from its last checkpoint, or from its beginning, to its end.
 
-    `open` it once, then `run_to_end`. Each turn obeys the orders that wait, ticks, publishes a
-    snapshot when one is due and then looks whether the settings file changed.
+    `open` it once, then `run_to_end`. Each turn obeys orders until the tick is due, ticks,
+    publishes a snapshot when one is due and then looks whether the settings file changed.
 
     settings:  in force now: the task's, or those of the file that is followed. What operators
         ordered is kept apart, in `orders.json`, and takes precedence when a street is opened.
@@ -132,11 +134,20 @@ class StreetProcess:
         if self._at_end():
             self._finish()
             return
-        while self.state is ProcessState.RUNNING and self._inbox.poll():
-            self._obey(self._inbox.recv())
+        self._obey_until_tick()
         if self.state is ProcessState.RUNNING:
             self.loop.tick(self._end_s)
             self._publish()
+
+    def _obey_until_tick(self) -> None:
+        """Obey each order as it comes until the next tick is due, then those that wait."""
+        overdue = 0
+        while self.state is ProcessState.RUNNING and overdue < ORDERS_PER_TICK:
+            wait_s = max(self.loop.pacer.due_in_s - WAKE_BEFORE_TICK_S, 0.0)
+            if not self._inbox.poll(wait_s):
+                return
+            self._obey(self._inbox.recv())
+            overdue += not wait_s
 
     def _at_end(self) -> bool:
         """A scenario without an end ends with its last vehicle."""
@@ -224,6 +235,7 @@ class StreetProcess:
         except (ValueError, OSError) as error:
             refused = {"order": repr(order), "why": str(error)}
             self.run.record("engine.order_refused", refused)
+        self.run.recorder.log.flush()
 
     def _carry_out(self, order: Any) -> None:
         """Raises ValueError or OSError for an order that cannot be obeyed; nothing has changed
@@ -233,8 +245,10 @@ class StreetProcess:
         match order:
             case Override():
                 gate.order(order, now_s)
+                self.run.street.record_gate_events()
             case Release():
                 gate.release(order.junction, order.by, now_s)
+                self.run.street.record_gate_events()
             case Reporting():
                 self.run.reporting = order
                 self.run.street.signal_log.enabled = order.record
