@@ -9,12 +9,13 @@ import threading
 import time
 
 import pytest
+from tests.waiting import until
 
 from headway.client import Headway
 
-ORDERS = 20
+ROUNDS = 7  # of three orders
 # spread over the second of a tick
-PAUSES_S = (0.05, 0.4, 0.75)
+PAUSES_S = (0.03, 0.2, 0.37)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,7 @@ def test_a8_an_order_is_obeyed_at_once_at_the_pace_of_real_time(at_real_time, fi
     `safety.override` is on the live socket within milliseconds, whatever is left of the tick.
     """
     with Headway(at_real_time.url, at_real_time.token) as client, listening(client) as heard:
+        until(lambda: client.streets()[0]["started"], 120.0)
         junction = client.streets()[0]["junctions"][0]["id"]
         orders = {
             "safety.override": lambda k: client.override("headway", junction, "hold", lasts_s=9),
@@ -63,7 +65,7 @@ def test_a8_an_order_is_obeyed_at_once_at_the_pace_of_real_time(at_real_time, fi
             ),
         }
         answer_s, event_s = [], []
-        for k in range(ORDERS):
+        for k in range(ROUNDS):
             for kind, order in orders.items():
                 time.sleep(PAUSES_S[k % len(PAUSES_S)])
                 begun_s = time.perf_counter()
@@ -71,6 +73,6 @@ def test_a8_an_order_is_obeyed_at_once_at_the_pace_of_real_time(at_real_time, fi
                 answer_s.append(time.perf_counter() - begun_s)
                 event_s.append(time_of(heard, kind) - begun_s)
         client.controller("headway", "planner")
-    figures.add("order to its answer, worst of 60", 1e3 * max(answer_s), "ms", "< 200 ms")
+    figures.add("order to its answer, worst of 21", 1e3 * max(answer_s), "ms", "< 200 ms")
     figures.add("order to its event, median", 1e3 * statistics.median(event_s), "ms", "< 500 ms")
-    figures.add("order to its event, worst of 60", 1e3 * max(event_s), "ms", "< 500 ms")
+    figures.add("order to its event, worst of 21", 1e3 * max(event_s), "ms", "< 500 ms")
