@@ -1,8 +1,12 @@
-"""python -m bench [NAME ...]: all of them where none is named, in the order of PARTS."""
+"""python -m bench [NAME ...]: all of them where none is named, in the order of PARTS.
+
+Options after the names are given to each of them: python -m bench priority --seeds 1-5.
+"""
 
 from __future__ import annotations
 
 import sys
+from itertools import takewhile
 
 from bench import (
     clips,
@@ -12,6 +16,7 @@ from bench import (
     longrun,
     pictures,
     plans,
+    priority,
     rows,
     service,
     speed,
@@ -46,6 +51,7 @@ PARTS = {
     "street": compare.street,
     "traces": traces.traces,
     "sensing": compare.sensing,
+    "priority": priority.priority,
     "learning": compare.learning,
     "safety": longrun.safety,
     "memory": longrun.memory,
@@ -53,9 +59,11 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or list(PARTS)
+    named = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
+    options = sys.argv[1 + len(named) :]
+    names = named or list(PARTS)
     if unknown := [n for n in names if n not in PARTS]:
         sys.exit(f"no benchmark {unknown[0]!r}. There are: {', '.join(PARTS)}")
     for name in names:
         print(f"\n== {name}: {(PARTS[name].__doc__ or '').splitlines()[0]}", flush=True)
-        PARTS[name]()
+        PARTS[name](*([options] if options else []))
