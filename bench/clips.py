@@ -71,13 +71,19 @@ def _noisy(image: Any) -> Any:
 
 
 CHANGES = {
-    "as it is": Change(), "mirrored": Change(_mirrored, _mirrored_box), "dark": _lit(0.55), "bright": _lit(1.25, 15.0), "dull": _lit(0.7, 35.0),
-    "larger": _sized(1.6), "smaller": _sized(0.8), "half the rate": Change(step=2), "backwards": Change(step=-1), "noisy": Change(_noisy),
+    "as it is": Change(), "mirrored": Change(_mirrored, _mirrored_box), "dark": _lit(0.55),
+    "bright": _lit(1.25, 15.0), "dull": _lit(0.7, 35.0),
+    "larger": _sized(1.6), "smaller": _sized(0.8), "half the rate": Change(step=2),
+    "backwards": Change(step=-1), "noisy": Change(_noisy),
     "compressed": Change(lambda image: cv2.imdecode(cv2.imencode(".jpg", image, [1, 30])[1], 1)),
-    "cut 1": _cut(60, 40, 760, 565), "cut 2": _cut(0, 0, 790, 592), "cut 3": _cut(10, 8, 800, 600), "cut 4": _cut(30, 0, 780, 562), "cut 5": _cut(0, 20, 760, 590),
-    "blurred": Change(lambda image: cv2.GaussianBlur(image, (0, 0), 1.2)), "gamma": Change(lambda image: (255 * (image / 255.0) ** 0.7).astype(np.uint8)),
-    "grey": Change(lambda image: cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)),
-    "mirrored, dark": Change(lambda image: cv2.convertScaleAbs(_mirrored(image), alpha=0.7), _mirrored_box), "mirrored, backwards": Change(_mirrored, _mirrored_box, -1),
+    "cut 1": _cut(60, 40, 760, 565), "cut 2": _cut(0, 0, 790, 592), "cut 3": _cut(10, 8, 800, 600),
+    "cut 4": _cut(30, 0, 780, 562), "cut 5": _cut(0, 20, 760, 590),
+    "blurred": Change(lambda image: cv2.GaussianBlur(image, (0, 0), 1.2)),
+    "gamma": Change(lambda image: (255 * (image / 255.0) ** 0.7).astype(np.uint8)),
+    "grey": Change(lambda image: cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),
+        cv2.COLOR_GRAY2BGR)),
+    "mirrored, dark": Change(lambda image: cv2.convertScaleAbs(_mirrored(image), alpha=0.7),
+        _mirrored_box), "mirrored, backwards": Change(_mirrored, _mirrored_box, -1),
 }  # fmt: skip
 
 

@@ -82,7 +82,8 @@ def actuated(net: str) -> list[str]:
             bounds = ' minDur="5" maxDur="50"' if green else ""
             phases.append(f'<phase duration="{phase.get("duration")}" state="{state}"{bounds}/>')
         out.append(
-            f'<tlLogic id="{logic.get("id")}" type="actuated" programID="gap" offset="0">{"".join(phases)}</tlLogic>'
+            f'<tlLogic id="{logic.get("id")}" type="actuated" programID="gap" '
+            f'offset="0">{"".join(phases)}</tlLogic>'
         )
     return out
 
@@ -111,15 +112,19 @@ def table() -> None:
     with multiprocessing.get_context("spawn").Pool(maxtasksperchild=4) as pool:
         for name, kind, _, delay in pool.imap_unordered(peer, jobs):
             peers[name, kind].append(delay)
-    print(f"{'scenario':13s}{'floor':>7s}{'fixed':>8s}{'SUMO act.':>10s}{'webster':>9s}{'actuated':>9s}{'greedy':>8s}{'max-pr.':>8s}"
+    print(f"{'scenario':13s}{'floor':>7s}{'fixed':>8s}{'SUMO act.':>10s}"
+          f"{'webster':>9s}{'actuated':>9s}{'greedy':>8s}{'max-pr.':>8s}"
           f"{'PLANNER':>9s}{'of fixed':>9s}{'must':>7s}{'aim':>7s}  seeds  unsafe")  # fmt: skip
     for name in RESCO:
         mean = {c: np.mean([r.delay_s for r in mine[name, c]]) for c in names}
         own = sorted(mine[name, "planner"], key=lambda r: r.seed)
         unsafe = sum(r.safety_violations for c in names for r in mine[name, c])
-        print(f"{name:13s}{np.mean(peers[name, 'floor']):7.1f}{mean['fixed']:8.1f}{np.mean(peers[name, 'sumo-actuated']):10.1f}{mean['webster']:9.1f}"
-              f"{mean['actuated']:9.1f}{mean['greedy']:8.1f}{mean['max-pressure']:8.1f}{mean['planner']:9.2f}{mean['planner'] / mean['fixed']:9.2f}"
-              f"{MUST[name]:7.1f}{AIM[name]:7.1f}  {' '.join(f'{r.delay_s:.1f}' for r in own)}  {unsafe}")  # fmt: skip
+        print(f"{name:13s}{np.mean(peers[name, 'floor']):7.1f}{mean['fixed']:8.1f}"
+              f"{np.mean(peers[name, 'sumo-actuated']):10.1f}{mean['webster']:9.1f}"
+              f"{mean['actuated']:9.1f}{mean['greedy']:8.1f}{mean['max-pressure']:8.1f}"
+              f"{mean['planner']:9.2f}{mean['planner'] / mean['fixed']:9.2f}"
+              f"{MUST[name]:7.1f}{AIM[name]:7.1f}  "
+              f"{' '.join(f'{r.delay_s:.1f}' for r in own)}  {unsafe}")  # fmt: skip
 
 
 def street() -> None:
@@ -131,7 +136,8 @@ def street() -> None:
         fixed, planner = ([r.waiting_s for r in found[name, c]] for c in ("fixed", "planner"))
         unsafe = sum(r.safety_violations for c in ("fixed", "planner") for r in found[name, c])
         print(
-            f"{name:13s} fixed {np.mean(fixed):7.1f} s   planner {np.mean(planner):7.1f} s   ratio {np.mean(planner) / np.mean(fixed):.2f}   unsafe {unsafe}"
+            f"{name:13s} fixed {np.mean(fixed):7.1f} s   planner {np.mean(planner):7.1f} s "
+            f"  ratio {np.mean(planner) / np.mean(fixed):.2f}   unsafe {unsafe}"
         )
 
 
@@ -172,5 +178,6 @@ def learning(episodes: int = 40) -> None:
             del os.environ[TABLE]
         row = "   ".join(f"{c} {np.mean(d):.1f} s" for c, d in sorted(found.items()))
         print(
-            f"{name:13s} {row}   (stopped in training {told[0].stopped:.1f} to {told[-1].stopped:.1f}, {told[-1].states} states)"
+            f"{name:13s} {row}   (stopped in training {told[0].stopped:.1f} to "
+            f"{told[-1].stopped:.1f}, {told[-1].states} states)"
         )

@@ -105,8 +105,10 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
         and run.time_s >= begin + 5.0 - 1e-9
     )
     seen = {
-        "nan": any(k == "runtime.fault" for k, _ in told), "exception": any(k == "runtime.fault" for k, _ in told),
-        "disk": any(k == "runtime.checkpoint_failed" for k, _ in told), "clock": loop.pacer.overruns > 0 or clock.now < before + 100.0,
+        "nan": any(k == "runtime.fault" for k, _ in told),
+        "exception": any(k == "runtime.fault" for k, _ in told),
+        "disk": any(k == "runtime.checkpoint_failed" for k, _ in told),
+        "clock": loop.pacer.overruns > 0 or clock.now < before + 100.0,
         "subscriber": lazy.delivery.dropped > 0,
     }[kind]  # fmt: skip
     return RECOVERED if sound and seen else SILENT
@@ -158,6 +160,7 @@ def faults(
     for (kind, end), n in sorted(tally.items()):
         tell(f"{kind:22s} {end:24s} {n:5d}")
     tell(
-        f"{count} faults in {time.perf_counter() - begun:.0f} s, silent: {sum(n for (_, end), n in tally.items() if end == SILENT)}"
+        f"{count} faults in {time.perf_counter() - begun:.0f} s, silent: "
+        f"{sum(n for (_, end), n in tally.items() if end == SILENT)}"
     )
     return tally

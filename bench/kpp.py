@@ -78,7 +78,9 @@ def watching() -> None:
     )
     ratios = pairs[:, 0] / pairs[:, 1]
     print(
-        f"as fast as possible, on / off: {np.median(ratios):.3f} (median of {len(ratios)} pairs, in turns first; of the shortest {pairs[:, 0].min() / pairs[:, 1].min():.3f})"
+        f"as fast as possible, on / off: {np.median(ratios):.3f} (median of {len(ratios)} "
+        "pairs, in turns first; of the shortest "
+        f"{pairs[:, 0].min() / pairs[:, 1].min():.3f})"
     )
     for on in (True, False):
         section = PerformanceProfiler(on=on).section("x")
@@ -87,7 +89,8 @@ def watching() -> None:
             with section:
                 pass
         print(
-            f"a section pair, profiler {'on ' if on else 'off'}: {(time.perf_counter() - begun) / 200_000 * 1e6:.2f} us"
+            f"a section pair, profiler {'on ' if on else 'off'}: "
+            f"{(time.perf_counter() - begun) / 200_000 * 1e6:.2f} us"
         )
 
 
@@ -98,9 +101,13 @@ def realtime(seconds: float = 600.0) -> None:
     loop, wall = looped(seconds, True, 1.0, 100)
     report = loop.pacer.report()
     print(
-        f"{report.ticks} ticks in {wall:.3f} s for {seconds:.0f} s: missed {report.overruns}, schedule moved by {report.drift_s} s, "
-        f"jitter p50 {report.jitter_p50_s * 1e3:.3f} ms, p99 {report.jitter_p99_s * 1e3:.3f} ms; a tick takes "
-        f"{loop.profiler.report()['advance'].p99_s * 1e3:.2f} + {loop.profiler.report()['watch'].p99_s * 1e3:.2f} ms at p99 of {loop.pacer.granted_s * 1e3:.0f}"
+        f"{report.ticks} ticks in {wall:.3f} s for {seconds:.0f} s: "
+        f"missed {report.overruns}, schedule moved by {report.drift_s} s, "
+        f"jitter p50 {report.jitter_p50_s * 1e3:.3f} ms, p99 "
+        f"{report.jitter_p99_s * 1e3:.3f} ms; a tick takes "
+        f"{loop.profiler.report()['advance'].p99_s * 1e3:.2f} + "
+        f"{loop.profiler.report()['watch'].p99_s * 1e3:.2f} ms at p99 of "
+        f"{loop.pacer.granted_s * 1e3:.0f}"
     )
 
 
@@ -137,7 +144,8 @@ def precision() -> None:
             print(f"error {goal:g}: not reached by {'ours' if best[0] is None else 'SciPy'}")
             continue
         print(
-            f"error {goal:g}: {best[0][0]} {best[0][2] * 1e3:.2f} ms (error {best[0][1]:.1e}), SciPy's best {best[1][0]} {best[1][2] * 1e3:.2f} ms "
+            f"error {goal:g}: {best[0][0]} {best[0][2] * 1e3:.2f} ms (error "
+            f"{best[0][1]:.1e}), SciPy's best {best[1][0]} {best[1][2] * 1e3:.2f} ms "
             f"(error {best[1][1]:.1e}), ratio {best[0][2] / best[1][2]:.3f}"
         )
 

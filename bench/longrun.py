@@ -25,7 +25,8 @@ from headway.roads import BENCHMARK, work_out
 from headway.plants.sumo import read_network
 network = read_network(sys.argv[2])
 log = EventLog(Path(sys.argv[3]) / "events.jsonl")
-street = open_street(network, work_out(network, BENCHMARK), SumoSettings(sys.argv[1]), "planner", log.append)
+timing, settings = work_out(network, BENCHMARK), SumoSettings(sys.argv[1])
+street = open_street(network, timing, settings, "planner", log.append)
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 for hour in range(24):
@@ -71,14 +72,18 @@ def memory() -> None:
         routes, config = Path(folder) / "day.rou.xml", Path(folder) / "day.sumocfg"
         pairs = sorted({p: trips.count(p) for p in set(trips)}.items())
         flows = "".join(
-            f'<flow id="f{i}" type="pkw" begin="0" end="86400" vehsPerHour="{0.6 * n}" from="{a}" to="{b}"/>'
+            f'<flow id="f{i}" type="pkw" begin="0" end="86400" vehsPerHour="{0.6 * n}" '
+            f'from="{a}" to="{b}"/>'
             for i, ((a, b), n) in enumerate(pairs)
         )
         routes.write_text(
-            f'<routes><vType id="pkw" vClass="passenger" speedDev="0.1" length="4.3" minGap="1.5"/>{flows}</routes>'
+            '<routes><vType id="pkw" vClass="passenger" speedDev="0.1" length="4.3" '
+            f'minGap="1.5"/>{flows}</routes>'
         )
         config.write_text(
-            f'<configuration><input><net-file value="{of.net}"/><route-files value="{routes}"/></input><time><begin value="0"/><end value="86400"/></time></configuration>'
+            f'<configuration><input><net-file value="{of.net}"/><route-files '
+            f'value="{routes}"/></input><time><begin value="0"/><end '
+            'value="86400"/></time></configuration>'
         )
         done = subprocess.run(
             [sys.executable, "-c", MEMORY, str(config), of.net, folder],
@@ -88,5 +93,6 @@ def memory() -> None:
         ).stdout.split()
         first, last = float(done[1]), float(done[3])
         print(
-            f"after 2 h {first:.1f} MiB, after 24 h {last:.1f} MiB: {100 * (last / first - 1):+.2f} %"
+            f"after 2 h {first:.1f} MiB, after 24 h {last:.1f} MiB: "
+            f"{100 * (last / first - 1):+.2f} %"
         )

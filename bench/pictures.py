@@ -35,12 +35,15 @@ CLIP, MODEL = DATA / "video" / "junction-cars-truck.mp4", DATA / "models" / "yol
 SITE = {
     "size": [800, 600],
     "points": [
-        {"px": [100, 560], "m": [0, 0]}, {"px": [700, 560], "m": [14, 0]}, {"px": [620, 200], "m": [14, 40]}, {"px": [220, 200], "m": [0, 40]},
+        {"px": [100, 560], "m": [0, 0]}, {"px": [700, 560], "m": [14, 0]},
+        {"px": [620, 200], "m": [14, 40]}, {"px": [220, 200], "m": [0, 40]},
     ],
-    "lines": [{"name": "north", "px": [[80, 400], [760, 400]], "stop": True, "group": 0}, {"name": "south", "px": [[80, 250], [760, 250]]}],
+    "lines": [{"name": "north", "px": [[80, 400], [760, 400]], "stop": True, "group": 0},
+        {"name": "south", "px": [[80, 250], [760, 250]]}],
     "zones": [
         {"name": "left", "px": [[60, 590], [400, 590], [400, 180], [200, 180]]},
-        {"name": "right", "px": [[400, 590], [740, 590], [640, 180], [400, 180]], "heading": [[500, 500], [500, 300]]},
+        {"name": "right", "px": [[400, 590], [740, 590], [640, 180], [400, 180]],
+            "heading": [[500, 500], [500, 300]]},
         {"name": "box", "kind": "box", "px": [[200, 300], [600, 300], [600, 420], [200, 420]]},
     ],
     "rules": {"limit_kmh": 10.0},
@@ -73,10 +76,13 @@ def pipeline(rounds: int = 9) -> None:
         ratios.append(60 / (time.perf_counter() - begun) / inference)
     side_by_side = inference_alone(threads)
     print(
-        f"{ratios[-1] * inference:.0f} frames/s, {violations} violations with their images; / bare inference with {threads} threads ({inference:.0f}/s): {np.median(ratios):.2f} (median of {rounds})"
+        f"{ratios[-1] * inference:.0f} frames/s, {violations} violations with their "
+        f"images; / bare inference with {threads} threads ({inference:.0f}/s): "
+        f"{np.median(ratios):.2f} (median of {rounds})"
     )
     print(
-        f"a frame a thread, {threads} side by side, nothing else: {side_by_side:.0f}/s; the pipeline comes to {ratios[-1] * inference / side_by_side:.2f} of it"
+        f"a frame a thread, {threads} side by side, nothing else: {side_by_side:.0f}/s; "
+        f"the pipeline comes to {ratios[-1] * inference / side_by_side:.2f} of it"
     )
 
 
@@ -105,10 +111,12 @@ from pathlib import Path
 from headway.sensing import Site
 from headway.vision.frames.sources import SourceSettings
 from headway.service.camera_streams import StreamManager, StreamSettings
-clip, names, seconds, site = sys.argv[1], sys.argv[2].split(","), float(sys.argv[3]), Site.from_tree(json.loads(sys.argv[4]))
+clip, names, seconds = sys.argv[1], sys.argv[2].split(","), float(sys.argv[3])
+site = Site.from_tree(json.loads(sys.argv[4]))
 manager = StreamManager()
 for k in range(4):
-    manager.add(StreamSettings(f"c{k}", SourceSettings(clip, paced=True, repeat=True, rate_hz=15.0), names[k % len(names)], site))
+    source = SourceSettings(clip, paced=True, repeat=True, rate_hz=15.0)
+    manager.add(StreamSettings(f"c{k}", source, names[k % len(names)], site))
     manager.start(f"c{k}")
 held = []
 for _ in range(40):
@@ -141,7 +149,9 @@ def streams(seconds: float = 40.0) -> None:
         drops = [s["dropped"] / s["received"] for s in states]
         rates, late = [s["rate_hz"] for s in states], [s["latency_p95_ms"] for s in states]
         print(
-            f"{Path(name).name}: drops {max(drops):.2%} at most, rates {min(rates):.1f} to {max(rates):.1f}/s, latency p95 {max(late):.0f} ms; at most {max(held):.0f} MB"
+            f"{Path(name).name}: drops {max(drops):.2%} at most, rates {min(rates):.1f} to "
+            f"{max(rates):.1f}/s, latency p95 {max(late):.0f} ms; "
+            f"at most {max(held):.0f} MB"
         )
 
 
@@ -154,7 +164,8 @@ def hour(seconds: float = 3600.0) -> None:
     done, told = sum(s["processed"] for s in states), sum(s["violations"] for s in states)
     drops = sum(s["dropped"] for s in states) / sum(s["received"] for s in states)
     print(
-        f"{seconds / 60:.0f} minutes, {done:,} pictures, {told:,} violations, {drops:.2%} dropped: at most {max(held):.0f} MB; median by quarters "
+        f"{seconds / 60:.0f} minutes, {done:,} pictures, {told:,} violations, "
+        f"{drops:.2%} dropped: at most {max(held):.0f} MB; median by quarters "
         + ", ".join(f"{q:.1f}" for q in quarters)
         + f" MB: {quarters[3] / quarters[1] - 1:+.1%} from the second to the last"
     )
@@ -189,8 +200,10 @@ def violations(count: int = 1_000_000) -> None:
             intake.write("violation_picture", [(i, k, 1.0, picture) for i in ids for k in range(3)])
         rate = 2000 / (time.perf_counter() - begun)
         database.execute(
-            "INSERT INTO violation (id, at, device, rule, data, confidence, seal) SELECT gen_random_uuid(), timestamptz '2026-01-01' + k * interval '20 seconds', "
-            f"'d' || k % 40, (ARRAY['speeding', 'red_light', 'wrong_way'])[1 + k % 3], '{{}}', 0.9, '' FROM generate_series(1, {count}) k"
+            "INSERT INTO violation (id, at, device, rule, data, confidence, seal) SELECT "
+            "gen_random_uuid(), timestamptz '2026-01-01' + k * interval '20 seconds', "
+            "'d' || k % 40, (ARRAY['speeding', 'red_light', 'wrong_way'])[1 + k % 3], "
+            f"'{{}}', 0.9, '' FROM generate_series(1, {count}) k"
         )
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
             held.exec_driver_sql("VACUUM ANALYZE")
@@ -243,5 +256,6 @@ def watched(seconds: float = 30.0) -> None:
     spent, frames = time.process_time() - begun, stream.processed - first
     manager.close()
     print(
-        f"{asked_s / times * 1e3:.2f} ms a time, {frames / seconds:.0f} pictures/s meanwhile: {asked_s / (spent - asked_s):.2%}"
+        f"{asked_s / times * 1e3:.2f} ms a time, {frames / seconds:.0f} pictures/s "
+        f"meanwhile: {asked_s / (spent - asked_s):.2%}"
     )

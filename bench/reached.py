@@ -1,5 +1,5 @@
-"""python -m bench.reached: after `make test`, the branches that the tests ran, by package; routes and
-commands that no test calls fail.
+"""python -m bench.reached: after `make test`, the branches that the tests ran, by package; routes
+and commands that no test calls fail.
 
 Functions that numba compiles are left out: coverage.py cannot see into them (`make mutants` runs
 them without the compiler).
@@ -110,7 +110,8 @@ def main() -> None:
     print(f"\n{'package':<14}{'lines run':>12}{'branches taken':>16}")
     for package, lines, all_lines, branches, all_branches in by_package(root):
         print(
-            f"{package:<14}{lines / max(all_lines, 1):>12.1%}{branches / max(all_branches, 1):>16.1%}"
+            f"{package:<14}{lines / max(all_lines, 1):>12.1%}"
+            f"{branches / max(all_branches, 1):>16.1%}"
         )
     if not run["whole"]:
         return

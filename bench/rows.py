@@ -17,8 +17,8 @@ DOCUMENT = TREE / "docs" / "requirements.md"
 HEAD = """# Requirements, row by row
 
 Each row has a story in `tests/requirements` that does what the row says, as a user would.
-`python -m bench rows` runs them and writes this page, with the figures of that run. A figure is what
-was measured on two cores, beside whatever else ran.
+`python -m bench rows` runs them and writes this page, with the figures of that run. A figure is
+what was measured on two cores, beside whatever else ran.
 """
 GROUPS = {
     "A": "Real-time optimisation loop and safety systems",

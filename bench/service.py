@@ -25,11 +25,15 @@ import numpy as np
 RECORD = {
     "simulation_id": "BENCH", "timestamp": "2025-09-10T23:20:00Z", "intersection_id": "INT_001",
     "signals": [
-        {"direction": d, "vehicle_counts": {"car": 78, "bus": 0, "truck": 0, "bike": 0, "rickshaw": 0}, "emergency_vehicle_present": False, "signal_status": "GREEN",
-         "signal_timer": 18, "vehicles_crossed": 35, "avg_wait_time": 12.5, "green_time_allocated": 20}
+        {"direction": d,
+            "vehicle_counts": {"car": 78, "bus": 0, "truck": 0, "bike": 0, "rickshaw": 0},
+            "emergency_vehicle_present": False, "signal_status": "GREEN",
+         "signal_timer": 18, "vehicles_crossed": 35, "avg_wait_time": 12.5,
+         "green_time_allocated": 20}
         for d in ("north", "south", "east", "west")
     ],
-    "metrics": {"total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87, "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8, "emergency_overrides": 0},
+    "metrics": {"total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87,
+        "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8, "emergency_overrides": 0},
 }  # fmt: skip
 FIGURES = re.compile(rb'"t": ?([0-9.]+), ?"n": ?([0-9]+)')
 SERVER = """
@@ -55,7 +59,8 @@ async def chatter():
         await asyncio.sleep(0.1)
         if (folder / "chatter").exists():
             import time
-            app.state.services.hub.broadcast("realtime", "bench", {"t": time.time(), "n": n, "load": "x" * 1960})
+            message = {"t": time.time(), "n": n, "load": "x" * 1960}
+            app.state.services.hub.broadcast("realtime", "bench", message)
             n += 1
 lifespan = app.router.lifespan_context
 from contextlib import asynccontextmanager
@@ -102,8 +107,9 @@ def batches(count: int, name: str) -> list[bytes]:
     found = []
     for k in range(count):
         stamps = (
-            f"2025-09-{1 + (k * 500 + i) // 86400 % 28:02d}T{(k * 500 + i) // 3600 % 24:02d}:{(k * 500 + i) // 60 % 60:02d}:{(k * 500 + i) % 60:02d}Z"
-            for i in range(500)
+            f"2025-09-{1 + s // 86400 % 28:02d}"
+            f"T{s // 3600 % 24:02d}:{s // 60 % 60:02d}:{s % 60:02d}Z"
+            for s in range(500 * k, 500 * k + 500)
         )
         found.append(
             json.dumps([RECORD | {"simulation_id": name, "timestamp": s} for s in stamps]).encode()
@@ -145,7 +151,9 @@ def ingest(count: int = 60) -> None:
                 )
             bare, one, two = np.median(np.array(pairs), axis=0)
             print(
-                f"bare COPY {bare:,.0f} rows/s; one connection {one:,.0f} rows/s, ratio {one / bare:.2f}; two {two:,.0f} rows/s, ratio {two / bare:.2f} (medians of 3)"
+                f"bare COPY {bare:,.0f} rows/s; one connection {one:,.0f} rows/s, ratio "
+                f"{one / bare:.2f}; two {two:,.0f} rows/s, ratio {two / bare:.2f} (medians "
+                "of 3)"
             )
             took = []
             for k in range(500):
@@ -161,7 +169,8 @@ def ingest(count: int = 60) -> None:
                 took.append(time.perf_counter() - begun)
                 time.sleep(max(0.0, 0.01 - took[-1]))
             print(
-                f"single records at 100/s: p50 {np.percentile(took, 50) * 1e3:.1f} ms, p99 {np.percentile(took, 99) * 1e3:.1f} ms"
+                f"single records at 100/s: p50 {np.percentile(took, 50) * 1e3:.1f} ms, "
+                f"p99 {np.percentile(took, 99) * 1e3:.1f} ms"
             )
 
 
@@ -217,10 +226,12 @@ def answers(rows: int = 5_000_000) -> None:
         ):
             with psycopg.connect(_address(root)) as link:
                 link.execute(
-                    "INSERT INTO run (key, scenario, controller, seed) SELECT 'k' || g, 'cologne8', 'planner', g FROM generate_series(1, 10) g"
+                    "INSERT INTO run (key, scenario, controller, seed) SELECT 'k' || g, "
+                    "'cologne8', 'planner', g FROM generate_series(1, 10) g"
                 )
                 link.execute(
-                    "INSERT INTO signal_state SELECT 1 + k / 500000, (k % 500000) / 160 * 1.0, 'J' || k % 8, (k / 8) % 20, 1 + 3 * ((k / 160) % 2) "
+                    "INSERT INTO signal_state SELECT 1 + k / 500000, (k % 500000) / 160 * "
+                    "1.0, 'J' || k % 8, (k / 8) % 20, 1 + 3 * ((k / 160) % 2) "
                     f"FROM generate_series(0, {rows - 1}) k"
                 )
                 link.commit()
@@ -229,10 +240,16 @@ def answers(rows: int = 5_000_000) -> None:
             with psycopg.connect(_address(root), autocommit=True) as link:
                 link.execute("VACUUM ANALYZE")
             asked = [
-                *(f"runs/{r}/splits?junction=J{j}&begin_s={b}&end_s={b + 900}" for r in range(1, 11) for j, b in ((1, 0), (5, 1200))),
-                "runs/1/events", "runs", "analytics/simulation/A/summary", "analytics/wait-times?simulation_id=A", "analytics/speeds", "analytics/environmental-impact",
-                "analytics/comparison/baseline-vs-ai?baseline=A&ai=B", "analytics/emergency-report", "analytics/time-series/A?bucket_s=600",
-                "dashboard/live-metrics", "dashboard/performance-comparison", "charts/wait-time-trend", "charts/performance-scatter", "runs/2/high-resolution?limit=10000",
+                *(f"runs/{r}/splits?junction=J{j}&begin_s={b}&end_s={b + 900}"
+                    for r in range(1, 11) for j, b in ((1, 0), (5, 1200))),
+                "runs/1/events", "runs", "analytics/simulation/A/summary",
+                "analytics/wait-times?simulation_id=A", "analytics/speeds",
+                "analytics/environmental-impact",
+                "analytics/comparison/baseline-vs-ai?baseline=A&ai=B", "analytics/emergency-report",
+                "analytics/time-series/A?bucket_s=600",
+                "dashboard/live-metrics", "dashboard/performance-comparison",
+                "charts/wait-time-trend", "charts/performance-scatter",
+                "runs/2/high-resolution?limit=10000",
             ]  # fmt: skip
             cold, cached = {}, []
             for path in asked:
@@ -247,7 +264,9 @@ def answers(rows: int = 5_000_000) -> None:
                         cold[path] = took
             worst = sorted(cold.items(), key=lambda x: -x[1])[:3]
             print(
-                f"cold p50 {np.percentile(list(cold.values()), 50):.0f} ms, p95 {np.percentile(list(cold.values()), 95):.0f} ms; cached p95 {np.percentile(cached, 95):.1f} ms"
+                f"cold p50 {np.percentile(list(cold.values()), 50):.0f} ms, p95 "
+                f"{np.percentile(list(cold.values()), 95):.0f} ms; "
+                f"cached p95 {np.percentile(cached, 95):.1f} ms"
             )
             print("slowest: " + ", ".join(f"{p} {t:.0f} ms" for p, t in worst))
 
@@ -383,10 +402,12 @@ def broadcast() -> None:
                 rate, p50, p99, lost = _audience(address, clients, 25.0)
                 rates[name, clients] = rate
                 print(
-                    f"{clients} clients, {name}: {rate:,.0f} messages/s, p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms, lost {lost}"
+                    f"{clients} clients, {name}: {rate:,.0f} messages/s, "
+                    f"p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms, lost {lost}"
                 )
             print(
-                f"{clients} clients: ours / bare {rates['ours', clients] / rates['bare', clients]:.2f}"
+                f"{clients} clients: ours / bare "
+                f"{rates['ours', clients] / rates['bare', clients]:.2f}"
             )
         bare.terminate()
 
@@ -481,7 +502,8 @@ def undisturbed() -> None:
         process.terminate()
         process.wait(30)
         print(
-            f"tick p99 {ratios[0] * 1e3:.2f} ms alone, {ratios[1] * 1e3:.2f} ms with all of it, ratio {ratios[1] / ratios[0]:.2f}"
+            f"tick p99 {ratios[0] * 1e3:.2f} ms alone, {ratios[1] * 1e3:.2f} ms with all "
+            f"of it, ratio {ratios[1] / ratios[0]:.2f}"
         )
 
 

@@ -1,4 +1,6 @@
-"""A pytest plugin: writes the stories of the rows, with their figures, to the file of `--stories`."""
+"""A pytest plugin: writes the stories of the rows, with their figures,
+to the file of `--stories`.
+"""
 
 from __future__ import annotations
 

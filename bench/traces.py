@@ -59,7 +59,9 @@ def trace(job: tuple[str, str, str]) -> str:
 
 
 def traces() -> None:
-    """Digests of all RESCO scenarios, seed 1, both timings: for comparing two versions by `diff`."""
+    """Digests of all RESCO scenarios, seed 1, both timings:
+    for comparing two versions by `diff`.
+    """
     jobs = [(s, profile, c) for s in RESCO for profile in PROFILES for c in CONTROLLERS]
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=8) as pool:
         for line in pool.imap(trace, jobs):

@@ -55,8 +55,10 @@ class Truth:
     last_s: float = 0.0
 
 
-def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: float = 10.0, violators: float = 0.0, warm_s: float = 60.0,
-         detector: Callable[[], Detector] = MotionDetector, **paint: Any) -> tuple[Truth, Perception]:  # fmt: skip
+def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: float = 10.0,
+    violators: float = 0.0, warm_s: float = 60.0,
+         detector: Callable[[], Detector] = MotionDetector, **paint: Any) -> tuple[Truth,
+         Perception]:  # fmt: skip
     """Run a street under its own fixed time before a rendered camera, and perception on the
     pictures.
     """
@@ -157,8 +159,8 @@ def _compare(
                     )
                     if (
                         len(recent) > 5
-                        # the way of its middle, which is what is looked at: in a turn it is not as fast
-                        # as the front
+                        # the way of its middle, which is what is looked at: in a turn it is not as
+                        # fast as the front
                     ):
                         way = np.hypot(*np.diff(recent[:, 1:], axis=0).T).sum() / (
                             recent[-1, 0] - recent[0, 0]
@@ -234,7 +236,8 @@ def figures(truth: Truth, perception: Perception) -> dict[str, list[Any]]:
     first = min(truth.crossings.values(), default=0.0) - 0.5
     owner = {t: max(n, key=lambda k: n[k]) for t, n in truth.same.items()}
     found: dict[str, list[Any]] = {
-        "counts": [(sum(c.direction == "in" and c.at_s >= first for c in perception.measures.crossings), len(truth.crossings))],
+        "counts": [(sum(c.direction == "in" and c.at_s >= first
+            for c in perception.measures.crossings), len(truth.crossings))],
         "speeds": truth.speeds, "means": truth.means, "quality": [quality(truth)],
     }  # fmt: skip
     for rule, wanted, allowed in (
@@ -258,19 +261,23 @@ def report(found: dict[str, list[Any]]) -> None:
     speeds, means = np.array(found["speeds"]), np.array(found["means"])
     error = (speeds[:, 0] - speeds[:, 1]) * 3.6
     print(
-        f"  speed now: mean error {np.abs(error).mean():.2f} km/h of {len(error)} looks (standing and turning too), bias {error.mean():+.2f} km/h"
+        f"  speed now: mean error {np.abs(error).mean():.2f} km/h of {len(error)} looks "
+        f"(standing and turning too), bias {error.mean():+.2f} km/h"
     )
     for least in (20.0, 40.0):
         m = means[means[:, 1] * 3.6 > least]
         print(
-            f"  speed over a second, as violations use it, above {least:.0f} km/h: p95 of the error {np.percentile(np.abs(m[:, 0] / m[:, 1] - 1.0), 95):.1%} of {len(m)}"
+            f"  speed over a second, as violations use it, above {least:.0f} km/h: p95 of "
+            f"the error {np.percentile(np.abs(m[:, 0] / m[:, 1] - 1.0), 95):.1%} of "
+            f"{len(m)}"
         )
     mean = {k: np.mean([q[k] for q in found["quality"]]) for k in found["quality"][0]}
     print("  tracks: " + ", ".join(f"{k} {v:.3f}" for k, v in mean.items()))
     for rule in ("red_light", "speeding"):
         told, right, wanted, hit = np.array(found[rule]).sum(0)
         print(
-            f"  {rule}: precision {right / max(told, 1):.3f} of {told}, recall {hit / max(wanted, 1):.3f} of {wanted}"
+            f"  {rule}: precision {right / max(told, 1):.3f} of {told}, "
+            f"recall {hit / max(wanted, 1):.3f} of {wanted}"
         )
 
 
@@ -293,5 +300,6 @@ def control(seeds: tuple[int, ...] = (1,)) -> None:
         found[result.controller, result.sensing].append(result.delay_s)
     fixed, full, camera = (float(np.mean(found[w])) for w in ways)
     print(
-        f"fixed {fixed:.1f} s, planner {full:.1f} s, planner through the camera {camera:.1f} s: {(fixed - camera) / (fixed - full):.0%} of the cut"
+        f"fixed {fixed:.1f} s, planner {full:.1f} s, planner through the camera "
+        f"{camera:.1f} s: {(fixed - camera) / (fixed - full):.0%} of the cut"
     )

@@ -52,7 +52,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def state():
-    """Where the embedded PostgreSQL keeps what another user must reach, when the tests run as root: pytest's own folders are closed to others."""
+    """Where the embedded PostgreSQL keeps what another user must reach, when the tests run as root:
+    pytest's own folders are closed to others.
+    """
     places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     place = next(p for p in places if all(q.stat().st_mode & stat.S_IXOTH for q in [p, *p.parents]))
     with (
@@ -71,8 +73,10 @@ def crossing_network(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("net") / "walk.net.xml"
     tool = Path(sys.executable).parent / "netgenerate"
     subprocess.run(
-        [tool, "--grid", "--grid.number", "2", "--grid.attach-length", "150", "--default.lanenumber", "2", "--crossings.guess", "--sidewalks.guess",
-         "--bikelanes.guess", "--tls.guess", "true", "--tls.guess.threshold", "0", "--no-turnarounds", "-o", out],
+        [tool, "--grid", "--grid.number", "2", "--grid.attach-length", "150",
+            "--default.lanenumber", "2", "--crossings.guess", "--sidewalks.guess",
+         "--bikelanes.guess", "--tls.guess", "true", "--tls.guess.threshold", "0",
+         "--no-turnarounds", "-o", out],
         check=True, capture_output=True,
     )  # fmt: skip
     return out
@@ -80,9 +84,11 @@ def crossing_network(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_record(tmp_path_factory):
-    """Makes addresses of empty records, for `open_database(folder, url)`: databases of their own on one PostgreSQL for all tests that share it.
+    """Makes addresses of empty records, for `open_database(folder, url)`:
+    databases of their own on one PostgreSQL for all tests that share it.
 
-    HEADWAY_TESTS_POSTGRES: address of a server that is there already, whose user may make databases; quicker where tests are run again and again.
+    HEADWAY_TESTS_POSTGRES: address of a server that is there already, whose user may make
+        databases; quicker where tests are run again and again.
     """
     from headway.store import (
         open_database,
@@ -116,12 +122,15 @@ def new_record(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def crossing(tmp_path_factory) -> Path:
-    """The network: arms N, E, S, W of 150 m around the junction C, a lane each way, straight on alone."""
+    """The network: arms N, E, S, W of 150 m around the junction C, a lane each way,
+    straight on alone.
+    """
     folder = tmp_path_factory.mktemp("crossing")
     places = {"N": (0, 150), "E": (150, 0), "S": (0, -150), "W": (-150, 0)}
     nodes = "".join(f'<node id="{n}" x="{x}" y="{y}"/>' for n, (x, y) in places.items())
     edges = "".join(
-        f'<edge id="{n}in" from="{n}" to="C" speed="13.9"/><edge id="{n}out" from="C" to="{n}" speed="13.9"/>'
+        f'<edge id="{n}in" from="{n}" to="C" speed="13.9"/><edge id="{n}out" from="C" '
+        f'to="{n}" speed="13.9"/>'
         for n in places
     )
     ways = "".join(f'<connection from="{a}in" to="{b}out"/>' for a, b in ("NS", "SN", "EW", "WE"))
@@ -153,7 +162,9 @@ def crossing(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def scenario_of(crossing, tmp_path_factory):
-    """Write a scenario on the crossing: (name, begin s, end s or "", trips as (id, depart s, from arm, to arm)) -> path of its .sumocfg."""
+    """Write a scenario on the crossing: (name, begin s, end s or "", trips as (id, depart s,
+    from arm, to arm)) -> path of its .sumocfg.
+    """
 
     def write(name, begin, end, trips) -> Path:
         folder = tmp_path_factory.mktemp("scenario")
@@ -164,7 +175,8 @@ def scenario_of(crossing, tmp_path_factory):
         (folder / "routes.rou.xml").write_text(f"<routes>{rows}</routes>")
         path, until = folder / f"{name}.sumocfg", f'<end value="{end}"/>' if end != "" else ""
         path.write_text(
-            f'<configuration><input><net-file value="{crossing}"/><route-files value="routes.rou.xml"/></input>'
+            f'<configuration><input><net-file value="{crossing}"/><route-files '
+            'value="routes.rou.xml"/></input>'
             f'<time><begin value="{begin}"/>{until}</time></configuration>'
         )
         return path

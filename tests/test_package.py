@@ -74,7 +74,9 @@ def test_the_wheel_names_what_else_can_be_installed_with_it(wheel):
 
 
 def test_the_commands_run_from_the_wheel_alone(wheel, tmp_path):
-    """With the tests' libraries; `make package` installs the wheel with all that it asks for in an environment of its own, and runs the demo."""
+    """With the tests' libraries; `make package` installs the wheel with all that it asks for in an
+    environment of its own, and runs the demo.
+    """
     site, empty = tmp_path / "site", tmp_path / "empty"
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel],

@@ -1,4 +1,6 @@
-"""Settings: each default and bound by value; a fault names place, value and what is allowed; followed while running."""
+"""Settings: each default and bound by value; a fault names place, value and what is allowed;
+followed while running.
+"""
 
 import logging
 import math
@@ -29,18 +31,22 @@ HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
 MAIL = {"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}
 DEFAULTS = {
     "environment": "development",
-    "loop": {"tick_s": 1.0, "cycle_s": 30.0, "speed_factor": 0.0, "mode": "balanced", "overrun": "degrade"},
+    "loop": {"tick_s": 1.0, "cycle_s": 30.0, "speed_factor": 0.0, "mode": "balanced",
+        "overrun": "degrade"},
     "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4},
-    "street": {"scenario": "cologne8", "seed": 1, "scale": 1.0, "timing": "street", "sensing": "connected"},
+    "street": {"scenario": "cologne8", "seed": 1, "scale": 1.0, "timing": "street",
+        "sensing": "connected"},
     "recovery": {"folder": "data", "checkpoint_s": 60.0, "silent_s": 10.0, "restarts": 5},
     "alerts": {
         "rules": (
             {
-                "name": "long wait", "path": "junctions.*.longest_wait_s", "condition": ">", "threshold": 180.0,
+                "name": "long wait", "path": "junctions.*.longest_wait_s", "condition": ">",
+                "threshold": 180.0,
                 "level": "warning", "hysteresis": 60.0, "for_s": 5.0, "clear_s": 0.0,
             },
             {
-                "name": "long queue", "path": "junctions.*.queue", "condition": ">", "threshold": 40.0,
+                "name": "long queue", "path": "junctions.*.queue", "condition": ">",
+                "threshold": 40.0,
                 "level": "warning", "hysteresis": 10.0, "for_s": 10.0, "clear_s": 0.0,
             },
         )
@@ -119,7 +125,8 @@ def mail(**values):
     return {"notify": {"mail": MAIL | values}}
 
 
-# (tree with the value put in at *, the least and the most that are allowed, the next value below and above that is not)
+# (tree with the value put in at *, the least and the most that are allowed, the next value below
+# and above that is not)
 BOUNDS = [
     ("loop.tick_s", 0.1, 5.0, 0.0999, 5.001),
     ("loop.cycle_s", 5.0, 600.0, 4.999, 600.01),
@@ -220,23 +227,38 @@ def test_each_choice_takes_its_words_and_no_other(place, words):
         ),
         (
             mail(host=""),
-            "settings: notify.mail.host: '' is not allowed: string should have at least 1 character.",
+            (
+                "settings: notify.mail.host: '' is not allowed: "
+                "string should have at least 1 character."
+            ),
         ),
         (
             mail(sender="ab"),
-            "settings: notify.mail.sender: 'ab' is not allowed: string should have at least 3 characters.",
+            (
+                "settings: notify.mail.sender: 'ab' is not allowed: "
+                "string should have at least 3 characters."
+            ),
         ),
         (
             mail(to=[]),
-            "settings: notify.mail.to: [] is not allowed: tuple should have at least 1 item after validation, not 0.",
+            (
+                "settings: notify.mail.to: [] is not allowed: tuple should have at least 1 "
+                "item after validation, not 0."
+            ),
         ),
         (
             {"log": {"json_lines": 7}},
-            "settings: log.json_lines: 7 is not allowed: input should be a valid boolean, unable to interpret input.",
+            (
+                "settings: log.json_lines: 7 is not allowed: input should be a valid boolean, "
+                "unable to interpret input."
+            ),
         ),
         (
             {"loop": 3},
-            "settings: loop: 3 is not allowed: input should be a valid dictionary or instance of LoopSettings.",
+            (
+                "settings: loop: 3 is not allowed: input should be a valid dictionary or "
+                "instance of LoopSettings."
+            ),
         ),
     ],
 )
@@ -264,16 +286,16 @@ def test_texts_and_lists_are_allowed_at_their_bounds():
 
 def test_a_refused_secret_is_not_repeated():
     assert fault_of(hook(secret="fifteen letters")) == (
-        "settings: notify.webhooks.0.secret: the value is not allowed: string should have at least 16 characters."
+        "settings: notify.webhooks.0.secret: the value is not allowed: "
+        "string should have at least 16 characters."
     )
     assert WebhookSettings(**HOOK).secret == "sixteen letters!"
     said = fault_of(
         {"notify": {"mail": {"password": "hidden", "port": 25, "sender": "a@b", "to": ["c"]}}}
     )
     assert said == "settings: notify.mail.host: is required, but missing."
-    assert (
-        fault_of(mail(password=123456))
-        == "settings: notify.mail.password: the value is not allowed: input should be a valid string."
+    assert fault_of(mail(password=123456)) == (
+        "settings: notify.mail.password: the value is not allowed: input should be a valid string."
     )
 
 
@@ -297,20 +319,32 @@ def test_no_section_can_be_changed_or_takes_an_unknown_key(section):
     [
         (
             {"lop": {}},
-            "lop: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street.",
+            (
+                "lop: unknown key. Known here: alerts, control, environment, log, loop, "
+                "notify, recovery, street."
+            ),
         ),
         (
             {1: {}},
-            "1: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street.",
+            (
+                "1: unknown key. Known here: alerts, control, environment, log, loop, notify, "
+                "recovery, street."
+            ),
         ),
         (
             rule(nme=1),
-            "alerts.rules.0.nme: unknown key. Known here: clear_s, condition, for_s, hysteresis, level, name, path, threshold.",
+            (
+                "alerts.rules.0.nme: unknown key. Known here: clear_s, condition, for_s, "
+                "hysteresis, level, name, path, threshold."
+            ),
         ),
         (hook(try_=1), "notify.webhooks.0.try_: unknown key. Known here: attempts, secret, url."),
         (
             mail(pot=1),
-            "notify.mail.pot: unknown key. Known here: at_least_s, host, password, port, security, sender, to, user.",
+            (
+                "notify.mail.pot: unknown key. Known here: at_least_s, host, password, port, "
+                "security, sender, to, user."
+            ),
         ),
     ],
 )
@@ -356,13 +390,15 @@ def test_a_faulty_variable_is_refused(monkeypatch):
         with pytest.raises(SettingsError) as fault:
             load()
         assert str(fault.value) == (
-            "settings: loop.tick_s: 'fast' is not allowed: input should be a valid number, unable to parse string as a number."
+            "settings: loop.tick_s: 'fast' is not allowed: input should be a valid number, "
+            "unable to parse string as a number."
         )
     monkeypatch.setenv("HEADWAY_LOOP", "fast")
     with pytest.raises(SettingsError) as fault:
         load()
     assert str(fault.value) == (
-        'a variable HEADWAY_...: error parsing value for field "loop" from source "EnvSettingsSource". '
+        'a variable HEADWAY_...: error parsing value for field "loop" from source '
+        '"EnvSettingsSource". '
         "Give its value as JSON, or one variable a key (HEADWAY_LOOP__TICK_S)."
     )
 
@@ -379,7 +415,10 @@ def test_a_faulty_variable_is_refused(monkeypatch):
         ),
         (
             b"on: 1",
-            "True: unknown key. Known here: alerts, control, environment, log, loop, notify, recovery, street.",
+            (
+                "True: unknown key. Known here: alerts, control, environment, log, loop, "
+                "notify, recovery, street."
+            ),
         ),
     ],
 )
@@ -403,7 +442,8 @@ def test_a_file_that_is_no_yaml_or_not_there_is_refused(tmp_path):
     with pytest.raises(SettingsError) as fault:
         load(file)
     assert str(fault.value).startswith(
-        f"{file}: is no YAML (while parsing a flow node expected the node content, but found '<stream end>'"
+        f"{file}: is no YAML (while parsing a flow node expected the node content, "
+        "but found '<stream end>'"
     )
     assert "\n" not in str(fault.value)
 
@@ -431,7 +471,10 @@ def test_a_faulty_word_of_the_command_line_is_refused_with_its_section():
         overridden(load(), {"loop": {"tick_s": 9, "tik": 1}})
     assert str(fault.value).split("\n") == [
         "settings: loop.tick_s: 9 is not allowed: input should be less than or equal to 5.",
-        "settings: loop.tik: unknown key. Known here: cycle_s, mode, overrun, speed_factor, tick_s.",
+        (
+            "settings: loop.tik: unknown key. Known here: cycle_s, mode, overrun, "
+            "speed_factor, tick_s."
+        ),
     ]
 
 
@@ -503,9 +546,8 @@ def test_a_faulty_change_alters_nothing_and_is_told_until_it_is_put_right(tmp_pa
     write(file, "loop: {cycle_s: no}\nlog: {level: debug}\n")
     assert [watched.refresh(), watched.refresh(), watched.refresh()] == [(), (), ()]
     assert (watched.current.loop.cycle_s, watched.current.log.level) == (60, "info")
-    assert (
-        watched.fault
-        == f"{file}: loop.cycle_s: False is not allowed: input should be greater than or equal to 5."
+    assert watched.fault == (
+        f"{file}: loop.cycle_s: False is not allowed: input should be greater than or equal to 5."
     )
     write(file, "loop: {cycle_s: 60}\n# again\n")
     assert [watched.refresh(), watched.refresh()] == [(), ()]
@@ -530,14 +572,14 @@ def test_sections_that_need_a_new_start_keep_their_value_and_are_named(tmp_path)
     mail = "{mail: {host: h, port: 25, sender: a@b, to: [c@d]}}"
     write(
         file,
-        f"environment: test\nloop: {{cycle_s: 25}}\nstreet: {{seed: 9}}\nrecovery: {{restarts: 1}}\nnotify: {mail}\nalerts: {{rules: []}}\n",
+        f"environment: test\nloop: {{cycle_s: 25}}\nstreet: {{seed: 9}}\nrecovery: "
+        f"{{restarts: 1}}\nnotify: {mail}\nalerts: {{rules: []}}\n",
     )
     assert [watched.refresh(), watched.refresh()] == [(), ("loop", "alerts")]
     changed = {"loop": DEFAULTS["loop"] | {"cycle_s": 25.0}, "alerts": {"rules": ()}}
     assert watched.current.model_dump() == DEFAULTS | changed
-    assert (
-        watched.fault
-        == f"{file}: a change of environment, street, recovery, notify takes effect at the next start."
+    assert watched.fault == (
+        f"{file}: a change of environment, street, recovery, notify takes effect at the next start."
     )
     write(file, "loop: {cycle_s: 25}\nalerts: {rules: []}\ncontrol: {confidence: 0.5}\n")
     assert [watched.refresh(), watched.refresh()] == [(), ("control",)]
@@ -574,8 +616,10 @@ def test_every_section_is_checked_here():
     """A figure, choice or text that is added to the settings needs its line in the tables above."""
     reported = {b[0] for b in BOUNDS} | set(WORDS)
     texts = {
-        "street.scenario", "recovery.folder", "log.json_lines", "log.folder", "alerts.rules.0.name", "alerts.rules.0.path",
-        "notify.webhooks.0.url", "notify.webhooks.0.secret", "notify.mail.host", "notify.mail.sender", "notify.mail.to",
+        "street.scenario", "recovery.folder", "log.json_lines", "log.folder", "alerts.rules.0.name",
+        "alerts.rules.0.path",
+        "notify.webhooks.0.url", "notify.webhooks.0.secret", "notify.mail.host",
+        "notify.mail.sender", "notify.mail.to",
         "notify.mail.user", "notify.mail.password",
     }  # fmt: skip
 

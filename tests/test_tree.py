@@ -1,4 +1,6 @@
-"""What is tracked holds on any machine: no link out of the tree, no path of one machine, no large file. No room outgrows the others."""
+"""What is tracked holds on any machine: no link out of the tree, no path of one machine,
+no large file. No room outgrows the others.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 
 def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
-    """Returns as soon as it holds. Fails, with what each thread does, when it does not within the time: long enough for a busy machine."""
+    """Returns as soon as it holds. Fails, with what each thread does,
+    when it does not within the time: long enough for a busy machine.
+    """
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -1,8 +1,8 @@
 """python -m bench.mutants [PACKAGE ...]: a seeded sample of small faults per package, each against
 the tests that reach its line, fastest first.
 
-Prints the score by package and the survivors. Stopped, the same call goes on where it was, as long as
-source and tests are the same.
+Prints the score by package and the survivors. Stopped, the same call goes on where it was, as long
+as source and tests are the same.
 """
 
 from __future__ import annotations
@@ -289,7 +289,8 @@ class Copy:
             and self._run(mutant, clean, tests, 600.0) != "survived"
         ):
             raise RuntimeError(
-                f"{tests[0]} and others fail on a copy of the tree without any fault: see {self.log}"
+                f"{tests[0]} and others fail on a copy of the tree without any fault: "
+                f"see {self.log}"
             )
         outcome = self._run(mutant, mutant.source(self.folder), tests, limit_s)
         if outcome == "gone":
@@ -311,7 +312,8 @@ class Copy:
         if catcher not in self.trusted[mutant.kernel]:  # does it fail by itself here?
             if "::" in catcher and self._run(mutant, clean, [catcher], limit_s) != "survived":
                 print(
-                    f"{catcher} fails on a copy of the tree without any fault, and is not asked any more",
+                    f"{catcher} fails on a copy of the tree without any fault, "
+                    "and is not asked any more",
                     file=sys.stderr,
                 )
                 rest = [t for t in tests if t.split("[")[0] != catcher.split("[")[0]]
@@ -352,7 +354,9 @@ class Copy:
     def _server(self, interpreted: bool) -> subprocess.Popen[str]:
         if interpreted not in self.servers:
             self.servers[interpreted] = subprocess.Popen(
-                [sys.executable, "-m", "bench.mutants.worker"], cwd=self.folder, env=environment(self.folder, interpreted) | {"HEADWAY_DATA": environment(self.root, False)["HEADWAY_DATA"]},
+                [sys.executable, "-m", "bench.mutants.worker"], cwd=self.folder,
+                env=environment(self.folder,
+                    interpreted) | {"HEADWAY_DATA": environment(self.root, False)["HEADWAY_DATA"]},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             )  # fmt: skip
         return self.servers[interpreted]
@@ -395,11 +399,13 @@ def report(
         for m in mutants:
             if m not in alive and (m.path, m.before, m.after) in known:
                 print(
-                    f"NOT EQUIVALENT: a test has caught it. Take it off the list  {m.path}:{m.line}\n    - {m.before}\n    + {m.after}"
+                    "NOT EQUIVALENT: a test has caught it. Take it off the list  "
+                    f"{m.path}:{m.line}\n    - {m.before}\n    + {m.after}"
                 )
         for m in sorted((m for m in alive if m not in same), key=lambda m: (m.path, m.line)):
             print(
-                f"{'survived' if results[m.name] == 'survived' else 'UNREACHED'}  {m.path}:{m.line} {m.operator}\n    - {m.before}\n    + {m.after}"
+                f"{'survived' if results[m.name] == 'survived' else 'UNREACHED'}  "
+                f"{m.path}:{m.line} {m.operator}\n    - {m.before}\n    + {m.after}"
             )
     for path, before, _ in known:
         if Path(path).exists() and not all(
@@ -407,11 +413,14 @@ def report(
         ):
             print(f"GONE: take it off the list of equivalent ones  {path}: {before}")
     print(
-        f"\n{'package':<14}{'mutants':>8}{'caught':>8}{'(late)':>8}{'equivalent':>12}{'survived':>10}{'score':>8}{'without late':>14}"
+        f"\n{'package':<14}{'mutants':>8}{'caught':>8}{'(late)':>8}{'equivalent':>12}"
+        f"{'survived':>10}{'score':>8}{'without late':>14}"
     )
     for package, count, caught, late, same_, alive_ in rows:
+        real = max(count - same_, 1)
         print(
-            f"{package:<14}{count:>8}{caught:>8}{late:>8}{same_:>12}{alive_:>10}{caught / max(count - same_, 1):>8.0%}{(caught - late) / max(count - same_, 1):>14.0%}"
+            f"{package:<14}{count:>8}{caught:>8}{late:>8}{same_:>12}{alive_:>10}"
+            f"{caught / real:>8.0%}{(caught - late) / real:>14.0%}"
         )
 
 

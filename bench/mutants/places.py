@@ -29,16 +29,20 @@ COMPILERS = (
 # A binary operator or a comparison is replaced by its likely slip only: the others (`+` by `<<`)
 # die at once and would flatter the score.
 BINARY = (
-    "Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Div_FloorDiv", "FloorDiv_Div", "Mod_FloorDiv", "Pow_Mul", "BitOr_BitAnd", "BitAnd_BitOr",
+    "Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Div_FloorDiv", "FloorDiv_Div", "Mod_FloorDiv",
+    "Pow_Mul", "BitOr_BitAnd", "BitAnd_BitOr",
     "BitXor_BitOr", "RShift_LShift", "LShift_RShift",
 )  # fmt: skip
 COMPARISON = (
-    "Lt_LtE", "Lt_Gt", "Lt_GtE", "LtE_Lt", "LtE_Gt", "LtE_GtE", "Gt_GtE", "Gt_Lt", "Gt_LtE", "GtE_Gt", "GtE_Lt", "GtE_LtE", "Eq_NotEq", "NotEq_Eq",
+    "Lt_LtE", "Lt_Gt", "Lt_GtE", "LtE_Lt", "LtE_Gt", "LtE_GtE", "Gt_GtE", "Gt_Lt", "Gt_LtE",
+    "GtE_Gt", "GtE_Lt", "GtE_LtE", "Eq_NotEq", "NotEq_Eq",
     "Is_IsNot", "IsNot_Is",
 )  # fmt: skip
 OTHER = (
-    "AddNot", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceBreakWithContinue",
-    "ReplaceContinueWithBreak", "NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop", "ReplaceUnaryOperator_USub_UAdd",
+    "AddNot", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr",
+    "ReplaceOrWithAnd", "ReplaceBreakWithContinue",
+    "ReplaceContinueWithBreak", "NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop",
+    "ReplaceUnaryOperator_USub_UAdd",
     "ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_Delete_USub",
 )  # fmt: skip
 
@@ -126,7 +130,8 @@ def operators() -> dict[str, Operator]:
 class Mutant:
     """One fault at one place. `kernel`: inside a compiled function, and so run without the
     compiler. `importing`: run when the module is imported.
-    `statement`: first and last line of the statement that it stands in, or of its head where a body follows.
+    `statement`: first and last line of the statement that it stands in, or of its head where a body
+        follows.
     """
 
     path: str
@@ -142,7 +147,10 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        text = f"{self.path}:{self.line}:{self.column}:{self.operator}:{self.occurrence}:{self.before}:{self.after}"
+        text = (
+            f"{self.path}:{self.line}:{self.column}:{self.operator}:{self.occurrence}:"
+            f"{self.before}:{self.after}"
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def source(self, root: Path) -> str:

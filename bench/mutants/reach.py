@@ -80,7 +80,9 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
     data, times = root / BUILD / f"{name}.coverage", root / BUILD / f"{name}.json"
     if not (data.exists() and times.exists()):
         print(
-            f"Running {' '.join(tests)} once{' without the compiler' if interpreted else ''} to learn which test reaches which line ..."
+            f"Running {' '.join(tests)} "
+            f"once{' without the compiler' if interpreted else ''} to learn which test "
+            "reaches which line ..."
             + (
                 " (all of them: `make test` leaves it, where nothing has changed since)"
                 if tests == ["tests"] and not interpreted
@@ -89,8 +91,10 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
             flush=True,
         )
         data.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pytest", *tests, "-q", "--no-header", "--hypothesis-profile", "no-shrinking", "-p", "bench.mutants.times", f"--times={times}",
-                   "--cov=src/headway", "--cov-context=test", "--cov-report=", "-n", str(processes)]  # fmt: skip
+        command = [sys.executable, "-m", "pytest", *tests, "-q", "--no-header",
+            "--hypothesis-profile", "no-shrinking", "-p", "bench.mutants.times", f"--times={times}",
+                   "--cov=src/headway", "--cov-context=test", "--cov-report=", "-n",
+                   str(processes)]  # fmt: skip
         if interpreted:
             command += [
                 "-m",
@@ -107,7 +111,8 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
         )
         if done.returncode not in (0, 1) or not times.exists():
             raise RuntimeError(
-                f"the tests did not come to their end (status {done.returncode}):\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
+                "the tests did not come to their end (status "
+                f"{done.returncode}):\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
             )
         print(done.stdout.strip().splitlines()[-1], flush=True)
     return read(root, data, times)
@@ -157,6 +162,8 @@ def split(context: str) -> tuple[str, str]:
 def environment(root: Path, interpreted: bool) -> dict[str, str]:
     """Variables under which the tests run on the source of `root`."""
     return os.environ | {
-        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "HEADWAY_KEEP_COMPILED": "1", "NUMBA_DISABLE_JIT": "1" if interpreted else "0", "PYTHONDONTWRITEBYTECODE": "1",
-        "OPENBLAS_NUM_THREADS": "1", "HEADWAY_DATA": os.environ.get("HEADWAY_DATA", str(root.parent / "shared/data")),
+        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "HEADWAY_KEEP_COMPILED": "1",
+        "NUMBA_DISABLE_JIT": "1" if interpreted else "0", "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "HEADWAY_DATA": os.environ.get("HEADWAY_DATA", str(root.parent / "shared/data")),
     }  # fmt: skip

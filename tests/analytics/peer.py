@@ -1,4 +1,6 @@
-"""Run by the peers' own environment: what atspm makes of a log, as JSON; `sample FOLDER` writes the log of a real controller that it ships."""
+"""Run by the peers' own environment: what atspm makes of a log, as JSON;
+`sample FOLDER` writes the log of a real controller that it ships.
+"""
 
 import json
 import sys

@@ -22,7 +22,9 @@ def compared(*differences, a=None):
 
 
 def p_of_all_signs(differences):
-    """Share of all ways to set the signs whose rank sum is as far from the middle as this one's. For differences of unequal, nonzero size."""
+    """Share of all ways to set the signs whose rank sum is as far from the middle as this one's.
+    For differences of unequal, nonzero size.
+    """
     sizes = sorted(abs(d) for d in differences)
     ranks = [sizes.index(abs(d)) + 1 for d in differences]
     middle = sum(ranks) / 2

@@ -1,4 +1,6 @@
-"""Our signal performance measures beside those of the package atspm: on our own export, and on the log of a real controller."""
+"""Our signal performance measures beside those of the package atspm:
+on our own export, and on the log of a real controller.
+"""
 
 from __future__ import annotations
 

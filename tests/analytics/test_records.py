@@ -1,4 +1,6 @@
-"""Questions to the ingested record: by hand on a few rows, and against plain Python over the same rows in any window."""
+"""Questions to the ingested record: by hand on a few rows,
+and against plain Python over the same rows in any window.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,10 @@ def some_rows():
     dice = random.Random(5)
     return [
         row(
-            f"S{dice.randrange(3)}", 7 * k, f"J{dice.randrange(4)}", dice.uniform(0, 90), vehicles=dice.randrange(50), flow=dice.uniform(0, 2),
-            speed=dice.uniform(0, 60), fuel=dice.uniform(-1, 3), co2=dice.uniform(-1, 3), overrides=dice.choice([0, 0, 0, 1, 2]), emergency=dice.random() < 0.1,
+            f"S{dice.randrange(3)}", 7 * k, f"J{dice.randrange(4)}", dice.uniform(0, 90),
+            vehicles=dice.randrange(50), flow=dice.uniform(0, 2),
+            speed=dice.uniform(0, 60), fuel=dice.uniform(-1, 3), co2=dice.uniform(-1, 3),
+            overrides=dice.choice([0, 0, 0, 1, 2]), emergency=dice.random() < 0.1,
         )
         for k in range(300)
     ]  # fmt: skip
@@ -75,10 +79,13 @@ def record(new):
 
 @pytest.fixture(scope="module")
 def hand(new):
-    """Two simulations. "B" begins at 0 s, "A" at 100 s; "A" has no partner for J1 at 20 s after its begin, "B" none for J3."""
+    """Two simulations. "B" begins at 0 s, "A" at 100 s;
+    "A" has no partner for J1 at 20 s after its begin, "B" none for J3.
+    """
     return new(
         row("B", 0, "J1", 10.0, vehicles=3, flow=0.5, speed=20.0, fuel=1.5, co2=3.0, overrides=1),
-        row("B", 10, "J1", 20.0, vehicles=4, flow=1.0, speed=30.0, fuel=0.5, co2=1.0, emergency=True),
+        row("B", 10, "J1", 20.0, vehicles=4, flow=1.0, speed=30.0, fuel=0.5, co2=1.0,
+            emergency=True),
         row("B", 20, "J1", 60.0, vehicles=5, flow=3.0, speed=40.0),
         row("B", 10, "J2", 5.0, vehicles=6, flow=1.5, speed=50.0, overrides=2, emergency=True),
         row("B", 10, "J3", 7.0, vehicles=1, flow=0.25, speed=45.0),
@@ -104,7 +111,9 @@ SCOPES = [
 def chosen(scope):
     return [
         r for r in ROWS
-        if scope.simulation in (None, r[0]) and scope.junction in (None, r[2]) and (scope.begin is None or when(r) >= scope.begin) and (scope.end is None or when(r) < scope.end)
+        if scope.simulation in (None, r[0]) and scope.junction in (None, r[2])
+        and (scope.begin is None or when(r) >= scope.begin)
+        and (scope.end is None or when(r) < scope.end)
     ]  # fmt: skip
 
 
@@ -131,7 +140,10 @@ def test_a_scope_is_everything_unless_it_is_narrowed():
     assert Scope() == Scope(None, None, None, None, 1000, 0)
     assert Scope().where() == ("TRUE", {})
     assert Scope("s", "j", BEGIN, BEGIN).where() == (
-        "TRUE AND simulation_id = :simulation AND intersection_id = :junction AND at >= :begin AND at < :end",
+        (
+            "TRUE AND simulation_id = :simulation AND intersection_id = :junction AND at >= "
+            ":begin AND at < :end"
+        ),
         {"simulation": "s", "junction": "j", "begin": BEGIN, "end": BEGIN},
     )
 
@@ -240,7 +252,9 @@ def test_a_list_can_be_had_in_parts(record, question):
 
 
 def test_percentiles_by_hand(hand):
-    """Waits 10, 20, 60 (and 7, 22 of the other): the median of the three is 20, the 95th percentile lies 0.9 of the way from 20 to 60."""
+    """Waits 10, 20, 60 (and 7, 22 of the other):
+    the median of the three is 20, the 95th percentile lies 0.9 of the way from 20 to 60.
+    """
     one = records.waits(hand, Scope(simulation="B"))[0]
     assert (one.intersection_id, one.n, one.mean_s, one.median_s, one.p95_s) == (
         "J1",
@@ -262,8 +276,10 @@ def test_percentiles_by_hand(hand):
 
 def test_the_summary_of_one_simulation(hand):
     assert records.summary(hand, "B") == records.Summary(
-        simulation_id="B", records=5, junctions=3, begin=BEGIN, end=BEGIN + timedelta(seconds=20), vehicles=19, mean_wait_s=pytest.approx(102 / 5),
-        mean_speed_kmh=pytest.approx(185 / 5), mean_throughput=pytest.approx(6.25 / 5), fuel_saved_l=2.0, co2_saved_kg=4.0, emergency_overrides=3,
+        simulation_id="B", records=5, junctions=3, begin=BEGIN, end=BEGIN + timedelta(seconds=20),
+        vehicles=19, mean_wait_s=pytest.approx(102 / 5),
+        mean_speed_kmh=pytest.approx(185 / 5), mean_throughput=pytest.approx(6.25 / 5),
+        fuel_saved_l=2.0, co2_saved_kg=4.0, emergency_overrides=3,
     )  # fmt: skip
     with pytest.raises(MissingError, match=r"^there is no simulation 'C' in the database$"):
         records.summary(hand, "C")
@@ -280,7 +296,9 @@ def test_a_litre_of_petrol_costs_one_seventy_and_makes_2_31_kg_unless_told_other
 
 
 def test_two_simulations_are_paired_by_junction_and_seconds_since_their_begin(hand):
-    """Pairs (B, A): J1 at 0 s (10, 7), J1 at 10 s (20, 22), J2 at 10 s (5, 4); B's two others have no partner."""
+    """Pairs (B, A): J1 at 0 s (10, 7), J1 at 10 s (20, 22), J2 at 10 s (5, 4);
+    B's two others have no partner.
+    """
     found = records.compare(hand, "B", "A", Scope())
     assert (found.baseline, found.ai, found.unpaired) == ("B", "A", 2)
     assert (found.wait_s.n, found.wait_s.mean_a, found.wait_s.mean_b) == (
@@ -309,7 +327,8 @@ def test_a_window_does_not_move_the_begin_of_a_simulation(hand):
     )  # of A only the record at its begin, of B those after it
     with pytest.raises(
         MissingError,
-        match=r"^no record of 'B' and of 'A' is of the same junction at the same second since its begin$",
+        match=r"^no record of 'B' and of 'A' is of the same junction at the same second since "
+        r"its begin$",
     ):
         records.compare(hand, "B", "A", late)
     for a, b, scope, missing in (
@@ -346,7 +365,8 @@ def test_emergencies_by_hand(hand):
 def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(new):
     database = new()
     assert records.live(database) == {
-        "n": 0, "at": None, "mean_wait_s": None, "mean_speed_kmh": None, "vehicles": 0, "emergencies": 0, "junctions": [],
+        "n": 0, "at": None, "mean_wait_s": None, "mean_speed_kmh": None, "vehicles": 0,
+        "emergencies": 0, "junctions": [],
     }  # fmt: skip
     database = new(
         row("OLD", 0, "J0", 99.0),
@@ -355,11 +375,14 @@ def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(
         row("B", 3600, "J2", 20.0, vehicles=8, speed=50.0, flow=1.5),
     )
     assert records.live(database) == {
-        "n": 2, "at": BEGIN + timedelta(seconds=3600), "mean_wait_s": 15.0, "mean_speed_kmh": 35.0, "vehicles": 13, "emergencies": 1,
+        "n": 2, "at": BEGIN + timedelta(seconds=3600), "mean_wait_s": 15.0, "mean_speed_kmh": 35.0,
+        "vehicles": 13, "emergencies": 1,
         "junctions": [
-            {"intersection_id": "J1", "simulation_id": "A", "at": BEGIN + timedelta(seconds=1), "wait_s": 10.0, "speed_kmh": 20.0, "throughput": 0.5, "vehicles": 5,
+            {"intersection_id": "J1", "simulation_id": "A", "at": BEGIN + timedelta(seconds=1),
+                "wait_s": 10.0, "speed_kmh": 20.0, "throughput": 0.5, "vehicles": 5,
              "emergency": True},
-            {"intersection_id": "J2", "simulation_id": "B", "at": BEGIN + timedelta(seconds=3600), "wait_s": 20.0, "speed_kmh": 50.0, "throughput": 1.5, "vehicles": 8,
+            {"intersection_id": "J2", "simulation_id": "B", "at": BEGIN + timedelta(seconds=3600),
+                "wait_s": 20.0, "speed_kmh": 50.0, "throughput": 1.5, "vehicles": 8,
              "emergency": False},
         ],
     }  # fmt: skip
@@ -368,7 +391,8 @@ def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(
 def test_an_answer_is_not_changed_nor_a_question(hand):
     whole = Scope()
     answers = [
-        records.summary(hand, "A"), records.waits(hand, whole)[0], records.speeds(hand, whole)[0], records.impact(hand, whole), records.compare(hand, "A", "B", whole),
+        records.summary(hand, "A"), records.waits(hand, whole)[0], records.speeds(hand, whole)[0],
+        records.impact(hand, whole), records.compare(hand, "A", "B", whole),
         records.emergencies(hand, whole), records.series(hand, whole), whole,
     ]  # fmt: skip
     for value in answers:

@@ -171,7 +171,9 @@ def test_arrivals_are_of_groups_for_vehicles_in_order():
 
 
 def by_half_seconds(colours, actuations):
-    """The same once more, instant by instant: (n, on green, on yellow, on red, waits, greens, failures). Colours and actuations: half-seconds to values."""
+    """The same once more, instant by instant: (n, on green, on yellow, on red, waits, greens,
+    failures). Colours and actuations: half-seconds to values.
+    """
     first, last = min(colours), max(colours)
     shown, occupied, colour, there = {}, {}, None, 0
     for t in range(-10, 200):
@@ -304,7 +306,9 @@ def test_measures_of_a_run_in_a_window(street):
 
 
 def test_greens_of_two_levels_are_one_green_and_their_lengths_are_ranked(street):
-    """Greens of 10, 20 and 50 s in 200 s: the 85th percentile lies 0.7 of the way from 20 to 50. The last one has not ended."""
+    """Greens of 10, 20 and 50 s in 200 s: the 85th percentile lies 0.7 of the way from 20 to 50.
+    The last one has not ended.
+    """
     database, make = street
     run = make({KEY: "0Y 10P 15G 20Y 60G 70P 80R 100G 150Y 200P"})
     found = signals.splits(database, run)
@@ -442,7 +446,9 @@ def near(value):
 
 
 def test_what_a_run_burnt_by_hand(street):
-    """10 vehicles for 360 s, then 30 for 720 s, at 74.5 and 149 mg/s of petrol of 0.745 kg/l: 0.036 and 0.144 l."""
+    """10 vehicles for 360 s, then 30 for 720 s, at 74.5 and 149 mg/s of petrol of 0.745 kg/l:
+    0.036 and 0.144 l.
+    """
     database, make = street
     run = make(
         emission=[(1080.0, 99, 99.0, 99.0), (0.0, 10, 74.5, 1000.0), (360.0, 30, 149.0, 2000.0)]

@@ -1,4 +1,6 @@
-"""Sums of violations against the violations themselves, over any window, through batches and erasure."""
+"""Sums of violations against the violations themselves, over any window,
+through batches and erasure.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def new(new_record, tmp_path_factory):
-    """Makes records that hold some violations. Their server's clock is India's, half an hour off any hour of UTC."""
+    """Makes records that hold some violations.
+    Their server's clock is India's, half an hour off any hour of UTC.
+    """
     opened = []
 
     def make(rows, batch=1000):
@@ -165,7 +169,8 @@ def test_trends_by_hour_and_by_hour_of_the_day(hand):
     assert (found.n, found.by_hour_of_day) == (8, [3, 0, 0, 0, 0, 0, 0, 3, 0, 1, *[0] * 13, 1])
     found = asked.trends(hand, Span("b"))
     assert [(h["hour"], h["n"], h["rules"]) for h in found.hours] == [
-        (at(1, 23), 1, {"red_light": 1}), (at(2, 0), 2, {"speeding": 2}), (at(3, 7), 1, {"speeding": 1}),
+        (at(1, 23), 1, {"red_light": 1}), (at(2, 0), 2, {"speeding": 2}),
+        (at(3, 7), 1, {"speeding": 1}),
     ]  # fmt: skip
     assert asked.trends(hand, Span(rule="red_light")).n == 2
     assert [h["hour"] for h in asked.trends(hand, Span(begin=at(2, 0), end=at(3, 7))).hours] == [
@@ -189,7 +194,9 @@ def test_one_hour_with_two_rules(new):
 
 
 def test_hotspots_are_told_most_violations_first(hand):
-    """b has 2 in hour 0 and 1 in 7 and 23; a 1 in 0 and in 7, the earlier counts; c 1 in 7 and in 9."""
+    """b has 2 in hour 0 and 1 in 7 and 23; a 1 in 0 and in 7, the earlier counts;
+    c 1 in 7 and in 9.
+    """
     whole = [
         asked.Hotspot("b", 4, 0.5, {"red_light": 1, "speeding": 3}, 0),
         asked.Hotspot("a", 2, 0.25, {"red_light": 1, "speeding": 1}, 0),
@@ -236,7 +243,8 @@ def test_violations_are_told_newest_first_with_the_times_of_their_images(hand):
     found = asked.newest(hand, Span())
     assert [v["data"]["n"] for v in found] == [8, 7, 6, 5, 3, 4, 2, 1]
     assert found[3] == {
-        "id": HAND[4][0], "at": at(2, 7, 15), "device": "a", "rule": "red_light", "confidence": 0.55, "data": {"n": 5}, "seal": "seal 5",
+        "id": HAND[4][0], "at": at(2, 7, 15), "device": "a", "rule": "red_light",
+        "confidence": 0.55, "data": {"n": 5}, "seal": "seal 5",
         "images": [-1.0, 0.25, 1.5], "pictures": [-1.0, 0.25, 1.5],
     }  # fmt: skip
     assert found[0]["images"] == found[0]["pictures"] == []

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-# Imports of ours stand in the fixtures: what does not import fails the tests that need it, and not pytest itself.
+# Imports of ours stand in the fixtures: what does not import fails the tests that need it, and not
+# pytest itself.
 
 
 @pytest.fixture(scope="module")

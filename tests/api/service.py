@@ -1,4 +1,6 @@
-"""A real server on a real database, for the tests: uvicorn in a thread of this process, httpx as its client."""
+"""A real server on a real database, for the tests:
+uvicorn in a thread of this process, httpx as its client.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,13 @@ from headway.store import open_database
 EXAMPLE = {
     "simulation_id": "SIM_1", "timestamp": "2025-09-10T23:20:00Z", "intersection_id": "INT_1",
     "signals": [{
-        "direction": "north", "vehicle_counts": {"car": 78, "bus": 0}, "emergency_vehicle_present": False, "signal_status": "GREEN", "signal_timer": 18,
+        "direction": "north", "vehicle_counts": {"car": 78, "bus": 0},
+        "emergency_vehicle_present": False, "signal_status": "GREEN", "signal_timer": 18,
         "vehicles_crossed": 35, "avg_wait_time": 12.5, "green_time_allocated": 20,
     }],
     "metrics": {
-        "total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87, "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8,
+        "total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87,
+        "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8,
         "emergency_overrides": 0,
     },
 }  # fmt: skip
@@ -85,7 +89,9 @@ def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]
 
 @contextlib.contextmanager
 def swapped(state, name, value):
-    """Another value of the application's state for a while. (pytest's monkeypatch would take it away at the end.)"""
+    """Another value of the application's state for a while.
+    (pytest's monkeypatch would take it away at the end.)
+    """
     old = getattr(state, name)
     setattr(state, name, value)
     try:

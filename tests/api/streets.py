@@ -13,8 +13,10 @@ from headway.street.board import JunctionState
 from headway.street.messages import Snapshot, Task
 
 SNAPSHOT = Snapshot(
-    time_s=25300.0, begin_s=25200.0, end_s=28800.0, vehicles=31, stopped=12, source="controller", interventions=4, cycles=3, overruns=1,
-    jitter_p99_s=0.0021, tick_ms=1.75, checkpoint_s=25260.0, trouble="", mode="balanced", controller="planner",
+    time_s=25300.0, begin_s=25200.0, end_s=28800.0, vehicles=31, stopped=12, source="controller",
+    interventions=4, cycles=3, overruns=1,
+    jitter_p99_s=0.0021, tick_ms=1.75, checkpoint_s=25260.0, trouble="", mode="balanced",
+    controller="planner",
     junctions=(
         JunctionState("360082", 25300.0, 11, 5, 42.26, (1, 3), 0.87654),
         JunctionState("360086", 25300.0, 20, 7, 8.0, (2,), 1.0),

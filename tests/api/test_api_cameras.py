@@ -1,4 +1,6 @@
-"""The routes of cameras on a real service, with cameras whose figures are set by hand: state, site, signals, view, monitoring, violations."""
+"""The routes of cameras on a real service, with cameras whose figures are set by hand:
+state, site, signals, view, monitoring, violations.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,17 @@ from tests.api.streets import standing
 pytestmark = pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`")
 SITE = {
     "size": [320, 240],
-    "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]} for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
+    "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]}
+        for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
 }  # fmt: skip
 RTSP = "rtsp://user:secret@127.0.0.1:9/x"
 SHOWN = {
-    "id": "c", "source": "rtsp://127.0.0.1:9/x", "detector": "motion", "running": False, "state": "stopped", "fault": "", "received": 0,
-    "processed": 0, "dropped": 0, "skipped": 0, "broken": 0, "connections": 0, "source_rate_hz": 0.0, "rate_hz": 0.0, "latency_p50_ms": None,
-    "latency_p95_ms": None, "size": [0, 0], "tracks": 0, "violations": 0, "calibration_error_m": None, "clock": "",
+    "id": "c", "source": "rtsp://127.0.0.1:9/x", "detector": "motion", "running": False,
+    "state": "stopped", "fault": "", "received": 0,
+    "processed": 0, "dropped": 0, "skipped": 0, "broken": 0, "connections": 0,
+    "source_rate_hz": 0.0, "rate_hz": 0.0, "latency_p50_ms": None,
+    "latency_p95_ms": None, "size": [0, 0], "tracks": 0, "violations": 0,
+    "calibration_error_m": None, "clock": "",
 }  # fmt: skip
 
 
@@ -109,7 +115,8 @@ def test_all_fields_of_a_request_reach_the_camera(running, client, camera):
     assert client.get("/streams/c/site").json() == SITE
     kept = json.loads((running.app.state.services.folder / "cameras.json").read_text())["c"]
     assert kept == {
-        "source": RTSP, "detector": "motion", "rate_hz": 120.0, "site": SITE, "paced": True, "repeat": False, "blur": False, "street": "headway",
+        "source": RTSP, "detector": "motion", "rate_hz": 120.0, "site": SITE, "paced": True,
+        "repeat": False, "blur": False, "street": "headway",
         "started": False,
     }  # fmt: skip
     plain = camera("p").settings
@@ -133,9 +140,12 @@ def test_all_fields_of_a_request_reach_the_camera(running, client, camera):
 @pytest.mark.parametrize(
     ("payload", "pointer"),
     [
-        ({"id": ""}, "id"), ({"id": "x" * 65}, "id"), ({"id": "a b"}, "id"), ({"source": ""}, "source"), ({"source": "file:///etc/passwd"}, "source"),
-        ({"source": "/etc/passwd"}, "source"), ({"source": "rtsp://" + "x" * 2042}, "source"), ({"detector": "x" * 65}, "detector"),
-        ({"rate_hz": -0.5}, "rate_hz"), ({"rate_hz": 120.5}, "rate_hz"), ({"street": "x" * 65}, "street"), ({"more": 1}, "more"),
+        ({"id": ""}, "id"), ({"id": "x" * 65}, "id"), ({"id": "a b"}, "id"),
+        ({"source": ""}, "source"), ({"source": "file:///etc/passwd"}, "source"),
+        ({"source": "/etc/passwd"}, "source"), ({"source": "rtsp://" + "x" * 2042}, "source"),
+        ({"detector": "x" * 65}, "detector"),
+        ({"rate_hz": -0.5}, "rate_hz"), ({"rate_hz": 120.5}, "rate_hz"),
+        ({"street": "x" * 65}, "street"), ({"more": 1}, "more"),
     ],
 )  # fmt: skip
 def test_an_invalid_request_is_refused_with_its_place(client, payload, pointer):
@@ -156,7 +166,10 @@ def test_bounds_of_a_request_are_inclusive(client, camera):
         ({"street": "nowhere"}, "street: there is no street 'nowhere' here. There are: headway."),
         (
             {"source": "a.mp4", "street": "headway"},
-            "stream c, street: only a live camera (rtsp://, http://) sees the signals of a street that runs now.",
+            (
+                "stream c, street: only a live camera (rtsp://, "
+                "http://) sees the signals of a street that runs now."
+            ),
         ),
         ({"site": {"size": [3]}}, None),
         ({"site": SITE | {"points": [{"px": [1, 1], "m": [1, 1]}] * 4}}, None),
@@ -330,7 +343,8 @@ def figures(stream, latency_ms, times, **health):
 
 def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypatch):
     assert clients["viewer"].get("/monitoring/performance").json() == {
-        "streams": [], "rate_hz": 0, "dropped_share": 0.0, "notifications": {"waiting": 0, "sent": 0, "failed": 0, "lost": 0},
+        "streams": [], "rate_hz": 0, "dropped_share": 0.0,
+        "notifications": {"waiting": 0, "sent": 0, "failed": 0, "lost": 0},
     }  # fmt: skip
     one, two = camera("one"), camera("two")
     figures(one, 80.0, [0.0, 0.2, 0.4, 0.6], received=60, dropped=6)  # 5 Hz
@@ -350,9 +364,11 @@ def test_performance_adds_up_over_the_cameras(running, clients, camera, monkeypa
     assert clients["viewer"].get("/monitoring/performance").json() == {
         "streams": [
             {"id": "one", "state": "running", "rate_hz": 5.0} | shown,
-            {"id": "two", "state": "starting", "rate_hz": 3.33} | shown | {"latency_p50_ms": 20.0, "latency_p95_ms": 20.0, "processed": 5, "dropped": 14},
+            {"id": "two", "state": "starting", "rate_hz": 3.33} | shown | {"latency_p50_ms": 20.0,
+                "latency_p95_ms": 20.0, "processed": 5, "dropped": 14},
         ],
-        "rate_hz": 8.33, "dropped_share": 0.25, "notifications": {"waiting": 0, "sent": 4, "failed": 3, "lost": 2},
+        "rate_hz": 8.33, "dropped_share": 0.25,
+        "notifications": {"waiting": 0, "sent": 4, "failed": 3, "lost": 2},
     }  # fmt: skip
 
 
@@ -395,7 +411,8 @@ def test_system_figures_are_in_bytes_and_seconds(clients, running):
         (
             {"received": 100, "dropped": 20, "broken": 10, "state": "failed"}, 600.0, "",
             [
-                ("latency_p95_ms", 500.0, 600.0, "warning"), ("dropped_share", 0.1, 0.2, "warning"), ("broken_share", 0.05, 0.1, "error"),
+                ("latency_p95_ms", 500.0, 600.0, "warning"), ("dropped_share", 0.1, 0.2, "warning"),
+                ("broken_share", 0.05, 0.1, "error"),
                 ("failed", 0.5, 1.0, "critical"),
             ],
         ),
@@ -439,7 +456,8 @@ def test_metrics_cover_each_camera_and_undelivered_notifications(
     def value(name, **labels):
         return metrics.registry.get_sample_value(f"headway_{name}", labels)
 
-    assert {w: value("camera_frames", stream="c", what=w) for w in ("received", "processed", "dropped", "broken")} == {
+    assert {w: value("camera_frames", stream="c", what=w)
+        for w in ("received", "processed", "dropped", "broken")} == {
         "received": 9, "processed": 4, "dropped": 3, "broken": 2,
     }  # fmt: skip
     assert value("camera_rate_hz", stream="c") == 5.0
@@ -468,7 +486,9 @@ BEGIN = datetime(2026, 3, 1, 5, 30, tzinfo=UTC)
 
 @pytest.fixture
 def violations(running):
-    """Six, written again where a test has erased them: of device a at 5:30, 5:50, 6:10 (speeding, red light, speeding), of b at 6:30, 6:50 (speeding), of a on the next day at 5:30."""
+    """Six, written again where a test has erased them: of device a at 5:30, 5:50, 6:10 (speeding,
+    red light, speeding), of b at 6:30, 6:50 (speeding), of a on the next day at 5:30.
+    """
     minutes, devices = (0, 20, 40, 60, 80, 1440), "aaabba"
     rules = ["speeding", "red_light", "speeding", "speeding", "speeding", "red_light"]
     rows = [
@@ -497,7 +517,8 @@ def test_violations_newest_first_with_their_evidence(clients, violations):
     found = get("/analytics/violations").json()
     assert [v["id"] for v in found] == violations[::-1]
     assert found[-1] == {
-        "id": violations[0], "at": "2026-03-01T05:30:00Z", "device": "a", "rule": "speeding", "confidence": 0.75, "data": {"track": 0},
+        "id": violations[0], "at": "2026-03-01T05:30:00Z", "device": "a", "rule": "speeding",
+        "confidence": 0.75, "data": {"track": 0},
         "seal": "seal0", "images": [1.5, 2.5], "pictures": [1.5, 2.5],
     }  # fmt: skip
     assert [
@@ -549,7 +570,8 @@ def test_violations_by_hour(clients, violations):
     found = clients["viewer"].get("/analytics/violations/trends").json()
     assert found["n"] == 6
     assert [(h["hour"], h["n"], h["rules"]) for h in found["hours"]] == [
-        ("2026-03-01T05:00:00Z", 2, {"red_light": 1, "speeding": 1}), ("2026-03-01T06:00:00Z", 3, {"speeding": 3}),
+        ("2026-03-01T05:00:00Z", 2, {"red_light": 1, "speeding": 1}),
+        ("2026-03-01T06:00:00Z", 3, {"speeding": 3}),
         ("2026-03-02T05:00:00Z", 1, {"red_light": 1}),
     ]  # fmt: skip
     assert found["by_hour_of_day"] == [3 if hour in (5, 6) else 0 for hour in range(24)]
@@ -593,7 +615,8 @@ def test_violations_in_all(clients, violations):
     """Six in the 25 hours from the first hour with one to the last."""
     get = clients["viewer"].get
     assert get("/analytics/violations/summary").json() == {
-        "n": 6, "devices": 2, "rules": {"red_light": 2, "speeding": 4}, "first": "2026-03-01T05:00:00Z", "last": "2026-03-02T05:00:00Z",
+        "n": 6, "devices": 2, "rules": {"red_light": 2, "speeding": 4},
+        "first": "2026-03-01T05:00:00Z", "last": "2026-03-02T05:00:00Z",
         "per_hour": pytest.approx(6 / 25),
     }  # fmt: skip
     assert get("/analytics/violations/summary", params={"device": "b"}).json()["per_hour"] == 2.0

@@ -162,10 +162,14 @@ def test_malformed_tokens_are_refused(keyring, token):
 @pytest.mark.parametrize(
     ("headers", "query", "found"),
     [
-        ({"authorization": "Bearer T"}, None, "T"), ({"authorization": "bearer   T "}, None, "T"), ({"authorization": "Basic T"}, None, None),
-        ({"authorization": "Bearer"}, None, None), ({"authorization": "Bearer "}, None, None), ({}, None, None), ({}, {"token": ""}, None),
-        ({}, {"token": "T"}, "T"), ({"x-api-key": "K"}, {"token": "T"}, "K"), ({"authorization": "Bearer T", "x-api-key": "K"}, None, "T"),
-        ({"authorization": "Basic x", "x-api-key": "K"}, None, "K"), ({"x-api-key": ""}, None, None),
+        ({"authorization": "Bearer T"}, None, "T"), ({"authorization": "bearer   T "}, None, "T"),
+        ({"authorization": "Basic T"}, None, None),
+        ({"authorization": "Bearer"}, None, None), ({"authorization": "Bearer "}, None, None),
+        ({}, None, None), ({}, {"token": ""}, None),
+        ({}, {"token": "T"}, "T"), ({"x-api-key": "K"}, {"token": "T"}, "K"),
+        ({"authorization": "Bearer T", "x-api-key": "K"}, None, "T"),
+        ({"authorization": "Basic x", "x-api-key": "K"}, None, "K"),
+        ({"x-api-key": ""}, None, None),
     ],
 )  # fmt: skip
 def test_the_principal_comes_from_a_token_else_a_key_else_the_query(headers, query, found):
@@ -273,7 +277,8 @@ def test_each_audit_entry_is_chained_to_the_one_before(audit, database):
     audit.add(Principal("a", Role.ADMIN), "POST /x", 200, {"n": 1})
     audit.add(Principal("b", Role.VIEWER), "DELETE /y", 403, {})
     rows = database.rows(
-        "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before, hash FROM audit ORDER BY number"
+        "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, "
+        "before, hash FROM audit ORDER BY number"
     )
     one = {
         "number": 1,
@@ -355,7 +360,8 @@ def test_a_forged_entry_breaks_the_chain(audit, database):
     for k in range(3):
         audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
     (row,) = database.rows(
-        "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, before FROM audit WHERE number = 2"
+        "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data, "
+        "before FROM audit WHERE number = 2"
     )
     before = row.pop("before")
     database.execute(

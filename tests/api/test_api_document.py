@@ -1,4 +1,5 @@
-"""The OpenAPI document against `contract.txt`: every route, its statuses, its parameters and its bodies with their bounds.
+"""The OpenAPI document against `contract.txt`:
+every route, its statuses, its parameters and its bodies with their bounds.
 
 A change of the contract is made knowingly: change the file by hand, and tell the users of the API.
 """
@@ -18,8 +19,10 @@ from headway.store import Database
 
 CONTRACT = Path(__file__).with_name("contract.txt")
 BOUNDS = (
-    ("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"), ("minLength", "length >="), ("maxLength", "length <="),
-    ("minItems", "items >="), ("maxItems", "items <="), ("maxProperties", "properties <="), ("pattern", "like"),
+    ("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"),
+    ("minLength", "length >="), ("maxLength", "length <="),
+    ("minItems", "items >="), ("maxItems", "items <="), ("maxProperties", "properties <="),
+    ("pattern", "like"),
 )  # fmt: skip
 
 
@@ -55,7 +58,8 @@ def contract(document):
         for method, operation in operations.items():
             keys = " or ".join(name for way in operation.get("security", ()) for name in way)
             lines.append(
-                f"{method.upper()} {path} -> {' '.join(sorted(operation['responses']))}{' with ' * bool(keys)}{keys}"
+                f"{method.upper()} {path} -> "
+                f"{' '.join(sorted(operation['responses']))}{' with ' * bool(keys)}{keys}"
             )
             lines += [
                 field(p["name"], p["schema"], p["required"])
@@ -131,16 +135,23 @@ def test_pages_are_not_in_the_openapi_document(app):
 
 
 def test_the_example_record_is_valid(app):
-    """Twenty past eleven at night at one junction: 78 cars from the north, of which 35 crossed, 104 vehicles over all approaches."""
+    """Twenty past eleven at night at one junction:
+    78 cars from the north, of which 35 crossed, 104 vehicles over all approaches.
+    """
     (shown,) = app.openapi()["components"]["schemas"]["RecordIn"]["examples"]
     assert shown == EXAMPLE == {
-        "simulation_id": "SIM_20250910_001", "timestamp": "2025-09-10T23:20:00Z", "intersection_id": "INT_001",
+        "simulation_id": "SIM_20250910_001", "timestamp": "2025-09-10T23:20:00Z",
+        "intersection_id": "INT_001",
         "signals": [{
-            "direction": "north", "vehicle_counts": {"car": 78, "bus": 0, "truck": 0, "bike": 0, "rickshaw": 0}, "emergency_vehicle_present": False,
-            "signal_status": "GREEN", "signal_timer": 18, "vehicles_crossed": 35, "avg_wait_time": 12.5, "green_time_allocated": 20,
+            "direction": "north",
+            "vehicle_counts": {"car": 78, "bus": 0, "truck": 0, "bike": 0, "rickshaw": 0},
+            "emergency_vehicle_present": False,
+            "signal_status": "GREEN", "signal_timer": 18, "vehicles_crossed": 35,
+            "avg_wait_time": 12.5, "green_time_allocated": 20,
         }],
         "metrics": {
-            "total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87, "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8,
+            "total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87,
+            "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8,
             "emergency_overrides": 0,
         },
     }  # fmt: skip

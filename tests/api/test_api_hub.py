@@ -1,4 +1,6 @@
-"""The hub: messages reach the clients of their topic, in their form, in order; after a reconnect; slow clients get the newest and are disconnected."""
+"""The hub: messages reach the clients of their topic, in their form, in order; after a reconnect;
+slow clients get the newest and are disconnected.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,8 @@ def test_a_table_has_a_row_a_junction_or_one_of_its_own(news, expected):
 @pytest.mark.parametrize(
     ("n", "head"),
     [
-        (0, b"\x81\x00"), (125, b"\x81\x7d"), (126, b"\x81\x7e\x00\x7e"), (65535, b"\x81\x7e\xff\xff"),
+        (0, b"\x81\x00"), (125, b"\x81\x7d"), (126, b"\x81\x7e\x00\x7e"),
+        (65535, b"\x81\x7e\xff\xff"),
         (65536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )  # fmt: skip
@@ -177,7 +180,8 @@ def test_message_numbers_start_from_the_time_and_rise_over_restarts():
 def test_each_topic_has_its_own_clients_filters_and_forms():
     hub = Hub()
     every, other, safety, rows, packed = clients = [
-        Client("monitoring"), Client("monitoring", "b"), Client("monitoring", kinds=("safety.",)), Client("monitoring", form="table"),
+        Client("monitoring"), Client("monitoring", "b"), Client("monitoring", kinds=("safety.",)),
+        Client("monitoring", form="table"),
         Client("monitoring", packed=True),
     ]  # fmt: skip
     elsewhere = Client("alerts")

@@ -1,4 +1,6 @@
-"""The routes of live streams on a real server: credentials, filters and forms; heartbeats, resumption, disconnection."""
+"""The routes of live streams on a real server: credentials, filters and forms;
+heartbeats, resumption, disconnection.
+"""
 
 from __future__ import annotations
 
@@ -169,7 +171,8 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(s
 
     with socket(service, street="b", kinds="engine.") as one:
         for payload, detail in (
-            ({"street": 7}, wrong), ({"kinds": "safety."}, wrong), ({"kinds": [1]}, wrong), ({"kinds": None}, wrong),
+            ({"street": 7}, wrong), ({"kinds": "safety."}, wrong), ({"kinds": [1]}, wrong),
+            ({"kinds": None}, wrong),
             ([], "'list' object has no attribute 'get'"),
         ):  # fmt: skip
             one.send(json.dumps(payload))

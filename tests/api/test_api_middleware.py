@@ -1,4 +1,6 @@
-"""The middleware around every request, called directly: id, time, rate limit, log line and metrics."""
+"""The middleware around every request, called directly:
+id, time, rate limit, log line and metrics.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,12 @@ from headway.telemetry import metrics
 from tests.ports import closed_port
 
 SAFE = {
-    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "x-frame-options": "DENY",
-    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:",
+    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+        "connect-src 'self' ws: wss:"
+    ),
 }  # fmt: skip
 NOW = 1_700_000_000.0
 
@@ -84,7 +90,8 @@ def limited(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        ("abc-1", True), ("A" * 64, True), ("A" * 65, False), ("", False), ("a b", False), ("---", False), ("é", False), ("a_b", False), ("7", True),
+        ("abc-1", True), ("A" * 64, True), ("A" * 65, False), ("", False), ("a b", False),
+        ("---", False), ("é", False), ("a_b", False), ("7", True),
     ],
 )  # fmt: skip
 def test_a_valid_request_id_is_kept_and_another_is_replaced(given, kept):
@@ -179,7 +186,8 @@ def test_rate_limit_headers_state_the_remaining_requests_and_the_reset(limited):
     around = limited(3)
     answers = [ask(around) for _ in range(3)]
     assert [a[0] for a in answers] == [200, 200, 200]
-    assert [(a[1]["x-ratelimit-limit"], a[1]["x-ratelimit-remaining"], a[1]["x-ratelimit-reset"]) for a in answers] == [
+    assert [(a[1]["x-ratelimit-limit"], a[1]["x-ratelimit-remaining"], a[1]["x-ratelimit-reset"])
+        for a in answers] == [
         ("3", "2", "61"), ("3", "1", "61"), ("3", "0", "61"),
     ]  # fmt: skip
     assert "retry-after" not in answers[2][1]
@@ -189,11 +197,13 @@ def test_rate_limit_headers_state_the_remaining_requests_and_the_reset(limited):
     assert status == 429
     assert float(headers.pop("x-process-time")) >= 0.0
     assert headers == {
-        "x-request-id": "me", "x-ratelimit-limit": "3", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "10", "retry-after": "10",
+        "x-request-id": "me", "x-ratelimit-limit": "3", "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": "10", "retry-after": "10",
         "content-type": "application/problem+json", **SAFE,
     }  # fmt: skip
     assert json.loads(body) == {
-        "type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "the limit of requests a minute is reached",
+        "type": "about:blank", "title": "Too Many Requests", "status": 429,
+        "detail": "the limit of requests a minute is reached",
         "instance": "/a", "faults": [],
     }  # fmt: skip
     assert (

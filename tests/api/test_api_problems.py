@@ -135,7 +135,8 @@ def test_each_error_of_a_request_is_listed(client, query, detail, pointers):
 
 def test_an_unknown_path_is_a_problem(client):
     assert client.get("/nowhere").json() == {
-        "type": "about:blank", "title": "Not Found", "status": 404, "detail": "Not Found", "instance": "/nowhere", "faults": [],
+        "type": "about:blank", "title": "Not Found", "status": 404, "detail": "Not Found",
+        "instance": "/nowhere", "faults": [],
     }  # fmt: skip
 
 
@@ -155,6 +156,7 @@ def test_the_example_problem_is_valid():
         for name, field in Problem.model_json_schema()["properties"].items()
     }
     assert shown == {
-        "type": None, "title": "Not Found", "status": 404, "detail": "there is no simulation 'SIM_1' in the database",
+        "type": None, "title": "Not Found", "status": 404,
+        "detail": "there is no simulation 'SIM_1' in the database",
         "instance": "/api/v1/analytics/simulation/SIM_1/summary", "faults": None,
     }  # fmt: skip

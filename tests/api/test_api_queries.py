@@ -1,4 +1,6 @@
-"""Every query on the database, with records set by hand: the figures, their units, and which records each parameter selects."""
+"""Every query on the database, with records set by hand:
+the figures, their units, and which records each parameter selects.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,15 @@ def record(
     emergency=False,
 ):
     figures = {
-        "total_vehicles_passed": vehicles, "avg_wait_time_all_sides": wait, "throughput": flow, "avg_speed": speed, "fuel_saved": fuel,
+        "total_vehicles_passed": vehicles, "avg_wait_time_all_sides": wait, "throughput": flow,
+        "avg_speed": speed, "fuel_saved": fuel,
         "co2_saved": co2, "emergency_overrides": overrides,
     }  # fmt: skip
     return {
-        "simulation_id": simulation, "timestamp": f"2025-09-10T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z",
-        "intersection_id": junction, "metrics": figures, "signals": [EXAMPLE["signals"][0] | {"emergency_vehicle_present": emergency}],
+        "simulation_id": simulation,
+        "timestamp": f"2025-09-10T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z",
+        "intersection_id": junction, "metrics": figures,
+        "signals": [EXAMPLE["signals"][0] | {"emergency_vehicle_present": emergency}],
     }  # fmt: skip
 
 
@@ -57,7 +62,9 @@ def running(tmp_path_factory, new_record):
 
 @pytest.fixture(scope="module")
 def run(running):
-    """A run of 120 s at junction J with a signal group for vehicles, one for pedestrians, and one at junction K; and a second run."""
+    """A run of 120 s at junction J with a signal group for vehicles, one for pedestrians,
+    and one at junction K; and a second run.
+    """
     intake = running.app.state.services.intake
     first = intake.begin_run("one", "cologne1", "planner", 3)
     second = intake.begin_run("two", "cologne3", "fixed", 4)
@@ -145,8 +152,10 @@ def get(client):
 
 def test_the_summary_of_a_simulation(get, client):
     assert get("analytics/simulation/A/summary") == {
-        "simulation_id": "A", "records": 4, "junctions": 2, "begin": f"{DAY}00:00Z", "end": f"{DAY}02:00Z", "vehicles": 410, "mean_wait_s": 32.5,
-        "mean_speed_kmh": 35.0, "mean_throughput": 0.875, "fuel_saved_l": 5.0, "co2_saved_kg": 7.0, "emergency_overrides": 3,
+        "simulation_id": "A", "records": 4, "junctions": 2, "begin": f"{DAY}00:00Z",
+        "end": f"{DAY}02:00Z", "vehicles": 410, "mean_wait_s": 32.5,
+        "mean_speed_kmh": 35.0, "mean_throughput": 0.875, "fuel_saved_l": 5.0, "co2_saved_kg": 7.0,
+        "emergency_overrides": 3,
     }  # fmt: skip
     answer = client.get("/api/v1/analytics/simulation/NONE/summary")
     assert (answer.status_code, answer.json()["detail"]) == (
@@ -156,7 +165,9 @@ def test_the_summary_of_a_simulation(get, client):
 
 
 def test_waits_by_junction(get):
-    """Of 10, 20 and 60 s the 95th percentile lies 0.9 of the way from the second to the third: 56 s."""
+    """Of 10, 20 and 60 s the 95th percentile lies 0.9 of the way from the second to the third:
+    56 s.
+    """
     one = {
         "intersection_id": "J1",
         "n": 3,
@@ -175,7 +186,9 @@ def test_waits_by_junction(get):
 
 
 def test_speeds_by_junction(get):
-    """Of 20, 30 and 40 km/h the 15th percentile lies 0.3 of the way from the first to the second: 23 km/h."""
+    """Of 20, 30 and 40 km/h the 15th percentile lies 0.3 of the way from the first to the second:
+    23 km/h.
+    """
     one = {
         "intersection_id": "J1",
         "n": 3,
@@ -191,9 +204,12 @@ def test_speeds_by_junction(get):
 @pytest.mark.parametrize(
     ("query", "counts"),
     [
-        ({"simulation_id": "A", "intersection_id": "J1"}, {"J1": 3}), ({"intersection_id": "J2"}, {"J2": 2}),
-        ({"simulation_id": "A", "begin": f"{DAY}01:00Z"}, {"J1": 2}), ({"simulation_id": "A", "end": f"{DAY}01:00Z"}, {"J1": 1, "J2": 1}),
-        ({"simulation_id": "A", "begin": f"{DAY}01:00Z", "end": f"{DAY}02:00Z"}, {"J1": 1}), ({"limit": 1}, {"J1": 5}),
+        ({"simulation_id": "A", "intersection_id": "J1"}, {"J1": 3}),
+        ({"intersection_id": "J2"}, {"J2": 2}),
+        ({"simulation_id": "A", "begin": f"{DAY}01:00Z"}, {"J1": 2}),
+        ({"simulation_id": "A", "end": f"{DAY}01:00Z"}, {"J1": 1, "J2": 1}),
+        ({"simulation_id": "A", "begin": f"{DAY}01:00Z", "end": f"{DAY}02:00Z"}, {"J1": 1}),
+        ({"limit": 1}, {"J1": 5}),
         ({"limit": 2, "offset": 1}, {"J2": 2, "J3": 1}), ({"simulation_id": "none"}, {}),
     ],
 )  # fmt: skip
@@ -203,7 +219,8 @@ def test_a_window_takes_one_simulation_one_junction_a_time_and_a_part(get, path,
 
 def test_savings_are_valued_at_the_fuel_price(get):
     assert get("analytics/environmental-impact", simulation_id="A") == {
-        "n": 4, "fuel_saved_l": 5.0, "co2_saved_kg": 7.0, "fuel_price_per_l": 1.7, "money_saved": 8.5, "co2_kg_per_l": 2.31,
+        "n": 4, "fuel_saved_l": 5.0, "co2_saved_kg": 7.0, "fuel_price_per_l": 1.7,
+        "money_saved": 8.5, "co2_kg_per_l": 2.31,
         "co2_from_fuel_kg": pytest.approx(11.55),
     }  # fmt: skip
     found = get(
@@ -214,7 +231,8 @@ def test_savings_are_valued_at_the_fuel_price(get):
         co2_kg_per_l=2.5,
     )
     assert found == {
-        "n": 3, "fuel_saved_l": 6.0, "co2_saved_kg": 9.0, "fuel_price_per_l": 2.0, "money_saved": 12.0, "co2_kg_per_l": 2.5,
+        "n": 3, "fuel_saved_l": 6.0, "co2_saved_kg": 9.0, "fuel_price_per_l": 2.0,
+        "money_saved": 12.0, "co2_kg_per_l": 2.5,
         "co2_from_fuel_kg": 15.0,
     }  # fmt: skip
 
@@ -224,7 +242,8 @@ def test_two_simulations_are_compared_pair_by_pair(get, client):
     found = get("analytics/comparison/baseline-vs-ai", baseline="A", ai="B")
     assert (found["baseline"], found["ai"], found["unpaired"]) == ("A", "B", 1)
     assert {k: found["wait_s"][k] for k in ("n", "mean_a", "mean_b", "mean_difference")} == {
-        "n": 3, "mean_a": pytest.approx(70 / 3), "mean_b": pytest.approx(85 / 3), "mean_difference": pytest.approx(5.0),
+        "n": 3, "mean_a": pytest.approx(70 / 3), "mean_b": pytest.approx(85 / 3),
+        "mean_difference": pytest.approx(5.0),
     }  # fmt: skip
     assert found["speed_kmh"]["mean_a"] == pytest.approx(100 / 3)
     assert found["throughput"]["mean_b"] == 0.5
@@ -239,13 +258,16 @@ def test_two_simulations_are_compared_pair_by_pair(get, client):
 
 def test_emergencies_and_their_waits(get):
     assert get("analytics/emergency-report", simulation_id="A") == {
-        "n": 4, "with_vehicle": 2, "overrides": 3, "mean_wait_with_s": 30.0, "mean_wait_without_s": 35.0,
+        "n": 4, "with_vehicle": 2, "overrides": 3, "mean_wait_with_s": 30.0,
+        "mean_wait_without_s": 35.0,
         "by_junction": [
-            {"intersection_id": "J2", "with_vehicle": 1, "overrides": 2}, {"intersection_id": "J1", "with_vehicle": 1, "overrides": 1},
+            {"intersection_id": "J2", "with_vehicle": 1, "overrides": 2},
+            {"intersection_id": "J1", "with_vehicle": 1, "overrides": 1},
         ],
     }  # fmt: skip
     assert get("analytics/emergency-report", simulation_id="B", intersection_id="J2") == {
-        "n": 1, "with_vehicle": 0, "overrides": 0, "mean_wait_with_s": None, "mean_wait_without_s": 45.0, "by_junction": [],
+        "n": 1, "with_vehicle": 0, "overrides": 0, "mean_wait_with_s": None,
+        "mean_wait_without_s": 45.0, "by_junction": [],
     }  # fmt: skip
 
 
@@ -326,14 +348,18 @@ def test_waits_over_time_by_five_minutes(get):
 
 
 def test_the_newest_of_each_junction_within_an_hour(get):
-    """The newest record is of 01:01:00: what is of 00:01:00 or before is too old, so J4 is not there."""
+    """The newest record is of 01:01:00: what is of 00:01:00 or before is too old,
+    so J4 is not there.
+    """
     found = get("dashboard/live-metrics")
     assert [(j["intersection_id"], j["simulation_id"], j["at"]) for j in found["junctions"]] == [
-        ("J1", "B", "2025-09-10T01:01:00Z"), ("J2", "B", "2025-09-10T01:00:00Z"), ("J3", "C", f"{DAY}01:01Z"),
+        ("J1", "B", "2025-09-10T01:01:00Z"), ("J2", "B", "2025-09-10T01:00:00Z"),
+        ("J3", "C", f"{DAY}01:01Z"),
     ]  # fmt: skip
     del found["junctions"]
     assert found == {
-        "n": 3, "at": "2025-09-10T01:01:00Z", "mean_wait_s": pytest.approx(71 / 3), "mean_speed_kmh": pytest.approx(98 / 3), "vehicles": 143,
+        "n": 3, "at": "2025-09-10T01:01:00Z", "mean_wait_s": pytest.approx(71 / 3),
+        "mean_speed_kmh": pytest.approx(98 / 3), "vehicles": 143,
         "emergencies": 1,
     }  # fmt: skip
 
@@ -402,7 +428,8 @@ def test_greens_of_a_group(get, run):
     """J's group is green from 10 to 30 and from 50 to 80, of 120 s that the record covers."""
     found = get(f"runs/{run}/splits")
     assert found[0] == {
-        "junction": "J", "signal_group": 0, "n": 2, "mean_green_s": 25.0, "p85_green_s": pytest.approx(28.5), "longest_green_s": 30.0,
+        "junction": "J", "signal_group": 0, "n": 2, "mean_green_s": 25.0,
+        "p85_green_s": pytest.approx(28.5), "longest_green_s": 30.0,
         "green_share": pytest.approx(50 / 120),
     }  # fmt: skip
     assert [(s["junction"], s["signal_group"], s["n"]) for s in found] == [
@@ -466,7 +493,8 @@ def test_what_ended_the_greens(get, run):
 def test_the_coordination_diagram(get, run):
     found = get(f"runs/{run}/coordination", junction="J", signal_group=0)
     assert found == {
-        "at_s": [12.0, 40.0, 81.0], "into_cycle_s": [12.0, 7.0, 48.0], "cycle_at_s": [0.0, 33.0, 83.0], "green_s": [10.0, 17.0, 27.0],
+        "at_s": [12.0, 40.0, 81.0], "into_cycle_s": [12.0, 7.0, 48.0],
+        "cycle_at_s": [0.0, 33.0, 83.0], "green_s": [10.0, 17.0, 27.0],
         "yellow_s": [30.0, 47.0, None],
     }  # fmt: skip
 
@@ -482,7 +510,8 @@ def test_emissions_and_savings_of_a_run(get, run):
     }
     alone = get(f"runs/{run}/environmental-impact")
     assert alone == {
-        "run": mine | {"co2_kg": pytest.approx(6.0), "cost": pytest.approx(5.1)}, "baseline": None, "n": 0, "fuel_price_per_l": 1.7,
+        "run": mine | {"co2_kg": pytest.approx(6.0), "cost": pytest.approx(5.1)}, "baseline": None,
+        "n": 0, "fuel_price_per_l": 1.7,
         "fuel_saved_l": None, "co2_saved_kg": None, "money_saved": None, "vehicle_h_saved": None,
     }  # fmt: skip
     found = get(f"runs/{run}/environmental-impact", baseline=run + 1, fuel_price_per_l=2)

@@ -1,4 +1,6 @@
-"""The routes that ingest records: the status of each outcome, what is stored of a record, and the bounds of each field."""
+"""The routes that ingest records: the status of each outcome, what is stored of a record,
+and the bounds of each field.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ def test_all_fields_of_a_record_are_stored_also_of_the_documented_example(client
     assert row.pop("at").isoformat() == "2025-09-10T23:20:00+00:00"
     assert row.pop("signals") == SHOWN["signals"]
     assert row == {
-        "simulation_id": "SIM_20250910_001", "intersection_id": "INT_001", "vehicles": 104, "wait_s": 20.6, "throughput": 0.87, "speed_kmh": 28.3,
+        "simulation_id": "SIM_20250910_001", "intersection_id": "INT_001", "vehicles": 104,
+        "wait_s": 20.6, "throughput": 0.87, "speed_kmh": 28.3,
         "fuel_saved_l": 1.2, "co2_saved_kg": 3.8, "overrides": 0, "emergency": False,
     }  # fmt: skip
 
@@ -141,7 +144,8 @@ def test_the_status_of_a_batch_states_its_outcome(client, rows):
     answer = client.post(MANY, json=[record("BA", 4), record("BA", 5, colour="x"), "x"])
     assert (answer.status_code, answer.json()) == (207, {
         "stored": 1, "duplicates": 0, "spooled": 0, "rejected": [
-            {"index": 1, "faults": [{"pointer": "/1/colour", "message": "Extra inputs are not permitted"}]},
+            {"index": 1,
+                "faults": [{"pointer": "/1/colour", "message": "Extra inputs are not permitted"}]},
             {"index": 2, "faults": [{"pointer": "/2", "message": "Input should be an object"}]},
         ],
     })  # fmt: skip
@@ -152,7 +156,8 @@ def test_a_batch_without_any_valid_record_is_refused(client):
     answer = client.post(MANY, json=[7, changed(("metrics", "throughput"), ...)])
     assert (answer.status_code, answer.json()["detail"]) == (422, "none of 2 records can be taken")
     assert answer.json()["faults"] == [
-        {"pointer": "/0", "message": "Input should be an object"}, {"pointer": "/1/metrics/throughput", "message": "Field required"},
+        {"pointer": "/0", "message": "Input should be an object"},
+        {"pointer": "/1/metrics/throughput", "message": "Field required"},
     ]  # fmt: skip
     answer = client.post(MANY, json=[7] * 1001)
     assert (answer.status_code, len(answer.json()["faults"])) == (422, 1000)
@@ -163,7 +168,8 @@ def test_a_batch_without_any_valid_record_is_refused(client):
 @pytest.mark.parametrize(
     ("body", "detail", "message"),
     [
-        (b"{}", "a batch is a list of records", "must be a list"), (b"[]", "a batch holds 1 to 5000 records", "1 to 5000 records"),
+        (b"{}", "a batch is a list of records", "must be a list"),
+        (b"[]", "a batch holds 1 to 5000 records", "1 to 5000 records"),
         (b"{", "the body is no JSON: Input data was truncated", "Input data was truncated"),
     ],
 )  # fmt: skip
@@ -216,7 +222,8 @@ COUNTS = [
     ("metrics", "emergency_overrides"),
 ]
 AMOUNTS = [
-    ("signals", 0, "signal_timer"), ("signals", 0, "avg_wait_time"), ("signals", 0, "green_time_allocated"), ("metrics", "avg_wait_time_all_sides"),
+    ("signals", 0, "signal_timer"), ("signals", 0, "avg_wait_time"),
+    ("signals", 0, "green_time_allocated"), ("metrics", "avg_wait_time_all_sides"),
     ("metrics", "throughput"),
 ]  # fmt: skip
 SAVED = [("metrics", "fuel_saved"), ("metrics", "co2_saved")]
@@ -298,7 +305,9 @@ def test_each_field_refuses_values_beyond_its_bounds_with_their_place(client):
 
 
 def test_both_validators_agree_on_values_out_of_bounds():
-    """What pydantic takes, msgspec must take too, and the other way round: else one of them would say that all is well."""
+    """What pydantic takes, msgspec must take too, and the other way round:
+    else one of them would say that all is well.
+    """
     unexplained = [(p, v) for p, v in BAD if not ingest.faults_of(changed(p, v))]
     assert unexplained == []
 

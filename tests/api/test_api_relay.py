@@ -1,4 +1,6 @@
-"""Live messages over Valkey: published by one process, received by the clients of all others once; nothing is relayed in circles."""
+"""Live messages over Valkey: published by one process, received by the clients of all others once;
+nothing is relayed in circles.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from tests.waiting import until
 
 @contextlib.contextmanager
 def processes(url, number=2):
-    """So many hubs with their relays, each with a client of all topics' alerts; their event loop runs in a thread."""
+    """So many hubs with their relays, each with a client of all topics' alerts;
+    their event loop runs in a thread.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -79,7 +83,9 @@ def test_earlier_messages_are_not_delivered(valkey):
 
 
 def test_messages_between_two_reads_are_delivered(monkeypatch):
-    """The stream is empty at first, and each look finds what came since the newest that was known, not since the look began."""
+    """The stream is empty at first, and each look finds what came since the newest that was known,
+    not since the look began.
+    """
     looks = []
 
     class Between:
@@ -115,8 +121,10 @@ def test_messages_between_two_reads_are_delivered(monkeypatch):
 def test_malformed_messages_are_skipped_and_logged_and_the_rest_delivered(valkey, logged):
     with redis.Redis.from_url(valkey) as link, processes(valkey, 1) as (_, clients):
         until(lambda: link.info("clients")["blocked_clients"] == 1)
-        bad = [{"a": "b"}, {"from": "x", "news": "no JSON"}, {"from": "x", "news": b"\xff"}, {"from": "x", "news": '["alerts", "a"]'},
-               {"from": "x", "news": '["alerts", "a", 3]'}, {"from": "x", "news": '["other", "a", {}]'}]  # fmt: skip
+        bad = [{"a": "b"}, {"from": "x", "news": "no JSON"}, {"from": "x", "news": b"\xff"},
+            {"from": "x", "news": '["alerts", "a"]'},
+               {"from": "x", "news": '["alerts", "a", 3]'},
+               {"from": "x", "news": '["other", "a", {}]'}]  # fmt: skip
         entries = [link.xadd("headway:live", fields).decode() for fields in bad]
         link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 2}])})
         until(lambda: clients[0].buffer)

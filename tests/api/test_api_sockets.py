@@ -1,4 +1,6 @@
-"""Direct writes to uvicorn's WebSocket connection: when a message is written at once, and in which form."""
+"""Direct writes to uvicorn's WebSocket connection:
+when a message is written at once, and in which form.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The routes of streets, on streets without a simulation: what each returns, and which order reaches the street for each call."""
+"""The routes of streets, on streets without a simulation:
+what each returns, and which order reaches the street for each call.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,12 @@ from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing
 
 STATE = {
-    "street": "headway", "scenario": "cologne3", "controller": "planner", "finished": False, "fault": "", "run": 0, "started": True,
-    "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "stopped": 12, "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
-    "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75, "checkpoint_s": 25260.0, "trouble": "", "mode": "balanced",
+    "street": "headway", "scenario": "cologne3", "controller": "planner", "finished": False,
+    "fault": "", "run": 0, "started": True,
+    "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "stopped": 12,
+    "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
+    "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75, "checkpoint_s": 25260.0, "trouble": "",
+    "mode": "balanced",
     "junctions": [
         {"id": "360082", "vehicles": 11, "queue": 5, "longest_wait_s": 42.3, "confidence": 0.877},
         {"id": "360086", "vehicles": 20, "queue": 7, "longest_wait_s": 8.0, "confidence": 1.0},
@@ -112,7 +117,8 @@ def test_history_and_alerts_are_columnar(get, live):
     live.history += [(5.0, 1.5, 20, 3), (10.0, 2.5, 21, 4)]
     live.alerts[3] = {"at_s": 9.0, "rule": "long wait"}
     assert get("streets/headway/history").json() == {
-        "n": 2, "time_s": [5.0, 10.0], "wait_s": [1.5, 2.5], "vehicles": [20, 21], "stopped": [3, 4], "halted": [3, 4],
+        "n": 2, "time_s": [5.0, 10.0], "wait_s": [1.5, 2.5], "vehicles": [20, 21],
+        "stopped": [3, 4], "halted": [3, 4],
     }  # fmt: skip
     assert get("streets/headway/alerts").json() == [{"at_s": 9.0, "rule": "long wait"}]
     assert get("streets/baseline/alerts").json() == []
@@ -135,7 +141,8 @@ def test_a_map_has_lanes_junctions_and_a_head_a_signal_group(get, live):
             k for k, j in enumerate(network.junctions) if j.first <= group < j.end
         )
     assert found["names"] == [
-        {"id": "360082", "stages": 3, "first": 0, "end": 11}, {"id": "360086", "stages": 4, "first": 11, "end": 29},
+        {"id": "360082", "stages": 3, "first": 0, "end": 11},
+        {"id": "360086", "stages": 4, "first": 11, "end": 29},
         {"id": GONE, "stages": 4, "first": 29, "end": 49},
     ]  # fmt: skip
 
@@ -206,9 +213,12 @@ def test_before_the_start_the_clock_of_a_street_is_zero(post, live):
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({}, "/body/order"), ({"order": "go"}, "/body/order"), ({"order": "hold", "stage": -1}, "/body/stage"),
-        ({"order": "hold", "stage": 256}, "/body/stage"), ({"order": "hold", "stage": "1"}, "/body/stage"),
-        ({"order": "hold", "lasts_s": 0}, "/body/lasts_s"), ({"order": "hold", "lasts_s": 3600.5}, "/body/lasts_s"),
+        ({}, "/body/order"), ({"order": "go"}, "/body/order"),
+        ({"order": "hold", "stage": -1}, "/body/stage"),
+        ({"order": "hold", "stage": 256}, "/body/stage"),
+        ({"order": "hold", "stage": "1"}, "/body/stage"),
+        ({"order": "hold", "lasts_s": 0}, "/body/lasts_s"),
+        ({"order": "hold", "lasts_s": 3600.5}, "/body/lasts_s"),
         ({"order": "hold", "more": 1}, "/body/more"), ([], "/body"),
     ],
 )  # fmt: skip
@@ -221,9 +231,12 @@ def test_an_invalid_override_is_refused_with_its_place(post, live, body, pointer
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({}, "/body/stage"), ({"stage": 1, "order": "release"}, "/body/order"), ({"stage": 1, "order": "flash"}, "/body/order"),
-        ({"stage": -1}, "/body/stage"), ({"stage": 256}, "/body/stage"), ({"stage": "1"}, "/body/stage"),
-        ({"stage": 1, "lasts_s": 0}, "/body/lasts_s"), ({"stage": 1, "more": 1}, "/body/more"), ([], "/body"),
+        ({}, "/body/stage"), ({"stage": 1, "order": "release"}, "/body/order"),
+        ({"stage": 1, "order": "flash"}, "/body/order"),
+        ({"stage": -1}, "/body/stage"), ({"stage": 256}, "/body/stage"),
+        ({"stage": "1"}, "/body/stage"),
+        ({"stage": 1, "lasts_s": 0}, "/body/lasts_s"), ({"stage": 1, "more": 1}, "/body/more"),
+        ([], "/body"),
     ],
 )  # fmt: skip
 def test_an_emergency_order_names_its_stage_and_no_other_order(post, live, body, pointer):
@@ -306,10 +319,14 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
 @pytest.mark.parametrize(
     ("body", "orders"),
     [
-        ({}, []), ({"enabled": True}, [Switch("webster", "")]), ({"enabled": False}, [Switch("fixed", "")]),
-        ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]), ({"speed_factor": 0}, [Optimise(0.0, 0.0)]),
-        ({"speed_factor": 1000.0}, [Optimise(0.0, 1000.0)]), ({"cycle_s": "30", "speed_factor": "2"}, [Optimise(30.0, 2.0)]),
-        ({"enabled": True, "cycle_s": 30.0, "speed_factor": 10.0}, [Switch("webster", ""), Optimise(30.0, 10.0)]),
+        ({}, []), ({"enabled": True}, [Switch("webster", "")]),
+        ({"enabled": False}, [Switch("fixed", "")]),
+        ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]),
+        ({"speed_factor": 0}, [Optimise(0.0, 0.0)]),
+        ({"speed_factor": 1000.0}, [Optimise(0.0, 1000.0)]),
+        ({"cycle_s": "30", "speed_factor": "2"}, [Optimise(30.0, 2.0)]),
+        ({"enabled": True, "cycle_s": 30.0, "speed_factor": 10.0},
+            [Switch("webster", ""), Optimise(30.0, 10.0)]),
     ],
 )  # fmt: skip
 def test_optimisation_cycle_and_speed_factor_are_set(post, live, body, orders):
@@ -347,8 +364,11 @@ def test_the_old_name_of_the_speed_factor_gives_the_same_order_and_is_answered_b
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"cycle_s": 4.9}, "/body/cycle_s"), ({"cycle_s": 600.5}, "/body/cycle_s"), ({"speed_factor": -0.5}, "/body/speed_factor"),
-        ({"speed_factor": 1000.5}, "/body/speed_factor"), ({"realtime": -0.5}, "/body/realtime"), ({"realtime": 1000.5}, "/body/realtime"), ({"realtime": 2, "speed_factor": 2}, "/body"), ({"enabled": 1}, "/body/enabled"), ({"x": 1}, "/body/x"),
+        ({"cycle_s": 4.9}, "/body/cycle_s"), ({"cycle_s": 600.5}, "/body/cycle_s"),
+        ({"speed_factor": -0.5}, "/body/speed_factor"),
+        ({"speed_factor": 1000.5}, "/body/speed_factor"), ({"realtime": -0.5}, "/body/realtime"),
+        ({"realtime": 1000.5}, "/body/realtime"), ({"realtime": 2, "speed_factor": 2}, "/body"),
+        ({"enabled": 1}, "/body/enabled"), ({"x": 1}, "/body/x"),
     ],
 )  # fmt: skip
 def test_invalid_optimisation_settings_are_refused_with_their_place(post, live, body, pointer):
@@ -476,12 +496,16 @@ def test_a_snapshot_is_published_with_signal_states_and_measures(running, hears)
     assert [m["data"] for m in news(client)] == [STATE | {"colours": [1, 3, 4], "shown": [1, 3, 4]}]
     assert {
         name: gauge(name) for name in (
-            "headway_street_time_seconds", "headway_vehicles", "headway_vehicles_stopped", "headway_vehicles_standing", "headway_tick_seconds", "headway_tick_overruns",
+            "headway_street_time_seconds", "headway_vehicles", "headway_vehicles_stopped",
+            "headway_vehicles_standing", "headway_tick_seconds", "headway_tick_overruns",
             "headway_cycles", "headway_tick_jitter_seconds", "headway_safety_events",
         )
     } == {
-        "headway_street_time_seconds": 25300.0, "headway_vehicles": 31, "headway_vehicles_stopped": 12, "headway_vehicles_standing": 12, "headway_tick_seconds": 0.00175,
-        "headway_tick_overruns": 1, "headway_cycles": 3, "headway_tick_jitter_seconds": 0.0021, "headway_safety_events": 4,
+        "headway_street_time_seconds": 25300.0, "headway_vehicles": 31,
+        "headway_vehicles_stopped": 12, "headway_vehicles_standing": 12,
+        "headway_tick_seconds": 0.00175,
+        "headway_tick_overruns": 1, "headway_cycles": 3, "headway_tick_jitter_seconds": 0.0021,
+        "headway_safety_events": 4,
     }  # fmt: skip
     assert gauge("headway_section", figure="control_s") == 0.25
 
@@ -489,12 +513,15 @@ def test_a_snapshot_is_published_with_signal_states_and_measures(running, hears)
 def test_a_scene_is_published_in_rounded_columns(running, hears):
     client = hears("realtime")
     scene = Scene(
-        np.array([7, 9], np.uint32), np.array([[1.24, 2.26], [3.0, -4.55]], np.float32), np.array([90.6, -0.4], np.float32),
-        np.array([13.88, 0.0], np.float32), np.array([4.96, 12.0], np.float32), np.array([0, 2], np.uint8),
+        np.array([7, 9], np.uint32), np.array([[1.24, 2.26], [3.0, -4.55]], np.float32),
+        np.array([90.6, -0.4], np.float32),
+        np.array([13.88, 0.0], np.float32), np.array([4.96, 12.0], np.float32),
+        np.array([0, 2], np.uint8),
     )  # fmt: skip
     publish(running.app.state.services, "realtime", "headway", replace(SNAPSHOT, scene=scene))
     assert news(client)[0]["data"]["scene"] == {
-        "id": [7, 9], "at": pytest.approx([1.2, 2.3, 3.0, -4.6], abs=1e-5), "angle": [91, 0], "speed": pytest.approx([13.9, 0.0], abs=1e-5),
+        "id": [7, 9], "at": pytest.approx([1.2, 2.3, 3.0, -4.6], abs=1e-5), "angle": [91, 0],
+        "speed": pytest.approx([13.9, 0.0], abs=1e-5),
         "length": pytest.approx([5.0, 12.0], abs=1e-5), "kind": [0, 2],
     }  # fmt: skip
 
@@ -518,7 +545,8 @@ def test_an_event_is_published_unchanged_and_counted(running, hears):
     for message in ({"kind": "x", "n": 1}, {"kind": "engine.restarted", "why": "w"}, {"n": 2}):
         publish(running.app.state.services, "alerts", "headway", message)
     assert [(m["street"], m["data"]) for m in news(client)] == [
-        ("headway", {"kind": "x", "n": 1}), ("headway", {"kind": "engine.restarted", "why": "w"}), ("headway", {"n": 2}),
+        ("headway", {"kind": "x", "n": 1}), ("headway", {"kind": "engine.restarted", "why": "w"}),
+        ("headway", {"n": 2}),
     ]  # fmt: skip
     assert [
         gauge("headway_events_total", kind=k) - b

@@ -1,4 +1,6 @@
-"""The application around its routes: health, metrics, keys, the audit trail, pages, origins; what starts and ends with it."""
+"""The application around its routes: health, metrics, keys, the audit trail, pages, origins;
+what starts and ends with it.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,8 @@ def test_system_information(running, monkeypatch):
         found = viewer.get("/system/info").json()
         stored = state.intake.stored
         assert found == {
-            "version": __version__, "python": platform.python_version(), "streets": ["headway", "baseline"], "streams": state.hub.statistics(),
+            "version": __version__, "python": platform.python_version(),
+            "streets": ["headway", "baseline"], "streams": state.hub.statistics(),
             "rows_stored": stored, "spool": 0, "embedded_database": False,
         }  # fmt: skip
         monkeypatch.setattr(state.database, "embedded", object())
@@ -117,8 +120,10 @@ def test_a_key_is_made_used_and_revoked(running, admin):
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"name": "", "role": "viewer"}, "name"), ({"name": "x" * 65, "role": "viewer"}, "name"), ({"name": "a b", "role": "viewer"}, "name"),
-        ({"name": 7, "role": "viewer"}, "name"), ({"name": "x", "role": "god"}, "role"), ({"name": "x", "role": "VIEWER"}, "role"),
+        ({"name": "", "role": "viewer"}, "name"), ({"name": "x" * 65, "role": "viewer"}, "name"),
+        ({"name": "a b", "role": "viewer"}, "name"),
+        ({"name": 7, "role": "viewer"}, "name"), ({"name": "x", "role": "god"}, "role"),
+        ({"name": "x", "role": "VIEWER"}, "role"),
         ({"name": "x"}, "role"), ({"name": "x", "role": "viewer", "more": 1}, "more"),
     ],
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The client against servers that speak HTTP and WebSocket by hand: what it sends, how it reads answers, when it reconnects and when not."""
+"""The client against servers that speak HTTP and WebSocket by hand:
+what it sends, how it reads answers, when it reconnects and when not.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from headway.client import AsyncHeadway, Headway, HeadwayError
 
 @pytest.fixture(scope="module")
 def route():
-    """A server that writes down what it is asked, and answers with what is put into `answers`: (status, content type, body)."""
+    """A server that writes down what it is asked, and answers with what is put into `answers`:
+    (status, content type, body).
+    """
 
     class Door(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -90,15 +94,20 @@ CALLS = [
     (("streets",), {}, ("GET", f"{ENGINE}/state", {}, None)),
     (
         ("override", "a", "j1", "hold"), {},
-        ("POST", f"{ENGINE}/streets/a/junctions/j1/override", {}, {"order": "hold", "stage": 0, "lasts_s": 60.0}),
+        ("POST", f"{ENGINE}/streets/a/junctions/j1/override", {},
+            {"order": "hold", "stage": 0, "lasts_s": 60.0}),
     ),
     (
         ("override", "a", "j1", "stage", 2, 30.0), {},
-        ("POST", f"{ENGINE}/streets/a/junctions/j1/override", {}, {"order": "stage", "stage": 2, "lasts_s": 30.0}),
+        ("POST", f"{ENGINE}/streets/a/junctions/j1/override", {},
+            {"order": "stage", "stage": 2, "lasts_s": 30.0}),
     ),
-    (("controller", "a", "webster"), {}, ("POST", f"{ENGINE}/streets/a/controller", {}, {"controller": "webster"})),
-    (("ingest", ({"n": 1}, {"n": 2})), {}, ("POST", "/api/v1/ingest/batch", {}, [{"n": 1}, {"n": 2}])),
-    (("analytics", "wait-times"), {"simulation_id": "S", "limit": 3}, ("GET", "/api/v1/analytics/wait-times", {"simulation_id": "S", "limit": "3"}, None)),
+    (("controller", "a", "webster"), {},
+        ("POST", f"{ENGINE}/streets/a/controller", {}, {"controller": "webster"})),
+    (("ingest", ({"n": 1}, {"n": 2})), {},
+        ("POST", "/api/v1/ingest/batch", {}, [{"n": 1}, {"n": 2}])),
+    (("analytics", "wait-times"), {"simulation_id": "S", "limit": 3},
+        ("GET", "/api/v1/analytics/wait-times", {"simulation_id": "S", "limit": "3"}, None)),
     (("call", "DELETE", "/x"), {}, ("DELETE", "/x", {}, None)),
     (("call", "POST", "/x", {"a": 1}, [2]), {}, ("POST", "/x", {"a": "1"}, [2])),
 ]  # fmt: skip
@@ -201,7 +210,8 @@ def test_a_closed_client_makes_no_requests(route):
 
 @contextlib.contextmanager
 def streams(*acts):
-    """A WebSocket server that plays an act for each connection: a list of messages and then a close code, or the HTTP status it refuses with.
+    """A WebSocket server that plays an act for each connection:
+    a list of messages and then a close code, or the HTTP status it refuses with.
 
     After the last act nothing more is served. Yields (url, the paths that were asked for).
     """
@@ -286,7 +296,8 @@ def test_a_stream_resumes_after_the_last_message_whatever_failed(listen, pauses)
             message(n) for n in (1, 2, 3, 4)
         ]
     assert asked == [
-        "/api/v1/live/alerts?token=T&street=a&compress=1", *["/api/v1/live/alerts?token=T&street=a&compress=1&last_id=2"] * 3,
+        "/api/v1/live/alerts?token=T&street=a&compress=1",
+        *["/api/v1/live/alerts?token=T&street=a&compress=1&last_id=2"] * 3,
         "/api/v1/live/alerts?token=T&street=a&compress=1&last_id=3",
     ]  # fmt: skip
     assert pauses == [

@@ -1,4 +1,6 @@
-"""Access control: each route by each role, with no, expired and forged credentials; the audit trail; the rate limit."""
+"""Access control: each route by each role, with no, expired and forged credentials;
+the audit trail; the rate limit.
+"""
 
 from __future__ import annotations
 

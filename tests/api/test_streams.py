@@ -1,4 +1,6 @@
-"""Live streams: messages reach their subscribers, in their form, after a reconnect too; slow clients do not affect others."""
+"""Live streams: messages reach their subscribers, in their form, after a reconnect too;
+slow clients do not affect others.
+"""
 
 from __future__ import annotations
 

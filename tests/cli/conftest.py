@@ -33,7 +33,9 @@ class Ran:
 
 @pytest.fixture
 def headway(monkeypatch, capsys, tmp_path):
-    """Calls `headway WORDS...` in an empty folder; what came of it. The handlers of signals are as they were afterwards."""
+    """Calls `headway WORDS...` in an empty folder; what came of it.
+    The handlers of signals are as they were afterwards.
+    """
     from headway.cli import (
         kpp,
         main,
@@ -86,19 +88,24 @@ def record(tmp_path, new_record, monkeypatch):
 
 @pytest.fixture(scope="session")
 def little(tmp_path_factory) -> Path:
-    """A scenario of one signal-controlled crossing and two vehicles that depart at 0 and 5 s, of 40 s: its .sumocfg."""
+    """A scenario of one signal-controlled crossing and two vehicles that depart at 0 and 5 s,
+    of 40 s: its .sumocfg.
+    """
     folder = tmp_path_factory.mktemp("little")
     tool = Path(sys.executable).parent / "netgenerate"
     subprocess.run(
-        [tool, "--grid", "--grid.number", "1", "--grid.attach-length", "60", "--tls.set", "A0", "--no-turnarounds", "-o", folder / "little.net.xml"],
+        [tool, "--grid", "--grid.number", "1", "--grid.attach-length", "60", "--tls.set", "A0",
+            "--no-turnarounds", "-o", folder / "little.net.xml"],
         check=True, capture_output=True,
     )  # fmt: skip
     (folder / "little.rou.xml").write_text(
-        '<routes><route id="r" edges="left0A0 A0right0"/><vehicle id="a" route="r" depart="0"/><vehicle id="b" route="r" depart="5"/></routes>'
+        '<routes><route id="r" edges="left0A0 A0right0"/><vehicle id="a" route="r" '
+        'depart="0"/><vehicle id="b" route="r" depart="5"/></routes>'
     )
     config = folder / "little.sumocfg"
     config.write_text(
-        '<configuration><input><net-file value="little.net.xml"/><route-files value="little.rou.xml"/></input>'
+        '<configuration><input><net-file value="little.net.xml"/><route-files '
+        'value="little.rou.xml"/></input>'
         '<time><begin value="0"/><end value="40"/></time></configuration>'
     )
     return config

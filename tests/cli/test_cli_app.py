@@ -1,4 +1,6 @@
-"""The commands of scenarios, benchmarks, demo, training and the street: what each does with its options, prints, writes and returns."""
+"""The commands of scenarios, benchmarks, demo, training and the street:
+what each does with its options, prints, writes and returns.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +79,10 @@ def test_these_are_all_commands(headway):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nonsense"], "No such command 'nonsense'."), (["bench", "--nonsense"], "No such option: --nonsense"),
-        (["kpp", "nonsense"], "No such command 'nonsense'."), (["bench", "--scale", "much"], "Invalid value for '--scale'"),
+        (["nonsense"], "No such command 'nonsense'."),
+        (["bench", "--nonsense"], "No such option: --nonsense"),
+        (["kpp", "nonsense"], "No such command 'nonsense'."),
+        (["bench", "--scale", "much"], "Invalid value for '--scale'"),
     ],
 )  # fmt: skip
 def test_what_is_called_wrongly_ends_with_2(headway, words, said):
@@ -143,7 +147,9 @@ def test_seeds_are_numbers_and_spans(text, seeds):
 
 
 class Runs:
-    """Stands for the runs of a benchmark: writes down the jobs, and gives a result for each, last first."""
+    """Stands for the runs of a benchmark: writes down the jobs, and gives a result for each,
+    last first.
+    """
 
     def __init__(self, fails=()):
         self.jobs, self.workers, self.fails = [], None, fails
@@ -191,7 +197,8 @@ def test_a_benchmark_runs_all_of_its_options(headway, runs, little):
     assert ran.status == 0
     assert runs.jobs == [Job("cologne8", c, s) for s in (1, 2, 3) for c in ("fixed", "planner")]
     assert runs.workers == (os.cpu_count() or 1)
-    headway("bench", "--scenario", "cologne1,cologne3", "--controller", "greedy", "--seeds", "4", "--scale", "0.5", "--timing", "street",
+    headway("bench", "--scenario", "cologne1,cologne3", "--controller", "greedy", "--seeds", "4",
+        "--scale", "0.5", "--timing", "street",
             "--sensing", "loops", "--jobs", "3", "--keep", "trips")  # fmt: skip
     assert runs.jobs == [
         Job(n, "greedy", 4, "street", "loops", 0.5, "trips") for n in ("cologne1", "cologne3")
@@ -237,9 +244,14 @@ def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_w
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--controller", "fixed,magic"], "no controller 'magic'. There are: fixed,"), (["--timing", "slow"], "no timing 'slow'. There are: benchmark, street."),
-        (["--sensing", "eyes"], "no sensing 'eyes'. There are: connected, camera, loops, rendered."), (["--seeds", "x"], "seeds 'x': give whole numbers"),
-        (["--seeds", "1-x"], "seeds '1-x': give whole numbers"), (["--seeds", ""], "seeds '': give whole numbers"), (["--seeds", "3-1"], "seeds '3-1' is empty."),
+        (["--controller", "fixed,magic"], "no controller 'magic'. There are: fixed,"),
+        (["--timing", "slow"], "no timing 'slow'. There are: benchmark, street."),
+        (["--sensing", "eyes"],
+            "no sensing 'eyes'. There are: connected, camera, loops, rendered."),
+            (["--seeds", "x"], "seeds 'x': give whole numbers"),
+        (["--seeds", "1-x"], "seeds '1-x': give whole numbers"),
+        (["--seeds", ""], "seeds '': give whole numbers"),
+        (["--seeds", "3-1"], "seeds '3-1' is empty."),
         (["--scale", "0"], "0.01"), (["--scale", "0.009"], "0.01"), (["--jobs", "0"], "--jobs"),
     ],
 )  # fmt: skip
@@ -294,7 +306,8 @@ def test_the_demo_without_a_page_is_a_benchmark_of_two(headway, runs):
     assert runs.jobs == [Job("cologne8", "fixed", 1), Job("cologne8", "planner", 1)]
     assert runs.workers == (os.cpu_count() or 1)
     assert ran.out.startswith(
-        "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 junctions), twice:"
+        "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, "
+        "8 junctions), twice:"
     )
     assert "cologne8 | fixed | 41.0" in "\n".join(ran.rows)
     runs.fails = [("fixed", 1)]
@@ -389,11 +402,13 @@ def test_a_street_runs_as_asked_over_its_settings(headway, watched, tmp_path):
         "loop: {cycle_s: 60, speed_factor: 3}\nstreet: {seed: 9, scenario: cologne8}\n"
     )
     assert headway(
-        "run", "--scenario", "cologne3", "--controller", "webster", "--speed-factor", "0", "--until", "26000", "--timing", "benchmark",
+        "run", "--scenario", "cologne3", "--controller", "webster", "--speed-factor", "0",
+        "--until", "26000", "--timing", "benchmark",
         "--config", "h.yaml", "--data", "there",
     ).status == 0  # fmt: skip
     changes = {
-        "street": {"scenario": "cologne3", "timing": "benchmark"}, "control": {"controller": "webster"}, "recovery": {"folder": "there"},
+        "street": {"scenario": "cologne3", "timing": "benchmark"},
+        "control": {"controller": "webster"}, "recovery": {"folder": "there"},
         "loop": {"speed_factor": 0.0},
     }  # fmt: skip
     base = overridden(
@@ -426,8 +441,10 @@ def test_a_benchmark_takes_the_old_name_of_rendered_cameras_and_writes_the_new_o
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--scenario", "paris"], "headway: no scenario 'paris'."), (["--controller", "magic"], "control.controller"),
-        (["--timing", "slow"], "street.timing"), (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--speed-factor", "1001"], "loop.speed_factor"),
+        (["--scenario", "paris"], "headway: no scenario 'paris'."),
+        (["--controller", "magic"], "control.controller"),
+        (["--timing", "slow"], "street.timing"), (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--speed-factor", "1001"], "loop.speed_factor"),
     ],
 )  # fmt: skip
 def test_a_street_that_cannot_be_fails_with_the_reason(headway, watched, words, said):

@@ -1,4 +1,5 @@
-"""Every command against `contract.txt`: its arguments and options, their kinds, defaults and bounds.
+"""Every command against `contract.txt`: its arguments and options, their kinds,
+defaults and bounds.
 
 A change is made knowingly: change the file by hand, and tell those who call the commands.
 """

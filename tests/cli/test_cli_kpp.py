@@ -1,4 +1,6 @@
-"""The power plant in the terminal: what each option sets, what is printed, drawn and written, and how a run is broken off and goes on."""
+"""The power plant in the terminal: what each option sets, what is printed, drawn and written,
+and how a run is broken off and goes on.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,8 @@ def test_without_options_it_is_the_plant_of_the_documents(headway, asked, tmp_pa
 @pytest.mark.parametrize(
     ("words", "changes"),
     [
-        (["--h1"], {"h1": True}), (["--h2"], {"h2": True}), (["--h3"], {"h3": True}), (["--floaters", "40"], {"floaters": 40}),
+        (["--h1"], {"h1": True}), (["--h2"], {"h2": True}), (["--h3"], {"h3": True}),
+        (["--floaters", "40"], {"floaters": 40}),
         (["--depth", "15"], {"depth_m": 15.0}), (["--volume", "0.3"], {"volume_m3": 0.3}),
     ],
 )  # fmt: skip
@@ -89,8 +92,10 @@ def test_an_option_changes_its_part_of_the_plant(headway, asked, words, changes)
 @pytest.mark.parametrize(
     ("words", "loop"),
     [
-        ([], (0.0, "balanced", 3600.0)), (["--realtime"], (1.0, "balanced", 10.0)), (["--mode", "accuracy"], (0.0, "accuracy", 3600.0)),
-        (["--data", ""], (0.0, "balanced", 0.0)), (["--realtime", "--data", ""], (1.0, "balanced", 0.0)),
+        ([], (0.0, "balanced", 3600.0)), (["--realtime"], (1.0, "balanced", 10.0)),
+        (["--mode", "accuracy"], (0.0, "accuracy", 3600.0)),
+        (["--data", ""], (0.0, "balanced", 0.0)),
+        (["--realtime", "--data", ""], (1.0, "balanced", 0.0)),
     ],
 )  # fmt: skip
 def test_pace_mode_and_folder_make_the_loop(headway, asked, words, loop):
@@ -118,10 +123,14 @@ def test_pace_mode_and_folder_make_the_loop(headway, asked, words, loop):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--seconds", "0"], "seconds 0.0: give a finite number above 0."), (["--seconds", "-1"], "seconds -1.0"), (["--seconds", "inf"], "seconds inf"),
-        (["--seconds", "nan"], "seconds nan"), (["--mode", "fast"], "no mode 'fast'. There are: performance, balanced, accuracy."),
-        (["--floaters", "7"], "floaters"), (["--floaters", "65"], "even"), (["--volume", "-1"], "volume_m3"),
-        (["--depth", "-1"], "depth_m"), (["--speed", "-1"], "target_mps"), (["--dt-min", "1"], "shortest_s"),
+        (["--seconds", "0"], "seconds 0.0: give a finite number above 0."),
+        (["--seconds", "-1"], "seconds -1.0"), (["--seconds", "inf"], "seconds inf"),
+        (["--seconds", "nan"], "seconds nan"),
+        (["--mode", "fast"], "no mode 'fast'. There are: performance, balanced, accuracy."),
+        (["--floaters", "7"], "floaters"), (["--floaters", "65"], "even"),
+        (["--volume", "-1"], "volume_m3"),
+        (["--depth", "-1"], "depth_m"), (["--speed", "-1"], "target_mps"),
+        (["--dt-min", "1"], "shortest_s"),
         (["--rtol", "0"], "rtol"),
     ],
 )  # fmt: skip
@@ -152,11 +161,16 @@ def test_a_run_is_written_with_its_samples_and_its_ledger(headway, driven, tmp_p
     m, counts = run.plant.observe(), run.plant.counts
     samples = found.pop("samples")
     assert found == {
-        "seconds": pytest.approx(2.0, abs=1e-9), "efficiency": m.efficiency, "ledger_residual": m.ledger_residual,
-        "electrical_kwh": m.energy_j["electrical"] / 3_600_000, "compressor_kwh": (m.energy_j["compressor"] + m.energy_j["bubbles"]) / 3_600_000,
-        "heat_kwh": m.energy_j["heat"] / 3_600_000, "steps": counts["steps"], "steps_per_s": run.rate, "rejected_steps": counts["rejected"],
-        "forced_steps": counts["forced"], "events": counts["events"], "stability": 1.0, "mode": found["mode"],
-        "ledger_kwh": {name: joule / 3_600_000 for name, joule in m.energy_j.items()} | {"stored": m.stored_j / 3_600_000},
+        "seconds": pytest.approx(2.0, abs=1e-9), "efficiency": m.efficiency,
+        "ledger_residual": m.ledger_residual,
+        "electrical_kwh": m.energy_j["electrical"] / 3_600_000,
+        "compressor_kwh": (m.energy_j["compressor"] + m.energy_j["bubbles"]) / 3_600_000,
+        "heat_kwh": m.energy_j["heat"] / 3_600_000, "steps": counts["steps"],
+        "steps_per_s": run.rate, "rejected_steps": counts["rejected"],
+        "forced_steps": counts["forced"], "events": counts["events"], "stability": 1.0,
+        "mode": found["mode"],
+        "ledger_kwh": {name: joule / 3_600_000
+            for name, joule in m.energy_j.items()} | {"stored": m.stored_j / 3_600_000},
     }  # fmt: skip
     assert found["mode"] in ("balanced", "performance")
     assert found["ledger_residual"] < 1e-9
@@ -274,14 +288,17 @@ def test_the_rate_counts_the_steps_of_this_call_alone(headway, driven, monkeypat
 
 
 STATE = {
-    "time_s": 12.34, "v_chain": 1.2344, "flywheel_radps": 98.76, "engaged": True, "power_output": 12345.0, "power_input": 23456.0,
-    "efficiency": 0.12346, "energy_j": {"compressor": 3.6e6, "heat": 1.8e6}, "stored_j": 0.9e6, "ledger_residual": 1.5e-6,
+    "time_s": 12.34, "v_chain": 1.2344, "flywheel_radps": 98.76, "engaged": True,
+    "power_output": 12345.0, "power_input": 23456.0,
+    "efficiency": 0.12346, "energy_j": {"compressor": 3.6e6, "heat": 1.8e6}, "stored_j": 0.9e6,
+    "ledger_residual": 1.5e-6,
 }  # fmt: skip
 
 
 def drawn(state, speed_factor=0.0, reasons=(), lines=()):
     loop = types.SimpleNamespace(
-        settings=types.SimpleNamespace(speed_factor=speed_factor), optimizer=types.SimpleNamespace(mode=types.SimpleNamespace(name="accuracy")),
+        settings=types.SimpleNamespace(speed_factor=speed_factor),
+        optimizer=types.SimpleNamespace(mode=types.SimpleNamespace(name="accuracy")),
         stability=types.SimpleNamespace(score=0.876, reasons=list(reasons)),
         pacer=types.SimpleNamespace(report=lambda: types.SimpleNamespace(jitter_p99_s=0.00123)),
     )  # fmt: skip
@@ -335,7 +352,9 @@ def test_what_the_loop_tells_is_shown_in_six_lines(headway, monkeypatch):
 
 
 def dots(text):
-    """Coordinates (column, row) of the dots of a Braille picture, from its top left, by the standard's own numbering of them."""
+    """Coordinates (column, row) of the dots of a Braille picture, from its top left,
+    by the standard's own numbering of them.
+    """
     places = {
         0: (0, 0),
         1: (0, 1),

@@ -26,18 +26,25 @@ TASK = Task(
 )
 TITLE = "cologne3, webster, street timing, connected sensing, seed 4"
 SNAPSHOT = Snapshot(
-    time_s=110.4, begin_s=100.0, end_s=200.0, vehicles=31, stopped=12, source="controller", interventions=4, cycles=3, overruns=1,
+    time_s=110.4, begin_s=100.0, end_s=200.0, vehicles=31, stopped=12, source="controller",
+    interventions=4, cycles=3, overruns=1,
     jitter_p99_s=0.0021, tick_ms=1.754, checkpoint_s=60.0, trouble="",
     junctions=(
-        JunctionState("a", 110.0, 1, 2, 7.0, (), 1.0), JunctionState("b", 110.0, 2, 9, 5.4, (), 0.876), JunctionState("c", 110.0, 3, 2, 8.0, (), 0.5),
-        JunctionState("d" * 50, 110.0, 4, 2, 6.0, (), 0.25), JunctionState("e", 110.0, 5, 1, 99.0, (), 0.1), JunctionState("f", 110.0, 6, 0, 1.0, (), 0.2),
+        JunctionState("a", 110.0, 1, 2, 7.0, (), 1.0),
+        JunctionState("b", 110.0, 2, 9, 5.4, (), 0.876),
+        JunctionState("c", 110.0, 3, 2, 8.0, (), 0.5),
+        JunctionState("d" * 50, 110.0, 4, 2, 6.0, (), 0.25),
+        JunctionState("e", 110.0, 5, 1, 99.0, (), 0.1),
+        JunctionState("f", 110.0, 6, 0, 1.0, (), 0.2),
     ),
 )  # fmt: skip
 
 
 @pytest.fixture
 def shown(monkeypatch):
-    """Watches a street that tells these messages; the lines of the last picture. Handlers of signals are kept."""
+    """Watches a street that tells these messages; the lines of the last picture.
+    Handlers of signals are kept.
+    """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     made = []
 
@@ -154,7 +161,8 @@ def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
         stopped.append(engine.stopped)
 
     assert shown(struck, RunEnded(50.0, False))[1:] == [
-        f"stopping ({signal.Signals(number).name}), keeping the state", "stopped; the same command goes on from here at 50 s",
+        f"stopping ({signal.Signals(number).name}), keeping the state",
+        "stopped; the same command goes on from here at 50 s",
     ]  # fmt: skip
     assert stopped == [1]
 

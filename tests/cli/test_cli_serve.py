@@ -87,7 +87,8 @@ def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, rec
     )
     assert served.logs == ("info", False, "")
     config = served.config
-    assert (config.app, config.host, config.port, config.log_level, config.ws, config.ws_ping_interval, config.server_header) == (
+    assert (config.app, config.host, config.port, config.log_level, config.ws,
+        config.ws_ping_interval, config.server_header) == (
         "app", "127.0.0.1", port, "warning", Connection, 20.0, False,
     )  # fmt: skip
     assert served.sigterm is signal.default_int_handler
@@ -147,10 +148,12 @@ def test_a_browser_is_opened_where_somebody_looks(
 def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path, monkeypatch):
     monkeypatch.setenv("HEADWAY_REDIS_URL", "redis://somewhere")
     (tmp_path / "h.yaml").write_text(
-        "log: {level: debug, json_lines: true, folder: logs}\nstreet: {seed: 9}\nnotify: {webhooks: [{url: 'http://x', secret: 'a long enough secret'}]}\n"
+        "log: {level: debug, json_lines: true, folder: logs}\nstreet: {seed: 9}\nnotify: "
+        "{webhooks: [{url: 'http://x', secret: 'a long enough secret'}]}\n"
     )
     ran = headway(
-        "serve", "--scenario", "cologne1", "--no-baseline", "--speed-factor", "0", "--host", "localhost", "--port", "0", "--data", "there",
+        "serve", "--scenario", "cologne1", "--no-baseline", "--speed-factor", "0", "--host",
+        "localhost", "--port", "0", "--data", "there",
         "--config", "h.yaml", "--per-minute", "0", "--timing", "benchmark", "--no-repeat",
     )  # fmt: skip
     assert ran.status == 0, ran.err
@@ -217,14 +220,16 @@ def test_a_port_that_is_taken_is_told_before_anything_begins(headway, served):
         port = taken.getsockname()[1]
         ran = headway("serve", "--port", port)
     assert (ran.status, served.api) == (1, None)
-    assert (
-        ran.err
-        == f"headway: 127.0.0.1:{port} cannot be listened on (Address already in use). Give another --port.\n"
+    assert ran.err == (
+        f"headway: 127.0.0.1:{port} cannot be listened on (Address already in use). "
+        "Give another --port.\n"
     )
 
 
 def test_a_port_of_a_moment_ago_can_be_taken_again(headway, served):
-    """The other end of a connection that was closed here first is waited for by the system for a minute."""
+    """The other end of a connection that was closed here first is waited for
+    by the system for a minute.
+    """
     with socket.socket() as before:
         before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         before.bind(("127.0.0.1", 0))
@@ -288,7 +293,8 @@ def test_a_token_is_printed_for_whom_it_is(headway, tmp_path, words, role, secon
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["me", "--role", "god"], "no role 'god'. There are: viewer, operator, engineer, admin."), (["me", "--hours", "0.009"], "--hours"),
+        (["me", "--role", "god"], "no role 'god'. There are: viewer, operator, engineer, admin."),
+        (["me", "--hours", "0.009"], "--hours"),
         (["me", "--hours", "8784.5"], "--hours"), ([], "Missing argument"),
     ],
 )  # fmt: skip

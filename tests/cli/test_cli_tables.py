@@ -1,4 +1,6 @@
-"""The table of a benchmark: means over seeds, their intervals, the ratio to fixed time and its significance, all worked out by hand."""
+"""The table of a benchmark: means over seeds, their intervals,
+the ratio to fixed time and its significance, all worked out by hand.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,10 @@ def half(values):
 def test_the_columns_are_these():
     table = comparison([])
     assert [(c.header, c.justify, c.no_wrap) for c in table.columns] == [
-        ("scenario", "left", True), ("controller", "left", True), ("delay s", "right", True), ("of fixed", "right", True), ("p", "right", True),
-        ("wait s", "right", True), ("done", "right", True), ("out", "right", True), ("bad", "right", True),
+        ("scenario", "left", True), ("controller", "left", True), ("delay s", "right", True),
+        ("of fixed", "right", True), ("p", "right", True),
+        ("wait s", "right", True), ("done", "right", True), ("out", "right", True),
+        ("bad", "right", True),
     ]  # fmt: skip
     assert "seconds per vehicle; done: arrived; out: not entered; bad: safety violations" in str(
         table.title
@@ -80,10 +84,14 @@ def test_one_seed_has_a_mean_and_a_ratio_but_no_interval():
 
 
 def test_seeds_are_averaged_and_paired():
-    """Delays 40, 44 and 30, 22: means 42 and 26; the logarithms of 30/40 and 22/44 are what the t-test is of."""
+    """Delays 40, 44 and 30, 22: means 42 and 26;
+    the logarithms of 30/40 and 22/44 are what the t-test is of.
+    """
     found = cells([
-        result("a", "fixed", 1, 40.0, 10.0, 100, 3, 1), result("a", "planner", 1, 30.0, 5.0, 103, 0, 0),
-        result("a", "fixed", 2, 44.0, 14.0, 101, 4, 2), result("a", "planner", 2, 22.0, 9.0, 104, 1, 5),
+        result("a", "fixed", 1, 40.0, 10.0, 100, 3, 1),
+        result("a", "planner", 1, 30.0, 5.0, 103, 0, 0),
+        result("a", "fixed", 2, 44.0, 14.0, 101, 4, 2),
+        result("a", "planner", 2, 22.0, 9.0, 104, 1, 5),
     ])  # fmt: skip
     p = stats.ttest_1samp([math.log(30 / 40), math.log(22 / 44)], 0.0).pvalue
     assert found == [
@@ -114,7 +122,8 @@ def test_seeds_are_averaged_and_paired():
 
 def test_a_ratio_is_over_the_seeds_that_both_have():
     found = cells([
-        result("a", "fixed", 1, 40.0, 1.0), result("a", "fixed", 2, 400.0, 1.0), result("a", "planner", 1, 30.0, 1.0),
+        result("a", "fixed", 1, 40.0, 1.0), result("a", "fixed", 2, 400.0, 1.0),
+        result("a", "planner", 1, 30.0, 1.0),
         result("a", "planner", 3, 3.0, 1.0),
     ])  # fmt: skip
     assert [row[3:5] for row in found] == [["", ""], ["0.75", ""]]
@@ -143,12 +152,15 @@ def test_each_scenario_has_its_own_fixed_time_and_its_section():
 
 def test_a_run_that_failed_is_told_and_left_out_of_the_means():
     found = cells([
-        result("a", "fixed", 1, 40.0, 1.0, 5), result("a", "fixed", 2, error="no net"), result("a", "planner", 1, error="no net"),
+        result("a", "fixed", 1, 40.0, 1.0, 5), result("a", "fixed", 2, error="no net"),
+        result("a", "planner", 1, error="no net"),
         result("a", "planner", 2, 20.0, 1.0, 7), result("a", "greedy", 1, error="x"),
     ])  # fmt: skip
     assert found == [
-        ["a", "fixed", "seed 2 FAILED", *[""] * 6], ["a", "fixed", "40.0", "", "", "1.0", "5", "0", "0"],
-        ["a", "planner", "seed 1 FAILED", *[""] * 6], ["a", "planner", "20.0", "", "", "1.0", "7", "0", "0"],
+        ["a", "fixed", "seed 2 FAILED", *[""] * 6],
+        ["a", "fixed", "40.0", "", "", "1.0", "5", "0", "0"],
+        ["a", "planner", "seed 1 FAILED", *[""] * 6],
+        ["a", "planner", "20.0", "", "", "1.0", "7", "0", "0"],
         ["a", "greedy", "seed 1 FAILED", *[""] * 6],
     ]  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Cameras and models from the command line: what each option reaches, what is printed and written, and what fails how."""
+"""Cameras and models from the command line: what each option reaches, what is printed and written,
+and what fails how.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,13 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`"
 room = importlib.import_module("headway.cli.vision")
 SITE = {
     "size": [320, 240],
-    "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]} for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
+    "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]}
+        for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
 }  # fmt: skip
 FIGURES = {
     "lines": {
-        "stop": {"in": {"truck": 1, "car": 12}, "out": {}, "flow_veh_h": 359.6, "mean_headway_s": 9.96},
+        "stop": {"in": {"truck": 1, "car": 12}, "out": {}, "flow_veh_h": 359.6,
+            "mean_headway_s": 9.96},
         "far": {"in": {}, "out": {"car": 3}, "flow_veh_h": None, "mean_headway_s": None},
     },
     "lanes": {"l1": {"vehicles": 3, "queue_veh": 2, "occupancy": 0.254, "congestion": "free"}},
@@ -37,7 +41,9 @@ def violation(k):
 
 
 class Source:
-    """Stands for a source that is watched: so many frames, with figures put in by hand, then how it ends."""
+    """Stands for a source that is watched: so many frames, with figures put in by hand,
+    then how it ends.
+    """
 
     def __init__(self):
         self.frames = 3
@@ -51,7 +57,8 @@ class Source:
 
     def __call__(self, source, model, site, signals, report, seconds, blur, threads):
         self.asked = types.SimpleNamespace(
-            source=source, model=model, site=site, signals=signals, seconds=seconds, blur=blur, threads=threads, out=report.out,
+            source=source, model=model, site=site, signals=signals, seconds=seconds, blur=blur,
+            threads=threads, out=report.out,
             evidence=report.evidence, keep_tracks=report.keep_tracks,
         )  # fmt: skip
         self.report = report
@@ -59,7 +66,8 @@ class Source:
             types.SimpleNamespace(error_m=self.error_m) if self.error_m is not None else None
         )
         report.perception = types.SimpleNamespace(
-            measures=types.SimpleNamespace(figures=lambda: self.figures, crossings=[]), violation_detector=None,
+            measures=types.SimpleNamespace(figures=lambda: self.figures, crossings=[]),
+            violation_detector=None,
             site=types.SimpleNamespace(calibration=calibration, uncalibrated="no points"),
         )  # fmt: skip
         for k in range(1, self.frames + 1):
@@ -112,14 +120,16 @@ def test_what_was_seen_is_told(headway, source):
 def test_without_options_a_source_is_watched_to_its_end(headway, source):
     headway("watch", "rtsp://x")
     assert vars(source.asked) == {
-        "source": "rtsp://x", "model": None, "site": None, "signals": None, "seconds": 0.0, "blur": True, "threads": 0, "out": None, "evidence": None,
+        "source": "rtsp://x", "model": None, "site": None, "signals": None, "seconds": 0.0,
+        "blur": True, "threads": 0, "out": None, "evidence": None,
         "keep_tracks": False,
     }  # fmt: skip
 
 
 def test_each_option_reaches_its_part(headway, source, tmp_path):
     (tmp_path / "site.json").write_text(json.dumps(SITE))
-    ran = headway("watch", "a.mp4", "--model", "m.onnx", "--calibration", "site.json", "--signals", "s.jsonl", "--out", "o.mp4", "--json", "o.json",
+    ran = headway("watch", "a.mp4", "--model", "m.onnx", "--calibration", "site.json", "--signals",
+        "s.jsonl", "--out", "o.mp4", "--json", "o.json",
                   "--evidence", "e", "--seconds", "2.5", "--no-blur", "--threads", "3")  # fmt: skip
     assert ran.status == 0, ran.err
     asked = source.asked
@@ -157,7 +167,8 @@ def test_the_bar_is_moved_every_fifth_frame(headway, source, length, total):
     source.frames, source.length = 11, length
     headway("watch", "a.mp4")
     assert source.bars == [
-        {"completed": k, "total": total, "description": f"{k / 10:.1f} s  {k} tracks  2 violations"} for k in (5, 10)
+        {"completed": k, "total": total,
+            "description": f"{k / 10:.1f} s  {k} tracks  2 violations"} for k in (5, 10)
     ]  # fmt: skip
 
 
@@ -270,8 +281,10 @@ def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
         "video: [v].mp4", "site: v.site.json", "ground truth: v.ground_truth.jsonl",
         "try: headway watch [v].mp4 --calibration v.site.json --signals v.ground_truth.jsonl",
     ]  # fmt: skip
-    ran = headway("camera", "--scenario", "cologne3", "--junction", "j", "--out", "o.mp4", "--seconds", "1", "--begin", "30", "--rate", "12.5", "--seed", "3",
-                  "--height", "50", "--tilt", "20", "--reach", "40", "--violators", "0.5", "--night", "--rain")  # fmt: skip
+    ran = headway("camera", "--scenario", "cologne3", "--junction", "j", "--out", "o.mp4",
+        "--seconds", "1", "--begin", "30", "--rate", "12.5", "--seed", "3",
+                  "--height", "50", "--tilt", "20", "--reach", "40", "--violators", "0.5",
+                  "--night", "--rain")  # fmt: skip
     assert shot == [
         ClipSettings(
             "cologne1",
@@ -299,8 +312,10 @@ def test_a_camera_is_rendered_as_asked(headway, shot, monkeypatch):
 @pytest.mark.parametrize(
     ("option", "good", "bad"),
     [
-        ("--seconds", ["1"], ["0.9"]), ("--begin", ["0"], ["-0.1"]), ("--height", ["5", "500"], ["4.9", "500.5"]), ("--tilt", ["0", "75"], ["-0.5", "75.5"]),
-        ("--reach", ["10", "500"], ["9.9", "500.5"]), ("--violators", ["0", "0.5"], ["-0.1", "0.6"]),
+        ("--seconds", ["1"], ["0.9"]), ("--begin", ["0"], ["-0.1"]),
+        ("--height", ["5", "500"], ["4.9", "500.5"]), ("--tilt", ["0", "75"], ["-0.5", "75.5"]),
+        ("--reach", ["10", "500"], ["9.9", "500.5"]),
+        ("--violators", ["0", "0.5"], ["-0.1", "0.6"]),
     ],
 )  # fmt: skip
 def test_a_camera_keeps_within_its_bounds(headway, shot, option, good, bad):

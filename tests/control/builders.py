@@ -1,4 +1,5 @@
-"""Small networks and observations made by hand, for controllers whose decision can be worked out in the head.
+"""Small networks and observations made by hand,
+for controllers whose decision can be worked out in the head.
 
 Colours are written as letters: r red, y yellow, g permissive green, G protected green.
 """
@@ -38,7 +39,9 @@ def letters(found):
 
 
 def junction(name, first, stages, conflicts=(), yields=(), plan=None, offset_s=0.0):
-    """conflicts, yields: pairs of the junction's own groups. plan: (colours, seconds) of each phase; the stages, 20 s each, where none is given."""
+    """conflicts, yields: pairs of the junction's own groups. plan: (colours, seconds) of each
+    phase; the stages, 20 s each, where none is given.
+    """
     n = len(stages[0])
     foes, gives = np.zeros((n, n), bool), np.zeros((n, n), bool)
     for a, b in conflicts:
@@ -62,9 +65,11 @@ def junction(name, first, stages, conflicts=(), yields=(), plan=None, offset_s=0
 
 
 def network(lanes, links, junctions):
-    """lanes: (name, length_m, speed_mps); the street is the name up to '_'. links: (from, to, group, direction, length_m, speed_mps, places inside).
+    """lanes: (name, length_m, speed_mps); the street is the name up to '_'. links: (from, to,
+    group, direction, length_m, speed_mps, places inside).
 
-    Links of one group are those that name it; a group whose links go straight over a crossing ("c") is one for pedestrians.
+    Links of one group are those that name it; a group whose links go straight over a crossing ("c")
+    is one for pedestrians.
     """
     place = {name: i for i, (name, _, _) in enumerate(lanes)}
     made_lanes = tuple(
@@ -111,13 +116,17 @@ def flat_tables(net, times):
 
 
 def queues(lanes):
-    """The planner's queues. lanes: of each its vehicles, nearest first, as the values of VEHICLE's fields in order."""
+    """The planner's queues. lanes: of each its vehicles, nearest first,
+    as the values of VEHICLE's fields in order.
+    """
     rows = [tuple(vehicle) for lane in lanes for vehicle in lane]
     return LaneQueues(np.cumsum([0] + [len(lane) for lane in lanes]), np.array(rows, VEHICLE))
 
 
 def progress(lanes, row=None, gone=77, last_s=77.7):
-    """Progress of so many lanes: `gone` and `last_s` in `row`, nonsense in the others; the same in all rows if none is given."""
+    """Progress of so many lanes: `gone` and `last_s` in `row`, nonsense in the others;
+    the same in all rows if none is given.
+    """
     made = Progress(
         np.full((ROWS, lanes), 77),
         np.full((ROWS, lanes), 77.7),
@@ -151,7 +160,9 @@ def observed(
     known=True,
     completeness=None,
 ):
-    """What is seen: by name of the lane for count and room, by number of the link or group for arrived and persons; nothing where none is given."""
+    """What is seen: by name of the lane for count and room, by number of the link or group for
+    arrived and persons; nothing where none is given.
+    """
 
     def column(n, given, empty, kind):
         out = np.full(n, empty, kind)
@@ -176,8 +187,8 @@ def observed(
 def pair():
     """A junction of three groups that all cross, and one of two.
 
-    Lanes a, b, c lead to groups 0, 1, 2; group 0 has two links (a straight on to x, a to the right to y). Lanes d, e lead to groups 3 and 4.
-    Link 6 is under no signal.
+    Lanes a, b, c lead to groups 0, 1, 2; group 0 has two links (a straight on to x, a to the right
+    to y). Lanes d, e lead to groups 3 and 4. Link 6 is under no signal.
     """
     lanes = (
         [(n, 200, 10) for n in "abc"]
@@ -185,8 +196,10 @@ def pair():
         + [("d", 300, 15), ("e", 300, 15), ("o", 100, 10)]
     )
     links = [
-        ("a", "x", 0, "s", 20, 10, 1), ("a", "y", 0, "r", 20, 10, 1), ("b", "y", 1, "s", 20, 10, 1), ("c", "z", 2, "s", 20, 10, 1),
-        ("d", "o", 3, "s", 20, 10, 1), ("e", "x", 4, "s", 20, 10, 1), ("o", "z", -1, "s", 20, 10, 1),
+        ("a", "x", 0, "s", 20, 10, 1), ("a", "y", 0, "r", 20, 10, 1), ("b", "y", 1, "s", 20, 10, 1),
+        ("c", "z", 2, "s", 20, 10, 1),
+        ("d", "o", 3, "s", 20, 10, 1), ("e", "x", 4, "s", 20, 10, 1),
+        ("o", "z", -1, "s", 20, 10, 1),
     ]  # fmt: skip
     one = junction(
         "one",

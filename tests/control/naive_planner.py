@@ -1,7 +1,9 @@
-"""The planner once more, naively: vehicles as objects, columns by name, every plan worked out in full, nothing cut short.
+"""The planner once more, naively: vehicles as objects, columns by name,
+every plan worked out in full, nothing cut short.
 
-It is what `headway.control.planner` must decide, from the network and the observation themselves, without its tables.
-A column is ("group", g), or ("inside", g) for those who wait within the junction.
+It is what `headway.control.planner` must decide, from the network and the observation themselves,
+without its tables. A column is ("group", g), or ("inside", g) for those who wait within the
+junction.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Car:
 
 @dataclass
 class Scene:
-    """lanes: the vehicles of each, nearest first. yields: pairs (who gives way, to whom) of columns. m: the figures."""
+    """lanes: the vehicles of each, nearest first.
+    yields: pairs (who gives way, to whom) of columns. m: the figures.
+    """
 
     lanes: list
     yields: set
@@ -201,7 +205,9 @@ def follower(scene, state, stage, stages, at):
 
 
 def unroll(scene, state, stage, begin, end, stages, change, opens, least):
-    """Cost of `stage` from begin to end, and then of each stage that follows until its queues have passed."""
+    """Cost of `stage` from begin to end, and then of each stage
+    that follows until its queues have passed.
+    """
     cost, now = 0.0, begin
     for turn in range(12):
         if turn:
@@ -218,8 +224,11 @@ def unroll(scene, state, stage, begin, end, stages, change, opens, least):
 
 
 def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, least):
-    """Every plan in full: the stage that is best begun now, 0 where to hold the first is better. stages: lights by column; change(x, y): seconds until
-    each green that y begins; soon: the same for each stage from now; possible: seconds until the first may be left for each."""
+    """Every plan in full: the stage that is best begun now, 0 where to hold the first is better.
+    stages: lights by column; change(x, y): seconds until
+    each green that y begins; soon: the same for each stage from now;
+    possible: seconds until the first may be left for each.
+    """
     m = scene.m
     start = scene.nobody_gone()
     cost, state = run(scene, start, stages[0], 0.0, m.horizon_s, soon[0])
@@ -258,7 +267,9 @@ def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, lea
 
 
 def crossing_s(link):
-    """From standstill at 2 m/s2 up to the link's speed, over its length (the second half of it for who waits inside) and a car's length."""
+    """From standstill at 2 m/s2 up to the link's speed, over its length
+    (the second half of it for who waits inside) and a car's length.
+    """
     path = link.length_m * (0.5 if len(link.via) > 1 else 1.0) + 5.0
     t_full = link.speed_mps / 2.0
     d_full = t_full * t_full  # half of 2 m/s2 times t squared
@@ -320,7 +331,9 @@ class Naive:
         return pairs
 
     def intergreen(self, junction, ends, starts):
-        """Seconds from the end of green of one group to the start of the other's; nought where they do not conflict."""
+        """Seconds from the end of green of one group to the start of the other's;
+        nought where they do not conflict.
+        """
         if not junction.conflicts[ends - junction.first, starts - junction.first]:
             return 0.0
         return self.timing.yellow_s[ends] + self.timing.clearance_s[ends]
@@ -458,7 +471,9 @@ class Naive:
         return picks[best]
 
     def change(self, junction, one, two):
-        """Seconds from the change of one stage to another until each green that the other begins; None for those that it does not."""
+        """Seconds from the change of one stage to another until each green that the other begins;
+        None for those that it does not.
+        """
         out = {}
         for c, level in two.items():
             out[c] = None
@@ -475,7 +490,9 @@ class Naive:
         return out
 
     def ahead(self, seen, junction, stages, ended):
-        """From the signals as they stand: seconds until each green of each stage (None where it is green), and until the first may end for each."""
+        """From the signals as they stand: seconds until each green of each stage (None where it is
+        green), and until the first may end for each.
+        """
         soon, possible = [], []
         for s, lights in enumerate(stages):
             out, wait_for = {}, 0.0
@@ -523,7 +540,9 @@ class Naive:
 
 
 def pick_stages(stages, first, need, shut, shown):
-    """Stages to try, `first` in front: those that serve what no other serves as well; of equals the one with least harm, then with most of what is lit."""
+    """Stages to try, `first` in front: those that serve what no other serves as well; of equals the
+    one with least harm, then with most of what is lit.
+    """
 
     def lit(s):
         return {c for c, level in stages[s].items() if level >= PERMISSIVE}

@@ -1,4 +1,6 @@
-"""The planner's model, its search and its decisions against a naive second statement, on small random traffic."""
+"""The planner's model, its search and its decisions against a naive second statement,
+on small random traffic.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ FIGURES = as_record(MODEL)
 
 
 def random_scene(random, columns=4, lanes=4, most=5):
-    """Lanes of up to `most` vehicles, most of them ready to go; some stand, some are closed, some may wait inside for a gap."""
+    """Lanes of up to `most` vehicles, most of them ready to go;
+    some stand, some are closed, some may wait inside for a gap.
+    """
     made = []
     for _ in range(random.integers(1, lanes + 1)):
         eta = np.sort(random.uniform(0, 40, random.integers(0, most + 1)))
@@ -236,38 +240,50 @@ def test_the_search_finds_what_brute_force_finds(seed):
         tried = stages_of(stages, yields, trans, soon, least, earliest, harm)
         levels = [as_lights(x) for x in stages]
         expected = naive.brute_force(
-            scene, levels, lambda x, y, trans=trans: opens_of(trans[x, y]), [opens_of(x) for x in soon], earliest, harm, holds, lengths,
+            scene, levels, lambda x, y, trans=trans: opens_of(trans[x, y]),
+            [opens_of(x) for x in soon], earliest, harm, holds, lengths,
             dict(enumerate(least)),
         )  # fmt: skip
         assert search.search(waiting, tried, holds, lengths, FIGURES) == expected
 
 
 def arms():
-    """A junction of four arms with a left turn that waits inside for a gap, a crossing for people, a lane of two movements, and a short lane behind.
+    """A junction of four arms with a left turn that waits inside for a gap, a crossing for people,
+    a lane of two movements, and a short lane behind.
 
-    0 west straight; 1 west left (gives way to east, waits inside); 2 east straight; 3 south straight and, from the same lane, 4 south left;
-    5 people over the east arm (6 and they give way to nobody); 6 north right. The second junction, 30 m on: 7 from the short lane, 8 across.
+    0 west straight; 1 west left (gives way to east, waits inside); 2 east straight; 3 south
+    straight and, from the same lane, 4 south left; 5 people over the east arm (6 and they give way
+    to nobody); 6 north right. The second junction, 30 m on: 7 from the short lane, 8 across.
     """
     lanes = [
-        ("w_0", 200, 13), ("w_1", 150, 13), ("e_0", 180, 13), ("s_0", 60, 10), ("n_0", 90, 10), ("walk", 8, 2), ("walked", 8, 2),
-        ("short_0", 30, 10), ("out_0", 200, 13), ("up_0", 120, 13), ("cross_0", 100, 13), ("short_1", 40, 10),
+        ("w_0", 200, 13), ("w_1", 150, 13), ("e_0", 180, 13), ("s_0", 60, 10), ("n_0", 90, 10),
+        ("walk", 8, 2), ("walked", 8, 2),
+        ("short_0", 30, 10), ("out_0", 200, 13), ("up_0", 120, 13), ("cross_0", 100, 13),
+        ("short_1", 40, 10),
     ]  # fmt: skip
     links = [
-        ("w_0", "short_0", 0, "s", 20, 13, 1), ("w_1", "up_0", 1, "l", 24, 8, 2), ("e_0", "out_0", 2, "s", 20, 13, 1),
-        ("s_0", "up_0", 3, "s", 22, 10, 1), ("s_0", "out_0", 4, "l", 26, 7, 2), ("walk", "walked", 5, "c", 8, 1, 0), ("n_0", "short_1", 6, "r", 12, 6, 1),
-        ("short_0", "out_0", 7, "s", 15, 10, 1), ("short_1", "up_0", 7, "s", 15, 10, 1), ("cross_0", "out_0", 8, "s", 15, 13, 1),
-        ("out_0", "up_0", -1, "s", 5, 10, 1), ("w_0", "up_0", 0, "r", 12, 7, 1), ("n_0", "out_0", 6, "s", 20, 10, 1),
+        ("w_0", "short_0", 0, "s", 20, 13, 1), ("w_1", "up_0", 1, "l", 24, 8, 2),
+        ("e_0", "out_0", 2, "s", 20, 13, 1),
+        ("s_0", "up_0", 3, "s", 22, 10, 1), ("s_0", "out_0", 4, "l", 26, 7, 2),
+        ("walk", "walked", 5, "c", 8, 1, 0), ("n_0", "short_1", 6, "r", 12, 6, 1),
+        ("short_0", "out_0", 7, "s", 15, 10, 1), ("short_1", "up_0", 7, "s", 15, 10, 1),
+        ("cross_0", "out_0", 8, "s", 15, 13, 1),
+        ("out_0", "up_0", -1, "s", 5, 10, 1), ("w_0", "up_0", 0, "r", 12, 7, 1),
+        ("n_0", "out_0", 6, "s", 20, 10, 1),
     ]  # fmt: skip
     one = junction(
         "one", 0, ["GgGrrrr", "rrrGgrr", "rGrrrGG"],
-        [(0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (2, 5), (0, 6), (4, 5), (3, 6)], [(1, 2), (4, 2), (6, 0)],
+        [(0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (2, 5), (0, 6), (4, 5), (3, 6)],
+        [(1, 2), (4, 2), (6, 0)],
     )  # fmt: skip
     two = junction("two", 7, ["Gr", "rG"], [(0, 1)])
     return network(lanes, links, [one, two])
 
 
 def wide():
-    """Seventy groups, more than fit in one word of bits: 0, 3, 64, 66 and 69 cross each other in part, and 66 gives way to 3 and waits inside."""
+    """Seventy groups, more than fit in one word of bits: 0, 3, 64, 66 and 69 cross each other in
+    part, and 66 gives way to 3 and waits inside.
+    """
     lanes = [(f"in{g}_0", 120, 13) for g in range(70)] + [("out_0", 200, 13), ("short_0", 30, 13)]
     links = [
         (
@@ -302,7 +318,9 @@ def wide():
 
 
 class Case:
-    """Random traffic before random signals on a network; the plain tables and the naive planner of it."""
+    """Random traffic before random signals on a network;
+    the plain tables and the naive planner of it.
+    """
 
     holds, lengths = (0.0, 1.0, 3.0, 6.0, 12.0, 22.0), (8.0, 15.0, 27.0)
 

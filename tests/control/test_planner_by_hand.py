@@ -1,4 +1,6 @@
-"""The planner's parts on a few vehicles, worked out by hand: its model of a queue, its tables, and what it decides for people and full exits."""
+"""The planner's parts on a few vehicles, worked out by hand:
+its model of a queue, its tables, and what it decides for people and full exits.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ from headway.control.queue_model import (
 )
 from headway.roads import Kind, Link
 
-# a vehicle every 2 s, the first 1 s after green, one more up to 0.5 s after its end; a stop costs 3 s; 1 s behind those who have right of way
+# a vehicle every 2 s, the first 1 s after green, one more up to 0.5 s after its end; a stop costs 3
+# s; 1 s behind those who have right of way
 PLAIN = Model(
     horizon_s=50.0,
     headway_s=2.0,
@@ -74,7 +77,9 @@ BEFORE = -math.inf  # it was green before
 
 
 def test_its_figures_are_those_that_were_found():
-    """By random search over eight scenarios, docs/decisions/0002: another figure is another planner, to be measured anew."""
+    """By random search over eight scenarios, docs/decisions/0002:
+    another figure is another planner, to be measured anew.
+    """
     assert MODEL._asdict() == {
         "horizon_s": 60.0,
         "headway_s": 1.89,
@@ -103,7 +108,8 @@ def test_its_figures_are_those_that_were_found():
 @pytest.mark.parametrize(
     ("distance", "speed", "seconds"),
     [  # limit 10 m/s, 2 m/s2
-        (0.0, 5.0, 0.0), (-0.5, 0.0, 0.0), (-3.0, 0.0, 0.0), (100.0, 10.0, 10.0), (100.0, 20.0, 10.0),
+        (0.0, 5.0, 0.0), (-0.5, 0.0, 0.0), (-3.0, 0.0, 0.0), (100.0, 10.0, 10.0),
+        (100.0, 20.0, 10.0),
         (16.0, 0.0, 4.0),  # d = t2
         (25.0, 0.0, 5.0), (100.0, 0.0, 12.5),  # 25 m in 5 s, then 75 m
         (7.0, 6.0, 1.0), (16.0, 6.0, 2.0), (36.0, 6.0, 4.0),  # 6 t + t2; 16 m in 2 s, then 20 m
@@ -122,7 +128,9 @@ def test_the_time_to_the_stop_line_is_between_the_bounds_of_physics(distance, sp
 
 
 class TestQueue:
-    """Columns: 0 main, 1 left across it (gives way to 0), 2 a side street. Vehicles: (eta, column), more by name."""
+    """Columns: 0 main, 1 left across it (gives way to 0), 2 a side street.
+    Vehicles: (eta, column), more by name.
+    """
 
     def vehicle(self, eta, column, kind=""):
         """It needs a gap of 4 s."""
@@ -182,7 +190,8 @@ class TestQueue:
         )
 
     def test_a_permissive_green_waits_for_a_gap(self):
-        # the left turn needs 4 s; the main road passes at 3 and 5; a second behind the last of them it goes, 6 s late
+        # the left turn needs 4 s; the main road passes at 3 and 5; a second behind the last of them
+        # it goes, 6 s late
         assert self.run([[(3, 0), (5, 0)], [(0, 1)]], "Ggr", 20.0) == (6.0, [2, 1], [5.0, 6.0])
         # nobody within 4 s: it goes at once
         assert self.run([[(4, 0), (5, 0)], [(0, 1)]], "Ggr", 20.0) == (
@@ -211,7 +220,8 @@ class TestQueue:
 
     def test_unless_it_may_wait_inside_and_leave_at_the_end(self):
         main = [(k, 0) for k in (1, 3, 5, 7, 9)]
-        # the left turn moves up at 0 and leaves 2 s after the end of green; the one behind it follows at 2
+        # the left turn moves up at 0 and leaves 2 s after the end of green; the one behind it
+        # follows at 2
         assert self.run([main, [(0, 1, "inside"), (0, 2)]], "GgG", 7.0) == (
             9 + 2,
             [4, 2],
@@ -247,12 +257,15 @@ class TestQueue:
         assert self.run([[(3, 0, "gives up")], [(0, 1)]], "Ggr", 20.0) == (4.0, [1, 1], [3.0, 4.0])
 
     def test_those_who_went_just_now_are_let_by(self):
-        # the last of the main road leaves at 4 (it is no more in sight then); the left turn, there at 4.5, follows at 5
+        # the last of the main road leaves at 4 (it is no more in sight then); the left turn, there
+        # at 4.5, follows at 5
         assert self.run([[(4, 0)], [(4.5, 1)]], "Ggr", 20.0) == (0.5 + 0.5, [1, 1], [4.0, 5.0])
 
 
 class TestBounds:
-    """Two vehicles of one lane at 5 s and, on a shorter way, 3 s; and one of another lane at 50 s, the horizon."""
+    """Two vehicles of one lane at 5 s and, on a shorter way, 3 s;
+    and one of another lane at 50 s, the horizon.
+    """
 
     def setup_method(self):
         rest = (0.0, 0, Closed.OPEN, False, False)
@@ -297,7 +310,9 @@ class TestBounds:
 
 class TestTables:
     def net(self):
-        """West (0) with a left turn (1) from a lane of its own, a crossing (2), south (3); then, beyond a short lane, a signal for it (4) alone."""
+        """West (0) with a left turn (1) from a lane of its own, a crossing (2), south (3); then,
+        beyond a short lane, a signal for it (4) alone.
+        """
         lanes = [
             ("w_0", 200, 13),
             ("w_1", 150, 12),
@@ -308,8 +323,10 @@ class TestTables:
             ("out_0", 60, 14),
         ]
         links = [
-            ("w_0", "mid_0", 0, "s", 20, 13, 1), ("w_1", "out_0", 1, "l", 20, 8, 2), ("walk", "walked", 2, "c", 8, 1, 0),
-            ("s_0", "mid_0", 3, "r", 31, 10, 1), ("mid_0", "out_0", 4, "s", 4, 10, 1), ("out_0", "w_0", -1, "s", 4, 10, 1),
+            ("w_0", "mid_0", 0, "s", 20, 13, 1), ("w_1", "out_0", 1, "l", 20, 8, 2),
+            ("walk", "walked", 2, "c", 8, 1, 0),
+            ("s_0", "mid_0", 3, "r", 31, 10, 1), ("mid_0", "out_0", 4, "s", 4, 10, 1),
+            ("out_0", "w_0", -1, "s", 4, 10, 1),
         ]  # fmt: skip
         one = junction("one", 0, ["Ggrr", "rrGG"], [(0, 2), (0, 3), (1, 3)], [(1, 3)])
         return network(lanes, links, [one, junction("two", 4, ["G"])])
@@ -332,9 +349,11 @@ class TestTables:
         assert plain == {
             # first group, column, stage and stop lane; stages of the programme
             "junctions": [(0, 0, 0, 0, 2), (4, 5, rows - 1, 3, 1), (5, 6, rows, 4, 0)],
-            "intergreen_s": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [3.5, 0, 0, 0, 0], [3.5, 4.5, 0, 0, 0], [0, 0, 0, 0, 0]],
+            "intergreen_s": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [3.5, 0, 0, 0, 0],
+                [3.5, 4.5, 0, 0, 0], [0, 0, 0, 0, 0]],
             "yields": [
-                [False] * 5, [False, False, False, True, False], [False] * 5, [False] * 5, [False, False, False, True, False],
+                [False] * 5, [False, False, False, True, False], [False] * 5, [False] * 5,
+                [False, False, False, True, False],
                 [False] * 5,
             ],
             # minimum green and yellow
@@ -342,9 +361,11 @@ class TestTables:
             # lane, speed and length
             "stop_lanes": [(0, 13, 200), (1, 12, 150), (4, 10, 60), (5, 11, 59)],
             # place among the stop lanes, first lane of the street, length
-            "lanes": [(0, 0, 200), (1, 0, 150), (-1, 2, 8), (-1, 3, 8), (2, 4, 60), (3, 5, 59), (-1, 6, 60)],
+            "lanes": [(0, 0, 200), (1, 0, 150), (-1, 2, 8), (-1, 3, 8), (2, 4, 60), (3, 5, 59),
+                (-1, 6, 60)],
             # group, column, column inside, lane behind
-            "links": [(0, 0, -1, 5), (1, 1, 4, 6), (2, 2, -1, 3), (3, 3, -1, 5), (4, 0, -1, 6), (-1, -1, -1, 0)],
+            "links": [(0, 0, -1, 5), (1, 1, 4, 6), (2, 2, -1, 3), (3, 3, -1, 5), (4, 0, -1, 6),
+                (-1, -1, -1, 0)],
             "holds_s": list(HOLDS_S),
             "lengths_s": list(LENGTHS_S),
         }  # fmt: skip
@@ -380,7 +401,8 @@ class TestTables:
 def test_the_time_to_cross_from_standstill_at_two_metres_a_second_squared(
     length, speed, places, seconds
 ):
-    # up to 10 m/s it takes 5 s and 25 m; who waits inside has half of the way behind him; 5 m until the rear is clear
+    # up to 10 m/s it takes 5 s and 25 m; who waits inside has half of the way behind him; 5 m until
+    # the rear is clear
     link = Link(
         "J", 0, 0, 1, 0, "s", float(length), float(speed), Kind.VEHICLE, tuple("abc"[:places])
     )
@@ -407,7 +429,8 @@ def test_a_column_is_marked_by_its_bit():
 def test_vehicles_are_sorted_lane_by_lane_nearest_first():
     net = pair()
     t = flat_tables(net, timing(net))
-    # lanes a, b, c, d, e are places 0 to 4; o leads to no signal; link 6 is under none; -1 is unknown
+    # lanes a, b, c, d, e are places 0 to 4; o leads to no signal; link 6 is under none; -1 is
+    # unknown
     rows = [
         (3, 9.0, 0),
         (0, 8.0, 0),
@@ -451,7 +474,9 @@ def test_those_on_their_way_are_counted_by_lane_and_by_street():
 
 
 class TestLookAhead:
-    """A junction of one group, and one of three, the second of which crosses the third; each with its own times."""
+    """A junction of one group, and one of three, the second of which crosses the third;
+    each with its own times.
+    """
 
     def ahead(self, shown, shown_for, ended_for=100.0, picks=(0, 1, 2), conflicts=((1, 2),)):
         lanes = [(n, 100, 10) for n in "abcdx"]
@@ -509,7 +534,8 @@ class TestLookAhead:
 
     def test_what_has_ended_is_cleared_from_then_on(self):
         assert self.ahead("Grr", (60, 60, 60), (0, 9, 2, 6)) == (
-            [[None, 1.0, None], [None, None, 3.0], [None, None, 3.0]], [0, 1.0 + 6.0, 1.0 + 6.0], False,
+            [[None, 1.0, None], [None, None, 3.0], [None, None, 3.0]], [0, 1.0 + 6.0, 1.0 + 6.0],
+            False,
         )  # fmt: skip
         assert self.ahead("Grr", (60, 60, 60), (0, 0, 9, 9))[0][0] == [None, 0.0, None]
 
@@ -558,7 +584,8 @@ class TestRollout:
         )
 
     def test_those_who_went_just_now_are_let_by_in_each_stage(self):
-        # red to all for 10 s; then the main road, there at 10.5, starts at 11, and the left turn, there at 11.2, goes a second behind it
+        # red to all for 10 s; then the main road, there at 10.5, starts at 11, and the left turn,
+        # there at 11.2, goes a second behind it
         rest = (Closed.OPEN, False, False)
         waiting = queues([[(10.5, 1.0, 0.1, 0, *rest)], [(11.2, 1.0, 0.1, 1, *rest)]])
         begun = progress(2, HELD, gone=0, last_s=-math.inf)
@@ -580,7 +607,8 @@ class TestRollout:
 
 
 class TestFill:
-    """Lane in (40 m) and far (200 m) before a junction with exits of 20, 60 and 100 m; links 0 to 2 from in to tiny, edge, long; 3 from far to long,
+    """Lane in (40 m) and far (200 m) before a junction with exits of 20, 60 and 100 m; links 0 to 2
+    from in to tiny, edge, long; 3 from far to long,
     4 from far to the left, where one waits inside; 5 from in to the left."""
 
     UNTOUCHED = (99.0, 99.0, 99.0, 99, 99, True, True)
@@ -594,7 +622,8 @@ class TestFill:
             ("long", 100, 10),
         ]
         links = [
-            ("in", "tiny", 0, "s", 20, 10, 1), ("in", "edge", 0, "s", 20, 10, 1), ("in", "long", 0, "s", 20, 10, 1), ("far", "long", 1, "s", 20, 10, 1),
+            ("in", "tiny", 0, "s", 20, 10, 1), ("in", "edge", 0, "s", 20, 10, 1),
+            ("in", "long", 0, "s", 20, 10, 1), ("far", "long", 1, "s", 20, 10, 1),
             ("far", "long", 2, "l", 30, 10, 2), ("in", "long", 3, "l", 30, 10, 2),
         ]  # fmt: skip
         self.network = network(lanes, links, [junction("J", 0, ["GrrG", "rGGr"], [(0, 1)])])
@@ -641,8 +670,10 @@ class TestFill:
     @pytest.mark.parametrize(
         ("last", "speed", "weight"),
         [
-            # the tail is 7.5 m behind the last who stands; half the lane counts as nothing, all of it as full; 4 are kept out behind 2
-            (92.5, 0.0, 1.0), (142.5, 0.0, 1 + 0.5 * 0.5 * (1 + 4 / 2)), (192.5, 0.0, 1 + 0.5 * (1 + 4 / 2)), (199.0, 0.0, 1 + 0.5 * (1 + 4 / 2)),
+            # the tail is 7.5 m behind the last who stands; half the lane counts as nothing, all of
+            # it as full; 4 are kept out behind 2
+            (92.5, 0.0, 1.0), (142.5, 0.0, 1 + 0.5 * 0.5 * (1 + 4 / 2)),
+            (192.5, 0.0, 1 + 0.5 * (1 + 4 / 2)), (199.0, 0.0, 1 + 0.5 * (1 + 4 / 2)),
             (142.5, 1.9, 1 + 0.5 * 0.5 * (1 + 4 / 2)), (142.5, 2.0, 1.0),
         ],
     )  # fmt: skip
@@ -655,10 +686,14 @@ class TestFill:
     @pytest.mark.parametrize(
         ("row", "shown", "shown_for", "closed"),
         [
-            ((3, 14.9, 0.0, 7.1), "rGrr", 10.1, 2), ((3, 14.9, 0.0, 7.0), "rGrr", 10.1, 0), ((3, 14.9, 0.0, 7.1), "rGrr", 10.0, 0),
-            ((3, 14.9, 0.0, 7.1), "rgrr", 10.1, 0), ((3, 15.0, 0.0, 7.1), "rGrr", 10.1, 0), ((3, 14.9, 0.0, 7.1), "Gr" + "rr", 10.1, 0),
-            ((3, 14.9, 0.0, 32.1), "rrrr", 60.0, 1), ((3, 14.9, 0.0, 32.0), "rrrr", 60.0, 0), ((3, 15.0, 0.0, 32.1), "rrrr", 60.0, 0),
-            ((3, 14.9, 0.0, 32.1), "rgrr", 60.0, 1), ((3, 14.9, 0.0, 32.1), "rGrr", 5.0, 1), ((3, 14.9, 0.0, 32.1), "rGrr", 60.0, 2),
+            ((3, 14.9, 0.0, 7.1), "rGrr", 10.1, 2), ((3, 14.9, 0.0, 7.0), "rGrr", 10.1, 0),
+            ((3, 14.9, 0.0, 7.1), "rGrr", 10.0, 0),
+            ((3, 14.9, 0.0, 7.1), "rgrr", 10.1, 0), ((3, 15.0, 0.0, 7.1), "rGrr", 10.1, 0),
+            ((3, 14.9, 0.0, 7.1), "Gr" + "rr", 10.1, 0),
+            ((3, 14.9, 0.0, 32.1), "rrrr", 60.0, 1), ((3, 14.9, 0.0, 32.0), "rrrr", 60.0, 0),
+            ((3, 15.0, 0.0, 32.1), "rrrr", 60.0, 0),
+            ((3, 14.9, 0.0, 32.1), "rgrr", 60.0, 1), ((3, 14.9, 0.0, 32.1), "rGrr", 5.0, 1),
+            ((3, 14.9, 0.0, 32.1), "rGrr", 60.0, 2),
         ],
     )  # fmt: skip
     def test_the_first_that_stands_too_long_on_green_is_blocked_and_on_any_other_light_finds_no_gap(
@@ -673,7 +708,8 @@ class TestFill:
     @pytest.mark.parametrize(
         ("link", "room", "closed"),
         [
-            (2, {"long": 14.9}, 2), (2, {"long": 15.0}, 0), (1, {"edge": 14.9}, 2), (1, {"edge": 15.0}, 0), (0, {"tiny": 11.9}, 3), (0, {"tiny": 12.0}, 0),
+            (2, {"long": 14.9}, 2), (2, {"long": 15.0}, 0), (1, {"edge": 14.9}, 2),
+            (1, {"edge": 15.0}, 0), (0, {"tiny": 11.9}, 3), (0, {"tiny": 12.0}, 0),
             (0, {"long": 0.0, "edge": 0.0}, 0),
         ],
     )  # fmt: skip
@@ -698,8 +734,10 @@ class TestFill:
     @pytest.mark.parametrize(
         ("row", "weight", "closed"),
         [
-            ((4, -1.0, 0.0, 5.0), 1.0, 0), ((4, -1.0, 0.0, 7.0), 1.0, 0), ((4, -1.0, 0.0, 7.1), 1.0, 1),
-            ((5, -1.0, 0.0, 16.0), 1 + 0.5 * (1 + 6) + 0.5, 1),  # behind it is a lane of 40 m, with 6 on their way to its street
+            ((4, -1.0, 0.0, 5.0), 1.0, 0), ((4, -1.0, 0.0, 7.0), 1.0, 0),
+            ((4, -1.0, 0.0, 7.1), 1.0, 1),
+            # behind it is a lane of 40 m, with 6 on their way to its street
+            ((5, -1.0, 0.0, 16.0), 1 + 0.5 * (1 + 6) + 0.5, 1),
         ],
     )  # fmt: skip
     def test_who_waits_inside_is_in_the_column_for_it(self, row, weight, closed):

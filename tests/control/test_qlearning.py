@@ -1,4 +1,6 @@
-"""Q-learning as a controller: what it takes for a state, what it chooses, and how sure it says it is; confidence by factor."""
+"""Q-learning as a controller: what it takes for a state, what it chooses,
+and how sure it says it is; confidence by factor.
+"""
 
 from __future__ import annotations
 
@@ -189,8 +191,10 @@ class TestQLearning:
 
     def state(self, **more):
         fields = {
-            "target": np.zeros(2, np.int32), "since_s": np.array([81.0, 82.0]), "next_s": np.array([100.0, 100.0]), "keys": np.array([5, 6], np.uint64),
-            "chosen": np.array([7, 8]), "visits": np.array([1.0, 2.0]), "agreement": np.array([0.5, 1.0]), "regret": np.array([1.0, 2.0]),
+            "target": np.zeros(2, np.int32), "since_s": np.array([81.0, 82.0]),
+            "next_s": np.array([100.0, 100.0]), "keys": np.array([5, 6], np.uint64),
+            "chosen": np.array([7, 8]), "visits": np.array([1.0, 2.0]),
+            "agreement": np.array([0.5, 1.0]), "regret": np.array([1.0, 2.0]),
             "waiting": np.array([1.0, 9.0]),
         }  # fmt: skip
         return QState(**(fields | more))
@@ -199,17 +203,22 @@ class TestQLearning:
         net, one, _ = self.agent()
         state = one.start(observed(net, 33.0, [], "rrrrr"))
         assert [getattr(state, f).tolist() for f in QState.__slots__] == [
-            [0, 0], [33.0, 33.0], [33.0, 33.0], [0, 0], [0, 0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0],
+            [0, 0], [33.0, 33.0], [33.0, 33.0], [0, 0], [0, 0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0],
+            [0.0, 0.0],
         ]  # fmt: skip
 
     def test_in_an_unknown_state_it_serves_most(self):
         net, one, seen = self.agent()
         proposal, state = one.step(seen, self.state())
         assert letters(proposal.wanted) == "rGrrG"
-        assert [getattr(state, f).tolist() for f in ("target", "since_s", "next_s", "keys", "chosen", "visits", "agreement", "waiting")] == [
-            [1, 1], [100.0, 100.0], [105.0, 105.0], self.keys(net).tolist(), [1, 1], [0.0, 0.0], [1.0, 1.0], [2.0, 1.0],
+        assert [getattr(state, f).tolist()
+            for f in ("target", "since_s", "next_s", "keys", "chosen", "visits", "agreement",
+                "waiting")] == [
+            [1, 1], [100.0, 100.0], [105.0, 105.0], self.keys(net).tolist(), [1, 1], [0.0, 0.0],
+            [1.0, 1.0], [2.0, 1.0],
         ]  # fmt: skip
-        # halted are 2 and 1 (those under 0.1 m/s on a signal's link): 1 more than at the last decision, and 8 less
+        # halted are 2 and 1 (those under 0.1 m/s on a signal's link): 1 more than at the last
+        # decision, and 8 less
         assert state.regret == pytest.approx([1 + 0.1 * (1 / 5 - 1), 2 - 0.1 * 2])
         assert (proposal.at_s, proposal.controller) == (100.0, "q-learning")
 
@@ -303,7 +312,8 @@ class TestQLearning:
         )
         proposal, _ = one.step(seen, state)
         assert {k: x.tolist() for k, x in proposal.why.items()} == {
-            "freshness": [1.0, 1.0], "completeness": [0.5, 1.0], "novelty": [0.5, 0.75], "agreement": [0.5, 1.0], "performance": [0.5, 0.25],
+            "freshness": [1.0, 1.0], "completeness": [0.5, 1.0], "novelty": [0.5, 0.75],
+            "agreement": [0.5, 1.0], "performance": [0.5, 0.25],
         }  # fmt: skip
         assert proposal.confidence == pytest.approx([0.5**0.8, (0.75 / 4) ** 0.2])
         assert one.confidence(seen, state, 101.0).freshness == pytest.approx([0.8, 0.8])
@@ -347,6 +357,7 @@ class TestItsTable:
         net = pair()
         with pytest.raises(
             ValueError,
-            match=r"^the Q-table has 2 actions, this network needs 3\. Train one for it: headway train$",
+            match=r"^the Q-table has 2 actions, this network needs 3\. Train one for it: "
+            r"headway train$",
         ):
             QLearning(net, timing(net), QTable(2, 64))

@@ -1,4 +1,6 @@
-"""The Q-table: what is added is found, the least used gives way, a file survives the death of its writer."""
+"""The Q-table: what is added is found, the least used gives way,
+a file survives the death of its writer.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def add(table, key, action=0, step=1.0):
 
 
 def file_rows(path, actions):
-    """(clock, [(key, used, visits, values)]) of the file, by its description alone: 32 bytes of header, then the rows."""
+    """(clock, [(key, used, visits, values)]) of the file, by its description alone:
+    32 bytes of header, then the rows.
+    """
     data = path.read_bytes()
     magic, version, found, rows, clock = struct.unpack_from("<QIIQQ", data)
     assert (magic.to_bytes(8, "big"), version, found) == (b"HEADWAYQ", 1, actions)
@@ -101,7 +105,8 @@ class TestPlaces:
         clock, rows = file_rows(path, 2)
         assert clock == 3
         assert {i: row for i, row in enumerate(rows) if row[0]} == {
-            8: (5, 1, [0, 1], [0.0, -3.0]), 16: (6, 1, [1, 0], [1.5, 0.0]), 17: (10, 2, [0, 1], [0.0, 2.0]), 18: (14, 3, [0, 1], [0.0, 4.0]),
+            8: (5, 1, [0, 1], [0.0, -3.0]), 16: (6, 1, [1, 0], [1.5, 0.0]),
+            17: (10, 2, [0, 1], [0.0, 2.0]), 18: (14, 3, [0, 1], [0.0, 4.0]),
         }  # fmt: skip
 
 
@@ -110,8 +115,10 @@ class TestFile:
     def test_survives_kill_9(self, tmp_path):
         path = tmp_path / "q.table"
         code = (
-            "import numpy as np, os, signal; from pathlib import Path; from headway.control.qtable import QTable\n"
-            f"t = QTable(2, 64, Path({str(path)!r})); t.add(np.array([7], np.uint64), np.array([1]), np.array([2.5], np.float32))\n"
+            "import numpy as np, os, signal; from pathlib import Path; "
+            "from headway.control.qtable import QTable\n"
+            f"t = QTable(2, 64, Path({str(path)!r})); t.add(np.array([7], np.uint64), "
+            "np.array([1]), np.array([2.5], np.float32))\n"
             "os.kill(os.getpid(), signal.SIGKILL)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
@@ -143,7 +150,10 @@ class TestFile:
     def test_of_another_shape_is_refused(self, tmp_path, actions, rows, found):
         path = tmp_path / "q.table"
         QTable(2, 64, path)
-        message = f"{path}: is no Q-table of {actions} actions and {rows} rows (has {found}). Give another file, or the table's own size."
+        message = (
+            f"{path}: is no Q-table of {actions} actions and {rows} rows (has {found}). "
+            "Give another file, or the table's own size."
+        )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             QTable(actions, rows, path)
 
@@ -171,10 +181,8 @@ class TestFile:
             QTable.read(path)
         for short in (b"", b"x" * 31):
             path.write_bytes(short)
-            with pytest.raises(
-                ValueError,
-                match=f"^{re.escape(f'{path}: no Q-table there. Train one: headway train --out {path}')}$",
-            ):
+            says = f"{path}: no Q-table there. Train one: headway train --out {path}"
+            with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
                 QTable.read(path)
         path.write_bytes(b"x" * 32)
         with pytest.raises(ValueError, match=r"is no Q-table\.$"):
@@ -188,7 +196,10 @@ class TestFile:
     ("actions", "rows"), [(0, 64), (-1, 64), (1, 4), (1, 7), (1, 12), (1, 63), (1, 0)]
 )
 def test_a_shape_that_cannot_be_is_refused(actions, rows):
-    message = f"a Q-table needs at least one action and a power of two of rows, at least 8; asked for {actions} and {rows}"
+    message = (
+        "a Q-table needs at least one action and a power of two of rows, at least 8; "
+        f"asked for {actions} and {rows}"
+    )
     with pytest.raises(ValueError, match=f"^{message}$"):
         QTable(actions, rows)
 

@@ -1,4 +1,6 @@
-"""Fixed time, actuated, greedy and max-pressure on two junctions made by hand, where each decision is known."""
+"""Fixed time, actuated, greedy and max-pressure on two junctions made by hand,
+where each decision is known.
+"""
 
 from __future__ import annotations
 
@@ -55,12 +57,14 @@ def test_a_step_changes_nothing_that_it_was_given_and_repeats_itself(name):
 def test_the_catalogue_makes_what_is_asked_for_and_refuses_a_name_that_it_does_not_know():
     net = pair()
     assert {name: type(controller(name, net, timing(net))).__name__ for name in CONTROLLERS} == {
-        "fixed": "FixedTime", "webster": "Webster", "actuated": "Actuated", "greedy": "Greedy", "max-pressure": "MaxPressure", "planner": "Planner",
+        "fixed": "FixedTime", "webster": "Webster", "actuated": "Actuated", "greedy": "Greedy",
+        "max-pressure": "MaxPressure", "planner": "Planner",
         "q-learning": "QLearning",
     }  # fmt: skip
     with pytest.raises(
         ValueError,
-        match=r"^no controller 'magic'. There are: fixed, webster, actuated, greedy, max-pressure, planner, q-learning.$",
+        match=r"^no controller 'magic'. There are: fixed, webster, actuated, greedy, "
+        r"max-pressure, planner, q-learning.$",
     ):
         controller("magic", net, timing(net))
 
@@ -69,7 +73,8 @@ def test_the_catalogue_makes_what_is_asked_for_and_refuses_a_name_that_it_does_n
     ("at_s", "wanted"),
     [
         # the first cycle is 30 + 3 + 10 + 7 = 50 s; the second 25 + 15 = 40 s and begins 10 s late
-        (0.0, "GrrrG"), (9.0, "GrrrG"), (10.0, "GrrGr"), (29.9, "GrrGr"), (30.0, "yrrGr"), (33.0, "rGrGr"), (34.9, "rGrGr"), (35.0, "rGrrG"),
+        (0.0, "GrrrG"), (9.0, "GrrrG"), (10.0, "GrrGr"), (29.9, "GrrGr"), (30.0, "yrrGr"),
+        (33.0, "rGrGr"), (34.9, "rGrGr"), (35.0, "rGrrG"),
         (43.0, "rrGrG"), (49.9, "rrGrG"), (50.0, "GrrGr"),
     ],
 )  # fmt: skip
@@ -324,7 +329,9 @@ def test_demand_counts_those_near_the_line_and_who_waits_on_foot():
 
 
 def last_link_signalled():
-    """Three stages on one group each; the last link has a signal, so that -1, for unknown, must not be taken for it."""
+    """Three stages on one group each; the last link has a signal, so that -1, for unknown,
+    must not be taken for it.
+    """
     lanes = [(n, 100, 10) for n in "abcdx"]
     stages = ["Grrr", "rGrr", "rrGr", "rrrG"]
     foes = [(a, b) for a in range(4) for b in range(a)]

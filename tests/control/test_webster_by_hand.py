@@ -1,4 +1,6 @@
-"""Webster's fixed time: cycle, ratios, splits and plan, each on figures that can be worked out on paper."""
+"""Webster's fixed time: cycle, ratios, splits and plan,
+each on figures that can be worked out on paper.
+"""
 
 from __future__ import annotations
 
@@ -197,7 +199,9 @@ def test_a_stage_is_needed_that_has_traffic_or_alone_lights_a_group(ratios, lit,
 
 
 def shared():
-    """Lanes a (to groups 0 straight and 1 left), b (group 2) and c (group 3, at right angles); lost time and least differ."""
+    """Lanes a (to groups 0 straight and 1 left), b (group 2) and c (group 3, at right angles);
+    lost time and least differ.
+    """
     lanes = [(n, 100, 10) for n in "abcx"]
     links = [
         ("a", "x", 0, "s", 10, 10, 1),
@@ -210,8 +214,10 @@ def shared():
 
 class TestPlan:
     def test_of_two_stages_is_worked_out_from_the_rates(self):
-        # 540 and 360 veh/h: ratios 0.3 and 0.2; yellow and clearance 3 + 1 s, 2 s start-up lost, 2 s gained: 4 s lost a stage
-        # cycle (12 + 5) / 0.5 = 34 s, but 40 at the shortest; 32 s in the ratio of 3 to 2, and 4 s behind each
+        # 540 and 360 veh/h: ratios 0.3 and 0.2; yellow and clearance 3 + 1 s, 2 s start-up lost, 2
+        # s gained: 4 s lost a stage
+        # cycle (12 + 5) / 0.5 = 34 s, but 40 at the shortest; 32 s in the ratio of 3 to 2, and 4 s
+        # behind each
         net = pair()
         one = Webster(net, timing(net, clearance=1.0))
         rates = np.zeros(7)
@@ -219,7 +225,8 @@ class TestPlan:
         assert one.plan(1, rates).ends_s == pytest.approx([23.2, 40.0], abs=1e-3)
 
     def test_links_of_one_lane_are_added_and_each_junction_has_its_own(self):
-        # lane a: 360 + 180 veh/h = 0.3; b 0.1; c 0.2. Lost 3 x 3.5 s: cycle (15.75 + 5) / 0.4 = 51.875, 41.375 s of green
+        # lane a: 360 + 180 veh/h = 0.3; b 0.1; c 0.2. Lost 3 x 3.5 s: cycle (15.75 + 5) / 0.4 =
+        # 51.875, 41.375 s of green
         net = pair()
         one = Webster(net, timing(net, yellow=3.5))
         rates = np.array([360, 180, 180, 360, 900, 900, 900]) / 3600
@@ -227,10 +234,11 @@ class TestPlan:
             np.cumsum([41.375 / 2 + 3.5, 41.375 / 6 + 3.5, 41.375 / 3 + 3.5]), abs=1e-3
         )
 
-    def test_lost_time_is_the_intergreen_to_the_stage_that_follows_and_the_least_green_that_of_the_slowest_group(
+    def test_lost_time_is_the_intergreen_to_the_next_stage_and_least_green_of_the_slowest_group(
         self,
     ):
-        # no traffic: 40 s; of 5 + 3 + 4 s lost, 28 s are left; 12 s is the least of the first, 8 s each for the others
+        # no traffic: 40 s; of 5 + 3 + 4 s lost, 28 s are left; 12 s is the least of the first, 8 s
+        # each for the others
         net = pair()
         one = Webster(
             net,
@@ -255,11 +263,13 @@ class TestPlan:
         rates = (
             np.array([900, 360, 360]) / 3600
         )  # lane a needs 0.5, which 0.2 and 0.2 do not serve in full
-        # ratios: 0.2, 0.2, then 0.1 missing to the first: 0.3 and 0.2; cycle (12 + 5) / 0.5 = 34 to 40; 32 s
+        # ratios: 0.2, 0.2, then 0.1 missing to the first: 0.3 and 0.2; cycle (12 + 5) / 0.5 = 34 to
+        # 40; 32 s
         assert one.plan(0, rates).ends_s == pytest.approx([19.2 + 3.0, 40.0], abs=1e-3)
 
     def test_a_lane_goes_at_the_pace_of_its_slowest_link(self):
-        # lane a: straight protected, left permissive in the first stage: 0.4 of the saturation flow. 180 + 108 = 288 veh/h: 0.16 / 0.4 = 0.4
+        # lane a: straight protected, left permissive in the first stage: 0.4 of the saturation
+        # flow. 180 + 108 = 288 veh/h: 0.16 / 0.4 = 0.4
         lanes, links = shared()
         net = network(
             lanes,
@@ -269,11 +279,14 @@ class TestPlan:
         one = Webster(net, timing(net))
         rates = (
             np.array([180, 108, 360, 360]) / 3600
-        )  # b 0.2 in the same stage; c 0.2. cycle (9 + 5) / 0.4 = 35 to 40; 34 s in the ratio of 2 to 1
+            # b 0.2 in the same stage; c 0.2. cycle (9 + 5) / 0.4 = 35 to 40; 34 s in the ratio of 2
+            # to 1
+        )
         assert one.plan(0, rates).ends_s == pytest.approx([34 * 2 / 3 + 3, 40.0], abs=1e-3)
 
     def test_a_lane_whose_links_never_run_together_is_served_by_whichever_runs(self):
-        # straight in the first stage, left in the second: 0.3 of the lane go to the first, which has it alone at the first look
+        # straight in the first stage, left in the second: 0.3 of the lane go to the first, which
+        # has it alone at the first look
         lanes, links = shared()
         net = network(
             lanes,
@@ -282,8 +295,9 @@ class TestPlan:
         )
         one = Webster(net, timing(net, least=2.0))
         rates = np.array([360, 180, 180, 360]) / 3600
-        # c 0.2 and b 0.1 first; a misses 0.3 - 0.1 = 0.2 and the first stage gets it: 0.3, 0, 0.2; the second alone lights group 1 and gets its least
-        # lost 9 s; cycle (13.5 + 5) / 0.5 = 37 to 40; 31 s less the least of 2 s
+        # c 0.2 and b 0.1 first; a misses 0.3 - 0.1 = 0.2 and the first stage gets it: 0.3, 0, 0.2;
+        # the second alone lights group 1 and gets its least lost 9 s; cycle (13.5 + 5) / 0.5 = 37
+        # to 40; 31 s less the least of 2 s
         assert one.plan(0, rates).ends_s == pytest.approx(
             np.cumsum([29 * 0.6 + 3, 2 + 3, 29 * 0.4 + 3]), abs=1e-3
         )
@@ -309,8 +323,11 @@ class TestPlan:
         one = Webster(net, timing(net))
         rates = (
             np.array([0, 0, 540, 540]) / 3600
-        )  # lost: 0 from the first to the second (3 s of group 2 do not conflict with what begins: 0), 3, 3
-        # used are the first and the third: 0 s and 3 s lost; cycle (4.5 + 5) / 0.4 = 23.75 to 40; 37 s by halves
+            # lost: 0 from the first to the second (3 s of group 2 do not conflict with what begins:
+            # 0), 3, 3
+        )
+        # used are the first and the third: 0 s and 3 s lost; cycle (4.5 + 5) / 0.4 = 23.75 to 40;
+        # 37 s by halves
         assert one.plan(0, rates).ends_s == pytest.approx([18.5, 18.5, 40.0], abs=1e-3)
 
     def test_saturated_traffic_gets_the_longest_cycle_and_bounds_may_be_given(self):
@@ -386,7 +403,8 @@ class TestSteps:
         assert state.plans[1].ends_s == pytest.approx([20.0, 40.0]), "not within a cycle"
         proposal, state = one.step(observed(net, 140.0 - 5e-7, [], "rrrrr", arrived=arrived), state)
         assert letters(proposal.wanted) == "GrrGr"
-        # 0.1 + (0.3 - 0.1) / 3 and 0.05 + (0.15 - 0.05) / 3 veh/s: ratios 1/3 and 1/6; cycle (9 + 5) / 0.5 = 28 to 40; 34 s in the ratio of 2 to 1
+        # 0.1 + (0.3 - 0.1) / 3 and 0.05 + (0.15 - 0.05) / 3 veh/s: ratios 1/3 and 1/6; cycle (9 +
+        # 5) / 0.5 = 28 to 40; 34 s in the ratio of 2 to 1
         assert state.rates == pytest.approx([0, 0, 0, 0, 1 / 6, 1 / 12, 0])
         assert state.plans[1].ends_s == pytest.approx([34 * 2 / 3 + 3, 40.0], abs=1e-3)
         assert state.began_s == pytest.approx([140.0, 140.0])

@@ -1,4 +1,6 @@
-"""The alert rules: what Prometheus says of them, and that each metric they name is one that the service tells."""
+"""The alert rules: what Prometheus says of them,
+and that each metric they name is one that the service tells.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The benchmark's figures are what the definition says, computed here anew from SUMO's trip records and the route file."""
+"""The benchmark's figures are what the definition says,
+computed here anew from SUMO's trip records and the route file.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ from headway.plants.sumo.scenarios import RESCO, scenario
 pytestmark = pytest.mark.slow
 
 KEYS = {
-    "scenario", "controller", "seed", "timing", "sensing", "scale", "delay_s", "waiting_s", "duration_s", "arrived", "unfinished", "never_entered",
-    "stops", "fuel_g", "co2_g", "person_waiting_s", "safety_violations", "interventions", "wall_s", "decision_ms_p99", "error",
+    "scenario", "controller", "seed", "timing", "sensing", "scale", "delay_s", "waiting_s",
+    "duration_s", "arrived", "unfinished", "never_entered",
+    "stops", "fuel_g", "co2_g", "person_waiting_s", "safety_violations", "interventions", "wall_s",
+    "decision_ms_p99", "error",
 }  # fmt: skip
 
 
@@ -37,7 +41,8 @@ def quarter(tmp_path_factory):
     of = scenario("cologne1")
     path = tmp_path_factory.mktemp("quarter") / "quarter.sumocfg"
     path.write_text(
-        f'<configuration><input><net-file value="{of.net}"/><route-files value="{of.routes[0]}"/></input>'
+        f'<configuration><input><net-file value="{of.net}"/><route-files '
+        f'value="{of.routes[0]}"/></input>'
         '<time><begin value="25200"/><end value="26100"/></time></configuration>'
     )
     return path
@@ -103,12 +108,14 @@ def test_lesser_equipment_degrades_gently(quarter, results, sensing):
 
 
 def test_a_wrong_call_says_why_in_a_line_and_with_its_status():
-    """Of a process as the shell sees it; each wrong call by itself is a matter of the room of the commands."""
+    """Of a process as the shell sees it; each wrong call by itself is a matter of
+    the room of the commands.
+    """
     done = headway("run", "--scenario", "nowhere")
     assert (done.returncode, done.stdout) == (1, "")
-    assert (
-        done.stderr
-        == f"headway: no scenario 'nowhere'. There are: {', '.join(RESCO)}; or give the path of a .sumocfg file.\n"
+    assert done.stderr == (
+        f"headway: no scenario 'nowhere'. There are: {', '.join(RESCO)}; "
+        "or give the path of a .sumocfg file.\n"
     )
     done = headway("nonsense")
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,6 @@
-"""A controller that raises, falls silent or talks nonsense: the street goes on by the fallback, and all of it is recorded."""
+"""A controller that raises, falls silent or talks nonsense:
+the street goes on by the fallback, and all of it is recorded.
+"""
 
 from __future__ import annotations
 

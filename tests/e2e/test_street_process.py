@@ -47,7 +47,7 @@ def play(engine, on_snapshot=lambda _: None):
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
-def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_controller_that_was_ordered(
+def test_a_worker_that_dies_or_hangs_resumes_from_the_checkpoint_with_the_ordered_controller(
     tmp_path, blow
 ):
     engine = Engine(Task(settings(tmp_path, loop={"speed_factor": 300.0}), until_s=25200.0 + 480))
@@ -67,7 +67,8 @@ def test_a_worker_that_dies_or_hangs_goes_on_from_the_last_checkpoint_by_the_con
     assert messages[-1].finished
     events = read(tmp_path / "events.jsonl")
     (restored,) = [e for e in events if e.kind == "engine.restored"]
-    # what was told last may be older than the checkpoint written just before the blow: by one, at most
+    # what was told last may be older than the checkpoint written just before the blow: by one, at
+    # most
     assert -61 <= struck[0].time_s - restored.data["checkpoint_s"] <= 61
     assert restored.data["controller"] == "greedy"
     assert {e.at_s for e in events if e.kind == "engine.cycle"} >= {
@@ -124,7 +125,7 @@ def test_the_command_survives_its_own_death_by_kill_9(tmp_path):
     assert kinds.count("engine.restored") == 1
 
 
-def test_orders_are_taken_between_ticks_or_refused_with_a_reason_and_a_scenario_can_be_switched_while_running(
+def test_orders_are_taken_between_ticks_or_refused_and_a_scenario_can_be_switched_while_running(
     tmp_path,
 ):
     engine = Engine(Task(settings(tmp_path, loop={"speed_factor": 200.0}), until_s=57700.0))
@@ -149,7 +150,8 @@ def test_orders_are_taken_between_ticks_or_refused_with_a_reason_and_a_scenario_
     assert messages[-1].time_s == 57700.0
     assert not [m for m in messages if isinstance(m, Restarted)]
     events = read(tmp_path / "events.jsonl")
-    assert [(e.kind, e.data["controller"]) for e in events if e.kind in ("engine.started", "engine.controller")] == [
+    assert [(e.kind, e.data["controller"])
+        for e in events if e.kind in ("engine.started", "engine.controller")] == [
         ("engine.started", "planner"), ("engine.controller", "greedy"), ("engine.started", "greedy")
     ]  # fmt: skip
     switched = [
@@ -185,7 +187,9 @@ def test_a_switch_to_a_scenario_that_does_not_start_leads_back_to_the_one_before
     routes.write_text('<routes><trip id="a" depart="0" from="nowhere" to="nowhere"/></routes>')
     net = scenario("cologne1").net
     config.write_text(
-        f'<configuration><input><net-file value="{net}"/><route-files value="{routes}"/></input><time><begin value="0"/><end value="99"/></time></configuration>'
+        f'<configuration><input><net-file value="{net}"/><route-files '
+        f'value="{routes}"/></input><time><begin value="0"/><end '
+        'value="99"/></time></configuration>'
     )
     engine = Engine(
         Task(

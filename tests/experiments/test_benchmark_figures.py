@@ -1,4 +1,6 @@
-"""The benchmark's figures: by hand from records made up, and from real ones read a second time with another reader."""
+"""The benchmark's figures: by hand from records made up,
+and from real ones read a second time with another reader.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def trip(
     arrival="40.00",
     emissions='<emissions fuel_abs="2500.0" CO2_abs="7000.0"/>',
 ):
-    times = f'timeLoss="{loss}" departDelay="{late}" waitingTime="{waiting}" duration="{duration}" waitingCount="{stops}"'
+    times = (
+        f'timeLoss="{loss}" departDelay="{late}" waitingTime="{waiting}" duration="{duration}" '
+        f'waitingCount="{stops}"'
+    )
     return f'<tripinfo id="x" arrival="{arrival}" {times}>{emissions}</tripinfo>'
 
 
@@ -50,7 +55,9 @@ def judged(tmp_path, *items, pending=None):
 
 
 def test_delay_is_time_lost_and_waited_to_enter_of_all_who_wished_to_drive(tmp_path):
-    """Lost 10 + 20 + 30, late to enter 1 + 2 + 3, still outside 40 + 4: 110 s, of five. The other means are of the three who drove."""
+    """Lost 10 + 20 + 30, late to enter 1 + 2 + 3, still outside 40 + 4: 110 s, of five.
+    The other means are of the three who drove.
+    """
     items = [
         trip(10, 1, 5, 100, 2),
         trip(20, 2, 6, 110, 3),
@@ -58,8 +65,10 @@ def test_delay_is_time_lost_and_waited_to_enter_of_all_who_wished_to_drive(tmp_p
     ]
     found = judged(tmp_path, *items, pending={"a": 40.0, "b": 4.0})
     assert found == {
-        "delay_s": pytest.approx(22.0), "waiting_s": pytest.approx(7.0), "duration_s": pytest.approx(90.0), "person_waiting_s": pytest.approx(np.nan, nan_ok=True),
-        "arrived": 2, "unfinished": 1, "never_entered": 2, "stops": pytest.approx(3.0), "fuel_g": pytest.approx(2.5), "co2_g": pytest.approx(7.0),
+        "delay_s": pytest.approx(22.0), "waiting_s": pytest.approx(7.0),
+        "duration_s": pytest.approx(90.0), "person_waiting_s": pytest.approx(np.nan, nan_ok=True),
+        "arrived": 2, "unfinished": 1, "never_entered": 2, "stops": pytest.approx(3.0),
+        "fuel_g": pytest.approx(2.5), "co2_g": pytest.approx(7.0),
     }  # fmt: skip
 
 
@@ -103,7 +112,9 @@ def test_what_a_record_does_not_say_is_nought_and_who_has_no_arrival_has_not_arr
 
 
 def test_persons_wait_on_all_their_ways(tmp_path):
-    """The first lost 3 + 4 s on two ways, the second nothing, the third's way does not say: (7 + 0 + 0) / 3."""
+    """The first lost 3 + 4 s on two ways, the second nothing, the third's way does not say:
+    (7 + 0 + 0) / 3.
+    """
     walks = [
         '<personinfo id="a"><walk timeLoss="3"/><walk timeLoss="4"/></personinfo>',
         '<personinfo id="b"/>',
@@ -117,7 +128,8 @@ def test_persons_wait_on_all_their_ways(tmp_path):
 def test_where_nobody_drove_only_the_delay_outside_is_a_number(tmp_path):
     found = judged(tmp_path, pending={"a": 40.0})
     assert {k: v for k, v in found.items() if v == v} == {
-        "delay_s": 40.0, "arrived": 0, "unfinished": 0, "never_entered": 1, "fuel_g": 0.0, "co2_g": 0.0
+        "delay_s": 40.0, "arrived": 0, "unfinished": 0, "never_entered": 1, "fuel_g": 0.0,
+        "co2_g": 0.0
     }  # fmt: skip
     assert [k for k, v in found.items() if v != v] == [
         "waiting_s",
@@ -130,7 +142,8 @@ def test_where_nobody_drove_only_the_delay_outside_is_a_number(tmp_path):
 def test_a_scenario_in_which_nobody_wished_to_drive_is_refused(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"made.sumocfg: no vehicle departed between 0.0 and 60.0 s. Check begin, end and the routes.",
+        match=r"made.sumocfg: no vehicle departed between 0.0 and 60.0 s. Check begin, "
+        r"end and the routes.",
     ):
         judged(tmp_path, '<personinfo id="b"/>')
 
@@ -154,12 +167,14 @@ def test_a_long_record_does_not_fill_the_memory(tmp_path, item):
     assert peak < 1_500_000
 
 
-# --- a run --------------------------------------------------------------------------------------------------------------------------------------
+# --- a run --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def jam(scenario_of):
-    """From 50 to 130 s: thirty who wish to enter from the north within ten seconds, some of whom never do, and two from the west."""
+    """From 50 to 130 s: thirty who wish to enter from the north within ten seconds,
+    some of whom never do, and two from the west.
+    """
     trips = [(f"n{k:02}", 51 + k / 3, "N", "S") for k in range(30)] + [
         ("w0", 70, "W", "E"),
         ("w1", 90, "W", "E"),
@@ -181,10 +196,13 @@ def second_reader(path, wished, end_s):
         return sum(float(t.find("emissions").get(name)) for t in trips) / len(trips) / 1000.0
 
     return {
-        "delay_s": ((mean("timeLoss") + mean("departDelay")) * len(trips) + sum(outside)) / (len(trips) + len(outside)),
-        "waiting_s": mean("waitingTime"), "duration_s": mean("duration"), "stops": mean("waitingCount"),
+        "delay_s": ((mean("timeLoss") + mean("departDelay")) * len(trips) + sum(outside))
+        / (len(trips) + len(outside)),
+        "waiting_s": mean("waitingTime"), "duration_s": mean("duration"),
+        "stops": mean("waitingCount"),
         "fuel_g": emitted("fuel_abs"), "co2_g": emitted("CO2_abs"), "never_entered": len(outside),
-        "arrived": len([t for t in trips if float(t.get("arrival")) != -1.0]), "unfinished": len([t for t in trips if float(t.get("arrival")) == -1.0]),
+        "arrived": len([t for t in trips if float(t.get("arrival")) != -1.0]),
+        "unfinished": len([t for t in trips if float(t.get("arrival")) == -1.0]),
     }  # fmt: skip
 
 
@@ -203,8 +221,11 @@ def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path,
     assert expected["stops"] > 0.5
     found = result.flat()
     assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-9)
-    assert {k: found[k] for k in ("scenario", "controller", "seed", "timing", "sensing", "scale", "error", "safety_violations", "wall_s")} == {
-        "scenario": "jam", "controller": "fixed", "seed": 3, "timing": "benchmark", "sensing": "connected", "scale": 1.0, "error": "",
+    assert {k: found[k]
+        for k in ("scenario", "controller", "seed", "timing", "sensing", "scale", "error",
+            "safety_violations", "wall_s")} == {
+        "scenario": "jam", "controller": "fixed", "seed": 3, "timing": "benchmark",
+        "sensing": "connected", "scale": 1.0, "error": "",
         "safety_violations": 0, "wall_s": 2.5,
     }  # fmt: skip
     assert result.person_waiting_s != result.person_waiting_s, "there was nobody on foot"
@@ -274,7 +295,8 @@ def test_the_simulation_is_begun_as_the_job_says(jam, monkeypatch, step_s, steps
     assert options["--tripinfo-output.write-unfinished"] == "true"
     assert options["--device.emissions.probability"] == "1"
     assert set(options) - {"--step-length"} == {
-        "--tripinfo-output", "--tripinfo-output.write-unfinished", "--device.emissions.probability", "--additional-files"
+        "--tripinfo-output", "--tripinfo-output.write-unfinished", "--device.emissions.probability",
+        "--additional-files"
     }  # fmt: skip
     assert (result.timing, result.sensing, result.scale, result.controller, result.seed) == (
         "street",
@@ -331,7 +353,9 @@ def test_every_intervention_of_the_gate_is_counted_and_nothing_else(jam, monkeyp
 def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(
     scenario_of, crossing_network, monkeypatch
 ):
-    """Decision k takes k ms: of 1 to 40 ms the 99th percentile is 39 ms and 0.61 of the next; of a junction, a fourth of it. A walk is waited for too."""
+    """Decision k takes k ms: of 1 to 40 ms the 99th percentile is 39 ms and 0.61 of the next; of a
+    junction, a fourth of it. A walk is waited for too.
+    """
     config = Path(str(scenario_of("walk", 0, 40, [])))
     network = ET.parse(crossing_network).getroot()
     edges = [
@@ -346,10 +370,12 @@ def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(
     )
     (config.parent / "routes.rou.xml").write_text(
         f'<routes><trip id="v" depart="1" from="{first.get("id")}" to="{onward.get("id")}"/>'
-        f'<person id="p" depart="1" departPos="-3"><walk from="{first.get("id")}" to="{onward.get("id")}" arrivalPos="3"/></person></routes>'
+        f'<person id="p" depart="1" departPos="-3"><walk from="{first.get("id")}" '
+        f'to="{onward.get("id")}" arrivalPos="3"/></person></routes>'
     )
     config.write_text(
-        f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input>'
+        f'<configuration><input><net-file value="{crossing_network}"/><route-files '
+        'value="routes.rou.xml"/></input>'
         '<time><begin value="0"/><end value="40"/></time></configuration>'
     )
     ticks = itertools.count(1)

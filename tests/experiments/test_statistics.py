@@ -40,7 +40,8 @@ def test_pairs_are_compared_by_their_ratios():
     a, b = [10.0, 12.0, 9.0, 30.0], [11.0, 15.0, 9.5, 36.0]
     assert paired_p(a, b) == pytest.approx(float(stats.ttest_rel(np.log(a), np.log(b)).pvalue))
     assert paired_p(a, b) == pytest.approx(paired_p(b, a))
-    # logarithms of the ratios: ln 2 and ln 8, mean 2 ln 2, s / sqrt(2) = ln 2: t = 2 with one degree of freedom, p = 1 - 2/pi atan 2
+    # logarithms of the ratios: ln 2 and ln 8, mean 2 ln 2, s / sqrt(2) = ln 2: t = 2 with one
+    # degree of freedom, p = 1 - 2/pi atan 2
     assert paired_p([2.0, 8.0], [1.0, 1.0]) == pytest.approx(1 - 2 / math.pi * math.atan(2))
 
 

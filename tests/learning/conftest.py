@@ -11,8 +11,10 @@ import pytest
 from headway.plants.sumo.scenarios import Scenario
 
 TRIPS = [
-    (0, "left0A0", "B0right0"), (2, "bottom0A0", "A0top0"), (4, "top1B0", "B0bottom1"), (5, "right0B0", "A0left0"), (9, "bottom0A0", "A0top0"),
-    (10, "left0A0", "B0right0"), (12, "bottom1B0", "B0top1"), (14, "top0A0", "A0bottom0"), (15, "left0A0", "B0bottom1"), (18, "bottom1B0", "B0top1"),
+    (0, "left0A0", "B0right0"), (2, "bottom0A0", "A0top0"), (4, "top1B0", "B0bottom1"),
+    (5, "right0B0", "A0left0"), (9, "bottom0A0", "A0top0"),
+    (10, "left0A0", "B0right0"), (12, "bottom1B0", "B0top1"), (14, "top0A0", "A0bottom0"),
+    (15, "left0A0", "B0bottom1"), (18, "bottom1B0", "B0top1"),
 ]  # fmt: skip
 
 
@@ -23,7 +25,8 @@ def two_crossings(tmp_path_factory) -> Scenario:
     net, routes, config = folder / "two.net.xml", folder / "two.rou.xml", folder / "two.sumocfg"
     tool = Path(sys.executable).parent / "netgenerate"
     subprocess.run(
-        [tool, "--grid", "--grid.x-number", "2", "--grid.y-number", "1", "--grid.length", "150", "--grid.attach-length", "120", "--tls.guess", "true",
+        [tool, "--grid", "--grid.x-number", "2", "--grid.y-number", "1", "--grid.length", "150",
+            "--grid.attach-length", "120", "--tls.guess", "true",
          "--tls.guess.threshold", "0", "--no-turnarounds", "-o", net],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -32,6 +35,7 @@ def two_crossings(tmp_path_factory) -> Scenario:
     )
     routes.write_text(f"<routes>{rows}</routes>")
     config.write_text(
-        f'<configuration><input><net-file value="{net.name}"/><route-files value="{routes.name}"/></input></configuration>'
+        f'<configuration><input><net-file value="{net.name}"/><route-files '
+        f'value="{routes.name}"/></input></configuration>'
     )
     return Scenario("two", str(config), str(net), (str(routes),), 0.0, 90.0)

@@ -1,4 +1,6 @@
-"""Prioritised replay: what is drawn, how often and with which weight, against sums worked out plainly."""
+"""Prioritised replay: what is drawn, how often and with which weight,
+against sums worked out plainly.
+"""
 
 from __future__ import annotations
 

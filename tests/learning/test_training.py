@@ -26,7 +26,8 @@ def test_episodes_shorten_queues_and_the_table_outlives_the_process(tmp_path):
     path = tmp_path / "q.table"
     table = QTable(len(network.junctions[0].stages), 1 << 14, path)
     episodes = list(train(of, network, timing, table, TrainingSettings(episodes=6, rows=1 << 14)))
-    # the median: SUMO's own run depends on where the heap lies, and an episode that explores into a lock-up may be the last
+    # the median: SUMO's own run depends on where the heap lies, and an episode that explores into a
+    # lock-up may be the last
     assert np.median([e.stopped for e in episodes[-3:]]) < np.mean(
         [e.stopped for e in episodes[:2]]
     )

@@ -1,4 +1,6 @@
-"""Training, part by part, on networks and tables made by hand; and a whole episode on the real SUMO, retold from what was seen and decided."""
+"""Training, part by part, on networks and tables made by hand;
+and a whole episode on the real SUMO, retold from what was seen and decided.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,8 @@ class TestNeighbours:
 def test_a_junction_suffers_by_who_stands_and_by_the_longest_wait():
     net = pair()
     rows = [
-        (0, 5, 0.0, 60.0), (2, 5, 0.09, 30.0), (3, 5, 0.1, 90.0), (3, 50, 9.0, 0.0), (5, 5, 0.0, 12.0),
+        (0, 5, 0.0, 60.0), (2, 5, 0.09, 30.0), (3, 5, 0.1, 90.0), (3, 50, 9.0, 0.0),
+        (5, 5, 0.0, 12.0),
         (6, 5, 0.0, 600.0), (-1, 5, 0.0, 600.0),  # under no signal, or unknown: no junction's
     ]  # fmt: skip
     seen = observed(net, 0.0, rows, "rrrrr")
@@ -254,7 +257,8 @@ class TestLearn:
             [pytest.approx(-0.3 * weight[0])],
             [pytest.approx(-0.3 * weight[1] * 4)],
         ]
-        # the surprises are told: 1 and 4 again; then, of 0.3 w less each, 0.9 to 1 of what they were
+        # the surprises are told: 1 and 4 again; then, of 0.3 w less each, 0.9 to 1 of what they
+        # were
         learn(table, replay, TrainingSettings(gamma=0.0, batch=6), np.random.default_rng(5))
         left = np.array([1.0 - 0.3 * weight[0], 4.0 - 1.2 * weight[1]])
         edge = (left[0] + 0.001) ** 0.6 / ((left + 0.001) ** 0.6).sum()
@@ -318,7 +322,9 @@ class Spies:
 
 
 def retold(spies, net, near, reward):
-    """(experiences, mean stopped, decisions) of one episode, from what was seen and decided alone."""
+    """(experiences, mean stopped, decisions) of one episode,
+    from what was seen and decided alone.
+    """
     moments = spies.seen[1:]  # the first look is the start's
     decisions = {at: (due, before, after) for at, due, before, after, _ in spies.decisions}
     owed, last, began = [0.0, 0.0], [None, None], [False, False]

@@ -1,6 +1,8 @@
-"""The power plant a second time, from docs/kpp.md: one floater at a time, by temperature and mass, with SciPy as integrator.
+"""The power plant a second time, from docs/kpp.md:
+one floater at a time, by temperature and mass, with SciPy as integrator.
 
-Shares no formula with the kernel: air is kept as mass and temperature, volumes change by the product rule, events are SciPy's.
+Shares no formula with the kernel: air is kept as mass and temperature, volumes change by the
+product rule, events are SciPy's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ STEEL = 7850.0
 GRAVITY = 9.80665
 ATMOSPHERE = 101_325.0
 LEDGER = (
-    "compressor", "bubbles", "heat", "electrical", "generator", "drag", "gear", "windage", "expelled", "spilled", "vented", "intake", "clutch",
+    "compressor", "bubbles", "heat", "electrical", "generator", "drag", "gear", "windage",
+    "expelled", "spilled", "vented", "intake", "clutch",
     "rejected",
 )  # fmt: skip
 
@@ -161,7 +164,9 @@ def catch(c, y, d) -> None:
 
 
 def simulate(m: SimpleNamespace, until_s: float, t: float = 0.0) -> dict[str, int]:
-    """Bring m.y, m.d, m.valve, m.full from `t` to `until_s`; returns how often each event took place."""
+    """Bring m.y, m.d, m.valve, m.full from `t` to `until_s`;
+    returns how often each event took place.
+    """
     c, n, y, d = m.c, m.n, m.y, m.d
     met = dict.fromkeys(
         ("foot", "head", "closed", "shell", "engaged", "overrun", "pulse", "coast"), 0

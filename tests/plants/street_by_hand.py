@@ -1,11 +1,14 @@
-"""A street small enough to know by heart, and a SUMO that says what it is told: for exact figures where a real one would only come close.
+"""A street small enough to know by heart, and a SUMO that says what it is told:
+for exact figures where a real one would only come close.
 
-    far_0 ==unsignalised u==> in_0 (80 m), in_1 (80 m) ==signal j==> short_0 (30 m) ==signal k==> end_0
+    far_0 ==unsignalised u==> in_0 (80 m), in_1 (80 m) ==signal j==> short_0 (30 m) ==signal k==>
+    end_0
                                                     j <== back_0 (30 m) <== k <== kin_0
 
-Metres; links in order (group): 0 far_0>in_0, 1 far_0>in_1 (none); 2 in_0>short_0 straight (0), 3 in_0>side_0 left, waits inside (1),
-4 in_1>out_0 right, may turn on red (2), 5 back_0>west_0 (3), 6 the crossing c0 (4); 7 short_0>end_0 (5), 8 short_0>west2_0 left (5),
-9 kin_0>back_0 (6); 10 side_0>nowhere_0 (none).
+Metres; links in order (group): 0 far_0>in_0, 1 far_0>in_1 (none); 2 in_0>short_0 straight (0), 3
+in_0>side_0 left, waits inside (1), 4 in_1>out_0 right, may turn on red (2), 5 back_0>west_0 (3), 6
+the crossing c0 (4); 7 short_0>end_0 (5), 8 short_0>west2_0 left (5), 9 kin_0>back_0 (6); 10
+side_0>nowhere_0 (none).
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from headway.roads import Junction, Kind, Lane, Link, Network, Programme, Signal
 
 CAR, WALK = Kind.VEHICLE, Kind.PEDESTRIAN
 LANES = {
-    "far_0": 300.0, "in_0": 80.0, "in_1": 80.0, "short_0": 30.0, "back_0": 30.0, "kin_0": 100.0, "side_0": 60.0, "out_0": 60.1, "end_0": 100.0,
-    "west_0": 100.0, "west2_0": 100.0, "nowhere_0": 100.0, ":j_w0_0": 4.0, ":j_c0_0": 8.0, ":j_w1_0": 4.0, ":k_w0_0": 4.0,
+    "far_0": 300.0, "in_0": 80.0, "in_1": 80.0, "short_0": 30.0, "back_0": 30.0, "kin_0": 100.0,
+    "side_0": 60.0, "out_0": 60.1, "end_0": 100.0,
+    "west_0": 100.0, "west2_0": 100.0, "nowhere_0": 100.0, ":j_w0_0": 4.0, ":j_c0_0": 8.0,
+    ":j_w1_0": 4.0, ":k_w0_0": 4.0,
 }  # fmt: skip
 FAR, IN0, IN1, SHORT, BACK, KIN, SIDE, OUT, END, WEST, WEST2, NOWHERE, W0, C0, W1, KW0 = range(16)
 LINKS = (
@@ -79,7 +84,9 @@ def network(**lengths: float) -> Network:
 
 
 class Vehicles:
-    """`vehicle` of libsumo: what is asked for is looked up in `there`, a car's (lane, position, speed, ...) by name; questions are noted."""
+    """`vehicle` of libsumo: what is asked for is looked up in `there`, a car's (lane, position,
+    speed, ...) by name; questions are noted.
+    """
 
     def __init__(self) -> None:
         self.there: dict[str, SimpleNamespace] = {}
@@ -118,8 +125,10 @@ class Vehicles:
 
     def __getattr__(self, name: str) -> Any:
         what = {
-            "getLaneID": "lane", "getLanePosition": "at", "getSpeed": "speed", "getLength": "length", "getMinGap": "gap", "getVehicleClass": "kind",
-            "getNextTLS": "ahead", "getPosition": "xy", "getAngle": "angle", "getFuelConsumption": "fuel", "getCO2Emission": "co2",
+            "getLaneID": "lane", "getLanePosition": "at", "getSpeed": "speed",
+            "getLength": "length", "getMinGap": "gap", "getVehicleClass": "kind",
+            "getNextTLS": "ahead", "getPosition": "xy", "getAngle": "angle",
+            "getFuelConsumption": "fuel", "getCO2Emission": "co2",
             "getDepartDelay": "delay",
         }[name]  # fmt: skip
 
@@ -139,7 +148,9 @@ class FatalSaidError(Exception):
 
 
 class Sumo:
-    """The module libsumo (or traci), as far as the plant speaks to it. `said`: the calls that change something, in order."""
+    """The module libsumo (or traci), as far as the plant speaks to it.
+    `said`: the calls that change something, in order.
+    """
 
     TraCIException, FatalTraCIError = SaidError, FatalSaidError
 
@@ -155,8 +166,10 @@ class Sumo:
         self.vehicle = Vehicles()
         width = width or {"J": 6, "K": 2, "K2": 1}
         self.simulation = SimpleNamespace(
-            getTime=lambda: self.now_s, getDeltaT=lambda: self.step_s, getMinExpectedNumber=lambda: self.expected,
-            getPendingVehicles=lambda: self.waiting, saveState=lambda path: self._say("saveState", path),
+            getTime=lambda: self.now_s, getDeltaT=lambda: self.step_s,
+            getMinExpectedNumber=lambda: self.expected,
+            getPendingVehicles=lambda: self.waiting,
+            saveState=lambda path: self._say("saveState", path),
         )  # fmt: skip
         self.trafficlight = SimpleNamespace(
             getRedYellowGreenState=lambda tl: "G" * width[tl],

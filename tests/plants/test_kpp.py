@@ -1,4 +1,6 @@
-"""The power plant over minutes: against closed forms and against the first law. Its parts: test_kpp_settings, _kernel, _plant."""
+"""The power plant over minutes: against closed forms and against the first law.
+Its parts: test_kpp_settings, _kernel, _plant.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ BARE = KppSettings(
 
 
 def begun(settings, height_m=None, air=(), v=0.0, w=0.0, engaged=True):
-    """A plant set to begin by hand: floater 0 at `height_m` above the foot, past all marks; air: (floater, kg, K); the ledger starts from there."""
+    """A plant set to begin by hand: floater 0 at `height_m` above the foot, past all marks; air:
+    (floater, kg, K); the ledger starts from there.
+    """
     plant = KppPlant(settings, FINE)
     state, c, n = plant.state(), settings.constants(), settings.floaters
     y, d = state["_y"], state["_d"]

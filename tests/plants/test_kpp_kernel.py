@@ -1,4 +1,6 @@
-"""The power plant's equations, steps and events, one by one, against `kpp_by_hand`, SciPy and figures worked out by hand."""
+"""The power plant's equations, steps and events, one by one, against `kpp_by_hand`,
+SciPy and figures worked out by hand.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,17 @@ from headway.plants.kpp import KppSettings, kernel
 from headway.plants.kpp.kernel import AIR, S, V, W
 
 GAS, CP, RHO = 287.05, 1004.7, 998.2
-# All settings differ, so that none can stand for another; H1 on, so that bubbles and sinking shells count.
+# All settings differ, so that none can stand for another; H1 on, so that bubbles and sinking shells
+# count.
 ODD = KppSettings(
-    floaters=4, depth_m=9.0, sprocket_radius_m=0.6, volume_m3=0.3, mass_kg=21.0, drag_coefficient=0.8, frontal_area_m2=0.45, added_mass_share=0.35,
-    chain_kg=310.0, gear_ratio=9.0, gear_friction_n=120.0, gear_viscous_nspm=77.0, flywheel_kgm2=1.7, flywheel_viscous_nms=0.03,
-    generator_speed_radps=(5.0, 20.0, 50.0), generator_torque_nm=(1.0, 40.0, 60.0), generator_efficiency=0.9, compressor_efficiency=0.65,
-    compression_index=1.3, overpressure_pa=15_000.0, air_flow_kgps=2.5, fill=1.2, water_k=291.0, heat_rate_ps=0.4, bubble_share=0.1,
+    floaters=4, depth_m=9.0, sprocket_radius_m=0.6, volume_m3=0.3, mass_kg=21.0,
+    drag_coefficient=0.8, frontal_area_m2=0.45, added_mass_share=0.35,
+    chain_kg=310.0, gear_ratio=9.0, gear_friction_n=120.0, gear_viscous_nspm=77.0,
+    flywheel_kgm2=1.7, flywheel_viscous_nms=0.03,
+    generator_speed_radps=(5.0, 20.0, 50.0), generator_torque_nm=(1.0, 40.0, 60.0),
+    generator_efficiency=0.9, compressor_efficiency=0.65,
+    compression_index=1.3, overpressure_pa=15_000.0, air_flow_kgps=2.5, fill=1.2, water_k=291.0,
+    heat_rate_ps=0.4, bubble_share=0.1,
     bubble_rise_mps=0.3, shaft_area_m2=1.2, pulse_s=2.5, coast_s=0.75, h1=True,
 )  # fmt: skip
 
@@ -36,7 +43,9 @@ def rhs(m, y=None) -> tuple[np.ndarray, float]:
 
 
 def some_state(seed: int, full: bool = False):
-    """A plant in the middle of things: floaters anywhere, air of any warmth in some, clutch open or closed."""
+    """A plant in the middle of things: floaters anywhere, air of any warmth in some,
+    clutch open or closed.
+    """
     rng = np.random.default_rng(seed)
     m = hand.machine(ODD)
     m.y[S], m.y[V], m.y[W] = rng.uniform(0.0, 50.0), rng.uniform(-1.0, 3.0), rng.uniform(0.0, 60.0)
@@ -99,7 +108,9 @@ def test_no_energy_comes_from_nowhere_at_any_instant(seed, full):
 
 
 def test_a_floater_of_air_lifts_the_chain_by_the_weight_of_its_water():
-    """One kilogram at 290 K 2 m above the foot of a plant at rest: V = m R T / p, force = rho g V, and the clutch open."""
+    """One kilogram at 290 K 2 m above the foot of a plant at rest:
+    V = m R T / p, force = rho g V, and the clutch open.
+    """
     m = hand.machine(replace(ODD, h1=False))
     m.y[S] = m.c.x_in + 2.0
     hand.place(m, 0, 1.0, 290.0)
@@ -229,7 +240,9 @@ def test_a_step_is_one_of_scipys_with_its_error_and_its_interpolant(seed):
 @pytest.mark.parametrize("at", [S, V, W, AIR + 4, AIR + 7])
 @pytest.mark.parametrize("row", range(7))
 def test_the_error_of_each_part_is_measured_by_its_own_tolerance(at, row):
-    """One slope of 2 in row j makes an error h * 2 * E[j]; the greater of both ends sets the scale; places stand for themselves."""
+    """One slope of 2 in row j makes an error h * 2 * E[j]; the greater of both ends sets the scale;
+    places stand for themselves.
+    """
     m = hand.machine(ODD)
     m.y[[S, V, W]], m.new[[S, V, W]] = (50.0, -3.0, 8.0), (51.0, 2.0, -9.0)
     m.k[row, at] = 2.0
@@ -250,7 +263,9 @@ def test_the_ledger_and_the_mass_of_air_make_no_error(at):
 
 
 def slopes_of(coefficients) -> np.ndarray:
-    """Seven slopes whose interpolant is c0 x + c1 x^2 + c2 x^3 + c3 x^4 of the part x of the step."""
+    """Seven slopes whose interpolant is c0 x + c1 x^2 + c2 x^3 + c3 x^4
+    of the part x of the step.
+    """
     return np.linalg.pinv(np.asarray(RK45.P).T) @ np.array(coefficients, float)
 
 
@@ -284,7 +299,9 @@ def test_a_mark_is_found_where_the_interpolant_reaches_it(coefficients, goal):
 
 
 def test_a_mark_is_found_from_a_level_start_though_the_step_ends_below_it():
-    """From rest up and down again, 6 x^2 - 7 x^3: no slope at the start, from where Newton's method would go anywhere."""
+    """From rest up and down again, 6 x^2 - 7 x^3:
+    no slope at the start, from where Newton's method would go anywhere.
+    """
     m = hand.machine(ODD)
     m.k[:7, S] = slopes_of((0.0, 6.0, -7.0, 0.0))
     m.k[:7, S] -= m.k[
@@ -300,7 +317,9 @@ def test_a_mark_is_found_from_a_level_start_though_the_step_ends_below_it():
 
 
 def straight(m, h, **rates):
-    """A step of length h along which everything goes straight on, at these rates; `floater_theta` by floater."""
+    """A step of length h along which everything goes straight on, at these rates;
+    `floater_theta` by floater.
+    """
     slope = np.zeros(len(m.y))
     for name, rate in rates.items():
         if name.startswith("theta"):
@@ -389,7 +408,9 @@ def test_the_clutch_catches_where_the_gear_is_as_fast_as_the_wheel(
 def test_the_clutch_overruns_where_it_would_have_to_hold_the_wheel_back(
     engaged, said, foot, expected
 ):
-    """The chain goes faster and faster against drag, without air: on the way the clutch's torque falls through nought."""
+    """The chain goes faster and faster against drag, without air:
+    on the way the clutch's torque falls through nought.
+    """
     m = hand.machine(replace(ODD, h1=False, gear_friction_n=0.0, flywheel_viscous_nms=2.0))
     m.d[[kernel.ENGAGED, kernel.NEXT_IN, kernel.WHICH_IN]] = engaged, foot, 1
     hand.place(m, 0, 0.2, 291.0)
@@ -413,7 +434,9 @@ def test_the_clutch_overruns_where_it_would_have_to_hold_the_wheel_back(
 
 
 def shells(*grows: float, fill: float = 1.2):
-    """Floaters 2 m apart on the way up, at rest, each 1 % short of its full shell; each grows by these shares of the shell in the step."""
+    """Floaters 2 m apart on the way up, at rest, each 1 % short of its full shell;
+    each grows by these shares of the shell in the step.
+    """
     m = hand.machine(replace(ODD, depth_m=20.0, floaters=8, fill=fill))
     m.c = m.c._replace(spacing=2.0)
     m.y[S] = m.c.x_in + 3.0
@@ -511,7 +534,9 @@ def at_head(which=2, engaged=1.0, wheel=None):
 
 
 def test_at_the_head_the_air_leaves_and_water_takes_its_place():
-    """Momentum stays while 998.2 V more kilograms are carried along; what motion that costs is `intake`; the air's cold is `vented`."""
+    """Momentum stays while 998.2 V more kilograms are carried along;
+    what motion that costs is `intake`; the air's cold is `vented`.
+    """
     m = at_head()
     volume = GAS * 0.3 * 280.0 / (101_325.0 + 998.2 * 9.80665 * 0.6)
     light = m.c.inertia - RHO * volume
@@ -670,7 +695,9 @@ def test_the_tables_are_those_of_dormand_and_prince():
 
 
 def steps_by_hand(m, t, end, rtol, atol, shortest, longest):
-    """The control of the step's length written a second time: (y, steps, rejected, forced, next step, last error)."""
+    """The control of the step's length written a second time:
+    (y, steps, rejected, forced, next step, last error).
+    """
     A, B, E = np.asarray(RK45.A), np.asarray(RK45.B), np.asarray(RK45.E)
     y, count = m.y.copy(), SimpleNamespace(steps=0, rejected=0, forced=0)
     h, before = min(max(m.count[kernel.STEP], shortest), longest), m.count[kernel.ERROR]
@@ -888,14 +915,18 @@ def drive(m, until, t=0.0, **bounds):
 
 
 SMALL = KppSettings(
-    floaters=6, depth_m=6.0, sprocket_radius_m=0.4, volume_m3=0.2, chain_kg=60.0, gear_friction_n=20.0, gear_viscous_nspm=20.0, gear_ratio=8.0,
-    flywheel_kgm2=0.5, air_flow_kgps=0.8, heat_rate_ps=0.5, generator_speed_radps=(0.0, 10.0, 30.0, 60.0),
+    floaters=6, depth_m=6.0, sprocket_radius_m=0.4, volume_m3=0.2, chain_kg=60.0,
+    gear_friction_n=20.0, gear_viscous_nspm=20.0, gear_ratio=8.0,
+    flywheel_kgm2=0.5, air_flow_kgps=0.8, heat_rate_ps=0.5,
+    generator_speed_radps=(0.0, 10.0, 30.0, 60.0),
     generator_torque_nm=(0.0, 0.0, 20.0, 25.0),
 )  # fmt: skip
 
 
 def going(settings, height_m=1.0, v=1.5, engaged=1.0):
-    """The plant on its way at speed v: floaters between the marks have their air, the next ones are known."""
+    """The plant on its way at speed v: floaters between the marks have their air,
+    the next ones are known.
+    """
     m = hand.machine(settings)
     c = m.c
     m.y[S], m.y[V], m.y[W] = c.x_in + height_m, v, c.ratio * v
@@ -950,7 +981,9 @@ def test_a_plant_runs_through_its_events_as_scipy_says(changes, until, meets):
 
 
 def test_air_that_cools_lets_the_clutch_overrun_as_scipy_says():
-    """Hot air drives at first; the water cools it, the chain loses its lift, and the wheel, with no load on it, goes on by itself."""
+    """Hot air drives at first; the water cools it, the chain loses its lift, and the wheel,
+    with no load on it, goes on by itself.
+    """
     ours, theirs = (
         going(replace(SMALL, heat_rate_ps=4.0, gear_viscous_nspm=1500.0), height_m=0.3, v=0.3)
         for _ in range(2)

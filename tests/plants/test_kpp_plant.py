@@ -1,4 +1,6 @@
-"""The power plant as a plant: how it begins, what is measured of it, how it goes on, is saved and set back; every figure by hand."""
+"""The power plant as a plant: how it begins, what is measured of it, how it goes on,
+is saved and set back; every figure by hand.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,14 @@ from headway.runtime import StepBounds
 
 FINE = StepBounds(1e-6, 0.05, 1e-8, 1e-10)
 SMALL = KppSettings(
-    floaters=6, depth_m=6.0, sprocket_radius_m=0.4, volume_m3=0.2, chain_kg=60.0, gear_friction_n=20.0, gear_viscous_nspm=20.0, gear_ratio=8.0,
-    flywheel_kgm2=0.5, air_flow_kgps=0.8, heat_rate_ps=0.5, generator_speed_radps=(0.0, 10.0, 30.0, 60.0),
+    floaters=6, depth_m=6.0, sprocket_radius_m=0.4, volume_m3=0.2, chain_kg=60.0,
+    gear_friction_n=20.0, gear_viscous_nspm=20.0, gear_ratio=8.0,
+    flywheel_kgm2=0.5, air_flow_kgps=0.8, heat_rate_ps=0.5,
+    generator_speed_radps=(0.0, 10.0, 30.0, 60.0),
     generator_torque_nm=(0.0, 0.0, 20.0, 25.0),
 )  # fmt: skip
-# Straight way, half turn and spacing fit: floater 1 stands at the foot, 2 half way up, 3 at the head, 0 half a quarter turn below.
+# Straight way, half turn and spacing fit: floater 1 stands at the foot, 2 half way up, 3 at the
+# head, 0 half a quarter turn below.
 FITTED = KppSettings(floaters=8, depth_m=math.pi + 2.0, sprocket_radius_m=1.0)
 
 
@@ -72,7 +77,9 @@ def test_floaters_on_their_way_up_begin_with_their_air_and_its_compression_is_in
 
 
 def test_the_usual_plant_begins_with_air_in_the_28_floaters_between_the_marks():
-    """Every (18 + pi) / 66 = 0.3203 m one: the fourth is the first past the foot at 0.785 m, the 31st the last before the head at 9.785 m."""
+    """Every (18 + pi) / 66 = 0.3203 m one: the fourth is the first past the foot at 0.785 m,
+    the 31st the last before the head at 9.785 m.
+    """
     state = KppPlant(KppSettings()).state()
     assert np.flatnonzero(state["_y"][AIR : AIR + 66]).tolist() == list(range(3, 31))
     assert state["_d"][[kernel.WHICH_IN, kernel.WHICH_OUT]].tolist() == [2.0, 30.0]
@@ -207,7 +214,9 @@ def test_steps_stay_within_the_bounds_and_are_counted():
     plant = KppPlant(replace(SMALL, prefilled=False), StepBounds(0.01, 0.25, 1e-3, 1e-3))
     plant.advance(
         1.0
-    )  # at rest: no error at all; 0.01, then five times as long at most, then the longest: 0.01, 0.05, 0.25 ...
+        # at rest: no error at all; 0.01, then five times as long at most, then the longest: 0.01,
+        # 0.05, 0.25 ...
+    )
     assert plant.counts == {"steps": 6, "rejected": 0, "events": 0, "forced": 0}
     assert plant.steps == 6
 
@@ -337,7 +346,8 @@ def test_a_fault_says_when_and_what_to_do():
     with pytest.raises(PlantError) as error:
         plant.advance(1.0)
     assert str(error.value) == (
-        "the KPP failed at 1.000000 s: the state is no number any more. Restore a checkpoint, or go on with shorter steps."
+        "the KPP failed at 1.000000 s: the state is no number any more. "
+        "Restore a checkpoint, or go on with shorter steps."
     )
     assert plant.time_s == 1.0
 
@@ -349,7 +359,8 @@ def test_too_many_steps_are_a_fault(monkeypatch):
     with pytest.raises(PlantError) as error:
         plant.advance(1.0)
     assert str(error.value) == (
-        "the KPP failed at 0.012340 s: more than 1,234 steps in one period. Restore a checkpoint, or go on with shorter steps."
+        "the KPP failed at 0.012340 s: more than 1,234 steps in one period. "
+        "Restore a checkpoint, or go on with shorter steps."
     )
     assert plant.time_s == pytest.approx(0.01234)
 

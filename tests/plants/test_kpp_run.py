@@ -33,7 +33,9 @@ def test_without_a_target_the_load_is_full_and_nothing_adds_up():
 
 
 def test_the_load_rises_with_the_speed_and_with_what_has_added_up():
-    """Half the torque at the target; half a share more for each m/s too fast; 0.5 x 0.2 m/s x 0.5 s / 5 s = 0.01 is kept of each step."""
+    """Half the torque at the target; half a share more for each m/s too fast;
+    0.5 x 0.2 m/s x 0.5 s / 5 s = 0.01 is kept of each step.
+    """
     control = LoadControl(2.0)
     assert loads(control, 2.0, 2.2, 2.2, 1.8) == pytest.approx([0.5, 0.6, 0.61, 0.42])
     assert control.sum_s == pytest.approx(0.01)
@@ -56,7 +58,7 @@ def test_a_target_is_a_speed(target):
         LoadControl(target)
 
 
-# --- the run, with a plant that writes down -----------------------------------------------------------------------------------------------------
+# --- the run, with a plant that writes down -----------------------------------------------------
 
 
 class Plant:
@@ -147,13 +149,16 @@ def test_at_full_load_a_period_is_one_step_of_the_plant(run):
 
 
 def test_with_a_target_the_load_is_set_anew_every_fifteenth_of_a_second(run):
-    """2.0 m/s is the target: 0.5; then 0.1 m/s faster with each part. 0.15 s is two fifteenths and 1/60 s."""
+    """2.0 m/s is the target: 0.5; then 0.1 m/s faster with each part.
+    0.15 s is two fifteenths and 1/60 s.
+    """
     made = run(LoadControl(2.0))
     made.advance(0.15, 2e-3)
     first, rest = round(1 / 15, 9), round(0.15 - 2 / 15, 9)
     added = 0.5 * 0.1 / 15 / 5
     assert made.plant.told == [
-        ("load", 0.5, True), ("advance", first, 2e-3), ("load", 0.55, True), ("advance", first, 2e-3),
+        ("load", 0.5, True), ("advance", first, 2e-3), ("load", 0.55, True),
+        ("advance", first, 2e-3),
         ("load", round(0.6 + added, 9), True), ("advance", rest, 2e-3),
     ]  # fmt: skip
     assert made.time_s == pytest.approx(0.15)
@@ -267,14 +272,16 @@ def test_an_earlier_run_is_gone_on_with_if_it_is_from_before_the_end(run, tmp_pa
 def test_what_is_told_is_what_was_measured(run):
     made = run()
     assert made.state() == {
-        "time_s": 1.5, "v_chain": 2.5, "power_output": 4.5, "power_input": 5.5, "efficiency": 0.75, "flywheel_radps": 3.5, "torque_nm": 6.5,
-        "engaged": True, "ledger_residual": 8.5, "stored_j": 9.5, "energy_j": {"compressor": 11.0, "electrical": 12.0},
+        "time_s": 1.5, "v_chain": 2.5, "power_output": 4.5, "power_input": 5.5, "efficiency": 0.75,
+        "flywheel_radps": 3.5, "torque_nm": 6.5,
+        "engaged": True, "ledger_residual": 8.5, "stored_j": 9.5,
+        "energy_j": {"compressor": 11.0, "electrical": 12.0},
         "floaters": {"v_chain": 2.5, "filled": 2, "air_m3": 0.75},
     }  # fmt: skip
     assert made.figures() == {"v_chain": 2.5, "flywheel_radps": 3.5, "ledger_residual": 8.5}
 
 
-# --- the loop's settings ------------------------------------------------------------------------------------------------------------------------
+# --- the loop's settings ------------------------------------------------------------------------
 
 
 def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledger():
@@ -310,9 +317,12 @@ STILL = {"v_chain": 1.0, "flywheel_radps": 1.0, "ledger_residual": 0.0}
 @pytest.mark.parametrize(
     ("figure", "value", "sound"),
     [
-        ("v_chain", -1.0, True), ("v_chain", -1.01, False), ("v_chain", 20.0, True), ("v_chain", 20.01, False),
-        ("flywheel_radps", -1.0, True), ("flywheel_radps", -1.01, False), ("flywheel_radps", 2000.0, True), ("flywheel_radps", 2000.5, False),
-        ("ledger_residual", -0.001, False), ("ledger_residual", 0.001, True), ("ledger_residual", 0.00101, False),
+        ("v_chain", -1.0, True), ("v_chain", -1.01, False), ("v_chain", 20.0, True),
+        ("v_chain", 20.01, False),
+        ("flywheel_radps", -1.0, True), ("flywheel_radps", -1.01, False),
+        ("flywheel_radps", 2000.0, True), ("flywheel_radps", 2000.5, False),
+        ("ledger_residual", -0.001, False), ("ledger_residual", 0.001, True),
+        ("ledger_residual", 0.00101, False),
     ],
 )  # fmt: skip
 def test_figures_beyond_belief_are_told(monitor, figure, value, sound):
@@ -346,7 +356,7 @@ def test_ringing_beyond_the_noise_is_told(monitor, figure, noise):
         assert all(reasons == () for reasons in told) is sound
 
 
-# --- the real plant -----------------------------------------------------------------------------------------------------------------------------
+# --- the real plant -----------------------------------------------------------------------------
 
 
 def test_the_real_plant_goes_on_from_its_checkpoint_as_if_it_had_never_ended(tmp_path):

@@ -1,4 +1,6 @@
-"""What a KPP is made of: every default, every bound from both sides, every derived figure by a formula written a second time."""
+"""What a KPP is made of: every default, every bound from both sides,
+every derived figure by a formula written a second time.
+"""
 
 from __future__ import annotations
 
@@ -80,10 +82,14 @@ BOUNDED = {
 }
 # A plant of which no two figures are alike, so that none can stand for another.
 ODD = KppSettings(
-    floaters=10, depth_m=13.0, sprocket_radius_m=0.7, volume_m3=0.3, mass_kg=21.0, drag_coefficient=0.8, frontal_area_m2=0.45, added_mass_share=0.35,
-    chain_kg=310.0, gear_ratio=31.0, gear_friction_n=120.0, gear_viscous_nspm=77.0, flywheel_kgm2=1.7, flywheel_viscous_nms=0.03,
-    generator_speed_radps=(5.0, 50.0), generator_torque_nm=(1.0, 400.0), generator_efficiency=0.9, compressor_efficiency=0.65, compression_index=1.3,
-    overpressure_pa=15_000.0, air_flow_kgps=2.5, fill=0.8, water_k=291.0, heat_rate_ps=0.4, isothermal_rate_ps=6.0, bubble_share=0.1,
+    floaters=10, depth_m=13.0, sprocket_radius_m=0.7, volume_m3=0.3, mass_kg=21.0,
+    drag_coefficient=0.8, frontal_area_m2=0.45, added_mass_share=0.35,
+    chain_kg=310.0, gear_ratio=31.0, gear_friction_n=120.0, gear_viscous_nspm=77.0,
+    flywheel_kgm2=1.7, flywheel_viscous_nms=0.03,
+    generator_speed_radps=(5.0, 50.0), generator_torque_nm=(1.0, 400.0), generator_efficiency=0.9,
+    compressor_efficiency=0.65, compression_index=1.3,
+    overpressure_pa=15_000.0, air_flow_kgps=2.5, fill=0.8, water_k=291.0, heat_rate_ps=0.4,
+    isothermal_rate_ps=6.0, bubble_share=0.1,
     bubble_rise_mps=0.3, shaft_area_m2=1.2, pulse_s=2.5, coast_s=0.75,
 )  # fmt: skip
 
@@ -143,7 +149,8 @@ def test_floaters_that_cannot_balance_each_other_are_refused(floaters):
     with pytest.raises(
         ValueError,
         match=exactly(
-            f"floaters: {floaters!r} is not allowed: an even number from 2 on, so that the shells balance each other."
+            f"floaters: {floaters!r} is not allowed: an even number from 2 on, "
+            "so that the shells balance each other."
         ),
     ):
         KppSettings(floaters=floaters)
@@ -162,7 +169,8 @@ def test_sprockets_must_leave_a_straight_way():
         with pytest.raises(
             ValueError,
             match=exactly(
-                f"sprocket_radius_m: {radius} leaves no straight way: less than half of depth_m, 10.0."
+                f"sprocket_radius_m: {radius} leaves no straight way: "
+                "less than half of depth_m, 10.0."
             ),
         ):
             KppSettings(depth_m=10.0, sprocket_radius_m=radius)
@@ -196,7 +204,8 @@ def test_the_generators_map_rises_in_speed_and_has_no_negative_torque(speeds, to
     else:
         with pytest.raises(
             ValueError,
-            match=r"^generator_speed_radps, generator_torque_nm: two lists of one length, from two on, speeds rising, all finite",
+            match=r"^generator_speed_radps, generator_torque_nm: two lists of one length, "
+            r"from two on, speeds rising, all finite",
         ):
             KppSettings(generator_speed_radps=speeds, generator_torque_nm=torques)
 

@@ -1,4 +1,6 @@
-"""The SUMO plant: what it sees is there, what is saved comes back, and the known traps of SUMO's states are covered."""
+"""The SUMO plant: what it sees is there, what is saved comes back,
+and the known traps of SUMO's states are covered.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_lesser_equipment_sees_less_but_never_what_is_far(sensing):
 
 
 def five_minutes(s):
-    """(time, vehicles that entered, vehicles that are there, signals of the first seconds) of a street that goes on."""
+    """(time, vehicles that entered, vehicles that are there, signals of the first seconds)
+    of a street that goes on.
+    """
     entered, shown = 0, []
     for _ in range(300):
         s.tick()
@@ -113,7 +117,8 @@ def test_routes_that_do_not_fit_the_network_are_a_clear_error(tmp_path):
     of = scenario("cologne1")
     config = tmp_path / "mixed.sumocfg"
     config.write_text(
-        f'<configuration><input><net-file value="{of.net}"/><route-files value="{scenario("ingolstadt1").routes[0]}"/></input></configuration>'
+        f'<configuration><input><net-file value="{of.net}"/><route-files '
+        f'value="{scenario("ingolstadt1").routes[0]}"/></input></configuration>'
     )
     network = read_network(of.net)
     plant = None
@@ -129,7 +134,8 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_juncti
     of = scenario("cologne8")
     extra = tmp_path / "fire.rou.xml"
     extra.write_text(
-        '<routes><vType id="fire" vClass="emergency"/><trip id="engine1" type="fire" depart="25210" from="-186623965#18" to="-186623965#14"/></routes>'
+        '<routes><vType id="fire" vClass="emergency"/><trip id="engine1" type="fire" '
+        'depart="25210" from="-186623965#18" to="-186623965#14"/></routes>'
     )
     network = read_network(of.net)
     events = []
@@ -151,7 +157,8 @@ def test_an_emergency_vehicle_is_seen_with_its_way_and_gets_green_at_each_juncti
                 there += 1
                 stood += libsumo.vehicle.getSpeed("engine1") < 0.1
         assert ahead == {1, 2}, (
-            "the signals along its way are known, not the next one alone; and the second still, after the first"
+            "the signals along its way are known, not the next one alone; "
+            "and the second still, after the first"
         )
         told = [(e.kind, e.junction) for e in events if e.kind.startswith("safety.emergency")]
         junctions = ["247379907", "26110729"]
@@ -207,14 +214,17 @@ def test_pedestrians_are_seen_and_none_waits_for_ever(crossing_network, tmp_path
             for i, (a, b) in enumerate(drives)
         )
         + "".join(
-            f'<personFlow id="p{i}" begin="0" end="600" personsPerHour="60"><walk from="{a}" to="{b}"/></personFlow>'
+            f'<personFlow id="p{i}" begin="0" end="600" personsPerHour="60"><walk '
+            f'from="{a}" to="{b}"/></personFlow>'
             for i, (a, b) in enumerate(zip(edges, reversed(edges), strict=True))
         )
         + "</routes>"
     )
     config = tmp_path / "walk.sumocfg"
     config.write_text(
-        f'<configuration><input><net-file value="{crossing_network}"/><route-files value="{tmp_path}/walk.rou.xml"/></input><time><end value="900"/></time></configuration>'
+        f'<configuration><input><net-file value="{crossing_network}"/><route-files '
+        f'value="{tmp_path}/walk.rou.xml"/></input><time><end '
+        'value="900"/></time></configuration>'
     )
     network = read_network(crossing_network)
     s = open_street(

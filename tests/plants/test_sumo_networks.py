@@ -1,4 +1,6 @@
-"""Reading networks: real ones against SUMO's own reader; what is right is read, what is broken is refused with place and remedy."""
+"""Reading networks: real ones against SUMO's own reader;
+what is right is read, what is broken is refused with place and remedy.
+"""
 
 from __future__ import annotations
 
@@ -240,7 +242,9 @@ def test_the_kind_of_a_link_is_the_narrower_of_its_two_lanes_and_of_a_group_that
 
 
 def test_what_a_lane_leaves_out_is_as_sumo_has_it(tmp_path):
-    """No length, 13.9 m/s, no place on the map; a link of which neither its way inside nor its lane has a speed has the same."""
+    """No length, 13.9 m/s, no place on the map;
+    a link of which neither its way inside nor its lane has a speed has the same.
+    """
     bare = {name: lane(f"{name}_0") for name in "abz"}
     pieces = [p.replace(' length="5" speed="10"', "") for p in two_ways(**bare)]
     network = read(tmp_path, *pieces)
@@ -310,7 +314,9 @@ def test_the_colours_of_two_lamps_shown_by_a_programme_for_more_are_those_of_the
 
 
 def chain(shared: tuple[tuple[str, str], ...], names: str) -> tuple[str, ...]:
-    """Nodes 0, 1, 2...; at each a road from one lane to one lane for each of the programmes `shared` there, all foes of each other."""
+    """Nodes 0, 1, 2...; at each a road from one lane to one lane for each of the programmes
+    `shared` there, all foes of each other.
+    """
     pieces: list[str] = [programme(name, (30, "GG")) for name in names]
     used = dict.fromkeys(names, 0)
     for n, owners in enumerate(shared):
@@ -334,7 +340,9 @@ def chain(shared: tuple[tuple[str, str], ...], names: str) -> tuple[str, ...]:
 
 
 def test_programmes_that_meet_at_a_node_are_one_junction(tmp_path):
-    """P and S alone; Q meets R at node 1 and R meets T at node 2: one junction, though Q and T never meet. Its groups are its own, in a row."""
+    """P and S alone; Q meets R at node 1 and R meets T at node 2: one junction, though Q and T
+    never meet. Its groups are its own, in a row.
+    """
     network = read(tmp_path, *chain((("P",), ("Q", "R"), ("R", "T"), ("S",)), "PQSRT"))
     assert [(j.id, j.tl_ids, j.first, j.end) for j in network.junctions] == [
         ("P", ("P",), 0, 1),
@@ -353,13 +361,18 @@ def test_programmes_that_meet_at_a_node_are_one_junction(tmp_path):
     assert network.junctions[1].yields.astype(int).tolist() == yields
     assert network.junctions[1].programme.colours.tolist() == [[4, 3, 4, 3]]
     assert network.warnings == (
-        "junction 'Q': phase 0 shows conflicting greens; links [0, 0] are lowered to what right of way allows",
+        (
+            "junction 'Q': phase 0 shows conflicting greens; links [0, "
+            "0] are lowered to what right of way allows"
+        ),
     )
     assert [link.group for link in network.links] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_link_without_signal_and_way_inside_is_a_link_of_no_node(tmp_path):
-    """As networks have it that were made without ways inside; so is a crossing that no node lists."""
+    """As networks have it that were made without ways inside;
+    so is a crossing that no node lists.
+    """
     walk = edge(":C_w0", lane(":C_w0_0", allow="pedestrian"), function="walkingarea")
     crossing = edge(":C_c0", lane(":C_c0_0", length=9, allow="pedestrian"), function="crossing")
     more = (walk, crossing, connection("z_0", "a_0", dir="t"), connection(":C_w0_0", ":C_c0_0"))
@@ -393,18 +406,18 @@ def test_a_network_in_which_no_link_is_controlled_is_refused(tmp_path):
     with pytest.raises(RoadsError) as fault:
         read(tmp_path, *(p.replace('tl="T"', "") for p in two_ways()))
     path = tmp_path / "own.net.xml"
-    assert (
-        str(fault.value)
-        == f"{path}: no connection is controlled by any of the 1 traffic lights. Assign links to them (tl, linkIndex)."
+    assert str(fault.value) == (
+        f"{path}: no connection is controlled by any of the 1 traffic lights. "
+        "Assign links to them (tl, linkIndex)."
     )
 
 
 def test_a_network_without_traffic_lights_is_refused(tmp_path):
     path = tmp_path / "own.net.xml"
     path.write_text(net(*two_ways(plan="<!-- none -->")))
-    assert (
-        refused(path)
-        == f"{path}: the network has no traffic light. Headway needs at least one signalised junction (netconvert --tls.set)."
+    assert refused(path) == (
+        f"{path}: the network has no traffic light. Headway needs at least one signalised "
+        "junction (netconvert --tls.set)."
     )
 
 

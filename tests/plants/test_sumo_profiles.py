@@ -19,7 +19,8 @@ def cars(*rows: tuple[int, float], speed: float = 3.0) -> Vehicles:
     """(lane, metres to the stop line) of each; the other columns differ by row."""
     n = len(rows)
     return Vehicles(
-        np.array([r[0] for r in rows], np.int32), np.full(n, -1, np.int32), np.array([r[1] for r in rows], float), speed + np.arange(n),
+        np.array([r[0] for r in rows], np.int32), np.full(n, -1, np.int32),
+        np.array([r[1] for r in rows], float), speed + np.arange(n),
         10.0 + np.arange(n), 7.5 + np.arange(n), np.arange(n) % 2 == 1,
     )  # fmt: skip
 
@@ -60,7 +61,8 @@ def test_the_likely_way_is_straight_on_then_the_slight_turns_then_right_then_lef
     ]
     # in_0's two links with other directions; the first of two alike
     for straight, left, expected in (
-        ("s", "l", 2), ("l", "s", 3), ("l", "R", 3), ("R", "L", 2), ("L", "R", 2), ("r", "L", 3), ("l", "r", 3), ("t", "l", 3), ("t", "?", 2),
+        ("s", "l", 2), ("l", "s", 3), ("l", "R", 3), ("R", "L", 2), ("L", "R", 2), ("r", "L", 3),
+        ("l", "r", 3), ("t", "l", 3), ("t", "?", 2),
         ("?", "t", 3), ("r", "s", 3), ("R", "s", 3), ("L", "s", 3), ("L", "r", 2), ("R", "r", 2),
     ):  # fmt: skip
         links = list(STREET.links)
@@ -101,13 +103,16 @@ def test_profiles_are_known_by_name():
     assert isinstance(profile("loops", STREET, 1), Loops)
     with pytest.raises(
         ValueError,
-        match=r"^no sensing profile 'radar'\. There are: connected, camera, loops \(rendered cameras are a plant of their own\)\.$",
+        match=r"^no sensing profile 'radar'\. There are: connected, camera, "
+        r"loops \(rendered cameras are a plant of their own\)\.$",
     ):
         profile("radar", STREET, 1)
 
 
 def missed(number: int) -> bool:
-    """One in twenty by a multiplicative hash of its number (Knuth's 2654435761), thousandths below 50."""
+    """One in twenty by a multiplicative hash of its number (Knuth's 2654435761),
+    thousandths below 50.
+    """
     return number * 2654435761 % 1000 < 50
 
 

@@ -1,4 +1,6 @@
-"""The catalogue: scenarios by value; what a configuration says, in SUMO's notations; vehicles counted."""
+"""The catalogue: scenarios by value; what a configuration says, in SUMO's notations;
+vehicles counted.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,8 @@ NET, TIMES = '<net-file value="n.net.xml"/>', '<begin value="60"/><end value="12
 
 def test_a_configuration_of_ones_own_is_read_by_its_path(configuration, tmp_path):
     found = configuration(
-        f'<configuration><input>{NET}<route-files value="a.rou.xml, ,b.rou.xml"/></input><time>{TIMES}</time></configuration>'
+        f'<configuration><input>{NET}<route-files value="a.rou.xml, '
+        f',b.rou.xml"/></input><time>{TIMES}</time></configuration>'
     )
     assert found == Scenario(
         "own",
@@ -133,9 +136,18 @@ def test_times_are_in_seconds_or_days_hours_minutes_and_seconds(text, value):
     [
         ("<configuration>", "not readable as XML (no element found: line 1, column 15)."),
         ("<configuration/>", "names no <net-file>. Add <input><net-file value=.../></input>."),
-        ("<configuration><net-file/></configuration>", "names no <net-file>. Add <input><net-file value=.../></input>."),
-        (f'<configuration>{NET}<begin value="noon"/></configuration>', "begin or end is no time (could not convert string to float: 'noon'). Give seconds, or hh:mm:ss."),
-        (f'<configuration>{NET}<end value="1:x"/></configuration>', "begin or end is no time (could not convert string to float: 'x'). Give seconds, or hh:mm:ss."),
+        ("<configuration><net-file/></configuration>",
+            "names no <net-file>. Add <input><net-file value=.../></input>."),
+        (f'<configuration>{NET}<begin value="noon"/></configuration>',
+            (
+                "begin or end is no time (could not convert string to float: 'noon'). "
+                "Give seconds, or hh:mm:ss."
+            )),
+        (f'<configuration>{NET}<end value="1:x"/></configuration>',
+            (
+                "begin or end is no time (could not convert string to float: 'x'). "
+                "Give seconds, or hh:mm:ss."
+            )),
     ],
 )  # fmt: skip
 def test_a_broken_configuration_is_refused(configuration, tmp_path, text, said):
@@ -161,13 +173,14 @@ def test_a_configuration_that_names_missing_files_is_refused(configuration, tmp_
 
 def test_unknown_names_and_paths_are_refused(tmp_path):
     assert refused(scenario, "nowhere") == (
-        "no scenario 'nowhere'. There are: cologne1, cologne3, cologne8, ingolstadt1, ingolstadt7, ingolstadt21, grid4x4, arterial4x4; "
+        "no scenario 'nowhere'. There are: cologne1, cologne3, cologne8, ingolstadt1, "
+        "ingolstadt7, ingolstadt21, grid4x4, arterial4x4; "
         "or give the path of a .sumocfg file."
     )
     path = str(tmp_path / "x.sumocfg")
-    assert (
-        refused(scenario, path)
-        == f"{path}: no such file. Give a SUMO configuration (.sumocfg) that names a net-file and route-files."
+    assert refused(scenario, path) == (
+        f"{path}: no such file. Give a SUMO configuration (.sumocfg) that names a net-file "
+        "and route-files."
     )
 
 
@@ -176,15 +189,20 @@ def test_without_their_package_the_scenarios_are_refused_with_what_to_install(mo
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    said = "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in the source's folder `make demo` does it)"
+    said = (
+        "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in the "
+        "source's folder `make demo` does it)"
+    )
     assert refused(scenario, "cologne1") == said
 
 
 DEMAND = """<routes>
     <vType id="car"/>
-    <trip id="a" depart="59.99"/><trip id="b" depart="60"/><trip id="c" depart="00:01:59.9"/><trip id="d" depart="120"/>
+    <trip id="a" depart="59.99"/><trip id="b" depart="60"/>
+    <trip id="c" depart="00:01:59.9"/><trip id="d" depart="120"/>
     <vehicle id="e" depart="100"><route edges="x y"/></vehicle><vehicle id="f"/>
-    <vehicle id="g" depart="triggered"/><vehicle id="h" depart="containerTriggered"/><trip id="i" depart="split"/>
+    <vehicle id="g" depart="triggered"/><vehicle id="h" depart="containerTriggered"/>
+    <trip id="i" depart="split"/>
     <flow id="j" begin="60" end="120" number="30"/><flow id="k"/><person id="l" depart="70"/>
 </routes>"""
 

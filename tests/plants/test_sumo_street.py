@@ -1,4 +1,6 @@
-"""The street as a plant, over a SUMO that says what it is told (`street_by_hand`): each figure by hand, each call as it must be."""
+"""The street as a plant, over a SUMO that says what it is told (`street_by_hand`):
+each figure by hand, each call as it must be.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,10 @@ def colours(*shown: int) -> SimpleNamespace:
 def test_sumo_is_started_with_all_that_makes_a_run_the_same_again():
     asked = SumoSettings("a.sumocfg").arguments()
     assert asked == [
-        "sumo", "-c", "a.sumocfg", "--seed", "1", "--scale", "1.0", "--time-to-teleport", "-1", "--no-step-log", "true", "--save-state.rng", "true",
-        "--save-state.transportables", "true", "--no-warnings", "true", "--duration-log.disable", "true",
+        "sumo", "-c", "a.sumocfg", "--seed", "1", "--scale", "1.0", "--time-to-teleport", "-1",
+        "--no-step-log", "true", "--save-state.rng", "true",
+        "--save-state.transportables", "true", "--no-warnings", "true", "--duration-log.disable",
+        "true",
     ]  # fmt: skip
     more = SumoSettings("a.sumocfg", seed=7, scale=1.5, extra=("--end", "9")).arguments()
     assert more == [*asked[:4], "7", "--scale", "1.5", *asked[7:], "--end", "9"]
@@ -303,7 +307,9 @@ def test_short_lanes_behind_signals_are_known_with_what_stands_about_them():
 
 
 def two_lanes():
-    """short_0 has a neighbour, short_1 (in the place of out_0), with a signal of its own, group 2's at k."""
+    """short_0 has a neighbour, short_1 (in the place of out_0), with a signal of its own,
+    group 2's at k.
+    """
     street = network(short_1=30.0, out_0=30.0)
     lanes, links, groups = list(street.lanes), list(street.links), list(street.groups)
     lanes[OUT] = replace(lanes[OUT], id="short_1", edge="short")
@@ -409,7 +415,9 @@ def test_on_a_tight_lane_a_cars_length_is_spared_where_somebody_comes_the_other_
 
 
 def test_beside_each_other_vehicles_share_the_room(sumo):
-    """Three on two lanes take two places of each; two that happen to be on one lane take two of that."""
+    """Three on two lanes take two places of each;
+    two that happen to be on one lane take two of that.
+    """
     sumo.vehicle.put("a", "short_0", 29.0, 0.0)
     sumo.vehicle.put("b", "short_1", 29.0, 0.0)
     plant = plant_of(two_lanes())
@@ -607,7 +615,8 @@ def test_a_scene_has_place_heading_speed_length_and_class_of_each(sumo):
 
 def test_the_classes_of_a_scene_are_as_viewers_know_them():
     assert CLASSES == {
-        "passenger": 0, "bus": 1, "coach": 1, "truck": 2, "trailer": 2, "delivery": 2, "bicycle": 3, "tram": 4, "emergency": 5
+        "passenger": 0, "bus": 1, "coach": 1, "truck": 2, "trailer": 2, "delivery": 2, "bicycle": 3,
+        "tram": 4, "emergency": 5
     }  # fmt: skip
 
 
@@ -664,7 +673,8 @@ def test_a_state_that_does_not_fit_is_refused_with_its_name(sumo, tmp_path):
         with pytest.raises(PlantError) as error:
             plant.restore(tmp_path / "s.xml.gz")
         assert str(error.value) == (
-            f"{tmp_path / 's.xml.gz'}: SUMO does not take this state (bad). A state fits only the SUMO version and the network that wrote it."
+            f"{tmp_path / 's.xml.gz'}: SUMO does not take this state (bad). "
+            "A state fits only the SUMO version and the network that wrote it."
         )
 
 

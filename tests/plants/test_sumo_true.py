@@ -1,4 +1,6 @@
-"""The street over the real SUMO: each second of some minutes, all that is told of it is what SUMO itself says, asked without any cleverness."""
+"""The street over the real SUMO: each second of some minutes,
+all that is told of it is what SUMO itself says, asked without any cleverness.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ INF = float("inf")
 
 
 class Naive:
-    """What SUMO says now, in the words of an observation; `look` once a second, after the plant has looked."""
+    """What SUMO says now, in the words of an observation;
+    `look` once a second, after the plant has looked.
+    """
 
     def __init__(self, network: Network, range_m: float, period_s: float = 1.0) -> None:
         self.network, self.range_m, self.period_s = network, range_m, period_s
@@ -50,7 +54,9 @@ class Naive:
         }
 
     def link_of(self, vehicle: str, lane: int) -> int:
-        """The link that it will take from its lane; of those that it cannot take from here, one for the same street, or the first."""
+        """The link that it will take from its lane;
+        of those that it cannot take from here, one for the same street, or the first.
+        """
         network, (tl, place, *_) = self.network, libsumo.vehicle.getNextTLS(vehicle)[0]
         links = network.groups[self.group[tl, place]].links
         own = [i for i, link in enumerate(network.links) if link.from_lane == lane]
@@ -62,7 +68,9 @@ class Naive:
         ][0]
 
     def ahead(self, lane: int) -> set[int]:
-        """Stop lanes that traffic of this lane comes to without a signal between, not further than the range from its end (but for the way inside)."""
+        """Stop lanes that traffic of this lane comes to without a signal between, not further than
+        the range from its end (but for the way inside).
+        """
         if lane in self.stops:
             return {lane}
         return {
@@ -178,22 +186,31 @@ def walking(net: Path, folder: Path) -> str:
     """Demand on the small grid: cars, a bus, a fire engine, pedestrians."""
     (folder / "w.rou.xml").write_text(
         """<routes><vType id="bus" vClass="bus"/><vType id="fire" vClass="emergency"/>
-        <flow id="a" begin="0" end="400" vehsPerHour="700" from="left0A0" to="B0right0"/><flow id="b" begin="0" end="400" vehsPerHour="500" from="bottom0A0" to="A1top0"/>
-        <flow id="c" begin="0" end="400" vehsPerHour="500" from="left1A1" to="B1B0" departLane="best"/><flow id="d" begin="0" end="400" vehsPerHour="400" from="B1B0" to="A1left1"/>
-        <personFlow id="p" begin="0" end="400" personsPerHour="300"><walk from="left0A0" to="A1top0" departPos="120"/></personFlow>
-        <personFlow id="q" begin="0" end="400" personsPerHour="300"><walk from="B0right0" to="left1A1"/></personFlow>
-        <trip id="bus0" type="bus" depart="20" from="left0A0" to="B1right1"/><trip id="fire0" type="fire" depart="60" from="left0A0" to="B0right0"/></routes>"""
+        <flow id="a" begin="0" end="400" vehsPerHour="700" from="left0A0" to="B0right0"/>
+        <flow id="b" begin="0" end="400" vehsPerHour="500" from="bottom0A0" to="A1top0"/>
+        <flow id="c" begin="0" end="400" vehsPerHour="500" from="left1A1" to="B1B0"
+            departLane="best"/>
+        <flow id="d" begin="0" end="400" vehsPerHour="400" from="B1B0" to="A1left1"/>
+        <personFlow id="p" begin="0" end="400" personsPerHour="300">
+            <walk from="left0A0" to="A1top0" departPos="120"/></personFlow>
+        <personFlow id="q" begin="0" end="400" personsPerHour="300">
+            <walk from="B0right0" to="left1A1"/></personFlow>
+        <trip id="bus0" type="bus" depart="20" from="left0A0" to="B1right1"/>
+        <trip id="fire0" type="fire" depart="60" from="left0A0" to="B0right0"/></routes>"""
     )
     config = folder / "w.sumocfg"
     config.write_text(
-        f'<configuration><input><net-file value="{net}"/><route-files value="{folder}/w.rou.xml"/></input></configuration>'
+        f'<configuration><input><net-file value="{net}"/><route-files '
+        f'value="{folder}/w.rou.xml"/></input></configuration>'
     )
     return str(config)
 
 
 @pytest.fixture(params=["grid", "cologne1", "cologne8"])
 def street(request, crossing_network, tmp_path):
-    """(plant, network) of a small grid with pedestrians, and of one real junction and of eight at the morning peak."""
+    """(plant, network) of a small grid with pedestrians,
+    and of one real junction and of eight at the morning peak.
+    """
     if request.param == "grid":
         net, config = str(crossing_network), walking(crossing_network, tmp_path)
     else:
@@ -404,9 +421,13 @@ def test_a_state_of_another_network_is_refused(one, tmp_path):
     plant.checkpoint(tmp_path / "s.xml.gz")
     other = tmp_path / "other.py"
     other.write_text(
-        "import sys\nfrom pathlib import Path\nfrom headway.plants.sumo import SumoPlant, SumoSettings, read_network\n"
-        "from headway.plants.sumo.scenarios import scenario\nof = scenario('cologne3')\nplant = SumoPlant(SumoSettings(of.sumocfg), read_network(of.net))\n"
-        "try:\n    plant.restore(Path(sys.argv[1]))\nexcept RuntimeError as error:\n    print(type(error).__name__, error)\n"
+        "import sys\nfrom pathlib import Path\nfrom headway.plants.sumo import SumoPlant, "
+        "SumoSettings, read_network\n"
+        "from headway.plants.sumo.scenarios import scenario\nof = "
+        "scenario('cologne3')\nplant = SumoPlant(SumoSettings(of.sumocfg), "
+        "read_network(of.net))\n"
+        "try:\n    plant.restore(Path(sys.argv[1]))\nexcept RuntimeError as error:\n    "
+        "print(type(error).__name__, error)\n"
     )  # libsumo holds one simulation a process
     done = subprocess.run(
         [sys.executable, other, tmp_path / "s.xml.gz"],

@@ -1,4 +1,6 @@
-"""What is read of the vehicles near the signals, second by second, on a street that is known by heart (`street_by_hand`)."""
+"""What is read of the vehicles near the signals, second by second,
+on a street that is known by heart (`street_by_hand`).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ STREET = network()
 
 
 def told(watch) -> dict[str, tuple]:
-    """(stop lane, metres to the stop line from its start, the only link, is it a stop lane) by name."""
+    """(stop lane, metres to the stop line from its start, the only link, is it a stop lane)
+    by name.
+    """
     rows = zip(
         watch.lane.tolist(),
         watch.to_end_m.tolist(),
@@ -75,7 +79,9 @@ def test_the_lanes_before_a_stop_line_and_behind_it_are_watched():
 
 
 def test_a_stop_lane_may_lead_to_another_without_a_signal():
-    """kin_0 to back_0 and short_0 to kin_0, besides their signals: they stay stop lanes, but which line they come to is open."""
+    """kin_0 to back_0 and short_0 to kin_0, besides their signals:
+    they stay stop lanes, but which line they come to is open.
+    """
     way = STREET.links[10]
     links = (
         *STREET.links,
@@ -218,7 +224,8 @@ def test_what_does_not_change_is_asked_once():
         r.read()
     asked = [what for what, _ in r.sumo.vehicle.asked]
     assert {what: asked.count(what) for what in asked} == {
-        "getLaneID": 3, "getLanePosition": 3, "getSpeed": 3, "getLength": 1, "getMinGap": 1, "getVehicleClass": 1, "getNextTLS": 1
+        "getLaneID": 3, "getLanePosition": 3, "getSpeed": 3, "getLength": 1, "getMinGap": 1,
+        "getVehicleClass": 1, "getNextTLS": 1
     }  # fmt: skip
 
 
@@ -271,7 +278,9 @@ def test_without_a_signal_ahead_a_vehicle_has_no_link_but_counts_on_its_lane():
 
 
 def parallel():
-    """in_0 and in_1 both lead straight on to one street: short_0, and its neighbour short_1 in the place of out_0."""
+    """in_0 and in_1 both lead straight on to one street:
+    short_0, and its neighbour short_1 in the place of out_0.
+    """
     lanes, links = list(STREET.lanes), list(STREET.links)
     lanes[OUT] = replace(lanes[OUT], id="short_1", edge="short")
     links[3] = replace(links[3], to_lane=OUT)
@@ -511,7 +520,9 @@ def crowd(r: Reading, name: str, count: int) -> list[str]:
 
 
 def returns(r: Reading, name: str) -> bool:
-    """Whether a vehicle that left the watched lanes and comes back on its way counts as a new arrival: it has been forgotten."""
+    """Whether a vehicle that left the watched lanes and comes back on its way counts as a new
+    arrival: it has been forgotten.
+    """
     r.arrived()
     r.put(name, "in_1", 1.0, 1.0)
     r.read(0.0)
@@ -629,7 +640,9 @@ def test_moves_bring_the_columns_and_the_counts_up_to_date():
 
 
 def test_a_digest_of_five_vehicles():
-    """0 near the line, 1 beyond range; 3, 4, 5 on a lane that leads away, two of them well down it; 2 is not asked. Of lane 2 nobody is read: inf."""
+    """0 near the line, 1 beyond range; 3, 4, 5 on a lane that leads away, two of them well down it;
+    2 is not asked. Of lane 2 nobody is read: inf.
+    """
     slot, lanes = np.zeros(6, SLOT), np.zeros(3, WATCHED)
     lanes["to_end"] = [100.0, math.inf, 50.0]
     lanes["passed"] = [30.0, 30.0, 30.0]
@@ -642,7 +655,8 @@ def test_a_digest_of_five_vehicles():
     slot["detour"] = [3.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     slot["wait"], slot["urgent"] = 4.0, [1, 0, 0, 0, 0, 0]
     which, how, passed = digest(
-        50.0, 0.5, 60.0, np.array([3, 0, 4, 1, 5], np.int32), np.array([34.5, 43.0, 34.0, 39.9, 60.0]), np.array([2.0, 0.05, 9.0, 0.1, 3.0]), slot, lanes
+        50.0, 0.5, 60.0, np.array([3, 0, 4, 1, 5], np.int32),
+        np.array([34.5, 43.0, 34.0, 39.9, 60.0]), np.array([2.0, 0.05, 9.0, 0.1, 3.0]), slot, lanes
     )  # fmt: skip
     assert which.tolist() == [[2], [6], [0], [1]]
     assert how.tolist() == [[60.0], [0.05], [4.5], [7.0]]

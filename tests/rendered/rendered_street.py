@@ -1,6 +1,8 @@
-"""A street made by hand for rendered cameras: a road from the west (a path beside it), one from the north, one out to the east; and a slow painter.
+"""A street made by hand for rendered cameras: a road from the west (a path beside it), one from the
+north, one out to the east; and a slow painter.
 
-The slow painter follows the ray of each pixel to what it meets first. It shares no line with the real one.
+The slow painter follows the ray of each pixel to what it meets first. It shares no line with the
+real one.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def scene(*vehicles):
     """vehicles: (number, front x, y, angle, speed, length, kind)."""
     rows = np.array(vehicles, np.float64).reshape(-1, 7)
     return Scene(
-        rows[:, 0].astype(np.uint32), rows[:, 1:3].astype(np.float32), rows[:, 3].astype(np.float32), rows[:, 4].astype(np.float32),
+        rows[:, 0].astype(np.uint32), rows[:, 1:3].astype(np.float32),
+        rows[:, 3].astype(np.float32), rows[:, 4].astype(np.float32),
         rows[:, 5].astype(np.float32), rows[:, 6].astype(np.uint8),
     )  # fmt: skip
 
@@ -93,7 +96,9 @@ class Ray:
         right = np.array([forward[1], -forward[0], 0.0])
         right /= np.sqrt((right**2).sum())
         up = np.array([
-            right[1] * forward[2] - right[2] * forward[1], right[2] * forward[0] - right[0] * forward[2], right[0] * forward[1] - right[1] * forward[0],
+            right[1] * forward[2] - right[2] * forward[1],
+            right[2] * forward[0] - right[0] * forward[2],
+            right[0] * forward[1] - right[1] * forward[0],
         ])  # fmt: skip
         x = (px[:, 0] - view.size[0] / 2) / view.focal_px
         y = (px[:, 1] - view.size[1] / 2) / view.focal_px
@@ -106,7 +111,9 @@ class Ray:
 
 
 def block(front, angle, length, wide, high):
-    """Turns points of the world (n, 3) into shares of a vehicle: 0..1 from front to back, from right to left, from below to above."""
+    """Turns points of the world (n, 3) into shares of a vehicle:
+    0..1 from front to back, from right to left, from below to above.
+    """
     a = np.radians(angle)
     ahead, left = np.array([np.sin(a), np.cos(a), 0.0]), np.array([-np.cos(a), np.sin(a), 0.0])
     basis = np.array([-ahead / length, left / wide, [0.0, 0.0, 1.0 / high]])
@@ -114,7 +121,9 @@ def block(front, angle, length, wide, high):
 
 
 def met(basis, offset, began, way):
-    """Of rays and a block: how far until it is met (inf: it is not), by which axis, and the shares there."""
+    """Of rays and a block: how far until it is met (inf:
+    it is not), by which axis, and the shares there.
+    """
     b, w = basis @ began + offset, way @ basis.T
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = (0.0 - b) / w, (1.0 - b) / w
@@ -125,7 +134,9 @@ def met(basis, offset, began, way):
 
 
 def look_of(kind, number, axis, share, angle):
-    """What one sees of a vehicle at places on it, (n,) and (n, 3): a code for each, and the colours BGR of the codes before rounding."""
+    """What one sees of a vehicle at places on it, (n,) and (n, 3):
+    a code for each, and the colours BGR of the codes before rounding.
+    """
     base = np.array(COLOURS[number % 8] if kind != 1 else (40, 60, 200), float)
     u, v, z = share.T
     a = np.radians(angle)

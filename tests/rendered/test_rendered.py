@@ -1,4 +1,6 @@
-"""The camera on the simulation: its geometry, its ground truth, the commands, and a street controlled through it. Images have half the usual size."""
+"""The camera on the simulation: its geometry, its ground truth, the commands, and a street
+controlled through it. Images have half the usual size.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +132,9 @@ def test_a_rate_without_whole_milliseconds_is_refused():
 
 @pytest.fixture
 def headway(monkeypatch, capsys, tmp_path):
-    """Calls `headway WORDS...` in this process, in an empty folder, with small images; what it told. Its handlers of signals are not set."""
+    """Calls `headway WORDS...` in this process, in an empty folder, with small images;
+    what it told. Its handlers of signals are not set.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
@@ -173,7 +177,8 @@ def test_the_commands_from_a_clip_to_its_violations(headway, tmp_path):
     )
     truth = [json.loads(x) for x in (tmp_path / "clip.ground_truth.jsonl").read_text().splitlines()]
     assert len(truth) == 120
-    out = headway("watch", "clip.mp4", "--calibration", "clip.site.json", "--signals", "clip.ground_truth.jsonl", "--json", "seen.json", "--out", "seen.mp4",
+    out = headway("watch", "clip.mp4", "--calibration", "clip.site.json", "--signals",
+        "clip.ground_truth.jsonl", "--json", "seen.json", "--out", "seen.mp4",
                   "--heat", "heat.jpg", "--evidence", "evidence")  # fmt: skip
     assert "calibration: error 0.00 m" in out
     observed = json.loads((tmp_path / "seen.json").read_text())

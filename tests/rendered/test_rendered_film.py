@@ -38,7 +38,8 @@ def test_each_frame_is_a_step_of_the_simulation(rate, step):
 def test_a_rate_without_whole_milliseconds_or_out_of_bounds_is_refused(rate):
     with pytest.raises(
         SensingError,
-        match=rf"^rate {rate:g}: a frame must last whole milliseconds\. Possible: 4, 5, 8, 10, 12\.5, 20, 25, 40\.$",
+        match=rf"^rate {rate:g}: a frame must last whole milliseconds\. Possible: 4, 5, 8, 10, "
+        r"12\.5, 20, 25, 40\.$",
     ):
         with_frame_steps(SumoSettings("x"), rate)
 
@@ -55,7 +56,9 @@ def shown(drift, at, **how):
 
 
 def test_a_lane_change_takes_two_seconds():
-    """Eastwards 10 m/s, at 0 s 3 m to the left: of what is left after share s of 2 s, s² (3 - 2 s): 1/2 after a second, 0.15625 after 1.5 s."""
+    """Eastwards 10 m/s, at 0 s 3 m to the left: of what is left after share s of 2 s, s² (3 - 2 s):
+    1/2 after a second, 0.15625 after 1.5 s.
+    """
     drift = LaneChangeSmoother(0.5)
     found = [shown(drift, (5.0 * k, 3.0 if k else 0.0)) for k in range(6)]
     shares = [None, 1.0, 0.84375, 0.5, 0.15625, 0.0]
@@ -230,7 +233,9 @@ def test_each_letter_of_sumo_is_a_colour(plant, cologne, letter, colour):
 
 
 def test_warm_up_renders_nothing_and_violators_are_chosen_by_name(plant):
-    """Of a fifth: those whose draw is below 0.2 drive 1.6 times the limit, those below 0.4 heed no red."""
+    """Of a fifth: those whose draw is below 0.2 drive 1.6 times the limit,
+    those below 0.4 heed no red.
+    """
     detector = Notes()
     of = plant(detector, violators=0.2, seed=4)
     begin, met = of.time_s, {}

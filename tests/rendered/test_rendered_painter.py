@@ -1,4 +1,6 @@
-"""The painter against a slow one that follows rays; its street, noise, weather, lamps and ground truth by hand."""
+"""The painter against a slow one that follows rays;
+its street, noise, weather, lamps and ground truth by hand.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ AROUND = [
 
 
 def agreed(label):
-    """What a pixel shows where it is the same two pixels to each side; -1 elsewhere. label(off): a code of each pixel."""
+    """What a pixel shows where it is the same two pixels to each side; -1 elsewhere.
+    label(off): a code of each pixel.
+    """
     first = label(AROUND[0])
     for off in AROUND[1:]:
         first = np.where(first == label(off), first, -1)
@@ -73,7 +77,9 @@ SUNNY, SHADED = 1000, 1001
 
 
 def looks(view, vehicles, shaded):
-    """By the rays: (code of each pixel, -1 where there is doubt; colours of the codes). Of the road: in the sun or not."""
+    """By the rays: (code of each pixel, -1 where there is doubt; colours of the codes).
+    Of the road: in the sun or not.
+    """
     blocks = [block((x, y), a, length, *SIZES[kind]) for _, x, y, a, _, length, kind in vehicles]
     colours = {}
 
@@ -210,7 +216,9 @@ def test_a_distant_vehicle_lamp_is_at_least_a_pixel():
 
 
 def edges():
-    """The lines that are painted along a lane, 5 cm within its edge and across its end: (m, 2, 2)."""
+    """The lines that are painted along a lane, 5 cm within its edge and across its end:
+    (m, 2, 2).
+    """
     found = []
     for _, _, _, wide, points in LANES:
         p, half = np.array(points), (wide - 0.1) / 2.0
@@ -300,7 +308,9 @@ class Plan:
 
 
 def test_lanes_have_a_line_along_both_sides_and_across_their_end():
-    """A lane of 3.1 m from (2, 10) to (12, 10): its lines 15 pixels from its middle; lanes inside a junction have none."""
+    """A lane of 3.1 m from (2, 10) to (12, 10): its lines 15 pixels from its middle;
+    lanes inside a junction have none.
+    """
     shapes = replace(
         SHAPES,
         lanes=[
@@ -343,7 +353,9 @@ def test_lanes_have_a_line_along_both_sides_and_across_their_end():
 
 
 def test_a_stop_line_lies_across_its_lane_four_tenths_of_a_metre_before_its_end():
-    """A lane that goes to 60 degrees from north, 30 from east: on the line at 1.4 m to either side and 0.1 or 0.3 m back, not beyond."""
+    """A lane that goes to 60 degrees from north, 30 from east:
+    on the line at 1.4 m to either side and 0.1 or 0.3 m back, not beyond.
+    """
     shapes = replace(SHAPES, lanes=[], junctions=[], signals=[(10.0, 10.0, 60.0)])
     of = Painter(Plan(), replace(NETWORK, groups=(NETWORK.groups[0],)), shapes, noise=0.0)
     of.lamps_px[:] = np.nan
@@ -351,7 +363,8 @@ def test_a_stop_line_lies_across_its_lane_four_tenths_of_a_metre_before_its_end(
         (200, 200), 0
     ).reshape(200, 200, 3)
     ahead, left = np.array([np.sqrt(0.75), 0.5]), np.array([-0.5, np.sqrt(0.75)])
-    for along, aside, colour in ((-0.2, 1.3, PAINT), (-0.2, -1.3, PAINT), (-0.2, 0.0, PAINT), (0.3, 0.0, GRASS), (-0.7, 0.0, GRASS), (-0.2, 1.9, GRASS),
+    for along, aside, colour in ((-0.2, 1.3, PAINT), (-0.2, -1.3, PAINT), (-0.2, 0.0, PAINT),
+        (0.3, 0.0, GRASS), (-0.7, 0.0, GRASS), (-0.2, 1.9, GRASS),
                                  (-0.2, -1.9, GRASS)):  # fmt: skip
         x, y = np.array([10.0, 10.0]) + ahead * along + left * aside
         assert (
@@ -379,7 +392,9 @@ def test_the_noise_is_one_of_five_images_in_turn():
 
 
 def test_rain_greys_the_image_and_adds_short_streaks():
-    """A quarter of it is a grey of 120; 150 strokes of 9 pixels down and 2 across, others in each image and for each seed."""
+    """A quarter of it is a grey of 120; 150 strokes of 9 pixels down and 2 across,
+    others in each image and for each seed.
+    """
     of, plain = painter(rain=True, seed=3), painter(seed=3).render(scene(), OFF)[0]
     images = [of.render(scene(), OFF)[0] for _ in range(2)]
     for k, image in enumerate(images):
@@ -433,8 +448,10 @@ def test_a_lamp_is_a_disc_with_a_dark_rim(colour):
 @pytest.mark.parametrize(
     ("at", "drawn"),
     [
-        ((-49.0, 60.0), True), ((-50.0, 60.0), False), ((249.0, 60.0), True), ((250.0, 60.0), False), ((100.0, -49.0), True), ((100.0, -50.0), False),
-        ((100.0, 179.0), True), ((100.0, 180.0), False), ((np.nan, 60.0), False), ((-60.0, 60.0), False), ((100.0, -60.0), False),
+        ((-49.0, 60.0), True), ((-50.0, 60.0), False), ((249.0, 60.0), True),
+        ((250.0, 60.0), False), ((100.0, -49.0), True), ((100.0, -50.0), False),
+        ((100.0, 179.0), True), ((100.0, 180.0), False), ((np.nan, 60.0), False),
+        ((-60.0, 60.0), False), ((100.0, -60.0), False),
         ((100.0, 190.0), False), ((260.0, 60.0), False),
     ],
 )  # fmt: skip
@@ -513,7 +530,9 @@ def test_a_box_ends_at_the_image():
 
 
 def share_seen(view, vehicles, which):
-    """By the rays: of what would be seen of one alone, within the image and without, how much is not hidden."""
+    """By the rays: of what would be seen of one alone, within the image and without,
+    how much is not hidden.
+    """
     y, x = np.mgrid[-20 : view.size[1] + 20, -20 : view.size[0] + 20]
     px = np.c_[x.ravel(), y.ravel()]
     rays = Ray(view, px)
@@ -605,8 +624,10 @@ def test_a_vehicle_outside_the_image_has_no_ground_truth():
     ] == [2]
 
 
-@pytest.mark.parametrize(("front_px", "reported"), [((394.0, 60.0), True), ((406.0, 60.0), False), ((-194.0, 60.0), True), ((-206.0, 60.0), False),
-                                                 ((100.0, 256.0), True), ((100.0, 264.0), False)])  # fmt: skip
+@pytest.mark.parametrize(("front_px", "reported"),
+    [((394.0, 60.0), True), ((406.0, 60.0), False), ((-194.0, 60.0), True), ((-206.0, 60.0), False),
+                                                 ((100.0, 256.0), True),
+                                                 ((100.0, 264.0), False)])  # fmt: skip
 def test_a_long_vehicle_has_ground_truth_while_its_front_is_within_three_half_images_of_the_middle(
     front_px, reported
 ):

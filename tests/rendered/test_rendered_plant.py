@@ -68,15 +68,22 @@ def test_points_of_a_line_may_coincide():
 @pytest.mark.parametrize(
     ("at", "known", "lane", "left"),
     [
-        ((-28.0, -2.0), {"length_m": 5.0}, 1, 17.5),  # its middle is 20 m before the line, its front 2.5 m less
+        # its middle is 20 m before the line, its front 2.5 m less
+        ((-28.0, -2.0), {"length_m": 5.0}, 1, 17.5),
         ((-28.0, -2.0), {}, 1, 17.75),  # a length that is not known is one of 4.5 m
-        ((-28.0, -4.1), {"length_m": 5.0}, 1, 17.5), ((-28.0, -4.3), {"length_m": 5.0}, None, None), ((-28.0, 0.3), {}, None, None),  # 2.2 m to the side
-        ((-2.0, 18.0), {"length_m": 4.0}, 2, 8.0), ((-9.0, -7.0), {}, 0, -1.25), ((-6.0, -2.0), {"length_m": 4.0}, 1, -4.0),
+        # 2.2 m to the side
+        ((-28.0, -4.1), {"length_m": 5.0}, 1, 17.5), ((-28.0, -4.3), {"length_m": 5.0}, None, None),
+        ((-28.0, 0.3), {}, None, None),
+        ((-2.0, 18.0), {"length_m": 4.0}, 2, 8.0), ((-9.0, -7.0), {}, 0, -1.25),
+        ((-6.0, -2.0), {"length_m": 4.0}, 1, -4.0),
         ((40.0, -2.0), {}, None, None),  # a lane that leads away
         ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (10.0, 0.0)}, 1, 17.75),
-        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (-10.0, 0.0)}, None, None),  # it drives the other way
-        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (3.1, 9.5)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (2.9, 9.6)}, None, None),
-        ((-28.0, -2.0), {"speed_mps": 1.5, "velocity_mps": (-1.5, 0.0)}, 1, 17.75), ((-28.0, -2.0), {"speed_mps": 1.6, "velocity_mps": (-1.6, 0.0)}, None, None),
+        # it drives the other way
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (-10.0, 0.0)}, None, None),
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (3.1, 9.5)}, 1, 17.75),
+        ((-28.0, -2.0), {"speed_mps": 10.0, "velocity_mps": (2.9, 9.6)}, None, None),
+        ((-28.0, -2.0), {"speed_mps": 1.5, "velocity_mps": (-1.5, 0.0)}, 1, 17.75),
+        ((-28.0, -2.0), {"speed_mps": 1.6, "velocity_mps": (-1.6, 0.0)}, None, None),
     ],
 )  # fmt: skip
 def test_the_lane_of_a_track_and_its_distance_to_the_stop_line(at, known, lane, left):
@@ -100,7 +107,9 @@ def test_the_nearest_lane_is_its_own():
 
 
 def test_a_track_is_not_placed_on_a_nearer_lane_of_the_opposite_direction():
-    """The first lane goes east, the second, a metre beside it, west; 32 m are left of that, less half of 4.5 m."""
+    """The first lane goes east, the second, a metre beside it, west;
+    32 m are left of that, less half of 4.5 m.
+    """
     shapes = replace(
         SHAPES,
         lanes=[
@@ -268,7 +277,8 @@ def test_an_observation_holds_only_camera_data(plant, monkeypatch):
     a, b = lanes[0], next(lane for lane in lanes if lane != lanes[0])
     c = next(i for i in range(len(network.lanes)) if likely[i] < 0)  # a lane without a link
     tracks = [
-        user(1, 0, 0, speed_mps=7.5, length_m=5.0), user(2, 0, 0, at_s=9.0, stopped_since_s=5.0), user(3, 0, 0, speed_mps=0.5, length_m=9.0),
+        user(1, 0, 0, speed_mps=7.5, length_m=5.0), user(2, 0, 0, at_s=9.0, stopped_since_s=5.0),
+        user(3, 0, 0, speed_mps=0.5, length_m=9.0),
         user(4, 0, 0, speed_mps=1.0),
     ]  # fmt: skip
     reported = [

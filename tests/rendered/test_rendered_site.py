@@ -1,4 +1,6 @@
-"""The site of a rendered camera over a street made by hand, each place projected by a second camera."""
+"""The site of a rendered camera over a street made by hand,
+each place projected by a second camera.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def test_the_calibration_of_a_rendered_camera(reported):
 
 
 def test_each_approach_lane_has_a_stop_line_a_metre_beyond_its_end(reported):
-    """From its left to its right as one drives, so that who drives on crosses it from right to left of it: `in`."""
+    """From its left to its right as one drives,
+    so that who drives on crosses it from right to left of it: `in`.
+    """
     names = [line["name"] for line in reported["lines"]]
     assert names == ["stop w_1", "stop n_0"]
     west, north = reported["lines"]
@@ -100,8 +104,12 @@ def test_each_lamp_within_the_image_is_a_square(painter, reported):
         assert lamp["px"] == [pytest.approx(v) for v in (x - r, y - r, 2 * r, 2 * r)]
 
 
-@pytest.mark.parametrize(("at", "told_of"), [((0.5, 0.5), True), ((319.5, 239.5), True), ((0.0, 9.0), False), ((9.0, 0.0), False), ((320.0, 9.0), False),
-                                              ((9.0, 240.0), False), ((-1.0, 9.0), False), ((330.0, 9.0), False), ((np.nan, 9.0), False)])  # fmt: skip
+@pytest.mark.parametrize(("at", "told_of"),
+    [((0.5, 0.5), True), ((319.5, 239.5), True), ((0.0, 9.0), False), ((9.0, 0.0), False),
+        ((320.0, 9.0), False),
+                                              ((9.0, 240.0), False), ((-1.0, 9.0), False),
+                                              ((330.0, 9.0), False),
+                                              ((np.nan, 9.0), False)])  # fmt: skip
 def test_a_lamp_outside_the_image_is_left_out(at, told_of):
     of = Painter(HIGH, NETWORK, SHAPES)
     of.lamps_px[1] = at
@@ -138,10 +146,14 @@ def test_lanes_of_pedestrians_of_another_junction_or_without_a_shape_are_left_ou
 
 @pytest.mark.parametrize(("more", "there"), [(0.01, True), (-0.01, False)])
 @pytest.mark.parametrize(
-    ("at", "axis"), [((15.0, -20.0, 100.0), 0), ((-20.0, -20.0, 100.0), 0), ((0.0, -30.0, 100.0), 1), ((0.0, 10.0, 100.0), 1)], ids=["left", "right", "above", "below"]
+    ("at", "axis"),
+    [((15.0, -20.0, 100.0), 0), ((-20.0, -20.0, 100.0), 0), ((0.0, -30.0, 100.0), 1),
+        ((0.0, 10.0, 100.0), 1)], ids=["left", "right", "above", "below"]
 )  # fmt: skip
 def test_a_stop_line_not_wholly_in_the_image_is_left_out(at, axis, more, there):
-    """The view looks past the northern stop line; the image is so large that its edge is a hundredth of a pixel beyond the line's end, or within it."""
+    """The view looks past the northern stop line; the image is so large that its edge is a
+    hundredth of a pixel beyond the line's end, or within it.
+    """
     view = View(at, (at[0], at[1] + 20.0), 200.0, (1000, 1000))
     far = np.abs(view.ground(np.array([(-0.5, 7.0), (-3.5, 7.0)])) - 500.0)[:, axis].max()
     size = [1000, 1000]
@@ -157,7 +169,8 @@ def test_a_stop_line_not_wholly_in_the_image_is_left_out(at, axis, more, there):
 @pytest.mark.parametrize(
     ("length", "want"),
     [
-        (4.0, [(6, 0), (10, 0)]), (10.0, [(0, 0), (10, 0)]), (12.0, [(0, 2), (0, 0), (10, 0)]), (15.0, [(0, 5), (0, 0), (10, 0)]),
+        (4.0, [(6, 0), (10, 0)]), (10.0, [(0, 0), (10, 0)]), (12.0, [(0, 2), (0, 0), (10, 0)]),
+        (15.0, [(0, 5), (0, 0), (10, 0)]),
         (25.0, [(-5, 10), (0, 10), (0, 0), (10, 0)]), (99.0, [(-20, 10), (0, 10), (0, 0), (10, 0)]),
     ],
 )  # fmt: skip

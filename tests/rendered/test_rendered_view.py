@@ -1,4 +1,6 @@
-"""A pinhole camera by hand: 50 m from the middle of its image, 30 m south of it and 40 m high, so that all its axes are tenths."""
+"""A pinhole camera by hand: 50 m from the middle of its image, 30 m south of it and 40 m high,
+so that all its axes are tenths.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def test_points_of_the_road_have_no_height():
 
 
 def test_an_area_that_reaches_behind_the_camera_is_cut_a_metre_before_it():
-    """Depth of (x, y, 0) is 50 + 0.6 y: of the corners 56 and -10 m, so 5/6 of the way remain: to y = 10 - 110 x 5/6."""
+    """Depth of (x, y, 0) is 50 + 0.6 y: of the corners 56 and -10 m, so 5/6 of the way remain:
+    to y = 10 - 110 x 5/6.
+    """
     cut = 10 - 110 * 5 / 6
     want = [(-5, cut), (0, 10), (5, cut)]
     near(
@@ -97,7 +101,9 @@ def test_a_corner_exactly_a_metre_before_the_camera_is_whole():
 
 
 def turned(*degrees, kinds=None):
-    """The network with signals at (10, 20) and (30, 40), ..., whose lanes come in these directions (clockwise from north)."""
+    """The network with signals at (10, 20) and (30, 40), ..., whose lanes come in these directions
+    (clockwise from north).
+    """
     network, shapes = street()
     kinds = kinds or [Kind.VEHICLE] * len(degrees)
     groups = tuple(dataclasses.replace(network.groups[0], kind=kind) for kind in kinds)
@@ -123,7 +129,9 @@ def turned(*degrees, kinds=None):
     ],
 )
 def test_a_camera_is_beside_the_road_that_most_lanes_follow(degrees, side):
-    """side: where it stands, seen from the middle, degrees from the east against the clock; 30 degrees from straight down, so 0.5774 of its height away."""
+    """side: where it stands, seen from the middle, degrees from the east against the clock; 30
+    degrees from straight down, so 0.5774 of its height away.
+    """
     network, shapes = turned(*degrees)
     view = view_of(network, shapes, 0, 60.0, 30.0, 40.0)
     middle = 10.0 * len(degrees), 10.0 + 10.0 * len(degrees)

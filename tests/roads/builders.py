@@ -1,4 +1,6 @@
-"""SUMO networks by hand: a line of XML for each piece, and one crossroads that is small enough to be checked in the head."""
+"""SUMO networks by hand: a line of XML for each piece,
+and one crossroads that is small enough to be checked in the head.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def junction(
     requests: Iterable[tuple[Collection[int], Collection[int]]] = (),
     **values: object,
 ) -> str:
-    """A node. inside: its inner lanes, in the order of the requests; requests: foes and those to whom it gives way, for each."""
+    """A node. inside: its inner lanes, in the order of the requests;
+    requests: foes and those to whom it gives way, for each.
+    """
     rows = list(requests)
 
     def bits(places: Collection[int]) -> str:
@@ -42,7 +46,11 @@ def junction(
         f'<request index="{k}" response="{bits(first)}" foes="{bits(foes)}"/>'
         for k, (foes, first) in enumerate(rows)
     )
-    return f'<junction id="{name}" intLanes="{inside}"{_attributes({"type": "traffic_light"} | values)}>{text}</junction>'
+    return (
+        f'<junction id="{name}" '
+        f'intLanes="{inside}"{_attributes({"type": "traffic_light"} | values)}>{text}</'
+        "junction>"
+    )
 
 
 def programme(name: str, *phases: tuple[float, str], **values: object) -> str:
@@ -64,10 +72,13 @@ def _attributes(values: dict[str, object]) -> str:
 def crossroads() -> str:
     """Two junctions: T at node C, B at node N; U has no signal.
 
-    From the west (w, two lanes, fast): straight on to the east, and left to the north. From the east (e): straight on. From the south
-    (s, two lanes of unequal speed): left to the west from both lanes on one lamp, and right, which may turn on red. Pedestrians cross the
-    western arm. Requests at C: 0 w straight, 1 w left (in two parts), 2 e straight, 3 and 4 s left, 5 s right, 6 the crossing.
-    Lamps of T: 0, 1, 2, 3 (requests 3 and 4), 4 (request 5), 5 (the crossing). One way alone tells that 0 and 5, and that 2 and 3, are foes.
+    From the west (w, two lanes, fast): straight on to the east, and left to the north. From the
+    east (e): straight on. From the south (s, two lanes of unequal speed): left to the west from
+        both lanes on one lamp, and right, which may turn on red. Pedestrians cross the
+    western arm. Requests at C: 0 w straight, 1 w left (in two parts), 2 e straight, 3 and 4 s left,
+        5 s right, 6 the crossing.
+    Lamps of T: 0, 1, 2, 3 (requests 3 and 4), 4 (request 5), 5 (the crossing). One way alone tells
+        that 0 and 5, and that 2 and 3, are foes.
     3 and 5 are foes by the file, but come from one lane. B: the north road against a side road x.
     """
     return net(

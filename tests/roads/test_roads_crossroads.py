@@ -1,4 +1,6 @@
-"""The crossroads of `builders`, read: every lane, link, group, conflict, stage and time by value, worked out by hand from its drawing."""
+"""The crossroads of `builders`, read: every lane, link, group, conflict, stage and time by value,
+worked out by hand from its drawing.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ LANES = (
     Lane("x_0", "x", 40.0, 9.0, CAR, (9.0, 117.0)),
     Lane("nn_0", "nn", 70.0, 10.0, CAR, (1.0, 193.0)),
 )
-# node, request, from, to, group, direction, length, speed (the least of the way inside and the lane after it), kind, way inside
+# node, request, from, to, group, direction, length, speed (the least of the way inside and the lane
+# after it), kind, way inside
 LINKS = (
     Link("U", 0, U, W0, -1, "s", 5.0, 13.0, CAR, (":U_0_0",)),
     Link("U", 1, U, W1, -1, "L", 7.0, 12.0, CAR, (":U_1_0",)),
@@ -78,7 +81,8 @@ CONFLICTS = [
     [1, 0, 0, 0, 0, 0],
     [1, 1, 1, 1, 0, 0],
 ]
-# row gives way to column. 2 and 3: one of the two lanes of 3 does not give way, so neither is first, and each gives way; likewise 1 and 5
+# row gives way to column. 2 and 3: one of the two lanes of 3 does not give way, so neither is
+# first, and each gives way; likewise 1 and 5
 YIELDS = [
     [0, 0, 0, 0, 0, 0],
     [0, 0, 1, 0, 0, 1],
@@ -158,20 +162,24 @@ def test_stages_are_the_phases_with_green_and_without_yellow(crossroads_network)
 def test_all_compatible_stages_are_those_and_every_maximal_set_with_the_permissive_left(
     crossroads_network,
 ):
-    """Sets without conflict, but for 1 with 2, which the programme shows together: {0 1 2}, {1 2 4}, {3 4}, {4 5}; and without that: {0 1}, {0 2}, {1 4}, {2 4}."""
+    """Sets without conflict, but for 1 with 2, which the programme shows together: {0 1 2}, {1 2
+    4}, {3 4}, {4 5}; and without that: {0 1}, {0 2}, {1 4}, {2 4}.
+    """
     junction = crossroads_network.junctions[0]
     found = compatible_stages(junction.stages, junction.conflicts, junction.yields).tolist()
     assert found[:3] == junction.stages.tolist()
     assert len(found) == 9
     assert {tuple(s) for s in found[3:]} == {
-        (1, 3, 4, 1, 4, 1), (1, 1, 1, 1, 4, 4), (4, 4, 1, 1, 1, 1), (4, 1, 4, 1, 1, 1), (1, 4, 1, 1, 4, 1), (1, 1, 4, 1, 4, 1),
+        (1, 3, 4, 1, 4, 1), (1, 1, 1, 1, 4, 4), (4, 4, 1, 1, 1, 1), (4, 1, 4, 1, 1, 1),
+        (1, 4, 1, 1, 4, 1), (1, 1, 4, 1, 4, 1),
     }  # fmt: skip
 
 
 def test_the_programme_keeps_its_phases_yellow_turn_on_red_and_offset(crossroads_network):
     plan = crossroads_network.junctions[0].programme
     assert plan.colours.tolist() == [
-        [4, 3, 4, 1, 1, 1], [2, 2, 2, 1, 1, 1], [1, 1, 1, 4, 4, 1], [1, 1, 1, 2, 2, 1], [1, 1, 1, 1, 1, 4], [1, 1, 1, 1, 1, 1],
+        [4, 3, 4, 1, 1, 1], [2, 2, 2, 1, 1, 1], [1, 1, 1, 4, 4, 1], [1, 1, 1, 2, 2, 1],
+        [1, 1, 1, 1, 1, 4], [1, 1, 1, 1, 1, 1],
     ]  # fmt: skip
     assert (plan.duration_s.tolist(), plan.offset_s, plan.cycle_s) == (
         [40.0, 4.0, 25.0, 3.0, 15.0, 5.0],
@@ -188,7 +196,9 @@ def test_the_programme_keeps_its_phases_yellow_turn_on_red_and_offset(crossroads
 @pytest.mark.parametrize(
     ("at_s", "phase"),
     [
-        (7.5, 0), (47.499, 0), (47.5, 1), (51.4, 1), (51.5, 2), (76.5, 3), (79.5, 4), (94.5, 5), (99.4, 5), (99.5, 0),  # one cycle, from 7.5 s
+        # one cycle, from 7.5 s
+        (7.5, 0), (47.499, 0), (47.5, 1), (51.4, 1), (51.5, 2), (76.5, 3), (79.5, 4), (94.5, 5),
+        (99.4, 5), (99.5, 0),
         (0.0, 4), (2.4, 4), (2.5, 5), (7.4, 5), (7.5 + 92e6 + 60, 2), (-84.5, 0),
         (np.nextafter(7.5, 0.0), 5), (7.5 - 1e-16, 0),
     ],
@@ -203,8 +213,8 @@ def test_the_last_phase_is_in_force_where_time_is_rounded_up_to_the_whole_cycle(
     assert plan.phase_at(-1e-20) == 1
 
 
-# Timing. Yellow 1 + v / 6.1 for v = 20, 20, 13, 16, 8: 4.279, 4.279, 3.131, 3.623, 2.311 (3 at least).
-# Clearance (W + 6) / v: 30/20, 23/20, 32/13, max(24/8, 26/16), 14/8. On foot: 12.84 / 1.07.
+# Timing. Yellow 1 + v / 6.1 for v = 20, 20, 13, 16, 8: 4.279, 4.279, 3.131, 3.623, 2.311 (3 at
+# least). Clearance (W + 6) / v: 30/20, 23/20, 32/13, max(24/8, 26/16), 14/8. On foot: 12.84 / 1.07.
 STREET_YELLOW = [4.3, 4.3, 3.2, 3.7, 3.0, 0.0, 3.0, 3.0]
 STREET_CLEARANCE = [1.5, 1.2, 2.5, 3.0, 1.8, 12.0, 1.7, 2.0]
 
@@ -308,7 +318,9 @@ def test_shapes_are_all_lanes_with_their_width_and_the_outlines_of_junctions(cro
 
 
 def test_each_signal_stands_at_the_end_of_its_lane_and_looks_along_it(crossroads_network):
-    """Degrees clockwise from north. w_0 ends going 100 east, 10 north: atan2(100, 10) = 84.289. The way on foot starts from the walkway."""
+    """Degrees clockwise from north. w_0 ends going 100 east, 10 north: atan2(100, 10) = 84.289.
+    The way on foot starts from the walkway.
+    """
     signals = read_shapes(crossroads_network).signals
     assert [s[:2] for s in signals] == [
         (-10.0, -2.0),
@@ -347,15 +359,23 @@ def changed(tmp_path, *changes: tuple[str, str]):
 
 
 def test_conflicting_greens_are_lowered_to_what_right_of_way_allows_and_warned_of(tmp_path):
-    """The left turn at 1 is shown protected beside its foe 2, and in phase 2 the crossing beside 3, which gives way to it."""
+    """The left turn at 1 is shown protected beside its foe 2, and in phase 2 the crossing beside 3,
+    which gives way to it.
+    """
     network = changed(tmp_path, ("GgGrsr", "GGGrsr"), ("rrrGGr", "rrrGGG"))
     junction = network.junctions[0]
     assert junction.programme.colours.tolist()[0] == [4, 3, 4, 1, 1, 1]
     assert junction.programme.colours.tolist()[2] == [1, 1, 1, 3, 4, 4]
     assert junction.stages.tolist() == [[4, 3, 4, 1, 1, 1], [1, 1, 1, 3, 4, 4], [1, 1, 1, 1, 1, 4]]
     assert network.warnings == (
-        "junction 'T': phase 0 shows conflicting greens; links [1] are lowered to what right of way allows",
-        "junction 'T': phase 2 shows conflicting greens; links [3] are lowered to what right of way allows",
+        (
+            "junction 'T': phase 0 shows conflicting greens; links [1] are lowered to what "
+            "right of way allows"
+        ),
+        (
+            "junction 'T': phase 2 shows conflicting greens; links [3] are lowered to what "
+            "right of way allows"
+        ),
     )
     assert len(network.junctions[1].stages) == 2
 
@@ -402,14 +422,25 @@ def test_one_lamp_that_may_turn_on_red_in_any_phase_is_marked(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ([("rrrGGr", "rrrrGr")], "junction 'T' has no stage that serves link 3 of traffic light 'T' (direction 'l'). Give the programme a green phase for it, or take the signal off the link."),
-        ([("rrryyr", "rrry")], "traffic light 'T', phase 3: the state 'rrry' has 4 places, but its connections use 6."),
-        ([("rrryyr", "rrrxzr")], "traffic light 'T', phase 3: unknown colours ['x', 'z'] in 'rrrxzr'."),
-        ([('linkIndex="1" dir="R"', 'linkIndex="2" dir="R"')], "traffic light 'B', phase 0: the state 'Gr' has 2 places, but its connections use 3."),
-        ([('tl="B" linkIndex="0"', 'tl="D" linkIndex="0"')], "connection 9 names traffic light 'D', which has no programme (<tlLogic>)."),
+        ([("rrrGGr", "rrrrGr")],
+            (
+                "junction 'T' has no stage that serves link 3 of traffic light 'T' (direction "
+                "'l'). Give the programme a green phase for it, "
+                "or take the signal off the link."
+            )),
+        ([("rrryyr", "rrry")],
+            "traffic light 'T', phase 3: the state 'rrry' has 4 places, "
+            "but its connections use 6."),
+        ([("rrryyr", "rrrxzr")],
+            "traffic light 'T', phase 3: unknown colours ['x', 'z'] in 'rrrxzr'."),
+        ([('linkIndex="1" dir="R"', 'linkIndex="2" dir="R"')],
+            "traffic light 'B', phase 0: the state 'Gr' has 2 places, but its connections use 3."),
+        ([('tl="B" linkIndex="0"', 'tl="D" linkIndex="0"')],
+            "connection 9 names traffic light 'D', which has no programme (<tlLogic>)."),
         (
             [('via=":N_1_0"', "")],
-            "connection x_0 -> nn_0 of traffic light 'B' has no internal lane, so its right of way is unknown. "
+            "connection x_0 -> nn_0 of traffic light 'B' has no internal lane, "
+            "so its right of way is unknown. "
             "Rebuild the network with netconvert without --no-internal-links.",
         ),
     ],
@@ -447,9 +478,9 @@ def test_a_programme_without_length_is_refused(tmp_path):
         )
         with pytest.raises(RoadsError) as refused:
             read_network(path)
-        assert (
-            str(refused.value)
-            == f"{path}: the programme of traffic light 'B' has no phase of any length. Give it at least one green phase."
+        assert str(refused.value) == (
+            f"{path}: the programme of traffic light 'B' has no phase of any length. "
+            "Give it at least one green phase."
         )
 
 

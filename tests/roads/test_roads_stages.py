@@ -71,7 +71,9 @@ def test_right_of_way_decides_the_level_of_two_conflicting_greens(colours, yield
 
 
 def test_a_green_that_was_lowered_to_red_lowers_no_other():
-    """0 has 1 in its way, and 1 has 2: 1 goes red, so that 2 may stay; and 2 stays beside 0 which went permissive."""
+    """0 has 1 in its way, and 1 has 2: 1 goes red, so that 2 may stay;
+    and 2 stays beside 0 which went permissive.
+    """
     conflicts = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], bool)
     greens = np.array([G, G, G], np.int8)
     assert permissible(greens, conflicts, yielding(n=3)).tolist() == [G, R, G]
@@ -183,7 +185,9 @@ def test_maximal_stages_come_with_the_first_groups_first():
 
 
 def test_maximal_stages_come_in_a_fixed_order():
-    """3 against 0 against 1 against 2. The pivot, which fits with most, is 2: it and its only foe, 1, are tried, 1 first. Plans and limits rest on it."""
+    """3 against 0 against 1 against 2. The pivot, which fits with most, is 2: it and its only foe,
+    1, are tried, 1 first. Plans and limits rest on it.
+    """
     conflicts = np.zeros((4, 4), bool)
     for a, b in ((0, 1), (1, 2), (0, 3)):
         conflicts[a, b] = conflicts[b, a] = True
@@ -297,11 +301,14 @@ def test_phases_that_change_together_but_for_rounding_are_one_change():
 @pytest.mark.slow
 @given(
     st.lists(
-        st.tuples(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.integers(-900, 900)), min_size=2, max_size=3
+        st.tuples(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.integers(-900, 900)),
+        min_size=2, max_size=3
     )
 )  # fmt: skip
 def test_the_merged_plan_shows_at_any_time_what_each_plan_shows(drawn):
-    """Asked at the middle of every tenth of a second of the longest cycle: the naive clock of each plan, in whole tenths."""
+    """Asked at the middle of every tenth of a second of the longest cycle:
+    the naive clock of each plan, in whole tenths.
+    """
     parts = [
         (np.arange(len(d), dtype=np.int8)[:, None], [x / 10 for x in d], offset / 10)
         for d, offset in drawn

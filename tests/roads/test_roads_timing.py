@@ -1,4 +1,6 @@
-"""Timing: the formulas and their bounds by value, the two profiles, and what a profile may not be."""
+"""Timing: the formulas and their bounds by value, the two profiles,
+and what a profile may not be.
+"""
 
 from __future__ import annotations
 

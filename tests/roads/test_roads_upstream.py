@@ -61,7 +61,9 @@ def test_a_link_without_a_way_inside_adds_nothing():
 
 
 def test_of_two_ways_the_shorter_counts_whichever_is_found_first():
-    """From a by the bypass (10 + 40) or straight (10): and what lies before a is told by the shorter way too."""
+    """From a by the bypass (10 + 40) or straight (10):
+    and what lies before a is told by the shorter way too.
+    """
     lengths = {"stop": 50.0, "a": 30.0, "bypass": 40.0, "before": 5.0}
     straight = ("a", "stop", 2.0, (":s",), -1)
     bypass = [("a", "bypass", 1.0, (":in",), -1), ("bypass", "stop", 1.0, (":out",), -1)]
@@ -102,7 +104,9 @@ def test_a_ring_without_length_ends():
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_way_that_ends_does_not_end_the_others(turned):
-    """Beside the way a, c stand b that is too long to go on, d that is behind a signal, and e that is reached a second time by a longer way."""
+    """Beside the way a, c stand b that is too long to go on, d that is behind a signal,
+    and e that is reached a second time by a longer way.
+    """
     lengths = {
         "stop": 50.0,
         "a": 30.0,
@@ -114,8 +118,10 @@ def test_a_way_that_ends_does_not_end_the_others(turned):
         "g": 4.0,
     }
     links = [
-        ("b", "stop", 1.0, (":b",), -1), ("d", "stop", 1.0, (":d",), 0), ("e", "stop", 1.0, (":e",), -1), ("a", "stop", 1.0, (":a",), -1),
-        ("c", "a", 1.0, (":c",), -1), ("f", "e", 1.0, (":f",), -1), ("e", "c", 1.0, (":ec",), -1), ("f", "b", 1.0, (":fb",), -1),
+        ("b", "stop", 1.0, (":b",), -1), ("d", "stop", 1.0, (":d",), 0),
+        ("e", "stop", 1.0, (":e",), -1), ("a", "stop", 1.0, (":a",), -1),
+        ("c", "a", 1.0, (":c",), -1), ("f", "e", 1.0, (":f",), -1), ("e", "c", 1.0, (":ec",), -1),
+        ("f", "b", 1.0, (":fb",), -1),
         ("g", "c", 1.0, (":g",), -1),
     ]  # fmt: skip
     found = {
@@ -123,7 +129,8 @@ def test_a_way_that_ends_does_not_end_the_others(turned):
         for f in feeders(street(lengths, *(links[::-1] if turned else links)), 0, 500.0)
     }
     assert found == {
-        "stop": 50.0, ":b": 51.0, "b": 951.0, ":e": 51.0, "e": 58.0, ":a": 51.0, "a": 81.0, ":c": 82.0, "c": 102.0,
+        "stop": 50.0, ":b": 51.0, "b": 951.0, ":e": 51.0, "e": 58.0, ":a": 51.0, "a": 81.0,
+        ":c": 82.0, "c": 102.0,
         ":f": 59.0, "f": 62.0, ":ec": 103.0, ":g": 103.0, "g": 107.0,
     }  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Alert rules and their paths: each condition at both sides of its threshold, each time to the second."""
+"""Alert rules and their paths: each condition at both sides of its threshold,
+each time to the second.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,12 @@ from headway.runtime.paths import Path, flatten
 @pytest.mark.parametrize(
     ("pattern", "path", "found"),
     [
-        ("a", "a", True), ("a", "b", False), ("a", "a.b", False), ("a", "ab", False), ("a.b", "a.b", True), ("a.b", "axb", False),
-        ("a.*", "a.b", True), ("a.*", "a.b.c", False), ("a.*", "a", False), ("*.b", "a.b", True), ("*.b", "a.c", False), ("*.*", "a.b", True),
-        ("*.*", "a.b.c", False), ("a.*.c", "a.b.c", True), ("a.*.c", "a.b.d", False), ("*", "a", True), ("*", "a.b.c", True),
+        ("a", "a", True), ("a", "b", False), ("a", "a.b", False), ("a", "ab", False),
+        ("a.b", "a.b", True), ("a.b", "axb", False),
+        ("a.*", "a.b", True), ("a.*", "a.b.c", False), ("a.*", "a", False), ("*.b", "a.b", True),
+        ("*.b", "a.c", False), ("*.*", "a.b", True),
+        ("*.*", "a.b.c", False), ("a.*.c", "a.b.c", True), ("a.*.c", "a.b.d", False),
+        ("*", "a", True), ("*", "a.b.c", True),
         ("a+", "a+", True), ("a+", "aa", False), ("*.a.*", "x.a.y", True),
     ],
 )  # fmt: skip
@@ -123,8 +128,10 @@ def test_a_rule_by_default_warns_at_once_without_hysteresis():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"condition": "~"}, "rule 'r': no condition '~'. There are: >, >=, <, <=, ==, !="), ({"threshold": math.nan}, "must be a finite number"),
-        ({"threshold": math.inf}, "must be a finite number"), ({"hysteresis": -0.5}, "not below 0"), ({"for_s": -0.5}, "not below 0"),
+        ({"condition": "~"}, "rule 'r': no condition '~'. There are: >, >=, <, <=, ==, !="),
+        ({"threshold": math.nan}, "must be a finite number"),
+        ({"threshold": math.inf}, "must be a finite number"), ({"hysteresis": -0.5}, "not below 0"),
+        ({"for_s": -0.5}, "not below 0"),
         ({"clear_s": -0.5}, "not below 0"), ({"path": "a..b"}, "is no path"),
     ],
 )  # fmt: skip

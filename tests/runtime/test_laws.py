@@ -1,4 +1,6 @@
-"""Laws of pacing, steps, streams and recovery: over generated sequences, and over real threads and processes."""
+"""Laws of pacing, steps, streams and recovery:
+over generated sequences, and over real threads and processes.
+"""
 
 from __future__ import annotations
 

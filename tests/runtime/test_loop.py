@@ -33,7 +33,8 @@ def loop_of(run, speed_factor=0.0, report=None, clock=None, **more):
 
 def test_a_hundred_random_faults_are_all_reported():
     assert faults(100, streets=1, seed=7, tell=lambda line: None) == {
-        ("clock", RECOVERED): 22, ("subscriber", RECOVERED): 20, ("disk", RECOVERED): 20, ("nan", RECOVERED): 15, ("exception", RECOVERED): 12,
+        ("clock", RECOVERED): 22, ("subscriber", RECOVERED): 20, ("disk", RECOVERED): 20,
+        ("nan", RECOVERED): 15, ("exception", RECOVERED): 12,
         ("exception", STOPPED): 10, ("killed street process", RECOVERED): 1,
     }  # fmt: skip
 
@@ -153,7 +154,9 @@ def test_the_command_gives_one_object_with_the_figures_and_refuses_nonsense(tmp_
 EACH_SECOND = """
 from headway.cli import kpp, main
 made = kpp.runtime_settings
-kpp.runtime_settings = lambda speed_factor, mode, checkpoint_s, bounds: made(speed_factor, mode, 1.0, bounds)
+def each_second(speed_factor, mode, checkpoint_s, bounds):
+    return made(speed_factor, mode, 1.0, bounds)
+kpp.runtime_settings = each_second
 main()
 """
 

@@ -1,4 +1,6 @@
-"""The real-time loop on a plant made by hand and a clock set by hand: when it advances, checks, publishes, checkpoints and recovers, by value."""
+"""The real-time loop on a plant made by hand and a clock set by hand: when it advances, checks,
+publishes, checkpoints and recovers, by value.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from headway.runtime.monitor import Alert, AlertUpdate
 
 
 class Plant:
-    """Keeps what was asked of it. takes_s: wall time of each advance; fails, checkpoint_fails: errors to come, oldest first."""
+    """Keeps what was asked of it. takes_s: wall time of each advance;
+    fails, checkpoint_fails: errors to come, oldest first.
+    """
 
     def __init__(self, clock):
         self.clock, self.time_s, self.running = clock, 0.0, True
@@ -80,7 +84,9 @@ class Plant:
 
 
 class Loop:
-    """A loop over a `Plant`, a quarter of a second a tick unless told otherwise; `told`: (plant time, kind, figures)."""
+    """A loop over a `Plant`, a quarter of a second a tick unless told otherwise;
+    `told`: (plant time, kind, figures).
+    """
 
     def __init__(self, recovery=None, **settings):
         self.clock, self.reported = Clock(100.0), []
@@ -104,15 +110,21 @@ class Loop:
 def test_default_settings_and_invalid_ones():
     given = {f.name: getattr(RuntimeSettings(), f.name) for f in fields(RuntimeSettings)}
     assert given == {
-        "period_s": 1.0 / 15.0, "speed_factor": 1.0, "overrun": "degrade", "mode": "balanced", "gather": True, "batch_wall_s": 0.02, "checkpoint_s": 0.0,
-        "bounds": StepBounds(), "rules": (), "limits": {}, "drift": None, "priority": (), "watch": True,
+        "period_s": 1.0 / 15.0, "speed_factor": 1.0, "overrun": "degrade", "mode": "balanced",
+        "gather": True, "batch_wall_s": 0.02, "checkpoint_s": 0.0,
+        "bounds": StepBounds(), "rules": (), "limits": {}, "drift": None, "priority": (),
+        "watch": True,
     }  # fmt: skip
     RuntimeSettings(period_s=0.5, speed_factor=0.0, batch_wall_s=0.5, checkpoint_s=0.0)
     RuntimeSettings(speed_factor=0.5, checkpoint_s=0.5)
     for bad, said in (
-        ({"period_s": 0.0}, "period_s: 0.0 is not allowed: seconds above 0"), ({"period_s": math.nan}, "period_s: nan"), ({"speed_factor": -0.5}, "speed_factor -0.5"),
-        ({"batch_wall_s": 0.0}, "batch_wall_s 0.0 above"), ({"batch_wall_s": math.nan}, "batch_wall_s nan"), ({"checkpoint_s": -0.5}, "checkpoint_s -0.5"),
-        ({"mode": "turbo"}, "mode: 'turbo' is not allowed. There are: performance, balanced, accuracy"),
+        ({"period_s": 0.0}, "period_s: 0.0 is not allowed: seconds above 0"),
+        ({"period_s": math.nan}, "period_s: nan"), ({"speed_factor": -0.5}, "speed_factor -0.5"),
+        ({"batch_wall_s": 0.0}, "batch_wall_s 0.0 above"),
+        ({"batch_wall_s": math.nan}, "batch_wall_s nan"),
+        ({"checkpoint_s": -0.5}, "checkpoint_s -0.5"),
+        ({"mode": "turbo"},
+            "mode: 'turbo' is not allowed. There are: performance, balanced, accuracy"),
         ({"overrun": "panic"}, "overrun: 'panic' is not allowed. There are: degrade, skip, slow"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
@@ -199,7 +211,7 @@ def test_unpaced_ticks_are_batched_by_their_duration_and_never_past_the_end():
     assert apart.plant.advanced() == [0.25] * 3
 
 
-def test_pressure_is_the_share_of_the_wall_time_and_lengthens_the_shortest_step_in_real_time_alone():
+def test_pressure_is_the_share_of_wall_time_and_lengthens_the_shortest_step_in_real_time_alone():
     of = Loop(speed_factor=0.5)  # half a second of wall time a tick
     of.plant.takes_s = 0.5
     of.ticks(2)
@@ -476,7 +488,8 @@ def test_strategies_are_applied_from_the_mildest():
         "reinitialise",
     ]
     assert [(t, d["strategy"]) for t, k, d in of.reported if k == "runtime.fault"] == [
-        (3.0, "retry with a smaller step"), (3.0, "restore the last checkpoint"), (1.0, "restart the plant"), (1.0, "begin anew"), (0.0, "degrade"),
+        (3.0, "retry with a smaller step"), (3.0, "restore the last checkpoint"),
+        (1.0, "restart the plant"), (1.0, "begin anew"), (0.0, "degrade"),
         (0.0, "stop safely"),
     ]  # fmt: skip
     assert (of.loop.optimizer.mode.name, of.loop.last_checkpoint_s) == ("performance", 0.0)
@@ -522,8 +535,10 @@ def test_a_strategy_that_fails_is_a_fault_and_the_next_one_is_tried():
     of.plant.fails = [ArithmeticError("first")]
     of.plant.cures = {"roll back": ValueError("cannot"), "restore": OSError("no disk")}
     of.ticks(2)
-    assert [(d.get("error"), d.get("strategy")) for _, k, d in of.reported if k == "runtime.fault"] == [
-        ("ArithmeticError('first')", "retry with a smaller step"), ("ValueError('cannot')", "restore the last checkpoint"),
+    assert [(d.get("error"), d.get("strategy"))
+        for _, k, d in of.reported if k == "runtime.fault"] == [
+        ("ArithmeticError('first')", "retry with a smaller step"),
+        ("ValueError('cannot')", "restore the last checkpoint"),
         ("OSError('no disk')", "degrade"),
     ]  # fmt: skip
     assert len(of.plant.advanced()) == 2

@@ -1,4 +1,6 @@
-"""Recovery strategies, and the stability checks that raise faults: order, budgets, time windows, scores, all by value."""
+"""Recovery strategies, and the stability checks that raise faults:
+order, budgets, time windows, scores, all by value.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def answers(recovery, clock, *times, error=FAULT):
 
 def test_the_strategies_of_each_class_of_error_from_the_mildest_to_the_last():
     assert (RETRY, RESTORE, ANEW, RESTART, DEGRADE, STOP) == (
-        Strategy.RETRY_SMALLER, Strategy.RESTORE, Strategy.REINITIALISE, Strategy.RESTART, Strategy.DEGRADE, Strategy.STOP,
+        Strategy.RETRY_SMALLER, Strategy.RESTORE, Strategy.REINITIALISE, Strategy.RESTART,
+        Strategy.DEGRADE, Strategy.STOP,
     )  # fmt: skip
     for error, plan in (
         (ZeroDivisionError("x"), [RETRY, RESTORE, ANEW, STOP]),
@@ -56,7 +59,7 @@ def test_a_fault_within_the_settling_time_takes_the_next_strategy_and_one_at_its
     assert recovery.success_counts() == {RETRY: (0, 2), RESTORE: (0, 1), ANEW: (1, 1)}
 
 
-def test_a_fault_of_another_class_escalates_where_its_plan_has_the_strategy_and_else_starts_at_the_first():
+def test_a_fault_of_another_class_escalates_if_its_plan_has_the_strategy_or_starts_at_the_first():
     clock = Clock()
     recovery = ErrorRecoverySystem(clock=clock)
     assert recovery.choose(FAULT) is RETRY

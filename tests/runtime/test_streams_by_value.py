@@ -21,7 +21,9 @@ def opened(clock=None, rate_hz=1000.0, priority=(), **more):
 
 
 def put(subscription, *messages, clock=None):
-    """Put messages (number, urgent) whose one field carries the number, or that have the fields given."""
+    """Put messages (number, urgent) whose one field carries the number,
+    or that have the fields given.
+    """
     for number, urgent, *fields in messages:
         if clock is not None:
             clock.now = float(number)
@@ -340,7 +342,8 @@ def test_invalid_subscriptions_are_refused_by_name(bad):
     streams = DataStreamManager()
     with pytest.raises(
         ValueError,
-        match=r"^s: rate_hz -?[\d.]+ must be above 0, size \d+ at least 1, timeout_s -?[\d.]+ not below 0\.$",
+        match=r"^s: rate_hz -?[\d.]+ must be above 0, size \d+ at least 1, "
+        r"timeout_s -?[\d.]+ not below 0\.$",
     ):
         streams.subscribe("s", **({"rate_hz": 0.5, "size": 1, "timeout_s": 0.0} | bad))
     assert streams.statistics() == {}

@@ -1,4 +1,6 @@
-"""The supervisor of a worker and the worker's outbox: with workers played by threads, and once with a real process."""
+"""The supervisor of a worker and the worker's outbox:
+with workers played by threads, and once with a real process.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +131,9 @@ def test_a_closed_pipe_ends_the_sending_and_nothing_else():
 
 
 class Process:
-    """A worker played by a thread. script: what it puts out, one by one; ends with its `exitcode`, or hangs where that is None."""
+    """A worker played by a thread. script: what it puts out, one by one;
+    ends with its `exitcode`, or hangs where that is None.
+    """
 
     def __init__(self, played, target, args, daemon):
         self.played, self.target, self.args, self.daemon = played, target, args, daemon
@@ -172,7 +176,9 @@ class Process:
 
 
 class Played:
-    """Stands for the processes of `multiprocessing`. scripts: (what is put out, exit status or None to hang), one a start."""
+    """Stands for the processes of `multiprocessing`.
+    scripts: (what is put out, exit status or None to hang), one a start.
+    """
 
     def __init__(self, *scripts):
         self.scripts, self.processes, self.methods = list(scripts), [], []
@@ -241,7 +247,7 @@ def test_the_cause_is_reported_when_a_worker_is_abandoned(play, status, why):
         next(messages)
 
 
-def test_a_worker_is_restarted_as_often_as_allowed_and_each_restart_is_reported_at_its_first_message(
+def test_a_worker_restarts_as_often_as_allowed_and_each_restart_is_reported_at_its_first_message(
     play,
 ):
     clock = Clock(50.0)

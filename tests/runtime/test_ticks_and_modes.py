@@ -16,7 +16,9 @@ from headway.runtime.profiler import SectionReport
 
 
 def paced(work, period_s=1.0, speed_factor=1.0, **more):
-    """Ticks with so much work after each: (time of each tick, what it stands for), and the pacer."""
+    """Ticks with so much work after each: (time of each tick, what it stands for),
+    and the pacer.
+    """
     clock = Clock(100.0)
     pacer = Pacer(period_s, speed_factor, clock, clock.sleep, **more)
     ticks = []
@@ -365,7 +367,8 @@ def test_counters_and_sections_are_flat_figures_by_name():
     profiler.count("late", -1.0)
     timed(profiler, clock, "a", 2.0, budget_s=4.0)
     assert profiler.figures() == {
-        "counter.drops": 3.5, "counter.late": -1.0, "section.a.calls": 1.0, "section.a.mean_s": 2.0, "section.a.p50_s": 2.0, "section.a.p95_s": 2.0,
+        "counter.drops": 3.5, "counter.late": -1.0, "section.a.calls": 1.0, "section.a.mean_s": 2.0,
+        "section.a.p50_s": 2.0, "section.a.p95_s": 2.0,
         "section.a.p99_s": 2.0, "section.a.max_s": 2.0, "section.a.budget_use": 0.5,
     }  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Work for supervised processes, in a module of its own so that a new process has little to import."""
+"""Work for supervised processes, in a module of its own so that
+a new process has little to import.
+"""
 
 from __future__ import annotations
 

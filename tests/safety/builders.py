@@ -33,12 +33,14 @@ def look(
 ) -> Observation:
     n = len(links)
     vehicles = Vehicles(
-        np.array([network.links[i].from_lane for i in links], np.int32), np.array(links, np.int32), np.full(n, 5.0), np.zeros(n),
+        np.array([network.links[i].from_lane for i in links], np.int32), np.array(links, np.int32),
+        np.full(n, 5.0), np.zeros(n),
         np.zeros(n), np.full(n, 7.5), np.zeros(n, bool),
     )  # fmt: skip
     lanes, groups = len(network.lanes), len(network.groups)
     return Observation(
-        now, vehicles, gate.shown.copy(), np.zeros(groups), np.full(lanes, np.inf), np.zeros(lanes, np.int32), np.zeros(len(network.links), np.int32),
+        now, vehicles, gate.shown.copy(), np.zeros(groups), np.full(lanes, np.inf),
+        np.zeros(lanes, np.int32), np.zeros(len(network.links), np.int32),
         np.zeros(groups, np.int32), np.ones(len(network.junctions)), emergencies,
     )  # fmt: skip
 

@@ -11,7 +11,9 @@ from headway.roads.stages import maximal_stages
 
 @st.composite
 def networks(draw: st.DrawFn) -> Network:
-    """One to three junctions of two to eight groups with any symmetric conflicts, some of them permissive, some pedestrian."""
+    """One to three junctions of two to eight groups with any symmetric conflicts,
+    some of them permissive, some pedestrian.
+    """
     lanes: list[Lane] = []
     links: list[Link] = []
     groups: list[SignalGroup] = []
@@ -26,7 +28,9 @@ def networks(draw: st.DrawFn) -> Network:
         for g in range(n):
             walk = bool(rng.random() < 0.2)
             kind = Kind.PEDESTRIAN if walk else Kind.VEHICLE
-            lanes += [Lane(f"in{j}_{g}", f"in{j}_{g}", 100.0, float(rng.uniform(5, 25)), kind, (0.0, 0.0)), Lane(f"out{j}_{g}", f"out{j}_{g}", 100.0, 13.9, kind, (0.0, 0.0))]  # fmt: skip
+            lanes += [Lane(f"in{j}_{g}", f"in{j}_{g}", 100.0, float(rng.uniform(5, 25)), kind,
+                (0.0, 0.0)),
+                Lane(f"out{j}_{g}", f"out{j}_{g}", 100.0, 13.9, kind, (0.0, 0.0))]  # fmt: skip
             links.append(
                 Link(
                     f"J{j}",
@@ -58,9 +62,11 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 def pair() -> Network:
-    """The crossroads J, and K beside it: two groups (4 and 5) that cross each other, of a tl "K" that has them at places 3 and 7.
+    """The crossroads J, and K beside it: two groups (4 and 5) that cross each other,
+    of a tl "K" that has them at places 3 and 7.
 
-    Stages of K: first, second, none. Its programme: 10 s of the second, 20 s of the first, 5 s late.
+    Stages of K: first, second, none. Its programme: 10 s of the second, 20 s of the first, 5 s
+        late.
     """
     one = crossroads()
     cross = np.array([[False, True], [True, False]])
@@ -93,7 +99,9 @@ def pair() -> Network:
 
 
 def crossroads() -> Network:
-    """Four groups: 0 and 1 cross; 2 crosses nobody; 3 is a left turn that crosses 0 and may give way to it. Stages: 0+2+3, 1+2, 3+2."""
+    """Four groups: 0 and 1 cross; 2 crosses nobody;
+    3 is a left turn that crosses 0 and may give way to it. Stages: 0+2+3, 1+2, 3+2.
+    """
     conflicts = np.zeros((4, 4), bool)
     for a, b in ((0, 1), (0, 3), (1, 3)):
         conflicts[a, b] = conflicts[b, a] = True

@@ -1,4 +1,5 @@
-"""The rules of the gate, stated a second time: naively, second by second, over the whole history of one junction.
+"""The rules of the gate, stated a second time:
+naively, second by second, over the whole history of one junction.
 
 Nothing here is shared with the gate but the network and the timing that both are told.
 """
@@ -13,7 +14,9 @@ GO = (Colour.PERMISSIVE, Colour.GREEN)
 def broken_rules(
     network: Network, timing: Timing, history: list[tuple[float, list[int]]]
 ) -> list[str]:
-    """All that is wrong with `history`, (time s, colour of each group) for every second, oldest first; it began all red."""
+    """All that is wrong with `history`, (time s, colour of each group) for every second,
+    oldest first; it began all red.
+    """
     wrong = []
     for now, colours in history:
         wrong += [
@@ -87,7 +90,8 @@ def _pair(
             clear = timing.yellow_s[a] + timing.clearance_s[a]
             if now - ended < clear - 1e-3:
                 wrong.append(
-                    f"{now}: group {b} starts {now - ended} s after the end of {a}, which needs {clear}"
+                    f"{now}: group {b} starts {now - ended} s after the end of {a}, "
+                    f"which needs {clear}"
                 )
         last_a, last_b = colours[a], colours[b]
     return wrong
@@ -99,7 +103,8 @@ def kept_waiting(
     history: list[tuple[float, list[int]]],
     calls: list[tuple[set[int], bool]],
 ) -> list[str]:
-    """Greens that outlast the longest while one in conflict, red, asks all the time, (asking groups, excused) for each second.
+    """Greens that outlast the longest while one in conflict, red, asks all the time,
+    (asking groups, excused) for each second.
 
     A second is excused where an order, an emergency or blindness stands over the rule.
     """

@@ -1,4 +1,6 @@
-"""The audit on signal records made by hand: each kind of finding, at both sides of each bound, with its time, place and groups."""
+"""The audit on signal records made by hand: each kind of finding, at both sides of each bound,
+with its time, place and groups.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def matrix(n, *pairs):
 
 
 def street():
-    """Junction A: two groups that cross. Junction B: four groups of two programmes; their letters are B1[2], B1[0], B2[0], B2[1].
+    """Junction A: two groups that cross. Junction B: four groups of two programmes;
+    their letters are B1[2], B1[0], B2[0], B2[1].
 
     Group 0 of B crosses all others of it, 2 and 3 cross; 2 gives way to 0, 0 gives way to 3.
     """
@@ -63,7 +66,9 @@ TIMING = Timing(
 
 
 def at_b(*rows, grace_s=0.0):
-    """What is found at junction B of rows (time, letters of its four groups), as (time, rule, groups), in order."""
+    """What is found at junction B of rows (time, letters of its four groups), as (time, rule,
+    groups), in order.
+    """
     lines = {
         "A": [(rows[0][0], "rr")],
         "B1": [(t, f"{s[1]}G{s[0]}") for t, s in rows],
@@ -77,7 +82,8 @@ def at_b(*rows, grace_s=0.0):
 @pytest.mark.parametrize(
     ("letters", "breaches"),
     [
-        ("rrrr", []), ("GrrG", [(0, 3)]), ("GGrr", [(0, 1)]), ("GgrG", [(0, 1), (0, 3)]), ("rGGr", []), ("rGrG", []), ("rrGG", [(2, 3)]),
+        ("rrrr", []), ("GrrG", [(0, 3)]), ("GGrr", [(0, 1)]), ("GgrG", [(0, 1), (0, 3)]),
+        ("rGGr", []), ("rGrG", []), ("rrGG", [(2, 3)]),
         ("rrgg", [(2, 3)]),  # nobody gives way
         ("Grgr", []), ("grgr", []),  # 2 gives way to 0
         ("GrGr", [(0, 2)]), ("grGr", [(0, 2)]),  # it does so only where it is permissive itself
@@ -96,7 +102,8 @@ def test_unknown_state_letters_are_found(letter, known):
     )
 
 
-# group 1 of B: green for 7 s at least, 4 s of yellow, then 1 s of clearance for group 0, which crosses it
+# group 1 of B: green for 7 s at least, 4 s of yellow, then 1 s of clearance for group 0, which
+# crosses it
 
 
 @pytest.mark.parametrize(
@@ -184,7 +191,8 @@ def test_starts_in_the_second_of_the_end_or_twice_are_found_and_earlier_greens_a
         (5.0, "Grrr"),
     ]
     assert at_b(*rows) == [
-        (2.0, "clearance", (1, 0)), (3.0, "minimum_green", (0,)), (3.0, "yellow", (0,)), (4.0, "clearance", (1, 0)),
+        (2.0, "clearance", (1, 0)), (3.0, "minimum_green", (0,)), (3.0, "yellow", (0,)),
+        (4.0, "clearance", (1, 0)),
     ]  # fmt: skip
     assert at_b((0.0, "GGrr"), (1.0, "Gyrr"), (5.0, "Grrr")) == [(0.0, "conflict", (0, 1))]
     assert (
@@ -229,7 +237,8 @@ def test_the_first_seconds_are_left_out_and_those_from_their_end_on_are_not():
     ]
     assert [v for v in at_b(*rows, grace_s=10.0) if v[1] != "clearance"] == found[1:]
     assert at_b(*rows, grace_s=11.5) == []
-    # a green that began before the end of the grace may be short, one that begins at its end may not
+    # a green that began before the end of the grace may be short, one that begins at its end may
+    # not
     short = [(0.0, "rrrr"), (3.0, "rGrr"), (5.0, "ryrr"), (9.0, "rrrr")]
     assert at_b(*short, grace_s=3.0) == [(5.0, "minimum_green", (1,))]
     assert at_b(*short, grace_s=3.1) == []
@@ -246,7 +255,8 @@ def test_programmes_of_one_junction_are_joined_at_each_change():
     b2 = [(0.0, "rr"), (40.0, "rr"), (44.0, "Gr"), (47.0, "GG")]
     found = audit(NETWORK, TIMING, {"A": [(0.0, "rr")], "B1": b1, "B2": b2}, 0.0)
     assert [(v.at_s, v.rule, v.groups) for v in found] == [
-        (47.0, "conflict", (2, 3)), (48.0, "conflict", (0, 2)), (48.0, "conflict", (0, 3)), (48.0, "conflict", (2, 3)), (44.0, "clearance", (0, 2)),
+        (47.0, "conflict", (2, 3)), (48.0, "conflict", (0, 2)), (48.0, "conflict", (0, 3)),
+        (48.0, "conflict", (2, 3)), (44.0, "clearance", (0, 2)),
     ]  # fmt: skip
 
 

@@ -18,9 +18,9 @@ def test_a_command_cannot_be_made_without_the_seal():
     for seal in (None, object(), True):
         with pytest.raises(PermissionError) as refused:
             Command(1.0, COLOURS, (), seal)
-        assert (
-            str(refused.value)
-            == "A Command is made by the safety gate alone. Hand a Proposal to headway.safety.SafetyGate.admit."
+        assert str(refused.value) == (
+            "A Command is made by the safety gate alone. Hand a Proposal to "
+            "headway.safety.SafetyGate.admit."
         )
 
 

@@ -1,4 +1,6 @@
-"""Commands and events of the gate, second by second, on two junctions side by side (see `pair`): orders, emergencies, sources, state."""
+"""Commands and events of the gate, second by second, on two junctions side by side (see `pair`):
+orders, emergencies, sources, state.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,8 @@ def test_a_rule_event_states_programme_index_and_duration():
     ]
     conflict = Two().play([G, G, R, R, G, G], 5)
     assert conflict.reported("conflict") == [
-        (3.0, "conflict", "J", {"tl": "J", "link": 1, "shown": R, "for_s": 3.0}), (3.0, "conflict", "K", {"tl": "K", "link": 7, "shown": R, "for_s": 3.0}),
+        (3.0, "conflict", "J", {"tl": "J", "link": 1, "shown": R, "for_s": 3.0}),
+        (3.0, "conflict", "K", {"tl": "K", "link": 7, "shown": R, "for_s": 3.0}),
     ]  # fmt: skip
     wrong = Two().play([9, R, G, P, G, R], 2)
     assert wrong.reported("colour") == [
@@ -291,7 +294,8 @@ def test_an_emergency_vehicle_is_reported_with_its_time_of_arrival_and_when_it_h
     assert two.reported("emergency", "emergency_ended") == [
         (10.0, "emergency", "K", {"vehicle": "fire", "group": 5, "eta_s": 5.0}),
         (10.0, "emergency", "J", {"vehicle": "fire", "group": 1, "eta_s": 25.0}),
-        (16.0, "emergency_ended", "K", {"vehicle": "fire"}), (16.0, "emergency_ended", "J", {"vehicle": "fire"}),
+        (16.0, "emergency_ended", "K", {"vehicle": "fire"}),
+        (16.0, "emergency_ended", "J", {"vehicle": "fire"}),
     ]  # fmt: skip
     assert two.shown[13] == SECOND  # both within three seconds of yellow
     assert two.shown[-1] == FIRST
@@ -347,13 +351,17 @@ def with_stages(*rows):
     ("rows", "shown", "group", "served"),
     [
         # both serve group 2: the one that changes less of what is shown
-        ([[R, G, G, R], [G, R, G, R]], [G, R, R, R], 2, 1), ([[G, R, G, R], [R, G, G, R]], [R, G, R, R], 2, 1),
+        ([[R, G, G, R], [G, R, G, R]], [G, R, R, R], 2, 1),
+        ([[G, R, G, R], [R, G, G, R]], [R, G, R, R], 2, 1),
         # a permissive green of the moment, or of the stage, counts as green
-        ([[R, G, G, R], [P, R, G, R]], [P, R, R, R], 2, 1), ([[R, R, G, R], [R, P, G, R]], [R, P, R, R], 2, 1),
+        ([[R, G, G, R], [P, R, G, R]], [P, R, R, R], 2, 1),
+        ([[R, R, G, R], [R, P, G, R]], [R, P, R, R], 2, 1),
         # of equals the first
-        ([[G, R, G, R], [R, G, G, R], [R, R, G, R]], [R, R, R, R], 2, 2), ([[G, R, G, R], [R, G, G, R]], [R, R, R, R], 2, 0),
+        ([[G, R, G, R], [R, G, G, R], [R, R, G, R]], [R, R, R, R], 2, 2),
+        ([[G, R, G, R], [R, G, G, R]], [R, R, R, R], 2, 0),
         # protected before permissive, whatever changes; permissive before none
-        ([[G, R, P, R], [R, G, G, R]], [G, R, R, R], 2, 1), ([[G, R, R, R], [R, G, P, R]], [G, R, R, R], 2, 1),
+        ([[G, R, P, R], [R, G, G, R]], [G, R, R, R], 2, 1),
+        ([[G, R, R, R], [R, G, P, R]], [G, R, R, R], 2, 1),
     ],
 )  # fmt: skip
 def test_an_emergency_takes_the_stage_that_protects_it_and_then_the_one_that_changes_least(
@@ -475,7 +483,8 @@ def test_a_vehicle_that_stays_longer_than_two_minutes_loses_its_claim_and_stays_
 def test_a_change_of_source_is_recorded_with_both_names_and_not_after_a_gap_of_ticks():
     two = Two().play(FIRST, 1).play(None, 2, fallback=SECOND).play(None, 2).play(FIRST, 7)
     assert two.reported("source") == [
-        (1.0, "source", "", {"from": "controller", "to": "fallback"}), (3.0, "source", "", {"from": "fallback", "to": "fixed_time"}),
+        (1.0, "source", "", {"from": "controller", "to": "fallback"}),
+        (3.0, "source", "", {"from": "fallback", "to": "fixed_time"}),
         (9.0, "source", "", {"from": "fixed_time", "to": "controller"}),
     ]  # fmt: skip
     gate = SafetyGate(PAIR, two.timing, 0.0)
@@ -566,8 +575,11 @@ def test_a_fallback_decides_only_while_it_is_the_source():
     two.play(FIRST, 4, fallback=SECOND)
     assert (two.gate.source, two.shown[-1]) == (ControlSource.FALLBACK, SECOND)
     two.play(
-        FIRST, 1
-    )  # it is gone, and the controller not yet trusted: the programme, which asks for the first stage of J now
+        FIRST,
+        1,
+        # it is gone, and the controller not yet trusted: the programme, which asks for the first
+        # stage of J now
+    )
     assert two.gate.source is ControlSource.CONTROLLER
 
 
@@ -602,8 +614,10 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
     two = Two()
     state = two.gate.state()
     assert {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()} == {
-        "shown": [R] * 6, "_since": [1000.0] * 6, "_green_start": [-np.inf] * 6, "_green_end": [1000.0] * 6, "_call_since": [1000.0] * 6,
-        "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1], "_last_rule": [0] * 6, "source": 0, "now": 1000.0,
+        "shown": [R] * 6, "_since": [1000.0] * 6, "_green_start": [-np.inf] * 6,
+        "_green_end": [1000.0] * 6, "_call_since": [1000.0] * 6,
+        "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1],
+        "_last_rule": [0] * 6, "source": 0, "now": 1000.0,
         "better": 1000.0, "obeyed": 1000.0, "overrides": {},
     }  # fmt: skip
     two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(

@@ -1,4 +1,6 @@
-"""The gate as a state machine: valid, invalid and missing proposals, orders and emergencies in any order, on random networks."""
+"""The gate as a state machine: valid, invalid and missing proposals,
+orders and emergencies in any order, on random networks.
+"""
 
 from __future__ import annotations
 

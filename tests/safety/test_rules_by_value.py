@@ -1,4 +1,6 @@
-"""The rules of one second by value: kernels on arrays small enough to check by hand, each bound to its microsecond."""
+"""The rules of one second by value: kernels on arrays small enough to check by hand,
+each bound to its microsecond.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,13 @@ def junctions(first_group, first_stage=(0,), stages=((),), serving_stage=()):
 
 
 def step(shown, wanted, *pairs, yields=(), **changes):
-    """The colours and rules at 100 s, where all have been as they are for long; changes: per group, or one for all."""
+    """The colours and rules at 100 s, where all have been as they are for long;
+    changes: per group, or one for all.
+    """
     n = len(shown)
     at = {
-        "now": 100.0, "since": 0.0, "green_start": -np.inf, "green_end": 0.0, "conflicting_since": 100.0, "yellow": 3.0, "clearance": 2.0,
+        "now": 100.0, "since": 0.0, "green_start": -np.inf, "green_end": 0.0,
+        "conflicting_since": 100.0, "yellow": 3.0, "clearance": 2.0,
         "min_green": 5.0, "max_green": 30.0, "min_cycle": 0.0,
     } | changes  # fmt: skip
     each = {
@@ -93,7 +98,8 @@ def step(shown, wanted, *pairs, yields=(), **changes):
 
 def test_rules_have_these_numbers():
     assert [(r.name, int(r)) for r in Rule] == [
-        ("NONE", 0), ("COLOUR", 1), ("CONFLICT", 2), ("MINIMUM_GREEN", 3), ("MAXIMUM_GREEN", 4), ("MINIMUM_CYCLE", 5), ("MAXIMUM_RED", 6),
+        ("NONE", 0), ("COLOUR", 1), ("CONFLICT", 2), ("MINIMUM_GREEN", 3), ("MAXIMUM_GREEN", 4),
+        ("MINIMUM_CYCLE", 5), ("MAXIMUM_RED", 6),
     ]  # fmt: skip
     assert (R, Y, P, G) == (1, 2, 3, 4)
 
@@ -103,7 +109,8 @@ def test_rules_have_these_numbers():
 
 @pytest.mark.parametrize(
     ("shown", "wanted", "out"),
-    [(R, R, R), (R, Y, R), (R, P, P), (R, G, G), (P, P, P), (P, G, G), (G, P, P), (G, G, G), (G, R, Y), (P, R, Y), (G, Y, Y), (P, Y, Y), (Y, R, R), (Y, G, R), (Y, P, R)],
+    [(R, R, R), (R, Y, R), (R, P, P), (R, G, G), (P, P, P), (P, G, G), (G, P, P), (G, G, G),
+        (G, R, Y), (P, R, Y), (G, Y, Y), (P, Y, Y), (Y, R, R), (Y, G, R), (Y, P, R)],
 )  # fmt: skip
 def test_permitted_changes_happen_as_proposed(shown, wanted, out):
     assert step([shown], [wanted]) == ([out], [0])
@@ -259,8 +266,10 @@ def test_a_change_to_protected_green_is_a_start_against_conflicting_groups():
 @pytest.mark.parametrize(
     ("yields", "shown", "wanted", "starts"),
     [
-        ([(1, 0)], G, P, True), ([(1, 0)], G, G, False), ([(1, 0)], P, G, False), ([(1, 0)], P, P, True),
-        ([(0, 1)], G, P, False), ([(0, 1)], G, G, False), ([(0, 1)], P, G, True), ([(0, 1)], P, P, True),
+        ([(1, 0)], G, P, True), ([(1, 0)], G, G, False), ([(1, 0)], P, G, False),
+        ([(1, 0)], P, P, True),
+        ([(0, 1)], G, P, False), ([(0, 1)], G, G, False), ([(0, 1)], P, G, True),
+        ([(0, 1)], P, P, True),
         ([], G, P, False), ([], P, P, False),
     ],
 )  # fmt: skip
@@ -430,7 +439,9 @@ def test_calls_come_from_vehicles_pedestrians_and_missing_observation():
 
 @pytest.mark.parametrize(
     ("a", "b", "equal"),
-    [([], [], True), ([1], [1], True), ([1], [2], False), ([1, 2], [1, 2], True), ([1, 2], [3, 2], False), ([1, 2], [1, 3], False), ([1], [1, 2], False), ([1, 2], [1], False)],
+    [([], [], True), ([1], [1], True), ([1], [2], False), ([1, 2], [1, 2], True),
+        ([1, 2], [3, 2], False), ([1, 2], [1, 3], False), ([1], [1, 2], False),
+        ([1, 2], [1], False)],
 )  # fmt: skip
 def test_two_arrays_are_the_same_if_all_is(a, b, equal):
     assert bool(kernel.is_equal(np.array(a, np.int8), np.array(b, np.int8))) is equal
@@ -439,10 +450,14 @@ def test_two_arrays_are_the_same_if_all_is(a, b, equal):
 @pytest.mark.parametrize(
     ("colours", "yields", "safe"),
     [
-        ([R, R, R], [], True), ([G, R, G], [], True), ([G, G, R], [], False), ([P, P, R], [], False), ([G, P, R], [], False), ([P, G, R], [], False),
-        ([G, P, R], [(1, 0)], True), ([P, G, R], [(1, 0)], False), ([P, P, R], [(1, 0)], True), ([G, G, R], [(1, 0)], False),
-        ([P, G, R], [(0, 1)], True), ([G, P, R], [(0, 1)], False), ([Y, G, R], [], True), ([G, Y, R], [], True),
-        ([R, P, G], [(1, 0)], False), ([G, P, G], [(1, 0)], False), ([G, P, G], [(1, 0), (1, 2)], True), ([R, R, 0], [], False), ([R, R, 5], [], False),
+        ([R, R, R], [], True), ([G, R, G], [], True), ([G, G, R], [], False),
+        ([P, P, R], [], False), ([G, P, R], [], False), ([P, G, R], [], False),
+        ([G, P, R], [(1, 0)], True), ([P, G, R], [(1, 0)], False), ([P, P, R], [(1, 0)], True),
+        ([G, G, R], [(1, 0)], False),
+        ([P, G, R], [(0, 1)], True), ([G, P, R], [(0, 1)], False), ([Y, G, R], [], True),
+        ([G, Y, R], [], True),
+        ([R, P, G], [(1, 0)], False), ([G, P, G], [(1, 0)], False),
+        ([G, P, G], [(1, 0), (1, 2)], True), ([R, R, 0], [], False), ([R, R, 5], [], False),
         ([-1, R, R], [], False),
     ],
 )  # fmt: skip
@@ -455,9 +470,12 @@ def test_the_final_check_finds_invalid_colours_and_conflicting_greens(colours, y
 
 
 def force(**changes):
-    """Junctions of groups 0 to 2 and 3 to 4, all red at 100 s; stages serve one group each, the last none. (wanted, forced, rule)."""
+    """Junctions of groups 0 to 2 and 3 to 4, all red at 100 s;
+    stages serve one group each, the last none. (wanted, forced, rule).
+    """
     at = {
-        "wanted": [R] * 5, "shown": [R] * 5, "since": [0.0] * 5, "min_green": [5.0] * 5, "serving_stage": [0, 1, 2, 0, 1], "call_since": [100.0] * 5,
+        "wanted": [R] * 5, "shown": [R] * 5, "since": [0.0] * 5, "min_green": [5.0] * 5,
+        "serving_stage": [0, 1, 2, 0, 1], "call_since": [100.0] * 5,
         "exempt": [False, False], "forced": [-1, -1],
     } | changes  # fmt: skip
     stages = np.array([[G, R, R], [R, P, R], [R, R, G], [R, R, R], [G, R, R], [R, G, R]], np.int8)
@@ -550,7 +568,8 @@ def test_service_of_a_starving_group_lasts_until_its_minimum_green_is_over(green
 def test_the_kernels_are_compiled_and_kept_on_disk():
     say = (
         "from headway.safety import kernel; from numba.core.dispatcher import Dispatcher; "
-        "print(*sorted(k for k, v in vars(kernel).items() if isinstance(v, Dispatcher) and v.stats.cache_path))"
+        "print(*sorted(k for k, v in vars(kernel).items() if isinstance(v, "
+        "Dispatcher) and v.stats.cache_path))"
     )
     env = os.environ | {"NUMBA_DISABLE_JIT": "0"}
     said = subprocess.run(
@@ -562,7 +581,7 @@ def test_the_kernels_are_compiled_and_kept_on_disk():
         timeout=120,
     )
     names = """apply_rules detect_calls end_green has_had_min_green is_asking is_being_cleared
-        is_clear_of_conflicting_groups is_equal is_kept_waiting is_safe longest_starving put_in_force
-        reject_unknown_colours serve_starving start_green stays_green stays_yellow update_call_times
-        want_stage_of"""
+        is_clear_of_conflicting_groups is_equal is_kept_waiting is_safe longest_starving
+        put_in_force reject_unknown_colours serve_starving start_green stays_green
+        stays_yellow update_call_times want_stage_of"""
     assert said.stdout.split() == names.split()

@@ -1,4 +1,6 @@
-"""Each rule of the gate by itself, to the second, on one crossroads of four groups (see `crossroads`)."""
+"""Each rule of the gate by itself, to the second, on one crossroads of four groups
+(see `crossroads`).
+"""
 
 from __future__ import annotations
 
@@ -173,8 +175,10 @@ def test_an_invalid_colour_becomes_red(colour):
 @pytest.mark.parametrize(
     ("colours", "safe"),
     [
-        ([R, R, R, R], True), ([G, R, G, P], True), ([G, R, G, G], False), ([G, G, R, R], False), ([P, G, R, R], False), ([P, P, R, R], False),
-        ([P, R, R, P], True), ([P, R, R, G], False), ([Y, G, R, R], True), ([R, G, G, P], False), ([0, R, R, R], False), ([5, R, R, R], False),
+        ([R, R, R, R], True), ([G, R, G, P], True), ([G, R, G, G], False), ([G, G, R, R], False),
+        ([P, G, R, R], False), ([P, P, R, R], False),
+        ([P, R, R, P], True), ([P, R, R, G], False), ([Y, G, R, R], True), ([R, G, G, P], False),
+        ([0, R, R, R], False), ([5, R, R, R], False),
     ],
 )  # fmt: skip
 def test_the_final_check_by_itself(colours, safe):
@@ -292,7 +296,7 @@ def test_the_vehicle_being_served_keeps_precedence_over_one_of_nearly_the_same_t
     assert claims(p, ("b", 10.0, ((0, 100.0),)), ("a", 10.0, ((1, 60.0),)), now=2.0) == {0: 1}
 
 
-def test_distant_vehicles_and_unknown_groups_claim_nothing_and_a_vehicle_that_stays_loses_its_claim():
+def test_distant_vehicles_and_unknown_groups_claim_nothing_and_one_that_stays_loses_its_claim():
     p = Priority(np.zeros(4, np.int32), ("J",))
     assert claims(p, ("far", 10.0, ((0, 301.0),))) == {}
     assert claims(p, ("at the edge", 10.0, ((0, 300.0),))) == {0: 0}

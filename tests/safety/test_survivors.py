@@ -114,9 +114,12 @@ def test_a_group_with_either_kind_of_green_does_not_wait(colour):
 
 
 def starve(**changes):
-    """Two junctions of two groups each; the stages of each: first group, second group. Returns (wanted, forced, rule)."""
+    """Two junctions of two groups each; the stages of each: first group, second group.
+    Returns (wanted, forced, rule).
+    """
     at = {
-        "now": 100.0, "wanted": [G, R, G, R], "shown": [G, R, G, R], "since": [0.0] * 4, "min_green": [5.0] * 4, "serving_stage": [0, 1, 0, 1],
+        "now": 100.0, "wanted": [G, R, G, R], "shown": [G, R, G, R], "since": [0.0] * 4,
+        "min_green": [5.0] * 4, "serving_stage": [0, 1, 0, 1],
         "call_since": [100.0] * 4, "max_red": 60.0, "exempt": [False, False], "forced": [-1, -1],
     } | changes  # fmt: skip
     wanted = np.array(at["wanted"], np.int8)

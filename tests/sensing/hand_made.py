@@ -29,7 +29,9 @@ def site(calibration=None, size=SIZE, **tree):
 
 
 def road_user(number=1, kind=CAR, observations=20, **known):
-    """Somebody who has not been seen yet; `known` sets further fields (mean_mps, stopped_since_s, ...)."""
+    """Somebody who has not been seen yet; `known` sets further fields (mean_mps, stopped_since_s,
+    ...).
+    """
     track = Track(number, 0.0, observations=observations)
     track.votes[kind] = 1.0
     for name, value in known.items():
@@ -40,7 +42,9 @@ def road_user(number=1, kind=CAR, observations=20, **known):
 
 
 def observed_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
-    """One more frame of it: `foot` in pixels (the middle of the lower edge of its box), `road` in metres (a tenth of the pixels if not given)."""
+    """One more frame of it: `foot` in pixels (the middle of the lower edge of its box),
+    `road` in metres (a tenth of the pixels if not given).
+    """
     x, y = (float(c) for c in foot)
     track.at_s = at_s
     track.box = np.array([x - size[0] / 2, y - size[1], x + size[0] / 2, y])
@@ -56,7 +60,9 @@ def observed_at(track, at_s, foot, road=None, size=(40.0, 20.0), **known):
 
 
 class Watch:
-    """One stream of hand-made tracks: measures and violations, frame by frame. found: every violation so far."""
+    """One stream of hand-made tracks: measures and violations, frame by frame.
+    found: every violation so far.
+    """
 
     def __init__(self, of, reported=(), device="north", **how):
         self.signals = SignalHistory()

@@ -1,4 +1,6 @@
-"""Association of boxes with tracks: lasting ids, parts of a whole, faint detections, on boxes made by hand."""
+"""Association of boxes with tracks: lasting ids, parts of a whole, faint detections,
+on boxes made by hand.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,9 @@ def test_a_track_continues_with_faint_detections():
 
 @pytest.mark.parametrize(("shift", "same"), [(59, True), (61, False)])
 def test_boxes_that_overlap_by_a_quarter_are_one_track(shift, same):
-    """Boxes of 100 px: shifted by 60, 40 of 160 px are common, a quarter. (Confidence 0.2: it cannot begin by itself.)"""
+    """Boxes of 100 px: shifted by 60, 40 of 160 px are common, a quarter.
+    (Confidence 0.2: it cannot begin by itself.)
+    """
     stream = Stream()
     stream.show(car(*A), times=3)
     assert stream.show(car(100 + shift, 100, 200 + shift, 200, sure=0.2)) == (
@@ -122,7 +126,9 @@ def iou(a, b):
     st.permutations(range(4)),
 )
 def test_boxes_are_assigned_to_tracks_by_the_best_total_overlap(shifts, order):
-    """Four who stood side by side, and then are a little elsewhere: the assignment of the greatest sum of overlaps."""
+    """Four who stood side by side, and then are a little elsewhere:
+    the assignment of the greatest sum of overlaps.
+    """
     stream, before = Stream(), [(100 + 70 * k, 100, 160 + 70 * k, 160) for k in range(4)]
     named = stream.show(*[car(*b) for b in before], times=4)
     after = [
@@ -171,7 +177,9 @@ def test_a_new_track_resumes_a_lost_id_if_seven_tenths_of_the_smaller_box_are_in
 
 @pytest.mark.parametrize(("shift", "same"), [(53, True), (55, False)])
 def test_a_new_track_resumes_a_lost_id_if_three_tenths_are_common(shift, same):
-    """It drove 12 px a frame and is expected further on; it has stopped near where it was seen last. 47 of 153 px are 0.307, 45 of 155 are 0.29."""
+    """It drove 12 px a frame and is expected further on; it has stopped near where it was seen
+    last. 47 of 153 px are 0.307, 45 of 155 are 0.29.
+    """
     stream = Stream()
     for k in range(12):
         stream.show(car(100 + 12 * k, 100, 200 + 12 * k, 200))
@@ -226,7 +234,9 @@ def test_of_two_lost_tracks_the_one_that_overlaps_more_is_resumed():
 
 @pytest.mark.parametrize(("rows", "rate_hz"), [(45, 30.0), (30, 20.0), (2, 0.5)])
 def test_the_tracker_waits_for_one_and_a_half_seconds_of_frames(rows, rate_hz):
-    """At 20 a second 30 frames; a camera slower than one a second counts as one of that (1.5, rounded up)."""
+    """At 20 a second 30 frames; a camera slower than one a second counts as one of that (1.5,
+    rounded up).
+    """
     for lost, same in ((rows, True), (rows + 1, False)):
         stream = Stream(
             rate_hz, step_s=2.0
@@ -267,7 +277,9 @@ def test_a_second_box_on_a_tracked_object_is_left_out_unless_it_is_far_enough_of
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_when_two_tracks_share_an_id_the_box_that_overlaps_more_has_it(first):
-    """The whole is lost, a part of it takes its name, and then the whole is there again, as the tracker remembers it."""
+    """The whole is lost, a part of it takes its name, and then the whole is there again,
+    as the tracker remembers it.
+    """
     part = (100, 100, 148, 148)
     for last in (part, A):
         stream = Stream()
@@ -332,7 +344,9 @@ def test_one_place_means_an_overlap_of_more_than_a_half(step, named):
 @pytest.mark.parametrize(("empty", "named"), [(2, True), (3, False)])
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_faint_candidate_is_dropped_after_three_frames_without_it(empty, named, elsewhere):
-    """Two sights, a gap, two sights, a gap, ...: five sights only if it is remembered; whether anybody else is on the frame or not."""
+    """Two sights, a gap, two sights, a gap, ...: five sights only if it is remembered;
+    whether anybody else is on the frame or not.
+    """
     other = [car(*FAR)] if elsewhere else []
 
     def rows(k):
@@ -351,7 +365,9 @@ def test_two_faint_boxes_in_one_place_are_one_detection():
 
 
 def test_faint_boxes_near_a_track_start_no_other_track():
-    """Common by three tenths or more with somebody who is followed: 53 px off are 0.307; 55 are 0.29 and somebody else."""
+    """Common by three tenths or more with somebody who is followed: 53 px off are 0.307;
+    55 are 0.29 and somebody else.
+    """
     for shift, names in ((53, {0}), (55, {0, 1})):
         stream = Stream()
         stream.show(car(*A), times=4)
@@ -361,7 +377,9 @@ def test_faint_boxes_near_a_track_start_no_other_track():
 
 
 def test_a_faint_box_continues_the_longer_of_two_paths():
-    """Two who overlap by a fifth; one seen twice, the other three times. A box between them is the fourth of the second's way: 5 at the next."""
+    """Two who overlap by a fifth; one seen twice, the other three times.
+    A box between them is the fourth of the second's way: 5 at the next.
+    """
     left, right, between = (100, 100, 200, 200), (165, 100, 265, 200), (132, 100, 232, 200)
     plan = [[left], [left, right], [right], [right], [between], [between], [between], [between]]
     number, sight = frames_until_named(lambda k: [faint(*box) for box in plan[k]], len(plan))
@@ -393,7 +411,9 @@ def test_a_lost_track_is_predicted_for_a_limited_time_only(longest_s, names):
 
 
 def test_a_detection_that_returns_is_compared_with_the_predicted_box():
-    """It drove on unseen: 8 frames later a part of it is not where it was seen last, but where it should be."""
+    """It drove on unseen: 8 frames later a part of it is not where it was seen last,
+    but where it should be.
+    """
     stream = Stream()
     for k in range(20):
         stream.show(car(100 + 12 * k, 100, 200 + 12 * k, 200))
@@ -412,7 +432,9 @@ def test_a_track_without_an_id_is_not_predicted():
 
 
 def test_a_resumed_id_lasts_as_long_as_its_track():
-    """A part has taken the name of the whole; lost for 1.2 s it is still the tracker's, and so has its name."""
+    """A part has taken the name of the whole;
+    lost for 1.2 s it is still the tracker's, and so has its name.
+    """
     stream, part = Stream(), (100, 100, 148, 148)
     stream.show(car(*A), times=6)
     assert list(stream.show(car(*part), times=3)) == [0]

@@ -1,4 +1,6 @@
-"""Counts, turns, headways, queues, occupancy, congestion, prediction and heat, each worked out by hand on a few hand-made tracks."""
+"""Counts, turns, headways, queues, occupancy, congestion, prediction and heat,
+each worked out by hand on a few hand-made tracks.
+"""
 
 from __future__ import annotations
 
@@ -240,9 +242,11 @@ def test_stored_crossings_and_headways_are_limited():
         ([10, 10], None),
         ([10, 10, 10], 600.0),
         ([4, 6, 8], 360.0),
-        # level 0.3 x 10 + 0.7 x 6 = 7.2, trend 0.1 x 1.2 = 0.12, ahead on average 0.12 x (0.9 + 1.71 + 2.439 + 3.0951 + 3.68559) / 5
+        # level 0.3 x 10 + 0.7 x 6 = 7.2, trend 0.1 x 1.2 = 0.12, ahead on average 0.12 x (0.9 +
+        # 1.71 + 2.439 + 3.0951 + 3.68559) / 5
         ([4, 6, 8, 10], 60.0 * (7.2 + 0.12 * 2.365938)),
-        # level 0.3 x 12 + 0.7 x (7.2 + 0.9 x 0.12) = 8.7156, trend 0.1 x 1.5156 + 0.81 x 0.12 = 0.24876
+        # level 0.3 x 12 + 0.7 x (7.2 + 0.9 x 0.12) = 8.7156, trend 0.1 x 1.5156 + 0.81 x 0.12 =
+        # 0.24876
         ([4, 6, 8, 10, 12], 60.0 * (8.7156 + 0.24876 * 2.365938)),
         ([9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0.0),  # never below nought
     ],
@@ -296,7 +300,8 @@ def test_the_last_hour_counts_for_the_prediction():
 @pytest.mark.parametrize(
     ("foot", "inside"),
     [
-        ((100, 80), True), ((220, 140), True), ((220.9, 140.9), True), ((221, 110), False), ((160, 141), False), ((99.9, 110), False), ((160, 79.9), False),
+        ((100, 80), True), ((220, 140), True), ((220.9, 140.9), True), ((221, 110), False),
+        ((160, 141), False), ((99.9, 110), False), ((160, 79.9), False),
         ((-5, 110), False), ((160, -5), False), ((400, 110), False), ((160, 300), False),
     ],
 )  # fmt: skip
@@ -318,7 +323,8 @@ def test_zones_reach_to_the_edges_of_the_frame_and_corners_are_rounded():
         )
     )
     for foot, names in (
-        ((0, 0), ["all"]), ((319.9, 239.9), ["all"]), ((320, 100), []), ((100, 240), []), ((10, 10), ["all", "part"]), ((20.9, 20.9), ["all", "part"]),
+        ((0, 0), ["all"]), ((319.9, 239.9), ["all"]), ((320, 100), []), ((100, 240), []),
+        ((10, 10), ["all", "part"]), ((20.9, 20.9), ["all", "part"]),
         ((9.9, 15), ["all"]), ((21, 15), ["all"]),
     ):  # fmt: skip
         track = observed_at(road_user(), 10.0, foot)
@@ -359,7 +365,8 @@ def test_vehicles_stopped_for_more_than_a_second_are_in_the_queue():
     """Feet at x = 11, 15 and 20 m; the two who count are 9 m apart, with lengths of 4 and 5 m."""
     measures = Measures(site(zones=[LANE]))
     assert lane_of(measures) == {
-        "vehicles": 0, "queue_veh": 0, "queue_m": 0.0, "longest_wait_s": 0.0, "occupancy": 0.0, "mean_speed_mps": None, "congestion": "free",
+        "vehicles": 0, "queue_veh": 0, "queue_m": 0.0, "longest_wait_s": 0.0, "occupancy": 0.0,
+        "mean_speed_mps": None, "congestion": "free",
     }  # fmt: skip
     users = [
         road_user(1, length_m=4.0, stopped_since_s=7.0),
@@ -368,7 +375,8 @@ def test_vehicles_stopped_for_more_than_a_second_are_in_the_queue():
     ]
     outside, walker = road_user(4, stopped_since_s=1.0), road_user(5, PERSON, stopped_since_s=1.0)
     measures.update(10.0, [
-        *(observed_at(u, 10.0, (x, 110)) for u, x in zip(users, (110, 150, 200), strict=True)), observed_at(outside, 10.0, (50, 110)), observed_at(walker, 10.0, (120, 110)),
+        *(observed_at(u, 10.0, (x, 110)) for u, x in zip(users, (110, 150, 200), strict=True)),
+        observed_at(outside, 10.0, (50, 110)), observed_at(walker, 10.0, (120, 110)),
     ])  # fmt: skip
     figures = lane_of(measures)
     assert (

@@ -1,4 +1,6 @@
-"""What is drawn on a frame, pixel by pixel against the same lines drawn by hand; heat, JPEG and film."""
+"""What is drawn on a frame, pixel by pixel against the same lines drawn by hand;
+heat, JPEG and film.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,13 @@ from headway.vision.frames.sources import Frame
 
 PARTS = {
     "zones": [
-        {"name": "a", "kind": "lane", "px": [[10.4, 20.6], [60, 20], [60, 60]]}, {"name": "b", "kind": "box", "px": [[80, 20], [130, 20], [130, 60]]},
-        {"name": "c", "kind": "crossing", "px": [[150, 20], [200, 20], [200, 60]]}, {"name": "d", "kind": "forbidden", "px": [[220, 20], [270, 20], [270, 60]]},
+        {"name": "a", "kind": "lane", "px": [[10.4, 20.6], [60, 20], [60, 60]]},
+        {"name": "b", "kind": "box", "px": [[80, 20], [130, 20], [130, 60]]},
+        {"name": "c", "kind": "crossing", "px": [[150, 20], [200, 20], [200, 60]]},
+        {"name": "d", "kind": "forbidden", "px": [[220, 20], [270, 20], [270, 60]]},
     ],
-    "lines": [{"name": "gate", "px": [[20, 100.4], [120, 160]]}, {"name": "exit", "px": [[200, 3], [300, 80]]}],
+    "lines": [{"name": "gate", "px": [[20, 100.4], [120, 160]]},
+        {"name": "exit", "px": [[200, 3], [300, 80]]}],
 }  # fmt: skip
 
 
@@ -65,8 +70,10 @@ def test_zones_and_lines_with_their_counts():
     )
     want = GREY.copy()
     for corners, colour in (
-        ([(10, 21), (60, 20), (60, 60)], (200, 160, 60)), ([(80, 20), (130, 20), (130, 60)], (60, 60, 220)),
-        ([(150, 20), (200, 20), (200, 60)], (220, 220, 220)), ([(220, 20), (270, 20), (270, 60)], (60, 60, 220)),
+        ([(10, 21), (60, 20), (60, 60)], (200, 160, 60)),
+        ([(80, 20), (130, 20), (130, 60)], (60, 60, 220)),
+        ([(150, 20), (200, 20), (200, 60)], (220, 220, 220)),
+        ([(220, 20), (270, 20), (270, 60)], (60, 60, 220)),
     ):  # fmt: skip
         cv2.polylines(want, [np.array(corners, np.int32)], True, colour, 1, cv2.LINE_AA)
     cv2.line(want, (20, 100), (120, 160), (0, 220, 255), 2, cv2.LINE_AA)
@@ -148,13 +155,16 @@ def test_a_heat_map_has_the_size_of_the_frame_and_is_cold_where_no_road_user_was
 
 
 def quality_of(frame):
-    """The largest entry of the luminance table, 121 at full strength: 60.5 % of it at quality 70, 50 % at 75, 30 % at 85."""
+    """The largest entry of the luminance table, 121 at full strength:
+    60.5 % of it at quality 70, 50 % at 75, 30 % at 85.
+    """
     k = frame.index(b"\xff\xdb")
     return max(frame[k + 5 : k + 5 + 64])
 
 
 @pytest.mark.parametrize(("size", "more", "shape"), [
-    ((960, 540), {}, (540, 960)), ((962, 541), {}, (540, 960)), ((1920, 1080), {}, (540, 960)), ((320, 240), {}, (240, 320)),
+    ((960, 540), {}, (540, 960)), ((962, 541), {}, (540, 960)), ((1920, 1080), {}, (540, 960)),
+    ((320, 240), {}, (240, 320)),
     ((320, 240), {"widest": 160}, (120, 160)), ((320, 240), {"widest": 320}, (240, 320)),
 ])  # fmt: skip
 def test_a_jpeg_is_made_smaller_where_it_is_too_wide(size, more, shape):

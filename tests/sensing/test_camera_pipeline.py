@@ -1,4 +1,6 @@
-"""From a frame to its result; and a source processed in order while its frames are detected in parallel."""
+"""From a frame to its result; and a source processed in order while its frames
+are detected in parallel.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,12 @@ LAMP = {"group": 0, "px": [100, 100, 10, 20]}  # its middle is at (105, 110)
 @pytest.mark.parametrize(
     ("off", "size", "is_lamp"),
     [
-        ((0, 0), (24, 40), True), ((9.5, 0), (24, 40), True), ((10, 0), (24, 40), False), ((-9.5, 0), (24, 40), True), ((-10, 0), (24, 40), False),
-        ((0, 19.5), (24, 40), True), ((0, 20), (24, 40), False), ((0, -19.5), (24, 40), True), ((0, -20), (24, 40), False),
-        ((0, 0), (24.5, 49.5), True), ((0, 0), (25, 40), False), ((0, 0), (24, 50), False), ((9, 19), (24, 49), True), ((40, 0), (24, 40), False),
+        ((0, 0), (24, 40), True), ((9.5, 0), (24, 40), True), ((10, 0), (24, 40), False),
+        ((-9.5, 0), (24, 40), True), ((-10, 0), (24, 40), False),
+        ((0, 19.5), (24, 40), True), ((0, 20), (24, 40), False), ((0, -19.5), (24, 40), True),
+        ((0, -20), (24, 40), False),
+        ((0, 0), (24.5, 49.5), True), ((0, 0), (25, 40), False), ((0, 0), (24, 50), False),
+        ((9, 19), (24, 49), True), ((40, 0), (24, 40), False),
     ],
 )  # fmt: skip
 def test_a_detection_on_a_lamp_smaller_than_two_and_a_half_lamps_is_no_road_user(
@@ -88,7 +93,9 @@ def test_a_perception_gives_its_parts_what_they_need(monkeypatch):
     of, signals = site(), SignalHistory()
     perception = Perception("north", of, 12.5, b"key", False, signals)
     assert asked == {
-        "Tracker": (of.calibration, 12.5, SIZE), "Measures": (of,), "ViolationDetector": {"device": "north", "site": of, "measures": "Measures", "signals": signals, "key": b"key", "blur": False},
+        "Tracker": (of.calibration, 12.5, SIZE), "Measures": (of,),
+        "ViolationDetector": {"device": "north", "site": of, "measures": "Measures",
+            "signals": signals, "key": b"key", "blur": False},
     }  # fmt: skip
     assert (perception.site, perception.signals) == (of, signals)
     plain_one = Perception("north", of, 12.5)
@@ -108,7 +115,8 @@ def test_a_frame_goes_from_tracks_over_crossings_to_violations():
     frame, boxes = Frame(2.5, 7, GREY), found((0, 0, 9, 9), (20, 20, 29, 29))
     observed = perception.process(frame, boxes)
     assert reported == [(2.5, boxes), (2.5, ["track"]), (2.5, GREY, ["track"], ["crossing"])]
-    assert (observed.frame, observed.detections, observed.tracks, observed.crossings, observed.violations, observed.perception) == (
+    assert (observed.frame, observed.detections, observed.tracks, observed.crossings,
+        observed.violations, observed.perception) == (
         frame, 2, ["track"], ["crossing"], ["violation"], perception,
     )  # fmt: skip
 
@@ -127,7 +135,8 @@ def test_a_track_as_json():
     )
     track.box = np.array([1.04, 2.06, 3.0, 4.96])
     assert track_to_json(track) == {
-        "id": 7, "class": "bus", "confidence": 0.877, "box": [1.0, 2.1, 3.0, 5.0], "speed_kmh": 36.44, "stopped_s": 1.3, "standing_s": 1.3, "standard_error_kmh": 0.2,
+        "id": 7, "class": "bus", "confidence": 0.877, "box": [1.0, 2.1, 3.0, 5.0],
+        "speed_kmh": 36.44, "stopped_s": 1.3, "standing_s": 1.3, "standard_error_kmh": 0.2,
         "coasting": True,
     }  # fmt: skip
     unknown = track_to_json(road_user(7, CAR))

@@ -1,4 +1,6 @@
-"""Calibration against known cameras and homographies, its error worked out a second way, and every bound of a site file."""
+"""Calibration against known cameras and homographies, its error worked out a second way,
+and every bound of a site file.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def test_pixels_become_metres_and_metres_pixels():
 
 
 def test_points_above_the_road_are_corrected_where_the_cameras_position_is_known():
-    """Seen from 10 m above (3, 4), what is 2 m high stands a fifth of the way nearer to that point."""
+    """Seen from 10 m above (3, 4), what is 2 m high stands a fifth of
+    the way nearer to that point.
+    """
     matrix, pixels = np.diag([0.1, 0.1, 1.0]), np.array([[130.0, 140.0], [30.0, 40.0]])
     of = Calibration(matrix, 0.0, (3.0, 4.0, 10.0))
     assert of.to_road(pixels).tolist() == [pytest.approx([13.0, 14.0]), pytest.approx([3.0, 4.0])]
@@ -83,7 +87,9 @@ def test_four_points_give_the_homography_that_goes_through_them():
 
 
 def test_the_error_of_four_points_is_what_a_pixel_means():
-    """Each of the four moved by a pixel across and down, alone: the squares of what the road of the four then is off, summed, mean of the four."""
+    """Each of the four moved by a pixel across and down, alone:
+    the squares of what the road of the four then is off, summed, mean of the four.
+    """
     squares = np.zeros(4)
     for k in range(4):
         for axis in range(2):
@@ -126,7 +132,9 @@ def test_a_point_that_the_others_need_does_not_count_for_the_error():
 
 
 def test_more_points_than_needed_are_fitted_by_least_squares():
-    """The smallest eigenvector of the normal equations of points moved to their middle and scaled to a mean distance of the root of 2."""
+    """The smallest eigenvector of the normal equations of points moved to their middle and scaled
+    to a mean distance of the root of 2.
+    """
     random = np.random.default_rng(4)
     pixels = random.uniform(0.0, 600.0, (9, 2))
     metres = mapped(solved(SQUARE, ROAD), pixels) + random.normal(0.0, 0.1, (9, 2))
@@ -184,18 +192,39 @@ def test_points_of_a_plane_are_fitted_exactly_wherever_they_are(shifts, seed):
 @pytest.mark.parametrize(
     ("pixels", "metres", "says"),
     [
-        (SQUARE[:3], ROAD[:3], "points: 3 pairs are given. Give four or more, on the road and not on one line."),
-        (SQUARE, ROAD[:3], "points: 4 pairs are given. Give four or more, on the road and not on one line."),
-        (SQUARE * [1.0, 0.0] + [0.0, 5.0], ROAD, "points: three or more lie on one line, or two on one another. Spread them over the road."),
-        (SQUARE[[0, 0, 1, 2]], ROAD[[0, 0, 1, 2]], "points: three or more lie on one line, or two on one another. Spread them over the road."),
+        (SQUARE[:3], ROAD[:3],
+            "points: 3 pairs are given. Give four or more, on the road and not on one line."),
+        (SQUARE, ROAD[:3],
+            "points: 4 pairs are given. Give four or more, on the road and not on one line."),
+        (SQUARE * [1.0, 0.0] + [0.0, 5.0], ROAD,
+            (
+                "points: three or more lie on one line, or two on one another. "
+                "Spread them over the road."
+            )),
+        (SQUARE[[0, 0, 1, 2]], ROAD[[0, 0, 1, 2]],
+            (
+                "points: three or more lie on one line, or two on one another. "
+                "Spread them over the road."
+            )),
         (SQUARE[[0, 0, 0, 0]], ROAD, "points: they are all the same point."),
         (SQUARE, ROAD[[1, 1, 1, 1]], "points: they are all the same point."),
         (
             np.vstack([SQUARE, [[310.0, 300.0]]]), np.vstack([ROAD, [[0.5, 21.0]]]),
-            "points: the others put pair 2 beyond the horizon. Check that pair, or give more points, no three nearly on one line.",
+            (
+                "points: the others put pair 2 beyond the horizon. Check that pair, "
+                "or give more points, no three nearly on one line."
+            ),
         ),
-        (SQUARE, ROAD[[0, 2, 1, 3]], "points: they fold the road over itself. Check that each pixel goes with its own point of the road."),
-        (SQUARE, np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 5.0]]), "points: they fold the road over itself. Check that each pixel goes with its own point of the road."),
+        (SQUARE, ROAD[[0, 2, 1, 3]],
+            (
+                "points: they fold the road over itself. Check that each pixel goes with its "
+                "own point of the road."
+            )),
+        (SQUARE, np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 5.0]]),
+            (
+                "points: they fold the road over itself. Check that each pixel goes with its "
+                "own point of the road."
+            )),
     ],
 )  # fmt: skip
 def test_points_that_determine_no_plane_are_refused(pixels, metres, says):
@@ -216,7 +245,9 @@ def test_three_places_of_the_road_on_one_line_fold_it_wherever_they_are():
 
 
 def test_points_nearly_on_one_line_are_accepted():
-    """Three of four that miss a line by a hundredth of a pixel fix nothing; by some pixels they do."""
+    """Three of four that miss a line by a hundredth of a pixel fix nothing;
+    by some pixels they do.
+    """
     for off, fixes in ((0.01, False), (10.0, True)):
         pixels = np.array([[100.0, 100.0], [300.0, 100.0 + off], [500.0, 100.0], [300.0, 400.0]])
         if fixes:
@@ -232,7 +263,9 @@ def test_points_nearly_on_one_line_are_accepted():
 
 
 def pinhole(metres, focal, tilt, height, size):
-    """Pixels of points of the road, for a camera above (0, 0) that looks along y, down by `tilt`."""
+    """Pixels of points of the road, for a camera above (0, 0) that looks along y,
+    down by `tilt`.
+    """
     pixels = []
     for x, y in metres:
         forward = y * math.cos(tilt) + height * math.sin(tilt)
@@ -242,7 +275,8 @@ def pinhole(metres, focal, tilt, height, size):
 
 
 MARKS = np.array([
-    [[-2.0, 9.0], [-2.0, 12.0]], [[1.5, 12.0], [1.5, 16.0]], [[-3.5, 20.0], [0.0, 20.0]], [[0.0, 30.0], [3.5, 30.0]], [[2.0, 24.0], [2.0, 36.0]],
+    [[-2.0, 9.0], [-2.0, 12.0]], [[1.5, 12.0], [1.5, 16.0]], [[-3.5, 20.0], [0.0, 20.0]],
+    [[0.0, 30.0], [3.5, 30.0]], [[2.0, 24.0], [2.0, 36.0]],
 ])  # fmt: skip
 LENGTHS = np.array([3.0, 4.0, 3.5, 3.5, 12.0])
 
@@ -290,14 +324,15 @@ def test_markings_that_fit_no_camera_are_refused():
         with pytest.raises(CalibrationError) as caught:
             Calibration.from_lengths(some, lengths, size)
         assert str(caught.value) == few.format(n)
-    # each of three markings given twice, as 3 m and as 6 m: the best is 3 m times the root of 2, 1.52 m off on average, a third of the mean length
+    # each of three markings given twice, as 3 m and as 6 m: the best is 3 m times the root of 2,
+    # 1.52 m off on average, a third of the mean length
     twice = np.concatenate([ends[[0, 2, 3]]] * 2)
     with pytest.raises(CalibrationError) as caught:
         Calibration.from_lengths(twice, np.array([3.0, 3.0, 3.0, 6.0, 6.0, 6.0]), size)
     off = math.sqrt(((3.0 * math.sqrt(2.0) - 3.0) ** 2 + (6.0 - 3.0 * math.sqrt(2.0)) ** 2) / 2.0)
-    assert (
-        str(caught.value)
-        == f"markings: no camera fits them (error {off:.2f} m). Check the lengths, and mark some in another direction or distance."
+    assert str(caught.value) == (
+        f"markings: no camera fits them (error {off:.2f} m). Check the lengths, "
+        "and mark some in another direction or distance."
     )
     alike = np.concatenate([ends[[2]]] * 3)  # one marking three times fits many cameras
     with pytest.raises(CalibrationError, match="mark some in another direction or distance"):
@@ -319,8 +354,11 @@ def line(**more):
 
 def test_the_site_holds_what_the_file_states():
     tree = SMALL | {
-        "points": PAIRS, "camera_m": [1, 2, 6.5], "lamps": [{"group": 3, "px": [1, 2, 3, 4]}], "rules": {"limit_kmh": 50},
-        "lines": [line(stop=True, group=2), line(name="k", group=[4, 5]), line(name="m")], "zones": [zone(kind="box"), zone(name="y", heading=[[1, 2], [3, 4]], limit_kmh=30, lane="a_0")],
+        "points": PAIRS, "camera_m": [1, 2, 6.5], "lamps": [{"group": 3, "px": [1, 2, 3, 4]}],
+        "rules": {"limit_kmh": 50},
+        "lines": [line(stop=True, group=2), line(name="k", group=[4, 5]), line(name="m")],
+        "zones": [zone(kind="box"),
+            zone(name="y", heading=[[1, 2], [3, 4]], limit_kmh=30, lane="a_0")],
         "forbidden_turns": [{"from_line": "l", "to_line": "k"}],
     }  # fmt: skip
     found = Site.from_tree(tree)
@@ -357,7 +395,8 @@ def test_defaults_of_rules_are_the_mildest():
         (),
     )
     assert found.rules.model_dump() == {
-        "limit_kmh": None, "margin_kmh": 3.0, "margin_share": 0.03, "grace_s": 0.5, "blocked_s": 5.0, "stop_m": 1.0,
+        "limit_kmh": None, "margin_kmh": 3.0, "margin_share": 0.03, "grace_s": 0.5,
+        "blocked_s": 5.0, "stop_m": 1.0,
     }  # fmt: skip
     assert Site((320, 240)) == found
     assert line(stop=False) == line() | Line(**line()).model_dump(include={"stop"})
@@ -393,21 +432,39 @@ BIG = 1e6
         ("rules.grace_s", [0.0, 5.0], [-0.1, 5.1]),
         ("rules.blocked_s", [0.5, 600.0], [0.0, 600.5]),
         ("rules.stop_m", [0.5, 20.0], [0.0, 20.5]),
-        ("zones", [[zone(limit_kmh=0.5)], [zone(limit_kmh=300.0)]], [[zone(limit_kmh=0.0)], [zone(limit_kmh=300.5)]]),
-        ("zones", [[zone(name="n")], [zone(name="n" * 64)]], [[zone(name="")], [zone(name="n" * 65)]]),
-        ("zones", [[zone(px=[[1, k] for k in range(3)])], [zone(px=[[1, k] for k in range(64)])]], [[zone(px=[[1, k] for k in range(2)])], [zone(px=[[1, k] for k in range(65)])]]),
-        ("zones", [[zone(kind=k)] for k in ("lane", "box", "crossing", "forbidden")], [[zone(kind="area")]]),
-        ("zones", [[zone(heading=[[BIG, 0], [-BIG, 0]])]], [[zone(heading=[[BIG + 1, 0], [0, 0]])], [zone(heading=[[0, -BIG - 1], [0, 0]])], [zone(heading=[[math.nan, 0], [0, 0]])], [zone(heading=[[math.inf, 0], [0, 0]])]]),
-        ("zones", [[zone(name=f"z{k}") for k in range(100)]], [[zone(name=f"z{k}") for k in range(101)]]),
-        ("zones", [[zone(px=[[0, 0], [320, 240], [0, 240]])]], [[zone(px=[[-0.5, 0], [9, 9], [0, 9]])], [zone(px=[[0, -0.5], [9, 9], [0, 9]])], [zone(px=[[320.5, 0], [9, 9], [0, 9]])], [zone(px=[[0, 240.5], [9, 9], [0, 9]])]]),
-        ("lines", [[line(name="n")], [line(name="n" * 64)]], [[line(name="")], [line(name="n" * 65)]]),
-        ("lines", [[line(name=f"l{k}") for k in range(100)]], [[line(name=f"l{k}") for k in range(101)]]),
-        ("lines", [[line(group=0)], [line(group=[0])], [line(group=list(range(32)))]], [[line(group=-1)], [line(group=[])], [line(group=[-1])], [line(group=[0, -1])], [line(group=list(range(33)))]]),
-        ("lines", [[line(px=[[0, 0], [320, 240]])]], [[line(px=[[0, 0], [320.5, 240]])], [line(px=[[0, 0], [0, 0], [0, 0]])]]),
-        ("lamps", [[{"group": 0, "px": [-5, -5, 1.5, 1.5]}]], [[{"group": -1, "px": [0, 0, 2, 2]}], [{"group": 0, "px": [0, 0, 1, 2]}], [{"group": 0, "px": [0, 0, 2, 1]}]]),
-        ("lamps", [[{"group": k, "px": [0, 0, 2, 2]} for k in range(100)]], [[{"group": k, "px": [0, 0, 2, 2]} for k in range(101)]]),
+        ("zones", [[zone(limit_kmh=0.5)], [zone(limit_kmh=300.0)]],
+            [[zone(limit_kmh=0.0)], [zone(limit_kmh=300.5)]]),
+        ("zones", [[zone(name="n")], [zone(name="n" * 64)]],
+            [[zone(name="")], [zone(name="n" * 65)]]),
+        ("zones", [[zone(px=[[1, k] for k in range(3)])], [zone(px=[[1, k] for k in range(64)])]],
+            [[zone(px=[[1, k] for k in range(2)])], [zone(px=[[1, k] for k in range(65)])]]),
+        ("zones", [[zone(kind=k)] for k in ("lane", "box", "crossing", "forbidden")],
+            [[zone(kind="area")]]),
+        ("zones", [[zone(heading=[[BIG, 0], [-BIG, 0]])]],
+            [[zone(heading=[[BIG + 1, 0], [0, 0]])], [zone(heading=[[0, -BIG - 1], [0, 0]])],
+                [zone(heading=[[math.nan, 0], [0, 0]])], [zone(heading=[[math.inf, 0], [0, 0]])]]),
+        ("zones", [[zone(name=f"z{k}") for k in range(100)]],
+            [[zone(name=f"z{k}") for k in range(101)]]),
+        ("zones", [[zone(px=[[0, 0], [320, 240], [0, 240]])]],
+            [[zone(px=[[-0.5, 0], [9, 9], [0, 9]])], [zone(px=[[0, -0.5], [9, 9], [0, 9]])],
+                [zone(px=[[320.5, 0], [9, 9], [0, 9]])], [zone(px=[[0, 240.5], [9, 9], [0, 9]])]]),
+        ("lines", [[line(name="n")], [line(name="n" * 64)]],
+            [[line(name="")], [line(name="n" * 65)]]),
+        ("lines", [[line(name=f"l{k}") for k in range(100)]],
+            [[line(name=f"l{k}") for k in range(101)]]),
+        ("lines", [[line(group=0)], [line(group=[0])], [line(group=list(range(32)))]],
+            [[line(group=-1)], [line(group=[])], [line(group=[-1])], [line(group=[0, -1])],
+                [line(group=list(range(33)))]]),
+        ("lines", [[line(px=[[0, 0], [320, 240]])]],
+            [[line(px=[[0, 0], [320.5, 240]])], [line(px=[[0, 0], [0, 0], [0, 0]])]]),
+        ("lamps", [[{"group": 0, "px": [-5, -5, 1.5, 1.5]}]],
+            [[{"group": -1, "px": [0, 0, 2, 2]}], [{"group": 0, "px": [0, 0, 1, 2]}],
+                [{"group": 0, "px": [0, 0, 2, 1]}]]),
+        ("lamps", [[{"group": k, "px": [0, 0, 2, 2]} for k in range(100)]],
+            [[{"group": k, "px": [0, 0, 2, 2]} for k in range(101)]]),
         ("camera_m", [[0, 0, 0.5], [-BIG, BIG, 5000.0]], [[0, 0, 0], [0, 0, 5000.5], [0, 0]]),
-        ("forbidden_turns", [[{"from_line": "a", "to_line": "b"}] * 500], [[{"from_line": "a", "to_line": "b"}] * 501]),
+        ("forbidden_turns", [[{"from_line": "a", "to_line": "b"}] * 500],
+            [[{"from_line": "a", "to_line": "b"}] * 501]),
     ],
 )  # fmt: skip
 def test_every_bound_of_a_file(field, good, bad):
@@ -427,8 +484,10 @@ def test_every_bound_of_a_file(field, good, bad):
 
 
 @pytest.mark.parametrize(("part", "good", "bad"), [
-    (Marking, [{"px": [[0, 0], [1, 1]], "m": 0.5}, {"px": [[0, 0], [1, 1]], "m": 1000.0}], [{"px": [[0, 0], [1, 1]], "m": 0.0}, {"px": [[0, 0], [1, 1]], "m": 1000.5}]),
-    (PointPair, [{"px": [BIG, -BIG], "m": [-BIG, BIG]}], [{"px": [BIG + 1, 0], "m": [0, 0]}, {"px": [0, 0], "m": [0, -BIG - 1]}]),
+    (Marking, [{"px": [[0, 0], [1, 1]], "m": 0.5}, {"px": [[0, 0], [1, 1]], "m": 1000.0}],
+        [{"px": [[0, 0], [1, 1]], "m": 0.0}, {"px": [[0, 0], [1, 1]], "m": 1000.5}]),
+    (PointPair, [{"px": [BIG, -BIG], "m": [-BIG, BIG]}],
+        [{"px": [BIG + 1, 0], "m": [0, 0]}, {"px": [0, 0], "m": [0, -BIG - 1]}]),
 ])  # fmt: skip
 def test_every_bound_of_a_point_and_a_marking(part, good, bad):
     for tree in good:
@@ -460,16 +519,38 @@ def test_parts_of_a_site_cannot_be_changed_or_misspelt():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"lines": [line(), line()]}, "the whole: Value error, ['l'] occurs twice among lines and zones; each needs a name of its own"),
-        ({"lines": [line(name="z"), line()], "zones": [zone(), zone(name="l")]}, "the whole: Value error, ['l', 'z'] occurs twice among lines and zones; each needs a name of its own"),
-        ({"lines": [line(px=[[0, 0], [400, 10.5]])]}, "the whole: Value error, l: the point (400, 10.5) is outside the image of 320 x 240"),
-        ({"zones": [zone(px=[[0, 0], [9, 9], [0, 241]])]}, "the whole: Value error, z: the point (0, 241) is outside the image of 320 x 240"),
-        ({"forbidden_turns": [{"from_line": "a", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'a'. There are: none"),
-        ({"lines": [line(), line(name="k")], "forbidden_turns": [{"from_line": "l", "to_line": "b"}]}, "the whole: Value error, forbidden_turns: there is no line 'b'. There are: k, l"),
-        ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]}, "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; a vehicle that crosses it would be reported at once. Name two lines"),
+        ({"lines": [line(), line()]},
+            (
+                "the whole: Value error, ['l'] occurs twice among lines and zones; "
+                "each needs a name of its own"
+            )),
+        ({"lines": [line(name="z"), line()], "zones": [zone(), zone(name="l")]},
+            (
+                "the whole: Value error, ['l', 'z'] occurs twice among lines and zones; "
+                "each needs a name of its own"
+            )),
+        ({"lines": [line(px=[[0, 0], [400, 10.5]])]},
+            "the whole: Value error, l: the point (400, 10.5) is outside the image of 320 x 240"),
+        ({"zones": [zone(px=[[0, 0], [9, 9], [0, 241]])]},
+            "the whole: Value error, z: the point (0, 241) is outside the image of 320 x 240"),
+        ({"forbidden_turns": [{"from_line": "a", "to_line": "b"}]},
+            "the whole: Value error, forbidden_turns: there is no line 'a'. There are: none"),
+        ({"lines": [line(), line(name="k")],
+            "forbidden_turns": [{"from_line": "l", "to_line": "b"}]},
+            "the whole: Value error, forbidden_turns: there is no line 'b'. There are: k, l"),
+        ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]},
+            (
+                "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; "
+                "a vehicle that crosses it would be reported at once. Name two lines"
+            )),
         ({"hoogte": 1}, "hoogte: Extra inputs are not permitted"),
-        ({"zones": [zone(limit_kmh=0), zone(name="y", kind="lake")]}, "zones.0.limit_kmh: Input should be greater than 0; zones.1.kind: Input should be 'lane', 'box', 'crossing' or 'forbidden'"),
-        ({"points": PAIRS[:3]}, "points: 3 pairs are given. Give four or more, on the road and not on one line."),
+        ({"zones": [zone(limit_kmh=0), zone(name="y", kind="lake")]},
+            (
+                "zones.0.limit_kmh: Input should be greater than 0; zones.1.kind: "
+                "Input should be 'lane', 'box', 'crossing' or 'forbidden'"
+            )),
+        ({"points": PAIRS[:3]},
+            "points: 3 pairs are given. Give four or more, on the road and not on one line."),
     ],
 )  # fmt: skip
 def test_an_error_names_its_place_in_the_file(change, says):

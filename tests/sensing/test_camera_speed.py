@@ -13,10 +13,12 @@ from headway.sensing.tracking.speed import motions
 
 
 def alone(t, xy):
-    """(velocity a tenth of a second before the last point, mean speed, its standard error) of one road user.
+    """(velocity a tenth of a second before the last point, mean speed, its standard error)
+    of one road user.
 
-    A cubic from eight points on, else a parabola, fitted three times; between, who lies off by more than 2.2 times the usual (the median, and a
-    millimetre) weighs less. The speed now is the slope of a parabola of the same weights; the mean is the length of the cubic by four nodes.
+    A cubic from eight points on, else a parabola, fitted three times; between, who lies off by more
+    than 2.2 times the usual (the median, and a millimetre) weighs less. The speed now is the slope
+    of a parabola of the same weights; the mean is the length of the cubic by four nodes.
     """
     n, half = len(t), (t[-1] - t[0]) / 2.0
     u, degree = t - (t[0] + t[-1]) / 2.0, 3 if len(t) >= 8 else 2
@@ -68,7 +70,8 @@ def way(n, seed, noise, wild=0, speed=12.0):
 
 
 USERS = [
-    way(5, 1, 0.03), way(7, 2, 0.03), way(8, 3, 0.03), way(9, 4, 0.1, wild=2), way(16, 5, 0.05, wild=3), way(30, 6, 0.2), way(6, 7, 0.05, wild=1),
+    way(5, 1, 0.03), way(7, 2, 0.03), way(8, 3, 0.03), way(9, 4, 0.1, wild=2),
+    way(16, 5, 0.05, wild=3), way(30, 6, 0.2), way(6, 7, 0.05, wild=1),
     way(12, 8, 0.0), way(20, 9, 0.02, wild=5, speed=-4.0),
 ]  # fmt: skip
 
@@ -93,7 +96,9 @@ def test_constant_speed_on_a_straight_path_is_measured_exactly(n, mean):
 
 
 def test_a_braking_vehicle_is_slower_now_than_on_average():
-    """20 m/s less 4 m/s each second, for a second: 18 on average, 16.4 a tenth of a second before the end; the same for 5 points and for 12."""
+    """20 m/s less 4 m/s each second, for a second:
+    18 on average, 16.4 a tenth of a second before the end; the same for 5 points and for 12.
+    """
     for n in (5, 12):
         t = np.linspace(-1.0, 0.0, n)
         of = together([(t, np.stack([20.0 * (t + 1.0) - 2.0 * (t + 1.0) ** 2, 0.0 * t], 1))])

@@ -1,4 +1,6 @@
-"""Tracks: where road users meet the road, their length, class, speed, and since when they are stopped; on boxes with known ground truth."""
+"""Tracks: where road users meet the road, their length, class, speed,
+and since when they are stopped; on boxes with known ground truth.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def found(*rows):
 
 
 def follow(tracker, box_of, times, kind=CAR, sure=0.75):
-    """The one track after these frames; its first is before them, for a track is named at its second frame."""
+    """The one track after these frames; its first is before them,
+    for a track is named at its second frame.
+    """
     times = list(times)
     step = times[1] - times[0] if len(times) > 1 else 0.1
     tracker.update(times[0] - step, found((box_of(times[0] - step), sure, kind)))
@@ -172,7 +176,9 @@ def test_without_calibration_there_are_ground_points_in_pixels_and_no_road_coord
 
 
 def test_with_the_cameras_position_the_ground_point_is_below_the_middle_of_the_box():
-    """A car is taken for 1.5 m high: its middle is 0.75 m up, a tenth of the camera's height, so a tenth of the way nearer to (16, 24)."""
+    """A car is taken for 1.5 m high: its middle is 0.75 m up, a tenth of the camera's height,
+    so a tenth of the way nearer to (16, 24).
+    """
     track = follow(Tracker(HIGH, 10.0, SIZE), at(100, 100, 140, 120), every(0.1, 3))
     # the middle (12, 11) m
     assert track.road_m[-1] == pytest.approx((12.0 + 0.4, 11.0 + 1.3))
@@ -194,13 +200,16 @@ def test_each_class_has_its_height_once_it_is_known(kind, height_m):
 
 
 def test_a_moving_object_of_unknown_class_is_as_high_as_a_car():
-    """Its length is unknown where its upper edge is above the horizon, at y = 60; so it stays what only moves."""
+    """Its length is unknown where its upper edge is above the horizon, at y = 60;
+    so it stays what only moves.
+    """
     of = Calibration(
         np.array([[0.1, 0.0, 0.0], [0.0, 0.0, 10.0], [0.0, 0.01, -0.6]]), 0.0, (0.0, 0.0, 7.5)
     )
     track = follow(Tracker(of, 10.0, SIZE), at(100, 50, 140, 150), every(0.1, 3), VEHICLE)
     assert (track.kind, np.isnan(track.length_m)) == (VEHICLE, True)
-    # its middle, (120, 100), is on the road at (12, 10) / 0.4; a tenth of the way from there to the camera
+    # its middle, (120, 100), is on the road at (12, 10) / 0.4; a tenth of the way from there to the
+    # camera
     assert track.road_m[0] == track.road_m[-1] == pytest.approx((0.9 * 30.0, 0.9 * 25.0))
 
 
@@ -293,7 +302,9 @@ def test_a_speed_is_of_the_points_of_the_last_second():
 
 @pytest.mark.parametrize(("step_s", "points"), [(0.125, 5), (0.0875, 5), (0.0625, 7), (0.5, 5)])
 def test_a_speed_needs_five_points_and_35_hundredths_of_a_second(step_s, points):
-    """Five at 0.0875 s are 0.35 s; at 0.0625 s it takes seven (0.375 s). At half a second there are never five within one."""
+    """Five at 0.0875 s are 0.35 s; at 0.0625 s it takes seven (0.375 s).
+    At half a second there are never five within one.
+    """
 
     def creeps(t):
         return (20 + 10 * t, 60, 60 + 10 * t, 80)
@@ -307,7 +318,8 @@ def test_a_speed_needs_five_points_and_35_hundredths_of_a_second(step_s, points)
 def test_speeds_are_measured_every_six_hundredths_of_a_second():
     tracker = Tracker(ten_px_a_metre(), 30.0, SIZE)
     track = follow(tracker, moving, every(0.03, 20))
-    # measured at -0.03, 0.03, 0.09, ... s (the first frame, and each second one from there), so last at 0.57 s
+    # measured at -0.03, 0.03, 0.09, ... s (the first frame, and each second one from there), so
+    # last at 0.57 s
     assert track.speed_mps == pytest.approx(np.hypot(8.0, 1.5), abs=1e-3)
     track.speed_mps = 99.0
     tracker.update(0.60, found((moving(0.60), 0.75, CAR)))
@@ -331,7 +343,8 @@ def test_a_clock_that_goes_back_does_not_stop_the_measuring():
 @pytest.mark.parametrize(
     ("box", "whole"),
     [
-        ((4, 100, 44, 120), True), ((3, 100, 43, 120), False), ((100, 4, 140, 24), True), ((100, 3, 140, 23), False), ((276, 100, 316, 120), True),
+        ((4, 100, 44, 120), True), ((3, 100, 43, 120), False), ((100, 4, 140, 24), True),
+        ((100, 3, 140, 23), False), ((276, 100, 316, 120), True),
         ((277, 100, 317, 120), False), ((100, 216, 140, 236), True), ((100, 217, 140, 237), False),
     ],
 )  # fmt: skip
@@ -397,7 +410,9 @@ def stood(x_of, seconds, calibration):
 
 
 def test_a_vehicle_that_starts_is_stopped_until_it_is_faster_than_a_metre_a_second():
-    """A quarter of a metre a second faster each second; the speed is of a tenth of a second before: 0.975 at 4 s, 1.006 at 4.125 s."""
+    """A quarter of a metre a second faster each second;
+    the speed is of a tenth of a second before: 0.975 at 4 s, 1.006 at 4.125 s.
+    """
     since = stood(lambda t: 20 + 1.25 * t * t, 6.0, ten_px_a_metre())
     assert since[0.5] == since[4.0] == 0.375  # at first by its pixels
     assert np.isnan([since[t] for t in (4.125, 4.25, 6.0)]).all()
@@ -478,7 +493,9 @@ def test_without_calibration_movement_may_be_up_or_down_and_a_new_track_counts_a
 
 
 def test_without_calibration_speed_is_the_path_of_the_last_second_over_its_time():
-    """At 0.45 s the way so far is 0.45 s long: 0.5 px of 20 in that are 0.56 m/s, and 0.4 px 0.44."""
+    """At 0.45 s the way so far is 0.45 s long:
+    0.5 px of 20 in that are 0.56 m/s, and 0.4 px 0.44.
+    """
     for px, stands in ((0.5, False), (0.4, True)):
         track = follow(
             Tracker(None, 8.0, SIZE),

@@ -1,4 +1,6 @@
-"""From frames to tracks, speeds, counts and violations, on scenes whose ground truth is known by construction."""
+"""From frames to tracks, speeds, counts and violations,
+on scenes whose ground truth is known by construction.
+"""
 
 from __future__ import annotations
 
@@ -223,7 +225,8 @@ def test_long_objects_are_trucks():
 
 def test_detections_above_the_horizon_break_nothing():
     plane = {"size": [320, 240], "camera_m": [0, 0, 8], "points": [
-        {"px": [60, 200], "m": [-5, 12]}, {"px": [260, 200], "m": [5, 12]}, {"px": [200, 120], "m": [8, 40]}, {"px": [120, 120], "m": [-8, 40]},
+        {"px": [60, 200], "m": [-5, 12]}, {"px": [260, 200], "m": [5, 12]},
+        {"px": [200, 120], "m": [8, 40]}, {"px": [120, 120], "m": [-8, 40]},
     ]}  # fmt: skip
     perception, observed = look(along(y=20.0), Site.from_tree(plane))
     assert any(s.tracks for s in observed)

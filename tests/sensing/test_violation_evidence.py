@@ -1,4 +1,6 @@
-"""The evidence: which images are kept, what is drawn on them and what is made unreadable, the seal, and the signal history."""
+"""The evidence: which images are kept, what is drawn on them and what is made unreadable, the seal,
+and the signal history.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def grey(level, size=SIZE):
 
 
 def blocked(times, at_s, size=SIZE, **how):
-    """(watch, violation) of one that blocks a box at `at_s`; the image of times[k] is as grey as 5 k."""
+    """(watch, violation) of one that blocks a box at `at_s`;
+    the image of times[k] is as grey as 5 k.
+    """
     watch, car = Watch(site(size=size, zones=[BOX], rules={"blocked_s": at_s}), **how), road_user()
     for k, t in enumerate(times):
         watch.show(t, observed_at(car, t, (150.0, 110.0), **STANDS), image=grey(5 * k, size))
@@ -73,7 +77,9 @@ def test_images_are_kept_four_times_a_second_for_two_and_a_half_seconds():
 
 
 def test_the_images_before_a_crossing_are_kept_until_it_is_decided():
-    """Crossed at 10.875 s, which is decided at 16.5 s: the images from 1.2 s before it are still there."""
+    """Crossed at 10.875 s, which is decided at 16.5 s:
+    the images from 1.2 s before it are still there.
+    """
     watch, car = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, RED)]), road_user()
     for k in range(-12, 27):
         t = 10.0 + k * 0.25
@@ -135,7 +141,8 @@ def test_box_line_and_text_are_drawn_where_they_belong(scale):
     """At 1920 x 1440 the evidence is 960 wide: half of everything."""
     size = (320 * scale, 240 * scale)
     lines = [STOP | {"px": [[160 * scale, 80 * scale], [162 * scale, 140 * scale]]},
-             {"name": "other", "px": [[20 * scale, 20 * scale], [300 * scale, 20 * scale]]}]  # fmt: skip
+             {"name": "other",
+                 "px": [[20 * scale, 20 * scale], [300 * scale, 20 * scale]]}]  # fmt: skip
     watch = Watch(site(ten_px_a_metre(), size, lines=lines), [(0.0, 0, RED)], blur=False)
     car = road_user()
     times = [10.0 + k / 4.0 for k in range(9)]
@@ -184,7 +191,9 @@ def test_other_rules_draw_no_line_and_the_text_says_when():
 
 
 def test_jpegs_are_of_quality_80():
-    """The largest entry of the usual table of luminance, 121, times 40 % (50 for quality 75; 46 for 81)."""
+    """The largest entry of the usual table of luminance, 121, times 40 % (50 for quality 75;
+    46 for 81).
+    """
     _, one = blocked([6.0], 6.0)
     image = one.images[0][1]
     k = image.index(b"\xff\xdb")
@@ -257,7 +266,9 @@ def test_all_road_users_are_blurred_and_the_image_itself_is_not_changed():
 
 @pytest.mark.parametrize("scale", [1, 6])
 def test_evidence_hides_the_plates_of_all_vehicles(scale):
-    """Stripes two pixels wide, in the boxes of the one who is told and of another: gone where plates are, there elsewhere."""
+    """Stripes two pixels wide, in the boxes of the one who is told and of another:
+    gone where plates are, there elsewhere.
+    """
     size = (320 * scale, 240 * scale)
     image = grey(40, size)
     image[:, (np.arange(size[0]) // (2 * scale)) % 2 == 0] = 200
@@ -308,8 +319,14 @@ ONE = Violation(
     ((11.5, b"before"), (12.5, b"at")),
 )
 TEXT = (
-    '{"at_s": 12.5, "confidence": 0.9, "data": {"class": "car", "track": 3}, "device": "north", "id": "7", "pictures": [[11.5, "'
-    + hashlib.sha256(b"before").hexdigest() + '"], [12.5, "' + hashlib.sha256(b"at").hexdigest() + '"]], "rule": "red_light"}'
+    (
+        '{"at_s": 12.5, "confidence": 0.9, "data": {"class": "car", "track": 3}, "device": '
+        '"north", "id": "7", "pictures": [[11.5, "'
+    )
+    + hashlib.sha256(b"before").hexdigest() + '"], [12.5, "' + hashlib.sha256(b"at").hexdigest() + (
+        '"]], "rule": '
+        '"red_light"}'
+    )
 )  # fmt: skip
 
 
@@ -317,8 +334,10 @@ def test_the_seal_is_over_all_that_a_violation_says_and_shows():
     assert seal_of(ONE, b"k") == hmac.new(b"k", TEXT.encode(), "sha256").hexdigest()
     assert seal_of(ONE, b"") == hashlib.sha256(TEXT.encode()).hexdigest()
     assert seal_of(replace(ONE, seal="x"), b"k") == seal_of(ONE, b"k")  # but not over itself
-    changes = ({"id": "8"}, {"at_s": 12.6}, {"device": "south"}, {"rule": "speeding"}, {"confidence": 0.8}, {"data": {"track": 3}},
-               {"images": ONE.images[:1]}, {"images": ((11.5, b"before"), (12.5, b"At"))}, {"images": ((11.4, b"before"), (12.5, b"at"))})  # fmt: skip
+    changes = ({"id": "8"}, {"at_s": 12.6}, {"device": "south"}, {"rule": "speeding"},
+        {"confidence": 0.8}, {"data": {"track": 3}},
+               {"images": ONE.images[:1]}, {"images": ((11.5, b"before"), (12.5, b"At"))},
+               {"images": ((11.4, b"before"), (12.5, b"at"))})  # fmt: skip
     assert len(
         {seal_of(ONE, b"k"), *(seal_of(replace(ONE, **change), b"k") for change in changes)}
     ) == 1 + len(changes)
@@ -350,7 +369,8 @@ def lamp(*colours, size=(10, 10)):
 
 
 @pytest.mark.parametrize(("hue", "colour"), [
-    (0, RED), (11, RED), (12, None), (13, None), (14, YELLOW), (35, YELLOW), (36, None), (39, None), (40, GREEN), (99, GREEN), (100, None), (120, None),
+    (0, RED), (11, RED), (12, None), (13, None), (14, YELLOW), (35, YELLOW), (36, None), (39, None),
+    (40, GREEN), (99, GREEN), (100, None), (120, None),
     (168, None), (169, RED),
     (179, RED),
 ])  # fmt: skip
@@ -359,7 +379,8 @@ def test_the_colour_of_a_lamp_is_its_hue(hue, colour):
 
 
 @pytest.mark.parametrize(("hue", "saturation", "value", "colour"), [
-    (0, 101, 255, RED), (0, 100, 255, None), (0, 255, 131, RED), (0, 255, 130, None), (60, 101, 255, GREEN), (60, 255, 131, GREEN),
+    (0, 101, 255, RED), (0, 100, 255, None), (0, 255, 131, RED), (0, 255, 130, None),
+    (60, 101, 255, GREEN), (60, 255, 131, GREEN),
 ])  # fmt: skip
 def test_pale_and_dark_lamps_are_off(hue, saturation, value, colour):
     assert lamp_colour(lamp(*[bgr_of(hue, saturation, value)] * 100), (0, 0, 10, 10)) == colour
@@ -450,7 +471,8 @@ def test_late_reports_are_inserted_in_order_and_duplicates_count_once():
     signals.record(5.0, 0, GREEN)
     signals.record(7.0, 0, YELLOW)
     assert [signals.state_at(0, t) for t in (4.9, 5.0, 6.9, 7.0, 9.9, 10.0)] == [
-        None, (GREEN, 0.0), (GREEN, pytest.approx(1.9)), (YELLOW, 0.0), (YELLOW, pytest.approx(2.9)), (RED, 0.0),
+        None, (GREEN, 0.0), (GREEN, pytest.approx(1.9)), (YELLOW, 0.0),
+        (YELLOW, pytest.approx(2.9)), (RED, 0.0),
     ]  # fmt: skip
     assert signals.state_at(0, 192.0) == (RED, 182.0)  # heard last at 12 s, not at 7 s
     assert signals.state_at(0, 192.1) is None

@@ -1,4 +1,6 @@
-"""Every traffic rule with a violation and its nearest permitted cases, on tracks made by hand: time, vehicle, confidence, evidence."""
+"""Every traffic rule with a violation and its nearest permitted cases, on tracks made by hand:
+time, vehicle, confidence, evidence.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,18 @@ SPAN = [[100, 80], [220, 80], [220, 140], [100, 140]]
 
 
 def steady(t):
-    """8 m/s to the right: at x = 150 at 10.75 s and 170 at 11 s, so over the stop line (x = 160) at 10.875 s."""
+    """8 m/s to the right: at x = 150 at 10.75 s and 170 at 11 s, so over the stop line (x = 160)
+    at 10.875 s.
+    """
     return 90.0 + 80.0 * (t - 10.0), 110.0
 
 
 def drive(
     watch, place, until_s, car=None, begin_s=10.0, step_s=0.25, stood_from=None, others=(), **known
 ):
-    """One road user shown every `step_s`, at place(t) pixels. stood_from: since when it stands, from that time on."""
+    """One road user shown every `step_s`, at place(t) pixels.
+    stood_from: since when it stands, from that time on.
+    """
     car = car or road_user(mean_mps=8.0, mean_se_mps=0.1, speed_mps=8.0)
     for k in range(round((until_s - begin_s) / step_s) + 1):
         t = begin_s + k * step_s
@@ -58,7 +64,8 @@ def test_a_red_light_violation_states_instant_signal_speed_and_path():
     assert one.confidence == 0.925
     assert uuid.UUID(one.id).version == 4
     assert one.data == {
-        "track": 1, "class": "car", "line": "stop", "signal_groups": [0], "red_for_s": 1.0, "speed_kmh": 28.8, "box": [150.0, 90.0, 190.0, 110.0],
+        "track": 1, "class": "car", "line": "stop", "signal_groups": [0], "red_for_s": 1.0,
+        "speed_kmh": 28.8, "box": [150.0, 90.0, 190.0, 110.0],
         "path": [[10.0, 90.0, 110.0], [10.75, 150.0, 110.0]],
     }  # fmt: skip
     assert (watch.detector.reported, watch.detector.pending) == (1, [])
@@ -122,10 +129,13 @@ def test_of_several_groups_the_one_that_turned_red_last_counts_and_the_speed_may
 
 
 @pytest.mark.parametrize(("red_from_s", "observed", "confidence"), [
-    (10.375, 20, 0.9), (8.375, 20, 0.999), (3.0, 20, 0.999), (9.875, 4, 0.6475), (9.875, 8, 0.8325), (9.875, 10, 0.925),
+    (10.375, 20, 0.9), (8.375, 20, 0.999), (3.0, 20, 0.999), (9.875, 4, 0.6475), (9.875, 8, 0.8325),
+    (9.875, 10, 0.925),
 ])  # fmt: skip
 def test_longer_red_and_more_observations_raise_the_confidence(red_from_s, observed, confidence):
-    """0.9 at the end of the grace, 0.1 more two seconds later, at most 0.999; times 0.5 + sights / 20, at most 1."""
+    """0.9 at the end of the grace, 0.1 more two seconds later, at most 0.999;
+    times 0.5 + sights / 20, at most 1.
+    """
     watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (red_from_s, 0, RED)])
     drive(watch, steady, 12.0, road_user(observations=observed))
     assert watch.found[0].confidence == confidence
@@ -310,7 +320,9 @@ def test_a_forbidden_turn_is_from_one_line_to_the_other(turns, place, kind, rule
 
 
 def least_guilty(limit_kmh, standard_error, relative):
-    """The speed at which mean - 3 x sqrt(error^2 + (relative x mean)^2) is what is allowed: the root of a quadratic equation, m/s."""
+    """The speed at which mean - 3 x sqrt(error^2 + (relative x mean)^2) is what is allowed:
+    the root of a quadratic equation, m/s.
+    """
     a = max(limit_kmh + 3.0, limit_kmh * 1.03) / 3.6
     return (a + math.sqrt(a * a - (1 - 9 * relative**2) * (a * a - 9 * standard_error**2))) / (
         1 - 9 * relative**2
@@ -318,7 +330,9 @@ def least_guilty(limit_kmh, standard_error, relative):
 
 
 def speeding(of, mean_mps, error_mps=0.2, way_px=15.0, seconds=2.0, kind=None, y=110.0):
-    """A road user of that mean speed; its last second was `way_px` / 10 metres long by its places."""
+    """A road user of that mean speed; its last second was `way_px` / 10 metres long by its
+    places.
+    """
     watch = Watch(of)
     user = road_user(
         **({} if kind is None else {"kind": kind}),
@@ -336,11 +350,14 @@ def speeding(of, mean_mps, error_mps=0.2, way_px=15.0, seconds=2.0, kind=None, y
     ("error_m", "way_px"), [(0.0, 150.0), (0.3, 150.0), (0.3, 15.0), (0.05, 5.0)]
 )
 def test_a_speed_counts_above_limit_margin_and_three_errors(limit_kmh, error_m, way_px):
-    """The error: of the fit, 1 % of the speed, and that of the calibration over the way of the last second (at least a metre)."""
+    """The error: of the fit, 1 % of the speed,
+    and that of the calibration over the way of the last second (at least a metre).
+    """
     of = site(ten_px_a_metre(error_m), rules={"limit_kmh": limit_kmh})
     edge = least_guilty(limit_kmh, 0.2, math.hypot(error_m / max(way_px / 10.0, 1.0), 0.01))
     assert speeding(of, edge * 0.9999, way_px=way_px) == []
-    # in the beginning there is no way of a second yet: the error is larger then, and it is told once the second is full
+    # in the beginning there is no way of a second yet: the error is larger then, and it is told
+    # once the second is full
     (one,) = speeding(of, edge * 1.0001, way_px=way_px, seconds=3.0)
     assert one.rule == "speeding"
     assert one.at_s == (10.5 if way_px == 5.0 or error_m == 0.0 else 11.5)
@@ -350,8 +367,10 @@ def test_speeding_states_its_figures_and_confidence():
     of = site(ten_px_a_metre(0.3), rules={"limit_kmh": 50.0})
     (one,) = speeding(of, 18.0, error_mps=0.1, way_px=150.0, seconds=3.0)
     error = math.sqrt(0.1**2 + (18.0 * 0.02) ** 2 + (18.0 * 0.01) ** 2)  # 0.3 m in 15 m are 2 %
-    assert {k: one.data[k] for k in ("speed_kmh", "standard_error_kmh", "limit_kmh", "allowed_kmh")} == {
-        "speed_kmh": pytest.approx(64.8), "standard_error_kmh": pytest.approx(3.6 * error), "limit_kmh": 50.0, "allowed_kmh": pytest.approx(53.0),
+    assert {k: one.data[k]
+        for k in ("speed_kmh", "standard_error_kmh", "limit_kmh", "allowed_kmh")} == {
+        "speed_kmh": pytest.approx(64.8), "standard_error_kmh": pytest.approx(3.6 * error),
+        "limit_kmh": 50.0, "allowed_kmh": pytest.approx(53.0),
     }  # fmt: skip
     assert (one.data["track"], one.data["class"]) == (1, "car")
     assert NormalDist().cdf((18.0 - 53.0 / 3.6) / error) > 0.999
@@ -360,14 +379,17 @@ def test_speeding_states_its_figures_and_confidence():
 
 def test_the_standard_error_of_a_speed_counts_as_at_least_a_twentieth_of_a_metre_a_second():
     of = site(ten_px_a_metre(), rules={"limit_kmh": 1.0, "margin_kmh": 0.08})
-    # allowed: 1.08 km/h = 0.3 m/s. 0.35 m/s: an error of 0.0035 (1 %), three of which are 0.0105, but counted as 0.05 when it comes to how sure
+    # allowed: 1.08 km/h = 0.3 m/s. 0.35 m/s: an error of 0.0035 (1 %), three of which are 0.0105,
+    # but counted as 0.05 when it comes to how sure
     (one,) = speeding(of, 0.35, error_mps=0.0)
     assert one.confidence == round(NormalDist().cdf(0.05 / 0.05), 4) == 0.8413
 
 
 @pytest.mark.parametrize(("rules", "allowed"), [
-    ({"limit_kmh": 50.0}, 53.0), ({"limit_kmh": 100.0}, 103.0), ({"limit_kmh": 120.0}, 123.6), ({"limit_kmh": 50.0, "margin_kmh": 7.0}, 57.0),
-    ({"limit_kmh": 50.0, "margin_share": 0.1}, 55.0), ({"limit_kmh": 50.0, "margin_kmh": 0.0, "margin_share": 0.0}, 50.0),
+    ({"limit_kmh": 50.0}, 53.0), ({"limit_kmh": 100.0}, 103.0), ({"limit_kmh": 120.0}, 123.6),
+    ({"limit_kmh": 50.0, "margin_kmh": 7.0}, 57.0),
+    ({"limit_kmh": 50.0, "margin_share": 0.1}, 55.0),
+    ({"limit_kmh": 50.0, "margin_kmh": 0.0, "margin_share": 0.0}, 50.0),
 ])  # fmt: skip
 def test_the_margin_is_the_larger_of_share_and_speed(rules, allowed):
     (one,) = speeding(site(ten_px_a_metre(), rules=rules), 60.0)
@@ -480,7 +502,8 @@ AGAINST = zone(
 )
 def test_the_wrong_way_is_against_the_heading_of_the_lane(lane, known, rules):
     watch = Watch(site(zones=[lane]))
-    # in the zone from 10.125 s (first seen there at 10.25 s) to 11.625 s; from 10.25 s on it has moved at least 20 px
+    # in the zone from 10.125 s (first seen there at 10.25 s) to 11.625 s; from 10.25 s on it has
+    # moved at least 20 px
     drive(watch, steady, 14.0, **known)
     assert watch.rules == rules
     for one in watch.found:
@@ -508,7 +531,9 @@ def run_of(places, of, step_s=0.25, size=(40.0, 20.0)):
 
 
 def test_wrong_way_needs_a_movement_of_more_than_half_its_height_in_eight_tenths_of_a_second():
-    """Its box is 20 px high. The newest point at least 0.8 s ago is that of a second ago, four frames back."""
+    """Its box is 20 px high. The newest point at least 0.8 s ago is that of a second ago,
+    four frames back.
+    """
     assert (
         run_of([(110.0 + 2.5 * k, 110.0) for k in range(16)], site(zones=[AGAINST])) == []
     )  # 10 px a second
@@ -519,7 +544,9 @@ def test_wrong_way_needs_a_movement_of_more_than_half_its_height_in_eight_tenths
 
 
 def test_wrong_way_is_within_about_45_degrees_of_the_opposite_direction():
-    """The cosine of 134.4 degrees is -0.7. (-7, sqrt 51) is 10 long: exactly at the edge, and innocent."""
+    """The cosine of 134.4 degrees is -0.7. (-7, sqrt 51) is 10 long:
+    exactly at the edge, and innocent.
+    """
     edge = (7.0, math.sqrt(51.0))
     assert math.hypot(*edge) == 10.0
     lane = zone(
@@ -752,7 +779,9 @@ def test_an_undecided_violation_does_not_delay_the_others():
 
 
 def test_the_lamps_in_the_image_are_read():
-    """Red is believed after three frames and holds from the first of them: 10 s; the crossing is at 10.875 s."""
+    """Red is believed after three frames and holds from the first of them: 10 s;
+    the crossing is at 10.875 s.
+    """
     red, dark = GREY.copy(), GREY.copy()
     red[10:20, 10:20], dark[10:20, 10:20] = (0, 0, 255), (0, 0, 40)
     of = site(

@@ -1,4 +1,6 @@
-"""The camera service: what it asks of the streams, what it stores, and what it does with what cameras observe."""
+"""The camera service: what it asks of the streams, what it stores,
+and what it does with what cameras observe.
+"""
 
 from __future__ import annotations
 
@@ -197,7 +199,7 @@ def test_without_the_extra_vision_there_is_no_service(make, monkeypatch):
         make()
 
 
-# --- cameras added, kept, begun again -----------------------------------------------------------------------------------------------------------
+# --- cameras added, kept, begun again -----------------------------------------------------------
 
 
 def test_a_camera_is_added_and_started_with_what_is_not_said_left_as_it_is(made, make, tmp_path):
@@ -232,7 +234,8 @@ def test_a_camera_is_added_as_configured_and_not_started_where_that_is_not_asked
     }
     stream = service.add("north", payload, start=False)
     assert stream.settings == StreamSettings(
-        "north", SourceSettings("rtsp://u:p@host/1", rate_hz=7.5, repeat=True, paced=False), str(tmp_path / "models" / "cars.onnx"), Site((640, 480)), False
+        "north", SourceSettings("rtsp://u:p@host/1", rate_hz=7.5, repeat=True, paced=False),
+        str(tmp_path / "models" / "cars.onnx"), Site((640, 480)), False
     )  # fmt: skip
     assert service.manager.asked == []
     assert kept(tmp_path) == {"north": payload | {"started": False}}
@@ -264,9 +267,9 @@ def test_no_file_outside_the_folder_of_films_can_be_asked_for(make, tmp_path, so
         return
     with pytest.raises(SensingError) as caught:
         service.add("north", {"source": source})
-    assert (
-        str(caught.value)
-        == f"source {source!r}: give rtsp://, rtsps://, http://, https://, or a file in {tmp_path / 'media'}."
+    assert str(caught.value) == (
+        f"source {source!r}: give rtsp://, rtsps://, http://, https://, "
+        f"or a file in {tmp_path / 'media'}."
     )
     assert (service.manager.streams, (tmp_path / "cameras.json").exists()) == ({}, False)
 
@@ -275,9 +278,9 @@ def test_a_film_does_not_see_the_signals_of_now(make, tmp_path):
     service = make()
     with pytest.raises(SensingError) as caught:
         service.add("north", {"source": "clip.mp4", "street": "headway"})
-    assert (
-        str(caught.value)
-        == "stream north, street: only a live camera (rtsp://, http://) sees the signals of a street that runs now."
+    assert str(caught.value) == (
+        "stream north, street: only a live camera (rtsp://, "
+        "http://) sees the signals of a street that runs now."
     )
     assert service.manager.streams == {}
 
@@ -336,8 +339,10 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
         lambda component: SimpleNamespace(error=lambda *a, **k: faults.append((component, a, k))),
     )
     wishes = {
-        "a": {"source": "clip.mp4"}, "b": {"source": "gone.mp4", "started": True}, "c": {"source": "clip.mp4", "started": False},
-        "d": {"no": "source"}, "e": {"source": 5}, "f": {"source": "clip.mp4", "site": {"size": 1}}, "g": {"source": "clip.mp4", "started": True},
+        "a": {"source": "clip.mp4"}, "b": {"source": "gone.mp4", "started": True},
+        "c": {"source": "clip.mp4", "started": False},
+        "d": {"no": "source"}, "e": {"source": 5}, "f": {"source": "clip.mp4", "site": {"size": 1}},
+        "g": {"source": "clip.mp4", "started": True},
     }  # fmt: skip
     (tmp_path / "cameras.json").write_text(json.dumps(wishes))
     service = make()
@@ -353,7 +358,7 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
     }, "they may be mended by hand"
 
 
-# --- signals of a street ------------------------------------------------------------------------------------------------------------------------
+# --- signals of a street ------------------------------------------------------------------------
 
 
 def test_changes_of_colour_reach_the_cameras_that_see_that_street(make):
@@ -406,7 +411,7 @@ def test_the_end_ends_all_of_it(made, make):
     )
 
 
-# --- what is seen -------------------------------------------------------------------------------------------------------------------------------
+# --- what is seen -------------------------------------------------------------------------------
 
 
 def violation(rule="speeding", images=((4.0, b"\x01\xff"), (4.5, b"\x02"))):
@@ -432,18 +437,24 @@ def see(service, name, *violations):
 def test_a_violation_is_recorded_with_its_images_and_published(
     made, make, source, at, rule, critical
 ):
-    """A film's time is counted from when it was begun, at 1,000,000 s since 1970; a live camera's is of the day."""
+    """A film's time is counted from when it was begun, at 1,000,000 s since 1970;
+    a live camera's is of the day.
+    """
     news = []
     service = make(tell=lambda *reported: news.append(reported))
     service.add("north", {"source": source}, start=False)
     moments.append(0.0)
     see(service, "north", violation(rule))
     assert made[0].rows == [
-        ("violation", ("id-1", at, "north", rule, 0.75, json.dumps({"speed_kmh": 63.5, "at_s": 4.25}), "seal")),
-        ("violation_picture", ("id-1", 0, 4.0, "\\x01ff")), ("violation_picture", ("id-1", 1, 4.5, "\\x02")),
+        ("violation",
+            ("id-1", at, "north", rule, 0.75, json.dumps({"speed_kmh": 63.5, "at_s": 4.25}),
+                "seal")),
+        ("violation_picture", ("id-1", 0, 4.0, "\\x01ff")),
+        ("violation_picture", ("id-1", 1, 4.5, "\\x02")),
     ]  # fmt: skip
     reported = {
-        "kind": f"violation.{rule}", "id": "id-1", "at": at, "at_s": 4.25, "device": "north", "confidence": 0.75, "data": {"speed_kmh": 63.5}
+        "kind": f"violation.{rule}", "id": "id-1", "at": at, "at_s": 4.25, "device": "north",
+        "confidence": 0.75, "data": {"speed_kmh": 63.5}
     }  # fmt: skip
     assert news[:2] == [("alerts", "north", reported), ("monitoring", "north", reported)]
     assert service.notifier.reported == [(f"violation.{rule}", "id-1", reported, critical)]

@@ -82,7 +82,9 @@ class APerception:
 
 @pytest.fixture
 def world():
-    """The clock `now`, the detectors by name, and `manager(...)`; `go()` lets the manager work until nothing moves."""
+    """The clock `now`, the detectors by name, and `manager(...)`;
+    `go()` lets the manager work until nothing moves.
+    """
     at = SimpleNamespace(
         now=100.0, detectors={"motion": AnEye()}, published=[], models=[], drawn=drawn
     )
@@ -136,8 +138,10 @@ def answer(fake_detector, which=-1, value="found"):
 @pytest.mark.parametrize(
     ("how", "policy"),
     [
-        ({"url": "a.mp4"}, "auto"), ({"url": "a.mp4", "paced": True}, "latest"), ({"url": "rtsp://a"}, "latest"), ({"url": "rtsp://a", "policy": "queue"}, "queue"),
-        ({"url": "a.mp4", "policy": "latest"}, "latest"), ({"url": "a.mp4", "paced": True, "policy": "queue"}, "queue"),
+        ({"url": "a.mp4"}, "auto"), ({"url": "a.mp4", "paced": True}, "latest"),
+        ({"url": "rtsp://a"}, "latest"), ({"url": "rtsp://a", "policy": "queue"}, "queue"),
+        ({"url": "a.mp4", "policy": "latest"}, "latest"),
+        ({"url": "a.mp4", "paced": True, "policy": "queue"}, "queue"),
     ],
 )  # fmt: skip
 def test_of_a_live_or_paced_source_the_newest_frame_is_taken(world, how, policy):
@@ -568,8 +572,10 @@ def test_the_state_of_a_stream_that_never_ran():
     )
     stream.source.health = SourceHealth()
     assert stream.state() == {
-        "id": "a", "source": "rtsp://***@there/x", "detector": "m.onnx", "running": False, "state": "stopped", "fault": "", "received": 0, "processed": 0,
-        "dropped": 0, "skipped": 0, "broken": 0, "connections": 0, "source_rate_hz": 0.0, "rate_hz": 0.0, "latency_p50_ms": None, "latency_p95_ms": None,
+        "id": "a", "source": "rtsp://***@there/x", "detector": "m.onnx", "running": False,
+        "state": "stopped", "fault": "", "received": 0, "processed": 0,
+        "dropped": 0, "skipped": 0, "broken": 0, "connections": 0, "source_rate_hz": 0.0,
+        "rate_hz": 0.0, "latency_p50_ms": None, "latency_p95_ms": None,
         "size": [0, 0], "tracks": 0, "violations": 0, "calibration_error_m": None, "clock": "",
     }  # fmt: skip
     assert stream.figures() == {"tracks": [], "measures": None}
@@ -586,7 +592,9 @@ def test_the_state_of_a_stream_that_never_ran():
 
 
 def test_the_state_of_a_stream_at_work():
-    """Of 1 to 100 ms the median is 50.5 and 95 % are below 95.05; four frames of the last five seconds took 5 s: 0.6 a second."""
+    """Of 1 to 100 ms the median is 50.5 and 95 % are below 95.05;
+    four frames of the last five seconds took 5 s: 0.6 a second.
+    """
     known = site(ten_px_a_metre(0.25))
     stream = Stream(
         StreamSettings("a", SourceSettings("x.mp4"), site=known),
@@ -605,9 +613,12 @@ def test_the_state_of_a_stream_at_work():
         frame(3), 2, [road_user(1), road_user(2)], [], [], stream.perception
     )
     assert stream.state() == {
-        "id": "a", "source": "x.mp4", "detector": "motion", "running": True, "state": "reconnecting", "fault": "own", "received": 50, "processed": 41,
-        "dropped": 4, "skipped": 3, "broken": 2, "connections": 7, "source_rate_hz": 12.35, "rate_hz": 0.6, "latency_p50_ms": 50.5, "latency_p95_ms": 95.0,
-        "size": [320, 240], "tracks": 2, "violations": 2, "calibration_error_m": 0.25, "clock": "stream",
+        "id": "a", "source": "x.mp4", "detector": "motion", "running": True,
+        "state": "reconnecting", "fault": "own", "received": 50, "processed": 41,
+        "dropped": 4, "skipped": 3, "broken": 2, "connections": 7, "source_rate_hz": 12.35,
+        "rate_hz": 0.6, "latency_p50_ms": 50.5, "latency_p95_ms": 95.0,
+        "size": [320, 240], "tracks": 2, "violations": 2, "calibration_error_m": 0.25,
+        "clock": "stream",
     }  # fmt: skip
     stream.fault = ""
     assert stream.state()["fault"] == "theirs"
@@ -619,7 +630,9 @@ def test_the_state_of_a_stream_at_work():
 
 
 @pytest.mark.parametrize(
-    ("times", "rate"), [([], 0.0), ([5.0], 0.0), ([5.0, 5.25], 4.0), ([5.0, 5.0], 1000.0), ([0.0, 5.0], 0.2), ([0.0, 5.1], 0.0), ([1.0, 2.0, 3.0], 1.0),
+    ("times", "rate"),
+    [([], 0.0), ([5.0], 0.0), ([5.0, 5.25], 4.0), ([5.0, 5.0], 1000.0), ([0.0, 5.0], 0.2),
+        ([0.0, 5.1], 0.0), ([1.0, 2.0, 3.0], 1.0),
                        ([0.0, 3.0], 0.33)],
 )  # fmt: skip
 def test_the_rate_is_that_of_the_last_five_seconds(times, rate):

@@ -1,4 +1,6 @@
-"""What is sent to whom, as it is on the wire, when it is retried and where it ends, against real web and mail servers."""
+"""What is sent to whom, as it is on the wire, when it is retried and where it ends,
+against real web and mail servers.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,8 @@ def test_a_webhook_gets_the_event_signed_with_its_own_secret(hook):
 
 
 @pytest.mark.parametrize(("answer", "again"), [
-    (500, True), (503, True), (399, True), (408, True), (425, True), (429, True), (400, False), (404, False), (407, False), (424, False), (430, False), (499, False),
+    (500, True), (503, True), (399, True), (408, True), (425, True), (429, True), (400, False),
+    (404, False), (407, False), (424, False), (430, False), (499, False),
     (b"no HTTP at all\r\n\r\n", True),
 ])  # fmt: skip
 def test_what_is_refused_is_not_tried_again_and_all_else_is(hook, answer, again, tmp_path):
@@ -242,7 +245,9 @@ def test_with_nothing_to_do_it_closes_at_once():
 
 @pytest.mark.slow
 def test_to_wait_costs_no_work(hook):
-    """While one waits to be tried again, and while it is being closed: hardly any processor time, however long it takes."""
+    """While one waits to be tried again, and while it is being closed:
+    hardly any processor time, however long it takes.
+    """
     hook.answers[:] = [500]
     notifier = Notifier((Webhook(hook.url, "s", delay_s=60.0),))
     notifier.notify("alert", "1", {})
@@ -405,14 +410,18 @@ class Office:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
-    """A certificate for 127.0.0.1 that is its own authority; (context of a server, file to trust)."""
+    """A certificate for 127.0.0.1 that is its own authority;
+    (context of a server, file to trust).
+    """
     folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
+    day, address = datetime.timedelta(days=1), ipaddress.ip_address("127.0.0.1")
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        x509.CertificateBuilder().subject_name(name).issuer_name(name)
+        .public_key(key.public_key()).serial_number(7)
+        .not_valid_before(now - day).not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(address)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )  # fmt: skip

@@ -1,4 +1,6 @@
-"""Many cameras at once: added, started, stopped, removed while others run; faults stay local; violations are published and recorded."""
+"""Many cameras at once: added, started, stopped, removed while others run; faults stay local;
+violations are published and recorded.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Streets kept running: with an engine that plays messages, a database that notes rows, and a clock set by hand."""
+"""Streets kept running: with an engine that plays messages, a database that notes rows,
+and a clock set by hand.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def intake():
 
 
 class Engine:
-    """Says what the test lays out (`plays`, one list an engine), and takes orders until it is told not to. A function is called in passing;
+    """Says what the test lays out (`plays`, one list an engine), and takes orders until it is told
+    not to. A function is called in passing;
     an error is raised."""
 
     plays: list
@@ -186,7 +189,8 @@ def test_a_street_is_started_under_its_name_with_a_run_of_the_record(
 def test_pedestrian_crossings_are_recorded(service, intake, crossing_network, scenario_of):
     path = scenario_of("walk", 0, 9, [])
     path.write_text(
-        f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>'
+        f'<configuration><input><net-file value="{crossing_network}"/><route-files '
+        'value="routes.rou.xml"/></input></configuration>'
     )
     live = played(service, Task(Settings.model_validate({"street": {"scenario": str(path)}})))
     rows = intake.rows("crossing")
@@ -301,7 +305,7 @@ def test_a_network_that_is_none_is_refused_before_the_engine_is_asked(service, t
     assert live.engine.orders == []
 
 
-# --- what a street says -------------------------------------------------------------------------------------------------------------------------
+# --- what a street says -------------------------------------------------------------------------
 
 
 def test_every_snapshot_is_published_and_every_fifth_second_is_recorded(
@@ -324,7 +328,8 @@ def test_every_snapshot_is_published_and_every_fifth_second_is_recorded(
     assert live.snapshot is shots[-1]
     assert list(live.history) == [(t, 20.5, int(t), 4) for t in (101.0, 106.0, 111.0, 300.0)]
     assert intake.rows("observation") == [
-        row for t in (101.0, 106.0, 111.0, 300.0) for row in ((41, t, "A", 5, 2, 30.0, 0.5), (41, t, "B", 6, 3, 11.0, 0.25))
+        row for t in (101.0, 106.0, 111.0, 300.0) for row in ((41, t, "A", 5, 2, 30.0, 0.5),
+            (41, t, "B", 6, 3, 11.0, 0.25))
     ]  # fmt: skip
     assert intake.rows("emission") == []
 
@@ -363,7 +368,8 @@ def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(
 ):
     path = scenario_of("walk", 0, 9, [])
     path.write_text(
-        f'<configuration><input><net-file value="{crossing_network}"/><route-files value="routes.rou.xml"/></input></configuration>'
+        f'<configuration><input><net-file value="{crossing_network}"/><route-files '
+        'value="routes.rou.xml"/></input></configuration>'
     )
     task = Task(Settings.model_validate({"street": {"scenario": str(path)}}))
     live = service.start("probe", task)
@@ -389,7 +395,9 @@ def test_colours_and_stop_lines_are_recorded_by_junction_and_place_in_it(
     ],
 )
 def test_changes_of_colour_are_published_by_the_time_of_day(service, task, speed, times):
-    """The newest is of now; the others as long before as the speed factor says: 10 and 4 simulated seconds at twice real time are 5 and 2 s."""
+    """The newest is of now; the others as long before as the speed factor says:
+    10 and 4 simulated seconds at twice real time are 5 and 2 s.
+    """
     heard = []
     service.on_signals = lambda street, changes: heard.append((street, changes))
     live = played(
@@ -424,7 +432,8 @@ def test_events_are_numbered_recorded_and_published(service, task, intake, repor
     live = played(service, task, *events)
     assert list(live.events) == events
     assert [(*row[:5], json.loads(row[5])) for row in intake.rows("event")] == [
-        (41, 1, 101.0, "engine.cycle", "", {"cycle": 1}), (41, 2, 102.0, "safety.minimum_green", "C", {"for_s": 2.5})
+        (41, 1, 101.0, "engine.cycle", "", {"cycle": 1}),
+        (41, 2, 102.0, "safety.minimum_green", "C", {"for_s": 2.5})
     ]  # fmt: skip
     assert reported == [
         (
@@ -448,8 +457,10 @@ def test_events_are_numbered_recorded_and_published(service, task, intake, repor
 @pytest.mark.parametrize(
     ("kind", "alert"),
     [
-        ("alert.opened", True), ("safety.emergency", True), ("safety.emergency_ended", True), ("safety.source", True), ("runtime.fault", True),
-        ("engine.restored", True), ("engine.started", False), ("engine.fallback", False), ("safety.override", False), ("alertness", False),
+        ("alert.opened", True), ("safety.emergency", True), ("safety.emergency_ended", True),
+        ("safety.source", True), ("runtime.fault", True),
+        ("engine.restored", True), ("engine.started", False), ("engine.fallback", False),
+        ("safety.override", False), ("alertness", False),
     ],
 )  # fmt: skip
 def test_urgent_events_are_published_as_alerts_too(service, task, reported, kind, alert):
@@ -486,9 +497,12 @@ def test_a_street_that_begins_anew_has_no_open_alerts(service, task, scenario_of
 
 def test_open_alerts_are_kept_by_their_number_until_they_are_closed(service, task):
     live = played(
-        service, task, Event(1.0, "alert.opened", "", {"number": 1, "value": 5.0}), Event(2.0, "alert.opened", "", {"number": 2, "value": 6.0}),
-        Event(3.0, "alert.worse", "", {"number": 2, "value": 9.0}), Event(4.0, "alert.closed", "", {"number": 1}),
-        Event(5.0, "alert.closed", "", {"number": 8}), Event(6.0, "alert.opened", "", {"value": 1.0}),
+        service, task, Event(1.0, "alert.opened", "", {"number": 1, "value": 5.0}),
+        Event(2.0, "alert.opened", "", {"number": 2, "value": 6.0}),
+        Event(3.0, "alert.worse", "", {"number": 2, "value": 9.0}),
+        Event(4.0, "alert.closed", "", {"number": 1}),
+        Event(5.0, "alert.closed", "", {"number": 8}),
+        Event(6.0, "alert.opened", "", {"value": 1.0}),
         Event(7.0, "engine.cycle", "", {"number": 3}),
     )  # fmt: skip
     assert live.alerts == {
@@ -595,7 +609,8 @@ def test_a_database_that_stays_away_does_not_hold_up_the_end(service, task, inta
 
 def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, intake, engines):
     observed = []
-    last = [lambda _: observed.append((service.streets["headway"].finished, list(service.streets["headway"].history))), snapshot(101.0),
+    last = [lambda _: observed.append((service.streets["headway"].finished,
+        list(service.streets["headway"].history))), snapshot(101.0),
             lambda _: service.request_stop()]  # fmt: skip
     engines.plays += [[snapshot(150.0), RunEnded(160.0, True)], last]
     live = service.start("headway", task, repeat=True)

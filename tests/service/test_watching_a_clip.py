@@ -1,4 +1,6 @@
-"""The report of a source that was watched: tracks, figures, violations with their images, a film; and when watching ends."""
+"""The report of a source that was watched: tracks, figures, violations with their images, a film;
+and when watching ends.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ def test_frames_and_tracks_are_counted_and_paths_only_kept_when_asked_for():
 
 
 def test_the_path_of_a_track_with_its_class_and_speeds():
-    """Row: time, x, y, width, height, km/h. What was seen before it was shown has no speed; of the middle of each second its mean is known."""
+    """Row: time, x, y, width, height, km/h. What was seen before it was shown has no speed;
+    of the middle of each second its mean is known.
+    """
     perception = Perception("cam", site(), 8.0)
     report = Report(keep_tracks=True)
     car = road_user(3, BUS, started_s=0.0004)
@@ -116,7 +120,8 @@ def test_the_path_of_a_track_with_its_class_and_speeds():
     assert [r[1:5] for r in row["path"]] == [
         [pytest.approx(80.1 + k), 79.9, 40.0, 20.1] for k in range(12)
     ]
-    # at 1 s (k = 8) the mean of the second is 18 m/s, known of 0.5 s (k = 4); the next of k = 5; not that of k = 10; then of k = 7
+    # at 1 s (k = 8) the mean of the second is 18 m/s, known of 0.5 s (k = 4); the next of k = 5;
+    # not that of k = 10; then of k = 7
     speeds = [None] * 4 + [18.0, 19.0, 8.0, 21.0] + [10.0, 11.0, 12.0, 13.0]
     assert [r[5] for r in row["path"]] == [
         None if v is None else pytest.approx(3.6 * v) for v in speeds
@@ -193,11 +198,14 @@ def test_all_of_it_as_plain_json():
     report.add_violations([violation(1)])
     report.frames = 7
     assert report.to_json("clip.mp4") == {
-        "source": "clip.mp4", "frames": 7, "calibration": {"error_m": 0.25}, "figures": {"seconds": 0.0, "lines": {}, "lanes": {}, "turns": []}, "tracks": [],
+        "source": "clip.mp4", "frames": 7, "calibration": {"error_m": 0.25},
+        "figures": {"seconds": 0.0, "lines": {}, "lanes": {}, "turns": []}, "tracks": [],
         "violations": [violation_to_json(violation(1))],
         "crossings": [
-            {"at_s": 2.5, "line": "gate", "direction": "in", "track": 3, "class": "car", "speed_kmh": 36.0, "standard_error_kmh": 0.45},
-            {"at_s": 3.5, "line": "gate", "direction": "out", "track": 4, "class": "bus", "speed_kmh": None, "standard_error_kmh": None},
+            {"at_s": 2.5, "line": "gate", "direction": "in", "track": 3, "class": "car",
+                "speed_kmh": 36.0, "standard_error_kmh": 0.45},
+            {"at_s": 3.5, "line": "gate", "direction": "out", "track": 4, "class": "bus",
+                "speed_kmh": None, "standard_error_kmh": None},
         ],
     }  # fmt: skip
     report.perception = Perception("cam", Site((320, 240), uncalibrated="because"), 8.0)

@@ -1,4 +1,6 @@
-"""The embedded server as root: PostgreSQL runs as another user, and no folder is opened to that end."""
+"""The embedded server as root: PostgreSQL runs as another user,
+and no folder is opened to that end.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ def test_a_data_folder_closed_later_is_refused_with_the_remedy(tmp_path, state):
     (tmp_path / "closed").chmod(0o700)
     with pytest.raises(
         DatabaseError,
-        match=r"PostgreSQL, which does not run as root, cannot enter it. Let others pass .*chmod o\+x",
+        match=r"PostgreSQL, which does not run as root, cannot enter it. "
+        r"Let others pass .*chmod o\+x",
     ):
         open_database(tmp_path / "closed")
 
@@ -269,7 +272,8 @@ def test_a_runtime_folder_of_another_user_is_refused(tmp_path, monkeypatch, trap
         monkeypatch.setattr(os, "geteuid", lambda: real + 1)
     with pytest.raises(
         PermissionError,
-        match=f"^{short}: it is no folder of this user, and PostgreSQL's socket would lie there. Give a shorter XDG_RUNTIME_DIR$",
+        match=f"^{short}: it is no folder of this user, and PostgreSQL's socket would lie there. "
+        "Give a shorter XDG_RUNTIME_DIR$",
     ):
         embedded.runtime_folder(tmp_path / ("x" * 81))
 

@@ -1,4 +1,6 @@
-"""The recorder: rows wait for the database, callers do not; a rejected row does not delay the others."""
+"""The recorder: rows wait for the database, callers do not;
+a rejected row does not delay the others.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def backend(database):
 def others(database, name):
     """Connections to the database `name`; PostgreSQL's own helpers come and go."""
     found = database.rows(
-        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = :name AND backend_type = 'client backend'",
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = :name AND backend_type "
+        "= 'client backend'",
         name=name,
     )
     return found[0]["n"]
@@ -53,7 +54,10 @@ def test_rows_come_as_dictionaries_and_a_statement_says_how_many_it_touched(data
         {"x": 2, "y": 20},
     ]
     assert database.rows("SELECT 1 WHERE false") == []
-    insert = "INSERT INTO run (key, scenario, controller, seed) SELECT 'r' || k, 's', 'c', k FROM generate_series(1, :n) k"
+    insert = (
+        "INSERT INTO run (key, scenario, controller, seed) SELECT 'r' || k, 's', 'c', "
+        "k FROM generate_series(1, :n) k"
+    )
     assert database.execute(insert, n=3) == 3
     assert database.execute("DELETE FROM run WHERE seed > :seed", seed=1) == 2
     assert database.rows("SELECT key, seed FROM run") == [{"key": "r1", "seed": 1}]
@@ -106,7 +110,8 @@ def test_addresses_other_than_postgresql_are_refused(tmp_path, monkeypatch):
 def test_an_unreachable_server_is_named_without_the_password(tmp_path):
     with pytest.raises(
         DatabaseError,
-        match=r"^postgresql://headway:\*\*\*@127.0.0.1:1/record: cannot be reached \(.*refused.*\).$",
+        match=r"^postgresql://headway:\*\*\*@127.0.0.1:1/record: "
+        r"cannot be reached \(.*refused.*\).$",
     ) as reported:
         open_database(tmp_path, NOBODY)
     assert "\n" not in str(reported.value)
@@ -119,7 +124,8 @@ def test_a_folder_that_cannot_hold_a_server_is_refused_with_a_remedy(tmp_path, m
     place = tmp_path / "file" / "postgres"
     with pytest.raises(
         DatabaseError,
-        match=rf"^{place}: the embedded PostgreSQL does not start \(.*\). Set {VARIABLE} to a server of your own.$",
+        match=rf"^{place}: the embedded PostgreSQL does not start \(.*\). "
+        rf"Set {VARIABLE} to a server of your own.$",
     ):
         open_database(tmp_path / "file")
 
@@ -145,7 +151,8 @@ def test_a_connection_that_was_cut_is_noticed_before_it_is_used(database):
         autocommit=True,
     ) as other:
         other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
+            "pg_backend_pid() AND datname = current_database()"
         )
     assert backend(database) != before
 
@@ -186,7 +193,10 @@ def test_concurrent_migrations_wait_for_each_other_and_release_connections_on_a_
     database, tmp_path
 ):
     name = database.engine.url.database
-    clients = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    clients = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type "
+        "= 'client backend'"
+    )
     with (
         psycopg.connect(database.url, autocommit=True) as looks,
         psycopg.connect(database.url) as first,
@@ -232,8 +242,14 @@ TABLES = {
     "observation": "at_s confidence halted junction longest_wait_s run_id vehicles",
     "run": "begun_at controller figures id key scenario seed",
     "signal_state": "at_s colour junction run_id signal_group",
-    "simulation_record": "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals simulation_id speed_kmh throughput vehicles wait_s",
-    "simulation_record_other": "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals simulation_id speed_kmh throughput vehicles wait_s",
+    "simulation_record": (
+        "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals "
+        "simulation_id speed_kmh throughput vehicles wait_s"
+    ),
+    "simulation_record_other": (
+        "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals "
+        "simulation_id speed_kmh throughput vehicles wait_s"
+    ),
     "violation": "at confidence data device id rule seal",
     "violation_day": "day device n rule",
     "violation_device_hour": "device hour_of_day n rule",
@@ -242,21 +258,27 @@ TABLES = {
     "violation_rule_hour": "hour n rule",
 }
 INDEXES = {
-    "event_data", "event_kind", "simulation_record_at", "simulation_record_junction", "violation_at", "violation_device", "violation_hour_device",
+    "event_data", "event_kind", "simulation_record_at", "simulation_record_junction",
+    "violation_at", "violation_device", "violation_hour_device",
 }  # fmt: skip
 
 
 def shape(database):
-    """All that the schema holds: columns with their types, indexes and keys, triggers, functions."""
+    """All that the schema holds: columns with their types, indexes and keys, triggers,
+    functions.
+    """
     columns = database.rows(
-        """SELECT table_name AS t, column_name AS c, data_type AS d, is_nullable AS n, column_default AS v FROM information_schema.columns
+        """SELECT table_name AS t, column_name AS c, data_type AS d, is_nullable AS n,
+           column_default AS v FROM information_schema.columns
            WHERE table_schema = 'public' ORDER BY 1, 2"""
     )
     indexes = database.rows(
-        "SELECT indexname AS i, indexdef AS d FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+        "SELECT indexname AS i, indexdef AS d FROM pg_indexes WHERE schemaname = 'public' "
+        "ORDER BY 1"
     )
     triggers = database.rows(
-        "SELECT tgname AS t, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+        "SELECT tgname AS t, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT "
+        "tgisinternal ORDER BY 1"
     )
     functions = database.rows(
         "SELECT proname AS f FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
@@ -323,8 +345,10 @@ def test_an_embedded_server_is_shared_and_ends_with_its_last_user(tmp_path, monk
     first = open_database(folder)
     assert first.embedded is not None
     other = (
-        "import pathlib, sys; from headway.store import open_database; d = open_database(pathlib.Path(sys.argv[1]));"
-        "d.execute(\"INSERT INTO api_key (id, hash, name, role) VALUES ('k', 'h', 'n', 'r')\"); d.close()"
+        "import pathlib, sys; from headway.store import open_database; "
+        "d = open_database(pathlib.Path(sys.argv[1]));"
+        "d.execute(\"INSERT INTO api_key (id, hash, name, role) VALUES ('k', 'h', 'n', "
+        "'r')\"); d.close()"
     )
     environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
     reported = subprocess.run(

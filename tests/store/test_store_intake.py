@@ -1,4 +1,6 @@
-"""Batches into the database: duplicates, months, outages, rejections; counted exactly, nothing twice, nothing lost."""
+"""Batches into the database: duplicates, months, outages, rejections;
+counted exactly, nothing twice, nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +147,8 @@ def test_a_run_has_a_number_of_its_own_and_its_description(database, intake):
     one, two = (intake.begin_run(key, "cologne3", "fixed", 17) for key in ("first", "second"))
     assert two == one + 1
     found = database.rows(
-        "SELECT key, scenario, controller, seed, now() - begun_at < interval '1 minute' AS fresh FROM run WHERE id = :id",
+        "SELECT key, scenario, controller, seed, now() - begun_at < interval '1 minute' AS "
+        "fresh FROM run WHERE id = :id",
         id=one,
     )
     assert found == [
@@ -231,7 +234,8 @@ def test_each_month_has_a_partition_of_its_own_from_its_first_instant_to_its_las
         9, 0
     )
     found = database.rows(
-        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'MONTHS' ORDER BY at"
+        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
+        "simulation_id = 'MONTHS' ORDER BY at"
     )
     assert [r["place"] for r in found] == [
         f"simulation_record_{month}" for _, month in sorted(MONTHS)
@@ -255,7 +259,8 @@ def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
         ) == Outcome(0, 0, 2)
     assert intake.catch_up()
     found = database.rows(
-        "SELECT at, tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'TIME' ORDER BY at"
+        "SELECT at, tableoid::regclass::text AS place FROM simulation_record WHERE "
+        "simulation_id = 'TIME' ORDER BY at"
     )
     assert [tuple(r.values()) for r in found] == [
         (last, "simulation_record_2034_01"),
@@ -265,7 +270,9 @@ def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
 
 
 def test_a_time_with_an_offset_belongs_to_its_month_of_utc(database, intake):
-    """Half an hour before March in a zone two hours behind is March already; the other way round it is still February."""
+    """Half an hour before March in a zone two hours behind is March already;
+    the other way round it is still February.
+    """
     for at, month in (
         ("2035-02-28T23:30:00-02:00", "2035_03"),
         ("2036-03-01T01:30:00+02:00", "2036_02"),
@@ -273,7 +280,10 @@ def test_a_time_with_an_offset_belongs_to_its_month_of_utc(database, intake):
         ("9999-12-31T23:59:59-02:00", "other"),
     ):
         assert intake.write("simulation_record", [record(f"ZONE {at}", at)]) == Outcome(1, 0)
-        place = "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = :id"
+        place = (
+            "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
+            "simulation_id = :id"
+        )
         assert database.rows(place, id=f"ZONE {at}") == [{"place": f"simulation_record_{month}"}]
         if month != "other":
             assert database.rows(
@@ -305,20 +315,23 @@ def test_a_partition_is_made_once(database, intake, tmp_path, request):
 
 def test_rows_of_a_month_without_a_partition_are_stored_all_the_same(database, intake):
     database.execute(
-        "INSERT INTO simulation_record VALUES ('OLD', '2031-05-02', 'J', '[]', 1, 1, 1, 1, 1, 1, 0, false)"
+        "INSERT INTO simulation_record VALUES ('OLD', '2031-05-02', 'J', '[]', 1, 1, 1, 1, "
+        "1, 1, 0, false)"
     )  # into the default one
     assert intake.write("simulation_record", [record("OLD", "2031-05-03T00:00:00Z")]) == Outcome(
         1, 0
     )
     database.execute(
-        "CREATE TABLE odd PARTITION OF simulation_record FOR VALUES FROM ('2032-05-10') TO ('2032-05-20')"
+        "CREATE TABLE odd PARTITION OF simulation_record FOR VALUES FROM ('2032-05-10') TO "
+        "('2032-05-20')"
     )
     assert intake.write(
         "simulation_record",
         [record("OLD", "2032-05-11T00:00:00Z"), record("OLD", "2032-05-21T00:00:00Z")],
     ) == Outcome(2, 0)
     found = database.rows(
-        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE simulation_id = 'OLD' ORDER BY at"
+        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
+        "simulation_id = 'OLD' ORDER BY at"
     )
     assert [r["place"] for r in found] == [
         "simulation_record_other",
@@ -361,7 +374,8 @@ def test_records_of_an_outage_are_written_into_their_months(database, intake):
         ) == Outcome(0, 0, 1)
     assert intake.catch_up()
     found = database.rows(
-        "SELECT tableoid::regclass::text AS place, emergency FROM simulation_record WHERE simulation_id = 'LATE'"
+        "SELECT tableoid::regclass::text AS place, emergency FROM simulation_record WHERE "
+        "simulation_id = 'LATE'"
     )
     assert found == [{"place": "simulation_record_2033_07", "emergency": True}]
 

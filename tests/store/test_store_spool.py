@@ -1,4 +1,6 @@
-"""The spool: batches on disk, in order, whole or not at all, through a full disk, a crash and damage."""
+"""The spool: batches on disk, in order, whole or not at all, through a full disk,
+a crash and damage.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Upkeep: what retention and erasure delete and keep, to the second; backups that are restored whole, or change nothing."""
+"""Upkeep: what retention and erasure delete and keep, to the second;
+backups that are restored whole, or change nothing.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +148,8 @@ def test_runs_older_than_the_retention_are_deleted_with_all_their_rows(database,
 
 def test_retention_counts_parts_of_a_day_and_keeps_keys_and_audit_trail(database, intake):
     database.execute(
-        "INSERT INTO api_key (id, hash, name, role, made_at) VALUES ('k', 'h', 'n', 'r', '1999-01-01')"
+        "INSERT INTO api_key (id, hash, name, role, made_at) VALUES ('k', 'h', 'n', 'r', "
+        "'1999-01-01')"
     )
     database.execute("INSERT INTO audit SELECT 1, '1999-01-01', 'w', 'r', 'x', 200, '{}', '', 'h'")
     records(intake, "R", at(timedelta(hours=11, minutes=59)), at(timedelta(hours=12, minutes=1)))
@@ -179,7 +182,8 @@ def test_a_day_has_86400_seconds_however_many_they_are(database, intake):
 @pytest.mark.parametrize("tidy", [vacuum, lambda database: retain(database, 1)])
 def test_the_query_planner_has_fresh_statistics(database, tidy):
     database.execute(
-        "INSERT INTO api_key (id, hash, name, role) SELECT k, 'h', 'n', 'r' FROM generate_series(1, 5) k"
+        "INSERT INTO api_key (id, hash, name, role) SELECT k, 'h', 'n', "
+        "'r' FROM generate_series(1, 5) k"
     )
     tidy(database)
     known = "SELECT reltuples::int AS n FROM pg_class WHERE relname = 'api_key'"
@@ -267,7 +271,9 @@ def test_an_invalid_backup_key_is_refused_with_a_remedy(tmp_path):
 
 
 def opened(path, key):
-    """The file read by its definition: a title, 4 bytes of nonce, then (length, sealed) parts numbered from 0, the last one marked so."""
+    """The file read by its definition: a title, 4 bytes of nonce, then (length, sealed)
+    parts numbered from 0, the last one marked so.
+    """
     data = path.read_bytes()
     assert data[:17] == b"HEADWAY-BACKUP-1\n"
     start, place, parts = data[17:21], 21, []
@@ -302,7 +308,11 @@ def flushed(monkeypatch):
 def test_a_backup_is_sealed_in_parts_of_a_mebibyte_and_flushed_to_the_disk(
     database, tmp_path, flushed
 ):
-    insert = "INSERT INTO violation_picture SELECT gen_random_uuid(), k, 0, string_agg(sha256((random()::text || k)::bytea), '') FROM generate_series(1, 3) k, generate_series(1, 22000) GROUP BY k"
+    insert = (
+        "INSERT INTO violation_picture SELECT gen_random_uuid(), k, 0, "
+        "string_agg(sha256((random()::text || k)::bytea), '') FROM generate_series(1, 3) k, "
+        "generate_series(1, 22000) GROUP BY k"
+    )
     database.execute(insert)
     database.execute("INSERT INTO api_key (id, hash, name, role) VALUES ('SECRET', 'h', 'n', 'r')")
     path = tmp_path / "deep.backup"
@@ -465,7 +475,9 @@ def test_a_restore_that_fails_midway_changes_nothing(database, intake, tmp_path,
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """PostgreSQL's tools as the machine has them, not as they come with us: scripts in a folder of the PATH."""
+    """PostgreSQL's tools as the machine has them, not as they come with us:
+    scripts in a folder of the PATH.
+    """
     folder = tmp_path / "tools"
     folder.mkdir()
     monkeypatch.setattr(package(), "__file__", str(tmp_path / "elsewhere" / "__init__.py"))
@@ -493,7 +505,8 @@ def test_the_tools_get_the_password_where_other_users_cannot_read_it(
     tools("pg_dump", TELL)
     with pytest.raises(
         DatabaseError,
-        match=rf"^the backup failed: --format=custom --no-owner postgresql://me@host:5433/record, password {reported}$",
+        match=r"^the backup failed: --format=custom --no-owner "
+        rf"postgresql://me@host:5433/record, password {reported}$",
     ):
         backup(away, tmp_path / "r.backup", KEY)
     sealed(tmp_path / "r.backup", [b"dump"])
@@ -502,8 +515,10 @@ def test_the_tools_get_the_password_where_other_users_cannot_read_it(
     with pytest.raises(DatabaseError) as error:
         restore(away, tmp_path / "r.backup", KEY)
     assert str(error.value) == (
-        f"{tmp_path / 'r.backup'}: was not restored, nothing was changed: DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n--no-owner --file=-: dump,\n"
-        f"--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 postgresql://me@host:5433/record, password {reported}"
+        f"{tmp_path / 'r.backup'}: was not restored, nothing was changed: "
+        "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n--no-owner --file=-: dump,\n"
+        "--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 "
+        f"postgresql://me@host:5433/record, password {reported}"
     )
 
 

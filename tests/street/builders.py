@@ -1,4 +1,6 @@
-"""A street small enough to work out by hand, a plant that follows commands, and controllers with given proposals."""
+"""A street small enough to work out by hand, a plant that follows commands,
+and controllers with given proposals.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ GROUP_OF_LINK = (0, 0, 1, 2, 3, 4, -1)
 
 
 def two_junctions() -> Network:
-    """Junction A: groups 0 (links 0 and 1) and 1 (link 2), which cross. Junction B: group 2 (link 3) crosses 3 (link 4) and 4, a pedestrian
+    """Junction A: groups 0 (links 0 and 1) and 1 (link 2), which cross. Junction B: group 2 (link
+    3) crosses 3 (link 4) and 4, a pedestrian
     crossing (link 5). Link 6 has no signal. Link k leads from lane 2k to lane 2k + 1."""
     kinds = [Kind.PEDESTRIAN if k == 5 else Kind.VEHICLE for k in range(7)]
     lanes = [
@@ -91,7 +94,9 @@ def two_junctions() -> Network:
 
 
 def vehicles(*rows, lane=None) -> Vehicles:
-    """Of (link, metres to the stop line, m/s, seconds waited) each; lane: 2 x link, where nothing else is said."""
+    """Of (link, metres to the stop line, m/s, seconds waited) each;
+    lane: 2 x link, where nothing else is said.
+    """
     link, distance, speed, wait = (
         (np.array([row[k] for row in rows]) for k in range(4)) if rows else (np.zeros(0),) * 4
     )
@@ -130,7 +135,8 @@ class MadePlant:
         arrived, self.arrived = self.arrived, np.zeros_like(self.arrived)
         lanes = len(self.network.lanes)
         return Observation(
-            self.time_s - self.age_s, self.vehicles, self.shown, self.time_s - self.since, np.full(lanes, np.inf), np.zeros(lanes, np.int32), arrived,
+            self.time_s - self.age_s, self.vehicles, self.shown, self.time_s - self.since,
+            np.full(lanes, np.inf), np.zeros(lanes, np.int32), arrived,
             self.persons, self.completeness,
         )  # fmt: skip
 
@@ -163,7 +169,9 @@ class MadePlant:
 
 
 class Says:
-    """Proposes `wanted`, with `confidence` and `why`; keeps what it saw and the state that it was given, and counts its steps in that state."""
+    """Proposes `wanted`, with `confidence` and `why`;
+    keeps what it saw and the state that it was given, and counts its steps in that state.
+    """
 
     def __init__(
         self, name: str = "says", wanted=(*A_FIRST, *B_FIRST), confidence=(1.0, 1.0), why=None
@@ -190,7 +198,9 @@ class Says:
 
 
 def street_of(plant: MadePlant, controller=None, fallback=None, **more):
-    """(street, its events) of two junctions, without yellow or clearance: what is proposed is shown at once, but for 5 s of shortest green."""
+    """(street, its events) of two junctions, without yellow or clearance:
+    what is proposed is shown at once, but for 5 s of shortest green.
+    """
     events, n = [], len(plant.network.groups)
     timing = Timing(BENCHMARK, np.zeros(n), np.zeros(n), np.full(n, 5.0), np.full(n, 120.0))
     return Street(

@@ -1,4 +1,6 @@
-"""The board under many writers: states are never mixed, never replaced by older ones, and 10,000 updates arrive."""
+"""The board under many writers: states are never mixed, never replaced by older ones,
+and 10,000 updates arrive.
+"""
 
 from __future__ import annotations
 

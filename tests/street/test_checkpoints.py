@@ -1,4 +1,6 @@
-"""Checkpoints: written completely or not at all, the last two kept, the newest intact one of the same run resumed."""
+"""Checkpoints: written completely or not at all, the last two kept,
+the newest intact one of the same run resumed.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +159,9 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path):
 
 
 def test_a_checkpoint_of_another_run_is_not_resumed_and_is_deleted_first(tmp_path):
-    """A run that was stopped late in the day must not push out the checkpoints of one that begins in the morning."""
+    """A run that was stopped late in the day must not push out the checkpoints of one
+    that begins in the morning.
+    """
     save(tmp_path, 500.0, "evening")
     save(tmp_path, 600.0, "evening")
     morning = save(tmp_path, 100.0, "morning")

@@ -1,4 +1,6 @@
-"""One street, second by second, on a plant made by hand: what controller, fallback, gate, plant and event log get, by value."""
+"""One street, second by second, on a plant made by hand:
+what controller, fallback, gate, plant and event log get, by value.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def own(events):
     ]
 
 
-# --- one tick ---------------------------------------------------------------------------------------------------------------------------------
+# --- one tick -----------------------------------------------------------------------------------
 
 
 def test_a_tick_observes_decides_applies_and_advances_once(plant):
@@ -124,7 +126,7 @@ def test_a_new_street_begins_with_these_defaults(plant):
     assert street.gate.state()["now"] == 100.0
 
 
-# --- what the record is told of colours and of stop lines ---------------------------------------------------------------------------------------
+# --- what the record is told of colours and of stop lines ---------------------------------------
 
 
 def test_changes_of_colours_and_stop_line_detectors_are_recorded_once_with_their_time(plant):
@@ -219,7 +221,7 @@ def test_each_vehicle_counts_at_its_own_stop_line():
     ]
 
 
-# --- who decides --------------------------------------------------------------------------------------------------------------------------------
+# --- who decides --------------------------------------------------------------------------------
 
 
 def test_a_confident_controller_decides_and_the_fallback_is_not_called(plant):
@@ -418,7 +420,7 @@ def test_an_invalid_proposal_counts_as_none_and_is_no_recovery(plant, wanted):
     assert street.loop_state.low_confidence is None
 
 
-# --- the optimisation cycle ---------------------------------------------------------------------------------------------------------------------
+# --- the optimisation cycle ---------------------------------------------------------------------
 
 
 def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant):
@@ -443,7 +445,8 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant):
     assert own(events) == [
         (
             103.0, "engine.cycle", "",
-            {"cycle": 1, "vehicles": 3, "stopped": 2, "halted": 2, "source": "controller", "decide_ms": 2.334, "processing_ms": 12.346, "confidence": 0.612,
+            {"cycle": 1, "vehicles": 3, "stopped": 2, "halted": 2, "source": "controller",
+                "decide_ms": 2.334, "processing_ms": 12.346, "confidence": 0.612,
              "least_sure": "B", "novelty": 0.123},
         )
     ]  # fmt: skip
@@ -493,7 +496,7 @@ def test_a_cycle_begins_on_time_within_a_microsecond(plant, early_s, cycles):
     assert street.loop_state.cycles == cycles
 
 
-# --- the junctions, for those who look ----------------------------------------------------------------------------------------------------------
+# --- the junctions, for those who look ----------------------------------------------------------
 
 
 def test_before_the_first_decision_the_board_shows_red_and_no_confidence(plant):
@@ -530,7 +533,7 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
     ]
 
 
-# --- others take charge; a restart --------------------------------------------------------------------------------------------------------------
+# --- others take charge; a restart --------------------------------------------------------------
 
 
 def test_a_new_controller_starts_from_the_present_observation(plant):
@@ -604,7 +607,7 @@ def test_the_state_of_a_controller_that_was_replaced_is_not_resumed(plant, by, i
     assert [s.at_s for s in fallback.started] == ([50.0, 104.0] if instead == "third" else [50.0])
 
 
-# --- what cannot be is not believed -------------------------------------------------------------------------------------------------------------
+# --- what cannot be is not believed -------------------------------------------------------------
 
 GOOD = {"lane": 3, "link": 1, "distance": 50.0, "speed": 10.0, "wait": 0.0}
 NAN = float("nan")
@@ -649,7 +652,8 @@ ROWS = [
 def columns(*rows):
     rows = [GOOD | row for row in rows]
     return (
-        np.array([r["lane"] for r in rows], np.int32), np.array([r["link"] for r in rows], np.int32), np.array([r["distance"] for r in rows]),
+        np.array([r["lane"] for r in rows], np.int32),
+        np.array([r["link"] for r in rows], np.int32), np.array([r["distance"] for r in rows]),
         np.array([r["speed"] for r in rows]), np.array([r["wait"] for r in rows]),
     )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""The street process seen from its parent, with a supervisor that only records calls; and how a street is opened."""
+"""The street process seen from its parent, with a supervisor that only records calls;
+and how a street is opened.
+"""
 
 from __future__ import annotations
 
@@ -153,12 +155,13 @@ def test_checkpoints_of_an_earlier_scenario_time_reset_the_count_of_restarts(eng
         snapshot(57661.0, 57660.0),
         Event(57700.0, "engine.scenario"),
     ]
-    assert play(engine, *reported, begins(at_s=25200.0), snapshot(25201.0, 25200.0), snapshot(25261.0, 25260.0)) == [
+    assert play(engine, *reported, begins(at_s=25200.0), snapshot(25201.0, 25200.0),
+        snapshot(25261.0, 25260.0)) == [
         False, False, True, False, False, False, True
     ]  # fmt: skip
 
 
-# --- opening a street ---------------------------------------------------------------------------------------------------------------------------
+# --- opening a street ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -186,7 +189,7 @@ def opened(tiny):
         street.plant.close()
 
 
-def test_a_street_opens_by_default_with_webster_as_fallback_thirty_second_cycles_and_threshold_four_tenths(
+def test_a_street_opens_by_default_with_webster_as_fallback_and_the_default_cycle_and_threshold(
     opened, monkeypatch
 ):
     named(monkeypatch, webster=lambda network, timing: Says("webster"))

@@ -1,4 +1,6 @@
-"""The event log: one complete line an event, in order; what the disk does not accept waits, and the oldest is dropped when too many wait."""
+"""The event log: one complete line an event, in order;
+what the disk does not accept waits, and the oldest is dropped when too many wait.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def test_a_million_events_may_wait():
 
 
 class Disk:
-    """A file that takes what is left of `room` bytes, then says that it is full; and says how often it was closed."""
+    """A file that takes what is left of `room` bytes, then says that it is full;
+    and says how often it was closed.
+    """
 
     def __init__(self, path, room):
         self.file, self.room, self.closed = path.open("ab", buffering=0), room, 0
@@ -86,7 +90,9 @@ class Disk:
 
 
 def on(monkeypatch, path, *rooms):
-    """Opening `path` to append gives disks with so much room, one after the other; those given out."""
+    """Opening `path` to append gives disks with so much room, one after the other;
+    those given out.
+    """
     left, given, as_it_is = list(rooms), [], type(path).open
 
     def opened(self, mode="r", buffering=-1, **more):

@@ -1,4 +1,6 @@
-"""What passes between the street process and its parent: values by default, and that they cannot change."""
+"""What passes between the street process and its parent:
+values by default, and that they cannot change.
+"""
 
 from __future__ import annotations
 

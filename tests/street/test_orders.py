@@ -1,4 +1,6 @@
-"""Orders that survive the street process: what is stored for which task, and how it stands over the settings."""
+"""Orders that survive the street process: what is stored for which task,
+and how it stands over the settings.
+"""
 
 from __future__ import annotations
 

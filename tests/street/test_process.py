@@ -1,4 +1,6 @@
-"""The body of the street process, run in this process on a street of a minute: what it records, publishes and keeps, order by order."""
+"""The body of the street process, run in this process on a street of a minute:
+what it records, publishes and keeps, order by order.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ from headway.values import Event
 
 
 class Inbox:
-    """Hands out the orders of a turn before its tick: turn k is the tick that begins k seconds after the start. A function is called in passing."""
+    """Hands out the orders of a turn before its tick: turn k is the tick that begins k seconds
+    after the start. A function is called in passing.
+    """
 
     def __init__(self, orders):
         self.orders, self.turn = {turn: list(these) for turn, these in orders.items()}, 0
@@ -124,7 +128,9 @@ def logs_as_they_were():
 
 @pytest.fixture
 def play(tmp_path, tiny, logs_as_they_were):
-    """Run a street process to its end. Wall time goes on by `wall_s` whenever the loop reads it: with half a second, each tick is published."""
+    """Run a street process to its end. Wall time goes on by `wall_s` whenever the loop reads it:
+    with half a second, each tick is published.
+    """
 
     def run(
         orders=None,
@@ -188,7 +194,7 @@ def test_objects_of_the_start_are_excluded_from_garbage_collection(
     assert outbox.sent[-1] == (RunEnded(100.0, False), True)
 
 
-# --- to the end ---------------------------------------------------------------------------------------------------------------------------------
+# --- to the end ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -246,7 +252,9 @@ def test_each_tick_has_a_snapshot_with_the_time_and_the_last_checkpoint(whole):
 
 
 def before_the_line(scene):
-    """Rows of a scene that have not passed their stop line: from the north y falls to 7.2 m, from the west x rises to -7.2 m."""
+    """Rows of a scene that have not passed their stop line:
+    from the north y falls to 7.2 m, from the west x rises to -7.2 m.
+    """
     return (scene.at_m[:, 1] > 7.2) | (scene.at_m[:, 0] < -7.2)
 
 
@@ -271,7 +279,9 @@ def test_vehicles_and_stopped_vehicles_are_those_before_the_line_in_the_scene_a_
 
 
 def test_published_signal_changes_match_the_snapshots(whole):
-    """The street shows red to all for the 3 s of the first clearance, then the programme of 42, 3, 42, 3 s from time nought: 100 is 10 s into it."""
+    """The street shows red to all for the 3 s of the first clearance, then the programme of 42, 3,
+    42, 3 s from time nought: 100 is 10 s into it.
+    """
     expected = {103: [4, 1, 4, 1], 132: [2, 1, 2, 1], 135: [1, 4, 1, 4]}
     changes = [
         (at_s, group, colour) for m in whole.of(SignalChanges) for at_s, group, colour in m.changes
@@ -314,7 +324,8 @@ def test_emissions_are_reported_every_five_seconds_where_they_are_recorded(play)
         vehicle = libsumo.vehicle
         ids = vehicle.getIDList()
         asked[libsumo.simulation.getTime()] = (
-            len(ids), sum(vehicle.getFuelConsumption(v) for v in ids), sum(vehicle.getCO2Emission(v) for v in ids)
+            len(ids), sum(vehicle.getFuelConsumption(v) for v in ids),
+            sum(vehicle.getCO2Emission(v) for v in ids)
         )  # fmt: skip
 
     asked = {}
@@ -326,7 +337,9 @@ def test_emissions_are_reported_every_five_seconds_where_they_are_recorded(play)
 
 
 def test_the_time_of_a_tick_is_the_mean_over_the_last_hundred(play, scenario_of):
-    """Each look at the clock takes a millisecond: 5 parts a tick, 2 more looks in a cycle, which is every 50 s."""
+    """Each look at the clock takes a millisecond:
+    5 parts a tick, 2 more looks in a cycle, which is every 50 s.
+    """
     looks = itertools.count()
     timed = partial(open_street, clock=lambda: next(looks) * 1e-3)
     scenario = str(scenario_of("long", 0, 130, [("a", 1, "N", "S")]))
@@ -531,7 +544,7 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
     ]
 
 
-# --- orders -------------------------------------------------------------------------------------------------------------------------------------
+# --- orders -------------------------------------------------------------------------------------
 
 
 def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
@@ -584,7 +597,9 @@ def test_reporting_orders_select_the_contents_of_snapshots(play):
 
 
 def test_signal_changes_are_published_with_their_speed_factor(play):
-    """Told outside at the first tick and then not for long: what is there waits for the next snapshot, an order of pace, or the end."""
+    """Told outside at the first tick and then not for long:
+    what is there waits for the next snapshot, an order of pace, or the end.
+    """
     played = play(
         {1: [Reporting(False, True)], 7: [Optimise(speed_factor=900.0)]}, wall_s=1e-9, until_s=140.0
     )
@@ -658,7 +673,8 @@ def test_a_switched_controller_decides_at_once_and_survives_the_process(play, tm
 @pytest.mark.parametrize(
     "orders",
     [
-        '{"task": "another", "orders": {"controller": "greedy"}}', "{", "[]", '{"orders": {"controller": "greedy"}}', '{"task": "KEY"}',
+        '{"task": "another", "orders": {"controller": "greedy"}}', "{", "[]",
+        '{"orders": {"controller": "greedy"}}', '{"task": "KEY"}',
         '{"task": "KEY", "orders": 5}', '{"task": "KEY", "orders": {}}',
     ],
 )  # fmt: skip
@@ -726,7 +742,9 @@ def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_forc
 
 
 def test_a_checkpoint_is_never_ahead_of_the_event_log(play, tmp_path, monkeypatch):
-    """An alert of the very second of the checkpoint is written before it: a process that goes on from there does not tell of it again."""
+    """An alert of the very second of the checkpoint is written before it:
+    a process that goes on from there does not tell of it again.
+    """
     as_it_is, on_disk = checkpoint.save, []
     monkeypatch.setattr(
         checkpoint,
@@ -787,7 +805,8 @@ def test_a_scenario_that_does_not_start_is_not_retried(play, tmp_path, crossing)
     routes, broken = tmp_path / "b.rou.xml", tmp_path / "broken.sumocfg"
     routes.write_text('<routes><trip id="a" depart="0" from="nowhere" to="nowhere"/></routes>')
     broken.write_text(
-        f'<configuration><input><net-file value="{crossing}"/><route-files value="{routes}"/></input><time><end value="9"/></time></configuration>'
+        f'<configuration><input><net-file value="{crossing}"/><route-files '
+        f'value="{routes}"/></input><time><end value="9"/></time></configuration>'
     )
     played = play(
         {5: [Switch(controller="greedy")], 25: [Switch(scenario=str(broken))]},
@@ -810,7 +829,8 @@ def test_a_scenario_that_does_not_start_is_not_retried(play, tmp_path, crossing)
 
 def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_path):
     wrong = [
-        Switch(scenario="nowhere"), Switch(controller="magic"), Override(1, Order.HOLD, 1e9, "Ann"), "what?", Optimise(cycle_s=4.0),
+        Switch(scenario="nowhere"), Switch(controller="magic"), Override(1, Order.HOLD, 1e9, "Ann"),
+        "what?", Optimise(cycle_s=4.0),
         Switch(scenario=str(tmp_path / "none.sumocfg")),
     ]  # fmt: skip
     played = play({5: list(wrong)}, until_s=107.0)
@@ -915,9 +935,12 @@ def test_cycle_and_speed_factor_are_changed_by_order_and_nothing_else(
     assert played.loops[1].monitor is played.loops[0].monitor
 
 
-# --- settings that are followed -----------------------------------------------------------------------------------------------------------------
+# --- settings that are followed -----------------------------------------------------------------
 
-FIRST = "loop: {cycle_s: 20, speed_factor: 900}\ncontrol: {controller: fixed, fallback: fixed}\nalerts: {rules: []}\n"
+FIRST = (
+    "loop: {cycle_s: 20, speed_factor: 900}\ncontrol: {controller: fixed, fallback: "
+    "fixed}\nalerts: {rules: []}\n"
+)
 
 
 def followed(play, tmp_path, tiny, then, until_s=125.0, more=None, **changes):
@@ -944,7 +967,10 @@ def test_the_settings_file_takes_precedence_over_the_task(play, tmp_path, tiny):
 
 
 def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, tiny):
-    then = "loop: {cycle_s: 10, speed_factor: 800, tick_s: 2}\ncontrol: {controller: greedy, fallback: actuated, confidence: 0.7}\nlog: {level: error}\nalerts: {rules: []}\n"
+    then = (
+        "loop: {cycle_s: 10, speed_factor: 800, tick_s: 2}\ncontrol: {controller: greedy, "
+        "fallback: actuated, confidence: 0.7}\nlog: {level: error}\nalerts: {rules: []}\n"
+    )
     played = followed(play, tmp_path, tiny, then)
     (event,) = played.events("engine.settings")
     assert event == (
@@ -1016,7 +1042,8 @@ def test_a_corrected_settings_file_is_applied_and_its_error_cleared(play, tmp_pa
     wrong = FIRST.replace("controller: fixed", "controller: magic")
     right = FIRST.replace("20", "10")
     played = followed(play, tmp_path, tiny, wrong, more={12: [lambda: path.write_text(right)]})
-    assert [(at_s, k) for at_s, k, _ in played.events("engine.settings", "engine.settings_refused")] == [
+    assert [(at_s, k)
+        for at_s, k, _ in played.events("engine.settings", "engine.settings_refused")] == [
         (107.0, "engine.settings_refused"), (114.0, "engine.settings")
     ]  # fmt: skip
     assert played.runs[-1].street.cycle_s == 10.0
@@ -1024,7 +1051,8 @@ def test_a_corrected_settings_file_is_applied_and_its_error_cleared(play, tmp_pa
 
 def test_settings_that_need_a_restart_are_reported_beside_the_applied_ones(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("20", "10") + "environment: production\n")
-    assert [(k, d.get("changed")) for _, k, d in played.events("engine.settings", "engine.settings_refused")] == [
+    assert [(k, d.get("changed"))
+        for _, k, d in played.events("engine.settings", "engine.settings_refused")] == [
         ("engine.settings_refused", None), ("engine.settings", ["loop"])
     ]  # fmt: skip
     assert played.runs[-1].street.cycle_s == 10.0
@@ -1054,13 +1082,14 @@ def test_applied_settings_hold_for_a_switched_scenario(play, tmp_path, tiny, ear
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the simulation's step is a second whatever the tick: half a second is rounded down to no step at all",
+    reason="the simulation's step is a second whatever the tick: "
+    "half a second is rounded down to no step at all",
 )
 def test_ticks_of_half_a_second(play):
     assert play({5: [None]}, loop={"tick_s": 0.5}).of(RunEnded) == [RunEnded(102.5, False)]
 
 
-# --- alerts and faults --------------------------------------------------------------------------------------------------------------------------
+# --- alerts and faults --------------------------------------------------------------------------
 
 
 def rule(**more):
@@ -1085,8 +1114,11 @@ def test_alerts_open_and_close_with_the_state(play):
     for s in played.of(Snapshot):
         (c,) = s.junctions
         for name, value, over in (
-            ("queue", c.stopped, 3.0), ("street", s.stopped, 3.0), ("by its old name", s.stopped, 3.0), ("there", c.vehicles, 3.0), ("all", s.vehicles, 3.0),
-            ("wait", c.longest_wait_s, 5.0), ("late", s.time_s, 150.0), ("sure", 2.0 * c.confidence, 1.0),
+            ("queue", c.stopped, 3.0), ("street", s.stopped, 3.0),
+            ("by its old name", s.stopped, 3.0), ("there", c.vehicles, 3.0),
+            ("all", s.vehicles, 3.0),
+            ("wait", c.longest_wait_s, 5.0), ("late", s.time_s, 150.0),
+            ("sure", 2.0 * c.confidence, 1.0),
         ):  # fmt: skip
             if value > over:
                 first.setdefault(name, (s.time_s, value))
@@ -1097,7 +1129,8 @@ def test_alerts_open_and_close_with_the_state(play):
     for name, (at_s, data) in opened.items():
         assert (at_s, data["value"]) == (first[name][0], first[name][1] if name != "sure" else 1.0)
     assert {k: v for k, v in opened["queue"][1].items() if k != "number"} == {
-        "rule": "queue", "path": "junctions.C.queue", "level": "error", "value": 4.0, "threshold": 3.0
+        "rule": "queue", "path": "junctions.C.queue", "level": "error", "value": 4.0,
+        "threshold": 3.0
     }  # fmt: skip
     assert {e.junction for e in played.of(Event) if e.kind.startswith("alert.")} == {""}
 
@@ -1112,13 +1145,15 @@ def test_an_open_alert_stays_open_over_a_change_of_speed_and_is_not_reported_aga
 def test_alert_rules_are_those_of_the_settings():
     settings = Settings.model_validate(
         {"alerts": {"rules": [
-            {"name": "a", "path": "junctions.*.queue", "condition": "<=", "threshold": 4.5, "level": "critical", "hysteresis": 1.5, "for_s": 2.5,
+            {"name": "a", "path": "junctions.*.queue", "condition": "<=", "threshold": 4.5,
+                "level": "critical", "hysteresis": 1.5, "for_s": 2.5,
              "clear_s": 3.5},
             {"name": "b", "path": "junctions.GS_1.confidence", "threshold": 0.5},
         ]}}
     )  # fmt: skip
     assert alert_rules(settings) == (
-        AlertRule("a", "junctions.*.queue", "<=", 4.5, Level.CRITICAL, 1.5, 2.5, 3.5), AlertRule("b", "junctions.GS_1.confidence", ">", 0.5, Level.WARNING)
+        AlertRule("a", "junctions.*.queue", "<=", 4.5, Level.CRITICAL, 1.5, 2.5, 3.5),
+        AlertRule("b", "junctions.GS_1.confidence", ">", 0.5, Level.WARNING)
     )  # fmt: skip
 
 
@@ -1223,8 +1258,10 @@ def test_a_street_stops_at_any_fault_for_the_next_process_to_resume(play, monkey
 
 def test_the_fallback_named_in_the_settings_is_used_and_recorded_by_name(play, monkeypatch):
     """The fallback named in the settings stands in: told in the record by its name."""
-    named(monkeypatch, actuated=lambda network, timing: Says("actuated", [1] * len(network.groups), [1.0]),
-          fixed=lambda network, timing: Says("fixed", [1] * len(network.groups), [0.1]))  # fmt: skip
+    named(monkeypatch,
+        actuated=lambda network, timing: Says("actuated", [1] * len(network.groups), [1.0]),
+          fixed=lambda network, timing: Says("fixed", [1] * len(network.groups),
+              [0.1]))  # fmt: skip
     played = play(control={"fallback": "actuated"}, until_s=102.0)
     assert played.events("engine.fallback") == [
         (100.0, "engine.fallback", {"confidence": 0.1, "threshold": 0.4, "fallback": "actuated"})

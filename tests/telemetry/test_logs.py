@@ -190,7 +190,8 @@ def test_files_are_turned_over_and_the_last_five_kept(errors, tmp_path, monkeypa
 def test_an_unknown_component_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"^no component 'strete'\. There are: engine, street, safety, training, api, store, sensing, cli\.$",
+        match=r"^no component 'strete'\. There are: engine, street, safety, training, api, "
+        r"store, sensing, cli\.$",
     ):
         telemetry.log("strete")
     assert telemetry.COMPONENTS == COMPONENTS

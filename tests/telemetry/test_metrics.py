@@ -1,4 +1,6 @@
-"""Metrics: each by name, kind and labels, as Prometheus reads them; the figures of this process against the system's own."""
+"""Metrics: each by name, kind and labels, as Prometheus reads them;
+the figures of this process against the system's own.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ METRICS = {
 
 @pytest.fixture
 def labelled():
-    """Each metric that has labels, with values of this test for them; taken out again afterwards."""
+    """Each metric that has labels, with values of this test for them;
+    taken out again afterwards.
+    """
     own = {
         name: tuple(f"{label} of a test" for label in labels)
         for name, (_, _, labels) in METRICS.items()
@@ -100,7 +104,8 @@ def test_the_time_of_a_request_is_counted_in_buckets_from_a_millisecond_to_ten_s
         if s.labels.get("route") == "route of a test"
     ]
     assert {s.labels["le"]: s.value for s in own if "le" in s.labels} == {
-        "0.001": 1, "0.005": 2, "0.02": 2, "0.05": 2, "0.1": 2, "0.3": 3, "1.0": 3, "3.0": 3, "10.0": 3, "+Inf": 4,
+        "0.001": 1, "0.005": 2, "0.02": 2, "0.05": 2, "0.1": 2, "0.3": 3, "1.0": 3, "3.0": 3,
+        "10.0": 3, "+Inf": 4,
     }  # fmt: skip
     assert [s.value for s in own if s.name.endswith("_sum")] == pytest.approx([11.2521])
 
@@ -142,8 +147,11 @@ def test_the_share_of_the_processor_is_finite_at_the_very_start(tmp_path, monkey
 
 def test_the_time_up_is_counted_from_when_the_process_loaded_it(tmp_path):
     begun = subprocess.run(
-        [sys.executable, "-c", "import time; a = time.monotonic(); from headway.telemetry import metrics; from pathlib import Path; "
-         "up, b = metrics.system(Path('.'))['up_seconds'], time.monotonic(); assert 0.0 <= up <= b - a, up"],
+        [sys.executable, "-c",
+            "import time; a = time.monotonic(); from headway.telemetry import metrics; "
+            "from pathlib import Path; "
+         "up, b = metrics.system(Path('.'))['up_seconds'], time.monotonic(); "
+         "assert 0.0 <= up <= b - a, up"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (begun.returncode, begun.stderr) == (0, "")

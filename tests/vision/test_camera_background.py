@@ -1,4 +1,6 @@
-"""The learned background: learning, differences, shadows and holes; on images of even colours, so that each level can be worked out by hand."""
+"""The learned background: learning, differences, shadows and holes;
+on images of even colours, so that each level can be worked out by hand.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def with_block(image, x, y, w, h, level):
 
 
 def region(mask):
-    """(x, y, width, height) of the one rectangle that is set, which is filled; None if nothing is."""
+    """(x, y, width, height) of the one rectangle that is set, which is filled;
+    None if nothing is.
+    """
     rows, columns = np.nonzero(mask)
     if not len(rows):
         return None
@@ -77,7 +81,8 @@ def test_a_pixel_differs_by_more_than_four_times_the_noise_and_twelve_levels(noi
 @pytest.mark.parametrize(
     ("block", "stands"),
     [
-        ((10, 10, 5, 5), True), ((10, 10, 4, 9), False), ((10, 10, 9, 4), False), ((10, 10, 6, 5), True), ((10, 10, 5, 6), True), ((10, 10, 1, 1), False),
+        ((10, 10, 5, 5), True), ((10, 10, 4, 9), False), ((10, 10, 9, 4), False),
+        ((10, 10, 6, 5), True), ((10, 10, 5, 6), True), ((10, 10, 1, 1), False),
     ],
 )  # fmt: skip
 def test_changes_narrower_than_five_pixels_are_not_foreground(block, stands):
@@ -117,7 +122,9 @@ def test_images_in_a_row_that_differ_over_three_fifths_count_as_an_upset_once_it
 
 
 def test_pixels_darker_by_the_usual_share_are_a_shadow_and_not_foreground():
-    """106 is in class 35 of 64 (of 3 levels each), whose middle is 106.5; 0.045 * 192 = 8.64 to each side are shadow: 98 to 115."""
+    """106 is in class 35 of 64 (of 3 levels each), whose middle is 106.5;
+    0.045 * 192 = 8.64 to each side are shadow: 98 to 115.
+    """
     image = with_block(even(192, 60, 60), 5, 5, 20, 20, 106)
     for k, level in enumerate((97, 98, 115, 116)):
         image = with_block(image, 5 + 12 * k, 40, 8, 8, level)
@@ -155,7 +162,8 @@ def test_the_share_of_a_shadow_is_remembered_by_a_twentieth_less_each_time():
         ({20: 10, 30: 7, 31: 7}, 30),  # 2 * 10 against 2 * 7 + 7; of equals the darkest
         ({20: 11, 30: 7, 31: 7}, 20),
         ({30: 7, 31: 8}, 31), ({30: 8, 31: 7}, 30),
-        ({20: 10, 30: 9, 31: 1, 29: 1}, 20), ({20: 10, 30: 9, 29: 2, 31: 1}, 30),  # 20 against 18 + 1 + 1, and 18 + 2 + 1
+        # 20 against 18 + 1 + 1, and 18 + 2 + 1
+        ({20: 10, 30: 9, 31: 1, 29: 1}, 20), ({20: 10, 30: 9, 29: 2, 31: 1}, 30),
         ({17: 6, 40: 10}, 40), ({17: 9, 18: 3, 40: 10}, 17),
     ],
 )  # fmt: skip
@@ -173,7 +181,8 @@ def test_the_usual_share_is_where_most_shadows_are_with_a_half_of_their_neighbou
         ((100, 100, 117), True), ((100, 100, 118), False),  # 0.09 * 192 = 17.28 levels apart
         ((117, 100, 100), True), ((118, 100, 100), False),
         ((100, 117, 100), True), ((100, 118, 100), False),
-        ((100, 109, 118), False), ((118, 109, 100), False), ((109, 100, 118), False), ((109, 118, 100), False),
+        ((100, 109, 118), False), ((118, 109, 100), False), ((109, 100, 118), False),
+        ((109, 118, 100), False),
         ((172, 172, 172), False),  # differs by 20 levels only
         ((160, 160, 160), True),
     ],
@@ -276,7 +285,9 @@ def test_hardly_anything_is_learned_at_the_foreground_and_two_pixels_around():
     ],
 )
 def test_the_noise_is_the_median_of_what_differs_on_every_seventh_pixel(observed, learns):
-    """A tenth of 1.48 times the median (for a normal distribution its standard deviation), nine tenths of what it was."""
+    """A tenth of 1.48 times the median (for a normal distribution its standard deviation),
+    nine tenths of what it was.
+    """
     image = even(100)
     image[::7, ::7] = 110  # nothing else differs
     street = Background(even(100).astype(np.float32), even(100), images=observed)
@@ -299,7 +310,9 @@ def test_the_noise_is_that_of_free_places_alone():
 
 
 def test_at_each_place_it_is_what_most_images_show_alike():
-    """Left 100, 104 and 108 are alike (at most 14 apart), their mean is 104; right 200 and 214 are, and 215 is not like 200."""
+    """Left 100, 104 and 108 are alike (at most 14 apart), their mean is 104;
+    right 200 and 214 are, and 215 is not like 200.
+    """
     images = [even(0, 6, 8) for _ in range(5)]
     for image, left, right in zip(
         images, (100, 30, 104, 250, 108), (200, 10, 50, 214, 120), strict=True
@@ -332,7 +345,9 @@ def test_two_images_are_alike_where_all_their_colours_are(colour):
 
 
 def test_support_is_of_each_image_by_all_the_others():
-    """Of 100, 114, 128 and 142 the two in the middle are like two others, the outer ones like one: 114 is chosen, and 100, 114, 128 have a mean of 114."""
+    """Of 100, 114, 128 and 142 the two in the middle are like two others, the outer ones like one:
+    114 is chosen, and 100, 114, 128 have a mean of 114.
+    """
     for order in ((0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)):
         images = [even(100 + 14 * k, 4, 4) for k in order]
         assert (
@@ -361,7 +376,9 @@ def test_images_of_odd_sizes_and_one_image_alone():
 
 
 def test_the_slope_is_that_along_the_outline():
-    """A step of 50 levels across it: Sobel's sum gives 4 * 50 on the two columns beside the step, 0 elsewhere."""
+    """A step of 50 levels across it: Sobel's sum gives 4 * 50 on the two columns beside the step,
+    0 elsewhere.
+    """
     image = even(100, 40, 40)
     image[:, 20:] = 150
     line = np.array([[[8, 20]], [[32, 20]]], np.int32)

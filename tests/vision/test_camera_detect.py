@@ -1,4 +1,6 @@
-"""Input and output of a network for each known layout, by an onnxruntime that answers with numbers set by hand; and which of several boxes of one road user is kept."""
+"""Input and output of a network for each known layout, by an onnxruntime that answers with numbers
+set by hand; and which of several boxes of one road user is kept.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def session(shape, output, kind="tensor(float)", inputs=1, answers=None, **meta)
 
 
 class Runtime:
-    """Stands in for onnxruntime: sessions that answer what `rows` holds, and keep what they were given."""
+    """Stands in for onnxruntime: sessions that answer what `rows` holds,
+    and keep what they were given.
+    """
 
     def __init__(self, monkeypatch, shape, output, providers=("CPUExecutionProvider",), **meta):
         self.shape, self.output, self.meta, self.opened, self.given = shape, output, meta, [], []
@@ -106,9 +110,8 @@ def test_a_missing_empty_or_invalid_model_file_is_refused_with_a_remedy(
 ):
     with pytest.raises(SensingError) as missing:
         OnnxDetector(tmp_path / "none.onnx")
-    assert (
-        str(missing.value)
-        == f"{tmp_path}/none.onnx: there is no such model. `headway models list` lists the known ones."
+    assert str(missing.value) == (
+        f"{tmp_path}/none.onnx: there is no such model. `headway models list` lists the known ones."
     )
     model.write_bytes(b"")
     with pytest.raises(SensingError) as empty:
@@ -285,16 +288,17 @@ def test_shapes_that_the_file_leaves_open_are_those_of_one_run(rows, columns):
 @pytest.mark.parametrize(
     ("shape", "output", "how"),
     [
-        ([1, 3, 64, 32], [1, 42, 85], {"inputs": 2}), ([3, 64, 32], [1, 42, 85], {}), ([1, 1, 64, 32], [1, 42, 85], {}), ([1, 3, 64, 32], [42, 85], {}),
+        ([1, 3, 64, 32], [1, 42, 85], {"inputs": 2}), ([3, 64, 32], [1, 42, 85], {}),
+        ([1, 1, 64, 32], [1, 42, 85], {}), ([1, 3, 64, 32], [42, 85], {}),
         ([1, 3, 64, 32], [1, 42, 85], {"kind": "tensor(double)"}),
     ],
 )  # fmt: skip
 def test_a_model_without_image_input_or_table_output_is_refused(shape, output, how):
     with pytest.raises(SensingError) as refused:
         read_layout(session(shape, output, **how), "m.onnx")
-    assert (
-        str(refused.value)
-        == f"m.onnx: input {shape} {how.get('kind', 'tensor(float)')}, output {output} is no known layout. {TEXT_OF}"
+    assert str(refused.value) == (
+        f"m.onnx: input {shape} {how.get('kind', 'tensor(float)')}, "
+        f"output {output} is no known layout. {TEXT_OF}"
     )
 
 
@@ -334,7 +338,8 @@ def test_classes_of_which_none_is_known_are_refused(output, meta, count):
     with pytest.raises(SensingError) as refused:
         read_layout(session([1, 3, 64, 32], output, **meta), "m.onnx")
     assert str(refused.value) == (
-        f"m.onnx: its {count} classes have no names in the model's metadata, and they are not the 80 of COCO. "
+        f"m.onnx: its {count} classes have no names in the model's metadata, "
+        "and they are not the 80 of COCO. "
         "Known: person, bicycle, car, motorcycle, bus, truck, vehicle."
     )
 
@@ -374,7 +379,9 @@ def test_other_inputs_are_rgb_shares_in_the_middle(model, monkeypatch, output):
 
 
 def yolox_row(runtime, row, middle, size, stride, sure, **classes):
-    """The row of stride 8, 16 or 32 that says: a box of this middle and size in the network's image. On 64 x 32: 8 columns of stride 8."""
+    """The row of stride 8, 16 or 32 that says:
+    a box of this middle and size in the network's image. On 64 x 32: 8 columns of stride 8.
+    """
     first, columns = {8: (0, 8), 16: (32, 4), 32: (40, 2)}[stride]
     y, x = divmod(row - first, columns)
     runtime.rows[row, :5] = (

@@ -1,4 +1,6 @@
-"""Fetching a model, byte by byte, from a real server that breaks off, cannot resume, or has another file; and the errors reported."""
+"""Fetching a model, byte by byte, from a real server that breaks off, cannot resume,
+or has another file; and the errors reported.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ MODEL = ModelFile(
 
 
 class Server:
-    """asked: the Range of each request. body, until: what is sent, and how much of it. resumes: it can go on. length: it says how long it is."""
+    """asked: the Range of each request. body, until: what is sent, and how much of it.
+    resumes: it can go on. length: it says how long it is.
+    """
 
     def __init__(self):
         self.asked, one = [], self
@@ -95,9 +99,8 @@ def test_the_default_address_is_the_publishers(server, tmp_path):
 
 def test_a_broken_download_resumes_and_reports_total_progress(server, tmp_path):
     server.until = 100_000
-    assert (
-        refused(tmp_path, server.url)
-        == f"{server.url}: it broke off after 100000 of 204800 bytes. The same command resumes there."
+    assert refused(tmp_path, server.url) == (
+        f"{server.url}: it broke off after 100000 of 204800 bytes. The same command resumes there."
     )
     assert (tmp_path / "net.onnx.part").read_bytes() == BODY[:100_000]
     server.until, steps = None, []
@@ -132,7 +135,10 @@ def test_a_download_of_unknown_size_is_accepted(server, tmp_path):
 def test_a_file_with_another_hash_is_deleted(server, tmp_path):
     server.body = b"x" + BODY[1:]
     wrong = hashlib.sha256(server.body).hexdigest()
-    says = f"{server.url}: the file received has the sha256 {wrong}, not {MODEL.sha256}. It was deleted: another file may have been put there."
+    says = (
+        f"{server.url}: the file received has the sha256 {wrong}, not {MODEL.sha256}. "
+        "It was deleted: another file may have been put there."
+    )
     assert refused(tmp_path, server.url) == says
     assert list(tmp_path.iterdir()) == []
 
@@ -145,7 +151,10 @@ def test_http_errors_are_reported_and_a_part_as_long_as_the_whole_restarts(
 ):
     (tmp_path / "net.onnx.part").write_bytes(b"part")
     server.status = status
-    says = f"{server.url}: the server answers {status}. Try again later, or put the file at {tmp_path / 'net.onnx'} yourself."
+    says = (
+        f"{server.url}: the server answers {status}. Try again later, "
+        f"or put the file at {tmp_path / 'net.onnx'} yourself."
+    )
     assert refused(tmp_path, server.url) == says
     assert (tmp_path / "net.onnx.part").exists() == kept
 
@@ -157,7 +166,8 @@ def test_an_unreachable_or_invalid_address_is_reported_with_a_remedy(tmp_path):
     for url, says in zip(urls, reported, strict=True):
         assert says.startswith(f"{url}: ")
         assert says.endswith(
-            f". Nothing is lost: the same command resumes where it broke off; or put the file at {tmp_path / 'net.onnx'} yourself."
+            ". Nothing is lost: the same command resumes where it broke off; "
+            f"or put the file at {tmp_path / 'net.onnx'} yourself."
         )
 
 
@@ -170,9 +180,9 @@ def test_a_file_is_checked_against_its_hash(tmp_path):
     assert file_sha256(path) == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     with pytest.raises(SensingError) as caught:
         verify(MODEL, path)
-    assert (
-        str(caught.value)
-        == f"{path}: its sha256 is {file_sha256(path)}, it should be {MODEL.sha256}. Delete it and fetch it again."
+    assert str(caught.value) == (
+        f"{path}: its sha256 is {file_sha256(path)}, it should be {MODEL.sha256}. "
+        "Delete it and fetch it again."
     )
     path.write_bytes(BODY)
     verify(MODEL, path)

@@ -1,4 +1,6 @@
-"""Motion detection: blobs and objects made by hand, so that each position, size and count can be worked out."""
+"""Motion detection: blobs and objects made by hand, so that each position,
+size and count can be worked out.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def outlined(*corners):
 
 
 def blob(x, y, w, h):
-    """A rectangle of w by h pixels; its outline goes through the middles of the pixels at its rim."""
+    """A rectangle of w by h pixels; its outline goes through the middles
+    of the pixels at its rim.
+    """
     return outlined((x, y), (x, y + h - 1), (x + w - 1, y + h - 1), (x + w - 1, y))
 
 
@@ -75,7 +79,8 @@ def test_a_new_object_has_no_movement():
 @pytest.mark.parametrize(
     ("box", "born", "alone", "known"),
     [
-        ((14, 13, 20, 9.9), (10.0, 10.0), 5, True), ((14, 13, 20, 10), (10.0, 10.0), 5, False),  # 5 pixels; half of the shorter side
+        # 5 pixels; half of the shorter side
+        ((14, 13, 20, 9.9), (10.0, 10.0), 5, True), ((14, 13, 20, 10), (10.0, 10.0), 5, False),
         ((14, 13, 9.9, 20), (10.0, 10.0), 5, True), ((14, 13, 20, 9.9), (10.0, 10.0), 4, False),
         ((14, 7, 20, 9.9), (10.0, 10.0), 6, True), ((14, 13, 20, 9.9), None, 5, True),
         ((4, 3, 20, 20), (0.0, 0.0), 5, False),  # where it is says nothing
@@ -150,11 +155,17 @@ def test_a_changed_outline_gives_no_heading(width, same):
     [
         ([], None),
         ([(20, 20, 20, 10)], 0), ([(0, 0, 5, 5), (20, 20, 20, 10)], 1),
-        ([(20, 20, 20, 10), (21, 20, 20, 10)], 0), ([(21, 20, 20, 10), (20, 20, 20, 10)], 1), ([(20, 20, 20, 10), (20, 20, 20, 10)], 0),
-        ([(20, 20, 5, 10)], None), ([(10, 20, 17, 10)], None), ([(10, 20, 18, 10)], None), ([(10, 20, 19, 10)], 0),  # 2.5 pixels of its middle at (30, 25)
-        ([(33, 20, 20, 10)], None), ([(32, 20, 20, 10)], 0), ([(20, 28, 20, 10)], None), ([(20, 27, 20, 10)], 0), ([(20, 12, 20, 11)], None), ([(20, 12, 20, 12)], 0),
+        ([(20, 20, 20, 10), (21, 20, 20, 10)], 0), ([(21, 20, 20, 10), (20, 20, 20, 10)], 1),
+        ([(20, 20, 20, 10), (20, 20, 20, 10)], 0),
+        # 2.5 pixels of its middle at (30, 25)
+        ([(20, 20, 5, 10)], None), ([(10, 20, 17, 10)], None), ([(10, 20, 18, 10)], None),
+        ([(10, 20, 19, 10)], 0),
+        ([(33, 20, 20, 10)], None), ([(32, 20, 20, 10)], 0), ([(20, 28, 20, 10)], None),
+        ([(20, 27, 20, 10)], 0), ([(20, 12, 20, 11)], None), ([(20, 12, 20, 12)], 0),
         ([(27, 15, 5, 10)], None), ([(27, 15, 6, 14)], 0),  # a quarter of its 200 pixels: 25 and 54
-        ([(28, 20, 5, 10)], None), ([(28, 18, 6, 20)], 0), ([(10, 22, 50, 2)], None), ([(10, 24, 50, 3)], 0),  # 50 are not more than a quarter; 60
+        # 50 are not more than a quarter; 60
+        ([(28, 20, 5, 10)], None), ([(28, 18, 6, 20)], 0), ([(10, 22, 50, 2)], None),
+        ([(10, 24, 50, 3)], 0),
     ],
 )  # fmt: skip
 def test_an_object_belongs_to_the_blob_that_covers_most_of_it(blobs, k):
@@ -166,7 +177,8 @@ def test_an_object_belongs_to_the_blob_that_covers_most_of_it(blobs, k):
 @pytest.mark.parametrize(
     ("box", "edge"),
     [
-        ((2, 2, 85, 55), False), ((1, 2, 85, 55), True), ((2, 1, 85, 55), True), ((2, 2, 87, 55), True), ((2, 2, 86, 55), False), ((2, 2, 85, 57), True),
+        ((2, 2, 85, 55), False), ((1, 2, 85, 55), True), ((2, 1, 85, 55), True),
+        ((2, 2, 87, 55), True), ((2, 2, 86, 55), False), ((2, 2, 85, 57), True),
         ((2, 2, 85, 56), False), ((0, 30, 4, 4), True), ((70, 30, 4, 4), False),
     ],
 )  # fmt: skip
@@ -207,15 +219,24 @@ def of_one(a, b, heading=(1.0, 0.0), changed=ALL_CHANGED):
     [
         (A, SHORT, True),
         (A, (86, 60, 8, 16), False),  # 7 pixels between: more than 0.45 * 15
-        ((60, 60, 20, 21), (88, 60, 8, 21), True), ((60, 60, 20, 21), (89, 60, 8, 21), False),  # 9 pixels are 0.45 * 20
-        (A, (76, 60, 8, 16), True), (A, (75, 60, 8, 16), False), (A, (75, 60, 9, 16), True),  # 3 and 4 pixels one over the other; a half of 7 is 3.5
-        (A, (85, 66, 8, 16), True), (A, (85, 67, 8, 16), False), (A, (85, 54, 8, 16), True), (A, (85, 53, 8, 16), False),  # 9 of 15 face one another
+        # 9 pixels are 0.45 * 20
+        ((60, 60, 20, 21), (88, 60, 8, 21), True), ((60, 60, 20, 21), (89, 60, 8, 21), False),
+        # 3 and 4 pixels one over the other; a half of 7 is 3.5
+        (A, (76, 60, 8, 16), True), (A, (75, 60, 8, 16), False), (A, (75, 60, 9, 16), True),
+        # 9 of 15 face one another
+        (A, (85, 66, 8, 16), True), (A, (85, 67, 8, 16), False), (A, (85, 54, 8, 16), True),
+        (A, (85, 53, 8, 16), False),
         (A, (82, 60, 8, 10), True), (A, (82, 60, 8, 9), False),  # 9 and 8 of the larger one's 15
-        ((60, 60, 20, 10), (85, 60, 8, 16), False), ((60, 60, 20, 10), (83, 60, 8, 16), True),  # the narrower one's width says how wide a window is: 4.05
-        (A, (85, 60, 20, 16), False), (A, (85, 60, 19, 16), True),  # 19 and 18 long, 15 wide: both, or one of them, may be whole
+        # the narrower one's width says how wide a window is: 4.05
+        ((60, 60, 20, 10), (85, 60, 8, 16), False), ((60, 60, 20, 10), (83, 60, 8, 16), True),
+        # 19 and 18 long, 15 wide: both, or one of them, may be whole
+        (A, (85, 60, 20, 16), False), (A, (85, 60, 19, 16), True),
         ((61, 60, 19, 16), (85, 60, 19, 16), True),
-        ((75, 60, 5, 16), (82, 60, 5, 16), True), ((75, 60, 5, 16), (83, 60, 5, 16), False),  # two narrow ones: 2 and 3 pixels; 0.45 * 5 = 2.25
-        ((75, 3, 5, 16), (84, 3, 9, 16), True), ((75, 60, 5, 16), (85, 60, 9, 16), False), ((75, 60, 5, 16), (84, 60, 9, 16), True),  # 4.05 of the wider one
+        # two narrow ones: 2 and 3 pixels; 0.45 * 5 = 2.25
+        ((75, 60, 5, 16), (82, 60, 5, 16), True), ((75, 60, 5, 16), (83, 60, 5, 16), False),
+        # 4.05 of the wider one
+        ((75, 3, 5, 16), (84, 3, 9, 16), True), ((75, 60, 5, 16), (85, 60, 9, 16), False),
+        ((75, 60, 5, 16), (84, 60, 9, 16), True),
         (A, (60, 85, 16, 8), False), (A, (60, 150, 8, 16), False), (A, (150, 60, 8, 16), False),
     ],
 )  # fmt: skip
@@ -257,7 +278,9 @@ def test_a_short_blob_at_the_edge_may_be_a_whole_vehicle():
     ],
 )
 def test_half_of_the_gap_between_parts_must_differ_from_the_background(columns, row, expected):
-    """Six places from 79 to 85: 79, 80.2, 81.4, 82.6, 83.8, 85; in the middle of rows 60 to 75, which is 67.5 and becomes 68."""
+    """Six places from 79 to 85: 79, 80.2, 81.4, 82.6, 83.8, 85;
+    in the middle of rows 60 to 75, which is 67.5 and becomes 68.
+    """
     changed = np.zeros((200, 200), np.uint8)
     changed[row, list(columns)] = 255
     assert blob_module.are_parts_of_one(blob(*A), blob(*SHORT), (1.0, 0.0), changed) is expected
@@ -374,7 +397,9 @@ def test_only_known_objects_with_a_heading_are_merged():
 
 
 def test_after_a_merge_all_blobs_are_tested_again():
-    """The first two do not face one another widely enough until the second is one with the third."""
+    """The first two do not face one another widely enough until
+    the second is one with the third.
+    """
     front, middle, back = (60, 60, 8, 14), (70, 64, 4, 6), (75, 62, 6, 9)
     first = one(*front, heading=(1.0, 0.0), frames_alone=7)
     second = one(*middle, heading=(1.0, 0.0), frames_alone=8)
@@ -393,7 +418,9 @@ def stream(street=GREY, **known):
 
 
 def test_the_box_is_centred_on_the_centroid_of_the_outline():
-    """A triangle from (30, 20) by 12 to each side: its middle is a third in, at (34, 24); its pixels reach from 30 to 42."""
+    """A triangle from (30, 20) by 12 to each side: its middle is a third in, at (34, 24);
+    its pixels reach from 30 to 42.
+    """
     of, small = stream(), noise()
     reported = motion.single_object(of, small, outlined((30, 20), (30, 32), (42, 20)), None)
     assert (*reported.box, reported.fill) == pytest.approx((34 - 6.5, 24 - 6.5, 13, 13, 72 / 169))
@@ -458,13 +485,17 @@ def test_an_object_that_grew_much_has_merged_and_is_not_alone_any_more(side, alo
 @pytest.mark.parametrize(
     ("still", "known", "heading", "absorbed"),
     [
-        (10, False, None, True), (5, False, None, False), (11, False, None, False), (15, False, None, True), (14, False, None, False),
-        (10, True, None, True), (10, False, (1.0, 0.0), True), (10, True, (1.0, 0.0), False), (25, True, (1.0, 0.0), False), (30, True, (1.0, 0.0), True),
+        (10, False, None, True), (5, False, None, False), (11, False, None, False),
+        (15, False, None, True), (14, False, None, False),
+        (10, True, None, True), (10, False, (1.0, 0.0), True), (10, True, (1.0, 0.0), False),
+        (25, True, (1.0, 0.0), False), (30, True, (1.0, 0.0), True),
         (31, True, (1.0, 0.0), False),
     ],
 )  # fmt: skip
 def test_the_hole_that_a_vehicle_left_becomes_background(still, known, heading, absorbed):
-    """The street shows a block, the image none. Asked for at every fifth image, from 8 on; from 30 on of who is known to have come driving."""
+    """The street shows a block, the image none. Asked for at every fifth image, from 8 on;
+    from 30 on of who is known to have come driving.
+    """
     of = stream(with_block(GREY, 30, 20, 11, 11))
     ghost = one(
         29.5,
@@ -508,8 +539,10 @@ def test_an_object_that_appeared_on_the_spot_is_background_after_600_frames(stil
 @pytest.mark.parametrize(
     ("move", "size", "reach"),
     [
-        ((0.0, 0.0), (10, 10), 3), ((0.0, 0.0), (12, 20), 4), ((0.0, 0.0), (12, 37), 4), ((0.0, 0.0), (12, 38), 5), ((3.0, 4.0), (10, 10), 6),
-        ((-3.0, 4.0), (24, 10), 6), ((-3.0, 4.0), (26, 10), 7), ((12.0, 16.0), (10, 10), 13), ((18.0, 0.0), (60, 30), 14),
+        ((0.0, 0.0), (10, 10), 3), ((0.0, 0.0), (12, 20), 4), ((0.0, 0.0), (12, 37), 4),
+        ((0.0, 0.0), (12, 38), 5), ((3.0, 4.0), (10, 10), 6),
+        ((-3.0, 4.0), (24, 10), 6), ((-3.0, 4.0), (26, 10), 7), ((12.0, 16.0), (10, 10), 13),
+        ((18.0, 0.0), (60, 30), 14),
     ],
 )  # fmt: skip
 def test_the_search_reach_grows_with_speed_and_size(monkeypatch, move, size, reach):
@@ -531,9 +564,12 @@ def test_the_search_reach_grows_with_speed_and_size(monkeypatch, move, size, rea
 @pytest.mark.parametrize(
     ("scores", "move", "chosen"),
     [
-        ((0.5, 0.4, 0.4), (3.0, 4.0), 1.0), ((0.5, 0.509, 0.5), (3.0, 4.0), 1.0), ((0.5, 0.511, 0.5), (3.0, 4.0), 1 / 1.04), ((0.5, 0.5, 0.511), (3.0, 4.0), 1.04),
-        ((0.5, 0.6, 0.59), (3.0, 4.0), 1 / 1.04), ((0.5, 0.59, 0.6), (3.0, 4.0), 1.04), ((0.1, 0.9, 0.9), (0.3, 0.4), None), ((0.3, 0.3, 0.3), (3.0, 4.0), None),
-        ((0.301, 0.3, 0.3), (3.0, 4.0), 1.0), ((0.2, 0.309, 0.309), (3.0, 4.0), None), ((0.2, 0.311, 0.2), (3.0, 4.0), 1 / 1.04), ((0.4, 0.9, 0.9), (0.3, 0.41), 1 / 1.04),
+        ((0.5, 0.4, 0.4), (3.0, 4.0), 1.0), ((0.5, 0.509, 0.5), (3.0, 4.0), 1.0),
+        ((0.5, 0.511, 0.5), (3.0, 4.0), 1 / 1.04), ((0.5, 0.5, 0.511), (3.0, 4.0), 1.04),
+        ((0.5, 0.6, 0.59), (3.0, 4.0), 1 / 1.04), ((0.5, 0.59, 0.6), (3.0, 4.0), 1.04),
+        ((0.1, 0.9, 0.9), (0.3, 0.4), None), ((0.3, 0.3, 0.3), (3.0, 4.0), None),
+        ((0.301, 0.3, 0.3), (3.0, 4.0), 1.0), ((0.2, 0.309, 0.309), (3.0, 4.0), None),
+        ((0.2, 0.311, 0.2), (3.0, 4.0), 1 / 1.04), ((0.4, 0.9, 0.9), (0.3, 0.41), 1 / 1.04),
     ],
 )  # fmt: skip
 def test_another_scale_is_taken_when_it_correlates_clearly_better(
@@ -564,7 +600,9 @@ def test_another_scale_is_taken_when_it_correlates_clearly_better(
 
 
 def most_like(who, patch, scale, small, of, reach):
-    """The same once more, place by place: how alike (by its definition), how much of it the blob covers, how far it is from where it must be."""
+    """The same once more, place by place: how alike (by its definition),
+    how much of it the blob covers, how far it is from where it must be.
+    """
     x, y, w, h = *np.add(who.box[:2], who.movement).tolist(), *who.box[2:]
     middle = x + w / 2, y + h / 2
     w, h = w * scale, h * scale
@@ -727,8 +765,10 @@ def test_a_match_weighs_correlation_coverage_and_distance_from_the_prediction(na
 @pytest.mark.parametrize(
     ("scores", "k", "between"),
     [
-        ([1, 3, 2], 1, 1 / 6), ([2, 3, 1], 1, -1 / 6), ([0, 1, 3, 2], 2, 1 / 6), ([1, 3, 2, 0], 1, 1 / 6), ([3, 1, 0], 0, 0.0), ([0, 1, 3], 2, 0.0),
-        ([1, 1, 1], 1, 0.0), ([1.0, 1.2, 1.1], 1, 1 / 6), ([0, 1, 2], 1, 0.0), ([2, 1, 2], 1, 0.0), ([3], 0, 0.0),
+        ([1, 3, 2], 1, 1 / 6), ([2, 3, 1], 1, -1 / 6), ([0, 1, 3, 2], 2, 1 / 6),
+        ([1, 3, 2, 0], 1, 1 / 6), ([3, 1, 0], 0, 0.0), ([0, 1, 3], 2, 0.0),
+        ([1, 1, 1], 1, 0.0), ([1.0, 1.2, 1.1], 1, 1 / 6), ([0, 1, 2], 1, 0.0), ([2, 1, 2], 1, 0.0),
+        ([3], 0, 0.0),
     ],
 )  # fmt: skip
 def test_the_top_of_a_parabola_through_three_scores(scores, k, between):
@@ -750,8 +790,10 @@ def test_every_second_pixel_is_a_mean_of_four():
 @pytest.mark.parametrize(
     ("box", "share"),
     [
-        ((10, 12, 20, 10), 1.0), ((20, 12, 20, 10), 0.5), ((10, 17, 20, 10), 0.5), ((5, 12, 10, 10), 0.5), ((10, 2, 20, 10), 0.0), ((0, 0, 40, 40), 200 / 1600),
-        ((12.4, 13.4, 0.2, 0.3), 1.0), ((29.4, 12, 2, 10), 0.5), ((29.6, 12, 2, 10), 0.0), ((10, 20.6, 4, 2.2), 0.5), ((-5, -6, 16, 19), 1 / 304),
+        ((10, 12, 20, 10), 1.0), ((20, 12, 20, 10), 0.5), ((10, 17, 20, 10), 0.5),
+        ((5, 12, 10, 10), 0.5), ((10, 2, 20, 10), 0.0), ((0, 0, 40, 40), 200 / 1600),
+        ((12.4, 13.4, 0.2, 0.3), 1.0), ((29.4, 12, 2, 10), 0.5), ((29.6, 12, 2, 10), 0.0),
+        ((10, 20.6, 4, 2.2), 0.5), ((-5, -6, 16, 19), 1 / 304),
     ],
 )  # fmt: skip
 def test_the_share_of_a_box_that_a_blob_covers(box, share):
@@ -761,14 +803,21 @@ def test_the_share_of_a_box_that_a_blob_covers(box, share):
 @pytest.mark.parametrize(
     ("known", "least", "rest"),
     [
-        ([(10, 12, 15, 14)], 0, [(28.0, 12.0, 22.0, 14.0)]),  # its right edge is at 25; two pixels, and the pixel of the edge itself
+        # its right edge is at 25; two pixels, and the pixel of the edge itself
+        ([(10, 12, 15, 14)], 0, [(28.0, 12.0, 22.0, 14.0)]),
         ([(10, 12, 15, 14)], 308, [(28.0, 12.0, 22.0, 14.0)]), ([(10, 12, 15, 14)], 309, []),
         ([(35, 12, 15, 14)], 0, [(10.0, 12.0, 23.0, 14.0)]),
-        ([(10, 12, 40, 6)], 0, [(10.0, 21.0, 40.0, 5.0)]), ([(10, 12, 40, 8)], 0, [(10.0, 23.0, 40.0, 3.0)]), ([(10, 12, 40, 9)], 0, []),  # two pixels at its rim are nobody
+        # two pixels at its rim are nobody
+        ([(10, 12, 40, 6)], 0, [(10.0, 21.0, 40.0, 5.0)]),
+        ([(10, 12, 40, 8)], 0, [(10.0, 23.0, 40.0, 3.0)]), ([(10, 12, 40, 9)], 0, []),
         ([(10, 20, 40, 6)], 0, [(10.0, 12.0, 40.0, 6.0)]),
-        ([(10, 12, 32, 14)], 0, [(45.0, 12.0, 5.0, 14.0)]), ([(10, 12, 34, 14)], 0, [(47.0, 12.0, 3.0, 14.0)]), ([(10, 12, 35, 14)], 0, []),
-        ([(10, 12, 15, 14), (35, 12, 15, 14)], 0, [(28.0, 12.0, 5.0, 14.0)]), ([(10, 12, 15, 14), (34, 12, 16, 14)], 0, []),  # four between two are
-        ([(25, 12, 10, 14)], 0, [(10.0, 12.0, 13.0, 14.0), (38.0, 12.0, 12.0, 14.0)]), ([(25, 12, 10, 14)], 182, [(10.0, 12.0, 13.0, 14.0)]),
+        ([(10, 12, 32, 14)], 0, [(45.0, 12.0, 5.0, 14.0)]),
+        ([(10, 12, 34, 14)], 0, [(47.0, 12.0, 3.0, 14.0)]), ([(10, 12, 35, 14)], 0, []),
+        # four between two are
+        ([(10, 12, 15, 14), (35, 12, 15, 14)], 0, [(28.0, 12.0, 5.0, 14.0)]),
+        ([(10, 12, 15, 14), (34, 12, 16, 14)], 0, []),
+        ([(25, 12, 10, 14)], 0, [(10.0, 12.0, 13.0, 14.0), (38.0, 12.0, 12.0, 14.0)]),
+        ([(25, 12, 10, 14)], 182, [(10.0, 12.0, 13.0, 14.0)]),
         ([(10, 12, 10, 14), (40, 12, 10, 14)], 0, [(23.0, 12.0, 15.0, 14.0)]),
     ],
 )  # fmt: skip
@@ -777,7 +826,9 @@ def test_the_rest_of_a_blob_outside_known_boxes(known, least, rest):
 
 
 def test_boxes_are_rounded_and_an_l_shaped_rest_is_one_box():
-    """25.7 becomes 26 and 17.7 becomes 18: ten rows and columns go with the angle of 26 to 28 and 18 to 20."""
+    """25.7 becomes 26 and 17.7 becomes 18: ten rows and columns go with the angle
+    of 26 to 28 and 18 to 20.
+    """
     assert blob_module.rest_boxes(
         blob(10, 12, 40, 14), [Box(10.4, 12.4, 15.3, 5.3)], 40 * 14 - 19 * 9
     ) == [(10.0, 12.0, 40.0, 14.0)]
@@ -792,7 +843,8 @@ def test_boxes_are_rounded_and_an_l_shaped_rest_is_one_box():
 def test_a_crop_is_a_copy():
     small = noise()
     for box, rows, columns in (
-        ((10.4, 20.6, 5.4, 6.6), (21, 28), (10, 15)), ((-3, -4, 8, 9), (0, 9), (0, 8)), ((85, 55, 9, 9), (55, 60), (85, 90)), ((10, 20, 0.2, 0.3), (20, 21), (10, 11)),
+        ((10.4, 20.6, 5.4, 6.6), (21, 28), (10, 15)), ((-3, -4, 8, 9), (0, 9), (0, 8)),
+        ((85, 55, 9, 9), (55, 60), (85, 90)), ((10, 20, 0.2, 0.3), (20, 21), (10, 11)),
     ):  # fmt: skip
         cut = templates.crop(small, Box(*box))
         assert cut.tolist() == small[slice(*rows), slice(*columns)].tolist()
@@ -835,7 +887,9 @@ def test_absorbed_blobs_are_not_detected():
 
 
 def merged(monkeypatch, left, right, **lost):
-    """Two who are known, side by side in one blob of 40 by 12 from (20, 20), who are found where they are; nobody else is looked for."""
+    """Two who are known, side by side in one blob of 40 by 12 from (20, 20),
+    who are found where they are; nobody else is looked for.
+    """
     looked = []
     monkeypatch.setattr(
         motion, "follow_in_blob", lambda who, small, of: looked.append((who, of[1]))
@@ -887,7 +941,8 @@ def test_an_object_covered_by_less_than_two_fifths_is_dropped(monkeypatch, heigh
     [(12, 30.0, True), (12, 156.0, True), (12, 157.0, False), (32, 30.0, True), (33, 30.0, False)],
 )
 def test_the_rest_of_a_merged_blob_is_a_new_object_if_large_enough(monkeypatch, low, least, new):
-    """70 pixels wide, 12 high: from 20 to 38 and 41 to 59 they are known; from 62 to 74 is left: 13 * 12 = 156 pixels. Two fifths of the smaller of
+    """70 pixels wide, 12 high: from 20 to 38 and 41 to 59 they are known; from 62 to 74 is left: 13
+    * 12 = 156 pixels. Two fifths of the smaller of
     them, 12 * 32 = 384 pixels, are 153.6; of 12 * 33, 158.4."""
     left, right = one(20, 20, 18, 12), one(41, 20, 18, 12)
     if low != 12:
@@ -931,8 +986,11 @@ def looks(detector, *images, key="cam"):
 
 
 def test_foreground_is_detected_with_its_box_and_fill():
-    """The block is 20 by 12 pixels; made soft over 3 pixels it is one pixel larger to each side, without the corners: 21 * 13 - 4 / 2 = 271 between the
-    middles of its pixels, in a box of 22 by 14 about its middle (the outline's, which is half a pixel to the left and above)."""
+    """The block is 20 by 12 pixels; made soft over 3 pixels it is one pixel larger to each side,
+    without the corners: 21 * 13 - 4 / 2 = 271 between the
+    middles of its pixels, in a box of 22 by 14 about its middle (the outline's,
+    which is half a pixel to the left and above).
+    """
     detector = MotionDetector()
     assert (detector.least_px, detector.work_width, detector.threads) == (60, 1280, 1)
     empty, found = looks(detector, GREY, with_block(GREY, 30, 20, 20, 12))
@@ -1029,7 +1087,9 @@ def test_detection_restarts_when_most_of_the_image_differed_for_twenty_frames():
 
 
 def test_the_background_learns_from_each_image():
-    """Twenty levels less are no difference and the street by and by; thirty more than that differ then, though they are ten more than what was."""
+    """Twenty levels less are no difference and the street by and by; thirty more than that differ
+    then, though they are ten more than what was.
+    """
     detector, street = MotionDetector(), GREY + 20
     assert [len(f) for f in looks(detector, street, with_block(street, 30, 20, 20, 12, 130))] == [
         0,

@@ -1,4 +1,6 @@
-"""Sources second by second: clocks, waits and videos are set by hand, and the decoding thread runs to its end before a frame is taken."""
+"""Sources second by second: clocks, waits and videos are set by hand,
+and the decoding thread runs to its end before a frame is taken.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Streams(SimpleNamespace):
 
 
 class Video:
-    """An opened video. came: what the clock shows when each frame comes (now, if None); a frame that is an error is raised."""
+    """An opened video. came: what the clock shows when each frame comes (now, if None);
+    a frame that is an error is raised.
+    """
 
     def __init__(
         self,
@@ -184,7 +188,8 @@ def decoded_frames(*at):
 
 def test_default_settings_of_a_source():
     s = SourceSettings("x")
-    assert (s.policy, s.buffer, s.rate_hz, s.paced, s.repeat, s.attempts, s.delay_s, s.longest_delay_s, s.silent_s, s.hardware) == (
+    assert (s.policy, s.buffer, s.rate_hz, s.paced, s.repeat, s.attempts, s.delay_s,
+        s.longest_delay_s, s.silent_s, s.hardware) == (
         "auto", 4, 0.0, False, False, 0, 0.5, 30.0, 5.0, True,
     )  # fmt: skip
     assert SourceHealth() == SourceHealth("idle", 0, 0, 0, 0, 0, 0.0, (0, 0), "", "", 0)
@@ -202,7 +207,8 @@ def test_default_settings_of_a_source():
 @pytest.mark.parametrize(
     ("url", "live"),
     [
-        ("rtsp://a/b", True), ("rtsps://a/b", True), ("http://a/b", True), ("https://a/b", True), ("rtmp://a/b", True), ("udp://1.2.3.4:5", True),
+        ("rtsp://a/b", True), ("rtsps://a/b", True), ("http://a/b", True), ("https://a/b", True),
+        ("rtmp://a/b", True), ("udp://1.2.3.4:5", True),
         ("file:///a/b.mp4", False), ("/a/b.mp4", False), ("b.mp4", False), ("http", False),
     ],
 )  # fmt: skip
@@ -213,7 +219,8 @@ def test_a_live_source_has_the_address_of_a_server(url, live):
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("rtsp://user:secret@north:554/one?a=b", "rtsp://***@north:554/one?a=b"), ("rtsp://user@north/one", "rtsp://***@north/one"),
+        ("rtsp://user:secret@north:554/one?a=b", "rtsp://***@north:554/one?a=b"),
+        ("rtsp://user@north/one", "rtsp://***@north/one"),
         ("rtsp://:secret@north/one", "rtsp://***@north/one"), ("rtsp://us@er:se@cret@north/one", "rtsp://***@north/one"),
         ("rtsp://north/one", "rtsp://north/one"), ("/films/a@b.mp4", "/films/a@b.mp4"),
     ],
@@ -225,7 +232,8 @@ def test_an_address_is_shown_without_user_and_password(url, shown):
 @pytest.mark.parametrize(
     ("how", "lossy"),
     [
-        ({"policy": "latest"}, True), ({"policy": "queue", "paced": True}, False), ({}, False), ({"paced": True}, True), ({"url": CAMERA}, True),
+        ({"policy": "latest"}, True), ({"policy": "queue", "paced": True}, False), ({}, False),
+        ({"paced": True}, True), ({"url": CAMERA}, True),
         ({"url": CAMERA, "policy": "queue"}, False),
     ],
 )  # fmt: skip
@@ -245,10 +253,14 @@ def test_frames_are_dropped_where_the_source_does_not_wait(how, lossy):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (av.error.InvalidDataError(1, "x"), "this is no video that can be decoded (empty, cut short, or another kind of file)"),
-        (FileNotFoundError("x"), "there is no such file"), (ConnectionRefusedError("x"), "no server answers there"),
-        (av.error.HTTPUnauthorizedError(1, "x"), "the user name or the password is wrong"), (av.error.HTTPNotFoundError(1, "x"), "there is no such stream"),
-        (TimeoutError("x"), "it does not answer in time"), (av.error.ExitError(1, "x"), "it does not answer in time"),
+        (av.error.InvalidDataError(1, "x"),
+            "this is no video that can be decoded (empty, cut short, or another kind of file)"),
+        (FileNotFoundError("x"), "there is no such file"),
+        (ConnectionRefusedError("x"), "no server answers there"),
+        (av.error.HTTPUnauthorizedError(1, "x"), "the user name or the password is wrong"),
+        (av.error.HTTPNotFoundError(1, "x"), "there is no such stream"),
+        (TimeoutError("x"), "it does not answer in time"),
+        (av.error.ExitError(1, "x"), "it does not answer in time"),
         (ValueError("as it was said"), "as it was said"),
     ],
 )  # fmt: skip
@@ -374,10 +386,8 @@ def test_a_file_without_a_frame_is_refused(world, monkeypatch, video, says):
     world.videos = [video]
     source = world.source(SourceSettings("a.mp4"))
     assert play(source)[0] == []
-    assert (
-        source.health.fault
-        == f"a.mp4: {says or 'its frames are 81 x 6; at most 0 million pixels are taken: have smaller ones sent.'}"
-    )
+    too_large = "its frames are 81 x 6; at most 0 million pixels are taken: have smaller ones sent."
+    assert source.health.fault == f"a.mp4: {says or too_large}"
 
 
 def test_frames_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
@@ -392,9 +402,9 @@ def test_frames_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
     ]
     source = world.source(SourceSettings("a.mp4"))
     assert len(play(source)[0]) == 1
-    assert (
-        source.health.fault
-        == "a.mp4: its frames are 3000001 x 1; at most 3 million pixels are taken: have smaller ones sent."
+    assert source.health.fault == (
+        "a.mp4: its frames are 3000001 x 1; at most 3 million pixels are taken: "
+        "have smaller ones sent."
     )
 
 
@@ -426,7 +436,9 @@ def test_a_paced_file_is_played_in_real_time(world):
 
 
 def test_frames_beyond_the_requested_rate_are_skipped(world):
-    """Five a second: due at 0.2, 0.4, ...; 0.01 s (a twentieth of the time between) too early will do."""
+    """Five a second: due at 0.2, 0.4, ...; 0.01 s (a twentieth of the time between)
+    too early will do.
+    """
     world.videos = [
         Video(decoded_frames(0.0, 0.1, 0.189, 0.191, 0.3, 0.389, 0.5, 1.7, 1.75, 1.8, 1.889, 1.891))
     ]
@@ -491,7 +503,9 @@ def test_a_live_stream_follows_the_wall_clock_slowly(world):
             101.0,
             1002.0,
             1001.0002,
-        ),  # late by a second: the least delay of late may grow by 0.0002 a second, and the time follows it
+            # late by a second: the least delay of late may grow by 0.0002 a second, and the time
+            # follows it
+        ),
         (102.0, 1002.0, 1002.0),  # in time again
         (103.0, 1002.5, 1002.995),  # early by half a second: it goes back by 0.005 a second
         (105.0, 1004.5, 1004.985),
@@ -535,7 +549,8 @@ def test_a_lost_camera_is_retried_with_growing_delays_and_its_clock_is_reset(wor
     assert world.waits == [0.5, 0.5, 0.5, 1.0, 2.0, 3.0, 3.0]
     shown = "rtsp://***@north:554/one"
     assert states == [
-        ("starting", ""), ("reconnecting", "the stream ended"), ("reconnecting", f"{shown}: {shown} reset"),
+        ("starting", ""), ("reconnecting", "the stream ended"),
+        ("reconnecting", f"{shown}: {shown} reset"),
         *[("reconnecting", f"{shown}: no server answers there")] * 5,
     ]  # fmt: skip
     assert (source.health.state, source.health.fault) == (
@@ -780,9 +795,9 @@ def test_the_time_of_a_repeated_folder_continues(world, tmp_path):
 def test_a_folder_without_images_or_with_none_that_can_be_read(world, tmp_path, monkeypatch):
     source = world.source(SourceSettings(str(tmp_path)))
     play(source)
-    assert (
-        source.health.fault
-        == f"{tmp_path}: there is no image in the folder. Known endings: .jpg, .jpeg, .png, .bmp, .webp"
+    assert source.health.fault == (
+        f"{tmp_path}: there is no image in the folder. Known endings: .jpg, .jpeg, .png, "
+        ".bmp, .webp"
     )
     folder(tmp_path, None, None)
     play(source)
@@ -793,9 +808,9 @@ def test_a_folder_without_images_or_with_none_that_can_be_read(world, tmp_path, 
     monkeypatch.setattr(sources, "MOST_PIXELS", 23)
     folder(tmp_path, 10)
     play(source)
-    assert (
-        source.health.fault
-        == f"{tmp_path}: its frames are 6 x 4; at most 0 million pixels are taken: have smaller ones sent."
+    assert source.health.fault == (
+        f"{tmp_path}: its frames are 6 x 4; at most 0 million pixels are taken: "
+        "have smaller ones sent."
     )
     assert source.health.state == "failed"
 
@@ -954,9 +969,12 @@ def test_other_formats_and_odd_sizes_are_converted_to_bgr_by_the_decoder(width, 
 @pytest.mark.parametrize(
     ("devices", "known", "chosen"),
     [
-        ((), ("cuda", "vaapi"), None), (("/dev/nvidia0",), ("cuda", "vaapi"), "cuda"), (("/dev/dri/renderD128",), ("cuda", "vaapi"), "vaapi"),
-        (("/dev/nvidia0", "/dev/dri/renderD128"), ("cuda", "vaapi"), "cuda"), (("/dev/nvidia0", "/dev/dri/renderD128"), ("vaapi",), "vaapi"),
-        (("/dev/nvidia0",), ("vaapi",), None), (("/dev/nvidia0", "/dev/dri/renderD128"), ("cuda fails", "cuda", "vaapi"), "vaapi"),
+        ((), ("cuda", "vaapi"), None), (("/dev/nvidia0",), ("cuda", "vaapi"), "cuda"),
+        (("/dev/dri/renderD128",), ("cuda", "vaapi"), "vaapi"),
+        (("/dev/nvidia0", "/dev/dri/renderD128"), ("cuda", "vaapi"), "cuda"),
+        (("/dev/nvidia0", "/dev/dri/renderD128"), ("vaapi",), "vaapi"),
+        (("/dev/nvidia0",), ("vaapi",), None),
+        (("/dev/nvidia0", "/dev/dri/renderD128"), ("cuda fails", "cuda", "vaapi"), "vaapi"),
     ],
 )  # fmt: skip
 def test_a_hardware_decoder_is_used_where_there_is_one(monkeypatch, devices, known, chosen):

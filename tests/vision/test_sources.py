@@ -1,4 +1,6 @@
-"""Sources against real servers and real files: RTSP killed and restarted, MJPEG over HTTP, folders, broken files."""
+"""Sources against real servers and real files:
+RTSP killed and restarted, MJPEG over HTTP, folders, broken files.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ def stop(server):
 
 @pytest.mark.skipif(
     not HAS_RTSP,
-    reason="NO RTSP SERVER: install Debian's gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-ugly",
+    reason="NO RTSP SERVER: install Debian's gir1.2-gst-rtsp-server-1.0, "
+    "python3-gi and gstreamer1.0-plugins-ugly",
 )
 def test_an_rtsp_camera_reconnects():
     port = free_port()

@@ -1,4 +1,6 @@
-"""The cameras of the page in a real browser: add one, see it live, draw a line and a zone, see a violation and its evidence, remove it."""
+"""The cameras of the page in a real browser:
+add one, see it live, draw a line and a zone, see a violation and its evidence, remove it.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,8 @@ def test_a_camera_from_its_making_to_its_evidence(tmp_path):
         assert "speeding" in page.inner_text("#violation-rows")
         page.click("#violation-rows tr:first-child button")
         page.wait_for_function(
-            "() => [...document.querySelectorAll('#evidence img')].filter((i) => i.naturalWidth === 320).length === 3",
+            "() => [...document.querySelectorAll('#evidence img')].filter((i) => "
+            "i.naturalWidth === 320).length === 3",
             timeout=20_000,
         )
         assert "speed_kmh" in page.inner_text("#evidence pre")

@@ -1,4 +1,6 @@
-"""Journeys through the page, in a real browser: watch, switch the optimisation, override a junction, see an alert, export."""
+"""Journeys through the page, in a real browser:
+watch, switch the optimisation, override a junction, see an alert, export.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ def shown(tmp_path_factory):
         service = StreetService(tell, intake)
         for name, by in (("headway", "planner"), ("baseline", "fixed")):
             changes = {
-                "street": {"scenario": "cologne1"}, "control": {"controller": by, "fallback": "fixed"}, "loop": {"speed_factor": 10.0},
+                "street": {"scenario": "cologne1"},
+                "control": {"controller": by, "fallback": "fixed"}, "loop": {"speed_factor": 10.0},
                 "recovery": {"folder": str(folder / name)},
-                "alerts": {"rules": ({"name": "any", "path": "vehicles", "condition": ">=", "threshold": 0.0, "level": "error"},)},
+                "alerts": {"rules": ({"name": "any", "path": "vehicles", "condition": ">=",
+                    "threshold": 0.0, "level": "error"},)},
             }  # fmt: skip
             service.start(name, Task(overridden(Settings(), changes)))
         return service
