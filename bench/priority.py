@@ -310,8 +310,10 @@ def summary(found: Sequence[Pair]) -> str:
     others = sum(p.emergency.others_s for p in found) / sum(p.ordinary.others_s for p in found)
     violations = sum(p.emergency.violations + p.ordinary.violations for p in found)
     return (
-        f"{len(found):4d} pairs: waits {emergency.mean():6.1f} s with priority, {ordinary.mean():6.1f} s "
-        f"without: ratio {emergency.mean() / ordinary.mean():.2f}; loses {loss[1]:.1f} s, {loss[0]:.1f} s; "
+        f"{len(found):4d} pairs: waits {emergency.mean():6.1f} s with priority, "
+        f"{ordinary.mean():6.1f} s "
+        f"without: ratio {emergency.mean() / ordinary.mean():.2f}; loses {loss[1]:.1f} s, "
+        f"{loss[0]:.1f} s; "
         f"worst {worse.max():+.0f} s, {int((worse > 5.0).sum())} worse by more than 5 s; "
         f"others' delay {100.0 * (others - 1.0):+.1f} %; "
         f"{sum(not p.emergency.arrived for p in found)} not arrived; {violations} violations"
@@ -325,7 +327,9 @@ def span(text: str) -> list[int]:
 
 
 def priority(arguments: Sequence[str] = ()) -> None:
-    """An emergency vehicle with priority, and the same one as an ordinary vehicle, on random routes."""
+    """An emergency vehicle with priority, and the same one as an ordinary vehicle,
+    on random routes.
+    """
     parser = argparse.ArgumentParser("python -m bench priority")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--routes", default="0-5", help="numbers of the routes, as 0-29")

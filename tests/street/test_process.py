@@ -61,7 +61,9 @@ class Inbox:
 
 
 class Mailbox:
-    """At the pace of real time: each order comes at a wall time; while one is waited for, that time goes by."""
+    """At the pace of real time: each order comes at a wall time;
+    while one is waited for, that time goes by.
+    """
 
     def __init__(self, *orders):
         self.orders, self.wall, self.obeyed = list(orders), None, []
