@@ -190,7 +190,9 @@ def test_who_ends_it_by_hand_is_told_what_was_seen(headway, source):
     assert (ran.status, ran.rows[0][:8]) == (0, "3 frames")
 
 
-@pytest.mark.parametrize("words", [["--seconds", "-0.5"], ["--threads", "-1"]])
+@pytest.mark.parametrize(
+    "words", [["--seconds", "-0.5"], ["--threads", "-1"], ["--heat", "map.gif"]]
+)
 def test_what_is_below_its_bound_is_a_wrong_call(headway, source, words):
     ran = headway("watch", "a.mp4", *words)
     assert (ran.status, words[0] in ran.err, source.asked) == (2, True, None)

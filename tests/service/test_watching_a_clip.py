@@ -227,6 +227,10 @@ def test_the_heat_map_is_of_the_last_frame(tmp_path):
         == jpeg(heat_map(noise, perception.measures), 85)
         != jpeg(heat_map(noise, perception.measures))
     )
+    report.save_heat_map(tmp_path / "heat.PNG")
+    written = cv2.imread(str(tmp_path / "heat.PNG"))
+    assert (tmp_path / "heat.PNG").read_bytes().startswith(b"\x89PNG")
+    assert (written == heat_map(noise, perception.measures)).all()
 
 
 def test_the_film_shows_the_overlay_and_the_last_five_violations_of_four_seconds(tmp_path):

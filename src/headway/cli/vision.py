@@ -28,6 +28,7 @@ console = Console()
 models = typer.Typer(help="Detection models.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Option(help="Model folder.")]
 MODELS = Path("data/models")
+HEAT_MAPS = (".png", ".jpg", ".jpeg")  # endings that a heat map may have
 
 
 def watch(
@@ -61,7 +62,7 @@ def watch(
         Path | None, typer.Option(help="Folder for the evidence images of violations.")
     ] = None,
     heat: Annotated[
-        Path | None, typer.Option(help="Heat map of road users to write (image).")
+        Path | None, typer.Option(help="Heat map of road users to write (.png or .jpg).")
     ] = None,
     seconds: Annotated[
         float,
@@ -79,6 +80,10 @@ def watch(
     need_vision()
     from headway.service.watching import Report, watch_source
 
+    if heat and heat.suffix.lower() not in HEAT_MAPS:
+        raise typer.BadParameter(
+            f"{heat}: must end in {', '.join(HEAT_MAPS)}.", param_hint="--heat"
+        )
     site = read_site(calibration) if calibration else None
     report = Report(out=out, evidence=evidence, keep_tracks=json_ is not None)
     columns = (

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from headway.sensing import SensingError
-from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg
+from headway.sensing.output.overlay import VideoWriter, drawn, heat_map, jpeg, png
 from headway.sensing.pipeline import USUAL_RATE_HZ, FrameResult, Perception, frame_results
 from headway.sensing.tracking.tracks import SPEED_FIT_S, Track
 from headway.sensing.traffic.evidence import Violation
@@ -103,10 +103,13 @@ class Report:
         }
 
     def save_heat_map(self, path: Path) -> None:
-        """Where road users were, on the last frame; nothing before the first."""
+        """Where road users were, on the last frame; nothing before the first. PNG or JPEG, as the
+        path ends.
+        """
         if self._last_image is not None:
             image = heat_map(self._last_image, self.perception.measures)
-            path.write_bytes(jpeg(image, HEAT_JPEG_QUALITY))
+            is_png = path.suffix.lower() == ".png"
+            path.write_bytes(png(image) if is_png else jpeg(image, HEAT_JPEG_QUALITY))
 
     def _annotated(self, result: FrameResult) -> Image:
         since_s = result.frame.at_s - RECENT_S

@@ -105,6 +105,11 @@ def jpeg(image: Image, quality: int = 75, widest: int = 960) -> bytes:
     return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
 
 
+def png(image: Image) -> bytes:
+    """As PNG, in its own size."""
+    return bytes(cv2.imencode(".png", image)[1])
+
+
 class VideoWriter:
     """Writes a video, frame by frame, at a constant rate. Raises SensingError where it cannot be
     written.
