@@ -287,8 +287,8 @@ def test_what_is_told_is_what_was_measured(run):
 def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledger():
     bounds, rule = StepBounds(), AlertRule("r", "v_chain", ">", 3.0, Level.WARNING)
     made = runtime_settings(2.0, "accuracy", 30.0, bounds, rules=(rule,), overrun="skip")
-    assert (made.period_s, made.speed_factor, made.mode, made.checkpoint_s, made.bounds) == (
-        1 / 15,
+    assert (made.period_s, made.target_hz, made.base_hz, made.buffer) == (None, 15.0, 10.0, 1000)
+    assert (made.speed_factor, made.mode, made.checkpoint_s, made.bounds) == (
         2.0,
         "accuracy",
         30.0,
@@ -297,11 +297,12 @@ def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledg
     assert (made.limits, made.drift, made.priority, made.rules, made.overrun) == (
         LIMITS,
         DRIFT,
-        ("engaged",),
+        ("v_chain", "power_output", "efficiency", "engaged"),
         (rule,),
         "skip",
     )
     assert PERIOD_S == 1 / 15
+    assert runtime_settings(1.0, "accuracy", 0.0, bounds, priority=("x",)).priority == ("x",)
 
 
 @pytest.fixture(autouse=True)

@@ -110,7 +110,8 @@ class Loop:
 def test_default_settings_and_invalid_ones():
     given = {f.name: getattr(RuntimeSettings(), f.name) for f in fields(RuntimeSettings)}
     assert given == {
-        "period_s": 1.0 / 15.0, "speed_factor": 1.0, "overrun": "degrade", "mode": "balanced",
+        "period_s": None, "target_hz": 15.0, "base_hz": 10.0, "buffer": 1000,
+        "speed_factor": 1.0, "overrun": "degrade", "mode": "balanced",
         "gather": True, "batch_wall_s": 0.02, "checkpoint_s": 0.0,
         "bounds": StepBounds(), "rules": (), "limits": {}, "drift": None, "priority": (),
         "watch": True,
@@ -119,7 +120,14 @@ def test_default_settings_and_invalid_ones():
     RuntimeSettings(speed_factor=0.5, checkpoint_s=0.5)
     for bad, said in (
         ({"period_s": 0.0}, "period_s: 0.0 is not allowed: seconds above 0"),
-        ({"period_s": math.nan}, "period_s: nan"), ({"speed_factor": -0.5}, "speed_factor -0.5"),
+        ({"period_s": math.nan}, "period_s: nan"), ({"period_s": math.inf}, "period_s: inf"),
+        ({"speed_factor": math.inf}, "speed_factor inf"),
+        ({"target_hz": 0.0}, "target_hz: 0.0 is not allowed: ticks per second, 0.1 to 1000"),
+        ({"target_hz": 1e6}, "target_hz: 1000000.0"), ({"target_hz": math.nan}, "target_hz: nan"),
+        ({"target_hz": math.inf}, "target_hz: inf"), ({"base_hz": math.nan}, "base_hz: nan"),
+        ({"base_hz": 0.0}, "base_hz: 0.0 is not allowed: a finite number above 0"),
+        ({"buffer": 0}, "buffer: 0 is not allowed: a whole number of messages from 1"),
+        ({"speed_factor": -0.5}, "speed_factor -0.5"),
         ({"batch_wall_s": 0.0}, "batch_wall_s 0.0 above"),
         ({"batch_wall_s": math.nan}, "batch_wall_s nan"),
         ({"checkpoint_s": -0.5}, "checkpoint_s -0.5"),
@@ -258,6 +266,59 @@ def test_advancing_and_monitoring_are_profiled_against_the_wall_time_of_a_tick()
     assert Loop(watch=False).ticks(3).loop.profiler.report() == {}
 
 
+# the target rate
+
+
+@pytest.mark.parametrize(
+    ("mode", "target_hz", "ticks"),
+    [
+        ("performance", 15.0, 150), ("balanced", 15.0, 150), ("accuracy", 15.0, 200),
+        ("performance", 1.0, 50), ("balanced", 40.0, 400), ("accuracy", 7.0, 200),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("speed_factor", [1.0, 4.0])
+def test_each_mode_streams_at_its_rate_whatever_the_target(mode, target_hz, ticks, speed_factor):
+    """5, 10 and 20 messages a second for 10 s, though the target's ticks fall on other times."""
+    of = Loop(mode=mode, target_hz=target_hz, speed_factor=speed_factor, period_s=None)
+    s = of.loop.streams.subscribe("s", 1000.0)
+    of.loop.run(10.0 * speed_factor)
+    assert of.clock.now == pytest.approx(110.0)
+    assert len(of.plant.advanced()) == ticks
+    assert len(s.take()) == 10.0 * {"performance": 5, "balanced": 10, "accuracy": 20}[mode]
+
+
+def test_late_ticks_cost_no_message_on_average():
+    """Ticks that begin up to 30 ms late, by turns: 20 messages a second all the same."""
+    of = Loop(mode="accuracy", period_s=None)
+    s, late = of.loop.streams.subscribe("s", 20.0), iter([0.0, 0.03, 0.004, 0.011, 0.0] * 40)
+    sleep = of.clock.sleep
+    of.loop.pacer._sleep = lambda seconds: sleep(seconds + next(late))
+    of.loop.run(10.0)
+    assert len(s.take()) == 200
+
+
+def test_another_mode_changes_the_ticks_from_the_next_one_on():
+    of = Loop(mode="accuracy", period_s=None).ticks(20)
+    assert of.clock.now == pytest.approx(101.0)
+    of.loop.choose_mode("balanced")
+    of.ticks(15)
+    assert of.clock.now == pytest.approx(102.0)
+    assert of.plant.time_s == pytest.approx(2.0)
+    assert of.loop.profiler.section("advance").budget_s == pytest.approx(1 / 15)
+    fixed = Loop(mode="accuracy").ticks(4)
+    fixed.loop.choose_mode("performance")
+    assert fixed.ticks(4).clock.now == 102.0, "a plant of fixed ticks keeps its own"
+
+
+def test_as_fast_as_possible_the_target_is_of_plant_time():
+    assert (
+        Loop(speed_factor=0.0, period_s=None, gather=False, mode="accuracy")
+        .ticks(2)
+        .plant.advanced()
+        == [1 / 15] * 2
+    )
+
+
 # checkpoints
 
 
@@ -342,8 +403,10 @@ def looks(mode, count, **settings):
 
 
 def test_figures_are_checked_as_often_as_the_mode_says():
-    assert looks("performance", 40) == [1, 14, 27, 40]  # 0.2 s are 12.8 ticks
-    assert looks("balanced", 15) == [1, 6, 11]  # 1/15 s are 4.27 ticks: always the fifth
+    # 0.2 s are 12.8 ticks: due at 1, 13.8, 26.6, 39.4; a tick may come 0.32 (5 ms) too soon
+    assert looks("performance", 40) == [1, 14, 27, 40]
+    # 1/15 s are 4.27 ticks: due at 1, 5.27, 9.53, 13.8; a tick may come 0.32 too soon
+    assert looks("balanced", 15) == [1, 5, 10, 14]
     assert looks("accuracy", 4) == [1, 2, 3, 4]
     assert looks("accuracy", 4, limits={}) == []
     assert looks("accuracy", 4, watch=False) == []
@@ -363,7 +426,8 @@ def test_samples_and_checks_are_due_exactly_at_their_time():
     assert (len(observed), of.plant.built) == (4, 1 + 4)
     of.plant.takes_s = 0.1875
     of.ticks(4)
-    assert (len(observed), of.plant.built) == (6, 1 + 6)
+    # due at 1.0, 1.2, 1.4 s, the ticks at 0.9875, 1.175, 1.3625, 1.55
+    assert (len(observed), of.plant.built) == (7, 1 + 7)
 
 
 def test_instability_is_reported_once_with_its_reasons_and_again_when_it_returns():
@@ -426,12 +490,12 @@ def test_alerts_are_reported_with_their_figures_as_often_as_the_mode_says():
         of.plant.values = {"v": value}
         of.ticks(1)
     data = {"rule": "r", "path": "v", "level": "error", "threshold": 1.0, "number": 1}
-    # 0.1 s are 1.6 ticks: each second tick is looked at
+    # 0.1 s are 1.6 ticks: due at 1, 2.6, 4.2, 5.8 ticks, so looked at on ticks 1, 3, 5, 6
     assert of.reported == [
         (0.1875, "alert.opened", data | {"value": 2.0}),
         (0.3125, "alert.closed", data | {"value": 0.0}),
     ]
-    assert of.plant.built == 4
+    assert of.plant.built == 5
 
 
 def test_the_figures_of_an_alert_event():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import FrozenInstanceError, astuple
@@ -53,7 +54,7 @@ def test_counts_start_at_zero_and_messages_are_not_urgent_by_default():
         "s",
         1000.0,
         ("*",),
-        64,
+        1000,
         Policy.DROP_OLDEST,
         1.0,
         "",
@@ -266,6 +267,45 @@ def test_after_a_pause_two_are_caught_up_and_no_more():
     ]  # due again from 9, 10 and 11 s on
 
 
+def test_a_subscriber_that_asks_for_nothing_gets_the_base_rate_and_buffer():
+    s = DataStreamManager(20.0).subscribe("s")
+    assert (s.rate_hz, s.size) == (10.0, 1000)
+    s = DataStreamManager(20.0, base_hz=2.0, buffer=7).subscribe("s")
+    assert (s.rate_hz, s.size) == (2.0, 7)
+    for bad, said in (
+        ({"rate_hz": math.nan}, "rate_hz: nan is not allowed: a finite number above 0"),
+        ({"base_hz": 0.0}, "base_hz: 0.0"),
+        ({"buffer": 0}, "buffer: 0 is not allowed: a whole number of messages from 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            DataStreamManager(**bad)
+
+
+def test_a_thousand_messages_wait_for_who_never_reads_and_no_more():
+    clock = Clock()
+    streams = DataStreamManager(10.0, ("v",), clock)
+    s = streams.subscribe("s")
+    published(streams, clock, [0.125 * k for k in range(3000)], {"v": 1, "w": 2})
+    assert (s.waiting, counts(s)[0]) == (1000, 3000)
+
+
+@pytest.mark.parametrize("thinning", [0, 3])
+def test_priority_fields_come_at_the_modes_rate_however_high_the_load(thinning):
+    """Under load all other fields come one in eight; those of priority at each publication."""
+    clock = Clock()
+    streams = DataStreamManager(8.0, ("v",), clock)
+    s = streams.subscribe("s", 8.0)
+    for _ in range(thinning):
+        streams.adapt_to_load(1.0)
+    for k in range(65):
+        clock.now = k / 8.0
+        if streams.is_due():
+            streams.publish(clock.now, {"v": k, "w": k})
+    received = s.take()
+    assert [m.values["v"] for m in received] == list(range(65))
+    assert sum("w" in m.values for m in received) == (9 if thinning else 65)
+
+
 def test_a_publication_is_due_only_when_a_subscriber_would_get_it():
     clock = Clock()
     streams = DataStreamManager(1000.0, clock=clock)
@@ -336,14 +376,19 @@ def test_under_pressure_the_rate_is_halved_down_to_an_eighth_and_restored():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"rate_hz": 0.0}, {"rate_hz": -1.0}, {"size": 0}, {"timeout_s": -0.5}]
-)
-def test_invalid_subscriptions_are_refused_by_name(bad):
+    ("bad", "said"),
+    [
+        ({"rate_hz": 0.0}, "rate_hz: 0.0"), ({"rate_hz": -1.0}, "rate_hz: -1.0"),
+        ({"rate_hz": math.nan}, "rate_hz: nan"), ({"rate_hz": math.inf}, "rate_hz: inf"),
+        ({"size": 0}, "size: 0"), ({"size": 2.5}, "size: 2.5"), ({"size": True}, "size: True"),
+        ({"timeout_s": -0.5}, "timeout_s: -0.5"), ({"timeout_s": math.nan}, "timeout_s: nan"),
+    ],
+)  # fmt: skip
+def test_invalid_subscriptions_are_refused_by_name(bad, said):
     streams = DataStreamManager()
     with pytest.raises(
         ValueError,
-        match=r"^s: rate_hz -?[\d.]+ must be above 0, size \d+ at least 1, "
-        r"timeout_s -?[\d.]+ not below 0\.$",
+        match=rf"^s: {said} is not allowed: ",
     ):
         streams.subscribe("s", **({"rate_hz": 0.5, "size": 1, "timeout_s": 0.0} | bad))
     assert streams.statistics() == {}

@@ -87,6 +87,21 @@ def test_a_pacer_that_continues_another_is_due_no_later_than_that_one(old, new, 
     assert clock.now == due_s + new[0] / new[1], "the grid goes on from there"
 
 
+def test_another_period_begins_at_the_last_tick():
+    clock = Clock(100.0)
+    pacer = Pacer(1.0, 1.0, clock, clock.sleep)
+    pacer.wait()
+    clock.now = 101.25
+    pacer.change_period(0.5)
+    assert (pacer.granted_s, pacer.period_s, pacer.due_in_s) == (0.5, 0.5, 0.25)
+    pacer.wait()
+    pacer.wait()
+    assert clock.now == 102.0
+    fast = Pacer(1.0, 0.0, clock, clock.sleep)
+    fast.change_period(0.5)
+    assert (fast.granted_s, fast.period_s) == (0.0, 0.5)
+
+
 def test_an_unpaced_clock_never_waits_and_is_never_late():
     clock = Clock(5.0)
     pacer = Pacer(0.25, 0.0, clock, clock.sleep)

@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from headway.runtime.modes import MODES, RealTimeOptimizer
+from headway.runtime.modes import MODES, TARGET_HZ, RealTimeOptimizer, checked_target
 from headway.runtime.monitor import AlertRule, RealTimeMonitor
-from headway.runtime.pacing import OVERRUN, Pacer
+from headway.runtime.pacing import OVERRUN, Pacer, Schedule
 from headway.runtime.profiler import PerformanceProfiler
 from headway.runtime.recovery import ErrorRecoverySystem, Strategy
 from headway.runtime.stability import FigureLimits, NumericalStabilityMonitor, Stability
-from headway.runtime.streams import DataStreamManager
+from headway.runtime.streams import (
+    BASE_HZ,
+    BUFFER,
+    DataStreamManager,
+    checked_rate,
+    checked_size,
+)
 from headway.runtime.timestep import AdaptiveTimestepper, StepBounds
 
 TIME_TOLERANCE_S = 1e-9  # plant times closer than this count as equal
@@ -66,7 +72,10 @@ class Driven(Protocol):
 class RuntimeSettings:
     """How a plant is driven.
 
-    period_s:     plant time of one tick.
+    period_s:     plant time of one tick; None for a plant that advances by any period, whose ticks
+        follow the target rate.
+    target_hz:    ticks per wall second, more where the mode's streams are faster; as fast as
+        possible, ticks per second of plant time.
     speed_factor: plant seconds per wall second; 0 as fast as possible.
     overrun:      what happens to late ticks, see `Pacer`.
     mode:         see `MODES`.
@@ -77,10 +86,11 @@ class RuntimeSettings:
     rules:        of alerts, see `RealTimeMonitor`.
     limits, drift: see `NumericalStabilityMonitor`.
     priority:     paths that reach every subscriber as soon as they change.
+    base_hz, buffer: rate and buffer (messages) of a subscriber that asks for none.
     watch:        check stability and alerts, and publish; off for measurements alone.
     """
 
-    period_s: float = 1.0 / 15.0
+    period_s: float | None = None
     speed_factor: float = 1.0
     overrun: str = "degrade"
     mode: str = "balanced"
@@ -93,19 +103,26 @@ class RuntimeSettings:
     drift: tuple[str, float] | None = None
     priority: tuple[str, ...] = ()
     watch: bool = True
+    target_hz: float = TARGET_HZ
+    base_hz: float = BASE_HZ
+    buffer: int = BUFFER
 
     def __post_init__(self) -> None:
         """Raises ValueError, before anything runs, that names the setting and what is allowed."""
-        if not self.period_s > 0.0:
+        if self.period_s is not None and not 0.0 < self.period_s < math.inf:
             raise ValueError(f"period_s: {self.period_s!r} is not allowed: seconds above 0.")
+        checked_target(self.target_hz)
+        checked_rate("base_hz", self.base_hz)
+        checked_size("buffer", self.buffer)
         if (
-            not self.speed_factor >= 0.0
+            not 0.0 <= self.speed_factor < math.inf
             or not self.batch_wall_s > 0.0
             or not self.checkpoint_s >= 0.0
         ):
             raise ValueError(
-                f"speed_factor {self.speed_factor!r} and checkpoint_s {self.checkpoint_s!r} must "
-                f"not be below 0, batch_wall_s {self.batch_wall_s!r} above."
+                f"speed_factor {self.speed_factor!r} (finite) and checkpoint_s "
+                f"{self.checkpoint_s!r} must not be below 0, batch_wall_s {self.batch_wall_s!r} "
+                "above."
             )
         if self.mode not in MODES:
             raise ValueError(f"mode: {self.mode!r} is not allowed. There are: {', '.join(MODES)}.")
@@ -141,24 +158,30 @@ class RealTimeController:
         self._report = report or _ignore
         self._clock = clock
         self.recovery = recovery or ErrorRecoverySystem(clock=clock)
+        self.optimizer = RealTimeOptimizer(settings.mode, clock=clock, target_hz=settings.target_hz)
         self.pacer = Pacer(
-            period_s=settings.period_s,
+            period_s=self._period_s(),
             speed_factor=settings.speed_factor,
             clock=clock,
             sleep=sleep,
             overrun=settings.overrun,
         )
         self.stepper = AdaptiveTimestepper(settings.bounds)
-        self.optimizer = RealTimeOptimizer(settings.mode, clock=clock)
-        self.streams = DataStreamManager(self.optimizer.mode.stream_hz, settings.priority, clock)
+        self.streams = DataStreamManager(
+            rate_hz=self.optimizer.mode.stream_hz,
+            priority=settings.priority,
+            clock=clock,
+            base_hz=settings.base_hz,
+            buffer=settings.buffer,
+        )
         self.monitor = RealTimeMonitor(settings.rules, driven.state() if settings.rules else None)
         self.stability_monitor = NumericalStabilityMonitor(settings.limits, settings.drift)
         self.stability = Stability(score=1.0, reasons=())
         self.profiler = PerformanceProfiler(on=settings.watch)
         self._advance_section = self.profiler.section("advance", self.pacer.granted_s)
         self._watch_section = self.profiler.section("watch")
-        self._next_stability_check = -math.inf
-        self._next_alert_check = -math.inf
+        self._stability_checks = Schedule()
+        self._alert_checks = Schedule()
         self._last_checkpoint_s = driven.time_s
         self._checkpoint_timer_s = driven.time_s  # plant time from which the next one is due
         self.pressure = 0.0
@@ -180,7 +203,7 @@ class RealTimeController:
         left_s = max(until_s - self.driven.time_s, TIME_TOLERANCE_S)
         begun = self._clock()
         try:
-            self._advance(min(periods * self.settings.period_s, left_s))
+            self._advance(min(periods * self.pacer.period_s, left_s))
         except Exception as error:
             self._recover(error)
         self._adapt_to_load(self._clock() - begun)
@@ -240,12 +263,12 @@ class RealTimeController:
 
     def _watch(self) -> None:
         now, at_s = self._clock(), self.driven.time_s
-        if self.settings.limits and now >= self._next_stability_check:
-            self._next_stability_check = now + 1.0 / self.optimizer.mode.check_hz
+        if self.settings.limits and self._stability_checks.is_due(now):
+            self._stability_checks.advance(now, 1.0 / self.optimizer.mode.check_hz)
             self._check_stability(at_s)
         state: Mapping[str, Any] | None = None
-        if self.settings.rules and now >= self._next_alert_check:
-            self._next_alert_check = now + 1.0 / self.optimizer.mode.stream_hz
+        if self.settings.rules and self._alert_checks.is_due(now):
+            self._alert_checks.advance(now, 1.0 / self.optimizer.mode.stream_hz)
             state = self.driven.state()
             for update in self.monitor.check(at_s, state):
                 self._report(at_s, update.event_kind, update.figures())
@@ -277,10 +300,21 @@ class RealTimeController:
             if self.optimizer.adapt_to_load(self.pressure):
                 self._use_mode(f"{self.pressure:.2f} of the wall time used")
 
+    def _period_s(self) -> float:
+        """Plant time of one tick: that of the settings, or by the rate that the optimizer asks
+        for.
+        """
+        s = self.settings
+        if s.period_s is not None:
+            return s.period_s
+        return s.speed_factor / self.optimizer.tick_hz if s.speed_factor else 1.0 / s.target_hz
+
     def _use_mode(self, why: str) -> None:
-        """The streams follow the optimizer's mode, which has just changed."""
+        """Streams and ticks follow the optimizer's mode, which has just changed."""
         mode = self.optimizer.mode
         self.streams.rate_hz = mode.stream_hz
+        self.pacer.change_period(self._period_s())
+        self.profiler.section("advance", self.pacer.granted_s)
         self._report(self.driven.time_s, "runtime.mode", {"mode": mode.name, "why": why})
 
     # --- faults ---

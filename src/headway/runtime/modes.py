@@ -27,12 +27,16 @@ class Mode:
 PERFORMANCE = Mode("performance", 5.0, 5.0, False)
 BALANCED = Mode("balanced", 10.0, 15.0, True)
 ACCURACY = Mode("accuracy", 20.0, math.inf, True)
+TARGET_HZ = 15.0
+LOWEST_HZ, HIGHEST_HZ = 0.1, 1000.0  # above it a tick is no longer than what a sleep is late
 MODES = {m.name: m for m in (PERFORMANCE, BALANCED, ACCURACY)}
 _BY_ACCURACY = (PERFORMANCE, BALANCED, ACCURACY)
 
 
 class RealTimeOptimizer:
-    """The mode in force.
+    """The mode in force, and the rate of ticks that it asks for.
+
+    target_hz: ticks per wall second of a plant that can be advanced by any period.
 
     A load above `high` for `down_s` wall seconds lowers the mode by one step towards performance; a
     load below `low` for `up_s` raises it by one, never beyond the mode that was chosen. The gaps
@@ -47,7 +51,9 @@ class RealTimeOptimizer:
         down_s: float = 1.0,
         up_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        target_hz: float = TARGET_HZ,
     ) -> None:
+        self.target_hz = checked_target(target_hz)
         if not 0.0 < low < high:
             raise ValueError(f"low {low} and high {high}: low must be above 0 and below high.")
         self._high = high
@@ -58,6 +64,13 @@ class RealTimeOptimizer:
         self.chosen = self.mode = mode_by_name(mode)
         self._high_since = self._low_since = math.nan  # wall time; nan while it is not so
         self.switches = 0
+
+    @property
+    def tick_hz(self) -> float:
+        """Ticks per wall second: the target, or the mode's stream rate where that is higher, since
+        a stream shows no state that was not computed.
+        """
+        return max(self.target_hz, self.mode.stream_hz)
 
     def choose(self, name: str) -> None:
         """By hand, at once. Raises ValueError for an unknown mode."""
@@ -94,3 +107,13 @@ def mode_by_name(name: str) -> Mode:
     if name not in MODES:
         raise ValueError(f"no mode {name!r}. There are: {', '.join(MODES)}.")
     return MODES[name]
+
+
+def checked_target(target_hz: float) -> float:
+    """Raises ValueError for a rate that no loop can keep."""
+    if not LOWEST_HZ <= target_hz <= HIGHEST_HZ:
+        raise ValueError(
+            f"target_hz: {target_hz!r} is not allowed: ticks per second, {LOWEST_HZ:g} to "
+            f"{HIGHEST_HZ:g}."
+        )
+    return target_hz

@@ -4,6 +4,7 @@ adds up.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,9 @@ import numpy as np
 
 OVERRUN = ("degrade", "skip", "slow")
 LATENESS_KEPT = 4096  # ticks over which jitter is reported
+# how early something may be done, so that the jitter of ticks costs it no turn
+EARLY_SHARE, EARLY_S = 0.1, 0.005  # of its period, and wall time; the lesser of both
+LONGEST_LAG_S = 1.0  # beyond it turns are left out, so that a pause does not end in a burst
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +56,17 @@ class Pacer:
         longest_lag: int = 20,
         overrun: str = "degrade",
     ) -> None:
-        if period_s <= 0 or speed_factor < 0:
+        if not (0.0 < period_s < math.inf and 0.0 <= speed_factor < math.inf):
             raise ValueError(
-                f"period_s must be above 0 and speed_factor not below, are {period_s} and "
-                f"{speed_factor}"
+                f"period_s must be above 0 and speed_factor not below, both finite; are {period_s} "
+                f"and {speed_factor}"
             )
         if overrun not in OVERRUN:
             raise ValueError(
                 f"overrun {overrun!r} is not allowed. There are: {', '.join(OVERRUN)}."
             )
         self.period_s = period_s
+        self._speed_factor = speed_factor
         self._overrun = overrun
         self._wall_s = period_s / speed_factor if speed_factor else 0.0
         self._clock = clock
@@ -94,6 +99,15 @@ class Pacer:
         """
         if self._wall_s and before.granted_s:
             self._start -= max(self.due_in_s - before.due_in_s, 0.0)
+
+    def change_period(self, period_s: float) -> None:
+        """From now on a tick stands for `period_s`; the next one is due that long after the last
+        one was.
+        """
+        self._start += self._count * self._wall_s
+        self._count = 0
+        self.period_s = period_s
+        self._wall_s = period_s / self._speed_factor if self._speed_factor else 0.0
 
     def wait(self) -> int:
         """Return when the next tick is due: how many periods it stands for, more than 1 where ticks
@@ -145,3 +159,29 @@ class Pacer:
             skipped=self.skipped,
             drift_s=self._drift_s,
         )
+
+
+class Schedule:
+    """When something that a loop does at a rate of its own is due: on a grid from its first time,
+    so that the rate holds in the long run although no tick falls on it. Wall seconds.
+    """
+
+    __slots__ = ("_due", "_early_s")
+
+    def __init__(self) -> None:
+        self._due = -math.inf
+        self._early_s = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Now, or so soon that this tick is taken."""
+        return self._due - self._early_s <= now
+
+    def advance(self, now: float, period_s: float) -> None:
+        """It has been done: the next time is a period later. What lags more than LONGEST_LAG_S, or
+        a period, behind is left out.
+        """
+        earliest = now - max(period_s, LONGEST_LAG_S)
+        self._due = (
+            max(self._due + period_s, earliest) if math.isfinite(self._due) else now + period_s
+        )
+        self._early_s = min(EARLY_SHARE * period_s, EARLY_S)

@@ -93,11 +93,13 @@ class PerformanceProfiler:
         self._counters: dict[str, float] = {}
 
     def section(self, name: str, budget_s: float = 0.0) -> Section | _Off:
-        """The section called `name`; the caller keeps it."""
+        """The section called `name`; the caller keeps it. A new budget replaces the one before."""
         if not self.on:
             return OFF
         if name not in self._sections:
             self._sections[name] = Section(self._window, budget_s, self._clock)
+        elif budget_s:
+            self._sections[name].budget_s = budget_s
         return self._sections[name]
 
     def count(self, name: str, more: float = 1.0) -> None:

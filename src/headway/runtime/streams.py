@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from headway.runtime.pacing import Schedule
 from headway.runtime.paths import Path, flatten
 
+BASE_HZ = 10.0  # of a subscriber that asks for no rate
+BUFFER = 1000  # messages, of a subscriber that asks for no size
 OVERFLOW_PER_SIZE = 16  # messages in the overflow of a "block" buffer, in multiples of its size
 ERRORS_UNTIL_DETACHED = 10  # in a row, of a subscriber's function
 THREAD_ENDS_WITHIN_S = 0.2
@@ -91,7 +94,7 @@ class Subscription:
     _overflow: deque[tuple[float, Message]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _wake: threading.Event = field(default_factory=threading.Event)
-    _next_due: float = -math.inf
+    schedule: Schedule = field(default_factory=Schedule)
     _clock: Callable[[], float] = time.monotonic
     _patterns: tuple[Path, ...] = ()
     _sent_priority: dict[str, Any] = field(default_factory=dict)
@@ -137,19 +140,6 @@ class Subscription:
         self._wake.set()
 
     # --- for the manager, in the loop's thread ---
-
-    def is_due(self, now: float) -> bool:
-        """Its rate allows a publication now."""
-        return self._next_due <= now
-
-    def schedule_next(self, now: float, period_s: float) -> None:
-        """After a publication. The schedule stays on its grid, but never lags more than a period
-        behind.
-        """
-        if math.isfinite(self._next_due):
-            self._next_due = max(self._next_due + period_s, now - period_s)
-        else:
-            self._next_due = now + period_s
 
     def select(self, flat: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields that it subscribed to."""
@@ -219,9 +209,11 @@ class DataStreamManager:
     """Publishes the state of a plant to subscribers.
 
     rate_hz:  highest rate of all publications, per wall second.
-    priority: patterns of fields that reach each subscriber at the publication at which they change,
-        whatever its rate.
+    priority: patterns of fields that reach each subscriber when they change, `rate_hz` times a
+        second at most, whatever its own rate and however high the load.
     thinning: how many times less often all other fields are published under load.
+    base_hz, buffer: rate and buffer of a subscriber that asks for none.
+    Raises ValueError for a rate or a size that is not allowed.
     """
 
     def __init__(
@@ -229,11 +221,16 @@ class DataStreamManager:
         rate_hz: float = 10.0,
         priority: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        base_hz: float = BASE_HZ,
+        buffer: int = BUFFER,
     ) -> None:
-        self.rate_hz = rate_hz
+        self.rate_hz = checked_rate("rate_hz", rate_hz)
+        self.base_hz = checked_rate("base_hz", base_hz)
+        self.buffer = checked_size("buffer", buffer)
         self.thinning = 1.0
         self._clock = clock
         self._priority = tuple(Path(p) for p in priority)
+        self._priority_schedule = Schedule()
         self._subscriptions: dict[str, Subscription] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -241,25 +238,25 @@ class DataStreamManager:
     def subscribe(
         self,
         name: str,
-        rate_hz: float,
+        rate_hz: float | None = None,
         fields: tuple[str, ...] = ("*",),
-        size: int = 64,
+        size: int | None = None,
         policy: Policy = Policy.DROP_OLDEST,
         timeout_s: float = 1.0,
         call: Callable[[Message], None] | None = None,
         sample: Mapping[str, Any] | None = None,
     ) -> Subscription:
-        """A new subscriber. With `call`, a thread of its own calls it with each message;
+        """A new subscriber, at `base_hz` and with a `buffer` of messages unless it asks for others.
+        With `call`, a thread of its own calls it with each message;
         ERRORS_UNTIL_DETACHED errors in a row detach it.
 
         fields: patterns of paths. sample: a state against which they are checked.
         Raises ValueError for a name that is taken, or an argument that is not allowed.
         """
-        if rate_hz <= 0.0 or size < 1 or timeout_s < 0.0:
-            raise ValueError(
-                f"{name}: rate_hz {rate_hz} must be above 0, size {size} at least 1, "
-                f"timeout_s {timeout_s} not below 0."
-            )
+        rate_hz = checked_rate(f"{name}: rate_hz", self.base_hz if rate_hz is None else rate_hz)
+        size = checked_size(f"{name}: size", self.buffer if size is None else size)
+        if not timeout_s >= 0.0:
+            raise ValueError(f"{name}: timeout_s: {timeout_s!r} is not allowed: seconds from 0.")
         patterns = tuple(Path(pattern) for pattern in fields)
         for pattern in patterns:
             pattern.check(sample)
@@ -306,8 +303,10 @@ class DataStreamManager:
         """Whether any subscriber would take a publication now; without any, no state need be
         built.
         """
-        now = self._clock()
-        return any(s.is_due(now) for s in list(self._subscriptions.values()))
+        now, subscriptions = self._clock(), list(self._subscriptions.values())
+        if subscriptions and self._priority and self._priority_schedule.is_due(now):
+            return True
+        return any(s.schedule.is_due(now) for s in subscriptions)
 
     def publish(self, at_s: float, state: Mapping[str, Any]) -> None:
         """Offer the state of plant time `at_s` to all that are due; the others get priority fields
@@ -315,14 +314,15 @@ class DataStreamManager:
         """
         now, flat = self._clock(), flatten(state)
         priority = {p: v for p, v in flat.items() if any(q.matches(p) for q in self._priority)}
+        self._priority_schedule.advance(now, 1.0 / self.rate_hz)
         selected: dict[tuple[str, ...], Mapping[str, Any]] = {}  # once for equal fields
         for s in list(self._subscriptions.values()):
             changed = s.changed_priority(priority) if priority else {}
-            if s.is_due(now):
+            if s.schedule.is_due(now):
                 if s.fields not in selected:
                     selected[s.fields] = s.select(flat)
                 values = {**selected[s.fields], **changed} if changed else selected[s.fields]
-                s.schedule_next(now, max(1.0 / s.rate_hz, 1.0 / self.rate_hz) * self.thinning)
+                s.schedule.advance(now, self.thinning / min(s.rate_hz, self.rate_hz))
                 s.put(Message(at_s, values, urgent=bool(changed)), now)
             elif changed:
                 s.put(Message(at_s, changed, urgent=True), now)
@@ -365,3 +365,17 @@ class DataStreamManager:
                         why = f"raised {failed} times in a row, the last time {error!r}"
                         self.unsubscribe(s.name, why)
                         return
+
+
+def checked_rate(name: str, value: float) -> float:
+    """Raises ValueError that names the rate."""
+    if not (math.isfinite(value) and value > 0.0):
+        raise ValueError(f"{name}: {value!r} is not allowed: a finite number above 0, per second.")
+    return value
+
+
+def checked_size(name: str, value: int) -> int:
+    """Raises ValueError that names the size."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: {value!r} is not allowed: a whole number of messages from 1.")
+    return value

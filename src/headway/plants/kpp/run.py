@@ -18,7 +18,8 @@ LIMITS = {
     "flywheel_radps": FigureLimits(-1.0, 2000.0, per_s=5000.0, noise=5.0),
     "ledger_residual": FigureLimits(0.0, 1.0),
 }
-PERIOD_S = 1.0 / 15.0
+PERIOD_S = 1.0 / 15.0  # of the load control
+PRIORITY = ("v_chain", "power_output", "efficiency", "engaged")
 DRIFT = ("ledger_residual", 1e-3)
 
 
@@ -185,15 +186,14 @@ class KppRun:
 def runtime_settings(
     speed_factor: float, mode: str, checkpoint_s: float, bounds: StepBounds, **more: Any
 ) -> RuntimeSettings:
-    """The loop's settings for a KPP: 15 Hz, its limits, its ledger."""
+    """The loop's settings for a KPP: its limits, its ledger, its priority fields. more: further
+    settings, which replace these.
+    """
+    of_the_plant: dict[str, Any] = {"limits": LIMITS, "drift": DRIFT, "priority": PRIORITY}
     return RuntimeSettings(
-        PERIOD_S,
-        speed_factor,
+        speed_factor=speed_factor,
         mode=mode,
         checkpoint_s=checkpoint_s,
         bounds=bounds,
-        limits=LIMITS,
-        drift=DRIFT,
-        priority=("engaged",),
-        **more,
+        **of_the_plant | more,
     )
