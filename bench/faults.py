@@ -84,7 +84,7 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
             where = random.choice(
                 [V, V + 1, AIR + int(random.integers(66)), AIR + 66 + int(random.integers(66))]
             )
-            run.plant._y[where] = random.choice([np.nan, np.inf, -np.inf])
+            run.plant.vector[where] = random.choice([np.nan, np.inf, -np.inf])
         elif kind == "exception":
             run.fails = int(random.integers(1, 6))
         elif kind == "disk":
@@ -100,7 +100,7 @@ def kpp_fault(kind: str, random: np.random.Generator, folder: Path) -> str:
         loop.close()
     m = run.plant.observe()
     sound = (
-        np.isfinite(run.plant._y).all()
+        np.isfinite(run.plant.vector).all()
         and m.ledger_residual < 1e-3
         and run.time_s >= begin + 5.0 - 1e-9
     )

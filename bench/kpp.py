@@ -174,9 +174,9 @@ def picked(y: np.ndarray) -> np.ndarray:
 def by_us(state: dict, span: float, rtol: float) -> np.ndarray:
     plant = KppPlant(KppSettings(), StepBounds(1e-9, 0.2, rtol, 0.01 * rtol))
     plant.resume(state)
-    plant._count[kernel.STEP] = 0.02
+    plant.next_step_s = 0.02
     plant.advance(span)
-    return picked(plant._y)
+    return picked(plant.vector)
 
 
 def reference(state: dict, span: float) -> np.ndarray:

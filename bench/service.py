@@ -132,7 +132,10 @@ def ingest(count: int = 60) -> None:
             httpx.Client(base_url=url, headers=headers, timeout=60) as client,
         ):
             address = _address(root)
-            rows = [[doors.row(r) for r in doors._many.decode(b)] for b in batches(count, "BARE")]
+            rows = [
+                [doors.row(r) for r in doors.batch_decoder.decode(b)]
+                for b in batches(count, "BARE")
+            ]
             with psycopg.connect(address) as link:
                 _copy(link, rows[:2])
             bodies = batches(count, "OURS")
@@ -175,9 +178,9 @@ def ingest(count: int = 60) -> None:
 
 
 def _address(folder: Path) -> str:
-    from headway.store.database import _embedded
+    from headway.store import embedded
 
-    return _embedded(folder)[0]
+    return embedded.start(folder)[0]
 
 
 def _copy(link: Any, batches: list[list[tuple[Any, ...]]]) -> float:

@@ -17,6 +17,7 @@ from headway.rendered.film import FilmedPlant
 from headway.rendered.painter import Painter
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
+from headway.roads import Colour
 from headway.sensing.pipeline import Perception
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.measures import Direction, intersection
@@ -29,6 +30,7 @@ from headway.vision.frames.sources import Frame
 SEEN = 0.4
 OVERLAP = 0.3
 CLEARLY_MPS = 4.0 / 3.6
+LONGEST_GAP_S = 0.5  # between two places of a vehicle that make one way across a line
 
 
 @dataclass
@@ -97,75 +99,91 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
 def _compare(
     truth: Truth, at_s: float, vehicles: list[dict[str, Any]], tracks: list[Any], shown: ColourArray
 ) -> None:
+    """Add one frame: what is before the camera, and the tracks that were made of it."""
     truth.last_s = at_s
     for group in range(len(shown)):
-        if shown[group] == 1:
+        if shown[group] == Colour.RED:
             truth.red_since.setdefault(group, at_s)
         else:
             truth.red_since.pop(group, None)
-    calibration = truth.site.calibration
-    assert calibration is not None
-    rules = truth.site.rules
-    for v in vehicles:
-        path = truth.at[v["number"]]
-        foot = calibration.to_image(np.array([[v["x"], v["y"]]]))[0]
-        path.append((at_s, float(foot[0]), float(foot[1]), v["speed_mps"], v["x"], v["y"]))
-        if len(path) > 1 and at_s - path[-2][0] < 0.5:
-            for line in truth.site.lines:
-                at = intersection(path[-2][1:3], path[-1][1:3], line)
-                entered = at is not None and at.direction == Direction.IN
-                if entered and (line.name, v["number"]) not in truth.crossings:
-                    truth.crossings[line.name, v["number"]] = at_s
-                    if (
-                        line.groups
-                        and min(at_s - truth.red_since.get(g, at_s) for g in line.groups)
-                        > rules.grace_s
-                    ):
-                        truth.red.add(v["number"])
-    for v in vehicles:
-        path = truth.at[v["number"]]
-        limits = [
-            z.limit_kmh
-            for z in truth.site.zones
-            if z.limit_kmh
-            and cv2.pointPolygonTest(np.array(z.px, np.float32), path[-1][1:3], False) >= 0
-        ]
-        if limits:
-            allowed = (
-                max(max(limits) + rules.margin_kmh, max(limits) * (1.0 + rules.margin_share)) / 3.6
-            )
-            if v["visible_share"] > SEEN and v["speed_mps"] > allowed + CLEARLY_MPS:
-                truth.fast[v["number"]] += 0.1
-            if v["speed_mps"] > allowed:
-                truth.ever_fast.add(v["number"])
+    for vehicle in vehicles:
+        _note_place(truth, at_s, vehicle)
+        _note_speeding(truth, vehicle)
     boxes = {
         v["number"]: np.array(v["box"])
         for v in vehicles
         if v["visible_share"] >= SEEN and v["class"] != "bicycle"
     }
+    _match(truth, at_s, boxes, tracks)
+
+
+def _note_place(truth: Truth, at_s: float, vehicle: dict[str, Any]) -> None:
+    """Where the vehicle is, the lines that it crossed since the last frame, and whether at red."""
+    calibration = truth.site.calibration
+    assert calibration is not None
+    number, x, y = vehicle["number"], vehicle["x"], vehicle["y"]
+    path = truth.at[number]
+    foot = calibration.to_image(np.array([[x, y]]))[0]
+    path.append((at_s, float(foot[0]), float(foot[1]), vehicle["speed_mps"], x, y))
+    if len(path) < 2 or at_s - path[-2][0] >= LONGEST_GAP_S:
+        return
+    for line in truth.site.lines:
+        at = intersection(path[-2][1:3], path[-1][1:3], line)
+        entered = at is not None and at.direction == Direction.IN
+        if not entered or (line.name, number) in truth.crossings:
+            continue
+        truth.crossings[line.name, number] = at_s
+        red_s = [at_s - truth.red_since.get(group, at_s) for group in line.groups or ()]
+        if red_s and min(red_s) > truth.site.rules.grace_s:
+            truth.red.add(number)
+
+
+def _note_speeding(truth: Truth, vehicle: dict[str, Any]) -> None:
+    """Whether the vehicle is faster than allowed in the zone where it is, and clearly so."""
+    rules, number = truth.site.rules, vehicle["number"]
+    place = truth.at[number][-1][1:3]
+    limits = [
+        z.limit_kmh
+        for z in truth.site.zones
+        if z.limit_kmh and cv2.pointPolygonTest(np.array(z.px, np.float32), place, False) >= 0
+    ]
+    if not limits:
+        return
+    limit_kmh = max(limits)
+    allowed_kmh = max(limit_kmh + rules.margin_kmh, limit_kmh * (1.0 + rules.margin_share))
+    allowed = allowed_kmh / 3.6
+    if vehicle["visible_share"] > SEEN and vehicle["speed_mps"] > allowed + CLEARLY_MPS:
+        truth.fast[number] += 0.1
+    if vehicle["speed_mps"] > allowed:
+        truth.ever_fast.add(number)
+
+
+def _match(truth: Truth, at_s: float, boxes: dict[int, Any], tracks: list[Any]) -> None:
+    """The track of each visible vehicle, by the overlap of the boxes, and the speeds of the two."""
     told = {t.id: np.array(t.box) for t in tracks}
     truth.boxes.append(boxes)
     truth.told.append(told)
     for number, box in boxes.items():
         best = max(((iou(box, b), t) for t, b in told.items()), default=(0.0, -1))
-        if best[0] >= OVERLAP:
-            truth.same[best[1]][number] += 1
-            track = next(t for t in tracks if t.id == best[1])
-            if np.isfinite(track.speed_mps) and not track.coasting:
-                truth.speeds.append((track.speed_mps, truth.at[number][-1][3]))
-                if track.mean_se_mps < 0.02 * track.mean_mps:
-                    recent = np.array(
-                        [(p[0], *p[4:6]) for p in truth.at[number] if p[0] >= at_s - 1.0]
-                    )
-                    if (
-                        len(recent) > 5
-                        # the way of its middle, which is what is looked at: in a turn it is not as
-                        # fast as the front
-                    ):
-                        way = np.hypot(*np.diff(recent[:, 1:], axis=0).T).sum() / (
-                            recent[-1, 0] - recent[0, 0]
-                        )
-                        truth.means.append((track.mean_mps, float(way)))
+        if best[0] < OVERLAP:
+            continue
+        truth.same[best[1]][number] += 1
+        track = next(t for t in tracks if t.id == best[1])
+        if not np.isfinite(track.speed_mps) or track.coasting:
+            continue
+        truth.speeds.append((track.speed_mps, truth.at[number][-1][3]))
+        if track.mean_se_mps < 0.02 * track.mean_mps:
+            _compare_means(truth, at_s, number, track.mean_mps)
+
+
+def _compare_means(truth: Truth, at_s: float, number: int, mean_mps: float) -> None:
+    """The track's mean speed beside the vehicle's over the last second, by the way of its middle,
+    which is what is tracked: in a turn it is not as fast as the front.
+    """
+    recent = np.array([(p[0], *p[4:6]) for p in truth.at[number] if p[0] >= at_s - 1.0])
+    if len(recent) > 5:
+        way_m = np.hypot(*np.diff(recent[:, 1:], axis=0).T).sum()
+        truth.means.append((mean_mps, float(way_m / (recent[-1, 0] - recent[0, 0]))))
 
 
 def iou(a: Any, b: Any) -> float:

@@ -19,17 +19,17 @@ import threading
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bench.mutants.places import Mutant, changed_lines, package_of, packages, sample
 from bench.mutants.reach import BUILD, KERNEL_TESTS, Reach, environment, is_of_now, reach, state_of
 
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
-# of tests asked of one mutant, by what they took when all was well; the fastest come first
-LONGEST_S = 30.0
+Job = tuple[Mutant, list[str], float]  # the mutant, the tests to run, the seconds that they took
+LONGEST_S = 30.0  # of the tests asked of one mutant in all, by what they took when all was well
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.mutants",
         description=__doc__,
@@ -65,7 +65,11 @@ def main() -> None:
         default=os.cpu_count() or 1,
         help="processes at a time; as many as processors if not given",
     )
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
     root = Path.cwd()
     if not (root / "src/headway").is_dir():
         sys.exit("Call it in the root of the project.")
@@ -142,75 +146,85 @@ def ask(root: Path, options: argparse.Namespace, drawn: list[Mutant]) -> dict[st
     state, last = state_of(root, *options.tests), folder / f"results-{options.seed}.jsonl"
     results = resumed(last, state, options.survivors)
     waiting = [m for m in drawn if m.name not in results]
-    with_compiler = (
-        reach(root, options.tests, False, options.jobs)
-        if any(not m.kernel for m in waiting)
-        else Reach()
-    )
-    without = Reach()
-    if any(m.kernel for m in waiting):
-        tests = (
-            [t for t in KERNEL_TESTS if (root / t).is_dir()]
-            if options.tests == ["tests"]
-            else options.tests
-        )
-        without = reach(root, tests, True, options.jobs)
-    jobs: queue.Queue[tuple[Mutant, list[str], float]] = queue.Queue()
+    plain, kernels = reached_lines(root, options, waiting)
+    jobs: queue.Queue[Job] = queue.Queue()
+    for mutant in waiting:
+        tests, seconds = chosen(kernels if mutant.kernel else plain, mutant)
+        if tests:
+            jobs.put((mutant, tests, seconds))
+        else:
+            results[mutant.name] = "unreached"
     with last.open("a") as out:
-        for mutant in waiting:
-            tests, seconds = chosen(without if mutant.kernel else with_compiler, mutant)
-            if tests:
-                jobs.put((mutant, tests, seconds))
-            else:
-                results[mutant.name] = "unreached"
-        lock = threading.Lock()
-        began = time.monotonic()
-        total = jobs.qsize()
-
-        failures: list[BaseException] = []
-
-        def work(number: int) -> None:
-            try:
-                run_jobs(number)
-            except BaseException as failure:
-                failures.append(failure)
-
-        def run_jobs(number: int) -> None:
-            with Copy(root, folder / f"copy-{number}") as copy:
-                while True:
-                    try:
-                        mutant, tests, seconds = jobs.get_nowait()
-                    except queue.Empty:
-                        return
-                    outcome = copy.outcome(mutant, tests, 30.0 + 10.0 * seconds)
-                    with lock:
-                        results[mutant.name] = outcome
-                        out.write(
-                            json.dumps({"state": state, "name": mutant.name, "outcome": outcome})
-                            + "\n"
-                        )
-                        out.flush()
-                        done = total - jobs.qsize()
-                        if sys.stderr.isatty() or done % 20 == 0:
-                            print(
-                                f"\r{done} of {total}, {time.monotonic() - began:.0f} s ",
-                                end="",
-                                flush=True,
-                                file=sys.stderr,
-                            )
-
-        threads = [
-            threading.Thread(target=work, args=(k,))
-            for k in range(min(options.jobs, max(total, 1)))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        copies = [Copy(root, folder / f"copy-{k}") for k in range(options.jobs)]
+        run_all(copies[: max(jobs.qsize(), 1)], jobs, Results(results, out, state, jobs.qsize()))
     print(file=sys.stderr)
     return results
+
+
+def reached_lines(
+    root: Path, options: argparse.Namespace, waiting: list[Mutant]
+) -> tuple[Reach, Reach]:
+    """What the tests reach, as far as it is needed: with the compiler, and without it (kernels)."""
+    plain, kernels = Reach(), Reach()
+    if any(not m.kernel for m in waiting):
+        plain = reach(root, options.tests, False, options.jobs)
+    if any(m.kernel for m in waiting):
+        tests = options.tests
+        if tests == ["tests"]:
+            tests = [t for t in KERNEL_TESTS if (root / t).is_dir()]
+        kernels = reach(root, tests, True, options.jobs)
+    return plain, kernels
+
+
+class Results:
+    """Takes the outcomes from all threads, writes each to `out` at once, and shows how many are
+    done.
+    """
+
+    def __init__(self, found: dict[str, str], out: TextIO, state: str, total: int) -> None:
+        self._found, self._out, self._state, self._total = found, out, state, total
+        self._lock, self._began, self._done = threading.Lock(), time.monotonic(), 0
+
+    def add(self, mutant: Mutant, outcome: str) -> None:
+        with self._lock:
+            self._found[mutant.name] = outcome
+            row = {"state": self._state, "name": mutant.name, "outcome": outcome}
+            self._out.write(json.dumps(row) + "\n")
+            self._out.flush()
+            self._done += 1
+            if sys.stderr.isatty() or self._done % 20 == 0:
+                text = f"\r{self._done} of {self._total}, {time.monotonic() - self._began:.0f} s "
+                print(text, end="", flush=True, file=sys.stderr)
+
+
+def run_all(copies: list[Copy], jobs: queue.Queue[Job], results: Results) -> None:
+    """Each job in one of the copies of the tree. Raises the first failure of a copy."""
+    failures: list[BaseException] = []
+
+    def work(copy: Copy) -> None:
+        try:
+            run_jobs(copy, jobs, results)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(copy,)) for copy in copies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def run_jobs(copy: Copy, jobs: queue.Queue[Job], results: Results) -> None:
+    """Jobs in one copy of the tree, as long as there are any."""
+    with copy:
+        while True:
+            try:
+                mutant, tests, seconds = jobs.get_nowait()
+            except queue.Empty:
+                return
+            results.add(mutant, copy.outcome(mutant, tests, 30.0 + 10.0 * seconds))
 
 
 def resumed(last: Path, state: str, survivors: bool) -> dict[str, str]:

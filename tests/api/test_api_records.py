@@ -87,7 +87,7 @@ def test_the_status_of_a_record_states_its_outcome(client, running, monkeypatch)
     def away(*_):
         raise OperationalError("COPY", {}, Exception("gone"))
 
-    monkeypatch.setattr(running.app.state.services.intake, "_copy", away)
+    monkeypatch.setattr(running.app.state.services.database, "connection", away)
     for route, body in ((ONE, record("ST", 1)), (MANY, [record("ST", 2)])):
         answer = client.post(route, json=body)
         assert (answer.status_code, answer.json()) == (

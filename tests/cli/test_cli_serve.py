@@ -267,7 +267,7 @@ def test_what_is_there_after_the_start_is_left_alone_by_the_collector(monkeypatc
 
     monkeypatch.setattr(uvicorn.Server, "startup", started)
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append("frozen"))
-    asyncio.run(room._Server(uvicorn.Config("app")).startup())
+    asyncio.run(room.ApiServer(uvicorn.Config("app")).startup())
     assert frozen == ["started", "frozen"]
 
 

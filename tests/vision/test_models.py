@@ -10,7 +10,7 @@ import pytest
 from bench import clips
 
 from headway.sensing import SensingError
-from headway.vision.detection.detectors import COCO, OnnxDetector, _decoded, read_layout
+from headway.vision.detection.detectors import COCO, OnnxDetector, decode_boxes, read_layout
 from headway.vision.frames.sources import FrameSource, SourceSettings
 
 
@@ -65,13 +65,13 @@ def test_a_box_is_decoded_where_it_was_encoded():
     out = np.zeros((3549, 85), np.float32)
     out[10 + 52 * 20, :5] = (0.5, 0.5, np.log(5.0), np.log(3.0), 0.9)  # stride 8, cell (10, 20)
     out[10 + 52 * 20, 5 + 2] = 0.9
-    boxes, scores, classes = _decoded(out, layout, 0.3)
+    boxes, scores, classes = decode_boxes(out, layout, 0.3)
     assert boxes[0].tolist() == pytest.approx([84 - 20, 164 - 12, 84 + 20, 164 + 12])
     assert (scores[0], classes[0]) == (pytest.approx(0.81), COCO[2])
     other = read_layout(session([1, 3, 640, 640], [1, 84, 8400]), "m")
     flat = np.zeros((84, 8400), np.float32)
     flat[:4, 7], flat[4 + 7, 7] = (100, 80, 40, 20), 0.8
-    boxes, _, classes = _decoded(flat, other, 0.3)
+    boxes, _, classes = decode_boxes(flat, other, 0.3)
     assert (boxes[0].tolist(), classes[0]) == ([80, 70, 120, 90], COCO[7])
 
 

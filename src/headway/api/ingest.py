@@ -178,8 +178,8 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     metrics: _Metrics
 
 
-_one = msgspec.json.Decoder(_Record)
-_many = msgspec.json.Decoder(list[_Record])
+record_decoder = msgspec.json.Decoder(_Record)
+batch_decoder = msgspec.json.Decoder(list[_Record])
 _encode = msgspec.json.Encoder().encode
 _explain = TypeAdapter(RecordIn)
 
@@ -284,7 +284,7 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     """
     body = await body_of(request)
     try:
-        record = _one.decode(body)
+        record = record_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         found = faults_of(decoded(body)) or [Fault(pointer="", message=str(error))]
         raise ProblemError(422, f"{len(found)} fault(s) in the record", found) from error
@@ -306,7 +306,7 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     body = await body_of(request)
     rejected: list[Rejected] = []
     try:
-        records = _many.decode(body)
+        records = batch_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         things = decoded(body)
         if not isinstance(things, list):

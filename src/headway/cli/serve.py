@@ -39,7 +39,9 @@ audit = typer.Typer(help="Audit trail of the API.", no_args_is_help=True)
 Data = Annotated[str, typer.Option(help="Data folder.")]
 
 
-class _Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
+    """Uvicorn's server; what is there once it has started is left out of garbage collection."""
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         gc.freeze()  # docs/decisions/0012-garbage-collection.md
@@ -154,7 +156,7 @@ def _run(app: Any, host: str, port: int) -> None:
         server_header=False,
     )
     try:
-        _Server(config).run()
+        ApiServer(config).run()
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here")
 

@@ -118,6 +118,15 @@ class KppPlant:
         return int(self._count[kernel.STEPS])
 
     @property
+    def next_step_s(self) -> float:
+        """Length of the step that the integration tries next, s; it adapts it from there."""
+        return float(self._count[kernel.STEP])
+
+    @next_step_s.setter
+    def next_step_s(self, step_s: float) -> None:
+        self._count[kernel.STEP] = step_s
+
+    @property
     def counts(self) -> dict[str, int]:
         """steps, rejected ones, events, and steps at the lower bound whose error was above
         tolerance.

@@ -147,7 +147,7 @@ class OnnxDetector:
     def _detect(self, image: Image) -> sv.Detections:
         height, width = image.shape[:2]
         placement = self._placement(width, height)
-        found = _decoded(self._run(image, placement), self.layout, self._threshold)
+        found = decode_boxes(self._run(image, placement), self.layout, self._threshold)
         if not len(found.boxes):
             return sv.Detections.empty()
 
@@ -190,7 +190,7 @@ class OnnxDetector:
         finally:
             self._free.put(worker)
 
-    def _without_doubles(self, found: _Found) -> _Found:
+    def _without_doubles(self, found: DecodedBoxes) -> DecodedBoxes:
         """One box for each road user, whatever two classes say of it; a person and a vehicle are
         two.
         """
@@ -205,7 +205,7 @@ class OnnxDetector:
         )
 
 
-class _Found(NamedTuple):
+class DecodedBoxes(NamedTuple):
     """Columns of n detections. boxes: (n, 4), left, top, right, bottom. classes: ours."""
 
     boxes: NDArray[np.float32]
@@ -217,8 +217,8 @@ class _Found(NamedTuple):
         """1 for people, 0 for vehicles."""
         return (self.classes == PERSON).astype(np.int32)
 
-    def rows(self, kept: NDArray[np.int64]) -> _Found:
-        return _Found(self.boxes[kept], self.scores[kept], self.classes[kept])
+    def rows(self, kept: NDArray[np.int64]) -> DecodedBoxes:
+        return DecodedBoxes(self.boxes[kept], self.scores[kept], self.classes[kept])
 
 
 def _require_file(path: Path) -> None:
@@ -359,7 +359,7 @@ def _literal(text: str) -> Any:
     return None
 
 
-def _decoded(out: NDArray[np.float32], at: Layout, threshold: float) -> _Found:
+def decode_boxes(out: NDArray[np.float32], at: Layout, threshold: float) -> DecodedBoxes:
     """The detections of our classes above the threshold, in the network's image."""
     theirs = np.array(sorted(at.classes), np.int64)
     ours = np.array([at.classes[k] for k in theirs.tolist()], np.int64)
@@ -367,13 +367,13 @@ def _decoded(out: NDArray[np.float32], at: Layout, threshold: float) -> _Found:
         number = out[:, 5].astype(np.int64)
         kept = (out[:, 4] >= threshold) & np.isin(number, theirs)
         classes = ours[np.searchsorted(theirs, number[kept])]
-        return _Found(boxes=out[kept, :4], scores=out[kept, 4], classes=classes)
+        return DecodedBoxes(boxes=out[kept, :4], scores=out[kept, 4], classes=classes)
     if at.kind == LayoutKind.YOLOV8:
         middles, scores, which = _decoded_columns(out, theirs, threshold)
     else:
         middles, scores, which = _decoded_rows(out, at, theirs, threshold)
     half = middles[:, 2:] / 2.0
-    return _Found(
+    return DecodedBoxes(
         boxes=np.c_[middles[:, :2] - half, middles[:, :2] + half].astype(np.float32),
         scores=scores.astype(np.float32),
         classes=ours[which],
