@@ -28,6 +28,7 @@ PARTS = {
     "speed": speed.loop,
     "qtable": speed.qtable,
     "gate": speed.gate,
+    "kernels": speed.kernels,
     "kpp": kpp.speed,
     "precision": kpp.precision,
     "watching": kpp.watching,
