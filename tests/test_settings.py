@@ -16,9 +16,11 @@ from headway.settings import (
     ControllerName,
     FallbackName,
     MailSettings,
+    MqttSettings,
     NotifySettings,
     RuleSettings,
     SettingsError,
+    SourceSettings,
     Watched,
     WebhookSettings,
     checked,
@@ -28,6 +30,7 @@ from headway.settings import (
 
 RULE = {"name": "r", "path": "vehicles", "threshold": 1.0}
 HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
+SOURCE = {"name": "north", "holder": "acme"}
 MAIL = {"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}
 DEFAULTS = {
     "environment": "development",
@@ -36,6 +39,8 @@ DEFAULTS = {
     "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4},
     "street": {"scenario": "cologne8", "seed": 1, "scale": 1.0, "timing": "street",
         "sensing": "connected"},
+    "external": {"oldest_s": 10.0, "ahead_s": 2.0, "rows_per_s": 500.0, "sources": (),
+        "mqtt": None},
     "recovery": {"folder": "data", "checkpoint_s": 60.0, "silent_s": 10.0, "restarts": 5},
     "alerts": {
         "rules": (
@@ -84,7 +89,7 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
         load()
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
-        "recovery, alerts, log, notify."
+        "external, recovery, alerts, log, notify."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
     monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
@@ -134,6 +139,11 @@ BOUNDS = [
     ("control.confidence", 0.0, 1.0, -0.001, 1.001),
     ("street.seed", 0, None, -1, None),
     ("street.scale", 1e-9, 10.0, 0.0, 10.001),
+    ("external.oldest_s", 3.0, 300.0, 2.999, 300.1),
+    ("external.ahead_s", 0.0, 60.0, -0.001, 60.1),
+    ("external.rows_per_s", 1e-9, 100_000.0, 0.0, 100_000.1),
+    ("external.sources.0.weight", 0.0, 1.0, -0.001, 1.001),
+    ("external.mqtt.port", 1, 65535, 0, 65536),
     ("recovery.checkpoint_s", 1.0, 3600.0, 0.999, 3600.1),
     ("recovery.silent_s", 0.5, 300.0, 0.499, 300.1),
     ("recovery.restarts", 0, 1000, -1, 1001),
@@ -160,7 +170,7 @@ WORDS = {
     ),
     "control.fallback": ("fixed", "webster", "actuated", "planner"),
     "street.timing": ("benchmark", "street"),
-    "street.sensing": ("connected", "camera", "loops", "rendered"),
+    "street.sensing": ("connected", "camera", "loops", "rendered", "external"),
     "log.level": ("debug", "info", "warning", "error", "critical"),
     "alerts.rules.0.condition": (">", ">=", "<", "<=", "==", "!="),
     "alerts.rules.0.level": ("info", "warning", "error", "critical"),
@@ -174,6 +184,10 @@ def tree_with(place, value):
         return {section: value}
     if place.startswith("alerts.rules.0."):
         return rule(**{rest[-1]: value})
+    if place.startswith("external.sources.0."):
+        return {"external": {"sources": [SOURCE | {rest[-1]: value}]}}
+    if place.startswith("external.mqtt."):
+        return {"external": {"mqtt": {"host": "h", rest[-1]: value}}}
     if place.startswith("notify.webhooks.0."):
         return hook(**{rest[-1]: value})
     if place.startswith("notify.mail."):
@@ -320,15 +334,15 @@ def test_no_section_can_be_changed_or_takes_an_unknown_key(section):
         (
             {"lop": {}},
             (
-                "lop: unknown key. Known here: alerts, control, environment, log, loop, "
-                "notify, recovery, street."
+                "lop: unknown key. Known here: alerts, control, environment, external, log, "
+                "loop, notify, recovery, street."
             ),
         ),
         (
             {1: {}},
             (
-                "1: unknown key. Known here: alerts, control, environment, log, loop, notify, "
-                "recovery, street."
+                "1: unknown key. Known here: alerts, control, environment, external, log, loop, "
+                "notify, recovery, street."
             ),
         ),
         (
@@ -416,8 +430,8 @@ def test_a_faulty_variable_is_refused(monkeypatch):
         (
             b"on: 1",
             (
-                "True: unknown key. Known here: alerts, control, environment, log, loop, "
-                "notify, recovery, street."
+                "True: unknown key. Known here: alerts, control, environment, external, log, "
+                "loop, notify, recovery, street."
             ),
         ),
     ],
@@ -612,6 +626,25 @@ def test_a_program_does_not_start_on_a_file_that_is_not_there(tmp_path):
         Watched(tmp_path / "gone.yaml")
 
 
+def test_what_a_source_and_a_broker_leave_out_has_its_default():
+    settings = checked({"external": {"sources": [SOURCE], "mqtt": {"host": "h"}}}).model_dump()
+    source, broker = settings["external"]["sources"][0], settings["external"]["mqtt"]
+    assert source == SOURCE | {"junctions": (), "weight": 1.0, "emergencies": True}
+    assert broker == {
+        "host": "h", "port": 8883, "topic": "headway/observations/+", "street": "headway", "user": "", "password": "",
+        "tls": True, "ca_file": "",
+    }  # fmt: skip
+
+
+def test_a_source_has_one_entry_and_a_topic_ends_with_the_holder():
+    said = fault_of({"external": {"sources": [SOURCE, SOURCE]}})
+    assert "source 'north' is there twice. Give it one entry" in said
+    for topic in ("headway", "headway/#", "a/+/b", "+"):
+        assert "external.mqtt.topic" in fault_of(
+            {"external": {"mqtt": {"host": "h", "topic": topic}}}
+        )
+
+
 def test_every_section_is_checked_here():
     """A figure, choice or text that is added to the settings needs its line in the tables above."""
     reported = {b[0] for b in BOUNDS} | set(WORDS)
@@ -621,6 +654,8 @@ def test_every_section_is_checked_here():
         "notify.webhooks.0.url", "notify.webhooks.0.secret", "notify.mail.host",
         "notify.mail.sender", "notify.mail.to",
         "notify.mail.user", "notify.mail.password",
+        *(f"external.sources.0.{name}" for name in ("name", "holder", "junctions", "emergencies")),
+        *(f"external.mqtt.{name}" for name in ("host", "topic", "street", "user", "password", "tls", "ca_file")),
     }  # fmt: skip
 
     def leaves(model: type[BaseModel], at: str):
@@ -633,9 +668,12 @@ def test_every_section_is_checked_here():
         for s in SECTIONS
         if s not in ("alerts", "notify")
         for f in leaves(type(getattr(settings, s)), f"{s}.")
+        if f not in ("external.sources", "external.mqtt")
     }
     found |= (
         set(leaves(RuleSettings, "alerts.rules.0."))
+        | set(leaves(SourceSettings, "external.sources.0."))
+        | set(leaves(MqttSettings, "external.mqtt."))
         | set(leaves(WebhookSettings, "notify.webhooks.0."))
         | set(leaves(MailSettings, "notify.mail."))
     )

@@ -62,6 +62,18 @@ def _ingest(records: Sequence[Mapping[str, Any]]) -> tuple[str, str, Any, Any]:
     return "POST", "/api/v1/ingest/batch", None, list(records)
 
 
+def _observe(street: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, Any, Any]:
+    return "POST", "/api/v1/observations", {"street": street}, list(rows)
+
+
+def _sources(street: str) -> tuple[str, str, Any, Any]:
+    return "GET", "/api/v1/observations/sources", {"street": street}, None
+
+
+def _places(street: str) -> tuple[str, str, Any, Any]:
+    return "GET", "/api/v1/observations/places", {"street": street}, None
+
+
 def _analytics(name: str, query: Mapping[str, Any]) -> tuple[str, str, Any, Any]:
     return "GET", f"/api/v1/analytics/{name}", dict(query), None
 
@@ -145,6 +157,18 @@ class Headway:
         """Records in the form of the API; what came of them."""
         return self.call(*_ingest(records))
 
+    def observe(self, rows: Sequence[Mapping[str, Any]], street: str = "headway") -> Any:
+        """Observations in the form of the API; what came of them."""
+        return self.call(*_observe(street, rows))
+
+    def sources(self, street: str = "headway") -> Any:
+        """The sources of observations, with the weight of each and what it is made of."""
+        return self.call(*_sources(street))
+
+    def places(self, street: str = "headway") -> Any:
+        """What observations may speak of: junctions, with their approaches and crossings."""
+        return self.call(*_places(street))
+
     def analytics(self, name: str, **query: Any) -> Any:
         """Such as analytics("wait-times", simulation_id="SIM_1")."""
         return self.call(*_analytics(name, query))
@@ -223,6 +247,15 @@ class AsyncHeadway:
 
     async def ingest(self, records: Sequence[Mapping[str, Any]]) -> Any:
         return await self.call(*_ingest(records))
+
+    async def observe(self, rows: Sequence[Mapping[str, Any]], street: str = "headway") -> Any:
+        return await self.call(*_observe(street, rows))
+
+    async def sources(self, street: str = "headway") -> Any:
+        return await self.call(*_sources(street))
+
+    async def places(self, street: str = "headway") -> Any:
+        return await self.call(*_places(street))
 
     async def analytics(self, name: str, **query: Any) -> Any:
         return await self.call(*_analytics(name, query))

@@ -86,14 +86,14 @@ class ControlSettings(_Section):
 
 class StreetSettings(_Section):
     """The street. timing: rules of time; sensing: what is detected (rendered: by a rendered camera
-    over each junction alone).
+    over each junction alone; external: what others report, and nothing else).
     """
 
     scenario: str = "cologne8"
     seed: int = Field(default=1, ge=0)
     scale: float = Field(default=1.0, gt=0.0, le=10.0)
     timing: Literal["benchmark", "street"] = "street"
-    sensing: Literal["connected", "camera", "loops", "rendered"] = "connected"
+    sensing: Literal["connected", "camera", "loops", "rendered", "external"] = "connected"
 
     @field_validator("sensing", mode="before")
     @classmethod
@@ -102,6 +102,53 @@ class StreetSettings(_Section):
             return value
         _warn_of(f"the value street.sensing: {value}", OLD_SENSING[value])
         return OLD_SENSING[value]
+
+
+class SourceSettings(_Section):
+    """A source of observations from outside. holder: of the credentials that may speak for it;
+    junctions: that it may speak of, empty for all; emergencies: its emergency vehicles may claim
+    priority.
+    """
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/#\-]+$")
+    holder: str = Field(min_length=1, max_length=64)
+    junctions: tuple[str, ...] = ()
+    weight: float = Field(default=1.0, ge=0.0, le=1.0)
+    emergencies: bool = True
+
+
+class MqttSettings(_Section):
+    """A broker from which observations are taken. topic: its last level names the holder."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(default=8883, ge=1, le=65535)
+    topic: str = Field(default="headway/observations/+", pattern=r"^[^#+]*/\+$")
+    street: str = "headway"
+    user: str = ""
+    password: str = ""
+    tls: bool = True
+    ca_file: str = ""
+
+
+class ExternalSettings(_Section):
+    """Observations from outside. oldest_s, ahead_s: how far behind and ahead of the street's time
+    a measurement may be; rows_per_s: of one source.
+    """
+
+    oldest_s: float = Field(default=10.0, ge=3.0, le=300.0)
+    ahead_s: float = Field(default=2.0, ge=0.0, le=60.0)
+    rows_per_s: float = Field(default=500.0, gt=0.0, le=100_000.0)
+    sources: tuple[SourceSettings, ...] = ()
+    mqtt: MqttSettings | None = None
+
+    @field_validator("sources")
+    @classmethod
+    def _check_names(cls, value: tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
+        names = [source.name for source in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"source {twice[0]!r} is there twice. Give it one entry")
+        return value
 
 
 class RecoverySettings(_Section):
@@ -232,6 +279,7 @@ class Settings(BaseSettings):
     loop: LoopSettings = LoopSettings()
     control: ControlSettings = ControlSettings()
     street: StreetSettings = StreetSettings()
+    external: ExternalSettings = ExternalSettings()
     recovery: RecoverySettings = RecoverySettings()
     alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
@@ -253,7 +301,7 @@ class Settings(BaseSettings):
         )
 
 
-RESTART_ONLY = ("environment", "street", "recovery", "notify")
+RESTART_ONLY = ("environment", "street", "external", "recovery", "notify")
 SECRETS = ("secret", "password")  # never repeated in a fault, which goes to logs
 
 

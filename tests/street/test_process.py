@@ -846,7 +846,7 @@ def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_pa
         "no order of the kind str", "settings: loop", f"{tmp_path}/none",
     ]  # fmt: skip
     assert refused[3][2]["why"].endswith(
-        "There are: Override, Release, Optimise, Reporting, Switch."
+        "There are: Override, Release, Optimise, Reported, Reporting, Switch."
     )
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert len(played.loops) == 1, "the loop goes on as it is: its schedule too"

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -19,6 +20,7 @@ from headway.api import (
     ingest,
     live,
     monitoring,
+    observations,
     problems,
     queries,
     streets,
@@ -35,6 +37,7 @@ from headway.api.services import ApiSettings, Services
 from headway.plants.sumo import Scene
 from headway.service.streets import StreetService
 from headway.store import Database, Intake
+from headway.street.external.rows import ObservationRow
 from headway.street.messages import Snapshot
 from headway.telemetry import metrics
 
@@ -104,7 +107,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (system, ingest, queries, streets):
+    for part in (system, ingest, observations, queries, streets):
         app.include_router(part.router)
     for router, *paths in RESOURCES:
         for path in paths:
@@ -129,6 +132,10 @@ def _add_schemas(app: FastAPI) -> None:
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= schema.pop("$defs", {})
                 schemas[model.__name__] = schema
+            _, rows = msgspec.json.schema_components(
+                [ObservationRow], ref_template="#/components/schemas/{name}"
+            )
+            schemas |= rows
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -164,6 +171,8 @@ def _measure(street: str, snapshot: Snapshot) -> None:
     metrics.cycles.labels(street).set(snapshot.cycles)
     metrics.jitter_s.labels(street).set(snapshot.jitter_p99_s)
     metrics.interventions.labels(street).set(snapshot.interventions)
+    for source in snapshot.sources:
+        metrics.source_weight.labels(street, source["source"]).set(source["weight"])
     for figure, value in snapshot.profile.items():
         metrics.sections.labels(street, figure).set(value)
 

@@ -28,7 +28,8 @@ ACCESS = logging.getLogger("headway.api")
 UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/openapi.json")
 CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials an address shows
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
-INGEST = "/api/v1/ingest"  # what it changes is itself on record
+# what these change is itself on record
+INGEST = ("/api/v1/ingest", "/api/v1/observations")
 LONGEST_ID = 64  # characters of a request id that is taken over
 LONGEST_ACTION = 512  # characters of an audit entry's action
 SAFE_HEADERS = (
@@ -61,6 +62,7 @@ class RequestMiddleware:
         begun = time.perf_counter()
         status = 500
         request_id = _request_id(scope)
+        scope.setdefault("state", {})["begun_s"] = begun
 
         async def stamped(message: Message) -> None:
             nonlocal status

@@ -31,9 +31,10 @@ class Role(IntEnum):
     """Each may do what the ones before it may."""
 
     VIEWER = 0
-    OPERATOR = 1
-    ENGINEER = 2
-    ADMIN = 3
+    SOURCE = 1
+    OPERATOR = 2
+    ENGINEER = 3
+    ADMIN = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from headway.api.relay import Relay
 from headway.api.security import Audit, Keyring, Keys
 from headway.sensing import MISSING
 from headway.service.cameras import CameraService
+from headway.service.observations import ObservationService
 from headway.service.streets import StreetService
-from headway.settings import NotifySettings
+from headway.settings import ExternalSettings, NotifySettings
 from headway.store import Database, Intake
 
 SPOOL_EVERY_S = 2.0  # how often batches that wait on disk are offered to the database again
@@ -41,11 +42,14 @@ class ApiSettings:
     redis_url: str = ""
     cache_s: float = 5.0
     notify: NotifySettings = field(default_factory=NotifySettings)
+    external: ExternalSettings = field(default_factory=ExternalSettings)
 
 
 @dataclass(eq=False)
 class Services:
-    """All parts behind the routes; street_service and camera_service are None until they run."""
+    """All parts behind the routes; street_service, camera_service and observations are None until
+    they run.
+    """
 
     settings: ApiSettings
     database: Database
@@ -58,6 +62,7 @@ class Services:
     relay: Relay | None = None
     street_service: StreetService | None = None
     camera_service: CameraService | None = None
+    observations: ObservationService | None = None
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -100,6 +105,7 @@ class Services:
             self.relay.begin()
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
+            self.observations = ObservationService(self.street_service, self.settings.external)
         if (self.folder / "cameras.json").exists() and not MISSING:
             self.camera_service = await run_in_threadpool(self.make_camera_service)
         threading.Thread(target=self._replay_spool, daemon=True, name="spool").start()

@@ -40,7 +40,7 @@ class Ready(BaseModel):
 class KeyIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
-    role: str = Field(pattern="^(viewer|operator|engineer|admin)$")
+    role: str = Field(pattern="^(viewer|source|operator|engineer|admin)$")
 
 
 @router.get("/health", tags=["system"])

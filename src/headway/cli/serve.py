@@ -109,6 +109,7 @@ def serve(
             per_minute,
             redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
             notify=settings.notify,
+            external=settings.external,
         )
         app = create_app(api, database, streets)
         _print_link(host, port, Keyring(folder / "keys.json").token("admin", Role.ADMIN))

@@ -122,6 +122,7 @@ class Supervisor:
         self._context = get_context("spawn")
         self._process: Any = None
         self._to_worker: Connection | None = None
+        self._send_lock = threading.Lock()  # a long message is written in several pieces
         self._stopping = False
         self._hung = False
 
@@ -135,7 +136,8 @@ class Supervisor:
         try:
             if self._to_worker is None:
                 raise OSError("not started")
-            self._to_worker.send(order)
+            with self._send_lock:
+                self._to_worker.send(order)
         except OSError as error:
             raise WorkerError(f"the worker takes no orders now ({error})") from error
 

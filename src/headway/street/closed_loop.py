@@ -20,10 +20,11 @@ from headway.control import Controller
 from headway.control.catalogue import controller as controller_by_name
 from headway.control.confidence import freshness
 from headway.control.stages import GO
-from headway.plants.sumo import SumoPlant, SumoSettings
+from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
 from headway.roads import Network, Timing
 from headway.safety import ControlSource, SafetyGate
 from headway.street.board import JunctionState
+from headway.street.external.merge import External
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
 from headway.values import BoolArray, Event, FloatArray, Observation, Proposal, Vehicles
@@ -86,6 +87,7 @@ class Street:
     confidence_threshold: below it a junction is left to the fallback, 0..1.
     observation:          of the last tick.
     junction_confidence:  float (junctions,), of the controller's last proposal; None without one.
+    external:             what sources from outside report.
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
     """
@@ -119,6 +121,7 @@ class Street:
             next_cycle_s=plant.time_s + cycle_s,
         )
         self.junction_confidence: FloatArray | None = None
+        self.external = External(network, record)
         self.signal_log = SignalLog(network)
         self.durations = Durations()
         self._group_of_link = np.array([link.group for link in network.links], np.int32)
@@ -128,7 +131,8 @@ class Street:
         """Observe, decide, gate, apply, advance: once."""
         clock = self._clock
         t0 = clock()
-        observation = self.observation = drop_implausible(self.plant.observe(), self.network)
+        observed = self.external.merged(self.plant.observe())
+        observation = self.observation = drop_implausible(observed, self.network)
         t1 = clock()
         proposal, fallback = self._decide(observation)
         t2 = clock()
@@ -397,6 +401,8 @@ def open_street(
 
 
 def _start_plant(sumo: SumoSettings, network: Network) -> SumoPlant:
+    if sumo.sensing == "external":
+        return UnobservedPlant(sumo, network)
     if sumo.sensing != "rendered":
         return SumoPlant(sumo, network)
     from headway.rendered.plant import CameraPlant  # needs the extra `vision`

@@ -9,12 +9,13 @@ from headway.runtime import Supervisor
 from headway.safety import Override
 from headway.street.alerts import alert_rules
 from headway.street.board import Board
+from headway.street.external.merge import Reported
 from headway.street.messages import Optimise, Release, Reporting, Snapshot, Switch, Task
 from headway.street.process import work
 from headway.values import Event
 
 START_EVENTS = ("engine.started", "engine.restored")
-StreetOrder = Override | Release | Optimise | Reporting | Switch
+StreetOrder = Override | Release | Optimise | Reporting | Switch | Reported
 
 
 class Engine:

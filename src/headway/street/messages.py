@@ -30,6 +30,8 @@ class Snapshot:
     profile:       the loop's own figures, by dotted name.
     emission:      vehicles, fuel mg/s and CO2 mg/s, every EMISSION_PERIOD_S where `Reporting` asks
         for records.
+    speed_factor:  simulated seconds per wall second; 0 as fast as possible.
+    sources:       figures of each source of observations from outside.
     """
 
     time_s: float
@@ -52,6 +54,8 @@ class Snapshot:
     scene: Scene | None = None
     profile: Mapping[str, float] = field(default_factory=dict)
     emission: tuple[int, float, float] | None = None
+    speed_factor: float = 0.0
+    sources: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

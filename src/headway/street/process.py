@@ -34,6 +34,7 @@ from headway.street import checkpoint
 from headway.street.alerts import alert_rules
 from headway.street.board import JunctionState
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
+from headway.street.external.merge import Reported
 from headway.street.messages import (
     Optimise,
     Release,
@@ -249,6 +250,8 @@ class StreetProcess:
             case Release():
                 gate.release(order.junction, order.by, now_s)
                 self.run.street.record_gate_events()
+            case Reported():
+                self.run.street.external.take(order, now_s)
             case Reporting():
                 self.run.reporting = order
                 self.run.street.signal_log.enabled = order.record
@@ -259,7 +262,7 @@ class StreetProcess:
             case _:
                 raise ValueError(
                     f"no order of the kind {type(order).__name__}. There are: Override, Release, "
-                    "Optimise, Reporting, Switch."
+                    "Optimise, Reported, Reporting, Switch."
                 )
 
     def _optimise(self, order: Optimise) -> None:
@@ -327,6 +330,7 @@ class StreetProcess:
 
     def _use_loop(self, loop: RealTimeController) -> None:
         self.loop = loop
+        self.run.street.external.speed_factor = self.settings.loop.speed_factor
         self._snapshots = loop.streams.subscribe(
             "snapshots", SNAPSHOT_HZ, policy=Policy.LATEST_ONLY
         )

@@ -20,6 +20,7 @@ from headway.street import checkpoint
 from headway.street.board import JunctionState
 from headway.street.closed_loop import Street, open_street, stopped_vehicles
 from headway.street.event_log import EventLog
+from headway.street.external.rows import AgeLimits
 from headway.street.messages import Reporting, Snapshot, Task
 from headway.values import Event
 
@@ -168,6 +169,8 @@ class StreetRun:
             scene=street.plant.scene() if self.reporting.scene else None,
             profile=loop.profiler.figures(),
             emission=self._emission(),
+            speed_factor=loop.settings.speed_factor,
+            sources=street.external.states(self.time_s),
         )
 
     def _emission(self) -> tuple[int, float, float] | None:
@@ -211,6 +214,7 @@ def open_run(
         cycle_s=s.loop.cycle_s,
         confidence_threshold=s.control.confidence,
     )
+    street.external.limits = AgeLimits(s.external.oldest_s, s.external.ahead_s)
     run = StreetRun(
         street=street,
         scenario=of_scenario,

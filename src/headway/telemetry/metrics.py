@@ -80,6 +80,18 @@ open_alerts = Gauge("headway_alerts_open", "Open alerts", ("street", "level"), r
 restarts = Counter(
     "headway_restarts", "Restarts of a street's process", ("street",), registry=registry
 )
+observations = Counter(
+    "headway_observations",
+    "Rows of observations from outside: taken, refused for a fault, cut for their rate",
+    ("street", "outcome"),
+    registry=registry,
+)
+source_weight = Gauge(
+    "headway_source_weight",
+    "Weight of a source of observations from outside, 0 to 1",
+    ("street", "source"),
+    registry=registry,
+)
 clients = Gauge("headway_stream_clients", "Clients of a live stream", ("topic",), registry=registry)
 sent = Counter(
     "headway_stream_messages",

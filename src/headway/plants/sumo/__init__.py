@@ -1,7 +1,7 @@
 """The SUMO street: its network, its scenarios, and the simulation as a plant."""
 
 from headway.plants.sumo.network import Shapes, read_network, read_shapes
-from headway.plants.sumo.plant import Scene, SumoPlant, SumoSettings
+from headway.plants.sumo.plant import Scene, SumoPlant, SumoSettings, UnobservedPlant
 from headway.plants.sumo.scenarios import RESCO, Scenario, scenario
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Shapes",
     "SumoPlant",
     "SumoSettings",
+    "UnobservedPlant",
     "read_network",
     "read_shapes",
     "scenario",

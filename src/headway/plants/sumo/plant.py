@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from headway.plants.sumo.profiles import likely_links, profile
 from headway.plants.sumo.short_lanes import short_lanes
 from headway.roads import Colour, Kind, Network
 from headway.safety import Command
-from headway.values import ColourArray, FloatArray, IntArray, Observation
+from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehicles
 
 _LABELS = itertools.count()
 LETTERS = "OrygG"  # by Colour
@@ -352,3 +352,30 @@ class SumoPlant:
 
     def close(self) -> None:
         self._sumo.close()
+
+
+class UnobservedPlant(SumoPlant):
+    """A street without equipment of its own: it reports its signals and its clock, and no road
+    user.
+    """
+
+    def __init__(self, settings: SumoSettings, network: Network) -> None:
+        super().__init__(replace(settings, sensing="connected"), network)
+
+    def observe(self) -> Observation:
+        simulated = super().observe()
+        none = np.zeros(0, np.int32)
+        nothing = np.zeros(0)
+        return replace(
+            simulated,
+            vehicles=Vehicles(
+                none, none, nothing, nothing, nothing, nothing, none.astype(np.bool_)
+            ),
+            room_m=np.full_like(simulated.room_m, np.inf),
+            count=np.zeros_like(simulated.count),
+            arrived=np.zeros_like(simulated.arrived),
+            waiting_persons=np.zeros_like(simulated.waiting_persons),
+            completeness=np.zeros_like(simulated.completeness),
+            emergencies=(),
+            links_known=False,
+        )

@@ -1,0 +1,261 @@
+"""Router of observations from outside: other people's cameras and detectors steer a street. The
+same by HTTP and by WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from headway.api.dependencies import need, services_of
+from headway.api.ingest import body_of
+from headway.api.problems import Fault, ProblemError, problem, responses
+from headway.api.security import Principal, Role, identify
+from headway.api.streets import street_by_name
+from headway.runtime import WorkerError
+from headway.service.observations import NotStartedError, ObservationService, Outcome
+from headway.service.streets import RunningStreet
+from headway.street.external.rows import MOST_ROWS
+
+router = APIRouter(prefix="/api/v1/observations", tags=["observations"])
+MOST_FAULTS = 1000  # in one answer
+Reporter = Annotated[Principal, Depends(need(Role.SOURCE))]
+EXAMPLE: Any = [
+    {
+        "at": "2026-01-31T08:00:00.2Z",
+        "junction": "247379907",
+        "approach": "north",
+        "quality": 0.9,
+        "vehicles": [
+            {"distance_m": 3.5, "speed_mps": 0.0, "class": "car"},
+            {"distance_m": 41.0, "speed_mps": 11.2, "class": "bus"},
+        ],
+    },
+    {"at": "2026-01-31T08:00:00.2Z", "junction": "247379907", "pedestrian_call": True},
+]
+
+
+class RefusedRow(BaseModel):
+    """Row `index` of the message, and what is wrong where."""
+
+    index: int
+    pointer: str
+    message: str
+
+
+class ObservationsTaken(BaseModel):
+    """What came of a message. taken: rows that went to the street; cut: rows over the rate of their
+    source; refused: the rows that were not taken, at most 1,000 of them.
+    """
+
+    taken: int
+    cut: int
+    refused: list[RefusedRow]
+
+
+class SourceState(BaseModel):
+    """A source. weight: 0..1, the product of its factors; taken, refused, cut: rows so far; lanes:
+    that it has reported on; at_s: time of its newest row (street's seconds); last_seen: its arrival
+    (seconds since 1970); latency: from arrival here until the street has it for its next decision.
+    """
+
+    source: str
+    holder: str
+    condition: str
+    weight: float
+    factors: dict[str, float]
+    taken: int
+    refused: int
+    cut: int
+    lanes: int
+    at_s: float | None
+    last_seen: float | None
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+
+
+class ApproachPlaces(BaseModel):
+    """A road that ends at a junction. comes_from: its direction; lanes: the rightmost first."""
+
+    road: str
+    comes_from: str
+    lanes: list[str]
+
+
+class JunctionPlaces(BaseModel):
+    """What rows may speak of. crossings: numbers of signal groups at the junction."""
+
+    junction: str
+    approaches: list[ApproachPlaces]
+    crossings: list[int]
+
+
+def service_of(request: Request) -> ObservationService:
+    found = services_of(request).observations
+    if found is None:
+        raise ProblemError(404, "this server runs no street")
+    return found
+
+
+def street_of(
+    request: Request, street: Annotated[str, Query(max_length=64)] = "headway"
+) -> RunningStreet:
+    return street_by_name(request, street)
+
+
+Street = Annotated[RunningStreet, Depends(street_of)]
+Observations = Annotated[ObservationService, Depends(service_of)]
+SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "array",
+                    "items": {"$ref": "#/components/schemas/ObservationRow"},
+                    "minItems": 1,
+                    "maxItems": MOST_ROWS,
+                },
+                "example": EXAMPLE,
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=ObservationsTaken,
+    openapi_extra=SCHEMA,
+    responses={
+        207: {"model": ObservationsTaken},
+        **responses(401, 403, 404, 413, 422, 429, 503),
+    },
+)
+async def post(who: Reporter, request: Request, street: Street, service: Observations) -> Any:
+    """Take up to 5,000 rows. 202: the street has all for its next decision; 207: some were refused,
+    each with its place; 422: none could be taken; 429: all were over the rate of their source.
+    """
+    spent_s = time.perf_counter() - request.state.begun_s  # by the middleware, before credentials
+    received_ns = time.monotonic_ns() - int(spent_s * 1e9)
+    body = await body_of(request)
+    try:
+        outcome = await run_in_threadpool(service.take, street, who.name, body, received_ns)
+    except ValueError as error:
+        raise ProblemError(422, str(error), [Fault(pointer="", message=str(error))]) from error
+    except NotStartedError as error:
+        raise ProblemError(503, str(error), headers={"Retry-After": "2"}) from error
+    if not outcome.taken:
+        raise _nothing_taken(outcome)
+    return JSONResponse(_plain(outcome), 207 if outcome.refused else 202)
+
+
+def _nothing_taken(outcome: Outcome) -> ProblemError:
+    faults = [
+        Fault(pointer=f"/{f.number}{f.fault.place}", message=f.fault.message)
+        for f in outcome.refused[:MOST_FAULTS]
+    ]
+    if outcome.cut == len(outcome.refused):
+        detail = f"{outcome.cut} row(s) over the rate of their source; none was taken"
+        return ProblemError(429, detail, faults[:1], headers={"Retry-After": "1"})
+    return ProblemError(422, f"none of {len(outcome.refused)} row(s) can be taken", faults)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    refused = [
+        {"index": f.number, "pointer": f.fault.place, "message": f.fault.message}
+        for f in outcome.refused[:MOST_FAULTS]
+    ]
+    return {"taken": outcome.taken, "cut": outcome.cut, "refused": refused}
+
+
+@router.websocket("")
+async def socket(socket: WebSocket) -> None:
+    """?token=, street=. Each message is a list of rows, or one row, and is answered by what came of
+    it (`taken`, `cut`, `refused`), or by `error` where none of it could be read.
+    """
+    services = services_of(socket)
+    try:
+        who = await asyncio.to_thread(
+            identify, services.keyring, services.keys, socket.headers, socket.query_params
+        )
+        if who.role < Role.SOURCE:
+            raise ProblemError(403, f"this needs the role source; yours is {who.role.name.lower()}")
+        streets = services.street_service.streets if services.street_service is not None else {}
+        name = socket.query_params.get("street", "headway")
+        if services.observations is None or name not in streets:
+            raise ProblemError(404, f"no street {name!r}. There are: {', '.join(streets)}")
+    except ProblemError as error:
+        await socket.send_denial_response(
+            problem(socket, error.status, error.detail, headers=error.headers)
+        )
+        return
+    await socket.accept()
+    try:
+        while True:
+            message = await socket.receive()
+            received_ns = time.monotonic_ns()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text") or message.get("bytes") or b""
+            street = services.street_service.streets[name]  # type: ignore[union-attr]
+            answer = await asyncio.to_thread(
+                _answer, services.observations, street, who.name, text, received_ns
+            )
+            await socket.send_text(msgspec.json.encode(answer).decode())
+    except (WebSocketDisconnect, RuntimeError):
+        pass
+
+
+def _answer(
+    service: ObservationService,
+    street: RunningStreet,
+    holder: str,
+    text: bytes | str,
+    received_ns: int,
+) -> dict[str, Any]:
+    try:
+        return _plain(service.take(street, holder, text, received_ns))
+    except (ValueError, NotStartedError, WorkerError) as error:
+        return {"error": str(error)}
+
+
+@router.get("/sources", responses=responses(401, 403, 404, 422))
+def sources(
+    street: Street, service: Observations, _: Any = Depends(need(Role.VIEWER))
+) -> list[SourceState]:
+    """The sources of a street: weight, what it is made of, rows taken and refused, when last
+    seen.
+    """
+    return [SourceState.model_validate(s) for s in service.sources(street)]
+
+
+@router.get("/places", responses=responses(401, 403, 404, 422))
+def places(
+    street: Street, service: Observations, _: Any = Depends(need(Role.VIEWER))
+) -> list[JunctionPlaces]:
+    """What rows may speak of: junctions, with their approaches and crossings."""
+    found = service.places(street)
+    return [
+        JunctionPlaces(
+            junction=j.id,
+            approaches=[
+                ApproachPlaces(
+                    road=road,
+                    comes_from=found.directions[number].get(road, ""),
+                    lanes=[found.network.lanes[lane].id for lane in lanes],
+                )
+                for road, lanes in found.roads[number].items()
+            ],
+            crossings=[group - j.first for group in found.crossings[number]],
+        )
+        for number, j in enumerate(found.network.junctions)
+    ]

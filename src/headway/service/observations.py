@@ -1,0 +1,310 @@
+"""Observations from outside on their way to a street: who may say what, how much, and what is
+refused, row by row.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from headway.service.streets import RunningStreet, StreetService
+from headway.settings import ExternalSettings, SourceSettings
+from headway.street.external.merge import MOST_OF_HOLDER, MOST_SOURCES, Reported
+from headway.street.external.places import PlaceError, Places
+from headway.street.external.rows import (
+    AgeLimits,
+    Fault,
+    ObservationRow,
+    StreetClock,
+    age_fault,
+    fault_of,
+    read_rows,
+)
+from headway.telemetry import metrics
+
+BURST_S = 5.0  # of a source's rate, that it may send at once
+SNAPSHOT_AGE_S = 0.3  # wall seconds by which the street's time may be newer than it is known here
+TELL_REFUSED_S = 1.0  # between messages to the street that hold nothing but refusals
+CUT = "over the rate of this source"
+
+
+class NotStartedError(RuntimeError):
+    """The street has no time yet; the message says so."""
+
+
+class RowFault(NamedTuple):
+    """What is wrong with a row. number: its place in the message."""
+
+    number: int
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a message. taken: rows that went to the street; refused: with their faults; cut:
+    rows over the rate of their source.
+    """
+
+    taken: int
+    cut: int
+    refused: tuple[RowFault, ...]
+
+
+@dataclass
+class _Account:
+    """Of one source at one street. rows: that it may send now."""
+
+    holder: str
+    rows: float
+    at_s: float
+    refused: int = 0
+    cut: int = 0
+    told_s: float = 0.0
+
+
+@dataclass
+class _Taken:
+    """Rows of one message, by source."""
+
+    rows: dict[str, list[ObservationRow]] = field(default_factory=dict)
+    faults: list[RowFault] = field(default_factory=list)
+    cut: int = 0
+
+
+class ObservationService:
+    """Checks observations and sends them to streets.
+
+    wall (seconds since 1970), monotonic_ns: given by tests.
+    """
+
+    def __init__(
+        self,
+        streets: StreetService,
+        settings: ExternalSettings,
+        wall: Callable[[], float] = time.time,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._streets = streets
+        self._settings = settings
+        self._wall = wall
+        self._monotonic_ns = monotonic_ns
+        self._declared = {source.name: source for source in settings.sources}
+        self._places: dict[str, Places] = {}
+        self._accounts: dict[tuple[str, str], _Account] = {}
+        self._lock = threading.Lock()
+
+    def places(self, street: RunningStreet) -> Places:
+        """What rows may speak of."""
+        found = self._places.get(street.name)
+        if found is None or found.network is not street.network:
+            found = self._places[street.name] = Places(street.network)
+        return found
+
+    def take(
+        self, street: RunningStreet, holder: str, text: bytes | str, received_ns: int | None = None
+    ) -> Outcome:
+        """Check a message of `holder` and send what is good to the street.
+
+        received_ns: when it arrived, by the monotonic clock. Raises ValueError if the whole message
+        cannot be read, NotStartedError while the street is starting, WorkerError if it takes
+        nothing now.
+        """
+        arrived_ns = self._monotonic_ns() if received_ns is None else received_ns
+        wall = self._wall()
+        rows, faults = read_rows(text)
+        if street.snapshot is None:
+            raise NotStartedError(f"street {street.name!r} is starting")
+        taken = self._sort(street, holder, rows, faults, wall)
+        self._send(street, holder, taken, wall, arrived_ns)
+        count = sum(len(own) for own in taken.rows.values())
+        metrics.observations.labels(street.name, "taken").inc(count)
+        metrics.observations.labels(street.name, "refused").inc(len(taken.faults) - taken.cut)
+        metrics.observations.labels(street.name, "cut").inc(taken.cut)
+        return Outcome(count, taken.cut, tuple(taken.faults))
+
+    def _sort(
+        self,
+        street: RunningStreet,
+        holder: str,
+        rows: list[ObservationRow | None],
+        faults: dict[int, Fault],
+        wall: float,
+    ) -> _Taken:
+        taken = _Taken()
+        clock, limits = self._clock(street, wall)
+        places = self.places(street)
+        for index, row in enumerate(rows):
+            if row is None:
+                self._refuse(street, holder, holder, taken, RowFault(index, faults[index]))
+                continue
+            source = row.source or holder
+            checked = self._checked(row, source, holder, places, clock, limits)
+            if isinstance(checked, Fault):
+                known = source if self._may_speak_for(source, holder) else holder
+                self._refuse(street, known, holder, taken, RowFault(index, checked))
+            elif not self._has_room(street, source, holder):
+                message = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one holder"
+                taken.faults.append(RowFault(index, Fault("/source", message)))
+            elif self._spend(street, source, holder):
+                taken.rows.setdefault(source, []).append(checked)
+            else:
+                taken.cut += 1
+                taken.faults.append(RowFault(index, Fault("", CUT)))
+        return taken
+
+    def _clock(self, street: RunningStreet, wall: float) -> tuple[StreetClock, AgeLimits]:
+        """The street's, as far as it is known here."""
+        snapshot, s = street.snapshot, self._settings
+        assert snapshot is not None
+        speed_factor = snapshot.speed_factor
+        ahead_s = s.ahead_s + SNAPSHOT_AGE_S * max(speed_factor, 1.0)
+        return StreetClock(wall, snapshot.time_s, speed_factor), AgeLimits(s.oldest_s, ahead_s)
+
+    def _checked(
+        self,
+        row: ObservationRow,
+        source: str,
+        holder: str,
+        places: Places,
+        clock: StreetClock,
+        limits: AgeLimits,
+    ) -> ObservationRow | Fault:
+        """The row with the network's own names, or what is wrong with it."""
+        if not self._may_speak_for(source, holder):
+            return Fault(
+                "/source",
+                f"{holder!r} may not speak for {source!r}. Use the name of the credentials, or "
+                f"{holder}:PART, or list the source in the settings (external.sources)",
+            )
+        fault = fault_of(row) or age_fault(row, clock, limits)
+        if fault is not None:
+            return fault
+        try:
+            return _placed(row, places, self._declared.get(source))
+        except PlaceError as error:
+            return Fault(error.place, str(error))
+
+    def _may_speak_for(self, source: str, holder: str) -> bool:
+        """A source belongs to the holder that the settings name, else to the holder whose name it
+        bears.
+        """
+        declared = self._declared.get(source)
+        if declared is not None:
+            return declared.holder == holder
+        if not source.isprintable():  # a line break may pass a pattern's end
+            return False
+        return bool(holder) and (source == holder or source.startswith(f"{holder}:"))
+
+    def _account(self, street: RunningStreet, source: str, holder: str) -> _Account:
+        now_s = self._monotonic_ns() / 1e9
+        key = (street.name, source)
+        if key not in self._accounts:
+            most = self._settings.rows_per_s * BURST_S
+            self._accounts[key] = _Account(holder, rows=most, at_s=now_s)
+        return self._accounts[key]
+
+    def _has_room(self, street: RunningStreet, source: str, holder: str) -> bool:
+        """A new source fits in."""
+        with self._lock:
+            if (street.name, source) in self._accounts:
+                return True
+            own = [a.holder for (name, _), a in self._accounts.items() if name == street.name]
+            return len(own) < MOST_SOURCES and own.count(holder) < MOST_OF_HOLDER
+
+    def _spend(self, street: RunningStreet, source: str, holder: str) -> bool:
+        """One row of what the source may send; False where nothing is left."""
+        rate = self._settings.rows_per_s
+        now_s = self._monotonic_ns() / 1e9
+        with self._lock:
+            account = self._account(street, source, holder)
+            earned = (now_s - account.at_s) * rate
+            account.rows = min(account.rows + earned, rate * BURST_S)
+            account.at_s = now_s
+            if account.rows < 1.0:
+                account.cut += 1
+                return False
+            account.rows -= 1.0
+            return True
+
+    def _refuse(
+        self, street: RunningStreet, source: str, holder: str, taken: _Taken, fault: RowFault
+    ) -> None:
+        taken.faults.append(fault)
+        with self._lock:
+            self._account(street, source, holder).refused += 1
+
+    def _send(
+        self, street: RunningStreet, holder: str, taken: _Taken, wall: float, arrived_ns: int
+    ) -> None:
+        """One message a source; refusals alone are told once in TELL_REFUSED_S."""
+        now_s = self._monotonic_ns() / 1e9
+        with self._lock:
+            due = {
+                source
+                for (name, source), a in self._accounts.items()
+                if name == street.name
+                and a.holder == holder
+                and (a.refused or a.cut)
+                and now_s - a.told_s >= TELL_REFUSED_S
+            }
+            messages = []
+            for source in due | set(taken.rows):
+                account = self._account(street, source, holder)
+                declared = self._declared.get(source)
+                messages.append(
+                    Reported(
+                        source=source,
+                        holder=holder,
+                        rows=tuple(taken.rows.get(source, ())),
+                        refused=account.refused,
+                        cut=account.cut,
+                        declared=declared.weight if declared is not None else 1.0,
+                        wall=wall,
+                        received_ns=arrived_ns if source in taken.rows else 0,
+                    )
+                )
+                account.refused, account.cut, account.told_s = 0, 0, now_s
+        for message in messages:
+            self._streets.order(street.name, message)
+
+    def sources(self, street: RunningStreet) -> list[dict[str, Any]]:
+        """Every source of a street, with its weight and what it is made of."""
+        return [dict(s) for s in street.snapshot.sources] if street.snapshot is not None else []
+
+
+def _placed(row: ObservationRow, places: Places, declared: SourceSettings | None) -> ObservationRow:
+    """With the network's own names. Raises PlaceError."""
+    junction = places.junction(row.junction)
+    name = places.network.junctions[junction].id
+    if declared is not None and declared.junctions and name not in declared.junctions:
+        raise PlaceError(
+            "/junction",
+            f"{name!r} is no junction of this source. The settings allow it: "
+            f"{', '.join(declared.junctions)}",
+        )
+    if row.pedestrian_call:
+        places.crossing_groups(row, junction)
+    approach = places.road_from(junction, row.approach) if row.approach else ""
+    if approach:
+        places.lanes(junction, approach)
+    if declared is not None and not declared.emergencies:
+        row = _without_emergencies(row)
+    return msgspec.structs.replace(row, junction=name, approach=approach)
+
+
+def _without_emergencies(row: ObservationRow) -> ObservationRow:
+    """Emergency vehicles are vehicles like others. Raises PlaceError where nothing is left."""
+    if row.emergency is not None and not row.measures_traffic:
+        message = "the settings do not let this source report emergency vehicles"
+        raise PlaceError("/emergency", message)
+    vehicles = row.vehicles
+    if vehicles is not None:
+        vehicles = [
+            msgspec.structs.replace(v, kind="car") if v.kind == "emergency" else v for v in vehicles
+        ]
+    return msgspec.structs.replace(row, emergency=None, vehicles=vehicles)

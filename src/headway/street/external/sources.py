@@ -1,0 +1,162 @@
+"""How far each source from outside is trusted: by what it sent, against what others see and the
+signals show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headway.street.external.views import LaneView
+
+WINDOW = 60.0  # seconds or messages: a source that starts to lie is not used any more after some 20
+PRIOR = 10.0  # good evidence that a new source is credited with
+MOST_LATENCIES = 1000  # of the newest messages
+EMERGENCY_S = 120.0  # of claims that a source may make at a junction at once
+EMERGENCY_AGAIN_S = 900.0  # in which a spent claim is earned again
+
+
+class Trust:
+    """Share of good evidence among the newest: evidence counts less by e when WINDOW more has come.
+
+    Silence is no evidence, so that a source which lied and stopped is not trusted again for it.
+    """
+
+    def __init__(self) -> None:
+        self._good = PRIOR
+        self._bad = 0.0
+
+    def add(self, good: float, bad: float) -> None:
+        """Evidence: of seconds, or the shares of one message."""
+        kept = math.exp(-(good + bad) / WINDOW)
+        self._good = self._good * kept + good
+        self._bad = self._bad * kept + bad
+
+    @property
+    def share(self) -> float:
+        """0..1."""
+        return self._good / (self._good + self._bad)
+
+
+@dataclass
+class ApproachTrust:
+    """Of one source at one approach.
+
+    agreement:  share of the time in which its number of vehicles agreed with the reference.
+    steadiness: share of the time in which it was no stuck detector.
+    """
+
+    agreement: Trust = field(default_factory=Trust)
+    steadiness: Trust = field(default_factory=Trust)
+    stood_green_s: float = 0.0
+    stood_veh: int = -1
+
+    @property
+    def weight(self) -> float:
+        return self.agreement.share * self.steadiness.share
+
+
+@dataclass
+class Claim:
+    """An emergency vehicle as a source reported it last."""
+
+    group: int
+    at_s: float
+    distance_m: float
+    speed_mps: float
+
+
+@dataclass
+class Source:
+    """One source from outside.
+
+    declared: the weight that the settings give it.
+    views:    by lane; approaches: by road.
+    taken, refused, cut: rows so far: taken, refused for a fault, cut for their rate.
+    at_s, seen_wall: when its newest row was measured (street's seconds), and arrived (since 1970).
+    """
+
+    name: str
+    holder: str
+    declared: float = 1.0
+    views: dict[int, LaneView] = field(default_factory=dict)
+    approaches: dict[str, ApproachTrust] = field(default_factory=dict)
+    validity: Trust = field(default_factory=Trust)
+    rate: Trust = field(default_factory=Trust)
+    claims: Trust = field(default_factory=Trust)
+    emergencies: dict[str, Claim] = field(default_factory=dict)
+    emergency_used_s: dict[int, float] = field(default_factory=dict)
+    taken: int = 0
+    refused: int = 0
+    cut: int = 0
+    at_s: float = -math.inf
+    seen_wall: float = 0.0
+    condition: str = "new"
+    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_LATENCIES))
+
+    @property
+    def own_weight(self) -> float:
+        """Of all that it says, whatever the approach."""
+        return self.declared * self.validity.share * self.rate.share * self.claims.share
+
+    def approach(self, road: str) -> ApproachTrust:
+        return self.approaches.setdefault(road, ApproachTrust())
+
+    def weight_at(self, road: str) -> float:
+        """At one approach."""
+        found = self.approaches.get(road)
+        return self.own_weight * (found.weight if found is not None else 1.0)
+
+    @property
+    def agreement(self) -> float:
+        """Mean over its approaches."""
+        return _mean([a.agreement.share for a in self.approaches.values()])
+
+    @property
+    def steadiness(self) -> float:
+        return _mean([a.steadiness.share for a in self.approaches.values()])
+
+    @property
+    def weight(self) -> float:
+        """Of all that it says, over its approaches."""
+        return self.own_weight * _mean([a.weight for a in self.approaches.values()])
+
+    def state(self, freshness: float) -> dict[str, Any]:
+        """Plain figures, as the API shows them. freshness: of its newest row, 0..1."""
+        factors = {
+            "declared": self.declared,
+            "freshness": freshness,
+            "agreement": self.agreement,
+            "steadiness": self.steadiness,
+            "validity": self.validity.share,
+            "rate": self.rate.share,
+            "claims": self.claims.share,
+        }
+        latencies = np.array(self.latencies_ms)
+        return {
+            "source": self.name,
+            "holder": self.holder,
+            "condition": self.condition,
+            "weight": round(self.weight * freshness, 3),
+            "factors": {name: round(value, 3) for name, value in factors.items()},
+            "taken": self.taken,
+            "refused": self.refused,
+            "cut": self.cut,
+            "lanes": len(self.views),
+            "at_s": self.at_s if math.isfinite(self.at_s) else None,
+            "last_seen": self.seen_wall or None,
+            "latency_p50_ms": _percentile(latencies, 50.0),
+            "latency_p99_ms": _percentile(latencies, 99.0),
+        }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 1.0
+
+
+def _percentile(values: np.ndarray[Any, np.dtype[np.float64]], q: float) -> float | None:
+    return round(float(np.percentile(values, q)), 3) if len(values) else None

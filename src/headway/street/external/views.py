@@ -1,0 +1,253 @@
+"""What one source knows of one lane, and the vehicles that follow from it.
+
+Positions are used as they were sent, each moved on by its speed since. A queue is a row of vehicles
+from the stop line. From detectors a queue is kept that vehicles enter behind and leave in front
+(input-output: A. Sharma, D. Bullock and J. Bonneson, Transportation Research Record 2035, 2007); an
+occupancy alone gives a density (P. Athol, Highway Research Record 72, 1965).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from headway.street.external.rows import (
+    AT_STOP_LINE_M,
+    MOST_VEHICLES,
+    ObservationRow,
+    ObservedVehicle,
+)
+from headway.values import FloatArray
+
+SPACING_M = 7.5  # from one standing vehicle to the next, as in the sensing profile `loops`
+FIRST_M = 1.0  # of the first standing vehicle to the stop line
+APPROACH_MPS = 10.0  # of vehicles between detectors, whose speed nobody measures
+ZONE_M = 50.0  # before the stop line, of a detector whose place is not given
+VEHICLE_M = 4.5  # mean length of a vehicle
+DETECTOR_M = 2.0  # length of a detector: an inductive loop's usual 6 feet
+OCCUPIED_FROM = 0.5  # share of the time
+STANDING_BELOW_MPS = 0.1  # as in SUMO
+HEADWAY_S = 2.0  # between vehicles that leave at saturation flow: 1,800 an hour
+START_LOST_S = 2.0  # from the start of green to the first that leaves
+FORGET_S = 20.0  # an empty stop line for so long: a count was lost, by a change of lane
+NONE = np.zeros((0, 3))
+
+
+class Signal(NamedTuple):
+    """What the signal of a lane shows. green_s: for how long it has been green; 0 where it is
+    not.
+    """
+
+    green_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LanePart:
+    """What a row says of one lane. vehicles: (metres to the stop line, m/s, id), None where it
+    lists none; other fields as in `ObservationRow`.
+    """
+
+    quality: float
+    vehicles: tuple[tuple[float, float, str], ...] | None
+    queue: int | None
+    count: int | None
+    occupancy: float | None
+    interval_s: float
+    detector_m: float
+
+
+def parts(row: ObservationRow, lanes: int) -> list[LanePart]:
+    """A row on each of the `lanes` of its approach: vehicles by their lane, what is without one
+    evenly.
+    """
+    queue = row.queue
+    if queue is None and row.queue_m is not None:
+        queue = min(round(row.queue_m / SPACING_M), MOST_VEHICLES)
+    vehicles = _by_lane(row.vehicles, lanes) if row.vehicles is not None else None
+    return [
+        LanePart(
+            quality=row.quality,
+            vehicles=None if vehicles is None else tuple(vehicles[k]),
+            queue=None if queue is None else (queue + lanes - 1 - k) // lanes,
+            count=None if row.count is None else (row.count + lanes - 1 - k) // lanes,
+            occupancy=row.occupancy,
+            interval_s=row.interval_s,
+            detector_m=row.detector_m,
+        )
+        for k in range(lanes)
+    ]
+
+
+def _by_lane(vehicles: list[ObservedVehicle], lanes: int) -> list[list[tuple[float, float, str]]]:
+    """Those of no known lane in turn, nearest first."""
+    found: list[list[tuple[float, float, str]]] = [[] for _ in range(lanes)]
+    turn = 0
+    for vehicle in sorted(vehicles, key=lambda v: v.distance_m):
+        lane = vehicle.lane
+        if not 0 <= lane < lanes:
+            lane, turn = turn % lanes, turn + 1
+        found[lane].append((vehicle.distance_m, vehicle.speed_mps, vehicle.id))
+    return found
+
+
+class LaneView:
+    """What a source knows of a lane.
+
+    at_s:    time of the newest row, in the street's seconds; -inf before the first.
+    quality: that the source gave to it.
+    """
+
+    def __init__(self, limit_mps: float) -> None:
+        self.at_s = -np.inf
+        self.quality = 0.0
+        self._free_mps = min(APPROACH_MPS, limit_mps)
+        self._placed: FloatArray | None = None  # (n, 2) metres, m/s; None where detectors speak
+        self._ids = frozenset[str]()
+        self._standing = deque[float]()  # since when each has stood, front first
+        self._entered = deque[float]()  # when each passed ZONE_M, front first
+        self._zone_m = ZONE_M
+        self._density_veh = 0.0
+        self._counts_entering = False
+        self._stop_line_at_s = -np.inf  # of the newest row of a detector at the stop line
+        self._occupied = False
+        self._left_at_s = -np.inf
+        self._arrived = 0
+
+    def take(self, part: LanePart, at_s: float) -> None:
+        """A newer row; one older than the newest is left out."""
+        if at_s < self.at_s:
+            return
+        if part.vehicles is not None:
+            self._take_places(part.vehicles, at_s)
+        elif part.queue is not None:
+            places = [(FIRST_M + k * SPACING_M, 0.0, "") for k in range(part.queue)]
+            self._take_places(tuple(places), at_s)
+        elif part.detector_m <= AT_STOP_LINE_M:
+            self._take_stop_line(part, at_s)
+        else:
+            self._take_advance(part, at_s)
+        self.at_s, self.quality = at_s, part.quality
+
+    def _take_places(self, vehicles: tuple[tuple[float, float, str], ...], at_s: float) -> None:
+        before = 0 if self._placed is None else len(self._placed)
+        ids = frozenset(v[2] for v in vehicles if v[2])
+        self._arrived += max(len(ids - self._ids), len(vehicles) - before, 0)
+        self._ids = ids
+        ordered = sorted(vehicles)
+        self._placed = np.array([v[:2] for v in ordered], np.float64).reshape(-1, 2)
+        standing = int((self._placed[:, 1] < STANDING_BELOW_MPS).sum())
+        while len(self._standing) > standing:
+            self._standing.popleft()
+        self._standing.extend([at_s] * (standing - len(self._standing)))
+
+    def _take_advance(self, part: LanePart, at_s: float) -> None:
+        self._placed = None
+        self._zone_m = part.detector_m
+        if part.count is not None:
+            self._counts_entering, self._density_veh = True, 0.0
+            self._enter(part.count, at_s, part.interval_s)
+        elif part.occupancy is not None and not self._counts_entering:
+            self._density_veh = part.occupancy * part.detector_m / (VEHICLE_M + DETECTOR_M)
+
+    def _take_stop_line(self, part: LanePart, at_s: float) -> None:
+        self._placed = None
+        self._stop_line_at_s = at_s
+        if part.count:
+            for _ in range(min(part.count, len(self._entered))):
+                self._entered.popleft()
+            self._left_at_s = at_s
+            self._arrived += 0 if self._counts_entering else part.count
+        if part.occupancy is not None:
+            self._occupied = part.occupancy >= OCCUPIED_FROM
+        if self._occupied and not self._entered:
+            self._entered.append(at_s - self._zone_m / self._free_mps)
+
+    def _enter(self, count: int, at_s: float, interval_s: float) -> None:
+        """`count` vehicles passed the advance detector, evenly over the interval."""
+        room = max(MOST_VEHICLES - len(self._entered), 0)
+        step_s = interval_s / max(count, 1)
+        times = [at_s - interval_s + (k + 0.5) * step_s for k in range(min(count, room))]
+        self._entered.extend(times)
+        self._arrived += count
+
+    def arrived(self) -> int:
+        """Vehicles that came since the last call."""
+        taken, self._arrived = self._arrived, 0
+        return taken
+
+    def vehicles(self, now_s: float, signal: Signal) -> FloatArray:
+        """(n, 3): metres to the stop line, m/s and seconds stood of each, nearest first."""
+        if self._placed is not None:
+            return self._moved_on(now_s)
+        if self._counts_entering or self._entered:
+            self._discharge(now_s, signal)
+            return self._between(now_s)
+        return self._by_density(signal)
+
+    def _moved_on(self, now_s: float) -> FloatArray:
+        """The positions, each moved on by its speed, but not past its place in the queue."""
+        if self._placed is None or not len(self._placed):
+            return NONE
+        distance, speed = self._placed[:, 0], self._placed[:, 1]
+        in_queue = FIRST_M + SPACING_M * np.arange(len(distance))
+        moved = np.maximum(
+            distance - speed * max(now_s - self.at_s, 0.0), np.minimum(distance, in_queue)
+        )
+        wait = np.zeros(len(distance))
+        standing = np.flatnonzero(speed < STANDING_BELOW_MPS)
+        since = np.array(self._standing)[: len(standing)]
+        wait[standing[: len(since)]] = np.maximum(now_s - since, 0.0)
+        return np.column_stack([moved, speed, wait])
+
+    def _discharge(self, now_s: float, signal: Signal) -> None:
+        """Take out those that have left: as the detector at the stop line said, else at saturation
+        flow on green.
+        """
+        entered = self._entered
+        if now_s - self._stop_line_at_s <= FORGET_S:
+            lost = (
+                not self._occupied
+                and entered
+                and now_s - entered[0] > FORGET_S
+                and now_s - max(self._left_at_s, entered[0]) > FORGET_S
+            )
+            if lost:
+                entered.clear()
+            return
+        if signal.green_s <= START_LOST_S:
+            return
+        begun_s = now_s - signal.green_s + START_LOST_S
+        while entered:
+            leaves_s = max(
+                self._left_at_s + HEADWAY_S, begun_s, entered[0] + self._zone_m / self._free_mps
+            )
+            if leaves_s > now_s:
+                return
+            entered.popleft()
+            self._left_at_s = leaves_s
+
+    def _between(self, now_s: float) -> FloatArray:
+        """Between the detectors: on the way at free speed, or in the queue."""
+        n = len(self._entered)
+        if not n:
+            return NONE
+        free = self._zone_m - self._free_mps * (now_s - np.array(self._entered))
+        queued = FIRST_M + SPACING_M * np.arange(n)
+        return np.column_stack(
+            [
+                np.maximum(free, queued),
+                np.where(free > queued, self._free_mps, 0.0),
+                np.maximum(queued - free, 0.0) / self._free_mps,
+            ]
+        )
+
+    def _by_density(self, signal: Signal) -> FloatArray:
+        """Evenly between detector and stop line; before a red signal they stand."""
+        n = round(self._density_veh)
+        if signal.green_s > 0.0:
+            places = self._zone_m * (np.arange(n) + 0.5) / max(n, 1)
+            return np.column_stack([places, np.full(n, self._free_mps), np.zeros(n)])
+        return np.column_stack([FIRST_M + SPACING_M * np.arange(n), np.zeros(n), np.zeros(n)])
