@@ -58,7 +58,17 @@ DEFAULTS = {
     },
     "log": {"level": "info", "json_lines": False, "folder": ""},
     "notify": {"webhooks": (), "mail": None},
+    "api": {"per_minute": 100, "origins": (), "cache_s": 10.0},
+    "database": {"pool_size": 20, "max_overflow": 30, "pool_wait_s": 10.0},
+    "upkeep": {
+        "at": "03:00", "backup_every_h": 24.0, "keep": 7, "folder": "", "key": "",
+        "retention_days": 0.0,
+    },
 }  # fmt: skip
+KNOWN = (
+    "alerts, api, control, database, environment, external, log, loop, notify, recovery, "
+    "street, upkeep"
+)
 SECTIONS = [name for name in DEFAULTS if name != "environment"]
 
 
@@ -89,7 +99,7 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
         load()
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
-        "external, recovery, alerts, log, notify."
+        "external, recovery, alerts, log, notify, api, database, upkeep."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
     monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
@@ -154,6 +164,14 @@ BOUNDS = [
     ("notify.webhooks.0.attempts", 1, 20, 0, 21),
     ("notify.mail.port", 1, 65535, 0, 65536),
     ("notify.mail.at_least_s", 0.0, None, -0.001, None),
+    ("api.per_minute", 0, 1_000_000, -1, 1_000_001),
+    ("api.cache_s", 0.0, 3600.0, -0.001, 3600.1),
+    ("database.pool_size", 1, 1000, 0, 1001),
+    ("database.max_overflow", 0, 1000, -1, 1001),
+    ("database.pool_wait_s", 1e-9, 300.0, 0.0, 300.1),
+    ("upkeep.backup_every_h", 0.0, 8784.0, -0.001, 8784.1),
+    ("upkeep.keep", 1, 10_000, 0, 10_001),
+    ("upkeep.retention_days", 0.0, 100_000.0, -0.001, 100_000.1),
 ]
 WORDS = {
     "environment": ("development", "production", "test"),
@@ -333,17 +351,11 @@ def test_no_section_can_be_changed_or_takes_an_unknown_key(section):
     [
         (
             {"lop": {}},
-            (
-                "lop: unknown key. Known here: alerts, control, environment, external, log, "
-                "loop, notify, recovery, street."
-            ),
+            f"lop: unknown key. Known here: {KNOWN}.",
         ),
         (
             {1: {}},
-            (
-                "1: unknown key. Known here: alerts, control, environment, external, log, loop, "
-                "notify, recovery, street."
-            ),
+            f"1: unknown key. Known here: {KNOWN}.",
         ),
         (
             rule(nme=1),
@@ -429,10 +441,7 @@ def test_a_faulty_variable_is_refused(monkeypatch):
         ),
         (
             b"on: 1",
-            (
-                "True: unknown key. Known here: alerts, control, environment, external, log, "
-                "loop, notify, recovery, street."
-            ),
+            f"True: unknown key. Known here: {KNOWN}.",
         ),
     ],
 )
@@ -657,6 +666,7 @@ def test_every_section_is_checked_here():
         *(f"external.sources.0.{n}" for n in ("name", "holder", "junctions", "emergencies")),
         *(f"external.mqtt.{n}" for n in ("host", "topic", "street", "user", "password")),
         "external.mqtt.tls", "external.mqtt.ca_file",
+        "api.origins", "upkeep.at", "upkeep.folder", "upkeep.key",
     }  # fmt: skip
 
     def leaves(model: type[BaseModel], at: str):
@@ -770,3 +780,29 @@ def test_the_old_name_of_the_speed_factor_has_the_same_bounds():
 def test_a_sensing_profile_that_is_no_word_is_refused():
     with pytest.raises(SettingsError, match=r"street\.sensing"):
         checked({"street": {"sensing": []}})
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed", "refused"),
+    [
+        ("upkeep.at", ("00:00", "19:59", "23:59"), ("24:00", "3:00", "12:60", "", "noon")),
+        (
+            "api.origins",
+            (["https://a.example", "http://localhost:5173"],),
+            (
+                ["*"],
+                ["https://a.example/"],
+                ["a.example"],
+                ["ftp://a"],
+                ["https://a/path"],
+                ["null"],
+            ),
+        ),
+    ],
+)
+def test_times_of_day_and_web_origins_have_a_form(place, allowed, refused):
+    for value in allowed:
+        found = value_at(checked(tree_with(place, value)), place)
+        assert found == (tuple(value) if isinstance(value, list) else value)
+    for value in refused:
+        assert f"settings: {place}" in fault_of(tree_with(place, value))

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -268,6 +268,46 @@ class NotifySettings(_Section):
     mail: MailSettings | None = None
 
 
+class ApiLimits(_Section):
+    """The API. per_minute: requests of one client, 0 for no limit. origins: web origins whose
+    pages may call it (CORS), as scheme://host or scheme://host:port. cache_s: seconds for which
+    an answer of analytics is given again.
+    """
+
+    per_minute: int = Field(default=100, ge=0, le=1_000_000)
+    origins: tuple[
+        Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?$")], ...
+    ] = ()
+    cache_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+
+
+class DatabaseSettings(_Section):
+    """The connections to PostgreSQL. pool_size: kept open; max_overflow: opened beside them under
+    load; pool_wait_s: how long a request waits for one.
+    """
+
+    pool_size: int = Field(default=20, ge=1, le=1000)
+    max_overflow: int = Field(default=30, ge=0, le=1000)
+    pool_wait_s: float = Field(default=10.0, gt=0.0, le=300.0)
+
+
+class UpkeepSettings(_Section):
+    """Backups and retention on a schedule, by UTC. at: time of day of the first run of a day.
+
+    backup_every_h: hours between backups, 0 for none. keep: backups that are kept, the newest.
+    folder: of the backups, and key: the key file they are encrypted with; both are made where
+    they are missing (empty: `backups` and `backup.key` in the data folder).
+    retention_days: records older than this are deleted once a day, 0 for never.
+    """
+
+    at: str = Field(default="03:00", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    backup_every_h: float = Field(default=24.0, ge=0.0, le=24.0 * 366)
+    keep: int = Field(default=7, ge=1, le=10_000)
+    folder: str = ""
+    key: str = ""
+    retention_days: float = Field(default=0.0, ge=0.0, le=100_000.0)
+
+
 class Settings(BaseSettings):
     """All settings of Headway."""
 
@@ -284,6 +324,9 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
     notify: NotifySettings = NotifySettings()
+    api: ApiLimits = ApiLimits()
+    database: DatabaseSettings = DatabaseSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -301,7 +344,16 @@ class Settings(BaseSettings):
         )
 
 
-RESTART_ONLY = ("environment", "street", "external", "recovery", "notify")
+RESTART_ONLY = (
+    "environment",
+    "street",
+    "external",
+    "recovery",
+    "notify",
+    "api",
+    "database",
+    "upkeep",
+)
 SECRETS = ("secret", "password")  # never repeated in a fault, which goes to logs
 
 

@@ -357,6 +357,11 @@ def test_the_newest_of_each_junction_within_an_hour(get):
         ("J3", "C", f"{DAY}01:01Z"),
     ]  # fmt: skip
     del found["junctions"]
+    each = found.pop("simulations")
+    assert [(s["simulation_id"], s["n"], s["vehicles"]) for s in each] == [
+        ("B", 2, 135),
+        ("C", 1, 8),
+    ]
     assert found == {
         "n": 3, "at": "2025-09-10T01:01:00Z", "mean_wait_s": pytest.approx(71 / 3),
         "mean_speed_kmh": pytest.approx(98 / 3), "vehicles": 143,
@@ -386,8 +391,13 @@ def test_simulations_side_by_side_shortest_wait_first(get):
         "mean_speed_kmh": 35.0,
         "mean_throughput": 0.875,
     }
-    assert get("dashboard/performance-comparison") == [c, b, a]
-    assert get("dashboard/performance-comparison", limit=1, offset=1) == [b]
+    alone = {
+        "baseline": None,
+        "comparison": None,
+        "why": "name a baseline to compare with (baseline=)",
+    }
+    assert get("dashboard/performance-comparison") == [c | alone, b | alone, a | alone]
+    assert get("dashboard/performance-comparison", limit=1, offset=1) == [b | alone]
     assert [
         r["simulation_id"] for r in get("dashboard/performance-comparison", intersection_id="J2")
     ] == ["A", "B"]

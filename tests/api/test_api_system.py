@@ -278,7 +278,7 @@ def test_settings_have_their_defaults(tmp_path):
         100,
         (),
         "",
-        5.0,
+        10.0,
     )
     with pytest.raises(AttributeError):
         settings.per_minute = 7

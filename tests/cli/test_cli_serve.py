@@ -83,7 +83,7 @@ def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, rec
     ran = headway("serve", "--port", port)
     assert (ran.status, ran.err) == (0, "")
     assert served.api == ApiSettings(
-        record.relative_to(record.parent), 600, redis_url="", notify=NotifySettings()
+        record.relative_to(record.parent), 100, redis_url="", notify=NotifySettings()
     )
     assert served.logs == ("info", False, "")
     config = served.config
@@ -143,6 +143,23 @@ def test_a_browser_is_opened_where_somebody_looks(
     assert served.opened == (
         [f"http://127.0.0.1:{served.config.port}/#token={token_of(ran.out)}"] if opens else []
     )
+
+
+def test_limits_origins_and_the_pool_come_from_the_settings(headway, served, tmp_path):
+    (tmp_path / "h.yaml").write_text(
+        "api: {per_minute: 7, origins: ['https://a.example'], cache_s: 3}\n"
+        "database: {pool_size: 4, max_overflow: 1}\n"
+    )
+    ran = headway("serve", "--port", "0", "--config", "h.yaml")
+    assert ran.status == 0, ran.err
+    assert (served.api.per_minute, served.api.origins, served.api.cache_s) == (
+        7,
+        ("https://a.example",),
+        3.0,
+    )
+    assert served.database.engine.pool.size() == 4
+    assert headway("serve", "--port", "0", "--config", "h.yaml", "--per-minute", "8").status == 0
+    assert served.api.per_minute == 8
 
 
 def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path, monkeypatch):
@@ -246,8 +263,8 @@ def test_a_port_of_a_moment_ago_can_be_taken_again(headway, served):
 def test_however_it_ends_the_record_is_closed(headway, served, monkeypatch, ends, status):
     closed, close = [], room.open_database
 
-    def opened(folder):
-        database = close(folder)
+    def opened(folder, **more):
+        database = close(folder, **more)
         monkeypatch.setattr(database, "close", lambda: closed.append(1))
         return database
 

@@ -11,6 +11,7 @@ class Intake:
     def __init__(self):
         self.written = []
         self.runs = []
+        self.of_streets = []
         self.caught_up = 0
         self.away = set()
         self.failing_runs = 0
@@ -26,11 +27,12 @@ class Intake:
     def catch_up(self):
         self.caught_up += 1
 
-    def begin_run(self, key, scenario, controller, seed):
+    def begin_run(self, key, scenario, controller, seed, street, scale):
         if self.failing_runs:
             self.failing_runs -= 1
             raise OperationalError("INSERT", {}, Exception("away"))
         self.runs.append((key, scenario, controller, seed))
+        self.of_streets.append((street, scale))
         return 40 + len(self.runs)
 
     def rows(self, table):

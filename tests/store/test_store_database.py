@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from headway.settings import DatabaseSettings
 from headway.store import Database, DatabaseError, Intake, open_database
 from headway.store.database import MIGRATIONS, VARIABLE, migrate
 
@@ -130,8 +131,24 @@ def test_a_folder_that_cannot_hold_a_server_is_refused_with_a_remedy(tmp_path, m
         open_database(tmp_path / "file")
 
 
-def test_sixteen_connections_at_most_are_open_at_once_and_eight_stay(database):
-    held = [database.engine.connect() for _ in range(16)]
+def test_the_pool_keeps_20_connections_and_opens_30_more_unless_the_settings_say_otherwise(
+    database, tmp_path
+):
+    pool = database.engine.pool
+    assert (pool.size(), pool.timeout(), pool._max_overflow) == (20, 10.0, 30)
+    sizes = DatabaseSettings(pool_size=2, max_overflow=3, pool_wait_s=0.05)
+    small = open_database(tmp_path, database.url, pool=sizes)
+    held = [small.engine.connect() for _ in range(5)]
+    with pytest.raises(sa.exc.TimeoutError, match=r"size 2 overflow 3 .* timeout 0.05"):
+        small.engine.connect()
+    for one in held:
+        one.close()
+    assert small.engine.pool.checkedin() == 2
+    small.close()
+
+
+def test_fifty_connections_at_most_are_open_at_once_and_twenty_stay(database):
+    held = [database.engine.connect() for _ in range(50)]
     answered = threading.Thread(target=database.alive)
     answered.start()
     answered.join(0.1)
@@ -141,7 +158,7 @@ def test_sixteen_connections_at_most_are_open_at_once_and_eight_stay(database):
     assert not answered.is_alive()
     for one in held:
         one.close()
-    assert (database.engine.pool.checkedin(), database.engine.pool.checkedout()) == (8, 0)
+    assert (database.engine.pool.checkedin(), database.engine.pool.checkedout()) == (20, 0)
 
 
 def test_a_connection_that_was_cut_is_noticed_before_it_is_used(database):
@@ -239,8 +256,11 @@ TABLES = {
     "detector_state": "at_s junction occupied run_id signal_group",
     "emission": "at_s co2_mg_s fuel_mg_s run_id vehicles",
     "event": "at_s data junction kind number run_id",
-    "observation": "at_s confidence halted junction longest_wait_s run_id vehicles",
-    "run": "begun_at controller figures id key scenario seed",
+    "observation": (
+        "at at_s confidence halted junction longest_wait_s mean_wait_s passed run_id speed_kmh "
+        "throughput vehicles"
+    ),
+    "run": "begun_at controller figures id key scale scenario seed street",
     "signal_state": "at_s colour junction run_id signal_group",
     "simulation_record": (
         "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals "
@@ -250,6 +270,11 @@ TABLES = {
         "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals "
         "simulation_id speed_kmh throughput vehicles wait_s"
     ),
+    "traffic_record": (
+        "at at_s co2_saved_kg emergency fuel_saved_l intersection_id overrides run_id "
+        "simulation_id speed_kmh throughput vehicles wait_s"
+    ),
+    "upkeep_run": "begun_at data id ok task took_s",
     "violation": "at confidence data device id rule seal",
     "violation_day": "day device n rule",
     "violation_device_hour": "device hour_of_day n rule",
@@ -260,6 +285,7 @@ TABLES = {
 INDEXES = {
     "event_data", "event_kind", "simulation_record_at", "simulation_record_junction",
     "violation_at", "violation_device", "violation_hour_device",
+    "simulation_record_types", "run_street", "observation_at", "upkeep_run_task",
 }  # fmt: skip
 
 
@@ -303,7 +329,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0004"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0005"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -316,14 +342,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(4):
+    for _ in range(5):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(psycopg.errors.UndefinedTable):
         Intake(database, tmp_path).write("event", [(1, 1, 0.0, "k", "J", "{}")])
-    for number in (3, 2, 1, 0):
+    for number in (4, 3, 2, 1, 0):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

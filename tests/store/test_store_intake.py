@@ -85,7 +85,19 @@ EACH = {
     "event": (3, 1.5, "kind", "J", {"x": 1}),
     "signal_state": (1.5, "J", 2, 4),
     "detector_state": (1.5, "J", 2, True),
-    "observation": (1.5, "J", 9, 4, 12.5, 0.75),
+    "observation": (
+        1.5,
+        "J",
+        9,
+        4,
+        12.5,
+        0.75,
+        datetime(2026, 3, 1, tzinfo=UTC),
+        6.5,
+        30.5,
+        2,
+        0.25,
+    ),
     "crossing": ("J", 2),
     "emission": (1.5, 9, 10.5, 20.5),
 }
@@ -100,6 +112,15 @@ def test_rows_of_each_run_table_are_read_back_as_written(database, intake, run, 
         tuple(r.values())
         for r in database.rows(f"SELECT * FROM {table} WHERE run_id = :run", run=run)
     ] == [(run, *EACH[table])]
+
+
+def test_rows_of_before_an_update_have_fewer_columns(database, intake, run):
+    """As a spool of the earlier version holds them."""
+    assert intake.write("observation", [(run, 2.5, "J", 9, 4, 12.5, 0.75)]) == Outcome(1, 0, 0)
+    assert intake.write("observation", [(run, 2.5, "J", 9, 4, 12.5, 0.75)]) == Outcome(0, 1, 0)
+    assert database.rows(
+        "SELECT confidence, at, passed FROM observation WHERE run_id = :run", run=run
+    ) == [{"confidence": 0.75, "at": None, "passed": None}]
 
 
 def test_a_record_and_a_violation_are_read_back_as_written(database, intake):
@@ -453,7 +474,11 @@ def test_rejected_batches_are_set_aside_with_the_reason_and_do_not_delay_others(
     assert refused[0]["rows"][0] == [2**40, 1, 0.5, "of a run that is gone", "J", '{"x": 1}']
     assert [
         word in r["why"]
-        for r, word in zip(refused, ("foreign key", "json", "no_such_table", "data"), strict=True)
+        for r, word in zip(
+            refused,
+            ("foreign key", "json", "no_such_table", 'null value in column "junction"'),
+            strict=True,
+        )
     ] == [True] * 4
     intake.spool.put("event", [[run, 4, 0.0, "bad", "", "no json"]])
     assert intake.catch_up()

@@ -516,8 +516,8 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
     )  # fmt: skip
     street.tick()
     assert street.junction_states() == (
-        JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9),
-        JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8),
+        JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9, 18.0, pytest.approx(1.05)),
+        JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8, 53.25, pytest.approx(0.04995)),
     )
     assert [
         type(x)

@@ -1,9 +1,13 @@
-"""What the ingested record says of waits, speeds, emissions, emergencies, and how two simulations
-compare.
+"""What ingested records and this server's own streets say of waits, speeds, emissions and
+emergencies, and how two of either compare.
+
+A simulation is named by the id that its records have, `street:NAME` is a street of this server over
+all its runs, and `run:NUMBER` one run of a street.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -67,6 +71,12 @@ PAIRS = """
 """
 
 
+OWN = ("street:", "run:")  # what names of this server's own streets and their runs begin with
+MOST_RUNS = 2**62  # numbers of runs; a larger one is none
+BASELINE = "street:baseline"  # what streets are compared with where nothing else is asked for
+MOST_COMPARED = 20  # simulations of one answer
+
+
 class MissingError(LookupError):
     """There is nothing of what was asked for; the message names it."""
 
@@ -84,11 +94,31 @@ class Scope:
     limit: int = 1000
     offset: int = 0
 
+    @property
+    def run(self) -> int | None:
+        """The run of a street that `run:NUMBER` names."""
+        number = (self.simulation or "").removeprefix("run:")
+        is_run = number != self.simulation and number.isascii() and number.isdigit()
+        return min(int(number), MOST_RUNS) if is_run else None
+
+    @property
+    def is_of_street(self) -> bool:
+        return (self.simulation or "").startswith(OWN)
+
+    @property
+    def table(self) -> str:
+        """Where the rows are: the view has the streets' too, the table alone is quicker."""
+        of_records = self.simulation is not None and not self.is_of_street
+        return "simulation_record" if of_records else "traffic_record"
+
     def where(self) -> tuple[str, dict[str, Any]]:
         parts, values = ["TRUE"], dict[str, Any]()
         for column, name, sign in FILTERS:
             value = getattr(self, name)
-            if value is not None:
+            if name == "simulation" and self.run is not None:
+                parts.append("run_id = :run")
+                values["run"] = self.run
+            elif value is not None:
                 parts.append(f"{column} {sign} :{name}")
                 values[name] = value
         return " AND ".join(parts), values
@@ -96,7 +126,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of one simulation. throughput is vehicles a second as reported, the mean; speed in km/h."""
+    """Of one simulation. throughput is vehicles a second as reported, the mean; speed in km/h. A
+    street's speed and throughput are None while no vehicle was measured; what it burns is at
+    runs/{run}/environmental-impact.
+    """
 
     simulation_id: str
     records: int
@@ -105,8 +138,8 @@ class Summary:
     end: datetime
     vehicles: int
     mean_wait_s: float
-    mean_speed_kmh: float
-    mean_throughput: float
+    mean_speed_kmh: float | None
+    mean_throughput: float | None
     fuel_saved_l: float
     co2_saved_kg: float
     emergency_overrides: int
@@ -187,24 +220,26 @@ class Series:
 
 def summary(database: Database, simulation: str) -> Summary:
     """Raises MissingError if there is no such simulation."""
+    scope = Scope(simulation)
+    where, values = scope.where()
     (row,) = database.rows(
-        """
+        f"""
         SELECT
             count(*) AS records,
             count(DISTINCT intersection_id) AS junctions,
             min(at) AS begin,
             max(at) AS "end",
-            sum(vehicles) AS vehicles,
+            coalesce(sum(vehicles), 0) AS vehicles,
             avg(wait_s) AS mean_wait_s,
             avg(speed_kmh) AS mean_speed_kmh,
             avg(throughput) AS mean_throughput,
             sum(fuel_saved_l) AS fuel_saved_l,
             sum(co2_saved_kg) AS co2_saved_kg,
             sum(overrides) AS emergency_overrides
-        FROM simulation_record
-        WHERE simulation_id = :id
+        FROM {scope.table}
+        WHERE {where}
         """,
-        id=simulation,
+        **values,
     )
     if not row["records"]:
         raise MissingError(f"there is no simulation {simulation!r} in the database")
@@ -221,7 +256,7 @@ def waits(database: Database, scope: Scope) -> list[Waits]:
             avg(wait_s) AS mean_s,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY wait_s) AS median_s,
             percentile_cont(0.95) WITHIN GROUP (ORDER BY wait_s) AS p95_s
-        FROM simulation_record
+        FROM {scope.table}
         WHERE {where}
         GROUP BY intersection_id
         ORDER BY intersection_id
@@ -244,8 +279,8 @@ def speeds(database: Database, scope: Scope) -> list[Speeds]:
             avg(speed_kmh) AS mean_kmh,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY speed_kmh) AS median_kmh,
             percentile_cont(0.15) WITHIN GROUP (ORDER BY speed_kmh) AS p15_kmh
-        FROM simulation_record
-        WHERE {where}
+        FROM {scope.table}
+        WHERE {where} AND speed_kmh IS NOT NULL
         GROUP BY intersection_id
         ORDER BY intersection_id
         LIMIT :limit OFFSET :offset
@@ -257,12 +292,21 @@ def speeds(database: Database, scope: Scope) -> list[Speeds]:
     return [Speeds(**row) for row in rows]
 
 
+def need_ingested(scope: Scope, remedy: str) -> None:
+    """Raises MissingError for a street of this server, of which records say nothing; `remedy` says
+    who does.
+    """
+    if scope.is_of_street:
+        raise MissingError(f"{scope.simulation!r} is a street of this server: {remedy}")
+
+
 def impact(
     database: Database, scope: Scope, fuel_price_per_l: float = 1.70, co2_kg_per_l: float = 2.31
 ) -> ReportedSavings:
     """co2_kg_per_l: burning petrol (2.31; diesel 2.68), as the UK's conversion factors for company
     reporting have them, rounded.
     """
+    need_ingested(scope, "runs/{run}/environmental-impact says what a run burns and saves")
     where, values = scope.where()
     (row,) = database.rows(
         f"""
@@ -313,6 +357,7 @@ def compare(database: Database, baseline: str, ai: str, scope: Scope) -> Compari
 
 
 def emergencies(database: Database, scope: Scope) -> Emergencies:
+    need_ingested(scope, "runs/{run}/events?kind=safety.emergency tells them")
     where, values = scope.where()
     (row,) = database.rows(
         f"""
@@ -360,7 +405,7 @@ def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
             avg(speed_kmh) AS speed_kmh,
             avg(throughput) AS throughput,
             sum(vehicles) AS vehicles
-        FROM simulation_record
+        FROM {scope.table}
         WHERE {where}
         GROUP BY 1
         ORDER BY 1
@@ -374,9 +419,9 @@ def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
     return Series(scope.simulation, bucket_s, sum(p["n"] for p in points), points)
 
 
-def live(database: Database) -> dict[str, Any]:
-    """The newest record of each junction of the last hour, and totals over these."""
-    newest = database.rows(
+def newest(database: Database) -> list[dict[str, Any]]:
+    """The newest record of each junction of the last hour."""
+    return database.rows(
         """
         SELECT
             DISTINCT ON (intersection_id) intersection_id,
@@ -392,16 +437,29 @@ def live(database: Database) -> dict[str, Any]:
         ORDER BY intersection_id, at DESC
         """
     )
-    n = len(newest)
+
+
+def totals(newest: list[dict[str, Any]]) -> dict[str, Any]:
+    """Over rows of `newest`: how many, the newest time, means of what was measured, sums."""
     return {
-        "n": n,
+        "n": len(newest),
         "at": max((r["at"] for r in newest), default=None),
-        "mean_wait_s": sum(r["wait_s"] for r in newest) / n if n else None,
-        "mean_speed_kmh": sum(r["speed_kmh"] for r in newest) / n if n else None,
+        "mean_wait_s": _mean(r["wait_s"] for r in newest),
+        "mean_speed_kmh": _mean(r["speed_kmh"] for r in newest),
         "vehicles": sum(r["vehicles"] for r in newest),
         "emergencies": sum(r["emergency"] for r in newest),
-        "junctions": newest,
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [v for v in values if v is not None]
+    return sum(found) / len(found) if found else None
+
+
+def live(database: Database) -> dict[str, Any]:
+    """The newest record of each junction of the last hour, and totals over these."""
+    found = newest(database)
+    return totals(found) | {"junctions": found}
 
 
 def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
@@ -415,7 +473,7 @@ def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
             avg(wait_s) AS mean_wait_s,
             avg(speed_kmh) AS mean_speed_kmh,
             avg(throughput) AS mean_throughput
-        FROM simulation_record
+        FROM {scope.table}
         WHERE {where}
         GROUP BY 1
         ORDER BY 3
@@ -433,7 +491,7 @@ def scatter(database: Database, scope: Scope) -> list[dict[str, Any]]:
     return database.rows(
         f"""
         SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh
-        FROM simulation_record
+        FROM {scope.table}
         WHERE {where}
         ORDER BY at, intersection_id
         LIMIT :limit OFFSET :offset

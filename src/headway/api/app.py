@@ -43,6 +43,14 @@ from headway.telemetry import metrics
 
 Publish = Callable[[str, str, Any], None]  # topic, street, message
 
+EXPOSED = (  # headers that pages of other origins may read
+    "X-Request-ID",
+    "X-Process-Time",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "Retry-After",
+)
 RESOURCES = (  # router, its path, its second path: those that the requirements name
     (cameras.router, "/api/v1/cameras", "/streams"),
     (monitoring.router, "/api/v1/monitoring", "/monitoring"),
@@ -102,7 +110,8 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
             CORSMiddleware,
             allow_origins=list(settings.origins),
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Last-Event-ID"],
+            expose_headers=EXPOSED,
         )
 
 

@@ -4,6 +4,8 @@ through outages.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,6 +13,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -22,6 +25,8 @@ from pydantic import (
 )
 from starlette.concurrency import run_in_threadpool
 
+from headway import telemetry
+from headway.analytics.records import OWN
 from headway.api.dependencies import need, services_of
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Role
@@ -35,6 +40,16 @@ MOST_SIGNALS = 16
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")
 ]
+NAMES_LOGGED = 5  # simulations of one batch, those with most records
+
+
+def _not_own(name: str) -> str:
+    """Raises ValueError for a name under which this server's own streets answer."""
+    if name.startswith(OWN):
+        raise ValueError(f"names that begin with {' or '.join(OWN)} are this server's own streets")
+    return name
+
+
 Count = Annotated[NonNegativeInt, Field(le=2**31 - 1)]
 Amount = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
 EXAMPLE: Any = {
@@ -111,7 +126,7 @@ class RecordIn(_Strict):
     model_config = ConfigDict(
         extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]}
     )
-    simulation_id: Name
+    simulation_id: Annotated[Name, AfterValidator(_not_own)]
     timestamp: Annotated[AwareDatetime, Field(strict=False)]
     intersection_id: Name
     signals: list[SignalIn] = Field(min_length=1, max_length=MOST_SIGNALS)
@@ -168,7 +183,12 @@ class _Metrics(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
     simulation_id: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+\Z")
+        str,
+        msgspec.Meta(
+            min_length=1,
+            max_length=128,
+            pattern=rf"^(?!{'|'.join(OWN)})[A-Za-z0-9_.:\-]+\Z",
+        ),
     ]
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
     intersection_id: Annotated[
@@ -288,6 +308,7 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     except (msgspec.DecodeError, RecursionError) as error:
         found = faults_of(decoded(body)) or [Fault(pointer="", message=str(error))]
         raise ProblemError(422, f"{len(found)} fault(s) in the record", found) from error
+    _log([record])
     taken = await _write(services_of(request).intake, [row(record)])
     return _answer(taken, 201 if taken.stored else 202 if taken.spooled else 200)
 
@@ -334,9 +355,25 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
             f"none of {len(rejected)} records can be taken",
             [f for r in rejected for f in r.faults][:1000],
         )
+    _log(records)
     taken = await _write(services_of(request).intake, [row(r) for r in records])
     taken.rejected = rejected
     return _answer(taken, 207 if rejected else 202 if taken.spooled else 201)
+
+
+def _log(records: Sequence[_Record]) -> None:
+    """One line a request: its simulation, and of how many records; of a batch of several
+    simulations the largest.
+    """
+    counts = Counter(record.simulation_id for record in records)
+    names = [name for name, _ in counts.most_common(NAMES_LOGGED)]
+    of_more = {"simulations": len(counts)} if len(counts) > NAMES_LOGGED else {}
+    telemetry.log("api").info(
+        "processing simulation data",
+        simulation_id=names[0] if len(counts) == 1 else names,
+        records=len(records),
+        **of_more,
+    )
 
 
 def _answer(taken: Taken, status: int) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, TypeAdapter
 
-from headway.analytics import Scope, highres, records, signals
+from headway.analytics import Scope, breakdown, dashboards, highres, records, signals
 from headway.api.dependencies import need, services_of
 from headway.api.problems import responses
 from headway.api.security import Role
@@ -19,6 +19,11 @@ Text = Annotated[
     str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$", examples=["SIM_20250910_001"])
 ]
 Maybe = Annotated[str | None, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")]
+Block = Annotated[float, Query(ge=5.0, le=86_400.0, description="simulated seconds")]
+VehicleType = Annotated[str | None, Query(max_length=32, pattern=r"^[A-Za-z0-9_ \-]+$")]
+Direction = Literal[
+    "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"
+]
 When = Annotated[AwareDatetime | None, Query(examples=["2025-09-10T00:00:00Z"])]
 OK = responses(401, 403, 422, 503)
 FOUND = responses(401, 403, 404, 422, 503)
@@ -92,7 +97,7 @@ def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Res
     f"{A}/environmental-impact",
     tags=["analytics"],
     response_model=records.ReportedSavings,
-    responses=OK,
+    responses=FOUND,
 )
 def impact(
     request: Request,
@@ -117,7 +122,7 @@ def impact(
 @router.get(
     f"{A}/comparison/baseline-vs-ai",
     tags=["analytics"],
-    response_model=records.Comparison,
+    response_model=records.Comparison | dashboards.StreetComparison,
     responses=FOUND,
 )
 def comparison(
@@ -125,19 +130,53 @@ def comparison(
     window: Window,
     baseline: Annotated[str, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
     ai: Annotated[str, Query(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
+    block_s: Block = dashboards.BLOCK_S,
 ) -> Response:
     """Two simulations, paired by junction and by second since each one's begin: differences, 95 %
-    intervals, p, effect sizes.
+    intervals, p, effect sizes. Of two streets of this server (street:headway, or run:NUMBER), runs
+    over the same demand, paired by junction and block of simulated time.
     """
     return answered(
         request,
-        records.Comparison,
-        lambda: records.compare(services_of(request).database, baseline, ai, window),
+        records.Comparison | dashboards.StreetComparison,
+        lambda: dashboards.compare(services_of(request).database, baseline, ai, window, block_s),
     )
 
 
 @router.get(
-    f"{A}/emergency-report", tags=["analytics"], response_model=records.Emergencies, responses=OK
+    f"{A}/breakdown",
+    tags=["analytics"],
+    response_model=list[breakdown.Breakdown],
+    responses=FOUND,
+)
+def broken_down(
+    request: Request,
+    window: Window,
+    simulation_id: Maybe = None,
+    by: breakdown.By = "direction",
+    bucket: breakdown.Bucket = "hour",
+    direction: Direction | None = None,
+    vehicle_type: VehicleType = None,
+) -> Response:
+    """Waits, throughput and counts by direction, by vehicle type or by both, of each hour, day or
+    hour of the day (UTC).
+    """
+    return answered(
+        request,
+        list[breakdown.Breakdown],
+        lambda: breakdown.breakdown(
+            services_of(request).database,
+            for_simulation(window, simulation_id),
+            by,
+            bucket,
+            direction,
+            vehicle_type,
+        ),
+    )
+
+
+@router.get(
+    f"{A}/emergency-report", tags=["analytics"], response_model=records.Emergencies, responses=FOUND
 )
 def emergencies(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Emergency vehicles and overrides."""
@@ -169,17 +208,29 @@ def series(
 
 @router.get("/api/v1/dashboard/live-metrics", tags=["dashboard"], responses=OK)
 def live(request: Request) -> dict[str, Any]:
-    """The newest record of each junction of the last hour, and totals over these."""
-    return answered(request, dict[str, Any], lambda: records.live(services_of(request).database))  # type: ignore[return-value]
+    """The newest row of each junction: of ingested records of the last hour, and of this server's
+    streets (street:NAME); totals over all of these, and for each simulation.
+    """
+    return answered(request, dict[str, Any], lambda: dashboards.live(services_of(request).database))  # type: ignore[return-value]
 
 
 @router.get("/api/v1/dashboard/performance-comparison", tags=["dashboard"], responses=OK)
-def performance(request: Request, window: Window) -> list[dict[str, Any]]:
-    """Each simulation's means, shortest wait first."""
+def performance(
+    request: Request,
+    window: Window,
+    simulation_id: Maybe = None,
+    baseline: Maybe = None,
+    block_s: Block = dashboards.BLOCK_S,
+) -> list[dict[str, Any]]:
+    """Each simulation's means, shortest wait first, and its paired comparison with a baseline;
+    streets of this server are compared with street:baseline unless another one is named.
+    """
     return answered(
         request,
         list[dict[str, Any]],
-        lambda: records.performance(services_of(request).database, window),
+        lambda: dashboards.performance(
+            services_of(request).database, for_simulation(window, simulation_id), baseline, block_s
+        ),
     )  # type: ignore[return-value]
 
 

@@ -40,7 +40,7 @@ class ApiSettings:
     per_minute: int = 100
     origins: tuple[str, ...] = ()
     redis_url: str = ""
-    cache_s: float = 5.0
+    cache_s: float = 10.0
     notify: NotifySettings = field(default_factory=NotifySettings)
     external: ExternalSettings = field(default_factory=ExternalSettings)
 

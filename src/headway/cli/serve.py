@@ -74,8 +74,13 @@ def serve(
     data: Data = "data",
     config: Annotated[str, typer.Option(help="Settings file (YAML).")] = "",
     per_minute: Annotated[
-        int, typer.Option(min=0, help="Rate limit, requests per minute and client; 0 for none.")
-    ] = 600,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Rate limit, requests per minute and client; 0 for none.",
+            show_default="api.per_minute of the settings, 100",
+        ),
+    ] = None,
     timing: Annotated[str, typer.Option(help=f"Timing rules: {' or '.join(PROFILES)}.")] = "street",
     repeat: Annotated[
         bool, typer.Option(help="Restart the scenario when its demand has ended.")
@@ -86,13 +91,14 @@ def serve(
     changes: dict[str, dict[str, Any]] = {
         "street": {"scenario": scenario_ or "cologne8", "timing": timing},
         "loop": {"speed_factor": speed_factor},
+        "api": {} if per_minute is None else {"per_minute": per_minute},
     }
     settings = overridden(load(config or None), changes)
     if scenario_:
         scenario(scenario_)
     telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
     port = _free(host, port)  # before anything is started
-    database = open_database(folder)
+    database = open_database(folder, pool=settings.database)
 
     def streets(publish: Any, intake: Intake) -> StreetService:
         service = StreetService(publish, intake)
@@ -106,7 +112,9 @@ def serve(
     try:
         api = ApiSettings(
             folder,
-            per_minute,
+            settings.api.per_minute,
+            settings.api.origins,
+            cache_s=settings.api.cache_s,
             redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
             notify=settings.notify,
             external=settings.external,

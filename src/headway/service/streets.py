@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +26,7 @@ from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
+from headway.street.board import JunctionState
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import Reporting, RunEnded, SignalChanges, Snapshot, Switch, Task
 from headway.values import Event
@@ -33,6 +35,7 @@ FIXED_TIME = "fixed"  # the controller while the optimisation is off
 EVENTS_KEPT = 500
 HISTORY_KEPT = 7200  # rows; ten hours
 HISTORY_PERIOD_S = 5.0  # simulated
+KMH_PER_MPS = 3.6
 RETRY_S = 2.0  # wall seconds until a database that is away is asked again
 STOP_WITHIN_S = 10.0
 URGENT = ("alert.", "safety.emergency", "safety.source", "runtime.", "engine.restored")
@@ -70,6 +73,7 @@ class RunningStreet:
         started it yet.
     colours:  of each signal group since when (seconds since 1970) it shows what.
     controller_ordered: the last one that was ordered, fixed time aside; empty for none.
+    flows:    of each junction what it was when its last row was recorded.
     """
 
     name: str
@@ -91,6 +95,7 @@ class RunningStreet:
     thread: threading.Thread | None = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)
     controller_ordered: str = ""
+    flows: dict[str, JunctionState] = field(default_factory=dict)
 
     @property
     def optimiser(self) -> str:
@@ -200,6 +205,8 @@ class StreetService:
             street.scenario,
             s.control.controller,
             s.street.seed,
+            street.name,
+            s.street.scale,
         )
         for group, signal_group in enumerate(street.network.groups):
             if signal_group.kind == Kind.PEDESTRIAN:
@@ -234,6 +241,7 @@ class StreetService:
                 street.engine = self._make_engine(street.task)
                 self._begin_next_run(street)
                 street.history.clear()
+                street.flows.clear()
                 self._handle_messages(street)
         except WorkerError as error:
             self._give_up(street, error)
@@ -292,8 +300,28 @@ class StreetService:
             )
         )
         for j in snapshot.junctions:
-            figures = (j.vehicles, j.stopped, j.longest_wait_s, j.confidence)
-            self._record("observation", (street.run, snapshot.time_s, j.junction, *figures))
+            self._record("observation", self._observation(street, snapshot.time_s, j))
+            street.flows[j.junction] = j
+
+    def _observation(
+        self, street: RunningStreet, time_s: float, now: JunctionState
+    ) -> tuple[Any, ...]:
+        """A row of the table `observation`."""
+        passed, throughput = flow(street.flows.get(now.junction), now)
+        return (
+            street.run,
+            time_s,
+            now.junction,
+            now.vehicles,
+            now.stopped,
+            now.longest_wait_s,
+            now.confidence,
+            datetime.fromtimestamp(self._now(), UTC).isoformat(),
+            now.mean_wait_s,
+            None if now.mean_speed_mps is None else now.mean_speed_mps * KMH_PER_MPS,
+            passed,
+            throughput,
+        )
 
     def _handle_signal_changes(self, street: RunningStreet, message: SignalChanges) -> None:
         if message.changes:
@@ -339,6 +367,7 @@ class StreetService:
             street.network = read_network(str(start.data["net"]))
             self._begin_next_run(street)
             street.history.clear()
+            street.flows.clear()
             street.colours.clear()
         street.alerts.clear()  # a street that starts numbers its alerts from 1 again
         street.scenario_ordered = False
@@ -363,6 +392,17 @@ class StreetService:
     def _now(self) -> float:
         """Seconds since 1970."""
         return self._clock_ns() / 1e9
+
+
+def flow(before: JunctionState | None, now: JunctionState) -> tuple[int | None, float | None]:
+    """Vehicles that passed a junction between two of its states, and the same a second: those that
+    arrived, less those by which the vehicles on their way became more. None and None where it
+    cannot be known: before the second state, and after the street's process has started anew.
+    """
+    if before is None or now.at_s <= before.at_s or now.arrived < before.arrived:
+        return None, None
+    passed = max(0, now.arrived - before.arrived - (now.vehicles - before.vehicles))
+    return passed, passed / (now.at_s - before.at_s)
 
 
 def _update_alerts(street: RunningStreet, event: Event) -> None:

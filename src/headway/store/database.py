@@ -15,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.pool import QueuePool
 
+from headway.settings import DatabaseSettings
 from headway.store import embedded
 
 VARIABLE = "HEADWAY_DATABASE_URL"
@@ -67,12 +68,19 @@ class Database:
             self.embedded.__exit__(None, None, None)
 
 
-def open_database(folder: Path, url: str = "", create: bool = True) -> Database:
+def open_database(
+    folder: Path,
+    url: str = "",
+    create: bool = True,
+    pool: DatabaseSettings | None = None,
+) -> Database:
     """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`;
     brought to the newest schema.
 
-    create: make an embedded one where there is none. Raises DatabaseError.
+    create: make an embedded one where there is none. pool: sizes of the connection pool, the
+    defaults where None. Raises DatabaseError.
     """
+    pool = pool or DatabaseSettings()
     wanted, server = url or os.environ.get(VARIABLE, ""), None
     if not wanted:
         if not create and not (folder / "postgres").exists():
@@ -89,8 +97,9 @@ def open_database(folder: Path, url: str = "", create: bool = True) -> Database:
     engine = sa.create_engine(
         address.set(drivername="postgresql+psycopg"),
         poolclass=QueuePool,
-        pool_size=8,
-        max_overflow=8,
+        pool_size=pool.pool_size,
+        max_overflow=pool.max_overflow,
+        pool_timeout=pool.pool_wait_s,
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={"connect_timeout": 5},

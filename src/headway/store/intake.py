@@ -45,6 +45,11 @@ COLUMNS = {
         "halted",
         "longest_wait_s",
         "confidence",
+        "at",
+        "mean_wait_s",
+        "speed_kmh",
+        "passed",
+        "throughput",
     ),
     "crossing": ("run_id", "junction", "signal_group"),
     "emission": ("run_id", "at_s", "vehicles", "fuel_mg_s", "co2_mg_s"),
@@ -91,8 +96,9 @@ class Intake:
         self.stored = self.duplicates = self.outages = 0
 
     def write(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
-        """Store rows (in the order of COLUMNS[table]). Raises SpoolFullError or OSError if neither
-        database nor disk takes them.
+        """Store rows (in the order of COLUMNS[table]; a spool of before an update may hold the
+        first of these columns alone). Raises SpoolFullError or OSError if neither database nor disk
+        takes them.
         """
         if not rows:
             return Outcome(0, 0)
@@ -107,21 +113,32 @@ class Intake:
             return Outcome(0, 0, len(rows))
         return Outcome(stored, len(rows) - stored)
 
-    def begin_run(self, key: str, scenario: str, controller: str, seed: int) -> int:
+    def begin_run(
+        self,
+        key: str,
+        scenario: str,
+        controller: str,
+        seed: int,
+        street: str = "",
+        scale: float = 1.0,
+    ) -> int:
         """Number of a new run of the engine, under which its events, signal states and observations
-        are kept.
+        are kept. scenario, seed and scale are its demand.
         """
         row = (
-            "INSERT INTO run (key, scenario, controller, seed) VALUES (:key, :scenario, "
-            ":controller, :seed) RETURNING id"
+            "INSERT INTO run (key, scenario, controller, seed, street, scale) VALUES (:key, "
+            ":scenario, :controller, :seed, :street, :scale) RETURNING id"
         )
+        values = {
+            "key": key,
+            "scenario": scenario,
+            "controller": controller,
+            "seed": seed,
+            "street": street,
+            "scale": scale,
+        }
         with self._database.engine.begin() as held:
-            return int(
-                held.execute(
-                    sa.text(row),
-                    {"key": key, "scenario": scenario, "controller": controller, "seed": seed},
-                ).scalar_one()
-            )
+            return int(held.execute(sa.text(row), values).scalar_one())
 
     def catch_up(self) -> bool:
         """Replay the spool, if there is one; whether nothing waits any more."""
@@ -160,8 +177,10 @@ class Intake:
         """By COPY; where a key is there already, once more through a temporary table without the
         duplicates. Returns the rows stored.
         """
-        columns = ", ".join(COLUMNS[table])
         rows = list(rows)
+        if not rows:
+            return 0
+        columns = ", ".join(COLUMNS[table][: len(rows[0])])
         if table == "simulation_record":
             self._make_partitions(rows)
         with self._database.connection() as held, held.cursor() as cursor:

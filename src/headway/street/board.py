@@ -22,6 +22,9 @@ class JunctionState:
     longest_wait_s: of these.
     green:      signal groups of the junction that show green, by their place in it.
     confidence: of the controller's last proposal, 0..1.
+    mean_wait_s: seconds since each last moved, the mean; 0 where there are no vehicles.
+    mean_speed_mps: of these; None where there are none.
+    arrived:    vehicles first detected for a signal of the junction since the process started.
     """
 
     junction: str
@@ -31,6 +34,9 @@ class JunctionState:
     longest_wait_s: float
     green: tuple[int, ...]
     confidence: float
+    mean_wait_s: float = 0.0
+    mean_speed_mps: float | None = None
+    arrived: int = 0
 
 
 class Board:

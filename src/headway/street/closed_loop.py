@@ -125,6 +125,7 @@ class Street:
         self.signal_log = SignalLog(network)
         self.durations = Durations()
         self._group_of_link = np.array([link.group for link in network.links], np.int32)
+        self._arrived = np.zeros(len(network.links), np.int64)  # of each link, since this start
         self._controller_error = ""  # the last one recorded; empty while the controller works
 
     def tick(self, period_s: float = 1.0) -> None:
@@ -160,6 +161,7 @@ class Street:
         """
         state = self.loop_state
         state.arrived_since_fallback += observation.arrived
+        self._arrived += observation.arrived
         proposal = self._propose(observation)
         self.junction_confidence = proposal.confidence if proposal is not None else None
         fresh = freshness(self.plant.time_s - observation.at_s)
@@ -297,6 +299,10 @@ class Street:
         queue = np.bincount(junction[stopped], minlength=n)
         longest_wait_s = np.zeros(n)
         np.maximum.at(longest_wait_s, junction, v.waiting_s[signalised])
+        present = np.maximum(count, 1)
+        mean_wait_s = np.bincount(junction, v.waiting_s[signalised], n) / present
+        mean_speed_mps = np.bincount(junction, v.speed_mps[signalised], n) / present
+        arrived = self._arrived_by_junction()
         lit = self.gate.shown >= GO
         confidence = self.junction_confidence
         return tuple(
@@ -308,9 +314,18 @@ class Street:
                 longest_wait_s=float(longest_wait_s[i]),
                 green=tuple(np.flatnonzero(lit[j.first : j.end]).tolist()),
                 confidence=float(confidence[i]) if confidence is not None else 0.0,
+                mean_wait_s=float(mean_wait_s[i]),
+                mean_speed_mps=float(mean_speed_mps[i]) if count[i] else None,
+                arrived=int(arrived[i]),
             )
             for i, j in enumerate(junctions)
         )
+
+    def _arrived_by_junction(self) -> np.ndarray[Any, Any]:
+        """(junctions,): vehicles first detected for links with a signal, since this start."""
+        signalised = self._group_of_link >= 0
+        junction = self.network.group_junction[self._group_of_link[signalised]]
+        return np.bincount(junction, self._arrived[signalised], len(self.network.junctions))
 
     def set_controller(self, controller: Controller) -> None:
         """Another controller, from its start, from the next tick on."""

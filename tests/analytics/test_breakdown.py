@@ -1,0 +1,157 @@
+"""Ingested records by direction and vehicle type, hour and day: by hand, and what the index is used
+for.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from headway.analytics import MissingError, Scope
+from headway.analytics.breakdown import TYPES, Breakdown, breakdown
+from headway.store import Intake, open_database
+
+
+def signal(direction, wait, crossed, **counts):
+    return {
+        "direction": direction,
+        "avg_wait_time": wait,
+        "vehicles_crossed": crossed,
+        "vehicle_counts": counts,
+    }
+
+
+def row(at, *signals, flow=1.0, junction="J1", name="S"):
+    return (name, at, junction, json.dumps(signals), 1, 1.0, flow, 1.0, 0.0, 0.0, 0, False)
+
+
+# 10:00 and 10:30 on the 10th, 10:00 on the 11th
+ROWS = [
+    row(
+        "2025-09-10T10:00:00Z",
+        signal("north", 10.0, 6, car=8, bus=2),
+        signal("east", 30.0, 2, car=4, bus=0),
+        flow=0.8,
+    ),
+    row(
+        "2025-09-10T10:30:00Z",
+        signal("north", 20.0, 0, car=2, bus=0),
+        signal("east", 40.0, 0, bus=1),
+        flow=0.4,
+    ),
+    row("2025-09-11T10:00:00Z", signal("north", 5.0, 4, bike=1), flow=0.5),
+]
+
+
+@pytest.fixture(scope="module")
+def database(new_record, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("record")
+    found = open_database(folder, new_record())
+    Intake(found, folder).write("simulation_record", ROWS)
+    yield found
+    found.close()
+
+
+HOUR = [datetime(2025, 9, 10, 10, tzinfo=UTC), datetime(2025, 9, 11, 10, tzinfo=UTC)]
+DAY = [h.replace(hour=0) for h in HOUR]
+
+
+@pytest.mark.parametrize(("bucket", "at"), [("hour", HOUR), ("day", DAY)])
+def test_by_direction(database, bucket, at):
+    """East of the 10th: 4 and 1 vehicles, waits 30 and 40 s; of 0.8 veh/s 2 of 8 that crossed came
+    from there, of the second record none crossed.
+    """
+    assert breakdown(database, Scope(), "direction", bucket) == [
+        Breakdown(at[0], None, "east", None, 2, 5, 2.5, 35.0, 40.0, 2, pytest.approx(0.1)),
+        Breakdown(at[0], None, "north", None, 2, 12, 6.0, 15.0, 20.0, 6, pytest.approx(0.3)),
+        Breakdown(at[1], None, "north", None, 1, 1, 1.0, 5.0, 5.0, 4, 0.5),
+    ]
+
+
+def test_by_vehicle_type_each_direction_weighs_what_it_counts(database):
+    """Cars: (8 x 10 + 4 x 30 + 2 x 20) / 14 s; of the first record's 8 that crossed, 6 x 8/10 + 2 x
+    4/4.
+    """
+    assert breakdown(database, Scope(end=HOUR[1]), "vehicle_type", "none") == [
+        Breakdown(
+            None,
+            None,
+            None,
+            "bus",
+            2,
+            3,
+            1.5,
+            pytest.approx(20.0),
+            40.0,
+            pytest.approx(1.2),
+            pytest.approx(0.06),
+        ),
+        Breakdown(
+            None,
+            None,
+            None,
+            "car",
+            2,
+            14,
+            7.0,
+            pytest.approx(240 / 14),
+            30.0,
+            pytest.approx(6.8),
+            pytest.approx(0.34),
+        ),
+    ]
+
+
+def test_by_both_and_by_hour_of_the_day(database):
+    found = breakdown(database, Scope(), "both", "hour_of_day")
+    assert [(b.at, b.hour, b.direction, b.vehicle_type, b.vehicles) for b in found] == [
+        (None, 10, "east", "bus", 1),
+        (None, 10, "east", "car", 4),
+        (None, 10, "north", "bike", 1),
+        (None, 10, "north", "bus", 2),
+        (None, 10, "north", "car", 10),
+    ]
+
+
+def test_one_direction_one_type_one_window_a_part_of_the_list(database):
+    def of(scope=None, **more):
+        found = breakdown(database, scope or Scope(), **more)
+        return [(b.direction, b.vehicle_type, b.n, b.vehicles) for b in found]
+
+    assert of(direction="east") == [("east", None, 2, 5)]
+    assert of(by="vehicle_type", vehicle_type="bus") == [(None, "bus", 2, 3)]
+    assert of(by="vehicle_type", vehicle_type="bus", direction="north") == [(None, "bus", 1, 2)]
+    # by direction: of the records that counted a bicycle, all vehicles
+    assert of(vehicle_type="bike") == [("north", None, 1, 1)]
+    assert of(Scope(begin=HOUR[1])) == [("north", None, 1, 1)]
+    assert of(Scope(limit=1, offset=1)) == [("north", None, 2, 12)]
+    assert of(Scope(simulation="nobody")) == of(vehicle_type="tram") == []
+    with pytest.raises(MissingError, match="'street:headway' is a street of this server"):
+        of(Scope(simulation="street:headway"))
+
+
+def test_the_index_over_the_counts_answers_for_a_vehicle_type(database, tmp_path, new_record):
+    """Of 4,000 records 8 counted a rickshaw: the index finds them."""
+    found = open_database(tmp_path, new_record())
+    rows = [
+        row(
+            f"2025-09-10T{k // 3600:02d}:{k // 60 % 60:02d}:{k % 60:02d}Z",
+            signal("north", 1.0, 1, car=1, rickshaw=int(k % 500 == 0)),
+        )
+        for k in range(4000)
+    ]
+    Intake(found, tmp_path).write("simulation_record", rows)
+    with found.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+        held.exec_driver_sql("VACUUM ANALYZE simulation_record")
+    plan = found.rows(
+        "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM simulation_record "
+        f"WHERE {TYPES} @> CAST(:t AS jsonb)",
+        t='["rickshaw"]',
+    )
+    text = json.dumps(plan[0])
+    assert "Bitmap Index Scan" in text
+    assert "simulation_record_2025_09_jsonb_path_query_array_idx" in text
+    assert breakdown(found, Scope(), "vehicle_type", "day", vehicle_type="rickshaw")[0].n == 8
+    found.close()
