@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import httpx
 from websockets.asyncio.client import connect as connect_async
@@ -19,8 +19,37 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 Topic = Literal["realtime", "monitoring", "alerts"]
+Json = dict[str, Any]  # an object as the API gives it, by the names that docs/api.md lists
+Query = Mapping[str, Any]  # what becomes `?name=value`
 LONGEST_PAUSE_S = 8.0
 BROKEN = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
+
+
+class Message(TypedDict):
+    """A message of a live stream. data: an object; with compress, if large, text (`encoding`)."""
+
+    id: str
+    topic: str
+    street: str
+    data: Any
+    encoding: NotRequired[str]
+
+
+class OrderResult(TypedDict):
+    """Answer to an order. detail: what was done."""
+
+    detail: str
+
+
+class IngestResult(TypedDict):
+    """How many records of a batch were stored, were there already, and wait for the database; and
+    those that were refused.
+    """
+
+    stored: int
+    duplicates: int
+    spooled: int
+    rejected: list[Json]
 
 
 class HeadwayError(RuntimeError):
@@ -35,47 +64,50 @@ class HeadwayError(RuntimeError):
         self.faults = tuple(faults)
 
 
-# What can be asked, as (method, path, query, body); how it is sent is the business of the two
-# clients.
+class _Request(NamedTuple):
+    """What can be asked; how it is sent is the business of the two clients."""
+
+    method: str
+    path: str
+    query: Query | None = None
+    body: object = None
 
 
-def _streets() -> tuple[str, str, Any, Any]:
-    return "GET", "/api/v1/engine/state", None, None
+def _streets() -> _Request:
+    return _Request("GET", "/api/v1/engine/state")
 
 
-def _override(
-    street: str, junction: str, order: str, stage: int, lasts_s: float
-) -> tuple[str, str, Any, Any]:
-    return (
+def _override(street: str, junction: str, order: str, stage: int, lasts_s: float) -> _Request:
+    return _Request(
         "POST",
         f"/api/v1/engine/streets/{street}/junctions/{junction}/override",
-        None,
-        {"order": order, "stage": stage, "lasts_s": lasts_s},
+        body={"order": order, "stage": stage, "lasts_s": lasts_s},
     )
 
 
-def _controller(street: str, name: str) -> tuple[str, str, Any, Any]:
-    return "POST", f"/api/v1/engine/streets/{street}/controller", None, {"controller": name}
+def _controller(street: str, name: str) -> _Request:
+    path = f"/api/v1/engine/streets/{street}/controller"
+    return _Request("POST", path, body={"controller": name})
 
 
-def _ingest(records: Sequence[Mapping[str, Any]]) -> tuple[str, str, Any, Any]:
-    return "POST", "/api/v1/ingest/batch", None, list(records)
+def _ingest(records: Sequence[Mapping[str, object]]) -> _Request:
+    return _Request("POST", "/api/v1/ingest/batch", body=list(records))
 
 
-def _observe(street: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, Any, Any]:
-    return "POST", "/api/v1/observations", {"street": street}, list(rows)
+def _observe(street: str, rows: Sequence[Mapping[str, object]]) -> _Request:
+    return _Request("POST", "/api/v1/observations", {"street": street}, list(rows))
 
 
-def _sources(street: str) -> tuple[str, str, Any, Any]:
-    return "GET", "/api/v1/observations/sources", {"street": street}, None
+def _sources(street: str) -> _Request:
+    return _Request("GET", "/api/v1/observations/sources", {"street": street})
 
 
-def _places(street: str) -> tuple[str, str, Any, Any]:
-    return "GET", "/api/v1/observations/places", {"street": street}, None
+def _places(street: str) -> _Request:
+    return _Request("GET", "/api/v1/observations/places", {"street": street})
 
 
-def _analytics(name: str, query: Mapping[str, Any]) -> tuple[str, str, Any, Any]:
-    return "GET", f"/api/v1/analytics/{name}", dict(query), None
+def _analytics(name: str, query: Query) -> _Request:
+    return _Request("GET", f"/api/v1/analytics/{name}", query=dict(query))
 
 
 def _read(answer: httpx.Response) -> Any:
@@ -89,7 +121,7 @@ def _read(answer: httpx.Response) -> Any:
     return answer.json()
 
 
-def _address(url: str, topic: str, token: str, query: Mapping[str, Any], last: str) -> str:
+def _address(url: str, topic: str, token: str, query: Query, last: str) -> str:
     words = httpx.QueryParams(
         {
             "token": token,
@@ -131,49 +163,53 @@ class Headway:
     def close(self) -> None:
         self._http.close()
 
-    def call(
-        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None
-    ) -> Any:
+    def call(self, method: str, path: str, query: Query | None = None, body: object = None) -> Any:
         """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no
         answer.
         """
         return _read(self._http.request(method, path, params=query, json=body))
 
-    def streets(self) -> list[dict[str, Any]]:
+    def streets(self) -> list[Json]:
         """The state of all streets."""
-        found: list[dict[str, Any]] = self.call(*_streets())
+        found: list[Json] = self.call(*_streets())
         return found
 
     def override(
         self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0
-    ) -> Any:
+    ) -> OrderResult:
         """order: hold, stage, flash or release."""
-        return self.call(*_override(street, junction, order, stage, lasts_s))
+        answer: OrderResult = self.call(*_override(street, junction, order, stage, lasts_s))
+        return answer
 
-    def controller(self, street: str, name: str) -> Any:
-        return self.call(*_controller(street, name))
+    def controller(self, street: str, name: str) -> OrderResult:
+        answer: OrderResult = self.call(*_controller(street, name))
+        return answer
 
-    def ingest(self, records: Sequence[Mapping[str, Any]]) -> Any:
+    def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         """Records in the form of the API; what came of them."""
-        return self.call(*_ingest(records))
+        answer: IngestResult = self.call(*_ingest(records))
+        return answer
 
-    def observe(self, rows: Sequence[Mapping[str, Any]], street: str = "headway") -> Any:
+    def observe(self, rows: Sequence[Mapping[str, object]], street: str = "headway") -> Json:
         """Observations in the form of the API; what came of them."""
-        return self.call(*_observe(street, rows))
+        answer: Json = self.call(*_observe(street, rows))
+        return answer
 
-    def sources(self, street: str = "headway") -> Any:
+    def sources(self, street: str = "headway") -> list[Json]:
         """The sources of observations, with the weight of each and what it is made of."""
-        return self.call(*_sources(street))
+        answer: list[Json] = self.call(*_sources(street))
+        return answer
 
-    def places(self, street: str = "headway") -> Any:
+    def places(self, street: str = "headway") -> list[Json]:
         """What observations may speak of: junctions, with their approaches and crossings."""
-        return self.call(*_places(street))
+        answer: list[Json] = self.call(*_places(street))
+        return answer
 
     def analytics(self, name: str, **query: Any) -> Any:
         """Such as analytics("wait-times", simulation_id="SIM_1")."""
         return self.call(*_analytics(name, query))
 
-    def listen(self, topic: Topic, **query: Any) -> Iterator[dict[str, Any]]:
+    def listen(self, topic: Topic, **query: Any) -> Iterator[Message]:
         """Messages of a stream from this call on, for ever: after a break it connects again and
         goes on after the last one.
 
@@ -182,9 +218,9 @@ class Headway:
         """
         messages = self._messages(topic, query)
         next(messages)
-        return cast(Iterator[dict[str, Any]], messages)
+        return cast(Iterator[Message], messages)
 
-    def _messages(self, topic: Topic, query: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+    def _messages(self, topic: Topic, query: Query) -> Iterator[Message | None]:
         """None once it is connected for the first time, then the messages."""
         last = ""
         pause = 0.2
@@ -199,7 +235,7 @@ class Headway:
                         begun = True
                         yield None
                     for text in link:
-                        message = json.loads(text)
+                        message: Message = json.loads(text)
                         if message.get("id"):
                             last = message["id"]
                             yield message
@@ -226,41 +262,47 @@ class AsyncHeadway:
         await self._http.aclose()
 
     async def call(
-        self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None
+        self, method: str, path: str, query: Query | None = None, body: object = None
     ) -> Any:
         """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no
         answer.
         """
         return _read(await self._http.request(method, path, params=query, json=body))
 
-    async def streets(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await self.call(*_streets())
+    async def streets(self) -> list[Json]:
+        found: list[Json] = await self.call(*_streets())
         return found
 
     async def override(
         self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0
-    ) -> Any:
-        return await self.call(*_override(street, junction, order, stage, lasts_s))
+    ) -> OrderResult:
+        answer: OrderResult = await self.call(*_override(street, junction, order, stage, lasts_s))
+        return answer
 
-    async def controller(self, street: str, name: str) -> Any:
-        return await self.call(*_controller(street, name))
+    async def controller(self, street: str, name: str) -> OrderResult:
+        answer: OrderResult = await self.call(*_controller(street, name))
+        return answer
 
-    async def ingest(self, records: Sequence[Mapping[str, Any]]) -> Any:
-        return await self.call(*_ingest(records))
+    async def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
+        answer: IngestResult = await self.call(*_ingest(records))
+        return answer
 
-    async def observe(self, rows: Sequence[Mapping[str, Any]], street: str = "headway") -> Any:
-        return await self.call(*_observe(street, rows))
+    async def observe(self, rows: Sequence[Mapping[str, object]], street: str = "headway") -> Json:
+        answer: Json = await self.call(*_observe(street, rows))
+        return answer
 
-    async def sources(self, street: str = "headway") -> Any:
-        return await self.call(*_sources(street))
+    async def sources(self, street: str = "headway") -> list[Json]:
+        answer: list[Json] = await self.call(*_sources(street))
+        return answer
 
-    async def places(self, street: str = "headway") -> Any:
-        return await self.call(*_places(street))
+    async def places(self, street: str = "headway") -> list[Json]:
+        answer: list[Json] = await self.call(*_places(street))
+        return answer
 
     async def analytics(self, name: str, **query: Any) -> Any:
         return await self.call(*_analytics(name, query))
 
-    async def listen(self, topic: Topic, **query: Any) -> AsyncIterator[dict[str, Any]]:
+    async def listen(self, topic: Topic, **query: Any) -> AsyncIterator[Message]:
         """See `Headway.listen`; it connects when its first message is asked for."""
         last, pause = "", 0.2
         while True:
@@ -270,7 +312,7 @@ class AsyncHeadway:
                 ) as link:
                     pause = 0.2
                     async for text in link:
-                        message = json.loads(text)
+                        message: Message = json.loads(text)
                         if message.get("id"):
                             last = message["id"]
                             yield message

@@ -60,35 +60,33 @@ def running(tmp_path_factory, new_record):
         yield found
 
 
-@pytest.fixture(scope="module")
-def run(running):
-    """A run of 120 s at junction J with a signal group for vehicles, one for pedestrians,
-    and one at junction K; and a second run.
-    """
-    intake = running.app.state.services.intake
-    first = intake.begin_run("one", "cologne1", "planner", 3)
-    second = intake.begin_run("two", "cologne3", "fixed", 4)
+def write_signals(intake, run):
+    """What the signals of J and K showed, and what their detectors reported."""
     colours = [(0, 1), (10, 3), (30, 2), (33, 1), (50, 4), (80, 2), (83, 1), (110, 3)]
-    intake.write("signal_state", [(first, float(t), "J", 0, c) for t, c in colours])
+    intake.write("signal_state", [(run, float(t), "J", 0, c) for t, c in colours])
     intake.write(
         "signal_state",
-        [(first, float(t), "J", 1, c) for t, c in ((0, 1), (40, 3), (45, 1), (120, 1))],
+        [(run, float(t), "J", 1, c) for t, c in ((0, 1), (40, 3), (45, 1), (120, 1))],
     )
     intake.write(
         "signal_state",
-        [(first, float(t), "K", 0, c) for t, c in ((5, 3), (25, 1), (60, 3), (70, 1))],
+        [(run, float(t), "K", 0, c) for t, c in ((5, 3), (25, 1), (60, 3), (70, 1))],
     )
     intake.write(
         "detector_state",
         [
-            (first, float(t), "J", 0, on)
+            (run, float(t), "J", 0, on)
             for t, on in ((12, True), (13, False), (40, True), (52, False), (81, True), (82, False))
         ],
     )
     intake.write(
-        "detector_state", [(first, float(t), "J", 1, on) for t, on in ((20, True), (41, False))]
+        "detector_state", [(run, float(t), "J", 1, on) for t, on in ((20, True), (41, False))]
     )
-    intake.write("crossing", [(first, "J", 1)])
+    intake.write("crossing", [(run, "J", 1)])
+
+
+def write_measures(intake, first, second):
+    """Queues and events of the first run, emissions of both."""
     intake.write(
         "observation",
         [
@@ -130,6 +128,18 @@ def run(running):
             for n, kind in enumerate(("engine.started", "safety.override", "safety.x"), 1)
         ],
     )
+
+
+@pytest.fixture(scope="module")
+def run(running):
+    """A run of 120 s at junction J with a signal group for vehicles, one for pedestrians,
+    and one at junction K; and a second run.
+    """
+    intake = running.app.state.services.intake
+    first = intake.begin_run("one", "cologne1", "planner", 3)
+    second = intake.begin_run("two", "cologne3", "fixed", 4)
+    write_signals(intake, first)
+    write_measures(intake, first, second)
     return first
 
 

@@ -82,6 +82,18 @@ def crossroads() -> str:
     3 and 5 are foes by the file, but come from one lane. B: the north road against a side road x.
     """
     return net(
+        *_inner_edges(),
+        *_walkways(),
+        *_roads(),
+        *_programmes(),
+        *_junctions(),
+        *_connections(),
+    )
+
+
+def _inner_edges() -> list[str]:
+    """Lanes inside the junctions."""
+    return [
         internal(
             lane(":U_0_0", length=5.0, speed=13.0, shape="-215,0 -210,0"),
             lane(":U_1_0", length=7.0, speed=12.0, shape="-215,0 -210,3"),
@@ -95,6 +107,12 @@ def crossroads() -> str:
             lane(":N_0_0", length=11.0, speed=10.0, shape="1,112 1,123"),
             lane(":N_1_0", length=12.0, speed=9.0, shape="9,117 1,123"),
         ),
+    ]
+
+
+def _walkways() -> list[str]:
+    """The crossing over the western arm, and where pedestrians wait on both sides."""
+    return [
         edge(
             ":C_c0",
             lane(
@@ -119,6 +137,12 @@ def crossroads() -> str:
             lane(":C_w1_0", length=4.0, speed=2.78, allow="pedestrian", shape="-14,9 -11,9 -12,11"),
             function="walkingarea",
         ),
+    ]
+
+
+def _roads() -> list[str]:
+    """The roads by name: u to w; w, e, s lead to C, oe, ow, on from it; x and on lead to N."""
+    return [
         edge(
             "u",
             lane("u_0", length=60.0, speed=13.0, shape="-275,0 -215,0"),
@@ -144,6 +168,12 @@ def crossroads() -> str:
         edge("on", lane("on_0", length=100.0, speed=10.0, shape="1,12 1,112")),
         edge("x", lane("x_0", length=40.0, speed=9.0, shape="49,117 9,117")),
         edge("nn", lane("nn_0", length=70.0, speed=10.0, shape="1,123 1,193")),
+    ]
+
+
+def _programmes() -> list[str]:
+    """T's plan, and B's two."""
+    return [
         programme(
             "T",
             (40, "GgGrsr"),
@@ -156,6 +186,12 @@ def crossroads() -> str:
         ),
         programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")),
         programme("B", (9, "GG"), programID="another"),
+    ]
+
+
+def _junctions() -> list[str]:
+    """The nodes, with the requests of each (see `crossroads`)."""
+    return [
         junction("U", ":U_0_0 :U_1_0", [((), ()), ((), ())], type="priority"),
         junction(
             "C",
@@ -174,6 +210,12 @@ def crossroads() -> str:
         junction("N", ":N_0_0 :N_1_0", [((1,), ()), ((0,), (0,))], shape="-1,112 9,112 9,123"),
         junction(":C_7_0", ":C_2_0 :C_0_0", type="internal", shape="0,0 1,0 1,1"),
         junction("end", type="dead_end", shape="0,0 1,0"),
+    ]
+
+
+def _connections() -> list[str]:
+    """From lane to lane, with the lamp of each."""
+    return [
         connection("u_0", "w_0", via=":U_0_0", dir="s"),
         connection("u_0", "w_1", via=":U_1_0", dir="L"),
         connection("w_0", "oe_0", via=":C_0_0", tl="T", linkIndex=0, dir="s"),
@@ -191,4 +233,4 @@ def crossroads() -> str:
         connection(":C_1_0", "on_0", via=":C_7_0", dir="l"),
         connection(":C_7_0", "on_0", dir="l"),
         connection(":C_2_0", "ow_0", dir="s"),
-    )
+    ]
