@@ -1,5 +1,5 @@
 """Commands and events of the gate, second by second, on two junctions side by side (see `pair`):
-orders, emergencies, sources, state.
+orders, sources, state.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import pytest
 
 from headway.roads import BENCHMARK, STREET, Colour, work_out
 from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
-from headway.safety.priority import Priority
-from headway.values import EmergencyVehicle
+from headway.safety.priority import Memory
 from tests.safety.builders import G, P, R, Y, look, propose
 from tests.safety.networks import crossroads, pair
 
@@ -67,10 +66,6 @@ class Two:
             for e in self.events
             if e.kind.removeprefix("safety.") in kinds
         ]
-
-
-def fleet(*vehicles):
-    return tuple(EmergencyVehicle(*v) for v in vehicles)
 
 
 def test_both_junctions_are_controlled_independently():
@@ -281,202 +276,6 @@ def test_an_order_has_no_stage_of_its_own_unless_it_is_given():
     assert {o.name: o.value for o in Order} == {"HOLD": "hold", "STAGE": "stage", "FLASH": "flash"}
 
 
-# emergencies
-
-
-def test_an_emergency_vehicle_is_reported_with_its_time_of_arrival_and_when_it_has_passed():
-    two = (
-        Two()
-        .play(FIRST, 10)
-        .play(FIRST, 6, emergencies=fleet(("fire", 14.0, ((5, 70.0), (1, 350.0)))))
-        .play(FIRST, 10)
-    )
-    assert two.reported("emergency", "emergency_ended") == [
-        (10.0, "emergency", "K", {"vehicle": "fire", "group": 5, "eta_s": 5.0}),
-        (10.0, "emergency", "J", {"vehicle": "fire", "group": 1, "eta_s": 25.0}),
-        (16.0, "emergency_ended", "K", {"vehicle": "fire"}),
-        (16.0, "emergency_ended", "J", {"vehicle": "fire"}),
-    ]  # fmt: skip
-    assert two.shown[13] == SECOND  # both within three seconds of yellow
-    assert two.shown[-1] == FIRST
-
-
-def test_without_an_observation_no_emergency_begins_or_ends():
-    two = (
-        Two()
-        .play(FIRST, 10, emergencies=fleet(("fire", 14.0, ((5, 70.0),))))
-        .play(FIRST, 5, blind=True)
-    )
-    assert [e[1] for e in two.reported("emergency", "emergency_ended")] == ["emergency"]
-    two.play(FIRST, 1)
-    assert [e[1] for e in two.reported("emergency", "emergency_ended")] == [
-        "emergency",
-        "emergency_ended",
-    ]
-
-
-def test_starving_groups_are_not_served_during_an_emergency():
-    profile = replace(BENCHMARK, max_red_s=30.0)
-    two = (
-        Two(profile=profile)
-        .play(FIRST, 10)
-        .play(FIRST, 60, links=(1, 5), emergencies=fleet(("fire", 1.0, ((4, 70.0),))))
-    )
-    assert [(e[0], e[2]) for e in two.reported("maximum_red")] == [(39.0, "J")]
-    assert all(s[4:] == FIRST[4:] for s in two.shown[3:])
-
-
-@pytest.mark.parametrize("at", [0, 1])
-def test_a_flash_of_one_junction_leaves_the_emergency_at_the_other_alone(at):
-    both = fleet(("fire", 14.0, ((1, 50.0), (5, 70.0))))
-    two = (
-        Two()
-        .play(FIRST, 10)
-        .order(at, Order.FLASH, 1100.0, "ann")
-        .play(FIRST, 10, emergencies=both)
-    )
-    assert two.shown[-1] == ([R, R, R, R, *SECOND[4:]] if at == 0 else [*SECOND[:4], R, R])
-    held = (
-        Two().play(FIRST, 10).order(at, Order.HOLD, 1100.0, "ann").play(FIRST, 10, emergencies=both)
-    )
-    assert held.shown[-1] == SECOND
-
-
-def with_stages(*rows):
-    one = crossroads()
-    return replace(one, junctions=(replace(one.junctions[0], stages=np.array(rows, np.int8)),))
-
-
-@pytest.mark.parametrize(
-    ("rows", "shown", "group", "served"),
-    [
-        # both serve group 2: the one that changes less of what is shown
-        ([[R, G, G, R], [G, R, G, R]], [G, R, R, R], 2, 1),
-        ([[G, R, G, R], [R, G, G, R]], [R, G, R, R], 2, 1),
-        # a permissive green of the moment, or of the stage, counts as green
-        ([[R, G, G, R], [P, R, G, R]], [P, R, R, R], 2, 1),
-        ([[R, R, G, R], [R, P, G, R]], [R, P, R, R], 2, 1),
-        # of equals the first
-        ([[G, R, G, R], [R, G, G, R], [R, R, G, R]], [R, R, R, R], 2, 2),
-        ([[G, R, G, R], [R, G, G, R]], [R, R, R, R], 2, 0),
-        # protected before permissive, whatever changes; permissive before none
-        ([[G, R, P, R], [R, G, G, R]], [G, R, R, R], 2, 1),
-        ([[G, R, R, R], [R, G, P, R]], [G, R, R, R], 2, 1),
-    ],
-)  # fmt: skip
-def test_an_emergency_takes_the_stage_that_protects_it_and_then_the_one_that_changes_least(
-    rows, shown, group, served
-):
-    network = with_stages(*rows)
-    two = Two(network).play(shown, 12)
-    assert two.shown[-1] == shown
-    two.play(shown, 12, emergencies=fleet(("fire", 14.0, ((group, 50.0),))))
-    assert two.shown[-1] == rows[served]
-
-
-def claimed(p, now, *vehicles):
-    claims, events = p.claims(fleet(*vehicles), now)
-    return claims, [
-        (e.at_s, e.kind.removeprefix("safety."), e.junction, dict(e.data)) for e in events
-    ]
-
-
-def test_claims_of_emergency_vehicles_by_value():
-    p = Priority(np.array([0, 0, 1, 1], np.int32), ("A", "B"))
-    assert not p.busy
-    begun = (0.0, "emergency", "A", {"vehicle": "x", "group": 1, "eta_s": 6.17})
-    assert claimed(p, 0.0, ("x", 10.0, ((1, 61.749), (3, 300.5)))) == ({0: 1}, [begun])
-    assert p.busy
-    # on the way: the next junction comes into reach, the first stays claimed
-    assert claimed(p, 1.0, ("x", 10.0, ((1, 51.0), (3, 300.0)))) == (
-        {0: 1, 1: 3},
-        [(1.0, "emergency", "B", {"vehicle": "x", "group": 3, "eta_s": 30.0})],
-    )
-    assert claimed(p, 2.0, ("x", 10.0, ((3, 200.0),))) == (
-        {1: 3},
-        [(2.0, "emergency_ended", "A", {"vehicle": "x"})],
-    )
-    # it chooses another group at the same junction: that is the same claim
-    assert claimed(p, 3.0, ("x", 10.0, ((2, 100.0),))) == ({1: 2}, [])
-    assert claimed(p, 4.0) == ({}, [(4.0, "emergency_ended", "B", {"vehicle": "x"})])
-    assert not p.busy
-
-
-@pytest.mark.parametrize("speed", [0.0, 7.9, 8.0, np.nan, np.inf, -3.0])
-def test_a_slow_vehicle_counts_as_one_of_eight_metres_a_second(speed):
-    p = Priority(np.zeros(1, np.int32), ("A",))
-    assert claimed(p, 0.0, ("x", speed, ((0, 240.5),))) == ({}, [])
-    assert claimed(p, 0.0, ("x", speed, ((0, 240.0),)))[1][0][3]["eta_s"] == 30.0
-    assert claimed(p, 0.0, ("x", 16.0, ((0, 240.0),)), ("y", 32.0, ((0, 481.0),)))[0] == {0: 0}
-
-
-def test_unknown_groups_and_missing_distances_are_skipped_and_later_ones_are_not():
-    p = Priority(np.zeros(3, np.int32), ("A",))
-    assert claimed(
-        p, 0.0, ("x", 10.0, ((3, 10.0), (-1, 10.0), (0, np.nan), (0, 999.0), (2, 50.0)))
-    )[0] == {0: 2}
-    assert claimed(p, 0.0, ("x", 10.0, ((0, -5.0),)))[0] == {0: 0}
-
-
-def test_of_two_equally_distant_groups_of_one_vehicle_the_first_listed_is_served():
-    p = Priority(np.zeros(2, np.int32), ("A",))
-    assert claimed(p, 0.0, ("x", 10.0, ((1, 50.0), (0, 50.0))))[0] == {0: 1}
-    assert claimed(p, 1.0, ("x", 10.0, ((1, 50.0), (0, 40.0))))[0] == {0: 0}
-
-
-def test_the_first_vehicle_to_arrive_is_served_in_any_order_of_listing():
-    for order in (1, -1):
-        p = Priority(np.zeros(2, np.int32), ("A",))
-        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 190.0),))][::order])[
-            0
-        ] == {0: 1}
-        p = Priority(np.zeros(2, np.int32), ("A",))
-        assert claimed(p, 0.0, *[("x", 10.0, ((0, 200.0),)), ("y", 10.0, ((1, 200.0),))][::order])[
-            0
-        ] == {0: 0}  # by name where they come together
-
-
-@pytest.mark.parametrize(
-    ("name", "metres", "takes"),
-    [
-        ("a", 71.0, False),
-        ("a", 70.0, True),
-        ("c", 70.0, False),
-        ("c", 69.0, True),
-        ("a", 100.0, False),
-    ],
-)
-def test_the_vehicle_being_served_keeps_precedence_over_those_up_to_three_seconds_earlier(
-    name, metres, takes
-):
-    p = Priority(np.zeros(2, np.int32), ("A",))
-    claimed(p, 0.0, ("b", 10.0, ((0, 100.0),)))
-    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0),)), (name, 10.0, ((1, metres),)))[0] == {
-        0: 1 if takes else 0
-    }
-
-
-def test_precedence_is_kept_at_the_vehicles_own_junction_alone():
-    p = Priority(np.array([0, 0, 1, 1], np.int32), ("A", "B"))
-    claimed(p, 0.0, ("b", 10.0, ((0, 100.0),)))
-    assert claimed(p, 1.0, ("b", 10.0, ((0, 100.0), (2, 200.0))), ("c", 10.0, ((3, 190.0),)))[
-        0
-    ] == {0: 0, 1: 3}
-
-
-def test_a_vehicle_that_stays_longer_than_two_minutes_loses_its_claim_and_stays_known():
-    p = Priority(np.zeros(2, np.int32), ("A",))
-    stuck = ("x", 0.0, ((0, 40.0),))
-    assert [claimed(p, at_s, stuck)[0] for at_s in (10.0, 130.0, 130.5)] == [{0: 0}, {0: 0}, {}]
-    assert p.busy
-    assert claimed(p, 131.0, stuck)[1] == []
-    # one that comes after it is served at once, and the time of its own begins
-    both = (stuck, ("y", 40.0, ((1, 40.0),)))
-    assert claimed(p, 140.0, *both)[0] == {0: 1}
-    assert claimed(p, 260.0, *both)[0] == {0: 1}
-    assert claimed(p, 260.5, *both)[0] == {}
-
-
 # sources
 
 
@@ -618,7 +417,7 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
         "_green_end": [1000.0] * 6, "_call_since": [1000.0] * 6,
         "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1],
         "_last_rule": [0] * 6, "source": 0, "now": 1000.0,
-        "better": 1000.0, "obeyed": 1000.0, "overrides": {},
+        "better": 1000.0, "obeyed": 1000.0, "overrides": {}, "priority": Memory(),
     }  # fmt: skip
     two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(
         None, 3, links=(5,)

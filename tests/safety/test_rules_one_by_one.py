@@ -11,7 +11,6 @@ import pytest
 
 from headway.roads import BENCHMARK, STREET, Kind, work_out
 from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
-from headway.safety.priority import Priority
 from headway.safety.tables import conflict_table, junction_table
 from headway.values import EmergencyVehicle
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
@@ -285,27 +284,6 @@ def test_an_emergency_vehicle_gets_the_protected_green_if_there_is_one():
     )
 
 
-def claims(priority, *vehicles, now=0.0):
-    return priority.claims([EmergencyVehicle(*v) for v in vehicles], now)[0]
-
-
-def test_the_vehicle_being_served_keeps_precedence_over_one_of_nearly_the_same_time():
-    p = Priority(np.zeros(4, np.int32), ("J",))
-    assert claims(p, ("b", 10.0, ((0, 100.0),))) == {0: 0}
-    assert claims(p, ("b", 10.0, ((0, 100.0),)), ("a", 10.0, ((1, 80.0),)), now=1.0) == {0: 0}
-    assert claims(p, ("b", 10.0, ((0, 100.0),)), ("a", 10.0, ((1, 60.0),)), now=2.0) == {0: 1}
-
-
-def test_distant_vehicles_and_unknown_groups_claim_nothing_and_one_that_stays_loses_its_claim():
-    p = Priority(np.zeros(4, np.int32), ("J",))
-    assert claims(p, ("far", 10.0, ((0, 301.0),))) == {}
-    assert claims(p, ("at the edge", 10.0, ((0, 300.0),))) == {0: 0}
-    assert claims(p, ("ghost", 10.0, ((4, 10.0), (9, 10.0), (-1, 10.0)))) == {}
-    assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=10.0) == {0: 0}
-    assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=130.0) == {0: 0}
-    assert claims(p, ("slow", 0.0, ((0, 200.0),)), now=131.0) == {}
-
-
 def test_a_state_of_another_network_is_refused():
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     with pytest.raises(ValueError, match="4"):
@@ -375,21 +353,6 @@ def test_an_emergency_vehicle_whose_group_no_stage_serves_changes_nothing():
             propose(network, now, stages[0]), now, look(network, gate, now, (), fleet)
         ).colours
     assert shown.tolist() == stages[0].tolist()
-
-
-def test_the_event_names_the_claim_that_ended_when_another_vehicle_is_served():
-    for names in (("b", "c"), ("b", "a")):
-        p = Priority(np.zeros(4, np.int32), ("J",))
-        p.claims([EmergencyVehicle(names[0], 10.0, ((0, 100.0),))], 0.0)
-        events = p.claims([EmergencyVehicle(names[1], 10.0, ((1, 100.0),))], 1.0)[1]
-        assert [(e.kind, e.data["vehicle"]) for e in events] == [
-            ("safety.emergency_ended", names[0]),
-            ("safety.emergency", names[1]),
-        ]
-        assert events[1].data == {"vehicle": names[1], "group": 1, "eta_s": 10.0}
-        assert p.busy
-        assert [e.kind for e in p.claims([], 2.0)[1]] == ["safety.emergency_ended"]
-        assert not p.busy
 
 
 def test_orders_are_immutable():

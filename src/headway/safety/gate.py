@@ -19,9 +19,9 @@ import numpy as np
 from headway.roads import Colour, Network, Timing
 from headway.safety import kernel
 from headway.safety.command import Command, sealed
-from headway.safety.kernel import EPS_S, NO_GROUP, NO_STAGE, Calls, Decision, Rule, Signals
+from headway.safety.kernel import EPS_S, NO_GROUP, Calls, Decision, Rule, Signals
 from headway.safety.override import Order, Override
-from headway.safety.priority import Priority
+from headway.safety.priority import LONGEST_SERVICE_S, Priority
 from headway.safety.tables import conflict_table, junction_table, limit_table
 from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
 
@@ -92,7 +92,7 @@ class SafetyGate:
         self._forced = np.full(len(network.junctions), NO_GROUP, np.int32)
         self._exempt = np.zeros(len(network.junctions), np.bool_)
         self._overrides: dict[int, Override] = {}
-        self._priority = Priority(network.group_junction, tuple(j.id for j in network.junctions))
+        self._priority = Priority(network, self._limits, self._conflicts)
 
         self._now_s = now_s
         self._better_since_s = now_s
@@ -122,6 +122,7 @@ class SafetyGate:
             "better": self._better_since_s,
             "obeyed": self._obeyed_s,
             "overrides": dict(self._overrides),
+            "priority": self._priority.state(),
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
@@ -138,6 +139,8 @@ class SafetyGate:
         self._better_since_s = state["better"]
         self._obeyed_s = state["obeyed"]
         self._overrides = dict(state["overrides"])
+        if "priority" in state:  # not in checkpoints of 0.1
+            self._priority.resume(state["priority"])
 
     def _arrays_kept(self) -> dict[str, np.ndarray]:
         """The arrays of a checkpoint by their names in it, which are those of its first version."""
@@ -337,16 +340,28 @@ class SafetyGate:
                     wanted[groups] = Colour.RED
 
     def _apply_priority(self, wanted: ColourArray, observation: Observation | None) -> None:
-        """Want the stage that serves an emergency vehicle where one claims priority."""
+        """Want what serves the emergency vehicles, and returns the junctions to normal after."""
         if observation is None or not (observation.emergencies or self._priority.busy):
             return
-        claims, events = self._priority.claims(observation.emergencies, self._now_s)
+        served, returning, events = self._priority.serve(
+            observation, self._signals, self._calls, self._now_s
+        )
         self._events += events
-        for junction, group in claims.items():
-            is_served = self._junctions.serving_stage[group] != NO_STAGE
-            if is_served and not self._is_flashing(junction):
-                wanted[self._groups_of(junction)] = self._best_stage(junction, group)
-                self._exempt[junction] = True
+        for junction, colours in served.items():
+            if not self._is_flashing(junction):
+                wanted[self._groups_of(junction)] = colours
+                self._exempt[junction] = not self._has_starved(junction)
+        for junction, colours in returning.items():
+            if junction not in self._overrides:
+                wanted[self._groups_of(junction)] = colours
+
+    def _has_starved(self, junction: int) -> bool:
+        """Some group has waited so long that not even emergency vehicles stand over it."""
+        own = self._groups_of(junction)
+        waited_s = self._now_s - self._calls.since_s[own]
+        is_red = self.shown[own] < Colour.PERMISSIVE
+        longest_s = self._limits.max_red_s + LONGEST_SERVICE_S
+        return bool((is_red & (waited_s >= longest_s)).any())
 
     def _is_flashing(self, junction: int) -> bool:
         override = self._overrides.get(junction)
@@ -355,17 +370,6 @@ class SafetyGate:
     def _groups_of(self, junction: int) -> slice:
         first = self._junctions.first_group
         return slice(first[junction], first[junction + 1])
-
-    def _best_stage(self, junction: int, group: int) -> ColourArray:
-        """The stage that serves `group` with protected green if there is one, and changes least of
-        what is shown.
-        """
-        j = self._network.junctions[junction]
-        is_green = self.shown[j.first : j.end] >= Colour.PERMISSIVE
-        level = j.stages[:, group - j.first]
-        unchanged = ((j.stages >= Colour.PERMISSIVE) == is_green).sum(axis=1)
-        best = max(range(len(j.stages)), key=lambda stage: (level[stage], unchanged[stage]))
-        return np.asarray(j.stages[best])
 
     # the rules
 

@@ -1,108 +1,342 @@
-"""Priority for emergency vehicles: which group each junction has to serve now, and until when."""
+"""Priority for emergency vehicles: what each junction has to show for them now.
+
+A junction serves one vehicle at a time, the first to arrive, from early enough that its lane is
+clear by then until it has passed. Nobody is trusted: each service is bounded, a vehicle that does
+not come nearer though it has green loses its claim, and what cannot be is left out. Afterwards the
+group that has waited longest is served first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from headway.values import EmergencyVehicle, Event, IntArray
+from headway.roads import Colour, Network
+from headway.safety.arrivals import Arrivals, Claim
+from headway.safety.clearing import Clearing
+from headway.safety.kernel import (
+    CALL_MEMORY_S,
+    EPS_S,
+    NO_GROUP,
+    NO_STAGE,
+    Calls,
+    Conflicts,
+    Limits,
+    Signals,
+)
+from headway.values import ColourArray, EmergencyVehicle, Event, IntArray, Observation, Vehicles
 
+# A junction is opened at least so long before the vehicle arrives, and never longer.
 LOOK_AHEAD_S = 30.0
-SLOWEST_MPS = 8.0
-LONGEST_HOLD_S = 120.0
+FARTHEST_S = 120.0
+MARGIN_S = 5.0  # on the time that the lane needs to clear
+LONGEST_SERVICE_S = 120.0
+REST_S = 60.0  # until a vehicle whose service lasted so long may claim again
+# With green, a vehicle comes nearer by PROGRESS_M within STALLED_S, or it has stalled.
+STALLED_S = 40.0
+PROGRESS_M = 5.0
 # A vehicle that is being served goes before one that would arrive up to so much earlier.
 SERVED_BONUS_S = 3.0
-
-
-class Claim(NamedTuple):
-    """A vehicle on its way to a signal group: seconds until it arrives, its name, the group."""
-
-    eta_s: float
-    vehicle: str
-    group: int
+MOST_CLAIMS = 8  # vehicles looked at for one junction, the nearest: a flood of claims costs no time
+LONGEST_EXIT_S = 30.0
+GO = int(Colour.PERMISSIVE)
 
 
 @dataclass
-class Priority:
-    """The vehicles that claim priority, by junction. group_junction: int (groups,); names: of the
-    junctions.
-    """
+class Service:
+    """A junction serves a vehicle. nearest_m: the least distance, at `moved_s`. stage: wanted."""
 
-    group_junction: IntArray
-    names: tuple[str, ...]
-    _serving: dict[int, tuple[str, float]] = field(default_factory=dict)
+    vehicle: str
+    began_s: float
+    nearest_m: float
+    moved_s: float
+    stage: int = NO_STAGE
+
+
+class Bar(NamedTuple):
+    """A vehicle may not claim a junction before `until_s`, nor before it is nearer."""
+
+    until_s: float
+    nearer_than_m: float
+
+
+class Exit(NamedTuple):
+    """After a service, `group` is served first; given up at `until_s`."""
+
+    group: int
+    until_s: float
+
+
+@dataclass
+class Memory:
+    """What is remembered from second to second. By junction; bars by (junction, vehicle)."""
+
+    services: dict[int, Service] = field(default_factory=dict)
+    bars: dict[tuple[int, str], Bar] = field(default_factory=dict)
+    exits: dict[int, Exit] = field(default_factory=dict)
+
+
+class Traffic(NamedTuple):
+    """What is known in this second; the values of `kernel` are those before its rules apply."""
+
+    now_s: float
+    vehicles: Vehicles
+    signals: Signals
+    calls: Calls
+
+
+class Priority:
+    """The emergency vehicles of one network."""
+
+    def __init__(self, network: Network, limits: Limits, conflicts: Conflicts) -> None:
+        self._network = network
+        self._limits = limits
+        self._arrivals = Arrivals(network, limits, conflicts)
+        self._clearing = Clearing(network)
+        self._link_group = np.array([link.group for link in network.links], np.int32)
+        self._memory = Memory()
+        self._events: list[Event] = []
 
     @property
     def busy(self) -> bool:
-        """A vehicle is being served."""
-        return bool(self._serving)
+        """A vehicle is being served, or was, and the junction has not returned to normal."""
+        return bool(self._memory.services or self._memory.exits)
 
-    def claims(
-        self, vehicles: Sequence[EmergencyVehicle], now_s: float
-    ) -> tuple[dict[int, int], list[Event]]:
-        """The group to be served at each junction, and what began or ended.
+    def state(self) -> Any:
+        """What is remembered, for a checkpoint."""
+        return deepcopy(self._memory)
 
-        A junction serves the vehicle that is there first (by its speed, at least SLOWEST_MPS), from
-        LOOK_AHEAD_S before it comes until it has passed; a vehicle that stays longer than
-        LONGEST_HOLD_S loses its claim.
+    def resume(self, state: Any) -> None:
+        """Go on from a `state`."""
+        self._memory = deepcopy(state)
+
+    def serve(
+        self, observation: Observation, signals: Signals, calls: Calls, now_s: float
+    ) -> tuple[dict[int, ColourArray], dict[int, ColourArray], list[Event]]:
+        """(colours wanted by junction for emergency vehicles, colours wanted by junction that
+        return to normal, what began or ended).
         """
-        first: dict[int, Claim] = {}
-        for vehicle in vehicles:
-            for claim in self._claims_of(vehicle):
-                junction = int(self.group_junction[claim.group])
-                held = first.get(junction)
-                if held is None or self._rank(junction, claim) < self._rank(junction, held):
-                    first[junction] = claim
-
-        events = self._end_service(first, now_s) + self._begin_service(first, now_s)
-        served = {
-            junction: claim.group
-            for junction, claim in first.items()
-            if now_s - self._serving[junction][1] <= LONGEST_HOLD_S
+        traffic = Traffic(now_s, observation.vehicles, signals, calls)
+        claims = self._claims(observation.emergencies, traffic)
+        self._bar_stalled(claims, traffic)
+        first = self._first_to_arrive(claims, now_s)
+        self._end_services(first, traffic)
+        self._begin_services(first, now_s)
+        wanted = {
+            junction: self._stage_for(claim, claims, traffic) for junction, claim in first.items()
         }
-        return served, events
+        events = self._events
+        self._events = []
+        return wanted, self._exits(traffic), events
 
-    def _claims_of(self, vehicle: EmergencyVehicle) -> Iterator[Claim]:
-        """The claims of one vehicle on the groups that it reaches within LOOK_AHEAD_S."""
-        speed_mps = SLOWEST_MPS
-        if np.isfinite(vehicle.speed_mps):
-            speed_mps = max(vehicle.speed_mps, SLOWEST_MPS)
-        for group, distance_m in vehicle.ahead:
-            eta_s = distance_m / speed_mps
-            is_known = 0 <= group < len(self.group_junction)
-            if is_known and np.isfinite(eta_s) and eta_s <= LOOK_AHEAD_S:
-                yield Claim(eta_s, vehicle.id, group)
+    # who claims what
 
-    def _end_service(self, first: dict[int, Claim], now_s: float) -> list[Event]:
-        """End the service of vehicles that have passed or are not first any more."""
-        events = []
-        for junction, (vehicle, _) in list(self._serving.items()):
-            if junction not in first or first[junction].vehicle != vehicle:
-                data = {"vehicle": vehicle}
-                events.append(Event(now_s, "safety.emergency_ended", self.names[junction], data))
-                del self._serving[junction]
-        return events
+    def _claims(
+        self, vehicles: Sequence[EmergencyVehicle], traffic: Traffic
+    ) -> dict[tuple[int, str], Claim]:
+        """The claims that can be served, by junction and vehicle."""
+        found = {}
+        for vehicle in self._nearest(vehicles):
+            for claim in self._arrivals.claims(
+                vehicle, traffic.vehicles, traffic.signals, traffic.now_s
+            ):
+                if self._clearing.is_served(claim.junction, claim.groups):
+                    found[claim.junction, claim.vehicle] = claim
+        bars = self._memory.bars
+        for key in [key for key in bars if key not in found]:
+            del bars[key]
+        return found
 
-    def _begin_service(self, first: dict[int, Claim], now_s: float) -> list[Event]:
-        events = []
-        for junction, claim in first.items():
-            if junction not in self._serving:
-                data = {
-                    "vehicle": claim.vehicle,
-                    "group": claim.group,
-                    "eta_s": round(claim.eta_s, 2),
-                }
-                events.append(Event(now_s, "safety.emergency", self.names[junction], data))
-                self._serving[junction] = (claim.vehicle, now_s)
-        return events
+    def _nearest(self, vehicles: Sequence[EmergencyVehicle]) -> Sequence[EmergencyVehicle]:
+        """Those that are among the MOST_CLAIMS nearest of a junction, or barred or served there."""
+        if len(vehicles) <= MOST_CLAIMS:
+            return vehicles
+        places: dict[int, list[tuple[bool, float, int]]] = {}
+        for i, vehicle in enumerate(vehicles):
+            for stop in self._arrivals.stops(vehicle):
+                barred = (stop.junction, vehicle.id) in self._memory.bars
+                place = (barred, stop.distance_m, i)
+                places.setdefault(stop.junction, []).append(place)
+        chosen = {i for own in places.values() for _, _, i in sorted(own)[:MOST_CLAIMS]}
+        return [vehicles[i] for i in sorted(chosen)]
 
-    def _rank(self, junction: int, claim: Claim) -> tuple[float, str]:
+    def _first_to_arrive(
+        self, claims: dict[tuple[int, str], Claim], now_s: float
+    ) -> dict[int, Claim]:
+        """The claim to be served at each junction."""
+        first: dict[int, Claim] = {}
+        for claim in claims.values():
+            if not self._is_due(claim) or self._is_barred(claim, now_s):
+                continue
+            held = first.get(claim.junction)
+            if held is None or self._rank(claim) < self._rank(held):
+                first[claim.junction] = claim
+        return first
+
+    def _is_due(self, claim: Claim) -> bool:
+        """It arrives so soon that its way must be cleared now."""
+        soon_s = min(max(LOOK_AHEAD_S, claim.needed_s + MARGIN_S), FARTHEST_S)
+        return claim.eta_s <= soon_s
+
+    def _is_barred(self, claim: Claim, now_s: float) -> bool:
+        bar = self._memory.bars.get((claim.junction, claim.vehicle))
+        if bar is None:
+            return False
+        return now_s < bar.until_s or claim.distance_m >= bar.nearer_than_m
+
+    def _rank(self, claim: Claim) -> tuple[float, str]:
         """First come first; the one being served is not put back for another of nearly the same
         time.
         """
-        serving = self._serving.get(junction)
-        is_served = serving is not None and serving[0] == claim.vehicle
-        return (claim.eta_s - SERVED_BONUS_S * is_served, claim.vehicle)
+        return (claim.eta_s - SERVED_BONUS_S * self._is_being_served(claim), claim.vehicle)
+
+    def _is_being_served(self, claim: Claim) -> bool:
+        service = self._memory.services.get(claim.junction)
+        return service is not None and service.vehicle == claim.vehicle
+
+    # services
+
+    def _bar_stalled(self, claims: dict[tuple[int, str], Claim], traffic: Traffic) -> None:
+        """Bar the vehicles whose service lasts too long, or that do not move though they could."""
+        now_s = traffic.now_s
+        for junction, service in self._memory.services.items():
+            claim = claims.get((junction, service.vehicle))
+            if claim is None:
+                continue
+            is_green = any(traffic.signals.colour[g] >= GO for g in claim.groups)
+            if not is_green or claim.distance_m <= service.nearest_m - PROGRESS_M:
+                service.moved_s = now_s
+                service.nearest_m = min(claim.distance_m, service.nearest_m)
+            reason, rest_s = "", 0.0
+            if now_s - service.began_s > LONGEST_SERVICE_S:
+                reason, rest_s = "too_long", REST_S
+            elif now_s - service.moved_s > STALLED_S:
+                reason = "stalled"
+            if reason:
+                bar = Bar(now_s + rest_s, claim.distance_m - PROGRESS_M)
+                self._memory.bars[junction, service.vehicle] = bar
+                data = {"vehicle": service.vehicle, "reason": reason}
+                self._report("emergency_barred", data, junction, now_s)
+
+    def _end_services(self, first: dict[int, Claim], traffic: Traffic) -> None:
+        """End the service of vehicles that have passed or are not first any more."""
+        for junction, service in list(self._memory.services.items()):
+            if junction not in first or first[junction].vehicle != service.vehicle:
+                del self._memory.services[junction]
+                data = {"vehicle": service.vehicle}
+                self._report("emergency_ended", data, junction, traffic.now_s)
+                group = self._longest_waiting(junction, traffic)
+                if group != NO_GROUP:
+                    self._memory.exits[junction] = Exit(group, traffic.now_s + LONGEST_EXIT_S)
+
+    def _begin_services(self, first: dict[int, Claim], now_s: float) -> None:
+        for junction, claim in first.items():
+            self._memory.exits.pop(junction, None)
+            if junction not in self._memory.services:
+                self._memory.services[junction] = Service(
+                    vehicle=claim.vehicle,
+                    began_s=now_s,
+                    nearest_m=claim.distance_m,
+                    moved_s=now_s,
+                )
+                data = {
+                    "vehicle": claim.vehicle,
+                    "group": claim.groups[0],
+                    "eta_s": round(claim.eta_s, 2),
+                    "needed_s": round(claim.needed_s, 2),
+                    "vehicles_before": len(claim.before),
+                }
+                self._report("emergency", data, junction, now_s)
+
+    def _report(self, kind: str, data: dict[str, Any], junction: int, now_s: float) -> None:
+        name = self._network.junctions[junction].id
+        self._events.append(Event(now_s, f"safety.{kind}", name, data))
+
+    # stages
+
+    def _stage_for(
+        self, claim: Claim, claims: dict[tuple[int, str], Claim], traffic: Traffic
+    ) -> ColourArray:
+        """The colours for the vehicle that is being served."""
+        service = self._memory.services[claim.junction]
+        also = [
+            other.groups[0]
+            for other in claims.values()
+            if other.junction == claim.junction and self._is_due(other)
+        ]
+        service.stage = self._best(
+            junction=claim.junction,
+            queue=[*((group,) for group in claim.before), claim.groups],
+            also=also,
+            present=service.stage,
+            traffic=traffic,
+        )
+        return self._clearing.colours(claim.junction, service.stage)
+
+    def _best(
+        self,
+        junction: int,
+        queue: Sequence[Sequence[int]],
+        also: Sequence[int],
+        present: int,
+        traffic: Traffic,
+    ) -> int:
+        own = self._network.junctions[junction].groups
+        return self._clearing.best(
+            junction=junction,
+            queue=queue,
+            also=also,
+            shown=traffic.signals.colour[own.start : own.stop],
+            present=present,
+            demand=self._demand(traffic.vehicles)[own.start : own.stop],
+        )
+
+    def _demand(self, vehicles: Vehicles) -> IntArray:
+        """Vehicles before each group, (groups,)."""
+        links = vehicles.link[(vehicles.link >= 0) & (vehicles.link < len(self._link_group))]
+        groups = self._link_group[links]
+        counts = np.bincount(groups[groups >= 0], minlength=len(self._network.groups))
+        return counts.astype(np.int32)
+
+    # the return to normal
+
+    def _longest_waiting(self, junction: int, traffic: Traffic) -> int:
+        """The group of `junction` that has asked for green longest, or NO_GROUP."""
+        calls = traffic.calls
+        waiting = [
+            (calls.since_s[g], g)
+            for g in self._network.junctions[junction].groups
+            if traffic.signals.colour[g] < GO
+            and traffic.now_s - calls.last_s[g] <= CALL_MEMORY_S
+            and calls.since_s[g] < traffic.now_s
+            and self._clearing.is_served(junction, [g])
+        ]
+        return min(waiting)[1] if waiting else NO_GROUP
+
+    def _exits(self, traffic: Traffic) -> dict[int, ColourArray]:
+        """The colours of the junctions that return to normal: the group that has waited longest has
+        its minimum green first.
+        """
+        wanted = {}
+        for junction, left in list(self._memory.exits.items()):
+            if self._is_over(left, traffic):
+                del self._memory.exits[junction]
+                continue
+            stage = self._best(
+                junction=junction, queue=[[left.group]], also=[], present=NO_STAGE, traffic=traffic
+            )
+            wanted[junction] = self._clearing.colours(junction, stage)
+        return wanted
+
+    def _is_over(self, left: Exit, traffic: Traffic) -> bool:
+        signals = traffic.signals
+        shown_s = traffic.now_s - signals.since_s[left.group]
+        has_had_green = (
+            signals.colour[left.group] >= GO
+            and shown_s + EPS_S >= self._limits.min_green_s[left.group]
+        )
+        return bool(has_had_green) or traffic.now_s >= left.until_s

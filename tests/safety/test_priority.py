@@ -1,0 +1,395 @@
+"""Emergency vehicles at the gate, second by second, on two junctions side by side (see `pair`)."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headway.roads import BENCHMARK, STREET
+from headway.safety import Order, Override
+from headway.values import EmergencyVehicle, Vehicles
+from tests.safety.builders import G, P, R
+from tests.safety.networks import crossroads, pair
+from tests.safety.test_gate_by_value import FIRST, PAIR, SECOND, Two
+
+# groups of the pair: 0 and 1 cross, 2 crosses nobody, 3 is a left turn against both; 4 and 5 cross
+LIMIT_MPS = 13.9
+
+
+def one(name, metres, group, speed=10.0):
+    return EmergencyVehicle(name, speed, ((group, metres),))
+
+
+def at(group, *metres, network=PAIR, emergency=False):
+    """Vehicles on the lane of a group, standing so far from its stop line."""
+    n = len(metres)
+    link = network.groups[group].links[0]
+    lane = network.links[link].from_lane
+    return Vehicles(
+        lane=np.full(n, lane, np.int32),
+        link=np.full(n, link, np.int32),
+        distance_m=np.array(metres, float),
+        speed_mps=np.zeros(n),
+        waiting_s=np.zeros(n),
+        length_m=np.full(n, 7.5),
+        emergency=np.full(n, emergency),
+    )
+
+
+def together(*tables):
+    columns = ("lane", "link", "distance_m", "speed_mps", "waiting_s", "length_m", "emergency")
+    return Vehicles(*(np.concatenate([getattr(t, c) for t in tables]) for c in columns))
+
+
+def drive(two, seconds, fleet, wanted=FIRST, **more):
+    """Play with the vehicles that `fleet` gives for each second from now on."""
+    for second in range(seconds):
+        two.play(wanted, 1, emergencies=tuple(fleet(second)), **more)
+    return two
+
+
+def coming(name, metres, group, speed=10.0):
+    """One that drives to its stop line, and is gone when it has passed."""
+
+    def fleet(second):
+        left_m = metres - speed * second
+        return [one(name, left_m, group, speed)] if left_m > 0.0 else []
+
+    return fleet
+
+
+def begun(two):
+    return [(e[0], e[2], e[3]["vehicle"]) for e in two.reported("emergency")]
+
+
+def ended(two):
+    return [(e[0], e[2], e[3]["vehicle"]) for e in two.reported("emergency_ended")]
+
+
+def shared():
+    """The pair, of which groups 2 and 3 leave the same lane."""
+    made = pair()
+    links = list(made.links)
+    links[3] = replace(links[3], from_lane=links[2].from_lane)
+    return replace(made, links=tuple(links))
+
+
+# what stands before it
+
+
+def test_a_vehicle_before_it_that_turns_off_gets_its_green_too():
+    network = shared()
+    two = Two(network).play(SECOND, 12)
+    assert two.shown[-1][2:4] == [G, R], "the way of the ambulance is green, the left turn is not"
+    waiting = at(3, 5.0, network=network)
+    drive(two, 12, lambda _: [one("amb", 40.0, 2)], SECOND, vehicles=waiting)
+    assert two.shown[-1][2:4] == [G, G], "both, and the turn protected from what crosses it"
+    assert two.shown[-1][:2] == [R, R]
+
+
+def test_a_vehicle_behind_it_or_on_another_lane_changes_nothing():
+    network = shared()
+    for vehicles in (at(3, 60.0, network=network), at(0, 5.0, network=network)):
+        two = Two(network).play(SECOND, 12)
+        drive(two, 12, lambda _: [one("amb", 40.0, 2)], SECOND, vehicles=vehicles)
+        assert two.shown[-1] == SECOND
+
+
+def test_one_that_waits_inside_the_junction_stands_before_it():
+    network = shared()
+    two = Two(network).play(SECOND, 12)
+    inside = at(3, -6.0, network=network)
+    drive(two, 12, lambda _: [one("amb", 40.0, 2)], SECOND, vehicles=inside)
+    assert two.shown[-1][3] == G
+
+
+def test_its_own_row_tells_its_lane_among_several():
+    # group 2 leaves its own lane and that of group 1, where a vehicle for group 1 stands
+    made = pair()
+    extra = replace(made.links[2], from_lane=made.links[1].from_lane)
+    groups = list(made.groups)
+    groups[2] = replace(groups[2], links=(2, len(made.links)))
+    network = replace(made, links=(*made.links, extra), groups=tuple(groups))
+    for where, serves in ((2, R), (1, G)):
+        two = Two(network).play(FIRST, 12)
+        row = replace(
+            at(where, 40.0, network=network, emergency=True), link=np.array([2], np.int32)
+        )
+        vehicles = together(at(1, 5.0, network=network), row)
+        drive(two, 12, lambda _: [one("amb", 40.0, 2)], vehicles=vehicles)
+        assert two.shown[-1][1] == serves
+
+
+@pytest.mark.parametrize(
+    ("queue", "seconds"),
+    # 4 groups' minimum green is over: 3 s of yellow, and with vehicles before it 2 s of start-up
+    # loss, 2 s each; 5 s of margin; never less than the look-ahead of 30 s
+    [(0, 30.0), (5, 30.0), (15, 40.0), (30, 70.0), (90, 110.0)],
+)
+def test_it_begins_early_enough_for_the_queue_to_leave(queue, seconds):
+    two = Two().play(FIRST, 12)
+    metres = [5.0 + 7.5 * i for i in range(queue)]
+    for eta_s in np.arange(115.0, 1.0, -1.0).tolist():
+        ambulance = one("amb", eta_s * LIMIT_MPS, 5, 1.0)
+        two.play(FIRST, 1, emergencies=(ambulance,), vehicles=at(5, *metres))
+        if begun(two):
+            break
+    assert begun(two)[0][1:] == ("K", "amb")
+    # those behind it do not count, and no more than fifty do
+    before = min(sum(m < seconds * LIMIT_MPS for m in metres), 50)
+    needed_s = 3.0 + (2.0 + 2.0 * before if before else 0.0) + 5.0
+    assert eta_s == pytest.approx(max(30.0, needed_s), abs=1.0)
+    assert eta_s == pytest.approx(seconds, abs=1.0)
+    event = two.reported("emergency")[0][3]
+    assert event["vehicles_before"] == before
+    assert event["needed_s"] == pytest.approx(needed_s - 5.0)
+
+
+def test_a_later_junction_begins_when_it_can_be_reached():
+    way = EmergencyVehicle("amb", LIMIT_MPS, ((0, 139.0), (5, 139.0 + 29.0 * LIMIT_MPS)))
+    two = Two().play(FIRST, 12, emergencies=(way,))
+    assert [e[1] for e in begun(two)] == ["J"], "39 s away"
+    near = EmergencyVehicle("amb", LIMIT_MPS, ((0, 1.0), (5, 1.0 + 29.0 * LIMIT_MPS)))
+    two = Two().play(FIRST, 12, emergencies=(near,))
+    assert [e[1] for e in begun(two)] == ["J", "K"]
+    # held up by a queue at the first, it comes later to the second
+    queue = at(0, *[0.5 + 0.01 * i for i in range(20)])
+    stuck = EmergencyVehicle("amb", LIMIT_MPS, ((0, 10.0), (5, 10.0 + 10.0 * LIMIT_MPS)))
+    two = Two().play(SECOND, 12, emergencies=(stuck,), vehicles=queue)
+    assert [e[1] for e in begun(two)] == ["J"]
+
+
+# which stage
+
+
+def with_stages(*rows):
+    made = crossroads()
+    return replace(made, junctions=(replace(made.junctions[0], stages=np.array(rows, np.int8)),))
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown", "group", "served"),
+    [
+        # both serve group 2: the one that keeps what is shown
+        ([[R, G, G, R], [G, R, G, R]], [G, R, R, R], 2, 1),
+        ([[G, R, G, R], [R, G, G, R]], [R, G, R, R], 2, 1),
+        # protected where it was permissive, with the rest of the stage as it is
+        ([[G, R, P, R], [R, G, G, R]], [G, R, R, R], 2, 0),
+    ],
+)
+def test_it_takes_the_stage_that_protects_it_and_then_the_one_that_keeps_most(
+    rows, shown, group, served
+):
+    two = Two(with_stages(*rows)).play(shown, 12)
+    assert two.shown[-1] == shown
+    drive(two, 12, lambda _: [one("fire", 50.0, group)], shown)
+    assert two.shown[-1][group] == G
+    assert two.shown[-1][:2] == rows[served][:2]
+
+
+def test_a_group_that_the_programme_never_serves_changes_nothing():
+    network = with_stages([G, R, G, R], [R, G, G, R])
+    two = Two(network).play([G, R, G, R], 12)
+    drive(two, 12, lambda _: [one("fire", 50.0, 3)], [G, R, G, R])
+    assert two.shown[-1] == [G, R, G, R]
+    assert begun(two) == []
+
+
+def test_a_source_that_knows_the_lane_alone_gets_all_that_it_may_take():
+    two = Two().play(FIRST, 12)
+    either = EmergencyVehicle("amb", 10.0, ((2, 50.0), (3, 50.0)))
+    drive(two, 12, lambda _: [either])
+    assert two.shown[-1][2] == G
+    nearer = EmergencyVehicle("amb", 10.0, ((0, 80.0), (1, 50.0)))
+    drive(two, 12, lambda _: [nearer])
+    assert two.shown[-1][:2] == [R, G], "the nearer of two places at one junction"
+
+
+# turns and bounds
+
+
+def test_it_is_reported_with_its_time_of_arrival_and_when_it_has_passed():
+    two = Two().play(FIRST, 10)
+    two.play(FIRST, 6, emergencies=(EmergencyVehicle("fire", 20.0, ((5, 100.0), (1, 500.0))),))
+    two.play(FIRST, 10)
+    data = {"vehicle": "fire", "needed_s": 3.0, "vehicles_before": 0}
+    assert two.reported("emergency", "emergency_ended") == [
+        (10.0, "emergency", "K", data | {"group": 5, "eta_s": 5.0}),
+        (10.0, "emergency", "J", data | {"group": 1, "eta_s": 25.0}),
+        (16.0, "emergency_ended", "K", {"vehicle": "fire"}),
+        (16.0, "emergency_ended", "J", {"vehicle": "fire"}),
+    ]
+    assert two.shown[13] == SECOND  # both within three seconds of yellow
+    assert two.shown[-1] == FIRST
+
+
+def test_without_an_observation_no_emergency_begins_or_ends():
+    two = Two().play(FIRST, 10, emergencies=(one("fire", 70.0, 5),)).play(FIRST, 5, blind=True)
+    assert (len(begun(two)), len(ended(two))) == (1, 0)
+    two.play(FIRST, 1)
+    assert len(ended(two)) == 1
+
+
+def test_two_at_once_are_served_in_turn():
+    def fleet(second):
+        first = [one("a", 100.0 - 10.0 * second, 4)] if second < 10 else []
+        return [*first, one("b", max(150.0 - 10.0 * second, 8.0), 5)] if second < 30 else first
+
+    two = drive(Two().play(SECOND, 12), 40, fleet, SECOND)
+    assert begun(two) == [(12.0, "K", "a"), (22.0, "K", "b")]
+    assert ended(two) == [(22.0, "K", "a"), (42.0, "K", "b")]
+    assert two.shown[12 + 9][4:] == [G, R]
+    assert two.shown[12 + 28][4:] == [R, G]
+
+
+def test_the_one_being_served_is_not_put_back_for_another_of_nearly_the_same_time():
+    def rivals(metres):
+        return [one("b", 100.0, 4, 20.0), one("c", metres, 5, 20.0)]
+
+    for metres, served in ((42.0, "b"), (38.0, "c")):
+        two = drive(Two().play(FIRST, 12), 1, lambda _: [one("b", 100.0, 4, 20.0)])
+        drive(two, 1, lambda _, m=metres: rivals(m))
+        assert begun(two)[-1][2] == served
+
+
+def test_a_stage_for_both_is_shown_where_there_is_one():
+    two = Two().play(SECOND, 12)
+    drive(two, 12, lambda _: [one("a", 50.0, 2), one("b", 60.0, 0)], SECOND)
+    assert two.shown[-1][:3] == [G, R, G]
+
+
+def test_a_stalled_one_does_not_bar_the_next_and_claims_again_when_it_moves():
+    def fleet(second):
+        stalled_m = 40.0 if second < 80 else 30.0
+        return [one("stalled", stalled_m, 4), *([one("b", 60.0, 5)] if 60 <= second < 70 else [])]
+
+    two = drive(Two().play(SECOND, 12), 90, fleet, SECOND)
+    assert begun(two) == [(12.0, "K", "stalled"), (72.0, "K", "b"), (92.0, "K", "stalled")]
+    # 3 s of yellow, then 40 s of green in which it did not move
+    barred = two.reported("emergency_barred")
+    assert barred == [(56.0, "emergency_barred", "K", {"vehicle": "stalled", "reason": "stalled"})]
+    assert two.shown[12 + 68][4:] == [R, G]
+
+
+def test_each_has_a_bound_even_if_it_creeps_on():
+    two = Two().play(SECOND, 12)
+    drive(two, 200, lambda second: [one("slow", 300.0 - 0.2 * second, 4)], SECOND)
+    barred = two.reported("emergency_barred")
+    assert [(e[0], e[3]["reason"]) for e in barred] == [(133.0, "too_long")]
+    assert begun(two) == [(12.0, "K", "slow"), (193.0, "K", "slow")], "60 s for the others"
+
+
+@pytest.mark.parametrize("timing", [BENCHMARK, STREET])
+def test_phantoms_that_change_their_names_do_not_keep_others_red_for_ever(timing):
+    """The maximum red and one longest service; then the group has its minimum green."""
+    two = Two(profile=timing).play(FIRST, 12)
+    limit = int(timing.max_red_s) + 120
+    drive(two, 2 * limit, lambda s: [one(f"phantom {s}", 50.0, 4)], links=(4, 5))
+    reds, longest = 0, 0
+    for shown in two.shown[12:]:
+        reds = 0 if shown[5] >= P else reds + 1
+        longest = max(longest, reds)
+    assert timing.max_red_s < longest <= limit + 15
+
+
+@pytest.mark.parametrize("order", [Order.FLASH, Order.HOLD])
+def test_a_flash_stands_over_it_and_it_stands_over_a_hold(order):
+    two = Two().play(FIRST, 12)
+    two.gate.order(Override(1, order, 1100.0, "ann"), two.now)
+    drive(two, 12, lambda _: [one("fire", 50.0, 5), one("fire", 50.0, 1)])
+    assert two.shown[-1] == [*SECOND[:4], *([R, R] if order is Order.FLASH else SECOND[4:])]
+
+
+# what cannot be
+
+
+@pytest.mark.parametrize("speed", [0.0, -3.0, np.nan, np.inf, -np.inf, 1e300, LIMIT_MPS])
+def test_any_speed_gives_a_plausible_time_of_arrival(speed):
+    two = Two().play(FIRST, 2, emergencies=(one("x", 30.0 * LIMIT_MPS, 5, speed),))
+    assert two.reported("emergency")[0][3]["eta_s"] == (10.43 if speed == 1e300 else 30.0)
+
+
+def test_unknown_groups_and_places_are_left_out_and_the_others_are_not():
+    nonsense = ((6, 10.0), (-1, 10.0), (10**9, 1.0), (0, np.nan), (1, np.inf), (5, 50.0))
+    two = Two().play(FIRST, 12, emergencies=(EmergencyVehicle("x", 10.0, nonsense),))
+    assert [(e[1], e[2]) for e in begun(two)] == [("K", "x")]
+    two = Two().play(FIRST, 12, emergencies=(one("x", -5.0, 5),))
+    assert two.shown[-1][4:] == [R, G]
+
+
+def test_rows_that_name_no_link_or_lane_do_not_stand_before_it():
+    rows = replace(
+        at(5, 5.0, 6.0, 7.0, 8.0),
+        link=np.array([-1, 99, 2, 5], np.int32),
+        distance_m=np.array([5.0, 6.0, 7.0, np.nan]),
+    )
+    two = Two().play(FIRST, 2, emergencies=(one("x", 50.0, 5),), vehicles=rows)
+    assert two.reported("emergency")[0][3]["vehicles_before"] == 0
+
+
+def test_of_a_flood_of_claims_the_nearest_are_looked_at():
+    flood = [one(f"x{i}", 100.0 + 0.001 * i, 4) for i in range(10_000)]
+    two = drive(Two().play(SECOND, 12), 8, lambda _: [*flood, one("near", 60.0, 5)], SECOND)
+    assert begun(two) == [(12.0, "K", "near")]
+    assert len(two.gate.state()["priority"].bars) <= 8
+
+
+# afterwards
+
+
+def test_the_group_that_has_waited_longest_is_served_first_and_gets_its_minimum_green():
+    two = Two(with_stages([G, R, G, R], [R, G, G, R], [R, R, G, G]))
+    stay = [G, R, G, R]
+    two.play(stay, 20, links=(1,))  # 1 asks from the start, 3 later
+    drive(two, 20, coming("amb", 190.0, 0), stay, links=(1, 3))
+    passed = len(two.shown) - 1
+    two.play(stay, 12, links=(1, 3))
+    green = [i for i, shown in enumerate(two.shown) if shown[1] >= P]
+    assert green[0] <= passed + 5, "yellow, and the second in which it passed"
+    assert len(green) >= 5, "its minimum green, though the controller wants another stage"
+    assert two.shown[-1][0] >= P or two.shown[-1][1] >= P
+
+
+def test_nobody_waits_and_the_controller_decides_at_once():
+    two = drive(Two().play(FIRST, 12), 8, coming("amb", 50.0, 5))
+    two.play(FIRST, 8)
+    assert two.shown[-1] == FIRST
+
+
+def test_an_order_of_an_operator_stands_over_the_return():
+    two = Two(with_stages([G, R, G, R], [R, G, G, R])).play([G, R, G, R], 20, links=(1,))
+    two.order(0, Order.STAGE, 1100.0, "ann", 0)
+    drive(two, 25, coming("amb", 90.0, 0), [G, R, G, R], links=(1,))
+    assert all(shown[0] == G for shown in two.shown[12:])
+
+
+def test_a_restored_gate_goes_on_with_what_is_served_barred_and_given_back():
+    def fleet(second):
+        return [one("stalled", 40.0, 4), one("b", 300.0 - 10.0 * (second % 29), 0)]
+
+    for seconds in (5, 50, 61, 75):
+        two = drive(Two().play(SECOND, 12, links=(1, 5)), seconds, fleet, SECOND, links=(1, 5))
+        state = pickle.loads(pickle.dumps(two.gate.state()))
+        heir = Two()
+        heir.gate.resume(state)
+        heir.now = two.now
+        known = len(two.events)
+        shown = len(two.shown)
+        for gate in (two, heir):
+            drive(gate, 60, fleet, SECOND, links=(1, 5))
+        assert heir.shown == two.shown[shown:]
+        assert [(e.at_s, e.kind) for e in heir.events] == [
+            (e.at_s, e.kind) for e in two.events[known:]
+        ]
+
+
+def test_a_checkpoint_of_before_is_resumed_without_services():
+    two = drive(Two().play(FIRST, 12), 3, lambda _: [one("fire", 50.0, 5)])
+    state = two.gate.state()
+    del state["priority"]
+    heir = Two()
+    heir.gate.resume(state)
+    assert not heir.gate.state()["priority"].services
