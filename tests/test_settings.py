@@ -18,6 +18,7 @@ from headway.settings import (
     MailSettings,
     MqttSettings,
     NotifySettings,
+    RewardSettings,
     RuleSettings,
     SettingsError,
     SourceSettings,
@@ -25,7 +26,9 @@ from headway.settings import (
     WebhookSettings,
     checked,
     load,
+    log_level,
     overridden,
+    use_aliases,
 )
 
 RULE = {"name": "r", "path": "vehicles", "threshold": 1.0}
@@ -33,7 +36,7 @@ HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
 SOURCE = {"name": "north", "holder": "acme"}
 MAIL = {"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}
 DEFAULTS = {
-    "environment": "development",
+    "environment": "local",
     "loop": {"tick_s": 1.0, "cycle_s": 30.0, "speed_factor": 0.0, "mode": "balanced",
         "overrun": "degrade"},
     "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4},
@@ -64,11 +67,25 @@ DEFAULTS = {
         "at": "03:00", "backup_every_h": 24.0, "keep": 7, "folder": "", "key": "",
         "retention_days": 0.0,
     },
+    "sumo": {
+        "folders": (), "remote": "", "binary": "sumo-gui", "step_s": None, "teleport_s": -1.0,
+        "range_m": 200.0, "options": {},
+    },
+    "planner": {
+        "horizon_s": 60.0, "headway_s": 1.89, "startup_loss_s": 1.38, "end_gain_s": 0.34,
+        "stop_cost_s": 1.33, "crawl_mps": 5.0, "acceleration_mps2": 3.54, "follow_up_s": 0.67,
+        "platoon_gap_s": 2.0, "look_ahead_s": 5.0, "leftover_cost_s": 0.0, "min_room_m": 15.0,
+        "short_lane_m": 60.0, "blocked_after_s": 7.0, "patience_s": 32.0,
+        "spillback_weight": 0.5, "blocking_cost": 1.0, "person_weight": 1.0,
+    },
+    "q_learning": {
+        "interval_s": 5.0, "episodes": 10, "rate": 0.3, "gamma": 0.9, "explore": (0.3, 0.02),
+        "batch": 256, "rows": 262144,
+        "reward": {"stopped": 1.0, "longest": 2.0, "change": 1.0, "neighbours": 0.3},
+    },
+    "server": {"tls_certificate": "", "tls_key": "", "proxies": ()},
 }  # fmt: skip
-KNOWN = (
-    "alerts, api, control, database, environment, external, log, loop, notify, recovery, "
-    "street, upkeep"
-)
+KNOWN = ", ".join(sorted(DEFAULTS))
 SECTIONS = [name for name in DEFAULTS if name != "environment"]
 
 
@@ -99,7 +116,8 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
         load()
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
-        "external, recovery, alerts, log, notify, api, database, upkeep."
+        "external, recovery, alerts, log, notify, api, database, upkeep, sumo, planner, "
+        "q_learning, server."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
     monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
@@ -172,9 +190,40 @@ BOUNDS = [
     ("upkeep.backup_every_h", 0.0, 8784.0, -0.001, 8784.1),
     ("upkeep.keep", 1, 10_000, 0, 10_001),
     ("upkeep.retention_days", 0.0, 100_000.0, -0.001, 100_000.1),
+    ("planner.horizon_s", 10.0, 300.0, 9.999, 300.001),
+    ("planner.headway_s", 0.5, 10.0, 0.499, 10.001),
+    ("planner.startup_loss_s", 0.0, 10.0, -0.001, 10.001),
+    ("planner.end_gain_s", 0.0, 5.0, -0.001, 5.001),
+    ("planner.stop_cost_s", 0.0, 60.0, -0.001, 60.001),
+    ("planner.crawl_mps", 0.1, 15.0, 0.099, 15.001),
+    ("planner.acceleration_mps2", 0.5, 10.0, 0.499, 10.001),
+    ("planner.follow_up_s", 0.1, 10.0, 0.099, 10.001),
+    ("planner.platoon_gap_s", 0.5, 20.0, 0.499, 20.001),
+    ("planner.look_ahead_s", 0.0, 60.0, -0.001, 60.001),
+    ("planner.leftover_cost_s", 0.0, 600.0, -0.001, 600.001),
+    ("planner.min_room_m", 0.0, 100.0, -0.001, 100.001),
+    ("planner.short_lane_m", 0.0, 500.0, -0.001, 500.001),
+    ("planner.blocked_after_s", 1.0, 120.0, 0.999, 120.001),
+    ("planner.patience_s", 1.0, 600.0, 0.999, 600.001),
+    ("planner.spillback_weight", 0.0, 10.0, -0.001, 10.001),
+    ("planner.blocking_cost", 0.0, 60.0, -0.001, 60.001),
+    ("planner.person_weight", 0.0, 100.0, -0.001, 100.001),
+    ("q_learning.reward.stopped", 0.0, 100.0, -0.001, 100.001),
+    ("q_learning.reward.longest", 0.0, 100.0, -0.001, 100.001),
+    ("q_learning.reward.change", 0.0, 100.0, -0.001, 100.001),
+    ("q_learning.reward.neighbours", 0.0, 1.0, -0.001, 1.001),
+    ("q_learning.interval_s", 1.0, 60.0, 0.999, 60.001),
+    ("q_learning.episodes", 1, 100_000, 0, 100_001),
+    ("q_learning.rate", 1e-9, 1.0, 0.0, 1.001),
+    ("q_learning.gamma", 0.0, 0.999, -0.001, 1.0),
+    ("q_learning.batch", 1, 65536, 0, 65537),
+    ("q_learning.rows", 1024, 67108864, 1023, 67108865),
+    ("sumo.step_s", 0.05, 1.0, 0.049, 1.001),
+    ("sumo.teleport_s", -1.0, 86400.0, -1.001, 86400.1),
+    ("sumo.range_m", 20.0, 1000.0, 19.99, 1000.1),
 ]
 WORDS = {
-    "environment": ("development", "production", "test"),
+    "environment": ("local", "development", "production", "test"),
     "loop.mode": ("performance", "balanced", "accuracy"),
     "loop.overrun": ("degrade", "skip", "slow"),
     "control.controller": (
@@ -210,7 +259,9 @@ def tree_with(place, value):
         return hook(**{rest[-1]: value})
     if place.startswith("notify.mail."):
         return mail(**{rest[-1]: value})
-    return {section: {rest[0]: value}}
+    for name in reversed(rest):
+        value = {name: value}
+    return {section: value}
 
 
 def value_at(settings, place):
@@ -667,6 +718,8 @@ def test_every_section_is_checked_here():
         *(f"external.mqtt.{n}" for n in ("host", "topic", "street", "user", "password")),
         "external.mqtt.tls", "external.mqtt.ca_file",
         "api.origins", "upkeep.at", "upkeep.folder", "upkeep.key",
+        "sumo.folders", "sumo.remote", "sumo.binary", "sumo.options", "q_learning.explore",
+        "server.tls_certificate", "server.tls_key", "server.proxies",
     }  # fmt: skip
 
     def leaves(model: type[BaseModel], at: str):
@@ -687,7 +740,9 @@ def test_every_section_is_checked_here():
         | set(leaves(MqttSettings, "external.mqtt."))
         | set(leaves(WebhookSettings, "notify.webhooks.0."))
         | set(leaves(MailSettings, "notify.mail."))
+        | set(leaves(RewardSettings, "q_learning.reward."))
     )
+    found.remove("q_learning.reward")
     assert found == reported | texts
     assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (
         ["rules"],
@@ -806,3 +861,124 @@ def test_times_of_day_and_web_origins_have_a_form(place, allowed, refused):
         assert found == (tuple(value) if isinstance(value, list) else value)
     for value in refused:
         assert f"settings: {place}" in fault_of(tree_with(place, value))
+
+
+# Hostile and unlucky files
+
+
+BOMB = "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]\n" + "".join(
+    f"{n}: &{n} [*{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}]\n"
+    for b, n in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "holds more than 10000 values, too many for settings (aliases count each time)."),
+        ("loop: &a {tick_s: *a}", "holds more than 10000 values"),
+        ("[" * 5000, "is no YAML (maximum recursion depth exceeded"),
+        ("loop: {tick_s: 2024-99-99}", "is no YAML (month must be in 1..12"),
+        ("loop: {tick_s: " + "9" * 5000 + "}", "is no YAML (Exceeds the limit"),
+        ("loop: {tick_s: 1, cycle_s: 30, tick_s: 2}", "line 1: tick_s is given twice in one"),
+        ("loop: {}\nlog: {}\nloop: {}", "line 3: loop is given twice in one section."),
+        ("#" * (1 << 20) + "#", "is larger than 1024 KiB, too large for settings."),
+        ("loop: {1: 2}", "loop.1"),
+        ("control: {controller: " + "x" * 5000 + "}", "control.controller: 'xxx"),
+        ("!!python/object/apply:os.system ['true']", "is no YAML (could not determine a construct"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_few_words(tmp_path, text, said):
+    file = tmp_path / "h.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as fault:
+        load(file)
+    assert str(fault.value).startswith(f"{file}: {said}")
+    assert len(str(fault.value)) < 600
+
+
+def test_a_folder_or_a_device_is_no_settings_file(tmp_path):
+    for path in (tmp_path, "/dev/zero"):
+        with pytest.raises(SettingsError, match="is no file"):
+            load(path)
+
+
+def test_a_file_that_turns_to_rubbish_and_back_is_followed_again(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(file)
+    for rubbish, said in (("\x00", "is no YAML"), (BOMB, "holds more than"), ("- 1", "must hold")):
+        write(file, rubbish)
+        assert [watched.refresh(), watched.refresh()] == [(), ()]
+        assert said in watched.fault
+    file.unlink()
+    file.mkdir()
+    assert [watched.refresh(), watched.refresh(), watched.fault] == [
+        (), (), f"{file}: is no file. Give the path of a YAML file."
+    ]  # fmt: skip
+    file.rmdir()
+    write(file, "loop: {cycle_s: 20}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    assert (watched.current.loop.cycle_s, watched.fault) == (20.0, "")
+
+
+def test_a_check_that_fails_changes_nothing_and_is_the_fault(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+
+    def check(settings):
+        if settings.loop.cycle_s < 30:
+            raise ValueError("too short for us")
+
+    watched = Watched(file, check=check)
+    write(file, "loop: {cycle_s: 20}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ()]
+    assert (watched.fault, watched.current.loop.cycle_s) == (f"{file}: too short for us", 60.0)
+    with pytest.raises(SettingsError, match="too short"):
+        Watched(file, check=check)
+
+
+def test_defaults_of_a_command_stand_under_the_file_by_either_name(tmp_path):
+    file = tmp_path / "h.yaml"
+    defaults = {"loop": {"speed_factor": 10.0}, "street": {"scenario": "cologne1"}}
+    for text, factor in (
+        ("", 10.0), ("loop: {speed_factor: 2}", 2.0), ("loop: {realtime: 3}", 3.0)
+    ):  # fmt: skip
+        file.write_text(text)
+        settings = load(file, defaults)
+        assert (settings.loop.speed_factor, settings.street.scenario) == (factor, "cologne1")
+    assert load(None, defaults).loop.speed_factor == 10.0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"net-file": "/etc/passwd"}, "no option 'net-file' that is taken here. There are: "),
+        ({"threads": "4 --log /tmp/x"}, "threads: give a number, true, false or one word"),
+        ({"threads": "../x"}, "threads: give a number, true, false or one word"),
+    ],
+)
+def test_an_option_of_sumo_that_may_do_more_is_refused(options, said):
+    assert said in fault_of({"sumo": {"options": options}})
+
+
+def test_the_usual_variables_stand_for_those_of_headway_which_win():
+    variables = {"ENVIRONMENT": "production", "DATABASE_URL": "a", "HEADWAY_DATABASE_URL": "b"}
+    use_aliases(variables)
+    assert variables == {
+        "ENVIRONMENT": "production", "HEADWAY_ENVIRONMENT": "production",
+        "DATABASE_URL": "a", "HEADWAY_DATABASE_URL": "b",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tree", "level"),
+    [
+        ({}, "info"),
+        ({"environment": "development"}, "debug"),
+        ({"environment": "development", "log": {"level": "info"}}, "info"),
+        ({"environment": "production"}, "info"),
+    ],
+)
+def test_in_development_everything_is_logged_unless_a_level_is_named(tree, level):
+    assert log_level(checked(tree)) == level

@@ -1,5 +1,5 @@
-"""One typed tree of settings: built-in defaults, then a YAML file per environment, then HEADWAY_...
-variables.
+"""One typed tree of settings: built-in defaults, then a YAML file, then variables of the
+environment: HEADWAY_SECTION__KEY, and the usual short ones (ALIASES).
 
 An unknown key or a bad value is refused with its path, what it was, and what is allowed.
 """
@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as VariableError
@@ -262,7 +270,7 @@ class _Renamed(PydanticBaseSettingsSource):
 
 
 class NotifySettings(_Section):
-    """Recipients of violations."""
+    """Recipients of violations and of alerts."""
 
     webhooks: tuple[WebhookSettings, ...] = ()
     mail: MailSettings | None = None
@@ -308,6 +316,132 @@ class UpkeepSettings(_Section):
     retention_days: float = Field(default=0.0, ge=0.0, le=100_000.0)
 
 
+class SumoSection(_Section):
+    """SUMO. folders: those whose `.sumocfg` files the API may choose. remote: empty for libsumo in
+    the street's process, "gui" for the program `binary` of this machine, or host:port of one that
+    waits there. step_s: of the simulation, empty for the scenario's own. teleport_s: a vehicle
+    stuck so long is moved on, below 0 never. range_m: how far upstream of a stop line vehicles are
+    observed. options: further options, of SAFE_SUMO_OPTIONS.
+    """
+
+    folders: tuple[str, ...] = ()
+    remote: str = Field(default="", pattern=r"^(gui|[A-Za-z0-9.\-]*:\d{1,5})?$")
+    binary: str = Field(default="sumo-gui", min_length=1)
+    step_s: float | None = Field(default=None, ge=0.05, le=1.0)
+    teleport_s: float = Field(default=-1.0, ge=-1.0, le=86400.0)
+    range_m: float = Field(default=200.0, ge=20.0, le=1000.0)
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+    @field_validator("options")
+    @classmethod
+    def _refuse_unsafe_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            if name not in SAFE_SUMO_OPTIONS:
+                raise PydanticCustomError(
+                    "unsafe_option",
+                    f"no option {name[:80]!r} that is taken here. There are: "
+                    f"{', '.join(SAFE_SUMO_OPTIONS)}",
+                )
+            if not re.fullmatch(r"[\w.+\-]{1,40}", str(value), re.ASCII):
+                raise PydanticCustomError(
+                    "unsafe_value", f"{name}: give a number, true, false or one word"
+                )
+        return options
+
+
+# They name no file, open no port, and change neither time nor what Headway controls.
+SAFE_SUMO_OPTIONS = (
+    "collision.action", "collision.check-junctions", "collision.mingap-factor",
+    "collision.stoptime", "default.action-step-length", "default.carfollowmodel",
+    "default.emergencydecel", "default.speeddev", "device.rerouting.adaptation-interval",
+    "device.rerouting.period", "device.rerouting.pre-period", "device.rerouting.probability",
+    "eager-insert", "emergencydecel.warning-threshold", "extrapolate-departpos",
+    "ignore-accidents", "ignore-junction-blocker", "ignore-route-errors", "lanechange.duration",
+    "lateral-resolution", "max-depart-delay", "max-num-vehicles", "pedestrian.model",
+    "random-depart-offset", "sloppy-insert", "step-method.ballistic", "threads",
+    "time-to-impatience", "time-to-teleport.disconnected", "time-to-teleport.highways",
+)  # fmt: skip
+
+
+def _figure(default: float, least: float, most: float) -> Any:
+    return Field(default=default, ge=least, le=most, allow_inf_nan=False)
+
+
+class PlannerSettings(_Section):
+    """The planner's figures; what each means stands at `Model` in `control.queue_model`."""
+
+    horizon_s: float = _figure(60.0, 10.0, 300.0)
+    headway_s: float = _figure(1.89, 0.5, 10.0)
+    startup_loss_s: float = _figure(1.38, 0.0, 10.0)
+    end_gain_s: float = _figure(0.34, 0.0, 5.0)
+    stop_cost_s: float = _figure(1.33, 0.0, 60.0)
+    crawl_mps: float = _figure(5.0, 0.1, 15.0)
+    acceleration_mps2: float = _figure(3.54, 0.5, 10.0)
+    follow_up_s: float = _figure(0.67, 0.1, 10.0)
+    platoon_gap_s: float = _figure(2.0, 0.5, 20.0)
+    look_ahead_s: float = _figure(5.0, 0.0, 60.0)
+    leftover_cost_s: float = _figure(0.0, 0.0, 600.0)
+    min_room_m: float = _figure(15.0, 0.0, 100.0)
+    short_lane_m: float = _figure(60.0, 0.0, 500.0)
+    blocked_after_s: float = _figure(7.0, 1.0, 120.0)
+    patience_s: float = _figure(32.0, 1.0, 600.0)
+    spillback_weight: float = _figure(0.5, 0.0, 10.0)
+    blocking_cost: float = _figure(1.0, 0.0, 60.0)
+    person_weight: float = _figure(1.0, 0.0, 100.0)
+
+
+class RewardSettings(_Section):
+    """Weights of the terms of Q-learning's reward; see `Reward` in `learning.training`."""
+
+    stopped: float = _figure(1.0, 0.0, 100.0)
+    longest: float = _figure(2.0, 0.0, 100.0)
+    change: float = _figure(1.0, 0.0, 100.0)
+    neighbours: float = _figure(0.3, 0.0, 1.0)
+
+
+class QLearningSettings(_Section):
+    """The agent. interval_s: between two decisions of a junction. rate: learning rate; gamma:
+    discount of an interval; explore: share of tries in the first and in the last episode; batch:
+    replayed experiences a step; rows: of a new Q-table.
+    """
+
+    interval_s: float = _figure(5.0, 1.0, 60.0)
+    episodes: int = Field(default=10, ge=1, le=100_000)
+    rate: float = Field(default=0.3, gt=0.0, le=1.0)
+    gamma: float = Field(default=0.9, ge=0.0, lt=1.0)
+    explore: tuple[float, float] = (0.3, 0.02)
+    batch: int = Field(default=256, ge=1, le=65536)
+    rows: int = Field(default=1 << 18, ge=1 << 10, le=1 << 26)
+    reward: RewardSettings = RewardSettings()
+
+    @field_validator("explore")
+    @classmethod
+    def _are_falling_shares(cls, explore: tuple[float, float]) -> tuple[float, float]:
+        first, last = explore
+        if not 0.0 < last <= first <= 1.0:
+            raise PydanticCustomError(
+                "explore",
+                "two shares, the last above 0 and not above the first, which is at most 1",
+            )
+        return explore
+
+
+class ServerSettings(_Section):
+    """How the server is reached. tls_certificate, tls_key: PEM files, for https. proxies: addresses
+    of the reverse proxies before it, which do TLS and whose X-Forwarded-... headers are believed.
+    """
+
+    tls_certificate: str = ""
+    tls_key: str = ""
+    proxies: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_both_or_none(self) -> ServerSettings:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise PydanticCustomError("tls", "give tls_certificate and tls_key together")
+        return self
+
+
 class Settings(BaseSettings):
     """All settings of Headway."""
 
@@ -315,7 +449,7 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, env_prefix="HEADWAY_", env_nested_delimiter="__"
     )
 
-    environment: Literal["development", "production", "test"] = "development"
+    environment: Literal["local", "development", "production", "test"] = "local"
     loop: LoopSettings = LoopSettings()
     control: ControlSettings = ControlSettings()
     street: StreetSettings = StreetSettings()
@@ -327,6 +461,10 @@ class Settings(BaseSettings):
     api: ApiLimits = ApiLimits()
     database: DatabaseSettings = DatabaseSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
+    sumo: SumoSection = SumoSection()
+    planner: PlannerSettings = PlannerSettings()
+    q_learning: QLearningSettings = QLearningSettings()
+    server: ServerSettings = ServerSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -353,31 +491,120 @@ RESTART_ONLY = (
     "api",
     "database",
     "upkeep",
+    "sumo",
+    "server",
 )
 SECRETS = ("secret", "password")  # never repeated in a fault, which goes to logs
+LARGEST_FILE_BYTES = 1 << 20
+MOST_VALUES = 10_000
+LONGEST_SHOWN = 200  # characters of a value in a fault
+# The usual variables, and the ones of Headway for which they stand; these win.
+ALIASES = {
+    "ENVIRONMENT": "HEADWAY_ENVIRONMENT",
+    "LOG_LEVEL": "HEADWAY_LOG__LEVEL",
+    "DATABASE_URL": "HEADWAY_DATABASE_URL",
+    "REDIS_URL": "HEADWAY_REDIS_URL",
+    "SECRET_KEY": "HEADWAY_SECRET_KEY",
+}
 
 
-def load(path: str | Path | None = None) -> Settings:
-    """Read the settings from the YAML file `path` (none: defaults and variables alone). Raises
+def use_aliases(variables: MutableMapping[str, str]) -> None:
+    """Give each variable of Headway that is not set the value of its alias."""
+    for alias, name in ALIASES.items():
+        if value := variables.get(alias, ""):
+            variables.setdefault(name, value)
+
+
+def log_level(settings: Settings) -> str:
+    """In development everything is logged, unless the settings name a level."""
+    is_given = "level" in settings.log.model_fields_set
+    if settings.environment == "development" and not is_given:
+        return "debug"
+    return settings.log.level
+
+
+def load(
+    path: str | Path | None = None, defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> Settings:
+    """Read the settings from the YAML file `path` (none: defaults and variables alone). defaults:
+    by section and key, in place of the built-in ones. Raises SettingsError.
+    """
+    tree = {} if path is None else _read_tree(Path(path))
+    for section, values in (defaults or {}).items():
+        given = tree.get(section, {})
+        if isinstance(given, Mapping):
+            taken = {OLD_KEYS.get(section, {}).get(key, key) for key in given}
+            left = {key: value for key, value in values.items() if key not in taken}
+            tree[section] = left | dict(given)
+    return checked(tree, path)
+
+
+def _read_tree(path: Path) -> dict[Any, Any]:
+    """The sections of a file, small and without tricks. Raises SettingsError."""
+    try:
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"{path}: is no file. Give the path of a YAML file.")
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise SettingsError(
+                f"{path}: is larger than {LARGEST_FILE_BYTES >> 10} KiB, too large for settings."
+            )
+        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        _refuse_large_tree(path, node)
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
+        ) from error
+    except SettingsError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: is no YAML ({_brief(error)}).") from error
+    if tree is None:  # an empty file
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(
+            f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}."
+        )
+    return tree
+
+
+def _refuse_large_tree(path: Path, root: yaml.Node | None) -> None:
+    """Aliases may stand for millions of values; a key given twice hides one of its values. Raises
     SettingsError.
     """
-    tree: Any = {}
-    if path is not None:
-        try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
+    waiting, count = [root] if root is not None else [], 0
+    while waiting:
+        node = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
             raise SettingsError(
-                f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
-        if tree is None:  # an empty file
-            tree = {}
-        if not isinstance(tree, dict):
-            raise SettingsError(
-                f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}."
+                f"{path}: holds more than {MOST_VALUES} values, too many for settings (aliases "
+                "count each time)."
             )
-    return checked(tree, path)
+        if isinstance(node, yaml.MappingNode):
+            _refuse_double_keys(path, node)
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _refuse_double_keys(path: Path, node: yaml.MappingNode) -> None:
+    before = set[str]()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+            continue
+        if key.value in before:
+            raise SettingsError(
+                f"{path}: line {key.start_mark.line + 1}: {_brief(key.value)} is given twice in "
+                "one section. Give it once."
+            )
+        before.add(key.value)
+
+
+def _brief(value: object) -> str:
+    """On one line, and not at length."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
@@ -442,11 +669,19 @@ def _fault(path: str | Path | None, error: Any) -> str:
         return f"{path or 'settings'}: {where}: unknown key. Known here: {', '.join(known)}."
     if error["type"] == "missing":
         return f"{path or 'settings'}: {where}: is required, but missing."
-    value = "the value" if error["loc"][-1] in SECRETS else repr(error["input"])
+    if not error["loc"]:
+        return f"{path or 'settings'}: {error['msg']}."
+    value = "the value" if error["loc"][-1] in SECRETS else _shown(error["input"])
     return (
         f"{path or 'settings'}: {where}: {value} is not allowed: "
         f"{error['msg'][0].lower()}{error['msg'][1:]}."
     )
+
+
+def _shown(value: object) -> str:
+    """Not at length, and not if a secret may be within."""
+    text = repr(value)
+    return "the value" if any(secret in text for secret in SECRETS) else _brief(text)
 
 
 def _known(location: tuple[str | int, ...]) -> list[str]:
@@ -469,16 +704,32 @@ class Watched:
     """Settings that follow their file while the program runs. A faulty file changes nothing; the
     fault is kept in `fault`.
 
-    changes: what stands over the file, by section and key.
+    changes: what stands over the file, by section and key; defaults: what stands under it.
+    check:   raises ValueError for settings that cannot be used, beyond what their types say.
     """
 
     def __init__(
-        self, path: str | Path, changes: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        path: str | Path,
+        changes: Mapping[str, Mapping[str, Any]] | None = None,
+        defaults: Mapping[str, Mapping[str, Any]] | None = None,
+        check: Callable[[Settings], object] | None = None,
     ) -> None:
-        self._path, self._changes = Path(path), changes or {}
+        self._path, self._changes, self._defaults = Path(path), changes or {}, defaults or {}
+        self._check = check
         self._stamp = self._seen = self._read_stamp()
-        self.current = overridden(load(path), self._changes)
+        self.current = self._load()
         self.fault = ""
+
+    def _load(self) -> Settings:
+        """Raises SettingsError."""
+        settings = overridden(load(self._path, self._defaults), self._changes)
+        if self._check is not None:
+            try:
+                self._check(settings)
+            except ValueError as error:
+                raise SettingsError(f"{self._path}: {error}") from error
+        return settings
 
     def refresh(self) -> tuple[str, ...]:
         """Read the file again if it changed, and then stayed as it is until this call. Returns the
@@ -495,7 +746,7 @@ class Watched:
             return ()
         self._stamp = stamp
         try:
-            new = overridden(load(self._path), self._changes)
+            new = self._load()
         except SettingsError as error:
             self.fault = str(error)
             return ()

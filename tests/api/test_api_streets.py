@@ -293,13 +293,13 @@ def test_a_scenario_is_switched(post, live):
     answer = post("headway/scenario", {"scenario": "paris"}, "engineer")
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("no scenario 'paris'. There are: cologne1, cologne3,")
-    for wrong in ("", "x" * 65, "../x", "A"):
+    for wrong in ("", "x" * 1025):
         assert [
             f["pointer"]
             for f in post("headway/scenario", {"scenario": wrong}, "engineer").json()["faults"]
         ] == ["/body/scenario"]
     assert (
-        post("headway/scenario", {"scenario": "x" * 64}, "engineer").json()["faults"] == []
+        post("headway/scenario", {"scenario": "x" * 1024}, "engineer").json()["faults"] == []
     )  # may be a name, but is none
     assert post("headway/scenario", {"scenario": "cologne1"}, "operator").status_code == 403
     assert len(live.engine.orders) == 1
@@ -310,7 +310,7 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
     def broken(name):
         raise fault
 
-    monkeypatch.setattr("headway.api.streets.scenario", broken)
+    monkeypatch.setattr("headway.api.streets.read_network", broken)
     answer = post("headway/scenario", {"scenario": "cologne1"}, "engineer")
     assert (answer.status_code, answer.json()["detail"]) == (422, str(fault))
     assert not live.engine.orders

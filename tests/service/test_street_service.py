@@ -169,7 +169,7 @@ def test_a_street_is_started_under_its_name_with_a_run_of_the_record(
         live.repeat,
         live.fault,
         live.finished,
-    ) == ("headway", task, "tiny", 41, False, "", True)
+    ) == ("headway", replace(task, name="headway"), "tiny", 41, False, "", True)
     assert (
         live.snapshot,
         list(live.events),
@@ -179,7 +179,7 @@ def test_a_street_is_started_under_its_name_with_a_run_of_the_record(
         live.events_recorded,
     ) == (None, [], [], {}, {}, 0)
     assert live.engine is engines.made[0]
-    assert live.engine.task is task
+    assert live.engine.task is live.task
     assert [j.id for j in live.network.junctions] == ["C"]
     assert intake.runs == [(f"headway {task.key()} {round(WALL_S * 1e9)}", "tiny", "greedy", 9)]
     assert intake.written == []
@@ -636,7 +636,7 @@ def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, 
     engines.plays += [[snapshot(150.0), RunEnded(160.0, True)], last]
     live = service.start("headway", task, repeat=True)
     live.thread.join(20.0)
-    assert [e.task for e in engines.made] == [task, task]
+    assert [e.task for e in engines.made] == [replace(task, name="headway", repeats=True)] * 2
     assert live.engine is engines.made[1]
     assert (live.run, len(intake.runs), live.repeat, live.finished) == (42, 2, True, True)
     assert observed == [(False, [])]

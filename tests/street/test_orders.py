@@ -59,12 +59,12 @@ def test_a_switch_replaces_only_the_named_values_and_is_not_saved_by_itself(path
 def test_a_controller_that_was_ordered_is_dropped_and_the_scenario_stays(path, before, after):
     store = OrderStore(path, "one")
     store.save(before)
-    store.drop_controller()
+    store.drop("controller")
     assert store.load() == after
 
 
 def test_without_an_ordered_controller_nothing_is_written(path):
-    OrderStore(path, "one").drop_controller()
+    OrderStore(path, "one").drop("controller", "cycle_s")
     assert not path.exists()
 
 

@@ -8,7 +8,10 @@ import gc
 import itertools
 import json
 import logging
+import shutil
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import libsumo
 import numpy as np
@@ -143,6 +146,7 @@ def play(tmp_path, tiny, logs_as_they_were):
         changes=None,
         expect=None,
         open_street=open_street,
+        repeats=False,
         **sections,
     ):
         played = Played(folder)
@@ -163,6 +167,7 @@ def play(tmp_path, tiny, logs_as_they_were):
             "alerts": {"rules": []} | sections.pop("alerts", {}),
         }
         task = Task(Settings.model_validate(tree | sections), until_s, str(path), changes or {})
+        task = replace(task, repeats=repeats)
         outbox, inbox = Outbox(), orders
         if isinstance(orders, Mailbox):
             orders.wall = wall
@@ -526,7 +531,8 @@ def test_seed_scale_and_sensing_reach_the_simulation(play, monkeypatch):
         run_module, "SumoSettings", lambda *a, **k: asked.append((a[1:], k)) or as_it_is(*a, **k)
     )
     play(until_s=101.0, street={"seed": 7, "scale": 2.0, "sensing": "loops"})
-    assert asked == [((7, 2.0), {"sensing": "loops", "extra": ()})]
+    ((given, more),) = asked
+    assert (given, more["sensing"], more["extra"]) == ((7, 2.0), "loops", ())
 
 
 def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path):
@@ -672,6 +678,35 @@ def test_a_switched_controller_decides_at_once_and_survives_the_process(play, tm
     assert play(until_s=101.0).of(Snapshot)[0].controller == "fixed"
 
 
+def test_what_was_ordered_holds_for_the_next_run_of_a_street_that_repeats(play, tmp_path):
+    orders = [Switch(controller="greedy"), Optimise(cycle_s=15.0)]
+    play({5: orders}, until_s=110.0, repeats=True)
+    kept = json.loads((tmp_path / "orders.json").read_text())["orders"]
+    assert kept == {"controller": "greedy", "cycle_s": 15.0}
+    again = play(until_s=120.0, repeats=True)
+    assert [(at_s, k) for at_s, k, _ in again.events("engine.started", "engine.restored")] == [
+        (100.0, "engine.started")
+    ]
+    assert {s.controller for s in again.of(Snapshot)} == {"greedy"}
+    assert again.runs[0].street.cycle_s == 15.0
+
+
+def test_a_scenario_that_was_ordered_and_is_gone_does_not_keep_the_street_from_starting(
+    play, tmp_path, early
+):
+    own = Path(early).with_name("own.sumocfg")
+    shutil.copy(early, own)
+    play({3: [Switch(scenario=str(own), controller="greedy"), None]})
+    own.unlink()
+    again = play(until_s=101.0, repeats=True)
+    ((_, _, refused),) = again.events("engine.order_refused")
+    assert refused["order"] == f"scenario {own}"
+    assert refused["why"].startswith(f"{own}: no such file")
+    assert again.of(Snapshot)[0].controller == "greedy", "the other order still holds"
+    left = json.loads((tmp_path / "orders.json").read_text())["orders"]
+    assert left == {"controller": "greedy"}
+
+
 @pytest.mark.parametrize(
     "orders",
     [
@@ -713,9 +748,8 @@ def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_forc
     )
     seen_before, seen_after = observed
     assert seen_before == ["00000000120.000"]
-    assert seen_after == ({"controller": "greedy", "scenario": early}, False), (
-        "what was kept of the street before goes"
-    )
+    ordered = {"cycle_s": 10.0, "controller": "greedy", "scenario": early}
+    assert seen_after == (ordered, False), "what was kept of the street before goes"
     key = f"early {early} seed 1 scale 1.0 timing benchmark sensing connected"
     assert played.events("engine.scenario", "engine.started", "engine.restored")[1:] == [
         (126.0, "engine.scenario", {"scenario": early}),
@@ -819,14 +853,15 @@ def test_a_scenario_that_does_not_start_is_not_retried(play, tmp_path, crossing)
         f"scenario {str(broken)!r} does not start: {broken}: SUMO does not start"
     )
     assert played.error.__cause__ is not None
-    assert not (tmp_path / "orders.json").exists()
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["00000000120.000"], (
-        "the process to come goes on from there"
-    )
+    left = json.loads((tmp_path / "orders.json").read_text())["orders"]
+    assert left == {"controller": "greedy"}, "the order that came before still holds"
+    kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["00000000120.000", "00000000125.000"], "the next process goes on from there"
     again = play(until_s=121.0)
-    assert [(at_s, k) for at_s, k, _ in again.events("engine.started", "engine.restored")] == [
-        (120.0, "engine.restored")
-    ]
+    assert [
+        (at_s, k, d["controller"])
+        for at_s, k, d in again.events("engine.started", "engine.restored")
+    ] == [(125.0, "engine.restored", "greedy")]
 
 
 def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_path):
@@ -1183,7 +1218,7 @@ def test_every_figure_of_a_street_can_have_an_alert_rule(path):
 @pytest.mark.parametrize(
     ("rules", "why"),
     [
-        ([rule(path="junctions.A.speed")], "no 'junctions.any.speed' in the state"),
+        ([rule(path="junctions.A.speed")], "no 'junctions.NAME.speed' in the state"),
         ([rule(path="queue")], "no 'queue' in the state"),
         ([rule(path="junctions")], "no 'junctions' in the state"),
         ([rule(path="street.junctions.A.queue")], "no 'street.junctions.A.queue' in the state"),

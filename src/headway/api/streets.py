@@ -12,13 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
-from headway.plants.sumo import read_network, read_shapes
-from headway.plants.sumo.scenarios import RESCO, scenario
-from headway.roads import RoadsError
+from headway.plants import PlantError
+from headway.plants.sumo import RESCO, read_network, read_shapes
+from headway.plants.sumo.allowed import ScenarioNotAllowedError, allowed_scenario, scenarios_in
+from headway.plants.sumo.trial import try_start
+from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
 from headway.settings import ControllerName
 from headway.street.messages import Optimise, Release, Switch
+from headway.street.run import sumo_settings
 
 router = APIRouter(
     prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))]
@@ -58,9 +61,9 @@ class ControllerIn(_Order):
 
 
 class ScenarioIn(_Order):
-    scenario: str = Field(
-        min_length=1, max_length=64, pattern=r"^[a-z0-9]+$", examples=["cologne1"]
-    )
+    """A scenario of the catalogue, or the path of a .sumocfg below an allowed folder."""
+
+    scenario: str = Field(min_length=1, max_length=1024, examples=["cologne1"])
 
 
 class OptimisationIn(_Order):
@@ -218,9 +221,14 @@ def shapes(street: Street) -> dict[str, Any]:
 
 
 @router.get("/engine/scenarios", responses=OK)
-def scenarios() -> list[str]:
-    """Names of the scenarios that can be switched to."""
-    return list(RESCO)
+def scenarios(request: Request) -> list[str]:
+    """What can be switched to: scenarios of the catalogue, and `.sumocfg` files by their path below
+    an allowed folder (settings: `sumo.folders`).
+    """
+    found = services_of(request).street_service
+    streets = found.streets.values() if found is not None else ()
+    folders = {f: None for s in streets for f in s.task.settings.sumo.folders}
+    return [*RESCO, *scenarios_in(list(folders))]
 
 
 @router.get("/engine/controllers", responses=OK)
@@ -285,13 +293,27 @@ def controller(request: Request, _: Engineer, street: Street, body: ControllerIn
 
 @router.post("/engine/streets/{name}/scenario", responses=ORDER)
 def switch(request: Request, _: Engineer, street: Street, body: ScenarioIn) -> Done:
-    """Another scenario, from its beginning."""
-    try:
-        read_network(scenario(body.scenario).net)
-    except (RoadsError, ValueError, OSError) as error:
-        raise ProblemError(422, str(error)) from error
-    service(request).order(street.name, Switch(scenario=body.scenario))
+    """Another scenario, from its beginning: of the catalogue, or a `.sumocfg` of an allowed folder
+    (403 for another place). SUMO is first tried with it, beside the street that runs.
+    """
+    service(request).order(street.name, Switch(scenario=_startable(street, body.scenario)))
     return Done(detail=f"{body.scenario} begins")
+
+
+def _startable(street: RunningStreet, name: str) -> str:
+    """The scenario as the street's process takes it. Raises ProblemError 403 or 422."""
+    settings = street.task.settings
+    try:
+        found = allowed_scenario(name, settings.sumo.folders)
+        work_out(read_network(found.net), PROFILES[settings.street.timing])
+        if name in RESCO:
+            return name
+        try_start(sumo_settings(settings, found))
+    except ScenarioNotAllowedError as error:
+        raise ProblemError(403, str(error)) from error
+    except (RoadsError, PlantError, ValueError, OSError) as error:
+        raise ProblemError(422, str(error)) from error
+    return found.sumocfg
 
 
 @router.post("/engine/streets/{name}/optimisation", responses=ORDER)

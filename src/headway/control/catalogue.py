@@ -10,8 +10,10 @@ from headway.control.fixed import FixedTime
 from headway.control.planner import Planner
 from headway.control.pressure import Greedy, MaxPressure
 from headway.control.qlearning import QLearning
+from headway.control.queue_model import Model
 from headway.control.webster import Webster
 from headway.roads import Network, Timing
+from headway.settings import Settings
 
 CONTROLLERS: dict[str, Callable[[Network, Timing], Controller]] = {
     "fixed": FixedTime,
@@ -24,8 +26,16 @@ CONTROLLERS: dict[str, Callable[[Network, Timing], Controller]] = {
 }
 
 
-def controller(name: str, network: Network, timing: Timing) -> Controller:
-    """The controller called `name`, for `network`. Raises ValueError for an unknown name."""
+def controller(
+    name: str, network: Network, timing: Timing, settings: Settings | None = None
+) -> Controller:
+    """The controller called `name`, for `network`, with the figures of `settings` (None: the
+    defaults). Raises ValueError for an unknown name.
+    """
     if name not in CONTROLLERS:
         raise ValueError(f"no controller {name!r}. There are: {', '.join(CONTROLLERS)}.")
+    if settings is not None and name == Planner.name:
+        return Planner(network, timing, Model(**settings.planner.model_dump()))
+    if settings is not None and name == QLearning.name:
+        return QLearning(network, timing, interval_s=settings.q_learning.interval_s)
     return CONTROLLERS[name](network, timing)

@@ -19,30 +19,12 @@ from headway.control.planner_tables import planner_tables
 from headway.control.queue_model import Model, as_record
 from headway.control.stages import EPS_S, RED, StageTable
 from headway.roads import Colour, Network, Timing
+from headway.settings import PlannerSettings
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation, Proposal
 
 HOLDS_S = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 45)
 LENGTHS_S = (8, 11, 15, 20, 27, 36)
-MODEL = Model(
-    horizon_s=60.0,
-    headway_s=1.89,
-    startup_loss_s=1.38,
-    end_gain_s=0.34,
-    stop_cost_s=1.33,
-    crawl_mps=5.0,
-    acceleration_mps2=3.54,
-    follow_up_s=0.67,
-    platoon_gap_s=2.0,
-    look_ahead_s=5.0,
-    leftover_cost_s=0.0,
-    min_room_m=15.0,
-    short_lane_m=60.0,
-    blocked_after_s=7.0,
-    patience_s=32.0,
-    spillback_weight=0.5,
-    blocking_cost=1.0,
-    person_weight=1.0,
-)
+MODEL = Model(**PlannerSettings().model_dump())
 # Before the first observation nothing is known to have changed: longer than any time of the rules.
 UNCHANGED_FOR_S = 1000.0
 

@@ -13,6 +13,7 @@ from headway.control.confidence import Confidence, freshness, novelty, performan
 from headway.control.qtable import QTable, StateKeys, mix
 from headway.control.stages import EPS_S, StageTable, demand, may_change
 from headway.roads import Colour, Network, Timing
+from headway.settings import QLearningSettings
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
 TABLE = "HEADWAY_QTABLE"
@@ -97,9 +98,16 @@ class QLearning:
     """
 
     name = "q-learning"
-    interval_s = 5.0
+    interval_s = QLearningSettings().interval_s
 
-    def __init__(self, network: Network, timing: Timing, table: QTable | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        timing: Timing,
+        table: QTable | None = None,
+        interval_s: float = interval_s,
+    ) -> None:
+        self.interval_s = interval_s
         self._network = network
         self._timing = timing
         self._describer = Describer(network, timing)

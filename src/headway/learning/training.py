@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.plants.sumo.scenarios import Scenario
 from headway.roads import Network, Timing
 from headway.safety import SafetyGate
+from headway.settings import QLearningSettings
 from headway.values import BoolArray, FloatArray, Observation, Proposal
 
 
@@ -38,7 +40,7 @@ class Reward:
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
     """rate: learning rate, falling with visits; gamma: discount of an interval; explore: share of
-    tries, first and last.
+    tries, first and last; interval_s: between two decisions of a junction.
     """
 
     episodes: int = 10
@@ -48,6 +50,13 @@ class TrainingSettings:
     batch: int = 256
     rows: int = 1 << 18
     reward: Reward = Reward()
+    interval_s: float = QLearning.interval_s
+
+    @classmethod
+    def from_settings(cls, agent: QLearningSettings, episodes: int | None = None) -> Self:
+        """episodes: in place of those of the settings."""
+        figures = agent.model_dump() | {"reward": Reward(**agent.reward.model_dump())}
+        return cls(**figures | ({} if episodes is None else {"episodes": episodes}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,7 @@ def train(
             episode = _TrainingEpisode(
                 plant=plant,
                 network=network,
-                agent=QLearning(network, timing, table),
+                agent=QLearning(network, timing, table, settings.interval_s),
                 gate=SafetyGate(network, timing, plant.time_s),
                 settings=settings,
                 replay=replay,
@@ -210,6 +219,7 @@ class _TrainingEpisode:
             due,
             self._reward - self._settings.reward.change * changed,
             observation.at_s - self._decided_s,
+            self._settings.interval_s,
         )
         self._reward = np.where(due, 0.0, self._reward)
         self._decided_s = np.where(due, observation.at_s, self._decided_s)
@@ -240,18 +250,19 @@ def remember(
     due: BoolArray,
     owed: FloatArray,
     lasted_s: FloatArray,
+    interval_s: float = QLearning.interval_s,
 ) -> None:
     """Put what the last decision of the junctions that are `due` has brought into `replay`.
 
     before, after: the states that it and this decision left. owed: the reward since then; lasted_s:
-        how long ago it was, (junctions,) each.
+        how long ago it was, (junctions,) each. interval_s: by which rewards are discounted.
     """
     rows = np.zeros(len(due), replay.rows.dtype)
     rows["key"] = before.keys
     rows["action"] = before.chosen
     rows["reward"] = owed / np.maximum(lasted_s, 1.0)
     rows["next"] = after.keys
-    rows["gamma"] = lasted_s / QLearning.interval_s
+    rows["gamma"] = lasted_s / interval_s
     known = due & (before.keys != 0)
     if known.any():
         replay.put(rows[known])

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -149,6 +149,7 @@ class StreetService:
         running.
         """
         of_scenario = scenario(task.settings.street.scenario)
+        task = replace(task, name=name, repeats=repeat)
         with self._lock:
             if name in self.streets and not self.streets[name].finished:
                 raise ValueError(f"street {name!r} is running already. Stop it first.")

@@ -10,7 +10,7 @@ from headway.settings import Settings
 
 STREET_FIELDS = ("time_s", "vehicles", "stopped", "halted")  # halted: old name of stopped
 JUNCTION_FIELDS = ("vehicles", "queue", "longest_wait_s", "confidence")
-ANY_JUNCTION = "any"  # stands for every junction's name when a path is checked
+ANY_JUNCTION = "NAME"  # stands for every junction's name when a path is checked
 
 
 def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:

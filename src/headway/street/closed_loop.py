@@ -23,6 +23,7 @@ from headway.control.stages import GO
 from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
 from headway.roads import Network, Timing
 from headway.safety import ControlSource, SafetyGate
+from headway.settings import Settings
 from headway.street.board import JunctionState
 from headway.street.external.merge import External
 from headway.street.plausibility import drop_implausible
@@ -389,9 +390,10 @@ def open_street(
     cycle_s: float = 30.0,
     confidence_threshold: float = 0.4,
     clock: Callable[[], float] = time.perf_counter,
+    settings: Settings | None = None,
 ) -> Street:
     """Start SUMO, with the controllers of these names on it; compiled parts are ready before the
-    first tick. Other arguments: see `Street`.
+    first tick. settings: the controllers' figures. Other arguments: see `Street`.
 
     Raises ValueError for an unknown controller. SUMO is closed if anything fails.
     """
@@ -401,8 +403,8 @@ def open_street(
             network=network,
             timing=timing,
             plant=plant,
-            controller=controller_by_name(controller, network, timing),
-            fallback=controller_by_name(fallback, network, timing),
+            controller=controller_by_name(controller, network, timing, settings),
+            fallback=controller_by_name(fallback, network, timing, settings),
             record=record,
             cycle_s=cycle_s,
             confidence_threshold=confidence_threshold,

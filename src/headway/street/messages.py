@@ -131,13 +131,18 @@ class Task:
 
     until_s: simulated end; inf for the scenario's own.
     path:    settings file that is followed while running, with `changes` over it; empty for none.
-    changes: by section and key.
+    changes: by section and key; defaults: the same, what stands under the file.
+    name:    of the street, for its logs; empty where there is one alone.
+    repeats: what was ordered holds for the next run too, when this one is finished.
     """
 
     settings: Settings
     until_s: float = float("inf")
     path: str = ""
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    name: str = ""
+    repeats: bool = False
 
     def key(self) -> str:
         """Identifies the run: only checkpoints and orders with the same key are resumed."""

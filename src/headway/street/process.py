@@ -17,6 +17,7 @@ from typing import Any
 from headway import telemetry
 from headway.control import Controller
 from headway.control.catalogue import controller
+from headway.plants import PlantError
 from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.runtime import (
@@ -29,7 +30,7 @@ from headway.runtime import (
 from headway.runtime.streams import Subscription
 from headway.runtime.supervisor import Outbox
 from headway.safety import Override
-from headway.settings import Settings, Watched, overridden
+from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
 from headway.street.alerts import alert_rules
 from headway.street.board import JunctionState
@@ -44,7 +45,7 @@ from headway.street.messages import (
     Switch,
     Task,
 )
-from headway.street.orders import OrderStore, with_orders
+from headway.street.orders import Orders, OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run
 
 SNAPSHOT_HZ = 10.0  # of wall time, at most
@@ -102,7 +103,9 @@ class StreetProcess:
         self._task = task
         self._make_loop = make_loop
         self._open_street = open_street
-        self._watched = Watched(task.path, task.changes) if task.path else None
+        self._watched = (
+            Watched(task.path, task.changes, task.defaults, alert_rules) if task.path else None
+        )
         self.settings = self._watched.current if self._watched else task.settings
         self.state = ProcessState.OPENING
         self._end_s = math.inf
@@ -117,9 +120,27 @@ class StreetProcess:
         """Start the street and its loop. Raises ValueError or OSError if the scenario cannot be
         started.
         """
-        set_up_logs(self.settings)
-        self._use_run(self._open_run(with_orders(self.settings, self._orders.load()), resume=True))
+        self._set_up_logs()
+        self._use_run(self._open_first_run())
         self.state = ProcessState.RUNNING
+
+    def _open_first_run(self) -> StreetRun:
+        """By the orders; by the settings alone where a scenario that was ordered before does not
+        start any more.
+        """
+        orders = self._orders.load()
+        try:
+            ordered = with_orders(self.settings, orders)
+            self.settings = _with_loop(self.settings, ordered)
+            return self._open_run(ordered, resume=True)
+        except (ValueError, OSError, PlantError) as error:
+            if "scenario" not in orders:
+                raise
+            self._orders.drop("scenario")
+            run = self._open_run(with_orders(self.settings, self._orders.load()), resume=True)
+            name, why = orders["scenario"], str(error)
+            run.record("engine.order_refused", {"order": f"scenario {name}", "why": why})
+            return run
 
     def run_to_end(self) -> None:
         """Until the run is finished or a stop is requested; the street is closed, however it
@@ -161,7 +182,8 @@ class StreetProcess:
         self._put_snapshot(self.run.street.junction_states(), keep=True)
         self._outbox.put(RunEnded(self.run.time_s, finished=True), keep=True)
         checkpoint.clear(self.run.checkpoints)
-        self._orders.clear()
+        if not self._task.repeats:
+            self._orders.clear()
         self.state = ProcessState.FINISHED
 
     def _stop(self) -> None:
@@ -203,6 +225,11 @@ class StreetProcess:
             self.run.record("engine.settings_refused", {"fault": fault})
         if changed:
             before, self.settings = self.settings, self._watched.current
+            if "loop" in changed:  # the file spoke last
+                self._orders.drop("cycle_s", "speed_factor")
+            self.settings = _with_loop(
+                self.settings, with_orders(self.settings, self._orders.load())
+            )
             self._apply_settings(before)
             by = self.run.street.controller.name
             self.run.record("engine.settings", {"changed": list(changed), "controller": by})
@@ -211,7 +238,7 @@ class StreetProcess:
     def _apply_settings(self, before: Settings) -> None:
         """Logs, street and controllers; the loop is made anew afterwards."""
         new, street = self.settings, self.run.street
-        set_up_logs(new)
+        self._set_up_logs()
         self.run.tick_s = new.loop.tick_s
         street.cycle_s = new.loop.cycle_s
         street.confidence_threshold = new.control.confidence
@@ -219,7 +246,9 @@ class StreetProcess:
             street.set_fallback(self._controller(new.control.fallback))
         if new.control.controller != before.control.controller:
             street.set_controller(self._controller(new.control.controller))
-            self._orders.drop_controller()  # the file spoke last, for the next process too
+            self._orders.drop("controller")  # the file spoke last, for the next process too
+        elif _figures_changed(street.controller.name, before, new):
+            street.set_controller(self._controller(street.controller.name))
 
     # --- orders ---
 
@@ -269,6 +298,7 @@ class StreetProcess:
         """Another optimisation cycle or speed factor from now on."""
         changes = order.changes()
         self.settings = overridden(self.settings, {"loop": changes})
+        self._orders.add(order)
         self.run.street.cycle_s = self.settings.loop.cycle_s
         self.run.record("engine.settings", {"changed": list(changes), **changes})
         self._use_new_loop()
@@ -277,39 +307,46 @@ class StreetProcess:
         """Another controller at once, or another scenario from its beginning. What cannot be is
         refused before anything is given up.
         """
-        orders = self._orders.with_switch(order)
+        before, orders = self._orders.load(), self._orders.with_switch(order)
         settings = with_orders(self.settings, orders)
         if order.scenario:
             read_network(scenario(order.scenario).net)
+            self.loop.checkpoint()  # if the other one does not start, this one goes on from here
         self._orders.save(orders)
         if order.scenario:
-            self._switch_scenario(order.scenario, settings)
+            self._switch_scenario(order.scenario, settings, before)
         elif order.controller:
             self.run.street.set_controller(self._controller(order.controller))
             self.run.record("engine.controller", {"controller": order.controller})
 
-    def _switch_scenario(self, name: str, settings: Settings) -> None:
+    def _switch_scenario(self, name: str, settings: Settings, before: Orders) -> None:
         """Raises RuntimeError if it does not start: there is no street left, so the next process
-        starts what ran before.
+        goes on with what ran before, by the orders of `before`.
         """
         self.run.record("engine.scenario", {"scenario": name})
         self.run.close()
         try:
             run = self._open_run(settings, resume=False)
         except Exception as error:
-            self._orders.clear()  # or every process to come would try it again
+            self._orders.save(before)  # or every process to come would try it again
             raise RuntimeError(f"scenario {name!r} does not start: {error}") from error
         checkpoint.clear(run.checkpoints)  # they are of the run before
         self._use_run(run)
 
     # --- the street of the moment ---
 
+    def _set_up_logs(self) -> None:
+        """Each street has a folder of its own below that of the settings."""
+        log = self.settings.log
+        folder = str(Path(log.folder) / self._task.name) if log.folder else ""
+        telemetry.set_up(log_level(self.settings), log.json_lines, folder)
+
     def _current_task(self) -> Task:
         return replace(self._task, settings=self.settings)
 
     def _controller(self, name: str) -> Controller:
         street = self.run.street
-        return controller(name, street.network, street.gate.timing)
+        return controller(name, street.network, street.gate.timing, self.settings)
 
     def _open_run(self, settings: Settings, resume: bool) -> StreetRun:
         task = replace(self._task, settings=settings)
@@ -357,6 +394,12 @@ def _record_of_loop(run: StreetRun, at_s: float, kind: str, data: Mapping[str, A
     run.record(kind, data, at_s)
 
 
-def set_up_logs(settings: Settings) -> None:
-    """The logs of this process, as the settings say."""
-    telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
+def _with_loop(settings: Settings, ordered: Settings) -> Settings:
+    """`settings` with the section `loop` as it was ordered."""
+    return settings.model_copy(update={"loop": ordered.loop})
+
+
+def _figures_changed(controller: str, before: Settings, new: Settings) -> bool:
+    """Of a controller that has figures in the settings."""
+    section = controller.replace("-", "_")
+    return getattr(before, section, None) != getattr(new, section, None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from headway.plants.sumo.scenarios import Scenario, scenario
 from headway.roads import PROFILES, work_out
 from headway.runtime import FigureLimits, RealTimeController
 from headway.runtime.supervisor import Outbox
+from headway.settings import Settings
 from headway.street import checkpoint
 from headway.street.board import JunctionState
 from headway.street.closed_loop import Street, open_street, stopped_vehicles
@@ -207,12 +208,13 @@ def open_run(
     street = open_street(
         network=network,
         timing=work_out(network, PROFILES[s.street.timing]),
-        sumo=_sumo_settings(task, of_scenario, found),
+        sumo=_sumo_settings(s, of_scenario, found),
         controller=s.control.controller,
         record=recorder.record,
         fallback=s.control.fallback,
         cycle_s=s.loop.cycle_s,
         confidence_threshold=s.control.confidence,
+        settings=s,
     )
     street.external.limits = AgeLimits(s.external.oldest_s, s.external.ahead_s)
     run = StreetRun(
@@ -227,20 +229,39 @@ def open_run(
     return run
 
 
+def sumo_settings(settings: Settings, of_scenario: Scenario) -> SumoSettings:
+    """How SUMO starts with a scenario, by the settings."""
+    street, sumo = settings.street, settings.sumo
+    options = [(f"--{name}", _option(value)) for name, value in sumo.options.items()]
+    return SumoSettings(
+        of_scenario.sumocfg,
+        street.seed,
+        street.scale,
+        range_m=sumo.range_m,
+        sensing=street.sensing,
+        extra=tuple(part for option in options for part in option),
+        remote=sumo.remote,
+        binary=sumo.binary,
+        step_s=sumo.step_s,
+        teleport_s=sumo.teleport_s,
+    )
+
+
+def _option(value: object) -> str:
+    """As SUMO's command line takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _sumo_settings(
-    task: Task, of_scenario: Scenario, found: checkpoint.Checkpoint | None
+    settings: Settings, of_scenario: Scenario, found: checkpoint.Checkpoint | None
 ) -> SumoSettings:
     """A state is loaded at SUMO's start: a simulation under way would let vehicles that have
     already arrived depart again.
     """
-    s = task.settings.street
-    return SumoSettings(
-        of_scenario.sumocfg,
-        s.seed,
-        s.scale,
-        sensing=s.sensing,
-        extra=("--load-state", str(found.plant)) if found is not None else (),
-    )
+    start = sumo_settings(settings, of_scenario)
+    if found is None:
+        return start
+    return replace(start, extra=(*start.extra, "--load-state", str(found.plant)))
 
 
 def _record_start(run: StreetRun, task: Task, found: checkpoint.Checkpoint | None) -> None:

@@ -35,9 +35,11 @@ class SumoSettings:
     range_m: how far upstream of a stop line vehicles are observed.
     sensing: the equipment, see `profiles`.
     extra:   further command-line options, in order.
-    remote:  empty for libsumo in this process; "gui" for a graphical SUMO of this machine;
-             "host:port" for one that waits there (started with the options of `arguments` and
-             --remote-port). The last two need the package traci.
+    remote:  empty for libsumo in this process; "gui" for a graphical SUMO of this machine, the
+             program `binary`; "host:port" for one that waits there (started with the options of
+             `arguments` and --remote-port). The last two need the package traci.
+    step_s:  of the simulation; None for the configuration's own.
+    teleport_s: a vehicle that is stuck for so long is moved on; below 0 never.
     """
 
     sumocfg: str
@@ -47,6 +49,9 @@ class SumoSettings:
     sensing: str = "connected"
     extra: tuple[str, ...] = ()
     remote: str = ""
+    binary: str = "sumo-gui"
+    step_s: float | None = None
+    teleport_s: float = -1.0
 
     def arguments(self) -> list[str]:
         return [
@@ -58,7 +63,7 @@ class SumoSettings:
             "--scale",
             str(self.scale),
             "--time-to-teleport",
-            "-1",
+            f"{self.teleport_s:g}",
             "--no-step-log",
             "true",
             "--save-state.rng",
@@ -69,6 +74,7 @@ class SumoSettings:
             "true",
             "--duration-log.disable",
             "true",
+            *(() if self.step_s is None else ("--step-length", f"{self.step_s:g}")),
             *self.extra,
         ]
 
@@ -86,7 +92,8 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
         if settings.remote == "gui":
             label = f"headway-{next(_LABELS)}"
             library.start(
-                ["sumo-gui", "--start", "--quit-on-end", *settings.arguments()[1:]], label=label
+                [settings.binary, "--start", "--quit-on-end", *settings.arguments()[1:]],
+                label=label,
             )
             return library.getConnection(label), errors
         host, _, port = settings.remote.rpartition(":")
@@ -286,8 +293,14 @@ class SumoPlant:
         self._started = True
 
     def advance(self, period_s: float) -> None:
+        steps = round(period_s / self._step_s)
+        if not steps:
+            raise PlantError(
+                f"a tick of {period_s:g} s is shorter than a step of SUMO, {self._step_s:g} s. "
+                "Set sumo.step_s to the tick or a part of it."
+            )
         try:
-            for _ in range(round(period_s / self._step_s)):
+            for _ in range(steps):
                 self._sumo.simulationStep()
         except self._errors as error:
             raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
