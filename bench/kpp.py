@@ -21,6 +21,9 @@ RULES = (
     AlertRule("energy", "energy_j.*", ">", 1e15),
 )
 
+Slope = Callable[[float, np.ndarray], np.ndarray]
+Events = tuple[Callable[[float, np.ndarray], float], ...]
+
 
 def looped(
     seconds: float,
@@ -187,12 +190,53 @@ def by_scipy(state: dict, span: float, rtol: float, method: str) -> np.ndarray:
     """The same equations and the same events by `solve_ivp`, which stops at each event."""
     plant = KppPlant(KppSettings(), StepBounds())
     plant.resume(state)
-    y = plant.vector
-    machine = plant.machine
-    d = machine.d
-    valve = machine.valve
-    c = machine.c
-    out = np.zeros_like(y)
+    y, machine = plant.vector, plant.machine
+    slope, events = equations(machine, y)
+    t, atol = 0.0, tolerances(len(y), machine, 0.01 * rtol)
+    while t < span - 1e-12:
+        target, closes = next_closing(t, y, machine, span)
+        done = solve_ivp(
+            slope,
+            (t, target),
+            y,
+            method=method,
+            rtol=rtol,
+            atol=atol,
+            events=events,
+            max_step=0.2,
+        )
+        t, y = float(done.t[-1]), done.y[:, -1].copy()
+        if done.status == 1:
+            take_place(next(k for k in range(3) if len(done.t_events[k])), y, machine)
+        elif closes >= 0 and t >= target - 1e-12:
+            machine.valve[closes], y[AIR + closes] = 0.0, machine.c.air
+    return picked(y)
+
+
+def tolerances(length: int, machine: kernel.Machine, atol: float) -> np.ndarray:
+    """Absolute tolerance of each value: as the plant's own, and none for the ledger."""
+    found = np.full(length, atol)
+    found[W] = atol * machine.c.ratio
+    found[3:AIR] = 1e9
+    found[AIR + 66 :] = atol * machine.c.air * machine.c.water
+    return found
+
+
+def next_closing(t: float, y: np.ndarray, machine: kernel.Machine, end: float) -> tuple[float, int]:
+    """When the next valve closes, and which; the end and -1 if none does before it."""
+    target, closes = end, -1
+    for i in np.flatnonzero(machine.valve):
+        at = t + (machine.c.air - y[AIR + i]) / machine.c.flow
+        if at < target:
+            target, closes = at, int(i)
+    return target, closes
+
+
+def equations(machine: kernel.Machine, y: np.ndarray) -> tuple[Slope, Events]:
+    """The slopes, and the events that end an integration: a floater at the foot, one at the head,
+    the clutch.
+    """
+    d, c, out = machine.d, machine.c, np.zeros_like(y)
 
     def slope(t: float, y: np.ndarray) -> np.ndarray:
         kernel.rhs(y, out, machine)
@@ -211,46 +255,20 @@ def by_scipy(state: dict, span: float, rtol: float, method: str) -> np.ndarray:
 
     for event in (foot, head, clutch):
         event.terminal, event.direction = True, 1.0
-    t = 0.0
-    end = span
-    atol = np.full(len(y), 0.01 * rtol)
-    atol[W] = 0.01 * rtol * c.ratio
-    atol[3:AIR] = 1e9
-    atol[AIR + 66 :] = 0.01 * rtol * c.air * c.water
-    while t < end - 1e-12:
-        target, closes = end, -1
-        for i in np.flatnonzero(valve):
-            at = t + (c.air - y[AIR + i]) / c.flow
-            if at < target:
-                target, closes = at, int(i)
-        done = solve_ivp(
-            slope,
-            (t, target),
+    return slope, (foot, head, clutch)
+
+
+def take_place(which: int, y: np.ndarray, machine: kernel.Machine) -> None:
+    """The event number `which` of `equations`."""
+    d = machine.d
+    if which < 2:
+        y[S] = d[kernel.NEXT_IN] if which == 0 else d[kernel.NEXT_OUT]
+        kernel.happen(
+            (kernel.FOOT, kernel.HEAD)[which],
+            int(d[(kernel.WHICH_IN, kernel.WHICH_OUT)[which]]),
             y,
-            method=method,
-            rtol=rtol,
-            atol=atol,
-            events=(foot, head, clutch),
-            max_step=0.2,
+            machine,
         )
-        t, y = float(done.t[-1]), done.y[:, -1].copy()
-        if done.status == 1:
-            which = next(k for k in range(3) if len(done.t_events[k]))
-            if which < 2:
-                y[S] = d[kernel.NEXT_IN] if which == 0 else d[kernel.NEXT_OUT]
-                kernel.happen(
-                    (kernel.FOOT, kernel.HEAD)[which],
-                    int(d[(kernel.WHICH_IN, kernel.WHICH_OUT)[which]]),
-                    y,
-                    machine,
-                )
-            else:
-                kernel.happen(
-                    kernel.OVERRUN if d[kernel.ENGAGED] > 0.0 else kernel.ENGAGE,
-                    -1,
-                    y,
-                    machine,
-                )
-        elif closes >= 0 and t >= target - 1e-12:
-            valve[closes], y[AIR + closes] = 0.0, c.air
-    return picked(y)
+    else:
+        clutch = kernel.OVERRUN if d[kernel.ENGAGED] > 0.0 else kernel.ENGAGE
+        kernel.happen(clutch, -1, y, machine)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import FrozenInstanceError, fields
+from itertools import repeat
 
 import pytest
 from tests.runtime.clocks import Clock
@@ -90,6 +91,7 @@ class Loop:
 
     def __init__(self, recovery=None, **settings):
         self.clock, self.reported = Clock(100.0), []
+        self.late = repeat(0.0)  # seconds by which each sleep is too long
         self.plant = Plant(self.clock)
         made = RuntimeSettings(**({"period_s": 0.25, "bounds": StepBounds(0.5, 2.0)} | settings))
         self.loop = RealTimeController(
@@ -98,7 +100,7 @@ class Loop:
             lambda at_s, kind, data: self.reported.append((at_s, kind, dict(data))),
             recovery,
             self.clock,
-            self.clock.sleep,
+            lambda seconds: self.clock.sleep(seconds + next(self.late)),
         )
 
     def ticks(self, count):
@@ -290,9 +292,8 @@ def test_each_mode_streams_at_its_rate_whatever_the_target(mode, target_hz, tick
 def test_late_ticks_cost_no_message_on_average():
     """Ticks that begin up to 30 ms late, by turns: 20 messages a second all the same."""
     of = Loop(mode="accuracy", period_s=None)
-    s, late = of.loop.streams.subscribe("s", 20.0), iter([0.0, 0.03, 0.004, 0.011, 0.0] * 40)
-    sleep = of.clock.sleep
-    of.loop.pacer._sleep = lambda seconds: sleep(seconds + next(late))
+    s = of.loop.streams.subscribe("s", 20.0)
+    of.late = iter([0.0, 0.03, 0.004, 0.011, 0.0] * 40)
     of.loop.run(10.0)
     assert len(s.take()) == 200
 
