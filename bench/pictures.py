@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,7 @@ from headway.vision.detection.detectors import OnnxDetector
 from headway.vision.frames.sources import FrameSource, SourceSettings
 
 DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
+BEGINS = datetime(2026, 1, 10, 7, 40, tzinfo=UTC)  # of a window that cuts hours at both ends
 CLIP, MODEL = DATA / "video" / "junction-cars-truck.mp4", DATA / "models" / "yolox_nano.onnx"
 
 
@@ -215,7 +217,8 @@ def violations(count: int = 1_000_000) -> None:
             ("summary", asked.summary),
             ("newest", asked.newest),
         ):
-            for span in (Span(), Span(device="d7"), Span(rule="red_light")):
+            minutes = Span(begin=BEGINS, end=BEGINS + timedelta(days=100, minutes=20))
+            for span in (Span(), Span(device="d7"), Span(rule="red_light"), minutes):
                 begun = time.perf_counter()
                 ask(database, span)
                 took[name] = max(took.get(name, 0.0), (time.perf_counter() - begun) * 1e3)

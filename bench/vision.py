@@ -31,18 +31,24 @@ SEEN = 0.4
 OVERLAP = 0.3
 CLEARLY_MPS = 4.0 / 3.6
 LONGEST_GAP_S = 0.5  # between two places of a vehicle that make one way across a line
+STILL_M = 0.01  # in a frame; a vehicle that stands has no direction
+HALF_CAR_M, HALF_LONG_M = 2.5, 6.0  # from the middle to the front
+PASSED_M = 7.0  # of its middle beyond the line: the rule asks for 6 m
 
 
 @dataclass
 class Truth:
     """What happened before the camera, beside what was told of it. crossings: (line, vehicle) to
-    time; speeds: told and true, m/s.
+    time; speeds: told and true, m/s; red: whose front crossed on red; red_clear: those of them that
+    drove on while it was red.
     """
 
     site: Site
     at: dict[int, list[tuple[float, ...]]] = field(default_factory=lambda: defaultdict(list))
     crossings: dict[tuple[str, int], float] = field(default_factory=dict)
     red: set[int] = field(default_factory=set)
+    red_clear: set[int] = field(default_factory=set)
+    on_red: dict[int, Any] = field(default_factory=dict)
     fast: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     ever_fast: set[int] = field(default_factory=set)
     boxes: list[dict[int, np.ndarray[Any, Any]]] = field(default_factory=list)
@@ -118,7 +124,7 @@ def _compare(
 
 
 def _note_place(truth: Truth, at_s: float, vehicle: dict[str, Any]) -> None:
-    """Where the vehicle is, the lines that it crossed since the last frame, and whether at red."""
+    """Where the vehicle is, the lines that it crossed since the last frame, whether on red."""
     calibration = truth.site.calibration
     assert calibration is not None
     number, x, y = vehicle["number"], vehicle["x"], vehicle["y"]
@@ -129,13 +135,9 @@ def _note_place(truth: Truth, at_s: float, vehicle: dict[str, Any]) -> None:
         return
     for line in truth.site.lines:
         at = intersection(path[-2][1:3], path[-1][1:3], line)
-        entered = at is not None and at.direction == Direction.IN
-        if not entered or (line.name, number) in truth.crossings:
-            continue
-        truth.crossings[line.name, number] = at_s
-        red_s = [at_s - truth.red_since.get(group, at_s) for group in line.groups or ()]
-        if red_s and min(red_s) > truth.site.rules.grace_s:
-            truth.red.add(number)
+        if at is not None and at.direction == Direction.IN:
+            truth.crossings.setdefault((line.name, number), at_s)
+    _follow_red(truth, at_s, vehicle, path)
 
 
 def _note_speeding(truth: Truth, vehicle: dict[str, Any]) -> None:
@@ -184,6 +186,36 @@ def _compare_means(truth: Truth, at_s: float, number: int, mean_mps: float) -> N
     if len(recent) > 5:
         way_m = np.hypot(*np.diff(recent[:, 1:], axis=0).T).sum()
         truth.means.append((mean_mps, float(way_m / (recent[-1, 0] - recent[0, 0]))))
+
+
+def _follow_red(truth: Truth, at_s: float, v: dict[str, Any], path: Any) -> None:
+    """Whether a vehicle's front crosses a stop line on red, and whether it drives on 6 m beyond it
+    (its middle) while that red lasts: by where it truly is, on the road.
+    """
+    calibration = truth.site.calibration
+    assert calibration is not None
+    (x0, y0), (x1, y1) = path[-2][4:6], path[-1][4:6]
+    moved_m = float(np.hypot(x1 - x0, y1 - y0))
+    if moved_m < STILL_M:
+        return
+    half_m = (HALF_LONG_M if v["class"] in ("bus", "truck") else HALF_CAR_M) / moved_m
+    ahead = half_m * (x1 - x0), half_m * (y1 - y0)
+    fronts = calibration.to_image(
+        np.array([[x0 + ahead[0], y0 + ahead[1]], [x1 + ahead[0], y1 + ahead[1]]])
+    )
+    for line in truth.site.lines:
+        at = intersection(tuple(fronts[0]), tuple(fronts[1]), line)
+        since = [truth.red_since.get(g, at_s) for g in line.groups]
+        entered = at is not None and at.direction == Direction.IN
+        if entered and since and at_s - max(since) > truth.site.rules.grace_s:
+            truth.red.add(v["number"])
+            truth.on_red[v["number"]] = (line.groups, max(since), x1 + ahead[0], y1 + ahead[1])
+    if v["number"] in truth.on_red:
+        groups, red_s, x, y = truth.on_red[v["number"]]
+        if max(truth.red_since.get(g, at_s) for g in groups) != red_s:
+            del truth.on_red[v["number"]]
+        elif np.hypot(x1 - x, y1 - y) >= PASSED_M:
+            truth.red_clear.add(v["number"])
 
 
 def iou(a: Any, b: Any) -> float:
@@ -259,7 +291,7 @@ def figures(truth: Truth, perception: Perception) -> dict[str, list[Any]]:
         "speeds": truth.speeds, "means": truth.means, "quality": [quality(truth)],
     }  # fmt: skip
     for rule, wanted, allowed in (
-        ("red_light", truth.red, truth.red),
+        ("red_light", truth.red_clear, truth.red),
         ("speeding", {n for n, s in truth.fast.items() if s >= 1.5}, truth.ever_fast),
     ):
         told = [

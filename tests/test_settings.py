@@ -60,7 +60,7 @@ DEFAULTS = {
         )
     },
     "log": {"level": "info", "json_lines": False, "folder": ""},
-    "notify": {"webhooks": (), "mail": None},
+    "notify": {"public_url": "", "webhooks": (), "mail": None},
     "api": {"per_minute": 100, "origins": (), "cache_s": 10.0},
     "database": {"pool_size": 20, "max_overflow": 30, "pool_wait_s": 10.0},
     "upkeep": {
@@ -136,7 +136,7 @@ def test_what_a_rule_a_webhook_and_a_mail_server_leave_out_has_its_default():
         RULE
         | {"condition": ">", "level": "warning", "hysteresis": 0.0, "for_s": 0.0, "clear_s": 0.0},
     )
-    assert settings["notify"]["webhooks"] == (HOOK | {"attempts": 6},)
+    assert settings["notify"]["webhooks"] == (HOOK | {"attempts": 6, "bearer_token": ""},)
     assert settings["notify"]["mail"] == MAIL | {
         "to": ("c@d",),
         "user": "",
@@ -415,7 +415,10 @@ def test_no_section_can_be_changed_or_takes_an_unknown_key(section):
                 "hysteresis, level, name, path, threshold."
             ),
         ),
-        (hook(try_=1), "notify.webhooks.0.try_: unknown key. Known here: attempts, secret, url."),
+        (
+            hook(try_=1),
+            "notify.webhooks.0.try_: unknown key. Known here: attempts, bearer_token, secret, url.",
+        ),
         (
             mail(pot=1),
             (
@@ -455,7 +458,7 @@ def test_variables_stand_over_the_file_and_the_file_over_defaults(tmp_path, monk
         "environment": "test",
         "loop": DEFAULTS["loop"] | {"cycle_s": 45.0, "tick_s": 2.0},
         "control": DEFAULTS["control"] | {"controller": "webster"},
-        "notify": {"webhooks": (), "mail": MailSettings(**MAIL).model_dump()},
+        "notify": DEFAULTS["notify"] | {"mail": MailSettings(**MAIL).model_dump()},
     }
     assert load(file).model_dump() == DEFAULTS | changed
     assert load(str(file)) == load(file)
@@ -711,7 +714,8 @@ def test_every_section_is_checked_here():
     texts = {
         "street.scenario", "recovery.folder", "log.json_lines", "log.folder", "alerts.rules.0.name",
         "alerts.rules.0.path",
-        "notify.webhooks.0.url", "notify.webhooks.0.secret", "notify.mail.host",
+        "notify.webhooks.0.url", "notify.webhooks.0.secret", "notify.webhooks.0.bearer_token",
+        "notify.mail.host",
         "notify.mail.sender", "notify.mail.to",
         "notify.mail.user", "notify.mail.password",
         *(f"external.sources.0.{n}" for n in ("name", "holder", "junctions", "emergencies")),
@@ -746,7 +750,7 @@ def test_every_section_is_checked_here():
     assert found == reported | texts
     assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (
         ["rules"],
-        ["webhooks", "mail"],
+        ["public_url", "webhooks", "mail"],
     )
 
 

@@ -213,10 +213,13 @@ class LogSettings(_Section):
 
 
 class WebhookSettings(_Section):
-    """Where violations are sent by HTTP. secret: signs each message."""
+    """Where violations and alerts are sent by HTTP. secret: signs each message; bearer_token: sent
+    as `Authorization: Bearer ...`, to https or to this machine alone.
+    """
 
     url: str = Field(pattern=r"^https?://")
-    secret: str = Field(min_length=16)
+    secret: str = Field(min_length=16, repr=False)
+    bearer_token: str = Field(default="", pattern=r"^[\x21-\x7e]*$", max_length=8192, repr=False)
     attempts: int = Field(default=6, ge=1, le=20)
 
 
@@ -228,7 +231,7 @@ class MailSettings(_Section):
     sender: str = Field(min_length=3)
     to: tuple[str, ...] = Field(min_length=1)
     user: str = ""
-    password: str = ""
+    password: str = Field(default="", repr=False)
     security: Literal["tls", "starttls", "none"] = "starttls"
     at_least_s: float = Field(default=60.0, ge=0.0)
 
@@ -271,7 +274,11 @@ class _Renamed(PydanticBaseSettingsSource):
 
 class NotifySettings(_Section):
     """Recipients of violations and of alerts."""
+    """Recipients of violations and alerts. public_url: the address at which they reach this server,
+    for links to images; without it, links are paths.
+    """
 
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s]+)?$")
     webhooks: tuple[WebhookSettings, ...] = ()
     mail: MailSettings | None = None
 
@@ -494,7 +501,6 @@ RESTART_ONLY = (
     "sumo",
     "server",
 )
-SECRETS = ("secret", "password")  # never repeated in a fault, which goes to logs
 LARGEST_FILE_BYTES = 1 << 20
 MOST_VALUES = 10_000
 LONGEST_SHOWN = 200  # characters of a value in a fault
@@ -506,6 +512,7 @@ ALIASES = {
     "REDIS_URL": "HEADWAY_REDIS_URL",
     "SECRET_KEY": "HEADWAY_SECRET_KEY",
 }
+SECRETS = ("secret", "password", "bearer_token")  # never repeated in a fault, which goes to logs
 
 
 def use_aliases(variables: MutableMapping[str, str]) -> None:

@@ -64,8 +64,8 @@ def record(new):
     return database
 
 
-times = st.none() | st.integers(-20, 540).map(
-    lambda half_hours: BEGIN.replace(minute=0) + timedelta(minutes=30 * half_hours)
+times = st.none() | st.integers(-1200, 16200).map(
+    lambda minutes: BEGIN.replace(minute=0) + timedelta(minutes=minutes)
 )
 
 
@@ -78,10 +78,9 @@ times = st.none() | st.integers(-20, 540).map(
 )
 def test_every_window_adds_up(record, begin, end, device, rule):
     def within(row):
-        hour = row[1].replace(minute=0)
         return (
-            (begin is None or hour >= begin)
-            and (end is None or hour < end)
+            (begin is None or row[1] >= begin)
+            and (end is None or row[1] < end)
             and device in (None, row[2])
             and rule in (None, row[3])
         )
@@ -177,9 +176,30 @@ def test_trends_by_hour_and_by_hour_of_the_day(hand):
         at(2, 0),
         at(2, 7),
     ]
-    assert [
-        h["hour"] for h in asked.trends(hand, Span(begin=at(2, 0, 1), end=at(3, 7, 1))).hours
-    ] == [at(2, 7), at(3, 7)]
+    found = asked.trends(hand, Span(begin=at(2, 0, 1), end=at(3, 7, 16)))  # to the minute
+    assert [(h["hour"], h["n"]) for h in found.hours] == [
+        (at(2, 0), 2),
+        (at(2, 7), 1),
+        (at(3, 7), 1),
+    ]
+
+
+def test_a_window_within_an_hour(hand):
+    """30 minutes with two violations are four an hour; before, they were none."""
+    half = Span(begin=at(2, 0, 30), end=at(2, 1))
+    assert asked.trends(hand, half).n == 2
+    assert asked.summary(hand, half) == asked.ViolationSummary(
+        2, 2, {"speeding": 2}, at(2, 0), at(2, 0), 4.0
+    )
+    assert [(s.device, s.n) for s in asked.hotspots(hand, half)] == [("a", 1), ("b", 1)]
+    assert asked.summary(hand, Span("b", begin=at(2, 0, 58))).n == 2
+    for empty in (Span(begin=at(2, 0, 31), end=at(2, 0, 59)), Span(begin=at(2, 1), end=at(2, 0))):
+        assert (asked.trends(hand, empty).n, asked.summary(hand, empty).n) == (0, 0)
+
+
+def test_a_window_at_the_ends_of_time(hand):
+    far = Span(begin=datetime.min.replace(tzinfo=UTC), end=datetime.max.replace(tzinfo=UTC))
+    assert asked.trends(hand, far).n == asked.summary(hand, far).n == 8
 
 
 def test_one_hour_with_two_rules(new):
@@ -245,6 +265,7 @@ def test_violations_are_told_newest_first_with_the_times_of_their_images(hand):
     assert found[3] == {
         "id": HAND[4][0], "at": at(2, 7, 15), "device": "a", "rule": "red_light",
         "confidence": 0.55, "data": {"n": 5}, "seal": "seal 5",
+        "state": "open", "reviewed_by": None, "reviewed_at": None, "note": "",
         "images": [-1.0, 0.25, 1.5], "pictures": [-1.0, 0.25, 1.5],
     }  # fmt: skip
     assert found[0]["images"] == found[0]["pictures"] == []
@@ -281,3 +302,24 @@ def test_an_answer_is_not_changed_nor_a_question(hand):
     ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, dataclasses.fields(value)[0].name, None)
+
+
+def test_a_candidate_is_confirmed_dismissed_and_opened_again(new):
+    database, intake = new(HAND[:3])
+    number = HAND[1][0]
+    found = asked.review(database, number, "dismissed", "anna", "it was a shadow")
+    assert (found.id, found.state, found.reviewed_by, found.note) == (
+        number, "dismissed", "anna", "it was a shadow"
+    )  # fmt: skip
+    intake.write("violation", [(r[0], r[1].isoformat(), *r[2:]) for r in HAND[:3]])  # sent again
+    assert {v["data"]["n"]: v["state"] for v in asked.newest(database, Span())} == {
+        1: "open", 2: "dismissed", 3: "open",
+    }  # fmt: skip
+    assert [v["data"]["n"] for v in asked.newest(database, Span(), state="open")] == [3, 1]
+    assert asked.review(database, number, "open", "bert").reviewed_by == "bert"
+    assert asked.review(database, str(uuid.UUID(int=77)), "confirmed", "anna") is None
+
+
+def test_no_candidate_is_surer_than_nine_tenths(new):
+    database, _ = new([(*violation(1, at(1, 5), "a")[:4], 0.999, "{}", "of before")])
+    assert asked.newest(database, Span())[0]["confidence"] == 0.9

@@ -520,6 +520,7 @@ def test_violations_newest_first_with_their_evidence(clients, violations):
         "id": violations[0], "at": "2026-03-01T05:30:00Z", "device": "a", "rule": "speeding",
         "confidence": 0.75, "data": {"track": 0},
         "seal": "seal0", "images": [1.5, 2.5], "pictures": [1.5, 2.5],
+        "state": "open", "reviewed_by": None, "reviewed_at": None, "note": "",
     }  # fmt: skip
     assert [
         v["id"] for v in get("/analytics/violations", params={"limit": 2, "offset": 1}).json()
@@ -620,6 +621,54 @@ def test_violations_in_all(clients, violations):
         "per_hour": pytest.approx(6 / 25),
     }  # fmt: skip
     assert get("/analytics/violations/summary", params={"device": "b"}).json()["per_hour"] == 2.0
+
+
+def test_violations_of_the_last_hours(clients, violations):
+    """Back from `end`: 5:50 to 6:35 holds those of 5:50, 6:10 and 6:30."""
+    get = clients["viewer"].get
+    window = {"hours": 0.75, "end": "2026-03-01T06:35:00Z"}
+    for name in ("", "/trends", "/summary", "/hotspots"):
+        found = get(f"/analytics/violations{name}", params=window).json()
+        if isinstance(found, list):
+            assert sum(x.get("n", 1) for x in found) == 3
+        else:
+            assert found["n"] == 3
+    assert get("/analytics/violations/summary", params=window).json()["per_hour"] == 4.0
+    assert get("/analytics/violations/trends", params={"hours": 1}).json()["n"] == 0  # until now
+    assert get("/analytics/violations/trends", params={"hours": 87_660}).json()["n"] == 6
+    refused = get("/analytics/violations", params=window | {"begin": "2026-03-01T06:00:00Z"})
+    assert (refused.status_code, refused.json()["detail"]) == (
+        422,
+        "give begin or hours, not both: hours count back from end, or now",
+    )
+    for hours in ("0", "-1", "nan", "inf", "1e9", "x"):
+        assert get("/analytics/violations", params={"hours": hours}).status_code == 422
+    early = {"hours": 87_660, "end": "0005-01-01T00:00:00Z"}
+    assert get("/analytics/violations/trends", params=early).json()["n"] == 0
+
+
+def test_a_candidate_is_reviewed_by_an_operator(clients, violations):
+    path, body = (
+        f"/analytics/violations/{violations[1]}/review",
+        {"state": "confirmed", "note": "x"},
+    )
+    assert clients["viewer"].post(path, json=body).status_code == 403
+    found = clients["operator"].post(path, json=body).json()
+    assert (found["id"], found["state"], found["note"]) == (violations[1], "confirmed", "x")
+    get = clients["viewer"].get
+    listed = get("/analytics/violations", params={"state": "confirmed"}).json()
+    assert [(v["id"], v["reviewed_by"], v["note"]) for v in listed] == [
+        (violations[1], found["reviewed_by"], "x")
+    ]
+    assert len(get("/analytics/violations", params={"state": "open"}).json()) == 5
+    for bad in ({"state": "guilty"}, {}, {"state": "open", "note": "a\x00b"}, body | {"by": "me"}):
+        assert clients["operator"].post(path, json=bad).status_code == 422
+    answer = clients["operator"].post(f"/api/v1/violations/{uuid.UUID(int=99)}/review", json=body)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        "there is no such violation in the database",
+    )
+    clients["operator"].post(path, json={"state": "open"})
 
 
 def test_violations_of_a_device_are_erased(clients, violations):

@@ -112,6 +112,7 @@ def test_what_was_seen_is_told(headway, source):
         "far | 0 | 3 car",
         "lane | vehicles | queue | occupancy | congestion",
         "l1 | 3 | 2 | 25% | free",
+        "violations are candidates for review by a person",
         "10.00 s speeding track 0 confidence 0.76",
         "11.00 s speeding track 1 confidence 0.76",
     ]

@@ -112,8 +112,10 @@ def test_red_light_with_the_signal_of_that_instant_and_its_evidence():
     found = violations(perception, observed)
     assert [v.rule for v in found] == ["red_light"]
     one = found[0]
-    assert one.data["red_for_s"] == pytest.approx(one.at_s - 2.0, abs=0.05)
-    assert one.confidence > 0.8
+    assert one.data["red_for_s"] == pytest.approx(one.data["front_over_line_s"] - 2.0, abs=0.05)
+    # its middle follows its front by 22.5 px at 60 px/s
+    assert one.at_s - one.data["front_over_line_s"] == pytest.approx(0.375, abs=0.1)
+    assert 0.7 < one.confidence <= 0.9
     assert [round(at - one.at_s, 1) for at, _ in one.images] == pytest.approx(
         [-1.0, 0.0, 1.0], abs=0.2
     )

@@ -431,11 +431,17 @@ def see(service, name, *violations):
     ids=["film", "live"],
 )
 @pytest.mark.parametrize(
-    ("rule", "critical"),
-    [("speeding", False), ("red_light", True), ("wrong_way", True), ("red_light_turn", False)],
+    ("rule", "severity"),
+    [
+        ("speeding", "warning"),
+        ("red_light", "critical"),
+        ("wrong_way", "critical"),
+        ("pedestrian_crossing", "error"),
+        ("red_light_turn", "warning"),
+    ],
 )
 def test_a_violation_is_recorded_with_its_images_and_published(
-    made, make, source, at, rule, critical
+    made, make, source, at, rule, severity
 ):
     """A film's time is counted from when it was begun, at 1,000,000 s since 1970;
     a live camera's is of the day.
@@ -454,10 +460,29 @@ def test_a_violation_is_recorded_with_its_images_and_published(
     ]  # fmt: skip
     reported = {
         "kind": f"violation.{rule}", "id": "id-1", "at": at, "at_s": 4.25, "device": "north",
-        "confidence": 0.75, "data": {"speed_kmh": 63.5}
+        "confidence": 0.75, "data": {"speed_kmh": 63.5},
+        "severity": severity, "state": "open", "image_url": "/api/v1/violations/id-1/images/0",
     }  # fmt: skip
     assert news[:2] == [("alerts", "north", reported), ("monitoring", "north", reported)]
-    assert service.notifier.reported == [(f"violation.{rule}", "id-1", reported, critical)]
+    assert service.notifier.reported == [
+        (f"violation.{rule}", "id-1", reported, severity == "critical")
+    ]
+
+
+def test_links_to_images_begin_with_the_public_address(made, make):
+    """The image at 4.5 s of three is nearest to 4.25 s only where none is at 4.3 s."""
+    service = make(notify=NotifySettings(public_url="https://signals.example.org/"))
+    service.add("north", {"source": "clip.mp4"}, start=False)
+    for images, url in (
+        (
+            ((4.0, b"a"), (4.3, b"b"), (5.3, b"c")),
+            "https://signals.example.org/api/v1/violations/id-1/images/1",
+        ),
+        ((), None),
+    ):
+        moments.append(0.0)
+        see(service, "north", violation(images=images))
+        assert service.notifier.reported[-1][2]["image_url"] == url
 
 
 def test_the_figures_of_a_camera_are_published_five_times_a_second_at_most(make):

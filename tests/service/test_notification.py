@@ -441,7 +441,9 @@ def context(tmp_path_factory):
 def test_a_letter_says_what_happened():
     with Office() as office:
         notifier = Notifier(mail=office.mail())
-        notifier.notify("violation.wrong_way", "1", {"device": "north", "lane": 3}, critical=True)
+        data = {"device": "north", "severity": "critical", "state": "open", "confidence": 0.75,
+                "image_url": "https://h.example/i/1"}  # fmt: skip
+        notifier.notify("violation.wrong_way", "1", data, critical=True)
         until(lambda: notifier.sent == 1)
         notifier.close()
     ((sender, to, letter, user, safe),) = office.letters
@@ -452,12 +454,80 @@ def test_a_letter_says_what_happened():
         False,
     )
     assert (letter["Subject"], letter["From"], letter["To"]) == (
-        "Headway: violation.wrong_way",
+        "Headway: candidate violation.wrong_way at north (critical)",
         "headway@example.org",
         "a@example.org, b@example.org",
     )
     text = letter.get_payload(decode=True).decode().replace("\r\n", "\n")
-    assert text.rstrip("\n") == 'violation.wrong_way\n\n{\n "device": "north",\n "lane": 3\n}'
+    said, told = text.split("{", 1)
+    assert said == (
+        "violation.wrong_way\n\n"
+        "This is a candidate for review by a person; nobody has confirmed it.\n"
+        "severity: critical\nstate: open\nconfidence: 0.75\ndevice: north\n"
+        "image_url: https://h.example/i/1\n\n"
+    )
+    assert json.loads("{" + told) == data
+
+
+def test_a_name_with_a_line_break_makes_no_header():
+    with Office() as office:
+        notifier = Notifier(mail=office.mail())
+        notifier.notify("camera.dead", "1", {"camera": "a\nBcc: x@example.org"}, critical=True)
+        until(lambda: notifier.sent + notifier.failed == 1)
+        notifier.close()
+    ((_, to, letter, _, _),) = office.letters
+    assert (to, letter["Bcc"]) == (["a@example.org", "b@example.org"], None)
+    assert letter["Subject"] == "Headway: camera.dead at a Bcc: x@example.org"
+
+
+def test_a_bearer_token_goes_to_its_webhook_alone_and_stands_in_no_log(hook, tmp_path):
+    token = "token-of-the-back-end"
+    hooks = (Webhook(hook.url + "/a", "s", 1, bearer_token=token), Webhook(hook.url + "/b", "s", 1))
+    hook.answers[:] = [403, 403]
+    with structlog.testing.capture_logs() as lines:
+        notifier = Notifier(hooks, dead=tmp_path / "dead.jsonl")
+        notifier.notify("camera.dead", "1", {})
+        until(lambda: notifier.failed == 2)
+        notifier.close()
+    sent = {path: headers.get("Authorization") for _, path, headers, _ in hook.taken}
+    assert sent == {"/a": f"Bearer {token}", "/b": None}
+    assert token not in (tmp_path / "dead.jsonl").read_text() + str(lines) + repr(hooks)
+
+
+def test_a_bearer_token_is_not_sent_in_the_clear_to_another_machine():
+    for url, allowed in (
+        ("http://back.example.org/a", False), ("https://back.example.org/a", True),
+        ("http://localhost:9/a", True), ("http://127.0.0.1:9/a", True),
+        ("http://127.evil.example/", False),
+    ):  # fmt: skip
+        if allowed:
+            Notifier((Webhook(url, "s", bearer_token="t"),)).close(0.0)
+            continue
+        with pytest.raises(SensingError, match="Give an https address"):
+            Notifier((Webhook(url, "s", bearer_token="t"),))
+
+
+def test_a_redirection_is_not_followed(hook):
+    """urllib would ask the other place, without the body but with the token."""
+    hook.answers[:] = [302]
+    notifier = Notifier((Webhook(hook.url, "s", 1, bearer_token="t"),))
+    notifier.notify("a", "1", {})
+    until(lambda: notifier.failed == 1)
+    notifier.close()
+    assert len(hook.taken) == 1
+
+
+@pytest.mark.slow
+def test_each_camera_has_its_own_time_between_mails():
+    with Office() as office:
+        notifier = Notifier(mail=office.mail(at_least_s=1000.0))
+        for number, camera in enumerate(("a", "b", "a")):
+            notifier.notify("camera.dead", str(number), {"camera": camera}, True, camera)
+        until(lambda: notifier.sent == 2)
+        notifier.close()
+    assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == [
+        "Headway: camera.dead at a", "Headway: camera.dead at b",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -153,6 +153,7 @@ def test_violations_are_written_with_their_images(tmp_path):
     )
     want = {
         "id": "id-1",
+        "state": "open",
         "at_s": 1.0,
         "device": "cam",
         "rule": "speeding",
@@ -333,8 +334,11 @@ def test_signals_come_from_a_file(clip, tmp_path):
         clip, Site.from_tree(SITE | {"lines": [stop]}), signals=tmp_path / "signals.jsonl"
     )
     assert [(v.rule, v.data["red_for_s"]) for v in report.last_violations] == [
-        ("red_light", pytest.approx(report.last_violations[0].at_s - 1.5))
+        ("red_light", pytest.approx(report.last_violations[0].data["front_over_line_s"] - 1.5))
     ]
+    assert (
+        1.5 < report.last_violations[0].data["front_over_line_s"] < report.last_violations[0].at_s
+    )
     silent, _ = watched(clip, Site.from_tree(SITE | {"lines": [stop]}))
     assert silent.violations == 0
     assert silent.perception.signals.state_at(0, 2.0) is None

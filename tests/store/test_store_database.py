@@ -275,7 +275,7 @@ TABLES = {
         "simulation_id speed_kmh throughput vehicles wait_s"
     ),
     "upkeep_run": "begun_at data id ok task took_s",
-    "violation": "at confidence data device id rule seal",
+    "violation": "at confidence data device id note reviewed_at reviewed_by rule seal state",
     "violation_day": "day device n rule",
     "violation_device_hour": "device hour_of_day n rule",
     "violation_hour": "device hour n rule",
@@ -329,7 +329,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0005"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0006"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -342,14 +342,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(5):
+    for _ in range(6):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(psycopg.errors.UndefinedTable):
         Intake(database, tmp_path).write("event", [(1, 1, 0.0, "k", "J", "{}")])
-    for number in (4, 3, 2, 1, 0):
+    for number in (5, 4, 3, 2, 1, 0):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

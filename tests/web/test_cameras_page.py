@@ -87,7 +87,10 @@ def test_a_camera_from_its_making_to_its_evidence(tmp_path):
             timeout=20_000,
         )
         assert "speed_kmh" in page.inner_text("#evidence pre")
-        page.click("#evidence button")
+        assert "Candidate for review, open" in page.inner_text("#evidence p")
+        page.fill("#evidence [name=note]", "seen")
+        page.click("#evidence button:has-text('Confirm')")
+        page.wait_for_selector("#violation-rows td:has-text('confirmed')")
         page.on("dialog", lambda dialog: dialog.accept())
         page.click("#camera-rows button:has-text('Remove')")
         page.wait_for_selector("#camera-none:not([hidden])")

@@ -4,11 +4,19 @@ evidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 from headway.store import Database
+
+HOUR = timedelta(hours=1)
+SHORTEST_WINDOW_H = 1.0 / 60.0  # a rate over less says nothing
+HIGHEST_CONFIDENCE = 0.9  # of a candidate; rows of before this rule may hold more
+# beyond these, a time has no hour before or after it
+EARLIEST = datetime(1000, 1, 1, tzinfo=UTC)
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+ReviewState = Literal["open", "confirmed", "dismissed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +77,97 @@ class ViolationSummary:
 
 
 def trends(database: Database, span: Span) -> Trend:
-    """Whole hours: a window is taken at its hours."""
-    where, values = span.where("hour")
-    table = "violation_rule_hour" if span.device is None else "violation_hour"
-    found = database.rows(
-        (
-            f"SELECT hour, json_object_agg(rule, n ORDER BY rule) AS rules FROM {table} WHERE "
-            f"{where} GROUP BY 1 ORDER BY 1"
-        ),
-        **values,
-    )
-    hours = [
-        {"hour": row["hour"], "n": sum(row["rules"].values()), "rules": row["rules"]}
-        for row in found
+    """Exactly the window; an hour at its edges counts as far as it is within."""
+    window = _parts(span)
+    hours: dict[datetime, dict[str, int]] = {}
+    if window.hours is not None:
+        where, values = window.hours.where("hour")
+        table = "violation_rule_hour" if span.device is None else "violation_hour"
+        found = database.rows(
+            (
+                f"SELECT hour, json_object_agg(rule, n ORDER BY rule) AS rules FROM {table} WHERE "
+                f"{where} GROUP BY 1"
+            ),
+            **values,
+        )
+        hours = {row["hour"]: row["rules"] for row in found}
+    for edge in window.edges:
+        where, values = edge.where("at")
+        found = database.rows(
+            (
+                "SELECT date_trunc('hour', at, 'UTC') AS hour, rule, count(*) AS n FROM violation "
+                f"WHERE {where} GROUP BY 1, 2 ORDER BY 1, 2"
+            ),
+            **values,
+        )
+        for row in found:
+            hours.setdefault(row["hour"], {})[row["rule"]] = row["n"]
+    listed = [
+        {"hour": hour, "n": sum(rules.values()), "rules": rules}
+        for hour, rules in sorted(hours.items())
     ]
     by_hour = [0] * 24
-    for row in hours:
-        by_hour[row["hour"].astimezone(UTC).hour] += row["n"]
-    return Trend(sum(by_hour), hours, by_hour)
+    for hour, rules in hours.items():
+        by_hour[hour.astimezone(UTC).hour] += sum(rules.values())
+    return Trend(sum(by_hour), listed, by_hour)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A window in the parts that it is counted in. hours: its whole hours, of which there are sums;
+    None for none. edges: what is before and after them, counted from the violations themselves.
+    """
+
+    hours: Span | None
+    edges: tuple[Span, ...]
+
+
+def _parts(span: Span) -> _Parts:
+    begin, end = _clipped(span.begin), _clipped(span.end)
+    first = begin if begin is None or _hour(begin) == begin else _hour(begin) + HOUR
+    last = None if end is None else _hour(end)
+    if begin is not None and end is not None and begin >= end:
+        return _Parts(None, ())
+    if first is not None and last is not None and first > last:
+        return _Parts(None, (replace(span, begin=begin, end=end),))
+    edges = [(begin, first)] if begin != first else []
+    edges += [(last, end)] if last != end else []
+    return _Parts(
+        hours=replace(span, begin=first, end=last),
+        edges=tuple(replace(span, begin=b, end=e) for b, e in edges),
+    )
+
+
+def _clipped(at: datetime | None) -> datetime | None:
+    return None if at is None else min(max(at, EARLIEST), LATEST)
+
+
+def _hour(at: datetime) -> datetime:
+    """The begin of its hour (UTC)."""
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def _counted(database: Database, span: Span) -> list[dict[str, Any]]:
-    """(device, rule, n) over the window: whole days from their sums, the hours before and after
+    """(device, rule, n) over the window: whole days and hours from their sums, what is left at its
+    edges from the violations themselves.
+    """
+    window = _parts(span)
+    rows = _counted_hours(database, window.hours) if window.hours is not None else []
+    for edge in window.edges:
+        where, values = edge.where("at")
+        rows += database.rows(
+            f"SELECT device, rule, count(*) AS n FROM violation WHERE {where} GROUP BY 1, 2",
+            **values,
+        )
+    counts: dict[tuple[str, str], int] = {}
+    for row in rows:
+        key = (row["device"], row["rule"])
+        counts[key] = counts.get(key, 0) + row["n"]
+    return [{"device": d, "rule": r, "n": n} for (d, r), n in sorted(counts.items())]
+
+
+def _counted_hours(database: Database, span: Span) -> list[dict[str, Any]]:
+    """(device, rule, n) over whole hours: whole days from their sums, the hours before and after
     from theirs.
     """
     where, values = Span(span.device, span.rule).where("hour")
@@ -158,35 +235,58 @@ def hotspots(database: Database, span: Span, limit: int = 20) -> list[Hotspot]:
 
 
 def summary(database: Database, span: Span) -> ViolationSummary:
+    """Exactly the window. per_hour: over the window; where it is open, to its first or last hour
+    with a violation.
+    """
     rows = _counted(database, span)
     rules: dict[str, int] = {}
     for row in rows:
         rules[row["rule"]] = rules.get(row["rule"], 0) + row["n"]
-    where, values = span.where("hour")
-    ends = (
-        "SELECT min(hour) AS first, max(hour) AS last FROM "
-        f"violation_{'rule_hour' if span.device is None else 'hour'} WHERE {where}"
-    )
-    ((first, last),) = (row.values() for row in database.rows(ends, **values))
-    hours = (last - first).total_seconds() / 3600.0 + 1.0 if first is not None else None
+    first, last = _first_and_last_hour(database, span)
     total = sum(rules.values())
+    per_hour = None
+    if first is not None and last is not None:
+        begin, end = span.begin or first, span.end or last + HOUR
+        per_hour = total / max((end - begin) / HOUR, SHORTEST_WINDOW_H)
     return ViolationSummary(
         total,
         len({row["device"] for row in rows}),
         dict(sorted(rules.items())),
         first,
         last,
-        total / hours if hours else None,
+        per_hour,
     )
 
 
+def _first_and_last_hour(database: Database, span: Span) -> tuple[datetime | None, datetime | None]:
+    """The hours (UTC) of the first and the last violation of the window."""
+    window = _parts(span)
+    table = "violation_rule_hour" if span.device is None else "violation_hour"
+    parts = [(edge, "violation", "at") for edge in window.edges]
+    if window.hours is not None:
+        parts.append((window.hours, table, "hour"))
+    found = list[datetime]()
+    for part, source, column in parts:
+        where, values = part.where(column)
+        ends = f"SELECT min({column}) AS first, max({column}) AS last FROM {source} WHERE {where}"
+        (row,) = database.rows(ends, **values)
+        found += [_hour(at) for at in (row["first"], row["last"]) if at is not None]
+    return min(found, default=None), max(found, default=None)
+
+
 def newest(
-    database: Database, span: Span, limit: int = 100, offset: int = 0
+    database: Database,
+    span: Span,
+    limit: int = 100,
+    offset: int = 0,
+    state: ReviewState | None = None,
 ) -> list[dict[str, Any]]:
-    """Newest first; without their images, but with the times of those (`images`: s, by their
-    numbers; `pictures` is its old name).
+    """Those of a state (None for all), newest first; without their images, but with the times of
+    those (`images`: s, by their numbers; `pictures` is its old name).
     """
     where, values = span.where("at")
+    if state is not None:
+        where, values = f"{where} AND state = :state", values | {"state": state}
     rows = database.rows(
         f"""
         SELECT
@@ -194,7 +294,11 @@ def newest(
             v.at,
             v.device,
             v.rule,
-            v.confidence,
+            least(v.confidence, :highest) AS confidence,
+            v.state,
+            v.reviewed_by,
+            v.reviewed_at,
+            v.note,
             v.data,
             v.seal,
             ARRAY(
@@ -208,11 +312,45 @@ def newest(
         ORDER BY v.at DESC, v.id
         LIMIT :limit OFFSET :offset
         """,
+        highest=HIGHEST_CONFIDENCE,
         limit=limit,
         offset=offset,
         **values,
     )
     return [row | {"pictures": row["images"]} for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a person found of a candidate. note: why, in words."""
+
+    id: str
+    state: ReviewState
+    reviewed_by: str
+    reviewed_at: datetime
+    note: str
+
+
+def review(
+    database: Database, violation: str, state: ReviewState, by: str, note: str = ""
+) -> Review | None:
+    """Put down what a person found of a candidate; `open` takes it back. None for an unknown id."""
+    done = database.execute(
+        "UPDATE violation SET state = :state, reviewed_by = :by, reviewed_at = now(), note = :note "
+        "WHERE id = CAST(:id AS uuid)",
+        id=violation,
+        state=state,
+        by=by,
+        note=note,
+    )
+    if not done:
+        return None
+    rows = database.rows(
+        "SELECT id::text AS id, state, reviewed_by, reviewed_at, note FROM violation "
+        "WHERE id = CAST(:id AS uuid)",
+        id=violation,
+    )
+    return next((Review(**row) for row in rows), None)
 
 
 def image(database: Database, violation: str, number: int) -> bytes | None:

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from headway.analytics import violations as asked
-from headway.analytics.violations import Hotspot, Span, Trend, ViolationSummary
+from headway.analytics.violations import (
+    Hotspot,
+    Review,
+    ReviewState,
+    Span,
+    Trend,
+    ViolationSummary,
+)
 from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import answered
-from headway.api.security import Role
+from headway.api.security import Principal, Role
 from headway.store.upkeep import erase_violations
 
 router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER))])
 Device = Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 RuleName = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z_]+$")]
+MOST_HOURS = 10.0 * 8766.0  # ten years
 When = Annotated[AwareDatetime | None, Query(examples=["2026-11-21T00:00:00Z"])]
 
 
+Hours = Annotated[float | None, Query(gt=0.0, le=MOST_HOURS, allow_inf_nan=False, examples=[24])]
+
+
 def span(
-    device: Device = None, rule: RuleName = None, begin: When = None, end: When = None
+    device: Device = None,
+    rule: RuleName = None,
+    begin: When = None,
+    end: When = None,
+    hours: Hours = None,
 ) -> Span:
-    return Span(device, rule, begin, end)
+    """[begin, end), or the last `hours` before `end` (by default: now)."""
+    if hours is None:
+        return Span(device, rule, begin, end)
+    if begin is not None:
+        raise ProblemError(422, "give begin or hours, not both: hours count back from end, or now")
+    end = end or datetime.now(UTC)
+    try:
+        return Span(device, rule, end - timedelta(hours=hours), end)
+    except OverflowError:
+        return Span(device, rule, None, end)
 
 
 Window = Annotated[Span, Depends(span)]
@@ -37,16 +62,18 @@ def newest(
     window: Window,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    state: ReviewState | None = None,
 ) -> list[dict[str, Any]]:
-    """Violations, newest first, with the times of their images (`pictures`: deprecated name of
-    `images`) and the seal over all of it.
+    """Candidates for a person's review, newest first: none is a finding before its `state` is
+    `confirmed`, and no `confidence` is above 0.9. With the times of their images (`pictures`:
+    deprecated name of `images`) and the seal over all of it.
     """
-    return asked.newest(services_of(request).database, window, limit, offset)
+    return asked.newest(services_of(request).database, window, limit, offset, state)
 
 
 @router.get("/trends", response_model=Trend, responses=ASKED)
 def trends(request: Request, window: Window) -> Response:
-    """Violations by hour and by hour of the day (UTC)."""
+    """Candidates by hour and by hour of the day (UTC)."""
     return answered(request, Trend, lambda: asked.trends(services_of(request).database, window))
 
 
@@ -54,7 +81,7 @@ def trends(request: Request, window: Window) -> Response:
 def hotspots(
     request: Request, window: Window, limit: Annotated[int, Query(ge=1, le=1000)] = 20
 ) -> Response:
-    """Devices by their violations, most first."""
+    """Devices by their candidates, most first."""
     return answered(
         request, list[Hotspot], lambda: asked.hotspots(services_of(request).database, window, limit)
     )
@@ -62,7 +89,7 @@ def hotspots(
 
 @router.get("/summary", response_model=ViolationSummary, responses=ASKED)
 def summary(request: Request, window: Window) -> Response:
-    """Violations in all, by rule, an hour."""
+    """Candidates in all, by rule, an hour."""
     return answered(
         request, ViolationSummary, lambda: asked.summary(services_of(request).database, window)
     )
@@ -85,6 +112,30 @@ def erase(
 
 
 ViolationId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+class ReviewIn(BaseModel):
+    """What a person found of a candidate. note: why, in words."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: ReviewState
+    note: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] = ""
+
+
+Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
+
+
+@router.post("/{violation_id}/review", responses=responses(401, 403, 404, 422, 503))
+def review(
+    request: Request, principal: Operator, violation_id: ViolationId, body: ReviewIn
+) -> Review:
+    """Confirm or dismiss a candidate after looking at its images; `open` takes that back."""
+    database = services_of(request).database
+    found = asked.review(database, violation_id, body.state, principal.name, body.note)
+    if found is None:
+        raise ProblemError(404, "there is no such violation in the database")
+    return found
 
 
 JPEG: dict[int | str, dict[str, Any]] = {

@@ -157,6 +157,8 @@ def _print_report(report: Any, took: float) -> None:
                 f["congestion"],
             )
         console.print(table)
+    if report.violations:
+        console.print("violations are candidates for review by a person")
     for v in list(report.last_violations)[-20:]:
         console.print(
             f"{v.at_s:.2f} s {v.rule} track {v.data['track']} confidence {v.confidence:.2f}",

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from headway import telemetry
 from headway.sensing import SensingError, Site, need_vision
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
 PUBLISH_PERIOD_S = 0.2  # of a camera's figures, wall seconds
 MOST_WAITING = 2_000  # rows for a database that is away; violations carry images
 NOTIFIER_ENDS_WITHIN_S = 2.0
-CRITICAL_RULES = ("red_light", "wrong_way")
+Severity = Literal["info", "warning", "error", "critical"]
+# of the rules that endanger others; of all others: warning
+SEVERITY: Mapping[str, Severity] = {
+    "red_light": "critical",
+    "wrong_way": "critical",
+    "pedestrian_crossing": "error",
+}
+OPEN = "open"  # the state of a candidate that nobody has reviewed
 PRIVATE = 0o600  # only this user may read it
 Listener = Callable[[str, str, Any], None]
 """Called with topic ("realtime", "alerts", "monitoring"), camera and message."""
@@ -111,7 +118,9 @@ class CameraService:
         self._published_at: dict[str, float] = {}
         self._log = telemetry.log("sensing")
         self._recorder = Recorder(intake, MOST_WAITING)
-        hooks, mail = recipients(notify or NotifySettings())
+        notify = notify or NotifySettings()
+        self._public_url = notify.public_url.rstrip("/")
+        hooks, mail = recipients(notify)
         self.notifier = Notifier(hooks, mail, folder / "undelivered.jsonl")
         self.manager = StreamManager(self._handle_result, _key(folder / "evidence.key"))
         self._store = CameraStore(folder / "cameras.json")
@@ -261,8 +270,9 @@ class CameraService:
         return datetime.fromtimestamp(begun + at_s, UTC)
 
     def _report_violation(self, camera: str, violation: Violation, at: datetime) -> None:
-        """To the database, to listeners and to the notifier."""
+        """To the database, to listeners and to the notifier: a candidate for review."""
         v, kind = violation, f"violation.{violation.rule}"
+        severity = SEVERITY.get(v.rule, "warning")
         self._record_violation(camera, v, at)
         data = {
             "kind": kind,
@@ -270,12 +280,22 @@ class CameraService:
             "at": at.isoformat(),
             "at_s": v.at_s,
             "device": camera,
+            "severity": severity,
+            "state": OPEN,
             "confidence": v.confidence,
+            "image_url": self._image_url(v),
             "data": v.data,
         }
         self._publish("alerts", camera, data)
         self._publish("monitoring", camera, data)
-        self.notifier.notify(kind, v.id, data, v.rule in CRITICAL_RULES)
+        self.notifier.notify(kind, v.id, data, severity == "critical")
+
+    def _image_url(self, v: Violation) -> str | None:
+        """Of the image nearest to the violation; None where it has none."""
+        if not v.images:
+            return None
+        number = min(range(len(v.images)), key=lambda k: abs(v.images[k][0] - v.at_s))
+        return f"{self._public_url}/api/v1/violations/{v.id}/images/{number}"
 
     def _record_violation(self, camera: str, v: Violation, at: datetime) -> None:
         data = json.dumps({**v.data, "at_s": v.at_s})

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import hmac
 import http.client
+import ipaddress
 import json
 import math
 import smtplib
@@ -18,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ RETRIED_REFUSALS = (408, 425, 429)  # HTTP 4xx that may pass: time-out, too earl
 THREAD_ENDS_WITHIN_S = 12.0
 CLOSE_POLL_S = 0.05
 ANSWER_BYTES = 1024  # read of a webhook's answer
+CANDIDATE = "This is a candidate for review by a person; nobody has confirmed it."
+MAILED = (  # what an e-mail says in words, before all of it as JSON
+    "severity", "state", "confidence", "device", "camera", "reason", "since", "at",
+    "metric", "value", "operator", "threshold", "image_url",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,18 @@ class Webhook:
     url:       https, or http.
     secret:    signs each body: X-Headway-Signature is `t=<seconds>,sha256=<hex>`, HMAC-SHA256 of
         "<seconds>.<body>".
+    bearer_token: sent as `Authorization: Bearer ...` where it is not empty; to https, or to this
+        machine, alone.
     delay_s:   until the first retry, see `retry_delay_s`.
     timeout_s: of one attempt.
     """
 
     url: str
-    secret: str
+    secret: str = field(repr=False)
     attempts: int = 6
     delay_s: float = 1.0
     timeout_s: float = 10.0
+    bearer_token: str = field(default="", repr=False)
 
     @property
     def name(self) -> str:
@@ -74,7 +83,7 @@ class Mail:
     sender: str
     to: tuple[str, ...]
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     security: str = "starttls"
     attempts: int = 4
     delay_s: float = 5.0
@@ -99,7 +108,9 @@ class Delivery:
 
 def recipients(settings: NotifySettings) -> tuple[tuple[Webhook, ...], Mail | None]:
     """The webhooks and the mail server of the settings."""
-    hooks = tuple(Webhook(h.url, h.secret, h.attempts) for h in settings.webhooks)
+    hooks = tuple(
+        Webhook(h.url, h.secret, h.attempts, bearer_token=h.bearer_token) for h in settings.webhooks
+    )
     mail = Mail(**settings.mail.model_dump()) if settings.mail is not None else None
     return hooks, mail
 
@@ -132,6 +143,11 @@ class Notifier:
                 raise SensingError(
                     f"webhook {hook.url!r}: give an http(s) address and a secret to sign with."
                 )
+            if hook.bearer_token and not _keeps_secrets(hook.url):
+                raise SensingError(
+                    f"webhook {hook.url!r}: a bearer token is sent to https:// alone, or to this "
+                    "machine. Give an https address, or no token."
+                )
         self._webhooks = webhooks
         self._mail = mail
         self._dead = dead
@@ -140,25 +156,32 @@ class Notifier:
         self.failed = 0
         self.lost = 0
         self._waiting: deque[Delivery] = deque()
-        self._mailed_at: dict[str, float] = {}  # by kind of event
+        self._mailed_at: dict[tuple[str, str], float] = {}  # by kind of event and what it is about
         self._stop = threading.Event()
         self._wake = threading.Condition()
         self._log = telemetry.log("sensing")
         self._thread = threading.Thread(target=self._work, daemon=True, name="notifier")
         self._thread.start()
 
-    def notify(self, kind: str, number: str, body: dict[str, Any], critical: bool = False) -> None:
-        """Send one event to all webhooks; a `critical` one by e-mail too, each kind at most once in
-        `Mail.at_least_s`.
+    def notify(
+        self,
+        kind: str,
+        number: str,
+        body: dict[str, Any],
+        critical: bool = False,
+        about: str = "",
+    ) -> None:
+        """Send one event to all webhooks; a `critical` one by e-mail too, each kind at most
+        once in `Mail.at_least_s` for each thing that it is `about`.
         """
         now = time.monotonic()
         note = {"kind": kind, "id": number, "at": time.time(), "data": body}
         for hook in self._webhooks:
             self._put(Delivery(due=now, tried=0, to=hook, note=note))
         if critical and self._mail is not None:
-            if now - self._mailed_at.get(kind, -math.inf) < self._mail.at_least_s:
+            if now - self._mailed_at.get((kind, about), -math.inf) < self._mail.at_least_s:
                 return
-            self._mailed_at[kind] = now
+            self._mailed_at[kind, about] = now
             self._put(Delivery(due=now, tried=0, to=self._mail, note=note))
 
     @property
@@ -251,9 +274,32 @@ def _post(hook: Webhook, note: Mapping[str, Any]) -> None:
         EVENT_ID: note["id"],
         "User-Agent": "headway",
     }
+    if hook.bearer_token:
+        headers["Authorization"] = f"Bearer {hook.bearer_token}"
     request = urllib.request.Request(hook.url, data=body, headers=headers, method="POST")
-    with urllib.request.urlopen(request, timeout=hook.timeout_s) as answer:
+    with OPENER.open(request, timeout=hook.timeout_s) as answer:
         answer.read(ANSWER_BYTES)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirection is a refusal: urllib would follow it without the body, but with the token."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+def _keeps_secrets(url: str) -> bool:
+    """Whether what is sent there can be read by its receiver alone."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https" or host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def _send_mail(mail: Mail, note: Mapping[str, Any]) -> None:
@@ -274,9 +320,22 @@ def _connect(mail: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
 
 
 def _message(mail: Mail, note: Mapping[str, Any]) -> EmailMessage:
+    data = note["data"]
     message = EmailMessage()
-    message["Subject"] = f"Headway: {note['kind']}"
+    message["Subject"] = f"Headway: {_title(note['kind'], data)}"
     message["From"] = mail.sender
     message["To"] = ", ".join(mail.to)
-    message.set_content(f"{note['kind']}\n\n{json.dumps(note['data'], indent=1)}\n")
+    facts = [CANDIDATE] if "state" in data else []
+    facts += [f"{name}: {data[name]}" for name in MAILED if data.get(name) not in (None, "")]
+    text = "\n".join(facts)
+    message.set_content(f"{note['kind']}\n\n{text}\n\n{json.dumps(data, indent=1)}\n")
     return message
+
+
+def _title(kind: str, data: Mapping[str, Any]) -> str:
+    """Of a candidate, that it is one; of anything with a place and a severity, these."""
+    where = data.get("device") or data.get("camera")
+    parts = ["candidate " if "state" in data else "", kind, f" at {where}" if where else ""]
+    parts.append(f" ({data['severity']})" if "severity" in data else "")
+    # a line break in a name would be a header of its own
+    return " ".join("".join(parts).split())

@@ -179,9 +179,10 @@ def _crossing_to_json(crossing: Crossing) -> dict[str, Any]:
 
 
 def violation_to_json(violation: Violation) -> dict[str, Any]:
-    """A violation as plain values; of its images only the times."""
+    """A violation as plain values, to be reviewed by a person; of its images only the times."""
     return {
         "id": violation.id,
+        "state": "open",
         "at_s": violation.at_s,
         "device": violation.device,
         "rule": violation.rule,

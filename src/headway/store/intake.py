@@ -196,8 +196,8 @@ class Intake:
                 psycopg.errors.UniqueViolation
             ):  # something is there already: sort out which, at leisure
                 cursor.execute(
-                    f"CREATE TEMP TABLE IF NOT EXISTS new_{table} (LIKE {table}) ON COMMIT "
-                    "DELETE ROWS"
+                    f"CREATE TEMP TABLE IF NOT EXISTS new_{table} (LIKE {table} INCLUDING "
+                    "DEFAULTS) ON COMMIT DELETE ROWS"
                 )
                 with cursor.copy(f"COPY new_{table} ({columns}) FROM STDIN") as copy:
                     for row in rows:

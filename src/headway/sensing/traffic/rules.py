@@ -14,9 +14,15 @@ import numpy as np
 
 from headway.roads.network import Colour
 from headway.sensing.tracking.tracks import Track
-from headway.sensing.traffic.measures import Crossing
+from headway.sensing.traffic.measures import Crossing, Direction
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Line, Site, Zone
+from headway.values import FloatArray
+
+# Until the rules have stood trial on real roads, what they find is a candidate for a person's
+# review. No rule claims more than this, however sure its figures are.
+HIGHEST_CONFIDENCE = 0.9
+SMALLEST_STEP_PX = 1e-9  # a box that has not moved is at its later place
 
 
 class RuleDecision(StrEnum):
@@ -38,7 +44,8 @@ class RuleDecision(StrEnum):
 class Assessment:
     """A decision and what it rests on.
 
-    confidence: 0 to 1, of the rule alone; how long the vehicle was observed is not in it.
+    confidence: 0 to `HIGHEST_CONFIDENCE`, of the rule alone; how long the vehicle was observed is
+        not in it.
     figures:    plain JSON types, as they stand in the evidence.
     """
 
@@ -98,10 +105,9 @@ class HoldTimers:
 
 @dataclass(frozen=True, slots=True)
 class RedLightThresholds:
-    base_confidence: float = 0.9  # at the end of the grace period
-    confidence_gain: float = 0.1  # added while red gets longer: a late start is less likely then
+    base_confidence: float = 0.7  # at the end of the grace period
+    confidence_gain: float = 0.2  # added while red gets longer: a late start is less likely then
     gain_over_s: float = 2.0  # s after the grace period in which it is added
-    highest_confidence: float = 0.999
     passed_m: float = 6.0  # m beyond the line: more than a car's length, it drives on
     stopped_s: float = 1.5  # s stopped beyond the line: it waits there
     undecided_s: float = 6.0  # s after the crossing in which it is decided, or dropped
@@ -110,8 +116,9 @@ class RedLightThresholds:
 
 @dataclass(frozen=True)
 class RedLight:
-    """Crossing a stop line on red. Undecided at first: the vehicle may drive on (`red_light`), stop
-    beyond the line (`stop_line`), or be lost there.
+    """Crossing a stop line on red, front first, in the line's own direction. Undecided at first:
+    while the same red lasts, the vehicle may drive on (`red_light`) or stop beyond the line
+    (`stop_line`). Whatever it does after the red accuses nobody: a queue starts on green.
     """
 
     site: Site
@@ -120,36 +127,66 @@ class RedLight:
 
     def assess(self, situation: Situation) -> Assessment:
         crossing = situation.crossing
-        if crossing is None or crossing.direction != "in":
+        if crossing is None or crossing.direction != Direction.IN:
             return NO_VIOLATION
-        line = next(line for line in self.site.lines if line.name == crossing.line)
-        red_for_s = self._red_for_s(line, crossing.at_s)
-        if red_for_s is None or red_for_s < self.site.rules.grace_s:
+        line = self._line(crossing.line)
+        front_s = _front_over_line_s(line, situation.track, crossing.at_s)
+        if front_s is None or not self._on_red(line, front_s, crossing.at_s):
             return NO_VIOLATION
+        red_for_s = self._red_for_s(line, front_s) or 0.0
         return Assessment(
             RuleDecision.UNDECIDED,
             self._confidence(red_for_s),
             {
                 "line": line.name,
                 "signal_groups": list(line.groups),
+                "front_over_line_s": front_s,
                 "red_for_s": red_for_s,
                 "speed_kmh": _rounded(crossing.speed_mps * 3.6),
             },
         )
 
-    def follow_up(self, track: Track, crossed_s: float, at_s: float) -> RuleDecision:
-        """What became of a vehicle that crossed on red at `crossed_s`, as known at `at_s`."""
-        limits = self.thresholds
-        after = [k for k, t in enumerate(track.times) if t >= crossed_s]
-        if after:
-            moved_m = self._moved_m(track, after[0], after[-1])
+    def follow_up(
+        self, track: Track, figures: Mapping[str, Any], crossed_s: float, at_s: float
+    ) -> RuleDecision:
+        """What became of a vehicle that crossed on red at `crossed_s`, as known at `at_s`.
+
+        figures: those of its `Assessment`.
+        """
+        limits, line = self.thresholds, self._line(figures["line"])
+        on_red = [
+            k
+            for k, t in enumerate(track.times)
+            if t >= crossed_s and self._on_red(line, figures["front_over_line_s"], t)
+        ]
+        if on_red and _is_beyond(line, track.boxes[on_red[-1]]):
+            moved_m = self._moved_m(track, on_red[0], on_red[-1])
             if moved_m >= limits.passed_m:
                 return RuleDecision.RED_LIGHT
-            if track.stopped_s >= limits.stopped_s and moved_m >= self.site.rules.stop_m:
+            is_red_now = on_red[-1] == len(track.times) - 1
+            is_stopped = is_red_now and track.stopped_s >= limits.stopped_s
+            if is_stopped and moved_m >= self.site.rules.stop_m:
                 return RuleDecision.STOP_LINE
-        if at_s < crossed_s + limits.undecided_s:
+        is_early = at_s < crossed_s + limits.undecided_s
+        if is_early and self._on_red(line, figures["front_over_line_s"], at_s):
             return RuleDecision.UNDECIDED
         return RuleDecision.NO_VIOLATION
+
+    def stands(self, figures: Mapping[str, Any], crossed_s: float) -> bool:
+        """Whether the crossing is still one on red, by what has been reported since: a report of
+        the signals may come after the frame.
+        """
+        return self._on_red(self._line(figures["line"]), figures["front_over_line_s"], crossed_s)
+
+    def _line(self, name: str) -> Line:
+        return next(line for line in self.site.lines if line.name == name)
+
+    def _on_red(self, line: Line, front_s: float, at_s: float) -> bool:
+        """Whether at `at_s` there is the red that had lasted for the grace period when the front
+        crossed, at `front_s`.
+        """
+        red_for_s = self._red_for_s(line, at_s)
+        return red_for_s is not None and at_s - red_for_s + self.site.rules.grace_s <= front_s
 
     def _red_for_s(self, line: Line, at_s: float) -> float | None:
         """Seconds since the last of the line's groups turned red; None unless all certainly show
@@ -164,8 +201,7 @@ class RedLight:
     def _confidence(self, red_for_s: float) -> float:
         limits = self.thresholds
         share = min((red_for_s - self.site.rules.grace_s) / limits.gain_over_s, 1.0)
-        confidence = limits.base_confidence + limits.confidence_gain * share
-        return min(limits.highest_confidence, confidence)
+        return limits.base_confidence + limits.confidence_gain * share
 
     def _moved_m(self, track: Track, first: int, last: int) -> float:
         """Straight distance between two points of a track; estimated by the height of its box
@@ -177,13 +213,48 @@ class RedLight:
         return moved_px / max(track.height_px, 1.0) * self.thresholds.box_height_m
 
 
+def _front_over_line_s(line: Line, track: Track, crossed_s: float) -> float | None:
+    """When the vehicle's front went over the line, at the latest at `crossed_s`: the first part of
+    its box, so that a tall or long vehicle is taken to be early. None where it was never observed
+    wholly before the line.
+    """
+    later: tuple[float, float] | None = None
+    for at_s, box in zip(reversed(track.times), reversed(track.boxes), strict=True):
+        left, top, right, bottom = box
+        corners = ((left, top), (right, top), (left, bottom), (right, bottom))
+        beyond_px = max(_beyond_px(line, corner) for corner in corners)
+        if at_s <= crossed_s and beyond_px < 0.0:
+            if later is None:
+                return at_s
+            later_s, later_px = later
+            share = -beyond_px / max(later_px - beyond_px, SMALLEST_STEP_PX)
+            return min(at_s + share * (later_s - at_s), crossed_s)
+        later = (at_s, beyond_px)
+    return None
+
+
+def _is_beyond(line: Line, box: FloatArray) -> bool:
+    """Whether the middle of the box's lower edge is beyond the line: that part stands on the road,
+    however tall the vehicle is.
+    """
+    left, _, right, bottom = box
+    return _beyond_px(line, ((left + right) / 2.0, bottom)) > 0.0
+
+
+def _beyond_px(line: Line, at: tuple[float, float]) -> float:
+    """How far a pixel is beyond a line, in its direction `in`; negative before it."""
+    (px, py), (qx, qy) = line.px
+    ex, ey = qx - px, qy - py
+    return float(((at[0] - px) * ey - (at[1] - py) * ex) / np.hypot(ex, ey))
+
+
 @dataclass(frozen=True, slots=True)
 class IllegalTurn:
     """Crossing one line after another where the site forbids that turn."""
 
     from_line: str
     to_line: str
-    confidence: float = 0.95  # the crossings are certain; that it is one vehicle, almost
+    confidence: float = HIGHEST_CONFIDENCE  # that it is one vehicle is almost certain
 
     def assess(self, situation: Situation) -> Assessment:
         crossing = situation.crossing
@@ -206,7 +277,7 @@ class SpeedingThresholds:
     shortest_path_m: float = 1.0  # m; the calibration's error counts over at least this path
     systematic_share: float = 0.01  # of a speed: assumed heights, boxes that err in common
     least_error_mps: float = 0.05  # m/s, for the confidence: no measurement is better
-    highest_confidence: float = 0.999
+    highest_confidence: float = HIGHEST_CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -276,7 +347,7 @@ class WrongWayThresholds:
     path_s: float = 0.8  # s over which the direction is taken
     least_path_heights: float = 0.5  # of the box: a shorter path may be a trembling box
     opposite_cosine: float = -0.7  # of the angle to the heading: within about 45 degrees of against
-    confidence: float = 0.95
+    confidence: float = HIGHEST_CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -316,7 +387,7 @@ class BlockedBox:
 
     zone: Zone
     longest_s: float
-    confidence: float = 0.95  # a vehicle that is stopped is measured well
+    confidence: float = HIGHEST_CONFIDENCE  # a vehicle that is stopped is measured well
 
     def assess(self, situation: Situation) -> Assessment:
         stopped_s = situation.track.stopped_s
@@ -334,7 +405,7 @@ class ForbiddenZone:
     zone: Zone
     timers: HoldTimers
     lasting_s: float = 0.5  # s: a box that touches the zone's edge for a few frames is no entry
-    confidence: float = 0.9
+    confidence: float = 0.85
 
     def assess(self, situation: Situation) -> Assessment:
         holds = self.zone.name in situation.zones

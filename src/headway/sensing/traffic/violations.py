@@ -12,6 +12,7 @@ from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.evidence import EvidenceRecorder, Violation, seal_of
 from headway.sensing.traffic.measures import Crossing, Measures
 from headway.sensing.traffic.rules import (
+    HIGHEST_CONFIDENCE,
     Assessment,
     HoldTimers,
     IllegalTurn,
@@ -129,7 +130,7 @@ class ViolationDetector:
             at_s=situation.at_s,
             device=self.device,
             rule=found.decision.value,
-            confidence=round(found.confidence * trust, 4),
+            confidence=round(min(found.confidence, HIGHEST_CONFIDENCE) * trust, 4),
             data=_track_data(track, found),
         )
 
@@ -138,19 +139,25 @@ class ViolationDetector:
         complete, waiting = [], []
         for one in self.pending:
             if one.decision == RuleDecision.UNDECIDED:
-                crossed_s = one.violation.at_s
-                one.decision = self._red_light.follow_up(one.track, crossed_s, at_s)
+                crossed_s, figures = one.violation.at_s, one.violation.data
+                one.decision = self._red_light.follow_up(one.track, figures, crossed_s, at_s)
                 one.violation = replace(one.violation, rule=one.decision.value)
             if one.decision == RuleDecision.NO_VIOLATION:
                 continue
             last_image_s = one.violation.at_s + self.evidence.settings.before_s
             if one.decision == RuleDecision.UNDECIDED or at_s < last_image_s:
                 waiting.append(one)
-            else:
+            elif self._stands(one):
                 complete.append(self._sealed(one.violation))
         self.pending = waiting
         self.reported += len(complete)
         return complete
+
+    def _stands(self, one: PendingViolation) -> bool:
+        """Whether later reports of the signals leave it as it was decided."""
+        if one.decision not in (RuleDecision.RED_LIGHT, RuleDecision.STOP_LINE):
+            return True
+        return self._red_light.stands(one.violation.data, one.violation.at_s)
 
     def _sealed(self, violation: Violation) -> Violation:
         with_images = replace(violation, images=self.evidence.images(violation))

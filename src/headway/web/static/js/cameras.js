@@ -190,7 +190,7 @@ async function violations() {
   for (const v of list) {
     const row = body.insertRow();
     const speed = v.data.speed_kmh ? `${v.data.speed_kmh.toFixed(0)} km/h${v.data.standard_error_kmh ? ` ± ${v.data.standard_error_kmh.toFixed(1)}` : ""}` : "";
-    [new Date(v.at).toLocaleString(), v.device, v.rule.replaceAll("_", " "), v.data.class, speed, v.confidence.toFixed(2)].forEach((text) => cell(row, text ?? ""));
+    [new Date(v.at).toLocaleString(), v.device, v.rule.replaceAll("_", " "), v.data.class, speed, v.confidence.toFixed(2), v.state + (v.reviewed_by ? ` (${v.reviewed_by})` : "")].forEach((text) => cell(row, text ?? ""));
     cell(row, v.images.length ? button("Show", () => evidence(v), `Evidence of ${v.rule} at ${v.device}`) : "–").hidden = role() === "viewer";
   }
   $("violation-sum").textContent = summary.n ? `${summary.n} in all: ${Object.entries(summary.rules).map(([r, n]) => `${n} ${r.replaceAll("_", " ")}`).join(", ")}` : "none so far";
@@ -212,6 +212,13 @@ async function evidence(v) {
     image.src = URL.createObjectURL(await (await fetchAs(`/api/v1/violations/${v.id}/images/${k}`)).blob());
     shots.append(image);
   }
+  box.querySelector("p").textContent = `${v.state === "open" ? "Candidate for review, open" : `${v.state} by ${v.reviewed_by}`}${v.note ? `: ${v.note}` : ""}`;
+  box.querySelector("form").onsubmit = (e) => {
+    const verdict = e.submitter?.value, note = e.target.note.value;
+    e.target.reset();
+    if (!verdict) return;
+    attempt(async () => { await ask(`/api/v1/violations/${v.id}/review`, { state: verdict, note }); await violations(); }, `the candidate is ${verdict}`);
+  };
   box.querySelector("pre").textContent = JSON.stringify({ ...v.data, path: undefined, seal: v.seal }, null, 1);
 }
 
