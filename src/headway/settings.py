@@ -274,6 +274,7 @@ class _Renamed(PydanticBaseSettingsSource):
 
 class NotifySettings(_Section):
     """Recipients of violations and of alerts."""
+
     """Recipients of violations and alerts. public_url: the address at which they reach this server,
     for links to images; without it, links are paths.
     """
