@@ -352,8 +352,8 @@ class Naive:
         return out
 
     def queues(self, seen, j, room, coming):
-        junction, m, v = self.network.junctions[j], self.m, seen.vehicles
-        links, lanes = self.network.links, self.network.lanes
+        junction, m = self.network.junctions[j], self.m
+        links = self.network.links
         own = sorted(
             {
                 links[k].from_lane
@@ -362,81 +362,76 @@ class Naive:
                 if links[k].direction != "c"
             }
         )
-        queues = []
-        for lane in own:
-            rows = [
-                i
-                for i in range(len(v))
-                if v.lane[i] == lane and v.link[i] >= 0 and links[v.link[i]].group >= 0
-            ]
-            rows.sort(key=lambda i: v.distance_m[i])
-            standing = [v.distance_m[i] + 7.5 for i in rows if v.speed_mps[i] < 2.0]
-            full = max(
-                0.0,
-                min(1.0, 2.0 * (standing[-1] if standing else 0.0) / lanes[lane].length_m - 1.0),
-            )
-            of_street = sum(
-                coming[i] for i in range(len(lanes)) if lanes[i].edge == lanes[lane].edge
-            )
-            queue = []
-            for place, i in enumerate(rows):
-                link = links[v.link[i]]
-                waits = len(link.via) > 1
-                if v.distance_m[i] < 0.0:
-                    if waits and v.speed_mps[i] < m.crawl_mps:
-                        short = lanes[lane].length_m < m.short_lane_m
-                        weight = 1.0 + (
-                            m.spillback_weight * (1.0 + of_street) + v.waiting_s[i] / m.patience_s
-                            if short
-                            else 0.0
-                        )
-                        queue.append(
-                            Car(
-                                0.0,
-                                ("inside", link.group),
-                                True,
-                                weight,
-                                1 if v.waiting_s[i] > m.blocked_after_s else 0,
-                                False,
-                                crossing_s(link),
-                            )
-                        )
-                    continue
-                eta = eta_s(
-                    v.distance_m[i], v.speed_mps[i], lanes[lane].speed_mps, m.acceleration_mps2
-                )
-                weight = 1.0 + m.spillback_weight * full * (1.0 + coming[lane] / len(rows))
-                car = Car(
-                    eta,
-                    ("group", link.group),
-                    v.speed_mps[i] < m.crawl_mps,
-                    weight,
-                    0,
-                    waits,
-                    crossing_s(link),
-                )
-                if place == 0 and v.distance_m[i] < 15.0:
-                    if (
-                        v.waiting_s[i] > m.blocked_after_s
-                        and seen.shown[link.group] == GREEN
-                        and seen.shown_for_s[link.group] > m.blocked_after_s + 3.0
-                    ):
-                        car.closed = 2
-                    elif v.waiting_s[i] > m.patience_s:
-                        car.closed = 1
-                behind = lanes[link.to_lane]
-                if room[link.to_lane] < min(m.min_room_m, 0.6 * behind.length_m):
-                    car.closed = 3 if behind.length_m < m.short_lane_m else 2
-                if behind.length_m < m.short_lane_m and room[link.to_lane] < behind.length_m:
-                    room[link.to_lane] -= 7.5
-                queue.append(car)
-            queues.append(queue)
+        queues = [self.queue(seen, lane, room, coming) for lane in own]
         for g in junction.groups:
             if seen.waiting_persons[g] > 0 and seen.shown[g] < PERMISSIVE:
                 queues.append(
                     [Car(0.0, ("group", g), True, m.person_weight * float(seen.waiting_persons[g]))]
                 )
         return queues
+
+    def queue(self, seen, lane, room, coming):
+        """The vehicles of one lane, nearest first; `room` is what is left behind the junction."""
+        m, v = self.m, seen.vehicles
+        links, lanes = self.network.links, self.network.lanes
+        rows = [
+            i
+            for i in range(len(v))
+            if v.lane[i] == lane and v.link[i] >= 0 and links[v.link[i]].group >= 0
+        ]
+        rows.sort(key=lambda i: v.distance_m[i])
+        standing = [v.distance_m[i] + 7.5 for i in rows if v.speed_mps[i] < 2.0]
+        full = max(
+            0.0,
+            min(1.0, 2.0 * (standing[-1] if standing else 0.0) / lanes[lane].length_m - 1.0),
+        )
+        of_street = sum(coming[i] for i in range(len(lanes)) if lanes[i].edge == lanes[lane].edge)
+        queue = []
+        for place, i in enumerate(rows):
+            link = links[v.link[i]]
+            waits = len(link.via) > 1
+            if v.distance_m[i] < 0.0:
+                if waits and v.speed_mps[i] < m.crawl_mps:
+                    queue.append(self.inside(v, i, lanes[lane], of_street))
+                continue
+            eta = eta_s(v.distance_m[i], v.speed_mps[i], lanes[lane].speed_mps, m.acceleration_mps2)
+            car = Car(
+                eta,
+                ("group", link.group),
+                v.speed_mps[i] < m.crawl_mps,
+                1.0 + m.spillback_weight * full * (1.0 + coming[lane] / len(rows)),
+                self.blocked(seen, i) if place == 0 and v.distance_m[i] < 15.0 else 0,
+                waits,
+                crossing_s(link),
+            )
+            behind = lanes[link.to_lane]
+            if room[link.to_lane] < min(m.min_room_m, 0.6 * behind.length_m):
+                car.closed = 3 if behind.length_m < m.short_lane_m else 2
+            if behind.length_m < m.short_lane_m and room[link.to_lane] < behind.length_m:
+                room[link.to_lane] -= 7.5
+            queue.append(car)
+        return queue
+
+    def inside(self, v, i, lane, of_street):
+        """Vehicle i, which waits for a gap inside the junction, before a `lane` of its own."""
+        m, link = self.m, self.network.links[v.link[i]]
+        weight = 1.0
+        if lane.length_m < m.short_lane_m:
+            weight += m.spillback_weight * (1.0 + of_street) + v.waiting_s[i] / m.patience_s
+        closed = 1 if v.waiting_s[i] > m.blocked_after_s else 0
+        return Car(0.0, ("inside", link.group), True, weight, closed, False, crossing_s(link))
+
+    def blocked(self, seen, i):
+        """2 if the first of a queue does not go at green, 1 if it has waited long, else 0."""
+        m, v = self.m, seen.vehicles
+        group = self.network.links[v.link[i]].group
+        if (
+            v.waiting_s[i] > m.blocked_after_s
+            and seen.shown[group] == GREEN
+            and seen.shown_for_s[group] > m.blocked_after_s + 3.0
+        ):
+            return 2
+        return 1 if v.waiting_s[i] > m.patience_s else 0
 
     def one(self, seen, j, target, ended, room, coming):
         junction, m = self.network.junctions[j], self.m

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -167,34 +168,16 @@ def simulate(m: SimpleNamespace, until_s: float, t: float = 0.0) -> dict[str, in
     """Bring m.y, m.d, m.valve, m.full from `t` to `until_s`;
     returns how often each event took place.
     """
-    c, n, y, d = m.c, m.n, m.y, m.d
+    y, d = m.y, m.d
     met = dict.fromkeys(
         ("foot", "head", "closed", "shell", "engaged", "overrun", "pulse", "coast"), 0
     )
     while t < until_s - 1e-12:
-        marks = {}
-        marks["foot"] = lambda t, y: y[S] - d[kernel.NEXT_IN]
-        marks["head"] = lambda t, y: y[S] - d[kernel.NEXT_OUT]
-        if d[kernel.ENGAGED]:
-            marks["overrun"] = lambda t, y: -slopes(m, y)[1]
-        elif d[kernel.MAY_ENGAGE]:
-            marks["engaged"] = lambda t, y: c.ratio * y[V] - y[W]
-        for i in np.flatnonzero(m.valve):
-            marks[f"closed {i}"] = lambda t, y, i=i: y[AIR + i] - c.air
-        for i in range(n):
-            if (
-                y[AIR + i] > 0.0 and not m.full[i] and air_m3(c, y, i) > c.volume - 1e-12
-            ):  # it begins with a full shell
-                m.full[i] = 1.0
-                met["shell"] += 1
-            if (y[AIR + i] > 0.0 or m.valve[i]) and not m.full[i]:
-                marks[f"shell {i}"] = lambda t, y, i=i: air_m3(c, y, i) - c.volume
-        for mark in marks.values():
-            mark.terminal, mark.direction = True, 1.0
-        end = min(until_s, d[kernel.SWITCH])
+        met["shell"] += fill_shells(m)
+        marks = marks_of(m)
         done = solve_ivp(
             lambda t, y: slopes(m, y)[0],
-            (t, end),
+            (t, min(until_s, d[kernel.SWITCH])),
             y,
             method="DOP853",
             rtol=1e-10,
@@ -204,44 +187,90 @@ def simulate(m: SimpleNamespace, until_s: float, t: float = 0.0) -> dict[str, in
         )
         t, y[:] = done.t[-1], done.y[:, -1]
         for name, times in zip(marks, done.t_events, strict=True):
-            if not len(times):
-                continue
-            kind, _, which = name.partition(" ")
-            met[kind] += 1
-            if kind == "foot":
-                i = int(d[kernel.WHICH_IN])
-                m.valve[i] = float(d[kernel.AIR_ON] > 0 and y[AIR + i] <= 0)
-                d[kernel.NEXT_IN], d[kernel.WHICH_IN] = d[kernel.NEXT_IN] + c.spacing, (i - 1) % n
-            elif kind == "head":
-                i = int(d[kernel.WHICH_OUT])
-                if y[AIR + i] > 0.0:
-                    before, kg = energy_j(c, y), moving_kg(c, y)
-                    warm = HEAT_CAPACITY * (y[AIR + n + i] - y[AIR + i] * c.water)
-                    y[AIR + i] = y[AIR + n + i] = 0.0
-                    y[V] *= kg / moving_kg(c, y)
-                    y[kernel.VENTED] += warm
-                    y[kernel.INTAKE] += before - warm - energy_j(c, y)
-                    if c.ratio * y[V] < y[W]:
-                        d[kernel.ENGAGED] = 0.0
-                m.valve[i] = m.full[i] = 0.0
-                d[kernel.NEXT_OUT] = d[kernel.NEXT_OUT] + c.spacing
-                d[kernel.WHICH_OUT] = (i - 1) % n
-            elif kind == "closed":
-                m.valve[int(which)], y[AIR + int(which)] = 0.0, c.air
-            elif kind == "shell":
-                m.full[int(which)], m.valve[int(which)] = 1.0, 0.0
-            elif kind == "engaged":
-                catch(c, y, d)
-            elif kind == "overrun":
-                d[kernel.ENGAGED] = 0.0
+            if len(times):
+                kind, _, which = name.partition(" ")
+                met[kind] += 1
+                happen(m, kind, int(which or 0))
         if t >= d[kernel.SWITCH] - 1e-12:
-            if d[kernel.MAY_ENGAGE]:
-                met["coast"] += 1
-                d[kernel.MAY_ENGAGE] = d[kernel.ENGAGED] = 0.0
-                d[kernel.SWITCH] = t + c.coast
-            else:
-                met["pulse"] += 1
-                d[kernel.MAY_ENGAGE], d[kernel.SWITCH] = 1.0, t + c.pulse
-                if c.ratio * y[V] >= y[W]:
-                    catch(c, y, d)
+            met[switch(m, t)] += 1
     return met
+
+
+def fill_shells(m: SimpleNamespace) -> int:
+    """How many shells begin full."""
+    full = [
+        i
+        for i in range(m.n)
+        if m.y[AIR + i] > 0.0 and not m.full[i] and air_m3(m.c, m.y, i) > m.c.volume - 1e-12
+    ]
+    for i in full:
+        m.full[i] = 1.0
+    return len(full)
+
+
+def marks_of(m: SimpleNamespace) -> dict[str, Any]:
+    """The events that may come next, by name: each a function that rises through zero."""
+    c, d, marks = m.c, m.d, {}
+    marks["foot"] = lambda t, y: y[S] - d[kernel.NEXT_IN]
+    marks["head"] = lambda t, y: y[S] - d[kernel.NEXT_OUT]
+    if d[kernel.ENGAGED]:
+        marks["overrun"] = lambda t, y: -slopes(m, y)[1]
+    elif d[kernel.MAY_ENGAGE]:
+        marks["engaged"] = lambda t, y: c.ratio * y[V] - y[W]
+    for i in np.flatnonzero(m.valve):
+        marks[f"closed {i}"] = lambda t, y, i=i: y[AIR + i] - c.air
+    for i in range(m.n):
+        if (m.y[AIR + i] > 0.0 or m.valve[i]) and not m.full[i]:
+            marks[f"shell {i}"] = lambda t, y, i=i: air_m3(c, y, i) - c.volume
+    for mark in marks.values():
+        mark.terminal, mark.direction = True, 1.0
+    return marks
+
+
+def happen(m: SimpleNamespace, kind: str, which: int) -> None:
+    c, n, y, d = m.c, m.n, m.y, m.d
+    if kind == "foot":
+        i = int(d[kernel.WHICH_IN])
+        m.valve[i] = float(d[kernel.AIR_ON] > 0 and y[AIR + i] <= 0)
+        d[kernel.NEXT_IN], d[kernel.WHICH_IN] = d[kernel.NEXT_IN] + c.spacing, (i - 1) % n
+    elif kind == "head":
+        i = int(d[kernel.WHICH_OUT])
+        if y[AIR + i] > 0.0:
+            empty(m, i)
+        m.valve[i] = m.full[i] = 0.0
+        d[kernel.NEXT_OUT] = d[kernel.NEXT_OUT] + c.spacing
+        d[kernel.WHICH_OUT] = (i - 1) % n
+    elif kind == "closed":
+        m.valve[which], y[AIR + which] = 0.0, c.air
+    elif kind == "shell":
+        m.full[which], m.valve[which] = 1.0, 0.0
+    elif kind == "engaged":
+        catch(c, y, d)
+    elif kind == "overrun":
+        d[kernel.ENGAGED] = 0.0
+
+
+def empty(m: SimpleNamespace, i: int) -> None:
+    """The air of floater i leaves at the head; the chain's momentum stays."""
+    c, n, y = m.c, m.n, m.y
+    before, kg = energy_j(c, y), moving_kg(c, y)
+    warm = HEAT_CAPACITY * (y[AIR + n + i] - y[AIR + i] * c.water)
+    y[AIR + i] = y[AIR + n + i] = 0.0
+    y[V] *= kg / moving_kg(c, y)
+    y[kernel.VENTED] += warm
+    y[kernel.INTAKE] += before - warm - energy_j(c, y)
+    if c.ratio * y[V] < y[W]:
+        m.d[kernel.ENGAGED] = 0.0
+
+
+def switch(m: SimpleNamespace, t: float) -> str:
+    """From pulse to coast or back; which it is now."""
+    c, y, d = m.c, m.y, m.d
+    if d[kernel.MAY_ENGAGE]:
+        d[kernel.MAY_ENGAGE] = d[kernel.ENGAGED] = 0.0
+        d[kernel.SWITCH] = t + c.coast
+        return "coast"
+    d[kernel.MAY_ENGAGE], d[kernel.SWITCH] = 1.0, t + c.pulse
+    if c.ratio * y[V] >= y[W]:
+        catch(c, y, d)
+    return "pulse"
