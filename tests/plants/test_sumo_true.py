@@ -96,80 +96,92 @@ class Naive:
 
     def look(self) -> SimpleNamespace:
         network, v = self.network, libsumo.vehicle
-        rows, room, count, arrived = {}, np.full(len(network.lanes), INF), Counter(), Counter()
+        found = SimpleNamespace(
+            rows={}, room=np.full(len(network.lanes), INF), count=Counter(), arrived=Counter()
+        )
         for name in v.getIDList():
-            at, place, speed = v.getLaneID(name), v.getLanePosition(name), v.getSpeed(name)
+            at, speed = v.getLaneID(name), v.getSpeed(name)
             lane = network.lane_index.get(at, -1)
-            if at not in self.before:
-                self.before[at] = (
-                    self.ahead(lane)
-                    if lane >= 0
-                    else self.onward(self.between[at], 0.0)
-                    if at in self.between
-                    else set()
-                )
-            stops = self.before[at]
+            stops = self.stops_before(at, lane)
             if stops or at in self.inside or lane in self.exits:
                 self.wait[name] = self.wait[name] + self.period_s if speed < 0.1 else 0.0
-            known = self.known.get(name)
-            if at in self.inside:
-                link = self.inside[at]
-                stop = network.links[self.inside[at]].from_lane
-                distance = -place
-            elif stops and v.getNextTLS(name):
-                only = (
-                    [i for i, x in enumerate(network.links) if x.from_lane == lane]
-                    if lane in self.stops
-                    else []
-                )
-                link = (
-                    only[0]
-                    if len(only) == 1
-                    else self.link_of(name, next(iter(stops)) if len(stops) == 1 else -1)
-                )
-                if known is not None and self.on.get(name) == at:
-                    link = known  # as it was when it came onto the lane
-                stop = lane if lane in self.stops else network.links[link].from_lane
-                distance = (
-                    network.lanes[lane].length_m - place
-                    if lane in self.stops
-                    else v.getNextTLS(name)[0][2]
-                )
-            else:
-                link, stop, distance = -1, -1, INF
-            if link >= 0:
-                arrived[link] += known != link
-                self.known[name] = link
-                if distance <= self.range_m:
-                    rows[name] = (
-                        stop,
-                        link,
-                        distance,
-                        speed,
-                        self.wait[name],
-                        v.getLength(name) + v.getMinGap(name),
-                        v.getVehicleClass(name) == "emergency",
-                    )
-            elif lane in self.exits and not stops:  # it leads away
-                self.known.pop(name, None)
+            self.add_row(found, name, at, lane)
             if lane in self.exits:
-                count[lane] += 1
-                rear = place - v.getLength(name)
-                if (name, at) not in self.down:
-                    room[lane] = min(room[lane], rear + 4.0 * speed)
-                if not stops and rear > (30.0 if network.lanes[lane].length_m > 60.0 else 60.0):
-                    self.down.add((name, at))
+                self.add_exit(found, name, at, lane)
         self.on = {name: v.getLaneID(name) for name in v.getIDList()}
-        near = set(v.getIDList())
-        waiting = Counter(
+        found.near = set(v.getIDList())
+        found.waiting = Counter(
             self.crossing[libsumo.person.getNextEdge(p)]
             for p in libsumo.person.getIDList()
             if "_w" in libsumo.person.getRoadID(p)
             and libsumo.person.getNextEdge(p) in self.crossing
         )
-        return SimpleNamespace(
-            rows=rows, room=room, count=count, arrived=arrived, waiting=waiting, near=near
-        )
+        return found
+
+    def stops_before(self, at: str, lane: int) -> set:
+        """The stop lines to which this lane leads."""
+        if at not in self.before:
+            if lane >= 0:
+                self.before[at] = self.ahead(lane)
+            elif at in self.between:
+                self.before[at] = self.onward(self.between[at], 0.0)
+            else:
+                self.before[at] = set()
+        return self.before[at]
+
+    def add_row(self, found: SimpleNamespace, name: str, at: str, lane: int) -> None:
+        """The vehicle, if it is before a signal or inside a junction, and whether it has arrived
+        there just now.
+        """
+        v, stops, known = libsumo.vehicle, self.before[at], self.known.get(name)
+        link, stop, distance = self.place_of(name, at, lane)
+        if link >= 0:
+            found.arrived[link] += known != link
+            self.known[name] = link
+            if distance <= self.range_m:
+                found.rows[name] = (
+                    stop,
+                    link,
+                    distance,
+                    v.getSpeed(name),
+                    self.wait[name],
+                    v.getLength(name) + v.getMinGap(name),
+                    v.getVehicleClass(name) == "emergency",
+                )
+        elif lane in self.exits and not stops:  # it leads away
+            self.known.pop(name, None)
+
+    def place_of(self, name: str, at: str, lane: int) -> tuple[int, int, float]:
+        """Link, lane of the stop line, and metres to it; -1, -1 and infinity before no signal."""
+        network, v, stops = self.network, libsumo.vehicle, self.before[at]
+        if at in self.inside:
+            link = self.inside[at]
+            return link, network.links[link].from_lane, -v.getLanePosition(name)
+        if not (stops and v.getNextTLS(name)):
+            return -1, -1, INF
+        only = []
+        if lane in self.stops:
+            only = [i for i, x in enumerate(network.links) if x.from_lane == lane]
+        if len(only) == 1:
+            link = only[0]
+        else:
+            link = self.link_of(name, next(iter(stops)) if len(stops) == 1 else -1)
+        if name in self.known and self.on.get(name) == at:
+            link = self.known[name]  # as it was when it came onto the lane
+        if lane in self.stops:
+            return link, lane, network.lanes[lane].length_m - v.getLanePosition(name)
+        return link, network.links[link].from_lane, v.getNextTLS(name)[0][2]
+
+    def add_exit(self, found: SimpleNamespace, name: str, at: str, lane: int) -> None:
+        """Count the vehicle behind the junction, and the room that it leaves."""
+        v = libsumo.vehicle
+        found.count[lane] += 1
+        rear = v.getLanePosition(name) - v.getLength(name)
+        if (name, at) not in self.down:
+            found.room[lane] = min(found.room[lane], rear + 4.0 * v.getSpeed(name))
+        far = 30.0 if self.network.lanes[lane].length_m > 60.0 else 60.0
+        if not self.before[at] and rear > far:
+            self.down.add((name, at))
 
     on: dict[str, str] = {}  # noqa: RUF012
 
