@@ -48,7 +48,8 @@ class Vehicles:
 @dataclass(frozen=True, slots=True)
 class EmergencyVehicle:
     """A vehicle that claims priority. ahead: (group, metres to its stop line) of the signals on its
-    way, nearest first.
+    way, nearest first. Several groups of one junction, equally far, say that it will take one of
+    them: its source knows the lane, not the turn.
     """
 
     id: str

@@ -10,7 +10,7 @@ import pytest
 from tests.plants.street_by_hand import IN0, IN1, KIN, SHORT, network
 
 from headway.plants.sumo.profiles import Camera, Connected, Loops, likely_links, profile, take
-from headway.values import Vehicles
+from headway.values import EmergencyVehicle, Vehicles
 
 STREET = network()
 
@@ -305,3 +305,28 @@ def test_nor_twenty_seconds_after_somebody_left():
     assert len(loops_see(loops, 25.5)) == 1  # 20.5 s since it came, 17.5 s since one left
     assert len(loops_see(loops, 28.0)) == 1
     assert loops_see(loops, 28.1) == []
+
+
+def test_a_camera_knows_the_emergency_vehicles_in_view_by_their_lane():
+    camera = Camera(STREET, 3)
+    way = (EmergencyVehicle("fire", 9.0, ((0, 300.0), (5, 400.0))),)
+    assert camera.emergencies(way) == ()
+    # every second one is an emergency vehicle: the third is out of view, the fifth without signal
+    there = cars((IN0, 40.0), (IN0, 60.0), (IN1, 20.0), (IN1, 300.0), (IN0, 80.0), (0, 50.0))
+    seen = camera.see(0.0, there, numbers(11, 12, 13, 14, 15, 16))
+    (found,) = camera.emergencies(way)
+    row = int(np.flatnonzero(seen.emergency & (seen.lane == IN0))[0])
+    groups = sorted({STREET.links[k].group for k in STREET.links_from(IN0)} - {-1})
+    assert (found.id, found.speed_mps) == ("seen 12", 4.0)
+    assert found.ahead == tuple((group, seen.distance_m[row]) for group in groups)
+    assert len(groups) > 0
+    camera.see(1.0, cars((IN0, 40.0)), numbers(11))
+    assert camera.emergencies(way) == ()
+
+
+def test_those_connected_report_their_way_and_detectors_tell_nothing():
+    way = (EmergencyVehicle("fire", 9.0, ((0, 300.0), (5, 400.0))),)
+    assert Connected().emergencies(way) == way
+    loops = Loops(STREET)
+    loops.see(0.0, cars((IN0, 40.0), (IN0, 45.0)), numbers(1, 2))
+    assert loops.emergencies(way) == ()

@@ -320,14 +320,24 @@ def test_unknown_groups_and_places_are_left_out_and_the_others_are_not():
     assert two.shown[-1][4:] == [R, G]
 
 
-def test_rows_that_name_no_link_or_lane_do_not_stand_before_it():
+def test_rows_before_it_that_name_no_link_take_up_room_and_ask_for_nothing():
     rows = replace(
         at(5, 5.0, 6.0, 7.0, 8.0),
         link=np.array([-1, 99, 2, 5], np.int32),
         distance_m=np.array([5.0, 6.0, 7.0, np.nan]),
     )
-    two = Two().play(FIRST, 2, emergencies=(one("x", 50.0, 5),), vehicles=rows)
-    assert two.reported("emergency")[0][3]["vehicles_before"] == 0
+    two = Two().play(FIRST, 12, emergencies=(one("x", 50.0, 5),), vehicles=rows)
+    assert two.reported("emergency")[0][3]["vehicles_before"] == 3
+    assert two.shown[-1] == [*FIRST[:4], R, G]
+
+
+def test_where_links_are_not_known_all_ways_of_the_lane_are_opened():
+    network = shared()
+    guessed = at(2, 5.0, network=network)  # it is taken to go straight on
+    for known, serves in ((True, R), (False, G)):
+        two = Two(network).play(SECOND, 12)
+        drive(two, 12, coming("amb", 130.0, 2), SECOND, vehicles=guessed, links_known=known)
+        assert two.shown[-1][3] == serves
 
 
 def test_of_a_flood_of_claims_the_nearest_are_looked_at():

@@ -16,7 +16,7 @@ import numpy as np
 
 from headway.roads import Colour, Network
 from headway.safety.kernel import NO_GROUP, Conflicts, Limits, Signals
-from headway.values import EmergencyVehicle, IntArray, Vehicles
+from headway.values import EmergencyVehicle, IntArray, Observation, Vehicles
 
 # Speeds at which a vehicle may come: an implausible one counts as the nearest of them.
 SLOWEST_MPS = 8.0
@@ -37,7 +37,9 @@ class Claim(NamedTuple):
     distance_m: to the stop line.
     eta_s:      seconds until it arrives there if nothing stops it at this junction.
     needed_s:   seconds from a request until it could pass: change interval and queue.
-    before:     signal groups of the vehicles before it, from the stop line.
+    vehicles_before: between it and the stop line, on its lane.
+    queue:      signal groups that must be green for it to pass, from the stop line: those of the
+        vehicles before it, then its own.
     """
 
     vehicle: str
@@ -46,7 +48,8 @@ class Claim(NamedTuple):
     distance_m: float
     eta_s: float
     needed_s: float
-    before: tuple[int, ...]
+    vehicles_before: int
+    queue: tuple[int, ...]
 
 
 class Stop(NamedTuple):
@@ -70,6 +73,10 @@ class Arrivals:
             for group in network.groups
         ]
         lane_mps = [lane.speed_mps for lane in network.lanes]
+        self._lane_groups: dict[int, set[int]] = {}
+        for g, lanes in enumerate(self._lanes):
+            for lane in lanes.tolist():
+                self._lane_groups.setdefault(lane, set()).add(g)
         self._limit_mps = [
             max((lane_mps[lane] for lane in lanes.tolist()), default=SLOWEST_MPS)
             for lanes in self._lanes
@@ -91,7 +98,7 @@ class Arrivals:
         return list(found.values())
 
     def claims(
-        self, vehicle: EmergencyVehicle, vehicles: Vehicles, signals: Signals, now_s: float
+        self, vehicle: EmergencyVehicle, observation: Observation, signals: Signals, now_s: float
     ) -> Iterator[Claim]:
         """A claim for each junction on the way of a vehicle, nearest first.
 
@@ -102,9 +109,10 @@ class Arrivals:
         for stop in self.stops(vehicle):
             limit_mps = self._limit_mps[stop.groups[0]]
             eta_s = leaves_s + (stop.distance_m - at_m) / _speed_mps(vehicle.speed_mps, limit_mps)
-            before = self._before(stop, vehicles)
+            rows = self._rows_before(stop, observation.vehicles)
+            before = self._groups_before(stop, rows, observation)
             change_s = max(self._change_s(g, signals, now_s) for g in stop.groups)
-            queue_s = STARTUP_S + HEADWAY_S * len(before) if before else 0.0
+            queue_s = STARTUP_S + HEADWAY_S * len(rows) if len(rows) else 0.0
             yield Claim(
                 vehicle=vehicle.id,
                 junction=stop.junction,
@@ -112,20 +120,30 @@ class Arrivals:
                 distance_m=stop.distance_m,
                 eta_s=eta_s,
                 needed_s=change_s + queue_s,
-                before=before,
+                vehicles_before=len(rows),
+                queue=(*before, *stop.groups),
             )
             at_m = stop.distance_m
             leaves_s = max(eta_s, change_s + queue_s)
 
-    def _before(self, stop: Stop, vehicles: Vehicles) -> tuple[int, ...]:
-        """Signal groups of the vehicles between it and the stop line, from there."""
-        lanes = self._lanes_of(stop, vehicles)
+    def _rows_before(self, stop: Stop, vehicles: Vehicles) -> IntArray:
+        """The vehicles between it and the stop line on its lane, from there."""
         distance_m = vehicles.distance_m
         is_before = (distance_m < stop.distance_m - SAME_PLACE_M) & (distance_m > -INSIDE_M)
-        rows = np.flatnonzero(is_before & np.isin(vehicles.lane, lanes))
+        rows = np.flatnonzero(is_before & np.isin(vehicles.lane, self._lanes_of(stop, vehicles)))
         rows = rows[np.argsort(distance_m[rows], kind="stable")][:MOST_BEFORE]
+        return rows.astype(np.int32)
+
+    def _groups_before(self, stop: Stop, rows: IntArray, observation: Observation) -> list[int]:
+        """Signal groups of the vehicles before it. Where only their lanes are known, each may take
+        any way that its lane leads to.
+        """
+        vehicles = observation.vehicles
         groups = self._groups_of(vehicles.link[rows])
-        return tuple(g for g in groups if g != NO_GROUP and self._junction[g] == stop.junction)
+        if not observation.links_known:
+            lanes = sorted(set(vehicles.lane[rows].tolist()))
+            groups += [g for lane in lanes for g in sorted(self._lane_groups.get(lane, ()))]
+        return [g for g in groups if g != NO_GROUP and self._junction[g] == stop.junction]
 
     def _lanes_of(self, stop: Stop, vehicles: Vehicles) -> IntArray:
         """The lane that it is on, where it is seen among the vehicles, or else all that lead to its

@@ -32,7 +32,7 @@ class Clearing:
     def best(
         self,
         junction: int,
-        queue: Sequence[Sequence[int]],
+        queue: Sequence[int],
         also: Sequence[int],
         shown: ColourArray,
         present: int,
@@ -42,18 +42,18 @@ class Clearing:
         of these from crossing traffic, serves most of `also`, is `present`, keeps the most greens
         that are `shown`, serves most of `demand`, and changes least.
 
-        queue: for each vehicle from the stop line, the groups that it may take. also: groups.
+        queue, also: groups; those of the queue from the stop line.
         shown: int8 (groups of the junction,). present: a stage, or NO_STAGE. demand: int (groups of
         the junction,), vehicles that wait for each.
         """
         stages = self._stages[junction]
         first = self._first[junction]
-        level = np.array([stages[:, [g - first for g in groups]].max(axis=1) for groups in queue])
-        goes = np.logical_and.accumulate(level >= GO, axis=0)
+        level = stages[:, [group - first for group in queue]]
+        goes = np.logical_and.accumulate(level >= GO, axis=1)
         green = stages >= GO
         scores = (
-            goes.sum(axis=0),
-            ((level > GO) & goes).sum(axis=0),
+            goes.sum(axis=1),
+            ((level > GO) & goes).sum(axis=1),
             green[:, [g - first for g in also]].sum(axis=1),
             np.arange(len(stages)) == present,
             (green & (shown >= GO)).sum(axis=1),

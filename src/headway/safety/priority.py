@@ -84,7 +84,7 @@ class Traffic(NamedTuple):
     """What is known in this second; the values of `kernel` are those before its rules apply."""
 
     now_s: float
-    vehicles: Vehicles
+    observation: Observation
     signals: Signals
     calls: Calls
 
@@ -120,7 +120,7 @@ class Priority:
         """(colours wanted by junction for emergency vehicles, colours wanted by junction that
         return to normal, what began or ended).
         """
-        traffic = Traffic(now_s, observation.vehicles, signals, calls)
+        traffic = Traffic(now_s, observation, signals, calls)
         claims = self._claims(observation.emergencies, traffic)
         self._bar_stalled(claims, traffic)
         first = self._first_to_arrive(claims, now_s)
@@ -142,7 +142,7 @@ class Priority:
         found = {}
         for vehicle in self._nearest(vehicles):
             for claim in self._arrivals.claims(
-                vehicle, traffic.vehicles, traffic.signals, traffic.now_s
+                vehicle, traffic.observation, traffic.signals, traffic.now_s
             ):
                 if self._clearing.is_served(claim.junction, claim.groups):
                     found[claim.junction, claim.vehicle] = claim
@@ -248,7 +248,7 @@ class Priority:
                     "group": claim.groups[0],
                     "eta_s": round(claim.eta_s, 2),
                     "needed_s": round(claim.needed_s, 2),
-                    "vehicles_before": len(claim.before),
+                    "vehicles_before": claim.vehicles_before,
                 }
                 self._report("emergency", data, junction, now_s)
 
@@ -270,7 +270,7 @@ class Priority:
         ]
         service.stage = self._best(
             junction=claim.junction,
-            queue=[*((group,) for group in claim.before), claim.groups],
+            queue=claim.queue,
             also=also,
             present=service.stage,
             traffic=traffic,
@@ -280,7 +280,7 @@ class Priority:
     def _best(
         self,
         junction: int,
-        queue: Sequence[Sequence[int]],
+        queue: Sequence[int],
         also: Sequence[int],
         present: int,
         traffic: Traffic,
@@ -292,7 +292,7 @@ class Priority:
             also=also,
             shown=traffic.signals.colour[own.start : own.stop],
             present=present,
-            demand=self._demand(traffic.vehicles)[own.start : own.stop],
+            demand=self._demand(traffic.observation.vehicles)[own.start : own.stop],
         )
 
     def _demand(self, vehicles: Vehicles) -> IntArray:
@@ -327,7 +327,7 @@ class Priority:
                 del self._memory.exits[junction]
                 continue
             stage = self._best(
-                junction=junction, queue=[[left.group]], also=[], present=NO_STAGE, traffic=traffic
+                junction=junction, queue=[left.group], also=[], present=NO_STAGE, traffic=traffic
             )
             wanted[junction] = self._clearing.colours(junction, stage)
         return wanted

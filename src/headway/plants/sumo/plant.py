@@ -210,6 +210,7 @@ class SumoPlant:
         there, number = self._watcher.read(now, now - self._last_s)
         vehicles = self._profile.see(now, there, number)
         self._last_s = now
+        reported = self._watcher.emergencies() if self._watcher.urgent else ()
         room, count = self._room()
         return Observation(
             at_s=now,
@@ -221,7 +222,7 @@ class SumoPlant:
             arrived=self._arrivals(),
             waiting_persons=self._persons(),
             completeness=self._complete,
-            emergencies=self._watcher.emergencies() if self._watcher.urgent else (),
+            emergencies=self._profile.emergencies(reported),
             links_known=self._settings.sensing == "connected",
         )
 

@@ -1,10 +1,11 @@
 """Sensing profiles: what a given kind of equipment would see of the vehicles that are there.
 
-connected: each vehicle within range, with its next link.
+connected: each vehicle within range, with its next link; emergency vehicles report their way.
 camera:    vehicles within 120 m, by lane only, 5 % missed for as long as they are in view, 2 m of
-    noise on the position.
+    noise on the position. An emergency vehicle is recognised while it is in view.
 loops:     a detector at each stop line and one 50 m before it; vehicles in between are inferred
-    from what crossed them.
+    from what crossed them. A detector does not tell an emergency vehicle from others: claims come
+    from outside alone (`POST /api/v1/observations`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.roads import Network
-from headway.values import IntArray, Vehicles
+from headway.values import EmergencyVehicle, IntArray, Vehicles
 
 CAMERA_RANGE_M = 120.0
 CAMERA_MISSED = 0.05
@@ -35,6 +36,11 @@ class Profile(Protocol):
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         """`number`: int (n,), the same for one vehicle as long as it is near."""
 
+    def emergencies(self, reported: tuple[EmergencyVehicle, ...]) -> tuple[EmergencyVehicle, ...]:
+        """The emergency vehicles that are known, after `see`. reported: those that are there, with
+        their way.
+        """
+
 
 class Connected:
     """Vehicles report everything themselves."""
@@ -42,13 +48,18 @@ class Connected:
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         return there
 
+    def emergencies(self, reported: tuple[EmergencyVehicle, ...]) -> tuple[EmergencyVehicle, ...]:
+        return reported
+
 
 class Camera:
     """A camera above the junction: lanes, not intentions."""
 
     def __init__(self, network: Network, seed: int) -> None:
         self._random = np.random.default_rng(seed)
+        self._network = network
         self._link = likely_links(network)
+        self._emergencies: tuple[EmergencyVehicle, ...] = ()
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         noisy = there.distance_m + self._random.normal(0.0, CAMERA_NOISE_M, len(there))
@@ -61,9 +72,14 @@ class Camera:
             (noisy <= CAMERA_RANGE_M) & (there.distance_m >= 0.0) & ~missed & (there.lane >= 0)
         )
         picked = take(there, seen)
-        return replace(
+        found = replace(
             picked, distance_m=np.maximum(noisy[seen], 0.0), link=self._link[picked.lane]
         )
+        self._emergencies = recognised(found, number[seen], self._network)
+        return found
+
+    def emergencies(self, reported: tuple[EmergencyVehicle, ...]) -> tuple[EmergencyVehicle, ...]:
+        return self._emergencies
 
 
 class Loops:
@@ -98,6 +114,9 @@ class Loops:
         self._inside = now
         return self._between(at_s, at_line)
 
+    def emergencies(self, reported: tuple[EmergencyVehicle, ...]) -> tuple[EmergencyVehicle, ...]:
+        return ()
+
     def _between(self, at_s: float, at_line: set[int]) -> Vehicles:
         lanes = list[int]()
         distance = list[float]()
@@ -131,6 +150,20 @@ class Loops:
             np.full(n, SPACING_M),
             np.zeros(n, np.bool_),
         )
+
+
+def recognised(seen: Vehicles, number: IntArray, network: Network) -> tuple[EmergencyVehicle, ...]:
+    """The emergency vehicles among those that a camera sees: on their lane, with every group that
+    it leads to. number: int (n,), the same for one vehicle as long as it is near.
+    """
+    found = []
+    for row in np.flatnonzero(seen.emergency & (seen.lane >= 0)).tolist():
+        groups = {network.links[k].group for k in network.links_from(int(seen.lane[row]))} - {-1}
+        ahead = tuple((group, float(seen.distance_m[row])) for group in sorted(groups))
+        if ahead:
+            name = f"seen {int(number[row])}"
+            found.append(EmergencyVehicle(name, float(seen.speed_mps[row]), ahead))
+    return tuple(found)
 
 
 def likely_links(network: Network) -> IntArray:
