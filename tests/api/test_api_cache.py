@@ -13,6 +13,7 @@ from headway.api import cache as room
 from headway.api.cache import Cache
 from headway.telemetry import metrics
 from tests.ports import closed_port
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -197,3 +198,77 @@ def test_a_valkey_that_does_not_answer_is_waited_for_half_a_second(monkeypatch, 
     assert asked == [("redis://somewhere", {"socket_timeout": 0.5, "socket_connect_timeout": 0.5})]
     Cache("")
     assert len(asked) == 1
+
+
+def test_a_client_a_second_never_waits_and_gets_nothing_older_than_half_as_long_again(clock):
+    """For ten minutes: the first request waits for its answer, all others are given one at once."""
+    cache = Cache(ttl_s=10.0, stale_s=5.0)
+    made, hits, misses = [], counted("hit"), counted("miss")
+
+    def make():
+        made.append(clock[0])
+        return str(clock[0]).encode()
+
+    ages = []
+    for _ in range(600):
+        ages.append(clock[0] - float(cache.get("k", make)))
+        until(lambda: not cache.refreshing)
+        clock[0] += 1.0
+    assert (counted("hit") - hits, counted("miss") - misses) == (599, 1)
+    assert (max(ages), len(made)) == (10.0, 60)
+
+
+def test_an_answer_that_nobody_asked_for_in_time_is_waited_for(clock):
+    cache, make = Cache(ttl_s=10.0, stale_s=5.0), Makes()
+    assert cache.get("k", make) == b"1"
+    clock[0] += 15.0
+    assert cache.get("k", make) == b"2"
+    clock[0] += 14.999
+    assert cache.get("k", make) == b"2"  # and a new one is made
+    until(lambda: not cache.refreshing)
+    assert cache.get("k", make) == b"3"
+
+
+def test_a_refresh_that_fails_keeps_the_answer_for_its_time(clock):
+    cache = Cache(ttl_s=10.0, stale_s=5.0)
+    assert cache.get("k", lambda: b"1") == b"1"
+    clock[0] += 12.0
+    assert cache.get("k", {}.popitem) == b"1"
+    until(lambda: not cache.refreshing)
+    assert cache.get("k", {}.popitem) == b"1"
+    until(lambda: not cache.refreshing)
+    clock[0] += 3.0
+    with pytest.raises(KeyError):
+        cache.get("k", {}.popitem)
+
+
+def test_four_answers_at_most_are_refreshed_at_once(clock):
+    cache, may, begun = Cache(ttl_s=10.0, stale_s=5.0), threading.Event(), []
+
+    def slowly():
+        begun.append(1)
+        assert may.wait(10)
+        return b"new"
+
+    for k in range(6):
+        cache.get(str(k), lambda: b"old")
+    clock[0] += 11.0
+    assert [cache.get(str(k), slowly) for k in range(6)] == [b"old"] * 6
+    until(lambda: len(begun) == 4)
+    assert cache.refreshing == 4
+    may.set()
+    until(lambda: not cache.refreshing)
+    assert [cache.get(str(k), slowly) for k in range(6)] == [b"new"] * 4 + [b"old"] * 2
+    until(lambda: not cache.refreshing)
+
+
+def test_a_shared_answer_is_refreshed_for_all(valkey, link):
+    one = Cache(valkey, ttl_s=0.2, stale_s=60.0)
+    other = Cache(valkey, ttl_s=0.2, stale_s=60.0)
+    make = Makes()
+    assert one.get("shared", make) == b"1"
+    assert 60_000 < link.pttl("headway:cache:shared") <= 60_200
+    time.sleep(0.25)
+    assert other.get("shared", make) == b"1"
+    until(lambda: not other.refreshing)
+    assert one.get("shared", make) == b"2"

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import threading
 import time
 
 import httpx
 import pytest
+import sqlalchemy as sa
+import uvicorn
 
 from headway import __version__, web
 from headway.api import app as room
+from headway.api import health
 from headway.api.cache import Cache
 from headway.api.services import ApiSettings
 from headway.sensing import MISSING
@@ -41,7 +45,8 @@ def admin(running):
 
 def test_health_states_the_version(running):
     answer = httpx.get(f"{running.url}/health")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "version": __version__})
+    found = answer.json()
+    assert (answer.status_code, found["status"], found["version"]) == (200, "ok", __version__)
     assert {"x-request-id", "x-process-time", "x-content-type-options"} <= set(answer.headers)
 
 
@@ -84,16 +89,88 @@ def test_system_information(running, monkeypatch):
     state = running.app.state.services
     with running.client("viewer") as viewer:
         found = viewer.get("/system/info").json()
-        stored = state.intake.stored
+        stored, of_database = state.intake.stored, found.pop("database")
+        versions, up_s = found.pop("versions"), found.pop("up_s")
         assert found == {
             "version": __version__, "python": platform.python_version(),
             "streets": ["headway", "baseline"], "streams": state.hub.statistics(),
             "rows_stored": stored, "spool": 0, "embedded_database": False,
         }  # fmt: skip
+        assert (versions["uvicorn"], versions["sqlalchemy"]) == (
+            uvicorn.__version__,
+            sa.__version__,
+        )
+        assert up_s > 0
+        assert of_database["schema"] == "0005"
+        assert re.match(r"\d+\.\d+", of_database["version"])
+        pool = of_database["pool"]
+        assert (pool["size"], pool["most"], pool["in_use"] + pool["idle"]) == (20, 50, pool["open"])
+        connections = of_database["connections"]
+        assert 1 <= connections["active"] <= connections["here"] <= connections["most"] == 100
+        tables = {t["table"]: t for t in of_database["tables"]}
+        assert {"simulation_record", "observation", "audit", "upkeep_run"} <= set(tables)
+        assert tables["simulation_record"]["partitions"] >= 1
+        for table in of_database["tables"]:
+            assert table["bytes"] >= table["index_bytes"] >= 0
+            assert table["table"] != "simulation_record_other"  # a part of simulation_record
         monkeypatch.setattr(state.database, "embedded", object())
         with swapped(state, "street_service", None):
             found = viewer.get("/system/info").json()
         assert (found["streets"], found["embedded_database"]) == ([], True)
+
+
+def test_info_while_the_database_is_away(running, monkeypatch):
+    state = running.app.state.services
+
+    def away(query, **values):
+        raise sa.exc.OperationalError("x", {}, Exception("secret address"))
+
+    with running.client("viewer") as viewer:
+        monkeypatch.setattr(state.database, "rows", away)
+        answer = viewer.get("/system/info")
+        assert (answer.status_code, answer.json()["database"]) == (
+            200,
+            {"away": "OperationalError"},
+        )
+
+
+def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monkeypatch):
+    state = running.app.state.services
+
+    def seen():
+        answer = httpx.get(f"{running.url}/health")
+        found = answer.json()
+        assert answer.status_code == 200  # the process is alive, whatever else is not
+        return found["status"], {f["part"]: (f["ok"], f["found"]) for f in found["looked_at"]}
+
+    state.lookout.look()
+    status, parts = seen()
+    assert status == "ok"
+    assert list(parts) == ["database", "spool", "streets", "cameras", "shared state", "disk"]
+    assert parts["database"] == (True, "answers")
+    assert parts["streets"] == (True, "2 of 2 run, 0 given up")
+    assert parts["shared state"] == (True, "none is set: this process works alone")
+    with monkeypatch.context() as patch:
+        patch.setattr(state.database, "alive", lambda: False)
+        patch.setattr(state.intake.spool, "waiting", 3)
+        patch.setattr(state.street_service.streets["baseline"], "fault", "why")
+        patch.setattr(health, "LEAST_FREE_BYTES", 1 << 60)
+        state.lookout.look()
+        status, parts = seen()
+        assert (status, [part for part in parts if parts[part][0]]) == (
+            "degraded",
+            ["cameras", "shared state"],
+        )
+        assert parts["database"] == (False, "cannot be reached")
+        assert parts["streets"] == (False, "2 of 2 run, 1 given up")
+        patch.setattr(state.database, "alive", lambda: 1 / 0)
+        state.lookout.look()
+        assert seen()[1]["database"] == (False, "could not be looked at (ZeroDivisionError)")
+    state.lookout.look()
+    assert seen()[0] == "ok"
+    with monkeypatch.context() as patch:  # nobody has looked for a while: something hangs
+        patch.setattr(health, "STALE_AFTER_S", -1.0)
+        assert seen()[0] == "degraded"
 
 
 def test_a_key_is_made_used_and_revoked(running, admin):
@@ -371,7 +448,8 @@ def test_cameras_begin_and_end_with_the_server_if_there_are_some(tmp_path, new_r
 def test_the_cache_is_as_the_settings_say(tmp_path, running, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "headway.api.services.Cache", lambda *words: made.append(words) or Cache(*words)
+        "headway.api.services.Cache",
+        lambda *words, **more: made.append((*words, more)) or Cache(*words, **more),
     )
     room.create_app(ApiSettings(tmp_path, cache_s=7.0), running.app.state.services.database)
-    assert made == [("", 7.0)]
+    assert made == [("", 7.0, {"stale_s": 3.5})]

