@@ -247,7 +247,7 @@ def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_w
         (["--controller", "fixed,magic"], "no controller 'magic'. There are: fixed,"),
         (["--timing", "slow"], "no timing 'slow'. There are: benchmark, street."),
         (["--sensing", "eyes"],
-            "no sensing 'eyes'. There are: connected, camera, loops, rendered."),
+            "no sensing 'eyes'. There are: connected, camera, loops, rendered, external."),
             (["--seeds", "x"], "seeds 'x': give whole numbers"),
         (["--seeds", "1-x"], "seeds '1-x': give whole numbers"),
         (["--seeds", ""], "seeds '': give whole numbers"),

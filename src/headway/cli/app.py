@@ -73,13 +73,13 @@ def scenarios() -> None:
     """List the scenarios that come with Headway: times, junctions, vehicles."""
     table = Table("scenario", "begin s", "end s", "junctions", "vehicles")
     for name in RESCO:
-        of = scenario(name)
+        chosen = scenario(name)
         table.add_row(
             name,
-            f"{of.begin_s:.0f}",
-            f"{of.end_s:.0f}",
-            str(len(read_network(of.net).junctions)),
-            str(vehicles(of)),
+            f"{chosen.begin_s:.0f}",
+            f"{chosen.end_s:.0f}",
+            str(len(read_network(chosen.net).junctions)),
+            str(vehicles(chosen)),
         )
     console.print(table)
 
@@ -201,8 +201,8 @@ def train(
     """Train the Q-learning controller. `--controller q-learning` uses the resulting table; the
     variable HEADWAY_QTABLE selects another file.
     """
-    of = scenario(scenario_)
-    network = read_network(of.net)
+    chosen = scenario(scenario_)
+    network = read_network(chosen.net)
     if timing not in PROFILES:
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
     settings = TrainingSettings(episodes=episodes)
@@ -212,7 +212,7 @@ def train(
     with Progress(*COLUMNS, console=console) as bar:
         task = bar.add_task("episodes", total=episodes)
         for episode in training.train(
-            of, network, work_out(network, PROFILES[timing]), table, settings
+            chosen, network, work_out(network, PROFILES[timing]), table, settings
         ):
             text = (
                 f"stopped {episode.stopped:.1f}, states {episode.states}, TD error "
