@@ -470,8 +470,8 @@ def test_a_faulty_variable_is_refused(monkeypatch):
         with pytest.raises(SettingsError) as fault:
             load()
         assert str(fault.value) == (
-            "settings: loop.tick_s: 'fast' is not allowed: input should be a valid number, "
-            "unable to parse string as a number."
+            "the variable HEADWAY_LOOP__TICK_S: loop.tick_s: 'fast' is not allowed: input should "
+            "be a valid number, unable to parse string as a number."
         )
     monkeypatch.setenv("HEADWAY_LOOP", "fast")
     with pytest.raises(SettingsError) as fault:

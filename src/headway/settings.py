@@ -6,6 +6,7 @@ An unknown key or a bad value is refused with its path, what it was, and what is
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import re
@@ -443,6 +444,18 @@ class ServerSettings(_Section):
     tls_key: str = ""
     proxies: tuple[str, ...] = ()
 
+    @field_validator("proxies")
+    @classmethod
+    def _are_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError as error:
+                raise PydanticCustomError(
+                    "proxy", f"{proxy!r} is no address. Give IP addresses or networks (10.0.0.0/8)"
+                ) from error
+        return proxies
+
     @model_validator(mode="after")
     def _has_both_or_none(self) -> ServerSettings:
         if bool(self.tls_certificate) != bool(self.tls_key):
@@ -672,6 +685,7 @@ def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> 
 
 def _fault(path: str | Path | None, error: Any) -> str:
     where = ".".join(str(p) for p in error["loc"])
+    path = _variable(error["loc"]) or path
     if error["type"] == "extra_forbidden":
         known = _known(error["loc"][:-1])
         return f"{path or 'settings'}: {where}: unknown key. Known here: {', '.join(known)}."
@@ -684,6 +698,15 @@ def _fault(path: str | Path | None, error: Any) -> str:
         f"{path or 'settings'}: {where}: {value} is not allowed: "
         f"{error['msg'][0].lower()}{error['msg'][1:]}."
     )
+
+
+def _variable(location: tuple[str | int, ...]) -> str:
+    """The variable that a value comes from; empty where there is none."""
+    name = "HEADWAY_" + "__".join(str(part) for part in location).upper()
+    if name not in os.environ:
+        return ""
+    alias = next((a for a, n in ALIASES.items() if n == name and a in os.environ), "")
+    return f"the variable {alias or name}"
 
 
 def _shown(value: object) -> str:

@@ -25,6 +25,7 @@ from headway.store import Database
 AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries come one by one
 ALGORITHM = "HS256"
 ISSUER = "headway"
+SHORTEST_SECRET = 16  # characters, in any environment; production asks for more
 
 
 class Role(IntEnum):
@@ -51,10 +52,19 @@ NOBODY = Principal("", Role.VIEWER)
 class Keyring:
     """The secrets that tokens are signed with, by key id, in a file of this user's own; the newest
     signs, all verify until dropped.
+
+    secret: signs in place of the newest one, and is not written anywhere; the same for several
+        servers. Raises ValueError if it is too short.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, secret: str = "") -> None:
+        if secret and len(secret) < SHORTEST_SECRET:
+            raise ValueError(
+                f"the secret that signs tokens (SECRET_KEY) is shorter than {SHORTEST_SECRET} "
+                "characters. Make one: openssl rand -base64 48"
+            )
         self._path = path
+        self._given = {_key_id(secret): secret} if secret else {}
         if path.exists():
             self._keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         else:
@@ -77,7 +87,8 @@ class Keyring:
         return kid
 
     def token(self, name: str, role: Role, lasts_s: float = 12 * 3600.0) -> str:
-        kid, now = list(self._keys)[-1], time.time()
+        keys = self._keys | self._given
+        kid, now = list(keys)[-1], time.time()
         claims = {
             "sub": name,
             "role": role.name.lower(),
@@ -86,13 +97,14 @@ class Keyring:
             "exp": int(now + lasts_s),
             "jti": secrets.token_hex(8),
         }
-        return jwt.encode(claims, self._keys[kid], ALGORITHM, headers={"kid": kid})
+        return jwt.encode(claims, keys[kid], ALGORITHM, headers={"kid": kid})
 
     def read(self, token: str) -> Principal:
         """Raises ProblemError 401 for a token that is forged, expired, or of a key that is gone."""
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
-            key = self._keys.get(kid) if isinstance(kid, str) else None
+            keys = self._keys | self._given
+            key = keys.get(kid) if isinstance(kid, str) else None
             if key is None:
                 raise jwt.InvalidTokenError("signed with a key that is not in force")
             claims = jwt.decode(
@@ -105,6 +117,11 @@ class Keyring:
             return Principal(str(claims["sub"]), Role[str(claims["role"]).upper()])
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise refused(f"the token is not valid ({error})") from error
+
+
+def _key_id(secret: str) -> str:
+    """The same for the same secret, and says nothing of it."""
+    return hashlib.sha256(b"headway key id" + secret.encode()).hexdigest()[:16]
 
 
 def refused(detail: str) -> ProblemError:

@@ -36,6 +36,7 @@ class ApiSettings:
     origins:    web origins elsewhere whose pages may call (CORS).
     redis_url:  Valkey or Redis, shared by several processes; empty for none.
     cache_s:    seconds for which answers of analytics are kept.
+    secret_key: signs tokens; empty for one of the data folder's own.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class ApiSettings:
     cache_s: float = 10.0
     notify: NotifySettings = field(default_factory=NotifySettings)
     external: ExternalSettings = field(default_factory=ExternalSettings)
+    secret_key: str = field(default="", repr=False)
 
 
 @dataclass(eq=False)
@@ -80,7 +82,7 @@ class Services:
             database=database,
             intake=Intake(database, settings.folder),
             hub=hub,
-            keyring=Keyring(settings.folder / "keys.json"),
+            keyring=Keyring(settings.folder / "keys.json", settings.secret_key),
             keys=Keys(database),
             audit=Audit(database),
             cache=Cache(

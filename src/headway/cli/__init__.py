@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from headway.cli.app import app
+from headway.settings import use_aliases
 
 
 def main() -> None:
     """Entry point of `headway`."""
+    use_aliases(os.environ)
     try:
         app(prog_name="headway")
     except (ValueError, RuntimeError, OSError) as error:

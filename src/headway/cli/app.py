@@ -191,12 +191,18 @@ def train(
         ),
     ] = "cologne1",
     episodes: Annotated[
-        int, typer.Option(min=1, help="Training episodes, each a run of the whole scenario.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Training episodes, each a run of the whole scenario.",
+            show_default="q_learning.episodes of the settings, 10",
+        ),
+    ] = None,
     timing: Annotated[str, typer.Option(help=TIMING)] = "benchmark",
     out: Annotated[
         str, typer.Option(help="File of the Q-table; training continues with an existing one.")
     ] = str(DEFAULT_TABLE),
+    config: Annotated[str, typer.Option(help="Settings file (YAML): its section q_learning.")] = "",
 ) -> None:
     """Train the Q-learning controller. `--controller q-learning` uses the resulting table; the
     variable HEADWAY_QTABLE selects another file.
@@ -205,12 +211,12 @@ def train(
     network = read_network(chosen.net)
     if timing not in PROFILES:
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
-    settings = TrainingSettings(episodes=episodes)
+    settings = TrainingSettings.from_settings(load(config or None).q_learning, episodes)
     path = Path(out)
     most = max(len(j.stages) for j in network.junctions)
     table = QTable.read(path) if path.exists() else QTable(most, settings.rows, path)
     with Progress(*COLUMNS, console=console) as bar:
-        task = bar.add_task("episodes", total=episodes)
+        task = bar.add_task("episodes", total=settings.episodes)
         for episode in training.train(
             chosen, network, work_out(network, PROFILES[timing]), table, settings
         ):

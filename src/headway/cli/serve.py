@@ -22,21 +22,25 @@ from headway.api import create_app
 from headway.api.security import Audit, Keyring, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
+from headway.cli.environment import SECRET_KEY, Reload, refuse_unsafe, start_anew
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
 from headway.service.streets import StreetService
-from headway.settings import Settings, load, overridden
+from headway.settings import Settings, load, log_level, overridden
 from headway.store import Intake, open_database
 from headway.store.upkeep import backup as back_up
 from headway.store.upkeep import erase as take_away
 from headway.store.upkeep import new_key, read_key, retain
 from headway.store.upkeep import restore as set_back
+from headway.street.alerts import alert_rules
 from headway.street.messages import Task
 
 console = Console()
 db = typer.Typer(help="Database: backup, restore, retention.", no_args_is_help=True)
 audit = typer.Typer(help="Audit trail of the API.", no_args_is_help=True)
 Data = Annotated[str, typer.Option(help="Data folder.")]
+Changes = dict[str, dict[str, Any]]
+DEFAULTS: Changes = {"loop": {"speed_factor": 10.0}}  # where the settings file says nothing else
 
 
 class ApiServer(uvicorn.Server):
@@ -46,33 +50,44 @@ class ApiServer(uvicorn.Server):
         await super().startup(sockets)
         gc.freeze()  # docs/decisions/0012-garbage-collection.md
 
+    def ask_to_stop(self) -> None:
+        """From any thread; requests under way are answered."""
+        self.should_exit = True
+
 
 def serve(
     scenario_: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--scenario", help="Scenario (see `headway scenarios`); an empty one for no streets."
+            "--scenario",
+            help="Scenario (see `headway scenarios`), or path of a .sumocfg; an empty one for no "
+            "streets.",
+            show_default="street.scenario of the settings, cologne8",
         ),
-    ] = "cologne8",
+    ] = None,
     baseline: Annotated[
         bool, typer.Option(help="Run fixed-time control beside Headway, for comparison.")
     ] = True,
     speed_factor: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--speed-factor",
             "--realtime",
             min=0.0,
             help="Simulated seconds per second; 0 for as fast as possible. --realtime is the "
             "old name.",
+            show_default="loop.speed_factor of the settings file, 10",
         ),
-    ] = 10.0,
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="TCP port; 0 for any free port.")
     ] = 8000,
     data: Data = "data",
-    config: Annotated[str, typer.Option(help="Settings file (YAML).")] = "",
+    config: Annotated[
+        str,
+        typer.Option(help="Settings file (YAML), followed while running as by `headway run`."),
+    ] = "",
     per_minute: Annotated[
         int | None,
         typer.Option(
@@ -81,49 +96,79 @@ def serve(
             show_default="api.per_minute of the settings, 100",
         ),
     ] = None,
-    timing: Annotated[str, typer.Option(help=f"Timing rules: {' or '.join(PROFILES)}.")] = "street",
+    timing: Annotated[
+        str,
+        typer.Option(
+            help=f"Timing rules: {' or '.join(PROFILES)}.",
+            show_default="street.timing of the settings, street",
+        ),
+    ] = "",
     repeat: Annotated[
         bool, typer.Option(help="Restart the scenario when its demand has ended.")
     ] = True,
 ) -> None:
-    """Start the service: streets, database, API and web page. Prints a new administrator token."""
+    """Start the service: streets, database, API and web page. Prints a new administrator token.
+
+    An option that is not given takes its value from the settings.
+    """
     folder = Path(data)
-    changes: dict[str, dict[str, Any]] = {
-        "street": {"scenario": scenario_ or "cologne8", "timing": timing},
-        "loop": {"speed_factor": speed_factor},
+    street = {"scenario": scenario_ or "", "timing": timing}
+    changes: Changes = {
+        "street": {key: value for key, value in street.items() if value},
+        "loop": {} if speed_factor is None else {"speed_factor": speed_factor},
         "api": {} if per_minute is None else {"per_minute": per_minute},
     }
-    settings = overridden(load(config or None), changes)
-    if scenario_:
-        scenario(scenario_)
-    telemetry.set_up(settings.log.level, settings.log.json_lines, settings.log.folder)
+    settings = overridden(load(config or None, DEFAULTS), changes)
+    refuse_unsafe(settings, folder, os.environ)
+    alert_rules(settings)
+    if runs_streets := scenario_ != "":
+        scenario(settings.street.scenario)
+    telemetry.set_up(log_level(settings), settings.log.json_lines, settings.log.folder)
     port = _free(host, port)  # before anything is started
+    api = _api_settings(settings, folder)
+    keyring = Keyring(folder / "keys.json", api.secret_key)
     database = open_database(folder, pool=settings.database)
 
     def streets(publish: Any, intake: Intake) -> StreetService:
         service = StreetService(publish, intake)
-        if scenario_:
-            service.start("headway", Task(_into(settings, folder / "headway")), repeat)
-        if scenario_ and baseline:
-            fixed = overridden(settings, {"control": {"controller": "fixed", "fallback": "fixed"}})
-            service.start("baseline", Task(_into(fixed, folder / "baseline")), repeat)
+        if runs_streets:
+            service.start("headway", _task(config, changes, folder / "headway"), repeat)
+        if runs_streets and baseline:
+            fixed = changes | {"control": {"controller": "fixed", "fallback": "fixed"}}
+            service.start("baseline", _task(config, fixed, folder / "baseline"), repeat)
         return service
 
     try:
-        api = ApiSettings(
-            folder,
-            settings.api.per_minute,
-            settings.api.origins,
-            cache_s=settings.api.cache_s,
-            redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
-            notify=settings.notify,
-            external=settings.external,
-        )
         app = create_app(api, database, streets)
-        _print_link(host, port, Keyring(folder / "keys.json").token("admin", Role.ADMIN))
-        _run(app, host, port)
+        scheme = "https" if settings.server.tls_certificate else "http"
+        _print_link(f"{scheme}://{host}:{port}", keyring.token("admin", Role.ADMIN))
+        wants_reload = _run(app, host, port, settings)
     finally:
         database.close()
+    if wants_reload:
+        start_anew()
+
+
+def _api_settings(settings: Settings, folder: Path) -> ApiSettings:
+    return ApiSettings(
+        folder,
+        settings.api.per_minute,
+        settings.api.origins,
+        cache_s=settings.api.cache_s,
+        redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
+        notify=settings.notify,
+        external=settings.external,
+        secret_key=os.environ.get(SECRET_KEY, ""),
+    )
+
+
+def _task(config: str, changes: Changes, folder: Path) -> Task:
+    """A street with its state in `folder`, which follows the settings file if there is one."""
+    changes = {**changes, "recovery": {"folder": str(folder)}}
+    settings = overridden(load(config or None, DEFAULTS), changes)
+    if not config:
+        return Task(settings)
+    return Task(settings, path=config, changes=changes, defaults=DEFAULTS)
 
 
 def _free(host: str, port: int) -> int:
@@ -140,9 +185,9 @@ def _free(host: str, port: int) -> int:
         return found
 
 
-def _print_link(host: str, port: int, token: str) -> None:
+def _print_link(address: str, token: str) -> None:
     """The page's address with a token; opened in a browser where there is a display."""
-    link = f"http://{host}:{port}/#token={token}"
+    link = f"{address}/#token={token}"
     console.print(f"[bold]{link}[/bold]", soft_wrap=True, highlight=False)
     if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(link)
@@ -152,9 +197,12 @@ def _print_link(host: str, port: int, token: str) -> None:
     )
 
 
-def _run(app: Any, host: str, port: int) -> None:
-    """Until Ctrl-C or SIGTERM."""
+def _run(app: Any, host: str, port: int, settings: Settings) -> bool:
+    """Until Ctrl-C or SIGTERM, or in development until the source changes. Returns whether it is to
+    be started anew.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server_settings = settings.server
     config = uvicorn.Config(
         app,
         host=host,
@@ -163,17 +211,21 @@ def _run(app: Any, host: str, port: int) -> None:
         ws=Connection,
         ws_ping_interval=20.0,
         server_header=False,
+        ssl_certfile=server_settings.tls_certificate or None,
+        ssl_keyfile=server_settings.tls_key or None,
+        proxy_headers=bool(server_settings.proxies),
+        forwarded_allow_ips=list(server_settings.proxies),
     )
+    server = ApiServer(config)
+    reload = Reload(server.ask_to_stop)
+    if settings.environment == "development":
+        reload.start()
     try:
-        ApiServer(config).run()
+        server.run()
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here")
-
-
-def _into(settings: Settings, folder: Path) -> Settings:
-    return settings.model_copy(
-        update={"recovery": settings.recovery.model_copy(update={"folder": str(folder)})}
-    )
+    reload.end()
+    return reload.wanted
 
 
 def token(
@@ -191,7 +243,8 @@ def token(
         raise typer.BadParameter(
             f"no role {role!r}. There are: {', '.join(r.name.lower() for r in Role)}."
         )
-    print(Keyring(Path(data) / "keys.json").token(name, Role[role.upper()], hours * 3600.0))
+    keyring = Keyring(Path(data) / "keys.json", os.environ.get(SECRET_KEY, ""))
+    print(keyring.token(name, Role[role.upper()], hours * 3600.0))
 
 
 @db.command()
