@@ -11,6 +11,7 @@ from itertools import takewhile
 from bench import (
     clips,
     compare,
+    external,
     faults,
     kpp,
     longrun,
@@ -53,6 +54,7 @@ PARTS = {
     "traces": traces.traces,
     "sensing": compare.sensing,
     "priority": priority.priority,
+    "external": external.external,
     "learning": compare.learning,
     "safety": longrun.safety,
     "memory": longrun.memory,

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
-from headway.cli import kpp, serve, vision
+from headway.cli import feed, kpp, serve, vision
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison
 from headway.control.catalogue import CONTROLLERS
@@ -40,6 +40,7 @@ app.add_typer(kpp.app, name="kpp")
 app.add_typer(serve.db, name="db")
 app.add_typer(serve.audit, name="audit")
 app.command("serve")(serve.serve)
+app.command("feed")(feed.feed)
 app.command("token")(serve.token)
 app.command("watch")(vision.watch)
 app.command("camera")(vision.camera)

@@ -205,6 +205,11 @@ class SumoPlant:
         """Vehicles are on the street, or still to come."""
         return bool(self._sumo.simulation.getMinExpectedNumber() > 0)
 
+    @property
+    def interface(self) -> Any:
+        """SUMO's own, for what a plant does not offer."""
+        return self._sumo
+
     def observe(self) -> Observation:
         now = self.time_s
         there, number = self._watcher.read(now, now - self._last_s)

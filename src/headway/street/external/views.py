@@ -32,7 +32,9 @@ OCCUPIED_FROM = 0.5  # share of the time
 STANDING_BELOW_MPS = 0.1  # as in SUMO
 HEADWAY_S = 2.0  # between vehicles that leave at saturation flow: 1,800 an hour
 START_LOST_S = 2.0  # from the start of green to the first that leaves
-FORGET_S = 20.0  # an empty stop line for so long: a count was lost, by a change of lane
+STANDS_FROM = 0.9  # occupancy of a detector on which a vehicle stands
+CLEAR_S = 4.0  # an empty stop line for so long: who should be there was counted in error
+SILENT_S = 20.0  # without a word of the detector at the stop line, its part is modelled
 NONE = np.zeros((0, 3))
 
 
@@ -114,6 +116,7 @@ class LaneView:
         self._stop_line_at_s = -np.inf  # of the newest row of a detector at the stop line
         self._occupied = False
         self._left_at_s = -np.inf
+        self._clear_since_s = np.inf  # the stop line has been empty
         self._arrived = 0
 
     def take(self, part: LanePart, at_s: float) -> None:
@@ -149,6 +152,8 @@ class LaneView:
         if part.count is not None:
             self._counts_entering, self._density_veh = True, 0.0
             self._enter(part.count, at_s, part.interval_s)
+            if part.occupancy is not None and part.occupancy >= STANDS_FROM:
+                self._fill(at_s)
         elif part.occupancy is not None and not self._counts_entering:
             self._density_veh = part.occupancy * part.detector_m / (VEHICLE_M + DETECTOR_M)
 
@@ -162,6 +167,8 @@ class LaneView:
             self._arrived += 0 if self._counts_entering else part.count
         if part.occupancy is not None:
             self._occupied = part.occupancy >= OCCUPIED_FROM
+            is_clear = not part.occupancy and not part.count
+            self._clear_since_s = min(self._clear_since_s, at_s) if is_clear else np.inf
         if self._occupied and not self._entered:
             self._entered.append(at_s - self._zone_m / self._free_mps)
 
@@ -172,6 +179,13 @@ class LaneView:
         times = [at_s - interval_s + (k + 0.5) * step_s for k in range(min(count, room))]
         self._entered.extend(times)
         self._arrived += count
+
+    def _fill(self, at_s: float) -> None:
+        """The queue reaches back to the advance detector, whatever was counted."""
+        standing = int((self._zone_m - FIRST_M) / SPACING_M) + 1
+        came_s = at_s - self._zone_m / self._free_mps
+        while len(self._entered) < standing:
+            self._entered.append(came_s)
 
     def arrived(self) -> int:
         """Vehicles that came since the last call."""
@@ -207,15 +221,9 @@ class LaneView:
         flow on green.
         """
         entered = self._entered
-        if now_s - self._stop_line_at_s <= FORGET_S:
-            lost = (
-                not self._occupied
-                and entered
-                and now_s - entered[0] > FORGET_S
-                and now_s - max(self._left_at_s, entered[0]) > FORGET_S
-            )
-            if lost:
-                entered.clear()
+        if now_s - self._stop_line_at_s <= SILENT_S:
+            if now_s - self._clear_since_s >= CLEAR_S:
+                self._drop_until(self._clear_since_s - self._zone_m / self._free_mps)
             return
         if signal.green_s <= START_LOST_S:
             return
@@ -228,6 +236,11 @@ class LaneView:
                 return
             entered.popleft()
             self._left_at_s = leaves_s
+
+    def _drop_until(self, entered_s: float) -> None:
+        """Those that entered by then, and whom nobody has seen at the stop line: lane changes."""
+        while self._entered and self._entered[0] <= entered_s:
+            self._entered.popleft()
 
     def _between(self, now_s: float) -> FloatArray:
         """Between the detectors: on the way at free speed, or in the queue."""

@@ -1,0 +1,70 @@
+"""Feeds a street with somebody else's detectors."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+
+from headway.plants.sumo.scenarios import scenario
+from headway.service.feeding import Equipment, Feed
+
+console = Console()
+
+
+def feed(
+    url: Annotated[str, typer.Argument(help="The service, such as http://127.0.0.1:8000.")],
+    token: Annotated[
+        str,
+        typer.Option(envvar="HEADWAY_TOKEN", help="Access token of the role source."),
+    ],
+    street: Annotated[str, typer.Option(help="Street to be fed.")] = "headway",
+    equipment: Annotated[
+        str, typer.Option(help=f"What observes: {' or '.join(get_args(Equipment))}.")
+    ] = "loops",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 1,
+    until: Annotated[
+        float, typer.Option(help="Second of the street at which to end; 0 for its end.")
+    ] = 0.0,
+) -> None:
+    """Report the detectors of a second SUMO to a street with `sensing: external`: the same scenario
+    under the street's own signals. Ctrl-C ends.
+    """
+    if equipment not in get_args(Equipment):
+        raise typer.BadParameter(f"no equipment {equipment!r}. There are: loops, camera.")
+    try:
+        import httpx
+
+        from headway.client import Headway
+    except ImportError as error:
+        raise RuntimeError(f"{error}: install headway[client]") from error
+    try:
+        with Headway(url, token) as service, TemporaryDirectory() as folder:
+            source = start(service, street, Path(folder), equipment, seed)
+            follow(source, service, street, until or math.inf)
+    except httpx.TransportError as error:
+        raise OSError(f"{url}: no answer ({error})") from error
+    console.print(f"{source.taken} rows taken, {source.refused} refused, up to {source.time_s} s")
+
+
+def start(service: Any, street: str, folder: Path, equipment: str, seed: int) -> Feed:
+    """The simulation of what the street runs now. Raises ValueError for an unknown street."""
+    known = {s["street"]: s["scenario"] for s in service.streets()}
+    if street not in known:
+        raise ValueError(f"no street {street!r}. There are: {', '.join(known) or 'none'}.")
+    kind: Equipment = "camera" if equipment == "camera" else "loops"
+    return Feed(scenario(known[street]), folder, kind, seed)
+
+
+def follow(source: Feed, service: Any, street: str, until_s: float) -> None:
+    """Until then, or Ctrl-C."""
+    try:
+        source.follow(service, street, until_s)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        source.close()
