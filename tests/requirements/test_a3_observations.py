@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -68,3 +70,23 @@ def test_a3_others_observations_steer_a_street(serve, tmp_path, figures):
             "arrival to the street's next decision, p99", source["latency_p99_ms"], "ms", "< 100 ms"
         )
         headway.close()
+
+
+@pytest.mark.row("A3")
+def test_a3_another_sumos_detectors_feed_a_street_over_http(tmp_path, figures):
+    """`headway feed URL` reports the induction loops of a second SUMO to a street; `python -m bench
+    external` runs it beside the same street with its own loops, and without any observation.
+    """
+    path = tmp_path / "figures.json"
+    options = ("--seconds", "300", "--speed-factor", "15", "--json", str(path))
+    command = [sys.executable, "-m", "bench", "external", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(path.read_text())
+    assert (found["refused"], found["weight"]) == (0, 1.0)
+    waits = found["wait_s"]
+    assert waits["fed"] < 0.5 * waits["alone"]
+    figures.add("wait a vehicle, fed by another SUMO's loops", waits["fed"], "s")
+    figures.add("wait a vehicle, by the street's own loops", waits["own"], "s")
+    figures.add("wait a vehicle, observed by nobody (the fallback)", waits["alone"], "s")
+    figures.add("arrival to next decision, fed, p99", found["p99_ms"], "ms", "< 100 ms")

@@ -1,0 +1,293 @@
+"""Who is believed: sources from outside beside a street's own view, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.street.builders import GREEN, MadePlant, two_junctions, vehicles
+
+from headway.street.external.merge import External, Reported
+from headway.street.external.rows import ObservationRow, ObservedEmergency, ObservedVehicle
+
+BLIND, OPEN_EYED = 0.0, 1.0
+
+
+class Field:
+    """A street of two junctions: approaches in0 (lanes 0) and in2 (4) of A, in3 (6), in4 (8) of B;
+    the crossing is group 4, the third of B. `at` sends rows, `see` merges."""
+
+    def __init__(self, completeness=BLIND):
+        self.events = []
+        self.network = two_junctions()
+        self.plant = MadePlant(self.network)
+        self.plant.completeness = np.full(2, completeness)
+        self.external = External(self.network, self.events.append)
+        self.external.speed_factor = 1.0
+
+    def send(self, source="cam", holder=None, refused=0, cut=0, declared=1.0, **row):
+        rows = ()
+        if row:
+            row = {"junction": "A", "approach": "in0", "at_s": self.plant.time_s} | row
+            rows = (ObservationRow(**row),)
+        message = Reported(source, holder or source, rows, refused, cut, declared)
+        self.external.take(message, self.plant.time_s)
+
+    def see(self):
+        return self.external.merged(self.plant.observe())
+
+    def pass_s(self, seconds, *sends):
+        """So many ticks, in each of which every source of `sends` reports again."""
+        for _ in range(seconds):
+            for send in sends:
+                self.send(**send)
+            seen = self.see()
+            self.plant.time_s += 1.0
+        return seen
+
+    def kinds(self, kind):
+        return [(e.at_s, e.junction, e.data) for e in self.events if e.kind == kind]
+
+    def weight(self, source):
+        found = {s["source"]: s for s in self.external.states(self.plant.time_s)}
+        return found[source]["factors"]
+
+
+def lanes(observation):
+    return sorted(observation.vehicles.lane.tolist())
+
+
+def test_a_street_that_sees_for_itself_and_hears_nobody_is_left_as_it_is():
+    field = Field(OPEN_EYED)
+    own = field.plant.observe()
+    assert field.external.merged(own) is own
+    assert field.events == []
+
+
+def test_a_junction_is_as_complete_as_the_lanes_that_are_reported():
+    """A has three lanes before signals (0, 2, 4), B two (6, 8)."""
+    field = Field()
+    field.send(queue=2, quality=0.9)
+    assert field.see().completeness.tolist() == pytest.approx([0.9 / 3, 0.0])
+    for approach in ("in1", "in2"):
+        field.send(approach=approach, queue=0, source=approach)
+    assert field.see().completeness.tolist() == pytest.approx([2.9 / 3, 0.0])
+
+
+def test_what_is_reported_becomes_vehicles_on_their_likely_link():
+    field = Field()
+    field.send(vehicles=[ObservedVehicle(12.0, 5.0), ObservedVehicle(3.0)])
+    seen = field.see()
+    v = seen.vehicles
+    assert (v.lane.tolist(), v.link.tolist()) == ([0, 0], [0, 0])
+    assert (v.distance_m.tolist(), v.speed_mps.tolist()) == ([3.0, 12.0], [0.0, 5.0])
+    assert (seen.count[0], seen.arrived[0], seen.source) == (2, 2, "external")
+    assert field.see().arrived[0] == 0, "who has arrived is told once"
+
+
+def test_a_report_fades_from_two_seconds_to_ten_and_the_loss_is_recorded_once():
+    field = Field()
+    field.pass_s(1)
+    field.plant.time_s = 100.0
+    field.send(queue=1)
+    third = 1.0 / 3.0
+    for age_s, fresh in ((0.0, 1.0), (2.0, 1.0), (6.0, 0.5), (8.0, 0.25), (10.0, 0.0)):
+        field.plant.time_s = 100.0 + age_s
+        used = fresh if fresh >= 0.3 else 0.0
+        assert field.see().completeness[0] == pytest.approx(used * third), age_s
+    assert [at_s for at_s, name, _ in field.kinds("sensing.lost") if name == "A"] == [100.0, 108.0]
+    assert [at_s for at_s, *_ in field.kinds("sensing.restored")] == [100.0]
+    assert [d["condition"] for *_, d in field.kinds("sensing.source")] == ["trusted", "silent"]
+
+
+def test_one_s_own_vehicles_are_never_taken_out():
+    """The street sees one at 20 m; a source says that the lane is empty, another that there are
+    two: near 20 m, which is the same one, and at 45 m, which is added."""
+    field = Field(OPEN_EYED)
+    field.plant.vehicles = vehicles((0, 20.0, 4.0, 0.0))
+    field.send(vehicles=[])
+    assert field.see().vehicles.distance_m.tolist() == [20.0]
+    field.send(vehicles=[ObservedVehicle(14.0, 4.0), ObservedVehicle(45.0, 9.0)], source="far")
+    seen = field.see()
+    assert seen.vehicles.distance_m.tolist() == [20.0, 45.0]
+    assert seen.completeness.tolist() == [1.0, 1.0]
+    assert seen.source == "plant and external"
+
+
+def test_a_source_that_contradicts_the_street_s_own_view_loses_its_weight_alone():
+    field = Field(OPEN_EYED)
+    honest, liar = {"source": "good", "queue": 0}, {"source": "liar", "queue": 9}
+    assert len(field.pass_s(1, honest, liar).vehicles) == 9, "at first nobody knows"
+    assert len(field.pass_s(20, honest, liar).vehicles) == 0
+    assert field.weight("liar")["agreement"] < 0.3
+    assert field.weight("good")["agreement"] == 1.0
+    states = [(d["source"], d["condition"]) for *_, d in field.kinds("sensing.source")]
+    assert states == [("good", "trusted"), ("liar", "trusted"), ("liar", "distrusted")]
+    # it comes back only by telling the truth, not by silence
+    field.pass_s(60, honest)
+    assert field.weight("liar")["agreement"] < 0.3
+    field.pass_s(60, honest, {"source": "liar", "queue": 1})
+    assert field.weight("liar")["agreement"] > 0.5
+
+
+def test_small_differences_are_no_lie():
+    field = Field(OPEN_EYED)
+    field.plant.vehicles = vehicles(*((0, 4.0 + 7.0 * k, 0.0, 0.0) for k in range(3)))
+    field.pass_s(60, {"source": "two more", "queue": 5}, {"source": "two less", "queue": 1})
+    assert field.weight("two more")["agreement"] == field.weight("two less")["agreement"] == 1.0
+
+
+def test_three_holders_outvote_one_but_one_holder_of_many_names_does_not():
+    field = Field()
+    truth = [{"source": s, "queue": 1} for s in ("a", "b")]
+    lies = [{"source": f"x:{k}", "holder": "x", "queue": 9} for k in range(5)]
+    seen = field.pass_s(30, *truth, *lies)
+    assert len(seen.vehicles) == 1
+    assert field.weight("a")["agreement"] == field.weight("b")["agreement"] == 1.0
+    assert all(field.weight(f"x:{k}")["agreement"] < 0.3 for k in range(5))
+
+
+def test_two_that_contradict_each_other_are_both_kept_and_the_one_that_sees_more_is_used():
+    field = Field()
+    seen = field.pass_s(120, {"source": "none", "queue": 0}, {"source": "six", "queue": 6})
+    assert len(seen.vehicles) == 6
+    assert field.weight("none")["agreement"] == field.weight("six")["agreement"] == 1.0
+
+
+def test_of_two_the_clearly_better_one_is_used():
+    field = Field()
+    better = {"source": "none", "queue": 0, "quality": 1.0}
+    worse = {"source": "six", "queue": 6, "quality": 0.7}
+    assert len(field.pass_s(1, better, worse).vehicles) == 0
+    worse["quality"] = 0.85  # nearly as good
+    assert len(field.pass_s(1, better, worse).vehicles) == 6
+
+
+def test_a_queue_that_outlasts_long_greens_unchanged_is_a_stuck_detector():
+    field = Field()
+    stuck = {"source": "stuck", "queue": 3}
+    field.pass_s(60, stuck)
+    assert field.weight("stuck")["steadiness"] == 1.0, "on red a queue may stand"
+    field.plant.shown[0] = GREEN
+    field.plant.since[0] = field.plant.time_s
+    field.pass_s(24, stuck)
+    assert field.weight("stuck")["steadiness"] == 1.0
+    assert len(field.pass_s(90, stuck).vehicles) == 0
+    assert field.weight("stuck")["steadiness"] < 0.3
+    moving = Field()
+    moving.plant.shown[0] = GREEN
+    for k in range(120):
+        moving.pass_s(1, {"source": "cam", "queue": 3 + k % 2})
+    assert moving.weight("cam")["steadiness"] == 1.0
+
+
+def test_refused_and_cut_rows_cost_the_weight_of_their_source_alone():
+    field = Field()
+    field.pass_s(1, {"source": "good", "queue": 1}, {"source": "bad", "queue": 1})
+    for _ in range(30):
+        field.send(source="bad", refused=9, queue=1)
+        field.send(source="flood", cut=5000, queue=1)
+    assert field.weight("good")["validity"] == field.weight("good")["rate"] == 1.0
+    assert field.weight("bad")["validity"] < 0.6
+    assert field.weight("flood")["rate"] < 0.5
+    states = {s["source"]: s for s in field.external.states(field.plant.time_s)}
+    assert (states["bad"]["refused"], states["flood"]["cut"]) == (270, 150_000)
+
+
+def test_a_pedestrian_s_call_waits_until_the_crossing_was_green():
+    field = Field()
+    field.send(junction="B", approach="", pedestrian_call=True)
+    assert field.see().waiting_persons.tolist() == [0, 0, 0, 0, 1]
+    field.plant.time_s += 40.0
+    assert field.see().waiting_persons[4] == 1, "pressed once, kept"
+    field.plant.shown[4] = GREEN
+    assert field.see().waiting_persons[4] == 0
+    field.plant.shown[4] = 1
+    assert field.see().waiting_persons[4] == 0, "served"
+    field.send(junction="B", approach="", pedestrian_call=True)
+    field.see()
+    field.plant.time_s += 301.0
+    assert field.see().waiting_persons[4] == 0, "nobody waits so long"
+
+
+def test_an_emergency_vehicle_claims_priority_until_nothing_is_heard_of_it():
+    field = Field()
+    field.send(emergency=ObservedEmergency(100.0, 10.0, "fire 1"))
+    (vehicle,) = field.see().emergencies
+    assert (vehicle.ahead, vehicle.speed_mps) == (((0, 100.0),), 10.0)
+    assert "cam/" in vehicle.id
+    assert "fire 1" in vehicle.id
+    field.plant.time_s += 3.0
+    assert field.see().emergencies[0].ahead == ((0, 70.0),)
+    field.plant.time_s += 3.0
+    assert field.see().emergencies == ()
+
+
+def test_a_phantom_emergency_vehicle_is_refused_after_two_minutes_and_its_source_distrusted():
+    field = Field()
+    phantom = {"source": "liar", "emergency": ObservedEmergency(80.0, 10.0)}
+    granted = sum(bool(field.pass_s(1, phantom).emergencies) for _ in range(900))
+    assert granted == 138  # 120 s, and what is earned again meanwhile: 120 / (1 - 120 / 900)
+    assert [d["source"] for *_, d in field.kinds("sensing.claims_refused")] == ["liar"]
+    assert field.weight("liar")["claims"] < 0.1
+    other = {"source": "good", "emergency": ObservedEmergency(80.0, 10.0)}
+    assert len(field.pass_s(1, phantom, other).emergencies) == 1
+
+
+def test_rows_of_another_network_are_refused_here_too():
+    field = Field()
+    for wrong in (
+        {"junction": "Z"}, {"approach": "in3"}, {"approach": "out0"}, {"at_s": 80.0},
+        {"at_s": 103.0}, {"junction": "A", "approach": "", "queue": None, "pedestrian_call": True},
+        {"junction": "B", "approach": "", "queue": None, "pedestrian_call": True, "crossing": 0},
+    ):  # fmt: skip
+        field.send(**({"queue": 5} | wrong))
+    (state,) = field.external.states(100.0)
+    assert (state["taken"], state["refused"], len(field.see().vehicles)) == (0, 7, 0)
+
+
+def test_a_street_takes_so_many_sources_and_no_more():
+    field = Field()
+    for k in range(64):
+        field.send(source=f"x:{k}", holder="x", queue=1)
+    with pytest.raises(ValueError, match="one too many"):
+        field.send(source="x:64", holder="x", queue=1)
+    field.send(source="y", queue=1)
+    assert len(field.external.sources) == 65
+
+
+def test_wall_times_count_by_the_speed_factor():
+    from datetime import UTC, datetime
+
+    field = Field()
+    field.external.speed_factor = 10.0
+    at = datetime.fromtimestamp(999.5, UTC)
+    row = ObservationRow(junction="A", approach="in0", at=at, queue=1)
+    field.external.take(Reported("cam", "cam", (row,), wall=1000.0), 100.0)
+    assert field.external.states(100.0)[0]["at_s"] == 95.0
+
+
+def test_what_the_merge_makes_can_always_be_used():
+    """Whatever is sent, in any order: finite numbers, on lanes and links that there are."""
+    rng = np.random.default_rng(1)
+    field = Field()
+    for _ in range(300):
+        at_s = field.plant.time_s - float(rng.uniform(0.0, 9.0))
+        approach = str(rng.choice(["in0", "in1", "in2"]))
+        kind = rng.integers(4)
+        values = [
+            {"queue": int(rng.integers(200))},
+            {"count": int(rng.integers(1000)), "detector_m": float(rng.uniform(0.0, 1000.0))},
+            {"occupancy": float(rng.uniform()), "detector_m": float(rng.uniform(0.0, 1000.0))},
+            {"vehicles": [ObservedVehicle(float(rng.uniform(0, 2000)), float(rng.uniform(0, 99)))]},
+        ][kind]
+        field.send(source=str(rng.choice(["a", "b", "c"])), approach=approach, at_s=at_s, **values)
+        field.plant.shown = rng.integers(1, 5, 5).astype(np.int8)
+        seen = field.pass_s(1)
+        v = seen.vehicles
+        assert np.isfinite([v.distance_m, v.speed_mps, v.waiting_s]).all()
+        assert (v.distance_m >= 0.0).all()
+        assert (v.waiting_s >= 0.0).all()
+        assert (seen.completeness <= 1.0).all()
+        assert replace(seen).count.sum() == len(v)

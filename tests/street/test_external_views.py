@@ -1,0 +1,151 @@
+"""What a source knows of a lane, worked out by hand: positions, queues, detectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headway.street.external.rows import ObservationRow, ObservedVehicle
+from headway.street.external.views import LaneView, Signal, parts
+
+GREEN = Signal(10.0)
+RED = Signal()
+
+
+def row(**more):
+    return ObservationRow(junction="A", approach="in0", at_s=100.0, **more)
+
+
+def view_of(*rows_at, limit_mps=13.9):
+    """A lane's view after rows, each with the second in which it was measured."""
+    view = LaneView(limit_mps)
+    for at_s, measured in rows_at:
+        (part,) = parts(measured, 1)
+        view.take(part, at_s)
+    return view
+
+
+def listed(view, now_s, signal=RED):
+    return [
+        tuple(round(x, 6) for x in vehicle) for vehicle in view.vehicles(now_s, signal).tolist()
+    ]
+
+
+def test_vehicles_are_where_they_were_said_to_be_and_move_on_by_their_speed():
+    vehicles = [ObservedVehicle(60.0, 10.0), ObservedVehicle(1.0, 0.0), ObservedVehicle(30.0, 8.0)]
+    view = view_of((100.0, row(vehicles=vehicles)))
+    assert listed(view, 100.0) == [(1.0, 0.0, 0.0), (30.0, 8.0, 0.0), (60.0, 10.0, 0.0)]
+    # two seconds later: the first has stood for 2 s; 30 - 16 = 14; 60 - 20 = 40
+    assert listed(view, 102.0) == [(1.0, 0.0, 2.0), (14.0, 8.0, 0.0), (40.0, 10.0, 0.0)]
+    # nobody drives past the place that the queue leaves to them: 1, 1 + 7.5, 1 + 15
+    assert [d for d, _, _ in listed(view, 110.0)] == [1.0, 8.5, 16.0]
+
+
+def test_who_stands_has_stood_since_the_row_in_which_they_first_did():
+    standing = [ObservedVehicle(1.0), ObservedVehicle(9.0)]
+    view = view_of(
+        (100.0, row(vehicles=standing[:1])),
+        (104.0, row(vehicles=standing)),
+        (106.0, row(vehicles=standing)),
+    )
+    assert [wait for *_, wait in listed(view, 106.0)] == [6.0, 2.0]
+    # the first has left: who stands in front now is the second
+    view.take(parts(row(vehicles=standing[:1]), 1)[0], 107.0)
+    assert [wait for *_, wait in listed(view, 107.0)] == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("measured", "places"),
+    [
+        (row(queue=3), [1.0, 8.5, 16.0]),
+        (row(queue=0), []),
+        (row(queue_m=15.0), [1.0, 8.5]),  # 15 m of queue are two vehicles of 7.5 m
+        (row(vehicles=[]), []),
+    ],
+)
+def test_a_queue_stands_from_the_stop_line_on(measured, places):
+    assert listed(view_of((100.0, measured)), 100.0) == [(d, 0.0, 0.0) for d in places]
+
+
+def test_a_row_of_a_road_is_shared_out_to_its_lanes():
+    assert [p.queue for p in parts(row(queue=5), 3)] == [2, 2, 1]
+    assert [p.count for p in parts(row(count=4, detector_m=50.0), 3)] == [2, 1, 1]
+    vehicles = [ObservedVehicle(20.0, lane=1), ObservedVehicle(5.0), ObservedVehicle(9.0)]
+    assert [[v[0] for v in p.vehicles] for p in parts(row(vehicles=vehicles), 2)] == [
+        [5.0], [9.0, 20.0],
+    ]  # fmt: skip
+
+
+def test_counted_vehicles_drive_to_the_stop_line_and_queue_there():
+    """Two enter at 50 m in a second, at 99.25 and 99.75 s; at 10 m/s they have 42.5 and 47.5 m left
+    at 100 s, and stand at 1 and 8.5 m from 104.15 and 103.9 s on."""
+    view = view_of((100.0, row(count=2, detector_m=50.0)))
+    assert listed(view, 100.0) == [(42.5, 10.0, 0.0), (47.5, 10.0, 0.0)]
+    assert listed(view, 106.0) == [(1.0, 0.0, 1.85), (8.5, 0.0, 2.1)]
+    # the detector at the stop line counts one away
+    view.take(parts(row(count=1, occupancy=1.0), 1)[0], 107.0)
+    assert [d for d, *_ in listed(view, 107.0)] == [1.0]
+    assert view.arrived() == 2
+    assert view.arrived() == 0
+
+
+def test_without_a_detector_at_the_stop_line_green_lets_one_go_every_two_seconds():
+    """Four are there; green begins at 110 s, its first 2 s are lost, then one leaves each 2 s."""
+    view = view_of((100.0, row(count=4, detector_m=50.0)))
+    left = {t: len(listed(view, t, Signal(t - 110.0))) for t in (110.0, 112.5, 113.9, 114.1, 118.5)}
+    assert left == {110.0: 4, 112.5: 3, 113.9: 3, 114.1: 2, 118.5: 0}
+
+
+def test_an_empty_stop_line_proves_that_nobody_waits_behind_it():
+    """One is counted in at 100 s, and changes lanes: from 105 s on it should stand on the detector
+    that reports nobody. After 4 s of that it is dropped."""
+    empty = parts(row(count=0, occupancy=0.0), 1)[0]
+    view = view_of((100.0, row(count=1, detector_m=50.0)))
+    for second in (105, 106, 107, 108):
+        view.take(empty, float(second))
+        assert len(listed(view, float(second))) == 1
+    view.take(empty, 109.0)
+    assert listed(view, 109.0) == []
+
+
+def test_an_occupied_stop_line_is_a_vehicle_that_nobody_counted():
+    assert listed(view_of((100.0, row(occupancy=1.0))), 100.0) == [(1.0, 0.0, 0.1)]
+    assert listed(view_of((100.0, row(occupancy=0.4))), 100.0) == []
+
+
+def test_a_queue_that_stands_on_the_advance_detector_reaches_to_it():
+    """One was counted, but the detector 50 m before the line is occupied all the time: there are
+    (50 - 1) / 7.5 + 1 = 7 vehicles."""
+    view = view_of((100.0, row(count=1, occupancy=1.0, detector_m=50.0)))
+    assert len(listed(view, 110.0)) == 7
+
+
+def test_an_occupancy_alone_is_a_density():
+    """0.26 of the time occupied, by vehicles of 4.5 m over a detector of 2 m: 0.04 vehicles a
+    metre, 2 in 50 m; on green they are on their way, on red they stand."""
+    view = view_of((100.0, row(occupancy=0.26, detector_m=50.0)))
+    assert listed(view, 100.0, GREEN) == [(12.5, 10.0, 0.0), (37.5, 10.0, 0.0)]
+    assert listed(view, 100.0, RED) == [(1.0, 0.0, 0.0), (8.5, 0.0, 0.0)]
+
+
+def test_a_row_that_comes_late_does_not_replace_a_newer_one():
+    view = view_of((100.0, row(queue=3)), (99.0, row(queue=9)))
+    assert len(listed(view, 100.0)) == 3
+    assert view.at_s == 100.0
+
+
+def test_arrivals_are_new_names_or_larger_numbers():
+    named = [ObservedVehicle(30.0, 8.0, id="a"), ObservedVehicle(40.0, 8.0, id="b")]
+    view = view_of((100.0, row(vehicles=named)))
+    assert view.arrived() == 2
+    third = ObservedVehicle(50.0, 8.0, id="c")
+    view.take(parts(row(vehicles=[named[1], third]), 1)[0], 101.0)  # a has left, c has come
+    assert view.arrived() == 1
+    assert view_of((100.0, row(queue=2)), (101.0, row(queue=5))).arrived() == 5
+
+
+def test_no_number_of_counts_fills_the_memory():
+    rows = [(100.0 + k, row(count=1000, detector_m=50.0)) for k in range(50)]
+    view = view_of(*rows)
+    assert len(view.vehicles(149.0, RED)) <= 200
+    assert np.isfinite(view.vehicles(149.0, RED)).all()
