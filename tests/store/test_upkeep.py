@@ -5,7 +5,9 @@ backups that are restored whole, or change nothing.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import json
 import math
 import os
 import resource
@@ -14,18 +16,22 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headway.store import Database, DatabaseError, Intake, open_database
 from headway.store.embedded import package
 from headway.store.upkeep import (
     backup,
+    drill,
     erase,
     erase_violations,
     new_key,
     read_key,
     restore,
     retain,
+    row_counts,
+    rows_in,
     vacuum,
 )
 
@@ -272,17 +278,23 @@ def test_an_invalid_backup_key_is_refused_with_a_remedy(tmp_path):
 
 def opened(path, key):
     """The file read by its definition: a title, 4 bytes of nonce, then (length, sealed)
-    parts numbered from 0, the last one marked so.
+    parts numbered from 0, the last one of the dump marked so; after it the rows of each table.
     """
     data = path.read_bytes()
     assert data[:17] == b"HEADWAY-BACKUP-1\n"
-    start, place, parts = data[17:21], 21, []
+    start, place, parts, marks = data[17:21], 21, [], []
     while place < len(data):
         length = int.from_bytes(data[place : place + 4], "big")
         sealed, place = data[place + 4 : place + 4 + length], place + 4 + length
-        mark = b"last" if place == len(data) else b"more"
-        parts.append(AESGCM(key).decrypt(start + len(parts).to_bytes(8, "big"), sealed, mark))
-    return parts
+        nonce = start + len(parts).to_bytes(8, "big")
+        for mark in (b"more", b"last", b"rows"):
+            with contextlib.suppress(InvalidTag):
+                parts.append(AESGCM(key).decrypt(nonce, sealed, mark))
+                marks.append(mark)
+                break
+    dump = marks[:-1] if marks[-1] == b"rows" else marks
+    assert dump == [b"more"] * (len(dump) - 1) + [b"last"]
+    return parts[: len(dump)]
 
 
 def sealed(path, parts, key=KEY, start=b"abcd", marks=None):
@@ -496,16 +508,16 @@ TELL = 'echo "$@, password ${PGPASSWORD-none}" >&2; exit 3'
 
 @pytest.mark.parametrize(("password", "reported"), [(":s3cret", "s3cret"), ("", "none")])
 def test_the_tools_get_the_password_where_other_users_cannot_read_it(
-    tmp_path, tools, password, reported
+    database, tmp_path, tools, password, reported
 ):
     away = Database(
-        sa.create_engine("postgresql+psycopg://"),
+        database.engine,
         f"postgresql+psycopg://me{password}@host:5433/record",
     )
     tools("pg_dump", TELL)
     with pytest.raises(
         DatabaseError,
-        match=r"^the backup failed: --format=custom --no-owner "
+        match=r"^the backup failed: --format=custom --no-owner --snapshot=[0-9A-F-]+ "
         rf"postgresql://me@host:5433/record, password {reported}$",
     ):
         backup(away, tmp_path / "r.backup", KEY)
@@ -555,12 +567,95 @@ def test_a_full_disk_leaves_the_previous_backup_and_nothing_else(database, tmp_p
 
 def test_a_small_backup_reaches_the_disk_to_its_last_byte(database, tmp_path, tools, flushed):
     tools("pg_dump", "printf dump")
-    assert backup(database, tmp_path / "r.backup", KEY) == 21 + 4 + 4 + 16
-    assert flushed == [45]
+    counts = 20 + len(json.dumps({"rows": row_counts(database)}))
+    assert backup(database, tmp_path / "r.backup", KEY) == 21 + 4 + 4 + 16 + counts
+    assert flushed == [45 + counts]
     assert opened(tmp_path / "r.backup", KEY) == [b"dump"]
 
 
 def test_long_messages_of_pg_dump_do_not_block_it(database, tmp_path, tools):
     tools("pg_dump", "head -c 300000 /dev/zero | tr '\\0' x >&2; head -c 3000000 /dev/zero")
-    assert backup(database, tmp_path / "r.backup", KEY) == 21 + 3_000_000 + 3 * 20
+    counts = 20 + len(json.dumps({"rows": row_counts(database)}))
+    assert backup(database, tmp_path / "r.backup", KEY) == 21 + 3_000_000 + 3 * 20 + counts
     assert b"".join(opened(tmp_path / "r.backup", KEY)) == bytes(3_000_000)
+
+
+def scratch_databases(database):
+    names = database.rows(
+        "SELECT datname AS n FROM pg_database WHERE datname LIKE 'headway_drill%'"
+    )
+    return [row["n"] for row in names]
+
+
+def test_a_drill_restores_into_a_database_of_its_own_counts_and_drops_it(
+    database, intake, tmp_path
+):
+    records(intake, "OLD", "2025-09-10T00:00:00Z", "2025-08-10T00:00:00Z")
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    records(intake, "NEW", "2025-09-11T00:00:00Z")  # what came since is no fault of the backup
+    found = drill(database, path, KEY)
+    assert found.differences == {}
+    assert (found.rows, found.rows["simulation_record"]) == (found.expected, 2)
+    assert {"audit", "run", "violation", "alembic_version"} <= set(found.rows)
+    assert "simulation_record_2025_09" not in found.rows
+    assert scratch_databases(database) == []
+    assert count(database, "simulation_record") == 3
+
+
+def test_rows_that_a_backup_lost_are_found_by_the_drill(database, intake, tmp_path):
+    """The counts say 3 records, the dump holds 2: as if one were lost on the way."""
+    records(intake, "A", "2025-09-10T00:00:00Z", "2025-09-10T00:00:01Z")
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    told = rows_in(path, KEY) | {"simulation_record": 3, "gone": 1}
+    dump = opened(path, KEY)
+    counts = json.dumps({"rows": told}).encode()
+    sealed(path, [*dump, counts], marks=[*[b"more"] * (len(dump) - 1), b"last", b"rows"])
+    found = drill(database, path, KEY)
+    assert found.differences == {"gone": (1, None), "simulation_record": (3, 2)}
+
+
+def test_a_backup_of_an_earlier_version_does_not_say_how_many_rows_it_has(
+    database, intake, tmp_path
+):
+    records(intake, "A", "2025-09-10T00:00:00Z")
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    sealed(path, opened(path, KEY))
+    found = drill(database, path, KEY)
+    assert (found.expected, found.differences, found.rows["simulation_record"]) == (None, {}, 1)
+
+
+@pytest.mark.parametrize("marks", [[b"more", b"rows"], [b"rows", b"last"], [b"last", b"last"]])
+def test_parts_in_another_order_are_refused(database, tmp_path, marks):
+    path = tmp_path / "r.backup"
+    sealed(path, [b"a", b"b"], marks=marks)
+    for read in (lambda: rows_in(path, KEY), lambda: restore(database, path, KEY)):
+        with pytest.raises(ValueError, match="the key does not fit, or the file was changed"):
+            read()
+
+
+def test_a_drill_that_fails_leaves_no_database_behind(database, tmp_path):
+    path = tmp_path / "r.backup"
+    sealed(path, [b"PGDMP", b"nonsense"])
+    with pytest.raises(DatabaseError, match="cannot be read"):
+        drill(database, path, KEY)
+    with pytest.raises(ValueError, match="the key does not fit"):
+        drill(database, path, bytes(32))
+    assert scratch_databases(database) == []
+
+
+def test_a_drill_needs_the_right_to_make_databases(database, intake, tmp_path):
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    database.execute("DROP ROLE IF EXISTS plain")
+    database.execute("CREATE ROLE plain")
+    engine = sa.create_engine(
+        sa.make_url(database.url).set(drivername="postgresql+psycopg"),
+        connect_args={"options": "-c role=plain"},
+    )
+    with pytest.raises(DatabaseError, match=r"ALTER ROLE \.\.\. CREATEDB"):
+        drill(Database(engine, database.url), path, KEY)
+    engine.dispose()
+    database.execute("DROP ROLE plain")

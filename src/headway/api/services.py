@@ -20,7 +20,8 @@ from headway.sensing import MISSING
 from headway.service.cameras import CameraService
 from headway.service.observations import ObservationService
 from headway.service.streets import StreetService
-from headway.settings import ExternalSettings, NotifySettings
+from headway.service.upkeep import UpkeepService
+from headway.settings import ExternalSettings, NotifySettings, UpkeepSettings
 from headway.store import Database, Intake
 
 STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
@@ -45,6 +46,7 @@ class ApiSettings:
     redis_url: str = ""
     cache_s: float = 10.0
     notify: NotifySettings = field(default_factory=NotifySettings)
+    upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
     external: ExternalSettings = field(default_factory=ExternalSettings)
     secret_key: str = field(default="", repr=False)
 
@@ -68,11 +70,15 @@ class Services:
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
     lookout: Lookout = field(init=False)
+    upkeep: UpkeepService = field(init=False)
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.lookout = Lookout(self)
+        self.upkeep = UpkeepService(
+            self.database, self.folder, self.settings.upkeep, self.hub.publish
+        )
 
     @classmethod
     def create(cls, settings: ApiSettings, database: Database) -> Services:
@@ -120,11 +126,13 @@ class Services:
             self.camera_service = await run_in_threadpool(self.make_camera_service)
         threading.Thread(target=self._replay_spool, daemon=True, name="spool").start()
         await run_in_threadpool(self.lookout.begin)
+        self.upkeep.begin()
 
     async def stop(self) -> None:
         """Cameras before streets, whose signals they see; the relay last."""
         self._stop.set()
         self.lookout.close()
+        self.upkeep.close()
         if self.camera_service is not None:
             await run_in_threadpool(self.camera_service.close)
         if self.street_service is not None:

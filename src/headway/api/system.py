@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
+from datetime import datetime
 from functools import cache
 from importlib import metadata
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from headway.api.health import Health
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.service.cameras import CameraService
+from headway.service.upkeep import SCHEDULED, UpkeepError, UpkeepRun, UpkeepTask
 from headway.store.inspection import DatabaseState, inspect
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
@@ -208,6 +210,48 @@ def erase_simulation(
         raise ProblemError(404, f"there is no simulation {id!r} in the database")
     services_of(request).cache.clear()
     return {"rows": gone}
+
+
+class Upkeep(BaseModel):
+    """next: when each scheduled task is due, UTC; missing where it is not scheduled. backups: files
+    that there are, oldest first; runs: the newest first.
+    """
+
+    at: str
+    backup_every_h: float
+    keep: int
+    retention_days: float
+    next: dict[str, datetime]
+    backups: list[str]
+    runs: list[UpkeepRun]
+
+
+@router.get("/api/v1/admin/upkeep", tags=["admin"], responses=OK)
+def upkeep(request: Request, _: Admin) -> Upkeep:
+    """The schedule of backups and retention, and their newest 50 runs with duration and size."""
+    service = services_of(request).upkeep
+    settings = service.settings
+    due = {task: service.next_due(task) for task in SCHEDULED}
+    return Upkeep(
+        at=settings.at,
+        backup_every_h=settings.backup_every_h,
+        keep=settings.keep,
+        retention_days=settings.retention_days,
+        next={task: at for task, at in due.items() if at is not None},
+        backups=[path.name for path in service.files()],
+        runs=service.runs(),
+    )
+
+
+@router.post("/api/v1/admin/upkeep/{task}", tags=["admin"], responses=responses(401, 403, 422, 503))
+def run_upkeep(request: Request, _: Admin, task: UpkeepTask) -> UpkeepRun:
+    """Run a task now: a backup; retention; or a drill, which restores the newest backup into a
+    database of its own, counts its rows, compares them with those it was made of, and drops it.
+    """
+    try:
+        return services_of(request).upkeep.run(task)
+    except UpkeepError as error:
+        raise ProblemError(503, str(error)) from error
 
 
 @router.get("/api/v1/admin/audit/verify", tags=["admin"], responses=OK)

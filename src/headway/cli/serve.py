@@ -15,6 +15,7 @@ import typer
 import uvicorn
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from headway import telemetry
 from headway.analytics import highres
@@ -26,11 +27,13 @@ from headway.cli.environment import SECRET_KEY, Reload, refuse_unsafe, start_ane
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
 from headway.service.streets import StreetService
+from headway.service.upkeep import UpkeepService
 from headway.settings import Settings, load, log_level, overridden
 from headway.store import Intake, open_database
+from headway.store.upkeep import Drill, new_key, read_key, retain
 from headway.store.upkeep import backup as back_up
+from headway.store.upkeep import drill as try_out
 from headway.store.upkeep import erase as take_away
-from headway.store.upkeep import new_key, read_key, retain
 from headway.store.upkeep import restore as set_back
 from headway.street.alerts import alert_rules
 from headway.street.messages import Task
@@ -157,6 +160,7 @@ def _api_settings(settings: Settings, folder: Path) -> ApiSettings:
         cache_s=settings.api.cache_s,
         redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
         notify=settings.notify,
+        upkeep=settings.upkeep,
         external=settings.external,
         secret_key=os.environ.get(SECRET_KEY, ""),
     )
@@ -271,16 +275,68 @@ def backup(
 
 @db.command()
 def restore(
-    path: Annotated[Path, typer.Argument(help="Backup file to read.")],
-    key: Annotated[Path, typer.Option(help="Key file.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Backup file to read; with --drill the newest one where none is given."
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Key file; with --drill that of the schedule where none is given."),
+    ] = None,
+    drill: Annotated[
+        bool,
+        typer.Option(
+            "--drill",
+            help="Change nothing: restore into a new database, compare its rows with those that "
+            "the backup was made of, and drop it.",
+        ),
+    ] = False,
+    config: Annotated[
+        str, typer.Option(help="Settings file (YAML), for upkeep.folder and upkeep.key.")
+    ] = "",
     data: Data = "data",
 ) -> None:
     """Restore the database from a backup, completely or not at all."""
-    secret, database = read_key(key), open_database(Path(data))
+    if not drill and (path is None or key is None):
+        raise typer.BadParameter("give a backup file and --key, or --drill")
+    upkeep = load(config or None).upkeep
+    secret = read_key(key) if key is not None else None
+    database = open_database(Path(data), create=not drill)
     try:
-        set_back(database, path, secret)
+        if drill:
+            schedule = UpkeepService(database, Path(data), upkeep, _publish_nowhere)
+            _print_drill(
+                try_out(
+                    database,
+                    schedule.newest() if path is None else path,
+                    read_key(schedule.key) if secret is None else secret,
+                )
+            )
+        elif path is not None and secret is not None:
+            set_back(database, path, secret)
     finally:
         database.close()
+
+
+def _publish_nowhere(topic: str, street: str, message: Any) -> None:
+    """No live streams here."""
+
+
+def _print_drill(found: Drill) -> None:
+    """Exit status 1 where rows differ."""
+    expected = found.expected or {}
+    table = Table("table", "rows restored", "rows backed up", box=None)
+    for name in sorted(found.rows.keys() | expected.keys()):
+        table.add_row(name, f"{found.rows.get(name, 0):,}", f"{expected.get(name, 0):,}")
+    console.print(table)
+    if found.differences:
+        console.print(f"{escape(found.path)}: rows differ: {', '.join(found.differences)}")
+        raise SystemExit(1)
+    rows = f"{sum(found.rows.values()):,} rows in {len(found.rows)} tables"
+    said = "all there" if found.expected is not None else "this backup does not say how many"
+    console.print(f"{escape(found.path)} can be restored: {rows}, {said}")
 
 
 @db.command("retain")

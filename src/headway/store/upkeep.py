@@ -5,14 +5,17 @@ file.
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import os
 import secrets
 import subprocess
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
@@ -23,6 +26,15 @@ from headway.store.embedded import package
 
 MAGIC = b"HEADWAY-BACKUP-1\n"
 CHUNK = 1 << 20
+MORE, LAST, ROWS = b"more", b"last", b"rows"  # what a part is authenticated as
+AFTER = {b"": (MORE, LAST), MORE: (MORE, LAST), LAST: (ROWS,), ROWS: ()}  # which may follow
+DRILL_PREFIX = "headway_drill_"  # of databases that exist for the time of a drill
+TABLES = """
+    SELECT relname FROM pg_class
+    WHERE relkind IN ('r', 'p') AND NOT relispartition
+        AND relnamespace = 'public'::regnamespace
+    ORDER BY relname
+"""
 MOST_DAYS = 100_000  # the calendar of PostgreSQL begins in 4713 BC
 
 
@@ -101,50 +113,154 @@ def read_key(path: Path) -> bytes:
 
 def backup(database: Database, path: Path, key: bytes) -> int:
     """Dump the whole database into `path`, encrypted and authenticated (AES-256-GCM, chunk by
-    chunk); bytes written. Written whole or not at all.
+    chunk); bytes written. Written whole or not at all. Its last part says how many rows each table
+    has, counted in the same snapshot, so that a drill can tell whether all came back.
     """
     draft = path.with_suffix(path.suffix + ".draft")
-    cipher = AESGCM(key)
-    start = secrets.token_bytes(4)
-    words = [_tool("pg_dump"), "--format=custom", "--no-owner", _address(database)]
     try:
-        with (
-            draft.open("wb") as out,
-            tempfile.TemporaryFile() as said,
-            subprocess.Popen(
-                words, stdout=subprocess.PIPE, stderr=said, env=_secret(database)
-            ) as dump,
-        ):
-            assert dump.stdout is not None
-            out.write(MAGIC + start)
-            number = 0
-            part = dump.stdout.read(CHUNK)
-            last = False
-            while not last:
-                following = dump.stdout.read(CHUNK)
-                last = not following
-                sealed = cipher.encrypt(
-                    start + number.to_bytes(8, "big"), part, b"last" if last else b"more"
-                )
-                out.write(len(sealed).to_bytes(4, "big") + sealed)
-                number, part = number + 1, following
+        with _snapshot(database) as (snapshot, rows), draft.open("wb") as out:
+            out.write(MAGIC)
+            _write_sealed(out, key, _dumped(database, snapshot), rows)
             out.flush()
             os.fsync(out.fileno())
-            if dump.wait():
-                said.seek(0)
-                reason = said.read().decode(errors="replace").strip() or "pg_dump gave no reason"
-                raise DatabaseError(f"the backup failed: {reason}")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     return path.stat().st_size
 
 
+def row_counts(database: Database) -> dict[str, int]:
+    """Rows of each table, with its partitions; all of one moment."""
+    with _snapshot(database) as (_, rows):
+        return rows
+
+
+@contextlib.contextmanager
+def _snapshot(database: Database) -> Iterator[tuple[str, dict[str, int]]]:
+    """Id of a snapshot that pg_dump can use until the end of the block, and the rows of each table
+    in it.
+    """
+    with database.engine.connect().execution_options(isolation_level="REPEATABLE READ") as held:
+        snapshot = str(held.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one())
+        names = held.exec_driver_sql(TABLES).scalars().all()
+        counts = {
+            name: held.exec_driver_sql(f'SELECT count(*) FROM "{name}"').scalar_one()
+            for name in names
+        }
+        yield snapshot, counts
+
+
+def _dumped(database: Database, snapshot: str) -> Iterator[bytes]:
+    """What pg_dump writes, in chunks. Raises DatabaseError where it fails."""
+    words = [
+        _tool("pg_dump"),
+        "--format=custom",
+        "--no-owner",
+        f"--snapshot={snapshot}",
+        _address(database),
+    ]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, env=_secret(database)) as dump,
+    ):
+        assert dump.stdout is not None
+        while part := dump.stdout.read(CHUNK):
+            yield part
+        if dump.wait():
+            said.seek(0)
+            reason = said.read().decode(errors="replace").strip() or "pg_dump gave no reason"
+            raise DatabaseError(f"the backup failed: {reason}")
+
+
+def _write_sealed(
+    out: IO[bytes], key: bytes, dump: Iterator[bytes], rows: Mapping[str, int]
+) -> None:
+    """4 bytes of nonce; then parts, each as its length and what AES-GCM makes of it, numbered from
+    0, with a mark: MORE, LAST for the end of the dump, ROWS for the counts.
+    """
+    cipher, start, number = AESGCM(key), secrets.token_bytes(4), 0
+    out.write(start)
+
+    def write(part: bytes, mark: bytes) -> None:
+        nonlocal number
+        sealed = cipher.encrypt(start + number.to_bytes(8, "big"), part, mark)
+        out.write(len(sealed).to_bytes(4, "big") + sealed)
+        number += 1
+
+    part = next(dump, b"")
+    for following in dump:
+        write(part, MORE)
+        part = following
+    write(part, LAST)
+    write(json.dumps({"rows": rows}, sort_keys=True).encode(), ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """Of a backup that was restored into a database of its own. rows: found there; expected: as
+    counted when it was made, None for a backup of an earlier version, which does not say.
+    """
+
+    path: str
+    rows: dict[str, int]
+    expected: dict[str, int] | None
+
+    @property
+    def differences(self) -> dict[str, tuple[int | None, int | None]]:
+        """Tables whose number of rows is not the expected one: (expected, found)."""
+        if self.expected is None:
+            return {}
+        tables = sorted(self.expected.keys() | self.rows.keys())
+        pairs = {t: (self.expected.get(t), self.rows.get(t)) for t in tables}
+        return {t: pair for t, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def drill(database: Database, path: Path, key: bytes) -> Drill:
+    """Restore a backup into a new database beside this one, count its rows, and drop it again.
+    Raises ValueError for a file that is no backup, or does not fit the key; DatabaseError where it
+    cannot be restored, or this user may not make databases.
+    """
+    expected = rows_in(path, key)
+    name = f"{DRILL_PREFIX}{secrets.token_hex(4)}"
+    address = sa.make_url(database.url).set(database=name)
+    try:
+        _beside(database, f"CREATE DATABASE {name} TEMPLATE template0")
+    except sa.exc.ProgrammingError as error:
+        raise DatabaseError(
+            f"the drill needs a database of its own, which this user may not make ({error.orig}). "
+            "Let it: ALTER ROLE ... CREATEDB"
+        ) from error
+    scratch = Database(
+        sa.create_engine(address.set(drivername="postgresql+psycopg")),
+        address.render_as_string(hide_password=False),
+    )
+    try:
+        restore(scratch, path, key)
+        return Drill(str(path), row_counts(scratch), expected)
+    finally:
+        scratch.engine.dispose()
+        _beside(database, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _beside(database: Database, statement: str) -> None:
+    """A statement that may not run within a transaction."""
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+        held.exec_driver_sql(statement)
+
+
+def rows_in(path: Path, key: bytes) -> dict[str, int] | None:
+    """Rows of each table that a backup says to hold; None where it does not say. Raises
+    ValueError.
+    """
+    told = [part for mark, part in _parts(path, key) if mark == ROWS]
+    return dict(json.loads(told[0])["rows"]) if told else None
+
+
 def restore(database: Database, path: Path, key: bytes) -> None:
     """Restore the database from a backup. It is read and checked to its end before anything is
     changed. Raises ValueError, DatabaseError.
     """
-    whole = b"".join(_opened(path, key))
+    whole = b"".join(part for mark, part in _parts(path, key) if mark != ROWS)
     script = subprocess.run(
         [_tool("pg_restore"), "--no-owner", "--file=-"],
         input=whole,
@@ -190,29 +306,31 @@ def _secret(database: Database) -> dict[str, str]:
     return os.environ | ({"PGPASSWORD": str(password)} if password else {})
 
 
-def _opened(path: Path, key: bytes) -> Any:
+def _parts(path: Path, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(mark, part) of a backup, in order. Raises ValueError for anything but a whole backup."""
     cipher = AESGCM(key)
     with path.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:
             raise ValueError(f"{path}: is no backup of Headway's.")
         start = stream.read(4)
-        number = 0
-        ended = False
+        number, seen = 0, b""
         while size := stream.read(4):
             sealed = stream.read(int.from_bytes(size, "big"))
-            for mark in (b"more", b"last"):
-                try:
-                    part = cipher.decrypt(start + number.to_bytes(8, "big"), sealed, mark)
-                except InvalidTag:
-                    continue
-                ended = mark == b"last"
-                yield part
-                break
-            else:
-                raise ValueError(f"{path}: the key does not fit, or the file was changed.")
+            nonce = start + number.to_bytes(8, "big")
+            seen, part = _unsealed(cipher, nonce, sealed, AFTER[seen], path)
+            yield seen, part
             number += 1
-        if not ended:
+        if seen not in (LAST, ROWS):
             raise ValueError(f"{path}: is cut off.")
+
+
+def _unsealed(
+    cipher: AESGCM, nonce: bytes, sealed: bytes, marks: tuple[bytes, ...], path: Path
+) -> tuple[bytes, bytes]:
+    for mark in marks:
+        with contextlib.suppress(InvalidTag):
+            return mark, cipher.decrypt(nonce, sealed, mark)
+    raise ValueError(f"{path}: the key does not fit, or the file was changed.")
 
 
 def _tool(name: str) -> str:

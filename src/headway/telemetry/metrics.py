@@ -139,6 +139,18 @@ undelivered = Gauge(
     ("what",),
     registry=registry,
 )
+upkeep_failed = Gauge(
+    "headway_upkeep_failed",
+    "1 after a run of the upkeep (backup, retention, drill) that failed",
+    ("task",),
+    registry=registry,
+)
+upkeep_done_at = Gauge(
+    "headway_upkeep_last_success_timestamp_seconds",
+    "Begin of the last successful run of the upkeep, seconds since 1970",
+    ("task",),
+    registry=registry,
+)
 memory_bytes = Gauge(
     "headway_memory_bytes", "Resident memory of this process, bytes", registry=registry
 )

@@ -1,0 +1,270 @@
+"""Backups and retention on a schedule. Each run is recorded in the database (`upkeep_run`), logged
+and published; one that failed is an alert.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
+
+from headway import telemetry
+from headway.settings import UpkeepSettings
+from headway.store import Database, DatabaseError
+from headway.store.upkeep import backup, drill, new_key, read_key, retain
+from headway.telemetry import metrics
+
+UpkeepTask = Literal["backup", "retention", "drill"]
+TASKS: tuple[UpkeepTask, ...] = get_args(UpkeepTask)
+SCHEDULED: tuple[UpkeepTask, ...] = ("backup", "retention")  # a backup comes first
+LOOK_EVERY_S = 30.0
+RETRY_AFTER_S = 900.0  # after a run that failed
+RETENTION_EVERY_H = 24.0
+RUN_LOCK = 4847  # any number that no other lock of the database has: one process at a time
+FILE = re.compile(r"headway-\d{8}T\d{6}Z\.backup")
+
+Publish = Callable[[str, str, Any], None]
+
+
+class UpkeepError(RuntimeError):
+    """A run that failed; the message says why. It is recorded already."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepRun:
+    """One run. data: of a backup its file and bytes, of retention the rows deleted by table, of a
+    drill the rows found by table; error where it failed.
+    """
+
+    task: str
+    begun_at: datetime
+    took_s: float
+    ok: bool
+    data: dict[str, Any]
+
+
+class UpkeepService:
+    """Keeps the schedule of `settings` for a database, and runs what an administrator asks for.
+
+    folder:  data folder.
+    publish: takes (topic, street, message); street is empty.
+    clock:   seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        settings: UpkeepSettings,
+        publish: Publish,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self.settings = settings
+        self.backups = Path(settings.folder) if settings.folder else folder / "backups"
+        self.key = Path(settings.key) if settings.key else folder / "backup.key"
+        self._publish = publish
+        self._clock = clock
+        self._begun_at = self._now()
+        self._stop = threading.Event()
+        self._busy = threading.Lock()
+        self._log = telemetry.log("store")
+
+    def begin(self) -> None:
+        """Keep the schedule, in a thread."""
+        threading.Thread(target=self._work, daemon=True, name="upkeep").start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    # --- when ---
+
+    def every_h(self, task: UpkeepTask) -> float:
+        """Hours between two runs; 0 where the task is not scheduled."""
+        if task == "backup":
+            return self.settings.backup_every_h
+        return RETENTION_EVERY_H if task == "retention" and self.settings.retention_days else 0.0
+
+    def last_due(self, task: UpkeepTask) -> datetime | None:
+        """The newest time, now or before, at which the task was to run."""
+        period_s = self.every_h(task) * 3600.0
+        if not period_s:
+            return None
+        hour, minute = map(int, self.settings.at.split(":"))
+        first_s = hour * 3600.0 + minute * 60.0
+        periods = (self._clock() - first_s) // period_s
+        return datetime.fromtimestamp(first_s + periods * period_s, UTC)
+
+    def next_due(self, task: UpkeepTask) -> datetime | None:
+        last = self.last_due(task)
+        return last + timedelta(hours=self.every_h(task)) if last else None
+
+    def is_due(self, task: UpkeepTask) -> bool:
+        """Whether it was to run since its last success (before the first: since this service
+        began), and did not fail just now.
+        """
+        due = self.last_due(task)
+        if due is None:
+            return False
+        runs = self.runs(task, 1)
+        done = self._newest_success(task) or self._begun_at
+        if runs and not runs[0].ok:
+            since_s = (self._now() - runs[0].begun_at).total_seconds()
+            if 0 <= since_s < RETRY_AFTER_S:
+                return False
+        return done < due
+
+    def runs(self, task: str = "", limit: int = 50) -> list[UpkeepRun]:
+        """The newest runs first, of one task or of all."""
+        rows = self._database.rows(
+            "SELECT task, begun_at, took_s, ok, data FROM upkeep_run WHERE :task IN ('', task) "
+            "ORDER BY begun_at DESC, id DESC LIMIT :limit",
+            task=task,
+            limit=limit,
+        )
+        return [UpkeepRun(**row) for row in rows]
+
+    def _newest_success(self, task: str) -> datetime | None:
+        rows = self._database.rows(
+            "SELECT max(begun_at) AS at FROM upkeep_run WHERE task = :task AND ok", task=task
+        )
+        return rows[0]["at"] if rows else None
+
+    # --- what ---
+
+    def run(self, task: UpkeepTask) -> UpkeepRun:
+        """Run a task now, and record it. Raises UpkeepError where it failed, or another one is
+        running.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise UpkeepError("another run of the upkeep is under way. Try again later")
+        try:
+            return self._recorded(task)
+        finally:
+            self._busy.release()
+
+    def _recorded(self, task: UpkeepTask) -> UpkeepRun:
+        work = {"backup": self._backup, "retention": self._retain, "drill": self._drill}[task]
+        at, begun_s = self._now(), time.perf_counter()
+        try:
+            ok, data = True, work()
+        except Exception as error:  # of whatever class: it is recorded, and an alert
+            ok, data = False, {"error": " ".join(str(error).split()) or type(error).__name__}
+        run = UpkeepRun(task, at, round(time.perf_counter() - begun_s, 3), ok, data)
+        self._report(run)
+        if not ok:
+            raise UpkeepError(f"the {task} failed: {data['error']}")
+        return run
+
+    def _backup(self) -> dict[str, Any]:
+        key = self._key()
+        self.backups.mkdir(mode=0o700, parents=True, exist_ok=True)
+        size = int(self._database.rows("SELECT pg_database_size(current_database()) AS n")[0]["n"])
+        free = shutil.disk_usage(self.backups).free
+        if free < size:
+            raise DatabaseError(
+                f"{self.backups}: {free} bytes are free, the database has {size}. Make room, or "
+                "give another upkeep.folder"
+            )
+        path = self.backups / f"headway-{self._now():%Y%m%dT%H%M%SZ}.backup"
+        written = backup(self._database, path, key)
+        gone = self.files()[: -self.settings.keep]
+        for old in gone:
+            old.unlink(missing_ok=True)
+        return {"file": path.name, "bytes": written, "removed": [old.name for old in gone]}
+
+    def _retain(self) -> dict[str, Any]:
+        if not self.settings.retention_days:
+            raise ValueError("upkeep.retention_days is 0: nothing is ever deleted")
+        return {"deleted": retain(self._database, self.settings.retention_days).rows}
+
+    def _drill(self) -> dict[str, Any]:
+        found = drill(self._database, self.newest(), read_key(self.key))
+        if found.differences:
+            raise DatabaseError(
+                f"{found.path}: rows do not match (table: expected, found): {found.differences}"
+            )
+        return {"file": Path(found.path).name, "rows": found.rows, "expected": found.expected}
+
+    def _key(self) -> bytes:
+        """The key of the backups, made where there is none."""
+        if not self.key.exists():
+            self.key.parent.mkdir(parents=True, exist_ok=True)
+            new_key(self.key)
+            self._log.warning(
+                "a key for backups was made: copy it to a safe place, without it no backup "
+                "can be read",
+                file=str(self.key),
+            )
+        return read_key(self.key)
+
+    def files(self) -> list[Path]:
+        """The backups that there are, oldest first."""
+        if not self.backups.is_dir():
+            return []
+        return sorted(path for path in self.backups.iterdir() if FILE.fullmatch(path.name))
+
+    def newest(self) -> Path:
+        """The newest backup. Raises DatabaseError where there is none."""
+        files = self.files()
+        if not files:
+            raise DatabaseError(f"{self.backups}: holds no backup yet. Make one first")
+        return files[-1]
+
+    # --- what is told ---
+
+    def _report(self, run: UpkeepRun) -> None:
+        """To the database, the log, the metrics and the live streams."""
+        metrics.upkeep_failed.labels(run.task).set(0.0 if run.ok else 1.0)
+        if run.ok:
+            metrics.upkeep_done_at.labels(run.task).set(run.begun_at.timestamp())
+        say = self._log.info if run.ok else self._log.error
+        say(f"upkeep: {run.task}", ok=run.ok, took_s=run.took_s, **run.data)
+        try:
+            self._database.execute(
+                "INSERT INTO upkeep_run (task, begun_at, took_s, ok, data) VALUES "
+                "(:task, :begun_at, :took_s, :ok, CAST(:data AS jsonb))",
+                **(asdict(run) | {"data": json.dumps(run.data)}),
+            )
+        except sa.exc.SQLAlchemyError as error:
+            self._log.error("upkeep: run not recorded", task=run.task, error=str(error))
+        level = "info" if run.ok else "critical"
+        kind = f"upkeep.{run.task}" if run.ok else f"upkeep.{run.task}_failed"
+        data = {"level": level, "took_s": run.took_s, **run.data}
+        event = {"kind": kind, "at_s": None, "junction": "", "data": data}
+        self._publish("monitoring", "", event)
+        if not run.ok:
+            self._publish("alerts", "", event)
+
+    def _work(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            self.run_due()
+
+    def run_due(self) -> list[UpkeepRun]:
+        """Run what is due, unless another process of the same database does; the runs that
+        succeeded.
+        """
+        done = []
+        for task in SCHEDULED:
+            try:
+                with self._database.engine.connect() as held:
+                    lock = sa.text("SELECT pg_try_advisory_xact_lock(:lock)")
+                    if held.execute(lock, {"lock": RUN_LOCK}).scalar_one() and self.is_due(task):
+                        done.append(self.run(task))
+            except UpkeepError:
+                pass  # is recorded
+            except sa.exc.SQLAlchemyError as error:
+                self._log.error("upkeep: the database is away", task=task, error=str(error))
+        return done
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)

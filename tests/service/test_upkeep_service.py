@@ -1,0 +1,201 @@
+"""Backups and retention on a schedule: when they are due, on a clock by hand; what they leave."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from headway.service import upkeep as room
+from headway.service.upkeep import UpkeepError, UpkeepService
+from headway.settings import UpkeepSettings
+from headway.store import Intake, open_database
+from headway.telemetry import metrics
+
+START = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def database(new_record, tmp_path_factory):
+    found = open_database(tmp_path_factory.mktemp("unused"), new_record())
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def of(database, tmp_path):
+    """Makes a service at START. `of.told`: what it published; `of.go(h)`: the clock goes on."""
+    database.execute("TRUNCATE upkeep_run, simulation_record")
+
+    class Of:
+        now, told = START.timestamp(), []
+
+        def __call__(self, **settings):
+            return UpkeepService(
+                database,
+                tmp_path,
+                UpkeepSettings(**settings),
+                lambda *words: self.told.append(words),
+                lambda: self.now,
+            )
+
+        def go(self, hours):
+            self.now += 3600.0 * hours
+
+    found = Of()
+    found.told = []
+    return found
+
+
+def names(service):
+    return [path.name for path in service.files()]
+
+
+@pytest.mark.parametrize(
+    ("at", "every_h", "last", "following"),
+    [
+        ("03:00", 24.0, "2026-03-10T03:00", "2026-03-11T03:00"),
+        ("12:00", 24.0, "2026-03-10T12:00", "2026-03-11T12:00"),
+        ("12:01", 24.0, "2026-03-09T12:01", "2026-03-10T12:01"),
+        ("03:30", 6.0, "2026-03-10T09:30", "2026-03-10T15:30"),
+        ("00:00", 0.5, "2026-03-10T12:00", "2026-03-10T12:30"),
+    ],
+)
+def test_the_times_of_a_schedule(of, at, every_h, last, following):
+    service = of(at=at, backup_every_h=every_h)
+    assert service.last_due("backup") == datetime.fromisoformat(f"{last}Z")
+    assert service.next_due("backup") == datetime.fromisoformat(f"{following}Z")
+
+
+def test_what_is_not_scheduled_is_never_due(of):
+    service = of(backup_every_h=0.0)
+    for task in ("backup", "retention", "drill"):
+        assert (service.next_due(task), service.is_due(task)) == (None, False)
+    assert service.run_due() == []
+
+
+def test_a_backup_a_day_from_the_next_hour_on(of):
+    """It begins at noon: nothing is due before 03:00; then once, and again a day later."""
+    service = of()
+    assert service.run_due() == []
+    of.go(14.99)
+    assert service.run_due() == []
+    of.go(0.02)
+    assert [r.task for r in service.run_due()] == ["backup"]
+    assert service.run_due() == []
+    assert names(service) == ["headway-20260311T030036Z.backup"]
+    assert service.backups.stat().st_mode & 0o777 == 0o700
+    again = of()  # the server was started anew: what is done is done
+    assert again.run_due() == []
+    of.go(24.0)
+    assert len(again.run_due()) == 1
+
+
+def test_a_run_that_was_missed_is_made_up_for(of):
+    """The server was down at 03:00, and had a backup of before."""
+    of().run("backup")
+    of.go(24.0)
+    assert [r.task for r in of().run_due()] == ["backup"]
+
+
+def test_the_newest_backups_are_kept_and_other_files_left_alone(of):
+    service = of(keep=2)
+    service.backups.mkdir(mode=0o700)
+    (service.backups / "mine.backup").touch()
+    (service.backups / "headway-20200101T000000Z.backup.draft").touch()
+    for _ in range(3):
+        run = service.run("backup")
+        of.go(1.0)
+    assert names(service) == ["headway-20260310T130000Z.backup", "headway-20260310T140000Z.backup"]
+    assert run.data == {
+        "file": "headway-20260310T140000Z.backup",
+        "bytes": service.newest().stat().st_size,
+        "removed": ["headway-20260310T120000Z.backup"],
+    }
+    assert len(list(service.backups.iterdir())) == 4
+    assert service.key.stat().st_mode & 0o777 == 0o600
+
+
+def test_each_run_is_recorded_logged_and_published(of, database, logged):
+    service = of(retention_days=30.0)
+    old = (START - timedelta(days=400)).isoformat()
+    rows = [("S", at, "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False) for at in (old,)]
+    Intake(database, service.backups.parent).write("simulation_record", rows)
+    run = service.run("retention")
+    assert (run.ok, run.begun_at, run.data["deleted"]["simulation_record"]) == (True, START, 1)
+    assert service.runs() == [run]
+    topic, street, event = of.told[0]
+    assert (topic, street, event["kind"]) == ("monitoring", "", "upkeep.retention")
+    assert event["data"] == {"level": "info", "took_s": run.took_s, "deleted": run.data["deleted"]}
+    (line,) = [x for x in logged("store") if x["event"] == "upkeep: retention"]
+    assert (line["ok"], line["took_s"], line["deleted"]) == (True, run.took_s, run.data["deleted"])
+    assert value("headway_upkeep_failed", "retention") == 0.0
+    done_at = "headway_upkeep_last_success_timestamp_seconds"
+    assert value(done_at, "retention") == START.timestamp()
+    json.dumps(event)
+
+
+def value(name, task):
+    return metrics.registry.get_sample_value(name, {"task": task})
+
+
+def test_a_run_that_fails_is_an_alert_and_tried_again_after_a_quarter_of_an_hour(
+    of, monkeypatch, logged
+):
+    service = of()
+    of.go(15.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "backup", lambda *_: 1 / 0)
+        assert service.run_due() == []
+    (run,) = service.runs()
+    assert (run.ok, run.data) == (False, {"error": "division by zero"})
+    assert [(topic, e["kind"], e["data"]["level"]) for topic, _, e in of.told] == [
+        ("monitoring", "upkeep.backup_failed", "critical"),
+        ("alerts", "upkeep.backup_failed", "critical"),
+    ]
+    assert value("headway_upkeep_failed", "backup") == 1.0
+    assert logged("store")[-1]["level"] == "error"
+    of.go(0.24)
+    assert service.run_due() == []
+    assert len(service.runs()) == 1
+    of.go(0.02)
+    assert [r.ok for r in service.run_due()] == [True]
+    assert value("headway_upkeep_failed", "backup") == 0.0
+
+
+def test_a_full_disk_is_refused_before_it_is_full(of, monkeypatch):
+    service = of()
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: type("U", (), {"free": 1000}))
+    with pytest.raises(UpkeepError, match=r"1000 bytes are free, the database has \d+"):
+        service.run("backup")
+    assert names(service) == []
+
+
+def test_a_drill_takes_the_newest_backup_and_fails_without_one(of, database):
+    service = of()
+    with pytest.raises(UpkeepError, match=r"the drill failed: .*holds no backup yet"):
+        service.run("drill")
+    service.run("backup")
+    run = service.run("drill")
+    assert run.data["rows"] == run.data["expected"]
+    assert run.data["rows"]["upkeep_run"] == 1  # the failed drill; the backup ended after its dump
+    assert [r.task for r in service.runs()] == ["drill", "backup", "drill"]
+    assert [r.task for r in service.runs("backup")] == ["backup"]
+    service.newest().write_bytes(b"broken")
+    with pytest.raises(UpkeepError, match="is no backup of Headway's"):
+        service.run("drill")
+
+
+def test_retention_without_days_deletes_nothing(of):
+    with pytest.raises(UpkeepError, match=r"upkeep\.retention_days is 0"):
+        of().run("retention")
+
+
+def test_one_process_at_a_time(of, database):
+    service = of()
+    of.go(15.0)
+    with database.engine.begin() as held:
+        held.exec_driver_sql(f"SELECT pg_advisory_xact_lock({room.RUN_LOCK})")
+        assert service.run_due() == []
+    assert len(service.run_due()) == 1
