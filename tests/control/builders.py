@@ -107,7 +107,9 @@ def timing(net, least=5.0, yellow=3.0, clearance=0.0, min_cycle_s=0.0):
         np.broadcast_to(np.asarray(x, float), len(net.groups)).copy()
         for x in (yellow, clearance, least, 120.0)
     ]
-    return Timing(TimingProfile("hand", 1.0, 120.0, 150.0, min_cycle_s, 3.0, 0.0), *full)
+    rest = [np.full(len(net.groups), x) for x in (150.0, min_cycle_s, np.inf)]
+    profile = TimingProfile("hand", 1.0, 120.0, 150.0, min_cycle_s, 3.0, 0.0)
+    return Timing(profile, *full, *rest)
 
 
 def flat_tables(net, times):

@@ -39,6 +39,9 @@ def test_the_two_profiles_have_their_values():
         "red_clearance_s",
         "walk_s",
         "pedestrian_s",
+        "max_cycle_s",
+        "least_yellow_s",
+        "least_red_clearance_s",
     )
     assert tuple(f.name for f in dataclasses.fields(TimingProfile)) == fields
     assert dataclasses.astuple(BENCHMARK) == (
@@ -51,9 +54,12 @@ def test_the_two_profiles_have_their_values():
         0.0,
         7.0,
         7.0,
+        math.inf,
+        0.0,
+        0.0,
     )
-    assert dataclasses.astuple(STREET) == ("street", 10.0, 90.0, 110.0, 40.0, None, None, 7.0, 20.0)
-    assert TimingProfile("street", 10.0, 90.0, 110.0, 40.0, None, None) == STREET
+    street = (10.0, 90.0, 110.0, 40.0, None, None, 7.0, 20.0, 120.0, 0.0, 0.0)
+    assert dataclasses.astuple(STREET) == ("street", *street)
     assert PROFILES == {"benchmark": BENCHMARK, "street": STREET}
 
 
@@ -117,12 +123,21 @@ GOOD = {
         {"yellow_s": 2.7},
         {"yellow_s": None},
         {"walk_s": 4.0},
+        {"max_cycle_s": 40.001, "min_cycle_s": 40.0},
     ],
 )
 def test_a_profile_is_taken_at_its_bounds(change):
     assert (
         dataclasses.asdict(TimingProfile(**GOOD | change))
-        == {"walk_s": 7.0, "pedestrian_s": 20.0} | GOOD | change
+        == {
+            "walk_s": 7.0,
+            "pedestrian_s": 20.0,
+            "max_cycle_s": math.inf,
+            "least_yellow_s": 0.0,
+            "least_red_clearance_s": 0.0,
+        }
+        | GOOD
+        | change
     )
 
 
@@ -140,6 +155,8 @@ def test_a_profile_is_taken_at_its_bounds(change):
             {"min_cycle_s": -0.001},
             "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s",
         ),
+        ({"max_cycle_s": 5.0}, "needs max_cycle_s above min_cycle_s and min_green_s"),
+        ({"max_cycle_s": 40.0, "min_cycle_s": 40.0}, "needs max_cycle_s above min_cycle_s"),
         ({"yellow_s": 2.699}, "yellow_s 2.699 is under the 2.7 s of NEMA TS 2"),
         ({"walk_s": 3.999}, "walk_s 3.999 is under 4 s"),
     ],
@@ -212,7 +229,7 @@ def test_intervals_never_leave_their_bounds_and_are_no_shorter_than_the_formulas
 def test_an_intergreen_stands_at_the_place_of_its_junction(crossroads_network):
     """Figures of its own for each group, so that none can stand for another."""
     yellow, clearance = np.arange(8) * 1.0 + 3.0, np.arange(8) * 0.1
-    timing = Timing(STREET, yellow, clearance, yellow, yellow)
+    timing = Timing(STREET, yellow, clearance, *[yellow] * 5)
     for j, junction in enumerate(crossroads_network.junctions):
         matrix = timing.intergreen_s(crossroads_network, j)
         n = junction.end - junction.first

@@ -6,6 +6,8 @@ Nothing here is shared with the gate but the network and the timing that both ar
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from headway.roads import Colour, Network, Timing
 
 GO = (Colour.PERMISSIVE, Colour.GREEN)
@@ -125,3 +127,53 @@ def kept_waiting(
                     else:
                         since = None
     return wrong
+
+
+MEMORY_S = 10.0
+
+
+def late_starts(
+    network: Network,
+    timing: Timing,
+    history: list[tuple[float, list[int]]],
+    calls: list[tuple[set[int], bool]],
+) -> list[tuple[int, float, float]]:
+    """(group, its start before, this start) of each start that came later than both the maximum
+    cycle after the start before (or after the last second in which that green kept nobody waiting)
+    and half of it after the call. Cycles with an excused second are left out.
+    """
+    heard = [
+        {
+            g
+            for back in range(k + 1)
+            if history[k][0] - history[k - back][0] <= MEMORY_S
+            for g in calls[k - back][0]
+        }
+        for k in range(len(history))
+    ]
+    late = []
+    for junction in network.junctions:
+        for g in junction.groups:
+            foes = [
+                h
+                for h in junction.groups
+                if junction.conflicts[g - junction.first][h - junction.first]
+            ]
+            green = [colours[g] in GO for _, colours in history]
+            starts = [k for k in range(1, len(green)) if green[k] and not green[k - 1]]
+            for one, two in pairwise(starts):
+                if any(excused for _, excused in calls[one : two + 1]):
+                    continue
+                end = next(k for k in range(one, two) if not green[k])
+                begin = history[one][0]
+                for k in range(one + 1, end):
+                    if not any(h in heard[k] and history[k - 1][1][h] not in GO for h in foes):
+                        begin = history[k][0]
+                called = begin
+                for k in range(end, two):
+                    if g not in heard[k]:
+                        called = history[k][0]
+                most_s = timing.max_cycle_s[g]
+                if history[two][0] > max(begin + most_s, called + most_s / 2) + 1e-3:
+                    late.append((g, history[one][0], history[two][0]))
+    return late

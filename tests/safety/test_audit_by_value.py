@@ -62,6 +62,9 @@ TIMING = Timing(
     clearance_s=np.array([0.0, 0.0, 2.0, 1.0, 0.5, 6.0]),
     min_green_s=np.array([5.0, 5.0, 6.0, 7.0, 8.0, 9.0]),
     max_green_s=np.full(6, 90.0),
+    max_red_s=np.full(6, 150.0),
+    min_cycle_s=np.zeros(6),
+    max_cycle_s=np.full(6, np.inf),
 )
 
 

@@ -416,7 +416,9 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
         "shown": [R] * 6, "_since": [1000.0] * 6, "_green_start": [-np.inf] * 6,
         "_green_end": [1000.0] * 6, "_call_since": [1000.0] * 6,
         "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1],
-        "_last_rule": [0] * 6, "source": 0, "now": 1000.0,
+        "_last_rule": [0] * 6,
+        "cycle_since": [1000.0] * 6, "cycle_late": [False] * 6, "cycle_serving": [-1, -1],
+        "source": 0, "now": 1000.0,
         "better": 1000.0, "obeyed": 1000.0, "overrides": {}, "priority": Memory(),
     }  # fmt: skip
     two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(

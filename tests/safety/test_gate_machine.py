@@ -14,7 +14,7 @@ from headway.safety import Order, Override, SafetyGate
 from headway.values import EmergencyVehicle
 from tests.safety.builders import look, propose, stage
 from tests.safety.networks import networks
-from tests.safety.rules import broken_rules, kept_waiting
+from tests.safety.rules import broken_rules, kept_waiting, late_starts
 
 
 class Gate(RuleBasedStateMachine):
@@ -150,6 +150,17 @@ class Gate(RuleBasedStateMachine):
         if getattr(self, "history", None):
             assert broken_rules(self.network, self.timing, self.history) == []
             assert kept_waiting(self.network, self.timing, self.history, self.calls) == []
+            late = late_starts(self.network, self.timing, self.history, self.calls)
+            assert [x for x in late if not self.is_reported(*x)] == []
+
+    def is_reported(self, g, since_s, until_s):
+        """An event says that the cycle of the group was too long."""
+        group = self.network.groups[g]
+        return any(
+            (e.data["tl"], e.data["link"]) == (group.tl_id, group.index)
+            for e in self.events
+            if e.kind == "safety.cycle_exceeded" and since_s < e.at_s <= until_s
+        )
 
 
 Gate.TestCase.settings = settings(

@@ -78,8 +78,9 @@ def step(shown, wanted, *pairs, yields=(), **changes):
         clearance_s=each["clearance"],
         min_green_s=each["min_green"],
         max_green_s=each["max_green"],
-        min_cycle_s=at["min_cycle"],
-        max_red_s=np.inf,
+        min_cycle_s=np.full(n, at["min_cycle"]),
+        max_red_s=np.full(n, np.inf),
+        max_cycle_s=np.full(n, np.inf),
     )
     kernel.apply_rules(
         now_s=at["now"],
@@ -99,7 +100,7 @@ def step(shown, wanted, *pairs, yields=(), **changes):
 def test_rules_have_these_numbers():
     assert [(r.name, int(r)) for r in Rule] == [
         ("NONE", 0), ("COLOUR", 1), ("CONFLICT", 2), ("MINIMUM_GREEN", 3), ("MAXIMUM_GREEN", 4),
-        ("MINIMUM_CYCLE", 5), ("MAXIMUM_RED", 6),
+        ("MINIMUM_CYCLE", 5), ("MAXIMUM_RED", 6), ("MAXIMUM_CYCLE", 7),
     ]  # fmt: skip
     assert (R, Y, P, G) == (1, 2, 3, 4)
 
@@ -476,7 +477,7 @@ def force(**changes):
     at = {
         "wanted": [R] * 5, "shown": [R] * 5, "since": [0.0] * 5, "min_green": [5.0] * 5,
         "serving_stage": [0, 1, 2, 0, 1], "call_since": [100.0] * 5,
-        "exempt": [False, False], "forced": [-1, -1],
+        "exempt": [False, False], "forced": [-1, -1], "max_red": 60.0,
     } | changes  # fmt: skip
     stages = np.array([[G, R, R], [R, P, R], [R, R, G], [R, R, R], [G, R, R], [R, G, R]], np.int8)
     wanted = np.array(at["wanted"], np.int8)
@@ -489,7 +490,9 @@ def force(**changes):
         signals(at["shown"], at["since"]),
         calls(5, since_s=np.array(at["call_since"])),
         junctions([0, 3, 5], [0, 4, 6], stages, at["serving_stage"]),
-        kernel.Limits(none, none, np.array(at["min_green"]), none, min_cycle_s=0.0, max_red_s=60.0),
+        kernel.Limits(
+            none, none, np.array(at["min_green"]), none, none, none + at["max_red"], none + np.inf
+        ),
         np.array(at["exempt"]),
         forced,
         decision,
@@ -580,7 +583,8 @@ def test_the_kernels_are_compiled_and_kept_on_disk():
         check=True,
         timeout=120,
     )
-    names = """apply_rules detect_calls end_green has_had_min_green is_asking is_being_cleared
+    names = """apply_rules count_max_green_anew detect_calls end_green
+        has_had_min_green is_asking is_being_cleared
         is_clear_of_conflicting_groups is_equal is_kept_waiting is_safe longest_starving
         put_in_force reject_unknown_colours serve_starving start_green stays_green
         stays_yellow update_call_times want_stage_of"""

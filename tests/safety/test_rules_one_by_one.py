@@ -246,8 +246,22 @@ def test_an_order_ends_in_the_second_of_its_end_and_can_be_released_before():
 def test_a_hold_keeps_the_shown_colours_whatever_is_proposed_or_called():
     street = Street().play(STAGES[0], 10)
     street.gate.order(Override(0, Order.HOLD, 300.0, "op"), 10.0)
-    street.play(STAGES[1], 100, links=(1,))
+    street.play(STAGES[1], 200, links=(1,))  # longer than the maximum green
     assert all(street.lit(0)[4:])
+    street.play(STAGES[0], 200, links=(1,))
+    ended = [k for k, lit in enumerate(street.lit(0)) if k > 4 and not lit]
+    assert ended[0] == 300, "then the one is served that has waited for longer than maximum red"
+
+
+def test_a_hold_during_a_stage_change_keeps_the_stage_that_comes_and_not_the_darkness():
+    street = Street().play(STAGES[0], 10)
+    street.play(STAGES[1], 1)
+    assert street.shown[-1][0] == Y
+    street.gate.order(Override(0, Order.HOLD, 300.0, "op"), street.now)
+    street.play(STAGES[1], 30)
+    assert street.shown[-1] == list(STAGES[1])
+    street.play(STAGES[0], 30)
+    assert street.shown[-1] == list(STAGES[1])
 
 
 def test_invalid_orders_are_refused():

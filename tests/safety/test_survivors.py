@@ -133,7 +133,7 @@ def starve(**changes):
         kernel.Calls(np.zeros(4, bool), np.array(at["call_since"]), none, none),
         junctions([0, 2, 4], [0, 2, 4], [[G, R], [R, G], [G, R], [R, G]], at["serving_stage"]),
         kernel.Limits(
-            none, none, np.array(at["min_green"]), none, min_cycle_s=0.0, max_red_s=at["max_red"]
+            none, none, np.array(at["min_green"]), none, none, none + at["max_red"], none + np.inf
         ),
         np.array(at["exempt"]),
         forced,

@@ -202,7 +202,8 @@ def street_of(plant: MadePlant, controller=None, fallback=None, **more):
     what is proposed is shown at once, but for 5 s of shortest green.
     """
     events, n = [], len(plant.network.groups)
-    timing = Timing(BENCHMARK, np.zeros(n), np.zeros(n), np.full(n, 5.0), np.full(n, 120.0))
+    times = (np.full(n, x) for x in (0.0, 0.0, 5.0, 120.0, 150.0, 0.0, np.inf))
+    timing = Timing(BENCHMARK, *times)
     return Street(
         plant.network,
         timing,

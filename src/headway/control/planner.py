@@ -54,7 +54,7 @@ class Planner:
         self._stages = StageTable(network, timing, every=True)
         self._tables = planner_tables(network, timing, self._stages, HOLDS_S, LENGTHS_S)
         self._sure = np.ones(len(network.junctions))
-        self._min_cycle_s = timing.profile.min_cycle_s
+        self._min_cycle_s = timing.min_cycle_s
 
     def start(self, observation: Observation) -> PlannerState:
         long_ago_s = np.full(len(observation.shown), observation.at_s - UNCHANGED_FOR_S)

@@ -9,11 +9,12 @@ Red clearance: (W + L) / v. Pedestrian clearance: crossing length at 1.07 m/s (M
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from headway.roads.network import FloatArray, Kind, Network
+from headway.roads.network import FloatArray, Kind, Link, Network
 
 REACTION_S = 1.0
 DECELERATION_MPS2 = 3.05
@@ -22,6 +23,7 @@ WALKING_MPS = 1.07
 SHORTEST_YELLOW_S = 3.0
 LONGEST_YELLOW_S = 6.0
 LONGEST_RED_CLEARANCE_S = 4.0
+TIMES = 7  # arrays of a `Timing`
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class TimingProfile:
 
     pedestrian_s: walk and clearance together, at least. max_red_s: a group red for so long is
         served next.
-    min_cycle_s:  from one start of green to the next of the same group, at least.
+    min_cycle_s, max_cycle_s: from one start of green to the next of the same group, while it has
+        calls (docs/glossary.md: cycle).
+    least_yellow_s, least_red_clearance_s: no less than this where it is computed.
     """
 
     name: str
@@ -43,6 +47,9 @@ class TimingProfile:
     red_clearance_s: float | None
     walk_s: float = 7.0
     pedestrian_s: float = 20.0
+    max_cycle_s: float = math.inf
+    least_yellow_s: float = 0.0
+    least_red_clearance_s: float = 0.0
 
     def __post_init__(self) -> None:
         if (
@@ -54,6 +61,11 @@ class TimingProfile:
                 f"timing {self.name!r}: needs 0 < min_green_s <= max_green_s and min_green_s "
                 f"< max_red_s, is {self}"
             )
+        if not self.max_cycle_s > max(self.min_cycle_s, self.min_green_s):
+            raise ValueError(
+                f"timing {self.name!r}: needs max_cycle_s above min_cycle_s and min_green_s, "
+                f"is {self}"
+            )
         if self.yellow_s is not None and self.yellow_s < 2.7:
             raise ValueError(
                 f"timing {self.name!r}: yellow_s {self.yellow_s} is under the 2.7 s of NEMA TS 2"
@@ -63,7 +75,7 @@ class TimingProfile:
 
 
 BENCHMARK = TimingProfile("benchmark", 5.0, 120.0, 150.0, 0.0, 3.0, 0.0, 7.0, 7.0)
-STREET = TimingProfile("street", 10.0, 90.0, 110.0, 40.0, None, None)
+STREET = TimingProfile("street", 10.0, 90.0, 110.0, 40.0, None, None, max_cycle_s=120.0)
 PROFILES = {p.name: p for p in (BENCHMARK, STREET)}
 
 
@@ -80,9 +92,10 @@ def red_clearance_s(width_m: float, speed_mps: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One profile worked out for one network; arrays over groups, seconds.
+    """A profile worked out for one network; arrays over groups, seconds.
 
-    yellow_s, min_green_s, max_green_s, max_red_s: float (groups,).
+    profile: of all junctions that have none of their own.
+    yellow_s, min_green_s, max_green_s, max_red_s, min_cycle_s, max_cycle_s: float (groups,).
     clearance_s: float (groups,), from the end of yellow until a conflicting green; with yellow it
                  is the intergreen, which in this model depends on the group that ends (whoever
                  clears the junction last decides).
@@ -94,6 +107,9 @@ class Timing:
     clearance_s: FloatArray
     min_green_s: FloatArray
     max_green_s: FloatArray
+    max_red_s: FloatArray
+    min_cycle_s: FloatArray
+    max_cycle_s: FloatArray
 
     def intergreen_s(self, network: Network, junction: int) -> FloatArray:
         """Matrix (n, n) of a junction: end of green of row until start of green of column; 0 where
@@ -104,32 +120,47 @@ class Timing:
         return np.asarray((self.yellow_s[own] + self.clearance_s[own])[:, None] * j.conflicts)
 
 
-def work_out(network: Network, profile: TimingProfile) -> Timing:
-    """The timing of every signal group of `network` under `profile`."""
-    n = len(network.groups)
-    yellow = np.zeros(n)
-    clearance = np.zeros(n)
-    least = np.full(n, profile.min_green_s)
-    most = np.full(n, profile.max_green_s)
-    for i, group in enumerate(network.groups):
-        links = [network.links[k] for k in group.links]
-        if group.kind == Kind.PEDESTRIAN:
-            clearance[i] = _up(max(x.length_m for x in links) / WALKING_MPS)
-            least[i] = _up(max(profile.walk_s, profile.pedestrian_s - clearance[i]))
-            most[i] = max(profile.max_green_s, least[i])
-            continue
-        approach = max(network.lanes[x.from_lane].speed_mps for x in links)
-        yellow[i] = profile.yellow_s if profile.yellow_s is not None else _up(yellow_s(approach))
-        clearance[i] = (
-            profile.red_clearance_s
-            if profile.red_clearance_s is not None
-            else _up(
-                max(
-                    red_clearance_s(x.length_m, network.lanes[x.from_lane].speed_mps) for x in links
-                )
-            )
-        )
-    return Timing(profile, yellow, clearance, least, most)
+def work_out(
+    network: Network,
+    profile: TimingProfile,
+    own: Mapping[str, TimingProfile] | None = None,
+) -> Timing:
+    """The timing of every signal group of `network` under `profile`.
+
+    own: other profiles, by name of the junction that has them. Raises ValueError for a junction
+        that the network does not have.
+    """
+    own = own or {}
+    names = [junction.id for junction in network.junctions]
+    rules = {j: own[name] for j, name in enumerate(names) if name in own}
+    if unknown := sorted(own.keys() - set(names)):
+        raise ValueError(f"no junction {unknown[0]!r}. There are: {', '.join(names)}.")
+    rows = []
+    for group in network.groups:
+        rule = rules.get(group.junction, profile)
+        of_kind = _of_crossing if group.kind == Kind.PEDESTRIAN else _of_vehicles
+        cycle = (rule.max_red_s, rule.min_cycle_s, rule.max_cycle_s)
+        rows.append((*of_kind(network, [network.links[k] for k in group.links], rule), *cycle))
+    return Timing(profile, *np.array(rows, np.float64).reshape(-1, TIMES).T.copy())
+
+
+def _of_crossing(_: Network, links: list[Link], rule: TimingProfile) -> tuple[float, ...]:
+    """(yellow, clearance, minimum green, maximum green) of a pedestrian crossing, seconds."""
+    clearance = _up(max(x.length_m for x in links) / WALKING_MPS)
+    least = _up(max(rule.walk_s, rule.pedestrian_s - clearance))
+    return 0.0, clearance, least, max(rule.max_green_s, least)
+
+
+def _of_vehicles(network: Network, links: list[Link], rule: TimingProfile) -> tuple[float, ...]:
+    """(yellow, clearance, minimum green, maximum green) of vehicles, seconds."""
+    speeds = [network.lanes[x.from_lane].speed_mps for x in links]
+    yellow, clearance = rule.yellow_s, rule.red_clearance_s
+    if yellow is None:
+        yellow = max(_up(yellow_s(max(speeds))), rule.least_yellow_s)
+    if clearance is None:
+        longest = max(red_clearance_s(x.length_m, v) for x, v in zip(links, speeds, strict=True))
+        clearance = max(_up(longest), rule.least_red_clearance_s)
+    return yellow, clearance, rule.min_green_s, rule.max_green_s
 
 
 def _up(value_s: float) -> float:

@@ -3,8 +3,8 @@
 Every signal change passes it. What is wanted comes from the best source that is healthy: the
 controller's proposal, the fallback's, the junction's own fixed-time programme, red to all. Over it
 stand, in this order: an operator's flash, an emergency vehicle, an operator's hold or forced stage,
-a group that has been red for too long. Whatever is wanted, the rules of `headway.safety.kernel`
-decide what is shown.
+a group whose cycle would grow too long, or that has been red for too long. Whatever is wanted, the
+rules of `headway.safety.kernel` decide what is shown.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from headway.roads import Colour, Network, Timing
-from headway.safety import kernel
+from headway.safety import cycle, kernel
 from headway.safety.command import Command, sealed
+from headway.safety.cycle import Course, Cycles
 from headway.safety.kernel import EPS_S, NO_GROUP, Calls, Decision, Rule, Signals
 from headway.safety.override import Order, Override
 from headway.safety.priority import LONGEST_SERVICE_S, Priority
-from headway.safety.tables import conflict_table, junction_table, limit_table
+from headway.safety.tables import conflict_table, junction_table, limit_table, service_times
 from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
 
 NOT_A_COLOUR = -1
+LONGEST_PERIOD_S = 5.0  # a longer one is a break, not a tick
 HIGHEST_COLOUR = int(Colour.GREEN)  # comparing an array with an enum member costs microseconds
 
 
@@ -87,14 +89,30 @@ class SafetyGate:
             rule=np.full(groups, Rule.NONE, np.int8),
         )
         self._last_rule = self._decision.rule.copy()
+        self._cycles = Cycles(
+            since_s=np.full(groups, now_s),
+            is_late=np.zeros(groups, np.bool_),
+            late_now=np.zeros(groups, np.bool_),
+            serving=np.full(len(network.junctions), NO_GROUP, np.int32),
+            service_s=service_times(self._junctions, self._limits),
+        )
+        self._course = Course(
+            left=np.zeros(groups, np.bool_),
+            lit=np.zeros(groups, np.bool_),
+            end_s=np.zeros(groups),
+            clear_s=np.zeros(groups),
+        )
+        self._has_max_cycle = bool(np.isfinite(self._limits.max_cycle_s).any())
 
         # what is remembered of each junction
         self._forced = np.full(len(network.junctions), NO_GROUP, np.int32)
         self._exempt = np.zeros(len(network.junctions), np.bool_)
         self._overrides: dict[int, Override] = {}
+        self._held: dict[int, ColourArray] = {}
         self._priority = Priority(network, self._limits, self._conflicts)
 
         self._now_s = now_s
+        self._period_s = 1.0
         self._better_since_s = now_s
         self._obeyed_s = now_s
         self._events: list[Event] = []
@@ -154,6 +172,9 @@ class SafetyGate:
             "_foe_since": self._calls.conflicting_since_s,
             "_forced": self._forced,
             "_last_rule": self._last_rule,
+            "cycle_since": self._cycles.since_s,
+            "cycle_late": self._cycles.is_late,
+            "cycle_serving": self._cycles.serving,
         }
 
     # operator orders
@@ -173,6 +194,7 @@ class SafetyGate:
                 f"stage {override.stage}"
             )
         self._overrides[override.junction] = override
+        self._held.pop(override.junction, None)
         data = {
             "order": override.order.value,
             "stage": override.stage,
@@ -183,6 +205,7 @@ class SafetyGate:
 
     def release(self, junction: int, by: str, now_s: float) -> None:
         """End an operator's order, if there is one."""
+        self._held.pop(junction, None)
         if self._overrides.pop(junction, None) is not None:
             self._report("override_released", {"by": by}, junction, now_s)
 
@@ -207,11 +230,12 @@ class SafetyGate:
         self._choose_source(proposal, fallback, observation)
         wanted = self._wanted_by_source(proposal, fallback)
 
-        self._exempt[:] = False
+        self._exempt[:] = self.source == ControlSource.ALL_RED
         self._apply_overrides(wanted)
         self._apply_priority(wanted, observation)
 
         self._update_calls(observation)
+        self._keep_max_cycle(wanted)
         self._apply_rules(wanted)
         self._report_rules()
         kernel.put_in_force(self._now_s, self._decision.colours, self._signals)
@@ -237,6 +261,8 @@ class SafetyGate:
 
     def _advance_clock(self, now_s: float) -> None:
         if isfinite(now_s) and now_s >= self._now_s:
+            if now_s > self._now_s:
+                self._period_s = min(now_s - self._now_s, LONGEST_PERIOD_S)
             self._now_s = now_s
         else:
             self._report("clock", {"now": repr(now_s)})
@@ -327,6 +353,7 @@ class SafetyGate:
         for junction, override in list(self._overrides.items()):
             if self._now_s >= override.until_s:
                 del self._overrides[junction]
+                self._held.pop(junction, None)
                 self._report("override_expired", {"by": override.by}, junction)
                 continue
             groups = self._groups_of(junction)
@@ -335,9 +362,22 @@ class SafetyGate:
                 case Order.STAGE:
                     wanted[groups] = self._network.junctions[junction].stages[override.stage]
                 case Order.HOLD:
-                    wanted[groups] = self.shown[groups]
+                    wanted[groups] = self._held_colours(junction, wanted[groups])
                 case Order.FLASH:
                     wanted[groups] = Colour.RED
+
+    def _held_colours(self, junction: int, wanted: ColourArray) -> ColourArray:
+        """The greens at the begin of a hold; where one had just ended, those that were to follow.
+        wanted: of the junction.
+        """
+        shown = self.shown[self._groups_of(junction)]
+        if junction not in self._held:
+            kept = wanted if (shown == Colour.YELLOW).any() else shown
+            greens = np.where(kept >= Colour.PERMISSIVE, kept, Colour.RED)
+            if not (greens >= Colour.PERMISSIVE).any():
+                return wanted  # in between: the first green is held
+            self._held[junction] = greens
+        return self._held[junction]
 
     def _apply_priority(self, wanted: ColourArray, observation: Observation | None) -> None:
         """Want what serves the emergency vehicles, and returns the junctions to normal after."""
@@ -360,7 +400,7 @@ class SafetyGate:
         own = self._groups_of(junction)
         waited_s = self._now_s - self._calls.since_s[own]
         is_red = self.shown[own] < Colour.PERMISSIVE
-        longest_s = self._limits.max_red_s + LONGEST_SERVICE_S
+        longest_s = self._limits.max_red_s[own] + LONGEST_SERVICE_S
         return bool((is_red & (waited_s >= longest_s)).any())
 
     def _is_flashing(self, junction: int) -> bool:
@@ -387,6 +427,45 @@ class SafetyGate:
                 calls=self._calls,
             )
         kernel.update_call_times(self._now_s, self._calls, self._signals, self._conflicts)
+
+    def _keep_max_cycle(self, wanted: ColourArray) -> None:
+        """See `headway.safety.cycle`; an event for each group that is late all the same."""
+        if not self._has_max_cycle:
+            return
+        state = (self._signals, self._calls)
+        if cycle.update_cycles(self._now_s, self._cycles, *state, self._limits):
+            for g in np.flatnonzero(self._cycles.late_now).tolist():
+                self._report_late(g)
+        cycle.serve_due(
+            now_s=self._now_s,
+            period_s=self._period_s,
+            wanted=wanted,
+            signals=self._signals,
+            calls=self._calls,
+            junctions=self._junctions,
+            conflicts=self._conflicts,
+            limits=self._limits,
+            exempt=self._exempt,
+            forced=self._forced,
+            cycles=self._cycles,
+            course=self._course,
+        )
+
+    def _report_late(self, g: int) -> None:
+        """The group was not started within its maximum cycle, and why."""
+        group = self._network.groups[g]
+        reason = "others are served first"
+        if group.junction in self._overrides:
+            reason = "order"
+        elif self._exempt[group.junction]:
+            reason = "emergency" if self.source != ControlSource.ALL_RED else "all red"
+        data = {
+            "tl": group.tl_id,
+            "link": group.index,
+            "limit_s": float(self.timing.max_cycle_s[g]),
+            "reason": reason,
+        }
+        self._report("cycle_exceeded", data, group.junction)
 
     def _apply_rules(self, wanted: ColourArray) -> None:
         """Fill `self._decision` with the colours of this second."""
@@ -419,6 +498,8 @@ class SafetyGate:
 
     def _report_rule(self, g: int, rule: Rule) -> None:
         group = self._network.groups[g]
+        if rule is Rule.MAXIMUM_RED and self._cycles.serving[group.junction] == g:
+            rule = Rule.MAXIMUM_CYCLE
         data = {
             "tl": group.tl_id,
             "link": group.index,
@@ -429,6 +510,9 @@ class SafetyGate:
             data["limit_s"] = float(self.timing.min_green_s[g])
         elif rule == Rule.MAXIMUM_GREEN:
             data["limit_s"] = float(self.timing.max_green_s[g])
+        elif rule == Rule.MAXIMUM_CYCLE:
+            data["limit_s"] = float(self.timing.max_cycle_s[g])
+            data["cycle_s"] = float(self._now_s - self._cycles.since_s[g])
         self._report(rule.name.lower(), data, group.junction)
 
 

@@ -27,7 +27,9 @@ compiled = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
 
 
 class Rule(IntEnum):
-    """Why the gate showed something else than was wanted."""
+    """Why the gate showed something else than was wanted. MAXIMUM_CYCLE is reported where the
+    service that MAXIMUM_RED notes was begun by `headway.safety.cycle`.
+    """
 
     NONE = 0
     COLOUR = 1
@@ -36,6 +38,7 @@ class Rule(IntEnum):
     MAXIMUM_GREEN = 4
     MINIMUM_CYCLE = 5
     MAXIMUM_RED = 6
+    MAXIMUM_CYCLE = 7
 
 
 class Signals(NamedTuple):
@@ -71,14 +74,15 @@ class Calls(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The times of the rules, seconds: (groups,) arrays, then what holds for all groups."""
+    """The times of the rules, float (groups,) each, seconds."""
 
     yellow_s: FloatArray
     clearance_s: FloatArray
     min_green_s: FloatArray
     max_green_s: FloatArray
-    min_cycle_s: float
-    max_red_s: float
+    min_cycle_s: FloatArray
+    max_red_s: FloatArray
+    max_cycle_s: FloatArray
 
 
 class Conflicts(NamedTuple):
@@ -212,16 +216,25 @@ def serve_starving(  # type: ignore[no-untyped-def]
 
     wanted: int8 (groups,), changed in place. exempt: bool (junctions,), an operator's order or an
         emergency vehicle stands over this rule.
-    forced: int (junctions,), the group that is being served, or NO_GROUP; kept between seconds.
+    forced: int (junctions,), the group that is being served, or NO_GROUP; kept between seconds, and
+        set by `headway.safety.cycle` too.
     """
     for j in range(len(forced)):
         if exempt[j]:
             forced[j] = NO_GROUP
+            count_max_green_anew(j, now_s, calls, junctions)
             continue
         if forced[j] == NO_GROUP or has_had_min_green(forced[j], now_s, signals, limits):
             forced[j] = longest_starving(j, now_s, signals, calls, junctions, limits)
         if forced[j] != NO_GROUP:
             want_stage_of(forced[j], j, wanted, junctions, decision)
+
+
+@compiled
+def count_max_green_anew(junction, now_s, calls, junctions):  # type: ignore[no-untyped-def]
+    """An order or an emergency stands over the maximum green, which counts from its end."""
+    for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
+        calls.conflicting_since_s[g] = now_s
 
 
 @compiled
@@ -235,12 +248,13 @@ def has_had_min_green(group, now_s, signals, limits):  # type: ignore[no-untyped
 def longest_starving(junction, now_s, signals, calls, junctions, limits):  # type: ignore[no-untyped-def]
     """The group that has asked longest, at least the maximum red; NO_GROUP where there is none."""
     found = NO_GROUP
-    longest_s = limits.max_red_s - EPS_S
+    longest_s = 0.0
     for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
         if signals.colour[g] >= Colour.PERMISSIVE or junctions.serving_stage[g] == NO_STAGE:
             continue
-        if now_s - calls.since_s[g] >= longest_s:
-            longest_s = now_s - calls.since_s[g]
+        red_s = now_s - calls.since_s[g]
+        if red_s >= limits.max_red_s[g] - EPS_S and red_s >= longest_s:
+            longest_s = red_s
             found = g
     return found
 
@@ -326,7 +340,7 @@ def start_green(group, now_s, wanted, signals, conflicts, limits, decision):  # 
         and wanted[group] >= Colour.PERMISSIVE
     )
     rises = decided == Colour.PERMISSIVE and wanted[group] == Colour.GREEN
-    if starts and now_s - signals.green_start_s[group] + EPS_S < limits.min_cycle_s:
+    if starts and now_s - signals.green_start_s[group] + EPS_S < limits.min_cycle_s[group]:
         decision.rule[group] = Rule.MINIMUM_CYCLE
     elif (starts or rises) and is_clear_of_conflicting_groups(
         group, now_s, wanted, signals, conflicts, limits, decision

@@ -6,6 +6,9 @@ import numpy as np
 
 from headway.roads import Colour, Network, Timing
 from headway.safety.kernel import NO_STAGE, Conflicts, Junctions, Limits
+from headway.values import FloatArray
+
+ROUNDING_S = 2.0  # of an end and a start of green to whole ticks
 
 
 def limit_table(timing: Timing) -> Limits:
@@ -14,9 +17,25 @@ def limit_table(timing: Timing) -> Limits:
         clearance_s=timing.clearance_s,
         min_green_s=timing.min_green_s,
         max_green_s=timing.max_green_s,
-        min_cycle_s=float(timing.profile.min_cycle_s),
-        max_red_s=float(timing.profile.max_red_s),
+        min_cycle_s=timing.min_cycle_s,
+        max_red_s=timing.max_red_s,
+        max_cycle_s=timing.max_cycle_s,
     )
+
+
+def service_times(junctions: Junctions, limits: Limits) -> FloatArray:
+    """(junctions,) seconds in which all groups of a junction can be served in turn, whatever is
+    shown, and more: the minimum greens, yellows and clearances of its stages, and of one before.
+    """
+    intergreen_s = limits.yellow_s + limits.clearance_s
+    first = junctions.first_group
+    found = np.zeros(len(first) - 1)
+    for j in range(len(found)):
+        own = slice(first[j], first[j + 1])
+        longest_s = float((limits.min_green_s + intergreen_s)[own].max()) + ROUNDING_S
+        stages = set(junctions.serving_stage[own].tolist()) - {NO_STAGE}
+        found[j] = longest_s * (1 + len(stages))
+    return found
 
 
 def conflict_table(network: Network) -> Conflicts:
