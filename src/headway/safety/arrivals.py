@@ -167,7 +167,7 @@ class Arrivals:
         limits = self._limits
         if signals.colour[group] >= GO:
             return 0.0
-        longest_s = signals.green_start_s[group] + limits.min_cycle_s - now_s
+        longest_s = signals.green_start_s[group] + limits.min_cycle_s[group] - now_s
         first, end = self._conflicts.start[group : group + 2]
         for other in self._conflicts.group[first:end].tolist():
             intergreen_s = limits.yellow_s[other] + limits.clearance_s[other]
