@@ -194,8 +194,8 @@ def test_a_frame_goes_to_the_detector_and_the_perception(fake_detector):
 def rows(fake_detector, *tracks, kept=None):
     fake_detector.tracks = tracks
     fake_detector.tracker.tracks = {t.id: t for t in (tracks if kept is None else kept)}
-    fake_detector.of.process(0.0, "image", [], None)
-    return [(track.id, lane, left, new) for track, lane, left, new in fake_detector.of.approaches()]
+    fake_detector.of.process(0.0, np.zeros((9, 9, 3), np.uint8), [], None)
+    return [(one.track.id, *one[1:4]) for one in fake_detector.of.approaches()]
 
 
 def test_approaches_state_lane_distance_and_whether_the_vehicle_is_new(fake_detector):
@@ -314,6 +314,41 @@ def test_an_observation_holds_only_camera_data(plant, monkeypatch):
     assert np.isposinf(observed.room_m).all()
     assert (observed.emergencies, observed.source, observed.links_known) == ((), "camera", False)
     assert (observed.at_s, observed.shown.tolist()) == (plant.time_s, plant.shown.tolist())
+
+
+def test_a_flashing_vehicle_claims_every_way_of_its_lane(plant, monkeypatch):
+    network = read_network(scenario("cologne1").net)
+    lane = next(
+        x.from_lane
+        for x in network.links
+        if len({network.links[k].group for k in network.links_from(x.from_lane)}) > 1
+    )
+    seen = [
+        Approach(user(7, 0, 0, speed_mps=9.0), lane, 30.0, False, True),
+        Approach(user(8, 0, 0, speed_mps=9.0), lane, 20.0, False, False),
+    ]
+    nobody = SimpleNamespace(approaches=list)
+    monkeypatch.setattr(plant, "cameras", [nobody, SimpleNamespace(approaches=lambda: seen)])
+    observed = plant.observe()
+    assert observed.vehicles.emergency.tolist() == [True, False]
+    (found,) = observed.emergencies
+    assert (found.id, found.speed_mps) == ("seen 1/7", 9.0)
+    groups = {network.links[k].group for k in network.links_from(lane)} - {-1}
+    assert {(group, 30.0) for group in groups} == set(found.ahead)
+    assert len(found.ahead) > 1
+
+
+def test_the_lights_of_the_frame_are_those_of_the_approach(fake_detector):
+    one = user(1, -28.0, -2.0, length_m=5.0)
+    one.box = np.array([10.0, 10.0, 40.0, 30.0])
+    fake_detector.tracks = [one]
+    fake_detector.tracker.tracks = {1: one}
+    dark = np.zeros((60, 80, 3), np.uint8)
+    lit = dark.copy()
+    lit[15, 15:25] = (255, 40, 0)
+    for k in range(6):
+        fake_detector.of.process(0.2 * k, lit if k % 2 else dark, [], None)
+    assert [a.emergency for a in fake_detector.of.approaches()] == [True]
 
 
 def test_without_tracks_an_observation_is_empty(plant, monkeypatch):

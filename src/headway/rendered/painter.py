@@ -53,6 +53,7 @@ HEADLAMP = (235, 245, 245)
 REAR_LAMP = (60, 60, 215)
 WHITE = (255, 255, 255)
 LAMP_HOUSING = (25, 25, 25)
+BLUE_LIGHT = (255, 40, 0)
 RAIN = (170, 170, 170)
 LAMPS = {0: (30, 30, 30), 1: (40, 40, 255), 2: (40, 200, 255), 3: (90, 220, 60), 4: (90, 220, 60)}
 
@@ -80,6 +81,7 @@ STOP_LINE_HALF_M = 1.5  # half its length
 FACES = (("front", 0, 1), ("side", 1, 2), ("rear", 2, 3), ("side", 3, 0))
 SKIRT_AND_WINDOWS = ((0.0, 1.0, 0.0, 0.18, SKIRT), (0.1, 0.9, 0.58, 0.9, GLASS))
 LAMP_PARTS = ((0.03, 0.25, 0.36, 0.52), (0.75, 0.97, 0.36, 0.52))
+LIGHT_BAR = (0.3, 0.42)  # of an ambulance, with its blue lights
 ROOF_WINDOWS = ((0.22, 0.38), (0.82, 0.92))  # of a car or an ambulance, shares of its length
 
 SUBPIXEL = 4  # bits of a pixel's fraction in what is drawn
@@ -203,14 +205,22 @@ class Painter:
         self._fill(image, px[4:], tuple(paint))
         if kind in (CAR, EMERGENCY):
             self._roof_windows(image, box)
+        if kind == EMERGENCY and self._shots % 2 == 0:  # the lights flash
+            self._roof_part(image, box, LIGHT_BAR, BLUE_LIGHT)
         if self.night:
             self._headlights(image, box)
 
     def _roof_windows(self, image: Image, box: FloatArray) -> None:
-        for begin, end in ROOF_WINDOWS:
-            share = np.array([begin, begin, end, end])[:, None]
-            glass = box[[4, 5, 5, 4]] * (1 - share) + box[[7, 6, 6, 7]] * share
-            self._fill(image, self.view.project(glass), GLASS)
+        for part in ROOF_WINDOWS:
+            self._roof_part(image, box, part, GLASS)
+
+    def _roof_part(
+        self, image: Image, box: FloatArray, part: tuple[float, float], colour: BgrColour
+    ) -> None:
+        """A strip across the roof. part: where it begins and ends, shares of the length."""
+        share = np.array([part[0], part[0], part[1], part[1]])[:, None]
+        strip = box[[4, 5, 5, 4]] * (1 - share) + box[[7, 6, 6, 7]] * share
+        self._fill(image, self.view.project(strip), colour)
 
     def _headlights(self, image: Image, box: FloatArray) -> None:
         for corner in (0, 1):

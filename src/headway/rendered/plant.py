@@ -12,7 +12,7 @@ import numpy as np
 
 from headway.plants.sumo import SumoSettings, read_shapes
 from headway.plants.sumo.network import Shapes
-from headway.plants.sumo.profiles import likely_links
+from headway.plants.sumo.profiles import likely_links, recognised
 from headway.rendered.film import FilmedPlant
 from headway.rendered.painter import Painter
 from headway.rendered.site import site_file
@@ -21,6 +21,7 @@ from headway.roads import Network
 from headway.sensing import need_vision
 from headway.sensing.pipeline import Perception
 from headway.sensing.tracking.tracks import Track
+from headway.sensing.traffic.blue_lights import BlueLights
 from headway.sensing.traffic.site import Site
 from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehicles
 from headway.vision.detection.detectors import Detector
@@ -45,12 +46,15 @@ class LanePlace(NamedTuple):
 
 
 class Approach(NamedTuple):
-    """A road user before a stop line. new: not reported there in an earlier observation."""
+    """A road user before a stop line. new: not reported there in an earlier observation.
+    emergency: it flashes blue.
+    """
 
     track: Track
     lane: int
     left_m: float
     new: bool
+    emergency: bool = False
 
 
 class CameraPlant(FilmedPlant):
@@ -83,17 +87,20 @@ class CameraPlant(FilmedPlant):
     def observe(self) -> Observation:
         # for the signals, the pedestrians' buttons and the clock; not one vehicle of it is used
         simulated = super().observe()
-        approaches = [one for camera in self.cameras for one in camera.approaches()]
+        by_camera = [camera.approaches() for camera in self.cameras]
+        approaches = [one for seen in by_camera for one in seen]
+        names = [f"{k}/{one.track.id}" for k, seen in enumerate(by_camera) for one in seen]
         lane = np.array([one.lane for one in approaches], np.int32)
         link = self._likely_links[lane] if approaches else np.zeros(0, np.int32)
         new = np.array([one.new for one in approaches], np.bool_)
+        vehicles = _vehicles(approaches, lane, link)
         return replace(
             simulated,
-            vehicles=_vehicles(approaches, lane, link),
+            vehicles=vehicles,
             room_m=np.full_like(simulated.room_m, np.inf),
             count=_counted(lane, simulated.count),
             arrived=_counted(link[new & (link >= 0)], simulated.arrived),
-            emergencies=(),
+            emergencies=recognised(vehicles, names, self._network),
             source="camera",
             links_known=False,
         )
@@ -109,7 +116,7 @@ def _vehicles(approaches: Sequence[Approach], lane: IntArray, link: IntArray) ->
         speed_mps=np.array([0.0 if np.isnan(t.speed_mps) else t.speed_mps for t in tracks]),
         waiting_s=np.array([track.stopped_s for track in tracks], np.float64),
         length_m=np.array([_length_m(track) + GAP_M for track in tracks]),
-        emergency=np.zeros(len(tracks), np.bool_),
+        emergency=np.array([one.emergency for one in approaches], np.bool_),
     )
 
 
@@ -144,6 +151,8 @@ class JunctionCamera:
         self._perception = Perception(self._key, site, rate_hz)
         self._lanes = ApproachLanes(network, shapes, junction)
         self._tracks: list[Track] = []
+        self._blue_lights = BlueLights()
+        self._flashing: set[int] = set()
         self._seen_before: set[int] = set()
 
     def process(
@@ -152,6 +161,7 @@ class JunctionCamera:
         """Process one frame; the ground truth is not used."""
         found = self._detector.begin(self._key, image).result()
         self._tracks = self._perception.process(Frame(at_s, 0, image), found).tracks
+        self._flashing = self._blue_lights.update(at_s, image, self._tracks)
 
     def approaches(self) -> list[Approach]:
         """The road users before a stop line now."""
@@ -160,7 +170,8 @@ class JunctionCamera:
             place = self._lanes.place(track) if not track.coasting else None
             if place is not None and place.left_m > -BEYOND_LINE_M:
                 new = track.id not in self._seen_before
-                found.append(Approach(track, place.lane, place.left_m, new))
+                urgent = track.id in self._flashing
+                found.append(Approach(track, place.lane, place.left_m, new, urgent))
                 self._seen_before.add(track.id)
         self._seen_before.intersection_update(self._perception.tracker.tracks)
         return found

@@ -3,7 +3,7 @@
 A junction serves one vehicle at a time, the first to arrive, from early enough that its lane is
 clear by then until it has passed. Nobody is trusted: each service is bounded, a vehicle that does
 not come nearer though it has green loses its claim, and what cannot be is left out. Afterwards the
-group that has waited longest is served first.
+group that has waited longest is served first, if it has waited long.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ PROGRESS_M = 5.0
 # A vehicle that is being served goes before one that would arrive up to so much earlier.
 SERVED_BONUS_S = 3.0
 MOST_CLAIMS = 8  # vehicles looked at for one junction, the nearest: a flood of claims costs no time
+# After a service, a group that has waited so long is served first; otherwise the controller, which
+# knows the queues, gives back better (decision 15).
+EXIT_FROM_S = 45.0
 LONGEST_EXIT_S = 30.0
 GO = int(Colour.PERMISSIVE)
 
@@ -305,14 +308,16 @@ class Priority:
     # the return to normal
 
     def _longest_waiting(self, junction: int, traffic: Traffic) -> int:
-        """The group of `junction` that has asked for green longest, or NO_GROUP."""
+        """The group of `junction` that has asked for green longest, at least EXIT_FROM_S; or
+        NO_GROUP.
+        """
         calls = traffic.calls
         waiting = [
             (calls.since_s[g], g)
             for g in self._network.junctions[junction].groups
             if traffic.signals.colour[g] < GO
             and traffic.now_s - calls.last_s[g] <= CALL_MEMORY_S
-            and calls.since_s[g] < traffic.now_s
+            and traffic.now_s - calls.since_s[g] >= EXIT_FROM_S
             and self._clearing.is_served(junction, [g])
         ]
         return min(waiting)[1] if waiting else NO_GROUP

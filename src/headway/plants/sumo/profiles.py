@@ -10,6 +10,7 @@ loops:     a detector at each stop line and one 50 m before it; vehicles in betw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -75,7 +76,7 @@ class Camera:
         found = replace(
             picked, distance_m=np.maximum(noisy[seen], 0.0), link=self._link[picked.lane]
         )
-        self._emergencies = recognised(found, number[seen], self._network)
+        self._emergencies = recognised(found, number[seen].tolist(), self._network)
         return found
 
     def emergencies(self, reported: tuple[EmergencyVehicle, ...]) -> tuple[EmergencyVehicle, ...]:
@@ -152,16 +153,18 @@ class Loops:
         )
 
 
-def recognised(seen: Vehicles, number: IntArray, network: Network) -> tuple[EmergencyVehicle, ...]:
+def recognised(
+    seen: Vehicles, names: Sequence[object], network: Network
+) -> tuple[EmergencyVehicle, ...]:
     """The emergency vehicles among those that a camera sees: on their lane, with every group that
-    it leads to. number: int (n,), the same for one vehicle as long as it is near.
+    it leads to. names: of each, the same as long as it is in view.
     """
     found = []
     for row in np.flatnonzero(seen.emergency & (seen.lane >= 0)).tolist():
         groups = {network.links[k].group for k in network.links_from(int(seen.lane[row]))} - {-1}
         ahead = tuple((group, float(seen.distance_m[row])) for group in sorted(groups))
         if ahead:
-            name = f"seen {int(number[row])}"
+            name = f"seen {names[row]}"
             found.append(EmergencyVehicle(name, float(seen.speed_mps[row]), ahead))
     return tuple(found)
 
