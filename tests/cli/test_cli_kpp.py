@@ -14,9 +14,9 @@ from collections import deque
 import pytest
 from rich.console import Console
 
-from headway.plants.kpp import KppSettings
-from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
-from headway.runtime import RealTimeController, StepBounds
+from headway.plants.kpp import KppPlant, KppSettings
+from headway.plants.kpp.run import DEFAULT_RULES, PRIORITY, KppRun, LoadControl, runtime_settings
+from headway.runtime import AlertRule, Level, RealTimeController, StepBounds
 
 room = importlib.import_module("headway.cli.kpp")
 
@@ -36,8 +36,8 @@ def asked(monkeypatch):
             found.until_s = until_s
             return False
 
-    def settings(*words):
-        found.loop = words
+    def settings(**given):
+        found.loop = given
         raise RuntimeError("enough")
 
     monkeypatch.setattr(room, "KppRun", Plant)
@@ -73,7 +73,11 @@ def test_without_options_it_is_the_plant_of_the_documents(headway, asked, tmp_pa
         1e-4,
         pytest.approx(1e-6),
     )
-    assert asked.loop == (0.0, "balanced", 3600.0, steps)
+    assert asked.loop == {
+        "speed_factor": 0.0, "mode": "balanced", "checkpoint_s": 3600.0, "bounds": steps,
+        "target_hz": 15.0, "rules": DEFAULT_RULES, "priority": PRIORITY, "base_hz": 10.0,
+        "buffer": 1000,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -114,8 +118,8 @@ def test_pace_mode_and_folder_make_the_loop(headway, asked, words, loop):
         "7",
         *words,
     )
-    assert asked.loop[:3] == loop
-    assert asked.loop[3] == StepBounds(0.01, 0.3, 0.001, 0.01 * 0.001)
+    assert tuple(asked.loop[k] for k in ("speed_factor", "mode", "checkpoint_s")) == loop
+    assert asked.loop["bounds"] == StepBounds(0.01, 0.3, 0.001, 0.01 * 0.001)
     assert (asked.plant[2], asked.until_s) == (LoadControl(1.5), 7.0)
     assert (asked.plant[3] is None) == ("" in words)
 
@@ -137,6 +141,108 @@ def test_pace_mode_and_folder_make_the_loop(headway, asked, words, loop):
 def test_what_cannot_be_is_a_wrong_call(headway, asked, words, said):
     ran = headway("kpp", "run", *words)
     assert (ran.status, ran.out, said in ran.err, asked.plant) == (2, "", True, None), ran.err
+
+
+def test_options_stand_over_the_settings_file_and_a_rule_replaces_one_of_its_name(
+    headway, asked, tmp_path
+):
+    (tmp_path / "kpp.yaml").write_text(
+        "loop: {target_hz: 30, mode: accuracy}\n"
+        "streams: {priority: [v_chain, 'floaters.*'], base_hz: 4, buffer: 50}\n"
+        "alerts:\n  rules:\n"
+        "    - {name: velocity, path: v_chain, threshold: 6, level: critical, for_s: 2}\n"
+        "    - {name: few, path: floaters.filled, condition: <, threshold: 3}\n"
+    )
+    words = ("kpp", "run", "--config", "kpp.yaml")
+    headway(*words)
+    velocity = AlertRule("velocity", "v_chain", ">", 6.0, Level.CRITICAL, for_s=2.0)
+    few = AlertRule("few", "floaters.filled", "<", 3.0)
+    assert asked.loop["rules"] == (velocity, *DEFAULT_RULES[1:], few)
+    assert {k: asked.loop[k] for k in ("target_hz", "mode", "priority", "base_hz", "buffer")} == {
+        "target_hz": 30.0, "mode": "accuracy", "priority": ("v_chain", "floaters.*"),
+        "base_hz": 4.0, "buffer": 50,
+    }  # fmt: skip
+    headway(*words, "--hz", "5", "--mode", "balanced", "--alert", "few: time_s >= 2 info",
+            "--alert", "loop.fps < 1 for 3 s")  # fmt: skip
+    assert (asked.loop["target_hz"], asked.loop["mode"]) == (5.0, "balanced")
+    assert asked.loop["rules"][-2:] == (
+        AlertRule("few", "time_s", ">=", 2.0, Level.INFO),
+        AlertRule("loop.fps < 1", "loop.fps", "<", 1.0, for_s=3.0),
+    )
+    (tmp_path / "kpp.yaml").write_text("alerts: {defaults: false}\n")
+    headway(*words)
+    assert asked.loop["rules"] == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("loop: {hz: 5}", "kpp.yaml: loop.hz: unknown key"),
+        ("loop: {target_hz: .nan}", "kpp.yaml: loop.target_hz: nan is not allowed"),
+        ("loop: {target_hz: 0}", "loop.target_hz: 0 is not allowed"),
+        ("loop: {target_hz: .inf}", "loop.target_hz: inf is not allowed"),
+        ("loop: {mode: turbo}", "loop.mode: 'turbo' is not allowed"),
+        ("streams: {buffer: 0}", "streams.buffer: 0 is not allowed"),
+        ("streams: {base_hz: 1.0e+9}", "streams.base_hz: 1000000000.0 is not allowed"),
+        ("streams: {priority: ['a b']}", "'a b' is no path"),
+        ("alerts: {rules: [{name: x, path: v_chain, threshold: .nan}]}", "threshold: nan"),
+        ("alerts: {rules: [{name: x, path: v_chain}]}", "alerts.rules.0.threshold"),
+        ("alerts: {rules: [{name: x, path: a..b, threshold: 1}]}", "'a..b' is no path"),
+        ("[1, 2]", "kpp.yaml: the file: [1, 2] is not allowed"),
+        ("loop: {", "kpp.yaml: is no YAML"),
+        (None, "kpp.yaml: cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_faulty_settings_file_is_refused_with_the_place(headway, tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "kpp.yaml").write_text(text)
+    ran = headway("kpp", "run", "--config", "kpp.yaml", "--data", "")
+    assert (ran.status, ran.out) == (2, "")
+    assert said in " ".join(ran.err.replace("│", " ").split()), ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--alert", "v_chain"], "alert 'v_chain' is not understood"),
+        (["--alert", "v_chain > nan"], "the threshold must be a finite number"),
+        (["--alert", "v_chain > 1 loud"], "is not understood"),
+        (["--alert", "v_chaim > 1"], "there is no 'v_chaim' in the state. There are: v_chain,"),
+        (["--alert", "loop.fpz < 1"], "There are: loop.fps"),
+        (["--hz", "nan"], "target_hz: nan is not allowed: ticks per second, 0.1 to 1000"),
+        (["--hz", "0"], "target_hz: 0.0"), (["--hz", "1e6"], "target_hz: 1000000.0"),
+        (["--hz", "inf"], "target_hz: inf"), (["--hz", "-3"], "target_hz: -3.0"),
+    ],
+)  # fmt: skip
+def test_a_rule_or_a_rate_that_cannot_be_is_a_wrong_call(headway, words, said):
+    ran = headway("kpp", "run", "--data", "", *words)
+    assert (ran.status, ran.out) == (2, "")
+    assert said in " ".join(ran.err.replace("│", " ").split()), ran.err
+
+
+def test_a_report_is_written_however_the_run_ends(headway, driven, monkeypatch, tmp_path):
+    words = ("kpp", "run", "--data", "", "--seconds", "2", "--report", "r.json")
+    assert headway(*words, "--alert", "moves: v_chain > 0 error").status == 0
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert (found["stopped"], found["at_s"]) == ("", pytest.approx(2.0))
+    assert found["plant"]["v_chain"] == driven[0].state()["v_chain"]
+    assert [a["rule"] for a in found["alerts"]["open"]] == ["moves"]
+    assert found["sections"]["advance"]["calls"] == found["rates"]["pacing"]["ticks"]
+
+    def fail(self, period_s):
+        raise FloatingPointError("no number")
+
+    monkeypatch.setattr(KppPlant, "advance", fail)
+    monkeypatch.setattr(room.KppRun, "state", lambda self: fail(self, 0.0))
+    monkeypatch.setattr(room, "drive", lambda loop, run, seconds, *words, **more: loop.run(seconds))
+    monkeypatch.setattr(room.config, "DEFAULT_RULES", ())
+    ran = headway(*words)
+    assert ran.status == 1
+    assert "stopped safely at 0.000 s: FloatingPointError('no number')" in ran.err
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert "headway: " + found["stopped"] + "\n" == ran.err
+    assert (found["plant"], found["plant_fault"]) == (None, "FloatingPointError('no number')")
+    assert [a["strategy"] for a in found["recovery"]["recent"]][-1] == "stop safely"
 
 
 @pytest.fixture

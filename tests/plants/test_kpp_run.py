@@ -11,7 +11,15 @@ import pytest
 from headway.plants import PlantError
 from headway.plants.kpp import KppMeasured, KppOrder, KppPlant, KppSettings
 from headway.plants.kpp import run as kpp
-from headway.plants.kpp.run import DRIFT, LIMITS, PERIOD_S, KppRun, LoadControl, runtime_settings
+from headway.plants.kpp.run import (
+    DEFAULT_RULES,
+    DRIFT,
+    LIMITS,
+    PERIOD_S,
+    KppRun,
+    LoadControl,
+    runtime_settings,
+)
 from headway.runtime import NumericalStabilityMonitor, StepBounds
 from headway.runtime.monitor import AlertRule, Level
 
@@ -71,6 +79,7 @@ class Plant:
         self.told = []
         self.shortest_s = None
         self.v_chain = 2.0
+        self.counts = {"steps": 7}
 
     def observe(self):
         energy = {"compressor": 11.0, "electrical": 12.0}
@@ -87,6 +96,7 @@ class Plant:
             np.array([0.0, 0.5, 0.25, 0.0]),
             energy,
             9.5,
+            -10.5,
         )
 
     def apply(self, order):
@@ -275,6 +285,7 @@ def test_what_is_told_is_what_was_measured(run):
         "time_s": 1.5, "v_chain": 2.5, "power_output": 4.5, "power_input": 5.5, "efficiency": 0.75,
         "flywheel_radps": 3.5, "torque_nm": 6.5,
         "engaged": True, "ledger_residual": 8.5, "stored_j": 9.5,
+        "acceleration_mps2": 10.5, "steps": {"steps": 7},
         "energy_j": {"compressor": 11.0, "electrical": 12.0},
         "floaters": {"v_chain": 2.5, "filled": 2, "air_m3": 0.75},
     }  # fmt: skip
@@ -302,6 +313,15 @@ def test_the_loop_is_told_fifteen_times_a_second_with_the_plants_limits_and_ledg
         "skip",
     )
     assert PERIOD_S == 1 / 15
+    rules = {r.name: (r.path, r.condition, r.threshold) for r in DEFAULT_RULES}
+    assert rules == {
+        "velocity": ("v_chain", ">", 8.0),
+        "acceleration": ("acceleration_mps2", ">", 40.0),
+        "efficiency": ("efficiency", "<", 0.3),
+        "fps": ("loop.fps", "<", 5.0),
+        "stability": ("loop.stability", "<", 0.5),
+    }
+    assert runtime_settings(1.0, "accuracy", 0.0, bounds).rules == DEFAULT_RULES
     assert runtime_settings(1.0, "accuracy", 0.0, bounds, priority=("x",)).priority == ("x",)
 
 
@@ -355,6 +375,15 @@ def test_ringing_beyond_the_noise_is_told(monitor, figure, noise):
             one.check(float(k), STILL | {figure: 1.0 + swing * (k % 2)}).reasons for k in range(12)
         ]
         assert all(reasons == () for reasons in told) is sound
+
+
+def test_the_acceleration_is_how_the_chains_speed_changes():
+    plant = KppPlant(KppSettings(floaters=4))
+    plant.advance(0.05)
+    a, v = plant.observe().a_chain, plant.v_chain
+    plant.advance(0.001)
+    assert (plant.v_chain - v) / 0.001 == pytest.approx(a, rel=0.01)
+    assert a > 0.0
 
 
 # --- the real plant -----------------------------------------------------------------------------

@@ -154,8 +154,8 @@ def test_the_command_gives_one_object_with_the_figures_and_refuses_nonsense(tmp_
 EACH_SECOND = """
 from headway.cli import kpp, main
 made = kpp.runtime_settings
-def each_second(speed_factor, mode, checkpoint_s, bounds):
-    return made(speed_factor, mode, 1.0, bounds)
+def each_second(**given):
+    return made(**given | {"checkpoint_s": 1.0})
 kpp.runtime_settings = each_second
 main()
 """

@@ -137,11 +137,13 @@ def test_after_twenty_attempts_in_the_window_recovery_stops():
     assert answers(recovery, clock, 200.0, 202.0, 204.0, 206.5) == [RETRY, RETRY, STOP, RETRY]
 
 
-def test_the_first_plan_that_matches_the_class_is_used():
+def test_the_plan_of_the_most_specific_class_is_used():
     clock = Clock()
     plans = ((OSError, (RESTART, STOP)), (FileNotFoundError, (DEGRADE, STOP)))
     recovery = ErrorRecoverySystem(plans, clock=clock)
-    assert recovery.choose(FileNotFoundError("x")) is RESTART
+    assert recovery.choose(FileNotFoundError("x")) is DEGRADE
+    clock.now = 10.0
+    assert recovery.choose(PermissionError("x")) is RESTART
     assert ErrorRecoverySystem(plans, clock=clock).choose(KeyError("x")) is STOP
 
 

@@ -18,9 +18,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from headway.plants.kpp import KppPlant, KppSettings
+from headway.plants.kpp import KppPlant, KppSettings, config
 from headway.plants.kpp.run import KppRun, LoadControl, runtime_settings
-from headway.runtime import MODES, Policy, RealTimeController, StepBounds
+from headway.runtime import MODES, AlertRule, Policy, RealTimeController, StepBounds
+from headway.runtime.modes import TARGET_HZ, checked_target
 
 app = typer.Typer(
     help="Buoyancy-chain power plant, a second plant on the same real-time loop.",
@@ -76,8 +77,30 @@ def run(
         bool, typer.Option("--plot", help="Plot speed and power over time in the terminal.")
     ] = False,
     mode: Annotated[
-        str, typer.Option(help=f"Mode of the real-time loop: {', '.join(MODES)}.")
-    ] = "balanced",
+        str | None,
+        typer.Option(help=f"Mode of the real-time loop: {', '.join(MODES)}. Default: balanced."),
+    ] = None,
+    hz: Annotated[
+        float | None,
+        typer.Option(
+            help="Ticks per second in real time; more where the mode's streams are faster. "
+            f"Default: {TARGET_HZ:g}."
+        ),
+    ] = None,
+    alert: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An alert rule: [NAME:] PATH CONDITION THRESHOLD [LEVEL] [for SECONDS s], such as "
+            "'v_chain > 8 error'. Repeatable."
+        ),
+    ] = None,
+    config_: Annotated[
+        str, typer.Option("--config", help="Settings file (YAML): loop, streams, alerts.")
+    ] = "",
+    report: Annotated[
+        str,
+        typer.Option(help="Write the status report of the real-time loop to this file (JSON)."),
+    ] = "",
     floaters: Annotated[int, typer.Option(help="Number of floaters, even.")] = 66,
     depth: Annotated[float, typer.Option(help="Depth of the tank, metres.")] = 10.0,
     volume: Annotated[float, typer.Option(help="Volume of a floater, m3.")] = 0.4,
@@ -96,9 +119,10 @@ def run(
     """Run the plant and print its energy ledger: input, stored, lost and output energy."""
     if not (math.isfinite(seconds) and seconds > 0.0):
         raise typer.BadParameter(f"seconds {seconds}: give a finite number above 0.")
-    if mode not in MODES:
+    if mode is not None and mode not in MODES:
         raise typer.BadParameter(f"no mode {mode!r}. There are: {', '.join(MODES)}.")
     try:
+        loop_options = _loop_options(config_, mode, hz, alert or [])
         plant = KppSettings(floaters=floaters, depth_m=depth, volume_m3=volume, h1=h1, h2=h2, h3=h3)
         bounds = StepBounds(dt_min, dt_max, rtol, 0.01 * rtol)
         control = LoadControl(speed)
@@ -113,13 +137,16 @@ def run(
     def add_line(at_s: float, kind: str, figures: Mapping[str, Any]) -> None:
         lines.append(f"{at_s:9.1f} {kind} " + " ".join(f"{k}={v}" for k, v in figures.items()))
 
-    loop = RealTimeController(
-        driven,
-        runtime_settings(
-            1.0 if realtime else 0.0, mode, (10.0 if realtime else 3600.0) if data else 0.0, bounds
-        ),
-        add_line,
+    settings = runtime_settings(
+        speed_factor=1.0 if realtime else 0.0,
+        checkpoint_s=(10.0 if realtime else 3600.0) if data else 0.0,
+        bounds=bounds,
+        **loop_options,
     )
+    try:
+        loop = RealTimeController(driven, settings, add_line)
+    except ValueError as error:  # a rule on a figure that is not in the state
+        raise typer.BadParameter(str(error)) from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.closing(loop):
         try:
@@ -130,6 +157,9 @@ def run(
                 f"stopped at {driven.time_s:.1f} s; the same command goes on from here"
             )
             return
+        finally:
+            if report:
+                _write_report(Path(report), loop)
     driven.forget()
     result = _result(driven, samples, loop)
     if json_ == "-":
@@ -140,6 +170,27 @@ def run(
         _write_csv(Path(csv), samples)
     if plot and json_ != "-":
         _plot(samples)
+
+
+def _loop_options(
+    path: str, mode: str | None, hz: float | None, alerts: list[str]
+) -> dict[str, Any]:
+    """Settings of the loop: those of the file at `path`, if there is one, with the options over it.
+    Raises ValueError.
+    """
+    found = config.load(path) if path else config.KppConfig()
+    return {
+        "mode": mode or found.loop.mode,
+        "target_hz": found.loop.target_hz if hz is None else checked_target(hz),
+        "rules": found.rules(tuple(AlertRule.parse(text) for text in alerts)),
+        "priority": found.streams.priority,
+        "base_hz": found.streams.base_hz,
+        "buffer": found.streams.buffer,
+    }
+
+
+def _write_report(path: Path, loop: RealTimeController) -> None:
+    path.write_text(json.dumps(loop.report().as_json(), indent=1), encoding="utf-8")
 
 
 def _write_csv(path: Path, samples: list[dict[str, float]]) -> None:

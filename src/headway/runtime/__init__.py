@@ -1,17 +1,25 @@
 """The real-time loop that advances any plant, and its supervision. It knows nothing of traffic."""
 
-from headway.runtime.controller import Driven, RealTimeController, RuntimeSettings, StoppedError
+from headway.runtime.controller import (
+    LOOP_FIGURES,
+    RealTimeController,
+    RuntimeSettings,
+    StoppedError,
+)
+from headway.runtime.driven import Driven
 from headway.runtime.modes import MODES, RealTimeOptimizer
 from headway.runtime.monitor import Alert, AlertRule, Level, RealTimeMonitor
 from headway.runtime.pacing import Pacer, Pacing
 from headway.runtime.profiler import PerformanceProfiler
-from headway.runtime.recovery import ErrorRecoverySystem, Strategy
+from headway.runtime.recovery import ErrorRecoverySystem, Fault, Strategy, UserStrategy
+from headway.runtime.report import StatusReport
 from headway.runtime.stability import FigureLimits, NumericalStabilityMonitor
 from headway.runtime.streams import DataStreamManager, Policy
 from headway.runtime.supervisor import Supervisor, WorkerError
 from headway.runtime.timestep import AdaptiveTimestepper, StepBounds
 
 __all__ = [
+    "LOOP_FIGURES",
     "MODES",
     "AdaptiveTimestepper",
     "Alert",
@@ -19,6 +27,7 @@ __all__ = [
     "DataStreamManager",
     "Driven",
     "ErrorRecoverySystem",
+    "Fault",
     "FigureLimits",
     "Level",
     "NumericalStabilityMonitor",
@@ -30,9 +39,11 @@ __all__ = [
     "RealTimeMonitor",
     "RealTimeOptimizer",
     "RuntimeSettings",
+    "StatusReport",
     "StepBounds",
     "StoppedError",
     "Strategy",
     "Supervisor",
+    "UserStrategy",
     "WorkerError",
 ]

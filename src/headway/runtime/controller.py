@@ -8,13 +8,31 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from headway.runtime.driven import Driven
 from headway.runtime.modes import MODES, TARGET_HZ, RealTimeOptimizer, checked_target
 from headway.runtime.monitor import AlertRule, RealTimeMonitor
-from headway.runtime.pacing import OVERRUN, Pacer, Schedule
+from headway.runtime.pacing import OVERRUN, Pacer, RateMeter, Schedule
 from headway.runtime.profiler import PerformanceProfiler
-from headway.runtime.recovery import ErrorRecoverySystem, Strategy
+from headway.runtime.recovery import (
+    AnyStrategy,
+    ErrorRecoverySystem,
+    Fault,
+    OvertimeError,
+    Strategy,
+    UserStrategy,
+)
+from headway.runtime.report import (
+    RECENT,
+    AlertStatus,
+    AttemptStatus,
+    RateStatus,
+    RecoveryStatus,
+    StatusReport,
+    StrategyStatus,
+    TimestepStatus,
+)
 from headway.runtime.stability import FigureLimits, NumericalStabilityMonitor, Stability
 from headway.runtime.streams import (
     BASE_HZ,
@@ -26,46 +44,18 @@ from headway.runtime.streams import (
 from headway.runtime.timestep import AdaptiveTimestepper, StepBounds
 
 TIME_TOLERANCE_S = 1e-9  # plant times closer than this count as equal
-
-
-class Driven(Protocol):
-    """A plant together with its controller, as the loop drives them."""
-
-    @property
-    def time_s(self) -> float:
-        """The plant's own time."""
-
-    @property
-    def running(self) -> bool:
-        """There is still something to do."""
-
-    def advance(self, period_s: float, shortest_s: float) -> None:
-        """Observe, decide, apply, advance by `period_s`. shortest_s: no integration step need be
-        shorter; a plant of fixed step ignores it.
-        """
-
-    def state(self) -> Mapping[str, Any]:
-        """Nested figures, for streams and alerts."""
-
-    def figures(self) -> Mapping[str, float]:
-        """The few figures by which numerical stability is checked."""
-
-    def roll_back(self) -> None:
-        """Undo the last `advance`. Raises if that is impossible."""
-
-    def checkpoint(self) -> None:
-        """Write a checkpoint. Raises OSError if that fails."""
-
-    def restore(self) -> None:
-        """Go back to the last checkpoint. Raises if there is none."""
-
-    def reinitialise(self) -> None:
-        """Go back to the initial state."""
-
-    def restart(self) -> None:
-        """Start the plant itself again. If it raises, the error goes to who supervises this
-        process.
-        """
+# of the state's field `loop`, see `RealTimeController.state`
+LOOP_FIGURES = (
+    "fps",
+    "stability",
+    "tick_ms",
+    "load",
+    "late_ms",
+    "overruns",
+    "skipped",
+    "faults",
+    "target_hz",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +164,6 @@ class RealTimeController:
             base_hz=settings.base_hz,
             buffer=settings.buffer,
         )
-        self.monitor = RealTimeMonitor(settings.rules, driven.state() if settings.rules else None)
         self.stability_monitor = NumericalStabilityMonitor(settings.limits, settings.drift)
         self.stability = Stability(score=1.0, reasons=())
         self.profiler = PerformanceProfiler(on=settings.watch)
@@ -185,6 +174,12 @@ class RealTimeController:
         self._last_checkpoint_s = driven.time_s
         self._checkpoint_timer_s = driven.time_s  # plant time from which the next one is due
         self.pressure = 0.0
+        self._made_at = clock()
+        self._ticks = RateMeter()
+        self._tick_s = 0.0  # wall time that the last tick took
+        self._in_tick = False
+        self._stopped = ""
+        self.monitor = RealTimeMonitor(settings.rules, self.state() if settings.rules else None)
 
     def run(self, until_s: float) -> None:
         """Tick until the plant's time is `until_s`, or it has nothing left to do. Raises
@@ -195,18 +190,29 @@ class RealTimeController:
 
     def tick(self, until_s: float = math.inf) -> None:
         """Wait for the next tick; advance, check, publish, and write a checkpoint if one is due.
-        Raises StoppedError, with the reason, when recovery gives up.
+        Raises StoppedError, with the reason, when recovery gives up; RuntimeError within a tick.
         """
+        if self._in_tick:
+            raise RuntimeError("a tick is under way; wait for its end before the next one")
+        self._in_tick = True
+        try:
+            self._tick(until_s)
+        finally:
+            self._in_tick = False
+
+    def _tick(self, until_s: float) -> None:
         periods = self.pacer.wait()
         if not self.pacer.granted_s and self.settings.gather:
             periods = self.stepper.batch
         left_s = max(until_s - self.driven.time_s, TIME_TOLERANCE_S)
         begun = self._clock()
+        self._ticks.note(begun)
         try:
             self._advance(min(periods * self.pacer.period_s, left_s))
         except Exception as error:
             self._recover(error)
-        self._adapt_to_load(self._clock() - begun)
+        self._tick_s = self._clock() - begun
+        self._adapt_to_load(self._tick_s)
 
     def _advance(self, period_s: float) -> None:
         """What may fail in a tick."""
@@ -259,24 +265,125 @@ class RealTimeController:
         """End all subscriptions."""
         self.streams.close()
 
+    # --- what can be read ---
+
+    def state(self) -> dict[str, Any]:
+        """The plant's state, and in `loop` the LOOP_FIGURES: what streams carry and rules check.
+
+        fps, target_hz: per wall second (fps None before the second tick). stability: score.
+        tick_ms, load: wall time of the last tick, and its share of what is granted. late_ms: how
+        late it began. overruns, skipped, faults: since the start.
+        """
+        return {**self.driven.state(), "loop": self._loop_figures()}
+
+    def _loop_figures(self) -> dict[str, float | None]:
+        return {
+            "fps": self._ticks.per_s,
+            "stability": self.stability.score,
+            "tick_ms": 1e3 * self._tick_s,
+            "load": self.pressure,
+            "late_ms": 1e3 * self.pacer.late_s,
+            "overruns": self.pacer.overruns,
+            "skipped": self.pacer.skipped,
+            "faults": self.recovery.faults,
+            "target_hz": self.optimizer.target_hz,
+        }
+
+    def report(self, with_plant: bool = True) -> StatusReport:
+        """All that there is to know of loop and plant at this moment; also while the plant fails,
+        and after it stopped. with_plant: its state too.
+        """
+        plant, fault = None, ""
+        try:
+            plant = self.driven.state() if with_plant else None
+        except Exception as error:  # of a plant that fails: the report says so
+            fault = repr(error)
+        stepper, bounds = self.stepper, self.stepper.bounds
+        return StatusReport(
+            at_s=self.driven.time_s,
+            wall_s=self._clock() - self._made_at,
+            stopped=self._stopped,
+            rates=self._rate_status(),
+            timestep=TimestepStatus(
+                shortest_s=bounds.shortest_s,
+                longest_s=bounds.longest_s,
+                rtol=bounds.rtol,
+                atol=bounds.atol,
+                floor_s=stepper.floor_s,
+                batch=stepper.batch,
+            ),
+            stability=self.stability,
+            sections=self.profiler.report(),
+            counters=self.profiler.counters(),
+            streams=self.streams.status(),
+            alerts=AlertStatus(
+                rules=self.monitor.rules,
+                open=tuple(self.monitor.open_alerts()),
+                closed=tuple(self.monitor.history)[-RECENT:],
+            ),
+            recovery=self._recovery_status(),
+            checkpoint_s=self._last_checkpoint_s,
+            plant=plant,
+            plant_fault=fault,
+        )
+
+    def _rate_status(self) -> RateStatus:
+        optimizer, pacer = self.optimizer, self.pacer
+        return RateStatus(
+            mode=optimizer.mode.name,
+            chosen_mode=optimizer.chosen.name,
+            mode_switches=optimizer.switches,
+            target_hz=optimizer.target_hz,
+            tick_hz=1.0 / pacer.granted_s if pacer.granted_s else 0.0,
+            stream_hz=self.streams.rate_hz,
+            fps=self._ticks.per_s,
+            period_s=pacer.period_s,
+            speed_factor=self.settings.speed_factor,
+            load=self.pressure,
+            pacing=pacer.report(),
+        )
+
+    def _recovery_status(self) -> RecoveryStatus:
+        now, recovery = self._clock(), self.recovery
+        return RecoveryStatus(
+            faults=recovery.faults,
+            strategies={
+                strategy.label: StrategyStatus(tried=tried, worked=worked)
+                for strategy, (worked, tried) in recovery.success_counts().items()
+            },
+            recent=tuple(
+                AttemptStatus(
+                    ago_s=now - a.at, error=a.error, strategy=a.strategy.label, worked=a.worked
+                )
+                for a in tuple(recovery.history)[-RECENT:]
+            ),
+            plans={kind: tuple(labels) for kind, labels in recovery.plans().items()},
+        )
+
     # --- checks, alerts and streams, each as often as the mode says ---
 
     def _watch(self) -> None:
-        now, at_s = self._clock(), self.driven.time_s
+        """Raises ArithmeticError if a figure is lost, after the alerts."""
+        now, at_s, lost = self._clock(), self.driven.time_s, False
         if self.settings.limits and self._stability_checks.is_due(now):
             self._stability_checks.advance(now, 1.0 / self.optimizer.mode.check_hz)
             self._check_stability(at_s)
+            lost = self.stability.score <= 0.0
         state: Mapping[str, Any] | None = None
-        if self.settings.rules and self._alert_checks.is_due(now):
+        # gathered periods are long and few: each batch is checked, or short runs would see no alert
+        batched = self.settings.gather and not self.pacer.granted_s
+        if self.monitor.rules and (lost or batched or self._alert_checks.is_due(now)):
             self._alert_checks.advance(now, 1.0 / self.optimizer.mode.stream_hz)
-            state = self.driven.state()
+            state = self.state()
             for update in self.monitor.check(at_s, state):
                 self._report(at_s, update.event_kind, update.figures())
+        if lost:
+            raise ArithmeticError("; ".join(self.stability.reasons))
         if self.streams.is_due():
-            self.streams.publish(at_s, state if state is not None else self.driven.state())
+            self.streams.publish(at_s, state if state is not None else self.state())
 
     def _check_stability(self, at_s: float) -> None:
-        """Reported once, until it is stable again. Raises ArithmeticError if a figure is lost."""
+        """Reported once, until it is stable again."""
         before = self.stability
         self.stability = now = self.stability_monitor.check(
             at_s, self.driven.figures(), self.optimizer.mode.enhanced
@@ -284,8 +391,6 @@ class RealTimeController:
         if now.reasons and not before.reasons:
             data = {"score": round(now.score, 3), "reasons": list(now.reasons)}
             self._report(at_s, "runtime.unstable", data)
-        if now.score <= 0.0:
-            raise ArithmeticError("; ".join(now.reasons))
 
     # --- load ---
 
@@ -322,21 +427,35 @@ class RealTimeController:
     def _recover(self, error: Exception) -> None:
         """Try strategies until one can be carried out."""
         while True:
-            at_s = self.driven.time_s
             strategy = self.recovery.choose(error)
-            fault = {"error": repr(error), "strategy": strategy.value}
-            self._report(at_s, "runtime.fault", fault)
+            fault = {"error": repr(error), "strategy": strategy.label}
+            self._report(self.driven.time_s, "runtime.fault", fault)
             if strategy is Strategy.STOP:
-                raise StoppedError(f"stopped safely at {at_s:.3f} s: {error!r}") from error
+                raise self._stop(repr(error)) from error
             try:
-                self._carry_out(strategy)
-                self.stability_monitor.reset()
-                return
+                failed = self._carry_out(strategy, error)
+            except OvertimeError as late:
+                self.recovery.report_failure()
+                raise self._stop(f"{late}; the fault was {error!r}") from error
             except Exception as another:  # the strategy failed: the next one's turn
                 error = another
+                continue
+            if not failed:
+                self._settle()
+                return
+            why = {"strategy": strategy.label, "why": failed}
+            self._report(self.driven.time_s, "runtime.strategy_failed", why)
 
-    def _carry_out(self, strategy: Strategy) -> None:
+    def _stop(self, why: str) -> StoppedError:
+        self._stopped = f"stopped safely at {self.driven.time_s:.3f} s: {why}"
+        return StoppedError(self._stopped)
+
+    def _carry_out(self, strategy: AnyStrategy, error: Exception) -> str:
+        """Why a strategy of the user's own failed; empty if it worked."""
         match strategy:
+            case UserStrategy():
+                attempt = self.recovery.attempts(strategy)
+                return strategy.carry_out(Fault(self.driven.time_s, error, self.driven, attempt))
             case Strategy.RETRY_SMALLER:
                 self.driven.roll_back()
                 self.stepper.refine()
@@ -348,7 +467,11 @@ class RealTimeController:
                 self.driven.restart()
             case Strategy.DEGRADE:
                 self.choose_mode("performance")
-        # the plant may be earlier now than its last checkpoint
+        return ""
+
+    def _settle(self) -> None:
+        """After a recovery: the plant may be earlier now than its last checkpoint."""
+        self.stability_monitor.reset()
         self._last_checkpoint_s = min(self._last_checkpoint_s, self.driven.time_s)
         self._checkpoint_timer_s = min(self._checkpoint_timer_s, self.driven.time_s)
 

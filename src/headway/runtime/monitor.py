@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,13 @@ CONDITIONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+# "velocity: v_chain > 8 critical for 2 s"; the path, the condition and the threshold are required
+RULE = re.compile(
+    r"\s*((?P<name>[^:<>=!]+?)\s*:)?\s*(?P<path>[^\s:<>=!]+)\s*(?P<condition>[<>]=?|[=!]=)"
+    r"\s*(?P<threshold>\S+)(\s+(?P<level>info|warning|error|critical))?"
+    r"(\s+for\s+(?P<for_s>\S+)\s+s)?\s*",
+    re.IGNORECASE,
+)
 BUDGET_WINDOW_S = 60.0  # of plant time
 SMALLEST_EXCESS = 1e-9  # an alert exactly at its threshold is "worse" from twice this on
 
@@ -67,14 +75,42 @@ class AlertRule:
                 f"rule {self.name!r}: no condition {self.condition!r}. There are: "
                 f"{', '.join(CONDITIONS)}."
             )
-        if (
-            not math.isfinite(self.threshold)
-            or min(self.hysteresis, self.for_s, self.clear_s) < 0.0
-        ):
+        times = (self.hysteresis, self.for_s, self.clear_s)
+        if not (math.isfinite(self.threshold) and all(0.0 <= t < math.inf for t in times)):
             raise ValueError(
                 f"rule {self.name!r}: the threshold must be a finite number; hysteresis, "
-                "for_s and clear_s not below 0."
+                "for_s and clear_s finite and not below 0."
             )
+
+    @classmethod
+    def parse(cls, text: str) -> AlertRule:
+        """A rule from words: `[NAME:] PATH CONDITION THRESHOLD [LEVEL] [for SECONDS s]`. Without a
+        name it is called as it reads; the level is a warning unless given. Raises ValueError.
+
+        >>> AlertRule.parse("velocity: v_chain > 6 critical for 2 s").for_s
+        2.0
+        """
+        found = RULE.fullmatch(text)
+        try:
+            if found is None:
+                raise ValueError
+            threshold, for_s = float(found["threshold"]), float(found["for_s"] or 0.0)
+        except ValueError:
+            raise ValueError(
+                f"alert {text!r} is not understood: [NAME:] PATH CONDITION THRESHOLD [LEVEL] "
+                f"[for SECONDS s], such as 'v_chain > 8 error for 2 s'. Conditions: "
+                f"{', '.join(CONDITIONS)}."
+            ) from None
+        name = found["name"] or " ".join(found.group("path", "condition", "threshold"))
+        level = Level[(found["level"] or "warning").upper()]
+        return cls(
+            name=name,
+            path=found["path"],
+            condition=found["condition"],
+            threshold=threshold,
+            level=level,
+            for_s=for_s,
+        )
 
     def holds(self, value: float, already: bool) -> bool:
         """Whether the condition holds. already: an alert is open, so the hysteresis counts."""
@@ -195,26 +231,31 @@ class RealTimeMonitor:
         for rule in rules:
             self.add(rule, sample)
 
+    @property
+    def rules(self) -> tuple[AlertRule, ...]:
+        """All that are checked, in the order in which they were added."""
+        return tuple(rule for rule, _ in list(self._rules.values()))
+
     def add(self, rule: AlertRule, sample: Mapping[str, Any] | None = None) -> None:
         """Raises ValueError if its path is not in `sample`, or its name is taken."""
         path = Path(rule.path)
         path.check(sample)
         if rule.name in self._rules:
             raise ValueError(f"there is a rule {rule.name!r} already.")
-        self._rules[rule.name] = (rule, path)
         self._budgets[rule.name] = _Budget()
+        self._rules[rule.name] = (rule, path)
 
     def remove(self, name: str) -> None:
         """Its alerts are gone with it; an unknown name is ignored."""
         self._rules.pop(name, None)
-        for key in [k for k in self._conditions if k[0] == name]:
-            del self._conditions[key]
+        for key in [k for k in list(self._conditions) if k[0] == name]:
+            self._conditions.pop(key, None)
 
     def check(self, at_s: float, state: Mapping[str, Any]) -> list[AlertUpdate]:
         """Check all rules against the state of plant time `at_s`; returns what changed."""
         flat = flatten(state)
         updates = list[AlertUpdate | None]()
-        for rule, path in self._rules.values():
+        for rule, path in list(self._rules.values()):  # others may add some meanwhile
             found = path.find(flat)
             if not found and "*" not in rule.path:
                 found = [(rule.path, math.nan)]  # a missing figure counts as not a number
@@ -225,7 +266,7 @@ class RealTimeMonitor:
 
     def open_alerts(self) -> list[Alert]:
         """Most severe first, then oldest first."""
-        alerts = [c.alert for c in self._conditions.values() if c.alert is not None]
+        alerts = [c.alert for c in list(self._conditions.values()) if c.alert is not None]
         return sorted(alerts, key=lambda a: (-a.level, a.opened_s))
 
     def acknowledge(self, number: int, by: str) -> AlertUpdate:
@@ -263,7 +304,7 @@ class RealTimeMonitor:
         self, rule: AlertRule, where: str, value: float, at_s: float, condition: _Condition
     ) -> AlertUpdate | None:
         if condition.alert is None:
-            del self._conditions[rule.name, where]
+            self._conditions.pop((rule.name, where), None)
             return None
         if math.isnan(condition.clear_since_s):
             condition.clear_since_s = at_s
@@ -271,7 +312,7 @@ class RealTimeMonitor:
             return None
         closed = replace(condition.alert, value=value, closed_s=at_s)
         self.history.append(closed)
-        del self._conditions[rule.name, where]
+        self._conditions.pop((rule.name, where), None)
         return AlertUpdate("closed", closed)
 
     def _open(

@@ -14,6 +14,7 @@ import numpy as np
 
 OVERRUN = ("degrade", "skip", "slow")
 LATENESS_KEPT = 4096  # ticks over which jitter is reported
+RATE_OVER_S = 2.0  # long enough to be steady, short enough for an alert
 # how early something may be done, so that the jitter of ticks costs it no turn
 EARLY_SHARE, EARLY_S = 0.1, 0.005  # of its period, and wall time; the lesser of both
 LONGEST_LAG_S = 1.0  # beyond it turns are left out, so that a pause does not end in a burst
@@ -76,6 +77,7 @@ class Pacer:
         self._start = clock()
         self._count = 0
         self._lateness: deque[float] = deque(maxlen=LATENESS_KEPT)
+        self.late_s = 0.0  # of the last tick
         self.ticks = 0
         self.overruns = 0
         self.skipped = 0
@@ -120,6 +122,7 @@ class Pacer:
         now = self._sleep_until(self._start + self._count * self._wall_s)
         late_s = now - (self._start + self._count * self._wall_s)
         self._lateness.append(late_s)
+        self.late_s = late_s
         if late_s < self._wall_s:
             return 1
         self.overruns += 1
@@ -150,7 +153,7 @@ class Pacer:
 
     def report(self) -> Pacing:
         """Since the start; jitter over the last LATENESS_KEPT ticks."""
-        p50, p99 = np.percentile(self._lateness or [0.0], (50, 99)).tolist()
+        p50, p99 = np.percentile(list(self._lateness) or [0.0], (50, 99)).tolist()
         return Pacing(
             ticks=self.ticks,
             overruns=self.overruns,
@@ -159,6 +162,28 @@ class Pacer:
             skipped=self.skipped,
             drift_s=self._drift_s,
         )
+
+
+class RateMeter:
+    """How often something happens a second, over the last RATE_OVER_S of wall time."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=LATENESS_KEPT)
+
+    def note(self, now: float) -> None:
+        """It happened now."""
+        self._times.append(now)
+        while len(self._times) > 2 and now - self._times[0] > RATE_OVER_S:
+            self._times.popleft()
+
+    @property
+    def per_s(self) -> float | None:
+        """None until it has happened twice."""
+        times = list(self._times)
+        span_s = times[-1] - times[0] if times else 0.0
+        return (len(times) - 1) / span_s if span_s > 0.0 else None
 
 
 class Schedule:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
+
+PATHS_SHOWN = 40  # in the message about an unknown one
 
 
 class Path:
@@ -35,10 +38,12 @@ class Path:
             return
         known = list(flatten(sample))
         if not any(self.matches(p) for p in known):
-            near = ", ".join(sorted(known)[:12])
+            near = get_close_matches(self.text, known, 3)
+            others = sorted(set(known) - set(near), key=lambda path: (path.count("."), path))
+            shown = ", ".join([*near, *others][:PATHS_SHOWN])
             raise ValueError(
                 f"there is no {self.text!r} in the state. There are: "
-                f"{near}{', ...' if len(known) > 12 else ''}."
+                f"{shown}{', ...' if len(known) > PATHS_SHOWN else ''}."
             )
 
     def find(self, flat: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -110,8 +110,8 @@ class PerformanceProfiler:
     def report(self) -> dict[str, SectionReport]:
         """Of each section, by name."""
         reports = {}
-        for name, section in self._sections.items():
-            seconds = np.array(section.window or [0.0])
+        for name, section in list(self._sections.items()):
+            seconds = np.array(list(section.window) or [0.0])
             p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
             use = float(p95) / section.budget_s if section.budget_s else 0.0
             reports[name] = SectionReport(
@@ -124,6 +124,10 @@ class PerformanceProfiler:
                 budget_use=use,
             )
         return reports
+
+    def counters(self) -> dict[str, float]:
+        """By name."""
+        return dict(self._counters)
 
     def figures(self) -> dict[str, float]:
         """All of it flat, by dotted name, for the metrics."""

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -71,6 +71,30 @@ class DeliveryCounts:
     merged: int = 0
     errors: int = 0
     longest_wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberStatus:
+    """One subscriber. waiting: messages that it has not taken."""
+
+    rate_hz: float
+    fields: tuple[str, ...]
+    size: int
+    policy: str
+    waiting: int
+    delivery: DeliveryCounts
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """All streams, as of `DataStreamManager`."""
+
+    rate_hz: float
+    base_hz: float
+    buffer: int
+    thinning: float
+    priority: tuple[str, ...]
+    subscribers: Mapping[str, SubscriberStatus]
 
 
 @dataclass(eq=False)
@@ -133,6 +157,18 @@ class Subscription:
                     self._drop_oldest()
                     self._buffer.append((now, message))
             self._wake.set()
+
+    def status(self) -> SubscriberStatus:
+        """As it is now."""
+        with self._lock:
+            return SubscriberStatus(
+                rate_hz=self.rate_hz,
+                fields=self.fields,
+                size=self.size,
+                policy=self.policy.value,
+                waiting=self.waiting,
+                delivery=replace(self.delivery),
+            )
 
     def detach(self, why: str) -> None:
         """No more messages; a reader that waits is woken."""
@@ -341,6 +377,17 @@ class DataStreamManager:
     def statistics(self) -> dict[str, DeliveryCounts]:
         """By subscriber."""
         return {name: s.delivery for name, s in list(self._subscriptions.items())}
+
+    def status(self) -> StreamStatus:
+        """As it is now, with every subscriber."""
+        return StreamStatus(
+            rate_hz=self.rate_hz,
+            base_hz=self.base_hz,
+            buffer=self.buffer,
+            thinning=self.thinning,
+            priority=tuple(path.text for path in self._priority),
+            subscribers={name: s.status() for name, s in list(self._subscriptions.items())},
+        )
 
     def close(self) -> None:
         """Detach all subscribers; their threads end."""

@@ -41,6 +41,7 @@ class KppMeasured:
     """The plant at one instant. Powers are of the moment, energies (J) since the start; volume_m3
     (floaters,): air in each.
 
+    a_chain: acceleration of the chain, m/s2.
     efficiency: electrical output / electrical input (compressor and bubbles) since the start; 0
         before there is input.
     ledger_residual: what the ledger does not explain, as a share of all that went in.
@@ -58,6 +59,7 @@ class KppMeasured:
     volume_m3: FloatArray
     energy_j: dict[str, float]
     stored_j: float
+    a_chain: float = 0.0
 
 
 class KppPlant:
@@ -167,6 +169,7 @@ class KppPlant:
             volume_m3=kernel.volumes(y, self._c),
             energy_j=energy,
             stored_j=stored,
+            a_chain=float(slope[V]),
         )
 
     def apply(self, order: KppOrder) -> None:

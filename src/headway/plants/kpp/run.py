@@ -11,7 +11,7 @@ from typing import Any
 
 from headway.plants import PlantError
 from headway.plants.kpp import KppOrder, KppPlant, KppSettings
-from headway.runtime import FigureLimits, RuntimeSettings, StepBounds
+from headway.runtime import AlertRule, FigureLimits, Level, RuntimeSettings, StepBounds
 
 LIMITS = {
     "v_chain": FigureLimits(-1.0, 20.0, per_s=50.0, noise=0.05),
@@ -20,6 +20,14 @@ LIMITS = {
 }
 PERIOD_S = 1.0 / 15.0  # of the load control
 PRIORITY = ("v_chain", "power_output", "efficiency", "engaged")
+START_UP_S = 10.0  # until then the efficiency is that of filling floaters
+DEFAULT_RULES = (
+    AlertRule("velocity", "v_chain", ">", 8.0, Level.ERROR),
+    AlertRule("acceleration", "acceleration_mps2", ">", 40.0, Level.ERROR),
+    AlertRule("efficiency", "efficiency", "<", 0.3, Level.WARNING, for_s=START_UP_S),
+    AlertRule("fps", "loop.fps", "<", 5.0, Level.WARNING),
+    AlertRule("stability", "loop.stability", "<", 0.5, Level.CRITICAL),
+)
 DRIFT = ("ledger_residual", 1e-3)
 
 
@@ -89,6 +97,9 @@ class KppRun:
             self.plant.advance(part_s)
 
     def state(self) -> Mapping[str, Any]:
+        """Figures as of `KppMeasured`. acceleration_mps2: of the chain, whichever way. steps: of
+        the integration, see `KppPlant.counts`.
+        """
         m = self.plant.observe()
         floaters = {
             "v_chain": m.v_chain,
@@ -98,6 +109,7 @@ class KppRun:
         return {
             "time_s": m.time_s,
             "v_chain": m.v_chain,
+            "acceleration_mps2": abs(m.a_chain),
             "power_output": m.power_output,
             "power_input": m.power_input,
             "efficiency": m.efficiency,
@@ -107,6 +119,7 @@ class KppRun:
             "ledger_residual": m.ledger_residual,
             "stored_j": m.stored_j,
             "floaters": floaters,
+            "steps": self.plant.counts,
             "energy_j": m.energy_j,
         }
 
@@ -186,10 +199,15 @@ class KppRun:
 def runtime_settings(
     speed_factor: float, mode: str, checkpoint_s: float, bounds: StepBounds, **more: Any
 ) -> RuntimeSettings:
-    """The loop's settings for a KPP: its limits, its ledger, its priority fields. more: further
-    settings, which replace these.
+    """The loop's settings for a KPP: its limits, its ledger, its priority fields, its alerts. more:
+    further settings, which replace these.
     """
-    of_the_plant: dict[str, Any] = {"limits": LIMITS, "drift": DRIFT, "priority": PRIORITY}
+    of_the_plant: dict[str, Any] = {
+        "limits": LIMITS,
+        "drift": DRIFT,
+        "priority": PRIORITY,
+        "rules": DEFAULT_RULES,
+    }
     return RuntimeSettings(
         speed_factor=speed_factor,
         mode=mode,
