@@ -77,6 +77,10 @@ def _streets() -> _Request:
     return _Request("GET", "/api/v1/engine/state")
 
 
+def _report(street: str) -> _Request:
+    return _Request("GET", f"/api/v1/engine/streets/{street}/report")
+
+
 def _override(street: str, junction: str, order: str, stage: int, lasts_s: float) -> _Request:
     return _Request(
         "POST",
@@ -172,6 +176,11 @@ class Headway:
     def streets(self) -> list[Json]:
         """The state of all streets."""
         found: list[Json] = self.call(*_streets())
+        return found
+
+    def report(self, street: str) -> Json:
+        """The status report of a street (`street`) and of its real-time loop (`loop`)."""
+        found: Json = self.call(*_report(street))
         return found
 
     def override(
@@ -271,6 +280,10 @@ class AsyncHeadway:
 
     async def streets(self) -> list[Json]:
         found: list[Json] = await self.call(*_streets())
+        return found
+
+    async def report(self, street: str) -> Json:
+        found: Json = await self.call(*_report(street))
         return found
 
     async def override(

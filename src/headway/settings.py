@@ -550,7 +550,7 @@ def load(
     """Read the settings from the YAML file `path` (none: defaults and variables alone). defaults:
     by section and key, in place of the built-in ones. Raises SettingsError.
     """
-    tree = {} if path is None else _read_tree(Path(path))
+    tree = {} if path is None else read_tree(Path(path))
     for section, values in (defaults or {}).items():
         given = tree.get(section, {})
         if isinstance(given, Mapping):
@@ -560,7 +560,7 @@ def load(
     return checked(tree, path)
 
 
-def _read_tree(path: Path) -> dict[Any, Any]:
+def read_tree(path: Path) -> dict[Any, Any]:
     """The sections of a file, small and without tricks. Raises SettingsError."""
     try:
         if path.exists() and not path.is_file():

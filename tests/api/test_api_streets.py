@@ -124,6 +124,16 @@ def test_history_and_alerts_are_columnar(get, live):
     assert get("streets/baseline/alerts").json() == []
 
 
+def test_a_report_is_of_the_street_and_of_its_loop(get, live):
+    assert get("streets/headway/report").json() == {"street": STATE, "loop": None}
+    live.report = {"stability": {"score": 1.0}}
+    assert get("streets/headway/report").json() == {
+        "street": STATE,
+        "loop": {"stability": {"score": 1.0}},
+    }
+    live.report = None
+
+
 def test_a_map_has_lanes_junctions_and_a_head_a_signal_group(get, live):
     found = get("streets/headway/map").json()
     shapes = read_shapes(live.network)
@@ -410,7 +420,7 @@ def test_unknown_resources_give_404(post, path, body, detail):
     assert (answer.status_code, answer.json()["detail"]) == (404, detail)
 
 
-@pytest.mark.parametrize("route", ["", "/history", "/alerts", "/map"])
+@pytest.mark.parametrize("route", ["", "/history", "/alerts", "/report", "/map"])
 def test_a_street_that_is_not_there_shows_nothing(get, route):
     assert get(f"streets/nowhere{route}").status_code == 404
 

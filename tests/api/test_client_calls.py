@@ -92,6 +92,7 @@ def call(request, route):
 ENGINE = "/api/v1/engine"
 CALLS = [
     (("streets",), {}, ("GET", f"{ENGINE}/state", {}, None)),
+    (("report", "a"), {}, ("GET", f"{ENGINE}/streets/a/report", {}, None)),
     (
         ("override", "a", "j1", "hold"), {},
         ("POST", f"{ENGINE}/streets/a/junctions/j1/override", {},

@@ -17,6 +17,7 @@ from rich.console import Console
 from headway.plants.kpp import KppPlant, KppSettings
 from headway.plants.kpp.run import DEFAULT_RULES, PRIORITY, KppRun, LoadControl, runtime_settings
 from headway.runtime import AlertRule, Level, RealTimeController, StepBounds
+from tests.runtime.clocks import Clock
 
 room = importlib.import_module("headway.cli.kpp")
 
@@ -188,7 +189,8 @@ def test_options_stand_over_the_settings_file_and_a_rule_replaces_one_of_its_nam
         ("alerts: {rules: [{name: x, path: v_chain, threshold: .nan}]}", "threshold: nan"),
         ("alerts: {rules: [{name: x, path: v_chain}]}", "alerts.rules.0.threshold"),
         ("alerts: {rules: [{name: x, path: a..b, threshold: 1}]}", "'a..b' is no path"),
-        ("[1, 2]", "kpp.yaml: the file: [1, 2] is not allowed"),
+        ("[1, 2]", "kpp.yaml: must hold a mapping of sections, holds a list"),
+        ("loop: {target_hz: 5, target_hz: 6}", "kpp.yaml: line 1: target_hz is given twice"),
         ("loop: {", "kpp.yaml: is no YAML"),
         (None, "kpp.yaml: cannot be read (No such file or directory)"),
     ],
@@ -333,6 +335,17 @@ def test_speed_and_power_are_drawn(headway, driven, tmp_path):
     before = ran.out[ran.out.index("v_chain, m/s") :].splitlines()
     assert before[1].endswith(f" {max(s['v_chain'] for s in samples):.3g}")
     assert "v_chain, m/s" not in headway("kpp", "run", "--seconds", "1", "--data", "").out
+
+
+def test_in_real_time_no_tick_is_cut_short_for_a_sample():
+    """8 s at 15 Hz are 120 ticks, however many samples there are; each is taken after a tick."""
+    clock, run = Clock(), KppRun(KppSettings(), bounds())
+    settings = runtime_settings(1.0, "balanced", 0.0, bounds())
+    loop = RealTimeController(run, settings, clock=clock, sleep=clock.sleep)
+    samples = room.drive(loop, run, 8.0, deque(), quiet=True)
+    assert clock.now == pytest.approx(8.0)
+    assert loop.report().rates.pacing.ticks == 120
+    assert [s["time_s"] for s in samples] == pytest.approx([k / 15 for k in range(121)])
 
 
 def test_the_rate_is_steps_by_wall_time(headway, driven, monkeypatch, tmp_path):

@@ -1304,3 +1304,13 @@ def test_the_fallback_named_in_the_settings_is_used_and_recorded_by_name(play, m
         (100.0, "engine.fallback", {"confidence": 0.1, "threshold": 0.4, "fallback": "actuated"})
     ]
     assert isinstance(played.of(Snapshot)[-1].junctions[0], JunctionState)
+
+
+def test_the_loops_status_report_goes_out_with_the_first_snapshot_and_then_each_second(play):
+    """Snapshots come ten times a second at most, so that few of so short a run have a report."""
+    found = [s.report for s in play({}, until_s=112.0).of(Snapshot)]
+    report = found[0]
+    assert (report["plant"], report["stopped"], report["rates"]["mode"]) == (None, "", "balanced")
+    assert {"sections", "alerts", "recovery", "streams"} <= report.keys()
+    assert len(found) > 1
+    assert found[1] is None

@@ -201,6 +201,14 @@ def alerts(street: Street) -> list[dict[str, Any]]:
     return list(street.alerts.values())
 
 
+@router.get("/engine/streets/{name}/report", responses=FOUND)
+def report(street: Street) -> dict[str, Any]:
+    """One status report: the street, and its real-time loop (rates, time steps, stability, sections
+    of the profile, streams, alerts, recovery), at most a second old; null before it starts.
+    """
+    return {"street": state_of(street), "loop": street.report}
+
+
 @router.get("/engine/streets/{name}/map", responses=FOUND)
 def shapes(street: Street) -> dict[str, Any]:
     """What a map is drawn from: lanes (width m, points), junctions' outlines, signal heads (x, y,

@@ -210,7 +210,7 @@ def drive(
     loop: RealTimeController, driven: KppRun, seconds: float, lines: deque[str], quiet: bool
 ) -> list[dict[str, float]]:
     """Run to `seconds`; the samples are some 500 states, evenly spaced in plant time, taken between
-    ticks.
+    ticks. In real time they wait for the end of a tick, since a shorter one would not be on time.
     """
     KppPlant(KppSettings()).advance(1.0)  # compiles on first use, which is not the plant's time
     every = seconds / 500.0
@@ -229,7 +229,7 @@ def drive(
         while driven.time_s < seconds - 1e-9:
             due = min(max(due + every, driven.time_s + 1e-6), seconds)
             while driven.time_s < due - 1e-9:
-                loop.tick(due)
+                loop.tick(seconds if loop.settings.speed_factor else due)
             sample()
             if live is not None and shown.take():
                 rate = (driven.plant.steps - steps) / max(time.perf_counter() - wall, 1e-9)

@@ -236,6 +236,7 @@ class RealTimeController:
         now_s = self.driven.time_s
         try:
             self.driven.checkpoint()
+            self.profiler.count("checkpoints")
             self._last_checkpoint_s = self._checkpoint_timer_s = now_s
         except OSError as error:
             self._report(now_s, "runtime.checkpoint_failed", {"error": str(error)})
@@ -367,6 +368,7 @@ class RealTimeController:
         now, at_s, lost = self._clock(), self.driven.time_s, False
         if self.settings.limits and self._stability_checks.is_due(now):
             self._stability_checks.advance(now, 1.0 / self.optimizer.mode.check_hz)
+            self.profiler.count("stability_checks")
             self._check_stability(at_s)
             lost = self.stability.score <= 0.0
         state: Mapping[str, Any] | None = None
@@ -374,12 +376,14 @@ class RealTimeController:
         batched = self.settings.gather and not self.pacer.granted_s
         if self.monitor.rules and (lost or batched or self._alert_checks.is_due(now)):
             self._alert_checks.advance(now, 1.0 / self.optimizer.mode.stream_hz)
+            self.profiler.count("alert_checks")
             state = self.state()
             for update in self.monitor.check(at_s, state):
                 self._report(at_s, update.event_kind, update.figures())
         if lost:
             raise ArithmeticError("; ".join(self.stability.reasons))
         if self.streams.is_due():
+            self.profiler.count("publications")
             self.streams.publish(at_s, state if state is not None else self.state())
 
     def _check_stability(self, at_s: float) -> None:

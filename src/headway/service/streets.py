@@ -72,6 +72,7 @@ class RunningStreet:
     scenario_ordered: an operator ordered a scenario, perhaps the same one again; the engine has not
         started it yet.
     colours:  of each signal group since when (seconds since 1970) it shows what.
+    report:   of its real-time loop, the newest; None before the first.
     controller_ordered: the last one that was ordered, fixed time aside; empty for none.
     flows:    of each junction what it was when its last row was recorded.
     """
@@ -95,6 +96,7 @@ class RunningStreet:
     thread: threading.Thread | None = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)
     controller_ordered: str = ""
+    report: Mapping[str, Any] | None = None
     flows: dict[str, JunctionState] = field(default_factory=dict)
 
     @property
@@ -276,6 +278,8 @@ class StreetService:
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
         street.snapshot = snapshot
+        if snapshot.report is not None:
+            street.report = snapshot.report
         if snapshot.controller not in ("", FIXED_TIME):
             street.controller_ordered = snapshot.controller  # also one ordered before a restart
         if len(street.colours) < len(snapshot.shown):  # groups that have not changed yet

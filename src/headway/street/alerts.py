@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from headway.runtime import AlertRule, Level, RealTimeMonitor
+from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
 from headway.settings import Settings
 
 STREET_FIELDS = ("time_s", "vehicles", "stopped", "halted")  # halted: old name of stopped
@@ -38,6 +38,9 @@ def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
 
 
 def _sample() -> dict[str, object]:
-    """A state with all the paths of a street's state, see `StreetRun.state`."""
-    junctions = {ANY_JUNCTION: dict.fromkeys(JUNCTION_FIELDS)}
-    return {**dict.fromkeys(STREET_FIELDS), "junctions": junctions}
+    """A state with all the paths of a street's state (see `StreetRun.state`) and of its loop's."""
+    return {
+        **dict.fromkeys(STREET_FIELDS),
+        "junctions": {ANY_JUNCTION: dict.fromkeys(JUNCTION_FIELDS)},
+        "loop": dict.fromkeys(LOOP_FIGURES),
+    }

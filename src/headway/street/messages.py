@@ -28,6 +28,8 @@ class Snapshot:
     shown:         colour of each signal group, one byte each.
     scene:         every vehicle, where `Reporting` asks for it.
     profile:       the loop's own figures, by dotted name.
+    report:        the real-time loop's status report, as values of JSON; every REPORT_PERIOD_S of
+        wall time, None in between.
     emission:      vehicles, fuel mg/s and CO2 mg/s, every EMISSION_PERIOD_S where `Reporting` asks
         for records.
     speed_factor:  simulated seconds per wall second; 0 as fast as possible.
@@ -54,6 +56,7 @@ class Snapshot:
     scene: Scene | None = None
     profile: Mapping[str, float] = field(default_factory=dict)
     emission: tuple[int, float, float] | None = None
+    report: Mapping[str, Any] | None = None
     speed_factor: float = 0.0
     sources: tuple[Mapping[str, Any], ...] = ()
 

@@ -5,6 +5,7 @@ loop drives it.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import Scenario, scenario
 from headway.roads import PROFILES, work_out
 from headway.runtime import FigureLimits, RealTimeController
+from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
 from headway.settings import Settings
 from headway.street import checkpoint
@@ -31,6 +33,7 @@ LIMITS = {
     "longest_wait_s": FigureLimits(0.0, 1e6),
 }
 EMISSION_PERIOD_S = 5.0
+REPORT_PERIOD_S = 1.0  # wall time
 TICK_MEAN_OVER = 100  # ticks whose mean work a snapshot reports
 SAFETY = "safety."
 
@@ -63,6 +66,7 @@ class StreetRun:
     tick_s:      simulated seconds of one tick of the street.
     reporting:   what snapshots carry.
     emission_reported_s: simulated time at which emissions were last reported.
+    report_schedule: of the loop's status report, by `clock` (wall seconds).
     """
 
     street: Street
@@ -73,6 +77,8 @@ class StreetRun:
     tick_s: float
     reporting: Reporting = field(default_factory=lambda: Reporting(scene=False, record=False))
     emission_reported_s: float = -math.inf
+    report_schedule: Schedule = field(default_factory=Schedule)
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def time_s(self) -> float:
@@ -170,6 +176,7 @@ class StreetRun:
             scene=street.plant.scene() if self.reporting.scene else None,
             profile=loop.profiler.figures(),
             emission=self._emission(),
+            report=self._report(loop),
             speed_factor=loop.settings.speed_factor,
             sources=street.external.states(self.time_s),
         )
@@ -181,6 +188,14 @@ class StreetRun:
             return None
         self.emission_reported_s = self.time_s
         return self.street.plant.emissions()
+
+    def _report(self, loop: RealTimeController) -> dict[str, Any] | None:
+        """The loop's status report; None between two of them."""
+        now = self.clock()
+        if not self.report_schedule.is_due(now):
+            return None
+        self.report_schedule.advance(now, REPORT_PERIOD_S)
+        return loop.report(with_plant=False).as_json()
 
     def close(self) -> None:
         """Write what events are left, and end the simulation."""

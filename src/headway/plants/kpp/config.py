@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headway.plants.kpp.run import DEFAULT_RULES, PRIORITY
 from headway.runtime import AlertRule, Level
 from headway.runtime.modes import HIGHEST_HZ, LOWEST_HZ, TARGET_HZ
 from headway.runtime.streams import BASE_HZ, BUFFER
-from headway.settings import RuleSettings, SettingsError
+from headway.settings import RuleSettings, SettingsError, read_tree
 
 
 class _Section(BaseModel):
@@ -68,21 +67,13 @@ def alert_rule(settings: RuleSettings) -> AlertRule:
 def load(path: str | Path) -> KppConfig:
     """Read a YAML file. Raises SettingsError with the file and every fault."""
     try:
-        tree: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise SettingsError(
-            f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise SettingsError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
-    try:
-        return KppConfig.model_validate(tree)
+        return KppConfig.model_validate(read_tree(Path(path)))
     except ValidationError as error:
         raise SettingsError("\n".join(_fault(path, e) for e in error.errors())) from error
 
 
 def _fault(path: str | Path, error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{path}: {where}: unknown key. See docs/kpp.md for those that there are."
     return f"{path}: {where}: {error['input']!r} is not allowed: {error['msg']}."
