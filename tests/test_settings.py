@@ -15,6 +15,7 @@ from headway.settings import (
     AlertSettings,
     ControllerName,
     FallbackName,
+    LimitSettings,
     MailSettings,
     MqttSettings,
     NotifySettings,
@@ -42,6 +43,9 @@ DEFAULTS = {
     "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4},
     "street": {"scenario": "cologne8", "seed": 1, "scale": 1.0, "timing": "street",
         "sensing": "connected"},
+    "safety": {"limits": dict.fromkeys(("min_green_s", "max_green_s", "walk_s", "pedestrian_s",
+        "yellow_s", "red_clearance_s", "min_cycle_s", "max_cycle_s", "max_red_s")),
+        "junctions": {}},
     "external": {"oldest_s": 10.0, "ahead_s": 2.0, "rows_per_s": 500.0, "sources": (),
         "mqtt": None},
     "recovery": {"folder": "data", "checkpoint_s": 60.0, "silent_s": 10.0, "restarts": 5},
@@ -116,7 +120,7 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
         load()
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
-        "external, recovery, alerts, log, notify, api, database, upkeep, sumo, planner, "
+        "safety, external, recovery, alerts, log, notify, api, database, upkeep, sumo, planner, "
         "q_learning, server."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
@@ -167,6 +171,15 @@ BOUNDS = [
     ("control.confidence", 0.0, 1.0, -0.001, 1.001),
     ("street.seed", 0, None, -1, None),
     ("street.scale", 1e-9, 10.0, 0.0, 10.001),
+    ("safety.limits.min_green_s", 4.0, 60.0, 3.999, 60.1),
+    ("safety.limits.max_green_s", 10.0, 300.0, 9.999, 300.1),
+    ("safety.limits.walk_s", 4.0, 60.0, 3.999, 60.1),
+    ("safety.limits.pedestrian_s", 7.0, 120.0, 6.999, 120.1),
+    ("safety.limits.yellow_s", 3.0, 6.0, 2.999, 6.001),
+    ("safety.limits.red_clearance_s", 0.0, 6.0, -0.001, 6.001),
+    ("safety.limits.min_cycle_s", 0.0, 120.0, -0.001, 120.1),
+    ("safety.limits.max_cycle_s", 30.0, 300.0, 29.999, 300.1),
+    ("safety.limits.max_red_s", 30.0, 300.0, 29.999, 300.1),
     ("external.oldest_s", 3.0, 300.0, 2.999, 300.1),
     ("external.ahead_s", 0.0, 60.0, -0.001, 60.1),
     ("external.rows_per_s", 1e-9, 100_000.0, 0.0, 100_000.1),
@@ -745,7 +758,9 @@ def test_every_section_is_checked_here():
         | set(leaves(WebhookSettings, "notify.webhooks.0."))
         | set(leaves(MailSettings, "notify.mail."))
         | set(leaves(RewardSettings, "q_learning.reward."))
+        | set(leaves(LimitSettings, "safety.limits."))
     )
+    found -= {"safety.limits", "safety.junctions"}  # one's own have the same fields
     found.remove("q_learning.reward")
     assert found == reported | texts
     assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (
@@ -986,3 +1001,20 @@ def test_the_usual_variables_stand_for_those_of_headway_which_win():
 )
 def test_in_development_everything_is_logged_unless_a_level_is_named(tree, level):
     assert log_level(checked(tree)) == level
+
+
+def test_limits_of_a_junction_have_the_same_bounds_and_a_number_is_its_name():
+    settings = checked({"safety": {"junctions": {247379907: {"min_green_s": 12}}}})
+    assert settings.safety.junctions["247379907"].min_green_s == 12.0
+    assert "safety.junctions.A.yellow_s: 2.9 is not allowed" in fault_of(
+        {"safety": {"junctions": {"A": {"yellow_s": 2.9}}}}
+    )
+    assert fault_of({"safety": {"junctions": {"A": {"min_gren_s": 5}}}}) == (
+        "settings: safety.junctions.A.min_gren_s: unknown key. Known here: max_cycle_s, "
+        "max_green_s, max_red_s, min_cycle_s, min_green_s, pedestrian_s, red_clearance_s, walk_s, "
+        "yellow_s."
+    )
+    for value in (float("nan"), float("inf"), "ten", True):
+        assert "safety.limits.max_cycle_s" in fault_of(
+            {"safety": {"limits": {"max_cycle_s": value}}}
+        )

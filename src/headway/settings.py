@@ -113,6 +113,43 @@ class StreetSettings(_Section):
         return OLD_SENSING[value]
 
 
+class LimitSettings(_Section):
+    """Limits that the safety gate enforces, seconds; what is left out is as in the timing profile.
+
+    yellow_s, red_clearance_s: at least; no shorter than the profile computes or fixes them.
+    pedestrian_s: walk and clearance of a crossing together.
+
+    Bounds. Minimum green: 4 s, the least that meets drivers' expectation (FHWA Signal Timing
+    Manual, 2008, chapter 5). Yellow 3 to 6 s, red clearance up to 6 s, walk from 4 s (MUTCD 2009,
+    4D.26 and 4E.06). Cycle: up to 300 s; practice is 30 to 120 s (RiLSA), longer where saturated.
+    """
+
+    min_green_s: float | None = Field(default=None, ge=4.0, le=60.0)
+    max_green_s: float | None = Field(default=None, ge=10.0, le=300.0)
+    walk_s: float | None = Field(default=None, ge=4.0, le=60.0)
+    pedestrian_s: float | None = Field(default=None, ge=7.0, le=120.0)
+    yellow_s: float | None = Field(default=None, ge=3.0, le=6.0)
+    red_clearance_s: float | None = Field(default=None, ge=0.0, le=6.0)
+    min_cycle_s: float | None = Field(default=None, ge=0.0, le=120.0)
+    max_cycle_s: float | None = Field(default=None, ge=30.0, le=300.0)
+    max_red_s: float | None = Field(default=None, ge=30.0, le=300.0)
+
+
+class SafetySettings(_Section):
+    """The safety gate's limits for the street, and over them those of single junctions, by name."""
+
+    limits: LimitSettings = LimitSettings()
+    junctions: dict[str, LimitSettings] = {}
+
+    @field_validator("junctions", mode="before")
+    @classmethod
+    def _take_numbers_as_names(cls, value: Any) -> Any:
+        """YAML reads the name 247379907 as a number."""
+        if not isinstance(value, Mapping):
+            return value
+        return {str(k) if type(k) is int else k: limits for k, limits in value.items()}
+
+
 class SourceSettings(_Section):
     """A source of observations from outside. holder: of the credentials that may speak for it;
     junctions: that it may speak of, empty for all; emergencies: its emergency vehicles may claim
@@ -474,6 +511,7 @@ class Settings(BaseSettings):
     loop: LoopSettings = LoopSettings()
     control: ControlSettings = ControlSettings()
     street: StreetSettings = StreetSettings()
+    safety: SafetySettings = SafetySettings()
     external: ExternalSettings = ExternalSettings()
     recovery: RecoverySettings = RecoverySettings()
     alerts: AlertSettings = AlertSettings()
@@ -506,6 +544,7 @@ class Settings(BaseSettings):
 RESTART_ONLY = (
     "environment",
     "street",
+    "safety",
     "external",
     "recovery",
     "notify",
@@ -718,7 +757,8 @@ def _shown(value: object) -> str:
 def _known(location: tuple[str | int, ...]) -> list[str]:
     model: Any = Settings
     for part in location:
-        if isinstance(part, str):  # a number is a place in a list
+        # a number is a place in a list, and another name one of a mapping
+        if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
             model = next(
                 (

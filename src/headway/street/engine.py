@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import scenario
 from headway.runtime import Supervisor
 from headway.safety import Override
+from headway.settings import SafetySettings
 from headway.street.alerts import alert_rules
 from headway.street.board import Board
 from headway.street.external.merge import Reported
+from headway.street.limits import timing_of
 from headway.street.messages import Optimise, Release, Reporting, Snapshot, Switch, Task
 from headway.street.process import work
 from headway.values import Event
@@ -23,11 +27,14 @@ class Engine:
     the last checkpoint when it dies or hangs.
 
     board: the newest state of each junction, for any thread.
-    Raises ValueError for alert rules that no street can fulfil.
+    Raises ValueError for alert rules that no street can fulfil, and for limits that contradict each
+    other or are of an unknown junction.
     """
 
     def __init__(self, task: Task, supervise: Callable[..., Supervisor] = Supervisor) -> None:
         alert_rules(task.settings)
+        if task.settings.safety != SafetySettings():
+            timing_of(task.settings, read_network(scenario(task.settings.street.scenario).net))
         recovery = task.settings.recovery
         self.board = Board()
         self._last_checkpoint_s: float | None = None

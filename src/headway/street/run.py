@@ -14,7 +14,6 @@ from typing import Any
 from headway import telemetry
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import Scenario, scenario
-from headway.roads import PROFILES, work_out
 from headway.runtime import FigureLimits, RealTimeController
 from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
@@ -24,6 +23,7 @@ from headway.street.board import JunctionState
 from headway.street.closed_loop import Street, open_street, stopped_vehicles
 from headway.street.event_log import EventLog
 from headway.street.external.rows import AgeLimits
+from headway.street.limits import timing_of, without_unknown_junctions
 from headway.street.messages import Reporting, Snapshot, Task
 from headway.values import Event
 
@@ -219,10 +219,11 @@ def open_run(
     key = f"{of_scenario.name} {task.key()}"
     found = checkpoint.latest(folder / "checkpoints", key) if resume else None
 
+    limited, unknown = without_unknown_junctions(s, network)
     recorder = EventRecorder(EventLog(folder / "events.jsonl"), outbox)
     street = open_street(
         network=network,
-        timing=work_out(network, PROFILES[s.street.timing]),
+        timing=timing_of(limited, network),
         sumo=_sumo_settings(s, of_scenario, found),
         controller=s.control.controller,
         record=recorder.record,
@@ -241,6 +242,10 @@ def open_run(
         tick_s=s.loop.tick_s,
     )
     _record_start(run, task, found)
+    if unknown:
+        known = ", ".join(junction.id for junction in network.junctions)
+        fault = f"safety.junctions: no junction {', '.join(unknown)} here. There are: {known}."
+        run.record("engine.settings_refused", {"fault": fault})
     return run
 
 
