@@ -12,7 +12,9 @@ from pydantic import BaseModel
 
 from headway.control.catalogue import CONTROLLERS
 from headway.settings import (
+    CAMERA_METRICS,
     AlertSettings,
+    CameraRule,
     ControllerName,
     FallbackName,
     LimitSettings,
@@ -35,6 +37,7 @@ from headway.settings import (
 RULE = {"name": "r", "path": "vehicles", "threshold": 1.0}
 HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
 SOURCE = {"name": "north", "holder": "acme"}
+CAMERA_RULE = {"name": "r", "metric": "fps", "threshold": 1.0}
 MAIL = {"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}
 DEFAULTS = {
     "environment": "local",
@@ -88,6 +91,21 @@ DEFAULTS = {
         "reward": {"stopped": 1.0, "longest": 2.0, "change": 1.0, "neighbours": 0.3},
     },
     "server": {"tls_certificate": "", "tls_key": "", "proxies": ()},
+    "cameras": {
+        "attempts": 0, "delay_s": 0.5, "buffer": 1, "rate_hz": 0.0, "confidence": 0.0,
+        "speed": True, "violations": True, "dead_after_s": 15.0, "still_after_s": 20.0,
+        "alert_rules": tuple(
+            {"name": name, "metric": metric, "operator": ">", "threshold": threshold,
+                "severity": severity, "for_s": 0.0, "camera": "", "notify": notify}
+            for name, metric, threshold, severity, notify in (
+                ("slow", "latency_p95_ms", 500.0, "warning", True),
+                ("drops", "dropped_share", 0.1, "warning", True),
+                ("broken frames", "broken_share", 0.05, "error", True),
+                ("failed", "failed", 0.5, "critical", False),
+                ("dead", "dead", 0.5, "critical", False),
+            )
+        ),
+    },
 }  # fmt: skip
 KNOWN = ", ".join(sorted(DEFAULTS))
 SECTIONS = [name for name in DEFAULTS if name != "environment"]
@@ -120,8 +138,8 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
         load()
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
-        "safety, external, recovery, alerts, log, notify, api, database, upkeep, sumo, planner, "
-        "q_learning, server."
+        "safety, external, recovery, alerts, log, notify, cameras, api, database, upkeep, sumo, "
+        "planner, q_learning, server."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
     monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
@@ -195,6 +213,15 @@ BOUNDS = [
     ("notify.webhooks.0.attempts", 1, 20, 0, 21),
     ("notify.mail.port", 1, 65535, 0, 65536),
     ("notify.mail.at_least_s", 0.0, None, -0.001, None),
+    ("cameras.attempts", 0, 10_000, -1, 10_001),
+    ("cameras.delay_s", 0.1, 300.0, 0.099, 300.1),
+    ("cameras.buffer", 1, 64, 0, 65),
+    ("cameras.rate_hz", 0.0, 120.0, -0.001, 120.1),
+    ("cameras.confidence", 0.0, 0.99, -0.001, 0.991),
+    ("cameras.dead_after_s", 6.0, 3600.0, 5.999, 3600.1),
+    ("cameras.still_after_s", 5.0, 3600.0, 4.999, 3600.1),
+    ("cameras.alert_rules.0.threshold", -1e300, 1e300, -math.inf, math.inf),
+    ("cameras.alert_rules.0.for_s", 0.0, 86400.0, -0.001, 86400.1),
     ("api.per_minute", 0, 1_000_000, -1, 1_000_001),
     ("api.cache_s", 0.0, 3600.0, -0.001, 3600.1),
     ("database.pool_size", 1, 1000, 0, 1001),
@@ -254,6 +281,8 @@ WORDS = {
     "log.level": ("debug", "info", "warning", "error", "critical"),
     "alerts.rules.0.condition": (">", ">=", "<", "<=", "==", "!="),
     "alerts.rules.0.level": ("info", "warning", "error", "critical"),
+    "cameras.alert_rules.0.operator": (">", ">=", "<", "<=", "==", "!="),
+    "cameras.alert_rules.0.severity": ("info", "warning", "error", "critical"),
     "notify.mail.security": ("tls", "starttls", "none"),
 }
 
@@ -264,6 +293,8 @@ def tree_with(place, value):
         return {section: value}
     if place.startswith("alerts.rules.0."):
         return rule(**{rest[-1]: value})
+    if place.startswith("cameras.alert_rules.0."):
+        return {"cameras": {"alert_rules": [CAMERA_RULE | {rest[-1]: value}]}}
     if place.startswith("external.sources.0."):
         return {"external": {"sources": [SOURCE | {rest[-1]: value}]}}
     if place.startswith("external.mqtt."):
@@ -721,6 +752,13 @@ def test_a_source_has_one_entry_and_a_topic_ends_with_the_holder():
         )
 
 
+def test_alert_rules_of_cameras_name_known_figures_and_have_names_of_their_own():
+    said = fault_of({"cameras": {"alert_rules": [CAMERA_RULE | {"metric": "speed"}]}})
+    assert f"there is no such figure. Known: {', '.join(CAMERA_METRICS)}" in said
+    said = fault_of({"cameras": {"alert_rules": [CAMERA_RULE, CAMERA_RULE]}})
+    assert "r occurs twice. Each rule needs a name of its own" in said
+
+
 def test_every_section_is_checked_here():
     """A figure, choice or text that is added to the settings needs its line in the tables above."""
     reported = {b[0] for b in BOUNDS} | set(WORDS)
@@ -734,6 +772,8 @@ def test_every_section_is_checked_here():
         *(f"external.sources.0.{n}" for n in ("name", "holder", "junctions", "emergencies")),
         *(f"external.mqtt.{n}" for n in ("host", "topic", "street", "user", "password")),
         "external.mqtt.tls", "external.mqtt.ca_file",
+        "cameras.speed", "cameras.violations",
+        *(f"cameras.alert_rules.0.{n}" for n in ("name", "metric", "camera", "notify")),
         "api.origins", "upkeep.at", "upkeep.folder", "upkeep.key",
         "sumo.folders", "sumo.remote", "sumo.binary", "sumo.options", "q_learning.explore",
         "server.tls_certificate", "server.tls_key", "server.proxies",
@@ -749,10 +789,11 @@ def test_every_section_is_checked_here():
         for s in SECTIONS
         if s not in ("alerts", "notify")
         for f in leaves(type(getattr(settings, s)), f"{s}.")
-        if f not in ("external.sources", "external.mqtt")
+        if f not in ("external.sources", "external.mqtt", "cameras.alert_rules")
     }
     found |= (
         set(leaves(RuleSettings, "alerts.rules.0."))
+        | set(leaves(CameraRule, "cameras.alert_rules.0."))
         | set(leaves(SourceSettings, "external.sources.0."))
         | set(leaves(MqttSettings, "external.mqtt."))
         | set(leaves(WebhookSettings, "notify.webhooks.0."))

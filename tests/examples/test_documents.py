@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from headway.sensing import read_site
-from headway.settings import checked
+from headway.settings import CameraSettings, checked
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -119,15 +119,20 @@ def test_the_settings_of_the_readme_are_accepted():
     assert settings.alerts.rules[0].path == "junctions.*.queue"
 
 
-def test_the_site_and_the_notification_of_the_camera_document_are_accepted(tmp_path):
-    site_text, notify_text = examples("docs/cameras.md", "yaml")
+def test_the_site_and_the_settings_of_the_camera_document_are_accepted(tmp_path):
+    site_text, *settings_texts = examples("docs/cameras.md", "yaml")
+    options, rules, notify = (checked(yaml.safe_load(text)) for text in settings_texts)
+    assert options.cameras == CameraSettings()  # as they are without a file
+    assert [rule.name for rule in rules.cameras.alert_rules] == [
+        "slow", "few frames", "drops", "busy",
+    ]  # fmt: skip
     path = tmp_path / "site.yaml"
     path.write_text(site_text, encoding="utf-8")
     site = read_site(path)
     assert [line.name for line in site.lines] == ["north", "west"]
     assert [zone.name for zone in site.zones] == ["lane 1", "box"]
     assert site.calibration is not None
-    assert checked(yaml.safe_load(notify_text)).notify.mail.to == ("duty@example.org",)
+    assert notify.notify.mail.to == ("duty@example.org",)
 
 
 def test_an_equivalent_mutant_is_listed_as_the_guide_says():

@@ -19,7 +19,7 @@ from headway.service import notification as notify
 from headway.service.camera_streams import StreamSettings
 from headway.service.cameras import CameraService
 from headway.service.notification import Mail, Webhook
-from headway.settings import NotifySettings
+from headway.settings import CameraSettings, NotifySettings
 from headway.vision.frames.sources import SourceSettings
 
 
@@ -66,6 +66,9 @@ class Manager:
     def remove(self, name):
         del self.streams[name]
         self.asked.append(("remove", name))
+
+    def configure(self, settings):
+        self.streams[settings.id].settings = settings
 
     def set_site(self, name, site):
         self.asked.append(("site", self.streams[name].settings.id, site.size))
@@ -509,3 +512,44 @@ def test_the_figures_of_a_camera_are_published_five_times_a_second_at_most(make)
         {"kind": "camera.frame", "tracks": [], "measures": None},
     )
     assert [source for _, source, _ in news] == ["north", "south", "north", "south"]
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+def test_options_are_the_cameras_own_else_those_of_the_settings(make, tmp_path):
+    defaults = CameraSettings(attempts=7, delay_s=2.0, confidence=0.3, violations=False)
+    service = make(defaults=defaults)
+    service.add("plain", {"source": "rtsp://x"}, start=False)
+    own = {"attempts": 0, "rate_hz": 5.0, "buffer": 8, "confidence": None, "violations": True}
+    service.add("own", {"source": "rtsp://x"} | own, start=False)
+    plain, mine = (service.manager.streams[n].settings for n in ("plain", "own"))
+    assert plain == StreamSettings(
+        "plain", SourceSettings("rtsp://x", paced=True, attempts=7, delay_s=2.0),
+        confidence=0.3, violations=False,
+    )  # fmt: skip
+    source = SourceSettings(
+        "rtsp://x", policy="recent", buffer=8, rate_hz=5.0, paced=True, delay_s=2.0
+    )
+    assert mine == StreamSettings("own", source, confidence=0.3)
+    assert service.options("own") == {
+        "attempts": 0, "delay_s": 2.0, "buffer": 8, "rate_hz": 5.0, "confidence": 0.3,
+        "speed": True, "violations": True,
+    }  # fmt: skip
+    unpaced = {"source": "clip.mp4", "paced": False, "buffer": 8}
+    service.add("film", unpaced, start=False)
+    found = service.manager.streams["film"].settings.source
+    assert (found.policy, found.buffer, found.paced) == ("queue", 8, False)
+
+
+def test_options_are_changed_and_kept(make, tmp_path):
+    service = make()
+    service.add("north", {"source": "clip.mp4", "rate_hz": 5.0}, start=False)
+    service.set_options("north", {"attempts": 3, "rate_hz": None, "speed": False})
+    assert service.manager.streams["north"].settings.source.attempts == 3
+    assert kept(tmp_path)["north"] == {
+        "source": "clip.mp4", "rate_hz": None, "attempts": 3, "speed": False, "started": False
+    }  # fmt: skip
+    assert (service.options("north")["rate_hz"], service.options("north")["speed"]) == (0.0, False)
+    with pytest.raises(KeyError):
+        service.set_options("nobody", {})

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import supervision as sv
 from tests.sensing.hand_made import SIZE, road_user, site, ten_px_a_metre
 from tests.waiting import until
 
@@ -69,8 +70,9 @@ class AnEye:
 
 
 class APerception:
-    def __init__(self, device, site, rate_hz, key, blur, signals):
+    def __init__(self, device, site, rate_hz, key, blur, signals, violations=True):
         self.words, self.site = (device, site, rate_hz, key, blur, signals), site
+        self.finds_violations = violations
         self.measures = SimpleNamespace(figures=lambda: {"seconds": 3.0})
         self.violation_detector = SimpleNamespace(reported=2, close=lambda: ["last"])
         self.finds, self.looked = [], []
@@ -645,3 +647,64 @@ def test_figures_need_something_seen():
     stream = Stream(StreamSettings("a", SourceSettings("x.mp4")), ASource(None))
     stream.perception = APerception("a", None, 8.0, b"", True, None)
     assert stream.figures() == {"tracks": [], "measures": None}
+
+
+# --- what is made of a camera's frames --------------------------------------------------------
+
+
+def test_only_sure_enough_detections_are_taken(world):
+    """Each of three confidences; 0.5 is the least that is allowed."""
+    world.manager()
+    stream = world.camera("a", confidence=0.5)
+    found = sv.Detections(
+        xyxy=np.array([[0, 0, 9, 9]] * 3, np.float32),
+        confidence=np.array([0.49, 0.5, 0.9], np.float32),
+        class_id=np.array([2, 2, 2]),
+    )
+    stream.source.frames = [frame(1), frame(2)]
+    world.go()
+    answer(world.detectors["motion"], value=found)
+    world.go()
+    answer(world.detectors["motion"], value=sv.Detections.empty())
+    world.go()
+    (_, looked), (_, empty) = stream.perception.looked
+    assert looked.confidence.tolist() == pytest.approx([0.5, 0.9])
+    assert (len(empty), stream.faults) == (0, 0)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_speeds_and_violations_are_found_where_they_are_wanted(world, wanted):
+    world.manager()
+    known = site()
+    calibrated = Site(known.size, object(), known.lines)
+    stream = world.camera("a", site=calibrated, speed=wanted, violations=wanted)
+    stream.source.frames = [frame(1)]
+    world.go()
+    answer(world.detectors["motion"])
+    world.go()
+    assert stream.perception.finds_violations is wanted
+    assert (stream.perception.site.calibration is not None) is wanted
+    assert stream.perception.site.lines == calibrated.lines
+    if not wanted:
+        assert (
+            stream.perception.site.uncalibrated == "the analysis of speeds is off for this camera"
+        )
+
+
+def test_a_camera_is_configured_anew_and_goes_on_if_it_ran(world):
+    manager = world.manager()
+    ran, stood = world.camera("a"), manager.add(StreamSettings("b", SourceSettings("rtsp://b")))
+    before = ran.source
+    for name in "ab":
+        manager.configure(StreamSettings(name, SourceSettings("rtsp://x", attempts=3), speed=False))
+    assert (ran.running, stood.running) == (True, False)
+    assert ran.source is not before
+    assert (before.calls, ran.source.calls, stood.source.calls) == (
+        ["start", "stop"],
+        ["start"],
+        [],
+    )
+    assert (ran.source.settings.attempts, ran.source.settings.policy) == (3, "latest")
+    assert (ran.settings.speed, ran.processed) == (False, 0)
+    with pytest.raises(KeyError):
+        manager.configure(StreamSettings("c", SourceSettings("rtsp://x")))

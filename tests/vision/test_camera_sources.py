@@ -612,7 +612,9 @@ def test_the_requested_rate_applies_to_the_corrected_time(world):
 # -- who takes them
 
 
-@pytest.mark.parametrize(("policy", "kept"), [("auto", [6, 7, 8, 9]), ("latest", [9])])
+@pytest.mark.parametrize(
+    ("policy", "kept"), [("auto", [6, 7, 8, 9]), ("recent", [6, 7, 8, 9]), ("latest", [9])]
+)
 def test_of_a_live_stream_the_newest_frames_are_kept_and_dropped_ones_counted(world, policy, kept):
     world.videos = [Video(decoded_frames(*range(10)))]
     source = world.source(SourceSettings(CAMERA, policy, attempts=1))

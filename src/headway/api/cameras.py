@@ -16,7 +16,7 @@ from headway.api.problems import ProblemError, responses
 from headway.api.security import Role
 from headway.api.streaming import Endless
 from headway.sensing import CalibrationError, SensingError
-from headway.service.cameras import CameraService
+from headway.service.cameras import OPTIONS, CameraService
 
 router = APIRouter(tags=["cameras"], dependencies=[Depends(need(Role.VIEWER))])
 Engineer = Depends(need(Role.ENGINEER))
@@ -27,7 +27,27 @@ CHANGE = responses(401, 403, 404, 409, 422, 503)
 ADDRESS = r"^((rtsp|rtsps|http|https)://[^\s]+|[A-Za-z0-9_][A-Za-z0-9_./ -]*)$"
 
 
-class StreamIn(BaseModel):
+class StreamOptions(BaseModel):
+    """How a camera is read and what is made of it; null for the value of the settings.
+
+    attempts: connections in a row that may fail, 0 for any number; delay_s: before the second, then
+    doubled. buffer: frames that wait, the oldest is dropped. rate_hz: frames a second at most, 0
+    for all. confidence: of a detection at least, 0 for the detector's own. speed, violations: which
+    analyses are made.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    attempts: int | None = Field(default=None, ge=0, le=10_000)
+    delay_s: float | None = Field(default=None, ge=0.1, le=300.0)
+    buffer: int | None = Field(default=None, ge=1, le=64)
+    rate_hz: float | None = Field(default=None, ge=0.0, le=120.0)
+    confidence: float | None = Field(default=None, ge=0.0, le=0.99)
+    speed: bool | None = None
+    violations: bool | None = None
+
+
+class StreamIn(StreamOptions):
     """A camera. source: an address, or a file in the data folder's `media`. detector: motion, or a
     model in its `models`.
 
@@ -37,14 +57,11 @@ class StreamIn(BaseModel):
         numbered as that street's signal groups.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     id: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=["north"])
     source: str = Field(
         min_length=1, max_length=2048, pattern=ADDRESS, examples=["rtsp://192.0.2.7/stream"]
     )
     detector: str = Field(default="motion", max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
-    rate_hz: float = Field(default=0.0, ge=0.0, le=120.0)
     site: dict[str, Any] | None = None
     paced: bool = True
     repeat: bool = False
@@ -119,12 +136,16 @@ def add(request: Request, service: Cameras, body: StreamIn) -> dict[str, Any]:
             409, f"stream {body.id!r} is there already. Delete it first, or take another id."
         )
     try:
-        found: dict[str, Any] = service.add(
-            body.id, body.model_dump(exclude={"id", "start"}), body.start
-        ).state()
+        found: dict[str, Any] = service.add(body.id, _configured(body), body.start).state()
         return found
     except (SensingError, CalibrationError) as error:
         raise ProblemError(422, str(error)) from error
+
+
+def _configured(body: StreamIn) -> dict[str, Any]:
+    """What is kept of it; options that are not given stay those of the settings."""
+    given = body.model_dump(exclude={"id", "start"})
+    return {k: v for k, v in given.items() if v is not None or k not in OPTIONS}
 
 
 @router.get("/{stream_id}", responses=FOUND)
@@ -170,6 +191,22 @@ def set_site(service: Cameras, camera: Stream, site: dict[str, Any]) -> DoneOut:
     except (SensingError, CalibrationError) as error:
         raise ProblemError(422, str(error)) from error
     return DoneOut(detail="in force")
+
+
+@router.get("/{stream_id}/settings", responses=FOUND)
+def settings(service: Cameras, camera: Stream) -> StreamOptions:
+    """How a camera is read and what is made of it, as in force."""
+    return StreamOptions(**service.options(camera.settings.id))
+
+
+@router.put("/{stream_id}/settings", responses=CHANGE, dependencies=[Engineer])
+def set_settings(service: Cameras, camera: Stream, body: StreamOptions) -> StreamOptions:
+    """Change those that are given, null for the settings' own; counts start again from zero."""
+    try:
+        service.set_options(camera.settings.id, body.model_dump(exclude_unset=True))
+    except SensingError as error:
+        raise ProblemError(422, str(error)) from error
+    return StreamOptions(**service.options(camera.settings.id))
 
 
 @router.post("/{stream_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])

@@ -17,11 +17,18 @@ from headway.api.hub import Hub
 from headway.api.relay import Relay
 from headway.api.security import Audit, Keyring, Keys
 from headway.sensing import MISSING
-from headway.service.cameras import CameraService
+from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
+from headway.service.monitoring import MonitoringService
+from headway.service.notification import Notifier, recipients
 from headway.service.observations import ObservationService
 from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
-from headway.settings import ExternalSettings, NotifySettings, UpkeepSettings
+from headway.settings import (
+    CameraSettings,
+    ExternalSettings,
+    NotifySettings,
+    UpkeepSettings,
+)
 from headway.store import Database, Intake
 
 STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
@@ -49,12 +56,13 @@ class ApiSettings:
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
     external: ExternalSettings = field(default_factory=ExternalSettings)
     secret_key: str = field(default="", repr=False)
+    cameras: CameraSettings = field(default_factory=CameraSettings)
 
 
 @dataclass(eq=False)
 class Services:
-    """All parts behind the routes; street_service, camera_service and observations are None until
-    they run.
+    """All parts behind the routes; street_service, camera_service, observations, notifier and
+    monitoring are None until they run.
     """
 
     settings: ApiSettings
@@ -71,6 +79,8 @@ class Services:
     observations: ObservationService | None = None
     lookout: Lookout = field(init=False)
     upkeep: UpkeepService = field(init=False)
+    notifier: Notifier | None = None
+    monitoring: MonitoringService | None = None
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -104,7 +114,13 @@ class Services:
     def make_camera_service(self) -> CameraService:
         """Raises SensingError where the extra `vision` is missing."""
         return CameraService(
-            self.folder, self.hub.publish, self.intake, self.settings.notify, self.street_service
+            self.folder,
+            self.hub.publish,
+            self.intake,
+            self.settings.notify,
+            self.street_service,
+            notifier=self.notifier,
+            defaults=self.settings.cameras,
         )
 
     def need_camera_service(self) -> CameraService:
@@ -122,8 +138,17 @@ class Services:
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
             self.observations = ObservationService(self.street_service, self.settings.external)
+        hooks, mail = recipients(self.settings.notify)
+        self.notifier = Notifier(hooks, mail, self.folder / "undelivered.jsonl")
         if (self.folder / "cameras.json").exists() and not MISSING:
             self.camera_service = await run_in_threadpool(self.make_camera_service)
+        self.monitoring = MonitoringService(
+            self.folder,
+            self.hub.publish,
+            self.notifier,
+            lambda: self.camera_service,
+            self.settings.cameras,
+        )
         threading.Thread(target=self._replay_spool, daemon=True, name="spool").start()
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
@@ -133,8 +158,12 @@ class Services:
         self._stop.set()
         self.lookout.close()
         self.upkeep.close()
+        if self.monitoring is not None:
+            await run_in_threadpool(self.monitoring.close)
         if self.camera_service is not None:
             await run_in_threadpool(self.camera_service.close)
+        if self.notifier is not None:
+            await run_in_threadpool(self.notifier.close, NOTIFIER_ENDS_WITHIN_S)
         if self.street_service is not None:
             await run_in_threadpool(self.street_service.stop)
         if self.relay is not None:

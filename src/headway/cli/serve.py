@@ -162,6 +162,7 @@ def _api_settings(settings: Settings, folder: Path) -> ApiSettings:
         notify=settings.notify,
         upkeep=settings.upkeep,
         external=settings.external,
+        cameras=settings.cameras,
         secret_key=os.environ.get(SECRET_KEY, ""),
     )
 

@@ -45,7 +45,7 @@ class FrameResult:
 
 class Perception:
     """All that is known of one stream. signals: filled by the owner of the stream with what the
-    controller reports.
+    controller reports. violations: whether any are looked for.
     """
 
     def __init__(
@@ -56,8 +56,10 @@ class Perception:
         key: bytes = b"",
         blur: bool = True,
         signals: SignalHistory | None = None,
+        violations: bool = True,
     ) -> None:
         self.site = site
+        self._finds_violations = violations
         self.signals = signals or SignalHistory()
         self.tracker = Tracker(site.calibration, rate_hz, site.size)
         self.measures = Measures(site)
@@ -74,7 +76,9 @@ class Perception:
         """Take in one frame and what was detected in it; frames come in order."""
         tracks = self.tracker.update(frame.at_s, self._without_lamps(found))
         crossings = self.measures.update(frame.at_s, tracks)
-        violations = self.violation_detector.update(frame.at_s, frame.image, tracks, crossings)
+        violations = []
+        if self._finds_violations:
+            violations = self.violation_detector.update(frame.at_s, frame.image, tracks, crossings)
         return FrameResult(
             frame=frame,
             detections=len(found),

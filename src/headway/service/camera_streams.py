@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import supervision as sv
@@ -42,6 +42,7 @@ FIGURES_OVER = 300  # frames over which latency and rate are reported
 RATE_OVER_S = 5.0
 IDLE_WAIT_S = 0.05
 THREAD_ENDS_WITHIN_S = 5.0
+SPEED_IS_OFF = "the analysis of speeds is off for this camera"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class StreamSettings:
     """One camera.
 
     detector: "motion", or an ONNX file. site: None where nothing is known of the place. blur:
-        faces and plates are made unreadable in evidence.
+        faces and plates are made unreadable in evidence. confidence: of a detection at least.
+        speed, violations: which analyses are made.
     """
 
     id: str
@@ -57,6 +59,9 @@ class StreamSettings:
     detector: str = "motion"
     site: Site | None = None
     blur: bool = True
+    confidence: float = 0.0
+    speed: bool = True
+    violations: bool = True
 
 
 @dataclass(eq=False)
@@ -232,11 +237,28 @@ class StreamManager:
                     f"stream {settings.id!r} is there already. Delete it first, or take another id."
                 )
             self._detector(settings.detector)
-            source = settings.source
-            if source.policy == "auto" and (source.live or source.paced):
-                source = replace(source, policy="latest")
-            stream = self.streams[settings.id] = Stream(settings, self._makers.source(source))
+            stream = self.streams[settings.id] = Stream(settings, self._source(settings.source))
             return stream
+
+    def _source(self, source: SourceSettings) -> FrameSource:
+        if source.policy == "auto" and (source.live or source.paced):
+            source = replace(source, policy="latest")
+        return self._makers.source(source)
+
+    def configure(self, settings: StreamSettings) -> None:
+        """Other settings of a camera; one that runs starts anew with them. Raises KeyError, or
+        SensingError for a model that cannot be loaded; then nothing has changed.
+        """
+        stream = self.streams[settings.id]
+        self._detector(settings.detector)
+        was_running = stream.running
+        self.stop(settings.id)
+        with stream.lock:
+            stream.settings = settings
+            stream.source = self._source(settings.source)
+            stream.processed = 0
+        if was_running:
+            self.start(settings.id)
 
     def start(self, name: str) -> None:
         """Raises KeyError for an unknown stream; one that runs already goes on."""
@@ -253,6 +275,7 @@ class StreamManager:
         with self._lock:
             stream = self.streams[name]
             stream.running = False
+            stream.fault = ""  # it is stopped on purpose now
         stream.source.stop()
         self._detector(stream.settings.detector).forget(name)
         with stream.lock:
@@ -339,7 +362,8 @@ class StreamManager:
                 return False
             frame, detections = stream.in_flight.popleft()
             try:
-                result = self._process(stream, frame, detections.result())
+                found = _sure_enough(detections.result(), stream.settings.confidence)
+                result = self._process(stream, frame, found)
             except Exception as error:  # this camera's trouble: the others go on
                 self._record_fault(stream, error)
                 return True
@@ -364,6 +388,8 @@ class StreamManager:
         site = stream.settings.site or unknown_site(size)
         if site.size != size:
             raise SensingError(f"its frames are {size}, its site is of {site.size}")
+        if not stream.settings.speed:
+            site = replace(site, calibration=None, uncalibrated=SPEED_IS_OFF)
         return self._makers.perception(
             device=stream.settings.id,
             site=site,
@@ -371,6 +397,7 @@ class StreamManager:
             key=self._key,
             blur=stream.settings.blur,
             signals=stream.signals,
+            violations=stream.settings.violations,
         )
 
     def _record_fault(self, stream: Stream, error: Exception) -> None:
@@ -405,6 +432,12 @@ class StreamManager:
         image = self._makers.draw(result, perception.site, perception.measures, recent)
         number, _ = stream.view
         stream.view = (number + 1, self._makers.encode(image))
+
+
+def _sure_enough(found: sv.Detections, confidence: float) -> sv.Detections:
+    if not confidence or found.confidence is None or not len(found):
+        return found
+    return cast(sv.Detections, found[found.confidence >= confidence])
 
 
 def _milliseconds(seconds: float) -> float | None:

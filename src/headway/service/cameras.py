@@ -12,20 +12,23 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from headway import telemetry
 from headway.sensing import SensingError, Site, need_vision
+from headway.service.camera_health import CameraView
 from headway.service.streets import ColourAt, StreetService
-from headway.settings import NotifySettings
+from headway.settings import CameraSettings, NotifySettings
 from headway.store import Intake, Recorder
 
 if TYPE_CHECKING:
     from headway.sensing.pipeline import FrameResult
     from headway.sensing.traffic.evidence import Violation
     from headway.service.camera_streams import Stream, StreamSettings
+    from headway.service.notification import Notifier
     from headway.vision.frames.sources import SourceSettings
 
 PUBLISH_PERIOD_S = 0.2  # of a camera's figures, wall seconds
@@ -43,9 +46,11 @@ PRIVATE = 0o600  # only this user may read it
 Listener = Callable[[str, str, Any], None]
 """Called with topic ("realtime", "alerts", "monitoring"), camera and message."""
 CameraConfig = Mapping[str, Any]
-"""source, detector ("motion", or a model's name in the folder `models`), rate_hz, site, paced,
-repeat, blur, street; all but the source may be missing. `started` where it is kept.
+"""source, detector ("motion", or a model's name in the folder `models`), site, paced, repeat, blur,
+street, and OPTIONS; all but the source may be missing. `started` where it is kept.
 """
+OPTIONS = ("attempts", "delay_s", "buffer", "rate_hz", "confidence", "speed", "violations")
+"""What a camera takes from the settings where it has none of its own (missing, or None)."""
 
 
 class CameraStore:
@@ -93,7 +98,8 @@ class CameraService:
     """Cameras by id, kept in `cameras.json` of the folder and started again with the service.
 
     publish: called from the cameras' thread with each message. streets: whose signals a live camera
-        may use. clock, wall_clock: given by tests.
+        may use. clock, wall_clock: given by tests. notifier: whose owner closes it; None for one of
+        its own. defaults: for the OPTIONS of cameras that have none of their own.
     Raises SensingError where the extra `vision` is missing.
     """
 
@@ -106,12 +112,15 @@ class CameraService:
         streets: StreetService | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        notifier: Notifier | None = None,
+        defaults: CameraSettings | None = None,
     ) -> None:
         need_vision()
         from headway.service.camera_streams import StreamManager
         from headway.service.notification import Notifier, recipients
 
         self._folder = folder
+        self._defaults = defaults or CameraSettings()
         self._publish = publish
         self._clock = clock
         self._wall_clock = wall_clock
@@ -120,8 +129,8 @@ class CameraService:
         self._recorder = Recorder(intake, MOST_WAITING)
         notify = notify or NotifySettings()
         self._public_url = notify.public_url.rstrip("/")
-        hooks, mail = recipients(notify)
-        self.notifier = Notifier(hooks, mail, folder / "undelivered.jsonl")
+        self._has_own_notifier = notifier is None
+        self.notifier = notifier or Notifier(*recipients(notify), folder / "undelivered.jsonl")
         self.manager = StreamManager(self._handle_result, _key(folder / "evidence.key"))
         self._store = CameraStore(folder / "cameras.json")
         self._streets = streets
@@ -177,13 +186,38 @@ class CameraService:
             self._start(name)
         self._store.put(name, {**self._store[name], "site": site})
 
+    def options(self, name: str) -> dict[str, Any]:
+        """The OPTIONS in force. Raises KeyError for an unknown camera."""
+        return self._options(self._store[name])
+
+    def set_options(self, name: str, given: Mapping[str, Any]) -> None:
+        """Other OPTIONS from now on; None is the settings' value. A camera that runs starts anew.
+        Raises KeyError.
+        """
+        config = {**self._store[name], **given}
+        self.manager.configure(self._stream_settings(name, config))
+        if self.manager.streams[name].running:
+            self._start(name)
+        self._store.put(name, config)
+
     def close(self) -> None:
         """Stop all cameras; what they observed is recorded."""
         if self._streets is not None:
             self._streets.on_signals = None
         self.manager.close()
         self._recorder.close()
-        self.notifier.close(NOTIFIER_ENDS_WITHIN_S)
+        if self._has_own_notifier:
+            self.notifier.close(NOTIFIER_ENDS_WITHIN_S)
+
+    # --- for those who watch over them ---
+
+    def states(self) -> list[dict[str, Any]]:
+        """Plain figures of each camera, see `Stream.state`."""
+        return [stream.state() for stream in list(self.manager.streams.values())]
+
+    def views(self) -> list[CameraView]:
+        """Each camera as it is now, for `CameraHealth`."""
+        return [_view(name, stream) for name, stream in list(self.manager.streams.items())]
 
     # --- configuration ---
 
@@ -202,21 +236,41 @@ class CameraService:
         detector = config.get("detector", "motion")
         if detector != "motion":
             detector = str(self._folder / "models" / f"{detector}.onnx")
-        site = config.get("site")
+        site, options = config.get("site"), self._options(config)
         return StreamSettings(
             id=name,
             source=source,
             detector=detector,
             site=Site.from_tree(site, f"stream {name}, site") if site else None,
             blur=config.get("blur", True),
+            confidence=options["confidence"],
+            speed=options["speed"],
+            violations=options["violations"],
         )
+
+    def _options(self, config: CameraConfig) -> dict[str, Any]:
+        given = {name: config.get(name) for name in OPTIONS}
+        return {
+            name: getattr(self._defaults, name) if value is None else value
+            for name, value in given.items()
+        }
 
     def _source_settings(self, config: CameraConfig) -> SourceSettings:
         from headway.vision.frames.sources import SourceSettings
 
-        given = {key: config[key] for key in ("rate_hz", "repeat") if key in config}
-        url = self._source_url(config["source"])
-        return SourceSettings(url, paced=config.get("paced", True), **given)
+        options = self._options(config)
+        buffer, paced = options["buffer"], config.get("paced", True)
+        made = SourceSettings(
+            self._source_url(config["source"]),
+            rate_hz=options["rate_hz"],
+            paced=paced,
+            repeat=config.get("repeat", False),
+            attempts=options["attempts"],
+            delay_s=options["delay_s"],
+        )
+        if buffer == 1:  # the newest frame alone; a file that waits for its reader reads ahead
+            return made
+        return replace(made, buffer=buffer, policy="recent" if made.live or paced else "queue")
 
     def _source_url(self, source: str) -> str:
         """An address, or a file in the folder `media`: no other file of this machine can be
@@ -304,6 +358,22 @@ class CameraService:
         self._recorder.put("violation", row)
         for image in images:
             self._recorder.put("violation_picture", image)
+
+
+def _view(name: str, stream: Stream) -> CameraView:
+    """One with a fault that does not run was stopped by the service, not by its operator."""
+    with stream.lock:
+        health, result = stream.source.health, stream.result
+        return CameraView(
+            name=name,
+            expected=stream.running or bool(stream.fault),
+            live=stream.settings.source.live,
+            state=health.state,
+            received=health.received,
+            fault=health.fault,
+            stopped_fault="" if stream.running else stream.fault,
+            frame=(result.frame.number, result.frame.image) if result is not None else None,
+        )
 
 
 def _key(path: Path) -> bytes:

@@ -66,8 +66,8 @@ class SourceSettings:
     """What to read, and how.
 
     url:      rtsp://, http://, a file, or a folder of images.
-    policy:   latest (the newest frame only), queue (all of them, the source waits), auto (the
-        newest where it is live or paced).
+    policy:   latest (the newest frame only), recent (the newest `buffer` frames), queue (all of
+        them, the source waits), auto (recent where it is live or paced, else queue).
     buffer:   frames that wait at most.
     rate_hz:  frames a second at most; 0 for all; for a folder, its own rate.
     paced:    a file is played in real time, as if live. repeat: it begins again at its end.
@@ -77,7 +77,7 @@ class SourceSettings:
     """
 
     url: str
-    policy: Literal["auto", "latest", "queue"] = "auto"
+    policy: Literal["auto", "latest", "recent", "queue"] = "auto"
     buffer: int = 4
     rate_hz: float = 0.0
     paced: bool = False
@@ -215,7 +215,7 @@ class FrameSource:
 
     def __post_init__(self) -> None:
         policy = self.settings.policy
-        self.lossy = policy == "latest" or (
+        self.lossy = policy in ("latest", "recent") or (
             policy == "auto" and (self.settings.live or self.settings.paced)
         )
         self.nominal_hz = self.settings.rate_hz

@@ -142,6 +142,7 @@ function showAlert(street, news) {
 }
 
 function showEvent(street, news) {
+  if (news.kind?.startsWith("monitoring.")) return;  // figures, every two seconds
   const item = document.createElement("li");
   item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.kind} ${news.junction ?? ""}  ${JSON.stringify(news.data)}`;
   $("events").prepend(item);

@@ -1,0 +1,243 @@
+"""Monitoring of cameras and machine: figures for the live streams, alerts by rules, and who learns
+that a camera is dead.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from headway import telemetry
+from headway.service.camera_alerts import AlertChange, CameraAlerts, OpenAlert, RuleBook
+from headway.service.camera_health import CameraHealth, CameraView, HealthChange
+from headway.settings import CameraSettings
+from headway.telemetry import metrics
+from headway.telemetry.machine import Machine
+
+CHECK_PERIOD_S = 1.0
+PUBLISH_PERIOD_S = 2.0  # of the figures on the live stream `monitoring`
+LEAST_RECEIVED = 50  # frames; a share of fewer says nothing
+THREAD_ENDS_WITHIN_S = 5.0
+LISTED = (
+    "id",
+    "state",
+    "rate_hz",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "processed",
+    "dropped",
+    "tracks",
+)
+Publish = Callable[[str, str, Any], None]
+
+
+class Cameras(Protocol):
+    """What is monitored of the camera service."""
+
+    def states(self) -> list[dict[str, Any]]:
+        """See `Stream.state`."""
+
+    def views(self) -> list[CameraView]:
+        """Each camera at this instant."""
+
+
+class Notifies(Protocol):
+    """Webhooks and e-mail, see `Notifier`."""
+
+    def notify(
+        self,
+        kind: str,
+        number: str,
+        body: dict[str, Any],
+        critical: bool = False,
+        about: str = "",
+    ) -> None:
+        """Send one event."""
+
+
+class MonitoringService:
+    """publish: called with topic, camera and message. cameras: None while there are none.
+
+    background: check in a thread of its own; without it the caller calls `check`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        publish: Publish,
+        notifier: Notifies,
+        cameras: Callable[[], Cameras | None],
+        settings: CameraSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        background: bool = True,
+    ) -> None:
+        settings = settings or CameraSettings()
+        self.rules = RuleBook(folder / "alert_rules.json", settings.alert_rules)
+        self._folder = folder
+        self._publish = publish
+        self._notifier = notifier
+        self._cameras = cameras
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._machine = Machine(folder)
+        self._health = CameraHealth(settings.dead_after_s, settings.still_after_s)
+        self._alerts = CameraAlerts(self.rules)
+        self._lock = threading.Lock()  # of all that `check` changes
+        self._stop = threading.Event()
+        self._log = telemetry.log("sensing")
+        if self.rules.fault:
+            self._log.error("alert rules were refused", error=self.rules.fault)
+        self._thread = threading.Thread(target=self._work, daemon=True, name="monitoring")
+        if background:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(THREAD_ENDS_WITHIN_S)
+
+    def system(self) -> dict[str, Any]:
+        """The machine's figures, see `Machine.figures`; `process`: of this process alone."""
+        with self._lock:
+            figures = self._machine.figures()
+        return {**figures, "process": metrics.system(self._folder)}
+
+    def performance(self) -> dict[str, Any]:
+        """Rates, latency and drops of the cameras."""
+        cameras = self._cameras()
+        states = cameras.states() if cameras is not None else []
+        received = sum(s["received"] for s in states)
+        return {
+            "streams": [{k: s[k] for k in LISTED} for s in states],
+            "rate_hz": round(sum(s["rate_hz"] for s in states), 2),
+            "dropped_share": sum(s["dropped"] for s in states) / max(received, 1),
+        }
+
+    def open_alerts(self) -> list[dict[str, Any]]:
+        """Those that are open now, oldest first."""
+        self.check()
+        with self._lock:
+            now_s = self._clock()
+            return [self._plain(alert, now_s) for alert in self._alerts.open_alerts()]
+
+    def check(self) -> None:
+        """One look at all cameras and the machine; what has changed goes to listeners, log,
+        webhooks and e-mail.
+        """
+        with self._lock:
+            now_s, cameras = self._clock(), self._cameras()
+            views = cameras.views() if cameras is not None else []
+            states = {s["id"]: s for s in cameras.states()} if cameras is not None else {}
+            for change in self._health.check(now_s, views):
+                self._report_health(change, now_s)
+            figures = {
+                view.name: self._figures(view, states[view.name], now_s)
+                for view in views
+                if view.name in states
+            }
+            for alert in self._alerts.check(now_s, figures, self._machine.figures()):
+                self._report_alert(alert, now_s)
+
+    def _figures(
+        self, view: CameraView, state: Mapping[str, Any], now_s: float
+    ) -> dict[str, float | None]:
+        """Of one camera, by the names of CAMERA_METRICS."""
+        received, running = state["received"], state["state"] == "running"
+        is_failed = view.expected and (
+            state["state"] in ("failed", "reconnecting") or bool(view.stopped_fault)
+        )
+        return {
+            "fps": state["rate_hz"] if running else 0.0 if view.expected else None,
+            "latency_p50_ms": state["latency_p50_ms"],
+            "latency_p95_ms": state["latency_p95_ms"],
+            "dropped_share": state["dropped"] / received if received > LEAST_RECEIVED else None,
+            "broken_share": state["broken"] / max(received, 1),
+            "silent_s": self._health.silent_s(view.name, now_s),
+            "failed": float(is_failed),
+            "dead": float(view.name in self._health.outages()),
+        }
+
+    # --- who is told ---
+
+    def _report_health(self, change: HealthChange, now_s: float) -> None:
+        outage, camera = change.outage, change.outage.camera
+        since = self._time_of_day(outage.since_s, now_s)
+        body: dict[str, Any] = {
+            "kind": "camera.dead" if change.dead else "camera.recovered",
+            "id": outage.id if change.dead else str(uuid.uuid4()),
+            "outage": outage.id,
+            "camera": camera,
+            "severity": "critical" if change.dead else "info",
+            "reason": outage.reason,
+            "since": since,
+            "at": self._time_of_day(now_s, now_s),
+        }
+        known = {key: body[key] for key in ("reason", "since")}
+        if change.dead:
+            self._log.error("a camera is dead", stream=camera, **known)
+        else:
+            body["lasted_s"] = round(now_s - outage.since_s, 1)
+            self._log.warning("a camera is back", stream=camera, **known)
+        self._tell(body, camera, by_mail=True)
+
+    def _report_alert(self, change: AlertChange, now_s: float) -> None:
+        alert = change.alert
+        what = "camera" if alert.camera else "machine"
+        kind = f"{what}.alert.{'opened' if change.opened else 'closed'}"
+        body = {"kind": kind, **self._plain(alert, now_s), "at": self._time_of_day(now_s, now_s)}
+        level = self._log.warning if change.opened else self._log.info
+        level(kind, stream=alert.camera, rule=alert.rule.name, value=alert.value)
+        if alert.rule.notify:
+            self._tell(body, alert.camera, change.opened and alert.rule.severity == "critical")
+        else:
+            self._publish("alerts", alert.camera, body)
+
+    def _tell(self, body: dict[str, Any], camera: str, by_mail: bool) -> None:
+        self._publish("alerts", camera, body)
+        about = f"{camera} {body.get('rule', '')}"
+        self._notifier.notify(body["kind"], body["id"], body, by_mail, about)
+
+    def _plain(self, alert: OpenAlert, now_s: float) -> dict[str, Any]:
+        rule, cameras = alert.rule, self._cameras()
+        states = cameras.states() if cameras is not None and alert.camera else []
+        detail = next((s["fault"] for s in states if s["id"] == alert.camera), "")
+        return {
+            "id": alert.id,
+            "rule": rule.name,
+            "stream": alert.camera,
+            "metric": rule.metric,
+            "operator": rule.operator,
+            "threshold": rule.threshold,
+            "value": alert.value,
+            "severity": rule.severity,
+            "since": self._time_of_day(alert.since_s, now_s),
+            "detail": detail,
+        }
+
+    def _time_of_day(self, at_s: float, now_s: float) -> str:
+        return datetime.fromtimestamp(self._wall_clock() - (now_s - at_s), UTC).isoformat()
+
+    # --- the thread ---
+
+    def _work(self) -> None:
+        published_s = self._clock()
+        while not self._stop.wait(CHECK_PERIOD_S):
+            try:
+                self.check()
+                if self._clock() - published_s >= PUBLISH_PERIOD_S:
+                    published_s = self._clock()
+                    self._publish_figures()
+            except Exception as error:  # whoever watches must not end with what it watches
+                self._log.error("monitoring failed", error=repr(error))
+
+    def _publish_figures(self) -> None:
+        at = self._time_of_day(self._clock(), self._clock())
+        for kind, figures in (("system", self.system()), ("performance", self.performance())):
+            self._publish("monitoring", "", {"kind": f"monitoring.{kind}", "at": at, **figures})

@@ -1,0 +1,179 @@
+"""What monitoring tells whom: listeners, log, webhooks and e-mail."""
+
+from __future__ import annotations
+
+import structlog
+
+from headway.service.camera_health import CameraView
+from headway.service.monitoring import MonitoringService
+from headway.settings import CameraRule, CameraSettings
+
+WALL_S = 1_000_000.0  # since 1970, when the monotonic clock is at 0
+STATE = {
+    "id": "north", "state": "running", "fault": "", "rate_hz": 15.0, "latency_p50_ms": 20.0,
+    "latency_p95_ms": 40.0, "processed": 90, "dropped": 10, "broken": 0, "received": 100,
+    "tracks": 2,
+}  # fmt: skip
+
+
+class Cameras:
+    """One camera, as it is set."""
+
+    def __init__(self):
+        self.state, self.received, self.expected = dict(STATE), 1, True
+
+    def states(self):
+        return [self.state]
+
+    def views(self):
+        source = self.state["state"]
+        return [
+            CameraView("north", self.expected, True, source, self.received, self.state["fault"])
+        ]
+
+
+class Notifier:
+    def __init__(self):
+        self.told = []
+
+    def notify(self, kind, number, body, critical=False, about=""):
+        assert (kind, number) == (body["kind"], body["id"])
+        self.told.append((kind, critical, about, body))
+
+
+class Scene:
+    """A service whose clock is moved by hand. told: (topic, camera, message)."""
+
+    def __init__(self, folder, *rules, cameras=None):
+        self.now_s, self.told = 0.0, []
+        self.cameras, self.notifier = cameras or Cameras(), Notifier()
+        self.service = MonitoringService(
+            folder,
+            lambda *message: self.told.append(message),
+            self.notifier,
+            lambda: self.cameras,
+            CameraSettings(alert_rules=rules),
+            clock=lambda: self.now_s,
+            wall_clock=lambda: WALL_S + self.now_s,
+            background=False,
+        )
+
+    def at(self, *times):
+        for self.now_s in times:
+            self.service.check()
+
+
+def test_a_dead_camera_reaches_listeners_log_webhooks_and_mail_within_thirty_seconds(tmp_path):
+    scene = Scene(tmp_path)
+    with structlog.testing.capture_logs() as lines:
+        for second in range(11):
+            scene.cameras.received = second + 1
+            scene.at(second)
+        assert scene.told == scene.notifier.told == []
+        scene.cameras.state |= {"state": "reconnecting", "fault": "no server answers there"}
+        scene.at(*range(11, 41))
+        ((topic, camera, message),) = scene.told
+        ((kind, by_mail, about, body),) = scene.notifier.told
+        assert body["at"] <= "1970-01-12T13:47:20+00:00"  # 30 s after the last frame, at 10 s
+        scene.cameras.received, scene.cameras.state = 12, dict(STATE)
+        scene.at(41, 42)
+    assert (topic, camera, kind, by_mail, about) == (
+        "alerts",
+        "north",
+        "camera.dead",
+        True,
+        "north ",
+    )
+    assert message == body == {
+        "kind": "camera.dead", "id": message["id"], "outage": message["id"], "camera": "north",
+        "severity": "critical", "reason": "no frame for 15 s: no server answers there",
+        "since": "1970-01-12T13:46:50+00:00", "at": "1970-01-12T13:47:05+00:00",
+    }  # fmt: skip
+    (_, (_, _, back)) = scene.told
+    assert (back["kind"], back["outage"], back["severity"]) == (
+        "camera.recovered",
+        body["id"],
+        "info",
+    )
+    assert (back["lasted_s"], back["since"], len(scene.notifier.told)) == (31.0, body["since"], 2)
+    assert back["id"] != body["id"]
+    assert [(line["log_level"], line["event"], line["stream"]) for line in lines] == [
+        ("error", "a camera is dead", "north"), ("warning", "a camera is back", "north"),
+    ]  # fmt: skip
+
+
+def test_an_alert_on_a_camera_is_told_when_it_opens_and_when_it_closes(tmp_path):
+    rule = CameraRule(name="few", metric="fps", operator="<", threshold=10.0, severity="critical")
+    quiet = CameraRule(name="quiet", metric="fps", operator="<", threshold=9.0, notify=False)
+    scene = Scene(tmp_path, rule, quiet)
+    scene.at(1.0)
+    scene.cameras.state["rate_hz"] = 8.0
+    scene.at(2.0, 3.0)
+    scene.cameras.state["rate_hz"] = 20.0
+    scene.at(4.0)
+    assert [(t, c, m["kind"], m["rule"]) for t, c, m in scene.told[:2]] == [
+        ("alerts", "north", "camera.alert.opened", "few"),
+        ("alerts", "north", "camera.alert.opened", "quiet"),
+    ]
+    opened = scene.told[0][2]
+    assert opened == {
+        "kind": "camera.alert.opened", "id": opened["id"], "rule": "few", "stream": "north",
+        "metric": "fps", "operator": "<", "threshold": 10.0, "value": 8.0, "severity": "critical",
+        "since": "1970-01-12T13:46:42+00:00", "detail": "", "at": "1970-01-12T13:46:42+00:00",
+    }  # fmt: skip
+    assert [(kind, by_mail) for kind, by_mail, _, _ in scene.notifier.told] == [
+        ("camera.alert.opened", True), ("camera.alert.closed", False),
+    ]  # fmt: skip
+
+
+def test_the_figures_of_a_camera_by_hand(tmp_path):
+    """10 of 100 dropped is no more than a tenth; of 50 frames nothing is said."""
+    rules = [
+        CameraRule(name=f"{metric} {bound}", metric=metric, threshold=bound)
+        for metric, bound in (
+            ("dropped_share", 0.0999), ("dropped_share", 0.1), ("latency_p95_ms", 39.0),
+            ("latency_p50_ms", 20.0), ("broken_share", 0.04), ("failed", 0.5), ("silent_s", 2.5),
+        )
+    ]  # fmt: skip
+    scene = Scene(tmp_path, *rules)
+
+    def opened():
+        return [a["rule"] for a in scene.service.open_alerts()]
+
+    scene.at(0.0)
+    assert opened() == ["dropped_share 0.0999", "latency_p95_ms 39.0"]
+    scene.cameras.state |= {"received": 50, "broken": 2, "latency_p95_ms": None}
+    scene.at(2.0)
+    assert opened() == []
+    scene.cameras.state |= {"broken": 3, "state": "reconnecting"}
+    scene.at(3.0)
+    assert opened() == ["broken_share 0.04", "failed 0.5", "silent_s 2.5"]
+    scene.cameras.expected = False  # it was stopped by hand
+    assert opened() == ["broken_share 0.04"]
+
+
+def test_the_machine_without_any_camera(tmp_path):
+    rule = CameraRule(name="disk", metric="disk_free_bytes", operator=">", threshold=0.0)
+    scene = Scene(tmp_path, rule)
+    scene.cameras = None
+    scene.at(1.0)
+    ((_, camera, message),) = scene.told
+    assert (camera, message["kind"], message["stream"]) == ("", "machine.alert.opened", "")
+    assert scene.service.performance() == {"streams": [], "rate_hz": 0, "dropped_share": 0.0}
+    system = scene.service.system()
+    assert system["process"]["memory_bytes"] > 0
+    assert system["disk_free_bytes"] > 0
+
+
+def test_figures_are_published_while_it_runs(tmp_path):
+    from tests.waiting import until
+
+    told = []
+    service = MonitoringService(
+        tmp_path, lambda *message: told.append(message), Notifier(), lambda: None
+    )
+    until(lambda: len(told) >= 2)
+    service.close()
+    assert [(topic, camera, m["kind"]) for topic, camera, m in told[:2]] == [
+        ("monitoring", "", "monitoring.system"), ("monitoring", "", "monitoring.performance"),
+    ]  # fmt: skip
