@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headway.plants.kpp import config
+from headway.plants.kpp.run import DEFAULT_RULES
 from headway.sensing import read_site
 from headway.settings import CameraSettings, checked
 
@@ -149,3 +151,23 @@ def test_one_street_runs_in_one_process_as_the_guide_says():
     )
     assert done.returncode == 0, done.stderr
     assert "25260.0 [" in done.stdout
+
+
+def test_the_settings_file_of_the_power_plant_is_accepted(tmp_path):
+    (text,) = [text for text in examples("docs/kpp.md", "yaml") if "target_hz" in text]
+    (tmp_path / "kpp.yaml").write_text(text)
+    found = config.load(tmp_path / "kpp.yaml")
+    assert found.loop == config.KppLoop()
+    assert found.streams == config.KppStreams(), "the document shows the defaults"
+    rules = found.rules()
+    assert [r.name for r in rules] == [*(r.name for r in DEFAULT_RULES), "jitter"]
+    assert rules[0].threshold == 6.0
+
+
+@pytest.mark.slow
+def test_a_strategy_of_the_users_own_works_as_the_document_says(capsys):
+    (code,) = [text for text in examples("docs/kpp.md", "python") if "UserStrategy" in text]
+    exec(compile(code, "docs/kpp.md", "exec"), {})
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("['close the air valves', 'retry with a smaller step'")
+    assert last.endswith("'stop safely']")
