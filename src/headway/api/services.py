@@ -20,6 +20,7 @@ from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
 from headway.service.monitoring import MonitoringService
 from headway.service.notification import Notifier, recipients
+from headway.service.mqtt import MqttListener
 from headway.service.observations import ObservationService
 from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
@@ -77,6 +78,7 @@ class Services:
     street_service: StreetService | None = None
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
+    mqtt: MqttListener | None = None
     lookout: Lookout = field(init=False)
     upkeep: UpkeepService = field(init=False)
     notifier: Notifier | None = None
@@ -137,7 +139,7 @@ class Services:
             self.relay.begin()
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
-            self.observations = ObservationService(self.street_service, self.settings.external)
+            self._take_observations(self.street_service)
         hooks, mail = recipients(self.settings.notify)
         self.notifier = Notifier(hooks, mail, self.folder / "undelivered.jsonl")
         if (self.folder / "cameras.json").exists() and not MISSING:
@@ -153,9 +155,19 @@ class Services:
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
 
+    def _take_observations(self, streets: StreetService) -> None:
+        """From the API, and from a broker where there is one."""
+        external = self.settings.external
+        self.observations = ObservationService(streets, external)
+        if external.mqtt is not None:
+            self.mqtt = MqttListener(external.mqtt, self.observations, streets)
+            self.mqtt.start()
+
     async def stop(self) -> None:
         """Cameras before streets, whose signals they see; the relay last."""
         self._stop.set()
+        if self.mqtt is not None:
+            await run_in_threadpool(self.mqtt.stop)
         self.lookout.close()
         self.upkeep.close()
         if self.monitoring is not None:

@@ -4,6 +4,7 @@ refused, row by row.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -64,7 +65,7 @@ class _Account:
     at_s: float
     refused: int = 0
     cut: int = 0
-    told_s: float = 0.0
+    told_s: float = -math.inf
 
 
 @dataclass

@@ -1,0 +1,102 @@
+"""Observations from an MQTT broker. Needs the extra `mqtt`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from headway import telemetry
+from headway.runtime import WorkerError
+from headway.service.observations import NotStartedError, ObservationService
+from headway.service.streets import StreetService
+from headway.settings import MqttSettings
+from headway.telemetry import metrics
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessage
+
+LONGEST_PAUSE_S = 30  # between two attempts to reach the broker
+LOG_EVERY_S = 10.0  # of one holder's refused messages
+
+
+class MqttListener:
+    """Takes every message of the topic to the street. The topic's last level is the holder: the
+    broker knows who may publish there.
+
+    Raises RuntimeError where the extra is missing.
+    """
+
+    def __init__(
+        self, settings: MqttSettings, observations: ObservationService, streets: StreetService
+    ) -> None:
+        self._settings = settings
+        self._observations = observations
+        self._streets = streets
+        self._log = telemetry.log("api")
+        self._logged_s: dict[str, float] = {}
+        self._client = self._make_client()
+
+    def _make_client(self) -> Client:
+        try:
+            from paho.mqtt.client import Client
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ImportError as error:
+            raise RuntimeError(f"external.mqtt: {error}. Install headway[mqtt].") from error
+        s = self._settings
+        client = Client(CallbackAPIVersion.VERSION2)
+        if s.user:
+            client.username_pw_set(s.user, s.password)
+        if s.tls:
+            client.tls_set(ca_certs=s.ca_file or None)
+        client.reconnect_delay_set(max_delay=LONGEST_PAUSE_S)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        return client
+
+    def start(self) -> None:
+        """Connect, and again after each break, until `stop`."""
+        metrics.degraded.labels("mqtt").set(1)
+        self._client.connect_async(self._settings.host, self._settings.port)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: Client, data: Any, flags: Any, reason: Any, more: Any) -> None:
+        if reason.is_failure:
+            self._log.error("the MQTT broker refuses", why=str(reason), host=self._settings.host)
+            return
+        metrics.degraded.labels("mqtt").set(0)
+        client.subscribe(self._settings.topic)
+
+    def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, more: Any) -> None:
+        metrics.degraded.labels("mqtt").set(1)
+        if reason.is_failure:  # else it was `stop`
+            self._log.warning("the MQTT broker is away", why=str(reason), host=self._settings.host)
+
+    def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
+        received_ns = time.monotonic_ns()
+        holder = message.topic.rsplit("/", 1)[-1]
+        street = self._streets.streets.get(self._settings.street)
+        try:
+            if street is None:
+                raise NotStartedError(f"no street {self._settings.street!r} runs here")
+            found = self._observations.take(street, holder, bytes(message.payload), received_ns)
+        except (ValueError, NotStartedError, WorkerError) as error:
+            self._say(holder, str(error))
+            return
+        if found.refused:
+            first = found.refused[0]
+            self._say(holder, f"row {first.number}{first.fault.place}: {first.fault.message}")
+
+    def _say(self, holder: str, why: str) -> None:
+        """Log what was refused, once in LOG_EVERY_S for each holder."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(holder, -LOG_EVERY_S) < LOG_EVERY_S:
+            return
+        if len(self._logged_s) > 1000:  # names cost nothing where a broker lets anybody publish
+            self._logged_s.clear()
+        self._logged_s[holder] = now_s
+        self._log.warning("an MQTT message was refused", holder=holder, why=why)

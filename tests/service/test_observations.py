@@ -1,0 +1,252 @@
+"""Observations on their way to a street: who may say what, how much, and by which door."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from types import SimpleNamespace
+
+import pytest
+from tests.street.builders import two_junctions
+from tests.waiting import until
+
+from headway.runtime import WorkerError
+from headway.service.mqtt import MqttListener
+from headway.service.observations import NotStartedError, ObservationService
+from headway.settings import ExternalSettings, MqttSettings
+from headway.street.messages import Snapshot
+
+NOON = 1_769_860_800.0
+ROW = {"junction": "A", "approach": "in0", "at_s": 100.0, "queue": 2}
+
+
+class World:
+    """A street at its second 100, and what was sent to it. `now_s`: of both clocks."""
+
+    def __init__(self, **settings):
+        self.now_s, self.sent, self.deaf = 0.0, [], False
+        snapshot = Snapshot(
+            100.0, 0.0, 1e3, 0, 0, "controller", 0, 0, 0, 0.0, 0.0, 0.0, "", (), speed_factor=1.0
+        )
+        self.street = SimpleNamespace(name="headway", network=two_junctions(), snapshot=snapshot)
+        self.streets = {"headway": self.street}
+        self.service = ObservationService(
+            self,
+            ExternalSettings(**settings),
+            wall=lambda: NOON + self.now_s,
+            monotonic_ns=lambda: int(self.now_s * 1e9),
+        )
+
+    def order(self, street, message):
+        if self.deaf:
+            raise WorkerError("the worker takes no orders now")
+        self.sent.append((street, message))
+
+    def take(self, *rows, holder="acme"):
+        return self.service.take(self.street, holder, json.dumps([ROW | row for row in rows]))
+
+
+def said(outcome):
+    return [(f.number, f.fault.place) for f in outcome.refused]
+
+
+def test_rows_go_to_the_street_in_one_message_a_source():
+    world = World()
+    found = world.take({}, {"source": "acme:north", "queue": 1}, {"approach": "in2"})
+    assert (found.taken, found.cut, found.refused) == (3, 0, ())
+    sent = {m.source: m for _, m in world.sent}
+    assert [row.approach for row in sent["acme"].rows] == ["in0", "in2"]
+    assert [row.queue for row in sent["acme:north"].rows] == [1]
+    assert {m.holder for m in sent.values()} == {"acme"}
+    assert {m.wall for m in sent.values()} == {NOON}
+
+
+def test_nobody_speaks_for_another():
+    world = World(sources=({"name": "north", "holder": "acme"}, {"name": "bob", "holder": "carl"}))
+    rows = [{"source": s} for s in ("north", "acme:x", "acmes", "other", "acme", "bob")]
+    found = world.take(*rows)
+    assert said(found) == [(2, "/source"), (3, "/source"), (5, "/source")]
+    assert "'acme' may not speak for 'other'" in found.refused[1].fault.message
+    assert said(world.take({"source": "bob"}, holder="bob")) == [(0, "/source")]
+    assert world.take({"source": "bob"}, holder="carl").taken == 1
+    # refusals are put to the account of who spoke, not of who was named
+    refused = {m.source: m.refused for _, m in world.sent if m.holder == "acme"}
+    assert refused == {"north": 0, "acme:x": 0, "acme": 3}
+
+
+def test_a_source_of_some_junctions_speaks_of_no_others():
+    world = World(sources=({"name": "acme", "holder": "acme", "junctions": ("B",)},))
+    found = world.take({}, {"junction": "B", "approach": "in3"})
+    assert (found.taken, said(found)) == (1, [(0, "/junction")])
+
+
+def test_a_source_without_emergencies_claims_no_priority():
+    world = World(sources=({"name": "acme", "holder": "acme", "emergencies": False},))
+    vehicles = [{"distance_m": 9.0, "class": "emergency"}]
+    found = world.take(
+        {"queue": None, "emergency": {"distance_m": 90.0}}, {"queue": None, "vehicles": vehicles}
+    )
+    assert said(found) == [(0, "/emergency")]
+    assert world.sent[0][1].rows[0].vehicles[0].kind == "car"
+
+
+@pytest.mark.parametrize(
+    ("row", "place", "message"),
+    [
+        ({"junction": "Z"}, "/junction", "no junction 'Z'. There are: A, B"),
+        ({"approach": "in3"}, "/approach", "There are the roads: in0, in1, in2"),
+        ({"pedestrian_call": True}, "/pedestrian_call", "has no pedestrian crossing"),
+        (
+            {"junction": "B", "approach": "in3", "pedestrian_call": True, "crossing": 1},
+            "/crossing", "There are: 2",
+        ),
+        ({"at_s": 89.0}, "/at_s", "11.0 s old"), ({"at_s": 104.0}, "/at_s", "ahead"),
+        ({"at_s": None, "at": "2026-01-31T11:59:40Z"}, "/at", "20.0 s old"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_is_refused_and_its_neighbour_taken(row, place, message):
+    found = World().take(row, {})
+    assert (found.taken, said(found)) == (1, [(0, place)])
+    assert message in found.refused[0].fault.message
+
+
+def test_a_flood_is_cut_for_its_source_alone_and_comes_back_with_time():
+    world = World(rows_per_s=10.0)
+    flood = [{"source": "acme:flood"}] * 80
+    found = world.take(*flood, {"source": "acme:calm"})
+    assert (found.taken, found.cut) == (51, 30)  # 5 s of its rate at once
+    assert said(found) == [(k, "") for k in range(50, 80)]
+    sent = {m.source: (len(m.rows), m.cut) for _, m in world.sent}
+    assert sent == {"acme:flood": (50, 30), "acme:calm": (1, 0)}
+    world.now_s += 2.0
+    assert world.take(*flood).taken == 20
+
+
+def test_refusals_alone_are_told_to_the_street_once_a_second():
+    world = World()
+    for _ in range(10):
+        world.take({"junction": "Z"})
+        world.now_s += 0.1
+    assert [m.refused for _, m in world.sent] == [1]
+    world.now_s += 0.1
+    world.take({"junction": "Z"})
+    assert [m.refused for _, m in world.sent] == [1, 10]
+
+
+def test_a_holder_has_so_many_sources_and_no_more():
+    world = World()
+    found = world.take(*({"source": f"acme:{k}"} for k in range(70)))
+    assert (found.taken, said(found)) == (64, [(k, "/source") for k in range(64, 70)])
+    assert world.take({"source": "other"}, holder="other").taken == 1
+
+
+def test_a_street_that_starts_or_is_gone_takes_nothing():
+    world = World()
+    world.deaf = True
+    with pytest.raises(WorkerError):
+        world.take({})
+    world.street.snapshot = None
+    with pytest.raises(NotStartedError):
+        world.take({})
+
+
+def test_another_scenario_has_other_places():
+    world = World()
+    assert world.take({}).taken == 1
+    network = two_junctions()
+    object.__setattr__(network, "junctions", network.junctions[1:])
+    world.street.network = network
+    assert said(world.take({})) == [(0, "/junction")]
+
+
+class Broker:
+    """Speaks MQTT 3.1.1 with one client, as far as a subscription needs: CONNECT, SUBSCRIBE, and
+    PUBLISH at QoS 0. refuse: how it answers CONNECT."""
+
+    def __init__(self, refuse=0):
+        self.refuse, self.link, self.topic, self.connected = refuse, None, "", b""
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def packet(self, link):
+        kind, size, shift = link.recv(1)[0], 0, 0
+        while True:
+            byte = link.recv(1)[0]
+            size |= (byte & 127) << shift
+            shift += 7
+            if not byte & 128:
+                return kind, link.recv(size) if size else b""
+
+    def serve(self):
+        try:
+            while True:
+                link, _ = self.listening.accept()
+                _, self.connected = self.packet(link)
+                link.sendall(bytes((0x20, 2, 0, self.refuse)))
+                kind, body = self.packet(link)
+                if kind & 0xF0 == 0x80:
+                    (length,) = struct.unpack("!H", body[2:4])
+                    self.topic = body[4 : 4 + length].decode()
+                    link.sendall(bytes((0x90, 3)) + body[:2] + b"\0")
+                    self.link = link
+        except (OSError, IndexError):
+            pass
+
+    def publish(self, topic, payload):
+        name = topic.encode()
+        body = struct.pack("!H", len(name)) + name + payload
+        size, n = b"", len(body)
+        while True:
+            n, digit = divmod(n, 128)
+            size += bytes((digit | (128 if n else 0),))
+            if not n:
+                break
+        self.link.sendall(b"\x30" + size + body)
+
+    def close(self):
+        for one in (self.link, self.listening):
+            if one is not None:
+                one.close()
+        self.thread.join(5)
+
+
+@pytest.fixture
+def broker():
+    made = Broker()
+    yield made
+    made.close()
+
+
+def test_messages_of_a_broker_come_from_the_holder_that_their_topic_names(broker):
+    world = World()
+    settings = MqttSettings(
+        host="127.0.0.1", port=broker.port, tls=False, user="headway", password="secret"
+    )
+    listener = MqttListener(settings, world.service, world)
+    listener.start()
+    try:
+        until(lambda: broker.link)
+        assert broker.topic == "headway/observations/+"
+        assert b"headway" in broker.connected
+        assert b"secret" in broker.connected
+        broker.publish("headway/observations/acme", b"no rows")
+        broker.publish(
+            "headway/observations/acme", json.dumps([ROW, ROW | {"source": "bob"}]).encode()
+        )
+        broker.publish("headway/observations/bob", json.dumps(ROW).encode())
+        until(lambda: len(world.sent) == 2)
+        assert [(m.source, m.holder, len(m.rows)) for _, m in world.sent] == [
+            ("acme", "acme", 1), ("bob", "bob", 1),
+        ]  # fmt: skip
+    finally:
+        listener.stop()
+
+
+def test_a_broker_is_asked_for_by_tls_unless_told_otherwise():
+    world = World()
+    with pytest.raises((OSError, ValueError)):
+        MqttListener(MqttSettings(host="h", ca_file="/nowhere.pem"), world.service, world)
