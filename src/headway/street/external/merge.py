@@ -402,24 +402,24 @@ class External:
 
     def _is_spent(self, source: Source, junction: int, now_s: float) -> bool:
         """It has claimed priority there for too long; recorded once."""
-        used_s = source.emergency_used_s.get(junction, 0.0)
-        if EMERGENCY_S <= used_s < 2.0 * EMERGENCY_S:
-            source.emergency_used_s[junction] = 2.0 * EMERGENCY_S  # to be earned again
-            data = {"source": source.name, "claimed_s": EMERGENCY_S}
-            name = self.network.junctions[junction].id
-            self._record(Event(now_s, "sensing.claims_refused", name, data))
-        return used_s >= EMERGENCY_S
+        if junction in source.spent:
+            return True
+        if source.emergency_used_s.get(junction, 0.0) < EMERGENCY_S:
+            return False
+        source.spent.add(junction)
+        data = {"source": source.name, "claimed_s": EMERGENCY_S}
+        name = self.network.junctions[junction].id
+        self._record(Event(now_s, "sensing.claims_refused", name, data))
+        return True
 
     def _charge(self, source: Source, junctions: set[int], period_s: float) -> None:
-        """Claims cost what they last; a spent one is earned again in EMERGENCY_AGAIN_S."""
+        """Claims cost what they last; they are earned again in EMERGENCY_AGAIN_S."""
         earned_s = period_s * EMERGENCY_S / EMERGENCY_AGAIN_S
         for junction, used_s in list(source.emergency_used_s.items()):
-            left_s = used_s - earned_s
-            was_spent = used_s >= EMERGENCY_S
-            if left_s <= 0.0 or (was_spent and left_s < EMERGENCY_S):
+            source.emergency_used_s[junction] = used_s - earned_s
+            if used_s <= earned_s:
                 del source.emergency_used_s[junction]
-            else:
-                source.emergency_used_s[junction] = left_s
+                source.spent.discard(junction)
         for junction in junctions:
             used_s = source.emergency_used_s.get(junction, 0.0)
             source.emergency_used_s[junction] = used_s + period_s

@@ -77,6 +77,7 @@ class Source:
     declared: the weight that the settings give it.
     views:    by lane; approaches: by road.
     taken, refused, cut: rows so far: taken, refused for a fault, cut for their rate.
+    emergency_used_s: what its claims have cost, by junction; spent: where it may claim nothing now.
     at_s, seen_wall: when its newest row was measured (street's seconds), and arrived (since 1970).
     """
 
@@ -90,6 +91,7 @@ class Source:
     claims: Trust = field(default_factory=Trust)
     emergencies: dict[str, Claim] = field(default_factory=dict)
     emergency_used_s: dict[int, float] = field(default_factory=dict)
+    spent: set[int] = field(default_factory=set)
     taken: int = 0
     refused: int = 0
     cut: int = 0
