@@ -19,8 +19,8 @@ from headway.api.security import Audit, Keyring, Keys
 from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
 from headway.service.monitoring import MonitoringService
-from headway.service.notification import Notifier, recipients
 from headway.service.mqtt import MqttListener
+from headway.service.notification import Notifier, recipients
 from headway.service.observations import ObservationService
 from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
