@@ -21,6 +21,7 @@ from bench import (
     rows,
     service,
     speed,
+    spread,
     traces,
     vision,
 )
@@ -39,6 +40,8 @@ PARTS = {
     "answers": service.answers,
     "plans": plans.plans,
     "broadcast": service.broadcast,
+    "spread": spread.spread,
+    "loads": service.loads,
     "simple": service.simple,
     "undisturbed": service.undisturbed,
     "pipeline": pictures.pipeline,

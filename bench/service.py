@@ -37,7 +37,7 @@ RECORD = {
 }  # fmt: skip
 FIGURES = re.compile(rb'"t": ?([0-9.]+), ?"n": ?([0-9]+)')
 SERVER = """
-import sys, asyncio, uvicorn
+import os, sys, asyncio, uvicorn
 from pathlib import Path
 from fastapi import FastAPI
 from headway.api import create_app
@@ -45,6 +45,8 @@ from headway.api.services import ApiSettings
 from headway.api.security import Role
 from headway.store import open_database
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
+folder.mkdir(exist_ok=True)
+(folder / "pid").write_text(str(os.getpid()))
 database = open_database(folder)
 app = create_app(ApiSettings(folder, per_minute=0), database)
 if len(sys.argv) > 3:
@@ -413,6 +415,64 @@ def broadcast() -> None:
                 f"{rates['ours', clients] / rates['bare', clients]:.2f}"
             )
         bare.terminate()
+
+
+def loads() -> None:
+    """The documents' loads on one service: 100 clients that ingest at once, and 1,000 requests by
+    10 clients; to reach: no failure, every record stored once.
+    """
+    with (
+        TemporaryDirectory() as folder,
+        server(Path(folder)) as (url, headers),
+        httpx.Client(base_url=url, headers=headers, timeout=60) as client,
+    ):
+        for body in batches(4, "ASKED"):
+            client.post("/api/v1/ingest/batch", content=body)
+        stored = client.get("/system/info").json()["rows_stored"]
+        bodies = [batches(1, f"LOAD{k}")[0] for k in range(100)]
+        took, failed = _at_once(url, headers, 100, [("POST", "ingest/batch", b) for b in bodies])
+        stored = client.get("/system/info").json()["rows_stored"] - stored
+        _print_load("100 ingests of 500 records at once", took, failed)
+        print(f"{stored:,} of {500 * 100:,} records stored")
+        asked = (
+            "analytics/wait-times",
+            "dashboard/live-metrics",
+            "charts/wait-time-trend",
+            "analytics/breakdown?by=vehicle_type",
+            "analytics/simulation/ASKED/summary",
+        )
+        calls = [("GET", asked[k % len(asked)], b"") for k in range(1000)]
+        took, failed = _at_once(url, headers, 10, calls)
+        _print_load("1,000 requests at 10", took, failed)
+
+
+def _at_once(
+    url: str, headers: dict[str, str], clients: int, calls: list[tuple[str, str, bytes]]
+) -> tuple[list[float], int]:
+    """Make the calls by so many clients, which begin together: (seconds of each, failures)."""
+    begin, took, failed = threading.Barrier(clients), list[float](), list[int]()
+
+    def work(mine: list[tuple[str, str, bytes]]) -> None:
+        with httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=120) as client:
+            begin.wait()
+            for method, path, body in mine:
+                at = time.perf_counter()
+                answer = client.request(method, path, content=body or None)
+                took.append(time.perf_counter() - at)
+                if answer.status_code >= 400:
+                    failed.append(answer.status_code)
+
+    workers = [threading.Thread(target=work, args=(calls[k::clients],)) for k in range(clients)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return took, len(failed)
+
+
+def _print_load(name: str, took: list[float], failed: int) -> None:
+    p50, p95, most = np.percentile(took, (50, 95, 100)) * 1e3
+    print(f"{name}: p50 {p50:.0f} ms, p95 {p95:.0f} ms, slowest {most:.0f} ms, {failed} failed")
 
 
 def simple(count: int = 3000) -> None:

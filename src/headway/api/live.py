@@ -14,7 +14,7 @@ from headway.api.dependencies import need, services_of
 from headway.api.hub import TOPICS, Client, Hub
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Role, identify
-from headway.api.sockets import DELIVER
+from headway.api.sockets import DELIVER, DIRECT
 from headway.api.streaming import Endless
 
 router = APIRouter(tags=["live"])
@@ -70,7 +70,8 @@ async def _socket(socket: WebSocket, topic: str) -> None:
         topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"
     )
     hub = services.hub
-    client.deliver = socket.scope.get("extensions", {}).get(DELIVER)
+    extensions = socket.scope.get("extensions", {})
+    client.deliver, client.direct = extensions.get(DELIVER), extensions.get(DIRECT)
     hub.join(client, int(last))
     reading = asyncio.create_task(_listen(socket, client))
     try:

@@ -1,5 +1,5 @@
 """uvicorn's WebSocket connection with one more door: a message that is the same for all clients is
-written without a task's turn for each.
+written without a task's turn for each, and straight to the socket where nothing waits before it.
 
 Every message is compressed by itself (`server_no_context_takeover`), so that its compressed frame
 too is made once for all.
@@ -21,11 +21,12 @@ from websockets.server import ServerProtocol
 from headway.api.hub import LiveMessage
 
 DELIVER = "headway.deliver"
+DIRECT = "headway.direct"
 
 
 class Connection(WebSocketsSansIOProtocol):
     """`uvicorn.Config(ws=Connection)`; under `DELIVER` the scope's extensions then hold
-    `deliver`.
+    `deliver`, and under `DIRECT` the connection itself, for `headway.api.hub.Direct`.
     """
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -39,6 +40,13 @@ class Connection(WebSocketsSansIOProtocol):
             logger=logging.getLogger("uvicorn.error"),
         )
         self.window_bits = 0
+        self.socket_number = -1  # file descriptor; -1 where frames must pass the transport
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        plain = transport.get_extra_info("ssl_object") is None
+        found = transport.get_extra_info("socket")
+        self.socket_number = found.fileno() if plain and found is not None else -1
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -51,7 +59,13 @@ class Connection(WebSocketsSansIOProtocol):
             0,
         )
         if hasattr(self, "scope"):
-            cast(dict[str, Any], self.scope["extensions"])[DELIVER] = self.deliver
+            extensions = cast(dict[str, Any], self.scope["extensions"])
+            extensions[DELIVER] = self.deliver
+            extensions[DIRECT] = self
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.socket_number = -1  # its number may be another one's soon
+        super().connection_lost(exc)
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -60,15 +74,35 @@ class Connection(WebSocketsSansIOProtocol):
                 True  # refused with an answer; else uvicorn logs an error for each
             )
 
+    @property
+    def is_ready(self) -> bool:
+        """The connection is open, and takes more."""
+        return (
+            self.handshake_complete
+            and not self.disconnected
+            and not self.close_sent
+            and self.writable.is_set()
+            and not self.transport.is_closing()
+        )
+
+    def descriptor(self) -> int:
+        """Of the socket, where the transport would do no more than write to it now; -1 where a
+        message must wait, or pass the transport.
+        """
+        if self.socket_number < 0 or not self.is_ready or self.transport.get_write_buffer_size():
+            return -1
+        return self.socket_number
+
+    def frame(self, message: LiveMessage) -> bytes:
+        return message.frame(self.window_bits)
+
+    def write(self, data: bytes) -> None:
+        """By the transport."""
+        self.transport.write(data)
+
     def deliver(self, message: LiveMessage) -> bool:
         """Write the message now; False where the connection is not open, or its buffer is full."""
-        if (
-            not self.handshake_complete
-            or self.disconnected
-            or self.close_sent
-            or not self.writable.is_set()
-            or self.transport.is_closing()
-        ):
+        if not self.is_ready:
             return False
-        self.transport.write(message.frame(self.window_bits))
+        self.write(self.frame(message))
         return True
