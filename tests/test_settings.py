@@ -39,6 +39,34 @@ HOOK = {"url": "https://x.example/hook", "secret": "sixteen letters!"}
 SOURCE = {"name": "north", "holder": "acme"}
 CAMERA_RULE = {"name": "r", "metric": "fps", "threshold": 1.0}
 MAIL = {"host": "h", "port": 25, "sender": "a@b", "to": ["c@d"]}
+
+
+def system_rule(name, path, threshold, **more):
+    return {
+        "name": name, "path": path, "condition": ">", "threshold": threshold, "level": "warning",
+        "hysteresis": 0.0, "for_s": 0.0, "clear_s": 0.0,
+    } | more  # fmt: skip
+
+
+SYSTEM = (
+    system_rule("cpu", "machine.cpu_share", 0.95, hysteresis=0.1, for_s=120.0),
+    system_rule(
+        "memory", "machine.memory_share", 0.9, hysteresis=0.05, for_s=60.0, level="error"
+    ),
+    system_rule("disk", "machine.disk_share", 0.9, hysteresis=0.02, level="error"),
+    system_rule("memory of a process", "processes.*.memory_bytes", 2e9, for_s=60.0),
+    system_rule("errors", "errors_per_minute", 5.0, level="error", clear_s=30.0),
+    system_rule(
+        "database away", "database.alive", 1.0, condition="<", for_s=10.0, level="critical"
+    ),
+    system_rule("slow ticks", "streets.*.tick_share", 0.8, hysteresis=0.1, for_s=30.0),
+    system_rule("overruns", "streets.*.overruns_per_minute", 30.0, for_s=30.0),
+    system_rule(
+        "failed cycles", "streets.*.cycle_success_rate", 0.9, condition="<", hysteresis=0.02,
+        for_s=30.0, level="error",
+    ),
+    system_rule("restarts", "streets.*.restarts_per_minute", 0.0, level="error"),
+)  # fmt: skip
 DEFAULTS = {
     "environment": "local",
     "loop": {"tick_s": 1.0, "cycle_s": 30.0, "speed_factor": 0.0, "mode": "balanced",
@@ -64,7 +92,9 @@ DEFAULTS = {
                 "threshold": 40.0,
                 "level": "warning", "hysteresis": 10.0, "for_s": 10.0, "clear_s": 0.0,
             },
-        )
+        ),
+        "system": SYSTEM,
+        "notify_from": "warning",
     },
     "log": {"level": "info", "json_lines": False, "folder": ""},
     "notify": {"public_url": "", "webhooks": (), "mail": None},
@@ -278,6 +308,7 @@ WORDS = {
     "control.fallback": ("fixed", "webster", "actuated", "planner"),
     "street.timing": ("benchmark", "street"),
     "street.sensing": ("connected", "camera", "loops", "rendered", "external"),
+    "alerts.notify_from": ("info", "warning", "error", "critical"),
     "log.level": ("debug", "info", "warning", "error", "critical"),
     "alerts.rules.0.condition": (">", ">=", "<", "<=", "==", "!="),
     "alerts.rules.0.level": ("info", "warning", "error", "critical"),
@@ -697,7 +728,10 @@ def test_sections_that_need_a_new_start_keep_their_value_and_are_named(tmp_path)
         f"{{restarts: 1}}\nnotify: {mail}\nalerts: {{rules: []}}\n",
     )
     assert [watched.refresh(), watched.refresh()] == [(), ("loop", "alerts")]
-    changed = {"loop": DEFAULTS["loop"] | {"cycle_s": 25.0}, "alerts": {"rules": ()}}
+    changed = {
+        "loop": DEFAULTS["loop"] | {"cycle_s": 25.0},
+        "alerts": DEFAULTS["alerts"] | {"rules": ()},
+    }
     assert watched.current.model_dump() == DEFAULTS | changed
     assert watched.fault == (
         f"{file}: a change of environment, street, recovery, notify takes effect at the next start."
@@ -803,9 +837,10 @@ def test_every_section_is_checked_here():
     )
     found -= {"safety.limits", "safety.junctions"}  # one's own have the same fields
     found.remove("q_learning.reward")
+    found.add("alerts.notify_from")
     assert found == reported | texts
     assert (list(AlertSettings.model_fields), list(NotifySettings.model_fields)) == (
-        ["rules"],
+        ["rules", "system", "notify_from"],
         ["public_url", "webhooks", "mail"],
     )
 

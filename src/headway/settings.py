@@ -225,8 +225,56 @@ class RuleSettings(_Section):
     clear_s: float = Field(default=0.0, ge=0.0)
 
 
+SYSTEM_RULES = (
+    RuleSettings(name="cpu", path="machine.cpu_share", threshold=0.95, hysteresis=0.1, for_s=120.0),
+    RuleSettings(
+        name="memory",
+        path="machine.memory_share",
+        threshold=0.9,
+        hysteresis=0.05,
+        for_s=60.0,
+        level="error",
+    ),
+    RuleSettings(
+        name="disk", path="machine.disk_share", threshold=0.9, hysteresis=0.02, level="error"
+    ),
+    RuleSettings(
+        name="memory of a process", path="processes.*.memory_bytes", threshold=2e9, for_s=60.0
+    ),
+    RuleSettings(
+        name="errors", path="errors_per_minute", threshold=5.0, level="error", clear_s=30.0
+    ),
+    RuleSettings(
+        name="database away",
+        path="database.alive",
+        condition="<",
+        threshold=1.0,
+        for_s=10.0,
+        level="critical",
+    ),
+    RuleSettings(
+        name="slow ticks", path="streets.*.tick_share", threshold=0.8, hysteresis=0.1, for_s=30.0
+    ),
+    RuleSettings(name="overruns", path="streets.*.overruns_per_minute", threshold=30.0, for_s=30.0),
+    RuleSettings(
+        name="failed cycles",
+        path="streets.*.cycle_success_rate",
+        condition="<",
+        threshold=0.9,
+        hysteresis=0.02,
+        for_s=30.0,
+        level="error",
+    ),
+    RuleSettings(
+        name="restarts", path="streets.*.restarts_per_minute", threshold=0.0, level="error"
+    ),
+)
+
+
 class AlertSettings(_Section):
-    """Alerts on the street."""
+    """Alerts. rules: on each street. system: on the program itself, its machine, and the
+    performance of its streets. notify_from: the least level that goes to webhooks and e-mail.
+    """
 
     rules: tuple[RuleSettings, ...] = (
         RuleSettings(
@@ -240,6 +288,8 @@ class AlertSettings(_Section):
             name="long queue", path="junctions.*.queue", threshold=40.0, hysteresis=10.0, for_s=10.0
         ),
     )
+    system: tuple[RuleSettings, ...] = SYSTEM_RULES
+    notify_from: Literal["info", "warning", "error", "critical"] = "warning"
 
 
 class LogSettings(_Section):

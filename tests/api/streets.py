@@ -14,7 +14,7 @@ from headway.street.messages import Snapshot, Task
 
 SNAPSHOT = Snapshot(
     time_s=25300.0, begin_s=25200.0, end_s=28800.0, vehicles=31, stopped=12, source="controller",
-    interventions=4, cycles=3, overruns=1,
+    interventions=4, cycles=3, cycles_ok=3, overruns=1,
     jitter_p99_s=0.0021, tick_ms=1.75, checkpoint_s=25260.0, trouble="", mode="balanced",
     controller="planner",
     junctions=(
@@ -30,6 +30,7 @@ class Engine:
 
     def __init__(self):
         self.orders, self.fault, self.stopped = [], None, False
+        self.pid = None
 
     def order(self, order):
         if self.fault is not None:

@@ -27,8 +27,8 @@ STATE = {
     "fault": "", "run": 0, "started": True,
     "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "stopped": 12,
     "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
-    "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75, "checkpoint_s": 25260.0, "trouble": "",
-    "mode": "balanced",
+    "cycle_success_rate": 1.0, "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75,
+    "checkpoint_s": 25260.0, "trouble": "", "mode": "balanced",
     "junctions": [
         {"id": "360082", "vehicles": 11, "queue": 5, "longest_wait_s": 42.3, "confidence": 0.877},
         {"id": "360086", "vehicles": 20, "queue": 7, "longest_wait_s": 8.0, "confidence": 1.0},

@@ -54,12 +54,20 @@ def test_health_states_the_version(running):
 def test_ready_while_the_database_answers_and_the_spool_is_empty(running, monkeypatch):
     def ready():
         answer = httpx.get(f"{running.url}/health/ready")
-        return answer.status_code, answer.json()
+        found = answer.json()
+        assert found.pop("starting") == []
+        return answer.status_code, found
 
     state = running.app.state.services
-    assert ready() == (200, {"ready": True, "database": True, "streets": 2, "spool": 0})
+    assert ready() == (
+        200,
+        {"ready": True, "database": True, "streets": 2, "spool": 0},
+    )
     state.street_service.streets["baseline"].finished = True
-    assert ready() == (200, {"ready": True, "database": True, "streets": 1, "spool": 0})
+    assert ready() == (
+        200,
+        {"ready": True, "database": True, "streets": 1, "spool": 0},
+    )
     state.street_service.streets["baseline"].finished = False
     with monkeypatch.context() as patch:
         patch.setattr(state.intake.spool, "waiting", 3)
@@ -96,6 +104,10 @@ def test_system_information(running, monkeypatch):
             "version": __version__, "python": platform.python_version(),
             "streets": ["headway", "baseline"], "streams": state.hub.statistics(),
             "rows_stored": stored, "spool": 0, "embedded_database": False,
+            "parts": {
+                "database": "running", "street headway": "running", "street baseline": "running",
+                "cameras": "off", "notifications": "off", "settings file": "off",
+            },
         }  # fmt: skip
         assert (versions["uvicorn"], versions["sqlalchemy"]) == (
             uvicorn.__version__,

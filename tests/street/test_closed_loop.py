@@ -445,9 +445,9 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant):
     assert own(events) == [
         (
             103.0, "engine.cycle", "",
-            {"cycle": 1, "vehicles": 3, "stopped": 2, "halted": 2, "source": "controller",
-                "decide_ms": 2.334, "processing_ms": 12.346, "confidence": 0.612,
-             "least_sure": "B", "novelty": 0.123},
+            {"cycle": 1, "ok": True, "vehicles": 3, "stopped": 2, "halted": 2,
+                "source": "controller", "decide_ms": 2.334, "processing_ms": 12.346,
+             "confidence": 0.612, "least_sure": "B", "novelty": 0.123},
         )
     ]  # fmt: skip
     assert (street.loop_state.cycles, street.loop_state.next_cycle_s) == (1, 106.0)
@@ -466,6 +466,7 @@ def test_the_cycle_names_the_fallback_and_no_confidence_where_the_controller_pro
     cycles = [e for e in own(events) if e[1] == "engine.cycle"]
     figures = {
         "cycle": 1,
+        "ok": False,
         "vehicles": 0,
         "stopped": 0,
         "halted": 0,

@@ -545,7 +545,7 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
     safety = [json.loads(line) for line in (folder / "safety.log").read_text().splitlines()]
     street = [json.loads(line) for line in (folder / "street.log").read_text().splitlines()]
     assert [(r["event"], r["at_s"], r["junction"], r["level"], r["by"]) for r in safety] == [
-        ("safety.override", 101.0, "C", "debug", "operator")
+        ("safety.override", 101.0, "C", "info", "operator")
     ]
     assert [(r["event"], r["at_s"], r["junction"], r["scenario"]) for r in street] == [
         ("engine.started", 100.0, "", "tiny")

@@ -18,6 +18,10 @@ from headway.telemetry import metrics
 
 # name here: name in the text form, kind, labels in the order in which they are given
 METRICS = {
+    "machine": ("headway_machine", "gauge", ("figure",)),
+    "process": ("headway_process", "gauge", ("process", "figure")),
+    "cycle_success": ("headway_cycle_success_rate", "gauge", ("street",)),
+    "errors": ("headway_errors", "counter", ("component",)),
     "requests": ("headway_requests", "counter", ("method", "route", "status")),
     "request_s": ("headway_request_seconds", "histogram", ("route",)),
     "degraded": ("headway_degraded", "gauge", ("part",)),

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
@@ -22,13 +23,16 @@ from headway.service.monitoring import MonitoringService
 from headway.service.mqtt import MqttListener
 from headway.service.notification import Notifier, recipients
 from headway.service.observations import ObservationService
+from headway.service.selfwatch import SelfWatch
 from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
 from headway.settings import (
+    AlertSettings,
     CameraSettings,
     ExternalSettings,
     NotifySettings,
     UpkeepSettings,
+    Watched,
 )
 from headway.store import Database, Intake
 
@@ -46,6 +50,8 @@ class ApiSettings:
     redis_url:  Valkey or Redis, shared by several processes; empty for none.
     cache_s:    seconds for which answers of analytics are kept.
     secret_key: signs tokens; empty for one of the data folder's own.
+    alerts:     rules on the program itself.
+    watched:    the settings file that is followed; None for none.
     """
 
     folder: Path
@@ -58,6 +64,8 @@ class ApiSettings:
     external: ExternalSettings = field(default_factory=ExternalSettings)
     secret_key: str = field(default="", repr=False)
     cameras: CameraSettings = field(default_factory=CameraSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    watched: Watched | None = None
 
 
 @dataclass(eq=False)
@@ -81,6 +89,7 @@ class Services:
     mqtt: MqttListener | None = None
     lookout: Lookout = field(init=False)
     upkeep: UpkeepService = field(init=False)
+    selfwatch: SelfWatch = field(init=False)
     notifier: Notifier | None = None
     monitoring: MonitoringService | None = None
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,6 +99,16 @@ class Services:
         self.lookout = Lookout(self)
         self.upkeep = UpkeepService(
             self.database, self.folder, self.settings.upkeep, self.hub.publish
+        )
+        self.selfwatch = SelfWatch(
+            folder=self.folder,
+            database=self.database,
+            intake=self.intake,
+            streets=lambda: self.street_service,
+            alerts=self.settings.alerts,
+            publish=self.hub.publish,
+            notify=self._notify,
+            watched=self.settings.watched,
         )
 
     @classmethod
@@ -112,6 +131,18 @@ class Services:
     @property
     def folder(self) -> Path:
         return self.settings.folder
+
+    def _notify(
+        self,
+        kind: str,
+        number: str,
+        body: dict[str, Any],
+        critical: bool = False,
+        about: str = "",
+    ) -> None:
+        """Nobody is told before the notifier is there, nor after the end."""
+        if self.notifier is not None:
+            self.notifier.notify(kind, number, body, critical, about)
 
     def make_camera_service(self) -> CameraService:
         """Raises SensingError where the extra `vision` is missing."""
@@ -154,6 +185,7 @@ class Services:
         threading.Thread(target=self._replay_spool, daemon=True, name="spool").start()
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
+        self.selfwatch.begin()
 
     def _take_observations(self, streets: StreetService) -> None:
         """From the API, and from a broker where there is one."""
@@ -170,6 +202,7 @@ class Services:
             await run_in_threadpool(self.mqtt.stop)
         self.lookout.close()
         self.upkeep.close()
+        self.selfwatch.close()
         if self.monitoring is not None:
             await run_in_threadpool(self.monitoring.close)
         if self.camera_service is not None:

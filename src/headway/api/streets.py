@@ -157,6 +157,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "source": s.source,
         "interventions": s.interventions,
         "cycles": s.cycles,
+        "cycle_success_rate": s.cycles_ok / s.cycles if s.cycles else None,
         "overruns": s.overruns,
         "jitter_p99_s": s.jitter_p99_s,
         "tick_ms": s.tick_ms,

@@ -19,7 +19,9 @@ from headway.api.dependencies import need, services_of
 from headway.api.health import Health
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
+from headway.api.services import Services
 from headway.service.cameras import CameraService
+from headway.service.streets import RunningStreet
 from headway.service.upkeep import SCHEDULED, UpkeepError, UpkeepRun, UpkeepTask
 from headway.store.inspection import DatabaseState, inspect
 from headway.store.upkeep import erase
@@ -44,13 +46,14 @@ PACKAGES = (
 
 class Ready(BaseModel):
     """database: it can be reached; streets: running ones; spool: batches that wait for the
-    database.
+    database. starting: parts that have not started yet.
     """
 
     ready: bool
     database: bool
     streets: int
     spool: int
+    starting: list[str]
 
 
 class KeyIn(BaseModel):
@@ -76,7 +79,14 @@ def ready(request: Request, response: Response) -> Ready:
     alive, waiting = services.database.alive(), services.intake.spool.waiting
     streets = services.street_service.streets.values() if services.street_service else ()
     running = sum(not live.finished for live in streets)
-    found = Ready(ready=alive and waiting == 0, database=alive, streets=running, spool=waiting)
+    starting = [f"street {s.name}" for s in streets if part_of(s) == "starting"]
+    found = Ready(
+        ready=alive and waiting == 0,
+        database=alive,
+        streets=running,
+        spool=waiting,
+        starting=starting,
+    )
     response.status_code = 200 if found.ready else 503
     return found
 
@@ -120,6 +130,7 @@ class DatabaseAway(BaseModel):
 class Info(BaseModel):
     """versions: of this and of what it is made of. streams: clients of each live topic, and how
     well they are read. rows_stored: since the start; spool: batches that wait for the database.
+    parts: of the service, each starting, running, finished, given up, away or off.
     """
 
     version: str
@@ -127,6 +138,7 @@ class Info(BaseModel):
     versions: dict[str, str]
     up_s: float
     streets: list[str]
+    parts: dict[str, str]
     streams: dict[str, dict[str, int]]
     rows_stored: int
     spool: int
@@ -151,12 +163,35 @@ def info(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) 
         versions=_versions(),
         up_s=round(time.monotonic() - metrics.LOADED_AT_S, 1),
         streets=list(services.street_service.streets) if services.street_service else [],
+        parts=_parts(services, "database" if isinstance(database, DatabaseState) else ""),
         streams=services.hub.statistics(),
         rows_stored=services.intake.stored,
         spool=services.intake.spool.waiting,
         embedded_database=services.database.embedded is not None,
         database=database,
     )
+
+
+def part_of(street: RunningStreet) -> str:
+    """What a street does."""
+    if street.fault:
+        return "given up"
+    if street.finished:
+        return "finished"
+    return "running" if street.snapshot is not None else "starting"
+
+
+def _parts(services: Services, database: str) -> dict[str, str]:
+    """Each part and what it does. database: empty if it is away."""
+    streets = services.street_service.streets.values() if services.street_service else ()
+    recipients = services.settings.notify.webhooks or services.settings.notify.mail
+    return {
+        "database": "running" if database else "away",
+        **{f"street {street.name}": part_of(street) for street in streets},
+        "cameras": "running" if services.camera_service is not None else "off",
+        "notifications": "running" if recipients else "off",
+        "settings file": "running" if services.settings.watched is not None else "off",
+    }
 
 
 @cache

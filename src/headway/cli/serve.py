@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.engine import make_url
 
-from headway import telemetry
+from headway import __version__, telemetry
 from headway.analytics import highres
 from headway.api import create_app
 from headway.api.security import Audit, Keyring, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
+from headway.api.startup import StartingApp
 from headway.cli.environment import SECRET_KEY, Reload, refuse_unsafe, start_anew
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
 from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
-from headway.settings import Settings, load, log_level, overridden
-from headway.store import Intake, open_database
+from headway.settings import Settings, Watched, load, log_level, overridden
+from headway.store import Database, Intake, open_database
 from headway.store.upkeep import Drill, new_key, read_key, retain
 from headway.store.upkeep import backup as back_up
 from headway.store.upkeep import drill as try_out
@@ -128,9 +133,9 @@ def serve(
         scenario(settings.street.scenario)
     telemetry.set_up(log_level(settings), settings.log.json_lines, settings.log.folder)
     port = _free(host, port)  # before anything is started
-    api = _api_settings(settings, folder)
+    watched = Watched(config, changes, DEFAULTS, alert_rules) if config else None
+    api = _api_settings(settings, folder, watched)
     keyring = Keyring(folder / "keys.json", api.secret_key)
-    database = open_database(folder, pool=settings.database)
 
     def streets(publish: Any, intake: Intake) -> StreetService:
         service = StreetService(publish, intake)
@@ -141,18 +146,33 @@ def serve(
             service.start("baseline", _task(config, fixed, folder / "baseline"), repeat)
         return service
 
-    try:
-        app = create_app(api, database, streets)
+    with contextlib.ExitStack() as opened:
+
+        def make() -> FastAPI:
+            database = open_database(folder, pool=settings.database)
+            opened.callback(database.close)
+            log_opened(database)
+            return create_app(api, database, streets)
+
         scheme = "https" if settings.server.tls_certificate else "http"
         _print_link(f"{scheme}://{host}:{port}", keyring.token("admin", Role.ADMIN))
-        wants_reload = _run(app, host, port, settings)
-    finally:
-        database.close()
+        telemetry.log("cli").info(
+            "serving", address=f"{scheme}://{host}:{port}", environment=settings.environment,
+            settings=config, data=data, version=__version__,
+        )  # fmt: skip
+        wants_reload = _run(make, host, port, settings)
     if wants_reload:
         start_anew()
 
 
-def _api_settings(settings: Settings, folder: Path) -> ApiSettings:
+def log_opened(database: Database) -> None:
+    """Which database it is, without its password."""
+    address = make_url(database.url).render_as_string(hide_password=True)
+    is_own = database.embedded is not None
+    telemetry.log("store").info("database opened", address=address, embedded=is_own)
+
+
+def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> ApiSettings:
     return ApiSettings(
         folder,
         settings.api.per_minute,
@@ -164,6 +184,8 @@ def _api_settings(settings: Settings, folder: Path) -> ApiSettings:
         external=settings.external,
         cameras=settings.cameras,
         secret_key=os.environ.get(SECRET_KEY, ""),
+        alerts=settings.alerts,
+        watched=watched,
     )
 
 
@@ -202,14 +224,20 @@ def _print_link(address: str, token: str) -> None:
     )
 
 
-def _run(app: Any, host: str, port: int, settings: Settings) -> bool:
+def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) -> bool:
     """Until Ctrl-C or SIGTERM, or in development until the source changes. Returns whether it is to
-    be started anew.
+    be started anew. Raises what `make` raises, or what the start of the application does.
     """
+    faults = list[Exception]()
+
+    def fail(error: Exception) -> None:
+        faults.append(error)
+        server.ask_to_stop()
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server_settings = settings.server
     config = uvicorn.Config(
-        app,
+        StartingApp(make, fail),
         host=host,
         port=port,
         log_level="warning",
@@ -230,6 +258,8 @@ def _run(app: Any, host: str, port: int, settings: Settings) -> bool:
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here")
     reload.end()
+    if faults:
+        raise faults[0]
     return reload.wanted
 
 

@@ -1,4 +1,4 @@
-"""The alert rules of the settings, checked against what a street reports."""
+"""The alert rules of the settings, checked against what a street and the program report."""
 
 from __future__ import annotations
 
@@ -6,30 +6,66 @@ import re
 from dataclasses import replace
 
 from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
-from headway.settings import Settings
+from headway.settings import AlertSettings, RuleSettings, Settings
 
 STREET_FIELDS = ("time_s", "vehicles", "stopped", "halted")  # halted: old name of stopped
 JUNCTION_FIELDS = ("vehicles", "queue", "longest_wait_s", "confidence")
 ANY_JUNCTION = "NAME"  # stands for every junction's name when a path is checked
 
 
-def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
-    """The rules of the settings. Raises ValueError for a path that no street reports, or a name
-    that occurs twice.
+MACHINE_FIGURES = ("cpu_share", "memory_share", "disk_share", "disk_free_bytes", "load_1m")
+PROCESS_FIGURES = ("cpu_share", "memory_bytes", "processes", "threads")
+PROGRAM_STREET_FIGURES = (
+    "running",
+    "tick_ms",
+    "tick_share",
+    "jitter_p99_s",
+    "overruns_per_minute",
+    "cycle_success_rate",
+    "restarts_per_minute",
+)
+ANY_NAME = "NAME"  # of a street or a process
+PROGRAM: dict[str, object] = {
+    "machine": dict.fromkeys(MACHINE_FIGURES),
+    "processes": {ANY_NAME: dict.fromkeys(PROCESS_FIGURES)},
+    "streets": {ANY_NAME: dict.fromkeys(PROGRAM_STREET_FIGURES)},
+    "database": {"alive": None, "spool": None},
+    "errors_per_minute": None,
+}  # what rules on the program may name, see `service.selfwatch`
+
+
+def system_rules(alerts: AlertSettings) -> tuple[AlertRule, ...]:
+    """The rules on the program itself. Raises ValueError for a path that it does not report, or a
+    name that occurs twice.
     """
-    rules = tuple(
-        AlertRule(
-            name=r.name,
-            path=r.path,
-            condition=r.condition,
-            threshold=r.threshold,
-            level=Level[r.level.upper()],
-            hysteresis=r.hysteresis,
-            for_s=r.for_s,
-            clear_s=r.clear_s,
-        )
-        for r in settings.alerts.rules
+    rules = tuple(map(_rule, alerts.system))
+    anywhere = (
+        re.sub(r"^(streets|processes)\.[^.]+", rf"\1.{ANY_NAME}", rule.path) for rule in rules
     )
+    checked = tuple(replace(r, path=path) for r, path in zip(rules, anywhere, strict=True))
+    RealTimeMonitor(checked, PROGRAM)
+    return rules
+
+
+def _rule(rule: RuleSettings) -> AlertRule:
+    return AlertRule(
+        name=rule.name,
+        path=rule.path,
+        condition=rule.condition,
+        threshold=rule.threshold,
+        level=Level[rule.level.upper()],
+        hysteresis=rule.hysteresis,
+        for_s=rule.for_s,
+        clear_s=rule.clear_s,
+    )
+
+
+def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
+    """The rules on a street; those on the program are checked too. Raises ValueError for a path
+    that is not reported, or a name that occurs twice.
+    """
+    system_rules(settings.alerts)
+    rules = tuple(map(_rule, settings.alerts.rules))
     # junctions are known only once the network is read: any name will do
     anywhere = (re.sub(r"^junctions\.[^.]+", f"junctions.{ANY_JUNCTION}", r.path) for r in rules)
     checked = tuple(replace(r, path=path) for r, path in zip(rules, anywhere, strict=True))

@@ -67,7 +67,7 @@ class LoopState:
     controller, fallback:   the state that each last returned.
     arrived_since_fallback: int (links,), vehicles that arrived since the fallback was last asked.
     next_cycle_s:           simulated second of the next optimisation cycle.
-    cycles:                 optimisation cycles so far.
+    cycles:                 optimisation cycles so far; cycles_ok: those that succeeded.
     low_confidence:         bool (junctions,), left to the fallback at the last tick; None if no
         junction was.
     """
@@ -78,6 +78,7 @@ class LoopState:
     next_cycle_s: float
     cycles: int = 0
     low_confidence: BoolArray | None = None
+    cycles_ok: int = 0
 
 
 class Street:
@@ -235,7 +236,7 @@ class Street:
 
     def _run_cycle(self, observation: Observation, proposal: Proposal | None) -> None:
         """The optimisation cycle: the fallback estimates flows and splits anew; recorded with its
-        figures.
+        figures. It succeeds if the controller proposes, is followed, and it ends within a cycle.
         """
         begun_s = self._clock()
         state = self.loop_state
@@ -244,14 +245,19 @@ class Street:
         state.cycles += 1
         state.next_cycle_s += self.cycle_s
         stopped = stopped_vehicles(observation.vehicles)
+        spent_s = self._clock() - begun_s
+        is_followed = proposal is not None and self.gate.source is ControlSource.CONTROLLER
+        ok = is_followed and spent_s <= self.cycle_s
+        state.cycles_ok += ok
         data = {
             "cycle": state.cycles,
+            "ok": ok,
             "vehicles": len(observation.vehicles),
             "stopped": stopped,
             "halted": stopped,  # its old name, until 0.2 (docs/deprecated.md)
             "source": self.gate.source.name.lower(),
             "decide_ms": round(float(durations[:, 1].mean() * 1e3), 3) if len(durations) else 0.0,
-            "processing_ms": round((self._clock() - begun_s) * 1e3, 3),
+            "processing_ms": round(spent_s * 1e3, 3),
         }
         if proposal is not None:
             data |= self._least_confidence(proposal)

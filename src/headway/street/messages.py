@@ -19,10 +19,10 @@ class Snapshot:
     stopped:       vehicles slower than 0.1 m/s.
     source:        who the gate follows: controller, fallback, fixed_time or all_red.
     interventions: safety events since the process started.
-    cycles:        optimisation cycles since the run began.
+    cycles:        optimisation cycles since the run began; cycles_ok: those that succeeded.
     overruns:      ticks that began a whole period late.
     jitter_p99_s:  99th percentile of how late ticks begin, wall seconds.
-    tick_ms:       mean work of a tick, wall milliseconds.
+    tick_ms:       mean work of a tick, wall milliseconds; budget_ms: what it may take, 0 for any.
     checkpoint_s:  time of the last checkpoint, of the start before the first.
     trouble:       why events cannot be written to disk now; empty where they can.
     shown:         colour of each signal group, one byte each.
@@ -59,6 +59,8 @@ class Snapshot:
     report: Mapping[str, Any] | None = None
     speed_factor: float = 0.0
     sources: tuple[Mapping[str, Any], ...] = ()
+    cycles_ok: int = 0
+    budget_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

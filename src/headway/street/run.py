@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headway import telemetry
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import Scenario, scenario
 from headway.runtime import FigureLimits, RealTimeController
@@ -21,6 +20,7 @@ from headway.settings import Settings
 from headway.street import checkpoint
 from headway.street.board import JunctionState
 from headway.street.closed_loop import Street, open_street, stopped_vehicles
+from headway.street.event_lines import SAFETY, EventLines
 from headway.street.event_log import EventLog
 from headway.street.external.rows import AgeLimits
 from headway.street.limits import timing_of, without_unknown_junctions
@@ -35,7 +35,6 @@ LIMITS = {
 EMISSION_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # wall time
 TICK_MEAN_OVER = 100  # ticks whose mean work a snapshot reports
-SAFETY = "safety."
 
 
 class EventRecorder:
@@ -47,15 +46,13 @@ class EventRecorder:
         self.log = log
         self.interventions = 0
         self._outbox = outbox
+        self._lines = EventLines()
 
     def record(self, event: Event) -> None:
-        is_safety = event.kind.startswith(SAFETY)
-        self.interventions += is_safety
+        self.interventions += event.kind.startswith(SAFETY)
         self.log.append(event)
         self._outbox.put(event, keep=True)
-        telemetry.log("safety" if is_safety else "street").debug(
-            event.kind, at_s=event.at_s, junction=event.junction, **event.data
-        )
+        self._lines.write(event)
 
 
 @dataclass
@@ -153,6 +150,7 @@ class StreetRun:
     def snapshot(self, loop: RealTimeController, junctions: tuple[JunctionState, ...]) -> Snapshot:
         """The street as it is now. junctions: at the last tick."""
         street, pacing = self.street, loop.pacer.report()
+        speed = loop.settings.speed_factor
         vehicles = street.observation.vehicles
         recent = list(street.durations.rows)[-TICK_MEAN_OVER:]
         return Snapshot(
@@ -164,6 +162,8 @@ class StreetRun:
             source=street.gate.source.name.lower(),
             interventions=self.recorder.interventions,
             cycles=street.loop_state.cycles,
+            cycles_ok=street.loop_state.cycles_ok,
+            budget_ms=1e3 * self.tick_s / speed if speed else 0.0,
             overruns=pacing.overruns,
             jitter_p99_s=pacing.jitter_p99_s,
             tick_ms=1e3 * sum(map(sum, recent)) / max(len(recent), 1),

@@ -151,6 +151,26 @@ upkeep_done_at = Gauge(
     ("task",),
     registry=registry,
 )
+machine = Gauge(
+    "headway_machine",
+    "Of the machine: cpu_share, memory_share, disk_share (0 to 1), disk_free_bytes, load_1m",
+    ("figure",),
+    registry=registry,
+)
+process = Gauge(
+    "headway_process",
+    "Of each process (server, streets, database): cpu_share (of one processor), cpu_seconds, "
+    "memory_bytes, processes, threads",
+    ("process", "figure"),
+    registry=registry,
+)
+cycle_success = Gauge(
+    "headway_cycle_success_rate",
+    "Share of the optimisation cycles that succeeded since the start of the run, 0 to 1",
+    ("street",),
+    registry=registry,
+)
+errors = Counter("headway_errors", "Errors logged, by component", ("component",), registry=registry)
 memory_bytes = Gauge(
     "headway_memory_bytes", "Resident memory of this process, bytes", registry=registry
 )

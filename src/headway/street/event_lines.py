@@ -1,0 +1,80 @@
+"""Lines of a street's events in the logs of its components: what a person wants to read at level
+info. The event log has every event.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headway import telemetry
+from headway.values import Event
+
+SAFETY = "safety."
+CYCLE = "engine.cycle"
+WINDOW_S = 60.0  # wall seconds: a line of cycles in so long, and the window of MOST_LINES
+MOST_LINES = 30  # of one kind of event in a window; more go to level debug, and are counted
+# what a person has to look after
+ERRORS = ("engine.controller_failed", "runtime.fault", "runtime.stopped")
+WARNINGS = ("engine.order_refused", "engine.settings_refused", "engine.checkpoint_refused")
+
+
+class EventLines:
+    """Writes the lines. clock: wall seconds, given by tests."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun_s = -WINDOW_S
+        self._counts: dict[str, int] = {}
+        self._cycles: list[Mapping[str, Any]] = []
+        self._cycles_since_s = -WINDOW_S
+
+    def write(self, event: Event) -> None:
+        log = telemetry.log("safety" if event.kind.startswith(SAFETY) else "street")
+        about = {**event.data, "at_s": event.at_s, "junction": event.junction}
+        about.pop("event", None)  # the line's own word
+        if event.kind == CYCLE:
+            log.debug(event.kind, **about)
+            self._write_cycles(event)
+            return
+        level, held_back = self._level(event)
+        getattr(log, level)(event.kind, **about, **({"held_back": held_back} if held_back else {}))
+
+    def _level(self, event: Event) -> tuple[str, int]:
+        """(level, lines of the kind that were held back in the window before)."""
+        now = self._clock()
+        held_back = 0
+        if now - self._begun_s >= WINDOW_S:
+            held_back = max(self._counts.get(event.kind, 0) - MOST_LINES, 0)
+            self._begun_s, self._counts = now, {}
+        count = self._counts[event.kind] = self._counts.get(event.kind, 0) + 1
+        if event.kind in ERRORS:
+            return "error", held_back
+        if count > MOST_LINES:
+            return "debug", held_back
+        if event.kind in WARNINGS:
+            return "warning", held_back
+        if event.kind == "alert.opened":
+            return str(event.data.get("level", "warning")), held_back
+        return "info", held_back
+
+    def _write_cycles(self, event: Event) -> None:
+        """One line for all cycles since the last one."""
+        self._cycles.append(event.data)
+        now = self._clock()
+        if now - self._cycles_since_s < WINDOW_S:
+            return
+        cycles, self._cycles, self._cycles_since_s = self._cycles, [], now
+        spent = [float(c.get("processing_ms", 0.0)) for c in cycles]
+        telemetry.log("street").info(
+            "optimisation cycles",
+            at_s=event.at_s,
+            cycles=len(cycles),
+            succeeded=sum(bool(c.get("ok")) for c in cycles),
+            processing_ms_mean=round(sum(spent) / len(spent), 3),
+            processing_ms_max=max(spent),
+            vehicles=event.data.get("vehicles"),
+            stopped=event.data.get("stopped"),
+            source=event.data.get("source"),
+        )
