@@ -163,7 +163,8 @@ def test_c4_each_mode_streams_at_its_rate(tmp_path, figures):
         offered = report["streams"]["subscribers"]["terminal"]["delivery"]["offered"]
         figures.add(f"{mode}: states a second", offered / 10.0, "Hz", f"{MODES[mode]:g} Hz")
         figures.add(f"{mode}: ticks a second", report["rates"]["pacing"]["ticks"] / 10.0, "Hz")
-        assert offered <= 10.0 * MODES[mode] + 1
+        if not (report["rates"]["mode_switches"] or report["rates"]["pacing"]["drift_s"]):
+            assert offered == 10.0 * MODES[mode], "however late ticks were"
 
 
 @pytest.mark.row("C4")

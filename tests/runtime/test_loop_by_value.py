@@ -289,11 +289,11 @@ def test_each_mode_streams_at_its_rate_whatever_the_target(mode, target_hz, tick
     assert len(s.take()) == 10.0 * {"performance": 5, "balanced": 10, "accuracy": 20}[mode]
 
 
-def test_late_ticks_cost_no_message_on_average():
-    """Ticks that begin up to 30 ms late, by turns: 20 messages a second all the same."""
+def test_late_ticks_cost_no_message():
+    """Ticks that begin up to 120 ms late, by turns: 20 messages a second all the same."""
     of = Loop(mode="accuracy", period_s=None)
     s = of.loop.streams.subscribe("s", 20.0)
-    of.late = iter([0.0, 0.03, 0.004, 0.011, 0.0] * 40)
+    of.late = iter([0.03, 0.0, 0.12, 0.011, 0.0] * 40)
     of.loop.run(10.0)
     assert len(s.take()) == 200
 

@@ -143,6 +143,7 @@ def run(
         bounds=bounds,
         **loop_options,
     )
+    KppPlant(KppSettings()).advance(1.0)  # compiles on first use, which is not the plant's time
     try:
         loop = RealTimeController(driven, settings, add_line)
     except ValueError as error:  # a rule on a figure that is not in the state
@@ -212,7 +213,6 @@ def drive(
     """Run to `seconds`; the samples are some 500 states, evenly spaced in plant time, taken between
     ticks. In real time they wait for the end of a tick, since a shorter one would not be on time.
     """
-    KppPlant(KppSettings()).advance(1.0)  # compiles on first use, which is not the plant's time
     every = seconds / 500.0
     samples = list[dict[str, float]]()
     wall = time.perf_counter()

@@ -177,6 +177,7 @@ class RealTimeController:
         self._made_at = clock()
         self._ticks = RateMeter()
         self._tick_s = 0.0  # wall time that the last tick took
+        self._due_at = -math.inf  # wall time for which the tick under way was meant
         self._in_tick = False
         self._stopped = ""
         self.monitor = RealTimeMonitor(settings.rules, self.state() if settings.rules else None)
@@ -206,6 +207,7 @@ class RealTimeController:
             periods = self.stepper.batch
         left_s = max(until_s - self.driven.time_s, TIME_TOLERANCE_S)
         begun = self._clock()
+        self._due_at = begun - self.pacer.late_s
         self._ticks.note(begun)
         try:
             self._advance(min(periods * self.pacer.period_s, left_s))
@@ -365,7 +367,9 @@ class RealTimeController:
 
     def _watch(self) -> None:
         """Raises ArithmeticError if a figure is lost, after the alerts."""
-        now, at_s, lost = self._clock(), self.driven.time_s, False
+        # on time or late, a tick counts as when it was due: rates hold whatever the jitter
+        now = self._due_at if self.pacer.granted_s else self._clock()
+        at_s, lost = self.driven.time_s, False
         if self.settings.limits and self._stability_checks.is_due(now):
             self._stability_checks.advance(now, 1.0 / self.optimizer.mode.check_hz)
             self.profiler.count("stability_checks")
@@ -382,9 +386,9 @@ class RealTimeController:
                 self._report(at_s, update.event_kind, update.figures())
         if lost:
             raise ArithmeticError("; ".join(self.stability.reasons))
-        if self.streams.is_due():
+        if self.streams.is_due(now):
             self.profiler.count("publications")
-            self.streams.publish(at_s, state if state is not None else self.state())
+            self.streams.publish(at_s, state if state is not None else self.state(), now)
 
     def _check_stability(self, at_s: float) -> None:
         """Reported once, until it is stable again."""

@@ -335,30 +335,35 @@ class DataStreamManager:
         if removed is not None:
             removed.detach(why)
 
-    def is_due(self) -> bool:
+    def is_due(self, scheduled: float | None = None) -> bool:
         """Whether any subscriber would take a publication now; without any, no state need be
-        built.
+        built. scheduled: wall time for which this tick was meant, so that a late one costs no
+        publication; now if not given.
         """
-        now, subscriptions = self._clock(), list(self._subscriptions.values())
+        now = self._clock() if scheduled is None else scheduled
+        subscriptions = list(self._subscriptions.values())
         if subscriptions and self._priority and self._priority_schedule.is_due(now):
             return True
         return any(s.schedule.is_due(now) for s in subscriptions)
 
-    def publish(self, at_s: float, state: Mapping[str, Any]) -> None:
+    def publish(
+        self, at_s: float, state: Mapping[str, Any], scheduled: float | None = None
+    ) -> None:
         """Offer the state of plant time `at_s` to all that are due; the others get priority fields
-        that changed.
+        that changed. scheduled: see `is_due`.
         """
         now, flat = self._clock(), flatten(state)
+        scheduled = now if scheduled is None else scheduled
         priority = {p: v for p, v in flat.items() if any(q.matches(p) for q in self._priority)}
-        self._priority_schedule.advance(now, 1.0 / self.rate_hz)
+        self._priority_schedule.advance(scheduled, 1.0 / self.rate_hz)
         selected: dict[tuple[str, ...], Mapping[str, Any]] = {}  # once for equal fields
         for s in list(self._subscriptions.values()):
             changed = s.changed_priority(priority) if priority else {}
-            if s.schedule.is_due(now):
+            if s.schedule.is_due(scheduled):
                 if s.fields not in selected:
                     selected[s.fields] = s.select(flat)
                 values = {**selected[s.fields], **changed} if changed else selected[s.fields]
-                s.schedule.advance(now, self.thinning / min(s.rate_hz, self.rate_hz))
+                s.schedule.advance(scheduled, self.thinning / min(s.rate_hz, self.rate_hz))
                 s.put(Message(at_s, values, urgent=bool(changed)), now)
             elif changed:
                 s.put(Message(at_s, changed, urgent=True), now)
