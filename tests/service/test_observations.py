@@ -14,7 +14,7 @@ from tests.waiting import until
 
 from headway.runtime import WorkerError
 from headway.service.mqtt import MqttListener
-from headway.service.observations import NotStartedError, ObservationService
+from headway.service.observations import NotStartedError, ObservationService, StreetOutbox
 from headway.settings import ExternalSettings, MqttSettings
 from headway.street.messages import Snapshot
 
@@ -22,11 +22,20 @@ NOON = 1_769_860_800.0
 ROW = {"junction": "A", "approach": "in0", "at_s": 100.0, "queue": 2}
 
 
+class AtOnce:
+    """Sends within the call, so that a test sees what was sent."""
+
+    def __init__(self, send, name):
+        self.put = send
+
+
 class World:
     """A street at its second 100, and what was sent to it. `now_s`: of both clocks."""
 
-    def __init__(self, **settings):
+    def __init__(self, make_outbox=AtOnce, **settings):
         self.now_s, self.sent, self.deaf = 0.0, [], False
+        self.awake = threading.Event()
+        self.awake.set()
         snapshot = Snapshot(
             100.0, 0.0, 1e3, 0, 0, "controller", 0, 0, 0, 0.0, 0.0, 0.0, "", (), speed_factor=1.0
         )
@@ -37,15 +46,18 @@ class World:
             ExternalSettings(**settings),
             wall=lambda: NOON + self.now_s,
             monotonic_ns=lambda: int(self.now_s * 1e9),
+            make_outbox=make_outbox,
         )
 
     def order(self, street, message):
+        self.awake.wait()
         if self.deaf:
             raise WorkerError("the worker takes no orders now")
         self.sent.append((street, message))
 
     def take(self, *rows, holder="acme"):
-        return self.service.take(self.street, holder, json.dumps([ROW | row for row in rows]))
+        text = json.dumps([ROW | row for row in rows])
+        return self.service.take(self.street, holder, text)
 
 
 def said(outcome):
@@ -150,6 +162,51 @@ def test_a_street_that_starts_or_is_gone_takes_nothing():
     world.street.snapshot = None
     with pytest.raises(NotStartedError):
         world.take({})
+
+
+def test_a_street_that_does_not_read_holds_up_nobody():
+    """One message is being sent, 64 wait; the next one is refused at once. Then all arrive."""
+    world = World(make_outbox=StreetOutbox)
+    world.awake.clear()
+    world.take({})
+    taken = 1
+    with pytest.raises(WorkerError, match="64 messages wait"):
+        while taken < 100:
+            taken += world.take({}).taken
+    assert taken in (64, 65)
+    world.awake.set()
+    until(lambda: len(world.sent) == taken)
+
+
+def test_a_message_that_could_not_be_sent_is_said_at_the_next_one():
+    gone, sent = [True], []
+
+    def send(message):
+        if gone:
+            raise WorkerError("the worker takes no orders now")
+        sent.append(message)
+
+    def put(message):
+        try:
+            outbox.put(message)
+            said.append("")
+        except WorkerError as error:
+            said.append(str(error))
+        return said
+
+    said = []
+    outbox = StreetOutbox(send, "headway")
+    assert put("lost") == [""]
+    until(lambda: "the worker takes no orders now" in put("lost too"))
+    gone.clear()
+    until(lambda: put("taken")[-1] == "" and "taken" in sent)
+
+
+def test_vehicles_count_for_the_rate_too():
+    world = World(rows_per_s=10.0)
+    vehicles = [{"distance_m": float(k)} for k in range(200)]
+    found = world.take(*[{"queue": None, "vehicles": vehicles}] * 3)  # 20 rows each, of 50
+    assert (found.taken, found.cut) == (2, 1)
 
 
 def test_another_scenario_has_other_places():

@@ -26,9 +26,7 @@ def view_of(*rows_at, limit_mps=13.9):
 
 
 def listed(view, now_s, signal=RED):
-    return [
-        tuple(round(x, 6) for x in vehicle) for vehicle in view.vehicles(now_s, signal).tolist()
-    ]
+    return [tuple(round(x, 6) for x in vehicle) for vehicle in view.vehicles(now_s, signal)]
 
 
 def test_vehicles_are_where_they_were_said_to_be_and_move_on_by_their_speed():

@@ -20,6 +20,7 @@ START_WITHIN_S = 120.0
 EXIT_WITHIN_S = 5.0
 STOP_WITHIN_S = 2.0
 SEND_REST_WITHIN_S = 1.0
+SEND_WITHIN_S = 2.0  # until an order is refused because an earlier one is still being sent
 PARENT_CHECK_S = 0.5
 
 ORPHANED_STATUS = 3  # exit status of a worker whose parent has ended
@@ -136,8 +137,12 @@ class Supervisor:
         try:
             if self._to_worker is None:
                 raise OSError("not started")
-            with self._send_lock:
+            if not self._send_lock.acquire(timeout=SEND_WITHIN_S):
+                raise OSError("it does not read")
+            try:
                 self._to_worker.send(order)
+            finally:
+                self._send_lock.release()
         except OSError as error:
             raise WorkerError(f"the worker takes no orders now ({error})") from error
 

@@ -5,14 +5,17 @@ refused, row by row.
 from __future__ import annotations
 
 import math
+import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
+from headway.runtime import WorkerError
 from headway.service.streets import RunningStreet, StreetService
 from headway.settings import ExternalSettings, SourceSettings
 from headway.street.external.merge import MOST_OF_HOLDER, MOST_SOURCES, Reported
@@ -30,7 +33,9 @@ from headway.telemetry import metrics
 
 BURST_S = 5.0  # of a source's rate, that it may send at once
 SNAPSHOT_AGE_S = 0.3  # wall seconds by which the street's time may be newer than it is known here
+VEHICLES_A_ROW = 10  # a row of more counts as several
 TELL_REFUSED_S = 1.0  # between messages to the street that hold nothing but refusals
+MOST_WAITING = 64  # messages for one street
 CUT = "over the rate of this source"
 
 
@@ -77,10 +82,41 @@ class _Taken:
     cut: int = 0
 
 
+class StreetOutbox:
+    """Sends messages to one street in a thread of its own: a street that does not read must not
+    hold up whoever reports.
+    """
+
+    def __init__(self, send: Callable[[Reported], None], name: str) -> None:
+        self._send = send
+        self._waiting = queue.Queue[Reported](MOST_WAITING)
+        self._fault = ""
+        threading.Thread(target=self._run, daemon=True, name=f"observations {name}").start()
+
+    def put(self, message: Reported) -> None:
+        """Raises WorkerError if too many wait, or the one before could not be sent."""
+        fault, self._fault = self._fault, ""
+        try:
+            self._waiting.put_nowait(message)
+        except queue.Full as error:
+            fault = f"{MOST_WAITING} messages wait for the street"
+            raise WorkerError(fault) from error
+        if fault:
+            raise WorkerError(fault)
+
+    def _run(self) -> None:
+        while True:
+            message = self._waiting.get()
+            try:
+                self._send(message)
+            except (WorkerError, KeyError) as error:
+                self._fault = str(error)
+
+
 class ObservationService:
     """Checks observations and sends them to streets.
 
-    wall (seconds since 1970), monotonic_ns: given by tests.
+    wall (seconds since 1970), monotonic_ns, make_outbox: given by tests.
     """
 
     def __init__(
@@ -89,14 +125,17 @@ class ObservationService:
         settings: ExternalSettings,
         wall: Callable[[], float] = time.time,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        make_outbox: Callable[[Callable[[Reported], None], str], Any] = StreetOutbox,
     ) -> None:
         self._streets = streets
         self._settings = settings
         self._wall = wall
         self._monotonic_ns = monotonic_ns
+        self._make_outbox = make_outbox
         self._declared = {source.name: source for source in settings.sources}
         self._places: dict[str, Places] = {}
         self._accounts: dict[tuple[str, str], _Account] = {}
+        self._outboxes: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def places(self, street: RunningStreet) -> Places:
@@ -151,7 +190,7 @@ class ObservationService:
             elif not self._has_room(street, source, holder):
                 message = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one holder"
                 taken.faults.append(RowFault(index, Fault("/source", message)))
-            elif self._spend(street, source, holder):
+            elif self._spend(street, source, holder, _cost(checked)):
                 taken.rows.setdefault(source, []).append(checked)
             else:
                 taken.cut += 1
@@ -217,8 +256,8 @@ class ObservationService:
             own = [a.holder for (name, _), a in self._accounts.items() if name == street.name]
             return len(own) < MOST_SOURCES and own.count(holder) < MOST_OF_HOLDER
 
-    def _spend(self, street: RunningStreet, source: str, holder: str) -> bool:
-        """One row of what the source may send; False where nothing is left."""
+    def _spend(self, street: RunningStreet, source: str, holder: str, rows: float) -> bool:
+        """`rows` of what the source may send; False where less is left."""
         rate = self._settings.rows_per_s
         now_s = self._monotonic_ns() / 1e9
         with self._lock:
@@ -226,10 +265,10 @@ class ObservationService:
             earned = (now_s - account.at_s) * rate
             account.rows = min(account.rows + earned, rate * BURST_S)
             account.at_s = now_s
-            if account.rows < 1.0:
+            if account.rows < rows:
                 account.cut += 1
                 return False
-            account.rows -= 1.0
+            account.rows -= rows
             return True
 
     def _refuse(
@@ -270,12 +309,25 @@ class ObservationService:
                     )
                 )
                 account.refused, account.cut, account.told_s = 0, 0, now_s
+        outbox = self._outbox(street.name)
         for message in messages:
-            self._streets.order(street.name, message)
+            outbox.put(message)
+
+    def _outbox(self, name: str) -> Any:
+        with self._lock:
+            if name not in self._outboxes:
+                send = partial(self._streets.order, name)
+                self._outboxes[name] = self._make_outbox(send, name)
+            return self._outboxes[name]
 
     def sources(self, street: RunningStreet) -> list[dict[str, Any]]:
         """Every source of a street, with its weight and what it is made of."""
         return [dict(s) for s in street.snapshot.sources] if street.snapshot is not None else []
+
+
+def _cost(row: ObservationRow) -> float:
+    """Of the rate of a source, in rows."""
+    return max(1.0, len(row.vehicles or ()) / VEHICLES_A_ROW)
 
 
 def _placed(row: ObservationRow, places: Places, declared: SourceSettings | None) -> ObservationRow:

@@ -15,40 +15,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from headway.plants.sumo.profiles import likely_links
-from headway.roads import Colour, Network
+from headway.roads import Network
+from headway.street.external.claims import GO, Calls, Claim, Emergencies
+from headway.street.external.judgement import Candidate, Road, judge
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import AgeLimits, ObservationRow, StreetClock, age_fault, fault_of
-from headway.street.external.sources import (
-    EMERGENCY_AGAIN_S,
-    EMERGENCY_S,
-    ApproachTrust,
-    Claim,
-    Source,
-)
-from headway.street.external.views import SPACING_M, LaneView, Signal, parts
-from headway.values import EmergencyVehicle, Event, FloatArray, IntArray, Observation, Vehicles
+from headway.street.external.sources import USED_FROM, Source
+from headway.street.external.views import SPACING_M, LaneView, Seen, Signal, parts
+from headway.values import Event, FloatArray, IntArray, Observation, Vehicles
 
 MOST_SOURCES = 256  # of a street; of one holder:
 MOST_OF_HOLDER = 64
 FULL_S = 2.0  # age up to which a row is fresh
-USED_FROM = 0.3  # least weight of what is used at all
 NEARLY = 0.8  # weights within this factor count as equal
 MATCH_M = 10.0  # a vehicle from outside within this of one's own is the same
-COMMON_M = 50.0  # before the stop line, that every kind of equipment sees
-TOLERATED_VEH = 2.0  # by which two numbers of vehicles may differ and still agree; or
-TOLERATED_SHARE = 0.34  # this share of the larger
-STUCK_GREEN_S = 25.0  # of green in which a standing queue did not change: none lasts so long
-LEAST_REFERENCE = 3  # holders whose median is a reference
-CALL_KEPT_S = 300.0  # a pedestrian's call that nobody served
-CLAIM_KEPT_S = 5.0  # an emergency vehicle of which nothing more is heard
-NO_SIGNAL = Signal()
 DEFAULT_LIMITS = AgeLimits(oldest_s=10.0, ahead_s=2.0)
 
 
@@ -76,14 +63,6 @@ class Reported:
         return f"Reported({len(self.rows)} rows of {self.source!r})"
 
 
-class Candidate(NamedTuple):
-    """What a source says of a lane now."""
-
-    weight: float
-    source: Source
-    vehicles: FloatArray
-
-
 class External:
     """The sources from outside of one street.
 
@@ -108,16 +87,17 @@ class External:
         self._record = record
         self.limits = limits
         self._monotonic_ns = monotonic_ns
-        self._calls: dict[int, float] = {}  # by signal group, since when
+        self._calls = Calls()
+        self._emergencies = Emergencies(network, record)
         self._link = likely_links(network)
         self._limit_mps = [lane.speed_mps for lane in network.lanes]
-        self._group_of_lane = [
-            network.links[link].group if link >= 0 else -1 for link in self._link.tolist()
-        ]
+        self._group_of_lane = np.array(
+            [network.links[link].group if link >= 0 else -1 for link in self._link.tolist()]
+        )
         self._lanes = [
-            sorted({x for own in roads.values() for x in own}) for roads in self.places.roads
+            len({x for own in roads.values() for x in own}) for roads in self.places.roads
         ]
-        self._road_of = {
+        self._road_of: dict[int, Road] = {
             lane: (junction, road)
             for junction, roads in enumerate(self.places.roads)
             for road, lanes in roads.items()
@@ -176,7 +156,7 @@ class External:
         at_s = self._street_time(row, message, now_s)
         source.at_s = max(source.at_s, at_s)
         for group in called:
-            self._calls.setdefault(group, at_s)
+            self._calls.add(group, at_s)
         if row.measures_traffic:
             for lane, part in zip(lanes, parts(row, len(lanes)), strict=True):
                 if lane not in source.views:
@@ -210,8 +190,8 @@ class External:
             lane = lanes[place] if 0 <= place < len(lanes) else self._straight(lanes)
             group = self._group_of_lane[lane]
             if group >= 0:
-                key = f"{group}/{name}"
-                source.emergencies[key] = Claim(group, at_s, distance_m, speed_mps)
+                claim = Claim(f"{group}/{name}", group, at_s, distance_m, speed_mps)
+                source.emergencies[claim.vehicle] = claim
 
     def _straight(self, lanes: tuple[int, ...]) -> int:
         """The lane from which traffic most likely goes straight on; else the first."""
@@ -230,216 +210,85 @@ class External:
         now_s = own.at_s
         period_s = min(max(now_s - self._merged_s, 0.0), FULL_S)
         self._merged_s = now_s
-        own_counts = self._own_counts(own)
-        added, arrived, completeness = (
-            list[FloatArray](),
-            own.arrived,
-            np.zeros(len(own.completeness)),
-        )
-        candidates = self._candidates(own, now_s)
-        self._judge(candidates, own, own_counts, period_s)
+        green_s = self._green_s(own)
+        candidates = self._candidates(green_s, now_s)
+        if period_s:
+            judge(candidates, self._road_of, green_s, own, period_s)
 
-        arrivals = dict[int, int]()
-        for lane, found in candidates.items():
-            junction, road = self._road_of[lane]
-            best = self._best(found, road)
-            if best is None:
-                continue
-            completeness[junction] += best.weight / len(self._lanes[junction])
-            rows = best.vehicles
-            if own.completeness[junction] > 0.0:
-                rows = _unmatched(rows, own.vehicles, lane)
-            else:
-                arrivals[lane] = best.source.views[lane].arrived()
-            if len(rows):
-                added.append(np.column_stack([np.full(len(rows), lane), rows]))
-        if arrivals:
-            arrived = self._with_arrivals(arrived, arrivals)
-        self._report_junctions(own, completeness, now_s)
+        best = {lane: found for lane, all_ in candidates.items() if (found := _best(all_))}
+        completeness = self._completeness(best)
+        self._report_junctions(own, completeness)
         self._report_sources(now_s)
-        vehicles = _joined(own.vehicles, added, self._link)
         return replace(
-            own,
-            vehicles=vehicles,
-            count=self._with_counts(own, added),
-            arrived=arrived,
-            waiting_persons=self._with_calls(own, now_s),
-            completeness=np.maximum(own.completeness, np.minimum(completeness, 1.0)),
-            emergencies=own.emergencies + self._emergencies(now_s, period_s),
+            self._with_vehicles(own, best),
+            waiting_persons=self._calls.with_calls(own),
+            completeness=np.maximum(own.completeness, completeness),
+            emergencies=own.emergencies
+            + self._emergencies.of(self.sources.values(), now_s, period_s),
             source="plant and external" if own.completeness.any() else "external",
         )
 
     def freshness(self, at_s: float, now_s: float) -> float:
         """1 up to FULL_S, 0 from the oldest that is taken on."""
         oldest_s = max(self.limits.oldest_s, FULL_S + 1e-9)
-        return float(np.clip((oldest_s - (now_s - at_s)) / (oldest_s - FULL_S), 0.0, 1.0))
+        return min(max((oldest_s - (now_s - at_s)) / (oldest_s - FULL_S), 0.0), 1.0)
 
-    def _candidates(self, own: Observation, now_s: float) -> dict[int, list[Candidate]]:
-        """By lane, what the sources that are fresh say of it; the weight is without the
-        approach's.
-        """
+    def _green_s(self, own: Observation) -> list[float]:
+        """For how long the signal of each lane has been green; 0 where it is not."""
+        green_s = np.where(own.shown >= GO, own.shown_for_s, 0.0)
+        groups = self._group_of_lane
+        found: list[float] = np.where(groups >= 0, green_s[groups], 0.0).tolist()
+        return found
+
+    def _candidates(self, green_s: list[float], now_s: float) -> dict[int, list[Candidate]]:
+        """By lane, what the sources that are fresh say of it."""
         found = dict[int, list[Candidate]]()
         for source in self.sources.values():
-            weight = source.own_weight
+            own_weight = source.own_weight
             for lane, view in source.views.items():
                 fresh = self.freshness(view.at_s, now_s)
                 if fresh <= 0.0:
                     continue
-                table = view.vehicles(now_s, self._signal(own, lane))
-                found.setdefault(lane, []).append(
-                    Candidate(weight * view.quality * fresh, source, table)
-                )
+                trust = source.approach(self._road_of[lane][1])
+                weight = own_weight * view.quality * fresh * trust.weight
+                vehicles = view.vehicles(now_s, Signal(green_s[lane]))
+                found.setdefault(lane, []).append(Candidate(weight, source, vehicles))
         return found
 
-    def _signal(self, own: Observation, lane: int) -> Signal:
-        group = self._group_of_lane[lane]
-        if group < 0 or own.shown[group] < Colour.PERMISSIVE:
-            return NO_SIGNAL
-        return Signal(float(own.shown_for_s[group]))
+    def _completeness(self, best: Mapping[int, Candidate]) -> FloatArray:
+        """Share of the lanes of each junction that are observed, times the weight."""
+        found = np.zeros(len(self.network.junctions))
+        for lane, candidate in best.items():
+            junction = self._road_of[lane][0]
+            found[junction] += candidate.weight / self._lanes[junction]
+        return np.minimum(found, 1.0)
 
-    def _best(self, found: list[Candidate], road: str) -> Candidate | None:
-        """The one to be used, with its weight at this approach."""
-        weighed = [c._replace(weight=c.weight * c.source.approach(road).weight) for c in found]
-        usable = [c for c in weighed if c.weight >= USED_FROM]
-        if not usable:
-            return None
-        best = max(c.weight for c in usable)
-        return max(
-            (c for c in usable if c.weight >= NEARLY * best),
-            key=lambda c: (len(c.vehicles), c.weight),
+    def _with_vehicles(self, own: Observation, best: Mapping[int, Candidate]) -> Observation:
+        """With the vehicles of the best sources that are not among one's own."""
+        rows = list[tuple[int, float, float, float]]()
+        arrived = own.arrived.copy()
+        for lane, candidate in best.items():
+            vehicles = candidate.vehicles
+            if own.completeness[self._road_of[lane][0]] > 0.0:
+                vehicles = _unmatched(vehicles, own.vehicles, lane)
+            elif self._link[lane] >= 0:
+                arrived[self._link[lane]] += candidate.source.views[lane].arrived()
+            rows += [(lane, *vehicle) for vehicle in vehicles]
+        if not rows:
+            return replace(own, arrived=arrived)
+        table = np.array(rows, np.float64)
+        lanes = table[:, 0].astype(np.int64)
+        count = own.count + np.bincount(lanes, minlength=len(own.count))
+        return replace(
+            own,
+            vehicles=_joined(own.vehicles, table, self._link),
+            count=count.astype(np.int32),
+            arrived=arrived,
         )
 
-    # --- who is believed ---
+    # --- what is recorded ---
 
-    def _own_counts(self, own: Observation) -> IntArray:
-        """Vehicles that the street itself sees within COMMON_M, by lane."""
-        v = own.vehicles
-        near = (v.lane >= 0) & (v.distance_m >= 0.0) & (v.distance_m <= COMMON_M)
-        return np.bincount(v.lane[near], minlength=len(self.network.lanes)).astype(np.int32)
-
-    def _judge(
-        self,
-        candidates: dict[int, list[Candidate]],
-        own: Observation,
-        own_counts: IntArray,
-        period_s: float,
-    ) -> None:
-        """Every source at every approach that it speaks of: against the reference, and against its
-        signal.
-        """
-        if not period_s:
-            return
-        counts = dict[tuple[int, str], dict[str, tuple[Source, set[int], int, bool]]]()
-        for lane, found in candidates.items():
-            green = self._signal(own, lane).green_s > 0.0
-            for _, source, table in found:
-                near = int((table[:, 0] <= COMMON_M).sum())
-                stands = bool(len(table)) and table[0, 1] == 0.0 and table[0, 0] <= 2 * SPACING_M
-                at = counts.setdefault(self._road_of[lane], {})
-                _, lanes, n, stuck = at.get(source.name, (source, set[int](), 0, False))
-                at[source.name] = (source, lanes | {lane}, n + near, stuck or (green and stands))
-        for (junction, road), at in counts.items():
-            is_reference = own.completeness[junction] > 0.5
-            medians = _by_holder({name: (s.holder, n) for name, (s, _, n, _) in at.items()})
-            for source, lanes, n, stands_on_green in at.values():
-                trust = source.approach(road)
-                _note_stuck(trust, n, stands_on_green, period_s)
-                reference: float | None = None
-                if is_reference:
-                    reference = float(own_counts[sorted(lanes)].sum())
-                elif len(medians) >= LEAST_REFERENCE:
-                    reference = float(np.median(medians))
-                if reference is not None:
-                    good = period_s * _agree(n, reference)
-                    trust.agreement.add(good, period_s - good)
-
-    # --- what is heard beside vehicles ---
-
-    def _with_calls(self, own: Observation, now_s: float) -> IntArray:
-        """Pedestrians who wait, with those who called from outside and have not had a green
-        since.
-        """
-        if not self._calls:
-            return own.waiting_persons
-        self._calls = {
-            group: since_s
-            for group, since_s in self._calls.items()
-            if own.shown[group] < Colour.PERMISSIVE and now_s - since_s <= CALL_KEPT_S
-        }
-        persons = own.waiting_persons.copy()
-        for group in self._calls:
-            persons[group] = max(int(persons[group]), 1)
-        return persons
-
-    def _emergencies(self, now_s: float, period_s: float) -> tuple[EmergencyVehicle, ...]:
-        """Those of sources that are trusted, and may still claim priority at their junction."""
-        found = []
-        for source in self.sources.values():
-            claimed = self._live_claims(source, now_s)
-            junctions = {self.network.groups[claim.group].junction for _, claim, _ in claimed}
-            spent = {j for j in junctions if self._is_spent(source, j, now_s)}
-            self._charge(source, junctions - spent, period_s)
-            source.claims.add(0.0 if spent else period_s, period_s if spent else 0.0)
-            if source.own_weight < USED_FROM:
-                continue
-            for name, claim, left_m in claimed:
-                if self.network.groups[claim.group].junction not in spent:
-                    ahead = ((claim.group, left_m),)
-                    found.append(EmergencyVehicle(f"{source.name}/{name}", claim.speed_mps, ahead))
-        return tuple(found)
-
-    def _live_claims(self, source: Source, now_s: float) -> list[tuple[str, Claim, float]]:
-        """(vehicle, claim, metres to the stop line now) of the vehicles that are still heard of."""
-        live = []
-        for name, claim in list(source.emergencies.items()):
-            age_s = max(now_s - claim.at_s, 0.0)
-            left_m = claim.distance_m - claim.speed_mps * age_s
-            if age_s > CLAIM_KEPT_S or left_m < -MATCH_M:
-                del source.emergencies[name]
-            else:
-                live.append((name, claim, max(left_m, 0.0)))
-        return live
-
-    def _is_spent(self, source: Source, junction: int, now_s: float) -> bool:
-        """It has claimed priority there for too long; recorded once."""
-        if junction in source.spent:
-            return True
-        if source.emergency_used_s.get(junction, 0.0) < EMERGENCY_S:
-            return False
-        source.spent.add(junction)
-        data = {"source": source.name, "claimed_s": EMERGENCY_S}
-        name = self.network.junctions[junction].id
-        self._record(Event(now_s, "sensing.claims_refused", name, data))
-        return True
-
-    def _charge(self, source: Source, junctions: set[int], period_s: float) -> None:
-        """Claims cost what they last; they are earned again in EMERGENCY_AGAIN_S."""
-        earned_s = period_s * EMERGENCY_S / EMERGENCY_AGAIN_S
-        for junction, used_s in list(source.emergency_used_s.items()):
-            source.emergency_used_s[junction] = used_s - earned_s
-            if used_s <= earned_s:
-                del source.emergency_used_s[junction]
-                source.spent.discard(junction)
-        for junction in junctions:
-            used_s = source.emergency_used_s.get(junction, 0.0)
-            source.emergency_used_s[junction] = used_s + period_s
-
-    # --- what is made of it ---
-
-    def _with_arrivals(self, arrived: IntArray, by_lane: dict[int, int]) -> IntArray:
-        found = arrived.copy()
-        for lane, n in by_lane.items():
-            if self._link[lane] >= 0:
-                found[self._link[lane]] += n
-        return found
-
-    def _with_counts(self, own: Observation, added: list[FloatArray]) -> IntArray:
-        if not added:
-            return own.count
-        lanes = np.concatenate([rows[:, 0] for rows in added]).astype(np.int64)
-        return (own.count + np.bincount(lanes, minlength=len(own.count))).astype(np.int32)
-
-    def _report_junctions(self, own: Observation, completeness: FloatArray, now_s: float) -> None:
+    def _report_junctions(self, own: Observation, completeness: FloatArray) -> None:
         """Record junctions that nobody sees any more, and those that are seen again; once each."""
         delivering = (own.completeness > 0.0) | (completeness > 0.0)
         before = self._delivering if self._delivering is not None else np.ones_like(delivering)
@@ -447,7 +296,7 @@ class External:
         for j in np.flatnonzero(delivering != before).tolist():
             kind = "sensing.restored" if delivering[j] else "sensing.lost"
             data = {"completeness": round(float(completeness[j]), 3)}
-            self._record(Event(now_s, kind, self.network.junctions[j].id, data))
+            self._record(Event(own.at_s, kind, self.network.junctions[j].id, data))
 
     def _report_sources(self, now_s: float) -> None:
         """Record a source that starts, is not trusted any more, falls silent, or recovers."""
@@ -472,56 +321,35 @@ class External:
         return tuple(s.state(self.freshness(s.at_s, now_s)) for s in self.sources.values())
 
 
-def _note_stuck(trust: ApproachTrust, n: int, stands_on_green: bool, period_s: float) -> None:
-    """Evidence of one period: a number of vehicles that stand on green and does not change is a
-    stuck detector's.
-    """
-    if n != trust.stood_veh or not n:
-        trust.stood_green_s = 0.0
-    elif stands_on_green:
-        trust.stood_green_s += period_s
-    trust.stood_veh = n
-    stuck = trust.stood_green_s > STUCK_GREEN_S
-    trust.steadiness.add(0.0 if stuck else period_s, period_s if stuck else 0.0)
+def _best(found: list[Candidate]) -> Candidate | None:
+    """The one to be used: of those that are nearly as good as the best, who sees most."""
+    best = max(candidate.weight for candidate in found)
+    if best < USED_FROM:
+        return None
+    near = [c for c in found if c.weight >= max(NEARLY * best, USED_FROM)]
+    return max(near, key=lambda c: (len(c.vehicles), c.weight))
 
 
-def _agree(n: int, reference: float) -> bool:
-    tolerated = max(TOLERATED_VEH, TOLERATED_SHARE * max(n, reference))
-    return abs(n - reference) <= tolerated
-
-
-def _by_holder(counts: dict[str, tuple[str, int]]) -> list[float]:
-    """One number a holder, the mean over its sources: nobody gets a majority by many names."""
-    found = dict[str, list[int]]()
-    for holder, n in counts.values():
-        found.setdefault(holder, []).append(n)
-    return [sum(own) / len(own) for own in found.values()]
-
-
-def _unmatched(rows: FloatArray, own: Vehicles, lane: int) -> FloatArray:
-    """The rows that are no vehicle of one's own on this lane; each of those stands for one."""
+def _unmatched(vehicles: list[Seen], own: Vehicles, lane: int) -> list[Seen]:
+    """Those that are no vehicle of one's own on this lane; each of one's own stands for one."""
     free = sorted(own.distance_m[own.lane == lane].tolist())
     kept = []
-    for row in rows:
-        near = next((d for d in free if abs(d - row[0]) <= MATCH_M), None)
+    for vehicle in vehicles:
+        near = next((d for d in free if abs(d - vehicle[0]) <= MATCH_M), None)
         if near is None:
-            kept.append(row)
+            kept.append(vehicle)
         else:
             free.remove(near)
-    return np.array(kept).reshape(-1, 3)
+    return kept
 
 
-def _joined(own: Vehicles, added: Iterable[FloatArray], link: IntArray) -> Vehicles:
+def _joined(own: Vehicles, table: FloatArray, link: IntArray) -> Vehicles:
     """`own` and rows of (lane, metres, m/s, seconds stood)."""
-    blocks = list(added)
-    if not blocks:
-        return own
-    table = np.concatenate(blocks)
     lane = table[:, 0].astype(np.int32)
     n = len(lane)
     return Vehicles(
-        lane=np.concatenate([own.lane, lane]).astype(np.int32),
-        link=np.concatenate([own.link, link[lane]]).astype(np.int32),
+        lane=np.concatenate([own.lane, lane]),
+        link=np.concatenate([own.link, link[lane]]),
         distance_m=np.concatenate([own.distance_m, table[:, 1]]),
         speed_mps=np.concatenate([own.speed_mps, table[:, 2]]),
         waiting_s=np.concatenate([own.waiting_s, table[:, 3]]),

@@ -7,17 +7,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headway.street.external.views import LaneView
 
+if TYPE_CHECKING:
+    from headway.street.external.claims import Claim
+
 WINDOW = 60.0  # seconds or messages: a source that starts to lie is not used any more after some 20
 PRIOR = 10.0  # good evidence that a new source is credited with
+USED_FROM = 0.3  # least weight of what is used at all
 MOST_LATENCIES = 1000  # of the newest messages
-EMERGENCY_S = 120.0  # of claims that a source may make at a junction at once
-EMERGENCY_AGAIN_S = 900.0  # in which a spent claim is earned again
 
 
 class Trust:
@@ -58,16 +60,6 @@ class ApproachTrust:
     @property
     def weight(self) -> float:
         return self.agreement.share * self.steadiness.share
-
-
-@dataclass
-class Claim:
-    """An emergency vehicle as a source reported it last."""
-
-    group: int
-    at_s: float
-    distance_m: float
-    speed_mps: float
 
 
 @dataclass

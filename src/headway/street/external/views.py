@@ -8,11 +8,10 @@ occupancy alone gives a density (P. Athol, Highway Research Record 72, 1965).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
-
-import numpy as np
 
 from headway.street.external.rows import (
     AT_STOP_LINE_M,
@@ -20,7 +19,6 @@ from headway.street.external.rows import (
     ObservationRow,
     ObservedVehicle,
 )
-from headway.values import FloatArray
 
 SPACING_M = 7.5  # from one standing vehicle to the next, as in the sensing profile `loops`
 FIRST_M = 1.0  # of the first standing vehicle to the stop line
@@ -35,7 +33,9 @@ START_LOST_S = 2.0  # from the start of green to the first that leaves
 STANDS_FROM = 0.9  # occupancy of a detector on which a vehicle stands
 CLEAR_S = 4.0  # an empty stop line for so long: who should be there was counted in error
 SILENT_S = 20.0  # without a word of the detector at the stop line, its part is modelled
-NONE = np.zeros((0, 3))
+
+Seen = tuple[float, float, float]
+"""A vehicle: metres to the stop line, m/s, seconds stood."""
 
 
 class Signal(NamedTuple):
@@ -103,20 +103,21 @@ class LaneView:
     """
 
     def __init__(self, limit_mps: float) -> None:
-        self.at_s = -np.inf
+        self.at_s = -math.inf
         self.quality = 0.0
         self._free_mps = min(APPROACH_MPS, limit_mps)
-        self._placed: FloatArray | None = None  # (n, 2) metres, m/s; None where detectors speak
+        # (metres, m/s), nearest first; None where detectors speak
+        self._placed: list[tuple[float, float]] | None = None
         self._ids = frozenset[str]()
         self._standing = deque[float]()  # since when each has stood, front first
         self._entered = deque[float]()  # when each passed ZONE_M, front first
         self._zone_m = ZONE_M
         self._density_veh = 0.0
         self._counts_entering = False
-        self._stop_line_at_s = -np.inf  # of the newest row of a detector at the stop line
+        self._stop_line_at_s = -math.inf  # of the newest row of a detector at the stop line
         self._occupied = False
-        self._left_at_s = -np.inf
-        self._clear_since_s = np.inf  # the stop line has been empty
+        self._left_at_s = -math.inf
+        self._clear_since_s = math.inf  # the stop line has been empty
         self._arrived = 0
 
     def take(self, part: LanePart, at_s: float) -> None:
@@ -139,9 +140,8 @@ class LaneView:
         ids = frozenset(v[2] for v in vehicles if v[2])
         self._arrived += max(len(ids - self._ids), len(vehicles) - before, 0)
         self._ids = ids
-        ordered = sorted(vehicles)
-        self._placed = np.array([v[:2] for v in ordered], np.float64).reshape(-1, 2)
-        standing = int((self._placed[:, 1] < STANDING_BELOW_MPS).sum())
+        self._placed = [(distance_m, speed_mps) for distance_m, speed_mps, _ in sorted(vehicles)]
+        standing = sum(speed_mps < STANDING_BELOW_MPS for _, speed_mps in self._placed)
         while len(self._standing) > standing:
             self._standing.popleft()
         self._standing.extend([at_s] * (standing - len(self._standing)))
@@ -168,7 +168,7 @@ class LaneView:
         if part.occupancy is not None:
             self._occupied = part.occupancy >= OCCUPIED_FROM
             is_clear = not part.occupancy and not part.count
-            self._clear_since_s = min(self._clear_since_s, at_s) if is_clear else np.inf
+            self._clear_since_s = min(self._clear_since_s, at_s) if is_clear else math.inf
         if self._occupied and not self._entered:
             self._entered.append(at_s - self._zone_m / self._free_mps)
 
@@ -192,29 +192,29 @@ class LaneView:
         taken, self._arrived = self._arrived, 0
         return taken
 
-    def vehicles(self, now_s: float, signal: Signal) -> FloatArray:
-        """(n, 3): metres to the stop line, m/s and seconds stood of each, nearest first."""
+    def vehicles(self, now_s: float, signal: Signal) -> list[Seen]:
+        """Those that are there now, nearest first."""
         if self._placed is not None:
-            return self._moved_on(now_s)
+            return self._moved_on(self._placed, now_s)
         if self._counts_entering or self._entered:
             self._discharge(now_s, signal)
             return self._between(now_s)
         return self._by_density(signal)
 
-    def _moved_on(self, now_s: float) -> FloatArray:
+    def _moved_on(self, placed: list[tuple[float, float]], now_s: float) -> list[Seen]:
         """The positions, each moved on by its speed, but not past its place in the queue."""
-        if self._placed is None or not len(self._placed):
-            return NONE
-        distance, speed = self._placed[:, 0], self._placed[:, 1]
-        in_queue = FIRST_M + SPACING_M * np.arange(len(distance))
-        moved = np.maximum(
-            distance - speed * max(now_s - self.at_s, 0.0), np.minimum(distance, in_queue)
-        )
-        wait = np.zeros(len(distance))
-        standing = np.flatnonzero(speed < STANDING_BELOW_MPS)
-        since = np.array(self._standing)[: len(standing)]
-        wait[standing[: len(since)]] = np.maximum(now_s - since, 0.0)
-        return np.column_stack([moved, speed, wait])
+        age_s = max(now_s - self.at_s, 0.0)
+        since = iter(self._standing)
+        found = list[Seen]()
+        in_queue_m = FIRST_M
+        for distance_m, speed_mps in placed:
+            left_m = max(distance_m - speed_mps * age_s, min(distance_m, in_queue_m))
+            stood_s = 0.0
+            if speed_mps < STANDING_BELOW_MPS:
+                stood_s = max(now_s - next(since, now_s), 0.0)
+            found.append((left_m, speed_mps, stood_s))
+            in_queue_m += SPACING_M
+        return found
 
     def _discharge(self, now_s: float, signal: Signal) -> None:
         """Take out those that have left: as the detector at the stop line said, else at saturation
@@ -242,25 +242,22 @@ class LaneView:
         while self._entered and self._entered[0] <= entered_s:
             self._entered.popleft()
 
-    def _between(self, now_s: float) -> FloatArray:
+    def _between(self, now_s: float) -> list[Seen]:
         """Between the detectors: on the way at free speed, or in the queue."""
-        n = len(self._entered)
-        if not n:
-            return NONE
-        free = self._zone_m - self._free_mps * (now_s - np.array(self._entered))
-        queued = FIRST_M + SPACING_M * np.arange(n)
-        return np.column_stack(
-            [
-                np.maximum(free, queued),
-                np.where(free > queued, self._free_mps, 0.0),
-                np.maximum(queued - free, 0.0) / self._free_mps,
-            ]
-        )
+        found = list[Seen]()
+        queued_m = FIRST_M
+        for entered_s in self._entered:
+            free_m = self._zone_m - self._free_mps * (now_s - entered_s)
+            if free_m > queued_m:
+                found.append((free_m, self._free_mps, 0.0))
+            else:
+                found.append((queued_m, 0.0, (queued_m - free_m) / self._free_mps))
+            queued_m += SPACING_M
+        return found
 
-    def _by_density(self, signal: Signal) -> FloatArray:
+    def _by_density(self, signal: Signal) -> list[Seen]:
         """Evenly between detector and stop line; before a red signal they stand."""
         n = round(self._density_veh)
         if signal.green_s > 0.0:
-            places = self._zone_m * (np.arange(n) + 0.5) / max(n, 1)
-            return np.column_stack([places, np.full(n, self._free_mps), np.zeros(n)])
-        return np.column_stack([FIRST_M + SPACING_M * np.arange(n), np.zeros(n), np.zeros(n)])
+            return [(self._zone_m * (k + 0.5) / n, self._free_mps, 0.0) for k in range(n)]
+        return [(FIRST_M + SPACING_M * k, 0.0, 0.0) for k in range(n)]
