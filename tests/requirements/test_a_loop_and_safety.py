@@ -143,6 +143,47 @@ class Unsure(FixedTime):
         return replace(proposal, confidence=confidence), state
 
 
+class Stuck:
+    """A detector that shows the same picture for ever, from 60 s into the run on."""
+
+    def __init__(self, observe):
+        self._observe, self._kept = observe, None
+
+    def __call__(self):
+        seen = self._observe()
+        if self._kept is None and seen.at_s >= 25260.0:
+            self._kept = seen.vehicles
+        return replace(seen, vehicles=self._kept or seen.vehicles)
+
+
+@pytest.mark.row("A4")
+def test_a4_a_confidence_with_its_factors(product, figures):
+    """`GET /api/v1/engine/streets/{name}`: of each junction `confidence` and its `factors`, also in
+    the page's table of junctions and in the event `engine.fallback`. `python -m bench confidence`
+    shows that it falls where the planner is worse than its fallback.
+    """
+    with product.http() as client:
+        junction = state_of(client)["junctions"][0]
+    names = {"completeness", "freshness", "novelty", "detection", "agreement", "performance"}
+    assert junction["factors"].keys() == names
+    assert 0.4 < junction["confidence"] <= 1.0
+
+    network = read_network(scenario("cologne1").net)
+    sumo = SumoSettings(scenario("cologne1").sumocfg)
+    events = []
+    street = open_street(network, work_out(network, STREET), sumo, "planner", events.append)
+    street.plant.observe = Stuck(street.plant.observe)
+    try:
+        while street.observation.at_s < 25270.0:
+            street.tick()
+    finally:
+        street.plant.close()
+    left = next(e for e in events if e.kind == "engine.fallback")
+    assert (left.data["freshness"], left.data["completeness"]) == (left.data["confidence"], 1.0)
+    assert left.data["confidence"] < 0.4
+    figures.add("a picture that stands still: seconds to the fallback", left.at_s - 25260.0, "s")
+
+
 @pytest.mark.row("A5")
 def test_a5_the_fallback_takes_over_the_junction_that_is_unsure(figures):
     """Setting `control.confidence`: below it, the event `engine.fallback` names the junction, its

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headway.control import model_check
 from headway.control import planner_kernel as kernel
 from headway.control.lane_queues import SignalTimes, Traffic
+from headway.control.model_check import ModelCheck
 from headway.control.planner_tables import planner_tables
 from headway.control.queue_model import Model, as_record
 from headway.control.stages import EPS_S, RED, StageTable
@@ -32,13 +34,15 @@ UNCHANGED_FOR_S = 1000.0
 @dataclass(frozen=True, slots=True)
 class PlannerState:
     """The stage aimed at (junctions,); the colours observed last; when each group's green began and
-    ended last, seconds, and whether it is lit (groups,)."""
+    ended last, seconds, and whether it is lit (groups,); how well the model held.
+    """
 
     target: IntArray
     shown: ColourArray
     began_s: FloatArray
     ended_s: FloatArray
     lit: BoolArray
+    check: ModelCheck
 
 
 class Planner:
@@ -53,7 +57,6 @@ class Planner:
         self._model = as_record(model)
         self._stages = StageTable(network, timing, every=True)
         self._tables = planner_tables(network, timing, self._stages, HOLDS_S, LENGTHS_S)
-        self._sure = np.ones(len(network.junctions))
         self._min_cycle_s = timing.min_cycle_s
 
     def start(self, observation: Observation) -> PlannerState:
@@ -64,26 +67,44 @@ class Planner:
             began_s=long_ago_s,
             ended_s=long_ago_s,
             lit=observation.shown >= Colour.PERMISSIVE,
+            check=model_check.no_check(
+                len(self._network.junctions),
+                len(self._tables.stop_lanes),
+                observation.shown,
+                observation.at_s,
+            ),
         )
 
     def step(self, observation: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         lit, began_s, ended_s = self._last_changes(observation, state)
+        signals, traffic = signals_of(observation, ended_s), traffic_of(observation)
         target = kernel.plan(
-            self._tables,
-            self._model,
-            state.target,
-            signals_of(observation, ended_s),
-            traffic_of(observation),
-            observation.links_known,
+            self._tables, self._model, state.target, signals, traffic, observation.links_known
         )
         wanted = self._stages.wanted_after_min_green(target, observation)
         # a group may not start again yet: known here, not in the search, where it did harm
         barred = ~lit & (observation.at_s - began_s < self._min_cycle_s - EPS_S)
         wanted[barred] = np.minimum(wanted[barred], RED)
 
-        proposal = Proposal(observation.at_s, self.name, wanted, self._sure)
+        check, factors, confidence = model_check.updated(
+            state.check,
+            observation.at_s,
+            self._tables,
+            self._model,
+            target,
+            signals,
+            traffic,
+            np.ascontiguousarray(observation.arrived, np.int64),
+        )
+        why = dict(zip(model_check.FACTORS, factors, strict=True))
+        proposal = Proposal(observation.at_s, self.name, wanted, confidence, why)
         after = PlannerState(
-            target=target, shown=observation.shown, began_s=began_s, ended_s=ended_s, lit=lit
+            target=target,
+            shown=observation.shown,
+            began_s=began_s,
+            ended_s=ended_s,
+            lit=lit,
+            check=check,
         )
         return proposal, after
 
