@@ -11,6 +11,7 @@ from itertools import takewhile
 from bench import (
     clips,
     compare,
+    confidence,
     external,
     faults,
     kpp,
@@ -59,6 +60,7 @@ PARTS = {
     "priority": priority.priority,
     "external": external.external,
     "learning": compare.learning,
+    "confidence": confidence.confidence,
     "safety": longrun.safety,
     "memory": longrun.memory,
     "rows": rows.rows,

@@ -32,7 +32,7 @@ from headway.roads import BENCHMARK, work_out
 from headway.safety import ControlSource, SafetyGate
 from headway.street import closed_loop
 from headway.street.board import JunctionState
-from headway.street.closed_loop import Durations, any_below
+from headway.street.closed_loop import Durations
 from headway.street.plausibility import drop_implausible, plausible_rows
 from headway.street.signal_log import occupied_groups
 
@@ -277,8 +277,10 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_reported_wit
         "confidence": 0.4,
         "threshold": 0.4,
         "fallback": "second",
+        "completeness": 1.0,
         "novelty": 0.123,
         "agreement": 0.988,
+        "freshness": 1.0,
     }
     assert own(events) == [(100.0, "engine.fallback", "B", data)]
     assert street.loop_state.low_confidence.tolist() == [False, True]
@@ -291,30 +293,36 @@ def test_a_junction_below_the_threshold_is_left_to_the_fallback_and_reported_wit
         "confidence": 0.3,
         "threshold": 0.4,
         "fallback": "second",
+        "completeness": 1.0,
         "novelty": 1.0,
         "agreement": 0.5,
+        "freshness": 1.0,
     }
     assert own(events)[1:] == [(102.0, "engine.fallback", "A", data)]
-    says.confidence, says.why = np.array([0.4, 0.7]), {}
+    says.confidence, says.why = np.array([0.49, 0.7]), {}
     street.tick()
-    assert own(events)[2:] == [
-        (
-            103.0,
-            "engine.fallback_ended",
-            "A",
-            {"confidence": 0.4, "threshold": 0.4, "fallback": "second"},
-        ),
-        (
-            103.0,
-            "engine.fallback_ended",
-            "B",
-            {"confidence": 0.7, "threshold": 0.4, "fallback": "second"},
-        ),
-    ]
+    perfect = {"completeness": 1.0, "freshness": 1.0}
+    data = {"confidence": 0.7, "threshold": 0.4, "fallback": "second"} | perfect
+    assert own(events)[2:] == [(103.0, "engine.fallback_ended", "B", data)]
+    assert street.loop_state.low_confidence.tolist() == [True, False], "a little above is needed"
+    says.confidence = np.array([0.5, 0.7])
+    street.tick()
+    data = {"confidence": 0.5, "threshold": 0.4, "fallback": "second"} | perfect
+    assert own(events)[3:] == [(104.0, "engine.fallback_ended", "A", data)]
     assert street.loop_state.low_confidence is None
-    assert len(second.observations) == 4
+    assert len(second.observations) == 5
     street.tick()
-    assert len(second.observations) == 4, "sure again: not asked any more"
+    assert len(second.observations) == 5, "sure again: not asked any more"
+
+
+def test_a_junction_comes_back_where_the_threshold_is_one(plant):
+    says = Says(confidence=(1.0, 0.99))
+    street, _ = street_of(plant, says, confidence_threshold=1.0)
+    street.tick()
+    assert street.loop_state.low_confidence.tolist() == [False, True]
+    says.confidence = np.array([1.0, 1.0])
+    street.tick()
+    assert street.loop_state.low_confidence is None
 
 
 def test_confidence_counts_with_what_was_measured_and_how_old_it_is():
@@ -328,7 +336,25 @@ def test_confidence_counts_with_what_was_measured_and_how_old_it_is():
     assert street.loop_state.low_confidence.tolist() == [False, True], (
         "0.625 x 0.8 is just the threshold"
     )
-    assert street.junction_confidence.tolist() == [0.625, 0.625]
+    assert street.junction_confidence.tolist() == [0.5, 0.375]
+    states = street.junction_states()
+    assert [s.confidence for s in states] == [0.5, 0.375]
+    assert [s.factors for s in states] == [
+        {"completeness": 1.0, "freshness": 0.8},
+        {"completeness": 0.75, "freshness": 0.8},
+    ]
+    assert own(events)[0][3]["completeness"] == 0.75
+
+
+def test_a_controllers_own_freshness_counts_with_the_age_of_the_observation():
+    plant = MadePlant(two_junctions(), age_s=1.0)
+    why = {"freshness": np.array([0.5, 1.0]), "agreement": np.array([0.9, 1.0])}
+    street, _ = street_of(plant, Says(confidence=(0.45, 1.0), why=why))
+    street.tick()
+    assert [s.factors for s in street.junction_states()] == [
+        {"completeness": 1.0, "freshness": 0.4, "agreement": 0.9},
+        {"completeness": 1.0, "freshness": 0.8, "agreement": 1.0},
+    ]
 
 
 def test_confidence_that_is_no_number_counts_as_low(plant):
@@ -336,26 +362,6 @@ def test_confidence_that_is_no_number_counts_as_low(plant):
     street.tick()
     assert street.loop_state.low_confidence.tolist() == [True, False]
     assert plant.applied == [[*A_SECOND, *B_FIRST]]
-
-
-@pytest.mark.parametrize(
-    ("confidence", "completeness", "fresh", "threshold", "doubt"),
-    [
-        ((0.5, 0.5), (1.0, 1.0), 1.0, 0.5, False),
-        ((0.5, 0.49), (1.0, 1.0), 1.0, 0.5, True),
-        ((0.49, 0.5), (1.0, 1.0), 1.0, 0.5, True),
-        ((1.0, 1.0), (0.5, 1.0), 0.5, 0.25, False),
-        ((1.0, 1.0), (0.5, 1.0), 0.5, 0.26, True),
-        ((0.5, 1.0), (0.5, 1.0), 1.0, 0.3, True),
-        ((0.5, 1.0), (1.0, 1.0), 0.5, 0.3, True),
-        ((1.0, float("nan")), (1.0, 1.0), 1.0, 0.0, True),
-        ((), (), 1.0, 1.0, False),
-    ],
-)
-def test_a_junction_is_doubtful_when_confidence_times_completeness_is_below_the_threshold(
-    confidence, completeness, fresh, threshold, doubt
-):
-    assert any_below(np.array(confidence), np.array(completeness), fresh, threshold) is doubt
 
 
 def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when_it_is_back(plant):
@@ -447,7 +453,8 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant):
             103.0, "engine.cycle", "",
             {"cycle": 1, "ok": True, "vehicles": 3, "stopped": 2, "halted": 2,
                 "source": "controller", "decide_ms": 2.334, "processing_ms": 12.346,
-             "confidence": 0.612, "least_sure": "B", "novelty": 0.123},
+             "confidence": 0.612, "least_sure": "B", "completeness": 1.0, "novelty": 0.123,
+             "freshness": 1.0},
         )
     ]  # fmt: skip
     assert (street.loop_state.cycles, street.loop_state.next_cycle_s) == (1, 106.0)
@@ -477,7 +484,7 @@ def test_the_cycle_names_the_fallback_and_no_confidence_where_the_controller_pro
     assert cycles == [(102.0, "engine.cycle", "", figures)]
 
 
-def test_without_factors_the_least_confident_junction_has_no_factor_name(plant):
+def test_without_factors_of_its_own_a_proposal_has_those_of_the_observation(plant):
     street, events = street_of(plant, Says(confidence=(0.6, 0.7)), cycle_s=1.0)
     street.tick()
     street.tick()
@@ -486,7 +493,9 @@ def test_without_factors_the_least_confident_junction_has_no_factor_name(plant):
         (101.0, 1, 0.6),
         (102.0, 2, 0.6),
     ]
-    assert "least_sure" not in own(events)[0][3]
+    data = own(events)[0][3]
+    assert (data["least_sure"], data["completeness"], data["freshness"]) == ("A", 1.0, 1.0)
+    assert "novelty" not in data
 
 
 @pytest.mark.parametrize(("early_s", "cycles"), [(1e-6, 1), (1.1e-6, 0), (0.0, 1), (0.5, 0)])
@@ -515,10 +524,11 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
         (3, 5.0, 0.0, 99.5), (4, 5.0, 0.0999, 7.0),  # at B
         (6, 5.0, 0.0, 500.0), (-1, 5.0, 0.0, 600.0),  # without a signal, and of unknown way
     )  # fmt: skip
+    known = {"completeness": 1.0, "freshness": 1.0}
     street.tick()
     assert street.junction_states() == (
-        JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9, 18.0, pytest.approx(1.05)),
-        JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8, 53.25, pytest.approx(0.04995)),
+        JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9, 18.0, pytest.approx(1.05), 0, known),
+        JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8, 53.25, pytest.approx(0.04995), 0, known),
     )
     assert [
         type(x)

@@ -143,6 +143,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
             "queue": j.stopped,
             "longest_wait_s": round(j.longest_wait_s, 1),
             "confidence": round(j.confidence, 3),
+            "factors": dict(j.factors),
         }
         for j in s.junctions
     ]

@@ -9,9 +9,9 @@ of Transportation and Traffic Operations, 1997, chapter 2).
 
 Agreement: what the planner's stage serves, as a share of what the greedy controller's would.
 
-Novelty: vehicles whose link is unknown, and more vehicles in a lane than the model was checked with.
+Novelty: vehicles whose link is unknown, and more vehicles in a lane than the model was checked on.
 
-Detection: lanes that had traffic again and again, and where none is seen for much longer than ever.
+Detection: lanes that had traffic many times, and where none is seen for much longer than usual.
 
 Freshness: traffic that does not change at all, not even the time that it has waited, is an old
 picture with a new time.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +21,8 @@ class JunctionState:
     stopped:    of these, slower than 0.1 m/s.
     longest_wait_s: of these.
     green:      signal groups of the junction that show green, by their place in it.
-    confidence: of the controller's last proposal, 0..1.
+    confidence: how far the controller's last proposal is trusted, 0..1; factors: what it is made
+        of, by name, 0..1 each.
     mean_wait_s: seconds since each last moved, the mean; 0 where there are no vehicles.
     mean_speed_mps: of these; None where there are none.
     arrived:    vehicles first detected for a signal of the junction since the process started.
@@ -37,6 +38,7 @@ class JunctionState:
     mean_wait_s: float = 0.0
     mean_speed_mps: float | None = None
     arrived: int = 0
+    factors: Mapping[str, float] = field(default_factory=dict)
 
 
 class Board:

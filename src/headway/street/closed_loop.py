@@ -7,14 +7,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from headway.control import Controller
 from headway.control.catalogue import controller as controller_by_name
@@ -31,6 +30,7 @@ from headway.street.signal_log import SignalLog
 from headway.values import BoolArray, Event, FloatArray, Observation, Proposal, Vehicles
 
 HALTING_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
+CONFIDENCE_HYSTERESIS = 0.1  # above the threshold, for a junction that was left to the fallback
 DURATIONS_KEPT = 7200  # ticks; two hours at one a second
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
 
@@ -88,7 +88,8 @@ class Street:
     cycle_s:              seconds between optimisation cycles.
     confidence_threshold: below it a junction is left to the fallback, 0..1.
     observation:          of the last tick.
-    junction_confidence:  float (junctions,), of the controller's last proposal; None without one.
+    junction_confidence:  float (junctions,), how far the controller's last proposal is trusted;
+        None without one.
     external:             what sources from outside report.
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
@@ -123,6 +124,7 @@ class Street:
             next_cycle_s=plant.time_s + cycle_s,
         )
         self.junction_confidence: FloatArray | None = None
+        self._factors: Mapping[str, FloatArray] = {}  # of it, by name, (junctions,) each
         self.external = External(network, record)
         self.signal_log = SignalLog(network)
         self.durations = Durations()
@@ -165,33 +167,46 @@ class Street:
         state.arrived_since_fallback += observation.arrived
         self._arrived += observation.arrived
         proposal = self._propose(observation)
-        self.junction_confidence = proposal.confidence if proposal is not None else None
-        fresh = freshness(self.plant.time_s - observation.at_s)
+        self._judge(proposal, observation)
 
         if observation.at_s >= state.next_cycle_s - TIME_TOLERANCE_S:
             self._run_cycle(observation, proposal)
         if proposal is None:
             return None, self._ask_fallback(observation)
-        if self._is_trusted(proposal, observation, fresh):
+        low = self._low_confidence()
+        before = state.low_confidence
+        if before is None and not low.any() and self.gate.source is ControlSource.CONTROLLER:
             return proposal, None
 
         fallback = self._ask_fallback(observation)
-        score = proposal.confidence * observation.completeness * fresh
-        low = ~(score >= self.confidence_threshold)  # also where the score is not a number
-        self._record_low_confidence(proposal, low, score)
+        self._record_low_confidence(low)
         low_group = low[self.network.group_junction]
         wanted = np.where(low_group, fallback.wanted, proposal.wanted)
         return replace(proposal, wanted=wanted), fallback
 
-    def _is_trusted(self, proposal: Proposal, observation: Observation, fresh: float) -> bool:
-        """The controller is in control, was at the last tick, and is sure of every junction."""
-        return (
-            self.loop_state.low_confidence is None
-            and self.gate.source is ControlSource.CONTROLLER
-            and not any_below(
-                proposal.confidence, observation.completeness, fresh, self.confidence_threshold
-            )
-        )
+    def _judge(self, proposal: Proposal | None, observation: Observation) -> None:
+        """How far each junction's proposal is trusted: the controller's confidence, times how fresh
+        and complete the observation is that it rests on.
+        """
+        if proposal is None:
+            self.junction_confidence, self._factors = None, {}
+            return
+        fresh = freshness(self.plant.time_s - observation.at_s)
+        self.junction_confidence = proposal.confidence * observation.completeness * fresh
+        own = proposal.why.get("freshness", 1.0)
+        parts = {"freshness": np.broadcast_to(own * fresh, observation.completeness.shape)}
+        self._factors = {"completeness": observation.completeness, **proposal.why, **parts}
+
+    def _low_confidence(self) -> BoolArray:
+        """(junctions,), to be left to the fallback; also where the confidence is not a number. One
+        that was left is taken back a little above the threshold.
+        """
+        assert self.junction_confidence is not None
+        bound: float | FloatArray = self.confidence_threshold
+        before = self.loop_state.low_confidence
+        if before is not None:
+            bound = np.where(before, min(bound + CONFIDENCE_HYSTERESIS, 1.0), bound)
+        return ~(self.junction_confidence >= bound)
 
     def _propose(self, observation: Observation) -> Proposal | None:
         """The controller's proposal; None if it raised, which is recorded, or proposed what no
@@ -260,36 +275,39 @@ class Street:
             "processing_ms": round(spent_s * 1e3, 3),
         }
         if proposal is not None:
-            data |= self._least_confidence(proposal)
+            data |= self._least_confidence()
         self._record(Event(observation.at_s, "engine.cycle", "", data))
 
-    def _least_confidence(self, proposal: Proposal) -> dict[str, Any]:
-        """Of the least sure junction: the confidence, and its name and factors where the controller
-        gives factors.
-        """
-        least = int(np.argmin(proposal.confidence))
-        data: dict[str, Any] = {"confidence": round(float(proposal.confidence[least]), 3)}
-        if proposal.why:
-            data["least_sure"] = self.network.junctions[least].id
-        return data | _factors(proposal, least)
+    def _least_confidence(self) -> dict[str, Any]:
+        """The junction that is trusted least: its confidence, name and factors."""
+        assert self.junction_confidence is not None
+        least = int(np.argmin(self.junction_confidence))
+        confidence = round(float(self.junction_confidence[least]), 3)
+        name = self.network.junctions[least].id
+        return {"confidence": confidence, "least_sure": name, **self._factors_of(least)}
 
-    def _record_low_confidence(self, proposal: Proposal, low: BoolArray, score: FloatArray) -> None:
+    def _record_low_confidence(self, low: BoolArray) -> None:
         """Record which junctions are left to the fallback from now on, and which are not any more.
-        low, score: (junctions,).
+        low: (junctions,).
         """
+        assert self.junction_confidence is not None
         before = self.loop_state.low_confidence
         changed = low != before if before is not None else low
         for j in np.flatnonzero(changed).tolist():
             kind = "engine.fallback" if low[j] else "engine.fallback_ended"
             data = {
-                "confidence": round(float(score[j]), 3),
+                "confidence": round(float(self.junction_confidence[j]), 3),
                 "threshold": self.confidence_threshold,
                 "fallback": self.fallback.name,
-                **_factors(proposal, j),
+                **self._factors_of(j),
             }
             junction = self.network.junctions[j].id
             self._record(Event(self.observation.at_s, kind, junction, data))
         self.loop_state.low_confidence = low if low.any() else None
+
+    def _factors_of(self, junction: int) -> dict[str, float]:
+        """The factors of a junction's confidence, by name."""
+        return {name: round(float(factor[junction]), 3) for name, factor in self._factors.items()}
 
     def junction_states(self) -> tuple[JunctionState, ...]:
         """Each junction as it was at the last tick."""
@@ -321,6 +339,7 @@ class Street:
                 longest_wait_s=float(longest_wait_s[i]),
                 green=tuple(np.flatnonzero(lit[j.first : j.end]).tolist()),
                 confidence=float(confidence[i]) if confidence is not None else 0.0,
+                factors=self._factors_of(i),
                 mean_wait_s=float(mean_wait_s[i]),
                 mean_speed_mps=float(mean_speed_mps[i]) if count[i] else None,
                 arrived=int(arrived[i]),
@@ -368,22 +387,6 @@ class Street:
             self.set_controller(self.controller)
         if state["fallback"] != self.fallback.name:
             self.set_fallback(self.fallback)
-
-
-def _factors(proposal: Proposal, junction: int) -> dict[str, float]:
-    """The factors of a junction's confidence, by name."""
-    return {name: round(float(factor[junction]), 3) for name, factor in proposal.why.items()}
-
-
-@njit(cache=True)
-def any_below(confidence, completeness, fresh, threshold):  # type: ignore[no-untyped-def]
-    """Whether confidence x completeness x freshness of some junction is below the threshold, or not
-    a number. confidence, completeness: (junctions,).
-    """
-    sure = True
-    for j in range(len(confidence)):
-        sure &= confidence[j] * completeness[j] * fresh >= threshold
-    return not sure
 
 
 def open_street(

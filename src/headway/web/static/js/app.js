@@ -107,6 +107,7 @@ function showJunctions() {
       rights();
     }
     [j.id, j.vehicles, j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2)].forEach((text, k) => { row.cells[k].textContent = text; });
+    row.cells[4].title = Object.entries(j.factors ?? {}).map(([name, value]) => `${name} ${value.toFixed(2)}`).join("\n");
     seen.delete(j.id);
   }
   seen.forEach((row) => row.remove());
