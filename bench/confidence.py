@@ -216,9 +216,17 @@ def confidence() -> None:
     """Whether the planner's confidence falls where the planner is worse than its fallback."""
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=8) as pool:
         found = {o.run: o for o in pool.imap_unordered(outcome, runs())}
-    print(
-        "scenario      fault          share  confidence  below 0.4   planner  fallback  by confidence"
+    heads = (
+        "scenario",
+        "fault",
+        "share",
+        "confidence",
+        "below 0.4",
+        "planner",
+        "fallback",
+        "chosen",
     )
+    print("{:13} {:14} {:>5}  {:>10}  {:>9}  {:>8}  {:>8}  {:>8}".format(*heads))
     points = []
     for run in runs():
         if run.decides != "planner":

@@ -18,7 +18,7 @@ SNAPSHOT = Snapshot(
     jitter_p99_s=0.0021, tick_ms=1.75, checkpoint_s=25260.0, trouble="", mode="balanced",
     controller="planner",
     junctions=(
-        JunctionState("360082", 25300.0, 11, 5, 42.26, (1, 3), 0.87654),
+        JunctionState("360082", 25300.0, 11, 5, 42.26, (1, 3), 0.87654, factors={"novelty": 0.9}),
         JunctionState("360086", 25300.0, 20, 7, 8.0, (2,), 1.0),
     ),
     shown=bytes((1, 3, 4)), profile={"control_s": 0.25},

@@ -147,7 +147,7 @@ def test_a_clock_that_leaps_says_nothing(net, leap_s):
 
 
 def test_agreement_is_what_the_stage_serves_of_what_the_best_would(net):
-    """One waits for the stage that is aimed at, four for the other: a quarter, once it has lasted."""
+    """One waits for the stage that is aimed at, four for the other: a quarter, in the long run."""
     street = Street(net)
     rows = [(0, 1.0, 0.0), *((1, 1.0 + 7.5 * k, 0.0) for k in range(4))]
     for k in range(1, 301):

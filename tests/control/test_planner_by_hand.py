@@ -26,6 +26,7 @@ from tests.control.builders import (
 
 from headway.control import candidates, lane_queues, planner_kernel, search
 from headway.control import queue_model as queue
+from headway.control.model_check import no_check
 from headway.control.planner import (
     HOLDS_S,
     LENGTHS_S,
@@ -35,7 +36,6 @@ from headway.control.planner import (
     signals_of,
     traffic_of,
 )
-from headway.control.model_check import no_check
 from headway.control.planner_tables import as_bits, crossing_s
 from headway.control.queue_model import (
     HELD,

@@ -101,7 +101,13 @@ def test_a_junction_of_low_confidence_is_left_to_the_fallback_by_itself():
                 25200.0,
                 "engine.fallback",
                 network.junctions[1].id,
-                {"confidence": 0.1, "threshold": 0.4, "fallback": "webster"},
+                {
+                    "confidence": 0.1,
+                    "threshold": 0.4,
+                    "fallback": "webster",
+                    "completeness": 1.0,
+                    "freshness": 1.0,
+                },
             )
         ]
         assert street.gate.source is ControlSource.CONTROLLER
