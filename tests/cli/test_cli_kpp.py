@@ -557,3 +557,11 @@ def test_the_terminal_is_drawn_eight_times_a_second(headway, monkeypatch):
 def test_a_curve_has_a_value_for_each_time():
     with pytest.raises(ValueError, match="shorter"):
         room.chart([0.0, 1.0], [0.0], "t")
+
+
+def test_a_short_run_sees_the_alerts_of_its_own_time(headway):
+    """A minute takes a tenth of a second, in which the loop itself checks once."""
+    found = headway("kpp", "run", "--seconds", "60", "--data", "", "--report", "r.json",
+                    "--alert", "v_chain > 1.5 error for 2 s")  # fmt: skip
+    opened = [line for line in found.out.splitlines() if "rule=v_chain > 1.5" in line]
+    assert 2.0 < float(opened[0].split()[0]) < 30.0

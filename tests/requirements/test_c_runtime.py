@@ -76,7 +76,7 @@ def test_c1_the_profile_of_each_component(headway, tmp_path, figures):
     assert advance["calls"] == report["rates"]["pacing"]["ticks"] > 100
     assert 0.0 < advance["p50_s"] <= advance["p95_s"] <= advance["p99_s"] <= advance["max_s"]
     assert report["sections"]["watch"]["calls"] == advance["calls"]
-    assert report["counters"]["alert_checks"] == advance["calls"]
+    assert report["counters"]["alert_checks"] >= advance["calls"]
 
     section, begun = PerformanceProfiler().section("x"), time.perf_counter()
     for _ in range(100_000):

@@ -376,19 +376,24 @@ class RealTimeController:
             self._check_stability(at_s)
             lost = self.stability.score <= 0.0
         state: Mapping[str, Any] | None = None
-        # gathered periods are long and few: each batch is checked, or short runs would see no alert
-        batched = self.settings.gather and not self.pacer.granted_s
-        if self.monitor.rules and (lost or batched or self._alert_checks.is_due(now)):
+        if self.monitor.rules and (lost or self._alert_checks.is_due(now)):
             self._alert_checks.advance(now, 1.0 / self.optimizer.mode.stream_hz)
-            self.profiler.count("alert_checks")
-            state = self.state()
-            for update in self.monitor.check(at_s, state):
-                self._report(at_s, update.event_kind, update.figures())
+            state = self.check_alerts()
         if lost:
             raise ArithmeticError("; ".join(self.stability.reasons))
         if self.streams.is_due(now):
             self.profiler.count("publications")
             self.streams.publish(at_s, state if state is not None else self.state(), now)
+
+    def check_alerts(self) -> Mapping[str, Any]:
+        """Check the rules now; returns the state that they were checked against. The loop does so
+        as often as its mode streams; as fast as possible, a caller may want it more often.
+        """
+        self.profiler.count("alert_checks")
+        state, at_s = self.state(), self.driven.time_s
+        for update in self.monitor.check(at_s, state):
+            self._report(at_s, update.event_kind, update.figures())
+        return state
 
     def _check_stability(self, at_s: float) -> None:
         """Reported once, until it is stable again."""
