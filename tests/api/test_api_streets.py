@@ -31,9 +31,9 @@ STATE = {
     "checkpoint_s": 25260.0, "trouble": "", "mode": "balanced",
     "junctions": [
         {"id": "360082", "vehicles": 11, "queue": 5, "longest_wait_s": 42.3, "confidence": 0.877,
-         "factors": {"novelty": 0.9}},
+         "factors": {"novelty": 0.9}, "congested": []},
         {"id": "360086", "vehicles": 20, "queue": 7, "longest_wait_s": 8.0, "confidence": 1.0,
-         "factors": {}},
+         "factors": {}, "congested": []},
     ],
 }  # fmt: skip
 GONE = "GS_cluster_2415878664_254486231_359566_359576"

@@ -573,7 +573,7 @@ def ran(plant):
 def test_a_resumed_street_continues_identically(plant):
     before = ran(plant)
     state = pickle.loads(pickle.dumps(before.state()))
-    assert set(state) == {"gate", "loop", "controller", "fallback"}
+    assert set(state) == {"gate", "loop", "congestion", "controller", "fallback"}
     assert (state["controller"], state["fallback"]) == ("says", "second")
     anew = MadePlant(two_junctions(), begin_s=104.0)
     says, second = Says(confidence=(0.9, 0.1)), Says("second", (*A_SECOND, *B_SECOND))

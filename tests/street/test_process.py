@@ -423,8 +423,10 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
     assert (vehicles_there, halted, source, time_s) == (5, (2, 2), "controller", 102.0)
     assert figures == {"vehicles": 5.0, "speed_mps": 7.0, "longest_wait_s": 70.0}
     assert junctions == {
-        "A": {"vehicles": 3, "queue": 1, "longest_wait_s": 3.0, "confidence": 1.0},
-        "B": {"vehicles": 1, "queue": 0, "longest_wait_s": 4.0, "confidence": 1.0},
+        "A": {"vehicles": 3, "queue": 1, "longest_wait_s": 3.0, "confidence": 1.0,
+            "congested": 0},
+        "B": {"vehicles": 1, "queue": 0, "longest_wait_s": 4.0, "confidence": 1.0,
+            "congested": 0},
     }  # fmt: skip
     assert board == (
         JunctionState("A", 101.0, 3, 1, 3.0, (0,), 1.0),

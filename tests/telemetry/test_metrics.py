@@ -34,6 +34,7 @@ METRICS = {
     "sections": ("headway_section", "gauge", ("street", "figure")),
     "jitter_s": ("headway_tick_jitter_seconds", "gauge", ("street",)),
     "interventions": ("headway_safety_events", "gauge", ("street",)),
+    "congested": ("headway_congested_approaches", "gauge", ("street",)),
     "cycles": ("headway_cycles", "gauge", ("street",)),
     "events": ("headway_events", "counter", ("street", "kind")),
     "open_alerts": ("headway_alerts_open", "gauge", ("street", "level")),

@@ -181,6 +181,7 @@ def _measure(street: str, snapshot: Snapshot) -> None:
     metrics.cycles.labels(street).set(snapshot.cycles)
     metrics.jitter_s.labels(street).set(snapshot.jitter_p99_s)
     metrics.interventions.labels(street).set(snapshot.interventions)
+    metrics.congested.labels(street).set(sum(len(j.congested) for j in snapshot.junctions))
     for source in snapshot.sources:
         metrics.source_weight.labels(street, source["source"]).set(source["weight"])
     for figure, value in snapshot.profile.items():

@@ -144,6 +144,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
             "longest_wait_s": round(j.longest_wait_s, 1),
             "confidence": round(j.confidence, 3),
             "factors": dict(j.factors),
+            "congested": list(j.congested),
         }
         for j in s.junctions
     ]

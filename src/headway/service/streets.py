@@ -38,7 +38,15 @@ HISTORY_PERIOD_S = 5.0  # simulated
 KMH_PER_MPS = 3.6
 RETRY_S = 2.0  # wall seconds until a database that is away is asked again
 STOP_WITHIN_S = 10.0
-URGENT = ("alert.", "safety.emergency", "safety.source", "runtime.", "engine.restored")
+URGENT = (
+    "alert.",
+    "safety.cycle_exceeded",
+    "safety.emergency",
+    "safety.source",
+    "traffic.",
+    "runtime.",
+    "engine.restored",
+)
 
 Listener = Callable[[str, str, Any], None]
 """Called with topic ("realtime", "alerts", "monitoring"), street and message."""

@@ -9,7 +9,7 @@ from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
 from headway.settings import AlertSettings, RuleSettings, Settings
 
 STREET_FIELDS = ("time_s", "vehicles", "stopped", "halted")  # halted: old name of stopped
-JUNCTION_FIELDS = ("vehicles", "queue", "longest_wait_s", "confidence")
+JUNCTION_FIELDS = ("vehicles", "queue", "longest_wait_s", "confidence", "congested")
 ANY_JUNCTION = "NAME"  # stands for every junction's name when a path is checked
 
 

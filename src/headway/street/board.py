@@ -25,6 +25,7 @@ class JunctionState:
         of, by name, 0..1 each.
     mean_wait_s: seconds since each last moved, the mean; 0 where there are no vehicles.
     mean_speed_mps: of these; None where there are none.
+    congested:  names of its approaches that are congested.
     arrived:    vehicles first detected for a signal of the junction since the process started.
     """
 
@@ -39,6 +40,7 @@ class JunctionState:
     mean_speed_mps: float | None = None
     arrived: int = 0
     factors: Mapping[str, float] = field(default_factory=dict)
+    congested: tuple[str, ...] = ()
 
 
 class Board:

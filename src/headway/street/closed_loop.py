@@ -24,6 +24,7 @@ from headway.roads import Network, Timing
 from headway.safety import ControlSource, SafetyGate
 from headway.settings import Settings
 from headway.street.board import JunctionState
+from headway.street.congestion import CongestionDetector
 from headway.street.external.merge import External
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
@@ -91,6 +92,7 @@ class Street:
     junction_confidence:  float (junctions,), how far the controller's last proposal is trusted;
         None without one.
     external:             what sources from outside report.
+    congestion:           which approaches are congested.
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
     """
@@ -126,6 +128,7 @@ class Street:
         self.junction_confidence: FloatArray | None = None
         self._factors: Mapping[str, FloatArray] = {}  # of it, by name, (junctions,) each
         self.external = External(network, record)
+        self.congestion = CongestionDetector(network)
         self.signal_log = SignalLog(network)
         self.durations = Durations()
         self._group_of_link = np.array([link.group for link in network.links], np.int32)
@@ -138,6 +141,7 @@ class Street:
         t0 = clock()
         observed = self.external.merged(self.plant.observe())
         observation = self.observation = drop_implausible(observed, self.network)
+        self._find_congestion(observation)
         t1 = clock()
         proposal, fallback = self._decide(observation)
         t2 = clock()
@@ -151,6 +155,16 @@ class Street:
         self.plant.advance(period_s)
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
+
+    def _find_congestion(self, observation: Observation) -> None:
+        """An event for each approach on which congestion begins or ends."""
+        for change in self.congestion.update(observation):
+            kind = "traffic.congestion" if change.began else "traffic.congestion_ended"
+            data = {"approach": change.approach, "storage": round(change.storage, 3)}
+            if not change.began:
+                data["lasted_s"] = change.lasted_s
+            junction = self.network.junctions[change.junction].id
+            self._record(Event(observation.at_s, kind, junction, data))
 
     def record_gate_events(self) -> None:
         """Record now what the gate has to report, such as an operator's order, instead of with the
@@ -343,6 +357,7 @@ class Street:
                 mean_wait_s=float(mean_wait_s[i]),
                 mean_speed_mps=float(mean_speed_mps[i]) if count[i] else None,
                 arrived=int(arrived[i]),
+                congested=self.congestion.of_junction(i),
             )
             for i, j in enumerate(junctions)
         )
@@ -368,6 +383,7 @@ class Street:
         return {
             "gate": self.gate.state(),
             "loop": self.loop_state,
+            "congestion": self.congestion.state(),
             "controller": self.controller.name,
             "fallback": self.fallback.name,
         }
@@ -383,6 +399,7 @@ class Street:
         self.plant.show(self.gate.shown, self.gate.shown_since)
         self.observation = self.plant.observe()
         self.loop_state = state["loop"]
+        self.congestion.resume(state["congestion"])
         if state["controller"] != self.controller.name:
             self.set_controller(self.controller)
         if state["fallback"] != self.fallback.name:

@@ -99,7 +99,7 @@ class StreetRun:
 
     def state(self) -> dict[str, Any]:
         """Figures of the whole street, and of `junctions` by name: vehicles, queue (stopped
-        vehicles), longest_wait_s, confidence. `board`: the same as values.
+        vehicles), longest_wait_s, confidence, congested (approaches). `board`: the same as values.
         """
         states = self.street.junction_states()
         junctions = {
@@ -108,6 +108,7 @@ class StreetRun:
                 "queue": j.stopped,
                 "longest_wait_s": j.longest_wait_s,
                 "confidence": j.confidence,
+                "congested": len(j.congested),
             }
             for j in states
         }

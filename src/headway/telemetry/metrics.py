@@ -69,6 +69,12 @@ interventions = Gauge(
     ("street",),
     registry=registry,
 )
+congested = Gauge(
+    "headway_congested_approaches",
+    "Approaches that are congested",
+    ("street",),
+    registry=registry,
+)
 cycles = Gauge(
     "headway_cycles",
     "Optimisation cycles since the start of the run",

@@ -106,7 +106,7 @@ function showJunctions() {
       row.append(orders(j.id));
       rights();
     }
-    [j.id, j.vehicles, j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2)].forEach((text, k) => { row.cells[k].textContent = text; });
+    [j.id, j.vehicles, j.congested?.length ? `${j.queue} (congested)` : j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2)].forEach((text, k) => { row.cells[k].textContent = text; });
     row.cells[4].title = Object.entries(j.factors ?? {}).map(([name, value]) => `${name} ${value.toFixed(2)}`).join("\n");
     seen.delete(j.id);
   }
