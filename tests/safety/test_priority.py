@@ -303,6 +303,43 @@ def test_a_flash_stands_over_it_and_it_stands_over_a_hold(order):
     assert two.shown[-1] == [*SECOND[:4], *([R, R] if order is Order.FLASH else SECOND[4:])]
 
 
+def test_it_is_served_until_it_has_left_the_junction():
+    """Inside it waits for a gap in what crosses it: that stays red until it has gone."""
+    inside = at(5, -4.0, emergency=True)
+    two = drive(Two().play(FIRST, 12), 7, coming("amb", 70.0, 5))
+    drive(two, 10, lambda _: [], vehicles=inside)
+    assert ended(two) == []
+    assert two.shown[-1][4:] == [R, G]
+    other = at(1, -4.0, emergency=True)  # at another junction
+    drive(two, 1, lambda _: [], vehicles=other)
+    assert ended(two) == [(29.0, "K", "amb")]
+    drive(two, 5, lambda _: [], vehicles=inside)
+    assert len(begun(two)) == 1, "nobody begins inside"
+
+
+def test_one_that_waits_inside_for_ever_loses_its_claim():
+    inside = at(5, -4.0, emergency=True)
+    two = drive(Two().play(FIRST, 12), 7, coming("amb", 70.0, 5))
+    drive(two, 60, lambda _: [], vehicles=inside)
+    assert [e[3]["reason"] for e in two.reported("emergency_barred")] == ["stalled"]
+    assert two.shown[-1] == FIRST
+
+
+def test_a_service_that_has_begun_is_not_ended_by_a_later_time_of_arrival():
+    two = drive(Two().play(FIRST, 12), 2, lambda _: [one("amb", 29.0 * LIMIT_MPS, 5)])
+    drive(two, 5, lambda _: [one("amb", 33.0 * LIMIT_MPS, 5)])
+    assert (len(begun(two)), ended(two)) == (1, [])
+    drive(two, 1, lambda _: [one("amb", 121.0 * LIMIT_MPS, 5)])
+    assert len(ended(two)) == 1
+
+
+def test_signals_that_do_not_obey_stay_red_for_it_too():
+    two = Two().play(FIRST, 12)
+    lying = np.full(6, G, np.int8)
+    drive(two, 12, lambda _: [one("amb", 70.0, 5)], shown=lying)
+    assert two.shown[-1] == [R] * 6
+
+
 # what cannot be
 
 

@@ -86,7 +86,7 @@ class Arrivals:
         """The junctions on its way, nearest first; what cannot be is left out."""
         found: dict[int, Stop] = {}
         known = [
-            (distance_m, group)
+            (float(distance_m), int(group))
             for group, distance_m in vehicle.ahead
             if 0 <= group < len(self._junction) and isfinite(distance_m)
         ]

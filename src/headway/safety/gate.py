@@ -383,6 +383,8 @@ class SafetyGate:
         """Want what serves the emergency vehicles, and returns the junctions to normal after."""
         if observation is None or not (observation.emergencies or self._priority.busy):
             return
+        if self.source == ControlSource.ALL_RED:
+            return  # the signals do not obey: a green for one may not be red for the others
         served, returning, events = self._priority.serve(
             observation, self._signals, self._calls, self._now_s
         )

@@ -149,10 +149,40 @@ class Priority:
             ):
                 if self._clearing.is_served(claim.junction, claim.groups):
                     found[claim.junction, claim.vehicle] = claim
+        found |= self._inside(found, traffic)
         bars = self._memory.bars
         for key in [key for key in bars if key not in found]:
             del bars[key]
         return found
+
+    def _inside(
+        self, found: dict[tuple[int, str], Claim], traffic: Traffic
+    ) -> dict[tuple[int, str], Claim]:
+        """The claims of vehicles that have passed the stop line and wait inside the junction."""
+        vehicles = traffic.observation.vehicles
+        rows = np.flatnonzero(
+            np.asarray(vehicles.emergency, np.bool_) & (vehicles.distance_m < 0.0)
+        )
+        inside = {}
+        for row in rows.tolist():
+            link = int(vehicles.link[row])
+            group = int(self._link_group[link]) if 0 <= link < len(self._link_group) else NO_GROUP
+            if group == NO_GROUP:
+                continue
+            junction = self._network.groups[group].junction
+            service = self._memory.services.get(junction)
+            if service is not None and (junction, service.vehicle) not in found:
+                inside[junction, service.vehicle] = Claim(
+                    vehicle=service.vehicle,
+                    junction=junction,
+                    groups=(group,),
+                    distance_m=float(vehicles.distance_m[row]),
+                    eta_s=0.0,
+                    needed_s=0.0,
+                    vehicles_before=0,
+                    queue=(group,),
+                )
+        return inside
 
     def _nearest(self, vehicles: Sequence[EmergencyVehicle]) -> Sequence[EmergencyVehicle]:
         """Those that are among the MOST_CLAIMS nearest of a junction, or barred or served there."""
@@ -181,7 +211,9 @@ class Priority:
         return first
 
     def _is_due(self, claim: Claim) -> bool:
-        """It arrives so soon that its way must be cleared now."""
+        """It arrives so soon that its way must be cleared now; one that is served stays so."""
+        if self._is_being_served(claim):
+            return claim.eta_s <= FARTHEST_S
         soon_s = min(max(LOOK_AHEAD_S, claim.needed_s + MARGIN_S), FARTHEST_S)
         return claim.eta_s <= soon_s
 

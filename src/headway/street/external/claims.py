@@ -21,10 +21,10 @@ GO = int(Colour.PERMISSIVE)  # an enum's own are slow to look up
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An emergency vehicle as a source reported it last."""
+    """An emergency vehicle as a source reported it last. groups: it will take one of them."""
 
     vehicle: str
-    group: int
+    groups: tuple[int, ...]
     at_s: float
     distance_m: float
     speed_mps: float
@@ -85,7 +85,7 @@ class Emergencies:
     def _of_source(self, source: Source, now_s: float, period_s: float) -> list[EmergencyVehicle]:
         source.emergencies = {n: c for n, c in source.emergencies.items() if c.is_live(now_s)}
         claims = source.emergencies.values()
-        junctions = {self._network.groups[claim.group].junction for claim in claims}
+        junctions = {self._network.groups[claim.groups[0]].junction for claim in claims}
         spent = {j for j in junctions if self._is_spent(source, j, now_s)}
         _charge(source, junctions - spent, period_s)
         source.claims.add(0.0 if spent else period_s, period_s if spent else 0.0)
@@ -95,10 +95,10 @@ class Emergencies:
             EmergencyVehicle(
                 f"{source.name}/{claim.vehicle}",
                 claim.speed_mps,
-                ((claim.group, max(claim.left_m(now_s), 0.0)),),
+                tuple((group, max(claim.left_m(now_s), 0.0)) for group in claim.groups),
             )
             for claim in claims
-            if self._network.groups[claim.group].junction not in spent
+            if self._network.groups[claim.groups[0]].junction not in spent
         ]
 
     def _is_spent(self, source: Source, junction: int, now_s: float) -> bool:

@@ -187,11 +187,19 @@ class External:
             e = row.emergency
             found.append((e.id or "1", e.distance_m, e.speed_mps, -1))
         for name, distance_m, speed_mps, place in found:
-            lane = lanes[place] if 0 <= place < len(lanes) else self._straight(lanes)
-            group = self._group_of_lane[lane]
-            if group >= 0:
-                claim = Claim(f"{group}/{name}", group, at_s, distance_m, speed_mps)
+            own = lanes[place : place + 1] if 0 <= place < len(lanes) else lanes
+            groups = self._groups_of(own)
+            if groups:
+                claim = Claim(f"{groups[0]}/{name}", groups, at_s, distance_m, speed_mps)
                 source.emergencies[claim.vehicle] = claim
+
+    def _groups_of(self, lanes: tuple[int, ...]) -> tuple[int, ...]:
+        """Every signal group that these lanes lead to, the likeliest of the straight lane first."""
+        links = self.network.links
+        likely = int(self._group_of_lane[self._straight(lanes)]) if lanes else -1
+        found = {links[k].group for lane in lanes for k in self.network.links_from(lane)}
+        rest = sorted(found - {-1, likely})
+        return (likely, *rest) if likely >= 0 else tuple(rest)
 
     def _straight(self, lanes: tuple[int, ...]) -> int:
         """The lane from which traffic most likely goes straight on; else the first."""

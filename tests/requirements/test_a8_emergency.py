@@ -1,0 +1,114 @@
+"""Row A8: priority for emergency vehicles."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+from tests.waiting import until
+
+from headway.client import Headway
+from headway.plants.sumo.scenarios import scenario
+
+DEPARTS_S = 25210
+ROAD = "-186623965#18", "-186623965#14"  # over two junctions with signals
+JUNCTIONS = ["247379907", "26110729"]
+
+
+def with_fire_engine(folder):
+    """The scenario cologne8 with a fire engine: the path of its .sumocfg."""
+    site = scenario("cologne8")
+    demand = folder / "engine.rou.xml"
+    demand.write_text(
+        '<routes><vType id="fire" vClass="emergency"/>'
+        f'<trip id="engine1" type="fire" depart="{DEPARTS_S}" from="{ROAD[0]}" to="{ROAD[1]}"/>'
+        "</routes>"
+    )
+    config = folder / "engine.sumocfg"
+    config.write_text(
+        f'<configuration><input><net-file value="{site.net}"/>'
+        f'<route-files value="{site.routes[0]},{demand}"/></input>'
+        f'<time><begin value="{site.begin_s:g}"/><end value="{site.end_s:g}"/></time>'
+        "</configuration>"
+    )
+    return config
+
+
+@pytest.mark.row("A8")
+@pytest.mark.parametrize("sensing", ["connected", "camera"])
+def test_a8_a_fire_engine_is_detected_and_let_through_junction_by_junction(
+    headway, tmp_path, figures, sensing
+):
+    """A scenario with a vehicle of class `emergency` in its demand: the event log has
+    `safety.emergency` for each junction on its way, in order, and `safety.emergency_ended` when it
+    has passed. Nothing is switched on for it, under each sensing profile.
+    """
+    config, data = with_fire_engine(tmp_path), tmp_path / "data"
+    config_of_street = tmp_path / "settings.yaml"
+    config_of_street.write_text(f"street: {{sensing: {sensing}}}\n")
+    done = headway(
+        *("run", "--config", str(config_of_street), "--scenario", str(config)),
+        *("--data", str(data), "--until", str(DEPARTS_S + 70), "--speed-factor", "0"),
+    )
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in (data / "events.jsonl").read_text().splitlines()]
+    told = [e for e in events if e["kind"].startswith("safety.emergency")]
+    begun = {e["junction"]: e for e in told if e["kind"] == "safety.emergency"}
+    ended = {e["junction"]: e for e in told if e["kind"] == "safety.emergency_ended"}
+    assert list(begun) == JUNCTIONS
+    assert set(ended) == set(JUNCTIONS)
+    assert all(begun[j]["at_s"] < ended[j]["at_s"] for j in JUNCTIONS)
+    assert not [e for e in events if e["kind"] == "safety.monitor"]
+    if sensing == "connected":
+        ahead_s = max(e["data"]["eta_s"] for e in begun.values())
+        figures.add("way opened before it arrives, at most", ahead_s, "s")
+
+
+def heard(client, topic):
+    """A queue of (time of arrival s, message), from now on."""
+    messages = queue.SimpleQueue()
+
+    def listen():
+        for message in client.listen(topic):
+            messages.put((time.perf_counter(), message["data"]))
+
+    threading.Thread(target=listen, daemon=True).start()
+    return messages
+
+
+@pytest.mark.row("A8")
+def test_a8_a_claim_from_outside_opens_the_way(serve, figures):
+    """`POST /api/v1/observations` with `emergency` (a siren heard, a class in an image, a
+    transponder): `safety.emergency` is on the live socket, and the junction shows green.
+    """
+    options = ("--scenario", "cologne1", "--no-baseline", "--speed-factor", "10")
+    with serve(*options, "--per-minute", "0") as product:
+        client = Headway(product.url, product.token)
+        until(lambda: client.streets()[0]["started"], 60)
+        place = client.places()[0]
+        row = {"junction": place["junction"], "approach": place["approaches"][0]["road"]}
+        messages = heard(client, "monitoring")
+        begun_s = time.perf_counter()
+
+        def claim(distance_m):
+            siren = {"id": "rescue-1", "distance_m": distance_m, "speed_mps": 10.0}
+            now = datetime.now(UTC).isoformat()
+            answer = client.observe([row | {"at": now, "emergency": siren}])
+            assert answer == {"taken": 1, "cut": 0, "refused": []}
+
+        claim(150.0)
+        kind, at_s, data = "", 0.0, {}
+        while kind != "safety.emergency":
+            at_s, data = messages.get(timeout=20.0)
+            kind = data.get("kind")
+        assert data["data"]["vehicle"].endswith("rescue-1")
+        assert data["junction"] == place["junction"]
+        figures.add("claim to its event, at ten times real time", 1e3 * (at_s - begun_s), "ms", "< 500 ms")
+        while kind != "safety.emergency_ended":
+            at_s, data = messages.get(timeout=20.0)
+            kind = data.get("kind")
+        client.close()
