@@ -107,7 +107,9 @@ def test_a8_a_claim_from_outside_opens_the_way(serve, figures):
             kind = data.get("kind")
         assert data["data"]["vehicle"].endswith("rescue-1")
         assert data["junction"] == place["junction"]
-        figures.add("claim to its event, at ten times real time", 1e3 * (at_s - begun_s), "ms", "< 500 ms")
+        figures.add(
+            "claim to its event, at ten times real time", 1e3 * (at_s - begun_s), "ms", "< 500 ms"
+        )
         while kind != "safety.emergency_ended":
             at_s, data = messages.get(timeout=20.0)
             kind = data.get("kind")
