@@ -88,7 +88,7 @@ def test_a8_a_claim_from_outside_opens_the_way(serve, figures):
     options = ("--scenario", "cologne1", "--no-baseline", "--speed-factor", "10")
     with serve(*options, "--per-minute", "0") as product:
         client = Headway(product.url, product.token)
-        until(lambda: client.streets()[0]["started"], 60)
+        until(lambda: client.streets()[0]["started"], 180)
         place = client.places()[0]
         row = {"junction": place["junction"], "approach": place["approaches"][0]["road"]}
         messages = heard(client, "monitoring")
