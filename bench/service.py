@@ -102,6 +102,7 @@ def server(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     finally:
         process.terminate()
         process.wait(20)
+        process.stdout.close()
 
 
 def batches(count: int, name: str) -> list[bytes]:

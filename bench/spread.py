@@ -129,12 +129,7 @@ def spread(turns: int = 5) -> None:
     """First to last arrival of a 2 KB message over 1,000 clients that read no more than frame
     headers, and the same for a bare loop of 1,000 `send`; to reach: p50 < 10 ms, or what bare has.
     """
-    figures: dict[str, list[tuple[float, float, float]]] = {"ours": [], "bare": []}
-    for _ in range(turns):
-        for name, serve in (("ours", _ours), ("bare", _bare)):
-            took, used_ms = serve()
-            figures[name].append((*np.percentile(took, (50, 99)), used_ms))
-    medians = {name: np.median(rows, axis=0) for name, rows in figures.items()}
+    medians = measured(turns)
     for name, (p50, p99, used_ms) in medians.items():
         print(
             f"{CLIENTS} clients, {name}: first to last p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
@@ -142,6 +137,16 @@ def spread(turns: int = 5) -> None:
         )
     ratio = medians["ours"] / medians["bare"]
     print(f"ours / bare: p50 {ratio[0]:.2f}, processor {ratio[2]:.2f} (medians of {turns} runs)")
+
+
+def measured(turns: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Of "ours" and "bare": p50, p99 and processor time of a message, ms; medians of the turns."""
+    figures: dict[str, list[tuple[float, float, float]]] = {"ours": [], "bare": []}
+    for _ in range(turns):
+        for name, serve in (("ours", _ours), ("bare", _bare)):
+            took, used_ms = serve()
+            figures[name].append((*np.percentile(took, (50, 99)), used_ms))
+    return {name: np.median(rows, axis=0) for name, rows in figures.items()}
 
 
 def _ours() -> tuple[np.ndarray[Any, Any], float]:

@@ -44,10 +44,13 @@ def figures(request):
 
 
 class Product:
-    """A service that runs. url; token: of an administrator; folder: its data; lines: its output."""
+    """A service that runs. url; token: of an administrator; folder: its data; database_url; lines:
+    its output.
+    """
 
-    def __init__(self, process, folder):
+    def __init__(self, process, folder, database_url):
         self.process, self.folder, self.lines = process, folder, []
+        self.database_url = database_url
         self._ready = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
         assert self._ready.wait(STARTS_WITHIN_S), "\n".join(self.lines)
@@ -85,7 +88,7 @@ def serving(folder, database_url, *arguments, **variables):
         env={**os.environ, "HEADWAY_DATABASE_URL": database_url, **variables},
     )
     try:
-        product = Product(process, Path(folder))
+        product = Product(process, Path(folder), database_url)
         until(product.is_ready, STARTS_WITHIN_S)
         yield product
     finally:
@@ -105,6 +108,16 @@ def serve(tmp_path_factory, new_record):
     def start(*arguments, **variables):
         folder = tmp_path_factory.mktemp("service")
         return serving(folder, new_record(), *arguments, **variables)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def serve_on(tmp_path_factory):
+    """The same on a database of one's own: `with serve_on(url) as product:`."""
+
+    def start(url, *arguments, **variables):
+        return serving(tmp_path_factory.mktemp("service"), url, *arguments, **variables)
 
     return start
 

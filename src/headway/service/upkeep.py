@@ -26,7 +26,7 @@ from headway.telemetry import metrics
 UpkeepTask = Literal["backup", "retention", "drill"]
 TASKS: tuple[UpkeepTask, ...] = get_args(UpkeepTask)
 SCHEDULED: tuple[UpkeepTask, ...] = ("backup", "retention")  # a backup comes first
-LOOK_EVERY_S = 30.0
+LOOK_EVERY_S = 5.0
 RETRY_AFTER_S = 900.0  # after a run that failed
 RETENTION_EVERY_H = 24.0
 RUN_LOCK = 4847  # any number that no other lock of the database has: one process at a time

@@ -28,6 +28,11 @@ MAGIC = b"HEADWAY-BACKUP-1\n"
 CHUNK = 1 << 20
 MORE, LAST, ROWS = b"more", b"last", b"rows"  # what a part is authenticated as
 AFTER = {b"": (MORE, LAST), MORE: (MORE, LAST), LAST: (ROWS,), ROWS: ()}  # which may follow
+# of what pg_restore writes: what is there already, and what PostgreSQL before 17 refuses
+LEFT_OUT = (
+    b"CREATE SCHEMA public;",
+    b"SET transaction_timeout = 0;",
+)
 DRILL_PREFIX = "headway_drill_"  # of databases that exist for the time of a drill
 TABLES = """
     SELECT relname FROM pg_class
@@ -280,10 +285,12 @@ def restore(database: Database, path: Path, key: bytes) -> None:
         "--set=ON_ERROR_STOP=1",
         _address(database),
     ]
-    sql = begin + script.stdout.replace(
-        b"\nCREATE SCHEMA public;\n", b"\n"
-    )  # a line by itself is no row: those have several columns
-    done = subprocess.run(words, input=sql, capture_output=True, check=False, env=_secret(database))
+    sql = script.stdout
+    for line in LEFT_OUT:  # a line by itself is no row: those have several columns
+        sql = sql.replace(b"\n" + line + b"\n", b"\n")
+    done = subprocess.run(
+        words, input=begin + sql, capture_output=True, check=False, env=_secret(database)
+    )
     if done.returncode:
         raise DatabaseError(
             f"{path}: was not restored, nothing was changed: "
