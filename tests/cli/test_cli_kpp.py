@@ -211,6 +211,7 @@ def test_a_faulty_settings_file_is_refused_with_the_place(headway, tmp_path, tex
         (["--alert", "v_chain > 1 loud"], "is not understood"),
         (["--alert", "v_chaim > 1"], "there is no 'v_chaim' in the state. There are: v_chain,"),
         (["--alert", "loop.fpz < 1"], "There are: loop.fps"),
+        (["--report", "no/such/r.json"], "report no/such/r.json: there is no folder for it"),
         (["--hz", "nan"], "target_hz: nan is not allowed: ticks per second, 0.1 to 1000"),
         (["--hz", "0"], "target_hz: 0.0"), (["--hz", "1e6"], "target_hz: 1000000.0"),
         (["--hz", "inf"], "target_hz: inf"), (["--hz", "-3"], "target_hz: -3.0"),

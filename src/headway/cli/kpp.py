@@ -119,6 +119,8 @@ def run(
     """Run the plant and print its energy ledger: input, stored, lost and output energy."""
     if not (math.isfinite(seconds) and seconds > 0.0):
         raise typer.BadParameter(f"seconds {seconds}: give a finite number above 0.")
+    if report and not Path(report).absolute().parent.is_dir():
+        raise typer.BadParameter(f"report {report}: there is no folder for it. Make it first.")
     if mode is not None and mode not in MODES:
         raise typer.BadParameter(f"no mode {mode!r}. There are: {', '.join(MODES)}.")
     try:
