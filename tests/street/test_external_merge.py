@@ -216,6 +216,7 @@ def test_an_emergency_vehicle_claims_priority_until_nothing_is_heard_of_it():
     field.send(emergency=ObservedEmergency(100.0, 10.0, "fire 1"))
     (vehicle,) = field.see().emergencies
     assert (vehicle.ahead, vehicle.speed_mps) == (((0, 100.0),), 10.0)
+    assert type(vehicle.ahead[0][0]) is int, "the gate puts it into an event, as JSON"
     assert "cam/" in vehicle.id
     assert "fire 1" in vehicle.id
     field.plant.time_s += 3.0

@@ -27,6 +27,7 @@ from headway.street.external.rows import MOST_ROWS
 router = APIRouter(prefix="/api/v1/observations", tags=["observations"])
 MOST_FAULTS = 1000  # in one answer
 Reporter = Annotated[Principal, Depends(need(Role.SOURCE))]
+CUT_PAUSE_S = 1.0  # until the next message of a socket that sent more than its rate
 EXAMPLE: Any = [
     {
         "at": "2026-01-31T08:00:00.2Z",
@@ -52,7 +53,7 @@ class RefusedRow(BaseModel):
 
 class ObservationsTaken(BaseModel):
     """What came of a message. taken: rows that went to the street; cut: rows over the rate of their
-    source; refused: the rows that were not taken, at most 1,000 of them.
+    source, always its last ones; refused: rows with a fault, at most 1,000 of them.
     """
 
     taken: int
@@ -155,7 +156,7 @@ async def post(who: Reporter, request: Request, street: Street, service: Observa
         raise ProblemError(503, str(error), headers={"Retry-After": "2"}) from error
     if not outcome.taken:
         raise _nothing_taken(outcome)
-    return JSONResponse(_plain(outcome), 207 if outcome.refused else 202)
+    return JSONResponse(_plain(outcome), 207 if outcome.refused or outcome.cut else 202)
 
 
 def _nothing_taken(outcome: Outcome) -> ProblemError:
@@ -163,9 +164,9 @@ def _nothing_taken(outcome: Outcome) -> ProblemError:
         Fault(pointer=f"/{f.number}{f.fault.place}", message=f.fault.message)
         for f in outcome.refused[:MOST_FAULTS]
     ]
-    if outcome.cut == len(outcome.refused):
+    if outcome.cut and not outcome.refused:
         detail = f"{outcome.cut} row(s) over the rate of their source; none was taken"
-        return ProblemError(429, detail, faults[:1], headers={"Retry-After": "1"})
+        return ProblemError(429, detail, headers={"Retry-After": "1"})
     return ProblemError(422, f"none of {len(outcome.refused)} row(s) can be taken", faults)
 
 
@@ -211,6 +212,8 @@ async def socket(socket: WebSocket) -> None:
                 _answer, services.observations, street, who.name, text, received_ns
             )
             await socket.send_text(msgspec.json.encode(answer).decode())
+            if answer.get("cut"):  # who floods is read more slowly, and nobody else
+                await asyncio.sleep(CUT_PAUSE_S)
     except (WebSocketDisconnect, RuntimeError):
         pass
 

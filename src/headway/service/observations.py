@@ -36,7 +36,8 @@ SNAPSHOT_AGE_S = 0.3  # wall seconds by which the street's time may be newer tha
 VEHICLES_A_ROW = 10  # a row of more counts as several
 TELL_REFUSED_S = 1.0  # between messages to the street that hold nothing but refusals
 MOST_WAITING = 64  # messages for one street
-CUT = "over the rate of this source"
+NAMELESS = "nameless"  # part of a holder whose own name is another's source
+TOO_MANY = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one holder"
 
 
 class NotStartedError(RuntimeError):
@@ -52,8 +53,8 @@ class RowFault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a message. taken: rows that went to the street; refused: with their faults; cut:
-    rows over the rate of their source.
+    """What came of a message. taken: rows that went to the street; cut: rows over the rate of their
+    source, always its last ones; refused: the others, with their faults.
     """
 
     taken: int
@@ -75,11 +76,11 @@ class _Account:
 
 @dataclass
 class _Taken:
-    """Rows of one message, by source."""
+    """Rows of one message, by source. spent: how many rows were cut, of those that had no more."""
 
     rows: dict[str, list[ObservationRow]] = field(default_factory=dict)
     faults: list[RowFault] = field(default_factory=list)
-    cut: int = 0
+    spent: dict[str, int] = field(default_factory=dict)
 
 
 class StreetOutbox:
@@ -163,9 +164,10 @@ class ObservationService:
         self._send(street, holder, taken, wall, arrived_ns)
         count = sum(len(own) for own in taken.rows.values())
         metrics.observations.labels(street.name, "taken").inc(count)
-        metrics.observations.labels(street.name, "refused").inc(len(taken.faults) - taken.cut)
-        metrics.observations.labels(street.name, "cut").inc(taken.cut)
-        return Outcome(count, taken.cut, tuple(taken.faults))
+        cut = sum(taken.spent.values())
+        metrics.observations.labels(street.name, "refused").inc(len(taken.faults))
+        metrics.observations.labels(street.name, "cut").inc(cut)
+        return Outcome(count, cut, tuple(taken.faults))
 
     def _sort(
         self,
@@ -179,22 +181,25 @@ class ObservationService:
         clock, limits = self._clock(street, wall)
         places = self.places(street)
         for index, row in enumerate(rows):
-            if row is None:
-                self._refuse(street, holder, holder, taken, RowFault(index, faults[index]))
-                continue
-            source = row.source or holder
-            checked = self._checked(row, source, holder, places, clock, limits)
-            if isinstance(checked, Fault):
-                known = source if self._may_speak_for(source, holder) else holder
-                self._refuse(street, known, holder, taken, RowFault(index, checked))
+            fault = faults.get(index)
+            source = (row.source if row is not None else "") or holder
+            if not self._may_speak_for(source, holder):
+                fault, source = _not_allowed(source, holder), self._blamed(holder)
+            if source in taken.spent:
+                taken.spent[source] += 1
             elif not self._has_room(street, source, holder):
-                message = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one holder"
-                taken.faults.append(RowFault(index, Fault("/source", message)))
-            elif self._spend(street, source, holder, _cost(checked)):
-                taken.rows.setdefault(source, []).append(checked)
+                taken.faults.append(RowFault(index, Fault("/source", TOO_MANY)))
+            elif not self._spend(street, source, holder, _cost(row)):
+                taken.spent[source] = 1
             else:
-                taken.cut += 1
-                taken.faults.append(RowFault(index, Fault("", CUT)))
+                found = fault or self._checked(row, source, places, clock, limits)
+                if isinstance(found, Fault):
+                    self._refuse(street, source, holder, taken, RowFault(index, found))
+                else:
+                    taken.rows.setdefault(source, []).append(found)
+        with self._lock:
+            for source, cut in taken.spent.items():
+                self._account(street, source, holder).cut += cut
         return taken
 
     def _clock(self, street: RunningStreet, wall: float) -> tuple[StreetClock, AgeLimits]:
@@ -207,20 +212,15 @@ class ObservationService:
 
     def _checked(
         self,
-        row: ObservationRow,
+        row: ObservationRow | None,
         source: str,
-        holder: str,
         places: Places,
         clock: StreetClock,
         limits: AgeLimits,
     ) -> ObservationRow | Fault:
         """The row with the network's own names, or what is wrong with it."""
-        if not self._may_speak_for(source, holder):
-            return Fault(
-                "/source",
-                f"{holder!r} may not speak for {source!r}. Use the name of the credentials, or "
-                f"{holder}:PART, or list the source in the settings (external.sources)",
-            )
+        if row is None:
+            return Fault("", "is no row")
         fault = fault_of(row) or age_fault(row, clock, limits)
         if fault is not None:
             return fault
@@ -239,6 +239,10 @@ class ObservationService:
         if not source.isprintable():  # a line break may pass a pattern's end
             return False
         return bool(holder) and (source == holder or source.startswith(f"{holder}:"))
+
+    def _blamed(self, holder: str) -> str:
+        """The source of a holder who spoke for another; never that of somebody else."""
+        return holder if self._may_speak_for(holder, holder) else f"{holder}:{NAMELESS}"
 
     def _account(self, street: RunningStreet, source: str, holder: str) -> _Account:
         now_s = self._monotonic_ns() / 1e9
@@ -266,7 +270,6 @@ class ObservationService:
             account.rows = min(account.rows + earned, rate * BURST_S)
             account.at_s = now_s
             if account.rows < rows:
-                account.cut += 1
                 return False
             account.rows -= rows
             return True
@@ -325,9 +328,18 @@ class ObservationService:
         return [dict(s) for s in street.snapshot.sources] if street.snapshot is not None else []
 
 
-def _cost(row: ObservationRow) -> float:
+def _cost(row: ObservationRow | None) -> float:
     """Of the rate of a source, in rows."""
-    return max(1.0, len(row.vehicles or ()) / VEHICLES_A_ROW)
+    vehicles = row.vehicles if row is not None else None
+    return max(1.0, len(vehicles or ()) / VEHICLES_A_ROW)
+
+
+def _not_allowed(source: str, holder: str) -> Fault:
+    return Fault(
+        "/source",
+        f"{holder!r} may not speak for {source!r}. Use the name of the credentials, or "
+        f"{holder}:PART, or list the source in the settings (external.sources)",
+    )
 
 
 def _placed(row: ObservationRow, places: Places, declared: SourceSettings | None) -> ObservationRow:
