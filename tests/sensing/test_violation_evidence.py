@@ -66,7 +66,7 @@ def test_the_nearest_image_is_used_for_a_missing_one():
 
 
 def test_images_are_kept_four_times_a_second_for_two_and_a_half_seconds():
-    watch = Watch(site())
+    watch = Watch(site(lines=[{"name": "s", "px": [[0, 0], [9, 9]], "stop": True, "group": 1}]))
     for k in range(1, 81):
         watch.show(k / 8.0, image=grey(k))
     assert [t for t, _, _ in watch.detector.evidence.frames] == [
@@ -490,3 +490,20 @@ def test_of_eight_hundred_changes_the_older_half_is_dropped_when_one_more_arrive
     assert signals.state_at(0, 400.5) == (RED, 0.5)
     assert signals.state_at(0, 401.5) == (GREEN, 0.5)
     assert signals.state_at(0, 800.5) == (RED, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("tree", "kept"),
+    [
+        ({}, False),
+        ({"lines": [{"name": "a", "px": [[0, 0], [9, 9]]}]}, False),  # it is only counted there
+        ({"lines": [{"name": "a", "px": [[0, 0], [9, 9]], "stop": True, "group": 0}]}, True),
+        ({"zones": [{"name": "z", "px": [[0, 0], [9, 0], [9, 9]]}]}, True),
+        ({"rules": {"limit_kmh": 50.0}}, False),  # no speeds without a calibration
+    ],
+)
+def test_images_are_kept_only_where_a_rule_may_find_something(tree, kept):
+    watch = Watch(site(**tree))
+    for k in range(8):
+        watch.show(k / 4.0, image=grey(k))
+    assert bool(watch.detector.evidence.frames) is kept

@@ -130,13 +130,13 @@ def test_a_missing_empty_or_invalid_model_file_is_refused_with_a_remedy(
     assert str(none.value) == f"{model}: this is no ONNX model that can be run ({'x' * 199}y)"
 
 
-def test_sessions_of_one_thread_each_by_the_best_provider(model, monkeypatch):
+def test_one_session_without_threads_of_its_own_by_the_best_provider(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 32], [1, 21, 85])
     detector = OnnxDetector(model, threads=3)
     assert (detector.threads, detector.provider) == (3, "CPUExecutionProvider")
     assert [(path, providers) for path, _, providers in runtime.opened] == [
         (str(model), ["CPUExecutionProvider"])
-    ] * 3
+    ]
     for _, options, _ in runtime.opened:
         assert (
             options.intra_op_num_threads,

@@ -1072,7 +1072,7 @@ def test_images_are_processed_in_order(monkeypatch):
 
 def test_a_background_can_be_learned_in_advance():
     detector, car = MotionDetector(work_width=45), with_block(GREY, 30, 20, 20, 12)
-    detector.learn("cam", [GREY, car, GREY])
+    detector.learn("cam", [detector.reduced(image) for image in (GREY, car, GREY)])
     found = looks(detector, car)[0]
     assert len(found) == 1
     assert found.xyxy[0] == pytest.approx([30, 20, 50, 32], abs=4.0)

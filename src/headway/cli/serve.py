@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -48,6 +49,9 @@ db = typer.Typer(help="Database: backup, restore, retention.", no_args_is_help=T
 audit = typer.Typer(help="Audit trail of the API.", no_args_is_help=True)
 Data = Annotated[str, typer.Option(help="Data folder.")]
 Changes = dict[str, dict[str, Any]]
+# of mallopt(3): parameters of glibc's malloc.h, and their values
+ARENA_MAX, ARENAS = -8, 2
+MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 1_000_000
 DEFAULTS: Changes = {"loop": {"speed_factor": 10.0}}  # where the settings file says nothing else
 
 
@@ -132,6 +136,7 @@ def serve(
     if runs_streets := scenario_ != "":
         scenario(settings.street.scenario)
     telemetry.set_up(log_level(settings), settings.log.json_lines, settings.log.folder)
+    keep_memory_low()
     port = _free(host, port)  # before anything is started
     watched = Watched(config, changes, DEFAULTS, alert_rules) if config else None
     api = _api_settings(settings, folder, watched)
@@ -222,6 +227,16 @@ def _print_link(address: str, token: str) -> None:
         "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends.",
         highlight=False,
     )
+
+
+def keep_memory_low() -> None:
+    """Two arenas of the C library instead of eight a core, and large blocks (frames of cameras)
+    back to the system at once: docs/decisions/0016-camera-memory.md. Nothing without glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(ARENA_MAX, ARENAS)
+        library.mallopt(MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) -> bool:

@@ -248,7 +248,7 @@ def _detector(source: str, model: Path | None, threads: int) -> Detector:
         return OnnxDetector(model, threads=threads)
     detector = MotionDetector()
     if not SourceSettings(source).live:
-        samples = sampled(source, SAMPLES)
+        samples = sampled(source, SAMPLES, detector.reduced)
         if len(samples) >= LEAST_SAMPLES:
             detector.learn(source, samples)
     return detector

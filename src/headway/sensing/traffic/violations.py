@@ -67,13 +67,16 @@ class ViolationDetector:
         turns = [IllegalTurn(t.from_line, t.to_line) for t in self.site.forbidden_turns]
         self._line_rules: list[TrafficRule] = [*turns, self._red_light]
         self._place_rules = rules_of_places(self.site, self._timers)
+        # images are kept only where there may be something to show: 8 MB a camera
+        self._may_find = _may_find(self.site)
 
     def update(
         self, at_s: float, image: Image, tracks: list[Track], crossings: list[Crossing]
     ) -> list[Violation]:
         """Take in one frame; the violations that are complete now."""
-        oldest_s = min((p.violation.at_s for p in self.pending), default=at_s)
-        self.evidence.record(at_s, image, tracks, oldest_s)
+        if self._may_find:
+            oldest_s = min((p.violation.at_s for p in self.pending), default=at_s)
+            self.evidence.record(at_s, image, tracks, oldest_s)
         self._read_lamps(at_s, image)
 
         by_id = {track.id: track for track in tracks}
@@ -162,6 +165,13 @@ class ViolationDetector:
     def _sealed(self, violation: Violation) -> Violation:
         with_images = replace(violation, images=self.evidence.images(violation))
         return replace(with_images, seal=seal_of(with_images, self.key))
+
+
+def _may_find(site: Site) -> bool:
+    """Whether any rule can find something at this site."""
+    has_limit = site.rules.limit_kmh is not None and site.calibration is not None
+    stop_lines = [line for line in site.lines if line.stop and line.groups]
+    return bool(has_limit or stop_lines or site.forbidden_turns or site.zones)
 
 
 def _track_data(track: Track, found: Assessment) -> dict[str, Any]:

@@ -92,9 +92,8 @@ def cells_of(width: int, height: int) -> int:
 
 @dataclass(frozen=True)
 class _Worker:
-    """A session of the network with its canvas and input, made once and used by one thread."""
+    """Canvas and input of the network, made once and used by one thread at a time."""
 
-    session: Any
     canvas: Image
     blob: NDArray[np.float32]
 
@@ -127,15 +126,15 @@ class OnnxDetector:
         providers = [name for name in PROVIDERS if name in ort.get_available_providers()]
         on_processor = providers[0] == "CPUExecutionProvider"
         self.threads = (threads or _usable_cores()) if on_processor else 1
-        sessions = _sessions(path, providers, self.threads)
-        self.provider = sessions[0].get_providers()[0]
-        self.layout = read_layout(sessions[0], str(path))
-        self._input = sessions[0].get_inputs()[0].name
+        self._session = _session(path, providers)
+        self.provider = self._session.get_providers()[0]
+        self.layout = read_layout(self._session, str(path))
+        self._input = self._session.get_inputs()[0].name
         self._free: SimpleQueue[_Worker] = SimpleQueue()
         width, height = self.layout.width, self.layout.height
-        for session in sessions:
+        for _ in range(self.threads):
             canvas = np.full((height, width, 3), GREY_BORDER, np.uint8)
-            self._free.put(_Worker(session, canvas, np.empty((1, 3, height, width), np.float32)))
+            self._free.put(_Worker(canvas, np.empty((1, 3, height, width), np.float32)))
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="detector")
 
     def begin(self, key: str, image: Image) -> Future[sv.Detections]:
@@ -186,7 +185,7 @@ class OnnxDetector:
                 worker.blob[0, channel] = plane  # three times as quick as OpenCV's own blob
             if not is_yolox:
                 np.divide(worker.blob, 255.0, out=worker.blob)
-            return np.asarray(worker.session.run(None, {self._input: worker.blob})[0][0])
+            return np.asarray(self._session.run(None, {self._input: worker.blob})[0][0])
         finally:
             self._free.put(worker)
 
@@ -237,16 +236,16 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _sessions(path: Path, providers: list[str], count: int) -> list[Any]:
-    """Sessions of one thread each: an image a thread beats many threads an image, whose work is
-    small, and waiting for one another dear.
+def _session(path: Path, providers: list[str]) -> Any:
+    """A session without threads of its own, in which each caller's thread runs its image: an image
+    a thread beats many threads an image, whose work is small, and waiting for one another dear.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = QUIET
     try:
-        return [ort.InferenceSession(str(path), options, providers=providers) for _ in range(count)]
+        return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime raises a class of its own for each fault
         raise SensingError(
             f"{path}: this is no ONNX model that can be run ({str(error).splitlines()[0][:200]})"

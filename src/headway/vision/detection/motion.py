@@ -176,11 +176,14 @@ class MotionDetector:
         self._streams.pop(key, None)
 
     def learn(self, key: str, images: Sequence[Image]) -> None:
-        """Begin with the empty street, from images of one size taken at other times: at each place
-        what most of them show.
+        """Begin with the empty street, from images of one size taken at other times, as `reduced`
+        gives them: at each place what most of them show.
         """
-        small = [self._small(image)[0] for image in images]
-        self._streams[key] = StreamState(Background.from_images(small))
+        self._streams[key] = StreamState(Background.from_images(images))
+
+    def reduced(self, image: Image) -> Image:
+        """The image as it is worked on."""
+        return self._small(image)[0]
 
     def _detect(self, key: str, image: Image) -> sv.Detections:
         small, scale = self._small(image)

@@ -508,18 +508,20 @@ def _require_bounded(width: int, height: int) -> None:
         )
 
 
-def sampled(url: str, count: int) -> list[Image]:
+def sampled(
+    url: str, count: int, reduced: Callable[[Image], Image] = lambda image: image
+) -> list[Image]:
     """Images of one size, evenly spread over a file or folder: `count` at most, as far as they can
-    be read.
+    be read; each `reduced` at once, since so many whole ones take much memory.
     """
     path, found = Path(url), list[Image]()
     if path.is_dir():
         names = _image_files(path)
         read = (cv2.imread(str(name)) for name in names[:: max(len(names) // count, 1)][:count])
-        found = [np.asarray(image, np.uint8) for image in read if image is not None]
+        found = [reduced(np.asarray(image, np.uint8)) for image in read if image is not None]
     else:
         with suppress(av.error.FFmpegError, OSError), av.open(url) as box:
-            found += _spread(box, count)
+            found += (reduced(image) for image in _spread(box, count))
     return [image for image in found if image.shape == found[0].shape]
 
 
