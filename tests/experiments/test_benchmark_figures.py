@@ -223,10 +223,10 @@ def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path,
     assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-9)
     assert {k: found[k]
         for k in ("scenario", "controller", "seed", "timing", "sensing", "scale", "error",
-            "safety_violations", "wall_s")} == {
+            "safety_violations", "late_starts", "wall_s")} == {
         "scenario": "jam", "controller": "fixed", "seed": 3, "timing": "benchmark",
         "sensing": "connected", "scale": 1.0, "error": "",
-        "safety_violations": 0, "wall_s": 2.5,
+        "safety_violations": 0, "late_starts": 0, "wall_s": 2.5,
     }  # fmt: skip
     assert result.person_waiting_s != result.person_waiting_s, "there was nobody on foot"
     assert [p.name for p in keep.iterdir()] == ["jam-fixed-3.tripinfo.xml"]
@@ -460,10 +460,14 @@ NUMBERLESS = (
 def test_a_result_of_nothing_has_no_figures(empty):
     result, flat = empty
     assert all(flat[k] != flat[k] for k in NUMBERLESS), "no number"
-    counts = ("arrived", "unfinished", "never_entered", "safety_violations", "interventions")
-    assert [flat[k] for k in counts] == [0] * 5
+    counts = (
+        "arrived", "unfinished", "never_entered", "safety_violations", "late_starts",
+        "interventions",
+    )  # fmt: skip
+    assert [flat[k] for k in counts] == [0] * 6
     assert result.error == ""
     assert set(flat) == {
+        "late_starts",
         "scenario",
         "controller",
         "seed",

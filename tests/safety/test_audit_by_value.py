@@ -136,7 +136,7 @@ def test_each_group_has_its_own_shortest_green_and_levels_of_green_count_as_one(
 
 def test_a_green_without_beginning_or_end_in_the_record_is_not_too_short():
     assert at_b((0.0, "rGrr"), (1.0, "ryrr"), (5.0, "rrrr"), (20.0, "rGrr"), (21.0, "rgrr")) == []
-    assert at_b((0.0, "rrrr"), (1.0, "ryrr"), (5.0, "rrrr"), (20.0, "rGrr")) == []
+    assert at_b((0.0, "ryrr"), (5.0, "rrrr"), (20.0, "rGrr")) == []
 
 
 def test_of_many_greens_the_short_ones_are_found():
@@ -170,7 +170,8 @@ def test_each_group_has_its_own_yellow_one_may_have_none_and_the_end_of_the_reco
     assert at_b((0.0, "rGrr"), (1.0, "ryrr"), (1.5, "rYrr")) == []
     assert at_b((0.0, "rGrr"), (1.0, "rrrr")) == [(1.0, "yellow", (1,))]
     assert at_b((0.0, "rGrr"), (1.0, "ryrr"), (2.0, "rGrr"), (9.0, "ryrr"), (13.0, "rrrr")) == [
-        (1.0, "yellow", (1,))
+        (1.0, "yellow", (1,)),
+        (2.0, "order", (1,)),
     ]
 
 
@@ -195,7 +196,7 @@ def test_starts_in_the_second_of_the_end_or_twice_are_found_and_earlier_greens_a
     ]
     assert at_b(*rows) == [
         (2.0, "clearance", (1, 0)), (3.0, "minimum_green", (0,)), (3.0, "yellow", (0,)),
-        (4.0, "clearance", (1, 0)),
+        (4.0, "clearance", (1, 0)), (4.0, "order", (0,)),
     ]  # fmt: skip
     assert at_b((0.0, "GGrr"), (1.0, "Gyrr"), (5.0, "Grrr")) == [(0.0, "conflict", (0, 1))]
     assert (
@@ -226,7 +227,11 @@ def test_clearance_is_required_between_conflicting_groups_alone():
 
 def test_a_start_while_the_other_is_green_again_is_a_conflict_and_no_clearance_violation():
     rows = [(0.0, "rGrr"), (1.0, "ryrr"), (2.0, "rGrr"), (3.0, "GGrr")]
-    assert at_b(*rows) == [(1.0, "yellow", (1,)), (3.0, "conflict", (0, 1))]
+    assert at_b(*rows) == [
+        (1.0, "yellow", (1,)),
+        (2.0, "order", (1,)),
+        (3.0, "conflict", (0, 1)),
+    ]
 
 
 def test_the_first_seconds_are_left_out_and_those_from_their_end_on_are_not():

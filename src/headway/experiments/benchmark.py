@@ -21,8 +21,9 @@ from headway.plants.sumo.scenarios import Scenario, scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, work_out
 from headway.safety.audit import audit
+from headway.safety.audit_demand import Demand, audit_waits
 from headway.street.closed_loop import Street, open_street
-from headway.values import Event, FloatArray
+from headway.values import BoolArray, Event, FloatArray, Observation
 
 GRACE_S = 10.0  # at the start, before the gate has cleared what the network's programme showed
 # attributes of a <tripinfo>, with what counts where one is missing
@@ -61,7 +62,8 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Result:
     """What one run came to; times in seconds, means over vehicles. error is empty where the run
-    went to its end.
+    went to its end. late_starts: greens that came after the maximum cycle, each with an event that
+    says why; one without is a safety violation.
     """
 
     scenario: str
@@ -81,6 +83,7 @@ class Result:
     fuel_g: float = float("nan")
     co2_g: float = float("nan")
     safety_violations: int = 0
+    late_starts: int = 0
     interventions: int = 0
     wall_s: float = float("nan")
     decision_ms_p99: float = float("nan")
@@ -141,11 +144,11 @@ def run(job: Job) -> Result:
     site = scenario(job.scenario)
     network = read_network(site.net)
     timing = work_out(network, PROFILES[job.timing])
-    interventions = 0
+    events: list[Event] = []
 
-    def count(event: Event) -> None:
-        nonlocal interventions
-        interventions += event.kind.startswith("safety.")
+    def keep(event: Event) -> None:
+        if event.kind.startswith("safety."):
+            events.append(event)
 
     with tempfile.TemporaryDirectory(prefix="headway-") as folder:
         outputs = _Outputs(Path(folder))
@@ -156,9 +159,14 @@ def run(job: Job) -> Result:
             sensing=job.sensing,
             extra=outputs.arguments(network, job.step_s),
         )
-        street = open_street(network, timing, sumo, job.controller, count)
-        wall_s, pending = _to_the_end(street, site)
-        violations = audit(network, timing, read_states(outputs.states), grace_s=GRACE_S)
+        street = open_street(network, timing, sumo, job.controller, keep)
+        watch = Watch(network, events)
+        wall_s, pending = _to_the_end(street, site, watch)
+        lines = read_states(outputs.states)
+        violations = audit(network, timing, lines, grace_s=GRACE_S)
+        found = audit_waits(network, timing, lines, watch.demand())
+        late = [x for x in found if x.rule == "maximum_cycle"]
+        unexplained = len(found) - len(late) + max(len(late) - watch.explained(), 0)
         if job.keep:
             Path(job.keep).mkdir(parents=True, exist_ok=True)
             name = f"{site.name}-{job.controller}-{job.seed}.tripinfo.xml"
@@ -167,20 +175,60 @@ def run(job: Job) -> Result:
         return Result(
             **job.identity() | {"scenario": site.name},
             **judge(outputs.trips, pending, site),
-            safety_violations=len(violations),
-            interventions=interventions,
+            safety_violations=len(violations) + unexplained,
+            late_starts=len(late),
+            interventions=len(events),
             wall_s=wall_s,
             decision_ms_p99=float(np.percentile(decisions_ms, 99)),
         )
 
 
-def _to_the_end(street: Street, site: Scenario) -> tuple[float, dict[str, float]]:
+class Watch:
+    """Who waited during a run, and what the gate let wait: for the audit. events: of the gate, as
+    they come.
+    """
+
+    def __init__(self, network: Network, events: list[Event]) -> None:
+        self._groups = np.array([link.group for link in network.links], np.int32)
+        self._names = [junction.id for junction in network.junctions]
+        self._events = events
+        self._seen = 0
+        self._over_rules: set[tuple[str, str]] = set()  # what stands over the rules, and where
+        self._rows: list[tuple[float, BoolArray, BoolArray]] = []
+
+    def tick(self, observation: Observation) -> None:
+        present = observation.waiting_persons > 0
+        links = observation.vehicles.link
+        groups = self._groups[links[links >= 0]]
+        present[groups[groups >= 0]] = True
+        for event in self._events[self._seen :]:
+            what = event.kind.removeprefix("safety.").removesuffix("_ended")
+            if event.kind in ("safety.emergency", "safety.override"):
+                self._over_rules.add((what, event.junction))
+            elif event.kind == "safety.emergency_ended":
+                self._over_rules.discard((what, event.junction))
+        self._seen = len(self._events)
+        places = {name for _, name in self._over_rules}
+        excused = np.array([name in places for name in self._names], np.bool_)
+        self._rows.append((observation.at_s, present, excused))
+
+    def demand(self) -> Demand:
+        at_s, present, excused = zip(*self._rows, strict=True)
+        return Demand(np.array(at_s), np.array(present), np.array(excused))
+
+    def explained(self) -> int:
+        """How many cycles the gate itself reported as too long."""
+        return sum(event.kind == "safety.cycle_exceeded" for event in self._events)
+
+
+def _to_the_end(street: Street, site: Scenario, watch: Watch) -> tuple[float, dict[str, float]]:
     """(wall time s, vehicles that never entered with their delay s) of a run; closes the plant."""
     begun = time.perf_counter()
     endless = not np.isfinite(site.end_s)
     try:
         while street.plant.time_s < site.end_s and (street.plant.running or not endless):
             street.tick()
+            watch.tick(street.observation)
         return time.perf_counter() - begun, street.plant.pending()
     finally:
         street.plant.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations, groupby, pairwise
 from operator import itemgetter
 
 import numpy as np
@@ -125,6 +125,8 @@ def _wrong_times(recording: Recording, timing: Timing) -> Iterator[AuditFinding]
     ended[1:] = green[1:] < green[:-1]
     for g in range(green.shape[1]):
         yield from _short_greens(recording, timing, g, began[:, g])
+        yield from _short_cycles(recording, timing, g, began[:, g])
+        yield from _wrong_order(recording, g)
         for end in recording.rows_from(recording.begin_s, ended[:, g]):
             yield from _short_yellow(recording, timing, g, end)
             yield from _short_clearances(recording, timing, g, end, began)
@@ -139,6 +141,29 @@ def _short_greens(
         end_s = recording.end_s(start, recording.green[:, g])
         if end_s - recording.times_s[start] + EPS_S < min_green_s:
             yield AuditFinding(end_s, junction.id, "minimum_green", (g,))
+
+
+def _short_cycles(
+    recording: Recording, timing: Timing, g: int, began: BoolArray
+) -> Iterator[AuditFinding]:
+    """Starts of green too soon after the one before."""
+    junction = recording.junction
+    min_cycle_s = timing.min_cycle_s[junction.first + g]
+    starts = recording.rows_from(recording.begin_s, began)
+    for before, row in pairwise(starts):
+        at_s = float(recording.times_s[row])
+        if at_s - recording.times_s[before] + EPS_S < min_cycle_s:
+            yield AuditFinding(at_s, junction.id, "minimum_cycle", (g,))
+
+
+def _wrong_order(recording: Recording, g: int) -> Iterator[AuditFinding]:
+    """Yellow that follows red, or green that follows yellow."""
+    green, yellow = recording.green[:, g], recording.yellow[:, g]
+    red = recording.known[:, g] & ~green & ~yellow
+    wrong = np.zeros_like(green)
+    wrong[1:] = (red[:-1] & yellow[1:]) | (yellow[:-1] & green[1:])
+    for row in recording.rows_from(recording.begin_s, wrong):
+        yield AuditFinding(float(recording.times_s[row]), recording.junction.id, "order", (g,))
 
 
 def _short_yellow(recording: Recording, timing: Timing, g: int, end: int) -> Iterator[AuditFinding]:
