@@ -63,6 +63,7 @@ def test_all_fields_of_a_record_are_stored_also_of_the_documented_example(client
         "simulation_id": "SIM_20250910_001", "intersection_id": "INT_001", "vehicles": 104,
         "wait_s": 20.6, "throughput": 0.87, "speed_kmh": 28.3,
         "fuel_saved_l": 1.2, "co2_saved_kg": 3.8, "overrides": 0, "emergency": False,
+        "vehicle_types": ["car"],  # those it counted at least once
     }  # fmt: skip
 
 

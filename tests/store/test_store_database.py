@@ -264,11 +264,11 @@ TABLES = {
     "signal_state": "at_s colour junction run_id signal_group",
     "simulation_record": (
         "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals "
-        "simulation_id speed_kmh throughput vehicles wait_s"
+        "simulation_id speed_kmh throughput vehicle_types vehicles wait_s"
     ),
     "simulation_record_other": (
         "at co2_saved_kg emergency fuel_saved_l intersection_id overrides signals "
-        "simulation_id speed_kmh throughput vehicles wait_s"
+        "simulation_id speed_kmh throughput vehicle_types vehicles wait_s"
     ),
     "traffic_record": (
         "at at_s co2_saved_kg emergency fuel_saved_l intersection_id overrides run_id "
@@ -329,7 +329,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0006"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0007"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -342,14 +342,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(6):
+    for _ in range(7):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(psycopg.errors.UndefinedTable):
         Intake(database, tmp_path).write("event", [(1, 1, 0.0, "k", "J", "{}")])
-    for number in (5, 4, 3, 2, 1, 0):
+    for number in (6, 5, 4, 3, 2, 1, 0):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

@@ -139,6 +139,7 @@ def test_a_record_and_a_violation_are_read_back_as_written(database, intake):
         6.0,
         7,
         True,
+        None,  # as of an earlier version
     )
     id = "00000000-0000-0000-0000-00000000000a"
     assert intake.write(

@@ -15,8 +15,12 @@ from headway.store import Database
 By = Literal["direction", "vehicle_type", "both"]
 Bucket = Literal["hour", "day", "hour_of_day", "none"]
 
-# the index simulation_record_types (migration 0005) is over this very expression
-TYPES = "jsonb_path_query_array(signals, '$[*].vehicle_counts.keyvalue() ? (@.value > 0).key')"
+# vehicle types that a record counted at least once; the index simulation_record_types (migration
+# 0007) is over this very expression. Records of before that version do not say it themselves
+TYPES = (
+    "coalesce(vehicle_types, "
+    "jsonb_path_query_array(signals, '$[*].vehicle_counts.keyvalue() ? (@.value > 0).key'))"
+)
 BUCKETS: dict[Bucket, str] = {
     "hour": "date_trunc('hour', at, 'UTC')",
     "day": "date_trunc('day', at, 'UTC')",

@@ -220,7 +220,13 @@ def row(record: _Record) -> tuple[Any, ...]:
         m.co2_saved,
         m.emergency_overrides,
         any(s.emergency_vehicle_present for s in record.signals),
+        _encode(_types(record)).decode(),
     )
+
+
+def _types(record: _Record) -> list[str]:
+    """Vehicle types that the record counted at least once."""
+    return list({kind: None for s in record.signals for kind, n in s.vehicle_counts.items() if n})
 
 
 def faults_of(record: Any, prefix: str = "") -> list[Fault]:

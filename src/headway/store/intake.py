@@ -33,6 +33,7 @@ COLUMNS = {
         "co2_saved_kg",
         "overrides",
         "emergency",
+        "vehicle_types",
     ),
     "event": ("run_id", "number", "at_s", "kind", "junction", "data"),
     "signal_state": ("run_id", "at_s", "junction", "signal_group", "colour"),
