@@ -5,12 +5,14 @@ sockets, settings files), on a service that runs as a process of its own.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -46,11 +48,14 @@ def figures(request):
 class Product:
     """A service that runs. url; token: of an administrator; folder: its data; database_url; lines:
     its output.
+    answered_s, ready_s: after its start; starting: the parts that it named meanwhile.
     """
 
     def __init__(self, process, folder, database_url):
         self.process, self.folder, self.lines = process, folder, []
         self.database_url = database_url
+        self.begun, self.answered_s, self.ready_s = time.monotonic(), math.nan, math.nan
+        self.starting = set()
         self._ready = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
         assert self._ready.wait(STARTS_WITHIN_S), "\n".join(self.lines)
@@ -70,7 +75,11 @@ class Product:
 
     def is_ready(self):
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/health/ready").status_code == 200
+            answer = httpx.get(f"{self.url}/health/ready")
+            self.starting |= set(answer.json().get("starting", ()))
+            if math.isnan(self.answered_s):
+                self.answered_s = time.monotonic() - self.begun
+            return answer.status_code == 200
         return False
 
 
@@ -90,6 +99,7 @@ def serving(folder, database_url, *arguments, **variables):
     try:
         product = Product(process, Path(folder), database_url)
         until(product.is_ready, STARTS_WITHIN_S)
+        product.ready_s = time.monotonic() - product.begun
         yield product
     finally:
         process.send_signal(signal.SIGTERM)
@@ -105,8 +115,8 @@ def serving(folder, database_url, *arguments, **variables):
 def serve(tmp_path_factory, new_record):
     """Starts a service of one's own: `with serve("--scenario", "cologne1") as product:`."""
 
-    def start(*arguments, **variables):
-        folder = tmp_path_factory.mktemp("service")
+    def start(*arguments, folder=None, **variables):
+        folder = folder or tmp_path_factory.mktemp("service")
         return serving(folder, new_record(), *arguments, **variables)
 
     return start

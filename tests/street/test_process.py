@@ -1220,7 +1220,7 @@ def test_every_figure_of_a_street_can_have_an_alert_rule(path):
 @pytest.mark.parametrize(
     ("rules", "why"),
     [
-        ([rule(path="junctions.A.speed")], "no 'junctions.NAME.speed' in the state"),
+        ([rule(path="junctions.A.speed")], "no 'junctions.A.speed' in the state"),
         ([rule(path="queue")], "no 'queue' in the state"),
         ([rule(path="junctions")], "no 'junctions' in the state"),
         ([rule(path="street.junctions.A.queue")], "no 'street.junctions.A.queue' in the state"),

@@ -162,7 +162,8 @@ class AlertDesk:
             self._publish("alerts", SYSTEM, {"kind": kind, "data": body})
             self._publish("monitoring", SYSTEM, {"kind": kind, "data": body})
         write = self._log.warning if kind == "alert.opened" else self._log.info
-        write(kind, **{name: value for name, value in body.items() if name != "event"})
+        line = {name: value for name, value in body.items() if name not in ("event", "level")}
+        write(kind, **line, severity=opened.level.name.lower())
         if self._notify is not None and opened.level >= self._notify_from:
             number = f"{opened.id}-{kind.removeprefix('alert.')}"
             self._notify(kind, number, body, critical=True, about=f"{street} {rule} {path}")

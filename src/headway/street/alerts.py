@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
@@ -42,9 +43,23 @@ def system_rules(alerts: AlertSettings) -> tuple[AlertRule, ...]:
     anywhere = (
         re.sub(r"^(streets|processes)\.[^.]+", rf"\1.{ANY_NAME}", rule.path) for rule in rules
     )
-    checked = tuple(replace(r, path=path) for r, path in zip(rules, anywhere, strict=True))
-    RealTimeMonitor(checked, PROGRAM)
+    _check(rules, anywhere, PROGRAM)
     return rules
+
+
+def _check(
+    rules: tuple[AlertRule, ...], anywhere: Iterable[str], state: Mapping[str, object]
+) -> None:
+    """anywhere: the path of each rule, with names that are known only later replaced. Raises
+    ValueError.
+    """
+    for rule, path in zip(rules, anywhere, strict=True):
+        try:
+            RealTimeMonitor((replace(rule, path=path),), state)
+        except ValueError as error:
+            why = str(error).replace(repr(path), repr(rule.path))
+            raise ValueError(f"alert rule {rule.name!r}: {why}") from error
+    RealTimeMonitor(rules)  # each name once
 
 
 def _rule(rule: RuleSettings) -> AlertRule:
@@ -68,8 +83,7 @@ def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
     rules = tuple(map(_rule, settings.alerts.rules))
     # junctions are known only once the network is read: any name will do
     anywhere = (re.sub(r"^junctions\.[^.]+", f"junctions.{ANY_JUNCTION}", r.path) for r in rules)
-    checked = tuple(replace(r, path=path) for r, path in zip(rules, anywhere, strict=True))
-    RealTimeMonitor(checked, _sample())
+    _check(rules, anywhere, _sample())
     return rules
 
 
