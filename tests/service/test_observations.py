@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -154,6 +155,9 @@ def test_a_holder_has_so_many_sources_and_no_more():
     found = world.take(*({"source": f"acme:{k}"} for k in range(70)))
     assert (found.taken, said(found)) == (64, [(k, "/source") for k in range(64, 70)])
     assert world.take({"source": "other"}, holder="other").taken == 1
+    world.now_s += 3601.0
+    world.street.snapshot = replace(world.street.snapshot, time_s=100.0)
+    assert world.take({"source": "acme:new"}).taken == 1, "names that are silent make room"
 
 
 def test_a_street_that_starts_or_is_gone_takes_nothing():

@@ -256,6 +256,9 @@ def test_a_street_takes_so_many_sources_and_no_more():
         field.send(source="x:64", holder="x", queue=1)
     field.send(source="y", queue=1)
     assert len(field.external.sources) == 65
+    later = Reported("x:64", "x", (), wall=3601.0)
+    field.external.take(later, field.plant.time_s)
+    assert list(field.external.sources) == ["x:64"]
 
 
 def test_wall_times_count_by_the_speed_factor():

@@ -65,7 +65,7 @@ def additional_files(sumocfg: str) -> list[str]:
     """Those that a configuration names already: an option would take their place."""
     entry = ET.parse(sumocfg).find(".//additional-files")
     names = entry.get("value", "") if entry is not None else ""
-    return [str(Path(sumocfg).parent / name) for name in names.split(",") if name]
+    return [str(Path(sumocfg).parent / name.strip()) for name in names.split(",") if name.strip()]
 
 
 class InductionLoops:

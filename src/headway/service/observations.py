@@ -18,7 +18,7 @@ import msgspec
 from headway.runtime import WorkerError
 from headway.service.streets import RunningStreet, StreetService
 from headway.settings import ExternalSettings, SourceSettings
-from headway.street.external.merge import MOST_OF_HOLDER, MOST_SOURCES, Reported
+from headway.street.external.merge import FORGOTTEN_S, MOST_OF_HOLDER, MOST_SOURCES, Reported
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import (
     AgeLimits,
@@ -257,6 +257,10 @@ class ObservationService:
         with self._lock:
             if (street.name, source) in self._accounts:
                 return True
+            now_s = self._monotonic_ns() / 1e9
+            self._accounts = {
+                key: a for key, a in self._accounts.items() if now_s - a.at_s <= FORGOTTEN_S
+            }
             own = [a.holder for (name, _), a in self._accounts.items() if name == street.name]
             return len(own) < MOST_SOURCES and own.count(holder) < MOST_OF_HOLDER
 

@@ -33,6 +33,7 @@ from headway.values import Event, FloatArray, IntArray, Observation, Vehicles
 
 MOST_SOURCES = 256  # of a street; of one holder:
 MOST_OF_HOLDER = 64
+FORGOTTEN_S = 3600.0  # wall seconds of silence
 FULL_S = 2.0  # age up to which a row is fresh
 NEARLY = 0.8  # weights within this factor count as equal
 MATCH_M = 10.0  # a vehicle from outside within this of one's own is the same
@@ -131,6 +132,7 @@ class External:
     def _source(self, message: Reported) -> Source:
         found = self.sources.get(message.source)
         if found is None:
+            self._forget_silent(message.wall)
             of_holder = sum(s.holder == message.holder for s in self.sources.values())
             if len(self.sources) >= MOST_SOURCES or of_holder >= MOST_OF_HOLDER:
                 raise ValueError(
@@ -140,6 +142,14 @@ class External:
             found = self.sources[message.source] = Source(message.source, message.holder)
         found.declared = message.declared
         return found
+
+    def _forget_silent(self, wall: float) -> None:
+        """Names that are used no more make room for others."""
+        self.sources = {
+            name: source
+            for name, source in self.sources.items()
+            if wall - source.seen_wall <= FORGOTTEN_S
+        }
 
     def _take_row(
         self, source: Source, row: ObservationRow, message: Reported, now_s: float
