@@ -119,6 +119,20 @@ def test_a_junction_is_overridden_and_the_event_is_seen(page):
     page.wait_for_function("() => document.getElementById('said').textContent.includes('released')")
 
 
+def test_the_sources_of_observations_are_seen(shown, page):
+    running, _ = shown
+    page.click("#tab-system")
+    page.wait_for_selector("#source-none")
+    with running.client("source") as client:
+        place = client.get("/api/v1/observations/places").json()[0]
+        now_s = page.evaluate("window.headway.latest.headway.time_s")
+        row = {"junction": place["junction"], "approach": place["approaches"][0]["road"]}
+        answer = client.post("/api/v1/observations", json=[row | {"at_s": now_s, "queue": 1}])
+        assert answer.status_code == 202, answer.text
+    page.wait_for_selector("#source-rows >> text=a-source", timeout=30_000)
+    assert page.inner_text("#source-rows tr td:nth-child(5)") == "1"
+
+
 def test_an_alert_is_seen_and_the_figures_are_exported(page):
     page.wait_for_selector("#alerts li.error", timeout=30_000)
     page.wait_for_timeout(1500)

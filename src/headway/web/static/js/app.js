@@ -31,7 +31,7 @@ function tabs() {
       t.tabIndex = t === tab ? 0 : -1;
       $(t.getAttribute("aria-controls")).hidden = t !== tab;
     }
-    if (tab.id === "tab-system") showSystem();
+    if (tab.id === "tab-system") { showSystem(); showSources(); }
     showCameras(tab.id === "tab-cameras");
   };
   all.forEach((tab, i) => {
@@ -165,6 +165,24 @@ async function showSystem() {
   }
 }
 
+async function showSources() {
+  if ($("system").hidden) return;
+  let found = [];
+  try {
+    found = await ask("/api/v1/observations/sources?street=headway");
+  } catch {  // a server without streets has none
+  }
+  $("sources").hidden = !found.length;
+  $("source-none").hidden = found.length > 0;
+  $("source-rows").replaceChildren(...found.map((s) => {
+    const low = Object.entries(s.factors).filter(([, v]) => v < 0.95).map(([name, v]) => `${name} ${v.toFixed(2)}`);
+    const cells = [s.source, s.condition, s.weight.toFixed(2), low.join(", "), s.taken, s.refused, s.cut, s.latency_p99_ms === null ? "–" : `${s.latency_p99_ms.toFixed(1)} ms`];
+    const row = document.createElement("tr");
+    row.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+    return row;
+  }));
+}
+
 function hear(street, news) {
   if (news.kind === "camera.frame") return heard(street, news);
   const before = latest[street];
@@ -272,6 +290,7 @@ async function start() {
   });
   listen("alerts", showAlert);
   listen("monitoring", showEvent);
+  setInterval(showSources, 2000);
   setInterval(() => { showFigures(); showJunctions(); Object.values(charts).forEach((c) => c.draw()); strip.draw(); }, 500);
 }
 
