@@ -71,7 +71,8 @@ DEFAULTS = {
     "environment": "local",
     "loop": {"tick_s": 1.0, "cycle_s": 30.0, "speed_factor": 0.0, "mode": "balanced",
         "overrun": "degrade"},
-    "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4},
+    "control": {"controller": "planner", "fallback": "webster", "confidence": 0.4,
+        "on_congestion": "planner"},
     "street": {"scenario": "cologne8", "seed": 1, "scale": 1.0, "timing": "street",
         "sensing": "connected"},
     "safety": {"limits": dict.fromkeys(("min_green_s", "max_green_s", "walk_s", "pedestrian_s",
@@ -293,6 +294,7 @@ BOUNDS = [
     ("sumo.range_m", 20.0, 1000.0, 19.99, 1000.1),
 ]
 WORDS = {
+    "control.on_congestion": ("planner", "none"),
     "environment": ("local", "development", "production", "test"),
     "loop.mode": ("performance", "balanced", "accuracy"),
     "loop.overrun": ("degrade", "skip", "slow"),

@@ -86,11 +86,15 @@ class LoopSettings(_Section):
 
 
 class ControlSettings(_Section):
-    """The controller, and its fallback. Below `confidence` a junction is left to the fallback."""
+    """The controller, and its fallback. Below `confidence` a junction is left to the fallback.
+    on_congestion: who decides on a congested junction in place of a controller that is neither the
+    planner nor fixed time.
+    """
 
     controller: ControllerName = "planner"
     fallback: FallbackName = "webster"
     confidence: float = Field(default=0.4, ge=0.0, le=1.0)
+    on_congestion: Literal["planner", "none"] = "planner"
 
 
 class StreetSettings(_Section):

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import statistics
 import threading
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from bench.speed import many
 from tests.waiting import until
 
 from headway.client import Headway
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import STREET, work_out
+from headway.safety import SafetyGate
+from headway.street.congestion import CongestionDetector
+from headway.values import Observation, Proposal, Vehicles
 
 ROUNDS = 7  # of three orders
 # spread over the second of a tick
@@ -76,3 +86,108 @@ def test_a8_an_order_is_obeyed_at_once_at_the_pace_of_real_time(at_real_time, fi
     figures.add("order to its answer, worst of 21", 1e3 * max(answer_s), "ms", "< 200 ms")
     figures.add("order to its event, median", 1e3 * statistics.median(event_s), "ms", "< 500 ms")
     figures.add("order to its event, worst of 21", 1e3 * max(event_s), "ms", "< 500 ms")
+
+
+LIMITED = "252017285"
+LIMITS = f"""
+street: {{scenario: cologne8}}
+control: {{controller: webster}}
+safety:
+  limits: {{max_cycle_s: 100}}
+  junctions:
+    {LIMITED}: {{min_green_s: 14, max_cycle_s: 60}}
+"""
+
+
+def events_of(folder):
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.row("A7")
+def test_a7_limits_are_set_for_the_street_and_for_a_junction_and_each_correction_is_an_event(
+    headway, tmp_path
+):
+    """`headway run --config FILE` with a section `safety`: events `safety.maximum_cycle` and the
+    like have the limit that was set; an unknown junction is refused with those that there are.
+    """
+    config = tmp_path / "settings.yaml"
+    config.write_text(LIMITS)
+    run = ("run", "--config", str(config), "--data", str(tmp_path / "data"), "--until", "25800")
+    done = headway(*run)
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for event in events_of(tmp_path / "data"):
+        if event["kind"] in ("safety.maximum_cycle", "safety.minimum_green"):
+            found.setdefault((event["kind"], event["junction"] == LIMITED), set()).add(
+                event["data"]["limit_s"]
+            )
+    assert found["safety.maximum_cycle", True] == {60.0}
+    assert found.get(("safety.maximum_cycle", False), {100.0}) == {100.0}
+    assert 14.0 in found.get(("safety.minimum_green", True), {14.0})
+
+    config.write_text(LIMITS.replace(LIMITED, "nowhere"))
+    refused = headway(*run)
+    assert refused.returncode != 0
+    assert "no junction 'nowhere'" in refused.stderr
+    assert LIMITED in refused.stderr
+
+
+def with_roads(network, copies):
+    """Lanes and links for each copy of the junction too."""
+    count, own = len(network.lanes), len(network.groups) // copies
+    lanes, links = [], []
+    for k in range(copies):
+        lanes += [replace(lane, edge=f"{lane.edge}.{k}") for lane in network.lanes]
+        links += [
+            replace(
+                link,
+                from_lane=link.from_lane + k * count,
+                to_lane=link.to_lane + k * count,
+                group=link.group + k * own if link.group >= 0 else -1,
+            )
+            for link in network.links
+        ]
+    return replace(network, lanes=tuple(lanes), links=tuple(links))
+
+
+@pytest.mark.row("A7")
+def test_a7_a_thousand_junctions_are_checked_and_their_congestion_is_found(figures):
+    """The gate checks every junction each second; `traffic.congestion` comes with the observation
+    that shows it.
+    """
+    network = with_roads(many(read_network(scenario("cologne1").net), 1000), 1000)
+    groups, lanes = len(network.groups), len(network.lanes)
+    gate = SafetyGate(network, work_out(network, STREET), 0.0)
+    detector = CongestionDetector(network)
+    random, sure = np.random.default_rng(1), np.ones(1000)
+    approaches = np.flatnonzero(detector.approach >= 0)
+    full = approaches.astype(np.int32)
+    n = len(full)
+    lengths_m = np.array([network.lanes[k].length_m for k in full])
+    queue_ = Vehicles(
+        full, np.full(n, -1, np.int32), lengths_m - 5.0, np.zeros(n), np.full(n, 60.0),
+        np.full(n, 5.0), np.zeros(n, bool),
+    )  # fmt: skip
+    checks_s, finds_s, congested = [], [], []
+    for second in range(60):
+        at_s = float(second)
+        seen = Observation(
+            at_s, queue_, gate.shown.copy(), np.zeros(groups), np.full(lanes, np.inf),
+            np.zeros(lanes, np.int32), np.zeros(len(network.links), np.int32),
+            np.zeros(groups, np.int32), np.ones(1000),
+        )  # fmt: skip
+        begun_s = time.perf_counter()
+        congested += detector.update(seen)
+        found_s = time.perf_counter()
+        wanted = np.concatenate(
+            [j.stages[random.integers(len(j.stages))] for j in network.junctions]
+        )
+        checked_from_s = time.perf_counter()
+        gate.admit(Proposal(at_s, "story", wanted, sure), at_s, seen)
+        checks_s.append(time.perf_counter() - checked_from_s)
+        finds_s.append(found_s - begun_s)
+    assert {change.approach for change in congested} == set(detector.names)
+    check_s, find_s = max(checks_s[2:]), max(finds_s[2:])
+    figures.add("1,000 junctions checked, worst of 58 ticks", check_s, "s", "< 3 s")
+    figures.add("check of a junction", check_s, "ms", "< 50 ms")
+    figures.add("congestion of 1,000 junctions found", 1e3 * find_s, "ms", "< 100 ms")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.street.builders import MadePlant, street_of, two_junctions, vehicles
+from tests.street.builders import (
+    A_FIRST,
+    A_SECOND,
+    B_FIRST,
+    B_SECOND,
+    MadePlant,
+    Says,
+    street_of,
+    two_junctions,
+    vehicles,
+)
 
 from headway.street.congestion import Change, CongestionDetector, CongestionLimits
 
@@ -74,6 +84,53 @@ def test_a_detector_goes_on_from_the_state_of_another_and_not_from_that_of_anoth
     assert [c.began for c in heir.update(look(3.0, *FULL))] == [True]
     heir.resume({"storage": np.zeros(99)})
     assert heir.of_junction(0) == ("in0",)
+
+
+class Relief(Says):
+    """As the planner does, for a test."""
+
+
+def relieved(controller_name, relief=True):
+    """What is shown at both junctions after a while of congestion at A; the relief wants the other
+    stages."""
+    wants = Relief("relief", (*A_SECOND, *B_SECOND)) if relief else None
+    street, events = street_of(MadePlant(two_junctions()), Says(controller_name), relief=wants)
+    street.congestion.limits = LIMITS
+    street.plant.vehicles = vehicles(*FULL)
+    for _ in range(20):
+        street.tick()
+    decided = [e.data.get("decides") for e in events if e.kind == "traffic.congestion"]
+    return street.gate.shown.tolist(), decided, street
+
+
+def test_a_congested_junction_is_left_to_the_relief_and_the_others_are_not():
+    shown, decided, street = relieved("says")
+    assert (shown, decided) == ([*A_SECOND, *B_FIRST], ["relief"])
+    assert street.relief.started, "from the time of the congestion"
+    street.plant.vehicles = vehicles()
+    for _ in range(20):
+        street.tick()
+    assert street.gate.shown.tolist() == [*A_FIRST, *B_FIRST]
+
+
+@pytest.mark.parametrize(("name", "relief"), [("planner", True), ("fixed", True), ("says", False)])
+def test_planner_fixed_time_and_a_street_without_relief_decide_themselves(name, relief):
+    shown, decided, _ = relieved(name, relief)
+    assert (shown, decided) == ([*A_FIRST, *B_FIRST], [None])
+
+
+def test_a_relief_that_fails_counts_as_a_controller_that_is_silent():
+    class Broken(Relief):
+        def step(self, observation, state):
+            raise ZeroDivisionError
+
+    street, events = street_of(MadePlant(two_junctions()), Says("says"), relief=Broken("relief"))
+    street.congestion.limits = LIMITS
+    street.plant.vehicles = vehicles(*FULL)
+    for _ in range(20):
+        street.tick()
+    assert "engine.controller_failed" in {e.kind for e in events}
+    assert street.gate.shown.tolist() == [*A_SECOND, *B_SECOND], "the fallback decides"
 
 
 def test_the_loop_records_congestion_and_shows_it_in_the_state_of_the_junction():

@@ -33,6 +33,7 @@ from headway.values import BoolArray, Event, FloatArray, Observation, Proposal, 
 HALTING_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
 CONFIDENCE_HYSTERESIS = 0.1  # above the threshold, for a junction that was left to the fallback
 DURATIONS_KEPT = 7200  # ticks; two hours at one a second
+NEVER_RELIEVED = ("planner", "fixed")
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
 
 
@@ -93,6 +94,7 @@ class Street:
         None without one.
     external:             what sources from outside report.
     congestion:           which approaches are congested.
+    relief:               decides on junctions that are, in place of the controller; None for none.
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
     """
@@ -108,6 +110,7 @@ class Street:
         cycle_s: float = 30.0,
         confidence_threshold: float = 0.4,
         clock: Callable[[], float] = time.perf_counter,
+        relief: Controller | None = None,
     ) -> None:
         self.network = network
         self.plant = plant
@@ -129,6 +132,8 @@ class Street:
         self._factors: Mapping[str, FloatArray] = {}  # of it, by name, (junctions,) each
         self.external = External(network, record)
         self.congestion = CongestionDetector(network)
+        self.relief = relief
+        self._relief_state: Any = None  # None while it does not decide anywhere
         self.signal_log = SignalLog(network)
         self.durations = Durations()
         self._group_of_link = np.array([link.group for link in network.links], np.int32)
@@ -160,9 +165,14 @@ class Street:
         """An event for each approach on which congestion begins or ends."""
         for change in self.congestion.update(observation):
             kind = "traffic.congestion" if change.began else "traffic.congestion_ended"
-            data = {"approach": change.approach, "storage": round(change.storage, 3)}
+            data: dict[str, Any] = {
+                "approach": change.approach,
+                "storage": round(change.storage, 3),
+            }
             if not change.began:
                 data["lasted_s"] = change.lasted_s
+            elif self.relieves and self.relief is not None:
+                data["decides"] = self.relief.name
             junction = self.network.junctions[change.junction].id
             self._record(Event(observation.at_s, kind, junction, data))
 
@@ -198,6 +208,29 @@ class Street:
         wanted = np.where(low_group, fallback.wanted, proposal.wanted)
         return replace(proposal, wanted=wanted), fallback
 
+    @property
+    def relieves(self) -> bool:
+        """Congested junctions are left to `relief`. The planner needs none, and a fixed programme
+        is to stay what it is.
+        """
+        return self.relief is not None and self.controller.name not in NEVER_RELIEVED
+
+    def _relieved(self, proposal: Proposal, observation: Observation) -> Proposal:
+        """The proposal, in which congested junctions show what `relief` wants."""
+        congested = self.congestion.junctions()
+        if self.relief is None or not (self.relieves and congested.any()):
+            self._relief_state = None
+            return proposal
+        if self._relief_state is None:
+            self._relief_state = self.relief.start(observation)
+        relief, self._relief_state = self.relief.step(observation, self._relief_state)
+        of_group = congested[self.network.group_junction]
+        return replace(
+            proposal,
+            wanted=np.where(of_group, relief.wanted, proposal.wanted),
+            confidence=np.where(congested, relief.confidence, proposal.confidence),
+        )
+
     def _judge(self, proposal: Proposal | None, observation: Observation) -> None:
         """How far each junction's proposal is trusted: the controller's confidence, times how fresh
         and complete the observation is that it rests on.
@@ -229,6 +262,7 @@ class Street:
         state = self.loop_state
         try:
             proposal, state.controller = self.controller.step(observation, state.controller)
+            proposal = self._relieved(proposal, observation)
         except Exception as error:  # a controller is not trusted: any error of it counts as silence
             self._record_controller_error(observation.at_s, error)
             return None
@@ -417,6 +451,7 @@ def open_street(
     confidence_threshold: float = 0.4,
     clock: Callable[[], float] = time.perf_counter,
     settings: Settings | None = None,
+    relief: str = "",
 ) -> Street:
     """Start SUMO, with the controllers of these names on it; compiled parts are ready before the
     first tick. settings: the controllers' figures. Other arguments: see `Street`.
@@ -435,6 +470,7 @@ def open_street(
             cycle_s=cycle_s,
             confidence_threshold=confidence_threshold,
             clock=clock,
+            relief=controller_by_name(relief, network, timing, settings) if relief else None,
         )
         _rehearse(street, timing)
     except BaseException:

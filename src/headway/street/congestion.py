@@ -85,6 +85,7 @@ class CongestionDetector:
         self.junction: IntArray = np.array([j for j, _ in found], np.int32)
         self.names = tuple(edge for _, edge in found)
         self._lane_length_m = np.array([lane.length_m for lane in network.lanes], np.float64)
+        self._junctions = len(network.junctions)
         n = len(found)
         self.approaches = Approaches(
             storage=np.zeros(n),
@@ -130,6 +131,12 @@ class CongestionDetector:
         if state["storage"].shape == self.approaches.storage.shape:
             for name, array in self.approaches._asdict().items():
                 array[:] = state[name]
+
+    def junctions(self) -> BoolArray:
+        """(junctions,): some approach is congested."""
+        found = np.zeros(self._junctions, np.bool_)
+        found[self.junction[self.approaches.congested]] = True
+        return found
 
     def of_junction(self, junction: int) -> tuple[str, ...]:
         """Names of its approaches that are congested now."""

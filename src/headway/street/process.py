@@ -46,7 +46,7 @@ from headway.street.messages import (
     Task,
 )
 from headway.street.orders import Orders, OrderStore, with_orders
-from headway.street.run import LIMITS, StreetRun, open_run
+from headway.street.run import LIMITS, StreetRun, open_run, relief_of
 
 SNAPSHOT_HZ = 10.0  # of wall time, at most
 WAKE_BEFORE_TICK_S = 0.003  # waiting for orders ends up to 1 ms late; the pacer waits the rest
@@ -244,6 +244,9 @@ class StreetProcess:
         street.confidence_threshold = new.control.confidence
         if new.control.fallback != before.control.fallback:
             street.set_fallback(self._controller(new.control.fallback))
+        if new.control.on_congestion != before.control.on_congestion:
+            relief = relief_of(new)
+            street.relief = self._controller(relief) if relief else None
         if new.control.controller != before.control.controller:
             street.set_controller(self._controller(new.control.controller))
             self._orders.drop("controller")  # the file spoke last, for the next process too

@@ -232,6 +232,7 @@ def open_run(
         cycle_s=s.loop.cycle_s,
         confidence_threshold=s.control.confidence,
         settings=s,
+        relief=relief_of(s),
     )
     street.external.limits = AgeLimits(s.external.oldest_s, s.external.ahead_s)
     run = StreetRun(
@@ -271,6 +272,12 @@ def sumo_settings(settings: Settings, of_scenario: Scenario) -> SumoSettings:
 def _option(value: object) -> str:
     """As SUMO's command line takes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def relief_of(settings: Settings) -> str:
+    """Name of the controller for congested junctions; empty for none."""
+    name = settings.control.on_congestion
+    return "" if name == "none" else name
 
 
 def _sumo_settings(
