@@ -1,0 +1,86 @@
+"""The port before the application behind it has started: it says what is starting."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from headway.api.startup import StartingApp
+
+
+async def play(app, script):
+    """Run the lifespan of `app` around `script`."""
+    inbox, sent = asyncio.Queue(), asyncio.Queue()
+    life = asyncio.create_task(app({"type": "lifespan"}, inbox.get, sent.put))
+    await inbox.put({"type": "lifespan.startup"})
+    assert (await sent.get())["type"] == "lifespan.startup.complete"
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        await script(client)
+    await inbox.put({"type": "lifespan.shutdown"})
+    assert (await sent.get())["type"] == "lifespan.shutdown.complete"
+    await life
+
+
+def test_it_answers_at_once_says_what_starts_and_becomes_the_application():
+    opened, log = threading.Event(), []
+
+    @asynccontextmanager
+    async def lifespan(_):
+        log.append("in")
+        yield
+        log.append("out")
+
+    def make():
+        assert opened.wait(10.0)
+        app = FastAPI(lifespan=lifespan)
+        app.get("/health")(lambda: {"status": "ok"})
+        return app
+
+    app = StartingApp(make, log.append)
+
+    async def script(client):
+        health, ready, other = [await client.get(p) for p in ("/health", "/health/ready", "/x")]
+        assert (health.status_code, health.json()["status"]) == (200, "starting")
+        assert (ready.status_code, ready.json()["starting"]) == (503, ["database"])
+        assert (other.status_code, other.headers["retry-after"]) == (503, "2")
+        assert other.json()["detail"] == "the service is starting: database"
+        assert other.headers["content-type"] == "application/problem+json"
+        opened.set()
+        while app.starting:
+            await asyncio.sleep(0.01)
+        assert (await client.get("/health")).json() == {"status": "ok"}
+
+    asyncio.run(play(app, script))
+    assert log == ["in", "out"]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no database"), OSError("no disk")])
+def test_a_start_that_fails_is_reported_with_its_error(fault):
+    failed = []
+
+    def make():
+        raise fault
+
+    async def script(client):
+        while not failed:
+            await asyncio.sleep(0.01)
+        assert (await client.get("/health/ready")).status_code == 503
+
+    asyncio.run(play(StartingApp(make, failed.append), script))
+    assert failed == [fault]
+
+
+def test_a_socket_is_asked_to_come_again_later():
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(StartingApp(FastAPI, print)({"type": "websocket"}, None, send))
+    assert sent == [{"type": "websocket.close", "code": 1013}]
