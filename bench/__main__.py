@@ -58,6 +58,7 @@ PARTS = {
     "traces": traces.traces,
     "sensing": compare.sensing,
     "priority": priority.priority,
+    "claims": priority.claims,
     "external": external.external,
     "learning": compare.learning,
     "confidence": confidence.confidence,

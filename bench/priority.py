@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import pickle
 import tempfile
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,9 +27,10 @@ from headway.plants.sumo import SumoSettings, read_network, scenario
 from headway.plants.sumo.scenarios import Scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, Timing, work_out
+from headway.safety import SafetyGate
 from headway.safety.audit import audit
 from headway.street.closed_loop import Street, open_street
-from headway.values import Event, Observation
+from headway.values import EmergencyVehicle, Event, Observation, Vehicles
 
 SCENARIOS = ("cologne8", "ingolstadt21", "grid4x4")
 NAME = "bench-emergency"
@@ -350,3 +352,58 @@ def priority(arguments: Sequence[str] = ()) -> None:
         print(f"{name:13s} {summary(found)}", flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(p) for p in everything], indent=1))
+
+
+def claims() -> None:
+    """One second of the gate while vehicles claim priority (ingolstadt21, 600 vehicles before its
+    signals); to reach: 500 ms from a claim to the command.
+    """
+    network = read_network(scenario("ingolstadt21").net)
+    timing = work_out(network, PROFILES["street"])
+    random = np.random.default_rng(1)
+    for number in (1, 10, 10_000):
+        gate = SafetyGate(network, timing, 0.0)
+        took_s = []
+        for second in range(20):
+            observation = _claimed(network, gate, float(second), number, random)
+            begun = time.perf_counter()
+            gate.admit(None, float(second), observation)
+            took_s.append(time.perf_counter() - begun)
+        print(
+            f"{number:6d} claims: median {1e3 * np.median(took_s[2:]):.1f} ms, "
+            f"worst {1e3 * max(took_s[2:]):.1f} ms a tick"
+        )
+
+
+def _claimed(
+    network: Network, gate: SafetyGate, at_s: float, number: int, random: np.random.Generator
+) -> Observation:
+    """Vehicles by chance before all signals, and `number` that claim three groups each."""
+    signalised = [k for k, link in enumerate(network.links) if link.group >= 0]
+    links = random.choice(signalised, 600).astype(np.int32)
+    n, groups = len(links), len(network.groups)
+    return Observation(
+        at_s=at_s,
+        vehicles=Vehicles(
+            lane=np.array([network.links[k].from_lane for k in links], np.int32),
+            link=links,
+            distance_m=random.uniform(0.0, 150.0, n),
+            speed_mps=np.zeros(n),
+            waiting_s=np.zeros(n),
+            length_m=np.full(n, 7.5),
+            emergency=np.zeros(n, np.bool_),
+        ),
+        shown=gate.shown.copy(),
+        shown_for_s=np.zeros(groups),
+        room_m=np.full(len(network.lanes), np.inf),
+        count=np.zeros(len(network.lanes), np.int32),
+        arrived=np.zeros(len(network.links), np.int32),
+        waiting_persons=np.zeros(groups, np.int32),
+        completeness=np.ones(len(network.junctions)),
+        emergencies=tuple(
+            EmergencyVehicle(
+                f"e{i}", 14.0, tuple((int(g), 50.0) for g in random.integers(0, groups, 3))
+            )
+            for i in range(number)
+        ),
+    )

@@ -10,6 +10,8 @@ import pytest
 
 from headway.roads import BENCHMARK, STREET
 from headway.safety import Order, Override
+from headway.safety.clearing import Clearing
+from headway.safety.kernel import NO_STAGE
 from headway.values import EmergencyVehicle, Vehicles
 from tests.safety.builders import G, P, R
 from tests.safety.networks import crossroads, pair
@@ -206,6 +208,34 @@ def test_a_source_that_knows_the_lane_alone_gets_all_that_it_may_take():
     nearer = EmergencyVehicle("amb", 10.0, ((0, 80.0), (1, 50.0)))
     drive(two, 12, lambda _: [nearer])
     assert two.shown[-1][:2] == [R, G], "the nearer of two places at one junction"
+
+
+def test_of_stages_that_serve_it_alike_the_present_one_stays_and_else_most_vehicles_count():
+    clearing = Clearing(with_stages([G, R, G, R], [R, G, G, R], [R, R, G, G]))
+
+    def best(present, demand):
+        stage = clearing.best(
+            junction=0,
+            queue=[2],
+            also=[],
+            shown=np.full(4, R, np.int8),
+            present=present,
+            demand=np.array(demand, np.int32),
+        )
+        return clearing.colours(0, stage).tolist()
+
+    assert best(NO_STAGE, [1, 2, 0, 0]) == [R, G, G, R]
+    assert best(NO_STAGE, [2, 1, 0, 0])[:3] == [G, R, G]
+    assert best(2, [2, 1, 0, 0]) == [R, R, G, G]
+
+
+def test_what_is_needed_counts_the_minimum_green_of_what_is_green_now():
+    """5 s of minimum green, of which 3 are over, and 3 s of yellow; a second later 1 s less."""
+    two = Two().play(FIRST, 6)  # the first 3 s are a yellow before the start
+    two.play(FIRST, 1, emergencies=(one("x", 100.0, 5),))
+    assert two.reported("emergency")[0][3]["needed_s"] == 5.0
+    later = Two().play(FIRST, 7).play(FIRST, 1, emergencies=(one("x", 100.0, 5),))
+    assert later.reported("emergency")[0][3]["needed_s"] == 4.0
 
 
 # turns and bounds
