@@ -1076,6 +1076,30 @@ def test_an_invalid_settings_file_is_recorded_once_and_changes_nothing(play, tmp
     assert (played.runs[-1].street.controller.name, len(played.loops)) == ("fixed", 1)
 
 
+def test_a_log_folder_that_cannot_be_made_or_a_controller_that_cannot_be_had_ends_no_street(
+    play, tmp_path, tiny, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "logs"
+    played = followed(
+        play, tmp_path, tiny, FIRST.replace("20", "10") + f"log: {{folder: {folder}}}\n"
+    )
+    assert [d["changed"] for *_, d in played.events("engine.settings")] == [["loop", "log"]]
+
+    def refuse(*_, **__):
+        raise ValueError("the Q-table has 2 actions, this network needs 4")
+
+    monkeypatch.setattr(
+        "headway.control.catalogue.QLearning", type("Q", (), {"name": "q-learning"})
+    )
+    monkeypatch.setattr("headway.control.catalogue.QLearning.__init__", refuse)
+    learnt = FIRST.replace("controller: fixed", "controller: q-learning")
+    played = followed(play, tmp_path, tiny, learnt)
+    ((_, _, refused),) = played.events("engine.settings_refused")
+    assert refused["fault"].startswith("the Q-table has 2 actions")
+    assert played.runs[-1].street.controller.name == "fixed"
+
+
 def test_a_corrected_settings_file_is_applied_and_its_error_cleared(play, tmp_path, tiny):
     path = tmp_path / "headway.yaml"
     wrong = FIRST.replace("controller: fixed", "controller: magic")

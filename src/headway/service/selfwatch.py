@@ -24,7 +24,7 @@ from headway.service.alert_desk import (
     Publish,
 )
 from headway.service.streets import RunningStreet, StreetService
-from headway.settings import AlertSettings, Watched, log_level
+from headway.settings import AlertSettings, Settings, Watched, log_level
 from headway.store import Database, Intake
 from headway.street.alerts import MACHINE_FIGURES, PROCESS_FIGURES
 from headway.telemetry import metrics
@@ -194,10 +194,18 @@ class SelfWatch:
             new = self._watched.current
             self._log.info("settings changed", changed=list(changed))
             if "log" in changed:
-                telemetry.set_up(log_level(new), new.log.json_lines, new.log.folder)
-                logging.getLogger("headway").addHandler(self.errors)  # set_up has taken it out
+                self._set_up_logs(new)
             if "alerts" in changed:
                 self.desk.use(new.alerts)
+
+    def _set_up_logs(self, new: Settings) -> None:
+        level, folder = log_level(new), new.log.folder
+        try:
+            telemetry.set_up(level, new.log.json_lines, folder)
+        except OSError as error:
+            telemetry.set_up(level, new.log.json_lines)
+            self._log.error("no log files", folder=folder, error=str(error))
+        logging.getLogger("headway").addHandler(self.errors)  # set_up has taken it out
 
 
 def _measure(state: Mapping[str, Any]) -> None:

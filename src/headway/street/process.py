@@ -230,14 +230,24 @@ class StreetProcess:
             self.settings = _with_loop(
                 self.settings, with_orders(self.settings, self._orders.load())
             )
-            self._apply_settings(before)
+            try:
+                self._apply_settings(before)
+            except (ValueError, OSError) as error:  # a controller that cannot be had here
+                self.settings = before
+                self.run.record("engine.settings_refused", {"fault": str(error)})
+                return
             by = self.run.street.controller.name
             self.run.record("engine.settings", {"changed": list(changed), "controller": by})
             self._use_new_loop()
 
     def _apply_settings(self, before: Settings) -> None:
-        """Logs, street and controllers; the loop is made anew afterwards."""
+        """Logs, street and controllers; the loop is made anew afterwards. Raises ValueError or
+        OSError, with nothing changed, for a controller that cannot be had for this street.
+        """
         new, street = self.settings, self.run.street
+        for name in (new.control.fallback, new.control.controller):
+            if name not in (before.control.fallback, before.control.controller):
+                self._controller(name)
         self._set_up_logs()
         self.run.tick_s = new.loop.tick_s
         street.cycle_s = new.loop.cycle_s
@@ -339,10 +349,16 @@ class StreetProcess:
     # --- the street of the moment ---
 
     def _set_up_logs(self) -> None:
-        """Each street has a folder of its own below that of the settings."""
-        log = self.settings.log
+        """Each street has a folder of its own below that of the settings. One that cannot be made
+        does not end the street: its lines go to standard error alone.
+        """
+        log, level = self.settings.log, log_level(self.settings)
         folder = str(Path(log.folder) / self._task.name) if log.folder else ""
-        telemetry.set_up(log_level(self.settings), log.json_lines, folder)
+        try:
+            telemetry.set_up(level, log.json_lines, folder)
+        except OSError as error:
+            telemetry.set_up(level, log.json_lines)
+            telemetry.log("street").error("no log files", folder=folder, error=str(error))
 
     def _current_task(self) -> Task:
         return replace(self._task, settings=self.settings)
