@@ -134,9 +134,9 @@ function showAlert(street, news) {
   heard(street, news);
   const item = document.createElement("li");
   const data = news.data ?? news;
-  item.className = data.level ?? (news.kind?.startsWith("alert") ? "warning" : "");
+  item.className = data.level ?? news.severity ?? (news.kind?.startsWith("alert") ? "warning" : "");
   const what = Object.entries(data).filter(([k]) => !["kind", "number"].includes(k)).map(([k, v]) => `${k} ${typeof v === "number" ? +v.toFixed(1) : JSON.stringify(v)}`).join(", ");
-  item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.kind} ${news.junction ?? ""}  ${what}`;
+  item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.state === "open" ? "candidate for review: " : ""}${news.kind} ${news.junction ?? ""}  ${what}`;
   const list = $("alerts");
   list.prepend(item);
   while (list.children.length > 30) list.lastChild.remove();
