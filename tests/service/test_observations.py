@@ -117,6 +117,8 @@ def test_a_source_without_emergencies_claims_no_priority():
             {"junction": "B", "approach": "in3", "pedestrian_call": True, "crossing": 1},
             "/crossing", "There are: 2",
         ),
+        ({"queue": 31}, "/queue", "does not fit: 155 m of vehicles on 150 m of lanes"),
+        ({"queue_m": 151.0}, "/queue_m", "does not fit: 151 m"),
         ({"at_s": 89.0}, "/at_s", "11.0 s old"), ({"at_s": 104.0}, "/at_s", "ahead"),
         ({"at_s": None, "at": "2026-01-31T11:59:40Z"}, "/at", "20.0 s old"),
     ],
@@ -210,9 +212,9 @@ def test_a_message_that_could_not_be_sent_is_said_at_the_next_one():
 
 def test_vehicles_count_for_the_rate_too():
     world = World(rows_per_s=10.0)
-    vehicles = [{"distance_m": float(k)} for k in range(200)]
-    found = world.take(*[{"queue": None, "vehicles": vehicles}] * 3)  # 20 rows each, of 50
-    assert (found.taken, found.cut) == (2, 1)
+    vehicles = [{"distance_m": 4.0 * k} for k in range(30)]
+    found = world.take(*[{"queue": None, "vehicles": vehicles}] * 20)  # 3 rows each, of 50
+    assert (found.taken, found.cut) == (16, 4)
 
 
 def test_another_scenario_has_other_places():

@@ -281,7 +281,7 @@ def test_what_the_merge_makes_can_always_be_used():
         approach = str(rng.choice(["in0", "in1", "in2"]))
         kind = rng.integers(4)
         values = [
-            {"queue": int(rng.integers(200))},
+            {"queue": int(rng.integers(30))},
             {"count": int(rng.integers(1000)), "detector_m": float(rng.uniform(0.0, 1000.0))},
             {"occupancy": float(rng.uniform()), "detector_m": float(rng.uniform(0.0, 1000.0))},
             {"vehicles": [ObservedVehicle(float(rng.uniform(0, 2000)), float(rng.uniform(0, 99)))]},

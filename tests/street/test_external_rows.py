@@ -78,6 +78,12 @@ def test_fields_that_contradict_each_other(more, place):
     assert fault_of(row).place == place
 
 
+def test_a_junction_may_have_the_names_of_all_its_nodes():
+    """SUMO joins them: a junction of the scenario ingolstadt7 has 166 letters."""
+    assert one(junction="x" * 512)[0].junction == "x" * 512
+    assert one(junction="x" * 513)[1].place == "/junction"
+
+
 def test_a_row_of_nothing_but_a_call_needs_no_approach():
     row, _ = one(queue=None, approach="", pedestrian_call=True)
     assert fault_of(row) is None

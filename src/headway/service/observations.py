@@ -360,7 +360,7 @@ def _placed(row: ObservationRow, places: Places, declared: SourceSettings | None
         places.crossing_groups(row, junction)
     approach = places.road_from(junction, row.approach) if row.approach else ""
     if approach:
-        places.lanes(junction, approach)
+        places.check_room(row, places.lanes(junction, approach))
     if declared is not None and not declared.emergencies:
         row = _without_emergencies(row)
     return msgspec.structs.replace(row, junction=name, approach=approach)

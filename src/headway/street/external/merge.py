@@ -160,6 +160,7 @@ class External:
         try:
             junction = self.places.junction(row.junction)
             lanes = self.places.lanes(junction, row.approach) if row.approach else ()
+            self.places.check_room(row, lanes)
             called = self.places.crossing_groups(row, junction) if row.pedestrian_call else ()
         except PlaceError:
             return False

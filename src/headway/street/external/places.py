@@ -9,7 +9,8 @@ from functools import cached_property
 from headway.plants.sumo import read_shapes
 from headway.roads import Network
 from headway.roads.network import Kind
-from headway.street.external.rows import ObservationRow
+from headway.roads.upstream import feeders
+from headway.street.external.rows import FARTHEST_M, ObservationRow
 
 DIRECTIONS = (
     "east",
@@ -21,6 +22,8 @@ DIRECTIONS = (
     "south",
     "southeast",
 )
+TIGHTEST_M = 5.0  # of road that a vehicle in a queue takes at the least
+SLACK_M = 50.0  # by which the way of vehicles may be longer than the shortest
 MOST_LISTED = 12  # names in a fault
 
 
@@ -49,6 +52,7 @@ class Places:
             tuple(g for g in j.groups if network.groups[g].kind == Kind.PEDESTRIAN)
             for j in network.junctions
         ]
+        self._reach: dict[int, float] = {}
         self._junctions = {
             name: number for number, j in enumerate(network.junctions) for name in (*j.tl_ids, j.id)
         }
@@ -76,6 +80,32 @@ class Places:
             f"no approach {approach!r} at junction {self.network.junctions[junction].id!r}. There "
             f"are the roads: {_listed(roads)}; their lanes; and directions",
         )
+
+    def check_room(self, row: ObservationRow, lanes: tuple[int, ...]) -> None:
+        """Raises PlaceError for more vehicles than stand bumper to bumper before the stop lines, up
+        to the signals before.
+        """
+        room_m = SLACK_M + sum(self._reach_m(lane) for lane in lanes)
+        queue_m = (row.queue_m or 0.0) * len(lanes)
+        claimed = {
+            "/vehicles": len(row.vehicles or ()) * TIGHTEST_M,
+            "/queue": (row.queue or 0) * TIGHTEST_M,
+            "/queue_m": queue_m,
+        }
+        for place, length_m in claimed.items():
+            if length_m > room_m:
+                raise PlaceError(
+                    place,
+                    f"does not fit: {length_m:.0f} m of vehicles on {room_m:.0f} m of lanes before "
+                    f"{row.approach!r}",
+                )
+
+    def _reach_m(self, lane: int) -> float:
+        """From the stop line to the signals before, or where the network begins."""
+        if lane not in self._reach:
+            found = feeders(self.network, lane, FARTHEST_M)
+            self._reach[lane] = max(feeder.to_stop_m for feeder in found)
+        return self._reach[lane]
 
     def crossing_groups(self, row: ObservationRow, junction: int) -> tuple[int, ...]:
         """The signal groups that a pedestrian call is for. Raises PlaceError."""

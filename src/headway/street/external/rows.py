@@ -20,7 +20,8 @@ AT_STOP_LINE_M = (
     5.0  # a detector nearer than this counts the vehicles that leave, others those that come
 )
 
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:/#\- ]+$")]
+LONGEST_NAME = 512  # SUMO joins the names of all nodes of a junction
+Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 Label = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_.:/#\-]*$")]
 Distance = Annotated[float, Meta(ge=0.0, le=FARTHEST_M)]
 Speed = Annotated[float, Meta(ge=0.0, lt=100.0)]
@@ -70,7 +71,7 @@ class ObservationRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """
 
     junction: Name
-    approach: Annotated[str, Meta(max_length=128)] = ""
+    approach: Annotated[str, Meta(max_length=LONGEST_NAME)] = ""
     source: Label = ""
     at: Annotated[datetime, Meta(tz=True)] | None = None
     at_s: Annotated[float, Meta(ge=-1e9, le=1e12)] | None = None
