@@ -95,10 +95,11 @@ class Crowd:
         return np.array([times[:messages] for times in came.values()]).T
 
 
-def _listen(url: str, ready: Any, out: Any) -> None:
+def _listen(url: str, ready: Any, out: Any, done: Any) -> None:
     crowd = Crowd(url)
     ready.set()
     out.put(crowd.hear(MESSAGES))
+    done.wait(60)  # until then nobody leaves
 
 
 def _processor_s(process: int) -> float:
@@ -112,15 +113,17 @@ def _spread(url: str, pid: int, begin: Any = None) -> tuple[np.ndarray[Any, Any]
     time that the server `pid` used for one.
     """
     context = multiprocessing.get_context("spawn")
-    ready, out = context.Event(), context.Queue()
-    process = context.Process(target=_listen, args=(url, ready, out))
+    ready, out, done = context.Event(), context.Queue(), context.Event()
+    process = context.Process(target=_listen, args=(url, ready, out, done))
     process.start()
     assert ready.wait(120)
+    time.sleep(1.0)  # what the server does for newcomers is no part of a message
     before_s = _processor_s(pid)
     if begin is not None:
         begin()
     came = out.get(timeout=120)
     used_ms = (_processor_s(pid) - before_s) * 1e3 / MESSAGES
+    done.set()
     process.join()
     return np.ptp(came[WARM_UP:], axis=1) * 1e3, used_ms
 
