@@ -18,6 +18,10 @@ from headway.telemetry import metrics
 
 # name here: name in the text form, kind, labels in the order in which they are given
 METRICS = {
+    "observations": ("headway_observations", "counter", ("street", "outcome")),
+    "source_weight": ("headway_source_weight", "gauge", ("street", "source")),
+    "upkeep_failed": ("headway_upkeep_failed", "gauge", ("task",)),
+    "upkeep_done_at": ("headway_upkeep_last_success_timestamp_seconds", "gauge", ("task",)),
     "machine": ("headway_machine", "gauge", ("figure",)),
     "process": ("headway_process", "gauge", ("process", "figure")),
     "cycle_success": ("headway_cycle_success_rate", "gauge", ("street",)),
