@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from headway import telemetry
 from headway.service.camera_alerts import AlertChange, CameraAlerts, OpenAlert, RuleBook
 from headway.service.camera_health import CameraHealth, CameraView, HealthChange
-from headway.settings import CameraSettings
+from headway.settings import CAMERA_METRICS, CameraSettings
 from headway.telemetry import metrics
 from headway.telemetry.machine import Machine
 
@@ -142,8 +142,15 @@ class MonitoringService:
                 for view in views
                 if view.name in states
             }
-            for alert in self._alerts.check(now_s, figures, self._machine.figures()):
+            for alert in self._alerts.check(now_s, figures, self._machine_figures()):
                 self._report_alert(alert, now_s)
+
+    def _machine_figures(self) -> dict[str, float | None]:
+        """Read only where a rule asks for them: they cost more than all cameras' together."""
+        metrics_asked = {rule.metric for rule in self.rules.all()}
+        if all(CAMERA_METRICS[metric].of_camera for metric in metrics_asked):
+            return {}
+        return self._machine.figures()
 
     def _figures(
         self, view: CameraView, state: Mapping[str, Any], now_s: float
