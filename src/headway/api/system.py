@@ -278,13 +278,18 @@ def upkeep(request: Request, _: Admin) -> Upkeep:
     )
 
 
-@router.post("/api/v1/admin/upkeep/{task}", tags=["admin"], responses=responses(401, 403, 422, 503))
+@router.post(
+    "/api/v1/admin/upkeep/{task}", tags=["admin"], responses=responses(401, 403, 409, 422, 503)
+)
 def run_upkeep(request: Request, _: Admin, task: UpkeepTask) -> UpkeepRun:
     """Run a task now: a backup; retention; or a drill, which restores the newest backup into a
     database of its own, counts its rows, compares them with those it was made of, and drops it.
     """
+    service = services_of(request).upkeep
+    if why_not := service.why_not(task):
+        raise ProblemError(409, why_not)
     try:
-        return services_of(request).upkeep.run(task)
+        return service.run(task)
     except UpkeepError as error:
         raise ProblemError(503, str(error)) from error
 

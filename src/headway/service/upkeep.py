@@ -141,6 +141,16 @@ class UpkeepService:
 
     # --- what ---
 
+    def why_not(self, task: UpkeepTask) -> str:
+        """Why the task cannot be run as things stand; empty where it can."""
+        if self._busy.locked():
+            return "another run of the upkeep is under way. Try again later"
+        if task == "drill" and not self.files():
+            return f"{self.backups}: holds no backup yet. Make one first"
+        if task == "retention" and not self.settings.retention_days:
+            return "upkeep.retention_days is 0: nothing is ever deleted"
+        return ""
+
     def run(self, task: UpkeepTask) -> UpkeepRun:
         """Run a task now, and record it. Raises UpkeepError where it failed, or another one is
         running.
