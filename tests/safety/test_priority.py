@@ -128,8 +128,8 @@ def test_its_own_row_tells_its_lane_among_several():
 @pytest.mark.parametrize(
     ("queue", "seconds"),
     # 4 groups' minimum green is over: 3 s of yellow, and with vehicles before it 2 s of start-up
-    # loss, 2 s each; 5 s of margin; never less than the look-ahead of 30 s
-    [(0, 30.0), (5, 30.0), (15, 40.0), (30, 70.0), (90, 110.0)],
+    # loss, 2 s each; 5 s of margin; never less than the look-ahead of 25 s
+    [(0, 25.0), (5, 25.0), (15, 40.0), (30, 70.0), (90, 110.0)],
 )
 def test_it_begins_early_enough_for_the_queue_to_leave(queue, seconds):
     two = Two().play(FIRST, 12)
@@ -143,7 +143,7 @@ def test_it_begins_early_enough_for_the_queue_to_leave(queue, seconds):
     # those behind it do not count, and no more than fifty do
     before = min(sum(m < seconds * LIMIT_MPS for m in metres), 50)
     needed_s = 3.0 + (2.0 + 2.0 * before if before else 0.0) + 5.0
-    assert eta_s == pytest.approx(max(30.0, needed_s), abs=1.0)
+    assert eta_s == pytest.approx(max(25.0, needed_s), abs=1.0)
     assert eta_s == pytest.approx(seconds, abs=1.0)
     event = two.reported("emergency")[0][3]
     assert event["vehicles_before"] == before
@@ -154,7 +154,7 @@ def test_a_later_junction_begins_when_it_can_be_reached():
     way = EmergencyVehicle("amb", LIMIT_MPS, ((0, 139.0), (5, 139.0 + 29.0 * LIMIT_MPS)))
     two = Two().play(FIRST, 12, emergencies=(way,))
     assert [e[1] for e in begun(two)] == ["J"], "39 s away"
-    near = EmergencyVehicle("amb", LIMIT_MPS, ((0, 1.0), (5, 1.0 + 29.0 * LIMIT_MPS)))
+    near = EmergencyVehicle("amb", LIMIT_MPS, ((0, 1.0), (5, 1.0 + 24.0 * LIMIT_MPS)))
     two = Two().play(FIRST, 12, emergencies=(near,))
     assert [e[1] for e in begun(two)] == ["J", "K"]
     # held up by a queue at the first, it comes later to the second
@@ -356,8 +356,8 @@ def test_one_that_waits_inside_for_ever_loses_its_claim():
 
 
 def test_a_service_that_has_begun_is_not_ended_by_a_later_time_of_arrival():
-    two = drive(Two().play(FIRST, 12), 2, lambda _: [one("amb", 29.0 * LIMIT_MPS, 5)])
-    drive(two, 5, lambda _: [one("amb", 33.0 * LIMIT_MPS, 5)])
+    two = drive(Two().play(FIRST, 12), 2, lambda _: [one("amb", 24.0 * LIMIT_MPS, 5)])
+    drive(two, 5, lambda _: [one("amb", 28.0 * LIMIT_MPS, 5)])
     assert (len(begun(two)), ended(two)) == (1, [])
     drive(two, 1, lambda _: [one("amb", 121.0 * LIMIT_MPS, 5)])
     assert len(ended(two)) == 1
@@ -375,8 +375,8 @@ def test_signals_that_do_not_obey_stay_red_for_it_too():
 
 @pytest.mark.parametrize("speed", [0.0, -3.0, np.nan, np.inf, -np.inf, 1e300, LIMIT_MPS])
 def test_any_speed_gives_a_plausible_time_of_arrival(speed):
-    two = Two().play(FIRST, 2, emergencies=(one("x", 30.0 * LIMIT_MPS, 5, speed),))
-    assert two.reported("emergency")[0][3]["eta_s"] == (10.43 if speed == 1e300 else 30.0)
+    two = Two().play(FIRST, 2, emergencies=(one("x", 25.0 * LIMIT_MPS, 5, speed),))
+    assert two.reported("emergency")[0][3]["eta_s"] == (8.69 if speed == 1e300 else 25.0)
 
 
 def test_unknown_groups_and_places_are_left_out_and_the_others_are_not():

@@ -31,7 +31,7 @@ from headway.safety.kernel import (
 from headway.values import ColourArray, EmergencyVehicle, Event, IntArray, Observation, Vehicles
 
 # A junction is opened at least so long before the vehicle arrives, and never longer.
-LOOK_AHEAD_S = 30.0
+LOOK_AHEAD_S = 25.0
 FARTHEST_S = 120.0
 MARGIN_S = 5.0  # on the time that the lane needs to clear
 LONGEST_SERVICE_S = 120.0
