@@ -16,7 +16,7 @@ Detection: lanes that had traffic many times, and where none is seen for much lo
 Freshness: traffic that does not change at all, not even the time that it has waited, is an old
 picture with a new time.
 
-The figures below were found by `python -m bench confidence`, see decision 15.
+The figures below were found by `python -m bench confidence`, see decision 20.
 """
 
 from __future__ import annotations

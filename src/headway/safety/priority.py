@@ -43,7 +43,7 @@ PROGRESS_M = 5.0
 SERVED_BONUS_S = 3.0
 MOST_CLAIMS = 8  # vehicles looked at for one junction, the nearest: a flood of claims costs no time
 # After a service, a group that has waited so long is served first; otherwise the controller, which
-# knows the queues, gives back better (decision 16).
+# knows the queues, gives back better (decision 19).
 EXIT_FROM_S = 45.0
 LONGEST_EXIT_S = 30.0
 GO = int(Colour.PERMISSIVE)
