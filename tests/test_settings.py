@@ -1051,7 +1051,7 @@ def test_defaults_of_a_command_stand_under_the_file_by_either_name(tmp_path):
     ("options", "said"),
     [
         ({"net-file": "/etc/passwd"}, "no option 'net-file' that is taken here. There are: "),
-        ({"threads": "4 --log /tmp/x"}, "threads: give a number, true, false or one word"),
+        ({"threads": "4 --log /elsewhere/x"}, "threads: give a number, true, false or one word"),
         ({"threads": "../x"}, "threads: give a number, true, false or one word"),
     ],
 )

@@ -47,7 +47,9 @@ GROUPS = {
     "audit": ["verify"],
     "models": ["list", "fetch", "verify"],
 }
-COMMANDS = ["serve", "token", "watch", "camera", "scenarios", "bench", "demo", "train", "run"]
+COMMANDS = [
+    *("serve", "token", "watch", "camera", "scenarios", "bench", "demo", "train", "run", "feed"),
+]
 
 
 @pytest.mark.parametrize(

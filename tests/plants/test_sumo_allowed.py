@@ -93,11 +93,11 @@ def test_a_name_that_no_file_can_have_is_refused(folder, name):
         '<input><additional-files v="../secret.xml"/></input>',
         "<input><additional-files>../secret.xml</additional-files></input>",
         '<input><additional-files value="out.xml"/></input>',
-        '<output><tripinfo-output value="/tmp/x.xml"/></output>',
+        '<output><tripinfo-output value="/elsewhere/x.xml"/></output>',
         '<output><tripinfo-output value="localhost:99"/></output>',
         '<output><output-prefix value="../../"/></output>',
         '<output><fcd-output value="${HOME}/x"/></output>',
-        '<report><log value="/tmp/x"/></report>',
+        '<report><log value="/elsewhere/x"/></report>',
         '<configuration-file value="b.sumocfg"/>',
         '<traci_server><remote-port value="8813"/></traci_server>',
     ],
@@ -112,12 +112,12 @@ def test_a_configuration_that_names_something_outside_is_forbidden(folder, more)
 @pytest.mark.parametrize(
     "text",
     [
-        '<additional><e1Detector id="d" file="/tmp/x"/></additional>',
+        '<additional><e1Detector id="d" file="/elsewhere/x"/></additional>',
         '<additional><e1Detector id="d" file="../x.xml"/></additional>',
         '<additional><e1Detector id="d" file="localhost:99"/></additional>',
         '<additional><include href="../secret.xml"/></additional>',
         '<additional><include href="inner.xml"/></additional>',
-        '<a><param key="device.ssm.file" value="/tmp/x"/></a>',
+        '<a><param key="device.ssm.file" value="/elsewhere/x"/></a>',
         '<a><param key="device.ssm.file" value="&#47;tmp/x"/></a>',
         '<!DOCTYPE a SYSTEM "/etc/passwd"><additional/>',
     ],
@@ -136,9 +136,9 @@ def test_so_is_one_whose_files_name_something_outside(folder, text, packed):
 
 def test_another_encoding_hides_nothing(folder):
     config(folder, '<additional-files value="more.xml"/>')
-    text = '<?xml version="1.0" encoding="UTF-16"?><a><b file="/tmp/x"/></a>'
+    text = '<?xml version="1.0" encoding="UTF-16"?><a><b file="/elsewhere/x"/></a>'
     (folder / "more.xml").write_bytes(text.encode("utf-16"))
-    with pytest.raises(ScenarioNotAllowedError, match="/tmp/x"):
+    with pytest.raises(ScenarioNotAllowedError, match="/elsewhere/x"):
         allowed(folder)
 
 

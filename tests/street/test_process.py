@@ -428,10 +428,12 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
         "B": {"vehicles": 1, "queue": 0, "longest_wait_s": 4.0, "confidence": 1.0,
             "congested": 0},
     }  # fmt: skip
-    assert board == (
-        JunctionState("A", 101.0, 3, 1, 3.0, (0,), 1.0),
-        JunctionState("B", 101.0, 1, 0, 4.0, (0,), 1.0),
-    )
+    assert [(s.junction, s.at_s, s.vehicles, s.stopped, s.longest_wait_s) for s in board] == [
+        ("A", 101.0, 3, 1, 3.0),
+        ("B", 101.0, 1, 0, 4.0),
+    ]
+    assert [(s.green, s.confidence, s.congested) for s in board] == [((0,), 1.0, ())] * 2
+    assert [s.factors for s in board] == [{"completeness": 1.0, "freshness": 1.0}] * 2
     last = reported.of(Snapshot)[-1]
     assert (last.vehicles, last.stopped, last.scene, reported.of(Snapshot)[-2].emission) == (
         5,
@@ -1326,9 +1328,15 @@ def test_the_fallback_named_in_the_settings_is_used_and_recorded_by_name(play, m
           fixed=lambda network, timing: Says("fixed", [1] * len(network.groups),
               [0.1]))  # fmt: skip
     played = play(control={"fallback": "actuated"}, until_s=102.0)
-    assert played.events("engine.fallback") == [
-        (100.0, "engine.fallback", {"confidence": 0.1, "threshold": 0.4, "fallback": "actuated"})
-    ]
+    ((at_s, kind, data),) = played.events("engine.fallback")
+    assert (at_s, kind) == (100.0, "engine.fallback")
+    assert data == {
+        "confidence": 0.1,
+        "threshold": 0.4,
+        "fallback": "actuated",
+        "completeness": 1.0,
+        "freshness": 1.0,
+    }
     assert isinstance(played.of(Snapshot)[-1].junctions[0], JunctionState)
 
 
