@@ -48,8 +48,10 @@ def refused(call, *words):
 
 
 def test_roles_are_in_order():
-    assert [r.name for r in sorted(Role)] == ["VIEWER", "OPERATOR", "ENGINEER", "ADMIN"]
-    assert [r.value for r in sorted(Role)] == [0, 1, 2, 3]
+    assert [r.name for r in sorted(Role)] == [
+        *("VIEWER", "SOURCE", "OPERATOR", "ENGINEER", "ADMIN")
+    ]
+    assert [r.value for r in sorted(Role)] == [0, 1, 2, 3, 4]
     assert Principal("", Role.VIEWER) == NOBODY
 
 

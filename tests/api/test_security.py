@@ -15,8 +15,8 @@ from headway.api.security import ALGORITHM, Role
 from tests.api.service import serving
 
 PUBLIC = {"/health", "/health/ready", "/metrics"}
-OPERATOR = ("/api/v1/ingest", "/override", "/emergency", "/optimisation")
-ENGINEER = ("/controller", "/scenario")
+OPERATOR = ("/api/v1/ingest", "/override", "/emergency", "/optimisation", "/review")
+ENGINEER = ("/controller", "/scenario", "/alerts/rules")
 
 
 def least(method, path):
@@ -30,6 +30,8 @@ def least(method, path):
         return Role.OPERATOR
     if method != "get" and any(part in path for part in ENGINEER):
         return Role.ENGINEER
+    if (method, path) == ("post", "/api/v1/observations"):
+        return Role.SOURCE
     return (
         Role.OPERATOR if method != "get" and any(part in path for part in OPERATOR) else Role.VIEWER
     )

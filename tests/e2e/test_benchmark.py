@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 KEYS = {
     "scenario", "controller", "seed", "timing", "sensing", "scale", "delay_s", "waiting_s",
     "duration_s", "arrived", "unfinished", "never_entered",
-    "stops", "fuel_g", "co2_g", "person_waiting_s", "safety_violations", "interventions", "wall_s",
-    "decision_ms_p99", "error",
+    "stops", "fuel_g", "co2_g", "person_waiting_s", "safety_violations", "late_starts",
+    "interventions", "wall_s", "decision_ms_p99", "error",
 }  # fmt: skip
 
 

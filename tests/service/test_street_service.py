@@ -643,6 +643,19 @@ def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, 
     assert list(live.history) == [(101.0, 0.0, 7, 3)]
 
 
+def test_a_controller_ordered_while_a_run_ends_is_ordered_again_in_the_next(service, task, engines):
+    """The run that took the order ended before it obeyed; the next one confirms it."""
+    order, done = Switch(controller="greedy"), Event(100.0, "engine.controller", "", {})
+    give = [lambda _: service.order("headway", order), RunEnded(160.0, True)]
+    confirm = [started(), done, started(), RunEnded(160.0, True)]
+    engines.plays += [give, confirm, [started(), lambda _: service.request_stop()]]
+    live = service.start("headway", task, repeat=True)
+    live.thread.join(20.0)
+    switches = [[o for o in e.orders if isinstance(o, Switch)] for e in engines.made]
+    assert switches == [[order], [order], []]
+    assert live.unconfirmed is None
+
+
 def test_done_is_the_end_and_says_so_at_once(service, task):
     ended = []
     assert played(

@@ -26,6 +26,7 @@ from headway.street.external.rows import MOST_ROWS
 
 router = APIRouter(prefix="/api/v1/observations", tags=["observations"])
 MOST_FAULTS = 1000  # in one answer
+Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]  # always first: before any look-up
 Reporter = Annotated[Principal, Depends(need(Role.SOURCE))]
 CUT_PAUSE_S = 1.0  # until the next message of a socket that sent more than its rate
 EXAMPLE: Any = [
@@ -232,9 +233,7 @@ def _answer(
 
 
 @router.get("/sources", responses=responses(401, 403, 404, 422))
-def sources(
-    street: Street, service: Observations, _: Any = Depends(need(Role.VIEWER))
-) -> list[SourceState]:
+def sources(_: Viewer, street: Street, service: Observations) -> list[SourceState]:
     """The sources of a street: weight, what it is made of, rows taken and refused, when last
     seen.
     """
@@ -242,9 +241,7 @@ def sources(
 
 
 @router.get("/places", responses=responses(401, 403, 404, 422))
-def places(
-    street: Street, service: Observations, _: Any = Depends(need(Role.VIEWER))
-) -> list[JunctionPlaces]:
+def places(_: Viewer, street: Street, service: Observations) -> list[JunctionPlaces]:
     """What rows may speak of: junctions, with their approaches and crossings."""
     found = service.places(street)
     return [

@@ -83,6 +83,8 @@ class RunningStreet:
     report:   of its real-time loop, the newest; None before the first.
     controller_ordered: the last one that was ordered, fixed time aside; empty for none.
     flows:    of each junction what it was when its last row was recorded.
+    unconfirmed: a controller that was ordered, with the engine that took the order, until it is in
+        force: a run that ends meanwhile does not obey any more.
     """
 
     name: str
@@ -104,6 +106,7 @@ class RunningStreet:
     thread: threading.Thread | None = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)
     controller_ordered: str = ""
+    unconfirmed: tuple[Engine, Switch] | None = None
     report: Mapping[str, Any] | None = None
     flows: dict[str, JunctionState] = field(default_factory=dict)
 
@@ -185,7 +188,10 @@ class StreetService:
         street = self.streets[name]
         if isinstance(order, Switch) and order.scenario:
             read_network(scenario(order.scenario).net)
-        street.engine.order(order)
+        engine = street.engine
+        engine.order(order)
+        if isinstance(order, Switch) and order.controller and not order.scenario:
+            street.unconfirmed = (engine, order)
         if isinstance(order, Switch) and order.controller not in ("", FIXED_TIME):
             street.controller_ordered = order.controller
 
@@ -362,6 +368,8 @@ class StreetService:
             self._handle_start(street, event)
         if event.kind == "engine.scenario":
             street.scenario_ordered = True
+        if event.kind in ("engine.controller", "engine.order_refused"):
+            street.unconfirmed = None
         if event.kind.startswith("alert."):
             _update_alerts(street, event)
         self._record_event(street, event)
@@ -369,6 +377,7 @@ class StreetService:
         if event.kind in (*START_EVENTS, "engine.scenario"):
             with contextlib.suppress(WorkerError):  # it has died since: asked again when it starts
                 street.engine.order(Reporting(scene=True, record=True))
+                _repeat_order(street)
 
     def _handle_start(self, street: RunningStreet, start: Event) -> None:
         """It is another run if the scenario is another one, or was ordered to start from its
@@ -416,6 +425,16 @@ def flow(before: JunctionState | None, now: JunctionState) -> tuple[int | None, 
         return None, None
     passed = max(0, now.arrived - before.arrived - (now.vehicles - before.vehicles))
     return passed, passed / (now.at_s - before.at_s)
+
+
+def _repeat_order(street: RunningStreet) -> None:
+    """A controller that was ordered while the run before was ending is ordered again."""
+    if street.unconfirmed is None:
+        return
+    engine, order = street.unconfirmed
+    if engine is not street.engine:
+        street.unconfirmed = (street.engine, order)
+        street.engine.order(order)
 
 
 def _update_alerts(street: RunningStreet, event: Event) -> None:
