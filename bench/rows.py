@@ -70,6 +70,8 @@ def _doubt(story: Story) -> str:
 
 def _measured(figure: dict[str, Any]) -> str:
     value = figure["measured"]
-    shown = f"{value:.3g}" if isinstance(value, float) and abs(value) < 1e3 else f"{value:,.0f}"
+    shown = str(value)
+    if isinstance(value, int | float):
+        shown = f"{value:.3g}" if abs(value) < 1e3 else f"{value:,.0f}"
     asked = f" (asked: {figure['asked']})" if figure["asked"] else ""
     return f"{figure['name']}: {shown} {figure['unit']}".rstrip() + asked

@@ -24,10 +24,13 @@ def test_a_row_without_a_story_says_what_it_waits_for(request):
 def test_the_page_shows_each_figure_and_each_story_that_failed():
     rows = {"A1": {"asked": "x | y", "figure": "< 5 s"}, "A2": {"asked": "z", "later": "roads"}}
     figure = {"name": "time", "measured": 0.01234, "unit": "s", "asked": "< 5 s"}
-    stories = {"A1": [Story("run it", "passed", [figure]), Story("again", "failed")]}
+    words = {"name": "defaults", "measured": "8 and 40", "unit": "", "asked": ""}
+    many = {"name": "steps", "measured": 58_900.4, "unit": "1/s", "asked": ""}
+    stories = {"A1": [Story("run it", "passed", [figure, words, many]), Story("again", "failed")]}
     assert document(rows, stories).splitlines()[8:12] == [
         "| row | asked | how to see it | figure asked | figures measured |",
         "| --- | --- | --- | --- | --- |",
-        "| A1 | x \\| y | run it<br>again **(failed)** | < 5 s | time: 0.0123 s (asked: < 5 s) |",
+        "| A1 | x \\| y | run it<br>again **(failed)** | < 5 s | time: 0.0123 s (asked: < 5 s)"
+        "<br>defaults: 8 and 40<br>steps: 58,900 1/s |",
         "| A2 | z | Not yet: roads. |  |  |",
     ]
