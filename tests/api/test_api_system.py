@@ -496,3 +496,17 @@ def test_the_upkeep_can_be_seen_and_run(running, admin):
     with running.client("engineer") as engineer:
         assert engineer.get("/api/v1/admin/upkeep").status_code == 403
         assert engineer.post("/api/v1/admin/upkeep/backup").status_code == 403
+
+
+def test_nothing_that_uses_the_database_outlives_the_application(tmp_path, new_record):
+    """A thread that looks at it once more would hold a connection that nobody closes."""
+
+    def ours():
+        names = ("self-watch", "lookout", "upkeep", "spool")
+        return [t for t in threading.enumerate() if t.name in names and t.is_alive()]
+
+    before = set(ours())
+    with serving(tmp_path, lambda tell, intake: standing("headway"), new_record()):
+        threads = set(ours()) - before
+        assert {t.name for t in threads} == {"self-watch", "lookout", "upkeep", "spool"}
+    assert not any(t.is_alive() for t in threads)

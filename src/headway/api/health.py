@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headway.api.services import Services
 
 LOOK_EVERY_S = 5.0
+THREAD_ENDS_WITHIN_S = 5.0
 STALE_AFTER_S = 30.0  # a look that takes so long says by itself that something hangs
 LEAST_FREE_BYTES = 1_000_000_000  # of the disk, as the alert DiskFull has it
 CAMERA_WELL = ("running", "starting", "ended", "stopped")
@@ -77,15 +78,19 @@ class Lookout:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="lookout")
         self.newest = Look(datetime.now(UTC), ())
 
     def begin(self) -> None:
         """Look once, and go on in a thread."""
         self.look()
-        threading.Thread(target=self._work, daemon=True, name="lookout").start()
+        self._thread.start()
 
     def close(self) -> None:
+        """Wait for the last look, so that it holds no connection of a database that is closed."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(THREAD_ENDS_WITHIN_S)
 
     def look(self) -> Look:
         looks = (

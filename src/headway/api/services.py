@@ -37,6 +37,7 @@ from headway.settings import (
 from headway.store import Database, Intake
 
 STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
+REPLAY_ENDS_WITHIN_S = 5.0
 SPOOL_EVERY_S = 2.0  # how often batches that wait on disk are offered to the database again
 
 
@@ -94,6 +95,7 @@ class Services:
     monitoring: MonitoringService | None = None
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _replay: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         self.lookout = Lookout(self)
@@ -182,7 +184,8 @@ class Services:
             lambda: self.camera_service,
             self.settings.cameras,
         )
-        threading.Thread(target=self._replay_spool, daemon=True, name="spool").start()
+        self._replay = threading.Thread(target=self._replay_spool, daemon=True, name="spool")
+        self._replay.start()
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
         self.selfwatch.begin()
@@ -200,9 +203,10 @@ class Services:
         self._stop.set()
         if self.mqtt is not None:
             await run_in_threadpool(self.mqtt.stop)
-        self.lookout.close()
-        self.upkeep.close()
-        self.selfwatch.close()
+        for part in (self.lookout, self.upkeep, self.selfwatch):
+            await run_in_threadpool(part.close)
+        if self._replay is not None:
+            await run_in_threadpool(self._replay.join, REPLAY_ENDS_WITHIN_S)
         if self.monitoring is not None:
             await run_in_threadpool(self.monitoring.close)
         if self.camera_service is not None:

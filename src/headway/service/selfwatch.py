@@ -33,6 +33,7 @@ from headway.telemetry.processes import Processes
 
 EVERY_S = 2.0
 RATE_WITHIN_S = 60.0
+THREAD_ENDS_WITHIN_S = 5.0
 
 
 class Rate:
@@ -92,8 +93,11 @@ class SelfWatch:
         self._thread.start()
 
     def close(self) -> None:
+        """Wait for the last look, so that it holds no connection of a database that is closed."""
         logging.getLogger("headway").removeHandler(self.errors)
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(THREAD_ENDS_WITHIN_S)
 
     def take(self, topic: str, street: str, event: Mapping[str, Any]) -> None:
         """What the streets report, each event once: all of it is of the topic monitoring, but for

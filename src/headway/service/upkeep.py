@@ -27,6 +27,7 @@ UpkeepTask = Literal["backup", "retention", "drill"]
 TASKS: tuple[UpkeepTask, ...] = get_args(UpkeepTask)
 SCHEDULED: tuple[UpkeepTask, ...] = ("backup", "retention")  # a backup comes first
 LOOK_EVERY_S = 5.0
+THREAD_ENDS_WITHIN_S = 5.0
 RETRY_AFTER_S = 900.0  # after a run that failed
 RETENTION_EVERY_H = 24.0
 RUN_LOCK = 4847  # any number that no other lock of the database has: one process at a time
@@ -76,15 +77,19 @@ class UpkeepService:
         self._clock = clock
         self._begun_at = self._now()
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="upkeep")
         self._busy = threading.Lock()
         self._log = telemetry.log("store")
 
     def begin(self) -> None:
         """Keep the schedule, in a thread."""
-        threading.Thread(target=self._work, daemon=True, name="upkeep").start()
+        self._thread.start()
 
     def close(self) -> None:
+        """Wait for a task that is under way, but not long: what it writes is whole or not there."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(THREAD_ENDS_WITHIN_S)
 
     # --- when ---
 
