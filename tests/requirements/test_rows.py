@@ -17,7 +17,7 @@ def test_a_row_without_a_story_says_what_it_waits_for(request):
     stories = {marker.args[0] for marker in marked if marker}
     rows = read_rows()
     assert stories <= rows.keys()
-    if len(request.session.items) > len(rows):  # not where stories were selected
+    if len(stories) > len(rows) / 2:  # not where stories were left out, or one selected
         assert {n for n, row in rows.items() if "later" not in row} <= stories
 
 
