@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
+CountArray = NDArray[np.int64]
 ColourArray = NDArray[np.int8]
 BoolArray = NDArray[np.bool_]
 

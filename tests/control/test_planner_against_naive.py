@@ -387,14 +387,9 @@ class Case:
         return self.seen
 
     def plan(self):
-        return planner_kernel.plan(
-            self.flat,
-            FIGURES,
-            self.target,
-            signals_of(self.seen, self.ended),
-            traffic_of(self.seen),
-            self.seen.links_known,
-        )
+        signals, traffic = signals_of(self.seen, self.ended), traffic_of(self.seen)
+        observed = lane_queues.observe(self.flat, signals, traffic)
+        return planner_kernel.plan(self.flat, FIGURES, self.target, observed, self.seen.links_known)
 
 
 def arms_case(seed):

@@ -160,7 +160,7 @@ def test_a7_a_thousand_junctions_are_checked_and_their_congestion_is_found(figur
     gate = SafetyGate(network, work_out(network, STREET), 0.0)
     detector = CongestionDetector(network)
     random, sure = np.random.default_rng(1), np.ones(1000)
-    approaches = np.flatnonzero(detector.approach >= 0)
+    approaches = np.flatnonzero(detector.lanes["approach"] >= 0)
     full = approaches.astype(np.int32)
     n = len(full)
     lengths_m = np.array([network.lanes[k].length_m for k in full])

@@ -51,7 +51,7 @@ def test_a_checkpoint_holds_the_plant_the_street_and_its_run(tmp_path):
         for n in ("plant.xml.gz", "street.pickle")
     }
     assert json.loads((folder / "about.json").read_text()) == {
-        "format": 4,
+        "format": 5,
         "time_s": 12.3456,
         "key": "run",
         "sha256": digests,
@@ -123,8 +123,8 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, name, how)
     [
         "[1]",
         '{"format": 3}',
-        '{"format": 4, "key": "run"}',
-        '{"format": 4, "key": "run", "sha256": {}, "time_s": "late"}',
+        '{"format": 5, "key": "run"}',
+        '{"format": 5, "key": "run", "sha256": {}, "time_s": "late"}',
         "",
         "null",
     ],

@@ -16,7 +16,7 @@ from tests.street.builders import (
     vehicles,
 )
 
-from headway.street.congestion import Change, CongestionDetector, CongestionLimits
+from headway.street.congestion import APPROACH, Change, CongestionDetector, CongestionLimits
 
 LIMITS = CongestionLimits(begin=0.9, end=0.6, for_s=3.0, clear_s=4.0)
 # lanes of 100 m; link k comes from lane in<k>
@@ -82,7 +82,7 @@ def test_a_detector_goes_on_from_the_state_of_another_and_not_from_that_of_anoth
     heir = CongestionDetector(two_junctions(), LIMITS)
     heir.resume(first.state())
     assert [c.began for c in heir.update(look(3.0, *FULL))] == [True]
-    heir.resume({"storage": np.zeros(99)})
+    heir.resume(np.zeros(99, APPROACH))
     assert heir.of_junction(0) == ("in0",)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from numba import njit
 
 from headway.control.planner_tables import NO_COLUMN, NO_LANE
-from headway.control.queue_model import Closed, LaneQueues, compiled, eta_s, inlined
+from headway.control.queue_model import VEHICLE, Closed, LaneQueues, compiled, eta_s, inlined
 from headway.roads import Colour
-from headway.values import ColourArray, FloatArray, IntArray
+from headway.values import ColourArray, CountArray, FloatArray, IntArray
 
 VEHICLE_SPACE_M = 7.5  # a vehicle in a queue, with the gap to the next one
 QUEUED_MPS = 2.0  # a slower vehicle belongs to the queue that fills its lane
@@ -24,7 +24,7 @@ MIN_ROOM_SHARE = 0.6  # of its length, in a lane too short to have the room that
 
 class Traffic(NamedTuple):
     """What was observed. Vehicles as in `headway.values.Vehicles`; room_m: float (lanes,);
-    waiting_persons: int (groups,), all of those at a crossing go at once.
+    waiting_persons: int (groups,), all of those at a crossing go at once; arrived: int (links,).
     """
 
     lane: IntArray
@@ -34,6 +34,7 @@ class Traffic(NamedTuple):
     waiting_s: FloatArray
     room_m: FloatArray
     waiting_persons: IntArray
+    arrived: CountArray
 
 
 class SignalTimes(NamedTuple):
@@ -77,6 +78,20 @@ def observe(tables, signals, traffic):  # type: ignore[no-untyped-def]
     arriving, to_street = count_arriving(tables, traffic.link)
     downstream = Downstream(traffic.room_m.copy(), arriving, to_street)
     return Observed(signals, traffic, downstream, start, order)
+
+
+@njit(cache=True)
+def fresh_downstream(observed):  # type: ignore[no-untyped-def]
+    """The room behind the junctions before any vehicle was given its part."""
+    downstream = observed.downstream
+    room_m = observed.traffic.room_m.copy()
+    return Downstream(room_m, downstream.arriving, downstream.to_street)
+
+
+@njit(cache=True)
+def vehicle_memory(traffic):  # type: ignore[no-untyped-def]
+    """Room for the vehicles of any one junction, and its persons: see `build_queues`."""
+    return np.empty(len(traffic.lane) + len(traffic.waiting_persons), VEHICLE)
 
 
 @njit(cache=True)

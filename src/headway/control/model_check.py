@@ -27,15 +27,23 @@ import numpy as np
 from numba import njit
 
 from headway.control.confidence import STALE_S
-from headway.control.lane_queues import Observed, SignalTimes, build_queues, observe
+from headway.control.lane_queues import (
+    Observed,
+    SignalTimes,
+    build_queues,
+    fresh_downstream,
+    vehicle_memory,
+)
 from headway.control.planner_tables import NO_LANE
 from headway.control.queue_model import (
     HELD,
     NEVER_S,
     NOW,
-    VEHICLE,
+    Records,
     StagePeriod,
+    compiled,
     no_progress,
+    record_type,
     stage_cost,
 )
 from headway.control.stages import GO
@@ -63,168 +71,157 @@ PLACE = 1e-3  # told apart by place too: vehicles that change places are a chang
 FACTORS = ("freshness", "novelty", "detection", "agreement", "performance")
 
 
+# Of one junction. since_s: when the open window began, NO_WINDOW_S without one; before: vehicles
+# before the stop lines at its beginning; arrived: those that arrived since; late_s: vehicle seconds
+# by which those who passed are behind; predicted_s: that were predicted to be saved by passing;
+# agreement: 0..1, a mean over time; picture: a sum over all that was seen of the vehicles;
+# changed_s: when it changed last. Of late_s and predicted_s, windows that are long over count less.
+JUNCTION_CHECK = record_type(
+    since_s=np.float64,
+    before=np.float64,
+    arrived=np.float64,
+    late_s=np.float64,
+    predicted_s=np.float64,
+    agreement=np.float64,
+    picture=np.float64,
+    changed_s=np.float64,
+)
+# Of one stop lane. empty_since_s: since when nobody is there, NEVER_S where somebody is; gap_s: the
+# mean of such times; spells: how often somebody came.
+LANE_CHECK = record_type(empty_since_s=np.float64, gap_s=np.float64, spells=np.float64)
+
+
 class ModelCheck(NamedTuple):
     """What is remembered of each junction.
 
-    at_s:      float (1,), when it was brought up to date, seconds.
+    at_s:      when it was brought up to date, seconds.
     shown:     int8 (groups,), the colours then.
-    since_s:   float (junctions,), when the open window began; NO_WINDOW_S without one.
-    before:    float (junctions,), vehicles before the stop lines at its beginning.
-    arrived:   float (junctions,), vehicles that arrived since.
-    passing:   float (junctions, WINDOW_S + 1), predicted to have passed after so many seconds.
-    late_s:    float (junctions,), vehicle seconds by which those who passed are behind.
-    predicted_s: float (junctions,), vehicle seconds that were predicted to be saved by passing.
-    agreement: float (junctions,), 0..1, a mean over time.
-    picture:   float (junctions,), a sum over all that was seen of the vehicles; changed_s: when it
-        changed last.
-    empty_since_s: float (stop lanes,), since when nobody is there, NEVER_S where somebody is;
-        gap_s: mean of such times; spells: how often somebody came.
-
-    Of late_s and predicted_s, windows that are long over count less.
+    junctions: JUNCTION_CHECK (junctions,).
+    lanes:     LANE_CHECK (stop lanes,).
+    passing:   float (junctions, WINDOW_S + 1), predicted to have passed after so many seconds of
+        the open window.
     """
 
-    at_s: FloatArray
+    at_s: float
     shown: ColourArray
-    since_s: FloatArray
-    before: FloatArray
-    arrived: FloatArray
+    junctions: Records
+    lanes: Records
     passing: FloatArray
-    late_s: FloatArray
-    predicted_s: FloatArray
-    agreement: FloatArray
-    picture: FloatArray
-    changed_s: FloatArray
-    empty_since_s: FloatArray
-    gap_s: FloatArray
-    spells: FloatArray
 
 
 def no_check(junctions: int, stop_lanes: int, shown: ColourArray, at_s: float) -> ModelCheck:
     """No window is open, and nothing speaks against the model."""
+    of_junction = np.zeros(junctions, JUNCTION_CHECK)
+    of_junction["since_s"] = NO_WINDOW_S
+    of_junction["agreement"] = 1.0
+    of_junction["changed_s"] = at_s
+    of_lane = np.zeros(stop_lanes, LANE_CHECK)
+    of_lane["empty_since_s"] = at_s
     return ModelCheck(
-        at_s=np.array([at_s]),
+        at_s=float(at_s),
         shown=np.array(shown, np.int8),
-        since_s=np.full(junctions, NO_WINDOW_S),
-        before=np.zeros(junctions),
-        arrived=np.zeros(junctions),
+        junctions=of_junction,
+        lanes=of_lane,
         passing=np.zeros((junctions, WINDOW_S + 1)),
-        late_s=np.zeros(junctions),
-        predicted_s=np.zeros(junctions),
-        agreement=np.ones(junctions),
-        picture=np.zeros(junctions),
-        changed_s=np.full(junctions, at_s),
-        empty_since_s=np.full(stop_lanes, at_s),
-        gap_s=np.zeros(stop_lanes),
-        spells=np.zeros(stop_lanes),
     )
 
 
 @njit(cache=True)
-def updated(check, at_s, tables, model, target, signals, traffic, arrived):  # type: ignore[no-untyped-def]
+def updated(check, at_s, tables, model, target, observed):  # type: ignore[no-untyped-def]
     """(check, factors, confidence) of this instant; factors: float (FACTORS, junctions), in the
     order of `FACTORS`.
 
-    target: int (junctions,), the stages aimed at. arrived: int (links,), as in
-        `headway.values.Observation`.
+    target: int (junctions,), the stages aimed at. observed: see `observe`.
     """
-    new = copy_of(check)
-    elapsed_s = at_s - check.at_s[0]
-    new.at_s[0] = at_s
-    new.shown[:] = signals.colour
+    traffic = observed.traffic
+    new = ModelCheck(
+        at_s,
+        observed.signals.colour.copy(),
+        check.junctions.copy(),
+        check.lanes.copy(),
+        check.passing.copy(),
+    )
+    elapsed_s = at_s - check.at_s
     if 0.0 <= elapsed_s <= WINDOW_S:
-        add_arrivals(tables, arrived, new.arrived)
+        add_arrivals(tables, traffic.arrived, new.junctions)
     else:  # the clock leapt: what was predicted says nothing
-        new.since_s[:] = NO_WINDOW_S
+        for j in range(len(target)):
+            new.junctions[j].since_s = NO_WINDOW_S
         elapsed_s = 0.0
 
-    close_windows(new, check.shown, elapsed_s, tables, signals, traffic)
-    open_windows(new, tables, model, signals, traffic)
+    before = vehicles_before(tables, traffic, len(target))
+    close_windows(new, check.shown, elapsed_s, tables, before)
+    open_windows(new, tables, model, observed, before)
     update_agreement(new, elapsed_s, tables, target, traffic)
     vehicles, unknown = count_by_lane(tables, traffic)
 
     factors = np.empty((len(FACTORS), len(target)))
-    factors[0] = freshness_of(new, tables, traffic)
-    factors[1] = share_known(tables, vehicles, unknown, len(target))
-    factors[2] = detection(new, tables, vehicles)
-    factors[3] = new.agreement
-    factors[4] = performance_of(new.late_s, new.predicted_s)
+    fill_freshness(factors[0], new, tables, traffic)
+    fill_share_known(factors[1], tables, vehicles, unknown)
+    fill_detection(factors[2], new, tables, vehicles)
+    for j in range(len(target)):
+        factors[3, j] = new.junctions[j].agreement
+        factors[4, j] = performance_of(new.junctions[j])
     confidence = factors[0] * factors[2] * factors[4]
     confidence *= factors[1] ** NOVELTY_POWER * factors[3] ** AGREEMENT_POWER
     return new, factors, confidence
 
 
-@njit(cache=True)
-def copy_of(check):  # type: ignore[no-untyped-def]
-    return ModelCheck(
-        check.at_s.copy(),
-        check.shown.copy(),
-        check.since_s.copy(),
-        check.before.copy(),
-        check.arrived.copy(),
-        check.passing.copy(),
-        check.late_s.copy(),
-        check.predicted_s.copy(),
-        check.agreement.copy(),
-        check.picture.copy(),
-        check.changed_s.copy(),
-        check.empty_since_s.copy(),
-        check.gap_s.copy(),
-        check.spells.copy(),
-    )
-
-
 # performance
 
 
-@njit(cache=True)
-def performance_of(late_s, predicted_s):  # type: ignore[no-untyped-def]
+@compiled
+def performance_of(junction):  # type: ignore[no-untyped-def]
     """1 while vehicles pass nearly as predicted, 0 where none does."""
-    share = late_s / (predicted_s + LEAST_PREDICTED_S)
-    return np.minimum(np.maximum((1.0 - share) / (1.0 - TOLERATED), 0.0), 1.0)
+    share = junction.late_s / (junction.predicted_s + LEAST_PREDICTED_S)
+    return min(max((1.0 - share) / (1.0 - TOLERATED), 0.0), 1.0)
 
 
-@njit(cache=True)
-def close_windows(check, shown_before, elapsed_s, tables, signals, traffic):  # type: ignore[no-untyped-def]
-    """Add what passed since the last instant to the sums; windows that are over end."""
-    before = vehicles_before(tables, traffic, len(check.since_s))
-    for j in range(len(check.since_s)):
-        if check.since_s[j] == NO_WINDOW_S:
+@compiled
+def close_windows(check, shown_before, elapsed_s, tables, before):  # type: ignore[no-untyped-def]
+    """Add what passed since the last instant to the sums; windows that are over end.
+
+    before: float (junctions,), vehicles before the stop lines.
+    """
+    for j in range(len(check.junctions)):
+        own = check.junctions[j]
+        if own.since_s == NO_WINDOW_S:
             continue
-        window_s = check.at_s[0] - check.since_s[j]
+        window_s = check.at_s - own.since_s
         predicted = check.passing[j, min(int(window_s + 0.5), WINDOW_S)]
-        passed = check.before[j] + check.arrived[j] - before[j]
-        check.late_s[j] += (predicted - passed) * elapsed_s
-        check.predicted_s[j] += predicted * elapsed_s
-        if window_s >= WINDOW_S or has_changed(tables, j, shown_before, signals.colour):
-            check.late_s[j] *= MEMORY
-            check.predicted_s[j] *= MEMORY
-            check.since_s[j] = NO_WINDOW_S
+        passed = own.before + own.arrived - before[j]
+        own.late_s += (predicted - passed) * elapsed_s
+        own.predicted_s += predicted * elapsed_s
+        if window_s >= WINDOW_S or has_changed(tables, j, shown_before, check.shown):
+            own.late_s *= MEMORY
+            own.predicted_s *= MEMORY
+            own.since_s = NO_WINDOW_S
 
 
 @njit(cache=True)
-def open_windows(check, tables, model, signals, traffic):  # type: ignore[no-untyped-def]
-    """A prediction for each junction that has none."""
-    before = vehicles_before(tables, traffic, len(check.since_s))
-    observed = observe(tables, signals, traffic)
-    memory = np.empty(len(traffic.lane) + len(traffic.waiting_persons), VEHICLE)
-    for j in range(len(check.since_s)):
-        if check.since_s[j] == NO_WINDOW_S:
-            check.since_s[j] = check.at_s[0]
-            check.before[j] = before[j]
-            check.arrived[j] = 0.0
+def open_windows(check, tables, model, observed, before):  # type: ignore[no-untyped-def]
+    """A prediction for each junction that has none. before: see `close_windows`."""
+    observed = patient(observed, model)
+    memory = vehicle_memory(observed.traffic)
+    for j in range(len(check.junctions)):
+        own = check.junctions[j]
+        if own.since_s == NO_WINDOW_S:
+            own.since_s = check.at_s
+            own.before = before[j]
+            own.arrived = 0.0
             predict(check.passing[j], tables, model, j, observed, memory)
 
 
 @njit(cache=True)
 def predict(passing, tables, model, junction, observed, memory):  # type: ignore[no-untyped-def]
     """Fill `passing` with how many vehicles will have passed their stop line after 0, 1, ...
-    seconds if the signals stay as they are. memory: see `build_queues`.
+    seconds if the signals stay as they are. observed: `patient`. memory: see `build_queues`.
     """
     passing[:] = 0.0
     colours, opens_after_s, groups = colours_now(tables, junction, observed.signals)
     if (colours[:groups] < GO).all():
         return
-    queues = build_queues(tables, model, junction, patient(observed, model), memory)
+    queues = build_queues(tables, model, junction, observed, memory)
     lanes = tables.junctions[junction + 1].first_lane - tables.junctions[junction].first_lane
     first_column = tables.junctions[junction].first_column
     yields = tables.yields[first_column : first_column + len(colours), : len(colours)]
@@ -240,13 +237,20 @@ def predict(passing, tables, model, junction, observed, memory):  # type: ignore
 
 @njit(cache=True)
 def patient(observed, model):  # type: ignore[no-untyped-def]
-    """The observation as if no green had lasted long: who does not move on green is expected to,
-    unless the exit is full. The planner gives such a vehicle up; here it counts against the model.
+    """The observation as if no green had lasted long, and no vehicle had been given its room yet.
+
+    Who does not move on green is expected to, unless the exit is full. The planner gives such a
+    vehicle up; here it counts against the model.
     """
     signals = observed.signals
     shown_for_s = np.minimum(signals.shown_for_s, model.blocked_after_s)
-    signals = SignalTimes(signals.colour, shown_for_s, signals.ended_for_s)
-    return Observed(signals, observed.traffic, observed.downstream, observed.start, observed.order)
+    return Observed(
+        SignalTimes(signals.colour, shown_for_s, signals.ended_for_s),
+        observed.traffic,
+        fresh_downstream(observed),
+        observed.start,
+        observed.order,
+    )
 
 
 @njit(cache=True)
@@ -276,29 +280,31 @@ def vehicles_before(tables, traffic, junctions):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True)
-def add_arrivals(tables, arrived, found):  # type: ignore[no-untyped-def]
-    """Add the vehicles that arrived for each link to those of its junction, `found`."""
+@compiled
+def add_arrivals(tables, arrived, junctions):  # type: ignore[no-untyped-def]
+    """Add the vehicles that arrived for each link to those of its junction."""
     for link in range(len(arrived)):
         if arrived[link] and tables.links[link].group >= 0:
-            found[junction_of(tables, tables.links[link].group)] += arrived[link]
+            junctions[junction_of(tables, tables.links[link].group)].arrived += arrived[link]
 
 
-@njit(cache=True)
+@compiled
 def has_changed(tables, junction, before, now):  # type: ignore[no-untyped-def]
     """The junction shows other colours."""
     first = tables.junctions[junction].first_group
-    end = tables.junctions[junction + 1].first_group
-    return (before[first:end] != now[first:end]).any()
+    for g in range(first, tables.junctions[junction + 1].first_group):
+        if before[g] != now[g]:
+            return True
+    return False
 
 
-@njit(cache=True)
+@compiled
 def group_of(tables, link):  # type: ignore[no-untyped-def]
     """The signal group of a link; negative for one that is unknown, or has none."""
     return tables.links[link].group if 0 <= link < len(tables.links) else -1
 
 
-@njit(cache=True)
+@compiled
 def junction_of(tables, group):  # type: ignore[no-untyped-def]
     """The junction of a signal group, by bisection."""
     low = 0
@@ -324,10 +330,11 @@ def update_agreement(check, elapsed_s, tables, target, traffic):  # type: ignore
             demand[group] += 1.0
     share = 1.0 - np.exp(-elapsed_s / AGREEMENT_MEAN_S)
     for j in range(len(target)):
-        check.agreement[j] += share * (agreement(tables, j, target[j], demand) - check.agreement[j])
+        own = check.junctions[j]
+        own.agreement += share * (agreement(tables, j, target[j], demand) - own.agreement)
 
 
-@njit(cache=True)
+@compiled
 def agreement(tables, junction, stage, demand):  # type: ignore[no-untyped-def]
     """What `stage` serves, as a share of what that stage of the programme serves that serves most;
     1 where none would serve anybody. demand: float (groups,), vehicles and persons.
@@ -341,7 +348,7 @@ def agreement(tables, junction, stage, demand):  # type: ignore[no-untyped-def]
     return min(served(tables, junction, first_stage + stage, demand) / most, 1.0)
 
 
-@njit(cache=True)
+@compiled
 def served(tables, junction, row, demand):  # type: ignore[no-untyped-def]
     """The demand of the groups that may go in the stage in this row."""
     first_group = tables.junctions[junction].first_group
@@ -368,58 +375,56 @@ def count_by_lane(tables, traffic):  # type: ignore[no-untyped-def]
     return vehicles, unknown
 
 
-@njit(cache=True)
-def share_known(tables, vehicles, unknown, junctions):  # type: ignore[no-untyped-def]
-    """The share of the vehicles of each junction whose link is known, less where a lane has more
-    vehicles than the model was checked with; float (junctions,).
+@compiled
+def fill_share_known(found, tables, vehicles, unknown):  # type: ignore[no-untyped-def]
+    """Fill `found`, float (junctions,), with the share of the vehicles of each junction whose link
+    is known, less where a lane has more vehicles than the model was checked with.
     """
-    found = np.ones(junctions)
-    for j in range(junctions):
-        own = slice(tables.junctions[j].first_lane, tables.junctions[j + 1].first_lane)
-        total = vehicles[own].sum()
-        if total:
-            crowd = CHECKED_LANE_VEHICLES / max(vehicles[own].max(), CHECKED_LANE_VEHICLES)
-            found[j] = (1.0 - unknown[own].sum() / total) * crowd
-    return found
+    for j in range(len(found)):
+        total = 0.0
+        lost = 0.0
+        most = CHECKED_LANE_VEHICLES
+        for a in range(tables.junctions[j].first_lane, tables.junctions[j + 1].first_lane):
+            total += vehicles[a]
+            lost += unknown[a]
+            most = max(most, vehicles[a])
+        found[j] = (1.0 - lost / total) * (CHECKED_LANE_VEHICLES / most) if total else 1.0
 
 
 # detection
 
 
-@njit(cache=True)
-def detection(check, tables, vehicles):  # type: ignore[no-untyped-def]
-    """The share of the lanes in use of each junction that are not silent, by how often they were
-    used; float (junctions,).
+@compiled
+def fill_detection(seeing, check, tables, vehicles):  # type: ignore[no-untyped-def]
+    """Fill `seeing`, float (junctions,), with the share of the lanes in use of each junction that
+    are not silent, by how often they were used.
     """
-    seeing = np.ones(len(check.agreement))
     for j in range(len(seeing)):
         used = 0.0
         alive = 0.0
         for a in range(tables.junctions[j].first_lane, tables.junctions[j + 1].first_lane):
-            silent_s = note_gap(check, a, vehicles[a] > 0.0)
-            if check.spells[a] >= LEAST_SPELLS:
-                gaps = silent_s / max(check.gap_s[a], SHORTEST_GAP_S)
-                used += check.spells[a]
-                alive += check.spells[a] * min(max(2.0 - gaps / SILENT_GAPS, 0.0), 1.0)
-        if used > 0.0:
-            seeing[j] = alive / used
-    return seeing
+            lane = check.lanes[a]
+            silent_s = note_gap(lane, check.at_s, vehicles[a] > 0.0)
+            if lane.spells >= LEAST_SPELLS:
+                gaps = silent_s / max(lane.gap_s, SHORTEST_GAP_S)
+                used += lane.spells
+                alive += lane.spells * min(max(2.0 - gaps / SILENT_GAPS, 0.0), 1.0)
+        seeing[j] = alive / used if used > 0.0 else 1.0
 
 
-@njit(cache=True)
-def note_gap(check, lane, is_used):  # type: ignore[no-untyped-def]
+@compiled
+def note_gap(lane, now_s, is_used):  # type: ignore[no-untyped-def]
     """How long nobody has been seen in the stop lane; a gap that ends is added to the mean."""
-    now_s = check.at_s[0]
-    was_used = check.empty_since_s[lane] == NEVER_S
+    was_used = lane.empty_since_s == NEVER_S
     if not is_used:
         if was_used:
-            check.empty_since_s[lane] = now_s
-        return max(now_s - check.empty_since_s[lane], 0.0)
+            lane.empty_since_s = now_s
+        return max(now_s - lane.empty_since_s, 0.0)
     if not was_used:
-        gap_s = max(now_s - check.empty_since_s[lane], 0.0)
-        check.spells[lane] += 1.0
-        check.gap_s[lane] += (gap_s - check.gap_s[lane]) / min(check.spells[lane], MOST_GAPS)
-        check.empty_since_s[lane] = NEVER_S
+        gap_s = max(now_s - lane.empty_since_s, 0.0)
+        lane.spells += 1.0
+        lane.gap_s += (gap_s - lane.gap_s) / min(lane.spells, MOST_GAPS)
+        lane.empty_since_s = NEVER_S
     return 0.0
 
 
@@ -427,22 +432,19 @@ def note_gap(check, lane, is_used):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def freshness_of(check, tables, traffic):  # type: ignore[no-untyped-def]
-    """1 where the traffic changed a moment ago, or there is none; 0 where it has not for STALE_S.
-
-    Returns float (junctions,).
+def fill_freshness(fresh, check, tables, traffic):  # type: ignore[no-untyped-def]
+    """Fill `fresh`, float (junctions,), with 1 where the traffic changed a moment ago, or there is
+    none; 0 where it has not for STALE_S.
     """
-    now_s = check.at_s[0]
-    picture = np.zeros(len(check.picture))
+    picture = np.zeros(len(fresh))
     for v in range(len(traffic.link)):
         group = group_of(tables, traffic.link[v])
         if group >= 0:
             row = traffic.distance_m[v] + 7.0 * traffic.speed_mps[v] + 13.0 * traffic.waiting_s[v]
             picture[junction_of(tables, group)] += row + PLACE * (v + 1)
-    fresh = np.ones(len(picture))
-    for j in range(len(picture)):
-        if picture[j] != check.picture[j] or picture[j] == 0.0:
-            check.changed_s[j] = now_s
-        check.picture[j] = picture[j]
-        fresh[j] = max(1.0 - max(now_s - check.changed_s[j], 0.0) / STALE_S, 0.0)
-    return fresh
+    for j in range(len(fresh)):
+        own = check.junctions[j]
+        if picture[j] != own.picture or picture[j] == 0.0:
+            own.changed_s = check.at_s
+        own.picture = picture[j]
+        fresh[j] = max(1.0 - max(check.at_s - own.changed_s, 0.0) / STALE_S, 0.0)

@@ -78,24 +78,20 @@ class Planner:
     def step(self, observation: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         lit, began_s, ended_s = self._last_changes(observation, state)
         signals, traffic = signals_of(observation, ended_s), traffic_of(observation)
-        target = kernel.plan(
-            self._tables, self._model, state.target, signals, traffic, observation.links_known
+        target, check, factors, confidence = kernel.decide(
+            self._tables,
+            self._model,
+            float(observation.at_s),
+            state.target,
+            state.check,
+            signals,
+            traffic,
+            bool(observation.links_known),
         )
         wanted = self._stages.wanted_after_min_green(target, observation)
         # a group may not start again yet: known here, not in the search, where it did harm
         barred = ~lit & (observation.at_s - began_s < self._min_cycle_s - EPS_S)
         wanted[barred] = np.minimum(wanted[barred], RED)
-
-        check, factors, confidence = model_check.updated(
-            state.check,
-            observation.at_s,
-            self._tables,
-            self._model,
-            target,
-            signals,
-            traffic,
-            np.ascontiguousarray(observation.arrived, np.int64),
-        )
         why = dict(zip(model_check.FACTORS, factors, strict=True))
         proposal = Proposal(observation.at_s, self.name, wanted, confidence, why)
         after = PlannerState(
@@ -145,4 +141,5 @@ def traffic_of(observation: Observation) -> Traffic:
         waiting_s=np.ascontiguousarray(vehicles.waiting_s, np.float64),
         room_m=np.ascontiguousarray(observation.room_m, np.float64),
         waiting_persons=np.ascontiguousarray(observation.waiting_persons, np.int32),
+        arrived=np.ascontiguousarray(observation.arrived, np.int64),
     )

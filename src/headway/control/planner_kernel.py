@@ -15,14 +15,27 @@ from headway.control.candidates import (
     look_ahead,
     worth_trying,
 )
-from headway.control.lane_queues import build_queues, observe
-from headway.control.queue_model import VEHICLE
+from headway.control.lane_queues import build_queues, observe, vehicle_memory
+from headway.control.model_check import updated
 from headway.control.search import search
 from headway.roads import Colour
 
 
 @njit(cache=True)
-def plan(tables, model, target, signals, traffic, links_known):  # type: ignore[no-untyped-def]
+def decide(tables, model, at_s, target, check, signals, traffic, links_known):  # type: ignore[no-untyped-def]
+    """(target, check, factors, confidence) from now on: see `plan` and `updated`. One call, as each
+    array that is handed over takes about a microsecond.
+
+    at_s: seconds. target, check: those up to now.
+    """
+    observed = observe(tables, signals, traffic)
+    decided = plan(tables, model, target, observed, links_known)
+    check, factors, confidence = updated(check, at_s, tables, model, decided, observed)
+    return decided, check, factors, confidence
+
+
+@njit(cache=True)
+def plan(tables, model, target, observed, links_known):  # type: ignore[no-untyped-def]
     """Decide all junctions: the stages (junctions,) to aim at from now on.
 
     target: int (junctions,), those up to now. links_known: the links of vehicles are measured;
@@ -30,8 +43,7 @@ def plan(tables, model, target, signals, traffic, links_known):  # type: ignore[
         lane.
     """
     decided = np.empty_like(target)
-    observed = observe(tables, signals, traffic)
-    memory = np.empty(len(traffic.lane) + len(traffic.waiting_persons), VEHICLE)
+    memory = vehicle_memory(observed.traffic)
 
     for junction in range(len(target)):
         first_stage = tables.junctions[junction].first_stage

@@ -19,7 +19,7 @@ STREET_FILE = "street.pickle"
 ABOUT_FILE = "about.json"
 FILES = (PLANT_FILE, STREET_FILE)
 # counts up when the pickled classes move or change: a state of another format is not resumed
-FORMAT = 4
+FORMAT = 5
 
 
 class Checkpointable(Protocol):

@@ -129,7 +129,8 @@ class Street:
             next_cycle_s=plant.time_s + cycle_s,
         )
         self.junction_confidence: FloatArray | None = None
-        self._factors: Mapping[str, FloatArray] = {}  # of it, by name, (junctions,) each
+        self._factors: Mapping[str, FloatArray] = {}  # of it, by name; times `_fresh`
+        self._fresh = 1.0
         self.external = External(network, record)
         self.congestion = CongestionDetector(network)
         self.relief = relief
@@ -238,11 +239,9 @@ class Street:
         if proposal is None:
             self.junction_confidence, self._factors = None, {}
             return
-        fresh = freshness(self.plant.time_s - observation.at_s)
-        self.junction_confidence = proposal.confidence * observation.completeness * fresh
-        own = proposal.why.get("freshness", 1.0)
-        parts = {"freshness": np.broadcast_to(own * fresh, observation.completeness.shape)}
-        self._factors = {"completeness": observation.completeness, **proposal.why, **parts}
+        self._fresh = freshness(self.plant.time_s - observation.at_s)
+        self.junction_confidence = proposal.confidence * observation.completeness * self._fresh
+        self._factors = {"completeness": observation.completeness, **proposal.why}
 
     def _low_confidence(self) -> BoolArray:
         """(junctions,), to be left to the fallback; also where the confidence is not a number. One
@@ -355,7 +354,11 @@ class Street:
 
     def _factors_of(self, junction: int) -> dict[str, float]:
         """The factors of a junction's confidence, by name."""
-        return {name: round(float(factor[junction]), 3) for name, factor in self._factors.items()}
+        if not self._factors:
+            return {}
+        found = {name: float(factor[junction]) for name, factor in self._factors.items()}
+        found["freshness"] = found.get("freshness", 1.0) * self._fresh
+        return {name: round(factor, 3) for name, factor in found.items()}
 
     def junction_states(self) -> tuple[JunctionState, ...]:
         """Each junction as it was at the last tick."""

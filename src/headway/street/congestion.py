@@ -7,14 +7,13 @@ queue spills back over the junction upstream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from headway.control.queue_model import Records, compiled, record_type
 from headway.roads import Network
-from headway.values import BoolArray, FloatArray, IntArray, Observation
+from headway.values import BoolArray, IntArray, Observation
 
 # Slower than this a vehicle belongs to the queue: 5 mph, as in the Highway Capacity Manual.
 QUEUED_BELOW_MPS = 2.2
@@ -46,141 +45,136 @@ class Change(NamedTuple):
     lasted_s: float
 
 
-class Approaches(NamedTuple):
-    """What is known of the approaches; changed in place.
-
-    storage:    float (approaches,), ratio of the fullest lane.
-    since_s:    float (approaches,), since when the ratio is beyond the limit that it has to pass
-        for a change; infinite while it is not.
-    congested:  bool (approaches,).
-    changed_s:  float (approaches,), when that changed last.
-    lasted_s:   float (approaches,), from the change before to that one.
-    is_new:     bool (approaches,), it changed with the last observation.
-    """
-
-    storage: FloatArray
-    since_s: FloatArray
-    congested: BoolArray
-    changed_s: FloatArray
-    lasted_s: FloatArray
-    is_new: BoolArray
+# Of one approach. storage: ratio of its fullest lane; since_s: since when the ratio is beyond the
+# limit that it has to pass for a change, infinite while it is not; congested; changed_s: when that
+# changed last; lasted_s: from the change before to that one; is_new: it changed with the last
+# observation.
+APPROACH = record_type(
+    storage=np.float64,
+    since_s=np.float64,
+    changed_s=np.float64,
+    lasted_s=np.float64,
+    congested=np.bool_,
+    is_new=np.bool_,
+)
+# Of one lane. approach: its index, -1 for a lane of none.
+LANE = record_type(approach=np.int64, length_m=np.float64)
 
 
 class CongestionDetector:
     """Of all junctions of a network. An approach is an edge that leads to a signal of a junction.
 
-    junction: int (approaches,); names: of the approaches; approach: int (lanes,), -1 for a lane of
-        none.
+    junction:   int (approaches,); names: of the approaches.
+    approaches: APPROACH (approaches,), what is known of them; changed in place.
+    lanes:      LANE (lanes,).
     """
 
     def __init__(self, network: Network, limits: CongestionLimits | None = None) -> None:
         self.limits = limits or CongestionLimits()
         groups = network.group_junction
         found: dict[tuple[int, str], int] = {}
-        self.approach = np.full(len(network.lanes), -1, np.int32)
+        self.lanes = np.zeros(len(network.lanes), LANE)
+        self.lanes["approach"] = -1
+        self.lanes["length_m"] = [lane.length_m for lane in network.lanes]
         for link in network.links:
             if link.group >= 0:
                 key = (int(groups[link.group]), network.lanes[link.from_lane].edge)
-                self.approach[link.from_lane] = found.setdefault(key, len(found))
+                self.lanes[link.from_lane].approach = found.setdefault(key, len(found))
         self.junction: IntArray = np.array([j for j, _ in found], np.int32)
         self.names = tuple(edge for _, edge in found)
-        self._lane_length_m = np.array([lane.length_m for lane in network.lanes], np.float64)
         self._junctions = len(network.junctions)
-        n = len(found)
-        self.approaches = Approaches(
-            storage=np.zeros(n),
-            since_s=np.full(n, np.inf),
-            congested=np.zeros(n, np.bool_),
-            changed_s=np.zeros(n),
-            lasted_s=np.zeros(n),
-            is_new=np.zeros(n, np.bool_),
-        )
+        self.approaches = np.zeros(len(found), APPROACH)
+        self.approaches["since_s"] = np.inf
 
     def update(self, observation: Observation) -> list[Change]:
         """What began and ended with this observation."""
         v = observation.vehicles
-        fill_storage(
+        is_any_new = find_changes(
+            observation.at_s,
             np.ascontiguousarray(v.lane, np.int32),
             np.ascontiguousarray(v.distance_m, np.float64),
             np.ascontiguousarray(v.length_m, np.float64),
             np.ascontiguousarray(v.speed_mps, np.float64),
-            self.approach,
-            self._lane_length_m,
-            self.approaches.storage,
+            self.lanes,
+            self.approaches,
+            self.limits,
         )
-        if not find_changes(observation.at_s, self.approaches, self.limits):
+        if not is_any_new:
             return []
-        a = self.approaches
         return [
             Change(
                 junction=int(self.junction[k]),
                 approach=self.names[k],
-                began=bool(a.congested[k]),
-                storage=float(a.storage[k]),
-                lasted_s=float(a.lasted_s[k]),
+                began=bool(self.approaches[k].congested),
+                storage=float(self.approaches[k].storage),
+                lasted_s=float(self.approaches[k].lasted_s),
             )
-            for k in np.flatnonzero(a.is_new).tolist()
+            for k in np.flatnonzero(self.approaches["is_new"]).tolist()
         ]
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {name: array.copy() for name, array in self.approaches._asdict().items()}
+    def state(self) -> Records:
+        """What a checkpoint keeps: `approaches`."""
+        return self.approaches.copy()
 
-    def resume(self, state: Mapping[str, Any]) -> None:
+    def resume(self, state: Records) -> None:
         """Go on from the state of another detector; one of another network is not used."""
-        if state["storage"].shape == self.approaches.storage.shape:
-            for name, array in self.approaches._asdict().items():
-                array[:] = state[name]
+        if state.shape == self.approaches.shape:
+            self.approaches[:] = state
 
     def junctions(self) -> BoolArray:
         """(junctions,): some approach is congested."""
         found = np.zeros(self._junctions, np.bool_)
-        found[self.junction[self.approaches.congested]] = True
+        found[self.junction[self.approaches["congested"]]] = True
         return found
 
     def of_junction(self, junction: int) -> tuple[str, ...]:
         """Names of its approaches that are congested now."""
-        found = np.flatnonzero(self.approaches.congested & (self.junction == junction))
+        found = np.flatnonzero(self.approaches["congested"] & (self.junction == junction))
         return tuple(self.names[k] for k in found.tolist())
 
 
-@njit(cache=True)
-def fill_storage(lane, distance_m, length_m, speed_mps, approach, lane_length_m, storage):  # type: ignore[no-untyped-def]
-    """Storage ratio of each approach, from its queued vehicles: (vehicles,) arrays, then (lanes,)
-    ones.
+@compiled
+def find_changes(at_s, lane, distance_m, length_m, speed_mps, lanes, approaches, limits):  # type: ignore[no-untyped-def]
+    """Bring up to date which approaches are congested, from (vehicles,) arrays. Returns whether any
+    changed.
     """
-    storage[:] = 0.0
+    fill_storage(lane, distance_m, length_m, speed_mps, lanes, approaches)
+    is_any_new = False
+    for k in range(len(approaches)):
+        if is_changed(at_s, approaches[k], limits):
+            is_any_new = True
+    return is_any_new
+
+
+@compiled
+def fill_storage(lane, distance_m, length_m, speed_mps, lanes, approaches):  # type: ignore[no-untyped-def]
+    """Storage ratio of each approach, from its queued vehicles."""
+    for k in range(len(approaches)):
+        approaches[k].storage = 0.0
     for i in range(len(lane)):
         if lane[i] < 0 or not speed_mps[i] < QUEUED_BELOW_MPS:
             continue
-        k = approach[lane[i]]
-        if k >= 0:
-            back_m = distance_m[i] + length_m[i] + GAP_M
-            storage[k] = max(storage[k], min(back_m / lane_length_m[lane[i]], 1.0))
+        own = lanes[lane[i]]
+        if own.approach >= 0:
+            ratio = min((distance_m[i] + length_m[i] + GAP_M) / own.length_m, 1.0)
+            approach = approaches[own.approach]
+            approach.storage = max(approach.storage, ratio)
 
 
-@njit(cache=True)
-def find_changes(at_s, approaches, limits):  # type: ignore[no-untyped-def]
-    """Bring up to date which approaches are congested. Returns whether any changed."""
-    any_new = False
-    for k in range(len(approaches.storage)):
-        if approaches.congested[k]:
-            beyond = approaches.storage[k] < limits.end
-            lasts_s = limits.clear_s
-        else:
-            beyond = approaches.storage[k] >= limits.begin
-            lasts_s = limits.for_s
-        if not beyond:
-            approaches.since_s[k] = np.inf
-            approaches.is_new[k] = False
-            continue
-        approaches.since_s[k] = min(approaches.since_s[k], at_s)
-        is_new = at_s - approaches.since_s[k] >= lasts_s - EPS_S
-        approaches.is_new[k] = is_new
-        if is_new:
-            approaches.congested[k] = not approaches.congested[k]
-            approaches.lasted_s[k] = at_s - approaches.changed_s[k]
-            approaches.changed_s[k] = at_s
-            approaches.since_s[k] = np.inf
-            any_new = True
-    return any_new
+@compiled
+def is_changed(at_s, approach, limits):  # type: ignore[no-untyped-def]
+    """Congestion of the approach begins or ends now."""
+    if approach.congested:
+        beyond = approach.storage < limits.end
+        lasts_s = limits.clear_s
+    else:
+        beyond = approach.storage >= limits.begin
+        lasts_s = limits.for_s
+    approach.since_s = min(approach.since_s, at_s) if beyond else np.inf
+    approach.is_new = beyond and at_s - approach.since_s >= lasts_s - EPS_S
+    if approach.is_new:
+        approach.congested = not approach.congested
+        approach.lasted_s = at_s - approach.changed_s
+        approach.changed_s = at_s
+        approach.since_s = np.inf
+    return approach.is_new
