@@ -78,24 +78,29 @@ def _pair(
     a_yields: bool,
     b_yields: bool,
 ) -> list[str]:
-    wrong, ended, last_a, last_b = [], -1e9, Colour.RED, Colour.RED
-    for now, colours in history:
+    """Both at once without right of way; and b green too soon after a: seen from each start of b,
+    back to the second in which a was not red for the last time.
+    """
+    wrong = []
+    for k, (now, colours) in enumerate(history):
         if colours[a] in GO and colours[b] in GO:
             permitted = (colours[a] == Colour.PERMISSIVE and a_yields) or (
                 colours[b] == Colour.PERMISSIVE and b_yields
             )
             if not permitted:
                 wrong.append(f"{now}: conflicting greens {a} and {b}")
-        if last_a in GO and colours[a] not in GO:
-            ended = now
-        if colours[b] in GO and last_b not in GO and colours[a] not in GO:
-            clear = timing.yellow_s[a] + timing.clearance_s[a]
-            if now - ended < clear - 1e-3:
+        elif colours[b] in GO and (k == 0 or history[k - 1][1][b] not in GO):
+            seconds = next(
+                (back for back in range(k + 1) if history[k - back][1][a] != Colour.RED), None
+            )
+            if seconds is None:
+                continue  # red from the beginning
+            red = now - history[k - seconds + 1][0] if seconds else -1.0
+            if red < timing.clearance_s[a] - 1e-3:
                 wrong.append(
-                    f"{now}: group {b} starts {now - ended} s after the end of {a}, "
-                    f"which needs {clear}"
+                    f"{now}: group {b} starts {red} s after the last yellow or green of {a}, "
+                    f"which needs {timing.clearance_s[a]}"
                 )
-        last_a, last_b = colours[a], colours[b]
     return wrong
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.roads import Colour, Network
+from headway.safety import kernel
 from headway.safety.kernel import NO_GROUP, Conflicts, Limits, Signals
 from headway.values import EmergencyVehicle, IntArray, Observation, Vehicles
 
@@ -173,10 +174,10 @@ class Arrivals:
             intergreen_s = limits.yellow_s[other] + limits.clearance_s[other]
             if signals.colour[other] >= GO:
                 age_s = now_s - signals.since_s[other]
-                ends_s = max(limits.min_green_s[other] - age_s, 0.0)
+                cleared_s = max(limits.min_green_s[other] - age_s, 0.0) + intergreen_s
             else:
-                ends_s = signals.green_end_s[other] - now_s
-            longest_s = max(longest_s, ends_s + intergreen_s)
+                cleared_s = kernel.cleared_s(other, signals, limits) - now_s
+            longest_s = max(longest_s, cleared_s)
         return max(float(longest_s), 0.0)
 
 

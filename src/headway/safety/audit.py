@@ -77,6 +77,7 @@ def audit(
         recording = _recording(network, junction, lines, grace_s)
         found += _wrong_colours(recording)
         found += _wrong_times(recording, timing)
+        found += _early_starts(recording, timing)
     return found
 
 
@@ -115,8 +116,8 @@ def _wrong_colours(recording: Recording) -> Iterator[AuditFinding]:
 
 
 def _wrong_times(recording: Recording, timing: Timing) -> Iterator[AuditFinding]:
-    """Greens, yellows and clearances that were too short. A green that was on at the start of the
-    record has no beginning.
+    """Greens and yellows that were too short, or in a wrong order. A green that was on at the start
+    of the record has no beginning.
     """
     green = recording.green
     began = np.zeros_like(green)
@@ -129,7 +130,6 @@ def _wrong_times(recording: Recording, timing: Timing) -> Iterator[AuditFinding]
         yield from _wrong_order(recording, g)
         for end in recording.rows_from(recording.begin_s, ended[:, g]):
             yield from _short_yellow(recording, timing, g, end)
-            yield from _short_clearances(recording, timing, g, end, began)
 
 
 def _short_greens(
@@ -174,19 +174,27 @@ def _short_yellow(recording: Recording, timing: Timing, g: int, end: int) -> Ite
         yield AuditFinding(end_s, junction.id, "yellow", (g,))
 
 
-def _short_clearances(
-    recording: Recording, timing: Timing, g: int, end: int, began: BoolArray
-) -> Iterator[AuditFinding]:
-    """Starts of conflicting groups before the yellow and clearance of g are over."""
-    junction = recording.junction
-    own = junction.first + g
-    end_s = recording.times_s[end]
-    free_s = end_s + timing.yellow_s[own] + timing.clearance_s[own]
-    for other in np.flatnonzero(junction.conflicts[g]).tolist():
-        for row in recording.rows_from(end_s, began[:, other]):
-            at_s = float(recording.times_s[row])
-            if at_s + EPS_S < free_s and not recording.green[row, g]:
-                yield AuditFinding(at_s, junction.id, "clearance", (g, other))
+def _early_starts(recording: Recording, timing: Timing) -> Iterator[AuditFinding]:
+    """For each pair of conflicting groups: from the last instant at which one was not red to the
+    first green of the other, the clearance of the one.
+    """
+    junction, times_s = recording.junction, recording.times_s[:, None]
+    red = recording.known & ~recording.green & ~recording.yellow
+    turned_red = np.zeros_like(red)
+    turned_red[1:] = red[1:] & ~red[:-1]
+    turned_red &= times_s >= recording.begin_s
+    red_since_s = np.maximum.accumulate(np.where(turned_red, times_s, -np.inf), axis=0)
+    red_since_s[~red] = np.inf
+    for a, b in np.argwhere(junction.conflicts).tolist():
+        first_green = np.zeros(len(red), np.bool_)
+        first_green[1:] = recording.green[1:, b] & ~recording.green[:-1, b]
+        clear_s = red_since_s[:, a] + timing.clearance_s[junction.first + a]
+        is_early = recording.times_s + EPS_S < clear_s
+        # both green is a matter of right of way, see _wrong_colours
+        for row in recording.rows_from(
+            recording.begin_s, first_green & is_early & ~recording.green[:, a]
+        ):
+            yield AuditFinding(float(times_s[row, 0]), junction.id, "clearance", (a, b))
 
 
 def _joined(

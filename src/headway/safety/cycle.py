@@ -21,6 +21,7 @@ from headway.safety.kernel import (
     EPS_S,
     NO_GROUP,
     NO_STAGE,
+    cleared_s,
     compiled,
     has_had_min_green,
     is_asking,
@@ -100,15 +101,15 @@ def serve_due(  # type: ignore[no-untyped-def]
         if first_end_s(j, cycles, junctions, limits) - now_s > cycles.service_s[j] + period_s:
             continue
 
-        begin_course(now_s, j, signals, calls, junctions, limits, course)
+        begin_course(now_s, period_s, j, signals, calls, junctions, limits, course)
         first = next_in_turn(j, junctions, limits, cycles, course)
         if first == NO_GROUP:
             continue
         at_once_s = lateness_s(
             now_s, period_s, j, signals, junctions, conflicts, limits, cycles, course
         )
-        begin_course(now_s, j, signals, calls, junctions, limits, course)
-        let_controller(now_s, j, wanted, signals, junctions, conflicts, limits, course)
+        begin_course(now_s, period_s, j, signals, calls, junctions, limits, course)
+        let_controller(now_s, period_s, j, wanted, signals, junctions, conflicts, limits, course)
         later_s = lateness_s(
             now_s + period_s, period_s, j, signals, junctions, conflicts, limits, cycles, course
         )
@@ -126,25 +127,32 @@ def first_end_s(junction, cycles, junctions, limits):  # type: ignore[no-untyped
 
 
 @compiled
-def begin_course(now_s, junction, signals, calls, junctions, limits, course):  # type: ignore[no-untyped-def]
+def begin_course(  # type: ignore[no-untyped-def]
+    now_s, period_s, junction, signals, calls, junctions, limits, course
+):
     """From the signals and calls of now."""
     for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
         is_called = now_s - calls.last_s[g] <= CALL_MEMORY_S
         course.left[g] = is_called and junctions.serving_stage[g] != NO_STAGE
-        course.lit[g] = signals.colour[g] >= Colour.PERMISSIVE
         course.end_s[g] = signals.since_s[g] + limits.min_green_s[g]
-        course.clear_s[g] = signals.green_end_s[g] + limits.yellow_s[g] + limits.clearance_s[g]
+        if signals.colour[g] == Colour.RED:
+            course.clear_s[g] = cleared_s(g, signals, limits)
+        else:
+            end_green_of(g, signals.green_end_s[g], period_s, limits, course)
+        course.lit[g] = signals.colour[g] >= Colour.PERMISSIVE
 
 
 @compiled
-def let_controller(now_s, junction, wanted, signals, junctions, conflicts, limits, course):  # type: ignore[no-untyped-def]
+def let_controller(  # type: ignore[no-untyped-def]
+    now_s, period_s, junction, wanted, signals, junctions, conflicts, limits, course
+):
     """One tick as it is wanted: greens end whose minimum is over, and others start."""
     begin = junctions.first_group[junction]
     end = junctions.first_group[junction + 1]
     for g in range(begin, end):
         is_ending = wanted[g] < Colour.PERMISSIVE and course.end_s[g] <= now_s + EPS_S
         if course.lit[g] and is_ending:
-            end_green_of(g, now_s, limits, course)
+            end_green_of(g, now_s, period_s, limits, course)
     for g in range(begin, end):
         may_start = (
             wanted[g] >= Colour.PERMISSIVE
@@ -173,9 +181,11 @@ def is_free(group, now_s, wanted, conflicts, course):  # type: ignore[no-untyped
 
 
 @compiled
-def end_green_of(group, at_s, limits, course):  # type: ignore[no-untyped-def]
+def end_green_of(group, at_s, period_s, limits, course):  # type: ignore[no-untyped-def]
+    """Its yellow lasts whole ticks, and its clearance begins with its red."""
     course.lit[group] = False
-    course.clear_s[group] = at_s + limits.yellow_s[group] + limits.clearance_s[group]
+    red_s = at_s + whole_ticks(limits.yellow_s[group], period_s)
+    course.clear_s[group] = red_s + limits.clearance_s[group]
 
 
 @compiled
@@ -210,7 +220,7 @@ def lateness_s(  # type: ignore[no-untyped-def]
         stage = junctions.stages[junctions.first_stage[junction] + junctions.serving_stage[first]]
         for g in range(begin, end):
             if course.lit[g] and stage[g - begin] < Colour.PERMISSIVE:
-                end_green_of(g, max(at_s, course.end_s[g]), limits, course)
+                end_green_of(g, max(at_s, course.end_s[g]), period_s, limits, course)
         for g in range(begin, end):
             if course.lit[g] or stage[g - begin] < Colour.PERMISSIVE:
                 continue

@@ -378,8 +378,18 @@ def is_being_cleared(group, now_s, signals, limits, decision):  # type: ignore[n
     """The green of `group` ends in this second, or its yellow and clearance are not over."""
     if decision.colours[group] == Colour.YELLOW or signals.colour[group] >= Colour.PERMISSIVE:
         return True
-    intergreen_s = limits.yellow_s[group] + limits.clearance_s[group]
-    return now_s - signals.green_end_s[group] + EPS_S < intergreen_s
+    if signals.colour[group] == Colour.YELLOW:
+        return limits.clearance_s[group] > EPS_S
+    return now_s + EPS_S < cleared_s(group, signals, limits)
+
+
+@compiled
+def cleared_s(group, signals, limits):  # type: ignore[no-untyped-def]
+    """When a group that shows red has cleared the junction: its clearance begins with its red,
+    however long its yellow was; before its first green, with the yellow that it may have shown.
+    """
+    red_s = max(signals.since_s[group], signals.green_end_s[group] + limits.yellow_s[group])
+    return red_s + limits.clearance_s[group]
 
 
 @compiled
