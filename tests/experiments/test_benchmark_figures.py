@@ -390,8 +390,8 @@ def test_the_slowest_hundredth_of_the_decisions_is_of_one_junction(
 
     as_it_is = benchmark.open_street
 
-    def without_cycles(*a):
-        street = as_it_is(*a, clock=looks().__next__)
+    def without_cycles(*a, **named):
+        street = as_it_is(*a, **named, clock=looks().__next__)
         street.loop_state.next_cycle_s = 1e9
         return street
 

@@ -411,8 +411,10 @@ def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when
     assert own(events)[3][1] == "engine.controller_failed", "a fault after a recovery is told anew"
 
 
-@pytest.mark.parametrize("wanted", [np.full(5, np.nan), np.ones(4, np.int8)])
-def test_an_invalid_proposal_counts_as_none_and_is_no_recovery(plant, wanted):
+@pytest.mark.parametrize(
+    ("wanted", "found"), [(np.full(5, np.nan), "float64 (5,)"), (np.ones(4, np.int8), "int8 (4,)")]
+)
+def test_an_invalid_proposal_counts_as_none_and_is_no_recovery(plant, wanted, found):
     says, second = Says(), Says("second", (*A_SECOND, *B_SECOND))
     street, events = street_of(plant, says, second)
     says.fault = RuntimeError("broken")
@@ -421,7 +423,10 @@ def test_an_invalid_proposal_counts_as_none_and_is_no_recovery(plant, wanted):
     street.tick()
     assert street.junction_confidence is None
     assert len(second.observations) == 2
-    assert [e[1] for e in own(events)] == ["engine.controller_failed"]
+    assert [(e[1], e[3]["error"]) for e in own(events)] == [
+        ("engine.controller_failed", "RuntimeError('broken')"),
+        ("engine.controller_failed", f"wanted of its proposal is {found}, not numbers (5,)"),
+    ]
     assert plant.applied == [[*A_SECOND, *B_SECOND]] * 2
     assert street.loop_state.low_confidence is None
 

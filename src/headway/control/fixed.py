@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headway.roads import Network, Timing
-from headway.values import Observation, Proposal
+from headway.values import ColourArray, Observation, Proposal
 
 
 class FixedTime:
@@ -21,10 +21,11 @@ class FixedTime:
         return None
 
     def step(self, observation: Observation, state: None) -> tuple[Proposal, None]:
-        wanted = np.concatenate(
-            [
-                j.programme.colours[j.programme.phase_at(observation.at_s)]
-                for j in self._network.junctions
-            ]
-        )
+        wanted = programme_colours(self._network, observation.at_s)
         return Proposal(observation.at_s, self.name, wanted, self._sure), None
+
+
+def programme_colours(network: Network, at_s: float) -> ColourArray:
+    """(groups,), what each junction's own programme shows at `at_s`."""
+    programmes = [junction.programme for junction in network.junctions]
+    return np.concatenate([p.colours[p.phase_at(at_s)] for p in programmes])

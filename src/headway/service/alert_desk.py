@@ -19,11 +19,12 @@ from headway.runtime import Level, RealTimeMonitor
 from headway.runtime.monitor import AlertUpdate
 from headway.settings import AlertSettings
 from headway.street.alerts import system_rules
+from headway.street.event_lines import FAULTS_OF_STEPS
 from headway.telemetry import metrics
 
 SYSTEM = "system"  # stands for the street in alerts on the program itself
 ERRORS_WITHIN_S = 60.0
-STREET_ERRORS = ("engine.controller_failed", "engine.given_up", "engine.restarted")
+STREET_ERRORS = (*FAULTS_OF_STEPS, "engine.given_up", "engine.restarted")
 
 Publish = Callable[[str, str, Any], None]
 

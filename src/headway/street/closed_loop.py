@@ -4,13 +4,12 @@ optimisation cycle.
 
 from __future__ import annotations
 
+import math
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from headway.control import Controller
 from headway.control.catalogue import controller as controller_by_name
 from headway.control.confidence import freshness
+from headway.control.fixed import programme_colours
 from headway.control.stages import GO
 from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
 from headway.roads import Network, Timing
@@ -26,14 +26,31 @@ from headway.settings import Settings
 from headway.street.board import JunctionState
 from headway.street.congestion import CongestionDetector
 from headway.street.external.merge import External
+from headway.street.guard import (
+    CONTROLLER,
+    FALLBACK,
+    RELIEF,
+    ROLES,
+    STEP_WITHIN_S,
+    Guard,
+)
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
-from headway.values import BoolArray, Event, FloatArray, Observation, Proposal, Vehicles
+from headway.values import (
+    BoolArray,
+    ColourArray,
+    Event,
+    FloatArray,
+    Observation,
+    Proposal,
+    Vehicles,
+)
 
 HALTING_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
 CONFIDENCE_HYSTERESIS = 0.1  # above the threshold, for a junction that was left to the fallback
 DURATIONS_KEPT = 7200  # ticks; two hours at one a second
 NEVER_RELIEVED = ("planner", "fixed")
+FIXED_TIME = "fixed_time"  # who decides where neither controller nor fallback can
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
 
 
@@ -97,6 +114,8 @@ class Street:
     relief:               decides on junctions that are, in place of the controller; None for none.
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
+    guards:               by role, they ask controller, fallback and relief, none of which is
+        trusted. step_within_s: wall time that a step of theirs may take.
     """
 
     def __init__(
@@ -111,6 +130,7 @@ class Street:
         confidence_threshold: float = 0.4,
         clock: Callable[[], float] = time.perf_counter,
         relief: Controller | None = None,
+        step_within_s: float = STEP_WITHIN_S,
     ) -> None:
         self.network = network
         self.plant = plant
@@ -122,9 +142,14 @@ class Street:
         self._clock = clock
         self.gate = SafetyGate(network, timing, plant.time_s)
         self.observation = plant.observe()
+        mark = bytearray(1)
+        groups, junctions = len(network.groups), len(network.junctions)
+        self.guards = {
+            role: Guard(role, groups, junctions, record, step_within_s, mark=mark) for role in ROLES
+        }
         self.loop_state = LoopState(
-            controller=controller.start(self.observation),
-            fallback=fallback.start(self.observation),
+            controller=self.guards[CONTROLLER].start(controller, self.observation),
+            fallback=self.guards[FALLBACK].start(fallback, self.observation),
             arrived_since_fallback=np.zeros(len(network.links), np.int64),
             next_cycle_s=plant.time_s + cycle_s,
         )
@@ -139,7 +164,6 @@ class Street:
         self.durations = Durations()
         self._group_of_link = np.array([link.group for link in network.links], np.int32)
         self._arrived = np.zeros(len(network.links), np.int64)  # of each link, since this start
-        self._controller_error = ""  # the last one recorded; empty while the controller works
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
@@ -204,10 +228,20 @@ class Street:
             return proposal, None
 
         fallback = self._ask_fallback(observation)
-        self._record_low_confidence(low)
-        low_group = low[self.network.group_junction]
-        wanted = np.where(low_group, fallback.wanted, proposal.wanted)
-        return replace(proposal, wanted=wanted), fallback
+        self._record_low_confidence(low, FIXED_TIME if fallback is None else self.fallback.name)
+        if low.any():
+            low_group = low[self.network.group_junction]
+            instead = self._instead(fallback, observation)
+            proposal = replace(proposal, wanted=np.where(low_group, instead, proposal.wanted))
+        return proposal, fallback
+
+    def _instead(self, fallback: Proposal | None, observation: Observation) -> ColourArray:
+        """What junctions show that the controller is not trusted with: the fallback's colours, or
+        else those of their own programmes.
+        """
+        if fallback is not None:
+            return fallback.wanted
+        return programme_colours(self.network, observation.at_s)
 
     @property
     def relieves(self) -> bool:
@@ -217,14 +251,17 @@ class Street:
         return self.relief is not None and self.controller.name not in NEVER_RELIEVED
 
     def _relieved(self, proposal: Proposal, observation: Observation) -> Proposal:
-        """The proposal, in which congested junctions show what `relief` wants."""
+        """The proposal, in which congested junctions show what `relief` wants; as it is where that
+        proposes nothing.
+        """
         congested = self.congestion.junctions()
         if self.relief is None or not (self.relieves and congested.any()):
             self._relief_state = None
             return proposal
-        if self._relief_state is None:
-            self._relief_state = self.relief.start(observation)
-        relief, self._relief_state = self.relief.step(observation, self._relief_state)
+        guard = self.guards[RELIEF]
+        relief, self._relief_state = guard.step(self.relief, observation, self._relief_state)
+        if relief is None or not self._is_fresh(relief, self.relief, guard, observation):
+            return proposal
         of_group = congested[self.network.group_junction]
         return replace(
             proposal,
@@ -255,44 +292,35 @@ class Street:
         return ~(self.junction_confidence >= bound)
 
     def _propose(self, observation: Observation) -> Proposal | None:
-        """The controller's proposal; None if it raised, which is recorded, or proposed what no
-        gate can use.
-        """
-        state = self.loop_state
-        try:
-            proposal, state.controller = self.controller.step(observation, state.controller)
-            proposal = self._relieved(proposal, observation)
-        except Exception as error:  # a controller is not trusted: any error of it counts as silence
-            self._record_controller_error(observation.at_s, error)
+        """The controller's proposal; None if there is none that can be used, which is recorded."""
+        state, guard = self.loop_state, self.guards[CONTROLLER]
+        proposal, after = guard.step(self.controller, observation, state.controller)
+        if proposal is None or not self._is_fresh(proposal, self.controller, guard, observation):
             return None
-        if not self.gate.is_sound(proposal, observation.at_s):
-            return None
-        if self._controller_error:
-            self._controller_error = ""
-            data = {"controller": self.controller.name}
-            self._record(Event(observation.at_s, "engine.controller_recovered", "", data))
-        return proposal
+        state.controller = after
+        return self._relieved(proposal, observation)
 
-    def _record_controller_error(self, at_s: float, error: Exception) -> None:
-        """Once for each error, however long it lasts."""
-        if self._controller_error == repr(error):
-            return
-        self._controller_error = repr(error)
-        raised_at = traceback.extract_tb(error.__traceback__)[-1]
-        data = {
-            "controller": self.controller.name,
-            "error": repr(error),
-            "at": f"{Path(raised_at.filename).name}:{raised_at.lineno}",
-        }
-        self._record(Event(at_s, "engine.controller_failed", "", data))
+    def _is_fresh(
+        self, proposal: Proposal, of: Controller, guard: Guard, observation: Observation
+    ) -> bool:
+        """The gate takes it; if not, that is recorded."""
+        if self.gate.is_sound(proposal, observation.at_s):
+            guard.note_health(of, observation.at_s)
+            return True
+        age_s = observation.at_s - proposal.at_s
+        guard.report(of, observation.at_s, f"its proposal is {age_s:g} s old")
+        return False
 
-    def _ask_fallback(self, observation: Observation) -> Proposal:
-        """The fallback's proposal. It is asked only when needed, so it is given all arrivals since
-        it was last asked.
+    def _ask_fallback(self, observation: Observation) -> Proposal | None:
+        """The fallback's proposal; None if there is none that can be used. It is asked only when
+        needed, so it is given all arrivals since it was last asked.
         """
-        state = self.loop_state
+        state, guard = self.loop_state, self.guards[FALLBACK]
         observation = replace(observation, arrived=state.arrived_since_fallback)
-        proposal, state.fallback = self.fallback.step(observation, state.fallback)
+        proposal, after = guard.step(self.fallback, observation, state.fallback)
+        if proposal is None or not self._is_fresh(proposal, self.fallback, guard, observation):
+            return None
+        state.fallback = after
         state.arrived_since_fallback = np.zeros_like(state.arrived_since_fallback)
         return proposal
 
@@ -333,9 +361,9 @@ class Street:
         name = self.network.junctions[least].id
         return {"confidence": confidence, "least_sure": name, **self._factors_of(least)}
 
-    def _record_low_confidence(self, low: BoolArray) -> None:
+    def _record_low_confidence(self, low: BoolArray, fallback: str) -> None:
         """Record which junctions are left to the fallback from now on, and which are not any more.
-        low: (junctions,).
+        low: (junctions,). fallback: who decides there.
         """
         assert self.junction_confidence is not None
         before = self.loop_state.low_confidence
@@ -345,7 +373,7 @@ class Street:
             data = {
                 "confidence": round(float(self.junction_confidence[j]), 3),
                 "threshold": self.confidence_threshold,
-                "fallback": self.fallback.name,
+                "fallback": fallback,
                 **self._factors_of(j),
             }
             junction = self.network.junctions[j].id
@@ -405,15 +433,37 @@ class Street:
         junction = self.network.group_junction[self._group_of_link[signalised]]
         return np.bincount(junction, self._arrived[signalised], len(self.network.junctions))
 
+    def rehearse(self, controller: Controller) -> Proposal | None:
+        """What a controller proposes now, from its start; it is compiled afterwards. None if it
+        cannot, which its first tick will record.
+        """
+        guard = Guard(
+            CONTROLLER,
+            len(self.network.groups),
+            len(self.network.junctions),
+            record=_ignore,
+            within_s=math.inf,
+            mark=self.guards[CONTROLLER].mark,
+        )
+        return guard.step(controller, self.observation, None)[0]
+
     def set_controller(self, controller: Controller) -> None:
         """Another controller, from its start, from the next tick on."""
         self.controller = controller
-        self.loop_state.controller = controller.start(self.observation)
+        self.guards[CONTROLLER].stand_up()
+        self.loop_state.controller = self.guards[CONTROLLER].start(controller, self.observation)
 
     def set_fallback(self, fallback: Controller) -> None:
         """Another fallback, from its start, from the next tick on."""
         self.fallback = fallback
-        self.loop_state.fallback = fallback.start(self.observation)
+        self.guards[FALLBACK].stand_up()
+        self.loop_state.fallback = self.guards[FALLBACK].start(fallback, self.observation)
+
+    def set_relief(self, relief: Controller | None) -> None:
+        """Another controller for congested junctions; None for none."""
+        self.relief = relief
+        self.guards[RELIEF].stand_up()
+        self._relief_state = None
 
     def state(self) -> dict[str, Any]:
         """All that a restart needs besides the plant's own state."""
@@ -455,6 +505,7 @@ def open_street(
     clock: Callable[[], float] = time.perf_counter,
     settings: Settings | None = None,
     relief: str = "",
+    step_within_s: float = STEP_WITHIN_S,
 ) -> Street:
     """Start SUMO, with the controllers of these names on it; compiled parts are ready before the
     first tick. settings: the controllers' figures. Other arguments: see `Street`.
@@ -474,6 +525,7 @@ def open_street(
             confidence_threshold=confidence_threshold,
             clock=clock,
             relief=controller_by_name(relief, network, timing, settings) if relief else None,
+            step_within_s=step_within_s,
         )
         _rehearse(street, timing)
     except BaseException:
@@ -493,8 +545,15 @@ def _start_plant(sumo: SumoSettings, network: Network) -> SumoPlant:
 
 
 def _rehearse(street: Street, timing: Timing) -> None:
-    """Compile what the controller and the gate need, on a gate that is thrown away."""
-    observation = street.observation
-    proposal, _ = street.controller.step(observation, street.loop_state.controller)
-    gate = SafetyGate(street.network, timing, street.plant.time_s)
-    gate.admit(proposal, observation.at_s, observation)
+    """Compile what the controllers and the gate need, on a gate that is thrown away: a step that
+    is compiled within a tick would count as slow.
+    """
+    for controller in (street.controller, street.fallback, street.relief):
+        proposal = street.rehearse(controller) if controller is not None else None
+        if controller is street.controller:
+            gate = SafetyGate(street.network, timing, street.plant.time_s)
+            gate.admit(proposal, street.observation.at_s, street.observation)
+
+
+def _ignore(event: Event) -> None:
+    pass

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headway import telemetry
+from headway.street.guard import ROLES
 from headway.values import Event
 
 SAFETY = "safety."
@@ -16,7 +17,10 @@ CYCLE = "engine.cycle"
 WINDOW_S = 60.0  # wall seconds: a line of cycles in so long, and the window of MOST_LINES
 MOST_LINES = 30  # of one kind of event in a window; more go to level debug, and are counted
 # what a person has to look after
-ERRORS = ("engine.controller_failed", "runtime.fault", "runtime.stopped")
+FAULTS_OF_STEPS = tuple(
+    f"engine.{role}_{fault}" for role in ROLES for fault in ("failed", "slow", "hung")
+)
+ERRORS = (*FAULTS_OF_STEPS, "runtime.fault", "runtime.stopped")
 WARNINGS = ("engine.order_refused", "engine.settings_refused", "engine.checkpoint_refused")
 
 

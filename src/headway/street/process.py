@@ -256,7 +256,7 @@ class StreetProcess:
             street.set_fallback(self._controller(new.control.fallback))
         if new.control.on_congestion != before.control.on_congestion:
             relief = relief_of(new)
-            street.relief = self._controller(relief) if relief else None
+            street.set_relief(self._controller(relief) if relief else None)
         if new.control.controller != before.control.controller:
             street.set_controller(self._controller(new.control.controller))
             self._orders.drop("controller")  # the file spoke last, for the next process too
@@ -364,8 +364,11 @@ class StreetProcess:
         return replace(self._task, settings=self.settings)
 
     def _controller(self, name: str) -> Controller:
+        """Compiled before it decides: within a tick that would count as a slow step."""
         street = self.run.street
-        return controller(name, street.network, street.gate.timing, self.settings)
+        found = controller(name, street.network, street.gate.timing, self.settings)
+        street.rehearse(found)
+        return found
 
     def _open_run(self, settings: Settings, resume: bool) -> StreetRun:
         task = replace(self._task, settings=settings)
