@@ -266,7 +266,9 @@ def told(monkeypatch):
     """What `run` opens its streets with."""
     asked = []
     as_it_is = benchmark.open_street
-    monkeypatch.setattr(benchmark, "open_street", lambda *a: asked.append(a) or as_it_is(*a))
+    monkeypatch.setattr(
+        benchmark, "open_street", lambda *a, **more: asked.append(a) or as_it_is(*a, **more)
+    )
     return asked
 
 
@@ -336,8 +338,8 @@ def test_every_intervention_of_the_gate_is_counted_and_nothing_else(jam, monkeyp
     events = []
     as_it_is = benchmark.open_street
 
-    def opened(network, timing, sumo, by, record):
-        return as_it_is(network, timing, sumo, by, lambda e: (events.append(e), record(e)))
+    def opened(network, timing, sumo, by, record, **more):
+        return as_it_is(network, timing, sumo, by, lambda e: (events.append(e), record(e)), **more)
 
     named(monkeypatch, nervous=lambda network, timing: Nervous("nervous", [1, 1, 1, 1], [1.0]))
     monkeypatch.setattr(benchmark, "open_street", opened)
