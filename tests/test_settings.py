@@ -8,6 +8,7 @@ import os
 from typing import get_args
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from headway.control.catalogue import CONTROLLERS
@@ -375,7 +376,8 @@ def test_each_choice_takes_its_words_and_no_other(place, words):
         assert value_at(checked(tree_with(place, word)), place) == word
     said = fault_of(tree_with(place, "magic"))
     listed = ", ".join(f"'{w}'" for w in words[:-1]) + f" or '{words[-1]}'"
-    assert said == f"settings: {place}: 'magic' is not allowed: input should be {listed}."
+    shown = "the value" if place.startswith("notify.") else "'magic'"
+    assert said == f"settings: {place}: {shown} is not allowed: input should be {listed}."
 
 
 @pytest.mark.parametrize(
@@ -383,26 +385,27 @@ def test_each_choice_takes_its_words_and_no_other(place, words):
     [
         (
             hook(url="ftp://x"),
-            "settings: notify.webhooks.0.url: 'ftp://x' is not allowed: string should match pattern '^https?://'.",
+            "settings: notify.webhooks.0.url: the value is not allowed: no web address. Give "
+            "https://HOST/PATH, without user, password and spaces.",
         ),
         (
             mail(host=""),
             (
-                "settings: notify.mail.host: '' is not allowed: "
+                "settings: notify.mail.host: the value is not allowed: "
                 "string should have at least 1 character."
             ),
         ),
         (
             mail(sender="ab"),
             (
-                "settings: notify.mail.sender: 'ab' is not allowed: "
-                "string should have at least 3 characters."
+                "settings: notify.mail.sender: the value is not allowed: "
+                "no e-mail address. Give one name@example.org."
             ),
         ),
         (
             mail(to=[]),
             (
-                "settings: notify.mail.to: [] is not allowed: tuple should have at least 1 "
+                "settings: notify.mail.to: the value is not allowed: tuple should have at least 1 "
                 "item after validation, not 0."
             ),
         ),
@@ -431,7 +434,7 @@ def test_texts_and_lists_are_allowed_at_their_bounds():
         {
             "notify": {
                 "webhooks": [HOOK | {"url": "http://x"}],
-                "mail": MAIL | {"host": "h", "sender": "a@b", "to": ["c"]},
+                "mail": MAIL | {"host": "h", "sender": "a@b", "to": ["c@d"]},
             }
         }
     )
@@ -440,7 +443,7 @@ def test_texts_and_lists_are_allowed_at_their_bounds():
     assert (settings.notify.mail.host, settings.notify.mail.sender, settings.notify.mail.to) == (
         "h",
         "a@b",
-        ("c",),
+        ("c@d",),
     )
 
 
@@ -451,11 +454,52 @@ def test_a_refused_secret_is_not_repeated():
     )
     assert WebhookSettings(**HOOK).secret == "sixteen letters!"
     said = fault_of(
-        {"notify": {"mail": {"password": "hidden", "port": 25, "sender": "a@b", "to": ["c"]}}}
+        {"notify": {"mail": {"password": "hidden", "port": 25, "sender": "a@b", "to": ["c@d"]}}}
     )
     assert said == "settings: notify.mail.host: is required, but missing."
     assert fault_of(mail(password=123456)) == (
         "settings: notify.mail.password: the value is not allowed: input should be a valid string."
+    )
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"notify": {"webhooks": ["https://h.example/T0KEN"]}},
+        {"notify": {"webhooks": "https://h.example/T0KEN"}},
+        {"notify": {"webhooks": [{"url": "h.example/T0KEN", "secret": "sixteen letters!"}]}},
+        {"notify": "T0KEN"},
+        {"notify": {"https://h.example/T0KEN": None}},
+        {"notify": {"public_url": "T0KEN"}},
+        {"external": {"mqtt": "mqtt://user:T0KEN@host"}},
+        {"external": {"mqtt": {"host": "h", "port": "T0KEN"}}},
+        {"database": "postgresql://user:T0KEN@host/db"},
+        {"api": {"origins": ["https://user:T0KEN@host"]}},
+        {"external": "password: T0KEN"},
+    ],
+)
+def test_no_fault_repeats_what_may_be_a_secret(tree, tmp_path):
+    assert "T0KEN" not in fault_of(tree)
+    file = tmp_path / "h.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    with pytest.raises(SettingsError) as refused:
+        load(file)
+    assert "T0KEN" not in str(refused.value)
+
+
+def test_a_file_that_is_no_yaml_is_refused_by_line_and_column_without_its_text(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("notify:\n  webhooks: [{url: 'https://h/T0KEN', secret: T0KEN]\n")
+    with pytest.raises(SettingsError) as refused:
+        load(file)
+    for password in ("!T0KEN", "*T0KEN", "&T0KEN &T0KEN x"):
+        other = tmp_path / "other.yaml"
+        other.write_text(f"notify: {{mail: {{password: {password}}}}}\n")
+        with pytest.raises(SettingsError, match="is no YAML") as another:
+            load(other)
+        assert "T0KEN" not in str(another.value)
+    assert str(refused.value) == (
+        f"{file}: is no YAML (line 2, column 52: expected ',' or '}}', but got ']')."
     )
 
 
@@ -596,8 +640,7 @@ def test_a_file_that_is_no_yaml_or_not_there_is_refused(tmp_path):
     with pytest.raises(SettingsError) as fault:
         load(file)
     assert str(fault.value).startswith(
-        f"{file}: is no YAML (while parsing a flow node expected the node content, "
-        "but found '<stream end>'"
+        f"{file}: is no YAML (line 2, column 1: expected the node content, but found '<stream end>'"
     )
     assert "\n" not in str(fault.value)
 
@@ -982,7 +1025,10 @@ BOMB = "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]\n" + "".join(
         ("#" * (1 << 20) + "#", "is larger than 1024 KiB, too large for settings."),
         ("loop: {1: 2}", "loop.1"),
         ("control: {controller: " + "x" * 5000 + "}", "control.controller: 'xxx"),
-        ("!!python/object/apply:os.system ['true']", "is no YAML (could not determine a construct"),
+        (
+            "!!python/object/apply:os.system ['true']",
+            "is no YAML (line 1, column 1: could not determine a constructor for the tag).",
+        ),
     ],
 )
 def test_a_hostile_file_is_refused_in_few_words(tmp_path, text, said):

@@ -44,7 +44,7 @@ class SettingsError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _with_new_keys(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -309,23 +309,61 @@ class WebhookSettings(_Section):
     as `Authorization: Bearer ...`, to https or to this machine alone.
     """
 
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(max_length=4096)
     secret: str = Field(min_length=16, repr=False)
     bearer_token: str = Field(default="", pattern=r"^[\x21-\x7e]*$", max_length=8192, repr=False)
     attempts: int = Field(default=6, ge=1, le=20)
 
+    @field_validator("url")
+    @classmethod
+    def _has_a_host(cls, url: str) -> str:
+        if re.fullmatch(r"https?://[^\s/?#@]+([/?#]\S*)?", url) is None:
+            raise PydanticCustomError(
+                "url", "no web address. Give https://HOST/PATH, without user, password and spaces"
+            )
+        return url
+
 
 class MailSettings(_Section):
-    """The mail server for critical alerts; each kind at most once in `at_least_s`."""
+    """The mail server for critical alerts; each kind at most once in `at_least_s`. sender and each
+    of `to`: one address, `name@example.org` or `Words <name@example.org>`.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(ge=1, le=65535)
-    sender: str = Field(min_length=3)
+    sender: str
     to: tuple[str, ...] = Field(min_length=1)
     user: str = ""
     password: str = Field(default="", repr=False)
     security: Literal["tls", "starttls", "none"] = "starttls"
     at_least_s: float = Field(default=60.0, ge=0.0)
+
+    @field_validator("sender")
+    @classmethod
+    def _is_address(cls, sender: str) -> str:
+        _check_address(sender)
+        return sender
+
+    @field_validator("to")
+    @classmethod
+    def _are_addresses(cls, to: tuple[str, ...]) -> tuple[str, ...]:
+        for address in to:
+            _check_address(address)
+        return to
+
+
+# One address, with or without words before it. What else RFC 5322 allows (quotes, comments, lists)
+# ends Python's own parser in errors of many kinds.
+ADDRESS = re.compile(
+    r"(?P<words>[\w .'&/+-]*<)?[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*"
+    r"@[\w-]+(\.[\w-]+)*(?(words)>)"
+)
+
+
+def _check_address(text: str) -> None:
+    """Raises ValueError for what is not one e-mail address."""
+    if ADDRESS.fullmatch(text) is None:
+        raise PydanticCustomError("address", "no e-mail address. Give one name@example.org")
 
 
 class MetricInfo(NamedTuple):
@@ -666,7 +704,11 @@ class Settings(BaseSettings):
     """All settings of Headway."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="HEADWAY_", env_nested_delimiter="__"
+        extra="forbid",
+        frozen=True,
+        env_prefix="HEADWAY_",
+        env_nested_delimiter="__",
+        hide_input_in_errors=True,
     )
 
     environment: Literal["local", "development", "production", "test"] = "local"
@@ -730,6 +772,8 @@ ALIASES = {
     "SECRET_KEY": "HEADWAY_SECRET_KEY",
 }
 SECRETS = ("secret", "password", "bearer_token")  # never repeated in a fault, which goes to logs
+# nor what is given here, of which any part may be a password or an address with a token
+PRIVATE = (("notify",), ("external", "mqtt"))
 
 
 def use_aliases(variables: MutableMapping[str, str]) -> None:
@@ -782,7 +826,7 @@ def read_tree(path: Path) -> dict[Any, Any]:
     except SettingsError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path}: is no YAML ({_brief(error)}).") from error
+        raise SettingsError(f"{path}: is no YAML ({_yaml_fault(error)}).") from error
     if tree is None:  # an empty file
         return {}
     if not isinstance(tree, dict):
@@ -790,6 +834,17 @@ def read_tree(path: Path) -> dict[Any, Any]:
             f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}."
         )
     return tree
+
+
+def _yaml_fault(error: Exception) -> str:
+    """Where and what, without the lines themselves, which may hold secrets."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return _brief(error)
+    problem = getattr(error, "problem", None) or "it cannot be understood"
+    # a password may begin with one of the characters for these
+    problem = re.sub(r"(alias|anchor|tag|tag handle) '.*'", r"\1", problem)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {_brief(problem)}"
 
 
 def _refuse_large_tree(path: Path, root: yaml.Node | None) -> None:
@@ -887,20 +942,25 @@ def overridden(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _fault(path: str | Path | None, error: Any) -> str:
-    where = ".".join(str(p) for p in error["loc"])
-    path = _variable(error["loc"]) or path
+    location = error["loc"]
+    where = ".".join(_brief(part) if _is_key(part) else "(a key)" for part in location)
+    path = _variable(location) or path
     if error["type"] == "extra_forbidden":
-        known = _known(error["loc"][:-1])
+        known = _known(location[:-1])
         return f"{path or 'settings'}: {where}: unknown key. Known here: {', '.join(known)}."
     if error["type"] == "missing":
         return f"{path or 'settings'}: {where}: is required, but missing."
-    if not error["loc"]:
+    if not location:
         return f"{path or 'settings'}: {error['msg']}."
-    value = "the value" if error["loc"][-1] in SECRETS else _shown(error["input"])
     return (
-        f"{path or 'settings'}: {where}: {value} is not allowed: "
+        f"{path or 'settings'}: {where}: {_shown(location, error['input'])} is not allowed: "
         f"{error['msg'][0].lower()}{error['msg'][1:]}."
     )
+
+
+def _is_key(part: object) -> bool:
+    """And no address that stands in its place, which may hold a password."""
+    return "://" not in str(part)
 
 
 def _variable(location: tuple[str | int, ...]) -> str:
@@ -912,10 +972,15 @@ def _variable(location: tuple[str | int, ...]) -> str:
     return f"the variable {alias or name}"
 
 
-def _shown(value: object) -> str:
-    """Not at length, and not if a secret may be within."""
+def _shown(location: tuple[str | int, ...], value: object) -> str:
+    """Not at length, and not if a secret may be within: a number is none, unless it stands where
+    one belongs.
+    """
+    is_private = location[-1] in SECRETS or any(location[: len(p)] == p for p in PRIVATE)
+    is_number = isinstance(value, int | float) and location[-1] not in SECRETS
     text = repr(value)
-    return "the value" if any(secret in text for secret in SECRETS) else _brief(text)
+    has_secret = any(secret in text.lower() for secret in SECRETS) or "://" in text
+    return "the value" if not is_number and (is_private or has_secret) else _brief(text)
 
 
 def _known(location: tuple[str | int, ...]) -> list[str]:

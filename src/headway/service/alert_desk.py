@@ -5,7 +5,6 @@ webhooks and e-mail, each once when it opens and once when it has passed.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import uuid
@@ -21,6 +20,7 @@ from headway.settings import AlertSettings
 from headway.street.alerts import system_rules
 from headway.street.event_lines import FAULTS_OF_STEPS
 from headway.telemetry import metrics
+from headway.telemetry.plain import plain
 
 SYSTEM = "system"  # stands for the street in alerts on the program itself
 ERRORS_WITHIN_S = 60.0
@@ -107,10 +107,7 @@ class AlertDesk:
     def open_alerts(self) -> list[dict[str, Any]]:
         """Those on the program itself and on the streets, in the order in which they opened."""
         with self._guard:
-            return [
-                {"street": key[0], **{k: _finite(v) for k, v in opened.data.items()}}
-                for key, opened in self._open.items()
-            ]
+            return [plain({"street": key[0], **opened.data}) for key, opened in self._open.items()]
 
     def check(self, state: Mapping[str, Any]) -> None:
         """Check the rules on the program against a state, see `sample`."""
@@ -157,7 +154,7 @@ class AlertDesk:
         self, kind: str, key: tuple[str, str, str], opened: Opened, more: Mapping[str, Any]
     ) -> None:
         street, rule, path = key
-        body = {k: _finite(v) for k, v in {"street": street, **opened.data, **more}.items()}
+        body = plain({"street": street, **opened.data, **more})
         metrics.open_alerts.labels(street, opened.level.name.lower()).set(self._count(opened, key))
         if street == SYSTEM:  # a street's own is on the streams already
             self._publish("alerts", SYSTEM, {"kind": kind, "data": body})
@@ -173,8 +170,3 @@ class AlertDesk:
         """How many of its street and level are open."""
         with self._guard:
             return sum(k[0] == key[0] and o.level == opened.level for k, o in self._open.items())
-
-
-def _finite(value: Any) -> Any:
-    """No number (of a missing figure) becomes null, which JSON has."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,5 +1,5 @@
 """Violations and alerts sent to others: signed webhooks, retried and kept as dead letters; e-mail.
-Callers never wait.
+Callers never wait, and no recipient waits for another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ from urllib.parse import urlsplit
 from headway import telemetry
 from headway.sensing import SensingError
 from headway.settings import NotifySettings
+from headway.telemetry.plain import plain
 
 SIGNATURE = "X-Headway-Signature"
 EVENT_ID = "X-Headway-Event"
 
-
+WAITING_LETTERS = 10_000  # deliveries of one recipient; some KB each
+MAILS_REMEMBERED = 10_000  # kinds of events, and what they were about
 RETRIED_REFUSALS = (408, 425, 429)  # HTTP 4xx that may pass: time-out, too early, too many
 THREAD_ENDS_WITHIN_S = 12.0
 CLOSE_POLL_S = 0.05
@@ -66,8 +68,8 @@ class Webhook:
 
     @property
     def name(self) -> str:
-        """Where it goes, for logs and dead letters."""
-        return self.url
+        """Its host, for logs and dead letters: path and query may hold secrets."""
+        return host_of(self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,10 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A note on its way to one recipient. due: monotonic seconds; tried: attempts that failed."""
+    """A note on its way. due: monotonic seconds; tried: attempts that failed."""
 
     due: float
     tried: int
-    to: Webhook | Mail
     note: Mapping[str, Any]
 
 
@@ -122,12 +123,137 @@ def retry_delay_s(to: Webhook | Mail, failed: int) -> float:
     return to.delay_s * 2.0**failed
 
 
+class DeadLetters:
+    """What could not be delivered: into the log and, if there is one, into a file, one JSON object
+    a line.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._guard = threading.Lock()
+        self._log = telemetry.log("sensing")
+
+    def add(self, to: str, note: Mapping[str, Any], why: str) -> None:
+        self._log.error("could not be delivered", to=to, why=why, kind=note["kind"])
+        if self._path is None:
+            return
+        letter = json.dumps({"to": to, "why": why, "note": note})
+        # a full disk must not end a sender
+        with (
+            contextlib.suppress(OSError),
+            self._guard,
+            self._path.open("a", encoding="utf-8") as stream,
+        ):
+            stream.write(letter + "\n")
+
+
+class Sender:
+    """Sends to one recipient from a thread of its own, so that one that is slow, or never answers,
+    delays nobody else.
+
+    most: deliveries that may wait; beyond, the oldest becomes a dead letter.
+    sent, failed, lost: deliveries made, given up and dropped.
+    """
+
+    def __init__(self, to: Webhook | Mail, dead: DeadLetters, most: int) -> None:
+        self.to = to
+        self.sent = 0
+        self.failed = 0
+        self.lost = 0
+        self._dead = dead
+        self._most = most
+        self._waiting: deque[Delivery] = deque()
+        self._under_way: Delivery | None = None
+        self._stopped = False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="notifier")
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that are to be tried, or tried again."""
+        return len(self._waiting)
+
+    def put(self, delivery: Delivery) -> None:
+        """Send it when it is due. Once stopped, it is a dead letter."""
+        with self._wake:
+            is_late = self._stopped
+            dropped = None
+            if not is_late:
+                dropped = self._waiting.popleft() if len(self._waiting) >= self._most else None
+                self._waiting.append(delivery)
+                self._wake.notify_all()
+        if is_late:
+            self._give_up(delivery, "the service ended")
+        if dropped is not None:
+            self.lost += 1
+            self._give_up(dropped, "too many wait")
+
+    def stop(self) -> None:
+        """Begin nothing more; see `end`."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify_all()
+
+    def end(self, deadline: float) -> None:
+        """Wait until `deadline` (monotonic seconds) for the attempt under way; what was not
+        delivered then is a dead letter.
+        """
+        self._thread.join(max(deadline - time.monotonic(), 0.0))
+        with self._wake:
+            left = [*([self._under_way] if self._under_way else []), *self._waiting]
+            self._under_way = None
+            self._waiting.clear()
+        for delivery in left:
+            self._give_up(delivery, "the service ended")
+
+    # --- in the sender's thread ---
+
+    def _work(self) -> None:
+        while (delivery := self._take_due()) is not None:
+            self._attempt(delivery)
+            self._under_way = None
+
+    def _take_due(self) -> Delivery | None:
+        """Waits for the first delivery that is due; None once stopped."""
+        with self._wake:
+            while not self._stopped:
+                now = time.monotonic()
+                due = next((d for d in self._waiting if d.due <= now), None)
+                if due is not None:
+                    self._waiting.remove(due)
+                    self._under_way = due
+                    return due
+                self._wake.wait(min((d.due - now for d in self._waiting), default=None))
+        return None
+
+    def _attempt(self, delivery: Delivery) -> None:
+        to, tried = self.to, delivery.tried + 1
+        try:
+            if isinstance(to, Webhook):
+                _post(to, delivery.note)
+            else:
+                _send_mail(to, delivery.note)
+            self.sent += 1
+        except Exception as error:  # of whatever kind: it must not end the thread
+            if self._under_way is None:  # `end` has given it up
+                return
+            if _is_final(error) or tried >= to.attempts:
+                self.failed += 1
+                self._give_up(delivery, _reason(error))
+            else:
+                due = time.monotonic() + retry_delay_s(to, delivery.tried)
+                self.put(Delivery(due, tried, delivery.note))
+
+    def _give_up(self, delivery: Delivery, why: str) -> None:
+        self._dead.add(self.to.name, delivery.note, why)
+
+
 class Notifier:
-    """Sends from a thread of its own.
+    """Sends to each recipient from a thread of its own.
 
     dead:   file of what could not be delivered, one JSON object a line.
-    most:   deliveries that may wait; beyond, the oldest is dropped.
-    sent, failed, lost: deliveries made, given up and dropped.
+    most:   deliveries that may wait for one recipient; beyond, its oldest is dropped.
     Raises SensingError for a wrong address.
     """
 
@@ -136,32 +262,16 @@ class Notifier:
         webhooks: tuple[Webhook, ...] = (),
         mail: Mail | None = None,
         dead: Path | None = None,
-        most: int = 10_000,
+        most: int = WAITING_LETTERS,
     ) -> None:
-        for hook in webhooks:
-            if urlsplit(hook.url).scheme not in ("http", "https") or not hook.secret:
-                raise SensingError(
-                    f"webhook {hook.url!r}: give an http(s) address and a secret to sign with."
-                )
-            if hook.bearer_token and not _keeps_secrets(hook.url):
-                raise SensingError(
-                    f"webhook {hook.url!r}: a bearer token is sent to https:// alone, or to this "
-                    "machine. Give an https address, or no token."
-                )
-        self._webhooks = webhooks
+        for number, hook in enumerate(webhooks, 1):
+            _check(f"webhook {number} ({hook.name or 'no host'})", hook)
+        letters = DeadLetters(dead)
+        self._hooks = [Sender(hook, letters, most) for hook in webhooks]
         self._mail = mail
-        self._dead = dead
-        self._most = most
-        self.sent = 0
-        self.failed = 0
-        self.lost = 0
-        self._waiting: deque[Delivery] = deque()
+        self._mailer = Sender(mail, letters, most) if mail is not None else None
         self._mailed_at: dict[tuple[str, str], float] = {}  # by kind of event and what it is about
-        self._stop = threading.Event()
-        self._wake = threading.Condition()
-        self._log = telemetry.log("sensing")
-        self._thread = threading.Thread(target=self._work, daemon=True, name="notifier")
-        self._thread.start()
+        self._guard = threading.Lock()  # of `_mailed_at`
 
     def notify(
         self,
@@ -175,86 +285,93 @@ class Notifier:
         once in `Mail.at_least_s` for each thing that it is `about`.
         """
         now = time.monotonic()
-        note = {"kind": kind, "id": number, "at": time.time(), "data": body}
-        for hook in self._webhooks:
-            self._put(Delivery(due=now, tried=0, to=hook, note=note))
-        if critical and self._mail is not None:
-            if now - self._mailed_at.get((kind, about), -math.inf) < self._mail.at_least_s:
-                return
-            self._mailed_at[kind, about] = now
-            self._put(Delivery(due=now, tried=0, to=self._mail, note=note))
+        note = {"kind": kind, "id": number, "at": time.time(), "data": plain(body)}
+        delivery = Delivery(due=now, tried=0, note=note)
+        for sender in self._hooks:
+            sender.put(delivery)
+        if critical and self._mailer is not None and self._is_mail_due((kind, about), now):
+            self._mailer.put(delivery)
+
+    def _is_mail_due(self, what: tuple[str, str], now: float) -> bool:
+        assert self._mail is not None
+        with self._guard:
+            if now - self._mailed_at.get(what, -math.inf) < self._mail.at_least_s:
+                return False
+            self._mailed_at.pop(what, None)
+            self._mailed_at[what] = now
+            if len(self._mailed_at) > MAILS_REMEMBERED:  # the oldest stands first
+                del self._mailed_at[next(iter(self._mailed_at))]
+            return True
+
+    @property
+    def senders(self) -> list[Sender]:
+        """Of each recipient, e-mail last."""
+        return [*self._hooks, *([self._mailer] if self._mailer is not None else [])]
 
     @property
     def waiting(self) -> int:
         """Deliveries that are to be tried, or tried again."""
-        return len(self._waiting)
+        return sum(sender.waiting for sender in self.senders)
+
+    @property
+    def sent(self) -> int:
+        """Deliveries made."""
+        return sum(sender.sent for sender in self.senders)
+
+    @property
+    def failed(self) -> int:
+        """Deliveries given up."""
+        return sum(sender.failed for sender in self.senders)
+
+    @property
+    def lost(self) -> int:
+        """Deliveries dropped, since too many waited."""
+        return sum(sender.lost for sender in self.senders)
 
     def close(self, patience_s: float = 5.0) -> None:
         """Go on for `patience_s`; what still waits then becomes dead letters."""
         deadline = time.monotonic() + patience_s
-        while self._waiting and time.monotonic() < deadline:
+        while self.waiting and time.monotonic() < deadline:
             time.sleep(CLOSE_POLL_S)
-        self._stop.set()
-        with self._wake:
-            self._wake.notify_all()
-        self._thread.join(THREAD_ENDS_WITHIN_S)
-        for delivery in self._waiting:
-            self._give_up(delivery, "the service ended")
+        for sender in self.senders:
+            sender.stop()
+        deadline = time.monotonic() + THREAD_ENDS_WITHIN_S
+        for sender in self.senders:
+            sender.end(deadline)
 
-    def _put(self, delivery: Delivery) -> None:
-        with self._wake:
-            if len(self._waiting) >= self._most:
-                self.lost += 1
-                self._give_up(self._waiting.popleft(), "too many wait")
-            self._waiting.append(delivery)
-            self._wake.notify_all()
 
-    # --- in the notifier's thread ---
+def _check(name: str, hook: Webhook) -> None:
+    """Raises SensingError."""
+    if urlsplit(hook.url).scheme not in ("http", "https") or not hook.secret:
+        raise SensingError(f"{name}: give an http(s) address and a secret to sign with.")
+    if hook.bearer_token and not keeps_secrets(hook.url):
+        raise SensingError(
+            f"{name}: a bearer token is sent to https:// alone, or to this machine. Give an https "
+            "address, or no token."
+        )
 
-    def _work(self) -> None:
-        while not self._stop.is_set():
-            delivery = self._take_due()
-            if delivery is not None:
-                self._attempt(delivery)
 
-    def _take_due(self) -> Delivery | None:
-        """The first delivery that is due. Without one, waits until one may be, and returns None."""
-        with self._wake:
-            now = time.monotonic()
-            due = next((d for d in self._waiting if d.due <= now), None)
-            if due is None:
-                self._wake.wait(min((d.due - now for d in self._waiting), default=None))
-            else:
-                self._waiting.remove(due)
-            return due
+def host_of(url: str) -> str:
+    """Host and port, without credentials, path and query; empty where there is none."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    with contextlib.suppress(ValueError):  # the port is none
+        return f"{host}:{parts.port}" if parts.port else host
+    return host
 
-    def _attempt(self, delivery: Delivery) -> None:
-        to, tried = delivery.to, delivery.tried + 1
-        try:
-            if isinstance(to, Webhook):
-                _post(to, delivery.note)
-            else:
-                _send_mail(to, delivery.note)
-            self.sent += 1
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            # errors of smtplib and urllib are OSErrors
-            if _is_refused(error) or tried >= to.attempts:
-                self.failed += 1
-                self._give_up(delivery, str(error))
-            else:
-                due = time.monotonic() + retry_delay_s(to, delivery.tried)
-                self._put(replace(delivery, due=due, tried=tried))
 
-    def _give_up(self, delivery: Delivery, why: str) -> None:
-        """Into the log and the file of dead letters."""
-        to, note = delivery.to.name, delivery.note
-        self._log.error("could not be delivered", to=to, why=why, kind=note["kind"])
-        if self._dead is None:
-            return
-        letter = json.dumps({"to": to, "why": why, "note": note})
-        # a full disk must not end the notifier
-        with contextlib.suppress(OSError), self._dead.open("a", encoding="utf-8") as stream:
-            stream.write(letter + "\n")
+def _is_final(error: Exception) -> bool:
+    """Another attempt would end the same: it was refused, or cannot be sent at all. Errors of
+    smtplib and urllib are OSErrors.
+    """
+    return _is_refused(error) or not isinstance(error, OSError | http.client.HTTPException)
+
+
+def _reason(error: Exception) -> str:
+    """For the log. http.client shows an address that it refuses, with its secrets."""
+    if isinstance(error, http.client.InvalidURL):
+        return "the address is not valid"
+    return str(error) or repr(error)
 
 
 def _is_refused(error: Exception) -> bool:
@@ -265,7 +382,7 @@ def _is_refused(error: Exception) -> bool:
 
 
 def _post(hook: Webhook, note: Mapping[str, Any]) -> None:
-    """Raises OSError, HTTPException or ValueError."""
+    """Raises OSError, HTTPException or ValueError; others for what cannot be sent."""
     body, at = json.dumps(note).encode(), str(int(time.time()))
     signature = hmac.new(hook.secret.encode(), at.encode() + b"." + body, hashlib.sha256)
     headers = {
@@ -291,7 +408,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-def _keeps_secrets(url: str) -> bool:
+def keeps_secrets(url: str) -> bool:
     """Whether what is sent there can be read by its receiver alone."""
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -29,6 +29,7 @@ from headway.store import Intake, Recorder
 from headway.street.board import JunctionState
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import Reporting, RunEnded, SignalChanges, Snapshot, Switch, Task
+from headway.telemetry.plain import plain
 from headway.values import Event
 
 FIXED_TIME = "fixed"  # the controller while the optimisation is off
@@ -398,7 +399,7 @@ class StreetService:
         street.events.append(event)
         street.events_recorded += 1
         row = (street.run, street.events_recorded, event.at_s, event.kind, event.junction)
-        self._record("event", (*row, _to_json(event.data)))
+        self._record("event", (*row, json.dumps(plain(event.data))))
 
     def _publish_event(self, street: RunningStreet, event: Event) -> None:
         data = {
@@ -447,16 +448,3 @@ def _update_alerts(street: RunningStreet, event: Event) -> None:
 
 def _ignore(topic: str, street: str, message: Any) -> None:
     pass
-
-
-def _to_json(data: Mapping[str, Any]) -> str:
-    """Numbers that are not finite (an alert on a missing figure) become null."""
-    return json.dumps(_finite(data))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
