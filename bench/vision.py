@@ -339,7 +339,7 @@ def control(seeds: tuple[int, ...] = (1,)) -> None:
 
     ways = (("fixed", "connected"), ("planner", "connected"), ("planner", "rendered"))
     jobs = [
-        Job("cologne1", by, seed, sensing=sensing, step_s=1.0 if sensing == "rendered" else 0.2)
+        Job("cologne1", by, seed, sensing=sensing, step_s=None if sensing == "rendered" else 0.2)
         for seed in seeds
         for by, sensing in ways
     ]

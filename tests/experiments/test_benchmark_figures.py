@@ -274,7 +274,7 @@ def told(monkeypatch):
 
 @pytest.mark.parametrize(
     ("step_s", "steps"),
-    [(1.0, []), (0.5, ["--step-length", "0.5"]), (0.25, ["--step-length", "0.25"])],
+    [(None, []), (0.5, ["--step-length", "0.5"]), (0.25, ["--step-length", "0.25"])],
 )
 def test_the_simulation_is_begun_as_the_job_says(jam, monkeypatch, step_s, steps):
     asked = told(monkeypatch)

@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from headway.plants.sumo import read_network
-from headway.plants.sumo.scenarios import RESCO, Scenario, read_sumocfg, scenario, seconds, vehicles
+from headway.plants.sumo.scenarios import (
+    RESCO,
+    Scenario,
+    fitting_step_s,
+    read_sumocfg,
+    scenario,
+    seconds,
+    vehicles,
+)
 from headway.roads import RoadsError
 
 # begin, end, junctions, vehicles that depart in it (counted with grep in the route files)
@@ -140,12 +148,12 @@ def test_times_are_in_seconds_or_days_hours_minutes_and_seconds(text, value):
             "names no <net-file>. Add <input><net-file value=.../></input>."),
         (f'<configuration>{NET}<begin value="noon"/></configuration>',
             (
-                "begin or end is no time (could not convert string to float: 'noon'). "
+                "begin, end or step-length is no time (could not convert string to float: 'noon'). "
                 "Give seconds, or hh:mm:ss."
             )),
         (f'<configuration>{NET}<end value="1:x"/></configuration>',
             (
-                "begin or end is no time (could not convert string to float: 'x'). "
+                "begin, end or step-length is no time (could not convert string to float: 'x'). "
                 "Give seconds, or hh:mm:ss."
             )),
     ],
@@ -287,3 +295,30 @@ def test_compressed_routes_are_counted_too_and_broken_ones_refused(configuration
     ):
         path.write_bytes(broken)
         assert refused(vehicles, of).startswith(f"{path}: not a readable route file ({said}")
+
+
+@pytest.mark.parametrize(
+    ("tick_s", "own_s", "step_s"),
+    [
+        (1.0, 1.0, 1.0),
+        (5.0, 1.0, 1.0),
+        (1.0, 0.1, 0.1),
+        (0.5, 1.0, 0.5),
+        (1.5, 1.0, 0.75),
+        (1.0, 0.4, 0.25),  # three parts are no whole milliseconds
+        (0.1, 1.0, 0.1),
+        (0.7, 0.5, 0.35),
+        (0.101, 0.1, 0.001),  # a prime number of milliseconds
+    ],
+)
+def test_a_step_fits_the_tick_and_is_the_longest_that_does(tick_s, own_s, step_s):
+    found = fitting_step_s(tick_s, own_s)
+    assert found == step_s
+    longer = range(round(1e3 * step_s) + 1, round(1e3 * own_s) + 1)
+    assert not any(round(1e3 * tick_s) % ms == 0 for ms in longer), "by trying each"
+
+
+def test_a_scenario_has_the_step_of_its_configuration(configuration):
+    text = f'<configuration>{NET}<step-length value="0.25"/></configuration>'
+    assert configuration(text).step_s == 0.25
+    assert configuration(f"<configuration>{NET}</configuration>").step_s == 1.0

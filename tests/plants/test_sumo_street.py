@@ -564,6 +564,15 @@ def test_time_goes_on_by_as_many_steps_as_the_period_has(step_s, period_s, steps
     assert plant.time_s == pytest.approx(100.0 + period_s)
 
 
+@pytest.mark.parametrize(("step_s", "period_s"), [(1.0, 0.5), (1.0, 1.5), (0.4, 1.0), (0.3, 1.0)])
+def test_a_period_of_no_whole_steps_is_refused_and_time_stands(step_s, period_s, sumo):
+    sumo.step_s = step_s
+    plant = plant_of()
+    with pytest.raises(PlantError, match=f"a tick of {period_s:g} s is no whole number of steps"):
+        plant.advance(period_s)
+    assert plant.time_s == 100.0
+
+
 @pytest.mark.parametrize("fault", [SaidError("lost"), FatalSaidError("lost")])
 def test_a_failing_sumo_is_told_with_the_time_of_the_last_look(fault, sumo):
     plant = plant_of()

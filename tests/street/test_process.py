@@ -12,6 +12,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import libsumo
 import numpy as np
@@ -1145,13 +1146,41 @@ def test_applied_settings_hold_for_a_switched_scenario(play, tmp_path, tiny, ear
     assert street.controller.name == "greedy"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the simulation's step is a second whatever the tick: "
-    "half a second is rounded down to no step at all",
-)
-def test_ticks_of_half_a_second(play):
-    assert play({5: [None]}, loop={"tick_s": 0.5}).of(RunEnded) == [RunEnded(102.5, False)]
+@pytest.mark.parametrize(("tick_s", "end_s"), [(0.5, 102.5), (1.0, 105.0), (2.5, 112.5)])
+def test_sumo_steps_by_a_whole_part_of_the_tick(play, tick_s, end_s):
+    """The scenario's own step is a second: five ticks of half a second are two and a half."""
+    assert play({5: [None]}, loop={"tick_s": tick_s}).of(RunEnded) == [RunEnded(end_s, False)]
+
+
+def test_a_tick_and_a_step_that_do_not_fit_are_refused_with_both(play):
+    with pytest.raises(ValueError, match=r"loop.tick_s: 0.5 s is no multiple of sumo.step_s, 0.2"):
+        play(loop={"tick_s": 0.5}, sumo={"step_s": 0.2})
+    with pytest.raises(ValueError, match="does not fit SUMO, which counts in milliseconds"):
+        play(loop={"tick_s": 1.0005})
+
+
+def test_a_tick_that_does_not_fit_the_running_simulation_is_refused_and_changes_nothing(
+    play, tmp_path, tiny
+):
+    then = FIRST.replace("cycle_s: 20", "cycle_s: 10, tick_s: 0.5")
+    played = followed(play, tmp_path, tiny, then)
+    ((_, _, refused),) = played.events("engine.settings", "engine.settings_refused")
+    assert refused["fault"].startswith("a tick of 0.5 s is no whole number of steps of SUMO, 1 s")
+    assert (played.runs[-1].tick_s, played.runs[-1].street.cycle_s) == (1.0, 20.0)
+    assert played.of(RunEnded) == [RunEnded(125.0, True)]
+
+
+def test_a_plant_whose_time_stands_still_stops_the_street(play, monkeypatch):
+    stands = SimpleNamespace(at=105.0)
+
+    def frozen(*args, **named):
+        street = open_street(*args, **named)
+        advance = street.plant.advance
+        street.plant.advance = lambda s: advance(s) if street.plant.time_s < stands.at else None
+        return street
+
+    played = play(open_street=frozen, expect=StoppedError)
+    assert "the plant's time stands still at 105 s" in str(played.error)
 
 
 # --- alerts and faults --------------------------------------------------------------------------

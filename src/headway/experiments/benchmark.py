@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from headway.plants.sumo import SumoSettings, read_network
-from headway.plants.sumo.scenarios import Scenario, scenario
+from headway.plants.sumo.scenarios import Scenario, fitting_step_s, scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, work_out
 from headway.safety.audit import audit
@@ -26,6 +26,7 @@ from headway.safety.audit_demand import Demand, audit_waits
 from headway.street.closed_loop import Street, open_street
 from headway.values import BoolArray, Event, FloatArray, Observation
 
+TICK_S = 1.0  # of the street's loop
 GRACE_S = 10.0  # at the start, before the gate has cleared what the network's programme showed
 # attributes of a <tripinfo>, with what counts where one is missing
 TRIP = {
@@ -42,7 +43,7 @@ EMISSIONS = ("fuel_abs", "CO2_abs")  # mg, of its <emissions>
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of
-    the simulation.
+    the simulation; None for the scenario's own, or the nearest that fits ticks of TICK_S.
     """
 
     scenario: str
@@ -52,7 +53,7 @@ class Job:
     sensing: str = "connected"
     scale: float = 1.0
     keep: str = ""
-    step_s: float = 1.0
+    step_s: float | None = None
 
     def identity(self) -> dict[str, Any]:
         """What its result is of."""
@@ -125,7 +126,7 @@ class _Outputs:
     def states(self) -> Path:
         return self.folder / "tls.xml"
 
-    def arguments(self, network: Network, step_s: float) -> tuple[str, ...]:
+    def arguments(self, network: Network, step_s: float | None) -> tuple[str, ...]:
         """Options that make SUMO write them."""
         additional = self.folder / "audit.add.xml"
         events = "".join(
@@ -134,7 +135,7 @@ class _Outputs:
             for tl in j.tl_ids
         )
         additional.write_text(f"<additional>{events}</additional>")
-        step = ("--step-length", f"{step_s:g}") if step_s != 1.0 else ()
+        step = () if step_s is None else ("--step-length", f"{step_s:g}")
         trips = ("--tripinfo-output", str(self.trips), "--tripinfo-output.write-unfinished", "true")
         emissions = ("--device.emissions.probability", "1")
         return (*step, *trips, *emissions, "--additional-files", str(additional))
@@ -158,7 +159,7 @@ def run(job: Job) -> Result:
             seed=job.seed,
             scale=job.scale,
             sensing=job.sensing,
-            extra=outputs.arguments(network, job.step_s),
+            extra=outputs.arguments(network, _step_s(job, site)),
         )
         # figures must not depend on how busy the machine is
         street = open_street(network, timing, sumo, job.controller, keep, step_within_s=math.inf)
@@ -183,6 +184,14 @@ def run(job: Job) -> Result:
             wall_s=wall_s,
             decision_ms_p99=float(np.percentile(decisions_ms, 99)),
         )
+
+
+def _step_s(job: Job, site: Scenario) -> float | None:
+    """None for the scenario's own, or that of the frames of rendered cameras."""
+    if job.step_s is not None or job.sensing == "rendered":
+        return job.step_s
+    fitting_s = fitting_step_s(TICK_S, site.step_s)
+    return None if fitting_s == site.step_s else fitting_s
 
 
 class Watch:
@@ -229,7 +238,7 @@ def _to_the_end(street: Street, site: Scenario, watch: Watch) -> tuple[float, di
     endless = not np.isfinite(site.end_s)
     try:
         while street.plant.time_s < site.end_s and (street.plant.running or not endless):
-            street.tick()
+            street.tick(TICK_S)
             watch.tick(street.observation)
         return time.perf_counter() - begun, street.plant.pending()
     finally:

@@ -232,7 +232,7 @@ class StreetProcess:
             )
             try:
                 self._apply_settings(before)
-            except (ValueError, OSError) as error:  # a controller that cannot be had here
+            except (ValueError, OSError, PlantError) as error:  # they do not fit this street
                 self.settings = before
                 self.run.record("engine.settings_refused", {"fault": str(error)})
                 return
@@ -241,10 +241,12 @@ class StreetProcess:
             self._use_new_loop()
 
     def _apply_settings(self, before: Settings) -> None:
-        """Logs, street and controllers; the loop is made anew afterwards. Raises ValueError or
-        OSError, with nothing changed, for a controller that cannot be had for this street.
+        """Logs, street and controllers; the loop is made anew afterwards. Raises ValueError,
+        OSError or PlantError, with nothing changed, for a controller that cannot be had for this
+        street, or a tick that does not fit its simulation.
         """
         new, street = self.settings, self.run.street
+        street.plant.steps_in(new.loop.tick_s)
         for name in (new.control.fallback, new.control.controller):
             if name not in (before.control.fallback, before.control.controller):
                 self._controller(name)

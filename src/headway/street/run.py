@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from headway.plants import PlantError
 from headway.plants.sumo import SumoSettings, read_network
-from headway.plants.sumo.scenarios import Scenario, scenario
+from headway.plants.sumo.scenarios import Scenario, fitting_step_s, scenario
 from headway.runtime import FigureLimits, RealTimeController
 from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
@@ -92,9 +93,14 @@ class StreetRun:
         self.recorder.record(Event(self.time_s if at_s is None else at_s, kind, "", data))
 
     def advance(self, period_s: float, shortest_s: float) -> None:
-        """As many ticks as the period holds, at least one; then events are on disk."""
+        """As many ticks as the period holds, at least one; then events are on disk. Raises
+        PlantError if the plant's time does not go on.
+        """
         for _ in range(max(round(period_s / self.tick_s), 1)):
+            begun_s = self.time_s
             self.street.tick(self.tick_s)
+            if not self.time_s > begun_s:
+                raise PlantError(f"the plant's time stands still at {begun_s:g} s")
         self.recorder.log.flush()
 
     def state(self) -> dict[str, Any]:
@@ -264,9 +270,27 @@ def sumo_settings(settings: Settings, of_scenario: Scenario) -> SumoSettings:
         extra=tuple(part for option in options for part in option),
         remote=sumo.remote,
         binary=sumo.binary,
-        step_s=sumo.step_s,
+        step_s=_step_s(settings, of_scenario),
         teleport_s=sumo.teleport_s,
     )
+
+
+def _step_s(settings: Settings, of_scenario: Scenario) -> float | None:
+    """Of the simulation, so that a tick has whole steps; None for the scenario's own. Raises
+    ValueError where the settings give both, and they do not fit.
+    """
+    tick_s, given_s = settings.loop.tick_s, settings.sumo.step_s
+    if settings.street.sensing == "rendered":  # a step is a frame of the cameras
+        return given_s
+    step_s = fitting_step_s(tick_s, given_s or of_scenario.step_s)
+    if given_s is None:
+        return None if step_s == of_scenario.step_s else step_s
+    if step_s != given_s:
+        raise ValueError(
+            f"settings: loop.tick_s: {tick_s:g} s is no multiple of sumo.step_s, {given_s:g} s. "
+            "Change one of them."
+        )
+    return given_s
 
 
 def _option(value: object) -> str:

@@ -26,6 +26,8 @@ GREEN = int(Colour.GREEN)
 GO = int(Colour.PERMISSIVE)
 RED = int(Colour.RED)
 
+STEP_TOLERANCE_S = 1e-6  # of periods that are sums of steps
+
 
 @dataclass(frozen=True, slots=True)
 class SumoSettings:
@@ -298,13 +300,19 @@ class SumoPlant:
                 self._sumo.trafficlight.setRedYellowGreenState(tl, "".join(state))
         self._started = True
 
-    def advance(self, period_s: float) -> None:
+    def steps_in(self, period_s: float) -> int:
+        """How many steps a period has. Raises PlantError where they are not whole."""
         steps = round(period_s / self._step_s)
-        if not steps:
+        if steps < 1 or abs(steps * self._step_s - period_s) > STEP_TOLERANCE_S:
             raise PlantError(
-                f"a tick of {period_s:g} s is shorter than a step of SUMO, {self._step_s:g} s. "
-                "Set sumo.step_s to the tick or a part of it."
+                f"a tick of {period_s:g} s is no whole number of steps of SUMO, "
+                f"{self._step_s:g} s each. Set loop.tick_s to a multiple of the step, or "
+                "sumo.step_s (step-length of the configuration) to the tick or a part of it."
             )
+        return steps
+
+    def advance(self, period_s: float) -> None:
+        steps = self.steps_in(period_s)
         try:
             for _ in range(steps):
                 self._sumo.simulationStep()

@@ -33,11 +33,13 @@ ON_EVENT = (
     "split",
 )  # vehicles that depart when a person, a container or another train lets them
 
+MS_TOLERANCE = 1e-3  # milliseconds by which a sum of them may be off
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A SUMO configuration. begin_s, end_s: simulated seconds of the demand; end_s is inf where
-    none is given.
+    none is given. step_s: of the simulation.
     """
 
     name: str
@@ -46,6 +48,26 @@ class Scenario:
     routes: tuple[str, ...]
     begin_s: float
     end_s: float
+    step_s: float = 1.0
+
+
+def fitting_step_s(tick_s: float, step_s: float) -> float:
+    """The longest step of whole milliseconds, no longer than `step_s`, that is a whole part of a
+    tick. Raises ValueError for a tick that is no whole number of milliseconds.
+
+    >>> fitting_step_s(1.0, 0.5), fitting_step_s(0.5, 1.0), fitting_step_s(2.5, 1.0)
+    (0.5, 0.5, 0.625)
+    """
+    tick_ms, step_ms = round(1e3 * tick_s), round(1e3 * step_s)
+    if tick_ms < 1 or step_ms < 1 or abs(1e3 * tick_s - tick_ms) > MS_TOLERANCE:
+        raise ValueError(
+            f"a tick of {tick_s:g} s does not fit SUMO, which counts in milliseconds. Give a whole "
+            "number of them."
+        )
+    parts = -(-tick_ms // step_ms)
+    while tick_ms % parts:
+        parts += 1
+    return tick_ms / parts / 1e3
 
 
 def scenario(name: str) -> Scenario:
@@ -90,9 +112,10 @@ def read_sumocfg(path: Path, name: str) -> Scenario:
             raise RoadsError(f"{path}: names {file}, which does not exist. Correct the path.")
     try:
         begin, end = seconds(value("begin", "0")), seconds(value("end", "-1"))
+        step_s = seconds(value("step-length", "1"))
     except ValueError as error:
         raise RoadsError(
-            f"{path}: begin or end is no time ({error}). Give seconds, or hh:mm:ss."
+            f"{path}: begin, end or step-length is no time ({error}). Give seconds, or hh:mm:ss."
         ) from error
     return Scenario(
         name,
@@ -101,6 +124,7 @@ def read_sumocfg(path: Path, name: str) -> Scenario:
         routes,
         begin,
         end if end >= 0 else float("inf"),
+        step_s,
     )
 
 
