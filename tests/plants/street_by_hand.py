@@ -103,6 +103,8 @@ class Vehicles:
                 gap=2.5,
                 kind="passenger",
                 ahead=(),
+                route=(),
+                route_index=0,
                 xy=(0.0, 0.0),
                 angle=0.0,
                 fuel=0.0,
@@ -129,7 +131,7 @@ class Vehicles:
             "getLength": "length", "getMinGap": "gap", "getVehicleClass": "kind",
             "getNextTLS": "ahead", "getPosition": "xy", "getAngle": "angle",
             "getFuelConsumption": "fuel", "getCO2Emission": "co2",
-            "getDepartDelay": "delay",
+            "getDepartDelay": "delay", "getRoute": "route", "getRouteIndex": "route_index",
         }[name]  # fmt: skip
 
         def get(vehicle: str) -> Any:

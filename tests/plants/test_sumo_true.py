@@ -59,6 +59,9 @@ class Naive:
         """
         network, (tl, place, *_) = self.network, libsumo.vehicle.getNextTLS(vehicle)[0]
         links = network.groups[self.group[tl, place]].links
+        if len({network.lanes[network.links[i].to_lane].edge for i in links}) > 1:
+            plan = [ahead[0].rpartition("_")[0] for ahead in libsumo.vehicle.getNextLinks(vehicle)]
+            links = [i for i in links if network.lanes[network.links[i].to_lane].edge in plan]
         own = [i for i, link in enumerate(network.links) if link.from_lane == lane]
         streets = {network.lanes[network.links[i].to_lane].edge for i in links}
         return [
@@ -218,10 +221,11 @@ def walking(net: Path, folder: Path) -> str:
     return str(config)
 
 
-@pytest.fixture(params=["grid", "cologne1", "cologne8"])
+@pytest.fixture(params=["grid", "cologne1", "cologne8", "ingolstadt21"])
 def street(request, crossing_network, tmp_path):
     """(plant, network) of a small grid with pedestrians,
-    and of one real junction and of eight at the morning peak.
+    and of one real junction, of eight at the morning peak, and of a street where lamps stand for
+    links to several streets.
     """
     if request.param == "grid":
         net, config = str(crossing_network), walking(crossing_network, tmp_path)

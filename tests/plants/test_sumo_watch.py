@@ -269,6 +269,29 @@ def test_the_next_link_is_the_one_that_leaves_the_lane_it_is_on(lane, ahead, exp
         assert r.arrived() == {expected[1]: 1}
 
 
+@pytest.mark.parametrize(
+    ("route", "index", "link"),
+    [
+        (("in", "short", "end"), 1, 7),
+        (("in", "short", "west2"), 1, 8),
+        (("short", "west2"), 0, 8),
+        (("short", "end", "far", "in", "short", "west2"), 0, 7),  # it comes by again later
+        (("short", "end", "far", "in", "short", "west2"), 2, 8),
+        (("far", "in", "short", "west2"), -1, 8),  # SUMO has no place on the route yet
+        (("in", "side"), 0, 7),  # its route leads elsewhere: the first
+        ((), 0, 7),
+    ],
+)
+@pytest.mark.parametrize("lane", ["short_0", "far_0"])
+def test_of_the_links_of_one_lamp_it_takes_the_one_on_its_route(lane, route, index, link):
+    """short_0 leads straight to end_0 (7) and left to west2_0 (8) by one lamp."""
+    r = Reading(range_m=1000.0)
+    r.put("a", lane, 1.0, 5.0, ahead=[("K", 1, 20.0)], route=route, route_index=index)
+    r.put("b", lane, 0.0, 5.0, ahead=[("K", 1, 21.0)], route=("short", "end"))
+    rows = r.read()
+    assert (rows[0][:2], rows[1][:2]) == ((SHORT, link), (SHORT, 7))
+
+
 def test_without_a_signal_ahead_a_vehicle_has_no_link_but_counts_on_its_lane():
     r = Reading()
     r.put("a", "in_0", 10.0, 1.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -137,13 +138,18 @@ class Watcher:
         self._free = list(range(self._capacity))
         self._slot = np.zeros(self._capacity, SLOT)
         self._link: dict[int, int] = {}  # by slot, -1 while it is not known
-        self._link_from: dict[tuple[int, str, int], int] = {}
+        self._link_from: dict[tuple[int, str, int, str], int] = {}
         watch = self.watch  # as plain lists: one number out of an array costs ten times as much
         self._own = watch.lane.tolist()
         self._only = watch.only_link.tolist()
         self._stop = watch.is_stop_lane.tolist()
         self._away, self._to_end = np.isinf(watch.to_end_m).tolist(), watch.to_end_m.tolist()
         self._edge = [x.edge for x in network.lanes]
+        self._forks = {
+            place
+            for place, links in self._link_at.items()
+            if len({self._edge[network.links[i].to_lane] for i in links}) > 1
+        }
         self._lane_before: dict[str, str] = {}
         self.present: dict[str, int] = {}  # vehicles on each lane of the network that has any
         self._asked: dict[str, int] = {}  # slot of each that is asked where it is and how fast
@@ -264,7 +270,7 @@ class Watcher:
                 name
             )  # on each lane again: the route that SUMO reports may depend on it
             if ahead:
-                link = self._from_own_lane(own, ahead[0][0], ahead[0][1])
+                link = self._from_own_lane(own, ahead[0][0], ahead[0][1], name)
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
                 detour = ahead[0][2] + self._position_of(name) - self._to_end[on]
         if link >= 0 and link != known:
@@ -277,14 +283,18 @@ class Watcher:
             detour,
         )
 
-    def _from_own_lane(self, lane: int, tl: str, index: int) -> int:
+    def _from_own_lane(self, lane: int, tl: str, index: int, name: str) -> int:
         """The link of place `index` of programme `tl` that leaves `lane`, or one that leaves it for
-        the same street; failing that the first: it must change lanes."""
-        found = self._link_from.get((lane, tl, index))
+        the same street; failing that the first: it must change lanes. Where that place has links
+        to several streets, those for the next street of the vehicle's route.
+        """
+        street = self._next_street(name, tl, index) if (tl, index) in self._forks else ""
+        found = self._link_from.get((lane, tl, index, street))
         if found is None:
-            links = self._link_at.get((tl, index), ())
             of = self._network.links
             edge = self._edge
+            links = self._link_at.get((tl, index), ())
+            links = tuple(i for i in links if edge[of[i].to_lane] == street) or links
             ways, streets = self._network.links_from(lane), {edge[of[i].to_lane] for i in links}
             found = next(
                 (i for i in ways if i in links),
@@ -292,8 +302,18 @@ class Watcher:
                     (i for i in ways if edge[of[i].to_lane] in streets), links[0] if links else -1
                 ),
             )
-            self._link_from[lane, tl, index] = found
+            self._link_from[lane, tl, index, street] = found
         return found
+
+    def _next_street(self, name: str, tl: str, index: int) -> str:
+        """The street that the vehicle's route takes behind the links of that place; empty where it
+        takes none of them.
+        """
+        of = self._network.links
+        links = self._link_at[tl, index]
+        ways = {(self._edge[of[i].from_lane], self._edge[of[i].to_lane]) for i in links}
+        route = self._vehicle.getRoute(name)[max(self._vehicle.getRouteIndex(name), 0) :]
+        return next((way[1] for way in pairwise(route) if way in ways), "")
 
     def _forget(self, at_s: float) -> None:
         for name in [
