@@ -19,6 +19,7 @@ from headway.runtime import WorkerError
 from headway.safety import Order, Override
 from headway.street.messages import Optimise, Release, Switch
 from headway.telemetry import metrics
+from headway.values import Event
 from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing
 
@@ -214,6 +215,21 @@ def test_an_override_reaches_the_junction_for_its_duration(
     answer = post(f"headway/junctions/{junction}/override", body)
     assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": detail})
     assert live.engine.orders == [order]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), [(1, "stage 1 is kept"), (-1, "a stage without a number is kept")]
+)
+def test_the_answer_to_a_hold_names_the_stage_that_the_gate_keeps(post, live, stage, name):
+    body = {"order": "hold", "lasts_s": 30}
+    for by, until_s in (("another", 25330.0), ("a-operator", 25331.0), ("a-operator", 25330.0)):
+        kept = stage if (by, until_s) == ("a-operator", 25330.0) else 7
+        data = {"order": "hold", "until_s": until_s, "by": by, "stage": kept, "green": [0, 3]}
+        live.events.append(Event(25300.0, "safety.override", "360082", data))
+    live.events.append(Event(25300.0, "safety.override", "360086", data | {"stage": 7}))
+    answer = post("headway/junctions/360082/override", body)
+    live.events.clear()
+    assert answer.json()["detail"] == f"360082: hold for 30 s; {name}, green at [0, 3]"
 
 
 def test_before_the_start_the_clock_of_a_street_is_zero(post, live):

@@ -185,7 +185,12 @@ def test_orders_hold_their_own_junction_and_are_recorded():
     )
     assert two.reported("override") == [
         (10.0, "override", "K", {"order": "stage", "stage": 1, "until_s": 1020.0, "by": "ann"}),
-        (10.0, "override", "J", {"order": "hold", "stage": -1, "until_s": 1016.0, "by": "bob"}),
+        (
+            10.0,
+            "override",
+            "J",
+            {"order": "hold", "stage": 0, "green": [0, 2, 3], "until_s": 1016.0, "by": "bob"},
+        ),
     ]
     assert two.shown[-1] == [*FIRST[:4], R, G]
     two.play(FIRST, 25)
@@ -242,7 +247,7 @@ def test_starving_groups_are_served_after_an_order_and_not_during_it():
     two = (
         Two(profile=profile)
         .play(FIRST, 10)
-        .order(1, Order.HOLD, 1060.0, "ann")
+        .order(1, Order.STAGE, 1060.0, "ann", 0)
         .play(FIRST, 49, links=(1, 5))
     )
     assert [(e[0], e[2]) for e in two.reported("maximum_red")] == [
@@ -418,6 +423,7 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
         "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1],
         "_last_rule": [0] * 6,
         "cycle_since": [1000.0] * 6, "cycle_late": [False] * 6, "cycle_serving": [-1, -1],
+        "held": [R] * 6, "wanted": [R] * 6,
         "source": 0, "now": 1000.0,
         "better": 1000.0, "obeyed": 1000.0, "overrides": {}, "priority": Memory(),
     }  # fmt: skip

@@ -91,6 +91,7 @@ def step(shown, wanted, *pairs, yields=(), **changes):
         conflicts=conflicts(n, *pairs, yields=yields),
         limits=limits,
         exempt=np.zeros(1, bool),
+        held=np.zeros(1, bool),
         forced=np.full(1, kernel.NO_GROUP, np.int32),
         decision=decision,
     )
@@ -583,9 +584,10 @@ def test_the_kernels_are_compiled_and_kept_on_disk():
         check=True,
         timeout=120,
     )
-    names = """apply_rules count_max_green_anew detect_calls end_green
+    names = """apply_rules cleared_s count_max_green_anew detect_calls end_green
         has_had_min_green is_asking is_being_cleared
         is_clear_of_conflicting_groups is_equal is_kept_waiting is_safe longest_starving
-        put_in_force reject_unknown_colours serve_starving start_green stays_green
+        put_in_force reject_unknown_colours serve_kept_waiting serve_starving start_green
+        stays_green
         stays_yellow update_call_times want_stage_of"""
     assert said.stdout.split() == names.split()

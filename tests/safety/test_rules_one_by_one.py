@@ -243,14 +243,17 @@ def test_an_order_ends_in_the_second_of_its_end_and_can_be_released_before():
     assert len(street.of("override_released")) == 1
 
 
-def test_a_hold_keeps_the_shown_colours_whatever_is_proposed_or_called():
+def test_a_hold_keeps_the_shown_colours_whatever_is_proposed_up_to_the_maximum_green():
     street = Street().play(STAGES[0], 10)
     street.gate.order(Override(0, Order.HOLD, 300.0, "op"), 10.0)
-    street.play(STAGES[1], 200, links=(1,))  # longer than the maximum green
-    assert all(street.lit(0)[4:])
-    street.play(STAGES[0], 200, links=(1,))
-    ended = [k for k, lit in enumerate(street.lit(0)) if k > 4 and not lit]
-    assert ended[0] == 300, "then the one is served that has waited for longer than maximum red"
+    street.play(STAGES[1], 290, links=(1,))
+    kept = [k for k, lit in enumerate(street.lit(0)) if k > 4 and not lit]
+    # no call before the tick of 9 s: 120 s later it has 3 s of yellow, the other 5 s of green and
+    # 3 s of yellow; then the hold goes on for as long again
+    assert kept[:11] == list(range(129, 140))
+    assert [k for k, lit in enumerate(street.lit(1)) if lit] == [*range(132, 137), *range(263, 268)]
+    street.play(STAGES[1], 10, links=(1,))
+    assert street.shown[-1] == list(STAGES[1])
 
 
 def test_a_hold_during_a_stage_change_keeps_the_stage_that_comes_and_not_the_darkness():

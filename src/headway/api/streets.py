@@ -4,6 +4,7 @@ is in the audit trail.
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any, Literal, Self, get_args
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -30,6 +31,8 @@ Name = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9-]+$", examples=["he
 OK = responses(401, 403)
 FOUND = responses(401, 403, 404, 422)
 ORDER = responses(401, 403, 404, 422, 503)
+ANSWER_S = 0.15  # a street obeys between two ticks: some 10 ms; an answer has 0.2 s
+POLL_S = 0.002
 
 
 class _Order(BaseModel):
@@ -266,17 +269,33 @@ def override(
             ),
         )
     until = (street.snapshot.time_s if street.snapshot else 0.0) + body.lasts_s
-    service(request).order(
-        street.name,
-        Override(
-            junction=number,
-            order=Order(body.order),
-            until_s=until,
-            by=principal.name,
-            stage=body.stage if body.order == "stage" else -1,
-        ),
+    order = Override(
+        junction=number,
+        order=Order(body.order),
+        until_s=until,
+        by=principal.name,
+        stage=body.stage if body.order == "stage" else -1,
     )
-    return Done(detail=f"{junction}: {body.order} for {body.lasts_s:g} s")
+    service(request).order(street.name, order)
+    held = _held_stage(street, order) if order.order is Order.HOLD else ""
+    return Done(detail=f"{junction}: {body.order} for {body.lasts_s:g} s{held}")
+
+
+def _held_stage(street: RunningStreet, order: Override) -> str:
+    """What the street's gate says about a hold: the stage that it keeps, by its number if it has
+    one. Empty if it does not say so within ANSWER_S; the event comes all the same.
+    """
+    junction = street.network.junctions[order.junction].id
+    give_up_s = time.monotonic() + ANSWER_S
+    while time.monotonic() < give_up_s:
+        for event in reversed(tuple(street.events)):
+            said = (event.kind, event.junction, event.data.get("until_s"), event.data.get("by"))
+            if said == ("safety.override", junction, order.until_s, order.by):
+                number = event.data["stage"]
+                name = f"stage {number}" if number >= 0 else "a stage without a number"
+                return f"; {name} is kept, green at {event.data['green']}"
+        time.sleep(POLL_S)
+    return ""
 
 
 @router.post("/engine/streets/{name}/emergency/{junction:path}", responses=ORDER)

@@ -1,4 +1,6 @@
-"""Which stage lets an emergency vehicle pass, with all that stands before it on its lane."""
+"""Which stage of a junction serves best: an emergency vehicle and all that stands before it on its
+lane, or what an operator holds.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,10 @@ class Clearing:
     def colours(self, junction: int, stage: int) -> ColourArray:
         """int8 (groups of the junction,) of a stage."""
         return np.asarray(self._stages[junction][stage])
+
+    def stages(self, junction: int) -> ColourArray:
+        """int8 (stages, groups of the junction); those of the programme come first."""
+        return self._stages[junction]
 
     def is_served(self, junction: int, groups: Iterable[int]) -> bool:
         """Some stage serves one of `groups`."""

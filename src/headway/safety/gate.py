@@ -18,9 +18,11 @@ import numpy as np
 
 from headway.roads import Colour, Network, Timing
 from headway.safety import cycle, kernel
+from headway.safety.clearing import Clearing
 from headway.safety.command import Command, sealed
 from headway.safety.cycle import Course, Cycles
-from headway.safety.kernel import EPS_S, NO_GROUP, Calls, Decision, Rule, Signals
+from headway.safety.holding import Holding, Scene
+from headway.safety.kernel import EPS_S, NO_GROUP, NO_STAGE, Calls, Decision, Rule, Signals
 from headway.safety.override import Order, Override
 from headway.safety.priority import LONGEST_SERVICE_S, Priority
 from headway.safety.tables import conflict_table, junction_table, limit_table, service_times
@@ -107,9 +109,14 @@ class SafetyGate:
         # what is remembered of each junction
         self._forced = np.full(len(network.junctions), NO_GROUP, np.int32)
         self._exempt = np.zeros(len(network.junctions), np.bool_)
+        self._off_cycle = np.zeros(len(network.junctions), np.bool_)
         self._overrides: dict[int, Override] = {}
-        self._held: dict[int, ColourArray] = {}
-        self._priority = Priority(network, self._limits, self._conflicts)
+        self._is_held = np.zeros(len(network.junctions), np.bool_)
+        self._held = np.full(groups, Colour.RED, np.int8)
+        self._wanted = self._held.copy()
+        clearing = Clearing(network)
+        self._holding = Holding(network, clearing)
+        self._priority = Priority(network, self._limits, self._conflicts, clearing)
 
         self._now_s = now_s
         self._period_s = 1.0
@@ -151,7 +158,7 @@ class SafetyGate:
                 f"one has {len(self.shown)}"
             )
         for name, array in self._arrays_kept().items():
-            array[:] = state[name]
+            array[:] = state.get(name, array)  # some are not in older checkpoints
         self.source = ControlSource(state["source"])
         self._now_s = state["now"]
         self._better_since_s = state["better"]
@@ -175,6 +182,8 @@ class SafetyGate:
             "cycle_since": self._cycles.since_s,
             "cycle_late": self._cycles.is_late,
             "cycle_serving": self._cycles.serving,
+            "held": self._held,
+            "wanted": self._wanted,
         }
 
     # operator orders
@@ -194,18 +203,32 @@ class SafetyGate:
                 f"stage {override.stage}"
             )
         self._overrides[override.junction] = override
-        self._held.pop(override.junction, None)
         data = {
             "order": override.order.value,
             "stage": override.stage,
             "until_s": override.until_s,
             "by": override.by,
         }
+        if override.order is Order.HOLD:
+            data |= self._hold(override.junction, now_s)
         self._report("override", data, override.junction, now_s)
+
+    def _hold(self, junction: int, now_s: float) -> dict[str, Any]:
+        """Decide which stage is held from now on, and name it: its number among the junction's
+        stages (-1 for another one), and the places of its greens.
+        """
+        own = self._groups_of(junction)
+        scene = Scene(
+            shown=self.shown[own], wanted=self._wanted[own], called=self._calls.present[own]
+        )
+        held = self._holding.stage(junction, scene, now_s)
+        self._held[own] = held
+        same = (self._network.junctions[junction].stages == held).all(axis=1)
+        stage = int(np.argmax(same)) if same.any() else NO_STAGE
+        return {"stage": stage, "green": np.flatnonzero(held >= Colour.PERMISSIVE).tolist()}
 
     def release(self, junction: int, by: str, now_s: float) -> None:
         """End an operator's order, if there is one."""
-        self._held.pop(junction, None)
         if self._overrides.pop(junction, None) is not None:
             self._report("override_released", {"by": by}, junction, now_s)
 
@@ -230,13 +253,15 @@ class SafetyGate:
         self._choose_source(proposal, fallback, observation)
         wanted = self._wanted_by_source(proposal, fallback)
 
-        self._exempt[:] = self.source == ControlSource.ALL_RED
+        self._exempt[:] = self._off_cycle[:] = self.source == ControlSource.ALL_RED
+        self._is_held[:] = False
         self._apply_overrides(wanted)
         self._apply_priority(wanted, observation)
 
         self._update_calls(observation)
         self._keep_max_cycle(wanted)
         self._apply_rules(wanted)
+        self._wanted = wanted
         self._report_rules()
         kernel.put_in_force(self._now_s, self._decision.colours, self._signals)
 
@@ -353,31 +378,21 @@ class SafetyGate:
         for junction, override in list(self._overrides.items()):
             if self._now_s >= override.until_s:
                 del self._overrides[junction]
-                self._held.pop(junction, None)
                 self._report("override_expired", {"by": override.by}, junction)
                 continue
+            if self.source == ControlSource.ALL_RED:
+                continue  # the signals do not obey: a green for one may not be red for the others
             groups = self._groups_of(junction)
-            self._exempt[junction] = True
+            self._off_cycle[junction] = True
+            self._is_held[junction] = override.order is Order.HOLD
+            self._exempt[junction] = override.order is not Order.HOLD
             match override.order:
                 case Order.STAGE:
                     wanted[groups] = self._network.junctions[junction].stages[override.stage]
                 case Order.HOLD:
-                    wanted[groups] = self._held_colours(junction, wanted[groups])
+                    wanted[groups] = self._held[groups]
                 case Order.FLASH:
                     wanted[groups] = Colour.RED
-
-    def _held_colours(self, junction: int, wanted: ColourArray) -> ColourArray:
-        """The greens at the begin of a hold; where one had just ended, those that were to follow.
-        wanted: of the junction.
-        """
-        shown = self.shown[self._groups_of(junction)]
-        if junction not in self._held:
-            kept = wanted if (shown == Colour.YELLOW).any() else shown
-            greens = np.where(kept >= Colour.PERMISSIVE, kept, Colour.RED)
-            if not (greens >= Colour.PERMISSIVE).any():
-                return wanted  # in between: the first green is held
-            self._held[junction] = greens
-        return self._held[junction]
 
     def _apply_priority(self, wanted: ColourArray, observation: Observation | None) -> None:
         """Want what serves the emergency vehicles, and returns the junctions to normal after."""
@@ -393,6 +408,7 @@ class SafetyGate:
             if not self._is_flashing(junction):
                 wanted[self._groups_of(junction)] = colours
                 self._exempt[junction] = not self._has_starved(junction)
+                self._off_cycle[junction] |= self._exempt[junction]
         for junction, colours in returning.items():
             if junction not in self._overrides:
                 wanted[self._groups_of(junction)] = colours
@@ -447,7 +463,7 @@ class SafetyGate:
             junctions=self._junctions,
             conflicts=self._conflicts,
             limits=self._limits,
-            exempt=self._exempt,
+            exempt=self._off_cycle,
             forced=self._forced,
             cycles=self._cycles,
             course=self._course,
@@ -480,6 +496,7 @@ class SafetyGate:
             conflicts=self._conflicts,
             limits=self._limits,
             exempt=self._exempt,
+            held=self._is_held,
             forced=self._forced,
             decision=self._decision,
         )

@@ -187,14 +187,20 @@ def is_kept_waiting(green, now_s, calls, signals, conflicts):  # type: ignore[no
 
 @compiled
 def apply_rules(  # type: ignore[no-untyped-def]
-    now_s, wanted, signals, calls, junctions, conflicts, limits, exempt, forced, decision
+    now_s, wanted, signals, calls, junctions, conflicts, limits, exempt, held, forced, decision
 ):
     """Fill `decision` with the colours to show, and the rule at each group where one was applied.
 
     wanted: int8 (groups,), changed in place. exempt, forced: (junctions,), see `serve_starving`.
+    held: bool (junctions,), an operator holds a stage there.
     """
     for g in range(len(wanted)):
         decision.rule[g] = Rule.NONE
+    for j in range(len(forced)):
+        if held[j] and not exempt[j]:
+            serve_kept_waiting(
+                j, now_s, wanted, signals, calls, junctions, conflicts, limits, forced
+            )
     serve_starving(now_s, wanted, signals, calls, junctions, limits, exempt, forced, decision)
     reject_unknown_colours(wanted, decision)
     for g in range(len(wanted)):
@@ -257,6 +263,30 @@ def longest_starving(junction, now_s, signals, calls, junctions, limits):  # typ
             longest_s = red_s
             found = g
     return found
+
+
+@compiled
+def serve_kept_waiting(  # type: ignore[no-untyped-def]
+    junction, now_s, wanted, signals, calls, junctions, conflicts, limits, forced
+):
+    """Under a hold: where a green ends by its maximum, write the group that has waited longest for
+    it into `forced`, so that it is served before the hold goes on.
+    """
+    if forced[junction] != NO_GROUP:
+        return
+    longest_s = -1.0
+    for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
+        kept_waiting_s = now_s - calls.conflicting_since_s[g]
+        ends = kept_waiting_s + EPS_S >= limits.max_green_s[g]
+        if signals.colour[g] < Colour.PERMISSIVE or wanted[g] < Colour.PERMISSIVE or not ends:
+            continue
+        for k in range(conflicts.start[g], conflicts.start[g + 1]):
+            other = conflicts.group[k]
+            waited_s = now_s - calls.since_s[other]
+            is_served = junctions.serving_stage[other] != NO_STAGE
+            if is_served and is_asking(other, now_s, calls, signals) and waited_s > longest_s:
+                longest_s = waited_s
+                forced[junction] = other
 
 
 @compiled

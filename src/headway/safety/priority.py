@@ -95,11 +95,13 @@ class Traffic(NamedTuple):
 class Priority:
     """The emergency vehicles of one network."""
 
-    def __init__(self, network: Network, limits: Limits, conflicts: Conflicts) -> None:
+    def __init__(
+        self, network: Network, limits: Limits, conflicts: Conflicts, clearing: Clearing
+    ) -> None:
         self._network = network
         self._limits = limits
         self._arrivals = Arrivals(network, limits, conflicts)
-        self._clearing = Clearing(network)
+        self._clearing = clearing
         self._link_group = np.array([link.group for link in network.links], np.int32)
         self._memory = Memory()
         self._events: list[Event] = []
