@@ -391,6 +391,28 @@ def test_a_loop_with_other_settings_continues_from_the_one_before():
     assert other.loop.monitor.open_alerts() == []
 
 
+def test_other_rules_close_the_alerts_of_those_that_changed_and_keep_the_others():
+    stays, low = AlertRule("stays", "v", ">", 1.0), AlertRule("r", "v", ">", 1.0)
+    before = Loop(rules=(stays, low, AlertRule("gone", "v", ">", 1.0)))
+    before.plant.values = {"v": 2.0}
+    before.ticks(2)
+    after = Loop(rules=(AlertRule("r", "v", ">", 1.5), stays))
+    after.plant.time_s, after.plant.values = 1.0, {"v": 2.0}
+    after.loop.continue_from(before.loop)
+    assert [(k, d["rule"], d["number"], d["why"]) for _, k, d in after.reported] == [
+        ("alert.closed", "r", 2, "the rules were changed"),
+        ("alert.closed", "gone", 3, "the rules were changed"),
+    ]
+    after.reported.clear()
+    after.ticks(2)
+    after.plant.values = {"v": 0.0}
+    after.ticks(2)
+    assert [(k, d["rule"], d["number"]) for _, k, d in after.reported] == [
+        ("alert.opened", "r", 4), ("alert.closed", "r", 4), ("alert.closed", "stays", 1),
+    ]  # fmt: skip
+    assert [a.rule for a in after.loop.monitor.history] == ["r", "gone", "r", "stays"]
+
+
 # looks, alerts and streams
 
 

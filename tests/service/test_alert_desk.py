@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
+import threading
+import time
 
 import pytest
 
@@ -24,7 +27,7 @@ def rule(path="machine.cpu_share", threshold=0.9, **more):
 class Told:
     """What was published and notified, and the time."""
 
-    def __init__(self, alerts):
+    def __init__(self, alerts, book=None):
         self.now, self.published, self.notes = 0.0, [], []
         self.desk = AlertDesk(
             alerts,
@@ -33,6 +36,7 @@ class Told:
                 (kind, number, body, critical, about)
             ),
             lambda: self.now,
+            book,
         )
 
     def kinds(self):
@@ -89,6 +93,105 @@ def test_rules_that_change_close_what_they_had_opened():
     told.desk.check(state(1.0))
     assert [kind for kind, _ in told.kinds()] == ["alert.opened", "alert.closed"]
     assert told.notes[1][2]["why"] == "the rules were changed"
+
+
+def test_rules_that_stay_keep_their_alerts_when_others_change():
+    told = Told(settings(rule(), rule("errors_per_minute", 3.0, name="e")))
+    seen = state(1.0) | {"errors_per_minute": 9.0}
+    told.desk.check(seen)
+    told.desk.use(settings(rule(threshold=0.99), rule("errors_per_minute", 3.0, name="e")))
+    told.desk.check(seen)
+    told.desk.check(state(0.0) | {"errors_per_minute": 0.0})
+    assert [(kind, body["rule"], body["threshold"]) for kind, _, body, _, _ in told.notes] == [
+        ("alert.opened", "r", 0.9), ("alert.opened", "e", 3.0), ("alert.closed", "r", 0.9),
+        ("alert.opened", "r", 0.99), ("alert.closed", "r", 0.99), ("alert.closed", "e", 3.0),
+    ]  # fmt: skip
+    assert len({number for _, number, _, _, _ in told.notes}) == 6
+
+
+@pytest.mark.parametrize(("first", "then", "sent"), [("info", "error", 2), ("error", "info", 0)])
+def test_who_was_told_that_it_opened_is_told_that_it_passed_and_nobody_else(first, then, sent):
+    told = Told(settings(rule(level="warning"), notify_from=first))
+    told.desk.check(state(1.0))
+    told.desk.use(settings(rule(level="warning"), notify_from=then))
+    told.desk.check(state(0.0))
+    assert len(told.notes) == sent
+
+
+def test_an_alert_of_what_is_gone_is_closed():
+    told = Told(settings(rule("streets.*.tick_share", 0.8)))
+    told.desk.check(state(a={"tick_share": 1.0}, b={"tick_share": 1.0}))
+    told.desk.check(state(b={"tick_share": 1.0}))
+    assert [(n[0], n[2]["path"], n[2].get("why")) for n in told.notes[2:]] == [
+        ("alert.closed", "streets.a.tick_share", "the figure is gone")
+    ]
+
+
+def test_an_orderly_end_closes_what_is_open_and_a_crash_is_made_up_for(tmp_path):
+    book = tmp_path / "open_alerts.json"
+    told = Told(settings(), book)
+    told.desk.take("headway", street_alert("alert.opened"))
+    told.desk.take("baseline", street_alert("alert.opened"))
+    told.desk.take("baseline", street_alert("alert.closed"))
+    crashed = Told(settings(), book)
+    for _ in range(2):
+        crashed.desk.close_left_over()
+    ((kind, number, body, _, _),) = crashed.notes
+    assert (kind, body["street"], body["why"]) == (
+        "alert.closed", "headway", "the server was started anew",
+    )  # fmt: skip
+    assert number == told.notes[0][1].replace("-opened", "-closed")
+    crashed.desk.take("headway", street_alert("alert.opened"))
+    crashed.desk.close()
+    assert [(n[0], n[2].get("why")) for n in crashed.notes[1:]] == [
+        ("alert.opened", None), ("alert.closed", "the server ended"),
+    ]  # fmt: skip
+    crashed.desk.take("headway", street_alert("alert.opened"))
+    assert len(crashed.notes) == 3
+    after = Told(settings(), book)
+    after.desk.close_left_over()
+    assert after.notes == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '[{"id": 1, "key": [1], "data": {}}]', "[" * 9999]
+)
+def test_a_book_that_cannot_be_read_is_left_out(text, tmp_path):
+    book = tmp_path / "open_alerts.json"
+    book.write_text(text)
+    told = Told(settings(), book)
+    told.desk.close_left_over()
+    assert (told.notes, book.read_text()) == ([], "[]")
+
+
+def test_streets_start_anew_while_others_report_alerts():
+    """A street's thread ended with "dictionary changed size during iteration"."""
+    told, faults, stop = Told(settings()), [], threading.Event()
+
+    def report(street):
+        try:
+            while not stop.is_set():
+                for path in range(20):
+                    alert = street_alert("alert.opened")
+                    alert["data"]["path"] = f"junctions.{path}.queue"
+                    told.desk.take(street, alert)
+                told.desk.take(street, {"kind": "engine.started", "data": {}})
+        except RuntimeError as error:
+            faults.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=report, args=(name,)) for name in "abc"]
+    try:
+        for thread in threads:
+            thread.start()
+        time.sleep(1.0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(before)
+    assert faults == []
 
 
 def street_alert(kind, number=1, value=50.0):

@@ -34,10 +34,11 @@ class Cameras:
 
 class Notifier:
     def __init__(self):
-        self.told = []
+        self.told, self.numbers = [], []
 
     def notify(self, kind, number, body, critical=False, about=""):
-        assert (kind, number) == (body["kind"], body["id"])
+        assert kind == body["kind"]
+        self.numbers.append(number)
         self.told.append((kind, critical, about, body))
 
 
@@ -50,7 +51,7 @@ class Scene:
         self.service = MonitoringService(
             folder,
             lambda *message: self.told.append(message),
-            self.notifier,
+            self.notifier.notify,
             lambda: self.cameras,
             CameraSettings(alert_rules=rules),
             clock=lambda: self.now_s,
@@ -97,6 +98,7 @@ def test_a_dead_camera_reaches_listeners_log_webhooks_and_mail_within_thirty_sec
     )
     assert (back["lasted_s"], back["since"], len(scene.notifier.told)) == (31.0, body["since"], 2)
     assert back["id"] != body["id"]
+    assert scene.notifier.numbers == [body["id"], back["id"]]
     assert [(line["log_level"], line["event"], line["stream"]) for line in lines] == [
         ("error", "a camera is dead", "north"), ("warning", "a camera is back", "north"),
     ]  # fmt: skip
@@ -124,6 +126,17 @@ def test_an_alert_on_a_camera_is_told_when_it_opens_and_when_it_closes(tmp_path)
     assert [(kind, by_mail) for kind, by_mail, _, _ in scene.notifier.told] == [
         ("camera.alert.opened", True), ("camera.alert.closed", False),
     ]  # fmt: skip
+    assert scene.notifier.numbers == [f"{opened['id']}-opened", f"{opened['id']}-closed"]
+
+
+def test_what_is_open_when_the_service_ends_is_closed(tmp_path):
+    scene = Scene(tmp_path, CameraRule(name="few", metric="fps", operator="<", threshold=20.0))
+    scene.at(1.0)
+    scene.service.close()
+    _, (_, _, closed) = scene.told
+    assert (closed["kind"], closed["why"]) == ("camera.alert.closed", "the server ended")
+    assert scene.notifier.told[1][0] == "camera.alert.closed"
+    assert scene.notifier.numbers == [f"{closed['id']}-opened", f"{closed['id']}-closed"]
 
 
 def test_the_figures_of_a_camera_by_hand(tmp_path):
@@ -170,7 +183,7 @@ def test_figures_are_published_while_it_runs(tmp_path):
 
     told = []
     service = MonitoringService(
-        tmp_path, lambda *message: told.append(message), Notifier(), lambda: None
+        tmp_path, lambda *message: told.append(message), Notifier().notify, lambda: None
     )
     until(lambda: len(told) >= 2)
     service.close()

@@ -170,17 +170,18 @@ class Services:
         self.hub.begin(asyncio.get_running_loop())
         if self.relay is not None:
             self.relay.begin()
+        hooks, mail = recipients(self.settings.notify)
+        self.notifier = Notifier(hooks, mail, self.folder / "undelivered.jsonl")
+        await run_in_threadpool(self.selfwatch.desk.close_left_over)
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
             self._take_observations(self.street_service)
-        hooks, mail = recipients(self.settings.notify)
-        self.notifier = Notifier(hooks, mail, self.folder / "undelivered.jsonl")
         if (self.folder / "cameras.json").exists() and not MISSING:
             self.camera_service = await run_in_threadpool(self.make_camera_service)
         self.monitoring = MonitoringService(
             self.folder,
             self.hub.publish,
-            self.notifier,
+            self.notifier.notify,
             lambda: self.camera_service,
             self.settings.cameras,
         )

@@ -256,13 +256,18 @@ class RealTimeController:
 
     def continue_from(self, before: RealTimeController) -> None:
         """Continue the work of a loop of the same plant with other settings: when the next tick
-        and the next checkpoint are due, and which alerts are open.
+        and the next checkpoint are due, and which alerts are open. Those of rules that are gone or
+        changed are closed, and reported so.
         """
         self.pacer.continue_from(before.pacer)
         self._last_checkpoint_s = before.last_checkpoint_s
         self._checkpoint_timer_s = before._checkpoint_timer_s
         if self.settings.rules == before.settings.rules:
             self.monitor = before.monitor
+            return
+        at_s = self.driven.time_s
+        for update in self.monitor.continue_from(before.monitor, at_s):
+            self._report(at_s, update.event_kind, update.figures())
 
     def close(self) -> None:
         """End all subscriptions."""

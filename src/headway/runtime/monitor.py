@@ -154,11 +154,13 @@ class AlertUpdate:
     change:    opened, worse (twice as far beyond the threshold as last reported), acknowledged or
         closed.
     held_back: alerts of the same rule that its budget has kept from opening before this one.
+    why: it was closed though its figure did not return; else empty.
     """
 
     change: str
     alert: Alert
     held_back: int = 0
+    why: str = ""
 
     @property
     def event_kind(self) -> str:
@@ -176,7 +178,8 @@ class AlertUpdate:
             "threshold": a.threshold,
             "number": a.number,
         }
-        return data | ({"held_back": self.held_back} if self.held_back else {})
+        more = {"held_back": self.held_back, "why": self.why}
+        return data | {name: value for name, value in more.items() if value}
 
 
 @dataclass(slots=True)
@@ -251,17 +254,45 @@ class RealTimeMonitor:
         for key in [k for k in list(self._conditions) if k[0] == name]:
             self._conditions.pop(key, None)
 
+    def continue_from(self, before: RealTimeMonitor, at_s: float) -> list[AlertUpdate]:
+        """Continue the work of a monitor with other rules: numbers, budgets, history, and the
+        alerts and conditions of the rules that are the same. Returns the alerts of the others,
+        closed; one whose figure is beyond a changed rule opens anew at the next check.
+        """
+        same = {rule.name for rule in set(before.rules) & set(self.rules)}
+        self._last_number = before._last_number
+        self.history.extend(before.history)
+        self._conditions = dict(before._conditions)
+        self._budgets |= {name: before._budgets[name] for name in same}
+        changed = [key for key in self._conditions if key[0] not in same]
+        updates = [self._drop(key, at_s, "the rules were changed") for key in changed]
+        return [update for update in updates if update is not None]
+
+    def _drop(self, key: tuple[str, str], at_s: float, why: str) -> AlertUpdate | None:
+        """Forget a condition; its alert, if there is one, is closed."""
+        condition = self._conditions.pop(key, None)
+        if condition is None or condition.alert is None:
+            return None
+        closed = replace(condition.alert, closed_s=at_s)
+        self.history.append(closed)
+        return AlertUpdate("closed", closed, why=why)
+
     def check(self, at_s: float, state: Mapping[str, Any]) -> list[AlertUpdate]:
-        """Check all rules against the state of plant time `at_s`; returns what changed."""
+        """Check all rules against the state of plant time `at_s`; returns what changed. An alert
+        whose figure is not there any more (of a junction, a street) is closed.
+        """
         flat = flatten(state)
-        updates = list[AlertUpdate | None]()
+        updates, gone = list[AlertUpdate | None](), set(self._conditions)
         for rule, path in list(self._rules.values()):  # others may add some meanwhile
             found = path.find(flat)
             if not found and "*" not in rule.path:
                 found = [(rule.path, math.nan)]  # a missing figure counts as not a number
+            if gone:
+                gone.difference_update((rule.name, where) for where, _ in found)
             for where, value in found:
                 if isinstance(value, int | float):
                     updates.append(self._check_value(rule, where, float(value), at_s))
+        updates += [self._drop(key, at_s, "the figure is gone") for key in sorted(gone)]
         return [update for update in updates if update is not None]
 
     def open_alerts(self) -> list[Alert]:

@@ -4,6 +4,7 @@ webhooks and e-mail, each once when it opens and once when it has passed.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -11,11 +12,13 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from headway import telemetry
 from headway.runtime import Level, RealTimeMonitor
 from headway.runtime.monitor import AlertUpdate
+from headway.service.notification import Notify
 from headway.settings import AlertSettings
 from headway.street.alerts import system_rules
 from headway.street.event_lines import FAULTS_OF_STEPS
@@ -27,14 +30,6 @@ ERRORS_WITHIN_S = 60.0
 STREET_ERRORS = (*FAULTS_OF_STEPS, "engine.given_up", "engine.restarted")
 
 Publish = Callable[[str, str, Any], None]
-
-
-class Notify(Protocol):
-    """Sends to webhooks, and by e-mail what is critical; see `service.notification`."""
-
-    def __call__(
-        self, kind: str, number: str, body: dict[str, Any], critical: bool = ..., about: str = ...
-    ) -> None: ...
 
 
 class ErrorCount(logging.Handler):
@@ -62,20 +57,28 @@ class ErrorCount(logging.Handler):
             return len(self._at_s)
 
 
+Key = tuple[str, str, str]  # street, rule and path of an alert
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An alert that people were told of. id: the same when it has passed."""
+    """An alert that people were told of. id: the same when it has passed. sent: to webhooks and by
+    e-mail, which learn then that it has passed, too.
+    """
 
     id: str
     data: Mapping[str, Any]
     level: Level
+    sent: bool
 
 
 class AlertDesk:
     """Checks the rules on the program (`street.alerts.system_rules`), and passes on its alerts and
-    those of the streets.
+    those of the streets. From any thread.
 
     publish: to the live streams. notify: to webhooks and e-mail, None for nobody. clock: seconds.
+    book: file of the alerts that were sent and are open, so that recipients learn after a crash
+    that they are not any more; None for none.
     An alert below `alerts.notify_from` goes to the log and the live streams alone.
     """
 
@@ -85,24 +88,39 @@ class AlertDesk:
         publish: Publish,
         notify: Notify | None = None,
         clock: Callable[[], float] = time.monotonic,
+        book: Path | None = None,
     ) -> None:
         self._publish = publish
         self._notify = notify
         self._clock = clock
+        self._book = book
         self._log = telemetry.log("engine")
-        self._open: dict[tuple[str, str, str], Opened] = {}  # by street, rule and path
-        self._guard = threading.Lock()
-        self.use(alerts)
+        self._open: dict[Key, Opened] = {}
+        self._closed = False
+        self._guard = threading.Lock()  # of all of these, and of the book
+        self._monitor = RealTimeMonitor(system_rules(alerts))
+        self._notify_from = Level[alerts.notify_from.upper()]
 
     def use(self, alerts: AlertSettings) -> None:
         """Other rules from now on; alerts of rules that are gone or changed have passed."""
-        rules = system_rules(alerts)
+        monitor = RealTimeMonitor(system_rules(alerts))
+        self._notify_from = Level[alerts.notify_from.upper()]
+        before, self._monitor = self._monitor, monitor
+        for update in monitor.continue_from(before, self._clock()):
+            self._handle_update(update)
+
+    def close_left_over(self) -> None:
+        """Tell those who were told of alerts by a server that did not end in order."""
+        for key, opened in self._left_over():
+            self._tell("alert.closed", key, opened, {"why": "the server was started anew"})
+
+    def close(self) -> None:
+        """Close all that is open, since nobody will look any more; later reports are ignored."""
         with self._guard:
-            gone = [key for key in self._open if key[0] == SYSTEM]
-            self._monitor = RealTimeMonitor(rules)
-            self._notify_from = Level[alerts.notify_from.upper()]
-        for key in gone:
-            self._close(key, {"why": "the rules were changed"})
+            self._closed = True
+            keys = list(self._open)
+        for key in keys:
+            self._close(key, {"why": "the server ended"})
 
     def open_alerts(self) -> list[dict[str, Any]]:
         """Those on the program itself and on the streets, in the order in which they opened."""
@@ -117,44 +135,52 @@ class AlertDesk:
     def _handle_update(self, update: AlertUpdate) -> None:
         key, data = (SYSTEM, update.alert.rule, update.alert.path), update.figures()
         if update.change == "opened":
-            self._tell_open(key, data, update.alert.level)
+            self._open_alert(key, data, update.alert.level)
         elif update.change == "closed":
-            self._close(key, {"value": data["value"]})
+            self._close(key, _of_closing(data))
 
     def take(self, street: str, event: Mapping[str, Any]) -> None:
         """What a street reports: its alerts, and that it was given up or started anew."""
         kind, data = event.get("kind"), event.get("data", {})
         if kind == "alert.opened":
             level = Level[str(data["level"]).upper()]
-            self._tell_open((street, str(data["rule"]), str(data["path"])), dict(data), level)
+            self._open_alert((street, str(data["rule"]), str(data["path"])), dict(data), level)
         elif kind == "alert.closed":
-            self._close((street, str(data["rule"]), str(data["path"])), {"value": data["value"]})
+            self._close((street, str(data["rule"]), str(data["path"])), _of_closing(data))
         elif kind == "engine.given_up":
             given_up = {"rule": "given up", "path": "", "error": event.get("error", "")}
-            self._tell_open((street, "given up", ""), given_up, Level.CRITICAL)
+            self._open_alert((street, "given up", ""), given_up, Level.CRITICAL)
         elif kind in ("engine.started", "engine.restored"):
-            for key in [k for k in self._open if k[0] == street]:
+            with self._guard:
+                keys = [key for key in self._open if key[0] == street]
+            for key in keys:
                 self._close(key, {"why": "the street was started anew"})
 
-    def _tell_open(self, key: tuple[str, str, str], data: Mapping[str, Any], level: Level) -> None:
+    def _open_alert(self, key: Key, data: Mapping[str, Any], level: Level) -> None:
         with self._guard:
-            if key in self._open:
+            if key in self._open or self._closed:
                 return
-            opened = Opened(uuid.uuid4().hex, {**data, "level": level.name.lower()}, level)
+            opened = Opened(
+                id=uuid.uuid4().hex,
+                data={**data, "level": level.name.lower()},
+                level=level,
+                sent=self._notify is not None and level >= self._notify_from,
+            )
             self._open[key] = opened
-        self._send("alert.opened", key, opened, {})
+            self._write_book()
+        self._tell("alert.opened", key, opened, {})
 
-    def _close(self, key: tuple[str, str, str], more: Mapping[str, Any]) -> None:
+    def _close(self, key: Key, more: Mapping[str, Any]) -> None:
         with self._guard:
             opened = self._open.pop(key, None)
+            if opened is not None:
+                self._write_book()
         if opened is not None:
-            self._send("alert.closed", key, opened, more)
+            self._tell("alert.closed", key, opened, more)
 
-    def _send(
-        self, kind: str, key: tuple[str, str, str], opened: Opened, more: Mapping[str, Any]
-    ) -> None:
+    def _tell(self, kind: str, key: Key, opened: Opened, more: Mapping[str, Any]) -> None:
         street, rule, path = key
-        body = plain({"street": street, **opened.data, **more})
+        body = plain({"street": street, "id": opened.id, **opened.data, **more})
         metrics.open_alerts.labels(street, opened.level.name.lower()).set(self._count(opened, key))
         if street == SYSTEM:  # a street's own is on the streams already
             self._publish("alerts", SYSTEM, {"kind": kind, "data": body})
@@ -162,11 +188,48 @@ class AlertDesk:
         write = self._log.warning if kind == "alert.opened" else self._log.info
         line = {name: value for name, value in body.items() if name not in ("event", "level")}
         write(kind, **line, severity=opened.level.name.lower())
-        if self._notify is not None and opened.level >= self._notify_from:
+        if self._notify is not None and opened.sent:
             number = f"{opened.id}-{kind.removeprefix('alert.')}"
             self._notify(kind, number, body, critical=True, about=f"{street} {rule} {path}")
 
-    def _count(self, opened: Opened, key: tuple[str, str, str]) -> int:
+    def _count(self, opened: Opened, key: Key) -> int:
         """How many of its street and level are open."""
         with self._guard:
             return sum(k[0] == key[0] and o.level == opened.level for k, o in self._open.items())
+
+    def _write_book(self) -> None:
+        """What was sent and is open; without it, only a crash of the server leaves some open."""
+        if self._book is None:
+            return
+        rows = [
+            {"id": o.id, "key": key, "data": plain(o.data)}
+            for key, o in self._open.items()
+            if o.sent
+        ]
+        try:
+            draft = self._book.with_suffix(".draft")
+            draft.write_text(json.dumps(rows), encoding="utf-8")
+            draft.replace(self._book)
+        except OSError as error:
+            self._log.warning("open alerts not stored", error=str(error))
+
+    def _left_over(self) -> list[tuple[Key, Opened]]:
+        """Of the book, which is empty then; nothing where there is none, or it cannot be read."""
+        if self._book is None or not self._book.exists():
+            return []
+        found = []
+        try:
+            for row in json.loads(self._book.read_text(encoding="utf-8")):
+                street, rule, path = map(str, row["key"])
+                data = {str(name): value for name, value in row["data"].items()}
+                level = Level[str(data["level"]).upper()]
+                found.append(((street, rule, path), Opened(str(row["id"]), data, level, sent=True)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self._log.warning("open alerts of before cannot be read", error=repr(error))
+        with self._guard:
+            self._write_book()
+        return found
+
+
+def _of_closing(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in ("value", "why") if name in data}

@@ -159,6 +159,12 @@ class CameraAlerts:
         found = [c.alert for c in self._conditions.values() if c.alert is not None]
         return sorted(found, key=lambda alert: alert.since_s)
 
+    def close(self) -> list[OpenAlert]:
+        """Close all; returns those that were open."""
+        was_open = self.open_alerts()
+        self._conditions.clear()
+        return was_open
+
     def _hold(self, at_s: float, rule: CameraRule, camera: str, value: float) -> list[AlertChange]:
         condition = self._conditions.setdefault((rule.name, camera), _Condition(at_s))
         if condition.alert is not None:

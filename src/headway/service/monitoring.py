@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from headway import telemetry
 from headway.service.camera_alerts import AlertChange, CameraAlerts, OpenAlert, RuleBook
 from headway.service.camera_health import CameraHealth, CameraView, HealthChange
+from headway.service.notification import Notify
 from headway.settings import CAMERA_METRICS, CameraSettings
 from headway.telemetry import metrics
 from headway.telemetry.machine import Machine
@@ -46,22 +47,9 @@ class Cameras(Protocol):
         """Each camera at this instant."""
 
 
-class Notifies(Protocol):
-    """Webhooks and e-mail, see `Notifier`."""
-
-    def notify(
-        self,
-        kind: str,
-        number: str,
-        body: dict[str, Any],
-        critical: bool = False,
-        about: str = "",
-    ) -> None:
-        """Send one event."""
-
-
 class MonitoringService:
-    """publish: called with topic, camera and message. cameras: None while there are none.
+    """publish: called with topic, camera and message. notify: sends to webhooks and e-mail.
+    cameras: None while there are none.
 
     background: check in a thread of its own; without it the caller calls `check`.
     """
@@ -70,7 +58,7 @@ class MonitoringService:
         self,
         folder: Path,
         publish: Publish,
-        notifier: Notifies,
+        notify: Notify,
         cameras: Callable[[], Cameras | None],
         settings: CameraSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -81,7 +69,7 @@ class MonitoringService:
         self.rules = RuleBook(folder / "alert_rules.json", settings.alert_rules)
         self._folder = folder
         self._publish = publish
-        self._notifier = notifier
+        self._notify = notify
         self._cameras = cameras
         self._clock = clock
         self._wall_clock = wall_clock
@@ -98,10 +86,13 @@ class MonitoringService:
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and close all alerts: nobody will look any more."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(THREAD_ENDS_WITHIN_S)
+        with self._lock:
+            for alert in self._alerts.close():
+                self._report_alert(AlertChange(False, alert), self._clock(), "the server ended")
 
     def system(self) -> dict[str, Any]:
         """The machine's figures, see `Machine.figures`; `process`: of this process alone."""
@@ -192,24 +183,25 @@ class MonitoringService:
         else:
             body["lasted_s"] = round(now_s - outage.since_s, 1)
             self._log.warning("a camera is back", stream=camera, **known)
-        self._tell(body, camera, by_mail=True)
+        self._tell(body, camera, by_mail=True, number=body["id"])
 
-    def _report_alert(self, change: AlertChange, now_s: float) -> None:
-        alert = change.alert
-        what = "camera" if alert.camera else "machine"
-        kind = f"{what}.alert.{'opened' if change.opened else 'closed'}"
+    def _report_alert(self, change: AlertChange, now_s: float, why: str = "") -> None:
+        alert, state = change.alert, "opened" if change.opened else "closed"
+        kind = f"{'camera' if alert.camera else 'machine'}.alert.{state}"
         body = {"kind": kind, **self._plain(alert, now_s), "at": self._time_of_day(now_s, now_s)}
+        body |= {"why": why} if why else {}
         level = self._log.warning if change.opened else self._log.info
         level(kind, stream=alert.camera, rule=alert.rule.name, value=alert.value)
         if alert.rule.notify:
-            self._tell(body, alert.camera, change.opened and alert.rule.severity == "critical")
+            by_mail = change.opened and alert.rule.severity == "critical"
+            self._tell(body, alert.camera, by_mail, number=f"{alert.id}-{state}")
         else:
             self._publish("alerts", alert.camera, body)
 
-    def _tell(self, body: dict[str, Any], camera: str, by_mail: bool) -> None:
+    def _tell(self, body: dict[str, Any], camera: str, by_mail: bool, number: str) -> None:
         self._publish("alerts", camera, body)
         about = f"{camera} {body.get('rule', '')}"
-        self._notifier.notify(body["kind"], body["id"], body, by_mail, about)
+        self._notify(body["kind"], number, body, by_mail, about)
 
     def _plain(self, alert: OpenAlert, now_s: float) -> dict[str, Any]:
         rule, cameras = alert.rule, self._cameras()

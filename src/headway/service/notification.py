@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from headway import telemetry
@@ -44,6 +44,17 @@ MAILED = (  # what an e-mail says in words, before all of it as JSON
     "severity", "state", "confidence", "device", "camera", "reason", "since", "at",
     "metric", "value", "operator", "threshold", "image_url",
 )  # fmt: skip
+
+
+class Notify(Protocol):
+    """Sends one event to webhooks, and by e-mail where it is critical; see `Notifier.notify`.
+
+    number: the same for the retries of this event, and for no other event.
+    """
+
+    def __call__(
+        self, kind: str, number: str, body: dict[str, Any], critical: bool = ..., about: str = ...
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

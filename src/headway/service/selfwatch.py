@@ -20,9 +20,9 @@ from headway.service.alert_desk import (
     SYSTEM,
     AlertDesk,
     ErrorCount,
-    Notify,
     Publish,
 )
+from headway.service.notification import Notify
 from headway.service.streets import RunningStreet, StreetService
 from headway.settings import AlertSettings, Settings, Watched, log_level
 from headway.store import Database, Intake
@@ -85,7 +85,7 @@ class SelfWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="self-watch")
         self.errors = ErrorCount(clock)
-        self.desk = AlertDesk(alerts, publish, notify, clock)
+        self.desk = AlertDesk(alerts, publish, notify, clock, folder / "open_alerts.json")
         self.newest: dict[str, Any] = {}
 
     def begin(self) -> None:
@@ -93,11 +93,14 @@ class SelfWatch:
         self._thread.start()
 
     def close(self) -> None:
-        """Wait for the last look, so that it holds no connection of a database that is closed."""
+        """Wait for the last look, so that it holds no connection of a database that is closed;
+        close all alerts.
+        """
         logging.getLogger("headway").removeHandler(self.errors)
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(THREAD_ENDS_WITHIN_S)
+        self.desk.close()
 
     def take(self, topic: str, street: str, event: Mapping[str, Any]) -> None:
         """What the streets report, each event once: all of it is of the topic monitoring, but for
