@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,6 +16,7 @@ from bench.stories import Story, read
 TREE = Path(__file__).parents[1]
 STORIES = TREE / "tests" / "requirements"
 DOCUMENT = TREE / "docs" / "requirements.md"
+WITHIN = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 HEAD = """# Requirements, row by row
 
 Each row has a story in `tests/requirements` that does what the row says, as a user would.
@@ -73,5 +76,17 @@ def _measured(figure: dict[str, Any]) -> str:
     shown = str(value)
     if isinstance(value, int | float):
         shown = f"{value:.3g}" if abs(value) < 1e3 else f"{value:,.0f}"
-    asked = f" (asked: {figure['asked']})" if figure["asked"] else ""
+    missed = "; **missed**" if is_missed(figure) else ""
+    asked = f" (asked: {figure['asked']}{missed})" if figure["asked"] else ""
     return f"{figure['name']}: {shown} {figure['unit']}".rstrip() + asked
+
+
+def is_missed(figure: dict[str, Any]) -> bool:
+    """The figure is not within what was asked, where that is one bound ("< 10 ms", ">= 90 %")."""
+    bound = re.fullmatch(r"(<=?|>=?) ([\d.,]+) ?(GB|\S*)( .*)?", figure["asked"])
+    if bound is None:
+        return False
+    sign, number, unit, _ = bound.groups()
+    scale = 1000.0 if (unit, figure["unit"]) == ("GB", "MB") else 1.0
+    asked = float(number.replace(",", "")) * scale
+    return not WITHIN[sign](float(figure["measured"]), asked)

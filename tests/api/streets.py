@@ -9,8 +9,7 @@ from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.service.streets import RunningStreet, StreetService
 from headway.settings import Settings, overridden
-from headway.street.board import JunctionState
-from headway.street.messages import Snapshot, Task
+from headway.street.messages import JunctionState, Snapshot, Task
 
 SNAPSHOT = Snapshot(
     time_s=25300.0, begin_s=25200.0, end_s=28800.0, vehicles=31, stopped=12, source="controller",

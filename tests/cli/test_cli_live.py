@@ -13,8 +13,7 @@ from rich.console import Console
 
 from headway.runtime.supervisor import Restarted
 from headway.settings import Settings, overridden
-from headway.street.board import JunctionState
-from headway.street.messages import RunEnded, Snapshot, Task
+from headway.street.messages import JunctionState, RunEnded, Snapshot, Task
 from headway.values import Event
 
 room = importlib.import_module("headway.cli.live")

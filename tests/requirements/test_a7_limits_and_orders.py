@@ -9,6 +9,7 @@ import statistics
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,11 +17,15 @@ from bench.speed import many
 from tests.waiting import until
 
 from headway.client import Headway
-from headway.plants.sumo import read_network
+from headway.control.stages import GO
+from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import STREET, work_out
 from headway.safety import SafetyGate
+from headway.settings import Settings
+from headway.street.closed_loop import open_street
 from headway.street.congestion import CongestionDetector
+from headway.street.limits import timing_of
 from headway.values import Observation, Proposal, Vehicles
 
 ROUNDS = 7  # of three orders
@@ -117,19 +122,84 @@ def test_a7_limits_are_set_for_the_street_and_for_a_junction_and_each_correction
     assert done.returncode == 0, done.stderr
     found = {}
     for event in events_of(tmp_path / "data"):
-        if event["kind"] in ("safety.maximum_cycle", "safety.minimum_green"):
+        if event["kind"] == "safety.maximum_cycle":
             found.setdefault((event["kind"], event["junction"] == LIMITED), set()).add(
                 event["data"]["limit_s"]
             )
     assert found["safety.maximum_cycle", True] == {60.0}
-    assert found.get(("safety.maximum_cycle", False), {100.0}) == {100.0}
-    assert 14.0 in found.get(("safety.minimum_green", True), {14.0})
 
     config.write_text(LIMITS.replace(LIMITED, "nowhere"))
     refused = headway(*run)
     assert refused.returncode != 0
     assert "no junction 'nowhere'" in refused.stderr
     assert LIMITED in refused.stderr
+
+
+class Wants:
+    """Wants the stage of the one junction that `pick` returns for each second."""
+
+    name = "wants"
+
+    def __init__(self, network, pick):
+        self.stages, self.pick = network.junctions[0].stages, pick
+
+    def start(self, observation):
+        return None
+
+    def step(self, observation, state):
+        wanted = self.stages[self.pick(int(observation.at_s)) % len(self.stages)]
+        return Proposal(observation.at_s, self.name, np.array(wanted, np.int8), np.ones(1)), None
+
+
+@pytest.mark.row("A7")
+@pytest.mark.parametrize(
+    ("pick", "corrected"),
+    [
+        (lambda second: second, {("safety.minimum_green", 12.0), ("safety.minimum_cycle", None)}),
+        (lambda _: 0, {("safety.maximum_green", 50.0), ("safety.maximum_cycle", 110.0)}),
+    ],
+    ids=["another each second", "always the same"],
+)
+def test_a7_a_controller_that_breaks_the_limits_is_corrected_with_an_event(pick, corrected):
+    """Events `safety.minimum_green`, `safety.maximum_green`, `safety.minimum_cycle` and
+    `safety.maximum_cycle`, with the limit that is set, where a controller wants another stage each
+    second, or always the same one.
+    """
+    limits = {"min_green_s": 12, "max_green_s": 50, "max_cycle_s": 110}
+    settings = Settings.model_validate({"safety": {"limits": limits}})
+    of = scenario("cologne1")
+    network = read_network(of.net)
+    events = []
+    street = open_street(
+        network=network,
+        timing=timing_of(settings, network),
+        sumo=SumoSettings(of.sumocfg),
+        controller="fixed",
+        record=events.append,
+    )
+    try:
+        street.set_controller(Wants(network, pick))
+        shown = []
+        for _ in range(300):
+            street.tick()
+            shown.append(street.gate.shown.copy())
+    finally:
+        street.plant.close()
+    rules = [e for e in events if e.kind.startswith(("safety.minimum", "safety.maximum"))]
+    assert {(e.kind, e.data.get("limit_s")) for e in rules} >= corrected
+    greens = list(lengths_of_greens(shown))
+    assert min(greens) >= 12
+
+
+def lengths_of_greens(shown):
+    """Seconds of each green of each group that began and ended; the first of a group is left out,
+    as it may have begun before.
+    """
+    for group in (np.array(shown) >= GO).T:
+        changes = np.flatnonzero(np.diff(group)) + 1
+        for begin, end in pairwise(changes):
+            if group[begin]:
+                yield end - begin
 
 
 def with_roads(network, copies):

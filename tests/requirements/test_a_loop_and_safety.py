@@ -8,11 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import httpx
 import numpy as np
@@ -26,8 +25,10 @@ from headway.control.webster import CycleBounds, splits, webster_cycle
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import STREET, work_out
-from headway.street.board import Board, JunctionState
+from headway.service.streets import StreetService
+from headway.settings import Settings
 from headway.street.closed_loop import open_street
+from headway.street.messages import JunctionState, Snapshot, Task
 
 STREET_PATH = "/api/v1/engine/streets/headway"
 
@@ -116,21 +117,68 @@ def test_a1_the_optimisation_cycle_keeps_its_period(headway, tmp_path, figures):
 
 @pytest.mark.row("A2")
 def test_a2_junctions_updated_at_once(figures):
-    """Python: `Board.put` and `Board.all` (`headway.street.board`) from any thread; every reader of
-    a street's state reads from it.
+    """`GET /api/v1/engine/streets/NAME` of several streets: each one's thread puts its newest state
+    in place whole. Here ten streets report 1,000 states of ten junctions each, in place of SUMO.
     """
-    board = Board()
-    updates = [JunctionState(f"J{k % 10}", k // 10, k, 0, 0.0, (), 1.0) for k in range(10_000)]
-    Random(1).shuffle(updates)
-    with ThreadPoolExecutor(max_workers=32) as pool:
-        begun = time.perf_counter()
-        taken = sum(pool.map(lambda state: board.put([state]), updates))
-        took_s = time.perf_counter() - begun
-    assert {name: state.vehicles for name, state in board.all().items()} == {
-        f"J{j}": 9990 + j for j in range(10)
-    }
-    assert taken + board.late == 10_000
-    figures.add("10,000 updates of 10 junctions by 32 threads", took_s, "s", "< 2 s")
+    service = StreetService(make_engine=Reports)
+    task = Task(Settings.model_validate({"street": {"scenario": "cologne8"}}))
+    stop, torn, reads = threading.Event(), [], []
+
+    def read():
+        while not stop.is_set():
+            for street in list(service.streets.values()):
+                if (seen := street.snapshot) is not None:
+                    reads.append(seen.time_s)
+                    times = {state.at_s for state in seen.junctions} | {seen.time_s}
+                    torn.extend([times] if len(times) > 1 else [])
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    begun = time.perf_counter()
+    streets = [service.start(f"street {k}", task) for k in range(10)]
+    for street in streets:
+        street.thread.join()
+    took_s = time.perf_counter() - begun
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert [street.snapshot.time_s for street in streets] == [999.0] * 10
+    assert reads
+    assert torn == []
+    figures.add("10,000 states of 10 streets beside four readers", took_s, "s", "< 2 s")
+
+
+class Reports:
+    """An engine that reports 1,000 states of ten junctions."""
+
+    def __init__(self, task):
+        self.task = task
+
+    def messages(self):
+        for k in range(1000):
+            junctions = tuple(
+                JunctionState(f"J{j}", float(k), k, 0, 0.0, (), 1.0) for j in range(10)
+            )
+            yield Snapshot(
+                time_s=float(k),
+                begin_s=0.0,
+                end_s=1000.0,
+                vehicles=k,
+                stopped=0,
+                source="controller",
+                interventions=0,
+                cycles=0,
+                overruns=0,
+                jitter_p99_s=0.0,
+                tick_ms=0.0,
+                checkpoint_s=0.0,
+                trouble="",
+                junctions=junctions,
+            )
+
+    def stop(self):
+        pass
 
 
 class Unsure(FixedTime):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.rows import DOCUMENT, document, read_rows
+import pytest
+from bench.rows import DOCUMENT, document, is_missed, read_rows
 from bench.stories import Story
 
 
@@ -19,6 +20,27 @@ def test_a_row_without_a_story_says_what_it_waits_for(request):
     assert stories <= rows.keys()
     if len(stories) > len(rows) / 2:  # not where stories were left out, or one selected
         assert {n for n, row in rows.items() if "later" not in row} <= stories
+
+
+@pytest.mark.parametrize(
+    ("measured", "unit", "asked", "missed"),
+    [
+        (4.9, "s", "< 5 s", False),
+        (5.0, "s", "< 5 s", True),
+        (90.0, "%", ">= 90 %", False),
+        (89.9, "%", ">= 90 %", True),
+        (900.0, "MB", "< 1 GB for 10 junctions", False),
+        (1100.0, "MB", "< 1 GB for 10 junctions", True),
+        (3.0, "", "stable", False),
+        (0.2, "s", "0.05 to 0.2 s", False),
+    ],
+)
+def test_a_figure_that_is_not_within_its_bound_is_missed(measured, unit, asked, missed):
+    figure = {"name": "f", "measured": measured, "unit": unit, "asked": asked}
+    assert is_missed(figure) == missed
+    story = Story("run it", "passed", [figure])
+    page = document({"A1": {"asked": "x"}}, {"A1": [story]})
+    assert ("; **missed**)" in page) == missed
 
 
 def test_the_page_shows_each_figure_and_each_story_that_failed():

@@ -17,8 +17,8 @@ from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.service.streets import StreetService
 from headway.settings import Settings
-from headway.street.board import JunctionState
 from headway.street.messages import (
+    JunctionState,
     Optimise,
     Reporting,
     RunEnded,

@@ -31,8 +31,8 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.safety import ControlSource, SafetyGate
 from headway.street import closed_loop
-from headway.street.board import JunctionState
 from headway.street.closed_loop import Durations
+from headway.street.messages import JunctionState
 from headway.street.plausibility import drop_implausible, plausible_rows
 from headway.street.signal_log import occupied_groups
 
@@ -457,12 +457,28 @@ def test_the_cycle_is_recorded_every_cycle_s_with_its_figures(plant):
         (
             103.0, "engine.cycle", "",
             {"cycle": 1, "ok": True, "vehicles": 3, "stopped": 2, "halted": 2,
-                "source": "controller", "decide_ms": 2.334, "processing_ms": 12.346,
+                "source": "controller", "decide_ms": 2.334, "processing_ms": 19.347,
              "confidence": 0.612, "least_sure": "B", "completeness": 1.0, "novelty": 0.123,
              "freshness": 1.0},
         )
     ]  # fmt: skip
     assert (street.loop_state.cycles, street.loop_state.next_cycle_s) == (1, 106.0)
+
+
+@pytest.mark.parametrize(("decided_s", "ok"), [(0.99, True), (1.01, False)])
+def test_a_cycle_whose_ticks_take_longer_than_it_lasts_does_not_succeed(plant, decided_s, ok):
+    """Three ticks whose decision takes so long, in a cycle of three seconds; the plant's own time
+    does not count.
+    """
+    street, events = street_of(plant, Says(), cycle_s=3.0, clock=ReadOff())
+    for _ in range(3):
+        street.tick()
+    street.durations.rows.clear()
+    street.durations.rows.extend([(0.0, decided_s, 0.0, 0.0, 9.0)] * 3)
+    street.tick()
+    data = own(events)[-1][3]
+    assert (data["ok"], data["processing_ms"]) == (ok, pytest.approx(3e3 * decided_s))
+    assert street.loop_state.cycles_ok == int(ok)
 
 
 def test_the_cycle_names_the_fallback_and_no_confidence_where_the_controller_proposed_nothing(

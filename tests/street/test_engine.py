@@ -14,10 +14,9 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.settings import Settings
 from headway.street import closed_loop as street_room
-from headway.street.board import JunctionState
 from headway.street.closed_loop import open_street
 from headway.street.engine import Engine
-from headway.street.messages import Reporting, RunEnded, Snapshot, Switch, Task
+from headway.street.messages import JunctionState, Reporting, RunEnded, Snapshot, Switch, Task
 from headway.street.process import work
 from headway.values import Event
 
@@ -104,26 +103,6 @@ def test_invalid_alert_rules_are_refused_before_a_process_is_started():
             Supervisor,
         )
     assert made == []
-
-
-def test_the_board_holds_the_newest_snapshot_of_each_junction(engine):
-    play(
-        engine,
-        begins(),
-        snapshot(1.0, 0.0, state(1.0), state(1.0, "K")),
-        snapshot(2.0, 0.0, state(2.0)),
-        RunEnded(2.0, True),
-    )
-    assert engine.board.all() == {"J": state(2.0), "K": state(1.0, "K")}
-
-
-@pytest.mark.parametrize(
-    ("kind", "left"),
-    [("engine.started", {}), ("engine.restored", {}), ("engine.cycle", {"J": state(5.0)})],
-)
-def test_the_board_is_cleared_when_a_street_starts(engine, kind, left):
-    play(engine, snapshot(5.0, 0.0, state(5.0)), begins(kind))
-    assert engine.board.all() == left
 
 
 def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(

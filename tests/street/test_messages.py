@@ -9,8 +9,8 @@ import pytest
 from headway.experiments import benchmark
 from headway.settings import Settings
 from headway.street import checkpoint
-from headway.street.board import Board, JunctionState
 from headway.street.messages import (
+    JunctionState,
     Optimise,
     Release,
     Reporting,
@@ -26,7 +26,6 @@ from headway.street.messages import (
 def in_use(tmp_path):
     """Of each module whose values are looked at here."""
     assert Task(Settings()).key()
-    assert Board().all() == {}
     assert benchmark.Result("s", "c", 1, "", "", 1.0).flat()
     assert checkpoint.latest(tmp_path, "run") is None
 

@@ -27,10 +27,10 @@ from headway.settings import Settings
 from headway.street import checkpoint
 from headway.street import run as run_module
 from headway.street.alerts import alert_rules
-from headway.street.board import JunctionState
 from headway.street.closed_loop import open_street
 from headway.street.event_log import read
 from headway.street.messages import (
+    JunctionState,
     Optimise,
     Release,
     Reporting,
@@ -408,7 +408,7 @@ def test_vehicles_slower_than_a_tenth_of_a_metre_a_second_are_stopped(play):
                 state["time_s"],
                 figures,
                 state["junctions"],
-                state["board"],
+                state["states"],
             )
         )
 

@@ -26,9 +26,16 @@ from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
-from headway.street.board import JunctionState
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
-from headway.street.messages import Reporting, RunEnded, SignalChanges, Snapshot, Switch, Task
+from headway.street.messages import (
+    JunctionState,
+    Reporting,
+    RunEnded,
+    SignalChanges,
+    Snapshot,
+    Switch,
+    Task,
+)
 from headway.telemetry.plain import plain
 from headway.values import Event
 

@@ -23,7 +23,6 @@ from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
 from headway.roads import Network, Timing
 from headway.safety import ControlSource, SafetyGate
 from headway.settings import Settings
-from headway.street.board import JunctionState
 from headway.street.congestion import CongestionDetector
 from headway.street.external.merge import External
 from headway.street.guard import (
@@ -34,6 +33,7 @@ from headway.street.guard import (
     STEP_WITHIN_S,
     Guard,
 )
+from headway.street.messages import JunctionState
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
 from headway.values import (
@@ -49,6 +49,7 @@ from headway.values import (
 HALTING_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
 CONFIDENCE_HYSTERESIS = 0.1  # above the threshold, for a junction that was left to the fallback
 DURATIONS_KEPT = 7200  # ticks; two hours at one a second
+ADVANCE = 4  # the column of `Durations` that is the plant's own work
 NEVER_RELIEVED = ("planner", "fixed")
 FIXED_TIME = "fixed_time"  # who decides where neither controller nor fallback can
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
@@ -164,6 +165,7 @@ class Street:
         self.durations = Durations()
         self._group_of_link = np.array([link.group for link in network.links], np.int32)
         self._arrived = np.zeros(len(network.links), np.int64)  # of each link, since this start
+        self._ticks_in_cycle = 0
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
@@ -185,6 +187,7 @@ class Street:
         self.plant.advance(period_s)
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
+        self._ticks_in_cycle += 1
 
     def _find_congestion(self, observation: Observation) -> None:
         """An event for each approach on which congestion begins or ends."""
@@ -326,16 +329,18 @@ class Street:
 
     def _run_cycle(self, observation: Observation, proposal: Proposal | None) -> None:
         """The optimisation cycle: the fallback estimates flows and splits anew; recorded with its
-        figures. It succeeds if the controller proposes, is followed, and it ends within a cycle.
+        figures. It succeeds if the controller proposes, is followed, and the work of the cycle, all
+        but the plant's own, fits into it.
         """
         begun_s = self._clock()
         state = self.loop_state
         self._ask_fallback(observation)
-        durations = self.durations.last(int(self.cycle_s))
+        durations = self.durations.last(self._ticks_in_cycle)
+        self._ticks_in_cycle = 0
         state.cycles += 1
         state.next_cycle_s += self.cycle_s
         stopped = stopped_vehicles(observation.vehicles)
-        spent_s = self._clock() - begun_s
+        spent_s = self._clock() - begun_s + float(durations[:, :ADVANCE].sum())
         is_followed = proposal is not None and self.gate.source is ControlSource.CONTROLLER
         ok = is_followed and spent_s <= self.cycle_s
         state.cycles_ok += ok

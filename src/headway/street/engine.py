@@ -11,7 +11,6 @@ from headway.runtime import Supervisor
 from headway.safety import Override
 from headway.settings import SafetySettings
 from headway.street.alerts import alert_rules
-from headway.street.board import Board
 from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
 from headway.street.messages import Optimise, Release, Reporting, Snapshot, Switch, Task
@@ -26,7 +25,6 @@ class Engine:
     """One street in a process of its own: start, messages, orders, stop. It is started anew from
     the last checkpoint when it dies or hangs.
 
-    board: the newest state of each junction, for any thread.
     Raises ValueError for alert rules that no street can fulfil, and for limits that contradict each
     other or are of an unknown junction.
     """
@@ -36,7 +34,6 @@ class Engine:
         if task.settings.safety != SafetySettings():
             timing_of(task.settings, read_network(scenario(task.settings.street.scenario).net))
         recovery = task.settings.recovery
-        self.board = Board()
         self._last_checkpoint_s: float | None = None
         self._supervisor = supervise(
             work, task, recovery.silent_s, recovery.restarts, self._made_progress
@@ -60,12 +57,7 @@ class Engine:
         """Snapshot, SignalChanges, Event and Restarted as they come; RunEnded at the end. Raises
         WorkerError when the process has failed too often.
         """
-        for message in self._supervisor.messages():
-            if isinstance(message, Event) and message.kind in START_EVENTS:
-                self.board.clear()
-            elif isinstance(message, Snapshot):
-                self.board.put(message.junctions)
-            yield message
+        yield from self._supervisor.messages()
 
     def order(self, order: StreetOrder) -> None:
         """Send an order to the street, which obeys it as soon as it comes, between two ticks.

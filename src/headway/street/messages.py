@@ -8,8 +8,38 @@ from typing import Any
 
 from headway.plants.sumo import Scene
 from headway.settings import Settings
-from headway.street.board import JunctionState
 from headway.street.signal_log import Actuation, ColourChange
+
+
+@dataclass(frozen=True, slots=True)
+class JunctionState:
+    """One junction at one moment.
+
+    at_s:       simulated seconds.
+    vehicles:   on their way to a signal of the junction.
+    stopped:    of these, slower than 0.1 m/s.
+    longest_wait_s: of these.
+    green:      signal groups of the junction that show green, by their place in it.
+    confidence: how far the controller's last proposal is trusted, 0..1; factors: what it is made
+        of, by name, 0..1 each.
+    mean_wait_s: seconds since each last moved, the mean; 0 where there are no vehicles.
+    mean_speed_mps: of these; None where there are none.
+    congested:  names of its approaches that are congested.
+    arrived:    vehicles first detected for a signal of the junction since the process started.
+    """
+
+    junction: str
+    at_s: float
+    vehicles: int
+    stopped: int
+    longest_wait_s: float
+    green: tuple[int, ...]
+    confidence: float
+    mean_wait_s: float = 0.0
+    mean_speed_mps: float | None = None
+    arrived: int = 0
+    factors: Mapping[str, float] = field(default_factory=dict)
+    congested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

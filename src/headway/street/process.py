@@ -33,10 +33,10 @@ from headway.safety import Override
 from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
 from headway.street.alerts import alert_rules
-from headway.street.board import JunctionState
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
 from headway.street.external.merge import Reported
 from headway.street.messages import (
+    JunctionState,
     Optimise,
     Release,
     Reporting,
@@ -196,7 +196,7 @@ class StreetProcess:
     def _publish(self) -> None:
         """A snapshot, if the loop's stream has one; the settings file is looked at as often."""
         for message in self._snapshots.take():
-            self._put_snapshot(message.values["board"])
+            self._put_snapshot(message.values["states"])
             self._follow_settings()
 
     def _put_snapshot(self, junctions: tuple[JunctionState, ...], keep: bool = False) -> None:

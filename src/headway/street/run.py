@@ -19,13 +19,12 @@ from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
 from headway.settings import Settings
 from headway.street import checkpoint
-from headway.street.board import JunctionState
 from headway.street.closed_loop import Street, open_street, stopped_vehicles
 from headway.street.event_lines import SAFETY, EventLines
 from headway.street.event_log import EventLog
 from headway.street.external.rows import AgeLimits
 from headway.street.limits import timing_of, without_unknown_junctions
-from headway.street.messages import Reporting, Snapshot, Task
+from headway.street.messages import JunctionState, Reporting, Snapshot, Task
 from headway.values import Event
 
 LIMITS = {
@@ -105,7 +104,7 @@ class StreetRun:
 
     def state(self) -> dict[str, Any]:
         """Figures of the whole street, and of `junctions` by name: vehicles, queue (stopped
-        vehicles), longest_wait_s, confidence, congested (approaches). `board`: the same as values.
+        vehicles), longest_wait_s, confidence, congested (approaches). `states`: the same as values.
         """
         states = self.street.junction_states()
         junctions = {
@@ -127,7 +126,7 @@ class StreetRun:
             "halted": stopped,  # its old name, until 0.2 (docs/deprecated.md)
             "source": self.street.gate.source.name.lower(),
             "junctions": junctions,
-            "board": states,
+            "states": states,
         }
 
     def figures(self) -> dict[str, float]:
