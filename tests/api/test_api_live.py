@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from headway.api import hub as rooms
+from headway.api import live
 from headway.api.security import Role
 from tests.waiting import until
 
@@ -158,7 +159,10 @@ def test_filters_are_those_of_the_query(service):
         assert take(plain)[0]["data"]["text"] == text
 
 
-def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(service):
+def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(
+    service, monkeypatch
+):
+    monkeypatch.setattr(live, "FAULT_PAUSE_S", 0.01)
     hub = service.app.state.services.hub
     wrong = "street is a name, kinds a list of names"
 
@@ -181,7 +185,7 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(s
         (error,) = take(one)
         assert error["topic"] == "error"
         assert error["detail"].startswith("Expecting value")
-        one.send("[" * 60_000)
+        one.send("[" * 4000)
         assert take(one)[0]["topic"] == "error"
         tell_all()
         assert numbers(take(one, 2)) == [1, 9]
@@ -195,6 +199,33 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(s
             assert take(one)[0]["topic"] == "error"
             tell_all()
             assert numbers(take(one, len(expected))) == expected
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_who_sends_more_than_a_change_of_filters_is_closed_and_nobody_else(service, compression):
+    """Decompressed it counts: 4 MiB of one letter are 4 kB on the wire."""
+    with socket(service, "realtime") as other, socket(service, compression=compression) as one:
+        one.send('{"street": ""}' + " " * (4096 - 14))
+        service.app.state.services.hub.publish("alerts", "a", {"n": 1})
+        assert numbers(take(one)) == [1]
+        one.send(" " * ((4 << 20) if compression else 4097))
+        with pytest.raises(ConnectionClosed) as end:
+            one.recv(timeout=10)
+        assert end.value.rcvd.code == 1009
+        service.app.state.services.hub.publish("realtime", "a", {"n": 2})
+        assert numbers(take(other)) == [2]
+
+
+def test_after_a_fault_a_socket_is_read_no_further_for_a_while(service, monkeypatch):
+    monkeypatch.setattr(live, "FAULT_PAUSE_S", 2.0)
+    with socket(service) as one:
+        one.send("[")
+        one.send("[")
+        assert take(one)[0]["topic"] == "error"
+        service.app.state.services.hub.publish("alerts", "a", {"n": 1})
+        assert numbers(take(one)) == [1], "what it came for still comes"
+        with pytest.raises(TimeoutError):
+            one.recv(timeout=0.3)
 
 
 def test_a_quiet_socket_gets_a_heartbeat(service, monkeypatch):

@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from headway.api import observations as door
 from headway.client import Headway
 from headway.runtime import WorkerError
+from headway.service.observations import RateError
 from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing
 from tests.waiting import until
@@ -181,6 +183,63 @@ def test_the_socket_answers_each_message(running, street, row):
         street.snapshot = None
         assert ask(json.dumps([row])) == {"error": "street 'headway' is starting"}
     until(lambda: len(street.engine.orders) >= 3)
+
+
+def test_a_message_of_more_than_a_mebibyte_closes_its_socket(running, street, row):
+    with connect(address(running, running.token("source"))) as link:
+        link.send(json.dumps([row]) + " " * ((1 << 20) - 1000))
+        assert json.loads(link.recv())["taken"] == 1
+        link.send(" " * (1 << 20) + "[]")
+        with pytest.raises(ConnectionClosed) as end:
+            link.recv(timeout=10)
+        assert end.value.rcvd.code == 1009
+
+
+@pytest.mark.parametrize(
+    ("more", "is_paused"), [("no", True), ({"junction": "Z"}, True), ({"queue": 1}, False)]
+)
+def test_after_a_message_that_could_not_be_used_a_socket_is_read_more_slowly(
+    running, street, row, monkeypatch, more, is_paused
+):
+    monkeypatch.setattr(door, "FAULT_PAUSE_S", 2.0)
+    with connect(address(running, running.token("source"))) as link:
+        for _ in range(2):
+            link.send(more if isinstance(more, str) else json.dumps([row | more]))
+        assert json.loads(link.recv())
+        if is_paused:
+            with pytest.raises(TimeoutError):
+                link.recv(timeout=0.3)
+        else:
+            assert json.loads(link.recv(timeout=10))["taken"] == 1
+
+
+def test_a_holder_who_sends_too_many_bytes_gets_429(running, street, source, row, monkeypatch):
+    service = running.app.state.services.observations
+    monkeypatch.setattr(service, "take", _too_much)
+    answer = source.post(PATH, json=[row])
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    assert answer.json()["detail"] == "too much"
+    with connect(address(running, running.token("source"))) as link:
+        link.send("[]")
+        assert json.loads(link.recv()) == {"error": "too much"}
+
+
+def _too_much(*_):
+    raise RateError("too much")
+
+
+def test_a_fault_of_the_service_closes_the_socket_and_is_logged(
+    running, street, row, monkeypatch, caplog
+):
+    def fail(*_):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(running.app.state.services.observations, "take", fail)
+    with connect(address(running, running.token("source"))) as link:
+        link.send(json.dumps([row]))
+        with pytest.raises(ConnectionClosed):
+            link.recv(timeout=10)
+    assert any("a fault of ours" in (r.exc_text or "") for r in caplog.records)
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,8 @@ def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, rec
     assert served.logs == ("info", False, "")
     config = served.config
     assert (served.made, config.host, config.port, config.log_level, config.ws,
-        config.ws_ping_interval, config.server_header) == (
-        "app", "127.0.0.1", port, "warning", Connection, 20.0, False,
+        config.ws_ping_interval, config.ws_max_size, config.server_header) == (
+        "app", "127.0.0.1", port, "warning", Connection, 20.0, 1 << 20, False,
     )  # fmt: skip
     assert served.sigterm is signal.default_int_handler
     service = streets()

@@ -15,7 +15,12 @@ from tests.waiting import until
 
 from headway.runtime import WorkerError
 from headway.service.mqtt import MqttListener
-from headway.service.observations import NotStartedError, ObservationService, StreetOutbox
+from headway.service.observations import (
+    NotStartedError,
+    ObservationService,
+    RateError,
+    StreetOutbox,
+)
 from headway.settings import ExternalSettings, MqttSettings
 from headway.street.messages import Snapshot
 
@@ -139,6 +144,38 @@ def test_a_flood_is_cut_for_its_source_alone_and_comes_back_with_time():
     assert sent == {"acme:flood": (50, 30), "acme:calm": (1, 0)}
     world.now_s += 2.0
     assert world.take(*flood).taken == 20
+
+
+def test_bytes_are_charged_to_their_holder_before_anything_is_read():
+    """8 MiB at once, and 2,000 bytes a second for each row of the rate; a message costs 4,096 more
+    than it holds."""
+    world = World(rows_per_s=100.0)
+
+    def junk(mib, holder="mallory"):
+        try:
+            world.service.take(world.street, holder, b"[" + b"{}," * ((mib << 20) // 3))
+        except (ValueError, RateError) as error:
+            return type(error)
+
+    assert [junk(4), junk(3), junk(1)] == [ValueError, ValueError, RateError]
+    assert junk(1, "honest") is ValueError, "another holder is not cut"
+    world.now_s += 5.0
+    assert junk(1) is ValueError, "5 s of 200,000 bytes, and what was left"
+    assert junk(1) is RateError
+    world.now_s += 1000.0
+    assert [junk(4), junk(3), junk(1)] == [ValueError, ValueError, RateError], "no more than 8 MiB"
+
+
+def test_many_holders_do_not_make_the_service_forget_who_has_sent_too_much():
+    """A thousand are remembered; beyond that those that may send all again are left out."""
+    world = World(rows_per_s=10.0)
+    with pytest.raises(ValueError, match="no JSON"):
+        world.service.take(world.street, "mallory", b" " * (8 << 20))
+    for k in range(1200):
+        world.take({"at_s": None, "at": "2026-01-31T12:00:00Z"}, holder=f"h{k}")
+        world.now_s += 0.001
+    with pytest.raises(RateError, match="more than 20000 bytes a second"):
+        world.service.take(world.street, "mallory", b" " * (1 << 20))
 
 
 def test_refusals_alone_are_told_to_the_street_once_a_second():

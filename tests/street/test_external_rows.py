@@ -61,6 +61,37 @@ def test_a_message_that_is_no_list_of_rows_is_refused(text):
         read_rows(text)
 
 
+@pytest.mark.parametrize("count", [3, 4000])
+@pytest.mark.parametrize(
+    "bad", ['{"\\ud800": 1}', '{"queue": NaN}', '{"junction": "\\ud800"}', "7", "{}", "[[]]"]
+)
+def test_a_row_that_is_hardly_json_leaves_the_others_in_messages_of_any_length(count, bad):
+    texts = [json.dumps(GOOD)] * count
+    texts[1] = bad
+    rows, faults = read_rows("[" + " ,\n".join(texts) + "]\n")
+    assert [number for number, row in enumerate(rows) if row is None] == [1]
+    assert list(faults) == [1]
+    assert {row.queue for row in rows if row is not None} == {2}
+
+
+@pytest.mark.parametrize("count", [2, 4000])
+@pytest.mark.parametrize("form", ["[{0}", "[{0},]", "[{0}]]", "[{0} {0}]", "[{0}],", "{0}{0}"])
+def test_a_long_message_is_held_to_the_same_grammar_as_a_short_one(count, form):
+    many = ",".join([json.dumps(GOOD)] * count)
+    with pytest.raises(ValueError, match="message is no JSON"):
+        read_rows(form.replace("{0}", many))
+
+
+def test_a_row_is_bounded_so_that_no_single_one_holds_up_the_process():
+    vehicle = {"distance_m": 12.345678901234567, "speed_mps": 12.345678901234567}
+    vehicle |= {"class": "emergency", "lane": 31, "id": "x" * 64}
+    whole = {"junction": "j" * 512, "approach": "a" * 512, "at_s": 1.0, "vehicles": [vehicle] * 200}
+    (row, bad), _ = read_rows(json.dumps([whole, {"x": 1}]))
+    assert (len(row.vehicles), bad) == (200, None)
+    with pytest.raises(ValueError, match="a row of more than 65536 letters"):
+        read_rows(json.dumps([GOOD, {"x": [[]] * 40_000}]))
+
+
 def test_a_message_may_be_a_single_row_and_may_hold_the_most():
     assert len(read_rows(json.dumps(GOOD))[0]) == 1
     assert len(read_rows(json.dumps([GOOD] * MOST_ROWS))[0]) == MOST_ROWS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from headway.api.dependencies import need, services_of
 from headway.api.hub import TOPICS, Client, Hub
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Role, identify
-from headway.api.sockets import DELIVER, DIRECT
+from headway.api.sockets import DELIVER, DIRECT, LONGEST_BYTES
 from headway.api.streaming import Endless
 
 router = APIRouter(tags=["live"])
@@ -28,6 +29,9 @@ EVENTS: dict[str, Any] = {
     },
 }
 Form = Literal["dashboard", "chart", "table"]
+TOO_LONG = 1009  # close code (RFC 6455, 7.4.1)
+CHANGE_PAUSE_S = 0.1  # until the next message of a client is read; after one with a fault:
+FAULT_PAUSE_S = 1.0
 
 
 def client_of(topic: str, street: str, kinds: str, form: str, packed: bool) -> Client:
@@ -37,7 +41,8 @@ def client_of(topic: str, street: str, kinds: str, form: str, packed: bool) -> C
 async def _socket(socket: WebSocket, topic: str) -> None:
     """?token=, street=, kinds=a,b, format=dashboard|chart|table, compress=1, last_id=. A text
     message `{"street": ..., "kinds": [...]}` changes the filters; anything else is answered by an
-    error and changes nothing."""
+    error and changes nothing. One of more than LONGEST_BYTES closes the socket (1009).
+    """
     services = services_of(socket)
     query = socket.query_params
     try:
@@ -93,25 +98,39 @@ def _is_number(text: str) -> bool:
 
 
 async def _listen(socket: WebSocket, client: Client) -> None:
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError, KeyError):
-        while True:
-            try:
-                change = await socket.receive_json()
-                street, kinds = (
-                    change.get("street", client.street),
-                    change.get("kinds", client.kinds),
-                )
-                if (
-                    not isinstance(street, str)
-                    or not isinstance(kinds, list | tuple)
-                    or not all(isinstance(k, str) for k in kinds)
-                ):
-                    raise ValueError("street is a name, kinds a list of names")
-                client.street, client.kinds = street, tuple(kinds)
-            except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    """Changes of filters, until the client goes. It is read slowly: nobody clicks so fast, and who
+    floods holds up nobody else.
+    """
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            break
+        text = message.get("text") or ""
+        if len(text) > LONGEST_BYTES:  # of a server with another connection than `Connection`
+            await socket.close(TOO_LONG)
+            break
+        try:
+            _change(client, text)
+            await asyncio.sleep(CHANGE_PAUSE_S)
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone meanwhile
                 await socket.send_json({"topic": "error", "detail": str(error)})
+            await asyncio.sleep(FAULT_PAUSE_S)
     client.ended = client.ended or "gone"
     client.to_send.set()
+
+
+def _change(client: Client, text: str) -> None:
+    """Other filters from now on. Raises ValueError, AttributeError, TypeError or RecursionError."""
+    change = json.loads(text)
+    street, kinds = change.get("street", client.street), change.get("kinds", client.kinds)
+    if (
+        not isinstance(street, str)
+        or not isinstance(kinds, list | tuple)
+        or not all(isinstance(k, str) for k in kinds)
+    ):
+        raise ValueError("street is a name, kinds a list of names")
+    client.street, client.kinds = street, tuple(kinds)
 
 
 @aliases.websocket("/ws/{topic}")

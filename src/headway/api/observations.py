@@ -18,9 +18,10 @@ from headway.api.dependencies import need, services_of
 from headway.api.ingest import body_of
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Principal, Role, identify
+from headway.api.sockets import LONG_MESSAGES
 from headway.api.streets import street_by_name
 from headway.runtime import WorkerError
-from headway.service.observations import NotStartedError, ObservationService, Outcome
+from headway.service.observations import NotStartedError, ObservationService, Outcome, RateError
 from headway.service.streets import RunningStreet
 from headway.street.external.rows import MOST_ROWS
 
@@ -28,7 +29,10 @@ router = APIRouter(prefix="/api/v1/observations", tags=["observations"])
 MOST_FAULTS = 1000  # in one answer
 Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]  # always first: before any look-up
 Reporter = Annotated[Principal, Depends(need(Role.SOURCE))]
-CUT_PAUSE_S = 1.0  # until the next message of a socket that sent more than its rate
+# Until the next message of a socket is read of which nothing could be taken; after one of which a
+# part could not, that share of it.
+FAULT_PAUSE_S = 1.0
+SOCKET_BYTES = 1 << 20  # of one message on a socket; longer ones by HTTP
 EXAMPLE: Any = [
     {
         "at": "2026-01-31T08:00:00.2Z",
@@ -153,6 +157,8 @@ async def post(who: Reporter, request: Request, street: Street, service: Observa
         outcome = await run_in_threadpool(service.take, street, who.name, body, received_ns)
     except ValueError as error:
         raise ProblemError(422, str(error), [Fault(pointer="", message=str(error))]) from error
+    except RateError as error:
+        raise ProblemError(429, str(error), headers={"Retry-After": "1"}) from error
     except NotStartedError as error:
         raise ProblemError(503, str(error), headers={"Retry-After": "2"}) from error
     if not outcome.taken:
@@ -182,7 +188,8 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 @router.websocket("")
 async def socket(socket: WebSocket) -> None:
     """?token=, street=. Each message is a list of rows, or one row, and is answered by what came of
-    it (`taken`, `cut`, `refused`), or by `error` where none of it could be read.
+    it (`taken`, `cut`, `refused`), or by `error` where none of it could be read. One of more than
+    SOCKET_BYTES closes the socket (1009).
     """
     services = services_of(socket)
     try:
@@ -200,23 +207,44 @@ async def socket(socket: WebSocket) -> None:
             problem(socket, error.status, error.detail, headers=error.headers)
         )
         return
+    if allow := socket.scope.get("extensions", {}).get(LONG_MESSAGES):
+        allow(SOCKET_BYTES)
     await socket.accept()
+    while (text := await _received(socket)) is not None:
+        received_ns = time.monotonic_ns()
+        street = streets[name]
+        answer = await asyncio.to_thread(
+            _answer, services.observations, street, who.name, text, received_ns
+        )
+        if not await _is_sent(socket, answer):
+            return
+        await asyncio.sleep(_pause_s(answer))
+
+
+async def _received(socket: WebSocket) -> str | bytes | None:
+    """The next message; None where the client has gone."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        return None
+    text: str | bytes = message.get("text") or message.get("bytes") or b""
+    return text
+
+
+async def _is_sent(socket: WebSocket, answer: dict[str, Any]) -> bool:
+    """False where the client has gone."""
     try:
-        while True:
-            message = await socket.receive()
-            received_ns = time.monotonic_ns()
-            if message["type"] == "websocket.disconnect":
-                return
-            text = message.get("text") or message.get("bytes") or b""
-            street = services.street_service.streets[name]  # type: ignore[union-attr]
-            answer = await asyncio.to_thread(
-                _answer, services.observations, street, who.name, text, received_ns
-            )
-            await socket.send_text(msgspec.json.encode(answer).decode())
-            if answer.get("cut"):  # who floods is read more slowly, and nobody else
-                await asyncio.sleep(CUT_PAUSE_S)
+        await socket.send_text(msgspec.json.encode(answer).decode())
     except (WebSocketDisconnect, RuntimeError):
-        pass
+        return False
+    return True
+
+
+def _pause_s(answer: dict[str, Any]) -> float:
+    """Who floods, or sends what cannot be used, is read more slowly, and nobody else; one bad row
+    among many good ones delays nothing that could be felt.
+    """
+    wrong = int(answer.get("cut", 0)) + len(answer.get("refused", ())) + ("error" in answer)
+    return FAULT_PAUSE_S * wrong / max(wrong + int(answer.get("taken", 0)), 1)
 
 
 def _answer(
@@ -228,7 +256,7 @@ def _answer(
 ) -> dict[str, Any]:
     try:
         return _plain(service.take(street, holder, text, received_ns))
-    except (ValueError, NotStartedError, WorkerError) as error:
+    except (ValueError, NotStartedError, RateError, WorkerError) as error:
         return {"error": str(error)}
 
 

@@ -2,7 +2,8 @@
 written without a task's turn for each, and straight to the socket where nothing waits before it.
 
 Every message is compressed by itself (`server_no_context_takeover`), so that its compressed frame
-too is made once for all.
+too is made once for all. What clients send is short: a longer message, also one that is short only
+while it is compressed, closes its socket with 1009 before it is in memory.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from headway.api.hub import LiveMessage
 
 DELIVER = "headway.deliver"
 DIRECT = "headway.direct"
+LONG_MESSAGES = "headway.long_messages"
+LONGEST_BYTES = 4096  # of a message from a client, decompressed: a change of filters has some 100
 
 
 class Connection(WebSocketsSansIOProtocol):
     """`uvicorn.Config(ws=Connection)`; under `DELIVER` the scope's extensions then hold
-    `deliver`, and under `DIRECT` the connection itself, for `headway.api.hub.Direct`.
+    `deliver`, under `DIRECT` the connection itself, for `headway.api.hub.Direct`, and under
+    `LONG_MESSAGES` `take_messages_of`.
     """
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -36,7 +40,7 @@ class Connection(WebSocketsSansIOProtocol):
         )
         self.conn = ServerProtocol(
             extensions=[deflate],
-            max_size=self.config.ws_max_size,
+            max_size=min(self.config.ws_max_size, LONGEST_BYTES),
             logger=logging.getLogger("uvicorn.error"),
         )
         self.window_bits = 0
@@ -62,6 +66,13 @@ class Connection(WebSocketsSansIOProtocol):
             extensions = cast(dict[str, Any], self.scope["extensions"])
             extensions[DELIVER] = self.deliver
             extensions[DIRECT] = self
+            extensions[LONG_MESSAGES] = self.take_messages_of
+
+    def take_messages_of(self, most_bytes: int) -> None:
+        """Longer messages of this client from now on: a route calls it once it knows who that is,
+        before it accepts.
+        """
+        self.conn.max_message_size = min(self.config.ws_max_size, most_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.socket_number = -1  # its number may be another one's soon

@@ -25,6 +25,7 @@ from sqlalchemy.engine import make_url
 from headway import __version__, telemetry
 from headway.analytics import highres
 from headway.api import create_app
+from headway.api.observations import SOCKET_BYTES
 from headway.api.security import Audit, Keyring, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
@@ -257,6 +258,7 @@ def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) 
         port=port,
         log_level="warning",
         ws=Connection,
+        ws_max_size=SOCKET_BYTES,
         ws_ping_interval=20.0,
         server_header=False,
         ssl_certfile=server_settings.tls_certificate or None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway import telemetry
 from headway.runtime import WorkerError
-from headway.service.observations import NotStartedError, ObservationService
+from headway.service.observations import NotStartedError, ObservationService, RateError
 from headway.service.streets import StreetService
 from headway.settings import MqttSettings
 from headway.telemetry import metrics
@@ -84,7 +84,7 @@ class MqttListener:
             if street is None:
                 raise NotStartedError(f"no street {self._settings.street!r} runs here")
             found = self._observations.take(street, holder, bytes(message.payload), received_ns)
-        except (ValueError, NotStartedError, WorkerError) as error:
+        except (ValueError, NotStartedError, RateError, WorkerError) as error:
             self._say(holder, str(error))
             return
         if found.refused:

@@ -21,6 +21,7 @@ from headway.settings import ExternalSettings, SourceSettings
 from headway.street.external.merge import FORGOTTEN_S, MOST_OF_HOLDER, MOST_SOURCES, Reported
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import (
+    MOST_BYTES,
     AgeLimits,
     Fault,
     ObservationRow,
@@ -31,10 +32,13 @@ from headway.street.external.rows import (
 )
 from headway.telemetry import metrics
 
-BURST_S = 5.0  # of a source's rate, that it may send at once
+BURST_S = 5.0  # of a rate, that may be sent at once
+BYTES_A_ROW = 2000  # of a holder's rate: a row of ten vehicles has 700
+BYTES_A_MESSAGE = 4096  # that each costs beside its own, so that many small ones cost too
 SNAPSHOT_AGE_S = 0.3  # wall seconds by which the street's time may be newer than it is known here
 VEHICLES_A_ROW = 10  # a row of more counts as several
 TELL_REFUSED_S = 1.0  # between messages to the street that hold nothing but refusals
+MOST_HOLDERS = 1000  # whose bytes are counted; those that may send all again are left out then
 MOST_WAITING = 64  # messages for one street
 NAMELESS = "nameless"  # part of a holder whose own name is another's source
 TOO_MANY = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one holder"
@@ -42,6 +46,10 @@ TOO_MANY = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one hold
 
 class NotStartedError(RuntimeError):
     """The street has no time yet; the message says so."""
+
+
+class RateError(RuntimeError):
+    """A holder sends more than it may; nothing of the message was read."""
 
 
 class RowFault(NamedTuple):
@@ -60,6 +68,28 @@ class Outcome:
     taken: int
     cut: int
     refused: tuple[RowFault, ...]
+
+
+@dataclass
+class _Allowance:
+    """What may be sent now, which is earned again with time. most: at once; per_s: earned."""
+
+    most: float
+    per_s: float
+    left: float
+    at_s: float
+
+    def spend(self, amount: float, now_s: float) -> bool:
+        """False, and nothing is spent, where less is left."""
+        self.left = min(self.left + (now_s - self.at_s) * self.per_s, self.most)
+        self.at_s = now_s
+        if self.left < amount:
+            return False
+        self.left -= amount
+        return True
+
+    def is_whole(self, now_s: float) -> bool:
+        return self.left + (now_s - self.at_s) * self.per_s >= self.most
 
 
 @dataclass
@@ -136,6 +166,7 @@ class ObservationService:
         self._declared = {source.name: source for source in settings.sources}
         self._places: dict[str, Places] = {}
         self._accounts: dict[tuple[str, str], _Account] = {}
+        self._bytes: dict[tuple[str, str], _Allowance] = {}  # by street and holder
         self._outboxes: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -151,10 +182,11 @@ class ObservationService:
     ) -> Outcome:
         """Check a message of `holder` and send what is good to the street.
 
-        received_ns: when it arrived, by the monotonic clock. Raises ValueError if the whole message
-        cannot be read, NotStartedError while the street is starting, WorkerError if it takes
-        nothing now.
+        received_ns: when it arrived, by the monotonic clock. Raises RateError, before anything is
+        read, where the holder sends too much; ValueError if the whole message cannot be read,
+        NotStartedError while the street is starting, WorkerError if it takes nothing now.
         """
+        self._spend_bytes(street, holder, len(text) + BYTES_A_MESSAGE)
         arrived_ns = self._monotonic_ns() if received_ns is None else received_ns
         wall = self._wall()
         rows, faults = read_rows(text)
@@ -168,6 +200,23 @@ class ObservationService:
         metrics.observations.labels(street.name, "refused").inc(len(taken.faults))
         metrics.observations.labels(street.name, "cut").inc(cut)
         return Outcome(count, cut, tuple(taken.faults))
+
+    def _spend_bytes(self, street: RunningStreet, holder: str, size: int) -> None:
+        """Raises RateError."""
+        now_s = self._monotonic_ns() / 1e9
+        per_s = self._settings.rows_per_s * BYTES_A_ROW
+        with self._lock:
+            if len(self._bytes) >= MOST_HOLDERS:
+                self._bytes = {k: a for k, a in self._bytes.items() if not a.is_whole(now_s)}
+            most = max(per_s * BURST_S, float(MOST_BYTES + BYTES_A_MESSAGE))
+            own = self._bytes.setdefault(
+                (street.name, holder), _Allowance(most, per_s, most, now_s)
+            )
+            if not own.spend(size, now_s):
+                raise RateError(
+                    f"{holder!r} sends more than {per_s:.0f} bytes a second; {BYTES_A_MESSAGE} "
+                    "are counted for each message beside its own"
+                )
 
     def _sort(
         self,

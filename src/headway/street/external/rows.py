@@ -4,8 +4,10 @@ wrong with a bad one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,6 +16,10 @@ from msgspec import Meta
 
 MOST_ROWS = 5000  # in one message
 MOST_BYTES = 8 << 20  # of one message
+# A longer message is read row by row, each of so many letters at the most: whoever else waits for
+# this process gets his turn in between.
+READ_AT_ONCE_BYTES = 256 << 10
+LONGEST_ROW = 64 << 10  # MOST_VEHICLES with all their fields are 40,000
 MOST_VEHICLES = 200  # in one row: more than fit on an approach
 FARTHEST_M = 2000.0
 AT_STOP_LINE_M = (
@@ -102,7 +108,8 @@ class Fault(NamedTuple):
 
 
 _rows = msgspec.json.Decoder(list[ObservationRow])
-_one = msgspec.json.Decoder(ObservationRow)
+_next_row = json.JSONDecoder().raw_decode
+_spaces = re.compile(r"[ \t\r\n]*").match
 _AT = re.compile(r" - at `\$(.*)`$")
 
 
@@ -115,38 +122,81 @@ def read_rows(text: bytes | str) -> tuple[list[ObservationRow | None], dict[int,
     """
     if len(text) > MOST_BYTES:
         raise ValueError(f"a message may hold {MOST_BYTES} bytes; send smaller ones")
-    try:
-        rows: list[ObservationRow | None] = list(_rows.decode(text))
-        _check_length(rows)
-        return rows, {}
-    except (msgspec.DecodeError, RecursionError):
-        return _read_each(_parsed(text))
+    if len(text) <= READ_AT_ONCE_BYTES:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeError):
+            rows: list[ObservationRow | None] = list(_rows.decode(text))
+            _check_length(rows)
+            return rows, {}
+    return _read_each(text)
 
 
-def _parsed(text: bytes | str) -> list[Any]:
-    """JSON as a list, also with NaN in it: only the row that holds it is refused then."""
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the message is no JSON: {error}") from error
-    if isinstance(tree, dict):
-        return [tree]
-    if not isinstance(tree, list):
-        raise ValueError("a message is a list of rows, or one row")
-    return tree
-
-
-def _read_each(tree: list[Any]) -> tuple[list[ObservationRow | None], dict[int, Fault]]:
-    _check_length(tree)
+def _read_each(text: bytes | str) -> tuple[list[ObservationRow | None], dict[int, Fault]]:
     rows = list[ObservationRow | None]()
     faults = dict[int, Fault]()
-    for number, thing in enumerate(tree):
+    for number, thing in enumerate(_things(text)):
+        if number == MOST_ROWS:
+            raise ValueError(f"a message holds 1 to {MOST_ROWS} rows, not more")
         try:
-            rows.append(msgspec.convert(thing, ObservationRow))
+            row = msgspec.convert(thing, ObservationRow)
+            f"{row.junction}{row.approach}".encode()
+            rows.append(row)
         except (msgspec.ValidationError, RecursionError) as error:
             rows.append(None)
             faults[number] = _fault_of(str(error))
+        except UnicodeError:
+            rows.append(None)
+            faults[number] = Fault("", "holds letters that there are not (lone surrogates)")
+    _check_length(rows)
     return rows, faults
+
+
+def _things(text: bytes | str) -> Iterator[Any]:
+    """The rows of a JSON list, or one row, each as it comes; also with NaN in it: only the row that
+    holds it is refused then. Raises ValueError where the message is no JSON.
+    """
+    try:
+        letters = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the message is no JSON: {error}") from error
+    at = _after_spaces(letters, 0)
+    if letters[at : at + 1] == "{":
+        thing, at = _parsed(letters, at)
+        yield thing
+    elif letters[at : at + 1] == "[":
+        at = _after_spaces(letters, at + 1)
+        is_last = letters[at : at + 1] == "]"
+        while not is_last:
+            thing, at = _parsed(letters, at)
+            yield thing
+            at = _after_spaces(letters, at)
+            is_last = letters[at : at + 1] == "]"
+            if not is_last:
+                if letters[at : at + 1] != ",":
+                    raise ValueError(f"the message is no JSON: no comma after letter {at}")
+                at = _after_spaces(letters, at + 1)
+        at += 1
+    else:
+        raise ValueError("the message is no JSON of a list of rows, or of one row")
+    if _after_spaces(letters, at) != len(letters):
+        raise ValueError(f"the message is no JSON: it ends at letter {at}, and goes on")
+
+
+def _after_spaces(letters: str, at: int) -> int:
+    found = _spaces(letters, at)
+    assert found is not None  # it matches nothing too
+    return found.end()
+
+
+def _parsed(letters: str, at: int) -> tuple[Any, int]:
+    """The value that begins at `at`, and where it ends. Raises ValueError."""
+    try:
+        thing, size = _next_row(letters[at : at + LONGEST_ROW])
+        return thing, at + size
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"the message is no JSON, or has a row of more than {LONGEST_ROW} letters, at letter "
+            f"{at}: {error}"
+        ) from error
 
 
 def _check_length(rows: list[Any]) -> None:
