@@ -15,7 +15,7 @@ from headway.control.qlearning import TABLE
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, judge, run_all
 from headway.learning.training import TrainingSettings, train
-from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import BENCHMARK, work_out
 
@@ -33,7 +33,7 @@ def peer(job: tuple[str, str, int]) -> tuple[str, str, int, float]:
     """
     name, kind, seed = job
     of = scenario(name)
-    network = read_network(of.net)
+    network = network_of(of)
     with tempfile.TemporaryDirectory() as folder:
         trips, more = Path(folder) / "trips.xml", Path(folder) / "add.xml"
         more.write_text(
@@ -46,12 +46,12 @@ def peer(job: tuple[str, str, int]) -> tuple[str, str, int, float]:
             str(trips),
             "--tripinfo-output.write-unfinished",
             "true",
-            "--additional-files",
-            str(more),
             "--collision.action",
             "none",
         )
-        libsumo.start(SumoSettings(of.sumocfg, seed, extra=extra).arguments())
+        libsumo.start(
+            SumoSettings(of.sumocfg, seed, extra=extra, additional=(str(more),)).arguments()
+        )
         if kind == "floor":
             for tl in (t for j in network.junctions for t in j.tl_ids):
                 libsumo.trafficlight.setRedYellowGreenState(
@@ -160,7 +160,7 @@ def learning(episodes: int = 40) -> None:
     """
     for name in ("cologne1", "cologne3", "ingolstadt1"):
         of = scenario(name)
-        network = read_network(of.net)
+        network = network_of(of)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "q.table"
             settings = TrainingSettings(episodes=episodes)

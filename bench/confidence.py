@@ -20,7 +20,7 @@ import numpy as np
 
 from headway.control import Controller
 from headway.experiments.benchmark import judge
-from headway.plants.sumo import SumoSettings, read_network, scenario
+from headway.plants.sumo import SumoSettings, network_of, scenario
 from headway.roads import PROFILES, Network, work_out
 from headway.street.closed_loop import Street, open_street
 from headway.values import Observation, Proposal, Vehicles
@@ -173,7 +173,7 @@ class Outcome:
 def outcome(run: Run) -> Outcome:
     """Of an hour of the scenario, seed 1."""
     site = scenario(run.scenario)
-    network = read_network(site.net)
+    network = network_of(site)
     timing = work_out(network, PROFILES["benchmark"])
     with TemporaryDirectory() as folder:
         trips = Path(folder) / "trips.xml"

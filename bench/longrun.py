@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tests.safety.test_gate import play
 
-from headway.plants.sumo import read_network
+from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.roads import BENCHMARK, STREET
 
@@ -45,7 +45,7 @@ def safety(junction_seconds: int = 1_000_000) -> None:
     done = 0
     seed = 0
     begun = time.monotonic()
-    networks = [read_network(scenario(n).net) for n in RESCO]
+    networks = [network_of(scenario(n)) for n in RESCO]
     while done < junction_seconds:
         for network in networks:
             for profile in (BENCHMARK, STREET):

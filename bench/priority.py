@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.plants.sumo import SumoSettings, read_network, scenario
+from headway.plants.sumo import SumoSettings, network_of, scenario
 from headway.plants.sumo.scenarios import Scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, Timing, work_out
@@ -114,7 +114,7 @@ class Setting:
 def site_of(name: str, setting: Setting) -> tuple[Scenario, Network, Timing]:
     """The scenario, its network, and the times of its signals."""
     site = scenario(name)
-    network = read_network(site.net)
+    network = network_of(site)
     return site, network, work_out(network, PROFILES[setting.timing])
 
 
@@ -235,9 +235,14 @@ def _resumed(
     extra = (
         *("--load-state", f"{start.folder}/plant.xml.gz"),
         *(*files, "--tripinfo-output.write-unfinished", "true"),
-        *("--additional-files", str(outputs / "audit.add.xml")),
     )
-    return SumoSettings(site.sumocfg, start.seed, sensing=setting.sensing, extra=extra)
+    return SumoSettings(
+        sumocfg=site.sumocfg,
+        seed=start.seed,
+        sensing=setting.sensing,
+        extra=extra,
+        additional=(str(outputs / "audit.add.xml"),),
+    )
 
 
 def _insert(libsumo: Any, start: Start) -> None:
@@ -358,7 +363,7 @@ def claims() -> None:
     """One second of the gate while vehicles claim priority (ingolstadt21, 600 vehicles before its
     signals); to reach: 500 ms from a claim to the command.
     """
-    network = read_network(scenario("ingolstadt21").net)
+    network = network_of(scenario("ingolstadt21"))
     timing = work_out(network, PROFILES["street"])
     random = np.random.default_rng(1)
     for number in (1, 10, 10_000):

@@ -15,7 +15,7 @@ import numpy as np
 
 from headway.control.catalogue import controller as controller_by_name
 from headway.control.qtable import QTable
-from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, Network, Timing, work_out
 from headway.safety import SafetyGate
@@ -42,10 +42,10 @@ from headway.street.event_log import EventLog
 from headway.street.closed_loop import open_street
 from headway.plants.sumo import SumoSettings
 from headway.roads import BENCHMARK, work_out
-from headway.plants.sumo import read_network
+from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import scenario
 of = scenario(sys.argv[1])
-network = read_network(of.net)
+network = network_of(of)
 log = EventLog(Path(sys.argv[2]) / "events.jsonl")
 timing, settings = work_out(network, BENCHMARK), SumoSettings(of.sumocfg)
 street = open_street(network, timing, settings, "planner", log.append)
@@ -125,7 +125,7 @@ def qtable() -> None:
 
 def gate() -> None:
     """1,000 junctions through the gate in one tick; to reach: 50 ms."""
-    network = many(read_network(scenario("cologne1").net), 1000)
+    network = many(network_of(scenario("cologne1")), 1000)
     timing = work_out(network, BENCHMARK)
     shield = SafetyGate(network, timing, 0.0)
     random, sure = np.random.default_rng(1), np.ones(1000)
@@ -149,7 +149,7 @@ def kernels() -> None:
     The first 600 s of each, all junctions; median and 95th percentile.
     """
     for name in ("cologne8", "ingolstadt21", "grid4x4"):
-        network = read_network(scenario(name).net)
+        network = network_of(scenario(name))
         timing = work_out(network, BENCHMARK)
         observations = recorded(name, network, timing)
         planner = controller_by_name("planner", network, timing)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.plants.sumo import RESCO, SumoSettings, read_network, scenario
+from headway.plants.sumo import RESCO, SumoSettings, network_of, scenario
 from headway.roads import PROFILES, work_out
 from headway.safety import Command, SafetyGate
 from headway.street.closed_loop import open_street
@@ -44,7 +44,7 @@ def trace(job: tuple[str, str, str]) -> str:
     """The line of one run: scenario, timing, controller, ticks, digest."""
     name, profile, controller = job
     of = scenario(name)
-    network = read_network(of.net)
+    network = network_of(of)
     timing = work_out(network, PROFILES[profile])
     street = open_street(network, timing, SumoSettings(of.sumocfg, 1), controller, lambda _: None)
     street.gate = listening = Listening(street.gate)  # type: ignore[assignment]

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from headway.plants.sumo import SumoSettings, read_network, read_shapes
+from headway.plants.sumo import SumoSettings, network_of, read_shapes
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered.film import FilmedPlant
 from headway.rendered.painter import Painter
@@ -71,7 +71,7 @@ def film(name: str, seconds: float, junction: int = 0, seed: int = 1, rate_hz: f
     pictures.
     """
     of = scenario(name)
-    network = read_network(of.net)
+    network = network_of(of)
     shapes = read_shapes(network)
     painter = Painter(view_of(network, shapes, junction), network, shapes, seed, **paint)
     site = Site.from_tree(site_file(painter, junction))

@@ -184,8 +184,8 @@ def _programmes() -> list[str]:
             (5, "rrrrrr"),
             offset=7.5,
         ),
-        programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")),
         programme("B", (9, "GG"), programID="another"),
+        programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")),
     ]
 
 

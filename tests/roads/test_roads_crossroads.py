@@ -19,6 +19,7 @@ from headway.roads import (
     Kind,
     Lane,
     Link,
+    NotControlled,
     Programme,
     RoadsError,
     SignalGroup,
@@ -30,6 +31,7 @@ from headway.roads.upstream import Feeder, feeders, stop_lanes
 from tests.roads.builders import crossroads, programme
 
 CAR, WALK = Kind.VEHICLE, Kind.PEDESTRIAN
+RED, GREEN = int(Colour.RED), int(Colour.GREEN)
 CROSSING, FROM_WALK, TO_WALK, U, W0, W1, E, S0, S1, OE, OW0, OW1, ON, X, NN = range(15)
 LANES = (
     Lane(":C_c0_0", ":C_c0", 12.84, 2.78, WALK, (-12.0, 8.0)),
@@ -436,7 +438,7 @@ def test_one_lamp_that_may_turn_on_red_in_any_phase_is_marked(tmp_path):
         ([('linkIndex="1" dir="R"', 'linkIndex="2" dir="R"')],
             "traffic light 'B', phase 0: the state 'Gr' has 2 places, but its connections use 3."),
         ([('tl="B" linkIndex="0"', 'tl="D" linkIndex="0"')],
-            "connection 9 names traffic light 'D', which has no programme (<tlLogic>)."),
+            "a connection names traffic light 'D', which has no programme (<tlLogic>)."),
         (
             [('via=":N_1_0"', "")],
             "connection x_0 -> nn_0 of traffic light 'B' has no internal lane, "
@@ -445,14 +447,31 @@ def test_one_lamp_that_may_turn_on_red_in_any_phase_is_marked(tmp_path):
         ),
     ],
 )  # fmt: skip
-def test_a_crossroads_that_cannot_be_controlled_is_refused_with_the_place(tmp_path, changes, said):
-    with pytest.raises(RoadsError) as refused:
-        changed(tmp_path, *changes)
-    assert str(refused.value) == f"{tmp_path / 'changed.net.xml'}: {said}"
+def test_what_cannot_be_controlled_is_left_to_its_programme_and_the_rest_is_controlled(
+    tmp_path, changes, said
+):
+    network = changed(tmp_path, *changes)
+    assert [x.reason for x in network.not_controlled] == [said]
+    (left,) = network.not_controlled
+    alone = [link for link in network.links if link.left_alone]
+    names = [junction.id for junction in network.junctions]
+    if left.place >= 0:
+        assert (left, names, len(alone)) == (
+            NotControlled(("T",), said, 3, "r"),
+            ["T", "B"],
+            2,  # lamp 3 is that of two links
+        )
+        assert [g.index for g in network.groups] == [0, 1, 2, 4, 5, 0, 1]
+        assert [link.group for link in alone] == [-1, -1]
+    else:
+        assert len(names) == 1
+        assert left.shows == ""
+        assert not set(left.tl_ids) & {g.tl_id for g in network.groups}
+        assert all(link.group >= 0 for link in network.links if link.node == "CN"[names == ["B"]])
 
 
-def test_a_lamp_that_is_dark_all_day_needs_no_stage_but_the_one_that_has_none_is_named(tmp_path):
-    """Lamp 0 is off in every phase; lamp 3 is never green. It is 3 of which the fault speaks."""
+def test_a_lamp_that_is_dark_all_day_is_no_lamp_without_green(tmp_path):
+    """Lamp 0 is off in every phase; lamp 3 is never green. It is 3 that is left alone."""
     states = [
         ("GgGrsr", "OgGrsr"),
         ("yyyrsr", "Oyyrsr"),
@@ -461,13 +480,27 @@ def test_a_lamp_that_is_dark_all_day_needs_no_stage_but_the_one_that_has_none_is
         ("rrrrrG", "OrrrrG"),
         ("rrrrrr", "Orrrrr"),
     ]
-    with pytest.raises(RoadsError, match="no stage that serves link 3 of"):
-        changed(tmp_path, *states)
+    assert [x.place for x in changed(tmp_path, *states).not_controlled] == [3]
     network = changed(tmp_path, *states[:2], ("rrrGGr", "OrrGGr"), *states[3:])
     assert network.junctions[0].stages[:, 0].tolist() == [Colour.DARK] * 3
+    assert network.not_controlled == ()
 
 
-def test_a_programme_without_length_is_refused(tmp_path):
+def test_off_in_some_phases_and_red_in_the_others_is_green_in_the_former(tmp_path):
+    """`o` after all others, `O` before them."""
+    for off, green in (("o", Colour.PERMISSIVE), ("O", Colour.GREEN)):
+        network = changed(tmp_path, ("rrrGGr", f"rrr{off}Gr"))
+        assert network.not_controlled == ()
+        assert network.junctions[0].programme.colours[:, 3].tolist() == [1, 1, green, 2, 1, 1]
+
+
+def test_a_green_only_beside_yellow_is_a_stage_with_red_for_the_yellow(tmp_path):
+    network = changed(tmp_path, ("rrrGGr", "rrrrGr"), ("rrryyr", "rrrGyr"))
+    assert [RED, RED, RED, GREEN, RED, RED] in network.junctions[0].stages.tolist()
+    assert network.not_controlled == ()
+
+
+def test_a_programme_without_length_is_left_alone(tmp_path):
     for text in (
         '<tlLogic id="B"></tlLogic>',
         '<tlLogic id="B"><phase state="Gr"/><phase duration="0" state="rG"/></tlLogic>',
@@ -476,11 +509,14 @@ def test_a_programme_without_length_is_refused(tmp_path):
         path.write_text(
             crossroads().replace(programme("B", (30, "Gr"), (3, "yr"), (20, "rG"), (3, "ry")), text)
         )
-        with pytest.raises(RoadsError) as refused:
-            read_network(path)
-        assert str(refused.value) == (
-            f"{path}: the programme of traffic light 'B' has no phase of any length. "
-            "Give it at least one green phase."
+        network = read_network(path)
+        assert [junction.id for junction in network.junctions] == ["T"]
+        assert network.not_controlled == (
+            NotControlled(
+                ("B",),
+                "the programme of traffic light 'B' has no phase of any length. "
+                "Give it at least one green phase.",
+            ),
         )
 
 

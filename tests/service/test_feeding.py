@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from headway.cli.app import app
 from headway.plants.sumo import scenario
-from headway.service.feeding import Feed, additional_files, write_detectors
+from headway.plants.sumo.scenarios import additional_files
+from headway.service.feeding import Feed, write_detectors
 from headway.street.external.places import Places
 from headway.street.external.rows import fault_of, read_rows
 from headway.street.external.views import LaneView, Signal, parts
@@ -111,9 +112,9 @@ def test_detectors_stand_at_the_stop_line_and_fifty_metres_before_it(tmp_path):
 def test_files_that_a_configuration_names_are_kept(tmp_path):
     path = tmp_path / "a.sumocfg"
     path.write_text('<c><input><additional-files value="x.xml, y.xml"/></input></c>')
-    assert additional_files(str(path)) == [str(tmp_path / "x.xml"), str(tmp_path / "y.xml")]
+    assert additional_files(str(path)) == (str(tmp_path / "x.xml"), str(tmp_path / "y.xml"))
     path.write_text("<c/>")
-    assert additional_files(str(path)) == []
+    assert additional_files(str(path)) == ()
 
 
 def test_the_command_says_what_is_wrong():

@@ -14,7 +14,7 @@ from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.plants import PlantError
-from headway.plants.sumo import RESCO, read_network, read_shapes
+from headway.plants.sumo import RESCO, network_of, read_shapes
 from headway.plants.sumo.allowed import ScenarioNotAllowedError, allowed_scenario, scenarios_in
 from headway.plants.sumo.trial import try_start
 from headway.roads import PROFILES, RoadsError, work_out
@@ -335,7 +335,7 @@ def _startable(street: RunningStreet, name: str) -> str:
     settings = street.task.settings
     try:
         found = allowed_scenario(name, settings.sumo.folders)
-        work_out(read_network(found.net), PROFILES[settings.street.timing])
+        work_out(network_of(found), PROFILES[settings.street.timing])
         if name in RESCO:
             return name
         try_start(sumo_settings(settings, found))

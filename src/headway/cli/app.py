@@ -23,7 +23,7 @@ from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result, run_all
 from headway.learning import training
 from headway.learning.training import TrainingSettings
-from headway.plants.sumo import read_network
+from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import RESCO, scenario, vehicles
 from headway.roads import PROFILES, work_out
 from headway.settings import OLD_SENSING, StreetSettings, load, overridden
@@ -79,7 +79,7 @@ def scenarios() -> None:
             name,
             f"{chosen.begin_s:.0f}",
             f"{chosen.end_s:.0f}",
-            str(len(read_network(chosen.net).junctions)),
+            str(len(network_of(chosen).junctions)),
             str(vehicles(chosen)),
         )
     console.print(table)
@@ -209,7 +209,7 @@ def train(
     variable HEADWAY_QTABLE selects another file.
     """
     chosen = scenario(scenario_)
-    network = read_network(chosen.net)
+    network = network_of(chosen)
     if timing not in PROFILES:
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
     settings = TrainingSettings.from_settings(load(config or None).q_learning, episodes)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import Scenario, fitting_step_s, scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, work_out
@@ -126,8 +126,8 @@ class _Outputs:
     def states(self) -> Path:
         return self.folder / "tls.xml"
 
-    def arguments(self, network: Network, step_s: float | None) -> tuple[str, ...]:
-        """Options that make SUMO write them."""
+    def additional(self, network: Network) -> str:
+        """An additional file that makes SUMO write its signals."""
         additional = self.folder / "audit.add.xml"
         events = "".join(
             f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{self.states}"/>'
@@ -135,16 +135,20 @@ class _Outputs:
             for tl in j.tl_ids
         )
         additional.write_text(f"<additional>{events}</additional>")
+        return str(additional)
+
+    def arguments(self, step_s: float | None) -> tuple[str, ...]:
+        """Options that make SUMO write the trips."""
         step = () if step_s is None else ("--step-length", f"{step_s:g}")
         trips = ("--tripinfo-output", str(self.trips), "--tripinfo-output.write-unfinished", "true")
         emissions = ("--device.emissions.probability", "1")
-        return (*step, *trips, *emissions, "--additional-files", str(additional))
+        return (*step, *trips, *emissions)
 
 
 def run(job: Job) -> Result:
     """One run, from the scenario's begin to its end."""
     site = scenario(job.scenario)
-    network = read_network(site.net)
+    network = network_of(site)
     timing = work_out(network, PROFILES[job.timing])
     events: list[Event] = []
 
@@ -159,7 +163,8 @@ def run(job: Job) -> Result:
             seed=job.seed,
             scale=job.scale,
             sensing=job.sensing,
-            extra=outputs.arguments(network, _step_s(job, site)),
+            extra=outputs.arguments(_step_s(job, site)),
+            additional=(outputs.additional(network),),
         )
         # figures must not depend on how busy the machine is
         street = open_street(network, timing, sumo, job.controller, keep, step_within_s=math.inf)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from headway.plants.sumo import SumoSettings, read_network, read_shapes
+from headway.plants.sumo import SumoSettings, network_of, read_shapes
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered.film import FilmedPlant
 from headway.rendered.painter import Painter, ground_truth_line
@@ -68,7 +68,7 @@ def render_clip(settings: ClipSettings, progress: Callable[[int], None]) -> dict
     they are. progress: called with the number of frames so far.
     """
     source = scenario(settings.scenario)
-    network = read_network(source.net)
+    network = network_of(source)
     junction = network.junction(settings.junction) if settings.junction else 0
     painter = _painter(settings, network, junction)
     files = {

@@ -68,6 +68,7 @@ class Link:
     via:       names of the lanes inside the junction, in driving order.
     direction: SUMO's letter: s, l, r, t (turn), L, R (partly left, right); "c" for a pedestrian
         crossing.
+    left_alone: a signal holds it that Headway does not control (`Network.not_controlled`).
     """
 
     node: str
@@ -80,6 +81,7 @@ class Link:
     speed_mps: float
     kind: Kind
     via: tuple[str, ...] = ()
+    left_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +153,30 @@ class Junction:
         return range(self.first, self.end)
 
 
+@dataclass(frozen=True, slots=True)
+class NotControlled:
+    """Signals of the network that Headway leaves alone.
+
+    tl_ids: their programmes, which go on as the network has them; with `place` the one that it is
+        in.
+    place:  of the one link in the programme that is left alone, -1 for all of them.
+    shows:  what that link always shows, SUMO's letter; empty where the programme decides.
+    reason: why, and what to do about it.
+    """
+
+    tl_ids: tuple[str, ...]
+    reason: str
+    place: int = -1
+    shows: str = ""
+
+
 @dataclass(frozen=True)
 class Network:
-    """A street network as read from a file; see the module's text for the meaning of indices."""
+    """A street network as read from a file; see the module's text for the meaning of indices.
+
+    warnings:       what was read otherwise than it stands in the file.
+    not_controlled: signals that keep what the network has for them.
+    """
 
     path: str
     lanes: tuple[Lane, ...]
@@ -162,6 +185,7 @@ class Network:
     junctions: tuple[Junction, ...]
     lane_index: dict[str, int] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    not_controlled: tuple[NotControlled, ...] = ()
 
     @property
     def group_junction(self) -> IntArray:

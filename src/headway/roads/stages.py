@@ -40,15 +40,15 @@ def is_compatible(colours: ColourArray, conflicts: BoolArray, yields: BoolArray)
 
 
 def green_phases(phases: ColourArray) -> ColourArray:
-    """The distinct phases of a programme that hold some green and no yellow. (phases, n) to
-    (stages, n).
+    """The distinct phases of a programme that hold some green and no yellow; for a green that none
+    of them holds, those that hold it, with red for yellow. (phases, n) to (stages, n).
     """
-    stages: list[ColourArray] = []
-    for colours in phases:
-        if (colours == Colour.YELLOW).any() or not (colours >= Colour.PERMISSIVE).any():
-            continue
-        if not any((colours == s).all() for s in stages):
-            stages.append(colours)
+    lit = phases >= Colour.PERMISSIVE
+    steady = ~(phases == Colour.YELLOW).any(axis=1) & lit.any(axis=1)
+    unserved = lit.any(axis=0) & ~lit[steady].any(axis=0)
+    more = (lit & unserved).any(axis=1)
+    rows = [*phases[steady], *np.where(phases == Colour.YELLOW, Colour.RED, phases)[more]]
+    stages = list({row.tobytes(): row for row in rows}.values())
     return np.array(stages, np.int8).reshape(len(stages), phases.shape[1])
 
 

@@ -34,8 +34,8 @@ def stop_lanes(network: Network) -> list[int]:
 
 
 def feeders(network: Network, stop_lane: int, range_m: float) -> list[Feeder]:
-    """Lanes that lead to `stop_lane` without passing a signal, those that begin beyond `range_m`
-    not followed further.
+    """Lanes that lead to `stop_lane` without passing a signal (other than of rails), those that
+    begin beyond `range_m` not followed further.
     """
     found: dict[str, Feeder] = {}
     front = [(stop_lane, 0.0)]
@@ -54,7 +54,7 @@ def feeders(network: Network, stop_lane: int, range_m: float) -> list[Feeder]:
             continue
         for i in network.links_to(lane):
             link = network.links[i]
-            if link.group >= 0:
+            if link.group >= 0 or link.left_alone:
                 continue
             inside = to_stop
             for via in reversed(link.via):

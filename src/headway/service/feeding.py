@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from headway.plants.sumo import Scenario, SumoPlant, SumoSettings, read_network
+from headway.plants.sumo import Scenario, SumoPlant, SumoSettings, network_of
 from headway.plants.sumo.observe import bare
 from headway.roads import Network
 from headway.roads.upstream import stop_lanes
@@ -59,13 +59,6 @@ def write_detectors(network: Network, path: Path) -> dict[str, tuple[int, float]
             found[name] = (lane, to_stop_m)
     ET.ElementTree(root).write(path)
     return found
-
-
-def additional_files(sumocfg: str) -> list[str]:
-    """Those that a configuration names already: an option would take their place."""
-    entry = ET.parse(sumocfg).find(".//additional-files")
-    names = entry.get("value", "") if entry is not None else ""
-    return [str(Path(sumocfg).parent / name.strip()) for name in names.split(",") if name.strip()]
 
 
 class InductionLoops:
@@ -139,14 +132,11 @@ class Feed:
     def __init__(
         self, scenario: Scenario, folder: Path, equipment: Equipment = "loops", seed: int = 1
     ) -> None:
-        self.network = read_network(scenario.net)
+        self.network = network_of(scenario)
         path = folder / "detectors.add.xml"
         places = write_detectors(self.network, path)
-        files = ",".join([*additional_files(scenario.sumocfg), str(path)])
         sensing = "camera" if equipment == "camera" else "connected"
-        settings = SumoSettings(
-            scenario.sumocfg, seed, sensing=sensing, extra=("--additional-files", files)
-        )
+        settings = SumoSettings(scenario.sumocfg, seed, sensing=sensing, additional=(str(path),))
         self.plant = SumoPlant(settings, self.network)
         self._detectors: Detectors = LaneCamera(self.plant, self.network)
         if equipment == "loops":

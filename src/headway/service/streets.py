@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from headway import telemetry
-from headway.plants.sumo import read_network
+from headway.plants.sumo import network_of, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import Network
 from headway.roads.network import Kind
@@ -178,7 +178,7 @@ class StreetService:
                 name=name,
                 task=task,
                 engine=self._make_engine(task),
-                network=read_network(of_scenario.net),
+                network=network_of(of_scenario),
                 repeat=repeat,
                 scenario=of_scenario.name,
             )
@@ -195,7 +195,7 @@ class StreetService:
         """
         street = self.streets[name]
         if isinstance(order, Switch) and order.scenario:
-            read_network(scenario(order.scenario).net)
+            network_of(scenario(order.scenario))
         engine = street.engine
         engine.order(order)
         if isinstance(order, Switch) and order.controller and not order.scenario:
@@ -394,7 +394,9 @@ class StreetService:
         restarted = street.scenario_ordered and start.kind == "engine.started"
         if restarted or start.data["scenario"] != street.scenario:
             street.scenario = str(start.data["scenario"])
-            street.network = read_network(str(start.data["net"]))
+            street.network = read_network(
+                str(start.data["net"]), start.data.get("additional", ()), start.at_s
+            )
             self._begin_next_run(street)
             street.history.clear()
             street.flows.clear()

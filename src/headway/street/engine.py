@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from headway.plants.sumo import read_network
+from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.runtime import Supervisor
 from headway.safety import Override
@@ -32,7 +32,7 @@ class Engine:
     def __init__(self, task: Task, supervise: Callable[..., Supervisor] = Supervisor) -> None:
         alert_rules(task.settings)
         if task.settings.safety != SafetySettings():
-            timing_of(task.settings, read_network(scenario(task.settings.street.scenario).net))
+            timing_of(task.settings, network_of(scenario(task.settings.street.scenario)))
         recovery = task.settings.recovery
         self._last_checkpoint_s: float | None = None
         self._supervisor = supervise(

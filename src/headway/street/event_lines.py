@@ -21,7 +21,12 @@ FAULTS_OF_STEPS = tuple(
     f"engine.{role}_{fault}" for role in ROLES for fault in ("failed", "slow", "hung")
 )
 ERRORS = (*FAULTS_OF_STEPS, "runtime.fault", "runtime.stopped")
-WARNINGS = ("engine.order_refused", "engine.settings_refused", "engine.checkpoint_refused")
+WARNINGS = (
+    "engine.order_refused",
+    "engine.settings_refused",
+    "engine.checkpoint_refused",
+    "engine.not_controlled",
+)
 
 
 class EventLines:

@@ -18,7 +18,7 @@ from headway import telemetry
 from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.plants import PlantError
-from headway.plants.sumo import read_network
+from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.runtime import (
     ErrorRecoverySystem,
@@ -325,7 +325,7 @@ class StreetProcess:
         before, orders = self._orders.load(), self._orders.with_switch(order)
         settings = with_orders(self.settings, orders)
         if order.scenario:
-            read_network(scenario(order.scenario).net)
+            network_of(scenario(order.scenario))
             self.loop.checkpoint()  # if the other one does not start, this one goes on from here
         self._orders.save(orders)
         if order.scenario:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from headway.plants import PlantError
-from headway.plants.sumo import SumoSettings, read_network
+from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import Scenario, fitting_step_s, scenario
+from headway.roads import Network
 from headway.runtime import FigureLimits, RealTimeController
 from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
@@ -34,6 +35,7 @@ LIMITS = {
 }
 EMISSION_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # wall time
+MOST_NOT_CONTROLLED = 50  # events at a start; a city may have hundreds
 TICK_MEAN_OVER = 100  # ticks whose mean work a snapshot reports
 
 
@@ -220,7 +222,7 @@ def open_run(
     """
     s = task.settings
     of_scenario = scenario(s.street.scenario)
-    network = read_network(of_scenario.net)
+    network = network_of(of_scenario)
     folder = Path(s.recovery.folder)
     key = f"{of_scenario.name} {task.key()}"
     found = checkpoint.latest(folder / "checkpoints", key) if resume else None
@@ -249,6 +251,7 @@ def open_run(
         tick_s=s.loop.tick_s,
     )
     _record_start(run, task, found)
+    _record_not_controlled(run, network)
     if unknown:
         known = ", ".join(junction.id for junction in network.junctions)
         fault = f"safety.junctions: no junction {', '.join(unknown)} here. There are: {known}."
@@ -315,16 +318,27 @@ def _sumo_settings(
     return replace(start, extra=(*start.extra, "--load-state", str(found.plant)))
 
 
+def _record_not_controlled(run: StreetRun, network: Network) -> None:
+    """An event for each junction or link that is left alone, the first MOST_NOT_CONTROLLED."""
+    for left in network.not_controlled[:MOST_NOT_CONTROLLED]:
+        run.record("engine.not_controlled", {"signals": list(left.tl_ids), "reason": left.reason})
+    more = len(network.not_controlled) - MOST_NOT_CONTROLLED
+    if more > 0:
+        run.record("engine.not_controlled", {"signals": [], "reason": f"{more} more"})
+
+
 def _record_start(run: StreetRun, task: Task, found: checkpoint.Checkpoint | None) -> None:
     """Restore the street's own state from the checkpoint, if there is one, and record how the run
     starts.
     """
     s = task.settings
-    about = {
+    about: dict[str, Any] = {
         "scenario": run.scenario.name,
         "net": run.scenario.net,
         "controller": s.control.controller,
     }
+    if run.scenario.additional:
+        about["additional"] = list(run.scenario.additional)
     if found is None:
         run.record("engine.started", {**about, "run": run.key}, run.scenario.begin_s)
         if formats := checkpoint.other_formats(run.checkpoints, run.key):

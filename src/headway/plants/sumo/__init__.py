@@ -2,7 +2,7 @@
 
 from headway.plants.sumo.network import Shapes, read_network, read_shapes
 from headway.plants.sumo.plant import Scene, SumoPlant, SumoSettings, UnobservedPlant
-from headway.plants.sumo.scenarios import RESCO, Scenario, scenario
+from headway.plants.sumo.scenarios import RESCO, Scenario, network_of, scenario
 
 __all__ = [
     "RESCO",
@@ -12,6 +12,7 @@ __all__ = [
     "SumoPlant",
     "SumoSettings",
     "UnobservedPlant",
+    "network_of",
     "read_network",
     "read_shapes",
     "scenario",

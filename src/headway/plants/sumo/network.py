@@ -2,7 +2,8 @@
 
 Conflicts come from the right-of-way data of each junction (`<request>`: `foes` and `response`),
 never from the signal programme: a programme that shows two conflicting protected greens is read,
-corrected and warned of.
+corrected and warned of. What cannot be controlled is left to SUMO, alone, and listed
+(`Network.not_controlled`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import gzip
 import math
 import xml.etree.ElementTree as ET
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
 
+from headway.plants.sumo.programmes import RAIL, UNREADABLE, running_programmes
 from headway.roads.network import (
     BoolArray,
     Colour,
@@ -27,6 +28,7 @@ from headway.roads.network import (
     Lane,
     Link,
     Network,
+    NotControlled,
     Programme,
     RoadsError,
     SignalGroup,
@@ -45,17 +47,19 @@ COLOUR_OF = {
     "O": Colour.DARK,
 }
 
+# right of way as a signal that is off leaves it: after all others, and before them
+OFF_AS_GREEN = {"o": Colour.PERMISSIVE, "O": Colour.GREEN}
+
 WALKING_MPS = 1.0  # of pedestrians on a crossing, where the network says nothing
 DEFAULT_SPEED = "13.9"  # m/s, as SUMO has it where a lane says nothing
 
 _Phases = tuple[list[str], list[float], float]
-UNREADABLE = (OSError, EOFError, zlib.error, ET.ParseError)
 
 
 @dataclass
 class _Raw:
-    """The parts of the file that matter, as text; foes and give-way of each request (node, index)
-    as sets of indices at that node.
+    """The parts of the files that matter, as text; foes and give-way of each request (node, index)
+    as sets of indices at that node. faults: why a traffic light cannot be controlled.
     """
 
     lanes: dict[str, ET.Element]
@@ -64,24 +68,34 @@ class _Raw:
     connections: list[ET.Element]
     nodes: list[ET.Element]
     programmes: dict[str, ET.Element]
+    faults: dict[str, str]
     foes: dict[tuple[str, int], frozenset[int]]
     gives_way_to: dict[tuple[str, int], frozenset[int]]
 
 
-def read_network(path: str | Path) -> Network:
-    """Read the network at `path`. Raises RoadsError with the place and the remedy where it cannot
+def read_network(path: str | Path, additional: Sequence[str] = (), begin_s: float = 0.0) -> Network:
+    """Read the network at `path`, with the programmes that SUMO runs from `begin_s` on if it loads
+    these additional files. Raises RoadsError with the place and the remedy where nothing of it can
     be controlled.
     """
-    raw = _parse(Path(path))
-    lanes = {
-        name: i
-        for i, name in enumerate(n for n in raw.lanes if raw.function[raw.edge_of[n]] != "internal")
-    }
-    links = _links(str(path), raw, lanes)
-    return _assemble(str(path), raw, lanes, links)
+    try:
+        raw = _parse(Path(path), additional, begin_s)
+        lanes = {
+            name: i
+            for i, name in enumerate(
+                n for n in raw.lanes if raw.function[raw.edge_of[n]] != "internal"
+            )
+        }
+        return _assemble(str(path), raw, lanes, _links(raw, lanes))
+    except RoadsError:
+        raise
+    except (ValueError, LookupError) as error:
+        raise RoadsError(
+            f"{path}: is not as netconvert writes networks ({error!r}). Rebuild it with netconvert."
+        ) from error
 
 
-def _parse(path: Path) -> _Raw:
+def _parse(path: Path, additional: Sequence[str], begin_s: float) -> _Raw:
     if not path.is_file():
         raise RoadsError(
             f"{path}: no such network file. Check the path, or the net-file entry of the .sumocfg."
@@ -97,14 +111,22 @@ def _parse(path: Path) -> _Raw:
         raise RoadsError(
             f"{path}: the root element is <{root.tag}>, not <net>: this is no SUMO network."
         )
-    raw = _Raw({}, {}, {}, root.findall("connection"), root.findall("junction"), {}, {}, {})
+    raw = _Raw(
+        lanes={},
+        edge_of={},
+        function={},
+        connections=root.findall("connection"),
+        nodes=root.findall("junction"),
+        programmes=running_programmes(root, additional, begin_s),
+        faults={},
+        foes={},
+        gives_way_to={},
+    )
     for edge in root.iter("edge"):
         raw.function[edge.get("id", "")] = edge.get("function", "normal")
         for lane in edge.findall("lane"):
             raw.lanes[lane.get("id", "")] = lane
             raw.edge_of[lane.get("id", "")] = edge.get("id", "")
-    for programme in root.iter("tlLogic"):
-        raw.programmes.setdefault(programme.get("id", ""), programme)
     for node in raw.nodes:
         for r in node.findall("request"):
             request = (node.get("id", ""), int(r.get("index", "-1")))
@@ -162,10 +184,30 @@ class _Ways:
             if c.get("from", "").startswith(":")
         }
         self._request_of: dict[str, tuple[str, int]] = {}
+        self._leaving: dict[str, list[str]] = {}  # what each lane leads to, in SUMO's order
+        for c in raw.connections:
+            self._leaving.setdefault(_lane_id(c, "from"), []).append(_lane_id(c, "to"))
         for node in raw.nodes:
             if node.get("type") != "internal":
-                for i, lane in enumerate((node.get("intLanes") or "").split()):
+                inside = (node.get("intLanes") or "").split()
+                for i, lane in enumerate(inside or self._without_lanes(node)):
                     self._request_of[lane] = (node.get("id", ""), i)
+
+    def _without_lanes(self, node: ET.Element) -> list[str]:
+        """Of a node without internal lanes: each connection as "from>to", in the order of the
+        requests; none if these are of other connections.
+        """
+        incoming = (node.get("incLanes") or "").split()
+        ways = [f"{lane}>{end}" for lane in incoming for end in self._leaving.get(lane, ())]
+        return ways if len(ways) == len(node.findall("request")) else []
+
+    def straight(self, start: str, end: str) -> _Way:
+        """From lane to lane, where the network has no internal lanes."""
+        node, request = self._request_of.get(f"{start}>{end}", ("", -1))
+        lanes = self._raw.lanes
+        here, there = (_points(lanes[name].get("shape", "")) for name in (start, end))
+        length_m = math.dist(here[-1], there[0]) if here and there else 0.0
+        return _Way(node, request, length_m, float(lanes[end].get("speed", DEFAULT_SPEED)))
 
     def over_crossing(self, crossing: str) -> _Way:
         """Of pedestrians, at walking speed."""
@@ -196,7 +238,7 @@ def _lane_id(connection: ET.Element, which: str) -> str:
     return f"{connection.get(which)}_{connection.get(which + 'Lane')}"
 
 
-def _links(path: str, raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str, int]]:
+def _links(raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str, int]]:
     """Every link over a junction with its programme and place in it ("" and -1 without signal)."""
     ways = _Ways(raw)
     found: list[tuple[Link, str, int]] = []
@@ -207,16 +249,20 @@ def _links(path: str, raw: _Raw, lanes: dict[str, int]) -> list[tuple[Link, str,
         walking = functions[0] in ("crossing", "walkingarea") or functions[1] == "walkingarea"
         if start not in lanes or end not in lanes or (walking and not crossing):
             continue
-        way = (
-            ways.over_crossing(end) if crossing else ways.over_internal_lanes(c.get("via", ""), end)
-        )
         tl = c.get("tl", "")
+        if crossing:
+            way = ways.over_crossing(end)
+        elif c.get("via") or not tl:
+            way = ways.over_internal_lanes(c.get("via", ""), end)
+        else:
+            way = ways.straight(start, end)
         if tl and way.request < 0:
-            raise RoadsError(
-                f"{path}: connection {start} -> {end} of traffic light {tl!r} "
+            fault = (
+                f"connection {start} -> {end} of traffic light {tl!r} "
                 "has no internal lane, so its right of way is unknown. Rebuild the network "
                 "with netconvert without --no-internal-links."
             )
+            raw.faults.setdefault(tl, fault)
         kind = Kind.PEDESTRIAN if crossing else max(_kind(raw.lanes[start]), _kind(raw.lanes[end]))
         link = Link(
             node=way.node,
@@ -248,27 +294,27 @@ def _clusters(nodes_of: dict[str, set[str]]) -> Iterator[tuple[str, ...]]:
         yield tuple(members)
 
 
-def _phases(path: str, programme: ET.Element, width: int) -> _Phases:
+def _phases(programme: ET.Element, width: int) -> _Phases:
     """States, durations (seconds) and offset of a programme whose links use `width` places of a
-    state.
+    state. Raises RoadsError.
     """
     name = programme.get("id", "")
     states = [p.get("state", "") for p in programme.findall("phase")]
     durations = [float(p.get("duration", "0")) for p in programme.findall("phase")]
-    if not states or sum(durations) <= 0.0:
+    if not states or not 0.0 < sum(durations) < math.inf or min(durations) < 0.0:
         raise RoadsError(
-            f"{path}: the programme of traffic light {name!r} has no phase of any length. "
+            f"the programme of traffic light {name!r} has no phase of any length. "
             "Give it at least one green phase."
         )
     for i, state in enumerate(states):
         if len(state) < width:
             raise RoadsError(
-                f"{path}: traffic light {name!r}, phase {i}: the state {state!r} has "
+                f"traffic light {name!r}, phase {i}: the state {state!r} has "
                 f"{len(state)} places, but its connections use {width}."
             )
         if unknown := set(state) - set(COLOUR_OF):
             raise RoadsError(
-                f"{path}: traffic light {name!r}, phase {i}: unknown colours "
+                f"traffic light {name!r}, phase {i}: unknown colours "
                 f"{sorted(unknown)} in {state!r}."
             )
     offset = programme.get("offset", "0")
@@ -307,75 +353,103 @@ def _assemble(
 ) -> Network:
     """The network of the links that were found."""
     links = [link for link, _, _ in found]
-    by_programme = _links_by_programme(path, raw, found)
+    by_programme = _links_by_programme(raw, found)
     nodes_of = {
-        tl: {links[i].node for own in places.values() for i in own}
-        for tl, places in by_programme.items()
-    }
-    plans = {
-        tl: _phases(path, raw.programmes[tl], max(places) + 1)
+        tl: {links[i].node for own in places.values() for i in own} - {""}
         for tl, places in by_programme.items()
     }
 
     # a junction is all programmes that meet at a node
-    groups: list[SignalGroup] = []
-    junctions: list[Junction] = []
-    warnings: list[str] = []
+    parts = _Parts([], [], [], [])
     for members in _clusters(nodes_of):
-        first = len(groups)
-        for tl in members:
-            groups += _groups(tl, len(junctions), links, by_programme[tl], plans[tl][0])
-        own_plans = {tl: plans[tl] for tl in members}
-        junctions.append(_junction(path, raw, links, groups, first, own_plans, warnings))
-    if not junctions:
-        raise RoadsError(
-            f"{path}: no connection is controlled by any of the {len(raw.programmes)} traffic "
+        try:
+            own = {tl: by_programme[tl] for tl in members}
+            parts.add(_junction(raw, links, own, (len(parts.junctions), len(parts.groups))))
+        except RoadsError as error:
+            parts.left.append(NotControlled(members, str(error)))
+        except RecursionError:
+            parts.left.append(NotControlled(members, f"junction {members[0]!r} is too large."))
+    if not parts.junctions:
+        reason = (
+            f"no connection is controlled by any of the {len(raw.programmes)} traffic "
             "lights. Assign links to them (tl, linkIndex)."
         )
+        if parts.left:
+            reason = parts.left[0].reason
+        raise RoadsError(f"{path}: {reason}")
 
-    group_of = {i: g for g, group in enumerate(groups) for i in group.links}
+    group_of = {i: g for g, group in enumerate(parts.groups) for i in group.links}
+    alone = {i for places in by_programme.values() for own in places.values() for i in own}
     return Network(
         path=path,
         lanes=tuple(_lane(name, raw) for name in lane_of),
-        links=tuple(replace(x, group=group_of.get(i, x.group)) for i, x in enumerate(links)),
-        groups=tuple(groups),
-        junctions=tuple(junctions),
+        links=tuple(
+            replace(x, group=group_of.get(i, -1), left_alone=i in alone and i not in group_of)
+            for i, x in enumerate(links)
+        ),
+        groups=tuple(parts.groups),
+        junctions=tuple(parts.junctions),
         lane_index=lane_of,
-        warnings=tuple(warnings),
+        warnings=tuple(parts.warnings),
+        not_controlled=tuple(parts.left),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What junctions are made of, and what was left out of them."""
+
+    groups: list[SignalGroup]
+    junctions: list[Junction]
+    warnings: list[str]
+    left: list[NotControlled]
+
+    def add(self, other: _Parts) -> None:
+        self.groups.extend(other.groups)
+        self.junctions.extend(other.junctions)
+        self.warnings.extend(other.warnings)
+        self.left.extend(other.left)
+
+
 def _links_by_programme(
-    path: str, raw: _Raw, found: list[tuple[Link, str, int]]
+    raw: _Raw, found: list[tuple[Link, str, int]]
 ) -> dict[str, dict[int, list[int]]]:
-    """Links of each place of each programme, in the order of the programmes in the file."""
+    """Links of each place of each programme, in the order of the programmes in the file. Those of
+    rail signals and crossings belong to none.
+    """
+    rail = {node.get("id", "") for node in raw.nodes if node.get("type") in RAIL}
     by_programme: dict[str, dict[int, list[int]]] = {tl: {} for tl in raw.programmes}
     for i, (_, tl, place) in enumerate(found):
-        if tl and tl not in raw.programmes:
-            raise RoadsError(
-                f"{path}: connection {i} names traffic light {tl!r}, which has no "
-                "programme (<tlLogic>)."
-            )
-        if tl:
-            by_programme[tl].setdefault(place, []).append(i)
+        if tl in raw.programmes or (tl and tl not in rail):
+            by_programme.setdefault(tl, {}).setdefault(place, []).append(i)
     return {tl: places for tl, places in by_programme.items() if places}
 
 
-def _groups(
-    tl: str, junction: int, links: list[Link], places: dict[int, list[int]], states: list[str]
-) -> list[SignalGroup]:
-    """The signal groups of a programme: one a place."""
-    return [
-        SignalGroup(
-            tl_id=tl,
-            index=place,
-            junction=junction,
-            kind=max(links[i].kind for i in places[place]),
-            links=tuple(places[place]),
-            turn_on_red=any(state[place] == "s" for state in states),
+def _plan(raw: _Raw, tl: str, places: dict[int, list[int]]) -> _Phases:
+    """The programme of traffic light `tl`, if it can be controlled. Raises RoadsError."""
+    if fault := raw.faults.get(tl):
+        raise RoadsError(fault)
+    if tl not in raw.programmes:
+        raise RoadsError(
+            f"a connection names traffic light {tl!r}, which has no programme (<tlLogic>)."
         )
-        for place in sorted(places)
-    ]
+    if min(places) < 0:
+        raise RoadsError(f"a connection of traffic light {tl!r} has no linkIndex.")
+    return _phases(raw.programmes[tl], max(places) + 1)
+
+
+def _group(
+    tl: str, junction: int, links: list[Link], place: int, own: list[int], letters: str
+) -> SignalGroup:
+    """The signal group of a place of a programme, which shows `letters` phase by phase."""
+    return SignalGroup(
+        tl_id=tl,
+        index=place,
+        junction=junction,
+        kind=max(links[i].kind for i in own),
+        links=tuple(own),
+        turn_on_red="s" in letters,
+    )
 
 
 def _lane(name: str, raw: _Raw) -> Lane:
@@ -391,67 +465,100 @@ def _lane(name: str, raw: _Raw) -> Lane:
 
 
 def _junction(
-    path: str,
     raw: _Raw,
     links: list[Link],
-    groups: list[SignalGroup],
-    first: int,
-    plans: dict[str, _Phases],
-    warnings: list[str],
-) -> Junction:
-    """The junction of the groups from `first` on, whose programmes are `plans`."""
-    own, members = groups[first:], tuple(plans)
+    by_programme: dict[str, dict[int, list[int]]],
+    at: tuple[int, int],
+) -> _Parts:
+    """The junction of these programmes, with the links of their places. at: its index, and that of
+    its first group. Raises RoadsError if it cannot be controlled.
+    """
+    (number, first), members = at, tuple(by_programme)
+    plans = {tl: _plan(raw, tl, places) for tl, places in by_programme.items()}
+    own: list[SignalGroup] = []
+    left: list[NotControlled] = []
+    for tl, places in by_programme.items():
+        for place in sorted(places):
+            letters = "".join(state[place] for state in plans[tl][0])
+            group = _group(tl, number, links, place, places[place], letters)
+            if set(letters).isdisjoint("gGoO"):
+                left.append(_never_green(members[0], links, group, letters))
+            else:
+                own.append(group)
+    if not own:
+        raise RoadsError(left[0].reason)
+
     conflicts, yields = _right_of_way(raw, links, [list(g.links) for g in own])
     colours, durations, offset = merge_programmes(
         [(_colours(own, tl, states), d, o) for tl, (states, d, o) in plans.items()]
     )
-    for phase, row in enumerate(colours):
-        allowed = permissible(row, conflicts, yields)
-        if (allowed != row).any():
-            places = [own[i].index for i in np.flatnonzero(allowed != row)]
-            warnings.append(
-                f"junction {members[0]!r}: phase {phase} shows conflicting greens; links "
-                f"{places} are lowered to what right of way allows"
-            )
-            colours[phase] = allowed
+    warnings = _lower(members[0], own, colours, conflicts, yields)
     stages = green_phases(colours)
-    _require_green(path, members[0], links, own, colours, stages)
-    return Junction(
+    junction = Junction(
         id=members[0],
         tl_ids=members,
         first=first,
-        end=len(groups),
+        end=first + len(own),
         conflicts=conflicts,
         yields=yields,
         stages=stages if len(stages) else maximal_stages(conflicts),
         programme=Programme(colours, np.array(durations, np.float64), offset),
     )
+    return _Parts(own, [junction], warnings, left)
+
+
+def _never_green(
+    junction: str, links: list[Link], group: SignalGroup, letters: str
+) -> NotControlled:
+    """The link of a place at which the programme shows `letters`, none of them green: it goes on
+    to show what it always shows, else red.
+    """
+    direction = links[group.links[0]].direction
+    reason = (
+        f"junction {junction!r} has no stage that serves link {group.index} of traffic light "
+        f"{group.tl_id!r} (direction {direction!r}). Give the programme a green phase for it, or "
+        "take the signal off the link."
+    )
+    shows = letters[0] if len(set(letters)) == 1 else "s" if group.turn_on_red else "r"
+    return NotControlled((group.tl_id,), reason, group.index, shows)
+
+
+def _lower(
+    junction: str,
+    own: list[SignalGroup],
+    colours: ColourArray,
+    conflicts: BoolArray,
+    yields: BoolArray,
+) -> list[str]:
+    """Lower the greens of `colours`, (phases, groups), to what right of way allows; returns what
+    was lowered.
+    """
+    warnings = []
+    for phase, row in enumerate(colours):
+        allowed = permissible(row, conflicts, yields)
+        if (allowed != row).any():
+            places = [own[i].index for i in np.flatnonzero(allowed != row)]
+            warnings.append(
+                f"junction {junction!r}: phase {phase} shows conflicting greens; links "
+                f"{places} are lowered to what right of way allows"
+            )
+            colours[phase] = allowed
+    return warnings
 
 
 def _colours(own: list[SignalGroup], tl: str, states: list[str]) -> ColourArray:
-    """(phases, groups of this programme)."""
+    """(phases, groups of this programme). Where it is off in some phases, and never green in the
+    others, off is its green.
+    """
     places = [g.index for g in own if g.tl_id == tl]
-    return np.array([[COLOUR_OF[s[p]] for p in places] for s in states], np.int8)
-
-
-def _require_green(
-    path: str,
-    junction: str,
-    links: list[Link],
-    own: list[SignalGroup],
-    colours: ColourArray,
-    stages: ColourArray,
-) -> None:
-    """Raises RoadsError for a group that the programme switches, but never to green."""
-    for i, group in enumerate(own):
-        served = (stages[:, i] >= Colour.PERMISSIVE).any()
-        if not served and (colours[:, i] != Colour.DARK).any():
-            raise RoadsError(
-                f"{path}: junction {junction!r} has no stage that serves link {group.index} of "
-                f"traffic light {group.tl_id!r} "
-                f"(direction {links[group.links[0]].direction!r}). Give the programme a green "
-                "phase for it, or take the signal off the link."
-            )
+    rows = np.array([[COLOUR_OF[s[p]] for p in places] for s in states], np.int8)
+    rows = rows.reshape(len(states), len(places))
+    for k, place in enumerate(places):
+        letters = {s[place] for s in states}
+        if letters.isdisjoint("gG") and not letters <= set("oO"):
+            lit = [OFF_AS_GREEN.get(s[place], COLOUR_OF[s[place]]) for s in states]
+            rows[:, k] = lit
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

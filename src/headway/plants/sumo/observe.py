@@ -131,6 +131,7 @@ class Watcher:
             PASSED_M if name in long else 2 * PASSED_M for name in self.watch.name
         ]
         self._link_at = {(g.tl_id, g.index): g.links for g in network.groups}
+        self._known = {g.tl_id for g in network.groups}
         self._group_at = {(g.tl_id, g.index): i for i, g in enumerate(network.groups)}
         self._capacity = 1024
         self._slot_of: dict[str, int] = {}
@@ -266,9 +267,10 @@ class Watcher:
         known = self._link[slot]
         detour = 0.0
         if link < 0 and not self._away[on]:
-            ahead = self._vehicle.getNextTLS(
-                name
-            )  # on each lane again: the route that SUMO reports may depend on it
+            # on each lane again: the route that SUMO reports may depend on it
+            ahead = self._vehicle.getNextTLS(name)
+            if ahead and ahead[0][0] not in self._known:  # rail signals
+                ahead = [x for x in ahead if x[0] in self._known]
             if ahead:
                 link = self._from_own_lane(own, ahead[0][0], ahead[0][1], name)
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest

@@ -14,6 +14,7 @@ import numpy as np
 from headway.plants import PlantError
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
+from headway.plants.sumo.scenarios import additional_files
 from headway.plants.sumo.short_lanes import short_lanes
 from headway.roads import Colour, Kind, Network
 from headway.safety import Command
@@ -37,6 +38,7 @@ class SumoSettings:
     range_m: how far upstream of a stop line vehicles are observed.
     sensing: the equipment, see `profiles`.
     extra:   further command-line options, in order.
+    additional: further additional files, beside those of the configuration.
     remote:  empty for libsumo in this process; "gui" for a graphical SUMO of this machine, the
              program `binary`; "host:port" for one that waits there (started with the options of
              `arguments` and --remote-port). The last two need the package traci.
@@ -54,8 +56,10 @@ class SumoSettings:
     binary: str = "sumo-gui"
     step_s: float | None = None
     teleport_s: float = -1.0
+    additional: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
+        files = (*additional_files(self.sumocfg), *self.additional) if self.additional else ()
         return [
             "sumo",
             "-c",
@@ -76,6 +80,7 @@ class SumoSettings:
             "true",
             "--duration-log.disable",
             "true",
+            *(("--additional-files", ",".join(files)) if files else ()),
             *(() if self.step_s is None else ("--step-length", f"{self.step_s:g}")),
             *self.extra,
         ]
@@ -174,10 +179,11 @@ class SumoPlant:
         self._halting = bare(self._sumo, "lane", "getLastStepHaltingNumber")
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
-        """For each programme: its name, (place, group) of its groups, the letter for red of each
-        place.
+        """For each programme: its name, (place, group) of its groups, the letter of each place
+        while it is red or left alone.
         """
         found = []
+        alone = {(x.tl_ids[0], x.place): x.shows for x in self._network.not_controlled if x.shows}
         for junction in self._network.junctions:
             for tl in junction.tl_ids:
                 places = [
@@ -186,7 +192,7 @@ class SumoPlant:
                     if self._network.groups[g].tl_id == tl
                 ]
                 width = len(self._sumo.trafficlight.getRedYellowGreenState(tl))
-                red = ["r"] * width
+                red = [alone.get((tl, place), "r") for place in range(width)]
                 for place, group in places:
                     if self._network.groups[group].turn_on_red:
                         red[place] = "s"

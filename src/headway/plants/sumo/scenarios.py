@@ -10,12 +10,15 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import math
+import os
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
-from headway.plants.sumo.network import UNREADABLE
-from headway.roads.network import RoadsError
+from headway.plants.sumo.network import read_network
+from headway.plants.sumo.programmes import UNREADABLE, seconds
+from headway.roads.network import Network, RoadsError
 
 RESCO = (
     "cologne1",
@@ -36,10 +39,23 @@ ON_EVENT = (
 MS_TOLERANCE = 1e-3  # milliseconds by which a sum of them may be off
 
 
+SYNONYMS = {
+    "net": "net-file",
+    "n": "net-file",
+    "routes": "route-files",
+    "r": "route-files",
+    "additional": "additional-files",
+    "a": "additional-files",
+    "b": "begin",
+    "e": "end",
+}
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A SUMO configuration. begin_s, end_s: simulated seconds of the demand; end_s is inf where
-    none is given. step_s: of the simulation.
+    none is given. step_s: of the simulation. additional: files, in SUMO's order.
     """
 
     name: str
@@ -49,6 +65,12 @@ class Scenario:
     begin_s: float
     end_s: float
     step_s: float = 1.0
+    additional: tuple[str, ...] = ()
+
+
+def network_of(chosen: Scenario) -> Network:
+    """The network of a scenario, with the programmes that SUMO runs. Raises RoadsError."""
+    return read_network(chosen.net, chosen.additional, chosen.begin_s)
 
 
 def fitting_step_s(tick_s: float, step_s: float) -> float:
@@ -97,43 +119,59 @@ def read_sumocfg(path: Path, name: str) -> Scenario:
     except ET.ParseError as error:
         raise RoadsError(f"{path}: not readable as XML ({error}).") from error
 
-    def value(tag: str, default: str = "") -> str:
-        found = root.find(f".//{tag}")
-        return found.get("value", default) if found is not None else default
-
-    net = value("net-file")
-    if not net:
+    options = _options(root)
+    if "net-file" not in options:
         raise RoadsError(f"{path}: names no <net-file>. Add <input><net-file value=.../></input>.")
-    routes = tuple(
-        str(path.parent / r.strip()) for r in value("route-files").split(",") if r.strip()
-    )
-    for file in (str(path.parent / net), *routes):
+    net = str(path.parent / options["net-file"])
+    routes = _files(path, options.get("route-files", ""))
+    additional = _files(path, options.get("additional-files", ""))
+    for file in (net, *routes, *additional):
         if not Path(file).is_file():
             raise RoadsError(f"{path}: names {file}, which does not exist. Correct the path.")
     try:
-        begin, end = seconds(value("begin", "0")), seconds(value("end", "-1"))
-        step_s = seconds(value("step-length", "1"))
+        begin, end = seconds(options.get("begin", "0")), seconds(options.get("end", "-1"))
+        step_s = seconds(options.get("step-length", "1"))
     except ValueError as error:
         raise RoadsError(
             f"{path}: begin, end or step-length is no time ({error}). Give seconds, or hh:mm:ss."
         ) from error
     return Scenario(
-        name,
-        str(path.resolve()),
-        str((path.parent / net).resolve()),
-        routes,
-        begin,
-        end if end >= 0 else float("inf"),
-        step_s,
+        name=name,
+        sumocfg=str(path.resolve()),
+        net=str(Path(net).resolve()),
+        routes=routes,
+        begin_s=begin,
+        end_s=end if end >= 0 else float("inf"),
+        additional=tuple(str(Path(file).resolve()) for file in additional),
+        step_s=step_s,
     )
 
 
-def seconds(text: str) -> float:
-    """SUMO's notations of time: seconds, or [days:]hours:minutes:seconds."""
-    total = 0.0
-    for part, weight in zip(reversed(text.split(":")), (1.0, 60.0, 3600.0, 86400.0), strict=False):
-        total += float(part) * weight
-    return total
+def additional_files(sumocfg: str) -> tuple[str, ...]:
+    """Those that a configuration names: an option of the command line would take their place."""
+    path = Path(sumocfg)
+    return _files(path, _options(ET.parse(path).getroot()).get("additional-files", ""))
+
+
+def _files(sumocfg: Path, names: str) -> tuple[str, ...]:
+    """SUMO takes a name from the folder of its configuration."""
+    return tuple(str(sumocfg.parent / x.strip()) for x in names.split(",") if x.strip())
+
+
+def _options(root: ET.Element) -> dict[str, str]:
+    """The options of a configuration by their full names. SUMO takes the value of the attribute
+    `value` or `v`, or the text; and puts environment variables in for ${}.
+    """
+    found = {}
+    for item in root.iter():
+        text = item.get("value") or item.get("v") or (item.text or "").strip()
+        if text and not len(item):
+            found[SYNONYMS.get(item.tag, item.tag)] = VARIABLE.sub(_variable, text)
+    return found
+
+
+def _variable(found: re.Match[str]) -> str:
+    return os.environ.get(found[1], "")
 
 
 def vehicles(of: Scenario) -> int:

@@ -1,0 +1,199 @@
+"""Of several programmes of a traffic light the one that SUMO runs; signals that are none of
+Headway's; and of each of them what SUMO itself says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from pathlib import Path
+
+import libsumo
+import pytest
+from tests.plants.test_sumo_networks import read, two_ways
+from tests.roads.builders import connection, edge, internal, junction, lane, programme
+
+from headway.plants.sumo import SumoSettings, network_of, read_network
+from headway.plants.sumo.network import COLOUR_OF
+from headway.plants.sumo.scenarios import read_sumocfg
+from headway.plants.sumo.signal_record import read_states
+from headway.roads import PROFILES, RoadsError, work_out
+from headway.roads.upstream import feeders
+from headway.safety.audit import audit
+from headway.street.closed_loop import open_street
+
+TOWNS = Path(os.environ.get("HEADWAY_DATA", "../shared/data")) / "streets"
+# configuration, junctions that are controlled, signals that are left alone
+RUNS = {
+    "bologna/acosta/run.sumocfg": (7, 0),
+    "bologna/pasubio/run.sumocfg": (8, 0),
+    "bologna/joined/run.sumocfg": (13, 0),
+    "TAVF-Hamburg/run_simulation.sumocfg": (43, 0),
+    "Doerpfeldstr/all_modes.sumocfg": (9, 3),
+}
+OWN, OTHER, THIRD = (30, "Gr"), (20, "rG"), (10, "gr")
+
+
+def states(network) -> list[list[int]]:
+    return network.junctions[0].programme.colours.tolist()
+
+
+def additional(tmp_path, text: str, name: str = "more.add.xml") -> str:
+    path = tmp_path / name
+    data = f"<additional>{text}</additional>".encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return str(path)
+
+
+def test_of_several_programmes_the_last_one_that_is_read_runs(tmp_path):
+    both = programme("T", OWN, OTHER, programID="0") + programme("T", OTHER, OWN, programID="1")
+    first = read(tmp_path, *two_ways(plan=both))
+    assert states(first) == [[1, 4], [4, 1]]
+
+    more = additional(tmp_path, programme("T", OWN, THIRD, OTHER, programID="2"), "more.add.xml.gz")
+    network = read_network(first.path, [more])
+    assert states(network) == [[4, 1], [3, 1], [1, 4]]
+    around = additional(tmp_path, '<include href="more.add.xml.gz"/>', "around.add.xml")
+    assert states(read_network(first.path, [around])) == states(network)
+
+
+def test_a_programme_without_phases_moves_the_one_of_its_name(tmp_path):
+    own = read(tmp_path, *two_ways(plan=programme("T", OWN, OTHER, programID="0")))
+    moved = additional(tmp_path, '<tlLogic id="T" programID="0" offset="12"/>')
+    assert own.junctions[0].programme.offset_s == 0.0
+    assert read_network(own.path, [moved]).junctions[0].programme.offset_s == 12.0
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    own = read(tmp_path, *two_ways())
+    broken = tmp_path / "broken.add.xml"
+    for text in ("<additional>", "", "<a>\x00</a>"):
+        broken.write_text(text)
+        with pytest.raises(RoadsError, match=r"broken\.add\.xml: not a readable additional file"):
+            read_network(own.path, [str(broken)])
+
+
+def test_a_waut_says_which_programme_runs_at_the_begin(tmp_path):
+    own = read(tmp_path, *two_ways(plan=programme("T", OWN, OTHER, programID="0")))
+    later = programme("T", OTHER, OWN, programID="x") + (
+        '<WAUT id="w" startProg="0"><wautSwitch time="5" to="x"/></WAUT>'
+        '<wautJunction wautID="w" junctionID="T"/>'
+    )
+    files = [additional(tmp_path, later)]
+    assert states(read_network(own.path, files)) == [[4, 1], [1, 4]]
+    assert states(read_network(own.path, files, begin_s=5.0)) == [[1, 4], [4, 1]]
+
+
+def test_a_light_that_is_switched_off_is_left_alone(tmp_path):
+    own = read(tmp_path, *two_ways())
+    off = additional(tmp_path, '<tlLogic id="T" type="static" programID="off"/>')
+    with pytest.raises(RoadsError, match="the programme of traffic light 'T' has no phase"):
+        read_network(own.path, [off])
+
+
+def rails(node_type: str) -> tuple[str, ...]:
+    """A track r over node R, which is no traffic light, to the road a before T."""
+    return (
+        internal(lane(":R_0_0", length=5, speed=10)),
+        edge("r", lane("r_0", length=70, speed=10)),
+        junction("R", ":R_0_0", [((), ())], type=node_type),
+        connection("r_0", "a_0", via=":R_0_0", tl="R", linkIndex=0, dir="s"),
+    )
+
+
+@pytest.mark.parametrize("node_type", ["rail_signal", "rail_crossing"])
+def test_rail_signals_are_left_to_sumo_and_traffic_is_seen_through_them(tmp_path, node_type):
+    network = read(tmp_path, *two_ways(more=rails(node_type)))
+    assert [(j.id, len(j.groups)) for j in network.junctions] == [("T", 2)]
+    assert network.not_controlled == ()
+    assert [link.group for link in network.links] == [0, 1, -1]
+    seen = {feeder.name for feeder in feeders(network, network.lane_index["a_0"], 200.0)}
+    assert seen == {"a_0", ":R_0_0", "r_0"}
+    own = programme("R", (1, "G"), type=node_type)
+    assert len(read(tmp_path, *two_ways(more=(*rails(node_type), own))).junctions) == 1
+
+
+def test_no_traffic_is_seen_through_a_light_that_is_left_alone(tmp_path):
+    more = (*rails("traffic_light"), programme("R", (30, "r")))
+    network = read(tmp_path, *two_ways(more=more))
+    assert [(x.tl_ids, x.place) for x in network.not_controlled] == [(("R",), -1)]
+    assert [link.left_alone for link in network.links] == [False, False, True]
+    assert [x.name for x in feeders(network, network.lane_index["a_0"], 200.0)] == ["a_0"]
+
+
+def test_without_internal_lanes_right_of_way_is_that_of_the_order_of_connections(tmp_path):
+    """As netconvert --no-internal-links leaves them: lanes in the node's order, of each lane its
+    connections in the order of the file."""
+    requests = [((1,), ()), ((0,), (0,))]
+    pieces = [p.replace(' via=":C_0_0"', "").replace(' via=":C_1_0"', "") for p in two_ways()]
+    node = junction("C", "", requests, incLanes="b_0 a_0")
+    network = read(tmp_path, *(node if p.startswith("<junction") else p for p in pieces))
+    own = network.junctions[0]
+    assert [link.request for link in network.links] == [1, 0]
+    assert own.conflicts.tolist() == [[False, True], [True, False]]
+    assert own.yields.tolist() == [[False, True], [False, False]], "a gives way to b"
+    assert network.not_controlled == ()
+
+    few = junction("C", "", requests, incLanes="b_0")  # not those that the requests are of
+    with pytest.raises(RoadsError, match="connection a_0 -> z_0 of traffic light 'T' has no int"):
+        read(tmp_path, *(few if p.startswith("<junction") else p for p in pieces))
+
+
+# Towns
+
+
+@pytest.fixture
+def town(request, tmp_path):
+    """A copy of the town: SUMO writes beside its configuration."""
+    if not TOWNS.is_dir():
+        pytest.skip(f"no folder {TOWNS} (HEADWAY_DATA)")
+    folder = Path(request.param).parent
+    shutil.copytree(TOWNS / folder, tmp_path / folder)
+    for path in (tmp_path / folder).rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (tmp_path / folder).chmod(0o755)
+    return read_sumocfg(tmp_path / request.param, folder.name), RUNS[request.param]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("town", RUNS, indirect=True, ids=[Path(x).parent.name for x in RUNS])
+def test_a_town_runs_as_it_stands_with_all_its_files(town, tmp_path):
+    """For five minutes; the programmes are those that SUMO has in force at the start, and its own
+    record of the signals keeps the rules.
+    """
+    site, (junctions, left) = town
+    network = network_of(site)
+    assert (len(network.junctions), len(network.not_controlled)) == (junctions, left)
+    for own in network.junctions:
+        assert (own.stages >= 3).any(axis=0).all(), own.id
+    timing = work_out(network, PROFILES["street"])
+    lights = [tl for own in network.junctions for tl in own.tl_ids]
+    states = tmp_path / "states.xml"
+    record = additional(
+        tmp_path,
+        "".join(f'<timedEvent type="SaveTLSStates" source="{t}" dest="{states}"/>' for t in lights),
+    )
+    sumo = SumoSettings(site.sumocfg, additional=(record,))
+    street = open_street(network, timing, sumo, "planner", lambda event: None)
+    try:
+        for tl in lights:
+            (logic,) = (
+                x
+                for x in libsumo.trafficlight.getAllProgramLogics(tl)
+                if x.programID == libsumo.trafficlight.getProgram(tl)
+            )
+            own = network.junctions[network.junction(tl)]
+            if len(own.tl_ids) == 1:
+                groups = [network.groups[g] for g in own.groups]
+                assert own.programme.duration_s.tolist() == [p.duration for p in logic.phases], tl
+                wanted = [[int(COLOUR_OF[p.state[g.index]]) for g in groups] for p in logic.phases]
+                assert ((own.programme.colours >= 3) == [[c >= 3 for c in w] for w in wanted]).all()
+        seen = 0
+        for _ in range(300):
+            street.tick()
+            seen = max(seen, len(street.observation.vehicles))
+    finally:
+        street.plant.close()
+    assert seen > 10
+    assert audit(network, timing, read_states(states), grace_s=1.0) == []
