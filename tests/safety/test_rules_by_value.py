@@ -410,11 +410,21 @@ def test_a_red_group_blocks_no_group_and_one_blocked_group_of_many_is_enough():
         )
 
 
-def counted(links, persons=(0, 0, 0), known=(1.0, 1.0), link_group=(0, 1, 2, -1)):
+WAYS = kernel.Ways(
+    link_group=np.array([0, 1, 2, -1], np.int32),
+    # lane 0 leads to groups 0 and 2, lane 1 to none, lane 2 to group 1
+    lane_start=np.array([0, 2, 2, 3], np.int32),
+    lane_group=np.array([0, 2, 1], np.int32),
+)
+
+
+def counted(links, persons=(0, 0, 0), known=(1.0, 1.0), lanes=None, links_known=True):
     found = calls(3, present=np.array([True, False, True]))
     kernel.detect_calls(
+        np.full(len(links), -1, np.int32) if lanes is None else np.array(lanes, np.int32),
         np.array(links, np.int32),
-        np.array(link_group, np.int32),
+        links_known,
+        WAYS,
         np.array(persons, np.int32),
         np.array(known),
         junctions([0, 2, 3]),
@@ -437,6 +447,18 @@ def test_calls_come_from_vehicles_pedestrians_and_missing_observation():
     assert counted([], known=(0.5, 0.49)) == [False, False, True]
     assert counted([], known=(0.49, 1.0)) == [True, True, False]
     assert counted([], known=(np.nan, 0.0)) == [True, True, True]
+
+
+def test_a_vehicle_whose_way_is_not_known_calls_every_group_of_its_lane():
+    assert counted([0], lanes=[0]) == [True, False, False]
+    assert counted([0], lanes=[0], links_known=False) == [True, False, True]
+    assert counted([1], lanes=[0], links_known=False) == [True, True, True]
+    for link in (-1, -9, 4):
+        assert counted([link], lanes=[0]) == [True, False, True]
+        assert counted([link], lanes=[2]) == [False, True, False]
+        for lane in (1, 3, -1, -9, 10**6):
+            assert counted([link], lanes=[lane], links_known=False) == [False] * 3
+    assert counted([3], lanes=[0]) == [False] * 3, "it is known to go where there is no signal"
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,12 @@ def test_a_pedestrian_is_a_call(persons, served):
 def called(links, link_group, present):
     """The groups called by vehicles of these links; present: as it was before."""
     calls = kernel.Calls(present, np.zeros(4), np.zeros(4), np.zeros(4))
+    nowhere = np.zeros(0, np.int32)
     kernel.detect_calls(
+        np.full(len(links), -1, np.int32),
         np.array(links, np.int32),
-        link_group,
+        True,
+        kernel.Ways(link_group, np.zeros(1, np.int32), nowhere),
         np.zeros(4, np.int32),
         np.ones(1),
         junction_table(NETWORK),
@@ -89,7 +92,7 @@ def called(links, link_group, present):
 
 
 @pytest.mark.parametrize("link", [-1, 4, 7, -5])
-def test_a_vehicle_of_an_unknown_link_calls_no_group(link):
+def test_a_vehicle_of_an_unknown_link_and_lane_calls_no_group(link):
     assert not called([link], np.arange(4, dtype=np.int32), np.ones(4, bool)).any()
 
 

@@ -206,6 +206,10 @@ class Watch:
 
     def __init__(self, network: Network, events: list[Event]) -> None:
         self._groups = np.array([link.group for link in network.links], np.int32)
+        self._lane_groups: dict[int, list[int]] = {}
+        for link in network.links:
+            if link.group >= 0:
+                self._lane_groups.setdefault(link.from_lane, []).append(link.group)
         self._names = [junction.id for junction in network.junctions]
         self._events = events
         self._seen = 0
@@ -214,9 +218,13 @@ class Watch:
 
     def tick(self, observation: Observation) -> None:
         present = observation.waiting_persons > 0
-        links = observation.vehicles.link
-        groups = self._groups[links[links >= 0]]
+        vehicles = observation.vehicles
+        groups = self._groups[vehicles.link[vehicles.link >= 0]]
         present[groups[groups >= 0]] = True
+        # one whose way is not known may be for any group of its lane
+        unsure = vehicles.link < 0 if observation.links_known else np.ones(len(vehicles), np.bool_)
+        for lane in set(vehicles.lane[unsure].tolist()):
+            present[self._lane_groups.get(lane, [])] = True
         for event in self._events[self._seen :]:
             what = event.kind.removeprefix("safety.").removesuffix("_ended")
             if event.kind in ("safety.emergency", "safety.override"):

@@ -25,7 +25,13 @@ from headway.safety.holding import Holding, Scene
 from headway.safety.kernel import EPS_S, NO_GROUP, NO_STAGE, Calls, Decision, Rule, Signals
 from headway.safety.override import Order, Override
 from headway.safety.priority import LONGEST_SERVICE_S, Priority
-from headway.safety.tables import conflict_table, junction_table, limit_table, service_times
+from headway.safety.tables import (
+    conflict_table,
+    junction_table,
+    limit_table,
+    service_times,
+    way_table,
+)
 from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
 
 NOT_A_COLOUR = -1
@@ -70,7 +76,7 @@ class SafetyGate:
         self._limits = limit_table(timing)
         self._conflicts = conflict_table(network)
         self._junctions = junction_table(network)
-        self._link_group = np.array([link.group for link in network.links], np.int32)
+        self._ways = way_table(network)
 
         # what is remembered of each group
         groups = len(network.groups)
@@ -437,8 +443,10 @@ class SafetyGate:
         else:
             kernel.detect_calls(
                 # of one type each: another type would be compiled within the tick
+                vehicle_lanes=np.ascontiguousarray(observation.vehicles.lane, np.int32),
                 vehicle_links=np.ascontiguousarray(observation.vehicles.link, np.int32),
-                link_group=self._link_group,
+                links_known=bool(observation.links_known),
+                ways=self._ways,
                 waiting_persons=np.ascontiguousarray(observation.waiting_persons, np.int32),
                 completeness=np.ascontiguousarray(observation.completeness, np.float64),
                 junctions=self._junctions,

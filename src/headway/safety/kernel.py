@@ -100,6 +100,19 @@ class Conflicts(NamedTuple):
     gives_way_to: BoolArray
 
 
+class Ways(NamedTuple):
+    """Where vehicles may go.
+
+    link_group: int (links,), the signal group of each link, -1 without a signal.
+    lane_start: int (lanes + 1,), and lane_group: int (entries,): lane k leads to the groups
+        lane_group[lane_start[k] : lane_start[k + 1]].
+    """
+
+    link_group: IntArray
+    lane_start: IntArray
+    lane_group: IntArray
+
+
 class Junctions(NamedTuple):
     """Groups and stages of the junctions, flat.
 
@@ -131,12 +144,15 @@ class Decision(NamedTuple):
 
 
 @compiled
-def detect_calls(vehicle_links, link_group, waiting_persons, completeness, junctions, calls):  # type: ignore[no-untyped-def]
+def detect_calls(  # type: ignore[no-untyped-def]
+    vehicle_lanes, vehicle_links, links_known, ways, waiting_persons, completeness, junctions, calls
+):
     """Fill `calls.present`: a vehicle or a pedestrian is there for the group, or its junction is
-    measured too incompletely to know.
+    measured too incompletely to know. A vehicle whose link is not known, or only guessed, calls
+    every group that its lane leads to.
 
-    vehicle_links: int (vehicles,). link_group: int (links,), -1 without a signal. waiting_persons:
-        int (groups,). completeness: float (junctions,) 0..1.
+    vehicle_lanes, vehicle_links: int (vehicles,). links_known: bool. waiting_persons: int
+        (groups,). completeness: float (junctions,) 0..1.
     """
     first = junctions.first_group
     for j in range(len(first) - 1):
@@ -145,9 +161,15 @@ def detect_calls(vehicle_links, link_group, waiting_persons, completeness, junct
         for g in range(first[j], first[j + 1]):
             calls.present[g] = unknown or waiting_persons[g] > 0
 
-    for link in vehicle_links:
-        if 0 <= link < len(link_group) and link_group[link] >= 0:
-            calls.present[link_group[link]] = True
+    lanes = len(ways.lane_start) - 1
+    for v in range(len(vehicle_links)):
+        link, lane = vehicle_links[v], vehicle_lanes[v]
+        is_known = 0 <= link < len(ways.link_group)
+        if is_known and ways.link_group[link] >= 0:
+            calls.present[ways.link_group[link]] = True
+        if 0 <= lane < lanes and not (links_known and is_known):
+            for k in range(ways.lane_start[lane], ways.lane_start[lane + 1]):
+                calls.present[ways.lane_group[k]] = True
 
 
 @compiled

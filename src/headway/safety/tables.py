@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headway.roads import Colour, Network, Timing
-from headway.safety.kernel import NO_STAGE, Conflicts, Junctions, Limits
+from headway.safety.kernel import NO_STAGE, Conflicts, Junctions, Limits, Ways
 from headway.values import FloatArray
 
 ROUNDING_S = 2.0  # of an end and a start of green to whole ticks
@@ -20,6 +20,18 @@ def limit_table(timing: Timing) -> Limits:
         min_cycle_s=timing.min_cycle_s,
         max_red_s=timing.max_red_s,
         max_cycle_s=timing.max_cycle_s,
+    )
+
+
+def way_table(network: Network) -> Ways:
+    groups = [
+        sorted({network.links[k].group for k in network.links_from(lane)} - {-1})
+        for lane in range(len(network.lanes))
+    ]
+    return Ways(
+        link_group=np.array([link.group for link in network.links], np.int32),
+        lane_start=np.cumsum([0] + [len(own) for own in groups]).astype(np.int32),
+        lane_group=np.array([g for own in groups for g in own], np.int32),
     )
 
 

@@ -303,6 +303,7 @@ class External:
             vehicles=_joined(own.vehicles, table, self._link),
             count=count.astype(np.int32),
             arrived=arrived,
+            links_known=False,  # those of the sources are guessed from their lanes
         )
 
     # --- what is recorded ---
