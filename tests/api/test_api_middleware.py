@@ -182,6 +182,24 @@ def test_an_exception_counts_as_500_and_is_raised_on(logged):
     assert logged("api")[0]["status"] == 500
 
 
+def test_one_token_is_one_client_however_it_is_written(limited):
+    around = limited(1)
+    assert ask(around, headers=[("authorization", "Bearer a.b.sig")])[0] == 200
+    again = [
+        [("authorization", "bEarer  a.b.sig ")],
+        [("authorization", "bearer a.b.siG!")],  # base64 decoders skip what is none
+        [("authorization", "Basic x"), ("authorization", "Bearer a.b.sig")],
+        [("authorization", "Bearer a.b.sig"), ("authorization", "Bearer other.token.x")],
+        [("authorization", "Bearer a.b.sig"), ("x-api-key", "hw_1_2")],
+    ]
+    # of two headers of one name the routes take the first: Basic alone is no credential
+    statuses = [ask(around, headers=headers)[0] for headers in again]
+    assert statuses == [429, 429, 200, 429, 429]
+    assert ask(around, headers=[("authorization", "Bearer a.c.sig")])[0] == 200
+    assert ask(around, headers=[("x-api-key", "k")])[0] == 200
+    assert ask(around, headers=[("authorization", "Basic 7"), ("x-api-key", "k")])[0] == 429
+
+
 def test_rate_limit_headers_state_the_remaining_requests_and_the_reset(limited):
     around = limited(3)
     answers = [ask(around) for _ in range(3)]

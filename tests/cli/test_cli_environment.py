@@ -31,7 +31,7 @@ def refused(tmp_path, variables=None, **sections):
 
 def test_production_starts_with_a_proxy_stated_and_secrets_that_cannot_be_guessed(tmp_path):
     hooks = {"webhooks": [{"url": "https://x.example", "secret": GOOD}]}
-    address = "postgresql://headway:hT7-qP@db/headway"
+    address = "postgresql://headway:hT7-qP4z@db/headway"
     variables = {"HEADWAY_SECRET_KEY": GOOD, "HEADWAY_DATABASE_URL": address}
     assert refused(tmp_path, variables, notify=hooks) == []
 
@@ -66,13 +66,42 @@ def test_without_tls_or_a_proxy_it_refuses_and_says_how_to_state_one(tmp_path):
             {},
             "notify.mail.password would be sent unencrypted",
         ),
-        ({}, {"HEADWAY_DATABASE_URL": "postgresql://u:postgres@db/x"}, "its password is a common"),
+        ({}, {"HEADWAY_SECRET_KEY": "abcdefghij" * 4}, "HEADWAY_SECRET_KEY repeats itself"),
+        ({}, {"HEADWAY_SECRET_KEY": "k7Qz9aLm2x" * 3 + "k7Qz"}, "HEADWAY_SECRET_KEY repeats"),
+        (
+            {},
+            {"HEADWAY_SECRET_KEY": "abcdefghijklmnopqrstuvwxyz0123456789"},
+            "HEADWAY_SECRET_KEY is a sequence",
+        ),
+        ({"server": {"proxies": ["0.0.0.0/0"]}}, {}, "server.proxies: 0.0.0.0/0 believes anybody"),
+        ({"server": {"proxies": ["128.0.0.0/1"]}}, {}, "believes anybody"),
+        ({"server": {"proxies": ["::/0"]}}, {}, "believes anybody"),
+        ({"server": {"proxies": ["::ffff:0:0/96"]}}, {}, "believes anybody"),
+        (
+            {"external": {"mqtt": {"host": "broker", "user": "u", "password": GOOD, "tls": False}}},
+            {},
+            "external.mqtt.password would be sent unencrypted",
+        ),
+        *(
+            ({}, {"HEADWAY_DATABASE_URL": f"postgresql://traffic:{password}@db/x"}, "its password")
+            for password in (
+                "postgres", "123456", "headway1", "Headway-2026!", "traffic", "traffic99", "hT7-qP",
+                "xyxyxyxyxy",
+            )
+        ),
     ],
 )  # fmt: skip
 def test_what_is_unsafe_is_refused_in_production_alone(tmp_path, sections, variables, said):
     (fault,) = refused(tmp_path, variables, **sections)
     assert said in fault
     assert refused(tmp_path, variables, environment="local", **sections) == []
+
+
+def test_what_is_safe_enough_starts(tmp_path):
+    here = {"host": "127.0.0.1", "user": "u", "password": "p", "tls": False}
+    proxies = {"proxies": ["10.0.0.0/8", "fc00::/7", "173.245.48.0/20", "::1", "2001:db8::/32"]}
+    assert refused(tmp_path, server=proxies, external={"mqtt": here}) == []
+    assert refused(tmp_path, {"HEADWAY_DATABASE_URL": "postgresql://u@/x"}) == []
 
 
 def test_a_key_file_that_others_can_read_is_refused(tmp_path):

@@ -219,9 +219,11 @@ def test_a_live_source_has_the_address_of_a_server(url, live):
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("rtsp://user:secret@north:554/one?a=b", "rtsp://***@north:554/one?a=b"),
+        ("rtsp://user:secret@north:554/one?a=b", "rtsp://***@north:554/one?***"),
         ("rtsp://user@north/one", "rtsp://***@north/one"),
         ("rtsp://:secret@north/one", "rtsp://***@north/one"), ("rtsp://us@er:se@cret@north/one", "rtsp://***@north/one"),
+        ("http://north/snap.cgi?user=admin&password=x#y", "http://north/snap.cgi?***"),
+        ("/films/a?b.mp4", "/films/a?b.mp4"),
         ("rtsp://north/one", "rtsp://north/one"), ("/films/a@b.mp4", "/films/a@b.mp4"),
     ],
 )  # fmt: skip

@@ -15,10 +15,11 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headway import telemetry
-from headway.api.security import NOBODY
+from headway.api.security import NOBODY, credentials_of
 from headway.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ SAFE_HEADERS = (
     ),
 )
 
-Headers = list[tuple[bytes, bytes]]
+RawHeaders = list[tuple[bytes, bytes]]
 
 
 class RequestMiddleware:
@@ -151,12 +152,11 @@ class RateLimitMiddleware:
 
         await self._app(scope, receive, counted)
 
-    def _take(self, scope: Scope) -> tuple[bool, Headers]:
+    def _take(self, scope: Scope) -> tuple[bool, RawHeaders]:
         """Whether this request may pass, and the headers that state the client's limit."""
-        headers = dict(scope["headers"])
-        credentials = headers.get(b"authorization") or headers.get(b"x-api-key")
+        shown = credentials_of(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
         address = (scope.get("client") or ("unknown",))[0]
-        client = hashlib.sha256(credentials).hexdigest() if credentials else address
+        client = hashlib.sha256(shown.client.encode()).hexdigest() if shown.client else address
         try:
             allowed, left, reset_at = self._hit(self._shared, address, client)
             metrics.degraded.labels("limits").set(0)
@@ -164,7 +164,7 @@ class RateLimitMiddleware:
             metrics.degraded.labels("limits").set(1)
             allowed, left, reset_at = self._hit(self._own, address, client)
         reset_s = str(max(int(reset_at - time.time()) + 1, 0)).encode()
-        found: Headers = [
+        found: RawHeaders = [
             (b"x-ratelimit-limit", str(self._of_client.amount).encode()),
             (b"x-ratelimit-remaining", str(max(left, 0)).encode()),
             (b"x-ratelimit-reset", reset_s),
@@ -184,7 +184,7 @@ def _is_unlimited(path: str) -> bool:
     return path == "/" or path.startswith(UNLIMITED)
 
 
-async def _refuse(send: Send, path: str, headers: Headers) -> None:
+async def _refuse(send: Send, path: str, headers: RawHeaders) -> None:
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": "Too Many Requests",

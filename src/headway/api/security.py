@@ -227,15 +227,38 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def identify(keyring: Keyring, keys: Keys, headers: Any, query: Any = None) -> Principal:
-    """Who calls, by their token or API key; where no header can be set (a browser's WebSocket), by
-    the token in the query.
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a caller shows; one of the two is empty, or both."""
+
+    token: str = ""
+    key: str = ""
+
+    @property
+    def client(self) -> str:
+        """The same for the same credentials in whatever form they come; empty for none. Of a token
+        its signed part: decoders take more than one spelling of the signature.
+        """
+        return self.token.rpartition(".")[0] or self.token or self.key
+
+
+def credentials_of(headers: Any, query: Any = None) -> Credentials:
+    """A token, or an API key; where no header can be set (a browser's WebSocket), the token in the
+    query. headers, query: of Starlette.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return keyring.read(token.strip())
+    if scheme.lower() == "bearer" and token.strip():
+        return Credentials(token=token.strip())
     if key := headers.get("x-api-key", ""):
-        return keys.read(key)
-    if query is not None and query.get("token"):
-        return keyring.read(query["token"])
+        return Credentials(key=key)
+    return Credentials(token=query.get("token", "") if query is not None else "")
+
+
+def identify(keyring: Keyring, keys: Keys, headers: Any, query: Any = None) -> Principal:
+    """Who calls, by their credentials. Raises ProblemError 401."""
+    shown = credentials_of(headers, query)
+    if shown.token:
+        return keyring.read(shown.token)
+    if shown.key:
+        return keys.read(shown.key)
     raise refused("credentials are needed: a bearer token, or an API key in X-API-Key")

@@ -4,12 +4,15 @@ development starts anew when the source changes.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 import stat
+import string
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -21,7 +24,11 @@ from headway.settings import ServerSettings, Settings, SettingsError, log_level
 SECRET_KEY = "HEADWAY_SECRET_KEY"
 DATABASE_URL = "HEADWAY_DATABASE_URL"
 SHORTEST_SECRET = 32  # characters; as long as the digest that it keys (RFC 7518, 3.2)
+SHORTEST_PASSWORD = 8  # characters, of a database that others may reach
 FEWEST_DIFFERENT = 10  # characters
+WIDEST_V4, WIDEST_V6 = 8, 16  # bits of the shortest prefix of a network of proxies: 10.0.0.0/8
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # all of IPv4 within IPv6
+PRIVATE_V6 = ipaddress.IPv6Network("fc00::/7")
 COMMON_WORDS = (
     "changeme", "change-me", "change_me", "default", "example", "headway", "insecure", "password",
     "postgres", "qwerty", "secret", "test", "12345",
@@ -49,6 +56,9 @@ def refuse_unsafe(settings: Settings, folder: Path, variables: Mapping[str, str]
 def _unsafe(settings: Settings, folder: Path, variables: Mapping[str, str]) -> Iterator[str]:
     if not settings.server.tls_certificate and not settings.server.proxies:
         yield STATE_TLS
+    for proxy in settings.server.proxies:
+        if _is_everybody(proxy):
+            yield f"server.proxies: {proxy} believes anybody. Give the addresses of your proxies"
     if log_level(settings) == "debug":
         yield "log.level is debug. Give info, or leave it out"
     for name, secret in _secrets(settings, variables):
@@ -57,6 +67,9 @@ def _unsafe(settings: Settings, folder: Path, variables: Mapping[str, str]) -> I
     mail = settings.notify.mail
     if mail is not None and mail.password and mail.security == "none":
         yield "notify.mail.password would be sent unencrypted. Give security: starttls or tls"
+    mqtt = settings.external.mqtt
+    if mqtt is not None and mqtt.password and not mqtt.tls and not _is_this_machine(mqtt.host):
+        yield "external.mqtt.password would be sent unencrypted. Give tls: true"
     if why := _weak_database(variables.get(DATABASE_URL, "")):
         yield why
     keys = folder / "keys.json"
@@ -76,10 +89,37 @@ def weakness(secret: str) -> str:
         return f"is shorter than {SHORTEST_SECRET} characters"
     if len(set(secret)) < FEWEST_DIFFERENT:
         return f"has fewer than {FEWEST_DIFFERENT} different characters"
+    if 2 * _period(secret) <= len(secret):
+        return "repeats itself"
     plain = secret.lower()
     if any(plain.startswith(word) for word in COMMON_WORDS):
         return "begins with a common word"
+    neighbours = sum(abs(ord(a) - ord(b)) <= 1 for a, b in pairwise(plain))
+    if 2 * neighbours > len(plain):
+        return "is a sequence of neighbours, such as abcdef"
     return ""
+
+
+def _period(text: str) -> int:
+    """Length of the shortest text that `text` is a repetition of, its end perhaps cut."""
+    return next(n for n in range(1, len(text) + 1) if text.startswith(text[n:]))
+
+
+def _is_everybody(network: str) -> bool:
+    """A network so wide that no one operator has it."""
+    net = ipaddress.ip_network(network, strict=False)
+    if isinstance(net, ipaddress.IPv4Network):
+        return net.prefixlen < WIDEST_V4
+    if net.subnet_of(MAPPED):
+        return net.prefixlen < MAPPED.prefixlen + WIDEST_V4
+    return net.prefixlen < WIDEST_V6 and not net.subnet_of(PRIVATE_V6)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _weak_database(address: str) -> str:
@@ -87,11 +127,20 @@ def _weak_database(address: str) -> str:
     if not address:
         return ""
     try:
-        password = str(make_url(address).password or "")
+        url = make_url(address)
     except ArgumentError:
         return ""  # refused where it is opened
-    if password.lower() in (*COMMON_WORDS, "admin", "root", "user"):
+    password, user = str(url.password or "").lower(), (url.username or "").lower()
+    if not password:
+        return ""
+    word = password.strip(string.digits + string.punctuation)  # headway1, 123456
+    if word in ("", *COMMON_WORDS, "admin", "root", "user", user):
         return f"{DATABASE_URL}: its password is a common word. Give the database user another"
+    if len(password) < SHORTEST_PASSWORD or 2 * _period(password) <= len(password):
+        return (
+            f"{DATABASE_URL}: its password is shorter than {SHORTEST_PASSWORD} characters, or "
+            "repeats itself. Give the database user another"
+        )
     return ""
 
 

@@ -94,11 +94,17 @@ class SourceSettings:
 
     @property
     def display_url(self) -> str:
-        """The address without its password."""
+        """The address without user, password and query, which often has a password too."""
         parts = urlsplit(self.url)
-        if parts.password or parts.username:
-            return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rsplit("@", 1)[1]))
-        return self.url
+        if not parts.netloc:
+            return self.url
+        host = parts.netloc.rsplit("@", 1)[-1]
+        hidden = parts._replace(
+            netloc=f"***@{host}" if "@" in parts.netloc else host,
+            query="***" if parts.query else "",
+            fragment="",
+        )
+        return urlunsplit(hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +312,7 @@ class FrameSource:
         try:
             self._play()
         except (av.error.FFmpegError, OSError, ValueError, SensingError) as error:
-            # libraries name the address with its password
-            fault = f"{s.display_url}: {_explained(error)}".replace(s.url, s.display_url)
+            fault = self._fault(error)
             if s.live:
                 return fault
             self._end("failed", fault)
@@ -383,13 +388,18 @@ class FrameSource:
                 self._play_frame(frame, playback)
             self._require_whole(container, stream, playback)
 
+    def _fault(self, error: Exception) -> str:
+        """In words. Libraries name the address with its password."""
+        s = self.settings
+        return f"{s.display_url}: {_explained(error)}".replace(s.url, s.display_url)
+
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """The frames of a stream; packets that cannot be decoded are counted as broken."""
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError as error:
-                fault = f"{self.settings.display_url}: {_explained(error)}"
+                fault = self._fault(error)
                 self._set(broken=self.health.broken + 1, fault=fault)
                 continue
             yield from frames
