@@ -23,6 +23,7 @@ from headway.api.services import ApiSettings
 from headway.sensing import MISSING
 from headway.store.database import MIGRATIONS
 from headway.telemetry import metrics
+from headway.telemetry.bursts import Burst
 from tests.api.service import record, serving, swapped
 from tests.api.streets import standing
 from tests.waiting import until
@@ -148,6 +149,10 @@ def test_info_while_the_database_is_away(running, monkeypatch):
         )
 
 
+def degraded(*parts):
+    return [metrics.registry.get_sample_value("headway_degraded", {"part": part}) for part in parts]
+
+
 def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monkeypatch):
     state = running.app.state.services
 
@@ -160,7 +165,16 @@ def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monke
     state.lookout.look()
     status, parts = seen()
     assert status == "ok"
-    assert list(parts) == ["database", "spool", "streets", "cameras", "shared state", "disk"]
+    assert list(parts) == [
+        "database",
+        "spool",
+        "record",
+        "threads",
+        "streets",
+        "cameras",
+        "shared state",
+        "disk",
+    ]
     assert parts["database"] == (True, "answers")
     assert parts["streets"] == (True, "2 of 2 run, 0 given up")
     assert parts["shared state"] == (True, "none is set: this process works alone")
@@ -173,7 +187,7 @@ def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monke
         status, parts = seen()
         assert (status, [part for part in parts if parts[part][0]]) == (
             "degraded",
-            ["cameras", "shared state"],
+            ["record", "threads", "cameras", "shared state"],
         )
         assert parts["database"] == (False, "cannot be reached")
         assert parts["streets"] == (False, "2 of 2 run, 1 given up")
@@ -182,6 +196,24 @@ def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monke
         assert seen()[1]["database"] == (False, "could not be looked at (ZeroDivisionError)")
     state.lookout.look()
     assert seen()[0] == "ok"
+    with monkeypatch.context() as patch:
+        patch.setattr(state.intake, "refusals", Burst())
+        patch.setattr(state.intake, "losses", Burst())
+        state.intake.refusals.add(2)
+        metrics.thread_failed_at.labels("of a test").set(time.time())
+        state.lookout.look()
+        status, parts = seen()
+        assert status == "degraded"
+        assert parts["record"] == (False, "since the start 2 rows refused, 0 lost")
+        assert parts["threads"] == (False, "failed lately, and started anew: of a test")
+        assert degraded("refused_rows", "lost_rows") == [1, 0]
+        metrics.thread_failed_at.remove("of a test")
+        patch.setattr(state.intake, "refusals", Burst())
+        state.intake.losses.add()
+        state.lookout.look()
+        assert (seen()[0], degraded("refused_rows", "lost_rows")) == ("degraded", [0, 1])
+    state.lookout.look()
+    assert (seen()[0], degraded("refused_rows", "lost_rows")) == ("ok", [0, 0])
     with monkeypatch.context() as patch:  # nobody has looked for a while: something hangs
         patch.setattr(health, "STALE_AFTER_S", -1.0)
         assert seen()[0] == "degraded"

@@ -299,6 +299,7 @@ def test_what_is_there_after_the_start_is_left_alone_by_the_collector(monkeypatc
     ],
 )
 def test_a_token_is_printed_for_whom_it_is(headway, tmp_path, words, role, seconds):
+    Keyring(tmp_path / "there" / "keys.json")  # a server has made it
     ran = headway("token", "me", "--data", "there", *words)
     assert (ran.status, ran.err) == (0, "")
     assert Keyring(tmp_path / "there" / "keys.json").read(ran.out.strip()) == Principal(
@@ -319,6 +320,21 @@ def test_a_token_is_printed_for_whom_it_is(headway, tmp_path, words, role, secon
 def test_a_token_that_cannot_be_is_a_wrong_call(headway, words, said):
     ran = headway("token", *words)
     assert (ran.status, ran.out, said in ran.err) == (2, "", True)
+
+
+def test_a_token_that_no_server_would_accept_is_refused_and_makes_nothing(
+    headway, tmp_path, monkeypatch
+):
+    ran = headway("token", "me", "--data", "typo")
+    assert (ran.status, ran.out) == (1, "")
+    assert "typo/keys.json: not there" in ran.err
+    assert "--data" in ran.err
+    assert not (tmp_path / "typo").exists()
+    monkeypatch.setenv("HEADWAY_SECRET_KEY", "0123456789abcdef" * 3)
+    ran = headway("token", "me", "--data", "typo")  # every server of this secret accepts it
+    assert (ran.status, (tmp_path / "typo").exists()) == (0, False)
+    server = Keyring(tmp_path / "server" / "keys.json", "0123456789abcdef" * 3)
+    assert server.read(ran.out.strip()) == Principal("me", Role.VIEWER)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.exc import OperationalError
 
+from headway.telemetry.bursts import Burst
+
 
 class Intake:
     """Writes down what it is given; refuses the tables named in `away`."""
@@ -16,6 +18,7 @@ class Intake:
         self.away = set()
         self.failing_runs = 0
         self.during = []
+        self.losses = Burst()
 
     def write(self, table, rows):
         if table in self.away:
@@ -23,6 +26,9 @@ class Intake:
                 self.recorder.put(*row)
             raise OSError(f"{table} is away")
         self.written.append((table, list(rows)))
+
+    def write_sound(self, table, rows):
+        self.write(table, rows)
 
     def catch_up(self):
         self.caught_up += 1

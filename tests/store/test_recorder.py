@@ -9,10 +9,12 @@ import time
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 from tests.store.intakes import Intake
 
 from headway.store import Recorder
 from headway.store import recorder as room
+from headway.telemetry import metrics
 
 
 @pytest.fixture
@@ -73,25 +75,28 @@ def test_the_oldest_rows_are_dropped_when_the_buffer_is_full_and_counted(recorde
     assert intake.rows("a") == [(3,), (4,)]
 
 
-def test_a_row_that_the_database_rejects_is_set_aside_and_does_not_delay_the_others(
-    recorder, intake, monkeypatch
-):
-    aside, write = [], intake.write
-
-    def picky(table, rows):
-        if any(row[0] % 3 == 0 for row in rows):
-            raise psycopg.DataError("no JSON")
-        write(table, rows)
-
-    monkeypatch.setattr(intake, "write", picky)
-    intake.put_aside = lambda table, rows, why: aside.append((table, rows, str(why)))
+def test_what_the_spool_raises_ends_no_thread_and_is_said(recorder, intake, monkeypatch):
+    """A line of the spool that is damaged, say."""
     one = recorder()
-    for k in range(1, 8):
-        one.put("a", (k,))
-    one.flush()
-    assert intake.rows("a") == [(1,), (2,), (4,), (5,), (7,)]
-    assert aside == [("a", [(3,)], "no JSON"), ("a", [(6,)], "no JSON")]
-    assert (one.trouble, one.lost) == ("", 0)
+    monkeypatch.setattr(intake, "catch_up", lambda: 1 / 0)
+    one.flush_safely()
+    assert one.trouble == "division by zero"
+    one.put("a", (1,))
+    one.flush_safely()
+    assert (intake.rows("a"), one.trouble) == ([(1,)], "")
+
+
+def test_lost_rows_are_counted_for_the_metrics_and_told_once_a_burst(recorder, intake):
+    before = metrics.registry.get_sample_value("headway_rows_lost_total")
+    with capture_logs() as logs:
+        one = recorder(most=2)
+        for k in range(5):
+            one.put("a", (k,))
+    assert metrics.registry.get_sample_value("headway_rows_lost_total") == before + 3
+    assert (intake.losses.count, intake.losses.is_recent) == (3, True)
+    assert [(line["log_level"], line["event"], line["rows"]) for line in logs] == [
+        ("error", "rows for the database were lost", 1)
+    ]
 
 
 def test_rows_are_kept_and_retried_while_the_database_fails(recorder, intake, monkeypatch):

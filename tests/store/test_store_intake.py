@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import threading
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,13 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from headway.store import Intake, Outcome, open_database
+from headway.store import intake as room
 from headway.store.spool import SpoolFullError
 from headway.store.upkeep import erase
+from headway.telemetry import metrics
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +201,7 @@ def test_duplicates_are_counted_and_left_out(database, intake, run):
         "event", [event(run, 9, "once"), event(run, 9, "twice"), event(run, 9, "thrice")]
     ) == Outcome(1, 2)
     assert kinds(database, run) == ["k0", "k1", "k2", "other", "other", "other", "once"]
-    assert (intake.stored, intake.duplicates, intake.outages, intake.refused) == (7, 4, 0, 0)
+    assert (intake.stored, intake.duplicates, intake.outages, intake.refusals.count) == (7, 4, 0, 0)
     assert intake.write("event", [event(run, 1), event(run, 10)]) == Outcome(
         1, 1
     )  # nothing is left over of the batch before
@@ -223,7 +227,7 @@ def test_rejected_rows_are_set_aside_whatever_they_hold(intake, tmp_path):
         "event",
         [1, "2030-01-01 00:00:00+00:00", "b'x'"],
     )
-    assert intake.refused == 1
+    assert intake.refusals.count == 1
 
 
 def test_erased_rows_do_not_return_with_a_later_duplicate(database, intake):
@@ -459,7 +463,7 @@ def test_rejected_batches_are_set_aside_with_the_reason_and_do_not_delay_others(
     intake.spool.put("event", [[run, 2, 0.0, "too short"]])
     intake.spool.put("event", [list(event(run, 3, "good"))])
     assert intake.catch_up()
-    assert (kinds(database, run), intake.refused, intake.stored, intake.spool.waiting) == (
+    assert (kinds(database, run), intake.refusals.count, intake.stored, intake.spool.waiting) == (
         ["good"],
         6,
         1,
@@ -467,9 +471,11 @@ def test_rejected_batches_are_set_aside_with_the_reason_and_do_not_delay_others(
     )
     refused = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert [(r["table"], len(r["rows"])) for r in refused] == [
-        ("event", 2),
         ("event", 1),
-        ("no_such_table", 2),
+        ("event", 1),
+        ("event", 1),
+        ("no_such_table", 1),
+        ("no_such_table", 1),
         ("event", 1),
     ]
     assert refused[0]["rows"][0] == [2**40, 1, 0.5, "of a run that is gone", "J", '{"x": 1}']
@@ -477,13 +483,92 @@ def test_rejected_batches_are_set_aside_with_the_reason_and_do_not_delay_others(
         word in r["why"]
         for r, word in zip(
             refused,
-            ("foreign key", "json", "no_such_table", 'null value in column "junction"'),
+            (
+                "foreign key",
+                "foreign key",
+                "json",
+                "no_such_table",
+                "no_such_table",
+                'null value in column "junction"',
+            ),
             strict=True,
         )
-    ] == [True] * 4
+    ] == [True] * 6
     intake.spool.put("event", [[run, 4, 0.0, "bad", "", "no json"]])
     assert intake.catch_up()
-    assert (intake.refused, len((tmp_path / "refused.jsonl").read_text().splitlines())) == (7, 5)
+    kept = (tmp_path / "refused.jsonl").read_text().splitlines()
+    assert (intake.refusals.count, len(kept)) == (7, 7)
+
+
+BAD_ROWS = {  # of the table event but where a table is named; each with a word of its reason
+    "NaN in JSON": ((2, 1.0, "k", "", '{"a": NaN}'), "json"),
+    "NUL in text": ((2, 1.0, "k\0", "", "{}"), "NUL"),
+    "NUL in JSON": ((2, 1.0, "k", "", '{"a": "\\u0000"}'), "Unicode"),
+    "half a surrogate in text": ((2, 1.0, "k\ud800", "", "{}"), "surrogates"),
+    "half a surrogate in JSON": ((2, 1.0, "k", "", '{"a": "\\ud800"}'), "surrogate"),
+    "a number too large": ((10**30, 1.0, "k", "", "{}"), "bigint"),
+    "no number": ((2, math.nan, "k", "", "{}"), "event_finite"),
+    "infinity": ((2, -math.inf, "k", "", "{}"), "event_finite"),
+    "nothing": ((2, None, "k", "", "{}"), "null"),
+    "an object": ((2, 1.0, "k", "", object()), "adapt"),
+    "too few columns": ((2, 1.0), "null"),
+    "too many columns": ((2, 1.0, "k", "", "{}", 1), "extra data"),
+    "a key of 10 MB": ((2, 1.0, "k" * 10_000_000, "", "{}"), "index row"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_ROWS)
+def test_a_bad_row_is_put_aside_with_its_reason_and_all_others_are_stored(
+    database, intake, run, tmp_path, fault
+):
+    """Whether it comes by the recorder or out of the spool."""
+    bad, word = BAD_ROWS[fault]
+    rows = [event(run, 0), event(run, 1), (run, *bad), event(run, 3), event(run, 4)]
+    assert intake.write_sound("event", rows) == Outcome(4, 0, 0, 1)
+    assert database.rows("SELECT number FROM event WHERE run_id = :run ORDER BY 1", run=run) == [
+        {"number": k} for k in (0, 1, 3, 4)
+    ]
+    assert (intake.refusals.count, intake.spool.waiting, intake.trouble) == (1, 0, "")
+    (kept,) = map(json.loads, (tmp_path / "refused.jsonl").read_text().splitlines())
+    assert (kept["table"], len(kept["rows"]), word in kept["why"]) == ("event", 1, True)
+
+    intake.spool.put("event", [list(event(run, 5)), [run, *bad], list(event(run, 6))])
+    assert intake.catch_up()
+    assert (kinds(database, run), intake.refusals.count) == (["k"] * 6, 2)
+
+
+def test_refused_rows_are_told_once_a_burst_and_their_file_is_bounded(
+    intake, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(room, "MOST_REFUSED_BYTES", 200)
+    before = metrics.registry.get_sample_value("headway_rows_refused_total")
+    assert not intake.refusals.is_recent
+    with capture_logs() as logs:
+        for k in range(10):
+            intake.put_aside("event", [(1, k)], ValueError("no"))
+    assert (intake.refusals.count, intake.refusals.is_recent) == (10, True)
+    assert metrics.registry.get_sample_value("headway_rows_refused_total") == before + 10
+    size = (tmp_path / "refused.jsonl").stat().st_size
+    assert 100 < size <= 200
+    assert [(line["log_level"], line["rows"], line["why"]) for line in logs] == [("error", 1, "no")]
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["40P01", "40001", "53100", "53200", "53300", "55P03", "57P01", "57014", "58030", "08006",
+     "25006", "42501", "42P01", "XX000"],
+)  # fmt: skip
+def test_what_is_no_fault_of_the_rows_lets_them_wait_on_disk(intake, monkeypatch, state):
+    """Deadlocks, full disks, rights that are missing: nothing is put aside, nothing is lost."""
+    error = psycopg.errors.lookup(state)("it is so")
+
+    def refuse(table, rows):
+        raise error
+
+    monkeypatch.setattr(intake, "_copy", refuse)
+    assert intake.write_sound("event", [event(1, 1), event(1, 2)]) == Outcome(0, 0, 2)
+    assert not intake.catch_up()
+    assert (intake.refusals.count, intake.spool.waiting, intake.trouble) == (0, 1, "it is so")
 
 
 def test_only_one_thread_replays_and_others_do_not_wait(database, intake, run):

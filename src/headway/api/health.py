@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, Field
 
 from headway import __version__, telemetry
-from headway.telemetry import metrics
+from headway.telemetry import metrics, threads
 
 if TYPE_CHECKING:
     from headway.api.services import Services
@@ -25,6 +25,7 @@ LOOK_EVERY_S = 5.0
 THREAD_ENDS_WITHIN_S = 5.0
 STALE_AFTER_S = 30.0  # a look that takes so long says by itself that something hangs
 LEAST_FREE_BYTES = 1_000_000_000  # of the disk, as the alert DiskFull has it
+THREAD_FAILURE_TOLD_S = 600.0
 CAMERA_WELL = ("running", "starting", "ended", "stopped")
 
 
@@ -96,6 +97,8 @@ class Lookout:
         looks = (
             ("database", self._database),
             ("spool", self._spool),
+            ("record", self._record),
+            ("threads", _threads),
             ("streets", self._streets),
             ("cameras", self._cameras),
             ("shared state", self._shared),
@@ -118,6 +121,15 @@ class Lookout:
     def _spool(self) -> tuple[bool, str]:
         waiting = self._services.intake.spool.waiting
         return waiting == 0, f"{waiting} batches wait for the database"
+
+    def _record(self) -> tuple[bool, str]:
+        """Rows that are missing in the database, for as long as somebody may not have seen it."""
+        intake = self._services.intake
+        refused, lost = intake.refusals, intake.losses
+        metrics.degraded.labels("refused_rows").set(float(refused.is_recent))
+        metrics.degraded.labels("lost_rows").set(float(lost.is_recent))
+        found = f"since the start {refused.count} rows refused, {lost.count} lost"
+        return not (refused.is_recent or lost.is_recent), found
 
     def _streets(self) -> tuple[bool, str]:
         service = self._services.street_service
@@ -146,6 +158,13 @@ class Lookout:
     def _disk(self) -> tuple[bool, str]:
         free = shutil.disk_usage(self._services.folder).free
         return free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free for the data folder"
+
+
+def _threads() -> tuple[bool, str]:
+    failed = threads.failed_within(THREAD_FAILURE_TOLD_S)
+    if not failed:
+        return True, "none has failed lately"
+    return False, f"failed lately, and started anew: {', '.join(failed)}"
 
 
 def _found(part: str, look: Callable[[], tuple[bool, str]]) -> Finding:

@@ -54,10 +54,11 @@ class Keyring:
     signs, all verify until dropped.
 
     secret: signs in place of the newest one, and is not written anywhere; the same for several
-        servers. Raises ValueError if it is too short.
+        servers. create: make the file where it is missing. Raises ValueError if the secret is too
+        short, FileNotFoundError if there is neither file nor secret, and none is to be made.
     """
 
-    def __init__(self, path: Path, secret: str = "") -> None:
+    def __init__(self, path: Path, secret: str = "", create: bool = True) -> None:
         if secret and len(secret) < SHORTEST_SECRET:
             raise ValueError(
                 f"the secret that signs tokens (SECRET_KEY) is shorter than {SHORTEST_SECRET} "
@@ -67,9 +68,16 @@ class Keyring:
         self._given = {_key_id(secret): secret} if secret else {}
         if path.exists():
             self._keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        else:
+        elif create:
             self._keys = {}
             self.rotate()
+        elif secret:
+            self._keys = {}
+        else:
+            raise FileNotFoundError(
+                f"{path}: not there, so that no server accepts what is signed here. Give the data "
+                "folder of the server (--data), or its SECRET_KEY in the environment."
+            )
 
     def rotate(self, keep: int = 2) -> str:
         """A new secret signs from now on; `keep` secrets stay valid in all. Its key id."""

@@ -295,7 +295,8 @@ def token(
         raise typer.BadParameter(
             f"no role {role!r}. There are: {', '.join(r.name.lower() for r in Role)}."
         )
-    keyring = Keyring(Path(data) / "keys.json", os.environ.get(SECRET_KEY, ""))
+    secret = os.environ.get(SECRET_KEY, "")
+    keyring = Keyring(Path(data) / "keys.json", secret, create=False)
     print(keyring.token(name, Role[role.upper()], hours * 3600.0))
 
 

@@ -3,12 +3,11 @@ outages, exactly once.
 """
 
 from headway.store.database import Database, DatabaseError, open_database
-from headway.store.intake import ROW_FAULTS, Intake, Outcome
+from headway.store.intake import Intake, Outcome
 from headway.store.recorder import Recorder
 from headway.store.spool import Spool
 
 __all__ = [
-    "ROW_FAULTS",
     "Database",
     "DatabaseError",
     "Intake",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,11 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
+from headway import telemetry
 from headway.store.database import Database
 from headway.store.spool import Spool
+from headway.telemetry import metrics
+from headway.telemetry.bursts import Burst
 
 COLUMNS = {
     "simulation_record": (
@@ -57,44 +60,71 @@ COLUMNS = {
     "violation": ("id", "at", "device", "rule", "confidence", "data", "seal"),
     "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }
-OUTAGE = (
-    sa.exc.OperationalError,
-    sa.exc.InterfaceError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    sa.exc.TimeoutError,
+LONGEST_REASON = 300  # characters, in the log
+MOST_REFUSED_BYTES = 100_000_000  # of the file of refused rows; beyond it they are counted alone
+# of SQLSTATE: data, integrity, a program's limit (an index row of 10 MB), what a trigger raises
+ROW_FAULT_CLASSES = ("22", "23", "54", "P0")
+DRIVER_FAULTS = (  # of a row that the driver cannot write, or of no table that we know
+    psycopg.DataError,
+    psycopg.ProgrammingError,
+    psycopg.NotSupportedError,
+    ValueError,
+    TypeError,
+    LookupError,
 )
+OUTAGE = (psycopg.Error, sa.exc.SQLAlchemyError)  # where the rows themselves have no fault
+
+
+def is_row_fault(error: BaseException) -> bool:
+    """Whether a row is refused for what it says, so that the others of its batch may be sound.
+    Anything else (the database is away, full, locked, read-only; a right is missing) passes or is
+    seen to: the rows wait for it.
+    """
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        error = error.orig
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    if state is not None:
+        return state[:2] in ROW_FAULT_CLASSES
+    return isinstance(error, DRIVER_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one batch: rows stored, rows that were there already; spooled: kept on disk until the
-    database is back (then both are reported as 0).
+    database is back (then both are reported as 0); refused: put aside for what they say.
     """
 
     stored: int
     duplicates: int
     spooled: int = 0
+    refused: int = 0
 
-
-ROW_FAULTS = (
-    psycopg.IntegrityError,
-    psycopg.DataError,
-)  # what a row says; the others of its batch may be sound
-REFUSED = (*ROW_FAULTS, psycopg.ProgrammingError, KeyError)  # KeyError: a table that we do not know
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            stored=self.stored + other.stored,
+            duplicates=self.duplicates + other.duplicates,
+            spooled=self.spooled + other.spooled,
+            refused=self.refused + other.refused,
+        )
 
 
 class Intake:
     """Writes batches of rows. While the database is away they go to the spool, and after it, in
     order, before anything new.
+
+    refusals: rows put aside for what they say; losses: rows that neither database nor disk took.
+    trouble:  why the database takes nothing now; empty where it does.
     """
 
     def __init__(self, database: Database, folder: Path, most_spool_bytes: int = 1 << 30) -> None:
         self._database, self.spool = database, Spool(folder / "spool.jsonl", most_spool_bytes)
-        self._refused, self.refused = folder / "refused.jsonl", 0
+        self._refused = folder / "refused.jsonl"
+        self.refusals, self.losses = Burst(), Burst()
         self._months: set[str] = set()
         self._lock = threading.Lock()
+        self._log = telemetry.log("store")
         self.stored = self.duplicates = self.outages = 0
+        self.trouble = ""
 
     def write(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
         """Store rows (in the order of COLUMNS[table]; a spool of before an update may hold the
@@ -108,11 +138,47 @@ class Intake:
             return Outcome(0, 0, len(rows))
         try:
             stored = self._copy(table, rows)
-        except OUTAGE:
+        except OUTAGE as error:
+            if is_row_fault(error):
+                raise
             self.outages += 1
+            self._tell_trouble(error)
             self.spool.put(table, [list(r) for r in rows])
             return Outcome(0, 0, len(rows))
+        self._tell_trouble(None)
         return Outcome(stored, len(rows) - stored)
+
+    def write_sound(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
+        """Store rows as `write` does, but for those that the database refuses for what they say:
+        they are put aside, and hold up none of the others. Raises SpoolFullError or OSError.
+        """
+        return self._each(self.write, table, rows)
+
+    def _each(
+        self,
+        write: Callable[[str, Sequence[Sequence[Any]]], Outcome],
+        table: str,
+        rows: Sequence[Sequence[Any]],
+    ) -> Outcome:
+        """All rows at once; where that is refused, each half by itself."""
+        try:
+            return write(table, rows)
+        except Exception as error:
+            if not is_row_fault(error):
+                raise
+            if len(rows) == 1:
+                self.put_aside(table, rows, error)
+                return Outcome(0, 0, refused=1)
+        middle = len(rows) // 2
+        return self._each(write, table, rows[:middle]) + self._each(write, table, rows[middle:])
+
+    def _tell_trouble(self, error: Exception | None) -> None:
+        """Into the log when it begins and when it ends."""
+        before, self.trouble = self.trouble, "" if error is None else _in_a_line(error)
+        if self.trouble and not before:
+            self._log.error("the database takes no rows; they wait on disk", why=self.trouble)
+        elif before and not self.trouble:
+            self._log.warning("the database takes rows again", waiting=self.spool.waiting)
 
     def begin_run(
         self,
@@ -145,34 +211,39 @@ class Intake:
         """Replay the spool, if there is one; whether nothing waits any more."""
         if self.spool.waiting and self._lock.acquire(blocking=False):
             try:
-                self.spool.replay(self._copy_or_put_aside)
-            except OUTAGE:
+                self.spool.replay(lambda table, rows: self._each(self._stored, table, rows))
+                self._tell_trouble(None)
+            except OUTAGE as error:
+                self._tell_trouble(error)
                 return False
             finally:
                 self._lock.release()
         return self.spool.waiting == 0
 
-    def _copy_or_put_aside(self, table: str, rows: list[Any]) -> None:
-        """Copy a batch of the spool. One that the database rejects for its contents is put aside,
-        with the reason, so that it does not block those behind it.
-        """
-        try:
-            self._copy(table, rows)
-        except REFUSED as error:
-            self.put_aside(table, rows, error)
+    def _stored(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
+        stored = self._copy(table, rows)
+        return Outcome(stored, len(rows) - stored)
 
     def put_aside(self, table: str, rows: Sequence[Any], why: Exception) -> None:
         """Keep rows that the database refuses in a file beside the spool, with the reason;
-        `refused` counts them. Raises OSError.
+        `refusals` counts them, and the log says so once a burst. Raises OSError.
         """
-        with self._refused.open("a", encoding="utf-8") as stream:
-            stream.write(
-                json.dumps(
-                    {"why": str(why), "table": table, "rows": [list(r) for r in rows]}, default=str
-                )
-                + "\n"
+        found = {"why": str(why), "table": table, "rows": [list(r) for r in rows]}
+        line = json.dumps(found, default=str) + "\n"
+        size = self._refused.stat().st_size if self._refused.exists() else 0
+        if size + len(line) <= MOST_REFUSED_BYTES:
+            with self._refused.open("a", encoding="utf-8") as stream:
+                stream.write(line)
+        metrics.rows_refused.inc(len(rows))
+        metrics.degraded.labels("refused_rows").set(1)
+        if count := self.refusals.add(len(rows)):
+            self._log.error(
+                "rows were refused by the database and put aside",
+                rows=count,
+                table=table,
+                why=_in_a_line(why),
+                file=self._refused.name,
             )
-        self.refused += len(rows)
 
     def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
         """By COPY; where a key is there already, once more through a temporary table without the
@@ -239,3 +310,8 @@ def _month(at: Any) -> str:
     with contextlib.suppress(OverflowError):  # the first and the last day that there are
         time = time.astimezone(UTC) if time.tzinfo else time
     return time.isoformat()[:7]
+
+
+def _in_a_line(error: Exception) -> str:
+    """For the log: what a row holds may be of any length."""
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__

@@ -6,7 +6,10 @@ import threading
 from collections import deque
 from typing import Any
 
-from headway.store.intake import ROW_FAULTS, Intake
+from headway import telemetry
+from headway.store.intake import Intake
+from headway.telemetry import metrics
+from headway.telemetry.threads import keep_running
 
 FLUSH_S = 1.0
 MOST_WAITING = 200_000
@@ -28,15 +31,24 @@ class Recorder:
         self.lost = 0
         self.trouble = ""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="recorder")
-        self._thread.start()
+        self._log = telemetry.log("store")
+        self._thread = keep_running("recorder", self._work, self._stop)
 
     def put(self, table: str, row: tuple[Any, ...]) -> None:
         with self._lock:
-            if len(self._waiting) >= self._most:
+            is_full = len(self._waiting) >= self._most
+            if is_full:
                 self._waiting.popleft()
                 self.lost += 1
             self._waiting.append((table, row))
+        if is_full:
+            self._tell_loss()
+
+    def _tell_loss(self) -> None:
+        metrics.rows_lost.inc()
+        metrics.degraded.labels("lost_rows").set(1)
+        if count := self._intake.losses.add():
+            self._log.error("rows for the database were lost", rows=count, why=self.trouble)
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -45,8 +57,15 @@ class Recorder:
 
     def _work(self) -> None:
         while not self._stop.wait(FLUSH_S):
+            self.flush_safely()
+        self.flush_safely()
+
+    def flush_safely(self) -> None:
+        """As `flush`; what the spool's replay raises is trouble, and ends no thread."""
+        try:
             self.flush()
-        self.flush()
+        except Exception as error:
+            self._use_trouble(str(error) or type(error).__name__)
 
     def flush(self) -> None:
         with self._lock:
@@ -57,26 +76,20 @@ class Recorder:
         trouble = ""
         for table, rows in batches.items():
             try:
-                self._write(table, rows)
-            except (
-                Exception
-            ) as error:  # neither database nor disk: kept here, as long as there is room
-                trouble = str(error)
+                self._intake.write_sound(table, rows)
+            except Exception as error:
+                # neither database nor disk: kept here, as long as there is room
+                trouble = str(error) or type(error).__name__
                 with self._lock:
                     self._waiting.extendleft((table, row) for row in reversed(rows))
-        self.trouble = trouble
+        self._use_trouble(trouble)
         if not taken:
             self._intake.catch_up()
 
-    def _write(self, table: str, rows: list[tuple[Any, ...]]) -> None:
-        """A row that the database refuses for what it says is put aside: it holds up none of the
-        others.
-        """
-        try:
-            self._intake.write(table, rows)
-        except ROW_FAULTS as error:
-            if len(rows) == 1:
-                self._intake.put_aside(table, rows, error)
-                return
-            self._write(table, rows[: len(rows) // 2])
-            self._write(table, rows[len(rows) // 2 :])
+    def _use_trouble(self, trouble: str) -> None:
+        """Into the log when it begins and when it ends."""
+        before, self.trouble = self.trouble, trouble
+        if trouble and not before:
+            self._log.error("neither database nor disk takes rows; they wait", why=trouble[:300])
+        elif before and not trouble:
+            self._log.warning("rows are written again")

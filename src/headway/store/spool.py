@@ -53,7 +53,7 @@ class Spool:
                     raise
             self.waiting += 1
 
-    def replay(self, write: Callable[[str, list[Any]], None]) -> int:
+    def replay(self, write: Callable[[str, list[Any]], object]) -> int:
         """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written.
         What `write` raises ends it, for now.
         """

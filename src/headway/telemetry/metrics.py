@@ -111,6 +111,26 @@ spooled = Gauge(
 stored = Gauge(
     "headway_rows_stored", "Rows stored in the database since the start", registry=registry
 )
+rows_refused = Counter(
+    "headway_rows_refused",
+    "Rows that the database refused for what they say; they are put aside in refused.jsonl",
+    registry=registry,
+)
+rows_lost = Counter(
+    "headway_rows_lost", "Rows that neither database nor disk took in time", registry=registry
+)
+thread_failures = Counter(
+    "headway_thread_failures",
+    "Errors that ended a thread, which was then started anew",
+    ("thread",),
+    registry=registry,
+)
+thread_failed_at = Gauge(
+    "headway_thread_last_failure_timestamp_seconds",
+    "When a thread failed last, seconds since 1970",
+    ("thread",),
+    registry=registry,
+)
 cache_hits = Counter("headway_cache", "Cache lookups", ("result",), registry=registry)
 camera_frames = Gauge(
     "headway_camera_frames",
