@@ -77,12 +77,12 @@ def test_every_proposal_passes_the_gate(plant):
     assert held == [(101.0, "safety.minimum_green", "A", 0)]
 
 
-def test_the_gate_gets_the_observation_and_its_time():
+def test_the_gate_gets_the_observation_and_the_plants_time():
     plant = MadePlant(two_junctions(), age_s=0.5)
     street, _ = street_of(plant)
     street.tick()
     street.tick()
-    assert street.gate.state()["now"] == 100.5, "the gate keeps the time of what was seen"
+    assert street.gate.state()["now"] == 101.0, "of the plant, not the stamp of what was seen"
     plant.shown = np.full(
         5, RED, np.int8
     )  # the lamps do not show what was commanded: the gate sees it in the observation

@@ -182,7 +182,7 @@ class _TrainingEpisode:
             proposal = self._decide(observation, due)
         else:
             proposal, self._state = self._agent.step(observation, self._state)
-        self._plant.apply(self._gate.admit(proposal, observation.at_s, observation))
+        self._plant.apply(self._gate.admit(proposal, self._plant.time_s, observation))
         self._plant.advance(1.0)
 
     def result(self, number: int) -> Episode:

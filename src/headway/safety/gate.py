@@ -10,8 +10,8 @@ rules of `headway.safety.kernel` decide what is shown.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import IntEnum
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from headway.roads import Colour, Network, Timing
 from headway.safety import cycle, kernel
 from headway.safety.clearing import Clearing
+from headway.safety.clock import LONGEST_TICK_S, USUAL_TICK_S, ClockFault, GateClock, seconds
 from headway.safety.command import Command, sealed
 from headway.safety.cycle import Course, Cycles
 from headway.safety.holding import Holding, Scene
@@ -35,7 +36,6 @@ from headway.safety.tables import (
 from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
 
 NOT_A_COLOUR = -1
-LONGEST_PERIOD_S = 5.0  # a longer one is a break, not a tick
 HIGHEST_COLOUR = int(Colour.GREEN)  # comparing an array with an enum member costs microseconds
 
 
@@ -124,8 +124,10 @@ class SafetyGate:
         self._holding = Holding(network, clearing)
         self._priority = Priority(network, self._limits, self._conflicts, clearing)
 
-        self._now_s = now_s
-        self._period_s = 1.0
+        self._clock = GateClock(now_s)
+        self._clock_fault: ClockFault | None = None  # at the last tick
+        self._tick_s: float | None = None  # until it is set
+        self._now_s = now_s  # of the gate's own clock
         self._better_since_s = now_s
         self._obeyed_s = now_s
         self._events: list[Event] = []
@@ -137,8 +139,24 @@ class SafetyGate:
 
     @property
     def shown_since(self) -> FloatArray:
-        """When each group's colour began, (groups,) seconds; all greens count as one colour."""
-        return self._signals.since_s.copy()
+        """When each group's colour began, (groups,) seconds of the clock that `admit` is given; all
+        greens count as one colour.
+        """
+        return self._signals.since_s + self._clock.ahead_s
+
+    @property
+    def tick_s(self) -> float:
+        """Length of the tick that begins with the next command, at most LONGEST_TICK_S: the gate's
+        own clock moves on by no more. Where it is not set, it is that of the first tick. Raises
+        ValueError where it is set to zero or below.
+        """
+        return self._tick_s or self._clock.tick_s or USUAL_TICK_S
+
+    @tick_s.setter
+    def tick_s(self, tick_s: float) -> None:
+        if not tick_s > 0.0:  # nor for what is not a number
+            raise ValueError(f"a tick of {tick_s!r} s; give seconds, more than 0")
+        self._tick_s = min(tick_s, LONGEST_TICK_S)
 
     # checkpoints
 
@@ -150,6 +168,8 @@ class SafetyGate:
         return arrays | {
             "source": int(self.source),
             "now": self._now_s,
+            "ahead": self._clock.ahead_s,
+            "tick": self.tick_s,
             "better": self._better_since_s,
             "obeyed": self._obeyed_s,
             "overrides": dict(self._overrides),
@@ -167,6 +187,8 @@ class SafetyGate:
             array[:] = state.get(name, array)  # some are not in older checkpoints
         self.source = ControlSource(state["source"])
         self._now_s = state["now"]
+        self._tick_s = state.get("tick", self._tick_s)  # not in checkpoints before 0.3
+        self._clock = GateClock(self._now_s, self._tick_s, state.get("ahead", 0.0))
         self._better_since_s = state["better"]
         self._obeyed_s = state["obeyed"]
         self._overrides = dict(state["overrides"])
@@ -250,11 +272,11 @@ class SafetyGate:
         """The colours for the tick that begins at `now_s`, as near to what is wanted as the rules
         allow.
 
-        A clock that goes back or stands still does not shorten any time: the gate's own clock never
-        goes back.
+        now_s: of the plant's clock, or the wall's, never the stamp of what was observed. Whatever
+            it does, no time is shortened, and none lasts for ever: see `headway.safety.clock`.
         """
         self._advance_clock(now_s)
-        if observation is not None and not self._is_fresh(observation.at_s, self._now_s):
+        if observation is not None and not self._is_fresh(observation.at_s, self._clock.outside_s):
             observation = None
         self._choose_source(proposal, fallback, observation)
         wanted = self._wanted_by_source(proposal, fallback)
@@ -271,7 +293,7 @@ class SafetyGate:
         self._report_rules()
         kernel.put_in_force(self._now_s, self._decision.colours, self._signals)
 
-        return sealed(self._now_s, self.shown.copy(), self.take_events())
+        return sealed(self._clock.outside_s, self.shown.copy(), self.take_events())
 
     def take_events(self) -> tuple[Event, ...]:
         """What would go out with the next command, such as the event of an order; taken once."""
@@ -286,20 +308,25 @@ class SafetyGate:
             isinstance(wanted, np.ndarray)
             and wanted.shape == self.shown.shape
             and wanted.dtype.kind in "iu"
-            and isinstance(candidate.at_s, (int, float, np.floating))
-            and self._is_fresh(float(candidate.at_s), now_s)
+            and self._is_fresh(candidate.at_s, now_s)
         )
 
     def _advance_clock(self, now_s: float) -> None:
-        if isfinite(now_s) and now_s >= self._now_s:
-            if now_s > self._now_s:
-                self._period_s = min(now_s - self._now_s, LONGEST_PERIOD_S)
-            self._now_s = now_s
-        else:
-            self._report("clock", {"now": repr(now_s)})
+        """The gate's own clock; an event where that of the caller fails, and where it is back."""
+        clock = self._clock
+        fault = clock.advance(now_s)
+        clock.tick_s = self._tick_s or clock.tick_s
+        self._now_s = clock.now_s
+        if fault is not self._clock_fault:
+            if fault is not None:
+                self._report("clock", {"now": repr(now_s), "fault": fault.value})
+            else:
+                self._report("clock_back", {"now": repr(now_s)})
+            self._clock_fault = fault
 
-    def _is_fresh(self, at_s: float, now_s: float) -> bool:
-        return isfinite(at_s) and -EPS_S <= now_s - at_s <= self._stale_s + EPS_S
+    def _is_fresh(self, at_s: Any, now_s: float) -> bool:
+        stamp_s = seconds(at_s)
+        return stamp_s is not None and -EPS_S <= now_s - stamp_s <= self._stale_s + EPS_S
 
     def _report(
         self,
@@ -310,7 +337,7 @@ class SafetyGate:
     ) -> None:
         """Note an event, of now unless `at_s` is given, to go out with the next command."""
         name = "" if junction is None else self._network.junctions[junction].id
-        at_s = self._now_s if at_s is None else at_s
+        at_s = self._clock.outside_s if at_s is None else at_s
         self._events.append(Event(at_s, f"safety.{kind}", name, data))
 
     # what is wanted, and by whom
@@ -357,7 +384,7 @@ class SafetyGate:
         return ControlSource.FIXED_TIME
 
     def _is_usable(self, proposal: Proposal | None) -> bool:
-        return proposal is not None and self.is_sound(proposal, self._now_s)
+        return proposal is not None and self.is_sound(proposal, self._clock.outside_s)
 
     def _is_obeyed(self, observation: Observation) -> bool:
         """The signals show what was commanded; so too where what they show was not measured."""
@@ -375,14 +402,14 @@ class SafetyGate:
         if self.source == ControlSource.ALL_RED:
             return np.full(len(self.shown), Colour.RED, np.int8)
         programmes = [j.programme for j in self._network.junctions]
-        return np.concatenate([p.colours[p.phase_at(self._now_s)] for p in programmes])
+        return np.concatenate([p.colours[p.phase_at(self._clock.outside_s)] for p in programmes])
 
     # operators and emergency vehicles
 
     def _apply_overrides(self, wanted: ColourArray) -> None:
         """Write what operators want over what the source wants; expired orders end."""
         for junction, override in list(self._overrides.items()):
-            if self._now_s >= override.until_s:
+            if self._clock.outside_s >= override.until_s:
                 del self._overrides[junction]
                 self._report("override_expired", {"by": override.by}, junction)
                 continue
@@ -409,7 +436,8 @@ class SafetyGate:
         served, returning, events = self._priority.serve(
             observation, self._signals, self._calls, self._now_s
         )
-        self._events += events
+        ahead_s = self._clock.ahead_s
+        self._events += [replace(e, at_s=e.at_s + ahead_s) for e in events] if ahead_s else events
         for junction, colours in served.items():
             if not self._is_flashing(junction):
                 wanted[self._groups_of(junction)] = colours
@@ -464,7 +492,7 @@ class SafetyGate:
                 self._report_late(g)
         cycle.serve_due(
             now_s=self._now_s,
-            period_s=self._period_s,
+            period_s=self.tick_s,
             wanted=wanted,
             signals=self._signals,
             calls=self._calls,

@@ -171,13 +171,15 @@ class Street:
         """Observe, decide, gate, apply, advance: once."""
         clock = self._clock
         t0 = clock()
+        now_s = self.plant.time_s  # not the observation's stamp, which is as good as its source
         observed = self.external.merged(self.plant.observe())
         observation = self.observation = drop_implausible(observed, self.network)
         self._find_congestion(observation)
         t1 = clock()
         proposal, fallback = self._decide(observation)
         t2 = clock()
-        command = self.gate.admit(proposal, observation.at_s, observation, fallback)
+        self.gate.tick_s = period_s
+        command = self.gate.admit(proposal, now_s, observation, fallback)
         t3 = clock()
         for event in command.interventions:
             self._record(event)
