@@ -616,7 +616,7 @@ def test_a_faulty_variable_is_refused(monkeypatch):
         ),
         (
             b"on: 1",
-            f"True: unknown key. Known here: {KNOWN}.",
+            f"on: unknown key. Known here: {KNOWN}.",
         ),
     ],
 )
@@ -778,12 +778,11 @@ def test_sections_that_need_a_new_start_keep_their_value_and_are_named(tmp_path)
         "alerts": DEFAULTS["alerts"] | {"rules": ()},
     }
     assert watched.current.model_dump() == DEFAULTS | changed
-    assert watched.fault == (
-        f"{file}: a change of environment, street, recovery, notify takes effect at the next start."
-    )
+    waiting = ("environment", "street", "recovery", "notify")
+    assert (watched.fault, watched.waiting) == ("", waiting)
     write(file, "loop: {cycle_s: 25}\nalerts: {rules: []}\ncontrol: {confidence: 0.5}\n")
     assert [watched.refresh(), watched.refresh()] == [(), ("control",)]
-    assert watched.fault == ""
+    assert (watched.fault, watched.waiting) == ("", ())
 
 
 def test_a_file_that_goes_away_changes_nothing_and_is_followed_when_it_is_back(tmp_path):
@@ -1125,6 +1124,32 @@ def test_the_usual_variables_stand_for_those_of_headway_which_win():
 )
 def test_in_development_everything_is_logged_unless_a_level_is_named(tree, level):
     assert log_level(checked(tree)) == level
+
+
+def test_a_junctions_name_is_the_text_that_stands_there(tmp_path):
+    """YAML reads 0x1, 1 and 01 as one number, 0123 as 83, and `on` as true."""
+    file = tmp_path / "h.yaml"
+    names = ("0x1", "1", "01", "0123", "on", "1_000", "2024-01-01", "~")
+    file.write_text(
+        "safety: {junctions: {"
+        + ", ".join(f"{name}: {{min_green_s: {5 + k}}}" for k, name in enumerate(names))
+        + "}}\n"
+    )
+    found = load(file).safety.junctions
+    assert {name: limits.min_green_s for name, limits in found.items()} == {
+        name: 5.0 + k for k, name in enumerate(names)
+    }
+    file.write_text("safety: {junctions: {'1': {min_green_s: 5}, 1: {min_green_s: 6}}}\n")
+    with pytest.raises(SettingsError, match="line 1: 1 is given twice"):
+        load(file)
+    file.write_text("x: &a {cycle_s: 25}\nloop: {<<: *a, tick_s: 2}\n")
+    with pytest.raises(SettingsError, match="x: unknown key"):
+        load(file)
+    file.write_text("loop: {<<: {cycle_s: 25}, tick_s: 2}\n")
+    assert (load(file).loop.cycle_s, load(file).loop.tick_s) == (25.0, 2.0)
+    assert fault_of({"safety": {"junctions": {1: {}, "1": {}}}}).endswith(
+        "a junction is given twice. Give it once."
+    )
 
 
 def test_limits_of_a_junction_have_the_same_bounds_and_a_number_is_its_name():

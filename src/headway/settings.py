@@ -148,10 +148,15 @@ class SafetySettings(_Section):
     @field_validator("junctions", mode="before")
     @classmethod
     def _take_numbers_as_names(cls, value: Any) -> Any:
-        """YAML reads the name 247379907 as a number."""
+        """In the settings of a program 247379907 may be a number. Raises ValueError where two are
+        one name.
+        """
         if not isinstance(value, Mapping):
             return value
-        return {str(k) if type(k) is int else k: limits for k, limits in value.items()}
+        named = {str(k) if type(k) is int else k: limits for k, limits in value.items()}
+        if len(named) < len(value):
+            raise PydanticCustomError("twice", "a junction is given twice. Give it once")
+        return named
 
 
 class SourceSettings(_Section):
@@ -762,6 +767,7 @@ RESTART_ONLY = (
 )
 LARGEST_FILE_BYTES = 1 << 20
 MOST_VALUES = 10_000
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"  # of YAML: a text, the key <<
 LONGEST_SHOWN = 200  # characters of a value in a fault
 # The usual variables, and the ones of Headway for which they stand; these win.
 ALIASES = {
@@ -816,9 +822,10 @@ def read_tree(path: Path) -> dict[Any, Any]:
             raise SettingsError(
                 f"{path}: is larger than {LARGEST_FILE_BYTES >> 10} KiB, too large for settings."
             )
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-        _refuse_large_tree(path, node)
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = text.get_single_node()
+        _check_nodes(path, node)
+        tree = text.construct_document(node) if node is not None else None
     except OSError as error:
         raise SettingsError(
             f"{path}: cannot be read ({error.strerror}). Give the path of a YAML file."
@@ -847,9 +854,9 @@ def _yaml_fault(error: Exception) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {_brief(problem)}"
 
 
-def _refuse_large_tree(path: Path, root: yaml.Node | None) -> None:
+def _check_nodes(path: Path, root: yaml.Node | None) -> None:
     """Aliases may stand for millions of values; a key given twice hides one of its values. Raises
-    SettingsError.
+    SettingsError. Takes every key as the text that stands there.
     """
     waiting, count = [root] if root is not None else [], 0
     while waiting:
@@ -861,16 +868,24 @@ def _refuse_large_tree(path: Path, root: yaml.Node | None) -> None:
                 "count each time)."
             )
         if isinstance(node, yaml.MappingNode):
+            _take_keys_as_text(node)
             _refuse_double_keys(path, node)
             waiting += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
 
 
+def _take_keys_as_text(node: yaml.MappingNode) -> None:
+    """Keys are names: 0x1, 1 and 01 are three junctions, where YAML reads one number."""
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+            key.tag = TEXT
+
+
 def _refuse_double_keys(path: Path, node: yaml.MappingNode) -> None:
     before = set[str]()
     for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+        if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
             continue
         if key.value in before:
             raise SettingsError(
@@ -1002,7 +1017,8 @@ def _known(location: tuple[str | int, ...]) -> list[str]:
 
 class Watched:
     """Settings that follow their file while the program runs. A faulty file changes nothing; the
-    fault is kept in `fault`.
+    fault is kept in `fault`. waiting: sections of RESTART_ONLY that the file has changed, which
+    wait for the next start.
 
     changes: what stands over the file, by section and key; defaults: what stands under it.
     check:   raises ValueError for settings that cannot be used, beyond what their types say.
@@ -1020,6 +1036,7 @@ class Watched:
         self._stamp = self._seen = self._read_stamp()
         self.current = self._load()
         self.fault = ""
+        self.waiting: tuple[str, ...] = ()
 
     def _load(self) -> Settings:
         """Raises SettingsError."""
@@ -1035,8 +1052,7 @@ class Watched:
         """Read the file again if it changed, and then stayed as it is until this call. Returns the
         sections that changed and are now in force.
 
-        Sections of RESTART_ONLY keep their value until the next start; a change there is reported
-        in `fault`.
+        Sections of RESTART_ONLY keep their value until the next start, see `waiting`.
         """
         stamp, seen = self._read_stamp(), self._seen
         self._seen = stamp
@@ -1050,12 +1066,8 @@ class Watched:
         except SettingsError as error:
             self.fault = str(error)
             return ()
-        held = [s for s in RESTART_ONLY if getattr(new, s) != getattr(self.current, s)]
-        self.fault = (
-            f"{self._path}: a change of {', '.join(held)} takes effect at the next start."
-            if held
-            else ""
-        )
+        held = tuple(s for s in RESTART_ONLY if getattr(new, s) != getattr(self.current, s))
+        self.fault, self.waiting = "", held
         new = new.model_copy(update={s: getattr(self.current, s) for s in held})
         changed = tuple(
             s for s in Settings.model_fields if getattr(new, s) != getattr(self.current, s)

@@ -25,6 +25,7 @@ from headway.runtime.paths import Path, flatten
         ("*.b", "a.c", False), ("*.*", "a.b", True),
         ("*.*", "a.b.c", False), ("a.*.c", "a.b.c", True), ("a.*.c", "a.b.d", False),
         ("*", "a", True), ("*", "a.b.c", True),
+        ("a.*.c", r"a.b\.d.c", True), (r"a.b\.d.c", r"a.b\.d.c", True), (r"a.b\.d", "a.b.d", False),
         ("a+", "a+", True), ("a+", "aa", False), ("*.a.*", "x.a.y", True),
     ],
 )  # fmt: skip
@@ -72,6 +73,15 @@ def test_a_state_is_flattened_to_its_leaves():
         "f": None,
     }
     assert flatten({"b": 1}, "a.") == {"a.b": 1}
+    assert flatten({"a.b": {"c": 1}}) == {r"a\.b.c": 1}
+
+
+def test_a_rule_on_all_junctions_holds_for_those_with_a_dot_in_their_name_too():
+    monitor = RealTimeMonitor((AlertRule("long", "junctions.*.queue", ">", 1.0),))
+    state = {"junctions": {"A.1": {"queue": 5}, "B": {"queue": 5}}}
+    assert [u.alert.path for u in monitor.check(0.0, state)] == [
+        r"junctions.A\.1.queue", "junctions.B.queue",
+    ]  # fmt: skip
 
 
 # rules

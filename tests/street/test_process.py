@@ -1068,6 +1068,16 @@ def test_the_latest_choice_of_a_controller_holds_for_the_next_process(play, tmp_
     assert played.runs[-1].street.controller.name == "actuated"
 
 
+def test_a_section_that_waits_for_the_next_start_is_no_fault(play, tmp_path, tiny):
+    then = FIRST + "safety: {limits: {min_green_s: 9}}\ncameras: {buffer: 2}\n"
+    path = tmp_path / "headway.yaml"
+    played = followed(play, tmp_path, tiny, then, more={12: [lambda: path.write_text(FIRST)]})
+    assert [data for *_, data in played.events("engine.settings_waiting")] == [
+        {"sections": ["safety", "cameras"]}, {"sections": []},
+    ]  # fmt: skip
+    assert played.events("engine.settings_refused", "engine.settings") == []
+
+
 def test_an_invalid_settings_file_is_recorded_once_and_changes_nothing(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: magic"))
     ((at_s, _, data),) = played.events("engine.settings_refused")

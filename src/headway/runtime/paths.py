@@ -1,4 +1,6 @@
-"""Dotted paths into a state: `floaters.v_chain`, `junctions.*.queue`."""
+"""Dotted paths into a state: `floaters.v_chain`, `junctions.*.queue`. A dot within a name is
+written with a backslash: `junctions.A\\.1.queue`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+PART = r"(?:[^.*\s\\]|\\\S)+"  # a name, and in it an escaped dot
+ANY_PART = r"(?:[^.\\]|\\.)+"
 PATHS_SHOWN = 40  # in the message about an unknown one
 
 
@@ -20,12 +24,13 @@ class Path:
     __slots__ = ("_match", "text")
 
     def __init__(self, text: str) -> None:
-        if not re.fullmatch(r"\*|[^.*\s]+(\.([^.*\s]+|\*))*|\*(\.([^.*\s]+|\*))+", text):
+        if not re.fullmatch(rf"\*|{PART}(\.({PART}|\*))*|\*(\.({PART}|\*))+", text):
             raise ValueError(
                 f"{text!r} is no path: names with dots in between, * for any one part."
             )
         self.text = text
-        parts = ("[^.]+" if part == "*" else re.escape(part) for part in text.split("."))
+        found = re.split(r"(?<!\\)\.", text)
+        parts = (ANY_PART if part == "*" else re.escape(part) for part in found)
         self._match = re.compile(".*" if text == "*" else r"\.".join(parts)).fullmatch
 
     def matches(self, path: str) -> bool:
@@ -56,11 +61,16 @@ class Path:
 
 
 def flatten(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings, by dotted path."""
+    """The leaves of nested mappings, by dotted path. Keys are text.
+
+    >>> flatten({"junctions": {"A.1": {"queue": 3}}})
+    {'junctions.A\\\\.1.queue': 3}
+    """
     flat: dict[str, Any] = {}
     for key, value in state.items():
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
+            name = key.replace(".", "\\.") if "." in key else key
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -185,11 +185,11 @@ class SelfWatch:
 
     def _follow_settings(self) -> None:
         """Logs and alert rules of this process; the streets follow the file themselves. A fault is
-        reported once.
+        reported once, and so are sections that wait for the next start.
         """
         if self._watched is None:
             return
-        known = self._watched.fault
+        known, waited = self._watched.fault, self._watched.waiting
         changed = self._watched.refresh()
         fault = self._watched.fault
         metrics.degraded.labels("settings").set(float(bool(fault)))
@@ -197,6 +197,10 @@ class SelfWatch:
             self._log.warning("settings refused", fault=fault)
             event = {"kind": "settings.refused", "data": {"fault": fault}}
             self._publish("alerts", SYSTEM, event)
+        if (waiting := self._watched.waiting) != waited:
+            self._log.info("settings wait for the next start", sections=list(waiting))
+            event = {"kind": "settings.waiting", "data": {"sections": list(waiting)}}
+            self._publish("monitoring", SYSTEM, event)
         if changed:
             new = self._watched.current
             self._log.info("settings changed", changed=list(changed))

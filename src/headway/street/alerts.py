@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
+from headway.runtime.paths import ANY_PART
 from headway.settings import AlertSettings, RuleSettings, Settings
 
 STREET_FIELDS = ("time_s", "vehicles", "stopped", "halted")  # halted: old name of stopped
@@ -41,7 +42,8 @@ def system_rules(alerts: AlertSettings) -> tuple[AlertRule, ...]:
     """
     rules = tuple(map(_rule, alerts.system))
     anywhere = (
-        re.sub(r"^(streets|processes)\.[^.]+", rf"\1.{ANY_NAME}", rule.path) for rule in rules
+        re.sub(rf"^(streets|processes)\.({ANY_PART})", rf"\1.{ANY_NAME}", rule.path)
+        for rule in rules
     )
     _check(rules, anywhere, PROGRAM)
     return rules
@@ -82,7 +84,9 @@ def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
     system_rules(settings.alerts)
     rules = tuple(map(_rule, settings.alerts.rules))
     # junctions are known only once the network is read: any name will do
-    anywhere = (re.sub(r"^junctions\.[^.]+", f"junctions.{ANY_JUNCTION}", r.path) for r in rules)
+    anywhere = (
+        re.sub(rf"^junctions\.{ANY_PART}", f"junctions.{ANY_JUNCTION}", r.path) for r in rules
+    )
     _check(rules, anywhere, _sample())
     return rules
 

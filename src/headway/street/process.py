@@ -218,11 +218,13 @@ class StreetProcess:
         """
         if self._watched is None:
             return
-        known_fault = self._watched.fault
+        known_fault, waited = self._watched.fault, self._watched.waiting
         changed = self._watched.refresh()
         fault = self._watched.fault
         if fault and fault != known_fault:
             self.run.record("engine.settings_refused", {"fault": fault})
+        if (waiting := self._watched.waiting) != waited:
+            self.run.record("engine.settings_waiting", {"sections": list(waiting)})
         if changed:
             before, self.settings = self.settings, self._watched.current
             if "loop" in changed:  # the file spoke last
