@@ -2,8 +2,9 @@
 
 A junction serves one vehicle at a time, the first to arrive, from early enough that its lane is
 clear by then until it has passed. Nobody is trusted: each service is bounded, a vehicle that does
-not come nearer though it has green loses its claim, and what cannot be is left out. Afterwards the
-group that has waited longest is served first, if it has waited long.
+not come nearer though it has green loses its claim, and what cannot be is left out. What a vehicle
+was given counts on if its source loses it for a while, or calls it otherwise. Afterwards the group
+that has waited longest is served first, if it has waited long.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +37,11 @@ LOOK_AHEAD_S = 25.0
 FARTHEST_S = 120.0
 MARGIN_S = 5.0  # on the time that the lane needs to clear
 LONGEST_SERVICE_S = 120.0
-REST_S = 60.0  # until a vehicle whose service lasted so long may claim again
+REST_S = 60.0  # until a vehicle whose service lasted so long may claim again, or is forgotten
 # With green, a vehicle comes nearer by PROGRESS_M within STALLED_S, or it has stalled.
 STALLED_S = 40.0
 PROGRESS_M = 5.0
+SAME_PLACE_M = 1.0  # inside the junction, of one that stands there
 # A vehicle that is being served goes before one that would arrive up to so much earlier.
 SERVED_BONUS_S = 3.0
 MOST_CLAIMS = 8  # vehicles looked at for one junction, the nearest: a flood of claims costs no time
@@ -51,13 +54,23 @@ GO = int(Colour.PERMISSIVE)
 
 @dataclass
 class Service:
-    """A junction serves a vehicle. nearest_m: the least distance, at `moved_s`. stage: wanted."""
+    """A junction serves a vehicle, or has served it.
+
+    nearest_m: the least distance, at `moved_s`. stage: wanted.
+    group, last_m: where it was last; ended_s: when the service was over, shifted out of the others
+        when it goes on.
+    inside_m: distances of other emergency vehicles, inside the junction before it was.
+    """
 
     vehicle: str
     began_s: float
     nearest_m: float
     moved_s: float
     stage: int = NO_STAGE
+    group: int = NO_GROUP
+    last_m: float = inf
+    ended_s: float = inf
+    inside_m: tuple[float, ...] = ()
 
 
 class Bar(NamedTuple):
@@ -76,11 +89,17 @@ class Exit(NamedTuple):
 
 @dataclass
 class Memory:
-    """What is remembered from second to second. By junction; bars by (junction, vehicle)."""
+    """What is remembered from second to second. By junction, or by (junction, vehicle).
+
+    past: services that are over. seen_s: when a claim was there last; of those of the second
+        before, and of those with a bar or a past service.
+    """
 
     services: dict[int, Service] = field(default_factory=dict)
     bars: dict[tuple[int, str], Bar] = field(default_factory=dict)
     exits: dict[int, Exit] = field(default_factory=dict)
+    past: dict[tuple[int, str], Service] = field(default_factory=dict)
+    seen_s: dict[tuple[int, str], float] = field(default_factory=dict)
 
 
 class Traffic(NamedTuple):
@@ -152,51 +171,91 @@ class Priority:
                 if self._clearing.is_served(claim.junction, claim.groups):
                     found[claim.junction, claim.vehicle] = claim
         found |= self._inside(found, traffic)
-        bars = self._memory.bars
-        for key in [key for key in bars if key not in found]:
-            del bars[key]
+        self._recognise(found)
+        self._forget(found, traffic.now_s)
         return found
+
+    def _recognise(self, found: dict[tuple[int, str], Claim]) -> None:
+        """A vehicle that nobody knew, where one is missing that was known: the same, renamed."""
+        memory = self._memory
+        known = memory.past | {(j, one.vehicle): one for j, one in memory.services.items()}
+        missing = {key: service for key, service in known.items() if key not in found}
+        for key, claim in found.items():
+            if key in memory.seen_s or not missing:
+                continue
+            for before, service in missing.items():
+                is_near = abs(service.last_m - claim.distance_m) <= PROGRESS_M
+                if before[0] == claim.junction and service.group in claim.groups and is_near:
+                    self._rename(before, key)
+                    del missing[before]
+                    break
+
+    def _rename(self, before: tuple[int, str], key: tuple[int, str]) -> None:
+        for of_vehicles in (self._memory.past, self._memory.bars, self._memory.seen_s):
+            if before in of_vehicles:
+                of_vehicles[key] = of_vehicles.pop(before)
+        served = self._memory.services.get(key[0])
+        for service in (served, self._memory.past.get(key)):
+            if service is not None and service.vehicle == before[1]:
+                service.vehicle = key[1]
+
+    def _forget(self, found: dict[tuple[int, str], Claim], now_s: float) -> None:
+        """Lift the bars that are over; forget who has been out of sight for REST_S."""
+        memory = self._memory
+        for key, claim in found.items():
+            memory.seen_s[key] = now_s
+            if key in memory.bars and not self._is_barred(claim, now_s):
+                del memory.bars[key]
+                memory.past.pop(key, None)
+        for key, seen_s in list(memory.seen_s.items()):
+            is_of_use = key in memory.bars or key in memory.past
+            if key not in found and not (is_of_use and now_s - seen_s <= REST_S):
+                for of_vehicles in (memory.seen_s, memory.bars, memory.past):
+                    of_vehicles.pop(key, None)
 
     def _inside(
         self, found: dict[tuple[int, str], Claim], traffic: Traffic
     ) -> dict[tuple[int, str], Claim]:
-        """The claims of vehicles that have passed the stop line and wait inside the junction."""
+        """The claims of vehicles that have passed the stop line and wait inside the junction. One
+        that stood there before is another one.
+        """
         vehicles = traffic.observation.vehicles
         rows = np.flatnonzero(
             np.asarray(vehicles.emergency, np.bool_) & (vehicles.distance_m < 0.0)
         )
-        inside = {}
+        places: dict[int, list[tuple[float, int]]] = {j: [] for j in self._memory.services}
         for row in rows.tolist():
             link = int(vehicles.link[row])
             group = int(self._link_group[link]) if 0 <= link < len(self._link_group) else NO_GROUP
-            if group == NO_GROUP:
+            if group != NO_GROUP and self._network.groups[group].junction in places:
+                place = (float(vehicles.distance_m[row]), group)
+                places[self._network.groups[group].junction].append(place)
+        inside = {}
+        for junction, service in self._memory.services.items():
+            if (junction, service.vehicle) in found:
+                service.inside_m = tuple(distance_m for distance_m, _ in places[junction])
                 continue
-            junction = self._network.groups[group].junction
-            service = self._memory.services.get(junction)
-            if service is not None and (junction, service.vehicle) not in found:
-                inside[junction, service.vehicle] = Claim(
-                    vehicle=service.vehicle,
-                    junction=junction,
-                    groups=(group,),
-                    distance_m=float(vehicles.distance_m[row]),
-                    eta_s=0.0,
-                    needed_s=0.0,
-                    vehicles_before=0,
-                    queue=(group,),
-                )
+            for distance_m, group in places[junction]:
+                if all(abs(distance_m - other) > SAME_PLACE_M for other in service.inside_m):
+                    claim = _claim_inside(service.vehicle, junction, group, distance_m)
+                    inside[junction, service.vehicle] = claim
         return inside
 
     def _nearest(self, vehicles: Sequence[EmergencyVehicle]) -> Sequence[EmergencyVehicle]:
         """Those that are among the MOST_CLAIMS nearest of a junction, or barred or served there."""
         if len(vehicles) <= MOST_CLAIMS:
             return vehicles
-        places: dict[int, list[tuple[bool, float, int]]] = {}
+        places: dict[int, list[tuple[float, int]]] = {}
+        chosen = set[int]()
         for i, vehicle in enumerate(vehicles):
             for stop in self._arrivals.stops(vehicle):
-                barred = (stop.junction, vehicle.id) in self._memory.bars
-                place = (barred, stop.distance_m, i)
-                places.setdefault(stop.junction, []).append(place)
-        chosen = {i for own in places.values() for _, _, i in sorted(own)[:MOST_CLAIMS]}
+                served = self._memory.services.get(stop.junction)
+                is_barred = (stop.junction, vehicle.id) in self._memory.bars
+                if is_barred or (served is not None and served.vehicle == vehicle.id):
+                    chosen.add(i)
+                if not is_barred:
+                    places.setdefault(stop.junction, []).append((stop.distance_m, i))
+        chosen |= {i for own in places.values() for _, i in sorted(own)[:MOST_CLAIMS]}
         return [vehicles[i] for i in sorted(chosen)]
 
     def _first_to_arrive(
@@ -244,6 +303,9 @@ class Priority:
             claim = claims.get((junction, service.vehicle))
             if claim is None:
                 continue
+            if claim.distance_m > service.last_m + PROGRESS_M:
+                service.nearest_m = claim.distance_m  # it comes once more
+            service.group, service.last_m = claim.groups[0], claim.distance_m
             is_green = any(traffic.signals.colour[g] >= GO for g in claim.groups)
             if not is_green or claim.distance_m <= service.nearest_m - PROGRESS_M:
                 service.moved_s = now_s
@@ -255,6 +317,8 @@ class Priority:
                 reason = "stalled"
             if reason:
                 bar = Bar(now_s + rest_s, claim.distance_m - PROGRESS_M)
+                if claim.distance_m <= PROGRESS_M:
+                    bar = Bar(now_s + REST_S, inf)  # it stands at its line, and cannot come nearer
                 self._memory.bars[junction, service.vehicle] = bar
                 data = {"vehicle": service.vehicle, "reason": reason}
                 self._report("emergency_barred", data, junction, now_s)
@@ -264,6 +328,9 @@ class Priority:
         for junction, service in list(self._memory.services.items()):
             if junction not in first or first[junction].vehicle != service.vehicle:
                 del self._memory.services[junction]
+                service.ended_s = traffic.now_s
+                self._memory.past[junction, service.vehicle] = service
+                self._memory.seen_s.setdefault((junction, service.vehicle), traffic.now_s)
                 data = {"vehicle": service.vehicle}
                 self._report("emergency_ended", data, junction, traffic.now_s)
                 group = self._longest_waiting(junction, traffic)
@@ -274,12 +341,7 @@ class Priority:
         for junction, claim in first.items():
             self._memory.exits.pop(junction, None)
             if junction not in self._memory.services:
-                self._memory.services[junction] = Service(
-                    vehicle=claim.vehicle,
-                    began_s=now_s,
-                    nearest_m=claim.distance_m,
-                    moved_s=now_s,
-                )
+                self._memory.services[junction] = self._service(claim, now_s)
                 data = {
                     "vehicle": claim.vehicle,
                     "group": claim.groups[0],
@@ -288,6 +350,22 @@ class Priority:
                     "vehicles_before": claim.vehicles_before,
                 }
                 self._report("emergency", data, junction, now_s)
+
+    def _service(self, claim: Claim, now_s: float) -> Service:
+        """A new one, or the one that was interrupted: its time counts on."""
+        service = self._memory.past.pop((claim.junction, claim.vehicle), None)
+        if service is None:
+            return Service(
+                vehicle=claim.vehicle,
+                began_s=now_s,
+                nearest_m=claim.distance_m,
+                moved_s=now_s,
+                group=claim.groups[0],
+                last_m=claim.distance_m,
+            )
+        service.began_s += now_s - service.ended_s
+        service.moved_s += now_s - service.ended_s
+        return service
 
     def _report(self, kind: str, data: dict[str, Any], junction: int, now_s: float) -> None:
         name = self._network.junctions[junction].id
@@ -379,3 +457,16 @@ class Priority:
             and shown_s + EPS_S >= self._limits.min_green_s[left.group]
         )
         return bool(has_had_green) or traffic.now_s >= left.until_s
+
+
+def _claim_inside(vehicle: str, junction: int, group: int, distance_m: float) -> Claim:
+    return Claim(
+        vehicle=vehicle,
+        junction=junction,
+        groups=(group,),
+        distance_m=distance_m,
+        eta_s=0.0,
+        needed_s=0.0,
+        vehicles_before=0,
+        queue=(group,),
+    )
