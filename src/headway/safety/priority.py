@@ -191,7 +191,9 @@ class Priority:
                     break
 
     def _rename(self, before: tuple[int, str], key: tuple[int, str]) -> None:
-        for of_vehicles in (self._memory.past, self._memory.bars, self._memory.seen_s):
+        kept: tuple[dict[tuple[int, str], Any], ...]
+        kept = (self._memory.past, self._memory.bars, self._memory.seen_s)
+        for of_vehicles in kept:
             if before in of_vehicles:
                 of_vehicles[key] = of_vehicles.pop(before)
         served = self._memory.services.get(key[0])
