@@ -191,11 +191,9 @@ class Priority:
                     break
 
     def _rename(self, before: tuple[int, str], key: tuple[int, str]) -> None:
-        kept: tuple[dict[tuple[int, str], Any], ...]
-        kept = (self._memory.past, self._memory.bars, self._memory.seen_s)
-        for of_vehicles in kept:
-            if before in of_vehicles:
-                of_vehicles[key] = of_vehicles.pop(before)
+        _move(self._memory.past, before, key)
+        _move(self._memory.bars, before, key)
+        _move(self._memory.seen_s, before, key)
         served = self._memory.services.get(key[0])
         for service in (served, self._memory.past.get(key)):
             if service is not None and service.vehicle == before[1]:
@@ -212,8 +210,9 @@ class Priority:
         for key, seen_s in list(memory.seen_s.items()):
             is_of_use = key in memory.bars or key in memory.past
             if key not in found and not (is_of_use and now_s - seen_s <= REST_S):
-                for of_vehicles in (memory.seen_s, memory.bars, memory.past):
-                    of_vehicles.pop(key, None)
+                memory.seen_s.pop(key)
+                memory.bars.pop(key, None)
+                memory.past.pop(key, None)
 
     def _inside(
         self, found: dict[tuple[int, str], Claim], traffic: Traffic
@@ -459,6 +458,11 @@ class Priority:
             and shown_s + EPS_S >= self._limits.min_green_s[left.group]
         )
         return bool(has_had_green) or traffic.now_s >= left.until_s
+
+
+def _move(of_vehicles: dict[tuple[int, str], Any], before: tuple[int, str], key: Any) -> None:
+    if before in of_vehicles:
+        of_vehicles[key] = of_vehicles.pop(before)
 
 
 def _claim_inside(vehicle: str, junction: int, group: int, distance_m: float) -> Claim:
