@@ -264,9 +264,9 @@ def test_short_lanes_behind_signals_are_known_with_what_stands_about_them():
             exits=(5,),
             before=(":j_0_0",),
             after=(":k_1_0",),
-            against=(BACK,),
-            entering=(":k_2_0",),
-            near=frozenset({"short_0", "back_0", ":j_0_0", ":k_1_0", ":k_2_0"}),
+            against=(),  # back_0 leads straight on alone: nobody there crosses who reaches back
+            entering=(),
+            near=frozenset({"short_0", ":j_0_0", ":k_1_0"}),
         ),
         ShortLane(
             lane=BACK,
@@ -275,9 +275,9 @@ def test_short_lanes_behind_signals_are_known_with_what_stands_about_them():
             exits=(3,),
             before=(":k_2_0",),
             after=(),
-            against=(SHORT,),
-            entering=(":j_0_0",),
-            near=frozenset({"short_0", "back_0", ":j_0_0", ":k_2_0"}),
+            against=(SHORT,),  # it leads left, too
+            entering=(":j_0_0", ":k_1_0"),  # who comes, and who waits for a gap
+            near=frozenset({"short_0", "back_0", ":j_0_0", ":k_1_0", ":k_2_0"}),
         ),
         ShortLane(
             lane=C0,
@@ -383,8 +383,8 @@ def test_on_a_short_lane_no_room_is_gained_by_speed_where_the_signal_may_stop_it
         ),  # one that waits inside the junction ahead may be pushed back
         ([(":k_1_0", 2.0, 0.0), ("short_0", 29.0, 0.0)], 15.0),
         ([(":k_5_0", 2.0, 0.0)], None),  # on its way out
-        ([("back_0", 5.0, 0.0)], 30.0),  # the other way: near, but 30 m is not tight
-        ([(":k_2_0", 5.0, 0.0)], 30.0),
+        ([("back_0", 5.0, 0.0)], None),  # the other way, straight on
+        ([(":k_2_0", 5.0, 0.0)], None),
         ([(":k_0_0", 5.0, 0.0)], None),
         ([("in_0", 5.0, 0.0)], None),
     ],
@@ -396,22 +396,41 @@ def test_on_a_short_lane_each_vehicle_takes_seven_and_a_half_metres(cars, expect
     assert rooms(plant).get(SHORT) == expected
 
 
+def turning_back(direction: str, via: tuple[str, ...], **lengths: float):
+    """The street where back_0 leads to west_0 so."""
+    street = network(**lengths)
+    links = list(street.links)
+    links[5] = replace(links[5], direction=direction, via=via)
+    return replace(street, links=tuple(links))
+
+
+LEFT_OVER_A_WAITING_PLACE = ("l", (":j_3_0", ":j_6_0"))
+
+
 @pytest.mark.parametrize(
-    ("lane", "length", "expected"),
+    ("lane", "length", "turn", "expected"),
     [
-        ("back_0", 19.9, 12.4),  # somebody comes the other way: a car's length is spared
-        (":k_2_0", 19.9, 12.4),  # or is about to
-        ("back_0", 20.0, 20.0),
-        (":k_2_0", 20.0, 20.0),
-        (":j_0_0", 19.9, 19.9),  # it comes this way
+        # somebody comes the other way, and turns: a car's length is spared
+        ("back_0", 19.9, LEFT_OVER_A_WAITING_PLACE, 12.4),
+        ("back_0", 19.9, ("l", (":j_3_0",)), 12.4),
+        ("back_0", 19.9, ("r", (":j_3_0",)), 12.4),
+        (":k_2_0", 19.9, LEFT_OVER_A_WAITING_PLACE, 12.4),  # it is about to come
+        (":j_3_0", 19.9, LEFT_OVER_A_WAITING_PLACE, 12.4),  # it waits for a gap
+        (":j_6_0", 19.9, LEFT_OVER_A_WAITING_PLACE, None),  # it is past that: nobody is near
+        ("back_0", 20.0, LEFT_OVER_A_WAITING_PLACE, 20.0),
+        (":k_2_0", 20.0, LEFT_OVER_A_WAITING_PLACE, 20.0),
+        (":j_0_0", 19.9, LEFT_OVER_A_WAITING_PLACE, 19.9),  # it comes this way
+        # who drives straight on crosses nobody who reaches back into the junction
+        ("back_0", 19.9, ("s", (":j_3_0",)), None),
+        (":k_2_0", 19.9, ("s", (":j_3_0",)), None),
     ],
 )
-def test_on_a_tight_lane_a_cars_length_is_spared_where_somebody_comes_the_other_way(
-    lane, length, expected, sumo
+def test_on_a_tight_lane_a_cars_length_is_spared_where_somebody_comes_the_other_way_and_turns(
+    lane, length, turn, expected, sumo
 ):
-    plant = plant_of(network(short_0=length))
+    plant = plant_of(turning_back(*turn, short_0=length))
     sumo.vehicle.put("a", lane, 5.0, 3.0)
-    assert rooms(plant).get(SHORT) == pytest.approx(expected)
+    assert rooms(plant).get(SHORT) == (None if expected is None else pytest.approx(expected))
 
 
 def test_beside_each_other_vehicles_share_the_room(sumo):

@@ -12,6 +12,7 @@ SHORT_M = 60.0  # of a shorter lane, vehicles that stop inside the junction take
 TIGHT_M = 20.0  # on a shorter one, vehicles both ways at once block each other for good
 VEHICLE_M = 7.5  # a stopped vehicle with the gap to the next one
 GREEN = int(Colour.GREEN)
+STRAIGHT = "s"  # the direction of a link
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,13 @@ class ShortLane:
     beside:   the lanes of its street that lie behind signals, itself among them.
     exits:    the signal groups at their ends.
     before, after: lanes inside the junctions at its start and its end, where vehicles stop.
-    against:  the lanes of the other direction.
-    entering: the lanes inside the junction that lead to those.
+    against:  the lanes of the other direction whose traffic turns at its start: across those who
+              reach back from this lane.
+    entering: the lanes inside the junctions that lead to those, and where their traffic waits.
     near:     names of all these lanes.
 
     On some 15 m, vehicles that stop in both directions at once reach back into both junctions, and
-    none can leave.
+    those who turn there cannot leave. Who drives straight on is in nobody's way.
     """
 
     lane: int
@@ -92,9 +94,9 @@ def _short_lane(network: Network, lane: int, behind: list[int]) -> ShortLane:
     out = [network.links[k] for i in beside for k in network.links_from(i)]
     signalled = [link for link in out if link.group >= 0]
     before = [via for k in network.links_to(lane) for via in network.links[k].via]
-    after = [link.via[0] for link in signalled if len(link.via) > 1]
+    after = _waiting_places(network, beside)
 
-    # the other direction: lanes that lead from its end to its start
+    # the other direction: lanes that lead from its end to its start, and turn there
     start = {network.links[k].node for k in network.links_to(lane)}
     end = {link.node for link in out}
     against = [
@@ -102,8 +104,10 @@ def _short_lane(network: Network, lane: int, behind: list[int]) -> ShortLane:
         for i in behind
         if start & {network.links[k].node for k in network.links_from(i)}
         and end & {network.links[k].node for k in network.links_to(i)}
+        and any(network.links[k].direction != STRAIGHT for k in network.links_from(i))
     ]
     entering = [via for i in against for k in network.links_to(i) for via in network.links[k].via]
+    entering += _waiting_places(network, against)
 
     roads = [network.lanes[i].id for i in (*beside, *against)]
     return ShortLane(
@@ -117,3 +121,9 @@ def _short_lane(network: Network, lane: int, behind: list[int]) -> ShortLane:
         entering=tuple(entering),
         near=frozenset([*roads, *before, *after, *entering]),
     )
+
+
+def _waiting_places(network: Network, lanes: list[int]) -> list[str]:
+    """The lanes inside the junction on which traffic of `lanes` waits for a gap at a signal."""
+    links = [network.links[k] for i in lanes for k in network.links_from(i)]
+    return [link.via[0] for link in links if link.group >= 0 and len(link.via) > 1]
