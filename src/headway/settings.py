@@ -187,7 +187,7 @@ class MqttSettings(_Section):
 
 class ExternalSettings(_Section):
     """Observations from outside. oldest_s, ahead_s: how far behind and ahead of the street's time
-    a measurement may be; rows_per_s: of one source.
+    a measurement may be; rows_per_s: of one holder of credentials, all its sources together.
     """
 
     oldest_s: float = Field(default=10.0, ge=3.0, le=300.0)

@@ -404,6 +404,28 @@ def test_an_order_without_a_worker_is_refused():
     watched.stop()  # nothing to stop is no error
 
 
+def test_orders_overtake_data_and_wait_for_nobody_who_sends_it():
+    """The pipe of data is full, and somebody waits in the middle of a message: an order goes
+    through, and is the next thing that the worker reads. 1 MiB is more than a pipe holds."""
+    orders, data = multiprocessing.Pipe(False), multiprocessing.Pipe(False)
+    inbox = supervisor.Inbox(orders[0], data[0])
+    assert not inbox.poll(0.0)
+    sending = threading.Thread(target=data[1].send, args=("d" * (1 << 20),), daemon=True)
+    sending.start()
+    assert inbox.poll(10.0)
+    orders[1].send("first")
+    orders[1].send("second")
+    assert [inbox.recv(), inbox.recv()] == ["first", "second"]
+    assert len(inbox.recv()) == 1 << 20
+    sending.join(10.0)
+    orders[1].close()
+    data[1].close()
+    assert inbox.poll(0.0), "the other side has gone"
+    with pytest.raises(EOFError):
+        inbox.recv()
+    inbox.close()
+
+
 def test_a_restart_report_is_immutable():
     with pytest.raises(FrozenInstanceError):
         Restarted("x", 1.0).why = "y"

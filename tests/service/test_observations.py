@@ -22,6 +22,7 @@ from headway.service.observations import (
     StreetOutbox,
 )
 from headway.settings import ExternalSettings, MqttSettings
+from headway.street.external.merge import Reported
 from headway.street.messages import Snapshot
 
 NOON = 1_769_860_800.0
@@ -61,6 +62,11 @@ class World:
             raise WorkerError("the worker takes no orders now")
         self.sent.append((street, message))
 
+    @property
+    def reports(self):
+        """(holder, what it sent for one of its sources), in order."""
+        return [(m.holder, own) for _, m in self.sent for own in m.sources]
+
     def take(self, *rows, holder="acme"):
         text = json.dumps([ROW | row for row in rows])
         return self.service.take(self.street, holder, text)
@@ -70,15 +76,17 @@ def said(outcome):
     return [(f.number, f.fault.place) for f in outcome.refused]
 
 
-def test_rows_go_to_the_street_in_one_message_a_source():
-    world = World()
+def test_rows_go_to_the_street_in_one_message_by_source():
+    world = World(sources=({"name": "acme", "holder": "acme", "weight": 0.5},))
     found = world.take({}, {"source": "acme:north", "queue": 1}, {"approach": "in2"})
     assert (found.taken, found.cut, found.refused) == (3, 0, ())
-    sent = {m.source: m for _, m in world.sent}
-    assert [row.approach for row in sent["acme"].rows] == ["in0", "in2"]
-    assert [row.queue for row in sent["acme:north"].rows] == [1]
-    assert {m.holder for m in sent.values()} == {"acme"}
-    assert {m.wall for m in sent.values()} == {NOON}
+    ((_, message),) = world.sent
+    assert (message.holder, message.wall, message.row_count) == ("acme", NOON, 3)
+    acme, north = message.sources
+    assert (acme.source, acme.weight, acme.is_listed) == ("acme", 0.5, True)
+    assert [row.approach for row in acme.rows] == ["in0", "in2"]
+    assert (north.source, north.weight, north.is_listed) == ("acme:north", 1.0, False)
+    assert [row.queue for row in north.rows] == [1]
 
 
 def test_nobody_speaks_for_another():
@@ -90,10 +98,10 @@ def test_nobody_speaks_for_another():
     assert said(world.take({"source": "bob"}, {}, holder="bob")) == [(0, "/source"), (1, "/source")]
     assert world.take({"source": "bob"}, holder="carl").taken == 1
     # refusals are put to the account of who spoke, not of who was named
-    refused = {m.source: m.refused for _, m in world.sent if m.holder == "acme"}
+    refused = {own.source: own.refused for holder, own in world.reports if holder == "acme"}
     assert refused == {"north": 0, "acme:x": 0, "acme": 3}
-    assert [m.refused for _, m in world.sent if m.source == "bob"] == [0]
-    assert [m.refused for _, m in world.sent if m.source == "bob:nameless"] == [2]
+    assert [own.refused for _, own in world.reports if own.source == "bob"] == [0]
+    assert [own.refused for _, own in world.reports if own.source == "bob:nameless"] == [2]
 
 
 def test_a_source_of_some_junctions_speaks_of_no_others():
@@ -109,7 +117,7 @@ def test_a_source_without_emergencies_claims_no_priority():
         {"queue": None, "emergency": {"distance_m": 90.0}}, {"queue": None, "vehicles": vehicles}
     )
     assert said(found) == [(0, "/emergency")]
-    assert world.sent[0][1].rows[0].vehicles[0].kind == "car"
+    assert world.reports[0][1].rows[0].vehicles[0].kind == "car"
 
 
 @pytest.mark.parametrize(
@@ -134,14 +142,18 @@ def test_a_row_that_cannot_be_is_refused_and_its_neighbour_taken(row, place, mes
     assert message in found.refused[0].fault.message
 
 
-def test_a_flood_is_cut_for_its_source_alone_and_comes_back_with_time():
+def test_a_flood_is_cut_for_its_holder_alone_and_comes_back_with_time():
+    """Names cost nothing: all sources of a holder share its rate, 5 s of it at once."""
     world = World(rows_per_s=10.0)
-    flood = [{"source": "acme:flood"}] * 80
-    found = world.take(*flood, {"source": "acme:calm"})
-    assert (found.taken, found.cut) == (51, 30)  # 5 s of its rate at once
+    flood = [{"source": f"acme:{k % 4}"} for k in range(80)]
+    found = world.take(*flood)
+    assert (found.taken, found.cut) == (50, 30)
     assert found.refused == ()
-    sent = {m.source: (len(m.rows), m.cut) for _, m in world.sent}
-    assert sent == {"acme:flood": (50, 30), "acme:calm": (1, 0)}
+    sent = {own.source: (len(own.rows), own.cut) for _, own in world.reports}
+    assert sent == {
+        "acme:0": (13, 7), "acme:1": (13, 7), "acme:2": (12, 8), "acme:3": (12, 8),
+    }  # fmt: skip
+    assert world.take({}, holder="other").taken == 1
     world.now_s += 2.0
     assert world.take(*flood).taken == 20
 
@@ -183,10 +195,10 @@ def test_refusals_alone_are_told_to_the_street_once_a_second():
     for _ in range(10):
         world.take({"junction": "Z"})
         world.now_s += 0.1
-    assert [m.refused for _, m in world.sent] == [1]
+    assert [own.refused for _, own in world.reports] == [1]
     world.now_s += 0.1
     world.take({"junction": "Z"})
-    assert [m.refused for _, m in world.sent] == [1, 10]
+    assert [own.refused for _, own in world.reports] == [1, 10]
 
 
 def test_a_holder_has_so_many_sources_and_no_more():
@@ -210,20 +222,23 @@ def test_a_street_that_starts_or_is_gone_takes_nothing():
 
 
 def test_a_street_that_does_not_read_holds_up_nobody():
-    """One message is being sent, 64 wait; the next one is refused at once. Then all arrive."""
+    """One message is being sent, 64 of its holder wait; the next one is refused at once. Another
+    holder still has its place, and its turn comes second. Then all arrive."""
     world = World(make_outbox=StreetOutbox)
     world.awake.clear()
     world.take({})
     taken = 1
-    with pytest.raises(WorkerError, match="64 messages wait"):
+    with pytest.raises(WorkerError, match="64 messages of 'acme' wait"):
         while taken < 100:
             taken += world.take({}).taken
     assert taken in (64, 65)
+    assert world.take({}, holder="other").taken == 1
     world.awake.set()
-    until(lambda: len(world.sent) == taken)
+    until(lambda: len(world.sent) == taken + 1)
+    assert [m.holder for _, m in world.sent].index("other") <= 2
 
 
-def test_a_message_that_could_not_be_sent_is_said_at_the_next_one():
+def test_a_message_that_could_not_be_sent_is_said_to_its_holder_at_the_next_one():
     gone, sent = [True], []
 
     def send(message):
@@ -231,20 +246,23 @@ def test_a_message_that_could_not_be_sent_is_said_at_the_next_one():
             raise WorkerError("the worker takes no orders now")
         sent.append(message)
 
-    def put(message):
+    def put(holder, number=0):
         try:
-            outbox.put(message)
-            said.append("")
+            outbox.put(Reported(holder, (), wall=float(number)))
         except WorkerError as error:
-            said.append(str(error))
-        return said
+            return str(error)
+        return ""
 
-    said = []
     outbox = StreetOutbox(send, "headway")
-    assert put("lost") == [""]
-    until(lambda: "the worker takes no orders now" in put("lost too"))
+    assert put("unlucky", 1) == ""
+    until(lambda: "the worker takes no orders now" in put("unlucky", 2))
     gone.clear()
-    until(lambda: put("taken")[-1] == "" and "taken" in sent)
+    assert put("unlucky", 3) == "the worker takes no orders now"
+    assert put("other", 4) == "", "it is not told of another's"
+    until(lambda: sent)
+    until(lambda: put("unlucky", 5) == "")
+    until(lambda: len(sent) > 1)
+    assert {(m.holder, m.wall) for m in sent} == {("other", 4.0), ("unlucky", 5.0)}
 
 
 def test_vehicles_count_for_the_rate_too():
@@ -341,7 +359,7 @@ def test_messages_of_a_broker_come_from_the_holder_that_their_topic_names(broker
         )
         broker.publish("headway/observations/bob", json.dumps(ROW).encode())
         until(lambda: len(world.sent) == 2)
-        assert [(m.source, m.holder, len(m.rows)) for _, m in world.sent] == [
+        assert [(holder, own.source, len(own.rows)) for holder, own in world.reports] == [
             ("acme", "acme", 1), ("bob", "bob", 1),
         ]  # fmt: skip
     finally:

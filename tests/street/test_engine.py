@@ -16,6 +16,7 @@ from headway.settings import Settings
 from headway.street import closed_loop as street_room
 from headway.street.closed_loop import open_street
 from headway.street.engine import Engine
+from headway.street.external.merge import Reported
 from headway.street.messages import JunctionState, Reporting, RunEnded, Snapshot, Switch, Task
 from headway.street.process import work
 from headway.values import Event
@@ -28,6 +29,7 @@ class Supervisor:
         self.asked = asked[:-1]
         self.made_progress = asked[-1]
         self.sent = []
+        self.sent_data = []
         self.stopped = 0
         self.pid = 4711
         self.says = []
@@ -42,6 +44,9 @@ class Supervisor:
 
     def send(self, order):
         self.sent.append(order)
+
+    def send_data(self, message):
+        self.sent_data.append(message)
 
     def stop(self):
         self.stopped += 1
@@ -87,8 +92,10 @@ def test_the_supervisor_gets_the_work_the_task_and_the_timeouts_of_the_settings(
 def test_orders_and_the_request_to_stop_are_handed_on(engine):
     engine.order(Reporting())
     engine.order(Switch("greedy"))
+    engine.order(Reported("acme", ()))
     engine.stop()
     assert (made[0].sent, made[0].stopped) == ([Reporting(), Switch("greedy")], 1)
+    assert made[0].sent_data == [Reported("acme", ())], "which orders overtake"
 
 
 def test_invalid_alert_rules_are_refused_before_a_process_is_started():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.street.builders import GREEN, MadePlant, two_junctions, vehicles
 
-from headway.street.external.merge import External, Reported
+from headway.street.external.merge import External, Reported, SourceRows
 from headway.street.external.rows import ObservationRow, ObservedEmergency, ObservedVehicle
 
 BLIND, OPEN_EYED = 0.0, 1.0
@@ -26,13 +26,15 @@ class Field:
         self.external = External(self.network, self.events.append)
         self.external.speed_factor = 1.0
 
-    def send(self, source="cam", holder=None, refused=0, cut=0, declared=1.0, **row):
+    def send(
+        self, source="cam", holder=None, refused=0, cut=0, declared=1.0, is_listed=False, **row
+    ):
         rows = ()
         if row:
             row = {"junction": "A", "approach": "in0", "at_s": self.plant.time_s} | row
             rows = (ObservationRow(**row),)
-        message = Reported(source, holder or source, rows, refused, cut, declared)
-        self.external.take(message, self.plant.time_s)
+        own = SourceRows(source, rows, refused, cut, declared, is_listed)
+        return self.external.take(Reported(holder or source, (own,)), self.plant.time_s)
 
     def see(self):
         return self.external.merged(self.plant.observe())
@@ -225,6 +227,94 @@ def test_an_emergency_vehicle_claims_priority_until_nothing_is_heard_of_it():
     assert field.see().emergencies == ()
 
 
+def siren(number=1, distance_m=80.0):
+    return ObservedEmergency(distance_m, 10.0, f"fire {number}")
+
+
+def test_eight_emergency_vehicles_of_a_holder_are_known_at_a_junction_at_once():
+    """Whatever their names and those of its sources. Those that were known stay, others follow
+    when nothing has been heard of one for 5 s; other holders and junctions have their own eight."""
+    field = Field()
+    for k in range(12):
+        field.send(source=f"x:{k % 3}", holder="x", emergency=siren(k))
+    assert [v.id.split("/")[-1] for v in field.see().emergencies] == [f"fire {k}" for k in range(8)]
+    field.send(source="y", emergency=siren())
+    field.send(source="x:0", holder="x", junction="B", approach="in3", emergency=siren())
+    assert len(field.see().emergencies) == 10
+    field.plant.time_s += 3.0
+    field.send(source="x:0", holder="x", emergency=siren(0, 50.0))
+    assert field.see().emergencies[0].ahead == ((0, 50.0),), "it comes nearer"
+    field.plant.time_s += 3.0
+    field.see()
+    field.send(source="x:0", holder="x", emergency=siren(99))
+    assert {v.id for v in field.see().emergencies} == {"x:0/0/fire 0", "x:0/0/fire 99"}
+
+
+def test_a_message_says_whether_it_claims_priority_for_a_vehicle_that_was_not_known():
+    field = Field()
+    assert field.send(queue=3) is False
+    assert field.send(emergency=siren()) is True
+    assert field.send(emergency=siren(distance_m=70.0)) is False
+    assert field.send(vehicles=[ObservedVehicle(9.0, kind="emergency", id="2")]) is True
+
+
+def test_names_of_sources_and_vehicles_do_not_prolong_a_claim():
+    """One holder in turn by 4 names of 30 s each, and a vehicle a name and second: as one."""
+    field = Field()
+    granted = 0
+    for second in range(900):
+        name = f"x:{second // 30 % 4}"
+        field.send(source=name, holder="x", emergency=siren(second))
+        granted += bool(field.see().emergencies)
+        field.plant.time_s += 1.0
+    assert granted == 138
+    refused = [(junction, d["holder"]) for _, junction, d in field.kinds("sensing.claims_refused")]
+    assert refused == [("A", "x")]
+
+
+def test_what_was_claimed_is_earned_again_while_nothing_is_claimed():
+    """60 of 120 s used; 450 s later all of them are there again: 120 / (1 - 120 / 900) = 138.5."""
+    field = Field()
+    claim = {"source": "x", "emergency": siren()}
+    assert sum(bool(field.pass_s(1, claim).emergencies) for _ in range(60)) == 60
+    field.pass_s(450)
+    assert sum(bool(field.pass_s(1, claim).emergencies) for _ in range(300)) == 139
+
+
+def test_sources_that_the_settings_do_not_list_share_a_limit_at_a_junction():
+    """Three holders, 125 s each: 240 s are granted, and what is earned again meanwhile, in all
+    240 / (1 - 240 / 900) = 327.3 s (the first tick counts for 2). One that is listed is not held to
+    it, and nobody is distrusted for the others."""
+    field = Field()
+    granted, listed = 0, 0
+    for second in range(375):
+        name = "abc"[second // 125]
+        field.send(source=name, emergency=siren())
+        granted += any(v.id.startswith(f"{name}/") for v in field.see().emergencies)
+        field.plant.time_s += 1.0
+    assert granted == 326
+    refused = [d["holder"] for _, _, d in field.kinds("sensing.claims_refused")]
+    assert refused == [""]
+    assert {s: field.weight(s)["claims"] for s in "abc"} == {"a": 1.0, "b": 1.0, "c": 1.0}
+    for _ in range(20):
+        field.send(source="fire", is_listed=True, emergency=siren())
+        listed += len(field.pass_s(1).emergencies)
+    assert listed == 20
+
+
+def test_a_source_without_weight_causes_nothing():
+    """Neither vehicles, nor calls of pedestrians, nor priority."""
+    field = Field()
+    for declared in (0.0, 0.29):
+        field.send(declared=declared, queue=5, emergency=siren())
+        field.send(declared=declared, junction="B", approach="", queue=None, pedestrian_call=True)
+        seen = field.see()
+        assert (len(seen.vehicles), seen.emergencies) == (0, ())
+        assert seen.waiting_persons.tolist() == [0] * 5
+    field.send(declared=0.3, junction="B", approach="", pedestrian_call=True)
+    assert field.see().waiting_persons[4] == 1
+
+
 def test_a_phantom_emergency_vehicle_is_refused_after_two_minutes_and_its_source_distrusted():
     field = Field()
     phantom = {"source": "liar", "emergency": ObservedEmergency(80.0, 10.0)}
@@ -256,7 +346,7 @@ def test_a_street_takes_so_many_sources_and_no_more():
         field.send(source="x:64", holder="x", queue=1)
     field.send(source="y", queue=1)
     assert len(field.external.sources) == 65
-    later = Reported("x:64", "x", (), wall=3601.0)
+    later = Reported("x", (SourceRows("x:64"),), wall=3601.0)
     field.external.take(later, field.plant.time_s)
     assert list(field.external.sources) == ["x:64"]
 
@@ -268,7 +358,7 @@ def test_wall_times_count_by_the_speed_factor():
     field.external.speed_factor = 10.0
     at = datetime.fromtimestamp(999.5, UTC)
     row = ObservationRow(junction="A", approach="in0", at=at, queue=1)
-    field.external.take(Reported("cam", "cam", (row,), wall=1000.0), 100.0)
+    field.external.take(Reported("cam", (SourceRows("cam", (row,)),), wall=1000.0), 100.0)
     assert field.external.states(100.0)[0]["at_s"] == 95.0
 
 

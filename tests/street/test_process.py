@@ -29,6 +29,8 @@ from headway.street import run as run_module
 from headway.street.alerts import alert_rules
 from headway.street.closed_loop import open_street
 from headway.street.event_log import read
+from headway.street.external.merge import Reported, SourceRows
+from headway.street.external.rows import ObservationRow
 from headway.street.messages import (
     JunctionState,
     Optimise,
@@ -934,6 +936,16 @@ def test_a_flood_of_orders_does_not_hold_up_the_tick(play):
     played = play(inbox, wall_s=0.0, until_s=103.0)  # as fast as possible: a tick is due at once
     at = [at_s for at_s, *_ in played.events("safety.override")]
     assert (at.count(100.0), at.count(101.0)) == (100, 50)
+
+
+def test_a_flood_of_observations_does_not_hold_up_the_tick(play):
+    """Ten rows count as an order: of messages of 300 rows, four are taken before a tick."""
+    row = ObservationRow(junction="nowhere", approach="in", at_s=100.0, queue=1)
+    flood = Reported("acme", (SourceRows("acme", (row,) * 300),))
+    inbox = Mailbox(*((0.0, flood) for _ in range(10)))
+    played = play(inbox, until_s=103.0)  # as fast as possible: a tick is due at once
+    seen = {s.time_s: s.sources[0]["refused"] for s in played.of(Snapshot) if s.sources}
+    assert seen == {101.0: 1200, 102.0: 2400, 103.0: 3000}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -88,7 +89,32 @@ class Outbox:
                     return
 
 
-Work = Callable[[Outbox, Connection, Any], None]
+class Inbox:
+    """What comes to a worker: orders, and data by a pipe of their own, so that orders neither wait
+    behind data nor for whoever sends it.
+    """
+
+    def __init__(self, orders: Connection, data: Connection) -> None:
+        self._orders = orders
+        self._data = data
+
+    def poll(self, within_s: float = 0.0) -> bool:
+        """Something has come, or the other side has gone."""
+        return bool(multiprocessing.connection.wait([self._orders, self._data], within_s))
+
+    def recv(self) -> Any:
+        """The next order, else the next piece of data. Waits for it. Raises EOFError where the
+        other side has gone.
+        """
+        ready = multiprocessing.connection.wait([self._orders, self._data])
+        return (self._orders if self._orders in ready else self._data).recv()
+
+    def close(self) -> None:
+        self._orders.close()
+        self._data.close()
+
+
+Work = Callable[[Outbox, Inbox, Any], None]
 
 
 class Supervisor:
@@ -122,8 +148,8 @@ class Supervisor:
         self._clock = clock
         self._context = get_context("spawn")
         self._process: Any = None
-        self._to_worker: Connection | None = None
-        self._send_lock = threading.Lock()  # a long message is written in several pieces
+        self._orders = _Pipe()
+        self._data = _Pipe()
         self._stopping = False
         self._hung = False
 
@@ -134,17 +160,11 @@ class Supervisor:
 
     def send(self, order: Any) -> None:
         """Send an order to the worker. Raises WorkerError if there is none."""
-        try:
-            if self._to_worker is None:
-                raise OSError("not started")
-            if not self._send_lock.acquire(timeout=SEND_WITHIN_S):
-                raise OSError("it does not read")
-            try:
-                self._to_worker.send(order)
-            finally:
-                self._send_lock.release()
-        except OSError as error:
-            raise WorkerError(f"the worker takes no orders now ({error})") from error
+        self._orders.send(order)
+
+    def send_data(self, message: Any) -> None:
+        """Send what may wait for orders. Raises WorkerError if there is no worker."""
+        self._data.send(message)
 
     def stop(self) -> None:
         """Ask the worker to end; `messages` ends when it has."""
@@ -185,7 +205,9 @@ class Supervisor:
         """Start a worker; returns the pipe of its messages."""
         ours: Connection
         ours, theirs = self._context.Pipe(duplex=False)
-        inbox, self._to_worker = self._context.Pipe(duplex=False)
+        orders, self._orders.end = self._context.Pipe(duplex=False)
+        data, self._data.end = self._context.Pipe(duplex=False)
+        inbox = Inbox(orders, data)
         self._process = self._context.Process(
             target=begin_worker, args=(self._work, theirs, inbox, self._argument), daemon=True
         )
@@ -227,7 +249,29 @@ class Supervisor:
             self._process.join()
 
 
-def begin_worker(work: Work, pipe: Connection, inbox: Connection, argument: Any) -> None:
+class _Pipe:
+    """To a worker, for many threads. end: None before the first start."""
+
+    def __init__(self) -> None:
+        self.end: Connection | None = None
+        self._lock = threading.Lock()  # a long message is written in several pieces
+
+    def send(self, message: Any) -> None:
+        """Raises WorkerError if there is no worker, or it does not read."""
+        try:
+            if self.end is None:
+                raise OSError("not started")
+            if not self._lock.acquire(timeout=SEND_WITHIN_S):
+                raise OSError("it does not read")
+            try:
+                self.end.send(message)
+            finally:
+                self._lock.release()
+        except OSError as error:
+            raise WorkerError(f"the worker takes no orders now ({error})") from error
+
+
+def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> None:
     """The worker's main function. A terminal's Ctrl-C is left to the parent, which then asks the
     worker to stop; without a parent the worker ends.
     """

@@ -5,9 +5,9 @@ refused, row by row.
 from __future__ import annotations
 
 import math
-import queue
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,13 @@ import msgspec
 from headway.runtime import WorkerError
 from headway.service.streets import RunningStreet, StreetService
 from headway.settings import ExternalSettings, SourceSettings
-from headway.street.external.merge import FORGOTTEN_S, MOST_OF_HOLDER, MOST_SOURCES, Reported
+from headway.street.external.merge import (
+    FORGOTTEN_S,
+    MOST_OF_HOLDER,
+    MOST_SOURCES,
+    Reported,
+    SourceRows,
+)
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import (
     MOST_BYTES,
@@ -37,9 +43,10 @@ BYTES_A_ROW = 2000  # of a holder's rate: a row of ten vehicles has 700
 BYTES_A_MESSAGE = 4096  # that each costs beside its own, so that many small ones cost too
 SNAPSHOT_AGE_S = 0.3  # wall seconds by which the street's time may be newer than it is known here
 VEHICLES_A_ROW = 10  # a row of more counts as several
-TELL_REFUSED_S = 1.0  # between messages to the street that hold nothing but refusals
+REPORT_REFUSED_S = 1.0  # between messages to the street that hold nothing but refusals
 MOST_HOLDERS = 1000  # whose bytes are counted; those that may send all again are left out then
-MOST_WAITING = 64  # messages for one street
+MOST_WAITING = 64  # messages of one holder for one street
+AWAY_S = 1.0  # after a message that could not be sent, until the street is tried again
 NAMELESS = "nameless"  # part of a holder whose own name is another's source
 TOO_MANY = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one holder"
 
@@ -61,8 +68,8 @@ class RowFault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a message. taken: rows that went to the street; cut: rows over the rate of their
-    source, always its last ones; refused: the others, with their faults.
+    """What came of a message. taken: rows that went to the street; cut: rows over the rate of the
+    holder, always the last ones; refused: the others, with their faults.
     """
 
     taken: int
@@ -93,55 +100,84 @@ class _Allowance:
 
 
 @dataclass
-class _Account:
-    """Of one source at one street. rows: that it may send now."""
+class _Holder:
+    """What a holder of credentials may send to one street now."""
 
-    holder: str
-    rows: float
-    at_s: float
-    refused: int = 0
-    cut: int = 0
-    told_s: float = -math.inf
+    bytes: _Allowance
+    rows: _Allowance
+
+    def is_whole(self, now_s: float) -> bool:
+        return self.bytes.is_whole(now_s) and self.rows.is_whole(now_s)
 
 
 @dataclass
-class _Taken:
-    """Rows of one message, by source. spent: how many rows were cut, of those that had no more."""
+class _Account:
+    """Of one source at one street. refused, cut: rows of which the street does not know yet, since
+    it was last written to at `reported_s`.
+    """
+
+    holder: str
+    at_s: float
+    refused: int = 0
+    cut: int = 0
+    reported_s: float = -math.inf
+
+
+@dataclass
+class _Checked:
+    """Rows of one message: the good ones and how many were cut, by source; the faults of others."""
 
     rows: dict[str, list[ObservationRow]] = field(default_factory=dict)
     faults: list[RowFault] = field(default_factory=list)
-    spent: dict[str, int] = field(default_factory=dict)
+    cut: Counter[str] = field(default_factory=Counter)
 
 
 class StreetOutbox:
     """Sends messages to one street in a thread of its own: a street that does not read must not
-    hold up whoever reports.
+    hold up whoever reports. Each holder has a queue; they are served in turn.
     """
 
     def __init__(self, send: Callable[[Reported], None], name: str) -> None:
         self._send = send
-        self._waiting = queue.Queue[Reported](MOST_WAITING)
-        self._fault = ""
+        self._waiting: dict[str, deque[Reported]] = {}  # by holder; the first is served next
+        self._faults: dict[str, tuple[str, float]] = {}  # by holder: why, and until when
+        self._changed = threading.Condition()
         threading.Thread(target=self._run, daemon=True, name=f"observations {name}").start()
 
     def put(self, message: Reported) -> None:
-        """Raises WorkerError if too many wait, or the one before could not be sent."""
-        fault, self._fault = self._fault, ""
-        try:
-            self._waiting.put_nowait(message)
-        except queue.Full as error:
-            fault = f"{MOST_WAITING} messages wait for the street"
-            raise WorkerError(fault) from error
-        if fault:
-            raise WorkerError(fault)
+        """Raises WorkerError, and the message is not sent, if too many of its holder wait, or one
+        of them could not be sent within the last AWAY_S.
+        """
+        with self._changed:
+            fault, until_s = self._faults.get(message.holder, ("", 0.0))
+            if time.monotonic() < until_s:
+                raise WorkerError(fault)
+            self._faults.pop(message.holder, None)
+            own = self._waiting.setdefault(message.holder, deque())
+            if len(own) >= MOST_WAITING:
+                raise WorkerError(f"{MOST_WAITING} messages of {message.holder!r} wait")
+            own.append(message)
+            self._changed.notify()
+
+    def _next(self) -> Reported:
+        """Of the holder whose turn it is, who is put behind the others."""
+        with self._changed:
+            self._changed.wait_for(lambda: any(self._waiting.values()))
+            self._waiting = {holder: own for holder, own in self._waiting.items() if own}
+            holder = next(iter(self._waiting))
+            own = self._waiting.pop(holder)
+            message = own.popleft()
+            self._waiting[holder] = own
+            return message
 
     def _run(self) -> None:
         while True:
-            message = self._waiting.get()
+            message = self._next()
             try:
                 self._send(message)
             except (WorkerError, KeyError) as error:
-                self._fault = str(error)
+                with self._changed:
+                    self._faults[message.holder] = (str(error), time.monotonic() + AWAY_S)
 
 
 class ObservationService:
@@ -166,7 +202,7 @@ class ObservationService:
         self._declared = {source.name: source for source in settings.sources}
         self._places: dict[str, Places] = {}
         self._accounts: dict[tuple[str, str], _Account] = {}
-        self._bytes: dict[tuple[str, str], _Allowance] = {}  # by street and holder
+        self._holders: dict[tuple[str, str], _Holder] = {}  # by street and holder
         self._outboxes: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -192,41 +228,53 @@ class ObservationService:
         rows, faults = read_rows(text)
         if street.snapshot is None:
             raise NotStartedError(f"street {street.name!r} is starting")
-        taken = self._sort(street, holder, rows, faults, wall)
-        self._send(street, holder, taken, wall, arrived_ns)
-        count = sum(len(own) for own in taken.rows.values())
+        checked = self._check(street, holder, rows, faults, wall)
+        self._send(street, holder, checked, wall, arrived_ns)
+        count, cut = sum(len(own) for own in checked.rows.values()), checked.cut.total()
         metrics.observations.labels(street.name, "taken").inc(count)
-        cut = sum(taken.spent.values())
-        metrics.observations.labels(street.name, "refused").inc(len(taken.faults))
+        metrics.observations.labels(street.name, "refused").inc(len(checked.faults))
         metrics.observations.labels(street.name, "cut").inc(cut)
-        return Outcome(count, cut, tuple(taken.faults))
+        return Outcome(count, cut, tuple(checked.faults))
+
+    def _holder(self, street: RunningStreet, holder: str, now_s: float) -> _Holder:
+        if len(self._holders) >= MOST_HOLDERS:
+            self._holders = {k: h for k, h in self._holders.items() if not h.is_whole(now_s)}
+        key, rows_per_s = (street.name, holder), self._settings.rows_per_s
+        if key not in self._holders:
+            bytes_per_s, rows = rows_per_s * BYTES_A_ROW, rows_per_s * BURST_S
+            most = max(bytes_per_s * BURST_S, float(MOST_BYTES + BYTES_A_MESSAGE))
+            self._holders[key] = _Holder(
+                bytes=_Allowance(most, bytes_per_s, most, now_s),
+                rows=_Allowance(rows, rows_per_s, rows, now_s),
+            )
+        return self._holders[key]
 
     def _spend_bytes(self, street: RunningStreet, holder: str, size: int) -> None:
         """Raises RateError."""
         now_s = self._monotonic_ns() / 1e9
-        per_s = self._settings.rows_per_s * BYTES_A_ROW
         with self._lock:
-            if len(self._bytes) >= MOST_HOLDERS:
-                self._bytes = {k: a for k, a in self._bytes.items() if not a.is_whole(now_s)}
-            most = max(per_s * BURST_S, float(MOST_BYTES + BYTES_A_MESSAGE))
-            own = self._bytes.setdefault(
-                (street.name, holder), _Allowance(most, per_s, most, now_s)
-            )
+            own = self._holder(street, holder, now_s).bytes
             if not own.spend(size, now_s):
                 raise RateError(
-                    f"{holder!r} sends more than {per_s:.0f} bytes a second; {BYTES_A_MESSAGE} "
+                    f"{holder!r} sends more than {own.per_s:.0f} bytes a second; {BYTES_A_MESSAGE} "
                     "are counted for each message beside its own"
                 )
 
-    def _sort(
+    def _spend_rows(self, street: RunningStreet, holder: str, rows: float) -> bool:
+        """False where less is left."""
+        now_s = self._monotonic_ns() / 1e9
+        with self._lock:
+            return self._holder(street, holder, now_s).rows.spend(rows, now_s)
+
+    def _check(
         self,
         street: RunningStreet,
         holder: str,
         rows: list[ObservationRow | None],
         faults: dict[int, Fault],
         wall: float,
-    ) -> _Taken:
-        taken = _Taken()
+    ) -> _Checked:
+        checked = _Checked()
         clock, limits = self._clock(street, wall)
         places = self.places(street)
         for index, row in enumerate(rows):
@@ -234,22 +282,20 @@ class ObservationService:
             source = (row.source if row is not None else "") or holder
             if not self._may_speak_for(source, holder):
                 fault, source = _not_allowed(source, holder), self._blamed(holder)
-            if source in taken.spent:
-                taken.spent[source] += 1
-            elif not self._has_room(street, source, holder):
-                taken.faults.append(RowFault(index, Fault("/source", TOO_MANY)))
-            elif not self._spend(street, source, holder, _cost(row)):
-                taken.spent[source] = 1
+            if not self._has_room(street, source, holder):
+                checked.faults.append(RowFault(index, Fault("/source", TOO_MANY)))
+            elif checked.cut or not self._spend_rows(street, holder, _cost(row)):
+                checked.cut[source] += 1
             else:
                 found = fault or self._checked(row, source, places, clock, limits)
                 if isinstance(found, Fault):
-                    self._refuse(street, source, holder, taken, RowFault(index, found))
+                    self._refuse(street, source, holder, checked, RowFault(index, found))
                 else:
-                    taken.rows.setdefault(source, []).append(found)
+                    checked.rows.setdefault(source, []).append(found)
         with self._lock:
-            for source, cut in taken.spent.items():
+            for source, cut in checked.cut.items():
                 self._account(street, source, holder).cut += cut
-        return taken
+        return checked
 
     def _clock(self, street: RunningStreet, wall: float) -> tuple[StreetClock, AgeLimits]:
         """The street's, as far as it is known here."""
@@ -295,14 +341,12 @@ class ObservationService:
 
     def _account(self, street: RunningStreet, source: str, holder: str) -> _Account:
         now_s = self._monotonic_ns() / 1e9
-        key = (street.name, source)
-        if key not in self._accounts:
-            most = self._settings.rows_per_s * BURST_S
-            self._accounts[key] = _Account(holder, rows=most, at_s=now_s)
-        return self._accounts[key]
+        found = self._accounts.setdefault((street.name, source), _Account(holder, now_s))
+        found.at_s = now_s
+        return found
 
     def _has_room(self, street: RunningStreet, source: str, holder: str) -> bool:
-        """A new source fits in."""
+        """The source has an account, or a new one fits in."""
         with self._lock:
             if (street.name, source) in self._accounts:
                 return True
@@ -311,33 +355,22 @@ class ObservationService:
                 key: a for key, a in self._accounts.items() if now_s - a.at_s <= FORGOTTEN_S
             }
             own = [a.holder for (name, _), a in self._accounts.items() if name == street.name]
-            return len(own) < MOST_SOURCES and own.count(holder) < MOST_OF_HOLDER
-
-    def _spend(self, street: RunningStreet, source: str, holder: str, rows: float) -> bool:
-        """`rows` of what the source may send; False where less is left."""
-        rate = self._settings.rows_per_s
-        now_s = self._monotonic_ns() / 1e9
-        with self._lock:
-            account = self._account(street, source, holder)
-            earned = (now_s - account.at_s) * rate
-            account.rows = min(account.rows + earned, rate * BURST_S)
-            account.at_s = now_s
-            if account.rows < rows:
+            if len(own) >= MOST_SOURCES or own.count(holder) >= MOST_OF_HOLDER:
                 return False
-            account.rows -= rows
+            self._account(street, source, holder)
             return True
 
     def _refuse(
-        self, street: RunningStreet, source: str, holder: str, taken: _Taken, fault: RowFault
+        self, street: RunningStreet, source: str, holder: str, checked: _Checked, fault: RowFault
     ) -> None:
-        taken.faults.append(fault)
+        checked.faults.append(fault)
         with self._lock:
             self._account(street, source, holder).refused += 1
 
     def _send(
-        self, street: RunningStreet, holder: str, taken: _Taken, wall: float, arrived_ns: int
+        self, street: RunningStreet, holder: str, checked: _Checked, wall: float, arrived_ns: int
     ) -> None:
-        """One message a source; refusals alone are told once in TELL_REFUSED_S."""
+        """One message a holder; refusals alone are reported once in REPORT_REFUSED_S."""
         now_s = self._monotonic_ns() / 1e9
         with self._lock:
             due = {
@@ -346,28 +379,27 @@ class ObservationService:
                 if name == street.name
                 and a.holder == holder
                 and (a.refused or a.cut)
-                and now_s - a.told_s >= TELL_REFUSED_S
+                and now_s - a.reported_s >= REPORT_REFUSED_S
             }
-            messages = []
-            for source in due | set(taken.rows):
+            sources = []
+            for source in sorted(due | set(checked.rows)):
                 account = self._account(street, source, holder)
-                declared = self._declared.get(source)
-                messages.append(
-                    Reported(
+                listed = self._declared.get(source)
+                sources.append(
+                    SourceRows(
                         source=source,
-                        holder=holder,
-                        rows=tuple(taken.rows.get(source, ())),
+                        rows=tuple(checked.rows.get(source, ())),
                         refused=account.refused,
                         cut=account.cut,
-                        declared=declared.weight if declared is not None else 1.0,
-                        wall=wall,
-                        received_ns=arrived_ns if source in taken.rows else 0,
+                        weight=listed.weight if listed is not None else 1.0,
+                        is_listed=listed is not None,
                     )
                 )
-                account.refused, account.cut, account.told_s = 0, 0, now_s
-        outbox = self._outbox(street.name)
-        for message in messages:
-            outbox.put(message)
+                account.refused, account.cut, account.reported_s = 0, 0, now_s
+        if sources:
+            received_ns = arrived_ns if checked.rows else 0
+            message = Reported(holder, tuple(sources), wall, received_ns)
+            self._outbox(street.name).put(message)
 
     def _outbox(self, name: str) -> Any:
         with self._lock:
@@ -382,7 +414,7 @@ class ObservationService:
 
 
 def _cost(row: ObservationRow | None) -> float:
-    """Of the rate of a source, in rows."""
+    """Of the rate of a holder, in rows."""
     vehicles = row.vehicles if row is not None else None
     return max(1.0, len(vehicles or ()) / VEHICLES_A_ROW)
 

@@ -63,7 +63,10 @@ class Engine:
         """Send an order to the street, which obeys it as soon as it comes, between two ticks.
         Raises WorkerError if no process runs.
         """
-        self._supervisor.send(order)
+        if isinstance(order, Reported):
+            self._supervisor.send_data(order)  # a flood of them is not to delay an operator
+        else:
+            self._supervisor.send(order)
 
     def stop(self) -> None:
         """Ask the street to write a checkpoint and end."""

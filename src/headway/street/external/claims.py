@@ -1,5 +1,5 @@
 """What sources may cause beside vehicles: calls of pedestrians, and priority of emergency vehicles.
-Both are bounded.
+Both are bounded, for each holder of credentials: names of sources and of vehicles cost nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from headway.values import EmergencyVehicle, Event, IntArray, Observation
 CALL_KEPT_S = 300.0  # a pedestrian's call that nobody served
 CLAIM_KEPT_S = 5.0  # an emergency vehicle of which nothing more is heard
 PASSED_M = 10.0  # beyond the stop line
-EMERGENCY_S = 120.0  # of claims that a source may make at a junction at once
-EMERGENCY_AGAIN_S = 900.0  # in which spent claims are earned again
+MOST_CLAIMED = 8  # vehicles of one holder at a junction at once, as many as the gate looks at
+# Of claims at a junction: by one holder, and by all sources together that the settings do not list.
+EMERGENCY_S = 120.0
+UNLISTED_EMERGENCY_S = 240.0
+EMERGENCY_AGAIN_S = 900.0  # in which what was used is earned again
 GO = int(Colour.PERMISSIVE)  # an enum's own are slow to look up
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimedVehicle:
     """An emergency vehicle as a source reported it last. groups: it will take one of them."""
 
     vehicle: str
@@ -61,67 +64,123 @@ class Calls:
         return persons
 
 
+Key = tuple[str, int]
+"""A holder, and a junction."""
+
+
+class Ration:
+    """Seconds that claims may last, by key: `most_s` at once, earned again in EMERGENCY_AGAIN_S.
+    Who has used them up claims nothing until all are earned again.
+    """
+
+    def __init__(self, most_s: float) -> None:
+        self.most_s = most_s
+        self._used_s: dict[Key, float] = {}
+        self._exhausted: set[Key] = set()
+
+    def earn(self, period_s: float) -> None:
+        earned_s = period_s * self.most_s / EMERGENCY_AGAIN_S
+        self._used_s = {key: s - earned_s for key, s in self._used_s.items() if s > earned_s}
+        self._exhausted &= self._used_s.keys()
+
+    def use(self, key: Key, period_s: float) -> None:
+        self._used_s[key] = self._used_s.get(key, 0.0) + period_s
+
+    def is_exhausted(self, key: Key) -> bool:
+        return key in self._exhausted
+
+    def becomes_exhausted(self, key: Key) -> bool:
+        """True once, when nothing is left."""
+        if key in self._exhausted or self._used_s.get(key, 0.0) < self.most_s:
+            return False
+        self._exhausted.add(key)
+        return True
+
+
 class Emergencies:
-    """The emergency vehicles of all sources. Each source may claim priority at a junction for
-    EMERGENCY_S, and earns it again in EMERGENCY_AGAIN_S.
+    """The emergency vehicles of all sources.
+
+    count: vehicles that were not known when they were claimed, since the start.
     """
 
     def __init__(self, network: Network, record: Callable[[Event], None]) -> None:
         self._network = network
         self._record = record
+        self._claimed: dict[Key, dict[str, tuple[Source, ClaimedVehicle]]] = {}
+        self._of_holders = Ration(EMERGENCY_S)
+        self._of_unlisted = Ration(UNLISTED_EMERGENCY_S)
+        self.count = 0
 
-    def of(
+    def take(self, source: Source, claimed: ClaimedVehicle) -> None:
+        """A vehicle that is new or known; one beyond MOST_CLAIMED is left out until the next tick
+        has dropped those that are gone.
+        """
+        key = (source.holder, self._network.groups[claimed.groups[0]].junction)
+        own = self._claimed.setdefault(key, {})
+        is_new = claimed.vehicle not in own
+        if is_new and len(own) >= MOST_CLAIMED:
+            return
+        own[claimed.vehicle] = (source, claimed)
+        self.count += is_new
+
+    def at(
         self, sources: Iterable[Source], now_s: float, period_s: float
     ) -> tuple[EmergencyVehicle, ...]:
-        """Those of sources that are trusted, and may still claim priority at their junction."""
-        found = []
+        """Those of sources that are trusted, and whose holder may still claim priority at their
+        junction; `period_s` of it is charged.
+        """
+        self._claimed = {
+            key: live for key, own in self._claimed.items() if (live := _live(own, now_s))
+        }
+        self._note_exhausted(now_s)
+        self._of_holders.earn(period_s)
+        self._of_unlisted.earn(period_s)
+        found = list[EmergencyVehicle]()
+        claim_too_much, unlisted = set[str](), set[int]()
+        for key, own in self._claimed.items():
+            if self._of_holders.is_exhausted(key):
+                claim_too_much |= {source.name for source, _ in own.values()}
+                continue
+            self._of_holders.use(key, period_s)
+            granted = [one for one in own.values() if self._is_granted(one[0], key[1])]
+            found += [_vehicle(claimed, now_s) for _, claimed in granted]
+            unlisted |= {key[1] for source, _ in granted if not source.is_listed}
+        for junction in unlisted:
+            self._of_unlisted.use(("", junction), period_s)
         for source in sources:
-            if source.emergencies or source.emergency_used_s:
-                found += self._of_source(source, now_s, period_s)
-            else:
-                source.claims.add(period_s, 0.0)
+            is_right = source.name not in claim_too_much
+            source.claims.add(period_s * is_right, period_s * (not is_right))
         return tuple(found)
 
-    def _of_source(self, source: Source, now_s: float, period_s: float) -> list[EmergencyVehicle]:
-        source.emergencies = {n: c for n, c in source.emergencies.items() if c.is_live(now_s)}
-        claims = source.emergencies.values()
-        junctions = {self._network.groups[claim.groups[0]].junction for claim in claims}
-        spent = {j for j in junctions if self._is_spent(source, j, now_s)}
-        _charge(source, junctions - spent, period_s)
-        source.claims.add(0.0 if spent else period_s, period_s if spent else 0.0)
-        if source.own_weight < USED_FROM:
-            return []
-        return [
-            EmergencyVehicle(
-                f"{source.name}/{claim.vehicle}",
-                claim.speed_mps,
-                tuple((group, max(claim.left_m(now_s), 0.0)) for group in claim.groups),
-            )
-            for claim in claims
-            if self._network.groups[claim.groups[0]].junction not in spent
-        ]
+    def _is_granted(self, source: Source, junction: int) -> bool:
+        """It is trusted, and listed where those that are not have claimed too much."""
+        is_open = source.is_listed or not self._of_unlisted.is_exhausted(("", junction))
+        return is_open and source.own_weight >= USED_FROM
 
-    def _is_spent(self, source: Source, junction: int, now_s: float) -> bool:
-        """It has claimed priority there for too long; recorded once."""
-        if junction in source.spent:
-            return True
-        if source.emergency_used_s.get(junction, 0.0) < EMERGENCY_S:
-            return False
-        source.spent.add(junction)
-        data = {"source": source.name, "claimed_s": EMERGENCY_S}
+    def _note_exhausted(self, now_s: float) -> None:
+        """Record, once each, who may claim nothing more."""
+        for key, own in self._claimed.items():
+            holder, junction = key
+            if self._of_holders.becomes_exhausted(key):
+                names = sorted({source.name for source, _ in own.values()})
+                self._report(junction, names, holder, self._of_holders.most_s, now_s)
+            if self._of_unlisted.becomes_exhausted(("", junction)):
+                self._report(junction, [], "", self._of_unlisted.most_s, now_s)
+
+    def _report(
+        self, junction: int, names: list[str], holder: str, most_s: float, now_s: float
+    ) -> None:
+        data = {"source": ", ".join(names), "holder": holder, "claimed_s": most_s}
         name = self._network.junctions[junction].id
         self._record(Event(now_s, "sensing.claims_refused", name, data))
-        return True
 
 
-def _charge(source: Source, junctions: set[int], period_s: float) -> None:
-    """Claims cost what they last; they are earned again in EMERGENCY_AGAIN_S."""
-    earned_s = period_s * EMERGENCY_S / EMERGENCY_AGAIN_S
-    for junction, used_s in list(source.emergency_used_s.items()):
-        source.emergency_used_s[junction] = used_s - earned_s
-        if used_s <= earned_s:
-            del source.emergency_used_s[junction]
-            source.spent.discard(junction)
-    for junction in junctions:
-        used_s = source.emergency_used_s.get(junction, 0.0)
-        source.emergency_used_s[junction] = used_s + period_s
+def _live(
+    own: dict[str, tuple[Source, ClaimedVehicle]], now_s: float
+) -> dict[str, tuple[Source, ClaimedVehicle]]:
+    return {name: one for name, one in own.items() if one[1].is_live(now_s)}
+
+
+def _vehicle(claimed: ClaimedVehicle, now_s: float) -> EmergencyVehicle:
+    ahead = tuple((group, max(claimed.left_m(now_s), 0.0)) for group in claimed.groups)
+    return EmergencyVehicle(claimed.vehicle, claimed.speed_mps, ahead)

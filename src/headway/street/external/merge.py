@@ -23,7 +23,7 @@ import numpy as np
 
 from headway.plants.sumo.profiles import likely_links
 from headway.roads import Network
-from headway.street.external.claims import GO, Calls, Claim, Emergencies
+from headway.street.external.claims import GO, Calls, ClaimedVehicle, Emergencies
 from headway.street.external.judgement import Candidate, Road, judge
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import AgeLimits, ObservationRow, StreetClock, age_fault, fault_of
@@ -40,28 +40,42 @@ MATCH_M = 10.0  # a vehicle from outside within this of one's own is the same
 DEFAULT_LIMITS = AgeLimits(oldest_s=10.0, ahead_s=2.0)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Reported:
-    """An order to the street: what one source sent.
+@dataclass(frozen=True, slots=True)
+class SourceRows:
+    """What one source sent.
 
-    holder:  of the credentials; one vote each.
-    declared: weight by the settings.
-    refused, cut: rows since its last message that had a fault, or were over its rate.
-    wall:    seconds since 1970 at arrival; received_ns: the same by the monotonic clock, which all
-        processes share.
+    refused, cut: rows since its last message that had a fault, or were over the rate.
+    weight:    that the settings declare.
+    is_listed: the settings know it.
     """
 
     source: str
-    holder: str
-    rows: tuple[ObservationRow, ...]
+    rows: tuple[ObservationRow, ...] = ()
     refused: int = 0
     cut: int = 0
-    declared: float = 1.0
+    weight: float = 1.0
+    is_listed: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reported:
+    """An order to the street: what one holder of credentials sent for its sources.
+
+    wall:    seconds since 1970 at arrival; received_ns: the same by the monotonic clock, which all
+        processes share; 0 where there are no rows.
+    """
+
+    holder: str
+    sources: tuple[SourceRows, ...]
     wall: float = 0.0
     received_ns: int = 0
 
+    @property
+    def row_count(self) -> int:
+        return sum(len(own.rows) for own in self.sources)
+
     def __repr__(self) -> str:
-        return f"Reported({len(self.rows)} rows of {self.source!r})"
+        return f"Reported({self.row_count} rows of {self.holder!r})"
 
 
 class External:
@@ -91,6 +105,7 @@ class External:
         self._calls = Calls()
         self._emergencies = Emergencies(network, record)
         self._link = likely_links(network)
+        self._groups: dict[tuple[int, ...], tuple[int, ...]] = {}  # by lanes, as far as asked
         self._limit_mps = [lane.speed_mps for lane in network.lanes]
         self._group_of_lane = np.array(
             [network.links[link].group if link >= 0 else -1 for link in self._link.tolist()]
@@ -109,38 +124,51 @@ class External:
 
     # --- what comes ---
 
-    def take(self, message: Reported, now_s: float) -> None:
-        """A message of a source, at the street's time `now_s`. Raises ValueError where there are
-        too many sources.
+    def take(self, message: Reported, now_s: float) -> bool:
+        """A message of a holder, at the street's time `now_s`. True where it claims priority for an
+        emergency vehicle that was not known. Raises ValueError where there are too many sources;
+        the others are taken.
         """
-        source = self._source(message)
+        fault = None
+        claims = self._emergencies.count
+        for own in message.sources:
+            try:
+                self._take_source(own, message, now_s)
+            except ValueError as error:
+                fault = error
+        if fault is not None:
+            raise fault
+        return self._emergencies.count > claims
+
+    def _take_source(self, own: SourceRows, message: Reported, now_s: float) -> None:
+        source = self._source(own, message)
         wrong = 0
-        for row in message.rows:
+        for row in own.rows:
             wrong += not self._take_row(source, row, message, now_s)
-        taken, refused = len(message.rows) - wrong, message.refused + wrong
+        taken, refused = len(own.rows) - wrong, own.refused + wrong
         source.taken += taken
         source.refused += refused
-        source.cut += message.cut
+        source.cut += own.cut
         source.seen_wall = message.wall
         if taken + refused:
             source.validity.add(taken / (taken + refused), refused / (taken + refused))
-        if taken + message.cut:
-            source.rate.add(taken / (taken + message.cut), message.cut / (taken + message.cut))
-        if message.received_ns:
+        if taken + own.cut:
+            source.rate.add(taken / (taken + own.cut), own.cut / (taken + own.cut))
+        if message.received_ns and own.rows:
             source.latencies_ms.append((self._monotonic_ns() - message.received_ns) / 1e6)
 
-    def _source(self, message: Reported) -> Source:
-        found = self.sources.get(message.source)
+    def _source(self, own: SourceRows, message: Reported) -> Source:
+        found = self.sources.get(own.source)
         if found is None:
             self._forget_silent(message.wall)
             of_holder = sum(s.holder == message.holder for s in self.sources.values())
             if len(self.sources) >= MOST_SOURCES or of_holder >= MOST_OF_HOLDER:
                 raise ValueError(
-                    f"source {message.source!r} is one too many: a street takes {MOST_SOURCES}, "
+                    f"source {own.source!r} is one too many: a street takes {MOST_SOURCES}, "
                     f"{MOST_OF_HOLDER} of one holder"
                 )
-            found = self.sources[message.source] = Source(message.source, message.holder)
-        found.declared = message.declared
+            found = self.sources[own.source] = Source(own.source, message.holder)
+        found.declared, found.is_listed = own.weight, own.is_listed
         return found
 
     def _forget_silent(self, wall: float) -> None:
@@ -166,8 +194,9 @@ class External:
             return False
         at_s = self._street_time(row, message, now_s)
         source.at_s = max(source.at_s, at_s)
-        for group in called:
-            self._calls.add(group, at_s)
+        if source.own_weight >= USED_FROM:
+            for group in called:
+                self._calls.add(group, at_s)
         if row.measures_traffic:
             for lane, part in zip(lanes, parts(row, len(lanes)), strict=True):
                 if lane not in source.views:
@@ -201,11 +230,17 @@ class External:
             own = lanes[place : place + 1] if 0 <= place < len(lanes) else lanes
             groups = self._groups_of(own)
             if groups:
-                claim = Claim(f"{groups[0]}/{name}", groups, at_s, distance_m, speed_mps)
-                source.emergencies[claim.vehicle] = claim
+                vehicle = f"{source.name}/{groups[0]}/{name}"
+                claimed = ClaimedVehicle(vehicle, groups, at_s, distance_m, speed_mps)
+                self._emergencies.take(source, claimed)
 
     def _groups_of(self, lanes: tuple[int, ...]) -> tuple[int, ...]:
         """Every signal group that these lanes lead to, the likeliest of the straight lane first."""
+        if lanes not in self._groups:
+            self._groups[lanes] = self._groups_from(lanes)
+        return self._groups[lanes]
+
+    def _groups_from(self, lanes: tuple[int, ...]) -> tuple[int, ...]:
         links = self.network.links
         likely = int(self._group_of_lane[self._straight(lanes)]) if lanes else -1
         found = {links[k].group for lane in lanes for k in self.network.links_from(lane)}
@@ -243,7 +278,7 @@ class External:
             waiting_persons=self._calls.with_calls(own),
             completeness=np.maximum(own.completeness, completeness),
             emergencies=own.emergencies
-            + self._emergencies.of(self.sources.values(), now_s, period_s),
+            + self._emergencies.at(self.sources.values(), now_s, period_s),
             source="plant and external" if own.completeness.any() else "external",
         )
 

@@ -7,14 +7,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from headway.street.external.views import LaneView
-
-if TYPE_CHECKING:
-    from headway.street.external.claims import Claim
 
 WINDOW = 60.0  # seconds or messages: a source that starts to lie is not used any more after some 20
 PRIOR = 10.0  # good evidence that a new source is credited with
@@ -66,24 +63,21 @@ class ApproachTrust:
 class Source:
     """One source from outside.
 
-    declared: the weight that the settings give it.
+    declared: the weight that the settings give it; is_listed: they know it.
     views:    by lane; approaches: by road.
     taken, refused, cut: rows so far: taken, refused for a fault, cut for their rate.
-    emergency_used_s: what its claims have cost, by junction; spent: where it may claim nothing now.
     at_s, seen_wall: when its newest row was measured (street's seconds), and arrived (since 1970).
     """
 
     name: str
     holder: str
     declared: float = 1.0
+    is_listed: bool = False
     views: dict[int, LaneView] = field(default_factory=dict)
     approaches: dict[str, ApproachTrust] = field(default_factory=dict)
     validity: Trust = field(default_factory=Trust)
     rate: Trust = field(default_factory=Trust)
     claims: Trust = field(default_factory=Trust)
-    emergencies: dict[str, Claim] = field(default_factory=dict)
-    emergency_used_s: dict[int, float] = field(default_factory=dict)
-    spent: set[int] = field(default_factory=set)
     taken: int = 0
     refused: int = 0
     cut: int = 0
@@ -99,11 +93,6 @@ class Source:
 
     def approach(self, road: str) -> ApproachTrust:
         return self.approaches.setdefault(road, ApproachTrust())
-
-    def weight_at(self, road: str) -> float:
-        """At one approach."""
-        found = self.approaches.get(road)
-        return self.own_weight * (found.weight if found is not None else 1.0)
 
     @property
     def agreement(self) -> float:
